@@ -1,0 +1,90 @@
+//! Answers made from a stored response, or from nothing.
+
+use std::time::SystemTime;
+
+use http::header::{self, HeaderMap, HeaderName};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode};
+
+use crate::body::CacheBody;
+use crate::layer::Core;
+use crate::observe::Place;
+use crate::semantics::cache_status::Outcome;
+use crate::semantics::fields::RequestFields;
+use crate::semantics::freshness::age_value;
+use crate::semantics::preconditions::{self, Outcome as Precondition};
+use crate::stored::StoredResponse;
+
+impl Core {
+    /// Answers a GET or HEAD from a stored response: 200 (or what it is), 304 or 412.
+    pub(crate) fn answer<B>(
+        &self,
+        stored: &StoredResponse,
+        request: &Parts,
+        fields: RequestFields,
+        outcome: &Outcome,
+        now: SystemTime,
+    ) -> Response<CacheBody<B>> {
+        let head = stored.head();
+        let precondition = if fields.conditions && head.status.is_success() {
+            preconditions::evaluate(&request.headers, &head.representation(), now)
+        } else {
+            Precondition::Proceed
+        };
+        let (status, mut headers, body) = match precondition {
+            Precondition::Failed => return self.no_content(StatusCode::PRECONDITION_FAILED, outcome),
+            Precondition::NotModified => {
+                let room = self.voice.fields() + 1;
+                let headers = not_modified_fields(&head.headers, room);
+                (StatusCode::NOT_MODIFIED, headers, CacheBody::empty())
+            }
+            Precondition::Proceed if request.method == Method::HEAD => {
+                (head.status, head.headers.clone(), CacheBody::empty())
+            }
+            Precondition::Proceed => {
+                let body = CacheBody::stored(stored.payload());
+                (head.status, head.headers.clone(), body)
+            }
+        };
+        // A response from the future has no age that could be told.
+        let age = head.reuse.age(now).unwrap_or_default();
+        headers.insert(header::AGE, age_value(age));
+        let upstream = head.upstream_status.as_ref();
+        self.voice.tell(outcome, status, &mut headers, Place::Slot { upstream });
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+
+    /// An answer of the cache's own.
+    pub(crate) fn no_content<B>(&self, status: StatusCode, outcome: &Outcome) -> Response<CacheBody<B>> {
+        let mut response = Response::new(CacheBody::empty());
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        self.voice.tell(outcome, status, headers, Place::Append);
+        response
+    }
+}
+
+/// The fields of a 304 for a response with these fields (RFC 9110 15.4.5): those that guide the
+/// update of what the client holds. `room` more fit without growing.
+pub(crate) fn not_modified_fields(headers: &HeaderMap, room: usize) -> HeaderMap {
+    const KEPT: [HeaderName; 6] = [
+        header::CACHE_CONTROL,
+        header::CONTENT_LOCATION,
+        header::DATE,
+        header::ETAG,
+        header::EXPIRES,
+        header::VARY,
+    ];
+    let mut kept = HeaderMap::with_capacity(KEPT.len() + room);
+    let no_tag = !headers.contains_key(header::ETAG);
+    for (name, value) in headers {
+        if KEPT.contains(name) || (no_tag && *name == header::LAST_MODIFIED) {
+            kept.append(name, value.clone());
+        }
+    }
+    kept
+}

@@ -1,0 +1,143 @@
+//! The body of a response that went through the cache.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::error::{BodyError, BoxError};
+use crate::flight::Reader;
+use crate::stored::Payload;
+
+pin_project! {
+    /// The body of every response of [`CacheService`](crate::CacheService): empty, from storage, from a
+    /// response on its way in, or the inner service's own, frame by frame.
+    ///
+    /// It ends with an error, never cleanly, when the inner body did not come to its end. Nothing is asked of
+    /// the inner body but `Send`, and that its error converts to a boxed one.
+    pub struct CacheBody<B> {
+        #[pin]
+        kind: Kind<B>,
+    }
+}
+
+pin_project! {
+    #[project = KindProjection]
+    enum Kind<B> {
+        Empty,
+        Flight { reader: Reader },
+        Forwarded { #[pin] body: B },
+        Stored { content: Bytes, end: End },
+    }
+}
+
+/// What follows the content of a body that is held in memory.
+enum End {
+    Clean,
+    Failed(BodyError),
+    Trailers(Box<HeaderMap>),
+}
+
+impl<B> CacheBody<B> {
+    pub(crate) fn empty() -> Self {
+        Kind::Empty.into()
+    }
+
+    pub(crate) fn flight(reader: Reader) -> Self {
+        Kind::Flight { reader }.into()
+    }
+
+    pub(crate) fn forwarded(body: B) -> Self {
+        Kind::Forwarded { body }.into()
+    }
+
+    pub(crate) fn stored(payload: &Payload) -> Self {
+        let end = match payload.trailers() {
+            None => End::Clean,
+            Some(trailers) => End::Trailers(Box::new(trailers.clone())),
+        };
+        Kind::Stored { content: payload.content().clone(), end }.into()
+    }
+
+    /// What came before the failure, then the failure.
+    pub(crate) fn broken(content: Bytes, error: BodyError) -> Self {
+        Kind::Stored { content, end: End::Failed(error) }.into()
+    }
+}
+
+impl<B> From<Kind<B>> for CacheBody<B> {
+    fn from(kind: Kind<B>) -> Self {
+        Self { kind }
+    }
+}
+
+impl<B> Body for CacheBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.project().kind.project() {
+            KindProjection::Empty => Poll::Ready(None),
+            KindProjection::Flight { reader } => reader.poll_frame(cx),
+            KindProjection::Forwarded { body } => Poll::Ready(
+                ready!(body.poll_frame(cx)).map(|frame| frame.map(into_bytes).map_err(BodyError::inner)),
+            ),
+            KindProjection::Stored { content, end } => {
+                if !content.is_empty() {
+                    return Poll::Ready(Some(Ok(Frame::data(std::mem::take(content)))));
+                }
+                Poll::Ready(match std::mem::replace(end, End::Clean) {
+                    End::Clean => None,
+                    End::Failed(error) => Some(Err(error)),
+                    End::Trailers(trailers) => Some(Ok(Frame::trailers(*trailers))),
+                })
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Empty => true,
+            Kind::Flight { reader } => reader.is_end_stream(),
+            Kind::Forwarded { body } => body.is_end_stream(),
+            Kind::Stored { content, end } => content.is_empty() && matches!(end, End::Clean),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Flight { reader } => reader.size_hint(),
+            Kind::Forwarded { body } => body.size_hint(),
+            Kind::Stored { end: End::Failed(_), .. } => SizeHint::default(),
+            Kind::Stored { content, .. } => SizeHint::with_exact(content.len() as u64),
+        }
+    }
+}
+
+/// A frame with its data as `Bytes`: without copying where they are `Bytes` already.
+pub(crate) fn into_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
+    frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
+}
+
+impl<B> std::fmt::Debug for CacheBody<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match &self.kind {
+            Kind::Empty => "Empty",
+            Kind::Flight { .. } => "Flight",
+            Kind::Forwarded { .. } => "Forwarded",
+            Kind::Stored { .. } => "Stored",
+        };
+        f.debug_tuple("CacheBody").field(&kind).finish()
+    }
+}

@@ -1,0 +1,93 @@
+//! The future of a response: there already, on its way past the cache, or being worked on.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower::Service;
+use tower::util::Oneshot;
+
+use crate::body::CacheBody;
+use crate::layer::Core;
+use crate::observe::Place;
+use crate::semantics::cache_status::Outcome;
+
+type Answer<B, E> = Result<Response<CacheBody<B>>, E>;
+
+pin_project! {
+    /// The future that [`CacheService`](crate::CacheService) returns. A hit in memory is ready at once.
+    pub struct ResponseFuture<S, Q, B>
+    where
+        S: Service<Request<Q>>,
+    {
+        #[pin]
+        kind: Kind<S, Q, B>,
+    }
+}
+
+pin_project! {
+    #[project = KindProjection]
+    enum Kind<S, Q, B>
+    where
+        S: Service<Request<Q>>,
+    {
+        Boxed { future: Pin<Box<dyn Future<Output = Answer<B, S::Error>> + Send>> },
+        Pass { #[pin] future: Oneshot<S, Request<Q>>, core: Arc<Core>, outcome: Outcome },
+        Ready { response: Option<Response<CacheBody<B>>> },
+    }
+}
+
+impl<S, Q, B> ResponseFuture<S, Q, B>
+where
+    S: Service<Request<Q>>,
+{
+    pub(crate) fn ready(response: Response<CacheBody<B>>) -> Self {
+        let response = Some(response);
+        Self { kind: Kind::Ready { response } }
+    }
+
+    pub(crate) fn pass(inner: S, request: Request<Q>, core: Arc<Core>, outcome: Outcome) -> Self {
+        let future = Oneshot::new(inner, request);
+        Self { kind: Kind::Pass { future, core, outcome } }
+    }
+
+    pub(crate) fn boxed(future: impl Future<Output = Answer<B, S::Error>> + Send + 'static) -> Self {
+        let future = Box::pin(future);
+        Self { kind: Kind::Boxed { future } }
+    }
+}
+
+impl<S, Q, B> Future for ResponseFuture<S, Q, B>
+where
+    S: Service<Request<Q>, Response = Response<B>>,
+{
+    type Output = Answer<B, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().kind.project() {
+            KindProjection::Boxed { future } => future.as_mut().poll(cx),
+            KindProjection::Pass { future, core, outcome } => {
+                let response = ready!(future.poll(cx))?;
+                let (mut parts, body) = response.into_parts();
+                core.voice.tell(outcome, parts.status, &mut parts.headers, Place::Append);
+                Poll::Ready(Ok(Response::from_parts(parts, CacheBody::forwarded(body))))
+            }
+            KindProjection::Ready { response } => match response.take() {
+                Some(response) => Poll::Ready(Ok(response)),
+                // Polled again after it was ready, which a caller must not do.
+                None => Poll::Pending,
+            },
+        }
+    }
+}
+
+impl<S, Q, B> std::fmt::Debug for ResponseFuture<S, Q, B>
+where
+    S: Service<Request<Q>>,
+{
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,102 @@
+//! Purging and statistics, from outside the flow of requests.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::Uri;
+
+use crate::error::StoreError;
+use crate::key;
+use crate::layer::Core;
+use crate::policy::Use;
+use crate::store::{How, MemoryStore, Store, StoreStatistics, Target};
+
+/// Purges what a layer has stored, and tells how much that is. Cheap to clone.
+///
+/// Each purge has a soft form, which makes stale instead of removing: it may be served while it is
+/// validated, or when the origin fails, as far as its stale windows reach.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use larder::CacheLayer;
+/// let layer = CacheLayer::default();
+/// let handle = layer.handle();
+/// handle.purge(&"http://example.com/".parse().unwrap()).await?;
+/// # Ok::<(), larder::StoreError>(()) }).unwrap();
+/// ```
+pub struct CacheHandle<S = MemoryStore> {
+    core: Arc<Core>,
+    store: Arc<S>,
+}
+
+impl<S: Store> CacheHandle<S> {
+    pub(crate) fn new(core: Arc<Core>, store: Arc<S>) -> Self {
+        Self { core, store }
+    }
+
+    /// Removes every response for an absolute URI, all variants and whatever else the keys hold.
+    ///
+    /// # Errors
+    ///
+    /// When the store can't be sure that the purge has taken effect; so for all purges.
+    pub async fn purge(&self, uri: &Uri) -> Result<(), StoreError> {
+        self.store.invalidate(&self.target(uri), How::Remove).await
+    }
+
+    /// Makes every response for an absolute URI stale.
+    ///
+    /// # Errors
+    ///
+    /// See [`CacheHandle::purge`].
+    pub async fn soft_purge(&self, uri: &Uri) -> Result<(), StoreError> {
+        self.store.invalidate(&self.target(uri), self.soft()).await
+    }
+
+    /// Removes everything that `target` names.
+    ///
+    /// # Errors
+    ///
+    /// See [`CacheHandle::purge`].
+    pub async fn purge_target(&self, target: &Target) -> Result<(), StoreError> {
+        self.store.invalidate(target, How::Remove).await
+    }
+
+    /// Makes everything stale that `target` names.
+    ///
+    /// # Errors
+    ///
+    /// See [`CacheHandle::purge`].
+    pub async fn soft_purge_target(&self, target: &Target) -> Result<(), StoreError> {
+        self.store.invalidate(target, self.soft()).await
+    }
+
+    /// What the store holds and how it has done.
+    pub fn statistics(&self) -> StoreStatistics {
+        self.store.statistics()
+    }
+
+    fn soft(&self) -> How {
+        How::Expire(self.core.clock.now())
+    }
+
+    /// The URI as the policy spells it in keys.
+    fn target(&self, uri: &Uri) -> Target {
+        match self.core.policy.request(&key::get(uri.clone())) {
+            Use::Cache(key) => Target::Uri(key.uri().into()),
+            // Nothing is stored under a URI that has no key; the target says so exactly.
+            Use::Bypass(_) => Target::Uri(uri.to_string().into_bytes().into()),
+        }
+    }
+}
+
+impl<S> Clone for CacheHandle<S> {
+    fn clone(&self) -> Self {
+        Self { core: Arc::clone(&self.core), store: Arc::clone(&self.store) }
+    }
+}
+
+impl<S> fmt::Debug for CacheHandle<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheHandle").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,130 @@
+//! What is cached, under which key, for how long: the decisions that are yours.
+
+mod standard;
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use http::{request, response};
+
+pub use standard::StandardPolicy;
+
+use crate::key::CacheKey;
+use crate::semantics::Rules;
+use crate::semantics::freshness::Source;
+use crate::semantics::storing::NotStored;
+
+/// Decides what the cache does with requests and responses. Every method has a default, which together are
+/// [`StandardPolicy::default`]: RFC 9111 with a careful reading where credentials are concerned.
+///
+/// ```
+/// use http::{request, response};
+/// use larder::{CacheKey, CachePolicy, Terms, Use};
+/// use std::time::Duration;
+///
+/// /// Keeps pictures for a day at least, and never caches the admin pages.
+/// struct Pictures;
+///
+/// impl CachePolicy for Pictures {
+///     fn request(&self, request: &request::Parts) -> Use {
+///         if request.uri.path().starts_with("/admin") {
+///             return Use::Bypass("admin");
+///         }
+///         Use::of(request)
+///     }
+///
+///     fn response(&self, request: &request::Parts, _: &response::Parts, terms: &mut Terms) {
+///         if request.uri.path().ends_with(".png") {
+///             terms.lifetime = terms.lifetime.max(Duration::from_secs(86_400));
+///         }
+///     }
+/// }
+/// ```
+pub trait CachePolicy: Send + Sync + 'static {
+    /// The readings of RFC 9111 that apply.
+    fn rules(&self) -> &Rules {
+        static RULES: LazyLock<Rules> = LazyLock::new(Rules::default);
+        &RULES
+    }
+
+    /// Whether a request is the cache's business, and under which key.
+    ///
+    /// Asked for every method. The service forwards by itself what is neither GET nor HEAD, what has content, and
+    /// what asks for an upgrade; the key of an unsafe request says which URI it invalidates.
+    fn request(&self, request: &request::Parts) -> Use {
+        Use::of(request)
+    }
+
+    /// Edits the terms under which a response is stored and reused. They come filled in by the rules.
+    fn response(&self, request: &request::Parts, response: &response::Parts, terms: &mut Terms) {
+        let _ = (request, response, terms);
+    }
+
+    /// Edits what the inner service gets to see of a request that is forwarded.
+    fn forward(&self, request: &mut request::Parts) {
+        let _ = request;
+    }
+}
+
+impl<P: CachePolicy + ?Sized> CachePolicy for std::sync::Arc<P> {
+    fn rules(&self) -> &Rules {
+        (**self).rules()
+    }
+
+    fn request(&self, request: &request::Parts) -> Use {
+        (**self).request(request)
+    }
+
+    fn response(&self, request: &request::Parts, response: &response::Parts, terms: &mut Terms) {
+        (**self).response(request, response, terms);
+    }
+
+    fn forward(&self, request: &mut request::Parts) {
+        (**self).forward(request);
+    }
+}
+
+/// What the cache does with a request.
+#[derive(Clone, Debug)]
+pub enum Use {
+    /// Forwards it and stores nothing. The reason, a short word in lower case, is told in `Cache-Status`.
+    Bypass(&'static str),
+    /// Answers it from what is stored under the key, or stores the answer there.
+    Cache(CacheKey),
+}
+
+impl Use {
+    /// The key of the request's URI, or a bypass where it has none.
+    pub fn of(request: &request::Parts) -> Self {
+        match CacheKey::of(request) {
+            Ok(key) => Self::Cache(key),
+            Err(error) => Self::Bypass(error.as_str()),
+        }
+    }
+}
+
+/// The terms under which a response is stored and reused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Terms {
+    /// One copy may serve requests with different credentials.
+    pub explicitly_shared: bool,
+    /// Groups (tags) by which it can be purged.
+    pub groups: Vec<Box<str>>,
+    /// How long it is fresh, counted from its origin (RFC 9111 4.2.1).
+    pub lifetime: Duration,
+    /// The most bytes of content that are stored.
+    pub max_body: u64,
+    /// Never served stale.
+    pub must_revalidate: bool,
+    /// Never served without validation.
+    pub no_cache: bool,
+    /// Where `lifetime` came from.
+    pub source: Source,
+    /// How long past its lifetime it stands in for an error.
+    pub stale_if_error: Duration,
+    /// How long past its lifetime it is served while it is validated behind.
+    pub stale_while_revalidate: Duration,
+    /// Whether it is stored, or why not.
+    pub store: Result<(), NotStored>,
+}

@@ -1,0 +1,102 @@
+//! RFC 9111 with switches.
+
+use std::time::Duration;
+
+use http::header::HeaderName;
+use http::{request, response};
+
+use super::{CachePolicy, Terms, Use};
+use crate::semantics::freshness::Heuristic;
+use crate::semantics::{Credentials, Rules};
+
+/// RFC 9111, each choice that it leaves being a switch.
+///
+/// [`StandardPolicy::default`] takes the careful side: nothing is shared between people with cookies or
+/// credentials unless the response says so. [`StandardPolicy::rfc9111`] reuses whatever the RFC permits.
+///
+/// ```
+/// use larder::{CacheLayer, StandardPolicy};
+/// use std::time::Duration;
+/// let policy = StandardPolicy::default().stale_if_error(Duration::from_secs(300));
+/// let layer = CacheLayer::default().policy(policy);
+/// # let _ = layer;
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct StandardPolicy {
+    key_fields: Vec<HeaderName>,
+    rules: Rules,
+    stale_if_error: Duration,
+}
+
+impl StandardPolicy {
+    /// Everything that RFC 9111 permits a shared cache: cookies do not matter, `Authorization` is treated as
+    /// section 3.5 says, errors may be given heuristic freshness.
+    pub fn rfc9111() -> Self {
+        let mut policy = Self::default();
+        policy.rules.credentials = Credentials::Rfc9111;
+        policy.rules.heuristic = Some(Heuristic::default().with_errors());
+        policy
+    }
+
+    /// Whether directives of requests count; default true. Off, clients can't force validations.
+    #[must_use]
+    pub fn client_directives(mut self, on: bool) -> Self {
+        self.rules.client_directives = on;
+        self
+    }
+
+    /// Freshness where the origin gives none, or `None` for never.
+    #[must_use]
+    pub fn heuristic(mut self, heuristic: Option<Heuristic>) -> Self {
+        self.rules.heuristic = heuristic;
+        self
+    }
+
+    /// Whether `immutable` outweighs a client's reload; default true.
+    #[must_use]
+    pub fn immutable(mut self, on: bool) -> Self {
+        self.rules.immutable = on;
+        self
+    }
+
+    /// Adds a request field to the key. With `Authorization` or `Cookie`, each user has entries of their own.
+    #[must_use]
+    pub fn key_field(mut self, name: HeaderName) -> Self {
+        self.key_fields.push(name);
+        self
+    }
+
+    /// Whether a `private` response is stored when the key holds every credential of the request, and so
+    /// is reused for the same person only; default false. Deviates from RFC 9111 5.2.2.7 in letter.
+    #[must_use]
+    pub fn private_by_key(mut self, on: bool) -> Self {
+        self.rules.private_by_key = on;
+        self
+    }
+
+    /// How long past its lifetime a response stands in for an error where it does not say itself; default zero.
+    #[must_use]
+    pub fn stale_if_error(mut self, window: Duration) -> Self {
+        self.stale_if_error = window;
+        self
+    }
+}
+
+impl CachePolicy for StandardPolicy {
+    fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    fn request(&self, request: &request::Parts) -> Use {
+        match Use::of(request) {
+            Use::Cache(key) => Use::Cache(
+                self.key_fields.iter().fold(key, |key, name| key.with_field(name, &request.headers)),
+            ),
+            bypass @ Use::Bypass(_) => bypass,
+        }
+    }
+
+    fn response(&self, _: &request::Parts, _: &response::Parts, terms: &mut Terms) {
+        terms.stale_if_error = terms.stale_if_error.max(self.stale_if_error);
+    }
+}

@@ -1,0 +1,250 @@
+//! `Cache-Status` (RFC 9211): one member that tells what this cache did with a request.
+
+use std::fmt::Write;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use super::reuse::Forward;
+use super::storing::NotStored;
+
+/// The field's name.
+pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// What the cache did with a request: the one value from which `Cache-Status`, `X-Cache` and statistics
+/// are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The inner service was asked.
+    Forwarded {
+        /// Another request's call to the inner service was shared.
+        collapsed: bool,
+        /// Something worth telling beside the standard's parameters.
+        detail: Option<Detail>,
+        /// Why.
+        forward: Forward,
+        /// The status of the inner service's answer; `None` where it is the answer's own.
+        status: Option<StatusCode>,
+        /// Whether the answer is stored, as far as can be said before its content is there.
+        stored: bool,
+        /// The lifetime left of what was stored, in seconds.
+        ttl: Option<i64>,
+    },
+    /// Answered from storage. `ttl`: seconds of freshness left, negative when stale.
+    Hit {
+        /// Something worth telling beside the standard's parameters.
+        detail: Option<Detail>,
+        /// Seconds of freshness left.
+        ttl: i64,
+    },
+    /// `only-if-cached`, and nothing usable was stored.
+    Unsatisfiable,
+}
+
+/// The `detail` of a `Cache-Status` member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Detail {
+    /// The request carries credentials, and what is stored is not marked as shared.
+    Credentials,
+    /// The inner service failed, and a stored response stands in (RFC 5861 4).
+    StaleIfError,
+    /// What is sent is validated behind (RFC 5861 3).
+    StaleWhileRevalidate,
+    /// Why the response was not stored.
+    NotStored(NotStored),
+    /// Stored responses could not be invalidated, because the store failed.
+    NotInvalidated,
+    /// The store could not be asked.
+    StoreFailed,
+    /// The cache policy bypasses this request, for this reason.
+    Bypass(&'static str),
+}
+
+impl Detail {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Bypass(reason) => reason,
+            Self::Credentials => "credentials",
+            Self::NotInvalidated => "not-invalidated",
+            Self::NotStored(reason) => reason.as_str(),
+            Self::StaleIfError => "stale-if-error",
+            Self::StaleWhileRevalidate => "stale-while-revalidate",
+            Self::StoreFailed => "store-failed",
+        }
+    }
+}
+
+impl Outcome {
+    /// Forwarded for a reason, with nothing else to tell yet.
+    pub fn forwarded(forward: Forward) -> Self {
+        Self::Forwarded { collapsed: false, detail: None, forward, status: None, stored: false, ttl: None }
+    }
+
+    /// The value of `X-Cache` as CloudFront words it: `Hit`, `Miss`, `RefreshHit` or `Error`, `from larder`.
+    /// `status` is that of the answer to the client; errors are told as such wherever they come from.
+    pub fn x_cache(&self, status: StatusCode) -> &'static str {
+        if status.is_client_error() || status.is_server_error() {
+            return "Error from larder";
+        }
+        match self {
+            Self::Hit { .. } => "Hit from larder",
+            Self::Forwarded { status: Some(StatusCode::NOT_MODIFIED), .. } => "RefreshHit from larder",
+            _ => "Miss from larder",
+        }
+    }
+
+    /// The member that says this, after those of caches nearer to the origin.
+    ///
+    /// ```
+    /// use larder::semantics::cache_status::Outcome;
+    /// let hit = Outcome::Hit { ttl: 42, detail: None };
+    /// assert_eq!(hit.render("larder", None), "larder; hit; ttl=42");
+    /// ```
+    pub fn render(&self, cache: &str, upstream: Option<&HeaderValue>) -> HeaderValue {
+        let mut line = BytesMut::with_capacity(64 + upstream.map_or(0, HeaderValue::len));
+        if let Some(upstream) = upstream {
+            line.put_slice(upstream.as_bytes());
+            line.put_slice(b", ");
+        }
+        line.put_slice(cache.as_bytes());
+        // Writing to memory does not fail.
+        let _ = self.write_parameters(&mut line);
+        value(line.freeze())
+    }
+
+    fn write_parameters(&self, line: &mut BytesMut) -> std::fmt::Result {
+        let detail = match *self {
+            Self::Forwarded { collapsed, detail, forward, status, stored, ttl } => {
+                line.put_slice(b"; fwd=");
+                line.put_slice(forward.as_str().as_bytes());
+                if let Some(status) = status {
+                    line.put_slice(b"; fwd-status=");
+                    line.put_slice(status.as_str().as_bytes());
+                }
+                if stored {
+                    line.put_slice(b"; stored");
+                }
+                if collapsed {
+                    line.put_slice(b"; collapsed");
+                }
+                if let Some(ttl) = ttl {
+                    write!(line, "; ttl={ttl}")?;
+                }
+                detail
+            }
+            Self::Hit { detail, ttl } => {
+                line.put_slice(b"; hit; ttl=");
+                put_integer(line, ttl);
+                detail
+            }
+            Self::Unsatisfiable => {
+                line.put_slice(b"; detail=\"only-if-cached\"");
+                None
+            }
+        };
+        if let Some(detail) = detail {
+            line.put_slice(b"; detail=\"");
+            line.put_slice(detail.as_str().as_bytes());
+            line.put_slice(b"\"");
+        }
+        Ok(())
+    }
+}
+
+/// A structured-field integer: at most 15 digits (RFC 9651 3.3.1). Written by hand, for each hit has one.
+fn put_integer(line: &mut BytesMut, number: i64) {
+    let mut digits = [0u8; 15];
+    let mut rest = number.unsigned_abs().min(999_999_999_999_999);
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 || start == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        line.put_u8(b'-');
+    }
+    line.put_slice(&digits[start..]);
+}
+
+fn value(line: Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(line).unwrap_or_else(|_| HeaderValue::from_static("larder"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(outcome: Outcome, expected: &str) {
+        assert_eq!(outcome.render("larder", None), expected);
+    }
+
+    #[test]
+    fn cs1_members() {
+        // RFC 9211 2.
+        check(Outcome::Hit { ttl: 0, detail: None }, "larder; hit; ttl=0");
+        check(
+            Outcome::Hit { ttl: -412, detail: Some(Detail::StaleWhileRevalidate) },
+            "larder; hit; ttl=-412; detail=\"stale-while-revalidate\"",
+        );
+        check(Outcome::Hit { ttl: i64::MAX, detail: None }, "larder; hit; ttl=999999999999999");
+        check(Outcome::Hit { ttl: i64::MIN, detail: None }, "larder; hit; ttl=-999999999999999");
+        check(Outcome::Unsatisfiable, "larder; detail=\"only-if-cached\"");
+        check(Outcome::forwarded(Forward::Method), "larder; fwd=method");
+        check(
+            Outcome::Forwarded {
+                collapsed: true,
+                detail: None,
+                forward: Forward::Stale,
+                status: Some(StatusCode::NOT_MODIFIED),
+                stored: true,
+                ttl: Some(60),
+            },
+            "larder; fwd=stale; fwd-status=304; stored; collapsed; ttl=60",
+        );
+        check(
+            Outcome::Forwarded {
+                collapsed: false,
+                detail: Some(Detail::NotStored(NotStored::Private)),
+                forward: Forward::UriMiss,
+                status: None,
+                stored: false,
+                ttl: None,
+            },
+            "larder; fwd=uri-miss; detail=\"private\"",
+        );
+    }
+
+    #[test]
+    fn cs1_upstream_members_come_first() {
+        let upstream = HeaderValue::from_static("origin-shield; hit");
+        let line = Outcome::Hit { ttl: 5, detail: None }.render("larder", Some(&upstream));
+        assert_eq!(line, "origin-shield; hit, larder; hit; ttl=5");
+    }
+
+    #[test]
+    fn cs2_x_cache() {
+        let refreshed = Outcome::Forwarded {
+            collapsed: false,
+            detail: None,
+            forward: Forward::Stale,
+            status: Some(StatusCode::NOT_MODIFIED),
+            stored: true,
+            ttl: None,
+        };
+        let hit = Outcome::Hit { ttl: 0, detail: None };
+        assert_eq!(hit.x_cache(StatusCode::OK), "Hit from larder");
+        assert_eq!(hit.x_cache(StatusCode::NOT_MODIFIED), "Hit from larder");
+        assert_eq!(hit.x_cache(StatusCode::NOT_FOUND), "Error from larder");
+        assert_eq!(refreshed.x_cache(StatusCode::OK), "RefreshHit from larder");
+        let miss = Outcome::forwarded(Forward::UriMiss);
+        assert_eq!(miss.x_cache(StatusCode::OK), "Miss from larder");
+        assert_eq!(miss.x_cache(StatusCode::BAD_GATEWAY), "Error from larder");
+    }
+}

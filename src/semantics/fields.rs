@@ -1,0 +1,283 @@
+//! Which fields are stored (RFC 9111 3.1), and how a list field falls into members (RFC 9110 5.6.1).
+
+use http::header::{self, HeaderMap, HeaderName};
+
+/// Fields that belong to one connection, whether `Connection` names them or not (RFC 9110 7.6.1, RFC 9111 3.1).
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    HeaderName::from_static("proxy-authentication-info"),
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Fields that `Connection` cannot nominate away: dropping one of them would change what the
+/// message means or who may see it. A sender that lists them is broken or hostile.
+const NOT_NOMINABLE: [HeaderName; 12] = [
+    header::AGE,
+    header::AUTHORIZATION,
+    header::CACHE_CONTROL,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::COOKIE,
+    header::HOST,
+    header::SET_COOKIE,
+    header::VARY,
+    HeaderName::from_static("cache-status"),
+];
+
+/// Removes connection-specific fields: the fixed list and what `Connection` names.
+///
+/// `Host`, `Content-Length`, `Cache-Control`, `Vary`, `Age` and a few more stay whatever `Connection` says.
+/// Judge a message before calling this: a nominated field still speaks to the recipient of this hop.
+///
+/// ```
+/// use http::HeaderMap;
+/// let mut headers = HeaderMap::new();
+/// headers.insert("connection", "x-hop, vary".parse().unwrap());
+/// headers.insert("x-hop", "1".parse().unwrap());
+/// headers.insert("vary", "accept".parse().unwrap());
+/// larder::semantics::fields::remove_hop_by_hop(&mut headers);
+/// assert!(!headers.contains_key("x-hop") && headers.contains_key("vary"));
+/// ```
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let nominated: Vec<HeaderName> = list(headers, &header::CONNECTION)
+            .filter_map(|member| HeaderName::from_bytes(member).ok())
+            .filter(|name| !NOT_NOMINABLE.contains(name))
+            .collect();
+        for name in nominated {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Whether the field is one that a 304 must not change in a stored response.
+///
+/// RFC 9111 3.2: fields that are not stored, `Content-Length`, and fields on which the stored content
+/// depends. The content is stored as it came, so its coding and its range are such fields;
+/// `Content-Type` is not, and is replaced like any other.
+pub(crate) fn kept_by_freshening(name: &HeaderName) -> bool {
+    *name == header::CONTENT_LENGTH
+        || *name == header::CONTENT_ENCODING
+        || *name == header::CONTENT_RANGE
+        || HOP_BY_HOP.contains(name)
+}
+
+/// Which fields of a request matter to the cache; found in one pass, for most requests have few of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RequestFields {
+    /// `Authorization` or `Cookie`.
+    pub credentials: bool,
+    /// `If-Match`, `If-None-Match`, `If-Modified-Since` or `If-Unmodified-Since`.
+    pub conditions: bool,
+    /// A `Content-Length` other than 0, or `Transfer-Encoding`.
+    pub content: bool,
+    /// `Cache-Control` or `Pragma`.
+    pub directives: bool,
+    /// `Range`.
+    pub range: bool,
+    /// `Upgrade`.
+    pub upgrade: bool,
+}
+
+impl RequestFields {
+    /// Looks through the fields of a request.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut fields = Self::default();
+        for (name, value) in headers {
+            match name.as_str() {
+                "authorization" | "cookie" => fields.credentials = true,
+                "cache-control" | "pragma" => fields.directives = true,
+                "content-length" => fields.content |= value != "0",
+                "if-match" | "if-modified-since" | "if-none-match" | "if-unmodified-since" => {
+                    fields.conditions = true;
+                }
+                "range" => fields.range = true,
+                "transfer-encoding" => fields.content = true,
+                "upgrade" => fields.upgrade = true,
+                _ => {}
+            }
+        }
+        fields
+    }
+}
+
+/// All members of a list field, over all its lines, without empty ones (RFC 9110 5.6.1.2).
+pub fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    headers.get_all(name).into_iter().flat_map(|line| Members::new(line.as_bytes()))
+}
+
+/// The members of one field line: split at commas outside double quotes, white space trimmed, empty ones
+/// skipped. Quotes have no escapes here, as in entity tags; `Cache-Control` has its own reader.
+#[derive(Clone, Debug)]
+pub struct Members<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Members<'a> {
+    /// Starts at the beginning of a field line.
+    pub fn new(line: &'a [u8]) -> Self {
+        Self { rest: line }
+    }
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        while !self.rest.is_empty() {
+            let mut quoted = false;
+            let end = self
+                .rest
+                .iter()
+                .position(|&byte| {
+                    quoted ^= byte == b'"';
+                    byte == b',' && !quoted
+                })
+                .unwrap_or(self.rest.len());
+            let member = trim(&self.rest[..end]);
+            self.rest = self.rest.get(end + 1..).unwrap_or_default();
+            if !member.is_empty() {
+                return Some(member);
+            }
+        }
+        None
+    }
+}
+
+/// Strips optional white space (space and tab, RFC 9110 5.6.3) from both ends.
+pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// Whether every byte is a `tchar` and there is at least one (RFC 9110 5.6.2).
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty()
+        && bytes.iter().all(|byte| {
+            byte.is_ascii_alphanumeric()
+                || matches!(
+                    byte,
+                    b'!' | b'#'
+                        | b'$'
+                        | b'%'
+                        | b'&'
+                        | b'\''
+                        | b'*'
+                        | b'+'
+                        | b'-'
+                        | b'.'
+                        | b'^'
+                        | b'_'
+                        | b'`'
+                        | b'|'
+                        | b'~'
+                )
+        })
+}
+
+/// Reads `delta-seconds` (RFC 9111 1.2.2): digits only, saturating at 2^31.
+pub(crate) fn delta_seconds(bytes: &[u8]) -> Option<u32> {
+    const MOST: u32 = 1 << 31;
+    if bytes.is_empty() || !bytes.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let seconds = bytes
+        .iter()
+        .fold(0u32, |seconds, digit| seconds.saturating_mul(10).saturating_add(u32::from(digit - b'0')));
+    Some(seconds.min(MOST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[track_caller]
+    fn check(line: &str, expected: &[&str]) {
+        let members: Vec<_> = Members::new(line.as_bytes()).collect();
+        let expected: Vec<_> = expected.iter().map(|member| member.as_bytes()).collect();
+        assert_eq!(members, expected, "{line:?}");
+    }
+
+    #[test]
+    fn members_of_a_list() {
+        // RFC 9110 5.6.1.2: empty members are ignored; 5.6.3: OWS round members.
+        check("", &[]);
+        check("a", &["a"]);
+        check(" a ,\tb\t", &["a", "b"]);
+        check(",, a,,b,", &["a", "b"]);
+        check("\"a,b\", c", &["\"a,b\"", "c"]);
+        check("W/\"a,\", \"b", &["W/\"a,\"", "\"b"]);
+        check("a b, c", &["a b", "c"]);
+    }
+
+    #[test]
+    fn seconds() {
+        // RFC 9111 1.2.2.
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("1", Some(1)),
+            ("003600", Some(3600)),
+            ("2147483648", Some(1 << 31)),
+            ("2147483649", Some(1 << 31)),
+            ("4294967296", Some(1 << 31)),
+            ("99999999999999999999999", Some(1 << 31)),
+            ("", None),
+            ("-1", None),
+            ("+1", None),
+            ("1.5", None),
+            ("1 ", None),
+            ("a1", None),
+            ("1a", None),
+            ("'1'", None),
+        ] {
+            assert_eq!(delta_seconds(text.as_bytes()), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn hop_by_hop_fields_go() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "a, B ,cache-control,vary, host, age, content-length"),
+            ("a", "1"),
+            ("b", "2"),
+            ("c", "3"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "close"),
+            ("proxy-authenticate", "Basic"),
+            ("proxy-authentication-info", "x"),
+            ("proxy-authorization", "x"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("cache-control", "max-age=1"),
+            ("vary", "a"),
+            ("age", "1"),
+            ("content-length", "3"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        remove_hop_by_hop(&mut headers);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["age", "c", "cache-control", "content-length", "vary"]);
+    }
+}

@@ -1,0 +1,308 @@
+//! How long a response is fresh and how old it is (RFC 9111 4.2).
+
+use std::time::{Duration, SystemTime};
+
+use http::header::{self, HeaderMap};
+use http::{HeaderValue, StatusCode};
+
+use super::cache_control::ResponseDirectives;
+use super::fields::{Members, delta_seconds};
+use super::{date, storing};
+
+/// Freshness that the cache may assume where the origin gives none (RFC 9111 4.2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Heuristic {
+    /// Whether responses with an error status (4xx and 5xx) may be given heuristic freshness.
+    pub errors: bool,
+    /// The longest lifetime that is ever assumed.
+    pub most: Duration,
+    /// The share of `Date - Last-Modified` that is assumed, in percent.
+    pub percent: u32,
+}
+
+impl Default for Heuristic {
+    /// 10 %, at most 24 hours, successful responses only.
+    fn default() -> Self {
+        Self { errors: false, most: Duration::from_secs(24 * 60 * 60), percent: 10 }
+    }
+}
+
+impl Heuristic {
+    /// Error statuses too, where RFC 9110 15.1 calls them heuristically cacheable.
+    #[must_use]
+    pub fn with_errors(mut self) -> Self {
+        self.errors = true;
+        self
+    }
+}
+
+/// Where a freshness lifetime comes from, in the order in which a shared cache looks (RFC 9111 4.2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// `s-maxage`.
+    SMaxage,
+    /// `max-age`.
+    MaxAge,
+    /// `Expires` minus `Date`.
+    Expires,
+    /// RFC 9111 4.2.2.
+    Heuristic,
+    /// Nothing says how long: not fresh at all.
+    None,
+}
+
+impl Source {
+    /// Whether the origin said it, rather than the cache assumed it.
+    pub fn is_explicit(self) -> bool {
+        matches!(self, Self::SMaxage | Self::MaxAge | Self::Expires)
+    }
+}
+
+/// The freshness lifetime of a response for a shared cache (RFC 9111 4.2.1, 4.2.2).
+///
+/// `date` is the response's `Date`, or the time of reception where it has none that is valid.
+pub fn lifetime(
+    status: StatusCode,
+    headers: &HeaderMap,
+    directives: &ResponseDirectives,
+    date: SystemTime,
+    heuristic: Option<&Heuristic>,
+) -> (Duration, Source) {
+    if let Some(seconds) = directives.s_maxage {
+        return (Duration::from_secs(seconds.into()), Source::SMaxage);
+    }
+    if let Some(seconds) = directives.max_age {
+        return (Duration::from_secs(seconds.into()), Source::MaxAge);
+    }
+    if headers.contains_key(header::EXPIRES) {
+        let expires = single_date(headers, &header::EXPIRES, date);
+        // RFC 9111 5.3: invalid, repeated or in the past means already expired.
+        let lifetime = expires.and_then(|expires| expires.duration_since(date).ok());
+        return (lifetime.unwrap_or_default(), Source::Expires);
+    }
+    if let Some(heuristic) = heuristic
+        && (storing::is_heuristically_cacheable(status) || directives.public)
+        && (heuristic.errors || status.as_u16() < 400)
+        && let Some(modified) = single_date(headers, &header::LAST_MODIFIED, date)
+        && let Ok(unchanged) = date.duration_since(modified)
+    {
+        let assumed = unchanged / 100 * heuristic.percent;
+        return (assumed.min(heuristic.most), Source::Heuristic);
+    }
+    (Duration::ZERO, Source::None)
+}
+
+/// The value of a date field that occurs exactly once and is valid.
+pub(crate) fn single_date(
+    headers: &HeaderMap,
+    name: &header::HeaderName,
+    now: SystemTime,
+) -> Option<SystemTime> {
+    let mut lines = headers.get_all(name).into_iter();
+    let line = lines.next()?;
+    match lines.next() {
+        None => date::parse(line.as_bytes(), now),
+        Some(_) => None,
+    }
+}
+
+/// `Age` as received: the first member of the first line; `None` where that is no delta-seconds (RFC 9111 5.1).
+pub fn received_age(headers: &HeaderMap) -> Option<Duration> {
+    let line = headers.get(header::AGE)?;
+    let first = Members::new(line.as_bytes()).next()?;
+    delta_seconds(first).map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+/// `corrected_initial_age` (RFC 9111 4.2.3): how old a response was when it arrived.
+pub fn initial_age(
+    received: Option<Duration>,
+    date: SystemTime,
+    request_time: SystemTime,
+    response_time: SystemTime,
+) -> Duration {
+    let apparent_age = response_time.duration_since(date).unwrap_or_default();
+    let response_delay = response_time.duration_since(request_time).unwrap_or_default();
+    // `Date` has whole seconds: the part of a second that it lacks is no age.
+    let apparent_age = Duration::from_secs(apparent_age.as_secs());
+    let corrected_age_value = received.map_or(Duration::ZERO, |age| age.saturating_add(response_delay));
+    apparent_age.max(corrected_age_value)
+}
+
+/// `current_age` (RFC 9111 4.2.3). `None` when the response was received in the future: the clock has
+/// been set back since (by more than [`CLOCK_SKEW`]), and nothing can be said but that it needs validation.
+pub fn current_age(initial: Duration, response_time: SystemTime, now: SystemTime) -> Option<Duration> {
+    match now.duration_since(response_time) {
+        Ok(resident_time) => Some(initial.saturating_add(resident_time)),
+        Err(ahead) if ahead.duration() <= CLOCK_SKEW => Some(initial),
+        Err(_) => None,
+    }
+}
+
+/// How far ahead another writer's clock, or this one before a correction, may be without notice.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(5);
+
+/// An `Age` field value: whole seconds, at most 2^31. Does not allocate below 10,000 seconds.
+pub fn age_value(age: Duration) -> HeaderValue {
+    let seconds = age.as_secs().min(1 << 31);
+    match usize::try_from(seconds) {
+        Ok(small) if small < SMALL_NUMBERS.len() => {
+            let digits = &SMALL_NUMBERS[small];
+            let first = digits.iter().position(|&digit| digit != b'0').unwrap_or(3);
+            HeaderValue::from_static(std::str::from_utf8(&digits[first..]).unwrap_or("0"))
+        }
+        _ => HeaderValue::from(seconds),
+    }
+}
+
+/// The numbers below 10,000 in four digits.
+static SMALL_NUMBERS: [[u8; 4]; 10_000] = {
+    let mut numbers = [[0; 4]; 10_000];
+    let mut number = 0;
+    while number < 10_000 {
+        numbers[number] = [
+            b'0' + (number / 1000) as u8,
+            b'0' + (number / 100 % 10) as u8,
+            b'0' + (number / 10 % 10) as u8,
+            b'0' + (number % 10) as u8,
+        ];
+        number += 1;
+    }
+    numbers
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::UNIX_EPOCH;
+
+    const DATE: &str = "Tue, 01 Sep 2026 00:00:00 GMT";
+
+    fn date() -> SystemTime {
+        date::parse(DATE.as_bytes(), UNIX_EPOCH).expect("a date")
+    }
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
+        }
+        headers
+    }
+
+    #[track_caller]
+    fn check(status: u16, fields: &[(&'static str, &str)], expected: (u64, Source)) {
+        let headers = headers(fields);
+        let status = StatusCode::from_u16(status).expect("a status");
+        let directives = ResponseDirectives::of(&headers);
+        let read = lifetime(status, &headers, &directives, date(), Some(&Heuristic::default().with_errors()));
+        assert_eq!(read, (Duration::from_secs(expected.0), expected.1), "{fields:?}");
+    }
+
+    #[test]
+    fn lifetimes() {
+        use Source::{Expires, Heuristic, MaxAge, None, SMaxage};
+        const HOUR_LATER: &str = "Tue, 01 Sep 2026 01:00:00 GMT";
+        const DAY_BEFORE: &str = "Mon, 31 Aug 2026 00:00:00 GMT";
+        // RFC 9111 4.2.1: the order.
+        check(200, &[("cache-control", "max-age=5, s-maxage=9"), ("expires", HOUR_LATER)], (9, SMaxage));
+        check(200, &[("cache-control", "max-age=5"), ("expires", HOUR_LATER)], (5, MaxAge));
+        check(200, &[("expires", HOUR_LATER)], (3600, Expires));
+        check(200, &[("cache-control", "max-age=x"), ("expires", HOUR_LATER)], (0, MaxAge));
+        check(200, &[("cache-control", "s-maxage=0, max-age=60")], (0, SMaxage));
+        // RFC 9111 5.3: Expires.
+        check(200, &[("expires", DATE)], (0, Expires));
+        check(200, &[("expires", DAY_BEFORE)], (0, Expires));
+        check(200, &[("expires", "0")], (0, Expires));
+        check(200, &[("expires", "")], (0, Expires));
+        check(200, &[("expires", HOUR_LATER), ("expires", HOUR_LATER)], (0, Expires));
+        check(200, &[("expires", "0"), ("last-modified", DAY_BEFORE)], (0, Expires));
+        check(200, &[("expires", "Tue, 01 Sep 2099 00:00:00 GMT")], (2_303_683_200, Expires));
+        // RFC 9111 4.2.2: the heuristic.
+        check(200, &[("last-modified", DAY_BEFORE)], (8640, Heuristic));
+        check(200, &[("last-modified", "Sat, 01 Jan 2000 00:00:00 GMT")], (86_400, Heuristic));
+        check(200, &[("last-modified", HOUR_LATER)], (0, None));
+        check(200, &[("last-modified", "yesterday")], (0, None));
+        check(404, &[("last-modified", DAY_BEFORE)], (8640, Heuristic));
+        check(201, &[("last-modified", DAY_BEFORE)], (0, None));
+        check(201, &[("last-modified", DAY_BEFORE), ("cache-control", "public")], (8640, Heuristic));
+        check(200, &[], (0, None));
+    }
+
+    #[test]
+    fn the_heuristic_spares_errors_unless_told() {
+        let headers = headers(&[("last-modified", "Mon, 31 Aug 2026 00:00:00 GMT")]);
+        let directives = ResponseDirectives::default();
+        let heuristic = Heuristic::default();
+        let of = |status| lifetime(status, &headers, &directives, date(), Some(&heuristic)).1;
+        assert_eq!(of(StatusCode::OK), Source::Heuristic);
+        assert_eq!(of(StatusCode::NOT_FOUND), Source::None);
+        assert_eq!(lifetime(StatusCode::OK, &headers, &directives, date(), None).1, Source::None);
+    }
+
+    #[test]
+    fn ages_received() {
+        // RFC 9111 5.1.
+        for (lines, expected) in [
+            (&["0"][..], Some(0)),
+            (&["7200"], Some(7200)),
+            (&["007200"], Some(7200)),
+            (&["7200,0"], Some(7200)),
+            (&["7200", "0"], Some(7200)),
+            (&["0, 7200"], Some(0)),
+            (&["0", "7200"], Some(0)),
+            (&["99999999999999999999999"], Some(1 << 31)),
+            (&["-1"], None),
+            (&["1.0"], None),
+            (&["abc"], None),
+            (&["1a"], None),
+            (&[""], None),
+            (&["a, 5"], None),
+            (&[], None),
+        ] {
+            let fields: Vec<_> = lines.iter().map(|line| ("age", *line)).collect();
+            let age = received_age(&headers(&fields));
+            assert_eq!(age, expected.map(Duration::from_secs), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn initial_ages() {
+        // RFC 9111 4.2.3: (Age, seconds from Date to request, to response) -> corrected_initial_age.
+        for (age, requested, responded, expected) in [
+            (None, 0, 0, 0),
+            (None, 10, 10, 10),
+            (None, -10, -10, 0),
+            (Some(5), 0, 0, 5),
+            (Some(5), 0, 2, 7),
+            (Some(5), 100, 100, 100),
+            (Some(1 << 31), 0, 4, (1 << 31) + 4),
+            (Some(5), 4, 2, 5),
+        ] {
+            let at = |seconds: i64| {
+                let distance = Duration::from_secs(seconds.unsigned_abs());
+                if seconds < 0 { date() - distance } else { date() + distance }
+            };
+            let initial = initial_age(age.map(Duration::from_secs), date(), at(requested), at(responded));
+            assert_eq!(initial, Duration::from_secs(expected), "{age:?} {requested} {responded}");
+        }
+    }
+
+    #[test]
+    fn current_ages() {
+        let second = Duration::from_secs(1);
+        assert_eq!(current_age(second, date(), date() + second), Some(second * 2));
+        assert_eq!(current_age(second, date(), date() - second), Some(second));
+        assert_eq!(current_age(second, date(), date() - Duration::from_secs(3600)), None);
+        assert_eq!(current_age(Duration::MAX, date(), date() + second), Some(Duration::MAX));
+    }
+
+    #[test]
+    fn age_values() {
+        for seconds in [0, 1, 9, 10, 99, 100, 999, 1000, 9999, 10_000, 123_456, 1 << 31] {
+            let value = age_value(Duration::from_secs(seconds));
+            assert_eq!(value, seconds.to_string().as_str());
+        }
+        assert_eq!(age_value(Duration::MAX), "2147483648");
+    }
+}

@@ -1,0 +1,184 @@
+//! What the answer to an unsafe request makes invalid (RFC 9111 4.4).
+
+use http::header::HeaderMap;
+use http::{Method, StatusCode, Uri, header};
+
+/// Whether the answer to a request invalidates stored responses for its target: the method is unsafe, or
+/// unknown, and the answer is no error.
+pub fn invalidates(method: &Method, status: StatusCode) -> bool {
+    !is_safe(method) && (status.is_success() || status.is_redirection())
+}
+
+/// Whether a method is known to be safe (RFC 9110 9.2.1; QUERY: RFC 10008).
+pub fn is_safe(method: &Method) -> bool {
+    matches!(
+        method.as_str(),
+        "GET" | "HEAD" | "OPTIONS" | "TRACE" | "QUERY" | "PROPFIND" | "REPORT" | "SEARCH"
+    )
+}
+
+/// The URIs beside the target that the answer names in `Location` and `Content-Location`, where they
+/// are of the target's origin (RFC 9111 4.4: others must not be touched).
+pub fn named_targets(target: &Uri, response: &HeaderMap) -> Vec<Uri> {
+    let mut targets = Vec::new();
+    for name in [header::LOCATION, header::CONTENT_LOCATION] {
+        for value in response.get_all(name) {
+            if let Some(uri) = resolve(target, value.as_bytes())
+                && uri != *target
+                && !targets.contains(&uri)
+            {
+                targets.push(uri);
+            }
+        }
+    }
+    targets
+}
+
+/// Resolves a URI reference against an absolute base (RFC 3986 5.2). `None` where the result is not of the
+/// base's origin or no URI at all.
+pub fn resolve(base: &Uri, reference: &[u8]) -> Option<Uri> {
+    let reference = std::str::from_utf8(reference).ok()?.trim_matches([' ', '\t']);
+    let reference = reference.split('#').next().unwrap_or_default();
+    let (scheme, authority) = (base.scheme_str()?, base.authority()?.as_str());
+    let path_and_query = if has_scheme(reference) {
+        let uri: Uri = reference.parse().ok()?;
+        let same = uri.scheme_str()?.eq_ignore_ascii_case(scheme)
+            && same_authority(scheme, uri.authority()?.as_str(), authority);
+        return same.then(|| with_path(scheme, authority, uri.path(), uri.query())).flatten();
+    } else if let Some(rest) = reference.strip_prefix("//") {
+        let (other, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        if !same_authority(scheme, other, authority) {
+            return None;
+        }
+        path.to_owned()
+    } else if reference.starts_with('/') {
+        reference.to_owned()
+    } else if reference.is_empty() {
+        base.path_and_query()?.as_str().to_owned()
+    } else if reference.starts_with('?') {
+        format!("{}{reference}", base.path())
+    } else {
+        let folder = base.path().rfind('/').map_or("/", |end| &base.path()[..=end]);
+        format!("{folder}{reference}")
+    };
+    let (path, query) = match path_and_query.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (path_and_query.as_str(), None),
+    };
+    with_path(scheme, authority, path, query)
+}
+
+fn has_scheme(reference: &str) -> bool {
+    reference.split_once(':').is_some_and(|(scheme, _)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+    })
+}
+
+fn same_authority(scheme: &str, one: &str, other: &str) -> bool {
+    let default = if scheme == "https" { ":443" } else { ":80" };
+    let bare = |authority: &str| authority.strip_suffix(default).unwrap_or(authority).to_ascii_lowercase();
+    bare(one) == bare(other)
+}
+
+fn with_path(scheme: &str, authority: &str, path: &str, query: Option<&str>) -> Option<Uri> {
+    let mut path_and_query = remove_dot_segments(path);
+    if let Some(query) = query {
+        path_and_query.push('?');
+        path_and_query.push_str(query);
+    }
+    Uri::builder().scheme(scheme).authority(authority).path_and_query(path_and_query).build().ok()
+}
+
+/// RFC 3986 5.2.4.
+fn remove_dot_segments(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        match segment {
+            "." | ".." => {
+                if segment == ".." {
+                    kept.pop();
+                }
+                if last {
+                    kept.push("");
+                }
+            }
+            segment => kept.push(segment),
+        }
+    }
+    format!("/{}", kept.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn in1_methods_and_statuses() {
+        // RFC 9111 4.4.
+        let ok = StatusCode::OK;
+        for method in ["POST", "PUT", "DELETE", "PATCH", "M-SEARCH", "get", "FROB"] {
+            let method = Method::from_bytes(method.as_bytes()).expect("a method");
+            assert!(invalidates(&method, ok), "{method}");
+            assert!(invalidates(&method, StatusCode::SEE_OTHER), "{method}");
+            assert!(!invalidates(&method, StatusCode::NOT_FOUND), "{method}");
+            assert!(!invalidates(&method, StatusCode::INTERNAL_SERVER_ERROR), "{method}");
+        }
+        for method in ["GET", "HEAD", "OPTIONS", "TRACE", "QUERY"] {
+            let method = Method::from_bytes(method.as_bytes()).expect("a method");
+            assert!(!invalidates(&method, ok), "{method}");
+        }
+    }
+
+    #[track_caller]
+    fn check(reference: &str, expected: Option<&str>) {
+        let base = Uri::from_static("http://a.example/b/c/d?q");
+        let resolved = resolve(&base, reference.as_bytes()).map(|uri| uri.to_string());
+        assert_eq!(resolved.as_deref(), expected, "{reference:?}");
+    }
+
+    #[test]
+    fn in1_references() {
+        // RFC 3986 5.4, within one origin.
+        check("g", Some("http://a.example/b/c/g"));
+        check("./g", Some("http://a.example/b/c/g"));
+        check("g/", Some("http://a.example/b/c/g/"));
+        check("/g", Some("http://a.example/g"));
+        check("?y", Some("http://a.example/b/c/d?y"));
+        check("g?y", Some("http://a.example/b/c/g?y"));
+        check("g?y/../x", Some("http://a.example/b/c/g?y/../x"));
+        check("#s", Some("http://a.example/b/c/d?q"));
+        check("g#s", Some("http://a.example/b/c/g"));
+        check("", Some("http://a.example/b/c/d?q"));
+        check(".", Some("http://a.example/b/c/"));
+        check("..", Some("http://a.example/b/"));
+        check("../g", Some("http://a.example/b/g"));
+        check("../../../g", Some("http://a.example/g"));
+        check("/./g", Some("http://a.example/g"));
+        check("/../g", Some("http://a.example/g"));
+        check("//a.example/g", Some("http://a.example/g"));
+        check("//A.EXAMPLE:80/g", Some("http://a.example/g"));
+        check("http://a.example/g", Some("http://a.example/g"));
+        check("HTTP://A.example:80/g?x", Some("http://a.example/g?x"));
+        check("g:h", None);
+        check("//b.example/g", None);
+        check("http://b.example/g", None);
+        check("https://a.example/g", None);
+        check("http://a.example:8080/g", None);
+        check("http://", None);
+        check("/caf\u{e9} x", None);
+    }
+
+    #[test]
+    fn in1_named_targets() {
+        let target = Uri::from_static("http://a.example/x");
+        let mut response = HeaderMap::new();
+        response.append(header::LOCATION, HeaderValue::from_static("/y"));
+        response.append(header::CONTENT_LOCATION, HeaderValue::from_static("/x"));
+        response.append(header::CONTENT_LOCATION, HeaderValue::from_static("http://b.example/z"));
+        assert_eq!(named_targets(&target, &response), [Uri::from_static("http://a.example/y")]);
+    }
+}

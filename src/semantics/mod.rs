@@ -1,0 +1,83 @@
+//! The rules of HTTP caching as pure functions.
+//!
+//! One module for each part of the standards: nothing here knows of futures, stores or clocks, and time is
+//! always an argument. The service carries out what these functions decide.
+//!
+//! | module | standard | what |
+//! |---|---|---|
+//! | [`cache_control`] | RFC 9111 5.2 | directives of requests and responses |
+//! | [`cache_status`] | RFC 9211 | telling what the cache did |
+//! | [`date`] | RFC 9110 5.6.7 | HTTP dates |
+//! | [`etag`] | RFC 9110 8.8.3 | entity tags: comparison, generation |
+//! | [`fields`] | RFC 9111 3.1 | which fields are stored |
+//! | [`freshness`] | RFC 9111 4.2 | lifetime and age |
+//! | [`invalidation`] | RFC 9111 4.4 | what an unsafe request makes invalid |
+//! | [`preconditions`] | RFC 9110 13 | `If-None-Match` and its relatives |
+//! | [`reuse`] | RFC 9111 4 | which stored response answers, and how |
+//! | [`storing`] | RFC 9111 3 | whether a response may be stored |
+//! | [`validation`] | RFC 9111 4.3 | asking the origin, freshening what is stored |
+//! | [`vary`] | RFC 9111 4.1 | selecting fields |
+
+pub mod cache_control;
+pub mod cache_status;
+pub mod date;
+pub mod etag;
+pub mod fields;
+pub mod freshness;
+pub mod invalidation;
+pub mod preconditions;
+pub mod reuse;
+pub mod storing;
+pub mod validation;
+pub mod vary;
+
+/// The points at which RFC 9111 leaves a choice, or a careful cache takes a stricter reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rules {
+    /// Whether directives of requests count (RFC 9111 5.2.1). Off, a client can force neither a
+    /// validation nor a miss; `no-store` and `only-if-cached` count either way.
+    pub client_directives: bool,
+    /// What must be said before a response is shared between people.
+    pub credentials: Credentials,
+    /// Freshness where the origin gives none; `None` for never.
+    pub heuristic: Option<freshness::Heuristic>,
+    /// Whether `immutable` (RFC 8246) outweighs a client's reload while the response is fresh.
+    pub immutable: bool,
+    /// Whether a response that is `private` may be stored where the key holds every credential of the
+    /// request: then only the same person gets it. A deviation from RFC 9111 5.2.2.7; off by default.
+    pub private_by_key: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            client_directives: true,
+            credentials: Credentials::Explicit,
+            heuristic: Some(freshness::Heuristic::default()),
+            immutable: true,
+            private_by_key: false,
+        }
+    }
+}
+
+/// What must be said before a response is shared between people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    /// `Authorization` as in RFC 9111 3.5, and `Cookie` and `Set-Cookie` in the same way: stored, and
+    /// reused for requests that carry credentials, only where the response says `public` or
+    /// `s-maxage`, or the key holds the credential.
+    Explicit,
+    /// RFC 9111 3.5 to the letter: it knows `Authorization` on the request that is stored, and nothing else.
+    Rfc9111,
+}
+
+/// Which credentials of a request are part of its cache key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyedCredentials {
+    /// `Authorization` is.
+    pub authorization: bool,
+    /// `Cookie` is, the whole field.
+    pub cookie: bool,
+}

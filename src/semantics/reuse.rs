@@ -1,0 +1,460 @@
+//! Which stored response answers a request, and how (RFC 9111 4).
+
+use std::time::{Duration, SystemTime};
+
+use http::header::HeaderMap;
+
+use super::Rules;
+use super::cache_control::RequestDirectives;
+use super::freshness::current_age;
+use super::vary::Selecting;
+
+/// All that reuse of a stored response depends on; made once, when it is stored or freshened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reuse {
+    /// The response's `Date`, or when it was received where it had none.
+    pub date: SystemTime,
+    /// One copy may serve many people: `public`, `s-maxage`, or the key tells people apart.
+    pub explicitly_shared: bool,
+    /// `immutable` (RFC 8246).
+    pub immutable: bool,
+    /// `corrected_initial_age` (RFC 9111 4.2.3).
+    pub initial_age: Duration,
+    /// The freshness lifetime (RFC 9111 4.2.1).
+    pub lifetime: Duration,
+    /// Never served stale: `must-revalidate`, `proxy-revalidate` or `s-maxage`.
+    pub must_revalidate: bool,
+    /// Never served without validation (RFC 9111 5.2.2.4).
+    pub no_cache: bool,
+    /// When the response was received.
+    pub response_time: SystemTime,
+    /// What selected it (RFC 9111 4.1).
+    pub selecting: Selecting,
+    /// How long past its lifetime it may stand in for an error (RFC 5861 4).
+    pub stale_if_error: Duration,
+    /// How long past its lifetime it may be served while it is validated (RFC 5861 3).
+    pub stale_while_revalidate: Duration,
+}
+
+impl Reuse {
+    /// `current_age`; `None` when the response was received in the future.
+    pub fn age(&self, now: SystemTime) -> Option<Duration> {
+        current_age(self.initial_age, self.response_time, now)
+    }
+
+    /// Seconds of freshness left, negative when stale.
+    pub fn ttl(&self, now: SystemTime) -> i64 {
+        let age = self.age(now).unwrap_or(Duration::MAX);
+        let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        if let Some(left) = self.lifetime.checked_sub(age) {
+            seconds(left)
+        } else {
+            -seconds(age.saturating_sub(self.lifetime))
+        }
+    }
+}
+
+/// A stored response as a request's candidate.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// When it was purged softly, that is, declared stale before its time.
+    pub expired: Option<SystemTime>,
+    /// Its terms.
+    pub reuse: &'a Reuse,
+}
+
+/// A request as reuse sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// Its directives.
+    pub directives: &'a RequestDirectives,
+    /// Its fields.
+    pub headers: &'a HeaderMap,
+    /// It carries credentials that its key does not hold.
+    pub unkeyed_credentials: bool,
+}
+
+/// Why a request is forwarded (RFC 9211 2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Forward {
+    /// The policy or the service decided not to handle it.
+    Bypass,
+    /// The method's semantics require it.
+    Method,
+    /// Nothing usable was found, for a reason that is not told.
+    Miss,
+    /// A stored response is there, but the request does not allow its use.
+    Request,
+    /// A stored response is there, but it is stale.
+    Stale,
+    /// Nothing is stored under the key.
+    UriMiss,
+    /// Something is stored under the key, but its selecting fields differ.
+    VaryMiss,
+}
+
+impl Forward {
+    /// The token of RFC 9211 2.2.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bypass => "bypass",
+            Self::Method => "method",
+            Self::Miss => "miss",
+            Self::Request => "request",
+            Self::Stale => "stale",
+            Self::UriMiss => "uri-miss",
+            Self::VaryMiss => "vary-miss",
+        }
+    }
+}
+
+/// What stands in when a validation fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// Nothing: the failure is the answer.
+    None,
+    /// Nothing may, and a 504 is owed where the origin can't be reached (RFC 9111 5.2.2.2).
+    Forbidden,
+    /// The stored response (RFC 5861 4).
+    StaleIfError,
+}
+
+/// What to do with a request. Indices are positions in the list of candidates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Ask the inner service; nothing stored can help.
+    Forward(Forward),
+    /// Answer from storage.
+    Serve(usize),
+    /// Answer from storage and validate behind (RFC 5861 3).
+    ServeStale(usize),
+    /// `only-if-cached`, and nothing usable: 504 (RFC 9111 5.2.1.7).
+    Unsatisfiable,
+    /// Ask the inner service whether the stored response still holds.
+    Validate(usize, Forward, Fallback),
+}
+
+/// Decides how a GET or HEAD is answered (RFC 9111 4).
+pub fn decide<'a>(
+    ask: &Ask<'_>,
+    candidates: impl ExactSizeIterator<Item = Candidate<'a>>,
+    rules: &Rules,
+    now: SystemTime,
+) -> Decision {
+    let decision = select(ask, candidates, rules).map_or_else(Decision::Forward, |(index, candidate)| {
+        judge(index, &candidate, ask.directives, rules, now)
+    });
+    match decision {
+        Decision::Forward(_) | Decision::Validate(..) if ask.directives.only_if_cached => {
+            Decision::Unsatisfiable
+        }
+        decision => decision,
+    }
+}
+
+/// The matching candidate with the latest `Date`; of equal ones the first (RFC 9111 4.1).
+fn select<'a>(
+    ask: &Ask<'_>,
+    candidates: impl ExactSizeIterator<Item = Candidate<'a>>,
+    rules: &Rules,
+) -> Result<(usize, Candidate<'a>), Forward> {
+    let needs_sharing = ask.unkeyed_credentials && rules.credentials == super::Credentials::Explicit;
+    let mut missing = if candidates.len() == 0 { Forward::UriMiss } else { Forward::VaryMiss };
+    let mut selected: Option<(usize, Candidate<'a>)> = None;
+    for (index, candidate) in candidates.enumerate() {
+        if !candidate.reuse.selecting.matches(ask.headers) {
+            continue;
+        }
+        if needs_sharing && !candidate.reuse.explicitly_shared {
+            missing = Forward::Request;
+            continue;
+        }
+        if selected.is_none_or(|(_, best)| candidate.reuse.date > best.reuse.date) {
+            selected = Some((index, candidate));
+        }
+    }
+    selected.ok_or(missing)
+}
+
+fn judge(
+    index: usize,
+    candidate: &Candidate<'_>,
+    directives: &RequestDirectives,
+    rules: &Rules,
+    now: SystemTime,
+) -> Decision {
+    let reuse = candidate.reuse;
+    let Some(age) = reuse.age(now) else {
+        return Decision::Validate(index, Forward::Stale, Fallback::None);
+    };
+    let staleness = staleness(candidate, age, now);
+    let fallback = fallback(reuse, directives, staleness);
+    if reuse.no_cache {
+        return Decision::Validate(index, Forward::Stale, fallback); // 5.2.2.4
+    }
+    if rules.client_directives {
+        let reload_is_moot = rules.immutable && reuse.immutable && staleness.is_none();
+        let demands = directives.no_cache // 5.2.1.4
+            || directives.max_age.is_some_and(|most| age > seconds(most)); // 5.2.1.1
+        let wants_fresher = directives.min_fresh.is_some_and(|least| {
+            reuse.lifetime.saturating_sub(age) < seconds(least) // 5.2.1.3
+        });
+        if (demands && !reload_is_moot) || wants_fresher {
+            return Decision::Validate(index, Forward::Request, fallback);
+        }
+    }
+    let Some(staleness) = staleness else {
+        return Decision::Serve(index);
+    };
+    if reuse.must_revalidate {
+        return Decision::Validate(index, Forward::Stale, fallback); // 4.2.4
+    }
+    if rules.client_directives && directives.max_stale.is_some_and(|most| staleness <= seconds(most)) {
+        return Decision::Serve(index); // 5.2.1.2
+    }
+    if staleness <= reuse.stale_while_revalidate && !reuse.stale_while_revalidate.is_zero() {
+        return Decision::ServeStale(index);
+    }
+    Decision::Validate(index, Forward::Stale, fallback)
+}
+
+/// How long a response has been stale; `None` while it is fresh, that is, younger than its lifetime.
+fn staleness(candidate: &Candidate<'_>, age: Duration, now: SystemTime) -> Option<Duration> {
+    let lifetime = candidate.reuse.lifetime;
+    let by_age = (age >= lifetime).then(|| age.saturating_sub(lifetime));
+    let by_purge = candidate.expired.map(|purged| now.duration_since(purged).unwrap_or_default());
+    by_age.max(by_purge)
+}
+
+/// RFC 5861 4, within what RFC 9111 4.2.4 lets stand.
+fn fallback(reuse: &Reuse, directives: &RequestDirectives, staleness: Option<Duration>) -> Fallback {
+    let staleness = staleness.unwrap_or_default();
+    if reuse.must_revalidate || reuse.no_cache {
+        return Fallback::Forbidden;
+    }
+    let window = reuse.stale_if_error.max(directives.stale_if_error.map_or(Duration::ZERO, seconds));
+    if !window.is_zero() && staleness <= window { Fallback::StaleIfError } else { Fallback::None }
+}
+
+fn seconds(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue, header};
+    use std::time::UNIX_EPOCH;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_790_000_000 + seconds)
+    }
+
+    /// Fresh for 60 seconds, received at second 0 with age 0.
+    fn stored() -> Reuse {
+        Reuse {
+            date: at(0),
+            explicitly_shared: false,
+            immutable: false,
+            initial_age: Duration::ZERO,
+            lifetime: Duration::from_secs(60),
+            must_revalidate: false,
+            no_cache: false,
+            response_time: at(0),
+            selecting: Selecting::default(),
+            stale_if_error: Duration::ZERO,
+            stale_while_revalidate: Duration::ZERO,
+        }
+    }
+
+    fn with(edit: impl FnOnce(&mut Reuse)) -> Reuse {
+        let mut reuse = stored();
+        edit(&mut reuse);
+        reuse
+    }
+
+    fn ask(reuse: &[Reuse], fields: &[(&'static str, &'static str)], now: u64) -> Decision {
+        ask_by(&Rules::default(), reuse, fields, now)
+    }
+
+    fn ask_by(rules: &Rules, reuse: &[Reuse], fields: &[(&'static str, &'static str)], now: u64) -> Decision {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let ask = Ask {
+            directives: &RequestDirectives::of(&headers),
+            headers: &headers,
+            unkeyed_credentials: headers.contains_key(header::COOKIE),
+        };
+        let candidates = reuse.iter().map(|reuse| Candidate { expired: None, reuse });
+        decide(&ask, candidates, rules, at(now))
+    }
+
+    #[track_caller]
+    fn check(reuse: Reuse, request: &'static str, now: u64, expected: Decision) {
+        let fields: &[_] = if request.is_empty() { &[] } else { &[("cache-control", request)] };
+        assert_eq!(ask(&[reuse], fields, now), expected, "{request:?} at {now}");
+    }
+
+    use Decision::{Serve, ServeStale, Unsatisfiable, Validate};
+    const STALE: Decision = Validate(0, Forward::Stale, Fallback::None);
+    const REQUEST: Decision = Validate(0, Forward::Request, Fallback::None);
+
+    #[test]
+    fn freshness() {
+        // RFC 9111 4.2: fresh while the lifetime is greater than the age.
+        check(stored(), "", 0, Serve(0));
+        check(stored(), "", 59, Serve(0));
+        check(stored(), "", 60, STALE);
+        check(with(|r| r.initial_age = Duration::from_secs(50)), "", 9, Serve(0));
+        check(with(|r| r.initial_age = Duration::from_secs(50)), "", 10, STALE);
+        check(with(|r| r.lifetime = Duration::ZERO), "", 0, STALE);
+    }
+
+    #[test]
+    fn re1_request_directives() {
+        check(stored(), "max-age=10", 10, Serve(0)); // 5.2.1.1
+        check(stored(), "max-age=10", 11, REQUEST);
+        check(stored(), "max-age=0", 0, Serve(0));
+        check(stored(), "max-age=x", 1, REQUEST);
+        check(stored(), "min-fresh=30", 30, Serve(0)); // 5.2.1.3
+        check(stored(), "min-fresh=30", 31, REQUEST);
+        check(stored(), "max-stale", 1000, Serve(0)); // 5.2.1.2
+        check(stored(), "max-stale=10", 70, Serve(0));
+        check(stored(), "max-stale=10", 71, STALE);
+        check(
+            with(|r| r.must_revalidate = true),
+            "max-stale",
+            70,
+            Validate(0, Forward::Stale, Fallback::Forbidden),
+        );
+        check(stored(), "no-cache", 1, REQUEST); // 5.2.1.4
+        check(stored(), "no-store", 1, Serve(0)); // 5.2.1.5 speaks of storing
+        check(stored(), "only-if-cached", 1, Serve(0)); // 5.2.1.7
+        check(stored(), "only-if-cached", 61, Unsatisfiable);
+        check(stored(), "only-if-cached, max-stale", 61, Serve(0));
+        check(stored(), "only-if-cached, no-cache", 1, Unsatisfiable);
+        assert_eq!(ask(&[], &[("cache-control", "only-if-cached")], 0), Unsatisfiable);
+    }
+
+    #[test]
+    fn client_directives_can_be_ignored() {
+        let rules = Rules { client_directives: false, ..Rules::default() };
+        for request in ["no-cache", "max-age=0", "min-fresh=1000"] {
+            let fields = [("cache-control", request)];
+            assert_eq!(ask_by(&rules, &[stored()], &fields, 30), Serve(0), "{request}");
+        }
+        assert_eq!(ask_by(&rules, &[], &[("cache-control", "only-if-cached")], 0), Unsatisfiable);
+    }
+
+    #[test]
+    fn re2_validation_on_each_use_and_never_stale() {
+        let forbidden = Validate(0, Forward::Stale, Fallback::Forbidden);
+        check(with(|r| r.no_cache = true), "", 0, forbidden);
+        check(with(|r| r.no_cache = true), "max-stale", 0, forbidden);
+        let strict = with(|r| {
+            r.must_revalidate = true;
+            r.stale_while_revalidate = Duration::from_secs(100);
+            r.stale_if_error = Duration::from_secs(100);
+        });
+        check(strict.clone(), "", 59, Serve(0));
+        check(strict, "", 61, forbidden);
+    }
+
+    #[test]
+    fn re3_stale_while_revalidate() {
+        let reuse = || with(|r| r.stale_while_revalidate = Duration::from_secs(30));
+        check(reuse(), "", 59, Serve(0));
+        check(reuse(), "", 60, ServeStale(0));
+        check(reuse(), "", 90, ServeStale(0));
+        check(reuse(), "", 91, STALE);
+        check(reuse(), "no-cache", 61, REQUEST);
+    }
+
+    #[test]
+    fn re4_stale_if_error() {
+        let reuse = || with(|r| r.stale_if_error = Duration::from_secs(30));
+        let stands_in = Validate(0, Forward::Stale, Fallback::StaleIfError);
+        check(reuse(), "", 90, stands_in);
+        check(reuse(), "", 91, STALE);
+        check(stored(), "stale-if-error=30", 90, stands_in);
+        check(stored(), "stale-if-error=30", 91, STALE);
+    }
+
+    #[test]
+    fn re5_immutable() {
+        let reuse = || with(|r| r.immutable = true);
+        check(reuse(), "no-cache", 30, Serve(0));
+        check(reuse(), "max-age=0", 30, Serve(0));
+        check(reuse(), "max-age=0", 61, REQUEST);
+        let rules = Rules { immutable: false, ..Rules::default() };
+        assert_eq!(ask_by(&rules, &[reuse()], &[("cache-control", "no-cache")], 30), REQUEST);
+    }
+
+    #[test]
+    fn va4_the_latest_match_answers() {
+        let select = |value: &'static str| {
+            let mut vary = HeaderMap::new();
+            vary.insert(header::VARY, HeaderValue::from_static("a"));
+            let mut request = HeaderMap::new();
+            request.insert("a", HeaderValue::from_static(value));
+            Selecting::of(&vary, &request).expect("a Vary that can match")
+        };
+        let list = [
+            with(|r| r.selecting = select("1")),
+            with(|r| r.date = at(0) - Duration::from_secs(9)),
+            with(|r| {
+                r.selecting = select("2");
+                r.date = at(1);
+            }),
+        ];
+        assert_eq!(ask(&list, &[("a", "1")], 5), Serve(0));
+        assert_eq!(ask(&list, &[("a", "2")], 5), Serve(2));
+        assert_eq!(ask(&list, &[("a", "3")], 5), Serve(1));
+        assert_eq!(ask(&list[..1], &[("a", "3")], 5), Decision::Forward(Forward::VaryMiss));
+        assert_eq!(ask(&[], &[], 5), Decision::Forward(Forward::UriMiss));
+    }
+
+    #[test]
+    fn credentials_need_a_shared_response() {
+        let cookie = [("cookie", "a=b")];
+        assert_eq!(ask(&[stored()], &cookie, 5), Decision::Forward(Forward::Request));
+        assert_eq!(ask(&[with(|r| r.explicitly_shared = true)], &cookie, 5), Serve(0));
+        let rules = Rules { credentials: super::super::Credentials::Rfc9111, ..Rules::default() };
+        assert_eq!(ask_by(&rules, &[stored()], &cookie, 5), Serve(0));
+    }
+
+    #[test]
+    fn a_soft_purge_makes_stale_from_then_on() {
+        let reuse = with(|r| r.stale_while_revalidate = Duration::from_secs(30));
+        let headers = HeaderMap::new();
+        let ask =
+            Ask { directives: &RequestDirectives::default(), headers: &headers, unkeyed_credentials: false };
+        let decide_at = |now| {
+            let candidate = Candidate { expired: Some(at(10)), reuse: &reuse };
+            decide(&ask, std::iter::once(candidate), &Rules::default(), at(now))
+        };
+        assert_eq!(decide_at(10), ServeStale(0));
+        assert_eq!(decide_at(40), ServeStale(0));
+        assert_eq!(decide_at(41), STALE);
+    }
+
+    #[test]
+    fn f12_a_response_from_the_future_is_validated() {
+        let reuse = with(|r| r.response_time = at(3600));
+        check(reuse.clone(), "", 0, STALE);
+        assert_eq!(reuse.ttl(at(3600)), 60);
+        assert!(reuse.ttl(at(0)) < 0);
+    }
+
+    #[test]
+    fn ttl() {
+        assert_eq!(stored().ttl(at(0)), 60);
+        assert_eq!(stored().ttl(at(60)), 0);
+        assert_eq!(stored().ttl(at(75)), -15);
+        assert_eq!(with(|r| r.lifetime = Duration::MAX).ttl(at(0)), i64::MAX);
+    }
+}

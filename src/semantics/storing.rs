@@ -1,0 +1,368 @@
+//! Whether a response may be stored (RFC 9111 3).
+
+use http::header::{self, HeaderMap};
+use http::{Method, StatusCode};
+
+use super::cache_control::{RequestDirectives, ResponseDirectives};
+use super::freshness::Source;
+use super::{Credentials, KeyedCredentials, Rules};
+
+/// Why a response is not stored. [`NotStored::as_str`] is the `detail` of `Cache-Status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NotStored {
+    /// The request has `Authorization`, and the response does not say that it is shared (RFC 9111 3.5).
+    Authorization,
+    /// The request has `Cookie`, and the response does not say that it is shared.
+    Cookie,
+    /// The content ended early, or was not as long as `Content-Length` said.
+    Incomplete,
+    /// `Cache-Control` is not of the grammar; nobody can say what it forbids.
+    Malformed,
+    /// Only answers to GET are stored.
+    Method,
+    /// It would have to be fetched again for every use: no freshness, no validator, no stale window.
+    NeverFresh,
+    /// `no-store` on the response.
+    NoStore,
+    /// `must-understand`, and a status that is not understood (RFC 9111 5.2.2.3).
+    NotUnderstood,
+    /// Only a part of the representation.
+    Partial,
+    /// The cache policy said no.
+    Policy,
+    /// `private` on the response.
+    Private,
+    /// `no-store` on the request.
+    RequestNoStore,
+    /// There is no async runtime in which the content could be taken in.
+    Runtime,
+    /// The response has `Set-Cookie` and does not say that it is shared.
+    SetCookie,
+    /// The status is stored only with explicit freshness or `public`, and there is neither.
+    Status,
+    /// The store could not take it, or took something newer meanwhile.
+    Store,
+    /// Storing is switched off.
+    SwitchedOff,
+    /// Larger than the largest object that is stored.
+    TooLarge,
+    /// `Vary: *`, or a `Vary` that can't be read.
+    Vary,
+}
+
+impl NotStored {
+    /// A short name in lower case, fit for a structured-field string.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Authorization => "authorization",
+            Self::Cookie => "cookie",
+            Self::Incomplete => "incomplete",
+            Self::Malformed => "malformed-cache-control",
+            Self::Method => "method",
+            Self::NeverFresh => "never-fresh",
+            Self::NoStore => "no-store",
+            Self::NotUnderstood => "not-understood",
+            Self::Partial => "partial",
+            Self::Policy => "policy",
+            Self::Private => "private",
+            Self::RequestNoStore => "request-no-store",
+            Self::Runtime => "no-runtime",
+            Self::SetCookie => "set-cookie",
+            Self::Status => "status",
+            Self::Store => "store",
+            Self::SwitchedOff => "switched-off",
+            Self::TooLarge => "too-large",
+            Self::Vary => "vary",
+        }
+    }
+}
+
+/// What [`admit`] looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchange<'a> {
+    /// The request's method.
+    pub method: &'a Method,
+    /// The request's fields.
+    pub request: &'a HeaderMap,
+    /// The request's directives.
+    pub request_directives: &'a RequestDirectives,
+    /// Which of the request's credentials are in the key.
+    pub keyed: KeyedCredentials,
+    /// The response's status.
+    pub status: StatusCode,
+    /// The response's fields.
+    pub response: &'a HeaderMap,
+    /// The response's directives.
+    pub directives: &'a ResponseDirectives,
+    /// Where its freshness lifetime comes from.
+    pub source: Source,
+}
+
+/// Whether a shared cache may store the response to a request (RFC 9111 3).
+///
+/// # Errors
+///
+/// The first rule that forbids it.
+pub fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> {
+    let Exchange { directives, status, .. } = *exchange;
+    if exchange.method != Method::GET {
+        return Err(NotStored::Method);
+    }
+    if exchange.request_directives.no_store {
+        return Err(NotStored::RequestNoStore); // 5.2.1.5
+    }
+    if status.is_informational() || status == StatusCode::NOT_MODIFIED {
+        return Err(NotStored::Status); // 3: the status is final; a 304 freshens instead
+    }
+    if status == StatusCode::PARTIAL_CONTENT {
+        return Err(NotStored::Partial);
+    }
+    if directives.malformed {
+        return Err(NotStored::Malformed);
+    }
+    if directives.must_understand {
+        // 5.2.2.3: with a status that is understood, `no-store` beside it does not count.
+        if !is_understood(status) {
+            return Err(NotStored::NotUnderstood);
+        }
+    } else if directives.no_store {
+        return Err(NotStored::NoStore); // 5.2.2.5
+    }
+    if directives.private && !is_only_for_this_key(exchange, rules) {
+        return Err(NotStored::Private); // 5.2.2.7
+    }
+    credentials(exchange, rules)?;
+    if !(exchange.source.is_explicit() || directives.public || is_heuristically_cacheable(status)) {
+        return Err(NotStored::Status);
+    }
+    Ok(())
+}
+
+/// RFC 9111 3.5 and, where the rules ask for it, the same for cookies.
+fn credentials(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> {
+    let shared = is_explicitly_shared(exchange.directives);
+    if exchange.request.contains_key(header::AUTHORIZATION)
+        && !exchange.keyed.authorization
+        && !(shared || exchange.directives.must_revalidate)
+    {
+        return Err(NotStored::Authorization);
+    }
+    if rules.credentials == Credentials::Rfc9111 || shared {
+        return Ok(());
+    }
+    if exchange.request.contains_key(header::COOKIE) && !exchange.keyed.cookie {
+        return Err(NotStored::Cookie);
+    }
+    if exchange.response.contains_key(header::SET_COOKIE)
+        && !exchange.directives.private_fields.contains(&header::SET_COOKIE)
+        && !exchange.directives.no_cache_fields.contains(&header::SET_COOKIE)
+    {
+        return Err(NotStored::SetCookie);
+    }
+    Ok(())
+}
+
+/// Whether the response says of itself that one copy may serve many people.
+pub fn is_explicitly_shared(directives: &ResponseDirectives) -> bool {
+    directives.public || directives.s_maxage.is_some()
+}
+
+/// Whether a request carries credentials that its key does not hold.
+pub fn has_unkeyed_credentials(request: &HeaderMap, keyed: KeyedCredentials) -> bool {
+    (request.contains_key(header::AUTHORIZATION) && !keyed.authorization)
+        || (request.contains_key(header::COOKIE) && !keyed.cookie)
+}
+
+/// Whether the request has credentials, all of them are in the key, and the rules let that stand for `private`.
+fn is_only_for_this_key(exchange: &Exchange<'_>, rules: &Rules) -> bool {
+    let request = exchange.request;
+    rules.private_by_key
+        && (request.contains_key(header::AUTHORIZATION) || request.contains_key(header::COOKIE))
+        && !has_unkeyed_credentials(request, exchange.keyed)
+}
+
+/// RFC 9110 15.1. 206 is among them too, once parts are stored.
+pub fn is_heuristically_cacheable(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200 | 203 | 204 | 206 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
+}
+
+/// Whether the caching rules of a status are implemented: the final ones that RFC 9110 15 defines,
+/// but for 206 and 304.
+pub fn is_understood(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        200..=205 | 300..=303 | 305 | 307 | 308 | 400..=417 | 421 | 422 | 426 | 500..=505
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue};
+
+    struct Case {
+        method: Method,
+        status: u16,
+        request: &'static [(&'static str, &'static str)],
+        response: &'static [(&'static str, &'static str)],
+        keyed: KeyedCredentials,
+        rules: Rules,
+    }
+
+    impl Default for Case {
+        fn default() -> Self {
+            Self {
+                method: Method::GET,
+                status: 200,
+                request: &[],
+                response: &[("cache-control", "max-age=60")],
+                keyed: KeyedCredentials::default(),
+                rules: Rules::default(),
+            }
+        }
+    }
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    impl Case {
+        #[track_caller]
+        fn gives(&self, expected: Result<(), NotStored>) {
+            let (request, response) = (map(self.request), map(self.response));
+            let directives = ResponseDirectives::of(&response);
+            let status = StatusCode::from_u16(self.status).expect("a status");
+            let epoch = std::time::UNIX_EPOCH;
+            let (_, source) = super::super::freshness::lifetime(status, &response, &directives, epoch, None);
+            let admitted = admit(
+                &Exchange {
+                    method: &self.method,
+                    request: &request,
+                    request_directives: &RequestDirectives::of(&request),
+                    keyed: self.keyed,
+                    status,
+                    response: &response,
+                    directives: &directives,
+                    source,
+                },
+                &self.rules,
+            );
+            assert_eq!(admitted, expected, "{} {:?} {:?}", self.status, self.request, self.response);
+        }
+    }
+
+    fn cc(status: u16, response: &'static [(&'static str, &'static str)]) -> Case {
+        Case { status, response, ..Case::default() }
+    }
+
+    #[test]
+    fn st1_methods_and_final_responses() {
+        Case::default().gives(Ok(()));
+        for method in [Method::HEAD, Method::POST, Method::PUT, Method::OPTIONS] {
+            Case { method, ..Case::default() }.gives(Err(NotStored::Method));
+        }
+        cc(103, &[("cache-control", "max-age=60")]).gives(Err(NotStored::Status));
+        cc(304, &[("cache-control", "max-age=60")]).gives(Err(NotStored::Status));
+        cc(206, &[("cache-control", "max-age=60")]).gives(Err(NotStored::Partial));
+    }
+
+    #[test]
+    fn st2_st6_statuses() {
+        for status in [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501] {
+            cc(status, &[]).gives(Ok(()));
+        }
+        for status in [201, 202, 299, 302, 303, 307, 400, 403, 418, 499, 500, 502, 503, 504, 599] {
+            cc(status, &[]).gives(Err(NotStored::Status));
+            cc(status, &[("cache-control", "max-age=60")]).gives(Ok(()));
+            cc(status, &[("cache-control", "s-maxage=60")]).gives(Ok(()));
+            cc(status, &[("cache-control", "public")]).gives(Ok(()));
+            cc(status, &[("expires", "Tue, 01 Sep 2099 00:00:00 GMT")]).gives(Ok(()));
+        }
+    }
+
+    #[test]
+    fn st3_no_store_and_must_understand() {
+        cc(200, &[("cache-control", "no-store, max-age=60")]).gives(Err(NotStored::NoStore));
+        cc(200, &[("cache-control", "no-store, must-understand, max-age=60")]).gives(Ok(()));
+        cc(599, &[("cache-control", "must-understand, max-age=60")]).gives(Err(NotStored::NotUnderstood));
+        cc(299, &[("cache-control", "must-understand, max-age=60")]).gives(Err(NotStored::NotUnderstood));
+        Case { request: &[("cache-control", "no-store")], ..Case::default() }
+            .gives(Err(NotStored::RequestNoStore));
+    }
+
+    #[test]
+    fn st4_private() {
+        cc(200, &[("cache-control", "private, max-age=60")]).gives(Err(NotStored::Private));
+        cc(200, &[("cache-control", "private=\"x\", max-age=60")]).gives(Ok(()));
+        let keyed = KeyedCredentials { authorization: true, cookie: false };
+        let rules = Rules { private_by_key: true, ..Rules::default() };
+        let private = Case {
+            request: &[("authorization", "user:one")],
+            response: &[("cache-control", "private, max-age=60")],
+            keyed,
+            rules: rules.clone(),
+            ..Case::default()
+        };
+        private.gives(Ok(()));
+        Case { rules: Rules::default(), ..private }.gives(Err(NotStored::Private));
+        // A second credential that the key does not hold, and none at all.
+        for request in [&[("authorization", "user:one"), ("cookie", "a=b")][..], &[]] {
+            Case {
+                request,
+                response: &[("cache-control", "private, max-age=60")],
+                keyed,
+                rules: rules.clone(),
+                ..Case::default()
+            }
+            .gives(Err(NotStored::Private));
+        }
+    }
+
+    #[test]
+    fn st5_authorization() {
+        let with = |response| Case {
+            request: &[("authorization", "Basic eA==")],
+            response,
+            rules: Rules { credentials: Credentials::Rfc9111, ..Rules::default() },
+            ..Case::default()
+        };
+        with(&[("cache-control", "max-age=60")]).gives(Err(NotStored::Authorization));
+        with(&[("cache-control", "max-age=60, public")]).gives(Ok(()));
+        with(&[("cache-control", "s-maxage=60")]).gives(Ok(()));
+        with(&[("cache-control", "max-age=60, must-revalidate")]).gives(Ok(()));
+        with(&[("cache-control", "max-age=60, proxy-revalidate")]).gives(Err(NotStored::Authorization));
+        Case {
+            keyed: KeyedCredentials { authorization: true, cookie: false },
+            ..with(&[("cache-control", "max-age=60")])
+        }
+        .gives(Ok(()));
+    }
+
+    #[test]
+    fn the_credentials_rule() {
+        let with = |response| Case { request: &[("cookie", "a=b")], response, ..Case::default() };
+        with(&[("cache-control", "max-age=60")]).gives(Err(NotStored::Cookie));
+        with(&[("cache-control", "max-age=60, must-revalidate")]).gives(Err(NotStored::Cookie));
+        with(&[("cache-control", "max-age=60, public")]).gives(Ok(()));
+        with(&[("cache-control", "s-maxage=60")]).gives(Ok(()));
+        cc(200, &[("cache-control", "max-age=60"), ("set-cookie", "a=b")]).gives(Err(NotStored::SetCookie));
+        cc(200, &[("cache-control", "public, max-age=60"), ("set-cookie", "a=b")]).gives(Ok(()));
+        cc(200, &[("cache-control", "private=\"set-cookie\", max-age=60"), ("set-cookie", "a=b")])
+            .gives(Ok(()));
+        let strict = Rules { credentials: Credentials::Rfc9111, ..Rules::default() };
+        Case { rules: strict.clone(), ..with(&[("cache-control", "max-age=60")]) }.gives(Ok(()));
+        Case { rules: strict, ..cc(200, &[("cache-control", "max-age=60"), ("set-cookie", "a=b")]) }
+            .gives(Ok(()));
+    }
+
+    #[test]
+    fn a08_a_field_that_cannot_be_read_forbids() {
+        cc(200, &[("cache-control", "max-age=60, private=\"a")]).gives(Err(NotStored::Malformed));
+        cc(200, &[("cache-control", "private; max-age=60")]).gives(Err(NotStored::Malformed));
+    }
+}

@@ -1,0 +1,125 @@
+//! Any store behind one type.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::{Fence, How, Lookup, Store, StoreStatistics, StoredId, Target, Write};
+use crate::error::StoreError;
+use crate::key::CacheKey;
+use crate::stored::StoredResponse;
+
+/// A store whose type is erased, to choose one while running. Each call that waits costs a box.
+///
+/// ```
+/// use larder::{BoxStore, CacheLayer, MemoryStore};
+/// let store = BoxStore::new(MemoryStore::default());
+/// let layer = CacheLayer::new(store);
+/// # let _ = layer;
+/// ```
+#[derive(Clone)]
+pub struct BoxStore(Arc<dyn DynStore>);
+
+impl BoxStore {
+    /// Erases the type of a store.
+    pub fn new(store: impl Store) -> Self {
+        Self(Arc::new(store))
+    }
+}
+
+impl fmt::Debug for BoxStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoxStore").finish_non_exhaustive()
+    }
+}
+
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// [`Store`] in a form that `dyn` can take.
+trait DynStore: Send + Sync {
+    fn try_get(&self, key: &CacheKey) -> Option<Lookup>;
+    fn get<'a>(&'a self, key: &'a CacheKey) -> BoxFuture<'a, Lookup>;
+    fn put<'a>(&'a self, key: &'a CacheKey, response: StoredResponse, fence: Fence) -> BoxFuture<'a, Write>;
+    fn freshen<'a>(
+        &'a self,
+        key: &'a CacheKey,
+        of: StoredId,
+        response: StoredResponse,
+        fence: Fence,
+    ) -> BoxFuture<'a, Write>;
+    fn invalidate<'a>(&'a self, target: &'a Target, how: How) -> BoxFuture<'a, ()>;
+    fn max_object(&self) -> u64;
+    fn statistics(&self) -> StoreStatistics;
+}
+
+impl<S: Store> DynStore for S {
+    fn try_get(&self, key: &CacheKey) -> Option<Lookup> {
+        Store::try_get(self, key)
+    }
+
+    fn get<'a>(&'a self, key: &'a CacheKey) -> BoxFuture<'a, Lookup> {
+        Box::pin(Store::get(self, key))
+    }
+
+    fn put<'a>(&'a self, key: &'a CacheKey, response: StoredResponse, fence: Fence) -> BoxFuture<'a, Write> {
+        Box::pin(Store::put(self, key, response, fence))
+    }
+
+    fn freshen<'a>(
+        &'a self,
+        key: &'a CacheKey,
+        of: StoredId,
+        response: StoredResponse,
+        fence: Fence,
+    ) -> BoxFuture<'a, Write> {
+        Box::pin(Store::freshen(self, key, of, response, fence))
+    }
+
+    fn invalidate<'a>(&'a self, target: &'a Target, how: How) -> BoxFuture<'a, ()> {
+        Box::pin(Store::invalidate(self, target, how))
+    }
+
+    fn max_object(&self) -> u64 {
+        Store::max_object(self)
+    }
+
+    fn statistics(&self) -> StoreStatistics {
+        Store::statistics(self)
+    }
+}
+
+impl Store for BoxStore {
+    fn try_get(&self, key: &CacheKey) -> Option<Lookup> {
+        self.0.try_get(key)
+    }
+
+    async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {
+        self.0.get(key).await
+    }
+
+    async fn put(&self, key: &CacheKey, response: StoredResponse, fence: Fence) -> Result<Write, StoreError> {
+        self.0.put(key, response, fence).await
+    }
+
+    async fn freshen(
+        &self,
+        key: &CacheKey,
+        of: StoredId,
+        response: StoredResponse,
+        fence: Fence,
+    ) -> Result<Write, StoreError> {
+        self.0.freshen(key, of, response, fence).await
+    }
+
+    async fn invalidate(&self, target: &Target, how: How) -> Result<(), StoreError> {
+        self.0.invalidate(target, how).await
+    }
+
+    fn max_object(&self) -> u64 {
+        self.0.max_object()
+    }
+
+    fn statistics(&self) -> StoreStatistics {
+        self.0.statistics()
+    }
+}

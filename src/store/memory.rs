@@ -1,0 +1,359 @@
+//! Stored responses in memory, bounded in bytes.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quick_cache::sync::Cache;
+use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
+
+use super::purges::{Purges, Verdict};
+use super::{Fence, How, Lookup, Store, StoreStatistics, Stored, StoredId, Target, Variants, Write};
+use crate::error::StoreError;
+use crate::key::CacheKey;
+use crate::stored::StoredResponse;
+
+const MIB: u64 = 1024 * 1024;
+
+/// Keeps responses in this process's memory, the most useful ones within a bound in bytes.
+///
+/// Keys, fields, content and bookkeeping count. Eviction is [quick_cache]'s, which resists scans.
+/// Clones share one store.
+///
+/// ```
+/// use larder::{CacheLayer, MemoryStore};
+/// let store = MemoryStore::builder()
+///     .capacity(64 * 1024 * 1024)
+///     .max_object(1024 * 1024)
+///     .build();
+/// let layer = CacheLayer::new(store);
+/// # let _ = layer;
+/// ```
+#[derive(Clone)]
+pub struct MemoryStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    cache: Cache<CacheKey, Entry, ByWeight, DefaultHashBuilder, Evictions>,
+    evictions: AtomicU64,
+    hits: AtomicU64,
+    ids: AtomicU64,
+    max_object: u64,
+    max_variants: usize,
+    /// The most that one key may weigh, all variants together.
+    max_key: u64,
+    misses: AtomicU64,
+    purges: Purges,
+    /// Writers of one key take turns; readers never wait for them.
+    writers: [Mutex<()>; 64],
+    writer_hasher: RandomState,
+}
+
+/// All responses under one key.
+#[derive(Clone)]
+struct Entry {
+    /// The purge number up to which all variants are known to be untouched.
+    checked: Arc<AtomicU64>,
+    variants: Variants,
+    weight: u64,
+}
+
+#[derive(Clone)]
+struct ByWeight;
+
+impl Weighter<CacheKey, Entry> for ByWeight {
+    fn weight(&self, _: &CacheKey, entry: &Entry) -> u64 {
+        entry.weight
+    }
+}
+
+/// Collects what a write drops, so that it is freed outside the shard's lock.
+#[derive(Clone)]
+struct Evictions;
+
+/// What one write drops: keys that make room, and the key itself where it was there before.
+#[derive(Default)]
+struct Dropped(Vec<(CacheKey, Entry)>);
+
+impl Lifecycle<CacheKey, Entry> for Evictions {
+    type RequestState = Dropped;
+
+    fn on_evict(&self, dropped: &mut Dropped, key: CacheKey, entry: Entry) {
+        dropped.0.push((key, entry));
+    }
+}
+
+/// Settings of a [`MemoryStore`].
+#[derive(Clone, Debug)]
+pub struct MemoryStoreBuilder {
+    capacity: u64,
+    max_object: u64,
+    max_variants: usize,
+}
+
+impl MemoryStoreBuilder {
+    /// The most bytes held; default 256 MiB.
+    #[must_use]
+    pub fn capacity(mut self, bytes: u64) -> Self {
+        self.capacity = bytes;
+        self
+    }
+
+    /// The largest content that is stored, in bytes; default 8 MiB, and
+    /// never more than three quarters of the capacity.
+    #[must_use]
+    pub fn max_object(mut self, bytes: u64) -> Self {
+        self.max_object = bytes;
+        self
+    }
+
+    /// The most responses under one key, at least 1; default 64. The oldest is dropped.
+    #[must_use]
+    pub fn max_variants(mut self, count: usize) -> Self {
+        self.max_variants = count.max(1);
+        self
+    }
+
+    /// Makes the store.
+    pub fn build(self) -> MemoryStore {
+        /// Room beside the content for key, fields and bookkeeping of the largest object.
+        const HEAD: u64 = 64 * 1024;
+        let max_object = self.max_object.min(self.capacity / 4 * 3);
+        // A shard takes no item heavier than its hot part, 97 % of its share of the capacity. So there
+        // are as many shards as leave each the room for two of the largest objects, and at least one.
+        let heaviest = (max_object + HEAD) * 2;
+        let shards = (self.capacity / heaviest.max(1)).clamp(1, 64);
+        let shards = 1 << shards.ilog2(); // quick_cache rounds up to a power of two
+        let shard_share = self.capacity / shards;
+        // An estimate for the size of its index and its memory of evicted keys; 32 to a shard at least, or
+        // quick_cache halves the number of shards.
+        let items = (self.capacity / (16 * 1024)).clamp(shards * 32, 1 << 20);
+        let options = OptionsBuilder::new()
+            .shards(usize::try_from(shards).unwrap_or(1))
+            .estimated_items_capacity(usize::try_from(items).unwrap_or(1 << 20))
+            .weight_capacity(self.capacity)
+            .hot_allocation(HOT)
+            .build();
+        let cache = match options {
+            Ok(options) => Cache::with_options(options, ByWeight, DefaultHashBuilder::default(), Evictions),
+            // Both capacities are set, which is all that `build` asks for.
+            Err(_) => Cache::with(1 << 16, self.capacity, ByWeight, DefaultHashBuilder::default(), Evictions),
+        };
+        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let max_key = (shard_share as f64 * HOT) as u64;
+        MemoryStore {
+            inner: Arc::new(Inner {
+                cache,
+                evictions: AtomicU64::new(0),
+                hits: AtomicU64::new(0),
+                ids: AtomicU64::new(1),
+                max_object,
+                max_variants: self.max_variants,
+                max_key,
+                misses: AtomicU64::new(0),
+                purges: Purges::default(),
+                writers: std::array::from_fn(|_| Mutex::new(())),
+                writer_hasher: RandomState::new(),
+            }),
+        }
+    }
+}
+
+/// The share of a shard that quick_cache gives to keys used more than once.
+const HOT: f64 = 0.97;
+
+impl Default for MemoryStoreBuilder {
+    fn default() -> Self {
+        Self { capacity: 256 * MIB, max_object: 8 * MIB, max_variants: 64 }
+    }
+}
+
+impl MemoryStore {
+    /// A store with a capacity of 256 MiB, objects up to 8 MiB, 64 variants a key.
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// A store with other settings.
+    pub fn builder() -> MemoryStoreBuilder {
+        MemoryStoreBuilder::default()
+    }
+
+    fn look_up(&self, key: &CacheKey) -> Lookup {
+        let inner = &*self.inner;
+        // Before the look-up: a purge after this moment is newer than the fence.
+        let latest = inner.purges.latest();
+        let fence = Fence(latest.into());
+        let variants = match inner.cache.get(key) {
+            None => Variants::default(),
+            Some(entry) if entry.checked.load(Ordering::Acquire) >= latest => entry.variants,
+            Some(entry) => inner.without_purged(key, &entry, latest),
+        };
+        let counter = if variants.is_empty() { &inner.misses } else { &inner.hits };
+        counter.fetch_add(1, Ordering::Relaxed);
+        Lookup::new(fence, variants)
+    }
+}
+
+impl Inner {
+    fn verdict(&self, key: &CacheKey, stored: &StoredResponse, fence: Fence) -> Verdict {
+        let fence = u64::try_from(fence.0).unwrap_or_default();
+        self.purges.judge(key, stored.head().groups(), fence)
+    }
+
+    /// The variants that no purge has removed, with those marked that one has expired.
+    fn without_purged(&self, key: &CacheKey, entry: &Entry, latest: u64) -> Variants {
+        let verdicts: Vec<_> =
+            entry.variants.iter().map(|stored| self.verdict(key, &stored.response, stored.fence)).collect();
+        if verdicts.iter().all(|verdict| *verdict == Verdict::Untouched) {
+            entry.checked.fetch_max(latest, Ordering::AcqRel);
+            return entry.variants.clone();
+        }
+        let kept = entry.variants.iter().zip(verdicts).filter_map(|(stored, verdict)| {
+            let mut stored = stored.clone();
+            match verdict {
+                Verdict::Removed => return None,
+                Verdict::Expired(at) => stored.expired = Some(at),
+                Verdict::Untouched => {}
+            }
+            Some(stored)
+        });
+        Variants::new(kept)
+    }
+
+    fn writer(&self, key: &CacheKey) -> MutexGuard<'_, ()> {
+        let hash = self.writer_hasher.hash_one(key);
+        let stripe = usize::try_from(hash % self.writers.len() as u64).unwrap_or_default();
+        self.writers[stripe].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts `response` before the others of its key, in place of those that `replaces` accepts.
+    fn write(
+        &self,
+        key: &CacheKey,
+        response: StoredResponse,
+        fence: Fence,
+        replaces: impl Fn(&Stored) -> bool,
+        demand: impl Fn(&[Stored]) -> bool,
+    ) -> Write {
+        let base = key.weight() as u64 + ENTRY;
+        let weight = base + weight_of(&response);
+        if response.payload().content().len() as u64 > self.max_object || weight > self.max_key {
+            return Write::TooLarge;
+        }
+        let writing = self.writer(key);
+        if self.verdict(key, &response, fence) == Verdict::Removed {
+            return Write::Superseded;
+        }
+        let latest = self.purges.latest();
+        let present = match self.cache.peek(key) {
+            Some(entry) => self.without_purged(key, &entry, latest),
+            None => Variants::default(),
+        };
+        if !demand(&present) {
+            return Write::Superseded;
+        }
+        let id = StoredId(self.ids.fetch_add(1, Ordering::Relaxed));
+        let mut total = weight;
+        let mut list = vec![Stored::new(id, fence, response)];
+        let oldest = present.iter().map(|stored| stored.fence.0).min();
+        for stored in present.iter().filter(|stored| !replaces(stored)) {
+            let more = weight_of(&stored.response);
+            if list.len() >= self.max_variants || total + more > self.max_key {
+                break; // the rest is older
+            }
+            total += more;
+            list.push(stored.clone());
+        }
+        let checked = u64::try_from(oldest.map_or(fence.0, |oldest| oldest.min(fence.0)));
+        let entry = Entry {
+            checked: Arc::new(AtomicU64::new(checked.unwrap_or_default())),
+            variants: Variants::new(list),
+            weight: total,
+        };
+        let mut dropped = Dropped::default();
+        self.cache.insert_with_lifecycle(key.clone(), entry, &mut dropped);
+        drop(writing);
+        let evicted = dropped.0.iter().filter(|(other, _)| other != key).count();
+        self.evictions.fetch_add(evicted as u64, Ordering::Relaxed);
+        Write::Stored
+    }
+}
+
+/// What an entry takes beside its key and its responses: the slot in quick_cache's table and the blocks of
+/// the list of variants and of the purge mark.
+const ENTRY: u64 = 160;
+
+fn weight_of(response: &StoredResponse) -> u64 {
+    (response.weight() + size_of::<Stored>()) as u64
+}
+
+impl Store for MemoryStore {
+    fn try_get(&self, key: &CacheKey) -> Option<Lookup> {
+        Some(self.look_up(key))
+    }
+
+    async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {
+        Ok(self.look_up(key))
+    }
+
+    async fn put(&self, key: &CacheKey, response: StoredResponse, fence: Fence) -> Result<Write, StoreError> {
+        let selecting = response.head().reuse().selecting.clone();
+        let replaces = |stored: &Stored| stored.response.head().reuse().selecting == selecting;
+        Ok(self.inner.write(key, response, fence, replaces, |_| true))
+    }
+
+    async fn freshen(
+        &self,
+        key: &CacheKey,
+        of: StoredId,
+        response: StoredResponse,
+        fence: Fence,
+    ) -> Result<Write, StoreError> {
+        let replaces = |stored: &Stored| stored.id == of;
+        let still_there = |present: &[Stored]| present.iter().any(replaces);
+        Ok(self.inner.write(key, response, fence, replaces, still_there))
+    }
+
+    async fn invalidate(&self, target: &Target, how: How) -> Result<(), StoreError> {
+        self.inner.purges.purge(target, how);
+        if how == How::Remove {
+            // The stamp alone does it; this gives the memory back at once where that is cheap.
+            match target {
+                Target::All => self.inner.cache.clear(),
+                Target::Key(key) => drop(self.inner.cache.remove(key)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn max_object(&self) -> u64 {
+        self.inner.max_object
+    }
+
+    fn statistics(&self) -> StoreStatistics {
+        let inner = &*self.inner;
+        StoreStatistics {
+            bytes: inner.cache.weight(),
+            entries: inner.cache.len() as u64,
+            evictions: inner.evictions.load(Ordering::Relaxed),
+            hits: inner.hits.load(Ordering::Relaxed),
+            misses: inner.misses.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").field("statistics", &self.statistics()).finish_non_exhaustive()
+    }
+}

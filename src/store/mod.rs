@@ -1,0 +1,208 @@
+//! Where stored responses are kept: the contract, and the stores that keep it.
+
+pub mod conformance;
+
+mod boxed;
+mod memory;
+mod purges;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+pub use boxed::BoxStore;
+pub use memory::MemoryStore;
+
+use crate::error::StoreError;
+use crate::key::CacheKey;
+use crate::stored::StoredResponse;
+
+/// A place for stored responses, shared by all clones of a layer.
+///
+/// # The contract
+///
+/// A store knows nothing of HTTP: it neither judges freshness nor reads fields. It gets complete, immutable
+/// responses and gives them back whole, or not at all. It may drop any of them at any time.
+///
+/// *Variants.* Several responses live under one key, told apart by their selecting fields. [`Store::get`] gives
+/// all of them, the newest first. A store bounds their number and drops the oldest.
+///
+/// *Purge and fill.* [`Lookup::fence`] is the store's purge state at the moment of a look-up. Whoever fetches
+/// on the strength of a look-up hands its fence back with the result, and the store refuses the result
+/// ([`Write::Superseded`]) if the key, its URI, a prefix of it, one of the response's groups or everything was
+/// purged after the fence was taken. So no purge is lost to a fetch under way.
+///
+/// *Visibility.* When [`Store::invalidate`] has returned, no later `get` gives an affected response (removed), or
+/// gives it without [`Stored::expired`] (expired), not even one whose `put` was under way. When it can't be sure
+/// that the purge has taken effect, it returns an error.
+///
+/// *Cost.* A purge costs the same whatever the number of stored responses.
+///
+/// *Failure.* No method panics. An error of `get`, `put` or `freshen` costs a miss and nothing else.
+///
+/// [`conformance::check`] puts a store through all of this.
+pub trait Store: Send + Sync + 'static {
+    /// [`Store::get`] where that needs no waiting. `None` means "ask `get`", not "nothing there".
+    fn try_get(&self, key: &CacheKey) -> Option<Lookup> {
+        let _ = key;
+        None
+    }
+
+    /// All responses under the key, the newest first.
+    fn get(&self, key: &CacheKey) -> impl Future<Output = Result<Lookup, StoreError>> + Send;
+
+    /// Adds a response, in place of one with the same selecting fields.
+    fn put(
+        &self,
+        key: &CacheKey,
+        response: StoredResponse,
+        fence: Fence,
+    ) -> impl Future<Output = Result<Write, StoreError>> + Send;
+
+    /// Gives a stored response a new head over the same content, provided it is still the one with
+    /// the id `of` (compare and swap). `response` has the old payload.
+    fn freshen(
+        &self,
+        key: &CacheKey,
+        of: StoredId,
+        response: StoredResponse,
+        fence: Fence,
+    ) -> impl Future<Output = Result<Write, StoreError>> + Send;
+
+    /// Makes everything that the target names go, or go stale.
+    fn invalidate(&self, target: &Target, how: How) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The most bytes of content that the store takes in one response.
+    fn max_object(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// Counts, as far as the store keeps them.
+    fn statistics(&self) -> StoreStatistics {
+        StoreStatistics::default()
+    }
+}
+
+/// The purge state of a store at one moment. Its meaning is the store's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fence(pub u128);
+
+/// Tells one stored response from all others that the store has held or will hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredId(pub u64);
+
+/// What a look-up found.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Lookup {
+    /// The purge state at the moment of the look-up.
+    pub fence: Fence,
+    /// The responses, the newest first.
+    pub variants: Variants,
+}
+
+impl Lookup {
+    /// A look-up's result.
+    pub fn new(fence: Fence, variants: Variants) -> Self {
+        Self { fence, variants }
+    }
+}
+
+/// Responses under one key, the newest first. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Variants(Option<Arc<[Stored]>>);
+
+impl Variants {
+    /// Takes the responses in their order.
+    pub fn new(list: impl IntoIterator<Item = Stored>) -> Self {
+        let list: Arc<[Stored]> = list.into_iter().collect();
+        Self(Some(list).filter(|list| !list.is_empty()))
+    }
+}
+
+impl std::ops::Deref for Variants {
+    type Target = [Stored];
+
+    fn deref(&self) -> &[Stored] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Variants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// One response in a store.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Stored {
+    /// When it was purged softly; it is stale from then on, whatever its freshness lifetime.
+    pub expired: Option<SystemTime>,
+    /// The fence under which it was put.
+    pub fence: Fence,
+    /// Its identity.
+    pub id: StoredId,
+    /// The response.
+    pub response: StoredResponse,
+}
+
+impl Stored {
+    /// A response as a store holds it.
+    pub fn new(id: StoredId, fence: Fence, response: StoredResponse) -> Self {
+        Self { expired: None, fence, id, response }
+    }
+}
+
+/// What became of a [`Store::put`] or [`Store::freshen`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// It is stored.
+    Stored,
+    /// A purge, or for `freshen` a newer response, came first; nothing was changed.
+    Superseded,
+    /// The store does not hold responses as large as this one; nothing was changed.
+    TooLarge,
+}
+
+/// What an invalidation is aimed at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Target {
+    /// Everything.
+    All,
+    /// Every response in a group (with a tag).
+    Group(Box<str>),
+    /// Every response under one key.
+    Key(CacheKey),
+    /// Every response whose key's URI starts with these bytes (see [`CacheKey::uri`]).
+    Prefix(Box<[u8]>),
+    /// Every response whose key has this URI, whatever its other parts.
+    Uri(Box<[u8]>),
+}
+
+/// What an invalidation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Soft: stale from the given time on.
+    Expire(SystemTime),
+    /// Hard: gone.
+    Remove,
+}
+
+/// Counts of a store since it was made, and its contents now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreStatistics {
+    /// Bytes held.
+    pub bytes: u64,
+    /// Keys held.
+    pub entries: u64,
+    /// Keys dropped to make room.
+    pub evictions: u64,
+    /// Look-ups that found something.
+    pub hits: u64,
+    /// Look-ups that found nothing.
+    pub misses: u64,
+}

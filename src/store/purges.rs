@@ -1,0 +1,254 @@
+//! Purge stamps: what was purged, and when, in the store's own count.
+//!
+//! A purge writes one stamp, whatever the number of responses it hits; a response is hit by every stamp that is
+//! newer than the fence under which it was fetched. Stamps are numbers from one counter, not times.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use super::{How, Target};
+use crate::key::CacheKey;
+
+/// How many targets are remembered one by one. Older ones are remembered by their hash only, so that a purge of
+/// one may take others with it; nothing that was purged ever comes back.
+const EXACT: usize = 65_536;
+/// Places for the hashes of older targets.
+const COARSE: usize = 65_536;
+/// How many prefixes are remembered. What comes on top expires everything older.
+const PREFIXES: usize = 1_024;
+
+/// What purges say of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Expired(SystemTime),
+    Removed,
+    Untouched,
+}
+
+#[derive(Default)]
+pub(super) struct Purges {
+    /// The number of the latest purge; read without the lock.
+    latest: AtomicU64,
+    stamps: Mutex<Stamps>,
+}
+
+#[derive(Default)]
+struct Stamps {
+    all: Stamp,
+    coarse: Option<Box<[Stamp]>>,
+    exact: HashMap<Name, Stamp>,
+    order: VecDeque<Name>,
+    prefixes: Vec<(Box<[u8]>, Stamp)>,
+    hasher: RandomState,
+}
+
+/// A target that is found by name. One allocation: kind, then the bytes.
+type Name = Box<[u8]>;
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Group = 1,
+    Key = 2,
+    Uri = 3,
+}
+
+fn name(kind: Kind, bytes: &[u8]) -> Name {
+    let mut name = Vec::with_capacity(1 + bytes.len());
+    name.push(kind as u8);
+    name.extend_from_slice(bytes);
+    name.into_boxed_slice()
+}
+
+/// The latest hard and the latest soft purge of one target; 0 for none.
+#[derive(Clone, Copy, Default)]
+struct Stamp {
+    removed: u64,
+    expired: u64,
+    expired_at: Option<SystemTime>,
+}
+
+impl Stamp {
+    fn new(number: u64, how: How) -> Self {
+        match how {
+            How::Remove => Self { removed: number, ..Self::default() },
+            How::Expire(at) => Self { expired: number, expired_at: Some(at), ..Self::default() },
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.removed = self.removed.max(other.removed);
+        if other.expired > self.expired {
+            // The time of the latest counts for all: what was fetched between two purges is stale from the
+            // second on, and what was fetched before both is given that much more.
+            self.expired = other.expired;
+            self.expired_at = other.expired_at;
+        }
+    }
+
+    /// What this stamp says of a response that was fetched under `fence`, on top of an earlier verdict.
+    fn judge(&self, fence: u64, so_far: Verdict) -> Verdict {
+        match so_far {
+            Verdict::Removed => Verdict::Removed,
+            _ if self.removed > fence => Verdict::Removed,
+            Verdict::Expired(earlier) if self.expired > fence => {
+                Verdict::Expired(self.expired_at.map_or(earlier, |at| at.min(earlier)))
+            }
+            Verdict::Untouched if self.expired > fence => {
+                self.expired_at.map_or(Verdict::Removed, Verdict::Expired)
+            }
+            verdict => verdict,
+        }
+    }
+}
+
+impl Purges {
+    /// The purge state now.
+    pub(super) fn latest(&self) -> u64 {
+        self.latest.load(Ordering::Acquire)
+    }
+
+    /// Writes the stamp of a purge.
+    pub(super) fn purge(&self, target: &Target, how: How) {
+        let mut stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = self.latest.load(Ordering::Relaxed) + 1;
+        let stamp = Stamp::new(number, how);
+        match target {
+            Target::All => stamps.all.add(stamp),
+            Target::Group(group) => stamps.add(name(Kind::Group, group.as_bytes()), stamp),
+            Target::Key(key) => stamps.add(name(Kind::Key, key.as_bytes()), stamp),
+            Target::Prefix(prefix) => stamps.add_prefix(prefix, stamp),
+            Target::Uri(uri) => stamps.add(name(Kind::Uri, uri), stamp),
+        }
+        // After the stamp: whoever sees the number finds the stamp.
+        self.latest.store(number, Ordering::Release);
+    }
+
+    /// What the purges since `fence` say of a response.
+    pub(super) fn judge<'a>(
+        &self,
+        key: &CacheKey,
+        groups: impl Iterator<Item = &'a str>,
+        fence: u64,
+    ) -> Verdict {
+        if fence >= self.latest() {
+            return Verdict::Untouched;
+        }
+        let stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut verdict = stamps.all.judge(fence, Verdict::Untouched);
+        verdict = stamps.judge(name(Kind::Key, key.as_bytes()), fence, verdict);
+        verdict = stamps.judge(name(Kind::Uri, key.uri()), fence, verdict);
+        for group in groups {
+            verdict = stamps.judge(name(Kind::Group, group.as_bytes()), fence, verdict);
+        }
+        for (prefix, stamp) in &stamps.prefixes {
+            if key.uri().starts_with(prefix) {
+                verdict = stamp.judge(fence, verdict);
+            }
+        }
+        verdict
+    }
+}
+
+impl Stamps {
+    fn add(&mut self, name: Name, stamp: Stamp) {
+        if let Some(known) = self.exact.get_mut(&name) {
+            known.add(stamp);
+            return;
+        }
+        if self.order.len() >= EXACT
+            && let Some(oldest) = self.order.pop_front()
+            && let Some(old) = self.exact.remove(&oldest)
+        {
+            let place = self.place(&oldest);
+            let coarse = self.coarse.get_or_insert_with(|| vec![Stamp::default(); COARSE].into_boxed_slice());
+            coarse[place].add(old);
+        }
+        self.exact.insert(name.clone(), stamp);
+        self.order.push_back(name);
+    }
+
+    fn add_prefix(&mut self, prefix: &[u8], stamp: Stamp) {
+        if let Some((_, known)) = self.prefixes.iter_mut().find(|(known, _)| **known == *prefix) {
+            known.add(stamp);
+            return;
+        }
+        if self.prefixes.len() >= PREFIXES {
+            let (_, old) = self.prefixes.remove(0);
+            self.all.add(old);
+        }
+        self.prefixes.push((prefix.into(), stamp));
+    }
+
+    fn judge(&self, name: Name, fence: u64, so_far: Verdict) -> Verdict {
+        let mut verdict = so_far;
+        if let Some(stamp) = self.exact.get(&name) {
+            verdict = stamp.judge(fence, verdict);
+        }
+        if let Some(coarse) = &self.coarse {
+            verdict = coarse[self.place(&name)].judge(fence, verdict);
+        }
+        verdict
+    }
+
+    fn place(&self, name: &Name) -> usize {
+        usize::try_from(self.hasher.hash_one(name) % COARSE as u64).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::UNIX_EPOCH;
+
+    fn key(path: &str) -> CacheKey {
+        let (parts, ()) =
+            http::Request::get(format!("http://a{path}")).body(()).expect("a request").into_parts();
+        CacheKey::of(&parts).expect("a key")
+    }
+
+    fn uri(path: &str) -> Target {
+        Target::Uri(key(path).uri().into())
+    }
+
+    #[test]
+    fn a_stamp_hits_what_was_fetched_before_it() {
+        let purges = Purges::default();
+        let before = purges.latest();
+        purges.purge(&uri("/x"), How::Remove);
+        let after = purges.latest();
+        let judge = |path, fence| purges.judge(&key(path), ["g"].into_iter(), fence);
+        assert_eq!(judge("/x", before), Verdict::Removed);
+        assert_eq!(judge("/x", after), Verdict::Untouched);
+        assert_eq!(judge("/y", before), Verdict::Untouched);
+        purges.purge(&Target::Group("g".into()), How::Expire(UNIX_EPOCH));
+        assert_eq!(judge("/y", after), Verdict::Expired(UNIX_EPOCH));
+        purges.purge(&Target::Prefix(b"http://a/im"[..].into()), How::Remove);
+        assert_eq!(judge("/images", after), Verdict::Removed);
+        purges.purge(&Target::All, How::Remove);
+        assert_eq!(judge("/y", after), Verdict::Removed);
+    }
+
+    #[test]
+    fn stamps_stay_bounded_and_none_is_forgotten() {
+        let purges = Purges::default();
+        let before = purges.latest();
+        for number in 0..EXACT + 100 {
+            purges.purge(&uri(&format!("/{number}")), How::Remove);
+        }
+        for number in 0..PREFIXES + 10 {
+            purges.purge(&Target::Prefix(format!("p{number}").into_bytes().into()), How::Remove);
+        }
+        {
+            let stamps = purges.stamps.lock().expect("not poisoned");
+            assert_eq!(stamps.exact.len(), EXACT);
+            assert_eq!(stamps.prefixes.len(), PREFIXES);
+        }
+        for number in [0, 50, 99, 100, EXACT] {
+            let verdict = purges.judge(&key(&format!("/{number}")), std::iter::empty(), before);
+            assert_eq!(verdict, Verdict::Removed, "{number}");
+        }
+    }
+}

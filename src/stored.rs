@@ -1,0 +1,177 @@
+//! A response as it is kept: complete, compacted, immutable, with everything parsed that a hit needs.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap};
+use http::{HeaderValue, StatusCode};
+
+use crate::semantics::cache_status::CACHE_STATUS;
+use crate::semantics::preconditions::Representation;
+use crate::semantics::reuse::Reuse;
+use crate::semantics::validation::Validators;
+
+/// A complete stored response. Cloning shares head and content.
+#[derive(Clone, Debug)]
+pub struct StoredResponse {
+    pub(crate) head: Arc<ResponseHead>,
+    pub(crate) payload: Payload,
+}
+
+impl StoredResponse {
+    pub(crate) fn new(head: ResponseHead, payload: Payload) -> Self {
+        Self { head: Arc::new(head), payload }
+    }
+
+    /// Everything but the content.
+    pub fn head(&self) -> &ResponseHead {
+        &self.head
+    }
+
+    /// The content and what follows it.
+    pub fn payload(&self) -> &Payload {
+        &self.payload
+    }
+
+    /// Bytes of memory that the response takes: fields, content, trailers and bookkeeping.
+    pub fn weight(&self) -> usize {
+        /// Two reference counts and allocator overhead of the head's and the content's blocks.
+        const BOOKKEEPING: usize = 96;
+        let trailers = self.payload.trailers.as_deref().map_or(0, fields_weight);
+        BOOKKEEPING
+            + size_of::<Self>()
+            + size_of::<ResponseHead>()
+            + fields_weight(&self.head.headers)
+            + self.head.reuse.selecting.weight()
+            + self.head.groups.iter().map(|group| size_of::<Box<str>>() + group.len()).sum::<usize>()
+            + self.payload.content.len()
+            + trailers
+    }
+}
+
+/// What [`HeaderMap`] takes for its entries, measured: a bucket each, an index slot each, and the values.
+fn fields_weight(headers: &HeaderMap) -> usize {
+    const BUCKET: usize = 112;
+    let values: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    values + headers.len() * BUCKET + headers.capacity() * 8
+}
+
+/// Status, fields and terms of a stored response.
+#[derive(Debug)]
+pub struct ResponseHead {
+    pub(crate) groups: Box<[Box<str>]>,
+    /// With slots for `Age` and `Cache-Status`, so that an answer's clone never grows.
+    pub(crate) headers: HeaderMap,
+    pub(crate) last_modified: Option<SystemTime>,
+    pub(crate) reuse: Reuse,
+    pub(crate) status: StatusCode,
+    /// `ETag` was made by this cache, not by the origin: it is never sent upstream.
+    pub(crate) tag_is_ours: bool,
+    /// `Cache-Status` of caches nearer to the origin.
+    pub(crate) upstream_status: Option<HeaderValue>,
+}
+
+impl ResponseHead {
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The fields; `Age` and `Cache-Status` have no meaning here.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// What reuse depends on.
+    pub fn reuse(&self) -> &Reuse {
+        &self.reuse
+    }
+
+    /// The groups (tags) by which it can be purged.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.groups.iter().map(AsRef::as_ref)
+    }
+
+    pub(crate) fn validators(&self) -> Validators<'_> {
+        Validators {
+            etag: self.headers.get(header::ETAG).filter(|_| !self.tag_is_ours),
+            last_modified: self.headers.get(header::LAST_MODIFIED),
+        }
+    }
+
+    pub(crate) fn representation(&self) -> Representation<'_> {
+        Representation {
+            date: Some(self.reuse.date),
+            etag: self.headers.get(header::ETAG).map(HeaderValue::as_bytes),
+            last_modified: self.last_modified,
+        }
+    }
+}
+
+/// The content of a stored response, with its trailers.
+#[derive(Clone, Debug, Default)]
+pub struct Payload {
+    content: Bytes,
+    trailers: Option<Arc<HeaderMap>>,
+}
+
+impl Payload {
+    pub(crate) fn new(content: Bytes, trailers: Option<HeaderMap>) -> Self {
+        Self { content, trailers: trailers.map(|trailers| Arc::new(compact_fields(&trailers, 0))) }
+    }
+
+    /// The content, whole.
+    pub fn content(&self) -> &Bytes {
+        &self.content
+    }
+
+    /// The trailer fields, if there were any.
+    pub fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_deref()
+    }
+}
+
+/// The fields with all values in one buffer of their own. A received value is often a slice of its
+/// connection's read buffer, which it would keep alive as a whole. `room` more fields fit without growing.
+pub(crate) fn compact_fields(headers: &HeaderMap, room: usize) -> HeaderMap {
+    let mut buffer = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
+    for value in headers.values() {
+        buffer.extend_from_slice(value.as_bytes());
+    }
+    let mut buffer = buffer.freeze();
+    let mut compacted = HeaderMap::with_capacity(headers.keys_len() + room);
+    for (name, value) in headers {
+        let bytes = buffer.split_to(value.len());
+        // What was a field value is one.
+        let Ok(mut copy) = HeaderValue::from_maybe_shared(bytes) else {
+            continue;
+        };
+        copy.set_sensitive(value.is_sensitive());
+        compacted.append(name, copy);
+    }
+    compacted
+}
+
+/// The content in a buffer of its own, copied unless it is the only owner of one that fits.
+pub(crate) fn compact_content(content: Bytes) -> Bytes {
+    if content.is_empty() {
+        return Bytes::new();
+    }
+    match content.try_into_mut() {
+        Ok(owned) if owned.capacity() <= owned.len() + owned.len() / 16 + 64 => owned.freeze(),
+        Ok(owned) => Bytes::copy_from_slice(&owned),
+        Err(shared) => Bytes::copy_from_slice(&shared),
+    }
+}
+
+/// Joins the lines of `Cache-Status`, which each answer puts its own member behind.
+pub(crate) fn take_upstream_status(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    let lines: Vec<_> = headers.get_all(CACHE_STATUS).into_iter().map(HeaderValue::as_bytes).collect();
+    if lines.is_empty() {
+        return None;
+    }
+    let joined = HeaderValue::from_bytes(&lines.join(&b", "[..])).ok();
+    headers.remove(CACHE_STATUS);
+    joined
+}
