@@ -68,6 +68,13 @@ impl<B> CacheBody<B> {
     }
 }
 
+/// Empty; layers that answer by themselves, such as time-outs, ask for it.
+impl<B> Default for CacheBody<B> {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
 impl<B> From<Kind<B>> for CacheBody<B> {
     fn from(kind: Kind<B>) -> Self {
         Self { kind }

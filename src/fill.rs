@@ -146,9 +146,6 @@ fn last_look(
     if !is_of_use {
         return Err(NotStored::NeverFresh);
     }
-    if declared_length(&response.headers).is_some_and(|length| length > terms.max_body) {
-        return Err(NotStored::TooLarge);
-    }
     Ok(())
 }
 
@@ -213,6 +210,8 @@ impl Judgement {
         let mut headers = compact_fields(&headers, core.voice.fields() + 1);
         headers.insert(header::AGE, HeaderValue::from_static("0"));
         core.voice.reserve(&mut headers);
+        // A clone has no spare capacity.
+        let headers = headers.clone();
         ResponseHead {
             groups: self.terms.groups.into_boxed_slice(),
             last_modified: single_date(&headers, &header::LAST_MODIFIED, self.received_at),
@@ -262,8 +261,12 @@ where
 {
     let received_at = core.clock.now();
     let (parts, body) = response.into_parts();
-    let judgement = judge(&core, &ask, &parts, store.max_object(), received_at);
+    let mut judgement = judge(&core, &ask, &parts, store.max_object(), received_at);
     let length = declared_length(&parts.headers).or_else(|| body.size_hint().exact());
+    let terms = &mut judgement.terms;
+    if terms.store.is_ok() && length.is_some_and(|length| length > terms.max_body) {
+        terms.store = Err(NotStored::TooLarge);
+    }
     let tag = tag_kind(&core, &ask, &parts, &judgement);
     let small = length.filter(|&length| length <= core.tagging.map_or(SMALL, |tagging| tagging.small));
     match (judgement.terms.store, small) {

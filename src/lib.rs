@@ -1,4 +1,5 @@
 //! An HTTP cache as a [tower] layer: RFC 9111 in one `.layer(...)`.
+#![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod answer;

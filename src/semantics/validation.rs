@@ -109,12 +109,14 @@ pub fn identify<'a>(
 /// ones, all lines of them; fields that it omits stay.
 ///
 /// `Content-Length`, `Content-Encoding`, `Content-Range` and connection-specific fields are not taken over:
-/// the stored content depends on them, or they are of that one connection. `Age` is the 304's or none.
+/// the stored content depends on them, or they are of that one connection. `Age` and `Date` are the 304's or
+/// none: they tell when the response was good, and that is now.
 pub fn freshen(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
     let mut update = not_modified.clone();
     remove_hop_by_hop(&mut update);
     let mut fields = stored.clone();
     fields.remove(header::AGE);
+    fields.remove(header::DATE);
     for name in update.keys().filter(|name| !kept_by_freshening(name)) {
         fields.remove(name);
         for value in update.get_all(name) {

@@ -1,1 +1,241 @@
+//! What every store must do, as a test that any store can run.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! use larder::MemoryStore;
+//! larder::store::conformance::check(MemoryStore::default).await;
+//! # });
+//! ```
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::{Fence, How, Lookup, Store, Target, Write};
+use crate::key::{self, CacheKey};
+use crate::semantics::reuse::Reuse;
+use crate::semantics::vary::Selecting;
+use crate::stored::{Payload, ResponseHead, StoredResponse};
+
+/// Runs every check, each on an empty store from `make`.
+///
+/// # Panics
+///
+/// When the store breaks the contract of [`Store`]; the message says how.
+pub async fn check<S: Store>(make: impl Fn() -> S) {
+    gives_back_what_was_put(&make()).await;
+    tells_keys_apart(&make()).await;
+    keeps_variants(&make()).await;
+    freshens_what_is_still_there(&make()).await;
+    for target in targets() {
+        purges(&make(), &target).await;
+        expires(&make(), &target).await;
+        refuses_what_was_fetched_before_a_purge(&make(), &target).await;
+    }
+    purges_nothing_else(&make()).await;
+}
+
+const GROUP: &str = "news";
+
+fn key_of(uri: &'static str) -> CacheKey {
+    match CacheKey::of(&key::get(http::Uri::from_static(uri))) {
+        Ok(key) => key,
+        Err(error) => panic!("{uri} is a key's URI: {error}"),
+    }
+}
+
+fn here() -> CacheKey {
+    key_of("http://example.com/news/today?page=1")
+}
+
+/// Everything by which a response under [`here`] can be purged.
+fn targets() -> [Target; 5] {
+    [
+        Target::All,
+        Target::Group(GROUP.into()),
+        Target::Key(here()),
+        Target::Prefix(b"http://example.com/news/"[..].into()),
+        Target::Uri(here().uri().into()),
+    ]
+}
+
+/// A response in the group, with content, selected by the field `accept`.
+fn response(content: &'static str, accept: &'static str) -> StoredResponse {
+    let (mut vary, mut request) = (HeaderMap::new(), HeaderMap::new());
+    vary.insert("vary", HeaderValue::from_static("accept"));
+    request.insert("accept", HeaderValue::from_static(accept));
+    let time = UNIX_EPOCH + Duration::from_secs(1_790_000_000);
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-trailer", HeaderValue::from_static("1"));
+    let head = ResponseHead {
+        groups: Box::new([GROUP.into()]),
+        headers: vary.clone(),
+        last_modified: Some(time),
+        reuse: Reuse {
+            date: time,
+            explicitly_shared: true,
+            immutable: false,
+            initial_age: Duration::from_secs(7),
+            lifetime: Duration::from_secs(60),
+            must_revalidate: false,
+            no_cache: false,
+            response_time: time,
+            selecting: Selecting::of(&vary, &request).unwrap_or_default(),
+            stale_if_error: Duration::ZERO,
+            stale_while_revalidate: Duration::from_secs(5),
+        },
+        status: StatusCode::OK,
+        tag_is_ours: true,
+        upstream_status: None,
+    };
+    StoredResponse::new(head, Payload::new(Bytes::from_static(content.as_bytes()), Some(trailers)))
+}
+
+async fn look_up<S: Store>(store: &S, key: &CacheKey) -> Lookup {
+    let waited = match store.get(key).await {
+        Ok(lookup) => lookup,
+        Err(error) => panic!("get failed: {error}"),
+    };
+    if let Some(at_once) = store.try_get(key) {
+        assert_eq!(contents(&at_once), contents(&waited), "try_get and get agree");
+    }
+    waited
+}
+
+async fn put<S: Store>(store: &S, key: &CacheKey, response: StoredResponse, fence: Fence) -> Write {
+    match store.put(key, response, fence).await {
+        Ok(write) => write,
+        Err(error) => panic!("put failed: {error}"),
+    }
+}
+
+async fn fill<S: Store>(store: &S, key: &CacheKey, content: &'static str, accept: &'static str) {
+    let fence = look_up(store, key).await.fence;
+    assert_eq!(put(store, key, response(content, accept), fence).await, Write::Stored);
+}
+
+async fn invalidate<S: Store>(store: &S, target: &Target, how: How) {
+    if let Err(error) = store.invalidate(target, how).await {
+        panic!("invalidate failed: {error}");
+    }
+}
+
+fn contents(lookup: &Lookup) -> Vec<&[u8]> {
+    lookup.variants.iter().map(|stored| &stored.response.payload().content()[..]).collect()
+}
+
+fn purged_at() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_790_000_100)
+}
+
+async fn gives_back_what_was_put<S: Store>(store: &S) {
+    assert!(look_up(store, &here()).await.variants.is_empty(), "an empty store has nothing");
+    fill(store, &here(), "content", "text/html").await;
+    let lookup = look_up(store, &here()).await;
+    let [stored] = &*lookup.variants else { panic!("one response was put") };
+    let (put, got) = (response("content", "text/html"), &stored.response);
+    assert_eq!(got.payload().content(), put.payload().content(), "content");
+    assert_eq!(got.payload().trailers(), put.payload().trailers(), "trailers");
+    assert_eq!(got.head().headers(), put.head().headers(), "fields");
+    assert_eq!(got.head().reuse(), put.head().reuse(), "terms of reuse");
+    assert_eq!(got.head().status(), put.head().status(), "status");
+    assert!(got.head().groups().eq(put.head().groups()), "groups");
+    assert_eq!(stored.expired, None, "nothing was purged");
+}
+
+async fn tells_keys_apart<S: Store>(store: &S) {
+    let with_part = here().with("part", b"1");
+    fill(store, &here(), "plain", "x").await;
+    fill(store, &with_part, "part", "x").await;
+    assert_eq!(contents(&look_up(store, &here()).await), [b"plain"]);
+    assert_eq!(contents(&look_up(store, &with_part).await), [b"part"]);
+    let nothing = look_up(store, &here().with("part", b"2")).await;
+    assert!(nothing.variants.is_empty(), "another part is another key");
+}
+
+async fn keeps_variants<S: Store>(store: &S) {
+    fill(store, &here(), "html", "text/html").await;
+    fill(store, &here(), "json", "application/json").await;
+    assert_eq!(contents(&look_up(store, &here()).await), [b"json", b"html"], "the newest first");
+    fill(store, &here(), "new html", "text/html").await;
+    let lookup = look_up(store, &here()).await;
+    assert_eq!(contents(&lookup), [&b"new html"[..], b"json"], "the same selecting fields replace");
+}
+
+async fn freshens_what_is_still_there<S: Store>(store: &S) {
+    fill(store, &here(), "content", "text/html").await;
+    let before = look_up(store, &here()).await;
+    let old = &before.variants[0];
+    let mut fresh = response("content", "text/html");
+    if let Some(head) = std::sync::Arc::get_mut(&mut fresh.head) {
+        head.reuse.lifetime = Duration::from_secs(999);
+    }
+    let key = here();
+    let freshen = |id| store.freshen(&key, id, fresh.clone(), before.fence);
+    assert!(matches!(freshen(old.id).await, Ok(Write::Stored)), "the response is still there");
+    let after = look_up(store, &here()).await;
+    assert_eq!(after.variants[0].response.head().reuse().lifetime, Duration::from_secs(999));
+    assert_eq!(contents(&after), [b"content"], "the content is the old one");
+    assert!(matches!(freshen(old.id).await, Ok(Write::Superseded)), "it has been freshened before");
+    fill(store, &here(), "newer", "text/html").await;
+    let stale_id = after.variants[0].id;
+    assert!(matches!(freshen(stale_id).await, Ok(Write::Superseded)), "a newer response came first");
+    assert_eq!(contents(&look_up(store, &here()).await), [b"newer"]);
+}
+
+async fn purges<S: Store>(store: &S, target: &Target) {
+    fill(store, &here(), "content", "x").await;
+    invalidate(store, target, How::Remove).await;
+    let after = look_up(store, &here()).await;
+    assert!(after.variants.is_empty(), "{target:?} removes");
+    fill(store, &here(), "content", "x").await;
+    assert_eq!(contents(&look_up(store, &here()).await), [b"content"], "{target:?} is over");
+}
+
+async fn expires<S: Store>(store: &S, target: &Target) {
+    fill(store, &here(), "content", "x").await;
+    invalidate(store, target, How::Expire(purged_at())).await;
+    let after = look_up(store, &here()).await;
+    let expired: Vec<_> = after.variants.iter().map(|stored| stored.expired).collect();
+    assert_eq!(expired, [Some(purged_at())], "{target:?} makes stale");
+    fill(store, &here(), "fresh", "x").await;
+    let refilled = look_up(store, &here()).await;
+    assert_eq!(refilled.variants[0].expired, None, "{target:?} is over");
+    invalidate(store, target, How::Expire(purged_at())).await;
+    invalidate(store, target, How::Remove).await;
+    let removed = look_up(store, &here()).await;
+    assert!(removed.variants.is_empty(), "{target:?} removes what it had expired");
+}
+
+async fn refuses_what_was_fetched_before_a_purge<S: Store>(store: &S, target: &Target) {
+    let before = look_up(store, &here()).await.fence;
+    invalidate(store, target, How::Remove).await;
+    let written = put(store, &here(), response("old", "x"), before).await;
+    assert_eq!(written, Write::Superseded, "{target:?} came after the fence");
+    assert!(look_up(store, &here()).await.variants.is_empty(), "{target:?}");
+    // A soft purge: refused, or stored and stale.
+    let before = look_up(store, &here()).await.fence;
+    invalidate(store, target, How::Expire(purged_at())).await;
+    put(store, &here(), response("old", "x"), before).await;
+    let after = look_up(store, &here()).await;
+    let stale = after.variants.iter().all(|stored| stored.expired.is_some());
+    assert!(stale, "{target:?}: fetched before a soft purge, it is never fresh");
+}
+
+async fn purges_nothing_else<S: Store>(store: &S) {
+    let others = [
+        Target::Group("new".into()),
+        Target::Group("News".into()),
+        Target::Key(here().with("part", b"")),
+        Target::Key(key_of("http://example.com/news/today?page=2")),
+        Target::Prefix(b"http://example.com/news/tomorrow"[..].into()),
+        Target::Prefix(b"https://example.com/"[..].into()),
+        Target::Uri(b"http://example.com/news/today"[..].into()),
+    ];
+    fill(store, &here(), "content", "x").await;
+    for other in others {
+        invalidate(store, &other, How::Remove).await;
+        assert_eq!(contents(&look_up(store, &here()).await), [b"content"], "{other:?}");
+    }
+}

@@ -1,1 +1,23 @@
+//! All integration tests in one binary. `support` has the scripted origin, the virtual clock's bench and the
+//! counting allocator; each other module is a room of scenarios.
+#![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub)]
 
+mod support;
+
+mod allocations;
+mod architecture;
+mod bodies;
+mod etags;
+mod fits;
+mod memory;
+mod policies;
+mod proxy;
+mod purging;
+mod reuse;
+mod revalidation;
+mod storing;
+mod threats;
+mod vary;
+
+#[global_allocator]
+static ALLOCATOR: support::alloc::Counting = support::alloc::Counting;

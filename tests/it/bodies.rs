@@ -1,0 +1,157 @@
+//! Bodies: whole or failing, never cut; at the origin's pace, never held up.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, Empty, StreamBody};
+use larder::{CacheLayer, MemoryStore};
+use tokio::sync::mpsc;
+use tower::{Layer, Service};
+
+use crate::support::{Bench, Reply};
+
+#[tokio::test]
+async fn st8_a_body_that_breaks_is_not_stored_and_does_not_end_cleanly() {
+    for reply in [
+        Reply::cc("half", "max-age=60").failing(),
+        Reply::cc("half", "max-age=60").field("content-length", "9"),
+        Reply::cc("half", "max-age=60").field("content-length", "2"),
+        Reply::cc("", "max-age=60").frames(&["ha", "lf"]).failing(),
+        Reply::cc("", "max-age=60").frames(&["ha", "lf"]).field("content-length", "9"),
+        Reply::cc("", "max-age=60").frames(&["ha", "lf"]).field("content-length", "3"),
+    ] {
+        let bench = Bench::new([reply.clone()]);
+        for _ in 0..2 {
+            let seen = bench.get("/").await;
+            assert!(seen.broken && !seen.is_hit(), "{reply:?} {seen:?}");
+        }
+        assert_eq!(bench.handle.statistics().entries, 0, "{reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_large_body_that_breaks_is_not_stored_either() {
+    let frame = "x".repeat(50_000);
+    let broken = Reply::cc("", "max-age=60").frames(&[&frame, &frame]);
+    for reply in [
+        broken.clone().failing(),
+        broken.clone().field("content-length", "99999"),
+        broken.clone().field("content-length", "100001"),
+        broken.clone().field("content-length", "100000").failing(),
+    ] {
+        let bench = Bench::new([reply.clone()]);
+        let seen = bench.get("/").await;
+        assert!(seen.broken, "{:?}", reply.fields);
+        assert_eq!(bench.handle.statistics().entries, 0, "{:?}", reply.fields);
+    }
+}
+
+#[tokio::test]
+async fn trailers_are_passed_and_stored() {
+    let bench = Bench::new([Reply::cc("", "max-age=60").frames(&["a", "b"]).trailer("x-sum", "2")]);
+    for hit in [false, true] {
+        let seen = bench.get("/").await.has_body("ab");
+        assert_eq!(seen.trailers.as_ref().unwrap()["x-sum"], "2");
+        assert_eq!(seen.field("content-length"), None);
+        assert_eq!(seen.is_hit(), hit);
+    }
+}
+
+#[tokio::test]
+async fn more_than_the_largest_object_passes_and_is_not_stored() {
+    let layer = || CacheLayer::new(MemoryStore::builder().max_object(100_000).build());
+    let frame = "x".repeat(30_000);
+    let frames = [frame.as_str(); 100];
+    let known = Reply::cc("", "max-age=60").frames(&frames).field("content-length", "3000000");
+    let unknown = Reply::cc("", "max-age=60").frames(&frames);
+    for (reply, told) in [
+        (known, "larder; fwd=uri-miss; detail=\"too-large\""),
+        (unknown, "larder; fwd=uri-miss; stored; ttl=60"),
+    ] {
+        let bench = Bench::with(layer(), [reply]);
+        let seen = bench.get("/").await.told(told);
+        assert_eq!((seen.body.len(), seen.broken), (3_000_000, false));
+        assert_eq!(bench.handle.statistics().entries, 0);
+    }
+}
+
+/// An origin whose body releases a frame when it is told to.
+fn stepped(
+    cache_control: &'static str,
+) -> (
+    mpsc::UnboundedSender<&'static str>,
+    impl Service<
+        Request<Empty<Bytes>>,
+        Response = Response<impl http_body::Body<Data = Bytes, Error = Infallible> + Send>,
+        Error = Infallible,
+        Future: Send,
+    > + Clone
+    + Send,
+) {
+    let (sender, receiver) = mpsc::unbounded_channel::<&'static str>();
+    let receiver = std::sync::Arc::new(std::sync::Mutex::new(Some(receiver)));
+    let service = tower::service_fn(move |_: Request<Empty<Bytes>>| {
+        let mut receiver = receiver.lock().unwrap().take().expect("asked once");
+        async move {
+            let frames = futures_util::stream::poll_fn(move |cx| {
+                receiver
+                    .poll_recv(cx)
+                    .map(|frame| frame.map(|frame| Ok(Frame::data(Bytes::from_static(frame.as_bytes())))))
+            });
+            let response = Response::builder().header("cache-control", cache_control);
+            Ok::<_, Infallible>(response.body(StreamBody::new(frames)).unwrap())
+        }
+    });
+    (sender, service)
+}
+
+#[tokio::test]
+async fn frame_n_is_there_before_the_origin_releases_frame_n_plus_1() {
+    for cache_control in ["max-age=60", "no-store", "private"] {
+        let (origin, service) = stepped(cache_control);
+        let mut cache = CacheLayer::default().layer(service);
+        let response = cache.call(Request::new(Empty::new())).await.unwrap();
+        let mut body = Box::pin(response.into_body());
+        for frame in ["one", "two", "three"] {
+            origin.send(frame).unwrap();
+            let received = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert_eq!(received, frame, "{cache_control}");
+        }
+        drop(origin);
+        assert!(body.frame().await.is_none(), "{cache_control}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_has_read_to_its_end_is_stored() {
+    let (origin, service) = stepped("max-age=60");
+    let layer = CacheLayer::default();
+    let mut cache = layer.layer(service);
+    let response = cache.call(Request::new(Empty::new())).await.unwrap();
+    origin.send("all").unwrap();
+    drop(origin);
+    response.into_body().collect().await.unwrap();
+    assert_eq!(layer.handle().statistics().entries, 1);
+    let request = Request::builder().method(Method::HEAD).body(Empty::new()).unwrap();
+    let hit = cache.call(request).await.unwrap();
+    assert_eq!(hit.headers()["content-length"], "3");
+}
+
+#[tokio::test]
+async fn f04_a_fill_goes_on_when_its_client_leaves() {
+    let (origin, service) = stepped("max-age=60");
+    let layer = CacheLayer::default();
+    let mut cache = layer.layer(service);
+    let response = cache.call(Request::new(Empty::new())).await.unwrap();
+    origin.send("one").unwrap();
+    drop(response);
+    origin.send("two").unwrap();
+    drop(origin);
+    while layer.handle().statistics().entries == 0 {
+        tokio::task::yield_now().await;
+    }
+    let hit = cache.call(Request::new(Empty::new())).await.unwrap();
+    assert_eq!(hit.into_body().collect().await.unwrap().to_bytes(), "onetwo");
+}

@@ -1,0 +1,158 @@
+//! Generated entity tags (RFC 9110 8.8.3).
+
+use http::{Method, StatusCode};
+use larder::{CacheLayer, Tagging};
+
+use crate::support::{Bench, Reply};
+
+#[tokio::test]
+async fn fe1_the_first_answer_has_a_weak_tag_with_the_length() {
+    let bench = Bench::new([Reply::cc("pantry", "max-age=60")]);
+    let first = bench.get("/").await;
+    let tag = first.field("etag").unwrap();
+    assert!(tag.starts_with("W/\"6-") && tag.ends_with('"'), "{tag}");
+    assert_eq!(bench.get("/").await.field("etag"), Some(tag));
+}
+
+#[tokio::test]
+async fn fe1_the_first_answer_can_be_a_304() {
+    let bench = Bench::new([Reply::cc("pantry", "max-age=60")]);
+    let tag = bench.get("/a").await.field("etag").unwrap().to_owned();
+    let seen = bench.get_with("/b", &[("if-none-match", &tag)]).await;
+    assert_eq!(seen.status, 304);
+    seen.told("larder; fwd=uri-miss; stored; ttl=60").has_body("");
+}
+
+#[tokio::test]
+async fn fe1_private_responses_are_tagged_too() {
+    let bench = Bench::new([Reply::cc("mine", "private, max-age=60")]);
+    let tag = bench.get("/").await.has_body("mine").field("etag").unwrap().to_owned();
+    let seen = bench.get_with("/", &[("if-none-match", &tag)]).await;
+    assert_eq!(seen.status, 304);
+    assert_eq!(seen.field("cache-control"), Some("private, max-age=60"));
+    seen.told("larder; fwd=uri-miss; detail=\"private\"");
+    assert_eq!(bench.origin.calls(), 2);
+}
+
+#[tokio::test]
+async fn fe1_an_existing_tag_is_respected() {
+    for tag in ["\"own\"", "W/\"own\"", "own"] {
+        let bench = Bench::new([Reply::cc("x", "max-age=60").field("etag", tag)]);
+        assert_eq!(bench.get("/").await.field("etag"), Some(tag));
+        assert_eq!(bench.get("/").await.field("etag"), Some(tag));
+    }
+}
+
+#[tokio::test]
+async fn what_gets_no_tag() {
+    let cases = [
+        Reply::cc("x", "no-store"),
+        Reply::cc("x", "max-age=60").status(404),
+        Reply::cc("x", "max-age=60").status(201),
+        Reply::cc("", "private").frames(&["a", "b"]),
+    ];
+    for reply in cases {
+        let bench = Bench::new([reply.clone()]);
+        for _ in 0..2 {
+            assert_eq!(bench.get("/").await.field("etag"), None, "{reply:?}");
+        }
+    }
+    let bench = Bench::new([Reply::cc("x", "max-age=60")]);
+    for method in [Method::HEAD, Method::POST] {
+        assert_eq!(bench.send(method, "/", &[]).await.field("etag"), None);
+    }
+    let bench = Bench::with(CacheLayer::default().without_tagging(), [Reply::cc("x", "max-age=60")]);
+    bench.get("/").await;
+    assert_eq!(bench.get("/").await.field("etag"), None);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_stored_has_its_tag_the_second_time() {
+    let bench = Bench::new([Reply::cc("", "max-age=60").frames(&["pan", "try"])]);
+    assert_eq!(bench.get("/").await.field("etag"), None);
+    let hit = bench.get("/").await.told("larder; hit; ttl=60");
+    let whole = Bench::new([Reply::cc("pantry", "max-age=60")]).get("/").await;
+    assert_eq!(hit.field("etag"), whole.field("etag"));
+}
+
+#[tokio::test]
+async fn the_limit_for_small_content_is_settable() {
+    let reply = || Reply::cc("0123456789", "private");
+    for (limit, tagged) in [(10, true), (9, false)] {
+        let layer = CacheLayer::default().tagging(Tagging::weak().small(limit));
+        let seen = Bench::with(layer, [reply()]).get("/").await.has_body("0123456789");
+        assert_eq!(seen.field("etag").is_some(), tagged, "{limit}");
+    }
+}
+
+#[tokio::test]
+async fn tagging_alone_stores_nothing() {
+    let bench = Bench::with(CacheLayer::default().tag_only(), [Reply::cc("x", "max-age=60")]);
+    let first = bench.get("/").await.told("larder; fwd=bypass; detail=\"switched-off\"");
+    let tag = first.field("etag").unwrap();
+    let seen = bench.get_with("/", &[("if-none-match", tag)]).await;
+    assert_eq!((seen.status, bench.origin.calls()), (StatusCode::NOT_MODIFIED, 2));
+    // What the client sends reaches an origin that may know its own tags.
+    assert_eq!(bench.origin.last().headers["if-none-match"], tag);
+    assert_eq!(bench.handle.statistics().entries, 0);
+    bench.origin.then(Reply::new("").status(304).field("etag", "\"own\""));
+    assert_eq!(bench.get_with("/", &[("if-none-match", "\"own\"")]).await.status, 304);
+}
+
+#[cfg(feature = "blake3")]
+#[tokio::test]
+async fn strong_tags_by_blake3() {
+    let layer = CacheLayer::default().tagging(Tagging::strong());
+    let bench = Bench::with(layer, [Reply::cc("pantry", "max-age=60")]);
+    let tag = bench.get("/").await.field("etag").unwrap().to_owned();
+    assert!(tag.starts_with("\"6-") && tag.len() == 37, "{tag}");
+    assert_eq!(bench.get_with("/", &[("if-none-match", &tag)]).await.status, 304);
+    assert_eq!(bench.get_with("/", &[("if-match", &tag)]).await.status, 200);
+}
+
+/// Two contents of 22 bytes with one FNV-1a value.
+fn forged(index: usize) -> String {
+    let hex =
+        ["76272f46272c31342d325d6535753f5f2b2236457e27", "7624255d6521307c2a357428323336473c2628445a23"]
+            [index];
+    let bytes: Vec<u8> = (0..hex.len())
+        .step_by(2)
+        .map(|start| u8::from_str_radix(&hex[start..start + 2], 16).unwrap())
+        .collect();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[tokio::test]
+async fn a05_a_forged_fnv_tag_never_passes_for_a_strong_one() {
+    let bench = Bench::new([Reply::cc(&forged(0), "max-age=60"), Reply::cc(&forged(1), "max-age=60")]);
+    let first = bench.get("/").await.has_body(&forged(0));
+    let tag = first.field("etag").unwrap().to_owned();
+    assert!(tag.starts_with("W/"), "weak: {tag}");
+    bench.later(61);
+    let swapped = bench.get("/").await.has_body(&forged(1));
+    assert_eq!(swapped.field("etag"), Some(tag.as_str()), "the tags collide, which is why they are weak");
+    // A weak tag is no ground for If-Match, nor to splice ranges.
+    assert_eq!(bench.get_with("/", &[("if-match", &tag)]).await.status, 412);
+    let range = [("range", "bytes=0-3"), ("if-range", &tag)];
+    let whole = bench.get_with("/", &range).await.has_body(&forged(1));
+    assert_eq!(whole.status, 200);
+}
+
+#[cfg(feature = "blake3")]
+#[tokio::test]
+async fn a05_with_strong_tags_the_swap_is_seen() {
+    let layer = CacheLayer::default().tagging(Tagging::strong());
+    let bench =
+        Bench::with(layer, [Reply::cc(&forged(0), "max-age=60"), Reply::cc(&forged(1), "max-age=60")]);
+    let tag = bench.get("/").await.field("etag").unwrap().to_owned();
+    bench.later(61);
+    bench.get_with("/", &[("if-none-match", &tag)]).await.has_body(&forged(1));
+}
+
+#[tokio::test]
+async fn tags_are_the_same_however_the_content_came() {
+    let whole = Bench::new([Reply::cc("abcdef", "max-age=60")]);
+    let split = Bench::new([Reply::cc("", "max-age=60").frames(&["ab", "", "cdef"])]);
+    split.get("/").await;
+    assert_eq!(split.get("/").await.field("etag"), whole.get("/").await.field("etag"));
+}

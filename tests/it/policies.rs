@@ -1,0 +1,119 @@
+//! Cache policies: the standard ones, and one's own.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::{header, request, response};
+use larder::semantics::storing::NotStored;
+use larder::{CacheLayer, CachePolicy, StandardPolicy, Terms, Use};
+
+use crate::support::{Bench, Reply};
+
+#[tokio::test]
+async fn the_careful_policy_reuses_for_cookies_only_what_is_marked_as_shared() {
+    let cookie = [("cookie", "session=1")];
+    let bench = Bench::new([Reply::cc("x", "max-age=60")]);
+    bench.get("/").await;
+    assert!(bench.get("/").await.is_hit());
+    bench.get_with("/", &cookie).await.told("larder; fwd=request; detail=\"cookie\"");
+
+    let bench = Bench::new([Reply::cc("x", "public, max-age=60")]);
+    bench.get_with("/", &cookie).await;
+    assert!(bench.get_with("/", &[("cookie", "session=2")]).await.is_hit());
+}
+
+#[tokio::test]
+async fn the_rfc9111_policy_reuses_what_the_rfc_permits() {
+    let cookie = [("cookie", "session=1")];
+    let bench = Bench::rfc9111([Reply::cc("x", "max-age=60").field("set-cookie", "a=b")]);
+    bench.get_with("/", &cookie).await;
+    let hit = bench.get_with("/", &cookie).await;
+    assert!(hit.is_hit());
+    assert_eq!(hit.field("set-cookie"), Some("a=b"));
+    let authorized = [("authorization", "Basic eA==")];
+    assert!(bench.get_with("/", &authorized).await.is_hit());
+    bench.get_with("/other", &authorized).await.told("larder; fwd=uri-miss; detail=\"authorization\"");
+}
+
+#[tokio::test]
+async fn a_key_with_the_credential_tells_users_apart() {
+    let policy = StandardPolicy::default().key_field(header::AUTHORIZATION).private_by_key(true);
+    let bench = Bench::with(
+        CacheLayer::default().policy(policy),
+        [Reply::cc("one's", "private, max-age=60"), Reply::cc("two's", "private, max-age=60")],
+    );
+    for _ in 0..2 {
+        bench.get_with("/me", &[("authorization", "user:one")]).await.has_body("one's");
+        bench.get_with("/me", &[("authorization", "user:two")]).await.has_body("two's");
+    }
+    assert_eq!(bench.origin.calls(), 2);
+}
+
+#[tokio::test]
+async fn client_directives_can_be_switched_off() {
+    let policy = StandardPolicy::default().client_directives(false);
+    let bench = Bench::with(CacheLayer::default().policy(policy), [Reply::cc("x", "max-age=60")]);
+    bench.get("/").await;
+    bench.later(5);
+    for directive in ["no-cache", "max-age=0", "min-fresh=600"] {
+        assert!(bench.get_with("/", &[("cache-control", directive)]).await.is_hit());
+    }
+}
+
+/// Remembers the terms it was given, and gives its own.
+#[derive(Clone, Default)]
+struct Mine(Arc<Mutex<Vec<Terms>>>);
+
+impl CachePolicy for Mine {
+    fn request(&self, request: &request::Parts) -> Use {
+        if request.uri.path().starts_with("/admin") { Use::Bypass("admin") } else { Use::of(request) }
+    }
+
+    fn response(&self, request: &request::Parts, _: &response::Parts, terms: &mut Terms) {
+        self.0.lock().unwrap().push(terms.clone());
+        match request.uri.path() {
+            "/never" => terms.store = Err(NotStored::Policy),
+            "/always" => {
+                terms.store = Ok(());
+                terms.lifetime = Duration::from_secs(600);
+            }
+            "/tagged" => terms.groups.push("news".into()),
+            "/small" => terms.max_body = 3,
+            _ => {}
+        }
+    }
+
+    fn forward(&self, request: &mut request::Parts) {
+        request.headers.insert("x-forwarded-by", header::HeaderValue::from_static("mine"));
+    }
+}
+
+#[tokio::test]
+async fn a_policy_of_ones_own() {
+    let policy = Mine::default();
+    let bench = Bench::with(CacheLayer::default().policy(policy.clone()), [Reply::cc("four", "max-age=60")]);
+    bench.get("/admin").await.told("larder; fwd=bypass; detail=\"admin\"");
+    assert_eq!(bench.origin.last().headers["x-forwarded-by"], "mine");
+    bench.get("/never").await.told("larder; fwd=uri-miss; detail=\"policy\"");
+    bench.get("/small").await.told("larder; fwd=uri-miss; detail=\"too-large\"");
+    bench.get("/tagged").await.told("larder; fwd=uri-miss; stored; ttl=60");
+    assert_eq!(bench.origin.last().headers["x-forwarded-by"], "mine");
+    let terms = policy.0.lock().unwrap().last().cloned().unwrap();
+    assert_eq!((terms.lifetime, terms.store), (Duration::from_secs(60), Ok(())));
+    bench.origin.then(Reply::cc("secret", "no-store"));
+    bench.get("/always").await.told("larder; fwd=uri-miss; stored; ttl=600");
+    bench.get("/always").await.told("larder; hit; ttl=600");
+
+    let news = larder::store::Target::Group("news".into());
+    assert!(bench.get("/tagged").await.is_hit());
+    bench.handle.purge_target(&news).await.unwrap();
+    assert!(!bench.get("/tagged").await.is_hit());
+    assert!(bench.get("/always").await.is_hit());
+}
+
+#[tokio::test]
+async fn the_name_in_cache_status_is_settable() {
+    let bench = Bench::with(CacheLayer::default().name("edge-1"), [Reply::cc("x", "max-age=60")]);
+    bench.get("/").await.told("edge-1; fwd=uri-miss; stored; ttl=60");
+    bench.get("/").await.told("edge-1; hit; ttl=60");
+}

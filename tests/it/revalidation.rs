@@ -1,0 +1,208 @@
+//! Validation and staleness (RFC 9111 4.2.4, 4.3; RFC 5861), seen from outside.
+
+use http::Method;
+use larder::{CacheLayer, StandardPolicy};
+use std::time::Duration;
+
+use crate::support::{Bench, Reply};
+
+fn tagged(body: &str, cache_control: &str) -> Reply {
+    Reply::cc(body, cache_control).field("etag", "\"a\"")
+}
+
+fn not_modified() -> Reply {
+    Reply::new("").status(304).field("etag", "\"a\"")
+}
+
+#[tokio::test]
+async fn vl1_a_stale_response_is_validated_with_what_the_origin_gave() {
+    let bench = Bench::new([]);
+    let modified = bench.date(-100);
+    bench.origin.then(tagged("x", "max-age=60").field("last-modified", &modified).field("vary", "accept"));
+    bench.get_with("/", &[("accept", "text/html")]).await;
+    bench.later(61);
+    bench.origin.then(not_modified().field("cache-control", "max-age=60").field("x-new", "1"));
+    let seen = bench
+        .get_with("/", &[("accept", "text/html"), ("if-none-match", "\"mine\""), ("range", "bytes=0-0")])
+        .await
+        .told("larder; fwd=stale; fwd-status=304; stored; ttl=60")
+        .has_body("x");
+    assert_eq!((seen.status.as_u16(), seen.field("x-new"), seen.age()), (200, Some("1"), Some(0)));
+    let sent = bench.origin.last().headers;
+    assert_eq!(sent["if-none-match"], "\"a\"");
+    assert_eq!(sent["if-modified-since"], modified.as_str());
+    assert_eq!(sent["accept"], "text/html");
+    assert!(!sent.contains_key("range"));
+    let hit = bench.get_with("/", &[("accept", "text/html")]).await.told("larder; hit; ttl=60");
+    assert_eq!(hit.field("x-new"), Some("1"));
+}
+
+#[tokio::test]
+async fn vl1_a_generated_tag_is_never_sent_upstream() {
+    let bench = Bench::new([Reply::cc("x", "max-age=60")]);
+    assert!(bench.get("/").await.field("etag").is_some());
+    bench.later(61);
+    bench.get("/").await.told("larder; fwd=stale; stored; ttl=60");
+    assert!(!bench.origin.last().headers.contains_key("if-none-match"));
+}
+
+#[tokio::test]
+async fn vl2_a_304_keeps_a_generated_tag() {
+    let bench = Bench::new([]);
+    let modified = bench.date(-100);
+    bench.origin.then(Reply::cc("x", "max-age=60").field("last-modified", &modified));
+    let tag = bench.get("/").await.field("etag").unwrap().to_owned();
+    bench.later(61);
+    bench.origin.then(
+        Reply::new("").status(304).field("last-modified", &modified).field("cache-control", "max-age=9"),
+    );
+    let seen = bench.get("/").await.told("larder; fwd=stale; fwd-status=304; stored; ttl=9");
+    assert_eq!(seen.field("etag"), Some(tag.as_str()));
+    bench.later(10);
+    bench.get("/").await;
+    assert!(!bench.origin.last().headers.contains_key("if-none-match"));
+}
+
+#[tokio::test]
+async fn vl2_a_304_for_an_unknown_tag_changes_nothing() {
+    let bench = Bench::new([tagged("x", "max-age=60")]);
+    bench.get("/").await;
+    bench.later(61);
+    bench.origin.then(Reply::new("").status(304).field("etag", "\"unknown\"").field("x-new", "1"));
+    let seen = bench.get_with("/", &[("if-none-match", "\"unknown\"")]).await;
+    assert_eq!((seen.status.as_u16(), seen.field("etag")), (304, Some("\"unknown\"")));
+    bench.origin.then(not_modified());
+    assert_eq!(bench.get("/").await.has_body("x").field("x-new"), None);
+}
+
+#[tokio::test]
+async fn vl3_a_full_response_replaces_the_stored_one() {
+    let bench = Bench::new([tagged("old", "max-age=60"), tagged("new", "max-age=60")]);
+    bench.get("/").await;
+    bench.later(61);
+    bench.get("/").await.has_body("new").told("larder; fwd=stale; stored; ttl=60");
+    bench.get("/").await.has_body("new").told("larder; hit; ttl=60");
+}
+
+#[tokio::test]
+async fn vl6_a_clients_conditions_do_not_shape_what_is_stored() {
+    let bench = Bench::new([tagged("x", "max-age=60")]);
+    let seen = bench.get_with("/", &[("if-none-match", "\"a\"")]).await;
+    assert_eq!((seen.status.as_u16(), seen.body.as_str()), (304, ""));
+    assert!(!bench.origin.last().headers.contains_key("if-none-match"));
+    bench.get("/").await.has_body("x").told("larder; hit; ttl=60");
+}
+
+#[tokio::test]
+async fn vl6_a_conditional_miss_of_a_stream_is_stored_all_the_same() {
+    let bench = Bench::new([tagged("", "max-age=60").frames(&["on", "e"])]);
+    let seen = bench.get_with("/", &[("if-none-match", "\"a\"")]).await;
+    assert_eq!((seen.status.as_u16(), seen.body.as_str()), (304, ""));
+    // The pump is a task of its own; let it run to its end.
+    while bench.handle.statistics().entries == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(bench.get("/").await.has_body("one").is_hit());
+}
+
+#[tokio::test]
+async fn re3_stale_while_revalidate_serves_at_once_and_validates_behind() {
+    let bench =
+        Bench::new([tagged("old", "max-age=60, stale-while-revalidate=60"), tagged("new", "max-age=60")]);
+    bench.get("/").await;
+    bench.later(70);
+    bench.get("/").await.has_body("old").told("larder; hit; ttl=-10; detail=\"stale-while-revalidate\"");
+    while bench.origin.calls() < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bench.origin.last().headers["if-none-match"], "\"a\"");
+    while !bench.get("/").await.cache_status().contains("ttl=60") {
+        tokio::task::yield_now().await;
+    }
+    bench.get("/").await.has_body("new");
+    assert_eq!(bench.origin.calls(), 2);
+}
+
+#[tokio::test]
+async fn re3_after_the_window_never() {
+    let bench =
+        Bench::new([tagged("old", "max-age=60, stale-while-revalidate=60"), tagged("new", "max-age=60")]);
+    bench.get("/").await;
+    bench.later(121);
+    bench.get("/").await.has_body("new");
+}
+
+#[tokio::test]
+async fn re4_a_failure_is_hidden_where_that_is_allowed() {
+    for failure in [Reply::refused(), Reply::new("").status(500), Reply::new("").status(503)] {
+        let bench = Bench::new([tagged("x", "max-age=60, stale-if-error=60")]);
+        bench.get("/").await;
+        bench.later(70);
+        bench.origin.then(failure);
+        let seen = bench.get("/").await.has_body("x");
+        assert_eq!((seen.status.as_u16(), seen.age()), (200, Some(70)));
+        assert!(seen.cache_status().contains("detail=\"stale-if-error\""), "{seen:?}");
+        bench.later(60);
+        let past_the_window = bench.try_send(Method::GET, "/", &[]).await;
+        assert!(past_the_window.is_err() || past_the_window.unwrap().status.is_server_error());
+    }
+}
+
+#[tokio::test]
+async fn re4_one_option_turns_it_on() {
+    let policy = StandardPolicy::default().stale_if_error(Duration::from_secs(300));
+    let bench = Bench::with(CacheLayer::default().policy(policy), [tagged("x", "max-age=60")]);
+    bench.get("/").await;
+    bench.later(200);
+    bench.origin.then(Reply::refused());
+    bench.get("/").await.has_body("x");
+}
+
+#[tokio::test]
+async fn without_a_window_the_failure_is_the_answer() {
+    let bench = Bench::new([tagged("x", "max-age=60")]);
+    bench.get("/").await;
+    bench.later(61);
+    bench.origin.then(Reply::new("broken").status(500));
+    assert_eq!(bench.get("/").await.has_body("broken").status, 500);
+    bench.origin.then(Reply::refused());
+    assert!(bench.try_send(Method::GET, "/", &[]).await.is_err());
+}
+
+#[tokio::test]
+async fn re2_must_revalidate_owes_a_504() {
+    for directive in ["must-revalidate", "proxy-revalidate", "s-maxage=60"] {
+        let cache_control =
+            format!("max-age=60, stale-if-error=600, stale-while-revalidate=600, {directive}");
+        let bench = Bench::new([tagged("x", &cache_control)]);
+        bench.get("/").await;
+        bench.later(61);
+        bench.origin.then(Reply::refused());
+        assert_eq!(bench.get("/").await.status, 504, "{directive}");
+    }
+}
+
+#[tokio::test]
+async fn f15_a_5xx_never_replaces_a_stored_good_response() {
+    let bench = Bench::new([tagged("good", "max-age=60")]);
+    bench.get("/").await;
+    bench.later(61);
+    bench.origin.then(Reply::cc("bad", "max-age=60").status(503));
+    bench.get("/").await.has_body("bad");
+    bench.origin.then(not_modified().field("cache-control", "max-age=60"));
+    bench.get("/").await.has_body("good").told("larder; fwd=stale; fwd-status=304; stored; ttl=60");
+}
+
+#[tokio::test]
+async fn x_cache_tells_it_as_cloudfront_does() {
+    let bench = Bench::with(CacheLayer::default().x_cache(true), [tagged("x", "max-age=60")]);
+    let x_cache = |seen: crate::support::Seen| seen.field("x-cache").unwrap().to_owned();
+    assert_eq!(x_cache(bench.get("/").await), "Miss from larder");
+    assert_eq!(x_cache(bench.get("/").await), "Hit from larder");
+    bench.later(61);
+    bench.origin.then(not_modified().field("cache-control", "max-age=60"));
+    assert_eq!(x_cache(bench.get("/").await), "RefreshHit from larder");
+    bench.origin.then(Reply::new("").status(404));
+    assert_eq!(x_cache(bench.get("/missing").await), "Error from larder");
+    assert_eq!(x_cache(bench.send(Method::POST, "/missing", &[]).await), "Error from larder");
+}

@@ -1,0 +1,9 @@
+//! What scenarios are made of.
+
+pub mod alloc;
+pub mod bench;
+pub mod origin;
+pub mod wire;
+
+pub use bench::{Bench, Seen};
+pub use origin::{Origin, Reply};

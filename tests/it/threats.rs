@@ -1,0 +1,229 @@
+//! Attacks, each replayed as far as a layer sees it. Others stand beside the rules that stop them: their names
+//! start with the id everywhere.
+
+use axum::Router;
+use axum::routing::get;
+use http::Version;
+use larder::CacheLayer;
+
+use crate::support::{Bench, Reply, wire};
+
+#[tokio::test]
+async fn a01_one_path_on_two_hosts_is_two_entries() {
+    let bench = Bench::new(["a", "b", "c"].map(|body| Reply::cc(body, "max-age=60")));
+    bench.get_with("/x", &[("host", "a.example")]).await.has_body("a");
+    bench.get_with("/x", &[("host", "b.example")]).await.has_body("b");
+    assert!(bench.get_with("/x", &[("host", "A.Example:80")]).await.has_body("a").is_hit());
+    // HTTP/2 has the authority in the URI, and its scheme.
+    assert!(bench.get_with("http://a.example/x", &[("host", "a.example")]).await.has_body("a").is_hit());
+    bench.get_with("https://a.example/x", &[("host", "a.example")]).await.has_body("c");
+    assert!(
+        bench.get_with("https://A.example:443/x", &[("host", "A.example:443")]).await.has_body("c").is_hit()
+    );
+}
+
+#[tokio::test]
+async fn a02_contradicting_authorities_bypass() {
+    let bench = Bench::new([Reply::cc("x", "public, max-age=60")]);
+    let contradiction = [("host", "b.example")];
+    let two_lines = [("host", "a.example"), ("host", "b.example")];
+    for _ in 0..2 {
+        bench
+            .get_with("http://a.example/x", &contradiction)
+            .await
+            .told("larder; fwd=bypass; detail=\"ambiguous-authority\"");
+        bench.get_with("/x", &two_lines).await.told("larder; fwd=bypass; detail=\"ambiguous-authority\"");
+    }
+    assert_eq!(bench.handle.statistics().entries, 0);
+}
+
+#[tokio::test]
+async fn a08_no_spelling_of_private_or_no_store_gets_past() {
+    for value in [
+        "Private, max-age=60",
+        "NO-STORE, max-age=60",
+        "max-age=60, pRiVaTe",
+        "max-age=60,no-store=",
+        "max-age=60, private=\"\"",
+        "max-age=60, private=\"x",
+        "max-age=60; private",
+        "private, public\u{b}, max-age=60",
+        "max-age=60, \"private\"",
+        "max-age=60, no-store=\"a\"\"b\"",
+    ] {
+        for request in [&[][..], &[("authorization", "Basic eA==")]] {
+            if http::HeaderValue::from_str(value).is_err() {
+                continue;
+            }
+            let bench = Bench::new([Reply::cc("secret", value)]);
+            bench.get_with("/", request).await;
+            assert!(!bench.get_with("/", request).await.is_hit(), "{value:?} {request:?}");
+            assert_eq!(bench.handle.statistics().entries, 0, "{value:?}");
+        }
+    }
+    // Over two lines, and a field that is private to one person.
+    let bench = Bench::new([Reply::cc("x", "max-age=60").field("cache-control", "private")]);
+    bench.get("/").await;
+    assert!(!bench.get("/").await.is_hit());
+    let bench = Bench::new([
+        Reply::cc("x", "public, max-age=60, private=\" set-cookie \"").field("set-cookie", "a=b")
+    ]);
+    bench.get("/").await;
+    assert_eq!(bench.get("/").await.told("larder; hit; ttl=60").field("set-cookie"), None);
+}
+
+#[tokio::test]
+async fn a09_never_one_users_page_for_another() {
+    for vary in [None, Some("cookie")] {
+        let reply = |body: &str| {
+            let reply = Reply::cc(body, "max-age=60");
+            vary.map_or(reply.clone(), |vary| reply.field("vary", vary))
+        };
+        let bench = Bench::new([reply("one"), reply("two"), reply("nobody")]);
+        bench.get_with("/", &[("cookie", "user=one")]).await.has_body("one");
+        bench.get_with("/", &[("cookie", "user=two")]).await.has_body("two");
+        bench.get("/").await.has_body("nobody");
+        bench.origin.then(reply("fresh"));
+        bench.get_with("/", &[("cookie", "user=one")]).await.has_body("fresh");
+        bench.get_with("/", &[("authorization", "user:one")]).await.has_body("fresh");
+    }
+    // A session that is opened for one is not handed to the next.
+    let bench = Bench::new([Reply::cc("x", "max-age=60").field("set-cookie", "session=1")]);
+    bench.get("/").await;
+    assert!(!bench.get("/").await.is_hit());
+}
+
+#[tokio::test]
+async fn a12_a_misleading_path_is_no_reason_to_store() {
+    for path in ["/account;.css", "/static/..%2faccount", "/account%00.js", "//account", "/account/x.png"] {
+        let bench = Bench::new([Reply::new("mine").field("content-type", "text/css")]);
+        bench.get(path).await;
+        bench.get(path).await.told("larder; fwd=uri-miss; detail=\"never-fresh\"");
+    }
+    let bench = Bench::new([Reply::cc("x", "max-age=60")]);
+    bench.get("/static/..%2faccount").await;
+    for other in ["/account", "/static/../account", "/static/..%2Faccount", "//static/..%2faccount"] {
+        assert!(!bench.get(other).await.is_hit(), "{other}");
+    }
+}
+
+#[cfg(feature = "axum")]
+#[tokio::test]
+async fn a13_nested_routers_under_one_layer_do_not_share_entries() {
+    let layer = CacheLayer::default();
+    let inner = |name: &'static str| {
+        Router::new()
+            .route("/page", get(move || async move { ([("cache-control", "max-age=60")], name) }))
+            .layer(layer.clone())
+    };
+    let router = Router::new().nest("/shop", inner("shop")).nest("/blog", inner("blog"));
+    let address = wire::serve_router(router).await;
+    for _ in 0..2 {
+        wire::get(address, "/shop/page", &[]).await.has_body("shop");
+        wire::get(address, "/blog/page", &[]).await.has_body("blog");
+    }
+    assert_eq!(layer.handle().statistics().entries, 2);
+    let uri = format!("http://{address}/shop/page").parse().unwrap();
+    layer.handle().purge(&uri).await.unwrap();
+    assert!(!wire::get(address, "/shop/page", &[]).await.is_hit());
+    assert!(wire::get(address, "/blog/page", &[]).await.is_hit());
+}
+
+#[tokio::test]
+async fn a11_a_get_with_content_bypasses() {
+    let bench = Bench::new([Reply::cc("x", "max-age=60")]);
+    bench.get("/").await;
+    for field in [("content-length", "5"), ("transfer-encoding", "chunked")] {
+        bench.get_with("/", &[field]).await.told("larder; fwd=bypass; detail=\"content\"");
+    }
+    assert!(bench.get_with("/", &[("content-length", "0")]).await.is_hit());
+
+    // HTTP/2 tells only by its frames that there is content.
+    let mut request = http::Request::get("http://example.com/").version(Version::HTTP_2);
+    request = request.header("x", "y");
+    let body = http_body_util::Full::new(bytes::Bytes::from_static(b"content"));
+    let layer = CacheLayer::default();
+    let origin = crate::support::origin::always(Reply::cc("x", "max-age=60"));
+    let mut cache = tower::Layer::layer(&layer, origin);
+    let response = tower::Service::call(&mut cache, request.body(body).unwrap()).await.unwrap();
+    crate::support::bench::read(response).await.told("larder; fwd=bypass; detail=\"content\"");
+}
+
+#[tokio::test]
+async fn a21_connection_cannot_nominate_away_what_matters() {
+    let bench = Bench::new([Reply::cc("en", "max-age=60")
+        .field("connection", "vary, cache-control, age, content-length, x-hop")
+        .field("age", "10")
+        .field("vary", "accept-language")
+        .field("x-hop", "1")]);
+    bench.get_with("/", &[("accept-language", "en")]).await;
+    let hit = bench.get_with("/", &[("accept-language", "en")]).await.told("larder; hit; ttl=50");
+    assert_eq!(hit.field("vary"), Some("accept-language"));
+    assert_eq!(hit.field("cache-control"), Some("max-age=60"));
+    assert_eq!((hit.field("x-hop"), hit.field("connection")), (None, None));
+    assert!(!bench.get_with("/", &[("accept-language", "de")]).await.is_hit());
+
+    // Nominated on the request, `Host` and `Cache-Control` still count.
+    let fields =
+        [("connection", "host, cache-control"), ("cache-control", "no-store"), ("host", "b.example")];
+    bench.get_with("/y", &fields).await.told("larder; fwd=uri-miss; detail=\"request-no-store\"");
+}
+
+#[tokio::test]
+async fn a25_numbers_at_their_edges() {
+    for (name, value) in [
+        ("cache-control", "max-age=18446744073709551616"),
+        ("cache-control", "max-age=-1"),
+        ("cache-control", "max-age=99999999999999999999999999999999999999"),
+        ("cache-control", "max-age=60, stale-while-revalidate=18446744073709551616"),
+        ("cache-control", "max-age=caf\u{e9}"),
+        ("age", "-1"),
+        ("age", "18446744073709551616"),
+        ("age", "\u{663}"),
+        ("expires", "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ("expires", "Thu, 01 Jan 0000 00:00:00 GMT"),
+        ("last-modified", "Thu, 01 Jan 0001 00:00:00 GMT"),
+        ("date", "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ("date", "Thu, 01 Jan 0000 00:00:00 GMT"),
+        ("content-length", "1"),
+        ("vary", "\u{e9}"),
+    ] {
+        let bench = Bench::rfc9111([Reply::new("x").field(name, value)]);
+        for _ in 0..3 {
+            let seen = bench.get("/").await;
+            assert!(!seen.is_hit() || seen.age().unwrap() <= 1 << 31, "{name}: {value} {seen:?}");
+            bench.later(1 << 30);
+        }
+    }
+    for value in
+        ["max-age=18446744073709551616", "max-stale=99999999999999999999", "min-fresh=-1", "caf\u{e9}"]
+    {
+        let bench = Bench::new([Reply::cc("x", "max-age=60")]);
+        bench.get("/").await;
+        bench.get_with("/", &[("cache-control", value)]).await;
+    }
+}
+
+#[tokio::test]
+async fn a18_a_flood_of_variants_stays_within_its_bound() {
+    let bench = Bench::new([Reply::cc("x", "max-age=60").field("vary", "accept-language")]);
+    let mut most = 0;
+    for number in 0..1_000 {
+        bench.get_with("/", &[("accept-language", &number.to_string())]).await;
+        most = most.max(bench.handle.statistics().bytes);
+    }
+    assert_eq!(bench.handle.statistics().entries, 1);
+    assert!(most < 64 * 4_096, "64 variants of a few hundred bytes each, not {most}");
+}
+
+#[test]
+fn a26_equal_keys_hash_differently_in_each_process() {
+    // The table's hasher is seeded: two of them disagree, so nobody can prepare colliding keys.
+    use std::hash::BuildHasher;
+    let one = quick_cache::DefaultHashBuilder::default();
+    let other = quick_cache::DefaultHashBuilder::default();
+    let key =
+        larder::CacheKey::of(&http::Request::get("http://a/").body(()).unwrap().into_parts().0).unwrap();
+    assert_ne!(one.hash_one(&key), other.hash_one(&key));
+    assert_eq!(one.hash_one(&key), one.hash_one(&key));
+}

@@ -1,0 +1,77 @@
+//! Variants (RFC 9111 4.1), seen from outside.
+
+use larder::{CacheLayer, MemoryStore};
+
+use crate::support::{Bench, Reply};
+
+fn in_language(language: &str) -> Reply {
+    Reply::cc(language, "max-age=60").field("vary", "accept-language")
+}
+
+#[tokio::test]
+async fn va1_all_variants_are_kept() {
+    let bench = Bench::new(["en", "de", "fr"].map(in_language));
+    for language in ["en", "de", "fr"] {
+        bench.get_with("/", &[("accept-language", language)]).await.has_body(language);
+    }
+    for language in ["en", "de", "fr"] {
+        let hit = bench.get_with("/", &[("accept-language", language)]).await.has_body(language);
+        assert!(hit.is_hit());
+    }
+    bench.get("/").await.told("larder; fwd=vary-miss; stored; ttl=60");
+}
+
+#[tokio::test]
+async fn va1_the_oldest_variant_makes_room() {
+    let layer = CacheLayer::new(MemoryStore::builder().max_variants(2).build());
+    let bench = Bench::with(layer, ["a", "b", "c"].map(in_language));
+    for language in ["a", "b", "c"] {
+        bench.get_with("/", &[("accept-language", language)]).await;
+    }
+    bench.origin.then(in_language("again"));
+    assert!(bench.get_with("/", &[("accept-language", "c")]).await.is_hit());
+    assert!(bench.get_with("/", &[("accept-language", "b")]).await.is_hit());
+    assert!(!bench.get_with("/", &[("accept-language", "a")]).await.is_hit());
+}
+
+#[tokio::test]
+async fn va2_lines_and_white_space_do_not_matter() {
+    let bench = Bench::new([in_language("x")]);
+    bench.get_with("/", &[("accept-language", "en, de")]).await;
+    let lines = [("accept-language", "en"), ("accept-language", " de ")];
+    assert!(bench.get_with("/", &lines).await.is_hit());
+}
+
+#[tokio::test]
+async fn va4_the_most_recent_by_date_answers() {
+    let bench = Bench::new([]);
+    let (newer, older) = (bench.date(0), bench.date(-30));
+    // Both match a request without the field: one by Vary, one because it has none.
+    bench.origin.then(Reply::cc("newer", "max-age=60").field("vary", "x").field("date", &newer));
+    bench.get("/").await;
+    bench.origin.then(Reply::cc("older", "max-age=60").field("date", &older));
+    bench.get_with("/", &[("x", "1")]).await;
+    assert!(bench.get("/").await.has_body("newer").is_hit());
+}
+
+#[tokio::test]
+async fn a_304_for_another_variants_tag_answers_with_that_variant() {
+    let bench = Bench::new([in_language("same").field("etag", "\"a\"")]);
+    bench.get_with("/", &[("accept-language", "en")]).await;
+    bench.origin.then(
+        Reply::new("")
+            .status(304)
+            .field("etag", "\"a\"")
+            .field("cache-control", "max-age=60")
+            .field("vary", "accept-language"),
+    );
+    bench
+        .get_with("/", &[("accept-language", "de")])
+        .await
+        .has_body("same")
+        .told("larder; fwd=vary-miss; fwd-status=304; stored; ttl=60");
+    assert_eq!(bench.origin.last().headers["if-none-match"], "\"a\"");
+    for language in ["en", "de"] {
+        assert!(bench.get_with("/", &[("accept-language", language)]).await.has_body("same").is_hit());
+    }
+}
