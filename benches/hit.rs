@@ -1,1 +1,169 @@
-fn main() {}
+//! What a request costs with and without the cache, side by side in one run.
+//!
+//! `cargo bench --bench hit` prints, for content of 1 KiB and 64 KiB, the time of a bare service that builds a
+//! six-field response by hand, and of a hit, a 304, a miss that stores and a pass, each as a ratio to it. The
+//! variants take turns in short rounds, and each ratio is the median over the rounds: so what else the machine
+//! does hits all of them alike.
+//!
+//! `-- only NAME ROUNDS` runs one variant a fixed number of times and measures nothing, for callgrind; see
+//! docs/ARCHITECTURE.md.
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
+
+use std::convert::Infallible;
+use std::hint::black_box;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response};
+use http_body_util::{Empty, Full};
+use larder::{CacheLayer, CachePolicy, MemoryStore, Use};
+use tower::{Layer, Service};
+
+/// The service: it builds a response with six fields, as a handler does.
+#[derive(Clone)]
+struct ByHand {
+    cache_control: &'static str,
+    content: Bytes,
+}
+
+impl Service<Request<Empty<Bytes>>> for ByHand {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Empty<Bytes>>) -> Self::Future {
+        drop(request);
+        let response = Response::builder()
+            .header("content-type", "text/html; charset=utf-8")
+            .header("content-length", self.content.len())
+            .header("cache-control", self.cache_control)
+            .header("etag", "\"33a64df551425fcc55e4d42a148795d9f25f89d4\"")
+            .header("last-modified", "Mon, 21 Sep 2026 14:00:00 GMT")
+            .header("vary", "accept-encoding")
+            .body(Full::new(self.content.clone()))
+            .unwrap();
+        std::future::ready(Ok(response))
+    }
+}
+
+/// Bypasses everything.
+struct Pass;
+
+impl CachePolicy for Pass {
+    fn request(&self, _: &http::request::Parts) -> Use {
+        Use::Bypass("bench")
+    }
+}
+
+fn request(condition: bool, number: Option<u64>) -> Request<Empty<Bytes>> {
+    let mut request = Request::new(Empty::new());
+    *request.uri_mut() = match number {
+        None => http::Uri::from_static("/articles/some-article?page=2"),
+        Some(number) => format!("/articles/{number}").parse().unwrap(),
+    };
+    let headers = request.headers_mut();
+    headers.insert("host", HeaderValue::from_static("www.example.com"));
+    headers.insert("accept", HeaderValue::from_static("*/*"));
+    headers.insert("accept-encoding", HeaderValue::from_static("gzip, br"));
+    headers.insert("user-agent", HeaderValue::from_static("bench/1.0"));
+    if condition {
+        let tag = HeaderValue::from_static("\"33a64df551425fcc55e4d42a148795d9f25f89d4\"");
+        headers.insert("if-none-match", tag);
+    }
+    request
+}
+
+/// Calls a service whose answer is there at once.
+fn call<S>(service: &mut S, request: Request<Empty<Bytes>>) -> S::Response
+where
+    S: Service<Request<Empty<Bytes>>, Error = Infallible>,
+{
+    let mut future = std::pin::pin!(service.call(request));
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(response)) => response,
+        _ => panic!("the answer is there at once"),
+    }
+}
+
+type Variant = (&'static str, Box<dyn FnMut()>);
+
+fn variants(content: &Bytes) -> Vec<Variant> {
+    let stored = ByHand { cache_control: "max-age=3600", content: content.clone() };
+    let private = ByHand { cache_control: "no-store", content: content.clone() };
+    let mut bare = stored.clone();
+    let mut hit = CacheLayer::default().layer(stored.clone());
+    let mut not_modified = hit.clone();
+    let small = MemoryStore::builder().capacity(16 << 20).max_object(1 << 20).build();
+    let mut miss = CacheLayer::new(small).layer(stored.clone());
+    let mut pass = CacheLayer::default().policy(Pass).layer(stored);
+    let mut no_store = CacheLayer::default().layer(private);
+    drop(call(&mut hit, request(false, None)));
+    let mut number = 0;
+    vec![
+        ("bare", Box::new(move || drop(black_box(call(&mut bare, request(false, None)))))),
+        ("hit", Box::new(move || drop(black_box(call(&mut hit, request(false, None)))))),
+        ("304", Box::new(move || drop(black_box(call(&mut not_modified, request(true, None)))))),
+        (
+            "miss",
+            Box::new(move || {
+                number += 1;
+                drop(black_box(call(&mut miss, request(false, Some(number)))));
+            }),
+        ),
+        ("pass", Box::new(move || drop(black_box(call(&mut pass, request(false, None)))))),
+        ("no-store", Box::new(move || drop(black_box(call(&mut no_store, request(false, None)))))),
+    ]
+}
+
+fn main() {
+    let arguments: Vec<_> = std::env::args().collect();
+    if let Some(only) = arguments.iter().position(|argument| argument == "only") {
+        let (name, rounds) = (&arguments[only + 1], arguments[only + 2].parse().unwrap());
+        let mut variants = variants(&Bytes::from(vec![b'x'; 1024]));
+        let (_, run) = variants.iter_mut().find(|(variant, _)| variant == name).unwrap();
+        (0..rounds).for_each(|_: u64| run());
+        return;
+    }
+    println!("{:<10} {:>9} {:>9} {:>14}", "content", "variant", "ns", "ratio to bare");
+    for kib in [1, 64] {
+        let mut variants = variants(&Bytes::from(vec![b'x'; kib * 1024]));
+        for (name, nanoseconds, ratio) in measure(&mut variants) {
+            println!("{:<10} {name:>9} {nanoseconds:>9.0} {ratio:>14.2}", format!("{kib} KiB"));
+        }
+    }
+}
+
+/// For each variant the median time of a call, and the median of its ratio to the first variant's.
+fn measure(variants: &mut [Variant]) -> Vec<(&'static str, f64, f64)> {
+    const ROUNDS: usize = 300;
+    const CALLS: u32 = 500;
+    let mut times = vec![Vec::with_capacity(ROUNDS); variants.len()];
+    for round in 0..ROUNDS + 20 {
+        for ((_, run), times) in variants.iter_mut().zip(&mut times) {
+            let begun = Instant::now();
+            (0..CALLS).for_each(|_| run());
+            if round >= 20 {
+                times.push(begun.elapsed().as_secs_f64() * 1e9 / f64::from(CALLS));
+            }
+        }
+    }
+    let bare = times[0].clone();
+    variants
+        .iter()
+        .zip(times)
+        .map(|((name, _), times)| {
+            let ratios = times.iter().zip(&bare).map(|(time, bare)| time / bare).collect();
+            (*name, median(times), median(ratios))
+        })
+        .collect()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

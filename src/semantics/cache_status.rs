@@ -89,7 +89,9 @@ impl Outcome {
             return "Error from larder";
         }
         match self {
-            Self::Hit { .. } => "Hit from larder",
+            Self::Hit { .. } | Self::Forwarded { detail: Some(Detail::StaleIfError), .. } => {
+                "Hit from larder"
+            }
             Self::Forwarded { status: Some(StatusCode::NOT_MODIFIED), .. } => "RefreshHit from larder",
             _ => "Miss from larder",
         }

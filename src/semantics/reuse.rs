@@ -43,15 +43,11 @@ impl Reuse {
         current_age(self.initial_age, self.response_time, now)
     }
 
-    /// Seconds of freshness left, negative when stale.
+    /// Seconds of freshness left, negative when stale: the lifetime without the age that `Age` tells.
     pub fn ttl(&self, now: SystemTime) -> i64 {
         let age = self.age(now).unwrap_or(Duration::MAX);
-        let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-        if let Some(left) = self.lifetime.checked_sub(age) {
-            seconds(left)
-        } else {
-            -seconds(age.saturating_sub(self.lifetime))
-        }
+        let whole = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        whole(self.lifetime).saturating_sub(whole(age))
     }
 }
 

@@ -1,1 +1,287 @@
-//! The example as a person runs it.
+//! The example as a person runs it: a process, real sockets, real signals.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::{any, get};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Version};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+
+use crate::support::bench::read;
+use crate::support::wire;
+
+fn example() -> Command {
+    // target/<profile>/deps/it-... -> target/<profile>/examples/origin_proxy
+    let mut path = std::env::current_exe().unwrap();
+    path.pop();
+    path.set_file_name("examples");
+    path.push("origin_proxy");
+    assert!(path.exists(), "build the example first: cargo build --example origin_proxy");
+    Command::new(path)
+}
+
+fn run(arguments: &[&str]) -> Output {
+    example().args(arguments).output().unwrap()
+}
+
+/// The proxy alone in a process of its own, which ends with the test.
+struct Proxy {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Proxy {
+    fn before(upstream: &str, arguments: &[&str]) -> Self {
+        let mut process = example()
+            .args(["proxy", "--listen", "127.0.0.1:0", "--upstream", upstream])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let address = line.strip_prefix("larder: http://").unwrap().split(' ').next().unwrap();
+        Self { address: address.parse().unwrap(), process }
+    }
+
+    fn interrupt(&self) {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Answers with the request's method and fields, storable.
+fn echo() -> Router {
+    let answer = |method: Method, headers: HeaderMap| async move {
+        let fields: String =
+            headers.iter().map(|(name, value)| format!("{name}: {}\n", value.to_str().unwrap())).collect();
+        (
+            [("cache-control", "max-age=60"), ("connection", "x-hop"), ("x-hop", "1")],
+            format!("{method}\n{fields}"),
+        )
+    };
+    Router::new().fallback(any(answer))
+}
+
+#[test]
+fn the_walk_is_as_expected() {
+    let output = run(&["--once"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("26 of 26 rows as expected"), "{text}");
+}
+
+#[test]
+fn what_cannot_be_is_told_in_one_sentence() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().map(|address| (taken, address.to_string())).unwrap();
+    let upstream = "--upstream=http://127.0.0.1:1";
+    for (arguments, said) in [
+        (&["frob"][..], "there is no command 'frob'"),
+        (&["--frob"], "there is no option 'frob'"),
+        (&["--once", "proxy"], "--once goes without a command"),
+        (&["proxy"], "the proxy needs --upstream"),
+        (&["proxy", "--upstream"], "--upstream needs a value"),
+        (&["proxy", "--upstream", "not a url"], "'not a url' is no upstream URL"),
+        (&["proxy", "--upstream", "https://a.example"], "TLS"),
+        (&["proxy", "--upstream", "http://a.example/path"], "has to end after the host"),
+        (&["proxy", "--upstream", "ftp://a.example"], "has to start with http://"),
+        (&["proxy", upstream, "--listen", "8080"], "'8080' is no address"),
+        (&["proxy", upstream, "--listen", &taken.1], "can't listen on"),
+        (&["origin", "--listen", &taken.1], "can't listen on"),
+        (&["proxy", upstream, "--profile", "x"], "there is no profile 'x'"),
+        (&["proxy", upstream, "--memory", "lots"], "'lots' is no size"),
+        (&["proxy", upstream, "--max-object", "99999999999GiB"], "is no size"),
+        (&["proxy", upstream, "--timeout", "-1"], "'-1' is no time-out"),
+        (&["proxy", upstream, "--workers", "0"], "'0' is no number of workers"),
+        (&["proxy", upstream, "extra"], "'extra' is an argument too many"),
+    ] {
+        let output = run(arguments);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        assert_eq!(text.lines().count(), 1, "{arguments:?}: {text}");
+        assert!(text.contains(said), "{arguments:?}: {text}");
+    }
+    let help = run(&["--help"]);
+    assert!(help.status.success() && String::from_utf8_lossy(&help.stdout).contains("--upstream URL"));
+}
+
+#[tokio::test]
+async fn fields_on_the_way_there_and_back() {
+    let origin = wire::serve_router(echo()).await;
+    let proxy = Proxy::before(&format!("http://{origin}"), &[]);
+    let sent =
+        [("x-forwarded-for", "192.0.2.7"), ("connection", "x-mine"), ("x-mine", "1"), ("te", "trailers")];
+    let seen = wire::get(proxy.address, "/x", &sent).await;
+    let expected = [
+        format!("host: {origin}\n"),
+        format!("x-forwarded-host: {}\n", proxy.address),
+        "x-forwarded-proto: http\n".to_owned(),
+        "x-forwarded-for: 192.0.2.7, 127.0.0.1\n".to_owned(),
+        "via: 1.1 larder\n".to_owned(),
+        "cdn-loop: larder-".to_owned(),
+    ];
+    for expected in expected {
+        assert!(seen.body.contains(&expected), "{expected} in {}", seen.body);
+    }
+    assert!(!seen.body.contains("x-mine") && !seen.body.contains("te:"), "{}", seen.body);
+    assert_eq!(seen.field("via"), Some("1.1 larder"));
+    assert_eq!((seen.field("x-hop"), seen.field("x-cache")), (None, Some("Miss from larder")));
+    let hit = wire::get(proxy.address, "/x", &[]).await;
+    assert_eq!((hit.field("via"), hit.field("x-cache")), (Some("1.1 larder"), Some("Hit from larder")));
+}
+
+#[tokio::test]
+async fn any_method_passes() {
+    let origin = wire::serve_router(echo()).await;
+    let proxy = Proxy::before(&format!("http://{origin}"), &[]);
+    for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PURGE", "FROB"] {
+        let request = Request::builder().method(method).uri(format!("http://{}/x", proxy.address));
+        let body = Full::new(Bytes::from_static(b"content"));
+        let response = wire::client().request(request.body(body).unwrap()).await.unwrap();
+        let seen = read(response).await;
+        assert!(seen.body.starts_with(&format!("{method}\n")), "{seen:?}");
+        assert_eq!(seen.cache_status(), "larder; fwd=method");
+    }
+}
+
+#[tokio::test]
+async fn http2_with_prior_knowledge() {
+    let origin = wire::serve_router(echo()).await;
+    let proxy = Proxy::before(&format!("http://{origin}"), &[]);
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    for hit in [false, true] {
+        let request =
+            Request::get(format!("http://{}/x", proxy.address)).body(Empty::<Bytes>::new()).unwrap();
+        let response = client.request(request).await.unwrap();
+        assert_eq!(response.version(), Version::HTTP_2);
+        let seen = read(response).await;
+        assert_eq!(seen.is_hit(), hit);
+        assert!(seen.body.contains(&format!("x-forwarded-host: {}\n", proxy.address)), "{}", seen.body);
+    }
+    // Both versions find the same entry.
+    assert!(wire::get(proxy.address, "/x", &[]).await.is_hit());
+}
+
+#[tokio::test]
+async fn an_origin_that_is_away_or_slow() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let proxy = Proxy::before(&format!("http://{nobody}"), &[]);
+    let seen = wire::get(proxy.address, "/x", &[]).await;
+    assert_eq!((seen.status.as_u16(), seen.field("x-cache")), (502, Some("Error from larder")));
+
+    let never = get(|| std::future::pending::<()>());
+    let origin = wire::serve_router(Router::new().route("/x", never)).await;
+    let proxy = Proxy::before(&format!("http://{origin}"), &["--timeout", "0.2"]);
+    let seen = wire::get(proxy.address, "/x", &[]).await;
+    assert_eq!((seen.status.as_u16(), seen.field("x-cache")), (504, Some("Error from larder")));
+}
+
+#[tokio::test]
+async fn a_loop_is_refused() {
+    // A proxy whose upstream is itself, by way of a port that is only known afterwards.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut process = example()
+        .args(["proxy", "--listen", &port.to_string(), "--upstream", &format!("http://{port}")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let proxy = Proxy { process, address: port };
+    assert_eq!(wire::get(proxy.address, "/x", &[]).await.status, 508);
+    // Two proxies in a row are no loop.
+    let origin = wire::serve_router(echo()).await;
+    let inner = Proxy::before(&format!("http://{origin}"), &[]);
+    let outer = Proxy::before(&format!("http://{}", inner.address), &[]);
+    let seen = wire::get(outer.address, "/x", &[]).await;
+    assert_eq!(seen.status, 200);
+    assert!(seen.body.contains("via: 1.1 larder, 1.1 larder"), "{}", seen.body);
+}
+
+#[tokio::test]
+async fn large_bodies_stream_both_ways() {
+    let length = any(|body: Body| async move {
+        let received = body.collect().await.unwrap().to_bytes().len();
+        ([("cache-control", "no-store")], vec![b'x'; received])
+    });
+    let origin = wire::serve_router(
+        Router::new().route("/x", length.layer(axum::extract::DefaultBodyLimit::disable())),
+    )
+    .await;
+    let proxy = Proxy::before(&format!("http://{origin}"), &["--max-object", "1k"]);
+    let body = Full::new(Bytes::from(vec![b'y'; 20 << 20]));
+    let request = Request::post(format!("http://{}/x", proxy.address)).body(body).unwrap();
+    let response = wire::client().request(request).await.unwrap();
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), 20 << 20);
+}
+
+#[tokio::test]
+async fn the_profiles_differ_in_what_they_dare() {
+    let origin = wire::serve_router(echo()).await;
+    for (profile, hit) in [("default", false), ("rfc9111", true)] {
+        let proxy = Proxy::before(&format!("http://{origin}"), &["--profile", profile]);
+        wire::get(proxy.address, "/x", &[]).await;
+        assert_eq!(wire::get(proxy.address, "/x", &[("cookie", "a=b")]).await.is_hit(), hit, "{profile}");
+    }
+}
+
+#[tokio::test]
+async fn ctrl_c_lets_open_requests_end() {
+    let (begun, has_begun) = mpsc::channel();
+    let release = std::sync::Arc::new(tokio::sync::Notify::new());
+    let released = std::sync::Arc::clone(&release);
+    let slow = get(move || {
+        let (begun, released) = (begun.clone(), released.clone());
+        async move {
+            begun.send(()).unwrap();
+            released.notified().await;
+            "done"
+        }
+    });
+    let origin = wire::serve_router(Router::new().route("/x", slow)).await;
+    let mut proxy = Proxy::before(&format!("http://{origin}"), &[]);
+    let address = proxy.address;
+    let open = tokio::spawn(async move { wire::get(address, "/x", &[]).await });
+    tokio::task::spawn_blocking(move || has_begun.recv().unwrap()).await.unwrap();
+    proxy.interrupt();
+    // New connections are refused before the open request is answered.
+    while TcpStream::connect(address).is_ok() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    release.notify_one();
+    open.await.unwrap().has_body("done");
+    let status = tokio::task::spawn_blocking(move || proxy.process.wait().unwrap()).await.unwrap();
+    assert!(status.success());
+}
+
+#[tokio::test]
+async fn a_client_that_speaks_nonsense_gets_an_error_and_nothing_else() {
+    let origin = wire::serve_router(echo()).await;
+    let proxy = Proxy::before(&format!("http://{origin}"), &[]);
+    let address = proxy.address;
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nno field\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    });
+    assert!(answer.await.unwrap().starts_with("HTTP/1.1 400"));
+    assert_eq!(wire::get(address, "/x", &[]).await.status, 200);
+}

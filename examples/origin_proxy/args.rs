@@ -1,0 +1,206 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::Uri;
+use lexopt::{Arg, Parser, ValueExt};
+
+pub const USAGE: &str = "\
+origin_proxy                  an origin and a caching proxy on loopback: a walk through what a cache does,
+                              then both serve on until Ctrl-C
+origin_proxy --once           the walk only; the exit status is 1 if a row is not as expected
+origin_proxy origin           the origin alone
+    --listen ADDR             where, default 127.0.0.1:8081
+origin_proxy proxy            the proxy alone, before any origin
+    --upstream URL            the origin, http://HOST[:PORT]; required
+    --listen ADDR             where, default 127.0.0.1:8080
+    --profile NAME            default: careful with cookies and credentials; rfc9111: all that the RFC permits
+    --memory SIZE             bytes held in memory, default 256MiB
+    --max-object SIZE         the largest object stored, default 8MiB
+    --timeout SECONDS         how long the origin may take to answer, default 30
+    --workers N               threads, default one for each core
+    SIZE is a number of bytes, or one with KiB, MiB or GiB";
+
+pub enum Command {
+    Help,
+    Origin { listen: SocketAddr },
+    Proxy(ProxyOptions),
+    Walk { once: bool },
+}
+
+pub struct ProxyOptions {
+    pub listen: SocketAddr,
+    pub max_object: u64,
+    pub memory: u64,
+    pub profile: Profile,
+    pub timeout: Duration,
+    pub upstream: Uri,
+    pub workers: Option<usize>,
+}
+
+#[derive(Clone, Copy)]
+pub enum Profile {
+    Careful,
+    Rfc9111,
+}
+
+/// Reads the command line; an error is one sentence.
+pub fn parse(mut parser: Parser) -> Result<Command, String> {
+    let mut once = false;
+    loop {
+        match next(&mut parser)? {
+            None => return Ok(Command::Walk { once }),
+            Some(Word::Option(name)) => match name.as_str() {
+                "help" | "h" => return Ok(Command::Help),
+                "once" => once = true,
+                _ => return Err(unknown(&name)),
+            },
+            Some(Word::Value(command)) if once => {
+                return Err(format!("--once goes without a command, not with '{command}'"));
+            }
+            Some(Word::Value(command)) => match command.as_str() {
+                "origin" => return origin(parser),
+                "proxy" => return proxy(parser),
+                _ => return Err(format!("there is no command '{command}'; there are origin and proxy")),
+            },
+        }
+    }
+}
+
+fn origin(mut parser: Parser) -> Result<Command, String> {
+    let mut listen = SocketAddr::from(([127, 0, 0, 1], 8081));
+    while let Some(word) = next(&mut parser)? {
+        match word.option()?.as_str() {
+            "help" | "h" => return Ok(Command::Help),
+            "listen" => listen = address(&value(&mut parser, "listen")?)?,
+            name => return Err(unknown(name)),
+        }
+    }
+    Ok(Command::Origin { listen })
+}
+
+fn proxy(mut parser: Parser) -> Result<Command, String> {
+    let mut upstream = None;
+    let mut options = ProxyOptions {
+        listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+        max_object: 8 << 20,
+        memory: 256 << 20,
+        profile: Profile::Careful,
+        timeout: Duration::from_secs(30),
+        upstream: Uri::default(),
+        workers: None,
+    };
+    while let Some(word) = next(&mut parser)? {
+        let name = word.option()?;
+        if name == "help" || name == "h" {
+            return Ok(Command::Help);
+        }
+        match name.as_str() {
+            "listen" => options.listen = address(&value(&mut parser, "listen")?)?,
+            "max-object" => options.max_object = size(&value(&mut parser, "max-object")?)?,
+            "memory" => options.memory = size(&value(&mut parser, "memory")?)?,
+            "profile" => options.profile = profile(&value(&mut parser, "profile")?)?,
+            "timeout" => options.timeout = seconds(&value(&mut parser, "timeout")?)?,
+            "upstream" => upstream = Some(origin_url(&value(&mut parser, "upstream")?)?),
+            "workers" => options.workers = Some(workers(&value(&mut parser, "workers")?)?),
+            name => return Err(unknown(name)),
+        }
+    }
+    options.upstream = upstream.ok_or("the proxy needs --upstream URL, the origin it stands before")?;
+    Ok(Command::Proxy(options))
+}
+
+enum Word {
+    Option(String),
+    Value(String),
+}
+
+impl Word {
+    fn option(self) -> Result<String, String> {
+        match self {
+            Self::Option(name) => Ok(name),
+            Self::Value(value) => Err(format!("'{value}' is an argument too many; see --help")),
+        }
+    }
+}
+
+fn next(parser: &mut Parser) -> Result<Option<Word>, String> {
+    match parser.next().map_err(|error| error.to_string())? {
+        None => Ok(None),
+        Some(Arg::Long(name)) => Ok(Some(Word::Option(name.to_owned()))),
+        Some(Arg::Short(letter)) => Ok(Some(Word::Option(letter.to_string()))),
+        Some(Arg::Value(value)) => Ok(Some(Word::Value(value.to_string_lossy().into_owned()))),
+    }
+}
+
+fn value(parser: &mut Parser, name: &str) -> Result<String, String> {
+    let value = parser.value().map_err(|_| format!("--{name} needs a value"))?;
+    value.string().map_err(|_| format!("the value of --{name} is not text"))
+}
+
+fn unknown(name: &str) -> String {
+    format!("there is no option '{name}' here; see --help")
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("'{text}' is no address to listen on; one looks like 127.0.0.1:8080"))
+}
+
+/// A number of bytes, with KiB, MiB or GiB (or k, m, g) behind it.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        _ => return Err(format!("'{text}' is no size; one looks like 64MiB")),
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(1 << shift))
+        .ok_or_else(|| format!("'{text}' is no size; one looks like 64MiB"))
+}
+
+fn profile(text: &str) -> Result<Profile, String> {
+    match text {
+        "default" => Ok(Profile::Careful),
+        "rfc9111" => Ok(Profile::Rfc9111),
+        _ => Err(format!("there is no profile '{text}'; there are default and rfc9111")),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse::<f64>()
+        .ok()
+        .filter(|seconds| *seconds > 0.0)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| format!("'{text}' is no time-out; it is a number of seconds above 0"))
+}
+
+fn workers(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..=1024) => Ok(number),
+        _ => Err(format!("'{text}' is no number of workers; it is 1 to 1024")),
+    }
+}
+
+fn origin_url(text: &str) -> Result<Uri, String> {
+    let wrong = |why: &str| format!("'{text}' is no upstream URL: {why}");
+    let uri: Uri = text.parse().map_err(|_| wrong("it is not a URL"))?;
+    match uri.scheme_str() {
+        Some("http") => {}
+        Some("https") => return Err(wrong("TLS to the origin is not built; use http")),
+        _ => return Err(wrong("it has to start with http://")),
+    }
+    if uri.host().is_none_or(str::is_empty) {
+        return Err(wrong("it names no host"));
+    }
+    if uri.path() != "/" || uri.query().is_some() {
+        return Err(wrong("it has to end after the host and the port"));
+    }
+    Ok(uri)
+}
