@@ -82,24 +82,16 @@ impl CacheKey {
         };
         let authority = authority(uri, request)?;
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        let mut key = Self { bytes: SmallVec::new(), keyed: Keyed::default() };
-        key.bytes.extend_from_slice(&[0; 4]);
-        key.extend_lower_case(scheme.as_str().as_bytes());
-        key.bytes.extend_from_slice(b"://");
-        key.extend_lower_case(without_default_port(authority, scheme).as_bytes());
-        if !path.starts_with('/') {
-            key.bytes.push(b'/');
-        }
-        key.bytes.extend_from_slice(path.as_bytes());
-        let length = u32::try_from(key.bytes.len() - 4).map_err(|_| KeyError::TooLong)?;
-        key.bytes[..4].copy_from_slice(&length.to_le_bytes());
-        Ok(key)
-    }
-
-    fn extend_lower_case(&mut self, text: &[u8]) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(text);
-        self.bytes[start..].make_ascii_lowercase();
+        let authority = without_default_port(authority, scheme);
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        let parts = [scheme.as_str(), "://", authority, slash, path];
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let prefix = u32::try_from(length).map_err(|_| KeyError::TooLong)?.to_le_bytes();
+        let mut bytes = concat(&prefix, parts, length);
+        // Scheme and host compare in any case; schemes are in lower case already.
+        let host = 4 + scheme.as_str().len() + 3;
+        bytes[host..host + authority.len()].make_ascii_lowercase();
+        Ok(Self { bytes, keyed: Keyed::default() })
     }
 
     /// Adds a part.
@@ -184,6 +176,29 @@ impl fmt::Debug for CacheKey {
     }
 }
 
+/// The prefix and the parts, which have `length` bytes, in one piece. Written into place for look-ups' sake:
+/// a `SmallVec` that grows part by part costs more than the rest of a key.
+fn concat(prefix: &[u8; 4], parts: [&str; 5], length: usize) -> SmallVec<[u8; INLINE]> {
+    fn copy(target: &mut [u8], prefix: &[u8; 4], parts: [&str; 5]) {
+        let (head, mut rest) = target.split_at_mut(4);
+        head.copy_from_slice(prefix);
+        for part in parts {
+            let (place, after) = rest.split_at_mut(part.len());
+            place.copy_from_slice(part.as_bytes());
+            rest = after;
+        }
+    }
+    if 4 + length <= INLINE {
+        let mut bytes = [0; INLINE];
+        copy(&mut bytes, prefix, parts);
+        SmallVec::from_buf_and_len(bytes, 4 + length)
+    } else {
+        let mut bytes = vec![0; 4 + length];
+        copy(&mut bytes, prefix, parts);
+        SmallVec::from_vec(bytes)
+    }
+}
+
 #[cfg(feature = "axum")]
 pub(crate) fn original_uri(request: &Parts) -> &Uri {
     // `Router::nest` strips its prefix from the URI; keyed by the rest, two routers would share entries.
@@ -195,26 +210,12 @@ pub(crate) fn original_uri(request: &Parts) -> &Uri {
     &request.uri
 }
 
-/// RFC 9110 7.2: the URI's authority, or `Host`; where both are there they agree.
-fn authority<'a>(uri: &'a Uri, request: &'a Parts) -> Result<&'a str, KeyError> {
-    let mut lines = request.headers.get_all(header::HOST).into_iter();
-    let host = lines.next();
-    if lines.next().is_some() {
-        return Err(KeyError::Authority);
-    }
-    let host =
-        host.map(|host| std::str::from_utf8(host.as_bytes())).transpose().map_err(|_| KeyError::Authority)?;
-    let named = uri.authority().map(http::uri::Authority::as_str);
-    let authority = match (named, host) {
-        (Some(named), Some(host)) if !named.eq_ignore_ascii_case(host) => {
-            return Err(KeyError::Authority);
-        }
-        (Some(authority), _) | (None, Some(authority)) => authority,
-        // HTTP/1.1 demands a Host; HTTP/1.0 and services without a wire have none.
-        (None, None) => "",
-    };
-    let is_host = |byte: u8| {
-        byte.is_ascii_alphanumeric()
+/// Bytes of `host[:port]` (RFC 3986 3.2.2, 3.2.3).
+static HOST_BYTES: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        allowed[byte as usize] = byte.is_ascii_alphanumeric()
             || matches!(
                 byte,
                 b'.' | b'-'
@@ -234,9 +235,31 @@ fn authority<'a>(uri: &'a Uri, request: &'a Parts) -> Result<&'a str, KeyError> 
                     | b'+'
                     | b';'
                     | b'='
-            )
+            );
+        byte += 1;
+    }
+    allowed
+};
+
+/// RFC 9110 7.2: the URI's authority, or `Host`; where both are there they agree.
+fn authority<'a>(uri: &'a Uri, request: &'a Parts) -> Result<&'a str, KeyError> {
+    let mut lines = request.headers.get_all(header::HOST).into_iter();
+    let host = lines.next();
+    if lines.next().is_some() {
+        return Err(KeyError::Authority);
+    }
+    let host =
+        host.map(|host| std::str::from_utf8(host.as_bytes())).transpose().map_err(|_| KeyError::Authority)?;
+    let named = uri.authority().map(http::uri::Authority::as_str);
+    let authority = match (named, host) {
+        (Some(named), Some(host)) if !named.eq_ignore_ascii_case(host) => {
+            return Err(KeyError::Authority);
+        }
+        (Some(authority), _) | (None, Some(authority)) => authority,
+        // HTTP/1.1 demands a Host; HTTP/1.0 and services without a wire have none.
+        (None, None) => "",
     };
-    if !authority.bytes().all(is_host) {
+    if !authority.bytes().all(|byte| HOST_BYTES[usize::from(byte)]) {
         return Err(KeyError::Authority);
     }
     Ok(authority)

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::HeaderValue;
 use tower::Layer;
 
 use crate::clock::Clock;
@@ -11,7 +10,9 @@ use crate::handle::CacheHandle;
 use crate::observe::Voice;
 use crate::policy::{CachePolicy, StandardPolicy};
 use crate::revalidate::Validations;
+use crate::semantics::cache_status::MOST_NAME;
 use crate::semantics::etag::TagKind;
+use crate::semantics::fields::is_token;
 use crate::service::CacheService;
 use crate::store::{MemoryStore, Store};
 
@@ -110,7 +111,7 @@ impl<S: Store> CacheLayer<S> {
             storing: true,
             tagging: Some(Tagging::weak()),
             validations: Validations::default(),
-            voice: Voice { name: HeaderValue::from_static("larder"), x_cache: false },
+            voice: Voice { name: "larder".into(), x_cache: false },
         };
         Self { core: Arc::new(core), store: Arc::new(store) }
     }
@@ -160,18 +161,15 @@ impl<S: Store> CacheLayer<S> {
     ///
     /// # Panics
     ///
-    /// When the name is no token (RFC 9110 5.6.2).
+    /// When the name is no token (RFC 9110 5.6.2) of at most 64 bytes.
     #[must_use]
     #[track_caller]
     pub fn name(self, name: &str) -> Self {
         assert!(
-            crate::semantics::fields::is_token(name.as_bytes()),
-            "a cache's name is a token (letters, digits, - . _): {name:?}"
+            is_token(name.as_bytes()) && name.len() <= MOST_NAME,
+            "a cache's name is a token (letters, digits, - . _) of at most 64 bytes: {name:?}"
         );
-        match HeaderValue::from_str(name) {
-            Ok(name) => self.set(|core| core.voice.name = name),
-            Err(_) => self, // a token is a field value
-        }
+        self.set(|core| core.voice.name = name.into())
     }
 
     /// Where the time comes from; default the system's clock.

@@ -10,7 +10,7 @@ pub(crate) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 #[derive(Debug)]
 pub(crate) struct Voice {
     /// The cache's name: a token.
-    pub(crate) name: HeaderValue,
+    pub(crate) name: Box<str>,
     /// Whether `X-Cache` is sent beside `Cache-Status`.
     pub(crate) x_cache: bool,
 }
@@ -30,13 +30,12 @@ impl Voice {
         headers: &mut HeaderMap,
         place: Place<'_>,
     ) {
-        let name = self.name.to_str().unwrap_or_default();
         match place {
             Place::Append => {
-                headers.append(CACHE_STATUS, outcome.render(name, None));
+                headers.append(CACHE_STATUS, outcome.render(&self.name, None));
             }
             Place::Slot { upstream } => {
-                headers.insert(CACHE_STATUS, outcome.render(name, upstream));
+                headers.insert(CACHE_STATUS, outcome.render(&self.name, upstream));
             }
         }
         if self.x_cache {

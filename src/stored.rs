@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap};
 use http::{HeaderValue, StatusCode};
 
+use crate::intern::intern;
 use crate::semantics::cache_status::CACHE_STATUS;
 use crate::semantics::preconditions::Representation;
 use crate::semantics::reuse::Reuse;
@@ -136,19 +137,18 @@ impl Payload {
 /// connection's read buffer, which it would keep alive as a whole. `room` more fields fit without growing.
 pub(crate) fn compact_fields(headers: &HeaderMap, room: usize) -> HeaderMap {
     let mut buffer = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
-    for value in headers.values() {
-        buffer.extend_from_slice(value.as_bytes());
-    }
-    let mut buffer = buffer.freeze();
     let mut compacted = HeaderMap::with_capacity(headers.keys_len() + room);
     for (name, value) in headers {
-        let bytes = buffer.split_to(value.len());
+        let copy = intern(name, value).or_else(|| {
+            buffer.extend_from_slice(value.as_bytes());
+            let mut copy = HeaderValue::from_maybe_shared(buffer.split().freeze()).ok()?;
+            copy.set_sensitive(value.is_sensitive());
+            Some(copy)
+        });
         // What was a field value is one.
-        let Ok(mut copy) = HeaderValue::from_maybe_shared(bytes) else {
-            continue;
-        };
-        copy.set_sensitive(value.is_sensitive());
-        compacted.append(name, copy);
+        if let Some(copy) = copy {
+            compacted.append(name, copy);
+        }
     }
     compacted
 }

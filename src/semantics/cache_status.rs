@@ -1,8 +1,5 @@
 //! `Cache-Status` (RFC 9211): one member that tells what this cache did with a request.
 
-use std::fmt::Write;
-
-use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::reuse::Forward;
@@ -105,58 +102,80 @@ impl Outcome {
     /// assert_eq!(hit.render("larder", None), "larder; hit; ttl=42");
     /// ```
     pub fn render(&self, cache: &str, upstream: Option<&HeaderValue>) -> HeaderValue {
-        let mut line = BytesMut::with_capacity(64 + upstream.map_or(0, HeaderValue::len));
-        if let Some(upstream) = upstream {
-            line.put_slice(upstream.as_bytes());
-            line.put_slice(b", ");
+        let mut line = Line { bytes: [0; LINE], length: 0 };
+        line.put(cache.as_bytes());
+        self.write_parameters(&mut line);
+        let member = &line.bytes[..line.length];
+        match upstream {
+            None => HeaderValue::from_bytes(member),
+            Some(upstream) => HeaderValue::from_bytes(&[upstream.as_bytes(), member].join(&b", "[..])),
         }
-        line.put_slice(cache.as_bytes());
-        // Writing to memory does not fail.
-        let _ = self.write_parameters(&mut line);
-        value(line.freeze())
+        .unwrap_or_else(|_| HeaderValue::from_static("larder"))
     }
 
-    fn write_parameters(&self, line: &mut BytesMut) -> std::fmt::Result {
+    fn write_parameters(&self, line: &mut Line) {
         let detail = match *self {
             Self::Forwarded { collapsed, detail, forward, status, stored, ttl } => {
-                line.put_slice(b"; fwd=");
-                line.put_slice(forward.as_str().as_bytes());
+                line.put(b"; fwd=");
+                line.put(forward.as_str().as_bytes());
                 if let Some(status) = status {
-                    line.put_slice(b"; fwd-status=");
-                    line.put_slice(status.as_str().as_bytes());
+                    line.put(b"; fwd-status=");
+                    line.put(status.as_str().as_bytes());
                 }
                 if stored {
-                    line.put_slice(b"; stored");
+                    line.put(b"; stored");
                 }
                 if collapsed {
-                    line.put_slice(b"; collapsed");
+                    line.put(b"; collapsed");
                 }
                 if let Some(ttl) = ttl {
-                    write!(line, "; ttl={ttl}")?;
+                    line.put(b"; ttl=");
+                    put_integer(line, ttl);
                 }
                 detail
             }
             Self::Hit { detail, ttl } => {
-                line.put_slice(b"; hit; ttl=");
+                line.put(b"; hit; ttl=");
                 put_integer(line, ttl);
                 detail
             }
             Self::Unsatisfiable => {
-                line.put_slice(b"; detail=\"only-if-cached\"");
+                line.put(b"; detail=\"only-if-cached\"");
                 None
             }
         };
         if let Some(detail) = detail {
-            line.put_slice(b"; detail=\"");
-            line.put_slice(detail.as_str().as_bytes());
-            line.put_slice(b"\"");
+            line.put(b"; detail=\"");
+            let name = detail.as_str().as_bytes();
+            line.put(&name[..name.len().min(MOST_NAME)]);
+            line.put(b"\"");
         }
-        Ok(())
+    }
+}
+
+/// The longest member: two names and 80 bytes of parameters.
+const LINE: usize = 2 * MOST_NAME + 80;
+
+/// The longest name of a cache, and the longest detail; the rest is cut.
+pub(crate) const MOST_NAME: usize = 64;
+
+/// A member in the making, on the stack.
+struct Line {
+    bytes: [u8; LINE],
+    length: usize,
+}
+
+impl Line {
+    fn put(&mut self, text: &[u8]) {
+        if let Some(place) = self.bytes.get_mut(self.length..self.length + text.len()) {
+            place.copy_from_slice(text);
+            self.length += text.len();
+        }
     }
 }
 
 /// A structured-field integer: at most 15 digits (RFC 9651 3.3.1). Written by hand, for each hit has one.
-fn put_integer(line: &mut BytesMut, number: i64) {
+fn put_integer(line: &mut Line, number: i64) {
     let mut digits = [0u8; 15];
     let mut rest = number.unsigned_abs().min(999_999_999_999_999);
     let mut start = digits.len();
@@ -169,13 +188,9 @@ fn put_integer(line: &mut BytesMut, number: i64) {
         }
     }
     if number < 0 {
-        line.put_u8(b'-');
+        line.put(b"-");
     }
-    line.put_slice(&digits[start..]);
-}
-
-fn value(line: Bytes) -> HeaderValue {
-    HeaderValue::from_maybe_shared(line).unwrap_or_else(|_| HeaderValue::from_static("larder"))
+    line.put(&digits[start..]);
 }
 
 #[cfg(test)]

@@ -145,14 +145,14 @@ pub const CLOCK_SKEW: Duration = Duration::from_secs(5);
 /// An `Age` field value: whole seconds, at most 2^31. Does not allocate below 10,000 seconds.
 pub fn age_value(age: Duration) -> HeaderValue {
     let seconds = age.as_secs().min(1 << 31);
-    match usize::try_from(seconds) {
-        Ok(small) if small < SMALL_NUMBERS.len() => {
-            let digits = &SMALL_NUMBERS[small];
-            let first = digits.iter().position(|&digit| digit != b'0').unwrap_or(3);
-            HeaderValue::from_static(std::str::from_utf8(&digits[first..]).unwrap_or("0"))
-        }
-        _ => HeaderValue::from(seconds),
-    }
+    number_value(seconds).unwrap_or_else(|| HeaderValue::from(seconds))
+}
+
+/// A number below 10,000 as a value that owns nothing.
+pub(crate) fn number_value(number: u64) -> Option<HeaderValue> {
+    let digits = SMALL_NUMBERS.get(usize::try_from(number).ok()?)?;
+    let first = digits.iter().position(|&digit| digit != b'0').unwrap_or(3);
+    std::str::from_utf8(&digits[first..]).ok().map(HeaderValue::from_static)
 }
 
 /// The numbers below 10,000 in four digits.

@@ -49,10 +49,14 @@ impl Selecting {
     /// Whether a request has the same selecting fields: lines combined, white space round members
     /// dropped, otherwise byte for byte; absent matches absent only.
     pub fn matches(&self, request: &HeaderMap) -> bool {
-        self.fields.iter().all(|field| match &field.value {
-            None => !request.contains_key(&field.name),
-            Some(value) => {
-                request.contains_key(&field.name) && list(request, &field.name).eq(Members::new(value))
+        self.fields.iter().all(|field| {
+            let mut lines = request.get_all(&field.name).into_iter();
+            match (&field.value, lines.next()) {
+                (None, None) => true,
+                (None, Some(_)) | (Some(_), None) => false,
+                // Most requests that match do so byte for byte.
+                (Some(value), Some(line)) if **value == *line.as_bytes() && lines.next().is_none() => true,
+                (Some(value), Some(_)) => list(request, &field.name).eq(Members::new(value)),
             }
         })
     }

@@ -54,8 +54,6 @@ struct Inner {
 /// All responses under one key.
 #[derive(Clone)]
 struct Entry {
-    /// The purge number up to which all variants are known to be untouched.
-    checked: Arc<AtomicU64>,
     variants: Variants,
     weight: u64,
 }
@@ -188,13 +186,18 @@ impl MemoryStore {
         let fence = Fence(latest.into());
         let variants = match inner.cache.get(key) {
             None => Variants::default(),
-            Some(entry) if entry.checked.load(Ordering::Acquire) >= latest => entry.variants,
-            Some(entry) => inner.without_purged(key, &entry, latest),
+            Some(entry) if is_checked(&entry.variants, latest) => entry.variants,
+            Some(entry) => inner.without_purged(key, &entry.variants, latest),
         };
         let counter = if variants.is_empty() { &inner.misses } else { &inner.hits };
         counter.fetch_add(1, Ordering::Relaxed);
         Lookup::new(fence, variants)
     }
+}
+
+/// Whether no variant can have been hit by a purge up to number `latest`.
+fn is_checked(variants: &Variants, latest: u64) -> bool {
+    variants.mark().is_none_or(|mark| mark.load(Ordering::Acquire) >= latest)
 }
 
 impl Inner {
@@ -204,14 +207,16 @@ impl Inner {
     }
 
     /// The variants that no purge has removed, with those marked that one has expired.
-    fn without_purged(&self, key: &CacheKey, entry: &Entry, latest: u64) -> Variants {
+    fn without_purged(&self, key: &CacheKey, variants: &Variants, latest: u64) -> Variants {
         let verdicts: Vec<_> =
-            entry.variants.iter().map(|stored| self.verdict(key, &stored.response, stored.fence)).collect();
+            variants.iter().map(|stored| self.verdict(key, &stored.response, stored.fence)).collect();
         if verdicts.iter().all(|verdict| *verdict == Verdict::Untouched) {
-            entry.checked.fetch_max(latest, Ordering::AcqRel);
-            return entry.variants.clone();
+            if let Some(mark) = variants.mark() {
+                mark.fetch_max(latest, Ordering::AcqRel);
+            }
+            return variants.clone();
         }
-        let kept = entry.variants.iter().zip(verdicts).filter_map(|(stored, verdict)| {
+        let kept = variants.iter().zip(verdicts).filter_map(|(stored, verdict)| {
             let mut stored = stored.clone();
             match verdict {
                 Verdict::Removed => return None,
@@ -249,7 +254,7 @@ impl Inner {
         }
         let latest = self.purges.latest();
         let present = match self.cache.peek(key) {
-            Some(entry) => self.without_purged(key, &entry, latest),
+            Some(entry) => self.without_purged(key, &entry.variants, latest),
             None => Variants::default(),
         };
         if !demand(&present) {
@@ -268,11 +273,8 @@ impl Inner {
             list.push(stored.clone());
         }
         let checked = u64::try_from(oldest.map_or(fence.0, |oldest| oldest.min(fence.0)));
-        let entry = Entry {
-            checked: Arc::new(AtomicU64::new(checked.unwrap_or_default())),
-            variants: Variants::new(list),
-            weight: total,
-        };
+        let variants = Variants::checked(list, checked.unwrap_or_default());
+        let entry = Entry { variants, weight: total };
         let mut dropped = Dropped::default();
         self.cache.insert_with_lifecycle(key.clone(), entry, &mut dropped);
         drop(writing);

@@ -8,6 +8,7 @@ mod purges;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
 pub use boxed::BoxStore;
@@ -110,13 +111,29 @@ impl Lookup {
 
 /// Responses under one key, the newest first. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Variants(Option<Arc<[Stored]>>);
+pub struct Variants(Option<Arc<Shelf>>);
+
+/// What clones of [`Variants`] share.
+struct Shelf {
+    /// A store's own mark: the purge number up to which all are known to be untouched.
+    checked: AtomicU64,
+    list: Box<[Stored]>,
+}
 
 impl Variants {
     /// Takes the responses in their order.
     pub fn new(list: impl IntoIterator<Item = Stored>) -> Self {
-        let list: Arc<[Stored]> = list.into_iter().collect();
-        Self(Some(list).filter(|list| !list.is_empty()))
+        Self::checked(list, 0)
+    }
+
+    fn checked(list: impl IntoIterator<Item = Stored>, number: u64) -> Self {
+        let list: Box<[Stored]> = list.into_iter().collect();
+        let shelf = (!list.is_empty()).then(|| Arc::new(Shelf { checked: AtomicU64::new(number), list }));
+        Self(shelf)
+    }
+
+    fn mark(&self) -> Option<&AtomicU64> {
+        self.0.as_ref().map(|shelf| &shelf.checked)
     }
 }
 
@@ -124,7 +141,7 @@ impl std::ops::Deref for Variants {
     type Target = [Stored];
 
     fn deref(&self) -> &[Stored] {
-        self.0.as_deref().unwrap_or_default()
+        self.0.as_ref().map_or(&[], |shelf| &shelf.list)
     }
 }
 

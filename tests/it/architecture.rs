@@ -34,11 +34,11 @@ fn room(file: &str) -> &str {
 /// From the bottom to the top. A room imports from its own floor or below, never from above.
 const FLOORS: [&[&str]; 7] = [
     &["semantics"],
-    &["clock", "error", "key"],
+    &["clock", "error", "intern", "key"],
     &["stored"],
     &["policy", "store"],
     &["flight", "observe", "revalidate", "body"],
-    &["answer", "fill", "future", "handle", "layer", "service"],
+    &["answer", "fetch", "fill", "future", "handle", "layer", "query", "service"],
     &["lib"],
 ];
 

@@ -1,0 +1,199 @@
+//! One call of the inner service for the cache's sake: what goes out, and what is made of what comes back.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body;
+use tower::{Service, ServiceExt};
+
+use crate::body::CacheBody;
+use crate::error::BoxError;
+use crate::fill::{self, Ask, Tag};
+use crate::layer::Core;
+use crate::observe::{Place, X_CACHE};
+use crate::query::Query;
+use crate::semantics::cache_status::{CACHE_STATUS, Detail, Outcome};
+use crate::semantics::reuse::{Decision, Fallback, Forward};
+use crate::semantics::storing::NotStored;
+use crate::semantics::validation::{self, Identified};
+use crate::store::{Lookup, Store, Stored, Write};
+use crate::stored::StoredResponse;
+
+/// One call of the inner service for the cache's sake.
+pub(crate) struct Fetch<S> {
+    ask: Ask,
+    core: Arc<Core>,
+    fallback: Fallback,
+    lookup: Lookup,
+    selected: Option<usize>,
+    store: Arc<S>,
+}
+
+impl<S: Store> Fetch<S> {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        store: Arc<S>,
+        query: Query,
+        lookup: Lookup,
+        decision: Decision,
+    ) -> Self {
+        let (selected, forward, fallback) = match decision {
+            Decision::Validate(index, forward, fallback) => (Some(index), forward, fallback),
+            Decision::Forward(forward) => (None, forward, Fallback::None),
+            _ => (None, Forward::Miss, Fallback::None),
+        };
+        // Without anything stored to validate, a range is the inner service's to cut.
+        let sent_range = query.fields.range && selected.is_none();
+        let ask = Ask {
+            directives: query.directives,
+            fence: lookup.fence,
+            fields: query.fields,
+            forward,
+            key: query.key,
+            validating: selected.is_some(),
+            request: query.request,
+            sent_at: query.now,
+            sent_range,
+        };
+        Self { ask, core, fallback, lookup, selected, store }
+    }
+
+    pub(crate) async fn run<I, Q, B>(self, inner: I, body: Q) -> Result<Response<CacheBody<B>>, I::Error>
+    where
+        I: Service<Request<Q>, Response = Response<B>>,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let request = Request::from_parts(self.outgoing(), body);
+        match inner.oneshot(request).await {
+            Err(error) => match self.fallback {
+                Fallback::StaleIfError => Ok(self.stand_in(None)),
+                Fallback::Forbidden => {
+                    let outcome = Outcome::forwarded(self.ask.forward);
+                    Ok(self.core.no_content(StatusCode::GATEWAY_TIMEOUT, &outcome))
+                }
+                Fallback::None => Err(error),
+            },
+            Ok(response) if self.fallback == Fallback::StaleIfError && is_failure(response.status()) => {
+                Ok(self.stand_in(Some(response.status())))
+            }
+            Ok(response) if response.status() == StatusCode::NOT_MODIFIED && self.is_conditional() => {
+                Ok(self.freshen(response).await)
+            }
+            Ok(response) => Ok(fill::receive(self.core, self.store, self.ask, response).await),
+        }
+    }
+
+    /// The request as it goes to the inner service.
+    fn outgoing(&self) -> Parts {
+        let mut parts = self.ask.request.clone();
+        if self.core.storing && !self.ask.sent_range {
+            let stored = self.lookup.variants.iter().map(|stored| stored.response.head().validators());
+            let selected = self.selected().map(|stored| stored.response.head().validators());
+            validation::set_conditions(&mut parts.headers, selected, stored);
+        }
+        self.core.policy.forward(&mut parts);
+        parts
+    }
+
+    fn selected(&self) -> Option<&Stored> {
+        self.lookup.variants.get(self.selected?)
+    }
+
+    /// Whether a 304 would be the answer to conditions of the cache's own.
+    fn is_conditional(&self) -> bool {
+        !self.ask.sent_range && !self.lookup.variants.is_empty()
+    }
+
+    /// Serves the stored response in place of a failure (RFC 5861 4).
+    fn stand_in<B>(&self, status: Option<StatusCode>) -> Response<CacheBody<B>> {
+        let core = &self.core;
+        let now = core.clock.now();
+        let outcome = Outcome::Forwarded {
+            collapsed: false,
+            detail: Some(Detail::StaleIfError),
+            forward: self.ask.forward,
+            status,
+            stored: false,
+            ttl: self.selected().map(|stored| stored.response.head().reuse.ttl(now)),
+        };
+        match self.selected() {
+            Some(stored) => core.answer(&stored.response, &self.ask.request, self.ask.fields, &outcome, now),
+            None => core.no_content(StatusCode::GATEWAY_TIMEOUT, &outcome),
+        }
+    }
+
+    /// Freshens the stored response that a 304 speaks of, and answers with it (RFC 9111 4.3.4).
+    async fn freshen<B>(self, response: Response<B>) -> Response<CacheBody<B>> {
+        let core = &self.core;
+        let received_at = core.clock.now();
+        let (mut not_modified, body) = response.into_parts();
+        let stored = self.lookup.variants.iter().map(|stored| stored.response.head().validators());
+        let index = match validation::identify(&not_modified.headers, self.selected, stored) {
+            Identified::Freshen(index) => index,
+            Identified::Unknown => {
+                // It changes nothing that is stored. The client that asked for its own tag may know it.
+                let outcome = Outcome::forwarded(self.ask.forward);
+                if self.ask.fields.conditions || self.selected.is_none() {
+                    let headers = &mut not_modified.headers;
+                    core.voice.tell(&outcome, not_modified.status, headers, Place::Append);
+                    return Response::from_parts(not_modified, CacheBody::forwarded(body));
+                }
+                return self.stand_in(Some(StatusCode::NOT_MODIFIED));
+            }
+        };
+        let old = &self.lookup.variants[index];
+        let head = old.response.head();
+        let mut stored_fields = head.headers.clone();
+        stored_fields.remove(CACHE_STATUS);
+        stored_fields.remove(X_CACHE);
+        let tag = if head.tag_is_ours && !not_modified.headers.contains_key(http::header::ETAG) {
+            Tag::Ours
+        } else {
+            Tag::Theirs
+        };
+        not_modified.headers = validation::freshen(&stored_fields, &not_modified.headers);
+        not_modified.status = head.status;
+        let max_object = self.store.max_object();
+        let mut ask = self.ask;
+        let method = std::mem::replace(&mut ask.request.method, Method::GET);
+        let judgement = fill::judge(core, &ask, &not_modified, max_object, received_at);
+        ask.request.method = method;
+        let terms = judgement.terms.store;
+        let head = judgement.head(core, head.status, not_modified.headers, ask.sent_at, None, tag);
+        let ttl = head.reuse.ttl(received_at);
+        let response = StoredResponse::new(head, old.response.payload().clone());
+        let written = match terms {
+            Err(reason) => Err(reason),
+            Ok(()) => {
+                let (store, key) = (&self.store, &ask.key);
+                let written = if self.selected == Some(index) {
+                    store.freshen(key, old.id, response.clone(), ask.fence).await
+                } else {
+                    // Another variant's content answers this request's selecting fields too.
+                    store.put(key, response.clone(), ask.fence).await
+                };
+                match written {
+                    Ok(Write::Stored) => Ok(()),
+                    _ => Err(NotStored::Store),
+                }
+            }
+        };
+        let outcome = Outcome::Forwarded {
+            collapsed: false,
+            detail: written.err().map(Detail::NotStored),
+            forward: ask.forward,
+            status: Some(StatusCode::NOT_MODIFIED),
+            stored: written.is_ok(),
+            ttl: Some(ttl),
+        };
+        core.answer(&response, &ask.request, ask.fields, &outcome, received_at)
+    }
+}
+
+/// RFC 5861 4.
+fn is_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+}

@@ -1,0 +1,76 @@
+//! A request as the cache reads it, and the answers that storage alone can give.
+
+use std::time::SystemTime;
+
+use http::request::Parts;
+use http::{Method, Response};
+
+use crate::body::CacheBody;
+use crate::key::CacheKey;
+use crate::layer::Core;
+use crate::semantics::cache_control::RequestDirectives;
+use crate::semantics::cache_status::{Detail, Outcome};
+use crate::semantics::fields::RequestFields;
+use crate::semantics::reuse::{self, Candidate, Decision};
+use crate::semantics::{storing, validation};
+use crate::store::{Lookup, Stored};
+
+/// A GET or HEAD with all that was read from it.
+pub(crate) struct Query {
+    pub(crate) directives: RequestDirectives,
+    pub(crate) fields: RequestFields,
+    pub(crate) key: CacheKey,
+    pub(crate) now: SystemTime,
+    pub(crate) request: Parts,
+}
+
+impl Query {
+    #[inline]
+    pub(crate) fn new(request: Parts, fields: RequestFields, key: CacheKey, now: SystemTime) -> Self {
+        let directives = if fields.directives {
+            RequestDirectives::of(&request.headers)
+        } else {
+            RequestDirectives::default()
+        };
+        Self { directives, fields, key, now, request }
+    }
+
+    pub(crate) fn decide(&self, core: &Core, lookup: &Lookup) -> Decision {
+        let unkeyed_credentials = self.fields.credentials
+            && storing::has_unkeyed_credentials(&self.request.headers, self.key.keyed_credentials());
+        let ask =
+            reuse::Ask { directives: &self.directives, headers: &self.request.headers, unkeyed_credentials };
+        let candidates = lookup
+            .variants
+            .iter()
+            .map(|stored| Candidate { expired: stored.expired, reuse: stored.response.head().reuse() });
+        reuse::decide(&ask, candidates, core.policy.rules(), self.now)
+    }
+
+    pub(crate) fn hit<B>(
+        &self,
+        core: &Core,
+        stored: &Stored,
+        detail: Option<Detail>,
+    ) -> Response<CacheBody<B>> {
+        let ttl = stored.response.head().reuse.ttl(self.now);
+        // After a soft purge it has been stale since then, however long it would have lived.
+        let ttl = stored.expired.map_or(ttl, |expired| {
+            let since = self.now.duration_since(expired).unwrap_or_default();
+            ttl.min(-i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+        });
+        let outcome = Outcome::Hit { ttl, detail };
+        core.answer(&stored.response, &self.request, self.fields, &outcome, self.now)
+    }
+
+    /// The request as a fill for everybody: a HEAD asks for the whole, what the client already has does not
+    /// matter, nor what it would rather not wait for.
+    pub(crate) fn for_everybody(mut self) -> Self {
+        self.request.method = Method::GET;
+        validation::remove_conditions(&mut self.request.headers);
+        self.fields.conditions = false;
+        self.fields.range = false;
+        self.directives = RequestDirectives::default();
+        self
+    }
+}
