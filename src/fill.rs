@@ -128,8 +128,7 @@ fn last_look(
     let has_validator =
         [header::ETAG, header::LAST_MODIFIED].iter().any(|name| response.headers.contains_key(name));
     let stale_windows = terms.stale_if_error.max(terms.stale_while_revalidate);
-    let is_of_use =
-        has_validator || (!terms.no_cache && !(terms.lifetime.is_zero() && stale_windows.is_zero()));
+    let is_of_use = has_validator || !(terms.no_cache || terms.lifetime.is_zero() && stale_windows.is_zero());
     if !selectable {
         return Err(NotStored::Vary);
     }

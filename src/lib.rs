@@ -1,4 +1,57 @@
 //! An HTTP cache as a [tower] layer: RFC 9111 in one `.layer(...)`.
+//!
+//! Before a service it is a correct shared cache: it stores what may be stored, answers from storage whoever may
+//! be, gives responses entity tags and answers conditional requests with 304. Round an HTTP client it makes a
+//! caching reverse proxy; the example `origin_proxy` is one.
+//!
+//! ```
+//! use axum::{Router, routing::get};
+//! use larder::CacheLayer;
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let app: Router = Router::new()
+//!     .route("/", get(|| async { ([("cache-control", "max-age=60")], "Hello") }))
+//!     .layer(CacheLayer::default());
+//!
+//! use tower::ServiceExt;
+//! let request = || http::Request::get("http://example.com/").body(axum::body::Body::empty()).unwrap();
+//! let miss = app.clone().oneshot(request()).await.unwrap();
+//! assert_eq!(miss.headers()["cache-status"], "larder; fwd=uri-miss; stored; ttl=60");
+//! let hit = app.oneshot(request()).await.unwrap();
+//! assert_eq!(hit.headers()["cache-status"], "larder; hit; ttl=60");
+//! # });
+//! ```
+//!
+//! # The four doors
+//!
+//! | who | door |
+//! |---|---|
+//! | adds the layer | [`CacheLayer`] |
+//! | tunes what is cached | [`CachePolicy`], [`StandardPolicy`] |
+//! | keeps responses somewhere else | [`Store`], [`store::conformance`] |
+//! | finds out why a page was or was not cached | `Cache-Status`, [`semantics::cache_status`] |
+//!
+//! # Who gets what
+//!
+//! By default nothing is shared between people unless the response says that it may be: a request with
+//! `Cookie` or `Authorization`, and a response with `Set-Cookie`, is stored and reused only where the response
+//! is `public` or has `s-maxage`, or where the key holds the credential. [`StandardPolicy::rfc9111`] is RFC 9111 to
+//! the letter, which knows of `Authorization` only.
+//!
+//! # Features
+//!
+//! | feature | default | what |
+//! |---|---|---|
+//! | `axum` | yes | reads axum's `OriginalUri`, so that nested routers key by the URI the client asked for |
+//! | `blake3` | no | strong entity tags: `Tagging::strong()` |
+//!
+//! Without `axum`, do not put one layer (or one store) into several routers nested under different prefixes: axum
+//! strips the prefix, and the routers would share entries. A layer round the outermost router is safe either way.
+//!
+//! # Limits
+//!
+//! The content of a response that is larger than [`store::Store::max_object`] passes through and is not stored.
+//! Partial content (206) is not stored yet, and concurrent misses for one key each reach the inner service.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -34,3 +87,8 @@ pub use policy::{CachePolicy, StandardPolicy, Terms, Use};
 pub use service::CacheService;
 pub use store::{BoxStore, MemoryStore, Store};
 pub use stored::{Payload, ResponseHead, StoredResponse};
+
+/// The examples of the README, compiled and run.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -36,7 +36,7 @@ where
     B::Error: Into<BoxError>,
 {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).pipeline_flush(true);
+    builder.http1().timer(TokioTimer::new());
     builder.http2().timer(TokioTimer::new());
     let draining = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);

@@ -71,7 +71,7 @@ impl ResponseDirectives {
 
     fn read(&mut self, line: &[u8]) {
         let mut members = Directives::new(line);
-        while let Some(directive) = members.next() {
+        for directive in members.by_ref() {
             self.take(&directive);
         }
         self.malformed |= members.malformed;

@@ -1,6 +1,6 @@
 //! All integration tests in one binary. `support` has the scripted origin, the virtual clock's bench and the
 //! counting allocator; each other module is a room of scenarios.
-#![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::type_complexity, unreachable_pub)]
 
 mod support;
 

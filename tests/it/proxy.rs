@@ -185,7 +185,7 @@ async fn an_origin_that_is_away_or_slow() {
     let seen = wire::get(proxy.address, "/x", &[]).await;
     assert_eq!((seen.status.as_u16(), seen.field("x-cache")), (502, Some("Error from larder")));
 
-    let never = get(|| std::future::pending::<()>());
+    let never = get(std::future::pending::<()>);
     let origin = wire::serve_router(Router::new().route("/x", never)).await;
     let proxy = Proxy::before(&format!("http://{origin}"), &["--timeout", "0.2"]);
     let seen = wire::get(proxy.address, "/x", &[]).await;
