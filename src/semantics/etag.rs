@@ -68,7 +68,7 @@ pub enum TagKind {
 /// let mut tagger = Tagger::new(TagKind::Fnv1a);
 /// tagger.update(b"pan");
 /// tagger.update(b"try");
-/// assert_eq!(tagger.finish(), "W/\"6-8b5ba11e57f40d6c\"");
+/// assert_eq!(tagger.finish(), "W/\"6-2542a331590a1575\"");
 /// ```
 pub struct Tagger {
     length: u64,
