@@ -9,6 +9,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use crate::body::CacheBody;
 use crate::layer::Core;
 use crate::observe::Place;
+use crate::partial::{self, Part};
 use crate::semantics::cache_status::Outcome;
 use crate::semantics::fields::RequestFields;
 use crate::semantics::freshness::age_value;
@@ -42,8 +43,11 @@ impl Core {
                 (head.status, head.headers.clone(), CacheBody::empty())
             }
             Precondition::Proceed => {
-                let body = CacheBody::stored(stored.payload());
-                (head.status, head.headers.clone(), body)
+                let part = if fields.range { partial::cut(stored, &request.headers) } else { None };
+                match part {
+                    None => (head.status, head.headers.clone(), CacheBody::stored(stored.payload())),
+                    Some(Part { content, headers, status }) => (status, headers, CacheBody::whole(content)),
+                }
             }
         };
         // A response from the future has no age that could be told.

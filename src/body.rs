@@ -54,6 +54,10 @@ impl<B> CacheBody<B> {
         Kind::Forwarded { body }.into()
     }
 
+    pub(crate) fn whole(content: Bytes) -> Self {
+        Kind::Stored { content, end: End::Clean }.into()
+    }
+
     pub(crate) fn stored(payload: &Payload) -> Self {
         let end = match payload.trailers() {
             None => End::Clean,

@@ -328,7 +328,7 @@ impl<S: Store> Fill<S> {
             Ok(Write::Superseded) | Err(_) => not_stored(&ask, NotStored::Store),
         };
         let mut answer = core.answer(&response, &ask.request, ask.fields, &outcome, received_at);
-        if answer.status() == parts.status {
+        if answer.status().is_success() || answer.status() == parts.status {
             restore_unstored(&parts.headers, answer.headers_mut());
         }
         *answer.extensions_mut() = parts.extensions;

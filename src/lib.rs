@@ -68,6 +68,7 @@ mod intern;
 mod key;
 mod layer;
 mod observe;
+mod partial;
 pub mod policy;
 mod query;
 mod revalidate;

@@ -13,6 +13,7 @@
 //! | [`freshness`] | RFC 9111 4.2 | lifetime and age |
 //! | [`invalidation`] | RFC 9111 4.4 | what an unsafe request makes invalid |
 //! | [`preconditions`] | RFC 9110 13 | `If-None-Match` and its relatives |
+//! | [`range`] | RFC 9110 14 | byte ranges |
 //! | [`reuse`] | RFC 9111 4 | which stored response answers, and how |
 //! | [`storing`] | RFC 9111 3 | whether a response may be stored |
 //! | [`validation`] | RFC 9111 4.3 | asking the origin, freshening what is stored |
@@ -26,6 +27,7 @@ pub mod fields;
 pub mod freshness;
 pub mod invalidation;
 pub mod preconditions;
+pub mod range;
 pub mod reuse;
 pub mod storing;
 pub mod validation;

@@ -37,7 +37,7 @@ const FLOORS: [&[&str]; 7] = [
     &["clock", "error", "intern", "key"],
     &["stored"],
     &["policy", "store"],
-    &["flight", "observe", "revalidate", "body"],
+    &["flight", "observe", "partial", "revalidate", "body"],
     &["answer", "fetch", "fill", "future", "handle", "layer", "query", "service"],
     &["lib"],
 ];

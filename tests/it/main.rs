@@ -13,6 +13,7 @@ mod memory;
 mod policies;
 mod proxy;
 mod purging;
+mod ranges;
 mod reuse;
 mod revalidation;
 mod storing;

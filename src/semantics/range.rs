@@ -1,0 +1,285 @@
+//! Byte ranges of a representation that is held whole (RFC 9110 14).
+
+use std::time::SystemTime;
+
+use http::header::{self, HeaderMap};
+
+use super::date;
+use super::etag::EntityTag;
+use super::fields::trim;
+
+/// More ranges than this in one request are ignored: nobody needs them, and they cost.
+const MOST: usize = 64;
+
+/// Bytes `first..=last` of a representation; never empty, never beyond its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteRange {
+    /// The first byte.
+    pub first: u64,
+    /// The last byte.
+    pub last: u64,
+}
+
+impl ByteRange {
+    /// The number of bytes.
+    #[expect(clippy::len_without_is_empty, reason = "a range is never empty")]
+    pub fn len(&self) -> u64 {
+        self.last - self.first + 1
+    }
+}
+
+/// What `Range` asks of a representation of known length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// All of it: the field is absent, of an unknown unit, malformed, or a set that no honest client sends.
+    Everything,
+    /// These ranges, in the order asked for; at least one, none overlapping another.
+    Ranges(Vec<ByteRange>),
+    /// Nothing that exists: 416.
+    Unsatisfiable,
+}
+
+/// Reads `Range` of a GET (RFC 9110 14.2).
+///
+/// A field that is malformed anywhere is ignored as a whole. So are sets of more than 64 ranges and sets
+/// that ask for a byte twice, which only an attack does (RFC 9110 17.15). The cost is linear in the field.
+///
+/// ```
+/// use http::HeaderMap;
+/// use larder::semantics::range::{Asked, ByteRange, asked};
+/// let mut headers = HeaderMap::new();
+/// headers.insert("range", "bytes=-3".parse().unwrap());
+/// assert_eq!(asked(&headers, 10), Asked::Ranges(vec![ByteRange { first: 7, last: 9 }]));
+/// ```
+pub fn asked(request: &HeaderMap, length: u64) -> Asked {
+    let mut lines = request.get_all(header::RANGE).into_iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return Asked::Everything;
+    };
+    match parse(line.as_bytes(), length) {
+        None => Asked::Everything,
+        Some(ranges) if ranges.is_empty() => Asked::Unsatisfiable,
+        Some(ranges) if overlap(&ranges) => Asked::Everything,
+        Some(ranges) => Asked::Ranges(ranges),
+    }
+}
+
+/// The satisfiable ranges; `None` where the field is to be ignored.
+fn parse(line: &[u8], length: u64) -> Option<Vec<ByteRange>> {
+    let (unit, set) = line.split_at_checked(line.iter().position(|&byte| byte == b'=')?)?;
+    if !unit.eq_ignore_ascii_case(b"bytes") {
+        return None;
+    }
+    let mut ranges = Vec::new();
+    let mut named = 0;
+    for spec in set[1..].split(|&byte| byte == b',').map(trim) {
+        if spec.is_empty() {
+            continue; // RFC 9110 5.6.1.2
+        }
+        named += 1;
+        if named > MOST {
+            return None;
+        }
+        let dash = spec.iter().position(|&byte| byte == b'-')?;
+        let (first, last) = (&spec[..dash], &spec[dash + 1..]);
+        let range = match (first, last) {
+            (b"", suffix) => {
+                let suffix = number(suffix)?.min(length);
+                (suffix > 0).then(|| ByteRange { first: length - suffix, last: length - 1 })
+            }
+            (first, b"") => open_end(number(first)?, length),
+            (first, last) => {
+                let (first, last) = (number(first)?, number(last)?);
+                if last < first {
+                    return None;
+                }
+                open_end(first, length).map(|range| ByteRange { last: range.last.min(last), ..range })
+            }
+        };
+        ranges.extend(range);
+    }
+    (named > 0).then_some(ranges)
+}
+
+fn open_end(first: u64, length: u64) -> Option<ByteRange> {
+    (first < length).then(|| ByteRange { first, last: length - 1 })
+}
+
+/// Digits only, saturating.
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(
+        digits
+            .iter()
+            .fold(0u64, |number, digit| number.saturating_mul(10).saturating_add(u64::from(digit - b'0'))),
+    )
+}
+
+fn overlap(ranges: &[ByteRange]) -> bool {
+    let mut sorted = ranges.to_vec();
+    sorted.sort_unstable_by_key(|range| range.first);
+    sorted.windows(2).any(|pair| pair[1].first <= pair[0].last)
+}
+
+/// Whether `If-Range` lets a range of this representation be sent (RFC 9110 13.1.5): it is absent, or its
+/// tag matches by strong comparison, or its date is exactly the `Last-Modified`, which is a strong validator
+/// only when it lies at least a second before `date`, the response's `Date` (8.8.2.2).
+pub fn if_range_holds(
+    request: &HeaderMap,
+    etag: Option<&[u8]>,
+    last_modified: Option<SystemTime>,
+    date: SystemTime,
+) -> bool {
+    let mut lines = request.get_all(header::IF_RANGE).into_iter();
+    let line = match (lines.next(), lines.next()) {
+        (None, _) => return true,
+        (Some(line), None) => trim(line.as_bytes()),
+        _ => return false,
+    };
+    if line.starts_with(b"\"") || line.starts_with(b"W/") {
+        return etag.is_some_and(|tag| EntityTag::new(tag).strong_eq(&EntityTag::new(line)));
+    }
+    let Some(modified) = last_modified else {
+        return false;
+    };
+    let is_strong = date.duration_since(modified).is_ok_and(|age| age.as_secs() >= 1);
+    is_strong && date::parse(line, date) == Some(modified)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+    use proptest::prelude::*;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    fn ask(lines: &[&str], length: u64) -> Asked {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(header::RANGE, HeaderValue::from_bytes(line.as_bytes()).expect("a value"));
+        }
+        asked(&headers, length)
+    }
+
+    fn ranges(list: &[(u64, u64)]) -> Asked {
+        Asked::Ranges(list.iter().map(|&(first, last)| ByteRange { first, last }).collect())
+    }
+
+    #[test]
+    fn ra1_ranges_of_ten_bytes() {
+        use Asked::{Everything, Unsatisfiable};
+        // RFC 9110 14.1.2, 14.2.
+        for (line, expected) in [
+            ("bytes=0-0", ranges(&[(0, 0)])),
+            ("bytes=0-9", ranges(&[(0, 9)])),
+            ("bytes=0-", ranges(&[(0, 9)])),
+            ("bytes=9-", ranges(&[(9, 9)])),
+            ("bytes=2-5", ranges(&[(2, 5)])),
+            ("bytes=2-99", ranges(&[(2, 9)])),
+            ("bytes=-1", ranges(&[(9, 9)])),
+            ("bytes=-10", ranges(&[(0, 9)])),
+            ("bytes=-99", ranges(&[(0, 9)])),
+            ("Bytes=0-1", ranges(&[(0, 1)])),
+            ("BYTES=0-1", ranges(&[(0, 1)])),
+            ("bytes= 0-1", ranges(&[(0, 1)])),
+            ("bytes=0-1, 4-5", ranges(&[(0, 1), (4, 5)])),
+            ("bytes=4-5,0-1", ranges(&[(4, 5), (0, 1)])),
+            ("bytes=0-1,,4-5,", ranges(&[(0, 1), (4, 5)])),
+            ("bytes=0-1,20-30", ranges(&[(0, 1)])),
+            ("bytes=0-1, -1", ranges(&[(0, 1), (9, 9)])),
+            ("bytes=00-01", ranges(&[(0, 1)])),
+            ("bytes=0-18446744073709551615", ranges(&[(0, 9)])),
+            ("bytes=0-99999999999999999999999999", ranges(&[(0, 9)])),
+            ("bytes=-99999999999999999999999999", ranges(&[(0, 9)])),
+            ("bytes=10-", Unsatisfiable),
+            ("bytes=10-20", Unsatisfiable),
+            ("bytes=99999999999999999999999999-", Unsatisfiable),
+            ("bytes=-0", Unsatisfiable),
+            ("bytes=10-,20-", Unsatisfiable),
+            ("", Everything),
+            ("bytes", Everything),
+            ("bytes=", Everything),
+            ("bytes=,", Everything),
+            ("bytes=-", Everything),
+            ("bytes=5-2", Everything),
+            ("bytes=0-1,5-2", Everything),
+            ("bytes=a-b", Everything),
+            ("bytes=0-b", Everything),
+            ("bytes=+0-1", Everything),
+            ("bytes=0x0-1", Everything),
+            ("bytes=0 - 1", Everything),
+            ("bytes=0-1;2-3", Everything),
+            ("bytes=--1", Everything),
+            ("bytes=1-2-3", Everything),
+            ("bytes=1.0-2", Everything),
+            ("bytes 0-1", Everything),
+            ("items=0-1", Everything),
+            ("bytes =0-1", Everything),
+            ("=0-1", Everything),
+            ("bytes=0-1,1-2", Everything),
+            ("bytes=0-,0-", Everything),
+            ("bytes=0-,-1", Everything),
+            ("bytes=-18446744073709551615,0-0", Everything),
+        ] {
+            assert_eq!(ask(&[line], 10), expected, "{line:?}");
+        }
+        assert_eq!(ask(&["bytes=0-1", "bytes=0-1"], 10), Everything);
+        assert_eq!(ask(&[], 10), Everything);
+    }
+
+    #[test]
+    fn ra1_nothing_can_be_cut_from_nothing() {
+        for line in ["bytes=0-", "bytes=0-0", "bytes=-1"] {
+            assert_eq!(ask(&[line], 0), Asked::Unsatisfiable, "{line}");
+        }
+    }
+
+    #[test]
+    fn a14_many_ranges_cost_little_and_give_everything() {
+        let many: Vec<_> = (0..10_000).map(|number| format!("{number}-{number}")).collect();
+        let line = format!("bytes={}", many.join(","));
+        assert_eq!(ask(&[&line], 1 << 40), Asked::Everything);
+        let overlapping = format!("bytes={}", ["0-"; 60].join(","));
+        assert_eq!(ask(&[&overlapping], 1 << 40), Asked::Everything);
+        assert_eq!(ask(&["bytes=-18446744073709551615"], 5), ranges(&[(0, 4)]));
+    }
+
+    #[test]
+    fn ra1_if_range() {
+        let modified = UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let date = modified + Duration::from_secs(60);
+        let text = "Sun, 06 Nov 1994 08:49:37 GMT";
+        let holds = |line: &str, etag: Option<&str>, modified, date| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::IF_RANGE, HeaderValue::from_str(line).expect("a value"));
+            if_range_holds(&headers, etag.map(str::as_bytes), modified, date)
+        };
+        assert!(if_range_holds(&HeaderMap::new(), None, None, date));
+        assert!(holds("\"a\"", Some("\"a\""), None, date));
+        assert!(!holds("\"a\"", Some("\"b\""), None, date));
+        assert!(!holds("\"a\"", None, None, date));
+        assert!(!holds("W/\"a\"", Some("W/\"a\""), None, date));
+        assert!(!holds("\"a\"", Some("W/\"a\""), None, date));
+        assert!(holds(text, Some("\"a\""), Some(modified), date));
+        assert!(!holds(text, None, Some(modified + Duration::from_secs(1)), date));
+        assert!(!holds(text, None, Some(modified - Duration::from_secs(1)), date));
+        assert!(!holds(text, None, None, date));
+        assert!(!holds(text, None, Some(modified), modified), "a date of this second is weak");
+        assert!(!holds("nonsense", Some("nonsense"), Some(modified), date));
+    }
+
+    proptest! {
+        #[test]
+        fn ra3_total_and_within_bounds(line in "(bytes=)?[-0-9, a=]{0,40}", length in 0u64..100) {
+            if let Asked::Ranges(list) = ask(&[&line], length) {
+                prop_assert!(!list.is_empty());
+                for range in &list {
+                    prop_assert!(range.first <= range.last && range.last < length);
+                }
+                prop_assert!(list.iter().map(ByteRange::len).sum::<u64>() <= length);
+            }
+        }
+    }
+}
