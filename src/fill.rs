@@ -25,6 +25,7 @@ use crate::semantics::freshness::{self, single_date};
 use crate::semantics::preconditions::{self, Outcome as Precondition, Representation};
 use crate::semantics::reuse::{Forward, Reuse};
 use crate::semantics::storing::{self, Exchange, NotStored};
+use crate::semantics::targeted;
 use crate::semantics::vary::Selecting;
 use crate::store::{Fence, Store, Write};
 use crate::stored::{
@@ -66,7 +67,7 @@ pub(crate) fn judge(
 ) -> Judgement {
     let rules = core.policy.rules();
     let (status, headers) = (response.status, &response.headers);
-    let directives = ResponseDirectives::of(headers);
+    let directives = targeted::directives(headers, &rules.targets);
     let date = single_date(headers, &header::DATE, received_at);
     let (lifetime, source) = freshness::lifetime(
         status,

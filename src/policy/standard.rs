@@ -74,6 +74,14 @@ impl StandardPolicy {
         self
     }
 
+    /// The targeted fields (RFC 9213) that count, the first that is valid before all others and before
+    /// `Cache-Control`; default `CDN-Cache-Control` alone.
+    #[must_use]
+    pub fn targets(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.rules.targets = names.into_iter().collect();
+        self
+    }
+
     /// How long past its lifetime a response stands in for an error where it does not say itself; default zero.
     #[must_use]
     pub fn stale_if_error(mut self, window: Duration) -> Self {

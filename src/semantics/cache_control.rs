@@ -47,6 +47,8 @@ pub struct ResponseDirectives {
     pub stale_if_error: Option<u32>,
     /// `stale-while-revalidate` (RFC 5861 3). An argument that is no delta-seconds reads as 0.
     pub stale_while_revalidate: Option<u32>,
+    /// They come from a targeted field (RFC 9213), and `Expires` does not count beside them.
+    pub targeted: bool,
 }
 
 impl ResponseDirectives {

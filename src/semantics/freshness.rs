@@ -40,6 +40,8 @@ impl Heuristic {
 /// Where a freshness lifetime comes from, in the order in which a shared cache looks (RFC 9111 4.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
+    /// A targeted field (RFC 9213).
+    Targeted,
     /// `s-maxage`.
     SMaxage,
     /// `max-age`.
@@ -55,7 +57,7 @@ pub enum Source {
 impl Source {
     /// Whether the origin said it, rather than the cache assumed it.
     pub fn is_explicit(self) -> bool {
-        matches!(self, Self::SMaxage | Self::MaxAge | Self::Expires)
+        matches!(self, Self::Targeted | Self::SMaxage | Self::MaxAge | Self::Expires)
     }
 }
 
@@ -69,13 +71,15 @@ pub fn lifetime(
     date: SystemTime,
     heuristic: Option<&Heuristic>,
 ) -> (Duration, Source) {
+    let source = |source| if directives.targeted { Source::Targeted } else { source };
     if let Some(seconds) = directives.s_maxage {
-        return (Duration::from_secs(seconds.into()), Source::SMaxage);
+        return (Duration::from_secs(seconds.into()), source(Source::SMaxage));
     }
     if let Some(seconds) = directives.max_age {
-        return (Duration::from_secs(seconds.into()), Source::MaxAge);
+        return (Duration::from_secs(seconds.into()), source(Source::MaxAge));
     }
-    if headers.contains_key(header::EXPIRES) {
+    // RFC 9213 2.1: beside a targeted field, `Expires` is ignored.
+    if headers.contains_key(header::EXPIRES) && !directives.targeted {
         let expires = single_date(headers, &header::EXPIRES, date);
         // RFC 9111 5.3: invalid, repeated or in the past means already expired.
         let lifetime = expires.and_then(|expires| expires.duration_since(date).ok());

@@ -16,6 +16,7 @@
 //! | [`range`] | RFC 9110 14 | byte ranges |
 //! | [`reuse`] | RFC 9111 4 | which stored response answers, and how |
 //! | [`storing`] | RFC 9111 3 | whether a response may be stored |
+//! | [`targeted`] | RFC 9213 | cache control for one class of caches |
 //! | [`validation`] | RFC 9111 4.3 | asking the origin, freshening what is stored |
 //! | [`vary`] | RFC 9111 4.1 | selecting fields |
 
@@ -30,8 +31,11 @@ pub mod preconditions;
 pub mod range;
 pub mod reuse;
 pub mod storing;
+pub mod targeted;
 pub mod validation;
 pub mod vary;
+
+use http::HeaderName;
 
 /// The points at which RFC 9111 leaves a choice, or a careful cache takes a stricter reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +53,8 @@ pub struct Rules {
     /// Whether a response that is `private` may be stored where the key holds every credential of the
     /// request: then only the same person gets it. A deviation from RFC 9111 5.2.2.7; off by default.
     pub private_by_key: bool,
+    /// Targeted fields (RFC 9213) in the order in which they count, before `Cache-Control`.
+    pub targets: Vec<HeaderName>,
 }
 
 impl Default for Rules {
@@ -59,6 +65,7 @@ impl Default for Rules {
             heuristic: Some(freshness::Heuristic::default()),
             immutable: true,
             private_by_key: false,
+            targets: vec![targeted::CDN_CACHE_CONTROL],
         }
     }
 }

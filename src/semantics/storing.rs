@@ -142,9 +142,10 @@ pub fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> {
 /// RFC 9111 3.5 and, where the rules ask for it, the same for cookies.
 fn credentials(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> {
     let shared = is_explicitly_shared(exchange.directives);
+    let directives = exchange.directives;
     if exchange.request.contains_key(header::AUTHORIZATION)
         && !exchange.keyed.authorization
-        && !(shared || exchange.directives.must_revalidate)
+        && !(directives.public || directives.s_maxage.is_some() || directives.must_revalidate)
     {
         return Err(NotStored::Authorization);
     }
@@ -165,7 +166,8 @@ fn credentials(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> 
 
 /// Whether the response says of itself that one copy may serve many people.
 pub fn is_explicitly_shared(directives: &ResponseDirectives) -> bool {
-    directives.public || directives.s_maxage.is_some()
+    // A targeted field with a lifetime speaks to shared caches only.
+    directives.public || directives.s_maxage.is_some() || (directives.targeted && directives.max_age.is_some())
 }
 
 /// Whether a request carries credentials that its key does not hold.
