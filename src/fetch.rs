@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use http::header::{self, HeaderName};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, response};
 use http_body::Body;
 use tower::{Service, ServiceExt};
 
@@ -17,7 +18,7 @@ use crate::semantics::cache_status::{CACHE_STATUS, Detail, Outcome};
 use crate::semantics::reuse::{Decision, Fallback, Forward};
 use crate::semantics::storing::NotStored;
 use crate::semantics::validation::{self, Identified};
-use crate::store::{Lookup, Store, Stored, Write};
+use crate::store::{How, Lookup, Store, Stored, Target, Write};
 use crate::stored::StoredResponse;
 
 /// One call of the inner service for the cache's sake.
@@ -45,15 +46,22 @@ impl<S: Store> Fetch<S> {
         };
         // Without anything stored to validate, a range is the inner service's to cut.
         let sent_range = query.fields.range && selected.is_none();
+        let becomes_get = query.request.method == Method::HEAD
+            && selected.is_none()
+            && core.storing
+            && core.policy.rules().head_as_get;
+        let sent_method = if becomes_get { Method::GET } else { query.request.method.clone() };
         let ask = Ask {
             directives: query.directives,
             fence: lookup.fence,
             fields: query.fields,
             forward,
             key: query.key,
+            names_target: false,
             validating: selected.is_some(),
             request: query.request,
             sent_at: query.now,
+            sent_method,
             sent_range,
         };
         Self { ask, core, fallback, lookup, selected, store }
@@ -82,6 +90,16 @@ impl<S: Store> Fetch<S> {
             Ok(response) if response.status() == StatusCode::NOT_MODIFIED && self.is_conditional() => {
                 Ok(self.freshen(response).await)
             }
+            Ok(response) if self.is_head_about_stored(&response) => {
+                if self.agrees(&response) {
+                    return Ok(self.freshen_selected(response).await);
+                }
+                // RFC 9111 4.3.5: it contradicts what is stored, which is stale from now on.
+                let (target, how) = (Target::Key(self.ask.key.clone()), How::Expire(self.core.clock.now()));
+                // Where that fails, it is as stale as it was before.
+                let _ = self.store.invalidate(&target, how).await;
+                Ok(fill::receive(self.core, self.store, self.ask, response).await)
+            }
             Ok(response) => Ok(fill::receive(self.core, self.store, self.ask, response).await),
         }
     }
@@ -89,6 +107,7 @@ impl<S: Store> Fetch<S> {
     /// The request as it goes to the inner service.
     fn outgoing(&self) -> Parts {
         let mut parts = self.ask.request.clone();
+        parts.method = self.ask.sent_method.clone();
         if self.core.storing && !self.ask.sent_range {
             let stored = self.lookup.variants.iter().map(|stored| stored.response.head().validators());
             let selected = self.selected().map(|stored| stored.response.head().validators());
@@ -125,10 +144,28 @@ impl<S: Store> Fetch<S> {
         }
     }
 
+    /// A 200 to a HEAD that a stored GET could have answered.
+    fn is_head_about_stored<B>(&self, response: &Response<B>) -> bool {
+        self.ask.sent_method == Method::HEAD && self.selected.is_some() && response.status() == StatusCode::OK
+    }
+
+    /// Whether a response to HEAD is of the representation that is stored (RFC 9111 4.3.5).
+    fn agrees<B>(&self, response: &Response<B>) -> bool {
+        let Some(stored) = self.selected().map(|stored| stored.response.head()) else {
+            return false;
+        };
+        let agree = |name: &HeaderName, own: Option<&HeaderValue>| {
+            response.headers().get(name).is_none_or(|value| Some(value) == own)
+        };
+        stored.status == StatusCode::OK
+            && agree(&header::ETAG, stored.validators().etag)
+            && agree(&header::LAST_MODIFIED, stored.validators().last_modified)
+            && agree(&header::CONTENT_LENGTH, stored.headers.get(header::CONTENT_LENGTH))
+    }
+
     /// Freshens the stored response that a 304 speaks of, and answers with it (RFC 9111 4.3.4).
     async fn freshen<B>(self, response: Response<B>) -> Response<CacheBody<B>> {
         let core = &self.core;
-        let received_at = core.clock.now();
         let (mut not_modified, body) = response.into_parts();
         let stored = self.lookup.variants.iter().map(|stored| stored.response.head().validators());
         let index = match validation::identify(&not_modified.headers, self.selected, stored) {
@@ -144,25 +181,38 @@ impl<S: Store> Fetch<S> {
                 return self.stand_in(Some(StatusCode::NOT_MODIFIED));
             }
         };
+        self.update(index, not_modified).await
+    }
+
+    /// Freshens the selected response with what a HEAD told of it.
+    async fn freshen_selected<B>(self, response: Response<B>) -> Response<CacheBody<B>> {
+        let (head, _) = response.into_parts();
+        let index = self.selected.unwrap_or_default();
+        self.update(index, head).await
+    }
+
+    /// Gives a stored response the fields of a newer one about the same content, and answers with it.
+    async fn update<B>(self, index: usize, mut news: response::Parts) -> Response<CacheBody<B>> {
+        let core = &self.core;
+        let received_at = core.clock.now();
         let old = &self.lookup.variants[index];
         let head = old.response.head();
         let mut stored_fields = head.headers.clone();
         stored_fields.remove(CACHE_STATUS);
         stored_fields.remove(X_CACHE);
-        let tag = if head.tag_is_ours && !not_modified.headers.contains_key(http::header::ETAG) {
+        let tag = if head.tag_is_ours && !news.headers.contains_key(header::ETAG) {
             Tag::Ours
         } else {
             Tag::Theirs
         };
-        not_modified.headers = validation::freshen(&stored_fields, &not_modified.headers);
-        not_modified.status = head.status;
+        news.headers = validation::freshen(&stored_fields, &news.headers);
+        let status = std::mem::replace(&mut news.status, head.status);
         let max_object = self.store.max_object();
         let mut ask = self.ask;
-        let method = std::mem::replace(&mut ask.request.method, Method::GET);
-        let judgement = fill::judge(core, &ask, &not_modified, max_object, received_at);
-        ask.request.method = method;
+        ask.sent_method = Method::GET; // whose response it is that is stored
+        let judgement = fill::judge(core, &ask, &news, max_object, received_at);
         let terms = judgement.terms.store;
-        let head = judgement.head(core, head.status, not_modified.headers, ask.sent_at, None, tag);
+        let head = judgement.head(core, head.status, news.headers, ask.sent_at, None, tag);
         let ttl = head.reuse.ttl(received_at);
         let response = StoredResponse::new(head, old.response.payload().clone());
         let written = match terms {
@@ -185,7 +235,7 @@ impl<S: Store> Fetch<S> {
             collapsed: false,
             detail: written.err().map(Detail::NotStored),
             forward: ask.forward,
-            status: Some(StatusCode::NOT_MODIFIED),
+            status: (status != StatusCode::OK).then_some(status),
             stored: written.is_ok(),
             ttl: Some(ttl),
         };

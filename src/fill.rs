@@ -32,20 +32,44 @@ use crate::stored::{
     Payload, ResponseHead, StoredResponse, compact_content, compact_fields, take_upstream_status,
 };
 
-/// A GET or HEAD that the inner service is asked for the cache's sake.
+/// What the inner service is asked for the cache's sake.
 pub(crate) struct Ask {
     pub(crate) directives: RequestDirectives,
     pub(crate) fence: Fence,
     pub(crate) fields: RequestFields,
     pub(crate) forward: Forward,
     pub(crate) key: CacheKey,
+    /// The response is to a POST, and names the target URI in `Content-Location`.
+    pub(crate) names_target: bool,
     /// A stored response that this is to validate: an error does not take its place.
     pub(crate) validating: bool,
     /// As the client sent it.
     pub(crate) request: Parts,
     pub(crate) sent_at: SystemTime,
+    /// The method as it was sent: a HEAD can go out as a GET.
+    pub(crate) sent_method: Method,
     /// `Range` went to the inner service: only a whole answer is of use to others.
     pub(crate) sent_range: bool,
+}
+
+impl Ask {
+    /// A POST whose response may answer later GETs. The request's own conditions and ranges are none of
+    /// the cache's business (RFC 9110 13.2.1).
+    pub(crate) fn post(request: Parts, key: CacheKey, fence: Fence, sent_at: SystemTime) -> Self {
+        Self {
+            directives: RequestDirectives::of(&request.headers),
+            fence,
+            fields: RequestFields::default(),
+            forward: Forward::Method,
+            key,
+            names_target: true,
+            validating: false,
+            request,
+            sent_at,
+            sent_method: Method::POST,
+            sent_range: false,
+        }
+    }
 }
 
 /// What the rules and the policy say of a response.
@@ -79,7 +103,8 @@ pub(crate) fn judge(
     let keyed = ask.key.keyed_credentials();
     let store = if core.storing {
         let exchange = Exchange {
-            method: &ask.request.method,
+            method: &ask.sent_method,
+            names_target: ask.names_target,
             request: &ask.request.headers,
             request_directives: &ask.directives,
             keyed,
@@ -112,7 +137,7 @@ pub(crate) fn judge(
     if core.storing {
         core.policy.response(&ask.request, response, &mut terms);
     }
-    let selecting = Selecting::of(headers, &ask.request.headers);
+    let selecting = Selecting::of(headers, &ask.request.headers, rules.languages);
     if terms.store.is_ok() {
         terms.store = last_look(ask, response, &terms, selecting.is_ok());
     }
@@ -133,7 +158,7 @@ fn last_look(
     if !selectable {
         return Err(NotStored::Vary);
     }
-    if ask.request.method != Method::GET {
+    if ask.sent_method != Method::GET && !ask.names_target {
         return Err(NotStored::Method);
     }
     if response.status == StatusCode::PARTIAL_CONTENT || (ask.sent_range && response.status != StatusCode::OK)
@@ -288,7 +313,7 @@ where
 /// How to tag a response; `None` where it has a tag, or is of a kind that gets none.
 fn tag_kind(core: &Core, ask: &Ask, parts: &response::Parts, judgement: &Judgement) -> Option<TagKind> {
     let tagging = core.tagging?;
-    let taggable = ask.request.method == Method::GET
+    let taggable = ask.sent_method == Method::GET
         && matches!(parts.status, StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION)
         && !parts.headers.contains_key(header::ETAG)
         && !(judgement.directives.no_store && judgement.terms.store.is_err());
@@ -316,7 +341,7 @@ impl<S: Store> Fill<S> {
             Ok(content) => content,
             Err((received, error)) => {
                 let body = CacheBody::broken(received, error);
-                return told(&core, parts, body, &not_stored(&ask, NotStored::Incomplete));
+                return told(&core, &ask, parts, body, &not_stored(&ask, NotStored::Incomplete));
             }
         };
         let received_at = judgement.received_at;
@@ -360,7 +385,7 @@ impl<S: Store> Fill<S> {
                 if let Some(answer) = conditional(&core, &ask, &parts, &outcome, received_at) {
                     return answer; // the content goes to the store all the same
                 }
-                told(&core, parts, CacheBody::flight(reader), &outcome)
+                told(&core, &ask, parts, CacheBody::flight(reader), &outcome)
             }
             Err(body) => forward(&core, &ask, parts, body, NotStored::Runtime, received_at),
         }
@@ -411,7 +436,7 @@ fn forward<B>(
 ) -> Response<CacheBody<B>> {
     let outcome = not_stored(ask, reason);
     conditional(core, ask, &parts, &outcome, received_at)
-        .unwrap_or_else(|| told(core, parts, CacheBody::forwarded(body), &outcome))
+        .unwrap_or_else(|| told(core, ask, parts, CacheBody::forwarded(body), &outcome))
 }
 
 /// A response that is not stored, but small enough to get an entity tag.
@@ -437,9 +462,9 @@ where
             }
             let body = CacheBody::stored(&Payload::new(bytes, trailers));
             conditional(core, ask, &parts, &outcome, received_at)
-                .unwrap_or_else(|| told(core, parts, body, &outcome))
+                .unwrap_or_else(|| told(core, ask, parts, body, &outcome))
         }
-        Err((received, error)) => told(core, parts, CacheBody::broken(received, error), &outcome),
+        Err((received, error)) => told(core, ask, parts, CacheBody::broken(received, error), &outcome),
     }
 }
 
@@ -482,11 +507,14 @@ fn conditional<B>(
 /// The inner service's response with our outcome in its fields.
 fn told<B>(
     core: &Core,
+    ask: &Ask,
     mut parts: response::Parts,
     body: CacheBody<B>,
     outcome: &Outcome,
 ) -> Response<CacheBody<B>> {
     core.voice.tell(outcome, parts.status, &mut parts.headers, Place::Append);
+    // A HEAD may have gone out as a GET, but it is answered as what it is.
+    let body = if ask.request.method == Method::HEAD { CacheBody::empty() } else { body };
     Response::from_parts(parts, body)
 }
 

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use http::header::{self, HeaderMap};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use tower::{Service, ServiceExt};
 
 use crate::body::CacheBody;
 use crate::error::BoxError;
 use crate::fetch::Fetch;
+use crate::fill::{self, Ask};
 use crate::future::ResponseFuture;
 use crate::key::{self, CacheKey};
 use crate::layer::Core;
@@ -281,33 +283,29 @@ where
         I::Future: Send,
         I::Error: Send,
         Q: Send + 'static,
-        B: Send + 'static,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
     {
         let (cache, inner) = (self.cache.clone(), self.inner.clone());
         ResponseFuture::boxed(async move {
+            let sent_at = cache.core.clock.now();
+            let unsafe_request = UnsafeRequest { key, target: key::absolute_uri(&parts) };
+            let may_be_stored = parts.method == Method::POST && cache.core.policy.rules().post;
+            let asked = may_be_stored.then(|| parts.clone());
             let method = parts.method.clone();
-            let target = key::absolute_uri(&parts);
             cache.core.policy.forward(&mut parts);
-            let response = inner.oneshot(Request::from_parts(parts, body)).await?;
-            let (mut parts, body) = response.into_parts();
+            let mut response = inner.oneshot(Request::from_parts(parts, body)).await?;
             let mut detail = None;
-            if invalidation::invalidates(&method, parts.status) && cache.core.storing {
-                let named = target
-                    .map(|target| invalidation::named_targets(&target, &parts.headers))
-                    .unwrap_or_default();
-                let mut keys = vec![key];
-                keys.extend(named.into_iter().filter_map(
-                    |uri| match cache.core.policy.request(&key::get(uri)) {
-                        Use::Cache(key) => Some(key),
-                        Use::Bypass(_) => None,
-                    },
-                ));
-                for key in keys {
-                    let target = Target::Uri(key.uri().into());
-                    if cache.store.invalidate(&target, How::Remove).await.is_err() {
-                        detail = Some(Detail::NotInvalidated);
-                    }
-                }
+            if cache.core.storing && invalidation::invalidates(&method, response.status()) {
+                detail = cache.invalidate(&unsafe_request, response.headers()).await;
+            }
+            if let (Some(asked), true) = (asked, unsafe_request.is_named_by(response.headers()))
+                && detail.is_none()
+                && let Ok(lookup) = cache.store.get(&unsafe_request.key).await
+            {
+                let ask = Ask::post(asked, unsafe_request.key, lookup.fence, sent_at);
+                return Ok(fill::receive(cache.core, cache.store, ask, response).await);
             }
             let outcome = Outcome::Forwarded {
                 collapsed: false,
@@ -317,9 +315,48 @@ where
                 stored: false,
                 ttl: None,
             };
-            cache.core.voice.tell(&outcome, parts.status, &mut parts.headers, Place::Append);
-            Ok(Response::from_parts(parts, CacheBody::forwarded(body)))
+            let status = response.status();
+            cache.core.voice.tell(&outcome, status, response.headers_mut(), Place::Append);
+            Ok(response.map(CacheBody::forwarded))
         })
+    }
+}
+
+/// What an unsafe request speaks of.
+struct UnsafeRequest {
+    key: CacheKey,
+    /// Its target URI in absolute form, where it has one.
+    target: Option<Uri>,
+}
+
+impl UnsafeRequest {
+    /// Whether the response says that it is what a GET of the target would give (RFC 9110 8.7).
+    fn is_named_by(&self, response: &HeaderMap) -> bool {
+        let location = response.get(header::CONTENT_LOCATION);
+        self.target.as_ref().zip(location).is_some_and(|(target, location)| {
+            invalidation::resolve(target, location.as_bytes()).as_ref() == Some(target)
+        })
+    }
+}
+
+impl<S: Store> Cache<S> {
+    /// Invalidates the target of an unsafe request and the URIs that the response names. What went wrong, if
+    /// anything did: the client must not be told less than the truth.
+    async fn invalidate(&self, request: &UnsafeRequest, response: &HeaderMap) -> Option<Detail> {
+        let named = request.target.as_ref().map(|target| invalidation::named_targets(target, response));
+        let named = named.unwrap_or_default().into_iter();
+        let keys = named.filter_map(|uri| match self.core.policy.request(&key::get(uri)) {
+            Use::Cache(key) => Some(key),
+            Use::Bypass(_) => None,
+        });
+        let mut detail = None;
+        for key in std::iter::once(request.key.clone()).chain(keys) {
+            let target = Target::Uri(key.uri().into());
+            if self.store.invalidate(&target, How::Remove).await.is_err() {
+                detail = Some(Detail::NotInvalidated);
+            }
+        }
+        detail
     }
 }
 

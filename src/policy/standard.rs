@@ -7,6 +7,7 @@ use http::{request, response};
 
 use super::{CachePolicy, Terms, Use};
 use crate::semantics::freshness::Heuristic;
+use crate::semantics::vary::Languages;
 use crate::semantics::{Credentials, Rules};
 
 /// RFC 9111, each choice that it leaves being a switch.
@@ -30,11 +31,14 @@ pub struct StandardPolicy {
 
 impl StandardPolicy {
     /// Everything that RFC 9111 permits a shared cache: cookies do not matter, `Authorization` is treated as
-    /// section 3.5 says, errors may be given heuristic freshness.
+    /// section 3.5 says, errors may be given heuristic freshness, languages are negotiated, and a POST may leave
+    /// a response for later GETs.
     pub fn rfc9111() -> Self {
         let mut policy = Self::default();
         policy.rules.credentials = Credentials::Rfc9111;
         policy.rules.heuristic = Some(Heuristic::default().with_errors());
+        policy.rules.languages = Languages::Negotiated;
+        policy.rules.post = true;
         policy
     }
 
@@ -42,6 +46,13 @@ impl StandardPolicy {
     #[must_use]
     pub fn client_directives(mut self, on: bool) -> Self {
         self.rules.client_directives = on;
+        self
+    }
+
+    /// Whether a HEAD for which nothing is stored is sent as a GET, so that the answer can be stored; default true.
+    #[must_use]
+    pub fn head_as_get(mut self, on: bool) -> Self {
+        self.rules.head_as_get = on;
         self
     }
 
@@ -63,6 +74,21 @@ impl StandardPolicy {
     #[must_use]
     pub fn key_field(mut self, name: HeaderName) -> Self {
         self.key_fields.push(name);
+        self
+    }
+
+    /// How `Accept-Language` selects among stored responses; default [`Languages::AsSent`].
+    #[must_use]
+    pub fn languages(mut self, languages: Languages) -> Self {
+        self.rules.languages = languages;
+        self
+    }
+
+    /// Whether the answer to a POST is stored for later GETs where it has explicit freshness and names the
+    /// target URI in `Content-Location`; default false.
+    #[must_use]
+    pub fn post(mut self, on: bool) -> Self {
+        self.rules.post = on;
         self
     }
 

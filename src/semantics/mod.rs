@@ -46,10 +46,17 @@ pub struct Rules {
     pub client_directives: bool,
     /// What must be said before a response is shared between people.
     pub credentials: Credentials,
+    /// Whether a HEAD for which nothing is stored is sent as a GET, so that the answer can be stored.
+    pub head_as_get: bool,
     /// Freshness where the origin gives none; `None` for never.
     pub heuristic: Option<freshness::Heuristic>,
     /// Whether `immutable` (RFC 8246) outweighs a client's reload while the response is fresh.
     pub immutable: bool,
+    /// How `Accept-Language` matches.
+    pub languages: vary::Languages,
+    /// Whether the answer to a POST that has explicit freshness and names the target URI in
+    /// `Content-Location` is stored for later GETs (RFC 9110 9.3.3).
+    pub post: bool,
     /// Whether a response that is `private` may be stored where the key holds every credential of the
     /// request: then only the same person gets it. A deviation from RFC 9111 5.2.2.7; off by default.
     pub private_by_key: bool,
@@ -62,8 +69,11 @@ impl Default for Rules {
         Self {
             client_directives: true,
             credentials: Credentials::Explicit,
+            head_as_get: true,
             heuristic: Some(freshness::Heuristic::default()),
             immutable: true,
+            languages: vary::Languages::default(),
+            post: false,
             private_by_key: false,
             targets: vec![targeted::CDN_CACHE_CONTROL],
         }

@@ -19,7 +19,7 @@ pub enum NotStored {
     Incomplete,
     /// `Cache-Control` is not of the grammar; nobody can say what it forbids.
     Malformed,
-    /// Only answers to GET are stored.
+    /// Only answers to GET are stored, and to POST where they may answer a GET.
     Method,
     /// It would have to be fetched again for every use: no freshness, no validator, no stale window.
     NeverFresh,
@@ -81,8 +81,10 @@ impl NotStored {
 /// What [`admit`] looks at.
 #[derive(Clone, Copy, Debug)]
 pub struct Exchange<'a> {
-    /// The request's method.
+    /// The method of the request as it was sent.
     pub method: &'a Method,
+    /// `Content-Location` of the response is the target URI.
+    pub names_target: bool,
     /// The request's fields.
     pub request: &'a HeaderMap,
     /// The request's directives.
@@ -106,7 +108,12 @@ pub struct Exchange<'a> {
 /// The first rule that forbids it.
 pub fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> {
     let Exchange { directives, status, .. } = *exchange;
-    if exchange.method != Method::GET {
+    let is_reusable_post = rules.post
+        && exchange.method == Method::POST
+        && exchange.names_target
+        && status == StatusCode::OK
+        && exchange.source.is_explicit(); // RFC 9110 9.3.3
+    if exchange.method != Method::GET && !is_reusable_post {
         return Err(NotStored::Method);
     }
     if exchange.request_directives.no_store {
@@ -167,7 +174,9 @@ fn credentials(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> 
 /// Whether the response says of itself that one copy may serve many people.
 pub fn is_explicitly_shared(directives: &ResponseDirectives) -> bool {
     // A targeted field with a lifetime speaks to shared caches only.
-    directives.public || directives.s_maxage.is_some() || (directives.targeted && directives.max_age.is_some())
+    directives.public
+        || directives.s_maxage.is_some()
+        || (directives.targeted && directives.max_age.is_some())
 }
 
 /// Whether a request carries credentials that its key does not hold.
@@ -205,6 +214,7 @@ mod tests {
 
     struct Case {
         method: Method,
+        names_target: bool,
         status: u16,
         request: &'static [(&'static str, &'static str)],
         response: &'static [(&'static str, &'static str)],
@@ -216,6 +226,7 @@ mod tests {
         fn default() -> Self {
             Self {
                 method: Method::GET,
+                names_target: false,
                 status: 200,
                 request: &[],
                 response: &[("cache-control", "max-age=60")],
@@ -244,6 +255,7 @@ mod tests {
             let admitted = admit(
                 &Exchange {
                     method: &self.method,
+                    names_target: self.names_target,
                     request: &request,
                     request_directives: &RequestDirectives::of(&request),
                     keyed: self.keyed,
@@ -271,6 +283,19 @@ mod tests {
         cc(103, &[("cache-control", "max-age=60")]).gives(Err(NotStored::Status));
         cc(304, &[("cache-control", "max-age=60")]).gives(Err(NotStored::Status));
         cc(206, &[("cache-control", "max-age=60")]).gives(Err(NotStored::Partial));
+    }
+
+    #[test]
+    fn st1_a_post_that_may_answer_a_get() {
+        let rules = Rules { post: true, ..Rules::default() };
+        let post =
+            || Case { method: Method::POST, names_target: true, rules: rules.clone(), ..Case::default() };
+        post().gives(Ok(()));
+        Case { names_target: false, ..post() }.gives(Err(NotStored::Method));
+        Case { rules: Rules::default(), ..post() }.gives(Err(NotStored::Method));
+        Case { status: 404, ..post() }.gives(Err(NotStored::Method));
+        Case { response: &[("cache-control", "public")], ..post() }.gives(Err(NotStored::Method));
+        Case { method: Method::PUT, ..post() }.gives(Err(NotStored::Method));
     }
 
     #[test]

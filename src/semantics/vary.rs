@@ -2,14 +2,39 @@
 
 use http::header::{self, HeaderMap, HeaderName};
 
-use super::fields::{Members, list};
+use super::fields::{Members, list, trim};
 
 /// The request fields that selected a stored response, with the values they had. Made from the response's
 /// `Vary` when it is stored; matched against each later request without parsing `Vary` again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selecting {
     fields: Box<[Field]>,
+    language: Option<Language>,
 }
+
+/// How `Accept-Language` matches, which is case-insensitive always (RFC 4647 2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Languages {
+    /// The same ranges in the same order, as RFC 9111 4.1 has it.
+    #[default]
+    AsSent,
+    /// The same ranges with the same weights in any order; and a response with a `Content-Language`
+    /// matches every request that prefers exactly this language. Some origins give order a meaning.
+    Negotiated,
+}
+
+/// What selects by language, apart from the fields that match byte for byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Language {
+    /// The ranges of the request in their normal form; `None` where it had no `Accept-Language`.
+    accepted: Option<Box<[Range]>>,
+    /// `Content-Language` in lower case, where it is a single one and negotiation is on.
+    content: Option<Box<str>>,
+    matching: Languages,
+}
+
+/// A language range in lower case with its weight in thousandths.
+type Range = (Box<str>, u16);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Field {
@@ -28,7 +53,7 @@ impl Selecting {
     /// # Errors
     ///
     /// [`NeverMatches`] where `Vary` holds `*` (RFC 9111 4.1) or something that is no field name.
-    pub fn of(response: &HeaderMap, request: &HeaderMap) -> Result<Self, NeverMatches> {
+    pub fn of(response: &HeaderMap, request: &HeaderMap, languages: Languages) -> Result<Self, NeverMatches> {
         if !response.contains_key(header::VARY) {
             return Ok(Self::default());
         }
@@ -42,13 +67,24 @@ impl Selecting {
         }
         names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         names.dedup();
+        let by_language = names.contains(&header::ACCEPT_LANGUAGE);
+        names.retain(|name| *name != header::ACCEPT_LANGUAGE);
+        let language = by_language.then(|| Language {
+            accepted: accepted(request, languages),
+            content: content_language(response).filter(|_| languages == Languages::Negotiated),
+            matching: languages,
+        });
         let fields = names.into_iter().map(|name| Field { value: canonical(request, &name), name }).collect();
-        Ok(Self { fields })
+        Ok(Self { fields, language })
     }
 
     /// Whether a request has the same selecting fields: lines combined, white space round members
-    /// dropped, otherwise byte for byte; absent matches absent only.
+    /// dropped, otherwise byte for byte (languages in any case); absent matches absent only.
     pub fn matches(&self, request: &HeaderMap) -> bool {
+        self.language.as_ref().is_none_or(|language| language.matches(request)) && self.fields_match(request)
+    }
+
+    fn fields_match(&self, request: &HeaderMap) -> bool {
         self.fields.iter().all(|field| {
             let mut lines = request.get_all(&field.name).into_iter();
             match (&field.value, lines.next()) {
@@ -63,12 +99,7 @@ impl Selecting {
 
     /// Whether the response has selecting fields at all.
     pub fn is_empty(&self) -> bool {
-        self.fields.is_empty()
-    }
-
-    /// The selecting fields' names, sorted, each with its value (`None`: the request had no such field).
-    pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, Option<&[u8]>)> {
-        self.fields.iter().map(|field| (&field.name, field.value.as_deref()))
+        self.fields.is_empty() && self.language.is_none()
     }
 
     /// Bytes of heap memory held.
@@ -80,8 +111,74 @@ impl Selecting {
                     + field.name.as_str().len()
                     + field.value.as_ref().map_or(0, |value| value.len())
             })
-            .sum()
+            .sum::<usize>()
+            + self.language.as_ref().map_or(0, Language::weight)
     }
+}
+
+impl Language {
+    fn matches(&self, request: &HeaderMap) -> bool {
+        let presented = accepted(request, self.matching);
+        if self.accepted == presented {
+            return true;
+        }
+        match (&self.content, presented) {
+            (Some(content), Some(presented)) => prefers(&presented, content),
+            _ => false,
+        }
+    }
+
+    fn weight(&self) -> usize {
+        let ranges = self.accepted.iter().flatten();
+        size_of::<Self>()
+            + ranges.map(|(range, _)| size_of::<Range>() + range.len()).sum::<usize>()
+            + self.content.as_ref().map_or(0, |content| content.len())
+    }
+}
+
+/// `Accept-Language` (RFC 9110 12.5.4) in its normal form; negotiated, sorted by weight and name.
+fn accepted(request: &HeaderMap, languages: Languages) -> Option<Box<[Range]>> {
+    if !request.contains_key(header::ACCEPT_LANGUAGE) {
+        return None;
+    }
+    let mut ranges: Vec<Range> = list(request, &header::ACCEPT_LANGUAGE)
+        .map(|member| {
+            let mut parts = member.split(|&byte| byte == b';').map(trim);
+            let range = parts.next().unwrap_or_default();
+            let weight = parts.find_map(|part| part.strip_prefix(b"q=")).map_or(1000, thousandths);
+            (String::from_utf8_lossy(range).to_ascii_lowercase().into_boxed_str(), weight)
+        })
+        .collect();
+    if languages == Languages::Negotiated {
+        ranges.sort_unstable_by(|(a, one), (b, other)| other.cmp(one).then_with(|| a.cmp(b)));
+        ranges.dedup();
+    }
+    Some(ranges.into_boxed_slice())
+}
+
+/// A weight (RFC 9110 12.4.2) in thousandths; what is none counts as 0.
+fn thousandths(weight: &[u8]) -> u16 {
+    let text = std::str::from_utf8(weight).unwrap_or_default();
+    let number: f32 = text.parse().unwrap_or_default();
+    // Clamped to 0..=1, so that it fits.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let thousandths = (number.clamp(0.0, 1.0) * 1000.0).round() as u16;
+    thousandths
+}
+
+/// Whether exactly this language is the one that is wanted most.
+fn prefers(ranges: &[Range], language: &str) -> bool {
+    let most = ranges.iter().map(|(_, weight)| *weight).max().unwrap_or_default();
+    let mut wanted = ranges.iter().filter(|(_, weight)| *weight == most);
+    most > 0 && wanted.next().is_some_and(|(range, _)| **range == *language) && wanted.next().is_none()
+}
+
+fn content_language(response: &HeaderMap) -> Option<Box<str>> {
+    let mut members = list(response, &header::CONTENT_LANGUAGE);
+    let (language, None) = (members.next()?, members.next()) else {
+        return None;
+    };
+    Some(String::from_utf8_lossy(language).to_ascii_lowercase().into_boxed_str())
 }
 
 fn canonical(request: &HeaderMap, name: &HeaderName) -> Option<Box<[u8]>> {
@@ -114,8 +211,8 @@ mod tests {
 
     #[track_caller]
     fn check(vary: &'static str, stored: &Fields, presented: &Fields, expected: bool) {
-        let selecting =
-            Selecting::of(&headers(&[("vary", vary)]), &headers(stored)).expect("a Vary that can match");
+        let selecting = Selecting::of(&headers(&[("vary", vary)]), &headers(stored), Languages::AsSent)
+            .expect("a Vary that can match");
         assert_eq!(selecting.matches(&headers(presented)), expected, "{vary} {stored:?} {presented:?}");
     }
 
@@ -147,12 +244,45 @@ mod tests {
     }
 
     #[test]
+    fn va3_languages() {
+        let matches = |languages, content: &'static str, stored: &'static str, presented: &'static str| {
+            let response = headers(&[("vary", "accept-language"), ("content-language", content)]);
+            let request = headers(&[("accept-language", stored)]);
+            let selecting = Selecting::of(&response, &request, languages).expect("a Vary that can match");
+            selecting.matches(&headers(&[("accept-language", presented)]))
+        };
+        use Languages::{AsSent, Negotiated};
+        // RFC 4647 2: case. RFC 9110 5.6.1: white space.
+        for languages in [AsSent, Negotiated] {
+            assert!(matches(languages, "", "en, de", "eN, De"));
+            assert!(matches(languages, "", "en, de", "en,de"));
+            assert!(matches(languages, "", "en;q=0.5, de", "EN ; q=0.500 ,de"));
+            assert!(!matches(languages, "", "en, de", "en"));
+            assert!(!matches(languages, "", "en, de;q=0.5", "en, de"));
+            assert!(!matches(languages, "", "en", "de"));
+            assert!(!matches(languages, "en", "en", ""));
+        }
+        // RFC 9110 12.5.4: order has no meaning, but to some.
+        assert!(!matches(AsSent, "", "en, de", "de, en"));
+        assert!(matches(Negotiated, "", "en, de", "de, en"));
+        assert!(matches(Negotiated, "", "en;q=0.1, de", "de, en;q=0.1"));
+        // The stored language is the one that is wanted most.
+        assert!(matches(Negotiated, "de", "en, de", "fr;q=0.5, de;q=1.0"));
+        assert!(matches(Negotiated, "DE", "en", "De"));
+        assert!(!matches(Negotiated, "de", "en, de", "fr, de;q=0.5"));
+        assert!(!matches(Negotiated, "de", "en, de", "fr, de, es"));
+        assert!(!matches(Negotiated, "de", "en", "de;q=0"));
+        assert!(!matches(Negotiated, "de, fr", "en", "de"));
+        assert!(!matches(AsSent, "de", "en, de", "fr;q=0.5, de;q=1.0"));
+    }
+
+    #[test]
     fn never() {
         for vary in ["*", "*, *", ", *", "*, foo", "foo, *", "foo bar", "foo:", "\"foo\""] {
-            let selecting = Selecting::of(&headers(&[("vary", vary)]), &HeaderMap::new());
+            let selecting = Selecting::of(&headers(&[("vary", vary)]), &HeaderMap::new(), Languages::AsSent);
             assert_eq!(selecting, Err(NeverMatches), "{vary}");
         }
         let two_lines = headers(&[("vary", "foo"), ("vary", "*")]);
-        assert_eq!(Selecting::of(&two_lines, &HeaderMap::new()), Err(NeverMatches));
+        assert_eq!(Selecting::of(&two_lines, &HeaderMap::new(), Languages::AsSent), Err(NeverMatches));
     }
 }

@@ -58,9 +58,7 @@ async fn what_gets_no_tag() {
         }
     }
     let bench = Bench::new([Reply::cc("x", "max-age=60")]);
-    for method in [Method::HEAD, Method::POST] {
-        assert_eq!(bench.send(method, "/", &[]).await.field("etag"), None);
-    }
+    assert_eq!(bench.send(Method::POST, "/", &[]).await.field("etag"), None);
     let bench = Bench::with(CacheLayer::default().without_tagging(), [Reply::cc("x", "max-age=60")]);
     bench.get("/").await;
     assert_eq!(bench.get("/").await.field("etag"), None);

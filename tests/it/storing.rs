@@ -110,8 +110,10 @@ async fn st10_pragma_on_a_response_means_nothing() {
 
 #[tokio::test]
 async fn head_is_answered_from_a_stored_get_and_not_stored_itself() {
-    let bench = Bench::new([Reply::cc("four", "max-age=60")]);
+    let policy = larder::StandardPolicy::default().head_as_get(false);
+    let bench = Bench::with(larder::CacheLayer::default().policy(policy), [Reply::cc("four", "max-age=60")]);
     bench.send(Method::HEAD, "/", &[]).await.told("larder; fwd=uri-miss; detail=\"method\"");
+    assert_eq!(bench.origin.last().method, Method::HEAD);
     bench.get("/").await;
     let head = bench.send(Method::HEAD, "/", &[]).await.told("larder; hit; ttl=60").has_body("");
     assert_eq!(head.field("content-length"), Some("4"));
@@ -180,4 +182,87 @@ async fn a_query_is_part_of_the_key() {
     assert!(!bench.get("/?a=2").await.is_hit());
     assert!(!bench.get("/").await.is_hit());
     assert!(bench.get("/?a=1").await.is_hit());
+}
+
+#[tokio::test]
+async fn st1_a_post_that_names_its_target_answers_later_gets() {
+    let reply = |location: &str| Reply::cc("made", "max-age=60").field("content-location", location);
+    for location in ["/x", "http://example.com/x", ""] {
+        let bench = Bench::rfc9111([reply(location)]);
+        bench
+            .send(Method::POST, "/x", &[("content-length", "5")])
+            .await
+            .told("larder; fwd=method; stored; ttl=60");
+        assert!(bench.get("/x").await.has_body("made").is_hit(), "{location:?}");
+    }
+    let bench = Bench::rfc9111([reply("/y")]);
+    bench.send(Method::POST, "/x", &[]).await.told("larder; fwd=method");
+    bench.get("/x").await.told("larder; fwd=uri-miss; stored; ttl=60");
+    // The careful policy does not take that risk.
+    let bench = Bench::new([reply("/x")]);
+    bench.send(Method::POST, "/x", &[]).await.told("larder; fwd=method");
+    assert!(!bench.get("/x").await.is_hit());
+}
+
+#[tokio::test]
+async fn re6_a_head_for_which_nothing_is_stored_goes_out_as_a_get() {
+    for reply in [Reply::cc("four", "max-age=60"), Reply::cc("", "max-age=60").frames(&["fo", "ur"])] {
+        let bench = Bench::new([reply]);
+        let head = bench
+            .send(Method::HEAD, "/", &[])
+            .await
+            .has_body("")
+            .told("larder; fwd=uri-miss; stored; ttl=60");
+        assert_eq!((head.status.as_u16(), bench.origin.last().method), (200, Method::GET));
+        while bench.handle.statistics().entries == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(bench.get("/").await.has_body("four").is_hit());
+    }
+    let bench = Bench::new([Reply::cc("four", "no-store")]);
+    bench.send(Method::HEAD, "/", &[]).await.has_body("").told("larder; fwd=uri-miss; detail=\"no-store\"");
+}
+
+#[tokio::test]
+async fn re6_a_head_that_agrees_freshens_and_one_that_contradicts_makes_stale() {
+    let stored = || Reply::cc("four", "max-age=60").field("etag", "\"a\"");
+    let agreeing = stored().field("x-new", "1").field("content-length", "4");
+    for (reply, agrees) in [
+        (agreeing.clone(), true),
+        (Reply::cc("", "max-age=60"), true),
+        (Reply::cc("", "max-age=60").field("etag", "\"b\""), false),
+        (Reply::cc("", "max-age=60").field("content-length", "5"), false),
+        (Reply::cc("", "max-age=60").field("last-modified", "Tue, 01 Sep 2026 00:00:00 GMT"), false),
+    ] {
+        let bench = Bench::new([stored()]);
+        bench.get("/").await;
+        bench.later(61);
+        bench.origin.then(reply.clone());
+        bench.send(Method::HEAD, "/", &[]).await.has_body("");
+        assert_eq!(bench.origin.last().method, Method::HEAD);
+        assert_eq!(
+            bench.get_with("/", &[("cache-control", "only-if-cached")]).await.is_hit(),
+            agrees,
+            "{reply:?}"
+        );
+    }
+    // Even while it is fresh: the contradiction counts.
+    let bench = Bench::new([stored()]);
+    bench.get("/").await;
+    bench.origin.then(Reply::cc("", "max-age=60").field("etag", "\"b\""));
+    bench.send(Method::HEAD, "/", &[("cache-control", "no-cache")]).await;
+    bench.origin.then(stored());
+    bench.get("/").await.told("larder; fwd=stale; stored; ttl=60");
+}
+
+#[tokio::test]
+async fn tc1_targeted_cache_control_outranks() {
+    let bench = Bench::new([Reply::cc("x", "no-store").field("cdn-cache-control", "max-age=60")]);
+    bench.get("/").await.told("larder; fwd=uri-miss; stored; ttl=60");
+    let hit = bench.get("/").await.told("larder; hit; ttl=60");
+    assert_eq!(hit.field("cdn-cache-control"), Some("max-age=60"), "passed downstream");
+    let bench = Bench::new([Reply::cc("x", "max-age=60").field("cdn-cache-control", "no-store")]);
+    bench.get("/").await.told("larder; fwd=uri-miss; detail=\"no-store\"");
+    let bench = Bench::new([Reply::cc("x", "max-age=60").field("cdn-cache-control", "&&&")]);
+    bench.get("/").await.told("larder; fwd=uri-miss; stored; ttl=60");
 }
