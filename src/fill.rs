@@ -22,6 +22,7 @@ use crate::semantics::date;
 use crate::semantics::etag::TagKind;
 use crate::semantics::fields::{RequestFields, remove_hop_by_hop};
 use crate::semantics::freshness::{self, single_date};
+use crate::semantics::groups::{self, CACHE_GROUPS};
 use crate::semantics::preconditions::{self, Outcome as Precondition, Representation};
 use crate::semantics::reuse::{Forward, Reuse};
 use crate::semantics::storing::{self, Exchange, NotStored};
@@ -117,12 +118,15 @@ pub(crate) fn judge(
     } else {
         Err(NotStored::SwitchedOff)
     };
+    let groups = groups::of(headers, &CACHE_GROUPS);
+    let store = store.and(groups.as_ref().map(|_| ()).map_err(|_| NotStored::Groups));
+    let groups = groups.unwrap_or_default();
     let seconds = |seconds: Option<u32>| Duration::from_secs(seconds.unwrap_or_default().into());
     let mut terms = Terms {
         explicitly_shared: storing::is_explicitly_shared(&directives)
             || (keyed.authorization || keyed.cookie)
                 && !storing::has_unkeyed_credentials(&ask.request.headers, keyed),
-        groups: Vec::new(),
+        groups: groups.iter().map(|group| groups::scoped(ask.key.uri(), group)).collect(),
         lifetime,
         max_body: max_object,
         must_revalidate: directives.must_revalidate
@@ -133,6 +137,7 @@ pub(crate) fn judge(
         stale_if_error: seconds(directives.stale_if_error),
         stale_while_revalidate: seconds(directives.stale_while_revalidate),
         store,
+        strip: Vec::new(),
     };
     if core.storing {
         core.policy.response(&ask.request, response, &mut terms);
@@ -214,6 +219,9 @@ impl Judgement {
     ) -> ResponseHead {
         let reuse = self.reuse(&headers, sent_at);
         remove_hop_by_hop(&mut headers);
+        for name in &self.terms.strip {
+            headers.remove(name);
+        }
         for name in self.directives.private_fields.iter().chain(&self.directives.no_cache_fields) {
             headers.remove(name);
         }
@@ -285,8 +293,11 @@ where
     S: Store,
 {
     let received_at = core.clock.now();
-    let (parts, body) = response.into_parts();
+    let (mut parts, body) = response.into_parts();
     let mut judgement = judge(&core, &ask, &parts, store.max_object(), received_at);
+    for name in &judgement.terms.strip {
+        parts.headers.remove(name);
+    }
     let length = declared_length(&parts.headers).or_else(|| body.size_hint().exact());
     let terms = &mut judgement.terms;
     if terms.store.is_ok() && length.is_some_and(|length| length > terms.max_body) {

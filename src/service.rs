@@ -21,6 +21,7 @@ use crate::policy::Use;
 use crate::query::Query;
 use crate::semantics::cache_status::{Detail, Outcome};
 use crate::semantics::fields::RequestFields;
+use crate::semantics::groups::{self, CACHE_GROUP_INVALIDATION};
 use crate::semantics::invalidation;
 use crate::semantics::reuse::{Decision, Fallback, Forward};
 use crate::store::{How, Lookup, MemoryStore, Store, Target};
@@ -349,15 +350,28 @@ impl<S: Store> Cache<S> {
             Use::Cache(key) => Some(key),
             Use::Bypass(_) => None,
         });
+        let uris = std::iter::once(request.key.clone()).chain(keys).map(|key| Target::Uri(key.uri().into()));
+        // More groups than are supported: nobody can say which, so the target's origin goes as a whole.
+        let groups: Vec<_> = match groups::of(response, &CACHE_GROUP_INVALIDATION) {
+            Ok(groups) => {
+                groups.iter().map(|group| Target::Group(groups::scoped(request.key.uri(), group))).collect()
+            }
+            Err(groups::TooMany) => vec![Target::Prefix(origin_of(request.key.uri()).into())],
+        };
         let mut detail = None;
-        for key in std::iter::once(request.key.clone()).chain(keys) {
-            let target = Target::Uri(key.uri().into());
+        for target in uris.chain(groups) {
             if self.store.invalidate(&target, How::Remove).await.is_err() {
                 detail = Some(Detail::NotInvalidated);
             }
         }
         detail
     }
+}
+
+/// `scheme://authority/` of a key's URI.
+fn origin_of(uri: &[u8]) -> &[u8] {
+    let mut slashes = uri.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    slashes.nth(2).map_or(uri, |path| &uri[..=path])
 }
 
 /// RFC 9110 9.3.1: content in a GET has no meaning, and yet some service may look at it. Without a length,

@@ -5,7 +5,7 @@ mod standard;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use http::{request, response};
+use http::{HeaderName, request, response};
 
 pub use standard::StandardPolicy;
 
@@ -18,7 +18,7 @@ use crate::semantics::storing::NotStored;
 /// [`StandardPolicy::default`]: RFC 9111 with a careful reading where credentials are concerned.
 ///
 /// ```
-/// use http::{request, response};
+/// use http::{HeaderName, request, response};
 /// use larder::{CacheKey, CachePolicy, Terms, Use};
 /// use std::time::Duration;
 ///
@@ -109,7 +109,8 @@ impl Use {
 pub struct Terms {
     /// One copy may serve requests with different credentials.
     pub explicitly_shared: bool,
-    /// Groups (tags) by which it can be purged.
+    /// Groups (tags) by which it can be purged. Those of `Cache-Groups` are there already, in the scope of their
+    /// origin: see [`groups::scoped`](crate::semantics::groups::scoped).
     pub groups: Vec<Box<str>>,
     /// How long it is fresh, counted from its origin (RFC 9111 4.2.1).
     pub lifetime: Duration,
@@ -127,4 +128,6 @@ pub struct Terms {
     pub stale_while_revalidate: Duration,
     /// Whether it is stored, or why not.
     pub store: Result<(), NotStored>,
+    /// Fields that nobody downstream gets to see.
+    pub strip: Vec<HeaderName>,
 }

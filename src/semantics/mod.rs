@@ -11,6 +11,7 @@
 //! | [`etag`] | RFC 9110 8.8.3 | entity tags: comparison, generation |
 //! | [`fields`] | RFC 9111 3.1 | which fields are stored |
 //! | [`freshness`] | RFC 9111 4.2 | lifetime and age |
+//! | [`groups`] | RFC 9875 | responses that are invalidated together |
 //! | [`invalidation`] | RFC 9111 4.4 | what an unsafe request makes invalid |
 //! | [`preconditions`] | RFC 9110 13 | `If-None-Match` and its relatives |
 //! | [`range`] | RFC 9110 14 | byte ranges |
@@ -26,6 +27,7 @@ pub mod date;
 pub mod etag;
 pub mod fields;
 pub mod freshness;
+pub mod groups;
 pub mod invalidation;
 pub mod preconditions;
 pub mod range;

@@ -15,6 +15,8 @@ pub enum NotStored {
     Authorization,
     /// The request has `Cookie`, and the response does not say that it is shared.
     Cookie,
+    /// `Cache-Groups` names more groups than it could be purged by.
+    Groups,
     /// The content ended early, or was not as long as `Content-Length` said.
     Incomplete,
     /// `Cache-Control` is not of the grammar; nobody can say what it forbids.
@@ -57,6 +59,7 @@ impl NotStored {
         match self {
             Self::Authorization => "authorization",
             Self::Cookie => "cookie",
+            Self::Groups => "too-many-groups",
             Self::Incomplete => "incomplete",
             Self::Malformed => "malformed-cache-control",
             Self::Method => "method",

@@ -79,6 +79,7 @@ impl CachePolicy for Mine {
             }
             "/tagged" => terms.groups.push("news".into()),
             "/small" => terms.max_body = 3,
+            "/stripped" => terms.strip.push(header::SERVER),
             _ => {}
         }
     }
@@ -116,4 +117,22 @@ async fn the_name_in_cache_status_is_settable() {
     let bench = Bench::with(CacheLayer::default().name("edge-1"), [Reply::cc("x", "max-age=60")]);
     bench.get("/").await.told("edge-1; fwd=uri-miss; stored; ttl=60");
     bench.get("/").await.told("edge-1; hit; ttl=60");
+}
+
+#[tokio::test]
+async fn stripped_fields_reach_nobody() {
+    let layer = || CacheLayer::default().policy(Mine::default());
+    for cache_control in ["max-age=60", "private", "no-store"] {
+        let reply = Reply::cc("x", cache_control).field("server", "secret").field("etag", "\"a\"");
+        let bench = Bench::with(layer(), [reply]);
+        for _ in 0..2 {
+            assert_eq!(bench.get("/stripped").await.field("server"), None, "{cache_control}");
+        }
+        bench.later(61);
+        bench
+            .origin
+            .then(Reply::new("").status(304).field("server", "secret").field("cache-control", cache_control));
+        assert_eq!(bench.get("/stripped").await.field("server"), None, "{cache_control}");
+        assert!(bench.get("/other").await.field("server").is_some());
+    }
 }

@@ -115,3 +115,37 @@ async fn the_memory_store_keeps_the_contract() {
     larder::store::conformance::check(larder::MemoryStore::default).await;
     larder::store::conformance::check(|| larder::BoxStore::new(larder::MemoryStore::default())).await;
 }
+
+#[tokio::test]
+async fn in2_groups_are_invalidated_together() {
+    let grouped = |groups: &str| Reply::cc("x", "max-age=60").field("cache-groups", groups);
+    let bench = Bench::new([grouped("\"news\", \"sport\""), grouped("\"News\""), grouped("\"sport\"")]);
+    for path in ["/a", "/b", "/c"] {
+        bench.get(path).await;
+    }
+    let elsewhere = [("host", "other.example")];
+    bench.origin.then(grouped("\"news\""));
+    bench.get_with("/a", &elsewhere).await;
+    // On the answer to a safe request the field means nothing.
+    bench.origin.then(Reply::cc("y", "no-store").field("cache-group-invalidation", "\"news\""));
+    bench.get("/d").await;
+    assert_eq!(hits(&bench).await, [true, true, true]);
+    bench.origin.then(Reply::new("").field("cache-group-invalidation", "\"news\""));
+    bench.send(Method::POST, "/d", &[]).await;
+    assert_eq!(hits(&bench).await, [false, true, true], "case-sensitive, and no cascade to sport");
+    assert!(bench.get_with("/a", &elsewhere).await.is_hit(), "another origin's group of that name");
+    bench.origin.then(Reply::new("").field("cache-group-invalidation", "\"sport\"").status(500));
+    bench.send(Method::POST, "/d", &[]).await;
+    assert_eq!(hits(&bench).await, [false, true, true], "a failure invalidates nothing");
+}
+
+#[tokio::test]
+async fn in2_more_groups_than_are_supported_are_told() {
+    let many = vec!["\"g\""; 129].join(", ");
+    let bench = Bench::new([Reply::cc("x", "max-age=60").field("cache-groups", &many)]);
+    bench.get("/").await.told("larder; fwd=uri-miss; detail=\"too-many-groups\"");
+    let bench = filled().await;
+    bench.origin.then(Reply::new("").field("cache-group-invalidation", &many));
+    bench.send(Method::POST, "/x", &[]).await;
+    assert_eq!(hits(&bench).await, [false, false, false]);
+}

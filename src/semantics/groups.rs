@@ -1,0 +1,112 @@
+//! Cache groups (RFC 9875): responses that are invalidated together.
+
+use http::HeaderMap;
+use http::header::HeaderName;
+use sfv::{BareItem, List, ListEntry, Parser};
+
+/// The groups of a response.
+pub const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
+/// The groups that the answer to an unsafe request invalidates.
+pub const CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
+
+/// The most groups that one field may name, and the most bytes in the name of one. The RFC asks for 32 each.
+pub const MOST_GROUPS: usize = 128;
+/// See [`MOST_GROUPS`].
+pub const MOST_NAME: usize = 256;
+
+/// A field names more groups, or longer ones, than are supported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooMany;
+
+/// The groups that a field names: strings, case-sensitive. A field that is no structured-fields list of
+/// strings names none (RFC 9875 2).
+///
+/// # Errors
+///
+/// [`TooMany`] where a response in so many groups could not be found by all of them again.
+pub fn of(headers: &HeaderMap, name: &HeaderName) -> Result<Vec<String>, TooMany> {
+    let mut lines = headers.get_all(name).into_iter().peekable();
+    if lines.peek().is_none() {
+        return Ok(Vec::new());
+    }
+    let joined = lines.map(|line| line.as_bytes()).collect::<Vec<_>>().join(&b", "[..]);
+    let Ok(list) = Parser::new(&joined).parse::<List>() else {
+        return Ok(Vec::new());
+    };
+    let mut groups = Vec::new();
+    for entry in &list {
+        let ListEntry::Item(item) = entry else {
+            return Ok(Vec::new());
+        };
+        let BareItem::String(group) = &item.bare_item else {
+            return Ok(Vec::new());
+        };
+        if groups.len() == MOST_GROUPS || group.as_str().len() > MOST_NAME {
+            return Err(TooMany);
+        }
+        groups.push(group.as_str().to_owned());
+    }
+    Ok(groups)
+}
+
+/// The name under which a store knows a group: groups of different origins are different (RFC 9875 2).
+/// `uri` is a key's: `scheme://authority/path?query`.
+pub fn scoped(uri: &[u8], group: &str) -> Box<str> {
+    let uri = String::from_utf8_lossy(uri);
+    let authority = uri.find("://").map_or(0, |scheme| scheme + 3);
+    let end = uri[authority..].find('/').map_or(uri.len(), |path| authority + path);
+    // An origin has no space, so the two parts can be told apart.
+    format!("{} {group}", &uri[..end]).into_boxed_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[track_caller]
+    fn check(lines: &[&str], expected: &[&str]) {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(CACHE_GROUPS, HeaderValue::from_str(line).expect("a value"));
+        }
+        let groups = of(&headers, &CACHE_GROUPS).expect("few groups");
+        assert_eq!(groups, expected, "{lines:?}");
+    }
+
+    #[test]
+    fn in2_fields() {
+        // RFC 9875 2, RFC 9651.
+        check(&[], &[]);
+        check(&[""], &[]);
+        check(&["\"a\""], &["a"]);
+        check(&["\"a\", \"B b\";x=1"], &["a", "B b"]);
+        check(&["\"a\"", "\"b\""], &["a", "b"]);
+        check(&["a"], &[]);
+        check(&["\"a\", 5"], &[]);
+        check(&["\"a\", (\"b\")"], &[]);
+        check(&["\"a\", \"b"], &[]);
+    }
+
+    #[test]
+    fn in2_limits() {
+        let mut headers = HeaderMap::new();
+        let name = "x".repeat(32);
+        let many = |count: usize| vec![format!("\"{name}\""); count].join(", ");
+        headers.insert(CACHE_GROUPS, HeaderValue::from_str(&many(MOST_GROUPS)).expect("a value"));
+        assert_eq!(of(&headers, &CACHE_GROUPS).map(|groups| groups.len()), Ok(MOST_GROUPS));
+        headers.insert(CACHE_GROUPS, HeaderValue::from_str(&many(MOST_GROUPS + 1)).expect("a value"));
+        assert_eq!(of(&headers, &CACHE_GROUPS), Err(TooMany));
+        let long = format!("\"{}\"", "x".repeat(MOST_NAME + 1));
+        headers.insert(CACHE_GROUPS, HeaderValue::from_str(&long).expect("a value"));
+        assert_eq!(of(&headers, &CACHE_GROUPS), Err(TooMany));
+    }
+
+    #[test]
+    fn in2_groups_are_an_origins_own() {
+        assert_eq!(&*scoped(b"http://a.example/x?y", "g"), "http://a.example g");
+        assert_eq!(&*scoped(b"http://a.example", "g"), "http://a.example g");
+        assert_ne!(scoped(b"http://a.example/", "g"), scoped(b"https://a.example/", "g"));
+        assert_ne!(scoped(b"http://a/", "g"), scoped(b"http://a:8080/", "g"));
+    }
+}
