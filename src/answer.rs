@@ -7,13 +7,13 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 
 use crate::body::CacheBody;
-use crate::layer::Core;
 use crate::observe::Place;
 use crate::partial::{self, Part};
 use crate::semantics::cache_status::Outcome;
 use crate::semantics::fields::RequestFields;
 use crate::semantics::freshness::age_value;
 use crate::semantics::preconditions::{self, Outcome as Precondition};
+use crate::shared::Core;
 use crate::stored::StoredResponse;
 
 impl Core {
@@ -37,10 +37,10 @@ impl Core {
             Precondition::NotModified => {
                 let room = self.voice.fields() + 1;
                 let headers = not_modified_fields(&head.headers, room);
-                (StatusCode::NOT_MODIFIED, headers, CacheBody::empty())
+                (StatusCode::NOT_MODIFIED, headers, CacheBody::unsent())
             }
             Precondition::Proceed if request.method == Method::HEAD => {
-                (head.status, head.headers.clone(), CacheBody::empty())
+                (head.status, head.headers.clone(), CacheBody::unsent())
             }
             Precondition::Proceed => {
                 let part = if fields.range { partial::cut(stored, &request.headers) } else { None };

@@ -3,13 +3,13 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use crate::error::{BodyError, BoxError};
-use crate::flight::Reader;
+use crate::flight::{Reader, into_bytes};
 use crate::stored::Payload;
 
 pin_project! {
@@ -27,7 +27,7 @@ pin_project! {
 pin_project! {
     #[project = KindProjection]
     enum Kind<B> {
-        Empty,
+        Empty { is_content: bool },
         Flight { reader: Reader },
         Forwarded { #[pin] body: B },
         Stored { content: Bytes, end: End },
@@ -43,7 +43,13 @@ enum End {
 
 impl<B> CacheBody<B> {
     pub(crate) fn empty() -> Self {
-        Kind::Empty.into()
+        Kind::Empty { is_content: true }.into()
+    }
+
+    /// Nothing, where there is content that is not sent: the answer to HEAD, and 304. Its size is unknown, lest
+    /// a server says that the content has length 0.
+    pub(crate) fn unsent() -> Self {
+        Kind::Empty { is_content: false }.into()
     }
 
     pub(crate) fn flight(reader: Reader) -> Self {
@@ -98,7 +104,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.project().kind.project() {
-            KindProjection::Empty => Poll::Ready(None),
+            KindProjection::Empty { .. } => Poll::Ready(None),
             KindProjection::Flight { reader } => reader.poll_frame(cx),
             KindProjection::Forwarded { body } => Poll::Ready(
                 ready!(body.poll_frame(cx)).map(|frame| frame.map(into_bytes).map_err(BodyError::inner)),
@@ -118,7 +124,7 @@ where
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Empty => true,
+            Kind::Empty { .. } => true,
             Kind::Flight { reader } => reader.is_end_stream(),
             Kind::Forwarded { body } => body.is_end_stream(),
             Kind::Stored { content, end } => content.is_empty() && matches!(end, End::Clean),
@@ -127,7 +133,8 @@ where
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Empty { is_content: true } => SizeHint::with_exact(0),
+            Kind::Empty { is_content: false } => SizeHint::default(),
             Kind::Flight { reader } => reader.size_hint(),
             Kind::Forwarded { body } => body.size_hint(),
             Kind::Stored { end: End::Failed(_), .. } => SizeHint::default(),
@@ -136,15 +143,10 @@ where
     }
 }
 
-/// A frame with its data as `Bytes`: without copying where they are `Bytes` already.
-pub(crate) fn into_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
-    frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
-}
-
 impl<B> std::fmt::Debug for CacheBody<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kind = match &self.kind {
-            Kind::Empty => "Empty",
+            Kind::Empty { .. } => "Empty",
             Kind::Flight { .. } => "Flight",
             Kind::Forwarded { .. } => "Forwarded",
             Kind::Stored { .. } => "Stored",

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header::{self, HeaderName};
+use http::header;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, response};
 use http_body::Body;
@@ -10,14 +10,15 @@ use tower::{Service, ServiceExt};
 
 use crate::body::CacheBody;
 use crate::error::BoxError;
-use crate::fill::{self, Ask, Tag};
-use crate::layer::Core;
+use crate::fill::{self, Ask, Good, Tag};
 use crate::observe::{Place, X_CACHE};
 use crate::query::Query;
 use crate::semantics::cache_status::{CACHE_STATUS, Detail, Outcome};
+use crate::semantics::preconditions::{self, Representation};
 use crate::semantics::reuse::{Decision, Fallback, Forward};
 use crate::semantics::storing::NotStored;
 use crate::semantics::validation::{self, Identified};
+use crate::shared::Core;
 use crate::store::{How, Lookup, Store, Stored, Target, Write};
 use crate::stored::StoredResponse;
 
@@ -45,12 +46,14 @@ impl<S: Store> Fetch<S> {
             _ => (None, Forward::Miss, Fallback::None),
         };
         // Without anything stored to validate, a range is the inner service's to cut.
-        let sent_range = query.fields.range && selected.is_none();
+        let is_get = query.request.method == Method::GET;
+        let sent_range = query.fields.range && is_get && selected.is_none();
         let becomes_get = query.request.method == Method::HEAD
             && selected.is_none()
             && core.storing
             && core.policy.rules().head_as_get;
         let sent_method = if becomes_get { Method::GET } else { query.request.method.clone() };
+        let good = good(&query, &lookup);
         let ask = Ask {
             directives: query.directives,
             fence: lookup.fence,
@@ -58,7 +61,7 @@ impl<S: Store> Fetch<S> {
             forward,
             key: query.key,
             names_target: false,
-            validating: selected.is_some(),
+            good,
             request: query.request,
             sent_at: query.now,
             sent_method,
@@ -90,16 +93,17 @@ impl<S: Store> Fetch<S> {
             Ok(response) if response.status() == StatusCode::NOT_MODIFIED && self.is_conditional() => {
                 Ok(self.freshen(response).await)
             }
-            Ok(response) if self.is_head_about_stored(&response) => {
-                if self.agrees(&response) {
-                    return Ok(self.freshen_selected(response).await);
+            Ok(response) if self.is_head_about_stored(&response) => match self.agreement(&response) {
+                Agreement::Holds => Ok(self.freshen_selected(response).await),
+                Agreement::Silent => Ok(fill::receive(self.core, self.store, self.ask, response).await),
+                Agreement::Contradicts => {
+                    let (target, how) =
+                        (Target::Key(self.ask.key.clone()), How::Expire(self.core.clock.now()));
+                    // Where that fails, it is as stale as it was before.
+                    let _ = self.store.invalidate(&target, how).await;
+                    Ok(fill::receive(self.core, self.store, self.ask, response).await)
                 }
-                // RFC 9111 4.3.5: it contradicts what is stored, which is stale from now on.
-                let (target, how) = (Target::Key(self.ask.key.clone()), How::Expire(self.core.clock.now()));
-                // Where that fails, it is as stale as it was before.
-                let _ = self.store.invalidate(&target, how).await;
-                Ok(fill::receive(self.core, self.store, self.ask, response).await)
-            }
+            },
             Ok(response) => Ok(fill::receive(self.core, self.store, self.ask, response).await),
         }
     }
@@ -149,39 +153,69 @@ impl<S: Store> Fetch<S> {
         self.ask.sent_method == Method::HEAD && self.selected.is_some() && response.status() == StatusCode::OK
     }
 
-    /// Whether a response to HEAD is of the representation that is stored (RFC 9111 4.3.5).
-    fn agrees<B>(&self, response: &Response<B>) -> bool {
+    fn agreement<B>(&self, response: &Response<B>) -> Agreement {
         let Some(stored) = self.selected().map(|stored| stored.response.head()) else {
-            return false;
+            return Agreement::Silent;
         };
-        let agree = |name: &HeaderName, own: Option<&HeaderValue>| {
-            response.headers().get(name).is_none_or(|value| Some(value) == own)
-        };
-        stored.status == StatusCode::OK
-            && agree(&header::ETAG, stored.validators().etag)
-            && agree(&header::LAST_MODIFIED, stored.validators().last_modified)
-            && agree(&header::CONTENT_LENGTH, stored.headers.get(header::CONTENT_LENGTH))
+        let validators = stored.validators();
+        let told = [
+            (header::ETAG, validators.etag),
+            (header::LAST_MODIFIED, validators.last_modified),
+            (header::CONTENT_LENGTH, stored.headers.get(header::CONTENT_LENGTH)),
+        ];
+        let mut compared = told
+            .iter()
+            .filter_map(|(name, own)| response.headers().get(name).map(|value| Some(value) == *own))
+            .peekable();
+        if compared.peek().is_none() {
+            Agreement::Silent
+        } else if compared.all(|equal| equal) {
+            Agreement::Holds
+        } else {
+            Agreement::Contradicts
+        }
     }
 
     /// Freshens the stored response that a 304 speaks of, and answers with it (RFC 9111 4.3.4).
     async fn freshen<B>(self, response: Response<B>) -> Response<CacheBody<B>> {
-        let core = &self.core;
-        let (mut not_modified, body) = response.into_parts();
+        let (not_modified, body) = response.into_parts();
         let stored = self.lookup.variants.iter().map(|stored| stored.response.head().validators());
         let index = match validation::identify(&not_modified.headers, self.selected, stored) {
             Identified::Freshen(index) => index,
-            Identified::Unknown => {
-                // It changes nothing that is stored. The client that asked for its own tag may know it.
-                let outcome = Outcome::forwarded(self.ask.forward);
-                if self.ask.fields.conditions || self.selected.is_none() {
-                    let headers = &mut not_modified.headers;
-                    core.voice.tell(&outcome, not_modified.status, headers, Place::Append);
-                    return Response::from_parts(not_modified, CacheBody::forwarded(body));
-                }
-                return self.stand_in(Some(StatusCode::NOT_MODIFIED));
-            }
+            Identified::Unknown => return self.not_modified_unknown(not_modified, body),
         };
         self.update(index, not_modified).await
+    }
+
+    /// Answers with a 304 whose tag is that of nothing stored. It changes nothing that is stored (RFC 9111 4.3.4).
+    fn not_modified_unknown<B>(self, mut not_modified: response::Parts, body: B) -> Response<CacheBody<B>> {
+        let core = &self.core;
+        let status = Some(StatusCode::NOT_MODIFIED);
+        let outcome = Outcome::Forwarded {
+            collapsed: false,
+            detail: None,
+            forward: self.ask.forward,
+            status,
+            stored: false,
+            ttl: None,
+        };
+        let etag = not_modified.headers.get(header::ETAG).map(HeaderValue::as_bytes);
+        let theirs = Representation { date: None, etag, last_modified: None };
+        let now = core.clock.now();
+        let request = &self.ask.request.headers;
+        if self.ask.fields.conditions
+            && preconditions::evaluate(request, &theirs, now) == preconditions::Outcome::NotModified
+        {
+            // The client knows the tag.
+            core.voice.tell(&outcome, not_modified.status, &mut not_modified.headers, Place::Append);
+            return Response::from_parts(not_modified, CacheBody::forwarded(body));
+        }
+        match self.selected() {
+            // Our own conditions were met, so what was selected holds (RFC 9111 4.3.3), this once.
+            Some(stored) => core.answer(&stored.response, &self.ask.request, self.ask.fields, &outcome, now),
+            // Nobody asked for what this is about.
+            None => core.no_content(StatusCode::BAD_GATEWAY, &outcome),
+        }
     }
 
     /// Freshens the selected response with what a HEAD told of it.
@@ -200,6 +234,9 @@ impl<S: Store> Fetch<S> {
         let mut stored_fields = head.headers.clone();
         stored_fields.remove(CACHE_STATUS);
         stored_fields.remove(X_CACHE);
+        if let Some(stripped) = &head.stripped {
+            stored_fields.extend(stripped.as_ref().clone());
+        }
         let tag = if head.tag_is_ours && !news.headers.contains_key(header::ETAG) {
             Tag::Ours
         } else {
@@ -241,6 +278,31 @@ impl<S: Store> Fetch<S> {
         };
         core.answer(&response, &ask.request, ask.fields, &outcome, received_at)
     }
+}
+
+/// The best that is stored for a request, as far as errors are concerned.
+fn good(query: &Query, lookup: &Lookup) -> Good {
+    let matching = lookup.variants.iter().filter(|stored| {
+        let head = stored.response.head();
+        head.status.is_success() && head.reuse.selecting.matches(&query.request.headers)
+    });
+    let is_fresh =
+        |stored: &Stored| stored.expired.is_none() && stored.response.head().reuse.ttl(query.now) > 0;
+    matching.fold(
+        Good::None,
+        |best, stored| {
+            if best == Good::Fresh || is_fresh(stored) { Good::Fresh } else { Good::Stale }
+        },
+    )
+}
+
+/// Whether a response to HEAD is of the representation that is stored (RFC 9111 4.3.5).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Agreement {
+    Contradicts,
+    Holds,
+    /// It has none of the fields by which that could be said.
+    Silent,
 }
 
 /// RFC 5861 4.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, response};
 use http_body::Body;
@@ -13,7 +13,6 @@ use crate::body::CacheBody;
 use crate::error::BoxError;
 use crate::flight::{self, Content, Intake};
 use crate::key::CacheKey;
-use crate::layer::{Core, SMALL};
 use crate::observe::Place;
 use crate::policy::Terms;
 use crate::semantics::cache_control::{RequestDirectives, ResponseDirectives};
@@ -28,6 +27,7 @@ use crate::semantics::reuse::{Forward, Reuse};
 use crate::semantics::storing::{self, Exchange, NotStored};
 use crate::semantics::targeted;
 use crate::semantics::vary::Selecting;
+use crate::shared::{Core, SMALL};
 use crate::store::{Fence, Store, Write};
 use crate::stored::{
     Payload, ResponseHead, StoredResponse, compact_content, compact_fields, take_upstream_status,
@@ -42,8 +42,8 @@ pub(crate) struct Ask {
     pub(crate) key: CacheKey,
     /// The response is to a POST, and names the target URI in `Content-Location`.
     pub(crate) names_target: bool,
-    /// A stored response that this is to validate: an error does not take its place.
-    pub(crate) validating: bool,
+    /// What is stored that an error must not take the place of.
+    pub(crate) good: Good,
     /// As the client sent it.
     pub(crate) request: Parts,
     pub(crate) sent_at: SystemTime,
@@ -51,6 +51,26 @@ pub(crate) struct Ask {
     pub(crate) sent_method: Method,
     /// `Range` went to the inner service: only a whole answer is of use to others.
     pub(crate) sent_range: bool,
+}
+
+/// A stored response with a successful status that could have answered the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Good {
+    Fresh,
+    None,
+    Stale,
+}
+
+impl Good {
+    /// Whether a response with this status leaves it alone. A server error always does; any other error does
+    /// while it is fresh: then the client alone, by its request, has brought the error about.
+    fn outweighs(self, status: StatusCode) -> bool {
+        match self {
+            Self::Fresh => status.is_client_error() || status.is_server_error(),
+            Self::None => false,
+            Self::Stale => status.is_server_error(),
+        }
+    }
 }
 
 impl Ask {
@@ -64,7 +84,7 @@ impl Ask {
             forward: Forward::Method,
             key,
             names_target: true,
-            validating: false,
+            good: Good::None,
             request,
             sent_at,
             sent_method: Method::POST,
@@ -79,6 +99,7 @@ pub(crate) struct Judgement {
     directives: ResponseDirectives,
     received_at: SystemTime,
     selecting: Selecting,
+    stripped: HeaderMap,
     pub(crate) terms: Terms,
 }
 
@@ -123,9 +144,6 @@ pub(crate) fn judge(
     let groups = groups.unwrap_or_default();
     let seconds = |seconds: Option<u32>| Duration::from_secs(seconds.unwrap_or_default().into());
     let mut terms = Terms {
-        explicitly_shared: storing::is_explicitly_shared(&directives)
-            || (keyed.authorization || keyed.cookie)
-                && !storing::has_unkeyed_credentials(&ask.request.headers, keyed),
         groups: groups.iter().map(|group| groups::scoped(ask.key.uri(), group)).collect(),
         lifetime,
         max_body: max_object,
@@ -133,6 +151,7 @@ pub(crate) fn judge(
             || directives.proxy_revalidate
             || directives.s_maxage.is_some(), // RFC 9111 5.2.2.10
         no_cache: directives.no_cache,
+        shared: storing::shared_with(&directives),
         source,
         stale_if_error: seconds(directives.stale_if_error),
         stale_while_revalidate: seconds(directives.stale_while_revalidate),
@@ -146,7 +165,14 @@ pub(crate) fn judge(
     if terms.store.is_ok() {
         terms.store = last_look(ask, response, &terms, selecting.is_ok());
     }
-    Judgement { date, directives, received_at, selecting: selecting.unwrap_or_default(), terms }
+    Judgement {
+        date,
+        directives,
+        received_at,
+        selecting: selecting.unwrap_or_default(),
+        stripped: HeaderMap::new(),
+        terms,
+    }
 }
 
 /// What no policy can lift.
@@ -163,6 +189,9 @@ fn last_look(
     if !selectable {
         return Err(NotStored::Vary);
     }
+    if response.status.is_informational() || response.status == StatusCode::NOT_MODIFIED {
+        return Err(NotStored::Status);
+    }
     if ask.sent_method != Method::GET && !ask.names_target {
         return Err(NotStored::Method);
     }
@@ -170,7 +199,7 @@ fn last_look(
     {
         return Err(NotStored::Partial);
     }
-    if ask.validating && response.status.is_server_error() {
+    if ask.good.outweighs(response.status) {
         return Err(NotStored::Status); // RFC 9111 4.3.3: what is stored may still do
     }
     if !is_of_use {
@@ -180,6 +209,18 @@ fn last_look(
 }
 
 impl Judgement {
+    /// Takes away what nobody downstream gets to see.
+    fn strip(&mut self, headers: &mut HeaderMap) {
+        for name in &self.terms.strip {
+            if let header::Entry::Occupied(field) = headers.entry(name) {
+                let (name, values) = field.remove_entry_mult();
+                for value in values {
+                    self.stripped.append(&name, value);
+                }
+            }
+        }
+    }
+
     /// Seconds of freshness left at reception.
     fn ttl(&self, headers: &HeaderMap, sent_at: SystemTime) -> i64 {
         self.reuse(headers, sent_at).ttl(self.received_at)
@@ -189,7 +230,6 @@ impl Judgement {
         let date = self.date.unwrap_or(self.received_at);
         Reuse {
             date,
-            explicitly_shared: self.terms.explicitly_shared,
             immutable: self.directives.immutable,
             initial_age: freshness::initial_age(
                 freshness::received_age(headers),
@@ -202,6 +242,7 @@ impl Judgement {
             no_cache: self.terms.no_cache,
             response_time: self.received_at,
             selecting: self.selecting.clone(),
+            shared: self.terms.shared,
             stale_if_error: self.terms.stale_if_error,
             stale_while_revalidate: self.terms.stale_while_revalidate,
         }
@@ -209,7 +250,7 @@ impl Judgement {
 
     /// The head to store. `length` is that of the whole content; `tag` one that was generated.
     pub(crate) fn head(
-        self,
+        mut self,
         core: &Core,
         status: StatusCode,
         mut headers: HeaderMap,
@@ -219,9 +260,7 @@ impl Judgement {
     ) -> ResponseHead {
         let reuse = self.reuse(&headers, sent_at);
         remove_hop_by_hop(&mut headers);
-        for name in &self.terms.strip {
-            headers.remove(name);
-        }
+        self.strip(&mut headers);
         for name in self.directives.private_fields.iter().chain(&self.directives.no_cache_fields) {
             headers.remove(name);
         }
@@ -251,6 +290,7 @@ impl Judgement {
             headers,
             reuse,
             status,
+            stripped: (!self.stripped.is_empty()).then(|| Box::new(compact_fields(&self.stripped, 0))),
             tag_is_ours,
             upstream_status,
         }
@@ -295,9 +335,7 @@ where
     let received_at = core.clock.now();
     let (mut parts, body) = response.into_parts();
     let mut judgement = judge(&core, &ask, &parts, store.max_object(), received_at);
-    for name in &judgement.terms.strip {
-        parts.headers.remove(name);
-    }
+    judgement.strip(&mut parts.headers);
     let length = declared_length(&parts.headers).or_else(|| body.size_hint().exact());
     let terms = &mut judgement.terms;
     if terms.store.is_ok() && length.is_some_and(|length| length > terms.max_body) {
@@ -367,6 +405,8 @@ impl<S: Store> Fill<S> {
         let mut answer = core.answer(&response, &ask.request, ask.fields, &outcome, received_at);
         if answer.status().is_success() || answer.status() == parts.status {
             restore_unstored(&parts.headers, answer.headers_mut());
+        } else {
+            take_over(&parts.headers, answer.headers_mut(), &header::SET_COOKIE);
         }
         *answer.extensions_mut() = parts.extensions;
         answer
@@ -424,16 +464,21 @@ fn complete(
 /// The first client gets the fields that are not stored: they were sent for it.
 fn restore_unstored(received: &HeaderMap, answered: &mut HeaderMap) {
     for name in received.keys() {
-        if !answered.contains_key(name) {
-            for line in received.get_all(name) {
-                answered.append(name, line.clone());
-            }
-        }
+        take_over(received, answered, name);
     }
     match received.get(header::AGE) {
         Some(age) => answered.insert(header::AGE, age.clone()),
         None => answered.remove(header::AGE),
     };
+}
+
+/// All lines of a field that the answer lacks.
+fn take_over(received: &HeaderMap, answered: &mut HeaderMap, name: &HeaderName) {
+    if !answered.contains_key(name) {
+        for line in received.get_all(name) {
+            answered.append(name, line.clone());
+        }
+    }
 }
 
 /// A response that is not stored: frame by frame, unless the client's preconditions make it shorter.
@@ -500,13 +545,10 @@ fn conditional<B>(
         Precondition::NotModified => {
             let mut headers = not_modified_fields(&parts.headers, core.voice.fields());
             let status = StatusCode::NOT_MODIFIED;
-            for name in [header::AGE, header::SET_COOKIE] {
-                for value in parts.headers.get_all(&name) {
-                    headers.append(&name, value.clone());
-                }
-            }
+            take_over(&parts.headers, &mut headers, &header::AGE);
+            take_over(&parts.headers, &mut headers, &header::SET_COOKIE);
             core.voice.tell(outcome, status, &mut headers, Place::Append);
-            let mut response = Response::new(CacheBody::empty());
+            let mut response = Response::new(CacheBody::unsent());
             *response.status_mut() = status;
             *response.headers_mut() = headers;
             Some(response)
@@ -525,7 +567,7 @@ fn told<B>(
 ) -> Response<CacheBody<B>> {
     core.voice.tell(outcome, parts.status, &mut parts.headers, Place::Append);
     // A HEAD may have gone out as a GET, but it is answered as what it is.
-    let body = if ask.request.method == Method::HEAD { CacheBody::empty() } else { body };
+    let body = if ask.request.method == Method::HEAD { CacheBody::unsent() } else { body };
     Response::from_parts(parts, body)
 }
 

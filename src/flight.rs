@@ -11,12 +11,11 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 
-use crate::body::into_bytes;
 use crate::error::{BodyError, BoxError, Failure};
 use crate::semantics::etag::{TagKind, Tagger};
 
@@ -275,6 +274,8 @@ where
             Some(Ok(frame)) => frame,
         };
         let data = match frame.into_data() {
+            // An empty frame would take the place of one that is held back.
+            Ok(data) if data.is_empty() => continue,
             Ok(data) => data,
             Err(frame) => {
                 trailers = frame.into_trailers().ok();
@@ -334,6 +335,11 @@ where
     })
     .await
     .map(|frame| frame.map(into_bytes).map_err(BodyError::inner))
+}
+
+/// A frame with its data as `Bytes`: without copying where they are `Bytes` already.
+pub(crate) fn into_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
+    frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
 }
 
 /// Keeps content while it passes by.

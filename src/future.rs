@@ -10,9 +10,9 @@ use tower::Service;
 use tower::util::Oneshot;
 
 use crate::body::CacheBody;
-use crate::layer::Core;
 use crate::observe::Place;
 use crate::semantics::cache_status::Outcome;
+use crate::shared::Core;
 
 type Answer<B, E> = Result<Response<CacheBody<B>>, E>;
 

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use http::Uri;
 
 use crate::error::StoreError;
-use crate::key;
-use crate::layer::Core;
-use crate::policy::Use;
+use crate::shared::{Core, key_of};
 use crate::store::{How, MemoryStore, Store, StoreStatistics, Target};
 
 /// Purges what a layer has stored, and tells how much that is. Cheap to clone.
@@ -81,11 +79,10 @@ impl<S: Store> CacheHandle<S> {
 
     /// The URI as the policy spells it in keys.
     fn target(&self, uri: &Uri) -> Target {
-        match self.core.policy.request(&key::get(uri.clone())) {
-            Use::Cache(key) => Target::Uri(key.uri().into()),
-            // Nothing is stored under a URI that has no key; the target says so exactly.
-            Use::Bypass(_) => Target::Uri(uri.to_string().into_bytes().into()),
-        }
+        let key = key_of(&self.core, uri.clone());
+        // Nothing is stored under a URI that has no key; the target says so exactly.
+        let spelled = key.map_or_else(|| uri.to_string().into_bytes(), |key| key.uri().to_vec());
+        Target::Uri(spelled.into())
     }
 }
 

@@ -9,7 +9,7 @@ use http::{Uri, Version};
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use crate::semantics::KeyedCredentials;
+use crate::semantics::CredentialKinds;
 
 /// The key under which responses are stored: the target URI, and further parts that a policy adds.
 ///
@@ -151,10 +151,9 @@ impl CacheKey {
     }
 
     /// Which credentials of the request the key holds.
-    pub fn keyed_credentials(&self) -> KeyedCredentials {
-        let mut keyed = KeyedCredentials::default();
-        (keyed.authorization, keyed.cookie) = self.keyed;
-        keyed
+    pub fn keyed_credentials(&self) -> CredentialKinds {
+        let (authorization, cookie) = self.keyed;
+        CredentialKinds { authorization, cookie }
     }
 
     /// Bytes of memory held, the value itself included.

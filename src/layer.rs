@@ -11,9 +11,9 @@ use crate::observe::Voice;
 use crate::policy::{CachePolicy, StandardPolicy};
 use crate::revalidate::Validations;
 use crate::semantics::cache_status::MOST_NAME;
-use crate::semantics::etag::TagKind;
 use crate::semantics::fields::is_token;
 use crate::service::CacheService;
+use crate::shared::{Core, Tagging};
 use crate::store::{MemoryStore, Store};
 
 /// Puts a shared HTTP cache in front of a service.
@@ -33,67 +33,6 @@ pub struct CacheLayer<S = MemoryStore> {
     core: Arc<Core>,
     store: Arc<S>,
 }
-
-/// What all services of a layer share beside the store.
-pub(crate) struct Core {
-    pub(crate) clock: Clock,
-    pub(crate) policy: Arc<dyn CachePolicy>,
-    pub(crate) storing: bool,
-    pub(crate) tagging: Option<Tagging>,
-    pub(crate) validations: Validations,
-    pub(crate) voice: Voice,
-}
-
-impl Clone for Core {
-    /// The options; each layer has its own count of validations.
-    fn clone(&self) -> Self {
-        Self {
-            clock: self.clock.clone(),
-            policy: Arc::clone(&self.policy),
-            storing: self.storing,
-            tagging: self.tagging,
-            validations: Validations::default(),
-            voice: Voice { name: self.voice.name.clone(), x_cache: self.voice.x_cache },
-        }
-    }
-}
-
-/// How entity tags are generated for responses that have none.
-///
-/// Tagged are answers to GET with status 200 or 203 that are not `no-store`: at once where the length of the
-/// content is known and at most [`Tagging::small`]; otherwise content passes untouched, and if it is
-/// stored, later answers have the tag.
-#[derive(Clone, Copy, Debug)]
-pub struct Tagging {
-    pub(crate) kind: TagKind,
-    pub(crate) small: u64,
-}
-
-impl Tagging {
-    /// Weak tags: `W/"length-hash"` with 64-bit FNV-1a. Fast; not proof against forged content, which is why
-    /// they are weak and never stand for byte ranges.
-    pub fn weak() -> Self {
-        Self { kind: TagKind::Fnv1a, small: SMALL }
-    }
-
-    /// Strong tags: `"length-hash"` with BLAKE3, cut to 128 bits.
-    #[cfg(feature = "blake3")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "blake3")))]
-    pub fn strong() -> Self {
-        Self { kind: TagKind::Blake3, small: SMALL }
-    }
-
-    /// The most bytes of content that are taken in before the first answer, so that it has a tag
-    /// already; default 64 KiB.
-    #[must_use]
-    pub fn small(mut self, bytes: u64) -> Self {
-        self.small = bytes;
-        self
-    }
-}
-
-/// Content up to this length is taken in before it is answered.
-pub(crate) const SMALL: u64 = 64 * 1024;
 
 impl Default for CacheLayer {
     /// A cache in memory: 256 MiB, [`StandardPolicy::default`], weak tags.

@@ -74,6 +74,7 @@ mod query;
 mod revalidate;
 pub mod semantics;
 mod service;
+mod shared;
 pub mod store;
 mod stored;
 
@@ -83,9 +84,10 @@ pub use error::{BodyError, StoreError};
 pub use future::ResponseFuture;
 pub use handle::CacheHandle;
 pub use key::{CacheKey, KeyError};
-pub use layer::{CacheLayer, Tagging};
+pub use layer::CacheLayer;
 pub use policy::{CachePolicy, StandardPolicy, Terms, Use};
 pub use service::CacheService;
+pub use shared::Tagging;
 pub use store::{BoxStore, MemoryStore, Store};
 pub use stored::{Payload, ResponseHead, StoredResponse};
 

@@ -7,12 +7,12 @@ use http::{Method, Response};
 
 use crate::body::CacheBody;
 use crate::key::CacheKey;
-use crate::layer::Core;
 use crate::semantics::cache_control::RequestDirectives;
 use crate::semantics::cache_status::{Detail, Outcome};
 use crate::semantics::fields::RequestFields;
 use crate::semantics::reuse::{self, Candidate, Decision};
-use crate::semantics::{storing, validation};
+use crate::semantics::{CredentialKinds, validation};
+use crate::shared::Core;
 use crate::store::{Lookup, Stored};
 
 /// A GET or HEAD with all that was read from it.
@@ -36,10 +36,12 @@ impl Query {
     }
 
     pub(crate) fn decide(&self, core: &Core, lookup: &Lookup) -> Decision {
-        let unkeyed_credentials = self.fields.credentials
-            && storing::has_unkeyed_credentials(&self.request.headers, self.key.keyed_credentials());
-        let ask =
-            reuse::Ask { directives: &self.directives, headers: &self.request.headers, unkeyed_credentials };
+        let unkeyed = if self.fields.credentials {
+            CredentialKinds::of(&self.request.headers).without(self.key.keyed_credentials())
+        } else {
+            CredentialKinds::default()
+        };
+        let ask = reuse::Ask { directives: &self.directives, headers: &self.request.headers, unkeyed };
         let candidates = lookup
             .variants
             .iter()
@@ -70,7 +72,9 @@ impl Query {
         validation::remove_conditions(&mut self.request.headers);
         self.fields.conditions = false;
         self.fields.range = false;
-        self.directives = RequestDirectives::default();
+        let mut directives = RequestDirectives::default();
+        directives.no_store = self.directives.no_store;
+        self.directives = directives;
         self
     }
 }

@@ -15,7 +15,6 @@ use crate::fetch::Fetch;
 use crate::fill::{self, Ask};
 use crate::future::ResponseFuture;
 use crate::key::{self, CacheKey};
-use crate::layer::Core;
 use crate::observe::Place;
 use crate::policy::Use;
 use crate::query::Query;
@@ -24,6 +23,7 @@ use crate::semantics::fields::RequestFields;
 use crate::semantics::groups::{self, CACHE_GROUP_INVALIDATION};
 use crate::semantics::invalidation;
 use crate::semantics::reuse::{Decision, Fallback, Forward};
+use crate::shared::{Core, key_of};
 use crate::store::{How, Lookup, MemoryStore, Store, Target};
 
 /// A service with a cache in front, made by [`CacheLayer`](crate::CacheLayer).
@@ -91,7 +91,13 @@ where
         let (parts, body) = request.into_parts();
         let fields = RequestFields::of(&parts.headers);
         let key = match core.policy.request(&parts) {
-            Use::Bypass(reason) => return self.pass(parts, body, Forward::Bypass, Some(reason)),
+            Use::Bypass(reason) => {
+                // An unsafe request invalidates its target all the same (RFC 9111 4.4).
+                return match CacheKey::of(&parts) {
+                    Ok(key) if !invalidation::is_safe(&parts.method) => self.invalidate(key, parts, body),
+                    _ => self.pass(parts, body, Forward::Bypass, Some(reason)),
+                };
+            }
             Use::Cache(key) => key,
         };
         if parts.method != Method::GET && parts.method != Method::HEAD {
@@ -181,17 +187,14 @@ where
                     let decision = query.decide(&service.cache.core, &lookup);
                     service.carry_out(decision, query, body, lookup).await
                 }
+                // Reads fail open: it is a miss, whose result may be stored or not.
                 Err(_) => {
-                    let outcome = Outcome::Forwarded {
-                        collapsed: false,
-                        detail: Some(Detail::StoreFailed),
-                        forward: Forward::Miss,
-                        status: None,
-                        stored: false,
-                        ttl: None,
+                    let missed = query.decide(&service.cache.core, &Lookup::default());
+                    let decision = match missed {
+                        Decision::Forward(_) => Decision::Forward(Forward::Miss),
+                        decision => decision,
                     };
-                    let request = Request::from_parts(query.request, body);
-                    ResponseFuture::pass(service.inner, request, service.cache.core, outcome).await
+                    service.carry_out(decision, query, body, Lookup::default()).await
                 }
             }
         })
@@ -294,15 +297,25 @@ where
             let unsafe_request = UnsafeRequest { key, target: key::absolute_uri(&parts) };
             let may_be_stored = parts.method == Method::POST && cache.core.policy.rules().post;
             let asked = may_be_stored.then(|| parts.clone());
+            let before = if may_be_stored { cache.store.get(&unsafe_request.key).await.ok() } else { None };
             let method = parts.method.clone();
             cache.core.policy.forward(&mut parts);
             let mut response = inner.oneshot(Request::from_parts(parts, body)).await?;
+            // A purge while the request was under way speaks of what it brings, too.
+            let is_untouched = match before {
+                None => false,
+                Some(before) => {
+                    let now = cache.store.get(&unsafe_request.key).await;
+                    now.is_ok_and(|now| now.fence == before.fence)
+                }
+            };
             let mut detail = None;
             if cache.core.storing && invalidation::invalidates(&method, response.status()) {
                 detail = cache.invalidate(&unsafe_request, response.headers()).await;
             }
             if let (Some(asked), true) = (asked, unsafe_request.is_named_by(response.headers()))
                 && detail.is_none()
+                && is_untouched
                 && let Ok(lookup) = cache.store.get(&unsafe_request.key).await
             {
                 let ask = Ask::post(asked, unsafe_request.key, lookup.fence, sent_at);
@@ -346,10 +359,7 @@ impl<S: Store> Cache<S> {
     async fn invalidate(&self, request: &UnsafeRequest, response: &HeaderMap) -> Option<Detail> {
         let named = request.target.as_ref().map(|target| invalidation::named_targets(target, response));
         let named = named.unwrap_or_default().into_iter();
-        let keys = named.filter_map(|uri| match self.core.policy.request(&key::get(uri)) {
-            Use::Cache(key) => Some(key),
-            Use::Bypass(_) => None,
-        });
+        let keys = named.filter_map(|uri| key_of(&self.core, uri));
         let uris = std::iter::once(request.key.clone()).chain(keys).map(|key| Target::Uri(key.uri().into()));
         // More groups than are supported: nobody can say which, so the target's origin goes as a whole.
         let groups: Vec<_> = match groups::of(response, &CACHE_GROUP_INVALIDATION) {

@@ -44,6 +44,7 @@ impl StoredResponse {
             + size_of::<Self>()
             + size_of::<ResponseHead>()
             + fields_weight(&self.head.headers)
+            + self.head.stripped.as_deref().map_or(0, fields_weight)
             + self.head.reuse.selecting.weight()
             + self.head.groups.iter().map(|group| size_of::<Box<str>>() + group.len()).sum::<usize>()
             + self.payload.content.len()
@@ -67,6 +68,8 @@ pub struct ResponseHead {
     pub(crate) last_modified: Option<SystemTime>,
     pub(crate) reuse: Reuse,
     pub(crate) status: StatusCode,
+    /// Fields that are not sent, but count when the response is freshened.
+    pub(crate) stripped: Option<Box<HeaderMap>>,
     /// `ETag` was made by this cache, not by the origin: it is never sent upstream.
     pub(crate) tag_is_ours: bool,
     /// `Cache-Status` of caches nearer to the origin.

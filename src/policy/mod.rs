@@ -10,9 +10,9 @@ use http::{HeaderName, request, response};
 pub use standard::StandardPolicy;
 
 use crate::key::CacheKey;
-use crate::semantics::Rules;
 use crate::semantics::freshness::Source;
 use crate::semantics::storing::NotStored;
+use crate::semantics::{CredentialKinds, Rules};
 
 /// Decides what the cache does with requests and responses. Every method has a default, which together are
 /// [`StandardPolicy::default`]: RFC 9111 with a careful reading where credentials are concerned.
@@ -107,8 +107,6 @@ impl Use {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Terms {
-    /// One copy may serve requests with different credentials.
-    pub explicitly_shared: bool,
     /// Groups (tags) by which it can be purged. Those of `Cache-Groups` are there already, in the scope of their
     /// origin: see [`groups::scoped`](crate::semantics::groups::scoped).
     pub groups: Vec<Box<str>>,
@@ -120,6 +118,8 @@ pub struct Terms {
     pub must_revalidate: bool,
     /// Never served without validation.
     pub no_cache: bool,
+    /// In spite of which credentials one copy may serve many people.
+    pub shared: CredentialKinds,
     /// Where `lifetime` came from.
     pub source: Source,
     /// How long past its lifetime it stands in for an error.

@@ -8,8 +8,7 @@ use super::storing::NotStored;
 /// The field's name.
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// What the cache did with a request: the one value from which `Cache-Status`, `X-Cache` and statistics
-/// are made.
+/// What the cache did with a request: the one value from which `Cache-Status` and `X-Cache` are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -43,8 +42,6 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Detail {
-    /// The request carries credentials, and what is stored is not marked as shared.
-    Credentials,
     /// The inner service failed, and a stored response stands in (RFC 5861 4).
     StaleIfError,
     /// What is sent is validated behind (RFC 5861 3).
@@ -53,8 +50,6 @@ pub enum Detail {
     NotStored(NotStored),
     /// Stored responses could not be invalidated, because the store failed.
     NotInvalidated,
-    /// The store could not be asked.
-    StoreFailed,
     /// The cache policy bypasses this request, for this reason.
     Bypass(&'static str),
 }
@@ -63,12 +58,10 @@ impl Detail {
     fn as_str(self) -> &'static str {
         match self {
             Self::Bypass(reason) => reason,
-            Self::Credentials => "credentials",
             Self::NotInvalidated => "not-invalidated",
             Self::NotStored(reason) => reason.as_str(),
             Self::StaleIfError => "stale-if-error",
             Self::StaleWhileRevalidate => "stale-while-revalidate",
-            Self::StoreFailed => "store-failed",
         }
     }
 }
@@ -147,7 +140,11 @@ impl Outcome {
         if let Some(detail) = detail {
             line.put(b"; detail=\"");
             let name = detail.as_str().as_bytes();
-            line.put(&name[..name.len().min(MOST_NAME)]);
+            // A policy's own words may be anything; a structured-fields string is not.
+            for byte in name.iter().take(MOST_NAME) {
+                let fits = matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+                line.put(&[if fits { *byte } else { b'-' }]);
+            }
             line.put(b"\"");
         }
     }
@@ -236,6 +233,21 @@ mod tests {
             },
             "larder; fwd=uri-miss; detail=\"private\"",
         );
+    }
+
+    #[test]
+    fn cs1_a_policys_words_are_made_to_fit() {
+        let outcome = |reason| Outcome::Forwarded {
+            collapsed: false,
+            detail: Some(Detail::Bypass(reason)),
+            forward: Forward::Bypass,
+            status: None,
+            stored: false,
+            ttl: None,
+        };
+        check(outcome("a \"b\" \\ \u{e9}\n"), "larder; fwd=bypass; detail=\"a -b- - ---\"");
+        let long = "x".repeat(200).leak();
+        assert_eq!(outcome(long).render("larder", None).len(), 29 + MOST_NAME);
     }
 
     #[test]

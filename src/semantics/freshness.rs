@@ -129,7 +129,7 @@ pub fn initial_age(
     let response_delay = response_time.duration_since(request_time).unwrap_or_default();
     // `Date` has whole seconds: the part of a second that it lacks is no age.
     let apparent_age = Duration::from_secs(apparent_age.as_secs());
-    let corrected_age_value = received.map_or(Duration::ZERO, |age| age.saturating_add(response_delay));
+    let corrected_age_value = received.unwrap_or_default().saturating_add(response_delay);
     apparent_age.max(corrected_age_value)
 }
 
@@ -276,6 +276,8 @@ mod tests {
         for (age, requested, responded, expected) in [
             (None, 0, 0, 0),
             (None, 10, 10, 10),
+            (None, 0, 3, 3),
+            (None, -10, -7, 3),
             (None, -10, -10, 0),
             (Some(5), 0, 0, 5),
             (Some(5), 0, 2, 7),

@@ -37,7 +37,7 @@ pub mod targeted;
 pub mod validation;
 pub mod vary;
 
-use http::HeaderName;
+use http::header::{self, HeaderMap, HeaderName};
 
 /// The points at which RFC 9111 leaves a choice, or a careful cache takes a stricter reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,19 +86,43 @@ impl Default for Rules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credentials {
     /// `Authorization` as in RFC 9111 3.5, and `Cookie` and `Set-Cookie` in the same way: stored, and
-    /// reused for requests that carry credentials, only where the response says `public` or
-    /// `s-maxage`, or the key holds the credential.
+    /// reused for requests that carry credentials, only where the response says `public` or `s-maxage` (for
+    /// `Authorization` also `must-revalidate`, for cookies a targeted field), or the key holds the credential.
     Explicit,
     /// RFC 9111 3.5 to the letter: it knows `Authorization` on the request that is stored, and nothing else.
     Rfc9111,
 }
 
-/// Which credentials of a request are part of its cache key.
+/// Kinds of credentials: those that a request carries, that a key holds, or that a response may be shared
+/// in spite of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct KeyedCredentials {
-    /// `Authorization` is.
+pub struct CredentialKinds {
+    /// `Authorization`.
     pub authorization: bool,
-    /// `Cookie` is, the whole field.
+    /// `Cookie`, the whole field.
     pub cookie: bool,
+}
+
+impl CredentialKinds {
+    /// The kinds that a request carries.
+    pub fn of(request: &HeaderMap) -> Self {
+        Self {
+            authorization: request.contains_key(header::AUTHORIZATION),
+            cookie: request.contains_key(header::COOKIE),
+        }
+    }
+
+    /// The kinds that are not among `others`.
+    #[must_use]
+    pub fn without(self, others: Self) -> Self {
+        Self {
+            authorization: self.authorization && !others.authorization,
+            cookie: self.cookie && !others.cookie,
+        }
+    }
+
+    /// Whether there is any.
+    pub fn any(self) -> bool {
+        self.authorization || self.cookie
+    }
 }

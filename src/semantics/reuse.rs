@@ -4,10 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use http::header::HeaderMap;
 
-use super::Rules;
 use super::cache_control::RequestDirectives;
 use super::freshness::current_age;
 use super::vary::Selecting;
+use super::{CredentialKinds, Rules};
 
 /// All that reuse of a stored response depends on; made once, when it is stored or freshened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +15,6 @@ use super::vary::Selecting;
 pub struct Reuse {
     /// The response's `Date`, or when it was received where it had none.
     pub date: SystemTime,
-    /// One copy may serve many people: `public`, `s-maxage`, or the key tells people apart.
-    pub explicitly_shared: bool,
     /// `immutable` (RFC 8246).
     pub immutable: bool,
     /// `corrected_initial_age` (RFC 9111 4.2.3).
@@ -31,6 +29,8 @@ pub struct Reuse {
     pub response_time: SystemTime,
     /// What selected it (RFC 9111 4.1).
     pub selecting: Selecting,
+    /// In spite of which credentials one copy may serve many people.
+    pub shared: CredentialKinds,
     /// How long past its lifetime it may stand in for an error (RFC 5861 4).
     pub stale_if_error: Duration,
     /// How long past its lifetime it may be served while it is validated (RFC 5861 3).
@@ -67,8 +67,8 @@ pub struct Ask<'a> {
     pub directives: &'a RequestDirectives,
     /// Its fields.
     pub headers: &'a HeaderMap,
-    /// It carries credentials that its key does not hold.
-    pub unkeyed_credentials: bool,
+    /// The credentials that it carries and its key does not hold.
+    pub unkeyed: CredentialKinds,
 }
 
 /// Why a request is forwarded (RFC 9211 2.2).
@@ -156,14 +156,14 @@ fn select<'a>(
     candidates: impl ExactSizeIterator<Item = Candidate<'a>>,
     rules: &Rules,
 ) -> Result<(usize, Candidate<'a>), Forward> {
-    let needs_sharing = ask.unkeyed_credentials && rules.credentials == super::Credentials::Explicit;
+    let careful = rules.credentials == super::Credentials::Explicit;
     let mut missing = if candidates.len() == 0 { Forward::UriMiss } else { Forward::VaryMiss };
     let mut selected: Option<(usize, Candidate<'a>)> = None;
     for (index, candidate) in candidates.enumerate() {
         if !candidate.reuse.selecting.matches(ask.headers) {
             continue;
         }
-        if needs_sharing && !candidate.reuse.explicitly_shared {
+        if careful && ask.unkeyed.without(candidate.reuse.shared).any() {
             missing = Forward::Request;
             continue;
         }
@@ -186,7 +186,8 @@ fn judge(
         return Decision::Validate(index, Forward::Stale, Fallback::None);
     };
     let staleness = staleness(candidate, age, now);
-    let fallback = fallback(reuse, directives, staleness);
+    let window = directives.stale_if_error.filter(|_| rules.client_directives);
+    let fallback = fallback(reuse, window, staleness);
     if reuse.no_cache {
         return Decision::Validate(index, Forward::Stale, fallback); // 5.2.2.4
     }
@@ -225,12 +226,12 @@ fn staleness(candidate: &Candidate<'_>, age: Duration, now: SystemTime) -> Optio
 }
 
 /// RFC 5861 4, within what RFC 9111 4.2.4 lets stand.
-fn fallback(reuse: &Reuse, directives: &RequestDirectives, staleness: Option<Duration>) -> Fallback {
+fn fallback(reuse: &Reuse, asked: Option<u32>, staleness: Option<Duration>) -> Fallback {
     let staleness = staleness.unwrap_or_default();
     if reuse.must_revalidate || reuse.no_cache {
         return Fallback::Forbidden;
     }
-    let window = reuse.stale_if_error.max(directives.stale_if_error.map_or(Duration::ZERO, seconds));
+    let window = reuse.stale_if_error.max(asked.map_or(Duration::ZERO, seconds));
     if !window.is_zero() && staleness <= window { Fallback::StaleIfError } else { Fallback::None }
 }
 
@@ -253,7 +254,6 @@ mod tests {
     fn stored() -> Reuse {
         Reuse {
             date: at(0),
-            explicitly_shared: false,
             immutable: false,
             initial_age: Duration::ZERO,
             lifetime: Duration::from_secs(60),
@@ -261,6 +261,7 @@ mod tests {
             no_cache: false,
             response_time: at(0),
             selecting: Selecting::default(),
+            shared: CredentialKinds::default(),
             stale_if_error: Duration::ZERO,
             stale_while_revalidate: Duration::ZERO,
         }
@@ -284,7 +285,7 @@ mod tests {
         let ask = Ask {
             directives: &RequestDirectives::of(&headers),
             headers: &headers,
-            unkeyed_credentials: headers.contains_key(header::COOKIE),
+            unkeyed: CredentialKinds::of(&headers),
         };
         let candidates = reuse.iter().map(|reuse| Candidate { expired: None, reuse });
         decide(&ask, candidates, rules, at(now))
@@ -419,7 +420,7 @@ mod tests {
     fn credentials_need_a_shared_response() {
         let cookie = [("cookie", "a=b")];
         assert_eq!(ask(&[stored()], &cookie, 5), Decision::Forward(Forward::Request));
-        assert_eq!(ask(&[with(|r| r.explicitly_shared = true)], &cookie, 5), Serve(0));
+        assert_eq!(ask(&[with(|r| r.shared.cookie = true)], &cookie, 5), Serve(0));
         let rules = Rules { credentials: super::super::Credentials::Rfc9111, ..Rules::default() };
         assert_eq!(ask_by(&rules, &[stored()], &cookie, 5), Serve(0));
     }
@@ -428,8 +429,11 @@ mod tests {
     fn a_soft_purge_makes_stale_from_then_on() {
         let reuse = with(|r| r.stale_while_revalidate = Duration::from_secs(30));
         let headers = HeaderMap::new();
-        let ask =
-            Ask { directives: &RequestDirectives::default(), headers: &headers, unkeyed_credentials: false };
+        let ask = Ask {
+            directives: &RequestDirectives::default(),
+            headers: &headers,
+            unkeyed: CredentialKinds::default(),
+        };
         let decide_at = |now| {
             let candidate = Candidate { expired: Some(at(10)), reuse: &reuse };
             decide(&ask, std::iter::once(candidate), &Rules::default(), at(now))

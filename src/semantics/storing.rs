@@ -5,7 +5,7 @@ use http::{Method, StatusCode};
 
 use super::cache_control::{RequestDirectives, ResponseDirectives};
 use super::freshness::Source;
-use super::{Credentials, KeyedCredentials, Rules};
+use super::{CredentialKinds, Credentials, Rules};
 
 /// Why a response is not stored. [`NotStored::as_str`] is the `detail` of `Cache-Status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,7 +93,7 @@ pub struct Exchange<'a> {
     /// The request's directives.
     pub request_directives: &'a RequestDirectives,
     /// Which of the request's credentials are in the key.
-    pub keyed: KeyedCredentials,
+    pub keyed: CredentialKinds,
     /// The response's status.
     pub status: StatusCode,
     /// The response's fields.
@@ -151,49 +151,42 @@ pub fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> {
 
 /// RFC 9111 3.5 and, where the rules ask for it, the same for cookies.
 fn credentials(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> {
-    let shared = is_explicitly_shared(exchange.directives);
-    let directives = exchange.directives;
-    if exchange.request.contains_key(header::AUTHORIZATION)
-        && !exchange.keyed.authorization
-        && !(directives.public || directives.s_maxage.is_some() || directives.must_revalidate)
-    {
+    let shared = shared_with(exchange.directives);
+    let unshared = CredentialKinds::of(exchange.request).without(exchange.keyed).without(shared);
+    if unshared.authorization {
         return Err(NotStored::Authorization);
     }
-    if rules.credentials == Credentials::Rfc9111 || shared {
+    if rules.credentials == Credentials::Rfc9111 {
         return Ok(());
     }
-    if exchange.request.contains_key(header::COOKIE) && !exchange.keyed.cookie {
+    if unshared.cookie {
         return Err(NotStored::Cookie);
     }
+    let directives = exchange.directives;
     if exchange.response.contains_key(header::SET_COOKIE)
-        && !exchange.directives.private_fields.contains(&header::SET_COOKIE)
-        && !exchange.directives.no_cache_fields.contains(&header::SET_COOKIE)
+        && !shared.cookie
+        && !directives.private_fields.contains(&header::SET_COOKIE)
+        && !directives.no_cache_fields.contains(&header::SET_COOKIE)
     {
         return Err(NotStored::SetCookie);
     }
     Ok(())
 }
 
-/// Whether the response says of itself that one copy may serve many people.
-pub fn is_explicitly_shared(directives: &ResponseDirectives) -> bool {
-    // A targeted field with a lifetime speaks to shared caches only.
-    directives.public
-        || directives.s_maxage.is_some()
-        || (directives.targeted && directives.max_age.is_some())
-}
-
-/// Whether a request carries credentials that its key does not hold.
-pub fn has_unkeyed_credentials(request: &HeaderMap, keyed: KeyedCredentials) -> bool {
-    (request.contains_key(header::AUTHORIZATION) && !keyed.authorization)
-        || (request.contains_key(header::COOKIE) && !keyed.cookie)
+/// In spite of which credentials the response says of itself that one copy may serve many people.
+pub fn shared_with(directives: &ResponseDirectives) -> CredentialKinds {
+    let shared = directives.public || directives.s_maxage.is_some();
+    CredentialKinds {
+        authorization: shared || directives.must_revalidate, // RFC 9111 3.5
+        // A targeted field with a lifetime speaks to shared caches only.
+        cookie: shared || (directives.targeted && directives.max_age.is_some()),
+    }
 }
 
 /// Whether the request has credentials, all of them are in the key, and the rules let that stand for `private`.
 fn is_only_for_this_key(exchange: &Exchange<'_>, rules: &Rules) -> bool {
-    let request = exchange.request;
-    rules.private_by_key
-        && (request.contains_key(header::AUTHORIZATION) || request.contains_key(header::COOKIE))
-        && !has_unkeyed_credentials(request, exchange.keyed)
+    let carried = CredentialKinds::of(exchange.request);
+    rules.private_by_key && carried.any() && !carried.without(exchange.keyed).any()
 }
 
 /// RFC 9110 15.1. 206 is among them too, once parts are stored.
@@ -221,7 +214,7 @@ mod tests {
         status: u16,
         request: &'static [(&'static str, &'static str)],
         response: &'static [(&'static str, &'static str)],
-        keyed: KeyedCredentials,
+        keyed: CredentialKinds,
         rules: Rules,
     }
 
@@ -233,7 +226,7 @@ mod tests {
                 status: 200,
                 request: &[],
                 response: &[("cache-control", "max-age=60")],
-                keyed: KeyedCredentials::default(),
+                keyed: CredentialKinds::default(),
                 rules: Rules::default(),
             }
         }
@@ -329,7 +322,7 @@ mod tests {
     fn st4_private() {
         cc(200, &[("cache-control", "private, max-age=60")]).gives(Err(NotStored::Private));
         cc(200, &[("cache-control", "private=\"x\", max-age=60")]).gives(Ok(()));
-        let keyed = KeyedCredentials { authorization: true, cookie: false };
+        let keyed = CredentialKinds { authorization: true, cookie: false };
         let rules = Rules { private_by_key: true, ..Rules::default() };
         let private = Case {
             request: &[("authorization", "user:one")],
@@ -367,7 +360,7 @@ mod tests {
         with(&[("cache-control", "max-age=60, must-revalidate")]).gives(Ok(()));
         with(&[("cache-control", "max-age=60, proxy-revalidate")]).gives(Err(NotStored::Authorization));
         Case {
-            keyed: KeyedCredentials { authorization: true, cookie: false },
+            keyed: CredentialKinds { authorization: true, cookie: false },
             ..with(&[("cache-control", "max-age=60")])
         }
         .gives(Ok(()));

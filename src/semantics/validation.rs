@@ -73,8 +73,9 @@ pub enum Identified {
     Unknown,
 }
 
-/// Finds the stored response that a 304 identifies: by its strong tag exactly; else by its weak tag or
-/// `Last-Modified`, the newest; and where it says nothing, the one that was `selected` for validation.
+/// Finds the stored response that a 304 identifies: by a strong tag, compared strongly; by a weak one or
+/// `Last-Modified`, the one that was `selected` for validation, or the newest; and where the 304 has no
+/// validator, the selected one.
 pub fn identify<'a>(
     not_modified: &HeaderMap,
     selected: Option<usize>,
@@ -83,7 +84,10 @@ pub fn identify<'a>(
     if let Some(tag) = not_modified.get(header::ETAG) {
         let tag = EntityTag::new(tag.as_bytes());
         let matches = |validators: &Validators<'_>| {
-            validators.etag.is_some_and(|own| EntityTag::new(own.as_bytes()).weak_eq(&tag))
+            validators
+                .etag
+                .map(|own| EntityTag::new(own.as_bytes()))
+                .is_some_and(|own| if tag.is_weak() { own.weak_eq(&tag) } else { own.strong_eq(&tag) })
         };
         let own = selected.filter(|&index| stored.clone().nth(index).is_some_and(|v| matches(&v)));
         // Stored responses come newest first.
@@ -213,6 +217,7 @@ mod tests {
         check(b, None, &[a, b], Freshen(1));
         check(&[("etag", "\"c\"")], Some(0), &[a, b], Unknown);
         check(&[("etag", "W/\"a\"")], Some(0), &[a, b], Freshen(0));
+        check(a, Some(0), &[&[("etag", "W/\"a\"")]], Unknown);
         check(&[], Some(1), &[a, b], Freshen(1));
         check(&[], None, &[a, b], Unknown);
         check(&[], None, &[a], Freshen(0));

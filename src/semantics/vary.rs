@@ -29,12 +29,14 @@ struct Language {
     /// The ranges of the request in their normal form; `None` where it had no `Accept-Language`.
     accepted: Option<Box<[Range]>>,
     /// `Content-Language` in lower case, where it is a single one and negotiation is on.
-    content: Option<Box<str>>,
+    content: Option<Box<[u8]>>,
+    /// The line as it came, where it was one: most requests that match do so byte for byte.
+    line: Option<Box<[u8]>>,
     matching: Languages,
 }
 
 /// A language range in lower case with its weight in thousandths.
-type Range = (Box<str>, u16);
+type Range = (Box<[u8]>, u16);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Field {
@@ -71,6 +73,7 @@ impl Selecting {
         names.retain(|name| *name != header::ACCEPT_LANGUAGE);
         let language = by_language.then(|| Language {
             accepted: accepted(request, languages),
+            line: single_line(request).map(Into::into),
             content: content_language(response).filter(|_| languages == Languages::Negotiated),
             matching: languages,
         });
@@ -118,6 +121,13 @@ impl Selecting {
 
 impl Language {
     fn matches(&self, request: &HeaderMap) -> bool {
+        let line = single_line(request);
+        if line.is_some() && line == self.line.as_deref() {
+            return true;
+        }
+        if line.is_some_and(|line| line.len() > LONGEST) {
+            return false; // nobody speaks so many languages, and each variant would be compared
+        }
         let presented = accepted(request, self.matching);
         if self.accepted == presented {
             return true;
@@ -133,7 +143,19 @@ impl Language {
         size_of::<Self>()
             + ranges.map(|(range, _)| size_of::<Range>() + range.len()).sum::<usize>()
             + self.content.as_ref().map_or(0, |content| content.len())
+            + self.line.as_ref().map_or(0, |line| line.len())
     }
+}
+
+/// A longer `Accept-Language` only matches byte for byte.
+const LONGEST: usize = 512;
+
+fn single_line(request: &HeaderMap) -> Option<&[u8]> {
+    let mut lines = request.get_all(header::ACCEPT_LANGUAGE).into_iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return None;
+    };
+    Some(line.as_bytes())
 }
 
 /// `Accept-Language` (RFC 9110 12.5.4) in its normal form; negotiated, sorted by weight and name.
@@ -145,8 +167,11 @@ fn accepted(request: &HeaderMap, languages: Languages) -> Option<Box<[Range]>> {
         .map(|member| {
             let mut parts = member.split(|&byte| byte == b';').map(trim);
             let range = parts.next().unwrap_or_default();
-            let weight = parts.find_map(|part| part.strip_prefix(b"q=")).map_or(1000, thousandths);
-            (String::from_utf8_lossy(range).to_ascii_lowercase().into_boxed_str(), weight)
+            let weight = parts.find_map(|part| match part {
+                [b'q' | b'Q', b'=', weight @ ..] => Some(thousandths(weight)),
+                _ => None,
+            });
+            (range.to_ascii_lowercase().into_boxed_slice(), weight.unwrap_or(1000))
         })
         .collect();
     if languages == Languages::Negotiated {
@@ -167,18 +192,18 @@ fn thousandths(weight: &[u8]) -> u16 {
 }
 
 /// Whether exactly this language is the one that is wanted most.
-fn prefers(ranges: &[Range], language: &str) -> bool {
+fn prefers(ranges: &[Range], language: &[u8]) -> bool {
     let most = ranges.iter().map(|(_, weight)| *weight).max().unwrap_or_default();
     let mut wanted = ranges.iter().filter(|(_, weight)| *weight == most);
     most > 0 && wanted.next().is_some_and(|(range, _)| **range == *language) && wanted.next().is_none()
 }
 
-fn content_language(response: &HeaderMap) -> Option<Box<str>> {
+fn content_language(response: &HeaderMap) -> Option<Box<[u8]>> {
     let mut members = list(response, &header::CONTENT_LANGUAGE);
     let (language, None) = (members.next()?, members.next()) else {
         return None;
     };
-    Some(String::from_utf8_lossy(language).to_ascii_lowercase().into_boxed_str())
+    Some(language.to_ascii_lowercase().into_boxed_slice())
 }
 
 fn canonical(request: &HeaderMap, name: &HeaderName) -> Option<Box<[u8]>> {
@@ -256,7 +281,7 @@ mod tests {
         for languages in [AsSent, Negotiated] {
             assert!(matches(languages, "", "en, de", "eN, De"));
             assert!(matches(languages, "", "en, de", "en,de"));
-            assert!(matches(languages, "", "en;q=0.5, de", "EN ; q=0.500 ,de"));
+            assert!(matches(languages, "", "en;q=0.5, de", "EN ; Q=0.500 ,de"));
             assert!(!matches(languages, "", "en, de", "en"));
             assert!(!matches(languages, "", "en, de;q=0.5", "en, de"));
             assert!(!matches(languages, "", "en", "de"));

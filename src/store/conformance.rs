@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{Fence, How, Lookup, Store, Target, Write};
 use crate::key::{self, CacheKey};
+use crate::semantics::CredentialKinds;
 use crate::semantics::reuse::Reuse;
 use crate::semantics::vary::{Languages, Selecting};
 use crate::stored::{Payload, ResponseHead, StoredResponse};
@@ -74,7 +75,6 @@ fn response(content: &'static str, accept: &'static str) -> StoredResponse {
         last_modified: Some(time),
         reuse: Reuse {
             date: time,
-            explicitly_shared: true,
             immutable: false,
             initial_age: Duration::from_secs(7),
             lifetime: Duration::from_secs(60),
@@ -82,10 +82,12 @@ fn response(content: &'static str, accept: &'static str) -> StoredResponse {
             no_cache: false,
             response_time: time,
             selecting: Selecting::of(&vary, &request, Languages::AsSent).unwrap_or_default(),
+            shared: CredentialKinds::default(),
             stale_if_error: Duration::ZERO,
             stale_while_revalidate: Duration::from_secs(5),
         },
         status: StatusCode::OK,
+        stripped: None,
         tag_is_ours: true,
         upstream_status: None,
     };

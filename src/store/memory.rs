@@ -179,6 +179,18 @@ impl MemoryStore {
         MemoryStoreBuilder::default()
     }
 
+    /// Gives back the memory of what everything that was purged took, in the background where there is one:
+    /// the purge itself costs the same whatever is stored.
+    fn sweep(&self) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (store, latest) = (self.clone(), self.inner.purges.latest());
+            runtime.spawn_blocking(move || {
+                let keeps = |stored: &Stored| stored.fence.0 >= latest.into();
+                store.inner.cache.retain(|_, entry| entry.variants.iter().any(keeps));
+            });
+        }
+    }
+
     fn look_up(&self, key: &CacheKey) -> Lookup {
         let inner = &*self.inner;
         // Before the look-up: a purge after this moment is newer than the fence.
@@ -324,7 +336,7 @@ impl Store for MemoryStore {
         if how == How::Remove {
             // The stamp alone does it; this gives the memory back at once where that is cheap.
             match target {
-                Target::All => self.inner.cache.clear(),
+                Target::All => self.sweep(),
                 Target::Key(key) => drop(self.inner.cache.remove(key)),
                 _ => {}
             }

@@ -17,7 +17,7 @@ use crate::key::CacheKey;
 const EXACT: usize = 65_536;
 /// Places for the hashes of older targets.
 const COARSE: usize = 65_536;
-/// How many prefixes are remembered. What comes on top expires everything older.
+/// How many prefixes are remembered. What comes on top makes the oldest one count for everything.
 const PREFIXES: usize = 1_024;
 
 /// What purges say of a response.
