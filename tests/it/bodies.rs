@@ -155,3 +155,16 @@ async fn f04_a_fill_goes_on_when_its_client_leaves() {
     let hit = cache.call(Request::new(Empty::new())).await.unwrap();
     assert_eq!(hit.into_body().collect().await.unwrap().to_bytes(), "onetwo");
 }
+
+#[tokio::test]
+async fn an_empty_last_frame_does_not_take_the_place_of_the_last_but_one() {
+    // HTTP/2 ends a stream with an empty DATA frame as often as not.
+    let half = "x".repeat(50_000);
+    let reply = Reply::cc("", "max-age=60").frames(&[&half, &half, "", ""]).field("content-length", "100000");
+    let bench = Bench::new([reply]);
+    for _ in 0..2 {
+        let seen = bench.get("/").await;
+        assert_eq!((seen.body.len(), seen.broken), (100_000, false));
+    }
+    assert_eq!(bench.origin.calls(), 1);
+}

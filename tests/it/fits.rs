@@ -259,3 +259,27 @@ async fn the_cache_is_ready_while_the_origin_is_not() {
     let hit = cache.call(request()).await.unwrap();
     assert!(read(hit).await.is_hit());
 }
+
+#[tokio::test]
+async fn a_304_over_the_wire_says_nothing_of_a_length() {
+    let calls = Calls::default();
+    let router = Router::new().route("/", handler(&calls)).layer(CacheLayer::default());
+    let address = wire::serve_router(router).await;
+    let tag = wire::get(address, "/", &[]).await.field("etag").unwrap().to_owned();
+    for version in [http::Version::HTTP_11, http::Version::HTTP_2] {
+        let http2 = version == http::Version::HTTP_2;
+        let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
+            .http2_only(http2)
+            .build_http();
+        let request = |method| {
+            let request = Request::builder().method(method).uri(format!("http://{address}/"));
+            request.header("if-none-match", if method == "GET" { &tag } else { "x" })
+        };
+        let get = request("GET").body(Empty::<Bytes>::new()).unwrap();
+        let seen = read(client.request(get).await.unwrap()).await;
+        assert_eq!((seen.status.as_u16(), seen.field("content-length")), (304, None), "{version:?}");
+        let head = request("HEAD").body(Empty::<Bytes>::new()).unwrap();
+        let seen = read(client.request(head).await.unwrap()).await;
+        assert_eq!((seen.status.as_u16(), seen.field("content-length")), (200, Some("8")), "{version:?}");
+    }
+}

@@ -8,6 +8,7 @@ mod allocations;
 mod architecture;
 mod bodies;
 mod etags;
+mod failing_store;
 mod fits;
 mod memory;
 mod policies;

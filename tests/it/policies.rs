@@ -80,6 +80,9 @@ impl CachePolicy for Mine {
             "/tagged" => terms.groups.push("news".into()),
             "/small" => terms.max_body = 3,
             "/stripped" => terms.strip.push(header::SERVER),
+            "/hidden" => {
+                terms.strip.extend(["cache-groups", "cdn-cache-control"].map(header::HeaderName::from_static))
+            }
             _ => {}
         }
     }
@@ -135,4 +138,63 @@ async fn stripped_fields_reach_nobody() {
         assert_eq!(bench.get("/stripped").await.field("server"), None, "{cache_control}");
         assert!(bench.get("/other").await.field("server").is_some());
     }
+}
+
+#[tokio::test]
+async fn what_is_stripped_counts_when_the_response_is_freshened() {
+    let reply = Reply::cc("x", "no-store")
+        .field("cdn-cache-control", "max-age=60")
+        .field("cache-groups", "\"news\"")
+        .field("etag", "\"a\"");
+    let bench = Bench::with(CacheLayer::default().policy(Mine::default()), [reply]);
+    bench.get("/hidden").await;
+    bench.later(61);
+    bench.origin.then(Reply::new("").status(304).field("etag", "\"a\""));
+    let seen = bench.get("/hidden").await.told("larder; fwd=stale; fwd-status=304; stored; ttl=60");
+    assert_eq!((seen.field("cdn-cache-control"), seen.field("cache-groups")), (None, None));
+    bench.origin.then(Reply::new("").field("cache-group-invalidation", "\"news\""));
+    bench.send(http::Method::POST, "/other", &[]).await;
+    assert!(!bench.get("/hidden").await.is_hit());
+}
+
+#[tokio::test]
+async fn an_unsafe_request_that_is_bypassed_invalidates_all_the_same() {
+    /// Bypasses everything but GET with a certain field: so also the requests that purges are made of.
+    struct Picky;
+    impl CachePolicy for Picky {
+        fn request(&self, request: &request::Parts) -> Use {
+            if request.headers.contains_key("x-cache-me") { Use::of(request) } else { Use::Bypass("picky") }
+        }
+    }
+    let bench = Bench::with(CacheLayer::default().policy(Picky), [Reply::cc("x", "max-age=60")]);
+    let mine = [("x-cache-me", "1")];
+    for purge in ["POST", "by hand"] {
+        bench.get_with("/", &mine).await;
+        assert!(bench.get_with("/", &mine).await.is_hit());
+        if purge == "POST" {
+            bench.send(http::Method::POST, "/", &[]).await;
+        } else {
+            bench.handle.purge(&http::Uri::from_static("http://example.com/")).await.unwrap();
+        }
+        assert!(!bench.get_with("/", &mine).await.is_hit(), "{purge}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_holds_cookies_says_nothing_of_authorization() {
+    let policy = StandardPolicy::default().key_field(header::COOKIE);
+    let bench = Bench::with(CacheLayer::default().policy(policy), [Reply::cc("x", "max-age=60")]);
+    bench.get_with("/", &[("cookie", "a=b")]).await;
+    assert!(bench.get_with("/", &[("cookie", "a=b")]).await.is_hit());
+    let both = [("cookie", "a=b"), ("authorization", "user:one")];
+    bench.get_with("/", &both).await.told("larder; fwd=request; detail=\"authorization\"");
+}
+
+#[tokio::test]
+async fn st5_must_revalidate_shares_what_was_asked_for_with_authorization() {
+    let authorized = [("authorization", "user:one")];
+    let bench = Bench::new([Reply::cc("x", "max-age=60, must-revalidate")]);
+    bench.get_with("/", &authorized).await;
+    assert!(bench.get_with("/", &[("authorization", "user:two")]).await.is_hit());
+    bench.get_with("/", &[("cookie", "a=b")]).await.told("larder; fwd=request; detail=\"cookie\"");
 }

@@ -56,6 +56,10 @@ async fn ra1_what_cannot_be_satisfied() {
     let bench = ten_digits().await;
     let seen = range(&bench, "bytes=10-").await.has_body("");
     assert_eq!((seen.status.as_u16(), seen.field("content-range")), (416, Some("bytes */10")));
+    // Nothing by which a cache downstream would keep the 416.
+    for name in ["cache-control", "expires", "etag", "last-modified"] {
+        assert_eq!(seen.field(name), None, "{name}");
+    }
 }
 
 #[tokio::test]

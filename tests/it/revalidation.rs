@@ -206,3 +206,50 @@ async fn x_cache_tells_it_as_cloudfront_does() {
     assert_eq!(x_cache(bench.get("/missing").await), "Error from larder");
     assert_eq!(x_cache(bench.send(Method::POST, "/missing", &[]).await), "Error from larder");
 }
+
+#[tokio::test]
+async fn vl2_a_304_for_an_unknown_tag_to_a_client_without_conditions() {
+    let stray = || Reply::new("").status(304).field("etag", "\"unknown\"").field("x-new", "1");
+    let bench = Bench::new([tagged("x", "max-age=60")]);
+    bench.get("/").await;
+    bench.later(61);
+    bench.origin.then(stray());
+    // Our condition was met, so what is stored holds; but nothing stored is changed.
+    let seen = bench.get("/").await.has_body("x").told("larder; fwd=stale; fwd-status=304");
+    assert_eq!(seen.field("x-new"), None);
+    // Nothing was selected: nobody asked for a 304.
+    let bench = Bench::new([tagged("x", "max-age=60").field("vary", "accept")]);
+    bench.get_with("/", &[("accept", "a")]).await;
+    bench.origin.then(stray());
+    assert_eq!(bench.get_with("/", &[("accept", "b")]).await.status, 502);
+    // A client whose own condition it meets gets it; one whose condition it does not meet, does not.
+    let (known, other) = (("if-none-match", "\"unknown\""), ("if-none-match", "\"other\""));
+    assert_eq!(bench.get_with("/", &[("accept", "b"), known]).await.status, 304);
+    assert_eq!(bench.get_with("/", &[("accept", "b"), other]).await.status, 502);
+}
+
+#[tokio::test]
+async fn re3_a_clients_no_store_holds_for_what_is_validated_behind_it() {
+    let bench =
+        Bench::new([tagged("old", "max-age=60, stale-while-revalidate=60"), tagged("new", "max-age=60")]);
+    bench.get("/").await;
+    bench.later(70);
+    bench.get_with("/", &[("cache-control", "no-store")]).await.has_body("old");
+    while bench.origin.calls() < 2 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bench.get_with("/", &[("cache-control", "only-if-cached")]).await.body, "old");
+}
+
+#[tokio::test]
+async fn a_first_answer_of_304_keeps_what_was_set_for_its_client() {
+    let reply = tagged("x", "max-age=60, private=\"set-cookie\"").field("set-cookie", "a=b");
+    let bench = Bench::new([reply]);
+    let first = bench.get_with("/", &[("if-none-match", "\"a\"")]).await;
+    assert_eq!((first.status.as_u16(), first.field("set-cookie")), (304, Some("a=b")));
+    let second = bench.get_with("/", &[("if-none-match", "\"a\"")]).await;
+    assert_eq!((second.status.as_u16(), second.field("set-cookie")), (304, None));
+}

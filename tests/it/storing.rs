@@ -229,7 +229,7 @@ async fn re6_a_head_that_agrees_freshens_and_one_that_contradicts_makes_stale() 
     let agreeing = stored().field("x-new", "1").field("content-length", "4");
     for (reply, agrees) in [
         (agreeing.clone(), true),
-        (Reply::cc("", "max-age=60"), true),
+        (Reply::cc("", "max-age=60"), false), // it says nothing either way
         (Reply::cc("", "max-age=60").field("etag", "\"b\""), false),
         (Reply::cc("", "max-age=60").field("content-length", "5"), false),
         (Reply::cc("", "max-age=60").field("last-modified", "Tue, 01 Sep 2026 00:00:00 GMT"), false),
@@ -265,4 +265,12 @@ async fn tc1_targeted_cache_control_outranks() {
     bench.get("/").await.told("larder; fwd=uri-miss; detail=\"no-store\"");
     let bench = Bench::new([Reply::cc("x", "max-age=60").field("cdn-cache-control", "&&&")]);
     bench.get("/").await.told("larder; fwd=uri-miss; stored; ttl=60");
+}
+
+#[tokio::test]
+async fn a_head_with_a_range_is_no_request_for_a_range() {
+    let bench = Bench::new([Reply::cc("0123456789", "max-age=60")]);
+    let head = bench.send(Method::HEAD, "/", &[("range", "bytes=0-1")]).await.has_body("");
+    assert_eq!((head.status.as_u16(), head.field("content-length")), (200, Some("10")));
+    assert!(!bench.origin.last().headers.contains_key("range"));
 }

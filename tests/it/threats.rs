@@ -227,3 +227,86 @@ fn a26_equal_keys_hash_differently_in_each_process() {
     assert_ne!(one.hash_one(&key), other.hash_one(&key));
     assert_eq!(one.hash_one(&key), one.hash_one(&key));
 }
+
+#[tokio::test]
+async fn a10_an_error_takes_the_place_of_nothing_good() {
+    for status in [400, 404, 405, 413, 431, 500, 501, 503] {
+        // No error is stored without explicit freshness, whatever it looks like.
+        let plain = Reply::new("bad").status(status).field("last-modified", "Tue, 01 Sep 2020 00:00:00 GMT");
+        let bench = Bench::new([plain]);
+        bench.get("/").await;
+        assert!(!bench.get("/").await.is_hit(), "{status}");
+        // By a request of her own making, nobody gets an error stored over what is fresh.
+        let bench = Bench::new([
+            Reply::cc("good", "max-age=60"),
+            Reply::cc("bad", "public, max-age=60").status(status),
+        ]);
+        bench.get("/").await;
+        bench.get_with("/", &[("cache-control", "no-cache"), ("x-oversize", "1")]).await.has_body("bad");
+        assert!(bench.get("/").await.has_body("good").is_hit(), "{status}");
+        // Nor where credentials kept the stored one from being selected.
+        bench.get_with("/", &[("cookie", "a=b")]).await.has_body("bad");
+        assert!(bench.get("/").await.has_body("good").is_hit(), "{status}");
+    }
+    // An error that is stored is replaced by the next, and by what is good.
+    let bench = Bench::new([
+        Reply::cc("bad", "max-age=60").status(503),
+        Reply::cc("worse", "max-age=60").status(503),
+    ]);
+    bench.get("/").await;
+    bench.later(61);
+    bench.get("/").await.has_body("worse").told("larder; fwd=stale; stored; ttl=60");
+    bench.later(61);
+    bench.origin.then(Reply::cc("good", "max-age=60"));
+    bench.get("/").await.has_body("good");
+    assert!(bench.get("/").await.has_body("good").is_hit());
+}
+
+#[tokio::test]
+async fn a07_a_leaders_conditions_shape_nothing_that_is_stored() {
+    let whole = || Reply::cc("0123456789", "max-age=60").field("etag", "\"a\"");
+    for (method, fields) in [
+        ("GET", [("range", "bytes=0-1")]),
+        ("GET", [("if-none-match", "\"a\"")]),
+        ("GET", [("if-modified-since", "Tue, 01 Sep 2099 00:00:00 GMT")]),
+        ("GET", [("if-match", "\"b\"")]),
+        ("HEAD", [("range", "bytes=0-1")]),
+        ("HEAD", [("if-none-match", "\"a\"")]),
+    ] {
+        let bench = Bench::new([whole()]);
+        bench.send(http::Method::from_bytes(method.as_bytes()).unwrap(), "/", &fields).await;
+        let plain = bench.get("/").await.has_body("0123456789");
+        assert_eq!(plain.status, 200, "{method} {fields:?}");
+    }
+    for status in [206, 304, 416] {
+        let bench = Bench::new([Reply::cc("odd", "public, max-age=60").status(status), whole()]);
+        bench.get_with("/", &[("range", "bytes=0-1")]).await;
+        bench.get("/").await.has_body("0123456789");
+    }
+}
+
+#[tokio::test]
+async fn a27_a_flood_of_no_cache_can_be_switched_off() {
+    let policy = larder::StandardPolicy::default().client_directives(false);
+    let bench = Bench::with(CacheLayer::default().policy(policy), [Reply::cc("x", "max-age=60")]);
+    bench.get("/").await;
+    for _ in 0..100 {
+        for field in [("cache-control", "no-cache"), ("cache-control", "max-age=0"), ("pragma", "no-cache")] {
+            assert!(bench.get_with("/", &[field]).await.is_hit());
+        }
+    }
+    assert_eq!(bench.origin.calls(), 1);
+}
+
+#[tokio::test]
+async fn a15_a_small_range_of_something_large_does_not_fetch_it_whole() {
+    // The range goes to the origin as it is, and what comes back passes; nothing large is taken in.
+    let part = Reply::cc("x", "max-age=60").status(206).field("content-range", "bytes 0-0/1073741824");
+    let bench = Bench::new([part]);
+    for number in 0..100 {
+        let seen = bench.get_with(&format!("/?rnd={number}"), &[("range", "bytes=0-0")]).await.has_body("x");
+        assert_eq!(seen.status, 206);
+        assert_eq!(bench.origin.last().headers["range"], "bytes=0-0");
+    }
+    assert_eq!(bench.handle.statistics().bytes, 0);
+}

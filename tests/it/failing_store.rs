@@ -1,0 +1,76 @@
+//! A store that is down: reads fail open, purges fail closed.
+
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::Empty;
+use larder::store::{Fence, How, Lookup, Store, StoredId, Target, Write};
+use larder::{CacheKey, CacheLayer, CachePolicy, StoreError, StoredResponse};
+use tower::{Layer, Service};
+
+use crate::support::bench::read;
+use crate::support::origin::always;
+use crate::support::{Reply, Seen};
+
+struct Down;
+
+fn down<T>(action: &'static str) -> Result<T, StoreError> {
+    Err(StoreError::new(action, "it is down"))
+}
+
+impl Store for Down {
+    async fn get(&self, _: &CacheKey) -> Result<Lookup, StoreError> {
+        down("look up")
+    }
+    async fn put(&self, _: &CacheKey, _: StoredResponse, _: Fence) -> Result<Write, StoreError> {
+        down("put")
+    }
+    async fn freshen(
+        &self,
+        _: &CacheKey,
+        _: StoredId,
+        _: StoredResponse,
+        _: Fence,
+    ) -> Result<Write, StoreError> {
+        down("freshen")
+    }
+    async fn invalidate(&self, _: &Target, _: How) -> Result<(), StoreError> {
+        down("invalidate")
+    }
+}
+
+struct Marks;
+
+impl CachePolicy for Marks {
+    fn forward(&self, request: &mut http::request::Parts) {
+        request.headers.insert("x-marked", http::HeaderValue::from_static("1"));
+    }
+}
+
+async fn ask(method: Method, fields: &[(&'static str, &'static str)]) -> (Seen, bool) {
+    let origin = always(Reply::cc("x", "max-age=60"));
+    let mut cache = CacheLayer::new(Down).policy(Marks).layer(origin.clone());
+    let mut request = Request::builder().method(method).uri("http://a/");
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    let seen = read(cache.call(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap()).await;
+    let marked = origin.calls() > 0 && origin.last().headers.contains_key("x-marked");
+    (seen, marked)
+}
+
+#[tokio::test]
+async fn reads_fail_open() {
+    let (seen, marked) = ask(Method::GET, &[]).await;
+    let seen = seen.has_body("x").told("larder; fwd=miss; detail=\"store\"");
+    assert!(marked && seen.field("etag").is_some());
+    let (seen, marked) = ask(Method::GET, &[("cache-control", "only-if-cached")]).await;
+    assert_eq!((seen.status.as_u16(), marked), (504, false));
+}
+
+#[tokio::test]
+async fn purges_fail_closed() {
+    let (seen, _) = ask(Method::POST, &[]).await;
+    seen.has_body("x").told("larder; fwd=method; detail=\"not-invalidated\"");
+    let purged = CacheLayer::new(Down).handle().purge_target(&Target::All).await;
+    assert_eq!(purged.unwrap_err().to_string(), "the store failed to invalidate: it is down");
+}
