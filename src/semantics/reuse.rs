@@ -38,6 +38,24 @@ pub struct Reuse {
 }
 
 impl Reuse {
+    /// The plainest terms: fresh for `lifetime` from `date` on, received at `response_time` with no age, shared with
+    /// nobody's credentials, no stale windows, nothing selected.
+    pub fn new(date: SystemTime, response_time: SystemTime, lifetime: Duration) -> Self {
+        Self {
+            date,
+            immutable: false,
+            initial_age: Duration::ZERO,
+            lifetime,
+            must_revalidate: false,
+            no_cache: false,
+            response_time,
+            selecting: Selecting::default(),
+            shared: CredentialKinds::default(),
+            stale_if_error: Duration::ZERO,
+            stale_while_revalidate: Duration::ZERO,
+        }
+    }
+
     /// `current_age`; `None` when the response was received in the future.
     pub fn age(&self, now: SystemTime) -> Option<Duration> {
         current_age(self.initial_age, self.response_time, now)
@@ -252,19 +270,7 @@ mod tests {
 
     /// Fresh for 60 seconds, received at second 0 with age 0.
     fn stored() -> Reuse {
-        Reuse {
-            date: at(0),
-            immutable: false,
-            initial_age: Duration::ZERO,
-            lifetime: Duration::from_secs(60),
-            must_revalidate: false,
-            no_cache: false,
-            response_time: at(0),
-            selecting: Selecting::default(),
-            shared: CredentialKinds::default(),
-            stale_if_error: Duration::ZERO,
-            stale_while_revalidate: Duration::ZERO,
-        }
+        Reuse::new(at(0), at(0), Duration::from_secs(60))
     }
 
     fn with(edit: impl FnOnce(&mut Reuse)) -> Reuse {

@@ -7,6 +7,7 @@ mod support;
 mod allocations;
 mod architecture;
 mod bodies;
+mod differential;
 mod etags;
 mod failing_store;
 mod fits;
