@@ -86,6 +86,10 @@ impl Upstream {
 
 /// Appends a member to a list field, in one line.
 pub fn append(headers: &mut HeaderMap, name: HeaderName, member: &HeaderValue) {
+    if !headers.contains_key(&name) {
+        headers.insert(name, member.clone());
+        return;
+    }
     let lines: Vec<_> =
         headers.get_all(&name).into_iter().chain([member]).map(HeaderValue::as_bytes).collect();
     if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b", "[..])) {

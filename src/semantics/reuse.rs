@@ -214,7 +214,7 @@ fn judge(
         let demands = directives.no_cache // 5.2.1.4
             || directives.max_age.is_some_and(|most| age > seconds(most)); // 5.2.1.1
         let wants_fresher = directives.min_fresh.is_some_and(|least| {
-            reuse.lifetime.saturating_sub(age) < seconds(least) // 5.2.1.3
+            staleness.is_some() || reuse.lifetime.saturating_sub(age) < seconds(least) // 5.2.1.3
         });
         if (demands && !reload_is_moot) || wants_fresher {
             return Decision::Validate(index, Forward::Request, fallback);

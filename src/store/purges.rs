@@ -62,44 +62,44 @@ fn name(kind: Kind, bytes: &[u8]) -> Name {
     name.into_boxed_slice()
 }
 
-/// The latest hard and the latest soft purge of one target; 0 for none.
-#[derive(Clone, Copy, Default)]
+/// The purges of one target.
+#[derive(Clone, Default)]
 struct Stamp {
+    /// The number of the latest hard purge; 0 for none.
     removed: u64,
-    expired: u64,
-    expired_at: Option<SystemTime>,
+    /// The latest soft purges, the oldest first: what was fetched before several is stale since the first of them.
+    expired: Vec<(u64, SystemTime)>,
 }
+
+/// How many soft purges of one target are told apart; older ones count as the oldest of these.
+const SOFT: usize = 8;
 
 impl Stamp {
     fn new(number: u64, how: How) -> Self {
         match how {
-            How::Remove => Self { removed: number, ..Self::default() },
-            How::Expire(at) => Self { expired: number, expired_at: Some(at), ..Self::default() },
+            How::Remove => Self { removed: number, expired: Vec::new() },
+            How::Expire(at) => Self { removed: 0, expired: vec![(number, at)] },
         }
     }
 
     fn add(&mut self, other: Self) {
         self.removed = self.removed.max(other.removed);
-        if other.expired > self.expired {
-            // The time of the latest counts for all: what was fetched between two purges is stale from the
-            // second on, and what was fetched before both is given that much more.
-            self.expired = other.expired;
-            self.expired_at = other.expired_at;
-        }
+        self.expired.extend(other.expired);
+        self.expired.sort_unstable_by_key(|(number, _)| *number);
+        let surplus = self.expired.len().saturating_sub(SOFT);
+        self.expired.drain(..surplus);
     }
 
     /// What this stamp says of a response that was fetched under `fence`, on top of an earlier verdict.
     fn judge(&self, fence: u64, so_far: Verdict) -> Verdict {
-        match so_far {
-            Verdict::Removed => Verdict::Removed,
-            _ if self.removed > fence => Verdict::Removed,
-            Verdict::Expired(earlier) if self.expired > fence => {
-                Verdict::Expired(self.expired_at.map_or(earlier, |at| at.min(earlier)))
-            }
-            Verdict::Untouched if self.expired > fence => {
-                self.expired_at.map_or(Verdict::Removed, Verdict::Expired)
-            }
-            verdict => verdict,
+        if so_far == Verdict::Removed || self.removed > fence {
+            return Verdict::Removed;
+        }
+        let first = self.expired.iter().find(|(number, _)| *number > fence).map(|(_, at)| *at);
+        match (so_far, first) {
+            (Verdict::Expired(earlier), Some(at)) => Verdict::Expired(at.min(earlier)),
+            (_, Some(at)) => Verdict::Expired(at),
+            (so_far, None) => so_far,
         }
     }
 }
@@ -229,6 +229,22 @@ mod tests {
         assert_eq!(judge("/images", after), Verdict::Removed);
         purges.purge(&Target::All, How::Remove);
         assert_eq!(judge("/y", after), Verdict::Removed);
+    }
+
+    #[test]
+    fn the_first_soft_purge_after_the_fetch_is_the_one_that_counts() {
+        let purges = Purges::default();
+        let at = |second| UNIX_EPOCH + std::time::Duration::from_secs(second);
+        let mut fences = Vec::new();
+        for second in 0..20 {
+            fences.push(purges.latest());
+            purges.purge(&uri("/x"), How::Expire(at(second)));
+        }
+        let judge = |fence| purges.judge(&key("/x"), std::iter::empty(), fence);
+        assert_eq!(judge(fences[19]), Verdict::Expired(at(19)));
+        assert_eq!(judge(fences[15]), Verdict::Expired(at(15)));
+        assert_eq!(judge(fences[0]), Verdict::Expired(at(12)), "older than all that are told apart");
+        assert_eq!(judge(purges.latest()), Verdict::Untouched);
     }
 
     #[test]

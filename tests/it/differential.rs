@@ -53,12 +53,32 @@ struct Case {
 }
 
 const DIRECTIVES: [&str; 22] = [
-    "max-age=0", "max-age=10", "max-age=100", "s-maxage=0", "s-maxage=10", "s-maxage=100", "public", "private", "no-store",
-    "no-cache", "must-revalidate", "proxy-revalidate", "no-transform", "immutable", "unknown", "unknown=5", "max-age=\"50\"",
-    "max-age=x", "s-maxage=-1", "max-age=2147483648", "unknown=\"a\"", "max-age=007",
+    "max-age=0",
+    "max-age=10",
+    "max-age=100",
+    "s-maxage=0",
+    "s-maxage=10",
+    "s-maxage=100",
+    "public",
+    "private",
+    "no-store",
+    "no-cache",
+    "must-revalidate",
+    "proxy-revalidate",
+    "no-transform",
+    "immutable",
+    "unknown",
+    "unknown=5",
+    "max-age=\"50\"",
+    "max-age=x",
+    "s-maxage=-1",
+    "max-age=2147483648",
+    "unknown=\"a\"",
+    "max-age=007",
 ];
 const STATUSES: [u16; 24] = [
-    200, 200, 200, 200, 203, 204, 206, 299, 300, 301, 302, 303, 307, 308, 400, 404, 405, 410, 414, 418, 500, 501, 503, 599,
+    200, 200, 200, 200, 203, 204, 206, 299, 300, 301, 302, 303, 307, 308, 400, 404, 405, 410, 414, 418, 500,
+    501, 503, 599,
 ];
 
 fn date(time: SystemTime) -> HeaderValue {
@@ -118,7 +138,15 @@ fn generate(numbers: &mut Numbers) -> Case {
         }
     }
     if numbers.one_in(3) {
-        let directives = ["no-cache", "max-age=0", "max-age=10", "max-age=60", "min-fresh=10", "max-stale", "max-stale=20"];
+        let directives = [
+            "no-cache",
+            "max-age=0",
+            "max-age=10",
+            "max-age=60",
+            "min-fresh=10",
+            "max-stale",
+            "max-stale=20",
+        ];
         later_request.insert("cache-control", fixed(numbers, &directives));
     }
     let elapsed = *numbers.pick(&[0, 1, 5, 9, 10, 11, 30, 99, 100, 101, 1_000, 200_000]);
@@ -145,11 +173,13 @@ fn ours(case: &Case) -> Verdict {
     rules.credentials = Credentials::Rfc9111;
     rules.heuristic = Some(Heuristic::default().with_errors());
     let directives = ResponseDirectives::of(&case.response);
-    let sent = case.response.get("date").and_then(|date| {
-        larder::semantics::date::parse(date.as_bytes(), case.received)
-    });
+    let sent = case
+        .response
+        .get("date")
+        .and_then(|date| larder::semantics::date::parse(date.as_bytes(), case.received));
     let sent = sent.unwrap_or(case.received);
-    let (lifetime, source) = lifetime(case.status, &case.response, &directives, sent, rules.heuristic.as_ref());
+    let (lifetime, source) =
+        lifetime(case.status, &case.response, &directives, sent, rules.heuristic.as_ref());
     let exchange = Exchange {
         method: &case.method,
         names_target: false,
@@ -230,7 +260,8 @@ fn known(case: &Case, ours: &Verdict, theirs: &Verdict) -> Option<Known> {
     let later = case.later_request.get("cache-control").map_or("", |value| value.to_str().unwrap());
     let directives = ResponseDirectives::of(&case.response);
     let status = case.status.as_u16();
-    let repeated = |name: &str| control.split(", ").filter(|directive| directive.starts_with(name)).count() > 1;
+    let repeated =
+        |name: &str| control.split(", ").filter(|directive| directive.starts_with(name)).count() > 1;
     if repeated("max-age=") || repeated("s-maxage=") || repeated("unknown") {
         return Some(Known::Contradiction);
     }

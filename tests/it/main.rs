@@ -12,6 +12,7 @@ mod etags;
 mod failing_store;
 mod fits;
 mod memory;
+mod model;
 mod policies;
 mod proxy;
 mod purging;
