@@ -138,6 +138,12 @@ where
             Kind::Flight { reader } => reader.size_hint(),
             Kind::Forwarded { body } => body.size_hint(),
             Kind::Stored { end: End::Failed(_), .. } => SizeHint::default(),
+            // An exact size would become a Content-Length, and that leaves no place for trailers.
+            Kind::Stored { content, end: End::Trailers(_) } => {
+                let mut hint = SizeHint::new();
+                hint.set_lower(content.len() as u64);
+                hint
+            }
             Kind::Stored { content, .. } => SizeHint::with_exact(content.len() as u64),
         }
     }

@@ -1,6 +1,7 @@
 //! One call of the inner service for the cache's sake: what goes out, and what is made of what comes back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header;
 use http::request::Parts;
@@ -13,13 +14,14 @@ use crate::error::BoxError;
 use crate::fill::{self, Ask, Good, Tag};
 use crate::observe::{Place, X_CACHE};
 use crate::query::Query;
+use crate::revalidate::Validation;
 use crate::semantics::cache_status::{CACHE_STATUS, Detail, Outcome};
 use crate::semantics::preconditions::{self, Representation};
 use crate::semantics::reuse::{Decision, Fallback, Forward};
 use crate::semantics::storing::NotStored;
 use crate::semantics::validation::{self, Identified};
 use crate::shared::Core;
-use crate::store::{How, Lookup, Store, Stored, Target, Write};
+use crate::store::{Lookup, Store, Stored, Write};
 use crate::stored::StoredResponse;
 
 /// One call of the inner service for the cache's sake.
@@ -62,12 +64,19 @@ impl<S: Store> Fetch<S> {
             key: query.key,
             names_target: false,
             good,
+            validation: None,
             request: query.request,
             sent_at: query.now,
             sent_method,
             sent_range,
         };
         Self { ask, core, fallback, lookup, selected, store }
+    }
+
+    /// Keeps others from validating until what comes of this is stored.
+    pub(crate) fn holding(mut self, validation: Validation) -> Self {
+        self.ask.validation = Some(validation);
+        self
     }
 
     pub(crate) async fn run<I, Q, B>(self, inner: I, body: Q) -> Result<Response<CacheBody<B>>, I::Error>
@@ -97,10 +106,7 @@ impl<S: Store> Fetch<S> {
                 Agreement::Holds => Ok(self.freshen_selected(response).await),
                 Agreement::Silent => Ok(fill::receive(self.core, self.store, self.ask, response).await),
                 Agreement::Contradicts => {
-                    let (target, how) =
-                        (Target::Key(self.ask.key.clone()), How::Expire(self.core.clock.now()));
-                    // Where that fails, it is as stale as it was before.
-                    let _ = self.store.invalidate(&target, how).await;
+                    self.expire_selected().await;
                     Ok(fill::receive(self.core, self.store, self.ask, response).await)
                 }
             },
@@ -176,6 +182,17 @@ impl<S: Store> Fetch<S> {
         }
     }
 
+    /// Makes the selected response stale, if it is still the one that is stored.
+    async fn expire_selected(&self) {
+        if let Some(stored) = self.selected() {
+            let mut head = stored.response.head().clone();
+            head.reuse.lifetime = Duration::ZERO;
+            let expired = StoredResponse::new(head, stored.response.payload().clone());
+            // Where that fails, it is as fresh as it was.
+            let _ = self.store.freshen(&self.ask.key, stored.id, expired, self.ask.fence).await;
+        }
+    }
+
     /// Freshens the stored response that a 304 speaks of, and answers with it (RFC 9111 4.3.4).
     async fn freshen<B>(self, response: Response<B>) -> Response<CacheBody<B>> {
         let (not_modified, body) = response.into_parts();
@@ -242,6 +259,7 @@ impl<S: Store> Fetch<S> {
         } else {
             Tag::Theirs
         };
+        let carried = news.headers.clone();
         news.headers = validation::freshen(&stored_fields, &news.headers);
         let status = std::mem::replace(&mut news.status, head.status);
         let max_object = self.store.max_object();
@@ -249,6 +267,7 @@ impl<S: Store> Fetch<S> {
         ask.sent_method = Method::GET; // whose response it is that is stored
         let judgement = fill::judge(core, &ask, &news, max_object, received_at);
         let terms = judgement.terms.store;
+        let unsent = judgement.terms.strip.clone();
         let head = judgement.head(core, head.status, news.headers, ask.sent_at, None, tag);
         let ttl = head.reuse.ttl(received_at);
         let response = StoredResponse::new(head, old.response.payload().clone());
@@ -276,7 +295,12 @@ impl<S: Store> Fetch<S> {
             stored: written.is_ok(),
             ttl: Some(ttl),
         };
-        core.answer(&response, &ask.request, ask.fields, &outcome, received_at)
+        let mut answer = core.answer(&response, &ask.request, ask.fields, &outcome, received_at);
+        // What is not stored, this client gets all the same: it was sent for it.
+        if carried.contains_key(header::SET_COOKIE) && !unsent.contains(&header::SET_COOKIE) {
+            fill::take_over(&carried, answer.headers_mut(), &header::SET_COOKIE);
+        }
+        answer
     }
 }
 

@@ -15,6 +15,7 @@ use crate::flight::{self, Content, Intake};
 use crate::key::CacheKey;
 use crate::observe::Place;
 use crate::policy::Terms;
+use crate::revalidate::Validation;
 use crate::semantics::cache_control::{RequestDirectives, ResponseDirectives};
 use crate::semantics::cache_status::{Detail, Outcome};
 use crate::semantics::date;
@@ -44,6 +45,8 @@ pub(crate) struct Ask {
     pub(crate) names_target: bool,
     /// What is stored that an error must not take the place of.
     pub(crate) good: Good,
+    /// Held until the response is stored, or not.
+    pub(crate) validation: Option<Validation>,
     /// As the client sent it.
     pub(crate) request: Parts,
     pub(crate) sent_at: SystemTime,
@@ -85,6 +88,7 @@ impl Ask {
             key,
             names_target: true,
             good: Good::None,
+            validation: None,
             request,
             sent_at,
             sent_method: Method::POST,
@@ -151,28 +155,25 @@ pub(crate) fn judge(
             || directives.proxy_revalidate
             || directives.s_maxage.is_some(), // RFC 9111 5.2.2.10
         no_cache: directives.no_cache,
-        shared: storing::shared_with(&directives),
+        shared: storing::shared_with(&directives, rules.credentials),
         source,
         stale_if_error: seconds(directives.stale_if_error),
         stale_while_revalidate: seconds(directives.stale_while_revalidate),
         store,
         strip: Vec::new(),
     };
-    if core.storing {
-        core.policy.response(&ask.request, response, &mut terms);
+    core.policy.response(&ask.request, response, &mut terms);
+    terms.max_body = terms.max_body.min(max_object);
+    if !core.storing {
+        terms.store = Err(NotStored::SwitchedOff);
     }
-    let selecting = Selecting::of(headers, &ask.request.headers, rules.languages);
+    let mut selecting = Selecting::default();
     if terms.store.is_ok() {
-        terms.store = last_look(ask, response, &terms, selecting.is_ok());
+        let selectable = Selecting::of(headers, &ask.request.headers, rules.languages);
+        terms.store = last_look(ask, response, &terms, selectable.is_ok());
+        selecting = selectable.unwrap_or_default();
     }
-    Judgement {
-        date,
-        directives,
-        received_at,
-        selecting: selecting.unwrap_or_default(),
-        stripped: HeaderMap::new(),
-        terms,
-    }
+    Judgement { date, directives, received_at, selecting, stripped: HeaderMap::new(), terms }
 }
 
 /// What no policy can lift.
@@ -419,17 +420,19 @@ impl<S: Store> Fill<S> {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let Self { ask, core, judgement, parts, store } = self;
+        let Self { mut ask, core, judgement, parts, store } = self;
         let received_at = judgement.received_at;
         let outcome = stored(&ask, judgement.ttl(&parts.headers, ask.sent_at));
         let intake = Intake { declared: length, most: judgement.terms.max_body, tag };
         let (status, headers) = (parts.status, parts.headers.clone());
         let (key, fence, sent_at) = (ask.key.clone(), ask.fence, ask.sent_at);
+        let validation = ask.validation.take();
         let commit_core = Arc::clone(&core);
         let commit = move |content: Content| async move {
             let response = complete(&commit_core, judgement, status, &headers, sent_at, content);
             // Where it can't be stored, the next request is a miss.
             let _ = store.put(&key, response, fence).await;
+            drop(validation);
         };
         match flight::launch(body, intake, commit) {
             Ok(reader) => {
@@ -473,7 +476,7 @@ fn restore_unstored(received: &HeaderMap, answered: &mut HeaderMap) {
 }
 
 /// All lines of a field that the answer lacks.
-fn take_over(received: &HeaderMap, answered: &mut HeaderMap, name: &HeaderName) {
+pub(crate) fn take_over(received: &HeaderMap, answered: &mut HeaderMap, name: &HeaderName) {
     if !answered.contains_key(name) {
         for line in received.get_all(name) {
             answered.append(name, line.clone());

@@ -1,8 +1,8 @@
 //! One response on its way in: its content goes to whoever reads it and, whole, to the store.
 //!
 //! Streaming -> Complete | Failed. A task of its own, the pump, moves frames from the inner body into the
-//! flight; readers take them from there at their own pace. While the content is to be stored, the flight
-//! keeps every frame; once it turns out too large it only passes frames on, and the pump waits for its readers.
+//! flight, and the client's body takes them from there at its own pace. While the content is to be stored the pump
+//! goes on at the origin's pace; once it turns out too large to store, it waits for its reader.
 //!
 //! Invariant: a reader sees the clean end of a body only after the inner body has come to its own.
 
@@ -21,6 +21,9 @@ use crate::semantics::etag::{TagKind, Tagger};
 
 /// How many bytes the pump may be ahead of the readers when content is only passed on.
 const AHEAD: usize = 256 * 1024;
+
+/// How many frames it may be ahead in any case: a frame of one byte takes the room of many.
+const MOST_FRAMES: usize = 16 * 1024;
 
 /// The content of a response, whole.
 pub(crate) struct Content {
@@ -47,10 +50,12 @@ struct Flight {
 
 #[derive(Default)]
 struct State {
-    /// Frames from number `first` on.
-    frames: VecDeque<Bytes>,
-    first: usize,
+    /// Bytes in `frames`.
+    ahead: usize,
     end: Option<End>,
+    /// What the reader has not taken yet.
+    frames: VecDeque<Bytes>,
+    /// Nothing is stored any more: the content is only passed on.
     passing: bool,
     pump: Option<Waker>,
     reader: Option<ReaderState>,
@@ -64,7 +69,7 @@ enum End {
 
 #[derive(Default)]
 struct ReaderState {
-    next: usize,
+    has_read: bool,
     waker: Option<Waker>,
 }
 
@@ -76,33 +81,33 @@ impl Flight {
 
     fn push(&self, data: Bytes) {
         let mut state = self.lock();
-        state.frames.push_back(data);
+        state.push(data);
         state.wake_reader();
     }
 
-    /// From now on frames are dropped once they are read.
+    /// From now on the pump waits for its reader.
     fn pass(&self) {
-        let mut state = self.lock();
-        state.passing = true;
-        state.forget_read();
+        self.lock().passing = true;
     }
 
     fn finish(&self, last: Option<Bytes>, end: End) {
         let mut state = self.lock();
-        state.frames.extend(last);
+        if let Some(last) = last {
+            state.push(last);
+        }
         state.end = Some(end);
         state.wake_reader();
     }
 
-    /// Waits until readers have taken enough; `false` when there is none left.
-    async fn wait_for_readers(&self) -> bool {
+    /// Waits until the reader has taken enough; `false` when it has left and content is only passed on.
+    async fn wait_for_reader(&self) -> bool {
         std::future::poll_fn(|cx| {
             let mut state = self.lock();
             if state.reader.is_none() {
-                return Poll::Ready(false);
+                return Poll::Ready(!state.passing);
             }
-            let ahead: usize = state.frames.iter().map(Bytes::len).sum();
-            if ahead <= AHEAD {
+            let is_far_ahead = state.passing && state.ahead > AHEAD;
+            if !is_far_ahead && state.frames.len() < MOST_FRAMES {
                 return Poll::Ready(true);
             }
             state.pump = Some(cx.waker().clone());
@@ -113,20 +118,21 @@ impl Flight {
 }
 
 impl State {
+    fn push(&mut self, data: Bytes) {
+        // Without a reader nobody will ever take it from here.
+        if self.reader.is_some() {
+            self.ahead += data.len();
+            self.frames.push_back(data);
+        }
+    }
+
     fn wake_reader(&mut self) {
         if let Some(waker) = self.reader.as_mut().and_then(|reader| reader.waker.take()) {
             waker.wake();
         }
     }
 
-    fn forget_read(&mut self) {
-        if !self.passing {
-            return;
-        }
-        let next = self.reader.as_ref().map_or(usize::MAX, |reader| reader.next);
-        while self.first < next && self.frames.pop_front().is_some() {
-            self.first += 1;
-        }
+    fn wake_pump(&mut self) {
         if let Some(pump) = self.pump.take() {
             pump.wake();
         }
@@ -149,9 +155,10 @@ impl Reader {
         let Some(reader) = state.reader.as_mut() else {
             return Poll::Ready(None);
         };
-        if let Some(frame) = state.frames.get(reader.next - state.first).cloned() {
-            reader.next += 1;
-            state.forget_read();
+        if let Some(frame) = state.frames.pop_front() {
+            reader.has_read = true;
+            state.ahead -= frame.len();
+            state.wake_pump();
             return Poll::Ready(Some(Ok(Frame::data(frame))));
         }
         match &state.end {
@@ -175,7 +182,7 @@ impl Reader {
         let state = self.flight.lock();
         match (&state.reader, &state.end) {
             (None, _) => true,
-            (Some(reader), Some(End::Complete(None))) => reader.next - state.first == state.frames.len(),
+            (Some(_), Some(End::Complete(None))) => state.frames.is_empty(),
             _ => false,
         }
     }
@@ -187,7 +194,7 @@ impl Reader {
         let state = self.flight.lock();
         // Only the first frame's size hint matters to a server, which asks before it reads.
         match &state.reader {
-            Some(reader) if reader.next == 0 => SizeHint::with_exact(declared),
+            Some(reader) if !reader.has_read => SizeHint::with_exact(declared),
             _ => SizeHint::default(),
         }
     }
@@ -197,7 +204,8 @@ impl Drop for Reader {
     fn drop(&mut self) {
         let mut state = self.flight.lock();
         state.reader = None;
-        state.forget_read();
+        state.frames.clear();
+        state.wake_pump();
     }
 }
 
@@ -289,10 +297,11 @@ where
         if received > intake.most && capture.take().is_some() {
             flight.pass();
         }
-        match &mut capture {
-            Some(capture) => capture.take(data.clone()),
-            None if !flight.wait_for_readers().await => return None,
-            None => {}
+        if let Some(capture) = &mut capture {
+            capture.take(data.clone());
+        }
+        if !flight.wait_for_reader().await {
+            return None;
         }
         if intake.declared == Some(received) {
             // The frame by which a client knows that it has everything.
@@ -342,40 +351,44 @@ pub(crate) fn into_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
     frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
 }
 
-/// Keeps content while it passes by.
+/// Keeps content while it passes by: the first frame as it is, for most content is one; more are copied together.
 pub(crate) struct Capture {
-    frames: Vec<Bytes>,
-    length: usize,
+    first: Bytes,
+    rest: BytesMut,
     tagger: Option<Tagger>,
 }
 
 impl Capture {
     pub(crate) fn new(tag: Option<TagKind>) -> Self {
-        Self { frames: Vec::new(), length: 0, tagger: tag.map(Tagger::new) }
+        Self { first: Bytes::new(), rest: BytesMut::new(), tagger: tag.map(Tagger::new) }
+    }
+
+    fn len(&self) -> usize {
+        if self.rest.is_empty() { self.first.len() } else { self.rest.len() }
     }
 
     pub(crate) fn take(&mut self, data: Bytes) {
         if let Some(tagger) = &mut self.tagger {
             tagger.update(&data);
         }
-        self.length += data.len();
-        self.frames.push(data);
+        if self.len() == 0 {
+            self.first = data;
+        } else {
+            if self.rest.is_empty() {
+                self.rest.extend_from_slice(&std::mem::take(&mut self.first));
+            }
+            self.rest.extend_from_slice(&data);
+        }
     }
 
     /// All that was taken, in one piece.
-    pub(crate) fn bytes(&mut self) -> Bytes {
-        if self.frames.len() <= 1 {
-            return self.frames.pop().unwrap_or_default();
-        }
-        let mut whole = BytesMut::with_capacity(self.length);
-        for frame in self.frames.drain(..) {
-            whole.extend_from_slice(&frame);
-        }
-        whole.freeze()
+    fn into_bytes(self) -> Bytes {
+        if self.rest.is_empty() { self.first } else { self.rest.freeze() }
     }
 
     pub(crate) fn finish(mut self, trailers: Option<HeaderMap>) -> Content {
-        Content { bytes: self.bytes(), tag: self.tagger.map(|tagger| tagger.finish()), trailers }
+        let tag = self.tagger.take().map(|tagger| tagger.finish());
+        Content { bytes: self.into_bytes(), tag, trailers }
     }
 }
 
@@ -399,21 +412,21 @@ where
     while let Some(frame) = body.frame().await {
         let frame = match frame {
             Ok(frame) => into_bytes(frame),
-            Err(error) => return Err((capture.bytes(), BodyError::inner(error))),
+            Err(error) => return Err((capture.into_bytes(), BodyError::inner(error))),
         };
         match frame.into_data() {
             Ok(data) => {
-                if capture.length as u64 + data.len() as u64 > declared {
-                    return Err((capture.bytes(), Failure::Overrun { declared }.into()));
+                if capture.len() as u64 + data.len() as u64 > declared {
+                    return Err((capture.into_bytes(), Failure::Overrun { declared }.into()));
                 }
                 capture.take(data);
             }
             Err(frame) => trailers = frame.into_trailers().ok(),
         }
     }
-    let received = capture.length as u64;
+    let received = capture.len() as u64;
     if received != declared {
-        return Err((capture.bytes(), Failure::Short { declared, received }.into()));
+        return Err((capture.into_bytes(), Failure::Short { declared, received }.into()));
     }
     Ok(capture.finish(trailers))
 }

@@ -89,24 +89,24 @@ where
     fn call(&mut self, request: Request<Q>) -> Self::Future {
         let core = &self.cache.core;
         let (parts, body) = request.into_parts();
-        let fields = RequestFields::of(&parts.headers);
         let key = match core.policy.request(&parts) {
             Use::Bypass(reason) => {
                 // An unsafe request invalidates its target all the same (RFC 9111 4.4).
                 return match CacheKey::of(&parts) {
-                    Ok(key) if !invalidation::is_safe(&parts.method) => self.invalidate(key, parts, body),
+                    Ok(key) if is_unsafe(&parts.method) => self.invalidate(key, parts, body, Some(reason)),
                     _ => self.pass(parts, body, Forward::Bypass, Some(reason)),
                 };
             }
             Use::Cache(key) => key,
         };
         if parts.method != Method::GET && parts.method != Method::HEAD {
-            return if invalidation::is_safe(&parts.method) || parts.method == Method::CONNECT {
-                self.pass(parts, body, Forward::Method, None)
+            return if is_unsafe(&parts.method) {
+                self.invalidate(key, parts, body, None)
             } else {
-                self.invalidate(key, parts, body)
+                self.pass(parts, body, Forward::Method, None)
             };
         }
+        let fields = RequestFields::of(&parts.headers);
         if fields.upgrade {
             return self.pass(parts, body, Forward::Bypass, Some("upgrade"));
         }
@@ -265,23 +265,23 @@ where
             return;
         };
         let decision = Decision::Validate(index, Forward::Stale, Fallback::None);
-        let fetch = Fetch::new(
-            Arc::clone(&self.cache.core),
-            Arc::clone(&self.cache.store),
-            query.for_everybody(),
-            lookup,
-            decision,
-        );
+        let (core, store) = (Arc::clone(&self.cache.core), Arc::clone(&self.cache.store));
+        let fetch = Fetch::new(core, store, query.for_everybody(), lookup, decision).holding(validation);
         let answer = fetch.run(self.inner.clone(), body);
         runtime.spawn(async move {
             // What is stored on the way is all that counts; content on its way in goes on without readers.
             drop(answer.await);
-            drop(validation);
         });
     }
 
     /// Forwards an unsafe request, and invalidates what its success makes invalid (RFC 9111 4.4).
-    fn invalidate<Q, B>(&self, key: CacheKey, mut parts: Parts, body: Q) -> ResponseFuture<I, Q, B>
+    fn invalidate<Q, B>(
+        &self,
+        key: CacheKey,
+        mut parts: Parts,
+        body: Q,
+        bypass: Option<&'static str>,
+    ) -> ResponseFuture<I, Q, B>
     where
         I: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
         I::Future: Send,
@@ -300,7 +300,9 @@ where
             let before = if may_be_stored { cache.store.get(&unsafe_request.key).await.ok() } else { None };
             let method = parts.method.clone();
             cache.core.policy.forward(&mut parts);
+            let abandoned = Abandoned::new(&cache, unsafe_request.key.uri());
             let mut response = inner.oneshot(Request::from_parts(parts, body)).await?;
+            abandoned.settle();
             // A purge while the request was under way speaks of what it brings, too.
             let is_untouched = match before {
                 None => false,
@@ -309,9 +311,9 @@ where
                     now.is_ok_and(|now| now.fence == before.fence)
                 }
             };
-            let mut detail = None;
+            let mut detail = bypass.map(Detail::Bypass);
             if cache.core.storing && invalidation::invalidates(&method, response.status()) {
-                detail = cache.invalidate(&unsafe_request, response.headers()).await;
+                detail = cache.invalidate(&unsafe_request, response.headers()).await.or(detail);
             }
             if let (Some(asked), true) = (asked, unsafe_request.is_named_by(response.headers()))
                 && detail.is_none()
@@ -324,7 +326,7 @@ where
             let outcome = Outcome::Forwarded {
                 collapsed: false,
                 detail,
-                forward: Forward::Method,
+                forward: if bypass.is_some() { Forward::Bypass } else { Forward::Method },
                 status: None,
                 stored: false,
                 ttl: None,
@@ -333,6 +335,42 @@ where
             cache.core.voice.tell(&outcome, status, response.headers_mut(), Place::Append);
             Ok(response.map(CacheBody::forwarded))
         })
+    }
+}
+
+/// Whether a method may change what its target gives. CONNECT has no target that is stored.
+fn is_unsafe(method: &Method) -> bool {
+    !invalidation::is_safe(method) && method != Method::CONNECT
+}
+
+/// An unsafe request whose client may leave, which drops the call: nobody knows then what it has done, so its
+/// target is invalidated.
+struct Abandoned<S: Store> {
+    open: Option<(Arc<S>, Target)>,
+}
+
+impl<S: Store> Abandoned<S> {
+    fn new(cache: &Cache<S>, uri: &[u8]) -> Self {
+        let open = (Arc::clone(&cache.store), Target::Uri(uri.into()));
+        Self { open: cache.core.storing.then_some(open) }
+    }
+
+    /// The call has come to its end.
+    fn settle(mut self) {
+        self.open = None;
+    }
+}
+
+impl<S: Store> Drop for Abandoned<S> {
+    fn drop(&mut self) {
+        if let Some((store, target)) = self.open.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(async move {
+                // There is nobody left to tell of a failure.
+                let _ = store.invalidate(&target, How::Remove).await;
+            });
+        }
     }
 }
 
@@ -387,5 +425,7 @@ fn origin_of(uri: &[u8]) -> &[u8] {
 /// RFC 9110 9.3.1: content in a GET has no meaning, and yet some service may look at it. Without a length,
 /// HTTP/1 has none; later versions tell only by their frames.
 fn has_content<Q: Body>(request: &Parts, fields: RequestFields, body: &Q) -> bool {
-    fields.content || (request.version >= http::Version::HTTP_2 && !body.is_end_stream())
+    fields.content
+        || body.size_hint().lower() > 0
+        || (request.version >= http::Version::HTTP_2 && !body.is_end_stream())
 }

@@ -60,7 +60,7 @@ fn fields_weight(headers: &HeaderMap) -> usize {
 }
 
 /// Status, fields and terms of a stored response.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ResponseHead {
     pub(crate) groups: Box<[Box<str>]>,
     /// With slots for `Age` and `Cache-Status`, so that an answer's clone never grows.

@@ -4,14 +4,14 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::header;
+use http::header::{self, HeaderMap};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use larder::semantics::fields::{list, remove_hop_by_hop};
 use larder::{CacheBody, CacheService};
 use tower::Service;
 
-use crate::upstream::{CDN_LOOP, Upstream, UpstreamError, append};
+use crate::upstream::{CDN_LOOP, OriginBody, Upstream, UpstreamError, append};
 
 /// The cache before the origin, as a server sees it: it never fails.
 #[derive(Clone)]
@@ -35,7 +35,7 @@ impl Edge {
 }
 
 impl Service<Request<Incoming>> for Edge {
-    type Response = Response<CacheBody<Incoming>>;
+    type Response = Response<CacheBody<OriginBody>>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
@@ -43,10 +43,11 @@ impl Service<Request<Incoming>> for Edge {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
         if let Some(status) = self.refusal(&request) {
             return Box::pin(std::future::ready(Ok(error(status))));
         }
+        tidy(request.headers_mut());
         let answer = self.cache.call(request);
         Box::pin(async move {
             let mut response = match answer.await {
@@ -62,7 +63,22 @@ impl Service<Request<Incoming>> for Edge {
     }
 }
 
-fn error(status: StatusCode) -> Response<CacheBody<Incoming>> {
+/// What the origin will not see must not select what is stored: fields that `Connection` nominates go before
+/// the cache looks. Cookies, which HTTP/2 may split, are one line again (RFC 9113 8.2.3).
+fn tidy(headers: &mut HeaderMap) {
+    // It tells the cache that there is content; the client of the origin makes its own.
+    let coding = headers.get(header::TRANSFER_ENCODING).cloned();
+    remove_hop_by_hop(headers);
+    headers.extend(coding.map(|coding| (header::TRANSFER_ENCODING, coding)));
+    let crumbs: Vec<_> = headers.get_all(header::COOKIE).into_iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, cookie);
+    }
+}
+
+fn error(status: StatusCode) -> Response<CacheBody<OriginBody>> {
     let mut response = Response::new(CacheBody::default());
     *response.status_mut() = status;
     let headers = response.headers_mut();

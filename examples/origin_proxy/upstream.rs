@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use larder::semantics::fields::remove_hop_by_hop;
 use thiserror::Error;
 use tower::Service;
+use tower_http::timeout::TimeoutBody;
 
 use crate::serve;
 
@@ -29,6 +30,9 @@ pub enum UpstreamError {
     #[error("the origin takes too long")]
     TooSlow,
 }
+
+/// A body of the origin's, each frame of which has to come in time.
+pub type OriginBody = TimeoutBody<Incoming>;
 
 /// Sends requests to one origin.
 #[derive(Clone)]
@@ -98,9 +102,9 @@ pub fn append(headers: &mut HeaderMap, name: HeaderName, member: &HeaderValue) {
 }
 
 impl Service<Request<Incoming>> for Upstream {
-    type Response = Response<Incoming>;
+    type Response = Response<OriginBody>;
     type Error = UpstreamError;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Incoming>, UpstreamError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<OriginBody>, UpstreamError>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
         Poll::Ready(Ok(()))
@@ -111,7 +115,7 @@ impl Service<Request<Incoming>> for Upstream {
         let timeout = self.timeout;
         Box::pin(async move {
             match tokio::time::timeout(timeout, answer).await {
-                Ok(answer) => Ok(answer?),
+                Ok(answer) => Ok(answer?.map(|body| TimeoutBody::new(timeout, body))),
                 Err(_) => Err(UpstreamError::TooSlow),
             }
         })

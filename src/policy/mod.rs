@@ -128,6 +128,7 @@ pub struct Terms {
     pub stale_while_revalidate: Duration,
     /// Whether it is stored, or why not.
     pub store: Result<(), NotStored>,
-    /// Fields that nobody downstream gets to see.
+    /// Fields of this response that nobody downstream gets to see. Answers to unsafe and to bypassed requests are
+    /// not judged, and keep theirs.
     pub strip: Vec<HeaderName>,
 }

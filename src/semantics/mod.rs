@@ -87,7 +87,7 @@ impl Default for Rules {
 pub enum Credentials {
     /// `Authorization` as in RFC 9111 3.5, and `Cookie` and `Set-Cookie` in the same way: stored, and
     /// reused for requests that carry credentials, only where the response says `public` or `s-maxage` (for
-    /// `Authorization` also `must-revalidate`, for cookies a targeted field), or the key holds the credential.
+    /// cookies, a targeted lifetime does too), or the key holds the credential.
     Explicit,
     /// RFC 9111 3.5 to the letter: it knows `Authorization` on the request that is stored, and nothing else.
     Rfc9111,

@@ -151,7 +151,7 @@ pub fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> {
 
 /// RFC 9111 3.5 and, where the rules ask for it, the same for cookies.
 fn credentials(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> {
-    let shared = shared_with(exchange.directives);
+    let shared = shared_with(exchange.directives, rules.credentials);
     let unshared = CredentialKinds::of(exchange.request).without(exchange.keyed).without(shared);
     if unshared.authorization {
         return Err(NotStored::Authorization);
@@ -174,10 +174,11 @@ fn credentials(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> 
 }
 
 /// In spite of which credentials the response says of itself that one copy may serve many people.
-pub fn shared_with(directives: &ResponseDirectives) -> CredentialKinds {
+pub fn shared_with(directives: &ResponseDirectives, credentials: Credentials) -> CredentialKinds {
     let shared = directives.public || directives.s_maxage.is_some();
     CredentialKinds {
-        authorization: shared || directives.must_revalidate, // RFC 9111 3.5
+        // RFC 9111 3.5 takes `must-revalidate` for a permission too, which few who send it know.
+        authorization: shared || (directives.must_revalidate && credentials == Credentials::Rfc9111),
         // A targeted field with a lifetime speaks to shared caches only.
         cookie: shared || (directives.targeted && directives.max_age.is_some()),
     }

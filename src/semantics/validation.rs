@@ -73,7 +73,8 @@ pub enum Identified {
     Unknown,
 }
 
-/// Finds the stored response that a 304 identifies: by a strong tag, compared strongly; by a weak one or
+/// Finds the stored response that a 304 identifies: by a strong tag, compared strongly (or weakly with the
+/// selected one, whose tag an intermediary may have weakened: nginx does when it compresses); by a weak one or
 /// `Last-Modified`, the one that was `selected` for validation, or the newest; and where the 304 has no
 /// validator, the selected one.
 pub fn identify<'a>(
@@ -90,9 +91,14 @@ pub fn identify<'a>(
                 .is_some_and(|own| if tag.is_weak() { own.weak_eq(&tag) } else { own.strong_eq(&tag) })
         };
         let own = selected.filter(|&index| stored.clone().nth(index).is_some_and(|v| matches(&v)));
+        let weakened = selected.filter(|&index| {
+            let etag = stored.clone().nth(index).and_then(|validators| validators.etag);
+            etag.is_some_and(|own| EntityTag::new(own.as_bytes()).weak_eq(&tag))
+        });
         // Stored responses come newest first.
         return own
             .or_else(|| stored.clone().position(|validators| matches(&validators)))
+            .or(weakened)
             .map_or(Identified::Unknown, Identified::Freshen);
     }
     if let Some(index) = selected {
@@ -217,7 +223,9 @@ mod tests {
         check(b, None, &[a, b], Freshen(1));
         check(&[("etag", "\"c\"")], Some(0), &[a, b], Unknown);
         check(&[("etag", "W/\"a\"")], Some(0), &[a, b], Freshen(0));
-        check(a, Some(0), &[&[("etag", "W/\"a\"")]], Unknown);
+        check(a, Some(0), &[&[("etag", "W/\"a\"")]], Freshen(0));
+        check(a, None, &[&[("etag", "W/\"a\"")]], Unknown);
+        check(a, Some(0), &[&[("etag", "W/\"a\"")], a], Freshen(1));
         check(&[], Some(1), &[a, b], Freshen(1));
         check(&[], None, &[a, b], Unknown);
         check(&[], None, &[a], Freshen(0));

@@ -24,7 +24,7 @@ pub enum Languages {
 }
 
 /// What selects by language, apart from the fields that match byte for byte.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct Language {
     /// The ranges of the request in their normal form; `None` where it had no `Accept-Language`.
     accepted: Option<Box<[Range]>>,
@@ -118,6 +118,15 @@ impl Selecting {
             + self.language.as_ref().map_or(0, Language::weight)
     }
 }
+
+/// However the request spelled it.
+impl PartialEq for Language {
+    fn eq(&self, other: &Self) -> bool {
+        self.accepted == other.accepted && self.content == other.content && self.matching == other.matching
+    }
+}
+
+impl Eq for Language {}
 
 impl Language {
     fn matches(&self, request: &HeaderMap) -> bool {

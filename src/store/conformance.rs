@@ -216,6 +216,9 @@ async fn refuses_what_was_fetched_before_a_purge<S: Store>(store: &S, target: &T
     let written = put(store, &here(), response("old", "x"), before).await;
     assert_eq!(written, Write::Superseded, "{target:?} came after the fence");
     assert!(look_up(store, &here()).await.variants.is_empty(), "{target:?}");
+    // The default fence stands before every purge.
+    let written = put(store, &here(), response("old", "x"), Fence::default()).await;
+    assert_eq!(written, Write::Superseded, "{target:?} came after the default fence");
     // A soft purge: refused, or stored and stale.
     let before = look_up(store, &here()).await.fence;
     invalidate(store, target, How::Expire(purged_at())).await;

@@ -121,7 +121,7 @@ impl MemoryStoreBuilder {
         let max_object = self.max_object.min(self.capacity / 4 * 3);
         // A shard takes no item heavier than its hot part, 97 % of its share of the capacity. So there
         // are as many shards as leave each the room for two of the largest objects, and at least one.
-        let heaviest = (max_object + HEAD) * 2;
+        let heaviest = max_object.saturating_add(HEAD).saturating_mul(2);
         let shards = (self.capacity / heaviest.max(1)).clamp(1, 64);
         let shards = 1 << shards.ilog2(); // quick_cache rounds up to a power of two
         let shard_share = self.capacity / shards;
@@ -199,7 +199,7 @@ impl MemoryStore {
         let variants = match inner.cache.get(key) {
             None => Variants::default(),
             Some(entry) if is_checked(&entry.variants, latest) => entry.variants,
-            Some(entry) => inner.without_purged(key, &entry.variants, latest),
+            Some(entry) => inner.judged(key, &entry.variants, latest),
         };
         let counter = if variants.is_empty() { &inner.misses } else { &inner.hits };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -216,6 +216,16 @@ impl Inner {
     fn verdict(&self, key: &CacheKey, stored: &StoredResponse, fence: Fence) -> Verdict {
         let fence = u64::try_from(fence.0).unwrap_or_default();
         self.purges.judge(key, stored.head().groups(), fence)
+    }
+
+    /// [`Inner::without_purged`], and where nothing is left the key goes, so that it is judged once.
+    fn judged(&self, key: &CacheKey, variants: &Variants, latest: u64) -> Variants {
+        let kept = self.without_purged(key, variants, latest);
+        if kept.is_empty() {
+            let _writing = self.writer(key);
+            drop(self.cache.remove_if(key, |entry| entry.variants.is(variants)));
+        }
+        kept
     }
 
     /// The variants that no purge has removed, with those marked that one has expired.

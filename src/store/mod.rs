@@ -73,9 +73,9 @@ pub trait Store: Send + Sync + 'static {
     /// Makes everything that the target names go, or go stale.
     fn invalidate(&self, target: &Target, how: How) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The most bytes of content that the store takes in one response.
+    /// The most bytes of content that the store takes in one response; default 8 MiB.
     fn max_object(&self) -> u64 {
-        u64::MAX
+        8 * 1024 * 1024
     }
 
     /// Counts, as far as the store keeps them.
@@ -84,7 +84,8 @@ pub trait Store: Send + Sync + 'static {
     }
 }
 
-/// The purge state of a store at one moment. Its meaning is the store's own.
+/// The purge state of a store at one moment. Its meaning is the store's own, but that the default one stands
+/// before every purge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fence(pub u128);
 
@@ -130,6 +131,14 @@ impl Variants {
         let list: Box<[Stored]> = list.into_iter().collect();
         let shelf = (!list.is_empty()).then(|| Arc::new(Shelf { checked: AtomicU64::new(number), list }));
         Self(shelf)
+    }
+
+    /// Whether both are the same shelf, not only equal ones.
+    fn is(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
     }
 
     fn mark(&self) -> Option<&AtomicU64> {

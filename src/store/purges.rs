@@ -6,16 +6,16 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{PoisonError, RwLock};
 use std::time::SystemTime;
 
 use super::{How, Target};
 use crate::key::CacheKey;
 
-/// How many targets are remembered one by one. Older ones are remembered by their hash only, so that a purge of
-/// one may take others with it; nothing that was purged ever comes back.
+/// How many targets are remembered one by one. Older ones share places, so that a purge of one may take others with
+/// it; nothing that was purged ever comes back.
 const EXACT: usize = 65_536;
-/// Places for the hashes of older targets.
+/// Places for older targets.
 const COARSE: usize = 65_536;
 /// How many prefixes are remembered. What comes on top makes the oldest one count for everything.
 const PREFIXES: usize = 1_024;
@@ -32,7 +32,8 @@ pub(super) enum Verdict {
 pub(super) struct Purges {
     /// The number of the latest purge; read without the lock.
     latest: AtomicU64,
-    stamps: Mutex<Stamps>,
+    hashers: [RandomState; 2],
+    stamps: RwLock<Stamps>,
 }
 
 #[derive(Default)]
@@ -42,24 +43,17 @@ struct Stamps {
     exact: HashMap<Name, Stamp>,
     order: VecDeque<Name>,
     prefixes: Vec<(Box<[u8]>, Stamp)>,
-    hasher: RandomState,
 }
 
-/// A target that is found by name. One allocation: kind, then the bytes.
-type Name = Box<[u8]>;
+/// A target's kind and bytes by their seeded hash: a name may be as long as a URI, and comes from clients. Two
+/// targets with one hash are purged together, which costs a fetch and shows nobody anything.
+type Name = u128;
 
 #[derive(Clone, Copy)]
 enum Kind {
     Group = 1,
     Key = 2,
     Uri = 3,
-}
-
-fn name(kind: Kind, bytes: &[u8]) -> Name {
-    let mut name = Vec::with_capacity(1 + bytes.len());
-    name.push(kind as u8);
-    name.extend_from_slice(bytes);
-    name.into_boxed_slice()
 }
 
 /// The purges of one target.
@@ -105,6 +99,12 @@ impl Stamp {
 }
 
 impl Purges {
+    fn name(&self, kind: Kind, bytes: &[u8]) -> Name {
+        let [high, low] = &self.hashers;
+        let half = |hasher: &RandomState| u128::from(hasher.hash_one((kind as u8, bytes)));
+        (half(high) << 64) | half(low)
+    }
+
     /// The purge state now.
     pub(super) fn latest(&self) -> u64 {
         self.latest.load(Ordering::Acquire)
@@ -112,15 +112,15 @@ impl Purges {
 
     /// Writes the stamp of a purge.
     pub(super) fn purge(&self, target: &Target, how: How) {
-        let mut stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stamps = self.stamps.write().unwrap_or_else(PoisonError::into_inner);
         let number = self.latest.load(Ordering::Relaxed) + 1;
         let stamp = Stamp::new(number, how);
         match target {
             Target::All => stamps.all.add(stamp),
-            Target::Group(group) => stamps.add(name(Kind::Group, group.as_bytes()), stamp),
-            Target::Key(key) => stamps.add(name(Kind::Key, key.as_bytes()), stamp),
+            Target::Group(group) => stamps.add(self.name(Kind::Group, group.as_bytes()), stamp),
+            Target::Key(key) => stamps.add(self.name(Kind::Key, key.as_bytes()), stamp),
             Target::Prefix(prefix) => stamps.add_prefix(prefix, stamp),
-            Target::Uri(uri) => stamps.add(name(Kind::Uri, uri), stamp),
+            Target::Uri(uri) => stamps.add(self.name(Kind::Uri, uri), stamp),
         }
         // After the stamp: whoever sees the number finds the stamp.
         self.latest.store(number, Ordering::Release);
@@ -136,12 +136,12 @@ impl Purges {
         if fence >= self.latest() {
             return Verdict::Untouched;
         }
-        let stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamps = self.stamps.read().unwrap_or_else(PoisonError::into_inner);
         let mut verdict = stamps.all.judge(fence, Verdict::Untouched);
-        verdict = stamps.judge(name(Kind::Key, key.as_bytes()), fence, verdict);
-        verdict = stamps.judge(name(Kind::Uri, key.uri()), fence, verdict);
+        verdict = stamps.judge(self.name(Kind::Key, key.as_bytes()), fence, verdict);
+        verdict = stamps.judge(self.name(Kind::Uri, key.uri()), fence, verdict);
         for group in groups {
-            verdict = stamps.judge(name(Kind::Group, group.as_bytes()), fence, verdict);
+            verdict = stamps.judge(self.name(Kind::Group, group.as_bytes()), fence, verdict);
         }
         for (prefix, stamp) in &stamps.prefixes {
             if key.uri().starts_with(prefix) {
@@ -162,11 +162,11 @@ impl Stamps {
             && let Some(oldest) = self.order.pop_front()
             && let Some(old) = self.exact.remove(&oldest)
         {
-            let place = self.place(&oldest);
+            let place = place(oldest);
             let coarse = self.coarse.get_or_insert_with(|| vec![Stamp::default(); COARSE].into_boxed_slice());
             coarse[place].add(old);
         }
-        self.exact.insert(name.clone(), stamp);
+        self.exact.insert(name, stamp);
         self.order.push_back(name);
     }
 
@@ -188,14 +188,14 @@ impl Stamps {
             verdict = stamp.judge(fence, verdict);
         }
         if let Some(coarse) = &self.coarse {
-            verdict = coarse[self.place(&name)].judge(fence, verdict);
+            verdict = coarse[place(name)].judge(fence, verdict);
         }
         verdict
     }
+}
 
-    fn place(&self, name: &Name) -> usize {
-        usize::try_from(self.hasher.hash_one(name) % COARSE as u64).unwrap_or_default()
-    }
+fn place(name: Name) -> usize {
+    usize::try_from(name % COARSE as u128).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -258,7 +258,7 @@ mod tests {
             purges.purge(&Target::Prefix(format!("p{number}").into_bytes().into()), How::Remove);
         }
         {
-            let stamps = purges.stamps.lock().expect("not poisoned");
+            let stamps = purges.stamps.read().expect("not poisoned");
             assert_eq!(stamps.exact.len(), EXACT);
             assert_eq!(stamps.prefixes.len(), PREFIXES);
         }

@@ -202,7 +202,7 @@ fn ours(case: &Case) -> Verdict {
     reuse.must_revalidate =
         directives.must_revalidate || directives.proxy_revalidate || directives.s_maxage.is_some();
     reuse.no_cache = directives.no_cache;
-    reuse.shared = shared_with(&directives);
+    reuse.shared = shared_with(&directives, Credentials::Rfc9111);
     reuse.selecting = selecting;
     assert!(current_age(reuse.initial_age, case.received, case.now).is_some());
     let ask = Ask {

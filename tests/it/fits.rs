@@ -130,13 +130,14 @@ async fn boxed_bodies_sync_or_not() {
         let response = Response::builder().header("cache-control", "max-age=60").body(body);
         Ok::<_, Infallible>(response.unwrap())
     });
-    for _ in 0..2 {
+    let (sync, unsync) = (CacheLayer::default().layer(sync), CacheLayer::default().layer(unsync));
+    for hit in [false, true] {
         let request = Request::get("http://a/").body(Empty::new().boxed()).unwrap();
-        let response = CacheLayer::default().layer(sync).oneshot(request).await.unwrap();
-        read(response).await.has_body("sync");
+        let seen = read(sync.clone().oneshot(request).await.unwrap()).await.has_body("sync");
+        assert_eq!(seen.is_hit(), hit);
         let request = Request::get("http://a/").body(Empty::new().boxed_unsync()).unwrap();
-        let response = CacheLayer::default().layer(unsync).oneshot(request).await.unwrap();
-        read(response).await.has_body("unsync");
+        let seen = read(unsync.clone().oneshot(request).await.unwrap()).await.has_body("unsync");
+        assert_eq!(seen.is_hit(), hit);
     }
 }
 
@@ -212,7 +213,7 @@ async fn between_trace_compression_and_timeout() {
 }
 
 #[tokio::test]
-async fn through_axum_as_a_boxed_clone_service() {
+async fn as_a_boxed_clone_service() {
     let service = tower::service_fn(|_: Request<Body>| async {
         Ok::<_, Infallible>(
             Response::builder().header("cache-control", "max-age=9").body(Body::from("x")).unwrap(),
@@ -281,5 +282,28 @@ async fn a_304_over_the_wire_says_nothing_of_a_length() {
         let head = request("HEAD").body(Empty::<Bytes>::new()).unwrap();
         let seen = read(client.request(head).await.unwrap()).await;
         assert_eq!((seen.status.as_u16(), seen.field("content-length")), (200, Some("8")), "{version:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_get_with_content_round_a_client_bypasses() {
+    let layer = CacheLayer::default();
+    let origin = crate::support::Origin::new([crate::support::Reply::cc("x", "max-age=60")]);
+    let mut cache = layer.layer(origin);
+    for query in ["one", "two"] {
+        let request = Request::get("http://a/search").body(Full::new(Bytes::from(query))).unwrap();
+        read(cache.call(request).await.unwrap()).await.told("larder; fwd=bypass; detail=\"content\"");
+    }
+}
+
+#[tokio::test]
+async fn trailers_come_over_the_wire_from_storage_too() {
+    let reply = crate::support::Reply::cc("", "max-age=60").frames(&["a", "b"]).trailer("x-sum", "2");
+    let address = wire::serve(CacheLayer::default().layer(crate::support::Origin::new([reply]))).await;
+    for hit in [false, true] {
+        // A client has to say that it takes trailers.
+        let seen = wire::get(address, "/", &[("te", "trailers")]).await.has_body("ab");
+        assert_eq!(seen.is_hit(), hit);
+        assert_eq!(seen.field("content-length"), None);
     }
 }

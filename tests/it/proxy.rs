@@ -285,3 +285,34 @@ async fn a_client_that_speaks_nonsense_gets_an_error_and_nothing_else() {
     assert!(answer.await.unwrap().starts_with("HTTP/1.1 400"));
     assert_eq!(wire::get(address, "/x", &[]).await.status, 200);
 }
+
+#[tokio::test]
+async fn a21_what_the_origin_never_sees_selects_nothing() {
+    let vary = get(|headers: HeaderMap| async move {
+        let language =
+            headers.get("accept-language").map_or("none", |value| value.to_str().unwrap()).to_owned();
+        ([("cache-control", "max-age=60"), ("vary", "accept-language")], language)
+    });
+    let origin = wire::serve_router(Router::new().route("/x", vary)).await;
+    let proxy = Proxy::before(&format!("http://{origin}"), &[]);
+    let poison = [("accept-language", "de"), ("connection", "accept-language")];
+    wire::get(proxy.address, "/x", &poison).await.has_body("none");
+    wire::get(proxy.address, "/x", &[("accept-language", "de")]).await.has_body("de");
+}
+
+#[tokio::test]
+async fn a_get_with_chunked_content_is_told_apart() {
+    let origin = wire::serve_router(echo()).await;
+    let proxy = Proxy::before(&format!("http://{origin}"), &[]);
+    for _ in 0..2 {
+        let body =
+            http_body_util::StreamBody::new(futures_util::stream::iter([Ok::<_, std::convert::Infallible>(
+                http_body::Frame::data(Bytes::from_static(b"content")),
+            )]));
+        let request =
+            Request::get(format!("http://{}/x", proxy.address)).header("transfer-encoding", "chunked");
+        let request = request.body(body).unwrap();
+        let response = Client::builder(TokioExecutor::new()).build_http().request(request).await.unwrap();
+        read(response).await.told("larder; fwd=bypass; detail=\"content\"");
+    }
+}
