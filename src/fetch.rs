@@ -26,7 +26,8 @@ use crate::stored::StoredResponse;
 
 /// One call of the inner service for the cache's sake.
 pub(crate) struct Fetch<S> {
-    ask: Ask,
+    /// Boxed: it is large, and goes from hand to hand.
+    ask: Box<Ask>,
     core: Arc<Core>,
     fallback: Fallback,
     lookup: Lookup,
@@ -56,7 +57,7 @@ impl<S: Store> Fetch<S> {
             && core.policy.rules().head_as_get;
         let sent_method = if becomes_get { Method::GET } else { query.request.method.clone() };
         let good = good(&query, &lookup);
-        let ask = Ask {
+        let ask = Box::new(Ask {
             directives: query.directives,
             fence: lookup.fence,
             fields: query.fields,
@@ -69,7 +70,7 @@ impl<S: Store> Fetch<S> {
             sent_at: query.now,
             sent_method,
             sent_range,
-        };
+        });
         Self { ask, core, fallback, lookup, selected, store }
     }
 

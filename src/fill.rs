@@ -324,7 +324,7 @@ fn declared_length(headers: &HeaderMap) -> Option<u64> {
 pub(crate) async fn receive<B, S>(
     core: Arc<Core>,
     store: Arc<S>,
-    ask: Ask,
+    ask: Box<Ask>,
     response: Response<B>,
 ) -> Response<CacheBody<B>>
 where
@@ -372,7 +372,7 @@ fn tag_kind(core: &Core, ask: &Ask, parts: &response::Parts, judgement: &Judgeme
 
 /// A response that is stored while the client gets it.
 struct Fill<S> {
-    ask: Ask,
+    ask: Box<Ask>,
     core: Arc<Core>,
     judgement: Judgement,
     parts: response::Parts,

@@ -92,10 +92,12 @@ where
         let key = match core.policy.request(&parts) {
             Use::Bypass(reason) => {
                 // An unsafe request invalidates its target all the same (RFC 9111 4.4).
-                return match CacheKey::of(&parts) {
-                    Ok(key) if is_unsafe(&parts.method) => self.invalidate(key, parts, body, Some(reason)),
-                    _ => self.pass(parts, body, Forward::Bypass, Some(reason)),
-                };
+                if is_unsafe(&parts.method)
+                    && let Ok(key) = CacheKey::of(&parts)
+                {
+                    return self.invalidate(key, parts, body, Some(reason));
+                }
+                return self.pass(parts, body, Forward::Bypass, Some(reason));
             }
             Use::Cache(key) => key,
         };
@@ -320,7 +322,7 @@ where
                 && is_untouched
                 && let Ok(lookup) = cache.store.get(&unsafe_request.key).await
             {
-                let ask = Ask::post(asked, unsafe_request.key, lookup.fence, sent_at);
+                let ask = Box::new(Ask::post(asked, unsafe_request.key, lookup.fence, sent_at));
                 return Ok(fill::receive(cache.core, cache.store, ask, response).await);
             }
             let outcome = Outcome::Forwarded {

@@ -140,10 +140,13 @@ impl Outcome {
         if let Some(detail) = detail {
             line.put(b"; detail=\"");
             let name = detail.as_str().as_bytes();
+            let name = &name[..name.len().min(MOST_NAME)];
             // A policy's own words may be anything; a structured-fields string is not.
-            for byte in name.iter().take(MOST_NAME) {
-                let fits = matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-                line.put(&[if fits { *byte } else { b'-' }]);
+            let fits = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+            if name.iter().all(fits) {
+                line.put(name);
+            } else {
+                name.iter().for_each(|byte| line.put(&[if fits(byte) { *byte } else { b'-' }]));
             }
             line.put(b"\"");
         }
