@@ -11,11 +11,12 @@ use tower::{Service, ServiceExt};
 
 use crate::body::CacheBody;
 use crate::error::BoxError;
-use crate::fill::{self, Ask, Good, Tag};
+use crate::fill;
+use crate::judge::{Ask, Good, Tag, judge};
 use crate::observe::{Place, X_CACHE};
 use crate::query::Query;
 use crate::revalidate::Validation;
-use crate::semantics::cache_status::{CACHE_STATUS, Detail, Outcome};
+use crate::semantics::cache_status::{CACHE_STATUS, Detail, Forwarding, Outcome};
 use crate::semantics::preconditions::{self, Representation};
 use crate::semantics::reuse::{Decision, Fallback, Forward};
 use crate::semantics::storing::NotStored;
@@ -141,14 +142,12 @@ impl<S: Store> Fetch<S> {
     fn stand_in<B>(&self, status: Option<StatusCode>) -> Response<CacheBody<B>> {
         let core = &self.core;
         let now = core.clock.now();
-        let outcome = Outcome::Forwarded {
-            collapsed: false,
+        let outcome = Outcome::Forwarded(Forwarding {
             detail: Some(Detail::StaleIfError),
-            forward: self.ask.forward,
             status,
-            stored: false,
             ttl: self.selected().map(|stored| stored.response.head().reuse.ttl(now)),
-        };
+            ..Forwarding::new(self.ask.forward)
+        });
         match self.selected() {
             Some(stored) => core.answer(&stored.response, &self.ask.request, self.ask.fields, &outcome, now),
             None => core.no_content(StatusCode::GATEWAY_TIMEOUT, &outcome),
@@ -209,14 +208,7 @@ impl<S: Store> Fetch<S> {
     fn not_modified_unknown<B>(self, mut not_modified: response::Parts, body: B) -> Response<CacheBody<B>> {
         let core = &self.core;
         let status = Some(StatusCode::NOT_MODIFIED);
-        let outcome = Outcome::Forwarded {
-            collapsed: false,
-            detail: None,
-            forward: self.ask.forward,
-            status,
-            stored: false,
-            ttl: None,
-        };
+        let outcome = Outcome::Forwarded(Forwarding { status, ..Forwarding::new(self.ask.forward) });
         let etag = not_modified.headers.get(header::ETAG).map(HeaderValue::as_bytes);
         let theirs = Representation { date: None, etag, last_modified: None };
         let now = core.clock.now();
@@ -266,7 +258,7 @@ impl<S: Store> Fetch<S> {
         let max_object = self.store.max_object();
         let mut ask = self.ask;
         ask.sent_method = Method::GET; // whose response it is that is stored
-        let judgement = fill::judge(core, &ask, &news, max_object, received_at);
+        let judgement = judge(core, &ask, &news, max_object, received_at);
         let terms = judgement.terms.store;
         let unsent = judgement.terms.strip.clone();
         let head = judgement.head(core, head.status, news.headers, ask.sent_at, None, tag);
@@ -288,14 +280,13 @@ impl<S: Store> Fetch<S> {
                 }
             }
         };
-        let outcome = Outcome::Forwarded {
-            collapsed: false,
+        let outcome = Outcome::Forwarded(Forwarding {
             detail: written.err().map(Detail::NotStored),
-            forward: ask.forward,
             status: (status != StatusCode::OK).then_some(status),
             stored: written.is_ok(),
             ttl: Some(ttl),
-        };
+            ..Forwarding::new(ask.forward)
+        });
         let mut answer = core.answer(&response, &ask.request, ask.fields, &outcome, received_at);
         // What is not stored, this client gets all the same: it was sent for it.
         if carried.contains_key(header::SET_COOKIE) && !unsent.contains(&header::SET_COOKIE) {

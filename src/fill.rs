@@ -1,10 +1,9 @@
 //! From the inner service's response to the client's, and to the store.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::header::{self, HeaderMap, HeaderName};
-use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, response};
 use http_body::Body;
 
@@ -12,307 +11,16 @@ use crate::answer::not_modified_fields;
 use crate::body::CacheBody;
 use crate::error::BoxError;
 use crate::flight::{self, Content, Intake};
-use crate::key::CacheKey;
+use crate::judge::{Ask, Judgement, judge};
 use crate::observe::Place;
-use crate::policy::Terms;
-use crate::revalidate::Validation;
-use crate::semantics::cache_control::{RequestDirectives, ResponseDirectives};
-use crate::semantics::cache_status::{Detail, Outcome};
-use crate::semantics::date;
+use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::etag::TagKind;
-use crate::semantics::fields::{RequestFields, remove_hop_by_hop};
-use crate::semantics::freshness::{self, single_date};
-use crate::semantics::groups::{self, CACHE_GROUPS};
+use crate::semantics::freshness::single_date;
 use crate::semantics::preconditions::{self, Outcome as Precondition, Representation};
-use crate::semantics::reuse::{Forward, Reuse};
-use crate::semantics::storing::{self, Exchange, NotStored};
-use crate::semantics::targeted;
-use crate::semantics::vary::Selecting;
+use crate::semantics::storing::NotStored;
 use crate::shared::{Core, SMALL};
-use crate::store::{Fence, Store, Write};
-use crate::stored::{
-    Payload, ResponseHead, StoredResponse, compact_content, compact_fields, take_upstream_status,
-};
-
-/// What the inner service is asked for the cache's sake.
-pub(crate) struct Ask {
-    pub(crate) directives: RequestDirectives,
-    pub(crate) fence: Fence,
-    pub(crate) fields: RequestFields,
-    pub(crate) forward: Forward,
-    pub(crate) key: CacheKey,
-    /// The response is to a POST, and names the target URI in `Content-Location`.
-    pub(crate) names_target: bool,
-    /// What is stored that an error must not take the place of.
-    pub(crate) good: Good,
-    /// Held until the response is stored, or not.
-    pub(crate) validation: Option<Validation>,
-    /// As the client sent it.
-    pub(crate) request: Parts,
-    pub(crate) sent_at: SystemTime,
-    /// The method as it was sent: a HEAD can go out as a GET.
-    pub(crate) sent_method: Method,
-    /// `Range` went to the inner service: only a whole answer is of use to others.
-    pub(crate) sent_range: bool,
-}
-
-/// A stored response with a successful status that could have answered the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Good {
-    Fresh,
-    None,
-    Stale,
-}
-
-impl Good {
-    /// Whether a response with this status leaves it alone. A server error always does; any other error does
-    /// while it is fresh: then the client alone, by its request, has brought the error about.
-    fn outweighs(self, status: StatusCode) -> bool {
-        match self {
-            Self::Fresh => status.is_client_error() || status.is_server_error(),
-            Self::None => false,
-            Self::Stale => status.is_server_error(),
-        }
-    }
-}
-
-impl Ask {
-    /// A POST whose response may answer later GETs. The request's own conditions and ranges are none of
-    /// the cache's business (RFC 9110 13.2.1).
-    pub(crate) fn post(request: Parts, key: CacheKey, fence: Fence, sent_at: SystemTime) -> Self {
-        Self {
-            directives: RequestDirectives::of(&request.headers),
-            fence,
-            fields: RequestFields::default(),
-            forward: Forward::Method,
-            key,
-            names_target: true,
-            good: Good::None,
-            validation: None,
-            request,
-            sent_at,
-            sent_method: Method::POST,
-            sent_range: false,
-        }
-    }
-}
-
-/// What the rules and the policy say of a response.
-pub(crate) struct Judgement {
-    date: Option<SystemTime>,
-    directives: ResponseDirectives,
-    received_at: SystemTime,
-    selecting: Selecting,
-    stripped: HeaderMap,
-    pub(crate) terms: Terms,
-}
-
-/// Judges a response to `ask`, received at `received_at`.
-pub(crate) fn judge(
-    core: &Core,
-    ask: &Ask,
-    response: &response::Parts,
-    max_object: u64,
-    received_at: SystemTime,
-) -> Judgement {
-    let rules = core.policy.rules();
-    let (status, headers) = (response.status, &response.headers);
-    let directives = targeted::directives(headers, &rules.targets);
-    let date = single_date(headers, &header::DATE, received_at);
-    let (lifetime, source) = freshness::lifetime(
-        status,
-        headers,
-        &directives,
-        date.unwrap_or(received_at),
-        rules.heuristic.as_ref(),
-    );
-    let keyed = ask.key.keyed_credentials();
-    let store = if core.storing {
-        let exchange = Exchange {
-            method: &ask.sent_method,
-            names_target: ask.names_target,
-            request: &ask.request.headers,
-            request_directives: &ask.directives,
-            keyed,
-            status,
-            response: headers,
-            directives: &directives,
-            source,
-        };
-        storing::admit(&exchange, rules)
-    } else {
-        Err(NotStored::SwitchedOff)
-    };
-    let groups = groups::of(headers, &CACHE_GROUPS);
-    let store = store.and(groups.as_ref().map(|_| ()).map_err(|_| NotStored::Groups));
-    let groups = groups.unwrap_or_default();
-    let seconds = |seconds: Option<u32>| Duration::from_secs(seconds.unwrap_or_default().into());
-    let mut terms = Terms {
-        groups: groups.iter().map(|group| groups::scoped(ask.key.uri(), group)).collect(),
-        lifetime,
-        max_body: max_object,
-        must_revalidate: directives.must_revalidate
-            || directives.proxy_revalidate
-            || directives.s_maxage.is_some(), // RFC 9111 5.2.2.10
-        no_cache: directives.no_cache,
-        shared: storing::shared_with(&directives, rules.credentials),
-        source,
-        stale_if_error: seconds(directives.stale_if_error),
-        stale_while_revalidate: seconds(directives.stale_while_revalidate),
-        store,
-        strip: Vec::new(),
-    };
-    core.policy.response(&ask.request, response, &mut terms);
-    terms.max_body = terms.max_body.min(max_object);
-    if !core.storing {
-        terms.store = Err(NotStored::SwitchedOff);
-    }
-    let mut selecting = Selecting::default();
-    if terms.store.is_ok() {
-        let selectable = Selecting::of(headers, &ask.request.headers, rules.languages);
-        terms.store = last_look(ask, response, &terms, selectable.is_ok());
-        selecting = selectable.unwrap_or_default();
-    }
-    Judgement { date, directives, received_at, selecting, stripped: HeaderMap::new(), terms }
-}
-
-/// What no policy can lift.
-fn last_look(
-    ask: &Ask,
-    response: &response::Parts,
-    terms: &Terms,
-    selectable: bool,
-) -> Result<(), NotStored> {
-    let has_validator =
-        [header::ETAG, header::LAST_MODIFIED].iter().any(|name| response.headers.contains_key(name));
-    let stale_windows = terms.stale_if_error.max(terms.stale_while_revalidate);
-    let is_of_use = has_validator || !(terms.no_cache || terms.lifetime.is_zero() && stale_windows.is_zero());
-    if !selectable {
-        return Err(NotStored::Vary);
-    }
-    if response.status.is_informational() || response.status == StatusCode::NOT_MODIFIED {
-        return Err(NotStored::Status);
-    }
-    if ask.sent_method != Method::GET && !ask.names_target {
-        return Err(NotStored::Method);
-    }
-    if response.status == StatusCode::PARTIAL_CONTENT || (ask.sent_range && response.status != StatusCode::OK)
-    {
-        return Err(NotStored::Partial);
-    }
-    if ask.good.outweighs(response.status) {
-        return Err(NotStored::Status); // RFC 9111 4.3.3: what is stored may still do
-    }
-    if !is_of_use {
-        return Err(NotStored::NeverFresh);
-    }
-    Ok(())
-}
-
-impl Judgement {
-    /// Takes away what nobody downstream gets to see.
-    fn strip(&mut self, headers: &mut HeaderMap) {
-        for name in &self.terms.strip {
-            if let header::Entry::Occupied(field) = headers.entry(name) {
-                let (name, values) = field.remove_entry_mult();
-                for value in values {
-                    self.stripped.append(&name, value);
-                }
-            }
-        }
-    }
-
-    /// Seconds of freshness left at reception.
-    fn ttl(&self, headers: &HeaderMap, sent_at: SystemTime) -> i64 {
-        self.reuse(headers, sent_at).ttl(self.received_at)
-    }
-
-    fn reuse(&self, headers: &HeaderMap, sent_at: SystemTime) -> Reuse {
-        let date = self.date.unwrap_or(self.received_at);
-        Reuse {
-            date,
-            immutable: self.directives.immutable,
-            initial_age: freshness::initial_age(
-                freshness::received_age(headers),
-                date,
-                sent_at,
-                self.received_at,
-            ),
-            lifetime: self.terms.lifetime,
-            must_revalidate: self.terms.must_revalidate,
-            no_cache: self.terms.no_cache,
-            response_time: self.received_at,
-            selecting: self.selecting.clone(),
-            shared: self.terms.shared,
-            stale_if_error: self.terms.stale_if_error,
-            stale_while_revalidate: self.terms.stale_while_revalidate,
-        }
-    }
-
-    /// The head to store. `length` is that of the whole content; `tag` one that was generated.
-    pub(crate) fn head(
-        mut self,
-        core: &Core,
-        status: StatusCode,
-        mut headers: HeaderMap,
-        sent_at: SystemTime,
-        length: Option<usize>,
-        tag: Tag,
-    ) -> ResponseHead {
-        let reuse = self.reuse(&headers, sent_at);
-        remove_hop_by_hop(&mut headers);
-        self.strip(&mut headers);
-        for name in self.directives.private_fields.iter().chain(&self.directives.no_cache_fields) {
-            headers.remove(name);
-        }
-        if self.date.is_none() {
-            // RFC 9110 6.6.1: a response without a date gets the time of its reception.
-            if let Ok(date) = HeaderValue::try_from(date::format(self.received_at)) {
-                headers.insert(header::DATE, date);
-            }
-        }
-        if let Some(length) = length {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        let tag_is_ours = match tag {
-            Tag::New(tag) => headers.insert(header::ETAG, tag).is_none(),
-            Tag::Ours => true,
-            Tag::Theirs => false,
-        };
-        let upstream_status = take_upstream_status(&mut headers);
-        let mut headers = compact_fields(&headers, core.voice.fields() + 1);
-        headers.insert(header::AGE, HeaderValue::from_static("0"));
-        core.voice.reserve(&mut headers);
-        // A clone has no spare capacity.
-        let headers = headers.clone();
-        ResponseHead {
-            groups: self.terms.groups.into_boxed_slice(),
-            last_modified: single_date(&headers, &header::LAST_MODIFIED, self.received_at),
-            headers,
-            reuse,
-            status,
-            stripped: (!self.stripped.is_empty()).then(|| Box::new(compact_fields(&self.stripped, 0))),
-            tag_is_ours,
-            upstream_status,
-        }
-    }
-}
-
-/// The entity tag of a head.
-pub(crate) enum Tag {
-    /// Generated just now.
-    New(HeaderValue),
-    /// Among the fields, generated earlier.
-    Ours,
-    /// The origin's, or none.
-    Theirs,
-}
-
-impl From<Option<HeaderValue>> for Tag {
-    fn from(tag: Option<HeaderValue>) -> Self {
-        tag.map_or(Self::Theirs, Self::New)
-    }
-}
+use crate::store::{Store, Write};
+use crate::stored::{Payload, StoredResponse, compact_content};
 
 /// `Content-Length`, where it is a number.
 fn declared_length(headers: &HeaderMap) -> Option<u64> {
@@ -575,23 +283,9 @@ fn told<B>(
 }
 
 fn stored(ask: &Ask, ttl: i64) -> Outcome {
-    Outcome::Forwarded {
-        collapsed: false,
-        detail: None,
-        forward: ask.forward,
-        status: None,
-        stored: true,
-        ttl: Some(ttl),
-    }
+    Outcome::Forwarded(Forwarding { stored: true, ttl: Some(ttl), ..Forwarding::new(ask.forward) })
 }
 
 fn not_stored(ask: &Ask, reason: NotStored) -> Outcome {
-    Outcome::Forwarded {
-        collapsed: false,
-        detail: Some(Detail::NotStored(reason)),
-        forward: ask.forward,
-        status: None,
-        stored: false,
-        ttl: None,
-    }
+    Outcome::Forwarded(Forwarding { detail: Some(Detail::NotStored(reason)), ..Forwarding::new(ask.forward) })
 }

@@ -35,8 +35,8 @@
 //!
 //! By default nothing is shared between people unless the response says that it may be: a request with
 //! `Cookie` or `Authorization`, and a response with `Set-Cookie`, is stored and reused only where the response
-//! is `public` or has `s-maxage`, or where the key holds the credential. [`StandardPolicy::rfc9111`] is RFC 9111 to
-//! the letter, which knows of `Authorization` only.
+//! is `public` or has `s-maxage` (for cookies, a targeted lifetime will do), or where the key holds the credential.
+//! [`StandardPolicy::rfc9111`] is RFC 9111 to the letter, which knows of `Authorization` only.
 //!
 //! # Features
 //!
@@ -65,6 +65,7 @@ mod flight;
 mod future;
 mod handle;
 mod intern;
+mod judge;
 mod key;
 mod layer;
 mod observe;

@@ -12,13 +12,14 @@ use tower::{Service, ServiceExt};
 use crate::body::CacheBody;
 use crate::error::BoxError;
 use crate::fetch::Fetch;
-use crate::fill::{self, Ask};
+use crate::fill;
 use crate::future::ResponseFuture;
+use crate::judge::Ask;
 use crate::key::{self, CacheKey};
 use crate::observe::Place;
 use crate::policy::Use;
 use crate::query::Query;
-use crate::semantics::cache_status::{Detail, Outcome};
+use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::fields::RequestFields;
 use crate::semantics::groups::{self, CACHE_GROUP_INVALIDATION};
 use crate::semantics::invalidation;
@@ -213,14 +214,8 @@ where
     where
         I: Service<Request<Q>, Response = Response<B>> + Clone,
     {
-        let outcome = Outcome::Forwarded {
-            collapsed: false,
-            detail: reason.map(Detail::Bypass),
-            forward,
-            status: None,
-            stored: false,
-            ttl: None,
-        };
+        let outcome =
+            Outcome::Forwarded(Forwarding { detail: reason.map(Detail::Bypass), ..Forwarding::new(forward) });
         let mut parts = parts;
         self.cache.core.policy.forward(&mut parts);
         let core = Arc::clone(&self.cache.core);
@@ -325,14 +320,10 @@ where
                 let ask = Box::new(Ask::post(asked, unsafe_request.key, lookup.fence, sent_at));
                 return Ok(fill::receive(cache.core, cache.store, ask, response).await);
             }
-            let outcome = Outcome::Forwarded {
-                collapsed: false,
+            let outcome = Outcome::Forwarded(Forwarding {
                 detail,
-                forward: if bypass.is_some() { Forward::Bypass } else { Forward::Method },
-                status: None,
-                stored: false,
-                ttl: None,
-            };
+                ..Forwarding::new(if bypass.is_some() { Forward::Bypass } else { Forward::Method })
+            });
             let status = response.status();
             cache.core.voice.tell(&outcome, status, response.headers_mut(), Place::Append);
             Ok(response.map(CacheBody::forwarded))

@@ -13,20 +13,7 @@ pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 #[non_exhaustive]
 pub enum Outcome {
     /// The inner service was asked.
-    Forwarded {
-        /// Another request's call to the inner service was shared.
-        collapsed: bool,
-        /// Something worth telling beside the standard's parameters.
-        detail: Option<Detail>,
-        /// Why.
-        forward: Forward,
-        /// The status of the inner service's answer; `None` where it is the answer's own.
-        status: Option<StatusCode>,
-        /// Whether the answer is stored, as far as can be said before its content is there.
-        stored: bool,
-        /// The lifetime left of what was stored, in seconds.
-        ttl: Option<i64>,
-    },
+    Forwarded(Forwarding),
     /// Answered from storage. `ttl`: seconds of freshness left, negative when stale.
     Hit {
         /// Something worth telling beside the standard's parameters.
@@ -36,6 +23,35 @@ pub enum Outcome {
     },
     /// `only-if-cached`, and nothing usable was stored.
     Unsatisfiable,
+}
+
+/// What came of asking the inner service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Forwarding {
+    /// Something worth telling beside the standard's parameters.
+    pub detail: Option<Detail>,
+    /// Why it was asked.
+    pub forward: Forward,
+    /// The status of its answer; `None` where it is the client's answer's own.
+    pub status: Option<StatusCode>,
+    /// Whether the answer is stored, as far as can be said before its content is there.
+    pub stored: bool,
+    /// The lifetime left of what was stored, in seconds.
+    pub ttl: Option<i64>,
+}
+
+impl Forwarding {
+    /// For a reason, with nothing else to tell yet.
+    pub fn new(forward: Forward) -> Self {
+        Self { detail: None, forward, status: None, stored: false, ttl: None }
+    }
+}
+
+impl From<Forwarding> for Outcome {
+    fn from(forwarding: Forwarding) -> Self {
+        Self::Forwarded(forwarding)
+    }
 }
 
 /// The `detail` of a `Cache-Status` member.
@@ -67,9 +83,9 @@ impl Detail {
 }
 
 impl Outcome {
-    /// Forwarded for a reason, with nothing else to tell yet.
+    /// Forwarded for a reason, with nothing else to tell.
     pub fn forwarded(forward: Forward) -> Self {
-        Self::Forwarded { collapsed: false, detail: None, forward, status: None, stored: false, ttl: None }
+        Forwarding::new(forward).into()
     }
 
     /// The value of `X-Cache` as CloudFront words it: `Hit`, `Miss`, `RefreshHit` or `Error`, `from larder`.
@@ -79,10 +95,12 @@ impl Outcome {
             return "Error from larder";
         }
         match self {
-            Self::Hit { .. } | Self::Forwarded { detail: Some(Detail::StaleIfError), .. } => {
+            Self::Hit { .. } | Self::Forwarded(Forwarding { detail: Some(Detail::StaleIfError), .. }) => {
                 "Hit from larder"
             }
-            Self::Forwarded { status: Some(StatusCode::NOT_MODIFIED), .. } => "RefreshHit from larder",
+            Self::Forwarded(Forwarding { status: Some(StatusCode::NOT_MODIFIED), .. }) => {
+                "RefreshHit from larder"
+            }
             _ => "Miss from larder",
         }
     }
@@ -108,7 +126,7 @@ impl Outcome {
 
     fn write_parameters(&self, line: &mut Line) {
         let detail = match *self {
-            Self::Forwarded { collapsed, detail, forward, status, stored, ttl } => {
+            Self::Forwarded(Forwarding { detail, forward, status, stored, ttl }) => {
                 line.put(b"; fwd=");
                 line.put(forward.as_str().as_bytes());
                 if let Some(status) = status {
@@ -117,9 +135,6 @@ impl Outcome {
                 }
                 if stored {
                     line.put(b"; stored");
-                }
-                if collapsed {
-                    line.put(b"; collapsed");
                 }
                 if let Some(ttl) = ttl {
                     line.put(b"; ttl=");
@@ -215,38 +230,30 @@ mod tests {
         check(Outcome::Unsatisfiable, "larder; detail=\"only-if-cached\"");
         check(Outcome::forwarded(Forward::Method), "larder; fwd=method");
         check(
-            Outcome::Forwarded {
-                collapsed: true,
-                detail: None,
-                forward: Forward::Stale,
+            Outcome::Forwarded(Forwarding {
                 status: Some(StatusCode::NOT_MODIFIED),
                 stored: true,
                 ttl: Some(60),
-            },
-            "larder; fwd=stale; fwd-status=304; stored; collapsed; ttl=60",
+                ..Forwarding::new(Forward::Stale)
+            }),
+            "larder; fwd=stale; fwd-status=304; stored; ttl=60",
         );
         check(
-            Outcome::Forwarded {
-                collapsed: false,
+            Outcome::Forwarded(Forwarding {
                 detail: Some(Detail::NotStored(NotStored::Private)),
-                forward: Forward::UriMiss,
-                status: None,
-                stored: false,
-                ttl: None,
-            },
+                ..Forwarding::new(Forward::UriMiss)
+            }),
             "larder; fwd=uri-miss; detail=\"private\"",
         );
     }
 
     #[test]
     fn cs1_a_policys_words_are_made_to_fit() {
-        let outcome = |reason| Outcome::Forwarded {
-            collapsed: false,
-            detail: Some(Detail::Bypass(reason)),
-            forward: Forward::Bypass,
-            status: None,
-            stored: false,
-            ttl: None,
+        let outcome = |reason| {
+            Outcome::Forwarded(Forwarding {
+                detail: Some(Detail::Bypass(reason)),
+                ..Forwarding::new(Forward::Bypass)
+            })
         };
         check(outcome("a \"b\" \\ \u{e9}\n"), "larder; fwd=bypass; detail=\"a -b- - ---\"");
         let long = "x".repeat(200).leak();
@@ -262,14 +269,11 @@ mod tests {
 
     #[test]
     fn cs2_x_cache() {
-        let refreshed = Outcome::Forwarded {
-            collapsed: false,
-            detail: None,
-            forward: Forward::Stale,
+        let refreshed = Outcome::Forwarded(Forwarding {
             status: Some(StatusCode::NOT_MODIFIED),
             stored: true,
-            ttl: None,
-        };
+            ..Forwarding::new(Forward::Stale)
+        });
         let hit = Outcome::Hit { ttl: 0, detail: None };
         assert_eq!(hit.x_cache(StatusCode::OK), "Hit from larder");
         assert_eq!(hit.x_cache(StatusCode::NOT_MODIFIED), "Hit from larder");

@@ -8,6 +8,7 @@ mod allocations;
 mod architecture;
 mod bodies;
 mod differential;
+mod documents;
 mod etags;
 mod failing_store;
 mod fits;
