@@ -17,7 +17,7 @@ use crate::shared::Core;
 use crate::stored::StoredResponse;
 
 impl Core {
-    /// Answers a GET or HEAD from a stored response: 200 (or what it is), 304 or 412.
+    /// Answers a GET or HEAD from a stored response: with what it is, or 206, 304, 412 or 416.
     pub(crate) fn answer<B>(
         &self,
         stored: &StoredResponse,

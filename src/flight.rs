@@ -2,7 +2,8 @@
 //!
 //! Streaming -> Complete | Failed. A task of its own, the pump, moves frames from the inner body into the
 //! flight, and the client's body takes them from there at its own pace. While the content is to be stored the pump
-//! goes on at the origin's pace; once it turns out too large to store, it waits for its reader.
+//! goes on at the origin's pace, short of a flood of tiny frames; once it turns out too large to store, it waits for its
+//! reader.
 //!
 //! Invariant: a reader sees the clean end of a body only after the inner body has come to its own.
 
@@ -19,7 +20,7 @@ use http_body_util::BodyExt;
 use crate::error::{BodyError, BoxError, Failure};
 use crate::semantics::etag::{TagKind, Tagger};
 
-/// How many bytes the pump may be ahead of the readers when content is only passed on.
+/// How many bytes the pump may be ahead of its reader when content is only passed on.
 const AHEAD: usize = 256 * 1024;
 
 /// How many frames it may be ahead in any case: a frame of one byte takes the room of many.
@@ -42,7 +43,7 @@ pub(crate) struct Intake {
     pub(crate) tag: Option<TagKind>,
 }
 
-/// The buffer between the pump and its readers.
+/// The buffer between the pump and its reader.
 #[derive(Default)]
 struct Flight {
     state: Mutex<State>,
@@ -210,7 +211,7 @@ impl Drop for Reader {
 }
 
 /// Takes in `body` in a task of its own. `commit` gets the whole content, and what it returns is awaited
-/// before the last reader sees the end: a client that has its answer finds it stored.
+/// before the reader sees the end: a client that has its answer finds it stored.
 ///
 /// # Errors
 ///
@@ -233,7 +234,7 @@ where
     flight.lock().reader = Some(ReaderState::default());
     let reader = Reader { flight: Arc::clone(&flight), declared: intake.declared };
     runtime.spawn(async move {
-        // A panic in the body or the store must not leave readers waiting.
+        // A panic in the body or the store must not leave the reader waiting.
         let landing = Landing { flight };
         let end = pump(body, &intake, &landing.flight, commit).await;
         if let Some((last, end)) = end {

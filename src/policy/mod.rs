@@ -128,7 +128,7 @@ pub struct Terms {
     pub stale_while_revalidate: Duration,
     /// Whether it is stored, or why not.
     pub store: Result<(), NotStored>,
-    /// Fields of this response that nobody downstream gets to see. Answers to unsafe and to bypassed requests are
-    /// not judged, and keep theirs.
+    /// Fields of this response that nobody downstream gets to see. Answers to bypassed and to unsafe requests keep
+    /// theirs, but for a POST that may be stored.
     pub strip: Vec<HeaderName>,
 }

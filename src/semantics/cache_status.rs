@@ -168,8 +168,8 @@ impl Outcome {
     }
 }
 
-/// The longest member: two names and 80 bytes of parameters.
-const LINE: usize = 2 * MOST_NAME + 80;
+/// The longest member: two names and less than 96 bytes of parameters.
+const LINE: usize = 2 * MOST_NAME + 96;
 
 /// The longest name of a cache, and the longest detail; the rest is cut.
 pub(crate) const MOST_NAME: usize = 64;

@@ -41,7 +41,8 @@ pub enum NotStored {
     Runtime,
     /// The response has `Set-Cookie` and does not say that it is shared.
     SetCookie,
-    /// The status is stored only with explicit freshness or `public`, and there is neither.
+    /// The status is stored only with explicit freshness or `public`, and there is neither; or it is an error's, and
+    /// something good is stored.
     Status,
     /// The store could not take it, or took something newer meanwhile.
     Store,

@@ -316,3 +316,24 @@ async fn a_get_with_chunked_content_is_told_apart() {
         read(response).await.told("larder; fwd=bypass; detail=\"content\"");
     }
 }
+
+#[tokio::test]
+async fn eh_early_hints_leave_nothing_in_what_is_stored() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let origin = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = BufReader::new(stream.try_clone().unwrap()).lines();
+            while request.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+            let answer = "HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n\
+                          HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ncontent-length: 5\r\n\r\nfinal";
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let proxy = Proxy::before(&format!("http://{origin}"), &[]);
+    for hit in [false, true] {
+        let seen = wire::get(proxy.address, "/x", &[]).await.has_body("final");
+        assert_eq!((seen.status.as_u16(), seen.field("link"), seen.is_hit()), (200, None, hit));
+    }
+}

@@ -75,3 +75,23 @@ async fn a_304_for_another_variants_tag_answers_with_that_variant() {
         assert!(bench.get_with("/", &[("accept-language", language)]).await.has_body("same").is_hit());
     }
 }
+
+#[tokio::test]
+async fn dc_responses_for_different_dictionaries_are_told_apart() {
+    let coded = |body: &str, coding: &str| {
+        Reply::cc(body, "max-age=60")
+            .field("content-encoding", coding)
+            .field("vary", "accept-encoding, available-dictionary")
+    };
+    let bench = Bench::new([coded("one", "dcb"), coded("two", "dcz"), coded("plain", "gzip")]);
+    let dictionary = |hash| [("accept-encoding", "gzip, dcb, dcz"), ("available-dictionary", hash)];
+    let requests = [dictionary(":pZGm1Av0:"), dictionary(":q5PGm1Av:")];
+    for (request, body) in requests.iter().zip(["one", "two"]) {
+        bench.get_with("/", request).await.has_body(body);
+    }
+    bench.get_with("/", &requests[0][..1]).await.has_body("plain");
+    for (request, body) in requests.iter().zip(["one", "two"]) {
+        assert!(bench.get_with("/", request).await.has_body(body).is_hit());
+    }
+    assert!(bench.get_with("/", &requests[0][..1]).await.has_body("plain").is_hit());
+}
