@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 
@@ -75,18 +75,17 @@ impl Core {
 /// The fields of a 304 for a response with these fields (RFC 9110 15.4.5): those that guide the
 /// update of what the client holds. `room` more fit without growing.
 pub(crate) fn not_modified_fields(headers: &HeaderMap, room: usize) -> HeaderMap {
-    const KEPT: [HeaderName; 6] = [
-        header::CACHE_CONTROL,
-        header::CONTENT_LOCATION,
-        header::DATE,
-        header::ETAG,
-        header::EXPIRES,
-        header::VARY,
-    ];
-    let mut kept = HeaderMap::with_capacity(KEPT.len() + room);
+    /// `Cache-Control`, `Content-Location`, `Date`, `ETag`, `Expires`, `Vary`, or `Last-Modified` in the tag's place.
+    const MOST: usize = 6;
+    let mut kept = HeaderMap::with_capacity(MOST + room);
     let no_tag = !headers.contains_key(header::ETAG);
     for (name, value) in headers {
-        if KEPT.contains(name) || (no_tag && *name == header::LAST_MODIFIED) {
+        let is_kept = match name.as_str() {
+            "cache-control" | "content-location" | "date" | "etag" | "expires" | "vary" => true,
+            "last-modified" => no_tag,
+            _ => false,
+        };
+        if is_kept {
             kept.append(name, value.clone());
         }
     }
