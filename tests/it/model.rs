@@ -31,12 +31,27 @@ struct Spec {
 enum Step {
     Advance(u64),
     Answers(Spec),
-    Get { path: usize, language: usize, directive: usize },
-    Head { path: usize },
-    Post { path: usize, status: u16 },
-    Purge { path: usize },
+    Get {
+        path: usize,
+        language: usize,
+        directive: usize,
+    },
+    Head {
+        path: usize,
+    },
+    /// From now on conditional requests are answered with 304, or no longer.
+    NotModified(bool),
+    Post {
+        path: usize,
+        status: u16,
+    },
+    Purge {
+        path: usize,
+    },
     PurgeAll,
-    SoftPurge { path: usize },
+    SoftPurge {
+        path: usize,
+    },
 }
 
 const ONLY_IF_CACHED: usize = 5;
@@ -90,6 +105,7 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (path(), 0..LANGUAGES.len(), prop_oneof![3 => Just(0usize), 2 => 0..DIRECTIVES.len()])
             .prop_map(|(path, language, directive)| Step::Get { path, language, directive }),
         1 => path().prop_map(|path| Step::Head { path }),
+        2 => any::<bool>().prop_map(Step::NotModified),
         1 => (path(), prop_oneof![Just(200u16), Just(404), Just(500)]).prop_map(|(path, status)| Step::Post { path, status }),
         1 => path().prop_map(|path| Step::Purge { path }),
         1 => Just(Step::PurgeAll),
@@ -152,6 +168,7 @@ impl Remembered {
 
 struct World {
     bench: Bench,
+    not_modified: bool,
     spec: Spec,
     memory: Vec<Remembered>,
     now: u64,
@@ -171,7 +188,7 @@ impl World {
             tagged: true,
             status: 200,
         };
-        Self { bench: Bench::rfc9111([]), spec, memory: Vec::new(), now: 0, sent: 0 }
+        Self { bench: Bench::rfc9111([]), not_modified: false, spec, memory: Vec::new(), now: 0, sent: 0 }
     }
 
     /// Tells the origin what to send next, with a body that nothing else ever had.
@@ -201,6 +218,11 @@ impl World {
             reply = reply.field("etag", &format!("\"{}\"", self.sent));
         }
         self.bench.origin.then(reply);
+        let mut not_modified = Reply::new("").status(304).field("cache-control", &control);
+        if self.spec.age > 0 {
+            not_modified = not_modified.field("age", &self.spec.age.to_string());
+        }
+        self.bench.origin.not_modified(self.not_modified.then_some(not_modified));
         body
     }
 
@@ -224,21 +246,50 @@ impl World {
             tokio::task::yield_now().await;
         }
         let asked = self.bench.origin.calls() - calls;
+        // The number in the first tag of a list that was answered with 304.
+        let validated = (asked == 1 && self.not_modified)
+            .then(|| self.bench.origin.last().headers.get("if-none-match").cloned())
+            .flatten()
+            .map(|list| list.to_str().unwrap().split('"').nth(1).unwrap().to_owned());
         if head {
             prop_assert_eq!(&seen.body, "");
         } else if seen.is_hit() {
             self.check_hit(&seen, path, language, directive)?;
         } else if seen.status == 504 {
             prop_assert_eq!(directive, "only-if-cached");
+        } else if let Some(tag) = &validated {
+            prop_assert_eq!(&seen.body, &format!("body {tag}"), "validated, so it is what the 304 spoke of");
         } else {
             prop_assert_eq!(&seen.body, &body, "forwarded, so it is what the origin says now");
         }
         prop_assert!(asked <= 1);
-        if asked == 1 {
+        if let Some(tag) = validated {
+            self.freshen(&format!("body {tag}"), path, language);
+        } else if asked == 1 {
             let (spec, received) = (self.spec, self.now);
             self.memory.push(Remembered { body, path, language, spec, received, gone: false, expired: None });
         }
         Ok(())
+    }
+
+    /// A 304 to a request in this language: what it speaks of has the freshness that the origin gives now. It
+    /// stands in the place of what was stored for the same requests.
+    fn freshen(&mut self, body: &str, path: usize, language: usize) {
+        if self.spec.no_store {
+            return; // RFC 9111 3: nothing of it is stored
+        }
+        let told =
+            self.memory.iter().rfind(|response| response.body == body && response.path == path).cloned();
+        let Some(mut response) = told else { return };
+        for older in &mut self.memory {
+            let is_it = older.body == body && older.path == path && older.selects(language);
+            older.gone |= is_it && older.spec.status == 200;
+        }
+        response.spec =
+            Spec { vary: response.spec.vary, tagged: true, status: response.spec.status, ..self.spec };
+        (response.language, response.received) = (language, self.now);
+        (response.gone, response.expired) = (false, None);
+        self.memory.push(response);
     }
 
     fn check_hit(
@@ -248,21 +299,23 @@ impl World {
         language: usize,
         directive: &str,
     ) -> Result<(), TestCaseError> {
-        let served = self.memory.iter().find(|response| response.body == seen.body && response.path == path);
-        let Some(served) = served else {
-            return Err(TestCaseError::fail(format!("nobody ever sent this for {path}: {seen:?}")));
+        let same = |response: &&Remembered| response.body == seen.body && response.path == path;
+        let permits = |response: &&Remembered| {
+            response.may_answer(language, directive, self.now)
+                && seen.age() == Some(response.spec.age + (self.now - response.received))
+                && seen.status.as_u16() == response.spec.status
         };
-        prop_assert!(
-            served.may_answer(language, directive, self.now),
-            "{served:?} at {}: {seen:?}",
-            self.now
-        );
+        let Some(served) = self.memory.iter().filter(same).rfind(permits) else {
+            let known: Vec<_> = self.memory.iter().filter(same).collect();
+            return Err(TestCaseError::fail(format!(
+                "forbidden at {}: {seen:?}\nknown: {known:?}",
+                self.now
+            )));
+        };
         // RFC 9111 4: of several that would do, the most recent.
-        let later = self.memory.iter().skip_while(|response| response.body != served.body).skip(1);
+        let later = self.memory.iter().skip_while(|response| !std::ptr::eq(*response, served)).skip(1);
         let mut outdone = later.filter(|response| response.path == path && response.outdoes(language));
         prop_assert!(outdone.next().is_none(), "{served:?} is not the most recent: {seen:?}");
-        prop_assert_eq!(seen.age(), Some(served.spec.age + (self.now - served.received)));
-        prop_assert_eq!(seen.status.as_u16(), served.spec.status);
         Ok(())
     }
 
@@ -282,6 +335,7 @@ impl World {
                 self.bench.clock.advance(Duration::from_secs(seconds));
             }
             Step::Answers(spec) => self.spec = spec,
+            Step::NotModified(on) => self.not_modified = on,
             Step::Get { path, language, directive } => {
                 self.ask(Method::GET, path, language, directive).await?
             }

@@ -143,12 +143,15 @@ pub struct Origin {
 struct Script {
     replies: VecDeque<Reply>,
     calls: usize,
+    /// Answers conditional requests in place of the script.
+    not_modified: Option<Reply>,
     last: Option<request::Parts>,
 }
 
 impl Origin {
     pub fn new(replies: impl IntoIterator<Item = Reply>) -> Self {
-        let script = Script { replies: replies.into_iter().collect(), calls: 0, last: None };
+        let script =
+            Script { replies: replies.into_iter().collect(), calls: 0, not_modified: None, last: None };
         Self { script: Arc::new(Mutex::new(script)) }
     }
 
@@ -157,6 +160,12 @@ impl Origin {
         let mut script = self.script.lock().unwrap();
         script.replies.clear();
         script.replies.push_back(reply);
+    }
+
+    /// What a request with `If-None-Match` gets from now on, with the first tag of its list; `None` for what the
+    /// script says.
+    pub fn not_modified(&self, reply: Option<Reply>) {
+        self.script.lock().unwrap().not_modified = reply;
     }
 
     pub fn calls(&self) -> usize {
@@ -171,8 +180,13 @@ impl Origin {
     fn next(&self, request: request::Parts) -> Reply {
         let mut script = self.script.lock().unwrap();
         script.calls += 1;
+        let tag =
+            request.headers.get("if-none-match").and_then(|list| list.to_str().ok()?.split(", ").next());
+        let conditional = script.not_modified.clone().zip(tag.map(str::to_owned));
         script.last = Some(request);
-        if script.replies.len() > 1 {
+        if let Some((reply, tag)) = conditional {
+            reply.field("etag", &tag)
+        } else if script.replies.len() > 1 {
             script.replies.pop_front().unwrap()
         } else {
             script.replies.front().cloned().expect("the script has a reply")
