@@ -1,6 +1,6 @@
 //! Answers made from a stored response, or from nothing.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::header::{self, HeaderMap};
 use http::request::Parts;
@@ -25,6 +25,20 @@ impl Core {
         fields: RequestFields,
         outcome: &Outcome,
         now: SystemTime,
+    ) -> Response<CacheBody<B>> {
+        let age = stored.head().reuse.age(now);
+        self.answer_aged(stored, request, fields, outcome, now, age)
+    }
+
+    /// [`Core::answer`] where the age is known already.
+    pub(crate) fn answer_aged<B>(
+        &self,
+        stored: &StoredResponse,
+        request: &Parts,
+        fields: RequestFields,
+        outcome: &Outcome,
+        now: SystemTime,
+        age: Option<Duration>,
     ) -> Response<CacheBody<B>> {
         let head = stored.head();
         let precondition = if fields.conditions && head.status.is_success() {
@@ -51,8 +65,7 @@ impl Core {
             }
         };
         // A response from the future has no age that could be told.
-        let age = head.reuse.age(now).unwrap_or_default();
-        headers.insert(header::AGE, age_value(age));
+        headers.insert(header::AGE, age_value(age.unwrap_or_default()));
         let upstream = head.upstream_status.as_ref();
         self.voice.tell(outcome, status, &mut headers, Place::Slot { upstream });
         let mut response = Response::new(body);

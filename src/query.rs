@@ -55,14 +55,16 @@ impl Query {
         stored: &Stored,
         detail: Option<Detail>,
     ) -> Response<CacheBody<B>> {
-        let ttl = stored.response.head().reuse.ttl(self.now);
+        let reuse = &stored.response.head().reuse;
+        let age = reuse.age(self.now);
+        let ttl = reuse.ttl_at(age);
         // After a soft purge it has been stale since then, however long it would have lived.
         let ttl = stored.expired.map_or(ttl, |expired| {
             let since = self.now.duration_since(expired).unwrap_or_default();
             ttl.min(-i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
         });
         let outcome = Outcome::Hit { ttl, detail };
-        core.answer(&stored.response, &self.request, self.fields, &outcome, self.now)
+        core.answer_aged(&stored.response, &self.request, self.fields, &outcome, self.now, age)
     }
 
     /// The request as a fill for everybody: a HEAD asks for the whole, what the client already has does not

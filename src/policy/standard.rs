@@ -6,6 +6,7 @@ use http::header::HeaderName;
 use http::{request, response};
 
 use super::{CachePolicy, Terms, Use};
+use crate::key::CacheKey;
 use crate::semantics::freshness::Heuristic;
 use crate::semantics::vary::Languages;
 use crate::semantics::{Credentials, Rules};
@@ -123,10 +124,11 @@ impl CachePolicy for StandardPolicy {
 
     fn request(&self, request: &request::Parts) -> Use {
         match Use::of(request) {
-            Use::Cache(key) => Use::Cache(
-                self.key_fields.iter().fold(key, |key, name| key.with_field(name, &request.headers)),
-            ),
-            bypass @ Use::Bypass(_) => bypass,
+            Use::Cache(key) if !self.key_fields.is_empty() => {
+                let add = |key: CacheKey, name| key.with_field(name, &request.headers);
+                Use::Cache(self.key_fields.iter().fold(key, add))
+            }
+            plain => plain,
         }
     }
 

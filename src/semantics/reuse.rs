@@ -63,7 +63,12 @@ impl Reuse {
 
     /// Seconds of freshness left, negative when stale: the lifetime without the age that `Age` tells.
     pub fn ttl(&self, now: SystemTime) -> i64 {
-        let age = self.age(now).unwrap_or(Duration::MAX);
+        self.ttl_at(self.age(now))
+    }
+
+    /// [`Reuse::ttl`] where the age is known already.
+    pub(crate) fn ttl_at(&self, age: Option<Duration>) -> i64 {
+        let age = age.unwrap_or(Duration::MAX);
         let whole = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
         whole(self.lifetime).saturating_sub(whole(age))
     }
