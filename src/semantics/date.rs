@@ -277,6 +277,15 @@ mod tests {
             "Sun Nov 006 08:49:37 1994",
             "1994-11-06T08:49:37Z",
             "Sun, 06 Nov 1994 08:49:37 G\u{fc}T",
+            "Sun, 06 Nov 1994 08:49:37 EST",
+            "Sun, 06 Nov 1994 08:49:37 Z",
+            "Sun, 06 Nov 1994 08:49:37  GMT",
+            "Sun, 06 Nov 1994 08:49:37GMT",
+            "Sun, 06 Nov 01994 08:49:37 GMT",
+            "Sun, 006 Nov 1994 08:49:37 GMT",
+            "Sun, 06 November 1994 08:49:37 GMT",
+            "Sunday, 06 Nov 1994 08:49:37 GMT",
+            "784111777",
         ] {
             check(text, None);
         }

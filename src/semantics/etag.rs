@@ -151,6 +151,26 @@ mod tests {
         check("w/\"1\"", "w/\"1\"", true, true);
         check("1", "1", true, true);
         check("1", "\"1\"", false, false);
+        check("\"\"", "\"\"", true, true);
+        check("W/\"\"", "\"\"", false, true);
+        check("\"1\"", "\"2\"", false, false);
+        check("\"a\"", "\"A\"", false, false);
+        check("\"a b\"", "\"a b\"", true, true);
+        check("\"a,b\"", "\"a,b\"", true, true);
+        check("\"a\\\"", "\"a\\\"", true, true);
+        check("\"W/\"", "W/\"\"", false, false);
+        check("\"W/1\"", "\"1\"", false, false);
+        check("W/1", "1", false, true);
+        check("W/W/\"1\"", "W/\"1\"", false, false);
+        check("W\"1\"", "\"1\"", false, false);
+        check("W\\\"1\"", "W\\\"1\"", true, true);
+        check("W /\"1\"", "W/\"1\"", false, false);
+        check("\"caf\u{e9}\"", "\"caf\u{e9}\"", true, true);
+        check("\"caf\u{e9}\"", "\"cafe\"", false, false);
+        check("*", "*", true, true);
+        check("*", "\"*\"", false, false);
+        check("\"1\"", "\"1", false, false);
+        check("", "\"\"", false, false);
     }
 
     #[test]
@@ -163,6 +183,38 @@ mod tests {
         assert!(lists("\"a,b\" , \"c\"", "\"c\""));
         assert!(!lists("\"a,b\"", "\"b\""));
         assert!(!lists("", "\"\""));
+        for (line, tag, expected) in [
+            ("\"a\"", "W/\"a\"", true),
+            ("W/\"a\"", "\"a\"", true),
+            ("\"a\",\"b\",\"c\"", "\"a\"", true),
+            ("\"a\",\"b\",\"c\"", "\"b\"", true),
+            ("\"a\",\"b\",\"c\"", "\"c\"", true),
+            ("\"a\",\"b\",\"c\"", "\"d\"", false),
+            ("\"a\" \"b\"", "\"b\"", false),
+            ("\"a\";\"b\"", "\"b\"", false),
+            (" \"a\" ", "\"a\"", true),
+            ("\t\"a\"\t,\t\"b\"", "\"b\"", true),
+            (",,\"a\",,", "\"a\"", true),
+            ("\"a, b\"", "\"a, b\"", true),
+            ("\"a, b\", \"c\"", "\"a, b\"", true),
+            ("\"a, b\", \"c\"", "\"a\"", false),
+            ("\"a\"", "a", false),
+            ("a", "\"a\"", false),
+            ("a, b", "b", true),
+            ("a, b", "\"b\"", false),
+            ("\"a", "\"a", true),
+            ("\"a, \"b\"", "\"b\"", false),
+            ("*", "\"a\"", false),
+            ("\"*\"", "\"*\"", true),
+            ("w/\"a\"", "\"a\"", false),
+            ("w/\"a\"", "w/\"a\"", true),
+            ("W/\"a\", w/\"a\"", "\"a\"", true),
+            ("\"a\"x", "\"a\"", false),
+            ("x\"a\"", "\"a\"", false),
+            ("\"caf\u{e9}\"", "\"caf\u{e9}\"", true),
+        ] {
+            assert_eq!(lists(line, tag), expected, "{line} {tag}");
+        }
     }
 
     proptest! {

@@ -222,6 +222,16 @@ mod tests {
             ("bytes=0-,0-", Everything),
             ("bytes=0-,-1", Everything),
             ("bytes=-18446744073709551615,0-0", Everything),
+            ("bytes=1-1", ranges(&[(1, 1)])),
+            ("bytes=9-9", ranges(&[(9, 9)])),
+            ("bytes=9-10", ranges(&[(9, 9)])),
+            ("bytes=-9", ranges(&[(1, 9)])),
+            ("bytes=-5,0-4", ranges(&[(5, 9), (0, 4)])),
+            ("bytes=0-4,5-9", ranges(&[(0, 4), (5, 9)])),
+            ("bytes=0-5,5-9", Everything),
+            ("bytes=10-,-0", Unsatisfiable),
+            ("bytes=-0,0-0", ranges(&[(0, 0)])),
+            ("bytes=\"0-1\"", Everything),
         ] {
             assert_eq!(ask(&[line], 10), expected, "{line:?}");
         }

@@ -275,6 +275,47 @@ mod tests {
         check("foo", &[("foo", "a")], &[("foo", "A")], false);
         check("foo", &[("foo", "1 2")], &[("foo", "12")], false);
         check("foo", &[("foo", "\"a, b\"")], &[("foo", "\"a,b\"")], false);
+        check("foo", &[("foo", "1, 2, 3")], &[("foo", "1"), ("foo", "2, 3")], true);
+        check("foo", &[("foo", "1, 2, 3")], &[("foo", "1, 2"), ("foo", "3")], true);
+        check("foo", &[("foo", "1"), ("foo", "2")], &[("foo", "2"), ("foo", "1")], false);
+        check("foo", &[("foo", "1"), ("foo", "2")], &[("foo", "1,2")], true);
+        check("foo", &[("foo", "1, , 2")], &[("foo", "1,2")], true);
+        check("foo", &[("foo", ",1")], &[("foo", "1,")], true);
+        check("foo", &[("foo", "1")], &[("foo", "1, 1")], false);
+        check("foo", &[("foo", "1, 1")], &[("foo", "1")], false);
+        check("foo", &[("foo", "")], &[], false);
+        check("foo", &[("foo", ",")], &[("foo", "")], true);
+        check("foo", &[("foo", "a b")], &[("foo", "a  b")], false);
+        check("foo", &[("foo", "a;q=1")], &[("foo", "a; q=1")], false);
+        check("foo", &[("foo", "\"a\"")], &[("foo", "a")], false);
+        check("foo", &[("foo", "\"a, b")], &[("foo", "\"a, b")], true);
+        check("foo, bar", &[], &[], true);
+        check("foo, bar", &[], &[("bar", "1")], false);
+        check("foo, bar", &[("foo", "1")], &[("bar", "1")], false);
+        check("foo, bar", &[("foo", "1"), ("bar", "2")], &[("bar", "2"), ("foo", "1")], true);
+        check("bar, foo", &[("foo", "1"), ("bar", "2")], &[("foo", "1"), ("bar", "2")], true);
+        check("foo,bar", &[("foo", "1"), ("bar", "2")], &[("foo", "2"), ("bar", "1")], false);
+        check("FOO, foo", &[("foo", "1")], &[("foo", "1")], true);
+        check(",foo,,bar,", &[("foo", "1")], &[("foo", "1")], true);
+        check(" foo\t,\tbar ", &[("bar", "1")], &[("bar", "1")], true);
+        check("foo, bar, baz", &[("foo", "1"), ("baz", "3")], &[("foo", "1"), ("baz", "3")], true);
+        check(
+            "foo, bar, baz",
+            &[("foo", "1"), ("baz", "3")],
+            &[("foo", "1"), ("bar", ""), ("baz", "3")],
+            false,
+        );
+        check("cookie", &[("cookie", "a=b")], &[("cookie", "a=b")], true);
+        check("cookie", &[("cookie", "a=b")], &[("cookie", "a=c")], false);
+        check("user-agent", &[("user-agent", "x/1 (a, b)")], &[("user-agent", "x/1 (a, b)")], true);
+        check("accept-encoding", &[("accept-encoding", "gzip, br")], &[("accept-encoding", "gzip,br")], true);
+        check(
+            "accept-encoding",
+            &[("accept-encoding", "gzip, br")],
+            &[("accept-encoding", "br, gzip")],
+            false,
+        );
+        check("accept-encoding", &[("accept-encoding", "gzip")], &[("accept-encoding", "GZIP")], false);
     }
 
     #[test]
