@@ -76,12 +76,12 @@ async fn me(headers: HeaderMap) -> Response {
     (fields, format!("user: {user}\n{told}")).into_response()
 }
 
-/// Shared by everybody for a second, then validated.
+/// Shared by everybody for two seconds, then validated.
 async fn article(State(site): State<Site>, Path(id): Path<u64>, headers: HeaderMap) -> Response {
     let edits = site.articles.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied().unwrap_or(0);
     let tag = format!("\"article-{id}-{edits}\"");
     let fields = [
-        (header::CACHE_CONTROL, "public, s-maxage=1, stale-while-revalidate=30".to_owned()),
+        (header::CACHE_CONTROL, "public, s-maxage=2, stale-while-revalidate=30".to_owned()),
         (header::ETAG, tag.clone()),
     ];
     if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known == tag.as_str()) {
@@ -130,7 +130,7 @@ async fn flaky(Query(flaky): Query<Flaky>, headers: HeaderMap) -> Response {
         Some(status) => (status, "Today is not a good day\n").into_response(),
         None => {
             let fields = [
-                (header::CACHE_CONTROL, "public, max-age=1, stale-if-error=60"),
+                (header::CACHE_CONTROL, "public, max-age=2, stale-if-error=60"),
                 (header::ETAG, "\"flaky\""),
             ];
             (fields, "Today is a good day\n").into_response()

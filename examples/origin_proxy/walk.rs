@@ -63,7 +63,7 @@ fn try_it(proxy: SocketAddr) {
     println!("\nServing on until Ctrl-C. Try:\n");
     for line in [
         format!(
-            "curl -i http://{proxy}/article/7                                # twice, and again after a second"
+            "curl -i http://{proxy}/article/7                                # twice, and again after two seconds"
         ),
         format!("curl -i -H 'Authorization: user:one' http://{proxy}/me          # then user:two"),
         format!(
@@ -128,7 +128,7 @@ impl Walk {
         self.get("/article/1", &[], 200, HIT, "shared", |a| a.has("edited 0")).await?;
         let known: Fields<'_> = &[("if-none-match", &tag)];
         self.get("/article/1", known, 304, HIT, "the client has it already", |a| a.body.is_empty()).await?;
-        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        tokio::time::sleep(Duration::from_millis(2_100)).await;
         self.get("/article/1", &[], 200, REFRESH, "stale: the origin says 304", |a| a.has("edited 0"))
             .await?;
         self.get("/article/1", &[], 200, HIT, "fresh again", |a| a.has("edited 0")).await?;
@@ -156,7 +156,7 @@ impl Walk {
         self.get("/slow", &[], 200, HIT, "for everybody", |_| true).await?;
 
         self.get("/flaky", &[], 200, MISS, "a good day", |a| a.has("good day")).await?;
-        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        tokio::time::sleep(Duration::from_millis(2_100)).await;
         let fail: Fields<'_> = &[("x-fail", "503")];
         self.get("/flaky", fail, 200, HIT, "a bad day, hidden (stale-if-error)", |a| a.has("a good day"))
             .await?;

@@ -114,12 +114,3 @@ fn rooms_are_not_crowded() {
         assert!(lines <= 600, "{file} has {lines} lines without its tests: is it two rooms?");
     }
 }
-
-#[test]
-fn nothing_speaks_of_a_machine() {
-    for (file, source) in sources() {
-        for forbidden in ["/root/", "/home/", "/work/"] {
-            assert!(!source.contains(forbidden), "{file} has {forbidden}");
-        }
-    }
-}
