@@ -18,7 +18,7 @@ use crate::query::Query;
 use crate::revalidate::Validation;
 use crate::semantics::cache_status::{CACHE_STATUS, Detail, Forwarding, Outcome};
 use crate::semantics::preconditions::{self, Representation};
-use crate::semantics::reuse::{Decision, Fallback, Forward};
+use crate::semantics::reuse::{Fallback, Forward};
 use crate::semantics::storing::NotStored;
 use crate::semantics::validation::{self, Identified};
 use crate::shared::Core;
@@ -42,13 +42,11 @@ impl<S: Store> Fetch<S> {
         store: Arc<S>,
         query: Query,
         lookup: Lookup,
-        decision: Decision,
+        forward: Forward,
+        validated: Option<(usize, Fallback)>,
     ) -> Self {
-        let (selected, forward, fallback) = match decision {
-            Decision::Validate(index, forward, fallback) => (Some(index), forward, fallback),
-            Decision::Forward(forward) => (None, forward, Fallback::None),
-            _ => (None, Forward::Miss, Fallback::None),
-        };
+        let selected = validated.map(|(index, _)| index);
+        let fallback = validated.map_or(Fallback::None, |(_, fallback)| fallback);
         // Without anything stored to validate, a range is the inner service's to cut.
         let is_get = query.request.method == Method::GET;
         let sent_range = query.fields.range && is_get && selected.is_none();
@@ -88,8 +86,13 @@ impl<S: Store> Fetch<S> {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let request = Request::from_parts(self.outgoing(), body);
-        match inner.oneshot(request).await {
+        let outgoing = self.outgoing();
+        let is_conditional = !self.ask.sent_range
+            && !self.lookup.variants.is_empty()
+            && [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE]
+                .iter()
+                .any(|name| outgoing.headers.contains_key(name));
+        match inner.oneshot(Request::from_parts(outgoing, body)).await {
             Err(error) => match self.fallback {
                 Fallback::StaleIfError => Ok(self.stand_in(None)),
                 Fallback::Forbidden => {
@@ -101,7 +104,7 @@ impl<S: Store> Fetch<S> {
             Ok(response) if self.fallback == Fallback::StaleIfError && is_failure(response.status()) => {
                 Ok(self.stand_in(Some(response.status())))
             }
-            Ok(response) if response.status() == StatusCode::NOT_MODIFIED && self.is_conditional() => {
+            Ok(response) if response.status() == StatusCode::NOT_MODIFIED && is_conditional => {
                 Ok(self.freshen(response).await)
             }
             Ok(response) if self.is_head_about_stored(&response) => match self.agreement(&response) {
@@ -131,11 +134,6 @@ impl<S: Store> Fetch<S> {
 
     fn selected(&self) -> Option<&Stored> {
         self.lookup.variants.get(self.selected?)
-    }
-
-    /// Whether a 304 would be the answer to conditions of the cache's own.
-    fn is_conditional(&self) -> bool {
-        !self.ask.sent_range && !self.lookup.variants.is_empty()
     }
 
     /// Serves the stored response in place of a failure (RFC 5861 4).

@@ -279,7 +279,8 @@ where
     loop {
         let frame = match next_frame(body.as_mut(), &mut held, flight).await {
             None => break,
-            Some(Err(error)) => return Some((held, End::Failed(error))),
+            // What is held back would look like the end of the whole.
+            Some(Err(error)) => return Some((None, End::Failed(error))),
             Some(Ok(frame)) => frame,
         };
         let data = match frame.into_data() {
@@ -312,7 +313,7 @@ where
         }
     }
     if let Some(declared) = intake.declared.filter(|&declared| declared != received) {
-        return Some((held, End::Failed(Failure::Short { declared, received }.into())));
+        return Some((None, End::Failed(Failure::Short { declared, received }.into())));
     }
     if let Some(capture) = capture {
         commit(capture.finish(trailers.clone())).await;

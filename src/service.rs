@@ -119,7 +119,7 @@ where
         let now = core.clock.now();
         let query = Query::new(parts, fields, key, now);
         if !core.storing {
-            return self.fetch(query, body, Lookup::default(), Decision::Forward(Forward::Bypass));
+            return self.fetch(query, body, Lookup::default(), Forward::Bypass, None);
         }
         let Some(lookup) = self.cache.store.try_get(&query.key) else {
             return self.look_up(query, body);
@@ -166,8 +166,9 @@ where
                 let status = StatusCode::GATEWAY_TIMEOUT;
                 ResponseFuture::ready(core.no_content(status, &Outcome::Unsatisfiable))
             }
-            decision @ (Decision::Forward(_) | Decision::Validate(..)) => {
-                self.fetch(query, body, lookup, decision)
+            Decision::Forward(forward) => self.fetch(query, body, lookup, forward, None),
+            Decision::Validate(index, forward, fallback) => {
+                self.fetch(query, body, lookup, forward, Some((index, fallback)))
             }
         }
     }
@@ -206,7 +207,7 @@ where
     /// Forwards a request that is none of the cache's business.
     fn pass<Q, B>(
         &self,
-        parts: Parts,
+        mut parts: Parts,
         body: Q,
         forward: Forward,
         reason: Option<&'static str>,
@@ -216,7 +217,6 @@ where
     {
         let outcome =
             Outcome::Forwarded(Forwarding { detail: reason.map(Detail::Bypass), ..Forwarding::new(forward) });
-        let mut parts = parts;
         self.cache.core.policy.forward(&mut parts);
         let core = Arc::clone(&self.cache.core);
         ResponseFuture::pass(self.inner.clone(), Request::from_parts(parts, body), core, outcome)
@@ -228,7 +228,8 @@ where
         query: Query,
         body: Q,
         lookup: Lookup,
-        decision: Decision,
+        forward: Forward,
+        validated: Option<(usize, Fallback)>,
     ) -> ResponseFuture<I, Q, B>
     where
         I: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
@@ -239,8 +240,8 @@ where
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let fetch =
-            Fetch::new(Arc::clone(&self.cache.core), Arc::clone(&self.cache.store), query, lookup, decision);
+        let (core, store) = (Arc::clone(&self.cache.core), Arc::clone(&self.cache.store));
+        let fetch = Fetch::new(core, store, query, lookup, forward, validated);
         ResponseFuture::boxed(fetch.run(self.inner.clone(), body))
     }
 
@@ -261,12 +262,13 @@ where
         let Some(validation) = self.cache.core.validations.begin(&query.key) else {
             return;
         };
-        let decision = Decision::Validate(index, Forward::Stale, Fallback::None);
+        let validated = Some((index, Fallback::None));
         let (core, store) = (Arc::clone(&self.cache.core), Arc::clone(&self.cache.store));
-        let fetch = Fetch::new(core, store, query.for_everybody(), lookup, decision).holding(validation);
+        let fetch = Fetch::new(core, store, query.for_everybody(), lookup, Forward::Stale, validated);
+        let fetch = fetch.holding(validation);
         let answer = fetch.run(self.inner.clone(), body);
         runtime.spawn(async move {
-            // What is stored on the way is all that counts; content on its way in goes on without readers.
+            // What is stored on the way is all that counts; content on its way in goes on without a reader.
             drop(answer.await);
         });
     }
@@ -292,7 +294,8 @@ where
         ResponseFuture::boxed(async move {
             let sent_at = cache.core.clock.now();
             let unsafe_request = UnsafeRequest { key, target: key::absolute_uri(&parts) };
-            let may_be_stored = parts.method == Method::POST && cache.core.policy.rules().post;
+            let may_be_stored =
+                cache.core.storing && parts.method == Method::POST && cache.core.policy.rules().post;
             let asked = may_be_stored.then(|| parts.clone());
             let before = if may_be_stored { cache.store.get(&unsafe_request.key).await.ok() } else { None };
             let method = parts.method.clone();

@@ -168,3 +168,12 @@ async fn an_empty_last_frame_does_not_take_the_place_of_the_last_but_one() {
     }
     assert_eq!(bench.origin.calls(), 1);
 }
+
+#[tokio::test]
+async fn a_failure_after_the_last_declared_byte_does_not_look_whole() {
+    let half = "x".repeat(50_000);
+    let reply =
+        Reply::cc("", "max-age=60").frames(&[&half, &half]).field("content-length", "100000").failing();
+    let seen = Bench::new([reply]).get("/").await;
+    assert!(seen.broken && seen.body.len() < 100_000, "{} bytes", seen.body.len());
+}

@@ -253,3 +253,14 @@ async fn a_first_answer_of_304_keeps_what_was_set_for_its_client() {
     let second = bench.get_with("/", &[("if-none-match", "\"a\"")]).await;
     assert_eq!((second.status.as_u16(), second.field("set-cookie")), (304, None));
 }
+
+#[tokio::test]
+async fn a_304_that_nobody_asked_for_answers_with_no_other_variant() {
+    // What is stored has no validator of the origin's, so nothing conditional goes out.
+    let bench = Bench::new([Reply::cc("english", "max-age=60").field("vary", "accept-language")]);
+    bench.get_with("/", &[("accept-language", "en")]).await;
+    bench.origin.then(Reply::new("").status(304));
+    let seen = bench.get_with("/", &[("accept-language", "de")]).await.has_body("");
+    assert_eq!(seen.status, 304, "passed on as it came");
+    assert!(!bench.origin.last().headers.contains_key("if-none-match"));
+}
