@@ -100,11 +100,6 @@ impl Selecting {
         })
     }
 
-    /// Whether the response has selecting fields at all.
-    pub fn is_empty(&self) -> bool {
-        self.fields.is_empty() && self.language.is_none()
-    }
-
     /// Bytes of heap memory held.
     pub(crate) fn weight(&self) -> usize {
         self.fields
