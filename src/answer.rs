@@ -8,7 +8,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 
 use crate::body::CacheBody;
 use crate::observe::Place;
-use crate::partial::{self, Part};
+use crate::partial::{self, Cut};
 use crate::semantics::cache_status::Outcome;
 use crate::semantics::fields::RequestFields;
 use crate::semantics::freshness::age_value;
@@ -57,10 +57,13 @@ impl Core {
                 (head.status, head.headers.clone(), CacheBody::unsent())
             }
             Precondition::Proceed => {
-                let part = if fields.range { partial::cut(stored, &request.headers) } else { None };
-                match part {
+                let is_cut = fields.range || head.part.is_some();
+                let cut = if is_cut { partial::cut(stored, &request.headers) } else { None };
+                match cut {
+                    // A part never passes for the whole. Nothing that decides lets it come to this.
+                    None if head.part.is_some() => return self.no_content(StatusCode::BAD_GATEWAY, outcome),
                     None => (head.status, head.headers.clone(), CacheBody::stored(stored.payload())),
-                    Some(Part { content, headers, status }) => (status, headers, CacheBody::whole(content)),
+                    Some(Cut { content, headers, status }) => (status, headers, CacheBody::whole(content)),
                 }
             }
         };

@@ -10,6 +10,7 @@ use pin_project_lite::pin_project;
 
 use crate::error::{BodyError, BoxError};
 use crate::flight::{Reader, into_bytes};
+use crate::splice::Splice;
 use crate::stored::Payload;
 
 pin_project! {
@@ -30,6 +31,7 @@ pin_project! {
         Empty { is_content: bool },
         Flight { reader: Reader },
         Forwarded { #[pin] body: B },
+        Spliced { body: Pin<Box<Splice<B>>> },
         Stored { content: Bytes, end: End },
     }
 }
@@ -78,6 +80,21 @@ impl<B> CacheBody<B> {
     }
 }
 
+impl<B> CacheBody<Splice<B>> {
+    /// The same body as one over the body that is spliced in.
+    pub(crate) fn flatten(self) -> CacheBody<B> {
+        match self.kind {
+            Kind::Empty { is_content } => Kind::Empty { is_content },
+            Kind::Flight { reader } => Kind::Flight { reader },
+            Kind::Forwarded { body } => Kind::Spliced { body: Box::pin(body) },
+            // What is spliced is not spliced again.
+            Kind::Spliced { .. } => Kind::Empty { is_content: false },
+            Kind::Stored { content, end } => Kind::Stored { content, end },
+        }
+        .into()
+    }
+}
+
 /// Empty; layers that answer by themselves, such as time-outs, ask for it.
 impl<B> Default for CacheBody<B> {
     fn default() -> Self {
@@ -109,6 +126,7 @@ where
             KindProjection::Forwarded { body } => Poll::Ready(
                 ready!(body.poll_frame(cx)).map(|frame| frame.map(into_bytes).map_err(BodyError::inner)),
             ),
+            KindProjection::Spliced { body } => body.as_mut().poll_frame(cx),
             KindProjection::Stored { content, end } => {
                 if !content.is_empty() {
                     return Poll::Ready(Some(Ok(Frame::data(std::mem::take(content)))));
@@ -127,6 +145,7 @@ where
             Kind::Empty { .. } => true,
             Kind::Flight { reader } => reader.is_end_stream(),
             Kind::Forwarded { body } => body.is_end_stream(),
+            Kind::Spliced { body } => body.is_end_stream(),
             Kind::Stored { content, end } => content.is_empty() && matches!(end, End::Clean),
         }
     }
@@ -137,6 +156,7 @@ where
             Kind::Empty { is_content: false } => SizeHint::default(),
             Kind::Flight { reader } => reader.size_hint(),
             Kind::Forwarded { body } => body.size_hint(),
+            Kind::Spliced { body } => body.size_hint(),
             Kind::Stored { end: End::Failed(_), .. } => SizeHint::default(),
             // An exact size would become a Content-Length, and that leaves no place for trailers.
             Kind::Stored { content, end: End::Trailers(_) } => {
@@ -155,6 +175,7 @@ impl<B> std::fmt::Debug for CacheBody<B> {
             Kind::Empty { .. } => "Empty",
             Kind::Flight { .. } => "Flight",
             Kind::Forwarded { .. } => "Forwarded",
+            Kind::Spliced { .. } => "Spliced",
             Kind::Stored { .. } => "Stored",
         };
         f.debug_tuple("CacheBody").field(&kind).finish()

@@ -12,23 +12,36 @@ use tower::{Service, ServiceExt};
 use crate::body::CacheBody;
 use crate::error::BoxError;
 use crate::fill;
-use crate::judge::{Ask, Good, Tag, judge};
-use crate::observe::{Place, X_CACHE};
+use crate::judge::{Ask, Good, SentRange, Tag, judge};
+use crate::observe::Place;
+use crate::partial::Completion;
 use crate::query::Query;
 use crate::revalidate::Validation;
-use crate::semantics::cache_status::{CACHE_STATUS, Detail, Forwarding, Outcome};
+use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::preconditions::{self, Representation};
 use crate::semantics::reuse::{Fallback, Forward};
 use crate::semantics::storing::NotStored;
-use crate::semantics::validation::{self, Identified};
+use crate::semantics::validation::{self, Identified, Validators};
 use crate::shared::Core;
-use crate::store::{Lookup, Store, Stored, Write};
+use crate::store::{How, Lookup, Store, Stored, Target, Write};
 use crate::stored::StoredResponse;
+
+/// What a fetch is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Purpose {
+    /// What is missing of a stored part.
+    Complete(usize),
+    /// A response, whatever is stored.
+    Get,
+    /// Whether a stored response still holds, and what stands in if that can't be said.
+    Validate(usize, Fallback),
+}
 
 /// One call of the inner service for the cache's sake.
 pub(crate) struct Fetch<S> {
     /// Boxed: it is large, and goes from hand to hand.
     ask: Box<Ask>,
+    completion: Option<Completion>,
     core: Arc<Core>,
     fallback: Fallback,
     lookup: Lookup,
@@ -43,13 +56,37 @@ impl<S: Store> Fetch<S> {
         query: Query,
         lookup: Lookup,
         forward: Forward,
-        validated: Option<(usize, Fallback)>,
+        purpose: Purpose,
     ) -> Self {
-        let selected = validated.map(|(index, _)| index);
-        let fallback = validated.map_or(Fallback::None, |(_, fallback)| fallback);
+        let (selected, fallback) = match purpose {
+            Purpose::Complete(index) => (Some(index), Fallback::None),
+            Purpose::Get => (None, Fallback::None),
+            Purpose::Validate(index, fallback) => (Some(index), fallback),
+        };
+        // One failure does not stand in for another.
+        let is_failed = |stored: &Stored| {
+            stored.response.head().status.is_server_error() && fallback != Fallback::Forbidden
+        };
+        let fallback = match selected.and_then(|index| lookup.variants.get(index)) {
+            Some(stored) if is_failed(stored) => Fallback::None,
+            _ => fallback,
+        };
+        let completion = match purpose {
+            Purpose::Complete(index) => {
+                let stored = lookup.variants.get(index).map(|stored| &stored.response);
+                stored.and_then(|stored| Completion::of(stored, &query.request.headers, query.fields))
+            }
+            _ => None,
+        };
         // Without anything stored to validate, a range is the inner service's to cut.
         let is_get = query.request.method == Method::GET;
-        let sent_range = query.fields.range && is_get && selected.is_none();
+        let sent_range = if completion.is_some() {
+            SentRange::Missing
+        } else if query.fields.range && is_get && selected.is_none() {
+            SentRange::Clients
+        } else {
+            SentRange::None
+        };
         let becomes_get = query.request.method == Method::HEAD
             && selected.is_none()
             && core.storing
@@ -57,6 +94,7 @@ impl<S: Store> Fetch<S> {
         let sent_method = if becomes_get { Method::GET } else { query.request.method.clone() };
         let good = good(&query, &lookup);
         let ask = Box::new(Ask {
+            answered: None,
             directives: query.directives,
             fence: lookup.fence,
             fields: query.fields,
@@ -64,13 +102,14 @@ impl<S: Store> Fetch<S> {
             key: query.key,
             names_target: false,
             good,
+            part: None,
             validation: None,
             request: query.request,
             sent_at: query.now,
             sent_method,
             sent_range,
         });
-        Self { ask, core, fallback, lookup, selected, store }
+        Self { ask, completion, core, fallback, lookup, selected, store }
     }
 
     /// Keeps others from validating until what comes of this is stored.
@@ -87,7 +126,7 @@ impl<S: Store> Fetch<S> {
         B::Error: Into<BoxError>,
     {
         let outgoing = self.outgoing();
-        let is_conditional = !self.ask.sent_range
+        let is_conditional = self.ask.sent_range == SentRange::None
             && !self.lookup.variants.is_empty()
             && [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE]
                 .iter()
@@ -103,6 +142,9 @@ impl<S: Store> Fetch<S> {
             },
             Ok(response) if self.fallback == Fallback::StaleIfError && is_failure(response.status()) => {
                 Ok(self.stand_in(Some(response.status())))
+            }
+            Ok(response) if response.status() == StatusCode::PARTIAL_CONTENT && self.completion.is_some() => {
+                Ok(self.complete(response).await)
             }
             Ok(response) if response.status() == StatusCode::NOT_MODIFIED && is_conditional => {
                 Ok(self.freshen(response).await)
@@ -123,17 +165,61 @@ impl<S: Store> Fetch<S> {
     fn outgoing(&self) -> Parts {
         let mut parts = self.ask.request.clone();
         parts.method = self.ask.sent_method.clone();
-        if self.core.storing && !self.ask.sent_range {
-            let stored = self.lookup.variants.iter().map(|stored| stored.response.head().validators());
+        if let Some(completion) = &self.completion {
+            completion.set_range(&mut parts.headers);
+        } else if self.core.storing && self.ask.sent_range == SentRange::None {
             let selected = self.selected().map(|stored| stored.response.head().validators());
-            validation::set_conditions(&mut parts.headers, selected, stored);
+            validation::set_conditions(&mut parts.headers, selected, self.validators());
         }
         self.core.policy.forward(&mut parts);
         parts
     }
 
+    /// Those of all that is stored under the key and could be the answer: of a part, only if it was selected.
+    fn validators(&self) -> impl Iterator<Item = Validators<'_>> + Clone {
+        self.lookup.variants.iter().enumerate().map(|(index, stored)| {
+            let head = stored.response.head();
+            let counts = head.part.is_none() || self.selected == Some(index);
+            if counts { head.validators() } else { Validators::default() }
+        })
+    }
+
     fn selected(&self) -> Option<&Stored> {
         self.lookup.variants.get(self.selected?)
+    }
+
+    /// Answers with what was stored and what was missing, together (RFC 9111 3.4).
+    async fn complete<B>(mut self, response: Response<B>) -> Response<CacheBody<B>>
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let spliced = match (&self.completion, self.selected()) {
+            (Some(completion), Some(stored)) => completion.splice(&stored.response, response),
+            _ => Err(response),
+        };
+        match spliced {
+            Ok(spliced) => {
+                let is_other = spliced.status() != StatusCode::PARTIAL_CONTENT;
+                self.ask.answered = is_other.then_some(StatusCode::PARTIAL_CONTENT);
+                let answer = fill::receive(self.core, self.store, self.ask, spliced).await;
+                answer.map(CacheBody::flatten)
+            }
+            // Not what was asked for. It says itself what it is, which is enough for who asked for a range.
+            Err(part) if self.completion.as_ref().is_some_and(Completion::is_range) => {
+                fill::receive(self.core, self.store, self.ask, part).await
+            }
+            // And nothing for who wants the whole: the next one gets it without the part that led here.
+            Err(_) => {
+                let _ = self.store.invalidate(&Target::Key(self.ask.key.clone()), How::Remove).await;
+                let outcome = Outcome::Forwarded(Forwarding {
+                    status: Some(StatusCode::PARTIAL_CONTENT),
+                    ..Forwarding::new(self.ask.forward)
+                });
+                self.core.no_content(StatusCode::BAD_GATEWAY, &outcome)
+            }
+        }
     }
 
     /// Serves the stored response in place of a failure (RFC 5861 4).
@@ -194,8 +280,7 @@ impl<S: Store> Fetch<S> {
     /// Freshens the stored response that a 304 speaks of, and answers with it (RFC 9111 4.3.4).
     async fn freshen<B>(self, response: Response<B>) -> Response<CacheBody<B>> {
         let (not_modified, body) = response.into_parts();
-        let stored = self.lookup.variants.iter().map(|stored| stored.response.head().validators());
-        let index = match validation::identify(&not_modified.headers, self.selected, stored) {
+        let index = match validation::identify(&not_modified.headers, self.selected, self.validators()) {
             Identified::Freshen(index) => index,
             Identified::Unknown => return self.not_modified_unknown(not_modified, body),
         };
@@ -239,12 +324,7 @@ impl<S: Store> Fetch<S> {
         let received_at = core.clock.now();
         let old = &self.lookup.variants[index];
         let head = old.response.head();
-        let mut stored_fields = head.headers.clone();
-        stored_fields.remove(CACHE_STATUS);
-        stored_fields.remove(X_CACHE);
-        if let Some(stripped) = &head.stripped {
-            stored_fields.extend(stripped.as_ref().clone());
-        }
+        let stored_fields = head.own_fields();
         let tag = if head.tag_is_ours && !news.headers.contains_key(header::ETAG) {
             Tag::Ours
         } else {
@@ -256,6 +336,7 @@ impl<S: Store> Fetch<S> {
         let max_object = self.store.max_object();
         let mut ask = self.ask;
         ask.sent_method = Method::GET; // whose response it is that is stored
+        ask.part = head.part.clone();
         let judgement = judge(core, &ask, &news, max_object, received_at);
         let terms = judgement.terms.store;
         let unsent = judgement.terms.strip.clone();

@@ -9,18 +9,21 @@ use http_body::Body;
 
 use crate::answer::not_modified_fields;
 use crate::body::CacheBody;
-use crate::error::BoxError;
+use crate::error::{BoxError, StoreError};
 use crate::flight::{self, Content, Intake};
-use crate::judge::{Ask, Judgement, judge};
+use crate::judge::{Ask, Judgement, SentRange, judge};
+use crate::key::CacheKey;
 use crate::observe::Place;
+use crate::partial;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::etag::TagKind;
 use crate::semantics::freshness::single_date;
+use crate::semantics::parts::Extent;
 use crate::semantics::preconditions::{self, Outcome as Precondition, Representation};
 use crate::semantics::storing::NotStored;
 use crate::shared::{Core, SMALL};
-use crate::store::{Store, Write};
-use crate::stored::{Payload, StoredResponse, compact_content};
+use crate::store::{Fence, Store, Write};
+use crate::stored::{Part, Payload, StoredResponse, compact_content};
 
 /// `Content-Length`, where it is a number.
 fn declared_length(headers: &HeaderMap) -> Option<u64> {
@@ -32,7 +35,7 @@ fn declared_length(headers: &HeaderMap) -> Option<u64> {
 pub(crate) async fn receive<B, S>(
     core: Arc<Core>,
     store: Arc<S>,
-    ask: Box<Ask>,
+    mut ask: Box<Ask>,
     response: Response<B>,
 ) -> Response<CacheBody<B>>
 where
@@ -43,9 +46,10 @@ where
 {
     let received_at = core.clock.now();
     let (mut parts, body) = response.into_parts();
+    let length = declared_length(&parts.headers).or_else(|| body.size_hint().exact());
+    ask.part = part_of(&core, &ask, &parts, length);
     let mut judgement = judge(&core, &ask, &parts, store.max_object(), received_at);
     judgement.strip(&mut parts.headers);
-    let length = declared_length(&parts.headers).or_else(|| body.size_hint().exact());
     let terms = &mut judgement.terms;
     if terms.store.is_ok() && length.is_some_and(|length| length > terms.max_body) {
         terms.store = Err(NotStored::TooLarge);
@@ -64,6 +68,27 @@ where
         (Ok(()), None) => {
             let fill = Fill { core, store, ask, parts, judgement };
             fill.streaming(body, length, tag)
+        }
+    }
+}
+
+/// What of the representation a 206 has, where it is one that may be stored.
+fn part_of(core: &Core, ask: &Ask, response: &response::Parts, length: Option<u64>) -> Option<Part> {
+    /// A longer `Range` is nobody's again.
+    const LONGEST: usize = 256;
+    let is_part = response.status == StatusCode::PARTIAL_CONTENT && ask.sent_method == Method::GET;
+    if !is_part || !core.policy.rules().partial {
+        return None;
+    }
+    let is_whole_part = |extent: &Extent| length.is_none_or(|length| length == extent.held());
+    let extent = Extent::of(&response.headers).filter(is_whole_part).map(Part::Bytes);
+    match (ask.sent_range, extent) {
+        (SentRange::None, _) | (SentRange::Missing, None) => None,
+        (_, Some(part)) => Some(part),
+        (SentRange::Clients, None) => {
+            let mut lines = ask.request.headers.get_all(header::RANGE).into_iter();
+            let is_short = lines.next().is_some_and(|line| line.len() <= LONGEST);
+            (is_short && lines.next().is_none()).then_some(Part::Replay)
         }
     }
 }
@@ -105,12 +130,18 @@ impl<S: Store> Fill<S> {
         let received_at = judgement.received_at;
         let outcome = stored(&ask, judgement.ttl(&parts.headers, ask.sent_at));
         let response = complete(&core, judgement, parts.status, &parts.headers, ask.sent_at, content);
-        let written = store.put(&ask.key, response.clone(), ask.fence).await;
+        let written = keep(&*store, &ask.key, response.clone(), ask.fence).await;
         let outcome = match written {
             Ok(Write::Stored) => outcome,
             Ok(Write::TooLarge) => not_stored(&ask, NotStored::TooLarge),
             Ok(Write::Superseded) | Err(_) => not_stored(&ask, NotStored::Store),
         };
+        if parts.status == StatusCode::PARTIAL_CONTENT {
+            // What the client asked for, or as much of it as the inner service gave.
+            return conditional(&core, &ask, &parts, &outcome, received_at).unwrap_or_else(|| {
+                told(&core, &ask, parts, CacheBody::stored(response.payload()), &outcome)
+            });
+        }
         let mut answer = core.answer(&response, &ask.request, ask.fields, &outcome, received_at);
         if answer.status().is_success() || answer.status() == parts.status {
             restore_unstored(&parts.headers, answer.headers_mut());
@@ -139,7 +170,7 @@ impl<S: Store> Fill<S> {
         let commit = move |content: Content| async move {
             let response = complete(&commit_core, judgement, status, &headers, sent_at, content);
             // Where it can't be stored, the next request is a miss.
-            let _ = store.put(&key, response, fence).await;
+            let _ = keep(&*store, &key, response, fence).await;
             drop(validation);
         };
         match flight::launch(body, intake, commit) {
@@ -169,7 +200,27 @@ fn complete(
     let length = length.filter(|_| status != StatusCode::NO_CONTENT);
     let payload = Payload::new(compact_content(bytes), trailers);
     let head = judgement.head(core, status, headers.clone(), sent_at, length, tag.into());
+    let head = match head.part.clone() {
+        Some(Part::Bytes(extent)) => head.having(extent),
+        _ => head,
+    };
     StoredResponse::new(head, payload)
+}
+
+/// Puts a whole response, or a part to its like.
+async fn keep<S: Store>(
+    store: &S,
+    key: &CacheKey,
+    response: StoredResponse,
+    fence: Fence,
+) -> Result<Write, StoreError> {
+    match &response.head().part {
+        Some(Part::Bytes(extent)) if extent.held() != response.payload().content().len() as u64 => {
+            Ok(Write::Superseded) // not the bytes that its head speaks of
+        }
+        Some(Part::Bytes(_)) => partial::put(store, key, response, fence).await,
+        Some(Part::Replay) | None => store.put(key, response, fence).await,
+    }
 }
 
 /// The first client gets the fields that are not stored: they were sent for it.
@@ -243,7 +294,7 @@ fn conditional<B>(
     outcome: &Outcome,
     now: SystemTime,
 ) -> Option<Response<CacheBody<B>>> {
-    if !ask.fields.conditions || !parts.status.is_success() || ask.sent_range {
+    if !ask.fields.conditions || !parts.status.is_success() || ask.sent_range == SentRange::Clients {
         return None;
     }
     let representation = Representation {
@@ -283,9 +334,13 @@ fn told<B>(
 }
 
 fn stored(ask: &Ask, ttl: i64) -> Outcome {
-    Outcome::Forwarded(Forwarding { stored: true, ttl: Some(ttl), ..Forwarding::new(ask.forward) })
+    Outcome::Forwarded(Forwarding { stored: true, ttl: Some(ttl), ..forwarding(ask) })
 }
 
 fn not_stored(ask: &Ask, reason: NotStored) -> Outcome {
-    Outcome::Forwarded(Forwarding { detail: Some(Detail::NotStored(reason)), ..Forwarding::new(ask.forward) })
+    Outcome::Forwarded(Forwarding { detail: Some(Detail::NotStored(reason)), ..forwarding(ask) })
+}
+
+fn forwarding(ask: &Ask) -> Forwarding {
+    Forwarding { status: ask.answered, ..Forwarding::new(ask.forward) }
 }

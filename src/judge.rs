@@ -9,6 +9,7 @@ use http::{HeaderValue, Method, StatusCode, response};
 use crate::key::CacheKey;
 use crate::policy::Terms;
 use crate::revalidate::Validation;
+use crate::semantics::Rules;
 use crate::semantics::cache_control::{RequestDirectives, ResponseDirectives};
 use crate::semantics::date;
 use crate::semantics::fields::{RequestFields, remove_hop_by_hop};
@@ -20,7 +21,7 @@ use crate::semantics::targeted;
 use crate::semantics::vary::Selecting;
 use crate::shared::Core;
 use crate::store::Fence;
-use crate::stored::{ResponseHead, compact_fields, take_upstream_status};
+use crate::stored::{Part, ResponseHead, compact_fields, take_upstream_status};
 
 /// What the inner service is asked for the cache's sake.
 pub(crate) struct Ask {
@@ -29,6 +30,8 @@ pub(crate) struct Ask {
     pub(crate) fields: RequestFields,
     pub(crate) forward: Forward,
     pub(crate) key: CacheKey,
+    /// The status of the inner service's answer, where it is not that of the response that was made of it.
+    pub(crate) answered: Option<StatusCode>,
     /// The response is to a POST, and names the target URI in `Content-Location`.
     pub(crate) names_target: bool,
     /// What is stored that an error must not take the place of.
@@ -40,8 +43,19 @@ pub(crate) struct Ask {
     pub(crate) sent_at: SystemTime,
     /// The method as it was sent: a HEAD can go out as a GET.
     pub(crate) sent_method: Method,
-    /// `Range` went to the inner service: only a whole answer is of use to others.
-    pub(crate) sent_range: bool,
+    /// What a 206 has of the representation, where it can be stored.
+    pub(crate) part: Option<Part>,
+    pub(crate) sent_range: SentRange,
+}
+
+/// The `Range` with which the inner service is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SentRange {
+    /// As the client sent it, with the client's conditions.
+    Clients,
+    /// What is missing of a stored part. The answer, put together with it, has this status of its own to tell.
+    Missing,
+    None,
 }
 
 /// A stored response with a successful status that could have answered the request.
@@ -69,6 +83,7 @@ impl Ask {
     /// the cache's business (RFC 9110 13.2.1).
     pub(crate) fn post(request: Parts, key: CacheKey, fence: Fence, sent_at: SystemTime) -> Self {
         Self {
+            answered: None,
             directives: RequestDirectives::of(&request.headers),
             fence,
             fields: RequestFields::default(),
@@ -79,8 +94,9 @@ impl Ask {
             validation: None,
             request,
             sent_at,
+            part: None,
             sent_method: Method::POST,
-            sent_range: false,
+            sent_range: SentRange::None,
         }
     }
 }
@@ -89,6 +105,7 @@ impl Ask {
 pub(crate) struct Judgement {
     date: Option<SystemTime>,
     pub(crate) directives: ResponseDirectives,
+    part: Option<Part>,
     pub(crate) received_at: SystemTime,
     selecting: Selecting,
     stripped: HeaderMap,
@@ -145,7 +162,7 @@ pub(crate) fn judge(
         no_cache: directives.no_cache,
         shared: storing::shared_with(&directives, rules.credentials),
         source,
-        stale_if_error: seconds(directives.stale_if_error),
+        stale_if_error: directives.stale_if_error.map(|seconds| Duration::from_secs(seconds.into())),
         stale_while_revalidate: seconds(directives.stale_while_revalidate),
         store,
         strip: Vec::new(),
@@ -158,10 +175,14 @@ pub(crate) fn judge(
     let mut selecting = Selecting::default();
     if terms.store.is_ok() {
         let selectable = Selecting::of(headers, &ask.request.headers, rules.languages);
-        terms.store = last_look(ask, response, &terms, selectable.is_ok());
+        terms.store = last_look(ask, response, &terms, selectable.is_ok(), rules);
         selecting = selectable.unwrap_or_default();
+        if ask.part == Some(Part::Replay) {
+            selecting = selecting.with_field(&ask.request.headers, header::RANGE);
+        }
     }
-    Judgement { date, directives, received_at, selecting, stripped: HeaderMap::new(), terms }
+    let part = ask.part.clone();
+    Judgement { date, directives, part, received_at, selecting, stripped: HeaderMap::new(), terms }
 }
 
 /// What no policy can lift.
@@ -170,10 +191,12 @@ fn last_look(
     response: &response::Parts,
     terms: &Terms,
     selectable: bool,
+    rules: &Rules,
 ) -> Result<(), NotStored> {
     let has_validator =
         [header::ETAG, header::LAST_MODIFIED].iter().any(|name| response.headers.contains_key(name));
-    let stale_windows = terms.stale_if_error.max(terms.stale_while_revalidate);
+    let stands_in = terms.stale_if_error.unwrap_or(rules.stale_if_error);
+    let stale_windows = stands_in.max(terms.stale_while_revalidate);
     let is_of_use = has_validator || !(terms.no_cache || terms.lifetime.is_zero() && stale_windows.is_zero());
     if !selectable {
         return Err(NotStored::Vary);
@@ -184,8 +207,9 @@ fn last_look(
     if ask.sent_method != Method::GET && !ask.names_target {
         return Err(NotStored::Method);
     }
-    if response.status == StatusCode::PARTIAL_CONTENT || (ask.sent_range && response.status != StatusCode::OK)
-    {
+    let is_part = response.status == StatusCode::PARTIAL_CONTENT;
+    let is_of_range = ask.sent_range != SentRange::None && response.status != StatusCode::OK;
+    if (is_part || is_of_range) && ask.part.is_none() {
         return Err(NotStored::Partial);
     }
     if ask.good.outweighs(response.status) {
@@ -262,6 +286,11 @@ impl Judgement {
         if let Some(length) = length {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
+        if let Some(Part::Bytes(_)) = self.part {
+            // Made for each answer, of what it has.
+            headers.remove(header::CONTENT_RANGE);
+            headers.remove(header::CONTENT_LENGTH);
+        }
         let tag_is_ours = match tag {
             Tag::New(tag) => headers.insert(header::ETAG, tag).is_none(),
             Tag::Ours => true,
@@ -277,6 +306,7 @@ impl Judgement {
             groups: self.terms.groups.into_boxed_slice(),
             last_modified: single_date(&headers, &header::LAST_MODIFIED, self.received_at),
             headers,
+            part: self.part,
             reuse,
             status,
             stripped: (!self.stripped.is_empty()).then(|| Box::new(compact_fields(&self.stripped, 0))),

@@ -51,7 +51,7 @@
 //! # Limits
 //!
 //! The content of a response that is larger than [`store::Store::max_object`] passes through and is not stored.
-//! Partial content (206) is not stored yet, and concurrent misses for one key each reach the inner service.
+//! Concurrent misses for one key each reach the inner service.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -76,6 +76,7 @@ mod revalidate;
 pub mod semantics;
 mod service;
 mod shared;
+mod splice;
 pub mod store;
 mod stored;
 

@@ -1,10 +1,8 @@
 //! Telling what happened: everything about an outcome goes through here.
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
-use crate::semantics::cache_status::{CACHE_STATUS, Outcome};
-
-pub(crate) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+use crate::semantics::cache_status::{CACHE_STATUS, Outcome, X_CACHE};
 
 /// How the cache speaks of itself in responses.
 #[derive(Debug)]

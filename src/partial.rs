@@ -1,59 +1,86 @@
-//! Parts of a representation that is held whole (RFC 9110 14, 15.3.7).
+//! Parts of a representation: cut from what is stored, put together, and asked for where they are missing
+//! (RFC 9110 14, 15.3.7; RFC 9111 3.3, 3.4).
+//!
+//! Invariant: a stored part answers requests for ranges that it holds, and no others.
 
 use std::hash::{BuildHasher, RandomState};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap};
-use http::{HeaderValue, StatusCode};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode};
 
+use crate::error::StoreError;
+use crate::key::CacheKey;
+use crate::semantics::fields::RequestFields;
+use crate::semantics::parts::{Extent, strong_validator};
 use crate::semantics::range::{self, Asked, ByteRange};
-use crate::stored::{ResponseHead, StoredResponse};
+use crate::semantics::reuse::Coverage;
+use crate::semantics::validation;
+use crate::splice::Splice;
+use crate::store::{Fence, Store, Stored, Write};
+use crate::stored::{Part, Payload, ResponseHead, StoredResponse};
 
 /// What a GET with `Range` gets instead of the whole.
-pub(crate) struct Part {
+pub(crate) struct Cut {
     pub(crate) content: Bytes,
     pub(crate) headers: HeaderMap,
     pub(crate) status: StatusCode,
 }
 
 /// The part of a stored response that a request asks for; `None` where it gets the whole.
-pub(crate) fn cut(stored: &StoredResponse, request: &HeaderMap) -> Option<Part> {
+pub(crate) fn cut(stored: &StoredResponse, request: &HeaderMap) -> Option<Cut> {
     let (head, content) = (stored.head(), stored.payload().content());
-    let etag = head.headers().get(header::ETAG).map(HeaderValue::as_bytes);
-    let date = head.reuse().date;
-    if head.status() != StatusCode::OK || !range::if_range_holds(request, etag, head.last_modified, date) {
-        return None;
-    }
-    let length = content.len() as u64;
-    match range::asked(request, length) {
+    let length = match &head.part {
+        None if head.status() == StatusCode::OK => content.len() as u64,
+        None => return None,
+        Some(Part::Bytes(extent)) => extent.length(),
+        Some(Part::Replay) => {
+            let (headers, status) = (head.headers().clone(), head.status());
+            return Some(Cut { content: content.clone(), headers, status });
+        }
+    };
+    match asked(head, request, length) {
         Asked::Everything => None,
-        Asked::Ranges(ranges) => Some(match ranges.as_slice() {
-            [range] => single(head, content, *range),
-            ranges => several(head, content, ranges),
-        }),
+        Asked::Ranges(ranges) => match ranges.as_slice() {
+            [range] => single(stored, *range, length),
+            ranges => several(stored, ranges, length),
+        },
         Asked::Unsatisfiable => {
             // Nothing of the representation's own: it would pass for fields of the 416.
             let mut headers = HeaderMap::new();
             headers.extend(head.headers().get(header::DATE).map(|date| (header::DATE, date.clone())));
             headers.insert(header::CONTENT_RANGE, value(format!("bytes */{length}")));
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-            Some(Part { content: Bytes::new(), headers, status: StatusCode::RANGE_NOT_SATISFIABLE })
+            Some(Cut { content: Bytes::new(), headers, status: StatusCode::RANGE_NOT_SATISFIABLE })
         }
     }
 }
 
-fn single(head: &ResponseHead, content: &Bytes, range: ByteRange) -> Part {
-    let mut headers = head.headers().clone();
-    headers.insert(header::CONTENT_RANGE, content_range(range, content.len()));
+/// What `Range` asks of a stored response, by the leave of `If-Range`.
+fn asked(head: &ResponseHead, request: &HeaderMap, length: u64) -> Asked {
+    if if_range_holds(head, request) { range::asked(request, length) } else { Asked::Everything }
+}
+
+fn if_range_holds(head: &ResponseHead, request: &HeaderMap) -> bool {
+    let etag = head.headers().get(header::ETAG).map(HeaderValue::as_bytes);
+    range::if_range_holds(request, etag, head.last_modified, head.reuse().date)
+}
+
+fn single(stored: &StoredResponse, range: ByteRange, length: u64) -> Option<Cut> {
+    let content = slice(stored, range)?;
+    let mut headers = stored.head().headers().clone();
+    headers.insert(header::CONTENT_RANGE, content_range(range, length));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.len()));
-    Part { content: slice(content, range), headers, status: StatusCode::PARTIAL_CONTENT }
+    Some(Cut { content, headers, status: StatusCode::PARTIAL_CONTENT })
 }
 
 /// `multipart/byteranges` (RFC 9110 14.6).
-fn several(head: &ResponseHead, content: &Bytes, ranges: &[ByteRange]) -> Part {
+fn several(stored: &StoredResponse, ranges: &[ByteRange], length: u64) -> Option<Cut> {
     // Random, so that nobody can write content that has it.
     let random = RandomState::new();
     let boundary = format!("{:016x}{:016x}", random.hash_one(0), random.hash_one(1));
+    let head = stored.head();
     let kind = head.headers().get(header::CONTENT_TYPE);
     let mut body = BytesMut::new();
     for range in ranges {
@@ -64,28 +91,232 @@ fn several(head: &ResponseHead, content: &Bytes, ranges: &[ByteRange]) -> Part {
             body.extend_from_slice(b"\r\n");
         }
         body.extend_from_slice(b"Content-Range: ");
-        body.extend_from_slice(content_range(*range, content.len()).as_bytes());
+        body.extend_from_slice(content_range(*range, length).as_bytes());
         body.extend_from_slice(b"\r\n\r\n");
-        body.extend_from_slice(&slice(content, *range));
+        body.extend_from_slice(&slice(stored, *range)?);
         body.extend_from_slice(b"\r\n");
     }
     body.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
     let mut headers = head.headers().clone();
     headers.insert(header::CONTENT_TYPE, value(format!("multipart/byteranges; boundary={boundary}")));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-    Part { content: body.freeze(), headers, status: StatusCode::PARTIAL_CONTENT }
+    Some(Cut { content: body.freeze(), headers, status: StatusCode::PARTIAL_CONTENT })
 }
 
-fn content_range(range: ByteRange, length: usize) -> HeaderValue {
+fn content_range(range: ByteRange, length: u64) -> HeaderValue {
     value(format!("bytes {}-{}/{length}", range.first, range.last))
 }
 
-/// The range is within the content, so its ends are positions in memory.
-fn slice(content: &Bytes, range: ByteRange) -> Bytes {
-    let position = |number: u64| usize::try_from(number).unwrap_or(usize::MAX).min(content.len());
-    content.slice(position(range.first)..position(range.last.saturating_add(1)))
+/// A range of the representation; `None` where the stored response does not have all of it.
+fn slice(stored: &StoredResponse, range: ByteRange) -> Option<Bytes> {
+    let content = stored.payload().content();
+    let start = match &stored.head().part {
+        None => range.first,
+        Some(Part::Bytes(extent)) => extent.position(range)?,
+        Some(Part::Replay) => return None,
+    };
+    let end = usize::try_from(start.checked_add(range.len())?).ok()?;
+    (end <= content.len()).then(|| content.slice(end - usize::try_from(range.len()).unwrap_or(end)..end))
 }
 
 fn value(text: String) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// How much of what a request asks for a stored response has.
+pub(crate) fn coverage(stored: &StoredResponse, request: &Parts, fields: RequestFields) -> Coverage {
+    let head = stored.head();
+    let Some(part) = &head.part else {
+        return Coverage::Full;
+    };
+    if request.method != Method::GET {
+        return Coverage::Insufficient;
+    }
+    match part {
+        Part::Bytes(extent) => match ask(head, extent, &request.headers, fields) {
+            Asked::Unsatisfiable => Coverage::Full,
+            Asked::Ranges(ranges) if ranges.iter().all(|range| extent.position(*range).is_some()) => {
+                Coverage::Full
+            }
+            _ if Completion::of(stored, &request.headers, fields).is_some() => Coverage::Partial,
+            _ => Coverage::Insufficient,
+        },
+        Part::Replay if fields.range && if_range_holds(head, &request.headers) => Coverage::Full,
+        Part::Replay => Coverage::Insufficient,
+    }
+}
+
+fn ask(head: &ResponseHead, extent: &Extent, request: &HeaderMap, fields: RequestFields) -> Asked {
+    if fields.range { asked(head, request, extent.length()) } else { Asked::Everything }
+}
+
+/// A stored part that is to be completed: what is asked for, and what of it is missing.
+pub(crate) struct Completion {
+    /// The client asked for a range, and gets a 206.
+    is_range: bool,
+    length: u64,
+    missing: ByteRange,
+    validator: HeaderValue,
+    wanted: ByteRange,
+}
+
+impl Completion {
+    /// `None` where nothing is missing, more than one range is asked for, or there is no strong validator.
+    pub(crate) fn of(stored: &StoredResponse, request: &HeaderMap, fields: RequestFields) -> Option<Self> {
+        let head = stored.head();
+        let Some(Part::Bytes(extent)) = &head.part else {
+            return None;
+        };
+        let length = extent.length();
+        let (is_range, wanted) = match ask(head, extent, request, fields) {
+            Asked::Everything => (false, ByteRange { first: 0, last: length - 1 }),
+            Asked::Ranges(ranges) => match ranges.as_slice() {
+                [range] => (true, *range),
+                _ => return None,
+            },
+            Asked::Unsatisfiable => return None,
+        };
+        let missing = extent.missing(wanted)?;
+        let validator = strong_validator(head.headers(), head.reuse().date)?.clone();
+        Some(Self { is_range, length, missing, validator, wanted })
+    }
+
+    /// Whether the client asked for a range, so that any 206 is an answer to it.
+    pub(crate) fn is_range(&self) -> bool {
+        self.is_range
+    }
+
+    /// Makes a request ask for what is missing, of this representation only (RFC 9110 13.1.5).
+    pub(crate) fn set_range(&self, headers: &mut HeaderMap) {
+        validation::remove_conditions(headers);
+        let ByteRange { first, last } = self.missing;
+        let range =
+            if last + 1 == self.length { format!("bytes={first}-") } else { format!("bytes={first}-{last}") };
+        headers.insert(header::RANGE, value(range));
+        headers.insert(header::IF_RANGE, self.validator.clone());
+    }
+
+    /// Puts a 206 with what was missing between the bytes that are stored: a response as the inner service would
+    /// have given it to the client.
+    ///
+    /// # Errors
+    ///
+    /// The 206, where it brings anything else.
+    pub(crate) fn splice<B>(
+        &self,
+        stored: &StoredResponse,
+        response: Response<B>,
+    ) -> Result<Response<Splice<B>>, Response<B>> {
+        let Some((before, after)) = self.fits(stored, response.headers()) else {
+            return Err(response);
+        };
+        let (mut parts, body) = response.into_parts();
+        // RFC 9111 3.4: new fields replace stored ones; a 206 may leave out what its recipient has.
+        parts.headers = validation::freshen(&stored.head().own_fields(), &parts.headers);
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(self.wanted.len()));
+        if self.is_range {
+            parts.headers.insert(header::CONTENT_RANGE, content_range(self.wanted, self.length));
+        } else {
+            parts.status = StatusCode::OK;
+        }
+        let body = Splice::new(before, body, self.missing.len(), after);
+        Ok(Response::from_parts(parts, body))
+    }
+
+    /// The stored bytes before and after what is missing, if the 206 has just that, of the same representation.
+    fn fits(&self, stored: &StoredResponse, response: &HeaderMap) -> Option<(Bytes, Bytes)> {
+        let extent = Extent::of(response)?;
+        let is_missing_part = extent.length() == self.length && extent.parts() == [self.missing];
+        let field =
+            if self.validator.as_bytes().starts_with(b"\"") { header::ETAG } else { header::LAST_MODIFIED };
+        if !is_missing_part || response.get(field) != Some(&self.validator) {
+            return None;
+        }
+        let piece = |first, last| {
+            if first > last { Some(Bytes::new()) } else { slice(stored, ByteRange { first, last }) }
+        };
+        // Where there is a gap within them, it was asked for as missing.
+        let before = match self.missing.first.checked_sub(1) {
+            None => Bytes::new(),
+            Some(last) => piece(self.wanted.first, last)?,
+        };
+        Some((before, piece(self.missing.last + 1, self.wanted.last)?))
+    }
+}
+
+/// Stores a 206 together with what is stored of the same representation.
+///
+/// # Errors
+///
+/// Those of the store.
+pub(crate) async fn put<S: Store>(
+    store: &S,
+    key: &CacheKey,
+    part: StoredResponse,
+    fence: Fence,
+) -> Result<Write, StoreError> {
+    let present = store.get(key).await?;
+    let selecting = &part.head().reuse().selecting;
+    let is_same = |stored: &&Stored| stored.response.head().reuse().selecting == *selecting;
+    let joined = match present.variants.iter().find(is_same).map(|stored| &stored.response) {
+        None => None,
+        // A whole response has more to give, unless the part is of a newer one.
+        Some(old) if old.head().part.is_none() => {
+            let is_older = part.head().reuse().date <= old.head().reuse().date;
+            if is_older || validators_agree(old, &part) {
+                return Ok(Write::Superseded);
+            }
+            None
+        }
+        Some(old) => join(old, &part),
+    };
+    let fits = |joined: &StoredResponse| joined.payload().content().len() as u64 <= store.max_object();
+    let response = joined.filter(fits).unwrap_or(part);
+    store.put(key, response, fence).await
+}
+
+/// Whether two responses are of one representation (RFC 9111 3.4).
+fn validators_agree(one: &StoredResponse, other: &StoredResponse) -> bool {
+    let validator = |stored: &StoredResponse| {
+        let head = stored.head();
+        strong_validator(head.headers(), head.reuse().date).filter(|_| !head.tag_is_ours).cloned()
+    };
+    let own = validator(one);
+    own.is_some() && own == validator(other)
+}
+
+/// Combines an older part with a newer one of the same representation.
+fn join(old: &StoredResponse, new: &StoredResponse) -> Option<StoredResponse> {
+    let (Some(Part::Bytes(had)), Some(Part::Bytes(came))) = (&old.head().part, &new.head().part) else {
+        return None;
+    };
+    if !validators_agree(old, new) {
+        return None;
+    }
+    let extent = had.join(came)?;
+    let mut content = BytesMut::with_capacity(usize::try_from(extent.held()).ok()?);
+    for part in extent.parts() {
+        let mut next = part.first;
+        while next <= part.last {
+            // Each byte of the joined parts is in one of the two; the newer one has the last word.
+            let (source, within) = match came.around(next) {
+                Some(within) => (new, within),
+                None => (old, had.around(next)?),
+            };
+            let nearest = came.parts().iter().map(|part| part.first).find(|&first| first > next);
+            let last = match nearest {
+                Some(first) if std::ptr::eq(source, old) => within.last.min(first - 1),
+                _ => within.last,
+            };
+            content.extend_from_slice(&slice(source, ByteRange { first: next, last })?);
+            next = last + 1;
+        }
+    }
+    let mut head = new.head().clone();
+    for (name, line) in old.head().headers() {
+        if !new.head().headers().contains_key(name) {
+            head.headers.append(name, line.clone());
+        }
+    }
+    Some(StoredResponse::new(head.having(extent), Payload::new(content.freeze(), None)))
 }

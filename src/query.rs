@@ -7,6 +7,7 @@ use http::{Method, Response};
 
 use crate::body::CacheBody;
 use crate::key::CacheKey;
+use crate::partial;
 use crate::semantics::cache_control::RequestDirectives;
 use crate::semantics::cache_status::{Detail, Outcome};
 use crate::semantics::fields::RequestFields;
@@ -42,10 +43,11 @@ impl Query {
             CredentialKinds::default()
         };
         let ask = reuse::Ask { directives: &self.directives, headers: &self.request.headers, unkeyed };
-        let candidates = lookup
-            .variants
-            .iter()
-            .map(|stored| Candidate { expired: stored.expired, reuse: stored.response.head().reuse() });
+        let candidates = lookup.variants.iter().map(|stored| Candidate {
+            coverage: partial::coverage(&stored.response, &self.request, self.fields),
+            expired: stored.expired,
+            reuse: stored.response.head().reuse(),
+        });
         reuse::decide(&ask, candidates, core.policy.rules(), self.now)
     }
 

@@ -11,7 +11,7 @@ use tower::{Service, ServiceExt};
 
 use crate::body::CacheBody;
 use crate::error::BoxError;
-use crate::fetch::Fetch;
+use crate::fetch::{Fetch, Purpose};
 use crate::fill;
 use crate::future::ResponseFuture;
 use crate::judge::Ask;
@@ -119,7 +119,7 @@ where
         let now = core.clock.now();
         let query = Query::new(parts, fields, key, now);
         if !core.storing {
-            return self.fetch(query, body, Lookup::default(), Forward::Bypass, None);
+            return self.fetch(query, body, Lookup::default(), Forward::Bypass, Purpose::Get);
         }
         let Some(lookup) = self.cache.store.try_get(&query.key) else {
             return self.look_up(query, body);
@@ -166,9 +166,12 @@ where
                 let status = StatusCode::GATEWAY_TIMEOUT;
                 ResponseFuture::ready(core.no_content(status, &Outcome::Unsatisfiable))
             }
-            Decision::Forward(forward) => self.fetch(query, body, lookup, forward, None),
+            Decision::Complete(index) => {
+                self.fetch(query, body, lookup, Forward::Partial, Purpose::Complete(index))
+            }
+            Decision::Forward(forward) => self.fetch(query, body, lookup, forward, Purpose::Get),
             Decision::Validate(index, forward, fallback) => {
-                self.fetch(query, body, lookup, forward, Some((index, fallback)))
+                self.fetch(query, body, lookup, forward, Purpose::Validate(index, fallback))
             }
         }
     }
@@ -229,7 +232,7 @@ where
         body: Q,
         lookup: Lookup,
         forward: Forward,
-        validated: Option<(usize, Fallback)>,
+        purpose: Purpose,
     ) -> ResponseFuture<I, Q, B>
     where
         I: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
@@ -241,7 +244,7 @@ where
         B::Error: Into<BoxError>,
     {
         let (core, store) = (Arc::clone(&self.cache.core), Arc::clone(&self.cache.store));
-        let fetch = Fetch::new(core, store, query, lookup, forward, validated);
+        let fetch = Fetch::new(core, store, query, lookup, forward, purpose);
         ResponseFuture::boxed(fetch.run(self.inner.clone(), body))
     }
 
@@ -262,9 +265,9 @@ where
         let Some(validation) = self.cache.core.validations.begin(&query.key) else {
             return;
         };
-        let validated = Some((index, Fallback::None));
+        let purpose = Purpose::Validate(index, Fallback::None);
         let (core, store) = (Arc::clone(&self.cache.core), Arc::clone(&self.cache.store));
-        let fetch = Fetch::new(core, store, query.for_everybody(), lookup, Forward::Stale, validated);
+        let fetch = Fetch::new(core, store, query.for_everybody(), lookup, Forward::Stale, purpose);
         let fetch = fetch.holding(validation);
         let answer = fetch.run(self.inner.clone(), body);
         runtime.spawn(async move {

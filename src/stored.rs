@@ -8,7 +8,8 @@ use http::header::{self, HeaderMap};
 use http::{HeaderValue, StatusCode};
 
 use crate::intern::intern;
-use crate::semantics::cache_status::CACHE_STATUS;
+use crate::semantics::cache_status::{CACHE_STATUS, X_CACHE};
+use crate::semantics::parts::Extent;
 use crate::semantics::preconditions::Representation;
 use crate::semantics::reuse::Reuse;
 use crate::semantics::validation::Validators;
@@ -46,6 +47,7 @@ impl StoredResponse {
             + fields_weight(&self.head.headers)
             + self.head.stripped.as_deref().map_or(0, fields_weight)
             + self.head.reuse.selecting.weight()
+            + self.head.part.as_ref().map_or(0, Part::weight)
             + self.head.groups.iter().map(|group| size_of::<Box<str>>() + group.len()).sum::<usize>()
             + self.payload.content.len()
             + trailers
@@ -59,6 +61,25 @@ fn fields_weight(headers: &HeaderMap) -> usize {
     values + headers.len() * BUCKET + headers.capacity() * 8
 }
 
+/// What of a representation a stored 206 has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// These bytes, one after the other. `Content-Range` and `Content-Length` are made for each answer.
+    Bytes(Extent),
+    /// What is sent again for the very same `Range`, which is among the selecting fields, and for nothing else:
+    /// several ranges, or one that can't be made out.
+    Replay,
+}
+
+impl Part {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Bytes(extent) => extent.weight(),
+            Self::Replay => 0,
+        }
+    }
+}
+
 /// Status, fields and terms of a stored response.
 #[derive(Clone, Debug)]
 pub struct ResponseHead {
@@ -66,6 +87,8 @@ pub struct ResponseHead {
     /// With slots for `Age` and `Cache-Status`, so that an answer's clone never grows.
     pub(crate) headers: HeaderMap,
     pub(crate) last_modified: Option<SystemTime>,
+    /// What of the representation is there; `None` for all of it.
+    pub(crate) part: Option<Part>,
     pub(crate) reuse: Reuse,
     pub(crate) status: StatusCode,
     /// Fields that are not sent, but count when the response is freshened.
@@ -95,6 +118,32 @@ impl ResponseHead {
     /// The groups (tags) by which it can be purged.
     pub fn groups(&self) -> impl Iterator<Item = &str> {
         self.groups.iter().map(AsRef::as_ref)
+    }
+
+    /// The head of what has these bytes; all of them make it a 200.
+    #[must_use]
+    pub(crate) fn having(mut self, extent: Extent) -> Self {
+        self.headers.remove(header::CONTENT_RANGE);
+        self.headers.remove(header::CONTENT_LENGTH);
+        if extent.is_complete() {
+            self.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(extent.length()));
+            self.status = StatusCode::OK;
+            self.part = None;
+        } else {
+            self.part = Some(Part::Bytes(extent));
+        }
+        self
+    }
+
+    /// The fields as they were received, those that are not sent included.
+    pub(crate) fn own_fields(&self) -> HeaderMap {
+        let mut fields = self.headers.clone();
+        fields.remove(CACHE_STATUS);
+        fields.remove(X_CACHE);
+        if let Some(stripped) = &self.stripped {
+            fields.extend(stripped.as_ref().clone());
+        }
+        fields
     }
 
     pub(crate) fn validators(&self) -> Validators<'_> {

@@ -122,8 +122,9 @@ pub struct Terms {
     pub shared: CredentialKinds,
     /// Where `lifetime` came from.
     pub source: Source,
-    /// How long past its lifetime it stands in for an error.
-    pub stale_if_error: Duration,
+    /// How long past its lifetime it stands in for an error; `None` leaves it to the request, and to
+    /// [`Rules::stale_if_error`].
+    pub stale_if_error: Option<Duration>,
     /// How long past its lifetime it is served while it is validated behind.
     pub stale_while_revalidate: Duration,
     /// Whether it is stored, or why not.

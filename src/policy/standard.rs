@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use http::header::HeaderName;
-use http::{request, response};
+use http::request;
 
-use super::{CachePolicy, Terms, Use};
+use super::{CachePolicy, Use};
 use crate::key::CacheKey;
 use crate::semantics::freshness::Heuristic;
 use crate::semantics::vary::Languages;
@@ -27,19 +27,21 @@ use crate::semantics::{Credentials, Rules};
 pub struct StandardPolicy {
     key_fields: Vec<HeaderName>,
     rules: Rules,
-    stale_if_error: Duration,
 }
 
 impl StandardPolicy {
     /// Everything that RFC 9111 permits a shared cache: cookies do not matter, `Authorization` is treated as
-    /// section 3.5 says, errors may be given heuristic freshness, languages are negotiated, and a POST may leave
-    /// a response for later GETs.
+    /// section 3.5 says, errors may be given heuristic freshness, languages are negotiated, a POST may leave
+    /// a response for later GETs, partial content is stored and completed, and while the origin can't be reached
+    /// or answers with a server error, stale responses stand in for as long as they are kept.
     pub fn rfc9111() -> Self {
         let mut policy = Self::default();
         policy.rules.credentials = Credentials::Rfc9111;
         policy.rules.heuristic = Some(Heuristic::default().with_errors());
         policy.rules.languages = Languages::Negotiated;
+        policy.rules.partial = true;
         policy.rules.post = true;
+        policy.rules.stale_if_error = Duration::MAX;
         policy
     }
 
@@ -85,6 +87,14 @@ impl StandardPolicy {
         self
     }
 
+    /// Whether partial content (206) is stored, combined under one strong validator, and completed by asking
+    /// for what is missing; default false.
+    #[must_use]
+    pub fn partial(mut self, on: bool) -> Self {
+        self.rules.partial = on;
+        self
+    }
+
     /// Whether the answer to a POST is stored for later GETs where it has explicit freshness and names the
     /// target URI in `Content-Location`; default false.
     #[must_use]
@@ -109,10 +119,11 @@ impl StandardPolicy {
         self
     }
 
-    /// How long past its lifetime a response stands in for an error where it does not say itself; default zero.
+    /// How long past its lifetime a response stands in for an error where neither it nor the request says;
+    /// default zero. What is `no-cache`, or may not be served stale, never does.
     #[must_use]
     pub fn stale_if_error(mut self, window: Duration) -> Self {
-        self.stale_if_error = window;
+        self.rules.stale_if_error = window;
         self
     }
 }
@@ -130,9 +141,5 @@ impl CachePolicy for StandardPolicy {
             }
             plain => plain,
         }
-    }
-
-    fn response(&self, _: &request::Parts, _: &response::Parts, terms: &mut Terms) {
-        terms.stale_if_error = terms.stale_if_error.max(self.stale_if_error);
     }
 }

@@ -8,6 +8,9 @@ use super::storing::NotStored;
 /// The field's name.
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
+/// What caches said before there was a standard.
+pub(crate) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+
 /// What the cache did with a request: the one value from which `Cache-Status` and `X-Cache` are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

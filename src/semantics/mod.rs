@@ -13,6 +13,7 @@
 //! | [`freshness`] | RFC 9111 4.2 | lifetime and age |
 //! | [`groups`] | RFC 9875 | responses that are invalidated together |
 //! | [`invalidation`] | RFC 9111 4.4 | what an unsafe request makes invalid |
+//! | [`parts`] | RFC 9111 3.3, 3.4 | partial content: what is held, and what is missing |
 //! | [`preconditions`] | RFC 9110 13 | `If-None-Match` and its relatives |
 //! | [`range`] | RFC 9110 14 | byte ranges |
 //! | [`reuse`] | RFC 9111 4 | which stored response answers, and how |
@@ -29,6 +30,7 @@ pub mod fields;
 pub mod freshness;
 pub mod groups;
 pub mod invalidation;
+pub mod parts;
 pub mod preconditions;
 pub mod range;
 pub mod reuse;
@@ -36,6 +38,8 @@ pub mod storing;
 pub mod targeted;
 pub mod validation;
 pub mod vary;
+
+use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName};
 
@@ -56,12 +60,18 @@ pub struct Rules {
     pub immutable: bool,
     /// How `Accept-Language` matches.
     pub languages: vary::Languages,
+    /// Whether partial content (206) is stored, combined, and completed by asking for what is missing
+    /// (RFC 9111 3.3, 3.4).
+    pub partial: bool,
     /// Whether the answer to a POST that has explicit freshness and names the target URI in
     /// `Content-Location` is stored for later GETs (RFC 9110 9.3.3).
     pub post: bool,
     /// Whether a response that is `private` may be stored where the key holds every credential of the
     /// request: then only the same person gets it. A deviation from RFC 9111 5.2.2.7; off by default.
     pub private_by_key: bool,
+    /// How long past its lifetime a response stands in for an error where neither it nor the request says
+    /// (RFC 5861 4, RFC 9111 4.2.4).
+    pub stale_if_error: Duration,
     /// Targeted fields (RFC 9213) in the order in which they count, before `Cache-Control`.
     pub targets: Vec<HeaderName>,
 }
@@ -75,8 +85,10 @@ impl Default for Rules {
             heuristic: Some(freshness::Heuristic::default()),
             immutable: true,
             languages: vary::Languages::default(),
+            partial: false,
             post: false,
             private_by_key: false,
+            stale_if_error: Duration::ZERO,
             targets: vec![targeted::CDN_CACHE_CONTROL],
         }
     }

@@ -1,4 +1,4 @@
-//! Byte ranges of a representation that is held whole (RFC 9110 14).
+//! Byte ranges of a representation of known length (RFC 9110 14).
 
 use std::time::SystemTime;
 
@@ -106,7 +106,7 @@ fn open_end(first: u64, length: u64) -> Option<ByteRange> {
 }
 
 /// Digits only, saturating.
-fn number(digits: &[u8]) -> Option<u64> {
+pub(crate) fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -144,8 +144,12 @@ pub fn if_range_holds(
     let Some(modified) = last_modified else {
         return false;
     };
-    let is_strong = date.duration_since(modified).is_ok_and(|age| age.as_secs() >= 1);
-    is_strong && date::parse(line, date) == Some(modified)
+    is_strong_date(modified, date) && date::parse(line, date) == Some(modified)
+}
+
+/// Whether a `Last-Modified` is a strong validator in a response with this `Date` (RFC 9110 8.8.2.2).
+pub(crate) fn is_strong_date(modified: SystemTime, date: SystemTime) -> bool {
+    date.duration_since(modified).is_ok_and(|age| age.as_secs() >= 1)
 }
 
 #[cfg(test)]

@@ -31,8 +31,9 @@ pub struct Reuse {
     pub selecting: Selecting,
     /// In spite of which credentials one copy may serve many people.
     pub shared: CredentialKinds,
-    /// How long past its lifetime it may stand in for an error (RFC 5861 4).
-    pub stale_if_error: Duration,
+    /// How long past its lifetime it may stand in for an error
+    /// (RFC 5861 4); `None` where neither it nor the policy says.
+    pub stale_if_error: Option<Duration>,
     /// How long past its lifetime it may be served while it is validated (RFC 5861 3).
     pub stale_while_revalidate: Duration,
 }
@@ -51,7 +52,7 @@ impl Reuse {
             response_time,
             selecting: Selecting::default(),
             shared: CredentialKinds::default(),
-            stale_if_error: Duration::ZERO,
+            stale_if_error: None,
             stale_while_revalidate: Duration::ZERO,
         }
     }
@@ -74,9 +75,22 @@ impl Reuse {
     }
 }
 
+/// How much of what a request asks for a stored response holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coverage {
+    /// All of it.
+    Full,
+    /// Too little to be of use.
+    Insufficient,
+    /// A part, and what is missing can be asked for under a strong validator (RFC 9111 3.4).
+    Partial,
+}
+
 /// A stored response as a request's candidate.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
+    /// How much of what is asked for it holds.
+    pub coverage: Coverage,
     /// When it was purged softly, that is, declared stale before its time.
     pub expired: Option<SystemTime>,
     /// Its terms.
@@ -104,6 +118,8 @@ pub enum Forward {
     Method,
     /// Nothing usable was found, for a reason that is not told.
     Miss,
+    /// Parts of the representation are stored, but not all that is asked for.
+    Partial,
     /// A stored response is there, but the request does not allow its use.
     Request,
     /// A stored response is there, but it is stale.
@@ -121,6 +137,7 @@ impl Forward {
             Self::Bypass => "bypass",
             Self::Method => "method",
             Self::Miss => "miss",
+            Self::Partial => "partial",
             Self::Request => "request",
             Self::Stale => "stale",
             Self::UriMiss => "uri-miss",
@@ -143,6 +160,8 @@ pub enum Fallback {
 /// What to do with a request. Indices are positions in the list of candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
+    /// Ask the inner service for what is missing of a stored part.
+    Complete(usize),
     /// Ask the inner service; nothing stored can help.
     Forward(Forward),
     /// Answer from storage.
@@ -162,27 +181,41 @@ pub fn decide<'a>(
     rules: &Rules,
     now: SystemTime,
 ) -> Decision {
-    let decision = select(ask, candidates, rules).map_or_else(Decision::Forward, |(index, candidate)| {
-        judge(index, &candidate, ask.directives, rules, now)
-    });
+    let decision = match select(ask, candidates, rules) {
+        Selected::Match(index, candidate) => judge(index, &candidate, ask.directives, rules, now),
+        Selected::Nothing(forward) => Decision::Forward(forward),
+        Selected::Part(index) => Decision::Complete(index),
+    };
     match decision {
-        Decision::Forward(_) | Decision::Validate(..) if ask.directives.only_if_cached => {
+        Decision::Complete(_) | Decision::Forward(_) | Decision::Validate(..)
+            if ask.directives.only_if_cached =>
+        {
             Decision::Unsatisfiable
         }
         decision => decision,
     }
 }
 
-/// The matching candidate with the latest `Date`; of equal ones the first (RFC 9111 4.1).
+/// What is there for a request.
+enum Selected<'a> {
+    Match(usize, Candidate<'a>),
+    Nothing(Forward),
+    Part(usize),
+}
+
+/// The matching candidate with the latest `Date`; of equal ones the first (RFC 9111 4.1). One that holds all
+/// that is asked for comes before any that does not.
 fn select<'a>(
     ask: &Ask<'_>,
     candidates: impl ExactSizeIterator<Item = Candidate<'a>>,
     rules: &Rules,
-) -> Result<(usize, Candidate<'a>), Forward> {
+) -> Selected<'a> {
     let careful = rules.credentials == super::Credentials::Explicit;
     let mut missing = if candidates.len() == 0 { Forward::UriMiss } else { Forward::VaryMiss };
     let mut selected: Option<(usize, Candidate<'a>)> = None;
+    let mut part: Option<(usize, SystemTime)> = None;
     for (index, candidate) in candidates.enumerate() {
+        let date = candidate.reuse.date;
         if !candidate.reuse.selecting.matches(ask.headers) {
             continue;
         }
@@ -190,11 +223,21 @@ fn select<'a>(
             missing = Forward::Request;
             continue;
         }
-        if selected.is_none_or(|(_, best)| candidate.reuse.date > best.reuse.date) {
-            selected = Some((index, candidate));
+        match candidate.coverage {
+            Coverage::Full if selected.is_none_or(|(_, best)| date > best.reuse.date) => {
+                selected = Some((index, candidate));
+            }
+            Coverage::Full => {}
+            Coverage::Insufficient => missing = Forward::Partial,
+            Coverage::Partial if part.is_none_or(|(_, best)| date > best) => part = Some((index, date)),
+            Coverage::Partial => {}
         }
     }
-    selected.ok_or(missing)
+    match (selected, part) {
+        (Some((index, candidate)), _) => Selected::Match(index, candidate),
+        (None, Some((index, _))) => Selected::Part(index),
+        (None, None) => Selected::Nothing(missing),
+    }
 }
 
 fn judge(
@@ -210,7 +253,7 @@ fn judge(
     };
     let staleness = staleness(candidate, age, now);
     let window = directives.stale_if_error.filter(|_| rules.client_directives);
-    let fallback = fallback(reuse, window, staleness);
+    let fallback = fallback(reuse, window, staleness, rules);
     if reuse.no_cache {
         return Decision::Validate(index, Forward::Stale, fallback); // 5.2.2.4
     }
@@ -249,12 +292,12 @@ fn staleness(candidate: &Candidate<'_>, age: Duration, now: SystemTime) -> Optio
 }
 
 /// RFC 5861 4, within what RFC 9111 4.2.4 lets stand.
-fn fallback(reuse: &Reuse, asked: Option<u32>, staleness: Option<Duration>) -> Fallback {
+fn fallback(reuse: &Reuse, asked: Option<u32>, staleness: Option<Duration>, rules: &Rules) -> Fallback {
     let staleness = staleness.unwrap_or_default();
     if reuse.must_revalidate || reuse.no_cache {
         return Fallback::Forbidden;
     }
-    let window = reuse.stale_if_error.max(asked.map_or(Duration::ZERO, seconds));
+    let window = reuse.stale_if_error.max(asked.map(seconds)).unwrap_or(rules.stale_if_error);
     if !window.is_zero() && staleness <= window { Fallback::StaleIfError } else { Fallback::None }
 }
 
@@ -298,7 +341,8 @@ mod tests {
             headers: &headers,
             unkeyed: CredentialKinds::of(&headers),
         };
-        let candidates = reuse.iter().map(|reuse| Candidate { expired: None, reuse });
+        let candidates =
+            reuse.iter().map(|reuse| Candidate { coverage: Coverage::Full, expired: None, reuse });
         decide(&ask, candidates, rules, at(now))
     }
 
@@ -367,7 +411,7 @@ mod tests {
         let strict = with(|r| {
             r.must_revalidate = true;
             r.stale_while_revalidate = Duration::from_secs(100);
-            r.stale_if_error = Duration::from_secs(100);
+            r.stale_if_error = Some(Duration::from_secs(100));
         });
         check(strict.clone(), "", 59, Serve(0));
         check(strict, "", 61, forbidden);
@@ -385,12 +429,22 @@ mod tests {
 
     #[test]
     fn re4_stale_if_error() {
-        let reuse = || with(|r| r.stale_if_error = Duration::from_secs(30));
+        let reuse = || with(|r| r.stale_if_error = Some(Duration::from_secs(30)));
         let stands_in = Validate(0, Forward::Stale, Fallback::StaleIfError);
         check(reuse(), "", 90, stands_in);
         check(reuse(), "", 91, STALE);
         check(stored(), "stale-if-error=30", 90, stands_in);
         check(stored(), "stale-if-error=30", 91, STALE);
+        // An option counts where nobody else says.
+        let rules = Rules { stale_if_error: Duration::MAX, ..Rules::default() };
+        let of = |reuse, line| {
+            let fields: &[_] = if line.is_empty() { &[] } else { &[("cache-control", line)] };
+            ask_by(&rules, &[reuse], fields, 1000)
+        };
+        assert_eq!(of(stored(), ""), stands_in);
+        assert_eq!(of(stored(), "stale-if-error=30"), STALE);
+        assert_eq!(of(reuse(), ""), STALE);
+        assert_eq!(of(with(|r| r.stale_if_error = Some(Duration::ZERO)), ""), STALE);
     }
 
     #[test]
@@ -428,6 +482,35 @@ mod tests {
     }
 
     #[test]
+    fn ra2_a_part_answers_only_what_it_holds() {
+        use Coverage::{Full, Insufficient, Partial};
+        let directives = |line: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(line));
+            RequestDirectives::of(&headers)
+        };
+        let decide_on = |list: &[(Coverage, u64)], line| {
+            let headers = HeaderMap::new();
+            let reuses: Vec<_> = list.iter().map(|(_, date)| with(|r| r.date = at(*date))).collect();
+            let ask =
+                Ask { directives: &directives(line), headers: &headers, unkeyed: CredentialKinds::default() };
+            let candidates = list.iter().zip(&reuses).map(|(&(coverage, _), reuse)| Candidate {
+                coverage,
+                expired: None,
+                reuse,
+            });
+            decide(&ask, candidates, &Rules::default(), at(5))
+        };
+        assert_eq!(decide_on(&[(Full, 0)], ""), Serve(0));
+        assert_eq!(decide_on(&[(Partial, 0)], ""), Decision::Complete(0));
+        assert_eq!(decide_on(&[(Insufficient, 0)], ""), Decision::Forward(Forward::Partial));
+        assert_eq!(decide_on(&[(Partial, 3), (Full, 0)], ""), Serve(1));
+        assert_eq!(decide_on(&[(Partial, 0), (Partial, 3)], ""), Decision::Complete(1));
+        assert_eq!(decide_on(&[(Insufficient, 3), (Partial, 0)], ""), Decision::Complete(1));
+        assert_eq!(decide_on(&[(Partial, 0)], "only-if-cached"), Unsatisfiable);
+    }
+
+    #[test]
     fn credentials_need_a_shared_response() {
         let cookie = [("cookie", "a=b")];
         assert_eq!(ask(&[stored()], &cookie, 5), Decision::Forward(Forward::Request));
@@ -446,7 +529,8 @@ mod tests {
             unkeyed: CredentialKinds::default(),
         };
         let decide_at = |now| {
-            let candidate = Candidate { expired: Some(at(10)), reuse: &reuse };
+            let coverage = Coverage::Full;
+            let candidate = Candidate { coverage, expired: Some(at(10)), reuse: &reuse };
             decide(&ask, std::iter::once(candidate), &Rules::default(), at(now))
         };
         assert_eq!(decide_at(10), ServeStale(0));

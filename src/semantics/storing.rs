@@ -126,7 +126,7 @@ pub fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> {
     if status.is_informational() || status == StatusCode::NOT_MODIFIED {
         return Err(NotStored::Status); // 3: the status is final; a 304 freshens instead
     }
-    if status == StatusCode::PARTIAL_CONTENT {
+    if status == StatusCode::PARTIAL_CONTENT && !rules.partial {
         return Err(NotStored::Partial);
     }
     if directives.malformed {
@@ -191,17 +191,17 @@ fn is_only_for_this_key(exchange: &Exchange<'_>, rules: &Rules) -> bool {
     rules.private_by_key && carried.any() && !carried.without(exchange.keyed).any()
 }
 
-/// RFC 9110 15.1. 206 is among them too, once parts are stored.
+/// RFC 9110 15.1.
 pub fn is_heuristically_cacheable(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 206 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
 }
 
 /// Whether the caching rules of a status are implemented: the final ones that RFC 9110 15 defines,
-/// but for 206 and 304.
+/// but for 304.
 pub fn is_understood(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
-        200..=205 | 300..=303 | 305 | 307 | 308 | 400..=417 | 421 | 422 | 426 | 500..=505
+        200..=206 | 300..=303 | 305 | 307 | 308 | 400..=417 | 421 | 422 | 426 | 500..=505
     )
 }
 
@@ -281,6 +281,8 @@ mod tests {
         cc(103, &[("cache-control", "max-age=60")]).gives(Err(NotStored::Status));
         cc(304, &[("cache-control", "max-age=60")]).gives(Err(NotStored::Status));
         cc(206, &[("cache-control", "max-age=60")]).gives(Err(NotStored::Partial));
+        let rules = Rules { partial: true, ..Rules::default() };
+        Case { rules, ..cc(206, &[("cache-control", "max-age=60")]) }.gives(Ok(()));
     }
 
     #[test]

@@ -81,6 +81,16 @@ impl Selecting {
         Ok(Self { fields, language })
     }
 
+    /// The same, and one more field of the request.
+    #[must_use]
+    pub(crate) fn with_field(self, request: &HeaderMap, name: HeaderName) -> Self {
+        let mut fields = self.fields.into_vec();
+        if fields.iter().all(|field| field.name != name) {
+            fields.push(Field { value: canonical(request, &name), name });
+        }
+        Self { fields: fields.into_boxed_slice(), ..self }
+    }
+
     /// Whether a request has the same selecting fields: lines combined, white space round members
     /// dropped, otherwise byte for byte (languages in any case); absent matches absent only.
     pub fn matches(&self, request: &HeaderMap) -> bool {

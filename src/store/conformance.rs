@@ -73,6 +73,7 @@ fn response(content: &'static str, accept: &'static str) -> StoredResponse {
         groups: Box::new([GROUP.into()]),
         headers: vary.clone(),
         last_modified: Some(time),
+        part: None,
         reuse: Reuse {
             date: time,
             immutable: false,
@@ -83,7 +84,7 @@ fn response(content: &'static str, accept: &'static str) -> StoredResponse {
             response_time: time,
             selecting: Selecting::of(&vary, &request, Languages::AsSent).unwrap_or_default(),
             shared: CredentialKinds::default(),
-            stale_if_error: Duration::ZERO,
+            stale_if_error: None,
             stale_while_revalidate: Duration::from_secs(5),
         },
         status: StatusCode::OK,

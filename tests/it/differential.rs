@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_cache_semantics::{CacheOptions, CachePolicy};
 use larder::semantics::cache_control::{RequestDirectives, ResponseDirectives};
 use larder::semantics::freshness::{Heuristic, current_age, initial_age, lifetime, received_age};
-use larder::semantics::reuse::{Ask, Candidate, Decision, Reuse, decide};
+use larder::semantics::reuse::{Ask, Candidate, Coverage, Decision, Reuse, decide};
 use larder::semantics::storing::{Exchange, admit, shared_with};
 use larder::semantics::vary::{Languages, Selecting};
 use larder::semantics::{CredentialKinds, Credentials, Rules};
@@ -210,7 +210,7 @@ fn ours(case: &Case) -> Verdict {
         headers: &case.later_request,
         unkeyed: CredentialKinds::default(),
     };
-    let candidate = std::iter::once(Candidate { expired: None, reuse: &reuse });
+    let candidate = std::iter::once(Candidate { coverage: Coverage::Full, expired: None, reuse: &reuse });
     let serves = storable && decide(&ask, candidate, &rules, case.now) == Decision::Serve(0);
     Verdict { storable, serves }
 }

@@ -14,6 +14,7 @@ mod failing_store;
 mod fits;
 mod memory;
 mod model;
+mod parts;
 mod policies;
 mod proxy;
 mod purging;

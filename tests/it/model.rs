@@ -166,6 +166,15 @@ impl Remembered {
     }
 }
 
+impl Remembered {
+    /// RFC 9111 4.2.4: whether it may stand in for an error of the origin.
+    fn may_stand_in(&self, language: usize) -> bool {
+        let Spec { no_store, no_cache, must_revalidate, status, .. } = self.spec;
+        let is_forbidden = no_store || no_cache || must_revalidate || status >= 500;
+        !is_forbidden && !self.gone && self.selects(language)
+    }
+}
+
 struct World {
     bench: Bench,
     not_modified: bool,
@@ -257,6 +266,9 @@ impl World {
             self.check_hit(&seen, path, language, directive)?;
         } else if seen.status == 504 {
             prop_assert_eq!(directive, "only-if-cached");
+        } else if seen.cache_status().contains("stale-if-error") {
+            prop_assert_eq!(self.spec.status, 503);
+            self.check_served(&seen, path, |response| response.may_stand_in(language), language)?;
         } else if let Some(tag) = &validated {
             prop_assert_eq!(&seen.body, &format!("body {tag}"), "validated, so it is what the 304 spoke of");
         } else {
@@ -299,13 +311,25 @@ impl World {
         language: usize,
         directive: &str,
     ) -> Result<(), TestCaseError> {
+        let permits = |response: &Remembered| response.may_answer(language, directive, self.now);
+        self.check_served(seen, path, permits, language)
+    }
+
+    /// What was served is something that the model permits, as it was, and nothing more recent would do.
+    fn check_served(
+        &self,
+        seen: &Seen,
+        path: usize,
+        permits: impl Fn(&Remembered) -> bool,
+        language: usize,
+    ) -> Result<(), TestCaseError> {
         let same = |response: &&Remembered| response.body == seen.body && response.path == path;
-        let permits = |response: &&Remembered| {
-            response.may_answer(language, directive, self.now)
+        let served = |response: &&Remembered| {
+            permits(response)
                 && seen.age() == Some(response.spec.age + (self.now - response.received))
                 && seen.status.as_u16() == response.spec.status
         };
-        let Some(served) = self.memory.iter().filter(same).rfind(permits) else {
+        let Some(served) = self.memory.iter().filter(same).rfind(served) else {
             let known: Vec<_> = self.memory.iter().filter(same).collect();
             return Err(TestCaseError::fail(format!(
                 "forbidden at {}: {seen:?}\nknown: {known:?}",

@@ -1,0 +1,264 @@
+//! Parts of a representation: which bytes a 206 brought, and what several brought together
+//! (RFC 9110 14.4, 15.3.7; RFC 9111 3.3, 3.4).
+
+use std::time::SystemTime;
+
+use http::HeaderValue;
+use http::header::{self, HeaderMap};
+
+use super::etag::EntityTag;
+use super::fields::trim;
+use super::range::{ByteRange, is_strong_date, number};
+
+/// Which bytes of a representation are held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extent {
+    length: u64,
+    /// In order; none touches the next.
+    parts: Box<[ByteRange]>,
+}
+
+impl Extent {
+    /// What `Content-Range` of a 206 says of its content; `None` where the field is not one line of the form
+    /// `bytes first-last/length`: malformed, of another unit, or of unknown length.
+    ///
+    /// ```
+    /// use http::HeaderMap;
+    /// use larder::semantics::parts::Extent;
+    /// let mut headers = HeaderMap::new();
+    /// headers.insert("content-range", "bytes 2-5/10".parse().unwrap());
+    /// let extent = Extent::of(&headers).unwrap();
+    /// assert_eq!((extent.length(), extent.held()), (10, 4));
+    /// ```
+    pub fn of(response: &HeaderMap) -> Option<Self> {
+        let mut lines = response.get_all(header::CONTENT_RANGE).into_iter();
+        let (Some(line), None) = (lines.next(), lines.next()) else {
+            return None;
+        };
+        let line = trim(line.as_bytes());
+        let (unit, rest) = line.split_at_checked(line.iter().position(|&byte| byte == b' ')?)?;
+        if !unit.eq_ignore_ascii_case(b"bytes") {
+            return None;
+        }
+        let rest = trim(rest);
+        let slash = rest.iter().position(|&byte| byte == b'/')?;
+        let (range, length) = (&rest[..slash], number(&rest[slash + 1..])?);
+        let dash = range.iter().position(|&byte| byte == b'-')?;
+        let range = ByteRange { first: number(&range[..dash])?, last: number(&range[dash + 1..])? };
+        // Anything else is invalid (RFC 9110 14.4); the largest number may stand for a larger one.
+        let is_valid = range.first <= range.last && range.last < length && length < u64::MAX;
+        is_valid.then(|| Self { length, parts: Box::new([range]) })
+    }
+
+    /// Bytes of the whole representation.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Bytes that are held.
+    pub fn held(&self) -> u64 {
+        self.parts.iter().map(ByteRange::len).sum()
+    }
+
+    /// The bytes that are held: in order, with a gap between any two.
+    pub fn parts(&self) -> &[ByteRange] {
+        &self.parts
+    }
+
+    /// Whether nothing is missing.
+    pub fn is_complete(&self) -> bool {
+        self.held() == self.length
+    }
+
+    /// Where a range begins in the parts one after the other; `None` where it is not held as a whole.
+    pub fn position(&self, range: ByteRange) -> Option<u64> {
+        let mut before = 0;
+        for part in &self.parts {
+            if part.first <= range.first && range.last <= part.last {
+                return Some(before + (range.first - part.first));
+            }
+            before += part.len();
+        }
+        None
+    }
+
+    /// The part that has a byte.
+    pub fn around(&self, byte: u64) -> Option<ByteRange> {
+        self.parts.iter().find(|part| part.first <= byte && byte <= part.last).copied()
+    }
+
+    /// From the first missing byte of a range to the last; `None` where nothing is missing.
+    pub fn missing(&self, range: ByteRange) -> Option<ByteRange> {
+        let first = match self.around(range.first) {
+            None => range.first,
+            Some(part) => part.last.checked_add(1).filter(|&first| first <= range.last)?,
+        };
+        let last = match self.around(range.last) {
+            None => range.last,
+            Some(part) => part.first.saturating_sub(1),
+        };
+        Some(ByteRange { first, last })
+    }
+
+    /// What two hold together, of representations of one length; `None` where the lengths differ.
+    #[must_use]
+    pub fn join(&self, other: &Self) -> Option<Self> {
+        if self.length != other.length {
+            return None;
+        }
+        let mut all: Vec<_> = self.parts.iter().chain(&other.parts).copied().collect();
+        all.sort_unstable_by_key(|part| part.first);
+        let mut parts: Vec<ByteRange> = Vec::with_capacity(all.len());
+        for part in all {
+            match parts.last_mut() {
+                Some(last) if part.first <= last.last.saturating_add(1) => {
+                    last.last = last.last.max(part.last)
+                }
+                _ => parts.push(part),
+            }
+        }
+        Some(Self { length: self.length, parts: parts.into_boxed_slice() })
+    }
+
+    /// Bytes of heap memory held.
+    pub(crate) fn weight(&self) -> usize {
+        size_of_val(&*self.parts)
+    }
+}
+
+/// The validator by which parts of one representation know each other (RFC 9111 3.4): a strong entity tag, or
+/// a `Last-Modified` that is strong as RFC 9110 8.8.2.2 has it. Fit for `If-Range`.
+pub fn strong_validator(headers: &HeaderMap, date: SystemTime) -> Option<&HeaderValue> {
+    let tag = headers.get(header::ETAG);
+    if let Some(tag) = tag {
+        // One without quotes would pass for a date in `If-Range`.
+        let is_strong = tag.as_bytes().starts_with(b"\"") && !EntityTag::new(tag.as_bytes()).is_weak();
+        return Some(tag).filter(|_| is_strong);
+    }
+    let modified = headers.get(header::LAST_MODIFIED)?;
+    let parsed = super::date::parse(modified.as_bytes(), date)?;
+    is_strong_date(parsed, date).then_some(modified)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    fn read(lines: &[&'static str]) -> Option<Extent> {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(header::CONTENT_RANGE, HeaderValue::from_static(line));
+        }
+        Extent::of(&headers)
+    }
+
+    #[test]
+    fn ra2_content_range() {
+        // RFC 9110 14.4.
+        for (line, expected) in [
+            ("bytes 0-9/10", Some((0, 9, 10))),
+            ("bytes 0-0/1", Some((0, 0, 1))),
+            ("bytes 4-9/10", Some((4, 9, 10))),
+            ("Bytes 4-9/10", Some((4, 9, 10))),
+            ("bytes  4-9/10", Some((4, 9, 10))),
+            ("bytes 04-09/010", Some((4, 9, 10))),
+            ("bytes 0-9/18446744073709551614", Some((0, 9, u64::MAX - 1))),
+            ("bytes 0-9/18446744073709551615", None),
+            ("bytes 0-9/99999999999999999999999", None),
+            ("bytes 0-9/*", None),
+            ("bytes */10", None),
+            ("bytes 4-10/10", None),
+            ("bytes 9-4/10", None),
+            ("bytes 10-10/10", None),
+            ("bytes 0-0/0", None),
+            ("bytes 4-/10", None),
+            ("bytes -4/10", None),
+            ("bytes 4/10", None),
+            ("bytes 4-9", None),
+            ("bytes 4-9/", None),
+            ("bytes=4-9/10", None),
+            ("bytes 4 - 9/10", None),
+            ("bytes 4-9 /10", None),
+            ("bytes 4-9/10, 1-2/10", None),
+            ("bytes +4-9/10", None),
+            ("bytes 0x4-9/10", None),
+            ("lines 4-9/10", None),
+            ("4-9/10", None),
+            ("", None),
+        ] {
+            let extent = read(&[line]);
+            let told = extent.map(|extent| (extent.parts[0].first, extent.parts[0].last, extent.length));
+            assert_eq!(told, expected, "{line:?}");
+        }
+        assert_eq!(read(&["bytes 0-1/10", "bytes 0-1/10"]), None);
+        assert_eq!(read(&[]), None);
+    }
+
+    #[test]
+    fn ra2_what_is_a_strong_validator() {
+        let now = UNIX_EPOCH + Duration::from_secs(784_111_777 + 60);
+        let validator = |fields: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            strong_validator(&headers, now).cloned()
+        };
+        let modified = "Sun, 06 Nov 1994 08:49:37 GMT";
+        assert_eq!(validator(&[("etag", "\"a\"")]), Some(HeaderValue::from_static("\"a\"")));
+        assert_eq!(validator(&[("last-modified", modified)]), Some(HeaderValue::from_static(modified)));
+        assert_eq!(validator(&[("etag", "W/\"a\"")]), None);
+        assert_eq!(validator(&[("etag", "a")]), None);
+        assert_eq!(validator(&[("etag", "W/\"a\""), ("last-modified", modified)]), None);
+        assert_eq!(validator(&[("last-modified", "Sun, 06 Nov 1994 08:50:37 GMT")]), None);
+        assert_eq!(validator(&[("last-modified", "yesterday")]), None);
+        assert_eq!(validator(&[]), None);
+    }
+
+    fn extent(length: u64, bytes: &BTreeSet<u64>) -> Option<Extent> {
+        let mut whole: Option<Extent> = None;
+        for &byte in bytes {
+            let one = Extent { length, parts: Box::new([ByteRange { first: byte, last: byte }]) };
+            whole = Some(whole.map_or(one.clone(), |whole| whole.join(&one).expect("one length")));
+        }
+        whole
+    }
+
+    proptest! {
+        #[test]
+        fn ra2_an_extent_is_a_set_of_bytes(
+            one in prop::collection::btree_set(0u64..20, 1..12),
+            other in prop::collection::btree_set(0u64..20, 1..12),
+            first in 0u64..20,
+            more in 0u64..20,
+        ) {
+            let (a, b) = (extent(20, &one).expect("bytes"), extent(20, &other).expect("bytes"));
+            let both = a.join(&b).expect("one length");
+            let union: BTreeSet<u64> = one.union(&other).copied().collect();
+            prop_assert_eq!(both.held(), union.len() as u64);
+            prop_assert_eq!(both.is_complete(), union.len() == 20);
+            prop_assert!(both.parts().windows(2).all(|pair| pair[0].last + 1 < pair[1].first));
+            for byte in 0..20 {
+                prop_assert_eq!(both.around(byte).is_some(), union.contains(&byte));
+            }
+            let range = ByteRange { first, last: (first + more).min(19) };
+            let lacking: Vec<u64> = (range.first..=range.last).filter(|byte| !union.contains(byte)).collect();
+            let hull = lacking.first().zip(lacking.last()).map(|(&first, &last)| ByteRange { first, last });
+            prop_assert_eq!(both.missing(range), hull);
+            let position = union.iter().position(|&byte| byte == range.first).map(|at| at as u64);
+            prop_assert_eq!(both.position(range), position.filter(|_| lacking.is_empty()));
+        }
+
+        #[test]
+        fn ra2_content_range_is_total(line in "(bytes )?[-0-9/* ]{0,30}") {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_RANGE, HeaderValue::from_str(&line).expect("a value"));
+            if let Some(extent) = Extent::of(&headers) {
+                prop_assert!(extent.held() > 0 && extent.held() <= extent.length());
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! A body in three pieces: stored bytes, what is on its way in, stored bytes.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::error::{BodyError, BoxError, Failure};
+use crate::flight::into_bytes;
+
+pin_project! {
+    /// The missing part of a representation, received between two that are stored.
+    pub(crate) struct Splice<B> {
+        before: Bytes,
+        #[pin]
+        missing: B,
+        declared: u64,
+        received: u64,
+        is_received: bool,
+        after: Bytes,
+    }
+}
+
+impl<B> Splice<B> {
+    /// `declared` bytes of `missing` go between `before` and `after`.
+    pub(crate) fn new(before: Bytes, missing: B, declared: u64, after: Bytes) -> Self {
+        Self { before, missing, declared, received: 0, is_received: false, after }
+    }
+}
+
+impl<B> Body for Splice<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut this = self.project();
+        if !this.before.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(this.before)))));
+        }
+        let declared = *this.declared;
+        while !*this.is_received {
+            match ready!(this.missing.as_mut().poll_frame(cx)) {
+                None => {
+                    *this.is_received = true;
+                    let received = *this.received;
+                    if received != declared {
+                        return Poll::Ready(Some(Err(Failure::Short { declared, received }.into())));
+                    }
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(BodyError::inner(error)))),
+                Some(Ok(frame)) => {
+                    // Trailers speak of the message that they came with.
+                    let Ok(data) = into_bytes(frame).into_data() else { continue };
+                    *this.received += data.len() as u64;
+                    if *this.received > declared {
+                        return Poll::Ready(Some(Err(Failure::Overrun { declared }.into())));
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+            }
+        }
+        if this.after.is_empty() {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(Some(Ok(Frame::data(std::mem::take(this.after)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let is_received =
+            self.is_received || (self.received == self.declared && self.missing.is_end_stream());
+        self.before.is_empty() && is_received && self.after.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let stored = (self.before.len() + self.after.len()) as u64;
+        SizeHint::with_exact(stored + self.declared.saturating_sub(self.received))
+    }
+}
