@@ -1,5 +1,7 @@
 //! Which fields are stored (RFC 9111 3.1), and how a list field falls into members (RFC 9110 5.6.1).
 
+use std::borrow::Cow;
+
 use http::header::{self, HeaderMap, HeaderName};
 
 /// Fields that belong to one connection, whether `Connection` names them or not (RFC 9110 7.6.1, RFC 9111 3.1).
@@ -116,6 +118,17 @@ impl RequestFields {
 /// All members of a list field, over all its lines, without empty ones (RFC 9110 5.6.1.2).
 pub fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     headers.get_all(name).into_iter().flat_map(|line| Members::new(line.as_bytes()))
+}
+
+/// All lines of a field as one, joined by `, ` (RFC 9110 5.3); `None` where there is none.
+pub(crate) fn combined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
+    let mut lines = headers.get_all(name).into_iter().map(|line| line.as_bytes());
+    let first = lines.next()?;
+    let rest: Vec<_> = lines.collect();
+    if rest.is_empty() {
+        return Some(Cow::Borrowed(first));
+    }
+    Some(Cow::Owned(std::iter::once(first).chain(rest).collect::<Vec<_>>().join(&b", "[..])))
 }
 
 /// The members of one field line: split at commas outside double quotes, white space trimmed, empty ones

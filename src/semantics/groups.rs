@@ -4,6 +4,8 @@ use http::HeaderMap;
 use http::header::HeaderName;
 use sfv::{BareItem, List, ListEntry, Parser};
 
+use super::fields::combined;
+
 /// The groups of a response.
 pub const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 /// The groups that the answer to an unsafe request invalidates.
@@ -25,12 +27,10 @@ pub struct TooMany;
 ///
 /// [`TooMany`] where a response in so many groups could not be found by all of them again.
 pub fn of(headers: &HeaderMap, name: &HeaderName) -> Result<Vec<String>, TooMany> {
-    let mut lines = headers.get_all(name).into_iter().peekable();
-    if lines.peek().is_none() {
+    let Some(field) = combined(headers, name) else {
         return Ok(Vec::new());
-    }
-    let joined = lines.map(|line| line.as_bytes()).collect::<Vec<_>>().join(&b", "[..]);
-    let Ok(list) = Parser::new(&joined).parse::<List>() else {
+    };
+    let Ok(list) = Parser::new(&field).parse::<List>() else {
         return Ok(Vec::new());
     };
     let mut groups = Vec::new();

@@ -13,6 +13,7 @@
 //! | [`freshness`] | RFC 9111 4.2 | lifetime and age |
 //! | [`groups`] | RFC 9875 | responses that are invalidated together |
 //! | [`invalidation`] | RFC 9111 4.4 | what an unsafe request makes invalid |
+//! | [`no_vary_search`] | draft-ietf-httpbis-no-vary-search | parts of a query that do not matter |
 //! | [`parts`] | RFC 9111 3.3, 3.4 | partial content: what is held, and what is missing |
 //! | [`preconditions`] | RFC 9110 13 | `If-None-Match` and its relatives |
 //! | [`range`] | RFC 9110 14 | byte ranges |
@@ -30,6 +31,7 @@ pub mod fields;
 pub mod freshness;
 pub mod groups;
 pub mod invalidation;
+pub mod no_vary_search;
 pub mod parts;
 pub mod preconditions;
 pub mod range;
@@ -136,5 +138,20 @@ impl CredentialKinds {
     /// Whether there is any.
     pub fn any(self) -> bool {
         self.authorization || self.cookie
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    /// Anything that can be the value of a field line.
+    pub(super) fn any_value() -> impl Strategy<Value = HeaderValue> {
+        let bytes = prop::collection::vec(
+            any::<u8>().prop_filter("no control", |byte| *byte >= b' ' && *byte != 0x7f),
+            0..80,
+        );
+        bytes.prop_map(|bytes| HeaderValue::from_bytes(&bytes).expect("a value"))
     }
 }

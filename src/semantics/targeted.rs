@@ -5,6 +5,7 @@ use http::header::HeaderName;
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
 use super::cache_control::ResponseDirectives;
+use super::fields::combined;
 
 /// The field that RFC 9213 defines for CDNs and other caches of the origin's side.
 pub const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
@@ -32,15 +33,7 @@ pub fn directives(headers: &HeaderMap, targets: &[HeaderName]) -> ResponseDirect
 }
 
 fn target_of(headers: &HeaderMap, target: &HeaderName) -> Option<ResponseDirectives> {
-    let mut lines = headers.get_all(target).into_iter().map(|line| line.as_bytes());
-    let first = lines.next()?;
-    let rest: Vec<_> = lines.collect();
-    let dictionary: Dictionary = if rest.is_empty() {
-        Parser::new(first).parse().ok()?
-    } else {
-        let joined = std::iter::once(first).chain(rest).collect::<Vec<_>>().join(&b", "[..]);
-        Parser::new(&joined).parse().ok()?
-    };
+    let dictionary: Dictionary = Parser::new(&combined(headers, target)?).parse().ok()?;
     if dictionary.is_empty() {
         return None;
     }
