@@ -174,7 +174,7 @@ pub(crate) fn judge(
     }
     let mut selecting = Selecting::default();
     if terms.store.is_ok() {
-        let selectable = Selecting::of(headers, &ask.request.headers, rules.languages);
+        let selectable = Selecting::of(headers, &ask.request.headers, rules);
         terms.store = last_look(ask, response, &terms, selectable.is_ok(), rules);
         selecting = selectable.unwrap_or_default();
         if ask.part == Some(Part::Replay) {

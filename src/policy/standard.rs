@@ -8,7 +8,7 @@ use http::request;
 use super::{CachePolicy, Use};
 use crate::key::CacheKey;
 use crate::semantics::freshness::Heuristic;
-use crate::semantics::vary::Languages;
+use crate::semantics::vary::{Codings, Languages};
 use crate::semantics::{Credentials, Rules};
 
 /// RFC 9111, each choice that it leaves being a switch.
@@ -31,11 +31,12 @@ pub struct StandardPolicy {
 
 impl StandardPolicy {
     /// Everything that RFC 9111 permits a shared cache: cookies do not matter, `Authorization` is treated as
-    /// section 3.5 says, errors may be given heuristic freshness, languages are negotiated, a POST may leave
-    /// a response for later GETs, partial content is stored and completed, and while the origin can't be reached
-    /// or answers with a server error, stale responses stand in for as long as they are kept.
+    /// section 3.5 says, errors may be given heuristic freshness, codings and languages are negotiated, a POST may
+    /// leave a response for later GETs, partial content is stored and completed, and while the origin can't be
+    /// reached or answers with a server error, stale responses stand in for as long as they are kept.
     pub fn rfc9111() -> Self {
         let mut policy = Self::default();
+        policy.rules.codings = Codings::Negotiated;
         policy.rules.credentials = Credentials::Rfc9111;
         policy.rules.heuristic = Some(Heuristic::default().with_errors());
         policy.rules.languages = Languages::Negotiated;
@@ -49,6 +50,15 @@ impl StandardPolicy {
     #[must_use]
     pub fn client_directives(mut self, on: bool) -> Self {
         self.rules.client_directives = on;
+        self
+    }
+
+    /// How `Accept-Encoding` selects among stored responses; default [`Codings::AsSent`]. With
+    /// [`Codings::known`], every request that is forwarded, to be cached or not, asks for the known codings
+    /// that its client accepts, and for no others.
+    #[must_use]
+    pub fn codings(mut self, codings: Codings) -> Self {
+        self.rules.codings = codings;
         self
     }
 
@@ -141,5 +151,9 @@ impl CachePolicy for StandardPolicy {
             }
             plain => plain,
         }
+    }
+
+    fn forward(&self, request: &mut request::Parts) {
+        self.rules.codings.normalise(&mut request.headers);
     }
 }

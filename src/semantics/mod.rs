@@ -52,6 +52,9 @@ pub struct Rules {
     /// Whether directives of requests count (RFC 9111 5.2.1). Off, a client can force neither a
     /// validation nor a miss; `no-store` and `only-if-cached` count either way.
     pub client_directives: bool,
+    /// How `Accept-Encoding` matches. With [`vary::Codings::Known`], what is forwarded has to be normalised
+    /// too, which `StandardPolicy` does.
+    pub codings: vary::Codings,
     /// What must be said before a response is shared between people.
     pub credentials: Credentials,
     /// Whether a HEAD for which nothing is stored is sent as a GET, so that the answer can be stored.
@@ -82,6 +85,7 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             client_directives: true,
+            codings: vary::Codings::default(),
             credentials: Credentials::Explicit,
             head_as_get: true,
             heuristic: Some(freshness::Heuristic::default()),

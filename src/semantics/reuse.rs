@@ -308,7 +308,6 @@ fn seconds(seconds: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::semantics::vary::Languages;
     use http::{HeaderName, HeaderValue, header};
     use std::time::UNIX_EPOCH;
 
@@ -464,7 +463,7 @@ mod tests {
             vary.insert(header::VARY, HeaderValue::from_static("a"));
             let mut request = HeaderMap::new();
             request.insert("a", HeaderValue::from_static(value));
-            Selecting::of(&vary, &request, Languages::AsSent).expect("a Vary that can match")
+            Selecting::of(&vary, &request, &Rules::default()).expect("a Vary that can match")
         };
         let list = [
             with(|r| r.selecting = select("1")),

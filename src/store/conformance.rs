@@ -14,9 +14,9 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{Fence, How, Lookup, Store, Target, Write};
 use crate::key::{self, CacheKey};
-use crate::semantics::CredentialKinds;
 use crate::semantics::reuse::Reuse;
-use crate::semantics::vary::{Languages, Selecting};
+use crate::semantics::vary::Selecting;
+use crate::semantics::{CredentialKinds, Rules};
 use crate::stored::{Payload, ResponseHead, StoredResponse};
 
 /// Runs every check, each on an empty store from `make`.
@@ -82,7 +82,7 @@ fn response(content: &'static str, accept: &'static str) -> StoredResponse {
             must_revalidate: false,
             no_cache: false,
             response_time: time,
-            selecting: Selecting::of(&vary, &request, Languages::AsSent).unwrap_or_default(),
+            selecting: Selecting::of(&vary, &request, &Rules::default()).unwrap_or_default(),
             shared: CredentialKinds::default(),
             stale_if_error: None,
             stale_while_revalidate: Duration::from_secs(5),

@@ -11,7 +11,7 @@ use larder::semantics::cache_control::{RequestDirectives, ResponseDirectives};
 use larder::semantics::freshness::{Heuristic, current_age, initial_age, lifetime, received_age};
 use larder::semantics::reuse::{Ask, Candidate, Coverage, Decision, Reuse, decide};
 use larder::semantics::storing::{Exchange, admit, shared_with};
-use larder::semantics::vary::{Languages, Selecting};
+use larder::semantics::vary::Selecting;
 use larder::semantics::{CredentialKinds, Credentials, Rules};
 
 /// Exchanges in a run.
@@ -191,7 +191,7 @@ fn ours(case: &Case) -> Verdict {
         directives: &directives,
         source,
     };
-    let selecting = Selecting::of(&case.response, &case.request, Languages::AsSent);
+    let selecting = Selecting::of(&case.response, &case.request, &Rules::default());
     let storable = admit(&exchange, &rules).is_ok();
     let Ok(selecting) = selecting else {
         return Verdict { storable, serves: false };

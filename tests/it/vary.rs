@@ -1,6 +1,7 @@
 //! Variants (RFC 9111 4.1), seen from outside.
 
-use larder::{CacheLayer, MemoryStore};
+use larder::semantics::vary::Codings;
+use larder::{CacheLayer, MemoryStore, StandardPolicy};
 
 use crate::support::{Bench, Reply};
 
@@ -40,6 +41,43 @@ async fn va2_lines_and_white_space_do_not_matter() {
     bench.get_with("/", &[("accept-language", "en, de")]).await;
     let lines = [("accept-language", "en"), ("accept-language", " de ")];
     assert!(bench.get_with("/", &lines).await.is_hit());
+}
+
+fn in_coding(coding: &str) -> Reply {
+    Reply::cc(coding, "max-age=60").field("vary", "accept-encoding")
+}
+
+#[tokio::test]
+async fn va3_of_the_codings_the_origin_sees_what_is_compared() {
+    let policy = StandardPolicy::default().codings(Codings::known(["br", "gzip"]));
+    let layer = CacheLayer::default().policy(policy);
+    let bench = Bench::with(layer, ["br", "gzip", "none", "any"].map(in_coding));
+    bench.get_with("/", &[("accept-encoding", "gzip;q=0.5, br, zstd")]).await.has_body("br");
+    assert_eq!(bench.origin.last().headers["accept-encoding"], "br, gzip");
+    bench.get_with("/", &[("accept-encoding", "x-gzip, br;q=0")]).await.has_body("gzip");
+    assert_eq!(bench.origin.last().headers["accept-encoding"], "gzip");
+    bench.get_with("/", &[("accept-encoding", "zstd")]).await.has_body("none");
+    assert_eq!(bench.origin.last().headers["accept-encoding"], "identity");
+    bench.get("/").await.has_body("any");
+    assert!(!bench.origin.last().headers.contains_key("accept-encoding"));
+    for (codings, body) in
+        [("GZIP, deflate, br", "br"), ("*", "br"), ("gzip, deflate", "gzip"), ("", "none"), ("sdch", "none")]
+    {
+        assert!(bench.get_with("/", &[("accept-encoding", codings)]).await.has_body(body).is_hit());
+    }
+    assert!(bench.get("/").await.has_body("any").is_hit());
+}
+
+#[tokio::test]
+async fn va3_by_default_codings_match_as_sent_and_by_rfc9111_as_meant() {
+    let (one, other) = ([("accept-encoding", "gzip, br;q=0.5")], [("accept-encoding", "br;q=0.50,GZIP")]);
+    let bench = Bench::new(["one", "other"].map(in_coding));
+    bench.get_with("/", &one).await;
+    assert!(!bench.get_with("/", &other).await.is_hit());
+    let bench = Bench::rfc9111(["one"].map(in_coding));
+    bench.get_with("/", &one).await;
+    assert_eq!(bench.origin.last().headers["accept-encoding"], "gzip, br;q=0.5");
+    assert!(bench.get_with("/", &other).await.has_body("one").is_hit());
 }
 
 #[tokio::test]
