@@ -539,6 +539,21 @@ mod tests {
         }
 
         #[test]
+        fn reads_the_seconds_it_is_given(seconds: u64, quoted: bool) {
+            let line = if quoted { format!("Max-Age=\"{seconds}\"") } else { format!("max-age={seconds}") };
+            let expected = Some(u32::try_from(seconds).unwrap_or(u32::MAX).min(1 << 31));
+            prop_assert_eq!(response(&[&line]).max_age, expected);
+            prop_assert_eq!(request(&[&line]).max_age, expected);
+        }
+
+        #[test]
+        fn what_is_no_number_is_stale(argument in "[ -!#-+.-~]{0,8}") {
+            prop_assume!(delta_seconds(trim_end(argument.as_bytes())).is_none());
+            prop_assert_eq!(response(&[&format!("max-age={argument}")]).max_age, Some(0));
+            prop_assert_eq!(response(&[&format!("max-age=\"{argument}")]).max_age, None);
+        }
+
+        #[test]
         fn no_store_is_found_beside_anything_of_the_grammar(
             before in "[a-z]{1,8}(=([a-z0-9]{1,4}|\"[a-z ,=]{0,8}\"))?",
             after in "[a-z]{1,8}(=([a-z0-9]{1,4}|\"[a-z ,=]{0,8}\"))?",

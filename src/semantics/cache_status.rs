@@ -214,6 +214,7 @@ fn put_integer(line: &mut Line, number: i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[track_caller]
     fn check(outcome: Outcome, expected: &str) {
@@ -285,5 +286,35 @@ mod tests {
         let miss = Outcome::forwarded(Forward::UriMiss);
         assert_eq!(miss.x_cache(StatusCode::OK), "Miss from larder");
         assert_eq!(miss.x_cache(StatusCode::BAD_GATEWAY), "Error from larder");
+    }
+
+    proptest! {
+        #[test]
+        fn cs1_members_are_structured_fields(
+            ttl: i64,
+            reason in prop::option::of("\\PC{0,80}"),
+            hit: bool,
+            stored: bool,
+            status in prop::option::of(100u16..1000),
+        ) {
+            let detail = reason.clone().map(|reason| Detail::Bypass(reason.leak()));
+            let outcome = if hit {
+                Outcome::Hit { detail, ttl }
+            } else {
+                let status = status.map(|status| StatusCode::from_u16(status).expect("a status"));
+                let forwarding = Forwarding { detail, status, stored, ttl: Some(ttl), ..Forwarding::new(Forward::Stale) };
+                forwarding.into()
+            };
+            // RFC 9211 2: a list with one member, a token with parameters.
+            let line = outcome.render("larder", None);
+            let list: sfv::List = sfv::Parser::new(line.as_bytes()).parse().expect("a list");
+            prop_assert_eq!(list.len(), 1);
+            let sfv::ListEntry::Item(item) = &list[0] else { panic!("an inner list: {line:?}") };
+            let most = 999_999_999_999_999;
+            let number = item.params.get("ttl").and_then(|ttl| ttl.as_integer()).map(i64::from);
+            prop_assert_eq!(number, Some(ttl.clamp(-most, most)));
+            prop_assert_eq!(item.params.contains_key("detail"), reason.is_some());
+            prop_assert_eq!(item.params.contains_key("hit"), hit);
+        }
     }
 }

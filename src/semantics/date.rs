@@ -298,6 +298,34 @@ mod tests {
         }
 
         #[test]
+        fn the_three_forms_say_the_same(seconds in 0u64..4_102_444_800) {
+            // Up to 2099; the two-digit form within fifty years of its reading.
+            let time = UNIX_EPOCH + Duration::from_secs(seconds);
+            let text = format(time);
+            let [name, day, month, year, clock, _] = text.split(' ').collect::<Vec<_>>()[..] else {
+                panic!("six parts: {text}")
+            };
+            let name = name.trim_end_matches(',');
+            let asctime = format!("{name} {month} {:>2} {clock} {year}", day.trim_start_matches('0'));
+            prop_assert_eq!(parse(asctime.as_bytes(), now()), Some(time), "{}", asctime);
+            let long = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+            let long = long.iter().find(|long| long.starts_with(name)).expect("a day");
+            let rfc850 = format!("{long}, {day}-{month}-{} {clock} GMT", &year[2..]);
+            prop_assert_eq!(parse(rfc850.as_bytes(), time), Some(time), "{}", rfc850);
+        }
+
+        #[test]
+        fn a_byte_more_or_less_is_no_date(seconds in 0u64..253_402_300_800, at: prop::sample::Index, byte in b' '..=b'~') {
+            let text = format(UNIX_EPOCH + Duration::from_secs(seconds)).into_bytes();
+            let at = at.index(text.len());
+            let (mut more, mut less) = (text.clone(), text);
+            more.insert(at, byte);
+            less.remove(at);
+            prop_assert_eq!(parse(&more, now()), None);
+            prop_assert_eq!(parse(&less, now()), None);
+        }
+
+        #[test]
         fn reads_what_it_writes(seconds in 0u64..253_402_300_800) {
             let time = UNIX_EPOCH + Duration::from_secs(seconds);
             prop_assert_eq!(parse(format(time).as_bytes(), now()), Some(time));

@@ -219,6 +219,25 @@ mod tests {
 
     proptest! {
         #[test]
+        fn tags_never_panic(one: Vec<u8>, other: Vec<u8>) {
+            let (a, b) = (EntityTag::new(&one), EntityTag::new(&other));
+            prop_assert!(!a.strong_eq(&b) || a.weak_eq(&b), "strong equality is the stronger");
+            prop_assert!(a.weak_eq(&a) && a.strong_eq(&a) != a.is_weak());
+            let _ = any_member(&one, |member| member.weak_eq(&b));
+        }
+
+        #[test]
+        fn a_generated_tag_is_found_in_a_list(content: Vec<u8>, others in "(\"[!#-~]{0,6}\" ?, ?){0,3}") {
+            let mut tagger = Tagger::new(TagKind::Fnv1a);
+            tagger.update(&content);
+            let tag = tagger.finish();
+            let line = [others.as_bytes(), tag.as_bytes()].concat();
+            let own = EntityTag::new(tag.as_bytes());
+            prop_assert!(own.is_weak() && any_member(&line, |member| member.weak_eq(&own)));
+            prop_assert!(!any_member(&line, |member| member.strong_eq(&own)), "weak tags are never strong");
+        }
+
+        #[test]
         fn pieces_make_the_same_tag(content: Vec<u8>, cut: prop::sample::Index) {
             let mut whole = Tagger::new(TagKind::Fnv1a);
             whole.update(&content);

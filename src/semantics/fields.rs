@@ -220,7 +220,9 @@ pub(crate) fn delta_seconds(bytes: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::semantics::tests::any_value;
     use http::HeaderValue;
+    use proptest::prelude::*;
 
     #[track_caller]
     fn check(line: &str, expected: &[&str]) {
@@ -292,5 +294,50 @@ mod tests {
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["age", "c", "cache-control", "content-length", "vary"]);
+    }
+
+    proptest! {
+        #[test]
+        fn members_are_trimmed_and_none_is_empty(line: Vec<u8>) {
+            for member in Members::new(&line) {
+                prop_assert!(!member.is_empty());
+                prop_assert_eq!(trim(member), member);
+            }
+        }
+
+        #[test]
+        fn reads_the_list_it_is_given(
+            members in prop::collection::vec("[!#-+.-~]{1,6}|(W/)?\"[ !#-~]{0,6}\"", 0..5),
+            separator in "[ \t]{0,2},[ \t,]{0,3}",
+        ) {
+            let line = members.join(&separator);
+            let read: Vec<_> = Members::new(line.as_bytes()).map(<[u8]>::to_vec).collect();
+            let members: Vec<_> = members.into_iter().map(String::into_bytes).collect();
+            prop_assert_eq!(read, members);
+        }
+
+        #[test]
+        fn seconds_are_read_as_written(seconds: u64, zeros in "0{0,4}") {
+            let read = delta_seconds(format!("{zeros}{seconds}").as_bytes());
+            prop_assert_eq!(read.map(u64::from), Some(seconds.min(1 << 31)));
+        }
+
+        #[test]
+        fn what_has_anything_but_digits_is_no_number(text: Vec<u8>) {
+            let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+            prop_assert_eq!(delta_seconds(&text).is_some(), is_number);
+        }
+
+        #[test]
+        fn what_is_hop_by_hop_never_stays(lines in prop::collection::vec(any_value(), 0..3), name in "[a-z]{1,8}") {
+            let mut headers: HeaderMap = lines.into_iter().map(|line| (header::CONNECTION, line)).collect();
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
+            headers.append(header::CONNECTION, HeaderValue::from_str(name.as_str()).expect("a value"));
+            headers.insert(&name, HeaderValue::from_static("x"));
+            remove_hop_by_hop(&mut headers);
+            prop_assert!(!headers.contains_key(header::CONNECTION));
+            // A line before it can hold a quote that is left open, but lines are read one by one.
+            prop_assert!(NOT_NOMINABLE.contains(&name) || !headers.contains_key(&name));
+        }
     }
 }

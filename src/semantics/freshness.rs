@@ -178,6 +178,8 @@ static SMALL_NUMBERS: [[u8; 4]; 10_000] = {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::semantics::tests::any_value;
+    use proptest::prelude::*;
     use std::time::UNIX_EPOCH;
 
     const DATE: &str = "Tue, 01 Sep 2026 00:00:00 GMT";
@@ -357,5 +359,69 @@ mod tests {
             assert_eq!(value, seconds.to_string().as_str());
         }
         assert_eq!(age_value(Duration::MAX), "2147483648");
+    }
+
+    proptest! {
+        #[test]
+        fn ages_never_panic(lines in prop::collection::vec(any_value(), 0..3)) {
+            let first = lines.first().cloned();
+            let headers = lines.into_iter().map(|line| (header::AGE, line)).collect();
+            let age = received_age(&headers);
+            prop_assert!(age.is_none_or(|age| age <= Duration::from_secs(1 << 31)));
+            if first.is_some_and(|line| !line.as_bytes().iter().any(u8::is_ascii_digit)) {
+                prop_assert_eq!(age, None);
+            }
+        }
+
+        #[test]
+        fn reads_the_age_it_writes(seconds: u64, rest in any_value()) {
+            let mut headers = HeaderMap::new();
+            headers.append(header::AGE, age_value(Duration::from_secs(seconds)));
+            headers.append(header::AGE, rest);
+            prop_assert_eq!(received_age(&headers), Some(Duration::from_secs(seconds.min(1 << 31))));
+        }
+
+        #[test]
+        fn what_is_no_number_is_no_age(text in "[0-9]{0,3}[-+.a-f:;\" ][0-9a-f]{0,3}") {
+            prop_assume!(!text.trim().bytes().all(|byte| byte.is_ascii_digit()) || text.trim().is_empty());
+            prop_assert_eq!(received_age(&headers(&[("age", &text)])), None);
+        }
+
+        #[test]
+        fn no_response_is_younger_than_it_says(
+            received in prop::option::of(0..=1u64 << 31),
+            ahead in -100_000i64..100_000,
+            delay in -10i64..100,
+            resident in 0u64..100_000,
+        ) {
+            let at = |seconds: i64| {
+                let distance = Duration::from_secs(seconds.unsigned_abs());
+                if seconds < 0 { date() - distance } else { date() + distance }
+            };
+            let received = received.map(Duration::from_secs);
+            let response_time = at(ahead + delay);
+            let initial = initial_age(received, date(), at(ahead), response_time);
+            prop_assert!(initial >= received.unwrap_or_default());
+            prop_assert!(initial >= response_time.duration_since(date()).unwrap_or_default());
+            let now = response_time + Duration::from_secs(resident);
+            prop_assert_eq!(current_age(initial, response_time, now), Some(initial + Duration::from_secs(resident)));
+        }
+
+        #[test]
+        fn lifetimes_never_panic(
+            status in 100u16..1000,
+            control in any_value(),
+            expires in prop::collection::vec(any_value(), 0..2),
+            modified in any_value(),
+        ) {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CACHE_CONTROL, control);
+            headers.insert(header::LAST_MODIFIED, modified);
+            headers.extend(expires.into_iter().map(|line| (header::EXPIRES, line)));
+            let directives = ResponseDirectives::of(&headers);
+            let status = StatusCode::from_u16(status).expect("a status");
+            let (lifetime, source) = lifetime(status, &headers, &directives, date(), Some(&Heuristic::default()));
+            prop_assert!(lifetime.is_zero() || source != Source::None);
+        }
     }
 }

@@ -62,7 +62,9 @@ pub fn scoped(uri: &[u8], group: &str) -> Box<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::semantics::tests::any_value;
     use http::HeaderValue;
+    use proptest::prelude::*;
 
     #[track_caller]
     fn check(lines: &[&str], expected: &[&str]) {
@@ -108,5 +110,24 @@ mod tests {
         assert_eq!(&*scoped(b"http://a.example", "g"), "http://a.example g");
         assert_ne!(scoped(b"http://a.example/", "g"), scoped(b"https://a.example/", "g"));
         assert_ne!(scoped(b"http://a/", "g"), scoped(b"http://a:8080/", "g"));
+    }
+
+    proptest! {
+        #[test]
+        fn groups_never_panic(lines in prop::collection::vec(any_value(), 0..3), uri: Vec<u8>, group: String) {
+            let headers = lines.into_iter().map(|line| (CACHE_GROUPS, line)).collect();
+            if let Ok(groups) = of(&headers, &CACHE_GROUPS) {
+                prop_assert!(groups.len() <= MOST_GROUPS);
+            }
+            let _ = scoped(&uri, &group);
+        }
+
+        #[test]
+        fn in2_reads_the_groups_it_is_given(groups in prop::collection::vec("[ -~]{0,12}", 0..6)) {
+            let quoted = |group: &String| format!("\"{}\"", group.replace('\\', "\\\\").replace('"', "\\\""));
+            let line = groups.iter().map(quoted).collect::<Vec<_>>().join(", ");
+            let expected: Vec<_> = groups.iter().map(String::as_str).collect();
+            check(&[&line], &expected);
+        }
     }
 }

@@ -115,6 +115,7 @@ fn remove_dot_segments(path: &str) -> String {
 mod tests {
     use super::*;
     use http::HeaderValue;
+    use proptest::prelude::*;
 
     #[test]
     fn in1_methods_and_statuses() {
@@ -180,5 +181,24 @@ mod tests {
         response.append(header::CONTENT_LOCATION, HeaderValue::from_static("/x"));
         response.append(header::CONTENT_LOCATION, HeaderValue::from_static("http://b.example/z"));
         assert_eq!(named_targets(&target, &response), [Uri::from_static("http://a.example/y")]);
+    }
+
+    proptest! {
+        #[test]
+        fn in1_no_reference_leads_out_of_the_origin(
+            reference in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..40),
+                "(http:|https:|HTTP:)?(//)?(a.example|b.example|a.example:80|a.example@b)?[a-c./?#:@]{0,12}"
+                    .prop_map(String::into_bytes),
+            ],
+        ) {
+            let base = Uri::from_static("http://a.example/b/c/d?q");
+            if let Some(uri) = resolve(&base, &reference) {
+                prop_assert_eq!(uri.scheme_str(), Some("http"));
+                prop_assert_eq!(uri.authority().map(http::uri::Authority::as_str), Some("a.example"));
+                // What was resolved stands for itself.
+                prop_assert_eq!(resolve(&base, uri.to_string().as_bytes()), Some(uri));
+            }
+        }
     }
 }

@@ -79,7 +79,9 @@ mod tests {
     use super::*;
     use crate::semantics::date;
     use crate::semantics::fields::RequestFields;
+    use crate::semantics::tests::any_value;
     use http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
     use std::time::UNIX_EPOCH;
 
     const MODIFIED: &str = "Tue, 01 Sep 2026 00:00:00 GMT";
@@ -167,5 +169,81 @@ mod tests {
         check(&[("if-unmodified-since", "tomorrow")], Proceed);
         check(&[("if-unmodified-since", EARLIER), ("if-match", "\"a\"")], Proceed);
         check_with(None, false, &[("if-unmodified-since", EARLIER)], Proceed);
+    }
+
+    #[test]
+    fn never_both_ways() {
+        // RFC 9110 13.2.2: what fails first decides, and `If-Match` goes before the other tag.
+        check(&[("if-match", "\"b\""), ("if-none-match", "\"a\"")], Failed);
+        check(&[("if-match", "*"), ("if-none-match", "*")], NotModified);
+        check(&[("if-unmodified-since", EARLIER), ("if-none-match", "\"a\"")], Failed);
+        check(&[("if-unmodified-since", LATER), ("if-modified-since", LATER)], NotModified);
+        check(&[("if-match", "\"a\""), ("if-modified-since", LATER)], NotModified);
+        check(&[("if-match", ""), ("if-unmodified-since", LATER)], Failed);
+    }
+
+    const FIELDS: [HeaderName; 4] =
+        [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE];
+
+    fn any_condition() -> impl Strategy<Value = (HeaderName, HeaderValue)> {
+        let text =
+            prop::sample::select(vec![MODIFIED, LATER, EARLIER, "\"a\"", "W/\"a\"", "\"b\"", "*", "a", ""]);
+        let value = prop_oneof![3 => text.prop_map(HeaderValue::from_static), 1 => any_value()];
+        (prop::sample::select(FIELDS.to_vec()), value)
+    }
+
+    /// Quoted, without quotes within (RFC 9110 8.8.3).
+    const OPAQUE_TAG: &str = "\"[!#-~]{0,8}\"";
+
+    proptest! {
+        #[test]
+        fn preconditions_never_panic(
+            conditions in prop::collection::vec(any_condition(), 0..5),
+            etag in prop::option::of(any_value()),
+            modified in any::<bool>(),
+        ) {
+            let mut request = HeaderMap::new();
+            request.extend(conditions.iter().cloned());
+            for (name, value) in &conditions {
+                request.append(name, value.clone());
+            }
+            let etag = etag.as_ref().map(HeaderValue::as_bytes);
+            let representation =
+                Representation { date: Some(time(LATER)), etag, last_modified: modified.then(|| time(MODIFIED)) };
+            let outcome = evaluate(&request, &representation, time(LATER));
+            let has = |names: [HeaderName; 2]| names.iter().any(|name| request.contains_key(name));
+            match outcome {
+                Failed => prop_assert!(has([header::IF_MATCH, header::IF_UNMODIFIED_SINCE])),
+                NotModified => prop_assert!(has([header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE])),
+                Proceed => {}
+            }
+        }
+
+        #[test]
+        fn a_tag_is_found_in_any_list(
+            tag in OPAQUE_TAG,
+            before in prop::collection::vec(OPAQUE_TAG, 0..3),
+            after in prop::collection::vec(OPAQUE_TAG, 0..3),
+            weak in any::<bool>(),
+        ) {
+            let mark = if weak { "W/" } else { "" };
+            let sent = format!("{mark}{tag}");
+            let others: Vec<_> = before.iter().chain(&after).collect();
+            let list: Vec<_> = before.iter().chain([&sent]).chain(&after).map(String::as_str).collect();
+            let list = list.join(", ");
+            let is_elsewhere = others.contains(&&tag);
+            check_with(Some(&tag), true, &[("if-none-match", &list)], NotModified);
+            check_with(Some(&tag), true, &[("if-match", &list)], if weak && !is_elsewhere { Failed } else { Proceed });
+            let others = others.into_iter().map(String::as_str).collect::<Vec<_>>().join(",");
+            let without = if is_elsewhere { NotModified } else { Proceed };
+            check_with(Some(&tag), true, &[("if-none-match", &others)], without);
+        }
+
+        #[test]
+        fn what_is_no_date_conditions_nothing(text in "[A-Za-z0-9 ,:+-]{0,32}") {
+            prop_assume!(date::parse(text.as_bytes(), time(LATER)).is_none());
+            check(&[("if-modified-since", &text)], Proceed);
+            check(&[("if-unmodified-since", &text)], Proceed);
+        }
     }
 }

@@ -155,6 +155,7 @@ pub(crate) fn is_strong_date(modified: SystemTime, date: SystemTime) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::semantics::tests::any_value;
     use http::HeaderValue;
     use proptest::prelude::*;
     use std::time::{Duration, UNIX_EPOCH};
@@ -285,6 +286,26 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn ra1_ranges_never_panic(lines in prop::collection::vec(any_value(), 0..3), etag in any_value(), length: u64) {
+            let mut request: HeaderMap = lines.iter().cloned().map(|line| (header::RANGE, line)).collect();
+            request.extend(lines.into_iter().map(|line| (header::IF_RANGE, line)));
+            let _ = asked(&request, length);
+            let _ = if_range_holds(&request, Some(etag.as_bytes()), Some(UNIX_EPOCH), UNIX_EPOCH);
+        }
+
+        #[test]
+        fn ra1_reads_the_range_it_is_given(first: u64, length: u64, wanted in 1u64..) {
+            let length = length.max(1);
+            let first = first % length;
+            let last = first + wanted.min(length - first) - 1;
+            prop_assert_eq!(ask(&[&format!("bytes={first}-{last}")], length), ranges(&[(first, last)]));
+            prop_assert_eq!(ask(&[&format!("bytes={first}-")], length), ranges(&[(first, length - 1)]));
+            let suffix = format!("bytes=-{}", length - first);
+            prop_assert_eq!(ask(&[&suffix], length), ranges(&[(first, length - 1)]));
+            prop_assert_eq!(ask(&[&format!("bytes={length}-")], length), Asked::Unsatisfiable);
+        }
+
         #[test]
         fn ra3_total_and_within_bounds(line in "(bytes=)?[-0-9, a=]{0,40}", length in 0u64..100) {
             if let Asked::Ranges(list) = ask(&[&line], length) {

@@ -104,7 +104,9 @@ fn qualify(value: &BareItem, whole: &mut bool, fields: &mut Vec<HeaderName>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::semantics::tests::any_value;
     use http::{HeaderValue, header};
+    use proptest::prelude::*;
 
     fn read(lines: &[&str]) -> ResponseDirectives {
         let mut headers = HeaderMap::new();
@@ -179,5 +181,22 @@ mod tests {
         headers.insert(own, HeaderValue::from_static("max-age=2"));
         assert_eq!(directives(&headers, &targets).max_age, Some(2));
         assert!(!directives(&headers, &[]).targeted);
+    }
+
+    proptest! {
+        #[test]
+        fn targeted_fields_never_panic(lines in prop::collection::vec(any_value(), 1..3)) {
+            let mut headers: HeaderMap = lines.into_iter().map(|line| (CDN_CACHE_CONTROL, line)).collect();
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            // Ignored as a whole, or `Cache-Control` is.
+            let directives = directives(&headers, &[CDN_CACHE_CONTROL]);
+            prop_assert!(directives.targeted || directives.no_store);
+        }
+
+        #[test]
+        fn targeted_seconds_are_read_as_written(seconds in -999_999_999_999_999i64..=999_999_999_999_999) {
+            let read = read(&[&format!("max-age={seconds}")]);
+            prop_assert_eq!(read.max_age.map(i64::from), Some(seconds.clamp(0, 1 << 31)));
+        }
     }
 }
