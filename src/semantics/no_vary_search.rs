@@ -319,6 +319,8 @@ mod tests {
             "params=(\"a\"), except=(\"x\")",
             "params=(), except=()",
             "params=?0, except=(\"x\")",
+            "key-order, params=?0, except=(\"x\")",
+            "key-order, params=(\"a\"), except=()",
             "params, except=(not-a-string)",
             "params, except=\"not an inner list\"",
             "params, except=?1",

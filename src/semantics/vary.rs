@@ -806,8 +806,11 @@ mod tests {
             languages in any_lines(),
             other in any_lines(),
         ) {
-            let quoted = |line: &HeaderValue| line.as_bytes().contains(&b'"');
-            prop_assume!(![&codings, &languages, &other].iter().any(|lines| lines.iter().any(quoted)));
+            // A quote that is left open hides the comma that joins two lines.
+            let unquoted = |lines: Vec<HeaderValue>| -> Vec<HeaderValue> {
+                lines.into_iter().filter(|line| !line.as_bytes().contains(&b'"')).collect()
+            };
+            let [codings, languages, other] = [codings, languages, other].map(unquoted);
             let apart = request(&codings, &languages, &other);
             let together = request(&combine(&codings), &combine(&languages), &combine(&other));
             prop_assert!(selecting(&rules, None, &apart).matches(&together));
