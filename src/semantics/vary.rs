@@ -14,9 +14,6 @@ pub struct Selecting {
 }
 
 /// How `Accept-Encoding` matches. RFC 9111 4.1 lets a cache normalise by what is known of a field.
-///
-/// Other than `AsSent` reads at most 512 bytes; a longer field, or one that is not of the grammar, matches only
-/// as sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Codings {
@@ -26,7 +23,8 @@ pub enum Codings {
     /// By which of these codings the request accepts; see [`Codings::known`].
     Known(KnownCodings),
     /// The same codings with the same weights, in any order and any case; `x-gzip` is `gzip` and `x-compress`
-    /// is `compress` (RFC 9110 8.4.1).
+    /// is `compress` (RFC 9110 8.4.1). A field of more than 512 bytes, or one that is not of the grammar,
+    /// matches only as sent.
     Negotiated,
 }
 
