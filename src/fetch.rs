@@ -347,6 +347,9 @@ impl<S: Store> Fetch<S> {
             Err(reason) => Err(reason),
             Ok(()) => {
                 let (store, key) = (&self.store, &ask.key);
+                if core.policy.rules().no_vary_search {
+                    core.searches.learn(key, response.head().headers());
+                }
                 let written = if self.selected == Some(index) {
                     store.freshen(key, old.id, response.clone(), ask.fence).await
                 } else {

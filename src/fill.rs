@@ -130,7 +130,7 @@ impl<S: Store> Fill<S> {
         let received_at = judgement.received_at;
         let outcome = stored(&ask, judgement.ttl(&parts.headers, ask.sent_at));
         let response = complete(&core, judgement, parts.status, &parts.headers, ask.sent_at, content);
-        let written = keep(&*store, &ask.key, response.clone(), ask.fence).await;
+        let written = keep(&core, &*store, &ask.key, response.clone(), ask.fence).await;
         let outcome = match written {
             Ok(Write::Stored) => outcome,
             Ok(Write::TooLarge) => not_stored(&ask, NotStored::TooLarge),
@@ -170,7 +170,7 @@ impl<S: Store> Fill<S> {
         let commit = move |content: Content| async move {
             let response = complete(&commit_core, judgement, status, &headers, sent_at, content);
             // Where it can't be stored, the next request is a miss.
-            let _ = keep(&*store, &key, response, fence).await;
+            let _ = keep(&commit_core, &*store, &key, response, fence).await;
             drop(validation);
         };
         match flight::launch(body, intake, commit) {
@@ -209,11 +209,15 @@ fn complete(
 
 /// Puts a whole response, or a part to its like.
 async fn keep<S: Store>(
+    core: &Core,
     store: &S,
     key: &CacheKey,
     response: StoredResponse,
     fence: Fence,
 ) -> Result<Write, StoreError> {
+    if core.policy.rules().no_vary_search {
+        core.searches.learn(key, response.head().headers());
+    }
     match &response.head().part {
         Some(Part::Bytes(extent)) if extent.held() != response.payload().content().len() as u64 => {
             Ok(Write::Superseded) // not the bytes that its head speaks of

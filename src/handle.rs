@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Uri;
 
 use crate::error::StoreError;
-use crate::shared::{Core, key_of};
+use crate::shared::{Core, key_of, targets_of};
 use crate::store::{How, MemoryStore, Store, StoreStatistics, Target};
 
 /// Purges what a layer has stored, and tells how much that is. Cheap to clone.
@@ -38,7 +38,7 @@ impl<S: Store> CacheHandle<S> {
     ///
     /// When the store can't be sure that the purge has taken effect; so for all purges.
     pub async fn purge(&self, uri: &Uri) -> Result<(), StoreError> {
-        self.store.invalidate(&self.target(uri), How::Remove).await
+        self.invalidate(uri, How::Remove).await
     }
 
     /// Makes every response for an absolute URI stale.
@@ -47,7 +47,7 @@ impl<S: Store> CacheHandle<S> {
     ///
     /// See [`CacheHandle::purge`].
     pub async fn soft_purge(&self, uri: &Uri) -> Result<(), StoreError> {
-        self.store.invalidate(&self.target(uri), self.soft()).await
+        self.invalidate(uri, self.soft()).await
     }
 
     /// Removes everything that `target` names.
@@ -77,12 +77,15 @@ impl<S: Store> CacheHandle<S> {
         How::Expire(self.core.clock.now())
     }
 
-    /// The URI as the policy spells it in keys.
-    fn target(&self, uri: &Uri) -> Target {
-        let key = key_of(&self.core, uri.clone());
-        // Nothing is stored under a URI that has no key; the target says so exactly.
-        let spelled = key.map_or_else(|| uri.to_string().into_bytes(), |key| key.uri().to_vec());
-        Target::Uri(spelled.into())
+    async fn invalidate(&self, uri: &Uri, how: How) -> Result<(), StoreError> {
+        // As the policy spells it in keys. Nothing is stored under a URI that has no key.
+        let Some(key) = key_of(&self.core, uri.clone()) else {
+            return Ok(());
+        };
+        for target in targets_of(&self.core, &key) {
+            self.store.invalidate(&target, how).await?;
+        }
+        Ok(())
     }
 }
 

@@ -94,6 +94,18 @@ impl CacheKey {
         Ok(Self { bytes, keyed: Keyed::default() })
     }
 
+    /// The same with another URI.
+    #[must_use]
+    pub(crate) fn with_uri(self, uri: &[u8]) -> Self {
+        let further = &self.bytes[4 + self.uri().len()..];
+        let length = u32::try_from(uri.len()).unwrap_or(ABSENT - 1).to_le_bytes();
+        let mut bytes = SmallVec::with_capacity(4 + uri.len() + further.len());
+        bytes.extend_from_slice(&length);
+        bytes.extend_from_slice(uri);
+        bytes.extend_from_slice(further);
+        Self { bytes, ..self }
+    }
+
     /// Adds a part.
     #[must_use]
     pub fn with(mut self, name: &str, value: &[u8]) -> Self {
@@ -354,6 +366,15 @@ mod tests {
         check("/a%00b", &["a"], Ok("http://a/a%00b"));
         check("/a//b/../c?utm=a;cb=x&d=%41", &["a"], Ok("http://a/a//b/../c?utm=a;cb=x&d=%41"));
         check("/x?", &["a"], Ok("http://a/x?"));
+    }
+
+    #[test]
+    fn another_uri_keeps_the_other_parts() {
+        let of = |uri| CacheKey::of(&parts(uri, &["a"])).expect("a key").with("x", b"1");
+        let long = format!("/{}", "x".repeat(200));
+        assert_eq!(of("/one").with_uri(b"http://a/two?b"), of("/two?b"));
+        assert_eq!(of("/one").with_uri(format!("http://a{long}").as_bytes()), of(&long));
+        assert_eq!(of(&long).with_uri(b"http://a/"), of("/"));
     }
 
     #[test]

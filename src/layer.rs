@@ -47,6 +47,7 @@ impl<S: Store> CacheLayer<S> {
         let core = Core {
             clock: Clock::default(),
             policy: Arc::new(StandardPolicy::default()),
+            searches: Arc::default(),
             storing: true,
             tagging: Some(Tagging::weak()),
             validations: Validations::default(),

@@ -73,6 +73,7 @@ mod partial;
 pub mod policy;
 mod query;
 mod revalidate;
+mod search;
 pub mod semantics;
 mod service;
 mod shared;

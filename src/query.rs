@@ -8,13 +8,14 @@ use http::{Method, Response};
 use crate::body::CacheBody;
 use crate::key::CacheKey;
 use crate::partial;
+use crate::search;
 use crate::semantics::cache_control::RequestDirectives;
 use crate::semantics::cache_status::{Detail, Outcome};
 use crate::semantics::fields::RequestFields;
 use crate::semantics::reuse::{self, Candidate, Decision};
 use crate::semantics::{CredentialKinds, validation};
 use crate::shared::Core;
-use crate::store::{Lookup, Stored};
+use crate::store::{Lookup, Stored, Variants};
 
 /// A GET or HEAD with all that was read from it.
 pub(crate) struct Query {
@@ -67,6 +68,23 @@ impl Query {
         });
         let outcome = Outcome::Hit { ttl, detail };
         core.answer_aged(&stored.response, &self.request, self.fields, &outcome, self.now, age)
+    }
+
+    /// The answer from what is stored under the key of another query, where that says that the difference does
+    /// not matter. Only a fresh response will do: what comes of asking is about the query that was asked.
+    pub(crate) fn hit_by_search<B>(
+        &self,
+        core: &Core,
+        key: &CacheKey,
+        found: &Lookup,
+    ) -> Option<Response<CacheBody<B>>> {
+        let answers =
+            |stored: &&Stored| search::answers(stored.response.head().headers(), key.uri(), self.key.uri());
+        let found = Lookup::new(found.fence, Variants::new(found.variants.iter().filter(answers).cloned()));
+        match self.decide(core, &found) {
+            Decision::Serve(index) => Some(self.hit(core, &found.variants[index], None)),
+            _ => None,
+        }
     }
 
     /// The request as a fill for everybody: a HEAD asks for the whole, what the client already has does not

@@ -24,7 +24,7 @@ use crate::semantics::fields::RequestFields;
 use crate::semantics::groups::{self, CACHE_GROUP_INVALIDATION};
 use crate::semantics::invalidation;
 use crate::semantics::reuse::{Decision, Fallback, Forward};
-use crate::shared::{Core, key_of};
+use crate::shared::{Core, key_of, targets_of};
 use crate::store::{How, Lookup, MemoryStore, Store, Target};
 
 /// A service with a cache in front, made by [`CacheLayer`](crate::CacheLayer).
@@ -169,11 +169,43 @@ where
             Decision::Complete(index) => {
                 self.fetch(query, body, lookup, Forward::Partial, Purpose::Complete(index))
             }
+            Decision::Forward(Forward::UriMiss) => match core.searches.same(&query.key) {
+                None => self.fetch(query, body, lookup, Forward::UriMiss, Purpose::Get),
+                Some(key) => self.search(query, body, lookup, key),
+            },
             Decision::Forward(forward) => self.fetch(query, body, lookup, forward, Purpose::Get),
             Decision::Validate(index, forward, fallback) => {
                 self.fetch(query, body, lookup, forward, Purpose::Validate(index, fallback))
             }
         }
+    }
+
+    /// Looks for an answer under the key of an equivalent query.
+    fn search<Q, B>(&self, query: Query, body: Q, missed: Lookup, key: CacheKey) -> ResponseFuture<I, Q, B>
+    where
+        I: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
+        I::Future: Send,
+        I::Error: Send,
+        Q: Body + Send + 'static,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let core = &self.cache.core;
+        if let Some(found) = self.cache.store.try_get(&key) {
+            return match query.hit_by_search(core, &key, &found) {
+                Some(response) => ResponseFuture::ready(response),
+                None => self.fetch(query, body, missed, Forward::UriMiss, Purpose::Get),
+            };
+        }
+        let service = self.clone();
+        ResponseFuture::boxed(async move {
+            let found = service.cache.store.get(&key).await.unwrap_or_default();
+            match query.hit_by_search(&service.cache.core, &key, &found) {
+                Some(response) => Ok(response),
+                None => service.fetch(query, body, missed, Forward::UriMiss, Purpose::Get).await,
+            }
+        })
     }
 
     /// Asks a store that has to be waited for.
@@ -309,10 +341,7 @@ where
             // A purge while the request was under way speaks of what it brings, too.
             let is_untouched = match before {
                 None => false,
-                Some(before) => {
-                    let now = cache.store.get(&unsafe_request.key).await;
-                    now.is_ok_and(|now| now.fence == before.fence)
-                }
+                Some(before) => cache.store.is_untouched(&unsafe_request.key, before.fence).await,
             };
             let mut detail = bypass.map(Detail::Bypass);
             if cache.core.storing && invalidation::invalidates(&method, response.status()) {
@@ -397,7 +426,9 @@ impl<S: Store> Cache<S> {
         let named = request.target.as_ref().map(|target| invalidation::named_targets(target, response));
         let named = named.unwrap_or_default().into_iter();
         let keys = named.filter_map(|uri| key_of(&self.core, uri));
-        let uris = std::iter::once(request.key.clone()).chain(keys).map(|key| Target::Uri(key.uri().into()));
+        let uris = std::iter::once(request.key.clone())
+            .chain(keys)
+            .flat_map(|key| targets_of(&self.core, &key).collect::<Vec<_>>());
         // More groups than are supported: nobody can say which, so the target's origin goes as a whole.
         let groups: Vec<_> = match groups::of(response, &CACHE_GROUP_INVALIDATION) {
             Ok(groups) => {

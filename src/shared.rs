@@ -9,12 +9,15 @@ use crate::key::{self, CacheKey};
 use crate::observe::Voice;
 use crate::policy::{CachePolicy, Use};
 use crate::revalidate::Validations;
+use crate::search::Searches;
 use crate::semantics::etag::TagKind;
+use crate::store::Target;
 
 /// The options of a layer.
 pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) policy: Arc<dyn CachePolicy>,
+    pub(crate) searches: Arc<Searches>,
     pub(crate) storing: bool,
     pub(crate) tagging: Option<Tagging>,
     pub(crate) validations: Validations,
@@ -27,6 +30,7 @@ impl Clone for Core {
         Self {
             clock: self.clock.clone(),
             policy: Arc::clone(&self.policy),
+            searches: Arc::default(),
             storing: self.storing,
             tagging: self.tagging,
             validations: Validations::default(),
@@ -80,4 +84,11 @@ pub(crate) fn key_of(core: &Core, uri: Uri) -> Option<CacheKey> {
         Use::Cache(key) => Some(key),
         Use::Bypass(_) => CacheKey::of(&request).ok(),
     }
+}
+
+/// The targets by which everything goes that answers for a URI: its own, and that of what answers for it because
+/// the difference in the query does not matter.
+pub(crate) fn targets_of(core: &Core, key: &CacheKey) -> impl Iterator<Item = Target> {
+    let same = core.searches.same(key);
+    std::iter::once(Target::Uri(key.uri().into())).chain(same.map(|key| Target::Uri(key.uri().into())))
 }

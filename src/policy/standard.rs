@@ -97,6 +97,14 @@ impl StandardPolicy {
         self
     }
 
+    /// Whether a response whose `No-Vary-Search` says so answers for queries that differ in what does not matter;
+    /// default true.
+    #[must_use]
+    pub fn no_vary_search(mut self, on: bool) -> Self {
+        self.rules.no_vary_search = on;
+        self
+    }
+
     /// Whether partial content (206) is stored, combined under one strong validator, and completed by asking
     /// for what is missing; default false.
     #[must_use]

@@ -65,6 +65,8 @@ pub struct Rules {
     pub immutable: bool,
     /// How `Accept-Language` matches.
     pub languages: vary::Languages,
+    /// Whether `No-Vary-Search` lets a response answer for other queries than the one it was stored for.
+    pub no_vary_search: bool,
     /// Whether partial content (206) is stored, combined, and completed by asking for what is missing
     /// (RFC 9111 3.3, 3.4).
     pub partial: bool,
@@ -91,6 +93,7 @@ impl Default for Rules {
             heuristic: Some(freshness::Heuristic::default()),
             immutable: true,
             languages: vary::Languages::default(),
+            no_vary_search: true,
             partial: false,
             post: false,
             private_by_key: false,

@@ -79,6 +79,12 @@ impl NoVarySearch {
         (any_order || ignored != Ignored::nothing()).then_some(Self { any_order, ignored })
     }
 
+    /// Bytes of heap memory held.
+    pub(crate) fn weight(&self) -> usize {
+        let (Ignored::AllBut(names) | Ignored::Listed(names)) = &self.ignored;
+        names.iter().map(|name| size_of::<Box<str>>() + name.len()).sum()
+    }
+
     /// The query (what stands after `?`; empty where there is none) with only what matters left, in one
     /// spelling: under this rule, two queries are equivalent where this is the same for both.
     ///

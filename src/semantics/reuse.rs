@@ -436,7 +436,7 @@ mod tests {
         check(stored(), "stale-if-error=30", 91, STALE);
         // An option counts where nobody else says.
         let rules = Rules { stale_if_error: Duration::MAX, ..Rules::default() };
-        let of = |reuse, line| {
+        let of = |reuse, line: &'static str| {
             let fields: &[_] = if line.is_empty() { &[] } else { &[("cache-control", line)] };
             ask_by(&rules, &[reuse], fields, 1000)
         };

@@ -114,9 +114,9 @@ impl Selecting {
     pub(crate) fn with_field(self, request: &HeaderMap, name: HeaderName) -> Self {
         let mut fields = self.fields.into_vec();
         if fields.iter().all(|field| field.name != name) {
-            fields.push(Field { value: canonical(request, &name), name });
+            fields.push(Field { value: joined(request, &name), meaning: None, name });
         }
-        Self { fields: fields.into_boxed_slice(), ..self }
+        Self { fields: fields.into_boxed_slice() }
     }
 
     /// Whether a request has the same selecting fields: lines combined, white space round members

@@ -47,6 +47,7 @@ trait DynStore: Send + Sync {
         response: StoredResponse,
         fence: Fence,
     ) -> BoxFuture<'a, Write>;
+    fn is_untouched<'a>(&'a self, key: &'a CacheKey, since: Fence) -> BoxFuture<'a, bool>;
     fn invalidate<'a>(&'a self, target: &'a Target, how: How) -> BoxFuture<'a, ()>;
     fn max_object(&self) -> u64;
     fn statistics(&self) -> StoreStatistics;
@@ -73,6 +74,10 @@ impl<S: Store> DynStore for S {
         fence: Fence,
     ) -> BoxFuture<'a, Write> {
         Box::pin(Store::freshen(self, key, of, response, fence))
+    }
+
+    fn is_untouched<'a>(&'a self, key: &'a CacheKey, since: Fence) -> BoxFuture<'a, bool> {
+        Box::pin(async move { Ok(Store::is_untouched(self, key, since).await) })
     }
 
     fn invalidate<'a>(&'a self, target: &'a Target, how: How) -> BoxFuture<'a, ()> {
@@ -109,6 +114,10 @@ impl Store for BoxStore {
         fence: Fence,
     ) -> Result<Write, StoreError> {
         self.0.freshen(key, of, response, fence).await
+    }
+
+    async fn is_untouched(&self, key: &CacheKey, since: Fence) -> bool {
+        self.0.is_untouched(key, since).await.unwrap_or(false)
     }
 
     async fn invalidate(&self, target: &Target, how: How) -> Result<(), StoreError> {

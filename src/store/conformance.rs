@@ -143,6 +143,7 @@ async fn gives_back_what_was_put<S: Store>(store: &S) {
     assert_eq!(got.head().headers(), put.head().headers(), "fields");
     assert_eq!(got.head().reuse(), put.head().reuse(), "terms of reuse");
     assert_eq!(got.head().status(), put.head().status(), "status");
+    assert_eq!(got.head().part, put.head().part, "extent");
     assert!(got.head().groups().eq(put.head().groups()), "groups");
     assert_eq!(stored.expired, None, "nothing was purged");
 }
@@ -220,6 +221,7 @@ async fn refuses_what_was_fetched_before_a_purge<S: Store>(store: &S, target: &T
     // The default fence stands before every purge.
     let written = put(store, &here(), response("old", "x"), Fence::default()).await;
     assert_eq!(written, Write::Superseded, "{target:?} came after the default fence");
+    assert!(!store.is_untouched(&here(), before).await, "{target:?} touches the key");
     // A soft purge: refused, or stored and stale.
     let before = look_up(store, &here()).await.fence;
     invalidate(store, target, How::Expire(purged_at())).await;

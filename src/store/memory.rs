@@ -341,6 +341,10 @@ impl Store for MemoryStore {
         Ok(self.inner.write(key, response, fence, replaces, still_there))
     }
 
+    async fn is_untouched(&self, key: &CacheKey, since: Fence) -> bool {
+        self.inner.purges.is_untouched(key, u64::try_from(since.0).unwrap_or_default())
+    }
+
     async fn invalidate(&self, target: &Target, how: How) -> Result<(), StoreError> {
         self.inner.purges.purge(target, how);
         if how == How::Remove {

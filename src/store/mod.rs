@@ -70,6 +70,12 @@ pub trait Store: Send + Sync + 'static {
         fence: Fence,
     ) -> impl Future<Output = Result<Write, StoreError>> + Send;
 
+    /// Whether no purge since the fence was taken can concern the key. `false` where the store can't tell, which
+    /// costs a response that could have been stored.
+    fn is_untouched(&self, key: &CacheKey, since: Fence) -> impl Future<Output = bool> + Send {
+        async move { self.get(key).await.is_ok_and(|now| now.fence == since) }
+    }
+
     /// Makes everything that the target names go, or go stale.
     fn invalidate(&self, target: &Target, how: How) -> impl Future<Output = Result<(), StoreError>> + Send;
 

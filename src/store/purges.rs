@@ -41,6 +41,8 @@ struct Stamps {
     all: Stamp,
     coarse: Option<Box<[Stamp]>>,
     exact: HashMap<Name, Stamp>,
+    /// The number of the latest purge of a group.
+    latest_group: u64,
     order: VecDeque<Name>,
     prefixes: Vec<(Box<[u8]>, Stamp)>,
 }
@@ -117,7 +119,10 @@ impl Purges {
         let stamp = Stamp::new(number, how);
         match target {
             Target::All => stamps.all.add(stamp),
-            Target::Group(group) => stamps.add(self.name(Kind::Group, group.as_bytes()), stamp),
+            Target::Group(group) => {
+                stamps.latest_group = number;
+                stamps.add(self.name(Kind::Group, group.as_bytes()), stamp);
+            }
             Target::Key(key) => stamps.add(self.name(Kind::Key, key.as_bytes()), stamp),
             Target::Prefix(prefix) => stamps.add_prefix(prefix, stamp),
             Target::Uri(uri) => stamps.add(self.name(Kind::Uri, uri), stamp),
@@ -149,6 +154,14 @@ impl Purges {
             }
         }
         verdict
+    }
+}
+
+impl Purges {
+    /// Whether no purge since `fence` can concern what is stored under a key, whatever its groups.
+    pub(super) fn is_untouched(&self, key: &CacheKey, fence: u64) -> bool {
+        let latest_group = self.stamps.read().unwrap_or_else(PoisonError::into_inner).latest_group;
+        latest_group <= fence && self.judge(key, std::iter::empty(), fence) == Verdict::Untouched
     }
 }
 

@@ -21,6 +21,7 @@ mod purging;
 mod ranges;
 mod reuse;
 mod revalidation;
+mod search;
 mod storing;
 mod threats;
 mod vary;
