@@ -6,6 +6,7 @@
 
 mod args;
 mod edge;
+mod interim;
 mod origin;
 mod proxy;
 mod serve;

@@ -12,6 +12,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tower::Service;
 
+use crate::interim::{Connection, InterimIo, WithInterim};
+
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How long connections may finish what they are at.
@@ -54,11 +56,13 @@ where
             }
         };
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(WithClient { service: service.clone(), address });
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = draining.watch(connection);
+        let connection = Connection::default();
+        let io = InterimIo::new(TokioIo::new(stream), connection.clone());
+        let service = WithInterim { connection, service: WithClient { service: service.clone(), address } };
+        let served = builder.serve_connection(io, TowerToHyperService::new(service)).into_owned();
+        let served = draining.watch(served);
         // An error ends one connection; its client knows.
-        tokio::spawn(async move { drop(connection.await) });
+        tokio::spawn(async move { drop(served.await) });
     }
     drop(listener);
     let _ = tokio::time::timeout(DRAIN, draining.shutdown()).await;

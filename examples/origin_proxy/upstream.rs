@@ -16,6 +16,7 @@ use thiserror::Error;
 use tower::Service;
 use tower_http::timeout::TimeoutBody;
 
+use crate::interim::Exchange;
 use crate::serve;
 
 pub const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
@@ -111,13 +112,20 @@ impl Service<Request<Incoming>> for Upstream {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let answer = self.client.request(self.rewrite(request));
+        let mut request = self.rewrite(request);
+        if let Some(exchange) = request.extensions().get::<Exchange>().cloned() {
+            hyper::ext::on_informational(&mut request, move |interim| {
+                exchange.send(interim.status(), interim.headers());
+            });
+        }
+        let answer = self.client.request(request);
         let timeout = self.timeout;
         Box::pin(async move {
-            match tokio::time::timeout(timeout, answer).await {
-                Ok(answer) => Ok(answer?.map(|body| TimeoutBody::new(timeout, body))),
-                Err(_) => Err(UpstreamError::TooSlow),
-            }
+            let answer = match tokio::time::timeout(timeout, answer).await {
+                Ok(answer) => answer?,
+                Err(_) => return Err(UpstreamError::TooSlow),
+            };
+            Ok(answer.map(|body| TimeoutBody::new(timeout, body)))
         })
     }
 }

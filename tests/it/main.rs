@@ -12,6 +12,8 @@ mod documents;
 mod etags;
 mod failing_store;
 mod fits;
+mod interim;
+mod interim_io;
 mod memory;
 mod model;
 mod parts;

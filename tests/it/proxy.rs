@@ -33,13 +33,13 @@ fn run(arguments: &[&str]) -> Output {
 }
 
 /// The proxy alone in a process of its own, which ends with the test.
-struct Proxy {
+pub struct Proxy {
     process: Child,
-    address: SocketAddr,
+    pub address: SocketAddr,
 }
 
 impl Proxy {
-    fn before(upstream: &str, arguments: &[&str]) -> Self {
+    pub fn before(upstream: &str, arguments: &[&str]) -> Self {
         let mut process = example()
             .args(["proxy", "--listen", "127.0.0.1:0", "--upstream", upstream])
             .args(arguments)
