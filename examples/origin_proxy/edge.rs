@@ -53,7 +53,9 @@ impl Service<Request<Incoming>> for Edge {
             let mut response = match answer.await {
                 Ok(response) => response,
                 Err(UpstreamError::TooSlow) => error(StatusCode::GATEWAY_TIMEOUT),
-                Err(UpstreamError::Unreachable(_)) => error(StatusCode::BAD_GATEWAY),
+                Err(UpstreamError::Switches | UpstreamError::Unreachable(_)) => {
+                    error(StatusCode::BAD_GATEWAY)
+                }
             };
             let headers = response.headers_mut();
             remove_hop_by_hop(headers);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName};
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, Uri, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -28,6 +28,8 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 pub enum UpstreamError {
     #[error("the origin can't be reached: {0}")]
     Unreachable(#[from] hyper_util::client::legacy::Error),
+    #[error("the origin switches protocols, unasked")]
+    Switches,
     #[error("the origin takes too long")]
     TooSlow,
 }
@@ -125,6 +127,10 @@ impl Service<Request<Incoming>> for Upstream {
                 Ok(answer) => answer?,
                 Err(_) => return Err(UpstreamError::TooSlow),
             };
+            // hyper takes it for a final response. No request leaves here with `Upgrade` (RFC 9110 15.2.2).
+            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return Err(UpstreamError::Switches);
+            }
             Ok(answer.map(|body| TimeoutBody::new(timeout, body)))
         })
     }

@@ -302,6 +302,21 @@ fn eh_100_is_the_proxys_own() {
 }
 
 #[test]
+fn eh_protocols_are_not_switched() {
+    let origin = Origin::new();
+    let proxy = origin.proxy();
+    let mut client = Client::of(&proxy);
+    client.send("GET /x HTTP/1.1\r\nhost: a.example\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n");
+    origin.asked("/x").answer(
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: other\r\n\r\nother words",
+    );
+    client.next().is("HTTP/1.1 502 Bad Gateway", "");
+    client.get("/y");
+    origin.asked("/y").answer(FINAL);
+    client.next_is_final();
+}
+
+#[test]
 fn eh_fields_of_the_hop_before_end_there() {
     let origin = Origin::new();
     let proxy = origin.proxy();
