@@ -57,7 +57,8 @@ impl Core {
                 (head.status, head.headers.clone(), CacheBody::unsent())
             }
             Precondition::Proceed => {
-                let is_cut = fields.range || head.part.is_some();
+                let is_range = fields.range && request.method == Method::GET;
+                let is_cut = is_range || head.part.is_some();
                 let cut = if is_cut { partial::cut(stored, &request.headers) } else { None };
                 match cut {
                     // A part never passes for the whole. Nothing that decides lets it come to this.

@@ -18,6 +18,7 @@ use crate::partial;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::etag::TagKind;
 use crate::semantics::freshness::single_date;
+use crate::semantics::is_retrieval;
 use crate::semantics::parts::Extent;
 use crate::semantics::preconditions::{self, Outcome as Precondition, Representation};
 use crate::semantics::storing::NotStored;
@@ -96,7 +97,7 @@ fn part_of(core: &Core, ask: &Ask, response: &response::Parts, length: Option<u6
 /// How to tag a response; `None` where it has a tag, or is of a kind that gets none.
 fn tag_kind(core: &Core, ask: &Ask, parts: &response::Parts, judgement: &Judgement) -> Option<TagKind> {
     let tagging = core.tagging?;
-    let taggable = ask.sent_method == Method::GET
+    let taggable = is_retrieval(&ask.sent_method)
         && matches!(parts.status, StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION)
         && !parts.headers.contains_key(header::ETAG)
         && !(judgement.directives.no_store && judgement.terms.store.is_err());

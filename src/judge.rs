@@ -9,7 +9,6 @@ use http::{HeaderValue, Method, StatusCode, response};
 use crate::key::CacheKey;
 use crate::policy::Terms;
 use crate::revalidate::Validation;
-use crate::semantics::Rules;
 use crate::semantics::cache_control::{RequestDirectives, ResponseDirectives};
 use crate::semantics::date;
 use crate::semantics::fields::{RequestFields, remove_hop_by_hop};
@@ -19,6 +18,7 @@ use crate::semantics::reuse::{Forward, Reuse};
 use crate::semantics::storing::{self, Exchange, NotStored};
 use crate::semantics::targeted;
 use crate::semantics::vary::Selecting;
+use crate::semantics::{Rules, is_retrieval};
 use crate::shared::Core;
 use crate::store::Fence;
 use crate::stored::{Part, ResponseHead, compact_fields, take_upstream_status};
@@ -204,7 +204,7 @@ fn last_look(
     if response.status.is_informational() || response.status == StatusCode::NOT_MODIFIED {
         return Err(NotStored::Status);
     }
-    if ask.sent_method != Method::GET && !ask.names_target {
+    if !is_retrieval(&ask.sent_method) && !ask.names_target {
         return Err(NotStored::Method);
     }
     let is_part = response.status == StatusCode::PARTIAL_CONTENT;

@@ -58,6 +58,7 @@
 mod answer;
 mod body;
 mod clock;
+mod content;
 mod error;
 mod fetch;
 mod fill;
@@ -83,6 +84,7 @@ mod stored;
 
 pub use body::CacheBody;
 pub use clock::{Clock, ClockHand};
+pub use content::{QueryBody, QueryFuture, QueryLayer, QueryService};
 pub use error::{BodyError, StoreError};
 pub use future::ResponseFuture;
 pub use handle::CacheHandle;

@@ -17,7 +17,7 @@ use crate::semantics::{CredentialKinds, validation};
 use crate::shared::Core;
 use crate::store::{Lookup, Stored, Variants};
 
-/// A GET or HEAD with all that was read from it.
+/// A GET, HEAD or QUERY with all that was read from it.
 pub(crate) struct Query {
     pub(crate) directives: RequestDirectives,
     pub(crate) fields: RequestFields,
@@ -90,7 +90,9 @@ impl Query {
     /// The request as a fill for everybody: a HEAD asks for the whole, what the client already has does not
     /// matter, nor what it would rather not wait for.
     pub(crate) fn for_everybody(mut self) -> Self {
-        self.request.method = Method::GET;
+        if self.request.method == Method::HEAD {
+            self.request.method = Method::GET;
+        }
         validation::remove_conditions(&mut self.request.headers);
         self.fields.conditions = false;
         self.fields.range = false;

@@ -10,6 +10,7 @@ use http_body::Body;
 use tower::{Service, ServiceExt};
 
 use crate::body::CacheBody;
+use crate::content::QueryContent;
 use crate::error::BoxError;
 use crate::fetch::{Fetch, Purpose};
 use crate::fill;
@@ -102,7 +103,11 @@ where
             }
             Use::Cache(key) => key,
         };
-        if parts.method != Method::GET && parts.method != Method::HEAD {
+        let content = match parts.method {
+            Method::QUERY => parts.extensions.get::<QueryContent>().cloned(),
+            _ => None,
+        };
+        if parts.method != Method::GET && parts.method != Method::HEAD && content.is_none() {
             return if is_unsafe(&parts.method) {
                 self.invalidate(key, parts, body, None)
             } else {
@@ -113,9 +118,13 @@ where
         if fields.upgrade {
             return self.pass(parts, body, Forward::Bypass, Some("upgrade"));
         }
-        if has_content(&parts, fields, &body) {
+        if content.is_none() && has_content(&parts, fields, &body) {
             return self.pass(parts, body, Forward::Bypass, Some("content"));
         }
+        let key = match content {
+            None => key,
+            Some(content) => content.key(key, &parts.headers),
+        };
         let now = core.clock.now();
         let query = Query::new(parts, fields, key, now);
         if !core.storing {

@@ -8,7 +8,7 @@ use http::header::{self, HeaderMap};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use larder::semantics::fields::{list, remove_hop_by_hop};
-use larder::{CacheBody, CacheService};
+use larder::{CacheBody, CacheService, QueryService};
 use tower::Service;
 
 use crate::upstream::{CDN_LOOP, OriginBody, Upstream, UpstreamError, append};
@@ -16,7 +16,7 @@ use crate::upstream::{CDN_LOOP, OriginBody, Upstream, UpstreamError, append};
 /// The cache before the origin, as a server sees it: it never fails.
 #[derive(Clone)]
 pub struct Edge {
-    pub cache: CacheService<Upstream>,
+    pub cache: QueryService<CacheService<Upstream>>,
     pub id: HeaderValue,
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{HeaderValue, Uri};
-use larder::{CacheLayer, CachePolicy, MemoryStore, StandardPolicy};
+use larder::{CacheLayer, CachePolicy, MemoryStore, QueryLayer, StandardPolicy};
 use tokio::net::TcpListener;
 use tower::Layer;
 
@@ -39,7 +39,7 @@ pub fn edge(
     let id = id(address);
     let cache = CacheLayer::new(store).policy(policy).x_cache(true);
     let upstream = Upstream::new(origin, id.clone(), timeout);
-    Edge { cache: cache.layer(upstream), id }
+    Edge { cache: QueryLayer::new().layer(cache.layer(upstream)), id }
 }
 
 /// Serves the proxy in the background; it ends with the process.

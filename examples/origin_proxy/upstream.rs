@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use larder::QueryBody;
 use larder::semantics::fields::remove_hop_by_hop;
 use thiserror::Error;
 use tower::Service;
@@ -34,13 +35,16 @@ pub enum UpstreamError {
     TooSlow,
 }
 
+/// A client's body, that of a QUERY taken in.
+pub type RequestBody = QueryBody<Incoming>;
+
 /// A body of the origin's, each frame of which has to come in time.
 pub type OriginBody = TimeoutBody<Incoming>;
 
 /// Sends requests to one origin.
 #[derive(Clone)]
 pub struct Upstream {
-    client: Client<HttpConnector, Incoming>,
+    client: Client<HttpConnector, RequestBody>,
     host: HeaderValue,
     id: HeaderValue,
     origin: Uri,
@@ -62,7 +66,7 @@ impl Upstream {
     }
 
     /// The request as the origin gets it.
-    fn rewrite(&self, mut request: Request<Incoming>) -> Request<Incoming> {
+    fn rewrite(&self, mut request: Request<RequestBody>) -> Request<RequestBody> {
         let mut uri = self.origin.clone().into_parts();
         uri.scheme = Some(Scheme::HTTP);
         uri.path_and_query = request.uri().path_and_query().cloned().or(Some(PathAndQuery::from_static("/")));
@@ -104,7 +108,7 @@ pub fn append(headers: &mut HeaderMap, name: HeaderName, member: &HeaderValue) {
     }
 }
 
-impl Service<Request<Incoming>> for Upstream {
+impl Service<Request<RequestBody>> for Upstream {
     type Response = Response<OriginBody>;
     type Error = UpstreamError;
     type Future = Pin<Box<dyn Future<Output = Result<Response<OriginBody>, UpstreamError>> + Send>>;
@@ -113,7 +117,7 @@ impl Service<Request<Incoming>> for Upstream {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
         let mut request = self.rewrite(request);
         if let Some(exchange) = request.extensions().get::<Exchange>().cloned() {
             hyper::ext::on_informational(&mut request, move |interim| {

@@ -43,6 +43,7 @@ pub mod vary;
 
 use std::time::Duration;
 
+use http::Method;
 use http::header::{self, HeaderMap, HeaderName};
 
 /// The points at which RFC 9111 leaves a choice, or a careful cache takes a stricter reading.
@@ -101,6 +102,12 @@ impl Default for Rules {
             targets: vec![targeted::CDN_CACHE_CONTROL],
         }
     }
+}
+
+/// Whether the answer to a request is what its target has to say to everybody: GET, and QUERY with its content
+/// (RFC 10008 2).
+pub(crate) fn is_retrieval(method: &Method) -> bool {
+    *method == Method::GET || *method == Method::QUERY
 }
 
 /// What must be said before a response is shared between people.

@@ -5,7 +5,7 @@ use http::{Method, StatusCode};
 
 use super::cache_control::{RequestDirectives, ResponseDirectives};
 use super::freshness::Source;
-use super::{CredentialKinds, Credentials, Rules};
+use super::{CredentialKinds, Credentials, Rules, is_retrieval};
 
 /// Why a response is not stored. [`NotStored::as_str`] is the `detail` of `Cache-Status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -117,7 +117,7 @@ pub fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> {
         && exchange.names_target
         && status == StatusCode::OK
         && exchange.source.is_explicit(); // RFC 9110 9.3.3
-    if exchange.method != Method::GET && !is_reusable_post {
+    if !is_retrieval(exchange.method) && !is_reusable_post {
         return Err(NotStored::Method);
     }
     if exchange.request_directives.no_store {
