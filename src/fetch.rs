@@ -18,6 +18,7 @@ use crate::partial::Completion;
 use crate::query::Query;
 use crate::revalidate::Validation;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
+use crate::semantics::fields::RequestFields;
 use crate::semantics::preconditions::{self, Representation};
 use crate::semantics::reuse::{Fallback, Forward};
 use crate::semantics::storing::NotStored;
@@ -116,6 +117,53 @@ impl<S: Store> Fetch<S> {
     pub(crate) fn holding(mut self, validation: Validation) -> Self {
         self.ask.validation = Some(validation);
         self
+    }
+
+    /// [`Fetch::run`], but where the stored response may stand in for an error, no longer than the policy's budget:
+    /// then it is the answer, and the fetch goes on behind.
+    pub(crate) async fn run_in_time<I, Q, B>(
+        mut self,
+        inner: I,
+        body: Q,
+    ) -> Result<Response<CacheBody<B>>, I::Error>
+    where
+        I: Service<Request<Q>, Response = Response<B>> + Send + 'static,
+        I::Future: Send,
+        I::Error: Send,
+        Q: Send + 'static,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let budget = self.core.policy.rules().latency_budget;
+        let may_stand_in = self.fallback == Fallback::StaleIfError;
+        let (Some(budget), Ok(runtime)) =
+            (budget.filter(|_| may_stand_in), tokio::runtime::Handle::try_current())
+        else {
+            return self.run(inner, body).await;
+        };
+        let stand_in = self.stand_in_later();
+        // Another one may be under way behind: then this one ends when it is not waited for any more.
+        let validation = self.core.validations.begin(&self.ask.key);
+        let goes_on = validation.is_some();
+        self.ask.validation = validation;
+        let answer = self.run(inner, body);
+        let in_time = if goes_on {
+            tokio::time::timeout(budget, runtime.spawn(answer)).await.map(|ended| match ended {
+                Ok(answer) => Some(answer),
+                Err(ended) => match ended.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // The runtime shuts down.
+                    Err(_) => None,
+                },
+            })
+        } else {
+            tokio::time::timeout(budget, answer).await.map(Some)
+        };
+        match in_time {
+            Ok(Some(answer)) => answer,
+            Ok(None) | Err(_) => Ok(stand_in.answer(Detail::LatencyBudget, None)),
+        }
     }
 
     pub(crate) async fn run<I, Q, B>(self, inner: I, body: Q) -> Result<Response<CacheBody<B>>, I::Error>
@@ -223,18 +271,18 @@ impl<S: Store> Fetch<S> {
     }
 
     /// Serves the stored response in place of a failure (RFC 5861 4).
-    fn stand_in<B>(&self, status: Option<StatusCode>) -> Response<CacheBody<B>> {
-        let core = &self.core;
-        let now = core.clock.now();
-        let outcome = Outcome::Forwarded(Forwarding {
-            detail: Some(Detail::StaleIfError),
-            status,
-            ttl: self.selected().map(|stored| stored.response.head().reuse.ttl(now)),
-            ..Forwarding::new(self.ask.forward)
-        });
-        match self.selected() {
-            Some(stored) => core.answer(&stored.response, &self.ask.request, self.ask.fields, &outcome, now),
-            None => core.no_content(StatusCode::GATEWAY_TIMEOUT, &outcome),
+    fn stand_in<B>(self, status: Option<StatusCode>) -> Response<CacheBody<B>> {
+        self.stand_in_later().answer(Detail::StaleIfError, status)
+    }
+
+    /// All that serving the stored response takes, for when this fetch is no longer at hand.
+    fn stand_in_later(&self) -> StandIn {
+        StandIn {
+            core: Arc::clone(&self.core),
+            fields: self.ask.fields,
+            forward: self.ask.forward,
+            request: self.ask.request.clone(),
+            stored: self.selected().map(|stored| stored.response.clone()),
         }
     }
 
@@ -375,6 +423,31 @@ impl<S: Store> Fetch<S> {
             fill::take_over(&carried, answer.headers_mut(), &header::SET_COOKIE);
         }
         answer
+    }
+}
+
+/// A stored response that can be the answer when the inner service has none in time.
+struct StandIn {
+    core: Arc<Core>,
+    fields: RequestFields,
+    forward: Forward,
+    request: Parts,
+    stored: Option<StoredResponse>,
+}
+
+impl StandIn {
+    fn answer<B>(self, detail: Detail, status: Option<StatusCode>) -> Response<CacheBody<B>> {
+        let now = self.core.clock.now();
+        let outcome = Outcome::Forwarded(Forwarding {
+            detail: Some(detail),
+            status,
+            ttl: self.stored.as_ref().map(|stored| stored.head().reuse.ttl(now)),
+            ..Forwarding::new(self.forward)
+        });
+        match &self.stored {
+            Some(stored) => self.core.answer(stored, &self.request, self.fields, &outcome, now),
+            None => self.core.no_content(StatusCode::GATEWAY_TIMEOUT, &outcome),
+        }
     }
 }
 

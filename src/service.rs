@@ -286,7 +286,7 @@ where
     {
         let (core, store) = (Arc::clone(&self.cache.core), Arc::clone(&self.cache.store));
         let fetch = Fetch::new(core, store, query, lookup, forward, purpose);
-        ResponseFuture::boxed(fetch.run(self.inner.clone(), body))
+        ResponseFuture::boxed(fetch.run_in_time(self.inner.clone(), body))
     }
 
     /// Validates a stored response that has been served stale (RFC 5861 3).

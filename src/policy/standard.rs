@@ -97,6 +97,14 @@ impl StandardPolicy {
         self
     }
 
+    /// How long a validation is waited for where the stale response may stand in for an error: when the origin
+    /// takes longer, the stale response is served and the validation goes on behind. Default none: as long as it takes.
+    #[must_use]
+    pub fn latency_budget(mut self, budget: Option<Duration>) -> Self {
+        self.rules.latency_budget = budget;
+        self
+    }
+
     /// Whether a response whose `No-Vary-Search` says so answers for queries that differ in what does not matter;
     /// default true.
     #[must_use]

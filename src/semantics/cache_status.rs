@@ -61,6 +61,8 @@ impl From<Forwarding> for Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Detail {
+    /// The inner service took longer than the policy waits, and a stored response stands in.
+    LatencyBudget,
     /// The inner service failed, and a stored response stands in (RFC 5861 4).
     StaleIfError,
     /// What is sent is validated behind (RFC 5861 3).
@@ -77,6 +79,7 @@ impl Detail {
     fn as_str(self) -> &'static str {
         match self {
             Self::Bypass(reason) => reason,
+            Self::LatencyBudget => "latency-budget",
             Self::NotInvalidated => "not-invalidated",
             Self::NotStored(reason) => reason.as_str(),
             Self::StaleIfError => "stale-if-error",
@@ -98,9 +101,11 @@ impl Outcome {
             return "Error from larder";
         }
         match self {
-            Self::Hit { .. } | Self::Forwarded(Forwarding { detail: Some(Detail::StaleIfError), .. }) => {
-                "Hit from larder"
-            }
+            Self::Hit { .. }
+            | Self::Forwarded(Forwarding {
+                detail: Some(Detail::LatencyBudget | Detail::StaleIfError),
+                ..
+            }) => "Hit from larder",
             Self::Forwarded(Forwarding { status: Some(StatusCode::NOT_MODIFIED), .. }) => {
                 "RefreshHit from larder"
             }

@@ -64,6 +64,9 @@ pub struct Rules {
     pub heuristic: Option<freshness::Heuristic>,
     /// Whether `immutable` (RFC 8246) outweighs a client's reload while the response is fresh.
     pub immutable: bool,
+    /// How long a validation is waited for where the stale response may stand in for an error; then it is served,
+    /// and the validation goes on behind. `None` for as long as it takes.
+    pub latency_budget: Option<Duration>,
     /// How `Accept-Language` matches.
     pub languages: vary::Languages,
     /// Whether `No-Vary-Search` lets a response answer for other queries than the one it was stored for.
@@ -94,6 +97,7 @@ impl Default for Rules {
             heuristic: Some(freshness::Heuristic::default()),
             immutable: true,
             languages: vary::Languages::default(),
+            latency_budget: None,
             no_vary_search: true,
             partial: false,
             post: false,

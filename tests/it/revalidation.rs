@@ -264,3 +264,39 @@ async fn a_304_that_nobody_asked_for_answers_with_no_other_variant() {
     assert_eq!(seen.status, 304, "passed on as it came");
     assert!(!bench.origin.last().headers.contains_key("if-none-match"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn re4_a_latency_budget_serves_stale_and_goes_on_behind() {
+    let policy = StandardPolicy::default().latency_budget(Some(Duration::from_millis(100)));
+    let fresh = Reply::cc("new", "max-age=60, stale-if-error=60");
+    let bench = Bench::with(
+        CacheLayer::default().policy(policy),
+        [Reply::cc("old", "max-age=60, stale-if-error=60"), fresh.clone().after(Duration::from_secs(2))],
+    );
+    bench.get("/").await;
+    bench.later(61);
+    let started = tokio::time::Instant::now();
+    let seen = bench.get("/").await.told("larder; fwd=stale; ttl=-1; detail=\"latency-budget\"");
+    assert_eq!((seen.body.as_str(), started.elapsed()), ("old", Duration::from_millis(100)));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    bench.get("/").await.told("larder; hit; ttl=60").has_body("new");
+    assert_eq!(bench.origin.calls(), 2);
+    // In time, it is an answer as any other; out of the window, it is waited for.
+    bench.later(61);
+    bench.origin.then(fresh.clone().after(Duration::from_millis(50)));
+    bench.get("/").await.told("larder; fwd=stale; stored; ttl=60");
+    bench.later(121);
+    bench.origin.then(fresh.after(Duration::from_secs(2)));
+    bench.get("/").await.told("larder; fwd=stale; stored; ttl=60");
+}
+
+#[tokio::test(start_paused = true)]
+async fn re4_what_must_not_be_stale_is_waited_for() {
+    let policy = StandardPolicy::rfc9111().latency_budget(Some(Duration::from_millis(100)));
+    let reply = || Reply::cc("x", "max-age=60, must-revalidate");
+    let layer = CacheLayer::default().policy(policy);
+    let bench = Bench::with(layer, [reply(), reply().after(Duration::from_secs(2))]);
+    bench.get("/").await;
+    bench.later(61);
+    bench.get("/").await.told("larder; fwd=stale; stored; ttl=60");
+}

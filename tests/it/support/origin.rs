@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, request};
@@ -20,6 +21,8 @@ pub struct Reply {
     pub known_length: bool,
     pub fails_after_frames: bool,
     pub refuses: bool,
+    /// Of tokio's time, which tests stop.
+    pub after: Duration,
 }
 
 impl Reply {
@@ -32,6 +35,7 @@ impl Reply {
             known_length: true,
             fails_after_frames: false,
             refuses: false,
+            after: Duration::ZERO,
         }
     }
 
@@ -66,6 +70,12 @@ impl Reply {
     /// The body ends in an error.
     pub fn failing(mut self) -> Self {
         self.fails_after_frames = true;
+        self
+    }
+
+    /// The answer takes its time.
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.after = delay;
         self
     }
 
@@ -197,7 +207,7 @@ impl Origin {
 impl<Q> Service<Request<Q>> for Origin {
     type Response = Response<ScriptedBody>;
     type Error = Refused;
-    type Future = std::future::Ready<Result<Self::Response, Refused>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Refused>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refused>> {
         Poll::Ready(Ok(()))
@@ -206,7 +216,12 @@ impl<Q> Service<Request<Q>> for Origin {
     fn call(&mut self, request: Request<Q>) -> Self::Future {
         let (parts, _) = request.into_parts();
         let reply = self.next(parts);
-        std::future::ready(if reply.refuses { Err(Refused) } else { Ok(reply.response()) })
+        Box::pin(async move {
+            if !reply.after.is_zero() {
+                tokio::time::sleep(reply.after).await;
+            }
+            if reply.refuses { Err(Refused) } else { Ok(reply.response()) }
+        })
     }
 }
 
