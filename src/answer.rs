@@ -7,6 +7,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 
 use crate::body::CacheBody;
+use crate::flight::Reader;
 use crate::observe::Place;
 use crate::partial::{self, Cut};
 use crate::semantics::cache_status::Outcome;
@@ -14,7 +15,13 @@ use crate::semantics::fields::RequestFields;
 use crate::semantics::freshness::age_value;
 use crate::semantics::preconditions::{self, Outcome as Precondition};
 use crate::shared::Core;
-use crate::stored::StoredResponse;
+use crate::stored::{ResponseHead, StoredResponse};
+
+/// Where an answer's content comes from.
+enum Source<'a> {
+    Flight(&'a ResponseHead, Reader),
+    Stored(&'a StoredResponse),
+}
 
 impl Core {
     /// Answers a GET or HEAD from a stored response: with what it is, or 206, 304, 412 or 416.
@@ -40,7 +47,37 @@ impl Core {
         now: SystemTime,
         age: Option<Duration>,
     ) -> Response<CacheBody<B>> {
-        let head = stored.head();
+        self.answer_with(Source::Stored(stored), request, fields, outcome, now, age)
+    }
+
+    /// Answers from a response whose content is on its way in.
+    pub(crate) fn answer_from_flight<B>(
+        &self,
+        head: &ResponseHead,
+        reader: Reader,
+        request: &Parts,
+        fields: RequestFields,
+        outcome: &Outcome,
+        now: SystemTime,
+    ) -> Response<CacheBody<B>> {
+        let age = head.reuse.age(now);
+        self.answer_with(Source::Flight(head, reader), request, fields, outcome, now, age)
+    }
+
+    #[inline]
+    fn answer_with<B>(
+        &self,
+        source: Source<'_>,
+        request: &Parts,
+        fields: RequestFields,
+        outcome: &Outcome,
+        now: SystemTime,
+        age: Option<Duration>,
+    ) -> Response<CacheBody<B>> {
+        let head = match &source {
+            Source::Flight(head, _) => head,
+            Source::Stored(stored) => stored.head(),
+        };
         let precondition = if fields.conditions && head.status.is_success() {
             preconditions::evaluate(&request.headers, &head.representation(), now)
         } else {
@@ -56,17 +93,24 @@ impl Core {
             Precondition::Proceed if request.method == Method::HEAD => {
                 (head.status, head.headers.clone(), CacheBody::unsent())
             }
-            Precondition::Proceed => {
-                let is_range = fields.range && request.method == Method::GET;
-                let is_cut = is_range || head.part.is_some();
-                let cut = if is_cut { partial::cut(stored, &request.headers) } else { None };
-                match cut {
-                    // A part never passes for the whole. Nothing that decides lets it come to this.
-                    None if head.part.is_some() => return self.no_content(StatusCode::BAD_GATEWAY, outcome),
-                    None => (head.status, head.headers.clone(), CacheBody::stored(stored.payload())),
-                    Some(Cut { content, headers, status }) => (status, headers, CacheBody::whole(content)),
+            Precondition::Proceed => match source {
+                Source::Flight(_, reader) => (head.status, head.headers.clone(), CacheBody::flight(reader)),
+                Source::Stored(stored) => {
+                    let is_range = fields.range && request.method == Method::GET;
+                    let is_cut = is_range || head.part.is_some();
+                    let cut = if is_cut { partial::cut(stored, &request.headers) } else { None };
+                    match cut {
+                        // A part never passes for the whole. Nothing that decides lets it come to this.
+                        None if head.part.is_some() => {
+                            return self.no_content(StatusCode::BAD_GATEWAY, outcome);
+                        }
+                        None => (head.status, head.headers.clone(), CacheBody::stored(stored.payload())),
+                        Some(Cut { content, headers, status }) => {
+                            (status, headers, CacheBody::whole(content))
+                        }
+                    }
                 }
-            }
+            },
         };
         // A response from the future has no age that could be told.
         headers.insert(header::AGE, age_value(age.unwrap_or_default()));

@@ -8,8 +8,9 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use crate::collect::into_bytes;
 use crate::error::{BodyError, BoxError};
-use crate::flight::{Reader, into_bytes};
+use crate::flight::Reader;
 use crate::splice::Splice;
 use crate::stored::Payload;
 

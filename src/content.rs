@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use crate::flight::into_bytes;
+use crate::collect::into_bytes;
 use crate::key::CacheKey;
 
 /// The content of a QUERY, whole, in the extensions of the request.

@@ -31,6 +31,8 @@ pub(crate) enum Failure {
     Inner(#[source] Arc<dyn std::error::Error + Send + Sync>),
     #[error("the response body is longer than the {declared} bytes of its Content-Length")]
     Overrun { declared: u64 },
+    #[error("the response body was not read fast enough to be kept for this reader")]
+    TooSlow,
     #[error("the response body ended after {received} of the {declared} bytes of its Content-Length")]
     Short { declared: u64, received: u64 },
 }

@@ -10,6 +10,7 @@ use http_body::Body;
 use tower::{Service, ServiceExt};
 
 use crate::body::CacheBody;
+use crate::collapse::{Landing, Lead, Why};
 use crate::error::BoxError;
 use crate::fill;
 use crate::judge::{Ask, Good, SentRange, Tag, judge};
@@ -38,6 +39,26 @@ pub(crate) enum Purpose {
     Validate(usize, Fallback),
 }
 
+impl Purpose {
+    /// The stored response that it is about.
+    pub(crate) fn selected(self) -> Option<usize> {
+        match self {
+            Self::Complete(index) | Self::Validate(index, _) => Some(index),
+            Self::Get => None,
+        }
+    }
+
+    /// What stands in when it fails. One failure does not stand in for another.
+    pub(crate) fn fallback(self, lookup: &Lookup) -> Fallback {
+        let Self::Validate(index, fallback) = self else {
+            return Fallback::None;
+        };
+        let stored = lookup.variants.get(index);
+        let is_failure = stored.is_some_and(|stored| stored.response.head().status.is_server_error());
+        if is_failure && fallback == Fallback::StaleIfError { Fallback::None } else { fallback }
+    }
+}
+
 /// One call of the inner service for the cache's sake.
 pub(crate) struct Fetch<S> {
     /// Boxed: it is large, and goes from hand to hand.
@@ -59,19 +80,7 @@ impl<S: Store> Fetch<S> {
         forward: Forward,
         purpose: Purpose,
     ) -> Self {
-        let (selected, fallback) = match purpose {
-            Purpose::Complete(index) => (Some(index), Fallback::None),
-            Purpose::Get => (None, Fallback::None),
-            Purpose::Validate(index, fallback) => (Some(index), fallback),
-        };
-        // One failure does not stand in for another.
-        let is_failed = |stored: &Stored| {
-            stored.response.head().status.is_server_error() && fallback != Fallback::Forbidden
-        };
-        let fallback = match selected.and_then(|index| lookup.variants.get(index)) {
-            Some(stored) if is_failed(stored) => Fallback::None,
-            _ => fallback,
-        };
+        let (selected, fallback) = (purpose.selected(), purpose.fallback(&lookup));
         let completion = match purpose {
             Purpose::Complete(index) => {
                 let stored = lookup.variants.get(index).map(|stored| &stored.response);
@@ -96,6 +105,8 @@ impl<S: Store> Fetch<S> {
         let good = good(&query, &lookup);
         let ask = Box::new(Ask {
             answered: None,
+            collapsed: None,
+            lead: None,
             directives: query.directives,
             fence: lookup.fence,
             fields: query.fields,
@@ -113,57 +124,17 @@ impl<S: Store> Fetch<S> {
         Self { ask, completion, core, fallback, lookup, selected, store }
     }
 
-    /// Keeps others from validating until what comes of this is stored.
-    pub(crate) fn holding(mut self, validation: Validation) -> Self {
-        self.ask.validation = Some(validation);
-        self
-    }
-
-    /// [`Fetch::run`], but where the stored response may stand in for an error, no longer than the policy's budget:
-    /// then it is the answer, and the fetch goes on behind.
-    pub(crate) async fn run_in_time<I, Q, B>(
+    /// Others wait for the answer; `collapsed` as in [`Ask`]; and nobody validates behind until it is stored.
+    pub(crate) fn leading(
         mut self,
-        inner: I,
-        body: Q,
-    ) -> Result<Response<CacheBody<B>>, I::Error>
-    where
-        I: Service<Request<Q>, Response = Response<B>> + Send + 'static,
-        I::Future: Send,
-        I::Error: Send,
-        Q: Send + 'static,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
-    {
-        let budget = self.core.policy.rules().latency_budget;
-        let may_stand_in = self.fallback == Fallback::StaleIfError;
-        let (Some(budget), Ok(runtime)) =
-            (budget.filter(|_| may_stand_in), tokio::runtime::Handle::try_current())
-        else {
-            return self.run(inner, body).await;
-        };
-        let stand_in = self.stand_in_later();
-        // Another one may be under way behind: then this one ends when it is not waited for any more.
-        let validation = self.core.validations.begin(&self.ask.key);
-        let goes_on = validation.is_some();
+        lead: Option<Lead>,
+        collapsed: Option<bool>,
+        validation: Option<Validation>,
+    ) -> Self {
+        self.ask.lead = lead;
+        self.ask.collapsed = collapsed;
         self.ask.validation = validation;
-        let answer = self.run(inner, body);
-        let in_time = if goes_on {
-            tokio::time::timeout(budget, runtime.spawn(answer)).await.map(|ended| match ended {
-                Ok(answer) => Some(answer),
-                Err(ended) => match ended.try_into_panic() {
-                    Ok(panic) => std::panic::resume_unwind(panic),
-                    // The runtime shuts down.
-                    Err(_) => None,
-                },
-            })
-        } else {
-            tokio::time::timeout(budget, answer).await.map(Some)
-        };
-        match in_time {
-            Ok(Some(answer)) => answer,
-            Ok(None) | Err(_) => Ok(stand_in.answer(Detail::LatencyBudget, None)),
-        }
+        self
     }
 
     pub(crate) async fn run<I, Q, B>(self, inner: I, body: Q) -> Result<Response<CacheBody<B>>, I::Error>
@@ -271,19 +242,13 @@ impl<S: Store> Fetch<S> {
     }
 
     /// Serves the stored response in place of a failure (RFC 5861 4).
-    fn stand_in<B>(self, status: Option<StatusCode>) -> Response<CacheBody<B>> {
-        self.stand_in_later().answer(Detail::StaleIfError, status)
-    }
-
-    /// All that serving the stored response takes, for when this fetch is no longer at hand.
-    fn stand_in_later(&self) -> StandIn {
-        StandIn {
-            core: Arc::clone(&self.core),
-            fields: self.ask.fields,
-            forward: self.ask.forward,
-            request: self.ask.request.clone(),
-            stored: self.selected().map(|stored| stored.response.clone()),
+    fn stand_in<B>(mut self, status: Option<StatusCode>) -> Response<CacheBody<B>> {
+        if let Some(lead) = self.ask.lead.take() {
+            lead.land(Landing::Failed(status));
         }
+        let stored = self.selected().map(|stored| stored.response.clone());
+        let Ask { fields, forward, request, .. } = *self.ask;
+        StandIn { core: self.core, fields, forward, request, stored }.answer(Detail::StaleIfError, status)
     }
 
     /// A 200 to a HEAD that a stored GET could have answered.
@@ -410,7 +375,15 @@ impl<S: Store> Fetch<S> {
                 }
             }
         };
+        if let Some(lead) = ask.lead.take() {
+            match terms {
+                // Whether or not a purge came first: who waits has asked before it.
+                Ok(()) => lead.land(Landing::Validated(response.clone())),
+                Err(_) => lead.part(Why::Response, received_at),
+            }
+        }
         let outcome = Outcome::Forwarded(Forwarding {
+            collapsed: ask.collapsed,
             detail: written.err().map(Detail::NotStored),
             status: (status != StatusCode::OK).then_some(status),
             stored: written.is_ok(),
@@ -427,16 +400,16 @@ impl<S: Store> Fetch<S> {
 }
 
 /// A stored response that can be the answer when the inner service has none in time.
-struct StandIn {
-    core: Arc<Core>,
-    fields: RequestFields,
-    forward: Forward,
-    request: Parts,
-    stored: Option<StoredResponse>,
+pub(crate) struct StandIn {
+    pub(crate) core: Arc<Core>,
+    pub(crate) fields: RequestFields,
+    pub(crate) forward: Forward,
+    pub(crate) request: Parts,
+    pub(crate) stored: Option<StoredResponse>,
 }
 
 impl StandIn {
-    fn answer<B>(self, detail: Detail, status: Option<StatusCode>) -> Response<CacheBody<B>> {
+    pub(crate) fn answer<B>(self, detail: Detail, status: Option<StatusCode>) -> Response<CacheBody<B>> {
         let now = self.core.clock.now();
         let outcome = Outcome::Forwarded(Forwarding {
             detail: Some(detail),

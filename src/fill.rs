@@ -9,9 +9,12 @@ use http_body::Body;
 
 use crate::answer::not_modified_fields;
 use crate::body::CacheBody;
+use crate::collapse::{Landing, Why};
+use crate::collect::{self, Content};
 use crate::error::{BoxError, StoreError};
-use crate::flight::{self, Content, Intake};
-use crate::judge::{Ask, Judgement, SentRange, judge};
+use crate::flight::Flight;
+use crate::flight::{self, Intake};
+use crate::judge::{Ask, Judgement, SentRange, Tag, judge};
 use crate::key::CacheKey;
 use crate::observe::Place;
 use crate::partial;
@@ -55,6 +58,11 @@ where
     if terms.store.is_ok() && length.is_some_and(|length| length > terms.max_body) {
         terms.store = Err(NotStored::TooLarge);
     }
+    if let Err(reason) = judgement.terms.store
+        && let Some(lead) = ask.lead.take()
+    {
+        lead.part(why_apart(reason, parts.status), received_at);
+    }
     let tag = tag_kind(&core, &ask, &parts, &judgement);
     let small = length.filter(|&length| length <= core.tagging.map_or(SMALL, |tagging| tagging.small));
     match (judgement.terms.store, small) {
@@ -70,6 +78,14 @@ where
             let fill = Fill { core, store, ask, parts, judgement };
             fill.streaming(body, length, tag)
         }
+    }
+}
+
+fn why_apart(reason: NotStored, status: StatusCode) -> Why {
+    match reason {
+        NotStored::Authorization | NotStored::Cookie | NotStored::RequestNoStore => Why::Request,
+        _ if status.is_server_error() => Why::Error,
+        _ => Why::Response,
     }
 }
 
@@ -120,8 +136,8 @@ impl<S: Store> Fill<S> {
         B: Body,
         B::Error: Into<BoxError>,
     {
-        let Self { ask, core, judgement, parts, store } = self;
-        let content = match flight::collect(body, length, tag).await {
+        let Self { mut ask, core, judgement, parts, store } = self;
+        let content = match collect::collect(body, length, tag).await {
             Ok(content) => content,
             Err((received, error)) => {
                 let body = CacheBody::broken(received, error);
@@ -132,6 +148,11 @@ impl<S: Store> Fill<S> {
         let outcome = stored(&ask, judgement.ttl(&parts.headers, ask.sent_at));
         let response = complete(&core, judgement, parts.status, &parts.headers, ask.sent_at, content);
         let written = keep(&core, &*store, &ask.key, response.clone(), ask.fence).await;
+        if let Some(lead) = ask.lead.take() {
+            // Also if a purge came first: who waits has asked before it.
+            lead.forget();
+            lead.land(Landing::Whole(response.clone()));
+        }
         let outcome = match written {
             Ok(Write::Stored) => outcome,
             Ok(Write::TooLarge) => not_stored(&ask, NotStored::TooLarge),
@@ -168,13 +189,38 @@ impl<S: Store> Fill<S> {
         let (key, fence, sent_at) = (ask.key.clone(), ask.fence, ask.sent_at);
         let validation = ask.validation.take();
         let commit_core = Arc::clone(&core);
-        let commit = move |content: Content| async move {
+        let lead = ask.lead.take();
+        let waiting = lead.as_ref().map(|lead| {
+            let head = judgement.clone().head(&core, status, headers.clone(), sent_at, None, Tag::Theirs);
+            (Arc::clone(lead.call()), head)
+        });
+        let begin = |flight: &Arc<Flight>| {
+            if let Some((call, mut head)) = waiting {
+                if let Some(length) = flight.declared() {
+                    head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+                }
+                call.land(Landing::Streaming(Arc::new(head), Arc::clone(flight)));
+            }
+        };
+        let commit = move |content: Option<Content>| async move {
+            let Some(content) = content else {
+                // Too large for anybody else to wait for.
+                if let Some(lead) = lead {
+                    lead.remember(commit_core.clock.now());
+                }
+                return None;
+            };
             let response = complete(&commit_core, judgement, status, &headers, sent_at, content);
             // Where it can't be stored, the next request is a miss.
+            let stored = response.payload().content().clone();
             let _ = keep(&commit_core, &*store, &key, response, fence).await;
+            if let Some(lead) = lead {
+                lead.forget();
+            }
             drop(validation);
+            Some(stored)
         };
-        match flight::launch(body, intake, commit) {
+        match flight::launch(body, intake, &core.load, begin, commit) {
             Ok(reader) => {
                 if let Some(answer) = conditional(&core, &ask, &parts, &outcome, received_at) {
                     return answer; // the content goes to the store all the same
@@ -278,7 +324,7 @@ where
 {
     let received_at = core.clock.now();
     let outcome = not_stored(ask, reason);
-    match flight::collect(body, length, tag).await {
+    match collect::collect(body, length, tag).await {
         Ok(Content { bytes, tag, trailers }) => {
             if let Some(tag) = tag {
                 parts.headers.insert(header::ETAG, tag);
@@ -347,5 +393,5 @@ fn not_stored(ask: &Ask, reason: NotStored) -> Outcome {
 }
 
 fn forwarding(ask: &Ask) -> Forwarding {
-    Forwarding { status: ask.answered, ..Forwarding::new(ask.forward) }
+    Forwarding { collapsed: ask.collapsed, status: ask.answered, ..Forwarding::new(ask.forward) }
 }

@@ -1,37 +1,36 @@
 //! One response on its way in: its content goes to whoever reads it and, whole, to the store.
 //!
-//! Streaming -> Complete | Failed. A task of its own, the pump, moves frames from the inner body into the
-//! flight, and the client's body takes them from there at its own pace. While the content is to be stored the pump
-//! goes on at the origin's pace, short of a flood of tiny frames; once it turns out too large to store, it waits for its
-//! reader.
+//! Storing -> Complete | Failed, or Storing -> Passing -> Complete | Failed. A task of its own, the pump, moves frames from
+//! the inner body into the flight; each reader takes them from there at its own pace.
+//!
+//! *Storing*: everything is kept from the first byte on, so a reader may join at any time, and the pump goes on at the
+//! origin's pace whoever reads. *Passing*: the content turned out too large to store. Nobody joins any more, what all
+//! have read is dropped, and the pump waits for the fastest reader; one that falls too far behind it is cut off.
 //!
 //! Invariant: a reader sees the clean end of a body only after the inner body has come to its own.
 
 use std::collections::VecDeque;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
 
+use crate::collect::{Content, into_bytes};
 use crate::error::{BodyError, BoxError, Failure};
+use crate::load::{Counted, Load};
 use crate::semantics::etag::{TagKind, Tagger};
+use crate::slots::Slots;
+use crate::sync::{Mutex, Runtime, lock};
 
-/// How many bytes the pump may be ahead of its reader when content is only passed on.
-const AHEAD: usize = 256 * 1024;
-
-/// How many frames it may be ahead in any case: a frame of one byte takes the room of many.
-const MOST_FRAMES: usize = 16 * 1024;
-
-/// The content of a response, whole.
-pub(crate) struct Content {
-    pub(crate) bytes: Bytes,
-    pub(crate) tag: Option<http::HeaderValue>,
-    pub(crate) trailers: Option<HeaderMap>,
-}
+/// How many bytes the pump may be ahead of the fastest reader when content is only passed on.
+const AHEAD: u64 = 256 * 1024;
+/// How many bytes a reader may be behind when content is only passed on and another one is faster.
+const BEHIND: u64 = 1024 * 1024;
+/// Frames smaller than this are copied together: one of a single byte takes the room of many.
+const SMALL_FRAME: usize = 4096;
 
 /// What the pump needs to know of the response.
 pub(crate) struct Intake {
@@ -43,23 +42,27 @@ pub(crate) struct Intake {
     pub(crate) tag: Option<TagKind>,
 }
 
-/// The buffer between the pump and its reader.
-#[derive(Default)]
-struct Flight {
+/// The buffer between the pump and its readers.
+pub(crate) struct Flight {
+    declared: Option<u64>,
+    load: Arc<Load>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Bytes in `frames`.
-    ahead: usize,
+    /// What is held of the content, each piece with the position of its first byte.
+    chunks: VecDeque<(u64, Bytes)>,
+    /// Bytes in `chunks` that are counted as in flight.
+    counted: usize,
+    /// Nobody reads, and it goes on all the same.
+    detached: Option<Counted>,
     end: Option<End>,
-    /// What the reader has not taken yet.
-    frames: VecDeque<Bytes>,
     /// Nothing is stored any more: the content is only passed on.
     passing: bool,
     pump: Option<Waker>,
-    reader: Option<ReaderState>,
+    readers: Slots<ReaderState>,
+    received: u64,
 }
 
 #[derive(Clone)]
@@ -70,80 +73,228 @@ enum End {
 
 #[derive(Default)]
 struct ReaderState {
-    has_read: bool,
+    is_cut_off: bool,
+    /// How much it has read.
+    position: u64,
     waker: Option<Waker>,
 }
 
-impl Flight {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // No code under the lock can panic half-way through a change.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, data: Bytes) {
-        let mut state = self.lock();
-        state.push(data);
-        state.wake_reader();
-    }
-
-    /// From now on the pump waits for its reader.
-    fn pass(&self) {
-        self.lock().passing = true;
-    }
-
-    fn finish(&self, last: Option<Bytes>, end: End) {
-        let mut state = self.lock();
-        if let Some(last) = last {
-            state.push(last);
-        }
-        state.end = Some(end);
-        state.wake_reader();
-    }
-
-    /// Waits until the reader has taken enough; `false` when it has left and content is only passed on.
-    async fn wait_for_reader(&self) -> bool {
-        std::future::poll_fn(|cx| {
-            let mut state = self.lock();
-            if state.reader.is_none() {
-                return Poll::Ready(!state.passing);
-            }
-            let is_far_ahead = state.passing && state.ahead > AHEAD;
-            if !is_far_ahead && state.frames.len() < MOST_FRAMES {
-                return Poll::Ready(true);
-            }
-            state.pump = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await
-    }
-}
-
 impl State {
-    fn push(&mut self, data: Bytes) {
-        // Without a reader nobody will ever take it from here.
-        if self.reader.is_some() {
-            self.ahead += data.len();
-            self.frames.push_back(data);
+    fn push(&mut self, data: Bytes, load: &Load) {
+        let mut start = self.received;
+        self.received += data.len() as u64;
+        if self.passing && self.readers.is_empty() {
+            return; // nobody will ever take it from here
+        }
+        let within = load.take(data.len());
+        self.counted += data.len();
+        self.passing |= !within;
+        let mut data = data;
+        // Like a binary counter: each byte is copied a few times at most.
+        while let Some((first, last)) = self.chunks.back()
+            && last.len() < SMALL_FRAME
+            && last.len() <= data.len()
+            && data.len() < SMALL_FRAME
+        {
+            start = *first;
+            let mut joined = BytesMut::with_capacity(last.len() + data.len());
+            joined.extend_from_slice(last);
+            joined.extend_from_slice(&data);
+            data = joined.freeze();
+            self.chunks.pop_back();
+        }
+        self.chunks.push_back((start, data));
+        if self.passing {
+            self.drop_what_was_read(load);
         }
     }
 
-    fn wake_reader(&mut self) {
-        if let Some(waker) = self.reader.as_mut().and_then(|reader| reader.waker.take()) {
-            waker.wake();
+    /// Lets go of what no reader will ask for.
+    fn drop_what_was_read(&mut self, load: &Load) {
+        let slowest =
+            self.readers.iter().filter(|reader| !reader.is_cut_off).map(|reader| reader.position).min();
+        let slowest = slowest.unwrap_or(self.received);
+        while let Some((start, data)) = self.chunks.front()
+            && start + data.len() as u64 <= slowest
+        {
+            let counted = data.len().min(self.counted);
+            load.give_back(counted);
+            self.counted -= counted;
+            self.chunks.pop_front();
         }
     }
 
-    fn wake_pump(&mut self) {
-        if let Some(pump) = self.pump.take() {
-            pump.wake();
+    /// Cuts off whoever is far behind the fastest.
+    fn cut_off_laggards(&mut self, load: &Load) -> Vec<Waker> {
+        let received = self.received;
+        let mut wakers = Vec::new();
+        for reader in self.readers.iter_mut() {
+            if !reader.is_cut_off && received - reader.position > BEHIND {
+                reader.is_cut_off = true;
+                load.reader_detached();
+                wakers.extend(reader.waker.take());
+            }
         }
+        if !wakers.is_empty() {
+            self.drop_what_was_read(load);
+        }
+        wakers
+    }
+
+    fn wake_readers(&mut self) -> Vec<Waker> {
+        self.readers.iter_mut().filter_map(|reader| reader.waker.take()).collect()
+    }
+
+    /// The content from a position on, as far as it is in one piece.
+    fn from(&self, position: u64) -> Option<Bytes> {
+        let after = self.chunks.partition_point(|(start, _)| *start <= position);
+        let (start, data) = self.chunks.get(after.checked_sub(1)?)?;
+        let skipped = usize::try_from(position - start).ok()?;
+        (skipped < data.len()).then(|| data.slice(skipped..))
+    }
+
+    fn reader(&self, number: Option<usize>) -> Option<&ReaderState> {
+        self.readers.get(number?)
+    }
+
+    fn free(&mut self, load: &Load) {
+        load.give_back(self.counted);
+        self.counted = 0;
     }
 }
 
-/// Reads a flight from its first frame on.
+impl Flight {
+    fn push(&self, data: Bytes) {
+        let mut state = lock(&self.state);
+        state.push(data, &self.load);
+        let wakers = state.wake_readers();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// From now on the pump waits for its readers, and nobody joins.
+    fn pass(&self) {
+        let mut state = lock(&self.state);
+        state.passing = true;
+        state.drop_what_was_read(&self.load);
+    }
+
+    fn is_passing(&self) -> bool {
+        lock(&self.state).passing
+    }
+
+    /// All that came in, and what is held back; to be asked for only while it is to be stored.
+    fn content(&self, held: Option<&Bytes>) -> Bytes {
+        let state = lock(&self.state);
+        let mut pieces = state.chunks.iter().map(|(_, data)| data).chain(held);
+        let (first, second) = (pieces.next(), pieces.next());
+        let (Some(first), Some(second)) = (first, second) else {
+            return first.cloned().unwrap_or_default();
+        };
+        let length = usize::try_from(state.received).unwrap_or_default() + held.map_or(0, Bytes::len);
+        let mut whole = BytesMut::with_capacity(length);
+        [first, second].into_iter().chain(pieces).for_each(|data| whole.extend_from_slice(data));
+        whole.freeze()
+    }
+
+    /// `stored` is the content as the store has it, which readers share from now on.
+    fn finish(&self, last: Option<Bytes>, end: End, stored: Option<Bytes>) {
+        let mut state = lock(&self.state);
+        if let Some(last) = last {
+            state.push(last, &self.load);
+        }
+        if let Some(stored) = stored.filter(|stored| stored.len() as u64 == state.received && !state.passing)
+        {
+            state.chunks.clear();
+            state.chunks.push_back((0, stored));
+        }
+        // What is complete is held by who reads it, as any answer is.
+        state.free(&self.load);
+        state.end = Some(end);
+        state.detached = None;
+        let wakers = state.wake_readers();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether the pump is to go on at once.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Go> {
+        let mut state = lock(&self.state);
+        if self.is_abandoned(&mut state) {
+            return Poll::Ready(Go::Stop);
+        }
+        if !state.passing {
+            return Poll::Ready(Go::On);
+        }
+        let fastest =
+            state.readers.iter().filter(|reader| !reader.is_cut_off).map(|reader| reader.position).max();
+        let Some(fastest) = fastest else {
+            return Poll::Ready(Go::Stop);
+        };
+        if state.received - fastest > AHEAD {
+            state.pump = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let wakers = state.cut_off_laggards(&self.load);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        Poll::Ready(Go::On)
+    }
+
+    /// [`Flight::is_abandoned`], and the pump is woken when the last reader leaves.
+    fn waits_for_nobody(&self, cx: &Context<'_>) -> bool {
+        let mut state = lock(&self.state);
+        state.pump = Some(cx.waker().clone());
+        self.is_abandoned(&mut state)
+    }
+
+    /// Whether nobody reads, and it may not go on alone.
+    fn is_abandoned(&self, state: &mut State) -> bool {
+        if !state.readers.is_empty() {
+            state.detached = None;
+            return false;
+        }
+        if !state.passing && state.detached.is_none() {
+            state.detached = self.load.detached();
+        }
+        state.passing || state.detached.is_none()
+    }
+
+    /// A reader from the first byte on; `None` when that is gone, or never to be whole.
+    pub(crate) fn join(self: &Arc<Self>) -> Option<Reader> {
+        let mut state = lock(&self.state);
+        if state.passing || matches!(state.end, Some(End::Failed(_))) {
+            return None;
+        }
+        state.detached = None;
+        let number = state.readers.add(ReaderState::default());
+        Some(Reader { flight: Arc::clone(self), number: Some(number) })
+    }
+
+    /// `Content-Length`, where the response has one.
+    pub(crate) fn declared(&self) -> Option<u64> {
+        self.declared
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        lock(&self.state).free(&self.load);
+    }
+}
+
+/// What the pump is to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Go {
+    On,
+    Stop,
+}
+
+/// Reads a flight from its first byte on.
 pub(crate) struct Reader {
     flight: Arc<Flight>,
-    declared: Option<u64>,
+    /// `None` when it has come to the end, good or bad.
+    number: Option<usize>,
 }
 
 impl Reader {
@@ -151,51 +302,61 @@ impl Reader {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let mut state = self.flight.lock();
+        let mut state = lock(&self.flight.state);
         let state = &mut *state;
-        let Some(reader) = state.reader.as_mut() else {
+        let Some(number) = self.number else {
             return Poll::Ready(None);
         };
-        if let Some(frame) = state.frames.pop_front() {
-            reader.has_read = true;
-            state.ahead -= frame.len();
-            state.wake_pump();
-            return Poll::Ready(Some(Ok(Frame::data(frame))));
-        }
-        match &state.end {
-            None => {
-                reader.waker = Some(cx.waker().clone());
-                Poll::Pending
+        let Some(reader) = state.readers.get(number) else {
+            return Poll::Ready(None);
+        };
+        let last = if reader.is_cut_off {
+            Some(Err(Failure::TooSlow.into()))
+        } else if let Some(data) = state.from(reader.position) {
+            if let Some(reader) = state.readers.get_mut(number) {
+                reader.position += data.len() as u64;
             }
-            Some(end) => {
-                let last = match end {
-                    End::Complete(None) => None,
-                    End::Complete(Some(trailers)) => Some(Ok(Frame::trailers(trailers.as_ref().clone()))),
-                    End::Failed(error) => Some(Err(error.clone())),
-                };
-                state.reader = None;
-                Poll::Ready(last)
+            if let Some(pump) = state.pump.take() {
+                pump.wake();
             }
-        }
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        } else {
+            match &state.end {
+                None => {
+                    if let Some(reader) = state.readers.get_mut(number) {
+                        reader.waker = Some(cx.waker().clone());
+                    }
+                    return Poll::Pending;
+                }
+                Some(End::Complete(None)) => None,
+                Some(End::Complete(Some(trailers))) => Some(Ok(Frame::trailers(trailers.as_ref().clone()))),
+                Some(End::Failed(error)) => Some(Err(error.clone())),
+            }
+        };
+        state.readers.remove(number);
+        self.number = None;
+        Poll::Ready(last)
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
-        let state = self.flight.lock();
-        match (&state.reader, &state.end) {
+        let state = lock(&self.flight.state);
+        match (state.reader(self.number), &state.end) {
             (None, _) => true,
-            (Some(_), Some(End::Complete(None))) => state.frames.is_empty(),
+            (Some(reader), Some(End::Complete(None))) => {
+                !reader.is_cut_off && reader.position == state.received
+            }
             _ => false,
         }
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
-        let Some(declared) = self.declared else {
+        let Some(declared) = self.flight.declared else {
             return SizeHint::default();
         };
-        let state = self.flight.lock();
+        let state = lock(&self.flight.state);
         // Only the first frame's size hint matters to a server, which asks before it reads.
-        match &state.reader {
-            Some(reader) if !reader.has_read => SizeHint::with_exact(declared),
+        match state.reader(self.number) {
+            Some(reader) if reader.position == 0 => SizeHint::with_exact(declared),
             _ => SizeHint::default(),
         }
     }
@@ -203,15 +364,24 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let mut state = self.flight.lock();
-        state.reader = None;
-        state.frames.clear();
-        state.wake_pump();
+        let mut state = lock(&self.flight.state);
+        if let Some(number) = self.number {
+            state.readers.remove(number);
+        }
+        if state.passing {
+            state.drop_what_was_read(&self.flight.load);
+        }
+        let pump = state.pump.take();
+        drop(state);
+        if let Some(pump) = pump {
+            pump.wake();
+        }
     }
 }
 
-/// Takes in `body` in a task of its own. `commit` gets the whole content, and what it returns is awaited
-/// before the reader sees the end: a client that has its answer finds it stored.
+/// Takes in `body` in a task of its own, after `begin` has seen the flight. `commit` gets the whole content, or `None` once it is known that there will
+/// be none to store. It gives back the content as it is stored, and is awaited before a reader sees the end: a client
+/// that has its answer finds it stored.
 ///
 /// # Errors
 ///
@@ -219,28 +389,32 @@ impl Drop for Reader {
 pub(crate) fn launch<B, C>(
     body: B,
     intake: Intake,
-    commit: impl FnOnce(Content) -> C + Send + 'static,
+    load: &Arc<Load>,
+    begin: impl FnOnce(&Arc<Flight>),
+    commit: impl FnOnce(Option<Content>) -> C + Send + 'static,
 ) -> Result<Reader, B>
 where
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
-    C: Future<Output = ()> + Send,
+    C: Future<Output = Option<Bytes>> + Send,
 {
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+    let Some(runtime) = Runtime::current() else {
         return Err(body);
     };
-    let flight = Arc::new(Flight::default());
-    flight.lock().reader = Some(ReaderState::default());
-    let reader = Reader { flight: Arc::clone(&flight), declared: intake.declared };
-    runtime.spawn(async move {
-        // A panic in the body or the store must not leave the reader waiting.
-        let landing = Landing { flight };
-        let end = pump(body, &intake, &landing.flight, commit).await;
-        if let Some((last, end)) = end {
-            landing.flight.finish(last, end);
+    let mut state = State::default();
+    let number = Some(state.readers.add(ReaderState::default()));
+    let flight = Flight { declared: intake.declared, load: Arc::clone(load), state: Mutex::new(state) };
+    let flight = Arc::new(flight);
+    let reader = Reader { flight: Arc::clone(&flight), number };
+    begin(&flight);
+    // A panic in the body or the store must not leave the readers waiting.
+    let landing = Landing { flight: Arc::clone(&flight) };
+    drop(runtime.spawn(async move {
+        if let Some(last) = pump(body, &intake, &landing.flight, commit).await {
+            landing.flight.finish(last.held, last.end, last.stored);
         }
-    });
+    }));
     Ok(reader)
 }
 
@@ -251,37 +425,51 @@ struct Landing {
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        if self.flight.lock().end.is_none() {
-            let end = End::Failed(Failure::Abandoned.into());
-            self.flight.finish(None, end);
+        if lock(&self.flight.state).end.is_none() {
+            self.flight.finish(None, End::Failed(Failure::Abandoned.into()), None);
         }
     }
 }
 
-/// Moves frames until the body ends. Gives the last frame, which is held back until the content is
-/// stored, and the end; `None` when nobody is there any more to read what is only passed on.
+/// How a flight ends.
+struct Last {
+    end: End,
+    /// The last frame, which is held back until the content is stored.
+    held: Option<Bytes>,
+    stored: Option<Bytes>,
+}
+
+impl Last {
+    fn failed(error: BodyError) -> Option<Self> {
+        // What is held back would look like the end of the whole.
+        Some(Self { end: End::Failed(error), held: None, stored: None })
+    }
+}
+
+/// Moves frames until the body ends; `None` when nobody is there any more to do it for.
 async fn pump<B, C>(
     body: B,
     intake: &Intake,
     flight: &Flight,
-    commit: impl FnOnce(Content) -> C,
-) -> Option<(Option<Bytes>, End)>
+    commit: impl FnOnce(Option<Content>) -> C,
+) -> Option<Last>
 where
     B: Body,
     B::Error: Into<BoxError>,
-    C: Future<Output = ()>,
+    C: Future<Output = Option<Bytes>>,
 {
     let mut body = pin!(body);
-    let mut capture = Some(Capture::new(intake.tag));
+    let mut commit = Some(commit);
+    let mut tagger = intake.tag.map(Tagger::new);
     let mut received = 0u64;
     let mut trailers = None;
     let mut held: Option<Bytes> = None;
     loop {
         let frame = match next_frame(body.as_mut(), &mut held, flight).await {
-            None => break,
-            // What is held back would look like the end of the whole.
-            Some(Err(error)) => return Some((None, End::Failed(error))),
-            Some(Ok(frame)) => frame,
+            Next::End => break,
+            Next::Frame(Err(error)) => return Last::failed(error),
+            Next::Frame(Ok(frame)) => frame,
+            Next::Nobody => return None,
         };
         let data = match frame.into_data() {
             // An empty frame would take the place of one that is held back.
@@ -294,141 +482,69 @@ where
         };
         received = received.saturating_add(data.len() as u64);
         if let Some(declared) = intake.declared.filter(|&declared| received > declared) {
-            return Some((None, End::Failed(Failure::Overrun { declared }.into())));
+            return Last::failed(Failure::Overrun { declared }.into());
         }
-        if received > intake.most && capture.take().is_some() {
+        if received > intake.most && commit.is_some() {
             flight.pass();
         }
-        if let Some(capture) = &mut capture {
-            capture.take(data.clone());
+        if flight.is_passing()
+            && let Some(commit) = commit.take()
+        {
+            tagger = None;
+            commit(None).await;
         }
-        if !flight.wait_for_reader().await {
-            return None;
+        if let Some(tagger) = &mut tagger {
+            tagger.update(&data);
         }
         if intake.declared == Some(received) {
             // The frame by which a client knows that it has everything.
             held = Some(data);
         } else {
             flight.push(data);
+            if std::future::poll_fn(|cx| flight.poll_room(cx)).await == Go::Stop {
+                return None;
+            }
         }
     }
     if let Some(declared) = intake.declared.filter(|&declared| declared != received) {
-        return Some((None, End::Failed(Failure::Short { declared, received }.into())));
+        return Last::failed(Failure::Short { declared, received }.into());
     }
-    if let Some(capture) = capture {
-        commit(capture.finish(trailers.clone())).await;
+    let mut stored = None;
+    if let Some(commit) = commit.filter(|_| !flight.is_passing()) {
+        let tag = tagger.as_ref().map(Tagger::finish);
+        stored =
+            commit(Some(Content { bytes: flight.content(held.as_ref()), tag, trailers: trailers.clone() }))
+                .await;
     }
-    Some((held, End::Complete(trailers.map(Arc::new))))
+    Some(Last { end: End::Complete(trailers.map(Arc::new)), held, stored })
+}
+
+enum Next {
+    End,
+    Frame(Result<Frame<Bytes>, BodyError>),
+    Nobody,
 }
 
 /// The next frame. A frame that is held back goes out when the body, having all its declared bytes, does
 /// not say at once that it is at its end.
-async fn next_frame<B>(
-    mut body: Pin<&mut B>,
-    held: &mut Option<Bytes>,
-    flight: &Flight,
-) -> Option<Result<Frame<Bytes>, BodyError>>
+async fn next_frame<B>(mut body: Pin<&mut B>, held: &mut Option<Bytes>, flight: &Flight) -> Next
 where
     B: Body,
     B::Error: Into<BoxError>,
 {
     if held.is_some() && body.is_end_stream() {
-        return None;
+        return Next::End;
     }
     std::future::poll_fn(|cx| {
-        let frame = body.as_mut().poll_frame(cx);
-        if frame.is_pending()
-            && let Some(data) = held.take()
-        {
+        if let Poll::Ready(frame) = body.as_mut().poll_frame(cx) {
+            return Poll::Ready(
+                frame.map_or(Next::End, |frame| Next::Frame(frame.map(into_bytes).map_err(BodyError::inner))),
+            );
+        }
+        if let Some(data) = held.take() {
             flight.push(data);
         }
-        frame
+        if flight.waits_for_nobody(cx) { Poll::Ready(Next::Nobody) } else { Poll::Pending }
     })
     .await
-    .map(|frame| frame.map(into_bytes).map_err(BodyError::inner))
-}
-
-/// A frame with its data as `Bytes`: without copying where they are `Bytes` already.
-pub(crate) fn into_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
-    frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
-}
-
-/// Keeps content while it passes by: the first frame as it is, for most content is one; more are copied together.
-pub(crate) struct Capture {
-    first: Bytes,
-    rest: BytesMut,
-    tagger: Option<Tagger>,
-}
-
-impl Capture {
-    pub(crate) fn new(tag: Option<TagKind>) -> Self {
-        Self { first: Bytes::new(), rest: BytesMut::new(), tagger: tag.map(Tagger::new) }
-    }
-
-    fn len(&self) -> usize {
-        if self.rest.is_empty() { self.first.len() } else { self.rest.len() }
-    }
-
-    pub(crate) fn take(&mut self, data: Bytes) {
-        if let Some(tagger) = &mut self.tagger {
-            tagger.update(&data);
-        }
-        if self.len() == 0 {
-            self.first = data;
-        } else {
-            if self.rest.is_empty() {
-                self.rest.extend_from_slice(&std::mem::take(&mut self.first));
-            }
-            self.rest.extend_from_slice(&data);
-        }
-    }
-
-    /// All that was taken, in one piece.
-    fn into_bytes(self) -> Bytes {
-        if self.rest.is_empty() { self.first } else { self.rest.freeze() }
-    }
-
-    pub(crate) fn finish(mut self, trailers: Option<HeaderMap>) -> Content {
-        let tag = self.tagger.take().map(|tagger| tagger.finish());
-        Content { bytes: self.into_bytes(), tag, trailers }
-    }
-}
-
-/// Takes in a body whose length is known and small before anything is answered.
-///
-/// # Errors
-///
-/// What was received before the body failed or turned out to be of another length, and the failure.
-pub(crate) async fn collect<B>(
-    body: B,
-    declared: u64,
-    tag: Option<TagKind>,
-) -> Result<Content, (Bytes, BodyError)>
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
-    let mut body = pin!(body);
-    let mut capture = Capture::new(tag);
-    let mut trailers = None;
-    while let Some(frame) = body.frame().await {
-        let frame = match frame {
-            Ok(frame) => into_bytes(frame),
-            Err(error) => return Err((capture.into_bytes(), BodyError::inner(error))),
-        };
-        match frame.into_data() {
-            Ok(data) => {
-                if capture.len() as u64 + data.len() as u64 > declared {
-                    return Err((capture.into_bytes(), Failure::Overrun { declared }.into()));
-                }
-                capture.take(data);
-            }
-            Err(frame) => trailers = frame.into_trailers().ok(),
-        }
-    }
-    let received = capture.len() as u64;
-    if received != declared {
-        return Err((capture.into_bytes(), Failure::Short { declared, received }.into()));
-    }
-    Ok(capture.finish(trailers))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::Uri;
 
 use crate::error::StoreError;
+use crate::load::FillStatistics;
 use crate::shared::{Core, key_of, targets_of};
 use crate::store::{How, MemoryStore, Store, StoreStatistics, Target};
 
@@ -71,6 +72,11 @@ impl<S: Store> CacheHandle<S> {
     /// What the store holds and how it has done.
     pub fn statistics(&self) -> StoreStatistics {
         self.store.statistics()
+    }
+
+    /// What is being fetched now, and what came of collapsing requests.
+    pub fn fills(&self) -> FillStatistics {
+        self.core.load.statistics()
     }
 
     fn soft(&self) -> How {

@@ -6,6 +6,7 @@ use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, response};
 
+use crate::collapse::Lead;
 use crate::key::CacheKey;
 use crate::policy::Terms;
 use crate::revalidate::Validation;
@@ -32,6 +33,10 @@ pub(crate) struct Ask {
     pub(crate) key: CacheKey,
     /// The status of the inner service's answer, where it is not that of the response that was made of it.
     pub(crate) answered: Option<StatusCode>,
+    /// Others wait for the answer.
+    pub(crate) lead: Option<Lead>,
+    /// Whether this request has waited in vain for another one's call.
+    pub(crate) collapsed: Option<bool>,
     /// The response is to a POST, and names the target URI in `Content-Location`.
     pub(crate) names_target: bool,
     /// What is stored that an error must not take the place of.
@@ -84,6 +89,8 @@ impl Ask {
     pub(crate) fn post(request: Parts, key: CacheKey, fence: Fence, sent_at: SystemTime) -> Self {
         Self {
             answered: None,
+            collapsed: None,
+            lead: None,
             directives: RequestDirectives::of(&request.headers),
             fence,
             fields: RequestFields::default(),
@@ -102,6 +109,7 @@ impl Ask {
 }
 
 /// What the rules and the policy say of a response.
+#[derive(Clone)]
 pub(crate) struct Judgement {
     date: Option<SystemTime>,
     pub(crate) directives: ResponseDirectives,

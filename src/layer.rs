@@ -6,7 +6,9 @@ use std::sync::Arc;
 use tower::Layer;
 
 use crate::clock::Clock;
+use crate::collapse::Collapser;
 use crate::handle::CacheHandle;
+use crate::load::{FillLimits, Load};
 use crate::observe::Voice;
 use crate::policy::{CachePolicy, StandardPolicy};
 use crate::revalidate::Validations;
@@ -44,8 +46,11 @@ impl Default for CacheLayer {
 impl<S: Store> CacheLayer<S> {
     /// A cache over a store, with [`StandardPolicy::default`] and weak tags.
     pub fn new(store: S) -> Self {
+        let load = Arc::new(Load::default());
         let core = Core {
             clock: Clock::default(),
+            collapser: Arc::new(Collapser::new(Arc::clone(&load))),
+            load,
             policy: Arc::new(StandardPolicy::default()),
             searches: Arc::default(),
             storing: true,
@@ -110,6 +115,15 @@ impl<S: Store> CacheLayer<S> {
             "a cache's name is a token (letters, digits, - . _) of at most 64 bytes: {name:?}"
         );
         self.set(|core| core.voice.name = name.into())
+    }
+
+    /// The bounds of what is fetched at one time; default [`FillLimits::default`].
+    #[must_use]
+    pub fn fill_limits(self, limits: FillLimits) -> Self {
+        self.set(|core| {
+            core.load = Arc::new(Load::new(limits));
+            core.collapser = Arc::new(Collapser::new(Arc::clone(&core.load)));
+        })
     }
 
     /// Where the time comes from; default the system's clock.

@@ -12,10 +12,11 @@ use crate::search;
 use crate::semantics::cache_control::RequestDirectives;
 use crate::semantics::cache_status::{Detail, Outcome};
 use crate::semantics::fields::RequestFields;
-use crate::semantics::reuse::{self, Candidate, Decision};
+use crate::semantics::reuse::{self, Candidate, Coverage, Decision, Forward};
 use crate::semantics::{CredentialKinds, validation};
 use crate::shared::Core;
 use crate::store::{Lookup, Stored, Variants};
+use crate::stored::{ResponseHead, StoredResponse};
 
 /// A GET, HEAD or QUERY with all that was read from it.
 pub(crate) struct Query {
@@ -37,12 +38,50 @@ impl Query {
         Self { directives, fields, key, now, request }
     }
 
-    pub(crate) fn decide(&self, core: &Core, lookup: &Lookup) -> Decision {
-        let unkeyed = if self.fields.credentials {
+    /// The credentials that the request carries and its key does not hold.
+    #[inline]
+    pub(crate) fn unkeyed(&self) -> CredentialKinds {
+        if self.fields.credentials {
             CredentialKinds::of(&self.request.headers).without(self.key.keyed_credentials())
         } else {
             CredentialKinds::default()
-        };
+        }
+    }
+
+    /// Whether the answer to another one's call, made while this request waited, is an answer to it too.
+    pub(crate) fn may_share(
+        &self,
+        core: &Core,
+        response: &StoredResponse,
+        is_validated: bool,
+        now: SystemTime,
+    ) -> bool {
+        partial::coverage(response, &self.request, self.fields) == Coverage::Full
+            && self.may_share_head(core, response.head(), is_validated, now)
+    }
+
+    /// [`Query::may_share`] as far as the head says. `is_validated`: the origin has just said that it holds.
+    pub(crate) fn may_share_head(
+        &self,
+        core: &Core,
+        head: &ResponseHead,
+        is_validated: bool,
+        now: SystemTime,
+    ) -> bool {
+        // It came from the origin after this request did, which is what a reload wants.
+        let directives = RequestDirectives { no_cache: false, ..self.directives };
+        let unkeyed = self.unkeyed();
+        let ask = reuse::Ask { directives: &directives, headers: &self.request.headers, unkeyed };
+        let candidate = Candidate { coverage: Coverage::Full, expired: None, reuse: head.reuse() };
+        match reuse::decide(&ask, std::iter::once(candidate), core.policy.rules(), now) {
+            Decision::Serve(_) | Decision::ServeStale(_) => true,
+            Decision::Validate(_, Forward::Stale, _) => is_validated,
+            _ => false,
+        }
+    }
+
+    pub(crate) fn decide(&self, core: &Core, lookup: &Lookup) -> Decision {
+        let unkeyed = self.unkeyed();
         let ask = reuse::Ask { directives: &self.directives, headers: &self.request.headers, unkeyed };
         let candidates = lookup.variants.iter().map(|stored| Candidate {
             coverage: partial::coverage(&stored.response, &self.request, self.fields),

@@ -11,8 +11,9 @@ use tower::{Service, ServiceExt};
 
 use crate::body::CacheBody;
 use crate::content::QueryContent;
+use crate::errand::Errand;
 use crate::error::BoxError;
-use crate::fetch::{Fetch, Purpose};
+use crate::fetch::Purpose;
 use crate::fill;
 use crate::future::ResponseFuture;
 use crate::judge::Ask;
@@ -285,8 +286,8 @@ where
         B::Error: Into<BoxError>,
     {
         let (core, store) = (Arc::clone(&self.cache.core), Arc::clone(&self.cache.store));
-        let fetch = Fetch::new(core, store, query, lookup, forward, purpose);
-        ResponseFuture::boxed(fetch.run_in_time(self.inner.clone(), body))
+        let errand = Errand::new(core, store, query, lookup, forward, purpose);
+        ResponseFuture::boxed(errand.run(self.inner.clone(), body))
     }
 
     /// Validates a stored response that has been served stale (RFC 5861 3).
@@ -308,9 +309,9 @@ where
         };
         let purpose = Purpose::Validate(index, Fallback::None);
         let (core, store) = (Arc::clone(&self.cache.core), Arc::clone(&self.cache.store));
-        let fetch = Fetch::new(core, store, query.for_everybody(), lookup, Forward::Stale, purpose);
-        let fetch = fetch.holding(validation);
-        let answer = fetch.run(self.inner.clone(), body);
+        let errand = Errand::new(core, store, query.for_everybody(), lookup, Forward::Stale, purpose);
+        let errand = errand.holding(validation);
+        let answer = errand.run(self.inner.clone(), body);
         runtime.spawn(async move {
             // What is stored on the way is all that counts; content on its way in goes on without a reader.
             drop(answer.await);

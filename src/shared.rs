@@ -5,7 +5,9 @@ use std::sync::Arc;
 use http::Uri;
 
 use crate::clock::Clock;
+use crate::collapse::Collapser;
 use crate::key::{self, CacheKey};
+use crate::load::Load;
 use crate::observe::Voice;
 use crate::policy::{CachePolicy, Use};
 use crate::revalidate::Validations;
@@ -16,6 +18,8 @@ use crate::store::Target;
 /// The options of a layer.
 pub(crate) struct Core {
     pub(crate) clock: Clock,
+    pub(crate) collapser: Arc<Collapser>,
+    pub(crate) load: Arc<Load>,
     pub(crate) policy: Arc<dyn CachePolicy>,
     pub(crate) searches: Arc<Searches>,
     pub(crate) storing: bool,
@@ -25,10 +29,13 @@ pub(crate) struct Core {
 }
 
 impl Clone for Core {
-    /// The options; each layer has its own count of validations.
+    /// The options; each layer has its own calls and counts.
     fn clone(&self) -> Self {
+        let load = Arc::new(Load::new(self.load.limits.clone()));
         Self {
             clock: self.clock.clone(),
+            collapser: Arc::new(Collapser::new(Arc::clone(&load))),
+            load,
             policy: Arc::clone(&self.policy),
             searches: Arc::default(),
             storing: self.storing,

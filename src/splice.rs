@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use crate::collect::into_bytes;
 use crate::error::{BodyError, BoxError, Failure};
-use crate::flight::into_bytes;
 
 pin_project! {
     /// The missing part of a representation, received between two that are stored.

@@ -32,6 +32,9 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Forwarding {
+    /// Whether it waited for another request's call (RFC 9211 2.6): `true` if that gave its answer, `false` if it had to
+    /// be forwarded by itself after all.
+    pub collapsed: Option<bool>,
     /// Something worth telling beside the standard's parameters.
     pub detail: Option<Detail>,
     /// Why it was asked.
@@ -47,7 +50,7 @@ pub struct Forwarding {
 impl Forwarding {
     /// For a reason, with nothing else to tell yet.
     pub fn new(forward: Forward) -> Self {
-        Self { detail: None, forward, status: None, stored: false, ttl: None }
+        Self { collapsed: None, detail: None, forward, status: None, stored: false, ttl: None }
     }
 }
 
@@ -134,7 +137,7 @@ impl Outcome {
 
     fn write_parameters(&self, line: &mut Line) {
         let detail = match *self {
-            Self::Forwarded(Forwarding { detail, forward, status, stored, ttl }) => {
+            Self::Forwarded(Forwarding { collapsed, detail, forward, status, stored, ttl }) => {
                 line.put(b"; fwd=");
                 line.put(forward.as_str().as_bytes());
                 if let Some(status) = status {
@@ -143,6 +146,11 @@ impl Outcome {
                 }
                 if stored {
                     line.put(b"; stored");
+                }
+                match collapsed {
+                    None => {}
+                    Some(true) => line.put(b"; collapsed"),
+                    Some(false) => line.put(b"; collapsed=?0"),
                 }
                 if let Some(ttl) = ttl {
                     line.put(b"; ttl=");
@@ -247,6 +255,18 @@ mod tests {
             }),
             "larder; fwd=stale; fwd-status=304; stored; ttl=60",
         );
+        for (collapsed, expected) in [
+            (true, "larder; fwd=uri-miss; stored; collapsed; ttl=5"),
+            (false, "larder; fwd=uri-miss; stored; collapsed=?0; ttl=5"),
+        ] {
+            let forwarding = Forwarding {
+                collapsed: Some(collapsed),
+                stored: true,
+                ttl: Some(5),
+                ..Forwarding::new(Forward::UriMiss)
+            };
+            check(forwarding.into(), expected);
+        }
         check(
             Outcome::Forwarded(Forwarding {
                 detail: Some(Detail::NotStored(NotStored::Private)),

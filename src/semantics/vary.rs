@@ -126,6 +126,25 @@ impl Selecting {
         self.fields.iter().all(|field| field.matches(request))
     }
 
+    /// The values that a request has of these fields: equal for requests that are selected alike. `None` where
+    /// nothing selects.
+    pub(crate) fn signature(&self, request: &HeaderMap) -> Option<Box<[u8]>> {
+        if self.fields.is_empty() {
+            return None;
+        }
+        let mut signature = Vec::new();
+        for field in &self.fields {
+            let value = joined(request, &field.name);
+            for part in [Some(field.name.as_str().as_bytes()), value.as_deref()] {
+                // Lengths come first, so that no two lists of values have one signature.
+                let length = part.map_or(u64::MAX, |part| part.len() as u64);
+                signature.extend_from_slice(&length.to_le_bytes());
+                signature.extend_from_slice(part.unwrap_or_default());
+            }
+        }
+        Some(signature.into_boxed_slice())
+    }
+
     /// Bytes of heap memory held.
     pub(crate) fn weight(&self) -> usize {
         self.fields.iter().map(|field| size_of::<Field>() + field.weight()).sum()

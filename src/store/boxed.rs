@@ -38,6 +38,7 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Sen
 /// [`Store`] in a form that `dyn` can take.
 trait DynStore: Send + Sync {
     fn try_get(&self, key: &CacheKey) -> Option<Lookup>;
+    fn try_again(&self, key: &CacheKey) -> Option<Lookup>;
     fn get<'a>(&'a self, key: &'a CacheKey) -> BoxFuture<'a, Lookup>;
     fn put<'a>(&'a self, key: &'a CacheKey, response: StoredResponse, fence: Fence) -> BoxFuture<'a, Write>;
     fn freshen<'a>(
@@ -56,6 +57,10 @@ trait DynStore: Send + Sync {
 impl<S: Store> DynStore for S {
     fn try_get(&self, key: &CacheKey) -> Option<Lookup> {
         Store::try_get(self, key)
+    }
+
+    fn try_again(&self, key: &CacheKey) -> Option<Lookup> {
+        Store::try_again(self, key)
     }
 
     fn get<'a>(&'a self, key: &'a CacheKey) -> BoxFuture<'a, Lookup> {
@@ -96,6 +101,10 @@ impl<S: Store> DynStore for S {
 impl Store for BoxStore {
     fn try_get(&self, key: &CacheKey) -> Option<Lookup> {
         self.0.try_get(key)
+    }
+
+    fn try_again(&self, key: &CacheKey) -> Option<Lookup> {
+        self.0.try_again(key)
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {

@@ -192,6 +192,14 @@ impl MemoryStore {
     }
 
     fn look_up(&self, key: &CacheKey) -> Lookup {
+        let lookup = self.peek(key);
+        let inner = &*self.inner;
+        let counter = if lookup.variants.is_empty() { &inner.misses } else { &inner.hits };
+        counter.fetch_add(1, Ordering::Relaxed);
+        lookup
+    }
+
+    fn peek(&self, key: &CacheKey) -> Lookup {
         let inner = &*self.inner;
         // Before the look-up: a purge after this moment is newer than the fence.
         let latest = inner.purges.latest();
@@ -201,8 +209,6 @@ impl MemoryStore {
             Some(entry) if is_checked(&entry.variants, latest) => entry.variants,
             Some(entry) => inner.judged(key, &entry.variants, latest),
         };
-        let counter = if variants.is_empty() { &inner.misses } else { &inner.hits };
-        counter.fetch_add(1, Ordering::Relaxed);
         Lookup::new(fence, variants)
     }
 }
@@ -317,6 +323,10 @@ fn weight_of(response: &StoredResponse) -> u64 {
 impl Store for MemoryStore {
     fn try_get(&self, key: &CacheKey) -> Option<Lookup> {
         Some(self.look_up(key))
+    }
+
+    fn try_again(&self, key: &CacheKey) -> Option<Lookup> {
+        Some(self.peek(key))
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {

@@ -49,6 +49,11 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
+    /// [`Store::try_get`] for who has looked before, and is not to be counted twice.
+    fn try_again(&self, key: &CacheKey) -> Option<Lookup> {
+        self.try_get(key)
+    }
+
     /// All responses under the key, the newest first.
     fn get(&self, key: &CacheKey) -> impl Future<Output = Result<Lookup, StoreError>> + Send;
 

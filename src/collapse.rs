@@ -1,0 +1,341 @@
+//! Requests that are answered by one call (RFC 9111 4: "collapsed" requests).
+//!
+//! Invariant: whoever leads a call holds a [`Lead`], and whatever becomes of it, landing, leaving, a panic, lets every
+//! follower know and frees the key.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime};
+
+use http::StatusCode;
+use quick_cache::sync::Cache;
+
+use crate::flight::Flight;
+use crate::key::CacheKey;
+use crate::load::{Counted, Load};
+use crate::slots::Slots;
+use crate::store::Fence;
+use crate::stored::{ResponseHead, StoredResponse};
+use crate::sync::{Mutex, lock};
+
+/// How long it is remembered that nobody can share what a key gives.
+const REMEMBERED: Duration = Duration::from_secs(30);
+/// For how many keys; the least used are forgotten.
+const MOST_REMEMBERED: usize = 16_384;
+const SHARDS: usize = 16;
+
+/// What requests that may share one call have in common: the key, and the selecting fields where they are known.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Ticket {
+    pub(crate) key: CacheKey,
+    pub(crate) variant: Option<Box<[u8]>>,
+}
+
+/// A key, and whether it was asked with credentials that are not in it.
+type Kind = (CacheKey, bool);
+
+/// Who leads, who follows, and which keys are not worth it.
+pub(crate) struct Collapser {
+    apart: Cache<Kind, SystemTime>,
+    hasher: RandomState,
+    load: Arc<Load>,
+    shards: [Mutex<HashMap<Ticket, Arc<Call>>>; SHARDS],
+}
+
+/// One call of the inner service that others wait for.
+pub(crate) struct Call {
+    /// The purge state from which it was made.
+    fence: Fence,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Wakes the task that makes the call.
+    driver: Option<Waker>,
+    /// Who waits for an answer, the leader's client included.
+    interested: usize,
+    landing: Landing,
+    waiting: Slots<Waker>,
+}
+
+/// What became of a call.
+#[derive(Clone)]
+pub(crate) enum Landing {
+    /// Its answer is nobody else's.
+    Apart(Why),
+    /// It failed; with this status, if it was an answer.
+    Failed(Option<StatusCode>),
+    Pending,
+    /// A response that is to be stored, with content on its way in.
+    Streaming(Arc<ResponseHead>, Arc<Flight>),
+    /// A stored response that the origin has just said to hold.
+    Validated(StoredResponse),
+    /// A response that is stored.
+    Whole(StoredResponse),
+}
+
+/// Why nobody can share an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// It is an error of the moment.
+    Error,
+    /// The leader's request has something that others' may not have.
+    Request,
+    /// The answer says so.
+    Response,
+}
+
+/// What a request is to do.
+pub(crate) enum Role {
+    /// Make a call of its own: what the key gives is nobody else's, or there are too many calls.
+    Alone,
+    /// There is a call from another purge state: whether it will do has to be found out.
+    Doubt(Arc<Call>),
+    Follow(Follower),
+    Lead(Lead),
+}
+
+impl Collapser {
+    pub(crate) fn new(load: Arc<Load>) -> Self {
+        Self {
+            apart: Cache::new(MOST_REMEMBERED),
+            hasher: RandomState::new(),
+            load,
+            shards: std::array::from_fn(|_| Mutex::default()),
+        }
+    }
+
+    fn shard(&self, ticket: &Ticket) -> &Mutex<HashMap<Ticket, Arc<Call>>> {
+        let hash = self.hasher.hash_one(ticket);
+        &self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or_default()]
+    }
+
+    /// Finds a call to wait for, or begins one. `fence` is that of the look-up that found nothing of use.
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        ticket: &Ticket,
+        has_credentials: bool,
+        fence: Fence,
+        now: SystemTime,
+    ) -> Role {
+        if let Some(until) = self.apart.get(&(ticket.key.clone(), has_credentials))
+            && now < until
+            && until.duration_since(now).is_ok_and(|left| left <= REMEMBERED)
+        {
+            return Role::Alone;
+        }
+        let mut calls = lock(self.shard(ticket));
+        match calls.get(ticket) {
+            Some(call) if call.fence == fence => Role::Follow(Follower::of(call, &self.load)),
+            Some(call) => Role::Doubt(Arc::clone(call)),
+            None => self.begin(&mut calls, ticket, has_credentials, fence),
+        }
+    }
+
+    /// Begins a call in the place of one whose answer will not do.
+    pub(crate) fn supersede(
+        self: &Arc<Self>,
+        ticket: &Ticket,
+        has_credentials: bool,
+        fence: Fence,
+        old: &Arc<Call>,
+    ) -> Role {
+        let mut calls = lock(self.shard(ticket));
+        match calls.get(ticket) {
+            // Another one was faster.
+            Some(call) if !Arc::ptr_eq(call, old) => Role::Follow(Follower::of(call, &self.load)),
+            _ => self.begin(&mut calls, ticket, has_credentials, fence),
+        }
+    }
+
+    /// Waits for a call that turned out to do.
+    pub(crate) fn follow(&self, call: &Arc<Call>) -> Follower {
+        Follower::of(call, &self.load)
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        calls: &mut HashMap<Ticket, Arc<Call>>,
+        ticket: &Ticket,
+        has_credentials: bool,
+        fence: Fence,
+    ) -> Role {
+        let Some(counted) = self.load.fill() else {
+            return Role::Alone;
+        };
+        let state =
+            State { driver: None, interested: 1, landing: Landing::Pending, waiting: Slots::default() };
+        let call = Arc::new(Call { fence, state: Mutex::new(state) });
+        calls.insert(ticket.clone(), Arc::clone(&call));
+        Role::Lead(Lead {
+            call,
+            collapser: Arc::clone(self),
+            _counted: counted,
+            has_credentials,
+            ticket: ticket.clone(),
+        })
+    }
+
+    fn close(&self, ticket: &Ticket, call: &Arc<Call>) {
+        let mut calls = lock(self.shard(ticket));
+        if calls.get(ticket).is_some_and(|open| Arc::ptr_eq(open, call)) {
+            calls.remove(ticket);
+        }
+    }
+
+    /// The number of calls that can be joined.
+    #[cfg(test)]
+    pub(crate) fn open(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+}
+
+impl Call {
+    pub(crate) fn fence(&self) -> Fence {
+        self.fence
+    }
+
+    pub(crate) fn land(&self, landing: Landing) {
+        let mut state = lock(&self.state);
+        if !matches!(state.landing, Landing::Pending) {
+            return;
+        }
+        state.landing = landing;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        waiting.iter().for_each(Waker::wake_by_ref);
+    }
+
+    fn leave(&self) {
+        let mut state = lock(&self.state);
+        state.interested -= 1;
+        let driver = if state.interested == 0 { state.driver.take() } else { None };
+        drop(state);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+
+    /// Whether nobody waits for an answer any more; the task is woken when that comes to be.
+    pub(crate) fn is_deserted(&self, cx: &Context<'_>) -> bool {
+        let mut state = lock(&self.state);
+        if state.interested > 0 {
+            state.driver = Some(cx.waker().clone());
+        }
+        state.interested == 0 && matches!(state.landing, Landing::Pending)
+    }
+}
+
+/// The right, and the duty, to make a call that others may wait for.
+pub(crate) struct Lead {
+    call: Arc<Call>,
+    collapser: Arc<Collapser>,
+    _counted: Counted,
+    has_credentials: bool,
+    ticket: Ticket,
+}
+
+impl Lead {
+    /// Hands the answer to everybody who waits, and to whoever comes until this is dropped.
+    pub(crate) fn land(&self, landing: Landing) {
+        self.call.land(landing);
+    }
+
+    /// The answer is nobody else's. That is remembered for a while, unless others may well share theirs.
+    pub(crate) fn part(self, why: Why, now: SystemTime) {
+        match why {
+            Why::Error => {}
+            Why::Request if !self.has_credentials => {}
+            Why::Request | Why::Response => self.remember(now),
+        }
+        // Whoever comes now finds nothing to wait for.
+        self.collapser.close(&self.ticket, &self.call);
+        self.call.land(Landing::Apart(why));
+    }
+
+    /// For a while, nobody waits for what this key gives.
+    pub(crate) fn remember(&self, now: SystemTime) {
+        let kinds: &[bool] = if self.has_credentials { &[true] } else { &[false, true] };
+        for &kind in kinds {
+            self.collapser.apart.insert((self.ticket.key.clone(), kind), now + REMEMBERED);
+        }
+    }
+
+    /// What can be shared after all is not to be asked for by each.
+    pub(crate) fn forget(&self) {
+        for kind in [false, true] {
+            self.collapser.apart.remove(&(self.ticket.key.clone(), kind));
+        }
+    }
+
+    pub(crate) fn call(&self) -> &Arc<Call> {
+        &self.call
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        self.collapser.close(&self.ticket, &self.call);
+        // Unless it has landed.
+        self.call.land(Landing::Failed(None));
+    }
+}
+
+/// The leader's client, as long as it waits.
+pub(crate) struct Interest(Arc<Call>);
+
+impl Interest {
+    /// A call has one from the beginning.
+    pub(crate) fn of_leader(call: &Arc<Call>) -> Self {
+        Self(Arc::clone(call))
+    }
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// A request that waits for another one's call.
+pub(crate) struct Follower {
+    _counted: Option<Counted>,
+    interest: Interest,
+    /// Where its waker is.
+    place: Option<usize>,
+}
+
+impl Follower {
+    fn of(call: &Arc<Call>, load: &Arc<Load>) -> Self {
+        lock(&call.state).interested += 1;
+        Self { _counted: load.waiting(), interest: Interest(Arc::clone(call)), place: None }
+    }
+
+    /// What becomes of the call; never [`Landing::Pending`].
+    pub(crate) async fn landing(&mut self) -> Landing {
+        std::future::poll_fn(|cx| self.poll_landing(cx)).await
+    }
+
+    fn poll_landing(&mut self, cx: &Context<'_>) -> Poll<Landing> {
+        let mut state = lock(&self.interest.0.state);
+        if !matches!(state.landing, Landing::Pending) {
+            return Poll::Ready(state.landing.clone());
+        }
+        match self.place.and_then(|place| state.waiting.get_mut(place)) {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => self.place = Some(state.waiting.add(cx.waker().clone())),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            // Gone already, if the call has landed.
+            lock(&self.interest.0.state).waiting.remove(place);
+        }
+    }
+}

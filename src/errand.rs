@@ -1,0 +1,363 @@
+//! What a request goes through that storage can't answer: it makes a call of the inner service, or waits for another
+//! one's.
+//!
+//! Invariant: no byte of another request's answer is sent before its head has been judged for this request by the same
+//! rules as anything that is stored.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body;
+use tower::Service;
+
+use crate::body::CacheBody;
+use crate::collapse::{Call, Follower, Interest, Landing, Lead, Role, Ticket, Why};
+use crate::error::BoxError;
+use crate::fetch::{Fetch, Purpose, StandIn};
+use crate::flight::Flight;
+use crate::load::{Counted, Load};
+use crate::query::Query;
+use crate::revalidate::Validation;
+use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
+use crate::semantics::reuse::{Decision, Fallback, Forward};
+use crate::shared::Core;
+use crate::store::{Lookup, Store};
+use crate::stored::{ResponseHead, StoredResponse};
+use crate::sync::{Runtime, in_time, joined};
+
+/// How often a request waits for others' calls before it makes its own in any case.
+const MOST_ROUNDS: usize = 3;
+
+/// A request on its way to an answer that is not stored.
+pub(crate) struct Errand<S> {
+    core: Arc<Core>,
+    forward: Forward,
+    has_waited: bool,
+    lookup: Lookup,
+    purpose: Purpose,
+    query: Query,
+    store: Arc<S>,
+    validation: Option<Validation>,
+}
+
+/// What came of waiting.
+enum Followed<B> {
+    /// Nobody can share that: at once a call of its own.
+    Alone,
+    Answer(Response<CacheBody<B>>),
+    /// Another call may do, or this one's.
+    Again,
+}
+
+impl<S: Store> Errand<S> {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        store: Arc<S>,
+        query: Query,
+        lookup: Lookup,
+        forward: Forward,
+        purpose: Purpose,
+    ) -> Self {
+        Self { core, forward, has_waited: false, lookup, purpose, query, store, validation: None }
+    }
+
+    /// Keeps others from validating behind until what comes of this is stored.
+    pub(crate) fn holding(mut self, validation: Validation) -> Self {
+        self.validation = Some(validation);
+        self
+    }
+
+    pub(crate) async fn run<I, Q, B>(mut self, inner: I, body: Q) -> Result<Response<CacheBody<B>>, I::Error>
+    where
+        I: Service<Request<Q>, Response = Response<B>> + Send + 'static,
+        I::Future: Send,
+        I::Error: Send,
+        Q: Send + 'static,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let Some(mut ticket) = self.ticket() else {
+            return self.call(None, inner, body).await;
+        };
+        for _ in 0..MOST_ROUNDS {
+            match self.join(&ticket).await {
+                Role::Lead(lead) => {
+                    if let Some(answer) = self.look_again(&lead).await {
+                        return Ok(answer);
+                    }
+                    return self.call(Some(lead), inner, body).await;
+                }
+                Role::Follow(follower) => match self.follow(follower, &mut ticket).await {
+                    Followed::Again => {}
+                    Followed::Alone => break,
+                    Followed::Answer(answer) => return Ok(answer),
+                },
+                Role::Alone | Role::Doubt(_) => break,
+            }
+        }
+        self.call(None, inner, body).await
+    }
+
+    /// What this request has in common with others that may share a call; `None` where nobody could share it.
+    fn ticket(&self) -> Option<Ticket> {
+        let Query { directives, fields, key, request, .. } = &self.query;
+        let is_get = match self.purpose {
+            Purpose::Complete(_) => false,
+            Purpose::Get if fields.range => false,
+            // A HEAD that goes out as one has no content to share.
+            Purpose::Get if request.method == Method::HEAD => self.core.policy.rules().head_as_get,
+            Purpose::Get | Purpose::Validate(..) => request.method != Method::HEAD,
+        };
+        if !is_get || !self.core.storing || directives.no_store {
+            return None;
+        }
+        let known = match self.purpose {
+            Purpose::Validate(index, _) => self.lookup.variants.get(index),
+            _ => self.lookup.variants.first(),
+        };
+        let selecting = known.map(|stored| &stored.response.head().reuse().selecting);
+        let variant = selecting.and_then(|selecting| selecting.signature(&request.headers));
+        Some(Ticket { key: key.clone(), variant })
+    }
+
+    async fn join(&self, ticket: &Ticket) -> Role {
+        let (collapser, fence) = (&self.core.collapser, self.lookup.fence);
+        let has_credentials = self.query.unkeyed().any();
+        match collapser.join(ticket, has_credentials, fence, self.query.now) {
+            // Requests that come after a purge do not get what was asked for before it.
+            Role::Doubt(call) if self.store.is_untouched(&ticket.key, call.fence()).await => {
+                Role::Follow(collapser.follow(&call))
+            }
+            Role::Doubt(call) => collapser.supersede(ticket, has_credentials, fence, &call),
+            role => role,
+        }
+    }
+
+    /// Looks into the store again: between the first look and the lead, another call may have come to its end.
+    async fn look_again<B>(&mut self, lead: &Lead) -> Option<Response<CacheBody<B>>> {
+        self.lookup = match self.store.try_again(&self.query.key) {
+            Some(lookup) => lookup,
+            None if self.has_waited => self.store.get(&self.query.key).await.ok()?,
+            None => return None,
+        };
+        match self.query.decide(&self.core, &self.lookup) {
+            // This is the validation behind it.
+            Decision::ServeStale(index) if self.validation.is_some() => {
+                (self.forward, self.purpose) = (Forward::Stale, Purpose::Validate(index, Fallback::None));
+            }
+            Decision::Serve(index) | Decision::ServeStale(index) => {
+                let stored = &self.lookup.variants[index];
+                lead.land(Landing::Whole(stored.response.clone()));
+                return Some(self.query.hit(&self.core, stored, None));
+            }
+            Decision::Complete(index) => {
+                (self.forward, self.purpose) = (Forward::Partial, Purpose::Complete(index));
+            }
+            Decision::Forward(forward) => (self.forward, self.purpose) = (forward, Purpose::Get),
+            Decision::Validate(index, forward, fallback) => {
+                // What is validated behind has no fallback, whoever asks.
+                let fallback = if self.validation.is_some() { Fallback::None } else { fallback };
+                (self.forward, self.purpose) = (forward, Purpose::Validate(index, fallback));
+            }
+            Decision::Unsatisfiable => {}
+        }
+        None
+    }
+
+    /// Waits for another one's call.
+    async fn follow<B>(&mut self, mut follower: Follower, ticket: &mut Ticket) -> Followed<B> {
+        self.has_waited = true;
+        let limit = self.core.load.limits.wait;
+        let budget = self.budget();
+        let limit = budget.map_or(limit, |budget| budget.min(limit));
+        let Some(landing) = in_time(limit, follower.landing()).await else {
+            return match budget {
+                Some(_) => Followed::Answer(self.stand_in().answer(Detail::LatencyBudget, None)),
+                None => Followed::Alone,
+            };
+        };
+        let shared = match &landing {
+            Landing::Apart(Why::Request) if !self.query.unkeyed().any() => return Followed::Again,
+            Landing::Apart(_) | Landing::Pending => return Followed::Alone,
+            Landing::Failed(status) if self.fallback() == Fallback::StaleIfError => {
+                return Followed::Answer(self.stand_in().answer(Detail::StaleIfError, *status));
+            }
+            Landing::Failed(_) => return Followed::Again,
+            Landing::Streaming(head, flight) => self.share_flight(head, flight),
+            Landing::Validated(response) => self.share(response, true),
+            Landing::Whole(response) => self.share(response, false),
+        };
+        if let Some(answer) = shared {
+            self.core.load.collapsed();
+            return Followed::Answer(answer);
+        }
+        let (Landing::Validated(StoredResponse { head, .. })
+        | Landing::Whole(StoredResponse { head, .. })
+        | Landing::Streaming(head, _)) = &landing
+        else {
+            return Followed::Alone;
+        };
+        // Another variant: those that want the same one find each other by what selects it.
+        let variant = head.reuse().selecting.signature(&self.query.request.headers);
+        let is_other = !head.reuse().selecting.matches(&self.query.request.headers);
+        if is_other && variant != ticket.variant {
+            ticket.variant = variant;
+            return Followed::Again;
+        }
+        Followed::Alone
+    }
+
+    /// The answer from a response that another one's call has brought, if this request may have it.
+    fn share<B>(&self, response: &StoredResponse, is_validated: bool) -> Option<Response<CacheBody<B>>> {
+        let now = self.core.clock.now();
+        if !self.query.may_share(&self.core, response, is_validated, now) {
+            return None;
+        }
+        let outcome = self.collapsed(response.head(), now);
+        Some(self.core.answer(response, &self.query.request, self.query.fields, &outcome, now))
+    }
+
+    fn share_flight<B>(
+        &self,
+        head: &Arc<ResponseHead>,
+        flight: &Arc<Flight>,
+    ) -> Option<Response<CacheBody<B>>> {
+        let now = self.core.clock.now();
+        // What is not there yet can't be cut.
+        if self.query.fields.range || !self.query.may_share_head(&self.core, head, false, now) {
+            return None;
+        }
+        let reader = flight.join()?;
+        let outcome = self.collapsed(head, now);
+        let Query { fields, request, .. } = &self.query;
+        Some(self.core.answer_from_flight(head, reader, request, *fields, &outcome, now))
+    }
+
+    fn collapsed(&self, head: &ResponseHead, now: std::time::SystemTime) -> Outcome {
+        Outcome::Forwarded(Forwarding {
+            collapsed: Some(true),
+            stored: true,
+            ttl: Some(head.reuse().ttl(now)),
+            ..Forwarding::new(self.forward)
+        })
+    }
+
+    /// What stands in when a validation fails.
+    fn fallback(&self) -> Fallback {
+        self.purpose.fallback(&self.lookup)
+    }
+
+    /// How long an answer is waited for, where a stored one may stand in.
+    fn budget(&self) -> Option<Duration> {
+        self.core.policy.rules().latency_budget.filter(|_| self.fallback() == Fallback::StaleIfError)
+    }
+
+    fn stand_in(&self) -> StandIn {
+        let stored = self.purpose.selected().and_then(|index| self.lookup.variants.get(index));
+        StandIn {
+            core: Arc::clone(&self.core),
+            fields: self.query.fields,
+            forward: self.forward,
+            request: self.query.request.clone(),
+            stored: stored.map(|stored| stored.response.clone()),
+        }
+    }
+
+    /// Makes the call. One that others wait for, or that may outlast its client, is driven by a task of its own.
+    async fn call<I, Q, B>(
+        self,
+        lead: Option<Lead>,
+        inner: I,
+        body: Q,
+    ) -> Result<Response<CacheBody<B>>, I::Error>
+    where
+        I: Service<Request<Q>, Response = Response<B>> + Send + 'static,
+        I::Future: Send,
+        I::Error: Send,
+        Q: Send + 'static,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let budget = self.budget();
+        let stand_in = budget.map(|_| self.stand_in());
+        let core = Arc::clone(&self.core);
+        let forward = self.forward;
+        let call = lead.as_ref().map(|lead| Arc::clone(lead.call()));
+        let interest = call.as_ref().map(Interest::of_leader);
+        let collapsed = self.has_waited.then_some(false);
+        let fetch = Fetch::new(self.core, self.store, self.query, self.lookup, self.forward, self.purpose);
+        let fetch = fetch.leading(lead, collapsed, self.validation);
+        let runtime = match (&call, budget) {
+            (None, None) => None,
+            _ => Runtime::current(),
+        };
+        let Some(runtime) = runtime else {
+            return fetch.run(inner, body).await;
+        };
+        let mut future = Box::pin(fetch.run(inner, body));
+        // What is there at once needs no task.
+        if let Poll::Ready(answer) = std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
+            return answer;
+        }
+        let driven = Driven { call, detached: None, future, load: Arc::clone(&core.load) };
+        let task = joined(runtime.spawn(driven));
+        let answer = match (budget, stand_in) {
+            (Some(budget), Some(stand_in)) => match in_time(budget, task).await {
+                Some(answer) => answer,
+                None => return Ok(stand_in.answer(Detail::LatencyBudget, None)),
+            },
+            _ => task.await,
+        };
+        drop(interest);
+        match answer {
+            Some(Driving::Done(answer)) => answer,
+            Some(Driving::Panicked(panic)) => resume_unwind(panic),
+            // The runtime shuts down; nobody deserts a call that is waited for here.
+            Some(Driving::Deserted) | None => {
+                Ok(core.no_content(StatusCode::BAD_GATEWAY, &Outcome::forwarded(forward)))
+            }
+        }
+    }
+}
+
+/// A call in a task of its own. It ends before its time when nobody waits for it and there are too many such calls.
+struct Driven<F> {
+    call: Option<Arc<Call>>,
+    detached: Option<Counted>,
+    future: Pin<Box<F>>,
+    load: Arc<Load>,
+}
+
+enum Driving<T> {
+    Deserted,
+    Done(T),
+    Panicked(Box<dyn Any + Send>),
+}
+
+impl<F: Future> Future for Driven<F> {
+    type Output = Driving<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if this.call.as_ref().is_some_and(|call| call.is_deserted(cx)) {
+            if this.detached.is_none() {
+                this.detached = this.load.detached();
+            }
+            if this.detached.is_none() {
+                return Poll::Ready(Driving::Deserted);
+            }
+        }
+        let future = &mut this.future;
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(poll) => poll.map(Driving::Done),
+            Err(panic) => Poll::Ready(Driving::Panicked(panic)),
+        }
+    }
+}
