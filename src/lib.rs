@@ -26,7 +26,7 @@
 //!
 //! | who | door |
 //! |---|---|
-//! | adds the layer | [`CacheLayer`] |
+//! | adds the layer | [`CacheLayer`]; [`QueryLayer`] where QUERY is to be cached, too |
 //! | tunes what is cached | [`CachePolicy`], [`StandardPolicy`] |
 //! | keeps responses somewhere else | [`Store`], [`store::conformance`] |
 //! | finds out why a page was or was not cached | `Cache-Status`, [`semantics::cache_status`] |
@@ -50,8 +50,10 @@
 //!
 //! # Limits
 //!
-//! The content of a response that is larger than [`store::Store::max_object`] passes through and is not stored.
-//! Concurrent misses for one key each reach the inner service.
+//! The content of a response that is larger than [`store::Store::max_object`] passes through and is not stored; nor are
+//! more bytes than that put together of partial content, which is stored by [`StandardPolicy::partial`]. Concurrent
+//! misses for one key each reach the inner service. Answers to QUERY are stored only behind a [`QueryLayer`], for
+//! content of up to [`QueryLayer::max_content`] bytes.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
