@@ -131,7 +131,7 @@ impl<S: Store> Errand<S> {
         let has_credentials = self.query.unkeyed().any();
         match collapser.join(ticket, has_credentials, fence, self.query.now) {
             // Requests that come after a purge do not get what was asked for before it.
-            Role::Doubt(call) if self.store.is_untouched(&ticket.key, call.fence()).await => {
+            Role::Doubt(call) if self.store.is_untouched(&ticket.key, true, call.fence()).await => {
                 Role::Follow(collapser.follow(&call))
             }
             Role::Doubt(call) => collapser.supersede(ticket, has_credentials, fence, &call),

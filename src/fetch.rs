@@ -25,7 +25,7 @@ use crate::semantics::reuse::{Fallback, Forward};
 use crate::semantics::storing::NotStored;
 use crate::semantics::validation::{self, Identified, Validators};
 use crate::shared::Core;
-use crate::store::{How, Lookup, Store, Stored, Target, Write};
+use crate::store::{Lookup, Store, Stored, Write};
 use crate::stored::StoredResponse;
 
 /// What a fetch is for.
@@ -88,11 +88,14 @@ impl<S: Store> Fetch<S> {
             }
             _ => None,
         };
-        // Without anything stored to validate, a range is the inner service's to cut.
+        // Without anything whole to validate, a range is the inner service's to cut.
         let is_get = query.request.method == Method::GET;
+        let is_whole = |index: usize| {
+            lookup.variants.get(index).is_some_and(|stored| stored.response.head().part.is_none())
+        };
         let sent_range = if completion.is_some() {
             SentRange::Missing
-        } else if query.fields.range && is_get && selected.is_none() {
+        } else if query.fields.range && is_get && !selected.is_some_and(is_whole) {
             SentRange::Clients
         } else {
             SentRange::None
@@ -145,7 +148,8 @@ impl<S: Store> Fetch<S> {
         B::Error: Into<BoxError>,
     {
         let outgoing = self.outgoing();
-        let is_conditional = self.ask.sent_range == SentRange::None
+        let validates = self.ask.sent_range == SentRange::None || self.selected.is_some();
+        let is_conditional = validates
             && !self.lookup.variants.is_empty()
             && [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE]
                 .iter()
@@ -162,7 +166,7 @@ impl<S: Store> Fetch<S> {
             Ok(response) if self.fallback == Fallback::StaleIfError && is_failure(response.status()) => {
                 Ok(self.stand_in(Some(response.status())))
             }
-            Ok(response) if response.status() == StatusCode::PARTIAL_CONTENT && self.completion.is_some() => {
+            Ok(response) if self.completion.is_some() && is_about_a_part(response.status()) => {
                 Ok(self.complete(response).await)
             }
             Ok(response) if response.status() == StatusCode::NOT_MODIFIED && is_conditional => {
@@ -186,9 +190,14 @@ impl<S: Store> Fetch<S> {
         parts.method = self.ask.sent_method.clone();
         if let Some(completion) = &self.completion {
             completion.set_range(&mut parts.headers);
-        } else if self.core.storing && self.ask.sent_range == SentRange::None {
+        } else if self.core.storing && (self.ask.sent_range == SentRange::None || self.selected.is_some()) {
             let selected = self.selected().map(|stored| stored.response.head().validators());
             validation::set_conditions(&mut parts.headers, selected, self.validators());
+            if self.ask.sent_range == SentRange::Clients {
+                // A part that does not hold any more is worth its like, not the whole.
+                let range = self.ask.request.headers.get(header::RANGE);
+                parts.headers.extend(range.map(|range| (header::RANGE, range.clone())));
+            }
         }
         self.core.policy.forward(&mut parts);
         parts
@@ -214,8 +223,11 @@ impl<S: Store> Fetch<S> {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
+        let status = response.status();
         let spliced = match (&self.completion, self.selected()) {
-            (Some(completion), Some(stored)) => completion.splice(&stored.response, response),
+            (Some(completion), Some(stored)) if status == StatusCode::PARTIAL_CONTENT => {
+                completion.splice(&stored.response, response)
+            }
             _ => Err(response),
         };
         match spliced {
@@ -225,15 +237,18 @@ impl<S: Store> Fetch<S> {
                 let answer = fill::receive(self.core, self.store, self.ask, spliced).await;
                 answer.map(CacheBody::flatten)
             }
-            // Not what was asked for. It says itself what it is, which is enough for who asked for a range.
-            Err(part) if self.completion.as_ref().is_some_and(Completion::is_range) => {
-                fill::receive(self.core, self.store, self.ask, part).await
-            }
-            // And nothing for who wants the whole: the next one gets it without the part that led here.
-            Err(_) => {
-                let _ = self.store.invalidate(&Target::Key(self.ask.key.clone()), How::Remove).await;
+            Err(misfit) => {
+                self.core.misfits.insert(self.ask.key.clone(), ());
+                let is_range = self.completion.as_ref().is_some_and(Completion::is_range);
+                let tells_itself =
+                    matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE);
+                if is_range && tells_itself {
+                    // Not what was asked for, but enough for who asked for a range.
+                    return fill::receive(self.core, self.store, self.ask, misfit).await;
+                }
+                // Nothing for who wants the whole. The next one gets it: nothing is completed under this key.
                 let outcome = Outcome::Forwarded(Forwarding {
-                    status: Some(StatusCode::PARTIAL_CONTENT),
+                    status: Some(status),
                     ..Forwarding::new(self.ask.forward)
                 });
                 self.core.no_content(StatusCode::BAD_GATEWAY, &outcome)
@@ -438,6 +453,11 @@ fn good(query: &Query, lookup: &Lookup) -> Good {
             if best == Good::Fresh || is_fresh(stored) { Good::Fresh } else { Good::Stale }
         },
     )
+}
+
+/// Whether a status makes sense for a part only, or for who has one.
+fn is_about_a_part(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 206 | 304 | 412 | 416)
 }
 
 /// Whether a response to HEAD is of the representation that is stored (RFC 9111 4.3.5).

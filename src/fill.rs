@@ -94,7 +94,10 @@ fn part_of(core: &Core, ask: &Ask, response: &response::Parts, length: Option<u6
     /// A longer `Range` is nobody's again.
     const LONGEST: usize = 256;
     let is_part = response.status == StatusCode::PARTIAL_CONTENT && ask.sent_method == Method::GET;
-    if !is_part || !core.policy.rules().partial {
+    // RFC 9110 15.3.7: to a client that has the rest, as `If-Range` says, the fields of the whole need not be sent.
+    let is_sparse =
+        ask.sent_range == SentRange::Clients && ask.request.headers.contains_key(header::IF_RANGE);
+    if is_sparse || !is_part || !core.policy.rules().partial {
         return None;
     }
     let is_whole_part = |extent: &Extent| length.is_none_or(|length| length == extent.held());
@@ -247,10 +250,6 @@ fn complete(
     let length = length.filter(|_| status != StatusCode::NO_CONTENT);
     let payload = Payload::new(compact_content(bytes), trailers);
     let head = judgement.head(core, status, headers.clone(), sent_at, length, tag.into());
-    let head = match head.part.clone() {
-        Some(Part::Bytes(extent)) => head.having(extent),
-        _ => head,
-    };
     StoredResponse::new(head, payload)
 }
 
@@ -265,11 +264,16 @@ async fn keep<S: Store>(
     if core.policy.rules().no_vary_search {
         core.searches.learn(key, response.head().headers());
     }
-    match &response.head().part {
+    match response.head().part.clone() {
+        // Not the bytes that its head speaks of.
         Some(Part::Bytes(extent)) if extent.held() != response.payload().content().len() as u64 => {
-            Ok(Write::Superseded) // not the bytes that its head speaks of
+            Ok(Write::Superseded)
         }
-        Some(Part::Bytes(_)) => partial::put(store, key, response, fence).await,
+        Some(Part::Bytes(extent)) => {
+            let head = response.head().clone().having(extent);
+            let response = StoredResponse::new(head, response.payload().clone());
+            partial::put(store, key, response, fence).await
+        }
         Some(Part::Replay) | None => store.put(key, response, fence).await,
     }
 }

@@ -205,6 +205,7 @@ fn last_look(
         [header::ETAG, header::LAST_MODIFIED].iter().any(|name| response.headers.contains_key(name));
     let stands_in = terms.stale_if_error.unwrap_or(rules.stale_if_error);
     let stale_windows = stands_in.max(terms.stale_while_revalidate);
+    let stale_windows = if terms.must_revalidate { Duration::ZERO } else { stale_windows };
     let is_of_use = has_validator || !(terms.no_cache || terms.lifetime.is_zero() && stale_windows.is_zero());
     if !selectable {
         return Err(NotStored::Vary);

@@ -15,7 +15,7 @@ use crate::revalidate::Validations;
 use crate::semantics::cache_status::MOST_NAME;
 use crate::semantics::fields::is_token;
 use crate::service::CacheService;
-use crate::shared::{Core, Tagging};
+use crate::shared::{Core, Tagging, misfits};
 use crate::store::{MemoryStore, Store};
 
 /// Puts a shared HTTP cache in front of a service.
@@ -51,6 +51,7 @@ impl<S: Store> CacheLayer<S> {
             clock: Clock::default(),
             collapser: Arc::new(Collapser::new(Arc::clone(&load))),
             load,
+            misfits: misfits(),
             policy: Arc::new(StandardPolicy::default()),
             searches: Arc::default(),
             storing: true,

@@ -3,6 +3,7 @@
 //!
 //! Invariant: a stored part answers requests for ranges that it holds, and no others.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 
 use bytes::{Bytes, BytesMut};
@@ -98,6 +99,7 @@ fn several(stored: &StoredResponse, ranges: &[ByteRange], length: u64) -> Option
     }
     body.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
     let mut headers = head.headers().clone();
+    headers.remove(header::CONTENT_RANGE); // RFC 9110 15.3.7.2
     headers.insert(header::CONTENT_TYPE, value(format!("multipart/byteranges; boundary={boundary}")));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     Some(Cut { content: body.freeze(), headers, status: StatusCode::PARTIAL_CONTENT })
@@ -229,7 +231,10 @@ impl Completion {
         let is_missing_part = extent.length() == self.length && extent.parts() == [self.missing];
         let field =
             if self.validator.as_bytes().starts_with(b"\"") { header::ETAG } else { header::LAST_MODIFIED };
-        if !is_missing_part || response.get(field) != Some(&self.validator) {
+        let told = response.get(&field);
+        // RFC 9110 15.3.7: a 206 has the tag in any case, and may leave out a date that `If-Range` had.
+        let is_same = told == Some(&self.validator) || (told.is_none() && field == header::LAST_MODIFIED);
+        if !is_missing_part || !is_same {
             return None;
         }
         let piece = |first, last| {
@@ -260,10 +265,11 @@ pub(crate) async fn put<S: Store>(
     let is_same = |stored: &&Stored| stored.response.head().reuse().selecting == *selecting;
     let joined = match present.variants.iter().find(is_same).map(|stored| &stored.response) {
         None => None,
-        // A whole response has more to give, unless the part is of a newer one.
-        Some(old) if old.head().part.is_none() => {
-            let is_older = part.head().reuse().date <= old.head().reuse().date;
-            if is_older || validators_agree(old, &part) {
+        // A whole response has more to give, unless the part is of a newer representation for sure.
+        Some(old) if old.head().part.is_none() && part.head().part.is_some() => {
+            let is_newer = part.head().reuse().date > old.head().reuse().date;
+            let (had, came) = (validator(old), validator(&part));
+            if !(is_newer && had.is_some() && came.is_some() && had != came) {
                 return Ok(Write::Superseded);
             }
             None
@@ -275,14 +281,10 @@ pub(crate) async fn put<S: Store>(
     store.put(key, response, fence).await
 }
 
-/// Whether two responses are of one representation (RFC 9111 3.4).
-fn validators_agree(one: &StoredResponse, other: &StoredResponse) -> bool {
-    let validator = |stored: &StoredResponse| {
-        let head = stored.head();
-        strong_validator(head.headers(), head.reuse().date).filter(|_| !head.tag_is_ours).cloned()
-    };
-    let own = validator(one);
-    own.is_some() && own == validator(other)
+/// By which the parts of one representation know each other (RFC 9111 3.4).
+fn validator(stored: &StoredResponse) -> Option<HeaderValue> {
+    let head = stored.head();
+    strong_validator(head.headers(), head.reuse().date).filter(|_| !head.tag_is_ours).cloned()
 }
 
 /// Combines an older part with a newer one of the same representation.
@@ -290,7 +292,8 @@ fn join(old: &StoredResponse, new: &StoredResponse) -> Option<StoredResponse> {
     let (Some(Part::Bytes(had)), Some(Part::Bytes(came))) = (&old.head().part, &new.head().part) else {
         return None;
     };
-    if !validators_agree(old, new) {
+    let own = validator(new)?;
+    if validator(old) != Some(own) {
         return None;
     }
     let extent = had.join(came)?;
@@ -313,10 +316,8 @@ fn join(old: &StoredResponse, new: &StoredResponse) -> Option<StoredResponse> {
         }
     }
     let mut head = new.head().clone();
-    for (name, line) in old.head().headers() {
-        if !new.head().headers().contains_key(name) {
-            head.headers.append(name, line.clone());
-        }
-    }
+    // A purge of a group reaches what came with either.
+    let groups = head.groups.iter().chain(&old.head().groups).cloned();
+    head.groups = groups.collect::<BTreeSet<_>>().into_iter().collect();
     Some(StoredResponse::new(head.having(extent), Payload::new(content.freeze(), None)))
 }

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use http::header;
 use http::request::Parts;
 use http::{Method, Response};
 
@@ -88,7 +89,12 @@ impl Query {
             expired: stored.expired,
             reuse: stored.response.head().reuse(),
         });
-        reuse::decide(&ask, candidates, core.policy.rules(), self.now)
+        match reuse::decide(&ask, candidates, core.policy.rules(), self.now) {
+            Decision::Complete(_) if core.misfits.get(&self.key).is_some() => {
+                Decision::Forward(Forward::Partial)
+            }
+            decision => decision,
+        }
     }
 
     pub(crate) fn hit<B>(
@@ -109,32 +115,32 @@ impl Query {
         core.answer_aged(&stored.response, &self.request, self.fields, &outcome, self.now, age)
     }
 
-    /// The answer from what is stored under the key of another query, where that says that the difference does
-    /// not matter. Only a fresh response will do: what comes of asking is about the query that was asked.
-    pub(crate) fn hit_by_search<B>(
-        &self,
-        core: &Core,
-        key: &CacheKey,
-        found: &Lookup,
-    ) -> Option<Response<CacheBody<B>>> {
+    /// Which of the responses that are stored under the key of another query answers this one, by what it says of
+    /// queries. Only what needs no asking will do: what comes of asking is about the query that was asked.
+    pub(crate) fn finds(&self, core: &Core, key: &CacheKey, found: &Lookup) -> Option<usize> {
         let answers =
-            |stored: &&Stored| search::answers(stored.response.head().headers(), key.uri(), self.key.uri());
-        let found = Lookup::new(found.fence, Variants::new(found.variants.iter().filter(answers).cloned()));
-        match self.decide(core, &found) {
-            Decision::Serve(index) => Some(self.hit(core, &found.variants[index], None)),
+            |stored: &Stored| search::answers(stored.response.head().headers(), key.uri(), self.key.uri());
+        let fitting: Vec<_> = (0..found.variants.len()).filter(|&at| answers(&found.variants[at])).collect();
+        let candidates = Variants::new(fitting.iter().map(|&at| found.variants[at].clone()));
+        match self.decide(core, &Lookup::new(found.fence, candidates)) {
+            Decision::Serve(index) => fitting.get(index).copied(),
             _ => None,
         }
     }
 
     /// The request as a fill for everybody: a HEAD asks for the whole, what the client already has does not
     /// matter, nor what it would rather not wait for.
-    pub(crate) fn for_everybody(mut self) -> Self {
+    ///
+    /// What is `about_part` is about the same range.
+    pub(crate) fn for_everybody(mut self, about_part: bool) -> Self {
         if self.request.method == Method::HEAD {
             self.request.method = Method::GET;
         }
+        let range = self.request.headers.get(header::RANGE).filter(|_| about_part).cloned();
         validation::remove_conditions(&mut self.request.headers);
         self.fields.conditions = false;
-        self.fields.range = false;
+        self.fields.range = range.is_some();
+        self.request.headers.extend(range.map(|range| (header::RANGE, range)));
         let mut directives = RequestDirectives::default();
         directives.no_store = self.directives.no_store;
         self.directives = directives;

@@ -172,17 +172,17 @@ where
                 self.validate_behind(query, body, lookup, index);
                 ResponseFuture::ready(response)
             }
-            Decision::Unsatisfiable => {
-                let status = StatusCode::GATEWAY_TIMEOUT;
-                ResponseFuture::ready(core.no_content(status, &Outcome::Unsatisfiable))
+            Decision::Forward(Forward::UriMiss) | Decision::Unsatisfiable if lookup.variants.is_empty() => {
+                match (core.searches.same(&query.key), decision) {
+                    (Some(key), otherwise) => self.search(query, body, lookup, key, otherwise),
+                    (None, Decision::Unsatisfiable) => ResponseFuture::ready(self.unsatisfiable()),
+                    (None, _) => self.fetch(query, body, lookup, Forward::UriMiss, Purpose::Get),
+                }
             }
+            Decision::Unsatisfiable => ResponseFuture::ready(self.unsatisfiable()),
             Decision::Complete(index) => {
                 self.fetch(query, body, lookup, Forward::Partial, Purpose::Complete(index))
             }
-            Decision::Forward(Forward::UriMiss) => match core.searches.same(&query.key) {
-                None => self.fetch(query, body, lookup, Forward::UriMiss, Purpose::Get),
-                Some(key) => self.search(query, body, lookup, key),
-            },
             Decision::Forward(forward) => self.fetch(query, body, lookup, forward, Purpose::Get),
             Decision::Validate(index, forward, fallback) => {
                 self.fetch(query, body, lookup, forward, Purpose::Validate(index, fallback))
@@ -190,8 +190,15 @@ where
         }
     }
 
-    /// Looks for an answer under the key of an equivalent query.
-    fn search<Q, B>(&self, query: Query, body: Q, missed: Lookup, key: CacheKey) -> ResponseFuture<I, Q, B>
+    /// Looks for an answer under the key of an equivalent query; `otherwise` is what was decided without one.
+    fn search<Q, B>(
+        &self,
+        query: Query,
+        body: Q,
+        missed: Lookup,
+        key: CacheKey,
+        otherwise: Decision,
+    ) -> ResponseFuture<I, Q, B>
     where
         I: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
         I::Future: Send,
@@ -201,21 +208,26 @@ where
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let core = &self.cache.core;
-        if let Some(found) = self.cache.store.try_get(&key) {
-            return match query.hit_by_search(core, &key, &found) {
-                Some(response) => ResponseFuture::ready(response),
-                None => self.fetch(query, body, missed, Forward::UriMiss, Purpose::Get),
-            };
-        }
         let service = self.clone();
         ResponseFuture::boxed(async move {
-            let found = service.cache.store.get(&key).await.unwrap_or_default();
-            match query.hit_by_search(&service.cache.core, &key, &found) {
-                Some(response) => Ok(response),
-                None => service.fetch(query, body, missed, Forward::UriMiss, Purpose::Get).await,
+            let (core, store) = (&service.cache.core, &service.cache.store);
+            let found = store.get(&key).await.unwrap_or_default();
+            if let Some(index) = query.finds(core, &key, &found) {
+                let stored = &found.variants[index];
+                // A purge of what is asked for reaches what answers for it, whatever was known when it was purged.
+                if store.is_untouched(&query.key, false, stored.fence).await {
+                    return Ok(query.hit(core, stored, None));
+                }
+            }
+            match otherwise {
+                Decision::Unsatisfiable => Ok(service.unsatisfiable()),
+                _ => service.fetch(query, body, missed, Forward::UriMiss, Purpose::Get).await,
             }
         })
+    }
+
+    fn unsatisfiable<B>(&self) -> Response<CacheBody<B>> {
+        self.cache.core.no_content(StatusCode::GATEWAY_TIMEOUT, &Outcome::Unsatisfiable)
     }
 
     /// Asks a store that has to be waited for.
@@ -309,7 +321,9 @@ where
         };
         let purpose = Purpose::Validate(index, Fallback::None);
         let (core, store) = (Arc::clone(&self.cache.core), Arc::clone(&self.cache.store));
-        let errand = Errand::new(core, store, query.for_everybody(), lookup, Forward::Stale, purpose);
+        let about_part = lookup.variants[index].response.head().part.is_some();
+        let query = query.for_everybody(about_part);
+        let errand = Errand::new(core, store, query, lookup, Forward::Stale, purpose);
         let errand = errand.holding(validation);
         let answer = errand.run(self.inner.clone(), body);
         runtime.spawn(async move {
@@ -351,7 +365,7 @@ where
             // A purge while the request was under way speaks of what it brings, too.
             let is_untouched = match before {
                 None => false,
-                Some(before) => cache.store.is_untouched(&unsafe_request.key, before.fence).await,
+                Some(before) => cache.store.is_untouched(&unsafe_request.key, true, before.fence).await,
             };
             let mut detail = bypass.map(Detail::Bypass);
             if cache.core.storing && invalidation::invalidates(&method, response.status()) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::Uri;
+use quick_cache::sync::Cache;
 
 use crate::clock::Clock;
 use crate::collapse::Collapser;
@@ -20,6 +21,8 @@ pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) collapser: Arc<Collapser>,
     pub(crate) load: Arc<Load>,
+    /// Keys whose parts could not be completed: what came did not fit.
+    pub(crate) misfits: Arc<Cache<CacheKey, ()>>,
     pub(crate) policy: Arc<dyn CachePolicy>,
     pub(crate) searches: Arc<Searches>,
     pub(crate) storing: bool,
@@ -36,6 +39,7 @@ impl Clone for Core {
             clock: self.clock.clone(),
             collapser: Arc::new(Collapser::new(Arc::clone(&load))),
             load,
+            misfits: misfits(),
             policy: Arc::clone(&self.policy),
             searches: Arc::default(),
             storing: self.storing,
@@ -91,6 +95,10 @@ pub(crate) fn key_of(core: &Core, uri: Uri) -> Option<CacheKey> {
         Use::Cache(key) => Some(key),
         Use::Bypass(_) => CacheKey::of(&request).ok(),
     }
+}
+
+pub(crate) fn misfits() -> Arc<Cache<CacheKey, ()>> {
+    Arc::new(Cache::new(1024))
 }
 
 /// The targets by which everything goes that answers for a URI: its own, and that of what answers for it because

@@ -53,15 +53,22 @@ where
                     *this.is_received = true;
                     let received = *this.received;
                     if received != declared {
+                        this.after.clear(); // nothing comes after a failure
                         return Poll::Ready(Some(Err(Failure::Short { declared, received }.into())));
                     }
                 }
-                Some(Err(error)) => return Poll::Ready(Some(Err(BodyError::inner(error)))),
+                Some(Err(error)) => {
+                    *this.is_received = true;
+                    this.after.clear();
+                    return Poll::Ready(Some(Err(BodyError::inner(error))));
+                }
                 Some(Ok(frame)) => {
                     // Trailers speak of the message that they came with.
                     let Ok(data) = into_bytes(frame).into_data() else { continue };
                     *this.received += data.len() as u64;
                     if *this.received > declared {
+                        *this.is_received = true;
+                        this.after.clear();
                         return Poll::Ready(Some(Err(Failure::Overrun { declared }.into())));
                     }
                     return Poll::Ready(Some(Ok(Frame::data(data))));

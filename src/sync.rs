@@ -5,6 +5,7 @@
 
 #[cfg(not(shuttle))]
 mod real {
+    use std::task::Poll;
     use std::time::Duration;
 
     pub(crate) use std::sync::{Mutex, MutexGuard};
@@ -41,9 +42,20 @@ mod real {
         }
     }
 
-    /// What `future` gives, or `None` when it takes longer.
+    /// What `future` gives, or `None` when it takes longer. In a runtime without timers nothing takes too long.
     pub(crate) async fn in_time<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
-        tokio::time::timeout(limit, future).await.ok()
+        // There is no other way to ask whether there are timers.
+        match std::panic::catch_unwind(|| tokio::time::sleep(limit)) {
+            Ok(late) => {
+                let (mut late, mut future) = (std::pin::pin!(late), std::pin::pin!(future));
+                std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+                    Poll::Ready(output) => Poll::Ready(Some(output)),
+                    Poll::Pending => late.as_mut().poll(cx).map(|()| None),
+                })
+                .await
+            }
+            Err(_) => Some(future.await),
+        }
     }
 }
 

@@ -49,8 +49,8 @@ pub trait CachePolicy: Send + Sync + 'static {
 
     /// Whether a request is the cache's business, and under which key.
     ///
-    /// Asked for every method. The service forwards by itself what is neither GET nor HEAD, what has content, and
-    /// what asks for an upgrade; the key of an unsafe request says which URI it invalidates.
+    /// Asked for every method. The service forwards by itself what is neither GET nor HEAD (nor QUERY behind a
+    /// [`QueryLayer`](crate::QueryLayer)), what has content otherwise, and what asks for an upgrade; the key of an unsafe request says which URI it invalidates.
     fn request(&self, request: &request::Parts) -> Use {
         Use::of(request)
     }

@@ -62,6 +62,13 @@ impl StandardPolicy {
         self
     }
 
+    /// What must be said before a response is shared between people; default [`Credentials::Explicit`].
+    #[must_use]
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.rules.credentials = credentials;
+        self
+    }
+
     /// Whether a HEAD for which nothing is stored is sent as a GET, so that the answer can be stored; default true.
     #[must_use]
     pub fn head_as_get(mut self, on: bool) -> Self {

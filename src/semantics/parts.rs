@@ -10,6 +10,9 @@ use super::etag::EntityTag;
 use super::fields::trim;
 use super::range::{ByteRange, is_strong_date, number};
 
+/// The most parts that are told apart: more of them only come of an attack, and each look costs.
+pub const MOST_PARTS: usize = 64;
+
 /// Which bytes of a representation are held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extent {
@@ -100,7 +103,8 @@ impl Extent {
         Some(ByteRange { first, last })
     }
 
-    /// What two hold together, of representations of one length; `None` where the lengths differ.
+    /// What two hold together, of representations of one length; `None` where the lengths differ, or where it would
+    /// be in more than [`MOST_PARTS`] parts.
     #[must_use]
     pub fn join(&self, other: &Self) -> Option<Self> {
         if self.length != other.length {
@@ -117,7 +121,7 @@ impl Extent {
                 _ => parts.push(part),
             }
         }
-        Some(Self { length: self.length, parts: parts.into_boxed_slice() })
+        (parts.len() <= MOST_PARTS).then(|| Self { length: self.length, parts: parts.into_boxed_slice() })
     }
 
     /// Bytes of heap memory held.
@@ -227,6 +231,18 @@ mod tests {
         whole
     }
 
+    #[test]
+    fn a14_the_number_of_parts_is_bounded() {
+        let one = |byte| Extent { length: 1000, parts: Box::new([ByteRange { first: byte, last: byte }]) };
+        let mut all = one(0);
+        for byte in 1..MOST_PARTS as u64 {
+            all = all.join(&one(2 * byte)).expect("few enough parts");
+        }
+        assert_eq!(all.parts().len(), MOST_PARTS);
+        assert_eq!(all.join(&one(2 * MOST_PARTS as u64)), None);
+        assert!(all.join(&one(1)).is_some(), "what closes a gap");
+    }
+
     proptest! {
         #[test]
         fn ra2_an_extent_is_a_set_of_bytes(
@@ -253,7 +269,9 @@ mod tests {
         }
 
         #[test]
-        fn ra2_content_range_is_total(line in "(bytes )?[-0-9/* ]{0,30}") {
+        fn ra2_content_range_is_total(
+            line in prop_oneof!["(bytes )?[-0-9/* ]{0,30}", "bytes [0-9]{1,2}-[0-9]{1,3}/[0-9]{1,4}"],
+        ) {
             let mut headers = HeaderMap::new();
             headers.insert(header::CONTENT_RANGE, HeaderValue::from_str(&line).expect("a value"));
             if let Some(extent) = Extent::of(&headers) {

@@ -21,7 +21,7 @@ pub enum NotStored {
     Incomplete,
     /// `Cache-Control` is not of the grammar; nobody can say what it forbids.
     Malformed,
-    /// Only answers to GET are stored, and to POST where they may answer a GET.
+    /// Only answers to GET are stored, to QUERY whose content is known, and to POST where they may answer a GET.
     Method,
     /// It would have to be fetched again for every use: no freshness, no validator, no stale window.
     NeverFresh,

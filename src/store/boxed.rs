@@ -48,7 +48,8 @@ trait DynStore: Send + Sync {
         response: StoredResponse,
         fence: Fence,
     ) -> BoxFuture<'a, Write>;
-    fn is_untouched<'a>(&'a self, key: &'a CacheKey, since: Fence) -> BoxFuture<'a, bool>;
+    fn is_untouched<'a>(&'a self, key: &'a CacheKey, of_any_group: bool, since: Fence)
+    -> BoxFuture<'a, bool>;
     fn invalidate<'a>(&'a self, target: &'a Target, how: How) -> BoxFuture<'a, ()>;
     fn max_object(&self) -> u64;
     fn statistics(&self) -> StoreStatistics;
@@ -81,8 +82,13 @@ impl<S: Store> DynStore for S {
         Box::pin(Store::freshen(self, key, of, response, fence))
     }
 
-    fn is_untouched<'a>(&'a self, key: &'a CacheKey, since: Fence) -> BoxFuture<'a, bool> {
-        Box::pin(async move { Ok(Store::is_untouched(self, key, since).await) })
+    fn is_untouched<'a>(
+        &'a self,
+        key: &'a CacheKey,
+        of_any_group: bool,
+        since: Fence,
+    ) -> BoxFuture<'a, bool> {
+        Box::pin(async move { Ok(Store::is_untouched(self, key, of_any_group, since).await) })
     }
 
     fn invalidate<'a>(&'a self, target: &'a Target, how: How) -> BoxFuture<'a, ()> {
@@ -125,8 +131,8 @@ impl Store for BoxStore {
         self.0.freshen(key, of, response, fence).await
     }
 
-    async fn is_untouched(&self, key: &CacheKey, since: Fence) -> bool {
-        self.0.is_untouched(key, since).await.unwrap_or(false)
+    async fn is_untouched(&self, key: &CacheKey, of_any_group: bool, since: Fence) -> bool {
+        self.0.is_untouched(key, of_any_group, since).await.unwrap_or(false)
     }
 
     async fn invalidate(&self, target: &Target, how: How) -> Result<(), StoreError> {

@@ -221,7 +221,7 @@ async fn refuses_what_was_fetched_before_a_purge<S: Store>(store: &S, target: &T
     // The default fence stands before every purge.
     let written = put(store, &here(), response("old", "x"), Fence::default()).await;
     assert_eq!(written, Write::Superseded, "{target:?} came after the default fence");
-    assert!(!store.is_untouched(&here(), before).await, "{target:?} touches the key");
+    assert!(!store.is_untouched(&here(), true, before).await, "{target:?} touches the key");
     // A soft purge: refused, or stored and stale.
     let before = look_up(store, &here()).await.fence;
     invalidate(store, target, How::Expire(purged_at())).await;

@@ -351,8 +351,9 @@ impl Store for MemoryStore {
         Ok(self.inner.write(key, response, fence, replaces, still_there))
     }
 
-    async fn is_untouched(&self, key: &CacheKey, since: Fence) -> bool {
-        self.inner.purges.is_untouched(key, u64::try_from(since.0).unwrap_or_default())
+    async fn is_untouched(&self, key: &CacheKey, of_any_group: bool, since: Fence) -> bool {
+        let fence = u64::try_from(since.0).unwrap_or_default();
+        self.inner.purges.is_untouched(key, of_any_group, fence)
     }
 
     async fn invalidate(&self, target: &Target, how: How) -> Result<(), StoreError> {

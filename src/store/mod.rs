@@ -75,9 +75,16 @@ pub trait Store: Send + Sync + 'static {
         fence: Fence,
     ) -> impl Future<Output = Result<Write, StoreError>> + Send;
 
-    /// Whether no purge since the fence was taken can concern the key. `false` where the store can't tell, which
-    /// costs a response that could have been stored.
-    fn is_untouched(&self, key: &CacheKey, since: Fence) -> impl Future<Output = bool> + Send {
+    /// Whether no purge since the fence was taken, hard or soft, concerns a response under the key. It is in none of
+    /// the groups that are known elsewhere; where `of_any_group`, a purge of any group may concern it. `false` where
+    /// the store can't tell, which costs a response that could have been stored or served.
+    fn is_untouched(
+        &self,
+        key: &CacheKey,
+        of_any_group: bool,
+        since: Fence,
+    ) -> impl Future<Output = bool> + Send {
+        let _ = of_any_group;
         async move { self.get(key).await.is_ok_and(|now| now.fence == since) }
     }
 

@@ -142,6 +142,26 @@ impl Purges {
             return Verdict::Untouched;
         }
         let stamps = self.stamps.read().unwrap_or_else(PoisonError::into_inner);
+        self.judge_by(&stamps, key, groups, fence)
+    }
+
+    /// Whether no purge since `fence` concerns a key; where `of_any_group`, any purge of a group does.
+    pub(super) fn is_untouched(&self, key: &CacheKey, of_any_group: bool, fence: u64) -> bool {
+        if fence >= self.latest() {
+            return true;
+        }
+        let stamps = self.stamps.read().unwrap_or_else(PoisonError::into_inner);
+        let by_group = of_any_group && stamps.latest_group > fence;
+        !by_group && self.judge_by(&stamps, key, std::iter::empty(), fence) == Verdict::Untouched
+    }
+
+    fn judge_by<'a>(
+        &self,
+        stamps: &Stamps,
+        key: &CacheKey,
+        groups: impl Iterator<Item = &'a str>,
+        fence: u64,
+    ) -> Verdict {
         let mut verdict = stamps.all.judge(fence, Verdict::Untouched);
         verdict = stamps.judge(self.name(Kind::Key, key.as_bytes()), fence, verdict);
         verdict = stamps.judge(self.name(Kind::Uri, key.uri()), fence, verdict);
@@ -154,14 +174,6 @@ impl Purges {
             }
         }
         verdict
-    }
-}
-
-impl Purges {
-    /// Whether no purge since `fence` can concern what is stored under a key, whatever its groups.
-    pub(super) fn is_untouched(&self, key: &CacheKey, fence: u64) -> bool {
-        let latest_group = self.stamps.read().unwrap_or_else(PoisonError::into_inner).latest_group;
-        latest_group <= fence && self.judge(key, std::iter::empty(), fence) == Verdict::Untouched
     }
 }
 

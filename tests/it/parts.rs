@@ -147,8 +147,124 @@ async fn ra2_a_206_that_does_not_fit_is_put_to_nothing() {
         let seen = bench.get("/").await.told("larder; fwd=partial; fwd-status=206");
         assert_eq!(seen.status, 502, "{range_told} {tag}");
         // The next one does not fall for it again.
+        bench.get("/").await.told("larder; fwd=partial; stored; ttl=60").has_body("0123456789");
+        assert!(!bench.origin.last().headers.contains_key("range"));
+    }
+}
+
+#[tokio::test]
+async fn ra2_a_completion_that_is_told_something_else_fails_once() {
+    for status in [304, 412, 416] {
+        let odd = Reply::new("").status(status);
+        let bench =
+            Bench::rfc9111([part("bytes 0-4/10", "01234"), odd, Reply::cc("0123456789", "max-age=60")]);
+        range(&bench, "bytes=0-4").await;
+        assert_eq!(bench.get("/").await.status, 502, "{status}");
+        bench.get("/").await.told("larder; fwd=partial; stored; ttl=60").has_body("0123456789");
+    }
+}
+
+#[tokio::test]
+async fn ra2_a_date_need_not_be_repeated() {
+    let dated =
+        |range: &str, body: &str| Reply::cc(body, "max-age=60").status(206).field("content-range", range);
+    let modified = "Tue, 01 Sep 2026 00:00:00 GMT";
+    let bench = Bench::rfc9111([
+        dated("bytes 0-4/10", "01234").field("last-modified", modified),
+        dated("bytes 5-9/10", "56789"),
+    ]);
+    range(&bench, "bytes=0-4").await;
+    let seen = bench.get("/").await.has_body("0123456789");
+    assert_eq!((seen.status.as_u16(), seen.field("last-modified")), (200, Some(modified)));
+    assert_eq!(bench.origin.last().headers["if-range"], modified);
+}
+
+#[tokio::test]
+async fn ra2_a_part_that_is_longer_or_shorter_than_it_says_is_not_stored() {
+    for body in ["01234", "0123456789EXTRA"] {
+        let lying = part("bytes 0-9/10", body).frames(&[body]);
+        let bench = Bench::rfc9111([lying, Reply::cc("0123456789", "max-age=60")]);
+        range(&bench, "bytes=0-").await;
         bench.get("/").await.told("larder; fwd=uri-miss; stored; ttl=60").has_body("0123456789");
     }
+    let honest = part("bytes 0-9/10", "0123456789").frames(&["01234", "56789"]);
+    let bench = Bench::rfc9111([honest]);
+    range(&bench, "bytes=0-").await;
+    bench.get("/").await.told("larder; hit; ttl=60").has_body("0123456789");
+}
+
+#[tokio::test]
+async fn ra2_what_a_client_got_by_if_range_is_not_stored() {
+    // Such a 206 need not have the fields of the whole.
+    let bench = Bench::rfc9111([part("bytes 0-9/10", "0123456789")]);
+    let sent = [("range", "bytes=0-"), ("if-range", "\"a\"")];
+    bench.get_with("/", &sent).await.told("larder; fwd=uri-miss; detail=\"partial\"");
+    bench.get("/").await.told("larder; fwd=uri-miss; detail=\"partial\"");
+}
+
+#[tokio::test]
+async fn ra2_joined_parts_are_in_the_groups_of_both() {
+    let grouped = part("bytes 0-4/10", "01234").field("cache-groups", "\"g\"");
+    let late = Duration::from_millis(5);
+    let bench = Bench::rfc9111([grouped.after(late), part("bytes 5-9/10", "56789").after(late)]);
+    // Side by side, so that neither knows of the other.
+    let (one, other) = tokio::join!(range(&bench, "bytes=0-4"), range(&bench, "bytes=5-9"));
+    assert!(!one.is_hit() && !other.is_hit());
+    bench.origin.then(Reply::new("").field("cache-group-invalidation", "\"g\""));
+    bench.send(http::Method::POST, "/other", &[]).await;
+    bench.origin.then(Reply::cc("0123456789", "max-age=60"));
+    let seen = range(&bench, "bytes=0-9").await;
+    assert!(!seen.is_hit(), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a14_many_small_parts_are_bounded() {
+    let bench = Bench::rfc9111([]);
+    for number in 0..400 {
+        let at = 2 * number;
+        bench.origin.then(part(&format!("bytes {at}-{at}/1000"), "x"));
+        range(&bench, &format!("bytes={at}-{at}")).await.has_body("x");
+    }
+    range(&bench, "bytes=798-798").await.told("larder; hit; ttl=60");
+}
+
+#[tokio::test]
+async fn a15_a_stale_part_does_not_bring_the_whole() {
+    for tag in [Some("\"a\""), None] {
+        let one = |tag: Option<&str>| {
+            let reply =
+                Reply::cc("0", "max-age=60").status(206).field("content-range", "bytes 0-0/1073741824");
+            tag.into_iter().fold(reply, |reply, tag| reply.field("etag", tag))
+        };
+        let bench = Bench::rfc9111([one(tag), one(tag.map(|_| "\"b\""))]);
+        range(&bench, "bytes=0-0").await;
+        bench.later(61);
+        let seen = range(&bench, "bytes=0-0").await.told("larder; fwd=stale; stored; ttl=60").has_body("0");
+        assert_eq!(seen.status, 206);
+        let sent = bench.origin.last().headers;
+        assert_eq!(sent["range"], "bytes=0-0");
+        assert_eq!(sent.get("if-none-match").map(|tag| tag.to_str().unwrap()), tag);
+        range(&bench, "bytes=0-0").await.told("larder; hit; ttl=60");
+    }
+}
+
+#[tokio::test]
+async fn ra2_a_stale_replay_is_validated_behind_as_itself() {
+    let several =
+        Reply::cc("--b\r\n..", "max-age=60, stale-while-revalidate=60").status(206).field("etag", "\"a\"");
+    let bench = Bench::rfc9111([several]);
+    range(&bench, "bytes=0-0,9-9").await;
+    bench.later(61);
+    let fresh = Reply::new("").status(304).field("cache-control", "max-age=60").field("etag", "\"a\"");
+    bench.origin.then(fresh);
+    assert!(range(&bench, "bytes=0-0,9-9").await.is_hit());
+    while bench.origin.calls() < 2 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    range(&bench, "bytes=0-0,9-9").await.told("larder; hit; ttl=60");
 }
 
 #[tokio::test]
@@ -188,7 +304,10 @@ async fn ra2_a_stale_part_is_validated_as_what_it_is() {
     bench.origin.then(Reply::new("").status(304).field("etag", "\"a\"").field("cache-control", "max-age=60"));
     let seen = range(&bench, "bytes=6-7").await.told("larder; fwd=stale; fwd-status=304; stored; ttl=60");
     assert_eq!(seen.has_body("67").status, 206);
-    assert!(!bench.origin.last().headers.contains_key("range"));
+    // With the range: if it does not hold any more, its like is enough.
+    let sent = bench.origin.last().headers;
+    assert_eq!(sent["if-none-match"], "\"a\"");
+    assert_eq!(sent["range"], "bytes=6-7");
     range(&bench, "bytes=6-7").await.told("larder; hit; ttl=60").has_body("67");
     // Its tag is no condition for who asks for the whole and gets it without a completion.
     bench.origin.then(Reply::cc("0123456789", "max-age=60").field("etag", "\"a\""));

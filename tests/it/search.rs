@@ -1,7 +1,9 @@
 //! `No-Vary-Search`: one response for many queries.
 
+use std::time::Duration;
+
 use http::Method;
-use larder::{CacheLayer, StandardPolicy};
+use larder::{CacheLayer, MemoryStore, StandardPolicy};
 
 use crate::support::{Bench, Reply};
 
@@ -63,6 +65,37 @@ async fn va5_a_purge_of_one_query_reaches_what_answers_for_it() {
     bench.send(Method::POST, "/a?9", &[]).await;
     let seen = bench.get("/a?1").await;
     assert!(!seen.is_hit(), "{seen:?}");
+}
+
+#[tokio::test]
+async fn f08_a_purge_that_the_hints_know_nothing_of_holds_all_the_same() {
+    // A purge while the answer is on its way, whose query is not known yet.
+    let bench = Bench::new([reply("old", "params").after(Duration::from_millis(10)), reply("new", "params")]);
+    let purge = async {
+        tokio::task::yield_now().await;
+        bench.handle.purge(&"http://example.com/a?2".parse().unwrap()).await.unwrap();
+    };
+    let (old, ()) = tokio::join!(bench.get("/a?1"), purge);
+    assert_eq!(old.body, "old");
+    bench.get("/a?2").await.told("larder; fwd=uri-miss; stored; ttl=60").has_body("new");
+    // Two layers over one store, the second of which has never seen an answer.
+    let store = MemoryStore::new();
+    let one = Bench::with(CacheLayer::new(store.clone()), [reply("old", "params"), reply("new", "params")]);
+    let two = Bench::with(CacheLayer::new(store), []);
+    one.get("/b?1").await;
+    one.get("/b?2").await.told("larder; hit; ttl=60");
+    two.handle.purge(&"http://example.com/b?2".parse().unwrap()).await.unwrap();
+    one.get("/b?2").await.told("larder; fwd=uri-miss; stored; ttl=60").has_body("new");
+    one.get("/b?1").await.told("larder; hit; ttl=60").has_body("old");
+}
+
+#[tokio::test]
+async fn va5_only_if_cached_finds_it_too() {
+    let bench = Bench::new([reply("one", "params")]);
+    bench.get("/a?1").await;
+    let only = [("cache-control", "only-if-cached")];
+    bench.get_with("/a?2", &only).await.told("larder; hit; ttl=60");
+    assert_eq!(bench.get_with("/b?2", &only).await.status, 504);
 }
 
 #[tokio::test]
