@@ -148,10 +148,10 @@ impl<S: Store> Errand<S> {
         };
         match self.query.decide(&self.core, &self.lookup) {
             // This is the validation behind it.
-            Decision::ServeStale(index) if self.validation.is_some() => {
+            Decision::ServeAhead(index) | Decision::ServeStale(index) if self.validation.is_some() => {
                 (self.forward, self.purpose) = (Forward::Stale, Purpose::Validate(index, Fallback::None));
             }
-            Decision::Serve(index) | Decision::ServeStale(index) => {
+            Decision::Serve(index) | Decision::ServeAhead(index) | Decision::ServeStale(index) => {
                 let stored = &self.lookup.variants[index];
                 lead.land(Landing::Whole(stored.response.clone()));
                 return Some(self.query.hit(&self.core, stored, None));
@@ -195,6 +195,9 @@ impl<S: Store> Errand<S> {
         };
         if let Some(answer) = shared {
             self.core.load.collapsed();
+            if let Some(validation) = &self.validation {
+                validation.succeed();
+            }
             return Followed::Answer(answer);
         }
         let (Landing::Validated(StoredResponse { head, .. })

@@ -154,7 +154,13 @@ impl<S: Store> Fetch<S> {
             && [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE]
                 .iter()
                 .any(|name| outgoing.headers.contains_key(name));
-        match inner.oneshot(Request::from_parts(outgoing, body)).await {
+        let response = inner.oneshot(Request::from_parts(outgoing, body)).await;
+        if let (Some(validation), Ok(response)) = (&self.ask.validation, &response)
+            && !response.status().is_server_error()
+        {
+            validation.succeed();
+        }
+        match response {
             Err(error) => match self.fallback {
                 Fallback::StaleIfError => Ok(self.stand_in(None)),
                 Fallback::Forbidden => {

@@ -75,7 +75,7 @@ impl Query {
         let ask = reuse::Ask { directives: &directives, headers: &self.request.headers, unkeyed };
         let candidate = Candidate { coverage: Coverage::Full, expired: None, reuse: head.reuse() };
         match reuse::decide(&ask, std::iter::once(candidate), core.policy.rules(), now) {
-            Decision::Serve(_) | Decision::ServeStale(_) => true,
+            Decision::Serve(_) | Decision::ServeAhead(_) | Decision::ServeStale(_) => true,
             Decision::Validate(_, Forward::Stale, _) => is_validated,
             _ => false,
         }
@@ -123,7 +123,7 @@ impl Query {
         let fitting: Vec<_> = (0..found.variants.len()).filter(|&at| answers(&found.variants[at])).collect();
         let candidates = Variants::new(fitting.iter().map(|&at| found.variants[at].clone()));
         match self.decide(core, &Lookup::new(found.fence, candidates)) {
-            Decision::Serve(index) => fitting.get(index).copied(),
+            Decision::Serve(index) | Decision::ServeAhead(index) => fitting.get(index).copied(),
             _ => None,
         }
     }

@@ -166,6 +166,11 @@ where
         let core = &self.cache.core;
         match decision {
             Decision::Serve(index) => ResponseFuture::ready(query.hit(core, &lookup.variants[index], None)),
+            Decision::ServeAhead(index) => {
+                let response = query.hit(core, &lookup.variants[index], None);
+                self.validate_behind(query, body, lookup, index);
+                ResponseFuture::ready(response)
+            }
             Decision::ServeStale(index) => {
                 let detail = Some(Detail::StaleWhileRevalidate);
                 let response = query.hit(core, &lookup.variants[index], detail);
@@ -302,7 +307,7 @@ where
         ResponseFuture::boxed(errand.run(self.inner.clone(), body))
     }
 
-    /// Validates a stored response that has been served stale (RFC 5861 3).
+    /// Validates a stored response that has been served stale (RFC 5861 3), or shortly before it will be.
     fn validate_behind<Q, B>(&self, query: Query, body: Q, lookup: Lookup, index: usize)
     where
         I: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
@@ -316,7 +321,7 @@ where
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        let Some(validation) = self.cache.core.validations.begin(&query.key) else {
+        let Some(validation) = self.cache.core.validations.begin(&query.key, query.now) else {
             return;
         };
         let purpose = Purpose::Validate(index, Fallback::None);

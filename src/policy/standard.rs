@@ -144,6 +144,14 @@ impl StandardPolicy {
         self
     }
 
+    /// How long before it becomes stale, at most half its lifetime, a response that is asked for is validated behind,
+    /// so that what is asked for often is never waited for; default not at all.
+    #[must_use]
+    pub fn refresh_ahead(mut self, window: Option<Duration>) -> Self {
+        self.rules.refresh_ahead = window;
+        self
+    }
+
     /// The targeted fields (RFC 9213) that count, the first that is valid before all others and before
     /// `Cache-Control`; default `CDN-Cache-Control` alone.
     #[must_use]

@@ -80,6 +80,9 @@ pub struct Rules {
     /// Whether a response that is `private` may be stored where the key holds every credential of the
     /// request: then only the same person gets it. A deviation from RFC 9111 5.2.2.7; off by default.
     pub private_by_key: bool,
+    /// How long before it becomes stale, at most half its lifetime, a response that is asked for is validated behind.
+    /// `None` for not at all.
+    pub refresh_ahead: Option<Duration>,
     /// How long past its lifetime a response stands in for an error where neither it nor the request says
     /// (RFC 5861 4, RFC 9111 4.2.4).
     pub stale_if_error: Duration,
@@ -102,6 +105,7 @@ impl Default for Rules {
             partial: false,
             post: false,
             private_by_key: false,
+            refresh_ahead: None,
             stale_if_error: Duration::ZERO,
             targets: vec![targeted::CDN_CACHE_CONTROL],
         }

@@ -166,7 +166,9 @@ pub enum Decision {
     Forward(Forward),
     /// Answer from storage.
     Serve(usize),
-    /// Answer from storage and validate behind (RFC 5861 3).
+    /// Answer from storage, with what will soon be stale, and validate behind.
+    ServeAhead(usize),
+    /// Answer from storage, with what is stale, and validate behind (RFC 5861 3).
     ServeStale(usize),
     /// `only-if-cached`, and nothing usable: 504 (RFC 9111 5.2.1.7).
     Unsatisfiable,
@@ -269,7 +271,16 @@ fn judge(
         }
     }
     let Some(staleness) = staleness else {
-        return Decision::Serve(index);
+        // Of what does not live long, half its life.
+        let is_soon_stale = |window: Duration| {
+            let left = reuse.lifetime.saturating_sub(age);
+            left <= window.min(reuse.lifetime / 2)
+        };
+        return if rules.refresh_ahead.is_some_and(is_soon_stale) {
+            Decision::ServeAhead(index)
+        } else {
+            Decision::Serve(index)
+        };
     };
     if reuse.must_revalidate {
         return Decision::Validate(index, Forward::Stale, fallback); // 4.2.4
@@ -424,6 +435,20 @@ mod tests {
         check(reuse(), "", 90, ServeStale(0));
         check(reuse(), "", 91, STALE);
         check(reuse(), "no-cache", 61, REQUEST);
+    }
+
+    #[test]
+    fn what_will_soon_be_stale_is_refreshed_ahead() {
+        let decide_by = |window, now| {
+            let rules = Rules { refresh_ahead: Some(Duration::from_secs(window)), ..Rules::default() };
+            ask_by(&rules, &[stored()], &[], now)
+        };
+        assert_eq!(decide_by(10, 49), Serve(0));
+        assert_eq!(decide_by(10, 50), Decision::ServeAhead(0));
+        assert_eq!(decide_by(10, 60), STALE);
+        assert_eq!(decide_by(1000, 29), Serve(0), "half its life at most");
+        assert_eq!(decide_by(1000, 30), Decision::ServeAhead(0));
+        assert_eq!(decide_by(0, 59), Serve(0));
     }
 
     #[test]

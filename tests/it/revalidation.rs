@@ -300,3 +300,53 @@ async fn re4_what_must_not_be_stale_is_waited_for() {
     bench.later(61);
     bench.get("/").await.told("larder; fwd=stale; stored; ttl=60");
 }
+
+/// Lets what goes on behind come to its end.
+async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn re3_a_validation_that_fails_is_not_tried_again_at_once() {
+    let reply = || Reply::cc("x", "max-age=60, stale-while-revalidate=1000");
+    let bench = Bench::new([reply(), Reply::new("").status(503)]);
+    bench.get("/").await;
+    bench.later(61);
+    for _ in 0..20 {
+        assert!(bench.get("/").await.is_hit());
+        settle().await;
+    }
+    assert_eq!(bench.origin.calls(), 2, "one validation, which failed");
+    bench.later(2);
+    for expected in [3, 3] {
+        assert!(bench.get("/").await.is_hit());
+        settle().await;
+        assert_eq!(bench.origin.calls(), expected);
+    }
+    bench.later(4);
+    bench.origin.then(reply());
+    assert!(bench.get("/").await.is_hit());
+    settle().await;
+    bench.get("/").await.told("larder; hit; ttl=60");
+}
+
+#[tokio::test]
+async fn what_is_asked_for_shortly_before_it_expires_is_refreshed() {
+    let policy = StandardPolicy::default().refresh_ahead(Some(Duration::from_secs(10)));
+    let bench = Bench::with(
+        CacheLayer::default().policy(policy),
+        [Reply::cc("old", "max-age=60"), Reply::cc("new", "max-age=60")],
+    );
+    bench.get("/").await;
+    bench.later(49);
+    bench.get("/").await.told("larder; hit; ttl=11");
+    settle().await;
+    assert_eq!(bench.origin.calls(), 1);
+    bench.later(1);
+    bench.get("/").await.told("larder; hit; ttl=10").has_body("old");
+    settle().await;
+    bench.get("/").await.told("larder; hit; ttl=60").has_body("new");
+    assert_eq!(bench.origin.calls(), 2);
+}
