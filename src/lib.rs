@@ -51,9 +51,9 @@
 //! # Limits
 //!
 //! The content of a response that is larger than [`store::Store::max_object`] passes through and is not stored; nor are
-//! more bytes than that put together of partial content, which is stored by [`StandardPolicy::partial`]. Concurrent
-//! misses for one key each reach the inner service. Answers to QUERY are stored only behind a [`QueryLayer`], for
-//! content of up to [`QueryLayer::max_content`] bytes.
+//! more bytes than that put together of partial content, which is stored by [`StandardPolicy::partial`]. Answers to
+//! QUERY are stored only behind a [`QueryLayer`], for content of up to [`QueryLayer::max_content`] bytes. Requests share
+//! a call only where there is a tokio runtime; [`FillLimits`] bounds what goes on at one time.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
