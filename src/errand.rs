@@ -177,9 +177,10 @@ impl<S: Store> Errand<S> {
         let budget = self.budget();
         let limit = budget.map_or(limit, |budget| budget.min(limit));
         let Some(landing) = in_time(limit, follower.landing()).await else {
-            return match budget {
-                Some(_) => Followed::Answer(self.stand_in().answer(Detail::LatencyBudget, None)),
-                None => Followed::Alone,
+            let detail = budget.map_or(Detail::StaleIfError, |_| Detail::LatencyBudget);
+            return match self.fallback() {
+                Fallback::StaleIfError => Followed::Answer(self.stand_in().answer(detail, None)),
+                Fallback::Forbidden | Fallback::None => Followed::Alone,
             };
         };
         let shared = match &landing {

@@ -7,8 +7,8 @@ use http::request;
 
 use super::{CachePolicy, Use};
 use crate::key::CacheKey;
+use crate::semantics::accept::{Codings, Languages};
 use crate::semantics::freshness::Heuristic;
-use crate::semantics::vary::{Codings, Languages};
 use crate::semantics::{Credentials, Rules};
 
 /// RFC 9111, each choice that it leaves being a switch.

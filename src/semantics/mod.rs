@@ -5,6 +5,7 @@
 //!
 //! | module | standard | what |
 //! |---|---|---|
+//! | [`accept`] | RFC 9110 12.5 | codings and languages with weights |
 //! | [`cache_control`] | RFC 9111 5.2 | directives of requests and responses |
 //! | [`cache_status`] | RFC 9211 | telling what the cache did |
 //! | [`date`] | RFC 9110 5.6.7 | HTTP dates |
@@ -23,6 +24,7 @@
 //! | [`validation`] | RFC 9111 4.3 | asking the origin, freshening what is stored |
 //! | [`vary`] | RFC 9111 4.1 | selecting fields |
 
+pub mod accept;
 pub mod cache_control;
 pub mod cache_status;
 pub mod date;
@@ -53,9 +55,9 @@ pub struct Rules {
     /// Whether directives of requests count (RFC 9111 5.2.1). Off, a client can force neither a
     /// validation nor a miss; `no-store` and `only-if-cached` count either way.
     pub client_directives: bool,
-    /// How `Accept-Encoding` matches. With [`vary::Codings::Known`], what is forwarded has to be normalised
+    /// How `Accept-Encoding` matches. With [`accept::Codings::Known`], what is forwarded has to be normalised
     /// too, which `StandardPolicy` does.
-    pub codings: vary::Codings,
+    pub codings: accept::Codings,
     /// What must be said before a response is shared between people.
     pub credentials: Credentials,
     /// Whether a HEAD for which nothing is stored is sent as a GET, so that the answer can be stored.
@@ -68,7 +70,7 @@ pub struct Rules {
     /// and the validation goes on behind. `None` for as long as it takes.
     pub latency_budget: Option<Duration>,
     /// How `Accept-Language` matches.
-    pub languages: vary::Languages,
+    pub languages: accept::Languages,
     /// Whether `No-Vary-Search` lets a response answer for other queries than the one it was stored for.
     pub no_vary_search: bool,
     /// Whether partial content (206) is stored, combined, and completed by asking for what is missing
@@ -94,12 +96,12 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             client_directives: true,
-            codings: vary::Codings::default(),
+            codings: accept::Codings::default(),
             credentials: Credentials::Explicit,
             head_as_get: true,
             heuristic: Some(freshness::Heuristic::default()),
             immutable: true,
-            languages: vary::Languages::default(),
+            languages: accept::Languages::default(),
             latency_budget: None,
             no_vary_search: true,
             partial: false,

@@ -1,6 +1,6 @@
 //! Variants (RFC 9111 4.1), seen from outside.
 
-use larder::semantics::vary::Codings;
+use larder::semantics::accept::Codings;
 use larder::{CacheLayer, MemoryStore, StandardPolicy};
 
 use crate::support::{Bench, Reply};

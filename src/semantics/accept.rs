@@ -1,0 +1,459 @@
+//! What a request accepts (RFC 9110 12.5): codings and languages with weights, and when two requests accept the same.
+
+use http::HeaderValue;
+use http::header::{self, HeaderMap, HeaderName};
+
+use super::Rules;
+use super::fields::{is_token, list, trim};
+
+/// How `Accept-Encoding` matches. RFC 9111 4.1 lets a cache normalise by what is known of a field.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Codings {
+    /// The same members in the same order, byte for byte, as RFC 9111 4.1 has it.
+    #[default]
+    AsSent,
+    /// By which of these codings the request accepts; see [`Codings::known`].
+    Known(KnownCodings),
+    /// The same codings with the same weights, in any order and any case; `x-gzip` is `gzip` and `x-compress`
+    /// is `compress` (RFC 9110 8.4.1). A field of more than 512 bytes, or one that is not of the grammar,
+    /// matches only as sent.
+    Negotiated,
+}
+
+/// The codings that a policy knows, in its order: made by [`Codings::known`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownCodings(Box<[Box<[u8]>]>);
+
+/// How `Accept-Language` matches, which is case-insensitive always (RFC 4647 2).
+///
+/// A field of more than 512 bytes, or one that is not of the grammar, matches only as sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Languages {
+    /// The same ranges in the same order, as RFC 9111 4.1 has it.
+    #[default]
+    AsSent,
+    /// The same ranges with the same weights in any order; and a response with a `Content-Language`
+    /// matches every request that prefers exactly this language. Some origins give order a meaning.
+    Negotiated,
+}
+
+/// What a field says, however it is spelled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Meaning {
+    /// In the normal form; `None` where the request had no such field or one that has none.
+    accepted: Option<Accepted>,
+    by: By,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum By {
+    Codings(Codings),
+    /// With the `Content-Language` in lower case, where it is a single one and negotiation is on.
+    Languages(Languages, Option<Box<[u8]>>),
+}
+
+/// What a request accepts, in a normal form: equal where no origin may tell the difference.
+type Accepted = Box<[Weighted]>;
+
+/// A coding or a language range, in lower case, with its weight in thousandths.
+type Weighted = (Box<[u8]>, u16);
+
+impl Meaning {
+    /// `None` for a field that matches as it was sent and not otherwise.
+    pub(super) fn of(
+        name: &HeaderName,
+        response: &HeaderMap,
+        request: &HeaderMap,
+        rules: &Rules,
+    ) -> Option<Self> {
+        By::of(name, response, rules).map(|by| Self { accepted: by.accepted(request, name), by })
+    }
+
+    /// Whether it can be compared with others without a look at how they were sent.
+    pub(super) fn has_normal_form(&self) -> bool {
+        self.accepted.is_some()
+    }
+
+    pub(super) fn matches(&self, request: &HeaderMap, name: &HeaderName) -> bool {
+        let Some(presented) = self.by.accepted(request, name) else {
+            return false;
+        };
+        self.accepted.as_ref() == Some(&presented)
+            || matches!(&self.by, By::Languages(_, Some(content)) if prefers(&presented, content))
+    }
+
+    pub(super) fn weight(&self) -> usize {
+        let accepted = self.accepted.iter().flatten();
+        let by = match &self.by {
+            By::Codings(Codings::Known(KnownCodings(known))) => {
+                known.iter().map(|coding| size_of::<Box<[u8]>>() + coding.len()).sum()
+            }
+            By::Languages(_, Some(content)) => content.len(),
+            By::Codings(_) | By::Languages(..) => 0,
+        };
+        accepted.map(|(name, _)| size_of::<Weighted>() + name.len()).sum::<usize>() + by
+    }
+}
+
+impl By {
+    /// `None` for a field that matches as it was sent and not otherwise.
+    fn of(name: &HeaderName, response: &HeaderMap, rules: &Rules) -> Option<Self> {
+        match *name {
+            header::ACCEPT_ENCODING if rules.codings == Codings::AsSent => None,
+            header::ACCEPT_ENCODING => Some(Self::Codings(rules.codings.clone())),
+            header::ACCEPT_LANGUAGE => {
+                let negotiated = rules.languages == Languages::Negotiated;
+                let content = negotiated.then(|| content_language(response)).flatten();
+                Some(Self::Languages(rules.languages, content))
+            }
+            _ => None,
+        }
+    }
+
+    /// `None` where the request has no such field, or one without a normal form.
+    fn accepted(&self, request: &HeaderMap, name: &HeaderName) -> Option<Accepted> {
+        match self {
+            Self::Codings(Codings::Known(known)) => known.accepted(request),
+            Self::Codings(_) => Some(in_any_order(codings(request)?)),
+            Self::Languages(Languages::AsSent, _) => Some(weighted(request, name)?.into_boxed_slice()),
+            Self::Languages(Languages::Negotiated, _) => Some(in_any_order(weighted(request, name)?)),
+        }
+    }
+}
+
+impl Codings {
+    /// By which of these codings a request accepts, whatever their weights: `gzip;q=0.5, br` and
+    /// `br, gzip, zstd` are the same to a policy that knows `br` and `gzip`. Names that are no token are left
+    /// out, and so is `identity`, which is always acceptable here, even to a request that refuses it. A
+    /// field of more than 512 bytes, or one that is not of the grammar, accepts none of them.
+    ///
+    /// The origin must not see what the cache does not compare: what is forwarded goes through
+    /// [`Codings::normalise`]. [`StandardPolicy`](crate::StandardPolicy) does that.
+    ///
+    /// ```
+    /// use larder::{CacheLayer, StandardPolicy};
+    /// use larder::semantics::accept::Codings;
+    /// let policy = StandardPolicy::default().codings(Codings::known(["zstd", "br", "gzip"]));
+    /// # let _ = CacheLayer::default().policy(policy);
+    /// ```
+    pub fn known<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut known: Vec<Box<[u8]>> = Vec::new();
+        for name in names {
+            let name = unaliased(name.to_ascii_lowercase().into_bytes().into_boxed_slice());
+            if is_token(&name) && !matches!(&*name, b"*" | b"identity") && !known.contains(&name) {
+                known.push(name);
+            }
+        }
+        Self::Known(KnownCodings(known.into_boxed_slice()))
+    }
+
+    /// Reduces `Accept-Encoding` to those of the [known](Codings::known) codings that it accepts, in the
+    /// policy's order, without weights; `identity` where it accepts none of them. Does nothing where the
+    /// codings are other than known.
+    ///
+    /// An absent field stays absent, and is not the same as any that is there: it accepts every coding,
+    /// known or not (RFC 9110 12.5.3), while an empty one asks for no coding at all, as `identity` does.
+    ///
+    /// ```
+    /// use http::HeaderMap;
+    /// use larder::semantics::accept::Codings;
+    /// let mut headers = HeaderMap::new();
+    /// headers.insert("accept-encoding", "gzip;q=0.8, deflate, zstd, *;q=0".parse().unwrap());
+    /// Codings::known(["zstd", "br", "gzip"]).normalise(&mut headers);
+    /// assert_eq!(headers["accept-encoding"], "zstd, gzip");
+    /// ```
+    pub fn normalise(&self, headers: &mut HeaderMap) {
+        let Self::Known(known) = self else {
+            return;
+        };
+        let Some(accepted) = known.accepted(headers) else {
+            return;
+        };
+        let names: Vec<_> = accepted.iter().map(|(name, _)| &**name).collect();
+        let value = HeaderValue::from_bytes(&names.join(&b", "[..])).ok().filter(|value| !value.is_empty());
+        headers
+            .insert(header::ACCEPT_ENCODING, value.unwrap_or_else(|| HeaderValue::from_static("identity")));
+    }
+}
+
+impl KnownCodings {
+    /// Those that a request accepts (RFC 9110 12.5.3), in this order and with one weight; `None` where it
+    /// does not say.
+    fn accepted(&self, request: &HeaderMap) -> Option<Accepted> {
+        if !request.contains_key(header::ACCEPT_ENCODING) {
+            return None;
+        }
+        let members = codings(request).unwrap_or_default();
+        // Of a coding that is named twice the smaller weight counts.
+        let weight = |name: &[u8]| {
+            members.iter().filter(|(member, _)| **member == *name).map(|(_, weight)| *weight).min()
+        };
+        let others = weight(b"*").unwrap_or_default();
+        let accepted = self.0.iter().filter(|name| weight(name).unwrap_or(others) > 0);
+        Some(accepted.map(|name| (name.clone(), ALL)).collect())
+    }
+}
+
+/// The weight of what has none, in thousandths.
+const ALL: u16 = 1000;
+
+/// A longer field has no normal form: nobody needs one, and each variant of a key would be compared with it.
+const LONGEST: usize = 512;
+
+/// `Accept-Encoding`, each coding by one of its names.
+fn codings(request: &HeaderMap) -> Option<Vec<Weighted>> {
+    let mut codings = weighted(request, &header::ACCEPT_ENCODING)?;
+    for (name, _) in &mut codings {
+        *name = unaliased(std::mem::take(name));
+    }
+    Some(codings)
+}
+
+/// RFC 9110 8.4.1.1, 8.4.1.3.
+fn unaliased(coding: Box<[u8]>) -> Box<[u8]> {
+    match &*coding {
+        b"x-compress" => Box::from(&b"compress"[..]),
+        b"x-gzip" => Box::from(&b"gzip"[..]),
+        _ => coding,
+    }
+}
+
+/// The members of a field that lists alternatives with weights (RFC 9110 12.4.2), in lower case. `None` where
+/// the field is absent, too long, or has a member that is not of the grammar, since nobody knows how the
+/// origin reads that.
+fn weighted(request: &HeaderMap, name: &HeaderName) -> Option<Vec<Weighted>> {
+    let length: usize = request.get_all(name).into_iter().map(|line| line.len()).sum();
+    if length > LONGEST || !request.contains_key(name) {
+        return None;
+    }
+    let member = |member: &[u8]| {
+        let mut parts = member.split(|&byte| byte == b';').map(trim);
+        let name = parts.next().filter(|name| is_token(name))?;
+        let weight = match (parts.next(), parts.next()) {
+            (None, _) => ALL,
+            (Some([b'q' | b'Q', b'=', weight @ ..]), None) => thousandths(weight)?,
+            _ => return None,
+        };
+        Some((name.to_ascii_lowercase().into_boxed_slice(), weight))
+    };
+    list(request, name).map(member).collect()
+}
+
+/// `0` or `1` with at most three decimals, not more than 1, in thousandths.
+fn thousandths(weight: &[u8]) -> Option<u16> {
+    let (whole, decimals) = match weight {
+        [whole @ (b'0' | b'1')] => (*whole, &[][..]),
+        [whole @ (b'0' | b'1'), b'.', decimals @ ..] => (*whole, decimals),
+        _ => return None,
+    };
+    if decimals.len() > 3 || !decimals.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let digits = decimals.iter().chain(std::iter::repeat(&b'0')).take(3);
+    let thousandths = digits.fold(u16::from(whole - b'0'), |sum, digit| sum * 10 + u16::from(digit - b'0'));
+    (thousandths <= ALL).then_some(thousandths)
+}
+
+fn in_any_order(mut members: Vec<Weighted>) -> Accepted {
+    members.sort_unstable_by(|(a, one), (b, other)| other.cmp(one).then_with(|| a.cmp(b)));
+    members.dedup();
+    members.into_boxed_slice()
+}
+
+/// Whether exactly this language is the one that is wanted most.
+fn prefers(ranges: &[Weighted], language: &[u8]) -> bool {
+    let most = ranges.iter().map(|(_, weight)| *weight).max().unwrap_or_default();
+    let mut wanted = ranges.iter().filter(|(_, weight)| *weight == most);
+    most > 0 && wanted.next().is_some_and(|(range, _)| **range == *language) && wanted.next().is_none()
+}
+
+fn content_language(response: &HeaderMap) -> Option<Box<[u8]>> {
+    let mut members = list(response, &header::CONTENT_LANGUAGE);
+    let (language, None) = (members.next()?, members.next()) else {
+        return None;
+    };
+    Some(language.to_ascii_lowercase().into_boxed_slice())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::semantics::vary::Selecting;
+    use proptest::prelude::*;
+
+    #[track_caller]
+    fn check_codings(codings: &Codings, stored: Option<&str>, presented: Option<&str>, expected: bool) {
+        let rules = Rules { codings: codings.clone(), ..Rules::default() };
+        let request = |field: Option<&str>| {
+            let value = |value| HeaderValue::from_str(value).expect("a value");
+            field.map(|field| (header::ACCEPT_ENCODING, value(field))).into_iter().collect::<HeaderMap>()
+        };
+        let of = |request| {
+            let mut response = HeaderMap::new();
+            response.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+            Selecting::of(&response, request, &rules).expect("a Vary that can match")
+        };
+        let (stored, presented) = (request(stored), request(presented));
+        assert_eq!(of(&stored).matches(&presented), expected, "{codings:?} {stored:?} {presented:?}");
+        assert_eq!(of(&presented).matches(&stored), expected, "{codings:?} {presented:?} {stored:?}");
+        assert_eq!(of(&stored) == of(&presented), expected, "{codings:?} {presented:?} {stored:?} replace");
+    }
+
+    #[test]
+    fn va3_negotiated_codings() {
+        for (stored, presented, expected) in [
+            // RFC 9110 12.5.3: order has no meaning. 8.4.1: neither has case. 5.6.3: nor white space.
+            ("gzip, br", "br, gzip", true),
+            ("gzip, br", "GZip,bR", true),
+            ("gzip, br", "br ,\tgzip", true),
+            ("gzip, deflate, br, zstd", "zstd, br, gzip, deflate", true),
+            ("gzip, br", "gzip", false),
+            ("gzip", "br", false),
+            ("gzip", "gzip, gzip", true),
+            ("gzip", "gzip,", true),
+            // RFC 9110 12.4.2: weights.
+            ("gzip;q=1", "gzip", true),
+            ("gzip;q=1.000", "gzip;Q=1.", true),
+            ("gzip;q=0.5, br", "br;q=1.0 , gzip ; q=0.50", true),
+            ("gzip;q=0.5, br", "gzip, br", false),
+            ("gzip;q=0.5, br;q=0.4", "gzip;q=0.4, br;q=0.5", false),
+            ("gzip;q=0.001", "gzip;q=0", false),
+            ("gzip;q=0", "gzip;q=0.000", true),
+            // RFC 9110 8.4.1.1, 8.4.1.3: two names of one coding.
+            ("x-gzip", "gzip", true),
+            ("X-Compress, gzip", "x-gzip, compress", true),
+            ("x-br", "br", false),
+            // RFC 9110 12.5.3: `*`, `identity` and nothing are members, and an empty field is none.
+            ("*", "gzip", false),
+            ("*;q=0.1, gzip", "gzip, *;q=0.1", true),
+            ("identity;q=0, gzip", "gzip", false),
+            ("identity, gzip", "gzip, identity", true),
+            ("identity", "", false),
+            ("", " , ", true),
+            // Outside the grammar: as sent.
+            ("gzip;q=0.3333", "gzip;q=0.3333", true),
+            ("gzip;q=0.3333", "GZIP;q=0.3333", false),
+            ("gzip;q=2", "GZIP;q=2", false),
+            ("gzip;q=nan", "GZIP;q=nan", false),
+            ("gzip;q=inf", "GZIP", false),
+            ("gzip;q=1.001", "GZIP;q=1.001", false),
+            ("gzip;q", "GZIP;q", false),
+            ("gzip;level=9", "GZIP;level=9", false),
+            ("gzip;q=1;q=1", "GZIP;q=1;q=1", false),
+            ("g zip", "G ZIP", false),
+            ("\"gzip\"", "\"GZIP\"", false),
+        ] {
+            check_codings(&Codings::Negotiated, Some(stored), Some(presented), expected);
+        }
+        let negotiated = Codings::Negotiated;
+        check_codings(&negotiated, None, None, true);
+        check_codings(&negotiated, None, Some(""), false);
+        check_codings(&negotiated, None, Some("*"), false);
+        let (long, loud) = ("a, ".repeat(LONGEST / 3), "A, ".repeat(LONGEST / 3));
+        check_codings(&negotiated, Some(&long), Some(&loud), true);
+        let (long, loud) = (long + "a, b", loud + "a, b");
+        check_codings(&negotiated, Some(&long), Some(&long), true);
+        check_codings(&negotiated, Some(&long), Some(&loud), false);
+    }
+
+    #[test]
+    fn va3_known_codings() {
+        let known = Codings::known(["zstd", "BR", "x-gzip", "gzip", "identity", "*", "no token", ""]);
+        assert_eq!(known, Codings::known(["zstd", "br", "gzip"]));
+        assert_ne!(known, Codings::known(["gzip", "br", "zstd"]), "the order is the policy's");
+        let normalised = |field: &str| {
+            let mut headers = HeaderMap::new();
+            for line in field.split('|') {
+                headers.append(header::ACCEPT_ENCODING, HeaderValue::from_str(line).expect("a value"));
+            }
+            known.normalise(&mut headers);
+            let lines: Vec<_> = headers.get_all(header::ACCEPT_ENCODING).into_iter().collect();
+            assert_eq!(lines.len(), 1, "{field}");
+            lines[0].to_str().expect("ASCII").to_owned()
+        };
+        // RFC 9110 12.5.3.
+        for (field, expected) in [
+            ("gzip", "gzip"),
+            ("gzip, br, zstd", "zstd, br, gzip"),
+            ("br;q=0.1, GZIP;q=0.9", "br, gzip"),
+            ("gzip, deflate, br", "br, gzip"),
+            ("x-gzip", "gzip"),
+            ("gzip|br", "br, gzip"),
+            ("gzip;q=0.001", "gzip"),
+            ("gzip;q=0", "identity"),
+            ("gzip;q=0, br", "br"),
+            ("gzip, gzip;q=0, br", "br"),
+            ("x-gzip;q=0, gzip", "identity"),
+            ("*", "zstd, br, gzip"),
+            ("*;q=0.5", "zstd, br, gzip"),
+            ("*, br;q=0", "zstd, gzip"),
+            ("gzip, *;q=0", "gzip"),
+            ("gzip;q=0.5, *;q=0.1", "zstd, br, gzip"),
+            ("*;q=0", "identity"),
+            ("deflate", "identity"),
+            ("identity", "identity"),
+            ("identity;q=0", "identity"),
+            ("identity;q=0, gzip", "gzip"),
+            ("", "identity"),
+            (",", "identity"),
+            // Outside the grammar.
+            ("gzip;q=0.3333", "identity"),
+            ("gzip;q=2, br", "identity"),
+            ("gzip;level=9", "identity"),
+            ("gzip br", "identity"),
+        ] {
+            assert_eq!(normalised(field), expected, "{field}");
+            assert_eq!(normalised(expected), expected, "{field}: once is enough");
+            if !field.contains('|') {
+                check_codings(&known, Some(field), Some(expected), true);
+            }
+            check_codings(&known, None, Some(expected), false);
+        }
+        for (stored, presented, expected) in [
+            ("gzip, br", "br;q=0.2, gzip, deflate, sdch", true),
+            ("gzip, br", "gzip", false),
+            ("gzip", "deflate", false),
+            ("deflate", "exi", true),
+            ("zstd, br, gzip", "*", true),
+        ] {
+            check_codings(&known, Some(stored), Some(presented), expected);
+        }
+        check_codings(&known, None, None, true);
+        check_codings(&known, Some("identity"), Some(&"gzip, ".repeat(LONGEST)), true);
+
+        let mut as_it_came = HeaderMap::new();
+        for line in ["GZIP;q=0.5", "br"] {
+            as_it_came.append(header::ACCEPT_ENCODING, HeaderValue::from_static(line));
+        }
+        for codings in [Codings::AsSent, Codings::Negotiated] {
+            let mut headers = as_it_came.clone();
+            codings.normalise(&mut headers);
+            assert_eq!(headers, as_it_came);
+        }
+        let mut absent = HeaderMap::new();
+        known.normalise(&mut absent);
+        assert!(absent.is_empty());
+        let mut headers = as_it_came;
+        Codings::known([]).normalise(&mut headers);
+        assert_eq!(headers[header::ACCEPT_ENCODING], "identity");
+    }
+
+    proptest! {
+        #[test]
+        fn weights_are_read_as_written(weight in 0u16..=1000) {
+            let text = format!("{}.{:03}", weight / 1000, weight % 1000);
+            prop_assert_eq!(thousandths(text.as_bytes()), Some(weight));
+            prop_assert_eq!(thousandths(text.trim_end_matches('0').as_bytes()), Some(weight));
+        }
+
+        #[test]
+        fn other_weights_are_none(text in "[0-9.+e-]{0,6}") {
+            let (whole, decimals) = text.split_once('.').unwrap_or((&text, ""));
+            let is_weight = matches!(whole, "0" | "1")
+                && decimals.len() <= 3
+                && decimals.bytes().all(|byte| byte.is_ascii_digit() && (whole == "0" || byte == b'0'));
+            prop_assert_eq!(thousandths(text.as_bytes()).is_some(), is_weight, "{}", text);
+        }
+    }
+}
