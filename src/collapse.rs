@@ -178,6 +178,16 @@ impl Collapser {
         })
     }
 
+    /// What can be shared after all is not to be asked for by each.
+    pub(crate) fn forget(&self, key: &CacheKey) {
+        // Most of the time there is nothing to forget.
+        if !self.apart.is_empty() {
+            for kind in [false, true] {
+                self.apart.remove(&(key.clone(), kind));
+            }
+        }
+    }
+
     fn close(&self, ticket: &Ticket, call: &Arc<Call>) {
         let mut calls = lock(self.shard(ticket));
         if calls.get(ticket).is_some_and(|open| Arc::ptr_eq(open, call)) {
@@ -260,13 +270,6 @@ impl Lead {
         let kinds: &[bool] = if self.has_credentials { &[true] } else { &[false, true] };
         for &kind in kinds {
             self.collapser.apart.insert((self.ticket.key.clone(), kind), now + REMEMBERED);
-        }
-    }
-
-    /// What can be shared after all is not to be asked for by each.
-    pub(crate) fn forget(&self) {
-        for kind in [false, true] {
-            self.collapser.apart.remove(&(self.ticket.key.clone(), kind));
         }
     }
 

@@ -153,7 +153,6 @@ impl<S: Store> Fill<S> {
         let written = keep(&core, &*store, &ask.key, response.clone(), ask.fence).await;
         if let Some(lead) = ask.lead.take() {
             // Also if a purge came first: who waits has asked before it.
-            lead.forget();
             lead.land(Landing::Whole(response.clone()));
         }
         let outcome = match written {
@@ -217,9 +216,7 @@ impl<S: Store> Fill<S> {
             // Where it can't be stored, the next request is a miss.
             let stored = response.payload().content().clone();
             let _ = keep(&commit_core, &*store, &key, response, fence).await;
-            if let Some(lead) = lead {
-                lead.forget();
-            }
+            drop(lead);
             drop(validation);
             Some(stored)
         };
@@ -261,6 +258,7 @@ async fn keep<S: Store>(
     response: StoredResponse,
     fence: Fence,
 ) -> Result<Write, StoreError> {
+    core.collapser.forget(key);
     if core.policy.rules().no_vary_search {
         core.searches.learn(key, response.head().headers());
     }
