@@ -52,9 +52,22 @@ impl Proxy {
         Self { address: address.parse().unwrap(), process }
     }
 
-    fn interrupt(&self) {
+    /// `INT` or `TERM`.
+    pub fn signal(&self, name: &str) {
         let id = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
+    /// Returns when nobody listens any more: the signal has arrived.
+    pub fn listens_no_more(&self) {
+        while TcpStream::connect(self.address).is_ok() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits for the process to end by itself. Whether it ended well.
+    pub fn ends_well(mut self) -> bool {
+        self.process.wait().unwrap().success()
     }
 }
 
@@ -259,7 +272,7 @@ async fn ctrl_c_lets_open_requests_end() {
     let address = proxy.address;
     let open = tokio::spawn(async move { wire::get(address, "/x", &[]).await });
     tokio::task::spawn_blocking(move || has_begun.recv().unwrap()).await.unwrap();
-    proxy.interrupt();
+    proxy.signal("INT");
     // New connections are refused before the open request is answered.
     while TcpStream::connect(address).is_ok() {
         tokio::time::sleep(Duration::from_millis(5)).await;

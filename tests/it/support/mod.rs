@@ -3,6 +3,7 @@
 pub mod alloc;
 pub mod bench;
 pub mod origin;
+pub mod raw;
 pub mod wire;
 
 pub use bench::{Bench, Seen};
