@@ -15,6 +15,7 @@ mod failing_store;
 mod fits;
 mod interim;
 mod interim_io;
+mod large;
 mod memory;
 mod model;
 mod parts;

@@ -1,5 +1,5 @@
-//! A global allocator that counts, thread by thread. The library itself forbids unsafe code; an allocator
-//! can't be had without.
+//! A global allocator that counts, thread by thread: other tests run in other threads of the same process. The library
+//! itself forbids unsafe code; an allocator can't be had without.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -9,21 +9,27 @@ pub struct Counting;
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
+    /// Bytes; below zero where this thread frees what another one has allocated.
+    static LIVE: Cell<i64> = const { Cell::new(0) };
+    static PEAK: Cell<i64> = const { Cell::new(0) };
 }
 
 // SAFETY: every call goes to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
+        grow(layout.size() as i64);
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        grow(-(layout.size() as i64));
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count();
+        grow(size as i64 - layout.size() as i64);
         unsafe { System.realloc(pointer, layout, size) }
     }
 }
@@ -33,9 +39,25 @@ fn count() {
     let _ = COUNT.try_with(|count| count.set(count.get() + 1));
 }
 
+fn grow(bytes: i64) {
+    let _ = LIVE.try_with(|live| {
+        live.set(live.get() + bytes);
+        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
+    });
+}
+
 /// How often this thread allocates (or reallocates) while `work` runs.
 pub fn during<T>(work: impl FnOnce() -> T) -> (u64, T) {
     let before = COUNT.get();
     let result = work();
     (COUNT.get() - before, result)
+}
+
+/// The most bytes that this thread holds at one time while `work` runs, beyond what it held before. `work` must not
+/// pass memory from thread to thread.
+pub fn peak<T>(work: impl FnOnce() -> T) -> (u64, T) {
+    let before = LIVE.get();
+    PEAK.set(before);
+    let result = work();
+    ((PEAK.get() - before).unsigned_abs(), result)
 }
