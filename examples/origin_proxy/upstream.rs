@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::header::{self, HeaderMap, HeaderName};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -73,8 +73,14 @@ impl Upstream {
         let authority = request.uri().authority().map(|host| host.as_str().to_owned());
         *request.version_mut() = Version::HTTP_11;
         let client = request.extensions().get::<serve::Client>().copied();
+        let has_open_content =
+            !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
         let headers = request.headers_mut();
         remove_hop_by_hop(headers);
+        if has_open_content && !headers.contains_key(header::CONTENT_LENGTH) {
+            // Unless it is told, hyper takes a GET whose content has no length for one without content.
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let named = authority.and_then(|host| HeaderValue::from_str(&host).ok());
         if let Some(host) = named.or_else(|| headers.get(header::HOST).cloned()) {
             headers.insert(FORWARDED_HOST, host);
