@@ -6,6 +6,8 @@ use std::time::Duration;
 use http::Uri;
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::serve;
+
 pub const USAGE: &str = "\
 origin_proxy                  an origin and a caching proxy on loopback: a walk through what a cache does,
                               then both serve on until Ctrl-C
@@ -19,6 +21,7 @@ origin_proxy proxy            the proxy alone, before any origin
     --memory SIZE             bytes held in memory, default 256MiB
     --max-object SIZE         the largest object stored, default 8MiB
     --timeout SECONDS         how long the origin may take to answer, default 30
+    --drain SECONDS           how long open requests may take to end when the proxy is stopped, default 10
     --workers N               threads, default one for each core
     SIZE is a number of bytes, or one with KiB, MiB or GiB";
 
@@ -30,6 +33,7 @@ pub enum Command {
 }
 
 pub struct ProxyOptions {
+    pub drain: Duration,
     pub listen: SocketAddr,
     pub max_object: u64,
     pub memory: u64,
@@ -83,6 +87,7 @@ fn origin(mut parser: Parser) -> Result<Command, String> {
 fn proxy(mut parser: Parser) -> Result<Command, String> {
     let mut upstream = None;
     let mut options = ProxyOptions {
+        drain: serve::DRAIN,
         listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
         max_object: 8 << 20,
         memory: 256 << 20,
@@ -97,6 +102,7 @@ fn proxy(mut parser: Parser) -> Result<Command, String> {
             return Ok(Command::Help);
         }
         match name.as_str() {
+            "drain" => options.drain = seconds(&value(&mut parser, "drain")?)?,
             "listen" => options.listen = address(&value(&mut parser, "listen")?)?,
             "max-object" => options.max_object = size(&value(&mut parser, "max-object")?)?,
             "memory" => options.memory = size(&value(&mut parser, "memory")?)?,
@@ -178,7 +184,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|seconds| *seconds > 0.0)
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .ok_or_else(|| format!("'{text}' is no time-out; it is a number of seconds above 0"))
+        .ok_or_else(|| format!("'{text}' is no time limit; it is a number of seconds above 0"))
 }
 
 fn workers(text: &str) -> Result<usize, String> {

@@ -24,7 +24,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     println!("larder: http://{address} before {}", options.upstream);
     let edge = edge(address, options.upstream, options.timeout, store, policy);
-    serve::serve(listener, edge, serve::interrupted()).await;
+    serve::serve(listener, edge, options.drain, serve::interrupted()).await;
     Ok(())
 }
 
@@ -44,7 +44,7 @@ pub fn edge(
 
 /// Serves the proxy in the background; it ends with the process.
 pub fn spawn(listener: TcpListener, edge: Edge) {
-    tokio::spawn(serve::serve(listener, edge, std::future::pending()));
+    tokio::spawn(serve::serve(listener, edge, serve::DRAIN, std::future::pending()));
 }
 
 /// A name that no other proxy has: chains of them are no loop.

@@ -16,8 +16,8 @@ use crate::interim::{Connection, InterimIo, WithInterim};
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long connections may finish what they are at.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long connections may finish what they are at, unless it is said otherwise.
+pub const DRAIN: Duration = Duration::from_secs(10);
 
 /// The address of the client, in the extensions of its requests.
 #[derive(Clone, Copy)]
@@ -27,8 +27,8 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| format!("can't listen on {address}: {error}"))
 }
 
-/// Serves until `stop` is ready, then lets open requests end.
-pub async fn serve<S, B>(listener: TcpListener, service: S, stop: impl Future<Output = ()>)
+/// Serves until `stop` is ready, then lets open requests end, for as long as `drain`.
+pub async fn serve<S, B>(listener: TcpListener, service: S, drain: Duration, stop: impl Future<Output = ()>)
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send,
@@ -65,7 +65,7 @@ where
         tokio::spawn(async move { drop(served.await) });
     }
     drop(listener);
-    let _ = tokio::time::timeout(DRAIN, draining.shutdown()).await;
+    let _ = tokio::time::timeout(drain, draining.shutdown()).await;
 }
 
 /// Ready on Ctrl-C, or when the process is asked to end.

@@ -120,7 +120,8 @@ fn what_cannot_be_is_told_in_one_sentence() {
         (&["proxy", upstream, "--profile", "x"], "there is no profile 'x'"),
         (&["proxy", upstream, "--memory", "lots"], "'lots' is no size"),
         (&["proxy", upstream, "--max-object", "99999999999GiB"], "is no size"),
-        (&["proxy", upstream, "--timeout", "-1"], "'-1' is no time-out"),
+        (&["proxy", upstream, "--timeout", "-1"], "'-1' is no time limit"),
+        (&["proxy", upstream, "--drain", "x"], "'x' is no time limit"),
         (&["proxy", upstream, "--workers", "0"], "'0' is no number of workers"),
         (&["proxy", upstream, "extra"], "'extra' is an argument too many"),
     ] {
