@@ -12,6 +12,7 @@ mod differential;
 mod documents;
 mod etags;
 mod failing_store;
+mod faults;
 mod fits;
 mod interim;
 mod interim_io;
