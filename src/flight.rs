@@ -257,7 +257,13 @@ impl Flight {
         if !state.passing && state.detached.is_none() {
             state.detached = self.load.detached();
         }
-        state.passing || state.detached.is_none()
+        let is_abandoned = state.passing || state.detached.is_none();
+        if is_abandoned {
+            // At once: whoever joined before the pump lets go would get a body that breaks.
+            state.end = Some(End::Failed(Failure::Abandoned.into()));
+            state.free(&self.load);
+        }
+        is_abandoned
     }
 
     /// A reader from the first byte on; `None` when that is gone, or never to be whole.
