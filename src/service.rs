@@ -28,6 +28,7 @@ use crate::semantics::invalidation;
 use crate::semantics::reuse::{Decision, Fallback, Forward};
 use crate::shared::{Core, key_of, targets_of};
 use crate::store::{How, Lookup, MemoryStore, Store, Target};
+use crate::sync::Runtime;
 
 /// A service with a cache in front, made by [`CacheLayer`](crate::CacheLayer).
 ///
@@ -318,7 +319,7 @@ where
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        let Some(runtime) = Runtime::current() else {
             return;
         };
         let Some(validation) = self.cache.core.validations.begin(&query.key, query.now) else {
@@ -331,10 +332,10 @@ where
         let errand = Errand::new(core, store, query, lookup, Forward::Stale, purpose);
         let errand = errand.holding(validation);
         let answer = errand.run(self.inner.clone(), body);
-        runtime.spawn(async move {
+        drop(runtime.spawn(async move {
             // What is stored on the way is all that counts; content on its way in goes on without a reader.
             drop(answer.await);
-        });
+        }));
     }
 
     /// Forwards an unsafe request, and invalidates what its success makes invalid (RFC 9111 4.4).
@@ -421,12 +422,12 @@ impl<S: Store> Abandoned<S> {
 impl<S: Store> Drop for Abandoned<S> {
     fn drop(&mut self) {
         if let Some((store, target)) = self.open.take()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && let Some(runtime) = Runtime::current()
         {
-            runtime.spawn(async move {
+            drop(runtime.spawn(async move {
                 // There is nobody left to tell of a failure.
                 let _ = store.invalidate(&target, How::Remove).await;
-            });
+            }));
         }
     }
 }
