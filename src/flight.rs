@@ -26,9 +26,9 @@ use crate::slots::Slots;
 use crate::sync::{Mutex, Runtime, lock};
 
 /// How many bytes the pump may be ahead of the fastest reader when content is only passed on.
-const AHEAD: u64 = 256 * 1024;
+const AHEAD: u64 = if cfg!(shuttle) { 4 } else { 256 * 1024 };
 /// How many bytes a reader may be behind when content is only passed on and another one is faster.
-const BEHIND: u64 = 1024 * 1024;
+const BEHIND: u64 = if cfg!(shuttle) { 8 } else { 1024 * 1024 };
 /// Frames smaller than this are copied together: one of a single byte takes the room of many.
 const SMALL_FRAME: usize = 4096;
 

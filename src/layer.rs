@@ -32,7 +32,7 @@ use crate::store::{MemoryStore, Store};
 ///     .layer(CacheLayer::default());
 /// ```
 pub struct CacheLayer<S = MemoryStore> {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     store: Arc<S>,
 }
 

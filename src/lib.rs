@@ -65,6 +65,8 @@ mod collect;
 mod content;
 mod errand;
 mod error;
+#[cfg(all(test, shuttle))]
+mod explore;
 mod fetch;
 mod fill;
 mod flight;

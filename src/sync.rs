@@ -1,7 +1,7 @@
 //! Locks, tasks and waiting: what a schedule explorer takes the place of.
 //!
 //! With `--cfg shuttle` the same code runs under [shuttle](https://docs.rs/shuttle), which tries out schedules; see
-//! `src/explore.rs`.
+//! `src/explore`.
 
 #[cfg(not(shuttle))]
 mod real {
@@ -61,13 +61,30 @@ mod real {
 
 #[cfg(shuttle)]
 mod explored {
+    use std::any::Any;
+    use std::cell::{Cell, RefCell};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::pin::pin;
+    use std::task::{Poll, Waker};
     use std::time::Duration;
+
+    use shuttle::future::yield_now;
+    use shuttle::rand::{Rng, thread_rng};
 
     pub(crate) use shuttle::sync::{Mutex, MutexGuard};
 
+    /// What takes no longer than this many turns of the scheduler is in time.
+    const MOST_TURNS: usize = 8;
+
+    std::thread_local! {
+        /// Tasks that have not ended, and who waits for there to be none.
+        static RUNNING: Cell<usize> = const { Cell::new(0) };
+        static WAITING: RefCell<Option<Waker>> = const { RefCell::new(None) };
+    }
+
     pub(crate) struct Runtime(());
 
-    pub(super) type Task<T> = shuttle::future::JoinHandle<T>;
+    pub(super) type Task<T> = shuttle::future::JoinHandle<Result<T, Box<dyn Any + Send>>>;
 
     impl Runtime {
         pub(crate) fn current() -> Option<Self> {
@@ -79,22 +96,93 @@ mod explored {
             F: Future + Send + 'static,
             F::Output: Send + 'static,
         {
-            shuttle::future::spawn(future)
+            let running = Running::new();
+            shuttle::future::spawn(async move {
+                let _running = running;
+                // As tokio does, for shuttle takes a panic for the end of all.
+                let mut future = Box::pin(future);
+                std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+                    Ok(poll) => poll.map(Ok),
+                    Err(panic) => Poll::Ready(Err(panic)),
+                })
+                .await
+            })
         }
     }
 
     pub(crate) async fn joined<T>(task: Task<T>) -> Option<T> {
-        task.await.ok()
+        match task.await.ok()? {
+            Ok(output) => Some(output),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
     }
 
-    /// There is no time here: nothing is ever late.
-    pub(crate) async fn in_time<F: Future>(_: Duration, future: F) -> Option<F::Output> {
-        Some(future.await)
+    /// There is no time here: whether something is late is for the schedule to say. [`Duration::MAX`] is never over.
+    pub(crate) async fn in_time<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+        if limit == Duration::MAX {
+            return Some(future.await);
+        }
+        let turns = thread_rng().gen_range(0..=MOST_TURNS);
+        let late = async {
+            for _ in 0..turns {
+                yield_now().await;
+            }
+        };
+        let (mut late, mut future) = (pin!(late), pin!(future));
+        std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => late.as_mut().poll(cx).map(|()| None),
+        })
+        .await
+    }
+
+    /// A task that has not ended.
+    struct Running(());
+
+    impl Running {
+        fn new() -> Self {
+            RUNNING.set(RUNNING.get() + 1);
+            Self(())
+        }
+    }
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            RUNNING.set(RUNNING.get() - 1);
+            if RUNNING.get() == 0
+                && let Some(waker) = WAITING.take()
+            {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Forgets the tasks of a schedule that failed.
+    #[cfg(test)]
+    pub(crate) fn begin() {
+        RUNNING.set(0);
+        WAITING.set(None);
+    }
+
+    /// Waits for all tasks. One that never ends is a deadlock, which shuttle reports; by itself it waits for none
+    /// that was let go of.
+    #[cfg(test)]
+    pub(crate) async fn all_ended() {
+        std::future::poll_fn(|cx| {
+            if RUNNING.get() == 0 {
+                return Poll::Ready(());
+            }
+            WAITING.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
     }
 }
 
 #[cfg(shuttle)]
 pub(crate) use explored::{Mutex, MutexGuard, Runtime, in_time, joined};
+#[cfg(all(test, shuttle))]
+pub(crate) use explored::{all_ended, begin};
 #[cfg(not(shuttle))]
 pub(crate) use real::{Mutex, MutexGuard, Runtime, in_time, joined};
 

@@ -1,0 +1,144 @@
+//! Content that changes while it is fetched, served and validated.
+
+use super::origin::Script;
+use super::world::World;
+use super::{below, explore, one_of};
+use crate::store::Target;
+
+/// More polls than any client needs.
+const MOST_POLLS: usize = 8;
+
+/// The ways to say that what is stored does not hold any more.
+#[derive(Clone, Copy)]
+enum Purge {
+    All,
+    Post,
+    Soft,
+    Uri,
+}
+
+/// Changes the content and says so. What is asked from then on is answered with the new content.
+async fn change(world: World) {
+    match one_of(&[Purge::All, Purge::Post, Purge::Soft, Purge::Uri]) {
+        Purge::Post => {
+            world.clone().post().await;
+            world.promise(1);
+        }
+        purge => {
+            let version = world.origin.change();
+            match purge {
+                Purge::All => world.handle.purge_target(&Target::All).await,
+                Purge::Soft => world.handle.soft_purge(&World::uri()).await,
+                _ => world.handle.purge(&World::uri()).await,
+            }
+            .expect("the store in memory is sure");
+            world.promise(version);
+        }
+    }
+}
+
+#[test]
+fn a_purge_during_a_fill() {
+    explore(|| async {
+        let world = World::new(Script::fresh());
+        let early = [world.client(), world.client()];
+        let purge = shuttle::future::spawn(change(world.clone()));
+        let late = shuttle::future::spawn({
+            let world = world.clone();
+            async move {
+                world.clone().ask().await.call();
+                world.ask().await.call();
+            }
+        });
+        for client in early {
+            client.await.expect("a client").call();
+        }
+        late.await.expect("a client");
+        purge.await.expect("a purge");
+        world.settle().await;
+        assert!(world.origin.calls() <= 4, "{} calls", world.origin.calls());
+    });
+}
+
+#[test]
+fn a_purge_during_a_fill_whose_leader_is_dropped() {
+    explore(|| async {
+        let world = World::new(Script::fresh());
+        let leader = world.leaver(below(MOST_POLLS));
+        let purge = shuttle::future::spawn(change(world.clone()));
+        let others = [world.client(), world.client()];
+        for client in others {
+            client.await.expect("a client").call();
+        }
+        leader.await.expect("a client");
+        purge.await.expect("a purge");
+        world.settle().await;
+    });
+}
+
+#[test]
+fn one_validation_for_a_herd() {
+    explore(|| async {
+        let world = World::new(Script::fresh());
+        world.clone().ask().await.call();
+        world.later(61);
+        for client in [(); 3].map(|()| world.client()) {
+            client.await.expect("a client").call();
+        }
+        world.settle().await;
+        assert_eq!(world.origin.calls(), 2, "calls");
+    });
+}
+
+#[test]
+fn a_purge_during_a_validation() {
+    explore(|| async {
+        let world = World::new(Script::fresh());
+        world.clone().ask().await.call();
+        world.later(61);
+        let early = [world.client(), world.client()];
+        let purge = shuttle::future::spawn(change(world.clone()));
+        let leaver = world.leaver(below(MOST_POLLS));
+        for client in early {
+            client.await.expect("a client").call();
+        }
+        leaver.await.expect("a client");
+        purge.await.expect("a purge");
+        world.settle().await;
+        assert!(world.origin.calls() <= 5, "{} calls", world.origin.calls());
+    });
+}
+
+#[test]
+fn one_validation_behind_a_herd() {
+    explore(|| async {
+        let world = World::new(Script::new("max-age=60, stale-while-revalidate=60"));
+        world.clone().ask().await.call();
+        world.later(61);
+        for client in [(); 3].map(|()| world.client()) {
+            client.await.expect("a client").call();
+        }
+        world.settle().await;
+        assert_eq!(world.origin.calls(), 2, "calls");
+    });
+}
+
+#[test]
+fn a_change_found_by_validations_that_race() {
+    explore(|| async {
+        let world = World::new(Script::new(one_of(&["max-age=60", "max-age=60, stale-while-revalidate=60"])));
+        world.clone().ask().await.call();
+        world.later(61);
+        world.origin.change();
+        let clients = [world.client(), world.client()];
+        let leaver = world.leaver(below(MOST_POLLS));
+        for client in clients {
+            client.await.expect("a client").call();
+        }
+        leaver.await.expect("a client");
+        world.settle().await;
+        world.promise(1);
+        world.clone().ask().await.call();
+        assert_eq!(world.origin.calls(), 2, "calls");
+    });
+}

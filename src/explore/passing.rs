@@ -1,0 +1,25 @@
+//! Content that is too large to store: it is passed on, and whoever is too slow for that is cut off.
+
+use super::origin::Script;
+use super::world::{Seen, World, patient};
+use super::{below, explore};
+
+/// Less than an answer has.
+const MAX_OBJECT: u64 = 12;
+
+#[test]
+fn a_laggard_is_detached() {
+    explore(|| async {
+        let world = World::with(Script::fresh().streaming(), patient(), MAX_OBJECT);
+        let slow = world.clone();
+        let slow = shuttle::future::spawn(async move { slow.ask_slowly(below(32)).await });
+        let fast = [world.client(), world.client()];
+        for client in fast {
+            let seen = client.await.expect("a client");
+            assert!(seen.is_whole() || matches!(seen, Seen::Broken), "{seen:?}");
+        }
+        slow.await.expect("a client");
+        world.settle().await;
+        assert!(world.origin.calls() <= 4, "{} calls", world.origin.calls());
+    });
+}
