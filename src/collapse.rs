@@ -179,13 +179,16 @@ impl Collapser {
         })
     }
 
-    /// What can be shared after all is not to be asked for by each.
-    pub(crate) fn forget(&self, key: &CacheKey) {
+    /// What can be shared after all is not to be asked for by each. What was answered without credentials says nothing
+    /// of what is with them.
+    pub(crate) fn forget(&self, key: &CacheKey, has_credentials: bool) {
         // Most of the time there is nothing to forget.
-        if !self.apart.is_empty() {
-            for kind in [false, true] {
-                self.apart.remove(&(key.clone(), kind));
-            }
+        if self.apart.is_empty() {
+            return;
+        }
+        let kinds: &[bool] = if has_credentials { &[false, true] } else { &[false] };
+        for &kind in kinds {
+            self.apart.remove(&(key.clone(), kind));
         }
     }
 
@@ -217,6 +220,11 @@ impl Call {
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         waiting.iter().for_each(Waker::wake_by_ref);
+    }
+
+    /// Whether it is known what became of it.
+    pub(crate) fn has_landed(&self) -> bool {
+        !matches!(lock(&self.state).landing, Landing::Pending)
     }
 
     fn leave(&self) {
@@ -315,6 +323,10 @@ impl Follower {
     fn of(call: &Arc<Call>, load: &Arc<Load>) -> Self {
         lock(&call.state).interested += 1;
         Self { _counted: load.waiting(), interest: Interest(Arc::clone(call)), place: None }
+    }
+
+    pub(crate) fn call(&self) -> &Arc<Call> {
+        &self.interest.0
     }
 
     /// What becomes of the call; never [`Landing::Pending`].

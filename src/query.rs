@@ -69,7 +69,7 @@ impl Query {
         is_validated: bool,
         now: SystemTime,
     ) -> bool {
-        // It came from the origin after this request did, which is what a reload wants.
+        // It came from the origin after this request did, which is what a reload wants: it joins no call that has landed.
         let directives = RequestDirectives { no_cache: false, ..self.directives };
         let unkeyed = self.unkeyed();
         let ask = reuse::Ask { directives: &directives, headers: &self.request.headers, unkeyed };

@@ -7,6 +7,7 @@ mod support;
 mod allocations;
 mod architecture;
 mod bodies;
+mod collapsing;
 mod content;
 mod differential;
 mod documents;
