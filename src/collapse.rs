@@ -77,6 +77,17 @@ pub(crate) enum Landing {
     Whole(StoredResponse),
 }
 
+/// For whom a call goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// All have left, and nobody else may have the answer.
+    NobodyEver,
+    /// All have left, but the answer may be of use to who comes later.
+    NobodyNow,
+    /// Also where the answer is there already.
+    Somebody,
+}
+
 /// Why nobody can share an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
@@ -166,9 +177,7 @@ impl Collapser {
         let Some(counted) = self.load.fill() else {
             return Role::Alone;
         };
-        let state =
-            State { driver: None, interested: 1, landing: Landing::Pending, waiting: Slots::default() };
-        let call = Arc::new(Call { fence, state: Mutex::new(state) });
+        let call = Call::new(fence);
         calls.insert(ticket.clone(), Arc::clone(&call));
         Role::Lead(Lead {
             call,
@@ -207,6 +216,13 @@ impl Collapser {
 }
 
 impl Call {
+    /// One that nobody can join yet, with its maker's client interested.
+    pub(crate) fn new(fence: Fence) -> Arc<Self> {
+        let state =
+            State { driver: None, interested: 1, landing: Landing::Pending, waiting: Slots::default() };
+        Arc::new(Self { fence, state: Mutex::new(state) })
+    }
+
     pub(crate) fn fence(&self) -> Fence {
         self.fence
     }
@@ -227,6 +243,16 @@ impl Call {
         !matches!(lock(&self.state).landing, Landing::Pending)
     }
 
+    fn enter(&self) {
+        let mut state = lock(&self.state);
+        state.interested += 1;
+        let driver = if state.interested == 1 { state.driver.take() } else { None };
+        drop(state);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+
     fn leave(&self) {
         let mut state = lock(&self.state);
         state.interested -= 1;
@@ -237,13 +263,15 @@ impl Call {
         }
     }
 
-    /// Whether nobody waits for an answer any more; the task is woken when that comes to be.
-    pub(crate) fn is_deserted(&self, cx: &Context<'_>) -> bool {
+    /// Who waits for an answer; the task is woken when that comes to be nobody, or somebody again.
+    pub(crate) fn audience(&self, cx: &Context<'_>) -> Audience {
         let mut state = lock(&self.state);
-        if state.interested > 0 {
-            state.driver = Some(cx.waker().clone());
+        state.driver = Some(cx.waker().clone());
+        match state.landing {
+            Landing::Apart(_) if state.interested == 0 => Audience::NobodyEver,
+            Landing::Pending if state.interested == 0 => Audience::NobodyNow,
+            _ => Audience::Somebody,
         }
-        state.interested == 0 && matches!(state.landing, Landing::Pending)
     }
 }
 
@@ -321,7 +349,7 @@ pub(crate) struct Follower {
 
 impl Follower {
     fn of(call: &Arc<Call>, load: &Arc<Load>) -> Self {
-        lock(&call.state).interested += 1;
+        call.enter();
         Self { _counted: load.waiting(), interest: Interest(Arc::clone(call)), place: None }
     }
 

@@ -16,7 +16,7 @@ use http_body::Body;
 use tower::Service;
 
 use crate::body::CacheBody;
-use crate::collapse::{Call, Follower, Interest, Landing, Lead, Role, Ticket, Why};
+use crate::collapse::{Audience, Call, Follower, Interest, Landing, Lead, Role, Ticket, Why};
 use crate::error::BoxError;
 use crate::fetch::{Fetch, Purpose, StandIn};
 use crate::flight::Flight;
@@ -301,16 +301,18 @@ impl<S: Store> Errand<S> {
         let stand_in = budget.map(|_| self.stand_in());
         let core = Arc::clone(&self.core);
         let forward = self.forward;
-        let call = lead.as_ref().map(|lead| Arc::clone(lead.call()));
+        let call = match (&lead, budget) {
+            (None, None) => None,
+            // Nobody can join it, but it may outlast its client all the same.
+            (None, Some(_)) => Some(Call::new(self.lookup.fence)),
+            (Some(lead), _) => Some(Arc::clone(lead.call())),
+        };
         let interest = call.as_ref().map(Interest::of_leader);
         let collapsed = self.has_waited.then_some(false);
         let fetch = Fetch::new(self.core, self.store, self.query, self.lookup, self.forward, self.purpose);
         let fetch = fetch.leading(lead, collapsed, self.validation);
-        let runtime = match (&call, budget) {
-            (None, None) => None,
-            _ => Runtime::current(),
-        };
-        let Some(runtime) = runtime else {
+        let runtime = call.as_ref().and_then(|_| Runtime::current());
+        let (Some(call), Some(runtime)) = (call, runtime) else {
             return fetch.run(inner, body).await;
         };
         let mut future = Box::pin(fetch.run(inner, body));
@@ -339,12 +341,31 @@ impl<S: Store> Errand<S> {
     }
 }
 
-/// A call in a task of its own. It ends before its time when nobody waits for it and there are too many such calls.
+/// A call in a task of its own. It ends before its time when nobody waits for it, and either nobody may ever have the
+/// answer or there are too many such calls.
 struct Driven<F> {
-    call: Option<Arc<Call>>,
+    call: Arc<Call>,
     detached: Option<Counted>,
     future: Pin<Box<F>>,
     load: Arc<Load>,
+}
+
+impl<F> Driven<F> {
+    fn is_deserted(&mut self, cx: &Context<'_>) -> bool {
+        match self.call.audience(cx) {
+            Audience::NobodyEver => true,
+            Audience::NobodyNow => {
+                if self.detached.is_none() {
+                    self.detached = self.load.detached();
+                }
+                self.detached.is_none()
+            }
+            Audience::Somebody => {
+                self.detached = None;
+                false
+            }
+        }
+    }
 }
 
 enum Driving<T> {
@@ -358,16 +379,13 @@ impl<F: Future> Future for Driven<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if this.call.as_ref().is_some_and(|call| call.is_deserted(cx)) {
-            if this.detached.is_none() {
-                this.detached = this.load.detached();
-            }
-            if this.detached.is_none() {
-                return Poll::Ready(Driving::Deserted);
-            }
+        if this.is_deserted(cx) {
+            return Poll::Ready(Driving::Deserted);
         }
         let future = &mut this.future;
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            // On the way it may have turned out that the answer is nobody else's.
+            Ok(Poll::Pending) if this.is_deserted(cx) => Poll::Ready(Driving::Deserted),
             Ok(poll) => poll.map(Driving::Done),
             Err(panic) => Poll::Ready(Driving::Panicked(panic)),
         }
