@@ -18,6 +18,7 @@ mod fits;
 mod interim;
 mod interim_io;
 mod large;
+mod leaders;
 mod memory;
 mod model;
 mod parts;

@@ -1,0 +1,400 @@
+//! Who leads a call is not what becomes of it: leaders leave, fail, panic and hang, and readers stall.
+
+use std::time::Duration;
+
+use http::Method;
+use larder::{CacheLayer, FillLimits, FillStatistics, StandardPolicy};
+
+use crate::support::{Answer, Stage, Step, settle};
+
+const FRESH: (&str, &str) = ("cache-control", "max-age=60");
+
+/// Nothing is being fetched, and nothing of it is held.
+#[track_caller]
+fn assert_idle(stage: &Stage) {
+    let FillStatistics { detached, fills, in_flight, waiting, .. } = stage.handle.fills();
+    assert_eq!((detached, fills, in_flight, waiting), (0, 0, 0, 0));
+    assert_eq!(stage.origin.open(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f04_followers_get_the_answer_when_the_leaders_client_has_left() {
+    let stage = Stage::new();
+    let leader = stage.get("/");
+    settle().await;
+    let followers = stage.herd(10, &[]);
+    settle().await;
+    leader.leave();
+    settle().await;
+    assert_eq!((stage.origin.calls(), stage.origin.open()), (1, 1));
+    assert_eq!(stage.handle.fills().detached, 0, "somebody waits for it");
+    stage.origin.call(0).head(&[FRESH]).frame("all").end();
+    for follower in followers {
+        follower.seen().await.has_body("all");
+    }
+    assert_eq!(stage.origin.calls(), 1);
+    assert_idle(&stage);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f04_a_fill_that_nobody_waits_for_any_more_is_completed_and_stored() {
+    // Everybody leaves before the head, while content of known length is taken in, and while it streams.
+    for (leaves_at, length) in
+        [(0, None), (0, Some("6")), (1, None), (1, Some("6")), (2, None), (2, Some("6"))]
+    {
+        let stage = Stage::new();
+        let mut clients = vec![stage.get("/")];
+        settle().await;
+        clients.extend(stage.herd(3, &[]));
+        settle().await;
+        let call = stage.origin.call(0);
+        let fields: Vec<_> =
+            [FRESH].into_iter().chain(length.map(|length| ("content-length", length))).collect();
+        let steps = [Step::head(200, &fields), Step::frame("one"), Step::frame("two"), Step::End];
+        call.steps(&steps[..leaves_at]);
+        settle().await;
+        // Dropped with what has come for them already.
+        clients.into_iter().for_each(|client| client.leave());
+        settle().await;
+        assert_eq!((stage.origin.open(), stage.handle.fills().detached), (1, 1), "{leaves_at} {length:?}");
+        call.steps(&steps[leaves_at..]);
+        settle().await;
+        assert!(stage.get("/").seen().await.has_body("onetwo").is_hit(), "{leaves_at} {length:?}");
+        assert_idle(&stage);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f04_who_comes_back_finds_the_fill_which_then_counts_as_abandoned_no_more() {
+    let stage = Stage::with(CacheLayer::default().fill_limits(FillLimits::new().detached(1)));
+    for head in [None, Some(Step::head(200, &[FRESH]))] {
+        let leader = stage.get("/");
+        settle().await;
+        let call = stage.origin.calls_from(0).pop().unwrap();
+        head.iter().for_each(|head| drop(call.step(head.clone()).is_open()));
+        settle().await;
+        leader.leave();
+        settle().await;
+        assert_eq!(stage.handle.fills().detached, 1, "{head:?}");
+        let before = stage.origin.calls();
+        let back = stage.get("/");
+        settle().await;
+        assert_eq!((stage.origin.calls(), stage.handle.fills().detached), (before, 0), "{head:?}");
+        // So there is room for another one.
+        let other = stage.get("/other");
+        settle().await;
+        other.leave();
+        settle().await;
+        let other = stage.origin.calls_from(before).pop().unwrap();
+        assert!(other.is_open(), "{head:?}");
+        other.head(&[FRESH]).end();
+        if head.is_none() {
+            call.head(&[FRESH]);
+        }
+        call.frame("x").end();
+        back.seen().await.has_body("x");
+        assert_idle(&stage);
+        stage.later(61);
+    }
+}
+
+/// `count` requests for different resources whose clients leave as soon as the origin has them.
+async fn abandon(stage: &Stage, count: usize, head: Option<&[(&str, &str)]>) {
+    let clients: Vec<_> = (0..count).map(|number| stage.get(&format!("/?{number}"))).collect();
+    settle().await;
+    assert_eq!(stage.origin.open(), count);
+    if let Some(head) = head {
+        stage.origin.calls_from(0).iter().for_each(|call| drop(call.head(head).frame("x").is_open()));
+        settle().await;
+    }
+    clients.into_iter().for_each(|client| client.leave());
+    settle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a17_of_ten_thousand_abandoned_calls_a_bounded_number_goes_on() {
+    for head in [None, Some(&[FRESH][..]), Some(&[FRESH, ("content-length", "3")])] {
+        let stage = Stage::new();
+        abandon(&stage, 10_000, head).await;
+        let fills = stage.handle.fills();
+        assert_eq!((stage.origin.open(), fills.detached, fills.fills), (256, 256, 256), "{head:?}");
+        for call in stage.origin.calls_from(0).iter().filter(|call| call.is_open()) {
+            if head.is_none() {
+                call.head(&[FRESH]).frame("x");
+            }
+            call.frame("yz").end();
+        }
+        settle().await;
+        assert_idle(&stage);
+        assert_eq!(stage.handle.statistics().entries, 256, "{head:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a17_abandoned_calls_whose_answer_nobody_may_have_are_cancelled() {
+    for head in [
+        &[("cache-control", "no-store")][..],
+        &[("cache-control", "private")],
+        // Taken in for an entity tag.
+        &[("cache-control", "private"), ("content-length", "3")],
+    ] {
+        let stage = Stage::new();
+        abandon(&stage, 1_000, Some(head)).await;
+        assert_idle(&stage);
+    }
+    // Calls that are nobody else's from the beginning.
+    let stage = Stage::new();
+    let clients: Vec<_> = (0..1_000).map(|_| stage.get_with("/", &[("cache-control", "no-store")])).collect();
+    settle().await;
+    assert_eq!(stage.origin.open(), 1_000);
+    clients.into_iter().for_each(|client| client.leave());
+    settle().await;
+    assert_idle(&stage);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a17_what_a_latency_budget_leaves_behind_is_bounded() {
+    let policy = StandardPolicy::default().latency_budget(Some(Duration::from_millis(100)));
+    // GETs share one call; a HEAD that validates can't.
+    for method in [Method::GET, Method::HEAD] {
+        let limits = FillLimits::new().detached(10);
+        let stage = Stage::with(CacheLayer::default().policy(policy.clone()).fill_limits(limits));
+        let fields = [("cache-control", "max-age=60, stale-if-error=600"), ("etag", "\"a\"")];
+        stage.fill("/", &[Step::head(200, &fields), Step::frame("x"), Step::End]).await;
+        stage.later(61);
+        for _ in 0..100 {
+            let seen = stage.send(method.clone(), "/", &[]).seen().await;
+            assert!(seen.cache_status().contains("latency-budget"), "{seen:?}");
+        }
+        settle().await;
+        assert!(stage.origin.open() <= 10, "{method}: {} calls go on behind", stage.origin.open());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f03_a_failing_leader_leaves_the_lead_to_another() {
+    for failure in [Step::Refuse, Step::Panic] {
+        let stage = Stage::new();
+        let leader = stage.get("/");
+        settle().await;
+        let followers = stage.herd(10, &[]);
+        settle().await;
+        stage.origin.call(0).step(failure.clone());
+        settle().await;
+        assert_eq!((stage.origin.calls(), stage.origin.open()), (2, 1), "{failure:?}: one other leads");
+        let answer = leader.answer().await;
+        assert!(matches!(
+            (&failure, answer),
+            (Step::Refuse, Answer::Refused) | (Step::Panic, Answer::Panicked)
+        ));
+        stage.origin.call(1).head(&[FRESH]).frame("x").end();
+        for follower in followers {
+            follower.seen().await.has_body("x");
+        }
+        assert_idle(&stage);
+        assert!(stage.get("/").seen().await.is_hit());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f03_an_origin_that_always_fails_is_not_asked_one_by_one() {
+    for failure in [Step::Refuse, Step::Panic, Step::head(503, &[])] {
+        let stage = Stage::new();
+        let leader = stage.get("/");
+        settle().await;
+        let followers = stage.herd(100, &[]);
+        settle().await;
+        let mut rounds = 0;
+        while followers.iter().any(|client| client.is_waiting()) {
+            rounds += 1;
+            assert!(rounds <= 4, "{failure:?}: within a few times one call's latency");
+            stage
+                .origin
+                .calls_from(0)
+                .iter()
+                .for_each(|call| drop(call.step(failure.clone()).end().is_open()));
+            settle().await;
+        }
+        for client in followers.into_iter().chain([leader]) {
+            match (&failure, client.answer().await) {
+                (Step::Refuse, Answer::Refused) | (Step::Panic, Answer::Panicked) => {}
+                (Step::Head(..), Answer::Response(response)) => assert_eq!(response.status(), 503),
+                _ => panic!("{failure:?}: another answer"),
+            }
+        }
+        assert_idle(&stage);
+        // The key is free.
+        stage.fill("/", &[Step::head(200, &[FRESH]), Step::frame("x"), Step::End]).await.has_body("x");
+        assert!(stage.get("/").seen().await.is_hit());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f03_a_panic_in_readiness_frees_the_key() {
+    let stage = Stage::new();
+    stage.origin.hold_readiness();
+    let leader = stage.get("/");
+    settle().await;
+    let followers = stage.herd(10, &[]);
+    settle().await;
+    assert_eq!((stage.origin.calls(), stage.handle.fills().waiting), (0, 10));
+    stage.origin.panic_in_readiness();
+    settle().await;
+    assert!(matches!(leader.answer().await, Answer::Panicked));
+    assert_eq!(stage.origin.calls(), 1);
+    stage.origin.call(0).head(&[FRESH]).frame("x").end();
+    for follower in followers {
+        follower.seen().await.has_body("x");
+    }
+    assert_idle(&stage);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f03_a_panic_in_the_body_is_an_error_for_every_reader() {
+    let stage = Stage::new();
+    let leader = stage.get("/");
+    settle().await;
+    let followers = stage.herd(10, &[]);
+    settle().await;
+    stage.origin.call(0).head(&[FRESH]).frame("x");
+    settle().await;
+    stage.origin.call(0).step(Step::Panic);
+    for client in followers.into_iter().chain([leader]) {
+        let seen = client.seen().await;
+        assert!(seen.broken, "{seen:?}");
+    }
+    assert_idle(&stage);
+    assert_eq!((stage.origin.calls(), stage.handle.statistics().entries), (1, 0));
+    // Where content of known length is taken in first, the leader's client has no answer yet, and another leads.
+    let stage = Stage::new();
+    let leader = stage.get("/");
+    settle().await;
+    let followers = stage.herd(10, &[]);
+    settle().await;
+    stage.origin.script(&[Step::head(200, &[FRESH]), Step::frame("other"), Step::End]);
+    stage.origin.call(0).head(&[FRESH, ("content-length", "2")]).frame("x").step(Step::Panic);
+    assert!(matches!(leader.answer().await, Answer::Panicked));
+    for follower in followers {
+        follower.seen().await.has_body("other");
+    }
+    assert_eq!(stage.origin.calls(), 2);
+    assert_idle(&stage);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f02_a_leader_that_hangs_holds_up_nobody_for_long() {
+    let stage = Stage::new();
+    let leader = stage.get("/");
+    settle().await;
+    let followers = stage.herd(3, &[]);
+    stage.origin.script(&[Step::head(200, &[FRESH]), Step::frame("own"), Step::End]);
+    for follower in followers {
+        follower.seen().await.has_body("own");
+    }
+    assert!(leader.is_waiting());
+    leader.leave();
+    settle().await;
+    assert!(stage.get("/").seen().await.is_hit());
+}
+
+fn large(length: usize) -> String {
+    "x".repeat(length)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a16_of_an_endless_body_a_stalled_reader_is_cut_off_and_a_thousand_others_go_on() {
+    let most = 9 * 1024 * 1024 + 512 * 1024; // the largest object, and what a reader may be behind
+    let stage = Stage::new();
+    let stalled = stage.get("/");
+    settle().await;
+    let live = stage.herd(1_000, &[]);
+    settle().await;
+    let call = stage.origin.call(0);
+    call.head(&[FRESH]);
+    let mut stalled = stalled.body().await;
+    let mut bodies = Vec::new();
+    for client in live {
+        bodies.push(client.body().await);
+    }
+    assert_eq!(stage.origin.calls(), 1);
+    let frame = bytes::Bytes::from(large(512 * 1024));
+    for sent in 1..=40 {
+        call.step(Step::Frame(frame.clone()));
+        settle().await;
+        for body in &mut bodies {
+            assert_eq!(body.take(), frame.len(), "frame {sent}");
+        }
+        let held = stage.handle.fills().in_flight;
+        assert!(held <= most, "{held} bytes after {sent} frames");
+    }
+    assert_eq!(stage.handle.fills().detached_readers, 1);
+    call.end();
+    settle().await;
+    for body in &mut bodies {
+        assert_eq!(body.next_now().as_deref(), Some("<end>"));
+    }
+    assert_eq!(stalled.next().await.as_deref(), Some("<error>"));
+    drop((stalled, bodies));
+    settle().await;
+    assert_idle(&stage);
+    assert_eq!(stage.handle.statistics().entries, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f05_a_stalled_reader_holds_up_nobody() {
+    // What is to be stored is held anyway: whoever stalls reads on when it likes.
+    let stage = Stage::new();
+    let stalled = stage.get("/");
+    settle().await;
+    let other = stage.get("/");
+    settle().await;
+    let call = stage.origin.call(0);
+    call.head(&[FRESH]);
+    let mut stalled = stalled.body().await;
+    (0..32).for_each(|_| drop(call.frame(large(100_000)).is_open()));
+    call.end();
+    assert_eq!(other.seen().await.body.len(), 3_200_000);
+    assert!(stage.get("/").seen().await.is_hit());
+    let mut length = 0;
+    while let Some(frame) = stalled.next().await.filter(|frame| frame != "<end>") {
+        assert_ne!(frame, "<error>");
+        length += frame.len();
+    }
+    assert_eq!(length, 3_200_000);
+    assert_idle(&stage);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a16_content_that_is_there_at_once_cuts_off_nobody_who_reads() {
+    let stage = Stage::with(CacheLayer::new(larder::MemoryStore::builder().max_object(4 << 20).build()));
+    let clients = stage.herd(50, &[]);
+    settle().await;
+    let call = stage.origin.call(0);
+    call.head(&[FRESH]);
+    (0..200).for_each(|_| drop(call.frame(large(100_000)).is_open()));
+    call.end();
+    let reading: Vec<_> = clients.into_iter().map(|client| client.reading()).collect();
+    for read in reading {
+        let seen = read.await.unwrap();
+        assert_eq!((seen.broken, seen.body.len()), (false, 20_000_000));
+    }
+    assert_eq!((stage.origin.calls(), stage.handle.fills().detached_readers), (1, 0));
+}
+
+#[ignore = "a reader whose task has not had its turn yet is cut off like one that stalls"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a16_nor_where_tasks_that_wake_each_other_run_first() {
+    let stage = Stage::with(CacheLayer::new(larder::MemoryStore::builder().max_object(4 << 20).build()));
+    let reading: Vec<_> = stage.herd(50, &[]).into_iter().map(|client| client.reading()).collect();
+    while stage.handle.fills().waiting < 49 {
+        tokio::task::yield_now().await;
+    }
+    let call = stage.origin.call(0);
+    call.head(&[FRESH]);
+    (0..200).for_each(|_| drop(call.frame(large(100_000)).is_open()));
+    call.end();
+    for read in reading {
+        assert!(!read.await.unwrap().broken);
+    }
+    assert_eq!(stage.handle.fills().detached_readers, 0);
+}
