@@ -277,7 +277,8 @@ impl Inner {
             return Write::TooLarge;
         }
         let writing = self.writer(key);
-        if self.verdict(key, &response, fence) == Verdict::Removed {
+        let verdict = self.verdict(key, &response, fence);
+        if verdict == Verdict::Removed {
             return Write::Superseded;
         }
         let latest = self.purges.latest();
@@ -285,7 +286,9 @@ impl Inner {
             Some(entry) => self.without_purged(key, &entry.variants, latest),
             None => Variants::default(),
         };
-        if !demand(&present) {
+        // What was asked for before a soft purge does not take the place of what was asked for after it.
+        let is_newer = |stored: &Stored| replaces(stored) && stored.fence.0 > fence.0;
+        if !demand(&present) || (verdict != Verdict::Untouched && present.iter().any(is_newer)) {
             return Write::Superseded;
         }
         let id = StoredId(self.ids.fetch_add(1, Ordering::Relaxed));

@@ -31,7 +31,8 @@ use crate::stored::StoredResponse;
 /// *Purge and fill.* [`Lookup::fence`] is the store's purge state at the moment of a look-up. Whoever fetches
 /// on the strength of a look-up hands its fence back with the result, and the store refuses the result
 /// ([`Write::Superseded`]) if the key, its URI, a prefix of it, one of the response's groups or everything was
-/// purged after the fence was taken; after a soft purge it may store the result all the same, as expired. So no purge is lost to a fetch under way.
+/// purged after the fence was taken; after a soft purge it may store the result all the same, as expired, but
+/// not in place of one that was asked for after it. So no purge is lost to a fetch under way.
 ///
 /// *Visibility.* When [`Store::invalidate`] has returned, no later `get` gives an affected response (removed), or
 /// gives it without [`Stored::expired`] (expired), not even one whose `put` was under way. When it can't be sure
