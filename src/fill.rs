@@ -151,6 +151,7 @@ impl<S: Store> Fill<S> {
         let outcome = stored(&ask, judgement.ttl(&parts.headers, ask.sent_at));
         let response = complete(&core, judgement, parts.status, &parts.headers, ask.sent_at, content);
         let written = keep(&core, &*store, &ask.key, response.clone(), ask.fence).await;
+        core.collapser.forget(&ask.key, ask.has_unkeyed_credentials());
         if let Some(lead) = ask.lead.take() {
             // Also if a purge came first: who waits has asked before it.
             lead.land(Landing::Whole(response.clone()));
@@ -190,6 +191,7 @@ impl<S: Store> Fill<S> {
         let (status, headers) = (parts.status, parts.headers.clone());
         let (key, fence, sent_at) = (ask.key.clone(), ask.fence, ask.sent_at);
         let validation = ask.validation.take();
+        let has_credentials = ask.has_unkeyed_credentials();
         let commit_core = Arc::clone(&core);
         let lead = ask.lead.take();
         let waiting = lead.as_ref().map(|lead| {
@@ -216,6 +218,7 @@ impl<S: Store> Fill<S> {
             // Where it can't be stored, the next request is a miss.
             let stored = response.payload().content().clone();
             let _ = keep(&commit_core, &*store, &key, response, fence).await;
+            commit_core.collapser.forget(&key, has_credentials);
             drop(lead);
             drop(validation);
             Some(stored)
@@ -258,7 +261,6 @@ async fn keep<S: Store>(
     response: StoredResponse,
     fence: Fence,
 ) -> Result<Write, StoreError> {
-    core.collapser.forget(key);
     if core.policy.rules().no_vary_search {
         core.searches.learn(key, response.head().headers());
     }

@@ -19,7 +19,7 @@ use crate::semantics::reuse::{Forward, Reuse};
 use crate::semantics::storing::{self, Exchange, NotStored};
 use crate::semantics::targeted;
 use crate::semantics::vary::Selecting;
-use crate::semantics::{Rules, is_retrieval};
+use crate::semantics::{CredentialKinds, Rules, is_retrieval};
 use crate::shared::Core;
 use crate::store::Fence;
 use crate::stored::{Part, ResponseHead, compact_fields, take_upstream_status};
@@ -84,6 +84,12 @@ impl Good {
 }
 
 impl Ask {
+    /// Whether the request carries credentials that its key does not hold.
+    pub(crate) fn has_unkeyed_credentials(&self) -> bool {
+        self.fields.credentials
+            && CredentialKinds::of(&self.request.headers).without(self.key.keyed_credentials()).any()
+    }
+
     /// A POST whose response may answer later GETs. The request's own conditions and ranges are none of
     /// the cache's business (RFC 9110 13.2.1).
     pub(crate) fn post(request: Parts, key: CacheKey, fence: Fence, sent_at: SystemTime) -> Self {

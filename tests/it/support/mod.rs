@@ -3,8 +3,8 @@
 pub mod alloc;
 pub mod bench;
 pub mod origin;
-pub mod stepped;
 pub mod raw;
+pub mod stepped;
 pub mod wire;
 
 pub use bench::{Bench, Seen};

@@ -1,0 +1,354 @@
+//! Content on its way in: at the client's pace or the origin's, whole or failing, counted, and dropped with the
+//! runtime.
+
+use larder::{CacheLayer, FillStatistics, MemoryStore};
+
+use crate::support::{Answer, Stage, Step, settle};
+
+const FRESH: (&str, &str) = ("cache-control", "max-age=60");
+
+fn large(length: usize) -> String {
+    "x".repeat(length)
+}
+
+#[track_caller]
+fn assert_idle(stage: &Stage, case: &str) {
+    let FillStatistics { detached, fills, in_flight, waiting, .. } = stage.handle.fills();
+    assert_eq!((detached, fills, in_flight, waiting), (0, 0, 0, 0), "{case}");
+    assert_eq!(stage.origin.open(), 0, "{case}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn frame_n_is_received_before_frame_n_plus_1_is_released() {
+    for fields in [
+        &[FRESH][..],
+        &[FRESH, ("content-length", "90000")],
+        &[("cache-control", "no-store"), ("content-length", "90000")],
+        &[("cache-control", "private")],
+        &[FRESH, ("content-length", "90000000")],
+    ] {
+        let stage = Stage::new();
+        let client = stage.get("/");
+        settle().await;
+        let call = stage.origin.call(0);
+        call.head(fields);
+        let mut body = client.body().await;
+        for _ in 0..2 {
+            assert_eq!(body.next().await, None, "{fields:?}");
+            call.frame(large(30_000));
+            assert_eq!(body.next().await.map(|frame| frame.len()), Some(30_000), "{fields:?}");
+        }
+        // The last one, too: with it the client has everything.
+        call.frame(large(30_000));
+        assert_eq!(body.next().await.map(|frame| frame.len()), Some(30_000), "{fields:?}");
+        call.end();
+        let is_short = fields.contains(&("content-length", "90000000"));
+        let end = body.next().await;
+        assert_eq!(end.as_deref(), Some("<end>"), "{fields:?}");
+        let stored = usize::from(fields[0] == FRESH && !is_short);
+        assert_eq!(stage.handle.statistics().entries, stored as u64, "{fields:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_stored_is_not_taken_from_the_origin_before_the_client_wants_it() {
+    let frame = bytes::Bytes::from(large(16 * 1024));
+    let endless = Step::Endless(frame.clone());
+    for head in [
+        &[("cache-control", "no-store")][..],
+        &[("cache-control", "private")],
+        // Known to be too large.
+        &[FRESH, ("content-length", "10000000000")],
+    ] {
+        let stage = Stage::new();
+        let client = stage.get("/");
+        settle().await;
+        let call = stage.origin.call(0);
+        call.head(head).step(endless.clone());
+        let mut body = client.body().await;
+        settle().await;
+        assert_eq!(call.taken(), 0, "{head:?}");
+        for read in 1..=100 {
+            assert!(body.next_now().is_some());
+            assert_eq!(call.taken(), read * frame.len(), "{head:?}");
+        }
+        drop(body);
+        settle().await;
+        assert_idle(&stage, &format!("{head:?}"));
+    }
+    // Not known before it is. What was taken in till then, and a bounded number of bytes on top.
+    let most = 1024 * 1024;
+    let stage = Stage::with(CacheLayer::new(MemoryStore::builder().max_object(most as u64).build()));
+    let client = stage.get("/");
+    settle().await;
+    let call = stage.origin.call(0);
+    call.head(&[FRESH]).step(endless);
+    let mut body = client.body().await;
+    let mut read = 0;
+    for _ in 0..1_000 {
+        settle().await;
+        let ahead = call.taken() - read;
+        assert!(ahead <= most + 2 * frame.len(), "{ahead} bytes ahead after {read}");
+        if read > 2 * most {
+            assert!(ahead <= 256 * 1024 + 2 * frame.len(), "{ahead} bytes ahead after {read}");
+        }
+        read += body.next_now().map_or(0, |frame| frame.len());
+    }
+    assert_eq!(read, 1_000 * frame.len());
+    assert!(stage.handle.fills().in_flight <= 512 * 1024);
+    drop(body);
+    settle().await;
+    assert_idle(&stage, "passed on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_are_passed_to_all_and_stored() {
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("x-sum", http::HeaderValue::from_static("2"));
+    for (cache_control, frame) in
+        [("max-age=60", 1), ("max-age=60", 2_000_000), ("no-store", 1), ("private", 2_000_000)]
+    {
+        let stage = Stage::with(CacheLayer::new(MemoryStore::builder().max_object(3_000_000).build()));
+        let clients = stage.herd(if cache_control == "max-age=60" { 5 } else { 1 }, &[]);
+        settle().await;
+        let call = stage.origin.call(0);
+        call.head(&[("cache-control", cache_control)]);
+        let reading: Vec<_> = clients.into_iter().map(|client| client.reading()).collect();
+        settle().await;
+        for _ in 0..2 {
+            call.frame(large(frame));
+            settle().await;
+        }
+        call.step(Step::Trailers(trailers.clone())).end();
+        for read in reading {
+            let seen = read.await.unwrap();
+            assert_eq!((seen.body.len(), seen.broken), (2 * frame, false), "{cache_control} {frame}");
+            assert_eq!(seen.trailers.as_ref().unwrap()["x-sum"], "2", "{cache_control} {frame}");
+        }
+        if cache_control == "max-age=60" && frame == 1 {
+            let hit = stage.get("/").seen().await;
+            assert!(hit.is_hit() && hit.trailers.unwrap()["x-sum"] == "2");
+        }
+        assert_idle(&stage, cache_control);
+    }
+}
+
+/// An answer of three frames that goes wrong after so many of them, with a `Content-Length` or none. Readers are there
+/// from the beginning, or join at each moment.
+async fn goes_wrong(offset: usize, wrong: &[Step], declared: Option<usize>, length: usize) {
+    let case = format!("{wrong:?} after {offset} frames of {length}, of {declared:?}");
+    let stage = Stage::new();
+    let leader = stage.get("/");
+    settle().await;
+    let mut clients = stage.herd(3, &[]);
+    settle().await;
+    let declared = declared.map(|declared| declared.to_string());
+    let fields: Vec<_> =
+        [FRESH].into_iter().chain(declared.as_deref().map(|declared| ("content-length", declared))).collect();
+    let mut steps = vec![Step::head(200, &fields)];
+    steps.extend((0..offset).map(|_| Step::frame(large(length))));
+    steps.extend_from_slice(wrong);
+    // Whoever asks again gets the same.
+    stage.origin.script(&steps);
+    let call = stage.origin.call(0);
+    for step in steps {
+        call.step(step);
+        clients.push(stage.get("/"));
+        settle().await;
+    }
+    clients.push(leader);
+    for client in clients {
+        match client.answer().await {
+            Answer::Panicked => assert!(wrong.iter().any(|step| matches!(step, Step::Panic)), "{case}"),
+            Answer::Refused => panic!("{case}: the call was answered"),
+            Answer::Response(response) => {
+                let seen = crate::support::bench::read(response).await;
+                assert!(seen.broken && !seen.is_hit(), "{case}: {} bytes, and a clean end", seen.body.len());
+            }
+        }
+    }
+    assert_eq!(stage.handle.statistics().entries, 0, "{case}");
+    settle().await;
+    assert_idle(&stage, &case);
+    // The key is free.
+    stage.origin.script(&[]);
+    let next = stage.get("/");
+    settle().await;
+    stage.origin.calls_from(0).last().unwrap().head(&[FRESH]).frame("good").end();
+    next.seen().await.has_body("good");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f01_a_body_that_breaks_anywhere_breaks_for_everybody_and_is_not_stored() {
+    // Taken in at once where the length is known; streamed.
+    for length in [2, 30_000] {
+        for wrong in [Step::Fail, Step::Panic] {
+            for offset in 0..=3 {
+                goes_wrong(offset, std::slice::from_ref(&wrong), None, length).await;
+                goes_wrong(offset, std::slice::from_ref(&wrong), Some(3 * length), length).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f01_a_body_that_is_shorter_or_longer_than_it_says_is_not_stored_and_has_no_clean_end() {
+    for length in [2, 30_000] {
+        for offset in 0..=3 {
+            goes_wrong(offset, &[Step::End], Some(3 * length + 1), length).await;
+            if offset > 0 {
+                goes_wrong(offset, &[Step::End], Some(offset * length - 1), length).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f06_ten_thousand_requests_for_a_cold_key_make_one_call() {
+    let stage = Stage::new();
+    let herd = stage.herd(10_000, &[]);
+    settle().await;
+    assert_eq!((stage.origin.calls(), stage.handle.fills().waiting), (1, 9_999));
+    stage.origin.call(0).head(&[FRESH]).frame("one").frame("two").end();
+    for client in herd {
+        client.seen().await.has_body("onetwo");
+    }
+    assert_eq!((stage.origin.calls(), stage.handle.fills().collapsed), (1, 9_999));
+    assert_idle(&stage, "a herd");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f07_a_herd_on_what_is_not_storable_is_not_one_behind_the_other() {
+    let stage = Stage::new();
+    let herd = stage.herd(1_000, &[]);
+    settle().await;
+    let started = tokio::time::Instant::now();
+    let head = Step::head(200, &[("cache-control", "no-store")]);
+    let mut answered = 0;
+    // Each round is one latency of the origin.
+    let mut rounds = 0;
+    while answered < stage.origin.calls() {
+        rounds += 1;
+        let calls = stage.origin.calls_from(answered);
+        answered += calls.len();
+        calls.iter().for_each(|call| drop(call.step(head.clone()).frame("x").end().is_open()));
+        settle().await;
+    }
+    assert_eq!((rounds, stage.origin.calls()), (2, 1_000));
+    assert!(started.elapsed() < std::time::Duration::from_secs(1), "nobody has waited for a limit");
+    for client in herd {
+        client.seen().await.has_body("x");
+    }
+    assert_idle(&stage, "a herd");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f13_bytes_in_flight_are_counted_and_given_back() {
+    let stage = Stage::new();
+    let leader = stage.get("/");
+    settle().await;
+    let call = stage.origin.call(0);
+    call.head(&[FRESH]);
+    let mut reader = leader.body().await;
+    for frames in 1..=10 {
+        call.frame(large(100_000));
+        settle().await;
+        assert_eq!(stage.handle.fills().in_flight, frames * 100_000, "read or not, it is to be stored");
+        assert!(reader.next_now().is_some());
+    }
+    let follower = stage.get("/");
+    settle().await;
+    assert_eq!(stage.handle.fills().in_flight, 1_000_000, "held once, however many read");
+    call.end();
+    settle().await;
+    assert_idle(&stage, "complete, and not yet read by all");
+    assert_eq!(follower.seen().await.body.len(), 1_000_000);
+    // Every other way out.
+    for way in [Step::Fail, Step::Panic, Step::End] {
+        let stage = Stage::new();
+        let client = stage.get("/");
+        settle().await;
+        let call = stage.origin.call(0);
+        call.head(&[FRESH]).frame(large(100_000));
+        settle().await;
+        assert_eq!((stage.handle.fills().in_flight, stage.handle.fills().fills), (100_000, 1));
+        client.leave();
+        call.step(way.clone());
+        settle().await;
+        assert_idle(&stage, &format!("{way:?}"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f13_what_is_in_flight_has_a_bound_beyond_which_content_is_passed_on() {
+    let limits = larder::FillLimits::new().in_flight(250_000);
+    let stage = Stage::with(CacheLayer::default().fill_limits(limits));
+    let clients: Vec<_> = ["/a", "/b"].map(|path| stage.get(path).reading()).into();
+    settle().await;
+    for _ in 0..5 {
+        for call in stage.origin.calls_from(0) {
+            if call.taken() == 0 {
+                call.head(&[FRESH]);
+            }
+            call.frame(large(50_000));
+            settle().await;
+            assert!(stage.handle.fills().in_flight <= 300_000);
+        }
+    }
+    stage.origin.calls_from(0).iter().for_each(|call| drop(call.end().is_open()));
+    for client in clients {
+        let seen = client.await.unwrap();
+        assert_eq!((seen.body.len(), seen.broken), (250_000, false), "it fails for nobody");
+    }
+    assert!(stage.handle.statistics().entries < 2);
+    assert_idle(&stage, "bounded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f13_beyond_the_number_of_fills_each_makes_its_own_call() {
+    let limits = larder::FillLimits::new().fills(2);
+    let stage = Stage::with(CacheLayer::default().fill_limits(limits));
+    let clients: Vec<_> = ["/a", "/b", "/c", "/a", "/c"].map(|path| stage.get(path)).into();
+    settle().await;
+    assert_eq!((stage.origin.calls(), stage.handle.fills().fills), (4, 2));
+    for call in stage.origin.calls_from(0) {
+        call.head(&[FRESH]).frame("x").end();
+    }
+    for client in clients {
+        client.seen().await.has_body("x");
+    }
+    assert_idle(&stage, "bounded");
+}
+
+#[test]
+fn f16_what_a_runtime_drops_half_way_leaves_nothing_behind() {
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let first = runtime();
+    // Before the head, with a follower; in the content, streamed and taken in at once; abandoned.
+    let (stage, clients) = first.block_on(async {
+        let stage = Stage::new();
+        let paths = ["/head", "/head", "/streamed", "/at-once", "/abandoned"];
+        let mut clients: Vec<_> = paths.map(|path| stage.get(path)).into();
+        settle().await;
+        for (number, fields) in [(1, &[FRESH][..]), (2, &[FRESH, ("content-length", "9")]), (3, &[FRESH])] {
+            stage.origin.call(number).head(fields).frame("half");
+        }
+        settle().await;
+        clients.pop().unwrap().leave();
+        settle().await;
+        let fills = stage.handle.fills();
+        assert_eq!((fills.fills, fills.waiting, fills.detached, fills.in_flight), (4, 1, 1, 8));
+        (stage, clients)
+    });
+    drop((first, clients));
+    assert_idle(&stage, "shut down");
+    assert_eq!(stage.handle.statistics().entries, 0);
+    runtime().block_on(async {
+        for path in ["/head", "/streamed", "/at-once", "/abandoned"] {
+            let steps = [Step::head(200, &[FRESH]), Step::frame("whole"), Step::End];
+            stage.fill(path, &steps).await.has_body("whole").told("larder; fwd=uri-miss; stored; ttl=60");
+        }
+        assert_idle(&stage, "after it");
+    });
+}
