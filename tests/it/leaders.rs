@@ -71,7 +71,7 @@ async fn f04_who_comes_back_finds_the_fill_which_then_counts_as_abandoned_no_mor
         let leader = stage.get("/");
         settle().await;
         let call = stage.origin.calls_from(0).pop().unwrap();
-        head.iter().for_each(|head| drop(call.step(head.clone()).is_open()));
+        call.steps(head.as_slice());
         settle().await;
         leader.leave();
         settle().await;
@@ -104,7 +104,9 @@ async fn abandon(stage: &Stage, count: usize, head: Option<&[(&str, &str)]>) {
     settle().await;
     assert_eq!(stage.origin.open(), count);
     if let Some(head) = head {
-        stage.origin.calls_from(0).iter().for_each(|call| drop(call.head(head).frame("x").is_open()));
+        for call in stage.origin.calls_from(0) {
+            call.head(head).frame("x");
+        }
         settle().await;
     }
     clients.into_iter().for_each(|client| client.leave());
@@ -208,11 +210,9 @@ async fn f03_an_origin_that_always_fails_is_not_asked_one_by_one() {
         while followers.iter().any(|client| client.is_waiting()) {
             rounds += 1;
             assert!(rounds <= 4, "{failure:?}: within a few times one call's latency");
-            stage
-                .origin
-                .calls_from(0)
-                .iter()
-                .for_each(|call| drop(call.step(failure.clone()).end().is_open()));
+            for call in stage.origin.calls_from(0) {
+                call.step(failure.clone()).end();
+            }
             settle().await;
         }
         for client in followers.into_iter().chain([leader]) {
@@ -351,7 +351,7 @@ async fn f05_a_stalled_reader_holds_up_nobody() {
     let call = stage.origin.call(0);
     call.head(&[FRESH]);
     let mut stalled = stalled.body().await;
-    (0..32).for_each(|_| drop(call.frame(large(100_000)).is_open()));
+    call.steps(&vec![Step::frame(large(100_000)); 32]);
     call.end();
     assert_eq!(other.seen().await.body.len(), 3_200_000);
     assert!(stage.get("/").seen().await.is_hit());
@@ -371,7 +371,7 @@ async fn a16_content_that_is_there_at_once_cuts_off_nobody_who_reads() {
     settle().await;
     let call = stage.origin.call(0);
     call.head(&[FRESH]);
-    (0..200).for_each(|_| drop(call.frame(large(100_000)).is_open()));
+    call.steps(&vec![Step::frame(large(100_000)); 200]);
     call.end();
     let reading: Vec<_> = clients.into_iter().map(|client| client.reading()).collect();
     for read in reading {
@@ -391,7 +391,7 @@ async fn a16_nor_where_tasks_that_wake_each_other_run_first() {
     }
     let call = stage.origin.call(0);
     call.head(&[FRESH]);
-    (0..200).for_each(|_| drop(call.frame(large(100_000)).is_open()));
+    call.steps(&vec![Step::frame(large(100_000)); 200]);
     call.end();
     for read in reading {
         assert!(!read.await.unwrap().broken);
