@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
@@ -70,7 +70,7 @@ pub(crate) enum Landing {
     Failed(Option<StatusCode>),
     Pending,
     /// A response that is to be stored, with content on its way in.
-    Streaming(Arc<ResponseHead>, Arc<Flight>),
+    Streaming(Arc<LateHead>, Arc<Flight>),
     /// A stored response that the origin has just said to hold.
     Validated(StoredResponse),
     /// A response that is stored.
@@ -87,6 +87,9 @@ pub(crate) enum Audience {
     /// Also where the answer is there already.
     Somebody,
 }
+
+/// A head that is made when somebody asks for it: most calls have nobody who waits.
+pub(crate) type LateHead = LazyLock<ResponseHead, Box<dyn FnOnce() -> ResponseHead + Send>>;
 
 /// Why nobody can share an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -209,11 +209,10 @@ impl<S: Store> Errand<S> {
             }
             return Followed::Answer(answer);
         }
-        let (Landing::Validated(StoredResponse { head, .. })
-        | Landing::Whole(StoredResponse { head, .. })
-        | Landing::Streaming(head, _)) = &landing
-        else {
-            return Followed::Alone;
+        let head = match &landing {
+            Landing::Streaming(head, _) => head,
+            Landing::Validated(response) | Landing::Whole(response) => response.head(),
+            _ => return Followed::Alone,
         };
         // Another variant: those that want the same one find each other by what selects it.
         let variant = head.reuse().selecting.signature(&self.query.request.headers);
@@ -235,11 +234,7 @@ impl<S: Store> Errand<S> {
         Some(self.core.answer(response, &self.query.request, self.query.fields, &outcome, now))
     }
 
-    fn share_flight<B>(
-        &self,
-        head: &Arc<ResponseHead>,
-        flight: &Arc<Flight>,
-    ) -> Option<Response<CacheBody<B>>> {
+    fn share_flight<B>(&self, head: &ResponseHead, flight: &Arc<Flight>) -> Option<Response<CacheBody<B>>> {
         let now = self.core.clock.now();
         // What is not there yet can't be cut.
         if self.query.fields.range || !self.query.may_share_head(&self.core, head, false, now) {

@@ -9,7 +9,7 @@ use http_body::Body;
 
 use crate::answer::not_modified_fields;
 use crate::body::CacheBody;
-use crate::collapse::{Landing, Why};
+use crate::collapse::{Landing, LateHead, Why};
 use crate::collect::{self, Content};
 use crate::error::{BoxError, StoreError};
 use crate::flight::Flight;
@@ -195,14 +195,18 @@ impl<S: Store> Fill<S> {
         let commit_core = Arc::clone(&core);
         let lead = ask.lead.take();
         let waiting = lead.as_ref().map(|lead| {
-            let head = judgement.clone().head(&core, status, headers.clone(), sent_at, None, Tag::Theirs);
-            (Arc::clone(lead.call()), head)
-        });
-        let begin = |flight: &Arc<Flight>| {
-            if let Some((call, mut head)) = waiting {
-                if let Some(length) = flight.declared() {
+            let (core, judgement, headers) = (Arc::clone(&core), judgement.clone(), headers.clone());
+            let head = move || {
+                let mut head = judgement.head(&core, status, headers, sent_at, None, Tag::Theirs);
+                if let Some(length) = length {
                     head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
                 }
+                head
+            };
+            (Arc::clone(lead.call()), LateHead::new(Box::new(head)))
+        });
+        let begin = |flight: &Arc<Flight>| {
+            if let Some((call, head)) = waiting {
                 call.land(Landing::Streaming(Arc::new(head), Arc::clone(flight)));
             }
         };

@@ -276,11 +276,6 @@ impl Flight {
         let number = state.readers.add(ReaderState::default());
         Some(Reader { flight: Arc::clone(self), number: Some(number) })
     }
-
-    /// `Content-Length`, where the response has one.
-    pub(crate) fn declared(&self) -> Option<u64> {
-        self.declared
-    }
 }
 
 impl Drop for Flight {
