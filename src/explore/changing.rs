@@ -1,12 +1,11 @@
 //! Content that changes while it is fetched, served and validated.
 
-use super::origin::Script;
-use super::world::World;
+use std::time::Duration;
+
+use super::origin::{Fault, Script};
+use super::world::{MOST_POLLS, Seen, World};
 use super::{below, explore, one_of};
 use crate::store::Target;
-
-/// More polls than any client needs.
-const MOST_POLLS: usize = 8;
 
 /// The ways to say that what is stored does not hold any more.
 #[derive(Clone, Copy)]
@@ -138,6 +137,42 @@ fn a_change_found_by_validations_that_race() {
         leaver.await.expect("a client");
         world.settle().await;
         world.promise(1);
+        world.clone().ask().await.call();
+        assert_eq!(world.origin.calls(), 2, "calls");
+    });
+}
+
+#[test]
+fn a_validation_that_fails() {
+    explore(|| async {
+        let fault = one_of(&[Fault::Error, Fault::Panic]);
+        let world = World::standing_in(Script::fresh().failing(1, fault), None);
+        world.clone().ask().await.call();
+        world.later(61);
+        let mut panicked = 0;
+        for client in [(); 3].map(|()| world.client()) {
+            match client.await.expect("a client") {
+                Seen::Panicked => panicked += 1,
+                seen => assert!(seen.is_whole(), "what is stored stands in, but a client got {seen:?}"),
+            }
+        }
+        assert!(panicked <= 1, "{panicked} clients got one panic");
+        world.settle().await;
+    });
+}
+
+#[test]
+fn an_origin_that_is_too_slow_for_the_budget() {
+    explore(|| async {
+        let world = World::standing_in(Script::fresh(), Some(Duration::ZERO));
+        world.clone().ask().await.call();
+        world.later(61);
+        let change = one_of(&[false, true]).then(|| world.origin.change());
+        for client in [(); 3].map(|()| world.client()) {
+            client.await.expect("a client").call();
+        }
+        world.settle().await;
+        world.promise(change.unwrap_or_default());
         world.clone().ask().await.call();
         assert_eq!(world.origin.calls(), 2, "calls");
     });

@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use super::origin::{Fault, Script};
-use super::world::{Seen, World, patient};
+use super::world::{MOST_POLLS, Seen, World, patient};
 use super::{below, explore, one_of};
 use crate::FillLimits;
-
-/// More polls than any client needs.
-const MOST_POLLS: usize = 8;
 
 #[test]
 fn the_leader_is_dropped_at_each_await() {
@@ -81,7 +78,7 @@ fn the_leader_fails() {
 
 /// One client gets the fault; others do only where they have begun to read what breaks off.
 async fn a_call_fails(fault: Fault) {
-    let script = Script::fresh().failing(fault);
+    let script = Script::fresh().failing(0, fault);
     let world = World::new(script);
     let mut hurt = 0;
     let mut broken = 0;

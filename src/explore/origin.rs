@@ -35,8 +35,8 @@ pub(super) const FRAMES: usize = 3;
 #[derive(Clone, Copy)]
 pub(super) struct Script {
     pub(super) cache_control: &'static str,
-    /// What the first call fails with, and after how many steps.
-    pub(super) fault: Option<(usize, Fault)>,
+    /// Which call fails, after how many steps and with what.
+    pub(super) fault: Option<(u64, usize, Fault)>,
     /// With `Content-Length`: small content is taken in before anybody is answered.
     pub(super) has_length: bool,
     /// Answers differ by language.
@@ -55,9 +55,9 @@ impl Script {
         Self::new("max-age=60")
     }
 
-    /// Its first call fails somewhere on its way.
-    pub(super) fn failing(self, fault: Fault) -> Self {
-        Self { fault: Some((below(Self::STEPS), fault)), ..self }
+    /// One call fails somewhere on its way.
+    pub(super) fn failing(self, call: u64, fault: Fault) -> Self {
+        Self { fault: Some((call, below(Self::STEPS), fault)), ..self }
     }
 
     pub(super) fn streaming(self) -> Self {
@@ -101,7 +101,8 @@ impl Origin {
         }
         let call = self.calls.fetch_add(1, Ordering::SeqCst);
         let version = self.version.load(Ordering::SeqCst);
-        let mut fault = self.script.fault.filter(|_| call == 0);
+        let fault = self.script.fault.filter(|(failing, ..)| *failing == call);
+        let mut fault = fault.map(|(_, steps, fault)| (steps, fault));
         for _ in 0..2 {
             strike(&mut fault)?;
             pause().await;

@@ -18,9 +18,13 @@ use super::origin::{FRAMES, Origin, Refused, Script, Scripted};
 use crate::load::FillStatistics;
 use crate::shared::Core;
 use crate::sync;
-use crate::{CacheHandle, CacheLayer, CacheService, Clock, ClockHand, FillLimits, MemoryStore};
+use crate::{
+    CacheHandle, CacheLayer, CacheService, Clock, ClockHand, FillLimits, MemoryStore, StandardPolicy,
+};
 
 const URI: &str = "http://a/";
+/// More polls than any client needs.
+pub(super) const MOST_POLLS: usize = 8;
 
 #[derive(Clone)]
 pub(super) struct World {
@@ -45,10 +49,20 @@ impl World {
 
     /// `max_object`: what is larger is only passed on.
     pub(super) fn with(script: Script, limits: FillLimits, max_object: u64) -> Self {
+        Self::under(StandardPolicy::default(), script, limits, max_object)
+    }
+
+    /// What is stale stands in for an error, and for an answer that is late.
+    pub(super) fn standing_in(script: Script, budget: Option<Duration>) -> Self {
+        let policy = StandardPolicy::default().stale_if_error(Duration::from_secs(60));
+        Self::under(policy.latency_budget(budget), script, patient(), 1024)
+    }
+
+    fn under(policy: StandardPolicy, script: Script, limits: FillLimits, max_object: u64) -> Self {
         let (clock, hand) = Clock::manual();
         // Small, for there is one for each schedule.
         let store = MemoryStore::builder().capacity(256 * 1024).max_object(max_object).build();
-        let layer = CacheLayer::new(store).clock(clock).fill_limits(limits);
+        let layer = CacheLayer::new(store).policy(policy).clock(clock).fill_limits(limits);
         let origin = Origin::new(script);
         Self {
             cache: layer.layer(origin.clone()),
