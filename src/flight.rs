@@ -5,7 +5,8 @@
 //!
 //! *Storing*: everything is kept from the first byte on, so a reader may join at any time, and the pump goes on at the
 //! origin's pace whoever reads. *Passing*: the content turned out too large to store. Nobody joins any more, what all
-//! have read is dropped, and the pump waits for the fastest reader; one that falls too far behind it is cut off.
+//! have read is dropped, and the pump waits for the fastest reader; one that falls too far behind it, and does not catch
+//! up in a moment, is cut off.
 //!
 //! Invariant: a reader sees the clean end of a body only after the inner body has come to its own.
 
@@ -13,6 +14,7 @@ use std::collections::VecDeque;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -23,12 +25,18 @@ use crate::error::{BodyError, BoxError, Failure};
 use crate::load::{Counted, Load};
 use crate::semantics::etag::{TagKind, Tagger};
 use crate::slots::Slots;
-use crate::sync::{Mutex, Runtime, lock};
+use crate::sync::{Mutex, Runtime, briefly, lock};
 
 /// How many bytes the pump may be ahead of the fastest reader when content is only passed on.
 const AHEAD: u64 = if cfg!(shuttle) { 4 } else { 256 * 1024 };
-/// How many bytes a reader may be behind when content is only passed on and another one is faster.
+/// How many bytes a reader may be behind when content is only passed on and another one is faster; or as many as
+/// were to be stored, for that much is held by then.
 const BEHIND: u64 = if cfg!(shuttle) { 8 } else { 1024 * 1024 };
+/// How long the others wait for a reader that is further behind before it is cut off: its task may not have had its
+/// turn yet.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often they do that for nothing.
+const MOST_WAITS: u32 = 8;
 /// Frames smaller than this are copied together: one of a single byte takes the room of many.
 const SMALL_FRAME: usize = 4096;
 
@@ -44,6 +52,8 @@ pub(crate) struct Intake {
 
 /// The buffer between the pump and its readers.
 pub(crate) struct Flight {
+    /// How far a reader may be behind.
+    behind: u64,
     declared: Option<u64>,
     load: Arc<Load>,
     state: Mutex<State>,
@@ -124,12 +134,16 @@ impl State {
         }
     }
 
+    fn has_laggards(&self, behind: u64) -> bool {
+        self.readers.iter().any(|reader| !reader.is_cut_off && self.received - reader.position > behind)
+    }
+
     /// Cuts off whoever is far behind the fastest.
-    fn cut_off_laggards(&mut self, load: &Load) -> Vec<Waker> {
+    fn cut_off_laggards(&mut self, behind: u64, load: &Load) -> Vec<Waker> {
         let received = self.received;
         let mut wakers = Vec::new();
         for reader in self.readers.iter_mut() {
-            if !reader.is_cut_off && received - reader.position > BEHIND {
+            if !reader.is_cut_off && received - reader.position > behind {
                 reader.is_cut_off = true;
                 load.reader_detached();
                 wakers.extend(reader.waker.take());
@@ -235,10 +249,39 @@ impl Flight {
             state.pump = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let wakers = state.cut_off_laggards(&self.load);
+        Poll::Ready(if state.has_laggards(self.behind) { Go::AfterLaggards } else { Go::On })
+    }
+
+    /// Ready when nobody is far behind any more.
+    fn poll_no_laggards(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.state);
+        if !state.has_laggards(self.behind) {
+            return Poll::Ready(());
+        }
+        state.pump = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn cut_off_laggards(&self) {
+        let mut state = lock(&self.state);
+        let wakers = state.cut_off_laggards(self.behind, &self.load);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
-        Poll::Ready(Go::On)
+    }
+
+    /// Waits until the pump is to go on, or to stop; `patience` is how often laggards may still be waited for.
+    async fn room(&self, patience: &mut u32) -> Go {
+        loop {
+            let go = std::future::poll_fn(|cx| self.poll_room(cx)).await;
+            if go != Go::AfterLaggards {
+                return go;
+            }
+            let caught_up = std::future::poll_fn(|cx| self.poll_no_laggards(cx));
+            if *patience == 0 || briefly(PATIENCE, caught_up).await.is_none() {
+                *patience = patience.saturating_sub(1);
+                self.cut_off_laggards();
+            }
+        }
     }
 
     /// [`Flight::is_abandoned`], and the pump is woken when the last reader leaves.
@@ -287,6 +330,8 @@ impl Drop for Flight {
 /// What the pump is to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Go {
+    /// Once the laggards have caught up, or have been cut off.
+    AfterLaggards,
     On,
     Stop,
 }
@@ -405,7 +450,12 @@ where
     };
     let mut state = State::default();
     let number = Some(state.readers.add(ReaderState::default()));
-    let flight = Flight { declared: intake.declared, load: Arc::clone(load), state: Mutex::new(state) };
+    let flight = Flight {
+        behind: BEHIND.max(intake.most),
+        declared: intake.declared,
+        load: Arc::clone(load),
+        state: Mutex::new(state),
+    };
     let flight = Arc::new(flight);
     let reader = Reader { flight: Arc::clone(&flight), number };
     begin(&flight);
@@ -465,6 +515,7 @@ where
     let mut received = 0u64;
     let mut trailers = None;
     let mut held: Option<Bytes> = None;
+    let mut patience = MOST_WAITS;
     loop {
         let frame = match next_frame(body.as_mut(), &mut held, flight).await {
             Next::End => break,
@@ -502,7 +553,7 @@ where
             held = Some(data);
         } else {
             flight.push(data);
-            if std::future::poll_fn(|cx| flight.poll_room(cx)).await == Go::Stop {
+            if flight.room(&mut patience).await == Go::Stop {
                 return None;
             }
         }

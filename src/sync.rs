@@ -44,18 +44,29 @@ mod real {
 
     /// What `future` gives, or `None` when it takes longer. In a runtime without timers nothing takes too long.
     pub(crate) async fn in_time<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
-        // There is no other way to ask whether there are timers.
-        match std::panic::catch_unwind(|| tokio::time::sleep(limit)) {
-            Ok(late) => {
-                let (mut late, mut future) = (std::pin::pin!(late), std::pin::pin!(future));
-                std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
-                    Poll::Ready(output) => Poll::Ready(Some(output)),
-                    Poll::Pending => late.as_mut().poll(cx).map(|()| None),
-                })
-                .await
-            }
-            Err(_) => Some(future.await),
+        match timer(limit) {
+            Some(late) => first(future, late).await,
+            None => Some(future.await),
         }
+    }
+
+    /// [`in_time`], but in a runtime without timers nothing is waited for.
+    pub(crate) async fn briefly<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+        first(future, timer(limit)?).await
+    }
+
+    fn timer(limit: Duration) -> Option<tokio::time::Sleep> {
+        // There is no other way to ask whether there are timers.
+        std::panic::catch_unwind(|| tokio::time::sleep(limit)).ok()
+    }
+
+    async fn first<F: Future>(future: F, late: tokio::time::Sleep) -> Option<F::Output> {
+        let (mut late, mut future) = (std::pin::pin!(late), std::pin::pin!(future));
+        std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => late.as_mut().poll(cx).map(|()| None),
+        })
+        .await
     }
 }
 
@@ -136,6 +147,10 @@ mod explored {
         .await
     }
 
+    pub(crate) async fn briefly<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+        in_time(limit, future).await
+    }
+
     /// A task that has not ended.
     struct Running(());
 
@@ -180,11 +195,11 @@ mod explored {
 }
 
 #[cfg(shuttle)]
-pub(crate) use explored::{Mutex, MutexGuard, Runtime, in_time, joined};
+pub(crate) use explored::{Mutex, MutexGuard, Runtime, briefly, in_time, joined};
 #[cfg(all(test, shuttle))]
 pub(crate) use explored::{all_ended, begin};
 #[cfg(not(shuttle))]
-pub(crate) use real::{Mutex, MutexGuard, Runtime, in_time, joined};
+pub(crate) use real::{Mutex, MutexGuard, Runtime, briefly, in_time, joined};
 
 /// No code under a lock can panic half-way through a change, so a poisoned one is whole.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
