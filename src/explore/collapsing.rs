@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::origin::{Fault, Script};
 use super::world::{MOST_POLLS, Seen, World, patient};
 use super::{below, explore, one_of};
-use crate::FillLimits;
+use crate::load::FillLimits;
 
 #[test]
 fn the_leader_is_dropped_at_each_await() {
@@ -43,6 +43,19 @@ fn everybody_is_dropped() {
         let world = World::with(Script::fresh(), patient().detached(one_of(&[0, 1])), 1024);
         let clients = [(); 3].map(|()| world.leaver(below(MOST_POLLS)));
         for client in clients {
+            client.await.expect("a client");
+        }
+        world.settle().await;
+    });
+}
+
+#[test]
+fn what_never_comes_ends_when_everybody_is_dropped() {
+    explore(|| async {
+        let script = Script::fresh().failing(0, Fault::Hang);
+        let world = World::with(script, patient().detached(0), one_of(&[12, 1024]));
+        // The first poll of the first one makes the call: nobody after them gets what never comes.
+        for client in [(); 3].map(|()| world.leaver(1 + below(MOST_POLLS))) {
             client.await.expect("a client");
         }
         world.settle().await;

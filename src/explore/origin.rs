@@ -1,5 +1,6 @@
 //! An origin that does what a script says, one step at a time.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +26,8 @@ pub(super) struct Scripted;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
     Error,
+    /// Nothing more ever comes.
+    Hang,
     Panic,
 }
 
@@ -104,10 +107,10 @@ impl Origin {
         let fault = self.script.fault.filter(|(failing, ..)| *failing == call);
         let mut fault = fault.map(|(_, steps, fault)| (steps, fault));
         for _ in 0..2 {
-            strike(&mut fault)?;
+            poll_fn(|_| strike(&mut fault)).await?;
             pause().await;
         }
-        strike(&mut fault)?;
+        poll_fn(|_| strike(&mut fault)).await?;
         let language = language(request.headers()).filter(|_| self.script.varies).unwrap_or("any");
         let tag = format!("\"{version}{language}\"");
         let mut fields =
@@ -148,16 +151,17 @@ async fn pause() {
 }
 
 /// One step nearer to the fault.
-fn strike(fault: &mut Option<(usize, Fault)>) -> Result<(), Refused> {
+fn strike(fault: &mut Option<(usize, Fault)>) -> Poll<Result<(), Refused>> {
     match fault {
-        Some((0, Fault::Error)) => Err(Refused),
+        Some((0, Fault::Error)) => Poll::Ready(Err(Refused)),
+        Some((0, Fault::Hang)) => Poll::Pending,
         // A panic as any, but the hook, which tells the schedule, is not called.
         Some((0, Fault::Panic)) => std::panic::resume_unwind(Box::new(Scripted)),
         Some((steps, _)) => {
             *steps -= 1;
-            Ok(())
+            Poll::Ready(Ok(()))
         }
-        None => Ok(()),
+        None => Poll::Ready(Ok(())),
     }
 }
 
@@ -197,9 +201,10 @@ impl Body for Steps {
             return Poll::Pending;
         }
         self.has_paused = false;
-        if let Err(refused) = strike(&mut self.fault) {
-            return Poll::Ready(Some(Err(refused)));
+        match strike(&mut self.fault) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(refused)) => Poll::Ready(Some(Err(refused))),
+            Poll::Ready(Ok(())) => Poll::Ready(self.frames.pop().map(|data| Ok(Frame::data(data)))),
         }
-        Poll::Ready(self.frames.pop().map(|data| Ok(Frame::data(data))))
     }
 }

@@ -1,7 +1,7 @@
 //! Content that is too large to store: it is passed on, and whoever is too slow for that is cut off.
 
 use super::origin::Script;
-use super::world::{Seen, World, patient};
+use super::world::{MOST_POLLS, Seen, World, patient};
 use super::{below, explore};
 
 /// Less than an answer has.
@@ -21,5 +21,18 @@ fn a_laggard_is_detached() {
         slow.await.expect("a client");
         world.settle().await;
         assert!(world.origin.calls() <= 4, "{} calls", world.origin.calls());
+    });
+}
+
+#[test]
+fn readers_leave_what_is_passed_on() {
+    explore(|| async {
+        let world = World::with(Script::fresh().streaming(), patient(), MAX_OBJECT);
+        let leavers = [world.leaver(below(MOST_POLLS)), world.leaver(below(MOST_POLLS))];
+        world.client().await.expect("a client");
+        for leaver in leavers {
+            leaver.await.expect("a client");
+        }
+        world.settle().await;
     });
 }

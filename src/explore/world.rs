@@ -15,16 +15,19 @@ use tower::{Layer, Service};
 
 use super::HAS_PANICKED;
 use super::origin::{FRAMES, Origin, Refused, Script, Scripted};
-use crate::load::FillStatistics;
+use crate::clock::{Clock, ClockHand};
+use crate::handle::CacheHandle;
+use crate::layer::CacheLayer;
+use crate::load::{FillLimits, FillStatistics};
+use crate::policy::StandardPolicy;
+use crate::service::CacheService;
 use crate::shared::Core;
+use crate::store::MemoryStore;
 use crate::sync;
-use crate::{
-    CacheHandle, CacheLayer, CacheService, Clock, ClockHand, FillLimits, MemoryStore, StandardPolicy,
-};
 
 const URI: &str = "http://a/";
-/// More polls than any client needs.
-pub(super) const MOST_POLLS: usize = 8;
+/// How often a client is polled at most before it leaves: enough for a whole answer, if it comes soon.
+pub(super) const MOST_POLLS: usize = 16;
 
 #[derive(Clone)]
 pub(super) struct World {
@@ -131,7 +134,7 @@ impl World {
         shuttle::future::spawn(self.clone().ask())
     }
 
-    /// A client that leaves, at the latest, when its future has been polled so often.
+    /// A client that leaves when its future has been polled so often, if it has no answer by then.
     pub(super) fn leaver(&self, polls: usize) -> JoinHandle<Option<Seen>> {
         shuttle::future::spawn(Leaver { future: Some(Box::pin(self.clone().ask())), polls })
     }
@@ -252,10 +255,8 @@ impl<F: Future> Future for Leaver<F> {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Some(output));
         }
-        if this.polls == 0 {
-            // Whenever the schedule comes to it, not when there is something new.
-            cx.waker().wake_by_ref();
-        }
+        // It leaves when the schedule comes to it, not when there is something new.
+        cx.waker().wake_by_ref();
         Poll::Pending
     }
 }
