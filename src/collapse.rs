@@ -246,6 +246,12 @@ impl Call {
         !matches!(lock(&self.state).landing, Landing::Pending)
     }
 
+    /// Whether its content has stopped coming in.
+    pub(crate) fn has_stalled(&self, now: SystemTime) -> bool {
+        let landing = lock(&self.state).landing.clone();
+        matches!(landing, Landing::Streaming(_, flight) if flight.has_stalled(now))
+    }
+
     fn enter(&self) {
         let mut state = lock(&self.state);
         state.interested += 1;

@@ -135,16 +135,18 @@ impl<S: Store> Errand<S> {
                 Role::Follow(collapser.follow(&call))
             }
             Role::Doubt(call) => collapser.supersede(ticket, has_credentials, fence, &call),
-            // A reload does not get what the origin said before it (RFC 9111 5.2.1.4).
-            Role::Follow(follower) if self.is_reload() && follower.call().has_landed() => {
+            Role::Follow(follower) if self.wants_another(follower.call()) => {
                 collapser.supersede(ticket, has_credentials, fence, follower.call())
             }
             role => role,
         }
     }
 
-    fn is_reload(&self) -> bool {
-        self.query.directives.no_cache && self.core.policy.rules().client_directives
+    /// Whether a call that can be joined will not do for this request.
+    fn wants_another(&self, call: &Call) -> bool {
+        // A reload does not get what the origin said before it (RFC 9111 5.2.1.4).
+        let is_reload = self.query.directives.no_cache && self.core.policy.rules().client_directives;
+        (is_reload && call.has_landed()) || call.has_stalled(self.query.now)
     }
 
     /// Looks into the store again: between the first look and the lead, another call may have come to its end.

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -73,6 +73,8 @@ struct State {
     pump: Option<Waker>,
     readers: Slots<ReaderState>,
     received: u64,
+    /// How far it was when somebody last looked, and when it was first seen there.
+    seen: Option<(u64, SystemTime)>,
 }
 
 #[derive(Clone)]
@@ -318,6 +320,18 @@ impl Flight {
         state.detached = None;
         let number = state.readers.add(ReaderState::default());
         Some(Reader { flight: Arc::clone(self), number: Some(number) })
+    }
+
+    /// Whether nothing has come in for longer than a request waits for another one's call, as far as those who look
+    /// can tell.
+    pub(crate) fn has_stalled(&self, now: SystemTime) -> bool {
+        let mut state = lock(&self.state);
+        let received = state.received;
+        let since = match state.seen {
+            Some((seen, since)) if seen == received => since,
+            _ => state.seen.insert((received, now)).1,
+        };
+        state.end.is_none() && now.duration_since(since).is_ok_and(|still| still > self.load.limits.wait)
     }
 }
 
