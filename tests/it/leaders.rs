@@ -302,6 +302,41 @@ fn large(length: usize) -> String {
 }
 
 #[tokio::test(start_paused = true)]
+async fn f02_content_that_does_not_come_holds_up_nobody_who_comes_later() {
+    let stage = Stage::new();
+    let leader = stage.get("/");
+    settle().await;
+    stage.origin.call(0).head(&[FRESH]).frame("ha");
+    settle().await;
+    let early = stage.get("/");
+    settle().await;
+    // It is slow, but it comes.
+    for _ in 0..3 {
+        stage.later(4);
+        stage.origin.call(0).frame("l");
+        settle().await;
+        stage.get("/").response().await;
+    }
+    stage.later(4);
+    stage.get("/").response().await;
+    assert_eq!(stage.origin.calls(), 1);
+    stage.later(2);
+    let late = stage.herd(10, &[]);
+    settle().await;
+    assert_eq!(stage.origin.calls(), 2, "one other call for all of them");
+    stage.origin.call(1).head(&[FRESH]).frame("whole").end();
+    for client in late {
+        client.seen().await.has_body("whole");
+    }
+    assert!(stage.get("/").seen().await.has_body("whole").is_hit());
+    stage.origin.call(0).frame("f").end();
+    for client in [leader, early] {
+        client.seen().await.has_body("halllf");
+    }
+    assert_idle(&stage);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a16_of_an_endless_body_a_stalled_reader_is_cut_off_and_a_thousand_others_go_on() {
     let most = 9 * 1024 * 1024 + 512 * 1024; // the largest object, and what a reader may be behind
     let stage = Stage::new();
