@@ -13,11 +13,11 @@ use crate::collapse::{Landing, LateHead, Why};
 use crate::collect::{self, Content};
 use crate::error::{BoxError, StoreError};
 use crate::flight::Flight;
-use crate::flight::{self, Intake};
 use crate::judge::{Ask, Judgement, SentRange, Tag, judge};
 use crate::key::CacheKey;
 use crate::observe::Place;
 use crate::partial;
+use crate::pump::{self, Intake};
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::etag::TagKind;
 use crate::semantics::freshness::single_date;
@@ -227,7 +227,7 @@ impl<S: Store> Fill<S> {
             drop(validation);
             Some(stored)
         };
-        match flight::launch(body, intake, &core.load, begin, commit) {
+        match pump::launch(body, intake, &core.load, begin, commit) {
             Ok(reader) => {
                 if let Some(answer) = conditional(&core, &ask, &parts, &outcome, received_at) {
                     return answer; // the content goes to the store all the same

@@ -11,21 +11,18 @@
 //! Invariant: a reader sees the clean end of a body only after the inner body has come to its own.
 
 use std::collections::VecDeque;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 
-use crate::collect::{Content, into_bytes};
-use crate::error::{BodyError, BoxError, Failure};
+use crate::error::{BodyError, Failure};
 use crate::load::{Counted, Load};
-use crate::semantics::etag::{TagKind, Tagger};
 use crate::slots::Slots;
-use crate::sync::{Mutex, Runtime, briefly, lock};
+use crate::sync::{Mutex, briefly, lock};
 
 /// How many bytes the pump may be ahead of the fastest reader when content is only passed on.
 const AHEAD: u64 = if cfg!(shuttle) { 4 } else { 256 * 1024 };
@@ -36,19 +33,9 @@ const BEHIND: u64 = if cfg!(shuttle) { 8 } else { 1024 * 1024 };
 /// turn yet.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often they do that for nothing.
-const MOST_WAITS: u32 = 8;
+pub(crate) const MOST_WAITS: u32 = 8;
 /// Frames smaller than this are copied together: one of a single byte takes the room of many.
 const SMALL_FRAME: usize = 4096;
-
-/// What the pump needs to know of the response.
-pub(crate) struct Intake {
-    /// `Content-Length`, where the response has one.
-    pub(crate) declared: Option<u64>,
-    /// Larger content is not stored.
-    pub(crate) most: u64,
-    /// How to tag the content; `None` where it is not to be tagged.
-    pub(crate) tag: Option<TagKind>,
-}
 
 /// The buffer between the pump and its readers.
 pub(crate) struct Flight {
@@ -78,7 +65,7 @@ struct State {
 }
 
 #[derive(Clone)]
-enum End {
+pub(crate) enum End {
     Complete(Option<Arc<HeaderMap>>),
     Failed(BodyError),
 }
@@ -180,7 +167,21 @@ impl State {
 }
 
 impl Flight {
-    fn push(&self, data: Bytes) {
+    /// A flight of `declared` bytes, if that is known, of which `most` are to be stored, and its first reader.
+    pub(crate) fn new(declared: Option<u64>, most: u64, load: &Arc<Load>) -> (Arc<Self>, Reader) {
+        let mut state = State::default();
+        let number = Some(state.readers.add(ReaderState::default()));
+        let (load, state) = (Arc::clone(load), Mutex::new(state));
+        let flight = Arc::new(Self { behind: BEHIND.max(most), declared, load, state });
+        let reader = Reader { flight: Arc::clone(&flight), number };
+        (flight, reader)
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        lock(&self.state).end.is_some()
+    }
+
+    pub(crate) fn push(&self, data: Bytes) {
         let mut state = lock(&self.state);
         state.push(data, &self.load);
         let wakers = state.wake_readers();
@@ -189,18 +190,18 @@ impl Flight {
     }
 
     /// From now on the pump waits for its readers, and nobody joins.
-    fn pass(&self) {
+    pub(crate) fn pass(&self) {
         let mut state = lock(&self.state);
         state.passing = true;
         state.drop_what_was_read(&self.load);
     }
 
-    fn is_passing(&self) -> bool {
+    pub(crate) fn is_passing(&self) -> bool {
         lock(&self.state).passing
     }
 
     /// All that came in, and what is held back; to be asked for only while it is to be stored.
-    fn content(&self, held: Option<&Bytes>) -> Bytes {
+    pub(crate) fn content(&self, held: Option<&Bytes>) -> Bytes {
         let state = lock(&self.state);
         let mut pieces = state.chunks.iter().map(|(_, data)| data).chain(held);
         let (first, second) = (pieces.next(), pieces.next());
@@ -214,7 +215,7 @@ impl Flight {
     }
 
     /// `stored` is the content as the store has it, which readers share from now on.
-    fn finish(&self, last: Option<Bytes>, end: End, stored: Option<Bytes>) {
+    pub(crate) fn finish(&self, last: Option<Bytes>, end: End, stored: Option<Bytes>) {
         let mut state = lock(&self.state);
         if let Some(last) = last {
             state.push(last, &self.load);
@@ -272,7 +273,7 @@ impl Flight {
     }
 
     /// Waits until the pump is to go on, or to stop; `patience` is how often laggards may still be waited for.
-    async fn room(&self, patience: &mut u32) -> Go {
+    pub(crate) async fn room(&self, patience: &mut u32) -> Go {
         loop {
             let go = std::future::poll_fn(|cx| self.poll_room(cx)).await;
             if go != Go::AfterLaggards {
@@ -287,7 +288,7 @@ impl Flight {
     }
 
     /// [`Flight::is_abandoned`], and the pump is woken when the last reader leaves.
-    fn waits_for_nobody(&self, cx: &Context<'_>) -> bool {
+    pub(crate) fn waits_for_nobody(&self, cx: &Context<'_>) -> bool {
         let mut state = lock(&self.state);
         state.pump = Some(cx.waker().clone());
         self.is_abandoned(&mut state)
@@ -343,7 +344,7 @@ impl Drop for Flight {
 
 /// What the pump is to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Go {
+pub(crate) enum Go {
     /// Once the laggards have caught up, or have been cut off.
     AfterLaggards,
     On,
@@ -437,180 +438,4 @@ impl Drop for Reader {
             pump.wake();
         }
     }
-}
-
-/// Takes in `body` in a task of its own, after `begin` has seen the flight. `commit` gets the whole content, or `None` once it is known that there will
-/// be none to store. It gives back the content as it is stored, and is awaited before a reader sees the end: a client
-/// that has its answer finds it stored.
-///
-/// # Errors
-///
-/// Gives the body back when there is no runtime to run the task.
-pub(crate) fn launch<B, C>(
-    body: B,
-    intake: Intake,
-    load: &Arc<Load>,
-    begin: impl FnOnce(&Arc<Flight>),
-    commit: impl FnOnce(Option<Content>) -> C + Send + 'static,
-) -> Result<Reader, B>
-where
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-    C: Future<Output = Option<Bytes>> + Send,
-{
-    let Some(runtime) = Runtime::current() else {
-        return Err(body);
-    };
-    let mut state = State::default();
-    let number = Some(state.readers.add(ReaderState::default()));
-    let flight = Flight {
-        behind: BEHIND.max(intake.most),
-        declared: intake.declared,
-        load: Arc::clone(load),
-        state: Mutex::new(state),
-    };
-    let flight = Arc::new(flight);
-    let reader = Reader { flight: Arc::clone(&flight), number };
-    begin(&flight);
-    // A panic in the body or the store must not leave the readers waiting.
-    let landing = Landing { flight: Arc::clone(&flight) };
-    drop(runtime.spawn(async move {
-        if let Some(last) = pump(body, &intake, &landing.flight, commit).await {
-            landing.flight.finish(last.held, last.end, last.stored);
-        }
-    }));
-    Ok(reader)
-}
-
-/// Ends a flight whatever happens to its pump.
-struct Landing {
-    flight: Arc<Flight>,
-}
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        if lock(&self.flight.state).end.is_none() {
-            self.flight.finish(None, End::Failed(Failure::Abandoned.into()), None);
-        }
-    }
-}
-
-/// How a flight ends.
-struct Last {
-    end: End,
-    /// The last frame, which is held back until the content is stored.
-    held: Option<Bytes>,
-    stored: Option<Bytes>,
-}
-
-impl Last {
-    fn failed(error: BodyError) -> Option<Self> {
-        // What is held back would look like the end of the whole.
-        Some(Self { end: End::Failed(error), held: None, stored: None })
-    }
-}
-
-/// Moves frames until the body ends; `None` when nobody is there any more to do it for.
-async fn pump<B, C>(
-    body: B,
-    intake: &Intake,
-    flight: &Flight,
-    commit: impl FnOnce(Option<Content>) -> C,
-) -> Option<Last>
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-    C: Future<Output = Option<Bytes>>,
-{
-    let mut body = pin!(body);
-    let mut commit = Some(commit);
-    let mut tagger = intake.tag.map(Tagger::new);
-    let mut received = 0u64;
-    let mut trailers = None;
-    let mut held: Option<Bytes> = None;
-    let mut patience = MOST_WAITS;
-    loop {
-        let frame = match next_frame(body.as_mut(), &mut held, flight).await {
-            Next::End => break,
-            Next::Frame(Err(error)) => return Last::failed(error),
-            Next::Frame(Ok(frame)) => frame,
-            Next::Nobody => return None,
-        };
-        let data = match frame.into_data() {
-            // An empty frame would take the place of one that is held back.
-            Ok(data) if data.is_empty() => continue,
-            Ok(data) => data,
-            Err(frame) => {
-                trailers = frame.into_trailers().ok();
-                continue;
-            }
-        };
-        received = received.saturating_add(data.len() as u64);
-        if let Some(declared) = intake.declared.filter(|&declared| received > declared) {
-            return Last::failed(Failure::Overrun { declared }.into());
-        }
-        if received > intake.most && commit.is_some() {
-            flight.pass();
-        }
-        if flight.is_passing()
-            && let Some(commit) = commit.take()
-        {
-            tagger = None;
-            commit(None).await;
-        }
-        if let Some(tagger) = &mut tagger {
-            tagger.update(&data);
-        }
-        if intake.declared == Some(received) {
-            // The frame by which a client knows that it has everything.
-            held = Some(data);
-        } else {
-            flight.push(data);
-            if flight.room(&mut patience).await == Go::Stop {
-                return None;
-            }
-        }
-    }
-    if let Some(declared) = intake.declared.filter(|&declared| declared != received) {
-        return Last::failed(Failure::Short { declared, received }.into());
-    }
-    let mut stored = None;
-    if let Some(commit) = commit.filter(|_| !flight.is_passing()) {
-        let tag = tagger.as_ref().map(Tagger::finish);
-        stored =
-            commit(Some(Content { bytes: flight.content(held.as_ref()), tag, trailers: trailers.clone() }))
-                .await;
-    }
-    Some(Last { end: End::Complete(trailers.map(Arc::new)), held, stored })
-}
-
-enum Next {
-    End,
-    Frame(Result<Frame<Bytes>, BodyError>),
-    Nobody,
-}
-
-/// The next frame. A frame that is held back goes out when the body, having all its declared bytes, does
-/// not say at once that it is at its end.
-async fn next_frame<B>(mut body: Pin<&mut B>, held: &mut Option<Bytes>, flight: &Flight) -> Next
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
-    if held.is_some() && body.is_end_stream() {
-        return Next::End;
-    }
-    std::future::poll_fn(|cx| {
-        if let Poll::Ready(frame) = body.as_mut().poll_frame(cx) {
-            return Poll::Ready(
-                frame.map_or(Next::End, |frame| Next::Frame(frame.map(into_bytes).map_err(BodyError::inner))),
-            );
-        }
-        if let Some(data) = held.take() {
-            flight.push(data);
-        }
-        if flight.waits_for_nobody(cx) { Poll::Ready(Next::Nobody) } else { Poll::Pending }
-    })
-    .await
 }

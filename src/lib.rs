@@ -80,6 +80,7 @@ mod load;
 mod observe;
 mod partial;
 pub mod policy;
+mod pump;
 mod query;
 mod revalidate;
 mod search;
