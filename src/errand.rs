@@ -185,7 +185,7 @@ impl<S: Store> Errand<S> {
         self.has_waited = true;
         let limit = self.core.load.limits.wait;
         let budget = self.budget();
-        let limit = budget.map_or(limit, |budget| budget.min(limit));
+        let limit = budget.unwrap_or(limit);
         let Some(landing) = in_time(limit, follower.landing()).await else {
             let detail = budget.map_or(Detail::StaleIfError, |_| Detail::LatencyBudget);
             return match self.fallback() {
