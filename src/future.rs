@@ -10,7 +10,8 @@ use tower::Service;
 use tower::util::Oneshot;
 
 use crate::body::CacheBody;
-use crate::observe::Place;
+use crate::key::CacheKey;
+use crate::observe::{Place, Voice};
 use crate::semantics::cache_status::Outcome;
 use crate::shared::Core;
 
@@ -24,6 +25,7 @@ pin_project! {
     {
         #[pin]
         kind: Kind<S, Q, B>,
+        told_key: Option<Box<CacheKey>>,
     }
 }
 
@@ -45,17 +47,23 @@ where
 {
     pub(crate) fn ready(response: Response<CacheBody<B>>) -> Self {
         let response = Some(response);
-        Self { kind: Kind::Ready { response } }
+        Self { kind: Kind::Ready { response }, told_key: None }
     }
 
     pub(crate) fn pass(inner: S, request: Request<Q>, core: Arc<Core>, outcome: Outcome) -> Self {
         let future = Oneshot::new(inner, request);
-        Self { kind: Kind::Pass { future, core, outcome } }
+        Self { kind: Kind::Pass { future, core, outcome }, told_key: None }
+    }
+
+    /// Tells a key in the answer.
+    pub(crate) fn telling(mut self, key: Option<Box<CacheKey>>) -> Self {
+        self.told_key = key;
+        self
     }
 
     pub(crate) fn boxed(future: impl Future<Output = Answer<B, S::Error>> + Send + 'static) -> Self {
         let future = Box::pin(future);
-        Self { kind: Kind::Boxed { future } }
+        Self { kind: Kind::Boxed { future }, told_key: None }
     }
 }
 
@@ -66,7 +74,21 @@ where
     type Output = Answer<B, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().kind.project() {
+        let this = self.project();
+        let mut answer = ready!(this.kind.poll(cx));
+        if let (Some(key), Ok(response)) = (this.told_key.take(), &mut answer) {
+            Voice::tell_key(key.uri(), response.headers_mut());
+        }
+        Poll::Ready(answer)
+    }
+}
+
+impl<S, Q, B> Kind<S, Q, B>
+where
+    S: Service<Request<Q>, Response = Response<B>>,
+{
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer<B, S::Error>> {
+        match self.project() {
             KindProjection::Boxed { future } => future.as_mut().poll(cx),
             KindProjection::Pass { future, core, outcome } => {
                 let response = ready!(future.poll(cx))?;

@@ -145,6 +145,11 @@ pub(crate) fn judge(
         date.unwrap_or(received_at),
         rules.heuristic.as_ref(),
     );
+    let is_error = status.is_client_error() || status.is_server_error();
+    let lifetime = match rules.max_error_lifetime {
+        Some(most) if is_error => lifetime.min(most),
+        _ => lifetime,
+    };
     let keyed = ask.key.keyed_credentials();
     let store = if core.storing {
         let exchange = Exchange {

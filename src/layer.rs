@@ -57,7 +57,7 @@ impl<S: Store> CacheLayer<S> {
             storing: true,
             tagging: Some(Tagging::weak()),
             validations: Validations::default(),
-            voice: Voice { name: "larder".into(), x_cache: false },
+            voice: Voice { key: false, name: "larder".into(), x_cache: false },
         };
         Self { core: Arc::new(core), store: Arc::new(store) }
     }
@@ -101,6 +101,13 @@ impl<S: Store> CacheLayer<S> {
     #[must_use]
     pub fn x_cache(self, on: bool) -> Self {
         self.set(|core| core.voice.x_cache = on)
+    }
+
+    /// Tells the URI of the key in `Cache-Status`, cut at 1,024 bytes; default off. It shows what differences between
+    /// requests the cache sees, and costs.
+    #[must_use]
+    pub fn key_in_cache_status(self, on: bool) -> Self {
+        self.set(|core| core.voice.key = on)
     }
 
     /// The cache's name in `Cache-Status`; default `larder`.

@@ -91,8 +91,28 @@ where
     }
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
-        let core = &self.cache.core;
         let (parts, body) = request.into_parts();
+        let told = self.cache.core.voice.key.then(|| CacheKey::of(&parts).ok().map(Box::new)).flatten();
+        self.answer(parts, body).telling(told)
+    }
+}
+
+impl<I, S> CacheService<I, S>
+where
+    S: Store,
+{
+    #[inline]
+    fn answer<Q, B>(&self, parts: Parts, body: Q) -> ResponseFuture<I, Q, B>
+    where
+        I: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
+        I::Future: Send,
+        I::Error: Send,
+        Q: Body + Send + 'static,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let core = &self.cache.core;
         let key = match core.policy.request(&parts) {
             Use::Bypass(reason) => {
                 // An unsafe request invalidates its target all the same (RFC 9111 4.4).
@@ -141,12 +161,7 @@ where
             decision => self.carry_out(decision, query, body, lookup),
         }
     }
-}
 
-impl<I, S> CacheService<I, S>
-where
-    S: Store,
-{
     /// Carries out what was decided, with what was found.
     fn carry_out<Q, B>(
         &self,

@@ -45,7 +45,7 @@ impl Clone for Core {
             storing: self.storing,
             tagging: self.tagging,
             validations: Validations::default(),
-            voice: Voice { name: self.voice.name.clone(), x_cache: self.voice.x_cache },
+            voice: Voice { key: self.voice.key, name: self.voice.name.clone(), x_cache: self.voice.x_cache },
         }
     }
 }

@@ -40,6 +40,7 @@ impl StandardPolicy {
         policy.rules.credentials = Credentials::Rfc9111;
         policy.rules.heuristic = Some(Heuristic::default().with_errors());
         policy.rules.languages = Languages::Negotiated;
+        policy.rules.max_error_lifetime = None;
         policy.rules.partial = true;
         policy.rules.post = true;
         policy.rules.stale_if_error = Duration::MAX;
@@ -109,6 +110,14 @@ impl StandardPolicy {
     #[must_use]
     pub fn latency_budget(mut self, budget: Option<Duration>) -> Self {
         self.rules.latency_budget = budget;
+        self
+    }
+
+    /// The longest freshness lifetime of a 4xx or 5xx, whatever it says itself: an error that one client has brought
+    /// about is everybody's for that long. Default five minutes; `None` for no bound.
+    #[must_use]
+    pub fn max_error_lifetime(mut self, most: Option<Duration>) -> Self {
+        self.rules.max_error_lifetime = most;
         self
     }
 

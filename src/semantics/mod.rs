@@ -71,6 +71,8 @@ pub struct Rules {
     pub latency_budget: Option<Duration>,
     /// How `Accept-Language` matches.
     pub languages: accept::Languages,
+    /// The longest freshness lifetime of a 4xx or 5xx, whatever it says itself; `None` for no bound.
+    pub max_error_lifetime: Option<Duration>,
     /// Whether `No-Vary-Search` lets a response answer for other queries than the one it was stored for.
     pub no_vary_search: bool,
     /// Whether partial content (206) is stored, combined, and completed by asking for what is missing
@@ -103,6 +105,7 @@ impl Default for Rules {
             immutable: true,
             languages: accept::Languages::default(),
             latency_budget: None,
+            max_error_lifetime: Some(Duration::from_secs(300)),
             no_vary_search: true,
             partial: false,
             post: false,

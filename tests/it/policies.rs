@@ -199,3 +199,13 @@ async fn st5_must_revalidate_shares_by_the_rfc_and_not_by_the_careful_rule() {
     let bench = Bench::new([Reply::cc("x", "max-age=60, must-revalidate")]);
     bench.get_with("/", &authorized).await.told("larder; fwd=uri-miss; detail=\"authorization\"");
 }
+
+#[tokio::test]
+async fn cs1_the_key_is_told_by_option() {
+    let bench = Bench::with(CacheLayer::default().key_in_cache_status(true), [Reply::cc("x", "max-age=60")]);
+    let key = "; key=\"http://example.com/a?b=%22\"";
+    bench.get("/a?b=%22").await.told(&format!("larder; fwd=uri-miss; stored; ttl=60{key}"));
+    bench.get("/a?b=%22").await.told(&format!("larder; hit; ttl=60{key}"));
+    let seen = bench.send(http::Method::OPTIONS, "/a?b=%22", &[]).await;
+    seen.told(&format!("larder; fwd=method{key}"));
+}

@@ -4,7 +4,7 @@
 use axum::Router;
 use axum::routing::get;
 use http::Version;
-use larder::CacheLayer;
+use larder::{CacheLayer, StandardPolicy};
 
 use crate::support::{Bench, Reply, wire};
 
@@ -309,4 +309,29 @@ async fn a15_a_small_range_of_something_large_does_not_fetch_it_whole() {
         assert_eq!(bench.origin.last().headers["range"], "bytes=0-0");
     }
     assert_eq!(bench.handle.statistics().bytes, 0);
+}
+
+#[tokio::test]
+async fn a10_an_error_is_not_kept_for_long() {
+    let bad = || Reply::cc("bad", "max-age=86400").status(404);
+    let bench = Bench::new([bad()]);
+    bench.get("/").await.told("larder; fwd=uri-miss; stored; ttl=300");
+    bench.later(300);
+    bench.get("/").await.told("larder; fwd=stale; stored; ttl=300");
+    let layer = CacheLayer::default().policy(StandardPolicy::default().max_error_lifetime(None));
+    Bench::with(layer, [bad()]).get("/").await.told("larder; fwd=uri-miss; stored; ttl=86400");
+}
+
+#[tokio::test]
+async fn a11_a_field_that_the_origin_reflects_is_to_be_keyed() {
+    let host = http::HeaderName::from_static("x-forwarded-host");
+    let layer = CacheLayer::default().policy(StandardPolicy::default().key_field(host));
+    let bench =
+        Bench::with(layer, [Reply::cc("evil.example", "max-age=60"), Reply::cc("good", "max-age=60")]);
+    bench.get_with("/", &[("x-forwarded-host", "evil.example")]).await.has_body("evil.example");
+    bench.get("/").await.told("larder; fwd=uri-miss; stored; ttl=60").has_body("good");
+    // The query is keyed as it came, whatever a server takes for a separator.
+    let seen = bench.get("/?utm=a;cb=x").await;
+    assert!(!seen.is_hit());
+    assert!(!bench.get("/?utm=a&cb=x").await.is_hit());
 }
