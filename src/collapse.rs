@@ -13,7 +13,7 @@ use http::StatusCode;
 use quick_cache::sync::Cache;
 
 use crate::flight::Flight;
-use crate::key::CacheKey;
+use crate::key::{CacheKey, KeyNames};
 use crate::load::{Counted, Load};
 use crate::slots::Slots;
 use crate::store::Fence;
@@ -34,19 +34,21 @@ pub(crate) struct Ticket {
     pub(crate) variant: Option<Box<[u8]>>,
 }
 
-/// A key, and whether it was asked with credentials that are not in it.
-type Kind = (CacheKey, bool);
+/// A key by its name, and whether it was asked with credentials that are not in it.
+type Kind = (u128, bool);
 
 /// Who leads, who follows, and which keys are not worth it.
 pub(crate) struct Collapser {
     apart: Cache<Kind, SystemTime>,
     hasher: RandomState,
     load: Arc<Load>,
+    names: KeyNames,
     shards: [Mutex<HashMap<Ticket, Arc<Call>>>; SHARDS],
 }
 
 /// One call of the inner service that others wait for.
 pub(crate) struct Call {
+    began: SystemTime,
     /// The purge state from which it was made.
     fence: Fence,
     state: Mutex<State>,
@@ -57,6 +59,8 @@ struct State {
     driver: Option<Waker>,
     /// Who waits for an answer, the leader's client included.
     interested: usize,
+    /// A later call has taken its place: what it brings is older, and not stored.
+    is_superseded: bool,
     landing: Landing,
     waiting: Slots<Waker>,
 }
@@ -118,6 +122,7 @@ impl Collapser {
             apart: Cache::new(MOST_REMEMBERED),
             hasher: RandomState::new(),
             load,
+            names: KeyNames::default(),
             shards: std::array::from_fn(|_| Mutex::default()),
         }
     }
@@ -135,7 +140,7 @@ impl Collapser {
         fence: Fence,
         now: SystemTime,
     ) -> Role {
-        if let Some(until) = self.apart.get(&(ticket.key.clone(), has_credentials))
+        if let Some(until) = self.apart.get(&(self.names.of(&ticket.key), has_credentials))
             && now < until
             && until.duration_since(now).is_ok_and(|left| left <= REMEMBERED)
         {
@@ -145,7 +150,7 @@ impl Collapser {
         match calls.get(ticket) {
             Some(call) if call.fence == fence => Role::Follow(Follower::of(call, &self.load)),
             Some(call) => Role::Doubt(Arc::clone(call)),
-            None => self.begin(&mut calls, ticket, has_credentials, fence),
+            None => self.begin(&mut calls, ticket, has_credentials, fence, now),
         }
     }
 
@@ -155,13 +160,17 @@ impl Collapser {
         ticket: &Ticket,
         has_credentials: bool,
         fence: Fence,
+        now: SystemTime,
         old: &Arc<Call>,
     ) -> Role {
         let mut calls = lock(self.shard(ticket));
         match calls.get(ticket) {
             // Another one was faster.
             Some(call) if !Arc::ptr_eq(call, old) => Role::Follow(Follower::of(call, &self.load)),
-            _ => self.begin(&mut calls, ticket, has_credentials, fence),
+            _ => {
+                lock(&old.state).is_superseded = true;
+                self.begin(&mut calls, ticket, has_credentials, fence, now)
+            }
         }
     }
 
@@ -176,11 +185,12 @@ impl Collapser {
         ticket: &Ticket,
         has_credentials: bool,
         fence: Fence,
+        now: SystemTime,
     ) -> Role {
         let Some(counted) = self.load.fill() else {
             return Role::Alone;
         };
-        let call = Call::new(fence);
+        let call = Call::new(fence, now);
         calls.insert(ticket.clone(), Arc::clone(&call));
         Role::Lead(Lead {
             call,
@@ -200,7 +210,7 @@ impl Collapser {
         }
         let kinds: &[bool] = if has_credentials { &[false, true] } else { &[false] };
         for &kind in kinds {
-            self.apart.remove(&(key.clone(), kind));
+            self.apart.remove(&(self.names.of(key), kind));
         }
     }
 
@@ -220,10 +230,15 @@ impl Collapser {
 
 impl Call {
     /// One that nobody can join yet, with its maker's client interested.
-    pub(crate) fn new(fence: Fence) -> Arc<Self> {
-        let state =
-            State { driver: None, interested: 1, landing: Landing::Pending, waiting: Slots::default() };
-        Arc::new(Self { fence, state: Mutex::new(state) })
+    pub(crate) fn new(fence: Fence, began: SystemTime) -> Arc<Self> {
+        let state = State {
+            driver: None,
+            interested: 1,
+            is_superseded: false,
+            landing: Landing::Pending,
+            waiting: Slots::default(),
+        };
+        Arc::new(Self { began, fence, state: Mutex::new(state) })
     }
 
     pub(crate) fn fence(&self) -> Fence {
@@ -246,10 +261,14 @@ impl Call {
         !matches!(lock(&self.state).landing, Landing::Pending)
     }
 
-    /// Whether its content has stopped coming in.
-    pub(crate) fn has_stalled(&self, now: SystemTime) -> bool {
+    /// Whether it takes longer than a request waits, or its content has stopped coming in.
+    pub(crate) fn has_stalled(&self, now: SystemTime, wait: Duration) -> bool {
         let landing = lock(&self.state).landing.clone();
-        matches!(landing, Landing::Streaming(_, flight) if flight.has_stalled(now))
+        match landing {
+            Landing::Pending => now.duration_since(self.began).is_ok_and(|since| since > wait),
+            Landing::Streaming(_, flight) => flight.has_stalled(now),
+            _ => false,
+        }
     }
 
     fn enter(&self) {
@@ -315,8 +334,13 @@ impl Lead {
     pub(crate) fn remember(&self, now: SystemTime) {
         let kinds: &[bool] = if self.has_credentials { &[true] } else { &[false, true] };
         for &kind in kinds {
-            self.collapser.apart.insert((self.ticket.key.clone(), kind), now + REMEMBERED);
+            self.collapser.apart.insert((self.collapser.names.of(&self.ticket.key), kind), now + REMEMBERED);
         }
+    }
+
+    /// Whether a later call is to bring what is stored.
+    pub(crate) fn is_superseded(&self) -> bool {
+        lock(&self.call.state).is_superseded
     }
 
     pub(crate) fn call(&self) -> &Arc<Call> {

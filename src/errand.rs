@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
@@ -28,7 +28,7 @@ use crate::semantics::reuse::{Decision, Fallback, Forward};
 use crate::shared::Core;
 use crate::store::{Lookup, Store};
 use crate::stored::{ResponseHead, StoredResponse};
-use crate::sync::{Runtime, in_time, joined};
+use crate::sync::{Deadline, Runtime, joined};
 
 /// How often a request waits for others' calls before it makes its own in any case.
 const MOST_ROUNDS: usize = 3;
@@ -36,6 +36,7 @@ const MOST_ROUNDS: usize = 3;
 /// A request on its way to an answer that is not stored.
 pub(crate) struct Errand<S> {
     core: Arc<Core>,
+    deadline: Option<Deadline>,
     forward: Forward,
     has_waited: bool,
     lookup: Lookup,
@@ -63,7 +64,17 @@ impl<S: Store> Errand<S> {
         forward: Forward,
         purpose: Purpose,
     ) -> Self {
-        Self { core, forward, has_waited: false, lookup, purpose, query, store, validation: None }
+        Self {
+            core,
+            deadline: None,
+            forward,
+            has_waited: false,
+            lookup,
+            purpose,
+            query,
+            store,
+            validation: None,
+        }
     }
 
     /// Keeps others from validating behind until what comes of this is stored.
@@ -114,7 +125,11 @@ impl<S: Store> Errand<S> {
             Purpose::Get if request.method == Method::HEAD => self.core.policy.rules().head_as_get,
             Purpose::Get | Purpose::Validate(..) => request.method != Method::HEAD,
         };
-        if !is_get || !self.core.storing || directives.no_store {
+        // A part is of use to who asked for it; without tasks, a call depends on its client.
+        let about_part = self.purpose.selected().and_then(|index| self.lookup.variants.get(index));
+        let about_part = about_part.is_some_and(|stored| stored.response.head().part.is_some());
+        if !is_get || about_part || !self.core.storing || directives.no_store || Runtime::current().is_none()
+        {
             return None;
         }
         let known = match self.purpose {
@@ -129,24 +144,29 @@ impl<S: Store> Errand<S> {
     async fn join(&self, ticket: &Ticket) -> Role {
         let (collapser, fence) = (&self.core.collapser, self.lookup.fence);
         let has_credentials = self.query.unkeyed().any();
-        match collapser.join(ticket, has_credentials, fence, self.query.now) {
+        let now = self.core.clock.now();
+        let follower = match collapser.join(ticket, has_credentials, fence, now) {
+            Role::Follow(follower) => follower,
             // Requests that come after a purge do not get what was asked for before it.
             Role::Doubt(call) if self.store.is_untouched(&ticket.key, true, call.fence()).await => {
-                Role::Follow(collapser.follow(&call))
+                collapser.follow(&call)
             }
-            Role::Doubt(call) => collapser.supersede(ticket, has_credentials, fence, &call),
-            Role::Follow(follower) if self.wants_another(follower.call()) => {
-                collapser.supersede(ticket, has_credentials, fence, follower.call())
+            Role::Doubt(call) => {
+                return collapser.supersede(ticket, has_credentials, fence, now, &call);
             }
-            role => role,
+            role => return role,
+        };
+        if self.wants_another(follower.call(), now) {
+            return collapser.supersede(ticket, has_credentials, fence, now, follower.call());
         }
+        Role::Follow(follower)
     }
 
     /// Whether a call that can be joined will not do for this request.
-    fn wants_another(&self, call: &Call) -> bool {
+    fn wants_another(&self, call: &Call, now: SystemTime) -> bool {
         // A reload does not get what the origin said before it (RFC 9111 5.2.1.4).
         let is_reload = self.query.directives.no_cache && self.core.policy.rules().client_directives;
-        (is_reload && call.has_landed()) || call.has_stalled(self.query.now)
+        (is_reload && call.has_landed()) || call.has_stalled(now, self.core.load.limits.wait)
     }
 
     /// Looks into the store again: between the first look and the lead, another call may have come to its end.
@@ -163,7 +183,13 @@ impl<S: Store> Errand<S> {
             }
             Decision::Serve(index) | Decision::ServeAhead(index) | Decision::ServeStale(index) => {
                 let stored = &self.lookup.variants[index];
-                lead.land(Landing::Whole(stored.response.clone()));
+                // What was purged softly is fresh to nobody, as its head would say.
+                if stored.expired.is_none() && stored.response.head().part.is_none() {
+                    lead.land(Landing::Whole(stored.response.clone()));
+                }
+                if let Some(validation) = &self.validation {
+                    validation.succeed();
+                }
                 return Some(self.query.hit(&self.core, stored, None));
             }
             Decision::Complete(index) => {
@@ -183,10 +209,11 @@ impl<S: Store> Errand<S> {
     /// Waits for another one's call.
     async fn follow<B>(&mut self, mut follower: Follower, ticket: &mut Ticket) -> Followed<B> {
         self.has_waited = true;
-        let limit = self.core.load.limits.wait;
         let budget = self.budget();
-        let limit = budget.unwrap_or(limit);
-        let Some(landing) = in_time(limit, follower.landing()).await else {
+        let limit = budget.unwrap_or(self.core.load.limits.wait);
+        // One for all that it waits.
+        let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
+        let Some(landing) = deadline.in_time(follower.landing()).await else {
             let detail = budget.map_or(Detail::StaleIfError, |_| Detail::LatencyBudget);
             return match self.fallback() {
                 Fallback::StaleIfError => Followed::Answer(self.stand_in().answer(detail, None)),
@@ -239,7 +266,8 @@ impl<S: Store> Errand<S> {
     fn share_flight<B>(&self, head: &ResponseHead, flight: &Arc<Flight>) -> Option<Response<CacheBody<B>>> {
         let now = self.core.clock.now();
         // What is not there yet can't be cut.
-        if self.query.fields.range || !self.query.may_share_head(&self.core, head, false, now) {
+        let is_part = head.part.is_some();
+        if is_part || self.query.fields.range || !self.query.may_share_head(&self.core, head, false, now) {
             return None;
         }
         let reader = flight.join()?;
@@ -248,7 +276,7 @@ impl<S: Store> Errand<S> {
         Some(self.core.answer_from_flight(head, reader, request, *fields, &outcome, now))
     }
 
-    fn collapsed(&self, head: &ResponseHead, now: std::time::SystemTime) -> Outcome {
+    fn collapsed(&self, head: &ResponseHead, now: SystemTime) -> Outcome {
         Outcome::Forwarded(Forwarding {
             collapsed: Some(true),
             stored: true,
@@ -301,9 +329,10 @@ impl<S: Store> Errand<S> {
         let call = match (&lead, budget) {
             (None, None) => None,
             // Nobody can join it, but it may outlast its client all the same.
-            (None, Some(_)) => Some(Call::new(self.lookup.fence)),
+            (None, Some(_)) => Some(Call::new(self.lookup.fence, self.query.now)),
             (Some(lead), _) => Some(Arc::clone(lead.call())),
         };
+        let deadline = budget.map(|budget| self.deadline.unwrap_or_else(|| Deadline::new(budget)));
         let interest = call.as_ref().map(Interest::of_leader);
         let collapsed = self.has_waited.then_some(false);
         let fetch = Fetch::new(self.core, self.store, self.query, self.lookup, self.forward, self.purpose);
@@ -319,8 +348,8 @@ impl<S: Store> Errand<S> {
         }
         let driven = Driven { call, detached: None, future, load: Arc::clone(&core.load) };
         let task = joined(runtime.spawn(driven));
-        let answer = match (budget, stand_in) {
-            (Some(budget), Some(stand_in)) => match in_time(budget, task).await {
+        let answer = match (deadline, stand_in) {
+            (Some(mut deadline), Some(stand_in)) => match deadline.in_time(task).await {
                 Some(answer) => answer,
                 None => return Ok(stand_in.answer(Detail::LatencyBudget, None)),
             },

@@ -244,6 +244,9 @@ impl<S: Store> Fetch<S> {
                 answer.map(CacheBody::flatten)
             }
             Err(misfit) => {
+                if let Some(lead) = self.ask.lead.take() {
+                    lead.part(Why::Error, self.core.clock.now());
+                }
                 self.core.misfits.insert(self.ask.key.clone(), ());
                 let is_range = self.completion.as_ref().is_some_and(Completion::is_range);
                 let tells_itself =
@@ -322,8 +325,16 @@ impl<S: Store> Fetch<S> {
     }
 
     /// Answers with a 304 whose tag is that of nothing stored. It changes nothing that is stored (RFC 9111 4.3.4).
-    fn not_modified_unknown<B>(self, mut not_modified: response::Parts, body: B) -> Response<CacheBody<B>> {
+    fn not_modified_unknown<B>(
+        mut self,
+        mut not_modified: response::Parts,
+        body: B,
+    ) -> Response<CacheBody<B>> {
+        let lead = self.ask.lead.take();
         let core = &self.core;
+        if let Some(lead) = lead {
+            lead.part(Why::Error, core.clock.now());
+        }
         let status = Some(StatusCode::NOT_MODIFIED);
         let outcome = Outcome::Forwarded(Forwarding { status, ..Forwarding::new(self.ask.forward) });
         let etag = not_modified.headers.get(header::ETAG).map(HeaderValue::as_bytes);
@@ -400,7 +411,7 @@ impl<S: Store> Fetch<S> {
             match terms {
                 // Whether or not a purge came first: who waits has asked before it.
                 Ok(()) => lead.land(Landing::Validated(response.clone())),
-                Err(_) => lead.part(Why::Response, received_at),
+                Err(reason) => lead.part(fill::why_apart(reason, status), received_at),
             }
         }
         let outcome = Outcome::Forwarded(Forwarding {

@@ -9,7 +9,7 @@ use http_body::Body;
 
 use crate::answer::not_modified_fields;
 use crate::body::CacheBody;
-use crate::collapse::{Landing, LateHead, Why};
+use crate::collapse::{Landing, LateHead, Lead, Why};
 use crate::collect::{self, Content};
 use crate::error::{BoxError, StoreError};
 use crate::flight::Flight;
@@ -81,7 +81,7 @@ where
     }
 }
 
-fn why_apart(reason: NotStored, status: StatusCode) -> Why {
+pub(crate) fn why_apart(reason: NotStored, status: StatusCode) -> Why {
     match reason {
         NotStored::Authorization | NotStored::Cookie | NotStored::RequestNoStore => Why::Request,
         _ if status.is_server_error() => Why::Error,
@@ -150,7 +150,11 @@ impl<S: Store> Fill<S> {
         let received_at = judgement.received_at;
         let outcome = stored(&ask, judgement.ttl(&parts.headers, ask.sent_at));
         let response = complete(&core, judgement, parts.status, &parts.headers, ask.sent_at, content);
-        let written = keep(&core, &*store, &ask.key, response.clone(), ask.fence).await;
+        let written = if ask.lead.as_ref().is_some_and(Lead::is_superseded) {
+            Ok(Write::Superseded)
+        } else {
+            keep(&core, &*store, &ask.key, response.clone(), ask.fence).await
+        };
         core.collapser.forget(&ask.key, ask.has_unkeyed_credentials());
         if let Some(lead) = ask.lead.take() {
             // Also if a purge came first: who waits has asked before it.
@@ -220,6 +224,9 @@ impl<S: Store> Fill<S> {
             };
             let response = complete(&commit_core, judgement, status, &headers, sent_at, content);
             // Where it can't be stored, the next request is a miss.
+            if lead.as_ref().is_some_and(Lead::is_superseded) {
+                return None;
+            }
             let stored = response.payload().content().clone();
             let _ = keep(&commit_core, &*store, &key, response, fence).await;
             commit_core.collapser.forget(&key, has_credentials);

@@ -29,10 +29,11 @@ const AHEAD: u64 = if cfg!(shuttle) { 4 } else { 256 * 1024 };
 /// How many bytes a reader may be behind when content is only passed on and another one is faster; or as many as
 /// were to be stored, for that much is held by then.
 const BEHIND: u64 = if cfg!(shuttle) { 8 } else { 1024 * 1024 };
-/// How long the others wait for a reader that is further behind before it is cut off: its task may not have had its
-/// turn yet.
+/// How long the others wait in any case for a reader that is further behind: its task may not have had its turn yet.
+const TURN: Duration = Duration::from_millis(50);
+/// How long they wait beyond that before it is cut off.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often they do that for nothing.
+/// How often they do that.
 pub(crate) const MOST_WAITS: u32 = 8;
 /// Frames smaller than this are copied together: one of a single byte takes the room of many.
 const SMALL_FRAME: usize = 4096;
@@ -123,16 +124,23 @@ impl State {
         }
     }
 
+    /// How much the fastest reader has read; `None` where nobody reads any more.
+    fn fastest(&self) -> Option<u64> {
+        self.readers.iter().filter(|reader| !reader.is_cut_off).map(|reader| reader.position).max()
+    }
+
+    /// Whether a reader is further than this behind the fastest.
     fn has_laggards(&self, behind: u64) -> bool {
-        self.readers.iter().any(|reader| !reader.is_cut_off && self.received - reader.position > behind)
+        let fastest = self.fastest().unwrap_or_default();
+        self.readers.iter().any(|reader| !reader.is_cut_off && fastest - reader.position > behind)
     }
 
     /// Cuts off whoever is far behind the fastest.
     fn cut_off_laggards(&mut self, behind: u64, load: &Load) -> Vec<Waker> {
-        let received = self.received;
+        let fastest = self.fastest().unwrap_or_default();
         let mut wakers = Vec::new();
         for reader in self.readers.iter_mut() {
-            if !reader.is_cut_off && received - reader.position > behind {
+            if !reader.is_cut_off && fastest - reader.position > behind {
                 reader.is_cut_off = true;
                 load.reader_detached();
                 wakers.extend(reader.waker.take());
@@ -243,9 +251,7 @@ impl Flight {
         if !state.passing {
             return Poll::Ready(Go::On);
         }
-        let fastest =
-            state.readers.iter().filter(|reader| !reader.is_cut_off).map(|reader| reader.position).max();
-        let Some(fastest) = fastest else {
+        let Some(fastest) = state.fastest() else {
             return Poll::Ready(Go::Stop);
         };
         if state.received - fastest > AHEAD {
@@ -255,10 +261,10 @@ impl Flight {
         Poll::Ready(if state.has_laggards(self.behind) { Go::AfterLaggards } else { Go::On })
     }
 
-    /// Ready when nobody is far behind any more.
-    fn poll_no_laggards(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when nobody is even half as far behind any more.
+    fn poll_caught_up(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = lock(&self.state);
-        if !state.has_laggards(self.behind) {
+        if !state.has_laggards(self.behind / 2) {
             return Poll::Ready(());
         }
         state.pump = Some(cx.waker().clone());
@@ -279,9 +285,14 @@ impl Flight {
             if go != Go::AfterLaggards {
                 return go;
             }
-            let caught_up = std::future::poll_fn(|cx| self.poll_no_laggards(cx));
-            if *patience == 0 || briefly(PATIENCE, caught_up).await.is_none() {
-                *patience = patience.saturating_sub(1);
+            let mut caught_up = std::future::poll_fn(|cx| self.poll_caught_up(cx));
+            if briefly(TURN, &mut caught_up).await.is_some() {
+                continue; // it only had not had its turn
+            }
+            // Each such wait counts, or a slow reader would hold the others to its pace for ever.
+            let may_wait = *patience > 0;
+            *patience = patience.saturating_sub(1);
+            if !may_wait || briefly(PATIENCE, caught_up).await.is_none() {
                 self.cut_off_laggards();
             }
         }

@@ -1,6 +1,7 @@
 //! What a stored response is found by.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
@@ -184,6 +185,18 @@ impl fmt::Debug for CacheKey {
             key.field(&format_args!(".."));
         }
         key.finish()
+    }
+}
+
+/// Gives keys short names for memories that a client can fill: a key may be as long as a URI. Seeded, so that nobody
+/// can choose keys with one name; two that have one by chance cost a fetch, and show nobody anything.
+#[derive(Default)]
+pub(crate) struct KeyNames([RandomState; 2]);
+
+impl KeyNames {
+    pub(crate) fn of(&self, key: &CacheKey) -> u128 {
+        let [high, low] = self.0.each_ref().map(|hasher| u128::from(hasher.hash_one(key)));
+        (high << 64) | low
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use quick_cache::sync::Cache;
 
-use crate::key::CacheKey;
+use crate::key::{CacheKey, KeyNames};
 use crate::sync::{Mutex, lock};
 
 /// How many validations run at once. Beyond that answers go out without one.
@@ -26,8 +26,9 @@ pub(crate) struct Validations {
 }
 
 struct Inner {
+    names: KeyNames,
     random: RandomState,
-    resting: Cache<CacheKey, Rest>,
+    resting: Cache<u128, Rest>,
     running: Mutex<HashSet<CacheKey>>,
 }
 
@@ -46,6 +47,7 @@ pub(crate) struct Validation {
 impl Default for Validations {
     fn default() -> Self {
         let inner = Inner {
+            names: KeyNames::default(),
             random: RandomState::new(),
             resting: Cache::new(MOST_RESTING),
             running: Mutex::default(),
@@ -57,7 +59,7 @@ impl Default for Validations {
 impl Validations {
     /// `None` when the key is being validated already, has failed just now, or too many are.
     pub(crate) fn begin(&self, key: &CacheKey, now: SystemTime) -> Option<Validation> {
-        let rest = self.inner.resting.get(key);
+        let rest = self.inner.resting.get(&self.inner.names.of(key));
         let is_resting = rest.is_some_and(|rest| {
             // A clock that was set back does not make it rest for long.
             rest.until.duration_since(now).is_ok_and(|left| left <= 2 * LONGEST_REST)
@@ -69,7 +71,7 @@ impl Validations {
         drop(running);
         let failures = rest.map_or(0, |rest| rest.failures).saturating_add(1);
         let until = now + self.pause(key, failures, now);
-        self.inner.resting.insert(key.clone(), Rest { failures, until });
+        self.inner.resting.insert(self.inner.names.of(key), Rest { failures, until });
         Some(Validation { all: self.clone(), key: key.clone() })
     }
 
@@ -84,7 +86,7 @@ impl Validations {
 impl Validation {
     /// The origin has answered: the key need not rest.
     pub(crate) fn succeed(&self) {
-        self.all.inner.resting.remove(&self.key);
+        self.all.inner.resting.remove(&self.all.inner.names.of(&self.key));
     }
 }
 

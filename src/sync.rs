@@ -5,8 +5,11 @@
 
 #[cfg(not(shuttle))]
 mod real {
+    use std::pin::Pin;
     use std::task::Poll;
     use std::time::Duration;
+
+    use tokio::time::Sleep;
 
     pub(crate) use std::sync::{Mutex, MutexGuard};
 
@@ -42,26 +45,37 @@ mod real {
         }
     }
 
-    /// What `future` gives, or `None` when it takes longer. In a runtime without timers nothing takes too long.
-    pub(crate) async fn in_time<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
-        match timer(limit) {
-            Some(late) => first(future, late).await,
-            None => Some(future.await),
+    /// A moment after which nothing is waited for; there is none in a runtime without timers.
+    pub(crate) struct Deadline(Option<Pin<Box<Sleep>>>);
+
+    impl Deadline {
+        pub(crate) fn new(limit: Duration) -> Self {
+            Self(timer(limit).map(Box::pin))
+        }
+
+        /// What `future` gives, or `None` when it takes longer.
+        pub(crate) async fn in_time<F: Future>(&mut self, future: F) -> Option<F::Output> {
+            match &mut self.0 {
+                Some(late) => first(future, late.as_mut()).await,
+                None => Some(future.await),
+            }
         }
     }
 
-    /// [`in_time`], but in a runtime without timers nothing is waited for.
+    /// What `future` gives, or `None` when it takes longer, and in a runtime without timers at once.
     pub(crate) async fn briefly<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
-        first(future, timer(limit)?).await
+        let late = std::pin::pin!(timer(limit)?);
+        first(future, late).await
     }
 
-    fn timer(limit: Duration) -> Option<tokio::time::Sleep> {
+    fn timer(limit: Duration) -> Option<Sleep> {
+        tokio::runtime::Handle::try_current().ok()?;
         // There is no other way to ask whether there are timers.
         std::panic::catch_unwind(|| tokio::time::sleep(limit)).ok()
     }
 
-    async fn first<F: Future>(future: F, late: tokio::time::Sleep) -> Option<F::Output> {
-        let (mut late, mut future) = (std::pin::pin!(late), std::pin::pin!(future));
+    async fn first<F: Future>(future: F, mut late: Pin<&mut Sleep>) -> Option<F::Output> {
+        let mut future = std::pin::pin!(future);
         std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
             Poll::Pending => late.as_mut().poll(cx).map(|()| None),
@@ -147,6 +161,18 @@ mod explored {
         .await
     }
 
+    pub(crate) struct Deadline(Duration);
+
+    impl Deadline {
+        pub(crate) fn new(limit: Duration) -> Self {
+            Self(limit)
+        }
+
+        pub(crate) async fn in_time<F: Future>(&mut self, future: F) -> Option<F::Output> {
+            in_time(self.0, future).await
+        }
+    }
+
     pub(crate) async fn briefly<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
         in_time(limit, future).await
     }
@@ -195,11 +221,11 @@ mod explored {
 }
 
 #[cfg(shuttle)]
-pub(crate) use explored::{Mutex, MutexGuard, Runtime, briefly, in_time, joined};
+pub(crate) use explored::{Deadline, Mutex, MutexGuard, Runtime, briefly, joined};
 #[cfg(all(test, shuttle))]
 pub(crate) use explored::{all_ended, begin};
 #[cfg(not(shuttle))]
-pub(crate) use real::{Mutex, MutexGuard, Runtime, briefly, in_time, joined};
+pub(crate) use real::{Deadline, Mutex, MutexGuard, Runtime, briefly, joined};
 
 /// No code under a lock can panic half-way through a change, so a poisoned one is whole.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -22,6 +22,7 @@ mod large;
 mod leaders;
 mod memory;
 mod model;
+mod overtaken;
 mod parts;
 mod policies;
 mod proxy;
