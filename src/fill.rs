@@ -81,6 +81,7 @@ where
     }
 }
 
+/// Why an answer that is not stored is nobody else's: whose doing it is.
 pub(crate) fn why_apart(reason: NotStored, status: StatusCode) -> Why {
     match reason {
         NotStored::Authorization | NotStored::Cookie | NotStored::RequestNoStore => Why::Request,
@@ -222,12 +223,12 @@ impl<S: Store> Fill<S> {
                 }
                 return None;
             };
-            let response = complete(&commit_core, judgement, status, &headers, sent_at, content);
-            // Where it can't be stored, the next request is a miss.
             if lead.as_ref().is_some_and(Lead::is_superseded) {
-                return None;
+                return None; // what a later call brings is newer
             }
+            let response = complete(&commit_core, judgement, status, &headers, sent_at, content);
             let stored = response.payload().content().clone();
+            // Where it can't be stored, the next request is a miss.
             let _ = keep(&commit_core, &*store, &key, response, fence).await;
             commit_core.collapser.forget(&key, has_credentials);
             drop(lead);

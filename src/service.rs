@@ -93,8 +93,11 @@ where
     fn call(&mut self, request: Request<Q>) -> Self::Future {
         let (parts, body) = request.into_parts();
         if self.cache.core.voice.key {
-            let key = CacheKey::of(&parts).ok();
-            return self.answer(parts, body).telling(key.map(Box::new));
+            let key = match self.cache.core.policy.request(&parts) {
+                Use::Cache(key) => Some(Box::new(key)),
+                Use::Bypass(_) => None,
+            };
+            return self.answer(parts, body).telling(key);
         }
         self.answer(parts, body)
     }
