@@ -1,13 +1,21 @@
 //! What a miss that is stored costs, against the same body passed on bare, side by side in one run.
 //!
 //! `cargo bench --bench miss` prints, for content of 1 KiB, 64 KiB and 1 MiB, the time until the first frame and until
-//! the end, and the ratios to bare. The body's frames of 16 KiB become ready one after the other, each after a
-//! yield to the runtime. A step takes [`WORK`], as if the origin took that long for a frame, or no time at all: what
-//! the cache takes beside that is its bare cost. "known" is content whose length the response says: up to 64 KiB it is
-//! taken in before it is answered, so that the first answer can have an entity tag, and the first frame is the last.
-//! "ours" is content that the origin gives no entity tag, so that the cache makes one of all its bytes.
+//! the end, and the ratios to bare. The body's frames of 16 KiB become ready one after the other, in steps of one of
+//! three kinds:
 //!
-//! Bare and cached take turns, and who is first changes; each ratio is the median over the rounds.
+//! - "sent": an origin elsewhere sends a frame every millisecond, or every 200 us, whoever waits for it;
+//! - "made": this thread makes a frame in 200 us when it is asked for one, as a handler that compresses does: what the
+//!   cache does meanwhile comes on top;
+//! - "none": a frame is there after a yield to the runtime: what the cache takes is its bare cost.
+//!
+//! "known" is content whose length the response says. "ours" is content that the origin gives no entity tag, so that
+//! the cache makes one of all its bytes.
+//!
+//! An origin that sends every millisecond is what [`GOALS`] are for; a run that misses one fails.
+//!
+//! Bare and cached take turns, and who is first changes; each ratio is the median over the rounds. The store is full, as
+//! it is after a while.
 //!
 //! `-- only KIB bare|miss ROUNDS [tagged]` runs one variant of unknown length whose steps take no time, for callgrind;
 //! see docs/ARCHITECTURE.md.
@@ -15,6 +23,7 @@
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
+use std::process::ExitCode;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -26,15 +35,44 @@ use larder::{CacheLayer, CacheService, MemoryStore};
 use tower::{Layer, Service};
 
 const FRAME: usize = 16 * 1024;
-/// What a frame takes of an origin at 80 MB/s.
-const WORK: Duration = Duration::from_micros(200);
+/// The most that the first frame and the end of a miss may take, in times of bare.
+const GOALS: [f64; 2] = [1.05, 1.15];
+
+/// What a frame of the body waits for, and for how long.
+#[derive(Clone, Copy)]
+enum Steps {
+    Made(Duration),
+    None,
+    Sent(Duration),
+}
 
 /// A body whose frames become ready one after the other.
 struct Stepped {
+    /// When the next frame is sent.
+    due: Instant,
     is_known: bool,
     is_ready: bool,
     left: Bytes,
-    work: Duration,
+    steps: Steps,
+}
+
+impl Stepped {
+    /// Whether the next frame is there; once that many yields, or that much time, have passed.
+    fn is_there(&mut self) -> bool {
+        if let Steps::Sent(step) = self.steps {
+            let is_there = self.due <= Instant::now();
+            self.due += if is_there { step } else { Duration::ZERO };
+            return is_there;
+        }
+        self.is_ready = !self.is_ready;
+        if let (false, Steps::Made(step)) = (self.is_ready, self.steps) {
+            let begun = Instant::now();
+            while begun.elapsed() < step {
+                std::hint::spin_loop();
+            }
+        }
+        !self.is_ready
+    }
 }
 
 impl Body for Stepped {
@@ -45,17 +83,12 @@ impl Body for Stepped {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.is_ready = !self.is_ready;
-        if self.is_ready && !self.left.is_empty() {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
         if self.left.is_empty() {
             return Poll::Ready(None);
         }
-        let begun = Instant::now();
-        while begun.elapsed() < self.work {
-            std::hint::spin_loop();
+        if !self.is_there() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         let length = self.left.len().min(FRAME);
         Poll::Ready(Some(Ok(Frame::data(self.left.split_to(length)))))
@@ -76,7 +109,7 @@ struct Origin {
     content: Bytes,
     has_tag: bool,
     is_known: bool,
-    work: Duration,
+    steps: Steps,
 }
 
 impl Service<Request<Empty<Bytes>>> for Origin {
@@ -90,8 +123,10 @@ impl Service<Request<Empty<Bytes>>> for Origin {
 
     fn call(&mut self, request: Request<Empty<Bytes>>) -> Self::Future {
         drop(request);
-        let Self { content, has_tag, is_known, work } = self.clone();
-        let body = Stepped { is_known, is_ready: false, left: content, work };
+        let Self { content, has_tag, is_known, steps } = self.clone();
+        let due = Instant::now();
+        let due = if let Steps::Sent(step) = steps { due + step } else { due };
+        let body = Stepped { due, is_known, is_ready: false, left: content, steps };
         let mut response = Response::builder()
             .header("content-type", "text/html; charset=utf-8")
             .header("cache-control", "max-age=3600")
@@ -147,9 +182,10 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(kib: usize, is_known: bool, has_tag: bool, work: Duration) -> Self {
-        let bare = Origin { content: vec![b'x'; kib * 1024].into(), has_tag, is_known, work };
-        let store = MemoryStore::builder().capacity(32 << 20).max_object(2 << 20).build();
+    fn new(kib: usize, is_known: bool, has_tag: bool, steps: Steps) -> Self {
+        let bare = Origin { content: vec![b'x'; kib * 1024].into(), has_tag, is_known, steps };
+        let length = kib as u64 * 1024;
+        let store = MemoryStore::builder().capacity(32 * length).max_object(2 * length).build();
         Self { cached: CacheLayer::new(store).layer(bare.clone()), bare, number: 0 }
     }
 
@@ -165,7 +201,7 @@ impl Pair {
 
     /// For the first frame and for the end: bare, cached, and the ratio; medians.
     async fn measure(&mut self, rounds: u32) -> [[f64; 3]; 2] {
-        const WARM_UP: u32 = 20;
+        const WARM_UP: u32 = 64;
         let mut found: [[Vec<f64>; 3]; 2] = Default::default();
         for round in 0..WARM_UP + rounds {
             let (bare, miss) = if round % 2 == 0 {
@@ -198,39 +234,52 @@ fn in_task<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) ->
     runtime.block_on(async { tokio::spawn(work).await.unwrap() })
 }
 
-fn main() {
+fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().collect();
     if let Some(only) = arguments.iter().position(|argument| argument == "only") {
         let (kib, rounds) = (arguments[only + 1].parse().unwrap(), arguments[only + 3].parse().unwrap());
         let has_tag = arguments.get(only + 4).is_some_and(|argument| argument == "tagged");
-        let mut pair = Pair::new(kib, false, has_tag, Duration::ZERO);
+        let mut pair = Pair::new(kib, false, has_tag, Steps::None);
         let is_bare = arguments[only + 2] == "bare";
         in_task(async move {
             for _ in 0..rounds {
                 let _: Times = if is_bare { pair.bare().await } else { pair.miss().await };
             }
         });
-        return;
+        return ExitCode::SUCCESS;
     }
-    println!("{:<33} {:>32} {:>32}", "", "first frame", "end");
+    println!("{:<37} {:>32} {:>32}", "", "first frame", "end");
     println!(
-        "{:<9} {:<8} {:<6} {:<7} {:>12} {:>12} {:>6} {:>12} {:>12} {:>6}",
+        "{:<9} {:<8} {:<6} {:<11} {:>12} {:>12} {:>6} {:>12} {:>12} {:>6}",
         "content", "length", "tag", "step", "bare us", "miss us", "ratio", "bare us", "miss us", "ratio"
     );
-    for (work, step) in [(WORK, "200 us"), (Duration::ZERO, "none")] {
+    let (short, long) = (Duration::from_micros(200), Duration::from_millis(1));
+    let kinds = [
+        (Steps::Sent(long), 60, "sent 1 ms"),
+        (Steps::Sent(short), 150, "sent 200 us"),
+        (Steps::Made(short), 150, "made 200 us"),
+        (Steps::None, 1_000, "none"),
+    ];
+    let mut is_met = true;
+    for (steps, rounds, step) in kinds {
         for kib in [1, 64, 1024] {
             for (is_known, length) in [(false, "unknown"), (true, "known")] {
                 for (has_tag, tag) in [(true, "theirs"), (false, "ours")] {
-                    let rounds = if work.is_zero() { 1_000 } else { 150 };
-                    let mut pair = Pair::new(kib, is_known, has_tag, work);
+                    let mut pair = Pair::new(kib, is_known, has_tag, steps);
                     let [first, end] = in_task(async move { pair.measure(rounds).await });
-                    print!("{:<9} {length:<8} {tag:<6} {step:<7}", format!("{kib} KiB"));
+                    print!("{:<9} {length:<8} {tag:<6} {step:<11}", format!("{kib} KiB"));
                     for [bare, miss, ratio] in [first, end] {
                         print!(" {:>12.2} {:>12.2} {ratio:>6.3}", bare / 1e3, miss / 1e3);
                     }
                     println!();
+                    let is_goal = matches!(steps, Steps::Sent(step) if step == long);
+                    is_met &= !is_goal || (first[2] <= GOALS[0] && end[2] <= GOALS[1]);
                 }
             }
         }
     }
+    let (first, end) = (GOALS[0], GOALS[1]);
+    let verdict = if is_met { "met" } else { "missed" };
+    println!("goals for {}: first frame {first}, end {end}: {verdict}", kinds[0].2);
+    if is_met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

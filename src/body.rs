@@ -8,7 +8,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::collect::into_bytes;
+use crate::collect::{Begun, into_bytes};
 use crate::error::{BodyError, BoxError};
 use crate::flight::Reader;
 use crate::splice::Splice;
@@ -29,10 +29,11 @@ pin_project! {
 pin_project! {
     #[project = KindProjection]
     enum Kind<B> {
+        Begun { body: Begun<B> },
         Empty { is_content: bool },
         Flight { reader: Reader },
         Forwarded { #[pin] body: B },
-        Spliced { body: Pin<Box<Splice<B>>> },
+        Spliced { body: Begun<Splice<B>> },
         Stored { content: Bytes, end: End },
     }
 }
@@ -45,6 +46,10 @@ enum End {
 }
 
 impl<B> CacheBody<B> {
+    pub(crate) fn begun(body: Begun<B>) -> Self {
+        Kind::Begun { body }.into()
+    }
+
     pub(crate) fn empty() -> Self {
         Kind::Empty { is_content: true }.into()
     }
@@ -85,9 +90,10 @@ impl<B> CacheBody<Splice<B>> {
     /// The same body as one over the body that is spliced in.
     pub(crate) fn flatten(self) -> CacheBody<B> {
         match self.kind {
+            Kind::Begun { body } => Kind::Spliced { body },
             Kind::Empty { is_content } => Kind::Empty { is_content },
             Kind::Flight { reader } => Kind::Flight { reader },
-            Kind::Forwarded { body } => Kind::Spliced { body: Box::pin(body) },
+            Kind::Forwarded { body } => Kind::Spliced { body: Begun::new(body) },
             // What is spliced is not spliced again.
             Kind::Spliced { .. } => Kind::Empty { is_content: false },
             Kind::Stored { content, end } => Kind::Stored { content, end },
@@ -122,12 +128,15 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.project().kind.project() {
+            KindProjection::Begun { body } => Poll::Ready(
+                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(BodyError::inner)),
+            ),
             KindProjection::Empty { .. } => Poll::Ready(None),
             KindProjection::Flight { reader } => reader.poll_frame(cx),
             KindProjection::Forwarded { body } => Poll::Ready(
                 ready!(body.poll_frame(cx)).map(|frame| frame.map(into_bytes).map_err(BodyError::inner)),
             ),
-            KindProjection::Spliced { body } => body.as_mut().poll_frame(cx),
+            KindProjection::Spliced { body } => Pin::new(body).poll_frame(cx),
             KindProjection::Stored { content, end } => {
                 if !content.is_empty() {
                     return Poll::Ready(Some(Ok(Frame::data(std::mem::take(content)))));
@@ -143,6 +152,7 @@ where
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
+            Kind::Begun { body } => body.is_end_stream(),
             Kind::Empty { .. } => true,
             Kind::Flight { reader } => reader.is_end_stream(),
             Kind::Forwarded { body } => body.is_end_stream(),
@@ -153,6 +163,7 @@ where
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
+            Kind::Begun { body } => body.size_hint(),
             Kind::Empty { is_content: true } => SizeHint::with_exact(0),
             Kind::Empty { is_content: false } => SizeHint::default(),
             Kind::Flight { reader } => reader.size_hint(),
@@ -173,6 +184,7 @@ where
 impl<B> std::fmt::Debug for CacheBody<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kind = match &self.kind {
+            Kind::Begun { .. } => "Begun",
             Kind::Empty { .. } => "Empty",
             Kind::Flight { .. } => "Flight",
             Kind::Forwarded { .. } => "Forwarded",

@@ -1,14 +1,17 @@
-//! Content that is taken in whole.
+//! Small content, taken in whole where it is there.
 
-use std::pin::pin;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 
 use crate::error::{BodyError, BoxError, Failure};
 use crate::semantics::etag::{TagKind, Tagger};
+use crate::sync::{briefly, polled_once};
 
 /// The content of a response, whole.
 pub(crate) struct Content {
@@ -22,26 +25,140 @@ pub(crate) fn into_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
     frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
 }
 
+/// A body of which some may have been taken in already.
+pub(crate) struct Begun<B> {
+    pub(crate) taken: Bytes,
+    body: Pin<Box<B>>,
+}
+
+impl<B> Begun<B> {
+    pub(crate) fn new(body: B) -> Self {
+        Self { taken: Bytes::new(), body: Box::pin(body) }
+    }
+}
+
+impl<B: Body> Body for Begun<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        if !self.taken.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.taken)))));
+        }
+        let frame = ready!(self.body.as_mut().poll_frame(cx));
+        Poll::Ready(frame.map(|frame| frame.map(into_bytes)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.taken.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (taken, rest) = (self.taken.len() as u64, self.body.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(taken));
+        if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(taken)) {
+            hint.set_upper(upper);
+        }
+        hint
+    }
+}
+
+/// How long content is waited for before anything is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Until it is whole.
+    Whole,
+    /// A moment for the first of it, without which there is nothing to read anyway. What takes longer is a stream.
+    First,
+}
+
+/// What came of taking in content.
+pub(crate) enum Collected<B> {
+    /// It is on its way.
+    Begun(Begun<B>),
+    /// What was received before the body failed or turned out to be of another length, and the failure.
+    Broken(Bytes, BodyError),
+    Whole(Content),
+}
+
+/// Most heads and the beginning of small content come in one packet, or in two that follow each other.
+const MOMENT: Duration = Duration::from_millis(10);
+
+/// Takes in a body of `declared` length, which is small, before anything is answered.
+pub(crate) async fn collect<B>(
+    mut body: Begun<B>,
+    declared: u64,
+    tag: Option<TagKind>,
+    patience: Patience,
+) -> Collected<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let mut capture = Capture::default();
+    let mut trailers = None;
+    loop {
+        let frame = match patience {
+            _ if trailers.is_some() => Some(body.frame().await),
+            Patience::Whole => Some(body.frame().await),
+            Patience::First if capture.len() == 0 => briefly(MOMENT, body.frame()).await,
+            Patience::First => polled_once(body.frame()).await,
+        };
+        let frame = match frame {
+            None => {
+                body.taken = capture.into_bytes();
+                return Collected::Begun(body);
+            }
+            Some(None) => break,
+            Some(Some(Err(error))) => {
+                return Collected::Broken(capture.into_bytes(), BodyError::inner(error));
+            }
+            Some(Some(Ok(frame))) => frame,
+        };
+        match frame.into_data() {
+            Ok(data) => {
+                if capture.len() as u64 + data.len() as u64 > declared {
+                    return Collected::Broken(capture.into_bytes(), Failure::Overrun { declared }.into());
+                }
+                capture.take(data);
+                // A client of the inner service may know that, but need a moment to say so.
+                if capture.len() as u64 == declared && body.is_end_stream() {
+                    break;
+                }
+            }
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    let bytes = capture.into_bytes();
+    let received = bytes.len() as u64;
+    if received != declared {
+        return Collected::Broken(bytes, Failure::Short { declared, received }.into());
+    }
+    let tag = tag.map(|kind| {
+        let mut tagger = Tagger::new(kind);
+        tagger.update(&bytes);
+        tagger.finish()
+    });
+    Collected::Whole(Content { bytes, tag, trailers })
+}
+
 /// Keeps content while it comes in: the first frame as it is, for most content is one; more are copied together.
+#[derive(Default)]
 struct Capture {
     first: Bytes,
     rest: BytesMut,
-    tagger: Option<Tagger>,
 }
 
 impl Capture {
-    fn new(tag: Option<TagKind>) -> Self {
-        Self { first: Bytes::new(), rest: BytesMut::new(), tagger: tag.map(Tagger::new) }
-    }
-
     fn len(&self) -> usize {
         if self.rest.is_empty() { self.first.len() } else { self.rest.len() }
     }
 
     fn take(&mut self, data: Bytes) {
-        if let Some(tagger) = &mut self.tagger {
-            tagger.update(&data);
-        }
         if self.len() == 0 {
             self.first = data;
         } else {
@@ -56,48 +173,59 @@ impl Capture {
     fn into_bytes(self) -> Bytes {
         if self.rest.is_empty() { self.first } else { self.rest.freeze() }
     }
-
-    fn finish(mut self, trailers: Option<HeaderMap>) -> Content {
-        let tag = self.tagger.take().map(|tagger| tagger.finish());
-        Content { bytes: self.into_bytes(), tag, trailers }
-    }
 }
 
-/// Takes in a body whose length is known and small before anything is answered.
-///
-/// # Errors
-///
-/// What was received before the body failed or turned out to be of another length, and the failure.
-pub(crate) async fn collect<B>(
-    body: B,
-    declared: u64,
-    tag: Option<TagKind>,
-) -> Result<Content, (Bytes, BodyError)>
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
-    let mut body = pin!(body);
-    let mut capture = Capture::new(tag);
-    let mut trailers = None;
-    while let Some(frame) = body.frame().await {
-        let frame = match frame {
-            Ok(frame) => into_bytes(frame),
-            Err(error) => return Err((capture.into_bytes(), BodyError::inner(error))),
-        };
-        match frame.into_data() {
-            Ok(data) => {
-                if capture.len() as u64 + data.len() as u64 > declared {
-                    return Err((capture.into_bytes(), Failure::Overrun { declared }.into()));
-                }
-                capture.take(data);
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    /// Frames that are there, then silence.
+    struct Silent {
+        frames: Vec<&'static str>,
+        says_its_end: bool,
+    }
+
+    impl Body for Silent {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            match self.frames.pop() {
+                Some(frame) => Poll::Ready(Some(Ok(Frame::data(frame.into())))),
+                None => Poll::Pending,
             }
-            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.says_its_end && self.frames.is_empty()
         }
     }
-    let received = capture.len() as u64;
-    if received != declared {
-        return Err((capture.into_bytes(), Failure::Short { declared, received }.into()));
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_there_is_taken_in_and_what_has_to_be_waited_for_is_not() {
+        for (frames, says_its_end, expected) in [
+            // A connection may need a moment to end a body that says by its length that it is at its end.
+            (&["try", "pan"][..], true, Ok("pantry")),
+            (&["try", "pan"], false, Err("pantry")),
+            (&["pan"], false, Err("pan")),
+            (&[], false, Err("")),
+        ] {
+            let body = Begun::new(Silent { frames: frames.to_vec(), says_its_end });
+            let begun = tokio::time::Instant::now();
+            let found = match collect(body, 6, None, Patience::First).await {
+                Collected::Begun(body) => Err(body.taken),
+                Collected::Broken(..) => panic!("{frames:?}"),
+                Collected::Whole(content) => Ok(content.bytes),
+            };
+            assert_eq!(found, expected.map(Bytes::from).map_err(Bytes::from), "{frames:?}");
+            // Only the first of it is waited for, and not for long.
+            let most = if frames.is_empty() { MOMENT + Duration::from_millis(1) } else { Duration::ZERO };
+            assert!(begun.elapsed() <= most, "{frames:?}");
+        }
     }
-    Ok(capture.finish(trailers))
 }

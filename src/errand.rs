@@ -28,7 +28,7 @@ use crate::semantics::reuse::{Decision, Fallback, Forward};
 use crate::shared::Core;
 use crate::store::{Lookup, Store};
 use crate::stored::{ResponseHead, StoredResponse};
-use crate::sync::{Deadline, Runtime, joined};
+use crate::sync::{Deadline, Runtime, joined, polled_once};
 
 /// How often a request waits for others' calls before it makes its own in any case.
 const MOST_ROUNDS: usize = 3;
@@ -41,7 +41,8 @@ pub(crate) struct Errand<S> {
     has_waited: bool,
     lookup: Lookup,
     purpose: Purpose,
-    query: Query,
+    /// Boxed: it is large, and goes from hand to hand.
+    query: Box<Query>,
     store: Arc<S>,
     validation: Option<Validation>,
 }
@@ -71,7 +72,7 @@ impl<S: Store> Errand<S> {
             has_waited: false,
             lookup,
             purpose,
-            query,
+            query: Box::new(query),
             store,
             validation: None,
         }
@@ -117,7 +118,7 @@ impl<S: Store> Errand<S> {
 
     /// What this request has in common with others that may share a call; `None` where nobody could share it.
     fn ticket(&self) -> Option<Ticket> {
-        let Query { directives, fields, key, request, .. } = &self.query;
+        let Query { directives, fields, key, request, .. } = &*self.query;
         let is_get = match self.purpose {
             Purpose::Complete(_) => false,
             Purpose::Get if fields.range => false,
@@ -272,7 +273,7 @@ impl<S: Store> Errand<S> {
         }
         let reader = flight.join()?;
         let outcome = self.collapsed(head, now);
-        let Query { fields, request, .. } = &self.query;
+        let Query { fields, request, .. } = &*self.query;
         Some(self.core.answer_from_flight(head, reader, request, *fields, &outcome, now))
     }
 
@@ -307,12 +308,12 @@ impl<S: Store> Errand<S> {
     }
 
     /// Makes the call. One that others wait for, or that may outlast its client, is driven by a task of its own.
-    async fn call<I, Q, B>(
+    fn call<I, Q, B>(
         self,
         lead: Option<Lead>,
         inner: I,
         body: Q,
-    ) -> Result<Response<CacheBody<B>>, I::Error>
+    ) -> impl Future<Output = Result<Response<CacheBody<B>>, I::Error>> + Send
     where
         I: Service<Request<Q>, Response = Response<B>> + Send + 'static,
         I::Future: Send,
@@ -323,7 +324,7 @@ impl<S: Store> Errand<S> {
         B::Error: Into<BoxError>,
     {
         let budget = self.budget();
-        let stand_in = budget.map(|_| self.stand_in());
+        let stand_in = budget.map(|_| Box::new(self.stand_in()));
         let core = Arc::clone(&self.core);
         let forward = self.forward;
         let call = match (&lead, budget) {
@@ -338,30 +339,33 @@ impl<S: Store> Errand<S> {
         let fetch = Fetch::new(self.core, self.store, self.query, self.lookup, self.forward, self.purpose);
         let fetch = fetch.leading(lead, collapsed, self.validation);
         let runtime = call.as_ref().and_then(|_| Runtime::current());
-        let (Some(call), Some(runtime)) = (call, runtime) else {
-            return fetch.run(inner, body).await;
-        };
+        // Boxed: it is large, and what waits for it is moved about.
         let mut future = Box::pin(fetch.run(inner, body));
-        // What is there at once needs no task.
-        if let Poll::Ready(answer) = std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
-            return answer;
-        }
-        let driven = Driven { call, detached: None, future, load: Arc::clone(&core.load) };
-        let task = joined(runtime.spawn(driven));
-        let answer = match (deadline, stand_in) {
-            (Some(mut deadline), Some(stand_in)) => match deadline.in_time(task).await {
-                Some(answer) => answer,
-                None => return Ok(stand_in.answer(Detail::LatencyBudget, None)),
-            },
-            _ => task.await,
-        };
-        drop(interest);
-        match answer {
-            Some(Driving::Done(answer)) => answer,
-            Some(Driving::Panicked(panic)) => resume_unwind(panic),
-            // The runtime shuts down; nobody deserts a call that is waited for here.
-            Some(Driving::Deserted) | None => {
-                Ok(core.no_content(StatusCode::BAD_GATEWAY, &Outcome::forwarded(forward)))
+        async move {
+            let (Some(call), Some(runtime)) = (call, runtime) else {
+                return future.await;
+            };
+            // What is there at once needs no task.
+            if let Some(answer) = polled_once(future.as_mut()).await {
+                return answer;
+            }
+            let driven = Driven { call, detached: None, future, load: Arc::clone(&core.load) };
+            let task = joined(runtime.spawn(driven));
+            let answer = match (deadline, stand_in) {
+                (Some(mut deadline), Some(stand_in)) => match deadline.in_time(task).await {
+                    Some(answer) => answer,
+                    None => return Ok(stand_in.answer(Detail::LatencyBudget, None)),
+                },
+                _ => task.await,
+            };
+            drop(interest);
+            match answer {
+                Some(Driving::Done(answer)) => answer,
+                Some(Driving::Panicked(panic)) => resume_unwind(panic),
+                // The runtime shuts down; nobody deserts a call that is waited for here.
+                Some(Driving::Deserted) | None => {
+                    Ok(core.no_content(StatusCode::BAD_GATEWAY, &Outcome::forwarded(forward)))
+                }
             }
         }
     }

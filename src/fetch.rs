@@ -75,7 +75,7 @@ impl<S: Store> Fetch<S> {
     pub(crate) fn new(
         core: Arc<Core>,
         store: Arc<S>,
-        query: Query,
+        query: Box<Query>,
         lookup: Lookup,
         forward: Forward,
         purpose: Purpose,
@@ -110,17 +110,13 @@ impl<S: Store> Fetch<S> {
             answered: None,
             collapsed: None,
             lead: None,
-            directives: query.directives,
             fence: lookup.fence,
-            fields: query.fields,
             forward,
-            key: query.key,
             names_target: false,
             good,
             part: None,
             validation: None,
-            request: query.request,
-            sent_at: query.now,
+            query,
             sent_method,
             sent_range,
         });
@@ -173,13 +169,13 @@ impl<S: Store> Fetch<S> {
                 Ok(self.stand_in(Some(response.status())))
             }
             Ok(response) if self.completion.is_some() && is_about_a_part(response.status()) => {
-                Ok(self.complete(response).await)
+                Ok(Box::pin(self.complete(response)).await)
             }
             Ok(response) if response.status() == StatusCode::NOT_MODIFIED && is_conditional => {
-                Ok(self.freshen(response).await)
+                Ok(Box::pin(self.freshen(response)).await)
             }
             Ok(response) if self.is_head_about_stored(&response) => match self.agreement(&response) {
-                Agreement::Holds => Ok(self.freshen_selected(response).await),
+                Agreement::Holds => Ok(Box::pin(self.freshen_selected(response)).await),
                 Agreement::Silent => Ok(fill::receive(self.core, self.store, self.ask, response).await),
                 Agreement::Contradicts => {
                     self.expire_selected().await;
@@ -192,7 +188,7 @@ impl<S: Store> Fetch<S> {
 
     /// The request as it goes to the inner service.
     fn outgoing(&self) -> Parts {
-        let mut parts = self.ask.request.clone();
+        let mut parts = self.ask.query.request.clone();
         parts.method = self.ask.sent_method.clone();
         if let Some(completion) = &self.completion {
             completion.set_range(&mut parts.headers);
@@ -201,7 +197,7 @@ impl<S: Store> Fetch<S> {
             validation::set_conditions(&mut parts.headers, selected, self.validators());
             if self.ask.sent_range == SentRange::Clients {
                 // A part that does not hold any more is worth its like, not the whole.
-                let range = self.ask.request.headers.get(header::RANGE);
+                let range = self.ask.query.request.headers.get(header::RANGE);
                 parts.headers.extend(range.map(|range| (header::RANGE, range.clone())));
             }
         }
@@ -247,7 +243,7 @@ impl<S: Store> Fetch<S> {
                 if let Some(lead) = self.ask.lead.take() {
                     lead.part(Why::Error, self.core.clock.now());
                 }
-                self.core.misfits.insert(self.ask.key.clone(), ());
+                self.core.misfits.insert(self.ask.query.key.clone(), ());
                 let is_range = self.completion.as_ref().is_some_and(Completion::is_range);
                 let tells_itself =
                     matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE);
@@ -271,7 +267,8 @@ impl<S: Store> Fetch<S> {
             lead.land(Landing::Failed(status));
         }
         let stored = self.selected().map(|stored| stored.response.clone());
-        let Ask { fields, forward, request, .. } = *self.ask;
+        let Ask { forward, query, .. } = *self.ask;
+        let (fields, request) = (query.fields, query.request);
         StandIn { core: self.core, fields, forward, request, stored }.answer(Detail::StaleIfError, status)
     }
 
@@ -310,7 +307,7 @@ impl<S: Store> Fetch<S> {
             head.reuse.lifetime = Duration::ZERO;
             let expired = StoredResponse::new(head, stored.response.payload().clone());
             // Where that fails, it is as fresh as it was.
-            let _ = self.store.freshen(&self.ask.key, stored.id, expired, self.ask.fence).await;
+            let _ = self.store.freshen(&self.ask.query.key, stored.id, expired, self.ask.fence).await;
         }
     }
 
@@ -340,8 +337,8 @@ impl<S: Store> Fetch<S> {
         let etag = not_modified.headers.get(header::ETAG).map(HeaderValue::as_bytes);
         let theirs = Representation { date: None, etag, last_modified: None };
         let now = core.clock.now();
-        let request = &self.ask.request.headers;
-        if self.ask.fields.conditions
+        let request = &self.ask.query.request.headers;
+        if self.ask.query.fields.conditions
             && preconditions::evaluate(request, &theirs, now) == preconditions::Outcome::NotModified
         {
             // The client knows the tag.
@@ -350,7 +347,9 @@ impl<S: Store> Fetch<S> {
         }
         match self.selected() {
             // Our own conditions were met, so what was selected holds (RFC 9111 4.3.3), this once.
-            Some(stored) => core.answer(&stored.response, &self.ask.request, self.ask.fields, &outcome, now),
+            Some(stored) => {
+                core.answer(&stored.response, &self.ask.query.request, self.ask.query.fields, &outcome, now)
+            }
             // Nobody asked for what this is about.
             None => core.no_content(StatusCode::BAD_GATEWAY, &outcome),
         }
@@ -385,13 +384,13 @@ impl<S: Store> Fetch<S> {
         let judgement = judge(core, &ask, &news, max_object, received_at);
         let terms = judgement.terms.store;
         let unsent = judgement.terms.strip.clone();
-        let head = judgement.head(core, head.status, news.headers, ask.sent_at, None, tag);
+        let head = judgement.head(core, head.status, news.headers, ask.query.now, None, tag);
         let ttl = head.reuse.ttl(received_at);
         let response = StoredResponse::new(head, old.response.payload().clone());
         let written = match terms {
             Err(reason) => Err(reason),
             Ok(()) => {
-                let (store, key) = (&self.store, &ask.key);
+                let (store, key) = (&self.store, &ask.query.key);
                 if core.policy.rules().no_vary_search {
                     core.searches.learn(key, response.head().headers());
                 }
@@ -422,7 +421,7 @@ impl<S: Store> Fetch<S> {
             ttl: Some(ttl),
             ..Forwarding::new(ask.forward)
         });
-        let mut answer = core.answer(&response, &ask.request, ask.fields, &outcome, received_at);
+        let mut answer = core.answer(&response, &ask.query.request, ask.query.fields, &outcome, received_at);
         // What is not stored, this client gets all the same: it was sent for it.
         if carried.contains_key(header::SET_COOKIE) && !unsent.contains(&header::SET_COOKIE) {
             fill::take_over(&carried, answer.headers_mut(), &header::SET_COOKIE);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, Response, StatusCode, response};
 use http_body::Body;
@@ -10,14 +11,15 @@ use http_body::Body;
 use crate::answer::not_modified_fields;
 use crate::body::CacheBody;
 use crate::collapse::{Landing, LateHead, Lead, Why};
-use crate::collect::{self, Content};
+use crate::collect::{self, Begun, Collected, Content, Patience};
 use crate::error::{BoxError, StoreError};
 use crate::flight::Flight;
 use crate::judge::{Ask, Judgement, SentRange, Tag, judge};
 use crate::key::CacheKey;
 use crate::observe::Place;
 use crate::partial;
-use crate::pump::{self, Intake};
+use crate::pump::{self, Intake, Sink};
+use crate::query::Query;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::etag::TagKind;
 use crate::semantics::freshness::single_date;
@@ -28,6 +30,7 @@ use crate::semantics::storing::NotStored;
 use crate::shared::{Core, SMALL};
 use crate::store::{Fence, Store, Write};
 use crate::stored::{Part, Payload, StoredResponse, compact_content};
+use crate::sync::Runtime;
 
 /// `Content-Length`, where it is a number.
 fn declared_length(headers: &HeaderMap) -> Option<u64> {
@@ -52,7 +55,7 @@ where
     let (mut parts, body) = response.into_parts();
     let length = declared_length(&parts.headers).or_else(|| body.size_hint().exact());
     ask.part = part_of(&core, &ask, &parts, length);
-    let mut judgement = judge(&core, &ask, &parts, store.max_object(), received_at);
+    let mut judgement = Box::new(judge(&core, &ask, &parts, store.max_object(), received_at));
     judgement.strip(&mut parts.headers);
     let terms = &mut judgement.terms;
     if terms.store.is_ok() && length.is_some_and(|length| length > terms.max_body) {
@@ -65,20 +68,50 @@ where
     }
     let tag = tag_kind(&core, &ask, &parts, &judgement);
     let small = length.filter(|&length| length <= core.tagging.map_or(SMALL, |tagging| tagging.small));
-    match (judgement.terms.store, small) {
-        (Err(reason), Some(length)) if tag.is_some() => {
-            tag_and_forward(&core, &ask, parts, body, length, tag, reason).await
+    let reason = judgement.terms.store.err();
+    let body = match small {
+        Some(length) if reason.is_none() || tag.is_some() => {
+            match collect::collect(Begun::new(body), length, tag, patience(&core, &ask)).await {
+                Collected::Begun(body) => body,
+                Collected::Broken(received, error) => {
+                    let outcome = not_stored(&ask, reason.unwrap_or(NotStored::Incomplete));
+                    return told(&core, &ask, parts, CacheBody::broken(received, error), &outcome);
+                }
+                Collected::Whole(content) => {
+                    return match reason {
+                        Some(reason) => {
+                            let body = tag_on(&mut parts, content);
+                            forward(&core, &ask, parts, body, reason, received_at)
+                        }
+                        None => Fill { core, store, ask, parts, judgement }.at_once(content).await,
+                    };
+                }
+            }
         }
-        (Err(reason), _) => forward(&core, &ask, parts, body, reason, received_at),
-        (Ok(()), Some(length)) => {
-            let fill = Fill { core, store, ask, parts, judgement };
-            fill.at_once(body, length, tag).await
+        _ => match reason {
+            Some(reason) => {
+                return forward(&core, &ask, parts, CacheBody::forwarded(body), reason, received_at);
+            }
+            None => Begun::new(body),
+        },
+    };
+    match (reason, Runtime::current()) {
+        (None, Some(runtime)) => {
+            Fill { core, store, ask, parts, judgement }.streaming(&runtime, body, length, tag)
         }
-        (Ok(()), None) => {
-            let fill = Fill { core, store, ask, parts, judgement };
-            fill.streaming(body, length, tag)
+        (reason, _) => {
+            let reason = reason.unwrap_or(NotStored::Runtime);
+            forward(&core, &ask, parts, CacheBody::begun(body), reason, received_at)
         }
     }
+}
+
+/// How long small content is waited for: what is made of it for this request may need the whole, and where nothing is
+/// ever stored there is no later answer to have a tag.
+fn patience(core: &Core, ask: &Ask) -> Patience {
+    let Query { fields, request, .. } = &*ask.query;
+    let is_cut = request.method == Method::HEAD || fields.range || fields.conditions;
+    if is_cut || !core.storing || Runtime::current().is_none() { Patience::Whole } else { Patience::First }
 }
 
 /// Why an answer that is not stored is nobody else's: whose doing it is.
@@ -97,7 +130,7 @@ fn part_of(core: &Core, ask: &Ask, response: &response::Parts, length: Option<u6
     let is_part = response.status == StatusCode::PARTIAL_CONTENT && ask.sent_method == Method::GET;
     // RFC 9110 15.3.7: to a client that has the rest, as `If-Range` says, the fields of the whole need not be sent.
     let is_sparse =
-        ask.sent_range == SentRange::Clients && ask.request.headers.contains_key(header::IF_RANGE);
+        ask.sent_range == SentRange::Clients && ask.query.request.headers.contains_key(header::IF_RANGE);
     if is_sparse || !is_part || !core.policy.rules().partial {
         return None;
     }
@@ -107,7 +140,7 @@ fn part_of(core: &Core, ask: &Ask, response: &response::Parts, length: Option<u6
         (SentRange::None, _) | (SentRange::Missing, None) => None,
         (_, Some(part)) => Some(part),
         (SentRange::Clients, None) => {
-            let mut lines = ask.request.headers.get_all(header::RANGE).into_iter();
+            let mut lines = ask.query.request.headers.get_all(header::RANGE).into_iter();
             let is_short = lines.next().is_some_and(|line| line.len() <= LONGEST);
             (is_short && lines.next().is_none()).then_some(Part::Replay)
         }
@@ -128,35 +161,24 @@ fn tag_kind(core: &Core, ask: &Ask, parts: &response::Parts, judgement: &Judgeme
 struct Fill<S> {
     ask: Box<Ask>,
     core: Arc<Core>,
-    judgement: Judgement,
+    judgement: Box<Judgement>,
     parts: response::Parts,
     store: Arc<S>,
 }
 
 impl<S: Store> Fill<S> {
-    /// Small content of known length: taken in first, so that the first answer is as good as any later one.
-    async fn at_once<B>(self, body: B, length: u64, tag: Option<TagKind>) -> Response<CacheBody<B>>
-    where
-        B: Body,
-        B::Error: Into<BoxError>,
-    {
+    /// Small content that has been taken in first, so that the first answer is as good as any later one.
+    async fn at_once<B>(self, content: Content) -> Response<CacheBody<B>> {
         let Self { mut ask, core, judgement, parts, store } = self;
-        let content = match collect::collect(body, length, tag).await {
-            Ok(content) => content,
-            Err((received, error)) => {
-                let body = CacheBody::broken(received, error);
-                return told(&core, &ask, parts, body, &not_stored(&ask, NotStored::Incomplete));
-            }
-        };
         let received_at = judgement.received_at;
-        let outcome = stored(&ask, judgement.ttl(&parts.headers, ask.sent_at));
-        let response = complete(&core, judgement, parts.status, &parts.headers, ask.sent_at, content);
+        let outcome = stored(&ask, judgement.ttl(&parts.headers, ask.query.now));
+        let response = complete(&core, *judgement, parts.status, &parts.headers, ask.query.now, content);
         let written = if ask.lead.as_ref().is_some_and(Lead::is_superseded) {
             Ok(Write::Superseded)
         } else {
-            keep(&core, &*store, &ask.key, response.clone(), ask.fence).await
+            keep(&core, &*store, &ask.query.key, response.clone(), ask.fence).await
         };
-        core.collapser.forget(&ask.key, ask.has_unkeyed_credentials());
+        core.collapser.forget(&ask.query.key, ask.query.unkeyed().any());
         if let Some(lead) = ask.lead.take() {
             // Also if a purge came first: who waits has asked before it.
             lead.land(Landing::Whole(response.clone()));
@@ -172,7 +194,7 @@ impl<S: Store> Fill<S> {
                 told(&core, &ask, parts, CacheBody::stored(response.payload()), &outcome)
             });
         }
-        let mut answer = core.answer(&response, &ask.request, ask.fields, &outcome, received_at);
+        let mut answer = core.answer(&response, &ask.query.request, ask.query.fields, &outcome, received_at);
         if answer.status().is_success() || answer.status() == parts.status {
             restore_unstored(&parts.headers, answer.headers_mut());
         } else {
@@ -183,66 +205,90 @@ impl<S: Store> Fill<S> {
     }
 
     /// Anything else passes to the client as it comes in, and is stored when it is whole.
-    fn streaming<B>(self, body: B, length: Option<u64>, tag: Option<TagKind>) -> Response<CacheBody<B>>
+    fn streaming<B>(
+        self,
+        runtime: &Runtime,
+        body: Begun<B>,
+        length: Option<u64>,
+        tag: Option<TagKind>,
+    ) -> Response<CacheBody<B>>
     where
         B: Body + Send + 'static,
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let Self { mut ask, core, judgement, parts, store } = self;
+        let Self { ask, core, judgement, parts, store } = self;
         let received_at = judgement.received_at;
-        let outcome = stored(&ask, judgement.ttl(&parts.headers, ask.sent_at));
-        let intake = Intake { declared: length, most: judgement.terms.max_body, tag };
-        let (status, headers) = (parts.status, parts.headers.clone());
-        let (key, fence, sent_at) = (ask.key.clone(), ask.fence, ask.sent_at);
-        let validation = ask.validation.take();
-        let has_credentials = ask.has_unkeyed_credentials();
-        let commit_core = Arc::clone(&core);
-        let lead = ask.lead.take();
-        let waiting = lead.as_ref().map(|lead| {
-            let (core, judgement, headers) = (Arc::clone(&core), judgement.clone(), headers.clone());
-            let head = move || {
-                let mut head = judgement.head(&core, status, headers, sent_at, None, Tag::Theirs);
-                if let Some(length) = length {
-                    head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-                }
-                head
-            };
-            (Arc::clone(lead.call()), LateHead::new(Box::new(head)))
-        });
-        let begin = |flight: &Arc<Flight>| {
-            if let Some((call, head)) = waiting {
-                call.land(Landing::Streaming(Arc::new(head), Arc::clone(flight)));
-            }
-        };
-        let commit = move |content: Option<Content>| async move {
-            let Some(content) = content else {
-                // Too large for anybody else to wait for.
-                if let Some(lead) = lead {
-                    lead.remember(commit_core.clock.now());
-                }
-                return None;
-            };
-            if lead.as_ref().is_some_and(Lead::is_superseded) {
-                return None; // what a later call brings is newer
-            }
-            let response = complete(&commit_core, judgement, status, &headers, sent_at, content);
-            let stored = response.payload().content().clone();
-            // Where it can't be stored, the next request is a miss.
-            let _ = keep(&commit_core, &*store, &key, response, fence).await;
-            commit_core.collapser.forget(&key, has_credentials);
-            drop(lead);
-            drop(validation);
-            Some(stored)
-        };
-        match pump::launch(body, intake, &core.load, begin, commit) {
-            Ok(reader) => {
-                if let Some(answer) = conditional(&core, &ask, &parts, &outcome, received_at) {
-                    return answer; // the content goes to the store all the same
-                }
-                told(&core, &ask, parts, CacheBody::flight(reader), &outcome)
-            }
-            Err(body) => forward(&core, &ask, parts, body, NotStored::Runtime, received_at),
+        let outcome = stored(&ask, judgement.ttl(&parts.headers, ask.query.now));
+        let intake = Intake { declared: length, most: judgement.terms.max_body, tag, taken: Bytes::new() };
+        let (flight, reader) = Flight::new(length, intake.most, &core.load);
+        let (status, headers, sent_at) = (parts.status, parts.headers.clone(), ask.query.now);
+        let received = Arc::new(Received { headers, judgement, sent_at, status });
+        if let Some(lead) = &ask.lead {
+            let head = late_head(Arc::clone(&core), Arc::clone(&received), length);
+            lead.land(Landing::Streaming(Arc::new(head), Arc::clone(&flight)));
+        }
+        // Where it is a 304, the content goes to the store all the same.
+        let answer = conditional(&core, &ask, &parts, &outcome, received_at)
+            .unwrap_or_else(|| told(&core, &ask, parts, CacheBody::flight(reader), &outcome));
+        pump::launch(runtime, body, intake, flight, Box::new(Keep { ask, core, received, store }));
+        answer
+    }
+}
+
+/// A response that is to be stored, as it came.
+struct Received {
+    headers: HeaderMap,
+    judgement: Box<Judgement>,
+    sent_at: SystemTime,
+    status: StatusCode,
+}
+
+impl Received {
+    fn complete(&self, core: &Core, content: Content) -> StoredResponse {
+        complete(core, Judgement::clone(&self.judgement), self.status, &self.headers, self.sent_at, content)
+    }
+}
+
+/// The head for those who wait, of content that is on its way.
+fn late_head(core: Arc<Core>, received: Arc<Received>, length: Option<u64>) -> LateHead {
+    LateHead::new(Box::new(move || {
+        let Received { headers, judgement, sent_at, status } = &*received;
+        let mut head =
+            Judgement::clone(judgement).head(&core, *status, headers.clone(), *sent_at, None, Tag::Theirs);
+        if let Some(length) = length {
+            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        head
+    }))
+}
+
+/// What becomes of content that came in as a stream.
+struct Keep<S> {
+    ask: Box<Ask>,
+    core: Arc<Core>,
+    received: Arc<Received>,
+    store: Arc<S>,
+}
+
+impl<S: Store> Sink for Keep<S> {
+    async fn commit(self: Box<Self>, content: Content) -> Option<Bytes> {
+        let Self { ask, core, received, store } = *self;
+        if ask.lead.as_ref().is_some_and(Lead::is_superseded) {
+            return None; // what a later call brings is newer
+        }
+        let response = received.complete(&core, content);
+        let stored = response.payload().content().clone();
+        // Where it can't be stored, the next request is a miss.
+        let _ = keep(&core, &*store, &ask.query.key, response, ask.fence).await;
+        core.collapser.forget(&ask.query.key, ask.query.unkeyed().any());
+        Some(stored)
+    }
+
+    fn give_up(self: Box<Self>) {
+        // Too large for anybody else to wait for.
+        if let Some(lead) = &self.ask.lead {
+            lead.remember(self.core.clock.now());
         }
     }
 }
@@ -310,47 +356,27 @@ pub(crate) fn take_over(received: &HeaderMap, answered: &mut HeaderMap, name: &H
     }
 }
 
-/// A response that is not stored: frame by frame, unless the client's preconditions make it shorter.
+/// A response that is not stored, unless the client's preconditions make it shorter.
 fn forward<B>(
     core: &Core,
     ask: &Ask,
     parts: response::Parts,
-    body: B,
+    body: CacheBody<B>,
     reason: NotStored,
     received_at: SystemTime,
 ) -> Response<CacheBody<B>> {
     let outcome = not_stored(ask, reason);
     conditional(core, ask, &parts, &outcome, received_at)
-        .unwrap_or_else(|| told(core, ask, parts, CacheBody::forwarded(body), &outcome))
+        .unwrap_or_else(|| told(core, ask, parts, body, &outcome))
 }
 
-/// A response that is not stored, but small enough to get an entity tag.
-async fn tag_and_forward<B>(
-    core: &Core,
-    ask: &Ask,
-    mut parts: response::Parts,
-    body: B,
-    length: u64,
-    tag: Option<TagKind>,
-    reason: NotStored,
-) -> Response<CacheBody<B>>
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
-    let received_at = core.clock.now();
-    let outcome = not_stored(ask, reason);
-    match collect::collect(body, length, tag).await {
-        Ok(Content { bytes, tag, trailers }) => {
-            if let Some(tag) = tag {
-                parts.headers.insert(header::ETAG, tag);
-            }
-            let body = CacheBody::stored(&Payload::new(bytes, trailers));
-            conditional(core, ask, &parts, &outcome, received_at)
-                .unwrap_or_else(|| told(core, ask, parts, body, &outcome))
-        }
-        Err((received, error)) => told(core, ask, parts, CacheBody::broken(received, error), &outcome),
+/// The body of a response that is not stored, but small enough to get an entity tag.
+fn tag_on<B>(parts: &mut response::Parts, content: Content) -> CacheBody<B> {
+    let Content { bytes, tag, trailers } = content;
+    if let Some(tag) = tag {
+        parts.headers.insert(header::ETAG, tag);
     }
+    CacheBody::stored(&Payload::new(bytes, trailers))
 }
 
 /// The answer to the client's preconditions, evaluated on a response of the inner service.
@@ -361,7 +387,7 @@ fn conditional<B>(
     outcome: &Outcome,
     now: SystemTime,
 ) -> Option<Response<CacheBody<B>>> {
-    if !ask.fields.conditions || !parts.status.is_success() || ask.sent_range == SentRange::Clients {
+    if !ask.query.fields.conditions || !parts.status.is_success() || ask.sent_range == SentRange::Clients {
         return None;
     }
     let representation = Representation {
@@ -369,7 +395,7 @@ fn conditional<B>(
         etag: parts.headers.get(header::ETAG).map(HeaderValue::as_bytes),
         last_modified: single_date(&parts.headers, &header::LAST_MODIFIED, now),
     };
-    match preconditions::evaluate(&ask.request.headers, &representation, now) {
+    match preconditions::evaluate(&ask.query.request.headers, &representation, now) {
         Precondition::Failed => Some(core.no_content(StatusCode::PRECONDITION_FAILED, outcome)),
         Precondition::NotModified => {
             let mut headers = not_modified_fields(&parts.headers, core.voice.fields());
@@ -396,7 +422,7 @@ fn told<B>(
 ) -> Response<CacheBody<B>> {
     core.voice.tell(outcome, parts.status, &mut parts.headers, Place::Append);
     // A HEAD may have gone out as a GET, but it is answered as what it is.
-    let body = if ask.request.method == Method::HEAD { CacheBody::unsent() } else { body };
+    let body = if ask.query.request.method == Method::HEAD { CacheBody::unsent() } else { body };
     Response::from_parts(parts, body)
 }
 

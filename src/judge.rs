@@ -9,6 +9,7 @@ use http::{HeaderValue, Method, StatusCode, response};
 use crate::collapse::Lead;
 use crate::key::CacheKey;
 use crate::policy::Terms;
+use crate::query::Query;
 use crate::revalidate::Validation;
 use crate::semantics::cache_control::{RequestDirectives, ResponseDirectives};
 use crate::semantics::date;
@@ -19,18 +20,15 @@ use crate::semantics::reuse::{Forward, Reuse};
 use crate::semantics::storing::{self, Exchange, NotStored};
 use crate::semantics::targeted;
 use crate::semantics::vary::Selecting;
-use crate::semantics::{CredentialKinds, Rules, is_retrieval};
+use crate::semantics::{Rules, is_retrieval};
 use crate::shared::Core;
 use crate::store::Fence;
 use crate::stored::{Part, ResponseHead, compact_fields, take_upstream_status};
 
 /// What the inner service is asked for the cache's sake.
 pub(crate) struct Ask {
-    pub(crate) directives: RequestDirectives,
     pub(crate) fence: Fence,
-    pub(crate) fields: RequestFields,
     pub(crate) forward: Forward,
-    pub(crate) key: CacheKey,
     /// The status of the inner service's answer, where it is not that of the response that was made of it.
     pub(crate) answered: Option<StatusCode>,
     /// Others wait for the answer.
@@ -44,8 +42,7 @@ pub(crate) struct Ask {
     /// Held until the response is stored, or not.
     pub(crate) validation: Option<Validation>,
     /// As the client sent it.
-    pub(crate) request: Parts,
-    pub(crate) sent_at: SystemTime,
+    pub(crate) query: Box<Query>,
     /// The method as it was sent: a HEAD can go out as a GET.
     pub(crate) sent_method: Method,
     /// What a 206 has of the representation, where it can be stored.
@@ -84,29 +81,21 @@ impl Good {
 }
 
 impl Ask {
-    /// Whether the request carries credentials that its key does not hold.
-    pub(crate) fn has_unkeyed_credentials(&self) -> bool {
-        self.fields.credentials
-            && CredentialKinds::of(&self.request.headers).without(self.key.keyed_credentials()).any()
-    }
-
     /// A POST whose response may answer later GETs. The request's own conditions and ranges are none of
     /// the cache's business (RFC 9110 13.2.1).
     pub(crate) fn post(request: Parts, key: CacheKey, fence: Fence, sent_at: SystemTime) -> Self {
+        let directives = RequestDirectives::of(&request.headers);
+        let query = Query { directives, fields: RequestFields::default(), key, now: sent_at, request };
         Self {
             answered: None,
             collapsed: None,
             lead: None,
-            directives: RequestDirectives::of(&request.headers),
             fence,
-            fields: RequestFields::default(),
             forward: Forward::Method,
-            key,
             names_target: true,
             good: Good::None,
             validation: None,
-            request,
-            sent_at,
+            query: Box::new(query),
             part: None,
             sent_method: Method::POST,
             sent_range: SentRange::None,
@@ -150,13 +139,13 @@ pub(crate) fn judge(
         Some(most) if is_error => lifetime.min(most),
         _ => lifetime,
     };
-    let keyed = ask.key.keyed_credentials();
+    let keyed = ask.query.key.keyed_credentials();
     let store = if core.storing {
         let exchange = Exchange {
             method: &ask.sent_method,
             names_target: ask.names_target,
-            request: &ask.request.headers,
-            request_directives: &ask.directives,
+            request: &ask.query.request.headers,
+            request_directives: &ask.query.directives,
             keyed,
             status,
             response: headers,
@@ -172,7 +161,7 @@ pub(crate) fn judge(
     let groups = groups.unwrap_or_default();
     let seconds = |seconds: Option<u32>| Duration::from_secs(seconds.unwrap_or_default().into());
     let mut terms = Terms {
-        groups: groups.iter().map(|group| groups::scoped(ask.key.uri(), group)).collect(),
+        groups: groups.iter().map(|group| groups::scoped(ask.query.key.uri(), group)).collect(),
         lifetime,
         max_body: max_object,
         must_revalidate: directives.must_revalidate
@@ -186,18 +175,18 @@ pub(crate) fn judge(
         store,
         strip: Vec::new(),
     };
-    core.policy.response(&ask.request, response, &mut terms);
+    core.policy.response(&ask.query.request, response, &mut terms);
     terms.max_body = terms.max_body.min(max_object);
     if !core.storing {
         terms.store = Err(NotStored::SwitchedOff);
     }
     let mut selecting = Selecting::default();
     if terms.store.is_ok() {
-        let selectable = Selecting::of(headers, &ask.request.headers, rules);
+        let selectable = Selecting::of(headers, &ask.query.request.headers, rules);
         terms.store = last_look(ask, response, &terms, selectable.is_ok(), rules);
         selecting = selectable.unwrap_or_default();
         if ask.part == Some(Part::Replay) {
-            selecting = selecting.with_field(&ask.request.headers, header::RANGE);
+            selecting = selecting.with_field(&ask.query.request.headers, header::RANGE);
         }
     }
     let part = ask.part.clone();

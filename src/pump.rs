@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
+use http::HeaderValue;
 use http_body::{Body, Frame};
 
-use crate::collect::{Content, into_bytes};
+use crate::collect::{Begun, Content, into_bytes};
 use crate::error::{BodyError, BoxError, Failure};
-use crate::flight::{End, Flight, Go, MOST_WAITS, Reader};
-use crate::load::Load;
+use crate::flight::{End, Flight, Go, MOST_WAITS};
 use crate::semantics::etag::{TagKind, Tagger};
 use crate::sync::Runtime;
 
@@ -22,41 +22,44 @@ pub(crate) struct Intake {
     pub(crate) most: u64,
     /// How to tag the content; `None` where it is not to be tagged.
     pub(crate) tag: Option<TagKind>,
+    /// The beginning of the content, where that is in the flight already.
+    pub(crate) taken: Bytes,
 }
 
-/// Takes in `body` in a task of its own, after `begin` has seen the flight. `commit` gets the whole content, or `None`
-/// once it is known that there will be none to store. It gives back the content as it is stored, and is awaited
-/// before a reader sees the end: a client that has its answer finds it stored.
-///
-/// # Errors
-///
-/// Gives the body back when there is no runtime to run the task.
-pub(crate) fn launch<B, C>(
-    body: B,
-    intake: Intake,
-    load: &Arc<Load>,
-    begin: impl FnOnce(&Arc<Flight>),
-    commit: impl FnOnce(Option<Content>) -> C + Send + 'static,
-) -> Result<Reader, B>
-where
+/// Where the content of a flight goes.
+pub(crate) trait Sink: Send + 'static {
+    /// Takes the whole content, and gives it back as it is stored. It is awaited before a reader sees the end: a client
+    /// that has its answer finds it stored.
+    fn commit(self: Box<Self>, content: Content) -> impl Future<Output = Option<Bytes>> + Send;
+
+    /// It is known that there will be nothing to store.
+    fn give_up(self: Box<Self>);
+}
+
+/// Takes in `body` in a task of its own. What of it is there already is in the flight when this returns.
+pub(crate) fn launch<B>(
+    runtime: &Runtime,
+    mut body: Begun<B>,
+    mut intake: Intake,
+    flight: Arc<Flight>,
+    sink: Box<impl Sink>,
+) where
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
-    C: Future<Output = Option<Bytes>> + Send,
 {
-    let Some(runtime) = Runtime::current() else {
-        return Err(body);
-    };
-    let (flight, reader) = Flight::new(intake.declared, intake.most, load);
-    begin(&flight);
+    let taken = body.taken.len() as u64;
+    if taken > 0 && intake.declared != Some(taken) {
+        intake.taken = std::mem::take(&mut body.taken);
+        flight.push(intake.taken.clone());
+    }
     // A panic in the body or the store must not leave the readers waiting.
-    let landing = Landing { flight: Arc::clone(&flight) };
+    let landing = Landing { flight };
     drop(runtime.spawn(async move {
-        if let Some(last) = pump(body, &intake, &landing.flight, commit).await {
+        if let Some(last) = pump(body, intake, &landing.flight, sink).await {
             landing.flight.finish(last.held, last.end, last.stored);
         }
     }));
-    Ok(reader)
 }
 
 /// Ends a flight whatever happens to its pump.
@@ -88,26 +91,20 @@ impl Last {
 }
 
 /// Moves frames until the body ends; `None` when nobody is there any more to do it for.
-async fn pump<B, C>(
-    body: B,
-    intake: &Intake,
-    flight: &Flight,
-    commit: impl FnOnce(Option<Content>) -> C,
-) -> Option<Last>
+async fn pump<B>(body: B, intake: Intake, flight: &Flight, sink: Box<impl Sink>) -> Option<Last>
 where
     B: Body,
     B::Error: Into<BoxError>,
-    C: Future<Output = Option<Bytes>>,
 {
     let mut body = pin!(body);
-    let mut commit = Some(commit);
-    let mut tagger = intake.tag.map(Tagger::new);
-    let mut received = 0u64;
+    let mut sink = Some(sink);
+    let mut received = intake.taken.len() as u64;
+    let mut tagger = intake.tag.map(|kind| Behind { frame: intake.taken, tagger: Tagger::new(kind) });
     let mut trailers = None;
     let mut held: Option<Bytes> = None;
     let mut patience = MOST_WAITS;
     loop {
-        let frame = match next_frame(body.as_mut(), &mut held, flight).await {
+        let frame = match next_frame(body.as_mut(), &mut held, &mut tagger, flight).await {
             Next::End => break,
             Next::Frame(Err(error)) => return Last::failed(error),
             Next::Frame(Ok(frame)) => frame,
@@ -126,18 +123,16 @@ where
         if let Some(declared) = intake.declared.filter(|&declared| received > declared) {
             return Last::failed(Failure::Overrun { declared }.into());
         }
-        if received > intake.most && commit.is_some() {
+        if received > intake.most && sink.is_some() {
             flight.pass();
         }
         if flight.is_passing()
-            && let Some(commit) = commit.take()
+            && let Some(sink) = sink.take()
         {
             tagger = None;
-            commit(None).await;
+            sink.give_up();
         }
-        if let Some(tagger) = &mut tagger {
-            tagger.update(&data);
-        }
+        let untagged = tagger.is_some().then(|| data.clone());
         if intake.declared == Some(received) {
             // The frame by which a client knows that it has everything.
             held = Some(data);
@@ -147,18 +142,47 @@ where
                 return None;
             }
         }
+        if let (Some(tagger), Some(data)) = (&mut tagger, untagged) {
+            tagger.take(data);
+        }
     }
     if let Some(declared) = intake.declared.filter(|&declared| declared != received) {
         return Last::failed(Failure::Short { declared, received }.into());
     }
     let mut stored = None;
-    if let Some(commit) = commit.filter(|_| !flight.is_passing()) {
-        let tag = tagger.as_ref().map(Tagger::finish);
-        stored =
-            commit(Some(Content { bytes: flight.content(held.as_ref()), tag, trailers: trailers.clone() }))
-                .await;
+    if let Some(sink) = sink.filter(|_| !flight.is_passing()) {
+        let tag = tagger.map(Behind::finish);
+        let content = Content { bytes: flight.content(held.as_ref()), tag, trailers: trailers.clone() };
+        // Boxed, for it is large, and there is a pump for every response on its way in.
+        stored = Box::pin(sink.commit(content)).await;
     }
     Some(Last { end: End::Complete(trailers.map(Arc::new)), held, stored })
+}
+
+/// Tags content a frame behind its readers: what is new goes to them first.
+struct Behind {
+    frame: Bytes,
+    tagger: Tagger,
+}
+
+impl Behind {
+    fn take(&mut self, data: Bytes) {
+        self.catch_up();
+        self.frame = data;
+    }
+
+    fn is_behind(&self) -> bool {
+        !self.frame.is_empty()
+    }
+
+    fn catch_up(&mut self) {
+        self.tagger.update(&std::mem::take(&mut self.frame));
+    }
+
+    fn finish(mut self) -> HeaderValue {
+        self.catch_up();
+        self.tagger.finish()
+    }
 }
 
 enum Next {
@@ -168,8 +192,13 @@ enum Next {
 }
 
 /// The next frame. A frame that is held back goes out when the body, having all its declared bytes, does
-/// not say at once that it is at its end.
-async fn next_frame<B>(mut body: Pin<&mut B>, held: &mut Option<Bytes>, flight: &Flight) -> Next
+/// not say at once that it is at its end. While there is nothing to take in, the tagger catches up.
+async fn next_frame<B>(
+    mut body: Pin<&mut B>,
+    held: &mut Option<Bytes>,
+    tagger: &mut Option<Behind>,
+    flight: &Flight,
+) -> Next
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -177,7 +206,11 @@ where
     if held.is_some() && body.is_end_stream() {
         return Next::End;
     }
+    let mut is_idle = false;
     std::future::poll_fn(|cx| {
+        if is_idle && let Some(tagger) = tagger {
+            tagger.catch_up();
+        }
         if let Poll::Ready(frame) = body.as_mut().poll_frame(cx) {
             return Poll::Ready(
                 frame.map_or(Next::End, |frame| Next::Frame(frame.map(into_bytes).map_err(BodyError::inner))),
@@ -185,6 +218,11 @@ where
         }
         if let Some(data) = held.take() {
             flight.push(data);
+        }
+        if !is_idle && tagger.as_ref().is_some_and(Behind::is_behind) {
+            // The readers have their turn first.
+            is_idle = true;
+            cx.waker().wake_by_ref();
         }
         if flight.waits_for_nobody(cx) { Poll::Ready(Next::Nobody) } else { Poll::Pending }
     })

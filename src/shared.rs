@@ -53,8 +53,8 @@ impl Clone for Core {
 /// How entity tags are generated for responses that have none.
 ///
 /// Tagged are answers to GET with status 200 or 203 that are not `no-store`: at once where the length of the
-/// content is known and at most [`Tagging::small`]; otherwise content passes untouched, and if it is
-/// stored, later answers have the tag.
+/// content is known and at most [`Tagging::small`], and all of it is there when its first frame is, or the request is
+/// conditional; otherwise content passes untouched, and if it is stored, later answers have the tag.
 #[derive(Clone, Copy, Debug)]
 pub struct Tagging {
     pub(crate) kind: TagKind,
@@ -76,7 +76,8 @@ impl Tagging {
     }
 
     /// The most bytes of content that are taken in before the first answer, so that it has a tag
-    /// already; default 64 KiB.
+    /// already; default 64 KiB. Content that comes bit by bit is not held up for it, but where nothing is stored
+    /// ([`CacheLayer::tag_only`](crate::CacheLayer::tag_only)).
     #[must_use]
     pub fn small(mut self, bytes: u64) -> Self {
         self.small = bytes;
@@ -84,7 +85,7 @@ impl Tagging {
     }
 }
 
-/// Content up to this length is taken in before it is answered.
+/// Content up to this length is taken in before it is answered, where it is there.
 pub(crate) const SMALL: u64 = 64 * 1024;
 
 /// The key under which a policy stores the plain GET of a URI; that of the URI alone where the policy

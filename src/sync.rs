@@ -3,6 +3,9 @@
 //! With `--cfg shuttle` the same code runs under [shuttle](https://docs.rs/shuttle), which tries out schedules; see
 //! `src/explore`.
 
+use std::pin::Pin;
+use std::task::Poll;
+
 #[cfg(not(shuttle))]
 mod real {
     use std::pin::Pin;
@@ -64,6 +67,10 @@ mod real {
 
     /// What `future` gives, or `None` when it takes longer, and in a runtime without timers at once.
     pub(crate) async fn briefly<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+        let mut future = std::pin::pin!(future);
+        if let Some(output) = super::polled_once(future.as_mut()).await {
+            return Some(output);
+        }
         let late = std::pin::pin!(timer(limit)?);
         first(future, late).await
     }
@@ -226,6 +233,15 @@ pub(crate) use explored::{Deadline, Mutex, MutexGuard, Runtime, briefly, joined}
 pub(crate) use explored::{all_ended, begin};
 #[cfg(not(shuttle))]
 pub(crate) use real::{Deadline, Mutex, MutexGuard, Runtime, briefly, joined};
+
+/// What `future` gives if it need not be waited for.
+pub(crate) async fn polled_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+    std::future::poll_fn(|cx| match Pin::new(&mut future).poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
 
 /// No code under a lock can panic half-way through a change, so a poisoned one is whole.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -40,7 +40,7 @@ pub(super) struct Script {
     pub(super) cache_control: &'static str,
     /// Which call fails, after how many steps and with what.
     pub(super) fault: Option<(u64, usize, Fault)>,
-    /// With `Content-Length`: small content is taken in before anybody is answered.
+    /// With `Content-Length`: what is there of small content is taken in before anybody is answered.
     pub(super) has_length: bool,
     /// Answers differ by language.
     pub(super) varies: bool,

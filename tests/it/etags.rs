@@ -3,7 +3,8 @@
 use http::{Method, StatusCode};
 use larder::{CacheLayer, Tagging};
 
-use crate::support::{Bench, Reply};
+use crate::support::bench::read;
+use crate::support::{Bench, Reply, Stage, Step, settle};
 
 #[tokio::test]
 async fn fe1_the_first_answer_has_a_weak_tag_with_the_length() {
@@ -21,6 +22,52 @@ async fn fe1_the_first_answer_can_be_a_304() {
     let seen = bench.get_with("/b", &[("if-none-match", &tag)]).await;
     assert_eq!(seen.status, 304);
     seen.told("larder; fwd=uri-miss; stored; ttl=60").has_body("");
+}
+
+/// The beginning of small content may come a moment after its head, and the rest with it.
+#[tokio::test(start_paused = true)]
+async fn fe1_a_first_answer_has_its_tag_where_that_holds_nothing_up() {
+    for cache_control in ["max-age=60", "private"] {
+        // How much of two frames and the end comes after the head in one go.
+        for (there, is_tagged) in [(3, true), (1, false)] {
+            let case = format!("{cache_control}, {there} of 3");
+            let stage = Stage::new();
+            let client = stage.get("/");
+            settle().await;
+            let call = stage.origin.call(0);
+            call.head(&[("cache-control", cache_control), ("content-length", "6")]);
+            settle().await;
+            assert!(client.is_waiting(), "{case}");
+            let steps = [Step::frame("pan"), Step::frame("try"), Step::End];
+            call.steps(&steps[..there]);
+            let response = client.response().await;
+            assert_eq!(response.headers().contains_key("etag"), is_tagged, "{case}");
+            call.steps(&steps[there..]);
+            read(response).await.has_body("pantry");
+            if cache_control == "max-age=60" {
+                let hit = stage.get("/").seen().await;
+                assert!(hit.is_hit() && hit.field("etag").unwrap().starts_with("W/\"6-"), "{case}");
+            }
+        }
+    }
+}
+
+/// It can be that the client has it already.
+#[tokio::test(start_paused = true)]
+async fn fe1_a_conditional_request_waits_for_the_tag() {
+    let tag =
+        Bench::new([Reply::cc("pantry", "max-age=60")]).get("/").await.field("etag").unwrap().to_owned();
+    for cache_control in ["max-age=60", "private"] {
+        let stage = Stage::new();
+        let client = stage.get_with("/", &[("if-none-match", &tag)]);
+        settle().await;
+        let call = stage.origin.call(0);
+        call.head(&[("cache-control", cache_control), ("content-length", "6")]).frame("pan");
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        assert!(client.is_waiting(), "{cache_control}");
+        call.frame("try").end();
+        assert_eq!(client.seen().await.has_body("").status, 304, "{cache_control}");
+    }
 }
 
 #[tokio::test]
@@ -81,6 +128,20 @@ async fn the_limit_for_small_content_is_settable() {
         let seen = Bench::with(layer, [reply()]).get("/").await.has_body("0123456789");
         assert_eq!(seen.field("etag").is_some(), tagged, "{limit}");
     }
+}
+
+/// There is no later answer to have the tag.
+#[tokio::test(start_paused = true)]
+async fn tagging_alone_waits_for_small_content() {
+    let stage = Stage::with(CacheLayer::default().tag_only());
+    let client = stage.get("/");
+    settle().await;
+    let call = stage.origin.call(0);
+    call.head(&[("cache-control", "max-age=60"), ("content-length", "6")]).frame("pan");
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert!(client.is_waiting());
+    call.frame("try").end();
+    assert!(client.seen().await.has_body("pantry").field("etag").is_some());
 }
 
 #[tokio::test]
