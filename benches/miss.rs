@@ -201,9 +201,9 @@ impl Pair {
 
     /// For the first frame and for the end: bare, cached, and the ratio; medians.
     async fn measure(&mut self, rounds: u32) -> [[f64; 3]; 2] {
-        const WARM_UP: u32 = 64;
+        let warm_up = if rounds == 1 { 0 } else { 64 };
         let mut found: [[Vec<f64>; 3]; 2] = Default::default();
-        for round in 0..WARM_UP + rounds {
+        for round in 0..warm_up + rounds {
             let (bare, miss) = if round % 2 == 0 {
                 let bare = self.bare().await;
                 (bare, self.miss().await)
@@ -211,7 +211,7 @@ impl Pair {
                 let miss = self.miss().await;
                 (self.bare().await, miss)
             };
-            if round >= WARM_UP {
+            if round >= warm_up {
                 for (found, (bare, miss)) in found.iter_mut().zip(bare.into_iter().zip(miss)) {
                     for (values, value) in found.iter_mut().zip([bare, miss, miss / bare]) {
                         values.push(value);
@@ -261,7 +261,10 @@ fn main() -> ExitCode {
         (Steps::None, 1_000, "none"),
     ];
     let mut is_met = true;
+    // Times mean nothing without `cargo bench`, which passes `--bench`: it has only to run.
+    let is_quick = !arguments.iter().any(|argument| argument == "--bench");
     for (steps, rounds, step) in kinds {
+        let rounds = if is_quick { 1 } else { rounds };
         for kib in [1, 64, 1024] {
             for (is_known, length) in [(false, "unknown"), (true, "known")] {
                 for (has_tag, tag) in [(true, "theirs"), (false, "ours")] {
@@ -279,7 +282,13 @@ fn main() -> ExitCode {
         }
     }
     let (first, end) = (GOALS[0], GOALS[1]);
-    let verdict = if is_met { "met" } else { "missed" };
+    let verdict = if is_quick {
+        "not judged"
+    } else if is_met {
+        "met"
+    } else {
+        "missed"
+    };
     println!("goals for {}: first frame {first}, end {end}: {verdict}", kinds[0].2);
-    if is_met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if is_met || is_quick { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
