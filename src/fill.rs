@@ -71,7 +71,7 @@ where
     let reason = judgement.terms.store.err();
     let body = match small {
         Some(length) if reason.is_none() || tag.is_some() => {
-            match collect::collect(Begun::new(body), length, tag, patience(&core, &ask)).await {
+            match collect::collect(Begun::new(body), length, tag, patience(&core, &ask, tag)).await {
                 Collected::Begun(body) => body,
                 Collected::Broken(received, error) => {
                     let outcome = not_stored(&ask, reason.unwrap_or(NotStored::Incomplete));
@@ -108,10 +108,15 @@ where
 
 /// How long small content is waited for: what is made of it for this request may need the whole, and where nothing is
 /// ever stored there is no later answer to have a tag.
-fn patience(core: &Core, ask: &Ask) -> Patience {
+fn patience(core: &Core, ask: &Ask, tag: Option<TagKind>) -> Patience {
     let Query { fields, request, .. } = &*ask.query;
-    let is_cut = request.method == Method::HEAD || fields.range || fields.conditions;
-    if is_cut || !core.storing || Runtime::current().is_none() { Patience::Whole } else { Patience::First }
+    let is_cut = request.method == Method::HEAD || fields.range;
+    let is_compared = fields.conditions && tag.is_some();
+    if is_cut || is_compared || !core.storing || Runtime::current().is_none() {
+        Patience::Whole
+    } else {
+        Patience::First
+    }
 }
 
 /// Why an answer that is not stored is nobody else's: whose doing it is.
@@ -217,7 +222,7 @@ impl<S: Store> Fill<S> {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let Self { ask, core, judgement, parts, store } = self;
+        let Self { mut ask, core, judgement, parts, store } = self;
         let received_at = judgement.received_at;
         let outcome = stored(&ask, judgement.ttl(&parts.headers, ask.query.now));
         let intake = Intake { declared: length, most: judgement.terms.max_body, tag, taken: Bytes::new() };
@@ -231,6 +236,8 @@ impl<S: Store> Fill<S> {
         // Where it is a 304, the content goes to the store all the same.
         let answer = conditional(&core, &ask, &parts, &outcome, received_at)
             .unwrap_or_else(|| told(&core, &ask, parts, CacheBody::flight(reader), &outcome));
+        // What came along with the request is for its answer alone.
+        ask.query.request.extensions.clear();
         pump::launch(runtime, body, intake, flight, Box::new(Keep { ask, core, received, store }));
         answer
     }
@@ -285,8 +292,8 @@ impl<S: Store> Sink for Keep<S> {
         Some(stored)
     }
 
-    fn give_up(self: Box<Self>) {
-        // Too large for anybody else to wait for.
+    fn refuse(self: Box<Self>) {
+        // Nobody else is to wait for it.
         if let Some(lead) = &self.ask.lead {
             lead.remember(self.core.clock.now());
         }

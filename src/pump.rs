@@ -32,8 +32,8 @@ pub(crate) trait Sink: Send + 'static {
     /// that has its answer finds it stored.
     fn commit(self: Box<Self>, content: Content) -> impl Future<Output = Option<Bytes>> + Send;
 
-    /// It is known that there will be nothing to store.
-    fn give_up(self: Box<Self>);
+    /// The content is larger than what is stored.
+    fn refuse(self: Box<Self>);
 }
 
 /// Takes in `body` in a task of its own. What of it is there already is in the flight when this returns.
@@ -130,7 +130,10 @@ where
             && let Some(sink) = sink.take()
         {
             tagger = None;
-            sink.give_up();
+            // Else it is the room for all flights that has run out, this time.
+            if received > intake.most {
+                sink.refuse();
+            }
         }
         let untagged = tagger.is_some().then(|| data.clone());
         if intake.declared == Some(received) {

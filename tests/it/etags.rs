@@ -70,6 +70,20 @@ async fn fe1_a_conditional_request_waits_for_the_tag() {
     }
 }
 
+/// Nothing has to be made of the content then.
+#[tokio::test(start_paused = true)]
+async fn a_condition_on_the_origins_own_tag_is_answered_by_its_head() {
+    for cache_control in ["max-age=60", "private"] {
+        let stage = Stage::new();
+        let client = stage.get_with("/", &[("if-none-match", "\"1\"")]);
+        settle().await;
+        let call = stage.origin.call(0);
+        call.head(&[("cache-control", cache_control), ("content-length", "6"), ("etag", "\"1\"")])
+            .frame("pan");
+        assert_eq!(client.seen().await.has_body("").status, 304, "{cache_control}");
+    }
+}
+
 #[tokio::test]
 async fn fe1_private_responses_are_tagged_too() {
     let bench = Bench::new([Reply::cc("mine", "private, max-age=60")]);
