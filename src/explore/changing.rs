@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use shuttle::future::yield_now;
+
 use super::origin::{Fault, Script};
 use super::world::{MOST_POLLS, Seen, World};
 use super::{below, explore, one_of};
@@ -56,6 +58,28 @@ fn a_purge_during_a_fill() {
         purge.await.expect("a purge");
         // One before and one after the change, and one for who looked before it and asked after.
         assert!(world.origin.calls() <= 3, "{} calls", world.origin.calls());
+        world.settle().await;
+    });
+}
+
+/// The end of a call takes nothing away from the one that has come in its place.
+#[test]
+fn a_call_that_a_purge_has_overtaken() {
+    explore(|| async {
+        let world = World::new(Script::fresh());
+        let early = world.client();
+        for _ in 0..below(MOST_POLLS) {
+            yield_now().await;
+        }
+        let version = world.origin.change();
+        world.handle.purge(&World::uri()).await.expect("the store in memory is sure");
+        world.promise(version);
+        let late = [world.client(), world.client(), world.client()];
+        for client in late {
+            client.await.expect("a client").call();
+        }
+        early.await.expect("a client").call();
+        assert!(world.origin.calls() <= 2, "{} calls", world.origin.calls());
         world.settle().await;
     });
 }
