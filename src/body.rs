@@ -1,16 +1,17 @@
 //! The body of a response that went through the cache.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::collect::{Begun, into_bytes};
+use crate::collect::Begun;
 use crate::error::{BodyError, BoxError};
 use crate::flight::Reader;
+use crate::measured::Measured;
 use crate::splice::Splice;
 use crate::stored::Payload;
 
@@ -32,7 +33,7 @@ pin_project! {
         Begun { body: Begun<B> },
         Empty { is_content: bool },
         Flight { reader: Reader },
-        Forwarded { #[pin] body: B },
+        Forwarded { #[pin] body: Measured<B> },
         Spliced { body: Begun<Splice<B>> },
         Stored { content: Bytes, end: End },
     }
@@ -64,7 +65,14 @@ impl<B> CacheBody<B> {
         Kind::Flight { reader }.into()
     }
 
-    pub(crate) fn forwarded(body: B) -> Self {
+    /// Until what is on its way in is stored, or known not to be.
+    pub(crate) async fn settled(self) {
+        if let Kind::Flight { reader } = self.kind {
+            reader.settled().await;
+        }
+    }
+
+    pub(crate) fn forwarded(body: Measured<B>) -> Self {
         Kind::Forwarded { body }.into()
     }
 
@@ -128,14 +136,10 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.project().kind.project() {
-            KindProjection::Begun { body } => Poll::Ready(
-                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(BodyError::inner)),
-            ),
+            KindProjection::Begun { body } => Pin::new(body).poll_frame(cx),
             KindProjection::Empty { .. } => Poll::Ready(None),
             KindProjection::Flight { reader } => reader.poll_frame(cx),
-            KindProjection::Forwarded { body } => Poll::Ready(
-                ready!(body.poll_frame(cx)).map(|frame| frame.map(into_bytes).map_err(BodyError::inner)),
-            ),
+            KindProjection::Forwarded { body } => body.poll_frame(cx),
             KindProjection::Spliced { body } => Pin::new(body).poll_frame(cx),
             KindProjection::Stored { content, end } => {
                 if !content.is_empty() {

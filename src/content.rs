@@ -14,8 +14,8 @@ use http_body_util::BodyExt;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use crate::collect::into_bytes;
 use crate::key::CacheKey;
+use crate::measured::into_bytes;
 
 /// The content of a QUERY, whole, in the extensions of the request.
 #[derive(Clone)]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body::Body;
 use tower::Service;
 
@@ -221,6 +221,17 @@ impl<S: Store> Errand<S> {
                 Fallback::Forbidden | Fallback::None => Followed::Alone,
             };
         };
+        if let Landing::Streaming(head, flight) = &landing
+            && self.waits_for_whole(head, flight)
+        {
+            // Then storage can give the answer.
+            let Some(reader) = flight.join() else { return Followed::Again };
+            let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
+            return match deadline.in_time(reader.settled()).await {
+                Some(()) => Followed::Again,
+                None => Followed::Alone,
+            };
+        }
         let shared = match &landing {
             Landing::Apart(Why::Request) if !self.query.unkeyed().any() => return Followed::Again,
             Landing::Apart(_) | Landing::Pending => return Followed::Alone,
@@ -262,6 +273,16 @@ impl<S: Store> Errand<S> {
         }
         let outcome = self.collapsed(response.head(), now);
         Some(self.core.answer(response, &self.query.request, self.query.fields, &outcome, now))
+    }
+
+    /// Whether the answer to this request has to be made of the whole of what is on its way, and that is soon there.
+    fn waits_for_whole(&self, head: &ResponseHead, flight: &Flight) -> bool {
+        let has_tag = head.headers().contains_key(header::ETAG);
+        let is_small = flight.declared().is_some_and(|length| length <= self.core.small());
+        is_small
+            && head.part.is_none()
+            && self.query.needs_whole(has_tag)
+            && self.query.may_share_head(&self.core, head, false, self.core.clock.now())
     }
 
     fn share_flight<B>(&self, head: &ResponseHead, flight: &Arc<Flight>) -> Option<Response<CacheBody<B>>> {

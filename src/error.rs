@@ -18,8 +18,12 @@ impl BodyError {
         matches!(self.0, Failure::Overrun { .. } | Failure::Short { .. })
     }
 
+    /// The error of an inner body, which may be one of these already.
     pub(crate) fn inner(error: impl Into<BoxError>) -> Self {
-        Self(Failure::Inner(Arc::from(error.into())))
+        match error.into().downcast::<Self>() {
+            Ok(error) => *error,
+            Err(error) => Self(Failure::Inner(Arc::from(error))),
+        }
     }
 }
 

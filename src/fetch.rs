@@ -14,6 +14,7 @@ use crate::collapse::{Landing, Lead, Why};
 use crate::error::BoxError;
 use crate::fill;
 use crate::judge::{Ask, Good, SentRange, Tag, judge};
+use crate::measured::Measured;
 use crate::observe::Place;
 use crate::partial::Completion;
 use crate::query::Query;
@@ -119,6 +120,7 @@ impl<S: Store> Fetch<S> {
             query,
             sent_method,
             sent_range,
+            stands_in: fallback == Fallback::StaleIfError,
         });
         Self { ask, completion, core, fallback, lookup, selected, store }
     }
@@ -343,7 +345,7 @@ impl<S: Store> Fetch<S> {
         {
             // The client knows the tag.
             core.voice.tell(&outcome, not_modified.status, &mut not_modified.headers, Place::Append);
-            return Response::from_parts(not_modified, CacheBody::forwarded(body));
+            return Response::from_parts(not_modified, CacheBody::forwarded(Measured::new(body, None)));
         }
         match self.selected() {
             // Our own conditions were met, so what was selected holds (RFC 9111 4.3.3), this once.

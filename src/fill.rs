@@ -13,13 +13,13 @@ use crate::body::CacheBody;
 use crate::collapse::{Landing, LateHead, Lead, Why};
 use crate::collect::{self, Begun, Collected, Content, Patience};
 use crate::error::{BoxError, StoreError};
-use crate::flight::Flight;
 use crate::judge::{Ask, Judgement, SentRange, Tag, judge};
 use crate::key::CacheKey;
+use crate::measured::Measured;
 use crate::observe::Place;
 use crate::partial;
-use crate::pump::{self, Intake, Sink};
-use crate::query::Query;
+use crate::pump::{Pump, Sink};
+use crate::revalidate::Validation;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::etag::TagKind;
 use crate::semantics::freshness::single_date;
@@ -27,7 +27,7 @@ use crate::semantics::is_retrieval;
 use crate::semantics::parts::Extent;
 use crate::semantics::preconditions::{self, Outcome as Precondition, Representation};
 use crate::semantics::storing::NotStored;
-use crate::shared::{Core, SMALL};
+use crate::shared::Core;
 use crate::store::{Fence, Store, Write};
 use crate::stored::{Part, Payload, StoredResponse, compact_content};
 use crate::sync::Runtime;
@@ -67,33 +67,28 @@ where
         lead.part(why_apart(reason, parts.status), received_at);
     }
     let tag = tag_kind(&core, &ask, &parts, &judgement);
-    let small = length.filter(|&length| length <= core.tagging.map_or(SMALL, |tagging| tagging.small));
     let reason = judgement.terms.store.err();
-    let body = match small {
-        Some(length) if reason.is_none() || tag.is_some() => {
-            match collect::collect(Begun::new(body), length, tag, patience(&core, &ask, tag)).await {
-                Collected::Begun(body) => body,
-                Collected::Broken(received, error) => {
-                    let outcome = not_stored(&ask, reason.unwrap_or(NotStored::Incomplete));
-                    return told(&core, &ask, parts, CacheBody::broken(received, error), &outcome);
-                }
-                Collected::Whole(content) => {
-                    return match reason {
-                        Some(reason) => {
-                            let body = tag_on(&mut parts, content);
-                            forward(&core, &ask, parts, body, reason, received_at)
-                        }
-                        None => Fill { core, store, ask, parts, judgement }.at_once(content).await,
-                    };
-                }
+    let is_small = length.is_some_and(|length| length <= core.small());
+    let body = Measured::new(body, length.filter(|_| has_content(&ask.sent_method, parts.status)));
+    let body = if is_small && (reason.is_none() || tag.is_some()) {
+        match collect::collect(body, tag, patience(&core, &ask, tag)).await {
+            Collected::Begun(body) => body,
+            Collected::Broken(received, error) => {
+                let outcome = not_stored(&ask, reason.unwrap_or(NotStored::Incomplete));
+                return told(&core, &ask, parts, CacheBody::broken(received, error), &outcome);
+            }
+            Collected::Whole(content) => {
+                let Some(reason) = reason else {
+                    return Fill { core, store, ask, parts, judgement }.at_once(content).await;
+                };
+                let body = tag_on(&mut parts, content);
+                return forward(&core, &ask, parts, body, reason, received_at);
             }
         }
-        _ => match reason {
-            Some(reason) => {
-                return forward(&core, &ask, parts, CacheBody::forwarded(body), reason, received_at);
-            }
-            None => Begun::new(body),
-        },
+    } else if let Some(reason) = reason {
+        return forward(&core, &ask, parts, CacheBody::forwarded(body), reason, received_at);
+    } else {
+        Begun::new(body)
     };
     match (reason, Runtime::current()) {
         (None, Some(runtime)) => {
@@ -106,13 +101,17 @@ where
     }
 }
 
-/// How long small content is waited for: what is made of it for this request may need the whole, and where nothing is
-/// ever stored there is no later answer to have a tag.
+/// Whether a response to this method has the content that its `Content-Length` is about (RFC 9110 8.6).
+fn has_content(method: &Method, status: StatusCode) -> bool {
+    *method != Method::HEAD && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+/// How long small content is waited for. What is made of it for this request may need the whole; where something stored
+/// stands in, a client is better off with that than with something broken; and where nothing is ever stored, there is
+/// no later answer to have a tag.
 fn patience(core: &Core, ask: &Ask, tag: Option<TagKind>) -> Patience {
-    let Query { fields, request, .. } = &*ask.query;
-    let is_cut = request.method == Method::HEAD || fields.range;
-    let is_compared = fields.conditions && tag.is_some();
-    if is_cut || is_compared || !core.storing || Runtime::current().is_none() {
+    let needs_whole = ask.query.needs_whole(tag.is_none()) || ask.query.request.method == Method::HEAD;
+    if needs_whole || ask.stands_in || !core.storing || Runtime::current().is_none() {
         Patience::Whole
     } else {
         Patience::First
@@ -222,23 +221,20 @@ impl<S: Store> Fill<S> {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let Self { mut ask, core, judgement, parts, store } = self;
+        let Self { ask, core, judgement, parts, store } = self;
         let received_at = judgement.received_at;
         let outcome = stored(&ask, judgement.ttl(&parts.headers, ask.query.now));
-        let intake = Intake { declared: length, most: judgement.terms.max_body, tag, taken: Bytes::new() };
-        let (flight, reader) = Flight::new(length, intake.most, &core.load);
+        let (pump, reader) = Pump::new(length, judgement.terms.max_body, tag, &core.load);
         let (status, headers, sent_at) = (parts.status, parts.headers.clone(), ask.query.now);
         let received = Arc::new(Received { headers, judgement, sent_at, status });
         if let Some(lead) = &ask.lead {
-            let head = late_head(Arc::clone(&core), Arc::clone(&received), length);
-            lead.land(Landing::Streaming(Arc::new(head), Arc::clone(&flight)));
+            let head = late_head(Arc::clone(&core), Arc::clone(&received));
+            lead.land(Landing::Streaming(Arc::new(head), Arc::clone(pump.flight())));
         }
         // Where it is a 304, the content goes to the store all the same.
         let answer = conditional(&core, &ask, &parts, &outcome, received_at)
             .unwrap_or_else(|| told(&core, &ask, parts, CacheBody::flight(reader), &outcome));
-        // What came along with the request is for its answer alone.
-        ask.query.request.extensions.clear();
-        pump::launch(runtime, body, intake, flight, Box::new(Keep { ask, core, received, store }));
+        pump.launch(runtime, body, Box::new(Keep::new(*ask, core, received, store)));
         answer
     }
 }
@@ -251,50 +247,53 @@ struct Received {
     status: StatusCode,
 }
 
-impl Received {
-    fn complete(&self, core: &Core, content: Content) -> StoredResponse {
-        complete(core, Judgement::clone(&self.judgement), self.status, &self.headers, self.sent_at, content)
-    }
-}
-
 /// The head for those who wait, of content that is on its way.
-fn late_head(core: Arc<Core>, received: Arc<Received>, length: Option<u64>) -> LateHead {
+fn late_head(core: Arc<Core>, received: Arc<Received>) -> LateHead {
     LateHead::new(Box::new(move || {
         let Received { headers, judgement, sent_at, status } = &*received;
-        let mut head =
-            Judgement::clone(judgement).head(&core, *status, headers.clone(), *sent_at, None, Tag::Theirs);
-        if let Some(length) = length {
-            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        head
+        Judgement::clone(judgement).head(&core, *status, headers.clone(), *sent_at, None, Tag::Theirs)
     }))
 }
 
-/// What becomes of content that came in as a stream.
+/// What becomes of content that comes in as a stream. Nothing else of the request is held for so long.
 struct Keep<S> {
-    ask: Box<Ask>,
     core: Arc<Core>,
+    fence: Fence,
+    has_credentials: bool,
+    key: CacheKey,
+    lead: Option<Lead>,
     received: Arc<Received>,
     store: Arc<S>,
+    validation: Option<Validation>,
+}
+
+impl<S> Keep<S> {
+    fn new(ask: Ask, core: Arc<Core>, received: Arc<Received>, store: Arc<S>) -> Self {
+        let Ask { fence, lead, query, validation, .. } = ask;
+        let has_credentials = query.unkeyed().any();
+        Self { core, fence, has_credentials, key: query.key, lead, received, store, validation }
+    }
 }
 
 impl<S: Store> Sink for Keep<S> {
     async fn commit(self: Box<Self>, content: Content) -> Option<Bytes> {
-        let Self { ask, core, received, store } = *self;
-        if ask.lead.as_ref().is_some_and(Lead::is_superseded) {
+        let Self { core, fence, has_credentials, key, lead, received, store, validation } = *self;
+        if lead.as_ref().is_some_and(Lead::is_superseded) {
             return None; // what a later call brings is newer
         }
-        let response = received.complete(&core, content);
+        let Received { headers, judgement, sent_at, status } = &*received;
+        let response = complete(&core, Judgement::clone(judgement), *status, headers, *sent_at, content);
         let stored = response.payload().content().clone();
         // Where it can't be stored, the next request is a miss.
-        let _ = keep(&core, &*store, &ask.query.key, response, ask.fence).await;
-        core.collapser.forget(&ask.query.key, ask.query.unkeyed().any());
+        let _ = keep(&core, &*store, &key, response, fence).await;
+        core.collapser.forget(&key, has_credentials);
+        drop((lead, validation)); // not before it is stored
         Some(stored)
     }
 
     fn refuse(self: Box<Self>) {
         // Nobody else is to wait for it.
-        if let Some(lead) = &self.ask.lead {
+        if let Some(lead) = &self.lead {
             lead.remember(self.core.clock.now());
         }
     }

@@ -185,6 +185,10 @@ impl Flight {
         (flight, reader)
     }
 
+    pub(crate) fn declared(&self) -> Option<u64> {
+        self.declared
+    }
+
     pub(crate) fn has_ended(&self) -> bool {
         lock(&self.state).end.is_some()
     }
@@ -408,6 +412,15 @@ impl Reader {
         state.readers.remove(number);
         self.number = None;
         Poll::Ready(last)
+    }
+
+    /// Reads until all has come in, or nothing is stored any more.
+    pub(crate) async fn settled(mut self) {
+        while let Some(Ok(_)) = std::future::poll_fn(|cx| self.poll_frame(cx)).await {
+            if self.flight.is_passing() {
+                return;
+            }
+        }
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {

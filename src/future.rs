@@ -11,6 +11,7 @@ use tower::util::Oneshot;
 
 use crate::body::CacheBody;
 use crate::key::CacheKey;
+use crate::measured::Measured;
 use crate::observe::{Place, Voice};
 use crate::semantics::cache_status::Outcome;
 use crate::shared::Core;
@@ -94,7 +95,7 @@ where
                 let response = ready!(future.poll(cx))?;
                 let (mut parts, body) = response.into_parts();
                 core.voice.tell(outcome, parts.status, &mut parts.headers, Place::Append);
-                Poll::Ready(Ok(Response::from_parts(parts, CacheBody::forwarded(body))))
+                Poll::Ready(Ok(Response::from_parts(parts, CacheBody::forwarded(Measured::new(body, None)))))
             }
             KindProjection::Ready { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),

@@ -48,6 +48,8 @@ pub(crate) struct Ask {
     /// What a 206 has of the representation, where it can be stored.
     pub(crate) part: Option<Part>,
     pub(crate) sent_range: SentRange,
+    /// Something that is stored may be the answer in place of an error.
+    pub(crate) stands_in: bool,
 }
 
 /// The `Range` with which the inner service is asked.
@@ -99,6 +101,7 @@ impl Ask {
             part: None,
             sent_method: Method::POST,
             sent_range: SentRange::None,
+            stands_in: false,
         }
     }
 }

@@ -77,6 +77,7 @@ mod judge;
 mod key;
 mod layer;
 mod load;
+mod measured;
 mod observe;
 mod partial;
 pub mod policy;

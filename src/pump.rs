@@ -1,6 +1,6 @@
 //! The task that moves the frames of a response into its flight, and the whole of it into the store.
 
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -8,23 +8,13 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http_body::{Body, Frame};
 
-use crate::collect::{Begun, Content, into_bytes};
+use crate::collect::{Begun, Content};
 use crate::error::{BodyError, BoxError, Failure};
-use crate::flight::{End, Flight, Go, MOST_WAITS};
+use crate::flight::{End, Flight, Go, MOST_WAITS, Reader};
+use crate::load::Load;
+use crate::measured::Measured;
 use crate::semantics::etag::{TagKind, Tagger};
 use crate::sync::Runtime;
-
-/// What the pump needs to know of the response.
-pub(crate) struct Intake {
-    /// `Content-Length`, where the response has one.
-    pub(crate) declared: Option<u64>,
-    /// Larger content is not stored.
-    pub(crate) most: u64,
-    /// How to tag the content; `None` where it is not to be tagged.
-    pub(crate) tag: Option<TagKind>,
-    /// The beginning of the content, where that is in the flight already.
-    pub(crate) taken: Bytes,
-}
 
 /// Where the content of a flight goes.
 pub(crate) trait Sink: Send + 'static {
@@ -36,38 +26,131 @@ pub(crate) trait Sink: Send + 'static {
     fn refuse(self: Box<Self>);
 }
 
-/// Takes in `body` in a task of its own. What of it is there already is in the flight when this returns.
-pub(crate) fn launch<B>(
-    runtime: &Runtime,
-    mut body: Begun<B>,
-    mut intake: Intake,
+/// Brings the content of a response into its flight, and ends that whatever happens.
+pub(crate) struct Pump {
+    /// `Content-Length`, where the response has one.
+    declared: Option<u64>,
     flight: Arc<Flight>,
-    sink: Box<impl Sink>,
-) where
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
-    let taken = body.taken.len() as u64;
-    if taken > 0 && intake.declared != Some(taken) {
-        intake.taken = std::mem::take(&mut body.taken);
-        flight.push(intake.taken.clone());
+    /// Larger content is not stored.
+    most: u64,
+    /// How to tag the content; `None` where it is not to be tagged.
+    tag: Option<TagKind>,
+}
+
+impl Pump {
+    /// A pump with a new flight, and the first reader of that.
+    pub(crate) fn new(
+        declared: Option<u64>,
+        most: u64,
+        tag: Option<TagKind>,
+        load: &Arc<Load>,
+    ) -> (Self, Reader) {
+        let (flight, reader) = Flight::new(declared, most, load);
+        (Self { declared, flight, most, tag }, reader)
     }
-    // A panic in the body or the store must not leave the readers waiting.
-    let landing = Landing { flight };
-    drop(runtime.spawn(async move {
-        if let Some(last) = pump(body, intake, &landing.flight, sink).await {
-            landing.flight.finish(last.held, last.end, last.stored);
+
+    pub(crate) fn flight(&self) -> &Arc<Flight> {
+        &self.flight
+    }
+
+    /// Takes in `body` in a task of its own. What has been taken of it goes to the readers at once.
+    pub(crate) fn launch<B>(self, runtime: &Runtime, body: Begun<B>, sink: Box<impl Sink>)
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let Begun { taken, rest } = body;
+        let held = if taken.is_empty() { None } else { self.hand_on(taken.clone(), taken.len() as u64) };
+        drop(runtime.spawn(async move {
+            if let Some(last) = self.run(taken, held, rest, sink).await {
+                self.flight.finish(last.held, last.end, last.stored);
+            }
+        }));
+    }
+
+    /// Gives a frame to the readers, but for the one by which a client knows that it has everything: that is held back.
+    fn hand_on(&self, data: Bytes, received: u64) -> Option<Bytes> {
+        if self.declared == Some(received) {
+            return Some(data);
         }
-    }));
+        self.flight.push(data);
+        None
+    }
+
+    /// Moves frames until the body ends; `None` when nobody is there any more to do it for. `taken` was the first of
+    /// them, and is `held` back, or not.
+    async fn run<B>(
+        &self,
+        taken: Bytes,
+        mut held: Option<Bytes>,
+        mut rest: Pin<Box<Measured<B>>>,
+        sink: Box<impl Sink>,
+    ) -> Option<Last>
+    where
+        B: Body,
+        B::Error: Into<BoxError>,
+    {
+        let flight = &*self.flight;
+        let mut sink = Some(sink);
+        let mut received = taken.len() as u64;
+        let mut tagger = self.tag.map(|kind| Behind { frame: taken, tagger: Tagger::new(kind) });
+        let mut trailers = None;
+        let mut patience = MOST_WAITS;
+        loop {
+            let frame = match next_frame(rest.as_mut(), &mut held, &mut tagger, flight).await {
+                Next::End => break,
+                Next::Frame(Err(error)) => {
+                    // What is held back would look like the end of the whole.
+                    return Some(Last { end: End::Failed(error), held: None, stored: None });
+                }
+                Next::Frame(Ok(frame)) => frame,
+                Next::Nobody => return None,
+            };
+            let data = match frame.into_data() {
+                // An empty frame would take the place of one that is held back.
+                Ok(data) if data.is_empty() => continue,
+                Ok(data) => data,
+                Err(frame) => {
+                    trailers = frame.into_trailers().ok();
+                    continue;
+                }
+            };
+            received = received.saturating_add(data.len() as u64);
+            if received > self.most && sink.is_some() {
+                flight.pass();
+            }
+            if flight.is_passing()
+                && let Some(sink) = sink.take()
+            {
+                tagger = None;
+                // Else it is the room for all flights that has run out, this time.
+                if received > self.most {
+                    sink.refuse();
+                }
+            }
+            let untagged = tagger.is_some().then(|| data.clone());
+            held = self.hand_on(data, received);
+            if held.is_none() && flight.room(&mut patience).await == Go::Stop {
+                return None;
+            }
+            if let (Some(tagger), Some(data)) = (&mut tagger, untagged) {
+                tagger.take(data);
+            }
+        }
+        let mut stored = None;
+        if let Some(sink) = sink.filter(|_| !flight.is_passing()) {
+            let tag = tagger.map(Behind::finish);
+            let content = Content { bytes: flight.content(held.as_ref()), tag, trailers: trailers.clone() };
+            // Boxed, for it is large, and there is a pump for every response on its way in.
+            stored = Box::pin(sink.commit(content)).await;
+        }
+        Some(Last { end: End::Complete(trailers.map(Arc::new)), held, stored })
+    }
 }
 
-/// Ends a flight whatever happens to its pump.
-struct Landing {
-    flight: Arc<Flight>,
-}
-
-impl Drop for Landing {
+/// A panic in the body or the store, or no task at all, must not leave the readers waiting.
+impl Drop for Pump {
     fn drop(&mut self) {
         if !self.flight.has_ended() {
             self.flight.finish(None, End::Failed(Failure::Abandoned.into()), None);
@@ -81,85 +164,6 @@ struct Last {
     /// The last frame, which is held back until the content is stored.
     held: Option<Bytes>,
     stored: Option<Bytes>,
-}
-
-impl Last {
-    fn failed(error: BodyError) -> Option<Self> {
-        // What is held back would look like the end of the whole.
-        Some(Self { end: End::Failed(error), held: None, stored: None })
-    }
-}
-
-/// Moves frames until the body ends; `None` when nobody is there any more to do it for.
-async fn pump<B>(body: B, intake: Intake, flight: &Flight, sink: Box<impl Sink>) -> Option<Last>
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
-    let mut body = pin!(body);
-    let mut sink = Some(sink);
-    let mut received = intake.taken.len() as u64;
-    let mut tagger = intake.tag.map(|kind| Behind { frame: intake.taken, tagger: Tagger::new(kind) });
-    let mut trailers = None;
-    let mut held: Option<Bytes> = None;
-    let mut patience = MOST_WAITS;
-    loop {
-        let frame = match next_frame(body.as_mut(), &mut held, &mut tagger, flight).await {
-            Next::End => break,
-            Next::Frame(Err(error)) => return Last::failed(error),
-            Next::Frame(Ok(frame)) => frame,
-            Next::Nobody => return None,
-        };
-        let data = match frame.into_data() {
-            // An empty frame would take the place of one that is held back.
-            Ok(data) if data.is_empty() => continue,
-            Ok(data) => data,
-            Err(frame) => {
-                trailers = frame.into_trailers().ok();
-                continue;
-            }
-        };
-        received = received.saturating_add(data.len() as u64);
-        if let Some(declared) = intake.declared.filter(|&declared| received > declared) {
-            return Last::failed(Failure::Overrun { declared }.into());
-        }
-        if received > intake.most && sink.is_some() {
-            flight.pass();
-        }
-        if flight.is_passing()
-            && let Some(sink) = sink.take()
-        {
-            tagger = None;
-            // Else it is the room for all flights that has run out, this time.
-            if received > intake.most {
-                sink.refuse();
-            }
-        }
-        let untagged = tagger.is_some().then(|| data.clone());
-        if intake.declared == Some(received) {
-            // The frame by which a client knows that it has everything.
-            held = Some(data);
-        } else {
-            flight.push(data);
-            if flight.room(&mut patience).await == Go::Stop {
-                return None;
-            }
-        }
-        if let (Some(tagger), Some(data)) = (&mut tagger, untagged) {
-            tagger.take(data);
-        }
-    }
-    if let Some(declared) = intake.declared.filter(|&declared| declared != received) {
-        return Last::failed(Failure::Short { declared, received }.into());
-    }
-    let mut stored = None;
-    if let Some(sink) = sink.filter(|_| !flight.is_passing()) {
-        let tag = tagger.map(Behind::finish);
-        let content = Content { bytes: flight.content(held.as_ref()), tag, trailers: trailers.clone() };
-        // Boxed, for it is large, and there is a pump for every response on its way in.
-        stored = Box::pin(sink.commit(content)).await;
-    }
-    Some(Last { end: End::Complete(trailers.map(Arc::new)), held, stored })
 }
 
 /// Tags content a frame behind its readers: what is new goes to them first.
@@ -197,7 +201,7 @@ enum Next {
 /// The next frame. A frame that is held back goes out when the body, having all its declared bytes, does
 /// not say at once that it is at its end. While there is nothing to take in, the tagger catches up.
 async fn next_frame<B>(
-    mut body: Pin<&mut B>,
+    mut body: Pin<&mut Measured<B>>,
     held: &mut Option<Bytes>,
     tagger: &mut Option<Behind>,
     flight: &Flight,
@@ -215,9 +219,7 @@ where
             tagger.catch_up();
         }
         if let Poll::Ready(frame) = body.as_mut().poll_frame(cx) {
-            return Poll::Ready(
-                frame.map_or(Next::End, |frame| Next::Frame(frame.map(into_bytes).map_err(BodyError::inner))),
-            );
+            return Poll::Ready(frame.map_or(Next::End, Next::Frame));
         }
         if let Some(data) = held.take() {
             flight.push(data);

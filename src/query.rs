@@ -49,6 +49,12 @@ impl Query {
         }
     }
 
+    /// Whether its answer may be another one than all of the content, by what the content is: a part that is cut from
+    /// it, or a 304 by the entity tag that is made of it, if there is none yet.
+    pub(crate) fn needs_whole(&self, has_tag: bool) -> bool {
+        self.fields.range || (self.fields.conditions && !has_tag)
+    }
+
     /// Whether the answer to another one's call, made while this request waited, is an answer to it too.
     pub(crate) fn may_share(
         &self,

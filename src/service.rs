@@ -18,6 +18,7 @@ use crate::fill;
 use crate::future::ResponseFuture;
 use crate::judge::Ask;
 use crate::key::{self, CacheKey};
+use crate::measured::Measured;
 use crate::observe::Place;
 use crate::policy::Use;
 use crate::query::Query;
@@ -355,8 +356,10 @@ where
         let errand = errand.holding(validation);
         let answer = errand.run(self.inner.clone(), body);
         drop(runtime.spawn(async move {
-            // What is stored on the way is all that counts; content on its way in goes on without a reader.
-            drop(answer.await);
+            // What is stored on the way is all that counts.
+            if let Ok(response) = answer.await {
+                response.into_body().settled().await;
+            }
         }));
     }
 
@@ -413,7 +416,7 @@ where
             });
             let status = response.status();
             cache.core.voice.tell(&outcome, status, response.headers_mut(), Place::Append);
-            Ok(response.map(CacheBody::forwarded))
+            Ok(response.map(|body| CacheBody::forwarded(Measured::new(body, None))))
         })
     }
 }

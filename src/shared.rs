@@ -50,6 +50,13 @@ impl Clone for Core {
     }
 }
 
+impl Core {
+    /// Content up to this length is taken in before it is answered, where it is there.
+    pub(crate) fn small(&self) -> u64 {
+        self.tagging.map_or(SMALL, |tagging| tagging.small)
+    }
+}
+
 /// How entity tags are generated for responses that have none.
 ///
 /// Tagged are answers to GET with status 200 or 203 that are not `no-store`: at once where the length of the
@@ -85,8 +92,8 @@ impl Tagging {
     }
 }
 
-/// Content up to this length is taken in before it is answered, where it is there.
-pub(crate) const SMALL: u64 = 64 * 1024;
+/// The default of [`Tagging::small`].
+const SMALL: u64 = 64 * 1024;
 
 /// The key under which a policy stores the plain GET of a URI; that of the URI alone where the policy
 /// bypasses such a request.

@@ -7,17 +7,15 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::collect::into_bytes;
-use crate::error::{BodyError, BoxError, Failure};
+use crate::error::{BodyError, BoxError};
+use crate::measured::Measured;
 
 pin_project! {
     /// The missing part of a representation, received between two that are stored.
     pub(crate) struct Splice<B> {
         before: Bytes,
         #[pin]
-        missing: B,
-        declared: u64,
-        received: u64,
+        missing: Measured<B>,
         is_received: bool,
         after: Bytes,
     }
@@ -26,7 +24,7 @@ pin_project! {
 impl<B> Splice<B> {
     /// `declared` bytes of `missing` go between `before` and `after`.
     pub(crate) fn new(before: Bytes, missing: B, declared: u64, after: Bytes) -> Self {
-        Self { before, missing, declared, received: 0, is_received: false, after }
+        Self { before, missing: Measured::new(missing, Some(declared)), is_received: false, after }
     }
 }
 
@@ -46,33 +44,17 @@ where
         if !this.before.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(this.before)))));
         }
-        let declared = *this.declared;
         while !*this.is_received {
             match ready!(this.missing.as_mut().poll_frame(cx)) {
-                None => {
-                    *this.is_received = true;
-                    let received = *this.received;
-                    if received != declared {
-                        this.after.clear(); // nothing comes after a failure
-                        return Poll::Ready(Some(Err(Failure::Short { declared, received }.into())));
-                    }
-                }
+                None => *this.is_received = true,
                 Some(Err(error)) => {
                     *this.is_received = true;
-                    this.after.clear();
-                    return Poll::Ready(Some(Err(BodyError::inner(error))));
+                    this.after.clear(); // nothing comes after a failure
+                    return Poll::Ready(Some(Err(error)));
                 }
-                Some(Ok(frame)) => {
-                    // Trailers speak of the message that they came with.
-                    let Ok(data) = into_bytes(frame).into_data() else { continue };
-                    *this.received += data.len() as u64;
-                    if *this.received > declared {
-                        *this.is_received = true;
-                        this.after.clear();
-                        return Poll::Ready(Some(Err(Failure::Overrun { declared }.into())));
-                    }
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
+                // Trailers speak of the message that they came with.
+                Some(Ok(frame)) if frame.is_trailers() => {}
+                Some(Ok(frame)) => return Poll::Ready(Some(Ok(frame))),
             }
         }
         if this.after.is_empty() {
@@ -82,13 +64,12 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        let is_received =
-            self.is_received || (self.received == self.declared && self.missing.is_end_stream());
+        let is_received = self.is_received || self.missing.is_end_stream();
         self.before.is_empty() && is_received && self.after.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
         let stored = (self.before.len() + self.after.len()) as u64;
-        SizeHint::with_exact(stored + self.declared.saturating_sub(self.received))
+        SizeHint::with_exact(stored + self.missing.left().unwrap_or_default())
     }
 }

@@ -12,6 +12,7 @@ mod real {
     use std::task::Poll;
     use std::time::Duration;
 
+    use tokio::runtime::Id;
     use tokio::time::Sleep;
 
     pub(crate) use std::sync::{Mutex, MutexGuard};
@@ -76,9 +77,20 @@ mod real {
     }
 
     fn timer(limit: Duration) -> Option<Sleep> {
-        tokio::runtime::Handle::try_current().ok()?;
-        // There is no other way to ask whether there are timers.
-        std::panic::catch_unwind(|| tokio::time::sleep(limit)).ok()
+        /// The runtime that was last found to have no timers.
+        static WITHOUT: std::sync::RwLock<Option<Id>> = std::sync::RwLock::new(None);
+        let runtime = tokio::runtime::Handle::try_current().ok()?.id();
+        if WITHOUT.read().is_ok_and(|without| *without == Some(runtime)) {
+            return None;
+        }
+        // There is no other way to ask whether there are timers, and each panic is told to whoever runs the program.
+        let timer = std::panic::catch_unwind(|| tokio::time::sleep(limit)).ok();
+        if timer.is_none()
+            && let Ok(mut without) = WITHOUT.write()
+        {
+            *without = Some(runtime);
+        }
+        timer
     }
 
     async fn first<F: Future>(future: F, mut late: Pin<&mut Sleep>) -> Option<F::Output> {

@@ -31,6 +31,7 @@ mod races;
 mod ranges;
 mod reuse;
 mod revalidation;
+mod review;
 mod search;
 mod storing;
 mod threats;
