@@ -8,6 +8,7 @@ use std::task::Poll;
 
 #[cfg(not(shuttle))]
 mod real {
+    use std::cell::Cell;
     use std::pin::Pin;
     use std::task::Poll;
     use std::time::Duration;
@@ -76,19 +77,20 @@ mod real {
         first(future, late).await
     }
 
+    std::thread_local! {
+        /// The runtime that this thread has last found to have no timers.
+        static WITHOUT_TIMERS: Cell<Option<Id>> = const { Cell::new(None) };
+    }
+
     fn timer(limit: Duration) -> Option<Sleep> {
-        /// The runtime that was last found to have no timers.
-        static WITHOUT: std::sync::RwLock<Option<Id>> = std::sync::RwLock::new(None);
         let runtime = tokio::runtime::Handle::try_current().ok()?.id();
-        if WITHOUT.read().is_ok_and(|without| *without == Some(runtime)) {
+        if WITHOUT_TIMERS.get() == Some(runtime) {
             return None;
         }
-        // There is no other way to ask whether there are timers, and each panic is told to whoever runs the program.
+        // There is no other way to ask whether there are timers. Each try is told to the panic hook.
         let timer = std::panic::catch_unwind(|| tokio::time::sleep(limit)).ok();
-        if timer.is_none()
-            && let Ok(mut without) = WITHOUT.write()
-        {
-            *without = Some(runtime);
+        if timer.is_none() {
+            WITHOUT_TIMERS.set(Some(runtime));
         }
         timer
     }

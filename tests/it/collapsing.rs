@@ -469,3 +469,40 @@ async fn a07_a_leaders_conditions_range_and_method_shape_nothing_for_followers()
         }
     }
 }
+
+/// A part, or a 304 by a tag that is made of the content, can't be the answer before the content is there.
+#[tokio::test(start_paused = true)]
+async fn who_needs_the_whole_of_small_content_waits_for_it() {
+    let tag = "W/\"6-2542a331590a1575\"";
+    for (fields, status, body) in [(("range", "bytes=0-1"), 206, "pa"), (("if-none-match", tag), 304, "")] {
+        let stage = stale("max-age=60").await;
+        let leader = stage.get("/");
+        settle().await;
+        let followers = stage.herd(50, &[fields]);
+        settle().await;
+        let call = stage.origin.call(1);
+        call.head(&[FRESH, ("content-length", "6")]).frame("pan");
+        settle().await;
+        assert!(followers.iter().all(|follower| follower.is_waiting()), "{fields:?}");
+        call.frame("try").end();
+        leader.seen().await.has_body("pantry");
+        for follower in followers {
+            assert_eq!(follower.seen().await.has_body(body).status, status, "{fields:?}");
+        }
+        assert_eq!(stage.origin.calls(), 2, "{fields:?}");
+    }
+}
+
+/// Beyond the patience for another one's call, each makes its own.
+#[tokio::test(start_paused = true)]
+async fn who_needs_the_whole_waits_for_a_bounded_time() {
+    let stage = stale("max-age=60").await;
+    let leader = stage.get("/");
+    settle().await;
+    let follower = stage.get_with("/", &[("range", "bytes=0-1")]);
+    settle().await;
+    stage.origin.call(1).head(&[FRESH, ("content-length", "6")]).frame("pan");
+    tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+    assert_eq!(stage.origin.calls(), 3);
+    drop((leader, follower));
+}

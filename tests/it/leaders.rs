@@ -434,3 +434,58 @@ async fn a16_nor_where_tasks_that_wake_each_other_run_first() {
     }
     assert_eq!(stage.handle.fills().detached_readers, 0);
 }
+
+/// A permit, say, that is given back when the request is dropped.
+#[tokio::test(start_paused = true)]
+async fn f04_what_came_along_with_a_request_is_let_go_of_with_its_client() {
+    let stage = Stage::new();
+    let permit = std::sync::Arc::new(());
+    let mut request = http::Request::get("/").header("host", "www.example.com");
+    request.extensions_mut().unwrap().insert(std::sync::Arc::clone(&permit));
+    let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+    let mut cache = stage.cache.clone();
+    let client = tokio::spawn(tower::Service::call(&mut cache, request));
+    settle().await;
+    let call = stage.origin.call(0);
+    call.head(&[FRESH]).frame("x");
+    drop(client.await.unwrap().unwrap());
+    settle().await;
+    assert_eq!(stage.handle.fills().detached, 1);
+    assert_eq!(std::sync::Arc::strong_count(&permit), 2, "ours, and what the origin was asked with");
+    call.end();
+}
+
+/// There is no way to ask a runtime whether it has timers but to try, which is told as a panic.
+#[test]
+fn a_runtime_without_timers_is_tried_once() {
+    async fn turns() {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    static TRIES: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let told = std::panic::take_hook();
+    let here = std::thread::current().id();
+    std::panic::set_hook(Box::new(move |panic| {
+        // Others are told of as ever.
+        if std::thread::current().id() == here && panic.to_string().contains("timers are disabled") {
+            TRIES.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        } else {
+            told(panic);
+        }
+    }));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let stage = Stage::new();
+        for number in 0..10 {
+            let client = stage.get(&format!("/{number}"));
+            turns().await;
+            stage.origin.call(number).head(&[FRESH, ("content-length", "6")]);
+            turns().await;
+            assert!(!client.is_waiting(), "nor is a moment for the first frame");
+            stage.origin.call(number).frame("pantry").end();
+        }
+    });
+    assert_eq!(TRIES.load(std::sync::atomic::Ordering::SeqCst), 1);
+}

@@ -1,10 +1,10 @@
 //! Validation and staleness (RFC 9111 4.2.4, 4.3; RFC 5861), seen from outside.
 
 use http::Method;
-use larder::{CacheLayer, StandardPolicy};
+use larder::{CacheLayer, FillLimits, MemoryStore, StandardPolicy};
 use std::time::Duration;
 
-use crate::support::{Bench, Reply};
+use crate::support::{Bench, Reply, Stage, Step};
 
 fn tagged(body: &str, cache_control: &str) -> Reply {
     Reply::cc(body, cache_control).field("etag", "\"a\"")
@@ -349,4 +349,68 @@ async fn what_is_asked_for_shortly_before_it_expires_is_refreshed() {
     settle().await;
     bench.get("/").await.told("larder; hit; ttl=60").has_body("new");
     assert_eq!(bench.origin.calls(), 2);
+}
+
+/// Its bound is that of validations; that of fills which nobody waits for is not its own.
+#[tokio::test(start_paused = true)]
+async fn re3_what_is_validated_behind_is_stored_however_it_comes() {
+    const SWR: (&str, &str) = ("cache-control", "max-age=60, stale-while-revalidate=600");
+    for fields in [&[SWR][..], &[SWR, ("content-length", "6")]] {
+        let stage = Stage::with(CacheLayer::default().fill_limits(FillLimits::new().detached(0)));
+        stage.fill("/", &[Step::head(200, &[SWR]), Step::frame("old"), Step::End]).await.has_body("old");
+        stage.later(100);
+        stage.get("/").seen().await.has_body("old");
+        crate::support::settle().await;
+        let call = stage.origin.call(1);
+        for step in [Step::head(200, fields), Step::frame("pan"), Step::frame("try"), Step::End] {
+            call.step(step);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(stage.get("/").seen().await.has_body("pantry").is_hit(), "{fields:?}");
+        let fills = stage.handle.fills();
+        assert_eq!((stage.origin.calls(), fills.fills, fills.detached, fills.in_flight), (2, 0, 0, 0));
+    }
+}
+
+/// And what turns out too large for that is not fetched for nobody.
+#[tokio::test(start_paused = true)]
+async fn re3_what_is_validated_behind_and_too_large_is_let_go_of() {
+    let store = MemoryStore::builder().max_object(1_000).build();
+    let stage = Stage::with(CacheLayer::new(store));
+    let swr = ("cache-control", "max-age=60, stale-while-revalidate=600");
+    stage.fill("/", &[Step::head(200, &[swr]), Step::frame("old"), Step::End]).await.has_body("old");
+    stage.later(100);
+    stage.get("/").seen().await.has_body("old");
+    crate::support::settle().await;
+    let call = stage.origin.call(1);
+    call.head(&[swr]).frame("x".repeat(900)).frame("x".repeat(900));
+    crate::support::settle().await;
+    assert!(!call.is_open());
+}
+
+/// Half of something new is worse than all of something stale.
+#[tokio::test(start_paused = true)]
+async fn re4_small_content_is_taken_in_whole_where_something_stands_in() {
+    const SIE: (&str, &str) = ("cache-control", "max-age=60, stale-if-error=600");
+    let budget = Some(Duration::from_secs(1));
+    for budget in [None, budget] {
+        let policy = StandardPolicy::default().latency_budget(budget);
+        let stage = Stage::with(CacheLayer::default().policy(policy));
+        stage.fill("/", &[Step::head(200, &[SIE]), Step::frame("old"), Step::End]).await.has_body("old");
+        stage.later(100);
+        let clients = stage.herd(10, &[]);
+        crate::support::settle().await;
+        let call = stage.origin.call(1);
+        call.head(&[SIE, ("content-length", "6")]).frame("pan");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(clients.iter().all(|client| client.is_waiting() == budget.is_none()));
+        call.step(Step::Fail);
+        let mut broken = 0;
+        for client in clients {
+            let seen = client.seen().await;
+            assert!(seen.broken || seen.body == "old", "{seen:?}");
+            broken += usize::from(seen.broken);
+        }
+        assert_eq!(broken, usize::from(budget.is_none()), "the leader's answer is what the origin gave");
+    }
 }
