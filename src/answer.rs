@@ -10,10 +10,11 @@ use crate::body::CacheBody;
 use crate::flight::Reader;
 use crate::observe::Place;
 use crate::partial::{self, Cut};
-use crate::semantics::cache_status::Outcome;
+use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::fields::RequestFields;
 use crate::semantics::freshness::age_value;
 use crate::semantics::preconditions::{self, Outcome as Precondition};
+use crate::semantics::reuse::Forward;
 use crate::shared::Core;
 use crate::stored::{ResponseHead, StoredResponse};
 
@@ -48,6 +49,27 @@ impl Core {
         age: Option<Duration>,
     ) -> Response<CacheBody<B>> {
         self.answer_with(Source::Stored(stored), request, fields, outcome, now, age)
+    }
+
+    /// Answers with what is stored in place of a failure (RFC 5861 4), or of an answer that takes too long; `status` is
+    /// that of the failure, if it had one.
+    pub(crate) fn stand_in<B>(
+        &self,
+        stored: Option<&StoredResponse>,
+        request: &Parts,
+        fields: RequestFields,
+        forward: Forward,
+        detail: Detail,
+        status: Option<StatusCode>,
+    ) -> Response<CacheBody<B>> {
+        let now = self.clock.now();
+        let ttl = stored.map(|stored| stored.head().reuse.ttl(now));
+        let detail = Some(detail);
+        let outcome = Outcome::Forwarded(Forwarding { detail, status, ttl, ..Forwarding::new(forward) });
+        match stored {
+            Some(stored) => self.answer(stored, request, fields, &outcome, now),
+            None => self.no_content(StatusCode::GATEWAY_TIMEOUT, &outcome),
+        }
     }
 
     /// Answers from a response whose content is on its way in.

@@ -18,7 +18,7 @@ use tower::Service;
 use crate::body::CacheBody;
 use crate::collapse::{Audience, Call, Follower, Interest, Landing, Lead, Role, Ticket, Why};
 use crate::error::BoxError;
-use crate::fetch::{Fetch, Purpose, StandIn};
+use crate::fetch::{Fetch, Purpose};
 use crate::flight::Flight;
 use crate::load::{Counted, Load};
 use crate::query::Query;
@@ -217,7 +217,7 @@ impl<S: Store> Errand<S> {
         let Some(landing) = deadline.in_time(follower.landing()).await else {
             let detail = budget.map_or(Detail::StaleIfError, |_| Detail::LatencyBudget);
             return match self.fallback() {
-                Fallback::StaleIfError => Followed::Answer(self.stand_in().answer(detail, None)),
+                Fallback::StaleIfError => Followed::Answer(self.stand_in(detail, None)),
                 Fallback::Forbidden | Fallback::None => Followed::Alone,
             };
         };
@@ -236,7 +236,7 @@ impl<S: Store> Errand<S> {
             Landing::Apart(Why::Request) if !self.query.unkeyed().any() => return Followed::Again,
             Landing::Apart(_) | Landing::Pending => return Followed::Alone,
             Landing::Failed(status) if self.fallback() == Fallback::StaleIfError => {
-                return Followed::Answer(self.stand_in().answer(Detail::StaleIfError, *status));
+                return Followed::Answer(self.stand_in(Detail::StaleIfError, *status));
             }
             Landing::Failed(_) => return Followed::Again,
             Landing::Streaming(head, flight) => self.share_flight(head, flight),
@@ -317,15 +317,15 @@ impl<S: Store> Errand<S> {
         self.core.policy.rules().latency_budget.filter(|_| self.fallback() == Fallback::StaleIfError)
     }
 
-    fn stand_in(&self) -> StandIn {
+    /// What stands in, where anything does.
+    fn stored(&self) -> Option<&StoredResponse> {
         let stored = self.purpose.selected().and_then(|index| self.lookup.variants.get(index));
-        StandIn {
-            core: Arc::clone(&self.core),
-            fields: self.query.fields,
-            forward: self.forward,
-            request: self.query.request.clone(),
-            stored: stored.map(|stored| stored.response.clone()),
-        }
+        stored.map(|stored| &stored.response)
+    }
+
+    fn stand_in<B>(&self, detail: Detail, status: Option<StatusCode>) -> Response<CacheBody<B>> {
+        let Query { fields, request, .. } = &*self.query;
+        self.core.stand_in(self.stored(), request, *fields, self.forward, detail, status)
     }
 
     /// Makes the call. One that others wait for, or that may outlast its client, is driven by a task of its own.
@@ -345,7 +345,9 @@ impl<S: Store> Errand<S> {
         B::Error: Into<BoxError>,
     {
         let budget = self.budget();
-        let stand_in = budget.map(|_| Box::new(self.stand_in()));
+        let fields = self.query.fields;
+        // The call takes the request with it.
+        let stand_in = budget.map(|_| (self.query.request.clone(), self.stored().cloned()));
         let core = Arc::clone(&self.core);
         let forward = self.forward;
         let call = match (&lead, budget) {
@@ -373,9 +375,12 @@ impl<S: Store> Errand<S> {
             let driven = Driven { call, detached: None, future, load: Arc::clone(&core.load) };
             let task = joined(runtime.spawn(driven));
             let answer = match (deadline, stand_in) {
-                (Some(mut deadline), Some(stand_in)) => match deadline.in_time(task).await {
+                (Some(mut deadline), Some((request, stored))) => match deadline.in_time(task).await {
                     Some(answer) => answer,
-                    None => return Ok(stand_in.answer(Detail::LatencyBudget, None)),
+                    None => {
+                        let (stored, detail) = (stored.as_ref(), Detail::LatencyBudget);
+                        return Ok(core.stand_in(stored, &request, fields, forward, detail, None));
+                    }
                 },
                 _ => task.await,
             };

@@ -20,7 +20,6 @@ use crate::partial::Completion;
 use crate::query::Query;
 use crate::revalidate::Validation;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
-use crate::semantics::fields::RequestFields;
 use crate::semantics::preconditions::{self, Representation};
 use crate::semantics::reuse::{Fallback, Forward};
 use crate::semantics::storing::NotStored;
@@ -107,6 +106,9 @@ impl<S: Store> Fetch<S> {
             && core.policy.rules().head_as_get;
         let sent_method = if becomes_get { Method::GET } else { query.request.method.clone() };
         let good = good(&query, &lookup);
+        let stand_in = selected.filter(|_| fallback == Fallback::StaleIfError);
+        let stand_in =
+            stand_in.and_then(|index| lookup.variants.get(index)).map(|stored| stored.response.clone());
         let ask = Box::new(Ask {
             answered: None,
             collapsed: None,
@@ -120,7 +122,7 @@ impl<S: Store> Fetch<S> {
             query,
             sent_method,
             sent_range,
-            stands_in: fallback == Fallback::StaleIfError,
+            stand_in,
         });
         Self { ask, completion, core, fallback, lookup, selected, store }
     }
@@ -268,10 +270,9 @@ impl<S: Store> Fetch<S> {
         if let Some(lead) = self.ask.lead.take() {
             lead.land(Landing::Failed(status));
         }
-        let stored = self.selected().map(|stored| stored.response.clone());
-        let Ask { forward, query, .. } = *self.ask;
-        let (fields, request) = (query.fields, query.request);
-        StandIn { core: self.core, fields, forward, request, stored }.answer(Detail::StaleIfError, status)
+        let stored = self.selected().map(|stored| &stored.response);
+        let Ask { forward, query, .. } = &*self.ask;
+        self.core.stand_in(stored, &query.request, query.fields, *forward, Detail::StaleIfError, status)
     }
 
     /// A 200 to a HEAD that a stored GET could have answered.
@@ -429,31 +430,6 @@ impl<S: Store> Fetch<S> {
             fill::take_over(&carried, answer.headers_mut(), &header::SET_COOKIE);
         }
         answer
-    }
-}
-
-/// A stored response that can be the answer when the inner service has none in time.
-pub(crate) struct StandIn {
-    pub(crate) core: Arc<Core>,
-    pub(crate) fields: RequestFields,
-    pub(crate) forward: Forward,
-    pub(crate) request: Parts,
-    pub(crate) stored: Option<StoredResponse>,
-}
-
-impl StandIn {
-    pub(crate) fn answer<B>(self, detail: Detail, status: Option<StatusCode>) -> Response<CacheBody<B>> {
-        let now = self.core.clock.now();
-        let outcome = Outcome::Forwarded(Forwarding {
-            detail: Some(detail),
-            status,
-            ttl: self.stored.as_ref().map(|stored| stored.head().reuse.ttl(now)),
-            ..Forwarding::new(self.forward)
-        });
-        match &self.stored {
-            Some(stored) => self.core.answer(stored, &self.request, self.fields, &outcome, now),
-            None => self.core.no_content(StatusCode::GATEWAY_TIMEOUT, &outcome),
-        }
     }
 }
 

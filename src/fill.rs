@@ -19,6 +19,7 @@ use crate::measured::Measured;
 use crate::observe::Place;
 use crate::partial;
 use crate::pump::{Pump, Sink};
+use crate::query::Query;
 use crate::revalidate::Validation;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::etag::TagKind;
@@ -74,6 +75,17 @@ where
         match collect::collect(body, tag, patience(&core, &ask, tag)).await {
             Collected::Begun(body) => body,
             Collected::Broken(received, error) => {
+                if let Some(stored) = &ask.stand_in {
+                    let Query { fields, request, .. } = &*ask.query;
+                    return core.stand_in(
+                        Some(stored),
+                        request,
+                        *fields,
+                        ask.forward,
+                        Detail::StaleIfError,
+                        None,
+                    );
+                }
                 let outcome = not_stored(&ask, reason.unwrap_or(NotStored::Incomplete));
                 return told(&core, &ask, parts, CacheBody::broken(received, error), &outcome);
             }
@@ -111,7 +123,7 @@ fn has_content(method: &Method, status: StatusCode) -> bool {
 /// no later answer to have a tag.
 fn patience(core: &Core, ask: &Ask, tag: Option<TagKind>) -> Patience {
     let needs_whole = ask.query.needs_whole(tag.is_none()) || ask.query.request.method == Method::HEAD;
-    if needs_whole || ask.stands_in || !core.storing || Runtime::current().is_none() {
+    if needs_whole || ask.stand_in.is_some() || !core.storing || Runtime::current().is_none() {
         Patience::Whole
     } else {
         Patience::First

@@ -23,7 +23,7 @@ use crate::semantics::vary::Selecting;
 use crate::semantics::{Rules, is_retrieval};
 use crate::shared::Core;
 use crate::store::Fence;
-use crate::stored::{Part, ResponseHead, compact_fields, take_upstream_status};
+use crate::stored::{Part, ResponseHead, StoredResponse, compact_fields, take_upstream_status};
 
 /// What the inner service is asked for the cache's sake.
 pub(crate) struct Ask {
@@ -48,8 +48,8 @@ pub(crate) struct Ask {
     /// What a 206 has of the representation, where it can be stored.
     pub(crate) part: Option<Part>,
     pub(crate) sent_range: SentRange,
-    /// Something that is stored may be the answer in place of an error.
-    pub(crate) stands_in: bool,
+    /// What may be the answer in place of an error.
+    pub(crate) stand_in: Option<StoredResponse>,
 }
 
 /// The `Range` with which the inner service is asked.
@@ -101,7 +101,7 @@ impl Ask {
             part: None,
             sent_method: Method::POST,
             sent_range: SentRange::None,
-            stands_in: false,
+            stand_in: None,
         }
     }
 }
