@@ -28,6 +28,7 @@ impl FillLimits {
     }
 
     /// How many fills go on when everybody who asked for them has left; default 256. Others are cancelled then.
+    /// Validations behind a stale answer have a bound of their own, 1,024.
     #[must_use]
     pub fn detached(mut self, count: u64) -> Self {
         self.detached = count;

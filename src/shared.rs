@@ -60,8 +60,9 @@ impl Core {
 /// How entity tags are generated for responses that have none.
 ///
 /// Tagged are answers to GET with status 200 or 203 that are not `no-store`: at once where the length of the
-/// content is known and at most [`Tagging::small`], and all of it is there when its first frame is, or the request is
-/// conditional; otherwise content passes untouched, and if it is stored, later answers have the tag.
+/// content is known and at most [`Tagging::small`], and all of it is there when its first frame is, or the answer has
+/// to wait for all of it anyway (a condition, a range, HEAD, a stored response that stands in for an error); otherwise
+/// content passes untouched, and if it is stored, later answers have the tag.
 #[derive(Clone, Copy, Debug)]
 pub struct Tagging {
     pub(crate) kind: TagKind,
