@@ -15,7 +15,7 @@ use crate::collect::{self, Begun, Collected, Content, Patience};
 use crate::error::{BoxError, StoreError};
 use crate::judge::{Ask, Judgement, SentRange, Tag, judge};
 use crate::key::CacheKey;
-use crate::measured::Measured;
+use crate::measured::{Measured, content_length, has_content};
 use crate::observe::Place;
 use crate::partial;
 use crate::pump::{Pump, Sink};
@@ -33,12 +33,6 @@ use crate::store::{Fence, Store, Write};
 use crate::stored::{Part, Payload, StoredResponse, compact_content};
 use crate::sync::Runtime;
 
-/// `Content-Length`, where it is a number.
-fn declared_length(headers: &HeaderMap) -> Option<u64> {
-    let value = headers.get(header::CONTENT_LENGTH)?;
-    std::str::from_utf8(value.as_bytes()).ok()?.trim().parse().ok()
-}
-
 /// Answers the client with what the inner service answered, and stores it where that is allowed.
 pub(crate) async fn receive<B, S>(
     core: Arc<Core>,
@@ -54,7 +48,7 @@ where
 {
     let received_at = core.clock.now();
     let (mut parts, body) = response.into_parts();
-    let length = declared_length(&parts.headers).or_else(|| body.size_hint().exact());
+    let length = content_length(&parts.headers).or_else(|| body.size_hint().exact());
     ask.part = part_of(&core, &ask, &parts, length);
     let mut judgement = Box::new(judge(&core, &ask, &parts, store.max_object(), received_at));
     judgement.strip(&mut parts.headers);
@@ -111,11 +105,6 @@ where
             forward(&core, &ask, parts, CacheBody::begun(body), reason, received_at)
         }
     }
-}
-
-/// Whether a response to this method has the content that its `Content-Length` is about (RFC 9110 8.6).
-fn has_content(method: &Method, status: StatusCode) -> bool {
-    *method != Method::HEAD && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// How long small content is waited for. What is made of it for this request may need the whole; where something stored

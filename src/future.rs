@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use pin_project_lite::pin_project;
 use tower::Service;
 use tower::util::Oneshot;
@@ -37,7 +37,7 @@ pin_project! {
         S: Service<Request<Q>>,
     {
         Boxed { future: Pin<Box<dyn Future<Output = Answer<B, S::Error>> + Send>> },
-        Pass { #[pin] future: Oneshot<S, Request<Q>>, core: Arc<Core>, outcome: Outcome },
+        Pass { #[pin] future: Oneshot<S, Request<Q>>, core: Arc<Core>, method: Method, outcome: Outcome },
         Ready { response: Option<Response<CacheBody<B>>> },
     }
 }
@@ -52,8 +52,9 @@ where
     }
 
     pub(crate) fn pass(inner: S, request: Request<Q>, core: Arc<Core>, outcome: Outcome) -> Self {
+        let method = request.method().clone();
         let future = Oneshot::new(inner, request);
-        Self { kind: Kind::Pass { future, core, outcome }, told_key: None }
+        Self { kind: Kind::Pass { future, core, method, outcome }, told_key: None }
     }
 
     /// Tells a key in the answer.
@@ -91,11 +92,12 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer<B, S::Error>> {
         match self.project() {
             KindProjection::Boxed { future } => future.as_mut().poll(cx),
-            KindProjection::Pass { future, core, outcome } => {
+            KindProjection::Pass { future, core, method, outcome } => {
                 let response = ready!(future.poll(cx))?;
                 let (mut parts, body) = response.into_parts();
+                let body = Measured::of(body, method, parts.status, &parts.headers);
                 core.voice.tell(outcome, parts.status, &mut parts.headers, Place::Append);
-                Poll::Ready(Ok(Response::from_parts(parts, CacheBody::forwarded(Measured::new(body, None)))))
+                Poll::Ready(Ok(Response::from_parts(parts, CacheBody::forwarded(body))))
             }
             KindProjection::Ready { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),

@@ -4,6 +4,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use http::header::{self, HeaderMap};
+use http::{Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -12,6 +14,18 @@ use crate::error::{BodyError, BoxError, Failure};
 /// A frame with its data as `Bytes`: without copying where they are `Bytes` already.
 pub(crate) fn into_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
     frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
+}
+
+/// `Content-Length`, where it is a number.
+pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    let value = headers.get(header::CONTENT_LENGTH)?;
+    std::str::from_utf8(value.as_bytes()).ok()?.trim().parse().ok()
+}
+
+/// Whether a response has the content that its `Content-Length` is about (RFC 9110 8.6, 9.3.6).
+pub(crate) fn has_content(method: &Method, status: StatusCode) -> bool {
+    let is_bare = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    *method != Method::HEAD && *method != Method::CONNECT && !is_bare && !status.is_informational()
 }
 
 pin_project! {
@@ -30,6 +44,11 @@ impl<B> Measured<B> {
     /// `declared` is the length that it is held to; `None` where nothing is known of it.
     pub(crate) fn new(body: B, declared: Option<u64>) -> Self {
         Self { body, declared, has_ended: false, received: 0 }
+    }
+
+    /// The body of a response to `method`, held to its `Content-Length`.
+    pub(crate) fn of(body: B, method: &Method, status: StatusCode, headers: &HeaderMap) -> Self {
+        Self::new(body, content_length(headers).filter(|_| has_content(method, status)))
     }
 
     /// How many bytes are to come.

@@ -391,7 +391,7 @@ where
             let method = parts.method.clone();
             cache.core.policy.forward(&mut parts);
             let abandoned = Abandoned::new(&cache, unsafe_request.key.uri());
-            let mut response = inner.oneshot(Request::from_parts(parts, body)).await?;
+            let response = inner.oneshot(Request::from_parts(parts, body)).await?;
             abandoned.settle();
             // A purge while the request was under way speaks of what it brings, too.
             let is_untouched = match before {
@@ -414,9 +414,10 @@ where
                 detail,
                 ..Forwarding::new(if bypass.is_some() { Forward::Bypass } else { Forward::Method })
             });
-            let status = response.status();
-            cache.core.voice.tell(&outcome, status, response.headers_mut(), Place::Append);
-            Ok(response.map(|body| CacheBody::forwarded(Measured::new(body, None))))
+            let (mut parts, body) = response.into_parts();
+            let body = Measured::of(body, &method, parts.status, &parts.headers);
+            cache.core.voice.tell(&outcome, parts.status, &mut parts.headers, Place::Append);
+            Ok(Response::from_parts(parts, CacheBody::forwarded(body)))
         })
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, StreamBody};
-use larder::{CacheLayer, MemoryStore};
+use larder::{CacheLayer, MemoryStore, StandardPolicy};
 use tokio::sync::mpsc;
 use tower::{Layer, Service};
 
@@ -176,4 +176,37 @@ async fn a_failure_after_the_last_declared_byte_does_not_look_whole() {
         Reply::cc("", "max-age=60").frames(&[&half, &half]).field("content-length", "100000").failing();
     let seen = Bench::new([reply]).get("/").await;
     assert!(seen.broken && seen.body.len() < 100_000, "{} bytes", seen.body.len());
+}
+
+/// Whoever reads it through the layer could not tell half of it from the whole.
+#[tokio::test]
+async fn f01_a_body_that_is_only_passed_on_is_held_to_its_length() {
+    let ways = [
+        (Method::GET, "no-store", &[][..]),
+        (Method::GET, "private", &[]),
+        (Method::GET, "max-age=60", &[("range", "bytes=0-1"), ("content-length", "0"), ("te", "trailers")]),
+        (Method::GET, "max-age=60", &[("connection", "upgrade"), ("upgrade", "x")]),
+        (Method::POST, "no-store", &[]),
+        (Method::OPTIONS, "no-store", &[]),
+    ];
+    for (method, cache_control, fields) in ways {
+        for (length, is_broken) in [("3", true), ("4", false), ("5", true), ("x", false)] {
+            let bench = Bench::new([Reply::cc("", cache_control)
+                .frames(&["ha", "lf"])
+                .field("content-length", length)]);
+            let seen = bench.send(method.clone(), "/", fields).await;
+            assert_eq!(seen.broken, is_broken, "{method} {cache_control} {length} {seen:?}");
+        }
+    }
+    // Here it is not about the content of this message.
+    for (method, status) in
+        [(Method::HEAD, 200), (Method::GET, 204), (Method::GET, 304), (Method::CONNECT, 200)]
+    {
+        for fields in [&[][..], &[("connection", "upgrade"), ("upgrade", "x")]] {
+            let reply = Reply::cc("", "no-store").status(status).field("content-length", "9");
+            let layer = CacheLayer::default().policy(StandardPolicy::default().head_as_get(false));
+            let seen = Bench::with(layer, [reply]).send(method.clone(), "/", fields).await;
+            assert!(!seen.broken, "{method} {status} {seen:?}");
+        }
+    }
 }
