@@ -73,8 +73,8 @@ pub(crate) enum Landing {
     /// It failed; with this status, if it was an answer.
     Failed(Option<StatusCode>),
     Pending,
-    /// A response that is to be stored, with content on its way in.
-    Streaming(Arc<LateHead>, Arc<Flight>),
+    /// A response that is to be stored, with content on its way in, of which an entity tag is made or not.
+    Streaming(Arc<LateHead>, Arc<Flight>, bool),
     /// A stored response that the origin has just said to hold.
     Validated(StoredResponse),
     /// A response that is stored.
@@ -266,7 +266,7 @@ impl Call {
         let landing = lock(&self.state).landing.clone();
         match landing {
             Landing::Pending => now.duration_since(self.began).is_ok_and(|since| since > wait),
-            Landing::Streaming(_, flight) => flight.has_stalled(now),
+            Landing::Streaming(_, flight, _) => flight.has_stalled(now),
             _ => false,
         }
     }

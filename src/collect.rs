@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use crate::error::{BodyError, BoxError};
 use crate::measured::Measured;
 use crate::semantics::etag::{TagKind, Tagger};
-use crate::sync::{briefly, polled_once};
+use crate::sync::{Deadline, briefly, polled_once};
 
 /// The content of a response, whole.
 pub(crate) struct Content {
@@ -69,8 +69,8 @@ where
 /// How long content is waited for before anything is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// Until it is whole.
-    Whole,
+    /// Until it is whole, but no longer than that.
+    Whole(Duration),
     /// A moment for the first of it, without which there is nothing to read anyway. What takes longer is a stream.
     First,
 }
@@ -95,13 +95,17 @@ where
 {
     let mut rest = Box::pin(body);
     let mut capture = Capture::default();
+    let mut deadline = None;
     let mut trailers = None;
     // A body may know that it is at its end, but need a moment to say so.
     while !rest.is_end_stream() {
         let frame = next_frame(rest.as_mut());
         let frame = match patience {
-            _ if trailers.is_some() => Some(frame.await), // the end is all that can come
-            Patience::Whole => Some(frame.await),
+            // The end is all that can come.
+            _ if trailers.is_some() => Some(briefly(MOMENT, frame).await.flatten()),
+            Patience::Whole(limit) => {
+                deadline.get_or_insert_with(|| Deadline::new(limit)).in_time(frame).await
+            }
             Patience::First if capture.len() == 0 => briefly(MOMENT, frame).await,
             Patience::First => polled_once(std::pin::pin!(frame)).await,
         };

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use tower::Service;
 
@@ -100,7 +100,7 @@ impl<S: Store> Errand<S> {
         for _ in 0..MOST_ROUNDS {
             match self.join(&ticket).await {
                 Role::Lead(lead) => {
-                    if let Some(answer) = self.look_again(&lead).await {
+                    if let Some(answer) = self.look_again(Some(&lead)).await {
                         return Ok(answer);
                     }
                     return self.call(Some(lead), inner, body).await;
@@ -112,6 +112,11 @@ impl<S: Store> Errand<S> {
                 },
                 Role::Alone | Role::Doubt(_) => break,
             }
+        }
+        if self.has_waited
+            && let Some(answer) = self.look_again(None).await
+        {
+            return Ok(answer);
         }
         self.call(None, inner, body).await
     }
@@ -171,7 +176,7 @@ impl<S: Store> Errand<S> {
     }
 
     /// Looks into the store again: between the first look and the lead, another call may have come to its end.
-    async fn look_again<B>(&mut self, lead: &Lead) -> Option<Response<CacheBody<B>>> {
+    async fn look_again<B>(&mut self, lead: Option<&Lead>) -> Option<Response<CacheBody<B>>> {
         self.lookup = match self.store.try_again(&self.query.key) {
             Some(lookup) => lookup,
             None if self.has_waited => self.store.get(&self.query.key).await.ok()?,
@@ -185,11 +190,17 @@ impl<S: Store> Errand<S> {
             Decision::Serve(index) | Decision::ServeAhead(index) | Decision::ServeStale(index) => {
                 let stored = &self.lookup.variants[index];
                 // What was purged softly is fresh to nobody, as its head would say.
-                if stored.expired.is_none() && stored.response.head().part.is_none() {
+                if let Some(lead) = lead
+                    && stored.expired.is_none()
+                    && stored.response.head().part.is_none()
+                {
                     lead.land(Landing::Whole(stored.response.clone()));
                 }
                 if let Some(validation) = &self.validation {
                     validation.succeed();
+                }
+                if self.has_waited {
+                    self.core.load.collapsed();
                 }
                 return Some(self.query.hit(&self.core, stored, None));
             }
@@ -212,25 +223,29 @@ impl<S: Store> Errand<S> {
         self.has_waited = true;
         let budget = self.budget();
         let limit = budget.unwrap_or(self.core.load.limits.wait);
+        let late = budget.map_or(Detail::StaleIfError, |_| Detail::LatencyBudget);
         // One for all that it waits.
         let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
         let Some(landing) = deadline.in_time(follower.landing()).await else {
-            let detail = budget.map_or(Detail::StaleIfError, |_| Detail::LatencyBudget);
             return match self.fallback() {
-                Fallback::StaleIfError => Followed::Answer(self.stand_in(detail, None)),
+                Fallback::StaleIfError => Followed::Answer(self.stand_in(late, None)),
                 Fallback::Forbidden | Fallback::None => Followed::Alone,
             };
         };
-        if let Landing::Streaming(head, flight) = &landing
-            && self.waits_for_whole(head, flight)
+        if let Landing::Streaming(head, flight, is_tagged) = &landing
+            && self.waits_for_whole(head, flight, *is_tagged)
+            && let Some(reader) = flight.join()
         {
-            // Then storage can give the answer.
-            let Some(reader) = flight.join() else { return Followed::Again };
             let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
-            return match deadline.in_time(reader.settled()).await {
-                Some(()) => Followed::Again,
-                None => Followed::Alone,
-            };
+            match (deadline.in_time(reader.settled()).await, self.fallback()) {
+                (Some(true), _) => return Followed::Again, // storage can give the answer
+                (None, Fallback::StaleIfError) => return Followed::Answer(self.stand_in(late, None)),
+                (Some(false), Fallback::StaleIfError) => {
+                    return Followed::Answer(self.stand_in(Detail::StaleIfError, None));
+                }
+                (Some(false), _) => return Followed::Again,
+                (None, _) => {} // what can be shared is shared all the same
+            }
         }
         let shared = match &landing {
             Landing::Apart(Why::Request) if !self.query.unkeyed().any() => return Followed::Again,
@@ -239,7 +254,7 @@ impl<S: Store> Errand<S> {
                 return Followed::Answer(self.stand_in(Detail::StaleIfError, *status));
             }
             Landing::Failed(_) => return Followed::Again,
-            Landing::Streaming(head, flight) => self.share_flight(head, flight),
+            Landing::Streaming(head, flight, _) => self.share_flight(head, flight),
             Landing::Validated(response) => self.share(response, true),
             Landing::Whole(response) => self.share(response, false),
         };
@@ -251,7 +266,7 @@ impl<S: Store> Errand<S> {
             return Followed::Answer(answer);
         }
         let head = match &landing {
-            Landing::Streaming(head, _) => head,
+            Landing::Streaming(head, ..) => head,
             Landing::Validated(response) | Landing::Whole(response) => response.head(),
             _ => return Followed::Alone,
         };
@@ -276,12 +291,12 @@ impl<S: Store> Errand<S> {
     }
 
     /// Whether the answer to this request has to be made of the whole of what is on its way, and that is soon there.
-    fn waits_for_whole(&self, head: &ResponseHead, flight: &Flight) -> bool {
-        let has_tag = head.headers().contains_key(header::ETAG);
+    fn waits_for_whole(&self, head: &ResponseHead, flight: &Flight, is_tagged: bool) -> bool {
         let is_small = flight.declared().is_some_and(|length| length <= self.core.small());
         is_small
             && head.part.is_none()
-            && self.query.needs_whole(has_tag)
+            && self.query.needs_whole(is_tagged)
+            && !self.query.directives.no_cache
             && self.query.may_share_head(&self.core, head, false, self.core.clock.now())
     }
 
@@ -317,15 +332,15 @@ impl<S: Store> Errand<S> {
         self.core.policy.rules().latency_budget.filter(|_| self.fallback() == Fallback::StaleIfError)
     }
 
-    /// What stands in, where anything does.
-    fn stored(&self) -> Option<&StoredResponse> {
+    /// The stored response that it is about.
+    fn selected(&self) -> Option<&StoredResponse> {
         let stored = self.purpose.selected().and_then(|index| self.lookup.variants.get(index));
         stored.map(|stored| &stored.response)
     }
 
     fn stand_in<B>(&self, detail: Detail, status: Option<StatusCode>) -> Response<CacheBody<B>> {
         let Query { fields, request, .. } = &*self.query;
-        self.core.stand_in(self.stored(), request, *fields, self.forward, detail, status)
+        self.core.stand_in(self.selected(), request, *fields, self.forward, detail, status)
     }
 
     /// Makes the call. One that others wait for, or that may outlast its client, is driven by a task of its own.
@@ -347,7 +362,7 @@ impl<S: Store> Errand<S> {
         let budget = self.budget();
         let fields = self.query.fields;
         // The call takes the request with it.
-        let stand_in = budget.map(|_| (self.query.request.clone(), self.stored().cloned()));
+        let stand_in = budget.map(|_| (self.query.request.clone(), self.selected().cloned()));
         let core = Arc::clone(&self.core);
         let forward = self.forward;
         let call = match (&lead, budget) {

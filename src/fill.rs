@@ -1,7 +1,7 @@
 //! From the inner service's response to the client's, and to the store.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
@@ -15,7 +15,7 @@ use crate::collect::{self, Begun, Collected, Content, Patience};
 use crate::error::{BoxError, StoreError};
 use crate::judge::{Ask, Judgement, SentRange, Tag, judge};
 use crate::key::CacheKey;
-use crate::measured::{Measured, content_length, has_content};
+use crate::measured::{Measured, declared_length};
 use crate::observe::Place;
 use crate::partial;
 use crate::pump::{Pump, Sink};
@@ -48,7 +48,11 @@ where
 {
     let received_at = core.clock.now();
     let (mut parts, body) = response.into_parts();
-    let length = content_length(&parts.headers).or_else(|| body.size_hint().exact());
+    let length = declared_length(&ask.sent_method, parts.status, &parts.headers);
+    let length = length.or_else(|| body.size_hint().exact());
+    if parts.status == StatusCode::NO_CONTENT || parts.headers.contains_key(header::TRANSFER_ENCODING) {
+        parts.headers.remove(header::CONTENT_LENGTH); // it is not to be there (RFC 9110 8.6, RFC 9112 6.3)
+    }
     ask.part = part_of(&core, &ask, &parts, length);
     let mut judgement = Box::new(judge(&core, &ask, &parts, store.max_object(), received_at));
     judgement.strip(&mut parts.headers);
@@ -64,7 +68,11 @@ where
     let tag = tag_kind(&core, &ask, &parts, &judgement);
     let reason = judgement.terms.store.err();
     let is_small = length.is_some_and(|length| length <= core.small());
-    let body = Measured::new(body, length.filter(|_| has_content(&ask.sent_method, parts.status)));
+    // The news that something is gone or elsewhere is better than what was there.
+    if reason.is_some() || !parts.status.is_success() {
+        ask.stand_in = None;
+    }
+    let body = Measured::new(body, length);
     let body = if is_small && (reason.is_none() || tag.is_some()) {
         match collect::collect(body, tag, patience(&core, &ask, tag)).await {
             Collected::Begun(body) => body,
@@ -111,9 +119,15 @@ where
 /// stands in, a client is better off with that than with something broken; and where nothing is ever stored, there is
 /// no later answer to have a tag.
 fn patience(core: &Core, ask: &Ask, tag: Option<TagKind>) -> Patience {
-    let needs_whole = ask.query.needs_whole(tag.is_none()) || ask.query.request.method == Method::HEAD;
-    if needs_whole || ask.stand_in.is_some() || !core.storing || Runtime::current().is_none() {
-        Patience::Whole
+    /// What takes longer is a stream, whatever for.
+    const LONG: Duration = Duration::from_secs(1);
+    if Runtime::current().is_none() {
+        return Patience::Whole(Duration::MAX); // there is no other way to store it
+    }
+    let needs_whole = ask.query.needs_whole(tag.is_some()) || ask.query.request.method == Method::HEAD;
+    if needs_whole || ask.stand_in.is_some() || !core.storing {
+        // Followers wait meanwhile.
+        Patience::Whole(LONG.min(core.load.limits.wait / 2))
     } else {
         Patience::First
     }
@@ -230,9 +244,9 @@ impl<S: Store> Fill<S> {
         let received = Arc::new(Received { headers, judgement, sent_at, status });
         if let Some(lead) = &ask.lead {
             let head = late_head(Arc::clone(&core), Arc::clone(&received));
-            lead.land(Landing::Streaming(Arc::new(head), Arc::clone(pump.flight())));
+            lead.land(Landing::Streaming(Arc::new(head), Arc::clone(pump.flight()), tag.is_some()));
         }
-        // Where it is a 304, the content goes to the store all the same.
+        // Where it is a 304, the content goes to the store all the same, as that of a fill that nobody waits for.
         let answer = conditional(&core, &ask, &parts, &outcome, received_at)
             .unwrap_or_else(|| told(&core, &ask, parts, CacheBody::flight(reader), &outcome));
         pump.launch(runtime, body, Box::new(Keep::new(*ask, core, received, store)));
@@ -293,7 +307,7 @@ impl<S: Store> Sink for Keep<S> {
     }
 
     fn refuse(self: Box<Self>) {
-        // Nobody else is to wait for it.
+        // For a while, nobody is to wait for what this key gives.
         if let Some(lead) = &self.lead {
             lead.remember(self.core.clock.now());
         }

@@ -414,13 +414,14 @@ impl Reader {
         Poll::Ready(last)
     }
 
-    /// Reads until all has come in, or nothing is stored any more.
-    pub(crate) async fn settled(mut self) {
-        while let Some(Ok(_)) = std::future::poll_fn(|cx| self.poll_frame(cx)).await {
-            if self.flight.is_passing() {
-                return;
+    /// Reads until all has come in, or nothing is stored any more. Whether it is whole.
+    pub(crate) async fn settled(mut self) -> bool {
+        while let Some(frame) = std::future::poll_fn(|cx| self.poll_frame(cx)).await {
+            if frame.is_err() || self.flight.is_passing() {
+                return false;
             }
         }
+        true
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {

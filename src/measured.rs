@@ -16,16 +16,20 @@ pub(crate) fn into_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
     frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
 }
 
-/// `Content-Length`, where it is a number.
-pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
-    let value = headers.get(header::CONTENT_LENGTH)?;
-    std::str::from_utf8(value.as_bytes()).ok()?.trim().parse().ok()
-}
-
-/// Whether a response has the content that its `Content-Length` is about (RFC 9110 8.6, 9.3.6).
-pub(crate) fn has_content(method: &Method, status: StatusCode) -> bool {
+/// The length that a response to `method` declares for its content: `Content-Length`, where that is one number, and
+/// about the content of this message (RFC 9110 8.6, 9.3.6; RFC 9112 6.3).
+pub(crate) fn declared_length(method: &Method, status: StatusCode, headers: &HeaderMap) -> Option<u64> {
+    let mut lines = headers.get_all(header::CONTENT_LENGTH).into_iter();
+    let line = lines.next()?;
     let is_bare = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    *method != Method::HEAD && *method != Method::CONNECT && !is_bare && !status.is_informational()
+    if is_bare || status.is_informational() || *method == Method::HEAD || *method == Method::CONNECT {
+        return None;
+    }
+    if lines.any(|other| other != line) || headers.contains_key(header::TRANSFER_ENCODING) {
+        return None;
+    }
+    let digits = std::str::from_utf8(line.as_bytes()).ok()?.trim();
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
 }
 
 pin_project! {
@@ -48,7 +52,7 @@ impl<B> Measured<B> {
 
     /// The body of a response to `method`, held to its `Content-Length`.
     pub(crate) fn of(body: B, method: &Method, status: StatusCode, headers: &HeaderMap) -> Self {
-        Self::new(body, content_length(headers).filter(|_| has_content(method, status)))
+        Self::new(body, declared_length(method, status, headers))
     }
 
     /// How many bytes are to come.

@@ -49,10 +49,15 @@ impl Query {
         }
     }
 
-    /// Whether its answer may be another one than all of the content, by what the content is: a part that is cut from
-    /// it, or a 304 by the entity tag that is made of it, if there is none yet.
-    pub(crate) fn needs_whole(&self, has_tag: bool) -> bool {
-        self.fields.range || (self.fields.conditions && !has_tag)
+    /// Whether its answer may have to be made of all of the content: a part that is cut from it, or a 304 by the entity
+    /// tag, if that is still to be made.
+    pub(crate) fn needs_whole(&self, is_to_be_tagged: bool) -> bool {
+        let by_tag = || {
+            [header::IF_NONE_MATCH, header::IF_MATCH]
+                .iter()
+                .any(|name| self.request.headers.contains_key(name))
+        };
+        self.fields.range || (self.fields.conditions && is_to_be_tagged && by_tag())
     }
 
     /// Whether the answer to another one's call, made while this request waited, is an answer to it too.

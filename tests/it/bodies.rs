@@ -210,3 +210,22 @@ async fn f01_a_body_that_is_only_passed_on_is_held_to_its_length() {
         }
     }
 }
+
+/// RFC 9110 8.6, RFC 9112 6.3.
+#[tokio::test]
+async fn a_length_that_means_nothing_is_neither_held_to_nor_told() {
+    for cache_control in ["max-age=60", "private", "no-store"] {
+        let reply = Reply::cc("pantry", cache_control).field("content-length", "3");
+        let bench = Bench::new([reply.clone().field("transfer-encoding", "chunked")]);
+        let first = bench.get("/").await.has_body("pantry");
+        assert!(!first.broken && first.field("content-length") != Some("3"), "{cache_control} {first:?}");
+        assert!(!bench.get("/").await.has_body("pantry").broken, "{cache_control}");
+        let bench = Bench::new([reply.clone().field("content-length", "6")]);
+        assert!(!bench.get("/").await.has_body("pantry").broken, "{cache_control}");
+        let bench = Bench::new([Reply::cc("", cache_control).status(204).field("content-length", "3")]);
+        for _ in 0..2 {
+            let seen = bench.get("/").await;
+            assert!(!seen.broken && seen.field("content-length").is_none(), "{cache_control} {seen:?}");
+        }
+    }
+}

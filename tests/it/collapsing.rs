@@ -493,16 +493,74 @@ async fn who_needs_the_whole_of_small_content_waits_for_it() {
     }
 }
 
-/// Beyond the patience for another one's call, each makes its own.
+/// After that, what can be shared is shared as it comes; a part can't.
 #[tokio::test(start_paused = true)]
 async fn who_needs_the_whole_waits_for_a_bounded_time() {
-    let stage = stale("max-age=60").await;
-    let leader = stage.get("/");
+    for (fields, calls) in [(("if-none-match", "\"z\""), 2), (("range", "bytes=0-1"), 12)] {
+        let stage = stale("max-age=60").await;
+        let leader = stage.get("/");
+        settle().await;
+        let followers = stage.herd(10, &[fields]);
+        settle().await;
+        let call = stage.origin.call(1);
+        call.head(&[FRESH, ("content-length", "6")]).frame("pan");
+        tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+        assert_eq!(stage.origin.calls(), calls, "{fields:?}");
+        let begun = followers.iter().filter(|follower| !follower.is_waiting()).count();
+        assert_eq!(begun, if calls == 2 { 10 } else { 0 }, "{fields:?}");
+        drop(leader);
+    }
+}
+
+/// No tag will be made, or none is asked for, or storage could not give the answer.
+#[tokio::test(start_paused = true)]
+async fn who_would_wait_in_vain_does_not_wait_for_the_whole() {
+    let none_match = ("if-none-match", "\"z\"");
+    let since = ("if-modified-since", "Wed, 01 Jan 2020 00:00:00 GMT");
+    let reload = ("cache-control", "no-cache");
+    for (layer, status, fields, calls) in [
+        (CacheLayer::default().without_tagging(), 200, &[none_match][..], 1),
+        (CacheLayer::default(), 404, &[none_match], 1),
+        (CacheLayer::default(), 200, &[since], 1),
+        (CacheLayer::default().policy(StandardPolicy::rfc9111()), 200, &[none_match, reload], 1),
+    ] {
+        let stage = Stage::with(layer);
+        let clients = [stage.get("/"), stage.get_with("/", fields)];
+        settle().await;
+        let call = stage.origin.call(0);
+        call.step(Step::head(status, &[FRESH, ("content-length", "6")])).frame("pan");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        assert!(clients.iter().all(|client| !client.is_waiting()), "{status} {fields:?}");
+        assert_eq!(stage.origin.calls(), calls, "{status} {fields:?}");
+    }
+}
+
+/// However many calls it has waited for before that one.
+#[tokio::test(start_paused = true)]
+async fn what_was_waited_for_is_found() {
+    const LENGTH: (&str, &str) = ("content-length", "6");
+    const LANGUAGE: (&str, &str) = ("vary", "accept-language");
+    let french = ("accept-language", "fr");
+    let stage = Stage::new();
+    let mut others = vec![stage.get_with("/", &[("cookie", "a=b")])];
     settle().await;
-    let follower = stage.get_with("/", &[("range", "bytes=0-1")]);
+    others.push(stage.get_with("/", &[("accept-language", "en")]));
     settle().await;
-    stage.origin.call(1).head(&[FRESH, ("content-length", "6")]).frame("pan");
-    tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+    others.push(stage.get_with("/", &[french]));
+    settle().await;
+    let waiting = stage.herd(10, &[french, ("if-none-match", "\"z\"")]);
+    settle().await;
+    // A leader with credentials, another variant, and the right one.
+    stage.origin.call(0).head(&[FRESH, LENGTH]).frame("cookie").end();
+    settle().await;
+    stage.origin.call(1).head(&[FRESH, LENGTH, LANGUAGE]).frame("eng").frame("lis").end();
+    settle().await;
+    stage.origin.call(2).head(&[FRESH, LENGTH, LANGUAGE]).frame("fra");
+    settle().await;
+    stage.origin.call(2).frame("nce").end();
+    for client in waiting {
+        client.seen().await.has_body("france");
+    }
     assert_eq!(stage.origin.calls(), 3);
-    drop((leader, follower));
+    assert_eq!(stage.handle.fills().collapsed, 10);
 }
