@@ -32,6 +32,7 @@ pin_project! {
     enum Kind<B> {
         Begun { body: Begun<B> },
         Empty { is_content: bool },
+        Failed { error: Option<BodyError> },
         Flight { reader: Reader },
         Forwarded { #[pin] body: Measured<B> },
         Spliced { body: Begun<Splice<B>> },
@@ -100,6 +101,7 @@ impl<B> CacheBody<Splice<B>> {
         match self.kind {
             Kind::Begun { body } => Kind::Spliced { body },
             Kind::Empty { is_content } => Kind::Empty { is_content },
+            Kind::Failed { error } => Kind::Failed { error },
             Kind::Flight { reader } => Kind::Flight { reader },
             Kind::Forwarded { body } => Kind::Spliced { body: Begun::new(body) },
             // What is spliced is not spliced again.
@@ -123,21 +125,19 @@ impl<B> From<Kind<B>> for CacheBody<B> {
     }
 }
 
-impl<B> Body for CacheBody<B>
+impl<B> CacheBody<B>
 where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
+    fn poll_kind(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.project().kind.project() {
             KindProjection::Begun { body } => Pin::new(body).poll_frame(cx),
             KindProjection::Empty { .. } => Poll::Ready(None),
+            KindProjection::Failed { error } => Poll::Ready(error.take().map(Err)),
             KindProjection::Flight { reader } => reader.poll_frame(cx),
             KindProjection::Forwarded { body } => body.poll_frame(cx),
             KindProjection::Spliced { body } => Pin::new(body).poll_frame(cx),
@@ -153,11 +153,37 @@ where
             }
         }
     }
+}
+
+impl<B> Body for CacheBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let is_told = matches!(self.kind, Kind::Failed { .. });
+        let polled = self.as_mut().poll_kind(cx);
+        if let (Poll::Ready(Some(Err(error))), false) = (&polled, is_told) {
+            // In the next turn: a server that is told of it drops all that it has not sent by then, be it the head.
+            let error = Some(error.clone());
+            self.project().kind.set(Kind::Failed { error });
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        polled
+    }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Begun { body } => body.is_end_stream(),
             Kind::Empty { .. } => true,
+            Kind::Failed { error } => error.is_none(),
             Kind::Flight { reader } => reader.is_end_stream(),
             Kind::Forwarded { body } => body.is_end_stream(),
             Kind::Spliced { body } => body.is_end_stream(),
@@ -169,7 +195,7 @@ where
         match &self.kind {
             Kind::Begun { body } => body.size_hint(),
             Kind::Empty { is_content: true } => SizeHint::with_exact(0),
-            Kind::Empty { is_content: false } => SizeHint::default(),
+            Kind::Empty { is_content: false } | Kind::Failed { .. } => SizeHint::default(),
             Kind::Flight { reader } => reader.size_hint(),
             Kind::Forwarded { body } => body.size_hint(),
             Kind::Spliced { body } => body.size_hint(),
@@ -190,6 +216,7 @@ impl<B> std::fmt::Debug for CacheBody<B> {
         let kind = match &self.kind {
             Kind::Begun { .. } => "Begun",
             Kind::Empty { .. } => "Empty",
+            Kind::Failed { .. } => "Failed",
             Kind::Flight { .. } => "Flight",
             Kind::Forwarded { .. } => "Forwarded",
             Kind::Spliced { .. } => "Spliced",

@@ -377,3 +377,24 @@ fn slow(proxy: &Proxy) -> Client {
     stream.set_nonblocking(false).unwrap();
     Client::over(stream)
 }
+
+/// A server that is told of a failure drops what it has not sent; so it is told a turn later.
+#[test]
+fn f01_what_came_before_a_failure_reaches_the_client() {
+    let origin = Origin::new();
+    let proxy = origin.proxy(&[]);
+    for (head, content) in
+        [(sized(10), "some".to_owned()), (sized(LARGE), "some".to_owned()), (chunked(), chunk("some"))]
+    {
+        for number in 0..20 {
+            let path = format!("/{number}{}", head.len());
+            let mut client = Client::of(&proxy);
+            client.get(&path);
+            let mut asked = origin.asked(&path);
+            asked.answer(&format!("{head}{content}"));
+            asked.die();
+            let head = client.head(200);
+            assert_eq!(client.content(&head), Err(b"some".to_vec()), "{path}");
+        }
+    }
+}

@@ -364,7 +364,8 @@ impl Reading {
     /// The next frame's content; `None` where there is none yet. The ends are `"<end>"` and `"<error>"`.
     pub async fn next(&mut self) -> Option<String> {
         settle().await;
-        self.next_now()
+        // An error comes a turn later than what was before it.
+        self.next_now().or_else(|| self.next_now())
     }
 
     /// [`Reading::next`] of what is there already.
