@@ -130,6 +130,7 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
+    /// The next frame, or the failure as soon as it is there.
     fn poll_kind(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
