@@ -8,14 +8,17 @@ use http::{HeaderValue, Method, Response, StatusCode};
 
 use crate::body::CacheBody;
 use crate::flight::Reader;
+use crate::measured::Measured;
 use crate::observe::Place;
 use crate::partial::{self, Cut};
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
-use crate::semantics::fields::RequestFields;
+use crate::semantics::fields::{RequestFields, keep_what_lets_pages_see, lets_pages_see};
+use crate::semantics::framing;
 use crate::semantics::freshness::age_value;
 use crate::semantics::preconditions::{self, Outcome as Precondition};
 use crate::semantics::reuse::Forward;
 use crate::shared::Core;
+use crate::store::Stored;
 use crate::stored::{ResponseHead, StoredResponse};
 
 /// Where an answer's content comes from.
@@ -55,7 +58,7 @@ impl Core {
     /// that of the failure, if it had one.
     pub(crate) fn stand_in<B>(
         &self,
-        stored: Option<&StoredResponse>,
+        stored: Option<&Stored>,
         request: &Parts,
         fields: RequestFields,
         forward: Forward,
@@ -63,11 +66,12 @@ impl Core {
         status: Option<StatusCode>,
     ) -> Response<CacheBody<B>> {
         let now = self.clock.now();
-        let ttl = stored.map(|stored| stored.head().reuse.ttl(now));
+        let age = stored.and_then(|stored| stored.response.head().reuse.age(now));
+        let ttl = stored.map(|stored| stored.ttl_at(age, now));
         let detail = Some(detail);
         let outcome = Outcome::Forwarded(Forwarding { detail, status, ttl, ..Forwarding::new(forward) });
         match stored {
-            Some(stored) => self.answer(stored, request, fields, &outcome, now),
+            Some(stored) => self.answer_aged(&stored.response, request, fields, &outcome, now, age),
             None => self.no_content(StatusCode::GATEWAY_TIMEOUT, &outcome),
         }
     }
@@ -106,14 +110,14 @@ impl Core {
             Precondition::Proceed
         };
         let (status, mut headers, body) = match precondition {
-            Precondition::Failed => return self.no_content(StatusCode::PRECONDITION_FAILED, outcome),
+            Precondition::Failed => return self.precondition_failed(&head.headers, outcome),
             Precondition::NotModified => {
                 let room = self.voice.fields() + 1;
                 let headers = not_modified_fields(&head.headers, room);
-                (StatusCode::NOT_MODIFIED, headers, CacheBody::unsent())
+                (StatusCode::NOT_MODIFIED, headers, CacheBody::empty())
             }
             Precondition::Proceed if request.method == Method::HEAD => {
-                (head.status, head.headers.clone(), CacheBody::unsent())
+                (head.status, head.headers.clone(), CacheBody::empty())
             }
             Precondition::Proceed => match source {
                 Source::Flight(_, reader) => (head.status, head.headers.clone(), CacheBody::flight(reader)),
@@ -144,6 +148,47 @@ impl Core {
         response
     }
 
+    /// Hands on the answer to a request that is none of the cache's business.
+    pub(crate) fn pass_on<B>(
+        &self,
+        response: Response<B>,
+        method: &Method,
+        is_conditional: bool,
+        outcome: &Outcome,
+    ) -> Response<CacheBody<B>> {
+        let (mut parts, body) = response.into_parts();
+        framing::repair(method, parts.status, &mut parts.headers);
+        if parts.status == StatusCode::NOT_MODIFIED
+            && !is_conditional
+            && let Outcome::Forwarded(forwarding) = outcome
+        {
+            let outcome = Outcome::Forwarded(Forwarding {
+                detail: Some(Detail::UnexpectedNotModified),
+                status: Some(parts.status),
+                ..*forwarding
+            });
+            return self.no_content(StatusCode::BAD_GATEWAY, &outcome);
+        }
+        let body = if framing::has_no_content(method, parts.status) {
+            CacheBody::empty()
+        } else {
+            CacheBody::forwarded(Measured::of(body, method, parts.status, &parts.headers))
+        };
+        self.voice.tell(outcome, parts.status, &mut parts.headers, Place::Append);
+        Response::from_parts(parts, body)
+    }
+
+    /// A 412 in place of a response with these fields.
+    pub(crate) fn precondition_failed<B>(
+        &self,
+        headers: &HeaderMap,
+        outcome: &Outcome,
+    ) -> Response<CacheBody<B>> {
+        let mut response = self.no_content(StatusCode::PRECONDITION_FAILED, outcome);
+        keep_what_lets_pages_see(headers, response.headers_mut());
+        response
+    }
+
     /// An answer of the cache's own.
     pub(crate) fn no_content<B>(&self, status: StatusCode, outcome: &Outcome) -> Response<CacheBody<B>> {
         let mut response = Response::new(CacheBody::empty());
@@ -156,7 +201,7 @@ impl Core {
 }
 
 /// The fields of a 304 for a response with these fields (RFC 9110 15.4.5): those that guide the
-/// update of what the client holds. `room` more fit without growing.
+/// update of what the client holds, and those by which a browser lets a page see it. `room` more fit without growing.
 pub(crate) fn not_modified_fields(headers: &HeaderMap, room: usize) -> HeaderMap {
     /// `Cache-Control`, `Content-Location`, `Date`, `ETag`, `Expires`, `Vary`, or `Last-Modified` in the tag's place.
     const MOST: usize = 6;
@@ -166,7 +211,7 @@ pub(crate) fn not_modified_fields(headers: &HeaderMap, room: usize) -> HeaderMap
         let is_kept = match name.as_str() {
             "cache-control" | "content-location" | "date" | "etag" | "expires" | "vary" => true,
             "last-modified" => no_tag,
-            _ => false,
+            name => lets_pages_see(name),
         };
         if is_kept {
             kept.append(name, value.clone());

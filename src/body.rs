@@ -31,7 +31,7 @@ pin_project! {
     #[project = KindProjection]
     enum Kind<B> {
         Begun { body: Begun<B> },
-        Empty { is_content: bool },
+        Empty,
         Failed { error: Option<BodyError> },
         Flight { reader: Reader },
         Forwarded { #[pin] body: Measured<B> },
@@ -52,14 +52,10 @@ impl<B> CacheBody<B> {
         Kind::Begun { body }.into()
     }
 
+    /// Nothing, and it says so: who compresses, or sends by HTTP/2, asks before reading. That the content to which a HEAD
+    /// or a 304 refers has another length is for the fields to say.
     pub(crate) fn empty() -> Self {
-        Kind::Empty { is_content: true }.into()
-    }
-
-    /// Nothing, where there is content that is not sent: the answer to HEAD, and 304. Its size is unknown, lest
-    /// a server says that the content has length 0.
-    pub(crate) fn unsent() -> Self {
-        Kind::Empty { is_content: false }.into()
+        Kind::Empty.into()
     }
 
     pub(crate) fn flight(reader: Reader) -> Self {
@@ -100,12 +96,12 @@ impl<B> CacheBody<Splice<B>> {
     pub(crate) fn flatten(self) -> CacheBody<B> {
         match self.kind {
             Kind::Begun { body } => Kind::Spliced { body },
-            Kind::Empty { is_content } => Kind::Empty { is_content },
+            Kind::Empty => Kind::Empty,
             Kind::Failed { error } => Kind::Failed { error },
             Kind::Flight { reader } => Kind::Flight { reader },
             Kind::Forwarded { body } => Kind::Spliced { body: Begun::new(body) },
             // What is spliced is not spliced again.
-            Kind::Spliced { .. } => Kind::Empty { is_content: false },
+            Kind::Spliced { .. } => Kind::Empty,
             Kind::Stored { content, end } => Kind::Stored { content, end },
         }
         .into()
@@ -137,7 +133,7 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.project().kind.project() {
             KindProjection::Begun { body } => Pin::new(body).poll_frame(cx),
-            KindProjection::Empty { .. } => Poll::Ready(None),
+            KindProjection::Empty => Poll::Ready(None),
             KindProjection::Failed { error } => Poll::Ready(error.take().map(Err)),
             KindProjection::Flight { reader } => reader.poll_frame(cx),
             KindProjection::Forwarded { body } => body.poll_frame(cx),
@@ -183,7 +179,7 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Begun { body } => body.is_end_stream(),
-            Kind::Empty { .. } => true,
+            Kind::Empty => true,
             Kind::Failed { error } => error.is_none(),
             Kind::Flight { reader } => reader.is_end_stream(),
             Kind::Forwarded { body } => body.is_end_stream(),
@@ -195,8 +191,8 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Begun { body } => body.size_hint(),
-            Kind::Empty { is_content: true } => SizeHint::with_exact(0),
-            Kind::Empty { is_content: false } | Kind::Failed { .. } => SizeHint::default(),
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Failed { .. } => SizeHint::default(),
             Kind::Flight { reader } => reader.size_hint(),
             Kind::Forwarded { body } => body.size_hint(),
             Kind::Spliced { body } => body.size_hint(),
@@ -216,7 +212,7 @@ impl<B> std::fmt::Debug for CacheBody<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kind = match &self.kind {
             Kind::Begun { .. } => "Begun",
-            Kind::Empty { .. } => "Empty",
+            Kind::Empty => "Empty",
             Kind::Failed { .. } => "Failed",
             Kind::Flight { .. } => "Flight",
             Kind::Forwarded { .. } => "Forwarded",

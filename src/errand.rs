@@ -26,7 +26,7 @@ use crate::revalidate::Validation;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::reuse::{Decision, Fallback, Forward};
 use crate::shared::Core;
-use crate::store::{Lookup, Store};
+use crate::store::{Lookup, Store, Stored};
 use crate::stored::{ResponseHead, StoredResponse};
 use crate::sync::{Deadline, Runtime, joined, polled_once};
 
@@ -37,6 +37,8 @@ const MOST_ROUNDS: usize = 3;
 pub(crate) struct Errand<S> {
     core: Arc<Core>,
     deadline: Option<Deadline>,
+    /// How many calls that this request has waited for have failed.
+    failures: u32,
     forward: Forward,
     has_waited: bool,
     lookup: Lookup,
@@ -68,6 +70,7 @@ impl<S: Store> Errand<S> {
         Self {
             core,
             deadline: None,
+            failures: 0,
             forward,
             has_waited: false,
             lookup,
@@ -132,8 +135,7 @@ impl<S: Store> Errand<S> {
             Purpose::Get | Purpose::Validate(..) => request.method != Method::HEAD,
         };
         // A part is of use to who asked for it; without tasks, a call depends on its client.
-        let about_part = self.purpose.selected().and_then(|index| self.lookup.variants.get(index));
-        let about_part = about_part.is_some_and(|stored| stored.response.head().part.is_some());
+        let about_part = self.selected().is_some_and(|stored| stored.response.head().part.is_some());
         if !is_get || about_part || !self.core.storing || directives.no_store || Runtime::current().is_none()
         {
             return None;
@@ -177,11 +179,15 @@ impl<S: Store> Errand<S> {
 
     /// Looks into the store again: between the first look and the lead, another call may have come to its end.
     async fn look_again<B>(&mut self, lead: Option<&Lead>) -> Option<Response<CacheBody<B>>> {
-        self.lookup = match self.store.try_again(&self.query.key) {
-            Some(lookup) => lookup,
-            None if self.has_waited => self.store.get(&self.query.key).await.ok()?,
-            None => return None,
+        let looked_up = match self.store.try_again(&self.query.key) {
+            None if self.has_waited => self.store.get(&self.query.key).await.ok(),
+            looked_up => looked_up,
         };
+        if self.has_waited {
+            // What has come in meanwhile lies in the future of the request's arrival.
+            self.query.now = self.core.clock.now();
+        }
+        self.lookup = looked_up?;
         match self.query.decide(&self.core, &self.lookup) {
             // This is the validation behind it.
             Decision::ServeAhead(index) | Decision::ServeStale(index) if self.validation.is_some() => {
@@ -248,12 +254,13 @@ impl<S: Store> Errand<S> {
             }
         }
         let shared = match &landing {
+            Landing::Apart(Why::Error) => return self.followed_a_failure(),
             Landing::Apart(Why::Request) if !self.query.unkeyed().any() => return Followed::Again,
             Landing::Apart(_) | Landing::Pending => return Followed::Alone,
             Landing::Failed(status) if self.fallback() == Fallback::StaleIfError => {
                 return Followed::Answer(self.stand_in(Detail::StaleIfError, *status));
             }
-            Landing::Failed(_) => return Followed::Again,
+            Landing::Failed(_) => return self.followed_a_failure(),
             Landing::Streaming(head, flight, _) => self.share_flight(head, flight),
             Landing::Validated(response) => self.share(response, true),
             Landing::Whole(response) => self.share(response, false),
@@ -278,6 +285,13 @@ impl<S: Store> Errand<S> {
             return Followed::Again;
         }
         Followed::Alone
+    }
+
+    /// A call has failed: by an error, a panic, or an answer that says so. One more is made for all that waited; when that
+    /// fails, too, each makes its own.
+    fn followed_a_failure<B>(&mut self) -> Followed<B> {
+        self.failures += 1;
+        if self.failures == 1 { Followed::Again } else { Followed::Alone }
     }
 
     /// The answer from a response that another one's call has brought, if this request may have it.
@@ -333,9 +347,8 @@ impl<S: Store> Errand<S> {
     }
 
     /// The stored response that it is about.
-    fn selected(&self) -> Option<&StoredResponse> {
-        let stored = self.purpose.selected().and_then(|index| self.lookup.variants.get(index));
-        stored.map(|stored| &stored.response)
+    fn selected(&self) -> Option<&Stored> {
+        self.lookup.variants.get(self.purpose.selected()?)
     }
 
     fn stand_in<B>(&self, detail: Detail, status: Option<StatusCode>) -> Response<CacheBody<B>> {

@@ -13,9 +13,9 @@ use crate::body::CacheBody;
 use crate::collapse::{Landing, LateHead, Lead, Why};
 use crate::collect::{self, Begun, Collected, Content, Patience};
 use crate::error::{BoxError, StoreError};
-use crate::judge::{Ask, Judgement, SentRange, Tag, judge};
+use crate::judge::{Ask, Judgement, SentRange, Tag, judge, word_of_origin};
 use crate::key::CacheKey;
-use crate::measured::{Measured, declared_length};
+use crate::measured::Measured;
 use crate::observe::Place;
 use crate::partial;
 use crate::pump::{Pump, Sink};
@@ -23,13 +23,15 @@ use crate::query::Query;
 use crate::revalidate::Validation;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::etag::TagKind;
+use crate::semantics::framing::{self, declared_length};
 use crate::semantics::freshness::single_date;
 use crate::semantics::is_retrieval;
 use crate::semantics::parts::Extent;
 use crate::semantics::preconditions::{self, Outcome as Precondition, Representation};
+use crate::semantics::status::is_server_error;
 use crate::semantics::storing::NotStored;
 use crate::shared::Core;
-use crate::store::{Fence, Store, Write};
+use crate::store::{Fence, Store, Stored, Write};
 use crate::stored::{Part, Payload, StoredResponse, compact_content};
 use crate::sync::Runtime;
 
@@ -50,9 +52,6 @@ where
     let (mut parts, body) = response.into_parts();
     let length = declared_length(&ask.sent_method, parts.status, &parts.headers);
     let length = length.or_else(|| body.size_hint().exact());
-    if parts.status == StatusCode::NO_CONTENT || parts.headers.contains_key(header::TRANSFER_ENCODING) {
-        parts.headers.remove(header::CONTENT_LENGTH); // it is not to be there (RFC 9110 8.6, RFC 9112 6.3)
-    }
     ask.part = part_of(&core, &ask, &parts, length);
     let mut judgement = Box::new(judge(&core, &ask, &parts, store.max_object(), received_at));
     judgement.strip(&mut parts.headers);
@@ -60,10 +59,18 @@ where
     if terms.store.is_ok() && length.is_some_and(|length| length > terms.max_body) {
         terms.store = Err(NotStored::TooLarge);
     }
-    if let Err(reason) = judgement.terms.store
+    let terms = judgement.terms.store;
+    if let Err(reason) = terms
         && let Some(lead) = ask.lead.take()
     {
         lead.part(why_apart(reason, parts.status), received_at);
+    }
+    if let Some(validated) = ask.validated.clone()
+        && let Err(reason) =
+            word_of_origin(&core, &mut ask, &parts, store.max_object(), received_at, terms)
+        && reason.ends_stale_use(parts.status)
+    {
+        end_stale_use(&*store, &ask.query.key, &validated).await;
     }
     let tag = tag_kind(&core, &ask, &parts, &judgement);
     let reason = judgement.terms.store.err();
@@ -115,6 +122,18 @@ where
     }
 }
 
+/// A response that the origin has said something newer about is served no more once it is stale (RFC 9111 4.3.3).
+async fn end_stale_use<S: Store>(store: &S, key: &CacheKey, validated: &Stored) {
+    let mut head = validated.response.head().clone();
+    if head.reuse.must_revalidate {
+        return;
+    }
+    head.reuse.must_revalidate = true;
+    let response = StoredResponse::new(head, validated.response.payload().clone());
+    // With its own fence, so that a soft purge still counts. Where the store fails, it is served as before.
+    let _ = store.freshen(key, validated.id, response, validated.fence).await;
+}
+
 /// How long small content is waited for. What is made of it for this request may need the whole; where something stored
 /// stands in, a client is better off with that than with something broken; and where nothing is ever stored, there is
 /// no later answer to have a tag.
@@ -137,7 +156,7 @@ fn patience(core: &Core, ask: &Ask, tag: Option<TagKind>) -> Patience {
 pub(crate) fn why_apart(reason: NotStored, status: StatusCode) -> Why {
     match reason {
         NotStored::Authorization | NotStored::Cookie | NotStored::RequestNoStore => Why::Request,
-        _ if status.is_server_error() => Why::Error,
+        _ if is_server_error(status) => Why::Error,
         _ => Why::Response,
     }
 }
@@ -279,20 +298,21 @@ struct Keep<S> {
     lead: Option<Lead>,
     received: Arc<Received>,
     store: Arc<S>,
+    validated: Option<Stored>,
     validation: Option<Validation>,
 }
 
 impl<S> Keep<S> {
     fn new(ask: Ask, core: Arc<Core>, received: Arc<Received>, store: Arc<S>) -> Self {
-        let Ask { fence, lead, query, validation, .. } = ask;
+        let Ask { fence, lead, query, validated, validation, .. } = ask;
         let has_credentials = query.unkeyed().any();
-        Self { core, fence, has_credentials, key: query.key, lead, received, store, validation }
+        Self { core, fence, has_credentials, key: query.key, lead, received, store, validated, validation }
     }
 }
 
 impl<S: Store> Sink for Keep<S> {
     async fn commit(self: Box<Self>, content: Content) -> Option<Bytes> {
-        let Self { core, fence, has_credentials, key, lead, received, store, validation } = *self;
+        let Self { core, fence, has_credentials, key, lead, received, store, validation, .. } = *self;
         if lead.as_ref().is_some_and(Lead::is_superseded) {
             return None; // what a later call brings is newer
         }
@@ -306,10 +326,13 @@ impl<S: Store> Sink for Keep<S> {
         Some(stored)
     }
 
-    fn refuse(self: Box<Self>) {
+    async fn refuse(self: Box<Self>) {
         // For a while, nobody is to wait for what this key gives.
         if let Some(lead) = &self.lead {
             lead.remember(self.core.clock.now());
+        }
+        if let Some(validated) = &self.validated {
+            end_stale_use(&*self.store, &self.key, validated).await;
         }
     }
 }
@@ -353,6 +376,7 @@ async fn keep<S: Store>(
             let response = StoredResponse::new(head, response.payload().clone());
             partial::put(store, key, response, fence).await
         }
+        None if core.policy.rules().partial => partial::put(store, key, response, fence).await,
         Some(Part::Replay) | None => store.put(key, response, fence).await,
     }
 }
@@ -417,14 +441,14 @@ fn conditional<B>(
         last_modified: single_date(&parts.headers, &header::LAST_MODIFIED, now),
     };
     match preconditions::evaluate(&ask.query.request.headers, &representation, now) {
-        Precondition::Failed => Some(core.no_content(StatusCode::PRECONDITION_FAILED, outcome)),
+        Precondition::Failed => Some(core.precondition_failed(&parts.headers, outcome)),
         Precondition::NotModified => {
             let mut headers = not_modified_fields(&parts.headers, core.voice.fields());
             let status = StatusCode::NOT_MODIFIED;
             take_over(&parts.headers, &mut headers, &header::AGE);
             take_over(&parts.headers, &mut headers, &header::SET_COOKIE);
             core.voice.tell(outcome, status, &mut headers, Place::Append);
-            let mut response = Response::new(CacheBody::unsent());
+            let mut response = Response::new(CacheBody::empty());
             *response.status_mut() = status;
             *response.headers_mut() = headers;
             Some(response)
@@ -443,7 +467,8 @@ fn told<B>(
 ) -> Response<CacheBody<B>> {
     core.voice.tell(outcome, parts.status, &mut parts.headers, Place::Append);
     // A HEAD may have gone out as a GET, but it is answered as what it is.
-    let body = if ask.query.request.method == Method::HEAD { CacheBody::unsent() } else { body };
+    let has_no_content = framing::has_no_content(&ask.query.request.method, parts.status);
+    let body = if has_no_content { CacheBody::empty() } else { body };
     Response::from_parts(parts, body)
 }
 

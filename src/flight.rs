@@ -440,9 +440,10 @@ impl Reader {
             return SizeHint::default();
         };
         let state = lock(&self.flight.state);
-        // Only the first frame's size hint matters to a server, which asks before it reads.
         match state.reader(self.number) {
-            Some(reader) if reader.position == 0 => SizeHint::with_exact(declared),
+            Some(reader) if !reader.is_cut_off && reader.position <= declared => {
+                SizeHint::with_exact(declared - reader.position)
+            }
             _ => SizeHint::default(),
         }
     }

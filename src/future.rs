@@ -11,9 +11,9 @@ use tower::util::Oneshot;
 
 use crate::body::CacheBody;
 use crate::key::CacheKey;
-use crate::measured::Measured;
-use crate::observe::{Place, Voice};
+use crate::observe::Voice;
 use crate::semantics::cache_status::Outcome;
+use crate::semantics::validation;
 use crate::shared::Core;
 
 type Answer<B, E> = Result<Response<CacheBody<B>>, E>;
@@ -37,7 +37,14 @@ pin_project! {
         S: Service<Request<Q>>,
     {
         Boxed { future: Pin<Box<dyn Future<Output = Answer<B, S::Error>> + Send>> },
-        Pass { #[pin] future: Oneshot<S, Request<Q>>, core: Arc<Core>, method: Method, outcome: Outcome },
+        Pass {
+            #[pin]
+            future: Oneshot<S, Request<Q>>,
+            core: Arc<Core>,
+            is_conditional: bool,
+            method: Method,
+            outcome: Outcome,
+        },
         Ready { response: Option<Response<CacheBody<B>>> },
     }
 }
@@ -52,9 +59,10 @@ where
     }
 
     pub(crate) fn pass(inner: S, request: Request<Q>, core: Arc<Core>, outcome: Outcome) -> Self {
+        let is_conditional = validation::is_conditional(request.headers());
         let method = request.method().clone();
         let future = Oneshot::new(inner, request);
-        Self { kind: Kind::Pass { future, core, method, outcome }, told_key: None }
+        Self { kind: Kind::Pass { future, core, is_conditional, method, outcome }, told_key: None }
     }
 
     /// Tells a key in the answer.
@@ -92,12 +100,9 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer<B, S::Error>> {
         match self.project() {
             KindProjection::Boxed { future } => future.as_mut().poll(cx),
-            KindProjection::Pass { future, core, method, outcome } => {
+            KindProjection::Pass { future, core, is_conditional, method, outcome } => {
                 let response = ready!(future.poll(cx))?;
-                let (mut parts, body) = response.into_parts();
-                let body = Measured::of(body, method, parts.status, &parts.headers);
-                core.voice.tell(outcome, parts.status, &mut parts.headers, Place::Append);
-                Poll::Ready(Ok(Response::from_parts(parts, CacheBody::forwarded(body))))
+                Poll::Ready(Ok(core.pass_on(response, method, *is_conditional, outcome)))
             }
             KindProjection::Ready { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),

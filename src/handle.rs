@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use http::Uri;
 
-use crate::error::StoreError;
 use crate::load::FillStatistics;
+use crate::purge::{self, PurgeError};
 use crate::shared::{Core, key_of, targets_of};
 use crate::store::{How, MemoryStore, Store, StoreStatistics, Target};
 
@@ -21,7 +21,7 @@ use crate::store::{How, MemoryStore, Store, StoreStatistics, Target};
 /// let layer = CacheLayer::default();
 /// let handle = layer.handle();
 /// handle.purge(&"http://example.com/".parse().unwrap()).await?;
-/// # Ok::<(), larder::StoreError>(()) }).unwrap();
+/// # Ok::<(), larder::PurgeError>(()) }).unwrap();
 /// ```
 pub struct CacheHandle<S = MemoryStore> {
     core: Arc<Core>,
@@ -37,8 +37,9 @@ impl<S: Store> CacheHandle<S> {
     ///
     /// # Errors
     ///
-    /// When the store can't be sure that the purge has taken effect; so for all purges.
-    pub async fn purge(&self, uri: &Uri) -> Result<(), StoreError> {
+    /// When the store can't be sure that the purge has taken effect, and when the purge can't mean anything that is
+    /// stored; so for all purges.
+    pub async fn purge(&self, uri: &Uri) -> Result<(), PurgeError> {
         self.invalidate(uri, How::Remove).await
     }
 
@@ -47,7 +48,7 @@ impl<S: Store> CacheHandle<S> {
     /// # Errors
     ///
     /// See [`CacheHandle::purge`].
-    pub async fn soft_purge(&self, uri: &Uri) -> Result<(), StoreError> {
+    pub async fn soft_purge(&self, uri: &Uri) -> Result<(), PurgeError> {
         self.invalidate(uri, self.soft()).await
     }
 
@@ -56,8 +57,8 @@ impl<S: Store> CacheHandle<S> {
     /// # Errors
     ///
     /// See [`CacheHandle::purge`].
-    pub async fn purge_target(&self, target: &Target) -> Result<(), StoreError> {
-        self.store.invalidate(target, How::Remove).await
+    pub async fn purge_target(&self, target: &Target) -> Result<(), PurgeError> {
+        Ok(self.store.invalidate(&purge::checked(target)?, How::Remove).await?)
     }
 
     /// Makes everything stale that `target` names.
@@ -65,8 +66,8 @@ impl<S: Store> CacheHandle<S> {
     /// # Errors
     ///
     /// See [`CacheHandle::purge`].
-    pub async fn soft_purge_target(&self, target: &Target) -> Result<(), StoreError> {
-        self.store.invalidate(target, self.soft()).await
+    pub async fn soft_purge_target(&self, target: &Target) -> Result<(), PurgeError> {
+        Ok(self.store.invalidate(&purge::checked(target)?, self.soft()).await?)
     }
 
     /// What the store holds and how it has done.
@@ -83,10 +84,11 @@ impl<S: Store> CacheHandle<S> {
         How::Expire(self.core.clock.now())
     }
 
-    async fn invalidate(&self, uri: &Uri, how: How) -> Result<(), StoreError> {
-        // As the policy spells it in keys. Nothing is stored under a URI that has no key.
+    async fn invalidate(&self, uri: &Uri, how: How) -> Result<(), PurgeError> {
+        purge::absolute(uri)?;
+        // As the policy spells it in keys.
         let Some(key) = key_of(&self.core, uri.clone()) else {
-            return Ok(());
+            return Err(PurgeError::NoKey(uri.to_string()));
         };
         for target in targets_of(&self.core, &key) {
             self.store.invalidate(&target, how).await?;

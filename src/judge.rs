@@ -13,17 +13,18 @@ use crate::query::Query;
 use crate::revalidate::Validation;
 use crate::semantics::cache_control::{RequestDirectives, ResponseDirectives};
 use crate::semantics::date;
-use crate::semantics::fields::{RequestFields, remove_hop_by_hop};
+use crate::semantics::fields::{RequestFields, remove_content_digests, remove_hop_by_hop};
 use crate::semantics::freshness::{self, single_date};
 use crate::semantics::groups::{self, CACHE_GROUPS};
 use crate::semantics::reuse::{Forward, Reuse};
+use crate::semantics::status::is_server_error;
 use crate::semantics::storing::{self, Exchange, NotStored};
 use crate::semantics::targeted;
 use crate::semantics::vary::Selecting;
 use crate::semantics::{Rules, is_retrieval};
 use crate::shared::Core;
-use crate::store::Fence;
-use crate::stored::{Part, ResponseHead, StoredResponse, compact_fields, take_upstream_status};
+use crate::store::{Fence, Stored};
+use crate::stored::{Part, ResponseHead, compact_fields, take_upstream_status};
 
 /// What the inner service is asked for the cache's sake.
 pub(crate) struct Ask {
@@ -37,6 +38,9 @@ pub(crate) struct Ask {
     pub(crate) collapsed: Option<bool>,
     /// The response is to a POST, and names the target URI in `Content-Location`.
     pub(crate) names_target: bool,
+    /// How new the answer is at least. What was stored before the clock was set back would pass for newer for as long as
+    /// that was.
+    pub(crate) at_least: Option<(SystemTime, SystemTime)>,
     /// What is stored that an error must not take the place of.
     pub(crate) good: Good,
     /// Held until the response is stored, or not.
@@ -49,7 +53,9 @@ pub(crate) struct Ask {
     pub(crate) part: Option<Part>,
     pub(crate) sent_range: SentRange,
     /// What may be the answer in place of an error.
-    pub(crate) stand_in: Option<StoredResponse>,
+    pub(crate) stand_in: Option<Stored>,
+    /// The stored response that the inner service is asked about, or that it is asked instead of.
+    pub(crate) validated: Option<Stored>,
 }
 
 /// The `Range` with which the inner service is asked.
@@ -75,9 +81,9 @@ impl Good {
     /// while it is fresh: then the client alone, by its request, has brought the error about.
     fn outweighs(self, status: StatusCode) -> bool {
         match self {
-            Self::Fresh => status.is_client_error() || status.is_server_error(),
+            Self::Fresh => status.is_client_error() || is_server_error(status),
             Self::None => false,
-            Self::Stale => status.is_server_error(),
+            Self::Stale => is_server_error(status),
         }
     }
 }
@@ -95,6 +101,7 @@ impl Ask {
             fence,
             forward: Forward::Method,
             names_target: true,
+            at_least: None,
             good: Good::None,
             validation: None,
             query: Box::new(query),
@@ -102,6 +109,7 @@ impl Ask {
             sent_method: Method::POST,
             sent_range: SentRange::None,
             stand_in: None,
+            validated: None,
         }
     }
 }
@@ -109,6 +117,7 @@ impl Ask {
 /// What the rules and the policy say of a response.
 #[derive(Clone)]
 pub(crate) struct Judgement {
+    at_least: Option<(SystemTime, SystemTime)>,
     date: Option<SystemTime>,
     pub(crate) directives: ResponseDirectives,
     part: Option<Part>,
@@ -137,7 +146,7 @@ pub(crate) fn judge(
         date.unwrap_or(received_at),
         rules.heuristic.as_ref(),
     );
-    let is_error = status.is_client_error() || status.is_server_error();
+    let is_error = status.is_client_error() || is_server_error(status);
     let lifetime = match rules.max_error_lifetime {
         Some(most) if is_error => lifetime.min(most),
         _ => lifetime,
@@ -192,8 +201,27 @@ pub(crate) fn judge(
             selecting = selecting.with_field(&ask.query.request.headers, header::RANGE);
         }
     }
-    let part = ask.part.clone();
-    Judgement { date, directives, part, received_at, selecting, stripped: HeaderMap::new(), terms }
+    let (at_least, part) = (ask.at_least, ask.part.clone());
+    Judgement { at_least, date, directives, part, received_at, selecting, stripped: HeaderMap::new(), terms }
+}
+
+/// What the origin's word alone makes of a response for which `terms` is what was judged: also where the client's
+/// `no-store` has kept the rules from looking any further.
+pub(crate) fn word_of_origin(
+    core: &Core,
+    ask: &mut Ask,
+    response: &response::Parts,
+    max_object: u64,
+    received_at: SystemTime,
+    terms: Result<(), NotStored>,
+) -> Result<(), NotStored> {
+    if terms != Err(NotStored::RequestNoStore) {
+        return terms;
+    }
+    ask.query.directives.no_store = false;
+    let word = judge(core, ask, response, max_object, received_at).terms.store;
+    ask.query.directives.no_store = true;
+    word
 }
 
 /// What no policy can lift.
@@ -253,8 +281,14 @@ impl Judgement {
 
     fn reuse(&self, headers: &HeaderMap, sent_at: SystemTime) -> Reuse {
         let date = self.date.unwrap_or(self.received_at);
+        // RFC 9111 4.2.3 has the time of reception for a missing date. A call that was made first and lands last would pass
+        // for the newest by that.
+        let generated = self.date.map_or(sent_at, |date| date.min(self.received_at));
+        let (generated, request_time) =
+            self.at_least.map_or((generated, sent_at), |least| least.max((generated, sent_at)));
         Reuse {
             date,
+            generated,
             immutable: self.directives.immutable,
             initial_age: freshness::initial_age(
                 freshness::received_age(headers),
@@ -265,6 +299,7 @@ impl Judgement {
             lifetime: self.terms.lifetime,
             must_revalidate: self.terms.must_revalidate,
             no_cache: self.terms.no_cache,
+            request_time,
             response_time: self.received_at,
             selecting: self.selecting.clone(),
             shared: self.terms.shared,
@@ -302,6 +337,7 @@ impl Judgement {
             // Made for each answer, of what it has.
             headers.remove(header::CONTENT_RANGE);
             headers.remove(header::CONTENT_LENGTH);
+            remove_content_digests(&mut headers);
         }
         let tag_is_ours = match tag {
             Tag::New(tag) => headers.insert(header::ETAG, tag).is_none(),

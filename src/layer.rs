@@ -15,7 +15,7 @@ use crate::revalidate::Validations;
 use crate::semantics::cache_status::MOST_NAME;
 use crate::semantics::fields::is_token;
 use crate::service::CacheService;
-use crate::shared::{Core, Tagging, misfits};
+use crate::shared::{Core, CoreId, Tagging, Unreliable};
 use crate::store::{MemoryStore, Store};
 
 /// Puts a shared HTTP cache in front of a service.
@@ -50,12 +50,13 @@ impl<S: Store> CacheLayer<S> {
         let core = Core {
             clock: Clock::default(),
             collapser: Arc::new(Collapser::new(Arc::clone(&load))),
+            id: CoreId::default(),
             load,
-            misfits: misfits(),
             policy: Arc::new(StandardPolicy::default()),
             searches: Arc::default(),
             storing: true,
             tagging: Some(Tagging::weak()),
+            unreliable: Unreliable::default(),
             validations: Validations::default(),
             voice: Voice { key: false, name: "larder".into(), x_cache: false },
         };
@@ -129,6 +130,7 @@ impl<S: Store> CacheLayer<S> {
     #[must_use]
     pub fn fill_limits(self, limits: FillLimits) -> Self {
         self.set(|core| {
+            core.id = CoreId::default();
             core.load = Arc::new(Load::new(limits));
             core.collapser = Arc::new(Collapser::new(Arc::clone(&core.load)));
         })

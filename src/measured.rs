@@ -4,32 +4,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http::header::{self, HeaderMap};
+use http::header::HeaderMap;
 use http::{Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use crate::error::{BodyError, BoxError, Failure};
+use crate::semantics::framing::declared_length;
 
 /// A frame with its data as `Bytes`: without copying where they are `Bytes` already.
 pub(crate) fn into_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
     frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
-}
-
-/// The length that a response to `method` declares for its content: `Content-Length`, where that is one number, and
-/// about the content of this message (RFC 9110 8.6, 9.3.6; RFC 9112 6.3).
-pub(crate) fn declared_length(method: &Method, status: StatusCode, headers: &HeaderMap) -> Option<u64> {
-    let mut lines = headers.get_all(header::CONTENT_LENGTH).into_iter();
-    let line = lines.next()?;
-    let is_bare = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if is_bare || status.is_informational() || *method == Method::HEAD || *method == Method::CONNECT {
-        return None;
-    }
-    if lines.any(|other| other != line) || headers.contains_key(header::TRANSFER_ENCODING) {
-        return None;
-    }
-    let digits = std::str::from_utf8(line.as_bytes()).ok()?.trim();
-    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
 }
 
 pin_project! {
@@ -117,6 +102,10 @@ where
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match self.left() {
+            Some(left) if !self.has_ended => SizeHint::with_exact(left),
+            _ if self.has_ended => SizeHint::with_exact(0),
+            _ => self.body.size_hint(),
+        }
     }
 }

@@ -13,7 +13,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 
 use crate::error::StoreError;
 use crate::key::CacheKey;
-use crate::semantics::fields::RequestFields;
+use crate::semantics::fields::{RequestFields, keep_what_lets_pages_see, remove_content_digests};
 use crate::semantics::parts::{Extent, strong_validator};
 use crate::semantics::range::{self, Asked, ByteRange};
 use crate::semantics::reuse::Coverage;
@@ -53,6 +53,7 @@ pub(crate) fn cut(stored: &StoredResponse, request: &HeaderMap) -> Option<Cut> {
             headers.extend(head.headers().get(header::DATE).map(|date| (header::DATE, date.clone())));
             headers.insert(header::CONTENT_RANGE, value(format!("bytes */{length}")));
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+            keep_what_lets_pages_see(head.headers(), &mut headers);
             Some(Cut { content: Bytes::new(), headers, status: StatusCode::RANGE_NOT_SATISFIABLE })
         }
     }
@@ -71,6 +72,7 @@ fn if_range_holds(head: &ResponseHead, request: &HeaderMap) -> bool {
 fn single(stored: &StoredResponse, range: ByteRange, length: u64) -> Option<Cut> {
     let content = slice(stored, range)?;
     let mut headers = stored.head().headers().clone();
+    remove_content_digests(&mut headers);
     headers.insert(header::CONTENT_RANGE, content_range(range, length));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.len()));
     Some(Cut { content, headers, status: StatusCode::PARTIAL_CONTENT })
@@ -99,6 +101,7 @@ fn several(stored: &StoredResponse, ranges: &[ByteRange], length: u64) -> Option
     }
     body.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
     let mut headers = head.headers().clone();
+    remove_content_digests(&mut headers);
     headers.remove(header::CONTENT_RANGE); // RFC 9110 15.3.7.2
     headers.insert(header::CONTENT_TYPE, value(format!("multipart/byteranges; boundary={boundary}")));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
@@ -215,6 +218,7 @@ impl Completion {
         let (mut parts, body) = response.into_parts();
         // RFC 9111 3.4: new fields replace stored ones; a 206 may leave out what its recipient has.
         parts.headers = validation::freshen(&stored.head().own_fields(), &parts.headers);
+        remove_content_digests(&mut parts.headers);
         parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(self.wanted.len()));
         if self.is_range {
             parts.headers.insert(header::CONTENT_RANGE, content_range(self.wanted, self.length));
@@ -249,7 +253,7 @@ impl Completion {
     }
 }
 
-/// Stores a 206 together with what is stored of the same representation.
+/// Stores a response together with what is stored of the same representation.
 ///
 /// # Errors
 ///
@@ -257,28 +261,44 @@ impl Completion {
 pub(crate) async fn put<S: Store>(
     store: &S,
     key: &CacheKey,
-    part: StoredResponse,
+    response: StoredResponse,
     fence: Fence,
 ) -> Result<Write, StoreError> {
     let present = store.get(key).await?;
-    let selecting = &part.head().reuse().selecting;
+    let selecting = &response.head().reuse().selecting;
     let is_same = |stored: &&Stored| stored.response.head().reuse().selecting == *selecting;
-    let joined = match present.variants.iter().find(is_same).map(|stored| &stored.response) {
-        None => None,
+    let old = present.variants.iter().find(is_same).map(|stored| &stored.response);
+    let joined = match old.map(|old| (old, old.head().part.is_some(), response.head().part.is_some())) {
         // A whole response has more to give, unless the part is of a newer representation for sure.
-        Some(old) if old.head().part.is_none() && part.head().part.is_some() => {
-            let is_newer = part.head().reuse().date > old.head().reuse().date;
-            let (had, came) = (validator(old), validator(&part));
+        Some((old, false, true)) => {
+            let is_newer = response.head().reuse().generated > old.head().reuse().generated;
+            let (had, came) = (validator(old), validator(&response));
             if !(is_newer && had.is_some() && came.is_some() && had != came) {
                 return Ok(Write::Superseded);
             }
             None
         }
-        Some(old) => join(old, &part),
+        Some((old, true, false)) => outlasting(&response, old),
+        // Parts that are asked for side by side land in any order.
+        Some((old, true, true)) if response.is_older_than(old) => join(&response, old),
+        Some((old, true, true)) => join(old, &response),
+        Some((_, false, false)) | None => None,
     };
     let fits = |joined: &StoredResponse| joined.payload().content().len() as u64 <= store.max_object();
-    let response = joined.filter(fits).unwrap_or(part);
+    let response = joined.filter(fits).unwrap_or(response);
     store.put(key, response, fence).await
+}
+
+/// A whole response as new as a part of the same representation, which was asked for after it and landed before it.
+fn outlasting(whole: &StoredResponse, part: &StoredResponse) -> Option<StoredResponse> {
+    let own = validator(whole)?;
+    if validator(part) != Some(own) || !whole.is_older_than(part) {
+        return None;
+    }
+    let mut head = whole.head().clone();
+    let newer = part.head().reuse();
+    (head.reuse.generated, head.reuse.request_time) = (newer.generated, newer.request_time);
+    Some(StoredResponse::new(head, whole.payload().clone()))
 }
 
 /// By which the parts of one representation know each other (RFC 9111 3.4).

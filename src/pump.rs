@@ -23,7 +23,7 @@ pub(crate) trait Sink: Send + 'static {
     fn commit(self: Box<Self>, content: Content) -> impl Future<Output = Option<Bytes>> + Send;
 
     /// The content is larger than what is stored.
-    fn refuse(self: Box<Self>);
+    fn refuse(self: Box<Self>) -> impl Future<Output = ()> + Send;
 }
 
 /// Brings the content of a response into its flight, and ends that whatever happens.
@@ -126,7 +126,7 @@ impl Pump {
                 tagger = None;
                 // Else it is the room for all flights that has run out, this time.
                 if received > self.most {
-                    sink.refuse();
+                    Box::pin(sink.refuse()).await;
                 }
             }
             let untagged = tagger.is_some().then(|| data.clone());

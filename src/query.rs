@@ -10,6 +10,7 @@ use crate::body::CacheBody;
 use crate::key::CacheKey;
 use crate::partial;
 use crate::search;
+use crate::semantics::accept::accepts_media_type;
 use crate::semantics::cache_control::RequestDirectives;
 use crate::semantics::cache_status::{Detail, Outcome};
 use crate::semantics::fields::RequestFields;
@@ -82,8 +83,7 @@ impl Query {
     ) -> bool {
         // It came from the origin after this request did, which is what a reload wants: it joins no call that has landed.
         let directives = RequestDirectives { no_cache: false, ..self.directives };
-        let unkeyed = self.unkeyed();
-        let ask = reuse::Ask { directives: &directives, headers: &self.request.headers, unkeyed };
+        let ask = reuse::Ask { directives: &directives, ..self.ask() };
         let candidate = Candidate { coverage: Coverage::Full, expired: None, reuse: head.reuse() };
         match reuse::decide(&ask, std::iter::once(candidate), core.policy.rules(), now) {
             Decision::Serve(_) | Decision::ServeAhead(_) | Decision::ServeStale(_) => true,
@@ -92,16 +92,48 @@ impl Query {
         }
     }
 
+    /// The request as reuse sees it.
+    fn ask(&self) -> reuse::Ask<'_> {
+        reuse::Ask {
+            directives: &self.directives,
+            headers: &self.request.headers,
+            unkeyed: self.unkeyed(),
+        }
+    }
+
+    /// Whether a stored response could answer it, once the origin has said that it holds: then its validators ask about
+    /// something that this request may have.
+    pub(crate) fn may_have(&self, core: &Core, head: &ResponseHead) -> bool {
+        let content_type = head.headers().get(header::CONTENT_TYPE);
+        reuse::may_answer(&self.ask(), head.reuse(), core.policy.rules())
+            && content_type.is_none_or(|kind| accepts_media_type(&self.request.headers, kind))
+    }
+
     pub(crate) fn decide(&self, core: &Core, lookup: &Lookup) -> Decision {
-        let unkeyed = self.unkeyed();
-        let ask = reuse::Ask { directives: &self.directives, headers: &self.request.headers, unkeyed };
-        let candidates = lookup.variants.iter().map(|stored| Candidate {
+        let candidates = self.candidates(lookup);
+        let decision = reuse::decide(&self.ask(), candidates, core.policy.rules(), self.now);
+        self.as_far_as_completed(core, decision)
+    }
+
+    /// [`Query::decide`] where nothing can be validated in the background.
+    pub(crate) fn decide_in_front(&self, core: &Core, lookup: &Lookup) -> Decision {
+        let candidates = self.candidates(lookup);
+        let decision = reuse::decide_in_front(&self.ask(), candidates, core.policy.rules(), self.now);
+        self.as_far_as_completed(core, decision)
+    }
+
+    fn candidates<'a>(&'a self, lookup: &'a Lookup) -> impl ExactSizeIterator<Item = Candidate<'a>> {
+        lookup.variants.iter().map(|stored| Candidate {
             coverage: partial::coverage(&stored.response, &self.request, self.fields),
             expired: stored.expired,
             reuse: stored.response.head().reuse(),
-        });
-        match reuse::decide(&ask, candidates, core.policy.rules(), self.now) {
-            Decision::Complete(_) if core.misfits.get(&self.key).is_some() => {
+        })
+    }
+
+    /// Nothing is completed for a while where what came did not fit.
+    fn as_far_as_completed(&self, core: &Core, decision: Decision) -> Decision {
+        match decision {
+            Decision::Complete(_) if core.unreliable.parts.has(&self.key, self.now) => {
                 Decision::Forward(Forward::Partial)
             }
             decision => decision,
@@ -114,15 +146,8 @@ impl Query {
         stored: &Stored,
         detail: Option<Detail>,
     ) -> Response<CacheBody<B>> {
-        let reuse = &stored.response.head().reuse;
-        let age = reuse.age(self.now);
-        let ttl = reuse.ttl_at(age);
-        // After a soft purge it has been stale since then, however long it would have lived.
-        let ttl = stored.expired.map_or(ttl, |expired| {
-            let since = self.now.duration_since(expired).unwrap_or_default();
-            ttl.min(-i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
-        });
-        let outcome = Outcome::Hit { ttl, detail };
+        let age = stored.response.head().reuse.age(self.now);
+        let outcome = Outcome::Hit { ttl: stored.ttl_at(age, self.now), detail };
         core.answer_aged(&stored.response, &self.request, self.fields, &outcome, self.now, age)
     }
 

@@ -18,18 +18,18 @@ use crate::fill;
 use crate::future::ResponseFuture;
 use crate::judge::Ask;
 use crate::key::{self, CacheKey};
-use crate::measured::Measured;
-use crate::observe::Place;
 use crate::policy::Use;
 use crate::query::Query;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::fields::RequestFields;
+use crate::semantics::framing;
 use crate::semantics::groups::{self, CACHE_GROUP_INVALIDATION};
 use crate::semantics::invalidation;
 use crate::semantics::reuse::{Decision, Fallback, Forward};
+use crate::semantics::validation;
 use crate::shared::{Core, key_of, targets_of};
 use crate::store::{How, Lookup, MemoryStore, Store, Target};
-use crate::sync::Runtime;
+use crate::sync::{Runtime, to_its_end};
 
 /// A service with a cache in front, made by [`CacheLayer`](crate::CacheLayer).
 ///
@@ -92,7 +92,8 @@ where
     }
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        key::enter(&mut parts);
         if self.cache.core.voice.key {
             let key = match self.cache.core.policy.request(&parts) {
                 Use::Cache(key) => Some(Box::new(key)),
@@ -121,6 +122,9 @@ where
         B::Error: Into<BoxError>,
     {
         let core = &self.cache.core;
+        if core.is_nested(&parts) {
+            return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested));
+        }
         let key = match core.policy.request(&parts) {
             Use::Bypass(reason) => {
                 // An unsafe request invalidates its target all the same (RFC 9111 4.4).
@@ -129,7 +133,7 @@ where
                 {
                     return self.invalidate(key, parts, body, Some(reason));
                 }
-                return self.pass(parts, body, Forward::Bypass, Some(reason));
+                return self.pass(parts, body, Forward::Bypass, Some(Detail::Bypass(reason)));
             }
             Use::Cache(key) => key,
         };
@@ -146,10 +150,10 @@ where
         }
         let fields = RequestFields::of(&parts.headers);
         if fields.upgrade {
-            return self.pass(parts, body, Forward::Bypass, Some("upgrade"));
+            return self.pass(parts, body, Forward::Bypass, Some(Detail::Bypass("upgrade")));
         }
         if content.is_none() && has_content(&parts, fields, &body) {
-            return self.pass(parts, body, Forward::Bypass, Some("content"));
+            return self.pass(parts, body, Forward::Bypass, Some(Detail::Bypass("content")));
         }
         let key = match content {
             None => key,
@@ -190,6 +194,11 @@ where
         let core = &self.cache.core;
         match decision {
             Decision::Serve(index) => ResponseFuture::ready(query.hit(core, &lookup.variants[index], None)),
+            Decision::ServeAhead(_) | Decision::ServeStale(_) if Runtime::current().is_none() => {
+                // Nothing would ever be validated.
+                let decision = query.decide_in_front(core, &lookup);
+                self.carry_out(decision, query, body, lookup)
+            }
             Decision::ServeAhead(index) => {
                 let response = query.hit(core, &lookup.variants[index], None);
                 self.validate_behind(query, body, lookup, index);
@@ -296,14 +305,13 @@ where
         mut parts: Parts,
         body: Q,
         forward: Forward,
-        reason: Option<&'static str>,
+        detail: Option<Detail>,
     ) -> ResponseFuture<I, Q, B>
     where
         I: Service<Request<Q>, Response = Response<B>> + Clone,
     {
-        let outcome =
-            Outcome::Forwarded(Forwarding { detail: reason.map(Detail::Bypass), ..Forwarding::new(forward) });
-        self.cache.core.policy.forward(&mut parts);
+        let outcome = Outcome::Forwarded(Forwarding { detail, ..Forwarding::new(forward) });
+        self.cache.forward(&mut parts);
         let core = Arc::clone(&self.cache.core);
         ResponseFuture::pass(self.inner.clone(), Request::from_parts(parts, body), core, outcome)
     }
@@ -389,35 +397,44 @@ where
             let asked = may_be_stored.then(|| parts.clone());
             let before = if may_be_stored { cache.store.get(&unsafe_request.key).await.ok() } else { None };
             let method = parts.method.clone();
-            cache.core.policy.forward(&mut parts);
-            let abandoned = Abandoned::new(&cache, unsafe_request.key.uri());
+            cache.forward(&mut parts);
+            let is_conditional = validation::is_conditional(&parts.headers);
+            let abandoned = Abandoned::new(&cache, &unsafe_request.key);
             let response = inner.oneshot(Request::from_parts(parts, body)).await?;
             abandoned.settle();
-            // A purge while the request was under way speaks of what it brings, too.
-            let is_untouched = match before {
-                None => false,
-                Some(before) => cache.store.is_untouched(&unsafe_request.key, true, before.fence).await,
+            let made_invalid = if cache.core.storing && invalidation::invalidates(&method, response.status()) {
+                cache.made_invalid(&unsafe_request, response.headers())
+            } else {
+                Vec::new()
             };
-            let mut detail = bypass.map(Detail::Bypass);
-            if cache.core.storing && invalidation::invalidates(&method, response.status()) {
-                detail = cache.invalidate(&unsafe_request, response.headers()).await.or(detail);
-            }
+            // The client has its answer, or will never have it: what it has changed has changed.
+            let store = Arc::clone(&cache.store);
+            let key = unsafe_request.key.clone();
+            let settled = to_its_end(async move {
+                // A purge while the request was under way speaks of what it brings, too.
+                let is_untouched = match before {
+                    None => false,
+                    Some(before) => store.is_untouched(&key, true, before.fence).await,
+                };
+                (is_untouched, invalidate(&*store, made_invalid).await)
+            });
+            let (is_untouched, failed) = settled.await.unwrap_or((false, Some(Detail::NotInvalidated)));
+            let detail = failed.or(bypass.map(Detail::Bypass));
             if let (Some(asked), true) = (asked, unsafe_request.is_named_by(response.headers()))
                 && detail.is_none()
                 && is_untouched
                 && let Ok(lookup) = cache.store.get(&unsafe_request.key).await
             {
                 let ask = Box::new(Ask::post(asked, unsafe_request.key, lookup.fence, sent_at));
+                let mut response = response;
+                framing::repair(&method, response.status(), response.headers_mut());
                 return Ok(fill::receive(cache.core, cache.store, ask, response).await);
             }
             let outcome = Outcome::Forwarded(Forwarding {
                 detail,
                 ..Forwarding::new(if bypass.is_some() { Forward::Bypass } else { Forward::Method })
             });
-            let (mut parts, body) = response.into_parts();
-            let body = Measured::of(body, &method, parts.status, &parts.headers);
-            cache.core.voice.tell(&outcome, parts.status, &mut parts.headers, Place::Append);
-            Ok(Response::from_parts(parts, CacheBody::forwarded(body)))
+            Ok(cache.core.pass_on(response, &method, is_conditional, &outcome))
         })
     }
 }
@@ -430,13 +447,13 @@ fn is_unsafe(method: &Method) -> bool {
 /// An unsafe request whose client may leave, which drops the call: nobody knows then what it has done, so its
 /// target is invalidated.
 struct Abandoned<S: Store> {
-    open: Option<(Arc<S>, Target)>,
+    open: Option<(Arc<S>, Vec<Target>)>,
 }
 
 impl<S: Store> Abandoned<S> {
-    fn new(cache: &Cache<S>, uri: &[u8]) -> Self {
-        let open = (Arc::clone(&cache.store), Target::Uri(uri.into()));
-        Self { open: cache.core.storing.then_some(open) }
+    fn new(cache: &Cache<S>, key: &CacheKey) -> Self {
+        let open = cache.core.storing.then(|| (Arc::clone(&cache.store), targets_of(&cache.core, key)));
+        Self { open }
     }
 
     /// The call has come to its end.
@@ -447,13 +464,11 @@ impl<S: Store> Abandoned<S> {
 
 impl<S: Store> Drop for Abandoned<S> {
     fn drop(&mut self) {
-        if let Some((store, target)) = self.open.take()
+        if let Some((store, targets)) = self.open.take()
             && let Some(runtime) = Runtime::current()
         {
-            drop(runtime.spawn(async move {
-                // There is nobody left to tell of a failure.
-                let _ = store.invalidate(&target, How::Remove).await;
-            }));
+            // There is nobody left to tell of a failure.
+            drop(runtime.spawn(async move { invalidate(&*store, targets).await }));
         }
     }
 }
@@ -476,15 +491,20 @@ impl UnsafeRequest {
 }
 
 impl<S: Store> Cache<S> {
-    /// Invalidates the target of an unsafe request and the URIs that the response names. What went wrong, if
-    /// anything did: the client must not be told less than the truth.
-    async fn invalidate(&self, request: &UnsafeRequest, response: &HeaderMap) -> Option<Detail> {
+    /// Makes a request what the inner service gets to see.
+    fn forward(&self, request: &mut Parts) {
+        self.core.policy.forward(request);
+        framing::repair_request(&mut request.headers);
+        self.core.mark(request);
+    }
+
+    /// What the answer to an unsafe request makes invalid: its target, and what the answer names.
+    fn made_invalid(&self, request: &UnsafeRequest, response: &HeaderMap) -> Vec<Target> {
         let named = request.target.as_ref().map(|target| invalidation::named_targets(target, response));
         let named = named.unwrap_or_default().into_iter();
         let keys = named.filter_map(|uri| key_of(&self.core, uri));
-        let uris = std::iter::once(request.key.clone())
-            .chain(keys)
-            .flat_map(|key| targets_of(&self.core, &key).collect::<Vec<_>>());
+        let uris =
+            std::iter::once(request.key.clone()).chain(keys).flat_map(|key| targets_of(&self.core, &key));
         // More groups than are supported: nobody can say which, so the target's origin goes as a whole.
         let groups: Vec<_> = match groups::of(response, &CACHE_GROUP_INVALIDATION) {
             Ok(groups) => {
@@ -492,14 +512,19 @@ impl<S: Store> Cache<S> {
             }
             Err(groups::TooMany) => vec![Target::Prefix(origin_of(request.key.uri()).into())],
         };
-        let mut detail = None;
-        for target in uris.chain(groups) {
-            if self.store.invalidate(&target, How::Remove).await.is_err() {
-                detail = Some(Detail::NotInvalidated);
-            }
-        }
-        detail
+        uris.chain(groups).collect()
     }
+}
+
+/// Removes what the targets name. What went wrong, if anything did: the client must not be told less than the truth.
+async fn invalidate<S: Store>(store: &S, targets: Vec<Target>) -> Option<Detail> {
+    let mut detail = None;
+    for target in targets {
+        if store.invalidate(&target, How::Remove).await.is_err() {
+            detail = Some(Detail::NotInvalidated);
+        }
+    }
+    detail
 }
 
 /// `scheme://authority/` of a key's URI.

@@ -1,9 +1,12 @@
 //! What all services and handles of a layer share beside the store.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use http::Uri;
-use quick_cache::sync::Cache;
+use http::request::Parts;
+use smallvec::SmallVec;
 
 use crate::clock::Clock;
 use crate::collapse::Collapser;
@@ -11,6 +14,7 @@ use crate::key::{self, CacheKey};
 use crate::load::Load;
 use crate::observe::Voice;
 use crate::policy::{CachePolicy, Use};
+use crate::remembered::RememberedKeys;
 use crate::revalidate::Validations;
 use crate::search::Searches;
 use crate::semantics::etag::TagKind;
@@ -20,13 +24,13 @@ use crate::store::Target;
 pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) collapser: Arc<Collapser>,
+    pub(crate) id: CoreId,
     pub(crate) load: Arc<Load>,
-    /// Keys whose parts could not be completed: what came did not fit.
-    pub(crate) misfits: Arc<Cache<CacheKey, ()>>,
     pub(crate) policy: Arc<dyn CachePolicy>,
     pub(crate) searches: Arc<Searches>,
     pub(crate) storing: bool,
     pub(crate) tagging: Option<Tagging>,
+    pub(crate) unreliable: Unreliable,
     pub(crate) validations: Validations,
     pub(crate) voice: Voice,
 }
@@ -38,12 +42,13 @@ impl Clone for Core {
         Self {
             clock: self.clock.clone(),
             collapser: Arc::new(Collapser::new(Arc::clone(&load))),
+            id: CoreId::default(),
             load,
-            misfits: misfits(),
             policy: Arc::clone(&self.policy),
             searches: Arc::default(),
             storing: self.storing,
             tagging: self.tagging,
+            unreliable: Unreliable::default(),
             validations: Validations::default(),
             voice: Voice { key: self.voice.key, name: self.voice.name.clone(), x_cache: self.voice.x_cache },
         }
@@ -51,6 +56,19 @@ impl Clone for Core {
 }
 
 impl Core {
+    /// Whether a request has come through here before: a layer around a router and a clone of it around a route share
+    /// their calls, and the inner one would wait for the outer one's.
+    pub(crate) fn is_nested(&self, request: &Parts) -> bool {
+        request.extensions.get().is_some_and(|Passed(cores)| cores.contains(&self.id))
+    }
+
+    /// Marks a request that is forwarded.
+    pub(crate) fn mark(&self, request: &mut Parts) {
+        if !self.is_nested(request) {
+            request.extensions.get_or_insert_default::<Passed>().0.push(self.id);
+        }
+    }
+
     /// Content up to this length is taken in before it is answered, where it is there.
     pub(crate) fn small(&self) -> u64 {
         self.tagging.map_or(SMALL, |tagging| tagging.small)
@@ -106,13 +124,41 @@ pub(crate) fn key_of(core: &Core, uri: Uri) -> Option<CacheKey> {
     }
 }
 
-pub(crate) fn misfits() -> Arc<Cache<CacheKey, ()>> {
-    Arc::new(Cache::new(1024))
+/// Tells the calls and limits of one layer from those of all others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CoreId(u64);
+
+impl Default for CoreId {
+    /// One that no other has.
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Where a request has come through, in its extensions.
+#[derive(Clone, Default)]
+struct Passed(SmallVec<[CoreId; 2]>);
+
+/// Keys whose origin has answered something else than it was asked for.
+pub(crate) struct Unreliable {
+    /// What completed a stored part did not fit.
+    pub(crate) parts: RememberedKeys,
+    /// A 304 was about nothing that it was asked about.
+    pub(crate) validations: RememberedKeys,
+}
+
+impl Default for Unreliable {
+    fn default() -> Self {
+        let keys = || RememberedKeys::new(Duration::from_secs(600));
+        Self { parts: keys(), validations: keys() }
+    }
 }
 
 /// The targets by which everything goes that answers for a URI: its own, and that of what answers for it because
 /// the difference in the query does not matter.
-pub(crate) fn targets_of(core: &Core, key: &CacheKey) -> impl Iterator<Item = Target> {
+pub(crate) fn targets_of(core: &Core, key: &CacheKey) -> Vec<Target> {
     let same = core.searches.same(key);
-    std::iter::once(Target::Uri(key.uri().into())).chain(same.map(|key| Target::Uri(key.uri().into())))
+    let uris = key.uris().chain(same.as_ref().map(CacheKey::uri));
+    uris.map(|uri| Target::Uri(uri.into())).collect()
 }

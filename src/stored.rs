@@ -36,6 +36,11 @@ impl StoredResponse {
         &self.payload
     }
 
+    /// Whether `other` is the newer word of the origin: see [`Reuse::is_older_than`].
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        self.head.reuse.is_older_than(&other.head.reuse)
+    }
+
     /// Bytes of memory that the response takes: fields, content, trailers and bookkeeping.
     pub fn weight(&self) -> usize {
         /// Two reference counts and allocator overhead of the head's and the content's blocks.

@@ -257,6 +257,23 @@ pub(crate) async fn polled_once<F: Future + Unpin>(mut future: F) -> Option<F::O
     .await
 }
 
+/// What `future` gives. Once begun, it goes on to its end, also if whoever waits for it leaves; `None` when the runtime
+/// shuts down first.
+pub(crate) async fn to_its_end<F>(future: F) -> Option<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let mut future = Box::pin(future);
+    if let Some(output) = polled_once(future.as_mut()).await {
+        return Some(output);
+    }
+    match Runtime::current() {
+        Some(runtime) => joined(runtime.spawn(future)).await,
+        None => Some(future.await),
+    }
+}
+
 /// No code under a lock can panic half-way through a change, so a poisoned one is whole.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)

@@ -1,4 +1,5 @@
-//! What a request accepts (RFC 9110 12.5): codings and languages with weights, and when two requests accept the same.
+//! What a request accepts (RFC 9110 12.5): codings, languages and media types with weights, and when two requests
+//! accept the same.
 
 use http::HeaderValue;
 use http::header::{self, HeaderMap, HeaderName};
@@ -114,7 +115,7 @@ impl By {
     /// `None` where the request has no such field, or one without a normal form.
     fn accepted(&self, request: &HeaderMap, name: &HeaderName) -> Option<Accepted> {
         match self {
-            Self::Codings(Codings::Known(known)) => known.accepted(request),
+            Self::Codings(Codings::Known(known)) => Some(known.accepted(request)),
             Self::Codings(_) => Some(in_any_order(codings(request)?)),
             Self::Languages(Languages::AsSent, _) => Some(weighted(request, name)?.into_boxed_slice()),
             Self::Languages(Languages::Negotiated, _) => Some(in_any_order(weighted(request, name)?)),
@@ -152,8 +153,8 @@ impl Codings {
     /// policy's order, without weights; `identity` where it accepts none of them. Does nothing where the
     /// codings are other than known.
     ///
-    /// An absent field stays absent, and is not the same as any that is there: it accepts every coding,
-    /// known or not (RFC 9110 12.5.3), while an empty one asks for no coding at all, as `identity` does.
+    /// A request without the field asks for `identity`, too. By RFC 9110 12.5.3 it would accept every coding, but
+    /// clients that do not send it can't decode any, and would have a copy of their own stored.
     ///
     /// ```
     /// use http::HeaderMap;
@@ -167,9 +168,7 @@ impl Codings {
         let Self::Known(known) = self else {
             return;
         };
-        let Some(accepted) = known.accepted(headers) else {
-            return;
-        };
+        let accepted = known.accepted(headers);
         let names: Vec<_> = accepted.iter().map(|(name, _)| &**name).collect();
         let value = HeaderValue::from_bytes(&names.join(&b", "[..])).ok().filter(|value| !value.is_empty());
         headers
@@ -178,20 +177,11 @@ impl Codings {
 }
 
 impl KnownCodings {
-    /// Those that a request accepts (RFC 9110 12.5.3), in this order and with one weight; `None` where it
-    /// does not say.
-    fn accepted(&self, request: &HeaderMap) -> Option<Accepted> {
-        if !request.contains_key(header::ACCEPT_ENCODING) {
-            return None;
-        }
+    /// Those that a request accepts (RFC 9110 12.5.3), in this order and with one weight.
+    fn accepted(&self, request: &HeaderMap) -> Accepted {
         let members = codings(request).unwrap_or_default();
-        // Of a coding that is named twice the smaller weight counts.
-        let weight = |name: &[u8]| {
-            members.iter().filter(|(member, _)| **member == *name).map(|(_, weight)| *weight).min()
-        };
-        let others = weight(b"*").unwrap_or_default();
-        let accepted = self.0.iter().filter(|name| weight(name).unwrap_or(others) > 0);
-        Some(accepted.map(|name| (name.clone(), ALL)).collect())
+        let accepted = self.0.iter().filter(|name| is_accepted(&members, name));
+        accepted.map(|name| (name.clone(), ALL)).collect()
     }
 }
 
@@ -210,8 +200,57 @@ fn codings(request: &HeaderMap) -> Option<Vec<Weighted>> {
     Some(codings)
 }
 
+/// Whether a request accepts every one of these codings (RFC 9110 12.5.3). One that does not say accepts none: most
+/// clients without the field can't decode anything. So does one whose field is too long or not of the grammar.
+pub(super) fn accepts_codings(request: &HeaderMap, names: &[&[u8]]) -> bool {
+    let members = codings(request).unwrap_or_default();
+    names.iter().all(|name| is_accepted(&members, name))
+}
+
+/// Of a coding that is named twice the smaller weight counts.
+fn is_accepted(members: &[Weighted], coding: &[u8]) -> bool {
+    let weight = |name: &[u8]| {
+        members.iter().filter(|(member, _)| **member == *name).map(|(_, weight)| *weight).min()
+    };
+    weight(coding).or_else(|| weight(b"*")).unwrap_or_default() > 0
+}
+
+/// Whether a request accepts content of this type (RFC 9110 12.5.1): by the most specific range that it names. One
+/// without the field accepts everything; one whose field is longer than 1,024 bytes accepts nothing, as far as can be
+/// told.
+pub(crate) fn accepts_media_type(request: &HeaderMap, content_type: &HeaderValue) -> bool {
+    const LONGEST: usize = 1024;
+    let length: usize = request.get_all(header::ACCEPT).into_iter().map(HeaderValue::len).sum();
+    if length == 0 || length > LONGEST {
+        return length == 0;
+    }
+    let essence = |value: &[u8]| {
+        let name = value.split(|&byte| byte == b';').next().map(trim).unwrap_or_default();
+        name.to_ascii_lowercase()
+    };
+    let weight = |member: &[u8]| {
+        let parameters = member.split(|&byte| byte == b';').skip(1).map(trim);
+        let weight = parameters.filter_map(|parameter| match parameter {
+            [b'q' | b'Q', b'=', weight @ ..] => Some(thousandths(weight).unwrap_or_default()),
+            _ => None,
+        });
+        weight.last().unwrap_or(ALL)
+    };
+    let own = essence(content_type.as_bytes());
+    let family = own.split(|&byte| byte == b'/').next().unwrap_or_default();
+    let whole_family = [family, b"/*"].concat();
+    // Of the equally specific ones, which differ in parameters, the best counts.
+    let ranges: Vec<_> =
+        list(request, &header::ACCEPT).map(|member| (essence(member), weight(member))).collect();
+    let best = |range: &[u8]| {
+        ranges.iter().filter(|(named, _)| **named == *range).map(|(_, weight)| *weight).max()
+    };
+    let found = best(&own).or_else(|| best(&whole_family)).or_else(|| best(b"*/*"));
+    found.is_some_and(|weight| weight > 0)
+}
+
 /// RFC 9110 8.4.1.1, 8.4.1.3.
-fn unaliased(coding: Box<[u8]>) -> Box<[u8]> {
+pub(super) fn unaliased(coding: Box<[u8]>) -> Box<[u8]> {
     match &*coding {
         b"x-compress" => Box::from(&b"compress"[..]),
         b"x-gzip" => Box::from(&b"gzip"[..]),
@@ -357,6 +396,30 @@ mod tests {
         check_codings(&negotiated, Some(&long), Some(&loud), false);
     }
 
+    #[track_caller]
+    fn check_media_type(accept: Option<&'static str>, content_type: &'static str, expected: bool) {
+        let mut request = HeaderMap::new();
+        request.extend(accept.map(|accept| (header::ACCEPT, HeaderValue::from_static(accept))));
+        let accepted = accepts_media_type(&request, &HeaderValue::from_static(content_type));
+        assert_eq!(accepted, expected, "{content_type} for {accept:?}");
+    }
+
+    #[test]
+    fn media_types() {
+        // RFC 9110 12.5.1.
+        check_media_type(None, "text/html", true);
+        check_media_type(Some(""), "text/html", true);
+        check_media_type(Some("*/*"), "text/html", true);
+        check_media_type(Some("text/*"), "Text/HTML; charset=utf-8", true);
+        check_media_type(Some("application/json, text/html;q=0.5"), "text/html", true);
+        check_media_type(Some("application/json"), "text/html", false);
+        check_media_type(Some("text/html;q=0, */*"), "text/html", false);
+        check_media_type(Some("text/*;q=0, text/html"), "text/html", true);
+        check_media_type(Some("text/html;level=1;q=0.4"), "text/html", true);
+        check_media_type(Some("text/html;q=x"), "text/html", false);
+        check_media_type(Some("texts/*"), "text/html", false);
+    }
+
     #[test]
     fn va3_known_codings() {
         let known = Codings::known(["zstd", "BR", "x-gzip", "gzip", "identity", "*", "no token", ""]);
@@ -408,7 +471,7 @@ mod tests {
             if !field.contains('|') {
                 check_codings(&known, Some(field), Some(expected), true);
             }
-            check_codings(&known, None, Some(expected), false);
+            check_codings(&known, None, Some(expected), expected == "identity");
         }
         for (stored, presented, expected) in [
             ("gzip, br", "br;q=0.2, gzip, deflate, sdch", true),
@@ -433,7 +496,7 @@ mod tests {
         }
         let mut absent = HeaderMap::new();
         known.normalise(&mut absent);
-        assert!(absent.is_empty());
+        assert_eq!(absent[header::ACCEPT_ENCODING], "identity");
         let mut headers = as_it_came;
         Codings::known([]).normalise(&mut headers);
         assert_eq!(headers[header::ACCEPT_ENCODING], "identity");

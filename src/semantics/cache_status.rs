@@ -3,6 +3,7 @@
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::reuse::Forward;
+use super::status::is_server_error;
 use super::storing::NotStored;
 
 /// The field's name.
@@ -72,8 +73,12 @@ pub enum Detail {
     StaleWhileRevalidate,
     /// Why the response was not stored.
     NotStored(NotStored),
+    /// The request has passed this very cache already, further out.
+    Nested,
     /// Stored responses could not be invalidated, because the store failed.
     NotInvalidated,
+    /// The inner service answered 304 where nothing that it was asked about can be meant.
+    UnexpectedNotModified,
     /// The cache policy bypasses this request, for this reason.
     Bypass(&'static str),
 }
@@ -83,10 +88,12 @@ impl Detail {
         match self {
             Self::Bypass(reason) => reason,
             Self::LatencyBudget => "latency-budget",
+            Self::Nested => "nested",
             Self::NotInvalidated => "not-invalidated",
             Self::NotStored(reason) => reason.as_str(),
             Self::StaleIfError => "stale-if-error",
             Self::StaleWhileRevalidate => "stale-while-revalidate",
+            Self::UnexpectedNotModified => "unexpected-304",
         }
     }
 }
@@ -100,7 +107,7 @@ impl Outcome {
     /// The value of `X-Cache` as CloudFront words it: `Hit`, `Miss`, `RefreshHit` or `Error`, `from larder`.
     /// `status` is that of the answer to the client; errors are told as such wherever they come from.
     pub fn x_cache(&self, status: StatusCode) -> &'static str {
-        if status.is_client_error() || status.is_server_error() {
+        if status.is_client_error() || is_server_error(status) {
             return "Error from larder";
         }
         match self {

@@ -72,7 +72,34 @@ pub(crate) fn kept_by_freshening(name: &HeaderName) -> bool {
     *name == header::CONTENT_LENGTH
         || *name == header::CONTENT_ENCODING
         || *name == header::CONTENT_RANGE
+        || CONTENT_DIGESTS.contains(name)
         || HOP_BY_HOP.contains(name)
+}
+
+/// Digests of the content of one message (RFC 9530 2, RFC 1864). Those of the whole representation, `Repr-Digest` and
+/// `Digest`, hold for every part of it.
+const CONTENT_DIGESTS: [HeaderName; 2] =
+    [HeaderName::from_static("content-digest"), HeaderName::from_static("content-md5")];
+
+/// Removes what was said of other content than is sent.
+pub(crate) fn remove_content_digests(headers: &mut HeaderMap) {
+    for name in &CONTENT_DIGESTS {
+        headers.remove(name);
+    }
+}
+
+/// Whether a browser asks this field if a page of another origin may see the response, or how long it took (Fetch,
+/// Resource Timing). No such field describes the representation, so every answer made from a response has them.
+pub(crate) fn lets_pages_see(name: &str) -> bool {
+    name.starts_with("access-control-")
+        || matches!(name, "cross-origin-resource-policy" | "timing-allow-origin")
+}
+
+/// Adds the fields of a response for which [`lets_pages_see`] holds to those of an answer made from it.
+pub(crate) fn keep_what_lets_pages_see(headers: &HeaderMap, answer: &mut HeaderMap) {
+    for (name, value) in headers.iter().filter(|(name, _)| lets_pages_see(name.as_str())) {
+        answer.append(name, value.clone());
+    }
 }
 
 /// Which fields of a request matter to the cache; found in one pass, for most requests have few of them.

@@ -6,8 +6,9 @@ use http::header::{self, HeaderMap};
 use http::{HeaderValue, StatusCode};
 
 use super::cache_control::ResponseDirectives;
+use super::date;
 use super::fields::{Members, delta_seconds};
-use super::{date, storing};
+use super::status::is_heuristically_cacheable;
 
 /// Freshness that the cache may assume where the origin gives none (RFC 9111 4.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +87,7 @@ pub fn lifetime(
         return (lifetime.unwrap_or_default(), Source::Expires);
     }
     if let Some(heuristic) = heuristic
-        && (storing::is_heuristically_cacheable(status) || directives.public)
+        && (is_heuristically_cacheable(status) || directives.public)
         && (heuristic.errors || status.as_u16() < 400)
         && let Some(modified) = single_date(headers, &header::LAST_MODIFIED, date)
         && let Ok(unchanged) = date.duration_since(modified)

@@ -59,6 +59,14 @@ pub fn scoped(uri: &[u8], group: &str) -> Box<str> {
     format!("{} {group}", &uri[..end]).into_boxed_str()
 }
 
+/// The name of a group without the scope of its origin; a name that has none is itself a tag.
+pub fn tag(group: &str) -> &str {
+    match group.split_once(' ') {
+        Some((origin, name)) if origin.contains("://") => name,
+        _ => group,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,12 +5,14 @@
 //!
 //! | module | standard | what |
 //! |---|---|---|
-//! | [`accept`] | RFC 9110 12.5 | codings and languages with weights |
+//! | [`accept`] | RFC 9110 12.5 | codings, languages and media types with weights |
 //! | [`cache_control`] | RFC 9111 5.2 | directives of requests and responses |
 //! | [`cache_status`] | RFC 9211 | telling what the cache did |
+//! | `coding` | RFC 9110 8.4 | content codings, and who may have content in them |
 //! | [`date`] | RFC 9110 5.6.7 | HTTP dates |
 //! | [`etag`] | RFC 9110 8.8.3 | entity tags: comparison, generation |
 //! | [`fields`] | RFC 9111 3.1 | which fields are stored |
+//! | `framing` | RFC 9112 6 | how a message's length is told |
 //! | [`freshness`] | RFC 9111 4.2 | lifetime and age |
 //! | [`groups`] | RFC 9875 | responses that are invalidated together |
 //! | [`invalidation`] | RFC 9111 4.4 | what an unsafe request makes invalid |
@@ -19,6 +21,7 @@
 //! | [`preconditions`] | RFC 9110 13 | `If-None-Match` and its relatives |
 //! | [`range`] | RFC 9110 14 | byte ranges |
 //! | [`reuse`] | RFC 9111 4 | which stored response answers, and how |
+//! | [`status`] | RFC 9110 15 | what a status says of caching |
 //! | [`storing`] | RFC 9111 3 | whether a response may be stored |
 //! | [`targeted`] | RFC 9213 | cache control for one class of caches |
 //! | [`validation`] | RFC 9111 4.3 | asking the origin, freshening what is stored |
@@ -27,9 +30,11 @@
 pub mod accept;
 pub mod cache_control;
 pub mod cache_status;
+mod coding;
 pub mod date;
 pub mod etag;
 pub mod fields;
+pub(crate) mod framing;
 pub mod freshness;
 pub mod groups;
 pub mod invalidation;
@@ -38,6 +43,7 @@ pub mod parts;
 pub mod preconditions;
 pub mod range;
 pub mod reuse;
+pub mod status;
 pub mod storing;
 pub mod targeted;
 pub mod validation;

@@ -7,7 +7,7 @@ use http::header::HeaderMap;
 use super::cache_control::RequestDirectives;
 use super::freshness::current_age;
 use super::vary::Selecting;
-use super::{CredentialKinds, Rules};
+use super::{CredentialKinds, Credentials, Rules};
 
 /// All that reuse of a stored response depends on; made once, when it is stored or freshened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,9 @@ use super::{CredentialKinds, Rules};
 pub struct Reuse {
     /// The response's `Date`, or when it was received where it had none.
     pub date: SystemTime,
+    /// When the origin spoke, for the order among responses: `Date`, but not later than its reception, since a clock that
+    /// is ahead does not make a response newer than what comes after it; where there is no `Date`, when it was asked for.
+    pub generated: SystemTime,
     /// `immutable` (RFC 8246).
     pub immutable: bool,
     /// `corrected_initial_age` (RFC 9111 4.2.3).
@@ -25,6 +28,8 @@ pub struct Reuse {
     pub must_revalidate: bool,
     /// Never served without validation (RFC 9111 5.2.2.4).
     pub no_cache: bool,
+    /// When the response was asked for.
+    pub request_time: SystemTime,
     /// When the response was received.
     pub response_time: SystemTime,
     /// What selected it (RFC 9111 4.1).
@@ -39,22 +44,35 @@ pub struct Reuse {
 }
 
 impl Reuse {
-    /// The plainest terms: fresh for `lifetime` from `date` on, received at `response_time` with no age, shared with
-    /// nobody's credentials, no stale windows, nothing selected.
+    /// The plainest terms: fresh for `lifetime` from `date` on, asked for and received at `response_time` with no age,
+    /// shared with nobody's credentials, no stale windows, nothing selected.
     pub fn new(date: SystemTime, response_time: SystemTime, lifetime: Duration) -> Self {
         Self {
             date,
+            generated: date.min(response_time),
             immutable: false,
             initial_age: Duration::ZERO,
             lifetime,
             must_revalidate: false,
             no_cache: false,
+            request_time: response_time,
             response_time,
             selecting: Selecting::default(),
             shared: CredentialKinds::default(),
             stale_if_error: None,
             stale_while_revalidate: Duration::ZERO,
         }
+    }
+
+    /// Whether `other` is the newer word of the origin, which this one must not replace: by the origin's `Date`, then by
+    /// the time of the call.
+    ///
+    /// What was stale already when this one was asked for is replaced by it whatever its `Date`: the clocks of several
+    /// origins differ, and a cache that waited for the one that is ahead would store nothing meanwhile.
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        let was_stale = self.request_time >= other.response_time
+            && (other.no_cache || other.ttl(self.request_time) <= 0);
+        (self.generated, self.request_time) < (other.generated, other.request_time) && !was_stale
     }
 
     /// `current_age`; `None` when the response was received in the future.
@@ -183,8 +201,29 @@ pub fn decide<'a>(
     rules: &Rules,
     now: SystemTime,
 ) -> Decision {
+    decide_where(true, ask, candidates, rules, now)
+}
+
+/// [`decide`] where nothing can be validated in the background, so that nothing stale is served meanwhile.
+pub fn decide_in_front<'a>(
+    ask: &Ask<'_>,
+    candidates: impl ExactSizeIterator<Item = Candidate<'a>>,
+    rules: &Rules,
+    now: SystemTime,
+) -> Decision {
+    decide_where(false, ask, candidates, rules, now)
+}
+
+#[inline]
+fn decide_where<'a>(
+    has_background: bool,
+    ask: &Ask<'_>,
+    candidates: impl ExactSizeIterator<Item = Candidate<'a>>,
+    rules: &Rules,
+    now: SystemTime,
+) -> Decision {
     let decision = match select(ask, candidates, rules) {
-        Selected::Match(index, candidate) => judge(index, &candidate, ask.directives, rules, now),
+        Selected::Match(index, candidate) => judge(index, &candidate, ask.directives, has_background, rules, now),
         Selected::Nothing(forward) => Decision::Forward(forward),
         Selected::Part(index) => Decision::Complete(index),
     };
@@ -205,33 +244,47 @@ enum Selected<'a> {
     Part(usize),
 }
 
-/// The matching candidate with the latest `Date`; of equal ones the first (RFC 9111 4.1). One that holds all
-/// that is asked for comes before any that does not.
+/// Whether a stored response could answer a request, fresh or once it is validated.
+pub fn may_answer(ask: &Ask<'_>, reuse: &Reuse, rules: &Rules) -> bool {
+    reuse.selecting.matches(ask.headers) && may_be_shared(ask, reuse, rules)
+}
+
+/// The credentials rule.
+fn may_be_shared(ask: &Ask<'_>, reuse: &Reuse, rules: &Rules) -> bool {
+    rules.credentials == Credentials::Rfc9111 || !ask.unkeyed.without(reuse.shared).any()
+}
+
+/// The newest of the matching candidates; of equal ones the first (RFC 9111 4.1). One that holds all that is asked for
+/// comes before any that does not.
 fn select<'a>(
     ask: &Ask<'_>,
     candidates: impl ExactSizeIterator<Item = Candidate<'a>>,
     rules: &Rules,
 ) -> Selected<'a> {
-    let careful = rules.credentials == super::Credentials::Explicit;
     let mut missing = if candidates.len() == 0 { Forward::UriMiss } else { Forward::VaryMiss };
     let mut selected: Option<(usize, Candidate<'a>)> = None;
-    let mut part: Option<(usize, SystemTime)> = None;
+    let mut part: Option<(usize, &Reuse)> = None;
+    let is_newer = |reuse: &Reuse, best: &Reuse| {
+        (reuse.generated, reuse.request_time) > (best.generated, best.request_time)
+    };
     for (index, candidate) in candidates.enumerate() {
-        let date = candidate.reuse.date;
-        if !candidate.reuse.selecting.matches(ask.headers) {
+        let reuse = candidate.reuse;
+        if !reuse.selecting.matches(ask.headers) {
             continue;
         }
-        if careful && ask.unkeyed.without(candidate.reuse.shared).any() {
+        if !may_be_shared(ask, reuse, rules) {
             missing = Forward::Request;
             continue;
         }
         match candidate.coverage {
-            Coverage::Full if selected.is_none_or(|(_, best)| date > best.reuse.date) => {
+            Coverage::Full if selected.is_none_or(|(_, best)| is_newer(reuse, best.reuse)) => {
                 selected = Some((index, candidate));
             }
             Coverage::Full => {}
             Coverage::Insufficient => missing = Forward::Partial,
-            Coverage::Partial if part.is_none_or(|(_, best)| date > best) => part = Some((index, date)),
+            Coverage::Partial if part.is_none_or(|(_, best)| is_newer(reuse, best)) => {
+                part = Some((index, reuse));
+            }
             Coverage::Partial => {}
         }
     }
@@ -246,6 +299,7 @@ fn judge(
     index: usize,
     candidate: &Candidate<'_>,
     directives: &RequestDirectives,
+    has_background: bool,
     rules: &Rules,
     now: SystemTime,
 ) -> Decision {
@@ -276,7 +330,7 @@ fn judge(
             let left = reuse.lifetime.saturating_sub(age);
             left <= window.min(reuse.lifetime / 2)
         };
-        return if rules.refresh_ahead.is_some_and(is_soon_stale) {
+        return if has_background && rules.refresh_ahead.is_some_and(is_soon_stale) {
             Decision::ServeAhead(index)
         } else {
             Decision::Serve(index)
@@ -288,7 +342,8 @@ fn judge(
     if rules.client_directives && directives.max_stale.is_some_and(|most| staleness <= seconds(most)) {
         return Decision::Serve(index); // 5.2.1.2
     }
-    if staleness <= reuse.stale_while_revalidate && !reuse.stale_while_revalidate.is_zero() {
+    let window = reuse.stale_while_revalidate;
+    if has_background && staleness <= window && !window.is_zero() {
         return Decision::ServeStale(index);
     }
     Decision::Validate(index, Forward::Stale, fallback)
@@ -428,6 +483,60 @@ mod tests {
     }
 
     #[test]
+    fn b16_without_a_background_what_is_stale_is_validated_in_front() {
+        let headers = HeaderMap::new();
+        let directives = RequestDirectives::default();
+        let ask = Ask { directives: &directives, headers: &headers, unkeyed: CredentialKinds::default() };
+        let rules = Rules { refresh_ahead: Some(Duration::from_secs(10)), ..Rules::default() };
+        let reuse = with(|r| {
+            r.stale_while_revalidate = Duration::from_secs(30);
+            r.stale_if_error = Some(Duration::from_secs(30));
+        });
+        let candidate = || Candidate { coverage: Coverage::Full, expired: None, reuse: &reuse };
+        let decide = |now| decide_in_front(&ask, std::iter::once(candidate()), &rules, at(now));
+        assert_eq!(decide(55), Serve(0));
+        assert_eq!(decide(61), Validate(0, Forward::Stale, Fallback::StaleIfError));
+    }
+
+    #[track_caller]
+    fn check_order(one: &Reuse, other: &Reuse, expected: bool) {
+        assert_eq!(one.is_older_than(other), expected, "{one:?} {other:?}");
+    }
+
+    /// Generated, asked for and received at these seconds; fresh for 60.
+    fn timed(generated: u64, asked: u64, received: u64) -> Reuse {
+        let mut reuse = Reuse::new(at(generated), at(received), Duration::from_secs(60));
+        reuse.request_time = at(asked);
+        reuse
+    }
+
+    #[test]
+    fn b03_the_newer_word_is_that_of_the_later_date_then_of_the_later_call() {
+        // Sent first, landed last.
+        check_order(&timed(0, 0, 20), &timed(10, 10, 11), true);
+        check_order(&timed(10, 10, 11), &timed(0, 0, 20), false);
+        check_order(&timed(5, 0, 20), &timed(5, 4, 6), true);
+        check_order(&timed(5, 4, 6), &timed(5, 4, 7), false);
+        // A clock that is ahead counts up to the reception.
+        check_order(&timed(20, 20, 20), &timed(1_000, 10, 11), false);
+        assert_eq!(timed(1_000, 10, 11).generated, at(11));
+        // What had become stale by then, or has to be validated each time, gives way to any answer of the origin.
+        check_order(&timed(0, 70, 71), &timed(5, 4, 6), false);
+        check_order(&timed(0, 30, 31), &timed(5, 4, 6), true);
+        let mut validated = timed(5, 4, 6);
+        validated.no_cache = true;
+        check_order(&timed(0, 30, 31), &validated, false);
+    }
+
+    #[test]
+    fn b03_a_date_in_the_future_is_not_preferred_to_what_came_after_it() {
+        let ahead = timed(100_000, 0, 1);
+        let next = timed(2, 2, 2);
+        assert_eq!(ask(&[ahead.clone(), next.clone()], &[], 3), Serve(1));
+        assert_eq!(ask(&[next, ahead], &[], 3), Serve(0));
+    }
+
+    #[test]
     fn re3_stale_while_revalidate() {
         let reuse = || with(|r| r.stale_while_revalidate = Duration::from_secs(30));
         check(reuse(), "", 59, Serve(0));
@@ -492,10 +601,10 @@ mod tests {
         };
         let list = [
             with(|r| r.selecting = select("1")),
-            with(|r| r.date = at(0) - Duration::from_secs(9)),
+            with(|r| r.generated = at(0) - Duration::from_secs(9)),
             with(|r| {
                 r.selecting = select("2");
-                r.date = at(1);
+                r.generated = at(1);
             }),
         ];
         assert_eq!(ask(&list, &[("a", "1")], 5), Serve(0));
@@ -515,7 +624,7 @@ mod tests {
         };
         let decide_on = |list: &[(Coverage, u64)], line| {
             let headers = HeaderMap::new();
-            let reuses: Vec<_> = list.iter().map(|(_, date)| with(|r| r.date = at(*date))).collect();
+            let reuses: Vec<_> = list.iter().map(|(_, date)| with(|r| r.generated = at(*date))).collect();
             let ask =
                 Ask { directives: &directives(line), headers: &headers, unkeyed: CredentialKinds::default() };
             let candidates = list.iter().zip(&reuses).map(|(&(coverage, _), reuse)| Candidate {

@@ -5,6 +5,7 @@ use http::{Method, StatusCode};
 
 use super::cache_control::{RequestDirectives, ResponseDirectives};
 use super::freshness::Source;
+use super::status::{is_heuristically_cacheable, is_understood};
 use super::{CredentialKinds, Credentials, Rules, is_retrieval};
 
 /// Why a response is not stored. [`NotStored::as_str`] is the `detail` of `Cache-Status`.
@@ -55,6 +56,41 @@ pub enum NotStored {
 }
 
 impl NotStored {
+    /// Whether a 304 (or a 200 to a HEAD) for which this is so takes the stored response that it is about out of use for
+    /// everybody else: where the reason lies in the origin's word, not in what one client asked, or in the store.
+    pub fn withdraws(self) -> bool {
+        match self {
+            Self::Authorization
+            | Self::Cookie
+            | Self::Groups
+            | Self::Malformed
+            | Self::NoStore
+            | Self::NotUnderstood
+            | Self::Policy
+            | Self::Private
+            | Self::SetCookie
+            | Self::Vary => true,
+            Self::Incomplete
+            | Self::Method
+            | Self::NeverFresh
+            | Self::Partial
+            | Self::RequestNoStore
+            | Self::Runtime
+            | Self::Status
+            | Self::Store
+            | Self::SwitchedOff
+            | Self::TooLarge => false,
+        }
+    }
+
+    /// Whether a response to a validation, not stored for this reason, ends the time for which the response that was
+    /// validated may be served stale (RFC 9111 4.3.3): the origin has said something newer. An error that one client can
+    /// draw says nothing of what others get, and a server error nothing at all.
+    pub fn ends_stale_use(self, status: StatusCode) -> bool {
+        let is_news = status.is_success() || status.is_redirection() || matches!(status.as_u16(), 404 | 410 | 451);
+        is_news && !matches!(self, Self::Incomplete | Self::RequestNoStore | Self::Runtime | Self::SwitchedOff)
+    }
+
     /// A short name in lower case, fit for a structured-field string.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -189,20 +225,6 @@ pub fn shared_with(directives: &ResponseDirectives, credentials: Credentials) ->
 fn is_only_for_this_key(exchange: &Exchange<'_>, rules: &Rules) -> bool {
     let carried = CredentialKinds::of(exchange.request);
     rules.private_by_key && carried.any() && !carried.without(exchange.keyed).any()
-}
-
-/// RFC 9110 15.1.
-pub fn is_heuristically_cacheable(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 200 | 203 | 204 | 206 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
-}
-
-/// Whether the caching rules of a status are implemented: the final ones that RFC 9110 15 defines,
-/// but for 304.
-pub fn is_understood(status: StatusCode) -> bool {
-    matches!(
-        status.as_u16(),
-        200..=206 | 300..=303 | 305 | 307 | 308 | 400..=417 | 421 | 422 | 426 | 500..=505
-    )
 }
 
 #[cfg(test)]

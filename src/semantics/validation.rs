@@ -1,10 +1,10 @@
 //! Asking the origin whether a stored response still holds, and freshening it (RFC 9111 4.3).
 
 use http::HeaderValue;
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderName};
 
 use super::etag::EntityTag;
-use super::fields::{kept_by_freshening, remove_hop_by_hop};
+use super::fields::{kept_by_freshening, list, remove_hop_by_hop};
 
 /// The origin's own validators of a stored response; a tag that this cache generated is not one.
 #[derive(Clone, Copy, Debug, Default)]
@@ -13,6 +13,20 @@ pub struct Validators<'a> {
     pub etag: Option<&'a HeaderValue>,
     /// `Last-Modified` as it came.
     pub last_modified: Option<&'a HeaderValue>,
+}
+
+impl<'a> Validators<'a> {
+    /// What it may be identified by next to others: its tag, if that is strong.
+    #[must_use]
+    pub fn strong(self) -> Self {
+        let is_strong = |tag: &&'a HeaderValue| !EntityTag::new(tag.as_bytes()).is_weak();
+        Self { etag: self.etag.filter(is_strong), last_modified: None }
+    }
+
+    /// Whether there is any.
+    pub fn any(&self) -> bool {
+        self.etag.is_some() || self.last_modified.is_some()
+    }
 }
 
 /// How many entity tags one validation names, at most: a bound on the field's size.
@@ -33,8 +47,8 @@ pub fn remove_conditions(headers: &mut HeaderMap) {
     }
 }
 
-/// Turns a request into a validation (RFC 9111 4.3.1): its own conditions go, and it gets the tags of all
-/// `stored` responses and the date of the `selected` one.
+/// Turns a request into a validation (RFC 9111 4.3.1): its own conditions go, and it gets the tag and the date of the
+/// `selected` response and the tags of all others that are given.
 pub fn set_conditions<'a>(
     headers: &mut HeaderMap,
     selected: Option<Validators<'a>>,
@@ -73,54 +87,49 @@ pub enum Identified {
     Unknown,
 }
 
-/// Finds the stored response that a 304 identifies: by a strong tag, compared strongly (or weakly with the
-/// selected one, whose tag an intermediary may have weakened: nginx does when it compresses); by a weak one or
-/// `Last-Modified`, the one that was `selected` for validation, or the newest; and where the 304 has no
-/// validator, the selected one.
+/// Finds the stored response that a 304 identifies, among those whose validators were sent (RFC 9111 4.3.4): by a strong
+/// comparison of tags; else the one that was `selected` for validation, where its tag matches weakly (an intermediary
+/// may have weakened it: nginx does when it compresses); and where the 304 has no tag, the selected one, or the only
+/// one whose validators were sent.
 pub fn identify<'a>(
     not_modified: &HeaderMap,
     selected: Option<usize>,
-    stored: impl Iterator<Item = Validators<'a>> + Clone,
+    sent: impl Iterator<Item = Validators<'a>> + Clone,
 ) -> Identified {
-    if let Some(tag) = not_modified.get(header::ETAG) {
-        let tag = EntityTag::new(tag.as_bytes());
-        let matches = |validators: &Validators<'_>| {
-            validators
-                .etag
-                .map(|own| EntityTag::new(own.as_bytes()))
-                .is_some_and(|own| if tag.is_weak() { own.weak_eq(&tag) } else { own.strong_eq(&tag) })
+    let of_selected = selected.and_then(|index| Some((index, sent.clone().nth(index)?)));
+    let Some(tag) = not_modified.get(header::ETAG) else {
+        let mut all = of_selected.into_iter().chain(sent.enumerate()).filter(|(_, own)| own.any());
+        return match (all.next(), all.next()) {
+            (Some((index, _)), None) => Identified::Freshen(index),
+            (Some((index, _)), Some(_)) if selected == Some(index) => Identified::Freshen(index),
+            _ => Identified::Unknown,
         };
-        let own = selected.filter(|&index| stored.clone().nth(index).is_some_and(|v| matches(&v)));
-        let weakened = selected.filter(|&index| {
-            let etag = stored.clone().nth(index).and_then(|validators| validators.etag);
-            etag.is_some_and(|own| EntityTag::new(own.as_bytes()).weak_eq(&tag))
-        });
-        // Stored responses come newest first.
-        return own
-            .or_else(|| stored.clone().position(|validators| matches(&validators)))
-            .or(weakened)
-            .map_or(Identified::Unknown, Identified::Freshen);
-    }
-    if let Some(index) = selected {
-        return Identified::Freshen(index);
-    }
-    let last_modified = not_modified.get(header::LAST_MODIFIED);
-    let mut found = stored
-        .enumerate()
-        .filter(|(_, validators)| last_modified.is_none() || validators.last_modified == last_modified);
-    match (found.next(), found.next()) {
-        (Some((index, _)), None) => Identified::Freshen(index),
-        (Some((index, _)), Some(_)) if last_modified.is_some() => Identified::Freshen(index),
-        _ => Identified::Unknown,
-    }
+    };
+    let tag = EntityTag::new(tag.as_bytes());
+    let own = |validators: &Validators<'a>| validators.etag.map(|own| EntityTag::new(own.as_bytes()));
+    // Stored responses come newest first, and the selected one before all others.
+    of_selected
+        .into_iter()
+        .chain(sent.enumerate())
+        .find(|(_, validators)| own(validators).is_some_and(|own| own.strong_eq(&tag)))
+        .or_else(|| {
+            of_selected.filter(|(_, validators)| own(validators).is_some_and(|own| own.weak_eq(&tag)))
+        })
+        .map_or(Identified::Unknown, |(index, _)| Identified::Freshen(index))
+}
+
+/// Whether a request has a condition that a 304 is an answer to (RFC 9110 13.1).
+pub fn is_conditional(request: &HeaderMap) -> bool {
+    [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE].iter().any(|name| request.contains_key(name))
 }
 
 /// The fields of a stored response after a 304 (RFC 9111 3.2): those of the 304 replace the stored
 /// ones, all lines of them; fields that it omits stay.
 ///
-/// `Content-Length`, `Content-Encoding`, `Content-Range` and connection-specific fields are not taken over:
-/// the stored content depends on them, or they are of that one connection. `Age` and `Date` are the 304's or
-/// none: they tell when the response was good, and that is now.
+/// `Content-Length`, `Content-Encoding`, `Content-Range`, digests of the content and connection-specific fields are not
+/// taken over: the stored content depends on them, or they are of that one connection. `Age` and `Date` are the 304's or
+/// none: they tell when the response was good, and that is now. `Vary` names what either names: the content was
+/// selected by what its own response said.
 pub fn freshen(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
     let mut update = not_modified.clone();
     remove_hop_by_hop(&mut update);
@@ -133,13 +142,22 @@ pub fn freshen(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
             fields.append(name, value.clone());
         }
     }
+    add_members(stored, &mut fields, &header::VARY);
     fields
+}
+
+/// Adds to a list of names what is in another one.
+fn add_members(from: &HeaderMap, to: &mut HeaderMap, name: &HeaderName) {
+    let known: Vec<_> = list(to, name).map(<[u8]>::to_ascii_lowercase).collect();
+    let added = list(from, name).filter(|member| !known.contains(&member.to_ascii_lowercase()));
+    for value in added.filter_map(|member| HeaderValue::from_bytes(member).ok()) {
+        to.append(name, value);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderName;
 
     fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -229,9 +247,39 @@ mod tests {
         check(&[], Some(1), &[a, b], Freshen(1));
         check(&[], None, &[a, b], Unknown);
         check(&[], None, &[a], Freshen(0));
-        check(&[("last-modified", DATE)], None, &[a, &[("last-modified", DATE)]], Freshen(1));
-        check(&[("last-modified", DATE)], Some(0), &[&[]], Freshen(0));
+        check(&[("last-modified", DATE)], Some(1), &[a, &[("last-modified", DATE)]], Freshen(1));
         check(&[], None, &[], Unknown);
+        // Nothing of it was sent, so the 304 is not about it.
+        check(&[("last-modified", DATE)], Some(0), &[&[]], Unknown);
+        check(&[], Some(0), &[&[], a], Freshen(1));
+    }
+
+    #[test]
+    fn b01_a_weak_tag_identifies_the_selected_response_only() {
+        use Identified::{Freshen, Unknown};
+        let (strong, weak): (&[_], &[_]) = (&[("etag", "\"a\"")], &[("etag", "W/\"a\"")]);
+        let other: &[_] = &[("etag", "\"b\"")];
+        check(weak, Some(0), &[other, strong], Unknown);
+        check(weak, Some(0), &[other, weak], Unknown);
+        check(weak, None, &[strong, weak], Unknown);
+        check(weak, Some(1), &[strong, weak], Freshen(1));
+        check(strong, Some(1), &[strong, weak], Freshen(0));
+    }
+
+    #[test]
+    fn b02_a_vary_that_a_304_narrows_keeps_what_the_stored_response_names() {
+        for (stored, not_modified, expected) in [
+            ("accept, Cookie", "cookie", &["cookie", "accept"][..]),
+            ("accept", "accept", &["accept"]),
+            ("accept", "origin", &["origin", "accept"]),
+            ("accept", "*", &["*", "accept"]),
+        ] {
+            let fields = freshen(&map(&[("vary", stored)]), &map(&[("vary", not_modified)]));
+            let lines: Vec<_> = fields.get_all("vary").into_iter().collect();
+            assert_eq!(lines, expected, "{stored} {not_modified}");
+        }
+        let fields = freshen(&map(&[("vary", "accept")]), &map(&[]));
+        assert_eq!(fields, map(&[("vary", "accept")]));
     }
 
     #[test]

@@ -4,12 +4,17 @@ use http::header::{self, HeaderMap, HeaderName};
 
 use super::Rules;
 use super::accept::Meaning;
+use super::coding::Coded;
 use super::fields::list;
 
 /// The request fields that selected a stored response, with the values they had. Made from the response's
 /// `Vary` when it is stored; matched against each later request without parsing `Vary` again.
+///
+/// Content in a registered coding is for those who accept the coding, also where `Vary` does not say so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selecting {
+    /// Where `Accept-Encoding` is not among the fields.
+    coded: Option<Box<Coded>>,
     fields: Box<[Field]>,
 }
 
@@ -35,7 +40,7 @@ impl Selecting {
     /// [`NeverMatches`] where `Vary` holds `*` (RFC 9111 4.1) or something that is no field name.
     pub fn of(response: &HeaderMap, request: &HeaderMap, rules: &Rules) -> Result<Self, NeverMatches> {
         if !response.contains_key(header::VARY) {
-            return Ok(Self::default());
+            return Ok(Self { coded: Coded::of(response).map(Box::new), fields: Box::default() });
         }
         let mut names = Vec::new();
         for member in list(response, &header::VARY) {
@@ -47,12 +52,14 @@ impl Selecting {
         }
         names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         names.dedup();
+        let is_negotiated = names.contains(&header::ACCEPT_ENCODING);
+        let coded = if is_negotiated { None } else { Coded::of(response).map(Box::new) };
         let fields = names.into_iter().map(|name| Field {
             value: joined(request, &name),
             meaning: Meaning::of(&name, response, request, rules).map(Box::new),
             name,
         });
-        Ok(Self { fields: fields.collect() })
+        Ok(Self { coded, fields: fields.collect() })
     }
 
     /// The same, and one more field of the request.
@@ -62,23 +69,27 @@ impl Selecting {
         if fields.iter().all(|field| field.name != name) {
             fields.push(Field { value: joined(request, &name), meaning: None, name });
         }
-        Self { fields: fields.into_boxed_slice() }
+        Self { coded: self.coded, fields: fields.into_boxed_slice() }
     }
 
-    /// Whether a request has the same selecting fields: lines combined, white space round members
+    /// Whether a request has the same selecting fields: lines combined, white space around members
     /// dropped, otherwise byte for byte (codings and languages as the rules have it); absent matches
-    /// absent only.
+    /// absent only. And whether it accepts the coding of the content.
     pub fn matches(&self, request: &HeaderMap) -> bool {
-        self.fields.iter().all(|field| field.matches(request))
+        self.fields.iter().all(|field| field.matches(request)) && self.suits(request)
+    }
+
+    fn suits(&self, request: &HeaderMap) -> bool {
+        self.coded.as_ref().is_none_or(|coded| coded.suits(request))
     }
 
     /// The values that a request has of these fields: equal for requests that are selected alike. `None` where
     /// nothing selects.
     pub(crate) fn signature(&self, request: &HeaderMap) -> Option<Box<[u8]>> {
-        if self.fields.is_empty() {
+        if self.fields.is_empty() && self.coded.is_none() {
             return None;
         }
-        let mut signature = Vec::new();
+        let mut signature = vec![u8::from(self.suits(request))];
         for field in &self.fields {
             let value = joined(request, &field.name);
             for part in [Some(field.name.as_str().as_bytes()), value.as_deref()] {
@@ -93,7 +104,8 @@ impl Selecting {
 
     /// Bytes of heap memory held.
     pub(crate) fn weight(&self) -> usize {
-        self.fields.iter().map(|field| size_of::<Field>() + field.weight()).sum()
+        let fields: usize = self.fields.iter().map(|field| size_of::<Field>() + field.weight()).sum();
+        fields + self.coded.as_ref().map_or(0, |coded| coded.weight())
     }
 }
 

@@ -16,7 +16,7 @@ use super::{Fence, How, Lookup, Store, Target, Write};
 use crate::key::{self, CacheKey};
 use crate::semantics::reuse::Reuse;
 use crate::semantics::vary::Selecting;
-use crate::semantics::{CredentialKinds, Rules};
+use crate::semantics::Rules;
 use crate::stored::{Payload, ResponseHead, StoredResponse};
 
 /// Runs every check, each on an empty store from `make`.
@@ -29,15 +29,18 @@ pub async fn check<S: Store>(make: impl Fn() -> S) {
     tells_keys_apart(&make()).await;
     keeps_variants(&make()).await;
     freshens_what_is_still_there(&make()).await;
+    keeps_the_newer_word(&make()).await;
     for target in targets() {
         purges(&make(), &target).await;
         expires(&make(), &target).await;
         refuses_what_was_fetched_before_a_purge(&make(), &target).await;
     }
     purges_nothing_else(&make()).await;
+    purges_by_either_uri(&make()).await;
 }
 
-const GROUP: &str = "news";
+/// A cache group in the scope of its origin.
+const GROUP: &str = "http://example.com news";
 
 fn key_of(uri: &'static str) -> CacheKey {
     match CacheKey::of(&key::get(http::Uri::from_static(uri))) {
@@ -51,12 +54,13 @@ fn here() -> CacheKey {
 }
 
 /// Everything by which a response under [`here`] can be purged.
-fn targets() -> [Target; 5] {
+fn targets() -> [Target; 6] {
     [
         Target::All,
         Target::Group(GROUP.into()),
         Target::Key(here()),
         Target::Prefix(b"http://example.com/news/"[..].into()),
+        Target::Tag("news".into()),
         Target::Uri(here().uri().into()),
     ]
 }
@@ -69,24 +73,16 @@ fn response(content: &'static str, accept: &'static str) -> StoredResponse {
     let time = UNIX_EPOCH + Duration::from_secs(1_790_000_000);
     let mut trailers = HeaderMap::new();
     trailers.insert("x-trailer", HeaderValue::from_static("1"));
+    let mut reuse = Reuse::new(time, time, Duration::from_secs(60));
+    reuse.initial_age = Duration::from_secs(7);
+    reuse.selecting = Selecting::of(&vary, &request, &Rules::default()).unwrap_or_default();
+    reuse.stale_while_revalidate = Duration::from_secs(5);
     let head = ResponseHead {
         groups: Box::new([GROUP.into()]),
         headers: vary.clone(),
         last_modified: Some(time),
         part: None,
-        reuse: Reuse {
-            date: time,
-            immutable: false,
-            initial_age: Duration::from_secs(7),
-            lifetime: Duration::from_secs(60),
-            must_revalidate: false,
-            no_cache: false,
-            response_time: time,
-            selecting: Selecting::of(&vary, &request, &Rules::default()).unwrap_or_default(),
-            shared: CredentialKinds::default(),
-            stale_if_error: None,
-            stale_while_revalidate: Duration::from_secs(5),
-        },
+        reuse,
         status: StatusCode::OK,
         stripped: None,
         tag_is_ours: true,
@@ -188,6 +184,51 @@ async fn freshens_what_is_still_there<S: Store>(store: &S) {
     assert_eq!(contents(&look_up(store, &here()).await), [b"newer"]);
 }
 
+async fn keeps_the_newer_word<S: Store>(store: &S) {
+    // Asked for and generated at these seconds, all before any had come in.
+    let timed = |content, generated: u64, asked: u64| {
+        let mut response = response(content, "x");
+        if let Some(head) = std::sync::Arc::get_mut(&mut response.head) {
+            let at = |second| head.reuse.date + Duration::from_secs(second);
+            (head.reuse.generated, head.reuse.request_time) = (at(generated), at(asked));
+            head.reuse.response_time = at(30);
+        }
+        response
+    };
+    let fence = look_up(store, &here()).await.fence;
+    for (content, generated, asked, expected) in [
+        ("first", 10, 10, Write::Stored),
+        ("older by its date", 9, 20, Write::Superseded),
+        ("older by its call", 10, 9, Write::Superseded),
+        ("as new", 10, 10, Write::Stored),
+        ("newer by its call", 10, 11, Write::Stored),
+        ("newer by its date", 11, 0, Write::Stored),
+    ] {
+        let written = put(store, &here(), timed(content, generated, asked), fence).await;
+        assert_eq!(written, expected, "{content}");
+    }
+    let newest = look_up(store, &here()).await;
+    assert_eq!(contents(&newest), [b"newer by its date"]);
+    let (key, of) = (here(), newest.variants[0].id);
+    let freshened = |generated| store.freshen(&key, of, timed("newer by its date", generated, 0), fence);
+    assert!(matches!(freshened(10).await, Ok(Write::Superseded)), "a 304 that is older");
+    assert!(matches!(freshened(12).await, Ok(Write::Stored)), "a 304 that is newer");
+}
+
+async fn purges_by_either_uri<S: Store>(store: &S) {
+    let key = here().rewritten_to(b"http://example.com/tenant/1");
+    for target in [
+        Target::Uri(here().uri().into()),
+        Target::Uri(b"http://example.com/tenant/1"[..].into()),
+        Target::Prefix(b"http://example.com/tenant/"[..].into()),
+    ] {
+        fill(store, &key, "content", "x").await;
+        assert_eq!(contents(&look_up(store, &key).await), [b"content"], "{target:?}");
+        invalidate(store, &target, How::Remove).await;
+        assert!(look_up(store, &key).await.variants.is_empty(), "{target:?} removes");
+    }
+}
+
 async fn purges<S: Store>(store: &S, target: &Target) {
     fill(store, &here(), "content", "x").await;
     invalidate(store, target, How::Remove).await;
@@ -233,8 +274,13 @@ async fn refuses_what_was_fetched_before_a_purge<S: Store>(store: &S, target: &T
 
 async fn purges_nothing_else<S: Store>(store: &S) {
     let others = [
-        Target::Group("new".into()),
-        Target::Group("News".into()),
+        Target::Group("http://example.com new".into()),
+        Target::Group("http://example.com News".into()),
+        Target::Group("http://example.org news".into()),
+        Target::Group("news".into()),
+        Target::Tag("new".into()),
+        Target::Tag("News".into()),
+        Target::Tag("http://example.com news".into()),
         Target::Key(here().with("part", b"")),
         Target::Key(key_of("http://example.com/news/today?page=2")),
         Target::Prefix(b"http://example.com/news/tomorrow"[..].into()),

@@ -286,9 +286,12 @@ impl Inner {
             Some(entry) => self.without_purged(key, &entry.variants, latest),
             None => Variants::default(),
         };
-        // What was asked for before a soft purge does not take the place of what was asked for after it.
-        let is_newer = |stored: &Stored| replaces(stored) && stored.fence.0 > fence.0;
-        if !demand(&present) || (verdict != Verdict::Untouched && present.iter().any(is_newer)) {
+        // Nor does what was asked for before a soft purge replace what was asked for after it.
+        let is_newer = |stored: &Stored| {
+            (verdict != Verdict::Untouched && stored.fence.0 > fence.0)
+                || (stored.expired.is_none() && response.is_older_than(&stored.response))
+        };
+        if !demand(&present) || present.iter().any(|stored| replaces(stored) && is_newer(stored)) {
             return Write::Superseded;
         }
         let id = StoredId(self.ids.fetch_add(1, Ordering::Relaxed));

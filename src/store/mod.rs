@@ -9,7 +9,7 @@ mod purges;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 pub use boxed::BoxStore;
 pub use memory::MemoryStore;
@@ -33,6 +33,9 @@ use crate::stored::StoredResponse;
 /// ([`Write::Superseded`]) if the key, its URI, a prefix of it, one of the response's groups or everything was
 /// purged after the fence was taken; after a soft purge it may store the result all the same, as expired, but
 /// not in place of one that was asked for after it. So no purge is lost to a fetch under way.
+///
+/// *Order.* A response does not replace one that is the origin's newer word ([`StoredResponse::is_older_than`]), be it by
+/// `put` or by `freshen`, unless that one was purged softly: of two calls, the one that was made first may land last.
 ///
 /// *Visibility.* When [`Store::invalidate`] has returned, no later `get` gives an affected response (removed), or
 /// gives it without [`Stored::expired`] (expired), not even one whose `put` was under way. When it can't be sure
@@ -58,7 +61,7 @@ pub trait Store: Send + Sync + 'static {
     /// All responses under the key, the newest first.
     fn get(&self, key: &CacheKey) -> impl Future<Output = Result<Lookup, StoreError>> + Send;
 
-    /// Adds a response, in place of one with the same selecting fields.
+    /// Adds a response, in place of one with the same selecting fields, if that is not newer.
     fn put(
         &self,
         key: &CacheKey,
@@ -198,6 +201,16 @@ impl Stored {
     pub fn new(id: StoredId, fence: Fence, response: StoredResponse) -> Self {
         Self { expired: None, fence, id, response }
     }
+
+    /// Seconds of freshness left, negative when stale, where the age is known already.
+    pub(crate) fn ttl_at(&self, age: Option<Duration>, now: SystemTime) -> i64 {
+        let ttl = self.response.head().reuse().ttl_at(age);
+        // After a soft purge it has been stale since then, however long it would have lived.
+        self.expired.map_or(ttl, |expired| {
+            let since = now.duration_since(expired).unwrap_or_default();
+            ttl.min(-i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+        })
+    }
 }
 
 /// What became of a [`Store::put`] or [`Store::freshen`].
@@ -205,7 +218,7 @@ impl Stored {
 pub enum Write {
     /// It is stored.
     Stored,
-    /// A purge, or for `freshen` a newer response, came first; nothing was changed.
+    /// A purge or a newer response came first; nothing was changed.
     Superseded,
     /// The store does not hold responses as large as this one; nothing was changed.
     TooLarge,
@@ -217,13 +230,17 @@ pub enum Write {
 pub enum Target {
     /// Everything.
     All,
-    /// Every response in a group (with a tag).
+    /// Every response in a group, by its full name: those of `Cache-Groups` are in the scope of their origin (see
+    /// [`groups::scoped`](crate::semantics::groups::scoped)). A [`CacheHandle`](crate::CacheHandle) takes a name without
+    /// an origin for a [`Target::Tag`].
     Group(Box<str>),
     /// Every response under one key.
     Key(CacheKey),
-    /// Every response whose key's URI starts with these bytes (see [`CacheKey::uri`]).
+    /// Every response of whose key's URIs one starts with these bytes (see [`CacheKey::uris`]).
     Prefix(Box<[u8]>),
-    /// Every response whose key has this URI, whatever its other parts.
+    /// Every response in a group of this name, whatever its origin (see [`groups::tag`](crate::semantics::groups::tag)).
+    Tag(Box<str>),
+    /// Every response of whose key's URIs one is this, whatever its other parts (see [`CacheKey::uris`]).
     Uri(Box<[u8]>),
 }
 

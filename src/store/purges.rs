@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use super::{How, Target};
 use crate::key::CacheKey;
+use crate::semantics::groups;
 
 /// How many targets are remembered one by one. Older ones share places, so that a purge of one may take others with
 /// it; nothing that was purged ever comes back.
@@ -56,6 +57,7 @@ enum Kind {
     Group = 1,
     Key = 2,
     Uri = 3,
+    Tag = 4,
 }
 
 /// The purges of one target.
@@ -125,6 +127,10 @@ impl Purges {
             }
             Target::Key(key) => stamps.add(self.name(Kind::Key, key.as_bytes()), stamp),
             Target::Prefix(prefix) => stamps.add_prefix(prefix, stamp),
+            Target::Tag(tag) => {
+                stamps.latest_group = number;
+                stamps.add(self.name(Kind::Tag, tag.as_bytes()), stamp);
+            }
             Target::Uri(uri) => stamps.add(self.name(Kind::Uri, uri), stamp),
         }
         // After the stamp: whoever sees the number finds the stamp.
@@ -164,13 +170,16 @@ impl Purges {
     ) -> Verdict {
         let mut verdict = stamps.all.judge(fence, Verdict::Untouched);
         verdict = stamps.judge(self.name(Kind::Key, key.as_bytes()), fence, verdict);
-        verdict = stamps.judge(self.name(Kind::Uri, key.uri()), fence, verdict);
         for group in groups {
             verdict = stamps.judge(self.name(Kind::Group, group.as_bytes()), fence, verdict);
+            verdict = stamps.judge(self.name(Kind::Tag, groups::tag(group).as_bytes()), fence, verdict);
         }
-        for (prefix, stamp) in &stamps.prefixes {
-            if key.uri().starts_with(prefix) {
-                verdict = stamp.judge(fence, verdict);
+        for uri in key.uris() {
+            verdict = stamps.judge(self.name(Kind::Uri, uri), fence, verdict);
+            for (prefix, stamp) in &stamps.prefixes {
+                if uri.starts_with(prefix) {
+                    verdict = stamp.judge(fence, verdict);
+                }
             }
         }
         verdict

@@ -128,6 +128,7 @@ async fn stripped_fields_reach_nobody() {
     for cache_control in ["max-age=60", "private", "no-store"] {
         let reply = Reply::cc("x", cache_control).field("server", "secret").field("etag", "\"a\"");
         let bench = Bench::with(layer(), [reply]);
+        assert!(bench.get("/other").await.field("server").is_some());
         for _ in 0..2 {
             assert_eq!(bench.get("/stripped").await.field("server"), None, "{cache_control}");
         }
@@ -136,7 +137,6 @@ async fn stripped_fields_reach_nobody() {
             .origin
             .then(Reply::new("").status(304).field("server", "secret").field("cache-control", cache_control));
         assert_eq!(bench.get("/stripped").await.field("server"), None, "{cache_control}");
-        assert!(bench.get("/other").await.field("server").is_some());
     }
 }
 

@@ -71,8 +71,8 @@ async fn vl2_a_304_for_an_unknown_tag_changes_nothing() {
     bench.origin.then(Reply::new("").status(304).field("etag", "\"unknown\"").field("x-new", "1"));
     let seen = bench.get_with("/", &[("if-none-match", "\"unknown\"")]).await;
     assert_eq!((seen.status.as_u16(), seen.field("etag")), (304, Some("\"unknown\"")));
-    bench.origin.then(not_modified());
-    assert_eq!(bench.get("/").await.has_body("x").field("x-new"), None);
+    let stale = bench.get_with("/", &[("cache-control", "only-if-cached, max-stale")]).await.has_body("x");
+    assert_eq!(stale.field("x-new"), None);
 }
 
 #[tokio::test]
@@ -208,27 +208,6 @@ async fn x_cache_tells_it_as_cloudfront_does() {
 }
 
 #[tokio::test]
-async fn vl2_a_304_for_an_unknown_tag_to_a_client_without_conditions() {
-    let stray = || Reply::new("").status(304).field("etag", "\"unknown\"").field("x-new", "1");
-    let bench = Bench::new([tagged("x", "max-age=60")]);
-    bench.get("/").await;
-    bench.later(61);
-    bench.origin.then(stray());
-    // Our condition was met, so what is stored holds; but nothing stored is changed.
-    let seen = bench.get("/").await.has_body("x").told("larder; fwd=stale; fwd-status=304");
-    assert_eq!(seen.field("x-new"), None);
-    // Nothing was selected: nobody asked for a 304.
-    let bench = Bench::new([tagged("x", "max-age=60").field("vary", "accept")]);
-    bench.get_with("/", &[("accept", "a")]).await;
-    bench.origin.then(stray());
-    assert_eq!(bench.get_with("/", &[("accept", "b")]).await.status, 502);
-    // A client whose own condition it meets gets it; one whose condition it does not meet, does not.
-    let (known, other) = (("if-none-match", "\"unknown\""), ("if-none-match", "\"other\""));
-    assert_eq!(bench.get_with("/", &[("accept", "b"), known]).await.status, 304);
-    assert_eq!(bench.get_with("/", &[("accept", "b"), other]).await.status, 502);
-}
-
-#[tokio::test]
 async fn re3_a_clients_no_store_holds_for_what_is_validated_behind_it() {
     let bench =
         Bench::new([tagged("old", "max-age=60, stale-while-revalidate=60"), tagged("new", "max-age=60")]);
@@ -252,17 +231,6 @@ async fn a_first_answer_of_304_keeps_what_was_set_for_its_client() {
     assert_eq!((first.status.as_u16(), first.field("set-cookie")), (304, Some("a=b")));
     let second = bench.get_with("/", &[("if-none-match", "\"a\"")]).await;
     assert_eq!((second.status.as_u16(), second.field("set-cookie")), (304, None));
-}
-
-#[tokio::test]
-async fn a_304_that_nobody_asked_for_answers_with_no_other_variant() {
-    // What is stored has no validator of the origin's, so nothing conditional goes out.
-    let bench = Bench::new([Reply::cc("english", "max-age=60").field("vary", "accept-language")]);
-    bench.get_with("/", &[("accept-language", "en")]).await;
-    bench.origin.then(Reply::new("").status(304));
-    let seen = bench.get_with("/", &[("accept-language", "de")]).await.has_body("");
-    assert_eq!(seen.status, 304, "passed on as it came");
-    assert!(!bench.origin.last().headers.contains_key("if-none-match"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! What a stored response is found by.
 
+mod target;
+
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
@@ -10,7 +12,10 @@ use http::{Uri, Version};
 use smallvec::SmallVec;
 use thiserror::Error;
 
+use self::target::{Targets, authority, without_default_port};
 use crate::semantics::CredentialKinds;
+
+pub(crate) use self::target::enter;
 
 /// The key under which responses are stored: the target URI, and further parts that a policy adds.
 ///
@@ -27,20 +32,27 @@ use crate::semantics::CredentialKinds;
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CacheKey {
-    // u32 length of the URI | URI | for each further part: u32 length of name | name | u32 length
+    // u32 length of the URI | URI | for each further part: u8 kind | u32 length of name | name | u32 length
     // of value, or ABSENT | value. Integers are little-endian. Lengths come first, so that no two lists
     // of parts have one encoding.
     bytes: SmallVec<[u8; INLINE]>,
-    keyed: Keyed,
+}
+
+/// What a further part is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A policy's own.
+    Part = 0,
+    /// A request field, one line of it.
+    Field = 1,
+    /// The URI that the inner service sees, where that is another one.
+    Rewritten = 2,
 }
 
 /// Most keys fit here, so that making one for a look-up does not allocate.
 const INLINE: usize = 96;
 
 const ABSENT: u32 = u32::MAX;
-
-/// Part of the key only to answer for it: it follows from `bytes`.
-type Keyed = (bool, bool);
 
 /// Why a request has no key. It is forwarded and nothing is stored.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -69,30 +81,29 @@ impl CacheKey {
     ///
     /// The scheme is the URI's, else that of an [`http::uri::Scheme`] in the request's extensions, else
     /// `http`. The authority is the URI's or the `Host` field's; a request with neither has an empty one.
-    /// With the feature `axum`, the URI is the one that the client asked for, also below a nested router.
+    /// With the feature `axum`, the URI is the one that the client asked for, also below a nested router. Where a
+    /// middleware has rewritten it to something else than nesting leaves of it, both URIs are in the key, and a purge of
+    /// either reaches what is stored. Where a policy gives the request another URI, to normalise it, that one counts
+    /// instead, below the prefix of the nested router.
     ///
     /// # Errors
     ///
     /// [`KeyError::Authority`] when URI and `Host` contradict each other, `Host` occurs twice, or the
     /// authority has user information or other characters that no host name has.
     pub fn of(request: &Parts) -> Result<Self, KeyError> {
-        let uri = original_uri(request);
-        let scheme = match uri.scheme() {
-            Some(scheme) => scheme,
-            None => request.extensions.get().unwrap_or(&Scheme::HTTP),
-        };
-        let authority = authority(uri, request)?;
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        let authority = without_default_port(authority, scheme);
-        let slash = if path.starts_with('/') { "" } else { "/" };
-        let parts = [scheme.as_str(), "://", authority, slash, path];
-        let length: usize = parts.iter().map(|part| part.len()).sum();
-        let prefix = u32::try_from(length).map_err(|_| KeyError::TooLong)?.to_le_bytes();
-        let mut bytes = concat(&prefix, parts, length);
-        // Scheme and host compare in any case; schemes are in lower case already.
-        let host = 4 + scheme.as_str().len() + 3;
-        bytes[host..host + authority.len()].make_ascii_lowercase();
-        Ok(Self { bytes, keyed: Keyed::default() })
+        let Targets { asked, rewritten } = Targets::of(request);
+        let key = Self { bytes: absolute(&asked, request)? };
+        match rewritten {
+            None => Ok(key),
+            Some(rewritten) => Ok(key.rewritten_to(&absolute(rewritten, request)?[4..])),
+        }
+    }
+
+    /// The same with the URI that the inner service sees.
+    #[must_use]
+    pub(crate) fn rewritten_to(mut self, uri: &[u8]) -> Self {
+        self.push(Kind::Rewritten, "", Some(uri));
+        self
     }
 
     /// The same with another URI.
@@ -104,35 +115,35 @@ impl CacheKey {
         bytes.extend_from_slice(&length);
         bytes.extend_from_slice(uri);
         bytes.extend_from_slice(further);
-        Self { bytes, ..self }
+        Self { bytes }
     }
 
     /// Adds a part.
     #[must_use]
     pub fn with(mut self, name: &str, value: &[u8]) -> Self {
-        self.push(name, Some(value));
+        self.push(Kind::Part, name, Some(value));
         self
     }
 
     /// Adds a request field, its lines one by one, or the fact that it is absent. A key with
-    /// `Authorization` or `Cookie` holds that credential: what is stored under it is one user's.
+    /// `Authorization` or `Cookie` holds that credential: what is stored under it is one user's. A part of that name
+    /// which was added by [`CacheKey::with`] is another one, and holds no credential.
     #[must_use]
     pub fn with_field(mut self, name: &HeaderName, headers: &HeaderMap) -> Self {
         let mut lines = headers.get_all(name).into_iter().peekable();
         if lines.peek().is_none() {
-            self.push(name.as_str(), None);
+            self.push(Kind::Field, name.as_str(), None);
         }
         for line in lines {
-            self.push(name.as_str(), Some(line.as_bytes()));
+            self.push(Kind::Field, name.as_str(), Some(line.as_bytes()));
         }
-        self.keyed.0 |= *name == header::AUTHORIZATION;
-        self.keyed.1 |= *name == header::COOKIE;
         self
     }
 
-    fn push(&mut self, name: &str, value: Option<&[u8]>) {
+    fn push(&mut self, kind: Kind, name: &str, value: Option<&[u8]>) {
         // No field or name comes near 4 GiB; one that did would only be cut in the key's length prefix.
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(ABSENT - 1).to_le_bytes();
+        self.bytes.push(kind as u8);
         self.bytes.extend_from_slice(&length(name.as_bytes()));
         self.bytes.extend_from_slice(name.as_bytes());
         match value {
@@ -144,13 +155,35 @@ impl CacheKey {
         }
     }
 
+    /// The further parts: kind, name, value.
+    fn parts(&self) -> impl Iterator<Item = (u8, &[u8], Option<&[u8]>)> {
+        let mut rest = self.bytes.get(4 + self.uri().len()..).unwrap_or_default();
+        std::iter::from_fn(move || {
+            let (&kind, after) = rest.split_first()?;
+            let (name, after) = split_length(after)?;
+            let (value, after) = match split_length(after) {
+                Some((value, after)) => (Some(value), after),
+                None => (None, after.get(4..)?),
+            };
+            rest = after;
+            Some((kind, name, value))
+        })
+    }
+
     /// The target URI: what purges by URI and by prefix compare with.
     pub fn uri(&self) -> &[u8] {
-        let [a, b, c, d, rest @ ..] = self.bytes.as_slice() else {
-            return &[];
-        };
-        let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
-        rest.get(..length).unwrap_or_default()
+        split_length(&self.bytes).map(|(uri, _)| uri).unwrap_or_default()
+    }
+
+    /// The URI to which a middleware in front of the cache has rewritten the request's, where the key holds both.
+    /// Purges compare with this one, too.
+    pub fn rewritten_uri(&self) -> Option<&[u8]> {
+        self.parts().find(|(kind, ..)| *kind == Kind::Rewritten as u8).and_then(|(_, _, uri)| uri)
+    }
+
+    /// [`CacheKey::uri`], and [`CacheKey::rewritten_uri`] where there is one.
+    pub fn uris(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::once(self.uri()).chain(self.rewritten_uri())
     }
 
     /// Whether the key has nothing but the URI.
@@ -165,8 +198,11 @@ impl CacheKey {
 
     /// Which credentials of the request the key holds.
     pub fn keyed_credentials(&self) -> CredentialKinds {
-        let (authorization, cookie) = self.keyed;
-        CredentialKinds { authorization, cookie }
+        let has = |field: &HeaderName| {
+            let field = field.as_str().as_bytes();
+            self.parts().any(|(kind, name, _)| kind == Kind::Field as u8 && name == field)
+        };
+        CredentialKinds { authorization: has(&header::AUTHORIZATION), cookie: has(&header::COOKIE) }
     }
 
     /// Bytes of memory held, the value itself included.
@@ -223,82 +259,30 @@ fn concat(prefix: &[u8; 4], parts: [&str; 5], length: usize) -> SmallVec<[u8; IN
     }
 }
 
-#[cfg(feature = "axum")]
-pub(crate) fn original_uri(request: &Parts) -> &Uri {
-    // `Router::nest` strips its prefix from the URI; keyed by the rest, two routers would share entries.
-    request.extensions.get::<axum::extract::OriginalUri>().map_or(&request.uri, |original| &original.0)
+/// The bytes of a length and of what has it: what is counted, and what comes after it. `None` where that is not there.
+fn split_length(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
 }
 
-#[cfg(not(feature = "axum"))]
-pub(crate) fn original_uri(request: &Parts) -> &Uri {
-    &request.uri
-}
-
-/// Bytes of `host[:port]` (RFC 3986 3.2.2, 3.2.3).
-static HOST_BYTES: [bool; 256] = {
-    let mut allowed = [false; 256];
-    let mut byte = 0u8;
-    while byte < 128 {
-        allowed[byte as usize] = byte.is_ascii_alphanumeric()
-            || matches!(
-                byte,
-                b'.' | b'-'
-                    | b'_'
-                    | b'~'
-                    | b':'
-                    | b'['
-                    | b']'
-                    | b'%'
-                    | b'!'
-                    | b'$'
-                    | b'&'
-                    | b'\''
-                    | b'('
-                    | b')'
-                    | b'*'
-                    | b'+'
-                    | b';'
-                    | b'='
-            );
-        byte += 1;
-    }
-    allowed
-};
-
-/// RFC 9110 7.2: the URI's authority, or `Host`; where both are there they agree.
-fn authority<'a>(uri: &'a Uri, request: &'a Parts) -> Result<&'a str, KeyError> {
-    let mut lines = request.headers.get_all(header::HOST).into_iter();
-    let host = lines.next();
-    if lines.next().is_some() {
-        return Err(KeyError::Authority);
-    }
-    let host =
-        host.map(|host| std::str::from_utf8(host.as_bytes())).transpose().map_err(|_| KeyError::Authority)?;
-    let named = uri.authority().map(http::uri::Authority::as_str);
-    let authority = match (named, host) {
-        (Some(named), Some(host)) if !named.eq_ignore_ascii_case(host) => {
-            return Err(KeyError::Authority);
-        }
-        (Some(authority), _) | (None, Some(authority)) => authority,
-        // HTTP/1.1 demands a Host; HTTP/1.0 and services without a wire have none.
-        (None, None) => "",
+/// The length of a URI's absolute form, and the form: with scheme and host in lower case, and no default port.
+fn absolute(uri: &Uri, request: &Parts) -> Result<SmallVec<[u8; INLINE]>, KeyError> {
+    let scheme = match uri.scheme() {
+        Some(scheme) => scheme,
+        None => request.extensions.get().unwrap_or(&Scheme::HTTP),
     };
-    if !authority.bytes().all(|byte| HOST_BYTES[usize::from(byte)]) {
-        return Err(KeyError::Authority);
-    }
-    Ok(authority)
-}
-
-fn without_default_port<'a>(authority: &'a str, scheme: &Scheme) -> &'a str {
-    let port = if *scheme == Scheme::HTTPS {
-        ":443"
-    } else if *scheme == Scheme::HTTP {
-        ":80"
-    } else {
-        return authority;
-    };
-    let bare = authority.strip_suffix(port).unwrap_or(authority);
-    bare.strip_suffix(':').unwrap_or(bare)
+    let authority = authority(uri, request)?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let authority = without_default_port(authority, scheme);
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    let parts = [scheme.as_str(), "://", authority, slash, path];
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    let prefix = u32::try_from(length).map_err(|_| KeyError::TooLong)?.to_le_bytes();
+    let mut bytes = concat(&prefix, parts, length);
+    // Scheme and host compare in any case; schemes are in lower case already.
+    let host = 4 + scheme.as_str().len() + 3;
+    bytes[host..host + authority.len()].make_ascii_lowercase();
+    Ok(bytes)
 }
 
 /// The absolute form of a request's target URI, which a key's URI spells in lower case.
@@ -404,10 +388,24 @@ mod tests {
         assert!(shown.contains("http://a/me") && !shown.contains("user:one"), "{shown}");
     }
 
+    #[test]
+    fn b11_a_part_named_like_a_credential_is_no_credential() {
+        let mut request = parts("/me", &["a"]);
+        request.headers.insert(header::COOKIE, HeaderValue::from_static("1"));
+        let plain = CacheKey::of(&request).expect("a key");
+        let field = plain.clone().with_field(&header::COOKIE, &request.headers);
+        let part = plain.clone().with("cookie", b"1");
+        assert!(field.keyed_credentials().cookie && !part.keyed_credentials().cookie);
+        assert_ne!(field, part);
+        assert_ne!(field.as_bytes(), part.as_bytes());
+        let absent = plain.with_field(&header::AUTHORIZATION, &request.headers).with("x", b"1");
+        assert!(absent.keyed_credentials().authorization && !absent.keyed_credentials().cookie);
+    }
+
     fn key_of(uri: &str, list: &[(String, Option<Vec<u8>>)]) -> CacheKey {
         let mut key = CacheKey::of(&parts(uri, &["a"])).expect("a key");
         for (name, value) in list {
-            key.push(name, value.as_deref());
+            key.push(Kind::Part, name, value.as_deref());
         }
         key
     }
@@ -422,6 +420,34 @@ mod tests {
         ) {
             let same = one == other && path == other_path;
             prop_assert_eq!(key_of(&path, &one) == key_of(&other_path, &other), same);
+        }
+
+        #[test]
+        fn b11_keys_are_equal_exactly_if_their_bytes_are(
+            one in prop::collection::vec((prop::bool::ANY, 0usize..3, prop::option::of("[a-b]{0,2}")), 0..4),
+            other in prop::collection::vec((prop::bool::ANY, 0usize..3, prop::option::of("[a-b]{0,2}")), 0..4),
+        ) {
+            let names = [header::AUTHORIZATION, header::COOKIE, header::ACCEPT];
+            let make = |list: &[(bool, usize, Option<String>)]| {
+                let key = CacheKey::of(&parts("/x", &["a"])).expect("a key");
+                list.iter().fold(key, |key, (is_field, name, value)| {
+                    let (name, value) = (&names[*name], value.as_deref());
+                    if !is_field {
+                        return key.with(name.as_str(), value.unwrap_or_default().as_bytes());
+                    }
+                    let mut headers = HeaderMap::new();
+                    let value = value.map(|value| HeaderValue::from_str(value).expect("a value"));
+                    headers.extend(value.map(|value| (name.clone(), value)));
+                    key.with_field(name, &headers)
+                })
+            };
+            let keyed = |list: &[(bool, usize, Option<String>)], at: usize| {
+                list.iter().any(|(is_field, name, _)| *is_field && *name == at)
+            };
+            let (first, second) = (make(&one), make(&other));
+            prop_assert_eq!(first == second, first.as_bytes() == second.as_bytes());
+            let told = first.keyed_credentials();
+            prop_assert_eq!((told.authorization, told.cookie), (keyed(&one, 0), keyed(&one, 1)));
         }
 
         #[test]

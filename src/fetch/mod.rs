@@ -1,0 +1,332 @@
+//! One call of the inner service for the cache's sake: what goes out, and what is made of what comes back.
+
+mod validate;
+
+use std::sync::Arc;
+
+use http::header;
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body;
+use tower::{Service, ServiceExt};
+
+use self::validate::Agreement;
+use crate::body::CacheBody;
+use crate::collapse::{Landing, Lead, Why};
+use crate::error::BoxError;
+use crate::fill;
+use crate::judge::{Ask, Good, SentRange};
+use crate::partial::Completion;
+use crate::query::Query;
+use crate::revalidate::Validation;
+use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
+use crate::semantics::framing;
+use crate::semantics::reuse::{Fallback, Forward};
+use crate::semantics::status::{is_failure, is_server_error};
+use crate::semantics::validation::{self, Validators};
+use crate::shared::Core;
+use crate::store::{Lookup, Store, Stored};
+
+/// What a fetch is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Purpose {
+    /// What is missing of a stored part.
+    Complete(usize),
+    /// A response, whatever is stored.
+    Get,
+    /// Whether a stored response still holds, and what stands in if that can't be said.
+    Validate(usize, Fallback),
+}
+
+impl Purpose {
+    /// The stored response that it is about.
+    pub(crate) fn selected(self) -> Option<usize> {
+        match self {
+            Self::Complete(index) | Self::Validate(index, _) => Some(index),
+            Self::Get => None,
+        }
+    }
+
+    /// What stands in when it fails. One failure does not stand in for another.
+    pub(crate) fn fallback(self, lookup: &Lookup) -> Fallback {
+        let Self::Validate(index, fallback) = self else {
+            return Fallback::None;
+        };
+        let stored = lookup.variants.get(index);
+        let is_failure = stored.is_some_and(|stored| is_server_error(stored.response.head().status));
+        if is_failure && fallback == Fallback::StaleIfError { Fallback::None } else { fallback }
+    }
+}
+
+/// One call of the inner service for the cache's sake.
+pub(crate) struct Fetch<S> {
+    /// Boxed: it is large, and goes from hand to hand.
+    ask: Box<Ask>,
+    completion: Option<Completion>,
+    core: Arc<Core>,
+    fallback: Fallback,
+    lookup: Lookup,
+    selected: Option<usize>,
+    store: Arc<S>,
+}
+
+impl<S: Store> Fetch<S> {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        store: Arc<S>,
+        query: Box<Query>,
+        lookup: Lookup,
+        forward: Forward,
+        purpose: Purpose,
+    ) -> Self {
+        let (selected, fallback) = (purpose.selected(), purpose.fallback(&lookup));
+        let completion = match purpose {
+            Purpose::Complete(index) => {
+                let stored = lookup.variants.get(index).map(|stored| &stored.response);
+                stored.and_then(|stored| Completion::of(stored, &query.request.headers, query.fields))
+            }
+            _ => None,
+        };
+        // Without anything whole to validate, a range is the inner service's to cut.
+        let is_get = query.request.method == Method::GET;
+        let is_whole = |index: usize| {
+            lookup.variants.get(index).is_some_and(|stored| stored.response.head().part.is_none())
+        };
+        let sent_range = if completion.is_some() {
+            SentRange::Missing
+        } else if query.fields.range && is_get && !selected.is_some_and(is_whole) {
+            SentRange::Clients
+        } else {
+            SentRange::None
+        };
+        let becomes_get = query.request.method == Method::HEAD
+            && selected.is_none()
+            && core.storing
+            && core.policy.rules().head_as_get;
+        let sent_method = if becomes_get { Method::GET } else { query.request.method.clone() };
+        let good = good(&query, &lookup);
+        let from_the_future = lookup.variants.iter().map(|stored| stored.response.head().reuse());
+        let from_the_future = from_the_future.filter(|reuse| reuse.age(query.now).is_none());
+        let at_least = from_the_future.map(|reuse| (reuse.generated, reuse.request_time)).max();
+        let validated = match purpose {
+            Purpose::Validate(index, _) => lookup.variants.get(index).cloned(),
+            Purpose::Complete(_) | Purpose::Get => None,
+        };
+        let stand_in = validated.clone().filter(|_| fallback == Fallback::StaleIfError);
+        let ask = Box::new(Ask {
+            answered: None,
+            collapsed: None,
+            lead: None,
+            fence: lookup.fence,
+            forward,
+            names_target: false,
+            at_least,
+            good,
+            part: None,
+            validation: None,
+            query,
+            sent_method,
+            sent_range,
+            stand_in,
+            validated,
+        });
+        Self { ask, completion, core, fallback, lookup, selected, store }
+    }
+
+    /// Others wait for the answer; `collapsed` as in [`Ask`]; and nobody validates behind until it is stored.
+    pub(crate) fn leading(
+        mut self,
+        lead: Option<Lead>,
+        collapsed: Option<bool>,
+        validation: Option<Validation>,
+    ) -> Self {
+        self.ask.lead = lead;
+        self.ask.collapsed = collapsed;
+        self.ask.validation = validation;
+        self
+    }
+
+    pub(crate) async fn run<I, Q, B>(self, inner: I, body: Q) -> Result<Response<CacheBody<B>>, I::Error>
+    where
+        I: Service<Request<Q>, Response = Response<B>>,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let outgoing = self.outgoing();
+        let is_conditional = validation::is_conditional(&outgoing.headers);
+        let method = outgoing.method.clone();
+        let mut response = inner.oneshot(Request::from_parts(outgoing, body)).await;
+        if let Ok(response) = &mut response {
+            framing::repair(&method, response.status(), response.headers_mut());
+            if let Some(validation) = &self.ask.validation
+                && !is_server_error(response.status())
+            {
+                validation.succeed();
+            }
+        }
+        match response {
+            Err(error) => match self.fallback {
+                Fallback::StaleIfError => Ok(self.stand_in(None)),
+                Fallback::Forbidden => {
+                    let outcome = Outcome::forwarded(self.ask.forward);
+                    Ok(self.core.no_content(StatusCode::GATEWAY_TIMEOUT, &outcome))
+                }
+                Fallback::None => Err(error),
+            },
+            Ok(response) if self.fallback == Fallback::StaleIfError && is_failure(response.status()) => {
+                Ok(self.stand_in(Some(response.status())))
+            }
+            Ok(response) if self.completion.is_some() && is_about_a_part(response.status()) => {
+                Ok(Box::pin(self.complete(response)).await)
+            }
+            Ok(response) if response.status() == StatusCode::NOT_MODIFIED && !is_conditional => {
+                let (not_modified, body) = response.into_parts();
+                Ok(self.not_modified_unexpectedly(not_modified, body))
+            }
+            Ok(response) if response.status() == StatusCode::NOT_MODIFIED && self.asks_conditionally() => {
+                Ok(Box::pin(self.freshen(response)).await)
+            }
+            Ok(response) if self.is_head_about_stored(&response) => match self.agreement(&response) {
+                Agreement::Holds => Ok(Box::pin(self.freshen_selected(response)).await),
+                Agreement::Silent => Ok(fill::receive(self.core, self.store, self.ask, response).await),
+                Agreement::Contradicts => {
+                    self.expire_selected().await;
+                    Ok(fill::receive(self.core, self.store, self.ask, response).await)
+                }
+            },
+            Ok(response) => Ok(fill::receive(self.core, self.store, self.ask, response).await),
+        }
+    }
+
+    /// The request as it goes to the inner service.
+    fn outgoing(&self) -> Parts {
+        let mut parts = self.ask.query.request.clone();
+        parts.method = self.ask.sent_method.clone();
+        if let Some(completion) = &self.completion {
+            completion.set_range(&mut parts.headers);
+        } else if self.replaces_conditions() {
+            let selected = self.selected.and_then(|index| self.validators().nth(index));
+            validation::set_conditions(&mut parts.headers, selected, self.validators());
+            if self.ask.sent_range == SentRange::Clients {
+                // A part that does not hold any more is worth its like, not the whole.
+                let range = self.ask.query.request.headers.get(header::RANGE);
+                parts.headers.extend(range.map(|range| (header::RANGE, range.clone())));
+            }
+        }
+        self.core.policy.forward(&mut parts);
+        framing::repair_request(&mut parts.headers);
+        self.core.mark(&mut parts);
+        parts
+    }
+
+    /// Whether the request goes out with the cache's own conditions, or none, in place of the client's.
+    fn replaces_conditions(&self) -> bool {
+        self.core.storing
+            && self.completion.is_none()
+            && (self.ask.sent_range == SentRange::None || self.selected.is_some())
+    }
+
+    /// Whether a 304 speaks of what is stored.
+    fn asks_conditionally(&self) -> bool {
+        self.replaces_conditions() && self.validators().any(|validators| validators.any())
+    }
+
+    /// What the inner service is asked about, by the positions of what is stored: the validators of the selected
+    /// response, and the strong tags of others that this request could be answered with. So a 304 is always about
+    /// something that the request may have. A part is asked about only if it was selected.
+    fn validators(&self) -> impl Iterator<Item = Validators<'_>> + Clone {
+        let query = &self.ask.query;
+        let is_believed = !self.core.unreliable.validations.has(&query.key, query.now);
+        self.lookup.variants.iter().enumerate().map(move |(index, stored)| {
+            let head = stored.response.head();
+            if !is_believed || !query.may_have(&self.core, head) {
+                Validators::default()
+            } else if self.selected == Some(index) {
+                head.validators()
+            } else if head.part.is_none() {
+                head.validators().strong()
+            } else {
+                Validators::default()
+            }
+        })
+    }
+
+    fn selected(&self) -> Option<&Stored> {
+        self.lookup.variants.get(self.selected?)
+    }
+
+    /// Answers with what was stored and what was missing, together (RFC 9111 3.4).
+    async fn complete<B>(mut self, response: Response<B>) -> Response<CacheBody<B>>
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let status = response.status();
+        let spliced = match (&self.completion, self.selected()) {
+            (Some(completion), Some(stored)) if status == StatusCode::PARTIAL_CONTENT => {
+                completion.splice(&stored.response, response)
+            }
+            _ => Err(response),
+        };
+        match spliced {
+            Ok(spliced) => {
+                let is_other = spliced.status() != StatusCode::PARTIAL_CONTENT;
+                self.ask.answered = is_other.then_some(StatusCode::PARTIAL_CONTENT);
+                let answer = fill::receive(self.core, self.store, self.ask, spliced).await;
+                answer.map(CacheBody::flatten)
+            }
+            Err(misfit) => {
+                let now = self.core.clock.now();
+                if let Some(lead) = self.ask.lead.take() {
+                    lead.part(Why::Error, now);
+                }
+                self.core.unreliable.parts.remember(&self.ask.query.key, now);
+                let is_range = self.completion.as_ref().is_some_and(Completion::is_range);
+                let tells_itself =
+                    matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE);
+                if is_range && tells_itself {
+                    // Not what was asked for, but enough for who asked for a range.
+                    return fill::receive(self.core, self.store, self.ask, misfit).await;
+                }
+                // Nothing for who wants the whole. The next one gets it: nothing is completed under this key.
+                let outcome = Outcome::Forwarded(Forwarding {
+                    status: Some(status),
+                    ..Forwarding::new(self.ask.forward)
+                });
+                self.core.no_content(StatusCode::BAD_GATEWAY, &outcome)
+            }
+        }
+    }
+
+    /// Serves the stored response in place of a failure (RFC 5861 4).
+    fn stand_in<B>(mut self, status: Option<StatusCode>) -> Response<CacheBody<B>> {
+        if let Some(lead) = self.ask.lead.take() {
+            lead.land(Landing::Failed(status));
+        }
+        let Ask { forward, query, .. } = &*self.ask;
+        self.core.stand_in(self.selected(), &query.request, query.fields, *forward, Detail::StaleIfError, status)
+    }
+}
+
+/// The best that is stored for a request, as far as errors are concerned.
+fn good(query: &Query, lookup: &Lookup) -> Good {
+    let matching = lookup.variants.iter().filter(|stored| {
+        let head = stored.response.head();
+        head.status.is_success() && head.reuse.selecting.matches(&query.request.headers)
+    });
+    let is_fresh =
+        |stored: &Stored| stored.expired.is_none() && stored.response.head().reuse.ttl(query.now) > 0;
+    matching.fold(
+        Good::None,
+        |best, stored| {
+            if best == Good::Fresh || is_fresh(stored) { Good::Fresh } else { Good::Stale }
+        },
+    )
+}
+
+/// Whether a status makes sense for a part only, or for who has one.
+fn is_about_a_part(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 206 | 304 | 412 | 416)
+}

@@ -1,0 +1,190 @@
+//! What a stored response is told by a 304, or by the 200 to a HEAD (RFC 9111 4.3.3 to 4.3.5).
+
+use std::time::{Duration, SystemTime};
+
+use http::header::{self, HeaderMap};
+use http::{HeaderValue, Method, Response, StatusCode, response};
+
+use super::Fetch;
+use crate::body::CacheBody;
+use crate::collapse::{Landing, Why};
+use crate::fill;
+use crate::judge::{Tag, judge, word_of_origin};
+use crate::observe::Place;
+use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
+use crate::semantics::freshness::single_date;
+use crate::semantics::preconditions::{self, Representation};
+use crate::semantics::storing::NotStored;
+use crate::semantics::validation::{self, Identified};
+use crate::store::{How, Store, Target, Write};
+use crate::stored::StoredResponse;
+
+impl<S: Store> Fetch<S> {
+    /// A 200 to a HEAD that a stored GET could have answered.
+    pub(super) fn is_head_about_stored<B>(&self, response: &Response<B>) -> bool {
+        self.ask.sent_method == Method::HEAD && self.selected.is_some() && response.status() == StatusCode::OK
+    }
+
+    pub(super) fn agreement<B>(&self, response: &Response<B>) -> Agreement {
+        let Some(stored) = self.selected().map(|stored| stored.response.head()) else {
+            return Agreement::Silent;
+        };
+        let validators = stored.validators();
+        let told = [
+            (header::ETAG, validators.etag),
+            (header::LAST_MODIFIED, validators.last_modified),
+            (header::CONTENT_LENGTH, stored.headers.get(header::CONTENT_LENGTH)),
+        ];
+        let mut compared = told
+            .iter()
+            .filter_map(|(name, own)| response.headers().get(name).map(|value| Some(value) == *own))
+            .peekable();
+        if compared.peek().is_none() {
+            Agreement::Silent
+        } else if compared.all(|equal| equal) {
+            Agreement::Holds
+        } else {
+            Agreement::Contradicts
+        }
+    }
+
+    /// Makes the selected response stale, if it is still the one that is stored.
+    pub(super) async fn expire_selected(&self) {
+        if let Some(stored) = self.selected() {
+            let mut head = stored.response.head().clone();
+            head.reuse.lifetime = Duration::ZERO;
+            let expired = StoredResponse::new(head, stored.response.payload().clone());
+            // Where that fails, it is as fresh as it was.
+            let _ = self.store.freshen(&self.ask.query.key, stored.id, expired, self.ask.fence).await;
+        }
+    }
+
+    /// Freshens the stored response that a 304 speaks of, and answers with it (RFC 9111 4.3.4).
+    pub(super) async fn freshen<B>(self, response: Response<B>) -> Response<CacheBody<B>> {
+        let (not_modified, body) = response.into_parts();
+        match validation::identify(&not_modified.headers, self.selected, self.validators()) {
+            Identified::Freshen(index) => self.update(index, not_modified).await,
+            Identified::Unknown => self.not_modified_unexpectedly(not_modified, body),
+        }
+    }
+
+    /// Answers where a 304 is about nothing that was asked about. It changes nothing that is stored (RFC 9111 4.3.4).
+    pub(super) fn not_modified_unexpectedly<B>(
+        mut self,
+        mut not_modified: response::Parts,
+        body: B,
+    ) -> Response<CacheBody<B>> {
+        let core = &self.core;
+        let now = core.clock.now();
+        // The next one is asked for the whole.
+        core.unreliable.validations.remember(&self.ask.query.key, now);
+        if let Some(lead) = self.ask.lead.take() {
+            lead.part(Why::Error, now);
+        }
+        let outcome = Outcome::Forwarded(Forwarding {
+            detail: Some(Detail::UnexpectedNotModified),
+            status: Some(StatusCode::NOT_MODIFIED),
+            ..Forwarding::new(self.ask.forward)
+        });
+        if !self.meets_clients_condition(&not_modified.headers, now) {
+            return core.no_content(StatusCode::BAD_GATEWAY, &outcome);
+        }
+        core.voice.tell(&outcome, not_modified.status, &mut not_modified.headers, Place::Append);
+        drop(body);
+        Response::from_parts(not_modified, CacheBody::empty())
+    }
+
+    /// Whether a 304 tells the client, by a condition of its own, that it has what there is. One without validators says
+    /// so to everybody who asks.
+    fn meets_clients_condition(&self, not_modified: &HeaderMap, now: SystemTime) -> bool {
+        let request = &self.ask.query.request.headers;
+        let etag = not_modified.get(header::ETAG).map(HeaderValue::as_bytes);
+        let last_modified = single_date(not_modified, &header::LAST_MODIFIED, now);
+        let is_bare = etag.is_none() && last_modified.is_none();
+        let theirs = Representation { date: None, etag, last_modified };
+        validation::is_conditional(request)
+            && (is_bare
+                || preconditions::evaluate(request, &theirs, now) == preconditions::Outcome::NotModified)
+    }
+
+    /// Freshens the selected response with what a HEAD told of it.
+    pub(super) async fn freshen_selected<B>(self, response: Response<B>) -> Response<CacheBody<B>> {
+        let (head, _) = response.into_parts();
+        let index = self.selected.unwrap_or_default();
+        self.update(index, head).await
+    }
+
+    /// Gives a stored response the fields of a newer one about the same content, and answers with it.
+    async fn update<B>(self, index: usize, mut news: response::Parts) -> Response<CacheBody<B>> {
+        let core = &self.core;
+        let received_at = core.clock.now();
+        let old = &self.lookup.variants[index];
+        let head = old.response.head();
+        let stored_fields = head.own_fields();
+        let tag = if head.tag_is_ours && !news.headers.contains_key(header::ETAG) {
+            Tag::Ours
+        } else {
+            Tag::Theirs
+        };
+        let carried = news.headers.clone();
+        news.headers = validation::freshen(&stored_fields, &news.headers);
+        let status = std::mem::replace(&mut news.status, head.status);
+        let max_object = self.store.max_object();
+        let mut ask = self.ask;
+        ask.sent_method = Method::GET; // whose response it is that is stored
+        ask.part = head.part.clone();
+        let judgement = judge(core, &ask, &news, max_object, received_at);
+        let terms = judgement.terms.store;
+        let word = word_of_origin(core, &mut ask, &news, max_object, received_at, terms);
+        let unsent = judgement.terms.strip.clone();
+        let head = judgement.head(core, head.status, news.headers, ask.query.now, None, tag);
+        let ttl = head.reuse.ttl(received_at);
+        let response = StoredResponse::new(head, old.response.payload().clone());
+        let (store, key) = (&self.store, &ask.query.key);
+        let mut detail = terms.err().map(Detail::NotStored);
+        if word.is_err_and(NotStored::withdraws) {
+            // Nobody else gets it any more, not even while it would be fresh, nor stale within a window.
+            if store.invalidate(&Target::Key(key.clone()), How::Remove).await.is_err() {
+                detail = Some(Detail::NotInvalidated);
+            }
+        } else if terms.is_ok() {
+            if core.policy.rules().no_vary_search {
+                core.searches.learn(key, response.head().headers());
+            }
+            match store.freshen(key, old.id, response.clone(), ask.fence).await {
+                Ok(Write::Stored) => {}
+                _ => detail = Some(Detail::NotStored(NotStored::Store)),
+            }
+        }
+        if let Some(lead) = ask.lead.take() {
+            match terms {
+                // Whether or not a purge came first: who waits has asked before it.
+                Ok(()) => lead.land(Landing::Validated(response.clone())),
+                Err(reason) => lead.part(fill::why_apart(reason, status), received_at),
+            }
+        }
+        let outcome = Outcome::Forwarded(Forwarding {
+            collapsed: ask.collapsed,
+            detail,
+            status: (status != StatusCode::OK).then_some(status),
+            stored: detail.is_none(),
+            ttl: Some(ttl),
+            ..Forwarding::new(ask.forward)
+        });
+        let mut answer = core.answer(&response, &ask.query.request, ask.query.fields, &outcome, received_at);
+        // What is not stored, this client gets all the same: it was sent for it.
+        if carried.contains_key(header::SET_COOKIE) && !unsent.contains(&header::SET_COOKIE) {
+            fill::take_over(&carried, answer.headers_mut(), &header::SET_COOKIE);
+        }
+        answer
+    }
+}
+
+/// Whether a response to HEAD is of the representation that is stored (RFC 9111 4.3.5).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Agreement {
+    Contradicts,
+    Holds,
+    /// It has none of the fields by which that could be said.
+    Silent,
+}

@@ -1,0 +1,222 @@
+//! Which URIs a request is known by, and the authority of each.
+
+use std::borrow::Cow;
+
+use http::Uri;
+use http::header;
+use http::request::Parts;
+use http::uri::Scheme;
+
+use super::KeyError;
+
+/// The URIs of a request.
+pub(super) struct Targets<'a> {
+    /// What the client asks for, or what a policy makes of it.
+    pub(super) asked: Cow<'a, Uri>,
+    /// What a middleware has made of it, where nothing else tells what the inner service sees.
+    pub(super) rewritten: Option<&'a Uri>,
+}
+
+/// The request's URI as it came to the cache, in its extensions: a policy that gives the request another one means it.
+#[cfg(feature = "axum")]
+#[derive(Clone)]
+struct OnEntry(Uri);
+
+/// Remembers the URI of a request that comes in.
+#[cfg(feature = "axum")]
+pub(crate) fn enter(request: &mut Parts) {
+    if request.extensions.get::<axum::extract::OriginalUri>().is_some() {
+        request.extensions.insert(OnEntry(request.uri.clone()));
+    }
+}
+
+#[cfg(not(feature = "axum"))]
+pub(crate) fn enter(_: &mut Parts) {}
+
+impl<'a> Targets<'a> {
+    fn one(asked: &'a Uri) -> Self {
+        Self { asked: Cow::Borrowed(asked), rewritten: None }
+    }
+
+    #[cfg(not(feature = "axum"))]
+    pub(super) fn of(request: &'a Parts) -> Self {
+        Self::one(&request.uri)
+    }
+
+    /// `Router::nest` strips its prefix from the URI; keyed by the rest, two routers would share entries. Keyed by
+    /// axum's `OriginalUri` alone, what a middleware rewrites by other fields than the URI would be shared.
+    #[cfg(feature = "axum")]
+    pub(super) fn of(request: &'a Parts) -> Self {
+        let present = &request.uri;
+        let Some(axum::extract::OriginalUri(original)) = request.extensions.get() else {
+            return Self::one(present);
+        };
+        let on_entry = request.extensions.get().map_or(present, |OnEntry(uri)| uri);
+        match (nested_below(original, on_entry), present == on_entry) {
+            (Some(_), true) => Self::one(original),
+            (None, true) => Self { asked: Cow::Borrowed(original), rewritten: Some(present) },
+            // A policy's own.
+            (prefix, false) => {
+                let prefix = prefix.unwrap_or_default();
+                Self { asked: below(prefix, present, original), rewritten: None }
+            }
+        }
+    }
+}
+
+/// What nesting has stripped from `original`, if nothing else makes the difference.
+#[cfg(feature = "axum")]
+fn nested_below<'a>(original: &'a Uri, present: &Uri) -> Option<&'a str> {
+    let is_same = original.scheme() == present.scheme()
+        && original.authority() == present.authority()
+        && original.query() == present.query();
+    let (whole, rest) = (original.path(), present.path());
+    // A router nested at `/a` sees `/` of `/a`.
+    let prefix = whole.strip_suffix(rest).or_else(|| (rest == "/").then_some(whole));
+    prefix.filter(|_| is_same)
+}
+
+/// A URI below a prefix, of the origin of another one where it names none.
+#[cfg(feature = "axum")]
+fn below<'a>(prefix: &str, uri: &'a Uri, original: &Uri) -> Cow<'a, Uri> {
+    if prefix.is_empty() && (uri.authority().is_some() || original.authority().is_none()) {
+        return Cow::Borrowed(uri);
+    }
+    let mut parts = uri.clone().into_parts();
+    if parts.authority.is_none() {
+        (parts.scheme, parts.authority) = (original.scheme().cloned(), original.authority().cloned());
+    }
+    let path = parts.path_and_query.as_ref().map_or("/", |path| path.as_str());
+    parts.path_and_query = format!("{prefix}{path}").parse().ok();
+    // A prefix of a path, and a path, make a path.
+    Uri::from_parts(parts).map_or(Cow::Borrowed(uri), Cow::Owned)
+}
+
+/// Bytes of `host[:port]` (RFC 3986 3.2.2, 3.2.3).
+static HOST_BYTES: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        allowed[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'.' | b'-'
+                    | b'_'
+                    | b'~'
+                    | b':'
+                    | b'['
+                    | b']'
+                    | b'%'
+                    | b'!'
+                    | b'$'
+                    | b'&'
+                    | b'\''
+                    | b'('
+                    | b')'
+                    | b'*'
+                    | b'+'
+                    | b';'
+                    | b'='
+            );
+        byte += 1;
+    }
+    allowed
+};
+
+/// RFC 9110 7.2: the URI's authority, or `Host`; where both are there they agree.
+pub(super) fn authority<'a>(uri: &'a Uri, request: &'a Parts) -> Result<&'a str, KeyError> {
+    let mut lines = request.headers.get_all(header::HOST).into_iter();
+    let host = lines.next();
+    if lines.next().is_some() {
+        return Err(KeyError::Authority);
+    }
+    let host =
+        host.map(|host| std::str::from_utf8(host.as_bytes())).transpose().map_err(|_| KeyError::Authority)?;
+    let named = uri.authority().map(http::uri::Authority::as_str);
+    let authority = match (named, host) {
+        (Some(named), Some(host)) if !named.eq_ignore_ascii_case(host) => {
+            return Err(KeyError::Authority);
+        }
+        (Some(authority), _) | (None, Some(authority)) => authority,
+        // HTTP/1.1 demands a Host; HTTP/1.0 and services without a wire have none.
+        (None, None) => "",
+    };
+    if !authority.bytes().all(|byte| HOST_BYTES[usize::from(byte)]) {
+        return Err(KeyError::Authority);
+    }
+    Ok(authority)
+}
+
+pub(super) fn without_default_port<'a>(authority: &'a str, scheme: &Scheme) -> &'a str {
+    let port = if *scheme == Scheme::HTTPS {
+        ":443"
+    } else if *scheme == Scheme::HTTP {
+        ":80"
+    } else {
+        return authority;
+    };
+    let bare = authority.strip_suffix(port).unwrap_or(authority);
+    bare.strip_suffix(':').unwrap_or(bare)
+}
+
+#[cfg(all(test, feature = "axum"))]
+mod tests {
+    use super::*;
+    use crate::key::CacheKey;
+    use axum::extract::OriginalUri;
+    use http::Request;
+
+    /// The URIs in the key of a request that was for `original`, comes in for `present`, and for which a policy asks by
+    /// `policys`.
+    #[track_caller]
+    fn check(original: &str, present: &str, policys: Option<&str>, expected: &[&str]) {
+        let uri = |text: &str| text.parse::<Uri>().expect("a URI");
+        let (mut request, ()) = Request::get(present).body(()).expect("a request").into_parts();
+        if request.uri.authority().is_none() {
+            request.headers.insert(header::HOST, http::HeaderValue::from_static("a"));
+        }
+        request.extensions.insert(OriginalUri(uri(original)));
+        for is_entered in [false, true] {
+            if is_entered {
+                enter(&mut request);
+            }
+            if let Some(policys) = policys.filter(|_| is_entered) {
+                request.uri = uri(policys);
+            } else if policys.is_some() {
+                continue;
+            }
+            let key = CacheKey::of(&request).expect("a key");
+            let uris: Vec<_> = key.uris().map(|uri| std::str::from_utf8(uri).expect("ASCII")).collect();
+            assert_eq!(uris, expected, "{original} {present} {policys:?}");
+        }
+    }
+
+    #[test]
+    fn a13_what_nesting_leaves_is_keyed_by_what_the_client_asked_for() {
+        check("/x?q", "/x?q", None, &["http://a/x?q"]);
+        check("/api/x?q", "/x?q", None, &["http://a/api/x?q"]);
+        check("/api", "/", None, &["http://a/api"]);
+        check("/api/", "/", None, &["http://a/api/"]);
+        check("/api?q", "/?q", None, &["http://a/api?q"]);
+        check("http://b/api/x", "http://b/x", None, &["http://b/api/x"]);
+    }
+
+    #[test]
+    fn b13_a_rewritten_uri_is_in_the_key_beside_the_original_one() {
+        check("/x", "/x?tenant=b", None, &["http://a/x", "http://a/x?tenant=b"]);
+        check("/x?q", "/x", None, &["http://a/x?q", "http://a/x"]);
+        check("/x", "/b/x", None, &["http://a/x", "http://a/b/x"]);
+        check("/x", "/y", None, &["http://a/x", "http://a/y"]);
+        check("http://b/x", "http://c/x", None, &["http://b/x", "http://c/x"]);
+    }
+
+    #[test]
+    fn b13_a_policys_uri_replaces_that_of_the_request() {
+        check("/x?b&a", "/x?b&a", Some("/x?a&b"), &["http://a/x?a&b"]);
+        check("/api/x?b&a", "/x?b&a", Some("/x?a&b"), &["http://a/api/x?a&b"]);
+        check("/x?b&a", "/x?b&a&tenant=1", Some("/x?a&b&tenant=1"), &["http://a/x?a&b&tenant=1"]);
+        // The origin is that of the request, where the policy names none.
+        check("http://b/api/x?2&1", "http://b/x?2&1", Some("/x?1&2"), &["http://b/api/x?1&2"]);
+        check("http://b/x?2&1", "http://b/x?2&1", Some("/x?1&2"), &["http://b/x?1&2"]);
+    }
+}

@@ -1,0 +1,104 @@
+//! What a purge from outside can mean: a target that nothing stored could have is an error, not a success that reaches
+//! nothing.
+
+use http::Uri;
+use thiserror::Error;
+
+use crate::error::StoreError;
+use crate::semantics::groups;
+use crate::store::Target;
+
+/// Why a purge has not taken effect, or not for sure.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PurgeError {
+    /// A URI that no request could be stored under.
+    #[error(
+        "nothing is stored under '{0}': the authority of a key is host[:port], without user information"
+    )]
+    NoKey(String),
+    /// A URI or a prefix that does not begin with a scheme: keys hold absolute URIs.
+    #[error(
+        "'{0}' is not absolute; say scheme and host, as in http://example.com/path (http:///path for what was asked \
+         for without a host, as Target::Uri or Target::Prefix)"
+    )]
+    NotAbsolute(String),
+    /// The store failed: what was to go may still be there.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Whether a URI names a scheme and a host.
+pub(crate) fn absolute(uri: &Uri) -> Result<(), PurgeError> {
+    match (uri.scheme(), uri.authority()) {
+        (Some(_), Some(_)) => Ok(()),
+        _ => Err(PurgeError::NotAbsolute(uri.to_string())),
+    }
+}
+
+/// A target that can mean something, spelled as keys are.
+pub(crate) fn checked(target: &Target) -> Result<Target, PurgeError> {
+    Ok(match target {
+        // A bare name is a policy's own tag, or that of a group in whatever origin.
+        Target::Group(group) if groups::tag(group) == &**group => Target::Tag(group.clone()),
+        Target::Prefix(prefix) => Target::Prefix(spelled(prefix)?),
+        Target::Uri(uri) => Target::Uri(spelled(uri)?),
+        Target::All | Target::Group(_) | Target::Key(_) | Target::Tag(_) => target.clone(),
+    })
+}
+
+/// An absolute URI, or the beginning of one, with scheme and host in lower case and without a default port.
+fn spelled(uri: &[u8]) -> Result<Box<[u8]>, PurgeError> {
+    let scheme = uri.windows(3).position(|three| three == b"://").filter(|&length| length > 0);
+    let is_scheme = |scheme: &[u8]| {
+        scheme.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+    };
+    let Some(scheme) = scheme.filter(|&length| is_scheme(&uri[..length])) else {
+        return Err(PurgeError::NotAbsolute(String::from_utf8_lossy(uri).into_owned()));
+    };
+    let host = scheme + 3;
+    let path = uri[host..].iter().position(|&byte| byte == b'/').map(|length| host + length);
+    let mut spelled = uri.to_vec();
+    spelled[..path.unwrap_or(uri.len())].make_ascii_lowercase();
+    let port: &[u8] = match &spelled[..scheme] {
+        b"http" => b":80",
+        b"https" => b":443",
+        _ => b"",
+    };
+    // Where a path follows, the port is whole.
+    if let Some(path) = path
+        && !port.is_empty()
+        && spelled[host..path].ends_with(port)
+    {
+        spelled.drain(path - port.len()..path);
+    }
+    Ok(spelled.into_boxed_slice())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(prefix: &str, expected: Option<&str>) {
+        let spelled = spelled(prefix.as_bytes()).ok();
+        let spelled = spelled.as_deref().map(|spelled| std::str::from_utf8(spelled).expect("ASCII"));
+        assert_eq!(spelled, expected, "{prefix}");
+    }
+
+    #[test]
+    fn b15_prefixes_are_absolute_and_spelled_as_keys_are() {
+        check("http://a/x", Some("http://a/x"));
+        check("HTTP://Example.COM/Images/", Some("http://example.com/Images/"));
+        check("http://exam", Some("http://exam"));
+        check("http://a:80/x", Some("http://a/x"));
+        check("https://a:443/x", Some("https://a/x"));
+        check("https://a:80/x", Some("https://a:80/x"));
+        // The port may go on.
+        check("http://a:80", Some("http://a:80"));
+        check("http:///x", Some("http:///x"));
+        for prefix in ["", "/images/", "example.com/images/", "://a/", "a/http://b/"] {
+            check(prefix, None);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The content codings of a response (RFC 9110 8.4), and which requests may have content in them.
+
+use http::header::{self, HeaderMap};
+
+use super::accept::{accepts_codings, unaliased};
+use super::fields::list;
+
+/// The codings of IANA's registry, each by one of its names. `identity` is none.
+const REGISTERED: [&[u8]; 10] = [
+    b"aes128gcm",
+    b"br",
+    b"compress",
+    b"dcb",
+    b"dcz",
+    b"deflate",
+    b"exi",
+    b"gzip",
+    b"pack200-gzip",
+    b"zstd",
+];
+
+/// The registered codings of a response whose origin does not say that it depends on `Accept-Encoding`. Many that
+/// compress forget to, and give every coding one tag: then nothing but the request can say who can read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Coded(Box<[&'static [u8]]>);
+
+impl Coded {
+    /// `None` where the content has no registered coding.
+    pub(super) fn of(response: &HeaderMap) -> Option<Self> {
+        if !response.contains_key(header::CONTENT_ENCODING) {
+            return None;
+        }
+        let codings = list(response, &header::CONTENT_ENCODING).filter_map(|member| {
+            let name = unaliased(member.to_ascii_lowercase().into_boxed_slice());
+            REGISTERED.into_iter().find(|registered| **registered == *name)
+        });
+        let codings: Box<[_]> = codings.collect();
+        (!codings.is_empty()).then_some(Self(codings))
+    }
+
+    pub(super) fn suits(&self, request: &HeaderMap) -> bool {
+        accepts_codings(request, &self.0)
+    }
+
+    pub(super) fn weight(&self) -> usize {
+        size_of::<Self>() + size_of_val(&*self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[track_caller]
+    fn check(codings: &'static str, accepted: Option<&'static str>, expected: bool) {
+        let (mut response, mut request) = (HeaderMap::new(), HeaderMap::new());
+        response.insert(header::CONTENT_ENCODING, HeaderValue::from_static(codings));
+        request.extend(
+            accepted.map(|accepted| (header::ACCEPT_ENCODING, HeaderValue::from_static(accepted))),
+        );
+        let suits = Coded::of(&response).is_none_or(|coded| coded.suits(&request));
+        assert_eq!(suits, expected, "{codings} for {accepted:?}");
+    }
+
+    #[test]
+    fn b01_a_registered_coding_is_for_those_who_accept_it() {
+        // RFC 9110 12.5.3.
+        check("gzip", Some("gzip"), true);
+        check("gzip", Some("br, GZIP;q=0.1"), true);
+        check("gzip", Some("x-gzip"), true);
+        check("X-GZip", Some("gzip"), true);
+        check("gzip", Some("*"), true);
+        check("gzip", Some("gzip;q=0, *"), false);
+        check("gzip", Some("*;q=0, gzip"), true);
+        check("gzip", Some("br"), false);
+        check("gzip", Some("identity"), false);
+        check("gzip", Some(""), false);
+        check("gzip", Some("gzip;q=0"), false);
+        // By the letter it accepts anything; those who do not send it can't decode.
+        check("gzip", None, false);
+        // Every coding of several.
+        check("gzip, br", Some("gzip, br"), true);
+        check("gzip, br", Some("br"), false);
+        // Nobody knows how an origin reads that.
+        check("gzip", Some("gzip, br;level=1"), false);
+    }
+
+    #[test]
+    fn b01_identity_and_unknown_codings_are_for_everybody() {
+        for codings in ["identity", "", "sdch", "aws-chunked", "sdch, identity"] {
+            check(codings, None, true);
+            check(codings, Some("gzip"), true);
+        }
+        check("sdch, gzip", None, false);
+    }
+}

@@ -1,0 +1,82 @@
+//! How a message's length is told (RFC 9112 6, RFC 9110 8.6).
+
+use http::header::{self, HeaderMap};
+use http::{Method, StatusCode};
+
+/// Whether the answer to a request with this method has no content, whatever its fields say (RFC 9112 6.3).
+pub(crate) fn has_no_content(method: &Method, status: StatusCode) -> bool {
+    *method == Method::HEAD
+        || status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+/// Removes `Content-Length` from a response to `method` where it must not be, or means nothing: beside
+/// `Transfer-Encoding`, which outranks it; in a 1xx, a 204 and a 2xx to CONNECT; and in a 304, where it would be that of
+/// a content which is not there.
+pub(crate) fn repair(method: &Method, status: StatusCode, headers: &mut HeaderMap) {
+    let is_tunnel = *method == Method::CONNECT && status.is_success();
+    let is_bare = status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if is_tunnel || is_bare || headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
+}
+
+/// Removes `Content-Length` from a request beside `Transfer-Encoding`.
+pub(crate) fn repair_request(headers: &mut HeaderMap) {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
+}
+
+/// The length that a response to `method` declares for its content: `Content-Length`, where that is one number, and
+/// about the content of this message (RFC 9110 8.6, 9.3.6; RFC 9112 6.3).
+pub(crate) fn declared_length(method: &Method, status: StatusCode, headers: &HeaderMap) -> Option<u64> {
+    let mut lines = headers.get_all(header::CONTENT_LENGTH).into_iter();
+    let line = lines.next()?;
+    if has_no_content(method, status) || *method == Method::CONNECT {
+        return None;
+    }
+    if lines.any(|other| other != line) || headers.contains_key(header::TRANSFER_ENCODING) {
+        return None;
+    }
+    let digits = std::str::from_utf8(line.as_bytes()).ok()?.trim();
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue};
+
+    #[track_caller]
+    fn check(method: &Method, status: u16, fields: &[(&'static str, &'static str)], expected: Option<u64>) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let status = StatusCode::from_u16(status).expect("a status");
+        repair(method, status, &mut headers);
+        let kept = headers.get("content-length").map(|value| value.to_str().expect("ASCII").parse());
+        assert_eq!(kept.transpose(), Ok(expected), "{method} {status} {fields:?}");
+    }
+
+    #[test]
+    fn b04_a_length_that_means_nothing_is_removed() {
+        let length = ("content-length", "31");
+        let both = [length, ("transfer-encoding", "chunked")];
+        for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS] {
+            for status in [200, 201, 206, 404, 503, 999] {
+                check(&method, status, &[length], Some(31));
+                check(&method, status, &both, None); // RFC 9112 6.3
+            }
+            check(&method, 101, &[length], None); // RFC 9110 8.6
+            check(&method, 204, &[length], None);
+            check(&method, 304, &[length], None);
+        }
+        check(&Method::CONNECT, 200, &[length], None); // RFC 9110 9.3.6
+        check(&Method::CONNECT, 404, &[length], Some(31));
+        check(&Method::HEAD, 200, &[length], Some(31));
+        check(&Method::HEAD, 200, &both, None);
+    }
+}
