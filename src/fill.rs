@@ -66,8 +66,7 @@ where
         lead.part(why_apart(reason, parts.status), received_at);
     }
     if let Some(validated) = ask.validated.clone()
-        && let Err(reason) =
-            word_of_origin(&core, &mut ask, &parts, store.max_object(), received_at, terms)
+        && let Err(reason) = word_of_origin(&core, &mut ask, &parts, store.max_object(), received_at, terms)
         && reason.ends_stale_use(parts.status)
     {
         end_stale_use(&*store, &ask.query.key, &validated).await;

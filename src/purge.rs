@@ -13,9 +13,7 @@ use crate::store::Target;
 #[non_exhaustive]
 pub enum PurgeError {
     /// A URI that no request could be stored under.
-    #[error(
-        "nothing is stored under '{0}': the authority of a key is host[:port], without user information"
-    )]
+    #[error("nothing is stored under '{0}': the authority of a key is host[:port], without user information")]
     NoKey(String),
     /// A URI or a prefix that does not begin with a scheme: keys hold absolute URIs.
     #[error(

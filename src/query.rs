@@ -94,11 +94,7 @@ impl Query {
 
     /// The request as reuse sees it.
     fn ask(&self) -> reuse::Ask<'_> {
-        reuse::Ask {
-            directives: &self.directives,
-            headers: &self.request.headers,
-            unkeyed: self.unkeyed(),
-        }
+        reuse::Ask { directives: &self.directives, headers: &self.request.headers, unkeyed: self.unkeyed() }
     }
 
     /// Whether a stored response could answer it, once the origin has said that it holds: then its validators ask about

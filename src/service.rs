@@ -402,7 +402,8 @@ where
             let abandoned = Abandoned::new(&cache, &unsafe_request.key);
             let response = inner.oneshot(Request::from_parts(parts, body)).await?;
             abandoned.settle();
-            let made_invalid = if cache.core.storing && invalidation::invalidates(&method, response.status()) {
+            let made_invalid = if cache.core.storing && invalidation::invalidates(&method, response.status())
+            {
                 cache.made_invalid(&unsafe_request, response.headers())
             } else {
                 Vec::new()

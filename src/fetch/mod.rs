@@ -306,7 +306,14 @@ impl<S: Store> Fetch<S> {
             lead.land(Landing::Failed(status));
         }
         let Ask { forward, query, .. } = &*self.ask;
-        self.core.stand_in(self.selected(), &query.request, query.fields, *forward, Detail::StaleIfError, status)
+        self.core.stand_in(
+            self.selected(),
+            &query.request,
+            query.fields,
+            *forward,
+            Detail::StaleIfError,
+            status,
+        )
     }
 }
 

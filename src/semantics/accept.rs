@@ -209,9 +209,8 @@ pub(super) fn accepts_codings(request: &HeaderMap, names: &[&[u8]]) -> bool {
 
 /// Of a coding that is named twice the smaller weight counts.
 fn is_accepted(members: &[Weighted], coding: &[u8]) -> bool {
-    let weight = |name: &[u8]| {
-        members.iter().filter(|(member, _)| **member == *name).map(|(_, weight)| *weight).min()
-    };
+    let weight =
+        |name: &[u8]| members.iter().filter(|(member, _)| **member == *name).map(|(_, weight)| *weight).min();
     weight(coding).or_else(|| weight(b"*")).unwrap_or_default() > 0
 }
 
@@ -242,9 +241,8 @@ pub(crate) fn accepts_media_type(request: &HeaderMap, content_type: &HeaderValue
     // Of the equally specific ones, which differ in parameters, the best counts.
     let ranges: Vec<_> =
         list(request, &header::ACCEPT).map(|member| (essence(member), weight(member))).collect();
-    let best = |range: &[u8]| {
-        ranges.iter().filter(|(named, _)| **named == *range).map(|(_, weight)| *weight).max()
-    };
+    let best =
+        |range: &[u8]| ranges.iter().filter(|(named, _)| **named == *range).map(|(_, weight)| *weight).max();
     let found = best(&own).or_else(|| best(&whole_family)).or_else(|| best(b"*/*"));
     found.is_some_and(|weight| weight > 0)
 }

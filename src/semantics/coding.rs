@@ -6,18 +6,8 @@ use super::accept::{accepts_codings, unaliased};
 use super::fields::list;
 
 /// The codings of IANA's registry, each by one of its names. `identity` is none.
-const REGISTERED: [&[u8]; 10] = [
-    b"aes128gcm",
-    b"br",
-    b"compress",
-    b"dcb",
-    b"dcz",
-    b"deflate",
-    b"exi",
-    b"gzip",
-    b"pack200-gzip",
-    b"zstd",
-];
+const REGISTERED: [&[u8]; 10] =
+    [b"aes128gcm", b"br", b"compress", b"dcb", b"dcz", b"deflate", b"exi", b"gzip", b"pack200-gzip", b"zstd"];
 
 /// The registered codings of a response whose origin does not say that it depends on `Accept-Encoding`. Many that
 /// compress forget to, and give every coding one tag: then nothing but the request can say who can read it.
@@ -56,9 +46,8 @@ mod tests {
     fn check(codings: &'static str, accepted: Option<&'static str>, expected: bool) {
         let (mut response, mut request) = (HeaderMap::new(), HeaderMap::new());
         response.insert(header::CONTENT_ENCODING, HeaderValue::from_static(codings));
-        request.extend(
-            accepted.map(|accepted| (header::ACCEPT_ENCODING, HeaderValue::from_static(accepted))),
-        );
+        request
+            .extend(accepted.map(|accepted| (header::ACCEPT_ENCODING, HeaderValue::from_static(accepted))));
         let suits = Coded::of(&response).is_none_or(|coded| coded.suits(&request));
         assert_eq!(suits, expected, "{codings} for {accepted:?}");
     }

@@ -15,8 +15,8 @@ pub(crate) fn has_no_content(method: &Method, status: StatusCode) -> bool {
 /// a content which is not there.
 pub(crate) fn repair(method: &Method, status: StatusCode, headers: &mut HeaderMap) {
     let is_tunnel = *method == Method::CONNECT && status.is_success();
-    let is_bare = status.is_informational()
-        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let is_bare =
+        status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if is_tunnel || is_bare || headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
     }

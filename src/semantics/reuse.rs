@@ -70,8 +70,8 @@ impl Reuse {
     /// What was stale already when this one was asked for is replaced by it whatever its `Date`: the clocks of several
     /// origins differ, and a cache that waited for the one that is ahead would store nothing meanwhile.
     pub fn is_older_than(&self, other: &Self) -> bool {
-        let was_stale = self.request_time >= other.response_time
-            && (other.no_cache || other.ttl(self.request_time) <= 0);
+        let was_stale =
+            self.request_time >= other.response_time && (other.no_cache || other.ttl(self.request_time) <= 0);
         (self.generated, self.request_time) < (other.generated, other.request_time) && !was_stale
     }
 
@@ -223,7 +223,9 @@ fn decide_where<'a>(
     now: SystemTime,
 ) -> Decision {
     let decision = match select(ask, candidates, rules) {
-        Selected::Match(index, candidate) => judge(index, &candidate, ask.directives, has_background, rules, now),
+        Selected::Match(index, candidate) => {
+            judge(index, &candidate, ask.directives, has_background, rules, now)
+        }
         Selected::Nothing(forward) => Decision::Forward(forward),
         Selected::Part(index) => Decision::Complete(index),
     };

@@ -87,8 +87,10 @@ impl NotStored {
     /// validated may be served stale (RFC 9111 4.3.3): the origin has said something newer. An error that one client can
     /// draw says nothing of what others get, and a server error nothing at all.
     pub fn ends_stale_use(self, status: StatusCode) -> bool {
-        let is_news = status.is_success() || status.is_redirection() || matches!(status.as_u16(), 404 | 410 | 451);
-        is_news && !matches!(self, Self::Incomplete | Self::RequestNoStore | Self::Runtime | Self::SwitchedOff)
+        let is_news =
+            status.is_success() || status.is_redirection() || matches!(status.as_u16(), 404 | 410 | 451);
+        is_news
+            && !matches!(self, Self::Incomplete | Self::RequestNoStore | Self::Runtime | Self::SwitchedOff)
     }
 
     /// A short name in lower case, fit for a structured-field string.

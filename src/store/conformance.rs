@@ -14,9 +14,9 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{Fence, How, Lookup, Store, Target, Write};
 use crate::key::{self, CacheKey};
+use crate::semantics::Rules;
 use crate::semantics::reuse::Reuse;
 use crate::semantics::vary::Selecting;
-use crate::semantics::Rules;
 use crate::stored::{Payload, ResponseHead, StoredResponse};
 
 /// Runs every check, each on an empty store from `make`.

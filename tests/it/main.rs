@@ -29,6 +29,7 @@ mod proxy;
 mod purging;
 mod races;
 mod ranges;
+mod reported;
 mod reuse;
 mod revalidation;
 mod search;

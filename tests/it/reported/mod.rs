@@ -1,0 +1,6 @@
+//! Faults that public reports and other caches' regression tests showed, by id.
+
+mod keys;
+mod messages;
+mod order;
+mod validation;

@@ -1,0 +1,237 @@
+//! The newer word counts (B3), and time counts as it is when something is decided (B8, B9, B16, B17).
+
+use std::time::Duration;
+
+use http::{Method, Request, Uri};
+use http_body_util::Empty;
+use larder::{CacheLayer, FillLimits, MemoryStore, StandardPolicy};
+use tower::{Layer, Service};
+
+use super::validation::until_calls;
+use crate::support::bench::read;
+use crate::support::{Answer, Bench, Origin, Reply, Stage, Step, settle};
+
+const FRESH: (&str, &str) = ("cache-control", "max-age=60");
+
+/// Why two calls for one key are not collapsed.
+#[derive(Clone, Copy, Debug)]
+enum Apart {
+    /// The first one hangs.
+    Hung,
+    /// The key is known to give what nobody can share.
+    Remembered,
+}
+
+/// The one of two calls that was sent first lands last. The dates are seconds from then on.
+async fn first_call_lands_last(apart: Apart, dates: [Option<u64>; 2]) -> Stage {
+    let stage =
+        Stage::with(CacheLayer::default().fill_limits(FillLimits::new().wait(Duration::from_secs(1))));
+    if matches!(apart, Apart::Remembered) {
+        let secret = Step::head(200, &[("cache-control", "no-store")]);
+        stage.fill("/", &[secret, Step::End]).await;
+    }
+    let before = stage.origin.calls();
+    let now = stage.clock.now();
+    let heads = dates.map(|date| {
+        let date = date.map(|seconds| httpdate::fmt_http_date(now + Duration::from_secs(seconds)));
+        let date = date.as_deref().map(|date| ("date", date));
+        let fields: Vec<_> = [FRESH].into_iter().chain(date).collect();
+        Step::head(200, &fields)
+    });
+    let first = stage.get("/");
+    settle().await;
+    stage.later(10);
+    let second = stage.get("/");
+    settle().await;
+    assert_eq!(stage.origin.calls(), before + 2, "{apart:?}");
+    stage.origin.call(before + 1).steps(&[heads[1].clone(), Step::frame("second"), Step::End]);
+    second.seen().await.has_body("second");
+    stage.later(10);
+    stage.origin.call(before).steps(&[heads[0].clone(), Step::frame("first"), Step::End]);
+    first.seen().await.has_body("first");
+    settle().await;
+    stage
+}
+
+#[tokio::test(start_paused = true)]
+async fn b03_what_was_asked_for_later_stays_when_the_earlier_call_lands_last() {
+    for apart in [Apart::Hung, Apart::Remembered] {
+        for dates in
+            [[Some(0), Some(10)], [Some(5), Some(5)], [None, None], [Some(3), None], [None, Some(10)]]
+        {
+            let stage = first_call_lands_last(apart, dates).await;
+            let seen = stage.get("/").seen().await;
+            assert!(seen.is_hit() && seen.body == "second", "{apart:?} {dates:?} {seen:?}");
+        }
+    }
+    // The origin's own date says which is newer.
+    let stage = first_call_lands_last(Apart::Remembered, [Some(15), Some(10)]).await;
+    assert!(stage.get("/").seen().await.has_body("first").is_hit());
+}
+
+#[tokio::test]
+async fn b03_a_background_validation_that_brings_news_ends_the_stale_window() {
+    let stale = "max-age=60, stale-while-revalidate=600, stale-if-error=600";
+    for news in [
+        Reply::new("gone").status(404),
+        Reply::new("gone").status(410),
+        Reply::cc("one's own", "private"),
+        Reply::cc("secret", "no-store"),
+        Reply::cc("moved", "no-store").status(302),
+        Reply::cc(&"large".repeat(1000), "max-age=60"),
+        Reply::cc("", "max-age=60").frames(&["large".repeat(500).as_str(), "large".repeat(500).as_str()]),
+    ] {
+        let store = MemoryStore::builder().max_object(3000).build();
+        let bench = Bench::with(CacheLayer::new(store), [Reply::cc("old", stale).field("etag", "\"a\"")]);
+        bench.get("/").await;
+        bench.later(61);
+        bench.origin.then(news.clone());
+        assert!(bench.get("/").await.has_body("old").is_hit());
+        until_calls(&bench, 2).await;
+        // Neither while it is validated, nor in place of a failure, nor because a client would take it.
+        bench.origin.then(Reply::refused());
+        for directive in ["max-stale", "stale-if-error=1000"] {
+            let next = bench.try_send(Method::GET, "/", &[("cache-control", directive)]).await;
+            assert!(next.is_err() || next.unwrap().body != "old", "{news:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn b03_an_error_that_a_request_can_draw_ends_no_stale_window() {
+    for status in [400, 403, 405, 429, 500, 503] {
+        let stale = "max-age=60, stale-while-revalidate=600";
+        let bench = Bench::new([Reply::cc("old", stale)]);
+        bench.get("/").await;
+        bench.later(61);
+        bench.origin.then(Reply::new("bad").status(status));
+        assert!(bench.get("/").await.has_body("old").is_hit());
+        until_calls(&bench, 2).await;
+        assert!(bench.get("/").await.has_body("old").is_hit(), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn b03_what_is_fresh_stays_fresh_after_news_that_is_not_stored() {
+    let bench = Bench::new([Reply::cc("old", "max-age=60, stale-while-revalidate=600")]);
+    bench.get("/").await;
+    bench.origin.then(Reply::cc("new", "no-store"));
+    bench.get_with("/", &[("cache-control", "no-cache")]).await.has_body("new");
+    assert!(bench.get("/").await.has_body("old").is_hit());
+    bench.later(61);
+    bench.get("/").await.has_body("new");
+}
+
+#[tokio::test]
+async fn b03_a_softly_purged_response_stays_stale_after_news_that_is_not_stored() {
+    let bench = Bench::new([Reply::cc("old", "max-age=60, stale-while-revalidate=600")]);
+    bench.get("/").await;
+    bench.handle.soft_purge(&Uri::from_static("http://example.com/")).await.unwrap();
+    bench.origin.then(Reply::cc("new", "private"));
+    assert!(bench.get("/").await.has_body("old").is_hit());
+    until_calls(&bench, 2).await;
+    bench.get("/").await.has_body("new");
+}
+
+#[tokio::test]
+async fn b03_a_date_in_the_future_is_not_preferred_for_ever() {
+    let bench = Bench::new([]);
+    let ahead = bench.date(86_400);
+    bench.origin.then(Reply::cc("ahead", "max-age=600").field("vary", "x").field("date", &ahead));
+    bench.get_with("/", &[("x", "1")]).await;
+    bench.later(1);
+    let now = bench.date(0);
+    bench.origin.then(Reply::cc("newer", "max-age=600").field("date", &now));
+    bench.get_with("/", &[("x", "1"), ("cache-control", "no-cache")]).await.has_body("newer");
+    assert!(bench.get_with("/", &[("x", "1")]).await.has_body("newer").is_hit());
+}
+
+#[tokio::test]
+async fn b08_a_purged_response_that_stands_in_counts_from_the_purge() {
+    let bench = Bench::new([Reply::cc("x", "max-age=60, stale-if-error=600")]);
+    bench.get("/").await;
+    bench.later(10);
+    bench.handle.soft_purge(&Uri::from_static("http://example.com/")).await.unwrap();
+    bench.later(7);
+    bench.origin.then(Reply::refused());
+    bench.get("/").await.has_body("x").told("larder; fwd=stale; ttl=-7; detail=\"stale-if-error\"");
+    bench.origin.then(Reply::new("").status(503));
+    bench
+        .get("/")
+        .await
+        .has_body("x")
+        .told("larder; fwd=stale; fwd-status=503; ttl=-7; detail=\"stale-if-error\"");
+}
+
+#[tokio::test(start_paused = true)]
+async fn b09_a_follower_decides_with_the_time_at_which_it_goes_on() {
+    let limits = FillLimits::new().wait(Duration::from_secs(30));
+    let stage = Stage::with(CacheLayer::default().fill_limits(limits));
+    let leader = stage.get("/").reading();
+    settle().await;
+    // The tag that decides is made of the whole.
+    let follower = stage.get_with("/", &[("if-none-match", "\"x\"")]);
+    settle().await;
+    stage.later(10);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let call = stage.origin.call(0);
+    call.head(&[FRESH, ("content-length", "6")]).frame("pan");
+    settle().await;
+    assert!(follower.is_waiting());
+    call.frame("try").end();
+    leader.await.unwrap().has_body("pantry");
+    follower.seen().await.has_body("pantry").told("larder; hit; ttl=50");
+    assert_eq!(stage.origin.calls(), 1);
+}
+
+#[test]
+fn b16_without_a_runtime_what_is_stale_is_validated_in_front() {
+    let (clock, hand) = larder::Clock::manual();
+    let origin = Origin::new([Reply::cc("old", "max-age=60, stale-while-revalidate=600")]);
+    let policy = StandardPolicy::default().refresh_ahead(Some(Duration::from_secs(10)));
+    let mut cache = CacheLayer::default().policy(policy).clock(clock).layer(origin.clone());
+    let mut get = || {
+        let request = Request::get("http://a/").body(Empty::<bytes::Bytes>::new()).unwrap();
+        let answer = cache.call(request);
+        futures_util::future::FutureExt::now_or_never(async { read(answer.await.unwrap()).await }).unwrap()
+    };
+    get().has_body("old");
+    hand.advance(Duration::from_secs(55));
+    get().has_body("old").told("larder; hit; ttl=5");
+    hand.advance(Duration::from_secs(10));
+    origin.then(Reply::cc("new", "max-age=60"));
+    get().has_body("new").told("larder; fwd=stale; stored; ttl=60");
+    assert!(get().has_body("new").is_hit());
+}
+
+#[tokio::test(start_paused = true)]
+async fn b17_a_herd_waits_no_longer_for_an_error_than_for_a_500() {
+    let mut rounds = Vec::new();
+    for failure in [Step::Refuse, Step::Panic, Step::head(500, &[])] {
+        let stage = Stage::new();
+        let herd = stage.herd(24, &[]);
+        settle().await;
+        let mut calls = Vec::new();
+        let mut before = 0;
+        while herd.iter().any(|client| client.is_waiting()) {
+            calls.push(stage.origin.calls() - before);
+            before = stage.origin.calls();
+            assert!(calls.len() < 10, "{failure:?}");
+            for call in stage.origin.calls_from(0) {
+                call.step(failure.clone()).end();
+            }
+            settle().await;
+        }
+        for client in herd {
+            let is_alike = match client.answer().await {
+                Answer::Refused => matches!(failure, Step::Refuse),
+                Answer::Panicked => matches!(failure, Step::Panic),
+                Answer::Response(response) => response.status() == 500,
+            };
+            assert!(is_alike, "{failure:?}");
+        }
+        rounds.push(calls);
+    }
+    // One call, one more, and then each its own.
+    assert_eq!(rounds, vec![vec![1, 1, 22]; 3]);
+}
