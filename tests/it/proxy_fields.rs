@@ -135,6 +135,23 @@ fn b19_via_names_the_version_that_was_received_and_what_is_stored_keeps_it() {
 }
 
 #[test]
+fn b19_the_answer_to_a_client_has_the_proxys_version_whatever_the_origin_speaks() {
+    let origin = Origin::new();
+    let proxy = origin.proxy(&[]);
+    let mut client = Client::of(&proxy);
+    for (method, fields) in
+        [("GET", "max-age=60"), ("GET", "no-store"), ("POST", "no-store"), ("OPTIONS", "x")]
+    {
+        client.send(&format!("{method} /{fields} HTTP/1.1\r\nhost: a.example\r\n\r\n"));
+        let mut asked = origin.any();
+        asked.answer(&FINAL.replace("HTTP/1.1", "HTTP/1.0").replace("max-age=60", fields));
+        asked.die();
+        let answer = client.next().is("HTTP/1.1 200 OK", "final");
+        assert_eq!(via(&answer), "1.0 larder");
+    }
+}
+
+#[test]
 fn b19_via_has_one_member_after_a_validation_and_in_what_the_proxy_makes() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);

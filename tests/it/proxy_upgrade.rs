@@ -284,3 +284,20 @@ fn b19_an_open_websocket_may_end_within_the_drain_and_holds_it_no_longer() {
     is_at_end(&mut client);
     is_at_end(&mut origin);
 }
+
+#[test]
+fn b19_a_validation_in_the_background_does_not_hold_a_drain() {
+    let origin = Origin::new();
+    let proxy = origin.proxy(&["--drain", "60", "--timeout", "60"]);
+    let mut client = Client::of(&proxy);
+    client.send("GET /x HTTP/1.1\r\nhost: a.example\r\n\r\n");
+    origin.asked("/x").answer(&FINAL.replace("max-age=60", "max-age=0, stale-while-revalidate=60"));
+    client.next().is("HTTP/1.1 200 OK", "final");
+    client.send("GET /x HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n");
+    client.next().is("HTTP/1.1 200 OK", "final").has("larder; hit");
+    let unanswered = origin.asked("/x");
+    proxy.signal("TERM");
+    let begun = std::time::Instant::now();
+    assert!(proxy.ends_well() && begun.elapsed() < GUARD);
+    drop(unanswered);
+}
