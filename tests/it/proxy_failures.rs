@@ -80,7 +80,8 @@ impl Counting {
     }
 
     fn proxy(&self) -> Proxy {
-        Proxy::before(&format!("http://{}", self.address), &[])
+        // With one worker, a connection is idle again before the next request comes.
+        Proxy::before(&format!("http://{}", self.address), &["--workers", "1"])
     }
 
     #[track_caller]
