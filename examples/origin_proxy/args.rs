@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::Uri;
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::host::Host;
 use crate::serve;
 
 pub const USAGE: &str = "\
@@ -17,6 +18,8 @@ origin_proxy origin           the origin alone
 origin_proxy proxy            the proxy alone, before any origin
     --upstream URL            the origin, http://HOST[:PORT]; required
     --listen ADDR             where, default 127.0.0.1:8080
+    --host WHOSE              the Host that the origin gets: client, the one that was asked for (default); upstream,
+                              the origin's own: then Location and Content-Location are rewritten for the client
     --profile NAME            default: careful with cookies and credentials; rfc9111: all that the RFC permits
     --memory SIZE             bytes held in memory, default 256MiB
     --max-object SIZE         the largest object stored, default 8MiB
@@ -34,6 +37,7 @@ pub enum Command {
 
 pub struct ProxyOptions {
     pub drain: Duration,
+    pub host: Host,
     pub listen: SocketAddr,
     pub max_object: u64,
     pub memory: u64,
@@ -88,6 +92,7 @@ fn proxy(mut parser: Parser) -> Result<Command, String> {
     let mut upstream = None;
     let mut options = ProxyOptions {
         drain: serve::DRAIN,
+        host: Host::Client,
         listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
         max_object: 8 << 20,
         memory: 256 << 20,
@@ -103,6 +108,7 @@ fn proxy(mut parser: Parser) -> Result<Command, String> {
         }
         match name.as_str() {
             "drain" => options.drain = seconds(&value(&mut parser, "drain")?)?,
+            "host" => options.host = host(&value(&mut parser, "host")?)?,
             "listen" => options.listen = address(&value(&mut parser, "listen")?)?,
             "max-object" => options.max_object = size(&value(&mut parser, "max-object")?)?,
             "memory" => options.memory = size(&value(&mut parser, "memory")?)?,
@@ -171,6 +177,14 @@ fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("'{text}' is no size; one looks like 64MiB"))
 }
 
+fn host(text: &str) -> Result<Host, String> {
+    match text {
+        "client" => Ok(Host::Client),
+        "upstream" => Ok(Host::Upstream),
+        _ => Err(format!("there is no host '{text}' to send; there are client and upstream")),
+    }
+}
+
 fn profile(text: &str) -> Result<Profile, String> {
     match text {
         "default" => Ok(Profile::Careful),
@@ -204,6 +218,9 @@ fn origin_url(text: &str) -> Result<Uri, String> {
     }
     if uri.host().is_none_or(str::is_empty) {
         return Err(wrong("it names no host"));
+    }
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(wrong("user information has no place in it"));
     }
     if uri.path() != "/" || uri.query().is_some() {
         return Err(wrong("it has to end after the host and the port"));

@@ -1,41 +1,57 @@
-//! What a client meets first and last: loops are refused, errors become answers, hop-by-hop fields end here.
+//! What a client meets first and last: what can't be forwarded is refused, errors become answers, and what belongs
+//! to the client's connection ends here.
 
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use http::header::{self, HeaderMap};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use larder::semantics::fields::{list, remove_hop_by_hop};
-use larder::{CacheBody, CacheService, QueryService};
+use larder::{CacheService, QueryService};
 use tower::Service;
 
-use crate::upstream::{CDN_LOOP, OriginBody, Upstream, UpstreamError, append};
+use crate::host::{self, Host};
+use crate::own::{self, AnswerBody};
+use crate::serve::Open;
+use crate::upstream::{CDN_LOOP, Upstream};
+use crate::{hops, location, upgrade, via};
 
 /// The cache before the origin, as a server sees it: it never fails.
 #[derive(Clone)]
 pub struct Edge {
     pub cache: QueryService<CacheService<Upstream>>,
+    pub host: Host,
     pub id: HeaderValue,
+    pub origin: Uri,
 }
 
 impl Edge {
-    fn refusal(&self, request: &Request<Incoming>) -> Option<StatusCode> {
+    /// The answer to a request that does not reach the cache. What it changes in one that does is for the origin.
+    fn refusal(&self, request: &mut Request<Incoming>) -> Option<Response<AnswerBody>> {
+        let refused = |status, detail| Some(own::error(status, &format!("larder; detail=\"{detail}\"")));
+        if !host::is_valid(request) {
+            return refused(StatusCode::BAD_REQUEST, "invalid-host");
+        }
         // RFC 8586: our own name in the list means that the request has been here before.
         if list(request.headers(), &CDN_LOOP).any(|member| {
             let id = member.split(|&byte| byte == b';').next().unwrap_or_default();
             id.trim_ascii() == self.id.as_bytes()
         }) {
-            return Some(StatusCode::LOOP_DETECTED);
+            return refused(StatusCode::LOOP_DETECTED, "loop");
         }
         // A reverse proxy is no tunnel.
-        (request.method() == Method::CONNECT).then_some(StatusCode::METHOD_NOT_ALLOWED)
+        if request.method() == Method::CONNECT {
+            return refused(StatusCode::METHOD_NOT_ALLOWED, "connect");
+        }
+        hops::count_down(request)
     }
 }
 
 impl Service<Request<Incoming>> for Edge {
-    type Response = Response<CacheBody<OriginBody>>;
+    type Response = Response<AnswerBody>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
@@ -44,48 +60,66 @@ impl Service<Request<Incoming>> for Edge {
     }
 
     fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
-        if let Some(status) = self.refusal(&request) {
-            return Box::pin(std::future::ready(Ok(error(status))));
+        if let Some(mut response) = self.refusal(&mut request) {
+            via::complete(response.headers_mut());
+            return Box::pin(std::future::ready(Ok(response)));
         }
-        tidy(request.headers_mut());
-        let answer = self.cache.call(request);
+        // Neither is for the cache, which keeps requests for as long as it validates in the background.
+        let open = request.extensions_mut().remove::<Open>();
+        let switch = hyper::upgrade::on(&mut request);
+        let protocols = upgrade::asked(&request);
+        let forward = forward(request.method(), protocols.is_some());
+        let client = host::of(&request).filter(|_| self.host == Host::Upstream);
+        tidy(request.headers_mut(), protocols);
+        let (answer, origin) = (self.cache.call(request), self.origin.clone());
         Box::pin(async move {
             let mut response = match answer.await {
-                Ok(response) => response,
-                Err(UpstreamError::TooSlow) => error(StatusCode::GATEWAY_TIMEOUT),
-                Err(UpstreamError::Switches | UpstreamError::Unreachable(_)) => {
-                    error(StatusCode::BAD_GATEWAY)
+                Ok(response) => response.map(Either::Left),
+                Err(error) => {
+                    let cache_status = format!("larder; fwd={forward}; detail=\"{}\"", error.detail());
+                    own::error(error.status(), &cache_status)
                 }
             };
-            let headers = response.headers_mut();
-            remove_hop_by_hop(headers);
-            append(headers, header::VIA, &HeaderValue::from_static("1.1 larder"));
+            let protocols = response.headers_mut().remove(header::UPGRADE);
+            remove_hop_by_hop(response.headers_mut());
+            if let Some(protocols) =
+                protocols.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS)
+            {
+                upgrade::insert(response.headers_mut(), protocols);
+                upgrade::tunnel(switch, hyper::upgrade::on(&mut response), open);
+            }
+            if let Some(client) = client {
+                location::rewrite(response.headers_mut(), &origin, &client);
+            }
+            via::complete(response.headers_mut());
             Ok(response)
         })
     }
 }
 
+/// Why a request that failed was forwarded, in the words of RFC 9211 2.2.
+fn forward(method: &Method, is_upgrade: bool) -> &'static str {
+    let is_looked_up = *method == Method::GET || *method == Method::HEAD || *method == Method::QUERY;
+    match is_looked_up {
+        false => "method",
+        true if is_upgrade => "bypass",
+        true => "miss",
+    }
+}
+
 /// What the origin will not see must not select what is stored: fields that `Connection` nominates go before
 /// the cache looks. Cookies, which HTTP/2 may split, are one line again (RFC 9113 8.2.3).
-fn tidy(headers: &mut HeaderMap) {
+fn tidy(headers: &mut HeaderMap, protocols: Option<HeaderValue>) {
     // It tells the cache that there is content; the client of the origin makes its own.
     let coding = headers.get(header::TRANSFER_ENCODING).cloned();
     remove_hop_by_hop(headers);
     headers.extend(coding.map(|coding| (header::TRANSFER_ENCODING, coding)));
+    // It tells the cache, and the client of the origin, that this is a handshake.
+    headers.extend(protocols.map(|protocols| (header::UPGRADE, protocols)));
     let crumbs: Vec<_> = headers.get_all(header::COOKIE).into_iter().map(HeaderValue::as_bytes).collect();
     if crumbs.len() > 1
         && let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
     {
         headers.insert(header::COOKIE, cookie);
     }
-}
-
-fn error(status: StatusCode) -> Response<CacheBody<OriginBody>> {
-    let mut response = Response::new(CacheBody::default());
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert("x-cache", HeaderValue::from_static("Error from larder"));
-    headers.insert("cache-status", HeaderValue::from_static("larder; fwd=miss"));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-    response
 }

@@ -25,6 +25,9 @@
 //! answered already or is not the connection's last one, when the answer is encoded before there was a
 //! boundary, and beyond `MAX_HEADS` and `MAX_BYTES`.
 //!
+//! A 101 is a final response here: hyper writes it, and its request is answered then. Since no request comes after
+//! it, there is no boundary any more, and what the tunnel writes passes untouched.
+//!
 //! An HTTP/1.0 client must not get any (RFC 9110 15.2), and for an HTTP/2 client hyper would have to frame
 //! them: their requests carry no [`Exchange`].
 
@@ -149,15 +152,17 @@ impl Exchange {
 
 /// An interim response as it is forwarded; none if it ends at this hop.
 fn head(status: StatusCode, fields: &HeaderMap) -> Option<Vec<u8>> {
-    // hyper answers `Expect` itself, and no protocol is switched through this proxy.
+    // hyper answers `Expect` itself, and a switch of protocols is the last response of its connection.
     let own = status == StatusCode::CONTINUE || status == StatusCode::SWITCHING_PROTOCOLS;
     if own || !status.is_informational() {
         return None;
     }
     let mut fields = fields.clone();
     remove_hop_by_hop(&mut fields);
-    // RFC 9110 8.6: not in a 1xx, and a recipient that believed it would read the final response as content.
+    // RFC 9110 8.6, RFC 9112 6.1: neither is in a 1xx, and a recipient that believed one would read the final
+    // response as content.
     fields.remove(header::CONTENT_LENGTH);
+    fields.remove(header::TRANSFER_ENCODING);
     let reason = status.canonical_reason().unwrap_or_default();
     let mut head = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
     for (name, value) in &fields {

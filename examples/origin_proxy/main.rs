@@ -6,11 +6,19 @@
 
 mod args;
 mod edge;
+mod failure;
+mod hops;
+mod host;
 mod interim;
+mod location;
 mod origin;
+mod own;
 mod proxy;
+mod retry;
 mod serve;
+mod upgrade;
 mod upstream;
+mod via;
 mod walk;
 
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ use tower::Layer;
 
 use crate::args::{Profile, ProxyOptions};
 use crate::edge::Edge;
+use crate::host::Host;
 use crate::serve;
 use crate::upstream::Upstream;
 
@@ -23,7 +24,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     let listener = serve::listen(options.listen).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     println!("larder: http://{address} before {}", options.upstream);
-    let edge = edge(address, options.upstream, options.timeout, store, policy);
+    let edge = edge(address, options.upstream, options.host, options.timeout, store, policy);
     serve::serve(listener, edge, options.drain, serve::interrupted()).await;
     Ok(())
 }
@@ -32,14 +33,15 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
 pub fn edge(
     address: SocketAddr,
     origin: Uri,
+    host: Host,
     timeout: Duration,
     store: MemoryStore,
     policy: impl CachePolicy,
 ) -> Edge {
     let id = id(address);
     let cache = CacheLayer::new(store).policy(policy).x_cache(true);
-    let upstream = Upstream::new(origin, id.clone(), timeout);
-    Edge { cache: QueryLayer::new().layer(cache.layer(upstream)), id }
+    let upstream = Upstream::new(origin.clone(), host, id.clone(), timeout);
+    Edge { cache: QueryLayer::new().layer(cache.layer(upstream)), host, id, origin }
 }
 
 /// Serves the proxy in the background; it ends with the process.

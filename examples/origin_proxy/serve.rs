@@ -1,5 +1,6 @@
 //! A server for any tower service: HTTP/1.1 and HTTP/2 on one port, drained when it is told to stop.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tower::Service;
 
 use crate::interim::{Connection, InterimIo, WithInterim};
@@ -22,6 +24,10 @@ pub const DRAIN: Duration = Duration::from_secs(10);
 /// The address of the client, in the extensions of its requests.
 #[derive(Clone, Copy)]
 pub struct Client(pub SocketAddr);
+
+/// In the extensions of requests. Who holds one when the request is answered keeps a drain waiting, within its limit.
+#[derive(Clone)]
+pub struct Open(#[expect(dead_code, reason = "what counts is when it is dropped")] mpsc::Sender<Infallible>);
 
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| format!("can't listen on {address}: {error}"))
@@ -41,6 +47,8 @@ where
     builder.http1().timer(TokioTimer::new());
     builder.http2().timer(TokioTimer::new());
     let draining = GracefulShutdown::new();
+    let (open, mut closed) = mpsc::channel(1);
+    let open = Open(open);
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -58,14 +66,22 @@ where
         let _ = stream.set_nodelay(true);
         let connection = Connection::default();
         let io = InterimIo::new(TokioIo::new(stream), connection.clone());
-        let service = WithInterim { connection, service: WithClient { service: service.clone(), address } };
-        let served = builder.serve_connection(io, TowerToHyperService::new(service)).into_owned();
+        let service = WithInterim {
+            connection,
+            service: WithClient { address, open: open.clone(), service: service.clone() },
+        };
+        let served = builder.serve_connection_with_upgrades(io, TowerToHyperService::new(service));
+        let served = served.into_owned();
         let served = draining.watch(served);
         // An error ends one connection; its client knows.
         tokio::spawn(async move { drop(served.await) });
     }
-    drop(listener);
-    let _ = tokio::time::timeout(drain, draining.shutdown()).await;
+    drop((listener, open));
+    let drained = async {
+        draining.shutdown().await;
+        closed.recv().await
+    };
+    let _ = tokio::time::timeout(drain, drained).await;
 }
 
 /// Ready on Ctrl-C, or when the process is asked to end.
@@ -86,11 +102,12 @@ pub async fn interrupted() {
     let _ = tokio::signal::ctrl_c().await;
 }
 
-/// Adds the client's address to each request.
+/// Adds the client's address, and that it is open, to each request.
 #[derive(Clone)]
 struct WithClient<S> {
-    service: S,
     address: SocketAddr,
+    open: Open,
+    service: S,
 }
 
 impl<S, B> Service<Request<B>> for WithClient<S>
@@ -107,6 +124,7 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> S::Future {
         request.extensions_mut().insert(Client(self.address));
+        request.extensions_mut().insert(self.open.clone());
         self.service.call(request)
     }
 }

@@ -4,36 +4,26 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderName};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use larder::QueryBody;
 use larder::semantics::fields::remove_hop_by_hop;
-use thiserror::Error;
 use tower::Service;
 use tower_http::timeout::TimeoutBody;
 
+use crate::failure::UpstreamError;
+use crate::host::{self, Host};
 use crate::interim::Exchange;
-use crate::serve;
+use crate::retry::Sender;
+use crate::via::{self, append};
+use crate::{serve, upgrade};
 
 pub const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
-#[derive(Debug, Error)]
-pub enum UpstreamError {
-    #[error("the origin can't be reached: {0}")]
-    Unreachable(#[from] hyper_util::client::legacy::Error),
-    #[error("the origin switches protocols, unasked")]
-    Switches,
-    #[error("the origin takes too long")]
-    TooSlow,
-}
 
 /// A client's body, that of a QUERY taken in.
 pub type RequestBody = QueryBody<Incoming>;
@@ -44,25 +34,20 @@ pub type OriginBody = TimeoutBody<Incoming>;
 /// Sends requests to one origin.
 #[derive(Clone)]
 pub struct Upstream {
-    client: Client<HttpConnector, RequestBody>,
-    host: HeaderValue,
+    host: Host,
     id: HeaderValue,
     origin: Uri,
+    own_host: HeaderValue,
+    sender: Sender<RequestBody>,
     timeout: Duration,
 }
 
 impl Upstream {
     /// `origin` is `http://HOST[:PORT]/`; `id` tells this proxy from all others in `CDN-Loop`.
-    pub fn new(origin: Uri, id: HeaderValue, timeout: Duration) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(timeout));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(60))
-            .build(connector);
-        let host = origin.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
-        Self { client, host: host.unwrap_or(HeaderValue::from_static("")), id, origin, timeout }
+    pub fn new(origin: Uri, host: Host, id: HeaderValue, timeout: Duration) -> Self {
+        let own_host = origin.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+        let own_host = own_host.unwrap_or(HeaderValue::from_static(""));
+        Self { host, id, origin, own_host, sender: Sender::new(timeout), timeout }
     }
 
     /// The request as the origin gets it.
@@ -70,47 +55,41 @@ impl Upstream {
         let mut uri = self.origin.clone().into_parts();
         uri.scheme = Some(Scheme::HTTP);
         uri.path_and_query = request.uri().path_and_query().cloned().or(Some(PathAndQuery::from_static("/")));
-        let authority = request.uri().authority().map(|host| host.as_str().to_owned());
-        *request.version_mut() = Version::HTTP_11;
+        let named = host::of(&request);
+        let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
         let client = request.extensions().get::<serve::Client>().copied();
         let has_open_content =
             !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
         let headers = request.headers_mut();
+        // The edge leaves it only where the client asks for a switch of protocols.
+        let protocols = headers.remove(header::UPGRADE);
         remove_hop_by_hop(headers);
+        if let Some(protocols) = protocols {
+            upgrade::insert(headers, protocols);
+        }
         if has_open_content && !headers.contains_key(header::CONTENT_LENGTH) {
             // Unless it is told, hyper takes a GET whose content has no length for one without content.
             headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        let named = authority.and_then(|host| HeaderValue::from_str(&host).ok());
-        if let Some(host) = named.or_else(|| headers.get(header::HOST).cloned()) {
-            headers.insert(FORWARDED_HOST, host);
+        // One that the client sends says nothing of this hop.
+        headers.remove(FORWARDED_HOST);
+        if let Some(named) = &named {
+            headers.insert(FORWARDED_HOST, named.clone());
         }
-        headers.insert(header::HOST, self.host.clone());
+        let host = named.filter(|_| self.host == Host::Client).unwrap_or_else(|| self.own_host.clone());
+        headers.insert(header::HOST, host);
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
         if let Some(serve::Client(address)) = client
             && let Ok(address) = HeaderValue::from_str(&address.ip().to_string())
         {
             append(headers, FORWARDED_FOR, &address);
         }
-        append(headers, header::VIA, &HeaderValue::from_static("1.1 larder"));
+        via::add(headers, received);
         append(headers, CDN_LOOP, &self.id);
         if let Ok(uri) = Uri::from_parts(uri) {
             *request.uri_mut() = uri;
         }
         request
-    }
-}
-
-/// Appends a member to a list field, in one line.
-pub fn append(headers: &mut HeaderMap, name: HeaderName, member: &HeaderValue) {
-    if !headers.contains_key(&name) {
-        headers.insert(name, member.clone());
-        return;
-    }
-    let lines: Vec<_> =
-        headers.get_all(&name).into_iter().chain([member]).map(HeaderValue::as_bytes).collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b", "[..])) {
-        headers.insert(name, joined);
     }
 }
 
@@ -130,17 +109,27 @@ impl Service<Request<RequestBody>> for Upstream {
                 exchange.send(interim.status(), interim.headers());
             });
         }
-        let answer = self.client.request(request);
-        let timeout = self.timeout;
+        let asked = request.headers().get(header::UPGRADE).cloned();
+        let (sender, timeout) = (self.sender.clone(), self.timeout);
         Box::pin(async move {
-            let answer = match tokio::time::timeout(timeout, answer).await {
+            let mut answer = match tokio::time::timeout(timeout, sender.send(request)).await {
                 Ok(answer) => answer?,
                 Err(_) => return Err(UpstreamError::TooSlow),
             };
-            // hyper takes it for a final response. No request leaves here with `Upgrade` (RFC 9110 15.2.2).
-            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let is_switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+            // RFC 9110 15.2.2: only to what was asked for.
+            if is_switched && !upgrade::is_answer_to(asked.as_ref(), answer.headers()) {
                 return Err(UpstreamError::Switches);
             }
+            if is_switched {
+                // RFC 9110 8.6, RFC 9112 6.1: a 1xx has neither.
+                answer.headers_mut().remove(header::CONTENT_LENGTH);
+                answer.headers_mut().remove(header::TRANSFER_ENCODING);
+            }
+            // Before the cache stores it: a hit tells how its response once came. RFC 9110 2.5: what goes on from
+            // here is a message of this proxy's version.
+            let received = std::mem::replace(answer.version_mut(), Version::HTTP_11);
+            via::add(answer.headers_mut(), received);
             Ok(answer.map(|body| TimeoutBody::new(timeout, body)))
         })
     }

@@ -12,6 +12,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use larder::{CachePolicy, MemoryStore, StandardPolicy, Use};
 
+use crate::host::Host;
 use crate::{origin, proxy, serve};
 
 /// The standard policy, but that `/me` is stored for each user apart: there the key holds the credential.
@@ -43,7 +44,8 @@ pub async fn run(once: bool) -> Result<bool, String> {
         each: StandardPolicy::default().key_field(header::AUTHORIZATION).private_by_key(true),
     };
     let upstream = format!("http://{origin}").parse().map_err(|_| "the origin has a URL")?;
-    let edge = proxy::edge(proxy, upstream, Duration::from_secs(10), MemoryStore::default(), policy);
+    let (store, timeout) = (MemoryStore::default(), Duration::from_secs(10));
+    let edge = proxy::edge(proxy, upstream, Host::Client, timeout, store, policy);
     proxy::spawn(before, edge);
 
     println!("origin http://{origin}, larder http://{proxy}\n");

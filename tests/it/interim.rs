@@ -177,15 +177,19 @@ fn eh_100_is_the_proxys_own() {
 }
 
 #[test]
-fn eh_protocols_are_not_switched() {
+fn eh_a_switch_of_protocols_that_nobody_asked_for_is_an_error() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
-    client.send("GET /x HTTP/1.1\r\nhost: a.example\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n");
-    origin.asked("/x").answer(
-        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: other\r\n\r\nother words",
-    );
-    client.next().is("HTTP/1.1 502 Bad Gateway", "");
+    for fields in ["", "connection: upgrade\r\nupgrade: h2c\r\n", "upgrade: other\r\n"] {
+        client.send(&format!("GET /x HTTP/1.1\r\nhost: a.example\r\n{fields}\r\n"));
+        let mut asked = origin.asked("/x");
+        assert!(!asked.message.head.contains("upgrade"), "{:?}", asked.message);
+        asked.answer(
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: other\r\n\r\nother words",
+        );
+        client.next().is("HTTP/1.1 502 Bad Gateway", "").has("detail=\"origin-switches\"");
+    }
     client.get("/y");
     origin.asked("/y").answer(FINAL);
     client.next_is_final();

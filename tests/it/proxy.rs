@@ -112,11 +112,14 @@ fn what_cannot_be_is_told_in_one_sentence() {
         (&["proxy", "--upstream"], "--upstream needs a value"),
         (&["proxy", "--upstream", "not a url"], "'not a url' is no upstream URL"),
         (&["proxy", "--upstream", "https://a.example"], "TLS"),
+        (&["proxy", "--upstream", "http://user@a.example"], "user information"),
         (&["proxy", "--upstream", "http://a.example/path"], "has to end after the host"),
         (&["proxy", "--upstream", "ftp://a.example"], "has to start with http://"),
         (&["proxy", upstream, "--listen", "8080"], "'8080' is no address"),
         (&["proxy", upstream, "--listen", &taken.1], "can't listen on"),
         (&["origin", "--listen", &taken.1], "can't listen on"),
+        (&["proxy", upstream, "--host", "x"], "there is no host 'x' to send"),
+        (&["proxy", upstream, "--host"], "--host needs a value"),
         (&["proxy", upstream, "--profile", "x"], "there is no profile 'x'"),
         (&["proxy", upstream, "--memory", "lots"], "'lots' is no size"),
         (&["proxy", upstream, "--max-object", "99999999999GiB"], "is no size"),
@@ -143,7 +146,7 @@ async fn fields_on_the_way_there_and_back() {
         [("x-forwarded-for", "192.0.2.7"), ("connection", "x-mine"), ("x-mine", "1"), ("te", "trailers")];
     let seen = wire::get(proxy.address, "/x", &sent).await;
     let expected = [
-        format!("host: {origin}\n"),
+        format!("host: {}\n", proxy.address),
         format!("x-forwarded-host: {}\n", proxy.address),
         "x-forwarded-proto: http\n".to_owned(),
         "x-forwarded-for: 192.0.2.7, 127.0.0.1\n".to_owned(),

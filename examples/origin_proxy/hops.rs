@@ -1,0 +1,60 @@
+//! `Max-Forwards` (RFC 9110 7.6.2): how many intermediaries may forward an OPTIONS or TRACE request.
+
+use http::header::{self, HeaderMap, HeaderName};
+use http::{HeaderValue, Method, Request, Response};
+
+use crate::own::{self, AnswerBody};
+
+/// Every method passes through the proxy; these are the ones with a definition (RFC 9110 9.3, RFC 5789, RFC 10008).
+const ALLOWED: HeaderValue =
+    HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS, TRACE, PATCH, QUERY");
+
+const CACHE_STATUS: &str = "larder; detail=\"max-forwards\"";
+
+/// RFC 9110 9.3.8: what a client would not want to see in an answer.
+const SENSITIVE: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
+
+/// Counts a request down; one that may go no further is answered.
+pub fn count_down<B>(request: &mut Request<B>) -> Option<Response<AnswerBody>> {
+    if request.method() != Method::OPTIONS && request.method() != Method::TRACE {
+        return None;
+    }
+    match left(request.headers())? {
+        0 if request.method() == Method::TRACE => Some(trace(request)),
+        0 => Some(options()),
+        left => {
+            request.headers_mut().insert(header::MAX_FORWARDS, HeaderValue::from(left - 1));
+            None
+        }
+    }
+}
+
+/// None where there is no number. A number beyond the largest that is supported counts as that one.
+fn left(headers: &HeaderMap) -> Option<u64> {
+    let mut lines = headers.get_all(header::MAX_FORWARDS).into_iter();
+    let number = lines.next()?.to_str().ok()?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number && lines.next().is_none()).then(|| number.parse().unwrap_or(u64::MAX))
+}
+
+fn options() -> Response<AnswerBody> {
+    let mut response = own::generated(CACHE_STATUS, "");
+    response.headers_mut().insert(header::ALLOW, ALLOWED);
+    response
+}
+
+/// The request's head as it was received.
+fn trace<B>(request: &Request<B>) -> Response<AnswerBody> {
+    let mut head = format!("{} {} {:?}\r\n", request.method(), request.uri(), request.version()).into_bytes();
+    for (name, value) in request.headers() {
+        if !SENSITIVE.contains(name) {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                head.extend_from_slice(part);
+            }
+        }
+    }
+    head.extend_from_slice(b"\r\n");
+    let mut response = own::generated(CACHE_STATUS, head);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("message/http"));
+    response
+}

@@ -1,0 +1,89 @@
+//! The authority that a client asks for: `Host`, or what the target names (RFC 9110 7.2, RFC 9112 3.2).
+
+use std::net::Ipv6Addr;
+
+use http::header::{self, HeaderMap};
+use http::{HeaderValue, Request, Version};
+
+/// Which `Host` the origin gets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    /// The one that the client asked for.
+    Client,
+    /// The origin's own.
+    Upstream,
+}
+
+/// Whether the request names its authority as it has to. RFC 9112 3.2 asks for 400 otherwise.
+pub fn is_valid<B>(request: &Request<B>) -> bool {
+    let mut lines = request.headers().get_all(header::HOST).into_iter();
+    let host = lines.next();
+    if lines.next().is_some() || host.is_some_and(|host| !is_authority(host.as_bytes())) {
+        return false;
+    }
+    let target = request.uri().authority().map(|authority| authority.as_str());
+    if target.is_some_and(|target| !is_authority(target.as_bytes())) {
+        return false;
+    }
+    match (request.version(), target, host) {
+        (Version::HTTP_09 | Version::HTTP_10, ..) => true,
+        (Version::HTTP_11, _, host) => host.is_some(),
+        // RFC 9113 8.3.1: a Host that names another entity than `:authority` makes a request malformed.
+        (_, Some(target), Some(host)) => bare(target.as_bytes()) == bare(host.as_bytes()),
+        (_, target, host) => target.is_some() || host.is_some(),
+    }
+}
+
+/// The authority that the client asked for: where the target names one, `Host` does not count (RFC 9112 3.2.2).
+/// An HTTP/1.0 client may name none.
+pub fn of<B>(request: &Request<B>) -> Option<HeaderValue> {
+    let target = request.uri().authority().and_then(|target| HeaderValue::from_str(target.as_str()).ok());
+    target.or_else(|| field(request.headers()))
+}
+
+fn field(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers.get(header::HOST).cloned()
+}
+
+/// An authority as it compares with others: in lower case, without the default port of `http`.
+pub fn bare(authority: &[u8]) -> Vec<u8> {
+    let bare = authority.strip_suffix(b":80").unwrap_or(authority);
+    bare.strip_suffix(b":").unwrap_or(bare).to_ascii_lowercase()
+}
+
+/// `host[:port]` with a name, an IPv4 address or a bracketed IPv6 address. RFC 3986 lets a registered name have
+/// other characters, such as commas; no host that is asked for by HTTP has them, and origins read them differently.
+/// An empty one, which RFC 9110 has for targets without an authority, does not say which site is meant.
+fn is_authority(authority: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(authority) else {
+        return false;
+    };
+    let (is_host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, rest)) => (address.parse::<Ipv6Addr>().is_ok(), rest),
+        None => {
+            let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+            (is_name(name), port)
+        }
+    };
+    is_host && is_port(port)
+}
+
+fn is_name(name: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    // One dot at the end is that of the root.
+    name.strip_suffix('.')
+        .unwrap_or(name)
+        .split('.')
+        .all(|label| !label.is_empty() && label.bytes().all(is_letter))
+}
+
+/// Nothing, or a colon and a number; the number may be missing (RFC 3986 3.2.3).
+fn is_port(port: &str) -> bool {
+    match port.strip_prefix(':') {
+        None => port.is_empty(),
+        Some(digits) => {
+            digits.bytes().all(|byte| byte.is_ascii_digit())
+                && (digits.is_empty() || digits.parse::<u16>().is_ok())
+        }
+    }
+}

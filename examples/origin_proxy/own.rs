@@ -1,0 +1,39 @@
+//! Answers that the proxy makes itself.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::{Either, Full};
+use larder::CacheBody;
+
+use crate::upstream::OriginBody;
+
+/// The body of an answer: the cache's, or the proxy's own.
+pub type AnswerBody = Either<CacheBody<OriginBody>, Full<Bytes>>;
+
+/// An error without content. `cache_status` says what came of the request (RFC 9211).
+pub fn error(status: StatusCode, cache_status: &str) -> Response<AnswerBody> {
+    answer(status, "Error from larder", cache_status, Bytes::new())
+}
+
+/// An answer for a request that was not for the origin.
+pub fn generated(cache_status: &str, content: impl Into<Bytes>) -> Response<AnswerBody> {
+    answer(StatusCode::OK, "GeneratedResponse from larder", cache_status, content.into())
+}
+
+fn answer(
+    status: StatusCode,
+    x_cache: &'static str,
+    cache_status: &str,
+    content: Bytes,
+) -> Response<AnswerBody> {
+    let length = HeaderValue::from(content.len());
+    let mut response = Response::new(Either::Right(Full::new(content)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert("x-cache", HeaderValue::from_static(x_cache));
+    if let Ok(cache_status) = HeaderValue::from_str(cache_status) {
+        headers.insert("cache-status", cache_status);
+    }
+    headers.insert(header::CONTENT_LENGTH, length);
+    response
+}

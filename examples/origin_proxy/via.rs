@@ -1,0 +1,37 @@
+//! `Via` (RFC 9110 7.6.3): the protocol version in which this proxy received a message, then its name.
+
+use http::header::{self, HeaderMap, HeaderName};
+use http::{HeaderValue, Version};
+
+/// Adds this proxy's member to a message that was received in this version.
+pub fn add(headers: &mut HeaderMap, received: Version) {
+    let member = match received {
+        Version::HTTP_09 => "0.9 larder",
+        Version::HTTP_10 => "1.0 larder",
+        Version::HTTP_2 => "2.0 larder",
+        Version::HTTP_3 => "3.0 larder",
+        _ => "1.1 larder",
+    };
+    append(headers, header::VIA, &HeaderValue::from_static(member));
+}
+
+/// Adds the member that is missing where the proxy itself made the response. What came from the origin has one,
+/// which is stored with the response.
+pub fn complete(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::VIA) {
+        add(headers, Version::HTTP_11);
+    }
+}
+
+/// Appends a member to a list field, in one line.
+pub fn append(headers: &mut HeaderMap, name: HeaderName, member: &HeaderValue) {
+    if !headers.contains_key(&name) {
+        headers.insert(name, member.clone());
+        return;
+    }
+    let lines: Vec<_> =
+        headers.get_all(&name).into_iter().chain([member]).map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b", "[..])) {
+        headers.insert(name, joined);
+    }
+}
