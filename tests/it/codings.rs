@@ -1,6 +1,7 @@
-//! Content in codings: who accepts gzip may get gzip, nobody else does, and no tag or date of one coding makes an answer
-//! for another. `Client` asks in all the ways that clients do and checks each answer by itself, so it serves any origin:
-//! here tower-http's files and compression, inside the cache; in `nginx.rs` nginx, behind the example.
+//! Content in codings: who accepts gzip may get gzip, nobody else does, and no tag or date of one coding makes an
+//! answer for another. `Client` sends what clients send and checks each answer by what it asked for, so it can stand
+//! before any origin: here tower-http's files and compression, inside the cache; in `nginx.rs` nginx, behind the
+//! example.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -189,8 +189,8 @@ fn f02_an_origin_that_hangs_holds_up_nobody_for_long() {
     assert_eq!(client.content(&head), Err(b"begun".to_vec()));
 }
 
-/// A client that has the head of this answer. Where the machine is so busy that the origin's answer comes after the proxy's
-/// time limit, another client asks.
+/// A client that has the head of this answer. Where the machine is so busy that the origin's answer comes after the
+/// proxy's time limit, another client asks.
 #[track_caller]
 fn answered_in_time(origin: &Origin, proxy: &Proxy, path: &str, answer: &str) -> (Client, String) {
     for _ in 0..100 {
