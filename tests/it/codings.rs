@@ -283,7 +283,7 @@ impl Client {
             state.set(x);
             (x % count as u64) as usize
         };
-        for number in 0..40 {
+        for number in 0..16 {
             let path = format!("{path}-any-{number}");
             for _ in 0..15 {
                 self.ask(&path, ACCEPTS[any(ACCEPTS.len())], WITH[any(WITH.len())]).await;
