@@ -56,8 +56,25 @@ pub fn during<T>(work: impl FnOnce() -> T) -> (u64, T) {
 /// The most bytes that this thread holds at one time while `work` runs, beyond what it held before. `work` must not
 /// pass memory from thread to thread.
 pub fn peak<T>(work: impl FnOnce() -> T) -> (u64, T) {
+    let (growth, result) = growth(work);
+    (growth.peak, result)
+}
+
+/// Bytes that this thread holds beyond what it held before.
+#[derive(Clone, Copy, Debug)]
+pub struct Growth {
+    /// When `work` has ended, its result included; zero where it has freed more than it allocated.
+    pub live: u64,
+    /// At most, while `work` ran.
+    pub peak: u64,
+}
+
+/// What `work` adds to the bytes that this thread holds, as they were asked of the allocator. `work` must not pass
+/// memory from thread to thread.
+pub fn growth<T>(work: impl FnOnce() -> T) -> (Growth, T) {
     let before = LIVE.get();
     PEAK.set(before);
     let result = work();
-    ((PEAK.get() - before).unsigned_abs(), result)
+    let since = |now: i64| u64::try_from(now - before).unwrap_or_default();
+    (Growth { live: since(LIVE.get()), peak: since(PEAK.get()) }, result)
 }

@@ -169,6 +169,11 @@ impl Asked {
         self.stream.write_all(bytes.as_bytes()).unwrap();
     }
 
+    /// For whoever may have given up on it by now.
+    pub fn try_answer(&mut self, bytes: &str) {
+        let _ = self.stream.write_all(bytes.as_bytes());
+    }
+
     /// The origin breaks the connection off.
     pub fn die(self) {
         self.stream.shutdown(Shutdown::Both).unwrap();
