@@ -121,12 +121,13 @@ impl<S: Store> Fetch<S> {
         let old = &self.lookup.variants[index];
         let head = old.response.head();
         let stored_fields = head.own_fields();
-        let tag = if head.tag_is_ours && !news.headers.contains_key(header::ETAG) {
+        let carried = news.headers.clone();
+        let tag = if head.tag_is_ours {
+            news.headers.remove(header::ETAG); // nobody has asked about one
             Tag::Ours
         } else {
             Tag::Theirs
         };
-        let carried = news.headers.clone();
         news.headers = validation::freshen(&stored_fields, &news.headers);
         let status = std::mem::replace(&mut news.status, head.status);
         let max_object = self.store.max_object();

@@ -89,8 +89,8 @@ pub enum Identified {
 
 /// Finds the stored response that a 304 identifies, among those whose validators were sent (RFC 9111 4.3.4): by a strong
 /// comparison of tags; else the one that was `selected` for validation, where its tag matches weakly (an intermediary
-/// may have weakened it: nginx does when it compresses); and where the 304 has no tag, the selected one, or the only
-/// one whose validators were sent.
+/// may have weakened it: nginx does when it compresses), or where its date alone was sent, and the 304 has no other;
+/// and where the 304 has no tag, the selected one, or the only one whose validators were sent.
 pub fn identify<'a>(
     not_modified: &HeaderMap,
     selected: Option<usize>,
@@ -107,13 +107,22 @@ pub fn identify<'a>(
     };
     let tag = EntityTag::new(tag.as_bytes());
     let own = |validators: &Validators<'a>| validators.etag.map(|own| EntityTag::new(own.as_bytes()));
+    // RFC 9110 13.1.3: the date counts only where no tag was sent.
+    let is_by_date = |validators: &Validators<'a>| {
+        let told = not_modified.get(header::LAST_MODIFIED);
+        validators.last_modified.is_some()
+            && (told.is_none() || told == validators.last_modified)
+            && sent.clone().all(|sent| sent.etag.is_none())
+    };
     // Stored responses come newest first, and the selected one before all others.
     of_selected
         .into_iter()
-        .chain(sent.enumerate())
+        .chain(sent.clone().enumerate())
         .find(|(_, validators)| own(validators).is_some_and(|own| own.strong_eq(&tag)))
         .or_else(|| {
-            of_selected.filter(|(_, validators)| own(validators).is_some_and(|own| own.weak_eq(&tag)))
+            of_selected.filter(|(_, validators)| {
+                own(validators).map_or_else(|| is_by_date(validators), |own| own.weak_eq(&tag))
+            })
         })
         .map_or(Identified::Unknown, |(index, _)| Identified::Freshen(index))
 }
@@ -129,14 +138,19 @@ pub fn is_conditional(request: &HeaderMap) -> bool {
 /// `Content-Length`, `Content-Encoding`, `Content-Range`, digests of the content and connection-specific fields are not
 /// taken over: the stored content depends on them, or they are of that one connection. `Age` and `Date` are the 304's or
 /// none: they tell when the response was good, and that is now. `Vary` names what either names: the content was
-/// selected by what its own response said.
+/// selected by what its own response said. A tag that is the stored one except for its mark of weakness leaves it, and
+/// where there is none, none is added: it may be that of another coding, for which it is strong.
 pub fn freshen(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
     let mut update = not_modified.clone();
     remove_hop_by_hop(&mut update);
     let mut fields = stored.clone();
     fields.remove(header::AGE);
     fields.remove(header::DATE);
-    for name in update.keys().filter(|name| !kept_by_freshening(name)) {
+    let own = stored.get(header::ETAG).map(|own| EntityTag::new(own.as_bytes()));
+    let told = update.get(header::ETAG).map(|told| EntityTag::new(told.as_bytes()));
+    let is_other_tag = own.zip(told).is_some_and(|(own, told)| !own.weak_eq(&told));
+    let is_kept = |name: &HeaderName| kept_by_freshening(name) || (*name == header::ETAG && !is_other_tag);
+    for name in update.keys().filter(|name| !is_kept(name)) {
         fields.remove(name);
         for value in update.get_all(name) {
             fields.append(name, value.clone());
@@ -255,6 +269,17 @@ mod tests {
     }
 
     #[test]
+    fn b01_a_date_that_alone_was_sent_identifies_the_selected_response() {
+        use Identified::{Freshen, Unknown};
+        let (dated, tagged): (&[_], &[_]) = (&[("last-modified", DATE)], &[("etag", "\"b\"")]);
+        check(&[("etag", "\"a\"")], Some(0), &[dated], Freshen(0));
+        check(&[("etag", "\"a\""), ("last-modified", DATE)], Some(0), &[dated], Freshen(0));
+        check(&[("etag", "\"a\""), ("last-modified", "x")], Some(0), &[dated], Unknown);
+        check(&[("etag", "\"a\"")], None, &[dated], Unknown);
+        check(&[("etag", "\"a\"")], Some(0), &[dated, tagged], Unknown);
+    }
+
+    #[test]
     fn b01_a_weak_tag_identifies_the_selected_response_only() {
         use Identified::{Freshen, Unknown};
         let (strong, weak): (&[_], &[_]) = (&[("etag", "\"a\"")], &[("etag", "W/\"a\"")]);
@@ -280,6 +305,16 @@ mod tests {
         }
         let fields = freshen(&map(&[("vary", "accept")]), &map(&[]));
         assert_eq!(fields, map(&[("vary", "accept")]));
+    }
+
+    #[test]
+    fn b01_a_tag_that_differs_in_its_mark_of_weakness_leaves_the_stored_one() {
+        for (stored, told, expected) in
+            [("W/\"x\"", "\"x\"", "W/\"x\""), ("\"x\"", "W/\"x\"", "\"x\""), ("\"x\"", "\"y\"", "\"y\"")]
+        {
+            assert_eq!(freshen(&map(&[("etag", stored)]), &map(&[("etag", told)]))["etag"], expected);
+        }
+        assert_eq!(freshen(&map(&[]), &map(&[("etag", "\"x\"")])), map(&[]));
     }
 
     #[test]
