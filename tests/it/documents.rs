@@ -41,6 +41,7 @@ fn ids() -> Vec<String> {
         ("FE", 1),
         ("A", 27),
         ("F", 16),
+        ("B", 20),
     ];
     let single = ["QY", "CL", "DC", "EH"].map(str::to_owned);
     let numbered =
