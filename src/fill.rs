@@ -13,7 +13,7 @@ use crate::body::CacheBody;
 use crate::collapse::{Landing, LateHead, Lead, Why};
 use crate::collect::{self, Begun, Collected, Content, Patience};
 use crate::error::{BoxError, StoreError};
-use crate::judge::{Ask, Judgement, SentRange, Tag, judge, word_of_origin};
+use crate::judge::{Ask, Good, Judgement, SentRange, Tag, judge, word_of_origin};
 use crate::key::CacheKey;
 use crate::measured::Measured;
 use crate::observe::Place;
@@ -23,6 +23,7 @@ use crate::query::Query;
 use crate::revalidate::Validation;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::etag::TagKind;
+use crate::semantics::fields::remove_content_digests;
 use crate::semantics::framing::{self, declared_length};
 use crate::semantics::freshness::single_date;
 use crate::semantics::is_retrieval;
@@ -31,9 +32,9 @@ use crate::semantics::preconditions::{self, Outcome as Precondition, Representat
 use crate::semantics::status::is_server_error;
 use crate::semantics::storing::NotStored;
 use crate::shared::Core;
-use crate::store::{Fence, Store, Stored, Write};
+use crate::store::{Fence, How, Store, Stored, Target, Write};
 use crate::stored::{Part, Payload, StoredResponse, compact_content};
-use crate::sync::Runtime;
+use crate::sync::{Runtime, to_its_end};
 
 /// Answers the client with what the inner service answered, and stores it where that is allowed.
 pub(crate) async fn receive<B, S>(
@@ -60,16 +61,11 @@ where
         terms.store = Err(NotStored::TooLarge);
     }
     let terms = judgement.terms.store;
-    if let Err(reason) = terms
-        && let Some(lead) = ask.lead.take()
-    {
-        lead.part(why_apart(reason, parts.status), received_at);
-    }
-    if let Some(validated) = ask.validated.clone()
-        && let Err(reason) = word_of_origin(&core, &mut ask, &parts, store.max_object(), received_at, terms)
-        && reason.ends_stale_use(parts.status)
-    {
-        end_stale_use(&*store, &ask.query.key, &validated).await;
+    if let Err(reason) = terms {
+        take_to_heart(&core, &store, &mut ask, &parts, reason, received_at).await;
+        if let Some(lead) = ask.lead.take() {
+            lead.part(why_apart(reason, parts.status), received_at);
+        }
     }
     let tag = tag_kind(&core, &ask, &parts, &judgement);
     let reason = judgement.terms.store.err();
@@ -121,16 +117,66 @@ where
     }
 }
 
+/// What a response that is not stored says of the one that the inner service was asked about.
+async fn take_to_heart<S: Store>(
+    core: &Core,
+    store: &Arc<S>,
+    ask: &mut Ask,
+    parts: &response::Parts,
+    reason: NotStored,
+    received_at: SystemTime,
+) {
+    // A HEAD need not be answered as a GET is.
+    let Some(validated) = ask.validated.clone().filter(|_| is_retrieval(&ask.sent_method)) else {
+        return;
+    };
+    let word = word_of_origin(core, ask, parts, store.max_object(), received_at, Err(reason));
+    let Err(reason) = word else {
+        return;
+    };
+    let shared = validated.response.head().reuse().shared;
+    if ask.is_completed && reason.withdraws(shared) {
+        withdraw(store, &ask.query.key).await;
+    } else if reason.ends_stale_use(parts.status, shared) {
+        end_stale_use(store, &ask.query.key, validated).await;
+    }
+}
+
+/// Takes what is stored under a key out of use. Whether that has taken effect.
+pub(crate) async fn withdraw<S: Store>(store: &Arc<S>, key: &CacheKey) -> bool {
+    let (store, target) = (Arc::clone(store), Target::Key(key.clone()));
+    let withdrawn = to_its_end(async move { store.invalidate(&target, How::Remove).await.is_ok() });
+    withdrawn.await.unwrap_or(false)
+}
+
 /// A response that the origin has said something newer about is served no more once it is stale (RFC 9111 4.3.3).
-async fn end_stale_use<S: Store>(store: &S, key: &CacheKey, validated: &Stored) {
+async fn end_stale_use<S: Store>(store: &Arc<S>, key: &CacheKey, validated: Stored) {
     let mut head = validated.response.head().clone();
-    if head.reuse.must_revalidate {
+    if head.reuse.outdated {
         return;
     }
-    head.reuse.must_revalidate = true;
+    head.reuse.outdated = true;
     let response = StoredResponse::new(head, validated.response.payload().clone());
+    let (store, key) = (Arc::clone(store), key.clone());
     // With its own fence, so that a soft purge still counts. Where the store fails, it is served as before.
-    let _ = store.freshen(key, validated.id, response, validated.fence).await;
+    let freshened = to_its_end(async move {
+        let _ = store.freshen(&key, validated.id, response, validated.fence).await;
+    });
+    freshened.await;
+}
+
+/// [`end_stale_use`] of a response that was validated, and that a new one which is stored does not replace: it is
+/// selected by other fields, and would answer for requests that the new one says nothing of.
+async fn end_stale_use_beside<S: Store>(
+    store: &Arc<S>,
+    key: &CacheKey,
+    validated: Option<Stored>,
+    new: &StoredResponse,
+) {
+    let is_other = |old: &Stored| old.response.head().reuse().selecting != new.head().reuse().selecting;
+    if let Some(validated) = validated.filter(is_other) {
+        end_stale_use(store, key, validated).await;
+    }
 }
 
 /// How long small content is waited for. What is made of it for this request may need the whole; where something stored
@@ -215,6 +261,9 @@ impl<S: Store> Fill<S> {
         } else {
             keep(&core, &*store, &ask.query.key, response.clone(), ask.fence).await
         };
+        if matches!(written, Ok(Write::Stored)) {
+            end_stale_use_beside(&store, &ask.query.key, ask.validated.take(), &response).await;
+        }
         core.collapser.forget(&ask.query.key, ask.query.unkeyed().any());
         if let Some(lead) = ask.lead.take() {
             // Also if a purge came first: who waits has asked before it.
@@ -234,6 +283,9 @@ impl<S: Store> Fill<S> {
         let mut answer = core.answer(&response, &ask.query.request, ask.query.fields, &outcome, received_at);
         if answer.status().is_success() || answer.status() == parts.status {
             restore_unstored(&parts.headers, answer.headers_mut());
+            if answer.status() == StatusCode::PARTIAL_CONTENT {
+                remove_content_digests(answer.headers_mut()); // cut here from a whole
+            }
         } else {
             take_over(&parts.headers, answer.headers_mut(), &header::SET_COOKIE);
         }
@@ -311,7 +363,7 @@ impl<S> Keep<S> {
 
 impl<S: Store> Sink for Keep<S> {
     async fn commit(self: Box<Self>, content: Content) -> Option<Bytes> {
-        let Self { core, fence, has_credentials, key, lead, received, store, validation, .. } = *self;
+        let Self { core, fence, has_credentials, key, lead, received, store, validated, validation } = *self;
         if lead.as_ref().is_some_and(Lead::is_superseded) {
             return None; // what a later call brings is newer
         }
@@ -319,7 +371,9 @@ impl<S: Store> Sink for Keep<S> {
         let response = complete(&core, Judgement::clone(judgement), *status, headers, *sent_at, content);
         let stored = response.payload().content().clone();
         // Where it can't be stored, the next request is a miss.
-        let _ = keep(&core, &*store, &key, response, fence).await;
+        if let Ok(Write::Stored) = keep(&core, &*store, &key, response.clone(), fence).await {
+            end_stale_use_beside(&store, &key, validated, &response).await;
+        }
         core.collapser.forget(&key, has_credentials);
         drop((lead, validation)); // not before it is stored
         Some(stored)
@@ -330,8 +384,8 @@ impl<S: Store> Sink for Keep<S> {
         if let Some(lead) = &self.lead {
             lead.remember(self.core.clock.now());
         }
-        if let Some(validated) = &self.validated {
-            end_stale_use(&*self.store, &self.key, validated).await;
+        if let Some(validated) = self.validated {
+            end_stale_use(&self.store, &self.key, validated).await;
         }
     }
 }
@@ -354,6 +408,14 @@ fn complete(
     StoredResponse::new(head, payload)
 }
 
+/// What is stored by now that an error must not replace.
+async fn good_now<S: Store>(core: &Core, store: &S, key: &CacheKey, error: &StoredResponse) -> Good {
+    let present = store.get(key).await.unwrap_or_default();
+    let selecting = &error.head().reuse().selecting;
+    let alike = present.variants.iter();
+    Good::of(alike.filter(|stored| stored.response.head().reuse().selecting == *selecting), core.clock.now())
+}
+
 /// Puts a whole response, or a part to its like.
 async fn keep<S: Store>(
     core: &Core,
@@ -362,6 +424,12 @@ async fn keep<S: Store>(
     response: StoredResponse,
     fence: Fence,
 ) -> Result<Write, StoreError> {
+    let status = response.head().status();
+    if (status.is_client_error() || is_server_error(status))
+        && good_now(core, store, key, &response).await.outweighs(status)
+    {
+        return Ok(Write::Superseded); // it came while this one was on its way
+    }
     if core.policy.rules().no_vary_search {
         core.searches.learn(key, response.head().headers());
     }

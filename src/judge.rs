@@ -32,16 +32,17 @@ pub(crate) struct Ask {
     pub(crate) forward: Forward,
     /// The status of the inner service's answer, where it is not that of the response that was made of it.
     pub(crate) answered: Option<StatusCode>,
+    /// The response is made of a stored part and of what was missing of it.
+    pub(crate) is_completed: bool,
     /// Others wait for the answer.
     pub(crate) lead: Option<Lead>,
     /// Whether this request has waited in vain for another one's call.
     pub(crate) collapsed: Option<bool>,
     /// The response is to a POST, and names the target URI in `Content-Location`.
     pub(crate) names_target: bool,
-    /// How new the answer is at least. What was stored before the clock was set back would pass for newer for as long as
-    /// that was.
+    /// The answer counts as no older than what is stored with times in the future: the clock has been set back.
     pub(crate) at_least: Option<(SystemTime, SystemTime)>,
-    /// What is stored that an error must not take the place of.
+    /// What is stored that an error must not replace.
     pub(crate) good: Good,
     /// Held until the response is stored, or not.
     pub(crate) validation: Option<Validation>,
@@ -77,9 +78,18 @@ pub(crate) enum Good {
 }
 
 impl Good {
+    /// The best of what is stored, as far as errors are concerned.
+    pub(crate) fn of<'a>(stored: impl Iterator<Item = &'a Stored>, now: SystemTime) -> Self {
+        let good = stored.filter(|stored| stored.response.head().status.is_success());
+        good.fold(Self::None, |best, stored| {
+            let is_fresh = stored.expired.is_none() && stored.response.head().reuse.ttl(now) > 0;
+            if best == Self::Fresh || is_fresh { Self::Fresh } else { Self::Stale }
+        })
+    }
+
     /// Whether a response with this status leaves it alone. A server error always does; any other error does
     /// while it is fresh: then the client alone, by its request, has brought the error about.
-    fn outweighs(self, status: StatusCode) -> bool {
+    pub(crate) fn outweighs(self, status: StatusCode) -> bool {
         match self {
             Self::Fresh => status.is_client_error() || is_server_error(status),
             Self::None => false,
@@ -97,6 +107,7 @@ impl Ask {
         Self {
             answered: None,
             collapsed: None,
+            is_completed: false,
             lead: None,
             fence,
             forward: Forward::Method,
@@ -299,6 +310,7 @@ impl Judgement {
             lifetime: self.terms.lifetime,
             must_revalidate: self.terms.must_revalidate,
             no_cache: self.terms.no_cache,
+            outdated: false,
             request_time,
             response_time: self.received_at,
             selecting: self.selecting.clone(),

@@ -5,6 +5,7 @@ use http::Uri;
 use thiserror::Error;
 
 use crate::error::StoreError;
+use crate::key::{self, CacheKey};
 use crate::semantics::groups;
 use crate::store::Target;
 
@@ -38,11 +39,38 @@ pub(crate) fn absolute(uri: &Uri) -> Result<(), PurgeError> {
 pub(crate) fn checked(target: &Target) -> Result<Target, PurgeError> {
     Ok(match target {
         // A bare name is a policy's own tag, or that of a group in whatever origin.
-        Target::Group(group) if groups::tag(group) == &**group => Target::Tag(group.clone()),
+        Target::Group(group) => match group.split_once(' ') {
+            Some((origin, name)) if groups::tag(group) != &**group => {
+                Target::Group(format!("{} {name}", spelled_origin(origin)?).into())
+            }
+            _ => Target::Tag(group.clone()),
+        },
         Target::Prefix(prefix) => Target::Prefix(spelled(prefix)?),
-        Target::Uri(uri) => Target::Uri(spelled(uri)?),
-        Target::All | Target::Group(_) | Target::Key(_) | Target::Tag(_) => target.clone(),
+        Target::Uri(uri) => Target::Uri(spelled_uri(uri)?),
+        Target::All | Target::Key(_) | Target::Tag(_) => target.clone(),
     })
+}
+
+/// The URI of the key of a request for `uri`.
+fn spelled_uri(uri: &[u8]) -> Result<Box<[u8]>, PurgeError> {
+    let spelled = spelled(uri)?;
+    let text = || String::from_utf8_lossy(uri).into_owned();
+    // What was asked for without a host is no URI that could be parsed.
+    if spelled.windows(4).any(|four| four == b":///") {
+        return Ok(spelled);
+    }
+    let uri = Uri::try_from(uri).map_err(|_| PurgeError::NoKey(text()))?;
+    let key = CacheKey::of(&key::get(uri)).map_err(|_| PurgeError::NoKey(text()))?;
+    Ok(key.uri().into())
+}
+
+fn spelled_origin(origin: &str) -> Result<String, PurgeError> {
+    let uri = spelled_uri(origin.as_bytes())?;
+    let uri = String::from_utf8_lossy(&uri);
+    match uri.strip_suffix('/') {
+        Some(origin) if origin.matches('/').count() == 2 => Ok(origin.to_owned()),
+        _ => Err(PurgeError::NoKey(origin.to_owned())),
+    }
 }
 
 /// An absolute URI, or the beginning of one, with scheme and host in lower case and without a default port.
@@ -57,18 +85,20 @@ fn spelled(uri: &[u8]) -> Result<Box<[u8]>, PurgeError> {
     let host = scheme + 3;
     let path = uri[host..].iter().position(|&byte| byte == b'/').map(|length| host + length);
     let mut spelled = uri.to_vec();
-    spelled[..path.unwrap_or(uri.len())].make_ascii_lowercase();
+    let authority = uri[host..].iter().position(|&byte| matches!(byte, b'/' | b'?' | b'#'));
+    spelled[..authority.map_or(uri.len(), |length| host + length)].make_ascii_lowercase();
     let port: &[u8] = match &spelled[..scheme] {
         b"http" => b":80",
         b"https" => b":443",
         _ => b"",
     };
-    // Where a path follows, the port is whole.
-    if let Some(path) = path
-        && !port.is_empty()
-        && spelled[host..path].ends_with(port)
-    {
-        spelled.drain(path - port.len()..path);
+    let end = path.unwrap_or(uri.len());
+    if !port.is_empty() && spelled[host..end].ends_with(port) {
+        // Keys leave it out. Without a path it may be the beginning of another port, which would be meant, too.
+        spelled.drain(end - port.len()..end);
+        if path.is_none() {
+            spelled.push(b'/');
+        }
     }
     Ok(spelled.into_boxed_slice())
 }
@@ -85,6 +115,23 @@ mod tests {
     }
 
     #[test]
+    fn b15_uris_and_origins_are_spelled_as_keys_are() {
+        let uri = |uri: &str| spelled_uri(uri.as_bytes()).ok().map(|uri| String::from_utf8(uri.into()));
+        let of = |text: &str| Some(Ok(text.to_owned()));
+        assert_eq!(uri("HTTP://A"), of("http://a/"));
+        assert_eq!(uri("http://a:80"), of("http://a/"));
+        assert_eq!(uri("http://a:/x"), of("http://a/x"));
+        assert_eq!(uri("http://a?q=X"), of("http://a/?q=X"));
+        assert_eq!(uri("http://a/x#y"), of("http://a/x"));
+        assert_eq!(uri("http:///x"), of("http:///x"));
+        assert_eq!(uri("http://u@a/x"), None);
+        assert_eq!(uri("/x"), None);
+        assert_eq!(spelled_origin("HTTP://A:80").ok().as_deref(), Some("http://a"));
+        assert_eq!(spelled_origin("http://a/").ok().as_deref(), Some("http://a"));
+        assert!(spelled_origin("http://a/x").is_err());
+    }
+
+    #[test]
     fn b15_prefixes_are_absolute_and_spelled_as_keys_are() {
         check("http://a/x", Some("http://a/x"));
         check("HTTP://Example.COM/Images/", Some("http://example.com/Images/"));
@@ -92,8 +139,8 @@ mod tests {
         check("http://a:80/x", Some("http://a/x"));
         check("https://a:443/x", Some("https://a/x"));
         check("https://a:80/x", Some("https://a:80/x"));
-        // The port may go on.
-        check("http://a:80", Some("http://a:80"));
+        check("http://a:80", Some("http://a/"));
+        check("http://a:8", Some("http://a:8"));
         check("http:///x", Some("http:///x"));
         for prefix in ["", "/images/", "example.com/images/", "://a/", "a/http://b/"] {
             check(prefix, None);

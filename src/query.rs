@@ -93,6 +93,7 @@ impl Query {
     }
 
     /// The request as reuse sees it.
+    #[inline]
     fn ask(&self) -> reuse::Ask<'_> {
         reuse::Ask { directives: &self.directives, headers: &self.request.headers, unkeyed: self.unkeyed() }
     }
@@ -105,6 +106,7 @@ impl Query {
             && content_type.is_none_or(|kind| accepts_media_type(&self.request.headers, kind))
     }
 
+    #[inline]
     pub(crate) fn decide(&self, core: &Core, lookup: &Lookup) -> Decision {
         let candidates = self.candidates(lookup);
         let decision = reuse::decide(&self.ask(), candidates, core.policy.rules(), self.now);
@@ -118,6 +120,7 @@ impl Query {
         self.as_far_as_completed(core, decision)
     }
 
+    #[inline]
     fn candidates<'a>(&'a self, lookup: &'a Lookup) -> impl ExactSizeIterator<Item = Candidate<'a>> {
         lookup.variants.iter().map(|stored| Candidate {
             coverage: partial::coverage(&stored.response, &self.request, self.fields),
@@ -127,6 +130,7 @@ impl Query {
     }
 
     /// Nothing is completed for a while where what came did not fit.
+    #[inline]
     fn as_far_as_completed(&self, core: &Core, decision: Decision) -> Decision {
         match decision {
             Decision::Complete(_) if core.unreliable.parts.has(&self.key, self.now) => {

@@ -195,7 +195,7 @@ where
         match decision {
             Decision::Serve(index) => ResponseFuture::ready(query.hit(core, &lookup.variants[index], None)),
             Decision::ServeAhead(_) | Decision::ServeStale(_) if Runtime::current().is_none() => {
-                // Nothing would ever be validated.
+                // Without a runtime, nothing can be validated in the background.
                 let decision = query.decide_in_front(core, &lookup);
                 self.carry_out(decision, query, body, lookup)
             }
@@ -269,7 +269,7 @@ where
     }
 
     /// Asks a store that has to be waited for.
-    fn look_up<Q, B>(&self, query: Query, body: Q) -> ResponseFuture<I, Q, B>
+    fn look_up<Q, B>(&self, mut query: Query, body: Q) -> ResponseFuture<I, Q, B>
     where
         I: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
         I::Future: Send,
@@ -281,7 +281,9 @@ where
     {
         let service = self.clone();
         ResponseFuture::boxed(async move {
-            match service.cache.store.get(&query.key).await {
+            let looked_up = service.cache.store.get(&query.key).await;
+            query.now = service.cache.core.clock.now();
+            match looked_up {
                 Ok(lookup) => {
                     let decision = query.decide(&service.cache.core, &lookup);
                     service.carry_out(decision, query, body, lookup).await
@@ -311,7 +313,9 @@ where
         I: Service<Request<Q>, Response = Response<B>> + Clone,
     {
         let outcome = Outcome::Forwarded(Forwarding { detail, ..Forwarding::new(forward) });
-        self.cache.forward(&mut parts);
+        self.cache.core.policy.forward(&mut parts);
+        framing::repair_request(&mut parts.headers);
+        key::leave(&mut parts);
         let core = Arc::clone(&self.cache.core);
         ResponseFuture::pass(self.inner.clone(), Request::from_parts(parts, body), core, outcome)
     }
@@ -492,11 +496,12 @@ impl UnsafeRequest {
 }
 
 impl<S: Store> Cache<S> {
-    /// Makes a request what the inner service gets to see.
+    /// Makes a request that the cache makes something of what the inner service gets to see.
     fn forward(&self, request: &mut Parts) {
         self.core.policy.forward(request);
         framing::repair_request(&mut request.headers);
         self.core.mark(request);
+        key::leave(request);
     }
 
     /// What the answer to an unsafe request makes invalid: its target, and what the answer names.

@@ -58,6 +58,7 @@ impl Clone for Core {
 impl Core {
     /// Whether a request has come through here before: a layer around a router and a clone of it around a route share
     /// their calls, and the inner one would wait for the outer one's.
+    #[inline]
     pub(crate) fn is_nested(&self, request: &Parts) -> bool {
         request.extensions.get().is_some_and(|Passed(cores)| cores.contains(&self.id))
     }

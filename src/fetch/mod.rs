@@ -16,6 +16,7 @@ use crate::collapse::{Landing, Lead, Why};
 use crate::error::BoxError;
 use crate::fill;
 use crate::judge::{Ask, Good, SentRange};
+use crate::key;
 use crate::partial::Completion;
 use crate::query::Query;
 use crate::revalidate::Validation;
@@ -68,6 +69,16 @@ pub(crate) struct Fetch<S> {
     lookup: Lookup,
     selected: Option<usize>,
     store: Arc<S>,
+    /// By the positions of what is stored.
+    validators: Vec<AskedBy>,
+}
+
+/// Which validators of a stored response go out with a request.
+#[derive(Clone, Copy)]
+enum AskedBy {
+    All,
+    Nothing,
+    StrongTag,
 }
 
 impl<S: Store> Fetch<S> {
@@ -108,14 +119,12 @@ impl<S: Store> Fetch<S> {
         let from_the_future = lookup.variants.iter().map(|stored| stored.response.head().reuse());
         let from_the_future = from_the_future.filter(|reuse| reuse.age(query.now).is_none());
         let at_least = from_the_future.map(|reuse| (reuse.generated, reuse.request_time)).max();
-        let validated = match purpose {
-            Purpose::Validate(index, _) => lookup.variants.get(index).cloned(),
-            Purpose::Complete(_) | Purpose::Get => None,
-        };
+        let validated = selected.and_then(|index| lookup.variants.get(index)).cloned();
         let stand_in = validated.clone().filter(|_| fallback == Fallback::StaleIfError);
         let ask = Box::new(Ask {
             answered: None,
             collapsed: None,
+            is_completed: false,
             lead: None,
             fence: lookup.fence,
             forward,
@@ -130,7 +139,12 @@ impl<S: Store> Fetch<S> {
             stand_in,
             validated,
         });
-        Self { ask, completion, core, fallback, lookup, selected, store }
+        let mut fetch =
+            Self { ask, completion, core, fallback, lookup, selected, store, validators: Vec::new() };
+        if fetch.replaces_conditions() {
+            fetch.validators = fetch.asked_by();
+        }
+        fetch
     }
 
     /// Others wait for the answer; `collapsed` as in [`Ask`]; and nobody validates behind until it is stored.
@@ -146,7 +160,7 @@ impl<S: Store> Fetch<S> {
         self
     }
 
-    pub(crate) async fn run<I, Q, B>(self, inner: I, body: Q) -> Result<Response<CacheBody<B>>, I::Error>
+    pub(crate) async fn run<I, Q, B>(mut self, inner: I, body: Q) -> Result<Response<CacheBody<B>>, I::Error>
     where
         I: Service<Request<Q>, Response = Response<B>>,
         B: Body + Send + 'static,
@@ -156,6 +170,7 @@ impl<S: Store> Fetch<S> {
         let outgoing = self.outgoing();
         let is_conditional = validation::is_conditional(&outgoing.headers);
         let method = outgoing.method.clone();
+        self.ask.query.now = self.core.clock.now(); // what was waited for before is no part of the call
         let mut response = inner.oneshot(Request::from_parts(outgoing, body)).await;
         if let Ok(response) = &mut response {
             framing::repair(&method, response.status(), response.headers_mut());
@@ -217,6 +232,7 @@ impl<S: Store> Fetch<S> {
         self.core.policy.forward(&mut parts);
         framing::repair_request(&mut parts.headers);
         self.core.mark(&mut parts);
+        key::leave(&mut parts);
         parts
     }
 
@@ -232,23 +248,34 @@ impl<S: Store> Fetch<S> {
         self.replaces_conditions() && self.validators().any(|validators| validators.any())
     }
 
-    /// What the inner service is asked about, by the positions of what is stored: the validators of the selected
-    /// response, and the strong tags of others that this request could be answered with. So a 304 is always about
-    /// something that the request may have. A part is asked about only if it was selected.
-    fn validators(&self) -> impl Iterator<Item = Validators<'_>> + Clone {
+    /// What the inner service is asked about: the validators of the selected response, and the strong tags of others that
+    /// this request could be answered with. So a 304 is always about something that the request may have. A part is asked
+    /// about only if it was selected.
+    fn asked_by(&self) -> Vec<AskedBy> {
         let query = &self.ask.query;
-        let is_believed = !self.core.unreliable.validations.has(&query.key, query.now);
-        self.lookup.variants.iter().enumerate().map(move |(index, stored)| {
+        if self.core.unreliable.validations.has(&query.key, query.now) {
+            return Vec::new();
+        }
+        let asked_by = |(index, stored): (usize, &Stored)| {
             let head = stored.response.head();
-            if !is_believed || !query.may_have(&self.core, head) {
-                Validators::default()
+            if !query.may_have(&self.core, head) {
+                AskedBy::Nothing
             } else if self.selected == Some(index) {
-                head.validators()
+                AskedBy::All
             } else if head.part.is_none() {
-                head.validators().strong()
+                AskedBy::StrongTag
             } else {
-                Validators::default()
+                AskedBy::Nothing
             }
+        };
+        self.lookup.variants.iter().enumerate().map(asked_by).collect()
+    }
+
+    fn validators(&self) -> impl Iterator<Item = Validators<'_>> + Clone {
+        self.lookup.variants.iter().zip(&self.validators).map(|(stored, asked_by)| match asked_by {
+            AskedBy::All => stored.response.head().validators(),
+            AskedBy::Nothing => Validators::default(),
+            AskedBy::StrongTag => stored.response.head().validators().strong(),
         })
     }
 
@@ -274,6 +301,7 @@ impl<S: Store> Fetch<S> {
             Ok(spliced) => {
                 let is_other = spliced.status() != StatusCode::PARTIAL_CONTENT;
                 self.ask.answered = is_other.then_some(StatusCode::PARTIAL_CONTENT);
+                self.ask.is_completed = true;
                 let answer = fill::receive(self.core, self.store, self.ask, spliced).await;
                 answer.map(CacheBody::flatten)
             }
@@ -319,18 +347,8 @@ impl<S: Store> Fetch<S> {
 
 /// The best that is stored for a request, as far as errors are concerned.
 fn good(query: &Query, lookup: &Lookup) -> Good {
-    let matching = lookup.variants.iter().filter(|stored| {
-        let head = stored.response.head();
-        head.status.is_success() && head.reuse.selecting.matches(&query.request.headers)
-    });
-    let is_fresh =
-        |stored: &Stored| stored.expired.is_none() && stored.response.head().reuse.ttl(query.now) > 0;
-    matching.fold(
-        Good::None,
-        |best, stored| {
-            if best == Good::Fresh || is_fresh(stored) { Good::Fresh } else { Good::Stale }
-        },
-    )
+    let selects = |stored: &&Stored| stored.response.head().reuse.selecting.matches(&query.request.headers);
+    Good::of(lookup.variants.iter().filter(selects), query.now)
 }
 
 /// Whether a status makes sense for a part only, or for who has one.

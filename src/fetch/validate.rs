@@ -1,5 +1,6 @@
 //! What a stored response is told by a 304, or by the 200 to a HEAD (RFC 9111 4.3.3 to 4.3.5).
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::header::{self, HeaderMap};
@@ -16,8 +17,9 @@ use crate::semantics::freshness::single_date;
 use crate::semantics::preconditions::{self, Representation};
 use crate::semantics::storing::NotStored;
 use crate::semantics::validation::{self, Identified};
-use crate::store::{How, Store, Target, Write};
+use crate::store::{Store, Write};
 use crate::stored::StoredResponse;
+use crate::sync::to_its_end;
 
 impl<S: Store> Fetch<S> {
     /// A 200 to a HEAD that a stored GET could have answered.
@@ -50,13 +52,18 @@ impl<S: Store> Fetch<S> {
 
     /// Makes the selected response stale, if it is still the one that is stored.
     pub(super) async fn expire_selected(&self) {
-        if let Some(stored) = self.selected() {
-            let mut head = stored.response.head().clone();
-            head.reuse.lifetime = Duration::ZERO;
-            let expired = StoredResponse::new(head, stored.response.payload().clone());
-            // Where that fails, it is as fresh as it was.
-            let _ = self.store.freshen(&self.ask.query.key, stored.id, expired, self.ask.fence).await;
-        }
+        let Some(stored) = self.selected().cloned() else {
+            return;
+        };
+        let mut head = stored.response.head().clone();
+        head.reuse.lifetime = Duration::ZERO;
+        let expired = StoredResponse::new(head, stored.response.payload().clone());
+        let (store, key) = (Arc::clone(&self.store), self.ask.query.key.clone());
+        // Where that fails, it is as fresh as it was.
+        let freshened = to_its_end(async move {
+            let _ = store.freshen(&key, stored.id, expired, stored.fence).await;
+        });
+        freshened.await;
     }
 
     /// Freshens the stored response that a 304 speaks of, and answers with it (RFC 9111 4.3.4).
@@ -89,18 +96,25 @@ impl<S: Store> Fetch<S> {
         if !self.meets_clients_condition(&not_modified.headers, now) {
             return core.no_content(StatusCode::BAD_GATEWAY, &outcome);
         }
+        let mut judgement = judge(core, &self.ask, &not_modified, self.store.max_object(), now);
+        judgement.strip(&mut not_modified.headers);
         core.voice.tell(&outcome, not_modified.status, &mut not_modified.headers, Place::Append);
         drop(body);
         Response::from_parts(not_modified, CacheBody::empty())
     }
 
-    /// Whether a 304 tells the client, by a condition of its own, that it has what there is. One without validators says
-    /// so to everybody who asks.
+    /// Whether a 304 tells the client, by a condition of its own, that it has what there is. One without the validator that
+    /// the condition is about says so to everybody who asks.
     fn meets_clients_condition(&self, not_modified: &HeaderMap, now: SystemTime) -> bool {
         let request = &self.ask.query.request.headers;
         let etag = not_modified.get(header::ETAG).map(HeaderValue::as_bytes);
         let last_modified = single_date(not_modified, &header::LAST_MODIFIED, now);
-        let is_bare = etag.is_none() && last_modified.is_none();
+        // RFC 9110 13.1.3: beside a tag, the date does not count.
+        let is_bare = if request.contains_key(header::IF_NONE_MATCH) {
+            etag.is_none()
+        } else {
+            last_modified.is_none()
+        };
         let theirs = Representation { date: None, etag, last_modified };
         validation::is_conditional(request)
             && (is_bare
@@ -143,9 +157,10 @@ impl<S: Store> Fetch<S> {
         let response = StoredResponse::new(head, old.response.payload().clone());
         let (store, key) = (&self.store, &ask.query.key);
         let mut detail = terms.err().map(Detail::NotStored);
-        if word.is_err_and(NotStored::withdraws) {
+        let shared = old.response.head().reuse().shared;
+        if word.is_err_and(|reason| reason.withdraws(shared)) {
             // Nobody else gets it any more, not even while it would be fresh, nor stale within a window.
-            if store.invalidate(&Target::Key(key.clone()), How::Remove).await.is_err() {
+            if !fill::withdraw(store, key).await {
                 detail = Some(Detail::NotInvalidated);
             }
         } else if terms.is_ok() {

@@ -15,7 +15,7 @@ use thiserror::Error;
 use self::target::{Targets, authority, without_default_port};
 use crate::semantics::CredentialKinds;
 
-pub(crate) use self::target::enter;
+pub(crate) use self::target::{enter, leave};
 
 /// The key under which responses are stored: the target URI, and further parts that a policy adds.
 ///

@@ -24,6 +24,7 @@ struct OnEntry(Uri);
 
 /// Remembers the URI of a request that comes in.
 #[cfg(feature = "axum")]
+#[inline]
 pub(crate) fn enter(request: &mut Parts) {
     if request.extensions.get::<axum::extract::OriginalUri>().is_some() {
         request.extensions.insert(OnEntry(request.uri.clone()));
@@ -32,6 +33,15 @@ pub(crate) fn enter(request: &mut Parts) {
 
 #[cfg(not(feature = "axum"))]
 pub(crate) fn enter(_: &mut Parts) {}
+
+/// Forgets it of a request that is forwarded: further in, the URI may be yet another one.
+#[cfg(feature = "axum")]
+pub(crate) fn leave(request: &mut Parts) {
+    request.extensions.remove::<OnEntry>();
+}
+
+#[cfg(not(feature = "axum"))]
+pub(crate) fn leave(_: &mut Parts) {}
 
 impl<'a> Targets<'a> {
     fn one(asked: &'a Uri) -> Self {
@@ -46,13 +56,16 @@ impl<'a> Targets<'a> {
     /// `Router::nest` strips its prefix from the URI; keyed by the rest, two routers would share entries. Keyed by
     /// axum's `OriginalUri` alone, what a middleware rewrites by other fields than the URI would be shared.
     #[cfg(feature = "axum")]
+    #[inline]
     pub(super) fn of(request: &'a Parts) -> Self {
         let present = &request.uri;
         let Some(axum::extract::OriginalUri(original)) = request.extensions.get() else {
             return Self::one(present);
         };
         let on_entry = request.extensions.get().map_or(present, |OnEntry(uri)| uri);
-        match (nested_below(original, on_entry), present == on_entry) {
+        let nested = request.extensions.get::<axum::extract::NestedPath>();
+        let nested = nested.map(axum::extract::NestedPath::as_str);
+        match (nested_below(original, on_entry, nested), present == on_entry) {
             (Some(_), true) => Self::one(original),
             (None, true) => Self { asked: Cow::Borrowed(original), rewritten: Some(present) },
             // A policy's own.
@@ -64,16 +77,19 @@ impl<'a> Targets<'a> {
     }
 }
 
-/// What nesting has stripped from `original`, if nothing else makes the difference.
+/// What nesting has stripped from `original`, if nothing else makes the difference. `nested` is the path at which routers
+/// are nested, as axum says it, with names for what may vary.
 #[cfg(feature = "axum")]
-fn nested_below<'a>(original: &'a Uri, present: &Uri) -> Option<&'a str> {
+fn nested_below<'a>(original: &'a Uri, present: &Uri, nested: Option<&str>) -> Option<&'a str> {
     let is_same = original.scheme() == present.scheme()
         && original.authority() == present.authority()
         && original.query() == present.query();
     let (whole, rest) = (original.path(), present.path());
+    let segments = |path: &str| path.split('/').filter(|segment| !segment.is_empty()).count();
+    let is_nested = |prefix: &&str| nested.is_none_or(|nested| segments(nested) == segments(prefix));
     // A router nested at `/a` sees `/` of `/a`.
-    let prefix = whole.strip_suffix(rest).or_else(|| (rest == "/").then_some(whole));
-    prefix.filter(|_| is_same)
+    let root = || (rest == "/" && nested.is_some()).then_some(whole);
+    whole.strip_suffix(rest).or_else(root).filter(is_nested).filter(|_| is_same)
 }
 
 /// A URI below a prefix, of the origin of another one where it names none.
@@ -195,7 +211,6 @@ mod tests {
     fn a13_what_nesting_leaves_is_keyed_by_what_the_client_asked_for() {
         check("/x?q", "/x?q", None, &["http://a/x?q"]);
         check("/api/x?q", "/x?q", None, &["http://a/api/x?q"]);
-        check("/api", "/", None, &["http://a/api"]);
         check("/api/", "/", None, &["http://a/api/"]);
         check("/api?q", "/?q", None, &["http://a/api?q"]);
         check("http://b/api/x", "http://b/x", None, &["http://b/api/x"]);

@@ -200,11 +200,33 @@ fn codings(request: &HeaderMap) -> Option<Vec<Weighted>> {
     Some(codings)
 }
 
-/// Whether a request accepts every one of these codings (RFC 9110 12.5.3). One that does not say accepts none: most
-/// clients without the field can't decode anything. So does one whose field is too long or not of the grammar.
-pub(super) fn accepts_codings(request: &HeaderMap, names: &[&[u8]]) -> bool {
-    let members = codings(request).unwrap_or_default();
-    names.iter().all(|name| is_accepted(&members, name))
+/// Whether a request accepts a coding (RFC 9110 12.5.3), in lower case and by its first name. One that does not say
+/// accepts none: most clients without the field can't decode anything. So does one whose field is too long or not of the
+/// grammar. A hit may depend on it: nothing is allocated.
+pub(super) fn accepts_coding(request: &HeaderMap, coding: &[u8]) -> bool {
+    let length: usize = request.get_all(header::ACCEPT_ENCODING).into_iter().map(HeaderValue::len).sum();
+    if length > LONGEST {
+        return false;
+    }
+    let (mut own, mut others) = (None, None);
+    for member in list(request, &header::ACCEPT_ENCODING) {
+        let Some((name, weight)) = weighted_member(member) else {
+            return false;
+        };
+        let least = |known: Option<u16>| Some(known.map_or(weight, |known| known.min(weight)));
+        let name = if has_prefix(name) { &name[2..] } else { name };
+        if name.eq_ignore_ascii_case(coding) {
+            own = least(own);
+        } else if name == b"*" {
+            others = least(others);
+        }
+    }
+    own.or(others).unwrap_or_default() > 0
+}
+
+/// Whether it is `x-compress` or `x-gzip`.
+fn has_prefix(coding: &[u8]) -> bool {
+    coding.eq_ignore_ascii_case(b"x-compress") || coding.eq_ignore_ascii_case(b"x-gzip")
 }
 
 /// Of a coding that is named twice the smaller weight counts.
@@ -264,17 +286,22 @@ fn weighted(request: &HeaderMap, name: &HeaderName) -> Option<Vec<Weighted>> {
     if length > LONGEST || !request.contains_key(name) {
         return None;
     }
-    let member = |member: &[u8]| {
-        let mut parts = member.split(|&byte| byte == b';').map(trim);
-        let name = parts.next().filter(|name| is_token(name))?;
-        let weight = match (parts.next(), parts.next()) {
-            (None, _) => ALL,
-            (Some([b'q' | b'Q', b'=', weight @ ..]), None) => thousandths(weight)?,
-            _ => return None,
-        };
-        Some((name.to_ascii_lowercase().into_boxed_slice(), weight))
+    let member = |member| {
+        weighted_member(member).map(|(name, weight)| (name.to_ascii_lowercase().into_boxed_slice(), weight))
     };
     list(request, name).map(member).collect()
+}
+
+/// A name and its weight; `None` for what is not of the grammar.
+fn weighted_member(member: &[u8]) -> Option<(&[u8], u16)> {
+    let mut parts = member.split(|&byte| byte == b';').map(trim);
+    let name = parts.next().filter(|name| is_token(name))?;
+    let weight = match (parts.next(), parts.next()) {
+        (None, _) => ALL,
+        (Some([b'q' | b'Q', b'=', weight @ ..]), None) => thousandths(weight)?,
+        _ => return None,
+    };
+    Some((name, weight))
 }
 
 /// `0` or `1` with at most three decimals, not more than 1, in thousandths.

@@ -2,7 +2,7 @@
 
 use http::header::{self, HeaderMap};
 
-use super::accept::{accepts_codings, unaliased};
+use super::accept::{accepts_coding, unaliased};
 use super::fields::list;
 
 /// The codings of IANA's registry, each by one of its names. `identity` is none.
@@ -29,7 +29,7 @@ impl Coded {
     }
 
     pub(super) fn suits(&self, request: &HeaderMap) -> bool {
-        accepts_codings(request, &self.0)
+        self.0.iter().all(|coding| accepts_coding(request, coding))
     }
 
     pub(super) fn weight(&self) -> usize {

@@ -28,6 +28,8 @@ pub struct Reuse {
     pub must_revalidate: bool,
     /// Never served without validation (RFC 9111 5.2.2.4).
     pub no_cache: bool,
+    /// Never served stale, for the origin has said something newer that is not stored (RFC 9111 4.3.3).
+    pub outdated: bool,
     /// When the response was asked for.
     pub request_time: SystemTime,
     /// When the response was received.
@@ -55,6 +57,7 @@ impl Reuse {
             lifetime,
             must_revalidate: false,
             no_cache: false,
+            outdated: false,
             request_time: response_time,
             response_time,
             selecting: Selecting::default(),
@@ -72,7 +75,12 @@ impl Reuse {
     pub fn is_older_than(&self, other: &Self) -> bool {
         let was_stale =
             self.request_time >= other.response_time && (other.no_cache || other.ttl(self.request_time) <= 0);
-        (self.generated, self.request_time) < (other.generated, other.request_time) && !was_stale
+        (self.generated, self.request_time) < other.place_in_time() && !was_stale
+    }
+
+    /// By which responses are ordered. Nothing is newer than its reception.
+    fn place_in_time(&self) -> (SystemTime, SystemTime) {
+        (self.generated.min(self.response_time), self.request_time.min(self.response_time))
     }
 
     /// `current_age`; `None` when the response was received in the future.
@@ -205,7 +213,7 @@ pub fn decide<'a>(
 }
 
 /// [`decide`] where nothing can be validated in the background, so that nothing stale is served meanwhile.
-pub fn decide_in_front<'a>(
+pub(crate) fn decide_in_front<'a>(
     ask: &Ask<'_>,
     candidates: impl ExactSizeIterator<Item = Candidate<'a>>,
     rules: &Rules,
@@ -247,7 +255,7 @@ enum Selected<'a> {
 }
 
 /// Whether a stored response could answer a request, fresh or once it is validated.
-pub fn may_answer(ask: &Ask<'_>, reuse: &Reuse, rules: &Rules) -> bool {
+pub(crate) fn may_answer(ask: &Ask<'_>, reuse: &Reuse, rules: &Rules) -> bool {
     reuse.selecting.matches(ask.headers) && may_be_shared(ask, reuse, rules)
 }
 
@@ -266,9 +274,7 @@ fn select<'a>(
     let mut missing = if candidates.len() == 0 { Forward::UriMiss } else { Forward::VaryMiss };
     let mut selected: Option<(usize, Candidate<'a>)> = None;
     let mut part: Option<(usize, &Reuse)> = None;
-    let is_newer = |reuse: &Reuse, best: &Reuse| {
-        (reuse.generated, reuse.request_time) > (best.generated, best.request_time)
-    };
+    let is_newer = |reuse: &Reuse, best: &Reuse| reuse.place_in_time() > best.place_in_time();
     for (index, candidate) in candidates.enumerate() {
         let reuse = candidate.reuse;
         if !reuse.selecting.matches(ask.headers) {
@@ -338,7 +344,7 @@ fn judge(
             Decision::Serve(index)
         };
     };
-    if reuse.must_revalidate {
+    if reuse.must_revalidate || reuse.outdated {
         return Decision::Validate(index, Forward::Stale, fallback); // 4.2.4
     }
     if rules.client_directives && directives.max_stale.is_some_and(|most| staleness <= seconds(most)) {
@@ -364,6 +370,9 @@ fn fallback(reuse: &Reuse, asked: Option<u32>, staleness: Option<Duration>, rule
     let staleness = staleness.unwrap_or_default();
     if reuse.must_revalidate || reuse.no_cache {
         return Fallback::Forbidden;
+    }
+    if reuse.outdated {
+        return Fallback::None;
     }
     let window = reuse.stale_if_error.max(asked.map(seconds)).unwrap_or(rules.stale_if_error);
     if !window.is_zero() && staleness <= window { Fallback::StaleIfError } else { Fallback::None }
@@ -606,7 +615,7 @@ mod tests {
             with(|r| r.generated = at(0) - Duration::from_secs(9)),
             with(|r| {
                 r.selecting = select("2");
-                r.generated = at(1);
+                (r.generated, r.response_time) = (at(1), at(1));
             }),
         ];
         assert_eq!(ask(&list, &[("a", "1")], 5), Serve(0));
@@ -626,7 +635,10 @@ mod tests {
         };
         let decide_on = |list: &[(Coverage, u64)], line| {
             let headers = HeaderMap::new();
-            let reuses: Vec<_> = list.iter().map(|(_, date)| with(|r| r.generated = at(*date))).collect();
+            let reuses: Vec<_> = list
+                .iter()
+                .map(|(_, date)| with(|r| (r.generated, r.response_time) = (at(*date), at(*date))))
+                .collect();
             let ask =
                 Ask { directives: &directives(line), headers: &headers, unkeyed: CredentialKinds::default() };
             let candidates = list.iter().zip(&reuses).map(|(&(coverage, _), reuse)| Candidate {

@@ -57,12 +57,14 @@ pub enum NotStored {
 
 impl NotStored {
     /// Whether a 304 (or a 200 to a HEAD) for which this is so takes the stored response that it is about out of use for
-    /// everybody else: where the reason lies in the origin's word, not in what one client asked, or in the store.
-    pub fn withdraws(self) -> bool {
+    /// everybody else: where the reason lies in the origin's word or the policy's, not in what one client asked, or in the
+    /// store. That a request has credentials is such a reason where the stored response was `shared` in spite of them, and
+    /// is so no more.
+    pub fn withdraws(self, shared: CredentialKinds) -> bool {
         match self {
-            Self::Authorization
-            | Self::Cookie
-            | Self::Groups
+            Self::Authorization => shared.authorization,
+            Self::Cookie => shared.cookie,
+            Self::Groups
             | Self::Malformed
             | Self::NoStore
             | Self::NotUnderstood
@@ -86,11 +88,20 @@ impl NotStored {
     /// Whether a response to a validation, not stored for this reason, ends the time for which the response that was
     /// validated may be served stale (RFC 9111 4.3.3): the origin has said something newer. An error that one client can
     /// draw says nothing of what others get, and a server error nothing at all.
-    pub fn ends_stale_use(self, status: StatusCode) -> bool {
+    pub fn ends_stale_use(self, status: StatusCode, shared: CredentialKinds) -> bool {
         let is_news =
             status.is_success() || status.is_redirection() || matches!(status.as_u16(), 404 | 410 | 451);
         is_news
-            && !matches!(self, Self::Incomplete | Self::RequestNoStore | Self::Runtime | Self::SwitchedOff)
+            && match self {
+                Self::Authorization => shared.authorization,
+                Self::Cookie => shared.cookie,
+                Self::Incomplete
+                | Self::Method
+                | Self::RequestNoStore
+                | Self::Runtime
+                | Self::SwitchedOff => false,
+                _ => true,
+            }
     }
 
     /// A short name in lower case, fit for a structured-field string.

@@ -79,6 +79,7 @@ impl Selecting {
         self.fields.iter().all(|field| field.matches(request)) && self.suits(request)
     }
 
+    #[inline]
     fn suits(&self, request: &HeaderMap) -> bool {
         self.coded.as_ref().is_none_or(|coded| coded.suits(request))
     }

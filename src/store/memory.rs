@@ -286,7 +286,8 @@ impl Inner {
             Some(entry) => self.without_purged(key, &entry.variants, latest),
             None => Variants::default(),
         };
-        // Nor does what was asked for before a soft purge replace what was asked for after it.
+        // What was asked for before a soft purge does not replace what was asked for after it, and nothing replaces what is
+        // newer.
         let is_newer = |stored: &Stored| {
             (verdict != Verdict::Untouched && stored.fence.0 > fence.0)
                 || (stored.expired.is_none() && response.is_older_than(&stored.response))

@@ -203,6 +203,7 @@ impl Stored {
     }
 
     /// Seconds of freshness left, negative when stale, where the age is known already.
+    #[inline]
     pub(crate) fn ttl_at(&self, age: Option<Duration>, now: SystemTime) -> i64 {
         let ttl = self.response.head().reuse().ttl_at(age);
         // After a soft purge it has been stale since then, however long it would have lived.
