@@ -66,7 +66,7 @@ impl Proxy {
         in_time("the proxy stops listening", || TcpStream::connect(self.address).err());
     }
 
-    /// Waits for the process to end by itself. Whether it ended well.
+    /// Waits for the process to end by itself, no longer than `GUARD`. Whether it ended well.
     #[track_caller]
     pub fn ends_well(mut self) -> bool {
         in_time("the proxy ends", || self.process.try_wait().unwrap()).success()
