@@ -1,18 +1,24 @@
 //! The walk: real requests through the proxy, each showing one thing that a cache does.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use axum::Router;
+use axum::middleware::map_response;
+use axum::response::Response;
 use bytes::Bytes;
 use http::header::{self, HeaderMap};
-use http::{Method, Request, StatusCode, request};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, request};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use larder::{CachePolicy, MemoryStore, StandardPolicy, Use};
+use larder::{CacheLayer, CachePolicy, Clock, ClockHand, QueryLayer, StandardPolicy, Use};
+use tower::Layer;
 
+use crate::edge::Edge;
 use crate::host::Host;
+use crate::upstream::Upstream;
 use crate::{origin, proxy, serve};
 
 /// The standard policy, but that `/me` is stored for each user apart: there the key holds the credential.
@@ -32,31 +38,70 @@ impl CachePolicy for DemoPolicy {
     }
 }
 
+/// The proxy before the origin, with that policy and a clock of its own.
+fn edge(origin: Uri, clock: Clock) -> Edge {
+    let policy = DemoPolicy {
+        everybody: StandardPolicy::default(),
+        each: StandardPolicy::default().key_field(header::AUTHORIZATION).private_by_key(true),
+    };
+    let (host, id) = (Host::Client, HeaderValue::from_static("larder-walk"));
+    let cache = CacheLayer::default().policy(policy).x_cache(true).clock(clock);
+    let upstream = Upstream::new(origin.clone(), host, id.clone(), Duration::from_secs(10));
+    Edge { cache: QueryLayer::new().layer(cache.layer(upstream)), host, id, origin }
+}
+
+/// A clock that stands at this second. The walk moves it by hand: so a slow machine changes no row, and nobody waits.
+fn clock() -> (Clock, ClockHand) {
+    let (clock, hand) = Clock::manual();
+    let now = Clock::system().now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    hand.set_back(Duration::MAX); // to 1970
+    hand.advance(Duration::from_secs(now.as_secs()));
+    (clock, hand)
+}
+
+/// The origin by the same clock: the age of an answer counts from its `Date`.
+fn dated(router: Router, clock: Clock) -> Router {
+    router.layer(map_response(move |mut response: Response| {
+        let date = httpdate::fmt_http_date(clock.now());
+        response.headers_mut().extend(HeaderValue::try_from(date).map(|date| (header::DATE, date)));
+        std::future::ready(response)
+    }))
+}
+
+/// From now on the clock goes by itself.
+async fn go(hand: ClockHand) {
+    const TICK: Duration = Duration::from_millis(10);
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        ticks.tick().await;
+        hand.advance(TICK);
+    }
+}
+
 /// Starts origin and proxy and walks; then, unless `once`, serves on. Whether every row was as expected.
 pub async fn run(once: bool) -> Result<bool, String> {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     let (behind, before) = (serve::listen(loopback).await?, serve::listen(loopback).await?);
     let origin = behind.local_addr().map_err(|error| error.to_string())?;
     let proxy = before.local_addr().map_err(|error| error.to_string())?;
-    tokio::spawn(async move { axum::serve(behind, origin::router()).await });
-    let policy = DemoPolicy {
-        everybody: StandardPolicy::default(),
-        each: StandardPolicy::default().key_field(header::AUTHORIZATION).private_by_key(true),
-    };
+    let (clock, hand) = clock();
+    let router = dated(origin::router(), clock.clone());
+    tokio::spawn(async move { axum::serve(behind, router).await });
     let upstream = format!("http://{origin}").parse().map_err(|_| "the origin has a URL")?;
-    let (store, timeout) = (MemoryStore::default(), Duration::from_secs(10));
-    let edge = proxy::edge(proxy, upstream, Host::Client, timeout, store, policy);
-    proxy::spawn(before, edge);
+    proxy::spawn(before, edge(upstream, clock));
 
     println!("origin http://{origin}, larder http://{proxy}\n");
     let mut walk =
-        Walk { client: Client::builder(TokioExecutor::new()).build_http(), proxy, failed: 0, rows: 0 };
+        Walk { client: Client::builder(TokioExecutor::new()).build_http(), hand, proxy, failed: 0, rows: 0 };
     walk.head();
     walk.steps().await?;
     println!("\n{} of {} rows as expected", walk.rows - walk.failed, walk.rows);
     if !once {
         try_it(proxy);
-        serve::interrupted().await;
+        tokio::select! {
+            () = go(walk.hand) => {}
+            () = serve::interrupted() => {}
+        }
     }
     Ok(walk.failed == 0)
 }
@@ -86,6 +131,7 @@ fn try_it(proxy: SocketAddr) {
 struct Walk {
     client: Client<HttpConnector, Empty<Bytes>>,
     failed: usize,
+    hand: ClockHand,
     proxy: SocketAddr,
     rows: usize,
 }
@@ -114,6 +160,8 @@ impl Walk {
         const HIT: &str = "Hit from larder";
         const REFRESH: &str = "RefreshHit from larder";
         const ERROR: &str = "Error from larder";
+        /// Past the lifetime of what is fresh for two seconds.
+        const LATER: Duration = Duration::from_secs(3);
         let (one, two): (Fields<'_>, Fields<'_>) =
             (&[("authorization", "user:one")], &[("authorization", "user:two")]);
 
@@ -130,7 +178,7 @@ impl Walk {
         self.get("/article/1", &[], 200, HIT, "shared", |a| a.has("edited 0")).await?;
         let known: Fields<'_> = &[("if-none-match", &tag)];
         self.get("/article/1", known, 304, HIT, "the client has it already", |a| a.body.is_empty()).await?;
-        tokio::time::sleep(Duration::from_millis(2_100)).await;
+        self.hand.advance(LATER);
         self.get("/article/1", &[], 200, REFRESH, "stale: the origin says 304", |a| a.has("edited 0"))
             .await?;
         self.get("/article/1", &[], 200, HIT, "fresh again", |a| a.has("edited 0")).await?;
@@ -158,7 +206,7 @@ impl Walk {
         self.get("/slow", &[], 200, HIT, "for everybody", |_| true).await?;
 
         self.get("/flaky", &[], 200, MISS, "a good day", |a| a.has("good day")).await?;
-        tokio::time::sleep(Duration::from_millis(2_100)).await;
+        self.hand.advance(LATER);
         let fail: Fields<'_> = &[("x-fail", "503")];
         self.get("/flaky", fail, 200, HIT, "a bad day, hidden (stale-if-error)", |a| a.has("a good day"))
             .await?;

@@ -288,6 +288,12 @@ fn f16_what_is_under_way_is_drained() {
 
 #[test]
 fn f16_what_does_not_end_in_time_is_broken() {
+    // Before the ten seconds that are the default. A busy machine may take as long now and then, but not each time.
+    assert!((0..4).any(|_| broken_by_a_short_drain() < Duration::from_secs(8)));
+}
+
+/// How long a proxy with a short drain goes on after its signal.
+fn broken_by_a_short_drain() -> Duration {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--drain", "0.3"]);
     let mut open = Vec::new();
@@ -314,7 +320,7 @@ fn f16_what_does_not_end_in_time_is_broken() {
     assert!(shared.content(&shared_head).is_err());
     assert!(unanswered.is_closed());
     assert!(proxy.ends_well());
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    begun.elapsed()
 }
 
 #[test]
@@ -348,7 +354,6 @@ fn a16_who_stalls_holds_up_nobody_while_content_is_stored() {
 
 #[test]
 fn a16_who_stalls_is_cut_off_from_what_is_too_large_to_store() {
-    const PIECES: usize = 512;
     let origin = Origin::new();
     let proxy = origin.proxy(&["--max-object", "1MiB"]);
     let mut reads = Client::of(&proxy);
@@ -361,7 +366,9 @@ fn a16_who_stalls_is_cut_off_from_what_is_too_large_to_store() {
     let stalled_head = stalls.head(200);
     assert!(stalled_head.contains("; collapsed"), "{stalled_head}");
     let piece = "x".repeat(64 << 10);
-    for _ in 0..PIECES {
+    // The system holds some of it for who stalls, and the proxy a few MiB.
+    let pieces = (send_buffer() + (28 << 20)) / piece.len();
+    for _ in 0..pieces {
         // No faster than it is read: whoever reads is never behind.
         asked.answer(&chunk(&piece));
         assert!(reads.chunks(piece.len() as u64));
@@ -369,12 +376,19 @@ fn a16_who_stalls_is_cut_off_from_what_is_too_large_to_store() {
     asked.answer("0\r\n\r\n");
     assert!(reads.content(&chunked()).is_ok_and(|rest| rest.is_empty()));
     let received = stalls.content(&stalled_head).expect_err("what it missed is gone");
-    assert!(received.len() < PIECES * piece.len());
+    assert!(received.len() < pieces * piece.len());
     origin.was_not_asked();
     // The other one's connection is in order.
     reads.get("/y");
     origin.asked("/y").answer(&(sized(2) + "ok"));
     assert_eq!(whole(&mut reads).1, b"ok");
+}
+
+/// How many bytes the system takes at most from a socket that nobody reads from.
+fn send_buffer() -> usize {
+    // The least, what it is at first, and the most. Elsewhere than on Linux it is less than Linux's default.
+    let sizes = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_wmem");
+    sizes.map_or(4 << 20, |sizes| sizes.split_whitespace().nth(2).unwrap().parse().unwrap())
 }
 
 /// A client whose socket takes little.

@@ -8,7 +8,7 @@ use http::{Method, Uri};
 use larder::store::Target;
 use proptest::prelude::*;
 
-use crate::support::{Bench, Reply, Seen};
+use crate::support::{Bench, Reply, Seen, settle};
 
 const PATHS: [&str; 2] = ["/a", "/b"];
 const LANGUAGES: [Option<&str>; 3] = [None, Some("en"), Some("de")];
@@ -251,9 +251,7 @@ impl World {
         let head = method == Method::HEAD;
         let seen = self.bench.send(method, PATHS[path], &fields).await;
         // A validation behind is a task of its own: let it end before anything else happens.
-        for _ in 0..20 {
-            tokio::task::yield_now().await;
-        }
+        settle().await;
         let asked = self.bench.origin.calls() - calls;
         // The number in the first tag of a list that was answered with 304.
         let validated = (asked == 1 && self.not_modified)
@@ -393,11 +391,11 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::support::cases(400))]
 
     #[test]
     fn the_layer_never_serves_what_the_model_forbids(steps in prop::collection::vec(step(), 1..80)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let mut world = World::new();
             for step in steps {
@@ -408,7 +406,7 @@ proptest! {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_model_is_not_so_strict_that_nothing_hits() {
     let mut world = World::new();
     world.take(Step::Get { path: 0, language: 0, directive: 0 }).await.unwrap();

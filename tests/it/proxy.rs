@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -16,6 +16,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
 use crate::support::bench::read;
+use crate::support::raw::{GUARD, Nobody};
 use crate::support::wire;
 
 fn example() -> Command {
@@ -58,16 +59,17 @@ impl Proxy {
         assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
     }
 
-    /// Returns when nobody listens any more: the signal has arrived.
+    /// Returns when nobody listens any more: the signal has arrived. The test holds a connection open, so that the
+    /// system gives the port to nobody else.
+    #[track_caller]
     pub fn listens_no_more(&self) {
-        while TcpStream::connect(self.address).is_ok() {
-            std::thread::yield_now();
-        }
+        in_time("the proxy stops listening", || TcpStream::connect(self.address).err());
     }
 
-    /// Waits for the process to end by itself. Whether it ended well.
+    /// Waits for the process to end by itself, no longer than `GUARD`. Whether it ended well.
+    #[track_caller]
     pub fn ends_well(mut self) -> bool {
-        self.process.wait().unwrap().success()
+        in_time("the proxy ends", || self.process.try_wait().unwrap()).success()
     }
 }
 
@@ -75,6 +77,19 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// What comes of `ask` as soon as there is something.
+#[track_caller]
+fn in_time<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(begun.elapsed() < GUARD, "{what} in time");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -197,8 +212,8 @@ async fn http2_with_prior_knowledge() {
 
 #[tokio::test]
 async fn an_origin_that_is_away_or_slow() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let proxy = Proxy::before(&format!("http://{nobody}"), &[]);
+    let nobody = Nobody::new();
+    let proxy = Proxy::before(&format!("http://{}", nobody.address), &[]);
     let seen = wire::get(proxy.address, "/x", &[]).await;
     assert_eq!((seen.status.as_u16(), seen.field("x-cache")), (502, Some("Error from larder")));
 
@@ -209,18 +224,28 @@ async fn an_origin_that_is_away_or_slow() {
     assert_eq!((seen.status.as_u16(), seen.field("x-cache")), (504, Some("Error from larder")));
 }
 
-#[tokio::test]
-async fn a_loop_is_refused() {
-    // A proxy whose upstream is itself, by way of a port that is only known afterwards.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut process = example()
-        .args(["proxy", "--listen", &port.to_string(), "--upstream", &format!("http://{port}")])
+/// A proxy whose upstream is itself: its port has to be chosen beforehand. None where somebody else takes the port
+/// meanwhile, so that the proxy can't start.
+fn before_itself() -> Option<Proxy> {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let process = example()
+        .args(["proxy", "--listen", &address.to_string(), "--upstream", &format!("http://{address}")])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    let mut proxy = Proxy { process, address };
     let mut line = String::new();
-    BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    let proxy = Proxy { process, address: port };
+    BufReader::new(proxy.process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    if line.is_empty() {
+        assert_eq!(proxy.process.wait().unwrap().code(), Some(2), "what can't listen says so");
+        return None;
+    }
+    Some(proxy)
+}
+
+#[tokio::test]
+async fn a_loop_is_refused() {
+    let proxy = (0..100).find_map(|_| before_itself()).expect("one port of a hundred stays free");
     assert_eq!(wire::get(proxy.address, "/x", &[]).await.status, 508);
     // Two proxies in a row are no loop.
     let origin = wire::serve_router(echo()).await;
@@ -272,19 +297,16 @@ async fn ctrl_c_lets_open_requests_end() {
         }
     });
     let origin = wire::serve_router(Router::new().route("/x", slow)).await;
-    let mut proxy = Proxy::before(&format!("http://{origin}"), &[]);
+    let proxy = Proxy::before(&format!("http://{origin}"), &[]);
     let address = proxy.address;
     let open = tokio::spawn(async move { wire::get(address, "/x", &[]).await });
-    tokio::task::spawn_blocking(move || has_begun.recv().unwrap()).await.unwrap();
+    tokio::task::spawn_blocking(move || has_begun.recv_timeout(GUARD).unwrap()).await.unwrap();
     proxy.signal("INT");
     // New connections are refused before the open request is answered.
-    while TcpStream::connect(address).is_ok() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    proxy.listens_no_more();
     release.notify_one();
     open.await.unwrap().has_body("done");
-    let status = tokio::task::spawn_blocking(move || proxy.process.wait().unwrap()).await.unwrap();
-    assert!(status.success());
+    assert!(tokio::task::spawn_blocking(move || proxy.ends_well()).await.unwrap());
 }
 
 #[tokio::test]

@@ -5,14 +5,14 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 
 use crate::proxy::Proxy;
-use crate::support::raw::{Client, GUARD, Message, Origin, get};
+use crate::support::raw::{Client, GUARD, Message, Nobody, Origin, get};
 
 const FINAL: &str = "HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 5\r\n\r\nfinal";
 
 #[test]
 fn b19_what_failed_at_the_origin_is_told_by_name() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let away = Proxy::before(&format!("http://{nobody}"), &[]);
+    let nobody = Nobody::new();
+    let away = Proxy::before(&format!("http://{}", nobody.address), &[]);
     let unknown = Proxy::before("http://no-such-host.invalid", &[]);
     for (method, forward) in [("GET", "miss"), ("HEAD", "miss"), ("POST", "method"), ("OPTIONS", "method")] {
         for proxy in [&away, &unknown] {

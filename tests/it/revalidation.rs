@@ -4,7 +4,7 @@ use http::Method;
 use larder::{CacheLayer, FillLimits, MemoryStore, StandardPolicy};
 use std::time::Duration;
 
-use crate::support::{Bench, Reply, Stage, Step};
+use crate::support::{Bench, Reply, Stage, Step, settle};
 
 fn tagged(body: &str, cache_control: &str) -> Reply {
     Reply::cc(body, cache_control).field("etag", "\"a\"")
@@ -93,33 +93,28 @@ async fn vl6_a_clients_conditions_do_not_shape_what_is_stored() {
     bench.get("/").await.has_body("x").told("larder; hit; ttl=60");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn vl6_a_conditional_miss_of_a_stream_is_stored_all_the_same() {
     let bench = Bench::new([tagged("", "max-age=60").frames(&["on", "e"])]);
     let seen = bench.get_with("/", &[("if-none-match", "\"a\"")]).await;
     assert_eq!((seen.status.as_u16(), seen.body.as_str()), (304, ""));
     // The pump is a task of its own; let it run to its end.
-    while bench.handle.statistics().entries == 0 {
-        tokio::task::yield_now().await;
-    }
+    settle().await;
+    assert_eq!(bench.handle.statistics().entries, 1);
     assert!(bench.get("/").await.has_body("one").is_hit());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn re3_stale_while_revalidate_serves_at_once_and_validates_behind() {
     let bench =
         Bench::new([tagged("old", "max-age=60, stale-while-revalidate=60"), tagged("new", "max-age=60")]);
     bench.get("/").await;
     bench.later(70);
     bench.get("/").await.has_body("old").told("larder; hit; ttl=-10; detail=\"stale-while-revalidate\"");
-    while bench.origin.calls() < 2 {
-        tokio::task::yield_now().await;
-    }
+    settle().await;
+    assert_eq!(bench.origin.calls(), 2);
     assert_eq!(bench.origin.last().headers["if-none-match"], "\"a\"");
-    while !bench.get("/").await.cache_status().contains("ttl=60") {
-        tokio::task::yield_now().await;
-    }
-    bench.get("/").await.has_body("new");
+    bench.get("/").await.told("larder; hit; ttl=60").has_body("new");
     assert_eq!(bench.origin.calls(), 2);
 }
 
@@ -207,19 +202,15 @@ async fn x_cache_tells_it_as_cloudfront_does() {
     assert_eq!(x_cache(bench.send(Method::POST, "/missing", &[]).await), "Error from larder");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn re3_a_clients_no_store_holds_for_what_is_validated_behind_it() {
     let bench =
         Bench::new([tagged("old", "max-age=60, stale-while-revalidate=60"), tagged("new", "max-age=60")]);
     bench.get("/").await;
     bench.later(70);
     bench.get_with("/", &[("cache-control", "no-store")]).await.has_body("old");
-    while bench.origin.calls() < 2 {
-        tokio::task::yield_now().await;
-    }
-    for _ in 0..10 {
-        tokio::task::yield_now().await;
-    }
+    settle().await;
+    assert_eq!(bench.origin.calls(), 2);
     assert_eq!(bench.get_with("/", &[("cache-control", "only-if-cached")]).await.body, "old");
 }
 
@@ -269,14 +260,7 @@ async fn re4_what_must_not_be_stale_is_waited_for() {
     bench.get("/").await.told("larder; fwd=stale; stored; ttl=60");
 }
 
-/// Lets what goes on behind come to its end.
-async fn settle() {
-    for _ in 0..50 {
-        tokio::task::yield_now().await;
-    }
-}
-
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn re3_a_validation_that_fails_is_not_tried_again_at_once() {
     let reply = || Reply::cc("x", "max-age=60, stale-while-revalidate=1000");
     let bench = Bench::new([reply(), Reply::new("").status(503)]);
@@ -300,7 +284,7 @@ async fn re3_a_validation_that_fails_is_not_tried_again_at_once() {
     bench.get("/").await.told("larder; hit; ttl=60");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_asked_for_shortly_before_it_expires_is_refreshed() {
     let policy = StandardPolicy::default().refresh_ahead(Some(Duration::from_secs(10)));
     let bench = Bench::with(

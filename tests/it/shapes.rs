@@ -296,7 +296,7 @@ fn limits() -> impl Strategy<Value = FillLimits> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::support::cases(1_000))]
 
     #[test]
     fn f01_content_of_any_shape_is_whole_and_right_or_broken(

@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use crate::support::{Bench, Reply};
+use crate::support::{Bench, Reply, settle};
 
 #[tokio::test]
 async fn a_fresh_response_is_stored_and_reused() {
@@ -204,7 +204,7 @@ async fn st1_a_post_that_names_its_target_answers_later_gets() {
     assert!(!bench.get("/x").await.is_hit());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn re6_a_head_for_which_nothing_is_stored_goes_out_as_a_get() {
     for reply in [Reply::cc("four", "max-age=60"), Reply::cc("", "max-age=60").frames(&["fo", "ur"])] {
         let bench = Bench::new([reply]);
@@ -214,9 +214,8 @@ async fn re6_a_head_for_which_nothing_is_stored_goes_out_as_a_get() {
             .has_body("")
             .told("larder; fwd=uri-miss; stored; ttl=60");
         assert_eq!((head.status.as_u16(), bench.origin.last().method), (200, Method::GET));
-        while bench.handle.statistics().entries == 0 {
-            tokio::task::yield_now().await;
-        }
+        settle().await;
+        assert_eq!(bench.handle.statistics().entries, 1);
         assert!(bench.get("/").await.has_body("four").is_hit());
     }
     let bench = Bench::new([Reply::cc("four", "no-store")]);

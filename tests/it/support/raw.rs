@@ -17,6 +17,21 @@ pub struct Origin {
     requests: mpsc::Receiver<Asked>,
 }
 
+/// An address at which connections are refused. A socket holds the port without listening on it, so that nobody else
+/// gets it.
+pub struct Nobody {
+    pub address: std::net::SocketAddr,
+    _socket: tokio::net::TcpSocket,
+}
+
+impl Nobody {
+    pub fn new() -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        Self { address: socket.local_addr().unwrap(), _socket: socket }
+    }
+}
+
 /// A request that the origin got, with its content.
 pub struct Asked {
     pub message: Message,
