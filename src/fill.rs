@@ -165,8 +165,9 @@ async fn end_stale_use<S: Store>(store: &Arc<S>, key: &CacheKey, validated: Stor
     freshened.await;
 }
 
-/// [`end_stale_use`] of a response that was validated, and that a new one which is stored does not replace: it is
-/// selected by other fields, and would answer for requests that the new one says nothing of.
+/// [`end_stale_use`] of a response that was validated, and that the new one does not replace in the store: it is selected
+/// by other fields, and would answer for requests that the new one says nothing of. To be called before the new one is
+/// stored, which is the newest then.
 async fn end_stale_use_beside<S: Store>(
     store: &Arc<S>,
     key: &CacheKey,
@@ -256,14 +257,12 @@ impl<S: Store> Fill<S> {
         let received_at = judgement.received_at;
         let outcome = stored(&ask, judgement.ttl(&parts.headers, ask.query.now));
         let response = complete(&core, *judgement, parts.status, &parts.headers, ask.query.now, content);
+        end_stale_use_beside(&store, &ask.query.key, ask.validated.take(), &response).await;
         let written = if ask.lead.as_ref().is_some_and(Lead::is_superseded) {
             Ok(Write::Superseded)
         } else {
             keep(&core, &*store, &ask.query.key, response.clone(), ask.fence).await
         };
-        if matches!(written, Ok(Write::Stored)) {
-            end_stale_use_beside(&store, &ask.query.key, ask.validated.take(), &response).await;
-        }
         core.collapser.forget(&ask.query.key, ask.query.unkeyed().any());
         if let Some(lead) = ask.lead.take() {
             // Also if a purge came first: who waits has asked before it.
@@ -370,10 +369,9 @@ impl<S: Store> Sink for Keep<S> {
         let Received { headers, judgement, sent_at, status } = &*received;
         let response = complete(&core, Judgement::clone(judgement), *status, headers, *sent_at, content);
         let stored = response.payload().content().clone();
+        end_stale_use_beside(&store, &key, validated, &response).await;
         // Where it can't be stored, the next request is a miss.
-        if let Ok(Write::Stored) = keep(&core, &*store, &key, response.clone(), fence).await {
-            end_stale_use_beside(&store, &key, validated, &response).await;
-        }
+        let _ = keep(&core, &*store, &key, response, fence).await;
         core.collapser.forget(&key, has_credentials);
         drop((lead, validation)); // not before it is stored
         Some(stored)

@@ -212,7 +212,6 @@ mod tests {
         check("/x?q", "/x?q", None, &["http://a/x?q"]);
         check("/api/x?q", "/x?q", None, &["http://a/api/x?q"]);
         check("/api/", "/", None, &["http://a/api/"]);
-        check("/api?q", "/?q", None, &["http://a/api?q"]);
         check("http://b/api/x", "http://b/x", None, &["http://b/api/x"]);
     }
 

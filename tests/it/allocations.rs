@@ -58,6 +58,23 @@ fn a_hit_allocates_at_most_five_times() {
 }
 
 #[test]
+fn a_hit_of_coded_content_without_vary_allocates_no_more() {
+    let origin = Origin::new([eight_fields().field("content-encoding", "gzip")]);
+    let mut cache = CacheLayer::default().clock(larder::Clock::manual().0).layer(origin);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let coded = || request(&[("accept-encoding", "deflate, gzip, br, zstd")]);
+        let fill: Answer = cache.call(coded()).await;
+        drop(fill);
+        let request = coded();
+        let (count, answer) = alloc::during(|| cache.call(request).now_or_never());
+        let answer: Answer = answer.expect("a hit is ready at once");
+        assert!(answer.unwrap().headers()["cache-status"].to_str().unwrap().contains("hit"));
+        assert!(count <= 5, "{count} allocations");
+    });
+}
+
+#[test]
 fn a_304_allocates_at_most_four_times() {
     let (count, answer) = measure(&[("if-none-match", "\"a\"")]);
     assert_eq!(answer.status(), StatusCode::NOT_MODIFIED);

@@ -104,6 +104,13 @@ async fn b06_a_part_has_no_digest_of_the_whole() {
         assert_eq!(part.status, 206);
         has(&part, [false, false, true, true]);
     }
+    // The first answer is cut here, too, where the origin ignores the range.
+    for range in ["bytes=0-3", "bytes=0-1, 4-5"] {
+        let bench = Bench::new([with(Reply::cc("0123456789", "max-age=60"))]);
+        let part = bench.get_with("/", &[("range", range)]).await;
+        assert_eq!(part.status, 206);
+        has(&part, [false, false, true, true]);
+    }
     // Parts that are put together, and the whole that they make.
     let policy = StandardPolicy::default().partial(true);
     let bench = Bench::with(CacheLayer::default().policy(policy), []);

@@ -112,6 +112,66 @@ async fn b03_an_error_that_a_request_can_draw_ends_no_stale_window() {
 }
 
 #[tokio::test]
+async fn b03_a_head_ends_no_stale_window() {
+    let stale = "max-age=60, stale-if-error=600, stale-while-revalidate=600";
+    for answer in [Reply::new("").frames(&[]), Reply::new("").status(404)] {
+        let bench = Bench::new([Reply::cc("", stale).frames(&["old"])]);
+        bench.get("/").await.has_body("old");
+        bench.origin.then(answer);
+        bench.send(Method::HEAD, "/", &[("cache-control", "no-cache")]).await;
+        bench.later(61);
+        bench.origin.then(Reply::refused());
+        assert!(bench.get("/").await.has_body("old").is_hit());
+    }
+}
+
+#[tokio::test]
+async fn b03_one_persons_credentials_take_nothing_from_others() {
+    let bench = Bench::rfc9111([Reply::cc("page", "max-age=60").field("etag", "\"a\"")]);
+    let person = [("authorization", "Bearer x")];
+    for answer in [Reply::new("").status(304).field("etag", "\"a\""), Reply::cc("page", "max-age=60")] {
+        bench.get("/").await;
+        bench.later(61);
+        bench.origin.then(answer);
+        assert_eq!(bench.get_with("/", &person).await.status, 200);
+        bench.origin.then(Reply::refused());
+        bench.get("/").await.has_body("page");
+        bench.origin.then(Reply::cc("page", "max-age=60").field("etag", "\"a\""));
+    }
+}
+
+#[tokio::test]
+async fn b03_news_that_other_fields_select_ends_the_stale_window_of_the_old_response() {
+    let bench = Bench::new([Reply::cc("old", "max-age=60, stale-while-revalidate=600")]);
+    bench.get("/").await;
+    bench.later(61);
+    bench.origin.then(Reply::cc("english", "max-age=60").field("vary", "accept-language"));
+    assert!(bench.get_with("/", &[("accept-language", "en")]).await.has_body("old").is_hit());
+    until_calls(&bench, 2).await;
+    assert!(bench.get_with("/", &[("accept-language", "en")]).await.has_body("english").is_hit());
+    bench.origin.then(Reply::cc("deutsch", "max-age=60").field("vary", "accept-language"));
+    bench.get_with("/", &[("accept-language", "de")]).await.has_body("deutsch");
+}
+
+#[tokio::test(start_paused = true)]
+async fn b07_an_error_that_lands_late_replaces_nothing_that_came_meanwhile() {
+    for status in [503, 600] {
+        let stage = Stage::new();
+        // The key is known to give what nobody can share: two calls side by side.
+        stage.fill("/", &[Step::head(200, &[("cache-control", "no-store")]), Step::End]).await;
+        let (first, second) = (stage.get("/"), stage.get("/"));
+        settle().await;
+        stage.origin.call(2).steps(&[Step::head(200, &[FRESH]), Step::frame("good"), Step::End]);
+        second.seen().await.has_body("good");
+        stage.later(10);
+        stage.origin.call(1).steps(&[Step::head(status, &[FRESH]), Step::frame("bad"), Step::End]);
+        first.seen().await.has_body("bad");
+        settle().await;
+        assert!(stage.get("/").seen().await.has_body("good").is_hit(), "{status}");
+    }
+}
+
+#[tokio::test]
 async fn b03_what_is_fresh_stays_fresh_after_news_that_is_not_stored() {
     let bench = Bench::new([Reply::cc("old", "max-age=60, stale-while-revalidate=600")]);
     bench.get("/").await;

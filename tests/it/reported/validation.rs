@@ -189,6 +189,9 @@ async fn b01_a_client_gets_the_304_that_meets_its_own_condition() {
     bench.origin.then(not_modified("\"strange\""));
     assert_eq!(bench.get_with("/", &[("if-none-match", "\"strange\"")]).await.status, 304);
     assert_eq!(bench.get_with("/", &[("if-none-match", "\"other\"")]).await.status, 502);
+    // By a date, where the 304 has none that would say otherwise.
+    let dated = [("if-modified-since", "Mon, 21 Sep 2026 14:00:00 GMT")];
+    assert_eq!(bench.get_with("/", &dated).await.status, 304);
 }
 
 #[tokio::test]
