@@ -83,8 +83,10 @@ impl<S: Store> Fetch<S> {
     ) -> Response<CacheBody<B>> {
         let core = &self.core;
         let now = core.clock.now();
-        // The next one is asked for the whole.
-        core.unreliable.validations.remember(&self.ask.query.key, now);
+        if self.asks_conditionally() {
+            // The next one is asked for the whole.
+            core.unreliable.validations.remember(&self.ask.query.key, now);
+        }
         if let Some(lead) = self.ask.lead.take() {
             lead.part(Why::Error, now);
         }
