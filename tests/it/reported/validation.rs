@@ -93,17 +93,31 @@ async fn b01_what_is_selected_is_validated_by_its_own_tag() {
     assert_eq!(bench.origin.last().headers["if-none-match"], "\"v1\"");
 }
 
-#[tokio::test]
-async fn b01_strong_tags_of_what_could_answer_go_along() {
+/// Two stored responses that match a request with `x: 1`: a newer one with the tag `"2"` by `Vary`, and an older one
+/// because it has none.
+async fn two_that_match(tag_of_older: &str) -> Bench {
     let bench = Bench::new([]);
     let (older, newer) = (bench.date(-30), bench.date(0));
-    // Both match a request with this field: one by Vary, one because it has none.
-    bench.origin.then(Reply::cc("older", "max-age=60").field("etag", "\"1\"").field("date", &older));
+    bench.origin.then(Reply::cc("older", "max-age=60").field("etag", tag_of_older).field("date", &older));
     bench.get_with("/", &[("x", "0")]).await;
     let newer = Reply::cc("newer", "max-age=60").field("date", &newer).field("vary", "x");
     bench.origin.then(newer.field("etag", "\"2\""));
     bench.get_with("/", &[("x", "1"), ("cache-control", "no-cache")]).await.has_body("newer");
     bench.later(61);
+    bench
+}
+
+#[tokio::test]
+async fn b01_weak_tags_of_other_responses_stay_here() {
+    let bench = two_that_match("W/\"1\"").await;
+    bench.origin.then(not_modified("\"2\"").field("cache-control", "max-age=60"));
+    bench.get_with("/", &[("x", "1")]).await.has_body("newer");
+    assert_eq!(bench.origin.last().headers["if-none-match"], "\"2\"");
+}
+
+#[tokio::test]
+async fn b01_strong_tags_of_what_could_answer_go_along() {
+    let bench = two_that_match("\"1\"").await;
     bench.origin.then(not_modified("\"1\"").field("cache-control", "max-age=60"));
     bench.get_with("/", &[("x", "1")]).await.has_body("older");
     assert_eq!(bench.origin.last().headers["if-none-match"], "\"2\", \"1\"");
