@@ -295,3 +295,52 @@ async fn b17_a_herd_waits_no_longer_for_an_error_than_for_a_500() {
     // One call, one more, and then each its own.
     assert_eq!(rounds, vec![vec![1, 1, 22]; 3]);
 }
+
+const RANGES: (&str, &str) = ("cache-control", "max-age=600");
+
+/// The head of a 206 with these bytes of ten, of the representation with this tag.
+fn part(range: &str, tag: &str) -> Step {
+    let range = format!("bytes {range}/10");
+    Step::head(206, &[RANGES, ("content-range", &range), ("etag", tag)])
+}
+
+#[tokio::test(start_paused = true)]
+async fn b03_parts_that_land_in_any_order_are_put_together_or_the_newer_one_stays() {
+    for (tag_of_first, expected) in [("\"v2\"", "0123456789"), ("\"v1\"", "")] {
+        let stage = Stage::with(CacheLayer::default().policy(StandardPolicy::rfc9111()));
+        let range = |range| stage.get_with("/", &[("range", range)]);
+        let first = range("bytes=0-4");
+        settle().await;
+        stage.later(1);
+        let second = range("bytes=5-9");
+        settle().await;
+        stage.origin.call(1).steps(&[part("5-9", "\"v2\""), Step::frame("56789"), Step::End]);
+        second.seen().await.has_body("56789");
+        stage.later(1);
+        stage.origin.call(0).steps(&[part("0-4", tag_of_first), Step::frame("01234"), Step::End]);
+        first.seen().await.has_body("01234");
+        settle().await;
+        let stored = |range| stage.get_with("/", &[("range", range), ("cache-control", "only-if-cached")]);
+        assert!(stored("bytes=5-9").seen().await.has_body("56789").is_hit(), "{tag_of_first}");
+        let whole = stage.get_with("/", &[("cache-control", "only-if-cached")]).seen().await;
+        assert_eq!(whole.body, expected, "{tag_of_first}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn b03_a_whole_that_was_asked_for_before_a_part_of_it_replaces_the_part() {
+    let stage = Stage::with(CacheLayer::default().policy(StandardPolicy::rfc9111()));
+    let whole = stage.get("/").reading();
+    settle().await;
+    stage.later(1);
+    let range = stage.get_with("/", &[("range", "bytes=5-9")]);
+    settle().await;
+    stage.origin.call(1).steps(&[part("5-9", "\"v1\""), Step::frame("56789"), Step::End]);
+    range.seen().await.has_body("56789");
+    stage.later(1);
+    let call = stage.origin.call(0);
+    call.head(&[RANGES, ("etag", "\"v1\"")]).frame("01234").frame("56789").end();
+    whole.await.unwrap().has_body("0123456789");
+    settle().await;
+    assert!(stage.get("/").seen().await.has_body("0123456789").is_hit());
+}
