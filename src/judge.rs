@@ -14,6 +14,7 @@ use crate::revalidate::Validation;
 use crate::semantics::cache_control::{RequestDirectives, ResponseDirectives};
 use crate::semantics::date;
 use crate::semantics::fields::{RequestFields, remove_content_digests, remove_hop_by_hop};
+use crate::semantics::framing;
 use crate::semantics::freshness::{self, single_date};
 use crate::semantics::groups::{self, CACHE_GROUPS};
 use crate::semantics::reuse::{Forward, Reuse};
@@ -251,6 +252,9 @@ fn last_look(
     let is_of_use = has_validator || !(terms.no_cache || terms.lifetime.is_zero() && stale_windows.is_zero());
     if !selectable {
         return Err(NotStored::Vary);
+    }
+    if framing::has_transfer_coding(&response.headers) {
+        return Err(NotStored::TransferCoding);
     }
     if response.status.is_informational() || response.status == StatusCode::NOT_MODIFIED {
         return Err(NotStored::Status);

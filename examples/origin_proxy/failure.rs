@@ -12,6 +12,8 @@ use thiserror::Error;
 pub enum UpstreamError {
     #[error("the origin breaks off: {0}")]
     Broken(legacy::Error),
+    #[error("the origin's content is in a transfer coding that nobody asked for")]
+    Coded,
     #[error("the client's content breaks off: {0}")]
     Content(legacy::Error),
     #[error("the origin does not answer in HTTP: {0}")]
@@ -29,7 +31,7 @@ impl UpstreamError {
         match self {
             Self::Content(_) => StatusCode::BAD_REQUEST,
             Self::TooSlow => StatusCode::GATEWAY_TIMEOUT,
-            Self::Broken(_) | Self::Invalid(_) | Self::Switches | Self::Unreachable(_) => {
+            Self::Broken(_) | Self::Coded | Self::Invalid(_) | Self::Switches | Self::Unreachable(_) => {
                 StatusCode::BAD_GATEWAY
             }
         }
@@ -40,7 +42,7 @@ impl UpstreamError {
         match self {
             Self::Broken(_) => "origin-broken",
             Self::Content(_) => "client-broken",
-            Self::Invalid(_) => "origin-invalid",
+            Self::Coded | Self::Invalid(_) => "origin-invalid",
             Self::Switches => "origin-switches",
             Self::TooSlow => "origin-timeout",
             Self::Unreachable(_) => "origin-unreachable",

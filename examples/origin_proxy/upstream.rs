@@ -9,7 +9,7 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 use larder::QueryBody;
-use larder::semantics::fields::remove_hop_by_hop;
+use larder::semantics::fields::{list, remove_hop_by_hop};
 use tower::Service;
 use tower_http::timeout::TimeoutBody;
 
@@ -125,6 +125,13 @@ impl Service<Request<RequestBody>> for Upstream {
                 // RFC 9110 8.6, RFC 9112 6.1: a 1xx has neither.
                 answer.headers_mut().remove(header::CONTENT_LENGTH);
                 answer.headers_mut().remove(header::TRANSFER_ENCODING);
+            }
+            // RFC 9112 6.1, 7: such a coding belongs to this connection, and `TE` has not asked for one.
+            let is_framing = |coding: &[u8]| {
+                coding.eq_ignore_ascii_case(b"chunked") || coding.eq_ignore_ascii_case(b"identity")
+            };
+            if !list(answer.headers(), &header::TRANSFER_ENCODING).all(is_framing) {
+                return Err(UpstreamError::Coded);
             }
             // Before the cache stores it: a hit tells how its response once came. RFC 9110 2.5: what goes on from
             // here is a message of this proxy's version.

@@ -184,8 +184,9 @@ impl<S: Store> Fetch<S> {
             Err(error) => match self.fallback {
                 Fallback::StaleIfError => Ok(self.stand_in(None)),
                 Fallback::Forbidden => {
-                    let outcome = Outcome::forwarded(self.ask.forward);
-                    Ok(self.core.no_content(StatusCode::GATEWAY_TIMEOUT, &outcome))
+                    let detail = Some(Detail::ServiceFailed);
+                    let outcome = Forwarding { detail, ..Forwarding::new(self.ask.forward) };
+                    Ok(self.core.no_content(StatusCode::GATEWAY_TIMEOUT, &outcome.into()))
                 }
                 Fallback::None => Err(error),
             },
@@ -204,9 +205,8 @@ impl<S: Store> Fetch<S> {
             }
             Ok(response) if self.is_head_about_stored(&response) => match self.agreement(&response) {
                 Agreement::Holds => Ok(Box::pin(self.freshen_selected(response)).await),
-                Agreement::Silent => Ok(fill::receive(self.core, self.store, self.ask, response).await),
-                Agreement::Contradicts => {
-                    self.expire_selected().await;
+                told => {
+                    let response = Box::pin(self.heed_head(told, response)).await;
                     Ok(fill::receive(self.core, self.store, self.ask, response).await)
                 }
             },

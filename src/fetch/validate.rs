@@ -50,8 +50,26 @@ impl<S: Store> Fetch<S> {
         }
     }
 
+    /// Takes the selected response out of use where the 200 to a HEAD would forbid it of a GET, and makes it stale where it
+    /// contradicts it.
+    pub(super) async fn heed_head<B>(&mut self, told: Agreement, response: Response<B>) -> Response<B> {
+        let (parts, body) = response.into_parts();
+        let (max_object, now) = (self.store.max_object(), self.core.clock.now());
+        let sent_method = std::mem::replace(&mut self.ask.sent_method, Method::GET);
+        let terms = judge(&self.core, &self.ask, &parts, max_object, now).terms.store;
+        let word = word_of_origin(&self.core, &mut self.ask, &parts, max_object, now, terms);
+        self.ask.sent_method = sent_method;
+        let shared = self.selected().map(|stored| stored.response.head().reuse().shared).unwrap_or_default();
+        if word.is_err_and(|reason| reason.withdraws(shared)) {
+            fill::withdraw(&self.store, &self.ask.query.key).await;
+        } else if told == Agreement::Contradicts {
+            self.expire_selected().await;
+        }
+        Response::from_parts(parts, body)
+    }
+
     /// Makes the selected response stale, if it is still the one that is stored.
-    pub(super) async fn expire_selected(&self) {
+    async fn expire_selected(&self) {
         let Some(stored) = self.selected().cloned() else {
             return;
         };

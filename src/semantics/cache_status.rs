@@ -67,6 +67,8 @@ impl From<Forwarding> for Outcome {
 pub enum Detail {
     /// The inner service took longer than the policy waits, and a stored response stands in.
     LatencyBudget,
+    /// The inner service failed, and nothing may stand in (RFC 9111 4.2.4, 5.2.2.2).
+    ServiceFailed,
     /// The inner service failed, and a stored response stands in (RFC 5861 4).
     StaleIfError,
     /// What is sent is validated behind (RFC 5861 3).
@@ -91,6 +93,7 @@ impl Detail {
             Self::Nested => "nested",
             Self::NotInvalidated => "not-invalidated",
             Self::NotStored(reason) => reason.as_str(),
+            Self::ServiceFailed => "service-failed",
             Self::StaleIfError => "stale-if-error",
             Self::StaleWhileRevalidate => "stale-while-revalidate",
             Self::UnexpectedNotModified => "unexpected-304",

@@ -1,7 +1,10 @@
 //! How a message's length is told (RFC 9112 6, RFC 9110 8.6).
 
 use http::header::{self, HeaderMap};
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
+
+use super::fields::list;
+use super::range::number;
 
 /// Whether the answer to a request with this method has no content, whatever its fields say (RFC 9112 6.3).
 pub(crate) fn has_no_content(method: &Method, status: StatusCode) -> bool {
@@ -12,7 +15,7 @@ pub(crate) fn has_no_content(method: &Method, status: StatusCode) -> bool {
 
 /// Removes `Content-Length` from a response to `method` where it must not be, or means nothing: beside
 /// `Transfer-Encoding`, which outranks it; in a 1xx, a 204 and a 2xx to CONNECT; and in a 304, where it would be that of
-/// a content which is not there.
+/// a content which is not there. One that is said several times becomes one line; one that contradicts itself goes.
 pub(crate) fn repair(method: &Method, status: StatusCode, headers: &mut HeaderMap) {
     let is_tunnel = *method == Method::CONNECT && status.is_success();
     let is_bare =
@@ -20,6 +23,32 @@ pub(crate) fn repair(method: &Method, status: StatusCode, headers: &mut HeaderMa
     if is_tunnel || is_bare || headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
     }
+    say_once(headers);
+}
+
+/// RFC 9110 8.6: a length that is repeated, in lines or as a list, is replaced by a single one.
+fn say_once(headers: &mut HeaderMap) {
+    let is_plain = |value: &HeaderValue| number(value.as_bytes()).is_some();
+    let mut lines = headers.get_all(header::CONTENT_LENGTH).into_iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => return,
+        (Some(line), None) if is_plain(line) => return,
+        _ => {}
+    }
+    let members: Vec<_> = list(headers, &header::CONTENT_LENGTH).map(number).collect();
+    let first = members.first().copied().flatten();
+    match first.filter(|_| members.iter().all(|member| *member == first)) {
+        Some(length) => headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length)),
+        None => headers.remove(header::CONTENT_LENGTH),
+    };
+}
+
+/// Whether the content is in a transfer coding that is not taken off with the frames of HTTP/1.1: then the bytes are not
+/// those of the representation (RFC 9112 6.1, 7).
+pub(crate) fn has_transfer_coding(headers: &HeaderMap) -> bool {
+    let is_framing =
+        |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked") || coding.eq_ignore_ascii_case(b"identity");
+    list(headers, &header::TRANSFER_ENCODING).any(|coding| !is_framing(coding))
 }
 
 /// Removes `Content-Length` from a request beside `Transfer-Encoding`.
@@ -27,6 +56,7 @@ pub(crate) fn repair_request(headers: &mut HeaderMap) {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
     }
+    say_once(headers);
 }
 
 /// The length that a response to `method` declares for its content: `Content-Length`, where that is one number, and
@@ -47,7 +77,7 @@ pub(crate) fn declared_length(method: &Method, status: StatusCode, headers: &Hea
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderName;
 
     #[track_caller]
     fn check(method: &Method, status: u16, fields: &[(&'static str, &'static str)], expected: Option<u64>) {
@@ -78,5 +108,39 @@ mod tests {
         check(&Method::CONNECT, 404, &[length], Some(31));
         check(&Method::HEAD, 200, &[length], Some(31));
         check(&Method::HEAD, 200, &both, None);
+        for (lines, expected) in [
+            (&["20, 20"][..], Some(20)),
+            (&["20,20 ,20"], Some(20)),
+            (&["20", "20"], Some(20)),
+            (&["20", "20, 20"], Some(20)),
+            (&["020", "20"], Some(20)),
+            (&["20, 21"], None),
+            (&["20", "21"], None),
+            (&["20, x"], None),
+            (&["-1"], None),
+            (&[""], None),
+        ] {
+            let fields: Vec<_> = lines.iter().map(|line| ("content-length", *line)).collect();
+            check(&Method::GET, 200, &fields, expected);
+            check(&Method::POST, 404, &fields, expected);
+        }
+    }
+
+    #[test]
+    fn b04_a_transfer_coding_is_told_from_framing() {
+        for (codings, expected) in [
+            ("chunked", false),
+            ("Chunked", false),
+            ("identity", false),
+            ("gzip, chunked", true),
+            ("gzip", true),
+            ("chunked, gzip", true),
+            ("xchunked", true),
+            ("chunked;q=1", true),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static(codings));
+            assert_eq!(has_transfer_coding(&headers), expected, "{codings}");
+        }
     }
 }

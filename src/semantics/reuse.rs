@@ -75,7 +75,9 @@ impl Reuse {
     pub fn is_older_than(&self, other: &Self) -> bool {
         let was_stale =
             self.request_time >= other.response_time && (other.no_cache || other.ttl(self.request_time) <= 0);
-        (self.generated, self.request_time) < other.place_in_time() && !was_stale
+        // Where an origin's clock is ahead, both have come by their receptions; its own dates still tell them apart.
+        let is_by_both = self.date < other.date && self.request_time < other.request_time;
+        (is_by_both || (self.generated, self.request_time) < other.place_in_time()) && !was_stale
     }
 
     /// By which responses are ordered. Nothing is newer than its reception.
@@ -530,6 +532,7 @@ mod tests {
         check_order(&timed(5, 4, 6), &timed(5, 4, 7), false);
         // A clock that is ahead counts up to the reception.
         check_order(&timed(20, 20, 20), &timed(1_000, 10, 11), false);
+        check_order(&timed(1_005, 0, 20), &timed(1_010, 5, 6), true);
         assert_eq!(timed(1_000, 10, 11).generated, at(11));
         // What had become stale by then, or has to be validated each time, gives way to any answer of the origin.
         check_order(&timed(0, 70, 71), &timed(5, 4, 6), false);

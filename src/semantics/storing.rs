@@ -51,6 +51,8 @@ pub enum NotStored {
     SwitchedOff,
     /// Larger than the largest object that is stored.
     TooLarge,
+    /// The content is in a transfer coding, which belongs to one connection.
+    TransferCoding,
     /// `Vary: *`, or a `Vary` that can't be read.
     Vary,
 }
@@ -81,7 +83,8 @@ impl NotStored {
             | Self::Status
             | Self::Store
             | Self::SwitchedOff
-            | Self::TooLarge => false,
+            | Self::TooLarge
+            | Self::TransferCoding => false,
         }
     }
 
@@ -126,6 +129,7 @@ impl NotStored {
             Self::Store => "store",
             Self::SwitchedOff => "switched-off",
             Self::TooLarge => "too-large",
+            Self::TransferCoding => "transfer-coding",
             Self::Vary => "vary",
         }
     }

@@ -40,6 +40,7 @@ fn b19_what_failed_at_the_origin_is_told_by_name() {
         ("HTTP/1.1 200 OK\r\n", "origin-broken"),
         ("SMTP\r\n\r\n", "origin-invalid"),
         ("HTTP/1.1 200 OK\r\nno field\r\n\r\n", "origin-invalid"),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "origin-invalid"),
         ("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", "origin-switches"),
     ] {
         client.get("/x");

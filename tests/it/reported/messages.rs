@@ -40,6 +40,54 @@ async fn b04_a_length_beside_a_transfer_coding_is_removed_whatever_the_method() 
     assert_eq!(seen.field("content-length"), None, "{seen:?}");
 }
 
+#[tokio::test]
+async fn b04_a_length_that_is_said_twice_is_said_once() {
+    for method in [Method::GET, Method::POST, Method::OPTIONS] {
+        for cache_control in ["no-store", "max-age=60"] {
+            let reply = Reply::cc("twenty bytes it was.", cache_control).field("content-length", "20, 20");
+            let bench = Bench::new([reply.field("content-length", "20")]);
+            let seen = bench.send(method.clone(), "/", &[]).await.has_body("twenty bytes it was.");
+            let lengths: Vec<_> = seen.fields.get_all("content-length").into_iter().collect();
+            assert_eq!(lengths, ["20"], "{method} {cache_control}");
+            assert!(!seen.broken, "{method} {cache_control}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn b04_content_in_a_transfer_coding_is_not_stored() {
+    let reply = Reply::cc("coded", "max-age=60").field("transfer-encoding", "gzip, chunked");
+    let bench = Bench::new([reply]);
+    bench.get("/").await.has_body("coded").told("larder; fwd=uri-miss; detail=\"transfer-coding\"");
+}
+
+/// Over both versions of HTTP, to a real client.
+#[tokio::test]
+async fn b04_a_client_gets_the_whole_content_of_a_message_with_two_framings() {
+    let reply = Reply::cc("", "no-store")
+        .field("content-length", "31")
+        .field("transfer-encoding", "chunked")
+        .frames(&["twenty bytes ", "it was."]);
+    // An origin over HTTP/1.1 has had its frames taken off, and both fields are still there.
+    let cache = CacheLayer::default().layer(crate::support::origin::always(reply));
+    let edge = tower::util::MapResponseLayer::new(|mut response: http::Response<_>| {
+        response.headers_mut().remove("transfer-encoding");
+        response
+    });
+    let address = wire::serve(edge.layer(cache)).await;
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        let client = Client::builder(TokioExecutor::new())
+            .http2_only(version == Version::HTTP_2)
+            .build_http::<Empty<Bytes>>();
+        for method in ["GET", "POST", "PUT", "DELETE", "OPTIONS", "FROB"] {
+            let request = Request::builder().method(method).uri(format!("http://{address}/"));
+            let response = client.request(request.body(Empty::new()).unwrap()).await.unwrap();
+            let seen = read(response).await.has_body("twenty bytes it was.");
+            assert!(!seen.broken, "{version:?} {method}");
+        }
+    }
+}
+
 const SEEN_BY_PAGES: [(&str, &str); 5] = [
     ("access-control-allow-origin", "*"),
     ("access-control-allow-credentials", "true"),

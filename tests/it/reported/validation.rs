@@ -278,6 +278,23 @@ async fn b02_a_head_that_forbids_takes_it_out_of_use() {
 }
 
 #[tokio::test]
+async fn b02_a_head_of_other_content_that_forbids_takes_it_out_of_use_too() {
+    let stale = "max-age=60, stale-while-revalidate=600, stale-if-error=600";
+    for fields in [&[("etag", "\"v2\"")][..], &[]] {
+        for age in [0, 61] {
+            let bench = Bench::new([plain(stale, "\"v1\"")]);
+            bench.get("/").await;
+            bench.later(age);
+            let news = Reply::cc("", "private").frames(&[]);
+            bench.origin.then(fields.iter().fold(news, |news, (name, value)| news.field(name, value)));
+            bench.send(Method::HEAD, "/", &[("cache-control", "no-cache")]).await;
+            bench.origin.then(Reply::cc("another", "private"));
+            bench.get_with("/", &[("cache-control", "max-stale")]).await.has_body("another");
+        }
+    }
+}
+
+#[tokio::test]
 async fn b02_a_vary_that_a_304_narrows_answers_for_no_more_requests() {
     let english = [("accept-language", "en")];
     let bench = Bench::new([plain("max-age=60", "\"v1\"").field("vary", "accept-language, x")]);
