@@ -148,7 +148,7 @@ impl Core {
         response
     }
 
-    /// Hands on the answer to a request that is none of the cache's business.
+    /// Passes on the answer to a request that the cache does not handle.
     pub(crate) fn pass_on<B>(
         &self,
         response: Response<B>,

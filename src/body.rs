@@ -52,8 +52,8 @@ impl<B> CacheBody<B> {
         Kind::Begun { body }.into()
     }
 
-    /// Nothing, and it says so: who compresses, or sends by HTTP/2, asks before reading. That the content to which a HEAD
-    /// or a 304 refers has another length is for the fields to say.
+    /// No content, and a size that says so: a layer that compresses, and a server for HTTP/2, ask for it before they read.
+    /// The length of the content that a HEAD or a 304 refers to is in its fields, if anywhere.
     pub(crate) fn empty() -> Self {
         Kind::Empty.into()
     }

@@ -62,7 +62,7 @@ where
     }
     let terms = judgement.terms.store;
     if let Err(reason) = terms {
-        take_to_heart(&core, &store, &mut ask, &parts, reason, received_at).await;
+        heed_unstored(&core, &store, &mut ask, &parts, reason, received_at).await;
         if let Some(lead) = ask.lead.take() {
             lead.part(why_apart(reason, parts.status), received_at);
         }
@@ -117,8 +117,8 @@ where
     }
 }
 
-/// What a response that is not stored says of the one that the inner service was asked about.
-async fn take_to_heart<S: Store>(
+/// Applies what a response that is not stored means for the stored one that the inner service was asked about.
+async fn heed_unstored<S: Store>(
     core: &Core,
     store: &Arc<S>,
     ask: &mut Ask,
@@ -142,14 +142,14 @@ async fn take_to_heart<S: Store>(
     }
 }
 
-/// Takes what is stored under a key out of use. Whether that has taken effect.
+/// Takes what is stored under a key out of use. Returns whether that has taken effect.
 pub(crate) async fn withdraw<S: Store>(store: &Arc<S>, key: &CacheKey) -> bool {
     let (store, target) = (Arc::clone(store), Target::Key(key.clone()));
     let withdrawn = to_its_end(async move { store.invalidate(&target, How::Remove).await.is_ok() });
     withdrawn.await.unwrap_or(false)
 }
 
-/// A response that the origin has said something newer about is served no more once it is stale (RFC 9111 4.3.3).
+/// Keeps a stored response from being served stale: the origin has said something newer (RFC 9111 4.3.3).
 async fn end_stale_use<S: Store>(store: &Arc<S>, key: &CacheKey, validated: Stored) {
     let mut head = validated.response.head().clone();
     if head.reuse.outdated {
@@ -165,9 +165,9 @@ async fn end_stale_use<S: Store>(store: &Arc<S>, key: &CacheKey, validated: Stor
     freshened.await;
 }
 
-/// [`end_stale_use`] of a response that was validated, and that the new one does not replace in the store: it is selected
-/// by other fields, and would answer for requests that the new one says nothing of. To be called before the new one is
-/// stored, which is the newest then.
+/// [`end_stale_use`] for the response that was validated, where the new one does not replace it in the store: other fields
+/// select it, so it would still answer requests that the new one does not match. Called before the new one is stored, so
+/// that the new one is the newest of its key.
 async fn end_stale_use_beside<S: Store>(
     store: &Arc<S>,
     key: &CacheKey,
@@ -406,7 +406,7 @@ fn complete(
     StoredResponse::new(head, payload)
 }
 
-/// What is stored by now that an error must not replace.
+/// The best that is stored by now under the same selecting fields: an error must not replace it.
 async fn good_now<S: Store>(core: &Core, store: &S, key: &CacheKey, error: &StoredResponse) -> Good {
     let present = store.get(key).await.unwrap_or_default();
     let selecting = &error.head().reuse().selecting;
@@ -426,7 +426,7 @@ async fn keep<S: Store>(
     if (status.is_client_error() || is_server_error(status))
         && good_now(core, store, key, &response).await.outweighs(status)
     {
-        return Ok(Write::Superseded); // it came while this one was on its way
+        return Ok(Write::Superseded); // a good response was stored while the error was on its way
     }
     if core.policy.rules().no_vary_search {
         core.searches.learn(key, response.head().headers());

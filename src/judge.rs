@@ -41,7 +41,7 @@ pub(crate) struct Ask {
     pub(crate) collapsed: Option<bool>,
     /// The response is to a POST, and names the target URI in `Content-Location`.
     pub(crate) names_target: bool,
-    /// The answer counts as no older than what is stored with times in the future: the clock has been set back.
+    /// The answer counts as at least this new: as what is stored with times in the future, where the clock was set back.
     pub(crate) at_least: Option<(SystemTime, SystemTime)>,
     /// What is stored that an error must not replace.
     pub(crate) good: Good,
@@ -217,8 +217,8 @@ pub(crate) fn judge(
     Judgement { at_least, date, directives, part, received_at, selecting, stripped: HeaderMap::new(), terms }
 }
 
-/// What the origin's word alone makes of a response for which `terms` is what was judged: also where the client's
-/// `no-store` has kept the rules from looking any further.
+/// Whether a response could be stored as far as the origin and the policy are concerned. `terms` is the verdict, which a
+/// client's `no-store` decides before anything else is looked at.
 pub(crate) fn word_of_origin(
     core: &Core,
     ask: &mut Ask,

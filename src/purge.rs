@@ -1,5 +1,4 @@
-//! What a purge from outside can mean: a target that nothing stored could have is an error, not a success that reaches
-//! nothing.
+//! Checks what a purge names: a target that nothing stored can match is an error, not a success that removes nothing.
 
 use http::Uri;
 use thiserror::Error;
@@ -35,7 +34,11 @@ pub(crate) fn absolute(uri: &Uri) -> Result<(), PurgeError> {
     }
 }
 
-/// A target that can mean something, spelled as keys are.
+/// The target, spelled as keys are.
+///
+/// # Errors
+///
+/// Where no key could match it.
 pub(crate) fn checked(target: &Target) -> Result<Target, PurgeError> {
     Ok(match target {
         // A bare name is a policy's own tag, or that of a group in whatever origin.

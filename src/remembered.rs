@@ -1,4 +1,4 @@
-//! Keys that something is remembered of for a while.
+//! A bounded memory of keys, each for a limited time.
 
 use std::time::{Duration, SystemTime};
 

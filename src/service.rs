@@ -412,7 +412,7 @@ where
             } else {
                 Vec::new()
             };
-            // The client has its answer, or will never have it: what it has changed has changed.
+            // What the request has changed has changed, whether or not its client still waits.
             let store = Arc::clone(&cache.store);
             let key = unsafe_request.key.clone();
             let settled = to_its_end(async move {
@@ -472,7 +472,7 @@ impl<S: Store> Drop for Abandoned<S> {
         if let Some((store, targets)) = self.open.take()
             && let Some(runtime) = Runtime::current()
         {
-            // There is nobody left to tell of a failure.
+            // Nobody is left who could be told of a failure.
             drop(runtime.spawn(async move { invalidate(&*store, targets).await }));
         }
     }
@@ -496,7 +496,7 @@ impl UnsafeRequest {
 }
 
 impl<S: Store> Cache<S> {
-    /// Makes a request that the cache makes something of what the inner service gets to see.
+    /// Turns an unsafe request into what the inner service gets to see.
     fn forward(&self, request: &mut Parts) {
         self.core.policy.forward(request);
         framing::repair_request(&mut request.headers);
@@ -522,7 +522,7 @@ impl<S: Store> Cache<S> {
     }
 }
 
-/// Removes what the targets name. What went wrong, if anything did: the client must not be told less than the truth.
+/// Removes what the targets name. Returns what went wrong, for the client must learn of it.
 async fn invalidate<S: Store>(store: &S, targets: Vec<Target>) -> Option<Detail> {
     let mut detail = None;
     for target in targets {

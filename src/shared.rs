@@ -56,8 +56,8 @@ impl Clone for Core {
 }
 
 impl Core {
-    /// Whether a request has come through here before: a layer around a router and a clone of it around a route share
-    /// their calls, and the inner one would wait for the outer one's.
+    /// Whether a request has already passed these calls and limits: a layer around a router and a clone of it around a
+    /// route share them, so the inner one would wait for the outer one's call.
     #[inline]
     pub(crate) fn is_nested(&self, request: &Parts) -> bool {
         request.extensions.get().is_some_and(|Passed(cores)| cores.contains(&self.id))
@@ -137,11 +137,11 @@ impl Default for CoreId {
     }
 }
 
-/// Where a request has come through, in its extensions.
+/// The calls and limits that a request has passed, in its extensions.
 #[derive(Clone, Default)]
 struct Passed(SmallVec<[CoreId; 2]>);
 
-/// Keys whose origin has answered something else than it was asked for.
+/// Keys whose origin has given an answer that does not fit its question.
 pub(crate) struct Unreliable {
     /// What completed a stored part did not fit.
     pub(crate) parts: RememberedKeys,

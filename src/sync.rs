@@ -257,8 +257,7 @@ pub(crate) async fn polled_once<F: Future + Unpin>(mut future: F) -> Option<F::O
     .await
 }
 
-/// What `future` gives. Once begun, it goes on to its end, also if whoever waits for it leaves; `None` when the runtime
-/// shuts down first.
+/// Runs `future` to its end, even if the caller is dropped while it waits. `None` when the runtime shuts down first.
 pub(crate) async fn to_its_end<F>(future: F) -> Option<F::Output>
 where
     F: Future + Send + 'static,

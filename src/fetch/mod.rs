@@ -170,7 +170,7 @@ impl<S: Store> Fetch<S> {
         let outgoing = self.outgoing();
         let is_conditional = validation::is_conditional(&outgoing.headers);
         let method = outgoing.method.clone();
-        self.ask.query.now = self.core.clock.now(); // what was waited for before is no part of the call
+        self.ask.query.now = self.core.clock.now(); // the call begins here, however long the request has waited
         let mut response = inner.oneshot(Request::from_parts(outgoing, body)).await;
         if let Ok(response) = &mut response {
             framing::repair(&method, response.status(), response.headers_mut());
@@ -205,8 +205,8 @@ impl<S: Store> Fetch<S> {
             }
             Ok(response) if self.is_head_about_stored(&response) => match self.agreement(&response) {
                 Agreement::Holds => Ok(Box::pin(self.freshen_selected(response)).await),
-                told => {
-                    let response = Box::pin(self.heed_head(told, response)).await;
+                agreement => {
+                    let response = Box::pin(self.heed_head(agreement, response)).await;
                     Ok(fill::receive(self.core, self.store, self.ask, response).await)
                 }
             },
@@ -248,9 +248,9 @@ impl<S: Store> Fetch<S> {
         self.replaces_conditions() && self.validators().any(|validators| validators.any())
     }
 
-    /// What the inner service is asked about: the validators of the selected response, and the strong tags of others that
-    /// this request could be answered with. So a 304 is always about something that the request may have. A part is asked
-    /// about only if it was selected.
+    /// Chooses the validators that go out: all of the selected response, and the strong tags of other responses that could
+    /// answer this request. So a 304 is always about something that the request may have. A part counts only if it was
+    /// selected.
     fn asked_by(&self) -> Vec<AskedBy> {
         let query = &self.ask.query;
         if self.core.unreliable.validations.has(&query.key, query.now) {

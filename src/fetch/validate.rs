@@ -1,4 +1,4 @@
-//! What a stored response is told by a 304, or by the 200 to a HEAD (RFC 9111 4.3.3 to 4.3.5).
+//! What a 304, or the 200 to a HEAD, means for a stored response (RFC 9111 4.3.3 to 4.3.5).
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -50,9 +50,9 @@ impl<S: Store> Fetch<S> {
         }
     }
 
-    /// Takes the selected response out of use where the 200 to a HEAD would forbid it of a GET, and makes it stale where it
-    /// contradicts it.
-    pub(super) async fn heed_head<B>(&mut self, told: Agreement, response: Response<B>) -> Response<B> {
+    /// Takes the selected response out of use where the 200 to a HEAD has fields under which a GET could not be stored, and
+    /// makes it stale where the two contradict each other.
+    pub(super) async fn heed_head<B>(&mut self, agreement: Agreement, response: Response<B>) -> Response<B> {
         let (parts, body) = response.into_parts();
         let (max_object, now) = (self.store.max_object(), self.core.clock.now());
         let sent_method = std::mem::replace(&mut self.ask.sent_method, Method::GET);
@@ -62,7 +62,7 @@ impl<S: Store> Fetch<S> {
         let shared = self.selected().map(|stored| stored.response.head().reuse().shared).unwrap_or_default();
         if word.is_err_and(|reason| reason.withdraws(shared)) {
             fill::withdraw(&self.store, &self.ask.query.key).await;
-        } else if told == Agreement::Contradicts {
+        } else if agreement == Agreement::Contradicts {
             self.expire_selected().await;
         }
         Response::from_parts(parts, body)
@@ -93,7 +93,8 @@ impl<S: Store> Fetch<S> {
         }
     }
 
-    /// Answers where a 304 is about nothing that was asked about. It changes nothing that is stored (RFC 9111 4.3.4).
+    /// Answers a 304 that is about none of the responses that were asked about, or that nobody asked for. It changes nothing
+    /// that is stored (RFC 9111 4.3.4).
     pub(super) fn not_modified_unexpectedly<B>(
         mut self,
         mut not_modified: response::Parts,
@@ -102,7 +103,7 @@ impl<S: Store> Fetch<S> {
         let core = &self.core;
         let now = core.clock.now();
         if self.asks_conditionally() {
-            // The next one is asked for the whole.
+            // The next requests go out without conditions.
             core.unreliable.validations.remember(&self.ask.query.key, now);
         }
         if let Some(lead) = self.ask.lead.take() {
@@ -123,8 +124,8 @@ impl<S: Store> Fetch<S> {
         Response::from_parts(not_modified, CacheBody::empty())
     }
 
-    /// Whether a 304 tells the client, by a condition of its own, that it has what there is. One without the validator that
-    /// the condition is about says so to everybody who asks.
+    /// Whether the 304 meets a condition of the client's own. One without the validator that the condition names meets it,
+    /// since nothing contradicts it.
     fn meets_clients_condition(&self, not_modified: &HeaderMap, now: SystemTime) -> bool {
         let request = &self.ask.query.request.headers;
         let etag = not_modified.get(header::ETAG).map(HeaderValue::as_bytes);
@@ -179,7 +180,7 @@ impl<S: Store> Fetch<S> {
         let mut detail = terms.err().map(Detail::NotStored);
         let shared = old.response.head().reuse().shared;
         if word.is_err_and(|reason| reason.withdraws(shared)) {
-            // Nobody else gets it any more, not even while it would be fresh, nor stale within a window.
+            // From now on nobody else gets it, neither fresh nor stale.
             if !fill::withdraw(store, key).await {
                 detail = Some(Detail::NotInvalidated);
             }

@@ -13,11 +13,12 @@ use super::KeyError;
 pub(super) struct Targets<'a> {
     /// What the client asks for, or what a policy makes of it.
     pub(super) asked: Cow<'a, Uri>,
-    /// What a middleware has made of it, where nothing else tells what the inner service sees.
+    /// What a middleware has rewritten it to, where that does not follow from nesting.
     pub(super) rewritten: Option<&'a Uri>,
 }
 
-/// The request's URI as it came to the cache, in its extensions: a policy that gives the request another one means it.
+/// The request's URI as it came to the cache, in its extensions. By it, a URI that a policy has set is told from one that a
+/// middleware has set.
 #[cfg(feature = "axum")]
 #[derive(Clone)]
 struct OnEntry(Uri);
@@ -34,7 +35,7 @@ pub(crate) fn enter(request: &mut Parts) {
 #[cfg(not(feature = "axum"))]
 pub(crate) fn enter(_: &mut Parts) {}
 
-/// Forgets it of a request that is forwarded: further in, the URI may be yet another one.
+/// Removes that from a request which is forwarded: further in, the URI may change again.
 #[cfg(feature = "axum")]
 pub(crate) fn leave(request: &mut Parts) {
     request.extensions.remove::<OnEntry>();

@@ -202,7 +202,7 @@ fn codings(request: &HeaderMap) -> Option<Vec<Weighted>> {
 
 /// Whether a request accepts a coding (RFC 9110 12.5.3), in lower case and by its first name. One that does not say
 /// accepts none: most clients without the field can't decode anything. So does one whose field is too long or not of the
-/// grammar. A hit may depend on it: nothing is allocated.
+/// grammar. Does not allocate, because hits depend on it.
 pub(super) fn accepts_coding(request: &HeaderMap, coding: &[u8]) -> bool {
     let length: usize = request.get_all(header::ACCEPT_ENCODING).into_iter().map(HeaderValue::len).sum();
     if length > LONGEST {

@@ -1,4 +1,4 @@
-//! The content codings of a response (RFC 9110 8.4), and which requests may have content in them.
+//! The content codings of a response (RFC 9110 8.4), and which requests accept them.
 
 use http::header::{self, HeaderMap};
 
@@ -9,8 +9,8 @@ use super::fields::list;
 const REGISTERED: [&[u8]; 10] =
     [b"aes128gcm", b"br", b"compress", b"dcb", b"dcz", b"deflate", b"exi", b"gzip", b"pack200-gzip", b"zstd"];
 
-/// The registered codings of a response whose origin does not say that it depends on `Accept-Encoding`. Many that
-/// compress forget to, and give every coding one tag: then nothing but the request can say who can read it.
+/// The registered codings of a response whose `Vary` does not name `Accept-Encoding`. Many origins that compress forget
+/// the field, and give every coding the same tag; then only the request says whether its client can decode the content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Coded(Box<[&'static [u8]]>);
 

@@ -1,4 +1,4 @@
-//! How a message's length is told (RFC 9112 6, RFC 9110 8.6).
+//! The length and the transfer coding of a message (RFC 9112 6, RFC 9110 8.6).
 
 use http::header::{self, HeaderMap};
 use http::{HeaderValue, Method, StatusCode};
@@ -15,7 +15,7 @@ pub(crate) fn has_no_content(method: &Method, status: StatusCode) -> bool {
 
 /// Removes `Content-Length` from a response to `method` where it must not be, or means nothing: beside
 /// `Transfer-Encoding`, which outranks it; in a 1xx, a 204 and a 2xx to CONNECT; and in a 304, where it would be that of
-/// a content which is not there. One that is said several times becomes one line; one that contradicts itself goes.
+/// content that is not sent. A repeated length becomes one line; one that contradicts itself is removed.
 pub(crate) fn repair(method: &Method, status: StatusCode, headers: &mut HeaderMap) {
     let is_tunnel = *method == Method::CONNECT && status.is_success();
     let is_bare =
@@ -43,8 +43,8 @@ fn say_once(headers: &mut HeaderMap) {
     };
 }
 
-/// Whether the content is in a transfer coding that is not taken off with the frames of HTTP/1.1: then the bytes are not
-/// those of the representation (RFC 9112 6.1, 7).
+/// Whether the content is in a transfer coding other than `chunked`, which a client removes with the framing: then its
+/// bytes are not those of the representation (RFC 9112 6.1, 7).
 pub(crate) fn has_transfer_coding(headers: &HeaderMap) -> bool {
     let is_framing =
         |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked") || coding.eq_ignore_ascii_case(b"identity");

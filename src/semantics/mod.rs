@@ -8,11 +8,11 @@
 //! | [`accept`] | RFC 9110 12.5 | codings, languages and media types with weights |
 //! | [`cache_control`] | RFC 9111 5.2 | directives of requests and responses |
 //! | [`cache_status`] | RFC 9211 | telling what the cache did |
-//! | `coding` | RFC 9110 8.4 | content codings, and who may have content in them |
+//! | `coding` | RFC 9110 8.4 | content codings, and which requests accept them |
 //! | [`date`] | RFC 9110 5.6.7 | HTTP dates |
 //! | [`etag`] | RFC 9110 8.8.3 | entity tags: comparison, generation |
 //! | [`fields`] | RFC 9111 3.1 | which fields are stored |
-//! | `framing` | RFC 9112 6 | how a message's length is told |
+//! | `framing` | RFC 9112 6 | the length and the transfer coding of a message |
 //! | [`freshness`] | RFC 9111 4.2 | lifetime and age |
 //! | [`groups`] | RFC 9875 | responses that are invalidated together |
 //! | [`invalidation`] | RFC 9111 4.4 | what an unsafe request makes invalid |

@@ -15,8 +15,8 @@ use super::{CredentialKinds, Credentials, Rules};
 pub struct Reuse {
     /// The response's `Date`, or when it was received where it had none.
     pub date: SystemTime,
-    /// When the origin spoke, for the order among responses: `Date`, but not later than its reception, since a clock that
-    /// is ahead does not make a response newer than what comes after it; where there is no `Date`, when it was asked for.
+    /// When the origin made the response, for the order among responses: its `Date`, but no later than its reception, so
+    /// that a clock which is ahead does not make it newer than what comes after it. Without a `Date`, when it was asked for.
     pub generated: SystemTime,
     /// `immutable` (RFC 8246).
     pub immutable: bool,
@@ -28,7 +28,7 @@ pub struct Reuse {
     pub must_revalidate: bool,
     /// Never served without validation (RFC 9111 5.2.2.4).
     pub no_cache: bool,
-    /// Never served stale, for the origin has said something newer that is not stored (RFC 9111 4.3.3).
+    /// Never served stale, because the origin has since given a newer answer that is not stored (RFC 9111 4.3.3).
     pub outdated: bool,
     /// When the response was asked for.
     pub request_time: SystemTime,
@@ -75,12 +75,12 @@ impl Reuse {
     pub fn is_older_than(&self, other: &Self) -> bool {
         let was_stale =
             self.request_time >= other.response_time && (other.no_cache || other.ttl(self.request_time) <= 0);
-        // Where an origin's clock is ahead, both have come by their receptions; its own dates still tell them apart.
+        // Where an origin's clock is ahead, both count from their receptions, but its own dates still tell the order.
         let is_by_both = self.date < other.date && self.request_time < other.request_time;
         (is_by_both || (self.generated, self.request_time) < other.place_in_time()) && !was_stale
     }
 
-    /// By which responses are ordered. Nothing is newer than its reception.
+    /// The order among responses. None is newer than its reception.
     fn place_in_time(&self) -> (SystemTime, SystemTime) {
         (self.generated.min(self.response_time), self.request_time.min(self.response_time))
     }

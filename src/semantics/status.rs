@@ -8,7 +8,7 @@ pub fn is_heuristically_cacheable(status: StatusCode) -> bool {
 }
 
 /// Whether the caching rules of a status are implemented: the final ones that RFC 9110 15 defines,
-/// but for 304.
+/// except 304.
 pub fn is_understood(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),

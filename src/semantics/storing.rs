@@ -58,10 +58,10 @@ pub enum NotStored {
 }
 
 impl NotStored {
-    /// Whether a 304 (or a 200 to a HEAD) for which this is so takes the stored response that it is about out of use for
-    /// everybody else: where the reason lies in the origin's word or the policy's, not in what one client asked, or in the
-    /// store. That a request has credentials is such a reason where the stored response was `shared` in spite of them, and
-    /// is so no more.
+    /// Whether a 304 (or a 200 to a HEAD) that is not stored for this reason takes the stored response out of use for
+    /// everybody else. It does where the origin or the policy forbids storing, and does not where the reason is what one
+    /// client asked for, or the store. A request's credentials count where the stored response was `shared` in spite of
+    /// them and the new fields no longer allow that.
     pub fn withdraws(self, shared: CredentialKinds) -> bool {
         match self {
             Self::Authorization => shared.authorization,
@@ -88,9 +88,9 @@ impl NotStored {
         }
     }
 
-    /// Whether a response to a validation, not stored for this reason, ends the time for which the response that was
-    /// validated may be served stale (RFC 9111 4.3.3): the origin has said something newer. An error that one client can
-    /// draw says nothing of what others get, and a server error nothing at all.
+    /// Whether an answer to a validation that is not stored for this reason keeps the validated response from being served
+    /// stale (RFC 9111 4.3.3). An error that one client can provoke says nothing about what others get, and a server error
+    /// says nothing at all.
     pub fn ends_stale_use(self, status: StatusCode, shared: CredentialKinds) -> bool {
         let is_news =
             status.is_success() || status.is_redirection() || matches!(status.as_u16(), 404 | 410 | 451);

@@ -154,16 +154,18 @@ fn joined(request: &HeaderMap, name: &HeaderName) -> Option<Box<[u8]>> {
     })
 }
 
-/// Whether the members of a field, joined, are `value`; without joining them.
+/// Whether the members of a field, joined, are `value`; without joining them. A field may be long and be compared with
+/// many variants, so the first difference is the end.
 fn is_joined(request: &HeaderMap, name: &HeaderName, value: &[u8]) -> bool {
-    let mut rest = Some(value);
+    let mut rest = value;
     for (index, member) in list(request, name).enumerate() {
-        if index > 0 {
-            rest = rest.and_then(|rest| rest.strip_prefix(SEPARATOR));
+        let separator = if index > 0 { SEPARATOR } else { b"" };
+        match rest.strip_prefix(separator).and_then(|rest| rest.strip_prefix(member)) {
+            Some(after) => rest = after,
+            None => return false,
         }
-        rest = rest.and_then(|rest| rest.strip_prefix(member));
     }
-    rest.is_some_and(<[u8]>::is_empty)
+    rest.is_empty()
 }
 
 #[cfg(test)]

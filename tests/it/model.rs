@@ -137,8 +137,8 @@ impl Remembered {
     /// Whether it is stored for sure, and so stands before what was stored earlier.
     fn outdoes(&self, language: usize) -> bool {
         let spec = self.spec;
-        let is_of_use =
-            spec.tagged || (!spec.no_cache && (spec.lifetime > 0 || spec.stale_while_revalidate > 0));
+        let has_stale_window = spec.stale_while_revalidate > 0 && !spec.must_revalidate;
+        let is_of_use = spec.tagged || (!spec.no_cache && (spec.lifetime > 0 || has_stale_window));
         spec.status == 200 && !spec.no_store && is_of_use && !self.gone && self.selects(language)
     }
 
