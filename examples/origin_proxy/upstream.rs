@@ -93,6 +93,14 @@ impl Upstream {
     }
 }
 
+/// A transfer coding that changes the content, and that the client of this proxy does not decode.
+fn is_coding(member: &[u8]) -> bool {
+    let name = member.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+    ["compress", "deflate", "gzip", "x-compress", "x-gzip"]
+        .iter()
+        .any(|coding| name.eq_ignore_ascii_case(coding.as_bytes()))
+}
+
 impl Service<Request<RequestBody>> for Upstream {
     type Response = Response<OriginBody>;
     type Error = UpstreamError;
@@ -127,10 +135,7 @@ impl Service<Request<RequestBody>> for Upstream {
                 answer.headers_mut().remove(header::TRANSFER_ENCODING);
             }
             // RFC 9112 6.1, 7: such a coding belongs to this connection, and `TE` has not asked for one.
-            let is_framing = |coding: &[u8]| {
-                coding.eq_ignore_ascii_case(b"chunked") || coding.eq_ignore_ascii_case(b"identity")
-            };
-            if !list(answer.headers(), &header::TRANSFER_ENCODING).all(is_framing) {
+            if list(answer.headers(), &header::TRANSFER_ENCODING).any(is_coding) {
                 return Err(UpstreamError::Coded);
             }
             // Before the cache stores it: a hit tells how its response once came. RFC 9110 2.5: what goes on from

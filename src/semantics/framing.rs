@@ -43,12 +43,14 @@ fn say_once(headers: &mut HeaderMap) {
     };
 }
 
-/// Whether the content is in a transfer coding other than `chunked`, which a client removes with the framing: then its
-/// bytes are not those of the representation (RFC 9112 6.1, 7).
+/// Whether the content is in a transfer coding of IANA's registry that no client removes with the framing: then its bytes
+/// are not those of the representation (RFC 9112 6.1, 7). Unknown names say nothing.
 pub(crate) fn has_transfer_coding(headers: &HeaderMap) -> bool {
-    let is_framing =
-        |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked") || coding.eq_ignore_ascii_case(b"identity");
-    list(headers, &header::TRANSFER_ENCODING).any(|coding| !is_framing(coding))
+    const CODINGS: [&[u8]; 5] = [b"compress", b"deflate", b"gzip", b"x-compress", b"x-gzip"];
+    list(headers, &header::TRANSFER_ENCODING).any(|member| {
+        let name = member.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+        CODINGS.iter().any(|coding| name.eq_ignore_ascii_case(coding))
+    })
 }
 
 /// Removes `Content-Length` from a request beside `Transfer-Encoding`.
@@ -135,8 +137,9 @@ mod tests {
             ("gzip, chunked", true),
             ("gzip", true),
             ("chunked, gzip", true),
-            ("xchunked", true),
-            ("chunked;q=1", true),
+            ("GZip;q=1, chunked", true),
+            ("unknown", false),
+            ("chunked;q=1", false),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static(codings));
