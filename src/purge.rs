@@ -58,7 +58,7 @@ pub(crate) fn checked(target: &Target) -> Result<Target, PurgeError> {
 fn spelled_uri(uri: &[u8]) -> Result<Box<[u8]>, PurgeError> {
     let spelled = spelled(uri)?;
     let text = || String::from_utf8_lossy(uri).into_owned();
-    // What was asked for without a host is no URI that could be parsed.
+    // The key of a request without a host has a URI that can't be parsed.
     if spelled.windows(4).any(|four| four == b":///") {
         return Ok(spelled);
     }

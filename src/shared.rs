@@ -125,12 +125,12 @@ pub(crate) fn key_of(core: &Core, uri: Uri) -> Option<CacheKey> {
     }
 }
 
-/// Tells the calls and limits of one layer from those of all others.
+/// Identifies the calls and limits of one layer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CoreId(u64);
 
 impl Default for CoreId {
-    /// One that no other has.
+    /// A new one, which no other layer has.
     fn default() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))

@@ -259,13 +259,13 @@ fn concat(prefix: &[u8; 4], parts: [&str; 5], length: usize) -> SmallVec<[u8; IN
     }
 }
 
-/// The bytes of a length and of what has it: what is counted, and what comes after it. `None` where that is not there.
+/// Reads a length and splits off as many bytes; `None` where there are too few.
 fn split_length(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk()?;
     rest.split_at_checked(u32::from_le_bytes(*length) as usize)
 }
 
-/// The length of a URI's absolute form, and the form: with scheme and host in lower case, and no default port.
+/// A URI in absolute form after its length, with scheme and host in lower case and without a default port.
 fn absolute(uri: &Uri, request: &Parts) -> Result<SmallVec<[u8; INLINE]>, KeyError> {
     let scheme = match uri.scheme() {
         Some(scheme) => scheme,

@@ -17,7 +17,7 @@ pub(super) struct Targets<'a> {
     pub(super) rewritten: Option<&'a Uri>,
 }
 
-/// The request's URI as it came to the cache, in its extensions. By it, a URI that a policy has set is told from one that a
+/// The request's URI as it came to the cache, in its extensions. It tells a URI that a policy has set from one that a
 /// middleware has set.
 #[cfg(feature = "axum")]
 #[derive(Clone)]
@@ -78,8 +78,8 @@ impl<'a> Targets<'a> {
     }
 }
 
-/// What nesting has stripped from `original`, if nothing else makes the difference. `nested` is the path at which routers
-/// are nested, as axum says it, with names for what may vary.
+/// The prefix that nesting has stripped from `original`; `None` where anything else differs. `nested` is axum's path of the
+/// nested router, with names in place of parameters.
 #[cfg(feature = "axum")]
 fn nested_below<'a>(original: &'a Uri, present: &Uri, nested: Option<&str>) -> Option<&'a str> {
     let is_same = original.scheme() == present.scheme()
@@ -93,7 +93,7 @@ fn nested_below<'a>(original: &'a Uri, present: &Uri, nested: Option<&str>) -> O
     whole.strip_suffix(rest).or_else(root).filter(is_nested).filter(|_| is_same)
 }
 
-/// A URI below a prefix, of the origin of another one where it names none.
+/// Puts a URI below a prefix, and gives it the origin of `original` where it names none.
 #[cfg(feature = "axum")]
 fn below<'a>(prefix: &str, uri: &'a Uri, original: &Uri) -> Cow<'a, Uri> {
     if prefix.is_empty() && (uri.authority().is_some() || original.authority().is_none()) {
@@ -230,7 +230,7 @@ mod tests {
         check("/x?b&a", "/x?b&a", Some("/x?a&b"), &["http://a/x?a&b"]);
         check("/api/x?b&a", "/x?b&a", Some("/x?a&b"), &["http://a/api/x?a&b"]);
         check("/x?b&a", "/x?b&a&tenant=1", Some("/x?a&b&tenant=1"), &["http://a/x?a&b&tenant=1"]);
-        // The origin is that of the request, where the policy names none.
+        // Where the policy names no origin, the request's counts.
         check("http://b/api/x?2&1", "http://b/x?2&1", Some("/x?1&2"), &["http://b/api/x?1&2"]);
         check("http://b/x?2&1", "http://b/x?2&1", Some("/x?1&2"), &["http://b/x?1&2"]);
     }

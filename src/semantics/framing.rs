@@ -43,8 +43,8 @@ fn say_once(headers: &mut HeaderMap) {
     };
 }
 
-/// Whether the content is in a transfer coding of IANA's registry that no client removes with the framing: then its bytes
-/// are not those of the representation (RFC 9112 6.1, 7). Unknown names say nothing.
+/// Whether the content is in a registered transfer coding that clients do not remove with the framing: then its bytes are
+/// not those of the representation (RFC 9112 6.1, 7). Unknown names are ignored.
 pub(crate) fn has_transfer_coding(headers: &HeaderMap) -> bool {
     const CODINGS: [&[u8]; 5] = [b"compress", b"deflate", b"gzip", b"x-compress", b"x-gzip"];
     list(headers, &header::TRANSFER_ENCODING).any(|member| {

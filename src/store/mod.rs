@@ -35,7 +35,7 @@ use crate::stored::StoredResponse;
 /// not in place of one that was asked for after it. So no purge is lost to a fetch under way.
 ///
 /// *Order.* A response does not replace one that is the origin's newer word ([`StoredResponse::is_older_than`]), be it by
-/// `put` or by `freshen`, unless that one was purged softly: of two calls, the one that was made first may land last.
+/// `put` or by `freshen`, unless that one was purged softly. Of two calls, the first one made may be the last to land.
 ///
 /// *Visibility.* When [`Store::invalidate`] has returned, no later `get` gives an affected response (removed), or
 /// gives it without [`Stored::expired`] (expired), not even one whose `put` was under way. When it can't be sure
@@ -237,11 +237,11 @@ pub enum Target {
     Group(Box<str>),
     /// Every response under one key.
     Key(CacheKey),
-    /// Every response of whose key's URIs one starts with these bytes (see [`CacheKey::uris`]).
+    /// Every response whose key has a URI that starts with these bytes (see [`CacheKey::uris`]).
     Prefix(Box<[u8]>),
     /// Every response in a group of this name, whatever its origin (see [`groups::tag`](crate::semantics::groups::tag)).
     Tag(Box<str>),
-    /// Every response of whose key's URIs one is this, whatever its other parts (see [`CacheKey::uris`]).
+    /// Every response whose key has this URI, whatever its other parts (see [`CacheKey::uris`]).
     Uri(Box<[u8]>),
 }
 
