@@ -5,8 +5,10 @@ use std::time::{Duration, SystemTime};
 use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
+use http_body::Body;
 
 use crate::body::CacheBody;
+use crate::error::BoxError;
 use crate::flight::Reader;
 use crate::measured::Measured;
 use crate::observe::Place;
@@ -130,9 +132,13 @@ impl Core {
                         None if head.part.is_some() => {
                             return self.no_content(StatusCode::BAD_GATEWAY, outcome);
                         }
-                        None => (head.status, head.headers.clone(), CacheBody::stored(stored.payload())),
+                        None => (
+                            head.status,
+                            head.headers.clone(),
+                            CacheBody::stored(&self.load.held, stored.payload()),
+                        ),
                         Some(Cut { content, headers, status }) => {
-                            (status, headers, CacheBody::whole(content))
+                            (status, headers, CacheBody::whole(&self.load.held, content))
                         }
                     }
                 }
@@ -155,7 +161,11 @@ impl Core {
         method: &Method,
         is_conditional: bool,
         outcome: &Outcome,
-    ) -> Response<CacheBody<B>> {
+    ) -> Response<CacheBody<B>>
+    where
+        B: Body + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
         let (mut parts, body) = response.into_parts();
         framing::repair(method, parts.status, &mut parts.headers);
         if parts.status == StatusCode::NOT_MODIFIED
@@ -172,7 +182,7 @@ impl Core {
         let body = if framing::has_no_content(method, parts.status) {
             CacheBody::empty()
         } else {
-            CacheBody::forwarded(Measured::of(body, method, parts.status, &parts.headers))
+            CacheBody::forwarded(&self.load.held, Measured::of(body, method, parts.status, &parts.headers))
         };
         self.voice.tell(outcome, parts.status, &mut parts.headers, Place::Append);
         Response::from_parts(parts, body)

@@ -1,6 +1,7 @@
 //! The body of a response that went through the cache.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -11,7 +12,9 @@ use pin_project_lite::pin_project;
 use crate::collect::Begun;
 use crate::error::{BodyError, BoxError};
 use crate::flight::Reader;
+use crate::held::{Held, LargeReader, Passing};
 use crate::measured::Measured;
+use crate::pieces::{PIECE, Run};
 use crate::splice::Splice;
 use crate::stored::Payload;
 
@@ -35,6 +38,8 @@ pin_project! {
         Failed { error: Option<BodyError> },
         Flight { reader: Reader },
         Forwarded { #[pin] body: Measured<B> },
+        Large { reader: LargeReader, end: End },
+        Passing { body: Passing },
         Spliced { body: Begun<Splice<B>> },
         Stored { content: Bytes, end: End },
     }
@@ -47,11 +52,32 @@ enum End {
     Trailers(Box<HeaderMap>),
 }
 
-impl<B> CacheBody<B> {
-    pub(crate) fn begun(body: Begun<B>) -> Self {
-        Kind::Begun { body }.into()
+impl End {
+    /// What comes after the content; nothing comes after that.
+    fn take(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
+        match std::mem::replace(self, Self::Clean) {
+            Self::Clean => None,
+            Self::Failed(error) => Some(Err(error)),
+            Self::Trailers(trailers) => Some(Ok(Frame::trailers(*trailers))),
+        }
     }
 
+    /// The hint for a body of which so much content is left.
+    fn size_hint(&self, left: u64) -> SizeHint {
+        match self {
+            Self::Clean => SizeHint::with_exact(left),
+            Self::Failed(_) => SizeHint::default(),
+            // An exact size would become a Content-Length, and that leaves no place for trailers.
+            Self::Trailers(_) => {
+                let mut hint = SizeHint::new();
+                hint.set_lower(left);
+                hint
+            }
+        }
+    }
+}
+
+impl<B> CacheBody<B> {
     /// No content, and a size that says so: a layer that compresses, and a server for HTTP/2, ask for it before they read.
     /// The length of the content that a HEAD or a 304 refers to is in its fields, if anywhere.
     pub(crate) fn empty() -> Self {
@@ -69,25 +95,52 @@ impl<B> CacheBody<B> {
         }
     }
 
-    pub(crate) fn forwarded(body: Measured<B>) -> Self {
-        Kind::Forwarded { body }.into()
+    pub(crate) fn whole(held: &Arc<Held>, content: Run) -> Self {
+        Self::ending(held, content, End::Clean)
     }
 
-    pub(crate) fn whole(content: Bytes) -> Self {
-        Kind::Stored { content, end: End::Clean }.into()
+    /// Content from memory. What is of more than one piece is held where it can be taken away from a reader that stands.
+    fn ending(held: &Arc<Held>, mut content: Run, end: End) -> Self {
+        match content.content().large().map(Arc::clone) {
+            None => Kind::Stored { content: content.next().unwrap_or_default(), end }.into(),
+            Some(large) => Kind::Large { reader: LargeReader::new(held, &large, content), end }.into(),
+        }
     }
 
-    pub(crate) fn stored(payload: &Payload) -> Self {
+    pub(crate) fn stored(held: &Arc<Held>, payload: &Payload) -> Self {
         let end = match payload.trailers() {
             None => End::Clean,
             Some(trailers) => End::Trailers(Box::new(trailers.clone())),
         };
-        Kind::Stored { content: payload.content().clone(), end }.into()
+        match payload.content().small() {
+            Some(content) => Kind::Stored { content: content.clone(), end }.into(),
+            None => Self::ending(held, Run::of(payload.content()), end),
+        }
     }
 
     /// What came before the failure, then the failure.
     pub(crate) fn broken(content: Bytes, error: BodyError) -> Self {
         Kind::Stored { content, end: End::Failed(error) }.into()
+    }
+}
+
+impl<B> CacheBody<B>
+where
+    B: Body + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    pub(crate) fn begun(held: &Arc<Held>, body: Begun<B>) -> Self {
+        match body.size_hint().exact() {
+            Some(length) if length <= PIECE as u64 => Kind::Begun { body }.into(),
+            _ => Kind::Passing { body: Passing::new(held, body) }.into(),
+        }
+    }
+
+    pub(crate) fn forwarded(held: &Arc<Held>, body: Measured<B>) -> Self {
+        match body.left() {
+            Some(length) if length <= PIECE as u64 => Kind::Forwarded { body }.into(),
+            _ => Kind::Passing { body: Passing::new(held, body) }.into(),
+        }
     }
 }
 
@@ -100,6 +153,8 @@ impl<B> CacheBody<Splice<B>> {
             Kind::Failed { error } => Kind::Failed { error },
             Kind::Flight { reader } => Kind::Flight { reader },
             Kind::Forwarded { body } => Kind::Spliced { body: Begun::new(body) },
+            Kind::Large { reader, end } => Kind::Large { reader, end },
+            Kind::Passing { body } => Kind::Passing { body },
             // What is spliced is not spliced again.
             Kind::Spliced { .. } => Kind::Empty,
             Kind::Stored { content, end } => Kind::Stored { content, end },
@@ -137,16 +192,17 @@ where
             KindProjection::Failed { error } => Poll::Ready(error.take().map(Err)),
             KindProjection::Flight { reader } => reader.poll_frame(cx),
             KindProjection::Forwarded { body } => body.poll_frame(cx),
+            KindProjection::Large { reader, end } => Poll::Ready(match reader.next() {
+                Some(data) => Some(data.map(Frame::data)),
+                None => end.take(),
+            }),
+            KindProjection::Passing { body } => body.poll_frame(cx),
             KindProjection::Spliced { body } => Pin::new(body).poll_frame(cx),
             KindProjection::Stored { content, end } => {
                 if !content.is_empty() {
                     return Poll::Ready(Some(Ok(Frame::data(std::mem::take(content)))));
                 }
-                Poll::Ready(match std::mem::replace(end, End::Clean) {
-                    End::Clean => None,
-                    End::Failed(error) => Some(Err(error)),
-                    End::Trailers(trailers) => Some(Ok(Frame::trailers(*trailers))),
-                })
+                Poll::Ready(end.take())
             }
         }
     }
@@ -183,6 +239,8 @@ where
             Kind::Failed { error } => error.is_none(),
             Kind::Flight { reader } => reader.is_end_stream(),
             Kind::Forwarded { body } => body.is_end_stream(),
+            Kind::Large { reader, end } => reader.left() == 0 && matches!(end, End::Clean),
+            Kind::Passing { body } => body.is_end_stream(),
             Kind::Spliced { body } => body.is_end_stream(),
             Kind::Stored { content, end } => content.is_empty() && matches!(end, End::Clean),
         }
@@ -196,14 +254,9 @@ where
             Kind::Flight { reader } => reader.size_hint(),
             Kind::Forwarded { body } => body.size_hint(),
             Kind::Spliced { body } => body.size_hint(),
-            Kind::Stored { end: End::Failed(_), .. } => SizeHint::default(),
-            // An exact size would become a Content-Length, and that leaves no place for trailers.
-            Kind::Stored { content, end: End::Trailers(_) } => {
-                let mut hint = SizeHint::new();
-                hint.set_lower(content.len() as u64);
-                hint
-            }
-            Kind::Stored { content, .. } => SizeHint::with_exact(content.len() as u64),
+            Kind::Large { reader, end } => end.size_hint(reader.left()),
+            Kind::Passing { body } => body.size_hint(),
+            Kind::Stored { content, end } => end.size_hint(content.len() as u64),
         }
     }
 }
@@ -216,6 +269,8 @@ impl<B> std::fmt::Debug for CacheBody<B> {
             Kind::Failed { .. } => "Failed",
             Kind::Flight { .. } => "Flight",
             Kind::Forwarded { .. } => "Forwarded",
+            Kind::Large { .. } => "Large",
+            Kind::Passing { .. } => "Passing",
             Kind::Spliced { .. } => "Spliced",
             Kind::Stored { .. } => "Stored",
         };

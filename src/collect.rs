@@ -11,12 +11,13 @@ use http_body_util::BodyExt;
 
 use crate::error::{BodyError, BoxError};
 use crate::measured::Measured;
+use crate::pieces::Pieces;
 use crate::semantics::etag::{TagKind, Tagger};
 use crate::sync::{Deadline, briefly, polled_once};
 
 /// The content of a response, whole.
 pub(crate) struct Content {
-    pub(crate) bytes: Bytes,
+    pub(crate) pieces: Pieces,
     pub(crate) tag: Option<http::HeaderValue>,
     pub(crate) trailers: Option<HeaderMap>,
 }
@@ -125,7 +126,7 @@ where
         tagger.update(&bytes);
         tagger.finish()
     });
-    Collected::Whole(Content { bytes, tag, trailers })
+    Collected::Whole(Content { pieces: Pieces::of(bytes), tag, trailers })
 }
 
 /// The next frame that has anything.
@@ -218,7 +219,7 @@ mod tests {
             let found = match collect(body, None, Patience::First).await {
                 Collected::Begun(body) => Err(body.taken),
                 Collected::Broken(..) => panic!("{frames:?}"),
-                Collected::Whole(content) => Ok(content.bytes),
+                Collected::Whole(content) => Ok(content.pieces.to_bytes()),
             };
             assert_eq!(found, expected.map(Bytes::from).map_err(Bytes::from), "{frames:?}");
             // Only the first of it is waited for, and not for long; empty frames are none.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, Response, StatusCode, response};
 use http_body::Body;
@@ -15,9 +14,11 @@ use crate::collect::{self, Begun, Collected, Content, Patience};
 use crate::error::{BoxError, StoreError};
 use crate::judge::{Ask, Good, Judgement, SentRange, Tag, judge, word_of_origin};
 use crate::key::CacheKey;
+use crate::load::Load;
 use crate::measured::Measured;
 use crate::observe::Place;
 use crate::partial;
+use crate::pieces::{PIECE, Pieces};
 use crate::pump::{Pump, Sink};
 use crate::query::Query;
 use crate::revalidate::Validation;
@@ -33,7 +34,7 @@ use crate::semantics::status::is_server_error;
 use crate::semantics::storing::NotStored;
 use crate::shared::Core;
 use crate::store::{Fence, How, Store, Stored, Target, Write};
-use crate::stored::{Part, Payload, StoredResponse, compact_content};
+use crate::stored::{Part, Payload, StoredResponse};
 use crate::sync::{Runtime, to_its_end};
 
 /// Answers the client with what the inner service answered, and stores it where that is allowed.
@@ -60,6 +61,10 @@ where
     if terms.store.is_ok() && length.is_some_and(|length| length > terms.max_body) {
         terms.store = Err(NotStored::TooLarge);
     }
+    let is_small = length.is_some_and(|length| length <= core.small());
+    if terms.store.is_ok() && !is_small && !core.load.has_room(length.unwrap_or(PIECE as u64)) {
+        terms.store = Err(NotStored::NoRoom);
+    }
     let terms = judgement.terms.store;
     if let Err(reason) = terms {
         heed_unstored(&core, &store, &mut ask, &parts, reason, received_at).await;
@@ -69,7 +74,6 @@ where
     }
     let tag = tag_kind(&core, &ask, &parts, &judgement);
     let reason = judgement.terms.store.err();
-    let is_small = length.is_some_and(|length| length <= core.small());
     // The news that something is gone or elsewhere is better than what was there.
     if reason.is_some() || !parts.status.is_success() {
         ask.stand_in = None;
@@ -97,12 +101,12 @@ where
                 let Some(reason) = reason else {
                     return Fill { core, store, ask, parts, judgement }.at_once(content).await;
                 };
-                let body = tag_on(&mut parts, content);
+                let body = tag_on(&core, &mut parts, content);
                 return forward(&core, &ask, parts, body, reason, received_at);
             }
         }
     } else if let Some(reason) = reason {
-        return forward(&core, &ask, parts, CacheBody::forwarded(body), reason, received_at);
+        return forward(&core, &ask, parts, CacheBody::forwarded(&core.load.held, body), reason, received_at);
     } else {
         Begun::new(body)
     };
@@ -112,7 +116,7 @@ where
         }
         (reason, _) => {
             let reason = reason.unwrap_or(NotStored::Runtime);
-            forward(&core, &ask, parts, CacheBody::begun(body), reason, received_at)
+            forward(&core, &ask, parts, CacheBody::begun(&core.load.held, body), reason, received_at)
         }
     }
 }
@@ -202,6 +206,7 @@ fn patience(core: &Core, ask: &Ask, tag: Option<TagKind>) -> Patience {
 pub(crate) fn why_apart(reason: NotStored, status: StatusCode) -> Why {
     match reason {
         NotStored::Authorization | NotStored::Cookie | NotStored::RequestNoStore => Why::Request,
+        NotStored::NoRoom => Why::Error,
         _ if is_server_error(status) => Why::Error,
         _ => Why::Response,
     }
@@ -276,7 +281,7 @@ impl<S: Store> Fill<S> {
         if parts.status == StatusCode::PARTIAL_CONTENT {
             // What the client asked for, or as much of it as the inner service gave.
             return conditional(&core, &ask, &parts, &outcome, received_at).unwrap_or_else(|| {
-                told(&core, &ask, parts, CacheBody::stored(response.payload()), &outcome)
+                told(&core, &ask, parts, CacheBody::stored(&core.load.held, response.payload()), &outcome)
             });
         }
         let mut answer = core.answer(&response, &ask.query.request, ask.query.fields, &outcome, received_at);
@@ -348,21 +353,59 @@ struct Keep<S> {
     lead: Option<Lead>,
     received: Arc<Received>,
     store: Arc<S>,
+    told: Told,
     validated: Option<Stored>,
     validation: Option<Validation>,
+}
+
+/// Clients were told that a response is stored. Dropped before it is, this counts that it was not.
+struct Told {
+    is_true: bool,
+    load: Arc<Load>,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if !self.is_true {
+            self.load.unstored();
+        }
+    }
 }
 
 impl<S> Keep<S> {
     fn new(ask: Ask, core: Arc<Core>, received: Arc<Received>, store: Arc<S>) -> Self {
         let Ask { fence, lead, query, validated, validation, .. } = ask;
         let has_credentials = query.unkeyed().any();
-        Self { core, fence, has_credentials, key: query.key, lead, received, store, validated, validation }
+        let told = Told { is_true: false, load: Arc::clone(&core.load) };
+        Self {
+            core,
+            fence,
+            has_credentials,
+            key: query.key,
+            lead,
+            received,
+            store,
+            told,
+            validated,
+            validation,
+        }
     }
 }
 
 impl<S: Store> Sink for Keep<S> {
-    async fn commit(self: Box<Self>, content: Content) -> Option<Bytes> {
-        let Self { core, fence, has_credentials, key, lead, received, store, validated, validation } = *self;
+    async fn commit(self: Box<Self>, content: Content) -> Option<Pieces> {
+        let Self {
+            core,
+            fence,
+            has_credentials,
+            key,
+            lead,
+            received,
+            store,
+            mut told,
+            validated,
+            validation,
+        } = *self;
         if lead.as_ref().is_some_and(Lead::is_superseded) {
             return None; // what a later call brings is newer
         }
@@ -371,7 +414,7 @@ impl<S: Store> Sink for Keep<S> {
         let stored = response.payload().content().clone();
         end_stale_use_beside(&store, &key, validated, &response).await;
         // Where it can't be stored, the next request is a miss.
-        let _ = keep(&core, &*store, &key, response, fence).await;
+        told.is_true = matches!(keep(&core, &*store, &key, response, fence).await, Ok(Write::Stored));
         core.collapser.forget(&key, has_credentials);
         drop((lead, validation)); // not before it is stored
         Some(stored)
@@ -397,11 +440,11 @@ fn complete(
     sent_at: SystemTime,
     content: Content,
 ) -> StoredResponse {
-    let Content { bytes, tag, trailers } = content;
+    let Content { pieces, tag, trailers } = content;
     // With trailers the message has to be chunked, and may not have a length.
-    let length = trailers.is_none().then_some(bytes.len());
+    let length = trailers.is_none().then_some(pieces.len());
     let length = length.filter(|_| status != StatusCode::NO_CONTENT);
-    let payload = Payload::new(compact_content(bytes), trailers);
+    let payload = Payload::new(pieces.compacted(), trailers);
     let head = judgement.head(core, status, headers.clone(), sent_at, length, tag.into());
     StoredResponse::new(head, payload)
 }
@@ -433,7 +476,7 @@ async fn keep<S: Store>(
     }
     match response.head().part.clone() {
         // Not the bytes that its head speaks of.
-        Some(Part::Bytes(extent)) if extent.held() != response.payload().content().len() as u64 => {
+        Some(Part::Bytes(extent)) if extent.held() != response.payload().len() as u64 => {
             Ok(Write::Superseded)
         }
         Some(Part::Bytes(extent)) => {
@@ -481,12 +524,12 @@ fn forward<B>(
 }
 
 /// The body of a response that is not stored, but small enough to get an entity tag.
-fn tag_on<B>(parts: &mut response::Parts, content: Content) -> CacheBody<B> {
-    let Content { bytes, tag, trailers } = content;
+fn tag_on<B>(core: &Core, parts: &mut response::Parts, content: Content) -> CacheBody<B> {
+    let Content { pieces, tag, trailers } = content;
     if let Some(tag) = tag {
         parts.headers.insert(header::ETAG, tag);
     }
-    CacheBody::stored(&Payload::new(bytes, trailers))
+    CacheBody::stored(&core.load.held, &Payload::new(pieces, trailers))
 }
 
 /// The answer to the client's preconditions, evaluated on a response of the inner service.

@@ -10,19 +10,21 @@
 //!
 //! Invariant: a reader sees the clean end of a body only after the inner body has come to its own.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
+use crate::buffer::Buffer;
 use crate::error::{BodyError, Failure};
+use crate::held::{Reading, Shared, Watched, address};
 use crate::load::{Counted, Load};
+use crate::pieces::{PIECE, Pieces, PiecesMut};
 use crate::slots::Slots;
-use crate::sync::{Mutex, briefly, lock};
+use crate::sync::{Instant, Mutex, briefly, lock, moment};
 
 /// How many bytes the pump may be ahead of the fastest reader when content is only passed on.
 const AHEAD: u64 = if cfg!(shuttle) { 4 } else { 256 * 1024 };
@@ -49,20 +51,23 @@ pub(crate) struct Flight {
 
 #[derive(Default)]
 struct State {
-    /// What is held of the content, each piece with the position of its first byte.
-    chunks: VecDeque<(u64, Bytes)>,
-    /// Bytes in `chunks` that are counted as in flight.
-    counted: usize,
+    /// What is held of the content while it comes in.
+    buffer: Buffer,
     /// Nobody reads, and it goes on all the same.
     detached: Option<Counted>,
     end: Option<End>,
+    /// What the buffer takes is counted as held for readers, no longer as in flight.
+    is_for_readers: bool,
     /// Nothing is stored any more: the content is only passed on.
     passing: bool,
     pump: Option<Waker>,
     readers: Slots<ReaderState>,
-    received: u64,
     /// How far it was when somebody last looked, and when it was first seen there.
     seen: Option<(u64, SystemTime)>,
+    /// As long as readers hold it, or it is only passed on.
+    watched: Option<Watched>,
+    /// The content as it is stored, which takes the buffer's place.
+    whole: Option<(Pieces, Option<Shared>)>,
 }
 
 #[derive(Clone)]
@@ -71,83 +76,118 @@ pub(crate) enum End {
     Failed(BodyError),
 }
 
-#[derive(Default)]
 struct ReaderState {
     is_cut_off: bool,
     /// How much it has read.
     position: u64,
+    /// Since when it has not taken what is there; `None` while it waits for more.
+    since: Option<Instant>,
     waker: Option<Waker>,
 }
 
+impl ReaderState {
+    fn new() -> Self {
+        Self { is_cut_off: false, position: 0, since: Some(moment()), waker: None }
+    }
+
+    fn cut_off(&mut self, load: &Load) -> Option<Waker> {
+        self.is_cut_off = true;
+        load.reader_detached();
+        self.waker.take()
+    }
+}
+
 impl State {
-    fn push(&mut self, data: Bytes, load: &Load) {
-        let mut start = self.received;
-        self.received += data.len() as u64;
-        if self.passing && self.readers.is_empty() {
-            return; // nobody will ever take it from here
+    fn push(&mut self, data: Bytes, declared: Option<u64>, load: &Load) {
+        if self.passing && self.active().next().is_none() {
+            self.buffer.skip(data.len()); // nobody will ever take it from here
+            return;
         }
-        let within = load.take(data.len());
-        self.counted += data.len();
-        self.passing |= !within;
-        let mut data = data;
-        // Like a binary counter: each byte is copied a few times at most.
-        while let Some((first, last)) = self.chunks.back()
-            && last.len() < SMALL_FRAME
-            && last.len() <= data.len()
-            && data.len() < SMALL_FRAME
-        {
-            start = *first;
-            let mut joined = BytesMut::with_capacity(last.len() + data.len());
-            joined.extend_from_slice(last);
-            joined.extend_from_slice(&data);
-            data = joined.freeze();
-            self.chunks.pop_back();
+        let mut data = Some(data);
+        if !self.passing {
+            let left = declared.map(|declared| declared.saturating_sub(self.buffer.received()));
+            data = data.and_then(|data| self.buffer.copy(data, left, |bytes| load.take(bytes)));
+            if data.is_some() {
+                self.pass(load);
+            }
         }
-        self.chunks.push_back((start, data));
-        if self.passing {
+        if let Some(data) = data {
+            let before = self.buffer.charge();
+            if data.len() < SMALL_FRAME {
+                self.buffer.copy(data, None, |_| true); // one of a single byte takes the room of many
+            } else {
+                self.buffer.push(data);
+            }
+            load.held.take((self.buffer.charge() - before) as u64);
             self.drop_what_was_read(load);
+        }
+        let now = moment();
+        for reader in self.readers.iter_mut().filter(|reader| !reader.is_cut_off) {
+            reader.since.get_or_insert(now);
         }
     }
 
-    /// Lets go of what no reader will ask for.
+    /// From now on nothing is stored: what is held is held for its readers.
+    fn pass(&mut self, load: &Load) {
+        self.passing = true;
+        self.hold_for_readers(load);
+        self.drop_what_was_read(load);
+    }
+
+    /// What is held is not to be stored, or is stored by now.
+    fn hold_for_readers(&mut self, load: &Load) {
+        if !std::mem::replace(&mut self.is_for_readers, true) {
+            self.buffer.close();
+            load.give_back(self.buffer.charge());
+            load.held.take(self.buffer.charge() as u64);
+        }
+    }
+
+    /// The readers that are not cut off.
+    fn active(&self) -> impl Iterator<Item = &ReaderState> {
+        self.readers.iter().filter(|reader| !reader.is_cut_off)
+    }
+
+    /// Lets go of what no reader will ask for, where nobody can join any more.
     fn drop_what_was_read(&mut self, load: &Load) {
-        let slowest =
-            self.readers.iter().filter(|reader| !reader.is_cut_off).map(|reader| reader.position).min();
-        let slowest = slowest.unwrap_or(self.received);
-        while let Some((start, data)) = self.chunks.front()
-            && start + data.len() as u64 <= slowest
-        {
-            let counted = data.len().min(self.counted);
-            load.give_back(counted);
-            self.counted -= counted;
-            self.chunks.pop_front();
+        if self.passing {
+            let slowest = self.active().map(|reader| reader.position).min();
+            let freed = match slowest {
+                Some(position) => self.buffer.drop_before(position),
+                None => self.buffer.clear(),
+            };
+            load.held.give_back(freed as u64);
         }
     }
 
     /// How much the fastest reader has read; `None` where nobody reads any more.
     fn fastest(&self) -> Option<u64> {
-        self.readers.iter().filter(|reader| !reader.is_cut_off).map(|reader| reader.position).max()
+        self.active().map(|reader| reader.position).max()
     }
 
     /// Whether a reader is further than this behind the fastest.
     fn has_laggards(&self, behind: u64) -> bool {
         let fastest = self.fastest().unwrap_or_default();
-        self.readers.iter().any(|reader| !reader.is_cut_off && fastest - reader.position > behind)
+        self.active().any(|reader| fastest - reader.position > behind)
     }
 
-    /// Cuts off whoever is far behind the fastest.
-    fn cut_off_laggards(&mut self, behind: u64, load: &Load) -> Vec<Waker> {
-        let fastest = self.fastest().unwrap_or_default();
+    /// Cuts off whoever is meant, and returns their wakers.
+    fn cut_off(&mut self, load: &Load, is_meant: impl Fn(&ReaderState) -> bool) -> Vec<Waker> {
         let mut wakers = Vec::new();
-        for reader in self.readers.iter_mut() {
-            if !reader.is_cut_off && fastest - reader.position > behind {
-                reader.is_cut_off = true;
-                load.reader_detached();
-                wakers.extend(reader.waker.take());
+        let mut any = false;
+        for reader in self.readers.iter_mut().filter(|reader| !reader.is_cut_off) {
+            if is_meant(reader) {
+                wakers.extend(reader.cut_off(load));
+                any = true;
             }
         }
-        if !wakers.is_empty() {
+        if any {
+            if self.is_for_readers && self.active().next().is_none() {
+                self.passing = true;
+                self.whole = None;
+            }
             self.drop_what_was_read(load);
+            wakers.extend(self.pump.take());
         }
         wakers
     }
@@ -157,20 +197,18 @@ impl State {
     }
 
     /// The content from a position on, as far as it is in one piece.
-    fn from(&self, position: u64) -> Option<Bytes> {
-        let after = self.chunks.partition_point(|(start, _)| *start <= position);
-        let (start, data) = self.chunks.get(after.checked_sub(1)?)?;
-        let skipped = usize::try_from(position - start).ok()?;
-        (skipped < data.len()).then(|| data.slice(skipped..))
+    fn from(&mut self, position: u64) -> Option<Bytes> {
+        match &self.whole {
+            Some((whole, _)) => {
+                let data = whole.from(usize::try_from(position).ok()?);
+                (!data.is_empty()).then_some(data)
+            }
+            None => self.buffer.from(position),
+        }
     }
 
     fn reader(&self, number: Option<usize>) -> Option<&ReaderState> {
         self.readers.get(number?)
-    }
-
-    fn free(&mut self, load: &Load) {
-        load.give_back(self.counted);
-        self.counted = 0;
     }
 }
 
@@ -178,7 +216,7 @@ impl Flight {
     /// A flight of `declared` bytes, if that is known, of which `most` are to be stored, and its first reader.
     pub(crate) fn new(declared: Option<u64>, most: u64, load: &Arc<Load>) -> (Arc<Self>, Reader) {
         let mut state = State::default();
-        let number = Some(state.readers.add(ReaderState::default()));
+        let number = Some(state.readers.add(ReaderState::new()));
         let (load, state) = (Arc::clone(load), Mutex::new(state));
         let flight = Arc::new(Self { behind: BEHIND.max(most), declared, load, state });
         let reader = Reader { flight: Arc::clone(&flight), number };
@@ -193,56 +231,109 @@ impl Flight {
         lock(&self.state).end.is_some()
     }
 
-    pub(crate) fn push(&self, data: Bytes) {
+    pub(crate) fn push(self: &Arc<Self>, data: Bytes) {
         let mut state = lock(&self.state);
-        state.push(data, &self.load);
+        state.push(data, self.declared, &self.load);
         let wakers = state.wake_readers();
+        let (is_passing, is_watched) = (state.passing, state.watched.is_some());
         drop(state);
+        match (is_passing, is_watched) {
+            (true, true) => self.load.held.make_room(address(self)),
+            (true, false) => self.watch(),
+            (false, _) => {}
+        }
         wakers.into_iter().for_each(Waker::wake);
     }
 
     /// From now on the pump waits for its readers, and nobody joins.
-    pub(crate) fn pass(&self) {
-        let mut state = lock(&self.state);
-        state.passing = true;
-        state.drop_what_was_read(&self.load);
+    pub(crate) fn pass(self: &Arc<Self>) {
+        lock(&self.state).pass(&self.load);
+        self.watch();
+    }
+
+    /// Has its readers cut off when they make no progress.
+    fn watch(self: &Arc<Self>) {
+        let reading = Arc::downgrade(self) as Weak<dyn Reading>;
+        let watched = self.load.held.watch(address(self), reading);
+        lock(&self.state).watched = Some(watched);
     }
 
     pub(crate) fn is_passing(&self) -> bool {
         lock(&self.state).passing
     }
 
-    /// All that came in, and what is held back; to be asked for only while it is to be stored.
-    pub(crate) fn content(&self, held: Option<&Bytes>) -> Bytes {
-        let state = lock(&self.state);
-        let mut pieces = state.chunks.iter().map(|(_, data)| data).chain(held);
-        let (first, second) = (pieces.next(), pieces.next());
-        let (Some(first), Some(second)) = (first, second) else {
-            return first.cloned().unwrap_or_default();
-        };
-        let length = usize::try_from(state.received).unwrap_or_default() + held.map_or(0, Bytes::len);
-        let mut whole = BytesMut::with_capacity(length);
-        [first, second].into_iter().chain(pieces).for_each(|data| whole.extend_from_slice(data));
-        whole.freeze()
+    /// All that came in, and what is held back; to be asked for only while it is to be stored. Piece by piece it takes
+    /// the place of what came in, so that no more than one of them is there twice.
+    pub(crate) fn content(&self, held: Option<&Bytes>) -> Pieces {
+        let mut pieces = Vec::new();
+        let mut position = 0;
+        loop {
+            let (mut chunks, is_block, is_last) = {
+                let mut state = lock(&self.state);
+                let (chunks, is_block) = state.buffer.piece(position);
+                (chunks, is_block, position + PIECE as u64 >= state.buffer.received())
+            };
+            if is_last {
+                break;
+            }
+            let piece = if is_block { chunks.remove(0) } else { chunks.concat().into() };
+            drop(chunks);
+            pieces.push(piece.clone());
+            if !is_block {
+                let freed = lock(&self.state).buffer.replace(position, piece);
+                self.load.give_back(freed);
+            }
+            position += PIECE as u64;
+        }
+        // The last piece, and what is held back.
+        let (chunks, is_block) = lock(&self.state).buffer.piece(position);
+        match (held, &chunks[..]) {
+            (None, []) => {}
+            (None, [only]) if is_block => pieces.push(only.clone()),
+            (Some(only), []) if pieces.is_empty() => return Pieces::of(only.clone()).compacted(),
+            _ => {
+                let mut last = PiecesMut::default();
+                chunks.iter().chain(held).for_each(|data| last.extend(data));
+                pieces.extend(last.freeze().iter().cloned());
+            }
+        }
+        Pieces::whole(pieces)
     }
 
     /// `stored` is the content as the store has it, which readers share from now on.
-    pub(crate) fn finish(&self, last: Option<Bytes>, end: End, stored: Option<Bytes>) {
+    pub(crate) fn finish(self: &Arc<Self>, last: Option<Bytes>, end: End, stored: Option<Pieces>) {
         let mut state = lock(&self.state);
-        if let Some(last) = last {
-            state.push(last, &self.load);
-        }
-        if let Some(stored) = stored.filter(|stored| stored.len() as u64 == state.received && !state.passing)
-        {
-            state.chunks.clear();
-            state.chunks.push_back((0, stored));
+        let length = state.buffer.received() + last.as_ref().map_or(0, Bytes::len) as u64;
+        match (stored, last) {
+            (Some(stored), last) if stored.len() as u64 == length && !state.passing => {
+                state.buffer.skip(last.map_or(0, |last| last.len()));
+                let freed = state.buffer.clear();
+                self.load.give_back(freed);
+                state.whole = Some((stored, None));
+            }
+            (_, Some(last)) => state.push(last, self.declared, &self.load),
+            (_, None) => {}
         }
         // What is complete is held by who reads it, as any answer is.
-        state.free(&self.load);
+        let is_large = !state.passing && length > PIECE as u64;
+        state.hold_for_readers(&self.load);
         state.end = Some(end);
         state.detached = None;
+        let now = moment();
+        for reader in state.readers.iter_mut() {
+            reader.since.get_or_insert(now);
+        }
+        let large = state.whole.as_ref().and_then(|(whole, _)| whole.large().map(Arc::clone));
+        let has_readers = state.active().next().is_some();
         let wakers = state.wake_readers();
         drop(state);
+        if has_readers && is_large {
+            let shared = large.map(|large| self.load.held.share(&large));
+            if let Some((_, own)) = &mut lock(&self.state).whole {
+                *own = shared;
+            }
+            self.watch();
+        }
         wakers.into_iter().for_each(Waker::wake);
     }
 
@@ -258,7 +349,7 @@ impl Flight {
         let Some(fastest) = state.fastest() else {
             return Poll::Ready(Go::Stop);
         };
-        if state.received - fastest > AHEAD {
+        if state.buffer.received() - fastest > AHEAD {
             state.pump = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -277,7 +368,8 @@ impl Flight {
 
     fn cut_off_laggards(&self) {
         let mut state = lock(&self.state);
-        let wakers = state.cut_off_laggards(self.behind, &self.load);
+        let fastest = state.fastest().unwrap_or_default();
+        let wakers = state.cut_off(&self.load, |reader| fastest - reader.position > self.behind);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -311,7 +403,7 @@ impl Flight {
 
     /// Whether nobody reads, and it may not go on alone.
     fn is_abandoned(&self, state: &mut State) -> bool {
-        if !state.readers.is_empty() {
+        if state.active().next().is_some() {
             state.detached = None;
             return false;
         }
@@ -322,7 +414,7 @@ impl Flight {
         if is_abandoned {
             // At once: whoever joined before the pump lets go would get a body that breaks.
             state.end = Some(End::Failed(Failure::Abandoned.into()));
-            state.free(&self.load);
+            state.hold_for_readers(&self.load);
         }
         is_abandoned
     }
@@ -334,7 +426,7 @@ impl Flight {
             return None;
         }
         state.detached = None;
-        let number = state.readers.add(ReaderState::default());
+        let number = state.readers.add(ReaderState::new());
         Some(Reader { flight: Arc::clone(self), number: Some(number) })
     }
 
@@ -342,7 +434,7 @@ impl Flight {
     /// can tell.
     pub(crate) fn has_stalled(&self, now: SystemTime) -> bool {
         let mut state = lock(&self.state);
-        let received = state.received;
+        let received = state.buffer.received();
         let since = match state.seen {
             Some((seen, since)) if seen == received => since,
             _ => state.seen.insert((received, now)).1,
@@ -351,9 +443,34 @@ impl Flight {
     }
 }
 
+impl Reading for Flight {
+    fn standing(&self) -> Option<Instant> {
+        let state = lock(&self.state);
+        let since = state.active().map(|reader| reader.since);
+        since.reduce(|latest, since| Some(latest?.max(since?))).flatten()
+    }
+
+    fn cut_off(&self, since: Instant) {
+        let mut state = lock(&self.state);
+        let stands = |reader: &ReaderState| reader.since.is_some_and(|stands| stands <= since);
+        let wakers = state.cut_off(&self.load, stands);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
 impl Drop for Flight {
     fn drop(&mut self) {
-        lock(&self.state).free(&self.load);
+        let mut state = lock(&self.state);
+        let charge = state.buffer.clear();
+        if state.is_for_readers {
+            self.load.held.give_back(charge as u64);
+        } else {
+            self.load.give_back(charge);
+        }
+        let watched = state.watched.take();
+        drop(state);
+        drop(watched);
     }
 }
 
@@ -388,9 +505,13 @@ impl Reader {
         };
         let last = if reader.is_cut_off {
             Some(Err(Failure::TooSlow.into()))
-        } else if let Some(data) = state.from(reader.position) {
+        } else if let Some(data) = {
+            let position = reader.position;
+            state.from(position)
+        } {
             if let Some(reader) = state.readers.get_mut(number) {
                 reader.position += data.len() as u64;
+                reader.since = Some(moment());
             }
             if let Some(pump) = state.pump.take() {
                 pump.wake();
@@ -401,6 +522,7 @@ impl Reader {
                 None => {
                     if let Some(reader) = state.readers.get_mut(number) {
                         reader.waker = Some(cx.waker().clone());
+                        reader.since = None;
                     }
                     return Poll::Pending;
                 }
@@ -429,7 +551,7 @@ impl Reader {
         match (state.reader(self.number), &state.end) {
             (None, _) => true,
             (Some(reader), Some(End::Complete(None))) => {
-                !reader.is_cut_off && reader.position == state.received
+                !reader.is_cut_off && reader.position == state.buffer.received()
             }
             _ => false,
         }
@@ -455,9 +577,7 @@ impl Drop for Reader {
         if let Some(number) = self.number {
             state.readers.remove(number);
         }
-        if state.passing {
-            state.drop_what_was_read(&self.flight.load);
-        }
+        state.drop_what_was_read(&self.flight.load);
         let pump = state.pump.take();
         drop(state);
         if let Some(pump) = pump {

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::{Method, Request, Response};
+use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::Service;
 use tower::util::Oneshot;
 
 use crate::body::CacheBody;
+use crate::error::BoxError;
 use crate::key::CacheKey;
 use crate::observe::Voice;
 use crate::semantics::cache_status::Outcome;
@@ -80,6 +82,8 @@ where
 impl<S, Q, B> Future for ResponseFuture<S, Q, B>
 where
     S: Service<Request<Q>, Response = Response<B>>,
+    B: Body + Send + 'static,
+    B::Error: Into<BoxError>,
 {
     type Output = Answer<B, S::Error>;
 
@@ -96,6 +100,8 @@ where
 impl<S, Q, B> Kind<S, Q, B>
 where
     S: Service<Request<Q>, Response = Response<B>>,
+    B: Body + Send + 'static,
+    B::Error: Into<BoxError>,
 {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer<B, S::Error>> {
         match self.project() {

@@ -8,6 +8,7 @@ use tower::Layer;
 use crate::clock::Clock;
 use crate::collapse::Collapser;
 use crate::handle::CacheHandle;
+use crate::held::{BodyLimits, Held};
 use crate::load::{FillLimits, Load};
 use crate::observe::Voice;
 use crate::policy::{CachePolicy, StandardPolicy};
@@ -46,7 +47,8 @@ impl Default for CacheLayer {
 impl<S: Store> CacheLayer<S> {
     /// A cache over a store, with [`StandardPolicy::default`] and weak tags.
     pub fn new(store: S) -> Self {
-        let load = Arc::new(Load::default());
+        let held = Held::new(&BodyLimits::default(), store.capacity());
+        let load = Arc::new(Load::new(FillLimits::default(), held, store.capacity()));
         let core = Core {
             clock: Clock::default(),
             collapser: Arc::new(Collapser::new(Arc::clone(&load))),
@@ -129,10 +131,23 @@ impl<S: Store> CacheLayer<S> {
     /// The bounds of what is fetched at one time; default [`FillLimits::default`].
     #[must_use]
     pub fn fill_limits(self, limits: FillLimits) -> Self {
+        let held = Arc::clone(&self.core.load.held);
+        self.load(limits, held)
+    }
+
+    /// How much the bodies of responses may hold, and for how long; default [`BodyLimits::default`].
+    #[must_use]
+    pub fn body_limits(self, limits: BodyLimits) -> Self {
+        let (fills, held) = (self.core.load.limits.clone(), Held::new(&limits, self.store.capacity()));
+        self.load(fills, held)
+    }
+
+    fn load(self, limits: FillLimits, held: Arc<Held>) -> Self {
+        let load = Arc::new(Load::new(limits, held, self.store.capacity()));
         self.set(|core| {
             core.id = CoreId::default();
-            core.load = Arc::new(Load::new(limits));
-            core.collapser = Arc::new(Collapser::new(Arc::clone(&core.load)));
+            core.collapser = Arc::new(Collapser::new(Arc::clone(&load)));
+            core.load = load;
         })
     }
 

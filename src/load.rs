@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::held::{Held, UNKNOWN_CAPACITY};
+
 /// The bounds of what is fetched for the cache's sake at one time.
 ///
 /// Beyond them nothing fails: requests are answered without the cache's help, or not stored.
@@ -11,18 +13,18 @@ use std::time::Duration;
 pub struct FillLimits {
     pub(crate) detached: u64,
     pub(crate) fills: u64,
-    pub(crate) in_flight: u64,
+    pub(crate) in_flight: Option<u64>,
     pub(crate) wait: Duration,
 }
 
 impl Default for FillLimits {
     fn default() -> Self {
-        Self { detached: 256, fills: 16_384, in_flight: 256 * 1024 * 1024, wait: Duration::from_secs(5) }
+        Self { detached: 256, fills: 16_384, in_flight: None, wait: Duration::from_secs(5) }
     }
 }
 
 impl FillLimits {
-    /// 16,384 fills, 256 of them with nobody waiting, 256 MiB in flight, 5 s of waiting.
+    /// 16,384 fills, 256 of them with nobody waiting, as many bytes in flight as the store's capacity, 5 s of waiting.
     pub fn new() -> Self {
         Self::default()
     }
@@ -42,11 +44,14 @@ impl FillLimits {
         self
     }
 
-    /// How many bytes of content are held that are neither stored yet nor read by everybody; default 256 MiB. What
-    /// would take more is passed on, and not stored.
+    /// How many bytes of content are held that are to be stored and are not stored yet; default as many as the store's
+    /// capacity ([`Store::capacity`]), or 256 MiB where the store has none. What would take more is passed on, and not
+    /// stored. Counted is the memory that they take.
+    ///
+    /// [`Store::capacity`]: crate::Store::capacity
     #[must_use]
     pub fn in_flight(mut self, bytes: u64) -> Self {
-        self.in_flight = bytes;
+        self.in_flight = Some(bytes);
         self
     }
 
@@ -66,12 +71,17 @@ pub struct FillStatistics {
     pub collapsed: u64,
     /// Fills with nobody waiting.
     pub detached: u64,
-    /// Readers that fell too far behind the others, and were cut off.
+    /// Readers that fell too far behind the others or took nothing for too long, and were cut off.
     pub detached_readers: u64,
     /// Fills that others can wait for.
     pub fills: u64,
-    /// Bytes of content that are neither stored yet nor read by everybody.
+    /// Bytes of content that bodies hold; see [`BodyLimits`](crate::BodyLimits).
+    pub held: u64,
+    /// Bytes of content that are to be stored and are not stored yet.
     pub in_flight: u64,
+    /// Responses that were told as `stored` when their content began to come in, and were not stored in the end: it broke
+    /// off or turned out too large, there was no room for it, or the store refused it.
+    pub unstored: u64,
     /// Requests that wait for another one's call.
     pub waiting: u64,
 }
@@ -84,7 +94,10 @@ pub(crate) struct Load {
     detached: AtomicU64,
     detached_readers: AtomicU64,
     fills: AtomicU64,
+    pub(crate) held: Arc<Held>,
     in_flight: AtomicU64,
+    most_in_flight: u64,
+    unstored: AtomicU64,
     waiting: AtomicU64,
 }
 
@@ -103,8 +116,16 @@ enum Kind {
 }
 
 impl Load {
-    pub(crate) fn new(limits: FillLimits) -> Self {
-        Self { limits, ..Self::default() }
+    /// `capacity` is that of the store.
+    pub(crate) fn new(limits: FillLimits, held: Arc<Held>, capacity: Option<u64>) -> Self {
+        let most_in_flight = limits.in_flight.or(capacity).unwrap_or(UNKNOWN_CAPACITY);
+        Self { limits, held, most_in_flight, ..Self::default() }
+    }
+
+    /// The same bounds, with counts of their own.
+    pub(crate) fn anew(&self) -> Self {
+        let (limits, held) = (self.limits.clone(), self.held.anew());
+        Self { limits, held, most_in_flight: self.most_in_flight, ..Self::default() }
     }
 
     pub(crate) fn statistics(&self) -> FillStatistics {
@@ -112,9 +133,11 @@ impl Load {
         FillStatistics {
             collapsed: read(&self.collapsed),
             detached: read(&self.detached),
-            detached_readers: read(&self.detached_readers),
+            detached_readers: read(&self.detached_readers) + self.held.cut_off(),
             fills: read(&self.fills),
+            held: self.held.bytes(),
             in_flight: read(&self.in_flight),
+            unstored: read(&self.unstored),
             waiting: read(&self.waiting),
         }
     }
@@ -157,10 +180,20 @@ impl Load {
         self.detached_readers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts bytes that came in. Whether they are within the bound.
+    /// A response was told as stored, and is not.
+    pub(crate) fn unstored(&self) {
+        self.unstored.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether there is room for content of that length, as far as can be said.
+    pub(crate) fn has_room(&self, length: u64) -> bool {
+        self.in_flight.load(Ordering::Relaxed).saturating_add(length) <= self.most_in_flight
+    }
+
+    /// Counts bytes that are to be stored, if there is room for them.
     pub(crate) fn take(&self, bytes: usize) -> bool {
-        let bytes = bytes as u64;
-        self.in_flight.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.limits.in_flight
+        let raised = |taken: u64| taken.checked_add(bytes as u64).filter(|sum| *sum <= self.most_in_flight);
+        self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised).is_ok()
     }
 
     /// Counts bytes that are held no more.

@@ -5,14 +5,16 @@
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 
 use crate::error::StoreError;
+use crate::held::Held;
 use crate::key::CacheKey;
+use crate::pieces::{PiecesMut, Run};
 use crate::semantics::fields::{RequestFields, keep_what_lets_pages_see, remove_content_digests};
 use crate::semantics::parts::{Extent, strong_validator};
 use crate::semantics::range::{self, Asked, ByteRange};
@@ -24,7 +26,7 @@ use crate::stored::{Part, Payload, ResponseHead, StoredResponse};
 
 /// What a GET with `Range` gets instead of the whole.
 pub(crate) struct Cut {
-    pub(crate) content: Bytes,
+    pub(crate) content: Run,
     pub(crate) headers: HeaderMap,
     pub(crate) status: StatusCode,
 }
@@ -38,7 +40,7 @@ pub(crate) fn cut(stored: &StoredResponse, request: &HeaderMap) -> Option<Cut> {
         Some(Part::Bytes(extent)) => extent.length(),
         Some(Part::Replay) => {
             let (headers, status) = (head.headers().clone(), head.status());
-            return Some(Cut { content: content.clone(), headers, status });
+            return Some(Cut { content: Run::of(content), headers, status });
         }
     };
     match asked(head, request, length) {
@@ -54,7 +56,7 @@ pub(crate) fn cut(stored: &StoredResponse, request: &HeaderMap) -> Option<Cut> {
             headers.insert(header::CONTENT_RANGE, value(format!("bytes */{length}")));
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
             keep_what_lets_pages_see(head.headers(), &mut headers);
-            Some(Cut { content: Bytes::new(), headers, status: StatusCode::RANGE_NOT_SATISFIABLE })
+            Some(Cut { content: Run::default(), headers, status: StatusCode::RANGE_NOT_SATISFIABLE })
         }
     }
 }
@@ -85,27 +87,27 @@ fn several(stored: &StoredResponse, ranges: &[ByteRange], length: u64) -> Option
     let boundary = format!("{:016x}{:016x}", random.hash_one(0), random.hash_one(1));
     let head = stored.head();
     let kind = head.headers().get(header::CONTENT_TYPE);
-    let mut body = BytesMut::new();
+    let mut body = PiecesMut::default();
     for range in ranges {
-        body.extend_from_slice(format!("--{boundary}\r\n").as_bytes());
+        body.extend(format!("--{boundary}\r\n").as_bytes());
         if let Some(kind) = kind {
-            body.extend_from_slice(b"Content-Type: ");
-            body.extend_from_slice(kind.as_bytes());
-            body.extend_from_slice(b"\r\n");
+            body.extend(b"Content-Type: ");
+            body.extend(kind.as_bytes());
+            body.extend(b"\r\n");
         }
-        body.extend_from_slice(b"Content-Range: ");
-        body.extend_from_slice(content_range(*range, length).as_bytes());
-        body.extend_from_slice(b"\r\n\r\n");
-        body.extend_from_slice(&slice(stored, *range)?);
-        body.extend_from_slice(b"\r\n");
+        body.extend(b"Content-Range: ");
+        body.extend(content_range(*range, length).as_bytes());
+        body.extend(b"\r\n\r\n");
+        slice(stored, *range)?.for_each(|piece| body.extend(&piece));
+        body.extend(b"\r\n");
     }
-    body.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+    body.extend(format!("--{boundary}--\r\n").as_bytes());
     let mut headers = head.headers().clone();
     remove_content_digests(&mut headers);
     headers.remove(header::CONTENT_RANGE); // RFC 9110 15.3.7.2
     headers.insert(header::CONTENT_TYPE, value(format!("multipart/byteranges; boundary={boundary}")));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-    Some(Cut { content: body.freeze(), headers, status: StatusCode::PARTIAL_CONTENT })
+    Some(Cut { content: Run::of(&body.freeze()), headers, status: StatusCode::PARTIAL_CONTENT })
 }
 
 fn content_range(range: ByteRange, length: u64) -> HeaderValue {
@@ -113,7 +115,7 @@ fn content_range(range: ByteRange, length: u64) -> HeaderValue {
 }
 
 /// A range of the representation; `None` where the stored response does not have all of it.
-fn slice(stored: &StoredResponse, range: ByteRange) -> Option<Bytes> {
+fn slice(stored: &StoredResponse, range: ByteRange) -> Option<Run> {
     let content = stored.payload().content();
     let start = match &stored.head().part {
         None => range.first,
@@ -121,7 +123,7 @@ fn slice(stored: &StoredResponse, range: ByteRange) -> Option<Bytes> {
         Some(Part::Replay) => return None,
     };
     let end = usize::try_from(start.checked_add(range.len())?).ok()?;
-    (end <= content.len()).then(|| content.slice(end - usize::try_from(range.len()).unwrap_or(end)..end))
+    (end <= content.len()).then(|| content.run(end - usize::try_from(range.len()).unwrap_or(end)..end))
 }
 
 fn value(text: String) -> HeaderValue {
@@ -209,6 +211,7 @@ impl Completion {
     /// The 206, where it brings anything else.
     pub(crate) fn splice<B>(
         &self,
+        held: &Arc<Held>,
         stored: &StoredResponse,
         response: Response<B>,
     ) -> Result<Response<Splice<B>>, Response<B>> {
@@ -225,12 +228,12 @@ impl Completion {
         } else {
             parts.status = StatusCode::OK;
         }
-        let body = Splice::new(before, body, self.missing.len(), after);
+        let body = Splice::new(held, before, body, self.missing.len(), after);
         Ok(Response::from_parts(parts, body))
     }
 
     /// The stored bytes before and after what is missing, if the 206 has just that, of the same representation.
-    fn fits(&self, stored: &StoredResponse, response: &HeaderMap) -> Option<(Bytes, Bytes)> {
+    fn fits(&self, stored: &StoredResponse, response: &HeaderMap) -> Option<(Run, Run)> {
         let extent = Extent::of(response)?;
         let is_missing_part = extent.length() == self.length && extent.parts() == [self.missing];
         let field =
@@ -242,11 +245,11 @@ impl Completion {
             return None;
         }
         let piece = |first, last| {
-            if first > last { Some(Bytes::new()) } else { slice(stored, ByteRange { first, last }) }
+            if first > last { Some(Run::default()) } else { slice(stored, ByteRange { first, last }) }
         };
         // Where there is a gap within them, it was asked for as missing.
         let before = match self.missing.first.checked_sub(1) {
-            None => Bytes::new(),
+            None => Run::default(),
             Some(last) => piece(self.wanted.first, last)?,
         };
         Some((before, piece(self.missing.last + 1, self.wanted.last)?))
@@ -317,7 +320,7 @@ fn join(old: &StoredResponse, new: &StoredResponse) -> Option<StoredResponse> {
         return None;
     }
     let extent = had.join(came)?;
-    let mut content = BytesMut::with_capacity(usize::try_from(extent.held()).ok()?);
+    let mut content = PiecesMut::default();
     for part in extent.parts() {
         let mut next = part.first;
         while next <= part.last {
@@ -331,7 +334,7 @@ fn join(old: &StoredResponse, new: &StoredResponse) -> Option<StoredResponse> {
                 Some(first) if std::ptr::eq(source, old) => within.last.min(first - 1),
                 _ => within.last,
             };
-            content.extend_from_slice(&slice(source, ByteRange { first: next, last })?);
+            slice(source, ByteRange { first: next, last })?.for_each(|piece| content.extend(&piece));
             next = last + 1;
         }
     }

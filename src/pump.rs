@@ -13,6 +13,7 @@ use crate::error::{BodyError, BoxError, Failure};
 use crate::flight::{End, Flight, Go, MOST_WAITS, Reader};
 use crate::load::Load;
 use crate::measured::Measured;
+use crate::pieces::Pieces;
 use crate::semantics::etag::{TagKind, Tagger};
 use crate::sync::Runtime;
 
@@ -20,7 +21,7 @@ use crate::sync::Runtime;
 pub(crate) trait Sink: Send + 'static {
     /// Takes the whole content, and gives it back as it is stored. It is awaited before a reader sees the end: a client
     /// that has its answer finds it stored.
-    fn commit(self: Box<Self>, content: Content) -> impl Future<Output = Option<Bytes>> + Send;
+    fn commit(self: Box<Self>, content: Content) -> impl Future<Output = Option<Pieces>> + Send;
 
     /// The content is larger than what is stored.
     fn refuse(self: Box<Self>) -> impl Future<Output = ()> + Send;
@@ -91,7 +92,7 @@ impl Pump {
         B: Body,
         B::Error: Into<BoxError>,
     {
-        let flight = &*self.flight;
+        let flight = &self.flight;
         let mut sink = Some(sink);
         let mut received = taken.len() as u64;
         let mut tagger = self.tag.map(|kind| Behind { frame: taken, tagger: Tagger::new(kind) });
@@ -141,7 +142,7 @@ impl Pump {
         let mut stored = None;
         if let Some(sink) = sink.filter(|_| !flight.is_passing()) {
             let tag = tagger.map(Behind::finish);
-            let content = Content { bytes: flight.content(held.as_ref()), tag, trailers: trailers.clone() };
+            let content = Content { pieces: flight.content(held.as_ref()), tag, trailers: trailers.clone() };
             // Boxed, for it is large, and there is a pump for every response on its way in.
             stored = Box::pin(sink.commit(content)).await;
         }
@@ -163,7 +164,7 @@ struct Last {
     end: End,
     /// The last frame, which is held back until the content is stored.
     held: Option<Bytes>,
-    stored: Option<Bytes>,
+    stored: Option<Pieces>,
 }
 
 /// Tags content a frame behind its readers: what is new goes to them first.
@@ -204,7 +205,7 @@ async fn next_frame<B>(
     mut body: Pin<&mut Measured<B>>,
     held: &mut Option<Bytes>,
     tagger: &mut Option<Behind>,
-    flight: &Flight,
+    flight: &Arc<Flight>,
 ) -> Next
 where
     B: Body,

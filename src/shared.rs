@@ -38,7 +38,7 @@ pub(crate) struct Core {
 impl Clone for Core {
     /// The options; each layer has its own calls and counts.
     fn clone(&self) -> Self {
-        let load = Arc::new(Load::new(self.load.limits.clone()));
+        let load = Arc::new(self.load.anew());
         Self {
             clock: self.clock.clone(),
             collapser: Arc::new(Collapser::new(Arc::clone(&load))),

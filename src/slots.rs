@@ -49,8 +49,4 @@ impl<T> Slots<T> {
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.places.iter_mut().flatten()
     }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.free.len() == self.places.len()
-    }
 }

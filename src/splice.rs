@@ -1,6 +1,7 @@
 //! A body in three pieces: stored bytes, what is on its way in, stored bytes.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -8,23 +9,29 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use crate::error::{BodyError, BoxError};
+use crate::held::{Held, Shared};
 use crate::measured::Measured;
+use crate::pieces::Run;
 
 pin_project! {
     /// The missing part of a representation, received between two that are stored.
     pub(crate) struct Splice<B> {
-        before: Bytes,
+        before: Run,
         #[pin]
         missing: Measured<B>,
         is_received: bool,
-        after: Bytes,
+        after: Run,
+        _shared: Vec<Shared>,
     }
 }
 
 impl<B> Splice<B> {
     /// `declared` bytes of `missing` go between `before` and `after`.
-    pub(crate) fn new(before: Bytes, missing: B, declared: u64, after: Bytes) -> Self {
-        Self { before, missing: Measured::new(missing, Some(declared)), is_received: false, after }
+    pub(crate) fn new(held: &Arc<Held>, before: Run, missing: B, declared: u64, after: Run) -> Self {
+        let large = [&before, &after].into_iter().filter_map(|run| run.content().large());
+        let shared = large.map(|content| held.share(content)).collect();
+        let missing = Measured::new(missing, Some(declared));
+        Self { before, missing, is_received: false, after, _shared: shared }
     }
 }
 
@@ -41,15 +48,15 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut this = self.project();
-        if !this.before.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(this.before)))));
+        if let Some(data) = this.before.next() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         while !*this.is_received {
             match ready!(this.missing.as_mut().poll_frame(cx)) {
                 None => *this.is_received = true,
                 Some(Err(error)) => {
                     *this.is_received = true;
-                    this.after.clear(); // nothing comes after a failure
+                    *this.after = Run::default(); // nothing comes after a failure
                     return Poll::Ready(Some(Err(error)));
                 }
                 // Trailers speak of the message that they came with.
@@ -57,10 +64,7 @@ where
                 Some(Ok(frame)) => return Poll::Ready(Some(Ok(frame))),
             }
         }
-        if this.after.is_empty() {
-            return Poll::Ready(None);
-        }
-        Poll::Ready(Some(Ok(Frame::data(std::mem::take(this.after)))))
+        Poll::Ready(this.after.next().map(|data| Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {

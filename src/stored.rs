@@ -8,6 +8,7 @@ use http::header::{self, HeaderMap};
 use http::{HeaderValue, StatusCode};
 
 use crate::intern::intern;
+use crate::pieces::Pieces;
 use crate::semantics::cache_status::{CACHE_STATUS, X_CACHE};
 use crate::semantics::parts::Extent;
 use crate::semantics::preconditions::Representation;
@@ -54,7 +55,7 @@ impl StoredResponse {
             + self.head.reuse.selecting.weight()
             + self.head.part.as_ref().map_or(0, Part::weight)
             + self.head.groups.iter().map(|group| size_of::<Box<str>>() + group.len()).sum::<usize>()
-            + self.payload.content.len()
+            + self.payload.content.weight()
             + trailers
     }
 }
@@ -170,18 +171,37 @@ impl ResponseHead {
 /// The content of a stored response, with its trailers.
 #[derive(Clone, Debug, Default)]
 pub struct Payload {
-    content: Bytes,
+    content: Pieces,
     trailers: Option<Arc<HeaderMap>>,
 }
 
 impl Payload {
-    pub(crate) fn new(content: Bytes, trailers: Option<HeaderMap>) -> Self {
+    pub(crate) fn new(content: Pieces, trailers: Option<HeaderMap>) -> Self {
         Self { content, trailers: trailers.map(|trailers| Arc::new(compact_fields(&trailers, 0))) }
     }
 
-    /// The content, whole.
-    pub fn content(&self) -> &Bytes {
+    pub(crate) fn content(&self) -> &Pieces {
         &self.content
+    }
+
+    /// The content, one piece after the other, each of up to 64 KiB.
+    pub fn pieces(&self) -> impl Iterator<Item = &Bytes> {
+        self.content.iter()
+    }
+
+    /// The content in one block: a copy, where it is of more than one piece.
+    pub fn to_bytes(&self) -> Bytes {
+        self.content.to_bytes()
+    }
+
+    /// Bytes of content.
+    pub fn len(&self) -> usize {
+        self.content.len()
+    }
+
+    /// Whether there is no content.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The trailer fields, if there were any.
@@ -208,18 +228,6 @@ pub(crate) fn compact_fields(headers: &HeaderMap, room: usize) -> HeaderMap {
         }
     }
     compacted
-}
-
-/// The content in a buffer of its own, copied unless it is the only owner of one that fits.
-pub(crate) fn compact_content(content: Bytes) -> Bytes {
-    if content.is_empty() {
-        return Bytes::new();
-    }
-    match content.try_into_mut() {
-        Ok(owned) if owned.capacity() <= owned.len() + owned.len() / 16 + 64 => owned.freeze(),
-        Ok(owned) => Bytes::copy_from_slice(&owned),
-        Err(shared) => Bytes::copy_from_slice(&shared),
-    }
 }
 
 /// Joins the lines of `Cache-Status`, which each answer puts its own member behind.

@@ -17,6 +17,7 @@ mod real {
     use tokio::time::Sleep;
 
     pub(crate) use std::sync::{Mutex, MutexGuard};
+    pub(crate) use tokio::time::Instant;
 
     /// Something that runs tasks.
     pub(crate) struct Runtime(tokio::runtime::Handle);
@@ -77,6 +78,17 @@ mod real {
         first(future, late).await
     }
 
+    /// Waits. Whether that is possible: some runtimes have no timers.
+    pub(crate) async fn pause(time: Duration) -> bool {
+        match timer(time) {
+            Some(timer) => {
+                timer.await;
+                true
+            }
+            None => false,
+        }
+    }
+
     std::thread_local! {
         /// The runtime that this thread has last found to have no timers.
         static WITHOUT_TIMERS: Cell<Option<Id>> = const { Cell::new(None) };
@@ -118,6 +130,7 @@ mod explored {
     use shuttle::rand::{Rng, thread_rng};
 
     pub(crate) use shuttle::sync::{Mutex, MutexGuard};
+    pub(crate) use std::time::Instant;
 
     /// What takes no longer than this many turns of the scheduler is in time.
     const MOST_TURNS: usize = 8;
@@ -198,6 +211,11 @@ mod explored {
         in_time(limit, future).await
     }
 
+    pub(crate) async fn pause(_: Duration) -> bool {
+        yield_now().await;
+        true
+    }
+
     /// A task that has not ended.
     struct Running(());
 
@@ -242,11 +260,16 @@ mod explored {
 }
 
 #[cfg(shuttle)]
-pub(crate) use explored::{Deadline, Mutex, MutexGuard, Runtime, briefly, joined};
+pub(crate) use explored::{Deadline, Instant, Mutex, MutexGuard, Runtime, briefly, joined, pause};
 #[cfg(all(test, shuttle))]
 pub(crate) use explored::{all_ended, begin};
 #[cfg(not(shuttle))]
-pub(crate) use real::{Deadline, Mutex, MutexGuard, Runtime, briefly, joined};
+pub(crate) use real::{Deadline, Instant, Mutex, MutexGuard, Runtime, briefly, joined, pause};
+
+/// The present, for who counts how long something takes: never an age, which is the clock's to tell.
+pub(crate) fn moment() -> Instant {
+    Instant::now()
+}
 
 /// What `future` gives if it need not be waited for.
 pub(crate) async fn polled_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {

@@ -293,7 +293,7 @@ impl<S: Store> Fetch<S> {
         let status = response.status();
         let spliced = match (&self.completion, self.selected()) {
             (Some(completion), Some(stored)) if status == StatusCode::PARTIAL_CONTENT => {
-                completion.splice(&stored.response, response)
+                completion.splice(&self.core.load.held, &stored.response, response)
             }
             _ => Err(response),
         };

@@ -26,6 +26,8 @@ pub enum NotStored {
     Method,
     /// It would have to be fetched again for every use: no freshness, no validator, no stale window.
     NeverFresh,
+    /// There is no room for it beside all that is on its way to the store.
+    NoRoom,
     /// `no-store` on the response.
     NoStore,
     /// `must-understand`, and a status that is not understood (RFC 9111 5.2.2.3).
@@ -77,6 +79,7 @@ impl NotStored {
             Self::Incomplete
             | Self::Method
             | Self::NeverFresh
+            | Self::NoRoom
             | Self::Partial
             | Self::RequestNoStore
             | Self::Runtime
@@ -123,6 +126,7 @@ impl NotStored {
             Self::Policy => "policy",
             Self::Private => "private",
             Self::RequestNoStore => "request-no-store",
+            Self::NoRoom => "no-room",
             Self::Runtime => "no-runtime",
             Self::SetCookie => "set-cookie",
             Self::Status => "status",

@@ -51,6 +51,7 @@ trait DynStore: Send + Sync {
     fn is_untouched<'a>(&'a self, key: &'a CacheKey, of_any_group: bool, since: Fence)
     -> BoxFuture<'a, bool>;
     fn invalidate<'a>(&'a self, target: &'a Target, how: How) -> BoxFuture<'a, ()>;
+    fn capacity(&self) -> Option<u64>;
     fn max_object(&self) -> u64;
     fn statistics(&self) -> StoreStatistics;
 }
@@ -95,6 +96,10 @@ impl<S: Store> DynStore for S {
         Box::pin(Store::invalidate(self, target, how))
     }
 
+    fn capacity(&self) -> Option<u64> {
+        Store::capacity(self)
+    }
+
     fn max_object(&self) -> u64 {
         Store::max_object(self)
     }
@@ -137,6 +142,10 @@ impl Store for BoxStore {
 
     async fn invalidate(&self, target: &Target, how: How) -> Result<(), StoreError> {
         self.0.invalidate(target, how).await
+    }
+
+    fn capacity(&self) -> Option<u64> {
+        self.0.capacity()
     }
 
     fn max_object(&self) -> u64 {

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{Fence, How, Lookup, Store, Target, Write};
 use crate::key::{self, CacheKey};
+use crate::pieces::Pieces;
 use crate::semantics::Rules;
 use crate::semantics::reuse::Reuse;
 use crate::semantics::vary::Selecting;
@@ -88,7 +89,10 @@ fn response(content: &'static str, accept: &'static str) -> StoredResponse {
         tag_is_ours: true,
         upstream_status: None,
     };
-    StoredResponse::new(head, Payload::new(Bytes::from_static(content.as_bytes()), Some(trailers)))
+    StoredResponse::new(
+        head,
+        Payload::new(Pieces::of(Bytes::from_static(content.as_bytes())), Some(trailers)),
+    )
 }
 
 async fn look_up<S: Store>(store: &S, key: &CacheKey) -> Lookup {
@@ -120,8 +124,10 @@ async fn invalidate<S: Store>(store: &S, target: &Target, how: How) {
     }
 }
 
-fn contents(lookup: &Lookup) -> Vec<&[u8]> {
-    lookup.variants.iter().map(|stored| &stored.response.payload().content()[..]).collect()
+fn contents(lookup: &Lookup) -> Vec<String> {
+    let content =
+        |stored: &super::Stored| String::from_utf8_lossy(&stored.response.payload().to_bytes()).into_owned();
+    lookup.variants.iter().map(content).collect()
 }
 
 fn purged_at() -> SystemTime {
@@ -134,7 +140,7 @@ async fn gives_back_what_was_put<S: Store>(store: &S) {
     let lookup = look_up(store, &here()).await;
     let [stored] = &*lookup.variants else { panic!("one response was put") };
     let (put, got) = (response("content", "text/html"), &stored.response);
-    assert_eq!(got.payload().content(), put.payload().content(), "content");
+    assert_eq!(got.payload().to_bytes(), put.payload().to_bytes(), "content");
     assert_eq!(got.payload().trailers(), put.payload().trailers(), "trailers");
     assert_eq!(got.head().headers(), put.head().headers(), "fields");
     assert_eq!(got.head().reuse(), put.head().reuse(), "terms of reuse");
@@ -148,8 +154,8 @@ async fn tells_keys_apart<S: Store>(store: &S) {
     let with_part = here().with("part", b"1");
     fill(store, &here(), "plain", "x").await;
     fill(store, &with_part, "part", "x").await;
-    assert_eq!(contents(&look_up(store, &here()).await), [b"plain"]);
-    assert_eq!(contents(&look_up(store, &with_part).await), [b"part"]);
+    assert_eq!(contents(&look_up(store, &here()).await), ["plain"]);
+    assert_eq!(contents(&look_up(store, &with_part).await), ["part"]);
     let nothing = look_up(store, &here().with("part", b"2")).await;
     assert!(nothing.variants.is_empty(), "another part is another key");
 }
@@ -157,10 +163,10 @@ async fn tells_keys_apart<S: Store>(store: &S) {
 async fn keeps_variants<S: Store>(store: &S) {
     fill(store, &here(), "html", "text/html").await;
     fill(store, &here(), "json", "application/json").await;
-    assert_eq!(contents(&look_up(store, &here()).await), [b"json", b"html"], "the newest first");
+    assert_eq!(contents(&look_up(store, &here()).await), ["json", "html"], "the newest first");
     fill(store, &here(), "new html", "text/html").await;
     let lookup = look_up(store, &here()).await;
-    assert_eq!(contents(&lookup), [&b"new html"[..], b"json"], "the same selecting fields replace");
+    assert_eq!(contents(&lookup), ["new html", "json"], "the same selecting fields replace");
 }
 
 async fn freshens_what_is_still_there<S: Store>(store: &S) {
@@ -176,12 +182,12 @@ async fn freshens_what_is_still_there<S: Store>(store: &S) {
     assert!(matches!(freshen(old.id).await, Ok(Write::Stored)), "the response is still there");
     let after = look_up(store, &here()).await;
     assert_eq!(after.variants[0].response.head().reuse().lifetime, Duration::from_secs(999));
-    assert_eq!(contents(&after), [b"content"], "the content is the old one");
+    assert_eq!(contents(&after), ["content"], "the content is the old one");
     assert!(matches!(freshen(old.id).await, Ok(Write::Superseded)), "it has been freshened before");
     fill(store, &here(), "newer", "text/html").await;
     let stale_id = after.variants[0].id;
     assert!(matches!(freshen(stale_id).await, Ok(Write::Superseded)), "a newer response came first");
-    assert_eq!(contents(&look_up(store, &here()).await), [b"newer"]);
+    assert_eq!(contents(&look_up(store, &here()).await), ["newer"]);
 }
 
 async fn keeps_the_newer_word<S: Store>(store: &S) {
@@ -208,7 +214,7 @@ async fn keeps_the_newer_word<S: Store>(store: &S) {
         assert_eq!(written, expected, "{content}");
     }
     let newest = look_up(store, &here()).await;
-    assert_eq!(contents(&newest), [b"newer by its date"]);
+    assert_eq!(contents(&newest), ["newer by its date"]);
     let (key, of) = (here(), newest.variants[0].id);
     let freshened = |generated| store.freshen(&key, of, timed("newer by its date", generated, 0), fence);
     assert!(matches!(freshened(10).await, Ok(Write::Superseded)), "a 304 that is older");
@@ -223,7 +229,7 @@ async fn purges_by_either_uri<S: Store>(store: &S) {
         Target::Prefix(b"http://example.com/tenant/"[..].into()),
     ] {
         fill(store, &key, "content", "x").await;
-        assert_eq!(contents(&look_up(store, &key).await), [b"content"], "{target:?}");
+        assert_eq!(contents(&look_up(store, &key).await), ["content"], "{target:?}");
         invalidate(store, &target, How::Remove).await;
         assert!(look_up(store, &key).await.variants.is_empty(), "{target:?} removes");
     }
@@ -235,7 +241,7 @@ async fn purges<S: Store>(store: &S, target: &Target) {
     let after = look_up(store, &here()).await;
     assert!(after.variants.is_empty(), "{target:?} removes");
     fill(store, &here(), "content", "x").await;
-    assert_eq!(contents(&look_up(store, &here()).await), [b"content"], "{target:?} is over");
+    assert_eq!(contents(&look_up(store, &here()).await), ["content"], "{target:?} is over");
 }
 
 async fn expires<S: Store>(store: &S, target: &Target) {
@@ -290,6 +296,6 @@ async fn purges_nothing_else<S: Store>(store: &S) {
     fill(store, &here(), "content", "x").await;
     for other in others {
         invalidate(store, &other, How::Remove).await;
-        assert_eq!(contents(&look_up(store, &here()).await), [b"content"], "{other:?}");
+        assert_eq!(contents(&look_up(store, &here()).await), ["content"], "{other:?}");
     }
 }

@@ -273,7 +273,7 @@ impl Inner {
     ) -> Write {
         let base = key.weight() as u64 + ENTRY;
         let weight = base + weight_of(&response);
-        if response.payload().content().len() as u64 > self.max_object || weight > self.max_key {
+        if response.payload().len() as u64 > self.max_object || weight > self.max_key {
             return Write::TooLarge;
         }
         let writing = self.writer(key);
@@ -378,6 +378,10 @@ impl Store for MemoryStore {
 
     fn max_object(&self) -> u64 {
         self.inner.max_object
+    }
+
+    fn capacity(&self) -> Option<u64> {
+        Some(self.inner.cache.capacity())
     }
 
     fn statistics(&self) -> StoreStatistics {

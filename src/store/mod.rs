@@ -100,6 +100,15 @@ pub trait Store: Send + Sync + 'static {
         8 * 1024 * 1024
     }
 
+    /// The most bytes that the store holds in memory; `None`, the default, where that can't be said. What responses on their
+    /// way hold beside the store is bounded by it, unless it is set ([`FillLimits`], [`BodyLimits`]).
+    ///
+    /// [`BodyLimits`]: crate::BodyLimits
+    /// [`FillLimits`]: crate::FillLimits
+    fn capacity(&self) -> Option<u64> {
+        None
+    }
+
     /// Counts, as far as the store keeps them.
     fn statistics(&self) -> StoreStatistics {
         StoreStatistics::default()

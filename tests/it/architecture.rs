@@ -32,12 +32,15 @@ fn room(file: &str) -> &str {
 }
 
 /// From the bottom to the top. A room imports from those that stand before it, so there is no circle.
-const ROOMS: [&str; 38] = [
+const ROOMS: [&str; 41] = [
     "semantics",
     "clock",
     "error",
     "sync",
     "slots",
+    "pieces",
+    "buffer",
+    "held",
     "load",
     "intern",
     "key",
@@ -111,13 +114,14 @@ fn the_rules_are_pure() {
 }
 
 #[test]
-fn time_is_read_in_one_place() {
+fn time_is_read_by_the_clock_and_in_sync_alone() {
     for (file, source) in sources() {
         let reads = library(&source)
             .lines()
             .filter(|line| !line.trim_start().starts_with("//"))
             .any(|line| line.contains("SystemTime::now()") || line.contains("Instant::now()"));
-        assert!(!reads || file == "clock.rs", "{file} reads the time");
+        // The time of day, and how long something takes.
+        assert!(!reads || file == "clock.rs" || file == "sync.rs", "{file} reads the time");
     }
 }
 

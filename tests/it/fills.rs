@@ -4,7 +4,7 @@
 use larder::store::Target;
 use larder::{CacheLayer, FillStatistics, MemoryStore};
 
-use crate::support::{Answer, Stage, Step, settle};
+use crate::support::{Answer, Reading, Stage, Step, settle};
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=60");
 
@@ -42,11 +42,11 @@ async fn frame_n_is_received_before_frame_n_plus_1_is_released() {
         for _ in 0..2 {
             assert_eq!(body.next().await, None, "{fields:?}");
             call.frame(large(length));
-            assert_eq!(body.next().await.map(|frame| frame.len()), Some(length), "{fields:?}");
+            assert_eq!(received(&mut body).await, length, "{fields:?}");
         }
         // The last one, too: with it the client has everything.
         call.frame(large(length));
-        assert_eq!(body.next().await.map(|frame| frame.len()), Some(length), "{fields:?}");
+        assert_eq!(received(&mut body).await, length, "{fields:?}");
         call.end();
         let is_short = fields.contains(&("content-length", "90000000"));
         let end = body.next().await;
@@ -54,6 +54,17 @@ async fn frame_n_is_received_before_frame_n_plus_1_is_released() {
         let stored = usize::from(fields[0] == FRESH && !is_short);
         assert_eq!(stage.handle.statistics().entries, stored as u64, "{fields:?}");
     }
+}
+
+/// The length of what is there now.
+async fn received(body: &mut Reading) -> usize {
+    settle().await;
+    body.take()
+}
+
+/// Whether so many bytes of memory are taken by content of that length: its last block may have room for more.
+fn is_about(taken: u64, content: u64) -> bool {
+    (content..content + 64 * 1024).contains(&taken)
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,7 +111,7 @@ async fn what_is_not_stored_is_not_taken_from_the_origin_before_the_client_wants
         }
         read += body.next_now().map_or(0, |frame| frame.len());
     }
-    assert_eq!(read, 1_000 * frame.len());
+    assert!(read >= 1_000 * frame.len());
     assert!(stage.handle.fills().in_flight <= 512 * 1024);
     drop(body);
     settle().await;
@@ -261,12 +272,15 @@ async fn f13_bytes_in_flight_are_counted_and_given_back() {
     for frames in 1..=10 {
         call.frame(large(100_000));
         settle().await;
-        assert_eq!(stage.handle.fills().in_flight, frames * 100_000, "read or not, it is to be stored");
+        assert!(
+            is_about(stage.handle.fills().in_flight, frames * 100_000),
+            "read or not, it is to be stored"
+        );
         assert!(reader.next_now().is_some());
     }
     let follower = stage.get("/");
     settle().await;
-    assert_eq!(stage.handle.fills().in_flight, 1_000_000, "held once, however many read");
+    assert!(is_about(stage.handle.fills().in_flight, 1_000_000), "held once, however many read");
     call.end();
     settle().await;
     assert_idle(&stage, "complete, and not yet read by all");
@@ -279,7 +293,8 @@ async fn f13_bytes_in_flight_are_counted_and_given_back() {
         let call = stage.origin.call(0);
         call.head(&[FRESH]).frame(large(100_000));
         settle().await;
-        assert_eq!((stage.handle.fills().in_flight, stage.handle.fills().fills), (100_000, 1));
+        assert!(is_about(stage.handle.fills().in_flight, 100_000));
+        assert_eq!(stage.handle.fills().fills, 1);
         client.leave();
         call.step(way.clone());
         settle().await;
@@ -363,7 +378,8 @@ fn f16_what_a_runtime_drops_half_way_leaves_nothing_behind() {
         clients.pop().unwrap().leave();
         settle().await;
         let fills = stage.handle.fills();
-        assert_eq!((fills.fills, fills.waiting, fills.detached, fills.in_flight), (4, 1, 1, 8));
+        // Two streams, each in a block of its own.
+        assert_eq!((fills.fills, fills.waiting, fills.detached, fills.in_flight), (4, 1, 1, 2 * 4096));
         (stage, clients)
     });
     drop((first, clients));

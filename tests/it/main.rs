@@ -40,6 +40,7 @@ mod reuse;
 mod revalidation;
 mod search;
 mod shapes;
+mod slow;
 mod storing;
 mod threats;
 mod vary;

@@ -60,6 +60,21 @@ pub fn peak<T>(work: impl FnOnce() -> T) -> (u64, T) {
     (growth.peak, result)
 }
 
+/// Bytes that this thread holds.
+pub fn live() -> i64 {
+    LIVE.get()
+}
+
+/// [`peak_since`] begins here.
+pub fn peak_from_now() {
+    PEAK.set(LIVE.get());
+}
+
+/// The most bytes that this thread has held.
+pub fn peak_since() -> i64 {
+    PEAK.get()
+}
+
 /// Bytes that this thread holds beyond what it held before.
 #[derive(Clone, Copy, Debug)]
 pub struct Growth {

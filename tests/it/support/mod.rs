@@ -13,7 +13,7 @@ pub mod wire;
 
 pub use bench::{Bench, Seen};
 pub use origin::{Origin, Reply};
-pub use stepped::{Answer, Stage, Step, settle};
+pub use stepped::{Answer, Client, Reading, Stage, Step, settle};
 
 /// So many random cases, by the seed in `LARDER_SEED` if there is one. The seed is told with a failure, so that the same
 /// cases can be had again.

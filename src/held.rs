@@ -1,0 +1,503 @@
+//! What bodies hold beyond the store: content in memory, and the inner service's connections.
+//!
+//! A client that stops reading keeps its body, and a server does not even poll a body for which the client has left it
+//! no room. So whatever a body holds lies where it can be taken away: by a count that runs into its bound, and by a
+//! task that looks after a while at who has made no progress. Small content is not counted, and costs nothing here.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::error::{BodyError, Failure};
+use crate::pieces::{Large, PIECE, Run};
+use crate::sync::{Instant, Mutex, Runtime, lock, moment, pause};
+
+/// The bound of what is held in memory where a store has no capacity to derive it from.
+pub(crate) const UNKNOWN_CAPACITY: u64 = 256 * 1024 * 1024;
+
+/// How much the bodies of responses may hold while their clients read, and for how long.
+///
+/// Counted is content above 64 KiB: each stored response that is being read, once, however many read it; what a response
+/// on its way to somebody has left behind its readers; and what is passed on, while its client does not take it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BodyLimits {
+    pub(crate) held: Option<u64>,
+    pub(crate) stall: Duration,
+}
+
+impl Default for BodyLimits {
+    fn default() -> Self {
+        Self { held: None, stall: Duration::from_secs(60) }
+    }
+}
+
+impl BodyLimits {
+    /// As many bytes as the store's capacity, and 60 s without progress.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The most bytes of content that bodies hold; default as many as the store's capacity ([`Store::capacity`]), or
+    /// 256 MiB where the store has none. Beyond that, whoever has taken nothing for the longest time is cut off: its body
+    /// ends with an error.
+    ///
+    /// [`Store::capacity`]: crate::Store::capacity
+    #[must_use]
+    pub fn held(mut self, bytes: u64) -> Self {
+        self.held = Some(bytes);
+        self
+    }
+
+    /// How long a client may take nothing of what is there for it before it is cut off; default 60 s. Who waits for
+    /// the inner service is not meant. A client is seen to make progress when it takes the next frame, of up to 64 KiB.
+    #[must_use]
+    pub fn stall(mut self, limit: Duration) -> Self {
+        self.stall = limit;
+        self
+    }
+}
+
+/// Something that clients read, and that can be taken away from them.
+pub(crate) trait Reading: Send + Sync {
+    /// Since when even the most active of its readers has taken nothing of what is there; `None` where one of them waits
+    /// for more, or none is left.
+    fn standing(&self) -> Option<Instant>;
+
+    /// Cuts off the readers that have stood since then or longer, and frees what only they hold.
+    fn cut_off(&self, since: Instant);
+}
+
+/// Counts what bodies hold, and knows who reads.
+#[derive(Default)]
+pub(crate) struct Held {
+    bytes: AtomicU64,
+    cut_off: AtomicU64,
+    limit: u64,
+    stall: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whether a task looks after those who make no progress.
+    is_watched: bool,
+    next: u64,
+    readings: HashMap<u64, (Holder, Weak<dyn Reading>)>,
+    /// How many read a content, by its address.
+    shared: HashMap<Holder, u64>,
+}
+
+/// What readings hold in common, by its address.
+type Holder = usize;
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Held").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+impl Held {
+    /// `capacity` is that of the store.
+    pub(crate) fn new(limits: &BodyLimits, capacity: Option<u64>) -> Arc<Self> {
+        let limit = limits.held.or(capacity).unwrap_or(UNKNOWN_CAPACITY);
+        Arc::new(Self { limit, stall: limits.stall, ..Self::default() })
+    }
+
+    /// The same bounds, with counts of their own.
+    pub(crate) fn anew(&self) -> Arc<Self> {
+        Arc::new(Self { limit: self.limit, stall: self.stall, ..Self::default() })
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many readers have been cut off.
+    pub(crate) fn cut_off(&self) -> u64 {
+        self.cut_off.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_cut_off(&self) {
+        self.cut_off.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn take(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn give_back(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts a stored content, unless somebody reads it already.
+    pub(crate) fn share(self: &Arc<Self>, content: &Arc<Large>) -> Shared {
+        let mut state = lock(&self.state);
+        let readers = state.shared.entry(address(content)).or_default();
+        *readers += 1;
+        if *readers == 1 {
+            self.take(content.len() as u64);
+        }
+        drop(state);
+        Shared { content: Arc::clone(content), held: Arc::clone(self) }
+    }
+
+    /// Has a reading watched from now on, and makes room for it.
+    pub(crate) fn watch(self: &Arc<Self>, holder: Holder, reading: Weak<dyn Reading>) -> Watched {
+        let mut state = lock(&self.state);
+        let number = state.next;
+        state.next += 1;
+        state.readings.insert(number, (holder, reading));
+        let is_new = !std::mem::replace(&mut state.is_watched, true);
+        drop(state);
+        if is_new {
+            Watch(Arc::clone(self)).begin();
+        }
+        self.make_room(holder);
+        Watched { held: Arc::clone(self), number }
+    }
+
+    /// Cuts off those who stand longest until what is held is within the bound. Where several read the same content, the
+    /// most active of them counts. `newest` has come last, and stays.
+    pub(crate) fn make_room(&self, newest: Holder) {
+        if self.bytes() <= self.limit {
+            return;
+        }
+        // Not under the lock, for each of them has one of its own.
+        let others: Vec<_> = {
+            let state = lock(&self.state);
+            let others = state.readings.values().filter(|(holder, _)| *holder != newest);
+            others.filter_map(|(holder, reading)| Some((*holder, reading.upgrade()?))).collect()
+        };
+        let mut standing: HashMap<Holder, (Option<Instant>, Vec<Arc<dyn Reading>>)> = HashMap::new();
+        for (holder, reading) in others {
+            let since = reading.standing();
+            let (latest, readings) = standing.entry(holder).or_insert((since, Vec::new()));
+            *latest = latest.zip(since).map(|(latest, since)| latest.max(since));
+            readings.push(reading);
+        }
+        let mut standing: Vec<_> =
+            standing.into_values().filter_map(|(since, readings)| Some((since?, readings))).collect();
+        standing.sort_unstable_by_key(|(since, _)| *since);
+        for (since, readings) in standing {
+            if self.bytes() <= self.limit {
+                break;
+            }
+            for reading in readings {
+                reading.cut_off(since);
+            }
+        }
+    }
+
+    /// Cuts off who has stood for too long. Whether anybody is left to look after.
+    fn cut_off_stalled(&self) -> bool {
+        let readings: Vec<_> = {
+            let mut state = lock(&self.state);
+            state.is_watched = !state.readings.is_empty();
+            state.readings.values().filter_map(|(_, reading)| reading.upgrade()).collect()
+        };
+        if let Some(since) = moment().checked_sub(self.stall) {
+            readings.iter().for_each(|reading| reading.cut_off(since));
+        }
+        !readings.is_empty()
+    }
+}
+
+/// By which those who read the same know each other.
+pub(crate) fn address<T>(content: &Arc<T>) -> Holder {
+    Arc::as_ptr(content).cast::<()>() as usize
+}
+
+/// The task that looks after those who make no progress, as long as anybody reads. When it ends otherwise, with its
+/// runtime, the next reader begins another one.
+struct Watch(Arc<Held>);
+
+impl Watch {
+    fn begin(self) {
+        /// How often it looks while somebody may stand: the limit is overrun by a fourth at most.
+        const LOOKS: u32 = 4;
+        const SHORTEST: Duration = Duration::from_millis(10);
+        let Some(runtime) = Runtime::current().filter(|_| !cfg!(shuttle)) else {
+            return;
+        };
+        drop(runtime.spawn(async move {
+            let interval = (self.0.stall / LOOKS).max(SHORTEST);
+            while pause(interval).await && self.0.cut_off_stalled() {}
+        }));
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        lock(&self.0.state).is_watched = false;
+    }
+}
+
+/// A reading that is watched until this is dropped.
+pub(crate) struct Watched {
+    held: Arc<Held>,
+    number: u64,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        lock(&self.held.state).readings.remove(&self.number);
+    }
+}
+
+/// A stored content that is counted as being read.
+pub(crate) struct Shared {
+    content: Arc<Large>,
+    held: Arc<Held>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let holder = address(&self.content);
+        let mut state = lock(&self.held.state);
+        if let Some(readers) = state.shared.get_mut(&holder) {
+            *readers -= 1;
+            if *readers == 0 {
+                state.shared.remove(&holder);
+                self.held.give_back(self.content.len() as u64);
+            }
+        }
+    }
+}
+
+/// Reads stored content of more than one piece.
+pub(crate) struct LargeReader {
+    left: u64,
+    place: Arc<Place>,
+    _watched: Watched,
+}
+
+/// Where stored content lies for one reader.
+struct Place {
+    held: Arc<Held>,
+    state: Mutex<PlaceState>,
+}
+
+struct PlaceState {
+    content: Option<(Run, Shared)>,
+    since: Instant,
+}
+
+impl LargeReader {
+    pub(crate) fn new(held: &Arc<Held>, content: &Arc<Large>, run: Run) -> Self {
+        let left = run.len() as u64;
+        let shared = held.share(content);
+        let state = PlaceState { content: Some((run, shared)), since: moment() };
+        let place = Arc::new(Place { held: Arc::clone(held), state: Mutex::new(state) });
+        let watched = held.watch(address(content), Arc::downgrade(&place) as Weak<dyn Reading>);
+        Self { left, place, _watched: watched }
+    }
+
+    /// How many bytes are to come.
+    pub(crate) fn left(&self) -> u64 {
+        self.left
+    }
+
+    pub(crate) fn next(&mut self) -> Option<Result<Bytes, BodyError>> {
+        if self.left == 0 {
+            return None;
+        }
+        let mut state = lock(&self.place.state);
+        let Some((run, _)) = &mut state.content else {
+            self.left = 0;
+            return Some(Err(Failure::TooSlow.into()));
+        };
+        let piece = run.next().unwrap_or_default();
+        self.left = run.len() as u64;
+        let read = if self.left == 0 { state.content.take() } else { None };
+        state.since = moment();
+        drop(state);
+        drop(read);
+        Some(Ok(piece))
+    }
+}
+
+impl Reading for Place {
+    fn standing(&self) -> Option<Instant> {
+        let state = lock(&self.state);
+        state.content.as_ref().map(|_| state.since)
+    }
+
+    fn cut_off(&self, since: Instant) {
+        let mut state = lock(&self.state);
+        if state.since <= since
+            && let Some(content) = state.content.take()
+        {
+            drop(state);
+            drop(content);
+            self.held.count_cut_off();
+        }
+    }
+}
+
+/// A body of the inner service that may be large.
+pub(crate) struct Passing {
+    /// As it was when the body was last asked.
+    hint: SizeHint,
+    is_end: bool,
+    place: Arc<PassingPlace>,
+    _watched: Watched,
+}
+
+type BoxBody = Pin<Box<dyn Body<Data = Bytes, Error = BodyError> + Send>>;
+
+/// Where a body lies whose client may be cut off. It is also the waker of that body: who is told that there is more,
+/// and does not ask for it, stands.
+struct PassingPlace {
+    body: Mutex<Option<BoxBody>>,
+    held: Arc<Held>,
+    state: Mutex<PassingState>,
+}
+
+#[derive(Default)]
+struct PassingState {
+    client: Option<Waker>,
+    /// Since when the client has not asked for what is there; `None` while it waits for more.
+    since: Option<Instant>,
+    /// There is more since it asked.
+    was_woken: bool,
+}
+
+/// What a body that is passed on has in its hands, more or less, while its client does not take it.
+const IN_HAND: u64 = PIECE as u64;
+
+impl Passing {
+    pub(crate) fn new<B>(held: &Arc<Held>, body: B) -> Self
+    where
+        B: Body<Data = Bytes, Error = BodyError> + Send + 'static,
+    {
+        let (hint, is_end) = (body.size_hint(), body.is_end_stream());
+        let body: BoxBody = Box::pin(body);
+        let place = Arc::new(PassingPlace {
+            body: Mutex::new(Some(body)),
+            held: Arc::clone(held),
+            state: Mutex::default(),
+        });
+        place.stands();
+        let watched = held.watch(address(&place), Arc::downgrade(&place) as Weak<dyn Reading>);
+        Self { hint, is_end, place, _watched: watched }
+    }
+
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let place = &self.place;
+        let mut body = lock(&place.body);
+        let Some(inner) = &mut *body else {
+            let was_cut_off = !std::mem::replace(&mut self.is_end, true);
+            return Poll::Ready(was_cut_off.then(|| Err(Failure::TooSlow.into())));
+        };
+        {
+            let mut state = lock(&place.state);
+            state.client = Some(cx.waker().clone());
+            state.was_woken = false;
+        }
+        let waker = Waker::from(Arc::clone(place));
+        let polled = inner.as_mut().poll_frame(&mut Context::from_waker(&waker));
+        (self.hint, self.is_end) = (inner.size_hint(), inner.is_end_stream());
+        match &polled {
+            Poll::Pending => place.waits(),
+            Poll::Ready(Some(Ok(_))) => place.stands(),
+            Poll::Ready(None | Some(Err(_))) => {
+                self.is_end = true;
+                let body = body.take();
+                place.goes();
+                drop(body);
+            }
+        }
+        polled
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.is_end
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        self.hint.clone()
+    }
+}
+
+impl PassingPlace {
+    /// From now on the client has something to ask for.
+    fn stands(&self) {
+        let was_there = lock(&self.state).since.replace(moment()).is_some();
+        if !was_there {
+            self.held.take(IN_HAND);
+        }
+    }
+
+    /// The client waits for more, unless that has come while it asked.
+    fn waits(&self) {
+        let mut state = lock(&self.state);
+        if !state.was_woken && state.since.take().is_some() {
+            self.held.give_back(IN_HAND);
+        }
+    }
+
+    fn goes(&self) {
+        let mut state = lock(&self.state);
+        let client = state.client.take();
+        if state.since.take().is_some() {
+            self.held.give_back(IN_HAND);
+        }
+        drop(state);
+        drop(client);
+    }
+}
+
+impl Wake for PassingPlace {
+    fn wake(self: Arc<Self>) {
+        let client = {
+            let mut state = lock(&self.state);
+            state.was_woken = true;
+            if state.since.is_none() && state.client.is_some() {
+                state.since = Some(moment());
+                self.held.take(IN_HAND);
+            }
+            state.client.clone()
+        };
+        if let Some(client) = client {
+            client.wake();
+        }
+    }
+}
+
+impl Reading for PassingPlace {
+    fn standing(&self) -> Option<Instant> {
+        lock(&self.state).since
+    }
+
+    fn cut_off(&self, since: Instant) {
+        // Who asks for more at this moment does not stand; and it may be this very thread that asks.
+        let Ok(mut body) = self.body.try_lock() else {
+            return;
+        };
+        if lock(&self.state).since.is_some_and(|stands| stands <= since) {
+            let body = body.take();
+            self.goes();
+            if body.is_some() {
+                self.held.count_cut_off();
+            }
+        }
+    }
+}
+
+/// The body may hold its waker, which holds the place of the body.
+impl Drop for Passing {
+    fn drop(&mut self) {
+        let body = lock(&self.place.body).take();
+        self.place.goes();
+        drop(body);
+    }
+}

@@ -1,0 +1,338 @@
+//! Clients that stop reading: what their bodies hold is counted, bounded and taken away, polled or not.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use larder::{BodyLimits, CacheLayer, FillLimits, MemoryStore};
+
+use crate::support::{Client, Reading, Stage, Step, alloc, settle};
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const FRESH: (&str, &str) = ("cache-control", "max-age=600");
+const STALL: Duration = Duration::from_secs(60);
+
+fn store(capacity: u64) -> CacheLayer {
+    CacheLayer::new(MemoryStore::builder().capacity(capacity).max_object(capacity / 4).build())
+}
+
+/// An endless body of frames in memory of their own.
+fn endless() -> Step {
+    Step::Endless(Bytes::from(vec![b'x'; 16 * KIB as usize]))
+}
+
+async fn fill(stage: &Stage, path: &str, length: u64) {
+    let content = "x".repeat(length as usize);
+    stage.fill(path, &[Step::head(200, &[FRESH]), Step::frame(content), Step::End]).await;
+}
+
+async fn reading(client: Client) -> Reading {
+    settle().await;
+    client.body().await
+}
+
+/// Whether a body ends in an error when it is read to its end.
+async fn is_cut_off(body: &mut Reading) -> bool {
+    loop {
+        match body.next().await.as_deref() {
+            Some("<error>") => return true,
+            Some("<end>") | None => return false,
+            Some(_) => {}
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a29_bodies_that_nobody_polls_hold_no_more_than_the_bound() {
+    let capacity = 8 * MIB;
+    let stage = Stage::with(store(capacity));
+    let (growth, bodies) = {
+        let before = alloc::live();
+        let mut bodies = Vec::new();
+        for number in 0..100 {
+            let path = format!("/{number}");
+            fill(&stage, &path, MIB).await;
+            bodies.push(reading(stage.get(&path)).await);
+        }
+        (alloc::live() - before, bodies)
+    };
+    let fills = stage.handle.fills();
+    assert!(fills.held <= capacity, "{fills:?}");
+    assert!(growth < (2 * capacity + MIB) as i64, "{growth} bytes for 100 bodies of 1 MiB");
+    assert_eq!(fills.held / MIB + fills.detached_readers, 100, "each is held, or was cut off: {fills:?}");
+    // Those that came last are whole.
+    for (number, mut body) in bodies.into_iter().enumerate().rev() {
+        let is_held = number as u64 >= fills.detached_readers;
+        assert_eq!(is_cut_off(&mut body).await, !is_held, "{number}");
+    }
+    assert_eq!(stage.handle.fills().held, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a29_a_content_is_counted_once_however_many_read_it() {
+    let stage = Stage::with(store(8 * MIB));
+    fill(&stage, "/popular", MIB).await;
+    let mut bodies = Vec::new();
+    for _ in 0..50 {
+        bodies.push(reading(stage.get("/popular")).await);
+        bodies.push(reading(stage.get_with("/popular", &[("range", "bytes=1-")])).await);
+    }
+    assert_eq!(stage.handle.fills().held, MIB);
+    for body in &mut bodies {
+        assert!(!is_cut_off(body).await);
+    }
+    drop(bodies);
+    let fills = stage.handle.fills();
+    assert_eq!((fills.held, fills.detached_readers), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a29_small_content_is_not_counted() {
+    let stage = Stage::new();
+    fill(&stage, "/small", 64 * KIB).await;
+    fill(&stage, "/large", 64 * KIB + 1).await;
+    let small = reading(stage.get("/small")).await;
+    let range = reading(stage.get_with("/large", &[("range", "bytes=0-65535")])).await;
+    assert_eq!(stage.handle.fills().held, 0);
+    let large = reading(stage.get("/large")).await;
+    assert_eq!(stage.handle.fills().held, 64 * KIB + 1);
+    drop((small, range, large));
+    assert_eq!(stage.handle.fills().held, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a29_who_makes_no_progress_is_cut_off_and_who_makes_some_is_not() {
+    let stage = Stage::new();
+    for path in ["/idle", "/slow"] {
+        fill(&stage, path, MIB).await;
+    }
+    let mut idle = reading(stage.get("/idle")).await;
+    let mut slow = reading(stage.get("/slow")).await;
+    let mut taken = 0;
+    for _ in 0..5 {
+        tokio::time::sleep(STALL / 2).await;
+        taken += slow.next_now().map_or(0, |frame| frame.len());
+    }
+    assert_eq!(stage.handle.fills().held, MIB, "that of who reads");
+    assert!(is_cut_off(&mut idle).await);
+    assert_eq!(taken + slow.take(), MIB as usize);
+    assert_eq!(stage.handle.fills().detached_readers, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a29_who_stands_longest_makes_room() {
+    let limits = BodyLimits::new().held(3 * MIB);
+    let stage = Stage::with(CacheLayer::default().body_limits(limits));
+    for path in ["/0", "/1", "/2", "/3"] {
+        fill(&stage, path, MIB).await;
+    }
+    let mut bodies = Vec::new();
+    for path in ["/0", "/1", "/2"] {
+        bodies.push(reading(stage.get(path)).await);
+    }
+    // The first of them goes on, so that the second one stands longest.
+    assert!(bodies[0].next_now().is_some());
+    bodies.push(reading(stage.get("/3")).await);
+    assert_eq!(stage.handle.fills().held, 3 * MIB);
+    for (number, body) in bodies.iter_mut().enumerate() {
+        assert_eq!(is_cut_off(body).await, number == 1, "{number}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a29_a_content_that_is_read_by_somebody_active_stays() {
+    let limits = BodyLimits::new().held(2 * MIB);
+    let stage = Stage::with(CacheLayer::default().body_limits(limits));
+    for path in ["/popular", "/other", "/new"] {
+        fill(&stage, path, MIB).await;
+    }
+    let mut idle = reading(stage.get("/popular")).await;
+    let mut other = reading(stage.get("/other")).await;
+    let mut active = reading(stage.get("/popular")).await;
+    assert!(active.next_now().is_some());
+    let mut new = reading(stage.get("/new")).await;
+    // To cut off who stands longest would free nothing.
+    assert!(is_cut_off(&mut other).await);
+    for body in [&mut idle, &mut active, &mut new] {
+        assert!(!is_cut_off(body).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a29_a_stalled_client_lets_go_of_the_origin() {
+    for (head, before) in [
+        (&[("cache-control", "no-store")][..], 0),
+        (&[("cache-control", "no-store"), ("content-length", "10000000000")], 0),
+        (&[FRESH, ("content-length", "10000000000")], 0), // known to be too large
+        (&[("cache-control", "no-store")], 3),
+        (&[FRESH], 0), // found to be too large
+        (&[FRESH], 3),
+    ] {
+        let stage = Stage::with(store(4 * MIB));
+        let client = stage.get("/");
+        settle().await;
+        stage.origin.call(0).head(head).step(endless());
+        let mut body = client.body().await;
+        for _ in 0..before {
+            settle().await;
+            assert!(body.next_now().is_some());
+        }
+        settle().await;
+        assert_eq!(stage.origin.open(), 1, "{head:?}");
+        tokio::time::sleep(STALL * 2).await;
+        assert_eq!(stage.origin.open(), 0, "{head:?}: the origin's connection is free");
+        assert_eq!(stage.handle.fills().held, 0, "{head:?}");
+        assert!(is_cut_off(&mut body).await, "{head:?}");
+        assert_eq!(stage.handle.fills().detached_readers, 1, "{head:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a29_who_waits_for_a_silent_origin_does_not_stand() {
+    for head in [&[("cache-control", "no-store")][..], &[FRESH]] {
+        let stage = Stage::new();
+        let client = stage.get("/events");
+        settle().await;
+        let call = stage.origin.call(0);
+        call.head(head).frame("first");
+        let mut body = client.body().await;
+        assert_eq!(body.next().await.as_deref(), Some("first"), "{head:?}");
+        assert_eq!(body.next().await, None);
+        tokio::time::sleep(STALL * 10).await;
+        call.frame("second").end();
+        assert_eq!(body.next().await.as_deref(), Some("second"), "{head:?}");
+        assert_eq!(body.next().await.as_deref(), Some("<end>"), "{head:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a29_who_waited_and_does_not_take_what_came_is_cut_off() {
+    let stage = Stage::new();
+    let client = stage.get("/");
+    settle().await;
+    let call = stage.origin.call(0);
+    call.head(&[("cache-control", "no-store")]).frame("first");
+    let mut body = client.body().await;
+    assert_eq!(body.next().await.as_deref(), Some("first"));
+    assert_eq!(body.next().await, None, "it waits");
+    call.frame("second");
+    tokio::time::sleep(STALL * 2).await;
+    assert_eq!(stage.origin.open(), 0);
+    assert!(is_cut_off(&mut body).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a29_a_reader_of_what_has_come_in_meanwhile_is_cut_off() {
+    let stage = Stage::new();
+    let client = stage.get("/");
+    settle().await;
+    let call = stage.origin.call(0);
+    call.head(&[FRESH]).frame("x".repeat(MIB as usize));
+    let mut body = client.body().await;
+    call.end();
+    settle().await;
+    assert_eq!(stage.handle.fills().held, MIB, "stored, and held by who reads it");
+    tokio::time::sleep(STALL * 2).await;
+    assert_eq!(stage.handle.fills().held, 0);
+    assert!(is_cut_off(&mut body).await);
+    assert_eq!(stage.get("/").seen().await.status, 200);
+    assert_eq!(stage.origin.calls(), 1, "what is stored stays");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a30_readers_that_stand_take_no_room_from_what_is_to_be_stored() {
+    let layer = store(16 * MIB).fill_limits(FillLimits::new().in_flight(8 * MIB));
+    let stage = Stage::with(layer);
+    let mut slow = Vec::new();
+    for number in 0..40 {
+        let client = stage.get(&format!("/large/{number}"));
+        settle().await;
+        stage.origin.call(number).head(&[FRESH]).step(endless());
+        slow.push(client.body().await);
+        settle().await;
+    }
+    assert_eq!(stage.origin.open(), stage.origin.calls() - stage.handle.fills().detached_readers as usize);
+    assert!(stage.handle.fills().held <= 16 * MIB);
+    assert_eq!(stage.handle.fills().in_flight, 0, "nothing of that is to be stored");
+    // Somebody else's page is stored and shared.
+    let pages: Vec<_> = (0..50).map(|_| stage.get("/page")).collect();
+    settle().await;
+    assert_eq!(stage.origin.calls(), 41);
+    stage.origin.call(40).head(&[FRESH]).frame("x".repeat(MIB as usize)).end();
+    for page in pages {
+        assert_eq!(page.seen().await.body.len(), MIB as usize);
+    }
+    assert!(stage.get("/page").seen().await.cache_status().contains("; hit"));
+    drop(slow);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a30_stored_is_told_where_there_is_room_and_counted_where_it_is_not_true() {
+    let layer = CacheLayer::default().fill_limits(FillLimits::new().in_flight(MIB));
+    let stage = Stage::with(layer);
+    let first = stage.get("/first");
+    settle().await;
+    let call = stage.origin.call(0);
+    call.head(&[FRESH]).frame("x".repeat(MIB as usize));
+    let first = first.reading();
+    settle().await;
+    for (number, length) in [(1, None), (2, Some("100000"))] {
+        let client = stage.get(&format!("/{number}"));
+        settle().await;
+        let length = length.map(|length| ("content-length", length));
+        let head: Vec<_> = [FRESH].into_iter().chain(length).collect();
+        stage.origin.call(number).head(&head).frame("x".repeat(100_000)).end();
+        let seen = client.seen().await;
+        assert!(seen.cache_status().contains("detail=\"no-room\""), "{}", seen.cache_status());
+        assert_eq!(seen.body.len(), 100_000);
+    }
+    assert_eq!(stage.handle.fills().unstored, 0);
+    // What no room is left for later was told as stored.
+    call.frame("x").end();
+    let seen = first.await.unwrap();
+    assert!(seen.cache_status().contains("; stored"), "{}", seen.cache_status());
+    assert_eq!(seen.body.len(), MIB as usize + 1);
+    assert_eq!(stage.handle.fills().unstored, 1);
+    let client = stage.get("/broken");
+    settle().await;
+    stage.origin.call(3).head(&[FRESH]).frame("half").step(Step::Fail);
+    client.seen().await;
+    assert_eq!(stage.handle.fills().unstored, 2);
+    assert_eq!(stage.handle.statistics().entries, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a30_bytes_in_flight_are_what_is_really_held() {
+    const EACH: usize = 4 * MIB as usize;
+    const FILLS: usize = 8;
+    for frame in [1_000, 16 * 1024, 300_000] {
+        let limits = FillLimits::new().in_flight((FILLS * EACH) as u64 + MIB);
+        let stage = Stage::with(store(64 * MIB).fill_limits(limits));
+        let before = alloc::live();
+        alloc::peak_from_now();
+        let mut clients = Vec::new();
+        for number in 0..FILLS {
+            clients.push(stage.get(&format!("/{number}")));
+            settle().await;
+            stage.origin.call(number).head(&[FRESH]);
+        }
+        // All of them at once; of the frames there is never more than one.
+        for _ in 0..EACH / frame {
+            for number in 0..FILLS {
+                stage.origin.call(number).frame("x".repeat(frame));
+            }
+            settle().await;
+        }
+        let counted = stage.handle.fills().in_flight as i64;
+        let held = alloc::live() - before;
+        assert!((counted - held).abs() < MIB as i64, "{counted} counted, {held} held, by {frame}");
+        for number in 0..FILLS {
+            stage.origin.call(number).end();
+        }
+        settle().await;
+        let peak = alloc::peak_since() - before;
+        assert!(peak < (FILLS * EACH) as i64 + 2 * MIB as i64, "{peak} at most, by {frame}");
+        assert_eq!(stage.handle.statistics().entries, FILLS as u64);
+        drop(clients);
+    }
+}
