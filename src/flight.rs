@@ -20,7 +20,7 @@ use http_body::{Frame, SizeHint};
 
 use crate::buffer::Buffer;
 use crate::error::{BodyError, Failure};
-use crate::held::{Reading, Shared, Watched, address};
+use crate::held::{Pace, Reading, Shared, Watched, address};
 use crate::load::{Counted, Load};
 use crate::pieces::{PIECE, Pieces, PiecesMut};
 use crate::slots::Slots;
@@ -444,10 +444,10 @@ impl Flight {
 }
 
 impl Reading for Flight {
-    fn standing(&self) -> Option<Instant> {
+    fn pace(&self) -> Pace {
         let state = lock(&self.state);
-        let since = state.active().map(|reader| reader.since);
-        since.reduce(|latest, since| Some(latest?.max(since?))).flatten()
+        let paces = state.active().map(|reader| reader.since.map_or(Pace::Waits, Pace::Stands));
+        paces.max().unwrap_or(Pace::Gone)
     }
 
     fn cut_off(&self, since: Instant) {

@@ -65,12 +65,22 @@ impl BodyLimits {
 
 /// Something that clients read, and that can be taken away from them.
 pub(crate) trait Reading: Send + Sync {
-    /// Since when even the most active of its readers has taken nothing of what is there; `None` where one of them waits
-    /// for more, or none is left.
-    fn standing(&self) -> Option<Instant>;
+    /// What its most active reader does.
+    fn pace(&self) -> Pace;
 
     /// Cuts off the readers that have stood since then or longer, and frees what only they hold.
     fn cut_off(&self, since: Instant);
+}
+
+/// What a reader does. The greater one is the more active one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Pace {
+    /// It holds nothing any more.
+    Gone,
+    /// It has taken nothing of what is there since then.
+    Stands(Instant),
+    /// It asks for more than there is.
+    Waits,
 }
 
 /// Counts what bodies hold, and knows who reads.
@@ -174,22 +184,20 @@ impl Held {
             let others = state.readings.values().filter(|(holder, _)| *holder != newest);
             others.filter_map(|(holder, reading)| Some((*holder, reading.upgrade()?))).collect()
         };
-        let mut standing: HashMap<Holder, (Option<Instant>, Vec<Arc<dyn Reading>>)> = HashMap::new();
+        let mut paces: HashMap<Holder, (Pace, Vec<Arc<dyn Reading>>)> = HashMap::new();
         for (holder, reading) in others {
-            let since = reading.standing();
-            let (latest, readings) = standing.entry(holder).or_insert((since, Vec::new()));
-            *latest = latest.zip(since).map(|(latest, since)| latest.max(since));
+            let pace = reading.pace();
+            let (fastest, readings) = paces.entry(holder).or_insert((pace, Vec::new()));
+            *fastest = pace.max(*fastest);
             readings.push(reading);
         }
-        let mut standing: Vec<_> =
-            standing.into_values().filter_map(|(since, readings)| Some((since?, readings))).collect();
-        standing.sort_unstable_by_key(|(since, _)| *since);
-        for (since, readings) in standing {
-            if self.bytes() <= self.limit {
-                break;
-            }
-            for reading in readings {
-                reading.cut_off(since);
+        let mut paces: Vec<_> = paces.into_values().collect();
+        paces.sort_unstable_by_key(|(pace, _)| *pace);
+        for (pace, readings) in paces {
+            if let Pace::Stands(since) = pace
+                && self.bytes() > self.limit
+            {
+                readings.iter().for_each(|reading| reading.cut_off(since));
             }
         }
     }
@@ -323,9 +331,9 @@ impl LargeReader {
 }
 
 impl Reading for Place {
-    fn standing(&self) -> Option<Instant> {
+    fn pace(&self) -> Pace {
         let state = lock(&self.state);
-        state.content.as_ref().map(|_| state.since)
+        if state.content.is_some() { Pace::Stands(state.since) } else { Pace::Gone }
     }
 
     fn cut_off(&self, since: Instant) {
@@ -474,8 +482,8 @@ impl Wake for PassingPlace {
 }
 
 impl Reading for PassingPlace {
-    fn standing(&self) -> Option<Instant> {
-        lock(&self.state).since
+    fn pace(&self) -> Pace {
+        lock(&self.state).since.map_or(Pace::Waits, Pace::Stands)
     }
 
     fn cut_off(&self, since: Instant) {
