@@ -8,6 +8,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::Body;
 
 use crate::body::CacheBody;
+use crate::calls::Leave;
 use crate::error::BoxError;
 use crate::flight::Reader;
 use crate::measured::Measured;
@@ -56,22 +57,18 @@ impl Core {
         self.answer_with(Source::Stored(stored), request, fields, outcome, now, age)
     }
 
-    /// Answers with what is stored in place of a failure (RFC 5861 4), or of an answer that takes too long; `status` is
-    /// that of the failure, if it had one.
+    /// Answers with what is stored in place of a failure (RFC 5861 4), or of an answer that takes too long.
     pub(crate) fn stand_in<B>(
         &self,
         stored: Option<&Stored>,
         request: &Parts,
         fields: RequestFields,
-        forward: Forward,
-        detail: Detail,
-        status: Option<StatusCode>,
+        forwarding: Forwarding,
     ) -> Response<CacheBody<B>> {
         let now = self.clock.now();
         let age = stored.and_then(|stored| stored.response.head().reuse.age(now));
         let ttl = stored.map(|stored| stored.ttl_at(age, now));
-        let detail = Some(detail);
-        let outcome = Outcome::Forwarded(Forwarding { detail, status, ttl, ..Forwarding::new(forward) });
+        let outcome = Outcome::Forwarded(Forwarding { ttl, ..forwarding });
         match stored {
             Some(stored) => self.answer_aged(&stored.response, request, fields, &outcome, now, age),
             None => self.no_content(StatusCode::GATEWAY_TIMEOUT, &outcome),
@@ -161,6 +158,7 @@ impl Core {
         method: &Method,
         is_conditional: bool,
         outcome: &Outcome,
+        leave: Leave,
     ) -> Response<CacheBody<B>>
     where
         B: Body + Send + 'static,
@@ -182,7 +180,8 @@ impl Core {
         let body = if framing::has_no_content(method, parts.status) {
             CacheBody::empty()
         } else {
-            CacheBody::forwarded(&self.load.held, Measured::of(body, method, parts.status, &parts.headers))
+            let body = Measured::of(body, method, parts.status, &parts.headers).by_leave(leave);
+            CacheBody::forwarded(&self.load.held, body)
         };
         self.voice.tell(outcome, parts.status, &mut parts.headers, Place::Append);
         Response::from_parts(parts, body)
@@ -196,6 +195,15 @@ impl Core {
     ) -> Response<CacheBody<B>> {
         let mut response = self.no_content(StatusCode::PRECONDITION_FAILED, outcome);
         keep_what_lets_pages_see(headers, response.headers_mut());
+        response
+    }
+
+    /// The answer where no call can be made because as many as may be are under way.
+    pub(crate) fn overloaded<B>(&self, forward: Forward) -> Response<CacheBody<B>> {
+        let outcome = Forwarding { detail: Some(Detail::CallLimit), ..Forwarding::new(forward) };
+        let mut response = self.no_content(StatusCode::SERVICE_UNAVAILABLE, &outcome.into());
+        let seconds = HeaderValue::from(self.load.calls.retry_after());
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
         response
     }
 

@@ -57,10 +57,14 @@ pub(crate) struct Call {
 struct State {
     /// Wakes the task that makes the call.
     driver: Option<Waker>,
+    /// A later call, made because this one takes long: whichever is answered first has the answer for all.
+    heir: Option<Arc<Call>>,
     /// Who waits for an answer, the leader's client included.
     interested: usize,
     /// A later call has taken its place: what it brings is older, and not stored.
     is_superseded: bool,
+    /// It has landed by the answer of the call whose heir it is, and goes on.
+    is_answered_elsewhere: bool,
     landing: Landing,
     waiting: Slots<Waker>,
 }
@@ -70,6 +74,8 @@ struct State {
 pub(crate) enum Landing {
     /// Its answer is nobody else's.
     Apart(Why),
+    /// An error that is not stored, for those who have waited.
+    Error(StoredResponse),
     /// It failed; with this status, if it was an answer.
     Failed(Option<StatusCode>),
     Pending,
@@ -98,12 +104,21 @@ pub(crate) type LateHead = LazyLock<ResponseHead, Box<dyn FnOnce() -> ResponseHe
 /// Why nobody can share an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// It is an error of the moment.
-    Error,
+    /// It is an error, or made for the leader's request alone; the next one may get something better.
+    Chance { says_so: bool },
     /// The leader's request has something that others' may not have.
     Request,
-    /// The answer says so.
+    /// The answer says so: it is nobody else's.
     Response,
+}
+
+/// Why a later call takes the place of one that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Because {
+    /// It takes long. Both may have the answer, for either's followers.
+    Late,
+    /// What it brings will not do.
+    Older,
 }
 
 /// What a request is to do.
@@ -162,14 +177,22 @@ impl Collapser {
         fence: Fence,
         now: SystemTime,
         old: &Arc<Call>,
+        because: Because,
     ) -> Role {
         let mut calls = lock(self.shard(ticket));
         match calls.get(ticket) {
             // Another one was faster.
             Some(call) if !Arc::ptr_eq(call, old) => Role::Follow(Follower::of(call, &self.load)),
             _ => {
-                lock(&old.state).is_superseded = true;
-                self.begin(&mut calls, ticket, has_credentials, fence, now)
+                let role = self.begin(&mut calls, ticket, has_credentials, fence, now);
+                let mut old = lock(&old.state);
+                match (because, &role) {
+                    (Because::Older, _) => old.is_superseded = true,
+                    (Because::Late, Role::Lead(lead)) => old.heir = Some(Arc::clone(lead.call())),
+                    (Because::Late, _) => {}
+                }
+                drop(old);
+                role
             }
         }
     }
@@ -197,6 +220,7 @@ impl Collapser {
             collapser: Arc::clone(self),
             _counted: counted,
             has_credentials,
+            has_seen_failure: false,
             ticket: ticket.clone(),
         })
     }
@@ -233,8 +257,10 @@ impl Call {
     pub(crate) fn new(fence: Fence, began: SystemTime) -> Arc<Self> {
         let state = State {
             driver: None,
+            heir: None,
             interested: 1,
             is_superseded: false,
+            is_answered_elsewhere: false,
             landing: Landing::Pending,
             waiting: Slots::default(),
         };
@@ -247,13 +273,33 @@ impl Call {
 
     pub(crate) fn land(&self, landing: Landing) {
         let mut state = lock(&self.state);
-        if !matches!(state.landing, Landing::Pending) {
-            return;
+        let heir = state.heir.take();
+        if matches!(state.landing, Landing::Pending) {
+            state.landing = landing.clone();
+        } else {
+            state.is_answered_elsewhere = false;
         }
-        state.landing = landing;
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         waiting.iter().for_each(Waker::wake_by_ref);
+        if let Some(heir) = heir
+            && matches!(landing, Landing::Streaming(..) | Landing::Validated(_) | Landing::Whole(_))
+        {
+            heir.inherit(landing);
+        }
+    }
+
+    /// Lands by the answer of the call whose heir it is, unless it has its own by now.
+    fn inherit(&self, landing: Landing) {
+        let is_pending = {
+            let mut state = lock(&self.state);
+            let is_pending = matches!(state.landing, Landing::Pending);
+            state.is_answered_elsewhere |= is_pending;
+            is_pending
+        };
+        if is_pending {
+            self.land(landing);
+        }
     }
 
     /// Whether it is known what became of it.
@@ -261,13 +307,15 @@ impl Call {
         !matches!(lock(&self.state).landing, Landing::Pending)
     }
 
-    /// Whether it takes longer than a request waits, or its content has stopped coming in.
-    pub(crate) fn has_stalled(&self, now: SystemTime, wait: Duration) -> bool {
+    /// Why another call should be made, if it takes longer than a request waits, or its content has stopped coming in.
+    pub(crate) fn has_stalled(&self, now: SystemTime, wait: Duration) -> Option<Because> {
         let landing = lock(&self.state).landing.clone();
         match landing {
-            Landing::Pending => now.duration_since(self.began).is_ok_and(|since| since > wait),
-            Landing::Streaming(_, flight, _) => flight.has_stalled(now),
-            _ => false,
+            Landing::Pending if now.duration_since(self.began).is_ok_and(|since| since > wait) => {
+                Some(Because::Late)
+            }
+            Landing::Streaming(_, flight, _) if flight.has_stalled(now) => Some(Because::Older),
+            _ => None,
         }
     }
 
@@ -298,6 +346,7 @@ impl Call {
         match state.landing {
             Landing::Apart(_) if state.interested == 0 => Audience::NobodyEver,
             Landing::Pending if state.interested == 0 => Audience::NobodyNow,
+            _ if state.is_answered_elsewhere && state.interested == 0 => Audience::NobodyNow,
             _ => Audience::Somebody,
         }
     }
@@ -309,10 +358,21 @@ pub(crate) struct Lead {
     collapser: Arc<Collapser>,
     _counted: Counted,
     has_credentials: bool,
+    /// Its request has waited for a call that failed.
+    has_seen_failure: bool,
     ticket: Ticket,
 }
 
 impl Lead {
+    pub(crate) fn after_failure(mut self, is_after: bool) -> Self {
+        self.has_seen_failure = is_after;
+        self
+    }
+
+    pub(crate) fn has_credentials(&self) -> bool {
+        self.has_credentials
+    }
+
     /// Hands the answer to everybody who waits, and to whoever comes until this is dropped.
     pub(crate) fn land(&self, landing: Landing) {
         self.call.land(landing);
@@ -320,8 +380,13 @@ impl Lead {
 
     /// The answer is nobody else's. That is remembered for a while, unless others may well share theirs.
     pub(crate) fn part(self, why: Why, now: SystemTime) {
+        let why = match why {
+            // It is not only this request's.
+            Why::Chance { says_so: true } if self.has_seen_failure => Why::Response,
+            why => why,
+        };
         match why {
-            Why::Error => {}
+            Why::Chance { .. } => {}
             Why::Request if !self.has_credentials => {}
             Why::Request | Why::Response => self.remember(now),
         }

@@ -88,8 +88,13 @@ pub(crate) enum Collected<B> {
 /// Most heads and the beginning of small content come in one packet, or in two that follow each other.
 const MOMENT: Duration = Duration::from_millis(10);
 
-/// Takes in a small body before anything is answered.
-pub(crate) async fn collect<B>(body: Measured<B>, tag: Option<TagKind>, patience: Patience) -> Collected<B>
+/// Takes in a small body before anything is answered. One that turns out to be larger than `most` is begun.
+pub(crate) async fn collect<B>(
+    body: Measured<B>,
+    most: u64,
+    tag: Option<TagKind>,
+    patience: Patience,
+) -> Collected<B>
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -115,7 +120,12 @@ where
             Some(None) => break,
             Some(Some(Err(error))) => return Collected::Broken(capture.into_bytes(), error),
             Some(Some(Ok(frame))) => match frame.into_data() {
-                Ok(data) => capture.take(data),
+                Ok(data) => {
+                    capture.take(data);
+                    if capture.len() as u64 > most {
+                        return Collected::Begun(Begun { taken: capture.into_bytes(), rest });
+                    }
+                }
                 Err(frame) => trailers = frame.into_trailers().ok(),
             },
         }
@@ -216,7 +226,7 @@ mod tests {
         ] {
             let body = Measured::new(Silent { frames: frames.to_vec(), says_its_end }, Some(6));
             let begun = tokio::time::Instant::now();
-            let found = match collect(body, None, Patience::First).await {
+            let found = match collect(body, 6, None, Patience::First).await {
                 Collected::Begun(body) => Err(body.taken),
                 Collected::Broken(..) => panic!("{frames:?}"),
                 Collected::Whole(content) => Ok(content.pieces.to_bytes()),

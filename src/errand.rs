@@ -16,7 +16,7 @@ use http_body::Body;
 use tower::Service;
 
 use crate::body::CacheBody;
-use crate::collapse::{Audience, Call, Follower, Interest, Landing, Lead, Role, Ticket, Why};
+use crate::collapse::{Audience, Because, Call, Follower, Interest, Landing, Lead, Role, Ticket, Why};
 use crate::error::BoxError;
 use crate::fetch::{Fetch, Purpose};
 use crate::flight::Flight;
@@ -25,10 +25,12 @@ use crate::query::Query;
 use crate::revalidate::Validation;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::reuse::{Decision, Fallback, Forward};
+use crate::semantics::status::is_server_error;
 use crate::shared::Core;
 use crate::store::{Lookup, Store, Stored};
 use crate::stored::{ResponseHead, StoredResponse};
-use crate::sync::{Deadline, Runtime, joined, polled_once};
+use crate::sync::{Deadline, Runtime, joined, moment, polled_once};
+use crate::turns::Turn;
 
 /// How often a request waits for others' calls before it makes its own in any case.
 const MOST_ROUNDS: usize = 3;
@@ -56,6 +58,10 @@ enum Followed<B> {
     Answer(Response<CacheBody<B>>),
     /// Another call may do, or this one's.
     Again,
+    /// Calls have failed twice: a call of its own, when it is its turn.
+    InTurn,
+    /// The call takes too long: another one, with all who wait.
+    Late(Arc<Call>),
 }
 
 impl<S: Store> Errand<S> {
@@ -100,28 +106,56 @@ impl<S: Store> Errand<S> {
         let Some(mut ticket) = self.ticket() else {
             return self.call(None, inner, body).await;
         };
-        for _ in 0..MOST_ROUNDS {
-            match self.join(&ticket).await {
+        let mut rounds = 0;
+        let mut role = self.join(&ticket).await;
+        let is_alone = loop {
+            match role {
                 Role::Lead(lead) => {
                     if let Some(answer) = self.look_again(Some(&lead)).await {
                         return Ok(answer);
                     }
+                    let lead = lead.after_failure(self.failures > 0);
                     return self.call(Some(lead), inner, body).await;
                 }
                 Role::Follow(follower) => match self.follow(follower, &mut ticket).await {
-                    Followed::Again => {}
-                    Followed::Alone => break,
+                    Followed::Again => rounds += 1,
+                    Followed::Alone => break true,
                     Followed::Answer(answer) => return Ok(answer),
+                    Followed::InTurn => break false,
+                    Followed::Late(call) => {
+                        role = self.supersede(&ticket, &call, Because::Late);
+                        continue;
+                    }
                 },
-                Role::Alone | Role::Doubt(_) => break,
+                Role::Alone | Role::Doubt(_) => break true,
             }
-        }
+            if rounds == MOST_ROUNDS {
+                break false;
+            }
+            role = self.join(&ticket).await;
+        };
+        // One after the other or a few at a time: many waited, and what one of them gets may be for all the others.
+        let turn = if is_alone { None } else { self.turn().await };
         if self.has_waited
             && let Some(answer) = self.look_again(None).await
         {
             return Ok(answer);
         }
-        self.call(None, inner, body).await
+        let answer = self.call(None, inner, body).await;
+        if let (Some((turn, true)), Ok(answer)) = (&turn, &answer)
+            && !is_server_error(answer.status())
+        {
+            turn.widen();
+        }
+        answer
+    }
+
+    /// Waits for its turn among those who have waited in vain. Whether that took longer than a request is to wait.
+    async fn turn(&self) -> Option<(Turn, bool)> {
+        let Load { limits, retries, .. } = &*self.core.load;
+        let begun = moment();
+        let turn = retries.as_ref()?.turn(&self.query.key).await;
+        Some((turn, moment().duration_since(begun) > limits.wait))
     }
 
     /// What this request has in common with others that may share a call; `None` where nobody could share it.
@@ -159,22 +193,27 @@ impl<S: Store> Errand<S> {
             Role::Doubt(call) if self.store.is_untouched(&ticket.key, true, call.fence()).await => {
                 collapser.follow(&call)
             }
-            Role::Doubt(call) => {
-                return collapser.supersede(ticket, has_credentials, fence, now, &call);
-            }
+            Role::Doubt(call) => return self.supersede(ticket, &call, Because::Older),
             role => return role,
         };
-        if self.wants_another(follower.call(), now) {
-            return collapser.supersede(ticket, has_credentials, fence, now, follower.call());
+        match self.wants_another(follower.call(), now) {
+            Some(because) => self.supersede(ticket, follower.call(), because),
+            None => Role::Follow(follower),
         }
-        Role::Follow(follower)
     }
 
-    /// Whether a call that can be joined will not do for this request.
-    fn wants_another(&self, call: &Call, now: SystemTime) -> bool {
+    fn supersede(&self, ticket: &Ticket, call: &Arc<Call>, because: Because) -> Role {
+        let (has_credentials, now) = (self.query.unkeyed().any(), self.core.clock.now());
+        let fence = self.lookup.fence;
+        self.core.collapser.supersede(ticket, has_credentials, fence, now, call, because)
+    }
+
+    /// Why a call that can be joined will not do for this request, if it will not.
+    fn wants_another(&self, call: &Call, now: SystemTime) -> Option<Because> {
         // A reload does not get what the origin said before it (RFC 9111 5.2.1.4).
         let is_reload = self.query.directives.no_cache && self.core.policy.rules().client_directives;
-        (is_reload && call.has_landed()) || call.has_stalled(now, self.core.load.limits.wait)
+        let is_older = (is_reload && call.has_landed()).then_some(Because::Older);
+        is_older.or_else(|| call.has_stalled(now, self.core.load.limits.wait))
     }
 
     /// Looks into the store again: between the first look and the lead, another call may have come to its end.
@@ -235,7 +274,10 @@ impl<S: Store> Errand<S> {
         let Some(landing) = deadline.in_time(follower.landing()).await else {
             return match self.fallback() {
                 Fallback::StaleIfError => Followed::Answer(self.stand_in(late, None)),
-                Fallback::Forbidden | Fallback::None => Followed::Alone,
+                Fallback::Forbidden | Fallback::None => {
+                    self.deadline = None;
+                    Followed::Late(Arc::clone(follower.call()))
+                }
             };
         };
         if let Landing::Streaming(head, flight, is_tagged) = &landing
@@ -254,7 +296,9 @@ impl<S: Store> Errand<S> {
             }
         }
         let shared = match &landing {
-            Landing::Apart(Why::Error) => return self.followed_a_failure(),
+            Landing::Apart(Why::Chance { .. }) => return self.followed_a_failure(),
+            Landing::Error(_) if self.query.unkeyed().any() => return self.followed_a_failure(),
+            Landing::Error(response) => Some(self.answer_collapsed(response, self.core.clock.now())),
             Landing::Apart(Why::Request) if !self.query.unkeyed().any() => return Followed::Again,
             Landing::Apart(_) | Landing::Pending => return Followed::Alone,
             Landing::Failed(status) if self.fallback() == Fallback::StaleIfError => {
@@ -287,11 +331,11 @@ impl<S: Store> Errand<S> {
         Followed::Alone
     }
 
-    /// A call has failed: by an error, a panic, or an answer that says so. One more is made for all that waited; when that
-    /// fails, too, each makes its own.
+    /// A call has failed: by an error, a panic, or an answer that is for its own request alone. One more is made for all
+    /// that waited; when that fails, too, they go a few at a time.
     fn followed_a_failure<B>(&mut self) -> Followed<B> {
         self.failures += 1;
-        if self.failures == 1 { Followed::Again } else { Followed::Alone }
+        if self.failures == 1 { Followed::Again } else { Followed::InTurn }
     }
 
     /// The answer from a response that another one's call has brought, if this request may have it.
@@ -300,8 +344,12 @@ impl<S: Store> Errand<S> {
         if !self.query.may_share(&self.core, response, is_validated, now) {
             return None;
         }
+        Some(self.answer_collapsed(response, now))
+    }
+
+    fn answer_collapsed<B>(&self, response: &StoredResponse, now: SystemTime) -> Response<CacheBody<B>> {
         let outcome = self.collapsed(response.head(), now);
-        Some(self.core.answer(response, &self.query.request, self.query.fields, &outcome, now))
+        self.core.answer(response, &self.query.request, self.query.fields, &outcome, now)
     }
 
     /// Whether the answer to this request has to be made of the whole of what is on its way, and that is soon there.
@@ -353,7 +401,14 @@ impl<S: Store> Errand<S> {
 
     fn stand_in<B>(&self, detail: Detail, status: Option<StatusCode>) -> Response<CacheBody<B>> {
         let Query { fields, request, .. } = &*self.query;
-        self.core.stand_in(self.selected(), request, *fields, self.forward, detail, status)
+        // It has waited for another one's call.
+        let forwarding = Forwarding {
+            collapsed: Some(true),
+            detail: Some(detail),
+            status,
+            ..Forwarding::new(self.forward)
+        };
+        self.core.stand_in(self.selected(), request, *fields, forwarding)
     }
 
     /// Makes the call. One that others wait for, or that may outlast its client, is driven by a task of its own.
@@ -406,8 +461,9 @@ impl<S: Store> Errand<S> {
                 (Some(mut deadline), Some((request, stored))) => match deadline.in_time(task).await {
                     Some(answer) => answer,
                     None => {
-                        let (stored, detail) = (stored.as_ref(), Detail::LatencyBudget);
-                        return Ok(core.stand_in(stored, &request, fields, forward, detail, None));
+                        let detail = Some(Detail::LatencyBudget);
+                        let forwarding = Forwarding { detail, ..Forwarding::new(forward) };
+                        return Ok(core.stand_in(stored.as_ref(), &request, fields, forwarding));
                     }
                 },
                 _ => task.await,

@@ -61,14 +61,20 @@ where
     if terms.store.is_ok() && length.is_some_and(|length| length > terms.max_body) {
         terms.store = Err(NotStored::TooLarge);
     }
+    if ask.query.request.method == Method::HEAD && length.is_none() {
+        // It may turn out to be too large, and nobody wants the content.
+        terms.max_body = terms.max_body.min(PIECE as u64);
+    }
     let is_small = length.is_some_and(|length| length <= core.small());
     if terms.store.is_ok() && !is_small && !core.load.has_room(length.unwrap_or(PIECE as u64)) {
         terms.store = Err(NotStored::NoRoom);
     }
     let terms = judgement.terms.store;
+    let mut is_for_all = false;
     if let Err(reason) = terms {
         heed_unstored(&core, &store, &mut ask, &parts, reason, received_at).await;
-        if let Some(lead) = ask.lead.take() {
+        is_for_all = answers_all(&core, &ask, &parts, reason);
+        if !is_for_all && let Some(lead) = ask.lead.take() {
             lead.part(why_apart(reason, parts.status), received_at);
         }
     }
@@ -78,21 +84,23 @@ where
     if reason.is_some() || !parts.status.is_success() {
         ask.stand_in = None;
     }
-    let body = Measured::new(body, length);
-    let body = if is_small && (reason.is_none() || tag.is_some()) {
-        match collect::collect(body, tag, patience(&core, &ask, tag)).await {
-            Collected::Begun(body) => body,
+    let body = Measured::new(body, length).by_leave(std::mem::take(&mut ask.leave));
+    let is_taken_in = is_small && (reason.is_none() || tag.is_some());
+    let body = if is_taken_in || is_for_all {
+        let patience = if is_for_all { Patience::Whole(LONG) } else { patience(&core, &ask, tag) };
+        match collect::collect(body, core.small(), tag, patience).await {
+            Collected::Begun(body) => {
+                if let (Some(reason), Some(lead)) = (reason, ask.lead.take_if(|_| is_for_all)) {
+                    lead.part(why_apart(reason, parts.status), received_at);
+                }
+                body
+            }
             Collected::Broken(received, error) => {
                 if let Some(stored) = &ask.stand_in {
                     let Query { fields, request, .. } = &*ask.query;
-                    return core.stand_in(
-                        Some(stored),
-                        request,
-                        *fields,
-                        ask.forward,
-                        Detail::StaleIfError,
-                        None,
-                    );
+                    let detail = Some(Detail::StaleIfError);
+                    let forwarding = Forwarding { detail, ..Forwarding::new(ask.forward) };
+                    return core.stand_in(Some(stored), request, *fields, forwarding);
                 }
                 let outcome = not_stored(&ask, reason.unwrap_or(NotStored::Incomplete));
                 return told(&core, &ask, parts, CacheBody::broken(received, error), &outcome);
@@ -101,6 +109,14 @@ where
                 let Some(reason) = reason else {
                     return Fill { core, store, ask, parts, judgement }.at_once(content).await;
                 };
+                if let Some(lead) = ask.lead.take() {
+                    let Content { pieces, trailers, .. } = &content;
+                    let (pieces, trailers) = (pieces.clone(), trailers.clone());
+                    let shared = Content { pieces, tag: content.tag.clone(), trailers };
+                    let (status, sent_at) = (parts.status, ask.query.now);
+                    let response = complete(&core, *judgement, status, &parts.headers, sent_at, shared);
+                    lead.land(Landing::Error(response));
+                }
                 let body = tag_on(&core, &mut parts, content);
                 return forward(&core, &ask, parts, body, reason, received_at);
             }
@@ -184,12 +200,13 @@ async fn end_stale_use_beside<S: Store>(
     }
 }
 
+/// What takes longer is a stream, whatever for.
+const LONG: Duration = Duration::from_secs(1);
+
 /// How long small content is waited for. What is made of it for this request may need the whole; where something stored
 /// stands in, a client is better off with that than with something broken; and where nothing is ever stored, there is
 /// no later answer to have a tag.
 fn patience(core: &Core, ask: &Ask, tag: Option<TagKind>) -> Patience {
-    /// What takes longer is a stream, whatever for.
-    const LONG: Duration = Duration::from_secs(1);
     if Runtime::current().is_none() {
         return Patience::Whole(Duration::MAX); // there is no other way to store it
     }
@@ -204,12 +221,23 @@ fn patience(core: &Core, ask: &Ask, tag: Option<TagKind>) -> Patience {
 
 /// Why an answer that is not stored is nobody else's: whose doing it is.
 pub(crate) fn why_apart(reason: NotStored, status: StatusCode) -> Why {
+    let says_so = matches!(reason, NotStored::NoStore | NotStored::Private | NotStored::Vary);
     match reason {
         NotStored::Authorization | NotStored::Cookie | NotStored::RequestNoStore => Why::Request,
-        NotStored::NoRoom => Why::Error,
-        _ if is_server_error(status) => Why::Error,
+        NotStored::NoRoom | NotStored::SetCookie => Why::Chance { says_so },
+        _ if status.is_client_error() || is_server_error(status) => Why::Chance { says_so },
         _ => Why::Response,
     }
+}
+
+/// Whether an error that is not stored is to answer all who have waited for it.
+fn answers_all(core: &Core, ask: &Ask, response: &response::Parts, reason: NotStored) -> bool {
+    let is_meant = is_server_error(response.status) || response.status == StatusCode::NOT_FOUND;
+    // The leader's own fields have no part in it.
+    let is_public = ask.lead.as_ref().is_some_and(|lead| !lead.has_credentials())
+        && matches!(reason, NotStored::NeverFresh | NotStored::Status)
+        && !response.headers.contains_key(header::SET_COOKIE);
+    core.load.limits.share_errors && is_meant && is_public
 }
 
 /// What of the representation a 206 has, where it is one that may be stored.

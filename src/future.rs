@@ -11,6 +11,7 @@ use tower::Service;
 use tower::util::Oneshot;
 
 use crate::body::CacheBody;
+use crate::calls::Leave;
 use crate::error::BoxError;
 use crate::key::CacheKey;
 use crate::observe::Voice;
@@ -108,7 +109,7 @@ where
             KindProjection::Boxed { future } => future.as_mut().poll(cx),
             KindProjection::Pass { future, core, is_conditional, method, outcome } => {
                 let response = ready!(future.poll(cx))?;
-                Poll::Ready(Ok(core.pass_on(response, method, *is_conditional, outcome)))
+                Poll::Ready(Ok(core.pass_on(response, method, *is_conditional, outcome, Leave::default())))
             }
             KindProjection::Ready { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),

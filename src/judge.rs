@@ -6,6 +6,7 @@ use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, response};
 
+use crate::calls::Leave;
 use crate::collapse::Lead;
 use crate::key::CacheKey;
 use crate::policy::Terms;
@@ -45,6 +46,8 @@ pub(crate) struct Ask {
     pub(crate) at_least: Option<(SystemTime, SystemTime)>,
     /// What is stored that an error must not replace.
     pub(crate) good: Good,
+    /// For the call, until its content has come in.
+    pub(crate) leave: Leave,
     /// Held until the response is stored, or not.
     pub(crate) validation: Option<Validation>,
     /// As the client sent it.
@@ -115,6 +118,7 @@ impl Ask {
             names_target: true,
             at_least: None,
             good: Good::None,
+            leave: Leave::default(),
             validation: None,
             query: Box::new(query),
             part: None,

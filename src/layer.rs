@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tower::Layer;
 
+use crate::calls::{CallLimits, Calls};
 use crate::clock::Clock;
 use crate::collapse::Collapser;
 use crate::handle::CacheHandle;
@@ -48,7 +49,7 @@ impl<S: Store> CacheLayer<S> {
     /// A cache over a store, with [`StandardPolicy::default`] and weak tags.
     pub fn new(store: S) -> Self {
         let held = Held::new(&BodyLimits::default(), store.capacity());
-        let load = Arc::new(Load::new(FillLimits::default(), held, store.capacity()));
+        let load = Arc::new(Load::new(FillLimits::default(), held, Calls::default(), store.capacity()));
         let core = Core {
             clock: Clock::default(),
             collapser: Arc::new(Collapser::new(Arc::clone(&load))),
@@ -131,19 +132,27 @@ impl<S: Store> CacheLayer<S> {
     /// The bounds of what is fetched at one time; default [`FillLimits::default`].
     #[must_use]
     pub fn fill_limits(self, limits: FillLimits) -> Self {
-        let held = Arc::clone(&self.core.load.held);
-        self.load(limits, held)
+        let (held, calls) = (Arc::clone(&self.core.load.held), self.core.load.calls.clone());
+        self.load(limits, held, calls)
     }
 
     /// How much the bodies of responses may hold, and for how long; default [`BodyLimits::default`].
     #[must_use]
     pub fn body_limits(self, limits: BodyLimits) -> Self {
-        let (fills, held) = (self.core.load.limits.clone(), Held::new(&limits, self.store.capacity()));
-        self.load(fills, held)
+        let Load { calls, limits: fills, .. } = &*self.core.load;
+        let (fills, calls, held) = (fills.clone(), calls.clone(), Held::new(&limits, self.store.capacity()));
+        self.load(fills, held, calls)
     }
 
-    fn load(self, limits: FillLimits, held: Arc<Held>) -> Self {
-        let load = Arc::new(Load::new(limits, held, self.store.capacity()));
+    /// How many calls of the inner service are under way at one time; by default there is no bound.
+    #[must_use]
+    pub fn call_limits(self, limits: CallLimits) -> Self {
+        let (fills, held) = (self.core.load.limits.clone(), Arc::clone(&self.core.load.held));
+        self.load(fills, held, Calls::new(limits))
+    }
+
+    fn load(self, limits: FillLimits, held: Arc<Held>, calls: Calls) -> Self {
+        let load = Arc::new(Load::new(limits, held, calls, self.store.capacity()));
         self.set(|core| {
             core.id = CoreId::default();
             core.collapser = Arc::new(Collapser::new(Arc::clone(&load)));

@@ -60,6 +60,7 @@
 mod answer;
 mod body;
 mod buffer;
+mod calls;
 mod clock;
 mod collapse;
 mod collect;
@@ -98,8 +99,10 @@ mod splice;
 pub mod store;
 mod stored;
 mod sync;
+mod turns;
 
 pub use body::CacheBody;
+pub use calls::CallLimits;
 pub use clock::{Clock, ClockHand};
 pub use content::{QueryBody, QueryFuture, QueryLayer, QueryService};
 pub use error::{BodyError, StoreError};

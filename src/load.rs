@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::calls::Calls;
 use crate::held::{Held, UNKNOWN_CAPACITY};
+use crate::turns::Turns;
 
 /// The bounds of what is fetched for the cache's sake at one time.
 ///
@@ -14,12 +16,21 @@ pub struct FillLimits {
     pub(crate) detached: u64,
     pub(crate) fills: u64,
     pub(crate) in_flight: Option<u64>,
+    pub(crate) retries: usize,
+    pub(crate) share_errors: bool,
     pub(crate) wait: Duration,
 }
 
 impl Default for FillLimits {
     fn default() -> Self {
-        Self { detached: 256, fills: 16_384, in_flight: None, wait: Duration::from_secs(5) }
+        Self {
+            detached: 256,
+            fills: 16_384,
+            in_flight: None,
+            retries: 8,
+            share_errors: false,
+            wait: Duration::from_secs(5),
+        }
     }
 }
 
@@ -55,7 +66,26 @@ impl FillLimits {
         self
     }
 
-    /// How long a request waits for another one's call to get an answer, before it makes one of its own; default 5 s.
+    /// How many of the requests for one key that have waited for two calls in vain make calls of their own at one time;
+    /// default 8, at least 1. In vain was what brought an error, or an answer that only its own request may have, without
+    /// saying so by `private`, `no-store` or `Vary: *`. When they queue for longer than [`FillLimits::wait`] and the inner
+    /// service answers without server errors, more of them go at a time.
+    #[must_use]
+    pub fn retries(mut self, count: usize) -> Self {
+        self.retries = count;
+        self
+    }
+
+    /// Whether a small server error, or a 404 that can't be stored, answers all requests that have waited for that very
+    /// call; default not. One that says `private` or `no-store`, or sets a cookie, never does.
+    #[must_use]
+    pub fn share_errors(mut self, on: bool) -> Self {
+        self.share_errors = on;
+        self
+    }
+
+    /// How long requests wait for another one's call to get an answer; default 5 s. Then one of them makes another call, on
+    /// which all of them wait; whichever of the two is answered first has the answer for all.
     #[must_use]
     pub fn wait(mut self, limit: Duration) -> Self {
         self.wait = limit;
@@ -89,6 +119,7 @@ pub struct FillStatistics {
 /// Counts against bounds.
 #[derive(Debug, Default)]
 pub(crate) struct Load {
+    pub(crate) calls: Calls,
     pub(crate) limits: FillLimits,
     collapsed: AtomicU64,
     detached: AtomicU64,
@@ -97,6 +128,8 @@ pub(crate) struct Load {
     pub(crate) held: Arc<Held>,
     in_flight: AtomicU64,
     most_in_flight: u64,
+    /// For who has waited in vain.
+    pub(crate) retries: Option<Arc<Turns>>,
     unstored: AtomicU64,
     waiting: AtomicU64,
 }
@@ -117,15 +150,22 @@ enum Kind {
 
 impl Load {
     /// `capacity` is that of the store.
-    pub(crate) fn new(limits: FillLimits, held: Arc<Held>, capacity: Option<u64>) -> Self {
+    pub(crate) fn new(limits: FillLimits, held: Arc<Held>, calls: Calls, capacity: Option<u64>) -> Self {
         let most_in_flight = limits.in_flight.or(capacity).unwrap_or(UNKNOWN_CAPACITY);
-        Self { limits, held, most_in_flight, ..Self::default() }
+        let retries = Some(Turns::new(limits.retries));
+        Self { calls, limits, held, most_in_flight, retries, ..Self::default() }
     }
 
     /// The same bounds, with counts of their own.
     pub(crate) fn anew(&self) -> Self {
-        let (limits, held) = (self.limits.clone(), self.held.anew());
-        Self { limits, held, most_in_flight: self.most_in_flight, ..Self::default() }
+        Self {
+            calls: self.calls.anew(),
+            held: self.held.anew(),
+            limits: self.limits.clone(),
+            most_in_flight: self.most_in_flight,
+            retries: Some(Turns::new(self.limits.retries)),
+            ..Self::default()
+        }
     }
 
     pub(crate) fn statistics(&self) -> FillStatistics {

@@ -9,6 +9,7 @@ use http::{Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use crate::calls::Leave;
 use crate::error::{BodyError, BoxError, Failure};
 use crate::semantics::framing::declared_length;
 
@@ -25,6 +26,7 @@ pin_project! {
         body: B,
         declared: Option<u64>,
         has_ended: bool,
+        leave: Leave,
         received: u64,
     }
 }
@@ -32,7 +34,13 @@ pin_project! {
 impl<B> Measured<B> {
     /// `declared` is the length that it is held to; `None` where nothing is known of it.
     pub(crate) fn new(body: B, declared: Option<u64>) -> Self {
-        Self { body, declared, has_ended: false, received: 0 }
+        Self { body, declared, has_ended: false, leave: Leave::default(), received: 0 }
+    }
+
+    /// The call is under way until the body has come to its end.
+    pub(crate) fn by_leave(mut self, leave: Leave) -> Self {
+        self.leave = leave;
+        self
     }
 
     /// The body of a response to `method`, held to its `Content-Length`.
@@ -70,11 +78,11 @@ where
         let frame = match ready!(this.body.poll_frame(cx)) {
             Some(Ok(frame)) => into_bytes(frame),
             Some(Err(error)) => {
-                *this.has_ended = true;
+                (*this.has_ended, *this.leave) = (true, Leave::default());
                 return Poll::Ready(Some(Err(BodyError::inner(error))));
             }
             None => {
-                *this.has_ended = true;
+                (*this.has_ended, *this.leave) = (true, Leave::default());
                 let short = Self::is_short(*this.declared, *this.received);
                 return Poll::Ready(short.map(|short| Err(short.into())));
             }
@@ -90,7 +98,7 @@ where
         };
         Poll::Ready(Some(match failure {
             Some(failure) => {
-                *this.has_ended = true;
+                (*this.has_ended, *this.leave) = (true, Leave::default());
                 Err(failure.into())
             }
             None => Ok(frame),

@@ -310,14 +310,32 @@ where
         detail: Option<Detail>,
     ) -> ResponseFuture<I, Q, B>
     where
-        I: Service<Request<Q>, Response = Response<B>> + Clone,
+        I: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
+        I::Future: Send,
+        I::Error: Send,
+        Q: Send + 'static,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
     {
         let outcome = Outcome::Forwarded(Forwarding { detail, ..Forwarding::new(forward) });
         self.cache.core.policy.forward(&mut parts);
         framing::repair_request(&mut parts.headers);
         key::leave(&mut parts);
-        let core = Arc::clone(&self.cache.core);
-        ResponseFuture::pass(self.inner.clone(), Request::from_parts(parts, body), core, outcome)
+        let (core, request) = (Arc::clone(&self.cache.core), Request::from_parts(parts, body));
+        let inner = self.inner.clone();
+        if !core.load.calls.is_bounded() {
+            return ResponseFuture::pass(inner, request, core, outcome);
+        }
+        ResponseFuture::boxed(async move {
+            let Some(leave) = core.load.calls.begin(None).await else {
+                return Ok(core.overloaded(forward));
+            };
+            let is_conditional = validation::is_conditional(request.headers());
+            let method = request.method().clone();
+            let response = inner.oneshot(request).await?;
+            Ok(core.pass_on(response, &method, is_conditional, &outcome, leave))
+        })
     }
 
     /// Asks the inner service: for a new response, or whether a stored one still holds.
@@ -394,6 +412,9 @@ where
     {
         let (cache, inner) = (self.cache.clone(), self.inner.clone());
         ResponseFuture::boxed(async move {
+            let Some(leave) = cache.core.load.calls.begin(Some(&key)).await else {
+                return Ok(cache.core.overloaded(Forward::Method));
+            };
             let sent_at = cache.core.clock.now();
             let unsafe_request = UnsafeRequest { key, target: key::absolute_uri(&parts) };
             let may_be_stored =
@@ -430,7 +451,8 @@ where
                 && is_untouched
                 && let Ok(lookup) = cache.store.get(&unsafe_request.key).await
             {
-                let ask = Box::new(Ask::post(asked, unsafe_request.key, lookup.fence, sent_at));
+                let mut ask = Box::new(Ask::post(asked, unsafe_request.key, lookup.fence, sent_at));
+                ask.leave = leave;
                 let mut response = response;
                 framing::repair(&method, response.status(), response.headers_mut());
                 return Ok(fill::receive(cache.core, cache.store, ask, response).await);
@@ -439,7 +461,7 @@ where
                 detail,
                 ..Forwarding::new(if bypass.is_some() { Forward::Bypass } else { Forward::Method })
             });
-            Ok(cache.core.pass_on(response, &method, is_conditional, &outcome))
+            Ok(cache.core.pass_on(response, &method, is_conditional, &outcome, leave))
         })
     }
 }

@@ -12,6 +12,7 @@ use tower::{Service, ServiceExt};
 
 use self::validate::Agreement;
 use crate::body::CacheBody;
+use crate::calls::Leave;
 use crate::collapse::{Landing, Lead, Why};
 use crate::error::BoxError;
 use crate::fill;
@@ -131,6 +132,7 @@ impl<S: Store> Fetch<S> {
             names_target: false,
             at_least,
             good,
+            leave: Leave::default(),
             part: None,
             validation: None,
             query,
@@ -170,6 +172,13 @@ impl<S: Store> Fetch<S> {
         let outgoing = self.outgoing();
         let is_conditional = validation::is_conditional(&outgoing.headers);
         let method = outgoing.method.clone();
+        let Some(leave) = self.leave().await else {
+            return Ok(match self.fallback {
+                Fallback::StaleIfError => self.stand_in(Detail::CallLimit, None),
+                Fallback::Forbidden | Fallback::None => self.core.overloaded(self.ask.forward),
+            });
+        };
+        self.ask.leave = leave;
         self.ask.query.now = self.core.clock.now(); // the call begins here, however long the request has waited
         let mut response = inner.oneshot(Request::from_parts(outgoing, body)).await;
         if let Ok(response) = &mut response {
@@ -182,7 +191,7 @@ impl<S: Store> Fetch<S> {
         }
         match response {
             Err(error) => match self.fallback {
-                Fallback::StaleIfError => Ok(self.stand_in(None)),
+                Fallback::StaleIfError => Ok(self.stand_in(Detail::StaleIfError, None)),
                 Fallback::Forbidden => {
                     let detail = Some(Detail::ServiceFailed);
                     let outcome = Forwarding { detail, ..Forwarding::new(self.ask.forward) };
@@ -191,7 +200,7 @@ impl<S: Store> Fetch<S> {
                 Fallback::None => Err(error),
             },
             Ok(response) if self.fallback == Fallback::StaleIfError && is_failure(response.status()) => {
-                Ok(self.stand_in(Some(response.status())))
+                Ok(self.stand_in(Detail::StaleIfError, Some(response.status())))
             }
             Ok(response) if self.completion.is_some() && is_about_a_part(response.status()) => {
                 Ok(Box::pin(self.complete(response)).await)
@@ -211,6 +220,18 @@ impl<S: Store> Fetch<S> {
                 }
             },
             Ok(response) => Ok(fill::receive(self.core, self.store, self.ask, response).await),
+        }
+    }
+
+    /// Leave to make the call. It is waited for only where a client waits and there is nothing else for it.
+    async fn leave(&self) -> Option<Leave> {
+        let (calls, key) = (&self.core.load.calls, Some(&self.ask.query.key));
+        if self.fallback == Fallback::StaleIfError || self.ask.validation.is_some() {
+            return calls.try_begin(key);
+        }
+        match calls.try_begin(key) {
+            Some(leave) => Some(leave),
+            None => Box::pin(calls.begin(key)).await,
         }
     }
 
@@ -308,7 +329,7 @@ impl<S: Store> Fetch<S> {
             Err(misfit) => {
                 let now = self.core.clock.now();
                 if let Some(lead) = self.ask.lead.take() {
-                    lead.part(Why::Error, now);
+                    lead.part(Why::Chance { says_so: false }, now);
                 }
                 self.core.unreliable.parts.remember(&self.ask.query.key, now);
                 let is_range = self.completion.as_ref().is_some_and(Completion::is_range);
@@ -329,19 +350,14 @@ impl<S: Store> Fetch<S> {
     }
 
     /// Serves the stored response in place of a failure (RFC 5861 4).
-    fn stand_in<B>(mut self, status: Option<StatusCode>) -> Response<CacheBody<B>> {
+    fn stand_in<B>(mut self, detail: Detail, status: Option<StatusCode>) -> Response<CacheBody<B>> {
         if let Some(lead) = self.ask.lead.take() {
             lead.land(Landing::Failed(status));
         }
-        let Ask { forward, query, .. } = &*self.ask;
-        self.core.stand_in(
-            self.selected(),
-            &query.request,
-            query.fields,
-            *forward,
-            Detail::StaleIfError,
-            status,
-        )
+        let Ask { collapsed, forward, query, .. } = &*self.ask;
+        let forwarding =
+            Forwarding { collapsed: *collapsed, detail: Some(detail), status, ..Forwarding::new(*forward) };
+        self.core.stand_in(self.selected(), &query.request, query.fields, forwarding)
     }
 }
 

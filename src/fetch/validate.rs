@@ -107,7 +107,7 @@ impl<S: Store> Fetch<S> {
             core.unreliable.validations.remember(&self.ask.query.key, now);
         }
         if let Some(lead) = self.ask.lead.take() {
-            lead.part(Why::Error, now);
+            lead.part(Why::Chance { says_so: false }, now);
         }
         let outcome = Outcome::Forwarded(Forwarding {
             detail: Some(Detail::UnexpectedNotModified),

@@ -65,6 +65,8 @@ impl From<Forwarding> for Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Detail {
+    /// As many calls as may be are under way.
+    CallLimit,
     /// The inner service took longer than the policy waits, and a stored response stands in.
     LatencyBudget,
     /// The inner service failed, and nothing may stand in (RFC 9111 4.2.4, 5.2.2.2).
@@ -89,6 +91,7 @@ impl Detail {
     fn as_str(self) -> &'static str {
         match self {
             Self::Bypass(reason) => reason,
+            Self::CallLimit => "call-limit",
             Self::LatencyBudget => "latency-budget",
             Self::Nested => "nested",
             Self::NotInvalidated => "not-invalidated",
