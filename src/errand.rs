@@ -298,7 +298,10 @@ impl<S: Store> Errand<S> {
         let shared = match &landing {
             Landing::Apart(Why::Chance { .. }) => return self.followed_a_failure(),
             Landing::Error(_) if self.query.unkeyed().any() => return self.followed_a_failure(),
-            Landing::Error(response) => Some(self.answer_collapsed(response, self.core.clock.now())),
+            Landing::Error(response) => {
+                let outcome = Forwarding { collapsed: Some(true), ..Forwarding::new(self.forward) };
+                Some(self.answer_collapsed(response, &outcome.into(), self.core.clock.now()))
+            }
             Landing::Apart(Why::Request) if !self.query.unkeyed().any() => return Followed::Again,
             Landing::Apart(_) | Landing::Pending => return Followed::Alone,
             Landing::Failed(status) if self.fallback() == Fallback::StaleIfError => {
@@ -344,12 +347,16 @@ impl<S: Store> Errand<S> {
         if !self.query.may_share(&self.core, response, is_validated, now) {
             return None;
         }
-        Some(self.answer_collapsed(response, now))
+        Some(self.answer_collapsed(response, &self.collapsed(response.head(), now), now))
     }
 
-    fn answer_collapsed<B>(&self, response: &StoredResponse, now: SystemTime) -> Response<CacheBody<B>> {
-        let outcome = self.collapsed(response.head(), now);
-        self.core.answer(response, &self.query.request, self.query.fields, &outcome, now)
+    fn answer_collapsed<B>(
+        &self,
+        response: &StoredResponse,
+        outcome: &Outcome,
+        now: SystemTime,
+    ) -> Response<CacheBody<B>> {
+        self.core.answer(response, &self.query.request, self.query.fields, outcome, now)
     }
 
     /// Whether the answer to this request has to be made of the whole of what is on its way, and that is soon there.

@@ -85,7 +85,7 @@ impl FillLimits {
     }
 
     /// How long requests wait for another one's call to get an answer; default 5 s. Then one of them makes another call, on
-    /// which all of them wait; whichever of the two is answered first has the answer for all.
+    /// which the others wait as they do on the first; whichever is answered first has the answer for them.
     #[must_use]
     pub fn wait(mut self, limit: Duration) -> Self {
         self.wait = limit;

@@ -17,6 +17,7 @@ mod failing_store;
 mod faults;
 mod fills;
 mod fits;
+mod herds;
 mod interim;
 mod interim_io;
 mod large;

@@ -1,0 +1,351 @@
+//! Many requests for one key where one answer does not do for all: they are let loose on the origin neither all at once
+//! nor one by one.
+
+use std::time::Duration;
+
+use http::Method;
+use larder::{CacheLayer, CallLimits, FillLimits, StandardPolicy};
+
+use crate::support::{Answer, Client, Seen, Stage, Step, settle};
+
+const FRESH: (&str, &str) = ("cache-control", "max-age=60");
+/// So many wait.
+const HERD: usize = 300;
+/// So many go at a time once two calls were in vain.
+const FEW: usize = 8;
+
+fn page() -> [Step; 3] {
+    [Step::head(200, &[FRESH]), Step::frame("page"), Step::End]
+}
+
+/// Lets the origin answer what is under way with what `reply` gives, again and again, until nobody waits. The most calls
+/// that were under way at one time.
+async fn drive(stage: &Stage, herd: &[Client], mut reply: impl FnMut(usize) -> Vec<Step>) -> usize {
+    let (mut answered, mut most) = (0, 0);
+    settle().await;
+    while herd.iter().any(Client::is_waiting) {
+        let calls = stage.origin.calls_from(answered);
+        assert!(!calls.is_empty(), "they wait for something");
+        most = most.max(calls.len());
+        for call in calls {
+            call.steps(&reply(answered));
+            answered += 1;
+        }
+        settle().await;
+    }
+    most
+}
+
+async fn seen(herd: Vec<Client>) -> Vec<Seen> {
+    let mut all = Vec::new();
+    for client in herd {
+        all.push(client.seen().await);
+    }
+    all
+}
+
+#[tokio::test(start_paused = true)]
+async fn a34_one_odd_request_ahead_of_a_herd_costs_one_more_call() {
+    let odd = [
+        Step::head(400, &[]),
+        Step::head(405, &[("cache-control", "no-store")]),
+        Step::head(406, &[("cache-control", "private")]),
+        Step::head(431, &[("cache-control", "max-age=60"), ("vary", "*")]),
+        Step::head(500, &[]),
+        Step::head(503, &[("cache-control", "no-store"), ("retry-after", "1")]),
+        Step::head(200, &[FRESH, ("set-cookie", "session=1")]),
+        Step::head(302, &[FRESH, ("set-cookie", "session=1")]),
+        Step::Refuse,
+        Step::Panic,
+    ];
+    for odd in odd {
+        for is_stale in [false, true] {
+            let stage = Stage::new();
+            if is_stale {
+                stage.fill("/", &page()).await;
+                stage.later(100);
+            }
+            let before = stage.origin.calls();
+            let leader = stage.get_with("/", &[("accept", "cow")]);
+            settle().await;
+            let herd = stage.herd(HERD, &[]);
+            settle().await;
+            assert_eq!(stage.origin.calls() - before, 1);
+            stage.origin.call(before).step(odd.clone()).end();
+            settle().await;
+            assert_eq!(stage.origin.calls() - before, 2, "{odd:?}");
+            stage.origin.call(before + 1).steps(&page());
+            for client in herd {
+                client.seen().await.has_body("page");
+            }
+            drop(leader.answer().await);
+            assert_eq!(stage.origin.calls() - before, 2, "{odd:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a34_a_herd_on_errors_goes_a_few_at_a_time() {
+    let failures = [
+        Step::head(503, &[]),
+        Step::head(404, &[]),
+        Step::head(405, &[]),
+        Step::head(200, &[FRESH, ("set-cookie", "session=1")]),
+        Step::Refuse,
+    ];
+    for failure in failures {
+        let stage = Stage::new();
+        let herd = stage.herd(HERD, &[]);
+        let most = drive(&stage, &herd, |_| vec![failure.clone(), Step::End]).await;
+        assert_eq!(most, FEW, "{failure:?}");
+        assert_eq!(stage.origin.calls(), HERD, "{failure:?}: each has its own answer");
+    }
+    let few = CacheLayer::default().fill_limits(FillLimits::new().retries(2));
+    let stage = Stage::with(few);
+    let herd = stage.herd(HERD, &[]);
+    assert_eq!(drive(&stage, &herd, |_| vec![Step::head(503, &[]), Step::End]).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a34_the_first_good_answer_is_for_all_who_are_left() {
+    let stage = Stage::new();
+    let herd = stage.herd(HERD, &[]);
+    let reply = |call: usize| if call < 12 { vec![Step::head(503, &[]), Step::End] } else { page().to_vec() };
+    assert_eq!(drive(&stage, &herd, reply).await, FEW);
+    assert!(stage.origin.calls() <= 2 + 3 * FEW);
+    let good = seen(herd).await.into_iter().filter(|seen| seen.status == 200).count();
+    assert_eq!(good, HERD - 12);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a34_what_says_of_itself_that_it_is_nobody_elses_is_fetched_by_all_at_once() {
+    for head in [
+        Step::head(200, &[("cache-control", "no-store")]),
+        Step::head(200, &[("cache-control", "private")]),
+        Step::head(200, &[FRESH, ("vary", "*")]),
+        Step::head(401, &[("cache-control", "no-store")]),
+    ] {
+        let stage = Stage::new();
+        let herd = stage.herd(HERD, &[]);
+        let reply = |_| vec![head.clone(), Step::End];
+        let most = drive(&stage, &herd, reply).await;
+        // An error says so only when it is the second one.
+        let is_error = matches!(head, Step::Head(401, _));
+        assert_eq!(most, HERD - if is_error { 2 } else { 1 }, "{head:?}");
+        // And that is remembered.
+        let before = stage.origin.calls();
+        let herd = stage.herd(10, &[]);
+        settle().await;
+        assert_eq!(stage.origin.calls() - before, 10, "{head:?}");
+        drop(herd);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a34_those_who_have_waited_too_long_make_one_call_together() {
+    let stage = Stage::new();
+    let herd = stage.herd(HERD, &[]);
+    for calls in 1..=4 {
+        tokio::time::sleep(Duration::from_millis(4_900)).await;
+        assert_eq!(stage.origin.calls(), calls);
+        tokio::time::sleep(Duration::from_millis(101)).await;
+        assert_eq!(stage.origin.calls(), calls + 1);
+    }
+    // The page takes longer than anybody waits, and still its first answer is for all.
+    stage.origin.call(0).steps(&page());
+    settle().await;
+    let waiting = herd.iter().filter(|client| client.is_waiting()).count();
+    assert_eq!(waiting, 4, "those who have made the later calls");
+    assert!(stage.get("/").seen().await.has_body("page").is_hit());
+    for call in stage.origin.calls_from(1) {
+        call.steps(&page());
+    }
+    assert!(seen(herd).await.iter().all(|seen| seen.body == "page"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a34_a_queue_that_takes_too_long_gets_wider_unless_the_origin_fails() {
+    for (status, is_wider) in [(404, true), (503, false)] {
+        let stage = Stage::new();
+        let herd = stage.herd(HERD, &[]);
+        settle().await;
+        let (mut answered, mut most) = (0, 0);
+        while herd.iter().any(Client::is_waiting) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let calls = stage.origin.calls_from(answered);
+            most = most.max(calls.len());
+            for call in calls {
+                call.step(Step::head(status, &[])).end();
+                answered += 1;
+            }
+            settle().await;
+        }
+        assert_eq!(most > FEW, is_wider, "{status}: {most}");
+        assert!(most < HERD / 2, "{status}: {most}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a34_by_option_an_error_answers_those_who_waited_for_it() {
+    let sharing = || CacheLayer::default().fill_limits(FillLimits::new().share_errors(true));
+    for (status, fields, is_shared) in [
+        (503, &[][..], true),
+        (503, &[("content-length", "5")], true),
+        (404, &[], true),
+        (404, &[("content-length", "5")], true),
+        (405, &[], false),
+        (503, &[("cache-control", "no-store")], false),
+        (503, &[("cache-control", "private")], false),
+        (503, &[("set-cookie", "session=1")], false),
+    ] {
+        let stage = Stage::with(sharing());
+        let herd = stage.herd(HERD, &[]);
+        let with_cookie = stage.get_with("/", &[("cookie", "user=1")]);
+        settle().await;
+        let error = || vec![Step::head(status, fields), Step::frame("error"), Step::End];
+        stage.origin.call(0).steps(&error());
+        settle().await;
+        // Who has credentials asks for itself.
+        assert_eq!(stage.origin.calls(), 2, "{status} {fields:?}");
+        let answered = herd.iter().filter(|client| !client.is_waiting()).count();
+        assert_eq!(answered, if is_shared { HERD } else { 1 }, "{status} {fields:?}");
+        if is_shared {
+            for (number, client) in herd.into_iter().enumerate() {
+                let seen = client.seen().await.has_body("error");
+                assert_eq!(seen.status, status);
+                assert_eq!(
+                    seen.cache_status().contains("; collapsed"),
+                    number > 0,
+                    "{}",
+                    seen.cache_status()
+                );
+                assert!(!seen.cache_status().contains("; stored"), "{}", seen.cache_status());
+            }
+        }
+        assert_eq!(stage.handle.statistics().entries, 0);
+        with_cookie.leave();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_of_a_failed_leader_says_that_it_is_collapsed() {
+    const SIE: (&str, &str) = ("cache-control", "max-age=60, stale-if-error=600");
+    for failure in [Step::Refuse, Step::head(503, &[])] {
+        let stage = Stage::new();
+        stage.fill("/", &[Step::head(200, &[SIE]), Step::frame("old"), Step::End]).await;
+        stage.later(100);
+        let herd = stage.herd(10, &[]);
+        settle().await;
+        stage.origin.call(1).step(failure.clone()).end();
+        let status = if matches!(failure, Step::Head(..)) { " fwd-status=503;" } else { "" };
+        for (number, seen) in seen(herd).await.into_iter().enumerate() {
+            let collapsed = if number == 0 { "" } else { " collapsed;" };
+            let expected =
+                format!("larder; fwd=stale;{status}{collapsed} ttl=-40; detail=\"stale-if-error\"");
+            seen.has_body("old").told(&expected);
+        }
+        assert_eq!(stage.origin.calls(), 2, "{failure:?}");
+    }
+}
+
+fn bounded(limits: CallLimits) -> Stage {
+    Stage::with(CacheLayer::default().call_limits(limits))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a35_calls_have_a_bound_in_all() {
+    let stage = bounded(CallLimits::new().total(4));
+    let mut clients: Vec<_> = (0..8).map(|number| stage.get(&format!("/{number}"))).collect();
+    settle().await;
+    // What bypasses the cache counts, too.
+    clients.push(stage.send(Method::POST, "/post", &[]));
+    clients.push(stage.send(Method::OPTIONS, "/options", &[]));
+    settle().await;
+    assert_eq!(stage.origin.open(), 4);
+    // A call is under way until its content has come in.
+    let first = stage.origin.call(0);
+    first.head(&[("cache-control", "no-store")]).frame("x");
+    settle().await;
+    assert_eq!(stage.origin.calls(), 4);
+    let reading = clients.remove(0).reading();
+    first.end();
+    reading.await.unwrap().has_body("x");
+    settle().await;
+    assert_eq!(stage.origin.calls(), 5, "the next one");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let late = clients.split_off(4);
+    for client in late {
+        let seen = client.seen().await;
+        assert_eq!((seen.status.as_u16(), seen.field("retry-after")), (503, Some("5")), "{seen:?}");
+        assert!(seen.cache_status().ends_with("detail=\"call-limit\""), "{}", seen.cache_status());
+    }
+    assert_eq!(stage.origin.calls(), 5);
+    // Hits need no call, and who leaves gives back its leave.
+    drop(clients);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a35_calls_for_one_key_have_a_bound() {
+    let stage = bounded(CallLimits::new().per_key(2).wait(Duration::from_secs(1)));
+    // Ranges are not collapsed.
+    let range = |path: &str| stage.get_with(path, &[("range", "bytes=0-1")]);
+    let same: Vec<_> = (0..5).map(|_| range("/a")).collect();
+    let other = range("/b");
+    settle().await;
+    assert_eq!(stage.origin.open(), 3);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let refused = same.iter().filter(|client| !client.is_waiting()).count();
+    assert_eq!(refused, 3);
+    same.into_iter().for_each(Client::leave);
+    settle().await;
+    assert_eq!(stage.origin.open(), 1, "who leaves makes room");
+    other.leave();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a35_beyond_the_bound_what_is_stale_is_served_where_it_may_be() {
+    const SIE: (&str, &str) = ("cache-control", "max-age=60, stale-if-error=600");
+    const SWR: (&str, &str) = ("cache-control", "max-age=60, stale-while-revalidate=600");
+    let stage = bounded(CallLimits::new().total(1));
+    for (path, head) in [("/sie", SIE), ("/swr", SWR)] {
+        stage.fill(path, &[Step::head(200, &[head]), Step::frame("old"), Step::End]).await;
+    }
+    stage.later(100);
+    let hung = stage.get("/hung");
+    settle().await;
+    let before = stage.origin.calls();
+    for (path, expected) in [
+        ("/sie", "larder; fwd=stale; ttl=-40; detail=\"call-limit\""),
+        ("/swr", "larder; hit; ttl=-40; detail=\"stale-while-revalidate\""),
+    ] {
+        let client = stage.get(path);
+        settle().await;
+        assert!(!client.is_waiting(), "{path}");
+        client.seen().await.has_body("old").told(expected);
+    }
+    settle().await;
+    assert_eq!(stage.origin.calls(), before, "nor is it validated behind");
+    hung.leave();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a35_a_head_draws_no_content_that_cannot_be_stored() {
+    let policy = || StandardPolicy::default().head_as_get(true);
+    for (head, most) in [
+        (&[("cache-control", "no-store")][..], 0),
+        (&[FRESH, ("content-length", "10000000000")], 0),
+        // Its length is found out.
+        (&[FRESH], 512 * 1024),
+    ] {
+        let stage = Stage::with(CacheLayer::default().policy(policy()));
+        let client = stage.send(Method::HEAD, "/", &[]);
+        settle().await;
+        let call = stage.origin.call(0);
+        call.head(head).step(Step::Endless(bytes::Bytes::from(vec![0; 16 * 1024])));
+        let Answer::Response(response) = client.answer().await else { panic!("no answer") };
+        assert_eq!(response.status(), 200);
+        settle().await;
+        assert!(call.taken() <= most, "{head:?}: {}", call.taken());
+        assert_eq!(stage.origin.open(), 0, "{head:?}");
+    }
+}
