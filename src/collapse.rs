@@ -183,6 +183,8 @@ impl Collapser {
         match calls.get(ticket) {
             // Another one was faster.
             Some(call) if !Arc::ptr_eq(call, old) => Role::Follow(Follower::of(call, &self.load)),
+            // It has come just in time.
+            _ if because == Because::Late && old.has_landed() => Role::Follow(Follower::of(old, &self.load)),
             _ => {
                 let role = self.begin(&mut calls, ticket, has_credentials, fence, now);
                 let mut old = lock(&old.state);

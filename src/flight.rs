@@ -206,20 +206,16 @@ impl State {
             None => self.buffer.from(position),
         }
     }
-
-    fn reader(&self, number: Option<usize>) -> Option<&ReaderState> {
-        self.readers.get(number?)
-    }
 }
 
 impl Flight {
     /// A flight of `declared` bytes, if that is known, of which `most` are to be stored, and its first reader.
     pub(crate) fn new(declared: Option<u64>, most: u64, load: &Arc<Load>) -> (Arc<Self>, Reader) {
         let mut state = State::default();
-        let number = Some(state.readers.add(ReaderState::new()));
+        let number = state.readers.add(ReaderState::new());
         let (load, state) = (Arc::clone(load), Mutex::new(state));
         let flight = Arc::new(Self { behind: BEHIND.max(most), declared, load, state });
-        let reader = Reader { flight: Arc::clone(&flight), number };
+        let reader = Reader::new(Arc::clone(&flight), number);
         (flight, reader)
     }
 
@@ -427,7 +423,7 @@ impl Flight {
         }
         state.detached = None;
         let number = state.readers.add(ReaderState::new());
-        Some(Reader { flight: Arc::clone(self), number: Some(number) })
+        Some(Reader::new(Arc::clone(self), number))
     }
 
     /// Whether nothing has come in for longer than a request waits for another one's call, as far as those who look
@@ -485,61 +481,49 @@ pub(crate) enum Go {
 
 /// Reads a flight from its first byte on.
 pub(crate) struct Reader {
+    /// `None` when it has come to the end, good or bad, and holds nothing any more.
+    seat: Option<Seat>,
+}
+
+/// A reader's place among those of its flight.
+struct Seat {
     flight: Arc<Flight>,
-    /// `None` when it has come to the end, good or bad.
-    number: Option<usize>,
+    number: usize,
 }
 
 impl Reader {
+    fn new(flight: Arc<Flight>, number: usize) -> Self {
+        Self { seat: Some(Seat { flight, number }) }
+    }
+
     pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let mut state = lock(&self.flight.state);
-        let state = &mut *state;
-        let Some(number) = self.number else {
+        let Some(seat) = &self.seat else {
             return Poll::Ready(None);
         };
-        let Some(reader) = state.readers.get(number) else {
-            return Poll::Ready(None);
+        let data = match seat.poll_data(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(data) => data,
         };
-        let last = if reader.is_cut_off {
-            Some(Err(Failure::TooSlow.into()))
-        } else if let Some(data) = {
-            let position = reader.position;
-            state.from(position)
-        } {
-            if let Some(reader) = state.readers.get_mut(number) {
-                reader.position += data.len() as u64;
-                reader.since = Some(moment());
-            }
-            if let Some(pump) = state.pump.take() {
-                pump.wake();
-            }
-            return Poll::Ready(Some(Ok(Frame::data(data))));
-        } else {
-            match &state.end {
-                None => {
-                    if let Some(reader) = state.readers.get_mut(number) {
-                        reader.waker = Some(cx.waker().clone());
-                        reader.since = None;
-                    }
-                    return Poll::Pending;
-                }
-                Some(End::Complete(None)) => None,
-                Some(End::Complete(Some(trailers))) => Some(Ok(Frame::trailers(trailers.as_ref().clone()))),
-                Some(End::Failed(error)) => Some(Err(error.clone())),
-            }
+        let end = match data {
+            Ok(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+            Err(end) => end,
         };
-        state.readers.remove(number);
-        self.number = None;
-        Poll::Ready(last)
+        self.seat = None;
+        Poll::Ready(match end {
+            End::Complete(trailers) => {
+                trailers.map(|trailers| Ok(Frame::trailers(trailers.as_ref().clone())))
+            }
+            End::Failed(error) => Some(Err(error)),
+        })
     }
 
     /// Reads until all has come in, or nothing is stored any more. Whether it is whole.
     pub(crate) async fn settled(mut self) -> bool {
         while let Some(frame) = std::future::poll_fn(|cx| self.poll_frame(cx)).await {
-            if frame.is_err() || self.flight.is_passing() {
+            if frame.is_err() || self.seat.as_ref().is_some_and(|seat| seat.flight.is_passing()) {
                 return false;
             }
         }
@@ -547,9 +531,11 @@ impl Reader {
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
-        let state = lock(&self.flight.state);
-        match (state.reader(self.number), &state.end) {
-            (None, _) => true,
+        let Some(Seat { flight, number }) = &self.seat else {
+            return true;
+        };
+        let state = lock(&flight.state);
+        match (state.readers.get(*number), &state.end) {
             (Some(reader), Some(End::Complete(None))) => {
                 !reader.is_cut_off && reader.position == state.buffer.received()
             }
@@ -558,25 +544,54 @@ impl Reader {
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
-        let Some(declared) = self.flight.declared else {
-            return SizeHint::default();
+        let left = self.seat.as_ref().and_then(|Seat { flight, number }| {
+            let (declared, state) = (flight.declared?, lock(&flight.state));
+            let reader = state.readers.get(*number).filter(|reader| !reader.is_cut_off)?;
+            declared.checked_sub(reader.position)
+        });
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Seat {
+    /// What comes next, or the end.
+    fn poll_data(&self, cx: &mut Context<'_>) -> Poll<Result<Bytes, End>> {
+        let mut state = lock(&self.flight.state);
+        let state = &mut *state;
+        let Some(reader) = state.readers.get(self.number) else {
+            return Poll::Ready(Err(End::Complete(None)));
         };
-        let state = lock(&self.flight.state);
-        match state.reader(self.number) {
-            Some(reader) if !reader.is_cut_off && reader.position <= declared => {
-                SizeHint::with_exact(declared - reader.position)
+        if reader.is_cut_off {
+            return Poll::Ready(Err(End::Failed(Failure::TooSlow.into())));
+        }
+        let position = reader.position;
+        let data = state.from(position);
+        let Some(reader) = state.readers.get_mut(self.number) else {
+            return Poll::Ready(Err(End::Complete(None)));
+        };
+        match (data, &state.end) {
+            (Some(data), _) => {
+                reader.position += data.len() as u64;
+                reader.since = Some(moment());
+                if let Some(pump) = state.pump.take() {
+                    pump.wake();
+                }
+                Poll::Ready(Ok(data))
             }
-            _ => SizeHint::default(),
+            (None, Some(end)) => Poll::Ready(Err(end.clone())),
+            (None, None) => {
+                reader.waker = Some(cx.waker().clone());
+                reader.since = None;
+                Poll::Pending
+            }
         }
     }
 }
 
-impl Drop for Reader {
+impl Drop for Seat {
     fn drop(&mut self) {
         let mut state = lock(&self.flight.state);
-        if let Some(number) = self.number {
-            state.readers.remove(number);
-        }
+        state.readers.remove(self.number);
         state.drop_what_was_read(&self.flight.load);
         let pump = state.pump.take();
         drop(state);

@@ -13,8 +13,8 @@ const FRESH: (&str, &str) = ("cache-control", "max-age=60");
 /// Nothing is being fetched, and nothing of it is held.
 #[track_caller]
 fn assert_idle(stage: &Stage) {
-    let FillStatistics { detached, fills, in_flight, waiting, .. } = stage.handle.fills();
-    assert_eq!((detached, fills, in_flight, waiting), (0, 0, 0, 0));
+    let FillStatistics { detached, fills, held, in_flight, waiting, .. } = stage.handle.fills();
+    assert_eq!((detached, fills, held, in_flight, waiting), (0, 0, 0, 0, 0));
     assert_eq!(stage.origin.open(), 0);
 }
 
