@@ -173,7 +173,7 @@ impl<S: Store> Errand<S> {
     /// Whether a call that can be joined will not do for this request.
     fn wants_another(&self, call: &Call, now: SystemTime) -> bool {
         // A reload does not get what the origin said before it (RFC 9111 5.2.1.4).
-        let is_reload = self.query.directives.no_cache && self.core.policy.rules().client_directives;
+        let is_reload = self.query.directives.no_cache;
         (is_reload && call.has_landed()) || call.has_stalled(now, self.core.load.limits.wait)
     }
 

@@ -181,7 +181,11 @@ pub(crate) fn judge(
         Err(NotStored::SwitchedOff)
     };
     let groups = groups::of(headers, &CACHE_GROUPS);
-    let store = store.and(groups.as_ref().map(|_| ()).map_err(|_| NotStored::Groups));
+    let store = match store {
+        // A policy that lifts the refusal of an error lifts no other one.
+        Ok(()) | Err(NotStored::DrawnError) if groups.is_err() => Err(NotStored::Groups),
+        store => store,
+    };
     let groups = groups.unwrap_or_default();
     let seconds = |seconds: Option<u32>| Duration::from_secs(seconds.unwrap_or_default().into());
     let mut terms = Terms {

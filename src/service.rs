@@ -160,7 +160,7 @@ where
             Some(content) => content.key(key, &parts.headers),
         };
         let now = core.clock.now();
-        let query = Query::new(parts, fields, key, now);
+        let query = Query::new(core, parts, fields, key, now);
         if !core.storing {
             return self.fetch(query, body, Lookup::default(), Forward::Bypass, Purpose::Get);
         }
@@ -313,6 +313,7 @@ where
         I: Service<Request<Q>, Response = Response<B>> + Clone,
     {
         let outcome = Outcome::Forwarded(Forwarding { detail, ..Forwarding::new(forward) });
+        key::settle_authority(&mut parts);
         self.cache.core.policy.forward(&mut parts);
         framing::repair_request(&mut parts.headers);
         key::leave(&mut parts);
@@ -498,6 +499,7 @@ impl UnsafeRequest {
 impl<S: Store> Cache<S> {
     /// Turns an unsafe request into what the inner service gets to see.
     fn forward(&self, request: &mut Parts) {
+        key::settle_authority(request);
         self.core.policy.forward(request);
         framing::repair_request(&mut request.headers);
         self.core.mark(request);

@@ -33,7 +33,7 @@ pub struct NeverMatches;
 
 impl Selecting {
     /// Reads `Vary` of a response and the fields it names of the request that led to it. Of the rules, those
-    /// for codings and languages count.
+    /// for codings, languages and unkeyed fields count.
     ///
     /// # Errors
     ///
@@ -46,6 +46,8 @@ impl Selecting {
         for member in list(response, &header::VARY) {
             match HeaderName::from_bytes(member) {
                 Ok(name) if name == "*" => return Err(NeverMatches), // `*` is a token, so a name
+                // What the origin never sees does not select.
+                Ok(name) if rules.unkeyed.strips(&name) => {}
                 Ok(name) => names.push(name),
                 Err(_) => return Err(NeverMatches),
             }
