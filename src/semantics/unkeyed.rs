@@ -10,7 +10,7 @@ use super::is_retrieval;
 ///
 /// `X-Forwarded-For` and `X-Real-IP` are not among them: a proxy gives them another value for each client anyway, so that
 /// what depends on them can't be meant for everybody.
-pub const BELIEVED: [HeaderName; 34] = [
+pub const BELIEVED: [HeaderName; 31] = [
     header::FORWARDED,
     HeaderName::from_static("front-end-https"),
     HeaderName::from_static("proxy"), // `HTTP_PROXY` of a CGI program
@@ -36,15 +36,12 @@ pub const BELIEVED: [HeaderName; 34] = [
     HeaderName::from_static("x-original-uri"),
     HeaderName::from_static("x-original-url"),
     HeaderName::from_static("x-override-url"),
-    HeaderName::from_static("x-proxy-url"),
-    HeaderName::from_static("x-proxyuser-host"),
     HeaderName::from_static("x-request-uri"),
     HeaderName::from_static("x-rewrite-uri"),
     HeaderName::from_static("x-rewrite-url"),
     HeaderName::from_static("x-scheme"),
     HeaderName::from_static("x-script-name"),
     HeaderName::from_static("x-url-scheme"),
-    HeaderName::from_static("x-wap-profile"),
 ];
 
 /// Which fields the inner service does not get to see of a request whose answer may be stored.

@@ -291,7 +291,7 @@ async fn concurrent_validations_make_one_conditional_call() {
 
 #[tokio::test(start_paused = true)]
 async fn a27_a_flood_of_reloads_is_one_call() {
-    let stage = Stage::new();
+    let stage = Stage::heeding();
     stage.fill("/", &whole(&[FRESH, TAG], "x")).await;
     stage.later(1);
     let mut flood = Vec::new();
@@ -309,7 +309,7 @@ async fn a27_a_flood_of_reloads_is_one_call() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reload_does_not_get_what_the_origin_said_before_it() {
-    let stage = Stage::new();
+    let stage = Stage::heeding();
     let leader = stage.get("/");
     settle().await;
     let call = stage.origin.call(0);
@@ -393,7 +393,7 @@ async fn a_followers_directives_are_respected() {
         ("max-stale=1", "62", false),
         ("no-store", "0", false),
     ] {
-        let stage = Stage::new();
+        let stage = Stage::heeding();
         let leader = stage.get("/");
         settle().await;
         let follower = stage.get_with("/", &[("cache-control", directive)]);
@@ -409,7 +409,7 @@ async fn a_followers_directives_are_respected() {
         follower.seen().await.has_body(if shares { "shared" } else { "own" });
     }
     // Who wants nothing but what is stored does not wait.
-    let stage = Stage::new();
+    let stage = Stage::heeding();
     let _leader = stage.get("/");
     settle().await;
     assert_eq!(stage.get_with("/", &[("cache-control", "only-if-cached")]).seen().await.status, 504);
