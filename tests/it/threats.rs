@@ -6,6 +6,7 @@ use axum::routing::get;
 use http::Version;
 use larder::{CacheLayer, StandardPolicy};
 
+use crate::reported::validation::until_calls;
 use crate::support::{Bench, Reply, wire};
 
 #[tokio::test]
@@ -198,7 +199,7 @@ async fn a25_numbers_at_their_edges() {
     for value in
         ["max-age=18446744073709551616", "max-stale=99999999999999999999", "min-fresh=-1", "caf\u{e9}"]
     {
-        let bench = Bench::new([Reply::cc("x", "max-age=60")]);
+        let bench = Bench::heeding([Reply::cc("x", "max-age=60")]);
         bench.get("/").await;
         bench.get_with("/", &[("cache-control", value)]).await;
     }
@@ -290,13 +291,13 @@ async fn a07_a_leaders_conditions_shape_nothing_that_is_stored() {
 }
 
 #[tokio::test]
-async fn a27_a_flood_of_no_cache_can_be_switched_off() {
-    let policy = larder::StandardPolicy::default().client_directives(false);
-    let bench = Bench::with(CacheLayer::default().policy(policy), [Reply::cc("x", "max-age=60")]);
+async fn a27_a_flood_of_no_cache_asks_the_origin_nothing() {
+    let bench = Bench::new([Reply::cc("good", "max-age=60"), Reply::cc("bad", "max-age=60")]);
     bench.get("/").await;
-    for _ in 0..100 {
+    for _ in 0..166 {
         for field in [("cache-control", "no-cache"), ("cache-control", "max-age=0"), ("pragma", "no-cache")] {
-            assert!(bench.get_with("/", &[field]).await.is_hit());
+            let fields = [field, ("x-forwarded-host", "evil")];
+            assert!(bench.get_with("/", &fields).await.has_body("good").is_hit());
         }
     }
     assert_eq!(bench.origin.calls(), 1);
@@ -338,4 +339,80 @@ async fn a11_a_field_that_the_origin_reflects_is_to_be_keyed() {
     let seen = bench.get("/?utm=a;cb=x").await;
     assert!(!seen.is_hit());
     assert!(!bench.get("/?utm=a&cb=x").await.is_hit());
+}
+
+#[tokio::test]
+async fn a37_the_origin_sees_the_authority_that_is_keyed() {
+    let reply = || Reply::cc("x", "max-age=60, stale-while-revalidate=60").field("etag", "\"a\"");
+    for spelled in ["S.test:80", "s.test:", "S.TEST", "s.test"] {
+        let host = [("host", spelled)];
+        let bench = Bench::new([reply()]);
+        let saw = |calls: usize| {
+            assert_eq!(
+                (bench.origin.calls(), bench.origin.last().headers["host"].to_str().unwrap()),
+                (calls, "s.test")
+            );
+        };
+        bench.get_with("/x", &host).await;
+        saw(1);
+        assert!(bench.get_with("/x", &[("host", "s.test")]).await.is_hit());
+        bench.later(61);
+        assert!(bench.get_with("/x", &host).await.is_hit());
+        until_calls(&bench, 2).await;
+        saw(2);
+        bench.later(500);
+        bench.get_with("/x", &host).await.told("larder; fwd=stale; stored; ttl=60");
+        saw(3);
+        // What is not stored is told the same.
+        bench.get_with("/x", &[("host", spelled), ("upgrade", "x")]).await;
+        saw(4);
+        bench.send(http::Method::POST, "/x", &host).await;
+        saw(5);
+        // In absolute form.
+        bench.get_with(&format!("http://{spelled}/y?Z"), &host).await;
+        saw(6);
+        assert_eq!(bench.origin.last().uri, "http://s.test/y?Z");
+    }
+    // Another port is another server.
+    let bench = Bench::new([reply()]);
+    bench.get_with("/x", &[("host", "s.test:8080")]).await;
+    assert_eq!(bench.origin.last().headers["host"], "s.test:8080");
+}
+
+#[tokio::test]
+async fn a38_who_accepted_the_connection_says_the_scheme() {
+    use http::uri::Scheme;
+    let layer = CacheLayer::default();
+    let origin = crate::support::origin::always(Reply::cc("x", "max-age=60"));
+    let cache = tower::Layer::layer(&layer, origin.clone());
+    let get = async |accepted: Scheme, uri: &str| {
+        let mut request = http::Request::get(uri)
+            .header("host", "s.test")
+            .body(http_body_util::Empty::<bytes::Bytes>::new())
+            .unwrap();
+        request.extensions_mut().insert(accepted);
+        let response = tower::Service::call(&mut cache.clone(), request).await.unwrap();
+        crate::support::bench::read(response).await
+    };
+    for _ in 0..2 {
+        let seen = get(Scheme::HTTP, "https://s.test/x").await;
+        seen.told("larder; fwd=bypass; detail=\"other-scheme\"");
+        get(Scheme::HTTPS, "http://s.test/x").await.told("larder; fwd=bypass; detail=\"other-scheme\"");
+    }
+    assert_eq!((origin.calls(), layer.handle().statistics().entries), (4, 0));
+    get(Scheme::HTTP, "/x").await.told("larder; fwd=uri-miss; stored; ttl=60");
+    assert!(get(Scheme::HTTP, "http://s.test/x").await.is_hit());
+    get(Scheme::HTTPS, "/x").await.told("larder; fwd=uri-miss; stored; ttl=60");
+    assert!(get(Scheme::HTTPS, "https://s.test/x").await.is_hit());
+}
+
+#[tokio::test]
+async fn a37_an_asterisk_is_another_target_than_a_path_of_one() {
+    let bench = Bench::new(["asterisk", "path"].map(|body| Reply::cc(body, "max-age=60")));
+    for _ in 0..2 {
+        bench.get("*").await.has_body("asterisk");
+        bench.get("/*").await.has_body("path");
+    }
+    assert_eq!(bench.origin.calls(), 2);
+    bench.send(http::Method::OPTIONS, "*", &[]).await.told("larder; fwd=method");
 }
