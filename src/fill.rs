@@ -201,7 +201,11 @@ fn patience(core: &Core, ask: &Ask, tag: Option<TagKind>) -> Patience {
 /// Why an answer that is not stored is nobody else's: whose doing it is.
 pub(crate) fn why_apart(reason: NotStored, status: StatusCode) -> Why {
     match reason {
-        NotStored::Authorization | NotStored::Cookie | NotStored::RequestNoStore => Why::Request,
+        NotStored::Authorization
+        | NotStored::Cookie
+        | NotStored::DrawnError
+        | NotStored::LongFields
+        | NotStored::RequestNoStore => Why::Request,
         _ if is_server_error(status) => Why::Error,
         _ => Why::Response,
     }

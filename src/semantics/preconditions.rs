@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use http::header::{self, HeaderMap};
 
 use super::etag::{EntityTag, any_member};
+use super::fields::is_longer_than;
 use super::freshness::single_date;
 
 /// The validators of the representation at hand.
@@ -31,7 +32,8 @@ pub enum Outcome {
 
 /// Evaluates the preconditions of a GET or HEAD in the order of RFC 9110 13.2.2.
 ///
-/// A date that is invalid, or a date field with several lines, is as if it were absent. To be used
+/// A date that is invalid, or a date field with several lines, is as if it were absent. A list of tags of more than 8 KiB,
+/// which only an attack has, is not read, and lists nothing. To be used
 /// only with a representation that a 200 would carry.
 pub fn evaluate(request: &HeaderMap, representation: &Representation<'_>, now: SystemTime) -> Outcome {
     let last_modified = representation.last_modified;
@@ -59,6 +61,9 @@ pub fn evaluate(request: &HeaderMap, representation: &Representation<'_>, now: S
     Outcome::Proceed
 }
 
+/// A longer list of tags is not read.
+const LONGEST: usize = 8192;
+
 /// Whether the field lists the tag, or is `*`.
 fn lists(
     request: &HeaderMap,
@@ -67,11 +72,13 @@ fn lists(
     equal: for<'a> fn(&EntityTag<'a>, &EntityTag<'a>) -> bool,
 ) -> bool {
     let tag = etag.map(EntityTag::new);
-    request.get_all(name).into_iter().any(|line| {
-        let line = line.as_bytes();
-        super::fields::trim(line) == b"*"
-            || tag.is_some_and(|tag| any_member(line, |member| equal(member, &tag)))
-    })
+    let mut lines = request.get_all(name).into_iter();
+    !is_longer_than(request, name, LONGEST)
+        && lines.any(|line| {
+            let line = line.as_bytes();
+            super::fields::trim(line) == b"*"
+                || tag.is_some_and(|tag| any_member(line, |member| equal(member, &tag)))
+        })
 }
 
 #[cfg(test)]
@@ -116,6 +123,15 @@ mod tests {
     }
 
     use Outcome::{Failed, NotModified, Proceed};
+
+    #[test]
+    fn a39_a_list_that_is_too_long_to_be_read_lists_nothing() {
+        let list = |length: usize| format!("\"a\"{}", ",".repeat(length - 3));
+        check(&[("if-none-match", &list(LONGEST))], NotModified);
+        check(&[("if-none-match", &list(LONGEST + 1))], Proceed);
+        check(&[("if-match", &list(LONGEST))], Proceed);
+        check(&[("if-match", &list(LONGEST + 1))], Failed);
+    }
 
     #[test]
     fn if_none_match() {

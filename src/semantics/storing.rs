@@ -23,6 +23,8 @@ pub enum NotStored {
     Groups,
     /// The content ended early, or was not as long as `Content-Length` said.
     Incomplete,
+    /// The request's selecting fields are longer than any that is compared.
+    LongFields,
     /// `Cache-Control` is not of the grammar; nobody can say what it forbids.
     Malformed,
     /// Only answers to GET are stored, to QUERY whose content is known, and to POST where they may answer a GET.
@@ -79,6 +81,7 @@ impl NotStored {
             | Self::Vary => true,
             Self::DrawnError
             | Self::Incomplete
+            | Self::LongFields
             | Self::Method
             | Self::NeverFresh
             | Self::Partial
@@ -104,6 +107,7 @@ impl NotStored {
                 Self::Cookie => shared.cookie,
                 Self::DrawnError
                 | Self::Incomplete
+                | Self::LongFields
                 | Self::Method
                 | Self::RequestNoStore
                 | Self::Runtime
@@ -120,6 +124,7 @@ impl NotStored {
             Self::DrawnError => "drawn-error",
             Self::Groups => "too-many-groups",
             Self::Incomplete => "incomplete",
+            Self::LongFields => "long-request-fields",
             Self::Malformed => "malformed-cache-control",
             Self::Method => "method",
             Self::NeverFresh => "never-fresh",
