@@ -187,8 +187,8 @@ fn heads() -> Vec<Head> {
         }
     };
     let both = |size: usize| {
-        let mut fields = repeated(&ACCEPT_ENCODING, "", "a,")(size);
-        fields.extend(repeated(&ACCEPT_LANGUAGE, "", "a,")(size));
+        let mut fields = repeated(&ACCEPT_ENCODING, "", "a-name-16-bytes,")(size);
+        fields.extend(repeated(&ACCEPT_LANGUAGE, "", "a-name-16-bytes,")(size));
         fields
     };
     vec![
@@ -204,8 +204,12 @@ fn heads() -> Vec<Head> {
             .by(careful()),
         Head::selected("Accept-Encoding, many lines", &ACCEPT_ENCODING, lines(&ACCEPT_ENCODING, "a,"))
             .by(careful()),
-        Head::selected("Accept-Encoding, negotiated", &ACCEPT_ENCODING, repeated(&ACCEPT_ENCODING, "", "a,"))
-            .by(lenient()),
+        Head::selected(
+            "Accept-Encoding, negotiated",
+            &ACCEPT_ENCODING,
+            repeated(&ACCEPT_ENCODING, "", "a-name-16-bytes,"),
+        )
+        .by(lenient()),
         Head::selected("Accept-Encoding, negotiated, lines", &ACCEPT_ENCODING, lines(&ACCEPT_ENCODING, ","))
             .by(lenient()),
         Head::selected("Accept-Encoding, known", &ACCEPT_ENCODING, repeated(&ACCEPT_ENCODING, "", "a,"))
@@ -214,14 +218,22 @@ fn heads() -> Vec<Head> {
             .with(CONTENT_ENCODING, "gzip"),
         Head::new("Accept-Encoding, coded, lines", lines(&ACCEPT_ENCODING, "a,"))
             .with(CONTENT_ENCODING, "gzip"),
-        Head::selected("Accept-Language, as sent", &ACCEPT_LANGUAGE, repeated(&ACCEPT_LANGUAGE, "", "a,"))
-            .by(careful()),
-        Head::selected("Accept-Language, negotiated", &ACCEPT_LANGUAGE, repeated(&ACCEPT_LANGUAGE, "", "a,"))
-            .by(negotiated()),
+        Head::selected(
+            "Accept-Language, as sent",
+            &ACCEPT_LANGUAGE,
+            repeated(&ACCEPT_LANGUAGE, "", "a-name-16-bytes,"),
+        )
+        .by(careful()),
+        Head::selected(
+            "Accept-Language, negotiated",
+            &ACCEPT_LANGUAGE,
+            repeated(&ACCEPT_LANGUAGE, "", "a-name-16-bytes,"),
+        )
+        .by(negotiated()),
         Head::selected("both, negotiated", &ACCEPT_LANGUAGE, both)
             .by(negotiated())
             .stored(|number, _| {
-                let mut fields = line(&ACCEPT_ENCODING, "a");
+                let mut fields = line(&ACCEPT_ENCODING, &"a-name-16-bytes,".repeat(500 / 16));
                 fields.extend(line(&ACCEPT_LANGUAGE, &format!("a{number}")));
                 fields
             })

@@ -26,6 +26,7 @@ mod model;
 mod nginx;
 mod overtaken;
 mod parts;
+mod poisoning;
 mod policies;
 mod proxy;
 mod proxy_failures;
