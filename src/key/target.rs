@@ -157,6 +157,9 @@ pub(super) fn scheme<'a>(uri: &'a Uri, request: &'a Parts) -> Result<&'a Scheme,
 /// origin that writes it into links would give everybody what one client has spelled. A request without a key goes as it
 /// came.
 pub(crate) fn settle_authority(request: &mut Parts) {
+    if is_settled(request) {
+        return;
+    }
     let (Ok(scheme), Ok(_)) = (scheme(&request.uri, request).cloned(), authority(&request.uri, request))
     else {
         return;
@@ -170,6 +173,22 @@ pub(crate) fn settle_authority(request: &mut Parts) {
     if let Some(axum::extract::OriginalUri(original)) = request.extensions.get_mut() {
         settle_uri(original, &scheme);
     }
+}
+
+/// Whether all that names an authority is in lower case and has no port, as in most requests.
+fn is_settled(request: &Parts) -> bool {
+    let is_plain =
+        |authority: &[u8]| !authority.iter().any(|byte| *byte == b':' || byte.is_ascii_uppercase());
+    let is_plain_uri =
+        |uri: &Uri| uri.authority().is_none_or(|authority| is_plain(authority.as_str().as_bytes()));
+    #[cfg(feature = "axum")]
+    if let Some(axum::extract::OriginalUri(original)) = request.extensions.get()
+        && !is_plain_uri(original)
+    {
+        return false;
+    }
+    let host = request.headers.get(header::HOST);
+    is_plain_uri(&request.uri) && host.is_none_or(|host| is_plain(host.as_bytes()))
 }
 
 fn settle_uri(uri: &mut Uri, scheme: &Scheme) {
