@@ -416,3 +416,40 @@ async fn a37_an_asterisk_is_another_target_than_a_path_of_one() {
     assert_eq!(bench.origin.calls(), 2);
     bench.send(http::Method::OPTIONS, "*", &[]).await.told("larder; fwd=method");
 }
+
+#[tokio::test]
+async fn a39_one_clients_long_fields_spoil_nothing() {
+    let long = "a".repeat(5_000);
+    let reply = |body: &str| {
+        Reply::cc(body, "max-age=60, stale-while-revalidate=600").field("vary", "x").field("etag", "\"a\"")
+    };
+    let bench = Bench::new([reply("page")]);
+    bench.get("/").await.has_body("page");
+    for _ in 0..2 {
+        let seen = bench.get_with("/", &[("x", &long)]).await;
+        seen.told("larder; fwd=vary-miss; detail=\"long-request-fields\"").has_body("page");
+    }
+    assert!(bench.get("/").await.is_hit());
+    // Nor does a 304 to such a request withdraw what is stored, or end its stale window.
+    bench.origin.then(Reply::new("").status(304).field("etag", "\"a\"").field("vary", "x, accept"));
+    bench.later(61);
+    bench.get_with("/", &[("accept", &long), ("x", &long)]).await;
+    bench.origin.then(Reply::refused());
+    assert!(bench.get("/").await.has_body("page").is_hit());
+    // The bounds of what is compared with nothing.
+    let bench = Bench::new([reply("page").field("content-length", "4")]);
+    bench.get("/").await;
+    for (name, line, status) in [
+        ("if-none-match", "\"b\",".repeat(3_000) + "\"a\"", 200),
+        ("range", format!("bytes={}1-2", "0".repeat(5_000)), 200),
+        ("cookie2", "a".repeat(100_000), 200),
+    ] {
+        let seen = bench.get_with("/", &[(name, &line)]).await;
+        assert!(seen.is_hit(), "{name}");
+        assert_eq!(seen.status, status, "{name}");
+    }
+    // A field of directives that is too long forbids to store, and nothing else by default.
+    let directives = [("cache-control", &*"a,".repeat(3_000))];
+    assert!(bench.get_with("/", &directives).await.is_hit());
+    bench.get_with("/other", &directives).await.told("larder; fwd=uri-miss; detail=\"request-no-store\"");
+}
