@@ -324,7 +324,7 @@ where
     /// Asks the inner service: for a new response, or whether a stored one still holds.
     fn fetch<Q, B>(
         &self,
-        query: Query,
+        mut query: Query,
         body: Q,
         lookup: Lookup,
         forward: Forward,
@@ -339,6 +339,8 @@ where
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
+        // What selects what is stored is what the inner service sees.
+        key::settle_authority(&mut query.request);
         let (core, store) = (Arc::clone(&self.cache.core), Arc::clone(&self.cache.store));
         let errand = Errand::new(core, store, query, lookup, forward, purpose);
         ResponseFuture::boxed(errand.run(self.inner.clone(), body))
@@ -364,7 +366,8 @@ where
         let purpose = Purpose::Validate(index, Fallback::None);
         let (core, store) = (Arc::clone(&self.cache.core), Arc::clone(&self.cache.store));
         let about_part = lookup.variants[index].response.head().part.is_some();
-        let query = query.for_everybody(about_part);
+        let mut query = query.for_everybody(about_part);
+        key::settle_authority(&mut query.request);
         let errand = Errand::new(core, store, query, lookup, Forward::Stale, purpose);
         let errand = errand.holding(validation);
         let answer = errand.run(self.inner.clone(), body);

@@ -229,7 +229,6 @@ impl<S: Store> Fetch<S> {
                 parts.headers.extend(range.map(|range| (header::RANGE, range.clone())));
             }
         }
-        key::settle_authority(&mut parts);
         self.core.policy.forward(&mut parts);
         framing::repair_request(&mut parts.headers);
         self.core.mark(&mut parts);

@@ -329,6 +329,29 @@ async fn a_reload_does_not_get_what_the_origin_said_before_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a36_a_reload_that_does_not_count_shares_the_call_that_is_under_way() {
+    let reload = ("cache-control", "no-cache");
+    let stage = Stage::new();
+    let leader = stage.get("/");
+    settle().await;
+    let call = stage.origin.call(0);
+    call.head(&[FRESH, ("content-length", "3")]).frame("o");
+    let mut leader = leader.body().await;
+    assert_eq!(leader.next().await.as_deref(), Some("o"));
+    let reloads = stage.herd(10, &[reload]);
+    // Its answer is made of the whole, for which it waits as any other one does.
+    let conditional = stage.get_with("/", &[reload, ("if-none-match", "\"z\"")]);
+    settle().await;
+    assert_eq!(stage.origin.calls(), 1);
+    assert!(conditional.is_waiting());
+    call.frame("ld").end();
+    for client in reloads.into_iter().chain([conditional]) {
+        client.seen().await.has_body("old");
+    }
+    assert_eq!(stage.origin.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn f02_a_follower_waits_for_a_bounded_time() {
     let stage = Stage::new();
     let leader = stage.get("/");

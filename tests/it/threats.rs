@@ -373,6 +373,10 @@ async fn a37_the_origin_sees_the_authority_that_is_keyed() {
         saw(6);
         assert_eq!(bench.origin.last().uri, "http://s.test/y?Z");
     }
+    // And that is what selects.
+    let bench = Bench::new([reply().field("vary", "host")]);
+    bench.get_with("/x", &[("host", "S.test:80")]).await;
+    assert!(bench.get_with("/x", &[("host", "s.test")]).await.is_hit());
     // Another port is another server.
     let bench = Bench::new([reply()]);
     bench.get_with("/x", &[("host", "s.test:8080")]).await;
