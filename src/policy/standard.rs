@@ -15,8 +15,8 @@ use crate::semantics::{Credentials, Rules};
 /// RFC 9111, each choice that it leaves being a switch.
 ///
 /// [`StandardPolicy::default`] takes the careful side: nothing is shared between people with cookies or
-/// credentials unless the response says so, and no client can have what is stored replaced by a response of its own
-/// choice. [`StandardPolicy::rfc9111`] reuses whatever the RFC permits.
+/// credentials unless the response says so, no client can have what is fresh replaced, and no error that a request can draw
+/// is stored. [`StandardPolicy::rfc9111`] reuses whatever the RFC permits.
 ///
 /// ```
 /// use larder::{CacheLayer, StandardPolicy};
