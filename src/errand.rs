@@ -211,7 +211,7 @@ impl<S: Store> Errand<S> {
     /// Why a call that can be joined will not do for this request, if it will not.
     fn wants_another(&self, call: &Call, now: SystemTime) -> Option<Because> {
         // A reload does not get what the origin said before it (RFC 9111 5.2.1.4).
-        let is_reload = self.query.directives.no_cache && self.core.policy.rules().client_directives;
+        let is_reload = self.query.directives.no_cache;
         let is_older = (is_reload && call.has_landed()).then_some(Because::Older);
         is_older.or_else(|| call.has_stalled(now, self.core.load.limits.wait))
     }

@@ -224,7 +224,9 @@ pub(crate) fn why_apart(reason: NotStored, status: StatusCode) -> Why {
     let says_so = matches!(reason, NotStored::NoStore | NotStored::Private | NotStored::Vary);
     match reason {
         NotStored::Authorization | NotStored::Cookie | NotStored::RequestNoStore => Why::Request,
-        NotStored::NoRoom | NotStored::SetCookie => Why::Chance { says_so },
+        NotStored::DrawnError | NotStored::LongFields | NotStored::NoRoom | NotStored::SetCookie => {
+            Why::Chance { says_so }
+        }
         _ if status.is_client_error() || is_server_error(status) => Why::Chance { says_so },
         _ => Why::Response,
     }

@@ -22,7 +22,7 @@ use crate::semantics::reuse::{Forward, Reuse};
 use crate::semantics::status::is_server_error;
 use crate::semantics::storing::{self, Exchange, NotStored};
 use crate::semantics::targeted;
-use crate::semantics::vary::Selecting;
+use crate::semantics::vary::{NeverMatches, Selecting};
 use crate::semantics::{Rules, is_retrieval};
 use crate::shared::Core;
 use crate::store::{Fence, Stored};
@@ -185,7 +185,11 @@ pub(crate) fn judge(
         Err(NotStored::SwitchedOff)
     };
     let groups = groups::of(headers, &CACHE_GROUPS);
-    let store = store.and(groups.as_ref().map(|_| ()).map_err(|_| NotStored::Groups));
+    let store = match store {
+        // A policy that lifts the refusal of an error lifts no other one.
+        Ok(()) | Err(NotStored::DrawnError) if groups.is_err() => Err(NotStored::Groups),
+        store => store,
+    };
     let groups = groups.unwrap_or_default();
     let seconds = |seconds: Option<u32>| Duration::from_secs(seconds.unwrap_or_default().into());
     let mut terms = Terms {
@@ -211,7 +215,7 @@ pub(crate) fn judge(
     let mut selecting = Selecting::default();
     if terms.store.is_ok() {
         let selectable = Selecting::of(headers, &ask.query.request.headers, rules);
-        terms.store = last_look(ask, response, &terms, selectable.is_ok(), rules);
+        terms.store = last_look(ask, response, &terms, selectable.as_ref().err(), rules);
         selecting = selectable.unwrap_or_default();
         if ask.part == Some(Part::Replay) {
             selecting = selecting.with_field(&ask.query.request.headers, header::RANGE);
@@ -245,7 +249,7 @@ fn last_look(
     ask: &Ask,
     response: &response::Parts,
     terms: &Terms,
-    selectable: bool,
+    unselectable: Option<&NeverMatches>,
     rules: &Rules,
 ) -> Result<(), NotStored> {
     let has_validator =
@@ -254,8 +258,10 @@ fn last_look(
     let stale_windows = stands_in.max(terms.stale_while_revalidate);
     let stale_windows = if terms.must_revalidate { Duration::ZERO } else { stale_windows };
     let is_of_use = has_validator || !(terms.no_cache || terms.lifetime.is_zero() && stale_windows.is_zero());
-    if !selectable {
-        return Err(NotStored::Vary);
+    match unselectable {
+        None => {}
+        Some(NeverMatches::TooLong) => return Err(NotStored::LongFields),
+        Some(NeverMatches::Vary) => return Err(NotStored::Vary),
     }
     if framing::has_transfer_coding(&response.headers) {
         return Err(NotStored::TransferCoding);

@@ -38,6 +38,10 @@
 //! is `public` or has `s-maxage` (for cookies, a targeted lifetime will do), or where the key holds the credential.
 //! [`StandardPolicy::rfc9111`] is RFC 9111 to the letter, which knows of `Authorization` only.
 //!
+//! Nor does one client choose what everybody gets: by default a request can't have what is stored replaced by something
+//! fresher, and no error that it draws by its fields is stored. What a service believes of its other fields is for you to
+//! say: see [`StandardPolicy::strip_unkeyed`].
+//!
 //! # Features
 //!
 //! | feature | default | what |

@@ -22,6 +22,7 @@ use crate::stored::{ResponseHead, StoredResponse};
 
 /// A GET, HEAD or QUERY with all that was read from it.
 pub(crate) struct Query {
+    /// As far as they count.
     pub(crate) directives: RequestDirectives,
     pub(crate) fields: RequestFields,
     pub(crate) key: CacheKey,
@@ -31,9 +32,15 @@ pub(crate) struct Query {
 
 impl Query {
     #[inline]
-    pub(crate) fn new(request: Parts, fields: RequestFields, key: CacheKey, now: SystemTime) -> Self {
+    pub(crate) fn new(
+        core: &Core,
+        request: Parts,
+        fields: RequestFields,
+        key: CacheKey,
+        now: SystemTime,
+    ) -> Self {
         let directives = if fields.directives {
-            RequestDirectives::of(&request.headers)
+            RequestDirectives::of(&request.headers).heeded(core.policy.rules())
         } else {
             RequestDirectives::default()
         };

@@ -160,7 +160,7 @@ where
             Some(content) => content.key(key, &parts.headers),
         };
         let now = core.clock.now();
-        let query = Query::new(parts, fields, key, now);
+        let query = Query::new(core, parts, fields, key, now);
         if !core.storing {
             return self.fetch(query, body, Lookup::default(), Forward::Bypass, Purpose::Get);
         }
@@ -319,6 +319,7 @@ where
         B::Error: Into<BoxError>,
     {
         let outcome = Outcome::Forwarded(Forwarding { detail, ..Forwarding::new(forward) });
+        key::settle_authority(&mut parts);
         self.cache.core.policy.forward(&mut parts);
         framing::repair_request(&mut parts.headers);
         key::leave(&mut parts);
@@ -341,7 +342,7 @@ where
     /// Asks the inner service: for a new response, or whether a stored one still holds.
     fn fetch<Q, B>(
         &self,
-        query: Query,
+        mut query: Query,
         body: Q,
         lookup: Lookup,
         forward: Forward,
@@ -356,6 +357,8 @@ where
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
+        // What selects what is stored is what the inner service sees.
+        key::settle_authority(&mut query.request);
         let (core, store) = (Arc::clone(&self.cache.core), Arc::clone(&self.cache.store));
         let errand = Errand::new(core, store, query, lookup, forward, purpose);
         ResponseFuture::boxed(errand.run(self.inner.clone(), body))
@@ -381,7 +384,8 @@ where
         let purpose = Purpose::Validate(index, Fallback::None);
         let (core, store) = (Arc::clone(&self.cache.core), Arc::clone(&self.cache.store));
         let about_part = lookup.variants[index].response.head().part.is_some();
-        let query = query.for_everybody(about_part);
+        let mut query = query.for_everybody(about_part);
+        key::settle_authority(&mut query.request);
         let errand = Errand::new(core, store, query, lookup, Forward::Stale, purpose);
         let errand = errand.holding(validation);
         let answer = errand.run(self.inner.clone(), body);
@@ -520,6 +524,7 @@ impl UnsafeRequest {
 impl<S: Store> Cache<S> {
     /// Turns an unsafe request into what the inner service gets to see.
     fn forward(&self, request: &mut Parts) {
+        key::settle_authority(request);
         self.core.policy.forward(request);
         framing::repair_request(&mut request.headers);
         self.core.mark(request);

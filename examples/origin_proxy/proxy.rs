@@ -20,6 +20,8 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         Profile::Careful => StandardPolicy::default(),
         Profile::Rfc9111 => StandardPolicy::rfc9111(),
     };
+    // No proxy that could be believed stands in front of this one; its own fields are added behind the cache.
+    let policy = policy.strip_unkeyed(true);
     let store = MemoryStore::builder().capacity(options.memory).max_object(options.max_object).build();
     let listener = serve::listen(options.listen).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;

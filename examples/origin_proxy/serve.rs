@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use http::uri::Scheme;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -102,7 +103,7 @@ pub async fn interrupted() {
     let _ = tokio::signal::ctrl_c().await;
 }
 
-/// Adds the client's address, and that it is open, to each request.
+/// Adds the client's address, the scheme by which it has come, and that it is open, to each request.
 #[derive(Clone)]
 struct WithClient<S> {
     address: SocketAddr,
@@ -124,6 +125,7 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> S::Future {
         request.extensions_mut().insert(Client(self.address));
+        request.extensions_mut().insert(Scheme::HTTP); // whatever the target says: there is no TLS here
         request.extensions_mut().insert(self.open.clone());
         self.service.call(request)
     }

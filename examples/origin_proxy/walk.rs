@@ -36,13 +36,20 @@ impl CachePolicy for DemoPolicy {
         let policy = if request.uri.path() == "/me" { &self.each } else { &self.everybody };
         policy.request(request)
     }
+
+    fn forward(&self, request: &mut request::Parts) {
+        self.each.forward(request);
+    }
 }
 
 /// The proxy before the origin, with that policy and a clock of its own.
 fn edge(origin: Uri, clock: Clock) -> Edge {
     let policy = DemoPolicy {
         everybody: StandardPolicy::default(),
-        each: StandardPolicy::default().key_field(header::AUTHORIZATION).private_by_key(true),
+        each: StandardPolicy::default()
+            .key_field(header::AUTHORIZATION)
+            .private_by_key(true)
+            .strip_unkeyed(true),
     };
     let (host, id) = (Host::Client, HeaderValue::from_static("larder-walk"));
     let cache = CacheLayer::default().policy(policy).x_cache(true).clock(clock);

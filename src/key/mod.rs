@@ -7,15 +7,14 @@ use std::hash::{BuildHasher, RandomState};
 
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
-use http::uri::Scheme;
 use http::{Uri, Version};
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use self::target::{Targets, authority, without_default_port};
+use self::target::{Targets, authority, scheme, without_default_port};
 use crate::semantics::CredentialKinds;
 
-pub(crate) use self::target::{enter, leave};
+pub(crate) use self::target::{enter, leave, settle_authority};
 
 /// The key under which responses are stored: the target URI, and further parts that a policy adds.
 ///
@@ -47,6 +46,8 @@ enum Kind {
     Field = 1,
     /// The URI that the inner service sees, where that is another one.
     Rewritten = 2,
+    /// The target is `*`, not the path `/*` (RFC 9112 3.2.4).
+    Asterisk = 3,
 }
 
 /// Most keys fit here, so that making one for a look-up does not allocate.
@@ -62,6 +63,9 @@ pub enum KeyError {
     /// which to believe (RFC 9110 7.2).
     #[error("the request's authority is ambiguous")]
     Authority,
+    /// The target names another scheme than the one by which the request was accepted.
+    #[error("the request's target names another scheme than the connection has")]
+    Scheme,
     /// The URI is too long to be a key.
     #[error("the request's URI is too long")]
     TooLong,
@@ -71,6 +75,7 @@ impl KeyError {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Authority => "ambiguous-authority",
+            Self::Scheme => "other-scheme",
             Self::TooLong => "uri-too-long",
         }
     }
@@ -79,8 +84,9 @@ impl KeyError {
 impl CacheKey {
     /// The key of a request's target URI.
     ///
-    /// The scheme is the URI's, else that of an [`http::uri::Scheme`] in the request's extensions, else
-    /// `http`. The authority is the URI's or the `Host` field's; a request with neither has an empty one.
+    /// The scheme is that of an [`http::uri::Scheme`] in the request's extensions, put there by who accepted the
+    /// connection; without one it is the URI's, else `http`. The authority is the URI's or the `Host` field's; a request
+    /// with neither has an empty one. What is forwarded is given the authority in the form that is keyed.
     /// With the feature `axum`, the URI is the one that the client asked for, also below a nested router. Where a
     /// middleware has rewritten it to something else than nesting leaves of it, both URIs are in the key, and a purge of
     /// either reaches what is stored. Where a policy gives the request another URI, to normalise it, that one counts
@@ -89,13 +95,14 @@ impl CacheKey {
     /// # Errors
     ///
     /// [`KeyError::Authority`] when URI and `Host` contradict each other, `Host` occurs twice, or the
-    /// authority has user information or other characters that no host name has.
+    /// authority has user information or is not `host[:port]`. [`KeyError::Scheme`] when the URI names another scheme
+    /// than the extensions.
     pub fn of(request: &Parts) -> Result<Self, KeyError> {
         let Targets { asked, rewritten } = Targets::of(request);
         let key = Self { bytes: absolute(&asked, request)? };
         match rewritten {
             None => Ok(key),
-            Some(rewritten) => Ok(key.rewritten_to(&absolute(rewritten, request)?[4..])),
+            Some(rewritten) => Ok(key.rewritten_to(Self { bytes: absolute(rewritten, request)? }.uri())),
         }
     }
 
@@ -265,12 +272,10 @@ fn split_length(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(u32::from_le_bytes(*length) as usize)
 }
 
-/// A URI in absolute form after its length, with scheme and host in lower case and without a default port.
+/// A URI in absolute form after its length, with scheme and host in lower case and without a default port; then what
+/// tells `*` from `/*`.
 fn absolute(uri: &Uri, request: &Parts) -> Result<SmallVec<[u8; INLINE]>, KeyError> {
-    let scheme = match uri.scheme() {
-        Some(scheme) => scheme,
-        None => request.extensions.get().unwrap_or(&Scheme::HTTP),
-    };
+    let scheme = scheme(uri, request)?;
     let authority = authority(uri, request)?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let authority = without_default_port(authority, scheme);
@@ -282,6 +287,11 @@ fn absolute(uri: &Uri, request: &Parts) -> Result<SmallVec<[u8; INLINE]>, KeyErr
     // Scheme and host compare in any case; schemes are in lower case already.
     let host = 4 + scheme.as_str().len() + 3;
     bytes[host..host + authority.len()].make_ascii_lowercase();
+    if slash == "/" && path == "*" {
+        let mut key = CacheKey { bytes };
+        key.push(Kind::Asterisk, "", None);
+        return Ok(key.bytes);
+    }
     Ok(bytes)
 }
 
@@ -302,6 +312,7 @@ pub(crate) fn get(uri: Uri) -> Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::uri::Scheme;
     use http::{HeaderValue, Request};
     use proptest::prelude::*;
 
@@ -335,6 +346,8 @@ mod tests {
         check("/x", &[], Ok("http:///x"));
         check("http://a", &[], Ok("http://a/"));
         check("*", &["a"], Ok("http://a/*"));
+        check("/x", &["[fe80::80]"], Ok("http://[fe80::80]/x"));
+        check("/x", &[":80"], Ok("http:///x"));
         let mut secure = parts("/x", &["a:443"]);
         secure.extensions.insert(Scheme::HTTPS);
         assert_eq!(CacheKey::of(&secure).expect("a key").uri(), b"https://a/x");
@@ -353,6 +366,95 @@ mod tests {
         check("/x", &["a?b"], ambiguous);
         check("http://u:p@a/x", &[], ambiguous);
         check("http://A/x", &["a"], Ok("http://a/x"));
+        for host in ["fe80::80", "a:80:80", "a:b", "[::1", "::1]", "a[::1]", "[::1]80", "[::1]:x", "[[::1]"] {
+            check("/x", &[host], ambiguous);
+        }
+    }
+
+    #[test]
+    fn a38_who_accepted_the_connection_says_the_scheme() {
+        let of = |uri: &str, accepted: Option<Scheme>| {
+            let mut request = parts(uri, &["a"]);
+            request.extensions.extend(
+                accepted
+                    .map(|scheme| {
+                        let mut extensions = http::Extensions::new();
+                        extensions.insert(scheme);
+                        extensions
+                    })
+                    .unwrap_or_default(),
+            );
+            CacheKey::of(&request).map(|key| String::from_utf8_lossy(key.uri()).into_owned())
+        };
+        let (http, https) = (|| Some(Scheme::HTTP), || Some(Scheme::HTTPS));
+        assert_eq!(of("/x", http()).as_deref(), Ok("http://a/x"));
+        assert_eq!(of("/x", https()).as_deref(), Ok("https://a/x"));
+        assert_eq!(of("http://a/x", http()).as_deref(), Ok("http://a/x"));
+        assert_eq!(of("HTTPS://a/x", https()).as_deref(), Ok("https://a/x"));
+        assert_eq!(of("https://a/x", http()), Err(KeyError::Scheme));
+        assert_eq!(of("http://a/x", https()), Err(KeyError::Scheme));
+        assert_eq!(of("gopher://a/x", http()), Err(KeyError::Scheme));
+        // Without a word from there, the target's.
+        assert_eq!(of("https://a/x", None).as_deref(), Ok("https://a/x"));
+        assert_eq!(of("/x", None).as_deref(), Ok("http://a/x"));
+    }
+
+    #[test]
+    fn a37_an_asterisk_is_another_target_than_a_path_of_one() {
+        let of = |uri| CacheKey::of(&parts(uri, &["a"])).expect("a key");
+        assert_ne!(of("*"), of("/*"));
+        assert_eq!(of("*"), of("*"));
+        // A purge of either reaches both.
+        assert_eq!(of("*").uri(), of("/*").uri());
+    }
+
+    /// What the inner service sees of the authority: `Host`, and the URI.
+    #[track_caller]
+    fn check_settled(uri: &str, host: &[&'static str], accepted: Scheme, expected: (Option<&str>, &str)) {
+        let mut request = parts(uri, host);
+        request.extensions.insert(accepted);
+        let before = CacheKey::of(&request);
+        settle_authority(&mut request);
+        let seen = request.headers.get(header::HOST).map(|host| host.to_str().expect("ASCII"));
+        assert_eq!((seen, &*request.uri.to_string()), expected, "{uri} {host:?}");
+        assert_eq!(CacheKey::of(&request), before, "{uri} {host:?}");
+    }
+
+    #[test]
+    fn a37_what_is_forwarded_has_the_authority_that_is_in_the_key() {
+        let (http, https) = (|| Scheme::HTTP, || Scheme::HTTPS);
+        for (host, plain, secure) in [
+            ("s.test", "s.test", "s.test"),
+            ("S.Test", "s.test", "s.test"),
+            ("s.test:80", "s.test", "s.test:80"),
+            ("s.test:443", "s.test:443", "s.test"),
+            ("s.test:", "s.test", "s.test"),
+            ("s.test:8080", "s.test:8080", "s.test:8080"),
+            ("S.test.:80", "s.test.", "s.test.:80"),
+            ("[::1]:80", "[::1]", "[::1]:80"),
+            ("[2001:DB8::80]", "[2001:db8::80]", "[2001:db8::80]"),
+            ("", "", ""),
+            (":80", "", ":80"),
+        ] {
+            check_settled("/x?y", &[host], http(), (Some(plain), "/x?y"));
+            check_settled("/x?y", &[host], https(), (Some(secure), "/x?y"));
+        }
+        // Absolute form, and HTTP/2 with or without a `Host`.
+        check_settled("http://S.test:80/x?y", &["s.TEST:80"], http(), (Some("s.test"), "http://s.test/x?y"));
+        check_settled("http://S.test:80/x?y", &[], http(), (None, "http://s.test/x?y"));
+        check_settled("https://s.test:443/", &[], https(), (None, "https://s.test/"));
+        check_settled("http://[::1]:80/", &[], http(), (None, "http://[::1]/"));
+        check_settled("*", &["S.test"], http(), (Some("s.test"), "*"));
+        // What has no key goes as it came.
+        check_settled("http://S.test/", &["t.test:80"], http(), (Some("t.test:80"), "http://S.test/"));
+        check_settled("/", &["S.test:80", "T.test"], http(), (Some("S.test:80"), "/"));
+        check_settled(
+            "https://S.test:80/",
+            &["S.test:80"],
+            http(),
+            (Some("S.test:80"), "https://S.test:80/"),
+        );
+        check_settled("/", &["fe80::80"], http(), (Some("fe80::80"), "/"));
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use http::Uri;
 use http::header;
 use http::request::Parts;
 use http::uri::Scheme;
+use http::{HeaderValue, Uri};
 
 use super::KeyError;
 
@@ -109,36 +109,106 @@ fn below<'a>(prefix: &str, uri: &'a Uri, original: &Uri) -> Cow<'a, Uri> {
     Uri::from_parts(parts).map_or(Cow::Borrowed(uri), Cow::Owned)
 }
 
-/// Bytes of `host[:port]` (RFC 3986 3.2.2, 3.2.3).
-static HOST_BYTES: [bool; 256] = {
-    let mut allowed = [false; 256];
+/// A byte of a name, of one that may stand in an authority for its own sake, or of none (RFC 3986 3.2.2, 3.2.3). Bits, so
+/// that what an authority has is found in one pass.
+const NAME: u8 = 0;
+const MARK: u8 = 1;
+const FORBIDDEN: u8 = 2;
+
+static HOST_BYTES: [u8; 256] = {
+    let mut kinds = [FORBIDDEN; 256];
     let mut byte = 0u8;
     while byte < 128 {
-        allowed[byte as usize] = byte.is_ascii_alphanumeric()
-            || matches!(
-                byte,
-                b'.' | b'-'
-                    | b'_'
-                    | b'~'
-                    | b':'
-                    | b'['
-                    | b']'
-                    | b'%'
-                    | b'!'
-                    | b'$'
-                    | b'&'
-                    | b'\''
-                    | b'('
-                    | b')'
-                    | b'*'
-                    | b'+'
-                    | b';'
-                    | b'='
-            );
+        kinds[byte as usize] = match byte {
+            b':' | b'[' | b']' => MARK,
+            b'.' | b'-' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+'
+            | b';' | b'=' => NAME,
+            byte if byte.is_ascii_alphanumeric() => NAME,
+            _ => FORBIDDEN,
+        };
         byte += 1;
     }
-    allowed
+    kinds
 };
+
+/// Whether colons and brackets stand where they may: `host[:port]`, an IPv6 address in brackets. Of `fe80::80`, nobody
+/// can say what is the port.
+fn is_host_and_port(authority: &str) -> bool {
+    let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => (address, port),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let is_port = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    !host.contains(['[', ']']) && port.strip_prefix(':').map_or(port.is_empty(), is_port)
+}
+
+/// Who accepted the connection says the scheme, by an [`http::uri::Scheme`] in the request's extensions: a client may
+/// write any into its target. Where nobody says it, the target's counts, else `http`.
+#[inline]
+pub(super) fn scheme<'a>(uri: &'a Uri, request: &'a Parts) -> Result<&'a Scheme, KeyError> {
+    match (request.extensions.get::<Scheme>(), uri.scheme()) {
+        (Some(accepted), Some(named)) if accepted != named => Err(KeyError::Scheme),
+        (Some(scheme), _) | (None, Some(scheme)) => Ok(scheme),
+        (None, None) => Ok(&Scheme::HTTP),
+    }
+}
+
+/// Gives a request that is forwarded the authority that its key holds: in lower case, without a default port. Else an
+/// origin that writes it into links would give everybody what one client has spelled. A request without a key goes as it
+/// came.
+pub(crate) fn settle_authority(request: &mut Parts) {
+    if is_settled(request) {
+        return;
+    }
+    let (Ok(scheme), Ok(_)) = (scheme(&request.uri, request).cloned(), authority(&request.uri, request))
+    else {
+        return;
+    };
+    let host = request.headers.get(header::HOST).and_then(|host| settled(host.to_str().ok()?, &scheme));
+    if let Some(host) = host.and_then(|host| HeaderValue::try_from(host).ok()) {
+        request.headers.insert(header::HOST, host);
+    }
+    settle_uri(&mut request.uri, &scheme);
+    #[cfg(feature = "axum")]
+    if let Some(axum::extract::OriginalUri(original)) = request.extensions.get_mut() {
+        settle_uri(original, &scheme);
+    }
+}
+
+/// Whether all that names an authority is in lower case and has no port, as in most requests.
+fn is_settled(request: &Parts) -> bool {
+    let is_plain =
+        |authority: &[u8]| !authority.iter().any(|byte| *byte == b':' || byte.is_ascii_uppercase());
+    let is_plain_uri =
+        |uri: &Uri| uri.authority().is_none_or(|authority| is_plain(authority.as_str().as_bytes()));
+    #[cfg(feature = "axum")]
+    if let Some(axum::extract::OriginalUri(original)) = request.extensions.get()
+        && !is_plain_uri(original)
+    {
+        return false;
+    }
+    let host = request.headers.get(header::HOST);
+    is_plain_uri(&request.uri) && host.is_none_or(|host| is_plain(host.as_bytes()))
+}
+
+fn settle_uri(uri: &mut Uri, scheme: &Scheme) {
+    let settled = uri.authority().and_then(|authority| settled(authority.as_str(), scheme));
+    if let Some(Ok(authority)) = settled.map(|authority| authority.parse()) {
+        let mut parts = uri.clone().into_parts();
+        parts.authority = Some(authority);
+        // With another authority it is a URI still.
+        if let Ok(settled) = Uri::from_parts(parts) {
+            *uri = settled;
+        }
+    }
+}
+
+/// The authority as keys have it, where that is another spelling.
+fn settled(authority: &str, scheme: &Scheme) -> Option<String> {
+    let bare = without_default_port(authority, scheme);
+    let is_spelled_so = bare.len() == authority.len() && !bare.bytes().any(|byte| byte.is_ascii_uppercase());
+    (!is_spelled_so).then(|| bare.to_ascii_lowercase())
+}
 
 /// RFC 9110 7.2: the URI's authority, or `Host`; where both are there they agree.
 pub(super) fn authority<'a>(uri: &'a Uri, request: &'a Parts) -> Result<&'a str, KeyError> {
@@ -158,10 +228,11 @@ pub(super) fn authority<'a>(uri: &'a Uri, request: &'a Parts) -> Result<&'a str,
         // HTTP/1.1 demands a Host; HTTP/1.0 and services without a wire have none.
         (None, None) => "",
     };
-    if !authority.bytes().all(|byte| HOST_BYTES[usize::from(byte)]) {
-        return Err(KeyError::Authority);
+    match authority.bytes().fold(NAME, |kinds, byte| kinds | HOST_BYTES[usize::from(byte)]) {
+        NAME => Ok(authority),
+        MARK if is_host_and_port(authority) => Ok(authority),
+        _ => Err(KeyError::Authority),
     }
-    Ok(authority)
 }
 
 pub(super) fn without_default_port<'a>(authority: &'a str, scheme: &Scheme) -> &'a str {

@@ -3,18 +3,20 @@
 use std::time::Duration;
 
 use http::header::HeaderName;
-use http::request;
+use http::{Method, request, response};
 
-use super::{CachePolicy, Use};
+use super::{CachePolicy, Terms, Use};
 use crate::key::CacheKey;
 use crate::semantics::accept::{Codings, Languages};
 use crate::semantics::freshness::Heuristic;
+use crate::semantics::storing::NotStored;
 use crate::semantics::{Credentials, Rules};
 
 /// RFC 9111, each choice that it leaves being a switch.
 ///
 /// [`StandardPolicy::default`] takes the careful side: nothing is shared between people with cookies or
-/// credentials unless the response says so. [`StandardPolicy::rfc9111`] reuses whatever the RFC permits.
+/// credentials unless the response says so, no client can have what is fresh replaced, and no error that a request can draw
+/// is stored. [`StandardPolicy::rfc9111`] reuses whatever the RFC permits.
 ///
 /// ```
 /// use larder::{CacheLayer, StandardPolicy};
@@ -31,13 +33,16 @@ pub struct StandardPolicy {
 
 impl StandardPolicy {
     /// Everything that RFC 9111 permits a shared cache: cookies do not matter, `Authorization` is treated as
-    /// section 3.5 says, errors may be given heuristic freshness, codings and languages are negotiated, a POST may
+    /// section 3.5 says, clients may ask for something fresher than what is stored, every error with explicit freshness is
+    /// stored and errors may be given heuristic freshness, codings and languages are negotiated, a POST may
     /// leave a response for later GETs, partial content is stored and completed, and while the origin can't be
     /// reached or answers with a server error, stale responses stand in for as long as they are kept.
     pub fn rfc9111() -> Self {
         let mut policy = Self::default();
+        policy.rules.client_directives = true;
         policy.rules.codings = Codings::Negotiated;
         policy.rules.credentials = Credentials::Rfc9111;
+        policy.rules.drawn_errors = true;
         policy.rules.heuristic = Some(Heuristic::default().with_errors());
         policy.rules.languages = Languages::Negotiated;
         policy.rules.max_error_lifetime = None;
@@ -47,7 +52,10 @@ impl StandardPolicy {
         policy
     }
 
-    /// Whether directives of requests count; default true. Off, clients can't force validations.
+    /// Whether a client may ask for something fresher than what is stored, by `no-cache`, `max-age`, `min-fresh` or
+    /// `Pragma`; default false. On, one client can have the stored response replaced for everybody by one that was made
+    /// with its own fields, and can have the service called for each of its requests. `no-store`, `only-if-cached`,
+    /// `max-stale` and `stale-if-error` count either way.
     #[must_use]
     pub fn client_directives(mut self, on: bool) -> Self {
         self.rules.client_directives = on;
@@ -67,6 +75,25 @@ impl StandardPolicy {
     #[must_use]
     pub fn credentials(mut self, credentials: Credentials) -> Self {
         self.rules.credentials = credentials;
+        self
+    }
+
+    /// Whether an error is stored, where it has explicit freshness, that one request can draw by its fields and that says
+    /// nothing about what others get: every 4xx but 404, 410, 414 and 451, and of the 5xx 501, 505 and 510; default
+    /// false. A policy can lift it for some: where `terms.store` is `Err(NotStored::DrawnError)`, nothing else forbids
+    /// storing.
+    #[must_use]
+    pub fn drawn_errors(mut self, on: bool) -> Self {
+        self.rules.drawn_errors = on;
+        self
+    }
+
+    /// Keeps a request field that [`StandardPolicy::strip_unkeyed`] would take away: one that a proxy in front of this
+    /// service sets itself, whatever its client has sent, or one that a policy of your own has put into the key. What is
+    /// keyed by [`StandardPolicy::key_field`] is kept without this.
+    #[must_use]
+    pub fn forward_field(mut self, name: HeaderName) -> Self {
+        self.rules.unkeyed.keep(name);
         self
     }
 
@@ -94,6 +121,7 @@ impl StandardPolicy {
     /// Adds a request field to the key. With `Authorization` or `Cookie`, each user has entries of their own.
     #[must_use]
     pub fn key_field(mut self, name: HeaderName) -> Self {
+        self.rules.unkeyed.keep(name.clone());
         self.key_fields.push(name);
         self
     }
@@ -169,11 +197,40 @@ impl StandardPolicy {
         self
     }
 
+    /// Whether a GET, HEAD or QUERY is forwarded without the fields that frameworks believe and nobody keys, such as
+    /// `X-Forwarded-Host`, `X-Original-URL` and `X-HTTP-Method-Override`: the list is
+    /// [`unkeyed::BELIEVED`](crate::semantics::unkeyed::BELIEVED) or that of [`StandardPolicy::unkeyed_fields`], and
+    /// every name with `_` counts as listed, since many a service takes it for the same name with `-`. What is stripped
+    /// selects nothing, whatever `Vary` says. Default false: behind a proxy that sets such fields itself the service may
+    /// need them; at the edge, switch it on.
+    ///
+    /// ```
+    /// use http::HeaderName;
+    /// use larder::{CacheLayer, StandardPolicy};
+    /// // The proxy in front says by which scheme it was asked. All else is the client's word.
+    /// let proto = HeaderName::from_static("x-forwarded-proto");
+    /// let policy = StandardPolicy::default().strip_unkeyed(true).forward_field(proto);
+    /// # let _ = CacheLayer::default().policy(policy);
+    /// ```
+    #[must_use]
+    pub fn strip_unkeyed(mut self, on: bool) -> Self {
+        self.rules.unkeyed.strip(on);
+        self
+    }
+
     /// How long past its lifetime a response stands in for an error where neither it nor the request says;
     /// default zero. What is `no-cache`, or may not be served stale, never does.
     #[must_use]
     pub fn stale_if_error(mut self, window: Duration) -> Self {
         self.rules.stale_if_error = window;
+        self
+    }
+
+    /// The request fields that [`StandardPolicy::strip_unkeyed`] takes away, in place of
+    /// [`unkeyed::BELIEVED`](crate::semantics::unkeyed::BELIEVED).
+    #[must_use]
+    pub fn unkeyed_fields(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.rules.unkeyed.list(names);
         self
     }
 }
@@ -193,7 +250,15 @@ impl CachePolicy for StandardPolicy {
         }
     }
 
+    fn response(&self, request: &request::Parts, _: &response::Parts, terms: &mut Terms) {
+        // An unsafe request keeps its fields, and what they have shaped is not for later GETs.
+        if request.method == Method::POST && self.rules.unkeyed.is_in(&request.headers) {
+            terms.store = terms.store.and(Err(NotStored::Policy));
+        }
+    }
+
     fn forward(&self, request: &mut request::Parts) {
         self.rules.codings.normalise(&mut request.headers);
+        self.rules.unkeyed.remove(&request.method, &mut request.headers);
     }
 }

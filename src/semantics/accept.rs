@@ -5,7 +5,7 @@ use http::HeaderValue;
 use http::header::{self, HeaderMap, HeaderName};
 
 use super::Rules;
-use super::fields::{is_token, list, trim};
+use super::fields::{is_longer_than, is_token, list, trim};
 
 /// How `Accept-Encoding` matches. RFC 9111 4.1 lets a cache normalise by what is known of a field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Codings {
     /// By which of these codings the request accepts; see [`Codings::known`].
     Known(KnownCodings),
     /// The same codings with the same weights, in any order and any case; `x-gzip` is `gzip` and `x-compress`
-    /// is `compress` (RFC 9110 8.4.1). A field of more than 512 bytes, or one that is not of the grammar,
+    /// is `compress` (RFC 9110 8.4.1). A field of more than 512 bytes or 32 members, or one that is not of the grammar,
     /// matches only as sent.
     Negotiated,
 }
@@ -28,7 +28,7 @@ pub struct KnownCodings(Box<[Box<[u8]>]>);
 
 /// How `Accept-Language` matches, which is case-insensitive always (RFC 4647 2).
 ///
-/// A field of more than 512 bytes, or one that is not of the grammar, matches only as sent.
+/// A field of more than 512 bytes or 32 members, or one that is not of the grammar, matches only as sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Languages {
     /// The same ranges in the same order, as RFC 9111 4.1 has it.
@@ -127,7 +127,7 @@ impl Codings {
     /// By which of these codings a request accepts, whatever their weights: `gzip;q=0.5, br` and
     /// `br, gzip, zstd` are the same to a policy that knows `br` and `gzip`. Names that are no token are left
     /// out, and so is `identity`, which is always acceptable here, even to a request that refuses it. A
-    /// field of more than 512 bytes, or one that is not of the grammar, accepts none of them.
+    /// field of more than 512 bytes or 32 members, or one that is not of the grammar, accepts none of them.
     ///
     /// The origin must not see what the cache does not compare: what is forwarded goes through
     /// [`Codings::normalise`]. [`StandardPolicy`](crate::StandardPolicy) does that.
@@ -191,6 +191,9 @@ const ALL: u16 = 1000;
 /// A longer field has no normal form: nobody needs one, and each variant of a key would be compared with it.
 const LONGEST: usize = 512;
 
+/// Nor has one of more members.
+const MOST_MEMBERS: usize = 32;
+
 /// `Accept-Encoding`, each coding by one of its names.
 fn codings(request: &HeaderMap) -> Option<Vec<Weighted>> {
     let mut codings = weighted(request, &header::ACCEPT_ENCODING)?;
@@ -204,8 +207,7 @@ fn codings(request: &HeaderMap) -> Option<Vec<Weighted>> {
 /// accepts none: most clients without the field can't decode anything. So does one whose field is too long or not of the
 /// grammar. Does not allocate, because hits depend on it.
 pub(super) fn accepts_coding(request: &HeaderMap, coding: &[u8]) -> bool {
-    let length: usize = request.get_all(header::ACCEPT_ENCODING).into_iter().map(HeaderValue::len).sum();
-    if length > LONGEST {
+    if is_longer_than(request, &header::ACCEPT_ENCODING, LONGEST) {
         return false;
     }
     let (mut own, mut others) = (None, None);
@@ -241,9 +243,11 @@ fn is_accepted(members: &[Weighted], coding: &[u8]) -> bool {
 /// told.
 pub(crate) fn accepts_media_type(request: &HeaderMap, content_type: &HeaderValue) -> bool {
     const LONGEST: usize = 1024;
-    let length: usize = request.get_all(header::ACCEPT).into_iter().map(HeaderValue::len).sum();
-    if length == 0 || length > LONGEST {
-        return length == 0;
+    if is_longer_than(request, &header::ACCEPT, LONGEST) {
+        return false;
+    }
+    if request.get_all(header::ACCEPT).into_iter().all(HeaderValue::is_empty) {
+        return true;
     }
     let essence = |value: &[u8]| {
         let name = value.split(|&byte| byte == b';').next().map(trim).unwrap_or_default();
@@ -279,17 +283,18 @@ pub(super) fn unaliased(coding: Box<[u8]>) -> Box<[u8]> {
 }
 
 /// The members of a field that lists alternatives with weights (RFC 9110 12.4.2), in lower case. `None` where
-/// the field is absent, too long, or has a member that is not of the grammar, since nobody knows how the
+/// the field is absent, too long, has too many members or one that is not of the grammar, since nobody knows how the
 /// origin reads that.
 fn weighted(request: &HeaderMap, name: &HeaderName) -> Option<Vec<Weighted>> {
-    let length: usize = request.get_all(name).into_iter().map(|line| line.len()).sum();
-    if length > LONGEST || !request.contains_key(name) {
+    if !request.contains_key(name) || is_longer_than(request, name, LONGEST) {
         return None;
     }
     let member = |member| {
         weighted_member(member).map(|(name, weight)| (name.to_ascii_lowercase().into_boxed_slice(), weight))
     };
-    list(request, name).map(member).collect()
+    let mut members = list(request, name).map(member);
+    let few = members.by_ref().take(MOST_MEMBERS).collect();
+    if members.next().is_some() { None } else { few }
 }
 
 /// A name and its weight; `None` for what is not of the grammar.
@@ -414,11 +419,17 @@ mod tests {
         check_codings(&negotiated, None, None, true);
         check_codings(&negotiated, None, Some(""), false);
         check_codings(&negotiated, None, Some("*"), false);
-        let (long, loud) = ("a, ".repeat(LONGEST / 3), "A, ".repeat(LONGEST / 3));
-        check_codings(&negotiated, Some(&long), Some(&loud), true);
-        let (long, loud) = (long + "a, b", loud + "a, b");
-        check_codings(&negotiated, Some(&long), Some(&long), true);
-        check_codings(&negotiated, Some(&long), Some(&loud), false);
+        // Beyond a number of bytes, or of members, only as sent.
+        for (member, members, expected) in [
+            ("a,", MOST_MEMBERS, true),
+            ("a,", MOST_MEMBERS + 1, false),
+            ("a-coding-of-16-b", LONGEST / 16, true),
+            ("a-coding-of-16-b", LONGEST / 16 + 1, false),
+        ] {
+            let (long, loud) = (member.repeat(members), member.to_uppercase().repeat(members));
+            check_codings(&negotiated, Some(&long), Some(&long), true);
+            check_codings(&negotiated, Some(&long), Some(&loud), expected);
+        }
     }
 
     #[track_caller]

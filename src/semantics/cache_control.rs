@@ -7,9 +7,11 @@
 
 use std::borrow::Cow;
 
+use http::HeaderValue;
 use http::header::{self, HeaderMap, HeaderName};
 
-use super::fields::{delta_seconds, is_token, trim};
+use super::Rules;
+use super::fields::{delta_seconds, is_longer_than, is_token, trim};
 
 /// The directives of a response (RFC 9111 5.2.2, RFC 5861, RFC 8246). Durations are seconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -126,22 +128,39 @@ pub struct RequestDirectives {
 }
 
 impl RequestDirectives {
-    /// Reads every `Cache-Control` line of a request, or `Pragma` where there is none.
+    /// Reads every `Cache-Control` line of a request, or `Pragma` where there is none. A field of more than 4 KiB, which
+    /// only an attack has, is not read, and counts as `no-cache`; `Cache-Control` as `no-store`, too.
     pub fn of(headers: &HeaderMap) -> Self {
+        const LONGEST: usize = 4096;
         let mut directives = Self::default();
         if headers.contains_key(header::CACHE_CONTROL) {
+            if is_longer_than(headers, &header::CACHE_CONTROL, LONGEST) {
+                return Self { no_cache: true, no_store: true, ..directives };
+            }
             for line in headers.get_all(header::CACHE_CONTROL) {
                 for directive in Directives::new(line.as_bytes()) {
                     directives.take(&directive);
                 }
             }
         } else if headers.contains_key(header::PRAGMA) {
-            for line in headers.get_all(header::PRAGMA) {
-                directives.no_cache |= Directives::new(line.as_bytes())
-                    .any(|directive| directive.name.eq_ignore_ascii_case(b"no-cache"));
-            }
+            let mut lines = headers.get_all(header::PRAGMA).into_iter().map(HeaderValue::as_bytes);
+            let is_no_cache = |directive: Directive<'_>| directive.name.eq_ignore_ascii_case(b"no-cache");
+            directives.no_cache = is_longer_than(headers, &header::PRAGMA, LONGEST)
+                || lines.any(|line| Directives::new(line).any(is_no_cache));
         }
         directives
+    }
+
+    /// Those that count by [`Rules::client_directives`]. Where it is off, what asks for a fresher response than others get
+    /// does not: `no-cache` (and `Pragma`), `max-age` and `min-fresh`. What a client says at nobody else's cost always
+    /// counts: `no-store`, `only-if-cached`, `max-stale` and `stale-if-error`.
+    #[must_use]
+    pub fn heeded(self, rules: &Rules) -> Self {
+        if rules.client_directives {
+            self
+        } else {
+            Self { max_age: None, min_fresh: None, no_cache: false, ..self }
+        }
     }
 
     fn take(&mut self, directive: &Directive<'_>) {
@@ -340,7 +359,6 @@ fn trim_end(mut bytes: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
     use proptest::prelude::*;
 
     fn response(lines: &[&str]) -> ResponseDirectives {
@@ -525,6 +543,22 @@ mod tests {
         assert!(RequestDirectives::of(&headers).no_cache);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=5"));
         assert!(!RequestDirectives::of(&headers).no_cache);
+    }
+
+    #[test]
+    fn a39_a_field_that_is_too_long_to_be_read_asks_for_the_most() {
+        let fields = |name, length: usize| {
+            HeaderMap::from_iter([(name, HeaderValue::try_from("a".repeat(length)).expect("a value"))])
+        };
+        for (name, length, demands, forbids) in [
+            (header::CACHE_CONTROL, 4096, false, false),
+            (header::CACHE_CONTROL, 4097, true, true),
+            (header::PRAGMA, 4096, false, false),
+            (header::PRAGMA, 4097, true, false),
+        ] {
+            let read = RequestDirectives::of(&fields(name, length));
+            assert_eq!((read.no_cache, read.no_store), (demands, forbids), "{length}");
+        }
     }
 
     proptest! {

@@ -17,6 +17,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// assert_eq!(larder::semantics::date::parse(b"0", now), None);
 /// ```
 pub fn parse(text: &[u8], now: SystemTime) -> Option<SystemTime> {
+    const LONGEST: usize = "Wednesday, 09-Nov-94 08:49:37 GMT".len();
+    if text.len() > LONGEST {
+        return None;
+    }
     let mut reader = Reader(text);
     let weekday = reader.letters();
     match reader.byte()? {

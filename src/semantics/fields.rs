@@ -147,6 +147,19 @@ pub fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item
     headers.get_all(name).into_iter().flat_map(|line| Members::new(line.as_bytes()))
 }
 
+/// Whether a field is longer than `most` bytes, all its lines together with what would join them. Looks at no more lines
+/// than that takes: a head may have thousands, and be compared with many variants.
+pub(crate) fn is_longer_than(headers: &HeaderMap, name: &HeaderName, most: usize) -> bool {
+    let mut left = most;
+    headers.get_all(name).into_iter().any(|line| match left.checked_sub(line.len()) {
+        None => true,
+        Some(rest) => {
+            left = rest.saturating_sub(b", ".len());
+            false
+        }
+    })
+}
+
 /// All lines of a field as one, joined by `, ` (RFC 9110 5.3); `None` where there is none.
 pub(crate) fn combined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
     let mut lines = headers.get_all(name).into_iter().map(|line| line.as_bytes());
@@ -268,6 +281,22 @@ mod tests {
         check("\"a,b\", c", &["\"a,b\"", "c"]);
         check("W/\"a,\", \"b", &["W/\"a,\"", "\"b"]);
         check("a b, c", &["a b", "c"]);
+    }
+
+    #[test]
+    fn a39_the_length_of_a_field_is_that_of_all_its_lines() {
+        for (lines, length) in [(&[""][..], 0), (&["abc"], 3), (&["abc", "d"], 6), (&["a", "", "b"], 6)] {
+            let lines = lines.iter().map(|line| (header::ACCEPT, HeaderValue::from_static(line)));
+            let headers: HeaderMap = lines.collect();
+            for most in 0..8 {
+                assert_eq!(
+                    is_longer_than(&headers, &header::ACCEPT, most),
+                    length > most,
+                    "{headers:?} {most}"
+                );
+            }
+            assert!(!is_longer_than(&headers, &header::COOKIE, 0));
+        }
     }
 
     #[test]

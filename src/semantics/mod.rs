@@ -24,6 +24,7 @@
 //! | [`status`] | RFC 9110 15 | what a status says of caching |
 //! | [`storing`] | RFC 9111 3 | whether a response may be stored |
 //! | [`targeted`] | RFC 9213 | cache control for one class of caches |
+//! | [`unkeyed`] | - | fields that services believe and that no key holds |
 //! | [`validation`] | RFC 9111 4.3 | asking the origin, freshening what is stored |
 //! | [`vary`] | RFC 9111 4.1 | selecting fields |
 
@@ -46,6 +47,7 @@ pub mod reuse;
 pub mod status;
 pub mod storing;
 pub mod targeted;
+pub mod unkeyed;
 pub mod validation;
 pub mod vary;
 
@@ -58,14 +60,17 @@ use http::header::{self, HeaderMap, HeaderName};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rules {
-    /// Whether directives of requests count (RFC 9111 5.2.1). Off, a client can force neither a
-    /// validation nor a miss; `no-store` and `only-if-cached` count either way.
+    /// Whether a client may ask for something fresher than what is stored: by `no-cache`, `max-age`, `min-fresh` or
+    /// `Pragma` (RFC 9111 5.2.1, 5.4). Off, a client forces neither a validation nor a new response for everybody.
+    /// `no-store`, `only-if-cached`, `max-stale` and `stale-if-error` count either way.
     pub client_directives: bool,
     /// How `Accept-Encoding` matches. With [`accept::Codings::Known`], what is forwarded has to be normalised
     /// too, which `StandardPolicy` does.
     pub codings: accept::Codings,
     /// What must be said before a response is shared between people.
     pub credentials: Credentials,
+    /// Whether an error is stored that one request can draw by its fields ([`status::is_drawn_by_request`]).
+    pub drawn_errors: bool,
     /// Whether a HEAD for which nothing is stored is sent as a GET, so that the answer can be stored.
     pub head_as_get: bool,
     /// Freshness where the origin gives none; `None` for never.
@@ -98,14 +103,18 @@ pub struct Rules {
     pub stale_if_error: Duration,
     /// Targeted fields (RFC 9213) in the order in which they count, before `Cache-Control`.
     pub targets: Vec<HeaderName>,
+    /// Request fields that the inner service does not get to see, and that select nothing for that reason. What is
+    /// forwarded has to be stripped of them, which `StandardPolicy` does.
+    pub unkeyed: unkeyed::UnkeyedFields,
 }
 
 impl Default for Rules {
     fn default() -> Self {
         Self {
-            client_directives: true,
+            client_directives: false,
             codings: accept::Codings::default(),
             credentials: Credentials::Explicit,
+            drawn_errors: false,
             head_as_get: true,
             heuristic: Some(freshness::Heuristic::default()),
             immutable: true,
@@ -119,6 +128,7 @@ impl Default for Rules {
             refresh_ahead: None,
             stale_if_error: Duration::ZERO,
             targets: vec![targeted::CDN_CACHE_CONTROL],
+            unkeyed: unkeyed::UnkeyedFields::default(),
         }
     }
 }

@@ -11,6 +11,9 @@ use super::fields::trim;
 /// More ranges than this in one request are ignored: nobody needs them, and they cost.
 const MOST: usize = 64;
 
+/// A longer field is ignored: so many ranges of the largest numbers are shorter.
+const LONGEST: usize = 4096;
+
 /// Bytes `first..=last` of a representation; never empty, never beyond its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteRange {
@@ -41,8 +44,8 @@ pub enum Asked {
 
 /// Reads `Range` of a GET (RFC 9110 14.2).
 ///
-/// A field that is malformed anywhere is ignored as a whole. So are sets of more than 64 ranges and sets
-/// that ask for a byte twice, which only an attack does (RFC 9110 17.15). The cost is linear in the field.
+/// A field that is malformed anywhere is ignored as a whole. So are fields of more than 4 KiB, sets of more than 64 ranges
+/// and sets that ask for a byte twice, which only an attack does (RFC 9110 17.15).
 ///
 /// ```
 /// use http::HeaderMap;
@@ -56,6 +59,9 @@ pub fn asked(request: &HeaderMap, length: u64) -> Asked {
     let (Some(line), None) = (lines.next(), lines.next()) else {
         return Asked::Everything;
     };
+    if line.len() > LONGEST {
+        return Asked::Everything;
+    }
     match parse(line.as_bytes(), length) {
         None => Asked::Everything,
         Some(ranges) if ranges.is_empty() => Asked::Unsatisfiable,
@@ -170,6 +176,17 @@ mod tests {
 
     fn ranges(list: &[(u64, u64)]) -> Asked {
         Asked::Ranges(list.iter().map(|&(first, last)| ByteRange { first, last }).collect())
+    }
+
+    #[test]
+    fn a39_a_field_that_is_too_long_to_be_read_asks_for_everything() {
+        let line = |length: usize| format!("bytes={}1-2", "0".repeat(length - 9));
+        assert_eq!(ask(&[&line(LONGEST)], 10), ranges(&[(1, 2)]));
+        assert_eq!(ask(&[&line(LONGEST + 1)], 10), Asked::Everything);
+        // The longest that is of use.
+        let most = u64::MAX;
+        let many: Vec<_> = (0..MOST).map(|_| format!("{most}-{most}")).collect();
+        assert_eq!(ask(&[&format!("bytes={}, 0-0", many[1..].join(", "))], 10), ranges(&[(0, 0)]));
     }
 
     #[test]

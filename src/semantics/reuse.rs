@@ -128,7 +128,7 @@ pub struct Candidate<'a> {
 /// A request as reuse sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
-    /// Its directives.
+    /// Its directives, as far as they count: see [`RequestDirectives::heeded`].
     pub directives: &'a RequestDirectives,
     /// Its fields.
     pub headers: &'a HeaderMap,
@@ -318,21 +318,18 @@ fn judge(
         return Decision::Validate(index, Forward::Stale, Fallback::None);
     };
     let staleness = staleness(candidate, age, now);
-    let window = directives.stale_if_error.filter(|_| rules.client_directives);
-    let fallback = fallback(reuse, window, staleness, rules);
+    let fallback = fallback(reuse, directives.stale_if_error, staleness, rules);
     if reuse.no_cache {
         return Decision::Validate(index, Forward::Stale, fallback); // 5.2.2.4
     }
-    if rules.client_directives {
-        let reload_is_moot = rules.immutable && reuse.immutable && staleness.is_none();
-        let demands = directives.no_cache // 5.2.1.4
-            || directives.max_age.is_some_and(|most| age > seconds(most)); // 5.2.1.1
-        let wants_fresher = directives.min_fresh.is_some_and(|least| {
-            staleness.is_some() || reuse.lifetime.saturating_sub(age) < seconds(least) // 5.2.1.3
-        });
-        if (demands && !reload_is_moot) || wants_fresher {
-            return Decision::Validate(index, Forward::Request, fallback);
-        }
+    let reload_is_moot = rules.immutable && reuse.immutable && staleness.is_none();
+    let demands = directives.no_cache // 5.2.1.4
+        || directives.max_age.is_some_and(|most| age > seconds(most)); // 5.2.1.1
+    let wants_fresher = directives.min_fresh.is_some_and(|least| {
+        staleness.is_some() || reuse.lifetime.saturating_sub(age) < seconds(least) // 5.2.1.3
+    });
+    if (demands && !reload_is_moot) || wants_fresher {
+        return Decision::Validate(index, Forward::Request, fallback);
     }
     let Some(staleness) = staleness else {
         // Of what does not live long, half its life.
@@ -349,7 +346,7 @@ fn judge(
     if reuse.must_revalidate || reuse.outdated {
         return Decision::Validate(index, Forward::Stale, fallback); // 4.2.4
     }
-    if rules.client_directives && directives.max_stale.is_some_and(|most| staleness <= seconds(most)) {
+    if directives.max_stale.is_some_and(|most| staleness <= seconds(most)) {
         return Decision::Serve(index); // 5.2.1.2
     }
     let window = reuse.stale_while_revalidate;
@@ -472,13 +469,31 @@ mod tests {
     }
 
     #[test]
-    fn client_directives_can_be_ignored() {
-        let rules = Rules { client_directives: false, ..Rules::default() };
-        for request in ["no-cache", "max-age=0", "min-fresh=1000"] {
-            let fields = [("cache-control", request)];
-            assert_eq!(ask_by(&rules, &[stored()], &fields, 30), Serve(0), "{request}");
+    fn a36_what_asks_for_something_fresher_counts_where_the_rules_say_so() {
+        let decide_by = |heeds, reuse: &[Reuse], field: (&'static str, &'static str), now| {
+            let rules = Rules { client_directives: heeds, ..Rules::default() };
+            let headers =
+                HeaderMap::from_iter([(HeaderName::from_static(field.0), HeaderValue::from_static(field.1))]);
+            let directives = RequestDirectives::of(&headers).heeded(&rules);
+            let ask = Ask { directives: &directives, headers: &headers, unkeyed: CredentialKinds::default() };
+            let candidates =
+                reuse.iter().map(|reuse| Candidate { coverage: Coverage::Full, expired: None, reuse });
+            decide(&ask, candidates, &rules, at(now))
+        };
+        for value in ["no-cache", "max-age=0", "min-fresh=1000"] {
+            let field = ("cache-control", value);
+            assert_eq!(decide_by(false, &[stored()], field, 30), Serve(0), "{value}");
+            assert_eq!(decide_by(true, &[stored()], field, 30), REQUEST, "{value}");
         }
-        assert_eq!(ask_by(&rules, &[], &[("cache-control", "only-if-cached")], 0), Unsatisfiable);
+        assert_eq!(decide_by(false, &[stored()], ("pragma", "no-cache"), 30), Serve(0));
+        assert_eq!(decide_by(true, &[stored()], ("pragma", "no-cache"), 30), REQUEST);
+        // 5.2.1.2, 5.2.1.7, RFC 5861 4: what costs nobody else anything.
+        for heeds in [false, true] {
+            let stands_in = Validate(0, Forward::Stale, Fallback::StaleIfError);
+            assert_eq!(decide_by(heeds, &[stored()], ("cache-control", "max-stale=10"), 70), Serve(0));
+            assert_eq!(decide_by(heeds, &[stored()], ("cache-control", "stale-if-error=30"), 90), stands_in);
+            assert_eq!(decide_by(heeds, &[], ("cache-control", "only-if-cached"), 0), Unsatisfiable);
+        }
     }
 
     #[test]

@@ -16,6 +16,16 @@ pub fn is_understood(status: StatusCode) -> bool {
     )
 }
 
+/// Whether a client can draw this error from an origin by its request's fields, for a target that gives others what they
+/// ask for. Then it says nothing about what others get.
+///
+/// 404, 410 and 451 speak of the target, and 414 of its URI: the key holds these. Every other 4xx, known or not, speaks
+/// of the request or of who sent it, and so do 501 (method, transfer coding), 505 (version) and 510 (extension).
+pub fn is_drawn_by_request(status: StatusCode) -> bool {
+    let of_target = matches!(status.as_u16(), 404 | 410 | 414 | 451);
+    (status.is_client_error() && !of_target) || matches!(status.as_u16(), 501 | 505 | 510)
+}
+
 /// Whether a status says that the server has failed. One above 599 is none that exists, and counts as a 500 (RFC 9110 15).
 pub fn is_server_error(status: StatusCode) -> bool {
     status.as_u16() >= 500
@@ -34,6 +44,26 @@ mod tests {
     fn check(code: u16, server_error: bool, failure: bool) {
         let status = StatusCode::from_u16(code).expect("a status");
         assert_eq!((is_server_error(status), is_failure(status)), (server_error, failure), "{code}");
+    }
+
+    #[test]
+    fn a36_which_errors_a_request_can_draw() {
+        let drawn = |code| is_drawn_by_request(StatusCode::from_u16(code).expect("a status"));
+        // RFC 9110 15.5, RFC 6585, RFC 7725: the target, or its URI.
+        for code in [404, 410, 414, 451] {
+            assert!(!drawn(code), "{code}");
+        }
+        // What the request says, what it lacks, how often it comes, and what nobody has defined.
+        for code in (400..500).filter(|code| ![404, 410, 414, 451].contains(code)) {
+            assert!(drawn(code), "{code}");
+        }
+        // RFC 9110 15.6.2, 15.6.6; RFC 2774 7. Any other 5xx says that the server is not well.
+        for code in 500..1000 {
+            assert_eq!(drawn(code), [501, 505, 510].contains(&code), "{code}");
+        }
+        for code in [200, 206, 301, 302, 308] {
+            assert!(!drawn(code), "{code}");
+        }
     }
 
     #[test]

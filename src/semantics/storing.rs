@@ -5,7 +5,7 @@ use http::{Method, StatusCode};
 
 use super::cache_control::{RequestDirectives, ResponseDirectives};
 use super::freshness::Source;
-use super::status::{is_heuristically_cacheable, is_understood};
+use super::status::{is_drawn_by_request, is_heuristically_cacheable, is_understood};
 use super::{CredentialKinds, Credentials, Rules, is_retrieval};
 
 /// Why a response is not stored. [`NotStored::as_str`] is the `detail` of `Cache-Status`.
@@ -16,10 +16,15 @@ pub enum NotStored {
     Authorization,
     /// The request has `Cookie`, and the response does not say that it is shared.
     Cookie,
+    /// An error that one request can draw by its fields, and that says nothing about what others get
+    /// ([`Rules::drawn_errors`]).
+    DrawnError,
     /// `Cache-Groups` names more groups than it could be purged by.
     Groups,
     /// The content ended early, or was not as long as `Content-Length` said.
     Incomplete,
+    /// The request's selecting fields are longer than any that is compared.
+    LongFields,
     /// `Cache-Control` is not of the grammar; nobody can say what it forbids.
     Malformed,
     /// Only answers to GET are stored, to QUERY whose content is known, and to POST where they may answer a GET.
@@ -76,7 +81,9 @@ impl NotStored {
             | Self::Private
             | Self::SetCookie
             | Self::Vary => true,
-            Self::Incomplete
+            Self::DrawnError
+            | Self::Incomplete
+            | Self::LongFields
             | Self::Method
             | Self::NeverFresh
             | Self::NoRoom
@@ -101,7 +108,9 @@ impl NotStored {
             && match self {
                 Self::Authorization => shared.authorization,
                 Self::Cookie => shared.cookie,
-                Self::Incomplete
+                Self::DrawnError
+                | Self::Incomplete
+                | Self::LongFields
                 | Self::Method
                 | Self::RequestNoStore
                 | Self::Runtime
@@ -115,8 +124,10 @@ impl NotStored {
         match self {
             Self::Authorization => "authorization",
             Self::Cookie => "cookie",
+            Self::DrawnError => "drawn-error",
             Self::Groups => "too-many-groups",
             Self::Incomplete => "incomplete",
+            Self::LongFields => "long-request-fields",
             Self::Malformed => "malformed-cache-control",
             Self::Method => "method",
             Self::NeverFresh => "never-fresh",
@@ -203,6 +214,10 @@ pub fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> {
     credentials(exchange, rules)?;
     if !(exchange.source.is_explicit() || directives.public || is_heuristically_cacheable(status)) {
         return Err(NotStored::Status);
+    }
+    // Last, so that a policy which lifts this lifts nothing else.
+    if is_drawn_by_request(status) && !rules.drawn_errors {
+        return Err(NotStored::DrawnError);
     }
     Ok(())
 }
@@ -315,6 +330,10 @@ mod tests {
         Case { status, response, ..Case::default() }
     }
 
+    fn drawn(case: Case) -> Case {
+        Case { rules: Rules { drawn_errors: true, ..case.rules }, ..case }
+    }
+
     #[test]
     fn st1_methods_and_final_responses() {
         Case::default().gives(Ok(()));
@@ -344,15 +363,36 @@ mod tests {
     #[test]
     fn st2_st6_statuses() {
         for status in [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501] {
-            cc(status, &[]).gives(Ok(()));
+            drawn(cc(status, &[])).gives(Ok(()));
         }
         for status in [201, 202, 299, 302, 303, 307, 400, 403, 418, 499, 500, 502, 503, 504, 599] {
-            cc(status, &[]).gives(Err(NotStored::Status));
-            cc(status, &[("cache-control", "max-age=60")]).gives(Ok(()));
-            cc(status, &[("cache-control", "s-maxage=60")]).gives(Ok(()));
-            cc(status, &[("cache-control", "public")]).gives(Ok(()));
-            cc(status, &[("expires", "Tue, 01 Sep 2099 00:00:00 GMT")]).gives(Ok(()));
+            drawn(cc(status, &[])).gives(Err(NotStored::Status));
+            drawn(cc(status, &[("cache-control", "max-age=60")])).gives(Ok(()));
+            drawn(cc(status, &[("cache-control", "s-maxage=60")])).gives(Ok(()));
+            drawn(cc(status, &[("cache-control", "public")])).gives(Ok(()));
+            drawn(cc(status, &[("expires", "Tue, 01 Sep 2099 00:00:00 GMT")])).gives(Ok(()));
         }
+    }
+
+    #[test]
+    fn a36_an_error_that_a_request_can_draw_is_refused_after_everything_else() {
+        for status in [400, 403, 405, 406, 413, 415, 416, 417, 418, 429, 431, 501] {
+            for line in [("cache-control", "max-age=60"), ("cache-control", "public")] {
+                let response: &'static [_] = Box::leak(Box::new([line]));
+                cc(status, response).gives(Err(NotStored::DrawnError));
+                drawn(cc(status, response)).gives(Ok(()));
+            }
+        }
+        for status in [404, 410, 414, 451, 500, 503] {
+            cc(status, &[("cache-control", "max-age=60")]).gives(Ok(()));
+        }
+        // Who lifts it must not lift these.
+        cc(400, &[("cache-control", "private, max-age=60")]).gives(Err(NotStored::Private));
+        cc(400, &[("cache-control", "no-store")]).gives(Err(NotStored::NoStore));
+        cc(400, &[("cache-control", "max-age=60"), ("set-cookie", "a=b")]).gives(Err(NotStored::SetCookie));
+        cc(400, &[]).gives(Err(NotStored::Status));
+        let cookie = Case { request: &[("cookie", "a=b")], ..cc(400, &[("cache-control", "max-age=60")]) };
+        cookie.gives(Err(NotStored::Cookie));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use http::header::{self, HeaderMap, HeaderName};
 use super::Rules;
 use super::accept::Meaning;
 use super::coding::Coded;
-use super::fields::list;
+use super::fields::{is_longer_than, list};
 
 /// The request fields that selected a stored response, with the values they had. Made from the response's
 /// `Vary` when it is stored; matched against each later request without parsing `Vary` again.
@@ -27,17 +27,27 @@ struct Field {
     meaning: Option<Box<Meaning>>,
 }
 
-/// `Vary` has a member `*` or one that is no field name: no request can be shown to match.
+/// Why no request can be shown to match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NeverMatches;
+pub enum NeverMatches {
+    /// The request's selecting fields are longer than any that is compared, 4 KiB in all: each of the variants of a key
+    /// is compared with each request.
+    TooLong,
+    /// `Vary` has a member `*` or one that is no field name.
+    Vary,
+}
+
+/// A request with a longer selecting field matches nothing, and the answer to one with longer ones is not stored.
+const LONGEST: usize = 4096;
 
 impl Selecting {
     /// Reads `Vary` of a response and the fields it names of the request that led to it. Of the rules, those
-    /// for codings and languages count.
+    /// for codings, languages and unkeyed fields count.
     ///
     /// # Errors
     ///
-    /// [`NeverMatches`] where `Vary` holds `*` (RFC 9111 4.1) or something that is no field name.
+    /// [`NeverMatches`] where `Vary` holds `*` (RFC 9111 4.1) or something that is no field name, and where the request's
+    /// selecting fields are too long.
     pub fn of(response: &HeaderMap, request: &HeaderMap, rules: &Rules) -> Result<Self, NeverMatches> {
         if !response.contains_key(header::VARY) {
             return Ok(Self { coded: Coded::of(response).map(Box::new), fields: Box::default() });
@@ -45,9 +55,11 @@ impl Selecting {
         let mut names = Vec::new();
         for member in list(response, &header::VARY) {
             match HeaderName::from_bytes(member) {
-                Ok(name) if name == "*" => return Err(NeverMatches), // `*` is a token, so a name
+                Ok(name) if name == "*" => return Err(NeverMatches::Vary), // `*` is a token, so a name
+                // What the origin never sees does not select.
+                Ok(name) if rules.unkeyed.strips(&name) => {}
                 Ok(name) => names.push(name),
-                Err(_) => return Err(NeverMatches),
+                Err(_) => return Err(NeverMatches::Vary),
             }
         }
         names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
@@ -59,7 +71,13 @@ impl Selecting {
             meaning: Meaning::of(&name, response, request, rules).map(Box::new),
             name,
         });
-        Ok(Self { coded, fields: fields.collect() })
+        let fields: Box<[Field]> = fields.collect();
+        if fields.iter().filter_map(|field| field.value.as_ref()).map(|value| value.len()).sum::<usize>()
+            > LONGEST
+        {
+            return Err(NeverMatches::TooLong);
+        }
+        Ok(Self { coded, fields })
     }
 
     /// The same, and one more field of the request.
@@ -123,7 +141,9 @@ impl Field {
             (None, Some(_)) | (Some(_), None) => false,
             // Most requests that match do so byte for byte.
             (Some(value), Some(line)) if **value == *line.as_bytes() && lines.next().is_none() => true,
-            (Some(value), Some(_)) => is_joined(request, &self.name, value),
+            (Some(value), Some(_)) => {
+                !is_longer_than(request, &self.name, LONGEST) && is_joined(request, &self.name, value)
+            }
         }
     }
 
@@ -340,10 +360,58 @@ mod tests {
     fn never() {
         for vary in ["*", "*, *", ", *", "*, foo", "foo, *", "foo bar", "foo:", "\"foo\""] {
             let selecting = Selecting::of(&headers(&[("vary", vary)]), &HeaderMap::new(), &Rules::default());
-            assert_eq!(selecting, Err(NeverMatches), "{vary}");
+            assert_eq!(selecting, Err(NeverMatches::Vary), "{vary}");
         }
         let two_lines = headers(&[("vary", "foo"), ("vary", "*")]);
-        assert_eq!(Selecting::of(&two_lines, &HeaderMap::new(), &Rules::default()), Err(NeverMatches));
+        assert_eq!(Selecting::of(&two_lines, &HeaderMap::new(), &Rules::default()), Err(NeverMatches::Vary));
+    }
+
+    #[test]
+    fn a39_what_is_longer_than_any_field_that_is_compared_matches_nothing() {
+        let of = |length: usize| HeaderMap::from_iter([(header::COOKIE, value(&"a".repeat(length)))]);
+        let vary = headers(&[("vary", "cookie, accept")]);
+        for length in [LONGEST - 1, LONGEST, LONGEST + 1, 10 * LONGEST] {
+            let selecting = Selecting::of(&vary, &of(length), &Rules::default());
+            match selecting {
+                Ok(selecting) if length <= LONGEST => {
+                    assert!(selecting.matches(&of(length)), "{length}");
+                    assert!(!selecting.matches(&of(length + 1)) && !selecting.matches(&of(length - 1)));
+                }
+                selecting => assert_eq!(selecting, Err(NeverMatches::TooLong), "{length}"),
+            }
+        }
+        // All fields together.
+        let mut two = of(LONGEST);
+        two.insert(header::ACCEPT, value("a"));
+        assert_eq!(Selecting::of(&vary, &two, &Rules::default()), Err(NeverMatches::TooLong));
+        // Spelled at greater length.
+        let selecting = Selecting::of(&vary, &of(1), &Rules::default()).expect("a Vary that can match");
+        let padded = |commas: usize| {
+            HeaderMap::from_iter([(header::COOKIE, value(&format!("a{}", ",".repeat(commas))))])
+        };
+        assert!(selecting.matches(&padded(LONGEST - 1)));
+        assert!(!selecting.matches(&padded(LONGEST)));
+        // What does not select may be as long as it likes.
+        let vary = headers(&[("vary", "accept")]);
+        assert!(Selecting::of(&vary, &of(10 * LONGEST), &Rules::default()).is_ok());
+    }
+
+    fn value(text: &str) -> HeaderValue {
+        HeaderValue::from_str(text).expect("a value")
+    }
+
+    #[test]
+    fn a36_what_is_stripped_does_not_select() {
+        let mut rules = Rules::default();
+        let vary = headers(&[("vary", "x-forwarded-host, X_Host, accept")]);
+        let forged = headers(&[("x-forwarded-host", "a"), ("x_host", "a"), ("accept", "b")]);
+        let plain = headers(&[("accept", "b")]);
+        let matches = |rules: &Rules| Selecting::of(&vary, &forged, rules).expect("a Vary").matches(&plain);
+        assert!(!matches(&rules));
+        rules.unkeyed.strip(true);
+        assert!(matches(&rules));
+        rules.unkeyed.keep(HeaderName::from_static("x_host"));
+        assert!(!matches(&rules));
     }
 
     fn any_rules() -> impl Strategy<Value = Rules> {
@@ -403,7 +471,7 @@ mod tests {
             let stored = request(&stored, &stored, &stored);
             let star = vary.iter().any(|line| line.as_bytes() == b"*");
             match Selecting::of(&response, &stored, &rules) {
-                Err(NeverMatches) => {}
+                Err(_) => {}
                 Ok(selecting) => {
                     prop_assert!(!star && selecting.matches(&stored));
                     let _ = selecting.matches(&request(&presented, &presented, &presented));

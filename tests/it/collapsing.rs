@@ -289,7 +289,7 @@ async fn concurrent_validations_make_one_conditional_call() {
 
 #[tokio::test(start_paused = true)]
 async fn a27_a_flood_of_reloads_is_one_call() {
-    let stage = Stage::new();
+    let stage = Stage::heeding();
     stage.fill("/", &whole(&[FRESH, TAG], "x")).await;
     stage.later(1);
     let mut flood = Vec::new();
@@ -307,7 +307,7 @@ async fn a27_a_flood_of_reloads_is_one_call() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reload_does_not_get_what_the_origin_said_before_it() {
-    let stage = Stage::new();
+    let stage = Stage::heeding();
     let leader = stage.get("/");
     settle().await;
     let call = stage.origin.call(0);
@@ -324,6 +324,29 @@ async fn a_reload_does_not_get_what_the_origin_said_before_it() {
     }
     call.end();
     assert_eq!(leader.next().await.as_deref(), Some("<end>"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a36_a_reload_that_does_not_count_shares_the_call_that_is_under_way() {
+    let reload = ("cache-control", "no-cache");
+    let stage = Stage::new();
+    let leader = stage.get("/");
+    settle().await;
+    let call = stage.origin.call(0);
+    call.head(&[FRESH, ("content-length", "3")]).frame("o");
+    let mut leader = leader.body().await;
+    assert_eq!(leader.next().await.as_deref(), Some("o"));
+    let reloads = stage.herd(10, &[reload]);
+    // Its answer is made of the whole, for which it waits as any other one does.
+    let conditional = stage.get_with("/", &[reload, ("if-none-match", "\"z\"")]);
+    settle().await;
+    assert_eq!(stage.origin.calls(), 1);
+    assert!(conditional.is_waiting());
+    call.frame("ld").end();
+    for client in reloads.into_iter().chain([conditional]) {
+        client.seen().await.has_body("old");
+    }
+    assert_eq!(stage.origin.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -391,7 +414,7 @@ async fn a_followers_directives_are_respected() {
         ("max-stale=1", "62", false),
         ("no-store", "0", false),
     ] {
-        let stage = Stage::new();
+        let stage = Stage::heeding();
         let leader = stage.get("/");
         settle().await;
         let follower = stage.get_with("/", &[("cache-control", directive)]);
@@ -407,7 +430,7 @@ async fn a_followers_directives_are_respected() {
         follower.seen().await.has_body(if shares { "shared" } else { "own" });
     }
     // Who wants nothing but what is stored does not wait.
-    let stage = Stage::new();
+    let stage = Stage::heeding();
     let _leader = stage.get("/");
     settle().await;
     assert_eq!(stage.get_with("/", &[("cache-control", "only-if-cached")]).seen().await.status, 504);

@@ -171,6 +171,7 @@ struct Verdict {
 fn ours(case: &Case) -> Verdict {
     let mut rules = Rules::default();
     rules.credentials = Credentials::Rfc9111;
+    rules.drawn_errors = true;
     rules.heuristic = Some(Heuristic::default().with_errors());
     let directives = ResponseDirectives::of(&case.response);
     let sent = case

@@ -27,6 +27,7 @@ mod model;
 mod nginx;
 mod overtaken;
 mod parts;
+mod poisoning;
 mod policies;
 mod proxy;
 mod proxy_failures;

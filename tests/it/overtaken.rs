@@ -15,7 +15,7 @@ async fn purge_another(stage: &Stage) {
 
 #[tokio::test(start_paused = true)]
 async fn a_purge_of_something_else_lets_a_reload_join_nothing_older() {
-    let stage = Stage::new();
+    let stage = Stage::heeding();
     let _open = stage.get("/");
     settle().await;
     stage.origin.call(0).head(&[FRESH]).frame("old");
@@ -56,7 +56,7 @@ async fn f02_the_limit_is_for_all_that_a_request_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn f09_what_was_asked_for_earlier_does_not_take_the_place_of_what_came_later() {
-    let stage = Stage::new();
+    let stage = Stage::heeding();
     let earlier = stage.get("/");
     settle().await;
     stage.origin.call(0).head(&[FRESH]).frame("old");

@@ -3,10 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::{header, request, response};
+use http::{Method, header, request, response};
 use larder::semantics::storing::NotStored;
 use larder::{CacheLayer, CachePolicy, StandardPolicy, Terms, Use};
 
+use crate::reported::validation::until_calls;
+use crate::support::bench::heeding;
 use crate::support::{Bench, Reply};
 
 #[tokio::test]
@@ -49,14 +51,204 @@ async fn a_key_with_the_credential_tells_users_apart() {
     assert_eq!(bench.origin.calls(), 2);
 }
 
+/// What asks for something fresher than what is stored.
+const DEMANDS: [(&str, &str); 4] = [
+    ("cache-control", "no-cache"),
+    ("cache-control", "max-age=0"),
+    ("cache-control", "min-fresh=600"),
+    ("pragma", "no-cache"),
+];
+
 #[tokio::test]
-async fn client_directives_can_be_switched_off() {
-    let policy = StandardPolicy::default().client_directives(false);
+async fn a36_a_client_gets_something_fresher_only_where_the_policy_heeds_its_directives() {
+    let off = StandardPolicy::rfc9111().client_directives(false);
+    for (layer, heeds) in [
+        (CacheLayer::default(), false),
+        (CacheLayer::default().policy(off), false),
+        (CacheLayer::default().policy(Mine::default()), false),
+        (heeding(), true),
+        (CacheLayer::default().policy(StandardPolicy::rfc9111()), true),
+    ] {
+        let bench = Bench::with(layer, [Reply::cc("x", "max-age=60")]);
+        bench.get("/").await;
+        for demand in DEMANDS {
+            bench.later(5);
+            assert_eq!(bench.get_with("/", &[demand]).await.is_hit(), !heeds, "{demand:?}");
+        }
+        assert_eq!(bench.origin.calls(), if heeds { 5 } else { 1 });
+    }
+}
+
+#[tokio::test]
+async fn a36_what_a_client_says_at_nobody_elses_cost_counts_always() {
+    for layer in [CacheLayer::default(), heeding()] {
+        let bench = Bench::with(layer, [Reply::cc("x", "max-age=60")]);
+        let refused = bench.get_with("/", &[("cache-control", "only-if-cached")]).await;
+        assert_eq!(refused.status, 504);
+        let unstored = bench.get_with("/", &[("cache-control", "no-store")]).await;
+        unstored.told("larder; fwd=uri-miss; detail=\"request-no-store\"");
+        bench.get("/").await;
+        bench.later(70);
+        bench.get_with("/", &[("cache-control", "max-stale=10")]).await.told("larder; hit; ttl=-10");
+        bench.origin.then(Reply::refused());
+        let stood_in = bench.get_with("/", &[("cache-control", "stale-if-error=60")]).await;
+        stood_in.told("larder; fwd=stale; ttl=-10; detail=\"stale-if-error\"");
+    }
+}
+
+#[tokio::test]
+async fn a36_an_error_that_a_request_can_draw_is_not_stored_unless_the_policy_says_so() {
+    const DRAWN: [u16; 18] =
+        [400, 401, 403, 405, 406, 408, 412, 413, 415, 416, 417, 421, 422, 426, 428, 429, 431, 501];
+    let bad = |status| Reply::cc("bad", "max-age=60").status(status);
+    for status in DRAWN {
+        let bench = Bench::new([bad(status), Reply::cc("good", "max-age=60")]);
+        bench.get("/").await.has_body("bad").told("larder; fwd=uri-miss; detail=\"drawn-error\"");
+        bench.get("/").await.has_body("good").told("larder; fwd=uri-miss; stored; ttl=60");
+        let drawn = StandardPolicy::default().drawn_errors(true);
+        for layer in [drawn, StandardPolicy::rfc9111()].map(|policy| CacheLayer::default().policy(policy)) {
+            let bench = Bench::with(layer, [bad(status)]);
+            bench.get("/").await;
+            assert!(bench.get("/").await.is_hit(), "{status}");
+        }
+    }
+    for status in [404, 410, 414, 451, 500, 503] {
+        let bench = Bench::new([bad(status)]);
+        bench.get("/").await.told("larder; fwd=uri-miss; stored; ttl=60");
+        assert!(bench.get("/").await.is_hit(), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a36_a_policy_lifts_the_refusal_of_an_error_and_no_other_one() {
+    /// Stores what the service refuses to everybody.
+    struct Forbidden;
+    impl CachePolicy for Forbidden {
+        fn response(&self, _: &request::Parts, response: &response::Parts, terms: &mut Terms) {
+            if response.status == 403 && terms.store == Err(NotStored::DrawnError) {
+                terms.store = Ok(());
+            }
+        }
+    }
+    let bad = |status, cache_control| Reply::cc("bad", cache_control).status(status);
+    let too_many: Vec<_> = (0..200).map(|group| format!("\"{group}\"")).collect();
+    for (reply, told) in [
+        (bad(403, "max-age=60"), "stored; ttl=60"),
+        (bad(400, "max-age=60"), "detail=\"drawn-error\""),
+        (bad(403, "private, max-age=60"), "detail=\"private\""),
+        (bad(403, "max-age=60").field("set-cookie", "a=b"), "detail=\"set-cookie\""),
+        (bad(403, "max-age=60").field("cache-groups", &too_many.join(", ")), "detail=\"too-many-groups\""),
+        (bad(403, "max-age=60").field("vary", "*"), "detail=\"vary\""),
+    ] {
+        let bench = Bench::with(CacheLayer::default().policy(Forbidden), [reply]);
+        bench.get("/").await.told(&format!("larder; fwd=uri-miss; {told}"));
+    }
+}
+
+fn stripping() -> StandardPolicy {
+    StandardPolicy::default().strip_unkeyed(true)
+}
+
+/// One field of each kind that is stripped, and one that is not.
+const FORGED: [(&str, &str); 5] = [
+    ("x-forwarded-host", "evil"),
+    ("forwarded", "host=evil"),
+    ("x-http-method-override", "EVIL"),
+    ("x_tenant", "evil"),
+    ("x-forwarded-for", "192.0.2.1"),
+];
+
+#[track_caller]
+fn saw_nothing_forged(bench: &Bench) {
+    let seen = bench.origin.last();
+    let names: Vec<_> = seen.headers.keys().map(header::HeaderName::as_str).collect();
+    assert!(FORGED[..4].iter().all(|(name, _)| !names.contains(name)), "{names:?}");
+    assert_eq!(seen.headers["x-forwarded-for"], "192.0.2.1");
+}
+
+#[tokio::test]
+async fn a36_what_nobody_keys_reaches_the_origin_with_no_request_whose_answer_may_be_stored() {
+    let reply = Reply::cc("x", "max-age=60, stale-while-revalidate=60").field("etag", "\"a\"");
+    let bench = Bench::with(CacheLayer::default().policy(stripping()), [reply.clone()]);
+    bench.get_with("/", &FORGED).await.told("larder; fwd=uri-miss; stored; ttl=60");
+    saw_nothing_forged(&bench);
+    bench.send(Method::HEAD, "/other", &FORGED).await.told("larder; fwd=uri-miss; stored; ttl=60");
+    saw_nothing_forged(&bench);
+    // In the background, and in front.
+    bench.later(61);
+    assert!(bench.get_with("/", &FORGED).await.is_hit());
+    until_calls(&bench, 3).await;
+    saw_nothing_forged(&bench);
+    assert_eq!(bench.origin.last().headers["if-none-match"], "\"a\"");
+    bench.later(500);
+    bench.get_with("/", &FORGED).await.told("larder; fwd=stale; stored; ttl=60");
+    saw_nothing_forged(&bench);
+    // A GET that passes.
+    let upgrade = [&FORGED[..], &[("upgrade", "x")]].concat();
+    bench.get_with("/", &upgrade).await.told("larder; fwd=bypass; detail=\"upgrade\"");
+    saw_nothing_forged(&bench);
+    // What other methods mean by these fields is theirs to say.
+    for method in [Method::POST, Method::PUT, Method::OPTIONS] {
+        bench.send(method, "/", &FORGED).await;
+        assert_eq!(bench.origin.last().headers["x-http-method-override"], "EVIL");
+    }
+    // By default all of them reach it.
+    let bench = Bench::new([reply]);
+    bench.get_with("/", &FORGED).await;
+    assert_eq!(bench.origin.last().headers["x-forwarded-host"], "evil");
+}
+
+#[tokio::test]
+async fn a36_what_the_origin_does_not_see_does_not_select() {
+    let reply = |body| Reply::cc(body, "max-age=60").field("vary", "x-forwarded-host, accept");
+    let bench = Bench::with(CacheLayer::default().policy(stripping()), [reply("page"), reply("other")]);
+    bench.get_with("/", &FORGED).await.has_body("page");
+    assert!(bench.get("/").await.has_body("page").is_hit());
+    assert!(bench.get_with("/", &[("x-forwarded-host", "b.example")]).await.has_body("page").is_hit());
+    bench.get_with("/", &[("accept", "text/plain")]).await.told("larder; fwd=vary-miss; stored; ttl=60");
+    // Where it is seen, it does.
+    let bench = Bench::new([reply("evil"), reply("good")]);
+    bench.get_with("/", &FORGED).await.has_body("evil");
+    bench.get("/").await.has_body("good");
+}
+
+#[tokio::test]
+async fn a36_what_is_keyed_or_forwarded_by_name_reaches_the_origin() {
+    let keyed = header::HeaderName::from_static("x-forwarded-host");
+    let forwarded = header::HeaderName::from_static("x_tenant");
+    for policy in [
+        stripping().key_field(keyed.clone()).forward_field(forwarded.clone()),
+        StandardPolicy::default().key_field(keyed).forward_field(forwarded).strip_unkeyed(true),
+    ] {
+        let bench = Bench::with(
+            CacheLayer::default().policy(policy),
+            ["evil", "good"].map(|x| Reply::cc(x, "max-age=60")),
+        );
+        bench.get_with("/", &FORGED).await.has_body("evil");
+        let seen = bench.origin.last().headers;
+        assert_eq!(
+            (&seen["x-forwarded-host"], &seen["x_tenant"]),
+            (&"evil".parse().unwrap(), &"evil".parse().unwrap())
+        );
+        assert!(!seen.contains_key("forwarded"));
+        bench.get("/").await.has_body("good");
+    }
+    // A list of one's own.
+    let policy = stripping().unkeyed_fields([header::ORIGIN]);
     let bench = Bench::with(CacheLayer::default().policy(policy), [Reply::cc("x", "max-age=60")]);
-    bench.get("/").await;
-    bench.later(5);
-    for directive in ["no-cache", "max-age=0", "min-fresh=600"] {
-        assert!(bench.get_with("/", &[("cache-control", directive)]).await.is_hit());
+    bench.get_with("/", &[("origin", "https://evil"), ("x-forwarded-host", "evil")]).await;
+    let seen = bench.origin.last().headers;
+    assert!(!seen.contains_key("origin") && seen.contains_key("x-forwarded-host"));
+}
+
+#[tokio::test]
+async fn a36_a_post_with_unkeyed_fields_leaves_nothing_for_later_gets() {
+    let reply = Reply::cc("x", "max-age=60").field("content-location", "/");
+    for (fields, is_hit) in [(&[][..], true), (&FORGED[..1], false)] {
+        let policy = StandardPolicy::rfc9111().strip_unkeyed(true);
+        let bench = Bench::with(CacheLayer::default().policy(policy), [reply.clone()]);
+        bench.send(Method::POST, "/", fields).await;
+        assert_eq!(bench.get("/").await.is_hit(), is_hit, "{fields:?}");
     }
 }
 

@@ -87,16 +87,28 @@ fn b19_a_request_that_does_not_name_one_valid_host_gets_400() {
 }
 
 #[test]
-fn b19_a_valid_host_reaches_the_origin_as_it_was_sent() {
+fn a37_a_valid_host_reaches_the_origin_as_it_is_keyed() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
-    let hosts =
-        ["a.example", "A.Example:8080", "a.example.", "a_b", "1.2.3.4:1", "[::1]", "[2001:db8::1]:80", "a:"];
-    for host in hosts {
-        client.send(&format!("GET /x HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-Host: wrong\r\n\r\n"));
-        answers(&origin, host, FINAL).has(&format!("\r\nx-forwarded-host: {host}\r\n")).lacks("wrong");
+    for (sent, seen) in [
+        ("a.example", "a.example"),
+        ("A.Example:8080", "a.example:8080"),
+        ("a.example.", "a.example."),
+        ("a_b", "a_b"),
+        ("1.2.3.4:1", "1.2.3.4:1"),
+        ("[::1]", "[::1]"),
+        ("[2001:DB8::1]:80", "[2001:db8::1]"),
+        ("c:", "c"),
+        ("D.example:80", "d.example"),
+    ] {
+        let proxied = format!("\r\nx-forwarded-host: {seen}\r\n");
+        let target = if sent.starts_with('D') { format!("http://{sent}/x") } else { "/x".to_owned() };
+        client.send(&format!("GET {target} HTTP/1.1\r\nHost: {sent}\r\nX-Forwarded-Host: wrong\r\n\r\n"));
+        answers(&origin, seen, FINAL).has(&proxied).lacks("wrong");
         client.next().is("HTTP/1.1 200 OK", "final");
+        client.send(&format!("GET /x HTTP/1.1\r\nHost: {seen}\r\n\r\n"));
+        client.next().is("HTTP/1.1 200 OK", "final").has("larder; hit");
     }
     // RFC 9112 3.2.2: the target wins. Since caches and origins differ on that, it is not stored.
     for _ in 0..2 {
@@ -209,5 +221,81 @@ fn b19_with_host_upstream_each_client_is_sent_on_to_the_host_that_it_asked_for()
                 answer.has(&format!("\r\ncontent-location: {received}\r\n"));
             }
         }
+    }
+}
+
+#[test]
+fn a38_a_client_does_not_choose_the_scheme() {
+    let origin = Origin::new();
+    let proxy = origin.proxy(&[]);
+    let mut client = Client::of(&proxy);
+    for _ in 0..2 {
+        client.send("GET https://a.example/x HTTP/1.1\r\nHost: a.example\r\n\r\n");
+        answers(&origin, "a.example", FINAL).has("\r\nx-forwarded-proto: http\r\n");
+        client.next().is("HTTP/1.1 200 OK", "final").has("fwd=bypass; detail=\"other-scheme\"");
+    }
+    for target in ["/x", "http://a.example/x"] {
+        client.send(&format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n\r\n"));
+        if target == "/x" {
+            answers(&origin, "a.example", FINAL);
+        }
+        client.next().is("HTTP/1.1 200 OK", "final").has(if target == "/x" {
+            "stored"
+        } else {
+            "larder; hit"
+        });
+    }
+}
+
+#[tokio::test]
+async fn a38_a_client_of_http2_does_not_choose_the_scheme_either() {
+    let origin = Origin::new();
+    let proxy = origin.proxy(&[]);
+    let stream = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    let answers = tokio::task::spawn_blocking(move || answers(&origin, "a.example", FINAL));
+    let request = Request::get("https://a.example/x").body(Empty::<Bytes>::new()).unwrap();
+    let seen = read(sender.send_request(request).await.unwrap()).await;
+    assert_eq!(seen.status, 200);
+    assert!(seen.cache_status().contains("fwd=bypass; detail=\"other-scheme\""), "{seen:?}");
+    answers.await.unwrap();
+}
+
+#[test]
+fn a36_the_origin_sees_of_what_frameworks_believe_only_the_proxys_own_word() {
+    let origin = Origin::new();
+    for profile in ["default", "rfc9111"] {
+        let proxy = origin.proxy(&["--profile", profile]);
+        let mut client = Client::of(&proxy);
+        let fields = "X-Forwarded-Host: evil\r\nX-Forwarded-Proto: evil\r\nX-Forwarded-Port: evil\r\n\
+            Forwarded: host=evil\r\nX-Original-URL: /evil\r\nX_Forwarded_Host: evil\r\n\
+            X-HTTP-Method-Override: EVIL\r\nX-Forwarded-For: 192.0.2.1\r\n";
+        client.send(&format!("GET /x HTTP/1.1\r\nHost: a.example\r\n{fields}\r\n"));
+        let asked = answers(&origin, "a.example", FINAL).lacks("evil").lacks("EVIL");
+        let asked = asked.has("\r\nx-forwarded-host: a.example\r\n").has("\r\nx-forwarded-proto: http\r\n");
+        // Who appends to it wants to be told of all hops.
+        asked.has("\r\nx-forwarded-for: 192.0.2.1, 127.0.0.1\r\n");
+        client.next().is("HTTP/1.1 200 OK", "final");
+        // An unsafe request keeps what its client means by it.
+        client.send(&format!("POST /x HTTP/1.1\r\nHost: a.example\r\nContent-Length: 0\r\n{fields}\r\n"));
+        let asked = answers(&origin, "a.example", FINAL).has("\r\nx-http-method-override: EVIL\r\n");
+        asked.has("\r\nx-forwarded-host: a.example\r\n");
+        client.next().is("HTTP/1.1 200 OK", "final");
+    }
+}
+
+#[test]
+fn a37_an_asterisk_is_not_the_path_of_one() {
+    let origin = Origin::new();
+    let proxy = origin.proxy(&[]);
+    let mut client = Client::of(&proxy);
+    for target in ["*", "/*"] {
+        client.send(&format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n\r\n"));
+        let answer = FINAL.replace("cache-control", &format!("x-for: {target}\r\ncache-control"));
+        answers(&origin, "a.example", &answer).has(&format!("GET {target} HTTP/1.1\r\n"));
+        client.next().is("HTTP/1.1 200 OK", "final").has(&format!("x-for: {target}\r\n"));
     }
 }

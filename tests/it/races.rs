@@ -146,7 +146,7 @@ async fn f08_an_unsafe_request_reaches_what_is_on_its_way() {
 
 /// `x` with the tag `"a"`, stale, and one who validates it.
 async fn validating(cache_control: &str) -> (Stage, crate::support::stepped::Client) {
-    let stage = Stage::new();
+    let stage = Stage::heeding();
     let head = Step::head(200, &[("cache-control", cache_control), ("etag", "\"a\"")]);
     stage.fill("/", &[head, Step::frame("old"), Step::End]).await;
     stage.later(61);

@@ -49,7 +49,7 @@ async fn fr6_date_expires_and_cache_control_are_passed_on_as_stored() {
 
 #[tokio::test]
 async fn re1_request_directives_are_honoured() {
-    let bench = Bench::new([Reply::cc("x", "max-age=60")]);
+    let bench = Bench::heeding([Reply::cc("x", "max-age=60")]);
     bench.get("/").await;
     bench.later(30);
     let cases = [
@@ -167,7 +167,7 @@ async fn vl5_without_a_tag_last_modified_goes_along() {
 
 #[tokio::test]
 async fn re5_immutable_outweighs_a_reload() {
-    let bench = Bench::new([Reply::cc("x", "max-age=60, immutable")]);
+    let bench = Bench::heeding([Reply::cc("x", "max-age=60, immutable")]);
     bench.get("/").await;
     assert!(bench.get_with("/", &[("cache-control", "no-cache")]).await.is_hit());
 }

@@ -6,6 +6,7 @@ use axum::routing::get;
 use http::Version;
 use larder::{CacheLayer, StandardPolicy};
 
+use crate::reported::validation::until_calls;
 use crate::support::{Bench, Reply, wire};
 
 #[tokio::test]
@@ -198,7 +199,7 @@ async fn a25_numbers_at_their_edges() {
     for value in
         ["max-age=18446744073709551616", "max-stale=99999999999999999999", "min-fresh=-1", "caf\u{e9}"]
     {
-        let bench = Bench::new([Reply::cc("x", "max-age=60")]);
+        let bench = Bench::heeding([Reply::cc("x", "max-age=60")]);
         bench.get("/").await;
         bench.get_with("/", &[("cache-control", value)]).await;
     }
@@ -230,6 +231,11 @@ fn a26_equal_keys_hash_differently_in_each_process() {
 
 #[tokio::test]
 async fn a10_an_error_takes_the_place_of_nothing_good() {
+    // Also where clients may force a call, and errors that they draw may be stored.
+    let lenient = || {
+        let policy = StandardPolicy::default().client_directives(true).drawn_errors(true);
+        CacheLayer::default().policy(policy)
+    };
     for status in [400, 404, 405, 413, 431, 500, 501, 503] {
         // No error is stored without explicit freshness, whatever it looks like.
         let plain = Reply::new("bad").status(status).field("last-modified", "Tue, 01 Sep 2020 00:00:00 GMT");
@@ -237,10 +243,9 @@ async fn a10_an_error_takes_the_place_of_nothing_good() {
         bench.get("/").await;
         assert!(!bench.get("/").await.is_hit(), "{status}");
         // By a request of her own making, nobody gets an error stored over what is fresh.
-        let bench = Bench::new([
-            Reply::cc("good", "max-age=60"),
-            Reply::cc("bad", "public, max-age=60").status(status),
-        ]);
+        let replies =
+            [Reply::cc("good", "max-age=60"), Reply::cc("bad", "public, max-age=60").status(status)];
+        let bench = Bench::with(lenient(), replies);
         bench.get("/").await;
         bench.get_with("/", &[("cache-control", "no-cache"), ("x-oversize", "1")]).await.has_body("bad");
         assert!(bench.get("/").await.has_body("good").is_hit(), "{status}");
@@ -286,13 +291,13 @@ async fn a07_a_leaders_conditions_shape_nothing_that_is_stored() {
 }
 
 #[tokio::test]
-async fn a27_a_flood_of_no_cache_can_be_switched_off() {
-    let policy = larder::StandardPolicy::default().client_directives(false);
-    let bench = Bench::with(CacheLayer::default().policy(policy), [Reply::cc("x", "max-age=60")]);
+async fn a27_a_flood_of_no_cache_asks_the_origin_nothing() {
+    let bench = Bench::new([Reply::cc("good", "max-age=60"), Reply::cc("bad", "max-age=60")]);
     bench.get("/").await;
-    for _ in 0..100 {
+    for _ in 0..166 {
         for field in [("cache-control", "no-cache"), ("cache-control", "max-age=0"), ("pragma", "no-cache")] {
-            assert!(bench.get_with("/", &[field]).await.is_hit());
+            let fields = [field, ("x-forwarded-host", "evil")];
+            assert!(bench.get_with("/", &fields).await.has_body("good").is_hit());
         }
     }
     assert_eq!(bench.origin.calls(), 1);
@@ -334,4 +339,121 @@ async fn a11_a_field_that_the_origin_reflects_is_to_be_keyed() {
     let seen = bench.get("/?utm=a;cb=x").await;
     assert!(!seen.is_hit());
     assert!(!bench.get("/?utm=a&cb=x").await.is_hit());
+}
+
+#[tokio::test]
+async fn a37_the_origin_sees_the_authority_that_is_keyed() {
+    let reply = || Reply::cc("x", "max-age=60, stale-while-revalidate=60").field("etag", "\"a\"");
+    for spelled in ["S.test:80", "s.test:", "S.TEST", "s.test"] {
+        let host = [("host", spelled)];
+        let bench = Bench::new([reply()]);
+        let saw = |calls: usize| {
+            assert_eq!(
+                (bench.origin.calls(), bench.origin.last().headers["host"].to_str().unwrap()),
+                (calls, "s.test")
+            );
+        };
+        bench.get_with("/x", &host).await;
+        saw(1);
+        assert!(bench.get_with("/x", &[("host", "s.test")]).await.is_hit());
+        bench.later(61);
+        assert!(bench.get_with("/x", &host).await.is_hit());
+        until_calls(&bench, 2).await;
+        saw(2);
+        bench.later(500);
+        bench.get_with("/x", &host).await.told("larder; fwd=stale; stored; ttl=60");
+        saw(3);
+        // What is not stored is told the same.
+        bench.get_with("/x", &[("host", spelled), ("upgrade", "x")]).await;
+        saw(4);
+        bench.send(http::Method::POST, "/x", &host).await;
+        saw(5);
+        // In absolute form.
+        bench.get_with(&format!("http://{spelled}/y?Z"), &host).await;
+        saw(6);
+        assert_eq!(bench.origin.last().uri, "http://s.test/y?Z");
+    }
+    // And that is what selects.
+    let bench = Bench::new([reply().field("vary", "host")]);
+    bench.get_with("/x", &[("host", "S.test:80")]).await;
+    assert!(bench.get_with("/x", &[("host", "s.test")]).await.is_hit());
+    // Another port is another server.
+    let bench = Bench::new([reply()]);
+    bench.get_with("/x", &[("host", "s.test:8080")]).await;
+    assert_eq!(bench.origin.last().headers["host"], "s.test:8080");
+}
+
+#[tokio::test]
+async fn a38_who_accepted_the_connection_says_the_scheme() {
+    use http::uri::Scheme;
+    let layer = CacheLayer::default();
+    let origin = crate::support::origin::always(Reply::cc("x", "max-age=60"));
+    let cache = tower::Layer::layer(&layer, origin.clone());
+    let get = async |accepted: Scheme, uri: &str| {
+        let mut request = http::Request::get(uri)
+            .header("host", "s.test")
+            .body(http_body_util::Empty::<bytes::Bytes>::new())
+            .unwrap();
+        request.extensions_mut().insert(accepted);
+        let response = tower::Service::call(&mut cache.clone(), request).await.unwrap();
+        crate::support::bench::read(response).await
+    };
+    for _ in 0..2 {
+        let seen = get(Scheme::HTTP, "https://s.test/x").await;
+        seen.told("larder; fwd=bypass; detail=\"other-scheme\"");
+        get(Scheme::HTTPS, "http://s.test/x").await.told("larder; fwd=bypass; detail=\"other-scheme\"");
+    }
+    assert_eq!((origin.calls(), layer.handle().statistics().entries), (4, 0));
+    get(Scheme::HTTP, "/x").await.told("larder; fwd=uri-miss; stored; ttl=60");
+    assert!(get(Scheme::HTTP, "http://s.test/x").await.is_hit());
+    get(Scheme::HTTPS, "/x").await.told("larder; fwd=uri-miss; stored; ttl=60");
+    assert!(get(Scheme::HTTPS, "https://s.test/x").await.is_hit());
+}
+
+#[tokio::test]
+async fn a37_an_asterisk_is_another_target_than_a_path_of_one() {
+    let bench = Bench::new(["asterisk", "path"].map(|body| Reply::cc(body, "max-age=60")));
+    for _ in 0..2 {
+        bench.get("*").await.has_body("asterisk");
+        bench.get("/*").await.has_body("path");
+    }
+    assert_eq!(bench.origin.calls(), 2);
+    bench.send(http::Method::OPTIONS, "*", &[]).await.told("larder; fwd=method");
+}
+
+#[tokio::test]
+async fn a39_one_clients_long_fields_spoil_nothing() {
+    let long = "a".repeat(5_000);
+    let reply = |body: &str| {
+        Reply::cc(body, "max-age=60, stale-while-revalidate=600").field("vary", "x").field("etag", "\"a\"")
+    };
+    let bench = Bench::new([reply("page")]);
+    bench.get("/").await.has_body("page");
+    for _ in 0..2 {
+        let seen = bench.get_with("/", &[("x", &long)]).await;
+        seen.told("larder; fwd=vary-miss; detail=\"long-request-fields\"").has_body("page");
+    }
+    assert!(bench.get("/").await.is_hit());
+    // Nor does a 304 to such a request withdraw what is stored, or end its stale window.
+    bench.origin.then(Reply::new("").status(304).field("etag", "\"a\"").field("vary", "x, accept"));
+    bench.later(61);
+    bench.get_with("/", &[("accept", &long), ("x", &long)]).await;
+    bench.origin.then(Reply::refused());
+    assert!(bench.get("/").await.has_body("page").is_hit());
+    // The bounds of what is compared with nothing.
+    let bench = Bench::new([reply("page").field("content-length", "4")]);
+    bench.get("/").await;
+    for (name, line, status) in [
+        ("if-none-match", "\"b\",".repeat(3_000) + "\"a\"", 200),
+        ("range", format!("bytes={}1-2", "0".repeat(5_000)), 200),
+        ("cookie2", "a".repeat(100_000), 200),
+    ] {
+        let seen = bench.get_with("/", &[(name, &line)]).await;
+        assert!(seen.is_hit(), "{name}");
+        assert_eq!(seen.status, status, "{name}");
+    }
+    // A field of directives that is too long forbids to store, and nothing else by default.
+    let directives = [("cache-control", &*"a,".repeat(3_000))];
+    assert!(bench.get_with("/", &directives).await.is_hit());
+    bench.get_with("/other", &directives).await.told("larder; fwd=uri-miss; detail=\"request-no-store\"");
 }

@@ -233,7 +233,7 @@ async fn b12_an_answer_without_content_is_not_compressed() {
 
 #[tokio::test]
 async fn b12_a_body_of_known_length_says_it() {
-    let bench = Bench::new([Reply::cc("0123456789", "max-age=60").field("etag", "\"a\"")]);
+    let bench = Bench::heeding([Reply::cc("0123456789", "max-age=60").field("etag", "\"a\"")]);
     bench.get("/").await;
     let check = async |method: &str, fields: &[(&str, &str)], status: u16, length: u64| {
         let mut request = Request::builder().method(method).uri("/").header("host", "example.com");

@@ -3,4 +3,4 @@
 mod keys;
 mod messages;
 mod order;
-mod validation;
+pub mod validation;

@@ -115,7 +115,7 @@ async fn b03_an_error_that_a_request_can_draw_ends_no_stale_window() {
 async fn b03_a_head_ends_no_stale_window() {
     let stale = "max-age=60, stale-if-error=600, stale-while-revalidate=600";
     for answer in [Reply::new("").frames(&[]), Reply::new("").status(404)] {
-        let bench = Bench::new([Reply::cc("", stale).frames(&["old"])]);
+        let bench = Bench::heeding([Reply::cc("", stale).frames(&["old"])]);
         bench.get("/").await.has_body("old");
         bench.origin.then(answer);
         bench.send(Method::HEAD, "/", &[("cache-control", "no-cache")]).await;
@@ -173,7 +173,7 @@ async fn b07_an_error_that_lands_late_replaces_nothing_that_came_meanwhile() {
 
 #[tokio::test]
 async fn b03_what_is_fresh_stays_fresh_after_news_that_is_not_stored() {
-    let bench = Bench::new([Reply::cc("old", "max-age=60, stale-while-revalidate=600")]);
+    let bench = Bench::heeding([Reply::cc("old", "max-age=60, stale-while-revalidate=600")]);
     bench.get("/").await;
     bench.origin.then(Reply::cc("new", "no-store"));
     bench.get_with("/", &[("cache-control", "no-cache")]).await.has_body("new");
@@ -195,7 +195,7 @@ async fn b03_a_softly_purged_response_stays_stale_after_news_that_is_not_stored(
 
 #[tokio::test]
 async fn b03_a_date_in_the_future_is_not_preferred_for_ever() {
-    let bench = Bench::new([]);
+    let bench = Bench::heeding([]);
     let ahead = bench.date(86_400);
     bench.origin.then(Reply::cc("ahead", "max-age=600").field("vary", "x").field("date", &ahead));
     bench.get_with("/", &[("x", "1")]).await;

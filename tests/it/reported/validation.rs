@@ -96,7 +96,7 @@ async fn b01_what_is_selected_is_validated_by_its_own_tag() {
 /// Two stored responses that match a request with `x: 1`: a newer one with the tag `"2"` by `Vary`, and an older one
 /// because it has none.
 async fn two_that_match(tag_of_older: &str) -> Bench {
-    let bench = Bench::new([]);
+    let bench = Bench::heeding([]);
     let (older, newer) = (bench.date(-30), bench.date(0));
     bench.origin.then(Reply::cc("older", "max-age=60").field("etag", tag_of_older).field("date", &older));
     bench.get_with("/", &[("x", "0")]).await;
@@ -282,7 +282,7 @@ async fn b02_a_head_of_other_content_that_forbids_takes_it_out_of_use_too() {
     let stale = "max-age=60, stale-while-revalidate=600, stale-if-error=600";
     for fields in [&[("etag", "\"v2\"")][..], &[]] {
         for age in [0, 61] {
-            let bench = Bench::new([plain(stale, "\"v1\"")]);
+            let bench = Bench::heeding([plain(stale, "\"v1\"")]);
             bench.get("/").await;
             bench.later(age);
             let news = Reply::cc("", "private").frames(&[]);

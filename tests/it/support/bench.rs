@@ -67,6 +67,11 @@ impl Bench {
         Self::with(CacheLayer::default().policy(larder::StandardPolicy::rfc9111()), replies)
     }
 
+    /// Clients may ask for something fresher than what is stored.
+    pub fn heeding(replies: impl IntoIterator<Item = Reply>) -> Self {
+        Self::with(heeding(), replies)
+    }
+
     pub fn with(layer: CacheLayer, replies: impl IntoIterator<Item = Reply>) -> Self {
         let (clock, hand) = Clock::manual();
         let origin = Origin::new(replies);
@@ -118,6 +123,11 @@ impl Bench {
         let response = self.cache.clone().call(request).await?;
         Ok(read(response).await)
     }
+}
+
+/// The careful policy, but clients may ask for something fresher than what is stored.
+pub fn heeding() -> CacheLayer {
+    CacheLayer::default().policy(larder::StandardPolicy::default().client_directives(true))
 }
 
 /// Reads a response to its end, clean or not.

@@ -262,6 +262,11 @@ impl Stage {
         Self::with(CacheLayer::default())
     }
 
+    /// Clients may ask for something fresher than what is stored.
+    pub fn heeding() -> Self {
+        Self::with(super::bench::heeding())
+    }
+
     pub fn with(layer: CacheLayer) -> Self {
         let (clock, hand) = Clock::manual();
         let origin = Stepped::default();
