@@ -32,7 +32,7 @@ use crate::semantics::preconditions::{self, Outcome as Precondition, Representat
 use crate::semantics::status::is_server_error;
 use crate::semantics::storing::NotStored;
 use crate::shared::Core;
-use crate::store::{Fence, How, Store, Stored, Target, Write};
+use crate::store::{Expected, Fence, How, Store, Stored, Target, Write};
 use crate::stored::{Part, Payload, StoredResponse, compact_content};
 use crate::sync::{Runtime, to_its_end};
 
@@ -350,19 +350,33 @@ struct Keep<S> {
     store: Arc<S>,
     validated: Option<Stored>,
     validation: Option<Validation>,
+    /// Dropped last, as in [`Ask`].
+    expected: Expected,
 }
 
 impl<S> Keep<S> {
     fn new(ask: Ask, core: Arc<Core>, received: Arc<Received>, store: Arc<S>) -> Self {
-        let Ask { fence, lead, query, validated, validation, .. } = ask;
+        let Ask { expected, fence, lead, query, validated, validation, .. } = ask;
         let has_credentials = query.unkeyed().any();
-        Self { core, fence, has_credentials, key: query.key, lead, received, store, validated, validation }
+        let key = query.key;
+        Self { core, fence, has_credentials, key, lead, received, store, validated, validation, expected }
     }
 }
 
 impl<S: Store> Sink for Keep<S> {
     async fn commit(self: Box<Self>, content: Content) -> Option<Bytes> {
-        let Self { core, fence, has_credentials, key, lead, received, store, validated, validation } = *self;
+        let Self {
+            core,
+            fence,
+            has_credentials,
+            key,
+            lead,
+            received,
+            store,
+            validated,
+            validation,
+            expected,
+        } = *self;
         if lead.as_ref().is_some_and(Lead::is_superseded) {
             return None; // what a later call brings is newer
         }
@@ -374,6 +388,7 @@ impl<S: Store> Sink for Keep<S> {
         let _ = keep(&core, &*store, &key, response, fence).await;
         core.collapser.forget(&key, has_credentials);
         drop((lead, validation)); // not before it is stored
+        drop(expected);
         Some(stored)
     }
 

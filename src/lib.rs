@@ -73,6 +73,7 @@ mod flight;
 mod future;
 mod handle;
 mod intern;
+mod invalidate;
 mod judge;
 mod key;
 mod layer;

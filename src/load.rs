@@ -9,6 +9,7 @@ use std::time::Duration;
 /// Beyond them nothing fails: requests are answered without the cache's help, or not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FillLimits {
+    pub(crate) abandoned: u64,
     pub(crate) detached: u64,
     pub(crate) fills: u64,
     pub(crate) in_flight: u64,
@@ -17,7 +18,13 @@ pub struct FillLimits {
 
 impl Default for FillLimits {
     fn default() -> Self {
-        Self { detached: 256, fills: 16_384, in_flight: 256 * 1024 * 1024, wait: Duration::from_secs(5) }
+        Self {
+            abandoned: 1_024,
+            detached: 256,
+            fills: 16_384,
+            in_flight: 256 * 1024 * 1024,
+            wait: Duration::from_secs(5),
+        }
     }
 }
 
@@ -25,6 +32,15 @@ impl FillLimits {
     /// 16,384 fills, 256 of them with nobody waiting, 256 MiB in flight, 5 s of waiting.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// How many unsafe requests go on when their clients have left, so that their answers say what they make invalid;
+    /// default 1,024. Others are cancelled then, and as nobody knows what they have done, what is stored for their URIs is
+    /// made stale.
+    #[must_use]
+    pub fn abandoned(mut self, count: u64) -> Self {
+        self.abandoned = count;
+        self
     }
 
     /// How many fills go on when everybody who asked for them has left; default 256. Others are cancelled then.
@@ -62,6 +78,8 @@ impl FillLimits {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FillStatistics {
+    /// Unsafe requests whose clients have left.
+    pub abandoned: u64,
     /// Requests that were answered by another one's call.
     pub collapsed: u64,
     /// Fills with nobody waiting.
@@ -80,6 +98,7 @@ pub struct FillStatistics {
 #[derive(Debug, Default)]
 pub(crate) struct Load {
     pub(crate) limits: FillLimits,
+    abandoned: AtomicU64,
     collapsed: AtomicU64,
     detached: AtomicU64,
     detached_readers: AtomicU64,
@@ -97,6 +116,7 @@ pub(crate) struct Counted {
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
+    Abandoned,
     Detached,
     Fill,
     Waiting,
@@ -110,6 +130,7 @@ impl Load {
     pub(crate) fn statistics(&self) -> FillStatistics {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         FillStatistics {
+            abandoned: read(&self.abandoned),
             collapsed: read(&self.collapsed),
             detached: read(&self.detached),
             detached_readers: read(&self.detached_readers),
@@ -121,6 +142,7 @@ impl Load {
 
     fn count(&self, kind: Kind) -> &AtomicU64 {
         match kind {
+            Kind::Abandoned => &self.abandoned,
             Kind::Detached => &self.detached,
             Kind::Fill => &self.fills,
             Kind::Waiting => &self.waiting,
@@ -132,6 +154,11 @@ impl Load {
         let raised = |count: u64| (count < most).then_some(count + 1);
         count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised).ok()?;
         Some(Counted { kind, load: Arc::clone(self) })
+    }
+
+    /// An unsafe request whose client has left.
+    pub(crate) fn abandoned(self: &Arc<Self>) -> Option<Counted> {
+        self.begin(Kind::Abandoned, self.limits.abandoned)
     }
 
     /// A fill that others can wait for.

@@ -4,7 +4,7 @@
 //! `src/explore`.
 
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 #[cfg(not(shuttle))]
 mod real {
@@ -16,7 +16,7 @@ mod real {
     use tokio::runtime::Id;
     use tokio::time::Sleep;
 
-    pub(crate) use std::sync::{Mutex, MutexGuard};
+    pub(crate) use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
     /// Something that runs tasks.
     pub(crate) struct Runtime(tokio::runtime::Handle);
@@ -117,7 +117,7 @@ mod explored {
     use shuttle::future::yield_now;
     use shuttle::rand::{Rng, thread_rng};
 
-    pub(crate) use shuttle::sync::{Mutex, MutexGuard};
+    pub(crate) use shuttle::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
     /// What takes no longer than this many turns of the scheduler is in time.
     const MOST_TURNS: usize = 8;
@@ -242,11 +242,15 @@ mod explored {
 }
 
 #[cfg(shuttle)]
-pub(crate) use explored::{Deadline, Mutex, MutexGuard, Runtime, briefly, joined};
+pub(crate) use explored::{
+    Deadline, Mutex, MutexGuard, Runtime, RwLock, RwLockReadGuard, RwLockWriteGuard, briefly, joined,
+};
 #[cfg(all(test, shuttle))]
 pub(crate) use explored::{all_ended, begin};
 #[cfg(not(shuttle))]
-pub(crate) use real::{Deadline, Mutex, MutexGuard, Runtime, briefly, joined};
+pub(crate) use real::{
+    Deadline, Mutex, MutexGuard, Runtime, RwLock, RwLockReadGuard, RwLockWriteGuard, briefly, joined,
+};
 
 /// What `future` gives if it need not be waited for.
 pub(crate) async fn polled_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
@@ -270,6 +274,20 @@ where
     match Runtime::current() {
         Some(runtime) => joined(runtime.spawn(future)).await,
         None => Some(future.await),
+    }
+}
+
+/// Runs a future as far as it goes at once, and the rest of it in a task, where there is a runtime: for what is to be done
+/// when something is dropped.
+pub(crate) fn from_now_on<F>(future: F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut future = Box::pin(future);
+    if future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
+        && let Some(runtime) = Runtime::current()
+    {
+        drop(runtime.spawn(future));
     }
 }
 

@@ -151,9 +151,17 @@ impl World {
     }
 
     fn is_empty(&self) {
-        let FillStatistics { collapsed: _, detached, detached_readers: _, fills, in_flight, waiting } =
-            self.handle.fills();
-        assert_eq!([detached, fills, in_flight, waiting], [0; 4], "detached, fills, in flight, waiting");
+        let FillStatistics {
+            abandoned,
+            collapsed: _,
+            detached,
+            detached_readers: _,
+            fills,
+            in_flight,
+            waiting,
+        } = self.handle.fills();
+        let left = [abandoned, detached, fills, in_flight, waiting];
+        assert_eq!(left, [0; 5], "abandoned, detached, fills, in flight, waiting");
         assert_eq!(self.core.collapser.open(), 0, "calls that can be joined");
     }
 }
