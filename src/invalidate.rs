@@ -16,6 +16,7 @@ use http_body::Body;
 use tower::{Service, ServiceExt};
 
 use crate::body::CacheBody;
+use crate::doubts::{PAUSE, Turn, Waiting};
 use crate::error::BoxError;
 use crate::fill;
 use crate::judge::Ask;
@@ -29,7 +30,7 @@ use crate::semantics::reuse::Forward;
 use crate::semantics::validation;
 use crate::shared::{Core, key_of, targets_of};
 use crate::store::{Expected, Fence, How, Store, Target};
-use crate::sync::{Runtime, from_now_on, to_its_end};
+use crate::sync::{Runtime, from_now_on, pause, to_its_end};
 
 /// An unsafe request on its way.
 pub(crate) struct UnsafeCall<S> {
@@ -87,7 +88,7 @@ impl<S: Store> UnsafeCall<S> {
                     return Err(error);
                 }
             };
-            unknown.is_known();
+            unknown.settle();
             let made_invalid =
                 self.made_invalid(&method, target.as_ref(), response.status(), response.headers());
             let before = storable.as_ref().and_then(|storable| storable.before);
@@ -196,45 +197,70 @@ impl<S: Store> UnsafeCall<S> {
 
 /// An unsafe request that the inner service has got, and of which nobody knows yet what it has done. Dropped like this, be
 /// it because the call was dropped or has panicked, it makes stale what is stored for its target.
-struct Unknown<S: Store> {
-    open: Option<(Arc<S>, Vec<Target>, How)>,
-}
+struct Unknown<S: Store>(Option<Doubt<S>>);
 
 impl<S: Store> Unknown<S> {
     fn new(call: &UnsafeCall<S>) -> Self {
-        let core = &call.core;
-        let open = core
-            .storing
-            .then(|| (Arc::clone(&call.store), targets_of(core, &call.key), How::Expire(core.clock.now())));
-        Self { open }
+        let UnsafeCall { core, key, store, .. } = call;
+        let doubt = || Doubt { core: Arc::clone(core), key: key.clone(), store: Arc::clone(store) };
+        Self(core.storing.then(doubt))
     }
 
     /// The answer says what it has done.
-    fn is_known(mut self) {
-        self.open = None;
+    fn settle(mut self) {
+        self.0 = None;
     }
 
     /// It has failed, so nobody will ever know.
     async fn expire(mut self) {
-        if let Some((store, targets, how)) = self.open.take() {
+        let Some(doubt) = self.0.take() else {
+            return;
+        };
+        match doubt.turn() {
+            Turn::Another => {}
+            Turn::Later(waiting) => from_now_on(doubt.expire_later(waiting)),
             // Also if the client leaves meanwhile.
-            to_its_end(expire(store, targets, how)).await;
+            Turn::Now => drop(to_its_end(doubt.expire()).await),
         }
     }
 }
 
 impl<S: Store> Drop for Unknown<S> {
     fn drop(&mut self) {
-        if let Some((store, targets, how)) = self.open.take() {
-            from_now_on(expire(store, targets, how));
+        if let Some(doubt) = self.0.take() {
+            match doubt.turn() {
+                Turn::Another => {}
+                Turn::Later(waiting) => from_now_on(doubt.expire_later(waiting)),
+                Turn::Now => from_now_on(doubt.expire()),
+            }
         }
     }
 }
 
-/// Nobody is there to be told of a failure.
-async fn expire<S: Store>(store: Arc<S>, targets: Vec<Target>, how: How) {
-    for target in targets {
-        let _ = store.invalidate(&target, how).await;
+/// Something may have changed what a key gives.
+struct Doubt<S> {
+    core: Arc<Core>,
+    key: CacheKey,
+    store: Arc<S>,
+}
+
+impl<S: Store> Doubt<S> {
+    fn turn(&self) -> Turn {
+        self.core.doubts.turn(&self.key, self.core.clock.now())
+    }
+
+    /// Makes stale what is stored for the key's URIs. Nobody is there to be told of a failure.
+    async fn expire(self) {
+        let how = How::Expire(self.core.clock.now());
+        for target in targets_of(&self.core, &self.key) {
+            let _ = self.store.invalidate(&target, how).await;
+        }
+    }
+
+    async fn expire_later(self, waiting: Waiting) {
+        pause(PAUSE).await;
+        self.core.doubts.end(waiting, self.core.clock.now());
+        self.expire().await;
     }
 }
 

@@ -7,6 +7,7 @@ use tower::Layer;
 
 use crate::clock::Clock;
 use crate::collapse::Collapser;
+use crate::doubts::Doubts;
 use crate::handle::CacheHandle;
 use crate::load::{FillLimits, Load};
 use crate::observe::Voice;
@@ -50,6 +51,7 @@ impl<S: Store> CacheLayer<S> {
         let core = Core {
             clock: Clock::default(),
             collapser: Arc::new(Collapser::new(Arc::clone(&load))),
+            doubts: Doubts::default(),
             id: CoreId::default(),
             load,
             policy: Arc::new(StandardPolicy::default()),

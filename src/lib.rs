@@ -63,6 +63,7 @@ mod clock;
 mod collapse;
 mod collect;
 mod content;
+mod doubts;
 mod errand;
 mod error;
 #[cfg(all(test, shuttle))]

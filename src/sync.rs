@@ -67,6 +67,13 @@ mod real {
         }
     }
 
+    /// Waits for so long, and in a runtime without timers not at all.
+    pub(crate) async fn pause(limit: Duration) {
+        if let Some(timer) = timer(limit) {
+            timer.await;
+        }
+    }
+
     /// What `future` gives, or `None` when it takes longer, and in a runtime without timers at once.
     pub(crate) async fn briefly<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
         let mut future = std::pin::pin!(future);
@@ -198,6 +205,10 @@ mod explored {
         in_time(limit, future).await
     }
 
+    pub(crate) async fn pause(limit: Duration) {
+        in_time(limit, std::future::pending::<()>()).await;
+    }
+
     /// A task that has not ended.
     struct Running(());
 
@@ -243,13 +254,13 @@ mod explored {
 
 #[cfg(shuttle)]
 pub(crate) use explored::{
-    Deadline, Mutex, MutexGuard, Runtime, RwLock, RwLockReadGuard, RwLockWriteGuard, briefly, joined,
+    Deadline, Mutex, MutexGuard, Runtime, RwLock, RwLockReadGuard, RwLockWriteGuard, briefly, joined, pause,
 };
 #[cfg(all(test, shuttle))]
 pub(crate) use explored::{all_ended, begin};
 #[cfg(not(shuttle))]
 pub(crate) use real::{
-    Deadline, Mutex, MutexGuard, Runtime, RwLock, RwLockReadGuard, RwLockWriteGuard, briefly, joined,
+    Deadline, Mutex, MutexGuard, Runtime, RwLock, RwLockReadGuard, RwLockWriteGuard, briefly, joined, pause,
 };
 
 /// What `future` gives if it need not be waited for.

@@ -129,6 +129,11 @@ impl World {
         assert_eq!(answer.status(), StatusCode::NO_CONTENT);
     }
 
+    /// [`World::post`] by a client that leaves when its future has been polled so often.
+    pub(super) fn post_leaver(&self, polls: usize) -> JoinHandle<Option<()>> {
+        shuttle::future::spawn(Leaver { future: Some(Box::pin(self.clone().post())), polls })
+    }
+
     /// A client in a task of its own.
     pub(super) fn client(&self) -> JoinHandle<Seen> {
         shuttle::future::spawn(self.clone().ask())

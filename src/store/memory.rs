@@ -198,6 +198,12 @@ impl MemoryStore {
         }
     }
 
+    /// The number of names that are held.
+    #[cfg(all(test, shuttle))]
+    pub(crate) fn names(&self) -> usize {
+        self.inner.purges.names()
+    }
+
     fn look_up(&self, key: &CacheKey) -> Lookup {
         let lookup = self.peek(key);
         let inner = &*self.inner;
@@ -272,7 +278,8 @@ impl Inner {
         replaces: impl Fn(&Stored) -> bool,
         demand: impl Fn(&[Stored]) -> bool,
     ) -> Write {
-        let base = key.weight() as u64 + ENTRY;
+        let own_name = if key.is_uri_only() { 0 } else { NAME };
+        let base = key.weight() as u64 + ENTRY + own_name;
         let weight = base + weight_of(&response);
         if response.payload().content().len() as u64 > self.max_object || weight > self.max_key {
             return Write::TooLarge;
@@ -330,7 +337,7 @@ const NAME: u64 = 48;
 const ENTRY: u64 = 160 + size_of::<Held>() as u64 + 16 + NAME;
 
 fn weight_of(response: &StoredResponse) -> u64 {
-    let names = response.head().groups().count() + usize::from(response.may_answer_for_other_queries());
+    let names = 2 * response.head().groups().count() + usize::from(response.may_answer_for_other_queries());
     (response.weight() + size_of::<Stored>()) as u64 + names as u64 * NAME
 }
 

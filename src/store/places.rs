@@ -16,7 +16,7 @@ pub(super) type Name = u64;
 
 /// One where schedules are explored, so that the random hash of a name has no part in them.
 const SHARDS: usize = if cfg!(shuttle) { 1 } else { 64 };
-/// How many targets narrower than its name a place tells apart; the oldest comes to count for the whole place.
+/// How many targets narrower than its name a place tells apart; then the oldest counts for the whole place.
 const NARROWER: usize = 64;
 /// For how many groups of names a shard remembers the latest purge that found no place.
 const BYGONE: usize = 1024;
@@ -28,21 +28,22 @@ pub(super) struct Places {
 
 #[derive(Default)]
 struct Shard {
-    /// The number of the latest purge without a place, for each group of names; empty while there was none. Only what
-    /// was fetched without a guard is judged by it.
+    /// The number of the latest purge without a place, or whose place is gone, for each group of names; empty while there
+    /// was none. Only what was fetched without a guard is judged by it.
     bygone: Box<[u64]>,
     on_their_way: Fences,
     places: HashMap<Name, Place, BuildHasherDefault<AsItIs>>,
 }
 
 impl Shard {
-    /// Notes a purge that has found no place. Whoever takes the name later sees the number, and whoever has taken it
+    /// Notes a purge that has no place. Whoever takes the name later sees the number, and whoever has taken it
     /// before has got a stamp, for all of that is done under one lock.
     fn miss(&mut self, name: Name, number: u64) -> bool {
         if self.bygone.is_empty() {
             self.bygone = vec![0; BYGONE].into_boxed_slice();
         }
-        self.bygone[group(name)] = number;
+        let latest = &mut self.bygone[group(name)];
+        *latest = number.max(*latest);
         false
     }
 }
@@ -58,13 +59,16 @@ struct Place {
 /// The purges of one name.
 #[derive(Default)]
 struct Stamps {
-    /// Those of narrower targets, the oldest first: of one key of a URI, or of one origin's group of a tag.
+    /// Those of narrower targets, the oldest first: of one query of a path.
     narrower: VecDeque<(Name, Stamp)>,
+    /// The number of the latest.
+    latest: u64,
     whole: Stamp,
 }
 
 impl Stamps {
-    fn add(&mut self, narrower: Option<Name>, stamp: &Stamp) {
+    fn add(&mut self, narrower: Option<Name>, stamp: &Stamp, number: u64) {
+        self.latest = number;
         let Some(narrower) = narrower else {
             return self.whole.add(stamp);
         };
@@ -105,6 +109,9 @@ impl Places {
         };
         place.holders -= 1;
         let forgotten = if place.holders == 0 { shard.places.remove(&name) } else { None };
+        if let Some(stamps) = forgotten.as_ref().and_then(|place| place.stamps.as_deref()) {
+            shard.miss(name, stamps.latest);
+        }
         if shard.places.len() * 8 < shard.places.capacity() {
             let room = shard.places.len() * 2;
             shard.places.shrink_to(room.max(64));
@@ -139,7 +146,7 @@ impl Places {
         let mut shard = write(self.shard(name));
         match shard.places.get_mut(&name) {
             Some(place) => {
-                place.stamps.get_or_insert_default().add(narrower, stamp);
+                place.stamps.get_or_insert_default().add(narrower, stamp, number);
                 true
             }
             None => shard.miss(name, number),

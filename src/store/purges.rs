@@ -99,10 +99,21 @@ impl Held {
         self.names.push(name);
     }
 
+    fn add_key(&mut self, key: &CacheKey) {
+        for uri in key.uris() {
+            let names = self.purges.uri_names(uri);
+            self.add(names.uri);
+            names.origin.into_iter().for_each(|origin| self.add(origin));
+        }
+        if !key.is_uri_only() {
+            self.add(self.purges.name(Kind::Key, key.as_bytes()));
+        }
+    }
+
     /// Holds what a further response under the same key can be purged by.
     pub(super) fn add_response(&mut self, key: &CacheKey, response: &StoredResponse) {
         for group in response.head().groups() {
-            self.add(self.purges.name(Kind::Tag, groups::tag(group).as_bytes()));
+            self.purges.group_names(group).into_iter().for_each(|name| self.add(name));
         }
         if response.may_answer_for_other_queries() {
             self.add(self.purges.uri_names(key.uri()).base);
@@ -149,11 +160,7 @@ impl Purges {
         // Before the names: a purge in between counts, although it came before the call.
         let (fence, _) = self.state();
         let mut held = Held::new(self);
-        for uri in key.uris() {
-            let names = self.uri_names(uri);
-            held.add(names.uri);
-            names.origin.into_iter().for_each(|origin| held.add(origin));
-        }
+        held.add_key(key);
         held.add(self.uri_names(key.uri()).base);
         let on_its_way = OnItsWay { fence: number(fence), held };
         if let Some(first) = on_its_way.held.names.first() {
@@ -165,11 +172,7 @@ impl Purges {
     /// Holds what a response under a key can be purged by.
     pub(super) fn hold(self: &Arc<Self>, key: &CacheKey, response: &StoredResponse) -> Held {
         let mut held = Held::new(self);
-        for uri in key.uris() {
-            let names = self.uri_names(uri);
-            held.add(names.uri);
-            names.origin.into_iter().for_each(|origin| held.add(origin));
-        }
+        held.add_key(key);
         held.add_response(key, response);
         held
     }
@@ -188,16 +191,24 @@ impl Purges {
                 true
             }
             Target::Group(group) => {
-                let narrower = self.name(Kind::Group, group.as_bytes());
-                self.purge_group(&mut wide, groups::tag(group), Some(narrower), &stamp, number)
+                let name = self.name(Kind::Group, group.as_bytes());
+                self.purge_group(&mut wide, name, &stamp, number)
             }
             Target::Key(key) => {
-                let (names, narrower) = (self.uri_names(key.uri()), self.name(Kind::Key, key.as_bytes()));
-                self.places.stamp(names.base, Some(narrower), &stamp, number);
-                self.places.stamp(names.uri, Some(narrower), &stamp, number)
+                let (names, own) = (self.uri_names(key.uri()), self.name(Kind::Key, key.as_bytes()));
+                self.places.stamp(names.base, Some(own), &stamp, number);
+                // A key that is only a URI has no name of its own, for most keys are.
+                if key.is_uri_only() {
+                    self.places.stamp(names.uri, Some(own), &stamp, number)
+                } else {
+                    self.places.stamp(own, None, &stamp, number)
+                }
             }
             Target::Prefix(prefix) => self.purge_prefix(&mut wide, prefix, stamp, number),
-            Target::Tag(tag) => self.purge_group(&mut wide, tag, None, &stamp, number),
+            Target::Tag(tag) => {
+                let name = self.name(Kind::Tag, tag.as_bytes());
+                self.purge_group(&mut wide, name, &stamp, number)
+            }
             Target::Uri(uri) => {
                 let names = self.uri_names(uri);
                 // For what is stored under another query and may answer for this one. It is found by its own URI as
@@ -214,16 +225,8 @@ impl Purges {
         number
     }
 
-    fn purge_group(
-        &self,
-        wide: &mut Wide,
-        tag: &str,
-        narrower: Option<Name>,
-        stamp: &Stamp,
-        number: u64,
-    ) -> bool {
+    fn purge_group(&self, wide: &mut Wide, name: Name, stamp: &Stamp, number: u64) -> bool {
         wide.latest_group = number;
-        let name = self.name(Kind::Tag, tag.as_bytes());
         let oldest = self.places.oldest_on_its_way();
         // What was asked for after a purge is not concerned.
         while let Some(&(purged, pinned)) = wide.pinned.front()
@@ -242,7 +245,7 @@ impl Purges {
             self.places.hold(name);
             wide.pinned.push_back((number, name));
         }
-        self.places.stamp(name, narrower, stamp, number)
+        self.places.stamp(name, None, stamp, number)
     }
 
     fn purge_prefix(&self, wide: &mut Wide, prefix: &[u8], stamp: Stamp, number: u64) -> bool {
@@ -284,18 +287,16 @@ impl Purges {
             return Verdict::Untouched;
         }
         let verdict = self.judge_key(key, fence);
-        response.head().groups().fold(verdict, |verdict, group| {
-            let (name, own) = (self.name(Kind::Tag, groups::tag(group).as_bytes()), self.group(group));
-            self.places.judge(name, |narrower| narrower == *own, fence, verdict)
-        })
+        let names = response.head().groups().flat_map(|group| self.group_names(group));
+        names.fold(verdict, |verdict, name| self.places.judge(name, |_| false, fence, verdict))
     }
 
     /// What the purges since its fence say of a response that is about to be stored, whose names are held already.
     pub(super) fn judge_new(&self, key: &CacheKey, response: &StoredResponse, fence: Fence) -> Verdict {
         let mut groups = response.head().groups().peekable();
         let in_forgotten = groups.peek().is_some() && read(&self.wide).forgotten_group > number(fence);
-        let tags = || groups.map(|group| self.name(Kind::Tag, groups::tag(group).as_bytes()));
-        if in_forgotten || (!is_guarded(fence) && self.may_have_missed(key, tags(), fence)) {
+        let names = groups.flat_map(|group| self.group_names(group));
+        if in_forgotten || (!is_guarded(fence) && self.may_have_missed(key, names, fence)) {
             return Verdict::Removed;
         }
         self.judge(key, response, fence)
@@ -318,6 +319,11 @@ impl Purges {
         verdict == Verdict::Untouched
     }
 
+    #[cfg(all(test, shuttle))]
+    pub(super) fn names(&self) -> usize {
+        self.places.count().0
+    }
+
     fn judge_key(&self, key: &CacheKey, fence: u64) -> Verdict {
         let mut verdict = {
             let wide = read(&self.wide);
@@ -334,16 +340,20 @@ impl Purges {
                 verdict = self.places.judge(origin, |_| false, fence, verdict);
             }
         }
+        if !key.is_uri_only() {
+            verdict = self.places.judge(*own, |_| false, fence, verdict);
+        }
         verdict
     }
 
     /// Whether a purge since `fence` found nobody holding a name of a response that was fetched without holding it.
-    fn may_have_missed(&self, key: &CacheKey, tags: impl Iterator<Item = Name>, fence: Fence) -> bool {
+    fn may_have_missed(&self, key: &CacheKey, groups: impl Iterator<Item = Name>, fence: Fence) -> bool {
+        let own = (!key.is_uri_only()).then(|| self.name(Kind::Key, key.as_bytes()));
         let of_uris = key.uris().flat_map(|uri| {
             let names = self.uri_names(uri);
             std::iter::once(names.uri).chain(names.origin)
         });
-        of_uris.chain(tags).any(|name| self.places.may_have_missed(name, number(fence)))
+        of_uris.chain(own).chain(groups).any(|name| self.places.may_have_missed(name, number(fence)))
     }
 
     fn name(&self, kind: Kind, bytes: &[u8]) -> Name {
@@ -352,13 +362,14 @@ impl Purges {
         finish(hasher, kind)
     }
 
-    /// The name of a key within its URI's, made when it is asked for: few stamps are as narrow as that.
+    /// The name of a key, made when it is asked for: most keys have none of their own, and few are purged.
     fn key(&self, key: &CacheKey) -> LazyCell<Name, impl FnOnce() -> Name> {
         LazyCell::new(|| self.name(Kind::Key, key.as_bytes()))
     }
 
-    fn group(&self, group: &str) -> LazyCell<Name, impl FnOnce() -> Name> {
-        LazyCell::new(|| self.name(Kind::Group, group.as_bytes()))
+    /// Of a group, and of the tag that it is whatever its origin.
+    fn group_names(&self, group: &str) -> [Name; 2] {
+        [self.name(Kind::Group, group.as_bytes()), self.name(Kind::Tag, groups::tag(group).as_bytes())]
     }
 
     /// All names of a URI, hashed in one go.
@@ -495,7 +506,7 @@ mod tests {
             purges.purge(&prefix(&format!("http://host-{number}/x")), How::Remove);
         }
         assert_eq!(purges.state().1, stamped, "nobody who looks up has to judge anything again");
-        assert_eq!(purges.places.count(), (3, 0), "the names of what is stored: URI, origin and tag");
+        assert_eq!(purges.places.count(), (4, 0), "the names of what is stored: URI, origin, group and tag");
         assert!(read(&purges.wide).pinned.is_empty() && read(&purges.wide).prefixes.is_empty());
         assert_eq!(kept.verdict(&purges), Verdict::Untouched);
         drop(kept);
@@ -556,17 +567,25 @@ mod tests {
     }
 
     #[test]
-    fn a33_too_many_keys_of_one_uri_or_prefixes_of_one_origin_hit_no_other() {
+    fn a33_keys_and_groups_by_the_thousand_hit_only_themselves() {
         let purges = Arc::<Purges>::default();
         let of_user = |user: &str| key("/x").with("user", user.as_bytes());
-        let (here, there) = (Kept::new(&purges, "/x", None), Kept::new(&purges, "/y", None));
-        for number in 0..100 {
+        let plain = Kept::new(&purges, "/x", Some("http://a g"));
+        let (fence, _on_its_way) = purges.expect(&of_user("1"));
+        for number in 0..1_000 {
             purges.purge(&Target::Key(of_user(&number.to_string())), How::Remove);
+            purges.purge(&Target::Group(format!("http://host-{number} g").into()), How::Remove);
         }
-        assert_eq!(purges.judge(&of_user("0"), &here.response, here.fence), Verdict::Removed);
-        assert_eq!(purges.judge(&of_user("99"), &here.response, here.fence), Verdict::Removed);
-        assert_eq!(there.verdict(&purges), Verdict::Untouched);
+        assert_eq!(purges.judge(&of_user("1"), &plain.response, fence), Verdict::Removed);
+        assert_eq!(plain.verdict(&purges), Verdict::Untouched);
+        purges.purge(&Target::Key(key("/x")), How::Remove);
+        assert_eq!(plain.verdict(&purges), Verdict::Removed);
+    }
 
+    #[test]
+    fn a33_too_many_prefixes_of_one_origin_hit_no_other() {
+        let purges = Arc::<Purges>::default();
+        let there = Kept::new(&purges, "/y", None);
         let (parts, ()) = http::Request::get("http://b/x").body(()).expect("a request").into_parts();
         let elsewhere = CacheKey::of(&parts).expect("a key");
         let (fence, _on_its_way) = purges.expect(&elsewhere);

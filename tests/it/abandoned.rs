@@ -1,6 +1,7 @@
 //! Unsafe requests whose clients leave, and others of which nobody learns what they have done.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -174,6 +175,41 @@ async fn a32_a_request_that_fails_makes_stale_at_most() {
             assert_eq!(stage.handle.fills().abandoned, 0);
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a32_requests_that_fail_one_after_the_other_make_others_validate_once_in_a_while() {
+    let stage = Stage::with(CacheLayer::default().fill_limits(FillLimits::new().abandoned(0)));
+    for path in ["/", "/other"] {
+        fill(&stage, path).await;
+    }
+    let mut validated = 0;
+    for number in 0..100 {
+        if number % 2 == 0 {
+            abandon(&stage, Method::POST, "/").await;
+        } else {
+            stage.origin.script(&[Step::Refuse]);
+            assert!(matches!(stage.send(Method::PUT, "/", &[]).answer().await, Answer::Refused));
+            stage.origin.script(&[]);
+        }
+        match state(&stage, "/").await {
+            "hit" => {}
+            state => {
+                assert_eq!(state, "validated");
+                validated += 1;
+            }
+        }
+    }
+    assert_eq!(validated, 1, "at once, and then not for a second");
+    // None is forgotten: what came in that second counts at its end.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(state(&stage, "/").await, "validated");
+    assert_eq!(state(&stage, "/").await, "hit");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!([state(&stage, "/").await, state(&stage, "/other").await], ["hit"; 2]);
+    stage.later(2);
+    abandon(&stage, Method::POST, "/").await;
+    assert_eq!(state(&stage, "/").await, "validated", "at once again");
 }
 
 #[tokio::test(start_paused = true)]
