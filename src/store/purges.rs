@@ -99,15 +99,25 @@ impl Held {
         self.names.push(name);
     }
 
-    fn add_key(&mut self, key: &CacheKey) {
-        for uri in key.uris() {
-            let names = self.purges.uri_names(uri);
-            self.add(names.uri);
-            names.origin.into_iter().for_each(|origin| self.add(origin));
-        }
+    /// Returns the name that the key has in common with other queries.
+    fn add_key(&mut self, key: &CacheKey) -> Name {
+        let base = self.add_uri(key.uri());
         if !key.is_uri_only() {
+            if let Some(uri) = key.rewritten_uri() {
+                self.add_uri(uri);
+            }
             self.add(self.purges.name(Kind::Key, key.as_bytes()));
         }
+        base
+    }
+
+    fn add_uri(&mut self, uri: &[u8]) -> Name {
+        let names = self.purges.uri_names(uri);
+        self.add(names.uri);
+        if let Some(origin) = names.origin {
+            self.add(origin);
+        }
+        names.base
     }
 
     /// Holds what a further response under the same key can be purged by.
@@ -160,8 +170,8 @@ impl Purges {
         // Before the names: a purge in between counts, although it came before the call.
         let (fence, _) = self.state();
         let mut held = Held::new(self);
-        held.add_key(key);
-        held.add(self.uri_names(key.uri()).base);
+        let base = held.add_key(key);
+        held.add(base);
         let on_its_way = OnItsWay { fence: number(fence), held };
         if let Some(first) = on_its_way.held.names.first() {
             self.places.depart(*first, on_its_way.fence);
@@ -397,8 +407,12 @@ fn finish(mut hasher: impl Hasher, kind: Kind) -> Name {
 
 /// `scheme://authority/` of an absolute URI that has a path.
 fn origin_of(uri: &[u8]) -> Option<&[u8]> {
-    let mut slashes = uri.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-    slashes.nth(2).map(|(path, _)| &uri[..=path])
+    let mut slashes = 0;
+    let path = uri.iter().position(|&byte| {
+        slashes += u32::from(byte == b'/');
+        slashes == 3
+    });
+    path.map(|path| &uri[..=path])
 }
 
 #[cfg(test)]
