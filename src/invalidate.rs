@@ -70,9 +70,9 @@ impl<S: Store> UnsafeCall<S> {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
+        let storable = self.storable(&parts).await;
         // Who leaves before that has asked nothing of the inner service.
         inner.ready().await?;
-        let storable = self.storable(&parts).await;
         let target = key::absolute_uri(&parts);
         let is_conditional = validation::is_conditional(&parts.headers);
         let method = parts.method.clone();

@@ -101,6 +101,10 @@ pub trait Store: Send + Sync + 'static {
     /// Whether no purge since the fence was taken, hard or soft, concerns a response under the key. It is in none of
     /// the groups that are known elsewhere; where `of_any_group`, a purge of any group may concern it. `false` where
     /// the store can't tell, which costs a response that could have been stored or served.
+    ///
+    /// It is asked about what has been expected under the key since the fence, and about what is stored under another
+    /// query of the same path, with its fence, if that may answer for the key
+    /// ([`StoredResponse::may_answer_for_other_queries`]). A purge that no longer concerns either may be forgotten.
     fn is_untouched(
         &self,
         key: &CacheKey,

@@ -18,8 +18,10 @@ pub(super) type Name = u64;
 const SHARDS: usize = if cfg!(shuttle) { 1 } else { 64 };
 /// How many targets narrower than its name a place tells apart; then the oldest counts for the whole place.
 const NARROWER: usize = 64;
+/// A shard's table that has room for so many places never shrinks.
+const ROOM: usize = 256;
 /// For how many groups of names a shard remembers the latest purge that found no place.
-const BYGONE: usize = 1024;
+const BYGONE: usize = 256;
 
 /// All places.
 pub(super) struct Places {
@@ -112,9 +114,9 @@ impl Places {
         if let Some(stamps) = forgotten.as_ref().and_then(|place| place.stamps.as_deref()) {
             shard.miss(name, stamps.latest);
         }
-        if shard.places.len() * 8 < shard.places.capacity() {
-            let room = shard.places.len() * 2;
-            shard.places.shrink_to(room.max(64));
+        let (used, room) = (shard.places.len(), shard.places.capacity());
+        if room > ROOM && used * 8 < room {
+            shard.places.shrink_to(ROOM.max(used * 2));
         }
         drop(shard);
         drop(forgotten);
