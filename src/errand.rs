@@ -27,7 +27,7 @@ use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::reuse::{Decision, Fallback, Forward};
 use crate::semantics::status::is_server_error;
 use crate::shared::Core;
-use crate::store::{Lookup, Store, Stored};
+use crate::store::{Expected, Fence, Lookup, Store, Stored};
 use crate::stored::{ResponseHead, StoredResponse};
 use crate::sync::{Deadline, Runtime, joined, moment, polled_once};
 use crate::turns::Turn;
@@ -39,6 +39,8 @@ const MOST_ROUNDS: usize = 3;
 pub(crate) struct Errand<S> {
     core: Arc<Core>,
     deadline: Option<Deadline>,
+    /// What the store is not to forget meanwhile: from before this joins, or leads, or makes a call.
+    expected: Expected,
     /// How many calls that this request has waited for have failed.
     failures: u32,
     forward: Forward,
@@ -76,6 +78,7 @@ impl<S: Store> Errand<S> {
         Self {
             core,
             deadline: None,
+            expected: Expected::default(),
             failures: 0,
             forward,
             has_waited: false,
@@ -103,6 +106,7 @@ impl<S: Store> Errand<S> {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
+        self.expect();
         let Some(mut ticket) = self.ticket() else {
             return self.call(None, inner, body).await;
         };
@@ -158,6 +162,17 @@ impl<S: Store> Errand<S> {
         Some((turn, moment().duration_since(begun) > limits.wait))
     }
 
+    /// Purges from now on count for what this request brings, and for what it finds.
+    fn expect(&mut self) {
+        if self.core.storing {
+            self.expected = self.store.expect(&self.query.key);
+        }
+    }
+
+    fn fence(&self) -> Fence {
+        self.expected.fence().unwrap_or(self.lookup.fence)
+    }
+
     /// What this request has in common with others that may share a call; `None` where nobody could share it.
     fn ticket(&self) -> Option<Ticket> {
         let Query { directives, fields, key, request, .. } = &*self.query;
@@ -184,7 +199,7 @@ impl<S: Store> Errand<S> {
     }
 
     async fn join(&self, ticket: &Ticket) -> Role {
-        let (collapser, fence) = (&self.core.collapser, self.lookup.fence);
+        let (collapser, fence) = (&self.core.collapser, self.fence());
         let has_credentials = self.query.unkeyed().any();
         let now = self.core.clock.now();
         let follower = match collapser.join(ticket, has_credentials, fence, now) {
@@ -218,6 +233,9 @@ impl<S: Store> Errand<S> {
 
     /// Looks into the store again: between the first look and the lead, another call may have come to its end.
     async fn look_again<B>(&mut self, lead: Option<&Lead>) -> Option<Response<CacheBody<B>>> {
+        if self.has_waited {
+            self.expect();
+        }
         let looked_up = match self.store.try_again(&self.query.key) {
             None if self.has_waited => self.store.get(&self.query.key).await.ok(),
             looked_up => looked_up,
@@ -443,14 +461,14 @@ impl<S: Store> Errand<S> {
         let call = match (&lead, budget) {
             (None, None) => None,
             // Nobody can join it, but it may outlast its client all the same.
-            (None, Some(_)) => Some(Call::new(self.lookup.fence, self.query.now)),
+            (None, Some(_)) => Some(Call::new(self.fence(), self.query.now)),
             (Some(lead), _) => Some(Arc::clone(lead.call())),
         };
         let deadline = budget.map(|budget| self.deadline.unwrap_or_else(|| Deadline::new(budget)));
         let interest = call.as_ref().map(Interest::of_leader);
         let collapsed = self.has_waited.then_some(false);
         let fetch = Fetch::new(self.core, self.store, self.query, self.lookup, self.forward, self.purpose);
-        let fetch = fetch.leading(lead, collapsed, self.validation);
+        let fetch = fetch.expecting(self.expected).leading(lead, collapsed, self.validation);
         let runtime = call.as_ref().and_then(|_| Runtime::current());
         // Boxed: it is large, and what waits for it is moved about.
         let mut future = Box::pin(fetch.run(inner, body));

@@ -33,7 +33,7 @@ use crate::semantics::preconditions::{self, Outcome as Precondition, Representat
 use crate::semantics::status::is_server_error;
 use crate::semantics::storing::NotStored;
 use crate::shared::Core;
-use crate::store::{Fence, How, Store, Stored, Target, Write};
+use crate::store::{Expected, Fence, How, Store, Stored, Target, Write};
 use crate::stored::{Part, Payload, StoredResponse};
 use crate::sync::{Runtime, to_its_end};
 
@@ -386,6 +386,8 @@ struct Keep<S> {
     told: Told,
     validated: Option<Stored>,
     validation: Option<Validation>,
+    /// Dropped last, as in [`Ask`].
+    expected: Expected,
 }
 
 /// Clients were told that a response is stored. Dropped before it is, this counts that it was not.
@@ -404,7 +406,7 @@ impl Drop for Told {
 
 impl<S> Keep<S> {
     fn new(ask: Ask, core: Arc<Core>, received: Arc<Received>, store: Arc<S>) -> Self {
-        let Ask { fence, lead, query, validated, validation, .. } = ask;
+        let Ask { expected, fence, lead, query, validated, validation, .. } = ask;
         let has_credentials = query.unkeyed().any();
         let told = Told { is_true: false, load: Arc::clone(&core.load) };
         Self {
@@ -418,6 +420,7 @@ impl<S> Keep<S> {
             told,
             validated,
             validation,
+            expected,
         }
     }
 }
@@ -435,6 +438,7 @@ impl<S: Store> Sink for Keep<S> {
             mut told,
             validated,
             validation,
+            expected,
         } = *self;
         if lead.as_ref().is_some_and(Lead::is_superseded) {
             return None; // what a later call brings is newer
@@ -447,6 +451,7 @@ impl<S: Store> Sink for Keep<S> {
         told.is_true = matches!(keep(&core, &*store, &key, response, fence).await, Ok(Write::Stored));
         core.collapser.forget(&key, has_credentials);
         drop((lead, validation)); // not before it is stored
+        drop(expected);
         Some(stored)
     }
 

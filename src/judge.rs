@@ -25,7 +25,7 @@ use crate::semantics::targeted;
 use crate::semantics::vary::{NeverMatches, Selecting};
 use crate::semantics::{Rules, is_retrieval};
 use crate::shared::Core;
-use crate::store::{Fence, Stored};
+use crate::store::{Expected, Fence, Stored};
 use crate::stored::{Part, ResponseHead, compact_fields, take_upstream_status};
 
 /// What the inner service is asked for the cache's sake.
@@ -61,6 +61,8 @@ pub(crate) struct Ask {
     pub(crate) stand_in: Option<Stored>,
     /// The stored response that the inner service is asked about, or that it is asked instead of.
     pub(crate) validated: Option<Stored>,
+    /// Dropped last, after the lead: nobody joins a call of which the store may forget purges.
+    pub(crate) expected: Expected,
 }
 
 /// The `Range` with which the inner service is asked.
@@ -105,7 +107,13 @@ impl Good {
 impl Ask {
     /// A POST whose response may answer later GETs. The request's own conditions and ranges are none of
     /// the cache's business (RFC 9110 13.2.1).
-    pub(crate) fn post(request: Parts, key: CacheKey, fence: Fence, sent_at: SystemTime) -> Self {
+    pub(crate) fn post(
+        request: Parts,
+        key: CacheKey,
+        expected: Expected,
+        fence: Fence,
+        sent_at: SystemTime,
+    ) -> Self {
         let directives = RequestDirectives::of(&request.headers);
         let query = Query { directives, fields: RequestFields::default(), key, now: sent_at, request };
         Self {
@@ -126,6 +134,7 @@ impl Ask {
             sent_range: SentRange::None,
             stand_in: None,
             validated: None,
+            expected,
         }
     }
 }

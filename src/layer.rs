@@ -8,6 +8,7 @@ use tower::Layer;
 use crate::calls::{CallLimits, Calls};
 use crate::clock::Clock;
 use crate::collapse::Collapser;
+use crate::doubts::Doubts;
 use crate::handle::CacheHandle;
 use crate::held::{BodyLimits, Held};
 use crate::load::{FillLimits, Load};
@@ -53,6 +54,7 @@ impl<S: Store> CacheLayer<S> {
         let core = Core {
             clock: Clock::default(),
             collapser: Arc::new(Collapser::new(Arc::clone(&load))),
+            doubts: Doubts::default(),
             id: CoreId::default(),
             load,
             policy: Arc::new(StandardPolicy::default()),

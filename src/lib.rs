@@ -69,6 +69,7 @@ mod clock;
 mod collapse;
 mod collect;
 mod content;
+mod doubts;
 mod errand;
 mod error;
 #[cfg(all(test, shuttle))]
@@ -80,6 +81,7 @@ mod future;
 mod handle;
 mod held;
 mod intern;
+mod invalidate;
 mod judge;
 mod key;
 mod layer;

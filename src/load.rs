@@ -13,6 +13,7 @@ use crate::turns::Turns;
 /// Beyond them nothing fails: requests are answered without the cache's help, or not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FillLimits {
+    pub(crate) abandoned: u64,
     pub(crate) detached: u64,
     pub(crate) fills: u64,
     pub(crate) in_flight: Option<u64>,
@@ -24,6 +25,7 @@ pub struct FillLimits {
 impl Default for FillLimits {
     fn default() -> Self {
         Self {
+            abandoned: 1_024,
             detached: 256,
             fills: 16_384,
             in_flight: None,
@@ -38,6 +40,15 @@ impl FillLimits {
     /// 16,384 fills, 256 of them with nobody waiting, as many bytes in flight as the store's capacity, 5 s of waiting.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// How many unsafe requests go on when their clients have left, so that their answers say what they make invalid;
+    /// default 1,024. Others are cancelled then, and as nobody knows what they have done, what is stored for their URIs is
+    /// made stale.
+    #[must_use]
+    pub fn abandoned(mut self, count: u64) -> Self {
+        self.abandoned = count;
+        self
     }
 
     /// How many fills go on when everybody who asked for them has left; default 256. Others are cancelled then.
@@ -97,6 +108,8 @@ impl FillLimits {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FillStatistics {
+    /// Unsafe requests whose clients have left.
+    pub abandoned: u64,
     /// Requests that were answered by another one's call.
     pub collapsed: u64,
     /// Fills with nobody waiting.
@@ -121,6 +134,7 @@ pub struct FillStatistics {
 pub(crate) struct Load {
     pub(crate) calls: Calls,
     pub(crate) limits: FillLimits,
+    abandoned: AtomicU64,
     collapsed: AtomicU64,
     detached: AtomicU64,
     detached_readers: AtomicU64,
@@ -143,6 +157,7 @@ pub(crate) struct Counted {
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
+    Abandoned,
     Detached,
     Fill,
     Waiting,
@@ -171,6 +186,7 @@ impl Load {
     pub(crate) fn statistics(&self) -> FillStatistics {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         FillStatistics {
+            abandoned: read(&self.abandoned),
             collapsed: read(&self.collapsed),
             detached: read(&self.detached),
             detached_readers: read(&self.detached_readers) + self.held.cut_off(),
@@ -184,6 +200,7 @@ impl Load {
 
     fn count(&self, kind: Kind) -> &AtomicU64 {
         match kind {
+            Kind::Abandoned => &self.abandoned,
             Kind::Detached => &self.detached,
             Kind::Fill => &self.fills,
             Kind::Waiting => &self.waiting,
@@ -195,6 +212,11 @@ impl Load {
         let raised = |count: u64| (count < most).then_some(count + 1);
         count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised).ok()?;
         Some(Counted { kind, load: Arc::clone(self) })
+    }
+
+    /// An unsafe request whose client has left.
+    pub(crate) fn abandoned(self: &Arc<Self>) -> Option<Counted> {
+        self.begin(Kind::Abandoned, self.limits.abandoned)
     }
 
     /// A fill that others can wait for.

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::{self, HeaderMap};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use tower::{Service, ServiceExt};
 
@@ -14,22 +13,20 @@ use crate::content::QueryContent;
 use crate::errand::Errand;
 use crate::error::BoxError;
 use crate::fetch::Purpose;
-use crate::fill;
 use crate::future::ResponseFuture;
-use crate::judge::Ask;
+use crate::invalidate::UnsafeCall;
 use crate::key::{self, CacheKey};
 use crate::policy::Use;
 use crate::query::Query;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::fields::RequestFields;
 use crate::semantics::framing;
-use crate::semantics::groups::{self, CACHE_GROUP_INVALIDATION};
 use crate::semantics::invalidation;
 use crate::semantics::reuse::{Decision, Fallback, Forward};
 use crate::semantics::validation;
-use crate::shared::{Core, key_of, targets_of};
-use crate::store::{How, Lookup, MemoryStore, Store, Target};
-use crate::sync::{Runtime, to_its_end};
+use crate::shared::Core;
+use crate::store::{Lookup, MemoryStore, Store};
+use crate::sync::Runtime;
 
 /// A service with a cache in front, made by [`CacheLayer`](crate::CacheLayer).
 ///
@@ -401,7 +398,7 @@ where
     fn invalidate<Q, B>(
         &self,
         key: CacheKey,
-        mut parts: Parts,
+        parts: Parts,
         body: Q,
         bypass: Option<&'static str>,
     ) -> ResponseFuture<I, Q, B>
@@ -414,156 +411,15 @@ where
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let (cache, inner) = (self.cache.clone(), self.inner.clone());
-        ResponseFuture::boxed(async move {
-            let Some(leave) = cache.core.load.calls.begin(Some(&key)).await else {
-                return Ok(cache.core.overloaded(Forward::Method));
-            };
-            let sent_at = cache.core.clock.now();
-            let unsafe_request = UnsafeRequest { key, target: key::absolute_uri(&parts) };
-            let may_be_stored =
-                cache.core.storing && parts.method == Method::POST && cache.core.policy.rules().post;
-            let asked = may_be_stored.then(|| parts.clone());
-            let before = if may_be_stored { cache.store.get(&unsafe_request.key).await.ok() } else { None };
-            let method = parts.method.clone();
-            cache.forward(&mut parts);
-            let is_conditional = validation::is_conditional(&parts.headers);
-            let abandoned = Abandoned::new(&cache, &unsafe_request.key);
-            let response = inner.oneshot(Request::from_parts(parts, body)).await?;
-            abandoned.settle();
-            let made_invalid = if cache.core.storing && invalidation::invalidates(&method, response.status())
-            {
-                cache.made_invalid(&unsafe_request, response.headers())
-            } else {
-                Vec::new()
-            };
-            // What the request has changed has changed, whether or not its client still waits.
-            let store = Arc::clone(&cache.store);
-            let key = unsafe_request.key.clone();
-            let settled = to_its_end(async move {
-                // A purge while the request was under way speaks of what it brings, too.
-                let is_untouched = match before {
-                    None => false,
-                    Some(before) => store.is_untouched(&key, true, before.fence).await,
-                };
-                (is_untouched, invalidate(&*store, made_invalid).await)
-            });
-            let (is_untouched, failed) = settled.await.unwrap_or((false, Some(Detail::NotInvalidated)));
-            let detail = failed.or(bypass.map(Detail::Bypass));
-            if let (Some(asked), true) = (asked, unsafe_request.is_named_by(response.headers()))
-                && detail.is_none()
-                && is_untouched
-                && let Ok(lookup) = cache.store.get(&unsafe_request.key).await
-            {
-                let mut ask = Box::new(Ask::post(asked, unsafe_request.key, lookup.fence, sent_at));
-                ask.leave = leave;
-                let mut response = response;
-                framing::repair(&method, response.status(), response.headers_mut());
-                return Ok(fill::receive(cache.core, cache.store, ask, response).await);
-            }
-            let outcome = Outcome::Forwarded(Forwarding {
-                detail,
-                ..Forwarding::new(if bypass.is_some() { Forward::Bypass } else { Forward::Method })
-            });
-            Ok(cache.core.pass_on(response, &method, is_conditional, &outcome, leave))
-        })
+        let (core, store) = (Arc::clone(&self.cache.core), Arc::clone(&self.cache.store));
+        let call = UnsafeCall::new(core, store, key, bypass);
+        ResponseFuture::boxed(call.run(self.inner.clone(), parts, body))
     }
 }
 
 /// Whether a method may change what its target gives. CONNECT has no target that is stored.
 fn is_unsafe(method: &Method) -> bool {
     !invalidation::is_safe(method) && method != Method::CONNECT
-}
-
-/// An unsafe request whose client may leave, which drops the call: nobody knows then what it has done, so its
-/// target is invalidated.
-struct Abandoned<S: Store> {
-    open: Option<(Arc<S>, Vec<Target>)>,
-}
-
-impl<S: Store> Abandoned<S> {
-    fn new(cache: &Cache<S>, key: &CacheKey) -> Self {
-        let open = cache.core.storing.then(|| (Arc::clone(&cache.store), targets_of(&cache.core, key)));
-        Self { open }
-    }
-
-    /// The call has come to its end.
-    fn settle(mut self) {
-        self.open = None;
-    }
-}
-
-impl<S: Store> Drop for Abandoned<S> {
-    fn drop(&mut self) {
-        if let Some((store, targets)) = self.open.take()
-            && let Some(runtime) = Runtime::current()
-        {
-            // Nobody is left who could be told of a failure.
-            drop(runtime.spawn(async move { invalidate(&*store, targets).await }));
-        }
-    }
-}
-
-/// What an unsafe request speaks of.
-struct UnsafeRequest {
-    key: CacheKey,
-    /// Its target URI in absolute form, where it has one.
-    target: Option<Uri>,
-}
-
-impl UnsafeRequest {
-    /// Whether the response says that it is what a GET of the target would give (RFC 9110 8.7).
-    fn is_named_by(&self, response: &HeaderMap) -> bool {
-        let location = response.get(header::CONTENT_LOCATION);
-        self.target.as_ref().zip(location).is_some_and(|(target, location)| {
-            invalidation::resolve(target, location.as_bytes()).as_ref() == Some(target)
-        })
-    }
-}
-
-impl<S: Store> Cache<S> {
-    /// Turns an unsafe request into what the inner service gets to see.
-    fn forward(&self, request: &mut Parts) {
-        key::settle_authority(request);
-        self.core.policy.forward(request);
-        framing::repair_request(&mut request.headers);
-        self.core.mark(request);
-        key::leave(request);
-    }
-
-    /// What the answer to an unsafe request makes invalid: its target, and what the answer names.
-    fn made_invalid(&self, request: &UnsafeRequest, response: &HeaderMap) -> Vec<Target> {
-        let named = request.target.as_ref().map(|target| invalidation::named_targets(target, response));
-        let named = named.unwrap_or_default().into_iter();
-        let keys = named.filter_map(|uri| key_of(&self.core, uri));
-        let uris =
-            std::iter::once(request.key.clone()).chain(keys).flat_map(|key| targets_of(&self.core, &key));
-        // More groups than are supported: nobody can say which, so the target's origin goes as a whole.
-        let groups: Vec<_> = match groups::of(response, &CACHE_GROUP_INVALIDATION) {
-            Ok(groups) => {
-                groups.iter().map(|group| Target::Group(groups::scoped(request.key.uri(), group))).collect()
-            }
-            Err(groups::TooMany) => vec![Target::Prefix(origin_of(request.key.uri()).into())],
-        };
-        uris.chain(groups).collect()
-    }
-}
-
-/// Removes what the targets name. Returns what went wrong, for the client must learn of it.
-async fn invalidate<S: Store>(store: &S, targets: Vec<Target>) -> Option<Detail> {
-    let mut detail = None;
-    for target in targets {
-        if store.invalidate(&target, How::Remove).await.is_err() {
-            detail = Some(Detail::NotInvalidated);
-        }
-    }
-    detail
-}
-
-/// `scheme://authority/` of a key's URI.
-fn origin_of(uri: &[u8]) -> &[u8] {
-    let mut slashes = uri.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-    slashes.nth(2).map_or(uri, |path| &uri[..=path])
 }
 
 /// RFC 9110 9.3.1: content in a GET has no meaning, and yet some service may look at it. Without a length,

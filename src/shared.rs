@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use crate::clock::Clock;
 use crate::collapse::Collapser;
+use crate::doubts::Doubts;
 use crate::key::{self, CacheKey};
 use crate::load::Load;
 use crate::observe::Voice;
@@ -24,6 +25,7 @@ use crate::store::Target;
 pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) collapser: Arc<Collapser>,
+    pub(crate) doubts: Doubts,
     pub(crate) id: CoreId,
     pub(crate) load: Arc<Load>,
     pub(crate) policy: Arc<dyn CachePolicy>,
@@ -42,6 +44,7 @@ impl Clone for Core {
         Self {
             clock: self.clock.clone(),
             collapser: Arc::new(Collapser::new(Arc::clone(&load))),
+            doubts: Doubts::default(),
             id: CoreId::default(),
             load,
             policy: Arc::clone(&self.policy),

@@ -10,6 +10,7 @@ use http::{HeaderValue, StatusCode};
 use crate::intern::intern;
 use crate::pieces::Pieces;
 use crate::semantics::cache_status::{CACHE_STATUS, X_CACHE};
+use crate::semantics::no_vary_search::NO_VARY_SEARCH;
 use crate::semantics::parts::Extent;
 use crate::semantics::preconditions::Representation;
 use crate::semantics::reuse::Reuse;
@@ -40,6 +41,11 @@ impl StoredResponse {
     /// Whether `other` is the newer word of the origin: see [`Reuse::is_older_than`].
     pub fn is_older_than(&self, other: &Self) -> bool {
         self.head.reuse.is_older_than(&other.head.reuse)
+    }
+
+    /// Whether it may say that it answers for other queries of its URI: a purge of one of those is about it, too.
+    pub fn may_answer_for_other_queries(&self) -> bool {
+        self.head.headers.contains_key(NO_VARY_SEARCH)
     }
 
     /// Bytes of memory that the response takes: fields, content, trailers and bookkeeping.

@@ -4,7 +4,7 @@
 //! `src/explore`.
 
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 #[cfg(not(shuttle))]
 mod real {
@@ -16,7 +16,7 @@ mod real {
     use tokio::runtime::Id;
     use tokio::time::Sleep;
 
-    pub(crate) use std::sync::{Mutex, MutexGuard};
+    pub(crate) use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
     pub(crate) use tokio::time::Instant;
 
     /// Something that runs tasks.
@@ -68,6 +68,7 @@ mod real {
         }
     }
 
+    /// Waits for so long, and in a runtime without timers not at all.
     /// What `future` gives, or `None` when it takes longer, and in a runtime without timers at once.
     pub(crate) async fn briefly<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
         let mut future = std::pin::pin!(future);
@@ -129,7 +130,7 @@ mod explored {
     use shuttle::future::yield_now;
     use shuttle::rand::{Rng, thread_rng};
 
-    pub(crate) use shuttle::sync::{Mutex, MutexGuard};
+    pub(crate) use shuttle::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
     pub(crate) use std::time::Instant;
 
     /// What takes no longer than this many turns of the scheduler is in time.
@@ -211,8 +212,8 @@ mod explored {
         in_time(limit, future).await
     }
 
-    pub(crate) async fn pause(_: Duration) -> bool {
-        yield_now().await;
+    pub(crate) async fn pause(limit: Duration) -> bool {
+        in_time(limit, std::future::pending::<()>()).await;
         true
     }
 
@@ -260,11 +261,17 @@ mod explored {
 }
 
 #[cfg(shuttle)]
-pub(crate) use explored::{Deadline, Instant, Mutex, MutexGuard, Runtime, briefly, joined, pause};
+pub(crate) use explored::{
+    Deadline, Instant, Mutex, MutexGuard, Runtime, RwLock, RwLockReadGuard, RwLockWriteGuard, briefly,
+    joined, pause,
+};
 #[cfg(all(test, shuttle))]
 pub(crate) use explored::{all_ended, begin};
 #[cfg(not(shuttle))]
-pub(crate) use real::{Deadline, Instant, Mutex, MutexGuard, Runtime, briefly, joined, pause};
+pub(crate) use real::{
+    Deadline, Instant, Mutex, MutexGuard, Runtime, RwLock, RwLockReadGuard, RwLockWriteGuard, briefly,
+    joined, pause,
+};
 
 /// The present, for who counts how long something takes: never an age, which is the clock's to tell.
 pub(crate) fn moment() -> Instant {
@@ -293,6 +300,20 @@ where
     match Runtime::current() {
         Some(runtime) => joined(runtime.spawn(future)).await,
         None => Some(future.await),
+    }
+}
+
+/// Runs a future as far as it goes at once, and the rest of it in a task, where there is a runtime: for what is to be done
+/// when something is dropped.
+pub(crate) fn from_now_on<F>(future: F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut future = Box::pin(future);
+    if future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
+        && let Some(runtime) = Runtime::current()
+    {
+        drop(runtime.spawn(future));
     }
 }
 

@@ -11,6 +11,7 @@ mod changing;
 mod collapsing;
 mod origin;
 mod passing;
+mod purging;
 mod world;
 
 use std::cell::Cell;

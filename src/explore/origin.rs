@@ -90,6 +90,10 @@ impl Origin {
         self.calls.load(Ordering::SeqCst)
     }
 
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::SeqCst)
+    }
+
     /// Its content becomes another.
     pub(super) fn change(&self) -> u64 {
         self.version.fetch_add(1, Ordering::SeqCst) + 1

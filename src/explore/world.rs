@@ -129,6 +129,11 @@ impl World {
         assert_eq!(answer.status(), StatusCode::NO_CONTENT);
     }
 
+    /// [`World::post`] by a client that leaves when its future has been polled so often.
+    pub(super) fn post_leaver(&self, polls: usize) -> JoinHandle<Option<()>> {
+        shuttle::future::spawn(Leaver { future: Some(Box::pin(self.clone().post())), polls })
+    }
+
     /// A client in a task of its own.
     pub(super) fn client(&self) -> JoinHandle<Seen> {
         shuttle::future::spawn(self.clone().ask())
@@ -152,8 +157,8 @@ impl World {
 
     fn is_empty(&self) {
         // Not what is held for readers: shuttle keeps the output of a task that nobody joins, which may be a reader.
-        let FillStatistics { detached, fills, in_flight, waiting, .. } = self.handle.fills();
-        assert_eq!([detached, fills, in_flight, waiting], [0; 4], "{:?}", self.handle.fills());
+        let FillStatistics { abandoned, detached, fills, in_flight, waiting, .. } = self.handle.fills();
+        assert_eq!([abandoned, detached, fills, in_flight, waiting], [0; 5], "{:?}", self.handle.fills());
         assert_eq!(self.core.collapser.open(), 0, "calls that can be joined");
     }
 }

@@ -27,7 +27,7 @@ use crate::semantics::reuse::{Fallback, Forward};
 use crate::semantics::status::{is_failure, is_server_error};
 use crate::semantics::validation::{self, Validators};
 use crate::shared::Core;
-use crate::store::{Lookup, Store, Stored};
+use crate::store::{Expected, Lookup, Store, Stored};
 
 /// What a fetch is for.
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +127,7 @@ impl<S: Store> Fetch<S> {
             collapsed: None,
             is_completed: false,
             lead: None,
+            expected: Expected::default(),
             fence: lookup.fence,
             forward,
             names_target: false,
@@ -147,6 +148,13 @@ impl<S: Store> Fetch<S> {
             fetch.validators = fetch.asked_by();
         }
         fetch
+    }
+
+    /// The store forgets no purge from a moment before the call until its answer is stored, or not.
+    pub(crate) fn expecting(mut self, expected: Expected) -> Self {
+        self.ask.fence = expected.fence().unwrap_or(self.ask.fence);
+        self.ask.expected = expected;
+        self
     }
 
     /// Others wait for the answer; `collapsed` as in [`Ask`]; and nobody validates behind until it is stored.

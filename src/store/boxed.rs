@@ -4,7 +4,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{Fence, How, Lookup, Store, StoreStatistics, StoredId, Target, Write};
+use super::{Expected, Fence, How, Lookup, Store, StoreStatistics, StoredId, Target, Write};
 use crate::error::StoreError;
 use crate::key::CacheKey;
 use crate::stored::StoredResponse;
@@ -40,6 +40,7 @@ trait DynStore: Send + Sync {
     fn try_get(&self, key: &CacheKey) -> Option<Lookup>;
     fn try_again(&self, key: &CacheKey) -> Option<Lookup>;
     fn get<'a>(&'a self, key: &'a CacheKey) -> BoxFuture<'a, Lookup>;
+    fn expect(&self, key: &CacheKey) -> Expected;
     fn put<'a>(&'a self, key: &'a CacheKey, response: StoredResponse, fence: Fence) -> BoxFuture<'a, Write>;
     fn freshen<'a>(
         &'a self,
@@ -67,6 +68,10 @@ impl<S: Store> DynStore for S {
 
     fn get<'a>(&'a self, key: &'a CacheKey) -> BoxFuture<'a, Lookup> {
         Box::pin(Store::get(self, key))
+    }
+
+    fn expect(&self, key: &CacheKey) -> Expected {
+        Store::expect(self, key)
     }
 
     fn put<'a>(&'a self, key: &'a CacheKey, response: StoredResponse, fence: Fence) -> BoxFuture<'a, Write> {
@@ -120,6 +125,10 @@ impl Store for BoxStore {
 
     async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {
         self.0.get(key).await
+    }
+
+    fn expect(&self, key: &CacheKey) -> Expected {
+        self.0.expect(key)
     }
 
     async fn put(&self, key: &CacheKey, response: StoredResponse, fence: Fence) -> Result<Write, StoreError> {

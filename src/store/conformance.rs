@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::{Fence, How, Lookup, Store, Target, Write};
+use super::{Expected, Fence, How, Lookup, Store, Target, Write};
 use crate::key::{self, CacheKey};
 use crate::pieces::Pieces;
 use crate::semantics::Rules;
@@ -35,7 +35,10 @@ pub async fn check<S: Store>(make: impl Fn() -> S) {
         purges(&make(), &target).await;
         expires(&make(), &target).await;
         refuses_what_was_fetched_before_a_purge(&make(), &target).await;
+        remembers_a_purge_for_what_is_on_its_way(&make(), &target).await;
     }
+    remembers_a_purge_of_another_query(&make()).await;
+    purges_of_nothing_concern_nothing(&make()).await;
     purges_nothing_else(&make()).await;
     purges_by_either_uri(&make()).await;
 }
@@ -50,12 +53,12 @@ fn key_of(uri: &'static str) -> CacheKey {
     }
 }
 
-fn here() -> CacheKey {
+pub(crate) fn here() -> CacheKey {
     key_of("http://example.com/news/today?page=1")
 }
 
 /// Everything by which a response under [`here`] can be purged.
-fn targets() -> [Target; 6] {
+pub(crate) fn targets() -> [Target; 6] {
     [
         Target::All,
         Target::Group(GROUP.into()),
@@ -67,7 +70,7 @@ fn targets() -> [Target; 6] {
 }
 
 /// A response in the group, with content, selected by the field `accept`.
-fn response(content: &'static str, accept: &'static str) -> StoredResponse {
+pub(crate) fn response(content: &'static str, accept: &'static str) -> StoredResponse {
     let (mut vary, mut request) = (HeaderMap::new(), HeaderMap::new());
     vary.insert("vary", HeaderValue::from_static("accept"));
     request.insert("accept", HeaderValue::from_static(accept));
@@ -93,6 +96,15 @@ fn response(content: &'static str, accept: &'static str) -> StoredResponse {
         head,
         Payload::new(Pieces::of(Bytes::from_static(content.as_bytes())), Some(trailers)),
     )
+}
+
+/// [`response`] in no group.
+fn ungrouped(content: &'static str, accept: &'static str) -> StoredResponse {
+    let mut response = response(content, accept);
+    if let Some(head) = std::sync::Arc::get_mut(&mut response.head) {
+        head.groups = Box::default();
+    }
+    response
 }
 
 async fn look_up<S: Store>(store: &S, key: &CacheKey) -> Lookup {
@@ -276,6 +288,86 @@ async fn refuses_what_was_fetched_before_a_purge<S: Store>(store: &S, target: &T
     let after = look_up(store, &here()).await;
     let stale = after.variants.iter().all(|stored| stored.expired.is_some());
     assert!(stale, "{target:?}: fetched before a soft purge, it is never fresh");
+}
+
+async fn expect<S: Store>(store: &S) -> (Expected, Fence) {
+    let fence = look_up(store, &here()).await.fence;
+    let expected = store.expect(&here());
+    let fence = expected.fence().unwrap_or(fence);
+    (expected, fence)
+}
+
+async fn remembers_a_purge_for_what_is_on_its_way<S: Store>(store: &S, target: &Target) {
+    // Whether or not there was anything stored that it concerned, and whoever else was waiting for the same.
+    for is_stored in [false, true] {
+        if is_stored {
+            fill(store, &here(), "stored", "x").await;
+        }
+        let (expected, fence) = expect(store).await;
+        let another = expect(store).await;
+        invalidate(store, target, How::Remove).await;
+        assert!(look_up(store, &here()).await.variants.is_empty(), "{target:?} removes what is stored");
+        drop(another);
+        invalidate(store, &Target::Uri(b"http://example.com/other"[..].into()), How::Remove).await;
+        invalidate(store, &Target::Tag("other".into()), How::Remove).await;
+        assert!(!store.is_untouched(&here(), true, fence).await, "{target:?}: it may be concerned");
+        let (_late, late_fence) = expect(store).await;
+        let written = put(store, &here(), response("old", "x"), fence).await;
+        assert_eq!(written, Write::Superseded, "{target:?} came while it was on its way");
+        drop(expected);
+        let written = put(store, &here(), response("new", "x"), late_fence).await;
+        assert_eq!(written, Write::Stored, "{target:?} came before it was asked for");
+        assert_eq!(contents(&look_up(store, &here()).await), ["new"], "{target:?}");
+    }
+    let (_expected, fence) = expect(store).await;
+    invalidate(store, target, How::Expire(purged_at())).await;
+    put(store, &here(), response("old", "y"), fence).await;
+    let after = look_up(store, &here()).await;
+    let stale = after.variants.iter().all(|stored| stored.expired.is_some());
+    assert!(stale, "{target:?}: on its way at a soft purge, it is never fresh");
+}
+
+/// What is stored may say that it answers for other queries, so a purge of one of these is about it, too.
+async fn remembers_a_purge_of_another_query<S: Store>(store: &S) {
+    let another = key_of("http://example.com/news/today?page=2");
+    let (expected, fence) = expect(store).await;
+    invalidate(store, &Target::Uri(another.uri().into()), How::Remove).await;
+    let mut answers_for_others = response("old", "x");
+    if let Some(head) = std::sync::Arc::get_mut(&mut answers_for_others.head) {
+        head.headers.insert("no-vary-search", HeaderValue::from_static("params"));
+    }
+    let written = put(store, &here(), answers_for_others, fence).await;
+    drop(expected);
+    if written == Write::Stored {
+        let lookup = look_up(store, &here()).await;
+        let fence = lookup.variants[0].fence;
+        assert!(!store.is_untouched(&another, false, fence).await, "purged while it was on its way");
+    }
+    fill(store, &here(), "no more than itself", "x").await;
+    assert_eq!(contents(&look_up(store, &here()).await), ["no more than itself"]);
+}
+
+async fn purges_of_nothing_concern_nothing<S: Store>(store: &S) {
+    const MANY: usize = 2_000;
+    fill(store, &here(), "stored", "x").await;
+    let (expected, fence) = expect(store).await;
+    for number in 0..MANY {
+        for target in [
+            Target::Group(format!("http://example.com {number}").into()),
+            Target::Key(here().with("part", &number.to_le_bytes())),
+            Target::Prefix(format!("http://{number}.example/").into_bytes().into()),
+            Target::Tag(number.to_string().into()),
+            Target::Uri(format!("http://example.com/{number}").into_bytes().into()),
+        ] {
+            invalidate(store, &target, How::Remove).await;
+        }
+    }
+    assert_eq!(contents(&look_up(store, &here()).await), ["stored"], "none of {MANY} purges names it");
+    if expected.fence().is_some() {
+        let key = here().with("part", b"");
+        let written = put(store, &key, ungrouped("content", "x"), fence).await;
+        assert_eq!(written, Write::Stored, "none of {MANY} purges names what was on its way");
+    }
 }
 
 async fn purges_nothing_else<S: Store>(store: &S) {

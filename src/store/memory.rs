@@ -2,17 +2,21 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
-use super::purges::{Purges, Verdict};
-use super::{Fence, How, Lookup, Store, StoreStatistics, Stored, StoredId, Target, Variants, Write};
+use super::purges::{Held, Purges, number};
+use super::stamp::Verdict;
+use super::{
+    Expected, Fence, How, Lookup, Store, StoreStatistics, Stored, StoredId, Target, Variants, Write,
+};
 use crate::error::StoreError;
 use crate::key::CacheKey;
 use crate::stored::StoredResponse;
+use crate::sync::{Mutex, MutexGuard, lock};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -45,11 +49,14 @@ struct Inner {
     /// The most that one key may weigh, all variants together.
     max_key: u64,
     misses: AtomicU64,
-    purges: Purges,
+    purges: Arc<Purges>,
     /// Writers of one key take turns; readers never wait for them.
-    writers: [Mutex<()>; 64],
+    writers: [Mutex<()>; WRITERS],
     writer_hasher: RandomState,
 }
+
+/// One where schedules are explored, so that the random hash of a key has no part in them.
+const WRITERS: usize = if cfg!(shuttle) { 1 } else { 64 };
 
 /// All responses under one key.
 #[derive(Clone)]
@@ -151,7 +158,7 @@ impl MemoryStoreBuilder {
                 max_variants: self.max_variants,
                 max_key,
                 misses: AtomicU64::new(0),
-                purges: Purges::default(),
+                purges: Arc::default(),
                 writers: std::array::from_fn(|_| Mutex::new(())),
                 writer_hasher: RandomState::new(),
             }),
@@ -181,14 +188,20 @@ impl MemoryStore {
 
     /// Gives back the memory of what everything that was purged took, in the background where there is one:
     /// the purge itself costs the same whatever is stored.
-    fn sweep(&self) {
+    fn sweep(&self, purged: u64) {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let (store, latest) = (self.clone(), self.inner.purges.latest());
+            let store = self.clone();
             runtime.spawn_blocking(move || {
-                let keeps = |stored: &Stored| stored.fence.0 >= latest.into();
+                let keeps = |stored: &Stored| number(stored.fence) >= purged;
                 store.inner.cache.retain(|_, entry| entry.variants.iter().any(keeps));
             });
         }
+    }
+
+    /// The number of names that are held.
+    #[cfg(all(test, shuttle))]
+    pub(crate) fn names(&self) -> usize {
+        self.inner.purges.names()
     }
 
     fn look_up(&self, key: &CacheKey) -> Lookup {
@@ -202,12 +215,11 @@ impl MemoryStore {
     fn peek(&self, key: &CacheKey) -> Lookup {
         let inner = &*self.inner;
         // Before the look-up: a purge after this moment is newer than the fence.
-        let latest = inner.purges.latest();
-        let fence = Fence(latest.into());
+        let (fence, stamped) = inner.purges.state();
         let variants = match inner.cache.get(key) {
             None => Variants::default(),
-            Some(entry) if is_checked(&entry.variants, latest) => entry.variants,
-            Some(entry) => inner.judged(key, &entry.variants, latest),
+            Some(entry) if is_checked(&entry.variants, stamped) => entry.variants,
+            Some(entry) => inner.judged(key, &entry.variants, stamped),
         };
         Lookup::new(fence, variants)
     }
@@ -219,11 +231,6 @@ fn is_checked(variants: &Variants, latest: u64) -> bool {
 }
 
 impl Inner {
-    fn verdict(&self, key: &CacheKey, stored: &StoredResponse, fence: Fence) -> Verdict {
-        let fence = u64::try_from(fence.0).unwrap_or_default();
-        self.purges.judge(key, stored.head().groups(), fence)
-    }
-
     /// [`Inner::without_purged`], and where nothing is left the key goes, so that it is judged once.
     fn judged(&self, key: &CacheKey, variants: &Variants, latest: u64) -> Variants {
         let kept = self.without_purged(key, variants, latest);
@@ -237,7 +244,7 @@ impl Inner {
     /// The variants that no purge has removed, with those marked that one has expired.
     fn without_purged(&self, key: &CacheKey, variants: &Variants, latest: u64) -> Variants {
         let verdicts: Vec<_> =
-            variants.iter().map(|stored| self.verdict(key, &stored.response, stored.fence)).collect();
+            variants.iter().map(|stored| self.purges.judge(key, &stored.response, stored.fence)).collect();
         if verdicts.iter().all(|verdict| *verdict == Verdict::Untouched) {
             if let Some(mark) = variants.mark() {
                 mark.fetch_max(latest, Ordering::AcqRel);
@@ -253,13 +260,13 @@ impl Inner {
             }
             Some(stored)
         });
-        Variants::new(kept)
+        variants.of_these(kept)
     }
 
     fn writer(&self, key: &CacheKey) -> MutexGuard<'_, ()> {
         let hash = self.writer_hasher.hash_one(key);
         let stripe = usize::try_from(hash % self.writers.len() as u64).unwrap_or_default();
-        self.writers[stripe].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.writers[stripe])
     }
 
     /// Puts `response` before the others of its key, in place of those that `replaces` accepts.
@@ -271,25 +278,28 @@ impl Inner {
         replaces: impl Fn(&Stored) -> bool,
         demand: impl Fn(&[Stored]) -> bool,
     ) -> Write {
-        let base = key.weight() as u64 + ENTRY;
+        let own_name = if key.is_uri_only() { 0 } else { NAME };
+        let base = key.weight() as u64 + ENTRY + own_name;
         let weight = base + weight_of(&response);
         if response.payload().len() as u64 > self.max_object || weight > self.max_key {
             return Write::TooLarge;
         }
         let writing = self.writer(key);
-        let verdict = self.verdict(key, &response, fence);
+        // Held before it is judged: a purge that comes later finds it.
+        let mut held = self.purges.hold(key, &response);
+        let verdict = self.purges.judge_new(key, &response, fence);
         if verdict == Verdict::Removed {
             return Write::Superseded;
         }
-        let latest = self.purges.latest();
+        let (_, stamped) = self.purges.state();
         let present = match self.cache.peek(key) {
-            Some(entry) => self.without_purged(key, &entry.variants, latest),
+            Some(entry) => self.without_purged(key, &entry.variants, stamped),
             None => Variants::default(),
         };
         // What was asked for before a soft purge does not replace what was asked for after it, and nothing replaces what is
         // newer.
         let is_newer = |stored: &Stored| {
-            (verdict != Verdict::Untouched && stored.fence.0 > fence.0)
+            (verdict != Verdict::Untouched && number(stored.fence) > number(fence))
                 || (stored.expired.is_none() && response.is_older_than(&stored.response))
         };
         if !demand(&present) || present.iter().any(|stored| replaces(stored) && is_newer(stored)) {
@@ -298,17 +308,18 @@ impl Inner {
         let id = StoredId(self.ids.fetch_add(1, Ordering::Relaxed));
         let mut total = weight;
         let mut list = vec![Stored::new(id, fence, response)];
-        let oldest = present.iter().map(|stored| stored.fence.0).min();
+        let oldest = present.iter().map(|stored| number(stored.fence)).min();
         for stored in present.iter().filter(|stored| !replaces(stored)) {
             let more = weight_of(&stored.response);
             if list.len() >= self.max_variants || total + more > self.max_key {
                 break; // the rest is older
             }
             total += more;
+            held.add_response(key, &stored.response);
             list.push(stored.clone());
         }
-        let checked = u64::try_from(oldest.map_or(fence.0, |oldest| oldest.min(fence.0)));
-        let variants = Variants::checked(list, checked.unwrap_or_default());
+        let checked = oldest.map_or(number(fence), |oldest| oldest.min(number(fence)));
+        let variants = Variants::checked(list, checked, Some(Arc::new(held)));
         let entry = Entry { variants, weight: total };
         let mut dropped = Dropped::default();
         self.cache.insert_with_lifecycle(key.clone(), entry, &mut dropped);
@@ -319,12 +330,15 @@ impl Inner {
     }
 }
 
-/// What an entry takes beside its key and its responses: the slot in quick_cache's table and the blocks of
-/// the list of variants and of the purge mark.
-const ENTRY: u64 = 160;
+/// What a name by which a response can be purged takes in the table of those: its place, at the table's usual load.
+const NAME: u64 = 48;
+/// What an entry takes beside its key and its responses: the slot in quick_cache's table, the blocks of the list of
+/// variants, of the purge mark and of the names, and the place of its URI's name.
+const ENTRY: u64 = 160 + size_of::<Held>() as u64 + 16 + NAME;
 
 fn weight_of(response: &StoredResponse) -> u64 {
-    (response.weight() + size_of::<Stored>()) as u64
+    let names = 2 * response.head().groups().count() + usize::from(response.may_answer_for_other_queries());
+    (response.weight() + size_of::<Stored>()) as u64 + names as u64 * NAME
 }
 
 impl Store for MemoryStore {
@@ -338,6 +352,11 @@ impl Store for MemoryStore {
 
     async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {
         Ok(self.look_up(key))
+    }
+
+    fn expect(&self, key: &CacheKey) -> Expected {
+        let (fence, on_its_way) = self.inner.purges.expect(key);
+        Expected::new(fence, on_its_way)
     }
 
     async fn put(&self, key: &CacheKey, response: StoredResponse, fence: Fence) -> Result<Write, StoreError> {
@@ -359,16 +378,15 @@ impl Store for MemoryStore {
     }
 
     async fn is_untouched(&self, key: &CacheKey, of_any_group: bool, since: Fence) -> bool {
-        let fence = u64::try_from(since.0).unwrap_or_default();
-        self.inner.purges.is_untouched(key, of_any_group, fence)
+        self.inner.purges.is_untouched(key, of_any_group, since)
     }
 
     async fn invalidate(&self, target: &Target, how: How) -> Result<(), StoreError> {
-        self.inner.purges.purge(target, how);
+        let purged = self.inner.purges.purge(target, how);
         if how == How::Remove {
             // The stamp alone does it; this gives the memory back at once where that is cheap.
             match target {
-                Target::All => self.sweep(),
+                Target::All => self.sweep(purged),
                 Target::Key(key) => drop(self.inner.cache.remove(key)),
                 _ => {}
             }

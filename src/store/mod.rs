@@ -4,8 +4,11 @@ pub mod conformance;
 
 mod boxed;
 mod memory;
+mod places;
 mod purges;
+mod stamp;
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -14,6 +17,7 @@ use std::time::{Duration, SystemTime};
 pub use boxed::BoxStore;
 pub use memory::MemoryStore;
 
+use self::purges::Held;
 use crate::error::StoreError;
 use crate::key::CacheKey;
 use crate::stored::StoredResponse;
@@ -33,6 +37,13 @@ use crate::stored::StoredResponse;
 /// ([`Write::Superseded`]) if the key, its URI, a prefix of it, one of the response's groups or everything was
 /// purged after the fence was taken; after a soft purge it may store the result all the same, as expired, but
 /// not in place of one that was asked for after it. So no purge is lost to a fetch under way.
+///
+/// *What is on its way.* A store may forget a purge as soon as nothing that it holds, and nothing that is on its way, can
+/// be concerned by it: purges come from strangers, too, by unsafe requests for URIs that do not exist. What is on its way
+/// the cache says by [`Store::expect`]: it calls that before it sends a request, and keeps what it gets until the result is
+/// put or not. The fence of that ([`Expected::fence`]) is the one it hands to `put` and to `is_untouched`. A purge that
+/// ends before `expect` need not be remembered for its sake, since the request goes out afterwards. A fence from
+/// elsewhere says nothing of what was forgotten, so the store refuses a result where it can't be sure.
 ///
 /// *Order.* A response does not replace one that is the origin's newer word ([`StoredResponse::is_older_than`]), be it by
 /// `put` or by `freshen`, unless that one was purged softly. Of two calls, the first one made may be the last to land.
@@ -61,6 +72,14 @@ pub trait Store: Send + Sync + 'static {
     /// All responses under the key, the newest first.
     fn get(&self, key: &CacheKey) -> impl Future<Output = Result<Lookup, StoreError>> + Send;
 
+    /// Says that a response under the key is on its way, or will be, until the last clone of what this gives is dropped.
+    /// A store that wraps another one passes this on. The default says nothing: right for a store that remembers every
+    /// purge.
+    fn expect(&self, key: &CacheKey) -> Expected {
+        let _ = key;
+        Expected::default()
+    }
+
     /// Adds a response, in place of one with the same selecting fields, if that is not newer.
     fn put(
         &self,
@@ -82,6 +101,10 @@ pub trait Store: Send + Sync + 'static {
     /// Whether no purge since the fence was taken, hard or soft, concerns a response under the key. It is in none of
     /// the groups that are known elsewhere; where `of_any_group`, a purge of any group may concern it. `false` where
     /// the store can't tell, which costs a response that could have been stored or served.
+    ///
+    /// It is asked about what has been expected under the key since the fence, and about what is stored under another
+    /// query of the same path, with its fence, if that may answer for the key
+    /// ([`StoredResponse::may_answer_for_other_queries`]). A purge that no longer concerns either may be forgotten.
     fn is_untouched(
         &self,
         key: &CacheKey,
@@ -112,6 +135,34 @@ pub trait Store: Send + Sync + 'static {
     /// Counts, as far as the store keeps them.
     fn statistics(&self) -> StoreStatistics {
         StoreStatistics::default()
+    }
+}
+
+/// Keeps a store from forgetting purges that concern a response on its way (see [`Store::expect`]). Cheap to clone.
+#[derive(Clone, Default)]
+#[must_use = "dropped, it lets the store forget"]
+pub struct Expected {
+    fence: Option<Fence>,
+    /// The store's own; what counts is when it is dropped.
+    _held: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Expected {
+    /// `held` is dropped with the last clone. The fence is the purge state at a moment at which `held` was there.
+    pub fn new(fence: Fence, held: impl Send + Sync + 'static) -> Self {
+        Self { fence: Some(fence), _held: Some(Arc::new(held)) }
+    }
+
+    /// The purge state at the moment from which on the store forgets nothing. `None` where it never forgets: the fence of
+    /// a look-up is as good then.
+    pub fn fence(&self) -> Option<Fence> {
+        self.fence
+    }
+}
+
+impl fmt::Debug for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Expected").field("fence", &self.fence).finish_non_exhaustive()
     }
 }
 
@@ -149,19 +200,26 @@ pub struct Variants(Option<Arc<Shelf>>);
 struct Shelf {
     /// A store's own mark: the purge number up to which all are known to be untouched.
     checked: AtomicU64,
+    /// Keeps the stamps of purges that concern these responses, for as long as anybody has them.
+    held: Option<Arc<Held>>,
     list: Box<[Stored]>,
 }
 
 impl Variants {
     /// Takes the responses in their order.
     pub fn new(list: impl IntoIterator<Item = Stored>) -> Self {
-        Self::checked(list, 0)
+        Self::checked(list, 0, None)
     }
 
-    fn checked(list: impl IntoIterator<Item = Stored>, number: u64) -> Self {
+    fn checked(list: impl IntoIterator<Item = Stored>, number: u64, held: Option<Arc<Held>>) -> Self {
         let list: Box<[Stored]> = list.into_iter().collect();
-        let shelf = (!list.is_empty()).then(|| Arc::new(Shelf { checked: AtomicU64::new(number), list }));
-        Self(shelf)
+        let checked = AtomicU64::new(number);
+        Self((!list.is_empty()).then(|| Arc::new(Shelf { checked, held, list })))
+    }
+
+    /// Some of these responses, purged softly or not, with a mark that says nothing yet.
+    fn of_these(&self, list: impl IntoIterator<Item = Stored>) -> Self {
+        Self::checked(list, 0, self.0.as_ref().and_then(|shelf| shelf.held.clone()))
     }
 
     /// Whether both are the same shelf, not only equal ones.

@@ -1,245 +1,430 @@
-//! Purge stamps: what was purged, and when, in the store's own count.
+//! What was purged, for as long as anything is stored or on its way that it concerns.
 //!
 //! A purge writes one stamp, whatever the number of responses it hits; a response is hit by every stamp that is
-//! newer than the fence under which it was fetched. Stamps are numbers from one counter, not times.
+//! newer than the fence under which it was fetched. What is stored or on its way holds the names that it can be purged
+//! by ([`Held`]), and stamps live with the names ([`Places`]).
+//!
+//! Invariant: whoever fetches holds the response's names from before the call until the response is stored, which then
+//! holds them itself. So a purge that finds a name without a holder came before every call whose answer will have it.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::cell::LazyCell;
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
-use std::time::SystemTime;
 
-use super::{How, Target};
+use smallvec::SmallVec;
+
+use super::places::{Name, Places, read, write};
+use super::stamp::{Stamp, Verdict};
+use super::{Fence, How, Target};
 use crate::key::CacheKey;
 use crate::semantics::groups;
+use crate::stored::StoredResponse;
+use crate::sync::RwLock;
 
-/// How many targets are remembered one by one. Older ones share places, so that a purge of one may take others with
-/// it; nothing that was purged ever comes back.
-const EXACT: usize = 65_536;
-/// Places for older targets.
-const COARSE: usize = 65_536;
-/// How many prefixes are remembered. What comes on top makes the oldest one count for everything.
+/// How many prefixes are remembered. What comes on top makes the oldest one count for its whole origin.
 const PREFIXES: usize = 1_024;
-
-/// What purges say of a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Expired(SystemTime),
-    Removed,
-    Untouched,
-}
+/// How many purges of groups are remembered for responses on their way, whose groups nobody knows yet. Beyond that, what
+/// was asked for before the oldest of them is not stored if it is in any group.
+const PINNED: usize = 1_024;
+/// Marks the fence of an [`Expected`](super::Expected): whoever has it holds the names of what is fetched under it.
+const GUARDED: u128 = 1 << 64;
 
 #[derive(Default)]
 pub(super) struct Purges {
-    /// The number of the latest purge; read without the lock.
-    latest: AtomicU64,
-    hashers: [RandomState; 2],
-    stamps: RwLock<Stamps>,
+    counts: Counts,
+    hasher: RandomState,
+    places: Places,
+    /// Held by a purge from beginning to end, so that purges are numbered in the order in which they are written.
+    wide: RwLock<Wide>,
 }
 
+/// Read on every look-up, so both are in one cache line, which only purges write.
 #[derive(Default)]
-struct Stamps {
+#[repr(align(16))]
+struct Counts {
+    /// The number of the latest purge.
+    latest: AtomicU64,
+    /// The number of the latest one that may concern anything stored.
+    stamped: AtomicU64,
+}
+
+/// Purges that concern many names.
+#[derive(Default)]
+struct Wide {
     all: Stamp,
-    coarse: Option<Box<[Stamp]>>,
-    exact: HashMap<Name, Stamp>,
+    /// What was asked for before this purge, and is in a group, may have been purged by it.
+    forgotten_group: u64,
     /// The number of the latest purge of a group.
     latest_group: u64,
-    order: VecDeque<Name>,
-    prefixes: Vec<(Box<[u8]>, Stamp)>,
+    /// Names of groups that are held for what was on its way when they were purged, the oldest purge first.
+    pinned: VecDeque<(u64, Name)>,
+    prefixes: VecDeque<(Box<[u8]>, Stamp)>,
 }
 
-/// A target's kind and bytes by their seeded hash: a name may be as long as a URI, and comes from clients. Two
-/// targets with one hash are purged together, which costs a fetch and shows nobody anything.
-type Name = u128;
-
+/// What a name is of. It is hashed last, so that no two kinds have one name for the same bytes.
 #[derive(Clone, Copy)]
 enum Kind {
-    Group = 1,
-    Key = 2,
-    Uri = 3,
-    Tag = 4,
+    /// A URI without its query: what is stored may say that it answers for other queries.
+    Base = 1,
+    Group = 2,
+    Key = 3,
+    /// `scheme://authority/`.
+    Origin = 4,
+    Tag = 5,
+    Uri = 6,
 }
 
-/// The purges of one target.
-#[derive(Clone, Default)]
-struct Stamp {
-    /// The number of the latest hard purge; 0 for none.
-    removed: u64,
-    /// The latest soft purges, the oldest first: what was fetched before several is stale since the first of them.
-    expired: Vec<(u64, SystemTime)>,
+/// The names of a URI.
+struct UriNames {
+    base: Name,
+    origin: Option<Name>,
+    uri: Name,
 }
 
-/// How many soft purges of one target are told apart; older ones count as the oldest of these.
-const SOFT: usize = 8;
+/// Names that are held until this is dropped.
+pub(super) struct Held {
+    names: SmallVec<[Name; 3]>,
+    purges: Arc<Purges>,
+}
 
-impl Stamp {
-    fn new(number: u64, how: How) -> Self {
-        match how {
-            How::Remove => Self { removed: number, expired: Vec::new() },
-            How::Expire(at) => Self { removed: 0, expired: vec![(number, at)] },
-        }
+impl Held {
+    fn new(purges: &Arc<Purges>) -> Self {
+        Self { names: SmallVec::new(), purges: Arc::clone(purges) }
     }
 
-    fn add(&mut self, other: Self) {
-        self.removed = self.removed.max(other.removed);
-        self.expired.extend(other.expired);
-        self.expired.sort_unstable_by_key(|(number, _)| *number);
-        let surplus = self.expired.len().saturating_sub(SOFT);
-        self.expired.drain(..surplus);
+    fn add(&mut self, name: Name) {
+        self.purges.places.hold(name);
+        self.names.push(name);
     }
 
-    /// What this stamp says of a response that was fetched under `fence`, on top of an earlier verdict.
-    fn judge(&self, fence: u64, so_far: Verdict) -> Verdict {
-        if so_far == Verdict::Removed || self.removed > fence {
-            return Verdict::Removed;
+    /// Returns the name that the key has in common with other queries.
+    fn add_key(&mut self, key: &CacheKey) -> Name {
+        let base = self.add_uri(key.uri());
+        if !key.is_uri_only() {
+            if let Some(uri) = key.rewritten_uri() {
+                self.add_uri(uri);
+            }
+            self.add(self.purges.name(Kind::Key, key.as_bytes()));
         }
-        let first = self.expired.iter().find(|(number, _)| *number > fence).map(|(_, at)| *at);
-        match (so_far, first) {
-            (Verdict::Expired(earlier), Some(at)) => Verdict::Expired(at.min(earlier)),
-            (_, Some(at)) => Verdict::Expired(at),
-            (so_far, None) => so_far,
+        base
+    }
+
+    fn add_uri(&mut self, uri: &[u8]) -> Name {
+        let names = self.purges.uri_names(uri);
+        self.add(names.uri);
+        if let Some(origin) = names.origin {
+            self.add(origin);
+        }
+        names.base
+    }
+
+    /// Holds what a further response under the same key can be purged by.
+    pub(super) fn add_response(&mut self, key: &CacheKey, response: &StoredResponse) {
+        for group in response.head().groups() {
+            self.purges.group_names(group).into_iter().for_each(|name| self.add(name));
+        }
+        if response.may_answer_for_other_queries() {
+            self.add(self.purges.uri_names(key.uri()).base);
         }
     }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        for name in &self.names {
+            self.purges.places.release(*name);
+        }
+    }
+}
+
+/// A response on its way: all names are held that it can have, and groups that are purged meanwhile.
+pub(super) struct OnItsWay {
+    fence: u64,
+    held: Held,
+}
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        if let Some(first) = self.held.names.first() {
+            self.held.purges.places.arrive(*first, self.fence);
+        }
+    }
+}
+
+/// The part of a fence that is the number of a purge.
+pub(super) fn number(fence: Fence) -> u64 {
+    u64::try_from(fence.0 & u128::from(u64::MAX)).unwrap_or_default()
 }
 
 impl Purges {
-    fn name(&self, kind: Kind, bytes: &[u8]) -> Name {
-        let [high, low] = &self.hashers;
-        let half = |hasher: &RandomState| u128::from(hasher.hash_one((kind as u8, bytes)));
-        (half(high) << 64) | half(low)
+    /// The purge state now, and the number of the latest purge that may concern anything stored, which is as new or newer.
+    pub(super) fn state(&self) -> (Fence, u64) {
+        let latest = self.counts.latest.load(Ordering::Acquire);
+        (Fence(latest.into()), self.counts.stamped.load(Ordering::Acquire))
     }
 
-    /// The purge state now.
-    pub(super) fn latest(&self) -> u64 {
-        self.latest.load(Ordering::Acquire)
-    }
-
-    /// Writes the stamp of a purge.
-    pub(super) fn purge(&self, target: &Target, how: How) {
-        let mut stamps = self.stamps.write().unwrap_or_else(PoisonError::into_inner);
-        let number = self.latest.load(Ordering::Relaxed) + 1;
-        let stamp = Stamp::new(number, how);
-        match target {
-            Target::All => stamps.all.add(stamp),
-            Target::Group(group) => {
-                stamps.latest_group = number;
-                stamps.add(self.name(Kind::Group, group.as_bytes()), stamp);
-            }
-            Target::Key(key) => stamps.add(self.name(Kind::Key, key.as_bytes()), stamp),
-            Target::Prefix(prefix) => stamps.add_prefix(prefix, stamp),
-            Target::Tag(tag) => {
-                stamps.latest_group = number;
-                stamps.add(self.name(Kind::Tag, tag.as_bytes()), stamp);
-            }
-            Target::Uri(uri) => stamps.add(self.name(Kind::Uri, uri), stamp),
+    /// Holds what a response under a key can be purged by, whatever it will be.
+    pub(super) fn expect(self: &Arc<Self>, key: &CacheKey) -> (Fence, OnItsWay) {
+        // Before the names: a purge in between counts, although it came before the call.
+        let (fence, _) = self.state();
+        let mut held = Held::new(self);
+        let base = held.add_key(key);
+        held.add(base);
+        let on_its_way = OnItsWay { fence: number(fence), held };
+        if let Some(first) = on_its_way.held.names.first() {
+            self.places.depart(*first, on_its_way.fence);
         }
-        // After the stamp: whoever sees the number finds the stamp.
-        self.latest.store(number, Ordering::Release);
+        (Fence(fence.0 | GUARDED), on_its_way)
     }
 
-    /// What the purges since `fence` say of a response.
-    pub(super) fn judge<'a>(
-        &self,
-        key: &CacheKey,
-        groups: impl Iterator<Item = &'a str>,
-        fence: u64,
-    ) -> Verdict {
-        if fence >= self.latest() {
+    /// Holds what a response under a key can be purged by.
+    pub(super) fn hold(self: &Arc<Self>, key: &CacheKey, response: &StoredResponse) -> Held {
+        let mut held = Held::new(self);
+        held.add_key(key);
+        held.add_response(key, response);
+        held
+    }
+
+    /// Writes the stamp of a purge, if anything is stored or on its way that it may concern. Returns its number.
+    pub(super) fn purge(&self, target: &Target, how: How) -> u64 {
+        let mut wide = write(&self.wide);
+        let number = self.counts.latest.load(Ordering::Relaxed) + 1;
+        let stamp = Stamp::new(number, how);
+        let concerns_stored = match target {
+            Target::All => {
+                wide.all.add(&stamp);
+                if how == How::Remove {
+                    wide.prefixes.clear(); // what they concern is gone
+                }
+                true
+            }
+            Target::Group(group) => {
+                let name = self.name(Kind::Group, group.as_bytes());
+                self.purge_group(&mut wide, name, &stamp, number)
+            }
+            Target::Key(key) => {
+                let (names, own) = (self.uri_names(key.uri()), self.name(Kind::Key, key.as_bytes()));
+                self.places.stamp(names.base, Some(own), &stamp, number);
+                // A key that is only a URI has no name of its own, for most keys are.
+                if key.is_uri_only() {
+                    self.places.stamp(names.uri, Some(own), &stamp, number)
+                } else {
+                    self.places.stamp(own, None, &stamp, number)
+                }
+            }
+            Target::Prefix(prefix) => self.purge_prefix(&mut wide, prefix, stamp, number),
+            Target::Tag(tag) => {
+                let name = self.name(Kind::Tag, tag.as_bytes());
+                self.purge_group(&mut wide, name, &stamp, number)
+            }
+            Target::Uri(uri) => {
+                let names = self.uri_names(uri);
+                // For what is stored under another query and may answer for this one. It is found by its own URI as
+                // before, so this does not concern who finds it there.
+                self.places.stamp(names.base, Some(names.uri), &stamp, number);
+                self.places.stamp(names.uri, None, &stamp, number)
+            }
+        };
+        // After the stamp: whoever sees the number finds the stamp.
+        if concerns_stored {
+            self.counts.stamped.store(number, Ordering::Release);
+        }
+        self.counts.latest.store(number, Ordering::Release);
+        number
+    }
+
+    fn purge_group(&self, wide: &mut Wide, name: Name, stamp: &Stamp, number: u64) -> bool {
+        wide.latest_group = number;
+        let oldest = self.places.oldest_on_its_way();
+        // What was asked for after a purge is not concerned.
+        while let Some(&(purged, pinned)) = wide.pinned.front()
+            && oldest.is_none_or(|oldest| purged <= oldest)
+        {
+            wide.pinned.pop_front();
+            self.places.release(pinned);
+        }
+        if oldest.is_some() {
+            if wide.pinned.len() >= PINNED
+                && let Some((purged, pinned)) = wide.pinned.pop_front()
+            {
+                wide.forgotten_group = purged;
+                self.places.release(pinned);
+            }
+            self.places.hold(name);
+            wide.pinned.push_back((number, name));
+        }
+        self.places.stamp(name, None, stamp, number)
+    }
+
+    fn purge_prefix(&self, wide: &mut Wide, prefix: &[u8], stamp: Stamp, number: u64) -> bool {
+        if let Some(origin) = origin_of(prefix) {
+            let name = self.name(Kind::Origin, origin);
+            if origin.len() == prefix.len() {
+                return self.places.stamp(name, None, &stamp, number);
+            }
+            if !self.places.find(name, number) {
+                return false;
+            }
+        }
+        if let Some((_, known)) = wide.prefixes.iter_mut().find(|(known, _)| **known == *prefix) {
+            known.add(&stamp);
+            return true;
+        }
+        if wide.prefixes.len() >= PREFIXES {
+            let is_held = |origin: &[u8]| self.places.is_held(self.name(Kind::Origin, origin));
+            wide.prefixes.retain(|(known, _)| origin_of(known).is_none_or(is_held));
+        }
+        if wide.prefixes.len() >= PREFIXES
+            && let Some((oldest, its_stamp)) = wide.prefixes.pop_front()
+        {
+            match origin_of(&oldest) {
+                Some(origin) => {
+                    self.places.stamp(self.name(Kind::Origin, origin), None, &its_stamp, number);
+                }
+                None => wide.all.add(&its_stamp),
+            }
+        }
+        wide.prefixes.push_back((prefix.into(), stamp));
+        true
+    }
+
+    /// What the purges since its fence say of a response that is stored.
+    pub(super) fn judge(&self, key: &CacheKey, response: &StoredResponse, fence: Fence) -> Verdict {
+        let fence = number(fence);
+        if fence >= self.counts.stamped.load(Ordering::Acquire) {
             return Verdict::Untouched;
         }
-        let stamps = self.stamps.read().unwrap_or_else(PoisonError::into_inner);
-        self.judge_by(&stamps, key, groups, fence)
+        let verdict = self.judge_key(key, fence);
+        let names = response.head().groups().flat_map(|group| self.group_names(group));
+        names.fold(verdict, |verdict, name| self.places.judge(name, |_| false, fence, verdict))
+    }
+
+    /// What the purges since its fence say of a response that is about to be stored, whose names are held already.
+    pub(super) fn judge_new(&self, key: &CacheKey, response: &StoredResponse, fence: Fence) -> Verdict {
+        let mut groups = response.head().groups().peekable();
+        let in_forgotten = groups.peek().is_some() && read(&self.wide).forgotten_group > number(fence);
+        let names = groups.flat_map(|group| self.group_names(group));
+        if in_forgotten || (!is_guarded(fence) && self.may_have_missed(key, names, fence)) {
+            return Verdict::Removed;
+        }
+        self.judge(key, response, fence)
     }
 
     /// Whether no purge since `fence` concerns a key; where `of_any_group`, any purge of a group does.
-    pub(super) fn is_untouched(&self, key: &CacheKey, of_any_group: bool, fence: u64) -> bool {
-        if fence >= self.latest() {
+    pub(super) fn is_untouched(&self, key: &CacheKey, of_any_group: bool, fence: Fence) -> bool {
+        let since = number(fence);
+        if since >= self.counts.latest.load(Ordering::Acquire) {
             return true;
         }
-        let stamps = self.stamps.read().unwrap_or_else(PoisonError::into_inner);
-        let by_group = of_any_group && stamps.latest_group > fence;
-        !by_group && self.judge_by(&stamps, key, std::iter::empty(), fence) == Verdict::Untouched
+        if (of_any_group && read(&self.wide).latest_group > since)
+            || (!is_guarded(fence) && self.may_have_missed(key, std::iter::empty(), fence))
+        {
+            return false;
+        }
+        let (names, own) = (self.uri_names(key.uri()), self.key(key));
+        let is_meant = |narrower| narrower == names.uri || narrower == *own;
+        let verdict = self.places.judge(names.base, is_meant, since, self.judge_key(key, since));
+        verdict == Verdict::Untouched
     }
 
-    fn judge_by<'a>(
-        &self,
-        stamps: &Stamps,
-        key: &CacheKey,
-        groups: impl Iterator<Item = &'a str>,
-        fence: u64,
-    ) -> Verdict {
-        let mut verdict = stamps.all.judge(fence, Verdict::Untouched);
-        verdict = stamps.judge(self.name(Kind::Key, key.as_bytes()), fence, verdict);
-        for group in groups {
-            verdict = stamps.judge(self.name(Kind::Group, group.as_bytes()), fence, verdict);
-            verdict = stamps.judge(self.name(Kind::Tag, groups::tag(group).as_bytes()), fence, verdict);
-        }
+    #[cfg(all(test, shuttle))]
+    pub(super) fn names(&self) -> usize {
+        self.places.count().0
+    }
+
+    fn judge_key(&self, key: &CacheKey, fence: u64) -> Verdict {
+        let mut verdict = {
+            let wide = read(&self.wide);
+            let of_prefixes =
+                wide.prefixes.iter().filter(|(prefix, _)| key.uris().any(|uri| uri.starts_with(prefix)));
+            let stamps = std::iter::once(&wide.all).chain(of_prefixes.map(|(_, stamp)| stamp));
+            stamps.fold(Verdict::Untouched, |verdict, stamp| stamp.judge(fence, verdict))
+        };
+        let own = self.key(key);
         for uri in key.uris() {
-            verdict = stamps.judge(self.name(Kind::Uri, uri), fence, verdict);
-            for (prefix, stamp) in &stamps.prefixes {
-                if uri.starts_with(prefix) {
-                    verdict = stamp.judge(fence, verdict);
-                }
+            let names = self.uri_names(uri);
+            verdict = self.places.judge(names.uri, |narrower| narrower == *own, fence, verdict);
+            if let Some(origin) = names.origin {
+                verdict = self.places.judge(origin, |_| false, fence, verdict);
             }
         }
-        verdict
-    }
-}
-
-impl Stamps {
-    fn add(&mut self, name: Name, stamp: Stamp) {
-        if let Some(known) = self.exact.get_mut(&name) {
-            known.add(stamp);
-            return;
-        }
-        if self.order.len() >= EXACT
-            && let Some(oldest) = self.order.pop_front()
-            && let Some(old) = self.exact.remove(&oldest)
-        {
-            let place = place(oldest);
-            let coarse = self.coarse.get_or_insert_with(|| vec![Stamp::default(); COARSE].into_boxed_slice());
-            coarse[place].add(old);
-        }
-        self.exact.insert(name, stamp);
-        self.order.push_back(name);
-    }
-
-    fn add_prefix(&mut self, prefix: &[u8], stamp: Stamp) {
-        if let Some((_, known)) = self.prefixes.iter_mut().find(|(known, _)| **known == *prefix) {
-            known.add(stamp);
-            return;
-        }
-        if self.prefixes.len() >= PREFIXES {
-            let (_, old) = self.prefixes.remove(0);
-            self.all.add(old);
-        }
-        self.prefixes.push((prefix.into(), stamp));
-    }
-
-    fn judge(&self, name: Name, fence: u64, so_far: Verdict) -> Verdict {
-        let mut verdict = so_far;
-        if let Some(stamp) = self.exact.get(&name) {
-            verdict = stamp.judge(fence, verdict);
-        }
-        if let Some(coarse) = &self.coarse {
-            verdict = coarse[place(name)].judge(fence, verdict);
+        if !key.is_uri_only() {
+            verdict = self.places.judge(*own, |_| false, fence, verdict);
         }
         verdict
     }
+
+    /// Whether a purge since `fence` found nobody holding a name of a response that was fetched without holding it.
+    fn may_have_missed(&self, key: &CacheKey, groups: impl Iterator<Item = Name>, fence: Fence) -> bool {
+        let own = (!key.is_uri_only()).then(|| self.name(Kind::Key, key.as_bytes()));
+        let of_uris = key.uris().flat_map(|uri| {
+            let names = self.uri_names(uri);
+            std::iter::once(names.uri).chain(names.origin)
+        });
+        of_uris.chain(own).chain(groups).any(|name| self.places.may_have_missed(name, number(fence)))
+    }
+
+    fn name(&self, kind: Kind, bytes: &[u8]) -> Name {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(bytes);
+        finish(hasher, kind)
+    }
+
+    /// The name of a key, made when it is asked for: most keys have none of their own, and few are purged.
+    fn key(&self, key: &CacheKey) -> LazyCell<Name, impl FnOnce() -> Name> {
+        LazyCell::new(|| self.name(Kind::Key, key.as_bytes()))
+    }
+
+    /// Of a group, and of the tag that it is whatever its origin.
+    fn group_names(&self, group: &str) -> [Name; 2] {
+        [self.name(Kind::Group, group.as_bytes()), self.name(Kind::Tag, groups::tag(group).as_bytes())]
+    }
+
+    /// All names of a URI, hashed in one go.
+    fn uri_names(&self, uri: &[u8]) -> UriNames {
+        let mut hasher = self.hasher.build_hasher();
+        let (origin, rest) = uri.split_at(origin_of(uri).map_or(0, <[u8]>::len));
+        hasher.write(origin);
+        let named = (!origin.is_empty()).then(|| finish(hasher.clone(), Kind::Origin));
+        let query = rest.iter().position(|&byte| byte == b'?').unwrap_or(rest.len());
+        hasher.write(&rest[..query]);
+        let base = finish(hasher.clone(), Kind::Base);
+        hasher.write(&rest[query..]);
+        UriNames { base, origin: named, uri: finish(hasher, Kind::Uri) }
+    }
 }
 
-fn place(name: Name) -> usize {
-    usize::try_from(name % COARSE as u128).unwrap_or_default()
+fn is_guarded(fence: Fence) -> bool {
+    fence.0 & GUARDED != 0
+}
+
+fn finish(mut hasher: impl Hasher, kind: Kind) -> Name {
+    hasher.write_u8(kind as u8);
+    hasher.finish()
+}
+
+/// `scheme://authority/` of an absolute URI that has a path.
+fn origin_of(uri: &[u8]) -> Option<&[u8]> {
+    let mut slashes = 0;
+    let path = uri.iter().position(|&byte| {
+        slashes += u32::from(byte == b'/');
+        slashes == 3
+    });
+    path.map(|path| &uri[..=path])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::UNIX_EPOCH;
+    use crate::semantics::reuse::Reuse;
+    use crate::stored::{Payload, ResponseHead};
+    use std::time::{Duration, UNIX_EPOCH};
 
-    fn key(path: &str) -> CacheKey {
+    fn key(uri: &str) -> CacheKey {
         let (parts, ()) =
-            http::Request::get(format!("http://a{path}")).body(()).expect("a request").into_parts();
+            http::Request::get(format!("http://a{uri}")).body(()).expect("a request").into_parts();
         CacheKey::of(&parts).expect("a key")
     }
 
@@ -247,58 +432,217 @@ mod tests {
         Target::Uri(key(path).uri().into())
     }
 
+    fn prefix(prefix: &str) -> Target {
+        Target::Prefix(prefix.as_bytes().into())
+    }
+
+    fn response(group: Option<&str>) -> StoredResponse {
+        let head = ResponseHead {
+            groups: group.into_iter().map(Into::into).collect(),
+            headers: http::HeaderMap::new(),
+            last_modified: None,
+            part: None,
+            reuse: Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::ZERO),
+            status: http::StatusCode::OK,
+            stripped: None,
+            tag_is_ours: false,
+            upstream_status: None,
+        };
+        StoredResponse::new(head, Payload::default())
+    }
+
+    /// A response that is stored, as far as purges are concerned.
+    struct Kept {
+        fence: Fence,
+        _held: Held,
+        key: CacheKey,
+        response: StoredResponse,
+    }
+
+    impl Kept {
+        fn new(purges: &Arc<Purges>, path: &str, group: Option<&str>) -> Self {
+            let (key, response) = (key(path), response(group));
+            let (fence, _on_its_way) = purges.expect(&key);
+            Self { fence, _held: purges.hold(&key, &response), key, response }
+        }
+
+        fn verdict(&self, purges: &Purges) -> Verdict {
+            purges.judge(&self.key, &self.response, self.fence)
+        }
+    }
+
     #[test]
     fn a_stamp_hits_what_was_fetched_before_it() {
-        let purges = Purges::default();
-        let before = purges.latest();
+        let purges = Arc::<Purges>::default();
+        let kept = |path| Kept::new(&purges, path, Some("http://a g"));
+        let (early, other) = (kept("/x"), kept("/y"));
         purges.purge(&uri("/x"), How::Remove);
-        let after = purges.latest();
-        let judge = |path, fence| purges.judge(&key(path), ["g"].into_iter(), fence);
-        assert_eq!(judge("/x", before), Verdict::Removed);
-        assert_eq!(judge("/x", after), Verdict::Untouched);
-        assert_eq!(judge("/y", before), Verdict::Untouched);
-        purges.purge(&Target::Group("g".into()), How::Expire(UNIX_EPOCH));
-        assert_eq!(judge("/y", after), Verdict::Expired(UNIX_EPOCH));
-        purges.purge(&Target::Prefix(b"http://a/im"[..].into()), How::Remove);
-        assert_eq!(judge("/images", after), Verdict::Removed);
+        let late = kept("/x");
+        assert_eq!(early.verdict(&purges), Verdict::Removed);
+        assert_eq!([late.verdict(&purges), other.verdict(&purges)], [Verdict::Untouched; 2]);
+        purges.purge(&Target::Group("http://a g".into()), How::Expire(UNIX_EPOCH));
+        assert_eq!([late.verdict(&purges), other.verdict(&purges)], [Verdict::Expired(UNIX_EPOCH); 2]);
+        purges.purge(&prefix("http://a/y"), How::Remove);
+        assert_eq!(late.verdict(&purges), Verdict::Expired(UNIX_EPOCH));
+        assert_eq!(other.verdict(&purges), Verdict::Removed);
         purges.purge(&Target::All, How::Remove);
-        assert_eq!(judge("/y", after), Verdict::Removed);
+        assert_eq!(late.verdict(&purges), Verdict::Removed);
     }
 
     #[test]
     fn the_first_soft_purge_after_the_fetch_is_the_one_that_counts() {
-        let purges = Purges::default();
-        let at = |second| UNIX_EPOCH + std::time::Duration::from_secs(second);
-        let mut fences = Vec::new();
-        for second in 0..20 {
-            fences.push(purges.latest());
-            purges.purge(&uri("/x"), How::Expire(at(second)));
-        }
-        let judge = |fence| purges.judge(&key("/x"), std::iter::empty(), fence);
-        assert_eq!(judge(fences[19]), Verdict::Expired(at(19)));
-        assert_eq!(judge(fences[15]), Verdict::Expired(at(15)));
-        assert_eq!(judge(fences[0]), Verdict::Expired(at(12)), "older than all that are told apart");
-        assert_eq!(judge(purges.latest()), Verdict::Untouched);
+        let purges = Arc::<Purges>::default();
+        let at = |second| UNIX_EPOCH + Duration::from_secs(second);
+        let kept: Vec<_> = (0..20)
+            .map(|second| {
+                let kept = Kept::new(&purges, "/x", None);
+                purges.purge(&uri("/x"), How::Expire(at(second)));
+                kept
+            })
+            .collect();
+        assert_eq!(kept[19].verdict(&purges), Verdict::Expired(at(19)));
+        assert_eq!(kept[15].verdict(&purges), Verdict::Expired(at(15)));
+        assert_eq!(kept[0].verdict(&purges), Verdict::Expired(at(12)), "older than all that are told apart");
+        assert_eq!(Kept::new(&purges, "/x", None).verdict(&purges), Verdict::Untouched);
     }
 
     #[test]
-    fn stamps_stay_bounded_and_none_is_forgotten() {
-        let purges = Purges::default();
-        let before = purges.latest();
-        for number in 0..EXACT + 100 {
+    fn a33_a_purge_of_what_nobody_holds_leaves_nothing_behind() {
+        let purges = Arc::<Purges>::default();
+        let kept = Kept::new(&purges, "/kept", Some("http://a g"));
+        let (_, stamped) = purges.state();
+        for number in 0..10_000 {
             purges.purge(&uri(&format!("/{number}")), How::Remove);
+            purges.purge(&Target::Key(key(&format!("/{number}")).with("part", b"")), How::Remove);
+            purges.purge(&Target::Group(format!("http://a {number}").into()), How::Remove);
+            purges.purge(&Target::Tag(number.to_string().into()), How::Remove);
+            purges.purge(&prefix(&format!("http://host-{number}/")), How::Remove);
+            purges.purge(&prefix(&format!("http://host-{number}/x")), How::Remove);
         }
-        for number in 0..PREFIXES + 10 {
-            purges.purge(&Target::Prefix(format!("p{number}").into_bytes().into()), How::Remove);
-        }
+        assert_eq!(purges.state().1, stamped, "nobody who looks up has to judge anything again");
+        assert_eq!(purges.places.count(), (4, 0), "the names of what is stored: URI, origin, group and tag");
+        assert!(read(&purges.wide).pinned.is_empty() && read(&purges.wide).prefixes.is_empty());
+        assert_eq!(kept.verdict(&purges), Verdict::Untouched);
+        drop(kept);
+        assert_eq!(purges.places.count(), (0, 0));
+    }
+
+    #[test]
+    fn a33_a_stamp_goes_with_the_last_that_it_can_concern() {
+        let purges = Arc::<Purges>::default();
+        let (kept, (_, on_its_way)) = (Kept::new(&purges, "/x", None), purges.expect(&key("/x")));
+        purges.purge(&uri("/x"), How::Remove);
+        purges.purge(&Target::Key(key("/x")), How::Remove);
+        assert_eq!(purges.places.count().1, 2, "the URI's, and that of other queries");
+        drop(kept);
+        assert_eq!(purges.places.count().1, 2);
+        drop(on_its_way);
+        assert_eq!(purges.places.count(), (0, 0));
+    }
+
+    #[test]
+    fn a33_a_group_that_is_purged_while_anything_is_on_its_way_is_remembered_for_that() {
+        let purges = Arc::<Purges>::default();
+        let (fence, on_its_way) = purges.expect(&key("/x"));
+        let purged = Kept::new(&purges, "/y", Some("http://a g"));
+        purges.purge(&Target::Group("http://a g".into()), How::Remove);
+        purges.purge(&Target::Tag("t".into()), How::Remove);
+        drop(purged);
+        for (group, verdict) in
+            [("http://a g", Verdict::Removed), ("t", Verdict::Removed), ("http://b g", Verdict::Untouched)]
         {
-            let stamps = purges.stamps.read().expect("not poisoned");
-            assert_eq!(stamps.exact.len(), EXACT);
-            assert_eq!(stamps.prefixes.len(), PREFIXES);
+            let response = response(Some(group));
+            let _held = purges.hold(&key("/x"), &response);
+            assert_eq!(purges.judge_new(&key("/x"), &response, fence), verdict, "{group}");
         }
-        for number in [0, 50, 99, 100, EXACT] {
-            let verdict = purges.judge(&key(&format!("/{number}")), std::iter::empty(), before);
-            assert_eq!(verdict, Verdict::Removed, "{number}");
+        // Once it has come in, the next purge forgets what nobody needs any more.
+        drop(on_its_way);
+        purges.purge(&Target::Tag("u".into()), How::Remove);
+        assert_eq!(purges.places.count(), (0, 0));
+    }
+
+    #[test]
+    fn a33_what_hangs_while_many_groups_are_purged_is_refused_and_nothing_else_is_hit() {
+        let purges = Arc::<Purges>::default();
+        let (fence, _on_its_way) = purges.expect(&key("/x"));
+        let kept = Kept::new(&purges, "/y", Some("kept"));
+        for number in 0..PINNED + 10 {
+            purges.purge(&Target::Tag(number.to_string().into()), How::Remove);
+        }
+        assert!(read(&purges.wide).pinned.len() == PINNED && purges.places.count().0 < PINNED + 10);
+        let judged = |group: &str| {
+            let response = response(Some(group));
+            let _held = purges.hold(&key("/x"), &response);
+            purges.judge_new(&key("/x"), &response, fence)
+        };
+        assert_eq!([judged("0"), judged("other")], [Verdict::Removed; 2], "nobody can say any more");
+        assert_eq!(purges.judge_new(&key("/x"), &response(None), fence), Verdict::Untouched);
+        assert_eq!(kept.verdict(&purges), Verdict::Untouched);
+    }
+
+    #[test]
+    fn a33_keys_and_groups_by_the_thousand_hit_only_themselves() {
+        let purges = Arc::<Purges>::default();
+        let of_user = |user: &str| key("/x").with("user", user.as_bytes());
+        let plain = Kept::new(&purges, "/x", Some("http://a g"));
+        let (fence, _on_its_way) = purges.expect(&of_user("1"));
+        for number in 0..1_000 {
+            purges.purge(&Target::Key(of_user(&number.to_string())), How::Remove);
+            purges.purge(&Target::Group(format!("http://host-{number} g").into()), How::Remove);
+        }
+        assert_eq!(purges.judge(&of_user("1"), &plain.response, fence), Verdict::Removed);
+        assert_eq!(plain.verdict(&purges), Verdict::Untouched);
+        purges.purge(&Target::Key(key("/x")), How::Remove);
+        assert_eq!(plain.verdict(&purges), Verdict::Removed);
+    }
+
+    #[test]
+    fn a33_too_many_prefixes_of_one_origin_hit_no_other() {
+        let purges = Arc::<Purges>::default();
+        let there = Kept::new(&purges, "/y", None);
+        let (parts, ()) = http::Request::get("http://b/x").body(()).expect("a request").into_parts();
+        let elsewhere = CacheKey::of(&parts).expect("a key");
+        let (fence, _on_its_way) = purges.expect(&elsewhere);
+        for number in 0..PREFIXES + 10 {
+            purges.purge(&prefix(&format!("http://a/{number}/")), How::Remove);
+        }
+        assert_eq!(read(&purges.wide).prefixes.len(), PREFIXES);
+        assert_eq!(there.verdict(&purges), Verdict::Removed, "the oldest prefixes count for their origin");
+        assert!(purges.is_untouched(&elsewhere, false, fence));
+    }
+
+    #[test]
+    fn a33_a_flood_of_queries_on_one_path_stays_on_it() {
+        let purges = Arc::<Purges>::default();
+        let (fence, _on_its_way) = purges.expect(&key("/x?1"));
+        let kept = Kept::new(&purges, "/x?1", None);
+        let (_, stamped) = purges.state();
+        for number in 2..1_000 {
+            purges.purge(&uri(&format!("/x?{number}")), How::Remove);
+        }
+        assert!(!purges.is_untouched(&key("/x?2"), false, fence), "what is stored for another query");
+        assert!(!purges.is_untouched(&key("/x?999"), false, fence));
+        assert_eq!(kept.verdict(&purges), Verdict::Untouched, "under its own URI it is what it was");
+        assert_eq!(purges.state().1, stamped);
+    }
+
+    #[test]
+    fn what_is_fetched_without_a_guard_is_judged_by_purges_that_found_nobody() {
+        let purges = Arc::<Purges>::default();
+        let (before, _) = purges.state();
+        purges.purge(&uri("/x"), How::Remove);
+        purges.purge(&Target::Tag("t".into()), How::Remove);
+        let (after, _) = purges.state();
+        for (fence, path, group, verdict) in [
+            (before, "/x", None, Verdict::Removed),
+            (before, "/y", Some("t"), Verdict::Removed),
+            (before, "/y", None, Verdict::Untouched),
+            (after, "/x", Some("t"), Verdict::Untouched),
+            (Fence::default(), "/x", None, Verdict::Removed),
+        ] {
+            let (key, response) = (key(path), response(group));
+            let _held = purges.hold(&key, &response);
+            assert_eq!(purges.judge_new(&key, &response, fence), verdict, "{fence:?} {path} {group:?}");
         }
     }
 }

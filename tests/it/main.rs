@@ -4,6 +4,7 @@
 
 mod support;
 
+mod abandoned;
 mod allocations;
 mod architecture;
 mod bodies;
@@ -17,6 +18,7 @@ mod failing_store;
 mod faults;
 mod fills;
 mod fits;
+mod floods;
 mod herds;
 mod interim;
 mod interim_io;

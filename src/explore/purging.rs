@@ -1,0 +1,111 @@
+//! Purges against what is on its way, in the store alone, and unsafe requests whose clients leave.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::UNIX_EPOCH;
+
+use shuttle::future::yield_now;
+
+use super::origin::Script;
+use super::world::{MOST_POLLS, World, patient};
+use super::{below, explore, one_of};
+use crate::store::conformance::{here, response, targets};
+use crate::store::{How, MemoryStore, Store, Target};
+
+/// A store, and whether what it is filled from has changed.
+#[derive(Clone)]
+struct Shelves {
+    has_changed: Arc<AtomicBool>,
+    store: MemoryStore,
+}
+
+impl Shelves {
+    fn new() -> Self {
+        let store = MemoryStore::builder().capacity(256 * 1024).max_object(1024).build();
+        Self { has_changed: Arc::default(), store }
+    }
+
+    /// Asks for what there is now, and stores it.
+    async fn fill(self) {
+        let (key, accept) = (here(), one_of(&["x", "y"]));
+        let expected = self.store.expect(&key);
+        let content = if self.has_changed.load(Ordering::SeqCst) { "new" } else { "old" };
+        yield_now().await;
+        let fence = expected.fence().expect("the store in memory forgets purges");
+        let written = self.store.put(&key, response(content, accept), fence).await;
+        written.expect("the store in memory does not fail");
+    }
+
+    async fn purge(&self, target: &Target, how: How) {
+        self.store.invalidate(target, how).await.expect("the store in memory is sure");
+    }
+
+    /// Nothing older than the change is fresh.
+    async fn is_new(&self) {
+        let lookup = self.store.get(&here()).await.expect("the store in memory does not fail");
+        for stored in lookup.variants.iter() {
+            let content = stored.response.payload().content();
+            assert!(stored.expired.is_some() || content == "new", "fresh after its purge");
+        }
+    }
+
+    /// When nothing is stored or on its way any more, no name is held.
+    async fn is_empty(&self) {
+        self.purge(&Target::All, How::Remove).await;
+        self.purge(&Target::Tag("other".into()), How::Remove).await;
+        self.is_new().await;
+        assert_eq!(self.store.names(), 0, "names that are held for nothing");
+    }
+}
+
+#[test]
+fn a_purge_of_what_is_on_its_way_to_the_store() {
+    explore(|| async {
+        let shelves = Shelves::new();
+        let fills = [(); 2].map(|()| shuttle::future::spawn(shelves.clone().fill()));
+        let purge = shuttle::future::spawn({
+            let shelves = shelves.clone();
+            async move {
+                shelves.has_changed.store(true, Ordering::SeqCst);
+                let how = one_of(&[How::Remove, How::Expire(UNIX_EPOCH)]);
+                shelves.purge(&targets()[below(targets().len())], how).await;
+                shelves.is_new().await;
+            }
+        });
+        // Removes what is stored, so that its names are let go of.
+        let another = shuttle::future::spawn({
+            let shelves = shelves.clone();
+            async move {
+                shelves.purge(&Target::Key(here()), How::Remove).await;
+                shelves.clone().fill().await;
+            }
+        });
+        for fill in fills {
+            fill.await.expect("a fill");
+        }
+        purge.await.expect("a purge");
+        shelves.is_new().await;
+        another.await.expect("a purge and a fill");
+        shelves.is_new().await;
+        shelves.is_empty().await;
+    });
+}
+
+#[test]
+fn posts_whose_clients_leave() {
+    explore(|| async {
+        let world = World::with(Script::fresh(), patient().abandoned(one_of(&[0, 1, 2])), 1024);
+        let clients = [world.client(), world.client()];
+        let posts = [(); 2].map(|()| world.post_leaver(below(MOST_POLLS)));
+        for post in posts {
+            post.await.expect("a client");
+        }
+        for client in clients {
+            client.await.expect("a client").call();
+        }
+        world.settle().await;
+        // Whatever a request has changed before it ended or was dropped is seen by then.
+        world.promise(world.origin.version());
+        world.settle().await;
+    });
+}
