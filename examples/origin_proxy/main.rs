@@ -4,18 +4,27 @@
 //! HTTP requests, prints what came back, and serves on until Ctrl-C. `-- --help` tells the rest.
 #![allow(clippy::print_stdout, clippy::print_stderr, unreachable_pub)]
 
+mod accept;
 mod args;
+mod calls;
+mod content;
 mod edge;
 mod failure;
 mod hops;
 mod host;
 mod interim;
+mod life;
+mod limits;
 mod location;
 mod origin;
 mod own;
+mod pool;
+mod progress;
 mod proxy;
 mod retry;
 mod serve;
+mod stop;
+mod traffic;
 mod upgrade;
 mod upstream;
 mod via;
