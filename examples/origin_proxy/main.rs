@@ -8,6 +8,7 @@ mod accept;
 mod args;
 mod calls;
 mod content;
+mod descriptors;
 mod edge;
 mod failure;
 mod hops;
