@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -33,7 +34,16 @@ pub const DRAIN: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Client {
     pub address: IpAddr,
-    pub turns: Turns,
+    /// Whether the request is answered. What goes on with it is done for others.
+    answered: Arc<AtomicBool>,
+    turns: Turns,
+}
+
+impl Client {
+    /// By what the client gets its calls, as long as it waits for its answer.
+    pub fn turns(&self) -> Option<&Turns> {
+        (!self.answered.load(Ordering::SeqCst)).then_some(&self.turns)
+    }
 }
 
 /// In the extensions of requests. Who holds one when the request is answered keeps a drain waiting, within its limit,
@@ -68,16 +78,17 @@ where
         let _ = stream.set_nodelay(true);
         let connection = Connection::default();
         let life = Arc::clone(&place.life);
-        let client = Client { address: place.client, turns: calls.of(place.address) };
+        let (address, turns) = (place.client, calls.of(place.address));
         let open = Open(open.clone(), Arc::new(place));
         let io = InterimIo::new(TokioIo::new(LiveIo::new(stream, Arc::clone(&life))), connection.clone());
         let service = WithInterim {
             connection,
             service: WithClient {
-                client,
+                address,
                 life: Arc::clone(&life),
                 open: open.clone(),
                 service: service.clone(),
+                turns,
             },
         };
         let served = builder.serve_connection_with_upgrades(io, TowerToHyperService::new(service));
@@ -122,10 +133,11 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
 /// Adds who asks, and that it is open, to each request.
 #[derive(Clone)]
 struct WithClient<S> {
-    client: Client,
+    address: IpAddr,
     life: Arc<Life>,
     open: Open,
     service: S,
+    turns: Turns,
 }
 
 impl<S, B, C> Service<Request<B>> for WithClient<S>
@@ -142,15 +154,19 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let open = Some(self.life.open(request.version()));
-        request.extensions_mut().insert(self.client.clone());
+        let answered = Arc::new(AtomicBool::new(false));
+        let client =
+            Client { address: self.address, answered: Arc::clone(&answered), turns: self.turns.clone() };
+        request.extensions_mut().insert(client);
         request.extensions_mut().insert(self.open.clone());
-        Answered { future: self.service.call(request), open }
+        Answered { answered, future: self.service.call(request), open }
     }
 }
 
 pin_project! {
     /// An answer on its way; its request is open.
     struct Answered<F> {
+        answered: Arc<AtomicBool>,
         #[pin]
         future: F,
         open: Option<life::Open>,
@@ -166,6 +182,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let answer = ready!(this.future.poll(cx))?;
+        this.answered.store(true, Ordering::SeqCst);
         let open = this.open.take();
         Poll::Ready(Ok(answer.map(|body| Answer { body, open })))
     }

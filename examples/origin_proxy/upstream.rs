@@ -123,7 +123,7 @@ impl Service<Request<RequestBody>> for Upstream {
             });
         }
         let asked = request.headers().get(header::UPGRADE).cloned();
-        let turns = request.extensions().get::<serve::Client>().map(|client| client.turns.clone());
+        let turns = request.extensions().get().and_then(serve::Client::turns).cloned();
         let (sender, timeout, call_wait) = (self.sender.clone(), self.timeout, self.call_wait);
         Box::pin(async move {
             let call = match turns {

@@ -28,6 +28,7 @@ mod overtaken;
 mod parts;
 mod policies;
 mod proxy;
+mod proxy_calls;
 mod proxy_content;
 mod proxy_failures;
 mod proxy_fields;

@@ -41,7 +41,19 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn before(upstream: &str, arguments: &[&str]) -> Self {
-        let mut process = example()
+        Self::started(example(), upstream, arguments)
+    }
+
+    /// A proxy that may have so many descriptors.
+    pub fn with_descriptors(descriptors: usize, upstream: &str, arguments: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -n \"$1\"; shift; exec \"$@\"", "sh", &descriptors.to_string()]);
+        shell.arg(example().get_program());
+        Self::started(shell, upstream, arguments)
+    }
+
+    fn started(mut command: Command, upstream: &str, arguments: &[&str]) -> Self {
+        let mut process = command
             .args(["proxy", "--listen", "127.0.0.1:0", "--upstream", upstream])
             .args(arguments)
             .stdout(Stdio::piped())
