@@ -40,9 +40,9 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// No limit that begins now ends sooner.
-    fn shortest(&self) -> Duration {
-        self.head.min(self.idle).min(self.stall)
+    /// How often to look. What begins in between is seen in time: no limit ends sooner.
+    fn step(&self) -> Duration {
+        self.head.min(self.idle).min(self.stall) / 4
     }
 }
 
@@ -66,17 +66,19 @@ struct State {
     /// Requests that are not answered to the end.
     open: usize,
     /// Whether to find out if the client has taken anything.
-    probe: bool,
+    probes: bool,
     /// The last time that something was done about a request.
     quiet: Instant,
     /// Whether and how the connection was told to end.
     told: Option<End>,
+    /// Whether the system was offered more than it has asked for since nothing could be written.
+    topped: bool,
     /// Whether something is written and not yet flushed.
     unflushed: bool,
 }
 
 /// How a connection is told to end.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// At once: its place is needed.
     Now,
@@ -88,6 +90,7 @@ pub enum End {
 enum Verdict {
     Close,
     Cut,
+    Probe,
     /// Nothing is due before.
     Wait(Instant),
 }
@@ -102,9 +105,10 @@ impl Life {
             is_asked: false,
             is_shared: false,
             open: 0,
-            probe: false,
+            probes: false,
             quiet: now,
             told: None,
+            topped: false,
             unflushed: false,
         };
         Self { state: Mutex::new(state), told: Notify::new() }
@@ -147,13 +151,15 @@ impl Life {
         self.state().blocked.is_some()
     }
 
-    /// What is written next is offered to the system although it has not said that there is room.
-    fn ask_to_probe(&self) {
-        self.state().probe = true;
+    /// Whether what is written is offered to the system although it has not said that there is room.
+    fn probes(&self) -> bool {
+        self.state().probes
     }
 
-    fn takes_probe(&self) -> bool {
-        std::mem::take(&mut self.state().probe)
+    fn set_probes(&self, probes: bool) {
+        let mut state = self.state();
+        state.probes = probes;
+        state.topped = true;
     }
 
     fn read(&self) {
@@ -170,6 +176,7 @@ impl Life {
         match written {
             Poll::Ready(Ok(length)) => {
                 state.blocked = None;
+                state.topped &= state.probes;
                 if *length > CONTROL {
                     state.quiet = Instant::now();
                 }
@@ -196,13 +203,16 @@ impl Life {
     fn verdict(&self, patience: &Patience, closing: Option<Instant>) -> Verdict {
         let (state, now) = (self.state(), Instant::now());
         let or_wait = |due: Instant, verdict| {
-            if due <= now { verdict } else { Verdict::Wait(due.min(now + patience.shortest())) }
+            if due <= now { verdict } else { Verdict::Wait(due.min(now + patience.step())) }
         };
         if let Some(blocked) = state.blocked {
-            return or_wait(blocked + patience.stall, Verdict::Cut);
+            return match state.topped {
+                true => or_wait(blocked + patience.stall, Verdict::Cut),
+                false => or_wait(blocked + patience.step(), Verdict::Probe),
+            };
         }
         if !state.is_idle() {
-            return Verdict::Wait(now + patience.shortest());
+            return Verdict::Wait(now + patience.step());
         }
         match closing {
             Some(since) => or_wait(state.quiet.max(since) + LAST_WORDS, Verdict::Cut),
@@ -285,7 +295,7 @@ pub async fn watch(connection: impl GracefulConnection, life: Arc<Life>, patienc
                 life.tell(End::WhenDone);
                 continue;
             }
-            Verdict::Cut => {
+            Verdict::Probe | Verdict::Cut => {
                 let ended = probe(connection.as_mut(), &life).await;
                 if ended || life.verdict(&patience, closing) == Verdict::Cut {
                     break;
@@ -303,12 +313,13 @@ pub async fn watch(connection: impl GracefulConnection, life: Arc<Life>, patienc
     life.leave();
 }
 
-/// Finds out whether a client that takes nothing, as it seems, has taken something after all: the system says that there
-/// is room when a third of its buffer is free, which a slow client may need minutes for. Whether the connection ends.
+/// Fills the system's buffer to the brim. The system says that there is room when a third of it is free, which a slow
+/// client may need minutes for; but what was full and can be filled again shows that something was taken meanwhile.
+/// Whether the connection ends.
 async fn probe(mut connection: Pin<&mut impl GracefulConnection>, life: &Life) -> bool {
-    life.ask_to_probe();
+    life.set_probes(true);
     let polled = std::future::poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx))).await;
-    life.takes_probe();
+    life.set_probes(false);
     polled.is_ready()
 }
 
@@ -374,7 +385,7 @@ impl AsyncRead for LiveIo {
 impl AsyncWrite for LiveIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if written.is_pending() && self.life.takes_probe() {
+        if written.is_pending() && self.life.probes() {
             written = self.probe(bytes);
         }
         self.life.wrote(&written);
@@ -387,7 +398,7 @@ impl AsyncWrite for LiveIo {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let mut written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        if written.is_pending() && self.life.takes_probe() {
+        if written.is_pending() && self.life.probes() {
             written = self.probe(slices.iter().find(|slice| !slice.is_empty()).map_or(&[], |slice| slice));
         }
         self.life.wrote(&written);
@@ -408,5 +419,130 @@ impl AsyncWrite for LiveIo {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const PATIENCE: Patience = Patience {
+        head: Duration::from_secs(20),
+        idle: Duration::from_secs(60),
+        stall: Duration::from_secs(30),
+    };
+
+    /// Moves the time until something is to be done; how many seconds that takes.
+    async fn until_due(life: &Life, closing: Option<Instant>) -> (u64, Verdict) {
+        let begun = Instant::now();
+        loop {
+            match life.verdict(&PATIENCE, closing) {
+                Verdict::Wait(due) if begun.elapsed() > Duration::from_secs(1000) => {
+                    return (1000, Verdict::Wait(due));
+                }
+                Verdict::Wait(due) => advance(due - Instant::now()).await,
+                verdict => return (begun.elapsed().as_secs(), verdict),
+            }
+        }
+    }
+
+    fn wrote(life: &Life, length: usize) {
+        life.wrote(&Poll::Ready(Ok(length)));
+        life.flushed();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f18_a_connection_has_so_long_for_its_first_head_whatever_else_it_does() {
+        let life = Arc::new(Life::new());
+        advance(5 * SECOND).await;
+        life.read();
+        wrote(&life, 100);
+        assert_eq!(until_due(&life, None).await, (15, Verdict::Cut));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f18_a_connection_is_idle_when_its_answers_are_written() {
+        let life = Arc::new(Life::new());
+        for version in [Version::HTTP_11, Version::HTTP_2] {
+            let open = life.open(version);
+            assert_eq!(until_due(&life, None).await.0, 1000, "an open request may take as long as it takes");
+            life.wrote(&Poll::Ready(Ok(100)));
+            drop(open);
+            assert_eq!(until_due(&life, None).await.0, 1000, "not all is written");
+            life.flushed();
+            let open = life.open(version);
+            drop(open);
+            assert!(life.idle().is_some());
+            assert_eq!(until_due(&life, None).await, (60, Verdict::Close));
+        }
+        // Frames that keep a connection alive are nothing that is done for a request, others are.
+        drop(life.open(Version::HTTP_2));
+        for length in [17, 1000] {
+            advance(50 * SECOND).await;
+            wrote(&life, length);
+        }
+        assert_eq!(life.verdict(&PATIENCE, None), Verdict::Wait(Instant::now() + PATIENCE.step()));
+        assert_eq!(until_due(&life, None).await, (60, Verdict::Close));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f18_a_later_head_has_its_time_from_its_first_byte() {
+        let life = Arc::new(Life::new());
+        drop(life.open(Version::HTTP_11));
+        advance(10 * SECOND).await;
+        life.read();
+        advance(5 * SECOND).await;
+        life.read();
+        assert_eq!(until_due(&life, None).await, (15, Verdict::Close));
+        // What an HTTP/2 client sends need not be a head.
+        drop(life.open(Version::HTTP_2));
+        life.read();
+        assert_eq!(until_due(&life, None).await, (60, Verdict::Close));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f18_a_client_that_takes_nothing_is_cut_off_and_one_that_takes_little_is_not() {
+        let life = Arc::new(Life::new());
+        let _open = life.open(Version::HTTP_11);
+        for _ in 0..100 {
+            life.wrote(&Poll::Ready(Ok(1)));
+            life.wrote(&Poll::Pending);
+            advance(29 * SECOND).await;
+            assert_ne!(life.verdict(&PATIENCE, None), Verdict::Cut);
+        }
+        life.wrote(&Poll::Ready(Ok(1)));
+        life.wrote(&Poll::Pending);
+        let (first, verdict) = until_due(&life, None).await;
+        assert_eq!(verdict, Verdict::Probe);
+        life.set_probes(true);
+        life.wrote(&Poll::Pending);
+        life.set_probes(false);
+        let (second, verdict) = until_due(&life, None).await;
+        assert_eq!((first + second, verdict), (30, Verdict::Cut));
+        // There is room, although the system has not said so.
+        life.set_probes(true);
+        life.wrote(&Poll::Ready(Ok(1)));
+        life.wrote(&Poll::Pending);
+        life.set_probes(false);
+        assert_eq!(until_due(&life, None).await, (30, Verdict::Cut));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f18_what_has_no_open_request_holds_no_drain() {
+        let life = Arc::new(Life::new());
+        let open = life.open(Version::HTTP_11);
+        life.tell(End::WhenDone);
+        let closing = Some(Instant::now());
+        assert_eq!(until_due(&life, closing).await.0, 1000);
+        drop(open);
+        life.read();
+        assert_eq!(until_due(&life, closing).await, (0, Verdict::Cut));
+        assert_eq!((life.idle(), life.told()), (None, Some(End::WhenDone)));
+        life.tell(End::Now);
+        life.tell(End::WhenDone);
+        assert_eq!(life.told(), Some(End::Now));
     }
 }

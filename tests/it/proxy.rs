@@ -94,7 +94,7 @@ impl Drop for Proxy {
 
 /// What comes of `ask` as soon as there is something.
 #[track_caller]
-fn in_time<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub fn in_time<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(answer) = ask() {

@@ -43,8 +43,13 @@ fn is_ended(stream: &mut TcpStream) {
 fn f18_a_connection_that_sends_no_whole_request_head_is_ended() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--head", "0.3", "--idle", "600"]);
-    let begun: [&[u8]; 5] =
-        [b"", b"G", b"GET / HTTP/1.1\r\nhost: a", &PREFACE[..10], &[PREFACE, b"\0\0\x05\x01\x01\0\0\0\x01"].concat()];
+    let begun: [&[u8]; 5] = [
+        b"",
+        b"G",
+        b"GET / HTTP/1.1\r\nhost: a",
+        &PREFACE[..10],
+        &[PREFACE, b"\0\0\x05\x01\x01\0\0\0\x01"].concat(),
+    ];
     let mut streams = begun.map(|begun| {
         let mut stream = silent(&proxy);
         stream.write_all(begun).unwrap();
@@ -116,7 +121,9 @@ fn f18_the_head_of_a_request_has_bounds() {
     let proxy = origin.proxy(&[]);
     let field = |length: usize| format!("\r\nx-long: {}\r\n\r\n", "x".repeat(length));
     let fields = |count: usize| format!("\r\n{}\r\n", "x-many: 1\r\n".repeat(count));
-    for (rest, status) in [(field(60 << 10), 200), (field(70 << 10), 431), (fields(99), 200), (fields(100), 431)] {
+    for (rest, status) in
+        [(field(60 << 10), 200), (field(70 << 10), 431), (fields(99), 200), (fields(100), 431)]
+    {
         let mut client = Client::of(&proxy);
         // Where the proxy does not read to the end, the connection may be reset.
         client.try_send(&get("/x").replace("\r\n\r\n", &rest));
@@ -165,9 +172,8 @@ async fn f18_the_fields_of_an_http2_request_are_counted_with_its_cookies_as_one(
 #[test]
 fn f18_an_answer_of_many_fields_passes_within_a_bound() {
     let origin = Origin::new();
-    let many = |count: usize| {
-        STORED.replace("\r\n\r\n", &format!("\r\n{}\r\n", "x-many: 1\r\n".repeat(count - 2)))
-    };
+    let many =
+        |count: usize| STORED.replace("\r\n\r\n", &format!("\r\n{}\r\n", "x-many: 1\r\n".repeat(count - 2)));
     for (arguments, bound) in [(&[][..], 1000), (&["--max-answer-fields", "50"], 50)] {
         let proxy = origin.proxy(arguments);
         let mut client = Client::of(&proxy);
@@ -325,7 +331,9 @@ fn f18_content_of_a_query_has_a_bound() {
     let mut client = Client::of(&proxy);
     for (length, told) in [(16, "fwd=uri-miss; stored"), (17, "fwd=method")] {
         let content = "x".repeat(length);
-        client.send(&format!("QUERY /x HTTP/1.1\r\nhost: a.example\r\ncontent-length: {length}\r\n\r\n{content}"));
+        client.send(&format!(
+            "QUERY /x HTTP/1.1\r\nhost: a.example\r\ncontent-length: {length}\r\n\r\n{content}"
+        ));
         let mut asked = origin.asked("/x");
         assert_eq!(asked.message.content, content);
         asked.answer(STORED);
