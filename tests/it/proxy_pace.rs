@@ -95,8 +95,7 @@ fn f18_an_http2_client_that_takes_nothing_from_its_socket_is_cut_off() {
     in_time("the connection is reset", || (!client.try_send(FRAME)).then_some(()));
 }
 
-#[test]
-fn f18_a_client_that_takes_its_answer_slowly_gets_all_of_it() {
+fn a_client_takes_its_answer_slowly() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--stall", "3", "--head", "600", "--idle", "600"]);
     let mut client = narrow(&proxy);
@@ -186,8 +185,7 @@ fn upload(client: &mut Client) {
     }
 }
 
-#[test]
-fn f18_a_steady_upload_takes_as_long_as_it_takes() {
+fn a_client_uploads_slowly() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--timeout", LIMIT]);
     let mut client = Client::of(&proxy);
@@ -196,8 +194,7 @@ fn f18_a_steady_upload_takes_as_long_as_it_takes() {
     client.next().is("HTTP/1.1 200 OK", "final");
 }
 
-#[test]
-fn f18_so_does_one_whose_answer_has_begun() {
+fn a_client_uploads_slowly_and_the_answer_has_begun() {
     let origin = origin_of_one(|mut reader| {
         let (head, content) = FINAL.split_at(FINAL.len() - 5);
         reader.get_mut().write_all(head.as_bytes()).unwrap();
@@ -210,15 +207,14 @@ fn f18_so_does_one_whose_answer_has_begun() {
     client.next().is("HTTP/1.1 200 OK", "final");
 }
 
-#[test]
-fn f18_so_does_one_that_the_origin_reads_slowly() {
+fn an_origin_reads_an_upload_slowly() {
     const PART: usize = 64 << 10;
-    const LENGTH: usize = 128 * PART;
+    const LENGTH: usize = 80 * PART;
     let origin = origin_of_one(|mut reader| {
         let mut part = vec![0; PART];
         for _ in 0..LENGTH / PART {
             reader.read_exact(&mut part).unwrap();
-            std::thread::sleep(STEP / 5);
+            std::thread::sleep(2 * STEP / 5);
         }
         reader.get_mut().write_all(FINAL.as_bytes()).unwrap();
     });
@@ -229,8 +225,7 @@ fn f18_so_does_one_that_the_origin_reads_slowly() {
     client.next().is("HTTP/1.1 200 OK", "final");
 }
 
-#[test]
-fn f18_so_does_a_steady_download() {
+fn an_origin_answers_slowly() {
     let origin = origin_of_one(|mut reader| {
         let head = format!("HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: {STEPS}\r\n\r\n");
         reader.get_mut().write_all(head.as_bytes()).unwrap();
@@ -243,4 +238,20 @@ fn f18_so_does_a_steady_download() {
     let mut client = Client::of(&proxy);
     client.send(&get("/x"));
     client.next().is("HTTP/1.1 200 OK", &"x".repeat(STEPS));
+}
+
+/// All at the same time, since each takes longer than the limit.
+#[test]
+fn f18_what_goes_on_steadily_takes_as_long_as_it_takes() {
+    std::thread::scope(|scope| {
+        for steady in [
+            a_client_takes_its_answer_slowly,
+            a_client_uploads_slowly,
+            a_client_uploads_slowly_and_the_answer_has_begun,
+            an_origin_reads_an_upload_slowly,
+            an_origin_answers_slowly,
+        ] {
+            scope.spawn(steady);
+        }
+    });
 }
