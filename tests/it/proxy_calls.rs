@@ -79,7 +79,14 @@ async fn a35_a_request_gets_its_call_when_another_one_ends() {
     let second = bench.get("/2");
     // A call is under way until its content is whole.
     asked.answer("HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 5\r\n\r\nfin");
-    bench.origin.was_not_asked();
+    // Another connection's request goes to the origin, which is not asked for the second one before.
+    let mut other = Client::of(&bench.proxy);
+    tokio::task::block_in_place(|| {
+        other.get("/other");
+        bench.origin.asked("/other").answer(FINAL);
+        other.next().is("HTTP/1.1 200 OK", "final");
+        bench.origin.was_not_asked();
+    });
     asked.answer("al");
     first.await.unwrap().has_body("final");
     bench.asked("/2").answer(FINAL);
@@ -110,11 +117,20 @@ fn a35_connections_of_one_address_share_its_calls() {
 fn a35_an_address_has_its_calls_again_when_they_are_over() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--max-calls-per-address", "1", "--call-wait", "600"]);
+    let mut other = Client::of(&proxy);
+    other.get("/stored");
+    origin.asked("/stored").answer(STORED);
+    other.next().is("HTTP/1.1 200 OK", "final");
     for _ in 0..3 {
         let [mut first, mut second] = [Client::of(&proxy), Client::of(&proxy)];
         first.get("/1");
         let mut asked = origin.asked("/1");
         second.get("/2");
+        // The proxy goes on meanwhile, and the origin is not asked.
+        for _ in 0..20 {
+            other.get("/stored");
+            other.next().is("HTTP/1.1 200 OK", "final").has("larder; hit");
+        }
         origin.was_not_asked();
         asked.answer(FINAL);
         first.next().is("HTTP/1.1 200 OK", "final");
