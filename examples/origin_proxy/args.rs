@@ -54,7 +54,7 @@ origin_proxy proxy            the proxy alone, before any origin
 pub enum Command {
     Help,
     Origin { listen: SocketAddr },
-    Proxy(ProxyOptions),
+    Proxy(Box<ProxyOptions>),
     Walk { once: bool },
 }
 
@@ -148,7 +148,7 @@ fn proxy(mut parser: Parser) -> Result<Command, String> {
     options.limits.connections_per_address =
         per_address.unwrap_or(options.limits.connections.div_ceil(2)).min(options.limits.connections);
     options.upstream = upstream.ok_or("the proxy needs --upstream URL, the origin it stands before")?;
-    Ok(Command::Proxy(options))
+    Ok(Command::Proxy(Box::new(options)))
 }
 
 /// An option that sets a limit.

@@ -57,7 +57,7 @@ fn main() -> ExitCode {
                 Ok(true)
             }
             Command::Origin { listen } => origin::run(listen).await.map(|()| true),
-            Command::Proxy(options) => proxy::run(options).await.map(|()| true),
+            Command::Proxy(options) => proxy::run(*options).await.map(|()| true),
             Command::Walk { once } => walk::run(once).await,
         }
     });

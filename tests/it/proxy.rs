@@ -153,6 +153,11 @@ fn what_cannot_be_is_told_in_one_sentence() {
         (&["proxy", upstream, "--timeout", "-1"], "'-1' is no time limit"),
         (&["proxy", upstream, "--drain", "x"], "'x' is no time limit"),
         (&["proxy", upstream, "--workers", "0"], "'0' is no number of workers"),
+        (&["proxy", upstream, "--stall", "0"], "'0' is no time limit"),
+        (&["proxy", upstream, "--max-connections", "0"], "'0' is no number for a limit"),
+        (&["proxy", upstream, "--max-streams", "99999999999"], "'99999999999' is no number for a limit"),
+        (&["proxy", upstream, "--max-calls-per-address"], "--max-calls-per-address needs a value"),
+        (&["proxy", upstream, "--head-size", "1KiB"], "'1KiB' is no size of a head"),
         (&["proxy", upstream, "extra"], "'extra' is an argument too many"),
     ] {
         let output = run(arguments);
