@@ -7,6 +7,7 @@ use http::Uri;
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::host::Host;
+use crate::limits::Limits;
 use crate::serve;
 
 pub const USAGE: &str = "\
@@ -23,21 +24,44 @@ origin_proxy proxy            the proxy alone, before any origin
     --profile NAME            default: careful with cookies and credentials; rfc9111: all that the RFC permits
     --memory SIZE             bytes held in memory, default 256MiB
     --max-object SIZE         the largest object stored, default 8MiB
-    --timeout SECONDS         how long the origin may take to answer, default 30
-    --drain SECONDS           how long open requests may take to end when the proxy is stopped, default 10
+    --timeout SECONDS         how long a call may go on without a byte to or from the origin, default 30
+    --drain SECONDS           how long open requests may take to end when the proxy is stopped, default 10; a second
+                              signal ends them at once
     --workers N               threads, default one for each core
+  what clients may do:
+    --head SECONDS            how long a connection may take to send its first request head, or one that it has begun,
+                              default 20
+    --head-size SIZE          the largest head of a request, default 64KiB
+    --idle SECONDS            how long a connection may be without a request, default 60
+    --ping SECONDS            how long an HTTP/2 connection may be silent before it is pinged, and how long the answer
+                              may take, default 20
+    --stall SECONDS           how long a client may take nothing of its answer, or send nothing of its content, default 30
+    --max-fields N            the most fields of a request, default 100
+    --max-query SIZE          the largest content of a QUERY that is stored, default 16KiB
+    --max-streams N           the most open requests of an HTTP/2 connection, default 100
+    --max-connections N       of all clients; the default follows from the limit of open files, as does the next one
+    --max-connections-per-address N
+                              default half of --max-connections; for IPv6, an address is its first 64 bits
+  what calls clients may have under way at the origin; hits are not counted:
+    --max-calls-per-connection N
+                              default 64
+    --max-calls-per-address N default 256
+    --call-wait SECONDS       how long a request waits for its call, then 503; default 2
+  what the origin may do:
+    --max-answer-fields N     the most fields of an answer, default 1000
     SIZE is a number of bytes, or one with KiB, MiB or GiB";
 
 pub enum Command {
     Help,
     Origin { listen: SocketAddr },
-    Proxy(ProxyOptions),
+    Proxy(Box<ProxyOptions>),
     Walk { once: bool },
 }
 
 pub struct ProxyOptions {
     pub drain: Duration,
     pub host: Host,
+    pub limits: Limits,
     pub listen: SocketAddr,
     pub max_object: u64,
     pub memory: u64,
@@ -89,10 +113,11 @@ fn origin(mut parser: Parser) -> Result<Command, String> {
 }
 
 fn proxy(mut parser: Parser) -> Result<Command, String> {
-    let mut upstream = None;
+    let (mut upstream, mut per_address) = (None, None);
     let mut options = ProxyOptions {
         drain: serve::DRAIN,
         host: Host::Client,
+        limits: Limits::default(),
         listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
         max_object: 8 << 20,
         memory: 256 << 20,
@@ -116,11 +141,36 @@ fn proxy(mut parser: Parser) -> Result<Command, String> {
             "timeout" => options.timeout = seconds(&value(&mut parser, "timeout")?)?,
             "upstream" => upstream = Some(origin_url(&value(&mut parser, "upstream")?)?),
             "workers" => options.workers = Some(workers(&value(&mut parser, "workers")?)?),
-            name => return Err(unknown(name)),
+            "max-connections-per-address" => per_address = Some(number(&value(&mut parser, &name)?)?),
+            name => limit(&mut options.limits, name, &mut parser)?,
         }
     }
+    options.limits.connections_per_address =
+        per_address.unwrap_or(options.limits.connections.div_ceil(2)).min(options.limits.connections);
     options.upstream = upstream.ok_or("the proxy needs --upstream URL, the origin it stands before")?;
-    Ok(Command::Proxy(options))
+    Ok(Command::Proxy(Box::new(options)))
+}
+
+/// An option that sets a limit.
+fn limit(limits: &mut Limits, name: &str, parser: &mut Parser) -> Result<(), String> {
+    let mut value = || value(parser, name);
+    match name {
+        "call-wait" => limits.call_wait = seconds(&value()?)?,
+        "head" => limits.patience.head = seconds(&value()?)?,
+        "head-size" => limits.head_size = head_size(&value()?)?,
+        "idle" => limits.patience.idle = seconds(&value()?)?,
+        "max-answer-fields" => limits.origin.fields = number(&value()?)?,
+        "max-calls-per-address" => limits.calls.per_address = number(&value()?)?,
+        "max-calls-per-connection" => limits.calls.per_connection = number(&value()?)?,
+        "max-connections" => limits.connections = number(&value()?)?,
+        "max-fields" => limits.fields = number(&value()?)?,
+        "max-query" => limits.query = size(&value()?)?.try_into().unwrap_or(usize::MAX),
+        "max-streams" => limits.streams = number(&value()?)?,
+        "ping" => limits.ping = seconds(&value()?)?,
+        "stall" => limits.patience.stall = seconds(&value()?)?,
+        _ => return Err(unknown(name)),
+    }
+    Ok(())
 }
 
 enum Word {
@@ -199,6 +249,23 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .filter(|seconds| *seconds > 0.0)
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .ok_or_else(|| format!("'{text}' is no time limit; it is a number of seconds above 0"))
+}
+
+/// How many of something there may be, as far as it can be counted here: tokio's semaphores and HTTP/2 have bounds.
+fn number<N: TryFrom<u32>>(text: &str) -> Result<N, String> {
+    text.parse()
+        .ok()
+        .filter(|number| (1..=1 << 24).contains(number))
+        .and_then(|number| N::try_from(number).ok())
+        .ok_or_else(|| format!("'{text}' is no number for a limit; it is 1 to {}", 1 << 24))
+}
+
+/// hyper needs 8 KiB to read into.
+fn head_size(text: &str) -> Result<u32, String> {
+    match size(text)? {
+        size @ 0x2000..=0x100_0000 => Ok(size as u32),
+        _ => Err(format!("'{text}' is no size of a head; it is 8KiB to 16MiB")),
+    }
 }
 
 fn workers(text: &str) -> Result<usize, String> {

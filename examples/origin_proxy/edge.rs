@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::header::{self, HeaderMap};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -13,6 +14,7 @@ use larder::semantics::fields::{list, remove_hop_by_hop};
 use larder::{CacheService, QueryService};
 use tower::Service;
 
+use crate::content::Content;
 use crate::host::{self, Host};
 use crate::own::{self, AnswerBody};
 use crate::serve::Open;
@@ -23,15 +25,23 @@ use crate::{hops, location, upgrade, via};
 #[derive(Clone)]
 pub struct Edge {
     pub cache: QueryService<CacheService<Upstream>>,
+    /// The most fields that a request may have.
+    pub fields: usize,
     pub host: Host,
     pub id: HeaderValue,
     pub origin: Uri,
+    /// How long content of a request may not come on.
+    pub stall: Duration,
 }
 
 impl Edge {
     /// The answer to a request that does not reach the cache. What it changes in one that does is for the origin.
     fn refusal(&self, request: &mut Request<Incoming>) -> Option<Response<AnswerBody>> {
         let refused = |status, detail| Some(own::error(status, &format!("larder; detail=\"{detail}\"")));
+        // HTTP/1 requests of more fields do not get here.
+        if count(request.headers()) > self.fields {
+            return refused(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too-many-fields");
+        }
         if !host::is_valid(request) {
             return refused(StatusCode::BAD_REQUEST, "invalid-host");
         }
@@ -71,6 +81,7 @@ impl Service<Request<Incoming>> for Edge {
         let forward = forward(request.method(), protocols.is_some());
         let client = host::of(&request).filter(|_| self.host == Host::Upstream);
         tidy(request.headers_mut(), protocols);
+        let request = request.map(|body| Content::new(body, self.stall));
         let (answer, origin) = (self.cache.call(request), self.origin.clone());
         Box::pin(async move {
             let mut response = match answer.await {
@@ -95,6 +106,12 @@ impl Service<Request<Incoming>> for Edge {
             Ok(response)
         })
     }
+}
+
+/// The fields of a request. Cookies count as one: HTTP/2 may split them (RFC 9113 8.2.3).
+fn count(headers: &HeaderMap) -> usize {
+    let crumbs = headers.get_all(header::COOKIE).into_iter().count();
+    headers.len() - crumbs.saturating_sub(1)
 }
 
 /// Why a request that failed was forwarded, in the words of RFC 9211 2.2.

@@ -4,18 +4,28 @@
 //! HTTP requests, prints what came back, and serves on until Ctrl-C. `-- --help` tells the rest.
 #![allow(clippy::print_stdout, clippy::print_stderr, unreachable_pub)]
 
+mod accept;
 mod args;
+mod calls;
+mod content;
+mod descriptors;
 mod edge;
 mod failure;
 mod hops;
 mod host;
 mod interim;
+mod life;
+mod limits;
 mod location;
 mod origin;
 mod own;
+mod pool;
+mod progress;
 mod proxy;
 mod retry;
 mod serve;
+mod stop;
+mod traffic;
 mod upgrade;
 mod upstream;
 mod via;
@@ -47,7 +57,7 @@ fn main() -> ExitCode {
                 Ok(true)
             }
             Command::Origin { listen } => origin::run(listen).await.map(|()| true),
-            Command::Proxy(options) => proxy::run(options).await.map(|()| true),
+            Command::Proxy(options) => proxy::run(*options).await.map(|()| true),
             Command::Walk { once } => walk::run(once).await,
         }
     });

@@ -17,6 +17,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use tower_http::compression::CompressionLayer;
 
 use crate::serve;
+use crate::stop::Stop;
 
 /// What the origin knows.
 #[derive(Clone, Default)]
@@ -31,9 +32,10 @@ struct Site {
 pub async fn run(address: SocketAddr) -> Result<(), String> {
     let listener = serve::listen(address).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let mut stop = Stop::by_signal()?;
     println!("origin: http://{address}");
     axum::serve(listener, router())
-        .with_graceful_shutdown(serve::interrupted())
+        .with_graceful_shutdown(async move { stop.asked().await })
         .await
         .map_err(|error| error.to_string())
 }

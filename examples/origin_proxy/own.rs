@@ -12,7 +12,11 @@ pub type AnswerBody = Either<CacheBody<OriginBody>, Full<Bytes>>;
 
 /// An error without content. `cache_status` says what came of the request (RFC 9211).
 pub fn error(status: StatusCode, cache_status: &str) -> Response<AnswerBody> {
-    answer(status, "Error from larder", cache_status, Bytes::new())
+    let mut response = answer(status, "Error from larder", cache_status, Bytes::new());
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
 }
 
 /// An answer for a request that was not for the origin.

@@ -1,17 +1,17 @@
 //! The caching reverse proxy: a server, the cache, and a client of the origin.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use http::{HeaderValue, Uri};
+use http::HeaderValue;
 use larder::{CacheLayer, CachePolicy, MemoryStore, QueryLayer, StandardPolicy};
 use tokio::net::TcpListener;
 use tower::Layer;
 
 use crate::args::{Profile, ProxyOptions};
 use crate::edge::Edge;
-use crate::host::Host;
+use crate::limits::Limits;
 use crate::serve;
+use crate::stop::Stop;
 use crate::upstream::Upstream;
 
 /// Runs the proxy alone until it is interrupted.
@@ -25,30 +25,32 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     let store = MemoryStore::builder().capacity(options.memory).max_object(options.max_object).build();
     let listener = serve::listen(options.listen).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let stop = Stop::by_signal()?;
     println!("larder: http://{address} before {}", options.upstream);
-    let edge = edge(address, options.upstream, options.host, options.timeout, store, policy);
-    serve::serve(listener, edge, options.drain, serve::interrupted()).await;
+    let edge = edge(address, &options, store, policy);
+    serve::serve(listener, edge, options.limits, options.drain, stop).await;
     Ok(())
 }
 
 /// The proxy as a service.
-pub fn edge(
-    address: SocketAddr,
-    origin: Uri,
-    host: Host,
-    timeout: Duration,
-    store: MemoryStore,
-    policy: impl CachePolicy,
-) -> Edge {
+fn edge(address: SocketAddr, options: &ProxyOptions, store: MemoryStore, policy: impl CachePolicy) -> Edge {
     let id = id(address);
+    let ProxyOptions { host, limits, timeout, ref upstream, .. } = *options;
     let cache = CacheLayer::new(store).policy(policy).x_cache(true);
-    let upstream = Upstream::new(origin.clone(), host, id.clone(), timeout);
-    Edge { cache: QueryLayer::new().layer(cache.layer(upstream)), host, id, origin }
+    let cache = cache.layer(Upstream::new(upstream.clone(), host, id.clone(), timeout, &limits));
+    Edge {
+        cache: QueryLayer::new().max_content(limits.query).layer(cache),
+        fields: limits.fields,
+        host,
+        id,
+        origin: upstream.clone(),
+        stall: limits.patience.stall,
+    }
 }
 
 /// Serves the proxy in the background; it ends with the process.
 pub fn spawn(listener: TcpListener, edge: Edge) {
-    tokio::spawn(serve::serve(listener, edge, serve::DRAIN, std::future::pending()));
+    tokio::spawn(serve::serve(listener, edge, Limits::default(), serve::DRAIN, Stop::never()));
 }
 
 /// A name that no other proxy has: chains of them are no loop.

@@ -7,16 +7,19 @@ use std::time::Duration;
 use http::header::{self, HeaderName};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use larder::QueryBody;
 use larder::semantics::fields::{list, remove_hop_by_hop};
 use tower::Service;
-use tower_http::timeout::TimeoutBody;
 
+use crate::calls::Call;
+use crate::content::Content;
 use crate::failure::UpstreamError;
 use crate::host::{self, Host};
 use crate::interim::Exchange;
-use crate::retry::Sender;
+use crate::limits::Limits;
+use crate::pool::Sender;
+use crate::progress::{self, Progress, Sent};
 use crate::via::{self, append};
 use crate::{serve, upgrade};
 
@@ -26,28 +29,30 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// A client's body, that of a QUERY taken in.
-pub type RequestBody = QueryBody<Incoming>;
+pub type RequestBody = QueryBody<Content>;
 
-/// A body of the origin's, each frame of which has to come in time.
-pub type OriginBody = TimeoutBody<Incoming>;
+/// A body of the origin's, whose call is under way until it ends.
+pub type OriginBody = progress::OriginBody<Option<Call>>;
 
 /// Sends requests to one origin.
 #[derive(Clone)]
 pub struct Upstream {
+    call_wait: Duration,
     host: Host,
     id: HeaderValue,
     origin: Uri,
     own_host: HeaderValue,
-    sender: Sender<RequestBody>,
+    sender: Sender<Sent<RequestBody>>,
     timeout: Duration,
 }
 
 impl Upstream {
     /// `origin` is `http://HOST[:PORT]/`; `id` tells this proxy from all others in `CDN-Loop`.
-    pub fn new(origin: Uri, host: Host, id: HeaderValue, timeout: Duration) -> Self {
+    pub fn new(origin: Uri, host: Host, id: HeaderValue, timeout: Duration, limits: &Limits) -> Self {
         let own_host = origin.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
         let own_host = own_host.unwrap_or(HeaderValue::from_static(""));
-        Self { host, id, origin, own_host, sender: Sender::new(timeout), timeout }
+        let sender = Sender::new(timeout, limits.origin);
+        Self { call_wait: limits.call_wait, host, id, origin, own_host, sender, timeout }
     }
 
     /// The request as the origin gets it.
@@ -57,7 +62,7 @@ impl Upstream {
         uri.path_and_query = request.uri().path_and_query().cloned().or(Some(PathAndQuery::from_static("/")));
         let named = host::of(&request);
         let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
-        let client = request.extensions().get::<serve::Client>().copied();
+        let client = request.extensions().get::<serve::Client>().map(|client| client.address);
         let has_open_content =
             !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
         let headers = request.headers_mut();
@@ -79,8 +84,8 @@ impl Upstream {
         let host = named.filter(|_| self.host == Host::Client).unwrap_or_else(|| self.own_host.clone());
         headers.insert(header::HOST, host);
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-        if let Some(serve::Client(address)) = client
-            && let Ok(address) = HeaderValue::from_str(&address.ip().to_string())
+        if let Some(address) = client
+            && let Ok(address) = HeaderValue::from_str(&address.to_string())
         {
             append(headers, FORWARDED_FOR, &address);
         }
@@ -118,12 +123,17 @@ impl Service<Request<RequestBody>> for Upstream {
             });
         }
         let asked = request.headers().get(header::UPGRADE).cloned();
-        let (sender, timeout) = (self.sender.clone(), self.timeout);
+        let turns = request.extensions().get().and_then(serve::Client::turns).cloned();
+        let (sender, timeout, call_wait) = (self.sender.clone(), self.timeout, self.call_wait);
         Box::pin(async move {
-            let mut answer = match tokio::time::timeout(timeout, sender.send(request)).await {
-                Ok(answer) => answer?,
-                Err(_) => return Err(UpstreamError::TooSlow),
+            let call = match turns {
+                Some(turns) => Some(turns.begin(call_wait).await.ok_or(UpstreamError::Busy)?),
+                None => None,
             };
+            let progress = Progress::new(timeout);
+            let request = request.map(|body| Sent::new(body, progress.clone()));
+            let answer = progress.limit(sender.send(request, &progress)).await;
+            let mut answer = answer.ok_or(UpstreamError::TooSlow)??;
             let is_switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             // RFC 9110 15.2.2: only to what was asked for.
             if is_switched && !upgrade::is_answer_to(asked.as_ref(), answer.headers()) {
@@ -142,7 +152,7 @@ impl Service<Request<RequestBody>> for Upstream {
             // here is a message of this proxy's version.
             let received = std::mem::replace(answer.version_mut(), Version::HTTP_11);
             via::add(answer.headers_mut(), received);
-            Ok(answer.map(|body| TimeoutBody::new(timeout, body)))
+            Ok(answer.map(|body| OriginBody::new(body, progress, call)))
         })
     }
 }

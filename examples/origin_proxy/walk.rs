@@ -18,6 +18,8 @@ use tower::Layer;
 
 use crate::edge::Edge;
 use crate::host::Host;
+use crate::limits::Limits;
+use crate::stop::Stop;
 use crate::upstream::Upstream;
 use crate::{origin, proxy, serve};
 
@@ -53,8 +55,10 @@ fn edge(origin: Uri, clock: Clock) -> Edge {
     };
     let (host, id) = (Host::Client, HeaderValue::from_static("larder-walk"));
     let cache = CacheLayer::default().policy(policy).x_cache(true).clock(clock);
-    let upstream = Upstream::new(origin.clone(), host, id.clone(), Duration::from_secs(10));
-    Edge { cache: QueryLayer::new().layer(cache.layer(upstream)), host, id, origin }
+    let limits = Limits::default();
+    let upstream = Upstream::new(origin.clone(), host, id.clone(), Duration::from_secs(10), &limits);
+    let cache = QueryLayer::new().layer(cache.layer(upstream));
+    Edge { cache, fields: limits.fields, host, id, origin, stall: limits.patience.stall }
 }
 
 /// A clock that stands at this second. The walk moves it by hand: so a slow machine changes no row, and nobody waits.
@@ -105,9 +109,10 @@ pub async fn run(once: bool) -> Result<bool, String> {
     println!("\n{} of {} rows as expected", walk.rows - walk.failed, walk.rows);
     if !once {
         try_it(proxy);
+        let mut stop = Stop::by_signal()?;
         tokio::select! {
             () = go(walk.hand) => {}
-            () = serve::interrupted() => {}
+            () = stop.asked() => {}
         }
     }
     Ok(walk.failed == 0)

@@ -41,7 +41,19 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn before(upstream: &str, arguments: &[&str]) -> Self {
-        let mut process = example()
+        Self::started(example(), upstream, arguments)
+    }
+
+    /// A proxy that may have so many descriptors.
+    pub fn with_descriptors(descriptors: usize, upstream: &str, arguments: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -n \"$1\"; shift; exec \"$@\"", "sh", &descriptors.to_string()]);
+        shell.arg(example().get_program());
+        Self::started(shell, upstream, arguments)
+    }
+
+    fn started(mut command: Command, upstream: &str, arguments: &[&str]) -> Self {
+        let mut process = command
             .args(["proxy", "--listen", "127.0.0.1:0", "--upstream", upstream])
             .args(arguments)
             .stdout(Stdio::piped())
@@ -82,7 +94,7 @@ impl Drop for Proxy {
 
 /// What comes of `ask` as soon as there is something.
 #[track_caller]
-fn in_time<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub fn in_time<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(answer) = ask() {
@@ -141,6 +153,11 @@ fn what_cannot_be_is_told_in_one_sentence() {
         (&["proxy", upstream, "--timeout", "-1"], "'-1' is no time limit"),
         (&["proxy", upstream, "--drain", "x"], "'x' is no time limit"),
         (&["proxy", upstream, "--workers", "0"], "'0' is no number of workers"),
+        (&["proxy", upstream, "--stall", "0"], "'0' is no time limit"),
+        (&["proxy", upstream, "--max-connections", "0"], "'0' is no number for a limit"),
+        (&["proxy", upstream, "--max-streams", "99999999999"], "'99999999999' is no number for a limit"),
+        (&["proxy", upstream, "--max-calls-per-address"], "--max-calls-per-address needs a value"),
+        (&["proxy", upstream, "--head-size", "1KiB"], "'1KiB' is no size of a head"),
         (&["proxy", upstream, "extra"], "'extra' is an argument too many"),
     ] {
         let output = run(arguments);

@@ -142,7 +142,11 @@ impl Origin {
     }
 
     pub fn proxy(&self, arguments: &[&str]) -> Proxy {
-        Proxy::before(&format!("http://{}", self.address), arguments)
+        Proxy::before(&self.upstream(), arguments)
+    }
+
+    pub fn upstream(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// The next request, which has to be for this path.

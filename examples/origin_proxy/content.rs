@@ -1,0 +1,68 @@
+//! The content of a client's request, which has to come on.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use pin_project_lite::pin_project;
+use thiserror::Error;
+use tokio::time::{Sleep, sleep};
+
+/// Why content of a client ends before its end.
+#[derive(Debug, Error)]
+pub enum ContentError {
+    #[error("the client's content breaks off: {0}")]
+    Broken(#[from] hyper::Error),
+    #[error("the client's content does not come on")]
+    Stalled,
+}
+
+pin_project! {
+    /// Content of a client. It fails when it is waited for and nothing comes of it for `stall`: however long it takes
+    /// in all, and however long nobody asks for it.
+    pub struct Content<B = Incoming> {
+        #[pin]
+        body: B,
+        late: Option<Pin<Box<Sleep>>>,
+        stall: Duration,
+    }
+}
+
+impl<B> Content<B> {
+    pub fn new(body: B, stall: Duration) -> Self {
+        Self { body, late: None, stall }
+    }
+}
+
+impl<B> Body for Content<B>
+where
+    B: Body<Data = Bytes>,
+    ContentError: From<B::Error>,
+{
+    type Data = Bytes;
+    type Error = ContentError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ContentError>>> {
+        let this = self.project();
+        if let Poll::Ready(frame) = this.body.poll_frame(cx) {
+            *this.late = None;
+            return Poll::Ready(frame.map(|frame| Ok(frame?)));
+        }
+        let late = this.late.get_or_insert_with(|| Box::pin(sleep(*this.stall)));
+        ready!(late.as_mut().poll(cx));
+        Poll::Ready(Some(Err(ContentError::Stalled)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,65 @@
+//! When the process is asked to end: by Ctrl-C, or by the system.
+
+use std::io;
+
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Who listens for being asked. The first time asks for a drain, the second one for an end at once.
+pub struct Stop {
+    signals: Option<Signals>,
+}
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+impl Stop {
+    /// From now on, signals do not end the process by themselves.
+    pub fn by_signal() -> Result<Self, String> {
+        let signals = Signals::new().map_err(|error| format!("can't listen for signals: {error}"))?;
+        Ok(Self { signals: Some(signals) })
+    }
+
+    pub fn never() -> Self {
+        Self { signals: None }
+    }
+
+    /// Ready when it is asked again.
+    pub async fn asked(&mut self) {
+        match &mut self.signals {
+            Some(signals) => signals.next().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn new() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        let _ = tokio::signal::ctrl_c().await;
+    }
+}
