@@ -11,13 +11,13 @@ use crate::answer::not_modified_fields;
 use crate::body::CacheBody;
 use crate::collapse::{Landing, LateHead, Lead, Why};
 use crate::collect::{self, Begun, Collected, Content, Patience};
-use crate::error::{BoxError, StoreError};
-use crate::judge::{Ask, Good, Judgement, SentRange, Tag, judge, word_of_origin};
+use crate::error::BoxError;
+use crate::judge::{Ask, Judgement, SentRange, Tag, judge, word_of_origin};
+use crate::keep;
 use crate::key::CacheKey;
 use crate::load::Load;
 use crate::measured::Measured;
 use crate::observe::Place;
-use crate::partial;
 use crate::pieces::{PIECE, Pieces};
 use crate::pump::{Pump, Sink};
 use crate::query::Query;
@@ -33,9 +33,9 @@ use crate::semantics::preconditions::{self, Outcome as Precondition, Representat
 use crate::semantics::status::is_server_error;
 use crate::semantics::storing::NotStored;
 use crate::shared::Core;
-use crate::store::{Expected, Fence, How, Store, Stored, Target, Write};
+use crate::store::{Expected, Fence, Store, Stored, Write};
 use crate::stored::{Part, Payload, StoredResponse};
-use crate::sync::{Runtime, to_its_end};
+use crate::sync::Runtime;
 
 /// Answers the client with what the inner service answered, and stores it where that is allowed.
 pub(crate) async fn receive<B, S>(
@@ -156,47 +156,9 @@ async fn heed_unstored<S: Store>(
     };
     let shared = validated.response.head().reuse().shared;
     if ask.is_completed && reason.withdraws(shared) {
-        withdraw(store, &ask.query.key).await;
+        keep::withdraw(store, &ask.query.key).await;
     } else if reason.ends_stale_use(parts.status, shared) {
-        end_stale_use(store, &ask.query.key, validated).await;
-    }
-}
-
-/// Takes what is stored under a key out of use. Returns whether that has taken effect.
-pub(crate) async fn withdraw<S: Store>(store: &Arc<S>, key: &CacheKey) -> bool {
-    let (store, target) = (Arc::clone(store), Target::Key(key.clone()));
-    let withdrawn = to_its_end(async move { store.invalidate(&target, How::Remove).await.is_ok() });
-    withdrawn.await.unwrap_or(false)
-}
-
-/// Keeps a stored response from being served stale: the origin has said something newer (RFC 9111 4.3.3).
-async fn end_stale_use<S: Store>(store: &Arc<S>, key: &CacheKey, validated: Stored) {
-    let mut head = validated.response.head().clone();
-    if head.reuse.outdated {
-        return;
-    }
-    head.reuse.outdated = true;
-    let response = StoredResponse::new(head, validated.response.payload().clone());
-    let (store, key) = (Arc::clone(store), key.clone());
-    // With its own fence, so that a soft purge still counts. Where the store fails, it is served as before.
-    let freshened = to_its_end(async move {
-        let _ = store.freshen(&key, validated.id, response, validated.fence).await;
-    });
-    freshened.await;
-}
-
-/// [`end_stale_use`] for the response that was validated, where the new one does not replace it in the store: other fields
-/// select it, so it would still answer requests that the new one does not match. Called before the new one is stored, so
-/// that the new one is the newest of its key.
-async fn end_stale_use_beside<S: Store>(
-    store: &Arc<S>,
-    key: &CacheKey,
-    validated: Option<Stored>,
-    new: &StoredResponse,
-) {
-    let is_other = |old: &Stored| old.response.head().reuse().selecting != new.head().reuse().selecting;
-    if let Some(validated) = validated.filter(is_other) {
-        end_stale_use(store, key, validated).await;
+        keep::end_stale_use(store, &ask.query.key, validated).await;
     }
 }
 
@@ -292,11 +254,11 @@ impl<S: Store> Fill<S> {
         let received_at = judgement.received_at;
         let outcome = stored(&ask, judgement.ttl(&parts.headers, ask.query.now));
         let response = complete(&core, *judgement, parts.status, &parts.headers, ask.query.now, content);
-        end_stale_use_beside(&store, &ask.query.key, ask.validated.take(), &response).await;
+        keep::end_stale_use_beside(&store, &ask.query.key, ask.validated.take(), &response).await;
         let written = if ask.lead.as_ref().is_some_and(Lead::is_superseded) {
             Ok(Write::Superseded)
         } else {
-            keep(&core, &*store, &ask.query.key, response.clone(), ask.fence).await
+            keep::put(&core, &*store, &ask.query.key, response.clone(), ask.fence).await
         };
         core.collapser.forget(&ask.query.key, ask.query.unkeyed().any());
         if let Some(lead) = ask.lead.take() {
@@ -446,9 +408,9 @@ impl<S: Store> Sink for Keep<S> {
         let Received { headers, judgement, sent_at, status } = &*received;
         let response = complete(&core, Judgement::clone(judgement), *status, headers, *sent_at, content);
         let stored = response.payload().content().clone();
-        end_stale_use_beside(&store, &key, validated, &response).await;
+        keep::end_stale_use_beside(&store, &key, validated, &response).await;
         // Where it can't be stored, the next request is a miss.
-        told.is_true = matches!(keep(&core, &*store, &key, response, fence).await, Ok(Write::Stored));
+        told.is_true = matches!(keep::put(&core, &*store, &key, response, fence).await, Ok(Write::Stored));
         core.collapser.forget(&key, has_credentials);
         drop((lead, validation)); // not before it is stored
         drop(expected);
@@ -461,7 +423,7 @@ impl<S: Store> Sink for Keep<S> {
             lead.remember(self.core.clock.now());
         }
         if let Some(validated) = self.validated {
-            end_stale_use(&self.store, &self.key, validated).await;
+            keep::end_stale_use(&self.store, &self.key, validated).await;
         }
     }
 }
@@ -482,46 +444,6 @@ fn complete(
     let payload = Payload::new(pieces.compacted(), trailers);
     let head = judgement.head(core, status, headers.clone(), sent_at, length, tag.into());
     StoredResponse::new(head, payload)
-}
-
-/// The best that is stored by now under the same selecting fields: an error must not replace it.
-async fn good_now<S: Store>(core: &Core, store: &S, key: &CacheKey, error: &StoredResponse) -> Good {
-    let present = store.get(key).await.unwrap_or_default();
-    let selecting = &error.head().reuse().selecting;
-    let alike = present.variants.iter();
-    Good::of(alike.filter(|stored| stored.response.head().reuse().selecting == *selecting), core.clock.now())
-}
-
-/// Puts a whole response, or a part to its like.
-async fn keep<S: Store>(
-    core: &Core,
-    store: &S,
-    key: &CacheKey,
-    response: StoredResponse,
-    fence: Fence,
-) -> Result<Write, StoreError> {
-    let status = response.head().status();
-    if (status.is_client_error() || is_server_error(status))
-        && good_now(core, store, key, &response).await.outweighs(status)
-    {
-        return Ok(Write::Superseded); // a good response was stored while the error was on its way
-    }
-    if core.policy.rules().no_vary_search {
-        core.searches.learn(key, response.head().headers());
-    }
-    match response.head().part.clone() {
-        // Not the bytes that its head speaks of.
-        Some(Part::Bytes(extent)) if extent.held() != response.payload().len() as u64 => {
-            Ok(Write::Superseded)
-        }
-        Some(Part::Bytes(extent)) => {
-            let head = response.head().clone().having(extent);
-            let response = StoredResponse::new(head, response.payload().clone());
-            partial::put(store, key, response, fence).await
-        }
-        None if core.policy.rules().partial => partial::put(store, key, response, fence).await,
-        Some(Part::Replay) | None => store.put(key, response, fence).await,
-    }
 }
 
 /// The first client gets the fields that are not stored: they were sent for it.

@@ -432,7 +432,7 @@ impl Passing {
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
-        self.hint.clone()
+        self.hint
     }
 }
 

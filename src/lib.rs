@@ -83,6 +83,7 @@ mod held;
 mod intern;
 mod invalidate;
 mod judge;
+mod keep;
 mod key;
 mod layer;
 mod load;

@@ -43,6 +43,7 @@ origin_proxy proxy            the proxy alone, before any origin
     --max-connections-per-address N
                               default half of --max-connections; for IPv6, an address is its first 64 bits
   what calls clients may have under way at the origin; hits are not counted:
+    --max-calls N             in all; default a fourth of the descriptors that are free
     --max-calls-per-connection N
                               default 64
     --max-calls-per-address N default 256
@@ -160,6 +161,7 @@ fn limit(limits: &mut Limits, name: &str, parser: &mut Parser) -> Result<(), Str
         "head-size" => limits.head_size = head_size(&value()?)?,
         "idle" => limits.patience.idle = seconds(&value()?)?,
         "max-answer-fields" => limits.origin.fields = number(&value()?)?,
+        "max-calls" => limits.max_calls = number(&value()?)?,
         "max-calls-per-address" => limits.calls.per_address = number(&value()?)?,
         "max-calls-per-connection" => limits.calls.per_connection = number(&value()?)?,
         "max-connections" => limits.connections = number(&value()?)?,

@@ -17,6 +17,8 @@ pub struct Limits {
     pub fields: usize,
     /// The bytes of a request's head.
     pub head_size: u32,
+    /// Calls to the origin in all.
+    pub max_calls: usize,
     pub origin: pool::Bounds,
     pub patience: life::Patience,
     /// How long an HTTP/2 connection may be silent before it is asked for a sign of life, and may take to give it.
@@ -37,6 +39,7 @@ impl Default for Limits {
             connections_per_address: shares.connections.div_ceil(2),
             fields: 100,
             head_size: 64 << 10,
+            max_calls: shares.calls,
             origin: pool::Bounds { fields: 1000, idle: shares.idle },
             patience: life::Patience {
                 head: Duration::from_secs(20),

@@ -11,6 +11,7 @@ use crate::body::CacheBody;
 use crate::collapse::{Landing, Why};
 use crate::fill;
 use crate::judge::{Tag, judge, word_of_origin};
+use crate::keep;
 use crate::observe::Place;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::freshness::single_date;
@@ -61,7 +62,7 @@ impl<S: Store> Fetch<S> {
         self.ask.sent_method = sent_method;
         let shared = self.selected().map(|stored| stored.response.head().reuse().shared).unwrap_or_default();
         if word.is_err_and(|reason| reason.withdraws(shared)) {
-            fill::withdraw(&self.store, &self.ask.query.key).await;
+            keep::withdraw(&self.store, &self.ask.query.key).await;
         } else if agreement == Agreement::Contradicts {
             self.expire_selected().await;
         }
@@ -181,7 +182,7 @@ impl<S: Store> Fetch<S> {
         let shared = old.response.head().reuse().shared;
         if word.is_err_and(|reason| reason.withdraws(shared)) {
             // From now on nobody else gets it, neither fresh nor stale.
-            if !fill::withdraw(store, key).await {
+            if !keep::withdraw(store, key).await {
                 detail = Some(Detail::NotInvalidated);
             }
         } else if terms.is_ok() {

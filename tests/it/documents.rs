@@ -39,8 +39,8 @@ fn ids() -> Vec<String> {
         ("CF", 7),
         ("FA", 8),
         ("FE", 1),
-        ("A", 27),
-        ("F", 16),
+        ("A", 39),
+        ("F", 18),
         ("B", 20),
     ];
     let single = ["QY", "CL", "DC", "EH"].map(str::to_owned);
