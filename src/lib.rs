@@ -63,7 +63,6 @@
 
 mod answer;
 mod body;
-mod buffer;
 mod calls;
 mod clock;
 mod collapse;
