@@ -29,7 +29,8 @@ impl Default for FillLimits {
 }
 
 impl FillLimits {
-    /// 16,384 fills, 256 of them with nobody waiting, 256 MiB in flight, 5 s of waiting.
+    /// 16,384 fills, 256 of them with nobody waiting, 256 MiB in flight, 5 s of waiting; 1,024 unsafe requests without
+    /// their clients.
     pub fn new() -> Self {
         Self::default()
     }
