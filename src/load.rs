@@ -37,7 +37,8 @@ impl Default for FillLimits {
 }
 
 impl FillLimits {
-    /// 16,384 fills, 256 of them with nobody waiting, as many bytes in flight as the store's capacity, 5 s of waiting.
+    /// 16,384 fills, 256 of them with nobody waiting, as many bytes in flight as the store's capacity, 5 s of waiting; 1,024
+    /// unsafe requests without their clients.
     pub fn new() -> Self {
         Self::default()
     }

@@ -178,6 +178,7 @@ async fn a33_a_flood_of_queries_on_one_path_costs_that_path_at_most() {
     }
     // What is purged under one query is not answered by what is stored under another.
     bench.handle.purge_target(&uri("/b?x=1&utm=2")).await.unwrap();
+    assert!(bench.get("/b?x=1&utm=3").await.has_body("one").is_hit(), "nobody has purged that");
     bench.get("/b?x=1&utm=2").await.has_body("two");
 }
 
