@@ -5,13 +5,14 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::life::{End, Life};
+use crate::network;
 
 /// How long nothing is accepted where the system has no descriptor left.
 const REST: Duration = Duration::from_millis(100);
@@ -57,7 +58,7 @@ impl Places {
     }
 
     fn take(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
-        let address = network(client);
+        let address = network::of(client);
         let mut taken = self.taken();
         let of_address = taken.by_address.get(&address).map_or(0, Vec::len);
         if of_address >= self.bound_per_address {
@@ -89,10 +90,12 @@ impl Taken {
     fn free(&mut self, address: Option<IpAddr>) -> Option<()> {
         let of_one = address.and_then(|address| self.by_address.get_key_value(&address));
         let of_all = self.by_address.iter().filter(|_| address.is_none());
-        let idle = of_one.into_iter().chain(of_all).flat_map(|(of, lives)| {
-            lives.iter().filter_map(|life| Some((life.idle()?, *of, Arc::clone(life))))
-        });
+        let idle = of_one
+            .into_iter()
+            .chain(of_all)
+            .flat_map(|(of, lives)| lives.iter().filter_map(move |life| Some((life.idle()?, of, life))));
         let (_, of, life) = idle.min_by_key(|(since, ..)| *since)?;
+        let (of, life) = (*of, Arc::clone(life));
         life.tell(End::Now);
         self.remove(of, &life);
         Some(())
@@ -110,14 +113,6 @@ impl Taken {
         if lives.is_empty() {
             self.by_address.remove(&address);
         }
-    }
-}
-
-/// One client may have many addresses of IPv6: those that begin with the same 64 bits count as one.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        address => address,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Bounds on the calls that one client has under way at the origin, so that no client takes the origin for itself.
 //!
-//! This stands behind the cache: what is answered from storage, or by the call of another request, is no call. What the
-//! cache asks when the client has its answer, to validate in the background, is for everybody and not counted here.
+//! The bounds hold inside the cache: what is answered from storage, or by the call of another request, is no call. What
+//! the cache asks when the client has its answer, to validate in the background, is for everybody and not counted here.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -24,9 +24,13 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// How long a connection without an open request, which was asked to end, may take to do so. HTTP/2 has a GOAWAY to
-/// send; what has sent half a head is not waited for.
+/// How long a connection without an open request, which was asked to end, may take to do so. What has sent half a head
+/// is not waited for.
 const LAST_WORDS: Duration = Duration::from_millis(250);
+
+/// The same in HTTP/2, from the last frame that was written: the end of an answer may wait there until the client makes
+/// room for it, and GOAWAY is to be acknowledged.
+const LAST_FRAMES: Duration = Duration::from_secs(2);
 
 /// What is written at once without a request: frames that keep an HTTP/2 connection alive are smaller.
 const CONTROL: usize = 64;
@@ -215,7 +219,10 @@ impl Life {
             return Verdict::Wait(now + patience.step());
         }
         match closing {
-            Some(since) => or_wait(state.quiet.max(since) + LAST_WORDS, Verdict::Cut),
+            Some(since) => {
+                let last = if state.is_shared { LAST_FRAMES } else { LAST_WORDS };
+                or_wait(state.quiet.max(since) + last, Verdict::Cut)
+            }
             None if !state.is_asked => or_wait(state.came + patience.head, Verdict::Cut),
             None => {
                 let idle = state.quiet + patience.idle;
@@ -540,6 +547,14 @@ mod tests {
         drop(open);
         life.read();
         assert_eq!(until_due(&life, closing).await, (0, Verdict::Cut));
+        // An HTTP/2 client has time to take the rest of an answer.
+        drop(life.open(Version::HTTP_2));
+        for _ in 0..10 {
+            assert_eq!(life.verdict(&PATIENCE, closing), Verdict::Wait(Instant::now() + LAST_FRAMES));
+            advance(SECOND).await;
+            wrote(&life, 1000);
+        }
+        assert_eq!(until_due(&life, closing).await, (2, Verdict::Cut));
         assert_eq!((life.idle(), life.told()), (None, Some(End::WhenDone)));
         life.tell(End::Now);
         life.tell(End::WhenDone);

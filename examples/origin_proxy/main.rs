@@ -17,6 +17,7 @@ mod interim;
 mod life;
 mod limits;
 mod location;
+mod network;
 mod origin;
 mod own;
 mod pool;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use http::HeaderValue;
-use larder::{BodyLimits, CacheLayer, CachePolicy, CallLimits, MemoryStore, QueryLayer, StandardPolicy};
+use larder::{CacheLayer, CachePolicy, CallLimits, MemoryStore, QueryLayer, StandardPolicy};
 use tokio::net::TcpListener;
 use tower::Layer;
 
@@ -37,8 +37,7 @@ fn edge(address: SocketAddr, options: &ProxyOptions, store: MemoryStore, policy:
     let id = id(address);
     let ProxyOptions { host, limits, timeout, ref upstream, .. } = *options;
     let calls = CallLimits::new().total(limits.max_calls).wait(limits.call_wait);
-    let bodies = BodyLimits::new().stall(limits.patience.stall);
-    let cache = CacheLayer::new(store).policy(policy).x_cache(true).call_limits(calls).body_limits(bodies);
+    let cache = CacheLayer::new(store).policy(policy).x_cache(true).call_limits(calls);
     let cache = cache.layer(Upstream::new(upstream.clone(), host, id.clone(), timeout, &limits));
     Edge {
         cache: QueryLayer::new().max_content(limits.query).layer(cache),

@@ -54,7 +54,8 @@ impl BodyLimits {
     }
 
     /// How long a client may take nothing of what is there for it before it is cut off; default 60 s. Who waits for
-    /// the inner service is not meant. A client is seen to make progress when it takes the next frame, of up to 64 KiB.
+    /// the inner service is not meant. A client is seen to make progress when its server takes the next frame, of up to
+    /// 64 KiB, for it: with a large socket buffer, that may be once for a megabyte.
     #[must_use]
     pub fn stall(mut self, limit: Duration) -> Self {
         self.stall = limit;

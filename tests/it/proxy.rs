@@ -167,7 +167,28 @@ fn what_cannot_be_is_told_in_one_sentence() {
         assert!(text.contains(said), "{arguments:?}: {text}");
     }
     let help = run(&["--help"]);
-    assert!(help.status.success() && String::from_utf8_lossy(&help.stdout).contains("--upstream URL"));
+    let text = String::from_utf8_lossy(&help.stdout);
+    assert!(help.status.success() && text.contains("--upstream URL"));
+    for option in [
+        "call-wait SECONDS",
+        "drain SECONDS",
+        "head SECONDS",
+        "head-size SIZE",
+        "idle SECONDS",
+        "max-answer-fields N",
+        "max-calls-per-address N",
+        "max-calls-per-connection N",
+        "max-connections N",
+        "max-connections-per-address N",
+        "max-fields N",
+        "max-query SIZE",
+        "max-streams N",
+        "ping SECONDS",
+        "stall SECONDS",
+        "timeout SECONDS",
+    ] {
+        assert!(text.contains(&format!("    --{option}")), "{option}");
+    }
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ impl Bench {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a35_beyond_its_calls_a_connection_waits_and_then_gets_503() {
-    let bench = Bench::new(&["--max-calls-per-connection", "2", "--call-wait", "0.2"]);
+    let bench = Bench::new(&["--max-calls-per-connection", "2", "--call-wait", "2"]);
     let stored = bench.get("/stored");
     bench.asked("/stored").answer(STORED);
     stored.await.unwrap().has_body("final");
@@ -142,7 +142,7 @@ fn a35_an_address_has_its_calls_again_when_they_are_over() {
 #[test]
 fn a35_a_validation_in_the_background_is_no_call_of_a_client() {
     let origin = Origin::new();
-    let proxy = origin.proxy(&["--max-calls-per-address", "1", "--call-wait", "0.2", "--workers", "1"]);
+    let proxy = origin.proxy(&["--max-calls-per-address", "1", "--call-wait", "600", "--workers", "1"]);
     let [mut client, mut waits] = [Client::of(&proxy), Client::of(&proxy)];
     client.get("/stale");
     origin.asked("/stale").answer(&STORED.replace("max-age=60", "max-age=0, stale-while-revalidate=60"));

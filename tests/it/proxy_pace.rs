@@ -18,6 +18,9 @@ const FINAL: &str = "HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-lengt
 /// More than the buffers of two sockets hold.
 const LARGE: usize = 24 << 20;
 
+/// Whoever reads has time for it.
+const STALLING: [&str; 8] = ["--stall", "2", "--max-object", "32MiB", "--head", "600", "--idle", "600"];
+
 /// An answer that does not fit anywhere.
 fn large(cache_control: &str) -> String {
     let head =
@@ -46,19 +49,20 @@ fn answer_large(origin: &Origin, path: &str, cache_control: &'static str) {
 #[test]
 fn f18_a_client_that_takes_nothing_of_its_answer_is_cut_off() {
     let origin = Origin::new();
-    let proxy = origin.proxy(&["--stall", "0.3", "--max-object", "32MiB", "--head", "600", "--idle", "600"]);
+    let proxy = origin.proxy(&STALLING);
     // What is stored is handed to the connection whole; of the other, the proxy has the rest to come.
     let mut reads = Client::of(&proxy);
     reads.get("/stored");
     answer_large(&origin, "/stored", "max-age=600");
     let head = reads.head(200);
     assert_eq!(reads.content(&head).unwrap().len(), LARGE);
-    for path in ["/stored", "/streamed"] {
+    let mut stalls = ["/stored", "/streamed"].map(|path| {
         let mut client = narrow(&proxy);
         client.get(path);
-        if path == "/streamed" {
-            answer_large(&origin, path, "no-store");
-        }
+        client
+    });
+    answer_large(&origin, "/streamed", "no-store");
+    for client in &mut stalls {
         in_time("the connection is reset", || (!client.try_send("\r\n")).then_some(()));
     }
     reads.get("/stored");
@@ -84,7 +88,7 @@ fn f18_an_http2_client_that_takes_nothing_from_its_socket_is_cut_off() {
     /// PRIORITY, which nobody minds.
     const FRAME: &str = "\0\0\x05\x02\0\0\0\0\x03\0\0\0\0\0";
     let origin = Origin::new();
-    let proxy = origin.proxy(&["--stall", "0.3", "--max-object", "32MiB", "--head", "600", "--idle", "600"]);
+    let proxy = origin.proxy(&STALLING);
     let mut reads = Client::of(&proxy);
     reads.get("/stored");
     answer_large(&origin, "/stored", "max-age=600");
@@ -144,7 +148,7 @@ fn f18_an_origin_without_progress_is_late() {
     std::thread::spawn(move || sends.try_send(&"x".repeat(LARGE)));
     client.next().is("HTTP/1.1 504 Gateway Timeout", "").has("detail=\"origin-timeout\"");
     // It stops in its content.
-    let proxy = origin.proxy(&["--timeout", "0.3", "--stall", "600"]);
+    let proxy = origin.proxy(&["--timeout", "2"]);
     let mut client = Client::of(&proxy);
     client.get("/y");
     origin.within("/y").answer(FINAL.strip_suffix("nal").unwrap());

@@ -1,0 +1,31 @@
+//! Which addresses count as one.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+/// Whoever has an address of IPv6 has many: those that begin with the same 64 bits count as one.
+pub fn of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_network_are_one_and_those_of_ipv4_are_told_apart() {
+        let of = |address: &str| of(address.parse().unwrap()).to_string();
+        for (address, network) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("192.0.2.2", "192.0.2.2"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("2001:db8:1:2::1", "2001:db8:1:2::"),
+            ("2001:db8:1:3::1", "2001:db8:1:3::"),
+        ] {
+            assert_eq!(of(address), network);
+        }
+    }
+}
