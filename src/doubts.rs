@@ -1,8 +1,8 @@
 //! When a stored response is made stale because nobody knows what has come of an unsafe request for its target.
 //!
 //! That happens once in a while. To whoever breaks off one request after the other it must not be a way to have every
-//! other client's request validated, so a key is made stale at once, and then at most once in a [`PAUSE`]. None is
-//! forgotten: what comes within the pause is made up for at its end.
+//! other client's request validated, so a key is made stale at once, and then at most once in a [`PAUSE`]. What comes
+//! within the pause is made up for at its end, unless the runtime ends first.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -44,7 +44,7 @@ impl Shelves {
     async fn is_new(&self) {
         let lookup = self.store.get(&here()).await.expect("the store in memory does not fail");
         for stored in lookup.variants.iter() {
-            let content = stored.response.payload().content();
+            let content = stored.response.payload().to_bytes();
             assert!(stored.expired.is_some() || content == "new", "fresh after its purge");
         }
     }

@@ -1,17 +1,23 @@
 //! Unsafe requests whose clients leave, and others of which nobody learns what they have done.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Method, Request, Response};
 use http_body_util::{Empty, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use larder::{CacheLayer, FillLimits, StandardPolicy};
-use tower::{Layer, Service};
+use tokio::sync::Semaphore;
+use tower::{Layer, Service, service_fn};
 
 use crate::support::raw;
 use crate::support::stepped::Answer;
+use crate::support::wire;
 use crate::support::{Stage, Step, settle};
 
 const FRESH: [(&str, &str); 2] = [("cache-control", "max-age=60"), ("etag", "\"a\"")];
@@ -242,7 +248,7 @@ fn hangs_on_post()
 + Clone
 + Send
 + 'static {
-    tower::service_fn(|request: Request<Empty<Bytes>>| async move {
+    service_fn(|request: Request<Empty<Bytes>>| async move {
         if request.method() == Method::POST {
             std::future::pending::<()>().await;
         }
@@ -307,6 +313,55 @@ fn a32_what_goes_on_ends_with_its_runtime_and_makes_stale_at_most() {
     drop(runtime);
     assert_eq!(layer.handle().fills().abandoned, 0);
     assert_eq!(told(), "larder; fwd=stale; fwd-status=304; stored; ttl=60");
+}
+
+#[tokio::test]
+async fn a32_one_http2_connection_makes_nobody_miss() {
+    let (arrived, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
+    let refusals = Arc::new(Semaphore::new(0));
+    let origin = service_fn({
+        let refusals = Arc::clone(&refusals);
+        move |request: Request<Incoming>| {
+            let (arrived, refusals) = (arrived.clone(), Arc::clone(&refusals));
+            async move {
+                let mut response = Response::builder().header("cache-control", "max-age=600");
+                if request.method() == Method::POST {
+                    arrived.send(()).unwrap();
+                    refusals.acquire().await.unwrap().forget();
+                    response = Response::builder().status(405);
+                }
+                Ok::<_, Infallible>(response.body(Full::new(Bytes::from_static(b"x"))).unwrap())
+            }
+        }
+    });
+    let layer = CacheLayer::default();
+    let address = wire::serve(layer.layer(origin)).await;
+    assert!(!wire::get(address, "/x", &[]).await.is_hit());
+    let attacker = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Empty<Bytes>>();
+    let gone_on = |count: u64| {
+        let handle = layer.handle();
+        async move {
+            let all = async {
+                while handle.fills().abandoned != count {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(raw::GUARD, all).await.expect("so many requests without their clients");
+        }
+    };
+    for count in 1..=300 {
+        let post = Request::post(format!("http://{address}/x")).body(Empty::new()).unwrap();
+        let post = tokio::spawn(attacker.request(post));
+        arrivals.recv().await.unwrap();
+        post.abort();
+        gone_on(count).await;
+        if count % 30 == 0 {
+            assert!(wire::get(address, "/x", &[]).await.is_hit(), "{count}");
+        }
+    }
+    refusals.add_permits(300);
+    gone_on(0).await;
+    assert!(wire::get(address, "/x", &[]).await.is_hit());
 }
 
 #[test]
