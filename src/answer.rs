@@ -199,8 +199,9 @@ impl Core {
     }
 
     /// The answer where no call can be made because as many as may be are under way.
-    pub(crate) fn overloaded<B>(&self, forward: Forward) -> Response<CacheBody<B>> {
-        let outcome = Forwarding { detail: Some(Detail::CallLimit), ..Forwarding::new(forward) };
+    pub(crate) fn overloaded<B>(&self, forward: Forward, collapsed: Option<bool>) -> Response<CacheBody<B>> {
+        let detail = Some(Detail::CallLimit);
+        let outcome = Forwarding { collapsed, detail, ..Forwarding::new(forward) };
         let mut response = self.no_content(StatusCode::SERVICE_UNAVAILABLE, &outcome.into());
         let seconds = HeaderValue::from(self.load.calls.retry_after());
         response.headers_mut().insert(header::RETRY_AFTER, seconds);

@@ -1,5 +1,6 @@
 //! The body of a response that went through the cache.
 
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -7,9 +8,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use pin_project_lite::pin_project;
 
-use crate::collect::Begun;
+use crate::collect::{self, Begun, Collected};
 use crate::error::{BodyError, BoxError};
 use crate::flight::Reader;
 use crate::held::{Held, LargeReader, Passing};
@@ -18,31 +18,23 @@ use crate::pieces::{PIECE, Run};
 use crate::splice::Splice;
 use crate::stored::Payload;
 
-pin_project! {
-    /// The body of every response of [`CacheService`](crate::CacheService): empty, from storage, from a
-    /// response on its way in, or the inner service's own, frame by frame.
-    ///
-    /// It ends with an error, never cleanly, when the inner body did not come to its end. Nothing is asked of
-    /// the inner body but `Send`, and that its error converts to a boxed one.
-    pub struct CacheBody<B> {
-        #[pin]
-        kind: Kind<B>,
-    }
+/// The body of every response of [`CacheService`](crate::CacheService): empty, from storage, from a response on its way in,
+/// or the inner service's own, frame by frame.
+///
+/// It ends with an error, never cleanly, when the inner body did not come to its end. Nothing is asked of the inner body but
+/// `Send`, and that its error converts to a boxed one.
+pub struct CacheBody<B> {
+    inner: PhantomData<fn() -> B>,
+    kind: Kind,
 }
 
-pin_project! {
-    #[project = KindProjection]
-    enum Kind<B> {
-        Begun { body: Begun<B> },
-        Empty,
-        Failed { error: Option<BodyError> },
-        Flight { reader: Reader },
-        Forwarded { #[pin] body: Measured<B> },
-        Large { reader: LargeReader, end: End },
-        Passing { body: Passing },
-        Spliced { body: Begun<Splice<B>> },
-        Stored { content: Bytes, end: End },
-    }
+enum Kind {
+    Empty,
+    Failed { error: Option<BodyError> },
+    Flight { reader: Reader },
+    Large { reader: LargeReader, end: End },
+    Passing { body: Passing },
+    Stored { content: Bytes, end: End },
 }
 
 /// What follows the content of a body that is held in memory.
@@ -129,16 +121,22 @@ where
     B: Body + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    /// A body of which not all is there.
     pub(crate) fn begun(held: &Arc<Held>, body: Begun<B>) -> Self {
-        match body.size_hint().exact() {
-            Some(length) if length <= PIECE as u64 => Kind::Begun { body }.into(),
-            _ => Kind::Passing { body: Passing::new(held, body) }.into(),
-        }
+        Kind::Passing { body: Passing::new(held, body) }.into()
     }
 
+    /// A body of the inner service. Of a small one, what is there is taken at once: with that, a call may be over, whether or
+    /// not its client reads.
     pub(crate) fn forwarded(held: &Arc<Held>, body: Measured<B>) -> Self {
         match body.left() {
-            Some(length) if length <= PIECE as u64 => Kind::Forwarded { body }.into(),
+            Some(length) if length <= PIECE as u64 => match collect::at_once(body) {
+                Collected::Begun(body) => Self::begun(held, body),
+                Collected::Broken(content, error) => Self::broken(content, error),
+                Collected::Whole(content) => {
+                    Self::stored(held, &Payload::new(content.pieces, content.trailers))
+                }
+            },
             _ => Kind::Passing { body: Passing::new(held, body) }.into(),
         }
     }
@@ -147,19 +145,7 @@ where
 impl<B> CacheBody<Splice<B>> {
     /// The same body as one over the body that is spliced in.
     pub(crate) fn flatten(self) -> CacheBody<B> {
-        match self.kind {
-            Kind::Begun { body } => Kind::Spliced { body },
-            Kind::Empty => Kind::Empty,
-            Kind::Failed { error } => Kind::Failed { error },
-            Kind::Flight { reader } => Kind::Flight { reader },
-            Kind::Forwarded { body } => Kind::Spliced { body: Begun::new(body) },
-            Kind::Large { reader, end } => Kind::Large { reader, end },
-            Kind::Passing { body } => Kind::Passing { body },
-            // What is spliced is not spliced again.
-            Kind::Spliced { .. } => Kind::Empty,
-            Kind::Stored { content, end } => Kind::Stored { content, end },
-        }
-        .into()
+        self.kind.into()
     }
 }
 
@@ -170,9 +156,9 @@ impl<B> Default for CacheBody<B> {
     }
 }
 
-impl<B> From<Kind<B>> for CacheBody<B> {
-    fn from(kind: Kind<B>) -> Self {
-        Self { kind }
+impl<B> From<Kind> for CacheBody<B> {
+    fn from(kind: Kind) -> Self {
+        Self { inner: PhantomData, kind }
     }
 }
 
@@ -182,23 +168,17 @@ where
     B::Error: Into<BoxError>,
 {
     /// The next frame, or the failure as soon as it is there.
-    fn poll_kind(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.project().kind.project() {
-            KindProjection::Begun { body } => Pin::new(body).poll_frame(cx),
-            KindProjection::Empty => Poll::Ready(None),
-            KindProjection::Failed { error } => Poll::Ready(error.take().map(Err)),
-            KindProjection::Flight { reader } => reader.poll_frame(cx),
-            KindProjection::Forwarded { body } => body.poll_frame(cx),
-            KindProjection::Large { reader, end } => Poll::Ready(match reader.next() {
+    fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.kind {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Failed { error } => Poll::Ready(error.take().map(Err)),
+            Kind::Flight { reader } => reader.poll_frame(cx),
+            Kind::Large { reader, end } => Poll::Ready(match reader.next() {
                 Some(data) => Some(data.map(Frame::data)),
                 None => end.take(),
             }),
-            KindProjection::Passing { body } => body.poll_frame(cx),
-            KindProjection::Spliced { body } => Pin::new(body).poll_frame(cx),
-            KindProjection::Stored { content, end } => {
+            Kind::Passing { body } => body.poll_frame(cx),
+            Kind::Stored { content, end } => {
                 if !content.is_empty() {
                     return Poll::Ready(Some(Ok(Frame::data(std::mem::take(content)))));
                 }
@@ -221,11 +201,11 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let is_told = matches!(self.kind, Kind::Failed { .. });
-        let polled = self.as_mut().poll_kind(cx);
+        let polled = self.poll_kind(cx);
         if let (Poll::Ready(Some(Err(error))), false) = (&polled, is_told) {
             // In the next turn: a server that is told of it drops all that it has not sent by then, be it the head.
             let error = Some(error.clone());
-            self.project().kind.set(Kind::Failed { error });
+            self.kind = Kind::Failed { error };
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -234,26 +214,20 @@ where
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Begun { body } => body.is_end_stream(),
             Kind::Empty => true,
             Kind::Failed { error } => error.is_none(),
             Kind::Flight { reader } => reader.is_end_stream(),
-            Kind::Forwarded { body } => body.is_end_stream(),
             Kind::Large { reader, end } => reader.left() == 0 && matches!(end, End::Clean),
             Kind::Passing { body } => body.is_end_stream(),
-            Kind::Spliced { body } => body.is_end_stream(),
             Kind::Stored { content, end } => content.is_empty() && matches!(end, End::Clean),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Begun { body } => body.size_hint(),
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Failed { .. } => SizeHint::default(),
             Kind::Flight { reader } => reader.size_hint(),
-            Kind::Forwarded { body } => body.size_hint(),
-            Kind::Spliced { body } => body.size_hint(),
             Kind::Large { reader, end } => end.size_hint(reader.left()),
             Kind::Passing { body } => body.size_hint(),
             Kind::Stored { content, end } => end.size_hint(content.len() as u64),
@@ -264,14 +238,11 @@ where
 impl<B> std::fmt::Debug for CacheBody<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kind = match &self.kind {
-            Kind::Begun { .. } => "Begun",
             Kind::Empty => "Empty",
             Kind::Failed { .. } => "Failed",
             Kind::Flight { .. } => "Flight",
-            Kind::Forwarded { .. } => "Forwarded",
             Kind::Large { .. } => "Large",
             Kind::Passing { .. } => "Passing",
-            Kind::Spliced { .. } => "Spliced",
             Kind::Stored { .. } => "Stored",
         };
         f.debug_tuple("CacheBody").field(&kind).finish()

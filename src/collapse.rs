@@ -78,6 +78,8 @@ pub(crate) enum Landing {
     Error(StoredResponse),
     /// It failed; with this status, if it was an answer.
     Failed(Option<StatusCode>),
+    /// It was not made: as many as may be are under way.
+    Overloaded,
     Pending,
     /// A response that is to be stored, with content on its way in, of which an entity tag is made or not.
     Streaming(Arc<LateHead>, Arc<Flight>, bool),
@@ -304,6 +306,11 @@ impl Call {
         }
     }
 
+    /// Whether anybody but its maker's client waits for it.
+    pub(crate) fn has_followers(&self) -> bool {
+        lock(&self.state).interested > 1
+    }
+
     /// Whether it is known what became of it.
     pub(crate) fn has_landed(&self) -> bool {
         !matches!(lock(&self.state).landing, Landing::Pending)
@@ -392,6 +399,8 @@ impl Lead {
             Why::Request if !self.has_credentials => {}
             Why::Request | Why::Response => self.remember(now),
         }
+        // What is said to who has credentials says nothing of others.
+        let why = if why == Why::Response && self.has_credentials { Why::Request } else { why };
         // Whoever comes now finds nothing to wait for.
         self.collapser.close(&self.ticket, &self.call);
         self.call.land(Landing::Apart(why));

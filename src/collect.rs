@@ -1,7 +1,7 @@
 //! Small content, taken in whole where it is there.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -137,6 +137,33 @@ where
         tagger.finish()
     });
     Collected::Whole(Content { pieces: Pieces::of(bytes), tag, trailers })
+}
+
+/// Takes in of a small body what is there, without waiting for more.
+pub(crate) fn at_once<B>(body: Measured<B>) -> Collected<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let mut rest = Box::pin(body);
+    let mut capture = Capture::default();
+    let mut trailers = None;
+    // Whoever reads the rest is woken for that.
+    let mut nobody = Context::from_waker(Waker::noop());
+    while !rest.is_end_stream() {
+        match rest.as_mut().poll_frame(&mut nobody) {
+            Poll::Pending if trailers.is_none() => {
+                return Collected::Begun(Begun { taken: capture.into_bytes(), rest });
+            }
+            Poll::Pending | Poll::Ready(None) => break,
+            Poll::Ready(Some(Err(error))) => return Collected::Broken(capture.into_bytes(), error),
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => capture.take(data),
+                Err(frame) => trailers = frame.into_trailers().ok(),
+            },
+        }
+    }
+    Collected::Whole(Content { pieces: Pieces::of(capture.into_bytes()), tag: None, trailers })
 }
 
 /// The next frame that has anything.

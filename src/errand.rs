@@ -219,8 +219,7 @@ impl<S: Store> Errand<S> {
 
     fn supersede(&self, ticket: &Ticket, call: &Arc<Call>, because: Because) -> Role {
         let (has_credentials, now) = (self.query.unkeyed().any(), self.core.clock.now());
-        let fence = self.lookup.fence;
-        self.core.collapser.supersede(ticket, has_credentials, fence, now, call, because)
+        self.core.collapser.supersede(ticket, has_credentials, self.fence(), now, call, because)
     }
 
     /// Why a call that can be joined will not do for this request, if it will not.
@@ -322,6 +321,12 @@ impl<S: Store> Errand<S> {
             }
             Landing::Apart(Why::Request) if !self.query.unkeyed().any() => return Followed::Again,
             Landing::Apart(_) | Landing::Pending => return Followed::Alone,
+            Landing::Overloaded => {
+                return Followed::Answer(match self.fallback() {
+                    Fallback::StaleIfError => self.stand_in(Detail::CallLimit, None),
+                    Fallback::Forbidden | Fallback::None => self.core.overloaded(self.forward, Some(true)),
+                });
+            }
             Landing::Failed(status) if self.fallback() == Fallback::StaleIfError => {
                 return Followed::Answer(self.stand_in(Detail::StaleIfError, *status));
             }

@@ -61,21 +61,24 @@ where
     if terms.store.is_ok() && length.is_some_and(|length| length > terms.max_body) {
         terms.store = Err(NotStored::TooLarge);
     }
-    if ask.query.request.method == Method::HEAD && length.is_none() {
+    let is_wanted = ask.query.request.method != Method::HEAD
+        || ask.lead.as_ref().is_some_and(|lead| lead.call().has_followers());
+    let is_capped = length.is_none() && !is_wanted && terms.max_body > PIECE as u64;
+    if is_capped {
         // It may turn out to be too large, and nobody wants the content.
-        terms.max_body = terms.max_body.min(PIECE as u64);
+        terms.max_body = PIECE as u64;
     }
     let is_small = length.is_some_and(|length| length <= core.small());
     if terms.store.is_ok() && !is_small && !core.load.has_room(length.unwrap_or(PIECE as u64)) {
         terms.store = Err(NotStored::NoRoom);
     }
-    let terms = judgement.terms.store;
+    let (lifetime, terms) = (judgement.terms.lifetime, judgement.terms.store);
     let mut is_for_all = false;
     if let Err(reason) = terms {
         heed_unstored(&core, &store, &mut ask, &parts, reason, received_at).await;
         is_for_all = answers_all(&core, &ask, &parts, reason);
         if !is_for_all && let Some(lead) = ask.lead.take() {
-            lead.part(why_apart(reason, parts.status), received_at);
+            lead.part(why_apart(reason, parts.status, lifetime), received_at);
         }
     }
     let tag = tag_kind(&core, &ask, &parts, &judgement);
@@ -91,7 +94,7 @@ where
         match collect::collect(body, core.small(), tag, patience).await {
             Collected::Begun(body) => {
                 if let (Some(reason), Some(lead)) = (reason, ask.lead.take_if(|_| is_for_all)) {
-                    lead.part(why_apart(reason, parts.status), received_at);
+                    lead.part(why_apart(reason, parts.status, lifetime), received_at);
                 }
                 body
             }
@@ -107,7 +110,7 @@ where
             }
             Collected::Whole(content) => {
                 let Some(reason) = reason else {
-                    return Fill { core, store, ask, parts, judgement }.at_once(content).await;
+                    return Fill { core, store, ask, parts, judgement, is_capped }.at_once(content).await;
                 };
                 if let Some(lead) = ask.lead.take() {
                     let Content { pieces, trailers, .. } = &content;
@@ -128,7 +131,7 @@ where
     };
     match (reason, Runtime::current()) {
         (None, Some(runtime)) => {
-            Fill { core, store, ask, parts, judgement }.streaming(&runtime, body, length, tag)
+            Fill { core, store, ask, parts, judgement, is_capped }.streaming(&runtime, body, length, tag)
         }
         (reason, _) => {
             let reason = reason.unwrap_or(NotStored::Runtime);
@@ -181,15 +184,20 @@ fn patience(core: &Core, ask: &Ask, tag: Option<TagKind>) -> Patience {
     }
 }
 
-/// Why an answer that is not stored is nobody else's: whose doing it is.
-pub(crate) fn why_apart(reason: NotStored, status: StatusCode) -> Why {
-    let says_so = matches!(reason, NotStored::NoStore | NotStored::Private | NotStored::Vary);
+/// Why an answer that is not stored is nobody else's: whose doing it is. `lifetime` is the one that it would have.
+pub(crate) fn why_apart(reason: NotStored, status: StatusCode, lifetime: Duration) -> Why {
+    let is_error = status.is_client_error() || is_server_error(status);
+    // Of an error, that it is nobody else's is believed where it speaks of the target, and not before it is said twice.
+    let says_so = matches!(reason, NotStored::NoStore | NotStored::Private | NotStored::Vary)
+        && matches!(status.as_u16(), 404 | 410 | 414 | 451);
     match reason {
         NotStored::Authorization | NotStored::Cookie | NotStored::RequestNoStore => Why::Request,
-        NotStored::DrawnError | NotStored::LongFields | NotStored::NoRoom | NotStored::SetCookie => {
-            Why::Chance { says_so }
-        }
-        _ if status.is_client_error() || is_server_error(status) => Why::Chance { says_so },
+        NotStored::DrawnError | NotStored::LongFields | NotStored::NoRoom => Why::Chance { says_so: false },
+        _ if is_error => Why::Chance { says_so },
+        // Without the cookie, too, it would be for this request alone.
+        NotStored::SetCookie => Why::Chance { says_so: lifetime.is_zero() },
+        // It may be what this request has drawn, such as a redirect, or what the target always gives.
+        NotStored::NeverFresh | NotStored::Status => Why::Chance { says_so: true },
         _ => Why::Response,
     }
 }
@@ -200,7 +208,7 @@ fn answers_all(core: &Core, ask: &Ask, response: &response::Parts, reason: NotSt
     // The leader's own fields have no part in it.
     let is_public = ask.lead.as_ref().is_some_and(|lead| !lead.has_credentials())
         && matches!(reason, NotStored::NeverFresh | NotStored::Status)
-        && !response.headers.contains_key(header::SET_COOKIE);
+        && !response.headers.contains_key(header::VARY);
     core.load.limits.share_errors && is_meant && is_public
 }
 
@@ -242,6 +250,8 @@ fn tag_kind(core: &Core, ask: &Ask, parts: &response::Parts, judgement: &Judgeme
 struct Fill<S> {
     ask: Box<Ask>,
     core: Arc<Core>,
+    /// Less of it is taken in than could be stored.
+    is_capped: bool,
     judgement: Box<Judgement>,
     parts: response::Parts,
     store: Arc<S>,
@@ -250,7 +260,7 @@ struct Fill<S> {
 impl<S: Store> Fill<S> {
     /// Small content that has been taken in first, so that the first answer is as good as any later one.
     async fn at_once<B>(self, content: Content) -> Response<CacheBody<B>> {
-        let Self { mut ask, core, judgement, parts, store } = self;
+        let Self { mut ask, core, judgement, parts, store, .. } = self;
         let received_at = judgement.received_at;
         let outcome = stored(&ask, judgement.ttl(&parts.headers, ask.query.now));
         let response = complete(&core, *judgement, parts.status, &parts.headers, ask.query.now, content);
@@ -302,7 +312,7 @@ impl<S: Store> Fill<S> {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let Self { ask, core, judgement, parts, store } = self;
+        let Self { ask, core, is_capped, judgement, parts, store } = self;
         let received_at = judgement.received_at;
         let outcome = stored(&ask, judgement.ttl(&parts.headers, ask.query.now));
         let (pump, reader) = Pump::new(length, judgement.terms.max_body, tag, &core.load);
@@ -315,7 +325,7 @@ impl<S: Store> Fill<S> {
         // Where it is a 304, the content goes to the store all the same, as that of a fill that nobody waits for.
         let answer = conditional(&core, &ask, &parts, &outcome, received_at)
             .unwrap_or_else(|| told(&core, &ask, parts, CacheBody::flight(reader), &outcome));
-        pump.launch(runtime, body, Box::new(Keep::new(*ask, core, received, store)));
+        pump.launch(runtime, body, Box::new(Keep::new(*ask, core, is_capped, received, store)));
         answer
     }
 }
@@ -341,6 +351,7 @@ struct Keep<S> {
     core: Arc<Core>,
     fence: Fence,
     has_credentials: bool,
+    is_capped: bool,
     key: CacheKey,
     lead: Option<Lead>,
     received: Arc<Received>,
@@ -367,7 +378,7 @@ impl Drop for Told {
 }
 
 impl<S> Keep<S> {
-    fn new(ask: Ask, core: Arc<Core>, received: Arc<Received>, store: Arc<S>) -> Self {
+    fn new(ask: Ask, core: Arc<Core>, is_capped: bool, received: Arc<Received>, store: Arc<S>) -> Self {
         let Ask { expected, fence, lead, query, validated, validation, .. } = ask;
         let has_credentials = query.unkeyed().any();
         let told = Told { is_true: false, load: Arc::clone(&core.load) };
@@ -375,6 +386,7 @@ impl<S> Keep<S> {
             core,
             fence,
             has_credentials,
+            is_capped,
             key: query.key,
             lead,
             received,
@@ -388,7 +400,9 @@ impl<S> Keep<S> {
 }
 
 impl<S: Store> Sink for Keep<S> {
-    async fn commit(self: Box<Self>, content: Content) -> Option<Pieces> {
+    async fn commit(mut self: Box<Self>, content: Content) -> Option<Pieces> {
+        // First, so that it is dropped last where the store panics.
+        let expected = std::mem::take(&mut self.expected);
         let Self {
             core,
             fence,
@@ -400,7 +414,7 @@ impl<S: Store> Sink for Keep<S> {
             mut told,
             validated,
             validation,
-            expected,
+            ..
         } = *self;
         if lead.as_ref().is_some_and(Lead::is_superseded) {
             return None; // what a later call brings is newer
@@ -419,7 +433,7 @@ impl<S: Store> Sink for Keep<S> {
 
     async fn refuse(self: Box<Self>) {
         // For a while, nobody is to wait for what this key gives.
-        if let Some(lead) = &self.lead {
+        if let Some(lead) = self.lead.as_ref().filter(|_| !self.is_capped) {
             lead.remember(self.core.clock.now());
         }
         if let Some(validated) = self.validated {

@@ -71,7 +71,7 @@ impl<S: Store> UnsafeCall<S> {
         B::Error: Into<BoxError>,
     {
         let Some(leave) = self.core.load.calls.begin(Some(&self.key)).await else {
-            return Ok(self.core.overloaded(self.outcome().forward));
+            return Ok(self.core.overloaded(self.outcome().forward, None));
         };
         let storable = self.storable(&parts).await;
         // Who leaves before that has asked nothing of the inner service.

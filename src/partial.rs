@@ -107,7 +107,7 @@ fn several(stored: &StoredResponse, ranges: &[ByteRange], length: u64) -> Option
     headers.remove(header::CONTENT_RANGE); // RFC 9110 15.3.7.2
     headers.insert(header::CONTENT_TYPE, value(format!("multipart/byteranges; boundary={boundary}")));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-    Some(Cut { content: Run::of(&body.freeze()), headers, status: StatusCode::PARTIAL_CONTENT })
+    Some(Cut { content: Run::of(&body.freeze_for_one()), headers, status: StatusCode::PARTIAL_CONTENT })
 }
 
 fn content_range(range: ByteRange, length: u64) -> HeaderValue {

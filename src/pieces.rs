@@ -8,6 +8,9 @@ use bytes::{Bytes, BytesMut};
 /// The length of a piece. Content up to this length is one block.
 pub(crate) const PIECE: usize = 64 * 1024;
 
+/// A range of so many pieces does not keep the others.
+const FEW: usize = 4;
+
 /// Whole content, immutable. Cloning shares it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pieces(Kind);
@@ -113,15 +116,24 @@ impl Pieces {
         }
     }
 
-    /// A range of the content. One that lies within a piece keeps no other.
+    /// A range of the content. One of a few pieces keeps no others; a longer one shares the content, as all who read that do.
     pub(crate) fn run(&self, range: Range<usize>) -> Run {
         let end = range.end.min(self.len());
         let start = range.start.min(end);
         let first = self.from(start);
         if first.len() >= end - start {
-            return Run { content: Self(Kind::Small(first.slice(..end - start))), next: 0, end: end - start };
+            let content = Self(Kind::Small(first.slice(..end - start)));
+            return Run { content, start: 0, next: 0, end: end - start };
         }
-        Run { content: self.clone(), next: start, end }
+        let (begin, touched) = (start / PIECE, start / PIECE..end.div_ceil(PIECE));
+        match &self.0 {
+            Kind::Large(large) if touched.len() <= FEW && touched.len() < large.pieces.len() => {
+                let content = Self::whole(large.pieces[touched].to_vec());
+                let start = start - begin * PIECE;
+                Run { content, start, next: start, end: end - begin * PIECE }
+            }
+            _ => Run { content: self.clone(), start, next: start, end },
+        }
     }
 
     /// In one block: a copy, where the content is of more than one piece.
@@ -165,13 +177,14 @@ fn compact(content: Bytes) -> Bytes {
 #[derive(Debug, Default)]
 pub(crate) struct Run {
     content: Pieces,
+    start: usize,
     next: usize,
     end: usize,
 }
 
 impl Run {
     pub(crate) fn of(content: &Pieces) -> Self {
-        content.run(0..content.len())
+        Self { content: content.clone(), start: 0, next: 0, end: content.len() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -180,6 +193,11 @@ impl Run {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.end == self.next
+    }
+
+    /// Whether nothing was taken of it.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.next == self.start
     }
 
     pub(crate) fn content(&self) -> &Pieces {
@@ -213,7 +231,7 @@ impl PiecesMut {
         while !data.is_empty() {
             if self.last.len() == PIECE {
                 let full = std::mem::take(&mut self.last);
-                self.pieces.push(full.freeze());
+                self.pieces.push(compact(full.freeze()));
             }
             let (taken, rest) = data.split_at(data.len().min(PIECE - self.last.len()));
             if self.pieces.is_empty() {
@@ -230,11 +248,21 @@ impl PiecesMut {
         self.pieces.len() * PIECE + self.last.len()
     }
 
-    pub(crate) fn freeze(mut self) -> Pieces {
+    pub(crate) fn freeze(self) -> Pieces {
+        Pieces::whole(self.into_pieces())
+    }
+
+    /// Content that is counted as large whatever its length: made for one reader, it is not shared with the store.
+    pub(crate) fn freeze_for_one(self) -> Pieces {
+        let length = self.len();
+        Pieces(Kind::Large(Arc::new(Large { length, pieces: self.into_pieces().into_boxed_slice() })))
+    }
+
+    fn into_pieces(mut self) -> Vec<Bytes> {
         if !self.last.is_empty() {
             self.pieces.push(compact(self.last.freeze()));
         }
-        Pieces::whole(self.pieces)
+        self.pieces
     }
 }
 

@@ -319,15 +319,19 @@ where
         key::settle_authority(&mut parts);
         self.cache.core.policy.forward(&mut parts);
         framing::repair_request(&mut parts.headers);
+        if self.cache.core.load.calls.is_bounded() {
+            self.cache.core.mark(&mut parts);
+        }
         key::leave(&mut parts);
         let (core, request) = (Arc::clone(&self.cache.core), Request::from_parts(parts, body));
         let inner = self.inner.clone();
-        if !core.load.calls.is_bounded() {
+        // A call that goes through the same layer again has its leave already.
+        if !core.load.calls.is_bounded() || detail == Some(Detail::Nested) {
             return ResponseFuture::pass(inner, request, core, outcome);
         }
         ResponseFuture::boxed(async move {
             let Some(leave) = core.load.calls.begin(None).await else {
-                return Ok(core.overloaded(forward));
+                return Ok(core.overloaded(forward, None));
             };
             let is_conditional = validation::is_conditional(request.headers());
             let method = request.method().clone();

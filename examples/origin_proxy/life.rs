@@ -7,6 +7,7 @@
 //! - has not asked for anything in time (`head`), or sends no more of a head that it has begun,
 //! - is idle for too long (`idle`): no request is open, and all that was answered is written,
 //! - takes nothing of what is written to it (`stall`), whether or not there is more,
+//! - has answers to take, leaves no room for them in HTTP/2, and waits for nothing else (`stall`),
 //! - is told to end.
 
 use std::io::{self, IoSlice};
@@ -69,6 +70,8 @@ struct State {
     is_shared: bool,
     /// Requests that are not answered to the end.
     open: usize,
+    /// Those of them that wait for the origin.
+    waiting: usize,
     /// Whether to find out if the client has taken anything.
     probes: bool,
     /// The last time that something was done about a request.
@@ -109,6 +112,7 @@ impl Life {
             is_asked: false,
             is_shared: false,
             open: 0,
+            waiting: 0,
             probes: false,
             quiet: now,
             told: None,
@@ -125,7 +129,8 @@ impl Life {
         state.is_asked = true;
         state.is_shared |= version == Version::HTTP_2;
         state.open += 1;
-        Open(Arc::clone(self))
+        state.waiting += 1;
+        Open { is_waiting: true, life: Arc::clone(self) }
     }
 
     /// Since when the connection has been idle; none if it is not.
@@ -215,6 +220,9 @@ impl Life {
                 false => or_wait(blocked + patience.step(), Verdict::Probe),
             };
         }
+        if state.is_shared && state.open > 0 && state.waiting == 0 {
+            return or_wait(state.quiet + patience.stall, Verdict::Cut);
+        }
         if !state.is_idle() {
             return Verdict::Wait(now + patience.step());
         }
@@ -244,13 +252,27 @@ impl State {
 }
 
 /// A request that is not answered to the end.
-pub struct Open(Arc<Life>);
+pub struct Open {
+    /// There is nothing that the client could take.
+    is_waiting: bool,
+    life: Arc<Life>,
+}
+
+impl Open {
+    /// Whether the client has to wait for what comes next.
+    pub fn waits(&mut self, is_waiting: bool) {
+        let was_waiting = std::mem::replace(&mut self.is_waiting, is_waiting);
+        let mut state = self.life.state();
+        state.waiting -= usize::from(was_waiting);
+        state.waiting += usize::from(is_waiting);
+        state.quiet = Instant::now();
+    }
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.open -= 1;
-        state.quiet = Instant::now();
+        self.waits(false);
+        self.life.state().open -= 1;
     }
 }
 
@@ -271,7 +293,12 @@ impl<B: Body> Body for Answer<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().body.poll_frame(cx)
+        let this = self.project();
+        let frame = this.body.poll_frame(cx);
+        if let Some(open) = this.open {
+            open.waits(frame.is_pending());
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
@@ -535,6 +562,24 @@ mod tests {
         life.wrote(&Poll::Pending);
         life.set_probes(false);
         assert_eq!(until_due(&life, None).await, (30, Verdict::Cut));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f18_answers_that_nobody_takes_hold_no_connection() {
+        for version in [Version::HTTP_11, Version::HTTP_2] {
+            let life = Life::new();
+            let life = Arc::new(life);
+            let mut opens = [life.open(version), life.open(version)];
+            opens[0].waits(false);
+            let waiting = life.verdict(&PATIENCE, None);
+            assert!(matches!(waiting, Verdict::Wait(_)), "the other one waits for the origin");
+            tokio::time::advance(PATIENCE.stall * 4).await;
+            assert!(matches!(life.verdict(&PATIENCE, None), Verdict::Wait(_)));
+            opens[1].waits(false);
+            tokio::time::advance(PATIENCE.stall).await;
+            // HTTP/1 writes into its socket, which says whether that is taken.
+            assert_eq!(life.verdict(&PATIENCE, None) == Verdict::Cut, version == Version::HTTP_2);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -34,7 +34,11 @@ impl Default for Limits {
         let shares = Shares::of(descriptors());
         Self {
             call_wait: Duration::from_secs(2),
-            calls: calls::Bounds { per_address: 256, per_connection: 64 },
+            // No address takes them all.
+            calls: calls::Bounds {
+                per_address: shares.calls.div_ceil(2).min(256),
+                per_connection: shares.calls.div_ceil(4).min(64),
+            },
             connections: shares.connections,
             connections_per_address: shares.connections.div_ceil(2),
             fields: 100,

@@ -185,7 +185,10 @@ where
         let this = self.project();
         let answer = ready!(this.future.poll(cx))?;
         this.answered.store(true, Ordering::SeqCst);
-        let open = this.open.take();
+        let mut open = this.open.take();
+        if let Some(open) = &mut open {
+            open.waits(false); // the answer's head is there
+        }
         Poll::Ready(Ok(answer.map(|body| Answer { body, open })))
     }
 }

@@ -181,9 +181,13 @@ impl<S: Store> Fetch<S> {
         let is_conditional = validation::is_conditional(&outgoing.headers);
         let method = outgoing.method.clone();
         let Some(leave) = self.leave().await else {
+            if let Some(lead) = self.ask.lead.take() {
+                lead.land(Landing::Overloaded);
+            }
+            let collapsed = self.ask.collapsed;
             return Ok(match self.fallback {
                 Fallback::StaleIfError => self.stand_in(Detail::CallLimit, None),
-                Fallback::Forbidden | Fallback::None => self.core.overloaded(self.ask.forward),
+                Fallback::Forbidden | Fallback::None => self.core.overloaded(self.ask.forward, collapsed),
             });
         };
         self.ask.leave = leave;

@@ -198,7 +198,9 @@ impl<S: Store> Fetch<S> {
             match terms {
                 // Whether or not a purge came first: who waits has asked before it.
                 Ok(()) => lead.land(Landing::Validated(response.clone())),
-                Err(reason) => lead.part(fill::why_apart(reason, status), received_at),
+                Err(reason) => {
+                    lead.part(fill::why_apart(reason, status, response.head().reuse.lifetime), received_at)
+                }
             }
         }
         let outcome = Outcome::Forwarded(Forwarding {

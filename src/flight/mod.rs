@@ -59,8 +59,7 @@ struct State {
     /// Nobody reads, and it goes on all the same.
     detached: Option<Counted>,
     end: Option<End>,
-    /// What the buffer takes is counted as held for readers, no longer as in flight.
-    is_for_readers: bool,
+    counted: Account,
     /// Nothing is stored any more: the content is only passed on.
     passing: bool,
     pump: Option<Waker>,
@@ -77,6 +76,17 @@ struct State {
 pub(crate) enum End {
     Complete(Option<Arc<HeaderMap>>),
     Failed(BodyError),
+}
+
+/// Where the memory of a buffer is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Account {
+    /// As held for readers.
+    Held,
+    /// As that of content which is to be stored.
+    #[default]
+    InFlight,
+    Nowhere,
 }
 
 struct ReaderState {
@@ -139,10 +149,15 @@ impl State {
 
     /// What is held is not to be stored, or is stored by now.
     fn hold_for_readers(&mut self, load: &Load) {
-        if !std::mem::replace(&mut self.is_for_readers, true) {
+        if self.counted == Account::InFlight {
             self.buffer.close();
             load.give_back(self.buffer.charge());
+            self.counted = Account::Nowhere;
+        }
+        // Small content that is complete is not counted.
+        if self.counted == Account::Nowhere && (self.passing || self.buffer.charge() > PIECE) {
             load.held.take(self.buffer.charge() as u64);
+            self.counted = Account::Held;
         }
     }
 
@@ -159,7 +174,9 @@ impl State {
                 Some(position) => self.buffer.drop_before(position),
                 None => self.buffer.clear(),
             };
-            load.held.give_back(freed as u64);
+            if self.counted == Account::Held {
+                load.held.give_back(freed as u64);
+            }
         }
     }
 
@@ -185,7 +202,7 @@ impl State {
             }
         }
         if any {
-            if self.is_for_readers && self.active().next().is_none() {
+            if self.counted != Account::InFlight && self.active().next().is_none() {
                 self.passing = true;
                 self.whole = None;
             }
@@ -247,6 +264,23 @@ impl Flight {
     /// From now on the pump waits for its readers, and nobody joins.
     pub(crate) fn pass(self: &Arc<Self>) {
         lock(&self.state).pass(&self.load);
+        self.watch();
+    }
+
+    /// Counts what its readers hold of complete content, and has them cut off when they make no progress.
+    fn watch_complete(self: &Arc<Self>) {
+        let (large, is_watched) = {
+            let state = lock(&self.state);
+            let large = state.whole.as_ref().and_then(|(whole, _)| whole.large().map(Arc::clone));
+            (large, state.watched.is_some())
+        };
+        if is_watched {
+            return;
+        }
+        let shared = large.map(|large| self.load.held.share(&large));
+        if let Some((_, own)) = &mut lock(&self.state).whole {
+            *own = shared;
+        }
         self.watch();
     }
 
@@ -314,7 +348,7 @@ impl Flight {
             (_, None) => {}
         }
         // What is complete is held by who reads it, as any answer is.
-        let is_large = !state.passing && length > PIECE as u64;
+        let is_large = length > PIECE as u64;
         state.hold_for_readers(&self.load);
         state.end = Some(end);
         state.detached = None;
@@ -322,16 +356,11 @@ impl Flight {
         for reader in state.readers.iter_mut() {
             reader.since.get_or_insert(now);
         }
-        let large = state.whole.as_ref().and_then(|(whole, _)| whole.large().map(Arc::clone));
         let has_readers = state.active().next().is_some();
         let wakers = state.wake_readers();
         drop(state);
         if has_readers && is_large {
-            let shared = large.map(|large| self.load.held.share(&large));
-            if let Some((_, own)) = &mut lock(&self.state).whole {
-                *own = shared;
-            }
-            self.watch();
+            self.watch_complete();
         }
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -426,6 +455,11 @@ impl Flight {
         }
         state.detached = None;
         let number = state.readers.add(ReaderState::new());
+        let is_large = state.end.is_some() && state.buffer.received() > PIECE as u64;
+        drop(state);
+        if is_large {
+            self.watch_complete();
+        }
         Some(Reader::new(Arc::clone(self), number))
     }
 
@@ -445,8 +479,14 @@ impl Flight {
 impl Reading for Flight {
     fn pace(&self) -> Pace {
         let state = lock(&self.state);
-        let paces = state.active().map(|reader| reader.since.map_or(Pace::Waits, Pace::Stands));
-        paces.max().unwrap_or(Pace::Gone)
+        let paces = state.active().map(|reader| match reader.since {
+            None => Pace::Waits,
+            Some(since) if reader.position == 0 => Pace::Begins(since),
+            Some(since) => Pace::Stands(since),
+        });
+        // What is only passed on is held for the slowest of them, and all of the content for any.
+        let pace = if state.passing { paces.min() } else { paces.max() };
+        pace.unwrap_or(Pace::Gone)
     }
 
     fn cut_off(&self, since: Instant) {
@@ -462,10 +502,10 @@ impl Drop for Flight {
     fn drop(&mut self) {
         let mut state = lock(&self.state);
         let charge = state.buffer.clear();
-        if state.is_for_readers {
-            self.load.held.give_back(charge as u64);
-        } else {
-            self.load.give_back(charge);
+        match state.counted {
+            Account::Held => self.load.held.give_back(charge as u64),
+            Account::InFlight => self.load.give_back(charge),
+            Account::Nowhere => {}
         }
         let watched = state.watched.take();
         drop(state);

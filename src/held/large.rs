@@ -64,7 +64,11 @@ impl LargeReader {
 impl Reading for Place {
     fn pace(&self) -> Pace {
         let state = lock(&self.state);
-        if state.content.is_some() { Pace::Stands(state.since) } else { Pace::Gone }
+        match &state.content {
+            None => Pace::Gone,
+            Some((run, _)) if run.is_untouched() => Pace::Begins(state.since),
+            Some(_) => Pace::Stands(state.since),
+        }
     }
 
     fn cut_off(&self, since: Instant) {

@@ -77,6 +77,8 @@ pub(crate) trait Reading: Send + Sync {
 pub(crate) enum Pace {
     /// It holds nothing any more.
     Gone,
+    /// It has never taken anything, since then.
+    Begins(Instant),
     /// It has taken nothing of what is there since then.
     Stands(Instant),
     /// It asks for more than there is.
@@ -166,14 +168,15 @@ impl Held {
         let is_new = !std::mem::replace(&mut state.is_watched, true);
         drop(state);
         if is_new {
-            Watch(Arc::clone(self)).begin();
+            Watch { held: Arc::clone(self), is_over: false }.begin();
         }
         self.make_room(holder);
         Watched { held: Arc::clone(self), number }
     }
 
-    /// Cuts off those who stand longest until what is held is within the bound. Where several read the same content, the
-    /// most active of them counts. `newest` has come last, and stays.
+    /// Cuts off those who stand longest until what is held is within the bound: first those who have never taken anything, for
+    /// whoever reads, and be it slowly, has more to lose. Where several read the same content, the most active of them counts.
+    /// `newest` has come last, and stays.
     pub(crate) fn make_room(&self, newest: Holder) {
         if self.bytes() <= self.limit {
             return;
@@ -194,7 +197,7 @@ impl Held {
         let mut paces: Vec<_> = paces.into_values().collect();
         paces.sort_unstable_by_key(|(pace, _)| *pace);
         for (pace, readings) in paces {
-            if let Pace::Stands(since) = pace
+            if let Pace::Begins(since) | Pace::Stands(since) = pace
                 && self.bytes() > self.limit
             {
                 readings.iter().for_each(|reading| reading.cut_off(since));
@@ -202,17 +205,18 @@ impl Held {
         }
     }
 
-    /// Cuts off who has stood for too long. Whether anybody is left to look after.
+    /// Cuts off who has stood for too long. Whether anybody is left to look after; if not, the next reader begins a task.
     fn cut_off_stalled(&self) -> bool {
-        let readings: Vec<_> = {
+        let (readings, is_watched): (Vec<_>, bool) = {
             let mut state = lock(&self.state);
             state.is_watched = !state.readings.is_empty();
-            state.readings.values().filter_map(|(_, reading)| reading.upgrade()).collect()
+            let readings = state.readings.values().filter_map(|(_, reading)| reading.upgrade());
+            (readings.collect(), state.is_watched)
         };
         if let Some(since) = moment().checked_sub(self.stall) {
             readings.iter().for_each(|reading| reading.cut_off(since));
         }
-        !readings.is_empty()
+        is_watched
     }
 }
 
@@ -221,9 +225,12 @@ pub(crate) fn address<T>(content: &Arc<T>) -> Holder {
     Arc::as_ptr(content).cast::<()>() as usize
 }
 
-/// The task that looks after those who make no progress, as long as anybody reads. When it ends otherwise, with its
-/// runtime, the next reader begins another one.
-struct Watch(Arc<Held>);
+/// The task that looks after those who make no progress, as long as anybody reads.
+struct Watch {
+    held: Arc<Held>,
+    /// It has ended because nobody reads any more; another one may have begun by now.
+    is_over: bool,
+}
 
 impl Watch {
     fn begin(self) {
@@ -234,15 +241,24 @@ impl Watch {
             return;
         };
         drop(runtime.spawn(async move {
-            let interval = (self.0.stall / LOOKS).max(SHORTEST);
-            while pause(interval).await && self.0.cut_off_stalled() {}
+            let mut watch = self;
+            let interval = (watch.held.stall / LOOKS).max(SHORTEST);
+            while pause(interval).await {
+                if !watch.held.cut_off_stalled() {
+                    watch.is_over = true;
+                    break;
+                }
+            }
         }));
     }
 }
 
+/// Where it ends otherwise, with its runtime, the next reader begins another one.
 impl Drop for Watch {
     fn drop(&mut self) {
-        lock(&self.0.state).is_watched = false;
+        if !self.is_over {
+            lock(&self.held.state).is_watched = false;
+        }
     }
 }
 

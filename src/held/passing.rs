@@ -80,8 +80,9 @@ impl Passing {
         (self.hint, self.is_end) = (inner.size_hint(), inner.is_end_stream());
         match &polled {
             Poll::Pending => place.waits(),
-            Poll::Ready(Some(Ok(_))) => place.stands(),
-            Poll::Ready(None | Some(Err(_))) => {
+            Poll::Ready(Some(Ok(_))) if !self.is_end => place.stands(),
+            // It may be asked no more.
+            Poll::Ready(_) => {
                 self.is_end = true;
                 let body = body.take();
                 place.goes();
@@ -147,7 +148,12 @@ impl Wake for PassingPlace {
 
 impl Reading for PassingPlace {
     fn pace(&self) -> Pace {
-        lock(&self.state).since.map_or(Pace::Waits, Pace::Stands)
+        let state = lock(&self.state);
+        match state.since {
+            None => Pace::Waits,
+            Some(since) if state.client.is_none() => Pace::Begins(since),
+            Some(since) => Pace::Stands(since),
+        }
     }
 
     fn cut_off(&self, since: Instant) {

@@ -153,3 +153,23 @@ fn a35_a_validation_in_the_background_is_no_call_of_a_client() {
     client.next().is("HTTP/1.1 200 OK", "final").has("larder; hit");
     origin.asked("/stale").answer(STORED);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a35_all_clients_together_have_a_bound() {
+    let bench = Bench::new(&["--max-calls", "2", "--call-wait", "1"]);
+    let under_way = ["/1", "/2"].map(|path| (bench.get(path), bench.asked(path)));
+    let mut other = Client::of(&bench.proxy);
+    tokio::task::block_in_place(|| {
+        other.get("/3");
+        other
+            .next()
+            .is("HTTP/1.1 503 Service Unavailable", "")
+            .has("\r\nretry-after: 1\r\n")
+            .has("call-limit");
+    });
+    bench.origin.was_not_asked();
+    for (answer, mut asked) in under_way {
+        asked.answer(FINAL);
+        answer.await.unwrap().has_body("final");
+    }
+}

@@ -3,9 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{Empty, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioExecutor;
 use larder::{BodyLimits, CacheLayer, FillLimits, MemoryStore};
 
-use crate::support::{Client, Reading, Stage, Step, alloc, settle};
+use tower::Layer;
+
+use crate::support::{Client, Reading, Stage, Step, alloc, settle, wire};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -98,6 +104,58 @@ async fn a29_small_content_is_not_counted() {
     assert_eq!(stage.handle.fills().held, 64 * KIB + 1);
     drop((small, range, large));
     assert_eq!(stage.handle.fills().held, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a29_what_is_made_for_one_reader_is_counted_whatever_its_length() {
+    let stage = Stage::new();
+    fill(&stage, "/", MIB).await;
+    let several = ("range", "bytes=0-999,2000-2999");
+    let mut body = reading(stage.get_with("/", &[several])).await;
+    let held = stage.handle.fills().held;
+    assert!((2_000..3_000).contains(&held), "{held}");
+    tokio::time::sleep(STALL * 2).await;
+    assert_eq!(stage.handle.fills().held, 0);
+    assert!(is_cut_off(&mut body).await);
+    // A range of few pieces does not keep the others.
+    let range = reading(stage.get_with("/", &[("range", "bytes=65000-66000")])).await;
+    assert_eq!(stage.handle.fills().held, 2 * 64 * KIB);
+    drop(range);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a29_who_has_taken_something_stays_before_who_has_not() {
+    let stage = Stage::with(CacheLayer::default().body_limits(BodyLimits::new().held(2 * MIB)));
+    for path in ["/slow", "/first", "/second"] {
+        fill(&stage, path, MIB).await;
+    }
+    let mut slow = reading(stage.get("/slow")).await;
+    assert!(slow.next_now().is_some());
+    tokio::time::sleep(STALL / 4).await;
+    let mut first = reading(stage.get("/first")).await;
+    let mut second = reading(stage.get("/second")).await;
+    assert!(is_cut_off(&mut first).await);
+    assert!(!is_cut_off(&mut slow).await && !is_cut_off(&mut second).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a29_small_content_that_nobody_takes_lets_go_of_the_origin_too() {
+    for head in [
+        &[("cache-control", "no-store"), ("content-length", "2")][..],
+        &[("cache-control", "private"), ("content-length", "2"), ("etag", "\"1\"")],
+    ] {
+        let stage = Stage::new();
+        let client = stage.get("/");
+        settle().await;
+        let call = stage.origin.call(0);
+        call.head(head).frame("o");
+        let mut body = client.body().await;
+        settle().await;
+        assert_eq!(stage.origin.open(), 1, "{head:?}");
+        tokio::time::sleep(STALL * 2).await;
+        assert_eq!(stage.origin.open(), 0, "{head:?}");
+        assert!(is_cut_off(&mut body).await);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -237,6 +295,38 @@ async fn a29_a_reader_of_what_has_come_in_meanwhile_is_cut_off() {
     assert!(is_cut_off(&mut body).await);
     assert_eq!(stage.get("/").seen().await.status, 200);
     assert_eq!(stage.origin.calls(), 1, "what is stored stays");
+}
+
+/// One connection with a window of nothing, and in this thread the server with the cache, whose memory is counted.
+#[tokio::test]
+async fn a29_an_http2_connection_without_windows_holds_no_more_than_the_bound() {
+    const OBJECTS: usize = 60;
+    let capacity = 16 * MIB;
+    let layer = store(capacity);
+    let handle = layer.handle();
+    let content = Bytes::from(vec![b'x'; 2 * MIB as usize]);
+    let origin = tower::service_fn(move |_: Request<Incoming>| {
+        let response = Response::builder().header("cache-control", "max-age=600");
+        std::future::ready(response.body(Full::new(content.clone())))
+    });
+    let address = wire::serve(layer.layer(origin)).await;
+    let mut builder = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
+    let client = builder.http2_only(true).http2_initial_stream_window_size(0).build_http();
+    let before = alloc::live();
+    let mut responses = Vec::new();
+    for number in 0..OBJECTS {
+        let path = format!("/{number}");
+        assert_eq!(wire::get(address, &path, &[]).await.body.len(), 2 * MIB as usize);
+        let request = Request::get(format!("http://{address}{path}")).body(Empty::<Bytes>::new()).unwrap();
+        let response = client.request(request).await.unwrap();
+        assert!(response.headers()["cache-status"].to_str().unwrap().contains("; hit"));
+        responses.push(response);
+    }
+    let held = alloc::live() - before;
+    assert!(held < (2 * capacity + 8 * MIB) as i64, "{held} bytes for {OBJECTS} objects of 2 MiB");
+    assert!(handle.fills().held <= capacity);
+    assert!(handle.fills().detached_readers as usize >= OBJECTS / 2);
+    drop(responses);
 }
 
 #[tokio::test(start_paused = true)]
