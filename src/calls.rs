@@ -13,7 +13,8 @@ use crate::turns::{Turn, Turns};
 ///
 /// A call is under way until its response has come in whole, or is let go of. What would go beyond a bound is answered
 /// with a stale response where that is allowed; or else it waits, and when that takes too long, the answer is a 503 with
-/// `Retry-After` and `detail="call-limit"`. These are the only requests that fail because of the cache.
+/// `Retry-After` and `detail="call-limit"`. It is the one case in which a request fails although the inner service would
+/// have answered it.
 ///
 /// ```
 /// use larder::{CacheLayer, CallLimits};
@@ -39,7 +40,7 @@ impl CallLimits {
         Self::default()
     }
 
-    /// The most calls for one key, at least 1.
+    /// The most calls for one key, at least 1. Requests that bypass the cache have no key.
     #[must_use]
     pub fn per_key(mut self, count: usize) -> Self {
         self.per_key = Some(count);

@@ -24,7 +24,7 @@ pub(crate) struct Doubts {
 }
 
 /// When a key is to be made stale.
-pub(crate) enum Turn {
+pub(crate) enum When {
     /// Somebody else does it, later.
     Another,
     /// After a [`PAUSE`].
@@ -46,20 +46,20 @@ impl Default for Doubts {
 
 impl Doubts {
     /// Says when to make a key stale. Whoever is told to do so does it.
-    pub(crate) fn turn(&self, key: &CacheKey, now: SystemTime) -> Turn {
+    pub(crate) fn turn(&self, key: &CacheKey, now: SystemTime) -> When {
         if !self.recent.has(key, now) {
             self.recent.remember(key, now);
-            return Turn::Now;
+            return When::Now;
         }
         let mut waiting = lock(&self.waiting);
         if waiting.contains(key) {
-            return Turn::Another;
+            return When::Another;
         }
         if waiting.len() >= MOST_WAITING {
-            return Turn::Now;
+            return When::Now;
         }
         waiting.insert(key.clone());
-        Turn::Later(Waiting { all: Arc::clone(&self.waiting), key: key.clone() })
+        When::Later(Waiting { all: Arc::clone(&self.waiting), key: key.clone() })
     }
 
     /// Ends a pause, and begins the next one.
@@ -88,19 +88,19 @@ mod tests {
         };
         let now = UNIX_EPOCH + Duration::from_secs(1_790_000_000);
         let turn = |number, now| doubts.turn(&key(number), now);
-        assert!(matches!(turn(0, now), Turn::Now));
-        let Turn::Later(waiting) = turn(0, now) else { panic!("it has just been made stale") };
-        assert!(matches!(turn(0, now), Turn::Another));
-        assert!(matches!(turn(1, now), Turn::Now), "another key");
+        assert!(matches!(turn(0, now), When::Now));
+        let When::Later(waiting) = turn(0, now) else { panic!("it has just been made stale") };
+        assert!(matches!(turn(0, now), When::Another));
+        assert!(matches!(turn(1, now), When::Now), "another key");
         doubts.end(waiting, now + PAUSE);
-        assert!(matches!(turn(0, now + PAUSE), Turn::Later(_)));
-        assert!(matches!(turn(0, now + 2 * PAUSE), Turn::Now));
+        assert!(matches!(turn(0, now + PAUSE), When::Later(_)));
+        assert!(matches!(turn(0, now + 2 * PAUSE), When::Now));
         // Beyond the bound they don't wait.
         let mut waiting = Vec::new();
         for number in 0..=MOST_WAITING {
             turn(number, now + 2 * PAUSE);
             waiting.push(turn(number, now + 2 * PAUSE));
         }
-        assert!(matches!(waiting.pop(), Some(Turn::Now)));
+        assert!(matches!(waiting.pop(), Some(When::Now)));
     }
 }

@@ -16,7 +16,7 @@ use http_body::Body;
 use tower::{Service, ServiceExt};
 
 use crate::body::CacheBody;
-use crate::doubts::{PAUSE, Turn, Waiting};
+use crate::doubts::{PAUSE, Waiting, When};
 use crate::error::BoxError;
 use crate::fill;
 use crate::judge::Ask;
@@ -224,11 +224,11 @@ impl<S: Store> Unknown<S> {
         let Some(doubt) = self.0.take() else {
             return;
         };
-        match doubt.turn() {
-            Turn::Another => {}
-            Turn::Later(waiting) => from_now_on(doubt.expire_later(waiting)),
+        match doubt.when() {
+            When::Another => {}
+            When::Later(waiting) => from_now_on(doubt.expire_later(waiting)),
             // Also if the client leaves meanwhile.
-            Turn::Now => drop(to_its_end(doubt.expire()).await),
+            When::Now => drop(to_its_end(doubt.expire()).await),
         }
     }
 }
@@ -236,10 +236,10 @@ impl<S: Store> Unknown<S> {
 impl<S: Store> Drop for Unknown<S> {
     fn drop(&mut self) {
         if let Some(doubt) = self.0.take() {
-            match doubt.turn() {
-                Turn::Another => {}
-                Turn::Later(waiting) => from_now_on(doubt.expire_later(waiting)),
-                Turn::Now => from_now_on(doubt.expire()),
+            match doubt.when() {
+                When::Another => {}
+                When::Later(waiting) => from_now_on(doubt.expire_later(waiting)),
+                When::Now => from_now_on(doubt.expire()),
             }
         }
     }
@@ -253,7 +253,7 @@ struct Doubt<S> {
 }
 
 impl<S: Store> Doubt<S> {
-    fn turn(&self) -> Turn {
+    fn when(&self) -> When {
         self.core.doubts.turn(&self.key, self.core.clock.now())
     }
 

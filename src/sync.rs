@@ -68,7 +68,6 @@ mod real {
         }
     }
 
-    /// Waits for so long, and in a runtime without timers not at all.
     /// What `future` gives, or `None` when it takes longer, and in a runtime without timers at once.
     pub(crate) async fn briefly<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
         let mut future = std::pin::pin!(future);

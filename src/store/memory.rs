@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
-use super::purges::{Held, Purges, number};
+use super::purges::{HeldNames, Purges, number};
 use super::stamp::Verdict;
 use super::{
     Expected, Fence, How, Lookup, Store, StoreStatistics, Stored, StoredId, Target, Variants, Write,
@@ -334,7 +334,7 @@ impl Inner {
 const NAME: u64 = 48;
 /// What an entry takes beside its key and its responses: the slot in quick_cache's table, the blocks of the list of
 /// variants, of the purge mark and of the names, and the place of its URI's name.
-const ENTRY: u64 = 160 + size_of::<Held>() as u64 + 16 + NAME;
+const ENTRY: u64 = 160 + size_of::<HeldNames>() as u64 + 16 + NAME;
 
 fn weight_of(response: &StoredResponse) -> u64 {
     let names = 2 * response.head().groups().count() + usize::from(response.may_answer_for_other_queries());

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 pub use boxed::BoxStore;
 pub use memory::MemoryStore;
 
-use self::purges::Held;
+use self::purges::HeldNames;
 use crate::error::StoreError;
 use crate::key::CacheKey;
 use crate::stored::StoredResponse;
@@ -201,7 +201,7 @@ struct Shelf {
     /// A store's own mark: the purge number up to which all are known to be untouched.
     checked: AtomicU64,
     /// Keeps the stamps of purges that concern these responses, for as long as anybody has them.
-    held: Option<Arc<Held>>,
+    held: Option<Arc<HeldNames>>,
     list: Box<[Stored]>,
 }
 
@@ -211,7 +211,7 @@ impl Variants {
         Self::checked(list, 0, None)
     }
 
-    fn checked(list: impl IntoIterator<Item = Stored>, number: u64, held: Option<Arc<Held>>) -> Self {
+    fn checked(list: impl IntoIterator<Item = Stored>, number: u64, held: Option<Arc<HeldNames>>) -> Self {
         let list: Box<[Stored]> = list.into_iter().collect();
         let checked = AtomicU64::new(number);
         Self((!list.is_empty()).then(|| Arc::new(Shelf { checked, held, list })))

@@ -2,7 +2,7 @@
 //!
 //! A purge writes one stamp, whatever the number of responses it hits; a response is hit by every stamp that is
 //! newer than the fence under which it was fetched. What is stored or on its way holds the names that it can be purged
-//! by ([`Held`]), and stamps live with the names ([`Places`]).
+//! by ([`HeldNames`]), and stamps live with the names ([`Places`]).
 //!
 //! Invariant: whoever fetches holds the response's names from before the call until the response is stored, which then
 //! holds them itself. So a purge that finds a name without a holder came before every call whose answer will have it.
@@ -84,12 +84,12 @@ struct UriNames {
 }
 
 /// Names that are held until this is dropped.
-pub(super) struct Held {
+pub(super) struct HeldNames {
     names: SmallVec<[Name; 3]>,
     purges: Arc<Purges>,
 }
 
-impl Held {
+impl HeldNames {
     fn new(purges: &Arc<Purges>) -> Self {
         Self { names: SmallVec::new(), purges: Arc::clone(purges) }
     }
@@ -131,7 +131,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldNames {
     fn drop(&mut self) {
         for name in &self.names {
             self.purges.places.release(*name);
@@ -142,7 +142,7 @@ impl Drop for Held {
 /// A response on its way: all names are held that it can have, and groups that are purged meanwhile.
 pub(super) struct OnItsWay {
     fence: u64,
-    held: Held,
+    held: HeldNames,
 }
 
 impl Drop for OnItsWay {
@@ -169,7 +169,7 @@ impl Purges {
     pub(super) fn expect(self: &Arc<Self>, key: &CacheKey) -> (Fence, OnItsWay) {
         // Before the names: a purge in between counts, although it came before the call.
         let (fence, _) = self.state();
-        let mut held = Held::new(self);
+        let mut held = HeldNames::new(self);
         let base = held.add_key(key);
         held.add(base);
         let on_its_way = OnItsWay { fence: number(fence), held };
@@ -180,8 +180,8 @@ impl Purges {
     }
 
     /// Holds what a response under a key can be purged by.
-    pub(super) fn hold(self: &Arc<Self>, key: &CacheKey, response: &StoredResponse) -> Held {
-        let mut held = Held::new(self);
+    pub(super) fn hold(self: &Arc<Self>, key: &CacheKey, response: &StoredResponse) -> HeldNames {
+        let mut held = HeldNames::new(self);
         held.add_key(key);
         held.add_response(key, response);
         held
@@ -454,7 +454,7 @@ mod tests {
     /// A response that is stored, as far as purges are concerned.
     struct Kept {
         fence: Fence,
-        _held: Held,
+        _held: HeldNames,
         key: CacheKey,
         response: StoredResponse,
     }
