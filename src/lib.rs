@@ -57,7 +57,9 @@
 //! The content of a response that is larger than [`store::Store::max_object`] passes through and is not stored; nor are
 //! more bytes than that put together of partial content, which is stored by [`StandardPolicy::partial`]. Answers to
 //! QUERY are stored only behind a [`QueryLayer`], for content of up to [`QueryLayer::max_content`] bytes. Requests share
-//! a call only where there is a tokio runtime; [`FillLimits`] bounds what goes on at one time.
+//! a call only where there is a tokio runtime; [`FillLimits`] bounds what goes on at one time, [`BodyLimits`] what clients that
+//! read slowly may hold (by default whoever takes nothing for a minute is cut off), and [`CallLimits`], by option, the calls
+//! of the inner service.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
