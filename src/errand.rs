@@ -145,21 +145,23 @@ impl<S: Store> Errand<S> {
         {
             return Ok(answer);
         }
+        let wait = self.core.load.limits.wait;
         let answer = self.call(None, inner, body).await;
-        if let (Some((turn, true)), Ok(answer)) = (&turn, &answer)
-            && !is_server_error(answer.status())
-        {
-            turn.widen();
+        if let Some((turn, waited)) = turn {
+            // An origin that fails is spared for longer.
+            let is_failure = answer.as_ref().map_or(true, |answer| is_server_error(answer.status()));
+            if waited > if is_failure { wait * 4 } else { wait } {
+                turn.widen();
+            }
         }
         answer
     }
 
-    /// Waits for its turn among those who have waited in vain. Whether that took longer than a request is to wait.
-    async fn turn(&self) -> Option<(Turn, bool)> {
-        let Load { limits, retries, .. } = &*self.core.load;
+    /// Waits for its turn among those who have waited in vain, and says how long that took.
+    async fn turn(&self) -> Option<(Turn, Duration)> {
         let begun = moment();
-        let turn = retries.as_ref()?.turn(&self.query.key).await;
-        Some((turn, moment().duration_since(begun) > limits.wait))
+        let turn = self.core.load.retries.as_ref()?.turn(&self.query.key).await;
+        Some((turn, moment().duration_since(begun)))
     }
 
     /// Purges from now on count for what this request brings, and for what it finds.
@@ -353,6 +355,17 @@ impl<S: Store> Errand<S> {
         if is_other && variant != ticket.variant {
             ticket.variant = variant;
             return Followed::Again;
+        }
+        // An error that is stored, but not fresh: as one that is not stored.
+        if head.status().is_client_error() || is_server_error(head.status()) {
+            if let Landing::Streaming(_, flight, _) = &landing
+                && let Some(reader) = flight.join()
+            {
+                // What validates it has to find it.
+                let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
+                deadline.in_time(reader.settled()).await;
+            }
+            return self.followed_a_failure();
         }
         Followed::Alone
     }

@@ -63,13 +63,17 @@ where
     }
     let is_wanted = ask.query.request.method != Method::HEAD
         || ask.lead.as_ref().is_some_and(|lead| lead.call().has_followers());
-    let is_capped = length.is_none() && !is_wanted && terms.max_body > PIECE as u64;
+    // What is stored makes something else leave the store, which may be being read.
+    let is_large = length.is_none_or(|length| length > PIECE as u64);
+    let is_full = terms.store.is_ok() && is_large && core.load.held.is_full();
+    let is_capped = length.is_none() && (!is_wanted || is_full) && terms.max_body > PIECE as u64;
     if is_capped {
         // It may turn out to be too large, and nobody wants the content.
         terms.max_body = PIECE as u64;
     }
     let is_small = length.is_some_and(|length| length <= core.small());
-    if terms.store.is_ok() && !is_small && !core.load.has_room(length.unwrap_or(PIECE as u64)) {
+    let has_room = core.load.has_room(length.unwrap_or(PIECE as u64)) && !(is_full && length.is_some());
+    if terms.store.is_ok() && !is_small && !has_room {
         terms.store = Err(NotStored::NoRoom);
     }
     let (lifetime, terms) = (judgement.terms.lifetime, judgement.terms.store);
@@ -187,18 +191,22 @@ fn patience(core: &Core, ask: &Ask, tag: Option<TagKind>) -> Patience {
 /// Why an answer that is not stored is nobody else's: whose doing it is. `lifetime` is the one that it would have.
 pub(crate) fn why_apart(reason: NotStored, status: StatusCode, lifetime: Duration) -> Why {
     let is_error = status.is_client_error() || is_server_error(status);
-    // Of an error, that it is nobody else's is believed where it speaks of the target, and not before it is said twice.
-    let says_so = matches!(reason, NotStored::NoStore | NotStored::Private | NotStored::Vary)
-        && matches!(status.as_u16(), 404 | 410 | 414 | 451);
     match reason {
         NotStored::Authorization | NotStored::Cookie | NotStored::RequestNoStore => Why::Request,
         NotStored::DrawnError | NotStored::LongFields | NotStored::NoRoom => Why::Chance { says_so: false },
-        _ if is_error => Why::Chance { says_so },
-        // Without the cookie, too, it would be for this request alone.
-        NotStored::SetCookie => Why::Chance { says_so: lifetime.is_zero() },
-        // It may be what this request has drawn, such as a redirect, or what the target always gives.
-        NotStored::NeverFresh | NotStored::Status => Why::Chance { says_so: true },
-        _ => Why::Response,
+        NotStored::NoStore | NotStored::Private | NotStored::Vary if !is_error => Why::Response,
+        // Of an error that is believed where it speaks of the target, and not before it is said twice.
+        NotStored::NoStore | NotStored::Private | NotStored::Vary => {
+            Why::Chance { says_so: matches!(status.as_u16(), 404 | 410 | 414 | 451) }
+        }
+        NotStored::TooLarge | NotStored::Runtime | NotStored::SwitchedOff if !is_error => Why::Response,
+        // What the target always gives, if it is given twice; with or without a cookie.
+        NotStored::NeverFresh | NotStored::Status if status == StatusCode::OK => {
+            Why::Chance { says_so: true }
+        }
+        NotStored::SetCookie if status == StatusCode::OK => Why::Chance { says_so: lifetime.is_zero() },
+        // Anything else, such as a redirect, may be what this request has drawn.
+        _ => Why::Chance { says_so: false },
     }
 }
 

@@ -119,7 +119,7 @@ pub struct FillStatistics {
     pub detached_readers: u64,
     /// Fills that others can wait for.
     pub fills: u64,
-    /// Bytes of content that bodies hold; see [`BodyLimits`](crate::BodyLimits).
+    /// Bytes of content that bodies hold and the store does not; see [`BodyLimits`](crate::BodyLimits).
     pub held: u64,
     /// Bytes of content that are to be stored and are not stored yet.
     pub in_flight: u64,
@@ -192,7 +192,7 @@ impl Load {
             detached: read(&self.detached),
             detached_readers: read(&self.detached_readers) + self.held.cut_off(),
             fills: read(&self.fills),
-            held: self.held.bytes(),
+            held: self.held.beyond_the_store(),
             in_flight: read(&self.in_flight),
             unstored: read(&self.unstored),
             waiting: read(&self.waiting),

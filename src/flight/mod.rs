@@ -254,7 +254,7 @@ impl Flight {
         let (is_passing, is_watched) = (state.passing, state.watched.is_some());
         drop(state);
         match (is_passing, is_watched) {
-            (true, true) => self.load.held.make_room(address(self)),
+            (true, true) => self.load.held.make_room(),
             (true, false) => self.watch(),
             (false, _) => {}
         }

@@ -22,8 +22,8 @@ pub(crate) const UNKNOWN_CAPACITY: u64 = 256 * 1024 * 1024;
 
 /// How much the bodies of responses may hold while their clients read, and for how long.
 ///
-/// Counted is content above 64 KiB: each stored response that is being read, once, however many read it; what a response
-/// on its way to somebody has left behind its readers; and what is passed on, while its client does not take it.
+/// Counted is content above 64 KiB: what has left the store while it was being read, once, however many read it; what a
+/// response on its way to somebody has left behind its readers; and what is passed on, while its client does not take it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BodyLimits {
     pub(crate) held: Option<u64>,
@@ -42,9 +42,10 @@ impl BodyLimits {
         Self::default()
     }
 
-    /// The most bytes of content that bodies hold; default as many as the store's capacity ([`Store::capacity`]), or
-    /// 256 MiB where the store has none. Beyond that, whoever has taken nothing for the longest time is cut off: its body
-    /// ends with an error.
+    /// The most bytes of content that bodies hold and the store does not; default as many as the store's capacity
+    /// ([`Store::capacity`]), or 256 MiB where the store has none. Beyond that, nothing above 64 KiB is stored, and whoever
+    /// has taken nothing for the longest time is cut off: who has never taken anything after a quarter of a second, and
+    /// anybody else after a sixth of [`BodyLimits::stall`]. A body that is cut off ends with an error.
     ///
     /// [`Store::capacity`]: crate::Store::capacity
     #[must_use]
@@ -101,12 +102,25 @@ struct State {
     is_watched: bool,
     next: u64,
     readings: HashMap<u64, (Holder, Weak<dyn Reading>)>,
-    /// How many read a content, by its address.
-    shared: HashMap<Holder, u64>,
+    /// Stored contents that are being read, by their addresses.
+    shared: HashMap<Holder, SharedContent>,
 }
 
 /// What readings hold in common, by its address.
 type Holder = usize;
+
+struct SharedContent {
+    content: Weak<Large>,
+    /// How many [`Shared`] there are. Each of them has the content twice: by itself, and for its reader.
+    readers: usize,
+}
+
+impl SharedContent {
+    /// Whether somebody else has it, too: the store, for which it is counted.
+    fn is_elsewhere(&self) -> bool {
+        self.content.strong_count() > 2 * self.readers
+    }
+}
 
 impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -126,8 +140,26 @@ impl Held {
         Arc::new(Self { limit: self.limit, stall: self.stall, ..Self::default() })
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
+    /// Bytes that bodies hold, be they in the store, too, or not.
+    fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that bodies hold and the store does not.
+    pub(crate) fn beyond_the_store(&self) -> u64 {
+        let state = lock(&self.state);
+        let elsewhere = state.shared.values().filter(|shared| shared.is_elsewhere());
+        let stored: u64 = elsewhere.filter_map(|shared| Some(shared.content.upgrade()?.len() as u64)).sum();
+        self.bytes().saturating_sub(stored)
+    }
+
+    /// Whether so much is held that nothing large is to be stored: that would drop from the store what is being read.
+    pub(crate) fn is_full(&self) -> bool {
+        if self.bytes() <= self.limit {
+            return false; // as it is most of the time
+        }
+        self.make_room();
+        self.beyond_the_store() > self.limit
     }
 
     /// How many readers have been cut off.
@@ -150,9 +182,10 @@ impl Held {
     /// Counts a stored content, unless somebody reads it already.
     pub(crate) fn share(self: &Arc<Self>, content: &Arc<Large>) -> Shared {
         let mut state = lock(&self.state);
-        let readers = state.shared.entry(address(content)).or_default();
-        *readers += 1;
-        if *readers == 1 {
+        let new = || SharedContent { content: Arc::downgrade(content), readers: 0 };
+        let shared = state.shared.entry(address(content)).or_insert_with(new);
+        shared.readers += 1;
+        if shared.readers == 1 {
             self.take(content.len() as u64);
         }
         drop(state);
@@ -170,25 +203,34 @@ impl Held {
         if is_new {
             Watch { held: Arc::clone(self), is_over: false }.begin();
         }
-        self.make_room(holder);
+        self.make_room();
         Watched { held: Arc::clone(self), number }
     }
 
     /// Cuts off those who stand longest until what is held is within the bound: first those who have never taken anything, for
-    /// whoever reads, and be it slowly, has more to lose. Where several read the same content, the most active of them counts.
-    /// `newest` has come last, and stays.
-    pub(crate) fn make_room(&self, newest: Holder) {
+    /// whoever reads, and be it slowly, has more to lose. Nobody is cut off who has only not had its turn yet, or whose
+    /// content is in the store anyway. Where several read the same content, the most active of them counts.
+    pub(crate) fn make_room(&self) {
+        /// What a client needs to take the first of its answer, on a busy machine.
+        const FIRST: Duration = Duration::from_millis(250);
+        /// The part of the limit after which one that has taken something may be cut off.
+        const LATER: u32 = 6;
         if self.bytes() <= self.limit {
             return;
         }
+        let (bytes, beyond) = (self.bytes(), self.beyond_the_store());
+        if beyond <= self.limit {
+            return;
+        }
         // Not under the lock, for each of them has one of its own.
-        let others: Vec<_> = {
+        let readings: Vec<_> = {
             let state = lock(&self.state);
-            let others = state.readings.values().filter(|(holder, _)| *holder != newest);
-            others.filter_map(|(holder, reading)| Some((*holder, reading.upgrade()?))).collect()
+            let is_stored = |holder| state.shared.get(holder).is_some_and(SharedContent::is_elsewhere);
+            let readings = state.readings.values().filter(|(holder, _)| !is_stored(holder));
+            readings.filter_map(|(holder, reading)| Some((*holder, reading.upgrade()?))).collect()
         };
         let mut paces: HashMap<Holder, (Pace, Vec<Arc<dyn Reading>>)> = HashMap::new();
-        for (holder, reading) in others {
+        for (holder, reading) in readings {
             let pace = reading.pace();
             let (fastest, readings) = paces.entry(holder).or_insert((pace, Vec::new()));
             *fastest = pace.max(*fastest);
@@ -196,10 +238,15 @@ impl Held {
         }
         let mut paces: Vec<_> = paces.into_values().collect();
         paces.sort_unstable_by_key(|(pace, _)| *pace);
+        let now = moment();
         for (pace, readings) in paces {
-            if let Pace::Begins(since) | Pace::Stands(since) = pace
-                && self.bytes() > self.limit
-            {
+            let freed = bytes.saturating_sub(self.bytes());
+            let (since, patience) = match pace {
+                Pace::Begins(since) => (since, FIRST.min(self.stall)),
+                Pace::Stands(since) => (since, self.stall / LATER),
+                Pace::Gone | Pace::Waits => continue,
+            };
+            if beyond.saturating_sub(freed) > self.limit && now.duration_since(since) >= patience {
                 readings.iter().for_each(|reading| reading.cut_off(since));
             }
         }
@@ -284,9 +331,9 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let holder = address(&self.content);
         let mut state = lock(&self.held.state);
-        if let Some(readers) = state.shared.get_mut(&holder) {
-            *readers -= 1;
-            if *readers == 0 {
+        if let Some(shared) = state.shared.get_mut(&holder) {
+            shared.readers -= 1;
+            if shared.readers == 0 {
                 state.shared.remove(&holder);
                 self.held.give_back(self.content.len() as u64);
             }

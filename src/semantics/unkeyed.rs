@@ -10,10 +10,14 @@ use super::is_retrieval;
 ///
 /// `X-Forwarded-For` and `X-Real-IP` are not among them: a proxy gives them another value for each client anyway, so that
 /// what depends on them can't be meant for everybody.
-pub const BELIEVED: [HeaderName; 31] = [
+pub const BELIEVED: [HeaderName; 41] = [
     header::FORWARDED,
+    HeaderName::from_static("base-url"),
     HeaderName::from_static("front-end-https"),
     HeaderName::from_static("proxy"), // `HTTP_PROXY` of a CGI program
+    HeaderName::from_static("request-uri"),
+    HeaderName::from_static("x-backend-host"),
+    HeaderName::from_static("x-forwarded-context"),
     HeaderName::from_static("x-forwarded-host"),
     HeaderName::from_static("x-forwarded-path"),
     HeaderName::from_static("x-forwarded-port"),
@@ -30,12 +34,18 @@ pub const BELIEVED: [HeaderName; 31] = [
     HeaderName::from_static("x-http-host-override"),
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-invoke-path"), // this and four below are of Next.js
+    HeaderName::from_static("x-invoke-status"),
+    HeaderName::from_static("x-matched-path"),
     HeaderName::from_static("x-method-override"),
+    HeaderName::from_static("x-middleware-prefetch"),
+    HeaderName::from_static("x-middleware-subrequest"),
     HeaderName::from_static("x-original-host"),
     HeaderName::from_static("x-original-method"),
     HeaderName::from_static("x-original-uri"),
     HeaderName::from_static("x-original-url"),
     HeaderName::from_static("x-override-url"),
+    HeaderName::from_static("x-proxy-url"),
     HeaderName::from_static("x-request-uri"),
     HeaderName::from_static("x-rewrite-uri"),
     HeaderName::from_static("x-rewrite-url"),

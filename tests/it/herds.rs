@@ -149,6 +149,9 @@ async fn a34_a_herd_on_errors_goes_a_few_at_a_time() {
         Step::head(503, &[]),
         Step::head(404, &[]),
         Step::head(405, &[]),
+        Step::head(503, &[("cache-control", "no-store")]),
+        Step::head(302, &[("location", "/elsewhere")]),
+        Step::head(204, &[]),
         Step::head(200, &[FRESH, ("set-cookie", "session=1")]),
         Step::Refuse,
     ];
@@ -163,6 +166,26 @@ async fn a34_a_herd_on_errors_goes_a_few_at_a_time() {
     let stage = Stage::with(few);
     let herd = stage.herd(HERD, &[]);
     assert_eq!(drive(&stage, &herd, |_| vec![Step::head(503, &[]), Step::End]).await, 2);
+}
+
+/// Frameworks tag everything.
+#[tokio::test(start_paused = true)]
+async fn a34_a_herd_on_an_error_with_a_tag_shares_its_validation() {
+    let stage = Stage::new();
+    let herd = stage.herd(HERD, &[]);
+    let mut conditions = 0;
+    settle().await;
+    for number in 0..2 {
+        let call = stage.origin.call(number);
+        conditions += usize::from(call.field("if-none-match").is_some());
+        let status = if call.field("if-none-match").is_some() { 304 } else { 404 };
+        call.step(Step::head(status, &[("etag", "\"1\"")])).end();
+        settle().await;
+    }
+    assert_eq!((stage.origin.calls(), conditions), (2, 1));
+    for client in herd {
+        assert_eq!(client.seen().await.status.as_u16(), 404);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -185,7 +208,6 @@ async fn a34_what_says_of_itself_that_it_is_nobody_elses_is_fetched_by_all_at_on
         Step::head(404, &[("cache-control", "no-store")]),
         Step::head(200, &[]),
         Step::head(200, &[("set-cookie", "session=1")]),
-        Step::head(302, &[]),
     ] {
         let stage = Stage::new();
         let herd = stage.herd(HERD, &[]);
@@ -227,25 +249,33 @@ async fn a34_those_who_have_waited_too_long_make_one_call_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a34_a_queue_that_takes_too_long_gets_wider_unless_the_origin_fails() {
-    for (status, is_wider) in [(404, true), (503, false)] {
+async fn a34_a_queue_that_takes_too_long_gets_wider_and_later_where_the_origin_fails() {
+    let mut widest = Vec::new();
+    for status in [404, 503] {
         let stage = Stage::new();
         let herd = stage.herd(HERD, &[]);
         settle().await;
-        let (mut answered, mut most) = (0, 0);
+        let (mut answered, mut most, mut first_wider) = (0, 0, None);
+        let begun = tokio::time::Instant::now();
         while herd.iter().any(Client::is_waiting) {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let calls = stage.origin.calls_from(answered);
             most = most.max(calls.len());
+            if calls.len() > FEW {
+                first_wider.get_or_insert(begun.elapsed().as_secs());
+            }
             for call in calls {
                 call.step(Step::head(status, &[])).end();
                 answered += 1;
             }
             settle().await;
         }
-        assert_eq!(most > FEW, is_wider, "{status}: {most}");
         assert!(most < HERD / 2, "{status}: {most}");
+        widest.push((most, first_wider));
     }
+    let [(gone, soon), (busy, later)] = widest[..] else { unreachable!() };
+    assert!(gone > FEW && busy <= gone, "{gone} {busy}");
+    assert!(soon > Some(5) && later.is_none_or(|later| later > 20), "{soon:?} {later:?}");
 }
 
 #[tokio::test(start_paused = true)]

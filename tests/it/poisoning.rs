@@ -242,10 +242,10 @@ fn techniques() -> Vec<Technique> {
             |request| (200, field(request, "origin").unwrap_or("*").into()),
         ),
         by_field(
-            "a framework's own field, such as `X-Invoke-Status`",
-            ("x-invoke-status", "888"),
+            "a framework's own field, such as `X-Now-Route-Matches`",
+            ("x-now-route-matches", "888"),
             [YES, YES, YES],
-            |request| (200, field(request, "x-invoke-status").unwrap_or("page").into()),
+            |request| (200, field(request, "x-now-route-matches").unwrap_or("page").into()),
         ),
         by_target(
             "fat GET: content that counts as parameters",

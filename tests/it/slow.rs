@@ -7,6 +7,7 @@ use http::{Request, Response};
 use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioExecutor;
+use larder::store::Target;
 use larder::{BodyLimits, CacheLayer, FillLimits, MemoryStore};
 
 use tower::Layer;
@@ -32,6 +33,13 @@ async fn fill(stage: &Stage, path: &str, length: u64) {
     stage.fill(path, &[Step::head(200, &[FRESH]), Step::frame(content), Step::End]).await;
 }
 
+/// Has the store let go of all that it holds; who reads it goes on.
+async fn forget(stage: &Stage) {
+    stage.handle.purge_target(&Target::All).await.unwrap();
+    settle().await;
+    assert_eq!(stage.handle.statistics().entries, 0);
+}
+
 async fn reading(client: Client) -> Reading {
     settle().await;
     client.body().await
@@ -52,26 +60,57 @@ async fn is_cut_off(body: &mut Reading) -> bool {
 async fn a29_bodies_that_nobody_polls_hold_no_more_than_the_bound() {
     let capacity = 8 * MIB;
     let stage = Stage::with(store(capacity));
-    let (growth, bodies) = {
-        let before = alloc::live();
-        let mut bodies = Vec::new();
-        for number in 0..100 {
-            let path = format!("/{number}");
-            fill(&stage, &path, MIB).await;
-            bodies.push(reading(stage.get(&path)).await);
-        }
-        (alloc::live() - before, bodies)
-    };
-    let fills = stage.handle.fills();
-    assert!(fills.held <= capacity, "{fills:?}");
-    assert!(growth < (2 * capacity + MIB) as i64, "{growth} bytes for 100 bodies of 1 MiB");
-    assert_eq!(fills.held / MIB + fills.detached_readers, 100, "each is held, or was cut off: {fills:?}");
+    let before = alloc::live();
+    let mut bodies = Vec::new();
+    for number in 0..100 {
+        let path = format!("/{number}");
+        fill(&stage, &path, MIB).await;
+        bodies.push(reading(stage.get(&path)).await);
+        // Longer than anybody needs to take the first of it.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(stage.handle.fills().held <= capacity + MIB, "{:?}", stage.handle.fills());
+    }
+    let growth = alloc::live() - before;
+    assert!(growth < (2 * capacity + 2 * MIB) as i64, "{growth} bytes for 100 bodies of 1 MiB");
+    let cut_off = stage.handle.fills().detached_readers as usize;
+    assert!((80..=92).contains(&cut_off), "{cut_off}");
     // Those that came last are whole.
     for (number, mut body) in bodies.into_iter().enumerate().rev() {
-        let is_held = number as u64 >= fills.detached_readers;
-        assert_eq!(is_cut_off(&mut body).await, !is_held, "{number}");
+        assert_eq!(is_cut_off(&mut body).await, number < cut_off, "{number}");
     }
     assert_eq!(stage.handle.fills().held, 0);
+}
+
+/// Nobody is cut off who only reads slowly, however many they are: what is new passes, and is not stored.
+#[tokio::test(start_paused = true)]
+async fn a29_honest_readers_are_not_cut_off_when_the_bound_is_reached() {
+    let capacity = 8 * MIB;
+    let stage = Stage::with(store(capacity));
+    let mut bodies = Vec::new();
+    let mut unstored = 0;
+    for number in 0..40 {
+        let path = format!("/{number}");
+        let client = stage.get(&path);
+        settle().await;
+        let call = stage.origin.calls_from(0).pop().unwrap();
+        call.head(&[FRESH, ("content-length", "1048576")]).frame("x".repeat(MIB as usize)).end();
+        let response = client.response().await;
+        let status = response.headers()["cache-status"].to_str().unwrap().to_owned();
+        unstored += usize::from(status.contains("no-room"));
+        bodies.push((Reading::of(response), 0));
+        // Each of them takes a piece every few seconds.
+        for (body, taken) in &mut bodies {
+            *taken += body.next_now().filter(|frame| frame.len() > 10).map_or(0, |frame| frame.len());
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let fills = stage.handle.fills();
+        assert!(fills.held <= 2 * capacity, "{fills:?}");
+        assert_eq!(fills.detached_readers, 0, "after {number}: {fills:?}");
+    }
+    assert!(unstored > 0);
+    for (mut body, taken) in bodies {
+        assert_eq!(taken + body.take(), MIB as usize);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,6 +122,8 @@ async fn a29_a_content_is_counted_once_however_many_read_it() {
         bodies.push(reading(stage.get("/popular")).await);
         bodies.push(reading(stage.get_with("/popular", &[("range", "bytes=1-")])).await);
     }
+    assert_eq!(stage.handle.fills().held, 0, "the store has it, too");
+    forget(&stage).await;
     assert_eq!(stage.handle.fills().held, MIB);
     for body in &mut bodies {
         assert!(!is_cut_off(body).await);
@@ -99,8 +140,9 @@ async fn a29_small_content_is_not_counted() {
     fill(&stage, "/large", 64 * KIB + 1).await;
     let small = reading(stage.get("/small")).await;
     let range = reading(stage.get_with("/large", &[("range", "bytes=0-65535")])).await;
-    assert_eq!(stage.handle.fills().held, 0);
     let large = reading(stage.get("/large")).await;
+    assert_eq!(stage.handle.fills().held, 0);
+    forget(&stage).await;
     assert_eq!(stage.handle.fills().held, 64 * KIB + 1);
     drop((small, range, large));
     assert_eq!(stage.handle.fills().held, 0);
@@ -133,7 +175,10 @@ async fn a29_who_has_taken_something_stays_before_who_has_not() {
     assert!(slow.next_now().is_some());
     tokio::time::sleep(STALL / 4).await;
     let mut first = reading(stage.get("/first")).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let mut second = reading(stage.get("/second")).await;
+    forget(&stage).await;
+    fill(&stage, "/another", MIB).await;
     assert!(is_cut_off(&mut first).await);
     assert!(!is_cut_off(&mut slow).await && !is_cut_off(&mut second).await);
 }
@@ -166,6 +211,7 @@ async fn a29_who_makes_no_progress_is_cut_off_and_who_makes_some_is_not() {
     }
     let mut idle = reading(stage.get("/idle")).await;
     let mut slow = reading(stage.get("/slow")).await;
+    forget(&stage).await;
     let mut taken = 0;
     for _ in 0..5 {
         tokio::time::sleep(STALL / 2).await;
@@ -188,9 +234,14 @@ async fn a29_who_stands_longest_makes_room() {
     for path in ["/0", "/1", "/2"] {
         bodies.push(reading(stage.get(path)).await);
     }
-    // The first of them goes on, so that the second one stands longest.
-    assert!(bodies[0].next_now().is_some());
+    bodies.iter_mut().for_each(|body| assert!(body.next_now().is_some()));
     bodies.push(reading(stage.get("/3")).await);
+    forget(&stage).await;
+    assert_eq!(stage.handle.fills().held, 4 * MIB);
+    // Nobody stands for long yet. The others go on.
+    tokio::time::sleep(STALL / 5).await;
+    [0, 2, 3].map(|number: usize| assert!(bodies[number].next_now().is_some()));
+    fill(&stage, "/4", MIB).await;
     assert_eq!(stage.handle.fills().held, 3 * MIB);
     for (number, body) in bodies.iter_mut().enumerate() {
         assert_eq!(is_cut_off(body).await, number == 1, "{number}");
@@ -207,8 +258,11 @@ async fn a29_a_content_that_is_read_by_somebody_active_stays() {
     let mut idle = reading(stage.get("/popular")).await;
     let mut other = reading(stage.get("/other")).await;
     let mut active = reading(stage.get("/popular")).await;
-    assert!(active.next_now().is_some());
     let mut new = reading(stage.get("/new")).await;
+    forget(&stage).await;
+    tokio::time::sleep(STALL / 5).await;
+    assert!(active.next_now().is_some() && new.next_now().is_some());
+    fill(&stage, "/another", MIB).await;
     // To cut off who stands longest would free nothing.
     assert!(is_cut_off(&mut other).await);
     for body in [&mut idle, &mut active, &mut new] {
@@ -289,12 +343,12 @@ async fn a29_a_reader_of_what_has_come_in_meanwhile_is_cut_off() {
     let mut body = client.body().await;
     call.end();
     settle().await;
-    assert_eq!(stage.handle.fills().held, MIB, "stored, and held by who reads it");
+    assert!(stage.get("/").seen().await.is_hit());
+    forget(&stage).await;
+    assert_eq!(stage.handle.fills().held, MIB, "held by who reads it");
     tokio::time::sleep(STALL * 2).await;
     assert_eq!(stage.handle.fills().held, 0);
     assert!(is_cut_off(&mut body).await);
-    assert_eq!(stage.get("/").seen().await.status, 200);
-    assert_eq!(stage.origin.calls(), 1, "what is stored stays");
 }
 
 /// One connection with a window of nothing, and in this thread the server with the cache, whose memory is counted.
@@ -319,13 +373,12 @@ async fn a29_an_http2_connection_without_windows_holds_no_more_than_the_bound() 
         assert_eq!(wire::get(address, &path, &[]).await.body.len(), 2 * MIB as usize);
         let request = Request::get(format!("http://{address}{path}")).body(Empty::<Bytes>::new()).unwrap();
         let response = client.request(request).await.unwrap();
-        assert!(response.headers()["cache-status"].to_str().unwrap().contains("; hit"));
+        assert_eq!(response.status(), 200);
         responses.push(response);
     }
     let held = alloc::live() - before;
-    assert!(held < (2 * capacity + 8 * MIB) as i64, "{held} bytes for {OBJECTS} objects of 2 MiB");
-    assert!(handle.fills().held <= capacity);
-    assert!(handle.fills().detached_readers as usize >= OBJECTS / 2);
+    assert!(held < (2 * capacity + 12 * MIB) as i64, "{held} bytes for {OBJECTS} objects of 2 MiB");
+    assert!(handle.fills().held <= capacity + 2 * MIB);
     drop(responses);
 }
 
@@ -341,10 +394,10 @@ async fn a30_readers_that_stand_take_no_room_from_what_is_to_be_stored() {
         slow.push(client.body().await);
         settle().await;
     }
-    assert_eq!(stage.origin.open(), stage.origin.calls() - stage.handle.fills().detached_readers as usize);
-    assert!(stage.handle.fills().held <= 16 * MIB);
+    // Longer than anybody needs to take the first of it.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(stage.handle.fills().in_flight, 0, "nothing of that is to be stored");
-    // Somebody else's page is stored and shared.
+    // Somebody else's page is stored and shared, as small ones are in any case.
     let pages: Vec<_> = (0..50).map(|_| stage.get("/page")).collect();
     settle().await;
     assert_eq!(stage.origin.calls(), 41);

@@ -366,6 +366,10 @@ impl Client {
 pub struct Reading(Pin<Box<CacheBody<SteppedBody>>>);
 
 impl Reading {
+    pub fn of(response: Response<CacheBody<SteppedBody>>) -> Self {
+        Self(Box::pin(response.into_body()))
+    }
+
     /// The next frame's content; `None` where there is none yet. The ends are `"<end>"` and `"<error>"`.
     pub async fn next(&mut self) -> Option<String> {
         settle().await;
