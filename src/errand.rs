@@ -44,6 +44,8 @@ pub(crate) struct Errand<S> {
     /// How many calls that this request has waited for have failed.
     failures: u32,
     forward: Forward,
+    /// What came of a call that this request has waited for was stored, and not fresh.
+    has_seen_stale: bool,
     has_waited: bool,
     lookup: Lookup,
     purpose: Purpose,
@@ -81,6 +83,7 @@ impl<S: Store> Errand<S> {
             expected: Expected::default(),
             failures: 0,
             forward,
+            has_seen_stale: false,
             has_waited: false,
             lookup,
             purpose,
@@ -356,8 +359,11 @@ impl<S: Store> Errand<S> {
             ticket.variant = variant;
             return Followed::Again;
         }
-        // An error that is stored, but not fresh: as one that is not stored.
-        if head.status().is_client_error() || is_server_error(head.status()) {
+        // It is stored, but not fresh. An error is then as one that is not stored; anything else is worth one validation
+        // for all, where nothing was known of it before.
+        let is_error = head.status().is_client_error() || is_server_error(head.status());
+        let is_news = self.lookup.variants.is_empty() && !std::mem::replace(&mut self.has_seen_stale, true);
+        if is_error || (is_news && head.validators().any() && self.query.request.method == Method::GET) {
             if let Landing::Streaming(_, flight, _) = &landing
                 && let Some(reader) = flight.join()
             {
@@ -365,7 +371,7 @@ impl<S: Store> Errand<S> {
                 let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
                 deadline.in_time(reader.settled()).await;
             }
-            return self.followed_a_failure();
+            return if is_error { self.followed_a_failure() } else { Followed::Again };
         }
         Followed::Alone
     }

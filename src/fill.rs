@@ -194,10 +194,10 @@ pub(crate) fn why_apart(reason: NotStored, status: StatusCode, lifetime: Duratio
     match reason {
         NotStored::Authorization | NotStored::Cookie | NotStored::RequestNoStore => Why::Request,
         NotStored::DrawnError | NotStored::LongFields | NotStored::NoRoom => Why::Chance { says_so: false },
-        NotStored::NoStore | NotStored::Private | NotStored::Vary if !is_error => Why::Response,
-        // Of an error that is believed where it speaks of the target, and not before it is said twice.
+        NotStored::NoStore | NotStored::Private | NotStored::Vary if status.is_success() => Why::Response,
+        // Of anything else that is believed when it is said twice, and of an error only where it speaks of the target.
         NotStored::NoStore | NotStored::Private | NotStored::Vary => {
-            Why::Chance { says_so: matches!(status.as_u16(), 404 | 410 | 414 | 451) }
+            Why::Chance { says_so: !is_error || matches!(status.as_u16(), 404 | 410 | 414 | 451) }
         }
         NotStored::TooLarge | NotStored::Runtime | NotStored::SwitchedOff if !is_error => Why::Response,
         // What the target always gives, if it is given twice; with or without a cookie.

@@ -31,7 +31,7 @@ pub enum NotStored {
     Method,
     /// It would have to be fetched again for every use: no freshness, no validator, no stale window.
     NeverFresh,
-    /// There is no room for it beside all that is on its way to the store.
+    /// There is no room for it beside all that is on its way to the store, or that clients read.
     NoRoom,
     /// `no-store` on the response.
     NoStore,

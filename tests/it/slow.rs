@@ -240,7 +240,9 @@ async fn a29_who_stands_longest_makes_room() {
     assert_eq!(stage.handle.fills().held, 4 * MIB);
     // Nobody stands for long yet. The others go on.
     tokio::time::sleep(STALL / 5).await;
-    [0, 2, 3].map(|number: usize| assert!(bodies[number].next_now().is_some()));
+    for number in [0, 2, 3] {
+        assert!(bodies[number].next_now().is_some());
+    }
     fill(&stage, "/4", MIB).await;
     assert_eq!(stage.handle.fills().held, 3 * MIB);
     for (number, body) in bodies.iter_mut().enumerate() {
