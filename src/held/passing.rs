@@ -179,3 +179,53 @@ impl Drop for Passing {
         drop(body);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::held::BodyLimits;
+
+    /// Lets others have their turn before each frame, as a body does that has more.
+    #[derive(Default)]
+    struct Yielding {
+        has_yielded: bool,
+    }
+
+    impl Body for Yielding {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            self.has_yielded = !self.has_yielded;
+            if self.has_yielded {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"more")))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a29_who_is_woken_while_it_asks_and_does_not_ask_again_is_cut_off() {
+        let stall = Duration::from_secs(60);
+        let held = Held::new(&BodyLimits::new().stall(stall), None);
+        let mut body = Passing::new(&held, Yielding::default());
+        let mut next = async || std::future::poll_fn(|cx| body.poll_frame(cx)).await;
+        for _ in 0..10 {
+            assert!(matches!(next().await, Some(Ok(_))));
+            tokio::time::sleep(stall / 2).await;
+        }
+        // Asks once.
+        assert!(crate::sync::polled_once(std::pin::pin!(next())).await.is_none());
+        assert_eq!(held.beyond_the_store(), IN_HAND);
+        tokio::time::sleep(stall * 2).await;
+        assert!(matches!(next().await, Some(Err(_))));
+        assert_eq!((held.beyond_the_store(), held.cut_off()), (0, 1));
+        assert!(next().await.is_none());
+    }
+}

@@ -447,6 +447,20 @@ async fn a30_stored_is_told_where_there_is_room_and_counted_where_it_is_not_true
 }
 
 #[tokio::test(start_paused = true)]
+async fn a30_what_no_room_is_left_for_lets_go_of_the_origin_when_nobody_takes_it() {
+    let stage = Stage::with(CacheLayer::default().fill_limits(FillLimits::new().in_flight(MIB)));
+    let client = stage.get("/");
+    settle().await;
+    stage.origin.call(0).head(&[FRESH]).step(endless());
+    let mut body = client.body().await;
+    settle().await;
+    assert_eq!((stage.origin.open(), stage.handle.fills().in_flight), (1, 0));
+    tokio::time::sleep(STALL * 2).await;
+    assert_eq!((stage.origin.open(), stage.handle.fills().held), (0, 0));
+    assert!(is_cut_off(&mut body).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a30_bytes_in_flight_are_what_is_really_held() {
     const EACH: usize = 4 * MIB as usize;
     const FILLS: usize = 8;
@@ -457,9 +471,10 @@ async fn a30_bytes_in_flight_are_what_is_really_held() {
         alloc::peak_from_now();
         let mut clients = Vec::new();
         for number in 0..FILLS {
-            clients.push(stage.get(&format!("/{number}")));
+            let client = stage.get(&format!("/{number}"));
             settle().await;
             stage.origin.call(number).head(&[FRESH]);
+            clients.push(client.body().await);
         }
         // All of them at once; of the frames there is never more than one.
         for _ in 0..EACH / frame {
@@ -467,7 +482,9 @@ async fn a30_bytes_in_flight_are_what_is_really_held() {
                 stage.origin.call(number).frame("x".repeat(frame));
             }
             settle().await;
+            clients.iter_mut().for_each(|client| drop(client.take()));
         }
+        // Who follows has pieces in crumbs, which are put together at the end.
         let counted = stage.handle.fills().in_flight as i64;
         let held = alloc::live() - before;
         assert!((counted - held).abs() < MIB as i64, "{counted} counted, {held} held, by {frame}");
