@@ -71,11 +71,11 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let mut this = self.project();
+        let this = self.project();
         if *this.has_ended {
             return Poll::Ready(None);
         }
-        let frame = match ready!(this.body.as_mut().poll_frame(cx)) {
+        let frame = match ready!(this.body.poll_frame(cx)) {
             Some(Ok(frame)) => into_bytes(frame),
             Some(Err(error)) => {
                 (*this.has_ended, *this.leave) = (true, Leave::default());
@@ -101,15 +101,7 @@ where
                 (*this.has_ended, *this.leave) = (true, Leave::default());
                 Err(failure.into())
             }
-            None => {
-                // Nobody asks a body for more that says that it is at its end.
-                if this.body.is_end_stream()
-                    && this.declared.is_none_or(|declared| declared == *this.received)
-                {
-                    *this.leave = Leave::default();
-                }
-                Ok(frame)
-            }
+            None => Ok(frame),
         }))
     }
 

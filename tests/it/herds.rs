@@ -138,6 +138,7 @@ async fn a34_a_head_ahead_of_a_herd_costs_one_call() {
         for client in herd {
             assert_eq!(client.seen().await.body.len(), 200_000);
         }
+        assert!(stage.get("/").seen().await.is_hit(), "stored, for it was wanted");
         assert_eq!(stage.origin.calls(), 1);
         assert_eq!(head.seen().await.body.len(), 0);
     }
