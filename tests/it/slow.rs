@@ -482,7 +482,9 @@ async fn a30_bytes_in_flight_are_what_is_really_held() {
                 stage.origin.call(number).frame("x".repeat(frame));
             }
             settle().await;
-            clients.iter_mut().for_each(|client| drop(client.take()));
+            for client in &mut clients {
+                client.take();
+            }
         }
         // Who follows has pieces in crumbs, which are put together at the end.
         let counted = stage.handle.fills().in_flight as i64;
