@@ -35,7 +35,7 @@ impl Default for CallLimits {
 }
 
 impl CallLimits {
-    /// No bounds, and 5 s of waiting for when there are some.
+    /// No bounds. Where one is set, requests wait for up to 5 s.
     pub fn new() -> Self {
         Self::default()
     }
@@ -127,7 +127,7 @@ impl Calls {
     }
 
     async fn wait(&self, key: Option<&CacheKey>) -> Leave {
-        // First that for the key: who waits for it takes nothing from others meanwhile.
+        // The key's turn comes first, so that a request that waits for it takes no leave from others.
         let turn = match self.keys.as_ref().zip(key) {
             Some((keys, key)) => Some(keys.turn(key).await),
             None => None,

@@ -57,13 +57,14 @@ pub(crate) struct Call {
 struct State {
     /// Wakes the task that makes the call.
     driver: Option<Waker>,
-    /// A later call, made because this one takes long: whichever is answered first has the answer for all.
+    /// A later call, made because this one takes long. If this one is answered first, its answer is for the followers of
+    /// the later one, too.
     heir: Option<Arc<Call>>,
     /// Who waits for an answer, the leader's client included.
     interested: usize,
     /// A later call has taken its place: what it brings is older, and not stored.
     is_superseded: bool,
-    /// It has landed by the answer of the call whose heir it is, and goes on.
+    /// It has landed with the answer of the call that it is the heir of, and is still under way itself.
     is_answered_elsewhere: bool,
     landing: Landing,
     waiting: Slots<Waker>,
@@ -78,7 +79,7 @@ pub(crate) enum Landing {
     Error(StoredResponse),
     /// It failed; with this status, if it was an answer.
     Failed(Option<StatusCode>),
-    /// It was not made: as many as may be are under way.
+    /// It was not made, because as many calls as are allowed are under way.
     Overloaded,
     Pending,
     /// A response that is to be stored, with content on its way in, of which an entity tag is made or not.
@@ -106,7 +107,8 @@ pub(crate) type LateHead = LazyLock<ResponseHead, Box<dyn FnOnce() -> ResponseHe
 /// Why nobody can share an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// It is an error, or made for the leader's request alone; the next one may get something better.
+    /// It is an error, or was made for the leader's request alone; another request may get something that can be shared.
+    /// `says_so` is whether this is believed to be what the target always gives if it comes twice.
     Chance { says_so: bool },
     /// The leader's request has something that others' may not have.
     Request,
@@ -117,9 +119,9 @@ pub(crate) enum Why {
 /// Why a later call takes the place of one that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Because {
-    /// It takes long. Both may have the answer, for either's followers.
+    /// It takes long. The results of both are stored.
     Late,
-    /// What it brings will not do.
+    /// Its result is too old for the request that asks, and is not stored.
     Older,
 }
 
@@ -185,7 +187,7 @@ impl Collapser {
         match calls.get(ticket) {
             // Another one was faster.
             Some(call) if !Arc::ptr_eq(call, old) => Role::Follow(Follower::of(call, &self.load)),
-            // It has come just in time.
+            // It was answered just in time.
             _ if because == Because::Late && old.has_landed() => Role::Follow(Follower::of(old, &self.load)),
             _ => {
                 let role = self.begin(&mut calls, ticket, has_credentials, fence, now);
@@ -293,7 +295,7 @@ impl Call {
         }
     }
 
-    /// Lands by the answer of the call whose heir it is, unless it has its own by now.
+    /// Lands with the answer of the call that it is the heir of, unless it has its own by now.
     fn inherit(&self, landing: Landing) {
         let is_pending = {
             let mut state = lock(&self.state);
@@ -390,7 +392,7 @@ impl Lead {
     /// The answer is nobody else's. That is remembered for a while, unless others may well share theirs.
     pub(crate) fn part(self, why: Why, now: SystemTime) {
         let why = match why {
-            // It is not only this request's.
+            // It has come twice.
             Why::Chance { says_so: true } if self.has_seen_failure => Why::Response,
             why => why,
         };
@@ -399,7 +401,7 @@ impl Lead {
             Why::Request if !self.has_credentials => {}
             Why::Request | Why::Response => self.remember(now),
         }
-        // What is said to who has credentials says nothing of others.
+        // An answer to a request with credentials says nothing about requests without.
         let why = if why == Why::Response && self.has_credentials { Why::Request } else { why };
         // Whoever comes now finds nothing to wait for.
         self.collapser.close(&self.ticket, &self.call);

@@ -44,7 +44,7 @@ pub(crate) struct Errand<S> {
     /// How many calls that this request has waited for have failed.
     failures: u32,
     forward: Forward,
-    /// What came of a call that this request has waited for was stored, and not fresh.
+    /// This request has waited for a call whose answer was stored without being fresh.
     has_seen_stale: bool,
     has_waited: bool,
     lookup: Lookup,
@@ -62,9 +62,9 @@ enum Followed<B> {
     Answer(Response<CacheBody<B>>),
     /// Another call may do, or this one's.
     Again,
-    /// Calls have failed twice: a call of its own, when it is its turn.
+    /// Two calls were in vain: it makes a call of its own when its turn comes.
     InTurn,
-    /// The call takes too long: another one, with all who wait.
+    /// The call takes too long: all who wait make another one together.
     Late(Arc<Call>),
 }
 
@@ -141,7 +141,7 @@ impl<S: Store> Errand<S> {
             }
             role = self.join(&ticket).await;
         };
-        // One after the other or a few at a time: many waited, and what one of them gets may be for all the others.
+        // Many have waited, and what one of them gets may do for all the others, so they go a few at a time.
         let turn = if is_alone { None } else { self.turn().await };
         if self.has_waited
             && let Some(answer) = self.look_again(None).await
@@ -151,7 +151,7 @@ impl<S: Store> Errand<S> {
         let wait = self.core.load.limits.wait;
         let answer = self.call(None, inner, body).await;
         if let Some((turn, waited)) = turn {
-            // An origin that fails is spared for longer.
+            // An origin that fails gets no more load for longer.
             let is_failure = answer.as_ref().map_or(true, |answer| is_server_error(answer.status()));
             if waited > if is_failure { wait * 4 } else { wait } {
                 turn.widen();
@@ -160,7 +160,7 @@ impl<S: Store> Errand<S> {
         answer
     }
 
-    /// Waits for its turn among those who have waited in vain, and says how long that took.
+    /// Waits for its turn among the requests whose waiting was in vain. Returns how long that took.
     async fn turn(&self) -> Option<(Turn, Duration)> {
         let begun = moment();
         let turn = self.core.load.retries.as_ref()?.turn(&self.query.key).await;
@@ -227,7 +227,7 @@ impl<S: Store> Errand<S> {
         self.core.collapser.supersede(ticket, has_credentials, self.fence(), now, call, because)
     }
 
-    /// Why a call that can be joined will not do for this request, if it will not.
+    /// Why this request needs another call than the one that it could join; `None` if it does not.
     fn wants_another(&self, call: &Call, now: SystemTime) -> Option<Because> {
         // A reload does not get what the origin said before it (RFC 9111 5.2.1.4).
         let is_reload = self.query.directives.no_cache;
@@ -359,15 +359,15 @@ impl<S: Store> Errand<S> {
             ticket.variant = variant;
             return Followed::Again;
         }
-        // It is stored, but not fresh. An error is then as one that is not stored; anything else is worth one validation
-        // for all, where nothing was known of it before.
+        // The answer is stored without being fresh. An error counts as a failure, as one that is not stored does. Anything
+        // else is validated once for all who came while nothing was stored.
         let is_error = head.status().is_client_error() || is_server_error(head.status());
         let is_news = self.lookup.variants.is_empty() && !std::mem::replace(&mut self.has_seen_stale, true);
         if is_error || (is_news && head.validators().any() && self.query.request.method == Method::GET) {
             if let Landing::Streaming(_, flight, _) = &landing
                 && let Some(reader) = flight.join()
             {
-                // What validates it has to find it.
+                // The validation has to find it in the store.
                 let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
                 deadline.in_time(reader.settled()).await;
             }
@@ -376,8 +376,8 @@ impl<S: Store> Errand<S> {
         Followed::Alone
     }
 
-    /// A call has failed: by an error, a panic, or an answer that is for its own request alone. One more is made for all
-    /// that waited; when that fails, too, they go a few at a time.
+    /// A call has failed, by an error, a panic, or an answer that is for its own request alone. One more call is made for all
+    /// that waited; if that fails, too, they go a few at a time.
     fn followed_a_failure<B>(&mut self) -> Followed<B> {
         self.failures += 1;
         if self.failures == 1 { Followed::Again } else { Followed::InTurn }

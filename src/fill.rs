@@ -63,12 +63,12 @@ where
     }
     let is_wanted = ask.query.request.method != Method::HEAD
         || ask.lead.as_ref().is_some_and(|lead| lead.call().has_followers());
-    // What is stored makes something else leave the store, which may be being read.
+    // To store it may evict content that is being read.
     let is_large = length.is_none_or(|length| length > PIECE as u64);
     let is_full = terms.store.is_ok() && is_large && core.load.held.is_full();
     let is_capped = length.is_none() && (!is_wanted || is_full) && terms.max_body > PIECE as u64;
     if is_capped {
-        // It may turn out to be too large, and nobody wants the content.
+        // It may turn out to be too large for the store, and no client waits for it, or there is no room for more.
         terms.max_body = PIECE as u64;
     }
     let is_small = length.is_some_and(|length| length <= core.small());
@@ -195,12 +195,12 @@ pub(crate) fn why_apart(reason: NotStored, status: StatusCode, lifetime: Duratio
         NotStored::Authorization | NotStored::Cookie | NotStored::RequestNoStore => Why::Request,
         NotStored::DrawnError | NotStored::LongFields | NotStored::NoRoom => Why::Chance { says_so: false },
         NotStored::NoStore | NotStored::Private | NotStored::Vary if status.is_success() => Why::Response,
-        // Of anything else that is believed when it is said twice, and of an error only where it speaks of the target.
+        // Other answers are believed when they come twice, and errors only if they speak of the target.
         NotStored::NoStore | NotStored::Private | NotStored::Vary => {
             Why::Chance { says_so: !is_error || matches!(status.as_u16(), 404 | 410 | 414 | 451) }
         }
         NotStored::TooLarge | NotStored::Runtime | NotStored::SwitchedOff if !is_error => Why::Response,
-        // What the target always gives, if it is given twice; with or without a cookie.
+        // Twice in a row, this is what the target always gives, with or without a cookie.
         NotStored::NeverFresh | NotStored::Status if status == StatusCode::OK => {
             Why::Chance { says_so: true }
         }

@@ -80,8 +80,8 @@ impl FillLimits {
 
     /// How many of the requests for one key that have waited for two calls in vain make calls of their own at one time;
     /// default 8, at least 1. In vain was what brought an error, or an answer that only its own request may have, without
-    /// saying so by `private`, `no-store` or `Vary: *`. When they queue for longer than [`FillLimits::wait`] and the inner
-    /// service answers without server errors, more of them go at a time.
+    /// saying so by `private`, `no-store` or `Vary: *`. When they queue for longer than [`FillLimits::wait`] (four times as
+    /// long if the inner service fails), more of them go at a time.
     #[must_use]
     pub fn retries(mut self, count: usize) -> Self {
         self.retries = count;
@@ -89,7 +89,8 @@ impl FillLimits {
     }
 
     /// Whether a small server error, or a 404 that can't be stored, answers all requests that have waited for that very
-    /// call; default not. One that says `private` or `no-store`, or sets a cookie, never does.
+    /// call; default not. One that has `Vary` or sets a cookie, or says `private` or `no-store`,
+    /// never does.
     #[must_use]
     pub fn share_errors(mut self, on: bool) -> Self {
         self.share_errors = on;
@@ -97,7 +98,7 @@ impl FillLimits {
     }
 
     /// How long requests wait for another one's call to get an answer; default 5 s. Then one of them makes another call, on
-    /// which the others wait as they do on the first; whichever is answered first has the answer for them.
+    /// which the others wait. If the first one is answered before that, its answer is for them, too.
     #[must_use]
     pub fn wait(mut self, limit: Duration) -> Self {
         self.wait = limit;
@@ -123,8 +124,8 @@ pub struct FillStatistics {
     pub held: u64,
     /// Bytes of content that are to be stored and are not stored yet.
     pub in_flight: u64,
-    /// Responses that were told as `stored` when their content began to come in, and were not stored in the end: it broke
-    /// off or turned out too large, there was no room for it, or the store refused it.
+    /// Responses that were reported as `stored` when their content began to come in, and were not stored in the end: it
+    /// broke off or turned out too large, there was no room for it, or the store refused it.
     pub unstored: u64,
     /// Requests that wait for another one's call.
     pub waiting: u64,
@@ -143,7 +144,7 @@ pub(crate) struct Load {
     pub(crate) held: Arc<Held>,
     in_flight: AtomicU64,
     most_in_flight: u64,
-    /// For who has waited in vain.
+    /// The queues of requests whose waiting was in vain.
     pub(crate) retries: Option<Arc<Turns>>,
     unstored: AtomicU64,
     waiting: AtomicU64,
@@ -243,12 +244,12 @@ impl Load {
         self.detached_readers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A response was told as stored, and is not.
+    /// Counts a response that was reported as stored, and is not.
     pub(crate) fn unstored(&self) {
         self.unstored.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether there is room for content of that length, as far as can be said.
+    /// Whether there is room for content of that length now.
     pub(crate) fn has_room(&self, length: u64) -> bool {
         self.in_flight.load(Ordering::Relaxed).saturating_add(length) <= self.most_in_flight
     }

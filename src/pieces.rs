@@ -27,7 +27,8 @@ impl Default for Kind {
     }
 }
 
-/// Content of more than one piece. All of them but the last are [`PIECE`] bytes long.
+/// Content of more than one piece, or content that was made for one reader. All pieces but the last are [`PIECE`] bytes
+/// long.
 #[derive(Debug)]
 pub(crate) struct Large {
     length: usize,

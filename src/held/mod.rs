@@ -1,8 +1,8 @@
 //! What bodies hold beyond the store: content in memory, and the inner service's connections.
 //!
 //! A client that stops reading keeps its body, and a server does not even poll a body for which the client has left it
-//! no room. So whatever a body holds lies where it can be taken away: by a count that runs into its bound, and by a
-//! task that looks after a while at who has made no progress. Small content is not counted, and costs nothing here.
+//! no room. So whatever a body holds lies where others can take it away: whoever finds the bound reached, and a task
+//! that looks for readers without progress. Small content is not counted, and costs nothing here.
 
 mod large;
 mod passing;
@@ -55,8 +55,8 @@ impl BodyLimits {
     }
 
     /// How long a client may take nothing of what is there for it before it is cut off; default 60 s. Who waits for
-    /// the inner service is not meant. A client is seen to make progress when its server takes the next frame, of up to
-    /// 64 KiB, for it: with a large socket buffer, that may be once for a megabyte.
+    /// the inner service does not count. A client is seen to make progress when its server takes the next frame, of up to
+    /// 64 KiB, for it. A server with a large socket buffer may do so only once for each megabyte.
     #[must_use]
     pub fn stall(mut self, limit: Duration) -> Self {
         self.stall = limit;
@@ -78,9 +78,9 @@ pub(crate) trait Reading: Send + Sync {
 pub(crate) enum Pace {
     /// It holds nothing any more.
     Gone,
-    /// It has never taken anything, since then.
+    /// It has existed since then, and has never taken anything.
     Begins(Instant),
-    /// It has taken nothing of what is there since then.
+    /// It took something then, and has taken nothing since.
     Stands(Instant),
     /// It asks for more than there is.
     Waits,
@@ -100,6 +100,8 @@ pub(crate) struct Held {
 struct State {
     /// Whether a task looks after those who make no progress.
     is_watched: bool,
+    /// When somebody last looked for readers to cut off because the bound was reached.
+    looked: Option<Instant>,
     next: u64,
     readings: HashMap<u64, (Holder, Weak<dyn Reading>)>,
     /// Stored contents that are being read, by their addresses.
@@ -116,7 +118,7 @@ struct SharedContent {
 }
 
 impl SharedContent {
-    /// Whether somebody else has it, too: the store, for which it is counted.
+    /// Whether the store has it, too, which counts it then.
     fn is_elsewhere(&self) -> bool {
         self.content.strong_count() > 2 * self.readers
     }
@@ -153,7 +155,7 @@ impl Held {
         self.bytes().saturating_sub(stored)
     }
 
-    /// Whether so much is held that nothing large is to be stored: that would drop from the store what is being read.
+    /// Whether so much is held that nothing large should be stored. That could evict more of what is being read.
     pub(crate) fn is_full(&self) -> bool {
         if self.bytes() <= self.limit {
             return false; // as it is most of the time
@@ -213,8 +215,10 @@ impl Held {
     pub(crate) fn make_room(&self) {
         /// What a client needs to take the first of its answer, on a busy machine.
         const FIRST: Duration = Duration::from_millis(250);
-        /// The part of the limit after which one that has taken something may be cut off.
+        /// One that has taken something may be cut off after this part of the stall limit.
         const LATER: u32 = 6;
+        /// To look at all readers costs more than one frame is worth.
+        const REST: Duration = Duration::from_millis(50);
         if self.bytes() <= self.limit {
             return;
         }
@@ -222,9 +226,14 @@ impl Held {
         if beyond <= self.limit {
             return;
         }
-        // Not under the lock, for each of them has one of its own.
+        let now = moment();
+        // `pace` and `cut_off` take locks of their own, so they are called after this one is released.
         let readings: Vec<_> = {
-            let state = lock(&self.state);
+            let mut state = lock(&self.state);
+            if state.looked.is_some_and(|looked| now.duration_since(looked) < REST) {
+                return;
+            }
+            state.looked = Some(now);
             let is_stored = |holder| state.shared.get(holder).is_some_and(SharedContent::is_elsewhere);
             let readings = state.readings.values().filter(|(holder, _)| !is_stored(holder));
             readings.filter_map(|(holder, reading)| Some((*holder, reading.upgrade()?))).collect()
@@ -238,7 +247,6 @@ impl Held {
         }
         let mut paces: Vec<_> = paces.into_values().collect();
         paces.sort_unstable_by_key(|(pace, _)| *pace);
-        let now = moment();
         for (pace, readings) in paces {
             let freed = bytes.saturating_sub(self.bytes());
             let (since, patience) = match pace {

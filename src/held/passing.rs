@@ -23,8 +23,8 @@ pub(crate) struct Passing {
 
 type BoxBody = Pin<Box<dyn Body<Data = Bytes, Error = BodyError> + Send>>;
 
-/// Where a body lies whose client may be cut off. It is also the waker of that body: who is told that there is more,
-/// and does not ask for it, stands.
+/// Holds a body so that it can be taken from its client. It is also the waker of that body: a client that is woken and does
+/// not ask for more stands.
 struct PassingPlace {
     body: Mutex<Option<BoxBody>>,
     held: Arc<Held>,
@@ -81,7 +81,7 @@ impl Passing {
         match &polled {
             Poll::Pending => place.waits(),
             Poll::Ready(Some(Ok(_))) if !self.is_end => place.stands(),
-            // It may be asked no more.
+            // A server does not poll a body again that says it is at its end.
             Poll::Ready(_) => {
                 self.is_end = true;
                 let body = body.take();
