@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use tower::Layer;
 
-use crate::calls::{CallLimits, Calls};
-use crate::clock::Clock;
 use crate::collapse::Collapser;
-use crate::doubts::Doubts;
+use crate::collapse::background::Validations;
+use crate::collapse::doubts::Doubts;
 use crate::handle::CacheHandle;
-use crate::held::{BodyLimits, Held};
-use crate::load::{FillLimits, Load};
+use crate::limits::calls::{CallLimits, Calls};
+use crate::limits::held::{BodyLimits, Held};
+use crate::limits::{FillLimits, Load};
 use crate::observe::Voice;
 use crate::policy::{CachePolicy, StandardPolicy};
-use crate::revalidate::Validations;
+use crate::runtime::clock::Clock;
 use crate::semantics::cache_status::MOST_NAME;
 use crate::semantics::fields::is_token;
 use crate::service::CacheService;

@@ -63,69 +63,46 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod answer;
+// Where a request enters, and the way that it takes.
 mod body;
-mod calls;
-mod clock;
 mod collapse;
-mod collect;
-mod content;
-mod doubts;
-mod errand;
-mod error;
-#[cfg(all(test, shuttle))]
-mod explore;
 mod fetch;
-mod fill;
-mod flight;
-mod future;
 mod handle;
-mod held;
-mod intern;
-mod invalidate;
-mod judge;
-mod keep;
-mod key;
 mod layer;
-mod load;
-mod measured;
 mod observe;
-mod partial;
-mod pieces;
-pub mod policy;
-mod pump;
-mod purge;
-mod query;
-mod remembered;
-mod revalidate;
-mod search;
-pub mod semantics;
+mod query_layer;
+mod respond;
 mod service;
 mod shared;
-mod slots;
-mod splice;
+// What users plug in.
+pub mod policy;
 pub mod store;
-mod stored;
-mod sync;
-mod turns;
+// What all of these stand on.
+mod entry;
+mod error;
+mod limits;
+mod runtime;
+#[cfg(all(test, shuttle))]
+mod schedules;
+pub mod semantics;
 
 pub use body::CacheBody;
-pub use calls::CallLimits;
-pub use clock::{Clock, ClockHand};
-pub use content::{QueryBody, QueryFuture, QueryLayer, QueryService};
+pub use entry::key::{CacheKey, KeyError};
+pub use entry::{Payload, ResponseHead, StoredResponse};
 pub use error::{BodyError, StoreError};
-pub use future::ResponseFuture;
 pub use handle::CacheHandle;
-pub use held::BodyLimits;
-pub use key::{CacheKey, KeyError};
+pub use handle::target::PurgeError;
 pub use layer::CacheLayer;
-pub use load::{FillLimits, FillStatistics};
+pub use limits::calls::CallLimits;
+pub use limits::held::BodyLimits;
+pub use limits::{FillLimits, FillStatistics};
 pub use policy::{CachePolicy, StandardPolicy, Terms, Use};
-pub use purge::PurgeError;
+pub use query_layer::{QueryBody, QueryFuture, QueryLayer, QueryService};
+pub use runtime::clock::{Clock, ClockHand};
 pub use service::CacheService;
+pub use service::future::ResponseFuture;
 pub use shared::Tagging;
 pub use store::{BoxStore, MemoryStore, Store};
-pub use stored::{Payload, ResponseHead, StoredResponse};
 
 /// The examples of the README, compiled and run.
 #[cfg(all(doctest, feature = "axum"))]

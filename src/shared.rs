@@ -8,16 +8,16 @@ use http::Uri;
 use http::request::Parts;
 use smallvec::SmallVec;
 
-use crate::clock::Clock;
 use crate::collapse::Collapser;
-use crate::doubts::Doubts;
-use crate::key::{self, CacheKey};
-use crate::load::Load;
+use crate::collapse::background::Validations;
+use crate::collapse::doubts::Doubts;
+use crate::collapse::key_memory::RememberedKeys;
+use crate::entry::aliases::Searches;
+use crate::entry::key::{self, CacheKey};
+use crate::limits::Load;
 use crate::observe::Voice;
 use crate::policy::{CachePolicy, Use};
-use crate::remembered::RememberedKeys;
-use crate::revalidate::Validations;
-use crate::search::Searches;
+use crate::runtime::clock::Clock;
 use crate::semantics::etag::TagKind;
 use crate::store::Target;
 

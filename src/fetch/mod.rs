@@ -1,5 +1,12 @@
 //! One call of the inner service for the cache's sake: what goes out, and what is made of what comes back.
 
+pub(crate) mod assess;
+pub(crate) mod collapsed;
+pub(crate) mod receive;
+pub(crate) mod write;
+
+mod complete;
+mod drive;
 mod validate;
 
 use std::sync::Arc;
@@ -12,16 +19,15 @@ use tower::{Service, ServiceExt};
 
 use self::validate::Agreement;
 use crate::body::CacheBody;
-use crate::calls::Leave;
-use crate::collapse::{Landing, Lead, Why};
+use crate::collapse::background::Validation;
+use crate::collapse::{Landing, Lead};
+use crate::entry::key;
+use crate::entry::partial::Completion;
 use crate::error::BoxError;
-use crate::fill;
-use crate::judge::{Ask, Good, SentRange};
-use crate::key;
-use crate::partial::Completion;
-use crate::query::Query;
-use crate::revalidate::Validation;
-use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
+use crate::fetch::assess::{Ask, Good, SentRange};
+use crate::limits::calls::Leave;
+use crate::respond::request::Query;
+use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::framing;
 use crate::semantics::reuse::{Fallback, Forward};
 use crate::semantics::status::{is_failure, is_server_error};
@@ -228,10 +234,10 @@ impl<S: Store> Fetch<S> {
                 Agreement::Holds => Ok(Box::pin(self.freshen_selected(response)).await),
                 agreement => {
                     let response = Box::pin(self.heed_head(agreement, response)).await;
-                    Ok(fill::receive(self.core, self.store, self.ask, response).await)
+                    Ok(receive::receive(self.core, self.store, self.ask, response).await)
                 }
             },
-            Ok(response) => Ok(fill::receive(self.core, self.store, self.ask, response).await),
+            Ok(response) => Ok(receive::receive(self.core, self.store, self.ask, response).await),
         }
     }
 
@@ -314,51 +320,6 @@ impl<S: Store> Fetch<S> {
 
     fn selected(&self) -> Option<&Stored> {
         self.lookup.variants.get(self.selected?)
-    }
-
-    /// Answers with what was stored and what was missing, together (RFC 9111 3.4).
-    async fn complete<B>(mut self, response: Response<B>) -> Response<CacheBody<B>>
-    where
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
-    {
-        let status = response.status();
-        let spliced = match (&self.completion, self.selected()) {
-            (Some(completion), Some(stored)) if status == StatusCode::PARTIAL_CONTENT => {
-                completion.splice(&self.core.load.held, &stored.response, response)
-            }
-            _ => Err(response),
-        };
-        match spliced {
-            Ok(spliced) => {
-                let is_other = spliced.status() != StatusCode::PARTIAL_CONTENT;
-                self.ask.answered = is_other.then_some(StatusCode::PARTIAL_CONTENT);
-                self.ask.is_completed = true;
-                let answer = fill::receive(self.core, self.store, self.ask, spliced).await;
-                answer.map(CacheBody::flatten)
-            }
-            Err(misfit) => {
-                let now = self.core.clock.now();
-                if let Some(lead) = self.ask.lead.take() {
-                    lead.part(Why::Chance { says_so: false }, now);
-                }
-                self.core.unreliable.parts.remember(&self.ask.query.key, now);
-                let is_range = self.completion.as_ref().is_some_and(Completion::is_range);
-                let tells_itself =
-                    matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE);
-                if is_range && tells_itself {
-                    // Not what was asked for, but enough for who asked for a range.
-                    return fill::receive(self.core, self.store, self.ask, misfit).await;
-                }
-                // Nothing for who wants the whole. The next one gets it: nothing is completed under this key.
-                let outcome = Outcome::Forwarded(Forwarding {
-                    status: Some(status),
-                    ..Forwarding::new(self.ask.forward)
-                });
-                self.core.no_content(StatusCode::BAD_GATEWAY, &outcome)
-            }
-        }
     }
 
     /// Serves the stored response in place of a failure (RFC 5861 4).

@@ -9,18 +9,18 @@ use http::{HeaderValue, Method, Response, StatusCode, response};
 use super::Fetch;
 use crate::body::CacheBody;
 use crate::collapse::{Landing, Why};
-use crate::fill;
-use crate::judge::{Tag, judge, word_of_origin};
-use crate::keep;
+use crate::entry::StoredResponse;
+use crate::fetch::assess::{Tag, judge, word_of_origin};
+use crate::fetch::receive;
+use crate::fetch::write;
 use crate::observe::Place;
+use crate::runtime::to_its_end;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::freshness::single_date;
 use crate::semantics::preconditions::{self, Representation};
 use crate::semantics::storing::NotStored;
 use crate::semantics::validation::{self, Identified};
 use crate::store::{Store, Write};
-use crate::stored::StoredResponse;
-use crate::sync::to_its_end;
 
 impl<S: Store> Fetch<S> {
     /// A 200 to a HEAD that a stored GET could have answered.
@@ -62,7 +62,7 @@ impl<S: Store> Fetch<S> {
         self.ask.sent_method = sent_method;
         let shared = self.selected().map(|stored| stored.response.head().reuse().shared).unwrap_or_default();
         if word.is_err_and(|reason| reason.withdraws(shared)) {
-            keep::withdraw(&self.store, &self.ask.query.key).await;
+            write::withdraw(&self.store, &self.ask.query.key).await;
         } else if agreement == Agreement::Contradicts {
             self.expire_selected().await;
         }
@@ -182,7 +182,7 @@ impl<S: Store> Fetch<S> {
         let shared = old.response.head().reuse().shared;
         if word.is_err_and(|reason| reason.withdraws(shared)) {
             // From now on nobody else gets it, neither fresh nor stale.
-            if !keep::withdraw(store, key).await {
+            if !write::withdraw(store, key).await {
                 detail = Some(Detail::NotInvalidated);
             }
         } else if terms.is_ok() {
@@ -199,7 +199,7 @@ impl<S: Store> Fetch<S> {
                 // Whether or not a purge came first: who waits has asked before it.
                 Ok(()) => lead.land(Landing::Validated(response.clone())),
                 Err(reason) => {
-                    lead.part(fill::why_apart(reason, status, response.head().reuse.lifetime), received_at)
+                    lead.part(receive::why_apart(reason, status, response.head().reuse.lifetime), received_at)
                 }
             }
         }
@@ -214,7 +214,7 @@ impl<S: Store> Fetch<S> {
         let mut answer = core.answer(&response, &ask.query.request, ask.query.fields, &outcome, received_at);
         // What is not stored, this client gets all the same: it was sent for it.
         if carried.contains_key(header::SET_COOKIE) && !unsent.contains(&header::SET_COOKIE) {
-            fill::take_over(&carried, answer.headers_mut(), &header::SET_COOKIE);
+            receive::take_over(&carried, answer.headers_mut(), &header::SET_COOKIE);
         }
         answer
     }

@@ -9,7 +9,7 @@ use http::{HeaderName, request, response};
 
 pub use standard::StandardPolicy;
 
-use crate::key::CacheKey;
+use crate::entry::key::CacheKey;
 use crate::semantics::freshness::Source;
 use crate::semantics::storing::NotStored;
 use crate::semantics::{CredentialKinds, Rules};

@@ -6,7 +6,7 @@ use http::header::HeaderName;
 use http::{Method, request, response};
 
 use super::{CachePolicy, Terms, Use};
-use crate::key::CacheKey;
+use crate::entry::key::CacheKey;
 use crate::semantics::accept::{Codings, Languages};
 use crate::semantics::freshness::Heuristic;
 use crate::semantics::storing::NotStored;

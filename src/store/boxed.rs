@@ -5,9 +5,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::{Expected, Fence, How, Lookup, Store, StoreStatistics, StoredId, Target, Write};
+use crate::entry::StoredResponse;
+use crate::entry::key::CacheKey;
 use crate::error::StoreError;
-use crate::key::CacheKey;
-use crate::stored::StoredResponse;
 
 /// A store whose type is erased, to choose one while running. Each call that waits costs a box.
 ///

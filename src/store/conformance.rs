@@ -13,12 +13,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{Expected, Fence, How, Lookup, Store, Target, Write};
-use crate::key::{self, CacheKey};
-use crate::pieces::Pieces;
+use crate::entry::key::{self, CacheKey};
+use crate::entry::pieces::Pieces;
+use crate::entry::{Payload, ResponseHead, StoredResponse};
 use crate::semantics::Rules;
 use crate::semantics::reuse::Reuse;
 use crate::semantics::vary::Selecting;
-use crate::stored::{Payload, ResponseHead, StoredResponse};
 
 /// Runs every check, each on an empty store from `make`.
 ///

@@ -13,10 +13,10 @@ use super::stamp::Verdict;
 use super::{
     Expected, Fence, How, Lookup, Store, StoreStatistics, Stored, StoredId, Target, Variants, Write,
 };
+use crate::entry::StoredResponse;
+use crate::entry::key::CacheKey;
 use crate::error::StoreError;
-use crate::key::CacheKey;
-use crate::stored::StoredResponse;
-use crate::sync::{Mutex, MutexGuard, lock};
+use crate::runtime::{Mutex, MutexGuard, lock};
 
 const MIB: u64 = 1024 * 1024;
 

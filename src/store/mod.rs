@@ -18,9 +18,9 @@ pub use boxed::BoxStore;
 pub use memory::MemoryStore;
 
 use self::purges::HeldNames;
+use crate::entry::StoredResponse;
+use crate::entry::key::CacheKey;
 use crate::error::StoreError;
-use crate::key::CacheKey;
-use crate::stored::StoredResponse;
 
 /// A place for stored responses, shared by all clones of a layer.
 ///

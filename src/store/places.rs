@@ -8,7 +8,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::PoisonError;
 
 use super::stamp::{Stamp, Verdict};
-use crate::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use crate::runtime::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A name's kind and bytes by their seeded hash: a name may be as long as a URI, and comes from clients. Two names with
 /// one hash share a place and are purged together, which costs a fetch and shows nobody anything.

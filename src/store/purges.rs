@@ -18,10 +18,10 @@ use smallvec::SmallVec;
 use super::places::{Name, Places, read, write};
 use super::stamp::{Stamp, Verdict};
 use super::{Fence, How, Target};
-use crate::key::CacheKey;
+use crate::entry::StoredResponse;
+use crate::entry::key::CacheKey;
+use crate::runtime::RwLock;
 use crate::semantics::groups;
-use crate::stored::StoredResponse;
-use crate::sync::RwLock;
 
 /// How many prefixes are remembered. What comes on top makes the oldest one count for its whole origin.
 const PREFIXES: usize = 1_024;
@@ -418,8 +418,8 @@ fn origin_of(uri: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::{Payload, ResponseHead};
     use crate::semantics::reuse::Reuse;
-    use crate::stored::{Payload, ResponseHead};
     use std::time::{Duration, UNIX_EPOCH};
 
     fn key(uri: &str) -> CacheKey {

@@ -1,0 +1,119 @@
+//! A body that is held to the length that its message declares.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http::header::HeaderMap;
+use http::{Method, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::error::{BodyError, BoxError, Failure};
+use crate::limits::calls::Leave;
+use crate::semantics::framing::declared_length;
+
+/// A frame with its data as `Bytes`: without copying where they are `Bytes` already.
+pub(crate) fn into_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
+    frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
+}
+
+pin_project! {
+    /// A body of the inner service. One that has less or more content than it was to have ends with an error, and none
+    /// goes on after one.
+    pub(crate) struct Measured<B> {
+        #[pin]
+        body: B,
+        declared: Option<u64>,
+        has_ended: bool,
+        leave: Leave,
+        received: u64,
+    }
+}
+
+impl<B> Measured<B> {
+    /// `declared` is the length that it is held to; `None` where nothing is known of it.
+    pub(crate) fn new(body: B, declared: Option<u64>) -> Self {
+        Self { body, declared, has_ended: false, leave: Leave::default(), received: 0 }
+    }
+
+    /// The call is under way until the body has come to its end.
+    pub(crate) fn by_leave(mut self, leave: Leave) -> Self {
+        self.leave = leave;
+        self
+    }
+
+    /// The body of a response to `method`, held to its `Content-Length`.
+    pub(crate) fn of(body: B, method: &Method, status: StatusCode, headers: &HeaderMap) -> Self {
+        Self::new(body, declared_length(method, status, headers))
+    }
+
+    /// How many bytes are to come.
+    pub(crate) fn left(&self) -> Option<u64> {
+        self.declared.map(|declared| declared.saturating_sub(self.received))
+    }
+
+    fn is_short(declared: Option<u64>, received: u64) -> Option<Failure> {
+        let declared = declared.filter(|&declared| received < declared)?;
+        Some(Failure::Short { declared, received })
+    }
+}
+
+impl<B> Body for Measured<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.project();
+        if *this.has_ended {
+            return Poll::Ready(None);
+        }
+        let frame = match ready!(this.body.poll_frame(cx)) {
+            Some(Ok(frame)) => into_bytes(frame),
+            Some(Err(error)) => {
+                (*this.has_ended, *this.leave) = (true, Leave::default());
+                return Poll::Ready(Some(Err(BodyError::inner(error))));
+            }
+            None => {
+                (*this.has_ended, *this.leave) = (true, Leave::default());
+                let short = Self::is_short(*this.declared, *this.received);
+                return Poll::Ready(short.map(|short| Err(short.into())));
+            }
+        };
+        let failure = match frame.data_ref() {
+            Some(data) => {
+                *this.received += data.len() as u64;
+                let overrun = this.declared.filter(|&declared| *this.received > declared);
+                overrun.map(|declared| Failure::Overrun { declared })
+            }
+            // No content follows trailers.
+            None => Self::is_short(*this.declared, *this.received),
+        };
+        Poll::Ready(Some(match failure {
+            Some(failure) => {
+                (*this.has_ended, *this.leave) = (true, Leave::default());
+                Err(failure.into())
+            }
+            None => Ok(frame),
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.has_ended || (self.left().unwrap_or_default() == 0 && self.body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.left() {
+            Some(left) if !self.has_ended => SizeHint::with_exact(left),
+            _ if self.has_ended => SizeHint::with_exact(0),
+            _ => self.body.size_hint(),
+        }
+    }
+}

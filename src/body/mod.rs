@@ -1,0 +1,261 @@
+//! The body of a response that went through the cache.
+
+pub(crate) mod flight;
+pub(crate) mod length;
+pub(crate) mod passing;
+pub(crate) mod prefetch;
+pub(crate) mod pump;
+pub(crate) mod splice;
+
+mod large;
+
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+use self::large::LargeReader;
+use self::passing::Passing;
+use self::prefetch::{Begun, Collected};
+use crate::body::flight::Reader;
+use crate::body::length::Measured;
+use crate::body::splice::Splice;
+use crate::entry::Payload;
+use crate::entry::pieces::{PIECE, Run};
+use crate::error::{BodyError, BoxError};
+use crate::limits::held::Held;
+
+/// The body of every response of [`CacheService`](crate::CacheService): empty, from storage, from a response on its way in,
+/// or the inner service's own, frame by frame.
+///
+/// It ends with an error, never cleanly, when the inner body did not come to its end. Nothing is asked of the inner body but
+/// `Send`, and that its error converts to a boxed one.
+pub struct CacheBody<B> {
+    inner: PhantomData<fn() -> B>,
+    kind: Kind,
+}
+
+enum Kind {
+    Empty,
+    Failed { error: Option<BodyError> },
+    Flight { reader: Reader },
+    Large { reader: LargeReader, end: End },
+    Passing { body: Passing },
+    Stored { content: Bytes, end: End },
+}
+
+/// What follows the content of a body that is held in memory.
+enum End {
+    Clean,
+    Failed(BodyError),
+    Trailers(Box<HeaderMap>),
+}
+
+impl End {
+    /// What comes after the content; nothing comes after that.
+    fn take(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
+        match std::mem::replace(self, Self::Clean) {
+            Self::Clean => None,
+            Self::Failed(error) => Some(Err(error)),
+            Self::Trailers(trailers) => Some(Ok(Frame::trailers(*trailers))),
+        }
+    }
+
+    /// The hint for a body of which so much content is left.
+    fn size_hint(&self, left: u64) -> SizeHint {
+        match self {
+            Self::Clean => SizeHint::with_exact(left),
+            Self::Failed(_) => SizeHint::default(),
+            // An exact size would become a Content-Length, and that leaves no place for trailers.
+            Self::Trailers(_) => {
+                let mut hint = SizeHint::new();
+                hint.set_lower(left);
+                hint
+            }
+        }
+    }
+}
+
+impl<B> CacheBody<B> {
+    /// No content, and a size that says so: a layer that compresses, and a server for HTTP/2, ask for it before they read.
+    /// The length of the content that a HEAD or a 304 refers to is in its fields, if anywhere.
+    pub(crate) fn empty() -> Self {
+        Kind::Empty.into()
+    }
+
+    pub(crate) fn flight(reader: Reader) -> Self {
+        Kind::Flight { reader }.into()
+    }
+
+    /// Until what is on its way in is stored, or known not to be.
+    pub(crate) async fn settled(self) {
+        if let Kind::Flight { reader } = self.kind {
+            reader.settled().await;
+        }
+    }
+
+    pub(crate) fn whole(held: &Arc<Held>, content: Run) -> Self {
+        Self::ending(held, content, End::Clean)
+    }
+
+    /// Content from memory. What is of more than one piece is held where it can be taken away from a reader that stands.
+    fn ending(held: &Arc<Held>, mut content: Run, end: End) -> Self {
+        match content.content().large().map(Arc::clone) {
+            None => Kind::Stored { content: content.next().unwrap_or_default(), end }.into(),
+            Some(large) => Kind::Large { reader: LargeReader::new(held, &large, content), end }.into(),
+        }
+    }
+
+    pub(crate) fn stored(held: &Arc<Held>, payload: &Payload) -> Self {
+        let end = match payload.trailers() {
+            None => End::Clean,
+            Some(trailers) => End::Trailers(Box::new(trailers.clone())),
+        };
+        match payload.content().small() {
+            Some(content) => Kind::Stored { content: content.clone(), end }.into(),
+            None => Self::ending(held, Run::of(payload.content()), end),
+        }
+    }
+
+    /// What came before the failure, then the failure.
+    pub(crate) fn broken(content: Bytes, error: BodyError) -> Self {
+        Kind::Stored { content, end: End::Failed(error) }.into()
+    }
+}
+
+impl<B> CacheBody<B>
+where
+    B: Body + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    /// A body of which not all is there.
+    pub(crate) fn begun(held: &Arc<Held>, body: Begun<B>) -> Self {
+        Kind::Passing { body: Passing::new(held, body) }.into()
+    }
+
+    /// A body of the inner service. Of a small one, what is there is taken at once: with that, a call may be over, whether or
+    /// not its client reads.
+    pub(crate) fn forwarded(held: &Arc<Held>, body: Measured<B>) -> Self {
+        match body.left() {
+            Some(length) if length <= PIECE as u64 => match prefetch::at_once(body) {
+                Collected::Begun(body) => Self::begun(held, body),
+                Collected::Broken(content, error) => Self::broken(content, error),
+                Collected::Whole(content) => {
+                    Self::stored(held, &Payload::new(content.pieces, content.trailers))
+                }
+            },
+            _ => Kind::Passing { body: Passing::new(held, body) }.into(),
+        }
+    }
+}
+
+impl<B> CacheBody<Splice<B>> {
+    /// The same body as one over the body that is spliced in.
+    pub(crate) fn flatten(self) -> CacheBody<B> {
+        self.kind.into()
+    }
+}
+
+/// Empty; layers that answer by themselves, such as time-outs, ask for it.
+impl<B> Default for CacheBody<B> {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl<B> From<Kind> for CacheBody<B> {
+    fn from(kind: Kind) -> Self {
+        Self { inner: PhantomData, kind }
+    }
+}
+
+impl<B> CacheBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    /// The next frame, or the failure as soon as it is there.
+    fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.kind {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Failed { error } => Poll::Ready(error.take().map(Err)),
+            Kind::Flight { reader } => reader.poll_frame(cx),
+            Kind::Large { reader, end } => Poll::Ready(match reader.next() {
+                Some(data) => Some(data.map(Frame::data)),
+                None => end.take(),
+            }),
+            Kind::Passing { body } => body.poll_frame(cx),
+            Kind::Stored { content, end } => {
+                if !content.is_empty() {
+                    return Poll::Ready(Some(Ok(Frame::data(std::mem::take(content)))));
+                }
+                Poll::Ready(end.take())
+            }
+        }
+    }
+}
+
+impl<B> Body for CacheBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let is_told = matches!(self.kind, Kind::Failed { .. });
+        let polled = self.poll_kind(cx);
+        if let (Poll::Ready(Some(Err(error))), false) = (&polled, is_told) {
+            // In the next turn: a server that is told of it drops all that it has not sent by then, be it the head.
+            let error = Some(error.clone());
+            self.kind = Kind::Failed { error };
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Empty => true,
+            Kind::Failed { error } => error.is_none(),
+            Kind::Flight { reader } => reader.is_end_stream(),
+            Kind::Large { reader, end } => reader.left() == 0 && matches!(end, End::Clean),
+            Kind::Passing { body } => body.is_end_stream(),
+            Kind::Stored { content, end } => content.is_empty() && matches!(end, End::Clean),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Failed { .. } => SizeHint::default(),
+            Kind::Flight { reader } => reader.size_hint(),
+            Kind::Large { reader, end } => end.size_hint(reader.left()),
+            Kind::Passing { body } => body.size_hint(),
+            Kind::Stored { content, end } => end.size_hint(content.len() as u64),
+        }
+    }
+}
+
+impl<B> std::fmt::Debug for CacheBody<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match &self.kind {
+            Kind::Empty => "Empty",
+            Kind::Failed { .. } => "Failed",
+            Kind::Flight { .. } => "Flight",
+            Kind::Large { .. } => "Large",
+            Kind::Passing { .. } => "Passing",
+            Kind::Stored { .. } => "Stored",
+        };
+        f.debug_tuple("CacheBody").field(&kind).finish()
+    }
+}

@@ -1,0 +1,272 @@
+//! Small content, taken in whole where it is there.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+
+use crate::body::length::Measured;
+use crate::entry::pieces::Pieces;
+use crate::error::{BodyError, BoxError};
+use crate::runtime::{Deadline, briefly, polled_once};
+use crate::semantics::etag::{TagKind, Tagger};
+
+/// The content of a response, whole.
+pub(crate) struct Content {
+    pub(crate) pieces: Pieces,
+    pub(crate) tag: Option<http::HeaderValue>,
+    pub(crate) trailers: Option<HeaderMap>,
+}
+
+/// A body of which some may have been taken in already.
+pub(crate) struct Begun<B> {
+    pub(crate) taken: Bytes,
+    pub(crate) rest: Pin<Box<Measured<B>>>,
+}
+
+impl<B> Begun<B> {
+    pub(crate) fn new(body: Measured<B>) -> Self {
+        Self { taken: Bytes::new(), rest: Box::pin(body) }
+    }
+}
+
+impl<B> Body for Begun<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if !self.taken.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.taken)))));
+        }
+        self.rest.as_mut().poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.taken.is_empty() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (taken, rest) = (self.taken.len() as u64, self.rest.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(taken));
+        if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(taken)) {
+            hint.set_upper(upper);
+        }
+        hint
+    }
+}
+
+/// How long content is waited for before anything is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Until it is whole, but no longer than that.
+    Whole(Duration),
+    /// A moment for the first of it, without which there is nothing to read anyway. What takes longer is a stream.
+    First,
+}
+
+/// What came of taking in content.
+pub(crate) enum Collected<B> {
+    /// It is on its way.
+    Begun(Begun<B>),
+    /// What was received before the body failed or turned out to be of another length, and the failure.
+    Broken(Bytes, BodyError),
+    Whole(Content),
+}
+
+/// Most heads and the beginning of small content come in one packet, or in two that follow each other.
+const MOMENT: Duration = Duration::from_millis(10);
+
+/// Takes in a small body before anything is answered. One that turns out to be larger than `most` is begun.
+pub(crate) async fn collect<B>(
+    body: Measured<B>,
+    most: u64,
+    tag: Option<TagKind>,
+    patience: Patience,
+) -> Collected<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let mut rest = Box::pin(body);
+    let mut capture = Capture::default();
+    let mut deadline = None;
+    let mut trailers = None;
+    // A body may know that it is at its end, but need a moment to say so.
+    while !rest.is_end_stream() {
+        let frame = next_frame(rest.as_mut());
+        let frame = match patience {
+            // The end is all that can come.
+            _ if trailers.is_some() => Some(briefly(MOMENT, frame).await.flatten()),
+            Patience::Whole(limit) => {
+                deadline.get_or_insert_with(|| Deadline::new(limit)).in_time(frame).await
+            }
+            Patience::First if capture.len() == 0 => briefly(MOMENT, frame).await,
+            Patience::First => polled_once(std::pin::pin!(frame)).await,
+        };
+        match frame {
+            None => return Collected::Begun(Begun { taken: capture.into_bytes(), rest }),
+            Some(None) => break,
+            Some(Some(Err(error))) => return Collected::Broken(capture.into_bytes(), error),
+            Some(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => {
+                    capture.take(data);
+                    if capture.len() as u64 > most {
+                        return Collected::Begun(Begun { taken: capture.into_bytes(), rest });
+                    }
+                }
+                Err(frame) => trailers = frame.into_trailers().ok(),
+            },
+        }
+    }
+    let bytes = capture.into_bytes();
+    let tag = tag.map(|kind| {
+        let mut tagger = Tagger::new(kind);
+        tagger.update(&bytes);
+        tagger.finish()
+    });
+    Collected::Whole(Content { pieces: Pieces::of(bytes), tag, trailers })
+}
+
+/// Takes in of a small body what is there, without waiting for more.
+pub(crate) fn at_once<B>(body: Measured<B>) -> Collected<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let mut rest = Box::pin(body);
+    let mut capture = Capture::default();
+    let mut trailers = None;
+    // Whoever reads the rest is woken for that.
+    let mut nobody = Context::from_waker(Waker::noop());
+    while !rest.is_end_stream() {
+        match rest.as_mut().poll_frame(&mut nobody) {
+            Poll::Pending if trailers.is_none() => {
+                return Collected::Begun(Begun { taken: capture.into_bytes(), rest });
+            }
+            Poll::Pending | Poll::Ready(None) => break,
+            Poll::Ready(Some(Err(error))) => return Collected::Broken(capture.into_bytes(), error),
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => capture.take(data),
+                Err(frame) => trailers = frame.into_trailers().ok(),
+            },
+        }
+    }
+    Collected::Whole(Content { pieces: Pieces::of(capture.into_bytes()), tag: None, trailers })
+}
+
+/// The next frame that has anything.
+async fn next_frame<B>(mut body: Pin<&mut Measured<B>>) -> Option<Result<Frame<Bytes>, BodyError>>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    loop {
+        match body.frame().await {
+            Some(Ok(frame)) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
+            frame => return frame,
+        }
+    }
+}
+
+/// Keeps content while it comes in: the first frame as it is, for most content is one; more are copied together.
+#[derive(Default)]
+struct Capture {
+    first: Bytes,
+    rest: BytesMut,
+}
+
+impl Capture {
+    fn len(&self) -> usize {
+        if self.rest.is_empty() { self.first.len() } else { self.rest.len() }
+    }
+
+    fn take(&mut self, data: Bytes) {
+        if self.len() == 0 {
+            self.first = data;
+        } else {
+            if self.rest.is_empty() {
+                self.rest.extend_from_slice(&std::mem::take(&mut self.first));
+            }
+            self.rest.extend_from_slice(&data);
+        }
+    }
+
+    /// All that was taken, in one piece.
+    fn into_bytes(self) -> Bytes {
+        if self.rest.is_empty() { self.first } else { self.rest.freeze() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    /// Frames that are there, then silence.
+    struct Silent {
+        frames: Vec<&'static str>,
+        says_its_end: bool,
+    }
+
+    impl Body for Silent {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            match self.frames.pop() {
+                Some(frame) => Poll::Ready(Some(Ok(Frame::data(frame.into())))),
+                None => Poll::Pending,
+            }
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.says_its_end && self.frames.is_empty()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_there_is_taken_in_and_what_has_to_be_waited_for_is_not() {
+        for (frames, says_its_end, expected) in [
+            // A connection may need a moment to end a body that says by its length that it is at its end.
+            (&["try", "pan"][..], true, Ok("pantry")),
+            (&["try", "pan"], false, Err("pantry")),
+            (&["pan"], false, Err("pan")),
+            (&["pan", ""], false, Err("pan")),
+            (&["", ""], false, Err("")),
+            (&[], false, Err("")),
+        ] {
+            let body = Measured::new(Silent { frames: frames.to_vec(), says_its_end }, Some(6));
+            let begun = tokio::time::Instant::now();
+            let found = match collect(body, 6, None, Patience::First).await {
+                Collected::Begun(body) => Err(body.taken),
+                Collected::Broken(..) => panic!("{frames:?}"),
+                Collected::Whole(content) => Ok(content.pieces.to_bytes()),
+            };
+            assert_eq!(found, expected.map(Bytes::from).map_err(Bytes::from), "{frames:?}");
+            // Only the first of it is waited for, and not for long; empty frames are none.
+            let is_none = frames.iter().all(|frame| frame.is_empty());
+            let waits = if is_none {
+                MOMENT..=MOMENT + Duration::from_millis(1)
+            } else {
+                Duration::ZERO..=Duration::ZERO
+            };
+            assert!(waits.contains(&begun.elapsed()), "{frames:?} {:?}", begun.elapsed());
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Validation behind an answer from storage: one at a time for each key, a bounded number in all, and after a failure
+//! not at once again.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use quick_cache::sync::Cache;
+
+use crate::entry::key::{CacheKey, KeyNames};
+use crate::runtime::{Mutex, lock};
+
+/// How many validations run at once. Beyond that answers go out without one.
+const MOST: usize = 1_024;
+/// How many keys with failures are remembered; the least used are forgotten.
+const MOST_RESTING: usize = 16_384;
+/// How long a key rests after its first failure, about; twice as long after each further one.
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(60);
+
+/// The keys that are being validated behind, and those that rest.
+#[derive(Clone)]
+pub(crate) struct Validations {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    names: KeyNames,
+    random: RandomState,
+    resting: Cache<u128, Rest>,
+    running: Mutex<HashSet<CacheKey>>,
+}
+
+#[derive(Clone, Copy)]
+struct Rest {
+    failures: u32,
+    until: SystemTime,
+}
+
+/// The right to validate one key; others may once it is dropped. Unless it succeeds, it counts as failed.
+pub(crate) struct Validation {
+    all: Validations,
+    key: CacheKey,
+}
+
+impl Default for Validations {
+    fn default() -> Self {
+        let inner = Inner {
+            names: KeyNames::default(),
+            random: RandomState::new(),
+            resting: Cache::new(MOST_RESTING),
+            running: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+}
+
+impl Validations {
+    /// `None` when the key is being validated already, has failed just now, or too many are.
+    pub(crate) fn begin(&self, key: &CacheKey, now: SystemTime) -> Option<Validation> {
+        let rest = self.inner.resting.get(&self.inner.names.of(key));
+        let is_resting = rest.is_some_and(|rest| {
+            // A clock that was set back does not make it rest for long.
+            rest.until.duration_since(now).is_ok_and(|left| left <= 2 * LONGEST_REST)
+        });
+        let mut running = lock(&self.inner.running);
+        if is_resting || running.len() >= MOST || !running.insert(key.clone()) {
+            return None;
+        }
+        drop(running);
+        let failures = rest.map_or(0, |rest| rest.failures).saturating_add(1);
+        let until = now + self.pause(key, failures, now);
+        self.inner.resting.insert(self.inner.names.of(key), Rest { failures, until });
+        Some(Validation { all: self.clone(), key: key.clone() })
+    }
+
+    /// Between half and one and a half of what is due, so that keys that failed together do not come back together.
+    fn pause(&self, key: &CacheKey, failures: u32, now: SystemTime) -> Duration {
+        let due = FIRST_REST.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST_REST);
+        let share = self.inner.random.hash_one((key, failures, now)) % 1000;
+        due / 2 + due * u32::try_from(share).unwrap_or_default() / 1000
+    }
+}
+
+impl Validation {
+    /// The origin has answered: the key need not rest.
+    pub(crate) fn succeed(&self) {
+        self.all.inner.resting.remove(&self.all.inner.names.of(&self.key));
+    }
+}
+
+impl Drop for Validation {
+    fn drop(&mut self) {
+        lock(&self.all.inner.running).remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::UNIX_EPOCH;
+
+    #[test]
+    fn failures_make_a_key_rest_longer_and_longer() {
+        let validations = Validations::default();
+        let (parts, ()) = http::Request::get("http://a/").body(()).expect("a request").into_parts();
+        let key = CacheKey::of(&parts).expect("a key");
+        let mut now = UNIX_EPOCH + Duration::from_secs(1_790_000_000);
+        for due in [1, 2, 4, 8, 16, 32, 60, 60] {
+            drop(validations.begin(&key, now).expect("rested"));
+            let due = Duration::from_secs(due);
+            assert!(validations.begin(&key, now + due / 2 - Duration::from_millis(1)).is_none(), "{due:?}");
+            now += due * 3 / 2;
+        }
+        let validation = validations.begin(&key, now).expect("rested");
+        assert!(validations.begin(&key, now).is_none(), "one at a time");
+        validation.succeed();
+        drop(validation);
+        assert!(validations.begin(&key, now).is_some(), "nothing to rest from");
+    }
+}

@@ -1,0 +1,500 @@
+//! Requests that are answered by one call (RFC 9111 4: "collapsed" requests).
+//!
+//! Invariant: whoever leads a call holds a [`Lead`], and whatever becomes of it, landing, leaving, a panic, lets every
+//! follower know and frees the key.
+
+pub(crate) mod background;
+pub(crate) mod doubts;
+pub(crate) mod key_memory;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime};
+
+use http::StatusCode;
+use quick_cache::sync::Cache;
+
+use crate::body::flight::Flight;
+use crate::entry::key::{CacheKey, KeyNames};
+use crate::entry::{ResponseHead, StoredResponse};
+use crate::limits::{Counted, Load};
+use crate::runtime::slab::Slots;
+use crate::runtime::{Mutex, lock};
+use crate::store::Fence;
+
+/// How long it is remembered that nobody can share what a key gives.
+const REMEMBERED: Duration = Duration::from_secs(30);
+/// For how many keys; the least used are forgotten.
+const MOST_REMEMBERED: usize = 16_384;
+/// One where schedules are explored, so that the random hash of a ticket has no part in them.
+const SHARDS: usize = if cfg!(shuttle) { 1 } else { 16 };
+
+/// What requests that may share one call have in common: the key, and the selecting fields where they are known.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Ticket {
+    pub(crate) key: CacheKey,
+    pub(crate) variant: Option<Box<[u8]>>,
+}
+
+/// A key by its name, and whether it was asked with credentials that are not in it.
+type Kind = (u128, bool);
+
+/// Who leads, who follows, and which keys are not worth it.
+pub(crate) struct Collapser {
+    apart: Cache<Kind, SystemTime>,
+    hasher: RandomState,
+    load: Arc<Load>,
+    names: KeyNames,
+    shards: [Mutex<HashMap<Ticket, Arc<Call>>>; SHARDS],
+}
+
+/// One call of the inner service that others wait for.
+pub(crate) struct Call {
+    began: SystemTime,
+    /// The purge state from which it was made.
+    fence: Fence,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Wakes the task that makes the call.
+    driver: Option<Waker>,
+    /// A later call, made because this one takes long. If this one is answered first, its answer is for the followers of
+    /// the later one, too.
+    heir: Option<Arc<Call>>,
+    /// Who waits for an answer, the leader's client included.
+    interested: usize,
+    /// A later call has taken its place: what it brings is older, and not stored.
+    is_superseded: bool,
+    /// It has landed with the answer of the call that it is the heir of, and is still under way itself.
+    is_answered_elsewhere: bool,
+    landing: Landing,
+    waiting: Slots<Waker>,
+}
+
+/// What became of a call.
+#[derive(Clone)]
+pub(crate) enum Landing {
+    /// Its answer is nobody else's.
+    Apart(Why),
+    /// An error that is not stored, for those who have waited.
+    Error(StoredResponse),
+    /// It failed; with this status, if it was an answer.
+    Failed(Option<StatusCode>),
+    /// It was not made, because as many calls as are allowed are under way.
+    Overloaded,
+    Pending,
+    /// A response that is to be stored, with content on its way in, of which an entity tag is made or not.
+    Streaming(Arc<LateHead>, Arc<Flight>, bool),
+    /// A stored response that the origin has just said to hold.
+    Validated(StoredResponse),
+    /// A response that is stored.
+    Whole(StoredResponse),
+}
+
+/// For whom a call goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// All have left, and nobody else may have the answer.
+    NobodyEver,
+    /// All have left, but the answer may be of use to who comes later.
+    NobodyNow,
+    /// Also where the answer is there already.
+    Somebody,
+}
+
+/// A head that is made when somebody asks for it: most calls have nobody who waits.
+pub(crate) type LateHead = LazyLock<ResponseHead, Box<dyn FnOnce() -> ResponseHead + Send>>;
+
+/// Why nobody can share an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// It is an error, or was made for the leader's request alone; another request may get something that can be shared.
+    /// `says_so` is whether this is believed to be what the target always gives if it comes twice.
+    Chance { says_so: bool },
+    /// The leader's request has something that others' may not have.
+    Request,
+    /// The answer says so: it is nobody else's.
+    Response,
+}
+
+/// Why a later call takes the place of one that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Because {
+    /// It takes long. The results of both are stored.
+    Late,
+    /// Its result is too old for the request that asks, and is not stored.
+    Older,
+}
+
+/// What a request is to do.
+pub(crate) enum Role {
+    /// Make a call of its own: what the key gives is nobody else's, or there are too many calls.
+    Alone,
+    /// There is a call from another purge state: whether it will do has to be found out.
+    Doubt(Arc<Call>),
+    Follow(Follower),
+    Lead(Lead),
+}
+
+impl Collapser {
+    pub(crate) fn new(load: Arc<Load>) -> Self {
+        Self {
+            apart: Cache::new(MOST_REMEMBERED),
+            hasher: RandomState::new(),
+            load,
+            names: KeyNames::default(),
+            shards: std::array::from_fn(|_| Mutex::default()),
+        }
+    }
+
+    fn shard(&self, ticket: &Ticket) -> &Mutex<HashMap<Ticket, Arc<Call>>> {
+        let hash = self.hasher.hash_one(ticket);
+        &self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or_default()]
+    }
+
+    /// Finds a call to wait for, or begins one. `fence` is that of the look-up that found nothing of use.
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        ticket: &Ticket,
+        has_credentials: bool,
+        fence: Fence,
+        now: SystemTime,
+    ) -> Role {
+        if let Some(until) = self.apart.get(&(self.names.of(&ticket.key), has_credentials))
+            && now < until
+            && until.duration_since(now).is_ok_and(|left| left <= REMEMBERED)
+        {
+            return Role::Alone;
+        }
+        let mut calls = lock(self.shard(ticket));
+        match calls.get(ticket) {
+            Some(call) if call.fence == fence => Role::Follow(Follower::of(call, &self.load)),
+            Some(call) => Role::Doubt(Arc::clone(call)),
+            None => self.begin(&mut calls, ticket, has_credentials, fence, now),
+        }
+    }
+
+    /// Begins a call in the place of one whose answer will not do.
+    pub(crate) fn supersede(
+        self: &Arc<Self>,
+        ticket: &Ticket,
+        has_credentials: bool,
+        fence: Fence,
+        now: SystemTime,
+        old: &Arc<Call>,
+        because: Because,
+    ) -> Role {
+        let mut calls = lock(self.shard(ticket));
+        match calls.get(ticket) {
+            // Another one was faster.
+            Some(call) if !Arc::ptr_eq(call, old) => Role::Follow(Follower::of(call, &self.load)),
+            // It was answered just in time.
+            _ if because == Because::Late && old.has_landed() => Role::Follow(Follower::of(old, &self.load)),
+            _ => {
+                let role = self.begin(&mut calls, ticket, has_credentials, fence, now);
+                let mut old = lock(&old.state);
+                match (because, &role) {
+                    (Because::Older, _) => old.is_superseded = true,
+                    (Because::Late, Role::Lead(lead)) => old.heir = Some(Arc::clone(lead.call())),
+                    (Because::Late, _) => {}
+                }
+                drop(old);
+                role
+            }
+        }
+    }
+
+    /// Waits for a call that turned out to do.
+    pub(crate) fn follow(&self, call: &Arc<Call>) -> Follower {
+        Follower::of(call, &self.load)
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        calls: &mut HashMap<Ticket, Arc<Call>>,
+        ticket: &Ticket,
+        has_credentials: bool,
+        fence: Fence,
+        now: SystemTime,
+    ) -> Role {
+        let Some(counted) = self.load.fill() else {
+            return Role::Alone;
+        };
+        let call = Call::new(fence, now);
+        calls.insert(ticket.clone(), Arc::clone(&call));
+        Role::Lead(Lead {
+            call,
+            collapser: Arc::clone(self),
+            _counted: counted,
+            has_credentials,
+            has_seen_failure: false,
+            ticket: ticket.clone(),
+        })
+    }
+
+    /// What can be shared after all is not to be asked for by each. What was answered without credentials says nothing
+    /// of what is with them.
+    pub(crate) fn forget(&self, key: &CacheKey, has_credentials: bool) {
+        // Most of the time there is nothing to forget.
+        if self.apart.is_empty() {
+            return;
+        }
+        let kinds: &[bool] = if has_credentials { &[false, true] } else { &[false] };
+        for &kind in kinds {
+            self.apart.remove(&(self.names.of(key), kind));
+        }
+    }
+
+    fn close(&self, ticket: &Ticket, call: &Arc<Call>) {
+        let mut calls = lock(self.shard(ticket));
+        if calls.get(ticket).is_some_and(|open| Arc::ptr_eq(open, call)) {
+            calls.remove(ticket);
+        }
+    }
+
+    /// The number of calls that can be joined.
+    #[cfg(all(test, shuttle))]
+    pub(crate) fn open(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+}
+
+impl Call {
+    /// One that nobody can join yet, with its maker's client interested.
+    pub(crate) fn new(fence: Fence, began: SystemTime) -> Arc<Self> {
+        let state = State {
+            driver: None,
+            heir: None,
+            interested: 1,
+            is_superseded: false,
+            is_answered_elsewhere: false,
+            landing: Landing::Pending,
+            waiting: Slots::default(),
+        };
+        Arc::new(Self { began, fence, state: Mutex::new(state) })
+    }
+
+    pub(crate) fn fence(&self) -> Fence {
+        self.fence
+    }
+
+    pub(crate) fn land(&self, landing: Landing) {
+        let mut state = lock(&self.state);
+        let heir = state.heir.take();
+        if matches!(state.landing, Landing::Pending) {
+            state.landing = landing.clone();
+        } else {
+            state.is_answered_elsewhere = false;
+        }
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        waiting.iter().for_each(Waker::wake_by_ref);
+        if let Some(heir) = heir
+            && matches!(landing, Landing::Streaming(..) | Landing::Validated(_) | Landing::Whole(_))
+        {
+            heir.inherit(landing);
+        }
+    }
+
+    /// Lands with the answer of the call that it is the heir of, unless it has its own by now.
+    fn inherit(&self, landing: Landing) {
+        let is_pending = {
+            let mut state = lock(&self.state);
+            let is_pending = matches!(state.landing, Landing::Pending);
+            state.is_answered_elsewhere |= is_pending;
+            is_pending
+        };
+        if is_pending {
+            self.land(landing);
+        }
+    }
+
+    /// Whether anybody but its maker's client waits for it.
+    pub(crate) fn has_followers(&self) -> bool {
+        lock(&self.state).interested > 1
+    }
+
+    /// Whether it is known what became of it.
+    pub(crate) fn has_landed(&self) -> bool {
+        !matches!(lock(&self.state).landing, Landing::Pending)
+    }
+
+    /// Why another call should be made, if it takes longer than a request waits, or its content has stopped coming in.
+    pub(crate) fn has_stalled(&self, now: SystemTime, wait: Duration) -> Option<Because> {
+        let landing = lock(&self.state).landing.clone();
+        match landing {
+            Landing::Pending if now.duration_since(self.began).is_ok_and(|since| since > wait) => {
+                Some(Because::Late)
+            }
+            Landing::Streaming(_, flight, _) if flight.has_stalled(now) => Some(Because::Older),
+            _ => None,
+        }
+    }
+
+    fn enter(&self) {
+        let mut state = lock(&self.state);
+        state.interested += 1;
+        let driver = if state.interested == 1 { state.driver.take() } else { None };
+        drop(state);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+
+    fn leave(&self) {
+        let mut state = lock(&self.state);
+        state.interested -= 1;
+        let driver = if state.interested == 0 { state.driver.take() } else { None };
+        drop(state);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+
+    /// Who waits for an answer; the task is woken when that comes to be nobody, or somebody again.
+    pub(crate) fn audience(&self, cx: &Context<'_>) -> Audience {
+        let mut state = lock(&self.state);
+        state.driver = Some(cx.waker().clone());
+        match state.landing {
+            Landing::Apart(_) if state.interested == 0 => Audience::NobodyEver,
+            Landing::Pending if state.interested == 0 => Audience::NobodyNow,
+            _ if state.is_answered_elsewhere && state.interested == 0 => Audience::NobodyNow,
+            _ => Audience::Somebody,
+        }
+    }
+}
+
+/// The right, and the duty, to make a call that others may wait for.
+pub(crate) struct Lead {
+    call: Arc<Call>,
+    collapser: Arc<Collapser>,
+    _counted: Counted,
+    has_credentials: bool,
+    /// Its request has waited for a call that failed.
+    has_seen_failure: bool,
+    ticket: Ticket,
+}
+
+impl Lead {
+    pub(crate) fn after_failure(mut self, is_after: bool) -> Self {
+        self.has_seen_failure = is_after;
+        self
+    }
+
+    pub(crate) fn has_credentials(&self) -> bool {
+        self.has_credentials
+    }
+
+    /// Hands the answer to everybody who waits, and to whoever comes until this is dropped.
+    pub(crate) fn land(&self, landing: Landing) {
+        self.call.land(landing);
+    }
+
+    /// The answer is nobody else's. That is remembered for a while, unless others may well share theirs.
+    pub(crate) fn part(self, why: Why, now: SystemTime) {
+        let why = match why {
+            // It has come twice.
+            Why::Chance { says_so: true } if self.has_seen_failure => Why::Response,
+            why => why,
+        };
+        match why {
+            Why::Chance { .. } => {}
+            Why::Request if !self.has_credentials => {}
+            Why::Request | Why::Response => self.remember(now),
+        }
+        // An answer to a request with credentials says nothing about requests without.
+        let why = if why == Why::Response && self.has_credentials { Why::Request } else { why };
+        // Whoever comes now finds nothing to wait for.
+        self.collapser.close(&self.ticket, &self.call);
+        self.call.land(Landing::Apart(why));
+    }
+
+    /// For a while, nobody waits for what this key gives.
+    pub(crate) fn remember(&self, now: SystemTime) {
+        let kinds: &[bool] = if self.has_credentials { &[true] } else { &[false, true] };
+        for &kind in kinds {
+            self.collapser.apart.insert((self.collapser.names.of(&self.ticket.key), kind), now + REMEMBERED);
+        }
+    }
+
+    /// Whether a later call is to bring what is stored.
+    pub(crate) fn is_superseded(&self) -> bool {
+        lock(&self.call.state).is_superseded
+    }
+
+    pub(crate) fn call(&self) -> &Arc<Call> {
+        &self.call
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        self.collapser.close(&self.ticket, &self.call);
+        // Unless it has landed.
+        self.call.land(Landing::Failed(None));
+    }
+}
+
+/// The leader's client, as long as it waits.
+pub(crate) struct Interest(Arc<Call>);
+
+impl Interest {
+    /// A call has one from the beginning.
+    pub(crate) fn of_leader(call: &Arc<Call>) -> Self {
+        Self(Arc::clone(call))
+    }
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// A request that waits for another one's call.
+pub(crate) struct Follower {
+    _counted: Option<Counted>,
+    interest: Interest,
+    /// Where its waker is.
+    place: Option<usize>,
+}
+
+impl Follower {
+    fn of(call: &Arc<Call>, load: &Arc<Load>) -> Self {
+        call.enter();
+        Self { _counted: load.waiting(), interest: Interest(Arc::clone(call)), place: None }
+    }
+
+    pub(crate) fn call(&self) -> &Arc<Call> {
+        &self.interest.0
+    }
+
+    /// What becomes of the call; never [`Landing::Pending`].
+    pub(crate) async fn landing(&mut self) -> Landing {
+        std::future::poll_fn(|cx| self.poll_landing(cx)).await
+    }
+
+    fn poll_landing(&mut self, cx: &Context<'_>) -> Poll<Landing> {
+        let mut state = lock(&self.interest.0.state);
+        if !matches!(state.landing, Landing::Pending) {
+            return Poll::Ready(state.landing.clone());
+        }
+        match self.place.and_then(|place| state.waiting.get_mut(place)) {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => self.place = Some(state.waiting.add(cx.waker().clone())),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            // Gone already, if the call has landed.
+            lock(&self.interest.0.state).waiting.remove(place);
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Which URIs a request is known by, and the authority of each.
+
+use std::borrow::Cow;
+
+use http::header;
+use http::request::Parts;
+use http::uri::Scheme;
+use http::{HeaderValue, Uri};
+
+use super::KeyError;
+
+/// The URIs of a request.
+pub(super) struct Targets<'a> {
+    /// What the client asks for, or what a policy makes of it.
+    pub(super) asked: Cow<'a, Uri>,
+    /// What a middleware has rewritten it to, where that does not follow from nesting.
+    pub(super) rewritten: Option<&'a Uri>,
+}
+
+/// The request's URI as it came to the cache, in its extensions. It tells a URI that a policy has set from one that a
+/// middleware has set.
+#[cfg(feature = "axum")]
+#[derive(Clone)]
+struct OnEntry(Uri);
+
+/// Remembers the URI of a request that comes in.
+#[cfg(feature = "axum")]
+#[inline]
+pub(crate) fn enter(request: &mut Parts) {
+    if request.extensions.get::<axum::extract::OriginalUri>().is_some() {
+        request.extensions.insert(OnEntry(request.uri.clone()));
+    }
+}
+
+#[cfg(not(feature = "axum"))]
+pub(crate) fn enter(_: &mut Parts) {}
+
+/// Removes that from a request which is forwarded: further in, the URI may change again.
+#[cfg(feature = "axum")]
+pub(crate) fn leave(request: &mut Parts) {
+    request.extensions.remove::<OnEntry>();
+}
+
+#[cfg(not(feature = "axum"))]
+pub(crate) fn leave(_: &mut Parts) {}
+
+impl<'a> Targets<'a> {
+    fn one(asked: &'a Uri) -> Self {
+        Self { asked: Cow::Borrowed(asked), rewritten: None }
+    }
+
+    #[cfg(not(feature = "axum"))]
+    pub(super) fn of(request: &'a Parts) -> Self {
+        Self::one(&request.uri)
+    }
+
+    /// `Router::nest` strips its prefix from the URI; keyed by the rest, two routers would share entries. Keyed by
+    /// axum's `OriginalUri` alone, what a middleware rewrites by other fields than the URI would be shared.
+    #[cfg(feature = "axum")]
+    #[inline]
+    pub(super) fn of(request: &'a Parts) -> Self {
+        let present = &request.uri;
+        let Some(axum::extract::OriginalUri(original)) = request.extensions.get() else {
+            return Self::one(present);
+        };
+        let on_entry = request.extensions.get().map_or(present, |OnEntry(uri)| uri);
+        let nested = request.extensions.get::<axum::extract::NestedPath>();
+        let nested = nested.map(axum::extract::NestedPath::as_str);
+        match (nested_below(original, on_entry, nested), present == on_entry) {
+            (Some(_), true) => Self::one(original),
+            (None, true) => Self { asked: Cow::Borrowed(original), rewritten: Some(present) },
+            // A policy's own.
+            (prefix, false) => {
+                let prefix = prefix.unwrap_or_default();
+                Self { asked: below(prefix, present, original), rewritten: None }
+            }
+        }
+    }
+}
+
+/// The prefix that nesting has stripped from `original`; `None` where anything else differs. `nested` is axum's path of the
+/// nested router, with names in place of parameters.
+#[cfg(feature = "axum")]
+fn nested_below<'a>(original: &'a Uri, present: &Uri, nested: Option<&str>) -> Option<&'a str> {
+    let is_same = original.scheme() == present.scheme()
+        && original.authority() == present.authority()
+        && original.query() == present.query();
+    let (whole, rest) = (original.path(), present.path());
+    let segments = |path: &str| path.split('/').filter(|segment| !segment.is_empty()).count();
+    let is_nested = |prefix: &&str| nested.is_none_or(|nested| segments(nested) == segments(prefix));
+    // A router nested at `/a` sees `/` of `/a`.
+    let root = || (rest == "/" && nested.is_some()).then_some(whole);
+    whole.strip_suffix(rest).or_else(root).filter(is_nested).filter(|_| is_same)
+}
+
+/// Puts a URI below a prefix, and gives it the origin of `original` where it names none.
+#[cfg(feature = "axum")]
+fn below<'a>(prefix: &str, uri: &'a Uri, original: &Uri) -> Cow<'a, Uri> {
+    if prefix.is_empty() && (uri.authority().is_some() || original.authority().is_none()) {
+        return Cow::Borrowed(uri);
+    }
+    let mut parts = uri.clone().into_parts();
+    if parts.authority.is_none() {
+        (parts.scheme, parts.authority) = (original.scheme().cloned(), original.authority().cloned());
+    }
+    let path = parts.path_and_query.as_ref().map_or("/", |path| path.as_str());
+    parts.path_and_query = format!("{prefix}{path}").parse().ok();
+    // A prefix of a path, and a path, make a path.
+    Uri::from_parts(parts).map_or(Cow::Borrowed(uri), Cow::Owned)
+}
+
+/// A byte of a name, of one that may stand in an authority for its own sake, or of none (RFC 3986 3.2.2, 3.2.3). Bits, so
+/// that what an authority has is found in one pass.
+const NAME: u8 = 0;
+const MARK: u8 = 1;
+const FORBIDDEN: u8 = 2;
+
+static HOST_BYTES: [u8; 256] = {
+    let mut kinds = [FORBIDDEN; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        kinds[byte as usize] = match byte {
+            b':' | b'[' | b']' => MARK,
+            b'.' | b'-' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+'
+            | b';' | b'=' => NAME,
+            byte if byte.is_ascii_alphanumeric() => NAME,
+            _ => FORBIDDEN,
+        };
+        byte += 1;
+    }
+    kinds
+};
+
+/// Whether colons and brackets stand where they may: `host[:port]`, an IPv6 address in brackets. Of `fe80::80`, nobody
+/// can say what is the port.
+fn is_host_and_port(authority: &str) -> bool {
+    let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => (address, port),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let is_port = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    !host.contains(['[', ']']) && port.strip_prefix(':').map_or(port.is_empty(), is_port)
+}
+
+/// Who accepted the connection says the scheme, by an [`http::uri::Scheme`] in the request's extensions: a client may
+/// write any into its target. Where nobody says it, the target's counts, else `http`.
+#[inline]
+pub(super) fn scheme<'a>(uri: &'a Uri, request: &'a Parts) -> Result<&'a Scheme, KeyError> {
+    match (request.extensions.get::<Scheme>(), uri.scheme()) {
+        (Some(accepted), Some(named)) if accepted != named => Err(KeyError::Scheme),
+        (Some(scheme), _) | (None, Some(scheme)) => Ok(scheme),
+        (None, None) => Ok(&Scheme::HTTP),
+    }
+}
+
+/// Gives a request that is forwarded the authority that its key holds: in lower case, without a default port. Else an
+/// origin that writes it into links would give everybody what one client has spelled. A request without a key goes as it
+/// came.
+pub(crate) fn settle_authority(request: &mut Parts) {
+    if is_settled(request) {
+        return;
+    }
+    let (Ok(scheme), Ok(_)) = (scheme(&request.uri, request).cloned(), authority(&request.uri, request))
+    else {
+        return;
+    };
+    let host = request.headers.get(header::HOST).and_then(|host| settled(host.to_str().ok()?, &scheme));
+    if let Some(host) = host.and_then(|host| HeaderValue::try_from(host).ok()) {
+        request.headers.insert(header::HOST, host);
+    }
+    settle_uri(&mut request.uri, &scheme);
+    #[cfg(feature = "axum")]
+    if let Some(axum::extract::OriginalUri(original)) = request.extensions.get_mut() {
+        settle_uri(original, &scheme);
+    }
+}
+
+/// Whether all that names an authority is in lower case and has no port, as in most requests.
+fn is_settled(request: &Parts) -> bool {
+    let is_plain =
+        |authority: &[u8]| !authority.iter().any(|byte| *byte == b':' || byte.is_ascii_uppercase());
+    let is_plain_uri =
+        |uri: &Uri| uri.authority().is_none_or(|authority| is_plain(authority.as_str().as_bytes()));
+    #[cfg(feature = "axum")]
+    if let Some(axum::extract::OriginalUri(original)) = request.extensions.get()
+        && !is_plain_uri(original)
+    {
+        return false;
+    }
+    let host = request.headers.get(header::HOST);
+    is_plain_uri(&request.uri) && host.is_none_or(|host| is_plain(host.as_bytes()))
+}
+
+fn settle_uri(uri: &mut Uri, scheme: &Scheme) {
+    let settled = uri.authority().and_then(|authority| settled(authority.as_str(), scheme));
+    if let Some(Ok(authority)) = settled.map(|authority| authority.parse()) {
+        let mut parts = uri.clone().into_parts();
+        parts.authority = Some(authority);
+        // With another authority it is a URI still.
+        if let Ok(settled) = Uri::from_parts(parts) {
+            *uri = settled;
+        }
+    }
+}
+
+/// The authority as keys have it, where that is another spelling.
+fn settled(authority: &str, scheme: &Scheme) -> Option<String> {
+    let bare = without_default_port(authority, scheme);
+    let is_spelled_so = bare.len() == authority.len() && !bare.bytes().any(|byte| byte.is_ascii_uppercase());
+    (!is_spelled_so).then(|| bare.to_ascii_lowercase())
+}
+
+/// RFC 9110 7.2: the URI's authority, or `Host`; where both are there they agree.
+pub(super) fn authority<'a>(uri: &'a Uri, request: &'a Parts) -> Result<&'a str, KeyError> {
+    let mut lines = request.headers.get_all(header::HOST).into_iter();
+    let host = lines.next();
+    if lines.next().is_some() {
+        return Err(KeyError::Authority);
+    }
+    let host =
+        host.map(|host| std::str::from_utf8(host.as_bytes())).transpose().map_err(|_| KeyError::Authority)?;
+    let named = uri.authority().map(http::uri::Authority::as_str);
+    let authority = match (named, host) {
+        (Some(named), Some(host)) if !named.eq_ignore_ascii_case(host) => {
+            return Err(KeyError::Authority);
+        }
+        (Some(authority), _) | (None, Some(authority)) => authority,
+        // HTTP/1.1 demands a Host; HTTP/1.0 and services without a wire have none.
+        (None, None) => "",
+    };
+    match authority.bytes().fold(NAME, |kinds, byte| kinds | HOST_BYTES[usize::from(byte)]) {
+        NAME => Ok(authority),
+        MARK if is_host_and_port(authority) => Ok(authority),
+        _ => Err(KeyError::Authority),
+    }
+}
+
+pub(super) fn without_default_port<'a>(authority: &'a str, scheme: &Scheme) -> &'a str {
+    let port = if *scheme == Scheme::HTTPS {
+        ":443"
+    } else if *scheme == Scheme::HTTP {
+        ":80"
+    } else {
+        return authority;
+    };
+    let bare = authority.strip_suffix(port).unwrap_or(authority);
+    bare.strip_suffix(':').unwrap_or(bare)
+}
+
+#[cfg(all(test, feature = "axum"))]
+mod tests {
+    use super::*;
+    use crate::entry::key::CacheKey;
+    use axum::extract::OriginalUri;
+    use http::Request;
+
+    /// The URIs in the key of a request that was for `original`, comes in for `present`, and for which a policy asks by
+    /// `policys`.
+    #[track_caller]
+    fn check(original: &str, present: &str, policys: Option<&str>, expected: &[&str]) {
+        let uri = |text: &str| text.parse::<Uri>().expect("a URI");
+        let (mut request, ()) = Request::get(present).body(()).expect("a request").into_parts();
+        if request.uri.authority().is_none() {
+            request.headers.insert(header::HOST, http::HeaderValue::from_static("a"));
+        }
+        request.extensions.insert(OriginalUri(uri(original)));
+        for is_entered in [false, true] {
+            if is_entered {
+                enter(&mut request);
+            }
+            if let Some(policys) = policys.filter(|_| is_entered) {
+                request.uri = uri(policys);
+            } else if policys.is_some() {
+                continue;
+            }
+            let key = CacheKey::of(&request).expect("a key");
+            let uris: Vec<_> = key.uris().map(|uri| std::str::from_utf8(uri).expect("ASCII")).collect();
+            assert_eq!(uris, expected, "{original} {present} {policys:?}");
+        }
+    }
+
+    #[test]
+    fn a13_what_nesting_leaves_is_keyed_by_what_the_client_asked_for() {
+        check("/x?q", "/x?q", None, &["http://a/x?q"]);
+        check("/api/x?q", "/x?q", None, &["http://a/api/x?q"]);
+        check("/api/", "/", None, &["http://a/api/"]);
+        check("http://b/api/x", "http://b/x", None, &["http://b/api/x"]);
+    }
+
+    #[test]
+    fn b13_a_rewritten_uri_is_in_the_key_beside_the_original_one() {
+        check("/x", "/x?tenant=b", None, &["http://a/x", "http://a/x?tenant=b"]);
+        check("/x?q", "/x", None, &["http://a/x?q", "http://a/x"]);
+        check("/x", "/b/x", None, &["http://a/x", "http://a/b/x"]);
+        check("/x", "/y", None, &["http://a/x", "http://a/y"]);
+        check("http://b/x", "http://c/x", None, &["http://b/x", "http://c/x"]);
+    }
+
+    #[test]
+    fn b13_a_policys_uri_replaces_that_of_the_request() {
+        check("/x?b&a", "/x?b&a", Some("/x?a&b"), &["http://a/x?a&b"]);
+        check("/api/x?b&a", "/x?b&a", Some("/x?a&b"), &["http://a/api/x?a&b"]);
+        check("/x?b&a", "/x?b&a&tenant=1", Some("/x?a&b&tenant=1"), &["http://a/x?a&b&tenant=1"]);
+        // Where the policy names no origin, the request's counts.
+        check("http://b/api/x?2&1", "http://b/x?2&1", Some("/x?1&2"), &["http://b/api/x?1&2"]);
+        check("http://b/x?2&1", "http://b/x?2&1", Some("/x?1&2"), &["http://b/x?1&2"]);
+    }
+}

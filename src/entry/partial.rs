@@ -1,0 +1,325 @@
+//! Parts of a representation: cut from what is stored, put together, and asked for where they are missing
+//! (RFC 9110 14, 15.3.7; RFC 9111 3.3, 3.4).
+//!
+//! Invariant: a stored part answers requests for ranges that it holds, and no others.
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
+
+use http::header::{self, HeaderMap};
+use http::request::Parts;
+use http::{HeaderValue, Method, StatusCode, response};
+
+use crate::entry::pieces::{PiecesMut, Run};
+use crate::entry::{Part, Payload, ResponseHead, StoredResponse};
+use crate::semantics::fields::{RequestFields, keep_what_lets_pages_see, remove_content_digests};
+use crate::semantics::parts::{Extent, strong_validator};
+use crate::semantics::range::{self, Asked, ByteRange};
+use crate::semantics::reuse::Coverage;
+use crate::semantics::validation;
+
+/// What a GET with `Range` gets instead of the whole.
+pub(crate) struct Cut {
+    pub(crate) content: Run,
+    pub(crate) headers: HeaderMap,
+    pub(crate) status: StatusCode,
+}
+
+/// The part of a stored response that a request asks for; `None` where it gets the whole.
+pub(crate) fn cut(stored: &StoredResponse, request: &HeaderMap) -> Option<Cut> {
+    let (head, content) = (stored.head(), stored.payload().content());
+    let length = match &head.part {
+        None if head.status() == StatusCode::OK => content.len() as u64,
+        None => return None,
+        Some(Part::Bytes(extent)) => extent.length(),
+        Some(Part::Replay) => {
+            let (headers, status) = (head.headers().clone(), head.status());
+            return Some(Cut { content: Run::of(content), headers, status });
+        }
+    };
+    match asked(head, request, length) {
+        Asked::Everything => None,
+        Asked::Ranges(ranges) => match ranges.as_slice() {
+            [range] => single(stored, *range, length),
+            ranges => several(stored, ranges, length),
+        },
+        Asked::Unsatisfiable => {
+            // Nothing of the representation's own: it would pass for fields of the 416.
+            let mut headers = HeaderMap::new();
+            headers.extend(head.headers().get(header::DATE).map(|date| (header::DATE, date.clone())));
+            headers.insert(header::CONTENT_RANGE, value(format!("bytes */{length}")));
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+            keep_what_lets_pages_see(head.headers(), &mut headers);
+            Some(Cut { content: Run::default(), headers, status: StatusCode::RANGE_NOT_SATISFIABLE })
+        }
+    }
+}
+
+/// What `Range` asks of a stored response, by the leave of `If-Range`.
+fn asked(head: &ResponseHead, request: &HeaderMap, length: u64) -> Asked {
+    if if_range_holds(head, request) { range::asked(request, length) } else { Asked::Everything }
+}
+
+fn if_range_holds(head: &ResponseHead, request: &HeaderMap) -> bool {
+    let etag = head.headers().get(header::ETAG).map(HeaderValue::as_bytes);
+    range::if_range_holds(request, etag, head.last_modified, head.reuse().date)
+}
+
+fn single(stored: &StoredResponse, range: ByteRange, length: u64) -> Option<Cut> {
+    let content = slice(stored, range)?;
+    let mut headers = stored.head().headers().clone();
+    remove_content_digests(&mut headers);
+    headers.insert(header::CONTENT_RANGE, content_range(range, length));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.len()));
+    Some(Cut { content, headers, status: StatusCode::PARTIAL_CONTENT })
+}
+
+/// `multipart/byteranges` (RFC 9110 14.6).
+fn several(stored: &StoredResponse, ranges: &[ByteRange], length: u64) -> Option<Cut> {
+    // Random, so that nobody can write content that has it.
+    let random = RandomState::new();
+    let boundary = format!("{:016x}{:016x}", random.hash_one(0), random.hash_one(1));
+    let head = stored.head();
+    let kind = head.headers().get(header::CONTENT_TYPE);
+    let mut body = PiecesMut::default();
+    for range in ranges {
+        body.extend(format!("--{boundary}\r\n").as_bytes());
+        if let Some(kind) = kind {
+            body.extend(b"Content-Type: ");
+            body.extend(kind.as_bytes());
+            body.extend(b"\r\n");
+        }
+        body.extend(b"Content-Range: ");
+        body.extend(content_range(*range, length).as_bytes());
+        body.extend(b"\r\n\r\n");
+        slice(stored, *range)?.for_each(|piece| body.extend(&piece));
+        body.extend(b"\r\n");
+    }
+    body.extend(format!("--{boundary}--\r\n").as_bytes());
+    let mut headers = head.headers().clone();
+    remove_content_digests(&mut headers);
+    headers.remove(header::CONTENT_RANGE); // RFC 9110 15.3.7.2
+    headers.insert(header::CONTENT_TYPE, value(format!("multipart/byteranges; boundary={boundary}")));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    Some(Cut { content: Run::of(&body.freeze_for_one()), headers, status: StatusCode::PARTIAL_CONTENT })
+}
+
+fn content_range(range: ByteRange, length: u64) -> HeaderValue {
+    value(format!("bytes {}-{}/{length}", range.first, range.last))
+}
+
+/// A range of the representation; `None` where the stored response does not have all of it.
+fn slice(stored: &StoredResponse, range: ByteRange) -> Option<Run> {
+    let content = stored.payload().content();
+    let start = match &stored.head().part {
+        None => range.first,
+        Some(Part::Bytes(extent)) => extent.position(range)?,
+        Some(Part::Replay) => return None,
+    };
+    let end = usize::try_from(start.checked_add(range.len())?).ok()?;
+    (end <= content.len()).then(|| content.run(end - usize::try_from(range.len()).unwrap_or(end)..end))
+}
+
+fn value(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// How much of what a request asks for a stored response has.
+pub(crate) fn coverage(stored: &StoredResponse, request: &Parts, fields: RequestFields) -> Coverage {
+    let head = stored.head();
+    let Some(part) = &head.part else {
+        return Coverage::Full;
+    };
+    if request.method != Method::GET {
+        return Coverage::Insufficient;
+    }
+    match part {
+        Part::Bytes(extent) => match ask(head, extent, &request.headers, fields) {
+            Asked::Unsatisfiable => Coverage::Full,
+            Asked::Ranges(ranges) if ranges.iter().all(|range| extent.position(*range).is_some()) => {
+                Coverage::Full
+            }
+            _ if Completion::of(stored, &request.headers, fields).is_some() => Coverage::Partial,
+            _ => Coverage::Insufficient,
+        },
+        Part::Replay if fields.range && if_range_holds(head, &request.headers) => Coverage::Full,
+        Part::Replay => Coverage::Insufficient,
+    }
+}
+
+fn ask(head: &ResponseHead, extent: &Extent, request: &HeaderMap, fields: RequestFields) -> Asked {
+    if fields.range { asked(head, request, extent.length()) } else { Asked::Everything }
+}
+
+/// A stored part that is to be completed: what is asked for, and what of it is missing.
+pub(crate) struct Completion {
+    /// The client asked for a range, and gets a 206.
+    is_range: bool,
+    length: u64,
+    missing: ByteRange,
+    validator: HeaderValue,
+    wanted: ByteRange,
+}
+
+impl Completion {
+    /// `None` where nothing is missing, more than one range is asked for, or there is no strong validator.
+    pub(crate) fn of(stored: &StoredResponse, request: &HeaderMap, fields: RequestFields) -> Option<Self> {
+        let head = stored.head();
+        let Some(Part::Bytes(extent)) = &head.part else {
+            return None;
+        };
+        let length = extent.length();
+        let (is_range, wanted) = match ask(head, extent, request, fields) {
+            Asked::Everything => (false, ByteRange { first: 0, last: length - 1 }),
+            Asked::Ranges(ranges) => match ranges.as_slice() {
+                [range] => (true, *range),
+                _ => return None,
+            },
+            Asked::Unsatisfiable => return None,
+        };
+        let missing = extent.missing(wanted)?;
+        let validator = strong_validator(head.headers(), head.reuse().date)?.clone();
+        Some(Self { is_range, length, missing, validator, wanted })
+    }
+
+    /// Whether the client asked for a range, so that any 206 is an answer to it.
+    pub(crate) fn is_range(&self) -> bool {
+        self.is_range
+    }
+
+    /// Makes a request ask for what is missing, of this representation only (RFC 9110 13.1.5).
+    pub(crate) fn set_range(&self, headers: &mut HeaderMap) {
+        validation::remove_conditions(headers);
+        let ByteRange { first, last } = self.missing;
+        let range =
+            if last + 1 == self.length { format!("bytes={first}-") } else { format!("bytes={first}-{last}") };
+        headers.insert(header::RANGE, value(range));
+        headers.insert(header::IF_RANGE, self.validator.clone());
+    }
+
+    /// Makes the fields and the status of a 206 with what was missing those that the inner service would have given to the
+    /// client (RFC 9111 3.4).
+    pub(crate) fn complete(&self, stored: &StoredResponse, parts: &mut response::Parts) {
+        // New fields replace stored ones; a 206 may leave out what its recipient has.
+        parts.headers = validation::freshen(&stored.head().own_fields(), &parts.headers);
+        remove_content_digests(&mut parts.headers);
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(self.wanted.len()));
+        if self.is_range {
+            parts.headers.insert(header::CONTENT_RANGE, content_range(self.wanted, self.length));
+        } else {
+            parts.status = StatusCode::OK;
+        }
+    }
+
+    /// How many bytes are missing.
+    pub(crate) fn missing(&self) -> u64 {
+        self.missing.len()
+    }
+
+    /// The stored bytes before and after what is missing, if the 206 has just that, of the same representation.
+    pub(crate) fn fits(&self, stored: &StoredResponse, response: &HeaderMap) -> Option<(Run, Run)> {
+        let extent = Extent::of(response)?;
+        let is_missing_part = extent.length() == self.length && extent.parts() == [self.missing];
+        let field =
+            if self.validator.as_bytes().starts_with(b"\"") { header::ETAG } else { header::LAST_MODIFIED };
+        let told = response.get(&field);
+        // RFC 9110 15.3.7: a 206 has the tag in any case, and may leave out a date that `If-Range` had.
+        let is_same = told == Some(&self.validator) || (told.is_none() && field == header::LAST_MODIFIED);
+        if !is_missing_part || !is_same {
+            return None;
+        }
+        let piece = |first, last| {
+            if first > last { Some(Run::default()) } else { slice(stored, ByteRange { first, last }) }
+        };
+        // Where there is a gap within them, it was asked for as missing.
+        let before = match self.missing.first.checked_sub(1) {
+            None => Run::default(),
+            Some(last) => piece(self.wanted.first, last)?,
+        };
+        Some((before, piece(self.missing.last + 1, self.wanted.last)?))
+    }
+}
+
+/// What is to be stored where a response comes to another one of the same selecting fields.
+pub(crate) enum Joined {
+    /// The two together.
+    Both(StoredResponse),
+    /// The new response as it is.
+    New,
+    /// What is stored already has more to give.
+    Old,
+}
+
+/// Puts a new response and the stored one of the same selecting fields together where both are of one representation.
+pub(crate) fn joined(old: &StoredResponse, new: &StoredResponse) -> Joined {
+    let both = match (old.head().part.is_some(), new.head().part.is_some()) {
+        // A whole response has more to give, unless the part is of a newer representation for sure.
+        (false, true) => {
+            let is_newer = new.head().reuse().generated > old.head().reuse().generated;
+            let (had, came) = (validator(old), validator(new));
+            if !(is_newer && had.is_some() && came.is_some() && had != came) {
+                return Joined::Old;
+            }
+            None
+        }
+        (true, false) => outlasting(new, old),
+        // Parts that are asked for side by side land in any order.
+        (true, true) if new.is_older_than(old) => join(new, old),
+        (true, true) => join(old, new),
+        (false, false) => None,
+    };
+    both.map_or(Joined::New, Joined::Both)
+}
+
+/// A whole response as new as a part of the same representation, which was asked for after it and landed before it.
+fn outlasting(whole: &StoredResponse, part: &StoredResponse) -> Option<StoredResponse> {
+    let own = validator(whole)?;
+    if validator(part) != Some(own) || !whole.is_older_than(part) {
+        return None;
+    }
+    let mut head = whole.head().clone();
+    let newer = part.head().reuse();
+    (head.reuse.generated, head.reuse.request_time) = (newer.generated, newer.request_time);
+    Some(StoredResponse::new(head, whole.payload().clone()))
+}
+
+/// By which the parts of one representation know each other (RFC 9111 3.4).
+fn validator(stored: &StoredResponse) -> Option<HeaderValue> {
+    let head = stored.head();
+    strong_validator(head.headers(), head.reuse().date).filter(|_| !head.tag_is_ours).cloned()
+}
+
+/// Combines an older part with a newer one of the same representation.
+fn join(old: &StoredResponse, new: &StoredResponse) -> Option<StoredResponse> {
+    let (Some(Part::Bytes(had)), Some(Part::Bytes(came))) = (&old.head().part, &new.head().part) else {
+        return None;
+    };
+    let own = validator(new)?;
+    if validator(old) != Some(own) {
+        return None;
+    }
+    let extent = had.join(came)?;
+    let mut content = PiecesMut::default();
+    for part in extent.parts() {
+        let mut next = part.first;
+        while next <= part.last {
+            // Each byte of the joined parts is in one of the two; the newer one has the last word.
+            let (source, within) = match came.around(next) {
+                Some(within) => (new, within),
+                None => (old, had.around(next)?),
+            };
+            let nearest = came.parts().iter().map(|part| part.first).find(|&first| first > next);
+            let last = match nearest {
+                Some(first) if std::ptr::eq(source, old) => within.last.min(first - 1),
+                _ => within.last,
+            };
+            slice(source, ByteRange { first: next, last })?.for_each(|piece| content.extend(&piece));
+            next = last + 1;
+        }
+    }
+    let mut head = new.head().clone();
+    // A purge of a group reaches what came with either.
+    let groups = head.groups.iter().chain(&old.head().groups).cloned();
+    head.groups = groups.collect::<BTreeSet<_>>().into_iter().collect();
+    Some(StoredResponse::new(head.having(extent), Payload::new(content.freeze(), None)))
+}

@@ -1,0 +1,572 @@
+//! From the inner service's response to the client's, and to the store.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::header::{self, HeaderMap, HeaderName};
+use http::{HeaderValue, Method, Response, StatusCode, response};
+use http_body::Body;
+
+use crate::body::CacheBody;
+use crate::body::length::Measured;
+use crate::body::prefetch::{self, Begun, Collected, Content, Patience};
+use crate::body::pump::{Pump, Sink};
+use crate::collapse::background::Validation;
+use crate::collapse::{Landing, LateHead, Lead, Why};
+use crate::entry::key::CacheKey;
+use crate::entry::pieces::{PIECE, Pieces};
+use crate::entry::{Part, Payload, StoredResponse};
+use crate::error::BoxError;
+use crate::fetch::assess::{Ask, Judgement, SentRange, Tag, judge, word_of_origin};
+use crate::fetch::write;
+use crate::limits::Load;
+use crate::observe::Place;
+use crate::respond::not_modified_fields;
+use crate::respond::request::Query;
+use crate::runtime::Runtime;
+use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
+use crate::semantics::etag::TagKind;
+use crate::semantics::fields::remove_content_digests;
+use crate::semantics::framing::{self, declared_length};
+use crate::semantics::freshness::single_date;
+use crate::semantics::is_retrieval;
+use crate::semantics::parts::Extent;
+use crate::semantics::preconditions::{self, Outcome as Precondition, Representation};
+use crate::semantics::status::is_server_error;
+use crate::semantics::storing::NotStored;
+use crate::shared::Core;
+use crate::store::{Expected, Fence, Store, Stored, Write};
+
+/// Answers the client with what the inner service answered, and stores it where that is allowed.
+pub(crate) async fn receive<B, S>(
+    core: Arc<Core>,
+    store: Arc<S>,
+    mut ask: Box<Ask>,
+    response: Response<B>,
+) -> Response<CacheBody<B>>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+    S: Store,
+{
+    let received_at = core.clock.now();
+    let (mut parts, body) = response.into_parts();
+    let length = declared_length(&ask.sent_method, parts.status, &parts.headers);
+    let length = length.or_else(|| body.size_hint().exact());
+    ask.part = part_of(&core, &ask, &parts, length);
+    let mut judgement = Box::new(judge(&core, &ask, &parts, store.max_object(), received_at));
+    judgement.strip(&mut parts.headers);
+    let terms = &mut judgement.terms;
+    if terms.store.is_ok() && length.is_some_and(|length| length > terms.max_body) {
+        terms.store = Err(NotStored::TooLarge);
+    }
+    let is_wanted = ask.query.request.method != Method::HEAD
+        || ask.lead.as_ref().is_some_and(|lead| lead.call().has_followers());
+    // To store it may evict content that is being read.
+    let is_large = length.is_none_or(|length| length > PIECE as u64);
+    let is_full = terms.store.is_ok() && is_large && core.load.held.is_full();
+    let is_capped = length.is_none() && (!is_wanted || is_full) && terms.max_body > PIECE as u64;
+    if is_capped {
+        // It may turn out to be too large for the store, and no client waits for it, or there is no room for more.
+        terms.max_body = PIECE as u64;
+    }
+    let is_small = length.is_some_and(|length| length <= core.small());
+    let has_room = core.load.has_room(length.unwrap_or(PIECE as u64)) && !(is_full && length.is_some());
+    if terms.store.is_ok() && !is_small && !has_room {
+        terms.store = Err(NotStored::NoRoom);
+    }
+    let (lifetime, terms) = (judgement.terms.lifetime, judgement.terms.store);
+    let mut is_for_all = false;
+    if let Err(reason) = terms {
+        heed_unstored(&core, &store, &mut ask, &parts, reason, received_at).await;
+        is_for_all = answers_all(&core, &ask, &parts, reason);
+        if !is_for_all && let Some(lead) = ask.lead.take() {
+            lead.part(why_apart(reason, parts.status, lifetime), received_at);
+        }
+    }
+    let tag = tag_kind(&core, &ask, &parts, &judgement);
+    let reason = judgement.terms.store.err();
+    // The news that something is gone or elsewhere is better than what was there.
+    if reason.is_some() || !parts.status.is_success() {
+        ask.stand_in = None;
+    }
+    let body = Measured::new(body, length).by_leave(std::mem::take(&mut ask.leave));
+    let is_taken_in = is_small && (reason.is_none() || tag.is_some());
+    let body = if is_taken_in || is_for_all {
+        let patience = if is_for_all { Patience::Whole(LONG) } else { patience(&core, &ask, tag) };
+        match prefetch::collect(body, core.small(), tag, patience).await {
+            Collected::Begun(body) => {
+                if let (Some(reason), Some(lead)) = (reason, ask.lead.take_if(|_| is_for_all)) {
+                    lead.part(why_apart(reason, parts.status, lifetime), received_at);
+                }
+                body
+            }
+            Collected::Broken(received, error) => {
+                if let Some(stored) = &ask.stand_in {
+                    let Query { fields, request, .. } = &*ask.query;
+                    let detail = Some(Detail::StaleIfError);
+                    let forwarding = Forwarding { detail, ..Forwarding::new(ask.forward) };
+                    return core.stand_in(Some(stored), request, *fields, forwarding);
+                }
+                let outcome = not_stored(&ask, reason.unwrap_or(NotStored::Incomplete));
+                return told(&core, &ask, parts, CacheBody::broken(received, error), &outcome);
+            }
+            Collected::Whole(content) => {
+                let Some(reason) = reason else {
+                    return Fill { core, store, ask, parts, judgement, is_capped }.at_once(content).await;
+                };
+                if let Some(lead) = ask.lead.take() {
+                    let Content { pieces, trailers, .. } = &content;
+                    let (pieces, trailers) = (pieces.clone(), trailers.clone());
+                    let shared = Content { pieces, tag: content.tag.clone(), trailers };
+                    let (status, sent_at) = (parts.status, ask.query.now);
+                    let response = complete(&core, *judgement, status, &parts.headers, sent_at, shared);
+                    lead.land(Landing::Error(response));
+                }
+                let body = tag_on(&core, &mut parts, content);
+                return forward(&core, &ask, parts, body, reason, received_at);
+            }
+        }
+    } else if let Some(reason) = reason {
+        return forward(&core, &ask, parts, CacheBody::forwarded(&core.load.held, body), reason, received_at);
+    } else {
+        Begun::new(body)
+    };
+    match (reason, Runtime::current()) {
+        (None, Some(runtime)) => {
+            Fill { core, store, ask, parts, judgement, is_capped }.streaming(&runtime, body, length, tag)
+        }
+        (reason, _) => {
+            let reason = reason.unwrap_or(NotStored::Runtime);
+            forward(&core, &ask, parts, CacheBody::begun(&core.load.held, body), reason, received_at)
+        }
+    }
+}
+
+/// Applies what a response that is not stored means for the stored one that the inner service was asked about.
+async fn heed_unstored<S: Store>(
+    core: &Core,
+    store: &Arc<S>,
+    ask: &mut Ask,
+    parts: &response::Parts,
+    reason: NotStored,
+    received_at: SystemTime,
+) {
+    // A HEAD need not be answered as a GET is.
+    let Some(validated) = ask.validated.clone().filter(|_| is_retrieval(&ask.sent_method)) else {
+        return;
+    };
+    let word = word_of_origin(core, ask, parts, store.max_object(), received_at, Err(reason));
+    let Err(reason) = word else {
+        return;
+    };
+    let shared = validated.response.head().reuse().shared;
+    if ask.is_completed && reason.withdraws(shared) {
+        write::withdraw(store, &ask.query.key).await;
+    } else if reason.ends_stale_use(parts.status, shared) {
+        write::end_stale_use(store, &ask.query.key, validated).await;
+    }
+}
+
+/// What takes longer is a stream, whatever for.
+const LONG: Duration = Duration::from_secs(1);
+
+/// How long small content is waited for. What is made of it for this request may need the whole; where something stored
+/// stands in, a client is better off with that than with something broken; and where nothing is ever stored, there is
+/// no later answer to have a tag.
+fn patience(core: &Core, ask: &Ask, tag: Option<TagKind>) -> Patience {
+    if Runtime::current().is_none() {
+        return Patience::Whole(Duration::MAX); // there is no other way to store it
+    }
+    let needs_whole = ask.query.needs_whole(tag.is_some()) || ask.query.request.method == Method::HEAD;
+    if needs_whole || ask.stand_in.is_some() || !core.storing {
+        // Followers wait meanwhile.
+        Patience::Whole(LONG.min(core.load.limits.wait / 2))
+    } else {
+        Patience::First
+    }
+}
+
+/// Why an answer that is not stored is nobody else's: whose doing it is. `lifetime` is the one that it would have.
+pub(crate) fn why_apart(reason: NotStored, status: StatusCode, lifetime: Duration) -> Why {
+    let is_error = status.is_client_error() || is_server_error(status);
+    match reason {
+        NotStored::Authorization | NotStored::Cookie | NotStored::RequestNoStore => Why::Request,
+        NotStored::DrawnError | NotStored::LongFields | NotStored::NoRoom => Why::Chance { says_so: false },
+        NotStored::NoStore | NotStored::Private | NotStored::Vary if status.is_success() => Why::Response,
+        // Other answers are believed when they come twice, and errors only if they speak of the target.
+        NotStored::NoStore | NotStored::Private | NotStored::Vary => {
+            Why::Chance { says_so: !is_error || matches!(status.as_u16(), 404 | 410 | 414 | 451) }
+        }
+        NotStored::TooLarge | NotStored::Runtime | NotStored::SwitchedOff if !is_error => Why::Response,
+        // Twice in a row, this is what the target always gives, with or without a cookie.
+        NotStored::NeverFresh | NotStored::Status if status == StatusCode::OK => {
+            Why::Chance { says_so: true }
+        }
+        NotStored::SetCookie if status == StatusCode::OK => Why::Chance { says_so: lifetime.is_zero() },
+        // Anything else, such as a redirect, may be what this request has drawn.
+        _ => Why::Chance { says_so: false },
+    }
+}
+
+/// Whether an error that is not stored is to answer all who have waited for it.
+fn answers_all(core: &Core, ask: &Ask, response: &response::Parts, reason: NotStored) -> bool {
+    let is_meant = is_server_error(response.status) || response.status == StatusCode::NOT_FOUND;
+    // The leader's own fields have no part in it.
+    let is_public = ask.lead.as_ref().is_some_and(|lead| !lead.has_credentials())
+        && matches!(reason, NotStored::NeverFresh | NotStored::Status)
+        && !response.headers.contains_key(header::VARY);
+    core.load.limits.share_errors && is_meant && is_public
+}
+
+/// What of the representation a 206 has, where it is one that may be stored.
+fn part_of(core: &Core, ask: &Ask, response: &response::Parts, length: Option<u64>) -> Option<Part> {
+    /// A longer `Range` is nobody's again.
+    const LONGEST: usize = 256;
+    let is_part = response.status == StatusCode::PARTIAL_CONTENT && ask.sent_method == Method::GET;
+    // RFC 9110 15.3.7: to a client that has the rest, as `If-Range` says, the fields of the whole need not be sent.
+    let is_sparse =
+        ask.sent_range == SentRange::Clients && ask.query.request.headers.contains_key(header::IF_RANGE);
+    if is_sparse || !is_part || !core.policy.rules().partial {
+        return None;
+    }
+    let is_whole_part = |extent: &Extent| length.is_none_or(|length| length == extent.held());
+    let extent = Extent::of(&response.headers).filter(is_whole_part).map(Part::Bytes);
+    match (ask.sent_range, extent) {
+        (SentRange::None, _) | (SentRange::Missing, None) => None,
+        (_, Some(part)) => Some(part),
+        (SentRange::Clients, None) => {
+            let mut lines = ask.query.request.headers.get_all(header::RANGE).into_iter();
+            let is_short = lines.next().is_some_and(|line| line.len() <= LONGEST);
+            (is_short && lines.next().is_none()).then_some(Part::Replay)
+        }
+    }
+}
+
+/// How to tag a response; `None` where it has a tag, or is of a kind that gets none.
+fn tag_kind(core: &Core, ask: &Ask, parts: &response::Parts, judgement: &Judgement) -> Option<TagKind> {
+    let tagging = core.tagging?;
+    let taggable = is_retrieval(&ask.sent_method)
+        && matches!(parts.status, StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION)
+        && !parts.headers.contains_key(header::ETAG)
+        && !(judgement.directives.no_store && judgement.terms.store.is_err());
+    taggable.then_some(tagging.kind)
+}
+
+/// A response that is stored while the client gets it.
+struct Fill<S> {
+    ask: Box<Ask>,
+    core: Arc<Core>,
+    /// Less of it is taken in than could be stored.
+    is_capped: bool,
+    judgement: Box<Judgement>,
+    parts: response::Parts,
+    store: Arc<S>,
+}
+
+impl<S: Store> Fill<S> {
+    /// Small content that has been taken in first, so that the first answer is as good as any later one.
+    async fn at_once<B>(self, content: Content) -> Response<CacheBody<B>> {
+        let Self { mut ask, core, judgement, parts, store, .. } = self;
+        let received_at = judgement.received_at;
+        let outcome = stored(&ask, judgement.ttl(&parts.headers, ask.query.now));
+        let response = complete(&core, *judgement, parts.status, &parts.headers, ask.query.now, content);
+        write::end_stale_use_beside(&store, &ask.query.key, ask.validated.take(), &response).await;
+        let written = if ask.lead.as_ref().is_some_and(Lead::is_superseded) {
+            Ok(Write::Superseded)
+        } else {
+            write::put(&core, &*store, &ask.query.key, response.clone(), ask.fence).await
+        };
+        core.collapser.forget(&ask.query.key, ask.query.unkeyed().any());
+        if let Some(lead) = ask.lead.take() {
+            // Also if a purge came first: who waits has asked before it.
+            lead.land(Landing::Whole(response.clone()));
+        }
+        let outcome = match written {
+            Ok(Write::Stored) => outcome,
+            Ok(Write::TooLarge) => not_stored(&ask, NotStored::TooLarge),
+            Ok(Write::Superseded) | Err(_) => not_stored(&ask, NotStored::Store),
+        };
+        if parts.status == StatusCode::PARTIAL_CONTENT {
+            // What the client asked for, or as much of it as the inner service gave.
+            return conditional(&core, &ask, &parts, &outcome, received_at).unwrap_or_else(|| {
+                told(&core, &ask, parts, CacheBody::stored(&core.load.held, response.payload()), &outcome)
+            });
+        }
+        let mut answer = core.answer(&response, &ask.query.request, ask.query.fields, &outcome, received_at);
+        if answer.status().is_success() || answer.status() == parts.status {
+            restore_unstored(&parts.headers, answer.headers_mut());
+            if answer.status() == StatusCode::PARTIAL_CONTENT {
+                remove_content_digests(answer.headers_mut()); // cut here from a whole
+            }
+        } else {
+            take_over(&parts.headers, answer.headers_mut(), &header::SET_COOKIE);
+        }
+        *answer.extensions_mut() = parts.extensions;
+        answer
+    }
+
+    /// Anything else passes to the client as it comes in, and is stored when it is whole.
+    fn streaming<B>(
+        self,
+        runtime: &Runtime,
+        body: Begun<B>,
+        length: Option<u64>,
+        tag: Option<TagKind>,
+    ) -> Response<CacheBody<B>>
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let Self { ask, core, is_capped, judgement, parts, store } = self;
+        let received_at = judgement.received_at;
+        let outcome = stored(&ask, judgement.ttl(&parts.headers, ask.query.now));
+        let (pump, reader) = Pump::new(length, judgement.terms.max_body, tag, &core.load);
+        let (status, headers, sent_at) = (parts.status, parts.headers.clone(), ask.query.now);
+        let received = Arc::new(Received { headers, judgement, sent_at, status });
+        if let Some(lead) = &ask.lead {
+            let head = late_head(Arc::clone(&core), Arc::clone(&received));
+            lead.land(Landing::Streaming(Arc::new(head), Arc::clone(pump.flight()), tag.is_some()));
+        }
+        // Where it is a 304, the content goes to the store all the same, as that of a fill that nobody waits for.
+        let answer = conditional(&core, &ask, &parts, &outcome, received_at)
+            .unwrap_or_else(|| told(&core, &ask, parts, CacheBody::flight(reader), &outcome));
+        pump.launch(runtime, body, Box::new(Keep::new(*ask, core, is_capped, received, store)));
+        answer
+    }
+}
+
+/// A response that is to be stored, as it came.
+struct Received {
+    headers: HeaderMap,
+    judgement: Box<Judgement>,
+    sent_at: SystemTime,
+    status: StatusCode,
+}
+
+/// The head for those who wait, of content that is on its way.
+fn late_head(core: Arc<Core>, received: Arc<Received>) -> LateHead {
+    LateHead::new(Box::new(move || {
+        let Received { headers, judgement, sent_at, status } = &*received;
+        Judgement::clone(judgement).head(&core, *status, headers.clone(), *sent_at, None, Tag::Theirs)
+    }))
+}
+
+/// What becomes of content that comes in as a stream. Nothing else of the request is held for so long.
+struct Keep<S> {
+    core: Arc<Core>,
+    fence: Fence,
+    has_credentials: bool,
+    is_capped: bool,
+    key: CacheKey,
+    lead: Option<Lead>,
+    received: Arc<Received>,
+    store: Arc<S>,
+    told: Told,
+    validated: Option<Stored>,
+    validation: Option<Validation>,
+    /// Dropped last, as in [`Ask`].
+    expected: Expected,
+}
+
+/// Clients were told that a response is stored. Dropped before it is, this counts that it was not.
+struct Told {
+    is_true: bool,
+    load: Arc<Load>,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if !self.is_true {
+            self.load.unstored();
+        }
+    }
+}
+
+impl<S> Keep<S> {
+    fn new(ask: Ask, core: Arc<Core>, is_capped: bool, received: Arc<Received>, store: Arc<S>) -> Self {
+        let Ask { expected, fence, lead, query, validated, validation, .. } = ask;
+        let has_credentials = query.unkeyed().any();
+        let told = Told { is_true: false, load: Arc::clone(&core.load) };
+        Self {
+            core,
+            fence,
+            has_credentials,
+            is_capped,
+            key: query.key,
+            lead,
+            received,
+            store,
+            told,
+            validated,
+            validation,
+            expected,
+        }
+    }
+}
+
+impl<S: Store> Sink for Keep<S> {
+    async fn commit(mut self: Box<Self>, content: Content) -> Option<Pieces> {
+        // First, so that it is dropped last where the store panics.
+        let expected = std::mem::take(&mut self.expected);
+        let Self {
+            core,
+            fence,
+            has_credentials,
+            key,
+            lead,
+            received,
+            store,
+            mut told,
+            validated,
+            validation,
+            ..
+        } = *self;
+        if lead.as_ref().is_some_and(Lead::is_superseded) {
+            return None; // what a later call brings is newer
+        }
+        let Received { headers, judgement, sent_at, status } = &*received;
+        let response = complete(&core, Judgement::clone(judgement), *status, headers, *sent_at, content);
+        let stored = response.payload().content().clone();
+        write::end_stale_use_beside(&store, &key, validated, &response).await;
+        // Where it can't be stored, the next request is a miss.
+        told.is_true = matches!(write::put(&core, &*store, &key, response, fence).await, Ok(Write::Stored));
+        core.collapser.forget(&key, has_credentials);
+        drop((lead, validation)); // not before it is stored
+        drop(expected);
+        Some(stored)
+    }
+
+    async fn refuse(self: Box<Self>) {
+        // For a while, nobody is to wait for what this key gives.
+        if let Some(lead) = self.lead.as_ref().filter(|_| !self.is_capped) {
+            lead.remember(self.core.clock.now());
+        }
+        if let Some(validated) = self.validated {
+            write::end_stale_use(&self.store, &self.key, validated).await;
+        }
+    }
+}
+
+/// A whole response, compacted.
+fn complete(
+    core: &Core,
+    judgement: Judgement,
+    status: StatusCode,
+    headers: &HeaderMap,
+    sent_at: SystemTime,
+    content: Content,
+) -> StoredResponse {
+    let Content { pieces, tag, trailers } = content;
+    // With trailers the message has to be chunked, and may not have a length.
+    let length = trailers.is_none().then_some(pieces.len());
+    let length = length.filter(|_| status != StatusCode::NO_CONTENT);
+    let payload = Payload::new(pieces.compacted(), trailers);
+    let head = judgement.head(core, status, headers.clone(), sent_at, length, tag.into());
+    StoredResponse::new(head, payload)
+}
+
+/// The first client gets the fields that are not stored: they were sent for it.
+fn restore_unstored(received: &HeaderMap, answered: &mut HeaderMap) {
+    for name in received.keys() {
+        take_over(received, answered, name);
+    }
+    match received.get(header::AGE) {
+        Some(age) => answered.insert(header::AGE, age.clone()),
+        None => answered.remove(header::AGE),
+    };
+}
+
+/// All lines of a field that the answer lacks.
+pub(crate) fn take_over(received: &HeaderMap, answered: &mut HeaderMap, name: &HeaderName) {
+    if !answered.contains_key(name) {
+        for line in received.get_all(name) {
+            answered.append(name, line.clone());
+        }
+    }
+}
+
+/// A response that is not stored, unless the client's preconditions make it shorter.
+fn forward<B>(
+    core: &Core,
+    ask: &Ask,
+    parts: response::Parts,
+    body: CacheBody<B>,
+    reason: NotStored,
+    received_at: SystemTime,
+) -> Response<CacheBody<B>> {
+    let outcome = not_stored(ask, reason);
+    conditional(core, ask, &parts, &outcome, received_at)
+        .unwrap_or_else(|| told(core, ask, parts, body, &outcome))
+}
+
+/// The body of a response that is not stored, but small enough to get an entity tag.
+fn tag_on<B>(core: &Core, parts: &mut response::Parts, content: Content) -> CacheBody<B> {
+    let Content { pieces, tag, trailers } = content;
+    if let Some(tag) = tag {
+        parts.headers.insert(header::ETAG, tag);
+    }
+    CacheBody::stored(&core.load.held, &Payload::new(pieces, trailers))
+}
+
+/// The answer to the client's preconditions, evaluated on a response of the inner service.
+fn conditional<B>(
+    core: &Core,
+    ask: &Ask,
+    parts: &response::Parts,
+    outcome: &Outcome,
+    now: SystemTime,
+) -> Option<Response<CacheBody<B>>> {
+    if !ask.query.fields.conditions || !parts.status.is_success() || ask.sent_range == SentRange::Clients {
+        return None;
+    }
+    let representation = Representation {
+        date: None,
+        etag: parts.headers.get(header::ETAG).map(HeaderValue::as_bytes),
+        last_modified: single_date(&parts.headers, &header::LAST_MODIFIED, now),
+    };
+    match preconditions::evaluate(&ask.query.request.headers, &representation, now) {
+        Precondition::Failed => Some(core.precondition_failed(&parts.headers, outcome)),
+        Precondition::NotModified => {
+            let mut headers = not_modified_fields(&parts.headers, core.voice.fields());
+            let status = StatusCode::NOT_MODIFIED;
+            take_over(&parts.headers, &mut headers, &header::AGE);
+            take_over(&parts.headers, &mut headers, &header::SET_COOKIE);
+            core.voice.tell(outcome, status, &mut headers, Place::Append);
+            let mut response = Response::new(CacheBody::empty());
+            *response.status_mut() = status;
+            *response.headers_mut() = headers;
+            Some(response)
+        }
+        Precondition::Proceed => None,
+    }
+}
+
+/// The inner service's response with our outcome in its fields.
+fn told<B>(
+    core: &Core,
+    ask: &Ask,
+    mut parts: response::Parts,
+    body: CacheBody<B>,
+    outcome: &Outcome,
+) -> Response<CacheBody<B>> {
+    core.voice.tell(outcome, parts.status, &mut parts.headers, Place::Append);
+    // A HEAD may have gone out as a GET, but it is answered as what it is.
+    let has_no_content = framing::has_no_content(&ask.query.request.method, parts.status);
+    let body = if has_no_content { CacheBody::empty() } else { body };
+    Response::from_parts(parts, body)
+}
+
+fn stored(ask: &Ask, ttl: i64) -> Outcome {
+    Outcome::Forwarded(Forwarding { stored: true, ttl: Some(ttl), ..forwarding(ask) })
+}
+
+fn not_stored(ask: &Ask, reason: NotStored) -> Outcome {
+    Outcome::Forwarded(Forwarding { detail: Some(Detail::NotStored(reason)), ..forwarding(ask) })
+}
+
+fn forwarding(ask: &Ask) -> Forwarding {
+    Forwarding { collapsed: ask.collapsed, status: ask.answered, ..Forwarding::new(ask.forward) }
+}

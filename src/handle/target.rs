@@ -1,0 +1,152 @@
+//! Checks what a purge names: a target that nothing stored can match is an error, not a success that removes nothing.
+
+use http::Uri;
+use thiserror::Error;
+
+use crate::entry::key::{self, CacheKey};
+use crate::error::StoreError;
+use crate::semantics::groups;
+use crate::store::Target;
+
+/// Why a purge has not taken effect, or not for sure.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PurgeError {
+    /// A URI that no request could be stored under.
+    #[error("nothing is stored under '{0}': the authority of a key is host[:port], without user information")]
+    NoKey(String),
+    /// A URI or a prefix that does not begin with a scheme: keys hold absolute URIs.
+    #[error(
+        "'{0}' is not absolute; say scheme and host, as in http://example.com/path (http:///path for what was asked \
+         for without a host, as Target::Uri or Target::Prefix)"
+    )]
+    NotAbsolute(String),
+    /// The store failed: what was to go may still be there.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Whether a URI names a scheme and a host.
+pub(crate) fn absolute(uri: &Uri) -> Result<(), PurgeError> {
+    match (uri.scheme(), uri.authority()) {
+        (Some(_), Some(_)) => Ok(()),
+        _ => Err(PurgeError::NotAbsolute(uri.to_string())),
+    }
+}
+
+/// The target, spelled as keys are.
+///
+/// # Errors
+///
+/// Where no key could match it.
+pub(crate) fn checked(target: &Target) -> Result<Target, PurgeError> {
+    Ok(match target {
+        // A bare name is a policy's own tag, or that of a group in whatever origin.
+        Target::Group(group) => match group.split_once(' ') {
+            Some((origin, name)) if groups::tag(group) != &**group => {
+                Target::Group(format!("{} {name}", spelled_origin(origin)?).into())
+            }
+            _ => Target::Tag(group.clone()),
+        },
+        Target::Prefix(prefix) => Target::Prefix(spelled(prefix)?),
+        Target::Uri(uri) => Target::Uri(spelled_uri(uri)?),
+        Target::All | Target::Key(_) | Target::Tag(_) => target.clone(),
+    })
+}
+
+/// The URI of the key of a request for `uri`.
+fn spelled_uri(uri: &[u8]) -> Result<Box<[u8]>, PurgeError> {
+    let spelled = spelled(uri)?;
+    let text = || String::from_utf8_lossy(uri).into_owned();
+    // The key of a request without a host has a URI that can't be parsed.
+    if spelled.windows(4).any(|four| four == b":///") {
+        return Ok(spelled);
+    }
+    let uri = Uri::try_from(uri).map_err(|_| PurgeError::NoKey(text()))?;
+    let key = CacheKey::of(&key::get(uri)).map_err(|_| PurgeError::NoKey(text()))?;
+    Ok(key.uri().into())
+}
+
+fn spelled_origin(origin: &str) -> Result<String, PurgeError> {
+    let uri = spelled_uri(origin.as_bytes())?;
+    let uri = String::from_utf8_lossy(&uri);
+    match uri.strip_suffix('/') {
+        Some(origin) if origin.matches('/').count() == 2 => Ok(origin.to_owned()),
+        _ => Err(PurgeError::NoKey(origin.to_owned())),
+    }
+}
+
+/// An absolute URI, or the beginning of one, with scheme and host in lower case and without a default port.
+fn spelled(uri: &[u8]) -> Result<Box<[u8]>, PurgeError> {
+    let scheme = uri.windows(3).position(|three| three == b"://").filter(|&length| length > 0);
+    let is_scheme = |scheme: &[u8]| {
+        scheme.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+    };
+    let Some(scheme) = scheme.filter(|&length| is_scheme(&uri[..length])) else {
+        return Err(PurgeError::NotAbsolute(String::from_utf8_lossy(uri).into_owned()));
+    };
+    let host = scheme + 3;
+    let path = uri[host..].iter().position(|&byte| byte == b'/').map(|length| host + length);
+    let mut spelled = uri.to_vec();
+    let authority = uri[host..].iter().position(|&byte| matches!(byte, b'/' | b'?' | b'#'));
+    spelled[..authority.map_or(uri.len(), |length| host + length)].make_ascii_lowercase();
+    let port: &[u8] = match &spelled[..scheme] {
+        b"http" => b":80",
+        b"https" => b":443",
+        _ => b"",
+    };
+    let end = path.unwrap_or(uri.len());
+    if !port.is_empty() && spelled[host..end].ends_with(port) {
+        // Keys leave it out. Without a path it may be the beginning of another port, which would be meant, too.
+        spelled.drain(end - port.len()..end);
+        if path.is_none() {
+            spelled.push(b'/');
+        }
+    }
+    Ok(spelled.into_boxed_slice())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(prefix: &str, expected: Option<&str>) {
+        let spelled = spelled(prefix.as_bytes()).ok();
+        let spelled = spelled.as_deref().map(|spelled| std::str::from_utf8(spelled).expect("ASCII"));
+        assert_eq!(spelled, expected, "{prefix}");
+    }
+
+    #[test]
+    fn b15_uris_and_origins_are_spelled_as_keys_are() {
+        let uri = |uri: &str| spelled_uri(uri.as_bytes()).ok().map(|uri| String::from_utf8(uri.into()));
+        let of = |text: &str| Some(Ok(text.to_owned()));
+        assert_eq!(uri("HTTP://A"), of("http://a/"));
+        assert_eq!(uri("http://a:80"), of("http://a/"));
+        assert_eq!(uri("http://a:/x"), of("http://a/x"));
+        assert_eq!(uri("http://a?q=X"), of("http://a/?q=X"));
+        assert_eq!(uri("http://a/x#y"), of("http://a/x"));
+        assert_eq!(uri("http:///x"), of("http:///x"));
+        assert_eq!(uri("http://u@a/x"), None);
+        assert_eq!(uri("/x"), None);
+        assert_eq!(spelled_origin("HTTP://A:80").ok().as_deref(), Some("http://a"));
+        assert_eq!(spelled_origin("http://a/").ok().as_deref(), Some("http://a"));
+        assert!(spelled_origin("http://a/x").is_err());
+    }
+
+    #[test]
+    fn b15_prefixes_are_absolute_and_spelled_as_keys_are() {
+        check("http://a/x", Some("http://a/x"));
+        check("HTTP://Example.COM/Images/", Some("http://example.com/Images/"));
+        check("http://exam", Some("http://exam"));
+        check("http://a:80/x", Some("http://a/x"));
+        check("https://a:443/x", Some("https://a/x"));
+        check("https://a:80/x", Some("https://a:80/x"));
+        check("http://a:80", Some("http://a/"));
+        check("http://a:8", Some("http://a:8"));
+        check("http:///x", Some("http:///x"));
+        for prefix in ["", "/images/", "example.com/images/", "://a/", "a/http://b/"] {
+            check(prefix, None);
+        }
+    }
+}

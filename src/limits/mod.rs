@@ -1,0 +1,277 @@
+//! How much is being fetched: the bounds of that, and the counts.
+
+pub(crate) mod calls;
+pub(crate) mod held;
+pub(crate) mod turns;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::limits::calls::Calls;
+use crate::limits::held::{Held, UNKNOWN_CAPACITY};
+use crate::limits::turns::Turns;
+
+/// The bounds of what is fetched for the cache's sake at one time.
+///
+/// Beyond them nothing fails: requests are answered without the cache's help, or not stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FillLimits {
+    pub(crate) abandoned: u64,
+    pub(crate) detached: u64,
+    pub(crate) fills: u64,
+    pub(crate) in_flight: Option<u64>,
+    pub(crate) retries: usize,
+    pub(crate) share_errors: bool,
+    pub(crate) wait: Duration,
+}
+
+impl Default for FillLimits {
+    fn default() -> Self {
+        Self {
+            abandoned: 1_024,
+            detached: 256,
+            fills: 16_384,
+            in_flight: None,
+            retries: 8,
+            share_errors: false,
+            wait: Duration::from_secs(5),
+        }
+    }
+}
+
+impl FillLimits {
+    /// 16,384 fills, 256 of them with nobody waiting, as many bytes in flight as the store's capacity, 5 s of waiting; 1,024
+    /// unsafe requests without their clients.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many unsafe requests go on when their clients have left, so that their answers say what they make invalid;
+    /// default 1,024. Others are cancelled then, and as nobody knows what they have done, what is stored for their URIs is
+    /// made stale.
+    #[must_use]
+    pub fn abandoned(mut self, count: u64) -> Self {
+        self.abandoned = count;
+        self
+    }
+
+    /// How many fills go on when everybody who asked for them has left; default 256. Others are cancelled then.
+    /// Validations behind a stale answer have a bound of their own, 1,024.
+    #[must_use]
+    pub fn detached(mut self, count: u64) -> Self {
+        self.detached = count;
+        self
+    }
+
+    /// How many fills others can wait for; default 16,384. Beyond that each request makes a call of its own.
+    #[must_use]
+    pub fn fills(mut self, count: u64) -> Self {
+        self.fills = count;
+        self
+    }
+
+    /// How many bytes of content are held that are to be stored and are not stored yet; default as many as the store's
+    /// capacity ([`Store::capacity`]), or 256 MiB where the store has none. What would take more is passed on, and not
+    /// stored. Counted is the memory that they take.
+    ///
+    /// [`Store::capacity`]: crate::Store::capacity
+    #[must_use]
+    pub fn in_flight(mut self, bytes: u64) -> Self {
+        self.in_flight = Some(bytes);
+        self
+    }
+
+    /// How many of the requests for one key that have waited for two calls in vain make calls of their own at one time;
+    /// default 8, at least 1. In vain was what brought an error, or an answer that only its own request may have, without
+    /// saying so by `private`, `no-store` or `Vary: *`. When they queue for longer than [`FillLimits::wait`] (four times as
+    /// long if the inner service fails), more of them go at a time.
+    #[must_use]
+    pub fn retries(mut self, count: usize) -> Self {
+        self.retries = count;
+        self
+    }
+
+    /// Whether a small server error, or a 404 that can't be stored, answers all requests that have waited for that very
+    /// call; default not. One that has `Vary` or sets a cookie, or says `private` or `no-store`,
+    /// never does.
+    #[must_use]
+    pub fn share_errors(mut self, on: bool) -> Self {
+        self.share_errors = on;
+        self
+    }
+
+    /// How long requests wait for another one's call to get an answer; default 5 s. Then one of them makes another call, on
+    /// which the others wait. If the first one is answered before that, its answer is for them, too.
+    #[must_use]
+    pub fn wait(mut self, limit: Duration) -> Self {
+        self.wait = limit;
+        self
+    }
+}
+
+/// What is being fetched now, and what came of collapsing since the layer was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FillStatistics {
+    /// Unsafe requests whose clients have left.
+    pub abandoned: u64,
+    /// Requests that were answered by another one's call.
+    pub collapsed: u64,
+    /// Fills with nobody waiting.
+    pub detached: u64,
+    /// Readers that fell too far behind the others or took nothing for too long, and were cut off.
+    pub detached_readers: u64,
+    /// Fills that others can wait for.
+    pub fills: u64,
+    /// Bytes of content that bodies hold and the store does not; see [`BodyLimits`](crate::BodyLimits).
+    pub held: u64,
+    /// Bytes of content that are to be stored and are not stored yet.
+    pub in_flight: u64,
+    /// Responses that were reported as `stored` when their content began to come in, and were not stored in the end: it
+    /// broke off or turned out too large, there was no room for it, or the store refused it.
+    pub unstored: u64,
+    /// Requests that wait for another one's call.
+    pub waiting: u64,
+}
+
+/// Counts against bounds.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    pub(crate) calls: Calls,
+    pub(crate) limits: FillLimits,
+    abandoned: AtomicU64,
+    collapsed: AtomicU64,
+    detached: AtomicU64,
+    detached_readers: AtomicU64,
+    fills: AtomicU64,
+    pub(crate) held: Arc<Held>,
+    in_flight: AtomicU64,
+    most_in_flight: u64,
+    /// The queues of requests whose waiting was in vain.
+    pub(crate) retries: Option<Arc<Turns>>,
+    unstored: AtomicU64,
+    waiting: AtomicU64,
+}
+
+/// One of a counted kind. Dropped, it counts no more.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    kind: Kind,
+    load: Arc<Load>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Abandoned,
+    Detached,
+    Fill,
+    Waiting,
+}
+
+impl Load {
+    /// `capacity` is that of the store.
+    pub(crate) fn new(limits: FillLimits, held: Arc<Held>, calls: Calls, capacity: Option<u64>) -> Self {
+        let most_in_flight = limits.in_flight.or(capacity).unwrap_or(UNKNOWN_CAPACITY);
+        let retries = Some(Turns::new(limits.retries));
+        Self { calls, limits, held, most_in_flight, retries, ..Self::default() }
+    }
+
+    /// The same bounds, with counts of their own.
+    pub(crate) fn anew(&self) -> Self {
+        Self {
+            calls: self.calls.anew(),
+            held: self.held.anew(),
+            limits: self.limits.clone(),
+            most_in_flight: self.most_in_flight,
+            retries: Some(Turns::new(self.limits.retries)),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn statistics(&self) -> FillStatistics {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        FillStatistics {
+            abandoned: read(&self.abandoned),
+            collapsed: read(&self.collapsed),
+            detached: read(&self.detached),
+            detached_readers: read(&self.detached_readers) + self.held.cut_off(),
+            fills: read(&self.fills),
+            held: self.held.beyond_the_store(),
+            in_flight: read(&self.in_flight),
+            unstored: read(&self.unstored),
+            waiting: read(&self.waiting),
+        }
+    }
+
+    fn count(&self, kind: Kind) -> &AtomicU64 {
+        match kind {
+            Kind::Abandoned => &self.abandoned,
+            Kind::Detached => &self.detached,
+            Kind::Fill => &self.fills,
+            Kind::Waiting => &self.waiting,
+        }
+    }
+
+    fn begin(self: &Arc<Self>, kind: Kind, most: u64) -> Option<Counted> {
+        let count = self.count(kind);
+        let raised = |count: u64| (count < most).then_some(count + 1);
+        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised).ok()?;
+        Some(Counted { kind, load: Arc::clone(self) })
+    }
+
+    /// An unsafe request whose client has left.
+    pub(crate) fn abandoned(self: &Arc<Self>) -> Option<Counted> {
+        self.begin(Kind::Abandoned, self.limits.abandoned)
+    }
+
+    /// A fill that others can wait for.
+    pub(crate) fn fill(self: &Arc<Self>) -> Option<Counted> {
+        self.begin(Kind::Fill, self.limits.fills)
+    }
+
+    /// A fill that nobody waits for any more.
+    pub(crate) fn detached(self: &Arc<Self>) -> Option<Counted> {
+        self.begin(Kind::Detached, self.limits.detached)
+    }
+
+    /// A request that waits.
+    pub(crate) fn waiting(self: &Arc<Self>) -> Option<Counted> {
+        self.begin(Kind::Waiting, u64::MAX)
+    }
+
+    pub(crate) fn collapsed(&self) {
+        self.collapsed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn reader_detached(&self) {
+        self.detached_readers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a response that was reported as stored, and is not.
+    pub(crate) fn unstored(&self) {
+        self.unstored.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether there is room for content of that length now.
+    pub(crate) fn has_room(&self, length: u64) -> bool {
+        self.in_flight.load(Ordering::Relaxed).saturating_add(length) <= self.most_in_flight
+    }
+
+    /// Counts bytes that are to be stored, if there is room for them.
+    pub(crate) fn take(&self, bytes: usize) -> bool {
+        let raised = |taken: u64| taken.checked_add(bytes as u64).filter(|sum| *sum <= self.most_in_flight);
+        self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised).is_ok()
+    }
+
+    /// Counts bytes that are held no more.
+    pub(crate) fn give_back(&self, bytes: usize) {
+        self.in_flight.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.load.count(self.kind).fetch_sub(1, Ordering::Relaxed);
+    }
+}

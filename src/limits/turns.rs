@@ -1,0 +1,153 @@
+//! Turns: what is done for one key by a few at a time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+
+use crate::entry::key::{CacheKey, KeyNames};
+use crate::runtime::{Mutex, lock};
+
+/// A queue for each key that anybody holds a turn of or waits for; first come, first served.
+pub(crate) struct Turns {
+    names: KeyNames,
+    queues: Mutex<HashMap<u128, Queue>>,
+    /// How many have their turn at one time.
+    size: usize,
+}
+
+struct Queue {
+    semaphore: Arc<Semaphore>,
+    /// Who has a turn of it or waits for one.
+    users: usize,
+}
+
+/// A turn, which ends when this is dropped.
+pub(crate) struct Turn {
+    permit: Option<OwnedSemaphorePermit>,
+    place: Place,
+}
+
+/// A place in the queue of one key.
+struct Place {
+    name: u128,
+    turns: Arc<Turns>,
+}
+
+impl Turns {
+    pub(crate) fn new(size: usize) -> Arc<Self> {
+        let size = size.clamp(1, Semaphore::MAX_PERMITS);
+        Arc::new(Self { names: KeyNames::default(), queues: Mutex::default(), size })
+    }
+
+    fn queue(self: &Arc<Self>, key: &CacheKey) -> (Place, Arc<Semaphore>) {
+        let name = self.names.of(key);
+        let mut queues = lock(&self.queues);
+        let new = || Queue { semaphore: Arc::new(Semaphore::new(self.size)), users: 0 };
+        let queue = queues.entry(name).or_insert_with(new);
+        queue.users += 1;
+        (Place { name, turns: Arc::clone(self) }, Arc::clone(&queue.semaphore))
+    }
+
+    /// Waits for a turn.
+    pub(crate) async fn turn(self: &Arc<Self>, key: &CacheKey) -> Turn {
+        let (place, semaphore) = self.queue(key);
+        // It is never closed.
+        let permit = semaphore.acquire_owned().await.ok();
+        Turn { permit, place }
+    }
+
+    /// A turn, if there is one now.
+    pub(crate) fn try_turn(self: &Arc<Self>, key: &CacheKey) -> Option<Turn> {
+        let (place, semaphore) = self.queue(key);
+        match semaphore.try_acquire_owned() {
+            Ok(permit) => Some(Turn { permit: Some(permit), place }),
+            Err(TryAcquireError::Closed | TryAcquireError::NoPermits) => None,
+        }
+    }
+
+    /// How many keys have a queue.
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        lock(&self.queues).len()
+    }
+}
+
+impl Turn {
+    /// From now on one more has a turn of this key at a time, as long as anybody has or waits for one.
+    pub(crate) fn widen(&self) {
+        let queues = lock(&self.place.turns.queues);
+        if let Some(queue) = queues.get(&self.place.name)
+            && self.permit.is_some()
+        {
+            queue.semaphore.add_permits(1);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut queues = lock(&self.turns.queues);
+        if let Some(queue) = queues.get_mut(&self.name) {
+            queue.users -= 1;
+            if queue.users == 0 {
+                queues.remove(&self.name);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Turns {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Turns").field("size", &self.size).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Turn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Turn").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::polled_once;
+
+    fn key(path: &str) -> CacheKey {
+        let request = http::Request::get(format!("http://a{path}")).body(()).expect("a request");
+        CacheKey::of(&request.into_parts().0).expect("a key")
+    }
+
+    #[tokio::test]
+    async fn each_key_has_turns_of_its_own_and_a_queue_only_while_it_is_used() {
+        let turns = Turns::new(2);
+        let (a, b) = (key("/a"), key("/b"));
+        let held = [turns.turn(&a).await, turns.turn(&a).await];
+        assert!(turns.try_turn(&a).is_none() && turns.try_turn(&b).is_some());
+        let mut waiting = Box::pin(turns.turn(&a));
+        let mut next = Box::pin(turns.turn(&a));
+        assert!(polled_once(waiting.as_mut()).await.is_none());
+        assert!(polled_once(next.as_mut()).await.is_none());
+        // Who leaves the queue lets the next one in.
+        drop(waiting);
+        drop(held);
+        assert!(polled_once(next.as_mut()).await.is_some());
+        drop(next);
+        assert_eq!(turns.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_was_widened_is_as_before_once_nobody_uses_it() {
+        let turns = Turns::new(1);
+        let key = key("/");
+        let first = turns.turn(&key).await;
+        assert!(turns.try_turn(&key).is_none());
+        first.widen();
+        let second = turns.try_turn(&key);
+        assert!(second.is_some() && turns.try_turn(&key).is_none());
+        drop((first, second));
+        let _only = turns.turn(&key).await;
+        assert!(turns.try_turn(&key).is_none());
+    }
+}

@@ -1,0 +1,168 @@
+//! One call for many: whoever leaves, fails or panics, the others get their answers.
+
+use std::time::Duration;
+
+use super::origin::{Fault, Script};
+use super::world::{MOST_POLLS, Seen, World, patient};
+use super::{below, explore, one_of};
+use crate::limits::FillLimits;
+
+#[test]
+fn the_leader_is_dropped_at_each_await() {
+    explore(|| async {
+        let world = World::new(Script::fresh());
+        let leader = world.leaver(below(MOST_POLLS));
+        let others = [world.client(), world.client()];
+        for other in others {
+            other.await.expect("a client").call();
+        }
+        leader.await.expect("a client");
+        world.settle().await;
+        assert_eq!(world.origin.calls(), 1, "calls");
+    });
+}
+
+#[test]
+fn the_leader_is_dropped_and_no_call_goes_on_alone() {
+    explore(|| async {
+        let world = World::with(Script::fresh(), patient().detached(0), 1024);
+        let leaders = [world.leaver(below(MOST_POLLS)), world.leaver(below(MOST_POLLS))];
+        let other = world.client();
+        other.await.expect("a client").call();
+        for leader in leaders {
+            leader.await.expect("a client");
+        }
+        world.settle().await;
+        assert!(world.origin.calls() <= 3, "one that stays, and one for each that leaves");
+    });
+}
+
+#[test]
+fn everybody_is_dropped() {
+    explore(|| async {
+        let world = World::with(Script::fresh(), patient().detached(one_of(&[0, 1])), 1024);
+        let clients = [(); 3].map(|()| world.leaver(below(MOST_POLLS)));
+        for client in clients {
+            client.await.expect("a client");
+        }
+        world.settle().await;
+    });
+}
+
+#[test]
+fn what_never_comes_ends_when_everybody_is_dropped() {
+    explore(|| async {
+        let script = Script::fresh().failing(0, Fault::Hang);
+        let world = World::with(script, patient().detached(0), one_of(&[12, 1024]));
+        // The first poll of the first one makes the call: nobody after them gets what never comes.
+        for client in [(); 3].map(|()| world.leaver(1 + below(MOST_POLLS))) {
+            client.await.expect("a client");
+        }
+        world.settle().await;
+    });
+}
+
+#[test]
+fn a_follower_is_dropped() {
+    explore(|| async {
+        let world = World::new(Script::fresh());
+        let leader = world.client();
+        let followers = [world.leaver(below(MOST_POLLS)), world.leaver(below(MOST_POLLS))];
+        let last = world.client();
+        leader.await.expect("a client").call();
+        last.await.expect("a client").call();
+        for follower in followers {
+            follower.await.expect("a client");
+        }
+        world.settle().await;
+        assert_eq!(world.origin.calls(), 1, "calls");
+    });
+}
+
+#[test]
+fn the_leader_panics() {
+    explore(|| a_call_fails(Fault::Panic));
+}
+
+#[test]
+fn the_leader_fails() {
+    explore(|| a_call_fails(Fault::Error));
+}
+
+/// One client gets the fault; others do only where they have begun to read what breaks off.
+async fn a_call_fails(fault: Fault) {
+    let world = World::new(Script::fresh().failing(0, fault));
+    let mut hurt = 0;
+    for client in [(); 3].map(|()| world.client()) {
+        match client.await.expect("a client") {
+            Seen::Failed | Seen::Panicked => hurt += 1,
+            Seen::Broken | Seen::Whole { .. } => {}
+        }
+    }
+    assert!(hurt <= 1, "{hurt} clients got one fault");
+    world.settle().await;
+    assert!(world.origin.calls() <= 3, "{} calls", world.origin.calls());
+}
+
+#[test]
+fn an_uncacheable_herd() {
+    explore(|| async {
+        let world = World::new(Script::new(one_of(&["no-store", "private"])));
+        let mut calls = Vec::new();
+        for client in [(); 4].map(|()| world.client()) {
+            calls.push(client.await.expect("a client").call());
+        }
+        calls.sort_unstable();
+        assert_eq!(calls, [0, 1, 2, 3], "each has an answer of its own");
+        world.settle().await;
+    });
+}
+
+#[test]
+fn a_herd_of_two_languages() {
+    explore(|| async {
+        let world = World::new(Script::fresh().varying());
+        let clients = ["de", "en", "de", "en"].map(|language| {
+            let world = world.clone();
+            shuttle::future::spawn(world.ask_in(language))
+        });
+        for client in clients {
+            client.await.expect("a client").call();
+        }
+        // One for each language, and one more for a client that asked before anybody knew that there are two.
+        let calls = world.origin.calls();
+        assert!((2..=3).contains(&calls), "{calls} calls");
+        world.settle().await;
+    });
+}
+
+#[test]
+fn followers_lose_their_patience() {
+    explore(|| async {
+        let world = World::with(Script::fresh(), FillLimits::new().wait(Duration::ZERO), 1024);
+        for client in [(); 3].map(|()| world.client()) {
+            client.await.expect("a client").call();
+        }
+        world.settle().await;
+        assert!(world.origin.calls() <= 3, "{} calls", world.origin.calls());
+    });
+}
+
+#[test]
+fn bounds_are_kept() {
+    explore(|| async {
+        let limits = patient().fills(1).detached(1).in_flight(one_of(&[8, 16, 64]));
+        let world = World::with(Script::fresh().varying(), limits, 1024);
+        let leavers = [world.leaver(below(MOST_POLLS)), world.leaver(below(MOST_POLLS))];
+        let clients = ["de", "en"].map(|language| shuttle::future::spawn(world.clone().ask_in(language)));
+        for client in clients {
+            let fills = world.handle.fills();
+            assert!(fills.fills <= 1 && fills.detached <= 1, "{fills:?}");
+            client.await.expect("a client");
+        }
+        for leaver in leavers {
+            leaver.await.expect("a client");
+        }
+        world.settle().await;
+    });
+}

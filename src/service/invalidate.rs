@@ -1,0 +1,344 @@
+//! Unsafe requests: they are forwarded, and their success makes invalid what is stored (RFC 9111 4.4).
+//!
+//! Invariant: an unsafe request removes what is stored only by the inner service's answer that it has succeeded. Where
+//! nobody learns what has become of it, what is stored for its target is made stale, and validated by who asks next. So
+//! whoever sends requests, and breaks them off, makes nobody miss.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use http::header::{self, HeaderMap};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body::Body;
+use tower::{Service, ServiceExt};
+
+use crate::body::CacheBody;
+use crate::collapse::doubts::{PAUSE, Waiting, When};
+use crate::entry::key::{self, CacheKey};
+use crate::error::BoxError;
+use crate::fetch::assess::Ask;
+use crate::fetch::receive;
+use crate::limits::Load;
+use crate::runtime::{Runtime, from_now_on, pause, to_its_end};
+use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
+use crate::semantics::framing;
+use crate::semantics::groups::{self, CACHE_GROUP_INVALIDATION};
+use crate::semantics::invalidation;
+use crate::semantics::reuse::Forward;
+use crate::semantics::validation;
+use crate::shared::{Core, key_of, targets_of};
+use crate::store::{Expected, Fence, How, Store, Target};
+
+/// An unsafe request on its way.
+pub(crate) struct UnsafeCall<S> {
+    /// Why the policy keeps it from the cache, if it does.
+    bypass: Option<&'static str>,
+    core: Arc<Core>,
+    key: CacheKey,
+    store: Arc<S>,
+}
+
+/// What makes the answer to a POST one to later GETs, if it says so.
+struct Storable {
+    /// Keeps the store from forgetting purges that come while the request is under way.
+    _expected: Expected,
+    /// The purge state before the request went out, where the store could say.
+    before: Option<Fence>,
+    request: Parts,
+}
+
+impl<S: Store> UnsafeCall<S> {
+    pub(crate) fn new(core: Arc<Core>, store: Arc<S>, key: CacheKey, bypass: Option<&'static str>) -> Self {
+        Self { bypass, core, key, store }
+    }
+
+    pub(crate) async fn run<I, Q, B>(
+        self,
+        mut inner: I,
+        mut parts: Parts,
+        body: Q,
+    ) -> Result<Response<CacheBody<B>>, I::Error>
+    where
+        I: Service<Request<Q>, Response = Response<B>> + Send + 'static,
+        I::Future: Send,
+        I::Error: Send,
+        Q: Send + 'static,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let Some(leave) = self.core.load.calls.begin(Some(&self.key)).await else {
+            return Ok(self.core.overloaded(self.outcome().forward, None));
+        };
+        let storable = self.storable(&parts).await;
+        // Who leaves before that has asked nothing of the inner service.
+        inner.ready().await?;
+        let target = key::absolute_uri(&parts);
+        let is_conditional = validation::is_conditional(&parts.headers);
+        let method = parts.method.clone();
+        self.forward(&mut parts);
+        let load = Arc::clone(&self.core.load);
+        let call = async move {
+            let sent_at = self.core.clock.now();
+            let unknown = Unknown::new(&self);
+            let response = match inner.call(Request::from_parts(parts, body)).await {
+                Ok(response) => response,
+                Err(error) => {
+                    unknown.expire().await;
+                    return Err(error);
+                }
+            };
+            unknown.settle();
+            let made_invalid =
+                self.made_invalid(&method, target.as_ref(), response.status(), response.headers());
+            let before = storable.as_ref().and_then(|storable| storable.before);
+            let (is_untouched, failed) = self.invalidate(before, made_invalid).await;
+            let detail = failed.or(self.bypass.map(Detail::Bypass));
+            if let Some(storable) = storable
+                && is_untouched
+                && detail.is_none()
+                && is_named_by(target.as_ref(), response.headers())
+                && let Some(mut ask) = self.ask(storable.request, sent_at).await
+            {
+                ask.leave = leave;
+                let mut response = response;
+                framing::repair(&method, response.status(), response.headers_mut());
+                return Ok(receive::receive(self.core, self.store, ask, response).await);
+            }
+            let outcome = Outcome::Forwarded(Forwarding { detail, ..self.outcome() });
+            Ok(self.core.pass_on(response, &method, is_conditional, &outcome, leave))
+        };
+        Carried { call: Some(Box::pin(call)), load }.await
+    }
+}
+
+impl<S: Store> UnsafeCall<S> {
+    fn outcome(&self) -> Forwarding {
+        Forwarding::new(if self.bypass.is_some() { Forward::Bypass } else { Forward::Method })
+    }
+
+    /// Turns the request into what the inner service gets to see.
+    fn forward(&self, request: &mut Parts) {
+        key::settle_authority(request);
+        self.core.policy.forward(request);
+        framing::repair_request(&mut request.headers);
+        self.core.mark(request);
+        key::leave(request);
+    }
+
+    /// A POST whose answer may be stored, if it says so and no purge comes meanwhile that can concern it.
+    async fn storable(&self, request: &Parts) -> Option<Storable> {
+        let may_be_stored =
+            self.core.storing && request.method == Method::POST && self.core.policy.rules().post;
+        if !may_be_stored {
+            return None;
+        }
+        let (expected, before) = self.expect().await;
+        Some(Storable { _expected: expected, before, request: request.clone() })
+    }
+
+    /// From now on the store forgets no purge; and its purge state, where it can say.
+    async fn expect(&self) -> (Expected, Option<Fence>) {
+        let expected = self.store.expect(&self.key);
+        let fence = match expected.fence() {
+            Some(fence) => Some(fence),
+            None => self.store.get(&self.key).await.ok().map(|lookup| lookup.fence),
+        };
+        (expected, fence)
+    }
+
+    /// What the answer makes invalid: the request's target, and what the answer names.
+    fn made_invalid(
+        &self,
+        method: &Method,
+        target: Option<&Uri>,
+        status: StatusCode,
+        response: &HeaderMap,
+    ) -> Vec<Target> {
+        if !self.core.storing || !invalidation::invalidates(method, status) {
+            return Vec::new();
+        }
+        let named = target.map(|target| invalidation::named_targets(target, response)).unwrap_or_default();
+        let keys = named.into_iter().filter_map(|uri| key_of(&self.core, uri));
+        let uris = std::iter::once(self.key.clone()).chain(keys).flat_map(|key| targets_of(&self.core, &key));
+        // More groups than are supported: nobody can say which, so the target's origin goes as a whole.
+        let groups: Vec<_> = match groups::of(response, &CACHE_GROUP_INVALIDATION) {
+            Ok(groups) => {
+                groups.iter().map(|group| Target::Group(groups::scoped(self.key.uri(), group))).collect()
+            }
+            Err(groups::TooMany) => vec![Target::Prefix(origin_of(self.key.uri()).into())],
+        };
+        uris.chain(groups).collect()
+    }
+
+    /// Removes what the targets name. Whether no purge but this one has come since `before` that can concern the answer,
+    /// and what went wrong, for the client must learn of it.
+    async fn invalidate(&self, before: Option<Fence>, targets: Vec<Target>) -> (bool, Option<Detail>) {
+        let (store, key) = (Arc::clone(&self.store), self.key.clone());
+        // What the request has changed has changed, whether or not its client still waits.
+        let settled = to_its_end(async move {
+            // A purge while the request was under way speaks of what it brings, too.
+            let is_untouched = match before {
+                None => false,
+                Some(before) => store.is_untouched(&key, true, before).await,
+            };
+            let mut failed = None;
+            for target in targets {
+                if store.invalidate(&target, How::Remove).await.is_err() {
+                    failed = Some(Detail::NotInvalidated);
+                }
+            }
+            (is_untouched, failed)
+        });
+        settled.await.unwrap_or((false, Some(Detail::NotInvalidated)))
+    }
+
+    /// The answer to a POST as one to later GETs, under a fence from after its own invalidation.
+    async fn ask(&self, request: Parts, sent_at: SystemTime) -> Option<Box<Ask>> {
+        let (expected, fence) = self.expect().await;
+        Some(Box::new(Ask::post(request, self.key.clone(), expected, fence?, sent_at)))
+    }
+}
+
+/// An unsafe request that the inner service has got, and of which nobody knows yet what it has done. Dropped like this, be
+/// it because the call was dropped or has panicked, it makes stale what is stored for its target.
+struct Unknown<S: Store>(Option<Doubt<S>>);
+
+impl<S: Store> Unknown<S> {
+    fn new(call: &UnsafeCall<S>) -> Self {
+        let UnsafeCall { core, key, store, .. } = call;
+        let doubt = || Doubt { core: Arc::clone(core), key: key.clone(), store: Arc::clone(store) };
+        Self(core.storing.then(doubt))
+    }
+
+    /// The answer says what it has done.
+    fn settle(mut self) {
+        self.0 = None;
+    }
+
+    /// It has failed, so nobody will ever know.
+    async fn expire(mut self) {
+        let Some(doubt) = self.0.take() else {
+            return;
+        };
+        match doubt.when() {
+            When::Another => {}
+            When::Later(waiting) => from_now_on(doubt.expire_later(waiting)),
+            // Also if the client leaves meanwhile.
+            When::Now => drop(to_its_end(doubt.expire()).await),
+        }
+    }
+}
+
+impl<S: Store> Drop for Unknown<S> {
+    fn drop(&mut self) {
+        if let Some(doubt) = self.0.take() {
+            match doubt.when() {
+                When::Another => {}
+                When::Later(waiting) => from_now_on(doubt.expire_later(waiting)),
+                When::Now => from_now_on(doubt.expire()),
+            }
+        }
+    }
+}
+
+/// Something may have changed what a key gives.
+struct Doubt<S> {
+    core: Arc<Core>,
+    key: CacheKey,
+    store: Arc<S>,
+}
+
+impl<S: Store> Doubt<S> {
+    fn when(&self) -> When {
+        self.core.doubts.turn(&self.key, self.core.clock.now())
+    }
+
+    /// Makes stale what is stored for the key's URIs. Nobody is there to be told of a failure.
+    async fn expire(self) {
+        let how = How::Expire(self.core.clock.now());
+        for target in targets_of(&self.core, &self.key) {
+            let _ = self.store.invalidate(&target, how).await;
+        }
+    }
+
+    async fn expire_later(self, waiting: Waiting) {
+        let _ = pause(PAUSE).await;
+        self.core.doubts.end(waiting, self.core.clock.now());
+        self.expire().await;
+    }
+}
+
+/// A call that goes on in a task of its own when whoever waits for it leaves, within [`FillLimits::abandoned`]. As long as
+/// somebody waits, it costs no task.
+///
+/// [`FillLimits::abandoned`]: crate::FillLimits::abandoned
+struct Carried<F, B, E>
+where
+    F: Future<Output = Result<Response<CacheBody<B>>, E>> + Send + 'static,
+    B: Send + 'static,
+    E: Send,
+{
+    call: Option<Pin<Box<F>>>,
+    load: Arc<Load>,
+}
+
+impl<F, B, E> Future for Carried<F, B, E>
+where
+    F: Future<Output = Result<Response<CacheBody<B>>, E>> + Send + 'static,
+    B: Send + 'static,
+    E: Send,
+{
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // One that panics, or has come to its end, is not there any more.
+        let Some(mut call) = self.call.take() else {
+            return Poll::Pending;
+        };
+        let poll = call.as_mut().poll(cx);
+        if poll.is_pending() {
+            self.call = Some(call);
+        }
+        poll
+    }
+}
+
+impl<F, B, E> Drop for Carried<F, B, E>
+where
+    F: Future<Output = Result<Response<CacheBody<B>>, E>> + Send + 'static,
+    B: Send + 'static,
+    E: Send,
+{
+    fn drop(&mut self) {
+        if let Some(call) = self.call.take()
+            && let Some(runtime) = Runtime::current()
+            && let Some(counted) = self.load.abandoned()
+        {
+            drop(runtime.spawn(async move {
+                let _counted = counted;
+                // What is stored on the way is all that counts.
+                if let Ok(response) = call.await {
+                    response.into_body().settled().await;
+                }
+            }));
+        }
+    }
+}
+
+/// Whether the response says that it is what a GET of the target would give (RFC 9110 8.7).
+fn is_named_by(target: Option<&Uri>, response: &HeaderMap) -> bool {
+    let location = response.get(header::CONTENT_LOCATION);
+    target.zip(location).is_some_and(|(target, location)| {
+        invalidation::resolve(target, location.as_bytes()).as_ref() == Some(target)
+    })
+}
+
+/// `scheme://authority/` of a key's URI.
+fn origin_of(uri: &[u8]) -> &[u8] {
+    let mut slashes = uri.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    slashes.nth(2).map_or(uri, |path| &uri[..=path])
+}
