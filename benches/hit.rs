@@ -20,7 +20,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{Empty, Full};
-use larder::{CacheLayer, CachePolicy, MemoryStore, Use};
+use larder::{CacheLayer, CachePolicy, MemoryStore, RequestAction};
 use tower::{Layer, Service};
 
 /// The service: it builds a response with six fields, as a handler does.
@@ -58,8 +58,8 @@ impl Service<Request<Empty<Bytes>>> for ByHand {
 struct Pass;
 
 impl CachePolicy for Pass {
-    fn request(&self, _: &http::request::Parts) -> Use {
-        Use::Bypass("bench")
+    fn request(&self, _: &http::request::Parts) -> RequestAction {
+        RequestAction::Bypass("bench")
     }
 }
 

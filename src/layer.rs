@@ -6,13 +6,13 @@ use std::sync::Arc;
 use tower::Layer;
 
 use crate::collapse::Collapser;
-use crate::collapse::background::Validations;
-use crate::collapse::doubts::Doubts;
+use crate::collapse::background::BackgroundValidations;
+use crate::collapse::unknown_outcomes::UnknownOutcomes;
 use crate::handle::CacheHandle;
-use crate::limits::calls::{CallLimits, Calls};
+use crate::limits::calls::{CallLimits, CallPermits};
 use crate::limits::held::{BodyLimits, Held};
-use crate::limits::{FillLimits, Load};
-use crate::observe::Voice;
+use crate::limits::{FillLimits, Gauges};
+use crate::observe::CacheStatusWriter;
 use crate::policy::{CachePolicy, StandardPolicy};
 use crate::runtime::clock::Clock;
 use crate::semantics::cache_status::MOST_NAME;
@@ -50,20 +50,21 @@ impl<S: Store> CacheLayer<S> {
     /// A cache over a store, with [`StandardPolicy::default`] and weak tags.
     pub fn new(store: S) -> Self {
         let held = Held::new(&BodyLimits::default(), store.capacity());
-        let load = Arc::new(Load::new(FillLimits::default(), held, Calls::default(), store.capacity()));
+        let gauges =
+            Arc::new(Gauges::new(FillLimits::default(), held, CallPermits::default(), store.capacity()));
         let core = Core {
             clock: Clock::default(),
-            collapser: Arc::new(Collapser::new(Arc::clone(&load))),
-            doubts: Doubts::default(),
+            collapser: Arc::new(Collapser::new(Arc::clone(&gauges))),
+            unknown_outcomes: UnknownOutcomes::default(),
             id: CoreId::default(),
-            load,
+            gauges,
             policy: Arc::new(StandardPolicy::default()),
-            searches: Arc::default(),
+            aliases: Arc::default(),
             storing: true,
             tagging: Some(Tagging::weak()),
             unreliable: Unreliable::default(),
-            validations: Validations::default(),
-            voice: Voice { key: false, name: "larder".into(), x_cache: false },
+            validations: BackgroundValidations::default(),
+            status_writer: CacheStatusWriter { key: false, name: "larder".into(), x_cache: false },
         };
         Self { core: Arc::new(core), store: Arc::new(store) }
     }
@@ -106,14 +107,14 @@ impl<S: Store> CacheLayer<S> {
     /// Sends `X-Cache: Hit|Miss|RefreshHit|Error from larder` beside `Cache-Status`; default off.
     #[must_use]
     pub fn x_cache(self, on: bool) -> Self {
-        self.set(|core| core.voice.x_cache = on)
+        self.set(|core| core.status_writer.x_cache = on)
     }
 
     /// Tells the URI of the key in `Cache-Status`, cut at 1,024 bytes; default off. It shows what differences between
     /// requests the cache sees, and costs.
     #[must_use]
     pub fn key_in_cache_status(self, on: bool) -> Self {
-        self.set(|core| core.voice.key = on)
+        self.set(|core| core.status_writer.key = on)
     }
 
     /// The cache's name in `Cache-Status`; default `larder`.
@@ -128,20 +129,20 @@ impl<S: Store> CacheLayer<S> {
             is_token(name.as_bytes()) && name.len() <= MOST_NAME,
             "a cache's name is a token (letters, digits, - . _) of at most 64 bytes: {name:?}"
         );
-        self.set(|core| core.voice.name = name.into())
+        self.set(|core| core.status_writer.name = name.into())
     }
 
     /// The bounds of what is fetched at one time; default [`FillLimits::default`].
     #[must_use]
     pub fn fill_limits(self, limits: FillLimits) -> Self {
-        let (held, calls) = (Arc::clone(&self.core.load.held), self.core.load.calls.clone());
+        let (held, calls) = (Arc::clone(&self.core.gauges.held), self.core.gauges.calls.clone());
         self.load(limits, held, calls)
     }
 
     /// How much the bodies of responses may hold, and for how long; default [`BodyLimits::default`].
     #[must_use]
     pub fn body_limits(self, limits: BodyLimits) -> Self {
-        let Load { calls, limits: fills, .. } = &*self.core.load;
+        let Gauges { calls, limits: fills, .. } = &*self.core.gauges;
         let (fills, calls, held) = (fills.clone(), calls.clone(), Held::new(&limits, self.store.capacity()));
         self.load(fills, held, calls)
     }
@@ -149,16 +150,16 @@ impl<S: Store> CacheLayer<S> {
     /// How many calls of the inner service are under way at one time; by default there is no bound.
     #[must_use]
     pub fn call_limits(self, limits: CallLimits) -> Self {
-        let (fills, held) = (self.core.load.limits.clone(), Arc::clone(&self.core.load.held));
-        self.load(fills, held, Calls::new(limits))
+        let (fills, held) = (self.core.gauges.limits.clone(), Arc::clone(&self.core.gauges.held));
+        self.load(fills, held, CallPermits::new(limits))
     }
 
-    fn load(self, limits: FillLimits, held: Arc<Held>, calls: Calls) -> Self {
-        let load = Arc::new(Load::new(limits, held, calls, self.store.capacity()));
+    fn load(self, limits: FillLimits, held: Arc<Held>, calls: CallPermits) -> Self {
+        let gauges = Arc::new(Gauges::new(limits, held, calls, self.store.capacity()));
         self.set(|core| {
             core.id = CoreId::default();
-            core.collapser = Arc::new(Collapser::new(Arc::clone(&load)));
-            core.load = load;
+            core.collapser = Arc::new(Collapser::new(Arc::clone(&gauges)));
+            core.gauges = gauges;
         })
     }
 
@@ -185,7 +186,7 @@ impl<S> fmt::Debug for CacheLayer<S> {
         f.debug_struct("CacheLayer")
             .field("storing", &self.core.storing)
             .field("tagging", &self.core.tagging)
-            .field("voice", &self.core.voice)
+            .field("voice", &self.core.status_writer)
             .finish_non_exhaustive()
     }
 }

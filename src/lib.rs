@@ -96,7 +96,7 @@ pub use layer::CacheLayer;
 pub use limits::calls::CallLimits;
 pub use limits::held::BodyLimits;
 pub use limits::{FillLimits, FillStatistics};
-pub use policy::{CachePolicy, StandardPolicy, Terms, Use};
+pub use policy::{CachePolicy, RequestAction, StandardPolicy, Terms};
 pub use query_layer::{QueryBody, QueryFuture, QueryLayer, QueryService};
 pub use runtime::clock::{Clock, ClockHand};
 pub use service::CacheService;

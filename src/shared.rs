@@ -9,51 +9,55 @@ use http::request::Parts;
 use smallvec::SmallVec;
 
 use crate::collapse::Collapser;
-use crate::collapse::background::Validations;
-use crate::collapse::doubts::Doubts;
-use crate::collapse::key_memory::RememberedKeys;
-use crate::entry::aliases::Searches;
+use crate::collapse::background::BackgroundValidations;
+use crate::collapse::key_memory::KeyMemory;
+use crate::collapse::unknown_outcomes::UnknownOutcomes;
+use crate::entry::aliases::QueryAliases;
 use crate::entry::key::{self, CacheKey};
-use crate::limits::Load;
-use crate::observe::Voice;
-use crate::policy::{CachePolicy, Use};
+use crate::limits::Gauges;
+use crate::observe::CacheStatusWriter;
+use crate::policy::{CachePolicy, RequestAction};
 use crate::runtime::clock::Clock;
 use crate::semantics::etag::TagKind;
-use crate::store::Target;
+use crate::store::PurgeTarget;
 
 /// The options of a layer.
 pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) collapser: Arc<Collapser>,
-    pub(crate) doubts: Doubts,
+    pub(crate) unknown_outcomes: UnknownOutcomes,
     pub(crate) id: CoreId,
-    pub(crate) load: Arc<Load>,
+    pub(crate) gauges: Arc<Gauges>,
     pub(crate) policy: Arc<dyn CachePolicy>,
-    pub(crate) searches: Arc<Searches>,
+    pub(crate) aliases: Arc<QueryAliases>,
     pub(crate) storing: bool,
     pub(crate) tagging: Option<Tagging>,
     pub(crate) unreliable: Unreliable,
-    pub(crate) validations: Validations,
-    pub(crate) voice: Voice,
+    pub(crate) validations: BackgroundValidations,
+    pub(crate) status_writer: CacheStatusWriter,
 }
 
 impl Clone for Core {
     /// The options; each layer has its own calls and counts.
     fn clone(&self) -> Self {
-        let load = Arc::new(self.load.anew());
+        let gauges = Arc::new(self.gauges.anew());
         Self {
             clock: self.clock.clone(),
-            collapser: Arc::new(Collapser::new(Arc::clone(&load))),
-            doubts: Doubts::default(),
+            collapser: Arc::new(Collapser::new(Arc::clone(&gauges))),
+            unknown_outcomes: UnknownOutcomes::default(),
             id: CoreId::default(),
-            load,
+            gauges,
             policy: Arc::clone(&self.policy),
-            searches: Arc::default(),
+            aliases: Arc::default(),
             storing: self.storing,
             tagging: self.tagging,
             unreliable: Unreliable::default(),
-            validations: Validations::default(),
-            voice: Voice { key: self.voice.key, name: self.voice.name.clone(), x_cache: self.voice.x_cache },
+            validations: BackgroundValidations::default(),
+            status_writer: CacheStatusWriter {
+                key: self.status_writer.key,
+                name: self.status_writer.name.clone(),
+                x_cache: self.status_writer.x_cache,
+            },
         }
     }
 }
@@ -123,8 +127,8 @@ const SMALL: u64 = 64 * 1024;
 pub(crate) fn key_of(core: &Core, uri: Uri) -> Option<CacheKey> {
     let request = key::get(uri);
     match core.policy.request(&request) {
-        Use::Cache(key) => Some(key),
-        Use::Bypass(_) => CacheKey::of(&request).ok(),
+        RequestAction::Cache(key) => Some(key),
+        RequestAction::Bypass(_) => CacheKey::of(&request).ok(),
     }
 }
 
@@ -147,22 +151,22 @@ struct Passed(SmallVec<[CoreId; 2]>);
 /// Keys whose origin has given an answer that does not fit its question.
 pub(crate) struct Unreliable {
     /// What completed a stored part did not fit.
-    pub(crate) parts: RememberedKeys,
+    pub(crate) parts: KeyMemory,
     /// A 304 was about nothing that it was asked about.
-    pub(crate) validations: RememberedKeys,
+    pub(crate) validations: KeyMemory,
 }
 
 impl Default for Unreliable {
     fn default() -> Self {
-        let keys = || RememberedKeys::new(Duration::from_secs(600));
+        let keys = || KeyMemory::new(Duration::from_secs(600));
         Self { parts: keys(), validations: keys() }
     }
 }
 
 /// The targets by which everything goes that answers for a URI: its own, and that of what answers for it because
 /// the difference in the query does not matter.
-pub(crate) fn targets_of(core: &Core, key: &CacheKey) -> Vec<Target> {
-    let same = core.searches.same(key);
+pub(crate) fn targets_of(core: &Core, key: &CacheKey) -> Vec<PurgeTarget> {
+    let same = core.aliases.lookup(key);
     let uris = key.uris().chain(same.as_ref().map(CacheKey::uri));
-    uris.map(|uri| Target::Uri(uri.into())).collect()
+    uris.map(|uri| PurgeTarget::Uri(uri.into())).collect()
 }

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use larder::{CacheLayer, CachePolicy, Clock, ClockHand, QueryLayer, StandardPolicy, Use};
+use larder::{CacheLayer, CachePolicy, Clock, ClockHand, QueryLayer, RequestAction, StandardPolicy};
 use tower::Layer;
 
 use crate::edge::Edge;
@@ -34,7 +34,7 @@ impl CachePolicy for DemoPolicy {
         self.each.rules()
     }
 
-    fn request(&self, request: &request::Parts) -> Use {
+    fn request(&self, request: &request::Parts) -> RequestAction {
         let policy = if request.uri.path() == "/me" { &self.each } else { &self.everybody };
         policy.request(request)
     }

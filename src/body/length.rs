@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use crate::error::{BodyError, BoxError, Failure};
-use crate::limits::calls::Leave;
+use crate::limits::calls::CallPermit;
 use crate::semantics::framing::declared_length;
 
 /// A frame with its data as `Bytes`: without copying where they are `Bytes` already.
@@ -21,25 +21,25 @@ pub(crate) fn into_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
 pin_project! {
     /// A body of the inner service. One that has less or more content than it was to have ends with an error, and none
     /// goes on after one.
-    pub(crate) struct Measured<B> {
+    pub(crate) struct LengthChecked<B> {
         #[pin]
         body: B,
         declared: Option<u64>,
         has_ended: bool,
-        leave: Leave,
+        permit: CallPermit,
         received: u64,
     }
 }
 
-impl<B> Measured<B> {
+impl<B> LengthChecked<B> {
     /// `declared` is the length that it is held to; `None` where nothing is known of it.
     pub(crate) fn new(body: B, declared: Option<u64>) -> Self {
-        Self { body, declared, has_ended: false, leave: Leave::default(), received: 0 }
+        Self { body, declared, has_ended: false, permit: CallPermit::default(), received: 0 }
     }
 
     /// The call is under way until the body has come to its end.
-    pub(crate) fn by_leave(mut self, leave: Leave) -> Self {
-        self.leave = leave;
+    pub(crate) fn by_permit(mut self, permit: CallPermit) -> Self {
+        self.permit = permit;
         self
     }
 
@@ -59,7 +59,7 @@ impl<B> Measured<B> {
     }
 }
 
-impl<B> Body for Measured<B>
+impl<B> Body for LengthChecked<B>
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -78,11 +78,11 @@ where
         let frame = match ready!(this.body.poll_frame(cx)) {
             Some(Ok(frame)) => into_bytes(frame),
             Some(Err(error)) => {
-                (*this.has_ended, *this.leave) = (true, Leave::default());
+                (*this.has_ended, *this.permit) = (true, CallPermit::default());
                 return Poll::Ready(Some(Err(BodyError::inner(error))));
             }
             None => {
-                (*this.has_ended, *this.leave) = (true, Leave::default());
+                (*this.has_ended, *this.permit) = (true, CallPermit::default());
                 let short = Self::is_short(*this.declared, *this.received);
                 return Poll::Ready(short.map(|short| Err(short.into())));
             }
@@ -98,7 +98,7 @@ where
         };
         Poll::Ready(Some(match failure {
             Some(failure) => {
-                (*this.has_ended, *this.leave) = (true, Leave::default());
+                (*this.has_ended, *this.permit) = (true, CallPermit::default());
                 Err(failure.into())
             }
             None => Ok(frame),

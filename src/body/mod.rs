@@ -20,9 +20,9 @@ use http_body::{Body, Frame, SizeHint};
 
 use self::large::LargeReader;
 use self::passing::Passing;
-use self::prefetch::{Begun, Collected};
+use self::prefetch::{Prefetch, Prefetched};
 use crate::body::flight::Reader;
-use crate::body::length::Measured;
+use crate::body::length::LengthChecked;
 use crate::body::splice::Splice;
 use crate::entry::Payload;
 use crate::entry::pieces::{PIECE, Run};
@@ -133,18 +133,18 @@ where
     B::Error: Into<BoxError>,
 {
     /// A body of which not all is there.
-    pub(crate) fn begun(held: &Arc<Held>, body: Begun<B>) -> Self {
+    pub(crate) fn begun(held: &Arc<Held>, body: Prefetched<B>) -> Self {
         Kind::Passing { body: Passing::new(held, body) }.into()
     }
 
     /// A body of the inner service. Of a small one, what is there is taken at once: with that, a call may be over, whether or
     /// not its client reads.
-    pub(crate) fn forwarded(held: &Arc<Held>, body: Measured<B>) -> Self {
+    pub(crate) fn forwarded(held: &Arc<Held>, body: LengthChecked<B>) -> Self {
         match body.left() {
             Some(length) if length <= PIECE as u64 => match prefetch::at_once(body) {
-                Collected::Begun(body) => Self::begun(held, body),
-                Collected::Broken(content, error) => Self::broken(content, error),
-                Collected::Whole(content) => {
+                Prefetch::Partial(body) => Self::begun(held, body),
+                Prefetch::Failed(content, error) => Self::broken(content, error),
+                Prefetch::Complete(content) => {
                     Self::stored(held, &Payload::new(content.pieces, content.trailers))
                 }
             },

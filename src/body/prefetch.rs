@@ -9,7 +9,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 
-use crate::body::length::Measured;
+use crate::body::length::LengthChecked;
 use crate::entry::pieces::Pieces;
 use crate::error::{BodyError, BoxError};
 use crate::runtime::{Deadline, briefly, polled_once};
@@ -23,18 +23,18 @@ pub(crate) struct Content {
 }
 
 /// A body of which some may have been taken in already.
-pub(crate) struct Begun<B> {
+pub(crate) struct Prefetched<B> {
     pub(crate) taken: Bytes,
-    pub(crate) rest: Pin<Box<Measured<B>>>,
+    pub(crate) rest: Pin<Box<LengthChecked<B>>>,
 }
 
-impl<B> Begun<B> {
-    pub(crate) fn new(body: Measured<B>) -> Self {
+impl<B> Prefetched<B> {
+    pub(crate) fn new(body: LengthChecked<B>) -> Self {
         Self { taken: Bytes::new(), rest: Box::pin(body) }
     }
 }
 
-impl<B> Body for Begun<B>
+impl<B> Body for Prefetched<B>
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -69,32 +69,32 @@ where
 
 /// How long content is waited for before anything is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Patience {
+pub(crate) enum WaitFor {
     /// Until it is whole, but no longer than that.
     Whole(Duration),
     /// A moment for the first of it, without which there is nothing to read anyway. What takes longer is a stream.
-    First,
+    FirstFrame,
 }
 
 /// What came of taking in content.
-pub(crate) enum Collected<B> {
+pub(crate) enum Prefetch<B> {
     /// It is on its way.
-    Begun(Begun<B>),
+    Partial(Prefetched<B>),
     /// What was received before the body failed or turned out to be of another length, and the failure.
-    Broken(Bytes, BodyError),
-    Whole(Content),
+    Failed(Bytes, BodyError),
+    Complete(Content),
 }
 
 /// Most heads and the beginning of small content come in one packet, or in two that follow each other.
-const MOMENT: Duration = Duration::from_millis(10);
+const FIRST_FRAME_WAIT: Duration = Duration::from_millis(10);
 
 /// Takes in a small body before anything is answered. One that turns out to be larger than `most` is begun.
 pub(crate) async fn collect<B>(
-    body: Measured<B>,
+    body: LengthChecked<B>,
     most: u64,
     tag: Option<TagKind>,
-    patience: Patience,
-) -> Collected<B>
+    wait_for: WaitFor,
+) -> Prefetch<B>
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -106,24 +106,24 @@ where
     // A body may know that it is at its end, but need a moment to say so.
     while !rest.is_end_stream() {
         let frame = next_frame(rest.as_mut());
-        let frame = match patience {
+        let frame = match wait_for {
             // The end is all that can come.
-            _ if trailers.is_some() => Some(briefly(MOMENT, frame).await.flatten()),
-            Patience::Whole(limit) => {
+            _ if trailers.is_some() => Some(briefly(FIRST_FRAME_WAIT, frame).await.flatten()),
+            WaitFor::Whole(limit) => {
                 deadline.get_or_insert_with(|| Deadline::new(limit)).in_time(frame).await
             }
-            Patience::First if capture.len() == 0 => briefly(MOMENT, frame).await,
-            Patience::First => polled_once(std::pin::pin!(frame)).await,
+            WaitFor::FirstFrame if capture.len() == 0 => briefly(FIRST_FRAME_WAIT, frame).await,
+            WaitFor::FirstFrame => polled_once(std::pin::pin!(frame)).await,
         };
         match frame {
-            None => return Collected::Begun(Begun { taken: capture.into_bytes(), rest }),
+            None => return Prefetch::Partial(Prefetched { taken: capture.into_bytes(), rest }),
             Some(None) => break,
-            Some(Some(Err(error))) => return Collected::Broken(capture.into_bytes(), error),
+            Some(Some(Err(error))) => return Prefetch::Failed(capture.into_bytes(), error),
             Some(Some(Ok(frame))) => match frame.into_data() {
                 Ok(data) => {
                     capture.take(data);
                     if capture.len() as u64 > most {
-                        return Collected::Begun(Begun { taken: capture.into_bytes(), rest });
+                        return Prefetch::Partial(Prefetched { taken: capture.into_bytes(), rest });
                     }
                 }
                 Err(frame) => trailers = frame.into_trailers().ok(),
@@ -136,11 +136,11 @@ where
         tagger.update(&bytes);
         tagger.finish()
     });
-    Collected::Whole(Content { pieces: Pieces::of(bytes), tag, trailers })
+    Prefetch::Complete(Content { pieces: Pieces::of(bytes), tag, trailers })
 }
 
 /// Takes in of a small body what is there, without waiting for more.
-pub(crate) fn at_once<B>(body: Measured<B>) -> Collected<B>
+pub(crate) fn at_once<B>(body: LengthChecked<B>) -> Prefetch<B>
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -153,21 +153,21 @@ where
     while !rest.is_end_stream() {
         match rest.as_mut().poll_frame(&mut nobody) {
             Poll::Pending if trailers.is_none() => {
-                return Collected::Begun(Begun { taken: capture.into_bytes(), rest });
+                return Prefetch::Partial(Prefetched { taken: capture.into_bytes(), rest });
             }
             Poll::Pending | Poll::Ready(None) => break,
-            Poll::Ready(Some(Err(error))) => return Collected::Broken(capture.into_bytes(), error),
+            Poll::Ready(Some(Err(error))) => return Prefetch::Failed(capture.into_bytes(), error),
             Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                 Ok(data) => capture.take(data),
                 Err(frame) => trailers = frame.into_trailers().ok(),
             },
         }
     }
-    Collected::Whole(Content { pieces: Pieces::of(capture.into_bytes()), tag: None, trailers })
+    Prefetch::Complete(Content { pieces: Pieces::of(capture.into_bytes()), tag: None, trailers })
 }
 
 /// The next frame that has anything.
-async fn next_frame<B>(mut body: Pin<&mut Measured<B>>) -> Option<Result<Frame<Bytes>, BodyError>>
+async fn next_frame<B>(mut body: Pin<&mut LengthChecked<B>>) -> Option<Result<Frame<Bytes>, BodyError>>
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -251,18 +251,18 @@ mod tests {
             (&["", ""], false, Err("")),
             (&[], false, Err("")),
         ] {
-            let body = Measured::new(Silent { frames: frames.to_vec(), says_its_end }, Some(6));
+            let body = LengthChecked::new(Silent { frames: frames.to_vec(), says_its_end }, Some(6));
             let begun = tokio::time::Instant::now();
-            let found = match collect(body, 6, None, Patience::First).await {
-                Collected::Begun(body) => Err(body.taken),
-                Collected::Broken(..) => panic!("{frames:?}"),
-                Collected::Whole(content) => Ok(content.pieces.to_bytes()),
+            let found = match collect(body, 6, None, WaitFor::FirstFrame).await {
+                Prefetch::Partial(body) => Err(body.taken),
+                Prefetch::Failed(..) => panic!("{frames:?}"),
+                Prefetch::Complete(content) => Ok(content.pieces.to_bytes()),
             };
             assert_eq!(found, expected.map(Bytes::from).map_err(Bytes::from), "{frames:?}");
             // Only the first of it is waited for, and not for long; empty frames are none.
             let is_none = frames.iter().all(|frame| frame.is_empty());
             let waits = if is_none {
-                MOMENT..=MOMENT + Duration::from_millis(1)
+                FIRST_FRAME_WAIT..=FIRST_FRAME_WAIT + Duration::from_millis(1)
             } else {
                 Duration::ZERO..=Duration::ZERO
             };

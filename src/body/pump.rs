@@ -9,11 +9,11 @@ use http::HeaderValue;
 use http_body::{Body, Frame};
 
 use crate::body::flight::{End, Flight, Go, MOST_WAITS, Reader};
-use crate::body::length::Measured;
-use crate::body::prefetch::{Begun, Content};
+use crate::body::length::LengthChecked;
+use crate::body::prefetch::{Content, Prefetched};
 use crate::entry::pieces::Pieces;
 use crate::error::{BodyError, BoxError, Failure};
-use crate::limits::Load;
+use crate::limits::Gauges;
 use crate::runtime::Runtime;
 use crate::semantics::etag::{TagKind, Tagger};
 
@@ -44,9 +44,9 @@ impl Pump {
         declared: Option<u64>,
         most: u64,
         tag: Option<TagKind>,
-        load: &Arc<Load>,
+        gauges: &Arc<Gauges>,
     ) -> (Self, Reader) {
-        let (flight, reader) = Flight::new(declared, most, load);
+        let (flight, reader) = Flight::new(declared, most, gauges);
         (Self { declared, flight, most, tag }, reader)
     }
 
@@ -55,13 +55,13 @@ impl Pump {
     }
 
     /// Takes in `body` in a task of its own. What has been taken of it goes to the readers at once.
-    pub(crate) fn launch<B>(self, runtime: &Runtime, body: Begun<B>, sink: Box<impl Sink>)
+    pub(crate) fn launch<B>(self, runtime: &Runtime, body: Prefetched<B>, sink: Box<impl Sink>)
     where
         B: Body + Send + 'static,
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let Begun { taken, rest } = body;
+        let Prefetched { taken, rest } = body;
         let held = if taken.is_empty() { None } else { self.hand_on(taken.clone(), taken.len() as u64) };
         drop(runtime.spawn(async move {
             if let Some(last) = self.run(taken, held, rest, sink).await {
@@ -85,7 +85,7 @@ impl Pump {
         &self,
         taken: Bytes,
         mut held: Option<Bytes>,
-        mut rest: Pin<Box<Measured<B>>>,
+        mut rest: Pin<Box<LengthChecked<B>>>,
         sink: Box<impl Sink>,
     ) -> Option<Last>
     where
@@ -97,7 +97,7 @@ impl Pump {
         let mut received = taken.len() as u64;
         let mut tagger = self.tag.map(|kind| Behind { frame: taken, tagger: Tagger::new(kind) });
         let mut trailers = None;
-        let mut patience = MOST_WAITS;
+        let mut wait_for = MOST_WAITS;
         loop {
             let frame = match next_frame(rest.as_mut(), &mut held, &mut tagger, flight).await {
                 Next::End => break,
@@ -132,7 +132,7 @@ impl Pump {
             }
             let untagged = tagger.is_some().then(|| data.clone());
             held = self.hand_on(data, received);
-            if held.is_none() && flight.room(&mut patience).await == Go::Stop {
+            if held.is_none() && flight.room(&mut wait_for).await == Go::Stop {
                 return None;
             }
             if let (Some(tagger), Some(data)) = (&mut tagger, untagged) {
@@ -202,7 +202,7 @@ enum Next {
 /// The next frame. A frame that is held back goes out when the body, having all its declared bytes, does
 /// not say at once that it is at its end. While there is nothing to take in, the tagger catches up.
 async fn next_frame<B>(
-    mut body: Pin<&mut Measured<B>>,
+    mut body: Pin<&mut LengthChecked<B>>,
     held: &mut Option<Bytes>,
     tagger: &mut Option<Behind>,
     flight: &Arc<Flight>,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::body::length::Measured;
+use crate::body::length::LengthChecked;
 use crate::entry::pieces::Run;
 use crate::error::{BodyError, BoxError};
 use crate::limits::held::{Held, Shared};
@@ -18,7 +18,7 @@ pin_project! {
     pub(crate) struct Splice<B> {
         before: Run,
         #[pin]
-        missing: Measured<B>,
+        missing: LengthChecked<B>,
         is_received: bool,
         after: Run,
         _shared: Vec<Shared>,
@@ -30,7 +30,7 @@ impl<B> Splice<B> {
     pub(crate) fn new(held: &Arc<Held>, before: Run, missing: B, declared: u64, after: Run) -> Self {
         let large = [&before, &after].into_iter().filter_map(|run| run.content().large());
         let shared = large.map(|content| held.share(content)).collect();
-        let missing = Measured::new(missing, Some(declared));
+        let missing = LengthChecked::new(missing, Some(declared));
         Self { before, missing, is_received: false, after, _shared: shared }
     }
 }

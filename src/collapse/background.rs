@@ -1,4 +1,4 @@
-//! Validation behind an answer from storage: one at a time for each key, a bounded number in all, and after a failure
+//! ValidationPermit behind an answer from storage: one at a time for each key, a bounded number in all, and after a failure
 //! not at once again.
 
 use std::collections::HashSet;
@@ -21,7 +21,7 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 
 /// The keys that are being validated behind, and those that rest.
 #[derive(Clone)]
-pub(crate) struct Validations {
+pub(crate) struct BackgroundValidations {
     inner: Arc<Inner>,
 }
 
@@ -39,12 +39,12 @@ struct Rest {
 }
 
 /// The right to validate one key; others may once it is dropped. Unless it succeeds, it counts as failed.
-pub(crate) struct Validation {
-    all: Validations,
+pub(crate) struct ValidationPermit {
+    all: BackgroundValidations,
     key: CacheKey,
 }
 
-impl Default for Validations {
+impl Default for BackgroundValidations {
     fn default() -> Self {
         let inner = Inner {
             names: KeyNames::default(),
@@ -56,9 +56,9 @@ impl Default for Validations {
     }
 }
 
-impl Validations {
+impl BackgroundValidations {
     /// `None` when the key is being validated already, has failed just now, or too many are.
-    pub(crate) fn begin(&self, key: &CacheKey, now: SystemTime) -> Option<Validation> {
+    pub(crate) fn begin(&self, key: &CacheKey, now: SystemTime) -> Option<ValidationPermit> {
         let rest = self.inner.resting.get(&self.inner.names.of(key));
         let is_resting = rest.is_some_and(|rest| {
             // A clock that was set back does not make it rest for long.
@@ -72,7 +72,7 @@ impl Validations {
         let failures = rest.map_or(0, |rest| rest.failures).saturating_add(1);
         let until = now + self.pause(key, failures, now);
         self.inner.resting.insert(self.inner.names.of(key), Rest { failures, until });
-        Some(Validation { all: self.clone(), key: key.clone() })
+        Some(ValidationPermit { all: self.clone(), key: key.clone() })
     }
 
     /// Between half and one and a half of what is due, so that keys that failed together do not come back together.
@@ -83,14 +83,14 @@ impl Validations {
     }
 }
 
-impl Validation {
+impl ValidationPermit {
     /// The origin has answered: the key need not rest.
     pub(crate) fn succeed(&self) {
         self.all.inner.resting.remove(&self.all.inner.names.of(&self.key));
     }
 }
 
-impl Drop for Validation {
+impl Drop for ValidationPermit {
     fn drop(&mut self) {
         lock(&self.all.inner.running).remove(&self.key);
     }
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn failures_make_a_key_rest_longer_and_longer() {
-        let validations = Validations::default();
+        let validations = BackgroundValidations::default();
         let (parts, ()) = http::Request::get("http://a/").body(()).expect("a request").into_parts();
         let key = CacheKey::of(&parts).expect("a key");
         let mut now = UNIX_EPOCH + Duration::from_secs(1_790_000_000);

@@ -10,13 +10,13 @@ use crate::entry::key::{CacheKey, KeyNames};
 const MOST: usize = 16_384;
 
 /// A memory of keys, bounded in number and in time. It may forget a key at any time.
-pub(crate) struct RememberedKeys {
+pub(crate) struct KeyMemory {
     keys: Cache<u128, SystemTime>,
     lasting: Duration,
     names: KeyNames,
 }
 
-impl RememberedKeys {
+impl KeyMemory {
     pub(crate) fn new(lasting: Duration) -> Self {
         Self { keys: Cache::new(MOST), lasting, names: KeyNames::default() }
     }

@@ -1,11 +1,11 @@
 //! Requests that are answered by one call (RFC 9111 4: "collapsed" requests).
 //!
-//! Invariant: whoever leads a call holds a [`Lead`], and whatever becomes of it, landing, leaving, a panic, lets every
+//! Invariant: whoever leads a call holds a [`Leader`], and whatever becomes of it, result, leaving, a panic, lets every
 //! follower know and frees the key.
 
 pub(crate) mod background;
-pub(crate) mod doubts;
 pub(crate) mod key_memory;
+pub(crate) mod unknown_outcomes;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -19,8 +19,8 @@ use quick_cache::sync::Cache;
 use crate::body::flight::Flight;
 use crate::entry::key::{CacheKey, KeyNames};
 use crate::entry::{ResponseHead, StoredResponse};
-use crate::limits::{Counted, Load};
-use crate::runtime::slab::Slots;
+use crate::limits::{GaugeGuard, Gauges};
+use crate::runtime::slab::Slab;
 use crate::runtime::{Mutex, lock};
 use crate::store::Fence;
 
@@ -33,7 +33,7 @@ const SHARDS: usize = if cfg!(shuttle) { 1 } else { 16 };
 
 /// What requests that may share one call have in common: the key, and the selecting fields where they are known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Ticket {
+pub(crate) struct CollapseKey {
     pub(crate) key: CacheKey,
     pub(crate) variant: Option<Box<[u8]>>,
 }
@@ -43,11 +43,11 @@ type Kind = (u128, bool);
 
 /// Who leads, who follows, and which keys are not worth it.
 pub(crate) struct Collapser {
-    apart: Cache<Kind, SystemTime>,
+    not_shareable: Cache<Kind, SystemTime>,
     hasher: RandomState,
-    load: Arc<Load>,
+    gauges: Arc<Gauges>,
     names: KeyNames,
-    shards: [Mutex<HashMap<Ticket, Arc<Call>>>; SHARDS],
+    shards: [Mutex<HashMap<CollapseKey, Arc<Call>>>; SHARDS],
 }
 
 /// One call of the inner service that others wait for.
@@ -70,15 +70,15 @@ struct State {
     is_superseded: bool,
     /// It has landed with the answer of the call that it is the heir of, and is still under way itself.
     is_answered_elsewhere: bool,
-    landing: Landing,
-    waiting: Slots<Waker>,
+    result: CallResult,
+    waiting: Slab<Waker>,
 }
 
 /// What became of a call.
 #[derive(Clone)]
-pub(crate) enum Landing {
+pub(crate) enum CallResult {
     /// Its answer is nobody else's.
-    Apart(Why),
+    NotShareable(NotShareable),
     /// An error that is not stored, for those who have waited.
     Error(StoredResponse),
     /// It failed; with this status, if it was an answer.
@@ -87,7 +87,7 @@ pub(crate) enum Landing {
     Overloaded,
     Pending,
     /// A response that is to be stored, with content on its way in, of which an entity tag is made or not.
-    Streaming(Arc<LateHead>, Arc<Flight>, bool),
+    Streaming(Arc<LazyHead>, Arc<Flight>, bool),
     /// A stored response that the origin has just said to hold.
     Validated(StoredResponse),
     /// A response that is stored.
@@ -96,21 +96,21 @@ pub(crate) enum Landing {
 
 /// For whom a call goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Audience {
+pub(crate) enum Demand {
     /// All have left, and nobody else may have the answer.
-    NobodyEver,
+    None,
     /// All have left, but the answer may be of use to who comes later.
-    NobodyNow,
+    Paused,
     /// Also where the answer is there already.
-    Somebody,
+    Active,
 }
 
 /// A head that is made when somebody asks for it: most calls have nobody who waits.
-pub(crate) type LateHead = LazyLock<ResponseHead, Box<dyn FnOnce() -> ResponseHead + Send>>;
+pub(crate) type LazyHead = LazyLock<ResponseHead, Box<dyn FnOnce() -> ResponseHead + Send>>;
 
-/// Why nobody can share an answer.
+/// NotShareable nobody can share an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
+pub(crate) enum NotShareable {
     /// It is an error, or was made for the leader's request alone; another request may get something that can be shared.
     /// `says_so` is whether this is believed to be what the target always gives if it comes twice.
     Chance { says_so: bool },
@@ -120,7 +120,7 @@ pub(crate) enum Why {
     Response,
 }
 
-/// Why a later call takes the place of one that is under way.
+/// NotShareable a later call takes the place of one that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Because {
     /// It takes long. The results of both are stored.
@@ -134,23 +134,23 @@ pub(crate) enum Role {
     /// Make a call of its own: what the key gives is nobody else's, or there are too many calls.
     Alone,
     /// There is a call from another purge state: whether it will do has to be found out.
-    Doubt(Arc<Call>),
+    Outdated(Arc<Call>),
     Follow(Follower),
-    Lead(Lead),
+    Leader(Leader),
 }
 
 impl Collapser {
-    pub(crate) fn new(load: Arc<Load>) -> Self {
+    pub(crate) fn new(gauges: Arc<Gauges>) -> Self {
         Self {
-            apart: Cache::new(MOST_REMEMBERED),
+            not_shareable: Cache::new(MOST_REMEMBERED),
             hasher: RandomState::new(),
-            load,
+            gauges,
             names: KeyNames::default(),
             shards: std::array::from_fn(|_| Mutex::default()),
         }
     }
 
-    fn shard(&self, ticket: &Ticket) -> &Mutex<HashMap<Ticket, Arc<Call>>> {
+    fn shard(&self, ticket: &CollapseKey) -> &Mutex<HashMap<CollapseKey, Arc<Call>>> {
         let hash = self.hasher.hash_one(ticket);
         &self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or_default()]
     }
@@ -158,12 +158,12 @@ impl Collapser {
     /// Finds a call to wait for, or begins one. `fence` is that of the look-up that found nothing of use.
     pub(crate) fn join(
         self: &Arc<Self>,
-        ticket: &Ticket,
+        ticket: &CollapseKey,
         has_credentials: bool,
         fence: Fence,
         now: SystemTime,
     ) -> Role {
-        if let Some(until) = self.apart.get(&(self.names.of(&ticket.key), has_credentials))
+        if let Some(until) = self.not_shareable.get(&(self.names.of(&ticket.key), has_credentials))
             && now < until
             && until.duration_since(now).is_ok_and(|left| left <= REMEMBERED)
         {
@@ -171,8 +171,8 @@ impl Collapser {
         }
         let mut calls = lock(self.shard(ticket));
         match calls.get(ticket) {
-            Some(call) if call.fence == fence => Role::Follow(Follower::of(call, &self.load)),
-            Some(call) => Role::Doubt(Arc::clone(call)),
+            Some(call) if call.fence == fence => Role::Follow(Follower::of(call, &self.gauges)),
+            Some(call) => Role::Outdated(Arc::clone(call)),
             None => self.begin(&mut calls, ticket, has_credentials, fence, now),
         }
     }
@@ -180,7 +180,7 @@ impl Collapser {
     /// Begins a call in the place of one whose answer will not do.
     pub(crate) fn supersede(
         self: &Arc<Self>,
-        ticket: &Ticket,
+        ticket: &CollapseKey,
         has_credentials: bool,
         fence: Fence,
         now: SystemTime,
@@ -190,15 +190,17 @@ impl Collapser {
         let mut calls = lock(self.shard(ticket));
         match calls.get(ticket) {
             // Another one was faster.
-            Some(call) if !Arc::ptr_eq(call, old) => Role::Follow(Follower::of(call, &self.load)),
+            Some(call) if !Arc::ptr_eq(call, old) => Role::Follow(Follower::of(call, &self.gauges)),
             // It was answered just in time.
-            _ if because == Because::Late && old.has_landed() => Role::Follow(Follower::of(old, &self.load)),
+            _ if because == Because::Late && old.has_result() => {
+                Role::Follow(Follower::of(old, &self.gauges))
+            }
             _ => {
                 let role = self.begin(&mut calls, ticket, has_credentials, fence, now);
                 let mut old = lock(&old.state);
                 match (because, &role) {
                     (Because::Older, _) => old.is_superseded = true,
-                    (Because::Late, Role::Lead(lead)) => old.heir = Some(Arc::clone(lead.call())),
+                    (Because::Late, Role::Leader(leader)) => old.heir = Some(Arc::clone(leader.call())),
                     (Because::Late, _) => {}
                 }
                 drop(old);
@@ -209,23 +211,23 @@ impl Collapser {
 
     /// Waits for a call that turned out to do.
     pub(crate) fn follow(&self, call: &Arc<Call>) -> Follower {
-        Follower::of(call, &self.load)
+        Follower::of(call, &self.gauges)
     }
 
     fn begin(
         self: &Arc<Self>,
-        calls: &mut HashMap<Ticket, Arc<Call>>,
-        ticket: &Ticket,
+        calls: &mut HashMap<CollapseKey, Arc<Call>>,
+        ticket: &CollapseKey,
         has_credentials: bool,
         fence: Fence,
         now: SystemTime,
     ) -> Role {
-        let Some(counted) = self.load.fill() else {
+        let Some(counted) = self.gauges.fill() else {
             return Role::Alone;
         };
         let call = Call::new(fence, now);
         calls.insert(ticket.clone(), Arc::clone(&call));
-        Role::Lead(Lead {
+        Role::Leader(Leader {
             call,
             collapser: Arc::clone(self),
             _counted: counted,
@@ -239,16 +241,16 @@ impl Collapser {
     /// of what is with them.
     pub(crate) fn forget(&self, key: &CacheKey, has_credentials: bool) {
         // Most of the time there is nothing to forget.
-        if self.apart.is_empty() {
+        if self.not_shareable.is_empty() {
             return;
         }
         let kinds: &[bool] = if has_credentials { &[false, true] } else { &[false] };
         for &kind in kinds {
-            self.apart.remove(&(self.names.of(key), kind));
+            self.not_shareable.remove(&(self.names.of(key), kind));
         }
     }
 
-    fn close(&self, ticket: &Ticket, call: &Arc<Call>) {
+    fn close(&self, ticket: &CollapseKey, call: &Arc<Call>) {
         let mut calls = lock(self.shard(ticket));
         if calls.get(ticket).is_some_and(|open| Arc::ptr_eq(open, call)) {
             calls.remove(ticket);
@@ -271,8 +273,8 @@ impl Call {
             interested: 1,
             is_superseded: false,
             is_answered_elsewhere: false,
-            landing: Landing::Pending,
-            waiting: Slots::default(),
+            result: CallResult::Pending,
+            waiting: Slab::default(),
         };
         Arc::new(Self { began, fence, state: Mutex::new(state) })
     }
@@ -281,11 +283,11 @@ impl Call {
         self.fence
     }
 
-    pub(crate) fn land(&self, landing: Landing) {
+    pub(crate) fn publish(&self, result: CallResult) {
         let mut state = lock(&self.state);
         let heir = state.heir.take();
-        if matches!(state.landing, Landing::Pending) {
-            state.landing = landing.clone();
+        if matches!(state.result, CallResult::Pending) {
+            state.result = result.clone();
         } else {
             state.is_answered_elsewhere = false;
         }
@@ -293,22 +295,22 @@ impl Call {
         drop(state);
         waiting.iter().for_each(Waker::wake_by_ref);
         if let Some(heir) = heir
-            && matches!(landing, Landing::Streaming(..) | Landing::Validated(_) | Landing::Whole(_))
+            && matches!(result, CallResult::Streaming(..) | CallResult::Validated(_) | CallResult::Whole(_))
         {
-            heir.inherit(landing);
+            heir.inherit(result);
         }
     }
 
     /// Lands with the answer of the call that it is the heir of, unless it has its own by now.
-    fn inherit(&self, landing: Landing) {
+    fn inherit(&self, result: CallResult) {
         let is_pending = {
             let mut state = lock(&self.state);
-            let is_pending = matches!(state.landing, Landing::Pending);
+            let is_pending = matches!(state.result, CallResult::Pending);
             state.is_answered_elsewhere |= is_pending;
             is_pending
         };
         if is_pending {
-            self.land(landing);
+            self.publish(result);
         }
     }
 
@@ -318,18 +320,18 @@ impl Call {
     }
 
     /// Whether it is known what became of it.
-    pub(crate) fn has_landed(&self) -> bool {
-        !matches!(lock(&self.state).landing, Landing::Pending)
+    pub(crate) fn has_result(&self) -> bool {
+        !matches!(lock(&self.state).result, CallResult::Pending)
     }
 
-    /// Why another call should be made, if it takes longer than a request waits, or its content has stopped coming in.
+    /// NotShareable another call should be made, if it takes longer than a request waits, or its content has stopped coming in.
     pub(crate) fn has_stalled(&self, now: SystemTime, wait: Duration) -> Option<Because> {
-        let landing = lock(&self.state).landing.clone();
-        match landing {
-            Landing::Pending if now.duration_since(self.began).is_ok_and(|since| since > wait) => {
+        let result = lock(&self.state).result.clone();
+        match result {
+            CallResult::Pending if now.duration_since(self.began).is_ok_and(|since| since > wait) => {
                 Some(Because::Late)
             }
-            Landing::Streaming(_, flight, _) if flight.has_stalled(now) => Some(Because::Older),
+            CallResult::Streaming(_, flight, _) if flight.has_stalled(now) => Some(Because::Older),
             _ => None,
         }
     }
@@ -355,30 +357,30 @@ impl Call {
     }
 
     /// Who waits for an answer; the task is woken when that comes to be nobody, or somebody again.
-    pub(crate) fn audience(&self, cx: &Context<'_>) -> Audience {
+    pub(crate) fn demand(&self, cx: &Context<'_>) -> Demand {
         let mut state = lock(&self.state);
         state.driver = Some(cx.waker().clone());
-        match state.landing {
-            Landing::Apart(_) if state.interested == 0 => Audience::NobodyEver,
-            Landing::Pending if state.interested == 0 => Audience::NobodyNow,
-            _ if state.is_answered_elsewhere && state.interested == 0 => Audience::NobodyNow,
-            _ => Audience::Somebody,
+        match state.result {
+            CallResult::NotShareable(_) if state.interested == 0 => Demand::None,
+            CallResult::Pending if state.interested == 0 => Demand::Paused,
+            _ if state.is_answered_elsewhere && state.interested == 0 => Demand::Paused,
+            _ => Demand::Active,
         }
     }
 }
 
 /// The right, and the duty, to make a call that others may wait for.
-pub(crate) struct Lead {
+pub(crate) struct Leader {
     call: Arc<Call>,
     collapser: Arc<Collapser>,
-    _counted: Counted,
+    _counted: GaugeGuard,
     has_credentials: bool,
     /// Its request has waited for a call that failed.
     has_seen_failure: bool,
-    ticket: Ticket,
+    ticket: CollapseKey,
 }
 
-impl Lead {
+impl Leader {
     pub(crate) fn after_failure(mut self, is_after: bool) -> Self {
         self.has_seen_failure = is_after;
         self
@@ -389,34 +391,37 @@ impl Lead {
     }
 
     /// Hands the answer to everybody who waits, and to whoever comes until this is dropped.
-    pub(crate) fn land(&self, landing: Landing) {
-        self.call.land(landing);
+    pub(crate) fn publish(&self, result: CallResult) {
+        self.call.publish(result);
     }
 
     /// The answer is nobody else's. That is remembered for a while, unless others may well share theirs.
-    pub(crate) fn part(self, why: Why, now: SystemTime) {
+    pub(crate) fn not_shareable(self, why: NotShareable, now: SystemTime) {
         let why = match why {
             // It has come twice.
-            Why::Chance { says_so: true } if self.has_seen_failure => Why::Response,
+            NotShareable::Chance { says_so: true } if self.has_seen_failure => NotShareable::Response,
             why => why,
         };
         match why {
-            Why::Chance { .. } => {}
-            Why::Request if !self.has_credentials => {}
-            Why::Request | Why::Response => self.remember(now),
+            NotShareable::Chance { .. } => {}
+            NotShareable::Request if !self.has_credentials => {}
+            NotShareable::Request | NotShareable::Response => self.remember(now),
         }
         // An answer to a request with credentials says nothing about requests without.
-        let why = if why == Why::Response && self.has_credentials { Why::Request } else { why };
+        let why =
+            if why == NotShareable::Response && self.has_credentials { NotShareable::Request } else { why };
         // Whoever comes now finds nothing to wait for.
         self.collapser.close(&self.ticket, &self.call);
-        self.call.land(Landing::Apart(why));
+        self.call.publish(CallResult::NotShareable(why));
     }
 
     /// For a while, nobody waits for what this key gives.
     pub(crate) fn remember(&self, now: SystemTime) {
         let kinds: &[bool] = if self.has_credentials { &[true] } else { &[false, true] };
         for &kind in kinds {
-            self.collapser.apart.insert((self.collapser.names.of(&self.ticket.key), kind), now + REMEMBERED);
+            self.collapser
+                .not_shareable
+                .insert((self.collapser.names.of(&self.ticket.key), kind), now + REMEMBERED);
         }
     }
 
@@ -430,11 +435,11 @@ impl Lead {
     }
 }
 
-impl Drop for Lead {
+impl Drop for Leader {
     fn drop(&mut self) {
         self.collapser.close(&self.ticket, &self.call);
         // Unless it has landed.
-        self.call.land(Landing::Failed(None));
+        self.call.publish(CallResult::Failed(None));
     }
 }
 
@@ -456,31 +461,31 @@ impl Drop for Interest {
 
 /// A request that waits for another one's call.
 pub(crate) struct Follower {
-    _counted: Option<Counted>,
+    _counted: Option<GaugeGuard>,
     interest: Interest,
     /// Where its waker is.
     place: Option<usize>,
 }
 
 impl Follower {
-    fn of(call: &Arc<Call>, load: &Arc<Load>) -> Self {
+    fn of(call: &Arc<Call>, gauges: &Arc<Gauges>) -> Self {
         call.enter();
-        Self { _counted: load.waiting(), interest: Interest(Arc::clone(call)), place: None }
+        Self { _counted: gauges.waiting(), interest: Interest(Arc::clone(call)), place: None }
     }
 
     pub(crate) fn call(&self) -> &Arc<Call> {
         &self.interest.0
     }
 
-    /// What becomes of the call; never [`Landing::Pending`].
-    pub(crate) async fn landing(&mut self) -> Landing {
+    /// What becomes of the call; never [`CallResult::Pending`].
+    pub(crate) async fn result(&mut self) -> CallResult {
         std::future::poll_fn(|cx| self.poll_landing(cx)).await
     }
 
-    fn poll_landing(&mut self, cx: &Context<'_>) -> Poll<Landing> {
+    fn poll_landing(&mut self, cx: &Context<'_>) -> Poll<CallResult> {
         let mut state = lock(&self.interest.0.state);
-        if !matches!(state.landing, Landing::Pending) {
-            return Poll::Ready(state.landing.clone());
+        if !matches!(state.result, CallResult::Pending) {
+            return Poll::Ready(state.result.clone());
         }
         match self.place.and_then(|place| state.waiting.get_mut(place)) {
             Some(waker) => waker.clone_from(cx.waker()),

@@ -21,7 +21,7 @@ const LONGEST: usize = 2048;
 const MOST_RULES: usize = 4;
 
 /// What stored responses have said of queries.
-pub(crate) struct Searches {
+pub(crate) struct QueryAliases {
     /// Whether there is anything at all: most origins never send the field.
     any: AtomicBool,
     /// The rules for a URI without its query, the newest first.
@@ -56,7 +56,7 @@ impl Weighter<Meaning, Box<[u8]>> for ByLength {
     }
 }
 
-impl Default for Searches {
+impl Default for QueryAliases {
     fn default() -> Self {
         const ITEMS: usize = 8 * 1024;
         Self {
@@ -67,9 +67,9 @@ impl Default for Searches {
     }
 }
 
-impl Searches {
+impl QueryAliases {
     /// Remembers what a response that is stored under `key` says of queries.
-    pub(crate) fn learn(&self, key: &CacheKey, response: &HeaderMap) {
+    pub(crate) fn record(&self, key: &CacheKey, response: &HeaderMap) {
         let Some(rule) = NoVarySearch::of(response).filter(|_| key.uri().len() <= LONGEST) else {
             return;
         };
@@ -86,7 +86,7 @@ impl Searches {
     }
 
     /// The key under which a response for the same meaning was stored last, if it is another one.
-    pub(crate) fn same(&self, key: &CacheKey) -> Option<CacheKey> {
+    pub(crate) fn lookup(&self, key: &CacheKey) -> Option<CacheKey> {
         if !self.any.load(Ordering::Acquire) || key.uri().len() > LONGEST {
             return None;
         }

@@ -6,13 +6,13 @@ use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, response};
 
-use crate::collapse::Lead;
-use crate::collapse::background::Validation;
+use crate::collapse::Leader;
+use crate::collapse::background::ValidationPermit;
 use crate::entry::key::CacheKey;
 use crate::entry::{Part, ResponseHead, compact_fields, take_upstream_status};
-use crate::limits::calls::Leave;
+use crate::limits::calls::CallPermit;
 use crate::policy::Terms;
-use crate::respond::request::Query;
+use crate::respond::request::CacheRequest;
 use crate::semantics::cache_control::{RequestDirectives, ResponseDirectives};
 use crate::semantics::date;
 use crate::semantics::fields::{RequestFields, remove_content_digests, remove_hop_by_hop};
@@ -29,7 +29,7 @@ use crate::shared::Core;
 use crate::store::{Expected, Fence, Stored};
 
 /// What the inner service is asked for the cache's sake.
-pub(crate) struct Ask {
+pub(crate) struct FetchContext {
     pub(crate) fence: Fence,
     pub(crate) forward: Forward,
     /// The status of the inner service's answer, where it is not that of the response that was made of it.
@@ -37,7 +37,7 @@ pub(crate) struct Ask {
     /// The response is made of a stored part and of what was missing of it.
     pub(crate) is_completed: bool,
     /// Others wait for the answer.
-    pub(crate) lead: Option<Lead>,
+    pub(crate) leader: Option<Leader>,
     /// Whether this request has waited in vain for another one's call.
     pub(crate) collapsed: Option<bool>,
     /// The response is to a POST, and names the target URI in `Content-Location`.
@@ -45,13 +45,13 @@ pub(crate) struct Ask {
     /// The answer counts as at least this new: as what is stored with times in the future, where the clock was set back.
     pub(crate) at_least: Option<(SystemTime, SystemTime)>,
     /// What is stored that an error must not replace.
-    pub(crate) good: Good,
+    pub(crate) good: Incumbent,
     /// For the call, until its content has come in.
-    pub(crate) leave: Leave,
+    pub(crate) permit: CallPermit,
     /// Held until the response is stored, or not.
-    pub(crate) validation: Option<Validation>,
+    pub(crate) validation: Option<ValidationPermit>,
     /// As the client sent it.
-    pub(crate) query: Box<Query>,
+    pub(crate) query: Box<CacheRequest>,
     /// The method as it was sent: a HEAD can go out as a GET.
     pub(crate) sent_method: Method,
     /// What a 206 has of the representation, where it can be stored.
@@ -61,7 +61,7 @@ pub(crate) struct Ask {
     pub(crate) stand_in: Option<Stored>,
     /// The stored response that the inner service is asked about, or that it is asked instead of.
     pub(crate) validated: Option<Stored>,
-    /// Dropped last, after the lead: nobody joins a call of which the store may forget purges.
+    /// Dropped last, after the leader: nobody joins a call of which the store may forget purges.
     pub(crate) expected: Expected,
 }
 
@@ -77,13 +77,13 @@ pub(crate) enum SentRange {
 
 /// A stored response with a successful status that could have answered the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Good {
+pub(crate) enum Incumbent {
     Fresh,
     None,
     Stale,
 }
 
-impl Good {
+impl Incumbent {
     /// The best of what is stored, as far as errors are concerned.
     pub(crate) fn of<'a>(stored: impl Iterator<Item = &'a Stored>, now: SystemTime) -> Self {
         let good = stored.filter(|stored| stored.response.head().status.is_success());
@@ -95,7 +95,7 @@ impl Good {
 
     /// Whether a response with this status leaves it alone. A server error always does; any other error does
     /// while it is fresh: then the client alone, by its request, has brought the error about.
-    pub(crate) fn outweighs(self, status: StatusCode) -> bool {
+    pub(crate) fn blocks(self, status: StatusCode) -> bool {
         match self {
             Self::Fresh => status.is_client_error() || is_server_error(status),
             Self::None => false,
@@ -104,7 +104,7 @@ impl Good {
     }
 }
 
-impl Ask {
+impl FetchContext {
     /// A POST whose response may answer later GETs. The request's own conditions and ranges are none of
     /// the cache's business (RFC 9110 13.2.1).
     pub(crate) fn post(
@@ -115,18 +115,18 @@ impl Ask {
         sent_at: SystemTime,
     ) -> Self {
         let directives = RequestDirectives::of(&request.headers);
-        let query = Query { directives, fields: RequestFields::default(), key, now: sent_at, request };
+        let query = CacheRequest { directives, fields: RequestFields::default(), key, now: sent_at, request };
         Self {
             answered: None,
             collapsed: None,
             is_completed: false,
-            lead: None,
+            leader: None,
             fence,
             forward: Forward::Method,
             names_target: true,
             at_least: None,
-            good: Good::None,
-            leave: Leave::default(),
+            good: Incumbent::None,
+            permit: CallPermit::default(),
             validation: None,
             query: Box::new(query),
             part: None,
@@ -141,7 +141,7 @@ impl Ask {
 
 /// What the rules and the policy say of a response.
 #[derive(Clone)]
-pub(crate) struct Judgement {
+pub(crate) struct Assessment {
     at_least: Option<(SystemTime, SystemTime)>,
     date: Option<SystemTime>,
     pub(crate) directives: ResponseDirectives,
@@ -153,13 +153,13 @@ pub(crate) struct Judgement {
 }
 
 /// Judges a response to `ask`, received at `received_at`.
-pub(crate) fn judge(
+pub(crate) fn assess(
     core: &Core,
-    ask: &Ask,
+    ask: &FetchContext,
     response: &response::Parts,
     max_object: u64,
     received_at: SystemTime,
-) -> Judgement {
+) -> Assessment {
     let rules = core.policy.rules();
     let (status, headers) = (response.status, &response.headers);
     let directives = targeted::directives(headers, &rules.targets);
@@ -224,21 +224,21 @@ pub(crate) fn judge(
     let mut selecting = Selecting::default();
     if terms.store.is_ok() {
         let selectable = Selecting::of(headers, &ask.query.request.headers, rules);
-        terms.store = last_look(ask, response, &terms, selectable.as_ref().err(), rules);
+        terms.store = enforce_invariants(ask, response, &terms, selectable.as_ref().err(), rules);
         selecting = selectable.unwrap_or_default();
         if ask.part == Some(Part::Replay) {
             selecting = selecting.with_field(&ask.query.request.headers, header::RANGE);
         }
     }
     let (at_least, part) = (ask.at_least, ask.part.clone());
-    Judgement { at_least, date, directives, part, received_at, selecting, stripped: HeaderMap::new(), terms }
+    Assessment { at_least, date, directives, part, received_at, selecting, stripped: HeaderMap::new(), terms }
 }
 
 /// Whether a response could be stored as far as the origin and the policy are concerned. `terms` is the verdict, which a
 /// client's `no-store` decides before anything else is looked at.
 pub(crate) fn word_of_origin(
     core: &Core,
-    ask: &mut Ask,
+    ask: &mut FetchContext,
     response: &response::Parts,
     max_object: u64,
     received_at: SystemTime,
@@ -248,14 +248,14 @@ pub(crate) fn word_of_origin(
         return terms;
     }
     ask.query.directives.no_store = false;
-    let word = judge(core, ask, response, max_object, received_at).terms.store;
+    let word = assess(core, ask, response, max_object, received_at).terms.store;
     ask.query.directives.no_store = true;
     word
 }
 
 /// What no policy can lift.
-fn last_look(
-    ask: &Ask,
+fn enforce_invariants(
+    ask: &FetchContext,
     response: &response::Parts,
     terms: &Terms,
     unselectable: Option<&NeverMatches>,
@@ -286,7 +286,7 @@ fn last_look(
     if (is_part || is_of_range) && ask.part.is_none() {
         return Err(NotStored::Partial);
     }
-    if ask.good.outweighs(response.status) {
+    if ask.good.blocks(response.status) {
         return Err(NotStored::Status); // RFC 9111 4.3.3: what is stored may still do
     }
     if !is_of_use {
@@ -295,7 +295,7 @@ fn last_look(
     Ok(())
 }
 
-impl Judgement {
+impl Assessment {
     /// Takes away what nobody downstream gets to see.
     pub(crate) fn strip(&mut self, headers: &mut HeaderMap) {
         for name in &self.terms.strip {
@@ -380,9 +380,9 @@ impl Judgement {
             Tag::Theirs => false,
         };
         let upstream_status = take_upstream_status(&mut headers);
-        let mut headers = compact_fields(&headers, core.voice.fields() + 1);
+        let mut headers = compact_fields(&headers, core.status_writer.fields() + 1);
         headers.insert(header::AGE, HeaderValue::from_static("0"));
-        core.voice.reserve(&mut headers);
+        core.status_writer.reserve(&mut headers);
         // A clone has no spare capacity.
         let headers = headers.clone();
         ResponseHead {

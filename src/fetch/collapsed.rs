@@ -14,14 +14,16 @@ use tower::Service;
 
 use crate::body::CacheBody;
 use crate::body::flight::Flight;
-use crate::collapse::background::Validation;
-use crate::collapse::{Because, Call, Follower, Interest, Landing, Lead, Role, Ticket, Why};
+use crate::collapse::background::ValidationPermit;
+use crate::collapse::{
+    Because, Call, CallResult, CollapseKey, Follower, Interest, Leader, NotShareable, Role,
+};
 use crate::entry::{ResponseHead, StoredResponse};
 use crate::error::BoxError;
-use crate::fetch::drive::{Driven, Driving};
+use crate::fetch::drive::{DetachedCall, Ended};
 use crate::fetch::{Fetch, Purpose};
-use crate::limits::turns::Turn;
-use crate::respond::request::Query;
+use crate::limits::key_queues::QueueTurn;
+use crate::respond::request::CacheRequest;
 use crate::runtime::{Deadline, Runtime, joined, moment, polled_once};
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::reuse::{Decision, Fallback, Forward};
@@ -33,7 +35,7 @@ use crate::store::{Expected, Fence, Lookup, Store, Stored};
 const MOST_ROUNDS: usize = 3;
 
 /// A request on its way to an answer that is not stored.
-pub(crate) struct Errand<S> {
+pub(crate) struct CollapsedFetch<S> {
     core: Arc<Core>,
     deadline: Option<Deadline>,
     /// What the store is not to forget meanwhile: from before this joins, or leads, or makes a call.
@@ -47,9 +49,9 @@ pub(crate) struct Errand<S> {
     lookup: Lookup,
     purpose: Purpose,
     /// Boxed: it is large, and goes from hand to hand.
-    query: Box<Query>,
+    query: Box<CacheRequest>,
     store: Arc<S>,
-    validation: Option<Validation>,
+    validation: Option<ValidationPermit>,
 }
 
 /// What came of waiting.
@@ -65,11 +67,11 @@ enum Followed<B> {
     Late(Arc<Call>),
 }
 
-impl<S: Store> Errand<S> {
+impl<S: Store> CollapsedFetch<S> {
     pub(crate) fn new(
         core: Arc<Core>,
         store: Arc<S>,
-        query: Query,
+        query: CacheRequest,
         lookup: Lookup,
         forward: Forward,
         purpose: Purpose,
@@ -91,7 +93,7 @@ impl<S: Store> Errand<S> {
     }
 
     /// Keeps others from validating behind until what comes of this is stored.
-    pub(crate) fn holding(mut self, validation: Validation) -> Self {
+    pub(crate) fn holding(mut self, validation: ValidationPermit) -> Self {
         self.validation = Some(validation);
         self
     }
@@ -114,12 +116,12 @@ impl<S: Store> Errand<S> {
         let mut role = self.join(&ticket).await;
         let is_alone = loop {
             match role {
-                Role::Lead(lead) => {
-                    if let Some(answer) = self.look_again(Some(&lead)).await {
+                Role::Leader(leader) => {
+                    if let Some(answer) = self.look_again(Some(&leader)).await {
                         return Ok(answer);
                     }
-                    let lead = lead.after_failure(self.failures > 0);
-                    return self.call(Some(lead), inner, body).await;
+                    let leader = leader.after_failure(self.failures > 0);
+                    return self.call(Some(leader), inner, body).await;
                 }
                 Role::Follow(follower) => match self.follow(follower, &mut ticket).await {
                     Followed::Again => rounds += 1,
@@ -131,7 +133,7 @@ impl<S: Store> Errand<S> {
                         continue;
                     }
                 },
-                Role::Alone | Role::Doubt(_) => break true,
+                Role::Alone | Role::Outdated(_) => break true,
             }
             if rounds == MOST_ROUNDS {
                 break false;
@@ -145,7 +147,7 @@ impl<S: Store> Errand<S> {
         {
             return Ok(answer);
         }
-        let wait = self.core.load.limits.wait;
+        let wait = self.core.gauges.limits.wait;
         let answer = self.call(None, inner, body).await;
         if let Some((turn, waited)) = turn {
             // An origin that fails gets no more load for longer.
@@ -158,9 +160,9 @@ impl<S: Store> Errand<S> {
     }
 
     /// Waits for its turn among the requests whose waiting was in vain. Returns how long that took.
-    async fn turn(&self) -> Option<(Turn, Duration)> {
+    async fn turn(&self) -> Option<(QueueTurn, Duration)> {
         let begun = moment();
-        let turn = self.core.load.retries.as_ref()?.turn(&self.query.key).await;
+        let turn = self.core.gauges.retries.as_ref()?.turn(&self.query.key).await;
         Some((turn, moment().duration_since(begun)))
     }
 
@@ -176,8 +178,8 @@ impl<S: Store> Errand<S> {
     }
 
     /// What this request has in common with others that may share a call; `None` where nobody could share it.
-    fn ticket(&self) -> Option<Ticket> {
-        let Query { directives, fields, key, request, .. } = &*self.query;
+    fn ticket(&self) -> Option<CollapseKey> {
+        let CacheRequest { directives, fields, key, request, .. } = &*self.query;
         let is_get = match self.purpose {
             Purpose::Complete(_) => false,
             Purpose::Get if fields.range => false,
@@ -197,20 +199,20 @@ impl<S: Store> Errand<S> {
         };
         let selecting = known.map(|stored| &stored.response.head().reuse().selecting);
         let variant = selecting.and_then(|selecting| selecting.signature(&request.headers));
-        Some(Ticket { key: key.clone(), variant })
+        Some(CollapseKey { key: key.clone(), variant })
     }
 
-    async fn join(&self, ticket: &Ticket) -> Role {
+    async fn join(&self, ticket: &CollapseKey) -> Role {
         let (collapser, fence) = (&self.core.collapser, self.fence());
         let has_credentials = self.query.unkeyed().any();
         let now = self.core.clock.now();
         let follower = match collapser.join(ticket, has_credentials, fence, now) {
             Role::Follow(follower) => follower,
             // Requests that come after a purge do not get what was asked for before it.
-            Role::Doubt(call) if self.store.is_untouched(&ticket.key, true, call.fence()).await => {
+            Role::Outdated(call) if self.store.is_untouched(&ticket.key, true, call.fence()).await => {
                 collapser.follow(&call)
             }
-            Role::Doubt(call) => return self.supersede(ticket, &call, Because::Older),
+            Role::Outdated(call) => return self.supersede(ticket, &call, Because::Older),
             role => return role,
         };
         match self.wants_another(follower.call(), now) {
@@ -219,21 +221,21 @@ impl<S: Store> Errand<S> {
         }
     }
 
-    fn supersede(&self, ticket: &Ticket, call: &Arc<Call>, because: Because) -> Role {
+    fn supersede(&self, ticket: &CollapseKey, call: &Arc<Call>, because: Because) -> Role {
         let (has_credentials, now) = (self.query.unkeyed().any(), self.core.clock.now());
         self.core.collapser.supersede(ticket, has_credentials, self.fence(), now, call, because)
     }
 
-    /// Why this request needs another call than the one that it could join; `None` if it does not.
+    /// NotShareable this request needs another call than the one that it could join; `None` if it does not.
     fn wants_another(&self, call: &Call, now: SystemTime) -> Option<Because> {
         // A reload does not get what the origin said before it (RFC 9111 5.2.1.4).
         let is_reload = self.query.directives.no_cache;
-        let is_older = (is_reload && call.has_landed()).then_some(Because::Older);
-        is_older.or_else(|| call.has_stalled(now, self.core.load.limits.wait))
+        let is_older = (is_reload && call.has_result()).then_some(Because::Older);
+        is_older.or_else(|| call.has_stalled(now, self.core.gauges.limits.wait))
     }
 
-    /// Looks into the store again: between the first look and the lead, another call may have come to its end.
-    async fn look_again<B>(&mut self, lead: Option<&Lead>) -> Option<Response<CacheBody<B>>> {
+    /// Looks into the store again: between the first look and the leader, another call may have come to its end.
+    async fn look_again<B>(&mut self, leader: Option<&Leader>) -> Option<Response<CacheBody<B>>> {
         if self.has_waited {
             self.expect();
         }
@@ -254,17 +256,17 @@ impl<S: Store> Errand<S> {
             Decision::Serve(index) | Decision::ServeAhead(index) | Decision::ServeStale(index) => {
                 let stored = &self.lookup.variants[index];
                 // What was purged softly is fresh to nobody, as its head would say.
-                if let Some(lead) = lead
+                if let Some(leader) = leader
                     && stored.expired.is_none()
                     && stored.response.head().part.is_none()
                 {
-                    lead.land(Landing::Whole(stored.response.clone()));
+                    leader.publish(CallResult::Whole(stored.response.clone()));
                 }
                 if let Some(validation) = &self.validation {
                     validation.succeed();
                 }
                 if self.has_waited {
-                    self.core.load.collapsed();
+                    self.core.gauges.collapsed();
                 }
                 return Some(self.query.hit(&self.core, stored, None));
             }
@@ -283,14 +285,14 @@ impl<S: Store> Errand<S> {
     }
 
     /// Waits for another one's call.
-    async fn follow<B>(&mut self, mut follower: Follower, ticket: &mut Ticket) -> Followed<B> {
+    async fn follow<B>(&mut self, mut follower: Follower, ticket: &mut CollapseKey) -> Followed<B> {
         self.has_waited = true;
         let budget = self.budget();
-        let limit = budget.unwrap_or(self.core.load.limits.wait);
+        let limit = budget.unwrap_or(self.core.gauges.limits.wait);
         let late = budget.map_or(Detail::StaleIfError, |_| Detail::LatencyBudget);
         // One for all that it waits.
         let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
-        let Some(landing) = deadline.in_time(follower.landing()).await else {
+        let Some(result) = deadline.in_time(follower.result()).await else {
             return match self.fallback() {
                 Fallback::StaleIfError => Followed::Answer(self.stand_in(late, None)),
                 Fallback::Forbidden | Fallback::None => {
@@ -299,7 +301,7 @@ impl<S: Store> Errand<S> {
                 }
             };
         };
-        if let Landing::Streaming(head, flight, is_tagged) = &landing
+        if let CallResult::Streaming(head, flight, is_tagged) = &result
             && self.waits_for_whole(head, flight, *is_tagged)
             && let Some(reader) = flight.join()
         {
@@ -314,39 +316,41 @@ impl<S: Store> Errand<S> {
                 (None, _) => {} // what can be shared is shared all the same
             }
         }
-        let shared = match &landing {
-            Landing::Apart(Why::Chance { .. }) => return self.followed_a_failure(),
-            Landing::Error(_) if self.query.unkeyed().any() => return self.followed_a_failure(),
-            Landing::Error(response) => {
+        let shared = match &result {
+            CallResult::NotShareable(NotShareable::Chance { .. }) => return self.followed_a_failure(),
+            CallResult::Error(_) if self.query.unkeyed().any() => return self.followed_a_failure(),
+            CallResult::Error(response) => {
                 let outcome = Forwarding { collapsed: Some(true), ..Forwarding::new(self.forward) };
                 Some(self.answer_collapsed(response, &outcome.into(), self.core.clock.now()))
             }
-            Landing::Apart(Why::Request) if !self.query.unkeyed().any() => return Followed::Again,
-            Landing::Apart(_) | Landing::Pending => return Followed::Alone,
-            Landing::Overloaded => {
+            CallResult::NotShareable(NotShareable::Request) if !self.query.unkeyed().any() => {
+                return Followed::Again;
+            }
+            CallResult::NotShareable(_) | CallResult::Pending => return Followed::Alone,
+            CallResult::Overloaded => {
                 return Followed::Answer(match self.fallback() {
                     Fallback::StaleIfError => self.stand_in(Detail::CallLimit, None),
                     Fallback::Forbidden | Fallback::None => self.core.overloaded(self.forward, Some(true)),
                 });
             }
-            Landing::Failed(status) if self.fallback() == Fallback::StaleIfError => {
+            CallResult::Failed(status) if self.fallback() == Fallback::StaleIfError => {
                 return Followed::Answer(self.stand_in(Detail::StaleIfError, *status));
             }
-            Landing::Failed(_) => return self.followed_a_failure(),
-            Landing::Streaming(head, flight, _) => self.share_flight(head, flight),
-            Landing::Validated(response) => self.share(response, true),
-            Landing::Whole(response) => self.share(response, false),
+            CallResult::Failed(_) => return self.followed_a_failure(),
+            CallResult::Streaming(head, flight, _) => self.share_flight(head, flight),
+            CallResult::Validated(response) => self.share(response, true),
+            CallResult::Whole(response) => self.share(response, false),
         };
         if let Some(answer) = shared {
-            self.core.load.collapsed();
+            self.core.gauges.collapsed();
             if let Some(validation) = &self.validation {
                 validation.succeed();
             }
             return Followed::Answer(answer);
         }
-        let head = match &landing {
-            Landing::Streaming(head, ..) => head,
-            Landing::Validated(response) | Landing::Whole(response) => response.head(),
+        let head = match &result {
+            CallResult::Streaming(head, ..) => head,
+            CallResult::Validated(response) | CallResult::Whole(response) => response.head(),
             _ => return Followed::Alone,
         };
         // Another variant: those that want the same one find each other by what selects it.
@@ -361,7 +365,7 @@ impl<S: Store> Errand<S> {
         let is_error = head.status().is_client_error() || is_server_error(head.status());
         let is_news = self.lookup.variants.is_empty() && !std::mem::replace(&mut self.has_seen_stale, true);
         if is_error || (is_news && head.validators().any() && self.query.request.method == Method::GET) {
-            if let Landing::Streaming(_, flight, _) = &landing
+            if let CallResult::Streaming(_, flight, _) = &result
                 && let Some(reader) = flight.join()
             {
                 // The validation has to find it in the store.
@@ -417,7 +421,7 @@ impl<S: Store> Errand<S> {
         }
         let reader = flight.join()?;
         let outcome = self.collapsed(head, now);
-        let Query { fields, request, .. } = &*self.query;
+        let CacheRequest { fields, request, .. } = &*self.query;
         Some(self.core.answer_from_flight(head, reader, request, *fields, &outcome, now))
     }
 
@@ -446,7 +450,7 @@ impl<S: Store> Errand<S> {
     }
 
     fn stand_in<B>(&self, detail: Detail, status: Option<StatusCode>) -> Response<CacheBody<B>> {
-        let Query { fields, request, .. } = &*self.query;
+        let CacheRequest { fields, request, .. } = &*self.query;
         // It has waited for another one's call.
         let forwarding = Forwarding {
             collapsed: Some(true),
@@ -460,7 +464,7 @@ impl<S: Store> Errand<S> {
     /// Makes the call. One that others wait for, or that may outlast its client, is driven by a task of its own.
     fn call<I, Q, B>(
         self,
-        lead: Option<Lead>,
+        leader: Option<Leader>,
         inner: I,
         body: Q,
     ) -> impl Future<Output = Result<Response<CacheBody<B>>, I::Error>> + Send
@@ -479,17 +483,17 @@ impl<S: Store> Errand<S> {
         let stand_in = budget.map(|_| (self.query.request.clone(), self.selected().cloned()));
         let core = Arc::clone(&self.core);
         let forward = self.forward;
-        let call = match (&lead, budget) {
+        let call = match (&leader, budget) {
             (None, None) => None,
             // Nobody can join it, but it may outlast its client all the same.
             (None, Some(_)) => Some(Call::new(self.fence(), self.query.now)),
-            (Some(lead), _) => Some(Arc::clone(lead.call())),
+            (Some(leader), _) => Some(Arc::clone(leader.call())),
         };
         let deadline = budget.map(|budget| self.deadline.unwrap_or_else(|| Deadline::new(budget)));
         let interest = call.as_ref().map(Interest::of_leader);
         let collapsed = self.has_waited.then_some(false);
         let fetch = Fetch::new(self.core, self.store, self.query, self.lookup, self.forward, self.purpose);
-        let fetch = fetch.expecting(self.expected).leading(lead, collapsed, self.validation);
+        let fetch = fetch.expecting(self.expected).leading(leader, collapsed, self.validation);
         let runtime = call.as_ref().and_then(|_| Runtime::current());
         // Boxed: it is large, and what waits for it is moved about.
         let mut future = Box::pin(fetch.run(inner, body));
@@ -501,7 +505,7 @@ impl<S: Store> Errand<S> {
             if let Some(answer) = polled_once(future.as_mut()).await {
                 return answer;
             }
-            let driven = Driven::new(call, future, Arc::clone(&core.load));
+            let driven = DetachedCall::new(call, future, Arc::clone(&core.gauges));
             let task = joined(runtime.spawn(driven));
             let answer = match (deadline, stand_in) {
                 (Some(mut deadline), Some((request, stored))) => match deadline.in_time(task).await {
@@ -516,10 +520,10 @@ impl<S: Store> Errand<S> {
             };
             drop(interest);
             match answer {
-                Some(Driving::Done(answer)) => answer,
-                Some(Driving::Panicked(panic)) => resume_unwind(panic),
+                Some(Ended::Done(answer)) => answer,
+                Some(Ended::Panicked(panic)) => resume_unwind(panic),
                 // The runtime shuts down; nobody deserts a call that is waited for here.
-                Some(Driving::Deserted) | None => {
+                Some(Ended::Deserted) | None => {
                     Ok(core.no_content(StatusCode::BAD_GATEWAY, &Outcome::forwarded(forward)))
                 }
             }

@@ -8,7 +8,7 @@ use http_body::Body;
 use super::Fetch;
 use crate::body::CacheBody;
 use crate::body::splice::Splice;
-use crate::collapse::Why;
+use crate::collapse::NotShareable;
 use crate::entry::StoredResponse;
 use crate::entry::partial::Completion;
 use crate::error::BoxError;
@@ -28,7 +28,7 @@ impl<S: Store> Fetch<S> {
         let status = response.status();
         let spliced = match (&self.completion, self.selected()) {
             (Some(completion), Some(stored)) if status == StatusCode::PARTIAL_CONTENT => {
-                splice(completion, &self.core.load.held, &stored.response, response)
+                splice(completion, &self.core.gauges.held, &stored.response, response)
             }
             _ => Err(response),
         };
@@ -42,8 +42,8 @@ impl<S: Store> Fetch<S> {
             }
             Err(misfit) => {
                 let now = self.core.clock.now();
-                if let Some(lead) = self.ask.lead.take() {
-                    lead.part(Why::Chance { says_so: false }, now);
+                if let Some(leader) = self.ask.leader.take() {
+                    leader.not_shareable(NotShareable::Chance { says_so: false }, now);
                 }
                 self.core.unreliable.parts.remember(&self.ask.query.key, now);
                 let is_range = self.completion.as_ref().is_some_and(Completion::is_range);

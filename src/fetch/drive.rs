@@ -6,33 +6,33 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::collapse::{Audience, Call};
-use crate::limits::{Counted, Load};
+use crate::collapse::{Call, Demand};
+use crate::limits::{GaugeGuard, Gauges};
 
 /// A call in a task of its own. It ends before its time when nobody waits for it, and either nobody may ever have the
 /// answer or there are too many such calls.
-pub(super) struct Driven<F> {
+pub(super) struct DetachedCall<F> {
     call: Arc<Call>,
-    detached: Option<Counted>,
+    detached: Option<GaugeGuard>,
     future: Pin<Box<F>>,
-    load: Arc<Load>,
+    gauges: Arc<Gauges>,
 }
 
-impl<F> Driven<F> {
-    pub(super) fn new(call: Arc<Call>, future: Pin<Box<F>>, load: Arc<Load>) -> Self {
-        Self { call, detached: None, future, load }
+impl<F> DetachedCall<F> {
+    pub(super) fn new(call: Arc<Call>, future: Pin<Box<F>>, gauges: Arc<Gauges>) -> Self {
+        Self { call, detached: None, future, gauges }
     }
 
     fn is_deserted(&mut self, cx: &Context<'_>) -> bool {
-        match self.call.audience(cx) {
-            Audience::NobodyEver => true,
-            Audience::NobodyNow => {
+        match self.call.demand(cx) {
+            Demand::None => true,
+            Demand::Paused => {
                 if self.detached.is_none() {
-                    self.detached = self.load.detached();
+                    self.detached = self.gauges.detached();
                 }
                 self.detached.is_none()
             }
-            Audience::Somebody => {
+            Demand::Active => {
                 self.detached = None;
                 false
             }
@@ -41,26 +41,26 @@ impl<F> Driven<F> {
 }
 
 /// What became of it.
-pub(super) enum Driving<T> {
+pub(super) enum Ended<T> {
     Deserted,
     Done(T),
     Panicked(Box<dyn Any + Send>),
 }
 
-impl<F: Future> Future for Driven<F> {
-    type Output = Driving<F::Output>;
+impl<F: Future> Future for DetachedCall<F> {
+    type Output = Ended<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         if this.is_deserted(cx) {
-            return Poll::Ready(Driving::Deserted);
+            return Poll::Ready(Ended::Deserted);
         }
         let future = &mut this.future;
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             // On the way it may have turned out that the answer is nobody else's.
-            Ok(Poll::Pending) if this.is_deserted(cx) => Poll::Ready(Driving::Deserted),
-            Ok(poll) => poll.map(Driving::Done),
-            Err(panic) => Poll::Ready(Driving::Panicked(panic)),
+            Ok(Poll::Pending) if this.is_deserted(cx) => Poll::Ready(Ended::Deserted),
+            Ok(poll) => poll.map(Ended::Done),
+            Err(panic) => Poll::Ready(Ended::Panicked(panic)),
         }
     }
 }

@@ -19,14 +19,14 @@ use tower::{Service, ServiceExt};
 
 use self::validate::Agreement;
 use crate::body::CacheBody;
-use crate::collapse::background::Validation;
-use crate::collapse::{Landing, Lead};
+use crate::collapse::background::ValidationPermit;
+use crate::collapse::{CallResult, Leader};
 use crate::entry::key;
 use crate::entry::partial::Completion;
 use crate::error::BoxError;
-use crate::fetch::assess::{Ask, Good, SentRange};
-use crate::limits::calls::Leave;
-use crate::respond::request::Query;
+use crate::fetch::assess::{FetchContext, Incumbent, SentRange};
+use crate::limits::calls::CallPermit;
+use crate::respond::request::CacheRequest;
 use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::framing;
 use crate::semantics::reuse::{Fallback, Forward};
@@ -69,7 +69,7 @@ impl Purpose {
 /// One call of the inner service for the cache's sake.
 pub(crate) struct Fetch<S> {
     /// Boxed: it is large, and goes from hand to hand.
-    ask: Box<Ask>,
+    ask: Box<FetchContext>,
     completion: Option<Completion>,
     core: Arc<Core>,
     fallback: Fallback,
@@ -92,7 +92,7 @@ impl<S: Store> Fetch<S> {
     pub(crate) fn new(
         core: Arc<Core>,
         store: Arc<S>,
-        query: Box<Query>,
+        query: Box<CacheRequest>,
         lookup: Lookup,
         forward: Forward,
         purpose: Purpose,
@@ -128,18 +128,18 @@ impl<S: Store> Fetch<S> {
         let at_least = from_the_future.map(|reuse| (reuse.generated, reuse.request_time)).max();
         let validated = selected.and_then(|index| lookup.variants.get(index)).cloned();
         let stand_in = validated.clone().filter(|_| fallback == Fallback::StaleIfError);
-        let ask = Box::new(Ask {
+        let ask = Box::new(FetchContext {
             answered: None,
             collapsed: None,
             is_completed: false,
-            lead: None,
+            leader: None,
             expected: Expected::default(),
             fence: lookup.fence,
             forward,
             names_target: false,
             at_least,
             good,
-            leave: Leave::default(),
+            permit: CallPermit::default(),
             part: None,
             validation: None,
             query,
@@ -163,14 +163,14 @@ impl<S: Store> Fetch<S> {
         self
     }
 
-    /// Others wait for the answer; `collapsed` as in [`Ask`]; and nobody validates behind until it is stored.
+    /// Others wait for the answer; `collapsed` as in [`FetchContext`]; and nobody validates behind until it is stored.
     pub(crate) fn leading(
         mut self,
-        lead: Option<Lead>,
+        leader: Option<Leader>,
         collapsed: Option<bool>,
-        validation: Option<Validation>,
+        validation: Option<ValidationPermit>,
     ) -> Self {
-        self.ask.lead = lead;
+        self.ask.leader = leader;
         self.ask.collapsed = collapsed;
         self.ask.validation = validation;
         self
@@ -186,9 +186,9 @@ impl<S: Store> Fetch<S> {
         let outgoing = self.outgoing();
         let is_conditional = validation::is_conditional(&outgoing.headers);
         let method = outgoing.method.clone();
-        let Some(leave) = self.leave().await else {
-            if let Some(lead) = self.ask.lead.take() {
-                lead.land(Landing::Overloaded);
+        let Some(permit) = self.leave().await else {
+            if let Some(leader) = self.ask.leader.take() {
+                leader.publish(CallResult::Overloaded);
             }
             let collapsed = self.ask.collapsed;
             return Ok(match self.fallback {
@@ -196,7 +196,7 @@ impl<S: Store> Fetch<S> {
                 Fallback::Forbidden | Fallback::None => self.core.overloaded(self.ask.forward, collapsed),
             });
         };
-        self.ask.leave = leave;
+        self.ask.permit = permit;
         self.ask.query.now = self.core.clock.now(); // the call begins here, however long the request has waited
         let mut response = inner.oneshot(Request::from_parts(outgoing, body)).await;
         if let Ok(response) = &mut response {
@@ -241,14 +241,14 @@ impl<S: Store> Fetch<S> {
         }
     }
 
-    /// Leave to make the call. It is waited for only where a client waits and there is nothing else for it.
-    async fn leave(&self) -> Option<Leave> {
-        let (calls, key) = (&self.core.load.calls, Some(&self.ask.query.key));
+    /// CallPermit to make the call. It is waited for only where a client waits and there is nothing else for it.
+    async fn leave(&self) -> Option<CallPermit> {
+        let (calls, key) = (&self.core.gauges.calls, Some(&self.ask.query.key));
         if self.fallback == Fallback::StaleIfError || self.ask.validation.is_some() {
             return calls.try_begin(key);
         }
         match calls.try_begin(key) {
-            Some(leave) => Some(leave),
+            Some(permit) => Some(permit),
             None => Box::pin(calls.begin(key)).await,
         }
     }
@@ -324,10 +324,10 @@ impl<S: Store> Fetch<S> {
 
     /// Serves the stored response in place of a failure (RFC 5861 4).
     fn stand_in<B>(mut self, detail: Detail, status: Option<StatusCode>) -> Response<CacheBody<B>> {
-        if let Some(lead) = self.ask.lead.take() {
-            lead.land(Landing::Failed(status));
+        if let Some(leader) = self.ask.leader.take() {
+            leader.publish(CallResult::Failed(status));
         }
-        let Ask { collapsed, forward, query, .. } = &*self.ask;
+        let FetchContext { collapsed, forward, query, .. } = &*self.ask;
         let forwarding =
             Forwarding { collapsed: *collapsed, detail: Some(detail), status, ..Forwarding::new(*forward) };
         self.core.stand_in(self.selected(), &query.request, query.fields, forwarding)
@@ -335,9 +335,9 @@ impl<S: Store> Fetch<S> {
 }
 
 /// The best that is stored for a request, as far as errors are concerned.
-fn good(query: &Query, lookup: &Lookup) -> Good {
+fn good(query: &CacheRequest, lookup: &Lookup) -> Incumbent {
     let selects = |stored: &&Stored| stored.response.head().reuse.selecting.matches(&query.request.headers);
-    Good::of(lookup.variants.iter().filter(selects), query.now)
+    Incumbent::of(lookup.variants.iter().filter(selects), query.now)
 }
 
 /// Whether a status makes sense for a part only, or for who has one.

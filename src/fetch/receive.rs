@@ -8,21 +8,21 @@ use http::{HeaderValue, Method, Response, StatusCode, response};
 use http_body::Body;
 
 use crate::body::CacheBody;
-use crate::body::length::Measured;
-use crate::body::prefetch::{self, Begun, Collected, Content, Patience};
+use crate::body::length::LengthChecked;
+use crate::body::prefetch::{self, Content, Prefetch, Prefetched, WaitFor};
 use crate::body::pump::{Pump, Sink};
-use crate::collapse::background::Validation;
-use crate::collapse::{Landing, LateHead, Lead, Why};
+use crate::collapse::background::ValidationPermit;
+use crate::collapse::{CallResult, LazyHead, Leader, NotShareable};
 use crate::entry::key::CacheKey;
 use crate::entry::pieces::{PIECE, Pieces};
 use crate::entry::{Part, Payload, StoredResponse};
 use crate::error::BoxError;
-use crate::fetch::assess::{Ask, Judgement, SentRange, Tag, judge, word_of_origin};
+use crate::fetch::assess::{Assessment, FetchContext, SentRange, Tag, assess, word_of_origin};
 use crate::fetch::write;
-use crate::limits::Load;
+use crate::limits::Gauges;
 use crate::observe::Place;
 use crate::respond::not_modified_fields;
-use crate::respond::request::Query;
+use crate::respond::request::CacheRequest;
 use crate::runtime::Runtime;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::etag::TagKind;
@@ -35,13 +35,13 @@ use crate::semantics::preconditions::{self, Outcome as Precondition, Representat
 use crate::semantics::status::is_server_error;
 use crate::semantics::storing::NotStored;
 use crate::shared::Core;
-use crate::store::{Expected, Fence, Store, Stored, Write};
+use crate::store::{Expected, Fence, PutOutcome, Store, Stored};
 
 /// Answers the client with what the inner service answered, and stores it where that is allowed.
 pub(crate) async fn receive<B, S>(
     core: Arc<Core>,
     store: Arc<S>,
-    mut ask: Box<Ask>,
+    mut ask: Box<FetchContext>,
     response: Response<B>,
 ) -> Response<CacheBody<B>>
 where
@@ -55,56 +55,56 @@ where
     let length = declared_length(&ask.sent_method, parts.status, &parts.headers);
     let length = length.or_else(|| body.size_hint().exact());
     ask.part = part_of(&core, &ask, &parts, length);
-    let mut judgement = Box::new(judge(&core, &ask, &parts, store.max_object(), received_at));
-    judgement.strip(&mut parts.headers);
-    let terms = &mut judgement.terms;
+    let mut assessment = Box::new(assess(&core, &ask, &parts, store.max_object(), received_at));
+    assessment.strip(&mut parts.headers);
+    let terms = &mut assessment.terms;
     if terms.store.is_ok() && length.is_some_and(|length| length > terms.max_body) {
         terms.store = Err(NotStored::TooLarge);
     }
     let is_wanted = ask.query.request.method != Method::HEAD
-        || ask.lead.as_ref().is_some_and(|lead| lead.call().has_followers());
+        || ask.leader.as_ref().is_some_and(|leader| leader.call().has_followers());
     // To store it may evict content that is being read.
     let is_large = length.is_none_or(|length| length > PIECE as u64);
-    let is_full = terms.store.is_ok() && is_large && core.load.held.is_full();
+    let is_full = terms.store.is_ok() && is_large && core.gauges.held.is_full();
     let is_capped = length.is_none() && (!is_wanted || is_full) && terms.max_body > PIECE as u64;
     if is_capped {
         // It may turn out to be too large for the store, and no client waits for it, or there is no room for more.
         terms.max_body = PIECE as u64;
     }
     let is_small = length.is_some_and(|length| length <= core.small());
-    let has_room = core.load.has_room(length.unwrap_or(PIECE as u64)) && !(is_full && length.is_some());
+    let has_room = core.gauges.has_room(length.unwrap_or(PIECE as u64)) && !(is_full && length.is_some());
     if terms.store.is_ok() && !is_small && !has_room {
         terms.store = Err(NotStored::NoRoom);
     }
-    let (lifetime, terms) = (judgement.terms.lifetime, judgement.terms.store);
+    let (lifetime, terms) = (assessment.terms.lifetime, assessment.terms.store);
     let mut is_for_all = false;
     if let Err(reason) = terms {
         heed_unstored(&core, &store, &mut ask, &parts, reason, received_at).await;
         is_for_all = answers_all(&core, &ask, &parts, reason);
-        if !is_for_all && let Some(lead) = ask.lead.take() {
-            lead.part(why_apart(reason, parts.status, lifetime), received_at);
+        if !is_for_all && let Some(leader) = ask.leader.take() {
+            leader.not_shareable(not_shareable(reason, parts.status, lifetime), received_at);
         }
     }
-    let tag = tag_kind(&core, &ask, &parts, &judgement);
-    let reason = judgement.terms.store.err();
+    let tag = tag_kind(&core, &ask, &parts, &assessment);
+    let reason = assessment.terms.store.err();
     // The news that something is gone or elsewhere is better than what was there.
     if reason.is_some() || !parts.status.is_success() {
         ask.stand_in = None;
     }
-    let body = Measured::new(body, length).by_leave(std::mem::take(&mut ask.leave));
+    let body = LengthChecked::new(body, length).by_permit(std::mem::take(&mut ask.permit));
     let is_taken_in = is_small && (reason.is_none() || tag.is_some());
     let body = if is_taken_in || is_for_all {
-        let patience = if is_for_all { Patience::Whole(LONG) } else { patience(&core, &ask, tag) };
-        match prefetch::collect(body, core.small(), tag, patience).await {
-            Collected::Begun(body) => {
-                if let (Some(reason), Some(lead)) = (reason, ask.lead.take_if(|_| is_for_all)) {
-                    lead.part(why_apart(reason, parts.status, lifetime), received_at);
+        let wait_for = if is_for_all { WaitFor::Whole(LONG) } else { wait_for(&core, &ask, tag) };
+        match prefetch::collect(body, core.small(), tag, wait_for).await {
+            Prefetch::Partial(body) => {
+                if let (Some(reason), Some(leader)) = (reason, ask.leader.take_if(|_| is_for_all)) {
+                    leader.not_shareable(not_shareable(reason, parts.status, lifetime), received_at);
                 }
                 body
             }
-            Collected::Broken(received, error) => {
+            Prefetch::Failed(received, error) => {
                 if let Some(stored) = &ask.stand_in {
-                    let Query { fields, request, .. } = &*ask.query;
+                    let CacheRequest { fields, request, .. } = &*ask.query;
                     let detail = Some(Detail::StaleIfError);
                     let forwarding = Forwarding { detail, ..Forwarding::new(ask.forward) };
                     return core.stand_in(Some(stored), request, *fields, forwarding);
@@ -112,34 +112,41 @@ where
                 let outcome = not_stored(&ask, reason.unwrap_or(NotStored::Incomplete));
                 return told(&core, &ask, parts, CacheBody::broken(received, error), &outcome);
             }
-            Collected::Whole(content) => {
+            Prefetch::Complete(content) => {
                 let Some(reason) = reason else {
-                    return Fill { core, store, ask, parts, judgement, is_capped }.at_once(content).await;
+                    return Fill { core, store, ask, parts, assessment, is_capped }.at_once(content).await;
                 };
-                if let Some(lead) = ask.lead.take() {
+                if let Some(leader) = ask.leader.take() {
                     let Content { pieces, trailers, .. } = &content;
                     let (pieces, trailers) = (pieces.clone(), trailers.clone());
                     let shared = Content { pieces, tag: content.tag.clone(), trailers };
                     let (status, sent_at) = (parts.status, ask.query.now);
-                    let response = complete(&core, *judgement, status, &parts.headers, sent_at, shared);
-                    lead.land(Landing::Error(response));
+                    let response = complete(&core, *assessment, status, &parts.headers, sent_at, shared);
+                    leader.publish(CallResult::Error(response));
                 }
                 let body = tag_on(&core, &mut parts, content);
                 return forward(&core, &ask, parts, body, reason, received_at);
             }
         }
     } else if let Some(reason) = reason {
-        return forward(&core, &ask, parts, CacheBody::forwarded(&core.load.held, body), reason, received_at);
+        return forward(
+            &core,
+            &ask,
+            parts,
+            CacheBody::forwarded(&core.gauges.held, body),
+            reason,
+            received_at,
+        );
     } else {
-        Begun::new(body)
+        Prefetched::new(body)
     };
     match (reason, Runtime::current()) {
         (None, Some(runtime)) => {
-            Fill { core, store, ask, parts, judgement, is_capped }.streaming(&runtime, body, length, tag)
+            Fill { core, store, ask, parts, assessment, is_capped }.streaming(&runtime, body, length, tag)
         }
         (reason, _) => {
             let reason = reason.unwrap_or(NotStored::Runtime);
-            forward(&core, &ask, parts, CacheBody::begun(&core.load.held, body), reason, received_at)
+            forward(&core, &ask, parts, CacheBody::begun(&core.gauges.held, body), reason, received_at)
         }
     }
 }
@@ -148,7 +155,7 @@ where
 async fn heed_unstored<S: Store>(
     core: &Core,
     store: &Arc<S>,
-    ask: &mut Ask,
+    ask: &mut FetchContext,
     parts: &response::Parts,
     reason: NotStored,
     received_at: SystemTime,
@@ -175,53 +182,61 @@ const LONG: Duration = Duration::from_secs(1);
 /// How long small content is waited for. What is made of it for this request may need the whole; where something stored
 /// stands in, a client is better off with that than with something broken; and where nothing is ever stored, there is
 /// no later answer to have a tag.
-fn patience(core: &Core, ask: &Ask, tag: Option<TagKind>) -> Patience {
+fn wait_for(core: &Core, ask: &FetchContext, tag: Option<TagKind>) -> WaitFor {
     if Runtime::current().is_none() {
-        return Patience::Whole(Duration::MAX); // there is no other way to store it
+        return WaitFor::Whole(Duration::MAX); // there is no other way to store it
     }
     let needs_whole = ask.query.needs_whole(tag.is_some()) || ask.query.request.method == Method::HEAD;
     if needs_whole || ask.stand_in.is_some() || !core.storing {
         // Followers wait meanwhile.
-        Patience::Whole(LONG.min(core.load.limits.wait / 2))
+        WaitFor::Whole(LONG.min(core.gauges.limits.wait / 2))
     } else {
-        Patience::First
+        WaitFor::FirstFrame
     }
 }
 
-/// Why an answer that is not stored is nobody else's: whose doing it is. `lifetime` is the one that it would have.
-pub(crate) fn why_apart(reason: NotStored, status: StatusCode, lifetime: Duration) -> Why {
+/// NotShareable an answer that is not stored is nobody else's: whose doing it is. `lifetime` is the one that it would have.
+pub(crate) fn not_shareable(reason: NotStored, status: StatusCode, lifetime: Duration) -> NotShareable {
     let is_error = status.is_client_error() || is_server_error(status);
     match reason {
-        NotStored::Authorization | NotStored::Cookie | NotStored::RequestNoStore => Why::Request,
-        NotStored::DrawnError | NotStored::LongFields | NotStored::NoRoom => Why::Chance { says_so: false },
-        NotStored::NoStore | NotStored::Private | NotStored::Vary if status.is_success() => Why::Response,
+        NotStored::Authorization | NotStored::Cookie | NotStored::RequestNoStore => NotShareable::Request,
+        NotStored::DrawnError | NotStored::LongFields | NotStored::NoRoom => {
+            NotShareable::Chance { says_so: false }
+        }
+        NotStored::NoStore | NotStored::Private | NotStored::Vary if status.is_success() => {
+            NotShareable::Response
+        }
         // Other answers are believed when they come twice, and errors only if they speak of the target.
         NotStored::NoStore | NotStored::Private | NotStored::Vary => {
-            Why::Chance { says_so: !is_error || matches!(status.as_u16(), 404 | 410 | 414 | 451) }
+            NotShareable::Chance { says_so: !is_error || matches!(status.as_u16(), 404 | 410 | 414 | 451) }
         }
-        NotStored::TooLarge | NotStored::Runtime | NotStored::SwitchedOff if !is_error => Why::Response,
+        NotStored::TooLarge | NotStored::Runtime | NotStored::SwitchedOff if !is_error => {
+            NotShareable::Response
+        }
         // Twice in a row, this is what the target always gives, with or without a cookie.
         NotStored::NeverFresh | NotStored::Status if status == StatusCode::OK => {
-            Why::Chance { says_so: true }
+            NotShareable::Chance { says_so: true }
         }
-        NotStored::SetCookie if status == StatusCode::OK => Why::Chance { says_so: lifetime.is_zero() },
+        NotStored::SetCookie if status == StatusCode::OK => {
+            NotShareable::Chance { says_so: lifetime.is_zero() }
+        }
         // Anything else, such as a redirect, may be what this request has drawn.
-        _ => Why::Chance { says_so: false },
+        _ => NotShareable::Chance { says_so: false },
     }
 }
 
 /// Whether an error that is not stored is to answer all who have waited for it.
-fn answers_all(core: &Core, ask: &Ask, response: &response::Parts, reason: NotStored) -> bool {
+fn answers_all(core: &Core, ask: &FetchContext, response: &response::Parts, reason: NotStored) -> bool {
     let is_meant = is_server_error(response.status) || response.status == StatusCode::NOT_FOUND;
     // The leader's own fields have no part in it.
-    let is_public = ask.lead.as_ref().is_some_and(|lead| !lead.has_credentials())
+    let is_public = ask.leader.as_ref().is_some_and(|leader| !leader.has_credentials())
         && matches!(reason, NotStored::NeverFresh | NotStored::Status)
         && !response.headers.contains_key(header::VARY);
-    core.load.limits.share_errors && is_meant && is_public
+    core.gauges.limits.share_errors && is_meant && is_public
 }
 
 /// What of the representation a 206 has, where it is one that may be stored.
-fn part_of(core: &Core, ask: &Ask, response: &response::Parts, length: Option<u64>) -> Option<Part> {
+fn part_of(core: &Core, ask: &FetchContext, response: &response::Parts, length: Option<u64>) -> Option<Part> {
     /// A longer `Range` is nobody's again.
     const LONGEST: usize = 256;
     let is_part = response.status == StatusCode::PARTIAL_CONTENT && ask.sent_method == Method::GET;
@@ -245,22 +260,27 @@ fn part_of(core: &Core, ask: &Ask, response: &response::Parts, length: Option<u6
 }
 
 /// How to tag a response; `None` where it has a tag, or is of a kind that gets none.
-fn tag_kind(core: &Core, ask: &Ask, parts: &response::Parts, judgement: &Judgement) -> Option<TagKind> {
+fn tag_kind(
+    core: &Core,
+    ask: &FetchContext,
+    parts: &response::Parts,
+    assessment: &Assessment,
+) -> Option<TagKind> {
     let tagging = core.tagging?;
     let taggable = is_retrieval(&ask.sent_method)
         && matches!(parts.status, StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION)
         && !parts.headers.contains_key(header::ETAG)
-        && !(judgement.directives.no_store && judgement.terms.store.is_err());
+        && !(assessment.directives.no_store && assessment.terms.store.is_err());
     taggable.then_some(tagging.kind)
 }
 
 /// A response that is stored while the client gets it.
 struct Fill<S> {
-    ask: Box<Ask>,
+    ask: Box<FetchContext>,
     core: Arc<Core>,
     /// Less of it is taken in than could be stored.
     is_capped: bool,
-    judgement: Box<Judgement>,
+    assessment: Box<Assessment>,
     parts: response::Parts,
     store: Arc<S>,
 }
@@ -268,30 +288,30 @@ struct Fill<S> {
 impl<S: Store> Fill<S> {
     /// Small content that has been taken in first, so that the first answer is as good as any later one.
     async fn at_once<B>(self, content: Content) -> Response<CacheBody<B>> {
-        let Self { mut ask, core, judgement, parts, store, .. } = self;
-        let received_at = judgement.received_at;
-        let outcome = stored(&ask, judgement.ttl(&parts.headers, ask.query.now));
-        let response = complete(&core, *judgement, parts.status, &parts.headers, ask.query.now, content);
+        let Self { mut ask, core, assessment, parts, store, .. } = self;
+        let received_at = assessment.received_at;
+        let outcome = stored(&ask, assessment.ttl(&parts.headers, ask.query.now));
+        let response = complete(&core, *assessment, parts.status, &parts.headers, ask.query.now, content);
         write::end_stale_use_beside(&store, &ask.query.key, ask.validated.take(), &response).await;
-        let written = if ask.lead.as_ref().is_some_and(Lead::is_superseded) {
-            Ok(Write::Superseded)
+        let written = if ask.leader.as_ref().is_some_and(Leader::is_superseded) {
+            Ok(PutOutcome::Superseded)
         } else {
             write::put(&core, &*store, &ask.query.key, response.clone(), ask.fence).await
         };
         core.collapser.forget(&ask.query.key, ask.query.unkeyed().any());
-        if let Some(lead) = ask.lead.take() {
+        if let Some(leader) = ask.leader.take() {
             // Also if a purge came first: who waits has asked before it.
-            lead.land(Landing::Whole(response.clone()));
+            leader.publish(CallResult::Whole(response.clone()));
         }
         let outcome = match written {
-            Ok(Write::Stored) => outcome,
-            Ok(Write::TooLarge) => not_stored(&ask, NotStored::TooLarge),
-            Ok(Write::Superseded) | Err(_) => not_stored(&ask, NotStored::Store),
+            Ok(PutOutcome::Stored) => outcome,
+            Ok(PutOutcome::TooLarge) => not_stored(&ask, NotStored::TooLarge),
+            Ok(PutOutcome::Superseded) | Err(_) => not_stored(&ask, NotStored::Store),
         };
         if parts.status == StatusCode::PARTIAL_CONTENT {
             // What the client asked for, or as much of it as the inner service gave.
             return conditional(&core, &ask, &parts, &outcome, received_at).unwrap_or_else(|| {
-                told(&core, &ask, parts, CacheBody::stored(&core.load.held, response.payload()), &outcome)
+                told(&core, &ask, parts, CacheBody::stored(&core.gauges.held, response.payload()), &outcome)
             });
         }
         let mut answer = core.answer(&response, &ask.query.request, ask.query.fields, &outcome, received_at);
@@ -311,7 +331,7 @@ impl<S: Store> Fill<S> {
     fn streaming<B>(
         self,
         runtime: &Runtime,
-        body: Begun<B>,
+        body: Prefetched<B>,
         length: Option<u64>,
         tag: Option<TagKind>,
     ) -> Response<CacheBody<B>>
@@ -320,15 +340,15 @@ impl<S: Store> Fill<S> {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let Self { ask, core, is_capped, judgement, parts, store } = self;
-        let received_at = judgement.received_at;
-        let outcome = stored(&ask, judgement.ttl(&parts.headers, ask.query.now));
-        let (pump, reader) = Pump::new(length, judgement.terms.max_body, tag, &core.load);
+        let Self { ask, core, is_capped, assessment, parts, store } = self;
+        let received_at = assessment.received_at;
+        let outcome = stored(&ask, assessment.ttl(&parts.headers, ask.query.now));
+        let (pump, reader) = Pump::new(length, assessment.terms.max_body, tag, &core.gauges);
         let (status, headers, sent_at) = (parts.status, parts.headers.clone(), ask.query.now);
-        let received = Arc::new(Received { headers, judgement, sent_at, status });
-        if let Some(lead) = &ask.lead {
-            let head = late_head(Arc::clone(&core), Arc::clone(&received));
-            lead.land(Landing::Streaming(Arc::new(head), Arc::clone(pump.flight()), tag.is_some()));
+        let received = Arc::new(Received { headers, assessment, sent_at, status });
+        if let Some(leader) = &ask.leader {
+            let head = lazy_head(Arc::clone(&core), Arc::clone(&received));
+            leader.publish(CallResult::Streaming(Arc::new(head), Arc::clone(pump.flight()), tag.is_some()));
         }
         // Where it is a 304, the content goes to the store all the same, as that of a fill that nobody waits for.
         let answer = conditional(&core, &ask, &parts, &outcome, received_at)
@@ -341,16 +361,16 @@ impl<S: Store> Fill<S> {
 /// A response that is to be stored, as it came.
 struct Received {
     headers: HeaderMap,
-    judgement: Box<Judgement>,
+    assessment: Box<Assessment>,
     sent_at: SystemTime,
     status: StatusCode,
 }
 
 /// The head for those who wait, of content that is on its way.
-fn late_head(core: Arc<Core>, received: Arc<Received>) -> LateHead {
-    LateHead::new(Box::new(move || {
-        let Received { headers, judgement, sent_at, status } = &*received;
-        Judgement::clone(judgement).head(&core, *status, headers.clone(), *sent_at, None, Tag::Theirs)
+fn lazy_head(core: Arc<Core>, received: Arc<Received>) -> LazyHead {
+    LazyHead::new(Box::new(move || {
+        let Received { headers, assessment, sent_at, status } = &*received;
+        Assessment::clone(assessment).head(&core, *status, headers.clone(), *sent_at, None, Tag::Theirs)
     }))
 }
 
@@ -361,42 +381,48 @@ struct Keep<S> {
     has_credentials: bool,
     is_capped: bool,
     key: CacheKey,
-    lead: Option<Lead>,
+    leader: Option<Leader>,
     received: Arc<Received>,
     store: Arc<S>,
     told: Told,
     validated: Option<Stored>,
-    validation: Option<Validation>,
-    /// Dropped last, as in [`Ask`].
+    validation: Option<ValidationPermit>,
+    /// Dropped last, as in [`FetchContext`].
     expected: Expected,
 }
 
 /// Clients were told that a response is stored. Dropped before it is, this counts that it was not.
 struct Told {
     is_true: bool,
-    load: Arc<Load>,
+    gauges: Arc<Gauges>,
 }
 
 impl Drop for Told {
     fn drop(&mut self) {
         if !self.is_true {
-            self.load.unstored();
+            self.gauges.unstored();
         }
     }
 }
 
 impl<S> Keep<S> {
-    fn new(ask: Ask, core: Arc<Core>, is_capped: bool, received: Arc<Received>, store: Arc<S>) -> Self {
-        let Ask { expected, fence, lead, query, validated, validation, .. } = ask;
+    fn new(
+        ask: FetchContext,
+        core: Arc<Core>,
+        is_capped: bool,
+        received: Arc<Received>,
+        store: Arc<S>,
+    ) -> Self {
+        let FetchContext { expected, fence, leader, query, validated, validation, .. } = ask;
         let has_credentials = query.unkeyed().any();
-        let told = Told { is_true: false, load: Arc::clone(&core.load) };
+        let told = Told { is_true: false, gauges: Arc::clone(&core.gauges) };
         Self {
             core,
             fence,
             has_credentials,
             is_capped,
             key: query.key,
-            lead,
+            leader,
             received,
             store,
             told,
@@ -416,7 +442,7 @@ impl<S: Store> Sink for Keep<S> {
             fence,
             has_credentials,
             key,
-            lead,
+            leader,
             received,
             store,
             mut told,
@@ -424,25 +450,26 @@ impl<S: Store> Sink for Keep<S> {
             validation,
             ..
         } = *self;
-        if lead.as_ref().is_some_and(Lead::is_superseded) {
+        if leader.as_ref().is_some_and(Leader::is_superseded) {
             return None; // what a later call brings is newer
         }
-        let Received { headers, judgement, sent_at, status } = &*received;
-        let response = complete(&core, Judgement::clone(judgement), *status, headers, *sent_at, content);
+        let Received { headers, assessment, sent_at, status } = &*received;
+        let response = complete(&core, Assessment::clone(assessment), *status, headers, *sent_at, content);
         let stored = response.payload().content().clone();
         write::end_stale_use_beside(&store, &key, validated, &response).await;
         // Where it can't be stored, the next request is a miss.
-        told.is_true = matches!(write::put(&core, &*store, &key, response, fence).await, Ok(Write::Stored));
+        told.is_true =
+            matches!(write::put(&core, &*store, &key, response, fence).await, Ok(PutOutcome::Stored));
         core.collapser.forget(&key, has_credentials);
-        drop((lead, validation)); // not before it is stored
+        drop((leader, validation)); // not before it is stored
         drop(expected);
         Some(stored)
     }
 
     async fn refuse(self: Box<Self>) {
         // For a while, nobody is to wait for what this key gives.
-        if let Some(lead) = self.lead.as_ref().filter(|_| !self.is_capped) {
-            lead.remember(self.core.clock.now());
+        if let Some(leader) = self.leader.as_ref().filter(|_| !self.is_capped) {
+            leader.remember(self.core.clock.now());
         }
         if let Some(validated) = self.validated {
             write::end_stale_use(&self.store, &self.key, validated).await;
@@ -453,7 +480,7 @@ impl<S: Store> Sink for Keep<S> {
 /// A whole response, compacted.
 fn complete(
     core: &Core,
-    judgement: Judgement,
+    assessment: Assessment,
     status: StatusCode,
     headers: &HeaderMap,
     sent_at: SystemTime,
@@ -464,7 +491,7 @@ fn complete(
     let length = trailers.is_none().then_some(pieces.len());
     let length = length.filter(|_| status != StatusCode::NO_CONTENT);
     let payload = Payload::new(pieces.compacted(), trailers);
-    let head = judgement.head(core, status, headers.clone(), sent_at, length, tag.into());
+    let head = assessment.head(core, status, headers.clone(), sent_at, length, tag.into());
     StoredResponse::new(head, payload)
 }
 
@@ -491,7 +518,7 @@ pub(crate) fn take_over(received: &HeaderMap, answered: &mut HeaderMap, name: &H
 /// A response that is not stored, unless the client's preconditions make it shorter.
 fn forward<B>(
     core: &Core,
-    ask: &Ask,
+    ask: &FetchContext,
     parts: response::Parts,
     body: CacheBody<B>,
     reason: NotStored,
@@ -508,13 +535,13 @@ fn tag_on<B>(core: &Core, parts: &mut response::Parts, content: Content) -> Cach
     if let Some(tag) = tag {
         parts.headers.insert(header::ETAG, tag);
     }
-    CacheBody::stored(&core.load.held, &Payload::new(pieces, trailers))
+    CacheBody::stored(&core.gauges.held, &Payload::new(pieces, trailers))
 }
 
 /// The answer to the client's preconditions, evaluated on a response of the inner service.
 fn conditional<B>(
     core: &Core,
-    ask: &Ask,
+    ask: &FetchContext,
     parts: &response::Parts,
     outcome: &Outcome,
     now: SystemTime,
@@ -530,11 +557,11 @@ fn conditional<B>(
     match preconditions::evaluate(&ask.query.request.headers, &representation, now) {
         Precondition::Failed => Some(core.precondition_failed(&parts.headers, outcome)),
         Precondition::NotModified => {
-            let mut headers = not_modified_fields(&parts.headers, core.voice.fields());
+            let mut headers = not_modified_fields(&parts.headers, core.status_writer.fields());
             let status = StatusCode::NOT_MODIFIED;
             take_over(&parts.headers, &mut headers, &header::AGE);
             take_over(&parts.headers, &mut headers, &header::SET_COOKIE);
-            core.voice.tell(outcome, status, &mut headers, Place::Append);
+            core.status_writer.tell(outcome, status, &mut headers, Place::Append);
             let mut response = Response::new(CacheBody::empty());
             *response.status_mut() = status;
             *response.headers_mut() = headers;
@@ -547,26 +574,26 @@ fn conditional<B>(
 /// The inner service's response with our outcome in its fields.
 fn told<B>(
     core: &Core,
-    ask: &Ask,
+    ask: &FetchContext,
     mut parts: response::Parts,
     body: CacheBody<B>,
     outcome: &Outcome,
 ) -> Response<CacheBody<B>> {
-    core.voice.tell(outcome, parts.status, &mut parts.headers, Place::Append);
+    core.status_writer.tell(outcome, parts.status, &mut parts.headers, Place::Append);
     // A HEAD may have gone out as a GET, but it is answered as what it is.
     let has_no_content = framing::has_no_content(&ask.query.request.method, parts.status);
     let body = if has_no_content { CacheBody::empty() } else { body };
     Response::from_parts(parts, body)
 }
 
-fn stored(ask: &Ask, ttl: i64) -> Outcome {
+fn stored(ask: &FetchContext, ttl: i64) -> Outcome {
     Outcome::Forwarded(Forwarding { stored: true, ttl: Some(ttl), ..forwarding(ask) })
 }
 
-fn not_stored(ask: &Ask, reason: NotStored) -> Outcome {
+fn not_stored(ask: &FetchContext, reason: NotStored) -> Outcome {
     Outcome::Forwarded(Forwarding { detail: Some(Detail::NotStored(reason)), ..forwarding(ask) })
 }
 
-fn forwarding(ask: &Ask) -> Forwarding {
+fn forwarding(ask: &FetchContext) -> Forwarding {
     Forwarding { collapsed: ask.collapsed, status: ask.answered, ..Forwarding::new(ask.forward) }
 }

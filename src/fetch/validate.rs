@@ -8,9 +8,9 @@ use http::{HeaderValue, Method, Response, StatusCode, response};
 
 use super::Fetch;
 use crate::body::CacheBody;
-use crate::collapse::{Landing, Why};
+use crate::collapse::{CallResult, NotShareable};
 use crate::entry::StoredResponse;
-use crate::fetch::assess::{Tag, judge, word_of_origin};
+use crate::fetch::assess::{Tag, assess, word_of_origin};
 use crate::fetch::receive;
 use crate::fetch::write;
 use crate::observe::Place;
@@ -20,7 +20,7 @@ use crate::semantics::freshness::single_date;
 use crate::semantics::preconditions::{self, Representation};
 use crate::semantics::storing::NotStored;
 use crate::semantics::validation::{self, Identified};
-use crate::store::{Store, Write};
+use crate::store::{PutOutcome, Store};
 
 impl<S: Store> Fetch<S> {
     /// A 200 to a HEAD that a stored GET could have answered.
@@ -57,7 +57,7 @@ impl<S: Store> Fetch<S> {
         let (parts, body) = response.into_parts();
         let (max_object, now) = (self.store.max_object(), self.core.clock.now());
         let sent_method = std::mem::replace(&mut self.ask.sent_method, Method::GET);
-        let terms = judge(&self.core, &self.ask, &parts, max_object, now).terms.store;
+        let terms = assess(&self.core, &self.ask, &parts, max_object, now).terms.store;
         let word = word_of_origin(&self.core, &mut self.ask, &parts, max_object, now, terms);
         self.ask.sent_method = sent_method;
         let shared = self.selected().map(|stored| stored.response.head().reuse().shared).unwrap_or_default();
@@ -107,8 +107,8 @@ impl<S: Store> Fetch<S> {
             // The next requests go out without conditions.
             core.unreliable.validations.remember(&self.ask.query.key, now);
         }
-        if let Some(lead) = self.ask.lead.take() {
-            lead.part(Why::Chance { says_so: false }, now);
+        if let Some(leader) = self.ask.leader.take() {
+            leader.not_shareable(NotShareable::Chance { says_so: false }, now);
         }
         let outcome = Outcome::Forwarded(Forwarding {
             detail: Some(Detail::UnexpectedNotModified),
@@ -118,9 +118,9 @@ impl<S: Store> Fetch<S> {
         if !self.meets_clients_condition(&not_modified.headers, now) {
             return core.no_content(StatusCode::BAD_GATEWAY, &outcome);
         }
-        let mut judgement = judge(core, &self.ask, &not_modified, self.store.max_object(), now);
-        judgement.strip(&mut not_modified.headers);
-        core.voice.tell(&outcome, not_modified.status, &mut not_modified.headers, Place::Append);
+        let mut assessment = assess(core, &self.ask, &not_modified, self.store.max_object(), now);
+        assessment.strip(&mut not_modified.headers);
+        core.status_writer.tell(&outcome, not_modified.status, &mut not_modified.headers, Place::Append);
         drop(body);
         Response::from_parts(not_modified, CacheBody::empty())
     }
@@ -170,11 +170,11 @@ impl<S: Store> Fetch<S> {
         let mut ask = self.ask;
         ask.sent_method = Method::GET; // whose response it is that is stored
         ask.part = head.part.clone();
-        let judgement = judge(core, &ask, &news, max_object, received_at);
-        let terms = judgement.terms.store;
+        let assessment = assess(core, &ask, &news, max_object, received_at);
+        let terms = assessment.terms.store;
         let word = word_of_origin(core, &mut ask, &news, max_object, received_at, terms);
-        let unsent = judgement.terms.strip.clone();
-        let head = judgement.head(core, head.status, news.headers, ask.query.now, None, tag);
+        let unsent = assessment.terms.strip.clone();
+        let head = assessment.head(core, head.status, news.headers, ask.query.now, None, tag);
         let ttl = head.reuse.ttl(received_at);
         let response = StoredResponse::new(head, old.response.payload().clone());
         let (store, key) = (&self.store, &ask.query.key);
@@ -187,20 +187,21 @@ impl<S: Store> Fetch<S> {
             }
         } else if terms.is_ok() {
             if core.policy.rules().no_vary_search {
-                core.searches.learn(key, response.head().headers());
+                core.aliases.record(key, response.head().headers());
             }
             match store.freshen(key, old.id, response.clone(), ask.fence).await {
-                Ok(Write::Stored) => {}
+                Ok(PutOutcome::Stored) => {}
                 _ => detail = Some(Detail::NotStored(NotStored::Store)),
             }
         }
-        if let Some(lead) = ask.lead.take() {
+        if let Some(leader) = ask.leader.take() {
             match terms {
                 // Whether or not a purge came first: who waits has asked before it.
-                Ok(()) => lead.land(Landing::Validated(response.clone())),
-                Err(reason) => {
-                    lead.part(receive::why_apart(reason, status, response.head().reuse.lifetime), received_at)
-                }
+                Ok(()) => leader.publish(CallResult::Validated(response.clone())),
+                Err(reason) => leader.not_shareable(
+                    receive::not_shareable(reason, status, response.head().reuse.lifetime),
+                    received_at,
+                ),
             }
         }
         let outcome = Outcome::Forwarded(Forwarding {

@@ -6,16 +6,16 @@ use crate::entry::key::CacheKey;
 use crate::entry::partial::{Joined, joined};
 use crate::entry::{Part, StoredResponse};
 use crate::error::StoreError;
-use crate::fetch::assess::Good;
+use crate::fetch::assess::Incumbent;
 use crate::runtime::to_its_end;
 use crate::semantics::status::is_server_error;
 use crate::shared::Core;
-use crate::store::{Fence, How, Store, Stored, Target, Write};
+use crate::store::{Fence, PurgeMode, PurgeTarget, PutOutcome, Store, Stored};
 
 /// Takes what is stored under a key out of use. Returns whether that has taken effect.
 pub(crate) async fn withdraw<S: Store>(store: &Arc<S>, key: &CacheKey) -> bool {
-    let (store, target) = (Arc::clone(store), Target::Key(key.clone()));
-    let withdrawn = to_its_end(async move { store.invalidate(&target, How::Remove).await.is_ok() });
+    let (store, target) = (Arc::clone(store), PurgeTarget::Key(key.clone()));
+    let withdrawn = to_its_end(async move { store.invalidate(&target, PurgeMode::Remove).await.is_ok() });
     withdrawn.await.unwrap_or(false)
 }
 
@@ -51,11 +51,14 @@ pub(crate) async fn end_stale_use_beside<S: Store>(
 }
 
 /// The best that is stored by now under the same selecting fields: an error must not replace it.
-async fn good_now<S: Store>(core: &Core, store: &S, key: &CacheKey, error: &StoredResponse) -> Good {
+async fn good_now<S: Store>(core: &Core, store: &S, key: &CacheKey, error: &StoredResponse) -> Incumbent {
     let present = store.get(key).await.unwrap_or_default();
     let selecting = &error.head().reuse().selecting;
     let alike = present.variants.iter();
-    Good::of(alike.filter(|stored| stored.response.head().reuse().selecting == *selecting), core.clock.now())
+    Incumbent::of(
+        alike.filter(|stored| stored.response.head().reuse().selecting == *selecting),
+        core.clock.now(),
+    )
 }
 
 /// Puts a whole response, or a part to its like.
@@ -65,20 +68,20 @@ pub(crate) async fn put<S: Store>(
     key: &CacheKey,
     response: StoredResponse,
     fence: Fence,
-) -> Result<Write, StoreError> {
+) -> Result<PutOutcome, StoreError> {
     let status = response.head().status();
     if (status.is_client_error() || is_server_error(status))
-        && good_now(core, store, key, &response).await.outweighs(status)
+        && good_now(core, store, key, &response).await.blocks(status)
     {
-        return Ok(Write::Superseded); // a good response was stored while the error was on its way
+        return Ok(PutOutcome::Superseded); // a good response was stored while the error was on its way
     }
     if core.policy.rules().no_vary_search {
-        core.searches.learn(key, response.head().headers());
+        core.aliases.record(key, response.head().headers());
     }
     match response.head().part.clone() {
         // Not the bytes that its head speaks of.
         Some(Part::Bytes(extent)) if extent.held() != response.payload().len() as u64 => {
-            Ok(Write::Superseded)
+            Ok(PutOutcome::Superseded)
         }
         Some(Part::Bytes(extent)) => {
             let head = response.head().clone().having(extent);
@@ -96,13 +99,13 @@ async fn put_joined<S: Store>(
     key: &CacheKey,
     response: StoredResponse,
     fence: Fence,
-) -> Result<Write, StoreError> {
+) -> Result<PutOutcome, StoreError> {
     let present = store.get(key).await?;
     let selecting = &response.head().reuse().selecting;
     let is_same = |stored: &&Stored| stored.response.head().reuse().selecting == *selecting;
     let fits = |joined: &StoredResponse| joined.payload().len() as u64 <= store.max_object();
     let response = match present.variants.iter().find(is_same).map(|old| joined(&old.response, &response)) {
-        Some(Joined::Old) => return Ok(Write::Superseded),
+        Some(Joined::Old) => return Ok(PutOutcome::Superseded),
         Some(Joined::Both(both)) if fits(&both) => both,
         Some(Joined::Both(_) | Joined::New) | None => response,
     };

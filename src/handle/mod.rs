@@ -10,7 +10,7 @@ use http::Uri;
 use self::target::PurgeError;
 use crate::limits::FillStatistics;
 use crate::shared::{Core, key_of, targets_of};
-use crate::store::{How, MemoryStore, Store, StoreStatistics, Target};
+use crate::store::{MemoryStore, PurgeMode, PurgeTarget, Store, StoreStatistics};
 
 /// Purges what a layer has stored, and tells how much that is. Cheap to clone.
 ///
@@ -42,7 +42,7 @@ impl<S: Store> CacheHandle<S> {
     /// When the store can't be sure that the purge has taken effect, and when the purge can't mean anything that is
     /// stored; so for all purges.
     pub async fn purge(&self, uri: &Uri) -> Result<(), PurgeError> {
-        self.invalidate(uri, How::Remove).await
+        self.invalidate(uri, PurgeMode::Remove).await
     }
 
     /// Makes every response for an absolute URI stale.
@@ -59,8 +59,8 @@ impl<S: Store> CacheHandle<S> {
     /// # Errors
     ///
     /// See [`CacheHandle::purge`].
-    pub async fn purge_target(&self, target: &Target) -> Result<(), PurgeError> {
-        Ok(self.store.invalidate(&target::checked(target)?, How::Remove).await?)
+    pub async fn purge_target(&self, target: &PurgeTarget) -> Result<(), PurgeError> {
+        Ok(self.store.invalidate(&target::checked(target)?, PurgeMode::Remove).await?)
     }
 
     /// Makes everything stale that `target` names.
@@ -68,7 +68,7 @@ impl<S: Store> CacheHandle<S> {
     /// # Errors
     ///
     /// See [`CacheHandle::purge`].
-    pub async fn soft_purge_target(&self, target: &Target) -> Result<(), PurgeError> {
+    pub async fn soft_purge_target(&self, target: &PurgeTarget) -> Result<(), PurgeError> {
         Ok(self.store.invalidate(&target::checked(target)?, self.soft()).await?)
     }
 
@@ -79,14 +79,14 @@ impl<S: Store> CacheHandle<S> {
 
     /// What is being fetched now, and what came of collapsing requests.
     pub fn fills(&self) -> FillStatistics {
-        self.core.load.statistics()
+        self.core.gauges.statistics()
     }
 
-    fn soft(&self) -> How {
-        How::Expire(self.core.clock.now())
+    fn soft(&self) -> PurgeMode {
+        PurgeMode::Expire(self.core.clock.now())
     }
 
-    async fn invalidate(&self, uri: &Uri, how: How) -> Result<(), PurgeError> {
+    async fn invalidate(&self, uri: &Uri, how: PurgeMode) -> Result<(), PurgeError> {
         target::absolute(uri)?;
         // As the policy spells it in keys.
         let Some(key) = key_of(&self.core, uri.clone()) else {

@@ -6,9 +6,9 @@ use thiserror::Error;
 use crate::entry::key::{self, CacheKey};
 use crate::error::StoreError;
 use crate::semantics::groups;
-use crate::store::Target;
+use crate::store::PurgeTarget;
 
-/// Why a purge has not taken effect, or not for sure.
+/// NotShareable a purge has not taken effect, or not for sure.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PurgeError {
@@ -18,7 +18,7 @@ pub enum PurgeError {
     /// A URI or a prefix that does not begin with a scheme: keys hold absolute URIs.
     #[error(
         "'{0}' is not absolute; say scheme and host, as in http://example.com/path (http:///path for what was asked \
-         for without a host, as Target::Uri or Target::Prefix)"
+         for without a host, as PurgeTarget::Uri or PurgeTarget::Prefix)"
     )]
     NotAbsolute(String),
     /// The store failed: what was to go may still be there.
@@ -39,18 +39,18 @@ pub(crate) fn absolute(uri: &Uri) -> Result<(), PurgeError> {
 /// # Errors
 ///
 /// Where no key could match it.
-pub(crate) fn checked(target: &Target) -> Result<Target, PurgeError> {
+pub(crate) fn checked(target: &PurgeTarget) -> Result<PurgeTarget, PurgeError> {
     Ok(match target {
         // A bare name is a policy's own tag, or that of a group in whatever origin.
-        Target::Group(group) => match group.split_once(' ') {
+        PurgeTarget::Group(group) => match group.split_once(' ') {
             Some((origin, name)) if groups::tag(group) != &**group => {
-                Target::Group(format!("{} {name}", spelled_origin(origin)?).into())
+                PurgeTarget::Group(format!("{} {name}", spelled_origin(origin)?).into())
             }
-            _ => Target::Tag(group.clone()),
+            _ => PurgeTarget::Tag(group.clone()),
         },
-        Target::Prefix(prefix) => Target::Prefix(spelled(prefix)?),
-        Target::Uri(uri) => Target::Uri(spelled_uri(uri)?),
-        Target::All | Target::Key(_) | Target::Tag(_) => target.clone(),
+        PurgeTarget::Prefix(prefix) => PurgeTarget::Prefix(spelled(prefix)?),
+        PurgeTarget::Uri(uri) => PurgeTarget::Uri(spelled_uri(uri)?),
+        PurgeTarget::All | PurgeTarget::Key(_) | PurgeTarget::Tag(_) => target.clone(),
     })
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::entry::key::CacheKey;
-use crate::limits::turns::{Turn, Turns};
+use crate::limits::key_queues::{KeyQueues, QueueTurn};
 use crate::runtime::Deadline;
 
 /// Bounds of the calls of the inner service that are under way at one time; by default there are none.
@@ -64,28 +64,28 @@ impl CallLimits {
 
 /// Gives leave to call.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Calls {
-    keys: Option<Arc<Turns>>,
+pub(crate) struct CallPermits {
+    keys: Option<Arc<KeyQueues>>,
     limits: CallLimits,
     total: Option<Arc<Semaphore>>,
 }
 
 /// The leave to make one call, until this is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Leave {
+pub(crate) struct CallPermit {
     _granted: Option<Box<Granted>>,
 }
 
 #[derive(Debug)]
 struct Granted {
     _total: Option<OwnedSemaphorePermit>,
-    _turn: Option<Turn>,
+    _turn: Option<QueueTurn>,
 }
 
-impl Calls {
+impl CallPermits {
     pub(crate) fn new(limits: CallLimits) -> Self {
         let semaphore = |count: usize| Arc::new(Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { keys: limits.per_key.map(Turns::new), total: limits.total.map(semaphore), limits }
+        Self { keys: limits.per_key.map(KeyQueues::new), total: limits.total.map(semaphore), limits }
     }
 
     /// The same bounds, with counts of their own.
@@ -102,10 +102,10 @@ impl Calls {
         self.limits.wait.as_secs().max(1)
     }
 
-    /// Leave to call, if there is room now.
-    pub(crate) fn try_begin(&self, key: Option<&CacheKey>) -> Option<Leave> {
+    /// CallPermit to call, if there is room now.
+    pub(crate) fn try_begin(&self, key: Option<&CacheKey>) -> Option<CallPermit> {
         if !self.is_bounded() {
-            return Some(Leave::default());
+            return Some(CallPermit::default());
         }
         let turn = match self.keys.as_ref().zip(key) {
             Some((keys, key)) => Some(keys.try_turn(key)?),
@@ -115,18 +115,18 @@ impl Calls {
             Some(total) => Some(Arc::clone(total).try_acquire_owned().ok()?),
             None => None,
         };
-        Some(Leave { _granted: Some(Box::new(Granted { _total: total, _turn: turn })) })
+        Some(CallPermit { _granted: Some(Box::new(Granted { _total: total, _turn: turn })) })
     }
 
     /// Waits for leave to call; `None` when that takes too long.
-    pub(crate) async fn begin(&self, key: Option<&CacheKey>) -> Option<Leave> {
-        if let Some(leave) = self.try_begin(key) {
-            return Some(leave);
+    pub(crate) async fn begin(&self, key: Option<&CacheKey>) -> Option<CallPermit> {
+        if let Some(permit) = self.try_begin(key) {
+            return Some(permit);
         }
         Deadline::new(self.limits.wait).in_time(self.wait(key)).await
     }
 
-    async fn wait(&self, key: Option<&CacheKey>) -> Leave {
+    async fn wait(&self, key: Option<&CacheKey>) -> CallPermit {
         // The key's turn comes first, so that a request that waits for it takes no leave from others.
         let turn = match self.keys.as_ref().zip(key) {
             Some((keys, key)) => Some(keys.turn(key).await),
@@ -136,6 +136,6 @@ impl Calls {
             Some(total) => Arc::clone(total).acquire_owned().await.ok(),
             None => None,
         };
-        Leave { _granted: Some(Box::new(Granted { _total: total, _turn: turn })) }
+        CallPermit { _granted: Some(Box::new(Granted { _total: total, _turn: turn })) }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) const UNKNOWN_CAPACITY: u64 = 256 * 1024 * 1024;
 
 /// How much the bodies of responses may hold while their clients read, and for how long.
 ///
-/// Counted is content above 64 KiB: what has left the store while it was being read, once, however many read it; what a
+/// GaugeGuard is content above 64 KiB: what has left the store while it was being read, once, however many read it; what a
 /// response on its way to somebody has left behind its readers; and what is passed on, while its client does not take it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BodyLimits {
@@ -244,12 +244,12 @@ impl Held {
         paces.sort_unstable_by_key(|(pace, _)| *pace);
         for (pace, readings) in paces {
             let freed = bytes.saturating_sub(self.bytes());
-            let (since, patience) = match pace {
+            let (since, wait_for) = match pace {
                 Pace::Begins(since) => (since, FIRST.min(self.stall)),
                 Pace::Stands(since) => (since, self.stall / LATER),
                 Pace::Gone | Pace::Waits => continue,
             };
-            if beyond.saturating_sub(freed) > self.limit && now.duration_since(since) >= patience {
+            if beyond.saturating_sub(freed) > self.limit && now.duration_since(since) >= wait_for {
                 readings.iter().for_each(|reading| reading.cut_off(since));
             }
         }

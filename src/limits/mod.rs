@@ -2,15 +2,15 @@
 
 pub(crate) mod calls;
 pub(crate) mod held;
-pub(crate) mod turns;
+pub(crate) mod key_queues;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::limits::calls::Calls;
+use crate::limits::calls::CallPermits;
 use crate::limits::held::{Held, UNKNOWN_CAPACITY};
-use crate::limits::turns::Turns;
+use crate::limits::key_queues::KeyQueues;
 
 /// The bounds of what is fetched for the cache's sake at one time.
 ///
@@ -57,7 +57,7 @@ impl FillLimits {
     }
 
     /// How many fills go on when everybody who asked for them has left; default 256. Others are cancelled then.
-    /// Validations behind a stale answer have a bound of their own, 1,024.
+    /// BackgroundValidations behind a stale answer have a bound of their own, 1,024.
     #[must_use]
     pub fn detached(mut self, count: u64) -> Self {
         self.detached = count;
@@ -73,7 +73,7 @@ impl FillLimits {
 
     /// How many bytes of content are held that are to be stored and are not stored yet; default as many as the store's
     /// capacity ([`Store::capacity`]), or 256 MiB where the store has none. What would take more is passed on, and not
-    /// stored. Counted is the memory that they take.
+    /// stored. GaugeGuard is the memory that they take.
     ///
     /// [`Store::capacity`]: crate::Store::capacity
     #[must_use]
@@ -137,8 +137,8 @@ pub struct FillStatistics {
 
 /// Counts against bounds.
 #[derive(Debug, Default)]
-pub(crate) struct Load {
-    pub(crate) calls: Calls,
+pub(crate) struct Gauges {
+    pub(crate) calls: CallPermits,
     pub(crate) limits: FillLimits,
     abandoned: AtomicU64,
     collapsed: AtomicU64,
@@ -149,16 +149,16 @@ pub(crate) struct Load {
     in_flight: AtomicU64,
     most_in_flight: u64,
     /// The queues of requests whose waiting was in vain.
-    pub(crate) retries: Option<Arc<Turns>>,
+    pub(crate) retries: Option<Arc<KeyQueues>>,
     unstored: AtomicU64,
     waiting: AtomicU64,
 }
 
 /// One of a counted kind. Dropped, it counts no more.
 #[derive(Debug)]
-pub(crate) struct Counted {
+pub(crate) struct GaugeGuard {
     kind: Kind,
-    load: Arc<Load>,
+    gauges: Arc<Gauges>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -169,11 +169,16 @@ enum Kind {
     Waiting,
 }
 
-impl Load {
+impl Gauges {
     /// `capacity` is that of the store.
-    pub(crate) fn new(limits: FillLimits, held: Arc<Held>, calls: Calls, capacity: Option<u64>) -> Self {
+    pub(crate) fn new(
+        limits: FillLimits,
+        held: Arc<Held>,
+        calls: CallPermits,
+        capacity: Option<u64>,
+    ) -> Self {
         let most_in_flight = limits.in_flight.or(capacity).unwrap_or(UNKNOWN_CAPACITY);
-        let retries = Some(Turns::new(limits.retries));
+        let retries = Some(KeyQueues::new(limits.retries));
         Self { calls, limits, held, most_in_flight, retries, ..Self::default() }
     }
 
@@ -184,7 +189,7 @@ impl Load {
             held: self.held.anew(),
             limits: self.limits.clone(),
             most_in_flight: self.most_in_flight,
-            retries: Some(Turns::new(self.limits.retries)),
+            retries: Some(KeyQueues::new(self.limits.retries)),
             ..Self::default()
         }
     }
@@ -213,30 +218,30 @@ impl Load {
         }
     }
 
-    fn begin(self: &Arc<Self>, kind: Kind, most: u64) -> Option<Counted> {
+    fn begin(self: &Arc<Self>, kind: Kind, most: u64) -> Option<GaugeGuard> {
         let count = self.count(kind);
         let raised = |count: u64| (count < most).then_some(count + 1);
         count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised).ok()?;
-        Some(Counted { kind, load: Arc::clone(self) })
+        Some(GaugeGuard { kind, gauges: Arc::clone(self) })
     }
 
     /// An unsafe request whose client has left.
-    pub(crate) fn abandoned(self: &Arc<Self>) -> Option<Counted> {
+    pub(crate) fn abandoned(self: &Arc<Self>) -> Option<GaugeGuard> {
         self.begin(Kind::Abandoned, self.limits.abandoned)
     }
 
     /// A fill that others can wait for.
-    pub(crate) fn fill(self: &Arc<Self>) -> Option<Counted> {
+    pub(crate) fn fill(self: &Arc<Self>) -> Option<GaugeGuard> {
         self.begin(Kind::Fill, self.limits.fills)
     }
 
     /// A fill that nobody waits for any more.
-    pub(crate) fn detached(self: &Arc<Self>) -> Option<Counted> {
+    pub(crate) fn detached(self: &Arc<Self>) -> Option<GaugeGuard> {
         self.begin(Kind::Detached, self.limits.detached)
     }
 
     /// A request that waits.
-    pub(crate) fn waiting(self: &Arc<Self>) -> Option<Counted> {
+    pub(crate) fn waiting(self: &Arc<Self>) -> Option<GaugeGuard> {
         self.begin(Kind::Waiting, u64::MAX)
     }
 
@@ -270,8 +275,8 @@ impl Load {
     }
 }
 
-impl Drop for Counted {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
-        self.load.count(self.kind).fetch_sub(1, Ordering::Relaxed);
+        self.gauges.count(self.kind).fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -9,7 +9,7 @@ const LONGEST_KEY: usize = 1024;
 
 /// How the cache speaks of itself in responses.
 #[derive(Debug)]
-pub(crate) struct Voice {
+pub(crate) struct CacheStatusWriter {
     /// Whether `Cache-Status` has the key's URI.
     pub(crate) key: bool,
     /// The cache's name: a token.
@@ -18,8 +18,8 @@ pub(crate) struct Voice {
     pub(crate) x_cache: bool,
 }
 
-impl Voice {
-    /// The number of fields that [`Voice::tell`] adds.
+impl CacheStatusWriter {
+    /// The number of fields that [`CacheStatusWriter::tell`] adds.
     pub(crate) fn fields(&self) -> usize {
         1 + usize::from(self.x_cache)
     }

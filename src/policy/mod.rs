@@ -10,7 +10,7 @@ use http::{HeaderName, request, response};
 pub use standard::StandardPolicy;
 
 use crate::entry::key::CacheKey;
-use crate::semantics::freshness::Source;
+use crate::semantics::freshness::LifetimeSource;
 use crate::semantics::storing::NotStored;
 use crate::semantics::{CredentialKinds, Rules};
 
@@ -19,18 +19,18 @@ use crate::semantics::{CredentialKinds, Rules};
 ///
 /// ```
 /// use http::{HeaderName, request, response};
-/// use larder::{CacheKey, CachePolicy, Terms, Use};
+/// use larder::{CacheKey, CachePolicy, Terms, RequestAction};
 /// use std::time::Duration;
 ///
 /// /// Keeps pictures for a day at least, and never caches the admin pages.
 /// struct Pictures;
 ///
 /// impl CachePolicy for Pictures {
-///     fn request(&self, request: &request::Parts) -> Use {
+///     fn request(&self, request: &request::Parts) -> RequestAction {
 ///         if request.uri.path().starts_with("/admin") {
-///             return Use::Bypass("admin");
+///             return RequestAction::Bypass("admin");
 ///         }
-///         Use::of(request)
+///         RequestAction::of(request)
 ///     }
 ///
 ///     fn response(&self, request: &request::Parts, _: &response::Parts, terms: &mut Terms) {
@@ -51,8 +51,8 @@ pub trait CachePolicy: Send + Sync + 'static {
     ///
     /// Asked for every method. The service forwards by itself what is neither GET nor HEAD (nor QUERY behind a
     /// [`QueryLayer`](crate::QueryLayer)), what has content otherwise, and what asks for an upgrade; the key of an unsafe request says which URI it invalidates.
-    fn request(&self, request: &request::Parts) -> Use {
-        Use::of(request)
+    fn request(&self, request: &request::Parts) -> RequestAction {
+        RequestAction::of(request)
     }
 
     /// Edits the terms under which a response is stored and reused. They come filled in by the rules.
@@ -71,7 +71,7 @@ impl<P: CachePolicy + ?Sized> CachePolicy for std::sync::Arc<P> {
         (**self).rules()
     }
 
-    fn request(&self, request: &request::Parts) -> Use {
+    fn request(&self, request: &request::Parts) -> RequestAction {
         (**self).request(request)
     }
 
@@ -86,14 +86,14 @@ impl<P: CachePolicy + ?Sized> CachePolicy for std::sync::Arc<P> {
 
 /// What the cache does with a request.
 #[derive(Clone, Debug)]
-pub enum Use {
+pub enum RequestAction {
     /// Forwards it and stores nothing. The reason, a short word in lower case, is told in `Cache-Status`.
     Bypass(&'static str),
     /// Answers it from what is stored under the key, or stores the answer there.
     Cache(CacheKey),
 }
 
-impl Use {
+impl RequestAction {
     /// The key of the request's URI, or a bypass where it has none.
     pub fn of(request: &request::Parts) -> Self {
         match CacheKey::of(request) {
@@ -121,7 +121,7 @@ pub struct Terms {
     /// In spite of which credentials one copy may serve many people.
     pub shared: CredentialKinds,
     /// Where `lifetime` came from.
-    pub source: Source,
+    pub source: LifetimeSource,
     /// How long past its lifetime it stands in for an error; `None` leaves it to the request, and to
     /// [`Rules::stale_if_error`].
     pub stale_if_error: Option<Duration>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::header::HeaderName;
 use http::{Method, request, response};
 
-use super::{CachePolicy, Terms, Use};
+use super::{CachePolicy, RequestAction, Terms};
 use crate::entry::key::CacheKey;
 use crate::semantics::accept::{Codings, Languages};
 use crate::semantics::freshness::Heuristic;
@@ -111,7 +111,7 @@ impl StandardPolicy {
         self
     }
 
-    /// Whether `immutable` outweighs a client's reload; default true.
+    /// Whether `immutable` blocks a client's reload; default true.
     #[must_use]
     pub fn immutable(mut self, on: bool) -> Self {
         self.rules.immutable = on;
@@ -240,11 +240,11 @@ impl CachePolicy for StandardPolicy {
         &self.rules
     }
 
-    fn request(&self, request: &request::Parts) -> Use {
-        match Use::of(request) {
-            Use::Cache(key) if !self.key_fields.is_empty() => {
+    fn request(&self, request: &request::Parts) -> RequestAction {
+        match RequestAction::of(request) {
+            RequestAction::Cache(key) if !self.key_fields.is_empty() => {
                 let add = |key: CacheKey, name| key.with_field(name, &request.headers);
-                Use::Cache(self.key_fields.iter().fold(key, add))
+                RequestAction::Cache(self.key_fields.iter().fold(key, add))
             }
             plain => plain,
         }

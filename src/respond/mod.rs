@@ -11,11 +11,11 @@ use http_body::Body;
 
 use crate::body::CacheBody;
 use crate::body::flight::Reader;
-use crate::body::length::Measured;
+use crate::body::length::LengthChecked;
 use crate::entry::partial::{self, Cut};
 use crate::entry::{ResponseHead, StoredResponse};
 use crate::error::BoxError;
-use crate::limits::calls::Leave;
+use crate::limits::calls::CallPermit;
 use crate::observe::Place;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::fields::{RequestFields, keep_what_lets_pages_see, lets_pages_see};
@@ -113,7 +113,7 @@ impl Core {
         let (status, mut headers, body) = match precondition {
             Precondition::Failed => return self.precondition_failed(&head.headers, outcome),
             Precondition::NotModified => {
-                let room = self.voice.fields() + 1;
+                let room = self.status_writer.fields() + 1;
                 let headers = not_modified_fields(&head.headers, room);
                 (StatusCode::NOT_MODIFIED, headers, CacheBody::empty())
             }
@@ -134,10 +134,10 @@ impl Core {
                         None => (
                             head.status,
                             head.headers.clone(),
-                            CacheBody::stored(&self.load.held, stored.payload()),
+                            CacheBody::stored(&self.gauges.held, stored.payload()),
                         ),
                         Some(Cut { content, headers, status }) => {
-                            (status, headers, CacheBody::whole(&self.load.held, content))
+                            (status, headers, CacheBody::whole(&self.gauges.held, content))
                         }
                     }
                 }
@@ -146,7 +146,7 @@ impl Core {
         // A response from the future has no age that could be told.
         headers.insert(header::AGE, age_value(age.unwrap_or_default()));
         let upstream = head.upstream_status.as_ref();
-        self.voice.tell(outcome, status, &mut headers, Place::Slot { upstream });
+        self.status_writer.tell(outcome, status, &mut headers, Place::Slot { upstream });
         let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
@@ -160,7 +160,7 @@ impl Core {
         method: &Method,
         is_conditional: bool,
         outcome: &Outcome,
-        leave: Leave,
+        permit: CallPermit,
     ) -> Response<CacheBody<B>>
     where
         B: Body + Send + 'static,
@@ -182,10 +182,10 @@ impl Core {
         let body = if framing::has_no_content(method, parts.status) {
             CacheBody::empty()
         } else {
-            let body = Measured::of(body, method, parts.status, &parts.headers).by_leave(leave);
-            CacheBody::forwarded(&self.load.held, body)
+            let body = LengthChecked::of(body, method, parts.status, &parts.headers).by_permit(permit);
+            CacheBody::forwarded(&self.gauges.held, body)
         };
-        self.voice.tell(outcome, parts.status, &mut parts.headers, Place::Append);
+        self.status_writer.tell(outcome, parts.status, &mut parts.headers, Place::Append);
         Response::from_parts(parts, body)
     }
 
@@ -205,7 +205,7 @@ impl Core {
         let detail = Some(Detail::CallLimit);
         let outcome = Forwarding { collapsed, detail, ..Forwarding::new(forward) };
         let mut response = self.no_content(StatusCode::SERVICE_UNAVAILABLE, &outcome.into());
-        let seconds = HeaderValue::from(self.load.calls.retry_after());
+        let seconds = HeaderValue::from(self.gauges.calls.retry_after());
         response.headers_mut().insert(header::RETRY_AFTER, seconds);
         response
     }
@@ -216,7 +216,7 @@ impl Core {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        self.voice.tell(outcome, status, headers, Place::Append);
+        self.status_writer.tell(outcome, status, headers, Place::Append);
         response
     }
 }

@@ -21,7 +21,7 @@ use crate::shared::Core;
 use crate::store::{Lookup, Stored, Variants};
 
 /// A GET, HEAD or QUERY with all that was read from it.
-pub(crate) struct Query {
+pub(crate) struct CacheRequest {
     /// As far as they count.
     pub(crate) directives: RequestDirectives,
     pub(crate) fields: RequestFields,
@@ -30,7 +30,7 @@ pub(crate) struct Query {
     pub(crate) request: Parts,
 }
 
-impl Query {
+impl CacheRequest {
     #[inline]
     pub(crate) fn new(
         core: &Core,
@@ -90,7 +90,7 @@ impl Query {
     ) -> bool {
         // It came from the origin after this request did, which is what a reload wants: it joins no call that has landed.
         let directives = RequestDirectives { no_cache: false, ..self.directives };
-        let ask = reuse::Ask { directives: &directives, ..self.ask() };
+        let ask = reuse::RequestView { directives: &directives, ..self.ask() };
         let candidate = Candidate { coverage: Coverage::Full, expired: None, reuse: head.reuse() };
         match reuse::decide(&ask, std::iter::once(candidate), core.policy.rules(), now) {
             Decision::Serve(_) | Decision::ServeAhead(_) | Decision::ServeStale(_) => true,
@@ -101,8 +101,12 @@ impl Query {
 
     /// The request as reuse sees it.
     #[inline]
-    fn ask(&self) -> reuse::Ask<'_> {
-        reuse::Ask { directives: &self.directives, headers: &self.request.headers, unkeyed: self.unkeyed() }
+    fn ask(&self) -> reuse::RequestView<'_> {
+        reuse::RequestView {
+            directives: &self.directives,
+            headers: &self.request.headers,
+            unkeyed: self.unkeyed(),
+        }
     }
 
     /// Whether a stored response could answer it, once the origin has said that it holds: then its validators ask about

@@ -2,18 +2,18 @@
 
 /// A list with holes.
 #[derive(Debug)]
-pub(crate) struct Slots<T> {
+pub(crate) struct Slab<T> {
     free: Vec<usize>,
     places: Vec<Option<T>>,
 }
 
-impl<T> Default for Slots<T> {
+impl<T> Default for Slab<T> {
     fn default() -> Self {
         Self { free: Vec::new(), places: Vec::new() }
     }
 }
 
-impl<T> Slots<T> {
+impl<T> Slab<T> {
     /// The number of the value from now on, until it is removed.
     pub(crate) fn add(&mut self, value: T) -> usize {
         match self.free.pop() {

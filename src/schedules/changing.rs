@@ -7,7 +7,7 @@ use shuttle::future::yield_now;
 use super::origin::{Fault, Script};
 use super::world::{MOST_POLLS, Seen, World};
 use super::{below, explore, one_of};
-use crate::store::Target;
+use crate::store::PurgeTarget;
 
 /// The ways to say that what is stored does not hold any more.
 #[derive(Clone, Copy)]
@@ -28,7 +28,7 @@ async fn change(world: World) {
         purge => {
             let version = world.origin.change();
             match purge {
-                Purge::All => world.handle.purge_target(&Target::All).await,
+                Purge::All => world.handle.purge_target(&PurgeTarget::All).await,
                 Purge::Soft => world.handle.soft_purge(&World::uri()).await,
                 _ => world.handle.purge(&World::uri()).await,
             }

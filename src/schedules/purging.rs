@@ -10,7 +10,7 @@ use super::origin::Script;
 use super::world::{MOST_POLLS, World, patient};
 use super::{below, explore, one_of};
 use crate::store::conformance::{here, response, targets};
-use crate::store::{How, MemoryStore, Store, Target};
+use crate::store::{MemoryStore, PurgeMode, PurgeTarget, Store};
 
 /// A store, and whether what it is filled from has changed.
 #[derive(Clone)]
@@ -36,7 +36,7 @@ impl Shelves {
         written.expect("the store in memory does not fail");
     }
 
-    async fn purge(&self, target: &Target, how: How) {
+    async fn purge(&self, target: &PurgeTarget, how: PurgeMode) {
         self.store.invalidate(target, how).await.expect("the store in memory is sure");
     }
 
@@ -51,8 +51,8 @@ impl Shelves {
 
     /// When nothing is stored or on its way any more, no name is held.
     async fn is_empty(&self) {
-        self.purge(&Target::All, How::Remove).await;
-        self.purge(&Target::Tag("other".into()), How::Remove).await;
+        self.purge(&PurgeTarget::All, PurgeMode::Remove).await;
+        self.purge(&PurgeTarget::Tag("other".into()), PurgeMode::Remove).await;
         self.is_new().await;
         assert_eq!(self.store.names(), 0, "names that are held for nothing");
     }
@@ -67,7 +67,7 @@ fn a_purge_of_what_is_on_its_way_to_the_store() {
             let shelves = shelves.clone();
             async move {
                 shelves.has_changed.store(true, Ordering::SeqCst);
-                let how = one_of(&[How::Remove, How::Expire(UNIX_EPOCH)]);
+                let how = one_of(&[PurgeMode::Remove, PurgeMode::Expire(UNIX_EPOCH)]);
                 shelves.purge(&targets()[below(targets().len())], how).await;
                 shelves.is_new().await;
             }
@@ -76,7 +76,7 @@ fn a_purge_of_what_is_on_its_way_to_the_store() {
         let another = shuttle::future::spawn({
             let shelves = shelves.clone();
             async move {
-                shelves.purge(&Target::Key(here()), How::Remove).await;
+                shelves.purge(&PurgeTarget::Key(here()), PurgeMode::Remove).await;
                 shelves.clone().fill().await;
             }
         });

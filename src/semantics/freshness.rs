@@ -40,7 +40,7 @@ impl Heuristic {
 
 /// Where a freshness lifetime comes from, in the order in which a shared cache looks (RFC 9111 4.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum LifetimeSource {
     /// A targeted field (RFC 9213).
     Targeted,
     /// `s-maxage`.
@@ -55,7 +55,7 @@ pub enum Source {
     None,
 }
 
-impl Source {
+impl LifetimeSource {
     /// Whether the origin said it, rather than the cache assumed it.
     pub fn is_explicit(self) -> bool {
         matches!(self, Self::Targeted | Self::SMaxage | Self::MaxAge | Self::Expires)
@@ -71,20 +71,20 @@ pub fn lifetime(
     directives: &ResponseDirectives,
     date: SystemTime,
     heuristic: Option<&Heuristic>,
-) -> (Duration, Source) {
-    let source = |source| if directives.targeted { Source::Targeted } else { source };
+) -> (Duration, LifetimeSource) {
+    let source = |source| if directives.targeted { LifetimeSource::Targeted } else { source };
     if let Some(seconds) = directives.s_maxage {
-        return (Duration::from_secs(seconds.into()), source(Source::SMaxage));
+        return (Duration::from_secs(seconds.into()), source(LifetimeSource::SMaxage));
     }
     if let Some(seconds) = directives.max_age {
-        return (Duration::from_secs(seconds.into()), source(Source::MaxAge));
+        return (Duration::from_secs(seconds.into()), source(LifetimeSource::MaxAge));
     }
     // RFC 9213 2.1: beside a targeted field, `Expires` is ignored.
     if headers.contains_key(header::EXPIRES) && !directives.targeted {
         let expires = single_date(headers, &header::EXPIRES, date);
         // RFC 9111 5.3: invalid, repeated or in the past means already expired.
         let lifetime = expires.and_then(|expires| expires.duration_since(date).ok());
-        return (lifetime.unwrap_or_default(), Source::Expires);
+        return (lifetime.unwrap_or_default(), LifetimeSource::Expires);
     }
     if let Some(heuristic) = heuristic
         && (is_heuristically_cacheable(status) || directives.public)
@@ -93,9 +93,9 @@ pub fn lifetime(
         && let Ok(unchanged) = date.duration_since(modified)
     {
         let assumed = unchanged / 100 * heuristic.percent;
-        return (assumed.min(heuristic.most), Source::Heuristic);
+        return (assumed.min(heuristic.most), LifetimeSource::Heuristic);
     }
-    (Duration::ZERO, Source::None)
+    (Duration::ZERO, LifetimeSource::None)
 }
 
 /// The value of a date field that occurs exactly once and is valid.
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(status: u16, fields: &[(&'static str, &str)], expected: (u64, Source)) {
+    fn check(status: u16, fields: &[(&'static str, &str)], expected: (u64, LifetimeSource)) {
         let headers = headers(fields);
         let status = StatusCode::from_u16(status).expect("a status");
         let directives = ResponseDirectives::of(&headers);
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn lifetimes() {
-        use Source::{Expires, Heuristic, MaxAge, None, SMaxage};
+        use LifetimeSource::{Expires, Heuristic, MaxAge, None, SMaxage};
         const HOUR_LATER: &str = "Tue, 01 Sep 2026 01:00:00 GMT";
         const DAY_BEFORE: &str = "Mon, 31 Aug 2026 00:00:00 GMT";
         // RFC 9111 4.2.1: the order.
@@ -242,9 +242,9 @@ mod tests {
         let directives = ResponseDirectives::default();
         let heuristic = Heuristic::default();
         let of = |status| lifetime(status, &headers, &directives, date(), Some(&heuristic)).1;
-        assert_eq!(of(StatusCode::OK), Source::Heuristic);
-        assert_eq!(of(StatusCode::NOT_FOUND), Source::None);
-        assert_eq!(lifetime(StatusCode::OK, &headers, &directives, date(), None).1, Source::None);
+        assert_eq!(of(StatusCode::OK), LifetimeSource::Heuristic);
+        assert_eq!(of(StatusCode::NOT_FOUND), LifetimeSource::None);
+        assert_eq!(lifetime(StatusCode::OK, &headers, &directives, date(), None).1, LifetimeSource::None);
     }
 
     #[test]
@@ -422,7 +422,7 @@ mod tests {
             let directives = ResponseDirectives::of(&headers);
             let status = StatusCode::from_u16(status).expect("a status");
             let (lifetime, source) = lifetime(status, &headers, &directives, date(), Some(&Heuristic::default()));
-            prop_assert!(lifetime.is_zero() || source != Source::None);
+            prop_assert!(lifetime.is_zero() || source != LifetimeSource::None);
         }
     }
 }

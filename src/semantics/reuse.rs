@@ -127,7 +127,7 @@ pub struct Candidate<'a> {
 
 /// A request as reuse sees it.
 #[derive(Clone, Copy, Debug)]
-pub struct Ask<'a> {
+pub struct RequestView<'a> {
     /// Its directives, as far as they count: see [`RequestDirectives::heeded`].
     pub directives: &'a RequestDirectives,
     /// Its fields.
@@ -206,42 +206,42 @@ pub enum Decision {
 
 /// Decides how a GET or HEAD is answered (RFC 9111 4).
 pub fn decide<'a>(
-    ask: &Ask<'_>,
+    request: &RequestView<'_>,
     candidates: impl ExactSizeIterator<Item = Candidate<'a>>,
     rules: &Rules,
     now: SystemTime,
 ) -> Decision {
-    decide_where(true, ask, candidates, rules, now)
+    decide_where(true, request, candidates, rules, now)
 }
 
 /// [`decide`] where nothing can be validated in the background, so that nothing stale is served meanwhile.
 pub(crate) fn decide_in_front<'a>(
-    ask: &Ask<'_>,
+    request: &RequestView<'_>,
     candidates: impl ExactSizeIterator<Item = Candidate<'a>>,
     rules: &Rules,
     now: SystemTime,
 ) -> Decision {
-    decide_where(false, ask, candidates, rules, now)
+    decide_where(false, request, candidates, rules, now)
 }
 
 #[inline]
 fn decide_where<'a>(
     has_background: bool,
-    ask: &Ask<'_>,
+    request: &RequestView<'_>,
     candidates: impl ExactSizeIterator<Item = Candidate<'a>>,
     rules: &Rules,
     now: SystemTime,
 ) -> Decision {
-    let decision = match select(ask, candidates, rules) {
+    let decision = match select(request, candidates, rules) {
         Selected::Match(index, candidate) => {
-            judge(index, &candidate, ask.directives, has_background, rules, now)
+            judge(index, &candidate, request.directives, has_background, rules, now)
         }
         Selected::Nothing(forward) => Decision::Forward(forward),
         Selected::Part(index) => Decision::Complete(index),
     };
     match decision {
         Decision::Complete(_) | Decision::Forward(_) | Decision::Validate(..)
-            if ask.directives.only_if_cached =>
+            if request.directives.only_if_cached =>
         {
             Decision::Unsatisfiable
         }
@@ -257,19 +257,19 @@ enum Selected<'a> {
 }
 
 /// Whether a stored response could answer a request, fresh or once it is validated.
-pub(crate) fn may_answer(ask: &Ask<'_>, reuse: &Reuse, rules: &Rules) -> bool {
-    reuse.selecting.matches(ask.headers) && may_be_shared(ask, reuse, rules)
+pub(crate) fn may_answer(request: &RequestView<'_>, reuse: &Reuse, rules: &Rules) -> bool {
+    reuse.selecting.matches(request.headers) && may_be_shared(request, reuse, rules)
 }
 
 /// The credentials rule.
-fn may_be_shared(ask: &Ask<'_>, reuse: &Reuse, rules: &Rules) -> bool {
-    rules.credentials == Credentials::Rfc9111 || !ask.unkeyed.without(reuse.shared).any()
+fn may_be_shared(request: &RequestView<'_>, reuse: &Reuse, rules: &Rules) -> bool {
+    rules.credentials == Credentials::Rfc9111 || !request.unkeyed.without(reuse.shared).any()
 }
 
 /// The newest of the matching candidates; of equal ones the first (RFC 9111 4.1). One that holds all that is asked for
 /// comes before any that does not.
 fn select<'a>(
-    ask: &Ask<'_>,
+    request: &RequestView<'_>,
     candidates: impl ExactSizeIterator<Item = Candidate<'a>>,
     rules: &Rules,
 ) -> Selected<'a> {
@@ -279,10 +279,10 @@ fn select<'a>(
     let is_newer = |reuse: &Reuse, best: &Reuse| reuse.place_in_time() > best.place_in_time();
     for (index, candidate) in candidates.enumerate() {
         let reuse = candidate.reuse;
-        if !reuse.selecting.matches(ask.headers) {
+        if !reuse.selecting.matches(request.headers) {
             continue;
         }
-        if !may_be_shared(ask, reuse, rules) {
+        if !may_be_shared(request, reuse, rules) {
             missing = Forward::Request;
             continue;
         }
@@ -411,7 +411,7 @@ mod tests {
         for (name, value) in fields {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let ask = Ask {
+        let ask = RequestView {
             directives: &RequestDirectives::of(&headers),
             headers: &headers,
             unkeyed: CredentialKinds::of(&headers),
@@ -475,7 +475,11 @@ mod tests {
             let headers =
                 HeaderMap::from_iter([(HeaderName::from_static(field.0), HeaderValue::from_static(field.1))]);
             let directives = RequestDirectives::of(&headers).heeded(&rules);
-            let ask = Ask { directives: &directives, headers: &headers, unkeyed: CredentialKinds::default() };
+            let ask = RequestView {
+                directives: &directives,
+                headers: &headers,
+                unkeyed: CredentialKinds::default(),
+            };
             let candidates =
                 reuse.iter().map(|reuse| Candidate { coverage: Coverage::Full, expired: None, reuse });
             decide(&ask, candidates, &rules, at(now))
@@ -514,7 +518,8 @@ mod tests {
     fn b16_without_a_background_what_is_stale_is_validated_in_front() {
         let headers = HeaderMap::new();
         let directives = RequestDirectives::default();
-        let ask = Ask { directives: &directives, headers: &headers, unkeyed: CredentialKinds::default() };
+        let ask =
+            RequestView { directives: &directives, headers: &headers, unkeyed: CredentialKinds::default() };
         let rules = Rules { refresh_ahead: Some(Duration::from_secs(10)), ..Rules::default() };
         let reuse = with(|r| {
             r.stale_while_revalidate = Duration::from_secs(30);
@@ -657,8 +662,11 @@ mod tests {
                 .iter()
                 .map(|(_, date)| with(|r| (r.generated, r.response_time) = (at(*date), at(*date))))
                 .collect();
-            let ask =
-                Ask { directives: &directives(line), headers: &headers, unkeyed: CredentialKinds::default() };
+            let ask = RequestView {
+                directives: &directives(line),
+                headers: &headers,
+                unkeyed: CredentialKinds::default(),
+            };
             let candidates = list.iter().zip(&reuses).map(|(&(coverage, _), reuse)| Candidate {
                 coverage,
                 expired: None,
@@ -688,7 +696,7 @@ mod tests {
     fn a_soft_purge_makes_stale_from_then_on() {
         let reuse = with(|r| r.stale_while_revalidate = Duration::from_secs(30));
         let headers = HeaderMap::new();
-        let ask = Ask {
+        let ask = RequestView {
             directives: &RequestDirectives::default(),
             headers: &headers,
             unkeyed: CredentialKinds::default(),

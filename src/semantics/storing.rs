@@ -4,7 +4,7 @@ use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
 
 use super::cache_control::{RequestDirectives, ResponseDirectives};
-use super::freshness::Source;
+use super::freshness::LifetimeSource;
 use super::status::{is_drawn_by_request, is_heuristically_cacheable, is_understood};
 use super::{CredentialKinds, Credentials, Rules, is_retrieval};
 
@@ -170,7 +170,7 @@ pub struct Exchange<'a> {
     /// The response's directives.
     pub directives: &'a ResponseDirectives,
     /// Where its freshness lifetime comes from.
-    pub source: Source,
+    pub source: LifetimeSource,
 }
 
 /// Whether a shared cache may store the response to a request (RFC 9111 3).

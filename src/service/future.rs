@@ -13,8 +13,8 @@ use tower::util::Oneshot;
 use crate::body::CacheBody;
 use crate::entry::key::CacheKey;
 use crate::error::BoxError;
-use crate::limits::calls::Leave;
-use crate::observe::Voice;
+use crate::limits::calls::CallPermit;
+use crate::observe::CacheStatusWriter;
 use crate::semantics::cache_status::Outcome;
 use crate::semantics::validation;
 use crate::shared::Core;
@@ -92,7 +92,7 @@ where
         let this = self.project();
         let mut answer = ready!(this.kind.poll(cx));
         if let (Some(key), Ok(response)) = (this.told_key.take(), &mut answer) {
-            Voice::tell_key(key.uri(), response.headers_mut());
+            CacheStatusWriter::tell_key(key.uri(), response.headers_mut());
         }
         Poll::Ready(answer)
     }
@@ -109,7 +109,13 @@ where
             KindProjection::Boxed { future } => future.as_mut().poll(cx),
             KindProjection::Pass { future, core, is_conditional, method, outcome } => {
                 let response = ready!(future.poll(cx))?;
-                Poll::Ready(Ok(core.pass_on(response, method, *is_conditional, outcome, Leave::default())))
+                Poll::Ready(Ok(core.pass_on(
+                    response,
+                    method,
+                    *is_conditional,
+                    outcome,
+                    CallPermit::default(),
+                )))
             }
             KindProjection::Ready { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),

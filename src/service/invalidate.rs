@@ -16,12 +16,12 @@ use http_body::Body;
 use tower::{Service, ServiceExt};
 
 use crate::body::CacheBody;
-use crate::collapse::doubts::{PAUSE, Waiting, When};
+use crate::collapse::unknown_outcomes::{PAUSE, Waiting, When};
 use crate::entry::key::{self, CacheKey};
 use crate::error::BoxError;
-use crate::fetch::assess::Ask;
+use crate::fetch::assess::FetchContext;
 use crate::fetch::receive;
-use crate::limits::Load;
+use crate::limits::Gauges;
 use crate::runtime::{Runtime, from_now_on, pause, to_its_end};
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::framing;
@@ -30,11 +30,11 @@ use crate::semantics::invalidation;
 use crate::semantics::reuse::Forward;
 use crate::semantics::validation;
 use crate::shared::{Core, key_of, targets_of};
-use crate::store::{Expected, Fence, How, Store, Target};
+use crate::store::{Expected, Fence, PurgeMode, PurgeTarget, Store};
 
 /// An unsafe request on its way.
 pub(crate) struct UnsafeCall<S> {
-    /// Why the policy keeps it from the cache, if it does.
+    /// NotShareable the policy keeps it from the cache, if it does.
     bypass: Option<&'static str>,
     core: Arc<Core>,
     key: CacheKey,
@@ -70,7 +70,7 @@ impl<S: Store> UnsafeCall<S> {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let Some(leave) = self.core.load.calls.begin(Some(&self.key)).await else {
+        let Some(permit) = self.core.gauges.calls.begin(Some(&self.key)).await else {
             return Ok(self.core.overloaded(self.outcome().forward, None));
         };
         let storable = self.storable(&parts).await;
@@ -80,7 +80,7 @@ impl<S: Store> UnsafeCall<S> {
         let is_conditional = validation::is_conditional(&parts.headers);
         let method = parts.method.clone();
         self.forward(&mut parts);
-        let load = Arc::clone(&self.core.load);
+        let gauges = Arc::clone(&self.core.gauges);
         let call = async move {
             let sent_at = self.core.clock.now();
             let unknown = Unknown::new(&self);
@@ -103,15 +103,15 @@ impl<S: Store> UnsafeCall<S> {
                 && is_named_by(target.as_ref(), response.headers())
                 && let Some(mut ask) = self.ask(storable.request, sent_at).await
             {
-                ask.leave = leave;
+                ask.permit = permit;
                 let mut response = response;
                 framing::repair(&method, response.status(), response.headers_mut());
                 return Ok(receive::receive(self.core, self.store, ask, response).await);
             }
             let outcome = Outcome::Forwarded(Forwarding { detail, ..self.outcome() });
-            Ok(self.core.pass_on(response, &method, is_conditional, &outcome, leave))
+            Ok(self.core.pass_on(response, &method, is_conditional, &outcome, permit))
         };
-        Carried { call: Some(Box::pin(call)), load }.await
+        Carried { call: Some(Box::pin(call)), gauges }.await
     }
 }
 
@@ -120,7 +120,7 @@ impl<S: Store> UnsafeCall<S> {
         Forwarding::new(if self.bypass.is_some() { Forward::Bypass } else { Forward::Method })
     }
 
-    /// Turns the request into what the inner service gets to see.
+    /// KeyQueues the request into what the inner service gets to see.
     fn forward(&self, request: &mut Parts) {
         key::settle_authority(request);
         self.core.policy.forward(request);
@@ -157,7 +157,7 @@ impl<S: Store> UnsafeCall<S> {
         target: Option<&Uri>,
         status: StatusCode,
         response: &HeaderMap,
-    ) -> Vec<Target> {
+    ) -> Vec<PurgeTarget> {
         if !self.core.storing || !invalidation::invalidates(method, status) {
             return Vec::new();
         }
@@ -167,16 +167,16 @@ impl<S: Store> UnsafeCall<S> {
         // More groups than are supported: nobody can say which, so the target's origin goes as a whole.
         let groups: Vec<_> = match groups::of(response, &CACHE_GROUP_INVALIDATION) {
             Ok(groups) => {
-                groups.iter().map(|group| Target::Group(groups::scoped(self.key.uri(), group))).collect()
+                groups.iter().map(|group| PurgeTarget::Group(groups::scoped(self.key.uri(), group))).collect()
             }
-            Err(groups::TooMany) => vec![Target::Prefix(origin_of(self.key.uri()).into())],
+            Err(groups::TooMany) => vec![PurgeTarget::Prefix(origin_of(self.key.uri()).into())],
         };
         uris.chain(groups).collect()
     }
 
     /// Removes what the targets name. Whether no purge but this one has come since `before` that can concern the answer,
     /// and what went wrong, for the client must learn of it.
-    async fn invalidate(&self, before: Option<Fence>, targets: Vec<Target>) -> (bool, Option<Detail>) {
+    async fn invalidate(&self, before: Option<Fence>, targets: Vec<PurgeTarget>) -> (bool, Option<Detail>) {
         let (store, key) = (Arc::clone(&self.store), self.key.clone());
         // What the request has changed has changed, whether or not its client still waits.
         let settled = to_its_end(async move {
@@ -187,7 +187,7 @@ impl<S: Store> UnsafeCall<S> {
             };
             let mut failed = None;
             for target in targets {
-                if store.invalidate(&target, How::Remove).await.is_err() {
+                if store.invalidate(&target, PurgeMode::Remove).await.is_err() {
                     failed = Some(Detail::NotInvalidated);
                 }
             }
@@ -197,9 +197,9 @@ impl<S: Store> UnsafeCall<S> {
     }
 
     /// The answer to a POST as one to later GETs, under a fence from after its own invalidation.
-    async fn ask(&self, request: Parts, sent_at: SystemTime) -> Option<Box<Ask>> {
+    async fn ask(&self, request: Parts, sent_at: SystemTime) -> Option<Box<FetchContext>> {
         let (expected, fence) = self.expect().await;
-        Some(Box::new(Ask::post(request, self.key.clone(), expected, fence?, sent_at)))
+        Some(Box::new(FetchContext::post(request, self.key.clone(), expected, fence?, sent_at)))
     }
 }
 
@@ -254,12 +254,12 @@ struct Doubt<S> {
 
 impl<S: Store> Doubt<S> {
     fn when(&self) -> When {
-        self.core.doubts.turn(&self.key, self.core.clock.now())
+        self.core.unknown_outcomes.turn(&self.key, self.core.clock.now())
     }
 
     /// Makes stale what is stored for the key's URIs. Nobody is there to be told of a failure.
     async fn expire(self) {
-        let how = How::Expire(self.core.clock.now());
+        let how = PurgeMode::Expire(self.core.clock.now());
         for target in targets_of(&self.core, &self.key) {
             let _ = self.store.invalidate(&target, how).await;
         }
@@ -267,7 +267,7 @@ impl<S: Store> Doubt<S> {
 
     async fn expire_later(self, waiting: Waiting) {
         let _ = pause(PAUSE).await;
-        self.core.doubts.end(waiting, self.core.clock.now());
+        self.core.unknown_outcomes.end(waiting, self.core.clock.now());
         self.expire().await;
     }
 }
@@ -283,7 +283,7 @@ where
     E: Send,
 {
     call: Option<Pin<Box<F>>>,
-    load: Arc<Load>,
+    gauges: Arc<Gauges>,
 }
 
 impl<F, B, E> Future for Carried<F, B, E>
@@ -316,7 +316,7 @@ where
     fn drop(&mut self) {
         if let Some(call) = self.call.take()
             && let Some(runtime) = Runtime::current()
-            && let Some(counted) = self.load.abandoned()
+            && let Some(counted) = self.gauges.abandoned()
         {
             drop(runtime.spawn(async move {
                 let _counted = counted;

@@ -16,10 +16,10 @@ use crate::body::CacheBody;
 use crate::entry::key::{self, CacheKey};
 use crate::error::BoxError;
 use crate::fetch::Purpose;
-use crate::fetch::collapsed::Errand;
-use crate::policy::Use;
+use crate::fetch::collapsed::CollapsedFetch;
+use crate::policy::RequestAction;
 use crate::query_layer::QueryContent;
-use crate::respond::request::Query;
+use crate::respond::request::CacheRequest;
 use crate::runtime::Runtime;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::fields::RequestFields;
@@ -95,10 +95,10 @@ where
     fn call(&mut self, request: Request<Q>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
         key::enter(&mut parts);
-        if self.cache.core.voice.key {
+        if self.cache.core.status_writer.key {
             let key = match self.cache.core.policy.request(&parts) {
-                Use::Cache(key) => Some(Box::new(key)),
-                Use::Bypass(_) => None,
+                RequestAction::Cache(key) => Some(Box::new(key)),
+                RequestAction::Bypass(_) => None,
             };
             return self.answer(parts, body).telling(key);
         }
@@ -127,7 +127,7 @@ where
             return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested));
         }
         let key = match core.policy.request(&parts) {
-            Use::Bypass(reason) => {
+            RequestAction::Bypass(reason) => {
                 // An unsafe request invalidates its target all the same (RFC 9111 4.4).
                 if is_unsafe(&parts.method)
                     && let Ok(key) = CacheKey::of(&parts)
@@ -136,7 +136,7 @@ where
                 }
                 return self.pass(parts, body, Forward::Bypass, Some(Detail::Bypass(reason)));
             }
-            Use::Cache(key) => key,
+            RequestAction::Cache(key) => key,
         };
         let content = match parts.method {
             Method::QUERY => parts.extensions.get::<QueryContent>().cloned(),
@@ -161,7 +161,7 @@ where
             Some(content) => content.key(key, &parts.headers),
         };
         let now = core.clock.now();
-        let query = Query::new(core, parts, fields, key, now);
+        let query = CacheRequest::new(core, parts, fields, key, now);
         if !core.storing {
             return self.fetch(query, body, Lookup::default(), Forward::Bypass, Purpose::Get);
         }
@@ -179,7 +179,7 @@ where
     fn carry_out<Q, B>(
         &self,
         decision: Decision,
-        query: Query,
+        query: CacheRequest,
         body: Q,
         lookup: Lookup,
     ) -> ResponseFuture<I, Q, B>
@@ -212,7 +212,7 @@ where
                 ResponseFuture::ready(response)
             }
             Decision::Forward(Forward::UriMiss) | Decision::Unsatisfiable if lookup.variants.is_empty() => {
-                match (core.searches.same(&query.key), decision) {
+                match (core.aliases.lookup(&query.key), decision) {
                     (Some(key), otherwise) => self.search(query, body, lookup, key, otherwise),
                     (None, Decision::Unsatisfiable) => ResponseFuture::ready(self.unsatisfiable()),
                     (None, _) => self.fetch(query, body, lookup, Forward::UriMiss, Purpose::Get),
@@ -232,7 +232,7 @@ where
     /// Looks for an answer under the key of an equivalent query; `otherwise` is what was decided without one.
     fn search<Q, B>(
         &self,
-        query: Query,
+        query: CacheRequest,
         body: Q,
         missed: Lookup,
         key: CacheKey,
@@ -270,7 +270,7 @@ where
     }
 
     /// Asks a store that has to be waited for.
-    fn look_up<Q, B>(&self, mut query: Query, body: Q) -> ResponseFuture<I, Q, B>
+    fn look_up<Q, B>(&self, mut query: CacheRequest, body: Q) -> ResponseFuture<I, Q, B>
     where
         I: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
         I::Future: Send,
@@ -323,31 +323,31 @@ where
         key::settle_authority(&mut parts);
         self.cache.core.policy.forward(&mut parts);
         framing::repair_request(&mut parts.headers);
-        if self.cache.core.load.calls.is_bounded() {
+        if self.cache.core.gauges.calls.is_bounded() {
             self.cache.core.mark(&mut parts);
         }
         key::leave(&mut parts);
         let (core, request) = (Arc::clone(&self.cache.core), Request::from_parts(parts, body));
         let inner = self.inner.clone();
         // A call that goes through the same layer again has its leave already.
-        if !core.load.calls.is_bounded() || detail == Some(Detail::Nested) {
+        if !core.gauges.calls.is_bounded() || detail == Some(Detail::Nested) {
             return ResponseFuture::pass(inner, request, core, outcome);
         }
         ResponseFuture::boxed(async move {
-            let Some(leave) = core.load.calls.begin(None).await else {
+            let Some(permit) = core.gauges.calls.begin(None).await else {
                 return Ok(core.overloaded(forward, None));
             };
             let is_conditional = validation::is_conditional(request.headers());
             let method = request.method().clone();
             let response = inner.oneshot(request).await?;
-            Ok(core.pass_on(response, &method, is_conditional, &outcome, leave))
+            Ok(core.pass_on(response, &method, is_conditional, &outcome, permit))
         })
     }
 
     /// Asks the inner service: for a new response, or whether a stored one still holds.
     fn fetch<Q, B>(
         &self,
-        mut query: Query,
+        mut query: CacheRequest,
         body: Q,
         lookup: Lookup,
         forward: Forward,
@@ -365,12 +365,12 @@ where
         // What selects what is stored is what the inner service sees.
         key::settle_authority(&mut query.request);
         let (core, store) = (Arc::clone(&self.cache.core), Arc::clone(&self.cache.store));
-        let errand = Errand::new(core, store, query, lookup, forward, purpose);
+        let errand = CollapsedFetch::new(core, store, query, lookup, forward, purpose);
         ResponseFuture::boxed(errand.run(self.inner.clone(), body))
     }
 
     /// Validates a stored response that has been served stale (RFC 5861 3), or shortly before it will be.
-    fn validate_behind<Q, B>(&self, query: Query, body: Q, lookup: Lookup, index: usize)
+    fn validate_behind<Q, B>(&self, query: CacheRequest, body: Q, lookup: Lookup, index: usize)
     where
         I: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
         I::Future: Send,
@@ -391,7 +391,7 @@ where
         let about_part = lookup.variants[index].response.head().part.is_some();
         let mut query = query.for_everybody(about_part);
         key::settle_authority(&mut query.request);
-        let errand = Errand::new(core, store, query, lookup, Forward::Stale, purpose);
+        let errand = CollapsedFetch::new(core, store, query, lookup, Forward::Stale, purpose);
         let errand = errand.holding(validation);
         let answer = errand.run(self.inner.clone(), body);
         drop(runtime.spawn(async move {

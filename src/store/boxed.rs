@@ -4,7 +4,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{Expected, Fence, How, Lookup, Store, StoreStatistics, StoredId, Target, Write};
+use super::{Expected, Fence, Lookup, PurgeMode, PurgeTarget, PutOutcome, Store, StoreStatistics, StoredId};
 use crate::entry::StoredResponse;
 use crate::entry::key::CacheKey;
 use crate::error::StoreError;
@@ -41,17 +41,22 @@ trait DynStore: Send + Sync {
     fn try_again(&self, key: &CacheKey) -> Option<Lookup>;
     fn get<'a>(&'a self, key: &'a CacheKey) -> BoxFuture<'a, Lookup>;
     fn expect(&self, key: &CacheKey) -> Expected;
-    fn put<'a>(&'a self, key: &'a CacheKey, response: StoredResponse, fence: Fence) -> BoxFuture<'a, Write>;
+    fn put<'a>(
+        &'a self,
+        key: &'a CacheKey,
+        response: StoredResponse,
+        fence: Fence,
+    ) -> BoxFuture<'a, PutOutcome>;
     fn freshen<'a>(
         &'a self,
         key: &'a CacheKey,
         of: StoredId,
         response: StoredResponse,
         fence: Fence,
-    ) -> BoxFuture<'a, Write>;
+    ) -> BoxFuture<'a, PutOutcome>;
     fn is_untouched<'a>(&'a self, key: &'a CacheKey, of_any_group: bool, since: Fence)
     -> BoxFuture<'a, bool>;
-    fn invalidate<'a>(&'a self, target: &'a Target, how: How) -> BoxFuture<'a, ()>;
+    fn invalidate<'a>(&'a self, target: &'a PurgeTarget, how: PurgeMode) -> BoxFuture<'a, ()>;
     fn capacity(&self) -> Option<u64>;
     fn max_object(&self) -> u64;
     fn statistics(&self) -> StoreStatistics;
@@ -74,7 +79,12 @@ impl<S: Store> DynStore for S {
         Store::expect(self, key)
     }
 
-    fn put<'a>(&'a self, key: &'a CacheKey, response: StoredResponse, fence: Fence) -> BoxFuture<'a, Write> {
+    fn put<'a>(
+        &'a self,
+        key: &'a CacheKey,
+        response: StoredResponse,
+        fence: Fence,
+    ) -> BoxFuture<'a, PutOutcome> {
         Box::pin(Store::put(self, key, response, fence))
     }
 
@@ -84,7 +94,7 @@ impl<S: Store> DynStore for S {
         of: StoredId,
         response: StoredResponse,
         fence: Fence,
-    ) -> BoxFuture<'a, Write> {
+    ) -> BoxFuture<'a, PutOutcome> {
         Box::pin(Store::freshen(self, key, of, response, fence))
     }
 
@@ -97,7 +107,7 @@ impl<S: Store> DynStore for S {
         Box::pin(async move { Ok(Store::is_untouched(self, key, of_any_group, since).await) })
     }
 
-    fn invalidate<'a>(&'a self, target: &'a Target, how: How) -> BoxFuture<'a, ()> {
+    fn invalidate<'a>(&'a self, target: &'a PurgeTarget, how: PurgeMode) -> BoxFuture<'a, ()> {
         Box::pin(Store::invalidate(self, target, how))
     }
 
@@ -131,7 +141,12 @@ impl Store for BoxStore {
         self.0.expect(key)
     }
 
-    async fn put(&self, key: &CacheKey, response: StoredResponse, fence: Fence) -> Result<Write, StoreError> {
+    async fn put(
+        &self,
+        key: &CacheKey,
+        response: StoredResponse,
+        fence: Fence,
+    ) -> Result<PutOutcome, StoreError> {
         self.0.put(key, response, fence).await
     }
 
@@ -141,7 +156,7 @@ impl Store for BoxStore {
         of: StoredId,
         response: StoredResponse,
         fence: Fence,
-    ) -> Result<Write, StoreError> {
+    ) -> Result<PutOutcome, StoreError> {
         self.0.freshen(key, of, response, fence).await
     }
 
@@ -149,7 +164,7 @@ impl Store for BoxStore {
         self.0.is_untouched(key, of_any_group, since).await.unwrap_or(false)
     }
 
-    async fn invalidate(&self, target: &Target, how: How) -> Result<(), StoreError> {
+    async fn invalidate(&self, target: &PurgeTarget, how: PurgeMode) -> Result<(), StoreError> {
         self.0.invalidate(target, how).await
     }
 

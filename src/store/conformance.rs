@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::{Expected, Fence, How, Lookup, Store, Target, Write};
+use super::{Expected, Fence, Lookup, PurgeMode, PurgeTarget, PutOutcome, Store};
 use crate::entry::key::{self, CacheKey};
 use crate::entry::pieces::Pieces;
 use crate::entry::{Payload, ResponseHead, StoredResponse};
@@ -58,14 +58,14 @@ pub(crate) fn here() -> CacheKey {
 }
 
 /// Everything by which a response under [`here`] can be purged.
-pub(crate) fn targets() -> [Target; 6] {
+pub(crate) fn targets() -> [PurgeTarget; 6] {
     [
-        Target::All,
-        Target::Group(GROUP.into()),
-        Target::Key(here()),
-        Target::Prefix(b"http://example.com/news/"[..].into()),
-        Target::Tag("news".into()),
-        Target::Uri(here().uri().into()),
+        PurgeTarget::All,
+        PurgeTarget::Group(GROUP.into()),
+        PurgeTarget::Key(here()),
+        PurgeTarget::Prefix(b"http://example.com/news/"[..].into()),
+        PurgeTarget::Tag("news".into()),
+        PurgeTarget::Uri(here().uri().into()),
     ]
 }
 
@@ -118,7 +118,7 @@ async fn look_up<S: Store>(store: &S, key: &CacheKey) -> Lookup {
     waited
 }
 
-async fn put<S: Store>(store: &S, key: &CacheKey, response: StoredResponse, fence: Fence) -> Write {
+async fn put<S: Store>(store: &S, key: &CacheKey, response: StoredResponse, fence: Fence) -> PutOutcome {
     match store.put(key, response, fence).await {
         Ok(write) => write,
         Err(error) => panic!("put failed: {error}"),
@@ -127,10 +127,10 @@ async fn put<S: Store>(store: &S, key: &CacheKey, response: StoredResponse, fenc
 
 async fn fill<S: Store>(store: &S, key: &CacheKey, content: &'static str, accept: &'static str) {
     let fence = look_up(store, key).await.fence;
-    assert_eq!(put(store, key, response(content, accept), fence).await, Write::Stored);
+    assert_eq!(put(store, key, response(content, accept), fence).await, PutOutcome::Stored);
 }
 
-async fn invalidate<S: Store>(store: &S, target: &Target, how: How) {
+async fn invalidate<S: Store>(store: &S, target: &PurgeTarget, how: PurgeMode) {
     if let Err(error) = store.invalidate(target, how).await {
         panic!("invalidate failed: {error}");
     }
@@ -191,14 +191,14 @@ async fn freshens_what_is_still_there<S: Store>(store: &S) {
     }
     let key = here();
     let freshen = |id| store.freshen(&key, id, fresh.clone(), before.fence);
-    assert!(matches!(freshen(old.id).await, Ok(Write::Stored)), "the response is still there");
+    assert!(matches!(freshen(old.id).await, Ok(PutOutcome::Stored)), "the response is still there");
     let after = look_up(store, &here()).await;
     assert_eq!(after.variants[0].response.head().reuse().lifetime, Duration::from_secs(999));
     assert_eq!(contents(&after), ["content"], "the content is the old one");
-    assert!(matches!(freshen(old.id).await, Ok(Write::Superseded)), "it has been freshened before");
+    assert!(matches!(freshen(old.id).await, Ok(PutOutcome::Superseded)), "it has been freshened before");
     fill(store, &here(), "newer", "text/html").await;
     let stale_id = after.variants[0].id;
-    assert!(matches!(freshen(stale_id).await, Ok(Write::Superseded)), "a newer response came first");
+    assert!(matches!(freshen(stale_id).await, Ok(PutOutcome::Superseded)), "a newer response came first");
     assert_eq!(contents(&look_up(store, &here()).await), ["newer"]);
 }
 
@@ -215,12 +215,12 @@ async fn keeps_the_newer_word<S: Store>(store: &S) {
     };
     let fence = look_up(store, &here()).await.fence;
     for (content, generated, asked, expected) in [
-        ("first", 10, 10, Write::Stored),
-        ("older by its date", 9, 20, Write::Superseded),
-        ("older by its call", 10, 9, Write::Superseded),
-        ("as new", 10, 10, Write::Stored),
-        ("newer by its call", 10, 11, Write::Stored),
-        ("newer by its date", 11, 0, Write::Stored),
+        ("first", 10, 10, PutOutcome::Stored),
+        ("older by its date", 9, 20, PutOutcome::Superseded),
+        ("older by its call", 10, 9, PutOutcome::Superseded),
+        ("as new", 10, 10, PutOutcome::Stored),
+        ("newer by its call", 10, 11, PutOutcome::Stored),
+        ("newer by its date", 11, 0, PutOutcome::Stored),
     ] {
         let written = put(store, &here(), timed(content, generated, asked), fence).await;
         assert_eq!(written, expected, "{content}");
@@ -229,61 +229,61 @@ async fn keeps_the_newer_word<S: Store>(store: &S) {
     assert_eq!(contents(&newest), ["newer by its date"]);
     let (key, of) = (here(), newest.variants[0].id);
     let freshened = |generated| store.freshen(&key, of, timed("newer by its date", generated, 0), fence);
-    assert!(matches!(freshened(10).await, Ok(Write::Superseded)), "a 304 that is older");
-    assert!(matches!(freshened(12).await, Ok(Write::Stored)), "a 304 that is newer");
+    assert!(matches!(freshened(10).await, Ok(PutOutcome::Superseded)), "a 304 that is older");
+    assert!(matches!(freshened(12).await, Ok(PutOutcome::Stored)), "a 304 that is newer");
 }
 
 async fn purges_by_either_uri<S: Store>(store: &S) {
     let key = here().rewritten_to(b"http://example.com/tenant/1");
     for target in [
-        Target::Uri(here().uri().into()),
-        Target::Uri(b"http://example.com/tenant/1"[..].into()),
-        Target::Prefix(b"http://example.com/tenant/"[..].into()),
+        PurgeTarget::Uri(here().uri().into()),
+        PurgeTarget::Uri(b"http://example.com/tenant/1"[..].into()),
+        PurgeTarget::Prefix(b"http://example.com/tenant/"[..].into()),
     ] {
         fill(store, &key, "content", "x").await;
         assert_eq!(contents(&look_up(store, &key).await), ["content"], "{target:?}");
-        invalidate(store, &target, How::Remove).await;
+        invalidate(store, &target, PurgeMode::Remove).await;
         assert!(look_up(store, &key).await.variants.is_empty(), "{target:?} removes");
     }
 }
 
-async fn purges<S: Store>(store: &S, target: &Target) {
+async fn purges<S: Store>(store: &S, target: &PurgeTarget) {
     fill(store, &here(), "content", "x").await;
-    invalidate(store, target, How::Remove).await;
+    invalidate(store, target, PurgeMode::Remove).await;
     let after = look_up(store, &here()).await;
     assert!(after.variants.is_empty(), "{target:?} removes");
     fill(store, &here(), "content", "x").await;
     assert_eq!(contents(&look_up(store, &here()).await), ["content"], "{target:?} is over");
 }
 
-async fn expires<S: Store>(store: &S, target: &Target) {
+async fn expires<S: Store>(store: &S, target: &PurgeTarget) {
     fill(store, &here(), "content", "x").await;
-    invalidate(store, target, How::Expire(purged_at())).await;
+    invalidate(store, target, PurgeMode::Expire(purged_at())).await;
     let after = look_up(store, &here()).await;
     let expired: Vec<_> = after.variants.iter().map(|stored| stored.expired).collect();
     assert_eq!(expired, [Some(purged_at())], "{target:?} makes stale");
     fill(store, &here(), "fresh", "x").await;
     let refilled = look_up(store, &here()).await;
     assert_eq!(refilled.variants[0].expired, None, "{target:?} is over");
-    invalidate(store, target, How::Expire(purged_at())).await;
-    invalidate(store, target, How::Remove).await;
+    invalidate(store, target, PurgeMode::Expire(purged_at())).await;
+    invalidate(store, target, PurgeMode::Remove).await;
     let removed = look_up(store, &here()).await;
     assert!(removed.variants.is_empty(), "{target:?} removes what it had expired");
 }
 
-async fn refuses_what_was_fetched_before_a_purge<S: Store>(store: &S, target: &Target) {
+async fn refuses_what_was_fetched_before_a_purge<S: Store>(store: &S, target: &PurgeTarget) {
     let before = look_up(store, &here()).await.fence;
-    invalidate(store, target, How::Remove).await;
+    invalidate(store, target, PurgeMode::Remove).await;
     let written = put(store, &here(), response("old", "x"), before).await;
-    assert_eq!(written, Write::Superseded, "{target:?} came after the fence");
+    assert_eq!(written, PutOutcome::Superseded, "{target:?} came after the fence");
     assert!(look_up(store, &here()).await.variants.is_empty(), "{target:?}");
     // The default fence stands before every purge.
     let written = put(store, &here(), response("old", "x"), Fence::default()).await;
-    assert_eq!(written, Write::Superseded, "{target:?} came after the default fence");
+    assert_eq!(written, PutOutcome::Superseded, "{target:?} came after the default fence");
     assert!(!store.is_untouched(&here(), true, before).await, "{target:?} touches the key");
     // A soft purge: refused, or stored and stale.
     let before = look_up(store, &here()).await.fence;
-    invalidate(store, target, How::Expire(purged_at())).await;
+    invalidate(store, target, PurgeMode::Expire(purged_at())).await;
     put(store, &here(), response("old", "x"), before).await;
     let after = look_up(store, &here()).await;
     let stale = after.variants.iter().all(|stored| stored.expired.is_some());
@@ -297,7 +297,7 @@ async fn expect<S: Store>(store: &S) -> (Expected, Fence) {
     (expected, fence)
 }
 
-async fn remembers_a_purge_for_what_is_on_its_way<S: Store>(store: &S, target: &Target) {
+async fn remembers_a_purge_for_what_is_on_its_way<S: Store>(store: &S, target: &PurgeTarget) {
     // Whether or not there was anything stored that it concerned, and whoever else was waiting for the same.
     for is_stored in [false, true] {
         if is_stored {
@@ -305,22 +305,22 @@ async fn remembers_a_purge_for_what_is_on_its_way<S: Store>(store: &S, target: &
         }
         let (expected, fence) = expect(store).await;
         let another = expect(store).await;
-        invalidate(store, target, How::Remove).await;
+        invalidate(store, target, PurgeMode::Remove).await;
         assert!(look_up(store, &here()).await.variants.is_empty(), "{target:?} removes what is stored");
         drop(another);
-        invalidate(store, &Target::Uri(b"http://example.com/other"[..].into()), How::Remove).await;
-        invalidate(store, &Target::Tag("other".into()), How::Remove).await;
+        invalidate(store, &PurgeTarget::Uri(b"http://example.com/other"[..].into()), PurgeMode::Remove).await;
+        invalidate(store, &PurgeTarget::Tag("other".into()), PurgeMode::Remove).await;
         assert!(!store.is_untouched(&here(), true, fence).await, "{target:?}: it may be concerned");
         let (_late, late_fence) = expect(store).await;
         let written = put(store, &here(), response("old", "x"), fence).await;
-        assert_eq!(written, Write::Superseded, "{target:?} came while it was on its way");
+        assert_eq!(written, PutOutcome::Superseded, "{target:?} came while it was on its way");
         drop(expected);
         let written = put(store, &here(), response("new", "x"), late_fence).await;
-        assert_eq!(written, Write::Stored, "{target:?} came before it was asked for");
+        assert_eq!(written, PutOutcome::Stored, "{target:?} came before it was asked for");
         assert_eq!(contents(&look_up(store, &here()).await), ["new"], "{target:?}");
     }
     let (_expected, fence) = expect(store).await;
-    invalidate(store, target, How::Expire(purged_at())).await;
+    invalidate(store, target, PurgeMode::Expire(purged_at())).await;
     put(store, &here(), response("old", "y"), fence).await;
     let after = look_up(store, &here()).await;
     let stale = after.variants.iter().all(|stored| stored.expired.is_some());
@@ -331,14 +331,14 @@ async fn remembers_a_purge_for_what_is_on_its_way<S: Store>(store: &S, target: &
 async fn remembers_a_purge_of_another_query<S: Store>(store: &S) {
     let another = key_of("http://example.com/news/today?page=2");
     let (expected, fence) = expect(store).await;
-    invalidate(store, &Target::Uri(another.uri().into()), How::Remove).await;
+    invalidate(store, &PurgeTarget::Uri(another.uri().into()), PurgeMode::Remove).await;
     let mut answers_for_others = response("old", "x");
     if let Some(head) = std::sync::Arc::get_mut(&mut answers_for_others.head) {
         head.headers.insert("no-vary-search", HeaderValue::from_static("params"));
     }
     let written = put(store, &here(), answers_for_others, fence).await;
     drop(expected);
-    if written == Write::Stored {
+    if written == PutOutcome::Stored {
         let lookup = look_up(store, &here()).await;
         let fence = lookup.variants[0].fence;
         assert!(!store.is_untouched(&another, false, fence).await, "purged while it was on its way");
@@ -353,41 +353,41 @@ async fn purges_of_nothing_concern_nothing<S: Store>(store: &S) {
     let (expected, fence) = expect(store).await;
     for number in 0..MANY {
         for target in [
-            Target::Group(format!("http://example.com {number}").into()),
-            Target::Key(here().with("part", &number.to_le_bytes())),
-            Target::Prefix(format!("http://{number}.example/").into_bytes().into()),
-            Target::Tag(number.to_string().into()),
-            Target::Uri(format!("http://example.com/{number}").into_bytes().into()),
+            PurgeTarget::Group(format!("http://example.com {number}").into()),
+            PurgeTarget::Key(here().with("part", &number.to_le_bytes())),
+            PurgeTarget::Prefix(format!("http://{number}.example/").into_bytes().into()),
+            PurgeTarget::Tag(number.to_string().into()),
+            PurgeTarget::Uri(format!("http://example.com/{number}").into_bytes().into()),
         ] {
-            invalidate(store, &target, How::Remove).await;
+            invalidate(store, &target, PurgeMode::Remove).await;
         }
     }
     assert_eq!(contents(&look_up(store, &here()).await), ["stored"], "none of {MANY} purges names it");
     if expected.fence().is_some() {
         let key = here().with("part", b"");
         let written = put(store, &key, ungrouped("content", "x"), fence).await;
-        assert_eq!(written, Write::Stored, "none of {MANY} purges names what was on its way");
+        assert_eq!(written, PutOutcome::Stored, "none of {MANY} purges names what was on its way");
     }
 }
 
 async fn purges_nothing_else<S: Store>(store: &S) {
     let others = [
-        Target::Group("http://example.com new".into()),
-        Target::Group("http://example.com News".into()),
-        Target::Group("http://example.org news".into()),
-        Target::Group("news".into()),
-        Target::Tag("new".into()),
-        Target::Tag("News".into()),
-        Target::Tag("http://example.com news".into()),
-        Target::Key(here().with("part", b"")),
-        Target::Key(key_of("http://example.com/news/today?page=2")),
-        Target::Prefix(b"http://example.com/news/tomorrow"[..].into()),
-        Target::Prefix(b"https://example.com/"[..].into()),
-        Target::Uri(b"http://example.com/news/today"[..].into()),
+        PurgeTarget::Group("http://example.com new".into()),
+        PurgeTarget::Group("http://example.com News".into()),
+        PurgeTarget::Group("http://example.org news".into()),
+        PurgeTarget::Group("news".into()),
+        PurgeTarget::Tag("new".into()),
+        PurgeTarget::Tag("News".into()),
+        PurgeTarget::Tag("http://example.com news".into()),
+        PurgeTarget::Key(here().with("part", b"")),
+        PurgeTarget::Key(key_of("http://example.com/news/today?page=2")),
+        PurgeTarget::Prefix(b"http://example.com/news/tomorrow"[..].into()),
+        PurgeTarget::Prefix(b"https://example.com/"[..].into()),
+        PurgeTarget::Uri(b"http://example.com/news/today"[..].into()),
     ];
     fill(store, &here(), "content", "x").await;
     for other in others {
-        invalidate(store, &other, How::Remove).await;
+        invalidate(store, &other, PurgeMode::Remove).await;
         assert_eq!(contents(&look_up(store, &here()).await), ["content"], "{other:?}");
     }
 }

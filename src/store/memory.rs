@@ -11,7 +11,8 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 use super::purges::{HeldNames, Purges, number};
 use super::stamp::Verdict;
 use super::{
-    Expected, Fence, How, Lookup, Store, StoreStatistics, Stored, StoredId, Target, Variants, Write,
+    Expected, Fence, Lookup, PurgeMode, PurgeTarget, PutOutcome, Store, StoreStatistics, Stored, StoredId,
+    Variants,
 };
 use crate::entry::StoredResponse;
 use crate::entry::key::CacheKey;
@@ -277,19 +278,19 @@ impl Inner {
         fence: Fence,
         replaces: impl Fn(&Stored) -> bool,
         demand: impl Fn(&[Stored]) -> bool,
-    ) -> Write {
+    ) -> PutOutcome {
         let own_name = if key.is_uri_only() { 0 } else { NAME };
         let base = key.weight() as u64 + ENTRY + own_name;
         let weight = base + weight_of(&response);
         if response.payload().len() as u64 > self.max_object || weight > self.max_key {
-            return Write::TooLarge;
+            return PutOutcome::TooLarge;
         }
         let writing = self.writer(key);
         // Held before it is judged: a purge that comes later finds it.
         let mut held = self.purges.hold(key, &response);
         let verdict = self.purges.judge_new(key, &response, fence);
         if verdict == Verdict::Removed {
-            return Write::Superseded;
+            return PutOutcome::Superseded;
         }
         let (_, stamped) = self.purges.state();
         let present = match self.cache.peek(key) {
@@ -303,7 +304,7 @@ impl Inner {
                 || (stored.expired.is_none() && response.is_older_than(&stored.response))
         };
         if !demand(&present) || present.iter().any(|stored| replaces(stored) && is_newer(stored)) {
-            return Write::Superseded;
+            return PutOutcome::Superseded;
         }
         let id = StoredId(self.ids.fetch_add(1, Ordering::Relaxed));
         let mut total = weight;
@@ -326,7 +327,7 @@ impl Inner {
         drop(writing);
         let evicted = dropped.0.iter().filter(|(other, _)| other != key).count();
         self.evictions.fetch_add(evicted as u64, Ordering::Relaxed);
-        Write::Stored
+        PutOutcome::Stored
     }
 }
 
@@ -359,7 +360,12 @@ impl Store for MemoryStore {
         Expected::new(fence, on_its_way)
     }
 
-    async fn put(&self, key: &CacheKey, response: StoredResponse, fence: Fence) -> Result<Write, StoreError> {
+    async fn put(
+        &self,
+        key: &CacheKey,
+        response: StoredResponse,
+        fence: Fence,
+    ) -> Result<PutOutcome, StoreError> {
         let selecting = response.head().reuse().selecting.clone();
         let replaces = |stored: &Stored| stored.response.head().reuse().selecting == selecting;
         Ok(self.inner.write(key, response, fence, replaces, |_| true))
@@ -371,7 +377,7 @@ impl Store for MemoryStore {
         of: StoredId,
         response: StoredResponse,
         fence: Fence,
-    ) -> Result<Write, StoreError> {
+    ) -> Result<PutOutcome, StoreError> {
         let replaces = |stored: &Stored| stored.id == of;
         let still_there = |present: &[Stored]| present.iter().any(replaces);
         Ok(self.inner.write(key, response, fence, replaces, still_there))
@@ -381,13 +387,13 @@ impl Store for MemoryStore {
         self.inner.purges.is_untouched(key, of_any_group, since)
     }
 
-    async fn invalidate(&self, target: &Target, how: How) -> Result<(), StoreError> {
+    async fn invalidate(&self, target: &PurgeTarget, how: PurgeMode) -> Result<(), StoreError> {
         let purged = self.inner.purges.purge(target, how);
-        if how == How::Remove {
+        if how == PurgeMode::Remove {
             // The stamp alone does it; this gives the memory back at once where that is cheap.
             match target {
-                Target::All => self.sweep(purged),
-                Target::Key(key) => drop(self.inner.cache.remove(key)),
+                PurgeTarget::All => self.sweep(purged),
+                PurgeTarget::Key(key) => drop(self.inner.cache.remove(key)),
                 _ => {}
             }
         }

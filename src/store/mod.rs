@@ -34,7 +34,7 @@ use crate::error::StoreError;
 ///
 /// *Purge and fill.* [`Lookup::fence`] is the store's purge state at the moment of a look-up. Whoever fetches
 /// on the strength of a look-up hands its fence back with the result, and the store refuses the result
-/// ([`Write::Superseded`]) if the key, its URI, a prefix of it, one of the response's groups or everything was
+/// ([`PutOutcome::Superseded`]) if the key, its URI, a prefix of it, one of the response's groups or everything was
 /// purged after the fence was taken; after a soft purge it may store the result all the same, as expired, but
 /// not in place of one that was asked for after it. So no purge is lost to a fetch under way.
 ///
@@ -86,7 +86,7 @@ pub trait Store: Send + Sync + 'static {
         key: &CacheKey,
         response: StoredResponse,
         fence: Fence,
-    ) -> impl Future<Output = Result<Write, StoreError>> + Send;
+    ) -> impl Future<Output = Result<PutOutcome, StoreError>> + Send;
 
     /// Gives a stored response a new head over the same content, provided it is still the one with
     /// the id `of` (compare and swap). `response` has the old payload.
@@ -96,7 +96,7 @@ pub trait Store: Send + Sync + 'static {
         of: StoredId,
         response: StoredResponse,
         fence: Fence,
-    ) -> impl Future<Output = Result<Write, StoreError>> + Send;
+    ) -> impl Future<Output = Result<PutOutcome, StoreError>> + Send;
 
     /// Whether no purge since the fence was taken, hard or soft, concerns a response under the key. It is in none of
     /// the groups that are known elsewhere; where `of_any_group`, a purge of any group may concern it. `false` where
@@ -116,7 +116,11 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// Makes everything that the target names go, or go stale.
-    fn invalidate(&self, target: &Target, how: How) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn invalidate(
+        &self,
+        target: &PurgeTarget,
+        how: PurgeMode,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The most bytes of content that the store takes in one response; default 8 MiB.
     fn max_object(&self) -> u64 {
@@ -283,7 +287,7 @@ impl Stored {
 
 /// What became of a [`Store::put`] or [`Store::freshen`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Write {
+pub enum PutOutcome {
     /// It is stored.
     Stored,
     /// A purge or a newer response came first; nothing was changed.
@@ -295,12 +299,12 @@ pub enum Write {
 /// What an invalidation is aimed at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Target {
+pub enum PurgeTarget {
     /// Everything.
     All,
     /// Every response in a group, by its full name: those of `Cache-Groups` are in the scope of their origin (see
     /// [`groups::scoped`](crate::semantics::groups::scoped)). A [`CacheHandle`](crate::CacheHandle) takes a name without
-    /// an origin for a [`Target::Tag`].
+    /// an origin for a [`PurgeTarget::Tag`].
     Group(Box<str>),
     /// Every response under one key.
     Key(CacheKey),
@@ -314,7 +318,7 @@ pub enum Target {
 
 /// What an invalidation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
+pub enum PurgeMode {
     /// Soft: stale from the given time on.
     Expire(SystemTime),
     /// Hard: gone.

@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 
 use super::places::{Name, Places, read, write};
 use super::stamp::{Stamp, Verdict};
-use super::{Fence, How, Target};
+use super::{Fence, PurgeMode, PurgeTarget};
 use crate::entry::StoredResponse;
 use crate::entry::key::CacheKey;
 use crate::runtime::RwLock;
@@ -188,23 +188,23 @@ impl Purges {
     }
 
     /// Writes the stamp of a purge, if anything is stored or on its way that it may concern. Returns its number.
-    pub(super) fn purge(&self, target: &Target, how: How) -> u64 {
+    pub(super) fn purge(&self, target: &PurgeTarget, how: PurgeMode) -> u64 {
         let mut wide = write(&self.wide);
         let number = self.counts.latest.load(Ordering::Relaxed) + 1;
         let stamp = Stamp::new(number, how);
         let concerns_stored = match target {
-            Target::All => {
+            PurgeTarget::All => {
                 wide.all.add(&stamp);
-                if how == How::Remove {
+                if how == PurgeMode::Remove {
                     wide.prefixes.clear(); // what they concern is gone
                 }
                 true
             }
-            Target::Group(group) => {
+            PurgeTarget::Group(group) => {
                 let name = self.name(Kind::Group, group.as_bytes());
                 self.purge_group(&mut wide, name, &stamp, number)
             }
-            Target::Key(key) => {
+            PurgeTarget::Key(key) => {
                 let (names, own) = (self.uri_names(key.uri()), self.name(Kind::Key, key.as_bytes()));
                 self.places.stamp(names.base, Some(own), &stamp, number);
                 // A key that is only a URI has no name of its own, for most keys are.
@@ -214,12 +214,12 @@ impl Purges {
                     self.places.stamp(own, None, &stamp, number)
                 }
             }
-            Target::Prefix(prefix) => self.purge_prefix(&mut wide, prefix, stamp, number),
-            Target::Tag(tag) => {
+            PurgeTarget::Prefix(prefix) => self.purge_prefix(&mut wide, prefix, stamp, number),
+            PurgeTarget::Tag(tag) => {
                 let name = self.name(Kind::Tag, tag.as_bytes());
                 self.purge_group(&mut wide, name, &stamp, number)
             }
-            Target::Uri(uri) => {
+            PurgeTarget::Uri(uri) => {
                 let names = self.uri_names(uri);
                 // For what is stored under another query and may answer for this one. It is found by its own URI as
                 // before, so this does not concern who finds it there.
@@ -428,12 +428,12 @@ mod tests {
         CacheKey::of(&parts).expect("a key")
     }
 
-    fn uri(path: &str) -> Target {
-        Target::Uri(key(path).uri().into())
+    fn uri(path: &str) -> PurgeTarget {
+        PurgeTarget::Uri(key(path).uri().into())
     }
 
-    fn prefix(prefix: &str) -> Target {
-        Target::Prefix(prefix.as_bytes().into())
+    fn prefix(prefix: &str) -> PurgeTarget {
+        PurgeTarget::Prefix(prefix.as_bytes().into())
     }
 
     fn response(group: Option<&str>) -> StoredResponse {
@@ -476,16 +476,16 @@ mod tests {
         let purges = Arc::<Purges>::default();
         let kept = |path| Kept::new(&purges, path, Some("http://a g"));
         let (early, other) = (kept("/x"), kept("/y"));
-        purges.purge(&uri("/x"), How::Remove);
+        purges.purge(&uri("/x"), PurgeMode::Remove);
         let late = kept("/x");
         assert_eq!(early.verdict(&purges), Verdict::Removed);
         assert_eq!([late.verdict(&purges), other.verdict(&purges)], [Verdict::Untouched; 2]);
-        purges.purge(&Target::Group("http://a g".into()), How::Expire(UNIX_EPOCH));
+        purges.purge(&PurgeTarget::Group("http://a g".into()), PurgeMode::Expire(UNIX_EPOCH));
         assert_eq!([late.verdict(&purges), other.verdict(&purges)], [Verdict::Expired(UNIX_EPOCH); 2]);
-        purges.purge(&prefix("http://a/y"), How::Remove);
+        purges.purge(&prefix("http://a/y"), PurgeMode::Remove);
         assert_eq!(late.verdict(&purges), Verdict::Expired(UNIX_EPOCH));
         assert_eq!(other.verdict(&purges), Verdict::Removed);
-        purges.purge(&Target::All, How::Remove);
+        purges.purge(&PurgeTarget::All, PurgeMode::Remove);
         assert_eq!(late.verdict(&purges), Verdict::Removed);
     }
 
@@ -496,7 +496,7 @@ mod tests {
         let kept: Vec<_> = (0..20)
             .map(|second| {
                 let kept = Kept::new(&purges, "/x", None);
-                purges.purge(&uri("/x"), How::Expire(at(second)));
+                purges.purge(&uri("/x"), PurgeMode::Expire(at(second)));
                 kept
             })
             .collect();
@@ -512,12 +512,12 @@ mod tests {
         let kept = Kept::new(&purges, "/kept", Some("http://a g"));
         let (_, stamped) = purges.state();
         for number in 0..10_000 {
-            purges.purge(&uri(&format!("/{number}")), How::Remove);
-            purges.purge(&Target::Key(key(&format!("/{number}")).with("part", b"")), How::Remove);
-            purges.purge(&Target::Group(format!("http://a {number}").into()), How::Remove);
-            purges.purge(&Target::Tag(number.to_string().into()), How::Remove);
-            purges.purge(&prefix(&format!("http://host-{number}/")), How::Remove);
-            purges.purge(&prefix(&format!("http://host-{number}/x")), How::Remove);
+            purges.purge(&uri(&format!("/{number}")), PurgeMode::Remove);
+            purges.purge(&PurgeTarget::Key(key(&format!("/{number}")).with("part", b"")), PurgeMode::Remove);
+            purges.purge(&PurgeTarget::Group(format!("http://a {number}").into()), PurgeMode::Remove);
+            purges.purge(&PurgeTarget::Tag(number.to_string().into()), PurgeMode::Remove);
+            purges.purge(&prefix(&format!("http://host-{number}/")), PurgeMode::Remove);
+            purges.purge(&prefix(&format!("http://host-{number}/x")), PurgeMode::Remove);
         }
         assert_eq!(purges.state().1, stamped, "nobody who looks up has to judge anything again");
         assert_eq!(purges.places.count(), (4, 0), "the names of what is stored: URI, origin, group and tag");
@@ -531,8 +531,8 @@ mod tests {
     fn a33_a_stamp_goes_with_the_last_that_it_can_concern() {
         let purges = Arc::<Purges>::default();
         let (kept, (_, on_its_way)) = (Kept::new(&purges, "/x", None), purges.expect(&key("/x")));
-        purges.purge(&uri("/x"), How::Remove);
-        purges.purge(&Target::Key(key("/x")), How::Remove);
+        purges.purge(&uri("/x"), PurgeMode::Remove);
+        purges.purge(&PurgeTarget::Key(key("/x")), PurgeMode::Remove);
         assert_eq!(purges.places.count().1, 2, "the URI's, and that of other queries");
         drop(kept);
         assert_eq!(purges.places.count().1, 2);
@@ -545,8 +545,8 @@ mod tests {
         let purges = Arc::<Purges>::default();
         let (fence, on_its_way) = purges.expect(&key("/x"));
         let purged = Kept::new(&purges, "/y", Some("http://a g"));
-        purges.purge(&Target::Group("http://a g".into()), How::Remove);
-        purges.purge(&Target::Tag("t".into()), How::Remove);
+        purges.purge(&PurgeTarget::Group("http://a g".into()), PurgeMode::Remove);
+        purges.purge(&PurgeTarget::Tag("t".into()), PurgeMode::Remove);
         drop(purged);
         for (group, verdict) in
             [("http://a g", Verdict::Removed), ("t", Verdict::Removed), ("http://b g", Verdict::Untouched)]
@@ -557,7 +557,7 @@ mod tests {
         }
         // Once it has come in, the next purge forgets what nobody needs any more.
         drop(on_its_way);
-        purges.purge(&Target::Tag("u".into()), How::Remove);
+        purges.purge(&PurgeTarget::Tag("u".into()), PurgeMode::Remove);
         assert_eq!(purges.places.count(), (0, 0));
     }
 
@@ -567,7 +567,7 @@ mod tests {
         let (fence, _on_its_way) = purges.expect(&key("/x"));
         let kept = Kept::new(&purges, "/y", Some("kept"));
         for number in 0..PINNED + 10 {
-            purges.purge(&Target::Tag(number.to_string().into()), How::Remove);
+            purges.purge(&PurgeTarget::Tag(number.to_string().into()), PurgeMode::Remove);
         }
         assert!(read(&purges.wide).pinned.len() == PINNED && purges.places.count().0 < PINNED + 10);
         let judged = |group: &str| {
@@ -587,12 +587,12 @@ mod tests {
         let plain = Kept::new(&purges, "/x", Some("http://a g"));
         let (fence, _on_its_way) = purges.expect(&of_user("1"));
         for number in 0..1_000 {
-            purges.purge(&Target::Key(of_user(&number.to_string())), How::Remove);
-            purges.purge(&Target::Group(format!("http://host-{number} g").into()), How::Remove);
+            purges.purge(&PurgeTarget::Key(of_user(&number.to_string())), PurgeMode::Remove);
+            purges.purge(&PurgeTarget::Group(format!("http://host-{number} g").into()), PurgeMode::Remove);
         }
         assert_eq!(purges.judge(&of_user("1"), &plain.response, fence), Verdict::Removed);
         assert_eq!(plain.verdict(&purges), Verdict::Untouched);
-        purges.purge(&Target::Key(key("/x")), How::Remove);
+        purges.purge(&PurgeTarget::Key(key("/x")), PurgeMode::Remove);
         assert_eq!(plain.verdict(&purges), Verdict::Removed);
     }
 
@@ -604,7 +604,7 @@ mod tests {
         let elsewhere = CacheKey::of(&parts).expect("a key");
         let (fence, _on_its_way) = purges.expect(&elsewhere);
         for number in 0..PREFIXES + 10 {
-            purges.purge(&prefix(&format!("http://a/{number}/")), How::Remove);
+            purges.purge(&prefix(&format!("http://a/{number}/")), PurgeMode::Remove);
         }
         assert_eq!(read(&purges.wide).prefixes.len(), PREFIXES);
         assert_eq!(there.verdict(&purges), Verdict::Removed, "the oldest prefixes count for their origin");
@@ -618,7 +618,7 @@ mod tests {
         let kept = Kept::new(&purges, "/x?1", None);
         let (_, stamped) = purges.state();
         for number in 2..1_000 {
-            purges.purge(&uri(&format!("/x?{number}")), How::Remove);
+            purges.purge(&uri(&format!("/x?{number}")), PurgeMode::Remove);
         }
         assert!(!purges.is_untouched(&key("/x?2"), false, fence), "what is stored for another query");
         assert!(!purges.is_untouched(&key("/x?999"), false, fence));
@@ -630,8 +630,8 @@ mod tests {
     fn what_is_fetched_without_a_guard_is_judged_by_purges_that_found_nobody() {
         let purges = Arc::<Purges>::default();
         let (before, _) = purges.state();
-        purges.purge(&uri("/x"), How::Remove);
-        purges.purge(&Target::Tag("t".into()), How::Remove);
+        purges.purge(&uri("/x"), PurgeMode::Remove);
+        purges.purge(&PurgeTarget::Tag("t".into()), PurgeMode::Remove);
         let (after, _) = purges.state();
         for (fence, path, group, verdict) in [
             (before, "/x", None, Verdict::Removed),

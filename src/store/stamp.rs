@@ -4,7 +4,7 @@
 
 use std::time::SystemTime;
 
-use super::How;
+use super::PurgeMode;
 
 /// What purges say of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,10 +27,10 @@ pub(super) struct Stamp {
 const SOFT: usize = 8;
 
 impl Stamp {
-    pub(super) fn new(number: u64, how: How) -> Self {
+    pub(super) fn new(number: u64, how: PurgeMode) -> Self {
         match how {
-            How::Remove => Self { removed: number, expired: Vec::new() },
-            How::Expire(at) => Self { removed: 0, expired: vec![(number, at)] },
+            PurgeMode::Remove => Self { removed: number, expired: Vec::new() },
+            PurgeMode::Expire(at) => Self { removed: 0, expired: vec![(number, at)] },
         }
     }
 

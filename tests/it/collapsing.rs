@@ -199,7 +199,7 @@ async fn a06_a_leaders_credentials_do_not_reach_who_has_none() {
             client.seen().await.has_body("user=2");
         }
         // Among those with credentials nobody waits for a while; the rest do.
-        stage.handle.purge_target(&larder::store::Target::All).await.unwrap();
+        stage.handle.purge_target(&larder::store::PurgeTarget::All).await.unwrap();
         let before = stage.origin.calls();
         let _herds = [stage.herd(10, &[credential]), stage.herd(10, &[])];
         settle().await;

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_cache_semantics::{CacheOptions, CachePolicy};
 use larder::semantics::cache_control::{RequestDirectives, ResponseDirectives};
 use larder::semantics::freshness::{Heuristic, current_age, initial_age, lifetime, received_age};
-use larder::semantics::reuse::{Ask, Candidate, Coverage, Decision, Reuse, decide};
+use larder::semantics::reuse::{Candidate, Coverage, Decision, RequestView, Reuse, decide};
 use larder::semantics::storing::{Exchange, admit, shared_with};
 use larder::semantics::vary::Selecting;
 use larder::semantics::{CredentialKinds, Credentials, Rules};
@@ -206,7 +206,7 @@ fn ours(case: &Case) -> Verdict {
     reuse.shared = shared_with(&directives, Credentials::Rfc9111);
     reuse.selecting = selecting;
     assert!(current_age(reuse.initial_age, case.received, case.now).is_some());
-    let ask = Ask {
+    let ask = RequestView {
         directives: &RequestDirectives::of(&case.later_request),
         headers: &case.later_request,
         unkeyed: CredentialKinds::default(),

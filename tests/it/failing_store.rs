@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::Empty;
-use larder::store::{Fence, How, Lookup, Store, StoredId, Target, Write};
+use larder::store::{Fence, Lookup, PurgeMode, PurgeTarget, PutOutcome, Store, StoredId};
 use larder::{CacheKey, CacheLayer, CachePolicy, StoreError, StoredResponse};
 use tower::{Layer, Service};
 
@@ -21,7 +21,7 @@ impl Store for Down {
     async fn get(&self, _: &CacheKey) -> Result<Lookup, StoreError> {
         down("look up")
     }
-    async fn put(&self, _: &CacheKey, _: StoredResponse, _: Fence) -> Result<Write, StoreError> {
+    async fn put(&self, _: &CacheKey, _: StoredResponse, _: Fence) -> Result<PutOutcome, StoreError> {
         down("put")
     }
     async fn freshen(
@@ -30,10 +30,10 @@ impl Store for Down {
         _: StoredId,
         _: StoredResponse,
         _: Fence,
-    ) -> Result<Write, StoreError> {
+    ) -> Result<PutOutcome, StoreError> {
         down("freshen")
     }
-    async fn invalidate(&self, _: &Target, _: How) -> Result<(), StoreError> {
+    async fn invalidate(&self, _: &PurgeTarget, _: PurgeMode) -> Result<(), StoreError> {
         down("invalidate")
     }
 }
@@ -71,6 +71,6 @@ async fn reads_fail_open() {
 async fn purges_fail_closed() {
     let (seen, _) = ask(Method::POST, &[]).await;
     seen.has_body("x").told("larder; fwd=method; detail=\"not-invalidated\"");
-    let purged = CacheLayer::new(Down).handle().purge_target(&Target::All).await;
+    let purged = CacheLayer::new(Down).handle().purge_target(&PurgeTarget::All).await;
     assert_eq!(purged.unwrap_err().to_string(), "the store failed to invalidate: it is down");
 }

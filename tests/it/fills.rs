@@ -1,7 +1,7 @@
 //! Content on its way in: at the client's pace or the origin's, whole or failing, counted, and dropped with the
 //! runtime.
 
-use larder::store::Target;
+use larder::store::PurgeTarget;
 use larder::{CacheLayer, FillStatistics, MemoryStore};
 
 use crate::support::{Answer, Reading, Stage, Step, settle};
@@ -331,7 +331,7 @@ async fn f13_what_is_in_flight_has_a_bound_beyond_which_content_is_passed_on() {
     assert!(stage.handle.statistics().entries < 2);
     assert_idle(&stage, "bounded");
     // It was the moment, not the keys: their next requests wait for one another again.
-    stage.handle.purge_target(&Target::All).await.unwrap();
+    stage.handle.purge_target(&PurgeTarget::All).await.unwrap();
     let calls = stage.origin.calls();
     let clients: Vec<_> = ["/a", "/a", "/b", "/b"].map(|path| stage.get(path)).into();
     settle().await;

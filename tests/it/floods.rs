@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Method, Request, Response};
 use http_body_util::{Empty, Full};
-use larder::store::{Fence, How, Lookup, Store, StoredId, Target, Write};
+use larder::store::{Fence, Lookup, PurgeMode, PurgeTarget, PutOutcome, Store, StoredId};
 use larder::{CacheKey, CacheLayer, CacheService, MemoryStore, StoreError, StoredResponse};
 use tower::util::ServiceFn;
 use tower::{Layer, Service, service_fn};
@@ -18,8 +18,8 @@ use crate::support::{Bench, Reply, Stage, Step, alloc, settle};
 
 const FRESH: [(&str, &str); 1] = [("cache-control", "max-age=600")];
 
-fn uri(path: &str) -> Target {
-    Target::Uri(format!("http://example.com{path}").into_bytes().into())
+fn uri(path: &str) -> PurgeTarget {
+    PurgeTarget::Uri(format!("http://example.com{path}").into_bytes().into())
 }
 
 type Answer = Ready<Result<Response<Full<Bytes>>, Infallible>>;
@@ -72,7 +72,7 @@ fn a33_a_million_purges_of_what_is_not_stored_leave_what_is() {
     let purge = |numbers: Range<u32>| {
         for number in numbers {
             let target = uri(&format!("/{number}"));
-            store.invalidate(&target, How::Remove).now_or_never().unwrap().unwrap();
+            store.invalidate(&target, PurgeMode::Remove).now_or_never().unwrap().unwrap();
         }
     };
     // Memory is counted in this thread.
@@ -136,9 +136,9 @@ async fn a33_a_group_that_is_purged_while_its_first_member_is_on_its_way_is_not_
         let stage = Stage::new();
         let client = stage.get("/x");
         settle().await;
-        stage.handle.purge_target(&Target::Group("http://example.com g".into())).await.unwrap();
+        stage.handle.purge_target(&PurgeTarget::Group("http://example.com g".into())).await.unwrap();
         for number in 0..flood {
-            let group = Target::Group(format!("http://example.com {number}").into());
+            let group = PurgeTarget::Group(format!("http://example.com {number}").into());
             stage.handle.purge_target(&group).await.unwrap();
         }
         stage.origin.call(0).head(&[("cache-control", "max-age=60"), ("cache-groups", "\"g\"")]).end();
@@ -210,7 +210,12 @@ impl Store for Plain {
     async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {
         self.0.get(key).await
     }
-    async fn put(&self, key: &CacheKey, response: StoredResponse, fence: Fence) -> Result<Write, StoreError> {
+    async fn put(
+        &self,
+        key: &CacheKey,
+        response: StoredResponse,
+        fence: Fence,
+    ) -> Result<PutOutcome, StoreError> {
         self.0.put(key, response, fence).await
     }
     async fn freshen(
@@ -219,10 +224,10 @@ impl Store for Plain {
         of: StoredId,
         response: StoredResponse,
         fence: Fence,
-    ) -> Result<Write, StoreError> {
+    ) -> Result<PutOutcome, StoreError> {
         self.0.freshen(key, of, response, fence).await
     }
-    async fn invalidate(&self, target: &Target, how: How) -> Result<(), StoreError> {
+    async fn invalidate(&self, target: &PurgeTarget, how: PurgeMode) -> Result<(), StoreError> {
         self.0.invalidate(target, how).await
     }
 }

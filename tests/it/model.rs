@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use http::{Method, Uri};
-use larder::store::Target;
+use larder::store::PurgeTarget;
 use proptest::prelude::*;
 
 use crate::support::{Bench, Reply, Seen, settle};
@@ -375,7 +375,7 @@ impl World {
                 self.forget(Some(path));
             }
             Step::PurgeAll => {
-                self.bench.handle.purge_target(&Target::All).await.unwrap();
+                self.bench.handle.purge_target(&PurgeTarget::All).await.unwrap();
                 self.forget(None);
             }
             Step::SoftPurge { path } => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{Method, header, request, response};
 use larder::semantics::storing::NotStored;
-use larder::{CacheLayer, CachePolicy, StandardPolicy, Terms, Use};
+use larder::{CacheLayer, CachePolicy, RequestAction, StandardPolicy, Terms};
 
 use crate::reported::validation::until_calls;
 use crate::support::bench::heeding;
@@ -257,8 +257,12 @@ async fn a36_a_post_with_unkeyed_fields_leaves_nothing_for_later_gets() {
 struct Mine(Arc<Mutex<Vec<Terms>>>);
 
 impl CachePolicy for Mine {
-    fn request(&self, request: &request::Parts) -> Use {
-        if request.uri.path().starts_with("/admin") { Use::Bypass("admin") } else { Use::of(request) }
+    fn request(&self, request: &request::Parts) -> RequestAction {
+        if request.uri.path().starts_with("/admin") {
+            RequestAction::Bypass("admin")
+        } else {
+            RequestAction::of(request)
+        }
     }
 
     fn response(&self, request: &request::Parts, _: &response::Parts, terms: &mut Terms) {
@@ -300,7 +304,7 @@ async fn a_policy_of_ones_own() {
     bench.get("/always").await.told("larder; fwd=uri-miss; stored; ttl=600");
     bench.get("/always").await.told("larder; hit; ttl=600");
 
-    let news = larder::store::Target::Group("news".into());
+    let news = larder::store::PurgeTarget::Group("news".into());
     assert!(bench.get("/tagged").await.is_hit());
     bench.handle.purge_target(&news).await.unwrap();
     assert!(!bench.get("/tagged").await.is_hit());
@@ -354,8 +358,12 @@ async fn an_unsafe_request_that_is_bypassed_invalidates_all_the_same() {
     /// Bypasses everything but GET with a certain field: so also the requests that purges are made of.
     struct Picky;
     impl CachePolicy for Picky {
-        fn request(&self, request: &request::Parts) -> Use {
-            if request.headers.contains_key("x-cache-me") { Use::of(request) } else { Use::Bypass("picky") }
+        fn request(&self, request: &request::Parts) -> RequestAction {
+            if request.headers.contains_key("x-cache-me") {
+                RequestAction::of(request)
+            } else {
+                RequestAction::Bypass("picky")
+            }
         }
     }
     let bench = Bench::with(CacheLayer::default().policy(Picky), [Reply::cc("x", "max-age=60")]);

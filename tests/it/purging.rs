@@ -1,7 +1,7 @@
 //! Invalidation by unsafe requests (RFC 9111 4.4) and by hand.
 
 use http::{Method, Uri};
-use larder::store::Target;
+use larder::store::PurgeTarget;
 use larder::{CacheLayer, StandardPolicy};
 
 use crate::support::{Bench, Reply};
@@ -86,9 +86,9 @@ async fn purges_by_uri_prefix_and_all() {
     let bench = filled().await;
     bench.handle.purge(&Uri::from_static("http://Example.com:80/a")).await.unwrap();
     assert_eq!(hits(&bench).await, [false, true, true]);
-    bench.handle.purge_target(&Target::Prefix(b"http://example.com/b"[..].into())).await.unwrap();
+    bench.handle.purge_target(&PurgeTarget::Prefix(b"http://example.com/b"[..].into())).await.unwrap();
     assert_eq!(hits(&bench).await, [false, false, true]);
-    bench.handle.purge_target(&Target::All).await.unwrap();
+    bench.handle.purge_target(&PurgeTarget::All).await.unwrap();
     assert_eq!(hits(&bench).await, [false, false, false]);
     // What is fetched after a purge is stored as ever.
     bench.get("/a").await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Uri;
 use larder::CacheHandle;
-use larder::store::Target;
+use larder::store::PurgeTarget;
 
 use crate::support::{Stage, Step, settle};
 
@@ -22,13 +22,13 @@ enum By {
 
 async fn purge(handle: &CacheHandle, by: By, is_soft: bool) {
     let target = match by {
-        By::All => Target::All,
-        By::Group => Target::Group("http://example.com g".into()),
+        By::All => PurgeTarget::All,
+        By::Group => PurgeTarget::Group("http://example.com g".into()),
         By::Key => {
             let request = http::Request::get("http://example.com/").body(()).unwrap();
-            Target::Key(larder::CacheKey::of(&request.into_parts().0).unwrap())
+            PurgeTarget::Key(larder::CacheKey::of(&request.into_parts().0).unwrap())
         }
-        By::Prefix => Target::Prefix(b"http://example.com/"[..].into()),
+        By::Prefix => PurgeTarget::Prefix(b"http://example.com/"[..].into()),
         By::Uri => {
             let uri = Uri::from_static("http://example.com/");
             return if is_soft { handle.soft_purge(&uri).await } else { handle.purge(&uri).await }.unwrap();
@@ -118,7 +118,7 @@ async fn f08_what_a_purge_does_not_name_is_shared_on() {
     let leader = stage.get("/");
     settle().await;
     stage.handle.purge(&Uri::from_static("http://example.com/other")).await.unwrap();
-    stage.handle.purge_target(&Target::Prefix(b"http://example.com/o"[..].into())).await.unwrap();
+    stage.handle.purge_target(&PurgeTarget::Prefix(b"http://example.com/o"[..].into())).await.unwrap();
     let follower = stage.get("/");
     settle().await;
     assert_eq!(stage.origin.calls(), 1);

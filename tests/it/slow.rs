@@ -7,7 +7,7 @@ use http::{Request, Response};
 use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioExecutor;
-use larder::store::Target;
+use larder::store::PurgeTarget;
 use larder::{BodyLimits, CacheLayer, FillLimits, MemoryStore};
 
 use tower::Layer;
@@ -35,7 +35,7 @@ async fn fill(stage: &Stage, path: &str, length: u64) {
 
 /// Has the store let go of all that it holds; who reads it goes on.
 async fn forget(stage: &Stage) {
-    stage.handle.purge_target(&Target::All).await.unwrap();
+    stage.handle.purge_target(&PurgeTarget::All).await.unwrap();
     settle().await;
     assert_eq!(stage.handle.statistics().entries, 0);
 }

@@ -25,8 +25,8 @@ pub(crate) use self::reader::Reader;
 use crate::entry::pieces::{PIECE, Pieces, PiecesMut};
 use crate::error::{BodyError, Failure};
 use crate::limits::held::{Pace, Reading, Shared, Watched, address};
-use crate::limits::{Counted, Load};
-use crate::runtime::slab::Slots;
+use crate::limits::{GaugeGuard, Gauges};
+use crate::runtime::slab::Slab;
 use crate::runtime::{Instant, Mutex, briefly, lock, moment};
 
 /// How many bytes the pump may be ahead of the fastest reader when content is only passed on.
@@ -48,7 +48,7 @@ pub(crate) struct Flight {
     /// How far a reader may be behind.
     behind: u64,
     declared: Option<u64>,
-    load: Arc<Load>,
+    gauges: Arc<Gauges>,
     state: Mutex<State>,
 }
 
@@ -57,13 +57,13 @@ struct State {
     /// What is held of the content while it comes in.
     buffer: Buffer,
     /// Nobody reads, and it goes on all the same.
-    detached: Option<Counted>,
+    detached: Option<GaugeGuard>,
     end: Option<End>,
     counted: Account,
     /// Nothing is stored any more: the content is only passed on.
     passing: bool,
     pump: Option<Waker>,
-    readers: Slots<ReaderState>,
+    readers: Slab<ReaderState>,
     /// How far it was when somebody last looked, and when it was first seen there.
     seen: Option<(u64, SystemTime)>,
     /// As long as readers hold it, or it is only passed on.
@@ -103,15 +103,15 @@ impl ReaderState {
         Self { is_cut_off: false, position: 0, since: Some(moment()), waker: None }
     }
 
-    fn cut_off(&mut self, load: &Load) -> Option<Waker> {
+    fn cut_off(&mut self, gauges: &Gauges) -> Option<Waker> {
         self.is_cut_off = true;
-        load.reader_detached();
+        gauges.reader_detached();
         self.waker.take()
     }
 }
 
 impl State {
-    fn push(&mut self, data: Bytes, declared: Option<u64>, load: &Load) {
+    fn push(&mut self, data: Bytes, declared: Option<u64>, gauges: &Gauges) {
         if self.passing && self.active().next().is_none() {
             self.buffer.skip(data.len()); // nobody will ever take it from here
             return;
@@ -119,9 +119,9 @@ impl State {
         let mut data = Some(data);
         if !self.passing {
             let left = declared.map(|declared| declared.saturating_sub(self.buffer.received()));
-            data = data.and_then(|data| self.buffer.copy(data, left, |bytes| load.take(bytes)));
+            data = data.and_then(|data| self.buffer.copy(data, left, |bytes| gauges.take(bytes)));
             if data.is_some() {
-                self.pass(load);
+                self.pass(gauges);
             }
         }
         if let Some(data) = data {
@@ -131,8 +131,8 @@ impl State {
             } else {
                 self.buffer.push(data);
             }
-            load.held.take((self.buffer.charge() - before) as u64);
-            self.drop_what_was_read(load);
+            gauges.held.take((self.buffer.charge() - before) as u64);
+            self.drop_what_was_read(gauges);
         }
         let now = moment();
         for reader in self.readers.iter_mut().filter(|reader| !reader.is_cut_off) {
@@ -141,22 +141,22 @@ impl State {
     }
 
     /// From now on nothing is stored: what is held is held for its readers.
-    fn pass(&mut self, load: &Load) {
+    fn pass(&mut self, gauges: &Gauges) {
         self.passing = true;
-        self.hold_for_readers(load);
-        self.drop_what_was_read(load);
+        self.hold_for_readers(gauges);
+        self.drop_what_was_read(gauges);
     }
 
     /// What is held is not to be stored, or is stored by now.
-    fn hold_for_readers(&mut self, load: &Load) {
+    fn hold_for_readers(&mut self, gauges: &Gauges) {
         if self.counted == Account::InFlight {
             self.buffer.close();
-            load.give_back(self.buffer.charge());
+            gauges.give_back(self.buffer.charge());
             self.counted = Account::Nowhere;
         }
         // Small content that is complete is not counted.
         if self.counted == Account::Nowhere && (self.passing || self.buffer.charge() > PIECE) {
-            load.held.take(self.buffer.charge() as u64);
+            gauges.held.take(self.buffer.charge() as u64);
             self.counted = Account::Held;
         }
     }
@@ -167,7 +167,7 @@ impl State {
     }
 
     /// Lets go of what no reader will ask for, where nobody can join any more.
-    fn drop_what_was_read(&mut self, load: &Load) {
+    fn drop_what_was_read(&mut self, gauges: &Gauges) {
         if self.passing {
             let slowest = self.active().map(|reader| reader.position).min();
             let freed = match slowest {
@@ -175,7 +175,7 @@ impl State {
                 None => self.buffer.clear(),
             };
             if self.counted == Account::Held {
-                load.held.give_back(freed as u64);
+                gauges.held.give_back(freed as u64);
             }
         }
     }
@@ -192,12 +192,12 @@ impl State {
     }
 
     /// Cuts off whoever is meant, and returns their wakers.
-    fn cut_off(&mut self, load: &Load, is_meant: impl Fn(&ReaderState) -> bool) -> Vec<Waker> {
+    fn cut_off(&mut self, gauges: &Gauges, is_meant: impl Fn(&ReaderState) -> bool) -> Vec<Waker> {
         let mut wakers = Vec::new();
         let mut any = false;
         for reader in self.readers.iter_mut().filter(|reader| !reader.is_cut_off) {
             if is_meant(reader) {
-                wakers.extend(reader.cut_off(load));
+                wakers.extend(reader.cut_off(gauges));
                 any = true;
             }
         }
@@ -206,7 +206,7 @@ impl State {
                 self.passing = true;
                 self.whole = None;
             }
-            self.drop_what_was_read(load);
+            self.drop_what_was_read(gauges);
             wakers.extend(self.pump.take());
         }
         wakers
@@ -230,11 +230,11 @@ impl State {
 
 impl Flight {
     /// A flight of `declared` bytes, if that is known, of which `most` are to be stored, and its first reader.
-    pub(crate) fn new(declared: Option<u64>, most: u64, load: &Arc<Load>) -> (Arc<Self>, Reader) {
+    pub(crate) fn new(declared: Option<u64>, most: u64, gauges: &Arc<Gauges>) -> (Arc<Self>, Reader) {
         let mut state = State::default();
         let number = state.readers.add(ReaderState::new());
-        let (load, state) = (Arc::clone(load), Mutex::new(state));
-        let flight = Arc::new(Self { behind: BEHIND.max(most), declared, load, state });
+        let (gauges, state) = (Arc::clone(gauges), Mutex::new(state));
+        let flight = Arc::new(Self { behind: BEHIND.max(most), declared, gauges, state });
         let reader = Reader::new(Arc::clone(&flight), number);
         (flight, reader)
     }
@@ -249,12 +249,12 @@ impl Flight {
 
     pub(crate) fn push(self: &Arc<Self>, data: Bytes) {
         let mut state = lock(&self.state);
-        state.push(data, self.declared, &self.load);
+        state.push(data, self.declared, &self.gauges);
         let wakers = state.wake_readers();
         let (is_passing, is_watched) = (state.passing, state.watched.is_some());
         drop(state);
         match (is_passing, is_watched) {
-            (true, true) => self.load.held.make_room(),
+            (true, true) => self.gauges.held.make_room(),
             (true, false) => self.watch(),
             (false, _) => {}
         }
@@ -263,7 +263,7 @@ impl Flight {
 
     /// From now on the pump waits for its readers, and nobody joins.
     pub(crate) fn pass(self: &Arc<Self>) {
-        lock(&self.state).pass(&self.load);
+        lock(&self.state).pass(&self.gauges);
         self.watch();
     }
 
@@ -277,7 +277,7 @@ impl Flight {
         if is_watched {
             return;
         }
-        let shared = large.map(|large| self.load.held.share(&large));
+        let shared = large.map(|large| self.gauges.held.share(&large));
         if let Some((_, own)) = &mut lock(&self.state).whole {
             *own = shared;
         }
@@ -287,7 +287,7 @@ impl Flight {
     /// Has its readers cut off when they make no progress.
     fn watch(self: &Arc<Self>) {
         let reading = Arc::downgrade(self) as Weak<dyn Reading>;
-        let watched = self.load.held.watch(address(self), reading);
+        let watched = self.gauges.held.watch(address(self), reading);
         lock(&self.state).watched = Some(watched);
     }
 
@@ -314,7 +314,7 @@ impl Flight {
             pieces.push(piece.clone());
             if !is_block {
                 let freed = lock(&self.state).buffer.replace(position, piece);
-                self.load.give_back(freed);
+                self.gauges.give_back(freed);
             }
             position += PIECE as u64;
         }
@@ -341,15 +341,15 @@ impl Flight {
             (Some(stored), last) if stored.len() as u64 == length && !state.passing => {
                 state.buffer.skip(last.map_or(0, |last| last.len()));
                 let freed = state.buffer.clear();
-                self.load.give_back(freed);
+                self.gauges.give_back(freed);
                 state.whole = Some((stored, None));
             }
-            (_, Some(last)) => state.push(last, self.declared, &self.load),
+            (_, Some(last)) => state.push(last, self.declared, &self.gauges),
             (_, None) => {}
         }
         // What is complete is held by who reads it, as any answer is.
         let is_large = length > PIECE as u64;
-        state.hold_for_readers(&self.load);
+        state.hold_for_readers(&self.gauges);
         state.end = Some(end);
         state.detached = None;
         let now = moment();
@@ -397,13 +397,13 @@ impl Flight {
     fn cut_off_laggards(&self) {
         let mut state = lock(&self.state);
         let fastest = state.fastest().unwrap_or_default();
-        let wakers = state.cut_off(&self.load, |reader| fastest - reader.position > self.behind);
+        let wakers = state.cut_off(&self.gauges, |reader| fastest - reader.position > self.behind);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Waits until the pump is to go on, or to stop; `patience` is how often laggards may still be waited for.
-    pub(crate) async fn room(&self, patience: &mut u32) -> Go {
+    /// Waits until the pump is to go on, or to stop; `wait_for` is how often laggards may still be waited for.
+    pub(crate) async fn room(&self, wait_for: &mut u32) -> Go {
         loop {
             let go = std::future::poll_fn(|cx| self.poll_room(cx)).await;
             if go != Go::AfterLaggards {
@@ -414,8 +414,8 @@ impl Flight {
                 continue; // it only had not had its turn
             }
             // Each such wait counts, or a slow reader would hold the others to its pace for ever.
-            let may_wait = *patience > 0;
-            *patience = patience.saturating_sub(1);
+            let may_wait = *wait_for > 0;
+            *wait_for = wait_for.saturating_sub(1);
             if !may_wait || briefly(PATIENCE, caught_up).await.is_none() {
                 self.cut_off_laggards();
             }
@@ -436,13 +436,13 @@ impl Flight {
             return false;
         }
         if !state.passing && state.detached.is_none() {
-            state.detached = self.load.detached();
+            state.detached = self.gauges.detached();
         }
         let is_abandoned = state.passing || state.detached.is_none();
         if is_abandoned {
             // At once: whoever joined before the pump lets go would get a body that breaks.
             state.end = Some(End::Failed(Failure::Abandoned.into()));
-            state.hold_for_readers(&self.load);
+            state.hold_for_readers(&self.gauges);
         }
         is_abandoned
     }
@@ -472,7 +472,7 @@ impl Flight {
             Some((seen, since)) if seen == received => since,
             _ => state.seen.insert((received, now)).1,
         };
-        state.end.is_none() && now.duration_since(since).is_ok_and(|still| still > self.load.limits.wait)
+        state.end.is_none() && now.duration_since(since).is_ok_and(|still| still > self.gauges.limits.wait)
     }
 }
 
@@ -492,7 +492,7 @@ impl Reading for Flight {
     fn cut_off(&self, since: Instant) {
         let mut state = lock(&self.state);
         let stands = |reader: &ReaderState| reader.since.is_some_and(|stands| stands <= since);
-        let wakers = state.cut_off(&self.load, stands);
+        let wakers = state.cut_off(&self.gauges, stands);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -503,8 +503,8 @@ impl Drop for Flight {
         let mut state = lock(&self.state);
         let charge = state.buffer.clear();
         match state.counted {
-            Account::Held => self.load.held.give_back(charge as u64),
-            Account::InFlight => self.load.give_back(charge),
+            Account::Held => self.gauges.held.give_back(charge as u64),
+            Account::InFlight => self.gauges.give_back(charge),
             Account::Nowhere => {}
         }
         let watched = state.watched.take();

@@ -9,10 +9,10 @@ use axum::routing::get;
 use bytes::Bytes;
 use http::{Method, Request, Uri, request};
 use http_body_util::Empty;
-use larder::store::{Fence, How, Lookup, Store, StoredId, Target, Write};
+use larder::store::{Fence, Lookup, PurgeMode, PurgeTarget, PutOutcome, Store, StoredId};
 use larder::{
-    BoxStore, CacheHandle, CacheKey, CacheLayer, CachePolicy, MemoryStore, PurgeError, StoreError,
-    StoredResponse, Use,
+    BoxStore, CacheHandle, CacheKey, CacheLayer, CachePolicy, MemoryStore, PurgeError, RequestAction,
+    StoreError, StoredResponse,
 };
 use tokio::sync::Semaphore;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
@@ -36,7 +36,12 @@ impl Store for Gated {
     async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {
         self.store.get(key).await
     }
-    async fn put(&self, key: &CacheKey, response: StoredResponse, fence: Fence) -> Result<Write, StoreError> {
+    async fn put(
+        &self,
+        key: &CacheKey,
+        response: StoredResponse,
+        fence: Fence,
+    ) -> Result<PutOutcome, StoreError> {
         self.store.put(key, response, fence).await
     }
     async fn freshen(
@@ -45,10 +50,10 @@ impl Store for Gated {
         of: StoredId,
         response: StoredResponse,
         fence: Fence,
-    ) -> Result<Write, StoreError> {
+    ) -> Result<PutOutcome, StoreError> {
         self.store.freshen(key, of, response, fence).await
     }
-    async fn invalidate(&self, target: &Target, how: How) -> Result<(), StoreError> {
+    async fn invalidate(&self, target: &PurgeTarget, how: PurgeMode) -> Result<(), StoreError> {
         self.gate.acquire().await.unwrap().forget();
         self.store.invalidate(target, how).await
     }
@@ -138,12 +143,12 @@ async fn b13_a_tenant_that_a_middleware_writes_into_the_uri_is_in_the_key() {
 struct Sorted;
 
 impl CachePolicy for Sorted {
-    fn request(&self, request: &request::Parts) -> Use {
+    fn request(&self, request: &request::Parts) -> RequestAction {
         let mut request = request.clone();
         let mut query: Vec<_> = request.uri.query().unwrap_or_default().split('&').collect();
         query.sort_unstable();
         request.uri = format!("{}?{}", request.uri.path(), query.join("&")).parse().unwrap();
-        Use::of(&request)
+        RequestAction::of(&request)
     }
 }
 
@@ -221,7 +226,7 @@ async fn b15_a_purge_that_can_mean_nothing_is_an_error() {
     }
     let userinfo: Uri = "http://user@example.com/page".parse().unwrap();
     assert!(matches!(handle.purge(&userinfo).await, Err(PurgeError::NoKey(_))));
-    for target in [Target::Prefix(b"/pa"[..].into()), Target::Uri(b"example.com/page"[..].into())] {
+    for target in [PurgeTarget::Prefix(b"/pa"[..].into()), PurgeTarget::Uri(b"example.com/page"[..].into())] {
         assert!(handle.purge_target(&target).await.is_err(), "{target:?}");
         assert!(handle.soft_purge_target(&target).await.is_err(), "{target:?}");
     }
@@ -231,19 +236,20 @@ async fn b15_a_purge_that_can_mean_nothing_is_an_error() {
 #[tokio::test]
 async fn b15_a_purge_reaches_what_its_target_names_however_it_is_spelled() {
     for target in [
-        Target::Prefix(b"HTTP://EXAMPLE.com/pa"[..].into()),
-        Target::Prefix(b"http://example.com:80/"[..].into()),
-        Target::Uri(b"http://Example.com/page"[..].into()),
-        Target::Tag("news".into()),
-        Target::Group("news".into()),
-        Target::Group("http://example.com news".into()),
+        PurgeTarget::Prefix(b"HTTP://EXAMPLE.com/pa"[..].into()),
+        PurgeTarget::Prefix(b"http://example.com:80/"[..].into()),
+        PurgeTarget::Uri(b"http://Example.com/page"[..].into()),
+        PurgeTarget::Tag("news".into()),
+        PurgeTarget::Group("news".into()),
+        PurgeTarget::Group("http://example.com news".into()),
     ] {
         let bench = Bench::new([Reply::cc("x", "max-age=60").field("cache-groups", "\"news\"")]);
         bench.get("/page").await;
         bench.get_with("/page", &[("host", "example.org")]).await;
         bench.handle.purge_target(&target).await.unwrap();
         assert!(!bench.get("/page").await.is_hit(), "{target:?}");
-        let of_every_origin = matches!(&target, Target::Tag(_)) || target == Target::Group("news".into());
+        let of_every_origin =
+            matches!(&target, PurgeTarget::Tag(_)) || target == PurgeTarget::Group("news".into());
         let other = bench.get_with("/page", &[("host", "example.org")]).await;
         assert_eq!(other.is_hit(), !of_every_origin, "{target:?}");
     }

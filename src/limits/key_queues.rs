@@ -1,4 +1,4 @@
-//! Turns: what is done for one key by a few at a time.
+//! KeyQueues: what is done for one key by a few at a time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::entry::key::{CacheKey, KeyNames};
 use crate::runtime::{Mutex, lock};
 
 /// A queue for each key that anybody holds a turn of or waits for; first come, first served.
-pub(crate) struct Turns {
+pub(crate) struct KeyQueues {
     names: KeyNames,
     queues: Mutex<HashMap<u128, Queue>>,
     /// How many have their turn at one time.
@@ -23,7 +23,7 @@ struct Queue {
 }
 
 /// A turn, which ends when this is dropped.
-pub(crate) struct Turn {
+pub(crate) struct QueueTurn {
     permit: Option<OwnedSemaphorePermit>,
     place: Place,
 }
@@ -31,10 +31,10 @@ pub(crate) struct Turn {
 /// A place in the queue of one key.
 struct Place {
     name: u128,
-    turns: Arc<Turns>,
+    turns: Arc<KeyQueues>,
 }
 
-impl Turns {
+impl KeyQueues {
     pub(crate) fn new(size: usize) -> Arc<Self> {
         let size = size.clamp(1, Semaphore::MAX_PERMITS);
         Arc::new(Self { names: KeyNames::default(), queues: Mutex::default(), size })
@@ -50,18 +50,18 @@ impl Turns {
     }
 
     /// Waits for a turn.
-    pub(crate) async fn turn(self: &Arc<Self>, key: &CacheKey) -> Turn {
+    pub(crate) async fn turn(self: &Arc<Self>, key: &CacheKey) -> QueueTurn {
         let (place, semaphore) = self.queue(key);
         // It is never closed.
         let permit = semaphore.acquire_owned().await.ok();
-        Turn { permit, place }
+        QueueTurn { permit, place }
     }
 
     /// A turn, if there is one now.
-    pub(crate) fn try_turn(self: &Arc<Self>, key: &CacheKey) -> Option<Turn> {
+    pub(crate) fn try_turn(self: &Arc<Self>, key: &CacheKey) -> Option<QueueTurn> {
         let (place, semaphore) = self.queue(key);
         match semaphore.try_acquire_owned() {
-            Ok(permit) => Some(Turn { permit: Some(permit), place }),
+            Ok(permit) => Some(QueueTurn { permit: Some(permit), place }),
             Err(TryAcquireError::Closed | TryAcquireError::NoPermits) => None,
         }
     }
@@ -73,7 +73,7 @@ impl Turns {
     }
 }
 
-impl Turn {
+impl QueueTurn {
     /// From now on one more has a turn of this key at a time, as long as anybody has or waits for one.
     pub(crate) fn widen(&self) {
         let queues = lock(&self.place.turns.queues);
@@ -97,13 +97,13 @@ impl Drop for Place {
     }
 }
 
-impl std::fmt::Debug for Turns {
+impl std::fmt::Debug for KeyQueues {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Turns").field("size", &self.size).finish_non_exhaustive()
     }
 }
 
-impl std::fmt::Debug for Turn {
+impl std::fmt::Debug for QueueTurn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Turn").finish_non_exhaustive()
     }
@@ -121,7 +121,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_key_has_turns_of_its_own_and_a_queue_only_while_it_is_used() {
-        let turns = Turns::new(2);
+        let turns = KeyQueues::new(2);
         let (a, b) = (key("/a"), key("/b"));
         let held = [turns.turn(&a).await, turns.turn(&a).await];
         assert!(turns.try_turn(&a).is_none() && turns.try_turn(&b).is_some());
@@ -139,7 +139,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_queue_that_was_widened_is_as_before_once_nobody_uses_it() {
-        let turns = Turns::new(1);
+        let turns = KeyQueues::new(1);
         let key = key("/");
         let first = turns.turn(&key).await;
         assert!(turns.try_turn(&key).is_none());

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::collapse::key_memory::RememberedKeys;
+use crate::collapse::key_memory::KeyMemory;
 use crate::entry::key::CacheKey;
 use crate::runtime::{Mutex, lock};
 
@@ -18,8 +18,8 @@ pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 const MOST_WAITING: usize = 1_024;
 
 /// The keys that have been made stale just now, and those that will be.
-pub(crate) struct Doubts {
-    recent: RememberedKeys,
+pub(crate) struct UnknownOutcomes {
+    recent: KeyMemory,
     waiting: Arc<Mutex<HashSet<CacheKey>>>,
 }
 
@@ -38,13 +38,13 @@ pub(crate) struct Waiting {
     key: CacheKey,
 }
 
-impl Default for Doubts {
+impl Default for UnknownOutcomes {
     fn default() -> Self {
-        Self { recent: RememberedKeys::new(PAUSE), waiting: Arc::default() }
+        Self { recent: KeyMemory::new(PAUSE), waiting: Arc::default() }
     }
 }
 
-impl Doubts {
+impl UnknownOutcomes {
     /// Says when to make a key stale. Whoever is told to do so does it.
     pub(crate) fn turn(&self, key: &CacheKey, now: SystemTime) -> When {
         if !self.recent.has(key, now) {
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a32_a_key_is_made_stale_at_once_and_then_once_in_a_while() {
-        let doubts = Doubts::default();
+        let doubts = UnknownOutcomes::default();
         let key = |number: usize| {
             let request = http::Request::get(format!("http://a/{number}")).body(()).expect("a request");
             CacheKey::of(&request.into_parts().0).expect("a key")
