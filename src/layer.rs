@@ -49,9 +49,13 @@ impl Default for CacheLayer {
 impl<S: Store> CacheLayer<S> {
     /// A cache over a store, with [`StandardPolicy::default`] and weak tags.
     pub fn new(store: S) -> Self {
-        let held = Held::new(&BodyLimits::default(), store.capacity());
-        let gauges =
-            Arc::new(Gauges::new(FillLimits::default(), held, CallPermits::default(), store.capacity()));
+        let held = Held::new(&BodyLimits::default(), store.limits().capacity);
+        let gauges = Arc::new(Gauges::new(
+            FillLimits::default(),
+            held,
+            CallPermits::default(),
+            store.limits().capacity,
+        ));
         let core = Core {
             clock: Clock::default(),
             collapser: Arc::new(Collapser::new(Arc::clone(&gauges))),
@@ -143,7 +147,8 @@ impl<S: Store> CacheLayer<S> {
     #[must_use]
     pub fn body_limits(self, limits: BodyLimits) -> Self {
         let Gauges { calls, limits: fills, .. } = &*self.core.gauges;
-        let (fills, calls, held) = (fills.clone(), calls.clone(), Held::new(&limits, self.store.capacity()));
+        let (fills, calls, held) =
+            (fills.clone(), calls.clone(), Held::new(&limits, self.store.limits().capacity));
         self.load(fills, held, calls)
     }
 
@@ -155,7 +160,7 @@ impl<S: Store> CacheLayer<S> {
     }
 
     fn load(self, limits: FillLimits, held: Arc<Held>, calls: CallPermits) -> Self {
-        let gauges = Arc::new(Gauges::new(limits, held, calls, self.store.capacity()));
+        let gauges = Arc::new(Gauges::new(limits, held, calls, self.store.limits().capacity));
         self.set(|core| {
             core.id = CoreId::default();
             core.collapser = Arc::new(Collapser::new(Arc::clone(&gauges)));

@@ -26,7 +26,7 @@ use crate::body::length::LengthChecked;
 use crate::body::splice::Splice;
 use crate::entry::Payload;
 use crate::entry::pieces::{PIECE, Run};
-use crate::error::{BodyError, BoxError};
+use crate::error::{BodyError, BoxError, Failure};
 use crate::limits::held::Held;
 
 /// The body of every response of [`CacheService`](crate::CacheService): empty, from storage, from a response on its way in,
@@ -115,9 +115,12 @@ impl<B> CacheBody<B> {
             None => End::Clean,
             Some(trailers) => End::Trailers(Box::new(trailers.clone())),
         };
-        match payload.content().small() {
+        let Some(content) = payload.content() else {
+            return Self::broken(Bytes::new(), Failure::Abandoned.into()); // not opened
+        };
+        match content.small() {
             Some(content) => Kind::Stored { content: content.clone(), end }.into(),
-            None => Self::ending(held, Run::of(payload.content()), end),
+            None => Self::ending(held, Run::of(content), end),
         }
     }
 

@@ -27,14 +27,14 @@ pub(crate) struct Cut {
 
 /// The part of a stored response that a request asks for; `None` where it gets the whole.
 pub(crate) fn cut(stored: &StoredResponse, request: &HeaderMap) -> Option<Cut> {
-    let (head, content) = (stored.head(), stored.payload().content());
+    let (head, payload) = (stored.head(), stored.payload());
     let length = match &head.part {
-        None if head.status() == StatusCode::OK => content.len() as u64,
+        None if head.status() == StatusCode::OK => payload.len(),
         None => return None,
         Some(Part::Bytes(extent)) => extent.length(),
         Some(Part::Replay) => {
             let (headers, status) = (head.headers().clone(), head.status());
-            return Some(Cut { content: Run::of(content), headers, status });
+            return Some(Cut { content: Run::of(payload.content()?), headers, status });
         }
     };
     match asked(head, request, length) {
@@ -110,7 +110,7 @@ fn content_range(range: ByteRange, length: u64) -> HeaderValue {
 
 /// A range of the representation; `None` where the stored response does not have all of it.
 fn slice(stored: &StoredResponse, range: ByteRange) -> Option<Run> {
-    let content = stored.payload().content();
+    let content = stored.payload().content()?;
     let start = match &stored.head().part {
         None => range.first,
         Some(Part::Bytes(extent)) => extent.position(range)?,

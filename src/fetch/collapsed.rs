@@ -18,6 +18,7 @@ use crate::collapse::background::ValidationPermit;
 use crate::collapse::{
     Because, Call, CallResult, CollapseKey, Follower, Interest, Leader, NotShareable, Role,
 };
+use crate::entry::key::CacheKey;
 use crate::entry::{ResponseHead, StoredResponse};
 use crate::error::BoxError;
 use crate::fetch::drive::{DetachedCall, Ended};
@@ -29,7 +30,7 @@ use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::reuse::{Decision, Fallback, Forward};
 use crate::semantics::status::is_server_error;
 use crate::shared::Core;
-use crate::store::{Expected, Fence, Lookup, Store, Stored};
+use crate::store::{Expected, Fence, Lookup, PurgeScope, Store, Stored};
 
 /// How often a request waits for others' calls before it makes its own in any case.
 const MOST_ROUNDS: usize = 3;
@@ -209,7 +210,7 @@ impl<S: Store> CollapsedFetch<S> {
         let follower = match collapser.join(ticket, has_credentials, fence, now) {
             Role::Follow(follower) => follower,
             // Requests that come after a purge do not get what was asked for before it.
-            Role::Outdated(call) if self.store.is_untouched(&ticket.key, true, call.fence()).await => {
+            Role::Outdated(call) if self.is_untouched(&ticket.key, call.fence()).await => {
                 collapser.follow(&call)
             }
             Role::Outdated(call) => return self.supersede(ticket, &call, Because::Older),
@@ -219,6 +220,12 @@ impl<S: Store> CollapsedFetch<S> {
             Some(because) => self.supersede(ticket, follower.call(), because),
             None => Role::Follow(follower),
         }
+    }
+
+    /// Whether no purge since the fence can concern what is stored under the key, as far as the store can say.
+    async fn is_untouched(&self, key: &CacheKey, since: Fence) -> bool {
+        let purged = self.store.purged_since(key, since, PurgeScope::KeyOrAnyGroup).await;
+        purged.is_ok_and(|is_purged| !is_purged)
     }
 
     fn supersede(&self, ticket: &CollapseKey, call: &Arc<Call>, because: Because) -> Role {
@@ -239,7 +246,7 @@ impl<S: Store> CollapsedFetch<S> {
         if self.has_waited {
             self.expect();
         }
-        let looked_up = match self.store.try_again(&self.query.key) {
+        let looked_up = match self.store.try_get(&self.query.key) {
             None if self.has_waited => self.store.get(&self.query.key).await.ok(),
             looked_up => looked_up,
         };
@@ -247,7 +254,7 @@ impl<S: Store> CollapsedFetch<S> {
             // What has come in meanwhile lies in the future of the request's arrival.
             self.query.now = self.core.clock.now();
         }
-        self.lookup = looked_up?;
+        self.lookup = looked_up?.living(self.query.now);
         match self.query.decide(&self.core, &self.lookup) {
             // This is the validation behind it.
             Decision::ServeAhead(index) | Decision::ServeStale(index) if self.validation.is_some() => {

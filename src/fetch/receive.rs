@@ -55,7 +55,7 @@ where
     let length = declared_length(&ask.sent_method, parts.status, &parts.headers);
     let length = length.or_else(|| body.size_hint().exact());
     ask.part = part_of(&core, &ask, &parts, length);
-    let mut assessment = Box::new(assess(&core, &ask, &parts, store.max_object(), received_at));
+    let mut assessment = Box::new(assess(&core, &ask, &parts, store.limits().max_object, received_at));
     assessment.strip(&mut parts.headers);
     let terms = &mut assessment.terms;
     if terms.store.is_ok() && length.is_some_and(|length| length > terms.max_body) {
@@ -164,7 +164,7 @@ async fn heed_unstored<S: Store>(
     let Some(validated) = ask.validated.clone().filter(|_| is_retrieval(&ask.sent_method)) else {
         return;
     };
-    let word = word_of_origin(core, ask, parts, store.max_object(), received_at, Err(reason));
+    let word = word_of_origin(core, ask, parts, store.limits().max_object, received_at, Err(reason));
     let Err(reason) = word else {
         return;
     };
@@ -455,7 +455,7 @@ impl<S: Store> Sink for Keep<S> {
         }
         let Received { headers, assessment, sent_at, status } = &*received;
         let response = complete(&core, Assessment::clone(assessment), *status, headers, *sent_at, content);
-        let stored = response.payload().content().clone();
+        let stored = response.payload().content().cloned();
         write::end_stale_use_beside(&store, &key, validated, &response).await;
         // Where it can't be stored, the next request is a miss.
         told.is_true =
@@ -463,7 +463,7 @@ impl<S: Store> Sink for Keep<S> {
         core.collapser.forget(&key, has_credentials);
         drop((leader, validation)); // not before it is stored
         drop(expected);
-        Some(stored)
+        stored
     }
 
     async fn refuse(self: Box<Self>) {

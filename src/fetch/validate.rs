@@ -55,7 +55,7 @@ impl<S: Store> Fetch<S> {
     /// makes it stale where the two contradict each other.
     pub(super) async fn heed_head<B>(&mut self, agreement: Agreement, response: Response<B>) -> Response<B> {
         let (parts, body) = response.into_parts();
-        let (max_object, now) = (self.store.max_object(), self.core.clock.now());
+        let (max_object, now) = (self.store.limits().max_object, self.core.clock.now());
         let sent_method = std::mem::replace(&mut self.ask.sent_method, Method::GET);
         let terms = assess(&self.core, &self.ask, &parts, max_object, now).terms.store;
         let word = word_of_origin(&self.core, &mut self.ask, &parts, max_object, now, terms);
@@ -76,11 +76,10 @@ impl<S: Store> Fetch<S> {
         };
         let mut head = stored.response.head().clone();
         head.reuse.lifetime = Duration::ZERO;
-        let expired = StoredResponse::new(head, stored.response.payload().clone());
         let (store, key) = (Arc::clone(&self.store), self.ask.query.key.clone());
         // Where that fails, it is as fresh as it was.
         let freshened = to_its_end(async move {
-            let _ = store.freshen(&key, stored.id, expired, stored.fence).await;
+            let _ = store.freshen(&key, stored.id, head, stored.fence).await;
         });
         freshened.await;
     }
@@ -118,7 +117,7 @@ impl<S: Store> Fetch<S> {
         if !self.meets_clients_condition(&not_modified.headers, now) {
             return core.no_content(StatusCode::BAD_GATEWAY, &outcome);
         }
-        let mut assessment = assess(core, &self.ask, &not_modified, self.store.max_object(), now);
+        let mut assessment = assess(core, &self.ask, &not_modified, self.store.limits().max_object, now);
         assessment.strip(&mut not_modified.headers);
         core.status_writer.tell(&outcome, not_modified.status, &mut not_modified.headers, Place::Append);
         drop(body);
@@ -166,7 +165,7 @@ impl<S: Store> Fetch<S> {
         };
         news.headers = validation::freshen(&stored_fields, &news.headers);
         let status = std::mem::replace(&mut news.status, head.status);
-        let max_object = self.store.max_object();
+        let max_object = self.store.limits().max_object;
         let mut ask = self.ask;
         ask.sent_method = Method::GET; // whose response it is that is stored
         ask.part = head.part.clone();
@@ -189,7 +188,7 @@ impl<S: Store> Fetch<S> {
             if core.policy.rules().no_vary_search {
                 core.aliases.record(key, response.head().headers());
             }
-            match store.freshen(key, old.id, response.clone(), ask.fence).await {
+            match store.freshen(key, old.id, response.head().clone(), ask.fence).await {
                 Ok(PutOutcome::Stored) => {}
                 _ => detail = Some(Detail::NotStored(NotStored::Store)),
             }

@@ -14,8 +14,8 @@ use crate::store::{Fence, PurgeMode, PurgeTarget, PutOutcome, Store, Stored};
 
 /// Takes what is stored under a key out of use. Returns whether that has taken effect.
 pub(crate) async fn withdraw<S: Store>(store: &Arc<S>, key: &CacheKey) -> bool {
-    let (store, target) = (Arc::clone(store), PurgeTarget::Key(key.clone()));
-    let withdrawn = to_its_end(async move { store.invalidate(&target, PurgeMode::Remove).await.is_ok() });
+    let (store, targets) = (Arc::clone(store), [PurgeTarget::Key(key.clone())]);
+    let withdrawn = to_its_end(async move { store.invalidate(&targets, PurgeMode::Remove).await.is_ok() });
     withdrawn.await.unwrap_or(false)
 }
 
@@ -26,11 +26,10 @@ pub(crate) async fn end_stale_use<S: Store>(store: &Arc<S>, key: &CacheKey, vali
         return;
     }
     head.reuse.outdated = true;
-    let response = StoredResponse::new(head, validated.response.payload().clone());
     let (store, key) = (Arc::clone(store), key.clone());
     // With its own fence, so that a soft purge still counts. Where the store fails, it is served as before.
     let freshened = to_its_end(async move {
-        let _ = store.freshen(&key, validated.id, response, validated.fence).await;
+        let _ = store.freshen(&key, validated.id, head, validated.fence).await;
     });
     freshened.await;
 }
@@ -52,13 +51,11 @@ pub(crate) async fn end_stale_use_beside<S: Store>(
 
 /// The best that is stored by now under the same selecting fields: an error must not replace it.
 async fn good_now<S: Store>(core: &Core, store: &S, key: &CacheKey, error: &StoredResponse) -> Incumbent {
-    let present = store.get(key).await.unwrap_or_default();
+    let now = core.clock.now();
+    let present = store.get(key).await.unwrap_or_default().living(now);
     let selecting = &error.head().reuse().selecting;
     let alike = present.variants.iter();
-    Incumbent::of(
-        alike.filter(|stored| stored.response.head().reuse().selecting == *selecting),
-        core.clock.now(),
-    )
+    Incumbent::of(alike.filter(|stored| stored.response.head().reuse().selecting == *selecting), now)
 }
 
 /// Puts a whole response, or a part to its like.
@@ -80,30 +77,29 @@ pub(crate) async fn put<S: Store>(
     }
     match response.head().part.clone() {
         // Not the bytes that its head speaks of.
-        Some(Part::Bytes(extent)) if extent.held() != response.payload().len() as u64 => {
-            Ok(PutOutcome::Superseded)
-        }
+        Some(Part::Bytes(extent)) if extent.held() != response.payload().len() => Ok(PutOutcome::Superseded),
         Some(Part::Bytes(extent)) => {
             let head = response.head().clone().having(extent);
             let response = StoredResponse::new(head, response.payload().clone());
-            put_joined(store, key, response, fence).await
+            put_joined(core, store, key, response, fence).await
         }
-        None if core.policy.rules().partial => put_joined(store, key, response, fence).await,
+        None if core.policy.rules().partial => put_joined(core, store, key, response, fence).await,
         Some(Part::Replay) | None => store.put(key, response, fence).await,
     }
 }
 
 /// Stores a response together with what is stored of the same representation.
 async fn put_joined<S: Store>(
+    core: &Core,
     store: &S,
     key: &CacheKey,
     response: StoredResponse,
     fence: Fence,
 ) -> Result<PutOutcome, StoreError> {
-    let present = store.get(key).await?;
+    let present = store.get(key).await?.living(core.clock.now());
     let selecting = &response.head().reuse().selecting;
     let is_same = |stored: &&Stored| stored.response.head().reuse().selecting == *selecting;
-    let fits = |joined: &StoredResponse| joined.payload().len() as u64 <= store.max_object();
+    let fits = |joined: &StoredResponse| joined.payload().len() <= store.limits().max_object;
     let response = match present.variants.iter().find(is_same).map(|old| joined(&old.response, &response)) {
         Some(Joined::Old) => return Ok(PutOutcome::Superseded),
         Some(Joined::Both(both)) if fits(&both) => both,

@@ -60,7 +60,7 @@ impl<S: Store> CacheHandle<S> {
     ///
     /// See [`CacheHandle::purge`].
     pub async fn purge_target(&self, target: &PurgeTarget) -> Result<(), PurgeError> {
-        Ok(self.store.invalidate(&target::checked(target)?, PurgeMode::Remove).await?)
+        Ok(self.store.invalidate(&[target::checked(target)?], PurgeMode::Remove).await?)
     }
 
     /// Makes everything stale that `target` names.
@@ -69,7 +69,7 @@ impl<S: Store> CacheHandle<S> {
     ///
     /// See [`CacheHandle::purge`].
     pub async fn soft_purge_target(&self, target: &PurgeTarget) -> Result<(), PurgeError> {
-        Ok(self.store.invalidate(&target::checked(target)?, self.soft()).await?)
+        Ok(self.store.invalidate(&[target::checked(target)?], self.soft()).await?)
     }
 
     /// What the store holds and how it has done.
@@ -92,10 +92,7 @@ impl<S: Store> CacheHandle<S> {
         let Some(key) = key_of(&self.core, uri.clone()) else {
             return Err(PurgeError::NoKey(uri.to_string()));
         };
-        for target in targets_of(&self.core, &key) {
-            self.store.invalidate(&target, how).await?;
-        }
-        Ok(())
+        Ok(self.store.invalidate(&targets_of(&self.core, &key), how).await?)
     }
 }
 

@@ -135,7 +135,7 @@ impl CacheRequest {
     fn candidates<'a>(&'a self, lookup: &'a Lookup) -> impl ExactSizeIterator<Item = Candidate<'a>> {
         lookup.variants.iter().map(|stored| Candidate {
             coverage: partial::coverage(&stored.response, &self.request, self.fields),
-            expired: stored.expired,
+            expired: stored.expired.map(|expired| expired.at),
             reuse: stored.response.head().reuse(),
         })
     }

@@ -30,7 +30,7 @@ use crate::semantics::invalidation;
 use crate::semantics::reuse::Forward;
 use crate::semantics::validation;
 use crate::shared::{Core, key_of, targets_of};
-use crate::store::{Expected, Fence, PurgeMode, PurgeTarget, Store};
+use crate::store::{Expected, Fence, PurgeMode, PurgeScope, PurgeTarget, Store};
 
 /// An unsafe request on its way.
 pub(crate) struct UnsafeCall<S> {
@@ -183,15 +183,14 @@ impl<S: Store> UnsafeCall<S> {
             // A purge while the request was under way speaks of what it brings, too.
             let is_untouched = match before {
                 None => false,
-                Some(before) => store.is_untouched(&key, true, before).await,
-            };
-            let mut failed = None;
-            for target in targets {
-                if store.invalidate(&target, PurgeMode::Remove).await.is_err() {
-                    failed = Some(Detail::NotInvalidated);
+                Some(before) => {
+                    let purged = store.purged_since(&key, before, PurgeScope::KeyOrAnyGroup).await;
+                    purged.is_ok_and(|is_purged| !is_purged)
                 }
-            }
-            (is_untouched, failed)
+            };
+            let has_failed =
+                !targets.is_empty() && store.invalidate(&targets, PurgeMode::Remove).await.is_err();
+            (is_untouched, has_failed.then_some(Detail::NotInvalidated))
         });
         settled.await.unwrap_or((false, Some(Detail::NotInvalidated)))
     }
@@ -260,9 +259,7 @@ impl<S: Store> Doubt<S> {
     /// Makes stale what is stored for the key's URIs. Nobody is there to be told of a failure.
     async fn expire(self) {
         let how = PurgeMode::Expire(self.core.clock.now());
-        for target in targets_of(&self.core, &self.key) {
-            let _ = self.store.invalidate(&target, how).await;
-        }
+        let _ = self.store.invalidate(&targets_of(&self.core, &self.key), how).await;
     }
 
     async fn expire_later(self, waiting: Waiting) {

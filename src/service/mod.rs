@@ -30,7 +30,7 @@ use crate::semantics::validation;
 use crate::service::future::ResponseFuture;
 use crate::service::invalidate::UnsafeCall;
 use crate::shared::Core;
-use crate::store::{Lookup, MemoryStore, Store};
+use crate::store::{Lookup, MemoryStore, PurgeScope, Store};
 
 /// A service with a cache in front, made by [`CacheLayer`](crate::CacheLayer).
 ///
@@ -168,6 +168,7 @@ where
         let Some(lookup) = self.cache.store.try_get(&query.key) else {
             return self.look_up(query, body);
         };
+        let lookup = lookup.living(now);
         match query.decide(core, &lookup) {
             // Short, because it is the way of most requests: nothing large is moved.
             Decision::Serve(index) => ResponseFuture::ready(query.hit(core, &lookup.variants[index], None)),
@@ -250,11 +251,12 @@ where
         let service = self.clone();
         ResponseFuture::boxed(async move {
             let (core, store) = (&service.cache.core, &service.cache.store);
-            let found = store.get(&key).await.unwrap_or_default();
+            let found = store.get(&key).await.unwrap_or_default().living(query.now);
             if let Some(index) = query.finds(core, &key, &found) {
                 let stored = &found.variants[index];
                 // A purge of what is asked for reaches what answers for it, whatever was known when it was purged.
-                if store.is_untouched(&query.key, false, stored.fence).await {
+                let purged = store.purged_since(&query.key, stored.fence, PurgeScope::Key).await;
+                if purged.is_ok_and(|is_purged| !is_purged) {
                     return Ok(query.hit(core, stored, None));
                 }
             }
@@ -286,6 +288,7 @@ where
             query.now = service.cache.core.clock.now();
             match looked_up {
                 Ok(lookup) => {
+                    let lookup = lookup.living(query.now);
                     let decision = query.decide(&service.cache.core, &lookup);
                     service.carry_out(decision, query, body, lookup).await
                 }
