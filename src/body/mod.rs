@@ -6,6 +6,7 @@ pub(crate) mod passing;
 pub(crate) mod prefetch;
 pub(crate) mod pump;
 pub(crate) mod splice;
+pub(crate) mod stored;
 
 mod large;
 
@@ -24,6 +25,7 @@ use self::prefetch::{Prefetch, Prefetched};
 use crate::body::flight::Reader;
 use crate::body::length::LengthChecked;
 use crate::body::splice::Splice;
+use crate::body::stored::OpenedBody;
 use crate::entry::Payload;
 use crate::entry::pieces::{PIECE, Run};
 use crate::error::{BodyError, BoxError, Failure};
@@ -122,6 +124,11 @@ impl<B> CacheBody<B> {
             Some(content) => Kind::Stored { content: content.clone(), end }.into(),
             None => Self::ending(held, Run::of(content), end),
         }
+    }
+
+    /// Content that the store has opened.
+    pub(crate) fn opened(held: &Arc<Held>, body: OpenedBody) -> Self {
+        Kind::Passing { body: Passing::new(held, body) }.into()
     }
 
     /// What came before the failure, then the failure.

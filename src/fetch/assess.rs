@@ -12,6 +12,7 @@ use crate::entry::key::CacheKey;
 use crate::entry::{Part, ResponseHead, compact_fields, take_upstream_status};
 use crate::limits::calls::CallPermit;
 use crate::policy::Terms;
+use crate::respond::open::OpenedOnce;
 use crate::respond::request::CacheRequest;
 use crate::semantics::cache_control::{RequestDirectives, ResponseDirectives};
 use crate::semantics::date;
@@ -46,6 +47,8 @@ pub(crate) struct FetchContext {
     pub(crate) at_least: Option<(SystemTime, SystemTime)>,
     /// What is stored that an error must not replace.
     pub(crate) good: Incumbent,
+    /// The content of what is validated, where the store has opened it.
+    pub(crate) opened: OpenedOnce,
     /// For the call, until its content has come in.
     pub(crate) permit: CallPermit,
     /// Held until the response is stored, or not.
@@ -126,6 +129,7 @@ impl FetchContext {
             names_target: true,
             at_least: None,
             good: Incumbent::None,
+            opened: OpenedOnce::default(),
             permit: CallPermit::default(),
             validation: None,
             query: Box::new(query),

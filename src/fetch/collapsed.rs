@@ -24,13 +24,14 @@ use crate::error::BoxError;
 use crate::fetch::drive::{DetachedCall, Ended};
 use crate::fetch::{Fetch, Purpose};
 use crate::limits::key_queues::QueueTurn;
+use crate::respond::open::{self, Gone, OpenedOnce};
 use crate::respond::request::CacheRequest;
 use crate::runtime::{Deadline, Runtime, joined, moment, polled_once};
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::reuse::{Decision, Fallback, Forward};
 use crate::semantics::status::is_server_error;
 use crate::shared::Core;
-use crate::store::{Expected, Fence, Lookup, PurgeScope, Store, Stored};
+use crate::store::{Expected, Fence, Lookup, PurgeScope, Store, Stored, StoredId};
 
 /// How often a request waits for others' calls before it makes its own in any case.
 const MOST_ROUNDS: usize = 3;
@@ -48,6 +49,8 @@ pub(crate) struct CollapsedFetch<S> {
     has_seen_stale: bool,
     has_waited: bool,
     lookup: Lookup,
+    /// The content of the selected response, where the store has opened it.
+    opened: OpenedOnce,
     purpose: Purpose,
     /// Boxed: it is large, and goes from hand to hand.
     query: Box<CacheRequest>,
@@ -86,6 +89,7 @@ impl<S: Store> CollapsedFetch<S> {
             has_seen_stale: false,
             has_waited: false,
             lookup,
+            opened: OpenedOnce::default(),
             purpose,
             query: Box::new(query),
             store,
@@ -111,6 +115,7 @@ impl<S: Store> CollapsedFetch<S> {
     {
         self.expect();
         let Some(mut ticket) = self.ticket() else {
+            self.open_selected().await;
             return self.call(None, inner, body).await;
         };
         let mut rounds = 0;
@@ -122,6 +127,7 @@ impl<S: Store> CollapsedFetch<S> {
                         return Ok(answer);
                     }
                     let leader = leader.after_failure(self.failures > 0);
+                    self.open_selected().await;
                     return self.call(Some(leader), inner, body).await;
                 }
                 Role::Follow(follower) => match self.follow(follower, &mut ticket).await {
@@ -148,6 +154,7 @@ impl<S: Store> CollapsedFetch<S> {
         {
             return Ok(answer);
         }
+        self.open_selected().await;
         let wait = self.core.gauges.limits.wait;
         let answer = self.call(None, inner, body).await;
         if let Some((turn, waited)) = turn {
@@ -255,28 +262,20 @@ impl<S: Store> CollapsedFetch<S> {
             self.query.now = self.core.clock.now();
         }
         self.lookup = looked_up?.living(self.query.now);
-        match self.query.decide(&self.core, &self.lookup) {
+        let decision = match self.query.decide(&self.core, &self.lookup) {
             // This is the validation behind it.
             Decision::ServeAhead(index) | Decision::ServeStale(index) if self.validation.is_some() => {
-                (self.forward, self.purpose) = (Forward::Stale, Purpose::Validate(index, Fallback::None));
+                Decision::Validate(index, Forward::Stale, Fallback::None)
             }
             Decision::Serve(index) | Decision::ServeAhead(index) | Decision::ServeStale(index) => {
-                let stored = &self.lookup.variants[index];
-                // What was purged softly is fresh to nobody, as its head would say.
-                if let Some(leader) = leader
-                    && stored.expired.is_none()
-                    && stored.response.head().part.is_none()
-                {
-                    leader.publish(CallResult::Whole(stored.response.clone()));
+                match self.serve_found(index, leader).await {
+                    Ok(answer) => return Some(answer),
+                    Err(decision) => decision,
                 }
-                if let Some(validation) = &self.validation {
-                    validation.succeed();
-                }
-                if self.has_waited {
-                    self.core.gauges.collapsed();
-                }
-                return Some(self.query.hit(&self.core, stored, None));
             }
+            decision => decision,
+        };
+        match decision {
             Decision::Complete(index) => {
                 (self.forward, self.purpose) = (Forward::Partial, Purpose::Complete(index));
             }
@@ -286,9 +285,81 @@ impl<S: Store> CollapsedFetch<S> {
                 let fallback = if self.validation.is_some() { Fallback::None } else { fallback };
                 (self.forward, self.purpose) = (forward, Purpose::Validate(index, fallback));
             }
+            Decision::Serve(_) | Decision::ServeAhead(_) | Decision::ServeStale(_) => {}
             Decision::Unsatisfiable => {}
         }
         None
+    }
+
+    /// Answers with what is stored by now. What was decided without it, where its content is gone.
+    async fn serve_found<B>(
+        &mut self,
+        mut index: usize,
+        leader: Option<&Leader>,
+    ) -> Result<Response<CacheBody<B>>, Decision> {
+        loop {
+            let stored = &self.lookup.variants[index];
+            let Ok(opened) = self.query.open(&*self.store, &stored.response).await else {
+                let id = stored.id;
+                let lookup = std::mem::take(&mut self.lookup);
+                let (lookup, decision) = self.query.decide_without(&self.core, lookup, id);
+                self.lookup = lookup;
+                match decision {
+                    Decision::Serve(next) | Decision::ServeAhead(next) | Decision::ServeStale(next) => {
+                        index = next;
+                        continue;
+                    }
+                    decision => return Err(decision),
+                }
+            };
+            // What was purged softly is fresh to nobody, as its head would say.
+            if let Some(leader) = leader
+                && stored.expired.is_none()
+                && stored.response.head().part.is_none()
+            {
+                leader.publish(CallResult::Whole(stored.response.clone()));
+            }
+            if let Some(validation) = &self.validation {
+                validation.succeed();
+            }
+            if self.has_waited {
+                self.core.gauges.collapsed();
+            }
+            return Ok(self.query.hit(&self.core, stored, None, opened));
+        }
+    }
+
+    /// Opens what a call may need of the selected response before it is made: the request can't be sent again where its
+    /// content turns out to be gone after a 304. What is gone is not validated, and stands in for nothing.
+    async fn open_selected(&mut self) {
+        let Some(stored) = self.selected().filter(|stored| stored.response.payload().is_remote()).cloned()
+        else {
+            return;
+        };
+        let (response, id) = (&stored.response, stored.id);
+        let opened = match self.purpose {
+            Purpose::Complete(_) => {
+                let most = self.store.limits().max_object;
+                let loaded = open::load(&*self.store, &self.query.key, response, most).await;
+                loaded.map(|loaded| {
+                    self.lookup = std::mem::take(&mut self.lookup).with_response(id, loaded);
+                    None
+                })
+            }
+            // Nobody gets the answer.
+            _ if self.validation.is_some() => return,
+            _ => self.query.open(&*self.store, response).await,
+        };
+        match opened {
+            Ok(opened) => self.opened = OpenedOnce::new(opened),
+            Err(Gone) => self.forget(id),
+        }
+    }
+
+    /// Goes on without a stored response, whose content is gone.
+    fn forget(&mut self, id: StoredId) {
+        self.lookup = std::mem::take(&mut self.lookup).without(id);
+        (self.forward, self.purpose) = (Forward::Miss, Purpose::Get);
     }
 
     /// Waits for another one's call.
@@ -300,53 +371,56 @@ impl<S: Store> CollapsedFetch<S> {
         // One for all that it waits.
         let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
         let Some(result) = deadline.in_time(follower.result()).await else {
-            return match self.fallback() {
-                Fallback::StaleIfError => Followed::Answer(self.stand_in(late, None)),
-                Fallback::Forbidden | Fallback::None => {
-                    self.deadline = None;
-                    Followed::Late(Arc::clone(follower.call()))
-                }
-            };
+            if let Some(answer) = self.stand_in(late, None).await {
+                return Followed::Answer(answer);
+            }
+            self.deadline = None;
+            return Followed::Late(Arc::clone(follower.call()));
         };
         if let CallResult::Streaming(head, flight, is_tagged) = &result
             && self.waits_for_whole(head, flight, *is_tagged)
             && let Some(reader) = flight.join()
         {
             let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
-            match (deadline.in_time(reader.settled()).await, self.fallback()) {
-                (Some(true), _) => return Followed::Again, // storage can give the answer
-                (None, Fallback::StaleIfError) => return Followed::Answer(self.stand_in(late, None)),
-                (Some(false), Fallback::StaleIfError) => {
-                    return Followed::Answer(self.stand_in(Detail::StaleIfError, None));
-                }
-                (Some(false), _) => return Followed::Again,
-                (None, _) => {} // what can be shared is shared all the same
+            let settled = deadline.in_time(reader.settled()).await;
+            if settled == Some(true) {
+                return Followed::Again; // storage can give the answer
             }
+            let detail = if settled.is_none() { late } else { Detail::StaleIfError };
+            if let Some(answer) = self.stand_in(detail, None).await {
+                return Followed::Answer(answer);
+            }
+            if settled.is_some() {
+                return Followed::Again;
+            }
+            // What can be shared is shared all the same.
         }
         let shared = match &result {
             CallResult::NotShareable(NotShareable::Chance { .. }) => return self.followed_a_failure(),
             CallResult::Error(_) if self.query.unkeyed().any() => return self.followed_a_failure(),
             CallResult::Error(response) => {
                 let outcome = Forwarding { collapsed: Some(true), ..Forwarding::new(self.forward) };
-                Some(self.answer_collapsed(response, &outcome.into(), self.core.clock.now()))
+                self.answer_collapsed(response, &outcome.into(), self.core.clock.now()).await
             }
             CallResult::NotShareable(NotShareable::Request) if !self.query.unkeyed().any() => {
                 return Followed::Again;
             }
             CallResult::NotShareable(_) | CallResult::Pending => return Followed::Alone,
             CallResult::Overloaded => {
-                return Followed::Answer(match self.fallback() {
-                    Fallback::StaleIfError => self.stand_in(Detail::CallLimit, None),
-                    Fallback::Forbidden | Fallback::None => self.core.overloaded(self.forward, Some(true)),
-                });
+                let stands_in = self.stand_in(Detail::CallLimit, None).await;
+                return Followed::Answer(
+                    stands_in.unwrap_or_else(|| self.core.overloaded(self.forward, Some(true))),
+                );
             }
-            CallResult::Failed(status) if self.fallback() == Fallback::StaleIfError => {
-                return Followed::Answer(self.stand_in(Detail::StaleIfError, *status));
+            CallResult::Failed(status) => {
+                return match self.stand_in(Detail::StaleIfError, *status).await {
+                    Some(answer) => Followed::Answer(answer),
+                    None => self.followed_a_failure(),
+                };
             }
-            CallResult::Failed(_) => return self.followed_a_failure(),
             CallResult::Streaming(head, flight, _) => self.share_flight(head, flight),
-            CallResult::Validated(response) => self.share(response, true),
-            CallResult::Whole(response) => self.share(response, false),
+            CallResult::Validated(response) => self.share(response, true).await,
+            CallResult::Whole(response) => self.share(response, false).await,
         };
         if let Some(answer) = shared {
             self.core.gauges.collapsed();
@@ -392,21 +466,28 @@ impl<S: Store> CollapsedFetch<S> {
     }
 
     /// The answer from a response that another one's call has brought, if this request may have it.
-    fn share<B>(&self, response: &StoredResponse, is_validated: bool) -> Option<Response<CacheBody<B>>> {
+    async fn share<B>(
+        &self,
+        response: &StoredResponse,
+        is_validated: bool,
+    ) -> Option<Response<CacheBody<B>>> {
         let now = self.core.clock.now();
         if !self.query.may_share(&self.core, response, is_validated, now) {
             return None;
         }
-        Some(self.answer_collapsed(response, &self.collapsed(response.head(), now), now))
+        self.answer_collapsed(response, &self.collapsed(response.head(), now), now).await
     }
 
-    fn answer_collapsed<B>(
+    /// `None` where its content is gone.
+    async fn answer_collapsed<B>(
         &self,
         response: &StoredResponse,
         outcome: &Outcome,
         now: SystemTime,
-    ) -> Response<CacheBody<B>> {
-        self.core.answer(response, &self.query.request, self.query.fields, outcome, now)
+    ) -> Option<Response<CacheBody<B>>> {
+        let opened = self.query.open(&*self.store, response).await.ok()?;
+        let CacheRequest { fields, request, .. } = &*self.query;
+        Some(self.core.answer(response, request, *fields, outcome, now, opened))
     }
 
     /// Whether the answer to this request has to be made of the whole of what is on its way, and that is soon there.
@@ -456,7 +537,22 @@ impl<S: Store> CollapsedFetch<S> {
         self.lookup.variants.get(self.purpose.selected()?)
     }
 
-    fn stand_in<B>(&self, detail: Detail, status: Option<StatusCode>) -> Response<CacheBody<B>> {
+    /// What is stored, in place of an answer that fails or takes too long. `None` where nothing may stand in, or its content
+    /// is gone, and then nothing will.
+    async fn stand_in<B>(
+        &mut self,
+        detail: Detail,
+        status: Option<StatusCode>,
+    ) -> Option<Response<CacheBody<B>>> {
+        if self.fallback() != Fallback::StaleIfError {
+            return None;
+        }
+        let stored = self.selected()?;
+        let Ok(opened) = self.query.open(&*self.store, &stored.response).await else {
+            let id = stored.id;
+            self.forget(id);
+            return None;
+        };
         let CacheRequest { fields, request, .. } = &*self.query;
         // It has waited for another one's call.
         let forwarding = Forwarding {
@@ -465,7 +561,7 @@ impl<S: Store> CollapsedFetch<S> {
             status,
             ..Forwarding::new(self.forward)
         };
-        self.core.stand_in(self.selected(), request, *fields, forwarding)
+        Some(self.core.stand_in(self.selected(), request, *fields, forwarding, opened))
     }
 
     /// Makes the call. One that others wait for, or that may outlast its client, is driven by a task of its own.
@@ -501,6 +597,8 @@ impl<S: Store> CollapsedFetch<S> {
         let collapsed = self.has_waited.then_some(false);
         let fetch = Fetch::new(self.core, self.store, self.query, self.lookup, self.forward, self.purpose);
         let fetch = fetch.expecting(self.expected).leading(leader, collapsed, self.validation);
+        let opened = self.opened.clone();
+        let fetch = fetch.having_opened(self.opened);
         let runtime = call.as_ref().and_then(|_| Runtime::current());
         // Boxed: it is large, and what waits for it is moved about.
         let mut future = Box::pin(fetch.run(inner, body));
@@ -520,7 +618,8 @@ impl<S: Store> CollapsedFetch<S> {
                     None => {
                         let detail = Some(Detail::LatencyBudget);
                         let forwarding = Forwarding { detail, ..Forwarding::new(forward) };
-                        return Ok(core.stand_in(stored.as_ref(), &request, fields, forwarding));
+                        let opened = opened.take();
+                        return Ok(core.stand_in(stored.as_ref(), &request, fields, forwarding, opened));
                     }
                 },
                 _ => task.await,

@@ -26,6 +26,7 @@ use crate::entry::partial::Completion;
 use crate::error::BoxError;
 use crate::fetch::assess::{FetchContext, Incumbent, SentRange};
 use crate::limits::calls::CallPermit;
+use crate::respond::open::OpenedOnce;
 use crate::respond::request::CacheRequest;
 use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::framing;
@@ -140,6 +141,7 @@ impl<S: Store> Fetch<S> {
             at_least,
             good,
             permit: CallPermit::default(),
+            opened: OpenedOnce::default(),
             part: None,
             validation: None,
             query,
@@ -173,6 +175,12 @@ impl<S: Store> Fetch<S> {
         self.ask.leader = leader;
         self.ask.collapsed = collapsed;
         self.ask.validation = validation;
+        self
+    }
+
+    /// What the store has opened of the selected response, if its content is remote.
+    pub(crate) fn having_opened(mut self, opened: OpenedOnce) -> Self {
+        self.ask.opened = opened;
         self
     }
 
@@ -301,8 +309,8 @@ impl<S: Store> Fetch<S> {
                 AskedBy::Nothing
             } else if self.selected == Some(index) {
                 AskedBy::All
-            } else if head.part.is_none() {
-                AskedBy::StrongTag
+            } else if head.part.is_none() && !stored.response.payload().is_remote() {
+                AskedBy::StrongTag // nobody has opened what is remote
             } else {
                 AskedBy::Nothing
             }
@@ -330,7 +338,8 @@ impl<S: Store> Fetch<S> {
         let FetchContext { collapsed, forward, query, .. } = &*self.ask;
         let forwarding =
             Forwarding { collapsed: *collapsed, detail: Some(detail), status, ..Forwarding::new(*forward) };
-        self.core.stand_in(self.selected(), &query.request, query.fields, forwarding)
+        let opened = self.ask.opened.take();
+        self.core.stand_in(self.selected(), &query.request, query.fields, forwarding, opened)
     }
 }
 

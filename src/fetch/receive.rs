@@ -107,7 +107,8 @@ where
                     let CacheRequest { fields, request, .. } = &*ask.query;
                     let detail = Some(Detail::StaleIfError);
                     let forwarding = Forwarding { detail, ..Forwarding::new(ask.forward) };
-                    return core.stand_in(Some(stored), request, *fields, forwarding);
+                    let opened = ask.opened.take();
+                    return core.stand_in(Some(stored), request, *fields, forwarding, opened);
                 }
                 let outcome = not_stored(&ask, reason.unwrap_or(NotStored::Incomplete));
                 return told(&core, &ask, parts, CacheBody::broken(received, error), &outcome);
@@ -314,7 +315,8 @@ impl<S: Store> Fill<S> {
                 told(&core, &ask, parts, CacheBody::stored(&core.gauges.held, response.payload()), &outcome)
             });
         }
-        let mut answer = core.answer(&response, &ask.query.request, ask.query.fields, &outcome, received_at);
+        let mut answer =
+            core.answer(&response, &ask.query.request, ask.query.fields, &outcome, received_at, None);
         if answer.status().is_success() || answer.status() == parts.status {
             restore_unstored(&parts.headers, answer.headers_mut());
             if answer.status() == StatusCode::PARTIAL_CONTENT {

@@ -10,10 +10,12 @@ use super::Fetch;
 use crate::body::CacheBody;
 use crate::collapse::{CallResult, NotShareable};
 use crate::entry::StoredResponse;
-use crate::fetch::assess::{Tag, assess, word_of_origin};
+use crate::fetch::assess::{FetchContext, Tag, assess, word_of_origin};
 use crate::fetch::receive;
 use crate::fetch::write;
 use crate::observe::Place;
+use crate::respond::open::{self, Opened};
+use crate::respond::request::CacheRequest;
 use crate::runtime::to_its_end;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::freshness::single_date;
@@ -211,12 +213,33 @@ impl<S: Store> Fetch<S> {
             ttl: Some(ttl),
             ..Forwarding::new(ask.forward)
         });
-        let mut answer = core.answer(&response, &ask.query.request, ask.query.fields, &outcome, received_at);
+        let opened = reopened(&**store, &ask, &response, received_at).await;
+        let CacheRequest { fields, request, .. } = &*ask.query;
+        let mut answer = core.answer(&response, request, *fields, &outcome, received_at, opened);
         // What is not stored, this client gets all the same: it was sent for it.
         if carried.contains_key(header::SET_COOKIE) && !unsent.contains(&header::SET_COOKIE) {
             receive::take_over(&carried, answer.headers_mut(), &header::SET_COOKIE);
         }
         answer
+    }
+}
+
+/// The content that was opened before the call. Where the new fields make it another part that is needed, that is opened now,
+/// and where it is gone there is nothing to answer with.
+async fn reopened<S: Store>(
+    store: &S,
+    ask: &FetchContext,
+    response: &StoredResponse,
+    now: SystemTime,
+) -> Option<Opened> {
+    if !response.payload().is_remote() || ask.validation.is_some() {
+        return None; // nobody gets the answer to a validation in the background
+    }
+    let CacheRequest { fields, key, request, .. } = &*ask.query;
+    let needed = open::needed(response, request, *fields, now);
+    match ask.opened.take() {
+        Some(opened) if opened.is_for(&needed) => Some(opened),
+        _ => open::open(store, key, response, request, *fields, now).await.ok().flatten(),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::entry::partial::{Joined, joined};
 use crate::entry::{Part, StoredResponse};
 use crate::error::StoreError;
 use crate::fetch::assess::Incumbent;
+use crate::respond::open;
 use crate::runtime::to_its_end;
 use crate::semantics::status::is_server_error;
 use crate::shared::Core;
@@ -100,7 +101,14 @@ async fn put_joined<S: Store>(
     let selecting = &response.head().reuse().selecting;
     let is_same = |stored: &&Stored| stored.response.head().reuse().selecting == *selecting;
     let fits = |joined: &StoredResponse| joined.payload().len() <= store.limits().max_object;
-    let response = match present.variants.iter().find(is_same).map(|old| joined(&old.response, &response)) {
+    let old = match present.variants.iter().find(is_same) {
+        Some(old) if old.response.head().part.is_some() && response.head().part.is_some() => {
+            // What is gone has nothing to give.
+            open::load(store, key, &old.response, store.limits().max_object).await.ok()
+        }
+        old => old.map(|old| old.response.clone()),
+    };
+    let response = match old.map(|old| joined(&old, &response)) {
         Some(Joined::Old) => return Ok(PutOutcome::Superseded),
         Some(Joined::Both(both)) if fits(&both) => both,
         Some(Joined::Both(_) | Joined::New) | None => response,

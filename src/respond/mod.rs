@@ -1,5 +1,6 @@
 //! Answers made from a stored response, or from nothing.
 
+pub(crate) mod open;
 pub(crate) mod request;
 
 use std::time::{Duration, SystemTime};
@@ -12,11 +13,13 @@ use http_body::Body;
 use crate::body::CacheBody;
 use crate::body::flight::Reader;
 use crate::body::length::LengthChecked;
-use crate::entry::partial::{self, Cut};
+use crate::body::stored::OpenedBody;
+use crate::entry::partial::{self, Cut, CutContent};
 use crate::entry::{ResponseHead, StoredResponse};
 use crate::error::BoxError;
 use crate::limits::calls::CallPermit;
 use crate::observe::Place;
+use crate::respond::open::{Opened, OpenedContent};
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::fields::{RequestFields, keep_what_lets_pages_see, lets_pages_see};
 use crate::semantics::framing;
@@ -29,7 +32,8 @@ use crate::store::Stored;
 /// Where an answer's content comes from.
 enum Source<'a> {
     Flight(&'a ResponseHead, Reader),
-    Stored(&'a StoredResponse),
+    /// With its content, where that was opened for this answer.
+    Stored(&'a StoredResponse, Option<Opened>),
 }
 
 impl Core {
@@ -41,12 +45,14 @@ impl Core {
         fields: RequestFields,
         outcome: &Outcome,
         now: SystemTime,
+        opened: Option<Opened>,
     ) -> Response<CacheBody<B>> {
         let age = stored.head().reuse.age(now);
-        self.answer_aged(stored, request, fields, outcome, now, age)
+        self.answer_aged(stored, request, fields, outcome, now, age, opened)
     }
 
     /// [`Core::answer`] where the age is known already.
+    #[expect(clippy::too_many_arguments)]
     pub(crate) fn answer_aged<B>(
         &self,
         stored: &StoredResponse,
@@ -55,8 +61,9 @@ impl Core {
         outcome: &Outcome,
         now: SystemTime,
         age: Option<Duration>,
+        opened: Option<Opened>,
     ) -> Response<CacheBody<B>> {
-        self.answer_with(Source::Stored(stored), request, fields, outcome, now, age)
+        self.answer_with(Source::Stored(stored, opened), request, fields, outcome, now, age)
     }
 
     /// Answers with what is stored in place of a failure (RFC 5861 4), or of an answer that takes too long.
@@ -66,13 +73,14 @@ impl Core {
         request: &Parts,
         fields: RequestFields,
         forwarding: Forwarding,
+        opened: Option<Opened>,
     ) -> Response<CacheBody<B>> {
         let now = self.clock.now();
         let age = stored.and_then(|stored| stored.response.head().reuse.age(now));
         let ttl = stored.map(|stored| stored.ttl_at(age, now));
         let outcome = Outcome::Forwarded(Forwarding { ttl, ..forwarding });
         match stored {
-            Some(stored) => self.answer_aged(&stored.response, request, fields, &outcome, now, age),
+            Some(stored) => self.answer_aged(&stored.response, request, fields, &outcome, now, age, opened),
             None => self.no_content(StatusCode::GATEWAY_TIMEOUT, &outcome),
         }
     }
@@ -103,7 +111,7 @@ impl Core {
     ) -> Response<CacheBody<B>> {
         let head = match &source {
             Source::Flight(head, _) => head,
-            Source::Stored(stored) => stored.head(),
+            Source::Stored(stored, _) => stored.head(),
         };
         let precondition = if fields.conditions && head.status.is_success() {
             preconditions::evaluate(&request.headers, &head.representation(), now)
@@ -122,23 +130,15 @@ impl Core {
             }
             Precondition::Proceed => match source {
                 Source::Flight(_, reader) => (head.status, head.headers.clone(), CacheBody::flight(reader)),
-                Source::Stored(stored) => {
+                Source::Stored(stored, opened) => {
+                    let opened =
+                        opened.and_then(|opened| opened.content(&open::needed(stored, request, fields, now)));
                     let is_range = fields.range && request.method == Method::GET;
-                    let is_cut = is_range || head.part.is_some();
-                    let cut = if is_cut { partial::cut(stored, &request.headers) } else { None };
-                    match cut {
-                        // A part never passes for the whole. Nothing that decides lets it come to this.
-                        None if head.part.is_some() => {
-                            return self.no_content(StatusCode::BAD_GATEWAY, outcome);
-                        }
-                        None => (
-                            head.status,
-                            head.headers.clone(),
-                            CacheBody::stored(&self.gauges.held, stored.payload()),
-                        ),
-                        Some(Cut { content, headers, status }) => {
-                            (status, headers, CacheBody::whole(&self.gauges.held, content))
-                        }
+                    match self.content(stored, request, is_range, opened) {
+                        Some(content) => content,
+                        // A part never passes for the whole, nor what is not opened for what is. Nothing that decides lets
+                        // it come to this.
+                        None => return self.no_content(StatusCode::BAD_GATEWAY, outcome),
                     }
                 }
             },
@@ -151,6 +151,50 @@ impl Core {
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response
+    }
+
+    /// Status, fields and content of a stored response for a GET; `None` where it can't be answered by that.
+    #[inline]
+    fn content<B>(
+        &self,
+        stored: &StoredResponse,
+        request: &Parts,
+        is_range: bool,
+        opened: Option<OpenedContent>,
+    ) -> Option<(StatusCode, HeaderMap, CacheBody<B>)> {
+        let (head, payload, held) = (stored.head(), stored.payload(), &self.gauges.held);
+        let cut = if is_range || head.part.is_some() {
+            let read = match &opened {
+                Some(OpenedContent::Ranges(read)) => &read[..],
+                _ => &[],
+            };
+            partial::cut(stored, &request.headers, read)
+        } else {
+            None
+        };
+        let of_store = |length, trailers: Option<HeaderMap>| match opened {
+            Some(OpenedContent::Body(body)) => {
+                Some(CacheBody::opened(held, OpenedBody::new(body, length, trailers)))
+            }
+            _ => None,
+        };
+        Some(match cut {
+            None if head.part.is_some() => return None,
+            None => {
+                let body = if payload.is_remote() {
+                    of_store(payload.len(), payload.trailers().cloned())?
+                } else {
+                    CacheBody::stored(held, payload)
+                };
+                (head.status, head.headers.clone(), body)
+            }
+            Some(Cut { content: CutContent::AtHand(content), headers, status }) => {
+                (status, headers, CacheBody::whole(held, content))
+            }
+            Some(Cut { content: CutContent::Remote(length), headers, status }) => {
+                (status, headers, of_store(length, None)?)
+            }
+        })
     }
 
     /// Passes on the answer to a request that the cache does not handle.

@@ -11,6 +11,7 @@ use crate::entry::aliases;
 use crate::entry::key::CacheKey;
 use crate::entry::partial;
 use crate::entry::{ResponseHead, StoredResponse};
+use crate::respond::open::Opened;
 use crate::semantics::accept::accepts_media_type;
 use crate::semantics::cache_control::RequestDirectives;
 use crate::semantics::cache_status::{Detail, Outcome};
@@ -156,10 +157,11 @@ impl CacheRequest {
         core: &Core,
         stored: &Stored,
         detail: Option<Detail>,
+        opened: Option<Opened>,
     ) -> Response<CacheBody<B>> {
         let age = stored.response.head().reuse.age(self.now);
         let outcome = Outcome::Hit { ttl: stored.ttl_at(age, self.now), detail };
-        core.answer_aged(&stored.response, &self.request, self.fields, &outcome, self.now, age)
+        core.answer_aged(&stored.response, &self.request, self.fields, &outcome, self.now, age, opened)
     }
 
     /// Which of the responses that are stored under the key of another query answers this one, by what it says of

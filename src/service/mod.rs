@@ -19,6 +19,7 @@ use crate::fetch::Purpose;
 use crate::fetch::collapsed::CollapsedFetch;
 use crate::policy::RequestAction;
 use crate::query_layer::QueryContent;
+use crate::respond::open::{self, Gone, Opened};
 use crate::respond::request::CacheRequest;
 use crate::runtime::Runtime;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
@@ -30,7 +31,7 @@ use crate::semantics::validation;
 use crate::service::future::ResponseFuture;
 use crate::service::invalidate::UnsafeCall;
 use crate::shared::Core;
-use crate::store::{Lookup, MemoryStore, PurgeScope, Store};
+use crate::store::{Lookup, MemoryStore, PurgeScope, Store, Stored};
 
 /// A service with a cache in front, made by [`CacheLayer`](crate::CacheLayer).
 ///
@@ -171,7 +172,9 @@ where
         let lookup = lookup.living(now);
         match query.decide(core, &lookup) {
             // Short, because it is the way of most requests: nothing large is moved.
-            Decision::Serve(index) => ResponseFuture::ready(query.hit(core, &lookup.variants[index], None)),
+            Decision::Serve(index) if !lookup.variants[index].response.payload().is_remote() => {
+                ResponseFuture::ready(query.hit(core, &lookup.variants[index], None, None))
+            }
             decision => self.carry_out(decision, query, body, lookup),
         }
     }
@@ -195,22 +198,17 @@ where
     {
         let core = &self.cache.core;
         match decision {
-            Decision::Serve(index) => ResponseFuture::ready(query.hit(core, &lookup.variants[index], None)),
             Decision::ServeAhead(_) | Decision::ServeStale(_) if Runtime::current().is_none() => {
                 // Without a runtime, nothing can be validated in the background.
                 let decision = query.decide_in_front(core, &lookup);
                 self.carry_out(decision, query, body, lookup)
             }
-            Decision::ServeAhead(index) => {
-                let response = query.hit(core, &lookup.variants[index], None);
-                self.validate_behind(query, body, lookup, index);
-                ResponseFuture::ready(response)
-            }
-            Decision::ServeStale(index) => {
-                let detail = Some(Detail::StaleWhileRevalidate);
-                let response = query.hit(core, &lookup.variants[index], detail);
-                self.validate_behind(query, body, lookup, index);
-                ResponseFuture::ready(response)
+            Decision::Serve(index) | Decision::ServeAhead(index) | Decision::ServeStale(index) => {
+                if lookup.variants[index].response.payload().is_remote() {
+                    self.open_or_miss(decision, index, query, body, lookup)
+                } else {
+                    ResponseFuture::ready(self.serve(decision, index, query, body, lookup, None))
+                }
             }
             Decision::Forward(Forward::UriMiss) | Decision::Unsatisfiable if lookup.variants.is_empty() => {
                 match (core.aliases.lookup(&query.key), decision) {
@@ -228,6 +226,67 @@ where
                 self.fetch(query, body, lookup, forward, Purpose::Validate(index, fallback))
             }
         }
+    }
+
+    /// Answers with what is stored, and validates it in the background where that was decided.
+    fn serve<Q, B>(
+        &self,
+        decision: Decision,
+        index: usize,
+        query: CacheRequest,
+        body: Q,
+        lookup: Lookup,
+        opened: Option<Opened>,
+    ) -> Response<CacheBody<B>>
+    where
+        I: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
+        I::Future: Send,
+        I::Error: Send,
+        Q: Body + Send + 'static,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let is_stale = matches!(decision, Decision::ServeStale(_));
+        let detail = is_stale.then_some(Detail::StaleWhileRevalidate);
+        let response = query.hit(&self.cache.core, &lookup.variants[index], detail, opened);
+        if is_stale || matches!(decision, Decision::ServeAhead(_)) {
+            self.validate_behind(query, body, lookup, index);
+        }
+        response
+    }
+
+    /// [`CacheService::serve`] for content that the store has to open. Where it is gone, the request goes on as if the
+    /// response were not there.
+    fn open_or_miss<Q, B>(
+        &self,
+        decision: Decision,
+        index: usize,
+        query: CacheRequest,
+        body: Q,
+        lookup: Lookup,
+    ) -> ResponseFuture<I, Q, B>
+    where
+        I: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
+        I::Future: Send,
+        I::Error: Send,
+        Q: Body + Send + 'static,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let service = self.clone();
+        ResponseFuture::boxed(async move {
+            let Stored { id, response, .. } = &lookup.variants[index];
+            match query.open(&*service.cache.store, response).await {
+                Ok(opened) => Ok(service.serve(decision, index, query, body, lookup, opened)),
+                Err(Gone) => {
+                    let id = *id;
+                    let (lookup, decision) = query.decide_without(&service.cache.core, lookup, id);
+                    service.carry_out(decision, query, body, lookup).await
+                }
+            }
+        })
     }
 
     /// Looks for an answer under the key of an equivalent query; `otherwise` is what was decided without one.
@@ -256,8 +315,12 @@ where
                 let stored = &found.variants[index];
                 // A purge of what is asked for reaches what answers for it, whatever was known when it was purged.
                 let purged = store.purged_since(&query.key, stored.fence, PurgeScope::Key).await;
-                if purged.is_ok_and(|is_purged| !is_purged) {
-                    return Ok(query.hit(core, stored, None));
+                if purged.is_ok_and(|is_purged| !is_purged)
+                    && let Ok(opened) =
+                        open::open(&**store, &key, &stored.response, &query.request, query.fields, query.now)
+                            .await
+                {
+                    return Ok(query.hit(core, stored, None, opened));
                 }
             }
             match otherwise {
@@ -294,11 +357,7 @@ where
                 }
                 // Reads fail open: it is a miss, whose result may be stored or not.
                 Err(_) => {
-                    let missed = query.decide(&service.cache.core, &Lookup::default());
-                    let decision = match missed {
-                        Decision::Forward(_) => Decision::Forward(Forward::Miss),
-                        decision => decision,
-                    };
+                    let decision = open::as_a_miss(query.decide(&service.cache.core, &Lookup::default()));
                     service.carry_out(decision, query, body, Lookup::default()).await
                 }
             }

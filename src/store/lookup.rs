@@ -55,9 +55,17 @@ impl Lookup {
     }
 
     /// Without one response, whose content can't be had.
-    #[expect(dead_code, reason = "used with what is opened")]
     pub(crate) fn without(self, id: StoredId) -> Self {
         self.where_stored(|stored| stored.id != id)
+    }
+
+    /// With another form of one response.
+    pub(crate) fn with_response(self, id: StoredId, response: StoredResponse) -> Self {
+        let list = self.variants.iter().map(|stored| match stored.id == id {
+            true => Stored { response: response.clone(), ..stored.clone() },
+            false => stored.clone(),
+        });
+        Self { variants: self.variants.of_these(list), ..self }
     }
 
     fn where_stored(self, keeps: impl Fn(&Stored) -> bool) -> Self {
