@@ -7,7 +7,6 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::Method;
-use http::request::Parts;
 use http_body_util::BodyExt;
 
 use crate::body::stored::OpenedBody;
@@ -17,8 +16,7 @@ use crate::entry::pieces::{Pieces, PiecesMut};
 use crate::entry::{Payload, RemoteContent, StoredResponse};
 use crate::respond::request::CacheRequest;
 use crate::runtime::{Mutex, lock};
-use crate::semantics::fields::RequestFields;
-use crate::semantics::preconditions::{self, Outcome as Precondition};
+use crate::semantics::preconditions::Outcome as Precondition;
 use crate::semantics::range::ByteRange;
 use crate::semantics::reuse::{Decision, Forward};
 use crate::shared::Core;
@@ -71,32 +69,63 @@ impl OpenedOnce {
     }
 }
 
-/// What the answer to a request needs of the content of a stored response.
-pub(crate) fn needed(
-    response: &StoredResponse,
-    request: &Parts,
-    fields: RequestFields,
-    now: SystemTime,
-) -> Needed {
-    let head = response.head();
-    let may_be_conditional = fields.conditions && head.status.is_success();
-    let precondition = || preconditions::evaluate(&request.headers, &head.representation(), now);
-    if request.method == Method::HEAD || (may_be_conditional && precondition() != Precondition::Proceed) {
-        Needed::Nothing
-    } else if (fields.range && request.method == Method::GET) || head.part.is_some() {
-        match partial::needed(response, &request.headers) {
-            // What can be sent without being taken into memory.
-            Needed::Ranges(ranges) if head.part.is_none() && !are_small(&ranges) => Needed::Whole,
-            needed => needed,
+impl CacheRequest {
+    /// What its answer needs of the content of a stored response.
+    pub(crate) fn needed(&self, response: &StoredResponse, now: SystemTime) -> Needed {
+        let head = response.head();
+        let precondition = self.precondition(head.status, true, || head.representation(), now);
+        if self.parts.method == Method::HEAD || precondition != Precondition::Proceed {
+            Needed::Nothing
+        } else if (self.fields.range && self.parts.method == Method::GET) || head.part.is_some() {
+            match partial::needed(response, &self.parts.headers) {
+                // What can be sent without being taken into memory.
+                Needed::Ranges(ranges) if head.part.is_none() && !are_small(&ranges) => Needed::Whole,
+                needed => needed,
+            }
+        } else {
+            Needed::Whole
         }
-    } else {
-        Needed::Whole
     }
-}
 
-/// Whether one answer can be made of these ranges of remote content: one is sent as it is, several are put together.
-fn are_small(ranges: &[ByteRange]) -> bool {
-    ranges.len() == 1 || ranges.iter().map(ByteRange::len).sum::<u64>() <= MOST_RANGES
+    /// Opens what the answer needs of a response that is stored under a key; `None` where that is at hand, or nothing.
+    pub(crate) async fn open<S: Store>(
+        &self,
+        store: &S,
+        key: &CacheKey,
+        response: &StoredResponse,
+        now: SystemTime,
+    ) -> Result<Option<Opened>, Gone> {
+        let Some(content) = response.payload().as_remote() else {
+            return Ok(None);
+        };
+        let needed = self.needed(response, now);
+        let body = |range| async move { opened(store, key, content, range).await.map(OpenedContent::Body) };
+        let content = match &needed {
+            Needed::Nothing => return Ok(None),
+            Needed::Whole => body(None).await?,
+            Needed::Ranges(ranges) => match ranges.as_slice() {
+                [range] => body(Some(*range)).await?,
+                // Of a part that is asked for in such large pieces there is no whole to send.
+                ranges if !are_small(ranges) => return Err(Gone),
+                ranges => {
+                    let mut read = Vec::with_capacity(ranges.len());
+                    for range in ranges {
+                        let body = opened(store, key, content, Some(*range)).await?;
+                        read.push(collected(body, range.len()).await?);
+                    }
+                    OpenedContent::Ranges(read)
+                }
+            },
+        };
+        Ok(Some(Opened { content, needed }))
+    }
+
+    /// Decides anew without a response whose content is gone.
+    pub(crate) fn decide_without(&self, core: &Core, lookup: Lookup, id: StoredId) -> (Lookup, Decision) {
+        let lookup = lookup.without(id);
+        let decision = as_a_miss(self.decide(core, &lookup));
+        (lookup, decision)
+    }
 }
 
 /// What was decided without something that was there, or may have been.
@@ -107,56 +136,9 @@ pub(crate) fn as_a_miss(decision: Decision) -> Decision {
     }
 }
 
-impl CacheRequest {
-    /// Decides anew without a response whose content is gone.
-    pub(crate) fn decide_without(&self, core: &Core, lookup: Lookup, id: StoredId) -> (Lookup, Decision) {
-        let lookup = lookup.without(id);
-        let decision = as_a_miss(self.decide(core, &lookup));
-        (lookup, decision)
-    }
-
-    /// Opens what the answer to this request needs of a stored response; `None` where that is at hand, or nothing.
-    pub(crate) async fn open<S: Store>(
-        &self,
-        store: &S,
-        response: &StoredResponse,
-    ) -> Result<Option<Opened>, Gone> {
-        open(store, &self.key, response, &self.request, self.fields, self.now).await
-    }
-}
-
-/// [`CacheRequest::open`] for a request in its parts.
-pub(crate) async fn open<S: Store>(
-    store: &S,
-    key: &CacheKey,
-    response: &StoredResponse,
-    request: &Parts,
-    fields: RequestFields,
-    now: SystemTime,
-) -> Result<Option<Opened>, Gone> {
-    let Some(content) = response.payload().as_remote() else {
-        return Ok(None);
-    };
-    let needed = needed(response, request, fields, now);
-    let body = |range| async move { opened(store, key, content, range).await.map(OpenedContent::Body) };
-    let content = match &needed {
-        Needed::Nothing => return Ok(None),
-        Needed::Whole => body(None).await?,
-        Needed::Ranges(ranges) => match ranges.as_slice() {
-            [range] => body(Some(*range)).await?,
-            // Of a part that is asked for in such large pieces there is no whole to send.
-            ranges if !are_small(ranges) => return Err(Gone),
-            ranges => {
-                let mut read = Vec::with_capacity(ranges.len());
-                for range in ranges {
-                    let body = opened(store, key, content, Some(*range)).await?;
-                    read.push(collected(body, range.len()).await?);
-                }
-                OpenedContent::Ranges(read)
-            }
-        },
-    };
-    Ok(Some(Opened { content, needed }))
+/// Whether one answer can be made of these ranges of remote content: one is sent as it is, several are put together.
+fn are_small(ranges: &[ByteRange]) -> bool {
+    ranges.len() == 1 || ranges.iter().map(ByteRange::len).sum::<u64>() <= MOST_RANGES
 }
 
 /// The content of a stored response in memory, `most` bytes of it.

@@ -11,7 +11,8 @@ use http::{Method, Request, Uri, request};
 use http_body_util::Empty;
 use larder::store::{PurgeMode, PurgeTarget, Store};
 use larder::{
-    BoxStore, CacheHandle, CacheLayer, CachePolicy, MemoryStore, PurgeError, RequestAction, StoreError,
+    BoxStore, CacheBuilder, CacheHandle, CacheLayer, CachePolicy, MemoryStore, PurgeError, RequestAction,
+    StoreError,
 };
 use tokio::sync::Semaphore;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
@@ -137,7 +138,7 @@ async fn b13_the_uri_that_a_policy_gives_counts_also_below_a_nested_router() {
         let page = get(move || async move { (FRESH, name) });
         Router::new().route("/page", page)
     };
-    let layer = CacheLayer::default().policy(Sorted);
+    let layer = CacheBuilder::default().policy(Sorted).build();
     let router = Router::new()
         .nest("/one", cached("one").layer(layer.clone()))
         .nest("/two", cached("two").layer(layer.clone()))
