@@ -15,7 +15,7 @@ use crate::support::bench::read;
 use crate::support::origin::always;
 use crate::support::{Reply, Seen};
 
-struct Down;
+pub struct Down;
 
 fn down<T>(action: &'static str) -> Result<T, StoreError> {
     Err(StoreError::new(action, "it is down"))
