@@ -147,6 +147,12 @@ impl<S: Store> CacheBuilder<S> {
         self.set(|config| config.clock = clock)
     }
 
+    /// Switched off, requests go to the inner service and responses to their clients as if there were no cache, but with the
+    /// same types; default on.
+    pub fn enabled(self, on: bool) -> Self {
+        self.set(|config| config.enabled = on)
+    }
+
     /// Bounds what is fetched at one time; default [`FillLimits::default`].
     pub fn fill_limits(self, limits: FillLimits) -> Self {
         self.set(|config| config.fill_limits = limits)

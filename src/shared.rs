@@ -108,6 +108,7 @@ pub(crate) struct Config {
     pub(crate) body_limits: BodyLimits,
     pub(crate) call_limits: CallLimits,
     pub(crate) clock: Clock,
+    pub(crate) enabled: bool,
     pub(crate) fill_limits: FillLimits,
     pub(crate) policy: Arc<Box<dyn CachePolicy>>,
     pub(crate) reporter: Reporter,
@@ -121,6 +122,7 @@ impl Default for Config {
             body_limits: BodyLimits::default(),
             call_limits: CallLimits::default(),
             clock: Clock::default(),
+            enabled: true,
             fill_limits: FillLimits::default(),
             policy: Arc::new(Box::new(StandardPolicy::default())),
             reporter: Reporter::default(),
@@ -136,6 +138,7 @@ pub(crate) struct Core {
     pub(crate) background: BackgroundValidations,
     pub(crate) clock: Clock,
     pub(crate) collapser: Arc<Collapser>,
+    pub(crate) enabled: bool,
     pub(crate) gauges: Arc<Gauges>,
     id: CoreId,
     pub(crate) policy: CurrentPolicy,
@@ -149,8 +152,17 @@ pub(crate) struct Core {
 impl Core {
     /// `capacity` is that of the store.
     pub(crate) fn new(config: Config, capacity: Option<u64>) -> Self {
-        let Config { body_limits, call_limits, clock, fill_limits, policy, reporter, storing, tagging } =
-            config;
+        let Config {
+            body_limits,
+            call_limits,
+            clock,
+            enabled,
+            fill_limits,
+            policy,
+            reporter,
+            storing,
+            tagging,
+        } = config;
         let (held, calls) = (Held::new(&body_limits, capacity), CallPermits::new(call_limits));
         let gauges = Arc::new(Gauges::new(fill_limits, held, calls, capacity));
         Self {
@@ -158,6 +170,7 @@ impl Core {
             background: BackgroundValidations::default(),
             clock,
             collapser: Arc::new(Collapser::new(Arc::clone(&gauges))),
+            enabled,
             gauges,
             id: CoreId::default(),
             policy: CurrentPolicy::new(policy),

@@ -316,3 +316,46 @@ async fn a_policy_gives_its_own_reason_and_its_groups_are_bounded() {
     }
     assert_eq!(NotStored::Policy.as_str(), "policy");
 }
+
+#[tokio::test]
+async fn a_layer_that_is_switched_off_changes_nothing() {
+    let reply = Reply::cc("four", "max-age=60").field("cache-status", "edge; hit");
+    let bench = Bench::with(CacheBuilder::default().enabled(false), [reply]);
+    for calls in [1, 2] {
+        let seen = bench.get_with("/", &[("if-none-match", "*")]).await.has_body("four").told("edge; hit");
+        assert_eq!((seen.status.as_u16(), seen.field("etag"), bench.origin.calls()), (200, None, calls));
+        assert_eq!(bench.origin.last().headers["if-none-match"], "*");
+    }
+    let broken = Bench::with(
+        CacheBuilder::default().enabled(false),
+        [Reply::cc("", "max-age=60").frames(&["ab"]).trailer("x-end", "1")],
+    );
+    let seen = broken.get("/").await.has_body("ab");
+    assert!(seen.trailers.is_some());
+}
+
+#[tokio::test]
+async fn further_parts_of_a_layer_outside_are_in_the_key() {
+    use http_body_util::Empty;
+    use tower::ServiceExt;
+    let bench = Bench::new([Reply::cc("x", "max-age=60")]);
+    let get = async |parts: Option<larder::KeyParts>| {
+        let mut request = Request::get("http://example.com/").body(Empty::<bytes::Bytes>::new()).unwrap();
+        request.extensions_mut().extend(parts.into_iter().fold(Extensions::new(), |mut all, parts| {
+            all.insert(parts);
+            all
+        }));
+        let response = bench.cache.clone().oneshot(request).await.unwrap();
+        response.headers()["cache-status"].to_str().unwrap().contains("; hit")
+    };
+    let part = |value: &'static str| Some(larder::KeyParts::new().with("experiment", value));
+    for parts in [None, part("a"), part("b")] {
+        assert!(!get(parts.clone()).await, "{parts:?}");
+        assert!(get(parts.clone()).await, "{parts:?}");
+    }
+    // All of them go by their URI.
+    bench.handle.purge(&"http://example.com/".parse().unwrap()).await.unwrap();
+    for parts in [None, part("a"), part("b")] {
+        assert!(!get(parts.clone()).await, "{parts:?}");
+    }
+}
