@@ -146,7 +146,8 @@ fn the_guide_explains_every_word_of_cache_status() {
     let (guide, words) = (read("docs/GUIDE.md"), words());
     assert!(words.contains("uri-miss") && words.contains("never-fresh") && words.len() > 40, "{words:?}");
     for word in words {
-        let has_row = guide.contains(&format!("| `{word}` |")) || guide.contains(&format!("| `fwd={word}` |"));
+        let has_row =
+            guide.contains(&format!("| `{word}` |")) || guide.contains(&format!("| `fwd={word}` |"));
         assert!(has_row, "docs/GUIDE.md has no row for the word {word:?} of Cache-Status");
     }
 }
