@@ -92,7 +92,7 @@ pub use entry::{Payload, ResponseHead, StoredResponse};
 pub use error::{BodyError, StoreError};
 pub use handle::CacheHandle;
 pub use handle::target::PurgeError;
-pub use layer::CacheLayer;
+pub use layer::{CacheBuilder, CacheLayer};
 pub use limits::calls::CallLimits;
 pub use limits::held::BodyLimits;
 pub use limits::{FillLimits, FillStatistics};

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use larder::{CacheLayer, CachePolicy, Clock, ClockHand, QueryLayer, RequestAction, StandardPolicy};
+use larder::{CacheBuilder, CachePolicy, Clock, ClockHand, QueryLayer, RequestAction, StandardPolicy};
 use tower::Layer;
 
 use crate::edge::Edge;
@@ -54,7 +54,7 @@ fn edge(origin: Uri, clock: Clock) -> Edge {
             .strip_unkeyed(true),
     };
     let (host, id) = (Host::Client, HeaderValue::from_static("larder-walk"));
-    let cache = CacheLayer::default().policy(policy).x_cache(true).clock(clock);
+    let cache = CacheBuilder::default().policy(policy).x_cache(true).clock(clock).build();
     let limits = Limits::default();
     let upstream = Upstream::new(origin.clone(), host, id.clone(), Duration::from_secs(10), &limits);
     let cache = QueryLayer::new().layer(cache.layer(upstream));

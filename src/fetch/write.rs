@@ -2,35 +2,88 @@
 
 use std::sync::Arc;
 
+use crate::collapse::Leader;
+use crate::collapse::background::ValidationPermit;
 use crate::entry::key::CacheKey;
 use crate::entry::partial::{Joined, joined};
 use crate::entry::{Part, StoredResponse};
 use crate::error::StoreError;
 use crate::fetch::assess::Incumbent;
+use crate::fetch::exchange::Exchange;
 use crate::runtime::to_its_end;
 use crate::semantics::status::is_server_error;
-use crate::shared::Core;
-use crate::store::{Fence, PurgeMode, PurgeTarget, PutOutcome, Store, Stored};
+use crate::shared::Shared;
+use crate::store::{Expected, Fence, PurgeMode, PurgeTarget, PutOutcome, Store, Stored};
+
+/// What it takes to write a response: nothing else of the request is held while its content comes in.
+pub(super) struct EntryWrite<S> {
+    _background: Option<ValidationPermit>,
+    fence: Fence,
+    has_credentials: bool,
+    key: CacheKey,
+    pub(super) leader: Option<Leader>,
+    shared: Arc<Shared<S>>,
+    /// The stored response that the inner service was asked about, or that it was asked instead of.
+    validated: Option<Stored>,
+    /// Dropped last, as in [`Exchange`].
+    _expected: Expected,
+}
+
+impl<S: Store> EntryWrite<S> {
+    /// Takes over what an exchange holds for the write.
+    pub(super) fn of(exchange: &mut Exchange<S>) -> Self {
+        Self {
+            _background: exchange.background.take(),
+            fence: exchange.fence(),
+            has_credentials: exchange.request.unkeyed().any(),
+            key: exchange.request.key.clone(),
+            leader: exchange.leader.take(),
+            shared: Arc::clone(&exchange.shared),
+            validated: exchange.selected().cloned(),
+            _expected: std::mem::take(&mut exchange.expected),
+        }
+    }
+
+    /// Stores a response, unless a later call is to bring what is stored.
+    pub(super) async fn put(&mut self, response: StoredResponse) -> Result<PutOutcome, StoreError> {
+        if self.leader.as_ref().is_some_and(Leader::is_superseded) {
+            return Ok(PutOutcome::Superseded);
+        }
+        let Self { fence, key, shared, .. } = self;
+        end_stale_use_of_other(shared, key, self.validated.take(), &response).await;
+        let put = put(shared, key, response, *fence).await;
+        shared.core.collapser.forget(key, self.has_credentials);
+        put
+    }
+
+    /// The content is larger than what is stored.
+    pub(super) async fn refuse(self) {
+        if let Some(validated) = self.validated {
+            end_stale_use(&self.shared, &self.key, validated).await;
+        }
+    }
+}
 
 /// Takes what is stored under a key out of use. Returns whether that has taken effect.
-pub(crate) async fn withdraw<S: Store>(store: &Arc<S>, key: &CacheKey) -> bool {
-    let (store, target) = (Arc::clone(store), PurgeTarget::Key(key.clone()));
-    let withdrawn = to_its_end(async move { store.invalidate(&target, PurgeMode::Remove).await.is_ok() });
+pub(super) async fn withdraw<S: Store>(shared: &Arc<Shared<S>>, key: &CacheKey) -> bool {
+    let (shared, target) = (Arc::clone(shared), PurgeTarget::Key(key.clone()));
+    let withdrawn =
+        to_its_end(async move { shared.store.invalidate(&target, PurgeMode::Remove).await.is_ok() });
     withdrawn.await.unwrap_or(false)
 }
 
 /// Keeps a stored response from being served stale: the origin has said something newer (RFC 9111 4.3.3).
-pub(crate) async fn end_stale_use<S: Store>(store: &Arc<S>, key: &CacheKey, validated: Stored) {
+pub(super) async fn end_stale_use<S: Store>(shared: &Arc<Shared<S>>, key: &CacheKey, validated: Stored) {
     let mut head = validated.response.head().clone();
     if head.reuse.outdated {
         return;
     }
     head.reuse.outdated = true;
     let response = StoredResponse::new(head, validated.response.payload().clone());
-    let (store, key) = (Arc::clone(store), key.clone());
+    let (shared, key) = (Arc::clone(shared), key.clone());
     // With its own fence, so that a soft purge still counts. Where the store fails, it is served as before.
     let freshened = to_its_end(async move {
-        let _ = store.freshen(&key, validated.id, response, validated.fence).await;
+        let _ = shared.store.freshen(&key, validated.id, response, validated.fence).await;
     });
     freshened.await;
 }
@@ -38,43 +91,41 @@ pub(crate) async fn end_stale_use<S: Store>(store: &Arc<S>, key: &CacheKey, vali
 /// [`end_stale_use`] for the response that was validated, where the new one does not replace it in the store: other fields
 /// select it, so it would still answer requests that the new one does not match. Called before the new one is stored, so
 /// that the new one is the newest of its key.
-pub(crate) async fn end_stale_use_beside<S: Store>(
-    store: &Arc<S>,
+async fn end_stale_use_of_other<S: Store>(
+    shared: &Arc<Shared<S>>,
     key: &CacheKey,
     validated: Option<Stored>,
     new: &StoredResponse,
 ) {
     let is_other = |old: &Stored| old.response.head().reuse().selecting != new.head().reuse().selecting;
     if let Some(validated) = validated.filter(is_other) {
-        end_stale_use(store, key, validated).await;
+        end_stale_use(shared, key, validated).await;
     }
 }
 
 /// The best that is stored by now under the same selecting fields: an error must not replace it.
-async fn good_now<S: Store>(core: &Core, store: &S, key: &CacheKey, error: &StoredResponse) -> Incumbent {
-    let present = store.get(key).await.unwrap_or_default();
+async fn incumbent_now<S: Store>(shared: &Shared<S>, key: &CacheKey, error: &StoredResponse) -> Incumbent {
+    let present = shared.store.get(key).await.unwrap_or_default();
     let selecting = &error.head().reuse().selecting;
     let alike = present.variants.iter();
-    Incumbent::of(
-        alike.filter(|stored| stored.response.head().reuse().selecting == *selecting),
-        core.clock.now(),
-    )
+    let alike = alike.filter(|stored| stored.response.head().reuse().selecting == *selecting);
+    Incumbent::of(alike, shared.core.clock.now())
 }
 
-/// Puts a whole response, or a part to its like.
-pub(crate) async fn put<S: Store>(
-    core: &Core,
-    store: &S,
+/// Stores a complete response, or merges a 206 with the stored parts of the same representation.
+async fn put<S: Store>(
+    shared: &Shared<S>,
     key: &CacheKey,
     response: StoredResponse,
     fence: Fence,
 ) -> Result<PutOutcome, StoreError> {
     let status = response.head().status();
     if (status.is_client_error() || is_server_error(status))
-        && good_now(core, store, key, &response).await.blocks(status)
+        && incumbent_now(shared, key, &response).await.blocks(status)
     {
         return Ok(PutOutcome::Superseded); // a good response was stored while the error was on its way
     }
+    let Shared { core, store } = shared;
     if core.policy.rules().no_vary_search {
         core.aliases.record(key, response.head().headers());
     }

@@ -8,7 +8,7 @@ use crate::error::StoreError;
 use crate::semantics::groups;
 use crate::store::PurgeTarget;
 
-/// NotShareable a purge has not taken effect, or not for sure.
+/// Why a purge has not taken effect, or not for sure.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PurgeError {

@@ -1,75 +1,81 @@
-//! Telling what happened: everything about an outcome goes through here.
+//! What became of a request: the one place where it is reported.
 
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+use crate::body::CacheBody;
 use crate::semantics::cache_status::{CACHE_STATUS, Outcome, X_CACHE};
 
-/// The longest URI that is told whole.
+/// The longest URI that is reported whole.
 const LONGEST_KEY: usize = 1024;
 
-/// How the cache speaks of itself in responses.
+/// A response with what became of its request, which is not reported yet.
 #[derive(Debug)]
-pub(crate) struct CacheStatusWriter {
+pub(crate) struct Answer {
+    pub(crate) outcome: Outcome,
+    pub(crate) response: Response<CacheBody>,
+    pub(crate) upstream: Upstream,
+}
+
+/// Where an answer has the `Cache-Status` of caches nearer to the origin.
+#[derive(Debug)]
+pub(crate) enum Upstream {
+    /// Among its fields, if anywhere.
+    InFields,
+    /// With the stored response, if anywhere.
+    Stored(Option<HeaderValue>),
+}
+
+impl Answer {
+    /// An answer with a status and fields, whose `Cache-Status` is among them if there is one.
+    pub(crate) fn new(status: StatusCode, headers: HeaderMap, body: CacheBody, outcome: Outcome) -> Self {
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        Self { outcome, response, upstream: Upstream::InFields }
+    }
+}
+
+/// How the cache speaks of itself in responses.
+#[derive(Clone, Debug)]
+pub(crate) struct Reporter {
     /// Whether `Cache-Status` has the key's URI.
     pub(crate) key: bool,
     /// The cache's name: a token.
     pub(crate) name: Box<str>,
-    /// Whether `X-Cache` is sent beside `Cache-Status`.
+    /// Whether `X-Cache` is sent as well as `Cache-Status`.
     pub(crate) x_cache: bool,
 }
 
-impl CacheStatusWriter {
-    /// The number of fields that [`CacheStatusWriter::tell`] adds.
+impl Reporter {
+    /// The number of fields that [`Reporter::report`] adds.
     pub(crate) fn fields(&self) -> usize {
         1 + usize::from(self.x_cache)
     }
 
-    /// Tells a client, in the fields of a response with `status`. A forwarded response has the members of
-    /// caches nearer to the origin already; a stored one has a slot, which `upstream` and ours fill.
-    pub(crate) fn tell(
-        &self,
-        outcome: &Outcome,
-        status: StatusCode,
-        headers: &mut HeaderMap,
-        place: Place<'_>,
-    ) {
-        match place {
-            Place::Append => {
+    /// Reports an answer to its client. `key` is the URI of the request's key, if that is to be reported.
+    #[inline]
+    pub(crate) fn report(&self, answer: Answer, key: Option<&[u8]>) -> Response<CacheBody> {
+        let Answer { outcome, mut response, upstream } = answer;
+        let status = response.status();
+        let headers = response.headers_mut();
+        match upstream {
+            Upstream::InFields => {
                 headers.append(CACHE_STATUS, outcome.render(&self.name, None));
             }
-            Place::Slot { upstream } => {
-                headers.insert(CACHE_STATUS, outcome.render(&self.name, upstream));
+            Upstream::Stored(upstream) => {
+                headers.insert(CACHE_STATUS, outcome.render(&self.name, upstream.as_ref()));
             }
         }
         if self.x_cache {
             headers.insert(X_CACHE, HeaderValue::from_static(outcome.x_cache(status)));
         }
+        if let Some(key) = key {
+            add_key(key, headers);
+        }
+        response
     }
 
-    /// Adds the URI of the key to the member that was told last (RFC 9211 2.7).
-    pub(crate) fn tell_key(uri: &[u8], headers: &mut HeaderMap) {
-        let mut lines: Vec<HeaderValue> = headers.get_all(CACHE_STATUS).into_iter().cloned().collect();
-        let Some(last) = lines.pop() else {
-            return;
-        };
-        let mut line = last.as_bytes().to_vec();
-        line.extend_from_slice(b"; key=\"");
-        for &byte in uri.iter().take(LONGEST_KEY) {
-            match byte {
-                b'"' | b'\\' => line.extend_from_slice(&[b'\\', byte]),
-                b' '..=b'~' => line.push(byte),
-                _ => line.push(b'-'),
-            }
-        }
-        line.push(b'"');
-        lines.extend(HeaderValue::from_bytes(&line));
-        headers.remove(CACHE_STATUS);
-        for line in lines {
-            headers.append(CACHE_STATUS, line);
-        }
-    }
-
-    /// Puts empty slots for what is told later.
+    /// Puts empty slots for what is reported later.
     pub(crate) fn reserve(&self, headers: &mut HeaderMap) {
         headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
         if self.x_cache {
@@ -78,8 +84,25 @@ impl CacheStatusWriter {
     }
 }
 
-/// Where `Cache-Status` goes.
-pub(crate) enum Place<'a> {
-    Append,
-    Slot { upstream: Option<&'a HeaderValue> },
+/// Adds the URI of the key to the last member of `Cache-Status` (RFC 9211 2.7).
+fn add_key(uri: &[u8], headers: &mut HeaderMap) {
+    let mut lines: Vec<HeaderValue> = headers.get_all(CACHE_STATUS).into_iter().cloned().collect();
+    let Some(last) = lines.pop() else {
+        return;
+    };
+    let mut line = last.as_bytes().to_vec();
+    line.extend_from_slice(b"; key=\"");
+    for &byte in uri.iter().take(LONGEST_KEY) {
+        match byte {
+            b'"' | b'\\' => line.extend_from_slice(&[b'\\', byte]),
+            b' '..=b'~' => line.push(byte),
+            _ => line.push(b'-'),
+        }
+    }
+    line.push(b'"');
+    lines.extend(HeaderValue::from_bytes(&line));
+    headers.remove(CACHE_STATUS);
+    for line in lines {
+        headers.append(CACHE_STATUS, line);
+    }
 }

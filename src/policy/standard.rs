@@ -22,7 +22,7 @@ use crate::semantics::{Credentials, Rules};
 /// use larder::{CacheLayer, StandardPolicy};
 /// use std::time::Duration;
 /// let policy = StandardPolicy::default().stale_if_error(Duration::from_secs(300));
-/// let layer = CacheLayer::default().policy(policy);
+/// let layer = CacheBuilder::default().policy(policy).build();
 /// # let _ = layer;
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -210,7 +210,7 @@ impl StandardPolicy {
     /// // The proxy in front says by which scheme it was asked. All else is the client's word.
     /// let proto = HeaderName::from_static("x-forwarded-proto");
     /// let policy = StandardPolicy::default().strip_unkeyed(true).forward_field(proto);
-    /// # let _ = CacheLayer::default().policy(policy);
+    /// # let _ = CacheBuilder::default().policy(policy).build();
     /// ```
     #[must_use]
     pub fn strip_unkeyed(mut self, on: bool) -> Self {

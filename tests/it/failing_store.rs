@@ -48,7 +48,7 @@ impl CachePolicy for Marks {
 
 async fn ask(method: Method, fields: &[(&'static str, &'static str)]) -> (Seen, bool) {
     let origin = always(Reply::cc("x", "max-age=60"));
-    let mut cache = CacheLayer::new(Down).policy(Marks).layer(origin.clone());
+    let mut cache = CacheLayer::builder(Down).policy(Marks).build().layer(origin.clone());
     let mut request = Request::builder().method(method).uri("http://a/");
     for (name, value) in fields {
         request = request.header(*name, *value);

@@ -11,8 +11,8 @@ use http::{Method, Request, Uri, request};
 use http_body_util::Empty;
 use larder::store::{Fence, Lookup, PurgeMode, PurgeTarget, PutOutcome, Store, StoredId};
 use larder::{
-    BoxStore, CacheHandle, CacheKey, CacheLayer, CachePolicy, MemoryStore, PurgeError, RequestAction,
-    StoreError, StoredResponse,
+    BoxStore, CacheBuilder, CacheHandle, CacheKey, CacheLayer, CachePolicy, MemoryStore, PurgeError,
+    RequestAction, StoreError, StoredResponse,
 };
 use tokio::sync::Semaphore;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
@@ -158,7 +158,7 @@ async fn b13_the_uri_that_a_policy_gives_counts_also_below_a_nested_router() {
         let page = get(move || async move { (FRESH, name) });
         Router::new().route("/page", page)
     };
-    let layer = CacheLayer::default().policy(Sorted);
+    let layer = CacheBuilder::default().policy(Sorted).build();
     let router = Router::new()
         .nest("/one", cached("one").layer(layer.clone()))
         .nest("/two", cached("two").layer(layer.clone()))
