@@ -117,7 +117,7 @@ impl<S: Store> CacheBuilder<S> {
     /// Makes the layer.
     pub fn build(self) -> CacheLayer<S> {
         let Self { config, store } = self;
-        let core = Core::new(config, store.capacity());
+        let core = Core::new(config, store.limits().capacity);
         CacheLayer { shared: Arc::new(Shared { core, store }) }
     }
 

@@ -54,7 +54,7 @@
 //!
 //! # Limits
 //!
-//! The content of a response that is larger than [`store::Store::max_object`] passes through and is not stored; nor are
+//! The content of a response that is larger than [`store::StoreLimits::max_object`] passes through and is not stored; nor are
 //! more bytes than that put together of partial content, which is stored by [`StandardPolicy::partial`]. Answers to
 //! QUERY are stored only behind a [`QueryLayer`], for content of up to [`QueryLayer::max_content`] bytes. Requests share
 //! a call only where there is a tokio runtime; [`FillLimits`] bounds what goes on at one time, [`BodyLimits`] what clients that

@@ -21,12 +21,19 @@ use crate::observe::Reporter;
 use crate::policy::{CachePolicy, RequestAction, StandardPolicy};
 use crate::runtime::clock::Clock;
 use crate::semantics::etag::TagKind;
-use crate::store::PurgeTarget;
+use crate::store::{Fence, PurgeScope, PurgeTarget, Store};
 
 /// The cache that all services of a layer share.
 pub(crate) struct Shared<S> {
     pub(crate) core: Core,
     pub(crate) store: S,
+}
+
+impl<S: Store> Shared<S> {
+    /// Whether no purge since the fence can concern what is stored under the key, as far as the store can say.
+    pub(crate) async fn is_untouched(&self, key: &CacheKey, since: Fence, scope: PurgeScope) -> bool {
+        self.store.purged_since(key, since, scope).await.is_ok_and(|is_purged| !is_purged)
+    }
 }
 
 /// What a layer is built from. It is plain data: state comes with [`Core`].

@@ -6,6 +6,7 @@ pub(crate) mod length;
 pub(crate) mod passing;
 pub(crate) mod prefetch;
 pub(crate) mod pump;
+pub(crate) mod stored;
 
 mod large;
 
@@ -22,9 +23,10 @@ use self::large::LargeReader;
 use self::passing::Passing;
 use self::prefetch::Prefetch;
 use crate::body::flight::Reader;
+use crate::body::stored::OpenedBody;
 use crate::entry::Payload;
 use crate::entry::pieces::{PIECE, Run};
-use crate::error::BodyError;
+use crate::error::{BodyError, Failure};
 use crate::limits::held::Held;
 
 /// The body of every response of [`CacheService`](crate::CacheService): empty, from storage, from a response on its way in,
@@ -112,10 +114,18 @@ impl CacheBody {
             None => End::Clean,
             Some(trailers) => End::Trailers(Box::new(trailers.clone())),
         };
-        match payload.content().small() {
+        let Some(content) = payload.content() else {
+            return Self::broken(Bytes::new(), Failure::Abandoned.into()); // not opened
+        };
+        match content.small() {
             Some(content) => Kind::Stored { content: content.clone(), end }.into(),
-            None => Self::ending(held, Run::of(payload.content()), end),
+            None => Self::ending(held, Run::of(content), end),
         }
+    }
+
+    /// Content that the store has opened.
+    pub(crate) fn opened(held: &Arc<Held>, body: OpenedBody) -> Self {
+        Kind::Passing { body: Passing::new(held, body) }.into()
     }
 
     /// What came before the failure, then the failure.

@@ -80,7 +80,7 @@ impl<S: Store> Fetch<S> {
     /// lift.
     pub(super) fn assess(&self, response: &response::Parts, received_at: SystemTime) -> Assessment {
         let (core, request) = (self.core(), &self.exchange.request);
-        let (rules, max_object) = (core.policy.rules(), self.exchange.shared.store.max_object());
+        let (rules, max_object) = (core.policy.rules(), self.exchange.shared.store.limits().max_object);
         let (status, headers) = (response.status, &response.headers);
         let directives = targeted::directives(headers, &rules.targets);
         let date = single_date(headers, &header::DATE, received_at);

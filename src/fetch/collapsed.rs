@@ -26,8 +26,8 @@ use crate::runtime::{Deadline, Runtime, joined, moment, polled_once};
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::reuse::{Decision, Fallback};
 use crate::semantics::status::is_server_error;
-use crate::shared::Core;
-use crate::store::Store;
+use crate::shared::{Core, Shared};
+use crate::store::{PurgeScope, Store};
 
 /// How often a request waits for others' calls before it makes its own in any case.
 const MOST_ROUNDS: usize = 3;
@@ -68,6 +68,7 @@ impl<S: Store> CollapsedFetch<S> {
     {
         self.exchange.expect();
         let Some(mut ticket) = self.ticket() else {
+            self.exchange.open_selected().await;
             return self.call(None, inner, body).await;
         };
         let mut rounds = 0;
@@ -79,6 +80,7 @@ impl<S: Store> CollapsedFetch<S> {
                         return Ok(answer);
                     }
                     let leader = leader.after_failure(self.failures > 0);
+                    self.exchange.open_selected().await;
                     return self.call(Some(leader), inner, body).await;
                 }
                 Role::Follow(follower) => match self.follow(follower, &mut ticket).await {
@@ -105,6 +107,7 @@ impl<S: Store> CollapsedFetch<S> {
         {
             return Ok(answer);
         }
+        self.exchange.open_selected().await;
         let wait = self.core().gauges.limits.wait;
         let answer = self.call(None, inner, body).await;
         if let Some((turn, waited)) = turn {
@@ -171,7 +174,11 @@ impl<S: Store> CollapsedFetch<S> {
             Role::Follow(follower) => follower,
             // Requests that come after a purge do not get what was asked for before it.
             Role::Outdated(call)
-                if self.exchange.shared.store.is_untouched(&ticket.key, true, call.fence()).await =>
+                if self
+                    .exchange
+                    .shared
+                    .is_untouched(&ticket.key, call.fence(), PurgeScope::KeyOrAnyGroup)
+                    .await =>
             {
                 collapser.follow(&call)
             }
@@ -206,7 +213,7 @@ impl<S: Store> CollapsedFetch<S> {
             exchange.expect();
         }
         let shared = &exchange.shared;
-        let looked_up = match shared.store.try_again(&exchange.request.key) {
+        let looked_up = match shared.store.try_get(&exchange.request.key) {
             None if has_waited => shared.store.get(&exchange.request.key).await.ok(),
             looked_up => looked_up,
         };
@@ -214,28 +221,61 @@ impl<S: Store> CollapsedFetch<S> {
             // What has come in meanwhile lies in the future of the request's arrival.
             exchange.request.now = shared.core.clock.now();
         }
-        exchange.lookup = looked_up?;
-        let core = &shared.core;
-        let decision = exchange.request.decide(core, &exchange.lookup);
+        exchange.lookup = looked_up?.living(exchange.request.now);
         let is_in_background = exchange.background.is_some();
-        let served = match decision {
+        let decision = match exchange.request.decide(&shared.core, &exchange.lookup) {
             // This is the validation in the background.
             Decision::ServeAhead(index) | Decision::ServeStale(index) if is_in_background => {
                 exchange.plan = FetchPlan::in_background(index);
                 return None;
             }
-            Decision::Serve(index) | Decision::ServeAhead(index) | Decision::ServeStale(index) => index,
-            decision => {
-                if let Some(plan) = FetchPlan::of(decision, &exchange.lookup) {
-                    exchange.plan = plan;
+            Decision::Serve(index) | Decision::ServeAhead(index) | Decision::ServeStale(index) => {
+                match self.serve_found(index, leader).await {
+                    Ok(answer) => return Some(*answer),
+                    Err(decision) => decision,
                 }
-                if is_in_background {
-                    exchange.plan.fallback = Fallback::None;
+            }
+            decision => decision,
+        };
+        let exchange = &mut *self.exchange;
+        if let Some(plan) = FetchPlan::of(decision, &exchange.lookup) {
+            exchange.plan = plan;
+        }
+        if is_in_background {
+            exchange.plan.fallback = Fallback::None;
+        }
+        None
+    }
+
+    /// Answers with what is stored by now.
+    ///
+    /// # Errors
+    ///
+    /// What is decided without it, where its content is gone.
+    async fn serve_found(
+        &mut self,
+        mut index: usize,
+        leader: Option<&Leader>,
+    ) -> Result<Box<Answer>, Decision> {
+        let has_waited = self.has_waited();
+        let exchange = &mut *self.exchange;
+        let Shared { core, store } = &*exchange.shared;
+        let opened = loop {
+            let stored = &exchange.lookup.variants[index];
+            if let Ok(opened) = exchange.request.open(store, &stored.response).await {
+                break opened;
+            }
+            let (id, lookup) = (stored.id, exchange.lookup.clone());
+            let (lookup, decision) = exchange.request.decide_without(core, lookup, id);
+            exchange.lookup = lookup;
+            match decision {
+                Decision::Serve(next) | Decision::ServeAhead(next) | Decision::ServeStale(next) => {
+                    index = next
                 }
-                return None;
+                decision => return Err(decision),
             }
         };
-        let stored = &exchange.lookup.variants[served];
+        let stored = &exchange.lookup.variants[index];
         // What was purged softly is fresh to nobody, as its head would say.
         if let Some(leader) = leader
             && stored.expired.is_none()
@@ -249,7 +289,7 @@ impl<S: Store> CollapsedFetch<S> {
         if has_waited {
             core.gauges.collapsed();
         }
-        Some(exchange.request.hit(core, stored, None))
+        Ok(Box::new(exchange.request.hit(core, stored, None, opened)))
     }
 
     /// Waits for another request's call.
@@ -261,8 +301,8 @@ impl<S: Store> CollapsedFetch<S> {
         // One for all that it waits.
         let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
         let Some(result) = deadline.in_time(follower.result()).await else {
-            if self.exchange.stands_in() {
-                return Followed::Answer(Box::new(self.stand_in(late, None)));
+            if let Some(answer) = self.stand_in(late, None).await {
+                return Followed::Answer(answer);
             }
             self.deadline = None;
             return Followed::Late(Arc::clone(follower.call()));
@@ -272,14 +312,18 @@ impl<S: Store> CollapsedFetch<S> {
             && let Some(reader) = flight.join()
         {
             let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
-            match (deadline.in_time(reader.settled()).await, self.exchange.stands_in()) {
-                (Some(true), _) | (Some(false), false) => return Followed::Again, // storage may have the answer
-                (Some(false), true) => {
-                    return Followed::Answer(Box::new(self.stand_in(Detail::StaleIfError, None)));
-                }
-                (None, true) => return Followed::Answer(Box::new(self.stand_in(late, None))),
-                (None, false) => {} // what can be shared is shared all the same
+            let settled = deadline.in_time(reader.settled()).await;
+            if settled == Some(true) {
+                return Followed::Again; // storage can give the answer
             }
+            let detail = if settled.is_none() { late } else { Detail::StaleIfError };
+            if let Some(answer) = self.stand_in(detail, None).await {
+                return Followed::Answer(answer);
+            }
+            if settled.is_some() {
+                return Followed::Again;
+            }
+            // What can be shared is shared all the same.
         }
         let has_unkeyed = self.exchange.request.unkeyed().any();
         let shared = match &result {
@@ -289,20 +333,20 @@ impl<S: Store> CollapsedFetch<S> {
             }
             CallResult::NotShareable(NotShareable::Request) if !has_unkeyed => return Followed::Again,
             CallResult::NotShareable(_) | CallResult::Pending => return Followed::Alone,
-            CallResult::Overloaded if self.exchange.stands_in() => {
-                return Followed::Answer(Box::new(self.stand_in(Detail::CallLimit, None)));
-            }
             CallResult::Overloaded => {
-                let answer = self.core().overloaded(self.exchange.plan.forward, Some(true));
-                return Followed::Answer(Box::new(answer));
+                let overloaded = self.core().overloaded(self.exchange.plan.forward, Some(true));
+                let stands_in = self.stand_in(Detail::CallLimit, None).await;
+                return Followed::Answer(stands_in.unwrap_or_else(|| Box::new(overloaded)));
             }
-            CallResult::Failed(status) if self.exchange.stands_in() => {
-                return Followed::Answer(Box::new(self.stand_in(Detail::StaleIfError, *status)));
+            CallResult::Failed(status) => {
+                return match self.stand_in(Detail::StaleIfError, *status).await {
+                    Some(answer) => Followed::Answer(answer),
+                    None => self.followed_a_failure(),
+                };
             }
-            CallResult::Failed(_) => return self.followed_a_failure(),
             CallResult::Streaming(head, flight, _) => self.share_flight(head, flight),
-            CallResult::Validated(response) => self.share(response, true),
-            CallResult::Whole(response) => self.share(response, false),
+            CallResult::Validated(response) => self.share(response, true).await,
+            CallResult::Whole(response) => self.share(response, false).await,
         };
         if let Some(answer) = shared {
             self.core().gauges.collapsed();
@@ -365,17 +409,18 @@ impl<S: Store> CollapsedFetch<S> {
     fn answer_error(&self, response: &StoredResponse) -> Answer {
         let outcome = Forwarding { collapsed: Some(true), ..Forwarding::new(self.exchange.plan.forward) };
         let now = self.core().clock.now();
-        self.exchange.request.respond(self.core(), Source::Stored(response), outcome, now)
+        self.exchange.request.respond(self.core(), Source::Stored(response, None), outcome, now)
     }
 
     /// The answer from a response that another request's call has brought, if this request may have it.
-    fn share(&self, response: &StoredResponse, is_validated: bool) -> Option<Answer> {
-        let (core, now) = (self.core(), self.core().clock.now());
-        if !self.exchange.request.may_share(core, response, is_validated, now) {
+    async fn share(&self, response: &StoredResponse, is_validated: bool) -> Option<Answer> {
+        let (core, now, request) = (self.core(), self.core().clock.now(), &self.exchange.request);
+        if !request.may_share(core, response, is_validated, now) {
             return None;
         }
+        let opened = request.open(&self.exchange.shared.store, response).await.ok()?;
         let outcome = self.collapsed(response.head(), now);
-        Some(self.exchange.request.respond(core, Source::Stored(response), outcome, now))
+        Some(request.respond(core, Source::Stored(response, opened), outcome, now))
     }
 
     /// Whether the answer to this request has to be made of the whole of what is on its way, and that is soon there.
@@ -414,15 +459,24 @@ impl<S: Store> CollapsedFetch<S> {
         self.core().policy.rules().latency_budget.filter(|_| self.exchange.stands_in())
     }
 
-    /// The stored response in place of the answer of the call that this request has waited for.
-    fn stand_in(&self, detail: Detail, status: Option<StatusCode>) -> Answer {
+    /// The stored response in place of the answer of the call that this request has waited for. `None` where nothing may
+    /// stand in, or its content is gone, and then nothing will.
+    async fn stand_in(&mut self, detail: Detail, status: Option<StatusCode>) -> Option<Box<Answer>> {
+        let exchange = &mut *self.exchange;
+        let stored = exchange.selected().filter(|_| exchange.stands_in())?;
+        let Ok(opened) = exchange.request.open(&exchange.shared.store, &stored.response).await else {
+            let id = stored.id;
+            exchange.forget(id);
+            return None;
+        };
         let forwarding = Forwarding {
             collapsed: Some(true),
             detail: Some(detail),
             status,
-            ..Forwarding::new(self.exchange.plan.forward)
+            ..Forwarding::new(exchange.plan.forward)
         };
-        self.exchange.request.stand_in(self.core(), self.exchange.selected(), forwarding)
+        let (core, request) = (&exchange.shared.core, &exchange.request);
+        Some(Box::new(request.stand_in(core, exchange.selected(), forwarding, opened)))
     }
 
     /// Makes the call. One that others wait for, or that may outlast its client, is driven by a task of its own.
@@ -443,7 +497,7 @@ impl<S: Store> CollapsedFetch<S> {
         let stand_in = budget.map(|budget| {
             let deadline = self.deadline.take().unwrap_or_else(|| Deadline::new(budget));
             let (request, selected) = (self.exchange.request.clone(), self.exchange.selected().cloned());
-            (deadline, Box::new(request), selected)
+            (deadline, Box::new(request), selected, self.exchange.opened.clone())
         });
         let call = match (&leader, budget) {
             (None, None) => None,
@@ -469,12 +523,17 @@ impl<S: Store> CollapsedFetch<S> {
             let task =
                 joined(runtime.spawn(DetachedCall::new(call, future, Arc::clone(&shared.core.gauges))));
             let answer = match stand_in {
-                Some((mut deadline, request, stored)) => match deadline.in_time(task).await {
+                Some((mut deadline, request, stored, opened)) => match deadline.in_time(task).await {
                     Some(answer) => answer,
                     None => {
                         let detail = Some(Detail::LatencyBudget);
                         let forwarding = Forwarding { detail, ..Forwarding::new(forward) };
-                        return Ok(request.stand_in(&shared.core, stored.as_ref(), forwarding));
+                        return Ok(request.stand_in(
+                            &shared.core,
+                            stored.as_ref(),
+                            forwarding,
+                            opened.take(),
+                        ));
                     }
                 },
                 None => task.await,

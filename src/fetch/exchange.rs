@@ -7,12 +7,13 @@ use http::StatusCode;
 use crate::collapse::Leader;
 use crate::collapse::background::ValidationPermit;
 use crate::observe::Answer;
+use crate::respond::open::{self, Gone, OpenedOnce};
 use crate::respond::request::CacheRequest;
 use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::reuse::{Decision, Fallback, Forward};
 use crate::semantics::status::is_server_error;
 use crate::shared::Shared;
-use crate::store::{Expected, Fence, Lookup, Store, Stored};
+use crate::store::{Expected, Fence, Lookup, Store, Stored, StoredId};
 
 /// Why the inner service is asked, what for, and what answers if that fails.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +87,8 @@ pub(crate) struct Exchange<S> {
     /// Others wait for the answer.
     pub(crate) leader: Option<Leader>,
     pub(crate) lookup: Lookup,
+    /// The content of the selected response, where the store has opened it.
+    pub(crate) opened: OpenedOnce,
     pub(crate) plan: FetchPlan,
     /// As the client sent it.
     pub(crate) request: CacheRequest,
@@ -107,6 +110,7 @@ impl<S: Store> Exchange<S> {
             collapsed: None,
             leader: None,
             lookup,
+            opened: OpenedOnce::default(),
             plan,
             request,
             shared,
@@ -144,6 +148,39 @@ impl<S: Store> Exchange<S> {
     /// Answers with the selected response in place of a failure (RFC 5861 4), or of an answer that takes too long.
     pub(crate) fn stand_in(&self, detail: Detail, status: Option<StatusCode>) -> Answer {
         let forwarding = Forwarding { detail: Some(detail), status, ..self.forwarding() };
-        self.request.stand_in(&self.shared.core, self.selected(), forwarding)
+        self.request.stand_in(&self.shared.core, self.selected(), forwarding, self.opened.take())
+    }
+
+    /// Opens what a call may need of the selected response before it is made: the request can't be sent again where its
+    /// content turns out to be gone after a 304. What is gone is not validated, and stands in for nothing.
+    pub(crate) async fn open_selected(&mut self) {
+        let Some(stored) = self.selected().filter(|stored| stored.response.payload().is_remote()).cloned()
+        else {
+            return;
+        };
+        let (store, response) = (&self.shared.store, &stored.response);
+        let opened = match self.plan.goal {
+            Goal::Complete(_) => {
+                let most = store.limits().max_object;
+                let loaded = open::load(store, &self.request.key, response, most).await;
+                loaded.map(|loaded| {
+                    self.lookup = std::mem::take(&mut self.lookup).with_response(stored.id, loaded);
+                    None
+                })
+            }
+            // Nobody gets the answer.
+            _ if self.background.is_some() => return,
+            _ => self.request.open(store, response).await,
+        };
+        match opened {
+            Ok(opened) => self.opened = OpenedOnce::new(opened),
+            Err(Gone) => self.forget(stored.id),
+        }
+    }
+
+    /// Goes on without a stored response, whose content is gone.
+    pub(crate) fn forget(&mut self, id: StoredId) {
+        self.lookup = std::mem::take(&mut self.lookup).without(id);
+        self.plan = FetchPlan::get(Forward::Miss);
     }
 }

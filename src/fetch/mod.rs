@@ -300,8 +300,8 @@ impl<S: Store> Fetch<S> {
                 AskedBy::Nothing
             } else if plan.selected() == Some(index) {
                 AskedBy::All
-            } else if head.part.is_none() {
-                AskedBy::StrongTag
+            } else if head.part.is_none() && !stored.response.payload().is_remote() {
+                AskedBy::StrongTag // nobody has opened what is remote
             } else {
                 AskedBy::Nothing
             }

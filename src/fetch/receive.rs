@@ -107,7 +107,7 @@ impl<S: Store> Fetch<S> {
                     let detail = Some(Detail::StaleIfError);
                     let outcome = Forwarding { detail, ..Forwarding::new(self.exchange.plan.forward) };
                     let (request, stored) = (&self.exchange.request, self.exchange.selected());
-                    return request.stand_in(self.core(), stored, outcome);
+                    return request.stand_in(self.core(), stored, outcome, self.exchange.opened.take());
                 }
                 Prefetch::Failed(content, error) => {
                     let body = CacheBody::broken(content, error);
@@ -255,7 +255,7 @@ impl<S: Store> Fetch<S> {
             let body = CacheBody::stored(&core.gauges.held, response.payload());
             return self.respond_received(parts, body, outcome, received_at);
         }
-        let mut answer = request.respond(core, Source::Stored(&response), outcome, received_at);
+        let mut answer = request.respond(core, Source::Stored(&response, None), outcome, received_at);
         let answered = &mut answer.response;
         if answered.status().is_success() || answered.status() == parts.status {
             restore_unstored(&parts.headers, answered.headers_mut());
@@ -453,10 +453,10 @@ impl<S: Store> Sink for EntrySink<S> {
         let ReceivedHead { assessment, headers, sent_at, status } = &*received;
         let assessment = Assessment::clone(assessment);
         let response = complete(&shared.core, assessment, *status, headers, *sent_at, content);
-        let stored = response.payload().content().clone();
+        let stored = response.payload().content().cloned();
         // Where it can't be stored, the next request is a miss.
         reported.settle(matches!(write.put(response).await, Ok(PutOutcome::Stored)));
-        Some(stored)
+        stored
     }
 
     async fn refuse(self: Box<Self>) {

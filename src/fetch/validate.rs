@@ -7,6 +7,7 @@ use http::header::{self, HeaderMap};
 use http::{HeaderValue, Method, Response, StatusCode, response};
 
 use super::assess::Tag;
+use super::exchange::Exchange;
 use super::receive::not_shareable;
 use super::{Fetch, write};
 use crate::body::CacheBody;
@@ -14,6 +15,7 @@ use crate::body::incoming::Incoming;
 use crate::collapse::{CallResult, NotShareable};
 use crate::entry::StoredResponse;
 use crate::observe::{Answer, Upstream};
+use crate::respond::open::Opened;
 use crate::respond::{Source, no_content, take_over};
 use crate::runtime::to_its_end;
 use crate::semantics::cache_status::{Detail, Forwarding};
@@ -84,11 +86,10 @@ impl<S: Store> Fetch<S> {
         };
         let mut head = stored.response.head().clone();
         head.reuse.lifetime = Duration::ZERO;
-        let expired = StoredResponse::new(head, stored.response.payload().clone());
         let (shared, key) = (Arc::clone(&self.exchange.shared), self.exchange.request.key.clone());
         // Where that fails, it is as fresh as it was.
         let freshened = to_its_end(async move {
-            let _ = shared.store.freshen(&key, stored.id, expired, stored.fence).await;
+            let _ = shared.store.freshen(&key, stored.id, head, stored.fence).await;
         });
         freshened.await;
     }
@@ -186,7 +187,7 @@ impl<S: Store> Fetch<S> {
             if shared.core.policy.rules().no_vary_search {
                 shared.core.aliases.record(key, response.head().headers());
             }
-            match shared.store.freshen(key, old.id, response.clone(), self.exchange.fence()).await {
+            match shared.store.freshen(key, old.id, response.head().clone(), self.exchange.fence()).await {
                 Ok(PutOutcome::Stored) => {}
                 _ => detail = Some(Detail::NotStored(NotStored::Store)),
             }
@@ -208,13 +209,28 @@ impl<S: Store> Fetch<S> {
             ttl: Some(ttl),
             ..self.exchange.forwarding()
         };
-        let request = &self.exchange.request;
-        let mut answer = request.respond(self.core(), Source::Stored(&response), outcome, received_at);
+        let opened = self.reopened(&response, received_at).await;
+        let (source, request) = (Source::Stored(&response, opened), &self.exchange.request);
+        let mut answer = request.respond(self.core(), source, outcome, received_at);
         // What is not stored, this client gets all the same: it was sent for it.
         if carried.contains_key(header::SET_COOKIE) && !unsent.contains(&header::SET_COOKIE) {
             take_over(&carried, answer.response.headers_mut(), &header::SET_COOKIE);
         }
         answer
+    }
+
+    /// The content that was opened before the call. Where the new fields make it another part that is needed, that is opened
+    /// now, and where it is gone there is nothing to answer with.
+    async fn reopened(&self, response: &StoredResponse, now: SystemTime) -> Option<Opened> {
+        let Exchange { background, opened, request, shared, .. } = &*self.exchange;
+        if !response.payload().is_remote() || background.is_some() {
+            return None; // nobody gets the answer to a validation in the background
+        }
+        let needed = request.needed(response, now);
+        match opened.take() {
+            Some(opened) if opened.is_for(&needed) => Some(opened),
+            _ => request.open(&shared.store, response).await.ok().flatten(),
+        }
     }
 }
 

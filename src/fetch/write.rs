@@ -10,6 +10,7 @@ use crate::entry::{Part, StoredResponse};
 use crate::error::StoreError;
 use crate::fetch::assess::Incumbent;
 use crate::fetch::exchange::Exchange;
+use crate::respond::open;
 use crate::runtime::to_its_end;
 use crate::semantics::status::is_server_error;
 use crate::shared::Shared;
@@ -66,9 +67,9 @@ impl<S: Store> EntryWrite<S> {
 
 /// Takes what is stored under a key out of use. Returns whether that has taken effect.
 pub(super) async fn withdraw<S: Store>(shared: &Arc<Shared<S>>, key: &CacheKey) -> bool {
-    let (shared, target) = (Arc::clone(shared), PurgeTarget::Key(key.clone()));
+    let (shared, targets) = (Arc::clone(shared), [PurgeTarget::Key(key.clone())]);
     let withdrawn =
-        to_its_end(async move { shared.store.invalidate(&target, PurgeMode::Remove).await.is_ok() });
+        to_its_end(async move { shared.store.invalidate(&targets, PurgeMode::Remove).await.is_ok() });
     withdrawn.await.unwrap_or(false)
 }
 
@@ -79,11 +80,10 @@ pub(super) async fn end_stale_use<S: Store>(shared: &Arc<Shared<S>>, key: &Cache
         return;
     }
     head.reuse.outdated = true;
-    let response = StoredResponse::new(head, validated.response.payload().clone());
     let (shared, key) = (Arc::clone(shared), key.clone());
     // With its own fence, so that a soft purge still counts. Where the store fails, it is served as before.
     let freshened = to_its_end(async move {
-        let _ = shared.store.freshen(&key, validated.id, response, validated.fence).await;
+        let _ = shared.store.freshen(&key, validated.id, head, validated.fence).await;
     });
     freshened.await;
 }
@@ -105,11 +105,12 @@ async fn end_stale_use_of_other<S: Store>(
 
 /// The best that is stored by now under the same selecting fields: an error must not replace it.
 async fn incumbent_now<S: Store>(shared: &Shared<S>, key: &CacheKey, error: &StoredResponse) -> Incumbent {
-    let present = shared.store.get(key).await.unwrap_or_default();
+    let now = shared.core.clock.now();
+    let present = shared.store.get(key).await.unwrap_or_default().living(now);
     let selecting = &error.head().reuse().selecting;
     let alike = present.variants.iter();
     let alike = alike.filter(|stored| stored.response.head().reuse().selecting == *selecting);
-    Incumbent::of(alike, shared.core.clock.now())
+    Incumbent::of(alike, now)
 }
 
 /// Stores a complete response, or merges a 206 with the stored parts of the same representation.
@@ -131,31 +132,37 @@ async fn put<S: Store>(
     }
     match response.head().part.clone() {
         // Not the bytes that its head speaks of.
-        Some(Part::Bytes(extent)) if extent.held() != response.payload().len() as u64 => {
-            Ok(PutOutcome::Superseded)
-        }
+        Some(Part::Bytes(extent)) if extent.held() != response.payload().len() => Ok(PutOutcome::Superseded),
         Some(Part::Bytes(extent)) => {
             let head = response.head().clone().having(extent);
             let response = StoredResponse::new(head, response.payload().clone());
-            put_joined(store, key, response, fence).await
+            put_joined(shared, key, response, fence).await
         }
-        None if core.policy.rules().partial => put_joined(store, key, response, fence).await,
+        None if core.policy.rules().partial => put_joined(shared, key, response, fence).await,
         Some(Part::Replay) | None => store.put(key, response, fence).await,
     }
 }
 
 /// Stores a response together with what is stored of the same representation.
 async fn put_joined<S: Store>(
-    store: &S,
+    shared: &Shared<S>,
     key: &CacheKey,
     response: StoredResponse,
     fence: Fence,
 ) -> Result<PutOutcome, StoreError> {
-    let present = store.get(key).await?;
+    let Shared { core, store } = shared;
+    let present = store.get(key).await?.living(core.clock.now());
     let selecting = &response.head().reuse().selecting;
     let is_same = |stored: &&Stored| stored.response.head().reuse().selecting == *selecting;
-    let fits = |joined: &StoredResponse| joined.payload().len() as u64 <= store.max_object();
-    let response = match present.variants.iter().find(is_same).map(|old| joined(&old.response, &response)) {
+    let fits = |joined: &StoredResponse| joined.payload().len() <= store.limits().max_object;
+    let old = match present.variants.iter().find(is_same) {
+        Some(old) if old.response.head().part.is_some() && response.head().part.is_some() => {
+            // What is gone has nothing to give.
+            open::load(store, key, &old.response, store.limits().max_object).await.ok()
+        }
+        old => old.map(|old| old.response.clone()),
+    };
+    let response = match old.map(|old| joined(&old, &response)) {
         Some(Joined::Old) => return Ok(PutOutcome::Superseded),
         Some(Joined::Both(both)) if fits(&both) => both,
         Some(Joined::Both(_) | Joined::New) | None => response,

@@ -59,7 +59,7 @@ impl<S: Store> CacheHandle<S> {
     ///
     /// See [`CacheHandle::purge`].
     pub async fn purge_target(&self, target: &PurgeTarget) -> Result<(), PurgeError> {
-        Ok(self.shared.store.invalidate(&target::checked(target)?, PurgeMode::Remove).await?)
+        Ok(self.shared.store.invalidate(&[target::checked(target)?], PurgeMode::Remove).await?)
     }
 
     /// Makes everything stale that `target` names.
@@ -68,7 +68,7 @@ impl<S: Store> CacheHandle<S> {
     ///
     /// See [`CacheHandle::purge`].
     pub async fn soft_purge_target(&self, target: &PurgeTarget) -> Result<(), PurgeError> {
-        Ok(self.shared.store.invalidate(&target::checked(target)?, self.soft()).await?)
+        Ok(self.shared.store.invalidate(&[target::checked(target)?], self.soft()).await?)
     }
 
     /// What the store holds and how it has done.
@@ -91,10 +91,7 @@ impl<S: Store> CacheHandle<S> {
         let Some(key) = self.shared.core.key_of(uri.clone()) else {
             return Err(PurgeError::NoKey(uri.to_string()));
         };
-        for target in self.shared.core.targets_of(&key) {
-            self.shared.store.invalidate(&target, how).await?;
-        }
-        Ok(())
+        Ok(self.shared.store.invalidate(&self.shared.core.targets_of(&key), how).await?)
     }
 }
 

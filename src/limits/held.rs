@@ -38,11 +38,11 @@ impl BodyLimits {
     }
 
     /// The most bytes of content that bodies hold and the store does not; default as many as the store's capacity
-    /// ([`Store::capacity`]), or 256 MiB where the store has none. Beyond that, nothing above 64 KiB is stored, and whoever
+    /// ([`StoreLimits::capacity`]), or 256 MiB where the store has none. Beyond that, nothing above 64 KiB is stored, and whoever
     /// has taken nothing for the longest time is cut off: who has never taken anything after a quarter of a second, and
     /// anybody else after a sixth of [`BodyLimits::stall`]. A body that is cut off ends with an error.
     ///
-    /// [`Store::capacity`]: crate::Store::capacity
+    /// [`StoreLimits::capacity`]: crate::store::StoreLimits::capacity
     #[must_use]
     pub fn held(mut self, bytes: u64) -> Self {
         self.held = Some(bytes);

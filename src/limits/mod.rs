@@ -72,10 +72,10 @@ impl FillLimits {
     }
 
     /// How many bytes of content are held that are to be stored and are not stored yet; default as many as the store's
-    /// capacity ([`Store::capacity`]), or 256 MiB where the store has none. What would take more is passed on, and not
+    /// capacity ([`StoreLimits::capacity`]), or 256 MiB where the store has none. What would take more is passed on, and not
     /// stored. Counted is the memory that they take.
     ///
-    /// [`Store::capacity`]: crate::Store::capacity
+    /// [`StoreLimits::capacity`]: crate::store::StoreLimits::capacity
     #[must_use]
     pub fn in_flight(mut self, bytes: u64) -> Self {
         self.in_flight = Some(bytes);

@@ -1,5 +1,6 @@
 //! Answers: from what is stored, on its way in or just received, and from nothing.
 
+pub(crate) mod open;
 pub(crate) mod request;
 
 use std::time::{Duration, SystemTime};
@@ -7,11 +8,13 @@ use std::time::{Duration, SystemTime};
 use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, Response, StatusCode, response};
 
+use self::open::{Opened, OpenedContent};
 use self::request::CacheRequest;
 use crate::body::CacheBody;
 use crate::body::flight::Reader;
 use crate::body::incoming::Incoming;
-use crate::entry::partial::{self, Cut};
+use crate::body::stored::OpenedBody;
+use crate::entry::partial::{self, Cut, CutContent};
 use crate::entry::{ResponseHead, StoredResponse};
 use crate::observe::{Answer, Upstream};
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
@@ -29,7 +32,8 @@ pub(crate) enum Source<'a> {
     Flight(&'a ResponseHead, Reader),
     /// A response of the inner service.
     Received(Received),
-    Stored(&'a StoredResponse),
+    /// With its content, where that was opened for this answer.
+    Stored(&'a StoredResponse, Option<Opened>),
 }
 
 /// A response of the inner service on its way to a client.
@@ -43,21 +47,33 @@ pub(crate) struct Received {
 /// The content of a stored head.
 enum Content<'a> {
     Flight(Reader),
-    Stored(&'a StoredResponse),
+    Stored(&'a StoredResponse, Option<Opened>),
 }
 
 impl CacheRequest {
     /// Answers from storage.
     #[inline]
-    pub(crate) fn hit(&self, core: &Core, stored: &Stored, detail: Option<Detail>) -> Answer {
+    pub(crate) fn hit(
+        &self,
+        core: &Core,
+        stored: &Stored,
+        detail: Option<Detail>,
+        opened: Option<Opened>,
+    ) -> Answer {
         let age = stored.response.head().reuse.age(self.now);
         let outcome = Outcome::Hit { ttl: stored.ttl_at(age, self.now), detail };
-        let (head, content) = (stored.response.head(), Content::Stored(&stored.response));
+        let (head, content) = (stored.response.head(), Content::Stored(&stored.response, opened));
         self.respond_stored(core, head, content, outcome, self.now, age)
     }
 
     /// Answers with what is stored in place of a failure, or of an answer that takes too long.
-    pub(crate) fn stand_in(&self, core: &Core, stored: Option<&Stored>, forwarding: Forwarding) -> Answer {
+    pub(crate) fn stand_in(
+        &self,
+        core: &Core,
+        stored: Option<&Stored>,
+        forwarding: Forwarding,
+        opened: Option<Opened>,
+    ) -> Answer {
         let now = core.clock.now();
         let age = stored.and_then(|stored| stored.response.head().reuse.age(now));
         let ttl = stored.map(|stored| stored.ttl_at(age, now));
@@ -65,7 +81,7 @@ impl CacheRequest {
         let Some(stored) = stored else {
             return no_content(StatusCode::GATEWAY_TIMEOUT, outcome);
         };
-        let (head, content) = (stored.response.head(), Content::Stored(&stored.response));
+        let (head, content) = (stored.response.head(), Content::Stored(&stored.response, opened));
         self.respond_stored(core, head, content, outcome, now, age)
     }
 
@@ -80,7 +96,7 @@ impl CacheRequest {
         let (head, content) = match source {
             Source::Flight(head, reader) => (head, Content::Flight(reader)),
             Source::Received(received) => return self.respond_received(received, outcome.into(), now),
-            Source::Stored(stored) => (stored.head(), Content::Stored(stored)),
+            Source::Stored(stored, opened) => (stored.head(), Content::Stored(stored, opened)),
         };
         self.respond_stored(core, head, content, outcome.into(), now, head.reuse.age(now))
     }
@@ -135,10 +151,14 @@ impl CacheRequest {
             (Precondition::Proceed, Content::Flight(reader)) => {
                 (head.status, head.headers.clone(), CacheBody::flight(reader))
             }
-            (Precondition::Proceed, Content::Stored(stored)) => match self.content(core, stored) {
-                Some(content) => content,
-                None => return no_content(StatusCode::BAD_GATEWAY, outcome),
-            },
+            (Precondition::Proceed, Content::Stored(stored, opened)) => {
+                match self.content(core, stored, opened, now) {
+                    Some(content) => content,
+                    // A part never passes for the whole, nor what is not opened for what is. Nothing that decides lets it come
+                    // to this.
+                    None => return no_content(StatusCode::BAD_GATEWAY, outcome),
+                }
+            }
         };
         headers.insert(header::AGE, age_value(age.unwrap_or_default()));
         let upstream = Upstream::Stored(head.upstream_status.clone());
@@ -160,20 +180,47 @@ impl CacheRequest {
         }
     }
 
-    /// What a GET gets of a stored response: the whole, or a part. `None` where a part would pass for the whole, which
-    /// nothing that decides lets it come to.
-    fn content(&self, core: &Core, stored: &StoredResponse) -> Option<(StatusCode, HeaderMap, CacheBody)> {
-        let (head, held) = (stored.head(), &core.gauges.held);
+    /// What a GET gets of a stored response: the whole, or a part. `None` where it can't be answered by that.
+    #[inline]
+    fn content(
+        &self,
+        core: &Core,
+        stored: &StoredResponse,
+        opened: Option<Opened>,
+        now: SystemTime,
+    ) -> Option<(StatusCode, HeaderMap, CacheBody)> {
+        let (head, payload, held) = (stored.head(), stored.payload(), &core.gauges.held);
+        let opened = opened.and_then(|opened| opened.content(&self.needed(stored, now)));
         let is_range = self.fields.range && self.parts.method == Method::GET;
-        let is_cut = is_range || head.part.is_some();
-        let cut = if is_cut { partial::cut(stored, &self.parts.headers) } else { None };
-        match cut {
-            None if head.part.is_some() => None,
-            None => Some((head.status, head.headers.clone(), CacheBody::stored(held, stored.payload()))),
-            Some(Cut { content, headers, status }) => {
-                Some((status, headers, CacheBody::whole(held, content)))
+        let cut = if is_range || head.part.is_some() {
+            let read = match &opened {
+                Some(OpenedContent::Ranges(read)) => &read[..],
+                _ => &[],
+            };
+            partial::cut(stored, &self.parts.headers, read)
+        } else {
+            None
+        };
+        let of_store = |length, trailers: Option<HeaderMap>| match opened {
+            Some(OpenedContent::Body(body)) => {
+                Some(CacheBody::opened(held, OpenedBody::new(body, length, trailers)))
             }
-        }
+            _ => None,
+        };
+        Some(match cut {
+            None if head.part.is_some() => return None,
+            None if payload.is_remote() => {
+                let body = of_store(payload.len(), payload.trailers().cloned())?;
+                (head.status, head.headers.clone(), body)
+            }
+            None => (head.status, head.headers.clone(), CacheBody::stored(held, payload)),
+            Some(Cut { content: CutContent::AtHand(content), headers, status }) => {
+                (status, headers, CacheBody::whole(held, content))
+            }
+            Some(Cut { content: CutContent::Remote(length), headers, status }) => {
+                (status, headers, of_store(length, None)?)
+            }
+        })
     }
 }
 

@@ -140,7 +140,7 @@ impl CacheRequest {
     fn candidates<'a>(&'a self, lookup: &'a Lookup) -> impl ExactSizeIterator<Item = Candidate<'a>> {
         lookup.variants.iter().map(|stored| Candidate {
             coverage: partial::coverage(&stored.response, &self.parts, self.fields),
-            expired: stored.expired,
+            expired: stored.expired.map(|expired| expired.at),
             reuse: stored.response.head().reuse(),
         })
     }

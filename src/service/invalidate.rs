@@ -29,7 +29,7 @@ use crate::semantics::invalidation;
 use crate::semantics::reuse::Forward;
 use crate::semantics::validation;
 use crate::shared::Shared;
-use crate::store::{Expected, Fence, Lookup, PurgeMode, PurgeTarget, Store, Variants};
+use crate::store::{Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, Store, Variants};
 
 /// An unsafe request on its way.
 pub(crate) struct UnsafeCall<S> {
@@ -172,14 +172,10 @@ impl<S: Store> UnsafeCall<S> {
             // A purge while the request was under way speaks of what it brings, too.
             let is_untouched = match before {
                 None => false,
-                Some(before) => shared.store.is_untouched(&key, true, before).await,
+                Some(before) => shared.is_untouched(&key, before, PurgeScope::KeyOrAnyGroup).await,
             };
-            let mut failed = None;
-            for target in targets {
-                if shared.store.invalidate(&target, PurgeMode::Remove).await.is_err() {
-                    failed = Some(Detail::NotInvalidated);
-                }
-            }
+            let invalidated = shared.store.invalidate(&targets, PurgeMode::Remove).await;
+            let failed = invalidated.is_err().then_some(Detail::NotInvalidated);
             (is_untouched, failed)
         });
         settled.await.unwrap_or((false, Some(Detail::NotInvalidated)))
@@ -255,9 +251,7 @@ impl<S: Store> Doubt<S> {
     async fn expire(self) {
         let Shared { core, store } = &*self.shared;
         let how = PurgeMode::Expire(core.clock.now());
-        for target in core.targets_of(&self.key) {
-            let _ = store.invalidate(&target, how).await;
-        }
+        let _ = store.invalidate(&core.targets_of(&self.key), how).await;
     }
 
     async fn expire_later(self, waiting: Waiting) {

@@ -22,6 +22,7 @@ use crate::observe::Answer;
 use crate::policy::RequestAction;
 use crate::query_layer::QueryContent;
 use crate::respond::no_content;
+use crate::respond::open::{self, Gone, Opened};
 use crate::respond::request::CacheRequest;
 use crate::runtime::Runtime;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
@@ -33,7 +34,7 @@ use crate::semantics::validation;
 use crate::service::future::ResponseFuture;
 use crate::service::invalidate::UnsafeCall;
 use crate::shared::Shared;
-use crate::store::{Lookup, MemoryStore, Store};
+use crate::store::{Lookup, MemoryStore, PurgeScope, Store, Stored};
 
 /// A service with a cache in front, made by [`CacheLayer`](crate::CacheLayer).
 ///
@@ -149,9 +150,13 @@ impl<I, S: Store> CacheService<I, S> {
         let Some(lookup) = self.shared.store.try_get(&request.key) else {
             return self.look_up(request, body);
         };
+        let lookup = lookup.living(request.now);
         match request.decide(core, &lookup) {
             // Short, because it is the way of most requests: nothing large is moved.
-            Decision::Serve(index) => self.serve(&request, &lookup, index, None),
+            Decision::Serve(index) if !lookup.variants[index].response.payload().is_remote() => {
+                let answer = request.hit(core, &lookup.variants[index], None, None);
+                ResponseFuture::ready(self.report(answer, &request.key))
+            }
             decision => self.carry_out(decision, request, body, lookup),
         }
     }
@@ -169,18 +174,17 @@ impl<I, S: Store> CacheService<I, S> {
         Q: Body + Send + 'static,
     {
         match decision {
-            Decision::Serve(index) => self.serve(&request, &lookup, index, None),
             Decision::ServeAhead(_) | Decision::ServeStale(_) if Runtime::current().is_none() => {
                 // Without a runtime, nothing can be validated in the background.
                 let decision = request.decide_in_front(&self.shared.core, &lookup);
                 self.carry_out(decision, request, body, lookup)
             }
-            Decision::ServeAhead(index) | Decision::ServeStale(index) => {
-                let is_stale = matches!(decision, Decision::ServeStale(_));
-                let detail = is_stale.then_some(Detail::StaleWhileRevalidate);
-                let response = self.serve(&request, &lookup, index, detail);
-                self.validate_in_background(request, body, lookup, index);
-                response
+            Decision::Serve(index) | Decision::ServeAhead(index) | Decision::ServeStale(index) => {
+                if lookup.variants[index].response.payload().is_remote() {
+                    self.open_or_miss(decision, index, request, body, lookup)
+                } else {
+                    ResponseFuture::ready(self.serve(decision, index, request, body, lookup, None))
+                }
             }
             Decision::Forward(Forward::UriMiss) | Decision::Unsatisfiable if lookup.variants.is_empty() => {
                 match self.shared.core.aliases.lookup(&request.key) {
@@ -192,20 +196,57 @@ impl<I, S: Store> CacheService<I, S> {
         }
     }
 
-    /// Answers from storage.
-    #[inline]
+    /// Answers with what is stored, and validates it in the background where that was decided.
     fn serve<Q>(
         &self,
-        request: &CacheRequest,
-        lookup: &Lookup,
+        decision: Decision,
         index: usize,
-        detail: Option<Detail>,
+        request: CacheRequest,
+        body: Q,
+        lookup: Lookup,
+        opened: Option<Opened>,
+    ) -> Response<CacheBody>
+    where
+        I: InnerService<Q>,
+        Q: Body + Send + 'static,
+    {
+        let is_stale = matches!(decision, Decision::ServeStale(_));
+        let detail = is_stale.then_some(Detail::StaleWhileRevalidate);
+        let answer = request.hit(&self.shared.core, &lookup.variants[index], detail, opened);
+        let response = self.report(answer, &request.key);
+        if is_stale || matches!(decision, Decision::ServeAhead(_)) {
+            self.validate_in_background(request, body, lookup, index);
+        }
+        response
+    }
+
+    /// [`CacheService::serve`] for content that the store has to open. Where it is gone, the request goes on as if the
+    /// response were not there.
+    fn open_or_miss<Q>(
+        &self,
+        decision: Decision,
+        index: usize,
+        request: CacheRequest,
+        body: Q,
+        lookup: Lookup,
     ) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
+        Q: Body + Send + 'static,
     {
-        let answer = request.hit(&self.shared.core, &lookup.variants[index], detail);
-        ResponseFuture::ready(self.report(answer, &request.key))
+        let service = self.clone();
+        ResponseFuture::boxed(async move {
+            let Shared { core, store } = &*service.shared;
+            let Stored { id, response, .. } = &lookup.variants[index];
+            match request.open(store, response).await {
+                Ok(opened) => Ok(service.serve(decision, index, request, body, lookup, opened)),
+                Err(Gone) => {
+                    let id = *id;
+                    let (lookup, decision) = request.decide_without(core, lookup, id);
+                    service.carry_out(decision, request, body, lookup).await
+                }
+            }
+        })
     }
 
     /// Reports an answer to a request that has a key.
@@ -256,12 +297,14 @@ impl<I, S: Store> CacheService<I, S> {
         let service = self.clone();
         ResponseFuture::boxed(async move {
             let Shared { core, store } = &*service.shared;
-            let found = store.get(&key).await.unwrap_or_default();
+            let found = store.get(&key).await.unwrap_or_default().living(request.now);
             if let Some(index) = request.finds(core, &key, &found) {
                 let stored = &found.variants[index];
                 // A purge of what is asked for reaches what answers for it, whatever was known when it was purged.
-                if store.is_untouched(&request.key, false, stored.fence).await {
-                    return Ok(service.report(request.hit(core, stored, None), &request.key));
+                if service.shared.is_untouched(&request.key, stored.fence, PurgeScope::Key).await
+                    && let Ok(opened) = request.open_under(store, &key, &stored.response).await
+                {
+                    return Ok(service.report(request.hit(core, stored, None, opened), &request.key));
                 }
             }
             service.fetch_or_refuse(request, body, missed, otherwise).await
@@ -281,10 +324,9 @@ impl<I, S: Store> CacheService<I, S> {
             request.now = core.clock.now();
             // Reads fail open: it is a miss, whose result may be stored or not.
             let (is_lost, lookup) = looked_up.map_or((true, Lookup::default()), |lookup| (false, lookup));
-            let decision = match request.decide(core, &lookup) {
-                Decision::Forward(_) if is_lost => Decision::Forward(Forward::Miss),
-                decision => decision,
-            };
+            let lookup = lookup.living(request.now);
+            let decision = request.decide(core, &lookup);
+            let decision = if is_lost { open::as_a_miss(decision) } else { decision };
             service.carry_out(decision, request, body, lookup).await
         })
     }

@@ -3,8 +3,12 @@
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::Empty;
-use larder::store::{Fence, Lookup, PurgeMode, PurgeTarget, PutOutcome, Store, StoredId};
-use larder::{CacheKey, CacheLayer, CachePolicy, StoreError, StoredResponse};
+use larder::semantics::range::ByteRange;
+use larder::store::{
+    BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, RemoteContent,
+    Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
+};
+use larder::{CacheKey, CacheLayer, CachePolicy, ResponseHead, StoreError, StoredResponse};
 use tower::{Layer, Service};
 
 use crate::support::bench::read;
@@ -18,23 +22,49 @@ fn down<T>(action: &'static str) -> Result<T, StoreError> {
 }
 
 impl Store for Down {
+    fn try_get(&self, _: &CacheKey) -> Option<Lookup> {
+        None
+    }
     async fn get(&self, _: &CacheKey) -> Result<Lookup, StoreError> {
         down("look up")
     }
+    async fn open(
+        &self,
+        _: &CacheKey,
+        _: RemoteContent,
+        _: Option<ByteRange>,
+    ) -> Result<Option<StoredBody>, StoreError> {
+        down("open")
+    }
+    fn expect(&self, _: &CacheKey) -> Expected {
+        Expected::default()
+    }
     async fn put(&self, _: &CacheKey, _: StoredResponse, _: Fence) -> Result<PutOutcome, StoreError> {
         down("put")
+    }
+    async fn begin(&self, _: &CacheKey, _: Option<u64>, _: Fence) -> Result<BeginOutcome, StoreError> {
+        down("begin")
     }
     async fn freshen(
         &self,
         _: &CacheKey,
         _: StoredId,
-        _: StoredResponse,
+        _: ResponseHead,
         _: Fence,
     ) -> Result<PutOutcome, StoreError> {
         down("freshen")
     }
-    async fn invalidate(&self, _: &PurgeTarget, _: PurgeMode) -> Result<(), StoreError> {
+    async fn purged_since(&self, _: &CacheKey, _: Fence, _: PurgeScope) -> Result<bool, StoreError> {
+        down("look for purges")
+    }
+    async fn invalidate(&self, _: &[PurgeTarget], _: PurgeMode) -> Result<(), StoreError> {
         down("invalidate")
+    }
+    fn limits(&self) -> StoreLimits {
+        StoreLimits::new().waits(true)
+    }
+    fn statistics(&self) -> StoreStatistics {
+        StoreStatistics::default()
     }
 }
 
