@@ -9,6 +9,7 @@ use crate::handle::CacheHandle;
 use crate::limits::FillLimits;
 use crate::limits::calls::CallLimits;
 use crate::limits::held::BodyLimits;
+use crate::observe::Observer;
 use crate::policy::CachePolicy;
 use crate::runtime::clock::Clock;
 use crate::semantics::cache_status::MOST_NAME;
@@ -136,6 +137,11 @@ impl<S: Store> CacheBuilder<S> {
         self.set(|config| config.call_limits = limits)
     }
 
+    /// Sends `Cache-Status` (RFC 9211); default on. Switched off, what caches nearer to the origin say is passed on.
+    pub fn cache_status(self, on: bool) -> Self {
+        self.set(|config| config.reporter.cache_status = on)
+    }
+
     /// Says where the time comes from; default the system's clock.
     pub fn clock(self, clock: Clock) -> Self {
         self.set(|config| config.clock = clock)
@@ -164,6 +170,17 @@ impl<S: Store> CacheBuilder<S> {
             "a cache's name is a token (letters, digits, - . _) of at most 64 bytes: {name:?}"
         );
         self.set(|config| config.reporter.name = name.into())
+    }
+
+    /// Reports every [`Event`](crate::Event) to an observer; default none.
+    pub fn observer(self, observer: impl Observer) -> Self {
+        self.set(|config| config.reporter.observer = Some(Arc::new(observer)))
+    }
+
+    /// Puts the [`Outcome`](crate::Outcome) of each request among the extensions of its response, for layers that are
+    /// wrapped around this one; default off, for it allocates.
+    pub fn outcome_in_extensions(self, on: bool) -> Self {
+        self.set(|config| config.reporter.outcome_in_extensions = on)
     }
 
     /// Decides what is cached; default [`StandardPolicy::default`](crate::StandardPolicy::default).

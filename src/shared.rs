@@ -14,14 +14,19 @@ use crate::collapse::key_memory::KeyMemory;
 use crate::collapse::unknown_outcomes::UnknownOutcomes;
 use crate::entry::aliases::QueryAliases;
 use crate::entry::key::{self, CacheKey};
+use crate::entry::{ResponseHead, StoredResponse};
+use crate::error::StoreError;
 use crate::limits::calls::{CallLimits, CallPermits};
 use crate::limits::held::{BodyLimits, Held};
 use crate::limits::{FillLimits, Gauges};
-use crate::observe::Reporter;
+use crate::observe::{Event, InvalidatedBy, Reporter};
 use crate::policy::{CachePolicy, RequestAction, StandardPolicy};
 use crate::runtime::clock::Clock;
 use crate::semantics::etag::TagKind;
-use crate::store::{Fence, PurgeScope, PurgeTarget, Store};
+use crate::semantics::range::ByteRange;
+use crate::store::{
+    Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, RemoteContent, Store, StoredBody, StoredId,
+};
 
 /// The cache that all services of a layer share.
 pub(crate) struct Shared<S> {
@@ -29,10 +34,71 @@ pub(crate) struct Shared<S> {
     pub(crate) store: S,
 }
 
+/// The store as the flow uses it: its failures are reported here, and what they mean is the caller's to say.
 impl<S: Store> Shared<S> {
+    /// What is stored under a key, without what is gone by now; `None` where the store fails.
+    pub(crate) async fn get(&self, key: &CacheKey) -> Option<Lookup> {
+        let found = self.reported(self.store.get(key).await)?;
+        Some(found.living(self.core.clock.now()))
+    }
+
+    /// Opens remote content; `None` where it is gone, or the store fails.
+    pub(crate) async fn open(
+        &self,
+        key: &CacheKey,
+        content: RemoteContent,
+        range: Option<ByteRange>,
+    ) -> Option<StoredBody> {
+        self.reported(self.store.open(key, content, range).await)?
+    }
+
+    /// Stores a response. A failure reads like [`PutOutcome::Superseded`].
+    pub(crate) async fn put(&self, key: &CacheKey, response: StoredResponse, fence: Fence) -> PutOutcome {
+        let bytes = response.payload().len();
+        match self.reported(self.store.put(key, response, fence).await) {
+            Some(outcome) => {
+                self.core.reporter.event(&Event::Stored { bytes, key, outcome });
+                outcome
+            }
+            None => PutOutcome::Superseded,
+        }
+    }
+
+    /// Gives a stored response a new head. A failure reads like [`PutOutcome::Superseded`].
+    pub(crate) async fn freshen(
+        &self,
+        key: &CacheKey,
+        of: StoredId,
+        head: ResponseHead,
+        fence: Fence,
+    ) -> PutOutcome {
+        let freshened = self.store.freshen(key, of, head, fence).await;
+        self.reported(freshened).unwrap_or(PutOutcome::Superseded)
+    }
+
     /// Whether no purge since the fence can concern what is stored under the key, as far as the store can say.
     pub(crate) async fn is_untouched(&self, key: &CacheKey, since: Fence, scope: PurgeScope) -> bool {
-        self.store.purged_since(key, since, scope).await.is_ok_and(|is_purged| !is_purged)
+        self.reported(self.store.purged_since(key, since, scope).await) == Some(false)
+    }
+
+    /// Makes everything that the targets name go, or go stale.
+    pub(crate) async fn invalidate(
+        &self,
+        targets: &[PurgeTarget],
+        mode: PurgeMode,
+        by: InvalidatedBy,
+    ) -> Result<(), StoreError> {
+        let invalidated = self.store.invalidate(targets, mode).await;
+        if let Err(error) = &invalidated {
+            self.core.reporter.event(&Event::StoreFailed { error });
+        }
+        let succeeded = invalidated.is_ok();
+        self.core.reporter.event(&Event::Invalidated { by, mode, succeeded, targets });
+        invalidated
+    }
+
+    fn reported<T>(&self, result: Result<T, StoreError>) -> Option<T> {
+        result.inspect_err(|error| self.core.reporter.event(&Event::StoreFailed { error })).ok()
     }
 }
 
@@ -57,7 +123,7 @@ impl Default for Config {
             clock: Clock::default(),
             fill_limits: FillLimits::default(),
             policy: Arc::new(StandardPolicy::default()),
-            reporter: Reporter { key: false, name: "larder".into(), x_cache: false },
+            reporter: Reporter::default(),
             storing: true,
             tagging: Some(Tagging::weak()),
         }

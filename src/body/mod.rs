@@ -35,7 +35,24 @@ use crate::limits::held::Held;
 /// It ends with an error, never cleanly, when the inner body did not come to its end. Nothing is asked of the inner body but
 /// `Send`, and that its error converts to a boxed one.
 pub struct CacheBody {
+    /// Boxed, and most of the time nobody wants to know.
+    ending: Option<Box<Ending>>,
     kind: Kind,
+}
+
+/// Says how a body ended, when it is dropped.
+struct Ending {
+    bytes: u64,
+    is_whole: bool,
+    then: Option<Box<dyn FnOnce(u64, bool) + Send>>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if let Some(then) = self.then.take() {
+            then(self.bytes, self.is_whole);
+        }
+    }
 }
 
 enum Kind {
@@ -128,6 +145,12 @@ impl CacheBody {
         Kind::Passing { body: Passing::new(held, body) }.into()
     }
 
+    /// Has it said, once, how many bytes of content were read, and whether that was all.
+    pub(crate) fn when_ended(&mut self, then: impl FnOnce(u64, bool) + Send + 'static) {
+        let is_whole = self.is_end_stream();
+        self.ending = Some(Box::new(Ending { bytes: 0, is_whole, then: Some(Box::new(then)) }));
+    }
+
     /// What came before the failure, then the failure.
     pub(crate) fn broken(content: Bytes, error: BodyError) -> Self {
         Kind::Stored { content, end: End::Failed(error) }.into()
@@ -163,7 +186,7 @@ impl Default for CacheBody {
 
 impl From<Kind> for CacheBody {
     fn from(kind: Kind) -> Self {
-        Self { kind }
+        Self { ending: None, kind }
     }
 }
 
@@ -205,6 +228,20 @@ impl Body for CacheBody {
             self.kind = Kind::Failed { error };
             cx.waker().wake_by_ref();
             return Poll::Pending;
+        }
+        if self.ending.is_some() {
+            let is_end = match &polled {
+                Poll::Pending | Poll::Ready(Some(Err(_))) => false,
+                Poll::Ready(Some(Ok(_))) => self.is_end_stream(),
+                // After an error there is nothing more, either.
+                Poll::Ready(None) => !is_told,
+            };
+            if let Some(ending) = &mut self.ending {
+                if let Poll::Ready(Some(Ok(frame))) = &polled {
+                    ending.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                }
+                ending.is_whole |= is_end;
+            }
         }
         polled
     }

@@ -26,7 +26,7 @@ use crate::runtime::{Deadline, Runtime, joined, moment, polled_once};
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::reuse::{Decision, Fallback};
 use crate::semantics::status::is_server_error;
-use crate::shared::{Core, Shared};
+use crate::shared::Core;
 use crate::store::{PurgeScope, Store};
 
 /// How often a request waits for others' calls before it makes its own in any case.
@@ -214,7 +214,7 @@ impl<S: Store> CollapsedFetch<S> {
         }
         let shared = &exchange.shared;
         let looked_up = match shared.store.try_get(&exchange.request.key) {
-            None if has_waited => shared.store.get(&exchange.request.key).await.ok(),
+            None if has_waited => shared.get(&exchange.request.key).await,
             looked_up => looked_up,
         };
         if has_waited {
@@ -259,10 +259,10 @@ impl<S: Store> CollapsedFetch<S> {
     ) -> Result<Box<Answer>, Decision> {
         let has_waited = self.has_waited();
         let exchange = &mut *self.exchange;
-        let Shared { core, store } = &*exchange.shared;
+        let core = &exchange.shared.core;
         let opened = loop {
             let stored = &exchange.lookup.variants[index];
-            if let Ok(opened) = exchange.request.open(store, &stored.response).await {
+            if let Ok(opened) = exchange.request.open(&exchange.shared, &stored.response).await {
                 break opened;
             }
             let (id, lookup) = (stored.id, exchange.lookup.clone());
@@ -418,7 +418,7 @@ impl<S: Store> CollapsedFetch<S> {
         if !request.may_share(core, response, is_validated, now) {
             return None;
         }
-        let opened = request.open(&self.exchange.shared.store, response).await.ok()?;
+        let opened = request.open(&self.exchange.shared, response).await.ok()?;
         let outcome = self.collapsed(response.head(), now);
         Some(request.respond(core, Source::Stored(response, opened), outcome, now))
     }
@@ -464,7 +464,7 @@ impl<S: Store> CollapsedFetch<S> {
     async fn stand_in(&mut self, detail: Detail, status: Option<StatusCode>) -> Option<Box<Answer>> {
         let exchange = &mut *self.exchange;
         let stored = exchange.selected().filter(|_| exchange.stands_in())?;
-        let Ok(opened) = exchange.request.open(&exchange.shared.store, &stored.response).await else {
+        let Ok(opened) = exchange.request.open(&exchange.shared, &stored.response).await else {
             let id = stored.id;
             exchange.forget(id);
             return None;

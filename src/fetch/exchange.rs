@@ -158,11 +158,11 @@ impl<S: Store> Exchange<S> {
         else {
             return;
         };
-        let (store, response) = (&self.shared.store, &stored.response);
+        let (shared, response) = (&self.shared, &stored.response);
         let opened = match self.plan.goal {
             Goal::Complete(_) => {
-                let most = store.limits().max_object;
-                let loaded = open::load(store, &self.request.key, response, most).await;
+                let most = shared.store.limits().max_object;
+                let loaded = open::load(shared, &self.request.key, response, most).await;
                 loaded.map(|loaded| {
                     self.lookup = std::mem::take(&mut self.lookup).with_response(stored.id, loaded);
                     None
@@ -170,7 +170,7 @@ impl<S: Store> Exchange<S> {
             }
             // Nobody gets the answer.
             _ if self.background.is_some() => return,
-            _ => self.request.open(store, response).await,
+            _ => self.request.open(shared, response).await,
         };
         match opened {
             Ok(opened) => self.opened = OpenedOnce::new(opened),

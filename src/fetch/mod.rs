@@ -28,9 +28,10 @@ use crate::entry::partial::Completion;
 use crate::error::BoxError;
 use crate::fetch::assess::{Incumbent, SentRange};
 use crate::limits::calls::CallPermit;
-use crate::observe::Answer;
+use crate::observe::{Answer, Event};
 use crate::respond::no_content;
 use crate::respond::request::CacheRequest;
+use crate::runtime::{Instant, moment};
 use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::framing;
 use crate::semantics::reuse::Fallback;
@@ -175,12 +176,26 @@ impl<S: Store> Fetch<S> {
             return Ok(self.overloaded());
         };
         self.exchange.request.now = self.core().clock.now(); // the call begins here, however long the request has waited
-        let method = outgoing.method.clone();
-        let response = match inner.oneshot(Request::from_parts(outgoing, body)).await {
+        let (begun, method) = (moment(), outgoing.method.clone());
+        let response = inner.oneshot(Request::from_parts(outgoing, body)).await;
+        self.report(begun, response.as_ref().ok().map(Response::status));
+        let response = match response {
             Ok(response) => incoming::received(response, &method, permit),
             Err(error) => return self.failed().ok_or(error),
         };
         Ok(self.answered(response, is_conditional).await)
+    }
+
+    /// Reports that the inner service has answered, or failed.
+    fn report(&self, begun: Instant, status: Option<StatusCode>) {
+        let Exchange { background, plan, request, shared, .. } = &*self.exchange;
+        shared.core.reporter.event(&Event::Fetched {
+            elapsed: moment().duration_since(begun),
+            forward: plan.forward,
+            is_background: background.is_some(),
+            key: &request.key,
+            status,
+        });
     }
 
     /// What is made of an answer: it stands for a failure, validates, completes or replaces what is stored.

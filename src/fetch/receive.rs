@@ -17,7 +17,6 @@ use crate::body::pump::{Pump, Sink};
 use crate::collapse::{CallResult, LazyHead, NotShareable};
 use crate::entry::pieces::{PIECE, Pieces};
 use crate::entry::{Part, Payload, StoredResponse};
-use crate::error::StoreError;
 use crate::limits::Gauges;
 use crate::observe::Answer;
 use crate::respond::{self, Source, take_over};
@@ -245,9 +244,9 @@ impl<S: Store> Fetch<S> {
         let ttl = assessment.ttl(&parts.headers, sent_at);
         let response = complete(self.core(), *assessment, parts.status, &parts.headers, sent_at, content);
         let outcome = match self.put(response.clone()).await {
-            Ok(PutOutcome::Stored) => self.stored(ttl),
-            Ok(PutOutcome::TooLarge) => self.not_stored(NotStored::TooLarge),
-            Ok(PutOutcome::Superseded) | Err(_) => self.not_stored(NotStored::Store),
+            PutOutcome::Stored => self.stored(ttl),
+            PutOutcome::TooLarge => self.not_stored(NotStored::TooLarge),
+            PutOutcome::Superseded => self.not_stored(NotStored::Store),
         };
         let (core, request) = (self.core(), &self.exchange.request);
         if parts.status == StatusCode::PARTIAL_CONTENT {
@@ -271,7 +270,7 @@ impl<S: Store> Fetch<S> {
 
     /// Publishes a response and stores it. Nobody waits for a store that takes its time, since the content is here already;
     /// but others can join the call until the store has it.
-    async fn put(&mut self, response: StoredResponse) -> Result<PutOutcome, StoreError> {
+    async fn put(&mut self, response: StoredResponse) -> PutOutcome {
         let mut write = EntryWrite::of(&mut self.exchange);
         if let Some(leader) = &write.leader {
             // Also if a purge comes first: those that wait have asked before it.
@@ -286,9 +285,9 @@ impl<S: Store> Fetch<S> {
         };
         let mut reported = ReportedStored::new(&self.core().gauges);
         drop(runtime.spawn(async move {
-            reported.settle(matches!(put.await, Ok(PutOutcome::Stored)));
+            reported.settle(put.await == PutOutcome::Stored);
         }));
-        Ok(PutOutcome::Stored)
+        PutOutcome::Stored
     }
 
     /// Passes content to the client as it comes in, and stores it when it is whole.
@@ -455,7 +454,7 @@ impl<S: Store> Sink for EntrySink<S> {
         let response = complete(&shared.core, assessment, *status, headers, *sent_at, content);
         let stored = response.payload().content().cloned();
         // Where it can't be stored, the next request is a miss.
-        reported.settle(matches!(write.put(response).await, Ok(PutOutcome::Stored)));
+        reported.settle(write.put(response).await == PutOutcome::Stored);
         stored
     }
 

@@ -89,7 +89,7 @@ impl<S: Store> Fetch<S> {
         let (shared, key) = (Arc::clone(&self.exchange.shared), self.exchange.request.key.clone());
         // Where that fails, it is as fresh as it was.
         let freshened = to_its_end(async move {
-            let _ = shared.store.freshen(&key, stored.id, head, stored.fence).await;
+            shared.freshen(&key, stored.id, head, stored.fence).await;
         });
         freshened.await;
     }
@@ -187,9 +187,9 @@ impl<S: Store> Fetch<S> {
             if shared.core.policy.rules().no_vary_search {
                 shared.core.aliases.record(key, response.head().headers());
             }
-            match shared.store.freshen(key, old.id, response.head().clone(), self.exchange.fence()).await {
-                Ok(PutOutcome::Stored) => {}
-                _ => detail = Some(Detail::NotStored(NotStored::Store)),
+            let freshened = shared.freshen(key, old.id, response.head().clone(), self.exchange.fence()).await;
+            if freshened != PutOutcome::Stored {
+                detail = Some(Detail::NotStored(NotStored::Store));
             }
         }
         if let Some(leader) = self.exchange.leader.take() {
@@ -229,7 +229,7 @@ impl<S: Store> Fetch<S> {
         let needed = request.needed(response, now);
         match opened.take() {
             Some(opened) if opened.is_for(&needed) => Some(opened),
-            _ => request.open(&shared.store, response).await.ok().flatten(),
+            _ => request.open(shared, response).await.ok().flatten(),
         }
     }
 }

@@ -7,9 +7,9 @@ use crate::collapse::background::ValidationPermit;
 use crate::entry::key::CacheKey;
 use crate::entry::partial::{Joined, joined};
 use crate::entry::{Part, StoredResponse};
-use crate::error::StoreError;
 use crate::fetch::assess::Incumbent;
 use crate::fetch::exchange::Exchange;
+use crate::observe::InvalidatedBy;
 use crate::respond::open;
 use crate::runtime::to_its_end;
 use crate::semantics::status::is_server_error;
@@ -46,9 +46,9 @@ impl<S: Store> EntryWrite<S> {
     }
 
     /// Stores a response, unless a later call is to bring what is stored.
-    pub(super) async fn put(&mut self, response: StoredResponse) -> Result<PutOutcome, StoreError> {
+    pub(super) async fn put(&mut self, response: StoredResponse) -> PutOutcome {
         if self.leader.as_ref().is_some_and(Leader::is_superseded) {
-            return Ok(PutOutcome::Superseded);
+            return PutOutcome::Superseded;
         }
         let Self { fence, key, shared, .. } = self;
         end_stale_use_of_other(shared, key, self.validated.take(), &response).await;
@@ -68,8 +68,9 @@ impl<S: Store> EntryWrite<S> {
 /// Takes what is stored under a key out of use. Returns whether that has taken effect.
 pub(super) async fn withdraw<S: Store>(shared: &Arc<Shared<S>>, key: &CacheKey) -> bool {
     let (shared, targets) = (Arc::clone(shared), [PurgeTarget::Key(key.clone())]);
-    let withdrawn =
-        to_its_end(async move { shared.store.invalidate(&targets, PurgeMode::Remove).await.is_ok() });
+    let withdrawn = to_its_end(async move {
+        shared.invalidate(&targets, PurgeMode::Remove, InvalidatedBy::Origin).await.is_ok()
+    });
     withdrawn.await.unwrap_or(false)
 }
 
@@ -83,7 +84,7 @@ pub(super) async fn end_stale_use<S: Store>(shared: &Arc<Shared<S>>, key: &Cache
     let (shared, key) = (Arc::clone(shared), key.clone());
     // With its own fence, so that a soft purge still counts. Where the store fails, it is served as before.
     let freshened = to_its_end(async move {
-        let _ = shared.store.freshen(&key, validated.id, head, validated.fence).await;
+        shared.freshen(&key, validated.id, head, validated.fence).await;
     });
     freshened.await;
 }
@@ -105,12 +106,11 @@ async fn end_stale_use_of_other<S: Store>(
 
 /// The best that is stored by now under the same selecting fields: an error must not replace it.
 async fn incumbent_now<S: Store>(shared: &Shared<S>, key: &CacheKey, error: &StoredResponse) -> Incumbent {
-    let now = shared.core.clock.now();
-    let present = shared.store.get(key).await.unwrap_or_default().living(now);
+    let present = shared.get(key).await.unwrap_or_default();
     let selecting = &error.head().reuse().selecting;
     let alike = present.variants.iter();
     let alike = alike.filter(|stored| stored.response.head().reuse().selecting == *selecting);
-    Incumbent::of(alike, now)
+    Incumbent::of(alike, shared.core.clock.now())
 }
 
 /// Stores a complete response, or merges a 206 with the stored parts of the same representation.
@@ -119,27 +119,27 @@ async fn put<S: Store>(
     key: &CacheKey,
     response: StoredResponse,
     fence: Fence,
-) -> Result<PutOutcome, StoreError> {
+) -> PutOutcome {
     let status = response.head().status();
     if (status.is_client_error() || is_server_error(status))
         && incumbent_now(shared, key, &response).await.blocks(status)
     {
-        return Ok(PutOutcome::Superseded); // a good response was stored while the error was on its way
+        return PutOutcome::Superseded; // a good response was stored while the error was on its way
     }
-    let Shared { core, store } = shared;
+    let core = &shared.core;
     if core.policy.rules().no_vary_search {
         core.aliases.record(key, response.head().headers());
     }
     match response.head().part.clone() {
         // Not the bytes that its head speaks of.
-        Some(Part::Bytes(extent)) if extent.held() != response.payload().len() => Ok(PutOutcome::Superseded),
+        Some(Part::Bytes(extent)) if extent.held() != response.payload().len() => PutOutcome::Superseded,
         Some(Part::Bytes(extent)) => {
             let head = response.head().clone().having(extent);
             let response = StoredResponse::new(head, response.payload().clone());
             put_joined(shared, key, response, fence).await
         }
         None if core.policy.rules().partial => put_joined(shared, key, response, fence).await,
-        Some(Part::Replay) | None => store.put(key, response, fence).await,
+        Some(Part::Replay) | None => shared.put(key, response, fence).await,
     }
 }
 
@@ -149,23 +149,25 @@ async fn put_joined<S: Store>(
     key: &CacheKey,
     response: StoredResponse,
     fence: Fence,
-) -> Result<PutOutcome, StoreError> {
-    let Shared { core, store } = shared;
-    let present = store.get(key).await?.living(core.clock.now());
+) -> PutOutcome {
+    let Some(present) = shared.get(key).await else {
+        return PutOutcome::Superseded;
+    };
+    let most = shared.store.limits().max_object;
     let selecting = &response.head().reuse().selecting;
     let is_same = |stored: &&Stored| stored.response.head().reuse().selecting == *selecting;
-    let fits = |joined: &StoredResponse| joined.payload().len() <= store.limits().max_object;
+    let fits = |joined: &StoredResponse| joined.payload().len() <= most;
     let old = match present.variants.iter().find(is_same) {
         Some(old) if old.response.head().part.is_some() && response.head().part.is_some() => {
             // What is gone has nothing to give.
-            open::load(store, key, &old.response, store.limits().max_object).await.ok()
+            open::load(shared, key, &old.response, most).await.ok()
         }
         old => old.map(|old| old.response.clone()),
     };
     let response = match old.map(|old| joined(&old, &response)) {
-        Some(Joined::Old) => return Ok(PutOutcome::Superseded),
+        Some(Joined::Old) => return PutOutcome::Superseded,
         Some(Joined::Both(both)) if fits(&both) => both,
         Some(Joined::Both(_) | Joined::New) | None => response,
     };
-    store.put(key, response, fence).await
+    shared.put(key, response, fence).await
 }

@@ -9,6 +9,7 @@ use http::Uri;
 
 use self::target::PurgeError;
 use crate::limits::FillStatistics;
+use crate::observe::InvalidatedBy;
 use crate::shared::Shared;
 use crate::store::{MemoryStore, PurgeMode, PurgeTarget, Store, StoreStatistics};
 
@@ -41,7 +42,7 @@ impl<S: Store> CacheHandle<S> {
     /// When the store can't be sure that the purge has taken effect, and when the purge can't mean anything that is
     /// stored; so for all purges.
     pub async fn purge(&self, uri: &Uri) -> Result<(), PurgeError> {
-        self.invalidate(uri, PurgeMode::Remove).await
+        self.invalidate_uri(uri, PurgeMode::Remove).await
     }
 
     /// Makes every response for an absolute URI stale.
@@ -50,7 +51,7 @@ impl<S: Store> CacheHandle<S> {
     ///
     /// See [`CacheHandle::purge`].
     pub async fn soft_purge(&self, uri: &Uri) -> Result<(), PurgeError> {
-        self.invalidate(uri, self.soft()).await
+        self.invalidate_uri(uri, self.soft()).await
     }
 
     /// Removes everything that `target` names.
@@ -59,7 +60,7 @@ impl<S: Store> CacheHandle<S> {
     ///
     /// See [`CacheHandle::purge`].
     pub async fn purge_target(&self, target: &PurgeTarget) -> Result<(), PurgeError> {
-        Ok(self.shared.store.invalidate(&[target::checked(target)?], PurgeMode::Remove).await?)
+        self.invalidate(&[target::checked(target)?], PurgeMode::Remove).await
     }
 
     /// Makes everything stale that `target` names.
@@ -68,7 +69,7 @@ impl<S: Store> CacheHandle<S> {
     ///
     /// See [`CacheHandle::purge`].
     pub async fn soft_purge_target(&self, target: &PurgeTarget) -> Result<(), PurgeError> {
-        Ok(self.shared.store.invalidate(&[target::checked(target)?], self.soft()).await?)
+        self.invalidate(&[target::checked(target)?], self.soft()).await
     }
 
     /// What the store holds and how it has done.
@@ -85,13 +86,17 @@ impl<S: Store> CacheHandle<S> {
         PurgeMode::Expire(self.shared.core.clock.now())
     }
 
-    async fn invalidate(&self, uri: &Uri, how: PurgeMode) -> Result<(), PurgeError> {
+    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), PurgeError> {
+        Ok(self.shared.invalidate(targets, mode, InvalidatedBy::Handle).await?)
+    }
+
+    async fn invalidate_uri(&self, uri: &Uri, how: PurgeMode) -> Result<(), PurgeError> {
         target::absolute(uri)?;
         // As the policy spells it in keys.
         let Some(key) = self.shared.core.key_of(uri.clone()) else {
             return Err(PurgeError::NoKey(uri.to_string()));
         };
-        Ok(self.shared.store.invalidate(&self.shared.core.targets_of(&key), how).await?)
+        self.invalidate(&self.shared.core.targets_of(&key), how).await
     }
 }
 

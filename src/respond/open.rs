@@ -19,7 +19,7 @@ use crate::runtime::{Mutex, lock};
 use crate::semantics::preconditions::Outcome as Precondition;
 use crate::semantics::range::ByteRange;
 use crate::semantics::reuse::{Decision, Forward};
-use crate::shared::Core;
+use crate::shared::{Core, Shared};
 use crate::store::{Lookup, Store, StoredBody, StoredId};
 
 /// The most bytes of several ranges that are taken into memory to make one answer of. A request for more gets the whole.
@@ -110,16 +110,16 @@ impl CacheRequest {
     /// Opens what its answer needs of a stored response; `None` where that is at hand, or nothing.
     pub(crate) async fn open<S: Store>(
         &self,
-        store: &S,
+        shared: &Shared<S>,
         response: &StoredResponse,
     ) -> Result<Option<Opened>, Gone> {
-        self.open_under(store, &self.key, response).await
+        self.open_under(shared, &self.key, response).await
     }
 
     /// [`CacheRequest::open`] for what is stored under another key.
     pub(crate) async fn open_under<S: Store>(
         &self,
-        store: &S,
+        shared: &Shared<S>,
         key: &CacheKey,
         response: &StoredResponse,
     ) -> Result<Option<Opened>, Gone> {
@@ -127,7 +127,7 @@ impl CacheRequest {
             return Ok(None);
         };
         let needed = self.needed(response, self.now);
-        let body = |range| async move { opened(store, key, content, range).await.map(OpenedContent::Body) };
+        let body = |range| async move { opened(shared, key, content, range).await.map(OpenedContent::Body) };
         let content = match &needed {
             Needed::Nothing => return Ok(None),
             Needed::Whole => body(None).await?,
@@ -138,7 +138,7 @@ impl CacheRequest {
                 ranges => {
                     let mut read = Vec::with_capacity(ranges.len());
                     for range in ranges {
-                        let body = opened(store, key, content, Some(*range)).await?;
+                        let body = opened(shared, key, content, Some(*range)).await?;
                         read.push(collected(body, range.len()).await?);
                     }
                     OpenedContent::Ranges(read)
@@ -151,7 +151,7 @@ impl CacheRequest {
 
 /// The content of a stored response in memory, `most` bytes of it.
 pub(crate) async fn load<S: Store>(
-    store: &S,
+    shared: &Shared<S>,
     key: &CacheKey,
     response: &StoredResponse,
     most: u64,
@@ -163,18 +163,18 @@ pub(crate) async fn load<S: Store>(
     if content.length > most {
         return Err(Gone);
     }
-    let pieces = collected(opened(store, key, content, None).await?, content.length).await?;
+    let pieces = collected(opened(shared, key, content, None).await?, content.length).await?;
     let payload = Payload::new(pieces, payload.trailers().cloned());
     Ok(StoredResponse { head: Arc::clone(&response.head), payload })
 }
 
 async fn opened<S: Store>(
-    store: &S,
+    shared: &Shared<S>,
     key: &CacheKey,
     content: RemoteContent,
     range: Option<ByteRange>,
 ) -> Result<StoredBody, Gone> {
-    store.open(key, content, range).await.ok().flatten().ok_or(Gone)
+    shared.open(key, content, range).await.ok_or(Gone)
 }
 
 /// All of an opened body, which has to have this length.

@@ -105,6 +105,11 @@ impl Detail {
 }
 
 impl Outcome {
+    /// Whether the inner service was not asked.
+    pub fn is_hit(&self) -> bool {
+        matches!(self, Self::Hit { .. })
+    }
+
     /// Forwarded for a reason, with nothing else to tell.
     pub fn forwarded(forward: Forward) -> Self {
         Forwarding::new(forward).into()

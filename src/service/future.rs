@@ -13,9 +13,9 @@ use crate::body::CacheBody;
 use crate::body::incoming;
 use crate::fetch::InnerService;
 use crate::limits::calls::CallPermit;
+use crate::observe::RequestReport;
 use crate::semantics::cache_status::Forwarding;
 use crate::semantics::validation;
-use crate::service::ReportedKey;
 use crate::shared::Shared;
 
 pin_project! {
@@ -51,8 +51,8 @@ pin_project! {
 struct Passed<S> {
     forwarding: Forwarding,
     is_conditional: bool,
-    key: ReportedKey,
     method: Method,
+    report: RequestReport,
     shared: Arc<Shared<S>>,
 }
 
@@ -69,13 +69,16 @@ where
         request: Request<Q>,
         shared: Arc<Shared<S>>,
         forwarding: Forwarding,
-        key: ReportedKey,
+        report: RequestReport,
     ) -> Self {
         let is_conditional = validation::is_conditional(request.headers());
         let method = request.method().clone();
         let future = Oneshot::new(inner, request);
         Self {
-            kind: Kind::Pass { future, passed: Passed { forwarding, is_conditional, key, method, shared } },
+            kind: Kind::Pass {
+                future,
+                passed: Passed { forwarding, is_conditional, method, report, shared },
+            },
         }
     }
 
@@ -96,10 +99,18 @@ where
         match self.project().kind.project() {
             KindProjection::Boxed { future } => future.as_mut().poll(cx),
             KindProjection::Pass { future, passed } => {
-                let Passed { forwarding, is_conditional, key, method, shared } = passed;
-                let response = incoming::received(ready!(future.poll(cx))?, method, CallPermit::default());
+                let response = ready!(future.poll(cx));
+                let Passed { forwarding, is_conditional, method, report, shared } = passed;
+                let report = std::mem::take(report);
+                let response = match response {
+                    Ok(response) => incoming::received(response, method, CallPermit::default()),
+                    Err(error) => {
+                        report.failed();
+                        return Poll::Ready(Err(error));
+                    }
+                };
                 let answer = shared.core.pass_on(response, method, *is_conditional, *forwarding);
-                Poll::Ready(Ok(shared.core.reporter.report(answer, key.uri())))
+                Poll::Ready(Ok(report.answered(&shared.core.reporter, answer)))
             }
             KindProjection::Ready { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),

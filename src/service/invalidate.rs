@@ -19,7 +19,7 @@ use crate::entry::key::{self, CacheKey};
 use crate::fetch::exchange::{Exchange, FetchPlan};
 use crate::fetch::{Fetch, InnerService};
 use crate::limits::Gauges;
-use crate::observe::Answer;
+use crate::observe::{Answer, InvalidatedBy};
 use crate::respond::request::CacheRequest;
 use crate::runtime::{Runtime, from_now_on, pause, to_its_end};
 use crate::semantics::cache_status::{Detail, Forwarding};
@@ -133,7 +133,7 @@ impl<S: Store> UnsafeCall<S> {
         let expected = store.expect(&self.key);
         let fence = match expected.fence() {
             Some(fence) => Some(fence),
-            None => store.get(&self.key).await.ok().map(|lookup| lookup.fence),
+            None => self.shared.get(&self.key).await.map(|lookup| lookup.fence),
         };
         (expected, fence)
     }
@@ -174,7 +174,8 @@ impl<S: Store> UnsafeCall<S> {
                 None => false,
                 Some(before) => shared.is_untouched(&key, before, PurgeScope::KeyOrAnyGroup).await,
             };
-            let invalidated = shared.store.invalidate(&targets, PurgeMode::Remove).await;
+            let invalidated =
+                shared.invalidate(&targets, PurgeMode::Remove, InvalidatedBy::UnsafeRequest).await;
             let failed = invalidated.is_err().then_some(Detail::NotInvalidated);
             (is_untouched, failed)
         });
@@ -249,9 +250,9 @@ impl<S: Store> Doubt<S> {
 
     /// Makes stale what is stored for the key's URIs. Nobody is there to be told of a failure.
     async fn expire(self) {
-        let Shared { core, store } = &*self.shared;
-        let how = PurgeMode::Expire(core.clock.now());
-        let _ = store.invalidate(&core.targets_of(&self.key), how).await;
+        let core = &self.shared.core;
+        let (targets, mode) = (core.targets_of(&self.key), PurgeMode::Expire(core.clock.now()));
+        let _ = self.shared.invalidate(&targets, mode, InvalidatedBy::UnknownOutcome).await;
     }
 
     async fn expire_later(self, waiting: Waiting) {

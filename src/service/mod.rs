@@ -18,7 +18,7 @@ use crate::error::BoxError;
 use crate::fetch::InnerService;
 use crate::fetch::collapsed::CollapsedFetch;
 use crate::fetch::exchange::{Exchange, FetchPlan};
-use crate::observe::Answer;
+use crate::observe::{Answer, RequestReport};
 use crate::policy::RequestAction;
 use crate::query_layer::QueryContent;
 use crate::respond::no_content;
@@ -85,16 +85,6 @@ where
     }
 }
 
-/// The key whose URI is reported, where that was asked for.
-#[derive(Default)]
-pub(crate) struct ReportedKey(Option<Box<CacheKey>>);
-
-impl ReportedKey {
-    pub(crate) fn uri(&self) -> Option<&[u8]> {
-        self.0.as_ref().map(|key| key.uri())
-    }
-}
-
 impl<I, S: Store> CacheService<I, S> {
     #[inline(always)] // a hit would move the request's head once more
     fn enter<Q>(&self, parts: Parts, body: Q) -> ResponseFuture<I, Q, S>
@@ -103,8 +93,9 @@ impl<I, S: Store> CacheService<I, S> {
         Q: Body + Send + 'static,
     {
         let core = &self.shared.core;
+        let mut report = core.reporter.begin(&parts.method);
         if core.is_nested(&parts) {
-            return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested), ReportedKey::default());
+            return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested), report);
         }
         let key = match core.policy.request(&parts) {
             RequestAction::Bypass(reason) => {
@@ -112,9 +103,9 @@ impl<I, S: Store> CacheService<I, S> {
                 if is_unsafe(&parts.method)
                     && let Ok(key) = CacheKey::of(&parts)
                 {
-                    return self.invalidate(key, parts, body, Some(reason));
+                    return self.invalidate(key, parts, body, Some(reason), report);
                 }
-                return self.bypass(parts, body, Detail::Bypass(reason), ReportedKey::default());
+                return self.bypass(parts, body, Detail::Bypass(reason), report);
             }
             RequestAction::Cache(key) => key,
         };
@@ -123,41 +114,42 @@ impl<I, S: Store> CacheService<I, S> {
             _ => None,
         };
         if parts.method != Method::GET && parts.method != Method::HEAD && content.is_none() {
+            report.set_key(&key);
             return if is_unsafe(&parts.method) {
-                self.invalidate(key, parts, body, None)
+                self.invalidate(key, parts, body, None, report)
             } else {
-                let key = self.reported(&key);
-                self.pass(parts, body, Forward::Method, None, key)
+                self.pass(parts, body, Forward::Method, None, report)
             };
         }
         let fields = RequestFields::of(&parts.headers);
         if fields.upgrade {
-            let key = self.reported(&key);
-            return self.bypass(parts, body, Detail::Bypass("upgrade"), key);
+            report.set_key(&key);
+            return self.bypass(parts, body, Detail::Bypass("upgrade"), report);
         }
         if content.is_none() && has_content(&parts, fields, &body) {
-            let key = self.reported(&key);
-            return self.bypass(parts, body, Detail::Bypass("content"), key);
+            report.set_key(&key);
+            return self.bypass(parts, body, Detail::Bypass("content"), report);
         }
         let key = match content {
             None => key,
             Some(content) => content.key(key, &parts.headers),
         };
+        report.set_key(&key);
         let request = CacheRequest::new(core, parts, fields, key, core.clock.now());
         if !core.storing {
-            return self.fetch(request, body, Lookup::default(), FetchPlan::get(Forward::Bypass));
+            return self.fetch(request, body, Lookup::default(), FetchPlan::get(Forward::Bypass), report);
         }
         let Some(lookup) = self.shared.store.try_get(&request.key) else {
-            return self.look_up(request, body);
+            return self.look_up(request, body, report);
         };
         let lookup = lookup.living(request.now);
         match request.decide(core, &lookup) {
             // Short, because it is the way of most requests: nothing large is moved.
             Decision::Serve(index) if !lookup.variants[index].response.payload().is_remote() => {
                 let answer = request.hit(core, &lookup.variants[index], None, None);
-                ResponseFuture::ready(self.report(answer, &request.key))
+                ResponseFuture::ready(report.answered(&core.reporter, answer))
             }
-            decision => self.carry_out(decision, request, body, lookup),
+            decision => self.carry_out(decision, request, body, lookup, report),
         }
     }
 
@@ -168,6 +160,7 @@ impl<I, S: Store> CacheService<I, S> {
         request: CacheRequest,
         body: Q,
         lookup: Lookup,
+        report: RequestReport,
     ) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
@@ -177,22 +170,23 @@ impl<I, S: Store> CacheService<I, S> {
             Decision::ServeAhead(_) | Decision::ServeStale(_) if Runtime::current().is_none() => {
                 // Without a runtime, nothing can be validated in the background.
                 let decision = request.decide_in_front(&self.shared.core, &lookup);
-                self.carry_out(decision, request, body, lookup)
+                self.carry_out(decision, request, body, lookup, report)
             }
             Decision::Serve(index) | Decision::ServeAhead(index) | Decision::ServeStale(index) => {
                 if lookup.variants[index].response.payload().is_remote() {
-                    self.open_or_miss(decision, index, request, body, lookup)
+                    self.open_or_miss(decision, index, request, body, lookup, report)
                 } else {
-                    ResponseFuture::ready(self.serve(decision, index, request, body, lookup, None))
+                    let answer = self.serve(decision, index, request, body, lookup, None);
+                    ResponseFuture::ready(report.answered(&self.shared.core.reporter, answer))
                 }
             }
             Decision::Forward(Forward::UriMiss) | Decision::Unsatisfiable if lookup.variants.is_empty() => {
                 match self.shared.core.aliases.lookup(&request.key) {
-                    Some(key) => self.search(request, body, lookup, key, decision),
-                    None => self.fetch_or_refuse(request, body, lookup, decision),
+                    Some(key) => self.search(request, body, lookup, key, decision, report),
+                    None => self.fetch_or_refuse(request, body, lookup, decision, report),
                 }
             }
-            decision => self.fetch_or_refuse(request, body, lookup, decision),
+            decision => self.fetch_or_refuse(request, body, lookup, decision, report),
         }
     }
 
@@ -205,7 +199,7 @@ impl<I, S: Store> CacheService<I, S> {
         body: Q,
         lookup: Lookup,
         opened: Option<Opened>,
-    ) -> Response<CacheBody>
+    ) -> Answer
     where
         I: InnerService<Q>,
         Q: Body + Send + 'static,
@@ -213,11 +207,10 @@ impl<I, S: Store> CacheService<I, S> {
         let is_stale = matches!(decision, Decision::ServeStale(_));
         let detail = is_stale.then_some(Detail::StaleWhileRevalidate);
         let answer = request.hit(&self.shared.core, &lookup.variants[index], detail, opened);
-        let response = self.report(answer, &request.key);
         if is_stale || matches!(decision, Decision::ServeAhead(_)) {
             self.validate_in_background(request, body, lookup, index);
         }
-        response
+        answer
     }
 
     /// [`CacheService::serve`] for content that the store has to open. Where it is gone, the request goes on as if the
@@ -229,6 +222,7 @@ impl<I, S: Store> CacheService<I, S> {
         request: CacheRequest,
         body: Q,
         lookup: Lookup,
+        report: RequestReport,
     ) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
@@ -236,28 +230,20 @@ impl<I, S: Store> CacheService<I, S> {
     {
         let service = self.clone();
         ResponseFuture::boxed(async move {
-            let Shared { core, store } = &*service.shared;
+            let core = &service.shared.core;
             let Stored { id, response, .. } = &lookup.variants[index];
-            match request.open(store, response).await {
-                Ok(opened) => Ok(service.serve(decision, index, request, body, lookup, opened)),
+            match request.open(&service.shared, response).await {
+                Ok(opened) => {
+                    let answer = service.serve(decision, index, request, body, lookup, opened);
+                    Ok(report.answered(&core.reporter, answer))
+                }
                 Err(Gone) => {
                     let id = *id;
                     let (lookup, decision) = request.decide_without(core, lookup, id);
-                    service.carry_out(decision, request, body, lookup).await
+                    service.carry_out(decision, request, body, lookup, report).await
                 }
             }
         })
-    }
-
-    /// Reports an answer to a request that has a key.
-    #[inline]
-    fn report(&self, answer: Answer, key: &CacheKey) -> Response<CacheBody> {
-        let reporter = &self.shared.core.reporter;
-        reporter.report(answer, reporter.key.then(|| key.uri()))
-    }
-
-    fn reported(&self, key: &CacheKey) -> ReportedKey {
-        ReportedKey(self.shared.core.reporter.key.then(|| Box::new(key.clone())))
     }
 
     /// Asks the inner service, unless the client wants an answer from storage only.
@@ -267,16 +253,17 @@ impl<I, S: Store> CacheService<I, S> {
         body: Q,
         lookup: Lookup,
         decision: Decision,
+        report: RequestReport,
     ) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
         Q: Body + Send + 'static,
     {
         match FetchPlan::of(decision, &lookup) {
-            Some(plan) => self.fetch(request, body, lookup, plan),
+            Some(plan) => self.fetch(request, body, lookup, plan, report),
             None => {
                 let answer = no_content(StatusCode::GATEWAY_TIMEOUT, Outcome::Unsatisfiable);
-                ResponseFuture::ready(self.report(answer, &request.key))
+                ResponseFuture::ready(report.answered(&self.shared.core.reporter, answer))
             }
         }
     }
@@ -289,6 +276,7 @@ impl<I, S: Store> CacheService<I, S> {
         missed: Lookup,
         key: CacheKey,
         otherwise: Decision,
+        report: RequestReport,
     ) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
@@ -296,47 +284,48 @@ impl<I, S: Store> CacheService<I, S> {
     {
         let service = self.clone();
         ResponseFuture::boxed(async move {
-            let Shared { core, store } = &*service.shared;
-            let found = store.get(&key).await.unwrap_or_default().living(request.now);
+            let shared = &service.shared;
+            let core = &shared.core;
+            let found = shared.get(&key).await.unwrap_or_default();
             if let Some(index) = request.finds(core, &key, &found) {
                 let stored = &found.variants[index];
                 // A purge of what is asked for reaches what answers for it, whatever was known when it was purged.
-                if service.shared.is_untouched(&request.key, stored.fence, PurgeScope::Key).await
-                    && let Ok(opened) = request.open_under(store, &key, &stored.response).await
+                if shared.is_untouched(&request.key, stored.fence, PurgeScope::Key).await
+                    && let Ok(opened) = request.open_under(shared, &key, &stored.response).await
                 {
-                    return Ok(service.report(request.hit(core, stored, None, opened), &request.key));
+                    let answer = request.hit(core, stored, None, opened);
+                    return Ok(report.answered(&core.reporter, answer));
                 }
             }
-            service.fetch_or_refuse(request, body, missed, otherwise).await
+            service.fetch_or_refuse(request, body, missed, otherwise, report).await
         })
     }
 
     /// Asks a store that has to be waited for.
-    fn look_up<Q>(&self, mut request: CacheRequest, body: Q) -> ResponseFuture<I, Q, S>
+    fn look_up<Q>(&self, mut request: CacheRequest, body: Q, report: RequestReport) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
         Q: Body + Send + 'static,
     {
         let service = self.clone();
         ResponseFuture::boxed(async move {
-            let Shared { core, store } = &*service.shared;
-            let looked_up = store.get(&request.key).await;
+            let core = &service.shared.core;
+            let looked_up = service.shared.get(&request.key).await;
             request.now = core.clock.now();
             // Reads fail open: it is a miss, whose result may be stored or not.
-            let (is_lost, lookup) = looked_up.map_or((true, Lookup::default()), |lookup| (false, lookup));
-            let lookup = lookup.living(request.now);
+            let (is_lost, lookup) = (looked_up.is_none(), looked_up.unwrap_or_default());
             let decision = request.decide(core, &lookup);
             let decision = if is_lost { open::as_a_miss(decision) } else { decision };
-            service.carry_out(decision, request, body, lookup).await
+            service.carry_out(decision, request, body, lookup, report).await
         })
     }
 
-    fn bypass<Q>(&self, parts: Parts, body: Q, why: Detail, key: ReportedKey) -> ResponseFuture<I, Q, S>
+    fn bypass<Q>(&self, parts: Parts, body: Q, why: Detail, report: RequestReport) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
         Q: Send + 'static,
     {
-        self.pass(parts, body, Forward::Bypass, Some(why), key)
+        self.pass(parts, body, Forward::Bypass, Some(why), report)
     }
 
     /// Forwards a request that is none of the cache's business.
@@ -346,7 +335,7 @@ impl<I, S: Store> CacheService<I, S> {
         body: Q,
         forward: Forward,
         detail: Option<Detail>,
-        key: ReportedKey,
+        report: RequestReport,
     ) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
@@ -366,17 +355,26 @@ impl<I, S: Store> CacheService<I, S> {
         let inner = self.inner.clone();
         // A call that goes through the same layer again has its leave already.
         if !is_bounded || detail == Some(Detail::Nested) {
-            return ResponseFuture::pass(inner, request, shared, forwarding, key);
+            return ResponseFuture::pass(inner, request, shared, forwarding, report);
         }
         ResponseFuture::boxed(async move {
             let core = &shared.core;
             let Some(permit) = core.gauges.calls.begin(None).await else {
-                return Ok(core.reporter.report(core.overloaded(forward, None), key.uri()));
+                return Ok(report.answered(&core.reporter, core.overloaded(forward, None)));
             };
             let is_conditional = validation::is_conditional(request.headers());
             let method = request.method().clone();
-            let response = incoming::received(inner.oneshot(request).await?, &method, permit);
-            Ok(core.reporter.report(core.pass_on(response, &method, is_conditional, forwarding), key.uri()))
+            match inner.oneshot(request).await {
+                Ok(response) => {
+                    let response = incoming::received(response, &method, permit);
+                    let answer = core.pass_on(response, &method, is_conditional, forwarding);
+                    Ok(report.answered(&core.reporter, answer))
+                }
+                Err(error) => {
+                    report.failed();
+                    Err(error)
+                }
+            }
         })
     }
 
@@ -387,6 +385,7 @@ impl<I, S: Store> CacheService<I, S> {
         body: Q,
         lookup: Lookup,
         plan: FetchPlan,
+        report: RequestReport,
     ) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
@@ -394,11 +393,10 @@ impl<I, S: Store> CacheService<I, S> {
     {
         // What selects what is stored is what the inner service sees.
         key::settle_authority(&mut request.parts);
-        let key = self.reported(&request.key);
         let shared = Arc::clone(&self.shared);
         let fetch = CollapsedFetch::new(Exchange::new(Arc::clone(&shared), request, lookup, plan));
         let answer = fetch.run(self.inner.clone(), body);
-        ResponseFuture::boxed(async move { Ok(shared.core.reporter.report(answer.await?, key.uri())) })
+        reported(shared, answer, report)
     }
 
     /// Validates a stored response that has been served stale (RFC 5861 3), or shortly before it will be.
@@ -435,16 +433,37 @@ impl<I, S: Store> CacheService<I, S> {
         parts: Parts,
         body: Q,
         bypass: Option<&'static str>,
+        report: RequestReport,
     ) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
         Q: Send + 'static,
     {
-        let reported = if bypass.is_none() { self.reported(&key) } else { ReportedKey::default() };
         let shared = Arc::clone(&self.shared);
         let answer = UnsafeCall::new(Arc::clone(&shared), key, bypass).run(self.inner.clone(), parts, body);
-        ResponseFuture::boxed(async move { Ok(shared.core.reporter.report(answer.await?, reported.uri())) })
+        reported(shared, answer, report)
     }
+}
+
+/// The future of an answer that is reported when it is there.
+fn reported<I, Q, S>(
+    shared: Arc<Shared<S>>,
+    answer: impl Future<Output = Result<Answer, I::Error>> + Send + 'static,
+    report: RequestReport,
+) -> ResponseFuture<I, Q, S>
+where
+    I: InnerService<Q>,
+    S: Store,
+{
+    ResponseFuture::boxed(async move {
+        match answer.await {
+            Ok(answer) => Ok(report.answered(&shared.core.reporter, answer)),
+            Err(error) => {
+                report.failed();
+                Err(error)
+            }
+        }
+    })
 }
 
 /// Whether a method may change what its target gives. CONNECT has no target that is stored.
