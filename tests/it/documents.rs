@@ -166,6 +166,37 @@ fn the_guide_has_every_switch_of_the_standard_policy() {
     }
 }
 
+#[test]
+fn the_guide_has_every_option_of_the_builder() {
+    let (guide, layer) = (read("docs/GUIDE.md"), read("src/layer.rs"));
+    let builder = layer.split("impl<S: Store> CacheBuilder<S> {").nth(1).expect("the options");
+    let builder = builder.split("\n}\n").next().unwrap();
+    let options: Vec<_> =
+        builder.split("pub fn ").skip(1).map(|after| after.split('(').next().unwrap()).collect();
+    assert!(options.len() > 10, "{options:?}");
+    for option in options.into_iter().filter(|option| *option != "build") {
+        assert!(guide.contains(&format!("`{option}(")), "docs/GUIDE.md does not explain the option {option}");
+    }
+}
+
+#[test]
+fn the_guide_has_every_event() {
+    let (guide, events) = (read("docs/GUIDE.md"), read("src/observe/event.rs"));
+    let events = events.split("pub enum Event<").nth(1).expect("the events").split("\n}\n").next().unwrap();
+    // A variant stands four blanks deep, and has fields.
+    let is_variant =
+        |line: &&str| line.starts_with("    ") && line.ends_with(" {") && !line.starts_with("     ");
+    let names: Vec<_> =
+        events.lines().filter(is_variant).map(|line| line.trim().trim_end_matches(" {")).collect();
+    assert!(names.len() > 5, "{names:?}");
+    for name in names {
+        assert!(
+            guide.contains(&format!("| `Event::{name}` |")),
+            "docs/GUIDE.md has no row for Event::{name}"
+        );
+    }
+}
+
 /// How GitHub names the anchor of a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().to_lowercase().replace(' ', "-");
