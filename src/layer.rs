@@ -185,7 +185,7 @@ impl<S: Store> CacheBuilder<S> {
 
     /// Decides what is cached; default [`StandardPolicy::default`](crate::StandardPolicy::default).
     pub fn policy(self, policy: impl CachePolicy) -> Self {
-        self.set(|config| config.policy = Arc::new(policy))
+        self.set(|config| config.policy = Arc::new(Box::new(policy)))
     }
 
     /// Stores nothing: only entity tags and `304`s.

@@ -97,7 +97,10 @@ pub use limits::calls::CallLimits;
 pub use limits::held::BodyLimits;
 pub use limits::{FillLimits, FillStatistics};
 pub use observe::{Event, InvalidatedBy, Observer};
-pub use policy::{CachePolicy, RequestAction, StandardPolicy, Terms};
+pub use policy::{
+    CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyExchange, Reason, RequestAction,
+    StandardPolicy, Terms, VaryRule,
+};
 pub use query_layer::{QueryBody, QueryFuture, QueryLayer, QueryService};
 pub use runtime::clock::{Clock, ClockHand};
 pub use semantics::cache_status::Outcome;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::Uri;
 use http::request::Parts;
+use http::{Extensions, Uri};
 use smallvec::SmallVec;
 
 use crate::collapse::Collapser;
@@ -20,7 +20,7 @@ use crate::limits::calls::{CallLimits, CallPermits};
 use crate::limits::held::{BodyLimits, Held};
 use crate::limits::{FillLimits, Gauges};
 use crate::observe::{Event, InvalidatedBy, Reporter};
-use crate::policy::{CachePolicy, RequestAction, StandardPolicy};
+use crate::policy::{CachePolicy, CurrentPolicy, RequestAction, StandardPolicy};
 use crate::runtime::clock::Clock;
 use crate::semantics::etag::TagKind;
 use crate::semantics::range::ByteRange;
@@ -109,7 +109,7 @@ pub(crate) struct Config {
     pub(crate) call_limits: CallLimits,
     pub(crate) clock: Clock,
     pub(crate) fill_limits: FillLimits,
-    pub(crate) policy: Arc<dyn CachePolicy>,
+    pub(crate) policy: Arc<Box<dyn CachePolicy>>,
     pub(crate) reporter: Reporter,
     pub(crate) storing: bool,
     pub(crate) tagging: Option<Tagging>,
@@ -122,7 +122,7 @@ impl Default for Config {
             call_limits: CallLimits::default(),
             clock: Clock::default(),
             fill_limits: FillLimits::default(),
-            policy: Arc::new(StandardPolicy::default()),
+            policy: Arc::new(Box::new(StandardPolicy::default())),
             reporter: Reporter::default(),
             storing: true,
             tagging: Some(Tagging::weak()),
@@ -138,7 +138,7 @@ pub(crate) struct Core {
     pub(crate) collapser: Arc<Collapser>,
     pub(crate) gauges: Arc<Gauges>,
     id: CoreId,
-    pub(crate) policy: Arc<dyn CachePolicy>,
+    pub(crate) policy: CurrentPolicy,
     pub(crate) reporter: Reporter,
     pub(crate) storing: bool,
     pub(crate) tagging: Option<Tagging>,
@@ -160,7 +160,7 @@ impl Core {
             collapser: Arc::new(Collapser::new(Arc::clone(&gauges))),
             gauges,
             id: CoreId::default(),
-            policy,
+            policy: CurrentPolicy::new(policy),
             reporter,
             storing,
             tagging,
@@ -191,8 +191,8 @@ impl Core {
     /// The key under which the policy stores the plain GET of a URI; that of the URI alone where the policy bypasses such
     /// a request.
     pub(crate) fn key_of(&self, uri: Uri) -> Option<CacheKey> {
-        let request = key::get(uri);
-        match self.policy.request(&request) {
+        let mut request = key::get(uri);
+        match self.policy.snapshot().request(&mut request, &mut Extensions::new()) {
             RequestAction::Cache(key) => Some(key),
             RequestAction::Bypass(_) => CacheKey::of(&request).ok(),
         }

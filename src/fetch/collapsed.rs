@@ -144,7 +144,7 @@ impl<S: Store> CollapsedFetch<S> {
             Goal::Complete(_) => false,
             Goal::Get if request.fields.range => false,
             // A HEAD that goes out as one has no content to share.
-            Goal::Get if is_head => core.policy.rules().head_as_get,
+            Goal::Get if is_head => request.rules().head_as_get,
             Goal::Get | Goal::Validate(_) => !is_head,
         };
         // A part is of use to the client that asked for it; without tasks, a call depends on its client.
@@ -415,7 +415,7 @@ impl<S: Store> CollapsedFetch<S> {
     /// The answer from a response that another request's call has brought, if this request may have it.
     async fn share(&self, response: &StoredResponse, is_validated: bool) -> Option<Answer> {
         let (core, now, request) = (self.core(), self.core().clock.now(), &self.exchange.request);
-        if !request.may_share(core, response, is_validated, now) {
+        if !request.may_share(response, is_validated, now) {
             return None;
         }
         let opened = request.open(&self.exchange.shared, response).await.ok()?;
@@ -431,14 +431,14 @@ impl<S: Store> CollapsedFetch<S> {
             && head.part.is_none()
             && request.needs_whole(is_tagged)
             && !request.directives.no_cache
-            && request.may_share_head(core, head, false, core.clock.now())
+            && request.may_share_head(head, false, core.clock.now())
     }
 
     fn share_flight(&self, head: &ResponseHead, flight: &Arc<Flight>) -> Option<Answer> {
         let (core, request) = (self.core(), &self.exchange.request);
         let now = core.clock.now();
         // What is not there yet can't be cut.
-        if head.part.is_some() || request.fields.range || !request.may_share_head(core, head, false, now) {
+        if head.part.is_some() || request.fields.range || !request.may_share_head(head, false, now) {
             return None;
         }
         let reader = flight.join()?;
@@ -456,7 +456,7 @@ impl<S: Store> CollapsedFetch<S> {
 
     /// How long an answer is waited for, where a stored one may stand in.
     fn budget(&self) -> Option<Duration> {
-        self.core().policy.rules().latency_budget.filter(|_| self.exchange.stands_in())
+        self.exchange.request.rules().latency_budget.filter(|_| self.exchange.stands_in())
     }
 
     /// The stored response in place of the answer of the call that this request has waited for. `None` where nothing may

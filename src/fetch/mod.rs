@@ -12,7 +12,7 @@ mod write;
 
 use std::time::SystemTime;
 
-use http::header;
+use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
@@ -70,6 +70,8 @@ struct Sent {
     asked_by: Vec<AskedBy>,
     /// The answer counts as at least this new: as what is stored with times in the future, where the clock was set back.
     at_least: Option<(SystemTime, SystemTime)>,
+    /// The fields of the request as it was sent, where the policy wants to see them.
+    fields: Option<HeaderMap>,
     /// What is stored that an error must not replace.
     incumbent: Incumbent,
     /// The response is made of a stored part and of what was missing of it.
@@ -98,6 +100,7 @@ impl Sent {
             answered: None,
             asked_by: Vec::new(),
             at_least: None,
+            fields: None,
             incumbent: Incumbent::None,
             is_completed: false,
             method: Method::POST,
@@ -122,13 +125,14 @@ impl Sent {
         let becomes_get = request.parts.method == Method::HEAD
             && plan.selected().is_none()
             && shared.core.storing
-            && shared.core.policy.rules().head_as_get;
+            && request.rules().head_as_get;
         let from_the_future = lookup.variants.iter().map(|stored| stored.response.head().reuse());
         let from_the_future = from_the_future.filter(|reuse| reuse.age(request.now).is_none());
         Self {
             answered: None,
             asked_by: Vec::new(),
             at_least: from_the_future.map(|reuse| (reuse.generated, reuse.request_time)).max(),
+            fields: None,
             incumbent: incumbent(request, lookup),
             is_completed: false,
             method: if becomes_get { Method::GET } else { request.parts.method.clone() },
@@ -171,6 +175,9 @@ impl<S: Store> Fetch<S> {
         I: InnerService<Q>,
     {
         let outgoing = self.outgoing();
+        if self.exchange.request.policy.hooks.needs_sent_fields() {
+            self.sent.fields = Some(outgoing.headers.clone());
+        }
         let is_conditional = validation::is_conditional(&outgoing.headers);
         let Some(permit) = self.permit().await else {
             return Ok(self.overloaded());
@@ -282,7 +289,9 @@ impl<S: Store> Fetch<S> {
             }
         }
         let core = self.core();
-        core.policy.forward(&mut parts);
+        let is_background = self.exchange.background.is_some();
+        let forward = self.exchange.plan.forward;
+        self.exchange.request.policy.forward(&mut parts, forward, is_background);
         framing::repair_request(&mut parts.headers);
         core.mark(&mut parts);
         key::leave(&mut parts);
@@ -311,7 +320,7 @@ impl<S: Store> Fetch<S> {
         }
         let asked_by = |(index, stored): (usize, &Stored)| {
             let head = stored.response.head();
-            if !request.may_have(self.core(), head) {
+            if !request.may_have(head) {
                 AskedBy::Nothing
             } else if plan.selected() == Some(index) {
                 AskedBy::All

@@ -50,7 +50,7 @@ impl<S: Store> Fetch<S> {
         let length = body.size_hint().exact();
         self.sent.part = self.part_of(&parts, length);
         let mut assessment = Box::new(self.assess(&parts, received_at));
-        assessment.strip(&mut parts.headers);
+        assessment.for_client(&mut parts.headers);
         let is_capped = self.bound(&mut assessment, length);
         let tag = self.tag_kind(&parts, &assessment);
         let received = NewResponse { assessment, is_capped, parts };
@@ -211,7 +211,7 @@ impl<S: Store> Fetch<S> {
         let is_part = response.status == StatusCode::PARTIAL_CONTENT && sent.method == Method::GET;
         // RFC 9110 15.3.7: to a client that has the rest, as `If-Range` says, the fields of the whole need not be sent.
         let is_sparse = sent.range == SentRange::Clients && request.contains_key(header::IF_RANGE);
-        if is_sparse || !is_part || !self.core().policy.rules().partial {
+        if is_sparse || !is_part || !self.exchange.request.rules().partial {
             return None;
         }
         let is_whole_part = |extent: &Extent| length.is_none_or(|length| length == extent.held());
@@ -245,8 +245,8 @@ impl<S: Store> Fetch<S> {
         let response = complete(self.core(), *assessment, parts.status, &parts.headers, sent_at, content);
         let outcome = match self.put(response.clone()).await {
             PutOutcome::Stored => self.stored(ttl),
-            PutOutcome::TooLarge => self.not_stored(NotStored::TooLarge),
-            PutOutcome::Superseded => self.not_stored(NotStored::Store),
+            PutOutcome::TooLarge => self.not_stored(Detail::NotStored(NotStored::TooLarge)),
+            PutOutcome::Superseded => self.not_stored(Detail::NotStored(NotStored::Store)),
         };
         let (core, request) = (self.core(), &self.exchange.request);
         if parts.status == StatusCode::PARTIAL_CONTENT {
@@ -320,14 +320,16 @@ impl<S: Store> Fetch<S> {
 
     /// Answers with a response that is not stored.
     fn forward(&self, received: NewResponse, body: CacheBody, reason: NotStored) -> Answer {
-        let received_at = received.assessment.received_at;
-        self.respond_received(received.parts, body, self.not_stored(reason), received_at)
+        let NewResponse { assessment, parts, .. } = received;
+        let outcome = self.not_stored(assessment.detail(reason));
+        self.respond_received(parts, body, outcome, assessment.received_at)
     }
 
     /// Answers with a response that is not stored, and whose small content is here. It may be an error for all that wait.
     fn forward_whole(mut self, received: NewResponse, content: Content, reason: NotStored) -> Answer {
         let NewResponse { assessment, mut parts, .. } = received;
         let (received_at, sent_at) = (assessment.received_at, self.exchange.request.now);
+        let outcome = self.not_stored(assessment.detail(reason));
         let Content { pieces, tag, trailers } = content;
         if let Some(leader) = self.exchange.leader.take() {
             let content = Content { pieces: pieces.clone(), tag: tag.clone(), trailers: trailers.clone() };
@@ -338,7 +340,7 @@ impl<S: Store> Fetch<S> {
             parts.headers.insert(header::ETAG, tag);
         }
         let body = CacheBody::stored(&self.core().gauges.held, &Payload::new(pieces, trailers));
-        self.respond_received(parts, body, self.not_stored(reason), received_at)
+        self.respond_received(parts, body, outcome, received_at)
     }
 
     fn respond_received(
@@ -357,8 +359,8 @@ impl<S: Store> Fetch<S> {
         Forwarding { stored: true, ttl: Some(ttl), ..self.forwarding() }
     }
 
-    fn not_stored(&self, reason: NotStored) -> Forwarding {
-        Forwarding { detail: Some(Detail::NotStored(reason)), ..self.forwarding() }
+    fn not_stored(&self, detail: Detail) -> Forwarding {
+        Forwarding { detail: Some(detail), ..self.forwarding() }
     }
 
     fn forwarding(&self) -> Forwarding {

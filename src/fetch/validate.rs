@@ -121,7 +121,7 @@ impl<S: Store> Fetch<S> {
         if !self.meets_clients_condition(&not_modified.headers, now) {
             return no_content(StatusCode::BAD_GATEWAY, outcome);
         }
-        self.assess(&not_modified, now).strip(&mut not_modified.headers);
+        self.assess(&not_modified, now).for_client(&mut not_modified.headers);
         let response = Response::from_parts(not_modified, CacheBody::empty());
         Answer { outcome: outcome.into(), response, upstream: Upstream::InFields }
     }
@@ -171,12 +171,12 @@ impl<S: Store> Fetch<S> {
         let terms = assessment.terms.store;
         let word = self.word_of_origin(&news, received_at, terms);
         let unsent = assessment.terms.strip.clone();
+        let mut detail = terms.err().map(|reason| assessment.detail(reason));
         let sent_at = self.exchange.request.now;
         let head = assessment.head(self.core(), head.status, news.headers, sent_at, None, tag);
         let ttl = head.reuse.ttl(received_at);
         let response = StoredResponse::new(head, old.response.payload().clone());
         let (shared, key) = (&self.exchange.shared, &self.exchange.request.key);
-        let mut detail = terms.err().map(Detail::NotStored);
         let credentials = old.response.head().reuse().shared;
         if word.is_err_and(|reason| reason.withdraws(credentials)) {
             // From now on nobody else gets it, neither fresh nor stale.
@@ -184,7 +184,7 @@ impl<S: Store> Fetch<S> {
                 detail = Some(Detail::NotInvalidated);
             }
         } else if terms.is_ok() {
-            if shared.core.policy.rules().no_vary_search {
+            if self.exchange.request.rules().no_vary_search {
                 shared.core.aliases.record(key, response.head().headers());
             }
             let freshened = shared.freshen(key, old.id, response.head().clone(), self.exchange.fence()).await;
@@ -203,9 +203,9 @@ impl<S: Store> Fetch<S> {
             }
         }
         let outcome = Forwarding {
+            stored: detail.is_none(),
             detail,
             status: (status != StatusCode::OK).then_some(status),
-            stored: detail.is_none(),
             ttl: Some(ttl),
             ..self.exchange.forwarding()
         };

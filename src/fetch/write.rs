@@ -21,8 +21,10 @@ pub(super) struct EntryWrite<S> {
     _background: Option<ValidationPermit>,
     fence: Fence,
     has_credentials: bool,
+    joins_parts: bool,
     key: CacheKey,
     pub(super) leader: Option<Leader>,
+    records_queries: bool,
     shared: Arc<Shared<S>>,
     /// The stored response that the inner service was asked about, or that it was asked instead of.
     validated: Option<Stored>,
@@ -37,8 +39,10 @@ impl<S: Store> EntryWrite<S> {
             _background: exchange.background.take(),
             fence: exchange.fence(),
             has_credentials: exchange.request.unkeyed().any(),
+            joins_parts: exchange.request.rules().partial,
             key: exchange.request.key.clone(),
             leader: exchange.leader.take(),
+            records_queries: exchange.request.rules().no_vary_search,
             shared: Arc::clone(&exchange.shared),
             validated: exchange.selected().cloned(),
             _expected: std::mem::take(&mut exchange.expected),
@@ -50,11 +54,36 @@ impl<S: Store> EntryWrite<S> {
         if self.leader.as_ref().is_some_and(Leader::is_superseded) {
             return PutOutcome::Superseded;
         }
-        let Self { fence, key, shared, .. } = self;
-        end_stale_use_of_other(shared, key, self.validated.take(), &response).await;
-        let put = put(shared, key, response, *fence).await;
-        shared.core.collapser.forget(key, self.has_credentials);
+        let validated = self.validated.take();
+        end_stale_use_of_other(&self.shared, &self.key, validated, &response).await;
+        let put = self.put_unless_worse(response).await;
+        self.shared.core.collapser.forget(&self.key, self.has_credentials);
         put
+    }
+
+    /// Stores a complete response, or merges a 206 with the stored parts of the same representation.
+    async fn put_unless_worse(&self, response: StoredResponse) -> PutOutcome {
+        let Self { fence, key, shared, .. } = self;
+        let status = response.head().status();
+        if (status.is_client_error() || is_server_error(status))
+            && incumbent_now(shared, key, &response).await.blocks(status)
+        {
+            return PutOutcome::Superseded; // a good response was stored while the error was on its way
+        }
+        if self.records_queries {
+            shared.core.aliases.record(key, response.head().headers());
+        }
+        match response.head().part.clone() {
+            // Not the bytes that its head speaks of.
+            Some(Part::Bytes(extent)) if extent.held() != response.payload().len() => PutOutcome::Superseded,
+            Some(Part::Bytes(extent)) => {
+                let head = response.head().clone().having(extent);
+                let response = StoredResponse::new(head, response.payload().clone());
+                put_joined(shared, key, response, *fence).await
+            }
+            None if self.joins_parts => put_joined(shared, key, response, *fence).await,
+            Some(Part::Replay) | None => shared.put(key, response, *fence).await,
+        }
     }
 
     /// The content is larger than what is stored.
@@ -111,36 +140,6 @@ async fn incumbent_now<S: Store>(shared: &Shared<S>, key: &CacheKey, error: &Sto
     let alike = present.variants.iter();
     let alike = alike.filter(|stored| stored.response.head().reuse().selecting == *selecting);
     Incumbent::of(alike, shared.core.clock.now())
-}
-
-/// Stores a complete response, or merges a 206 with the stored parts of the same representation.
-async fn put<S: Store>(
-    shared: &Shared<S>,
-    key: &CacheKey,
-    response: StoredResponse,
-    fence: Fence,
-) -> PutOutcome {
-    let status = response.head().status();
-    if (status.is_client_error() || is_server_error(status))
-        && incumbent_now(shared, key, &response).await.blocks(status)
-    {
-        return PutOutcome::Superseded; // a good response was stored while the error was on its way
-    }
-    let core = &shared.core;
-    if core.policy.rules().no_vary_search {
-        core.aliases.record(key, response.head().headers());
-    }
-    match response.head().part.clone() {
-        // Not the bytes that its head speaks of.
-        Some(Part::Bytes(extent)) if extent.held() != response.payload().len() => PutOutcome::Superseded,
-        Some(Part::Bytes(extent)) => {
-            let head = response.head().clone().having(extent);
-            let response = StoredResponse::new(head, response.payload().clone());
-            put_joined(shared, key, response, fence).await
-        }
-        None if core.policy.rules().partial => put_joined(shared, key, response, fence).await,
-        Some(Part::Replay) | None => shared.put(key, response, fence).await,
-    }
 }
 
 /// Stores a response together with what is stored of the same representation.

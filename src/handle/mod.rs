@@ -10,6 +10,7 @@ use http::Uri;
 use self::target::PurgeError;
 use crate::limits::FillStatistics;
 use crate::observe::InvalidatedBy;
+use crate::policy::CachePolicy;
 use crate::shared::Shared;
 use crate::store::{MemoryStore, PurgeMode, PurgeTarget, Store, StoreStatistics};
 
@@ -70,6 +71,12 @@ impl<S: Store> CacheHandle<S> {
     /// See [`CacheHandle::purge`].
     pub async fn soft_purge_target(&self, target: &PurgeTarget) -> Result<(), PurgeError> {
         self.invalidate(&[target::checked(target)?], self.soft()).await
+    }
+
+    /// Replaces the policy of the layer. Requests under way keep the one that they have; what is stored keeps the terms under
+    /// which it was stored.
+    pub fn set_policy(&self, policy: impl CachePolicy) {
+        self.shared.core.policy.replace(policy);
     }
 
     /// What the store holds and how it has done.

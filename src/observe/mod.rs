@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 pub use self::event::{Event, InvalidatedBy, Observer};
 use crate::body::CacheBody;
 use crate::entry::key::CacheKey;
+use crate::policy::RequestPolicy;
 use crate::runtime::{Instant, moment};
 use crate::semantics::cache_status::{CACHE_STATUS, Outcome, X_CACHE};
 
@@ -109,7 +110,7 @@ impl Reporter {
 
     /// Reports an answer in its own fields.
     #[inline]
-    fn write(&self, answer: Answer, key: Option<&[u8]>) -> Response<CacheBody> {
+    fn write(&self, answer: Answer, policy: &RequestPolicy, key: Option<&[u8]>) -> Response<CacheBody> {
         let Answer { outcome, mut response, upstream } = answer;
         let status = response.status();
         let headers = response.headers_mut();
@@ -134,6 +135,7 @@ impl Reporter {
         if self.x_cache {
             headers.insert(X_CACHE, HeaderValue::from_static(outcome.x_cache(status)));
         }
+        policy.deliver(status, headers, &outcome);
         if self.outcome_in_extensions {
             response.extensions_mut().insert(outcome);
         }
@@ -165,10 +167,15 @@ impl RequestReport {
 
     /// The request has its answer.
     #[inline]
-    pub(crate) fn answered(mut self, reporter: &Reporter, answer: Answer) -> Response<CacheBody> {
+    pub(crate) fn answered(
+        mut self,
+        reporter: &Reporter,
+        policy: &RequestPolicy,
+        answer: Answer,
+    ) -> Response<CacheBody> {
         match self.0.take() {
-            None => reporter.write(answer, None),
-            Some(arrived) => arrived.answered(reporter, answer),
+            None => reporter.write(answer, policy, None),
+            Some(arrived) => arrived.answered(reporter, policy, answer),
         }
     }
 
@@ -189,7 +196,7 @@ impl Arrived {
         }
     }
 
-    fn answered(&self, reporter: &Reporter, answer: Answer) -> Response<CacheBody> {
+    fn answered(&self, reporter: &Reporter, policy: &RequestPolicy, answer: Answer) -> Response<CacheBody> {
         let Self { at, key, method, observer } = self;
         if let Some(observer) = observer {
             let (elapsed, status) = (moment().duration_since(*at), answer.response.status());
@@ -197,7 +204,7 @@ impl Arrived {
             observer.event(&Event::Answered { elapsed, key: key.as_ref(), method, outcome, status });
         }
         let reported = key.as_ref().filter(|_| reporter.key).map(CacheKey::uri);
-        let mut response = reporter.write(answer, reported);
+        let mut response = reporter.write(answer, policy, reported);
         if let Some(observer) = observer {
             let observer = Arc::clone(observer);
             let ended = move |bytes, is_whole| observer.event(&Event::BodyEnded { bytes, is_whole });

@@ -14,6 +14,7 @@ use crate::body::incoming;
 use crate::fetch::InnerService;
 use crate::limits::calls::CallPermit;
 use crate::observe::RequestReport;
+use crate::policy::RequestPolicy;
 use crate::semantics::cache_status::Forwarding;
 use crate::semantics::validation;
 use crate::shared::Shared;
@@ -52,6 +53,7 @@ struct Passed<S> {
     forwarding: Forwarding,
     is_conditional: bool,
     method: Method,
+    policy: RequestPolicy,
     report: RequestReport,
     shared: Arc<Shared<S>>,
 }
@@ -69,6 +71,7 @@ where
         request: Request<Q>,
         shared: Arc<Shared<S>>,
         forwarding: Forwarding,
+        policy: RequestPolicy,
         report: RequestReport,
     ) -> Self {
         let is_conditional = validation::is_conditional(request.headers());
@@ -77,7 +80,7 @@ where
         Self {
             kind: Kind::Pass {
                 future,
-                passed: Passed { forwarding, is_conditional, method, report, shared },
+                passed: Passed { forwarding, is_conditional, method, policy, report, shared },
             },
         }
     }
@@ -100,7 +103,7 @@ where
             KindProjection::Boxed { future } => future.as_mut().poll(cx),
             KindProjection::Pass { future, passed } => {
                 let response = ready!(future.poll(cx));
-                let Passed { forwarding, is_conditional, method, report, shared } = passed;
+                let Passed { forwarding, is_conditional, method, policy, report, shared } = passed;
                 let report = std::mem::take(report);
                 let response = match response {
                     Ok(response) => incoming::received(response, method, CallPermit::default()),
@@ -109,8 +112,8 @@ where
                         return Poll::Ready(Err(error));
                     }
                 };
-                let answer = shared.core.pass_on(response, method, *is_conditional, *forwarding);
-                Poll::Ready(Ok(report.answered(&shared.core.reporter, answer)))
+                let answer = shared.core.pass_on(response, method, *is_conditional, forwarding.clone());
+                Poll::Ready(Ok(report.answered(&shared.core.reporter, policy, answer)))
             }
             KindProjection::Ready { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),

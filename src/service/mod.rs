@@ -19,7 +19,7 @@ use crate::fetch::InnerService;
 use crate::fetch::collapsed::CollapsedFetch;
 use crate::fetch::exchange::{Exchange, FetchPlan};
 use crate::observe::{Answer, RequestReport};
-use crate::policy::RequestAction;
+use crate::policy::{Reason, RequestAction, RequestPolicy};
 use crate::query_layer::QueryContent;
 use crate::respond::no_content;
 use crate::respond::open::{self, Gone, Opened};
@@ -87,7 +87,7 @@ where
 
 impl<I, S: Store> CacheService<I, S> {
     #[inline(always)] // a hit would move the request's head once more
-    fn enter<Q>(&self, parts: Parts, body: Q) -> ResponseFuture<I, Q, S>
+    fn enter<Q>(&self, mut parts: Parts, body: Q) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
         Q: Body + Send + 'static,
@@ -95,17 +95,19 @@ impl<I, S: Store> CacheService<I, S> {
         let core = &self.shared.core;
         let mut report = core.reporter.begin(&parts.method);
         if core.is_nested(&parts) {
-            return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested), report);
+            let policy = RequestPolicy::unasked(&core.policy);
+            return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested), policy, report);
         }
-        let key = match core.policy.request(&parts) {
+        let (action, policy) = RequestPolicy::ask(&core.policy, &mut parts);
+        let key = match action {
             RequestAction::Bypass(reason) => {
                 // An unsafe request invalidates its target all the same (RFC 9111 4.4).
                 if is_unsafe(&parts.method)
                     && let Ok(key) = CacheKey::of(&parts)
                 {
-                    return self.invalidate(key, parts, body, Some(reason), report);
+                    return self.invalidate(key, parts, body, Some(reason), policy, report);
                 }
-                return self.bypass(parts, body, Detail::Bypass(reason), report);
+                return self.bypass(parts, body, reason, policy, report);
             }
             RequestAction::Cache(key) => key,
         };
@@ -116,26 +118,26 @@ impl<I, S: Store> CacheService<I, S> {
         if parts.method != Method::GET && parts.method != Method::HEAD && content.is_none() {
             report.set_key(&key);
             return if is_unsafe(&parts.method) {
-                self.invalidate(key, parts, body, None, report)
+                self.invalidate(key, parts, body, None, policy, report)
             } else {
-                self.pass(parts, body, Forward::Method, None, report)
+                self.pass(parts, body, Forward::Method, None, policy, report)
             };
         }
         let fields = RequestFields::of(&parts.headers);
         if fields.upgrade {
             report.set_key(&key);
-            return self.bypass(parts, body, Detail::Bypass("upgrade"), report);
+            return self.bypass(parts, body, "upgrade".into(), policy, report);
         }
         if content.is_none() && has_content(&parts, fields, &body) {
             report.set_key(&key);
-            return self.bypass(parts, body, Detail::Bypass("content"), report);
+            return self.bypass(parts, body, "content".into(), policy, report);
         }
         let key = match content {
             None => key,
             Some(content) => content.key(key, &parts.headers),
         };
         report.set_key(&key);
-        let request = CacheRequest::new(core, parts, fields, key, core.clock.now());
+        let request = CacheRequest::new(parts, fields, key, core.clock.now(), policy);
         if !core.storing {
             return self.fetch(request, body, Lookup::default(), FetchPlan::get(Forward::Bypass), report);
         }
@@ -147,7 +149,7 @@ impl<I, S: Store> CacheService<I, S> {
             // Short, because it is the way of most requests: nothing large is moved.
             Decision::Serve(index) if !lookup.variants[index].response.payload().is_remote() => {
                 let answer = request.hit(core, &lookup.variants[index], None, None);
-                ResponseFuture::ready(report.answered(&core.reporter, answer))
+                ResponseFuture::ready(report.answered(&core.reporter, &request.policy, answer))
             }
             decision => self.carry_out(decision, request, body, lookup, report),
         }
@@ -176,8 +178,9 @@ impl<I, S: Store> CacheService<I, S> {
                 if lookup.variants[index].response.payload().is_remote() {
                     self.open_or_miss(decision, index, request, body, lookup, report)
                 } else {
+                    let policy = request.policy.clone();
                     let answer = self.serve(decision, index, request, body, lookup, None);
-                    ResponseFuture::ready(report.answered(&self.shared.core.reporter, answer))
+                    ResponseFuture::ready(report.answered(&self.shared.core.reporter, &policy, answer))
                 }
             }
             Decision::Forward(Forward::UriMiss) | Decision::Unsatisfiable if lookup.variants.is_empty() => {
@@ -228,14 +231,15 @@ impl<I, S: Store> CacheService<I, S> {
         I: InnerService<Q>,
         Q: Body + Send + 'static,
     {
-        let service = self.clone();
+        let (service, request) = (self.clone(), request.lasting());
         ResponseFuture::boxed(async move {
             let core = &service.shared.core;
             let Stored { id, response, .. } = &lookup.variants[index];
             match request.open(&service.shared, response).await {
                 Ok(opened) => {
+                    let policy = request.policy.clone();
                     let answer = service.serve(decision, index, request, body, lookup, opened);
-                    Ok(report.answered(&core.reporter, answer))
+                    Ok(report.answered(&core.reporter, &policy, answer))
                 }
                 Err(Gone) => {
                     let id = *id;
@@ -263,7 +267,7 @@ impl<I, S: Store> CacheService<I, S> {
             Some(plan) => self.fetch(request, body, lookup, plan, report),
             None => {
                 let answer = no_content(StatusCode::GATEWAY_TIMEOUT, Outcome::Unsatisfiable);
-                ResponseFuture::ready(report.answered(&self.shared.core.reporter, answer))
+                ResponseFuture::ready(report.answered(&self.shared.core.reporter, &request.policy, answer))
             }
         }
     }
@@ -282,7 +286,7 @@ impl<I, S: Store> CacheService<I, S> {
         I: InnerService<Q>,
         Q: Body + Send + 'static,
     {
-        let service = self.clone();
+        let (service, request) = (self.clone(), request.lasting());
         ResponseFuture::boxed(async move {
             let shared = &service.shared;
             let core = &shared.core;
@@ -294,7 +298,7 @@ impl<I, S: Store> CacheService<I, S> {
                     && let Ok(opened) = request.open_under(shared, &key, &stored.response).await
                 {
                     let answer = request.hit(core, stored, None, opened);
-                    return Ok(report.answered(&core.reporter, answer));
+                    return Ok(report.answered(&core.reporter, &request.policy, answer));
                 }
             }
             service.fetch_or_refuse(request, body, missed, otherwise, report).await
@@ -302,12 +306,12 @@ impl<I, S: Store> CacheService<I, S> {
     }
 
     /// Asks a store that has to be waited for.
-    fn look_up<Q>(&self, mut request: CacheRequest, body: Q, report: RequestReport) -> ResponseFuture<I, Q, S>
+    fn look_up<Q>(&self, request: CacheRequest, body: Q, report: RequestReport) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
         Q: Body + Send + 'static,
     {
-        let service = self.clone();
+        let (service, mut request) = (self.clone(), request.lasting());
         ResponseFuture::boxed(async move {
             let core = &service.shared.core;
             let looked_up = service.shared.get(&request.key).await;
@@ -320,12 +324,19 @@ impl<I, S: Store> CacheService<I, S> {
         })
     }
 
-    fn bypass<Q>(&self, parts: Parts, body: Q, why: Detail, report: RequestReport) -> ResponseFuture<I, Q, S>
+    fn bypass<Q>(
+        &self,
+        parts: Parts,
+        body: Q,
+        reason: Reason,
+        policy: RequestPolicy,
+        report: RequestReport,
+    ) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
         Q: Send + 'static,
     {
-        self.pass(parts, body, Forward::Bypass, Some(why), report)
+        self.pass(parts, body, Forward::Bypass, Some(reason.into()), policy, report)
     }
 
     /// Forwards a request that is none of the cache's business.
@@ -335,16 +346,19 @@ impl<I, S: Store> CacheService<I, S> {
         body: Q,
         forward: Forward,
         detail: Option<Detail>,
+        policy: RequestPolicy,
         report: RequestReport,
     ) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
         Q: Send + 'static,
     {
+        let is_nested = detail == Some(Detail::Nested);
         let forwarding = Forwarding { detail, ..Forwarding::new(forward) };
+        let policy = policy.lasting();
         let core = &self.shared.core;
         key::settle_authority(&mut parts);
-        core.policy.forward(&mut parts);
+        policy.forward(&mut parts, forward, false);
         framing::repair_request(&mut parts.headers);
         let is_bounded = core.gauges.calls.is_bounded();
         if is_bounded {
@@ -354,13 +368,14 @@ impl<I, S: Store> CacheService<I, S> {
         let (shared, request) = (Arc::clone(&self.shared), Request::from_parts(parts, body));
         let inner = self.inner.clone();
         // A call that goes through the same layer again has its leave already.
-        if !is_bounded || detail == Some(Detail::Nested) {
-            return ResponseFuture::pass(inner, request, shared, forwarding, report);
+        if !is_bounded || is_nested {
+            return ResponseFuture::pass(inner, request, shared, forwarding, policy, report);
         }
         ResponseFuture::boxed(async move {
             let core = &shared.core;
             let Some(permit) = core.gauges.calls.begin(None).await else {
-                return Ok(report.answered(&core.reporter, core.overloaded(forward, None)));
+                let answer = core.overloaded(forward, None);
+                return Ok(report.answered(&core.reporter, &policy, answer));
             };
             let is_conditional = validation::is_conditional(request.headers());
             let method = request.method().clone();
@@ -368,7 +383,7 @@ impl<I, S: Store> CacheService<I, S> {
                 Ok(response) => {
                     let response = incoming::received(response, &method, permit);
                     let answer = core.pass_on(response, &method, is_conditional, forwarding);
-                    Ok(report.answered(&core.reporter, answer))
+                    Ok(report.answered(&core.reporter, &policy, answer))
                 }
                 Err(error) => {
                     report.failed();
@@ -381,7 +396,7 @@ impl<I, S: Store> CacheService<I, S> {
     /// Asks the inner service: for a new response, or whether a stored one is still valid.
     fn fetch<Q>(
         &self,
-        mut request: CacheRequest,
+        request: CacheRequest,
         body: Q,
         lookup: Lookup,
         plan: FetchPlan,
@@ -391,12 +406,14 @@ impl<I, S: Store> CacheService<I, S> {
         I: InnerService<Q>,
         Q: Send + 'static,
     {
+        let mut request = request.lasting();
         // What selects what is stored is what the inner service sees.
         key::settle_authority(&mut request.parts);
+        let policy = request.policy.clone();
         let shared = Arc::clone(&self.shared);
         let fetch = CollapsedFetch::new(Exchange::new(Arc::clone(&shared), request, lookup, plan));
         let answer = fetch.run(self.inner.clone(), body);
-        reported(shared, answer, report)
+        reported(shared, policy, answer, report)
     }
 
     /// Validates a stored response that has been served stale (RFC 5861 3), or shortly before it will be.
@@ -412,7 +429,7 @@ impl<I, S: Store> CacheService<I, S> {
             return;
         };
         let about_part = lookup.variants[index].response.head().part.is_some();
-        let mut request = request.for_everybody(about_part);
+        let mut request = request.lasting().for_everybody(about_part);
         key::settle_authority(&mut request.parts);
         let plan = FetchPlan::in_background(index);
         let mut exchange = Exchange::new(Arc::clone(&self.shared), request, lookup, plan);
@@ -432,22 +449,24 @@ impl<I, S: Store> CacheService<I, S> {
         key: CacheKey,
         parts: Parts,
         body: Q,
-        bypass: Option<&'static str>,
+        bypass: Option<Reason>,
+        policy: RequestPolicy,
         report: RequestReport,
     ) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
         Q: Send + 'static,
     {
-        let shared = Arc::clone(&self.shared);
-        let answer = UnsafeCall::new(Arc::clone(&shared), key, bypass).run(self.inner.clone(), parts, body);
-        reported(shared, answer, report)
+        let (shared, policy) = (Arc::clone(&self.shared), policy.lasting());
+        let call = UnsafeCall::new(Arc::clone(&shared), key, bypass, policy.clone());
+        reported(shared, policy, call.run(self.inner.clone(), parts, body), report)
     }
 }
 
 /// The future of an answer that is reported when it is there.
 fn reported<I, Q, S>(
     shared: Arc<Shared<S>>,
+    policy: RequestPolicy,
     answer: impl Future<Output = Result<Answer, I::Error>> + Send + 'static,
     report: RequestReport,
 ) -> ResponseFuture<I, Q, S>
@@ -457,7 +476,7 @@ where
 {
     ResponseFuture::boxed(async move {
         match answer.await {
-            Ok(answer) => Ok(report.answered(&shared.core.reporter, answer)),
+            Ok(answer) => Ok(report.answered(&shared.core.reporter, &policy, answer)),
             Err(error) => {
                 report.failed();
                 Err(error)

@@ -8,7 +8,7 @@ use larder::store::{
     BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, RemoteContent,
     Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
 };
-use larder::{CacheKey, CacheLayer, CachePolicy, ResponseHead, StoreError, StoredResponse};
+use larder::{CacheKey, CacheLayer, CachePolicy, ForwardReason, ResponseHead, StoreError, StoredResponse};
 use tower::{Layer, Service};
 
 use crate::support::bench::read;
@@ -71,7 +71,7 @@ impl Store for Down {
 struct Marks;
 
 impl CachePolicy for Marks {
-    fn forward(&self, request: &mut http::request::Parts) {
+    fn forward(&self, request: &mut http::request::Parts, _: &ForwardReason<'_>) {
         request.headers.insert("x-marked", http::HeaderValue::from_static("1"));
     }
 }

@@ -3,9 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::{Method, header, request, response};
+use http::{Method, header, request};
 use larder::semantics::storing::NotStored;
-use larder::{CacheBuilder, CachePolicy, RequestAction, StandardPolicy, Terms};
+use larder::{
+    CacheBuilder, CachePolicy, ForwardReason, PolicyExchange, RequestAction, StandardPolicy, Terms,
+};
 
 use crate::reported::validation::until_calls;
 use crate::support::bench::heeding;
@@ -124,7 +126,8 @@ async fn a36_a_policy_lifts_the_refusal_of_an_error_and_no_other_one() {
     /// Stores what the service refuses to everybody.
     struct Forbidden;
     impl CachePolicy for Forbidden {
-        fn response(&self, _: &request::Parts, response: &response::Parts, terms: &mut Terms) {
+        fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
+            let response = exchange.response;
             if response.status == 403 && terms.store == Err(NotStored::DrawnError) {
                 terms.store = Ok(());
             }
@@ -257,15 +260,16 @@ async fn a36_a_post_with_unkeyed_fields_leaves_nothing_for_later_gets() {
 struct Mine(Arc<Mutex<Vec<Terms>>>);
 
 impl CachePolicy for Mine {
-    fn request(&self, request: &request::Parts) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, _: &mut http::Extensions) -> RequestAction {
         if request.uri.path().starts_with("/admin") {
-            RequestAction::Bypass("admin")
+            RequestAction::bypass("admin")
         } else {
             RequestAction::of(request)
         }
     }
 
-    fn response(&self, request: &request::Parts, _: &response::Parts, terms: &mut Terms) {
+    fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
+        let request = exchange.request;
         self.0.lock().unwrap().push(terms.clone());
         match request.uri.path() {
             "/never" => terms.store = Err(NotStored::Policy),
@@ -283,7 +287,7 @@ impl CachePolicy for Mine {
         }
     }
 
-    fn forward(&self, request: &mut request::Parts) {
+    fn forward(&self, request: &mut request::Parts, _: &ForwardReason<'_>) {
         request.headers.insert("x-forwarded-by", header::HeaderValue::from_static("mine"));
     }
 }
@@ -359,11 +363,11 @@ async fn an_unsafe_request_that_is_bypassed_invalidates_all_the_same() {
     /// Bypasses everything but GET with a certain field: so also the requests that purges are made of.
     struct Picky;
     impl CachePolicy for Picky {
-        fn request(&self, request: &request::Parts) -> RequestAction {
+        fn request(&self, request: &mut request::Parts, _: &mut http::Extensions) -> RequestAction {
             if request.headers.contains_key("x-cache-me") {
                 RequestAction::of(request)
             } else {
-                RequestAction::Bypass("picky")
+                RequestAction::bypass("picky")
             }
         }
     }
