@@ -6,12 +6,15 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request};
 use http_body_util::Empty;
 use larder::store::PurgeTarget;
-use larder::{CacheBuilder, CacheHandle, CacheLayer, CacheService, Clock, ClockHand, StandardPolicy};
+use larder::{
+    CacheBuilder, CacheHandle, CacheLayer, CacheService, Clock, ClockHand, MemoryStore, StandardPolicy,
+};
 use tower::{Layer, Service};
 
 use crate::support::bench::read;
 use crate::support::elsewhere::{Elsewhere, Fault};
-use crate::support::{Origin, Reply, Seen};
+use crate::support::stepped::Stepped;
+use crate::support::{Origin, Reply, Seen, Step, settle};
 
 struct Rig {
     cache: CacheService<Origin, Elsewhere>,
@@ -130,14 +133,14 @@ async fn a_range_is_opened_alone_and_several_are_opened_one_by_one() {
 
 #[tokio::test]
 async fn ranges_that_are_too_large_to_be_put_together_get_the_whole() {
-    let length = 6 << 20;
-    let store = Elsewhere::default();
-    let rig = Rig::over(store, StandardPolicy::default(), [tagged(&"x".repeat(length))]);
+    let heads = MemoryStore::builder().capacity(64 << 20).max_object(16 << 20).build();
+    let rig = Rig::over(Elsewhere::of(heads), StandardPolicy::default(), [tagged(&"x".repeat(9 << 20))]);
     rig.get("/").await;
     let seen = rig.get_with("/", &[("range", "bytes=0-4194303, 4194304-")]).await;
-    assert_eq!((seen.status.as_u16(), rig.store.opened().len()), (206, 2), "6 MiB in two ranges");
-    let builder = larder::MemoryStore::builder().max_object(16 << 20);
-    drop(builder);
+    assert_eq!((seen.status.as_u16(), seen.body.len(), rig.store.opened()), (200, 9 << 20, vec![None]));
+    let seen = rig.get_with("/", &[("range", "bytes=0-9, 4194304-")]).await;
+    assert_eq!((seen.status.as_u16(), rig.store.opened().len()), (206, 2));
+    assert_eq!(rig.origin.calls(), 1);
 }
 
 #[tokio::test]
@@ -249,7 +252,7 @@ async fn what_is_served_stale_is_opened_for_its_client_alone() {
     rig.later(61);
     rig.origin.then(Reply::cc("", "max-age=60").status(304).field("etag", "\"1\""));
     rig.get("/").await.has_body("old");
-    crate::support::settle().await;
+    settle().await;
     assert_eq!((rig.store.opened(), rig.origin.calls()), (vec![None], 2));
     rig.get("/").await.has_body("old").told(HIT);
 }
@@ -322,4 +325,68 @@ async fn an_expiry_with_an_end_makes_stale_and_then_gone() {
     assert!(!rig.origin.last().headers.contains_key("if-none-match"), "nor is it validated");
     rig.origin.then(Reply::cc("new", "max-age=3600"));
     rig.get("/").await.has_body("new").told("larder; fwd=uri-miss; stored; ttl=3600");
+}
+
+/// One leads, and waits for the origin; the other waits for it.
+async fn herd_on_stale(fault: Fault) -> (Stepped, Elsewhere, [tokio::task::JoinHandle<Seen>; 2]) {
+    let (clock, hand) = Clock::manual();
+    let (origin, store) = (Stepped::default(), Elsewhere::waiting());
+    let layer = CacheLayer::builder(store.clone()).clock(clock).build();
+    let cache = layer.layer(origin.clone());
+    let ask = || {
+        let request = Request::get("http://example.com/").body(Empty::<Bytes>::new()).unwrap();
+        let mut cache = cache.clone();
+        tokio::spawn(async move { read(cache.call(request).await.unwrap()).await })
+    };
+    let fields = [("cache-control", "max-age=60"), ("etag", "\"1\"")];
+    origin.script(&[Step::head(200, &fields), Step::frame("old"), Step::End]);
+    ask().await.unwrap();
+    origin.script(&[]);
+    hand.advance(Duration::from_secs(61));
+    let clients = [ask(), ask()];
+    settle().await;
+    assert_eq!((origin.calls(), store.opened()), (2, vec![None]));
+    store.set_fault(fault);
+    origin.call(1).steps(&[Step::head(304, &fields), Step::End]);
+    settle().await;
+    (origin, store, clients)
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_client_of_one_validation_opens_the_content_for_itself() {
+    let (origin, store, clients) = herd_on_stale(Fault::None).await;
+    for client in clients {
+        client.await.unwrap().has_body("old");
+    }
+    assert_eq!((origin.calls(), store.opened()), (2, vec![None]), "and one was opened before the call");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_whose_content_is_gone_after_anothers_validation_asks_the_origin() {
+    let (origin, _, clients) = herd_on_stale(Fault::Gone).await;
+    assert_eq!(origin.calls(), 3, "the follower has nothing to read");
+    let fields = [("cache-control", "max-age=60")];
+    origin.call(2).steps(&[Step::head(200, &fields), Step::frame("new"), Step::End]);
+    let mut bodies = Vec::new();
+    for client in clients {
+        bodies.push(client.await.unwrap().body);
+    }
+    bodies.sort_unstable();
+    assert_eq!(bodies, ["new", "old"], "what the leader has opened is there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_served_within_a_latency_budget_was_opened_before_the_call() {
+    let policy = StandardPolicy::default()
+        .stale_if_error(Duration::from_secs(600))
+        .latency_budget(Some(Duration::from_millis(100)));
+    let rig = Rig::with(policy, [tagged("old")]);
+    rig.get("/").await;
+    rig.later(61);
+    rig.origin.then(tagged("new").after(Duration::from_secs(1)));
+    let seen = rig.get("/").await.has_body("old");
+    assert!(seen.cache_status().contains("latency-budget"), "{seen:?}");
+    assert_eq!(rig.store.opened(), [None]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    rig.get("/").await.has_body("new");
 }

@@ -60,6 +60,11 @@ impl State {
 }
 
 impl Elsewhere {
+    /// One that keeps its heads here.
+    pub fn of(heads: MemoryStore) -> Self {
+        Self { heads: Arc::new(heads), state: Arc::default() }
+    }
+
     /// One that has to be waited for.
     pub fn waiting() -> Self {
         let store = Self::default();
@@ -74,11 +79,6 @@ impl Elsewhere {
     /// What was opened since the last call of this: whole contents, and ranges by their first and last byte.
     pub fn opened(&self) -> Vec<Option<(u64, u64)>> {
         std::mem::take(&mut *self.state.opened.lock().unwrap())
-    }
-
-    /// How many contents are kept.
-    pub fn contents(&self) -> usize {
-        self.state.contents.lock().unwrap().len()
     }
 }
 
