@@ -21,12 +21,12 @@ use crate::observe::Reporter;
 use crate::policy::{CachePolicy, RequestAction, StandardPolicy};
 use crate::runtime::clock::Clock;
 use crate::semantics::etag::TagKind;
-use crate::store::PurgeTarget;
+use crate::store::{GuardLimits, Guarded, PurgeTarget};
 
 /// The cache that all services of a layer share.
 pub(crate) struct Shared<S> {
     pub(crate) core: Core,
-    pub(crate) store: S,
+    pub(crate) store: Guarded<S>,
 }
 
 /// What a layer is built from. It is plain data: state comes with [`Core`].
@@ -36,6 +36,7 @@ pub(crate) struct Config {
     pub(crate) call_limits: CallLimits,
     pub(crate) clock: Clock,
     pub(crate) fill_limits: FillLimits,
+    pub(crate) guard_limits: GuardLimits,
     pub(crate) policy: Arc<dyn CachePolicy>,
     pub(crate) reporter: Reporter,
     pub(crate) storing: bool,
@@ -49,6 +50,7 @@ impl Default for Config {
             call_limits: CallLimits::default(),
             clock: Clock::default(),
             fill_limits: FillLimits::default(),
+            guard_limits: GuardLimits::default(),
             policy: Arc::new(StandardPolicy::default()),
             reporter: Reporter { key: false, name: "larder".into(), x_cache: false },
             storing: true,
@@ -76,8 +78,9 @@ pub(crate) struct Core {
 impl Core {
     /// `capacity` is that of the store.
     pub(crate) fn new(config: Config, capacity: Option<u64>) -> Self {
-        let Config { body_limits, call_limits, clock, fill_limits, policy, reporter, storing, tagging } =
-            config;
+        let Config {
+            body_limits, call_limits, clock, fill_limits, policy, reporter, storing, tagging, ..
+        } = config;
         let (held, calls) = (Held::new(&body_limits, capacity), CallPermits::new(call_limits));
         let gauges = Arc::new(Gauges::new(fill_limits, held, calls, capacity));
         Self {
