@@ -51,6 +51,7 @@ mod revalidation;
 mod search;
 mod shapes;
 mod slow;
+mod stores;
 mod storing;
 mod threats;
 mod vary;
