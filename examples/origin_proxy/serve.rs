@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use crate::accept::{Slot, Slots};
 use crate::calls::ClientCalls;
 use crate::client::{Client, ClientConnection};
-use crate::connection::{self, Activity, ObservedBody, ObservedIo, OpenRequest};
+use crate::connection::{self, Activity, ObservedBody, ObservedIo, OpenRequest, Socket};
 use crate::interim::{self, InterimIo};
 use crate::limits::Limits;
 use crate::stop::Stop;
@@ -63,18 +63,14 @@ where
         let drain_guard = Arc::new(DrainGuard(open.clone(), slot));
         let client = ClientConnection { address, calls, drain_guard: Arc::downgrade(&drain_guard) };
         let interim = interim::Connection::default();
-        let io = TokioIo::new(ObservedIo::new(stream, Arc::clone(&activity)));
-        let io = InterimIo::new(io, interim.clone());
-        let service = ConnectionService {
-            activity: Arc::clone(&activity),
-            client: Arc::new(client),
-            interim,
-            service: service.clone(),
-        };
+        let socket = Socket::new(stream, Arc::clone(&activity));
+        let io = InterimIo::new(TokioIo::new(ObservedIo::new(&socket)), interim.clone());
+        let service =
+            ConnectionService { activity, client: Arc::new(client), interim, service: service.clone() };
         let served = builder.serve_connection_with_upgrades(io, service).into_owned();
         tokio::spawn(async move {
             // An error ends one connection, which its client notices.
-            connection::drive(served, activity, limits.timeouts).await;
+            connection::drive(served, socket, limits.timeouts).await;
             drop(drain_guard);
         });
     }
@@ -129,9 +125,11 @@ where
         let open = self.activity.open_request(request.version());
         let exchange = (request.version() == Version::HTTP_11).then(|| self.interim.open());
         let client = Client::new(&self.client, exchange);
-        let extensions = request.extensions_mut();
-        extensions.insert(client.clone());
-        extensions.insert(Scheme::HTTP); // whatever the target says: there is no TLS here
+        request.extensions_mut().insert(client.clone());
+        // There is no TLS here, whatever the target says.
+        if request.uri().scheme().is_some_and(|named| *named != Scheme::HTTP) {
+            request.extensions_mut().insert(Scheme::HTTP);
+        }
         ResponseFuture { client, future: self.service.call(request), open: Some(open) }
     }
 }

@@ -2,11 +2,10 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use http::Version;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// How long an idle HTTP/1 connection that was asked to end may take to do so. Half a head does not keep it open.
@@ -38,13 +37,14 @@ impl Timeouts {
 /// What is known of one connection.
 pub struct Activity {
     state: Mutex<State>,
-    shutdown_requested: Notify,
 }
 
 struct State {
     accepted_at: Instant,
     /// Since when nothing could be written, though there was something to write.
     blocked_since: Option<Instant>,
+    /// Wakes the task that drives the connection.
+    driver: Option<Waker>,
     /// Since when a request head is coming in; HTTP/1 only.
     head_since: Option<Instant>,
     has_had_request: bool,
@@ -90,6 +90,7 @@ impl Activity {
         let state = State {
             accepted_at: now,
             blocked_since: None,
+            driver: None,
             head_since: None,
             has_had_request: false,
             is_http2: false,
@@ -101,7 +102,7 @@ impl Activity {
             waiting_requests: 0,
             was_probed: false,
         };
-        Self { state: Mutex::new(state), shutdown_requested: Notify::new() }
+        Self { state: Mutex::new(state) }
     }
 
     /// A request begins; it is open until the value is dropped.
@@ -125,7 +126,9 @@ impl Activity {
         let mut state = self.state();
         if state.shutdown != Some(Shutdown::Now) {
             state.shutdown = Some(how);
-            self.shutdown_requested.notify_one();
+            if let Some(driver) = &state.driver {
+                driver.wake_by_ref();
+            }
         }
     }
 
@@ -133,13 +136,23 @@ impl Activity {
         self.state().shutdown
     }
 
-    pub(super) async fn shutdown_requested(&self) {
-        self.shutdown_requested.notified().await;
+    /// Names the task that is woken when the connection is asked to end.
+    pub(super) fn wakes(&self, driver: &Waker) {
+        self.state().driver = Some(driver.clone());
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        self.state().is_http2
     }
 
     /// The connection is no longer driven: it has ended, or is a tunnel. Neither counts as idle.
     pub(super) fn detach(&self) {
         self.state().open_requests += 1;
+    }
+
+    /// Whether there is a request whose response has not begun, or does not go on.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.state().waiting_requests > 0
     }
 
     pub(super) fn is_blocked(&self) -> bool {

@@ -18,4 +18,4 @@ mod io;
 pub use activity::{Activity, OpenRequest, Shutdown, Timeouts};
 pub use body::ObservedBody;
 pub use drive::drive;
-pub use io::ObservedIo;
+pub use io::{ObservedIo, Socket};
