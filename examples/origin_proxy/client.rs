@@ -39,7 +39,7 @@ impl Client {
     /// Where to begin a call for the client; `None` once the request is answered, since what goes on with it then is for
     /// others.
     pub fn calls(&self) -> Option<&ConnectionCalls> {
-        (!self.0.is_answered.load(Ordering::SeqCst)).then_some(&self.0.connection.calls)
+        (!self.0.is_answered.load(Ordering::Acquire)).then_some(&self.0.connection.calls)
     }
 
     /// How interim responses reach the client, if they can.
@@ -54,7 +54,7 @@ impl Client {
     }
 
     pub fn set_answered(&self) {
-        self.0.is_answered.store(true, Ordering::SeqCst);
+        self.0.is_answered.store(true, Ordering::Release);
         self.end_exchange();
     }
 

@@ -55,8 +55,9 @@ pub struct Connection(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    /// Whether there was an exchange. In HTTP/2 there is none, and the I/O has nothing to look for.
-    is_used: AtomicBool,
+    /// Whether the I/O has anything to look for: an exchange that is open, or a boundary. Most exchanges end without an
+    /// interim response before hyper writes or flushes, and in HTTP/2 there is none.
+    is_active: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -85,8 +86,8 @@ struct Allowance {
 impl Connection {
     /// The service is called for the next request.
     pub fn open(&self) -> Exchange {
-        self.0.is_used.store(true, Ordering::Release);
         let mut state = self.state();
+        self.0.is_active.store(true, Ordering::Release);
         state.request += 1;
         state.allowance = Allowance { bytes: MAX_BYTES, heads: MAX_HEADS };
         state.boundary = false;
@@ -110,11 +111,19 @@ impl Connection {
         let mut state = self.state();
         let due = state.due();
         state.boundary &= !due.is_empty();
+        self.rests(&state);
         due
     }
 
-    fn is_used(&self) -> bool {
-        self.0.is_used.load(Ordering::Acquire)
+    /// Lets the I/O pass if nothing can become due before the next exchange.
+    fn rests(&self, state: &State) {
+        if !state.open && !state.boundary {
+            self.0.is_active.store(false, Ordering::Release);
+        }
+    }
+
+    fn is_active(&self) -> bool {
+        self.0.is_active.load(Ordering::Acquire)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -163,6 +172,7 @@ impl Exchange {
         let mut state = self.connection.state();
         if state.request == self.request {
             state.open = false;
+            self.connection.rests(&state);
         }
     }
 }
@@ -211,7 +221,7 @@ impl<I: Write + Unpin> InterimIo<I> {
         cx: &mut Context<'_>,
         next: impl Fn(&Connection, &Context<'_>) -> Bytes,
     ) -> Poll<io::Result<()>> {
-        if !self.connection.is_used() {
+        if self.rest.is_empty() && !self.connection.is_active() {
             return Poll::Ready(Ok(()));
         }
         loop {

@@ -1,6 +1,8 @@
 //! What is known of one connection, and what is to be done with it.
 
 use std::io;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -19,6 +21,13 @@ const GRACE_HTTP2: Duration = Duration::from_secs(2);
 /// they are no progress of a request.
 const CONTROL: usize = 64;
 
+/// No byte of a request head has come.
+const NONE: u8 = 0;
+/// Bytes have come.
+const BEGUN: u8 = 1;
+/// Bytes have come, and [`Times`] has since when.
+const TIMED: u8 = 2;
+
 /// How long a connection may be in a state.
 #[derive(Clone, Copy)]
 pub struct Timeouts {
@@ -35,31 +44,39 @@ impl Timeouts {
 }
 
 /// What is known of one connection.
+///
+/// Each request passes here several times, so what happens to all of them only changes flags and counts. They need not
+/// agree with each other at every moment: they are judged when the connection's task rests.
 pub struct Activity {
-    state: Mutex<State>,
+    has_had_request: AtomicBool,
+    is_http2: AtomicBool,
+    /// Whether the system's buffer is filled although the system does not report room.
+    is_probing: AtomicBool,
+    /// How far a request head has come, of which the whole is not there: [`NONE`], [`BEGUN`] or [`TIMED`]; HTTP/1 only.
+    head: AtomicU8,
+    /// Requests whose responses are not complete.
+    open_requests: AtomicUsize,
+    /// A [`Shutdown`], or 0.
+    shutdown: AtomicU8,
+    times: Mutex<Times>,
+    /// Whether something is written and not yet flushed.
+    unflushed: AtomicBool,
+    /// Those of the open requests that wait for the origin; HTTP/2 only.
+    waiting_requests: AtomicUsize,
+    /// Whether a write that succeeds changes [`Times`]: nothing could be written before, or was only by probing.
+    was_blocked: AtomicBool,
 }
 
-struct State {
+struct Times {
     accepted_at: Instant,
     /// Since when nothing could be written, though there was something to write.
     blocked_since: Option<Instant>,
     /// Wakes the task that drives the connection.
     driver: Option<Waker>,
-    /// Since when a request head is coming in; HTTP/1 only.
-    head_since: Option<Instant>,
-    has_had_request: bool,
-    is_http2: bool,
-    /// Whether the system's buffer is filled although the system does not report room.
-    is_probing: bool,
+    /// Since when a request head is coming in, if its state is [`TIMED`].
+    head_since: Instant,
     /// The last progress of a request.
     last_progress: Instant,
-    /// Requests whose responses are not complete.
-    open_requests: usize,
-    shutdown: Option<Shutdown>,
-    /// Whether something is written and not yet flushed.
-    unflushed: bool,
-    /// Those of the open requests that wait for the origin.
-    waiting_requests: usize,
     /// Whether the system's buffer was filled to the brim since the connection is blocked.
     was_probed: bool,
 }
@@ -68,9 +85,9 @@ struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
     /// When its open requests are answered.
-    Graceful,
+    Graceful = 1,
     /// At once: another connection needs its slot.
-    Now,
+    Now = 2,
 }
 
 /// What is to be done with a connection.
@@ -87,204 +104,226 @@ pub(super) enum Action {
 impl Activity {
     pub fn new() -> Self {
         let now = Instant::now();
-        let state = State {
+        let times = Times {
             accepted_at: now,
             blocked_since: None,
             driver: None,
-            head_since: None,
-            has_had_request: false,
-            is_http2: false,
-            is_probing: false,
+            head_since: now,
             last_progress: now,
-            open_requests: 0,
-            shutdown: None,
-            unflushed: false,
-            waiting_requests: 0,
             was_probed: false,
         };
-        Self { state: Mutex::new(state) }
+        Self {
+            has_had_request: AtomicBool::new(false),
+            is_http2: AtomicBool::new(false),
+            is_probing: AtomicBool::new(false),
+            head: AtomicU8::new(NONE),
+            open_requests: AtomicUsize::new(0),
+            shutdown: AtomicU8::new(0),
+            times: Mutex::new(times),
+            unflushed: AtomicBool::new(false),
+            waiting_requests: AtomicUsize::new(0),
+            was_blocked: AtomicBool::new(false),
+        }
     }
 
     /// A request begins; it is open until the value is dropped.
     pub fn open_request(self: &Arc<Self>, version: Version) -> OpenRequest {
-        let mut state = self.state();
-        state.head_since = None;
-        state.has_had_request = true;
-        state.is_http2 |= version == Version::HTTP_2;
-        state.open_requests += 1;
-        state.waiting_requests += 1;
-        OpenRequest { activity: Arc::clone(self), is_waiting: true }
+        let is_http2 = version == Version::HTTP_2;
+        if is_http2 {
+            self.is_http2.store(true, Release);
+            self.waiting_requests.fetch_add(1, AcqRel);
+        }
+        self.head.store(NONE, Release);
+        self.open_requests.fetch_add(1, AcqRel);
+        self.has_had_request.store(true, Release);
+        OpenRequest { activity: Arc::clone(self), is_http2, is_waiting: true }
     }
 
     /// Since when the connection has been idle; `None` if it is not, or is about to end.
     pub fn idle_since(&self) -> Option<Instant> {
-        let state = self.state();
-        (state.is_idle() && state.shutdown.is_none()).then_some(state.last_progress)
+        (self.is_idle() && self.shutdown().is_none()).then(|| self.times().last_progress)
     }
 
     pub fn shut_down(&self, how: Shutdown) {
-        let mut state = self.state();
-        if state.shutdown != Some(Shutdown::Now) {
-            state.shutdown = Some(how);
-            if let Some(driver) = &state.driver {
+        let times = self.times();
+        if self.shutdown() != Some(Shutdown::Now) {
+            self.shutdown.store(how as u8, Release);
+            if let Some(driver) = &times.driver {
                 driver.wake_by_ref();
             }
         }
     }
 
     pub(super) fn shutdown(&self) -> Option<Shutdown> {
-        self.state().shutdown
+        [Shutdown::Graceful, Shutdown::Now].into_iter().find(|&how| how as u8 == self.shutdown.load(Acquire))
     }
 
     /// Names the task that is woken when the connection is asked to end.
     pub(super) fn wakes(&self, driver: &Waker) {
-        self.state().driver = Some(driver.clone());
+        self.times().driver = Some(driver.clone());
     }
 
     pub(super) fn is_http2(&self) -> bool {
-        self.state().is_http2
+        self.is_http2.load(Acquire)
     }
 
     /// The connection is no longer driven: it has ended, or is a tunnel. Neither counts as idle.
     pub(super) fn detach(&self) {
-        self.state().open_requests += 1;
+        self.open_requests.fetch_add(1, AcqRel);
     }
 
-    /// Whether there is a request whose response has not begun, or does not go on.
+    /// Whether there is an HTTP/2 request whose response has not begun, or does not go on.
     pub(super) fn is_waiting(&self) -> bool {
-        self.state().waiting_requests > 0
+        self.waiting_requests.load(Acquire) > 0
     }
 
     pub(super) fn is_blocked(&self) -> bool {
-        self.state().blocked_since.is_some()
+        self.times().blocked_since.is_some()
     }
 
     pub(super) fn is_probing(&self) -> bool {
-        self.state().is_probing
+        self.is_probing.load(Acquire)
     }
 
     pub(super) fn set_probing(&self, is_probing: bool) {
-        let mut state = self.state();
-        state.is_probing = is_probing;
-        state.was_probed = true;
+        self.is_probing.store(is_probing, Release);
+        self.was_blocked.store(true, Release);
+        self.times().was_probed = true;
     }
 
     /// Bytes were read.
     pub(super) fn read(&self) {
-        let mut state = self.state();
-        if state.open_requests == 0 && !state.is_http2 && state.head_since.is_none() {
-            state.head_since = Some(Instant::now());
+        let is_head = self.open_requests.load(Acquire) == 0 && !self.is_http2();
+        if is_head && self.head.load(Acquire) == NONE {
+            self.head.store(BEGUN, Release);
+        }
+    }
+
+    /// The task that drives the connection rests. A head that is still coming in has its time from now on; most heads come
+    /// whole, and need none.
+    pub(super) fn rests(&self) {
+        if self.head.load(Acquire) == BEGUN {
+            self.times().head_since = Instant::now();
+            self.head.store(TIMED, Release);
         }
     }
 
     /// Something was to be written, and this is what became of it.
     pub(super) fn wrote(&self, written: &Poll<io::Result<usize>>) {
-        let mut state = self.state();
-        state.unflushed = true;
+        self.unflushed.store(true, Release);
         match written {
             Poll::Ready(Ok(length)) => {
-                state.blocked_since = None;
-                state.was_probed &= state.is_probing;
-                // Of HTTP/1, the flush is what counts.
-                if state.is_http2 && *length > CONTROL {
-                    state.last_progress = Instant::now();
+                if self.was_blocked.load(Acquire) {
+                    let mut times = self.times();
+                    times.blocked_since = None;
+                    times.was_probed &= self.is_probing();
+                    self.was_blocked.store(times.was_probed, Release);
+                }
+                // In HTTP/1, the flush is the progress.
+                if *length > CONTROL && self.is_http2() {
+                    self.times().last_progress = Instant::now();
                 }
             }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
-                state.blocked_since.get_or_insert_with(Instant::now);
+                self.was_blocked.store(true, Release);
+                self.times().blocked_since.get_or_insert_with(Instant::now);
             }
         }
     }
 
     pub(super) fn flushed(&self) {
-        let mut state = self.state();
-        if state.unflushed {
-            state.blocked_since = None;
-            state.unflushed = false;
-            // The end of a response. In HTTP/2 it may be a control frame.
-            if !state.is_http2 {
-                state.last_progress = Instant::now();
-            }
+        if !self.unflushed.load(Acquire) {
+            return;
         }
+        let mut times = self.times();
+        times.blocked_since = None;
+        // The end of a response. In HTTP/2 it may be a control frame.
+        if !self.is_http2() {
+            times.last_progress = Instant::now();
+        }
+        self.unflushed.store(false, Release);
     }
 
     /// `shutdown_since` is when the connection was asked to end gracefully.
     pub(super) fn action(&self, timeouts: &Timeouts, shutdown_since: Option<Instant>) -> Action {
-        let (state, now) = (self.state(), Instant::now());
+        let (times, now) = (self.times(), Instant::now());
         let or_wait = |due: Instant, action| {
             if due <= now { action } else { Action::Wait(due.min(now + timeouts.interval())) }
         };
-        if let Some(blocked) = state.blocked_since {
-            return match state.was_probed {
+        if let Some(blocked) = times.blocked_since {
+            return match times.was_probed {
                 true => or_wait(blocked + timeouts.stall, Action::Abort),
                 false => or_wait(blocked + timeouts.interval(), Action::Probe),
             };
         }
-        if state.is_http2 && state.open_requests > 0 && state.waiting_requests == 0 {
-            return or_wait(state.last_progress + timeouts.stall, Action::Abort);
+        let is_taken = || self.open_requests.load(Acquire) > 0 && !self.is_waiting();
+        if self.is_http2() && is_taken() {
+            return or_wait(times.last_progress + timeouts.stall, Action::Abort);
         }
-        if !state.is_idle() {
+        if !self.is_idle() {
             return Action::Wait(now + timeouts.interval());
         }
         match shutdown_since {
             Some(since) => {
-                let grace = if state.is_http2 { GRACE_HTTP2 } else { GRACE_HTTP1 };
-                or_wait(state.last_progress.max(since) + grace, Action::Abort)
+                let grace = if self.is_http2() { GRACE_HTTP2 } else { GRACE_HTTP1 };
+                or_wait(times.last_progress.max(since) + grace, Action::Abort)
             }
-            None if !state.has_had_request => or_wait(state.accepted_at + timeouts.head, Action::Abort),
+            None if !self.has_had_request.load(Acquire) => {
+                or_wait(times.accepted_at + timeouts.head, Action::Abort)
+            }
             None => {
-                let idle = state.last_progress + timeouts.idle;
-                let head = state.head_since.map_or(idle, |head| head + timeouts.head);
+                let idle = times.last_progress + timeouts.idle;
+                let is_timed = self.head.load(Acquire) == TIMED;
+                let head = if is_timed { times.head_since + timeouts.head } else { idle };
                 or_wait(idle.min(head), Action::ShutDown)
             }
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
+    /// Whether nothing is to be answered or written.
     fn is_idle(&self) -> bool {
-        self.open_requests == 0 && !self.unflushed
+        self.open_requests.load(Acquire) == 0 && !self.unflushed.load(Acquire)
+    }
+
+    fn times(&self) -> MutexGuard<'_, Times> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A request whose response is not complete.
 pub struct OpenRequest {
     activity: Arc<Activity>,
+    is_http2: bool,
     /// Whether the client has nothing that it could take.
     is_waiting: bool,
 }
 
 impl OpenRequest {
-    /// Says whether the client has to wait for what comes next.
+    /// Says whether the client has to wait for what comes next. HTTP/1 writes what there is into its socket, which says
+    /// whether the client takes it.
     pub fn set_waiting(&mut self, is_waiting: bool) {
-        if self.is_waiting == is_waiting {
-            return; // that what is there is taken is seen by what is written
+        if self.is_waiting == is_waiting || !self.is_http2 {
+            return;
         }
         self.is_waiting = is_waiting;
-        let mut state = self.activity.state();
         if is_waiting {
-            state.waiting_requests += 1;
+            self.activity.waiting_requests.fetch_add(1, AcqRel);
         } else {
-            state.waiting_requests -= 1;
+            self.activity.waiting_requests.fetch_sub(1, AcqRel);
         }
-        state.last_progress = Instant::now();
+        self.activity.times().last_progress = Instant::now();
     }
 }
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
-        let mut state = self.activity.state();
-        state.open_requests -= 1;
-        state.waiting_requests -= usize::from(self.is_waiting);
-        // An HTTP/1 connection is idle when all is flushed, which has its own time.
-        if state.is_http2 || self.is_waiting {
-            state.last_progress = Instant::now();
+        self.set_waiting(false);
+        // In HTTP/1, the flush that follows is the progress.
+        if self.is_http2 {
+            self.activity.times().last_progress = Instant::now();
         }
+        self.activity.open_requests.fetch_sub(1, AcqRel);
     }
 }
 
@@ -315,6 +354,11 @@ mod tests {
         }
     }
 
+    fn receive(activity: &Activity) {
+        activity.read();
+        activity.rests();
+    }
+
     fn wrote(activity: &Activity, length: usize) {
         activity.wrote(&Poll::Ready(Ok(length)));
         activity.flushed();
@@ -324,7 +368,7 @@ mod tests {
     async fn f18_a_connection_has_so_long_for_its_first_head_whatever_else_it_does() {
         let activity = Arc::new(Activity::new());
         advance(5 * SECOND).await;
-        activity.read();
+        receive(&activity);
         wrote(&activity, 100);
         assert_eq!(until_due(&activity, None).await, (15, Action::Abort));
     }
@@ -363,13 +407,13 @@ mod tests {
         let activity = Arc::new(Activity::new());
         drop(activity.open_request(Version::HTTP_11));
         advance(10 * SECOND).await;
-        activity.read();
+        receive(&activity);
         advance(5 * SECOND).await;
-        activity.read();
+        receive(&activity);
         assert_eq!(until_due(&activity, None).await, (15, Action::ShutDown));
         // What an HTTP/2 client sends need not be a head.
         drop(activity.open_request(Version::HTTP_2));
-        activity.read();
+        receive(&activity);
         assert_eq!(until_due(&activity, None).await, (60, Action::ShutDown));
     }
 
@@ -425,7 +469,7 @@ mod tests {
         let shutdown_since = Some(Instant::now());
         assert_eq!(until_due(&activity, shutdown_since).await.0, 1000);
         drop(request);
-        activity.read();
+        receive(&activity);
         assert_eq!(until_due(&activity, shutdown_since).await, (0, Action::Abort));
         // An HTTP/2 client has time to take the rest of an answer.
         drop(activity.open_request(Version::HTTP_2));

@@ -2,7 +2,7 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::task::unconstrained;
@@ -57,6 +57,7 @@ async fn has_ended_before(
     socket: &Socket,
     shutdown: Option<Shutdown>,
 ) -> bool {
+    let activity = socket.activity();
     let mut timer = pin!(sleep_until(due));
     let mut woken: Option<Waker> = None;
     let mut has_yielded = false;
@@ -65,19 +66,20 @@ async fn has_ended_before(
             return Poll::Ready(true);
         }
         // Each response wakes this task. Those that are as good as ready go out with it.
-        has_yielded = !has_yielded && socket.has_collected() && socket.activity().is_waiting();
+        has_yielded = !has_yielded && activity.is_waiting() && socket.has_collected();
         if has_yielded {
             cx.waker().wake_by_ref();
         } else if socket.has_failed_to_flush(cx) {
             return Poll::Ready(true);
         }
+        activity.rests();
         if !woken.as_ref().is_some_and(|woken| woken.will_wake(cx.waker())) {
             woken = Some(cx.waker().clone());
-            socket.activity().wakes(cx.waker());
+            activity.wakes(cx.waker());
             // Also if the connection has used up the task's budget.
             let _ = pin!(unconstrained(timer.as_mut())).poll(cx);
         }
-        let is_due = timer.is_elapsed() || socket.activity().shutdown() != shutdown;
+        let is_due = timer.is_elapsed() || activity.shutdown() != shutdown;
         if is_due { Poll::Ready(false) } else { Poll::Pending }
     })
     .await

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use super::Activity;
 
 /// The most bytes that are collected. A larger write saves little by being part of another one, and is not copied.
-const COLLECTED: usize = 16 << 10;
+const COLLECTED: usize = 32 << 10;
 
 /// A client's socket that reports what it reads and writes. hyper has one handle of it, the task that drives hyper has
 /// the other one.
@@ -48,6 +48,9 @@ impl Socket {
 
     /// Writes what was collected, as far as there is room; whether the connection is broken.
     pub(super) fn has_failed_to_flush(&self, cx: &mut Context<'_>) -> bool {
+        if !self.activity.is_http2() {
+            return false;
+        }
         let mut state = self.state();
         if state.collected.is_empty() {
             return false;
