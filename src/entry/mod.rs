@@ -5,6 +5,7 @@ pub(crate) mod key;
 pub(crate) mod partial;
 pub(crate) mod pieces;
 
+mod error;
 mod intern;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap};
 use http::{HeaderValue, StatusCode};
 
+pub use self::error::InvalidEntry;
 use crate::entry::intern::intern;
 use crate::entry::pieces::Pieces;
 use crate::semantics::cache_status::{CACHE_STATUS, X_CACHE};
