@@ -121,6 +121,11 @@ impl<B> CacheBody<B> {
         }
     }
 
+    /// Small content from memory.
+    pub(crate) fn of_bytes(content: Bytes) -> Self {
+        Kind::Stored { content, end: End::Clean }.into()
+    }
+
     /// What came before the failure, then the failure.
     pub(crate) fn broken(content: Bytes, error: BodyError) -> Self {
         Kind::Stored { content, end: End::Failed(error) }.into()

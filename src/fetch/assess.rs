@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, StatusCode, response};
 use crate::collapse::Leader;
 use crate::collapse::background::ValidationPermit;
 use crate::entry::key::CacheKey;
-use crate::entry::{Part, ResponseHead, compact_fields, take_upstream_status};
+use crate::entry::{Part, ResponseHead};
 use crate::limits::calls::CallPermit;
 use crate::policy::Terms;
 use crate::respond::request::CacheRequest;
@@ -346,7 +346,6 @@ impl Assessment {
     /// The head to store. `length` is that of the whole content; `tag` one that was generated.
     pub(crate) fn head(
         mut self,
-        core: &Core,
         status: StatusCode,
         mut headers: HeaderMap,
         sent_at: SystemTime,
@@ -379,23 +378,10 @@ impl Assessment {
             Tag::Ours => true,
             Tag::Theirs => false,
         };
-        let upstream_status = take_upstream_status(&mut headers);
-        let mut headers = compact_fields(&headers, core.status_writer.fields() + 1);
-        headers.insert(header::AGE, HeaderValue::from_static("0"));
-        core.status_writer.reserve(&mut headers);
-        // A clone has no spare capacity.
-        let headers = headers.clone();
-        ResponseHead {
-            groups: self.terms.groups.into_boxed_slice(),
-            last_modified: single_date(&headers, &header::LAST_MODIFIED, self.received_at),
-            headers,
-            part: self.part,
-            reuse,
-            status,
-            stripped: (!self.stripped.is_empty()).then(|| Box::new(compact_fields(&self.stripped, 0))),
-            tag_is_ours,
-            upstream_status,
-        }
+        let mut head = ResponseHead::new(status, headers, reuse);
+        head.groups = self.terms.groups.into_boxed_slice();
+        head.tag_is_ours = tag_is_ours;
+        head.with_part(self.part).with_stripped(&self.stripped)
     }
 }
 

@@ -121,7 +121,7 @@ where
                     let (pieces, trailers) = (pieces.clone(), trailers.clone());
                     let shared = Content { pieces, tag: content.tag.clone(), trailers };
                     let (status, sent_at) = (parts.status, ask.query.now);
-                    let response = complete(&core, *assessment, status, &parts.headers, sent_at, shared);
+                    let response = complete(*assessment, status, &parts.headers, sent_at, shared);
                     leader.publish(CallResult::Error(response));
                 }
                 let body = tag_on(&core, &mut parts, content);
@@ -291,7 +291,7 @@ impl<S: Store> Fill<S> {
         let Self { mut ask, core, assessment, parts, store, .. } = self;
         let received_at = assessment.received_at;
         let outcome = stored(&ask, assessment.ttl(&parts.headers, ask.query.now));
-        let response = complete(&core, *assessment, parts.status, &parts.headers, ask.query.now, content);
+        let response = complete(*assessment, parts.status, &parts.headers, ask.query.now, content);
         write::end_stale_use_beside(&store, &ask.query.key, ask.validated.take(), &response).await;
         let written = if ask.leader.as_ref().is_some_and(Leader::is_superseded) {
             Ok(PutOutcome::Superseded)
@@ -347,7 +347,7 @@ impl<S: Store> Fill<S> {
         let (status, headers, sent_at) = (parts.status, parts.headers.clone(), ask.query.now);
         let received = Arc::new(Received { headers, assessment, sent_at, status });
         if let Some(leader) = &ask.leader {
-            let head = lazy_head(Arc::clone(&core), Arc::clone(&received));
+            let head = lazy_head(Arc::clone(&received));
             leader.publish(CallResult::Streaming(Arc::new(head), Arc::clone(pump.flight()), tag.is_some()));
         }
         // Where it is a 304, the content goes to the store all the same, as that of a fill that nobody waits for.
@@ -367,10 +367,10 @@ struct Received {
 }
 
 /// The head for those who wait, of content that is on its way.
-fn lazy_head(core: Arc<Core>, received: Arc<Received>) -> LazyHead {
+fn lazy_head(received: Arc<Received>) -> LazyHead {
     LazyHead::new(Box::new(move || {
         let Received { headers, assessment, sent_at, status } = &*received;
-        Assessment::clone(assessment).head(&core, *status, headers.clone(), *sent_at, None, Tag::Theirs)
+        Assessment::clone(assessment).head(*status, headers.clone(), *sent_at, None, Tag::Theirs)
     }))
 }
 
@@ -454,7 +454,7 @@ impl<S: Store> Sink for Keep<S> {
             return None; // what a later call brings is newer
         }
         let Received { headers, assessment, sent_at, status } = &*received;
-        let response = complete(&core, Assessment::clone(assessment), *status, headers, *sent_at, content);
+        let response = complete(Assessment::clone(assessment), *status, headers, *sent_at, content);
         let stored = response.payload().content().clone();
         write::end_stale_use_beside(&store, &key, validated, &response).await;
         // Where it can't be stored, the next request is a miss.
@@ -479,7 +479,6 @@ impl<S: Store> Sink for Keep<S> {
 
 /// A whole response, compacted.
 fn complete(
-    core: &Core,
     assessment: Assessment,
     status: StatusCode,
     headers: &HeaderMap,
@@ -491,7 +490,7 @@ fn complete(
     let length = trailers.is_none().then_some(pieces.len());
     let length = length.filter(|_| status != StatusCode::NO_CONTENT);
     let payload = Payload::new(pieces.compacted(), trailers);
-    let head = assessment.head(core, status, headers.clone(), sent_at, length, tag.into());
+    let head = assessment.head(status, headers.clone(), sent_at, length, tag.into());
     StoredResponse::new(head, payload)
 }
 

@@ -36,11 +36,13 @@ impl<S: Store> Fetch<S> {
         let told = [
             (header::ETAG, validators.etag),
             (header::LAST_MODIFIED, validators.last_modified),
-            (header::CONTENT_LENGTH, stored.headers.get(header::CONTENT_LENGTH)),
+            (header::CONTENT_LENGTH, stored.fields().get(&header::CONTENT_LENGTH)),
         ];
         let mut compared = told
             .iter()
-            .filter_map(|(name, own)| response.headers().get(name).map(|value| Some(value) == *own))
+            .filter_map(|(name, own)| {
+                response.headers().get(name).map(|value| Some(value.as_bytes()) == *own)
+            })
             .peekable();
         if compared.peek().is_none() {
             Agreement::Silent
@@ -169,12 +171,12 @@ impl<S: Store> Fetch<S> {
         let max_object = self.store.max_object();
         let mut ask = self.ask;
         ask.sent_method = Method::GET; // whose response it is that is stored
-        ask.part = head.part.clone();
+        ask.part = head.part.as_deref().cloned();
         let assessment = assess(core, &ask, &news, max_object, received_at);
         let terms = assessment.terms.store;
         let word = word_of_origin(core, &mut ask, &news, max_object, received_at, terms);
         let unsent = assessment.terms.strip.clone();
-        let head = assessment.head(core, head.status, news.headers, ask.query.now, None, tag);
+        let head = assessment.head(head.status, news.headers, ask.query.now, None, tag);
         let ttl = head.reuse.ttl(received_at);
         let response = StoredResponse::new(head, old.response.payload().clone());
         let (store, key) = (&self.store, &ask.query.key);
@@ -187,7 +189,7 @@ impl<S: Store> Fetch<S> {
             }
         } else if terms.is_ok() {
             if core.policy.rules().no_vary_search {
-                core.aliases.record(key, response.head().headers());
+                core.aliases.record(key, response.head());
             }
             match store.freshen(key, old.id, response.clone(), ask.fence).await {
                 Ok(PutOutcome::Stored) => {}

@@ -76,9 +76,9 @@ pub(crate) async fn put<S: Store>(
         return Ok(PutOutcome::Superseded); // a good response was stored while the error was on its way
     }
     if core.policy.rules().no_vary_search {
-        core.aliases.record(key, response.head().headers());
+        core.aliases.record(key, response.head());
     }
-    match response.head().part.clone() {
+    match response.head().part.as_deref().cloned() {
         // Not the bytes that its head speaks of.
         Some(Part::Bytes(extent)) if extent.held() != response.payload().len() as u64 => {
             Ok(PutOutcome::Superseded)

@@ -25,7 +25,7 @@ impl CacheStatusWriter {
     }
 
     /// Tells a client, in the fields of a response with `status`. A forwarded response has the members of
-    /// caches nearer to the origin already; a stored one has a slot, which `upstream` and ours fill.
+    /// caches nearer to the origin already; those of a stored one are `upstream`.
     pub(crate) fn tell(
         &self,
         outcome: &Outcome,
@@ -37,13 +37,30 @@ impl CacheStatusWriter {
             Place::Append => {
                 headers.append(CACHE_STATUS, outcome.render(&self.name, None));
             }
-            Place::Slot { upstream } => {
+            Place::Stored { upstream } => {
                 headers.insert(CACHE_STATUS, outcome.render(&self.name, upstream));
             }
         }
         if self.x_cache {
             headers.insert(X_CACHE, HeaderValue::from_static(outcome.x_cache(status)));
         }
+    }
+
+    /// What is told with a stored response: the parts of `Cache-Status`, and `X-Cache`.
+    #[inline]
+    pub(crate) fn told<T>(
+        &self,
+        outcome: &Outcome,
+        status: StatusCode,
+        upstream: Option<&[u8]>,
+        with: impl FnOnce([&[u8]; 3], &'static str) -> T,
+    ) -> T {
+        let member = outcome.line(&self.name);
+        let (upstream, separator): (_, &[u8]) = match upstream {
+            None => (&b""[..], b""),
+            Some(upstream) => (upstream, b", "),
+        };
+        with([upstream, separator, member.as_bytes()], outcome.x_cache(status))
     }
 
     /// Adds the URI of the key to the member that was told last (RFC 9211 2.7).
@@ -68,18 +85,13 @@ impl CacheStatusWriter {
             headers.append(CACHE_STATUS, line);
         }
     }
-
-    /// Puts empty slots for what is told later.
-    pub(crate) fn reserve(&self, headers: &mut HeaderMap) {
-        headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
-        if self.x_cache {
-            headers.insert(X_CACHE, HeaderValue::from_static(""));
-        }
-    }
 }
 
 /// Where `Cache-Status` goes.
 pub(crate) enum Place<'a> {
     Append,
-    Slot { upstream: Option<&'a HeaderValue> },
+    /// The members of caches nearer to the origin are not among the fields.
+    Stored {
+        upstream: Option<&'a [u8]>,
+    },
 }

@@ -13,12 +13,12 @@ use crate::body::CacheBody;
 use crate::body::flight::Reader;
 use crate::body::length::LengthChecked;
 use crate::entry::partial::{self, Cut};
-use crate::entry::{ResponseHead, StoredResponse};
+use crate::entry::{Purpose, ResponseHead, StoredResponse, Told};
 use crate::error::BoxError;
 use crate::limits::calls::CallPermit;
 use crate::observe::Place;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
-use crate::semantics::fields::{RequestFields, keep_what_lets_pages_see, lets_pages_see};
+use crate::semantics::fields::{RequestFields, is_in_not_modified, keep_what_lets_pages_see};
 use crate::semantics::framing;
 use crate::semantics::freshness::age_value;
 use crate::semantics::preconditions::{self, Outcome as Precondition};
@@ -110,18 +110,22 @@ impl Core {
         } else {
             Precondition::Proceed
         };
-        let (status, mut headers, body) = match precondition {
-            Precondition::Failed => return self.precondition_failed(&head.headers, outcome),
+        let x_cache = self.status_writer.x_cache;
+        let mut purpose = Purpose { not_modified: false, x_cache };
+        let mut small = None;
+        let (status, body) = match precondition {
+            Precondition::Failed => {
+                let mut response = self.no_content(StatusCode::PRECONDITION_FAILED, outcome);
+                response.headers_mut().extend(head.seen_by_pages());
+                return response;
+            }
             Precondition::NotModified => {
-                let room = self.status_writer.fields() + 1;
-                let headers = not_modified_fields(&head.headers, room);
-                (StatusCode::NOT_MODIFIED, headers, CacheBody::empty())
+                purpose.not_modified = true;
+                (StatusCode::NOT_MODIFIED, CacheBody::empty())
             }
-            Precondition::Proceed if request.method == Method::HEAD => {
-                (head.status, head.headers.clone(), CacheBody::empty())
-            }
+            Precondition::Proceed if request.method == Method::HEAD => (head.status, CacheBody::empty()),
             Precondition::Proceed => match source {
-                Source::Flight(_, reader) => (head.status, head.headers.clone(), CacheBody::flight(reader)),
+                Source::Flight(_, reader) => (head.status, CacheBody::flight(reader)),
                 Source::Stored(stored) => {
                     let is_range = fields.range && request.method == Method::GET;
                     let is_cut = is_range || head.part.is_some();
@@ -131,22 +135,36 @@ impl Core {
                         None if head.part.is_some() => {
                             return self.no_content(StatusCode::BAD_GATEWAY, outcome);
                         }
-                        None => (
-                            head.status,
-                            head.headers.clone(),
-                            CacheBody::stored(&self.gauges.held, stored.payload()),
-                        ),
-                        Some(Cut { content, headers, status }) => {
-                            (status, headers, CacheBody::whole(&self.gauges.held, content))
+                        None => {
+                            let payload = stored.payload();
+                            small = payload.content().small().filter(|_| payload.trailers().is_none());
+                            let body = match small {
+                                Some(_) => CacheBody::empty(),
+                                None => CacheBody::stored(&self.gauges.held, payload),
+                            };
+                            (head.status, body)
+                        }
+                        Some(Cut { content, mut headers, status }) => {
+                            headers.insert(header::AGE, age_value(age.unwrap_or_default()));
+                            let upstream = head.upstream_status();
+                            let place = Place::Stored { upstream };
+                            self.status_writer.tell(outcome, status, &mut headers, place);
+                            let mut response = Response::new(CacheBody::whole(&self.gauges.held, content));
+                            *response.status_mut() = status;
+                            *response.headers_mut() = headers;
+                            return response;
                         }
                     }
                 }
             },
         };
         // A response from the future has no age that could be told.
-        headers.insert(header::AGE, age_value(age.unwrap_or_default()));
-        let upstream = head.upstream_status.as_ref();
-        self.status_writer.tell(outcome, status, &mut headers, Place::Slot { upstream });
+        let age = age_value(age.unwrap_or_default());
+        let upstream = head.upstream_status();
+        let (headers, content) = self.status_writer.told(outcome, status, upstream, |status, x_cache| {
+            head.to_answer(purpose, Told { age, status, x_cache }, small)
+        });
+        let body = content.map_or(body, CacheBody::of_bytes);
         let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
@@ -227,16 +245,9 @@ pub(crate) fn not_modified_fields(headers: &HeaderMap, room: usize) -> HeaderMap
     /// `Cache-Control`, `Content-Location`, `Date`, `ETag`, `Expires`, `Vary`, or `Last-Modified` in the tag's place.
     const MOST: usize = 6;
     let mut kept = HeaderMap::with_capacity(MOST + room);
-    let no_tag = !headers.contains_key(header::ETAG);
-    for (name, value) in headers {
-        let is_kept = match name.as_str() {
-            "cache-control" | "content-location" | "date" | "etag" | "expires" | "vary" => true,
-            "last-modified" => no_tag,
-            name => lets_pages_see(name),
-        };
-        if is_kept {
-            kept.append(name, value.clone());
-        }
+    let has_tag = headers.contains_key(header::ETAG);
+    for (name, value) in headers.iter().filter(|(name, _)| is_in_not_modified(name.as_str(), has_tag)) {
+        kept.append(name, value.clone());
     }
     kept
 }

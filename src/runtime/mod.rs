@@ -4,6 +4,7 @@
 //! `src/schedules`.
 
 pub(crate) mod clock;
+pub(crate) mod count;
 pub(crate) mod slab;
 
 use std::pin::Pin;

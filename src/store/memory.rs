@@ -17,6 +17,7 @@ use super::{
 use crate::entry::StoredResponse;
 use crate::entry::key::CacheKey;
 use crate::error::StoreError;
+use crate::runtime::count::Count;
 use crate::runtime::{Mutex, MutexGuard, lock};
 
 const MIB: u64 = 1024 * 1024;
@@ -43,13 +44,13 @@ pub struct MemoryStore {
 struct Inner {
     cache: Cache<CacheKey, Entry, ByWeight, DefaultHashBuilder, Evictions>,
     evictions: AtomicU64,
-    hits: AtomicU64,
+    hits: Count,
     ids: AtomicU64,
     max_object: u64,
     max_variants: usize,
     /// The most that one key may weigh, all variants together.
     max_key: u64,
-    misses: AtomicU64,
+    misses: Count,
     purges: Arc<Purges>,
     /// Writers of one key take turns; readers never wait for them.
     writers: [Mutex<()>; WRITERS],
@@ -153,12 +154,12 @@ impl MemoryStoreBuilder {
             inner: Arc::new(Inner {
                 cache,
                 evictions: AtomicU64::new(0),
-                hits: AtomicU64::new(0),
+                hits: Count::default(),
                 ids: AtomicU64::new(1),
                 max_object,
                 max_variants: self.max_variants,
                 max_key,
-                misses: AtomicU64::new(0),
+                misses: Count::default(),
                 purges: Arc::default(),
                 writers: std::array::from_fn(|_| Mutex::new(())),
                 writer_hasher: RandomState::new(),
@@ -209,7 +210,7 @@ impl MemoryStore {
         let lookup = self.peek(key);
         let inner = &*self.inner;
         let counter = if lookup.variants.is_empty() { &inner.misses } else { &inner.hits };
-        counter.fetch_add(1, Ordering::Relaxed);
+        counter.add(1);
         lookup
     }
 
@@ -414,8 +415,8 @@ impl Store for MemoryStore {
             bytes: inner.cache.weight(),
             entries: inner.cache.len() as u64,
             evictions: inner.evictions.load(Ordering::Relaxed),
-            hits: inner.hits.load(Ordering::Relaxed),
-            misses: inner.misses.load(Ordering::Relaxed),
+            hits: inner.hits.total(),
+            misses: inner.misses.total(),
         }
     }
 }
