@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{Empty, Full};
-use larder::{CacheLayer, CachePolicy, CacheService, MemoryStore, RequestAction};
+use larder::{CacheBuilder, CacheLayer, CachePolicy, CacheService, MemoryStore, RequestAction};
 use tower::{Layer, Service};
 
 /// A global allocator that counts while it is asked to. The library itself forbids unsafe code; an allocator can't be had
@@ -244,8 +244,8 @@ fn allocations(mode: &mut Mode) {
 struct Pass;
 
 impl CachePolicy for Pass {
-    fn request(&self, _: &http::request::Parts) -> RequestAction {
-        RequestAction::Bypass("bench")
+    fn request(&self, _: &mut http::request::Parts, _: &mut http::Extensions) -> RequestAction {
+        RequestAction::bypass("bench")
     }
 }
 
@@ -260,7 +260,7 @@ fn calls(mode: &mut Mode) {
     let mut hit = CacheLayer::default().layer(origin.clone());
     let small = MemoryStore::builder().capacity(16 << 20).max_object(1 << 20).build();
     let mut miss = CacheLayer::new(small).layer(origin.clone());
-    let mut pass = CacheLayer::default().policy(Pass).layer(origin);
+    let mut pass = CacheBuilder::default().policy(Pass).build().layer(origin);
     run(&mut hit, "/a");
     let (mut number, mut other) = (0, 0);
     let mut variants: Vec<Variant<'_>> = vec![

@@ -108,7 +108,7 @@ pub(crate) enum Demand {
 /// A head that is made when somebody asks for it: most calls have nobody who waits.
 pub(crate) type LazyHead = LazyLock<ResponseHead, Box<dyn FnOnce() -> ResponseHead + Send>>;
 
-/// NotShareable nobody can share an answer.
+/// Why nobody can share an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotShareable {
     /// It is an error, or was made for the leader's request alone; another request may get something that can be shared.
@@ -120,7 +120,7 @@ pub(crate) enum NotShareable {
     Response,
 }
 
-/// NotShareable a later call takes the place of one that is under way.
+/// Why a later call takes the place of one that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Because {
     /// It takes long. The results of both are stored.
@@ -324,7 +324,7 @@ impl Call {
         !matches!(lock(&self.state).result, CallResult::Pending)
     }
 
-    /// NotShareable another call should be made, if it takes longer than a request waits, or its content has stopped coming in.
+    /// Why another call should be made, if it takes longer than a request waits, or its content has stopped coming in.
     pub(crate) fn has_stalled(&self, now: SystemTime, wait: Duration) -> Option<Because> {
         let result = lock(&self.state).result.clone();
         match result {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, StatusCode};
 
-use super::fields::{FieldLines, Fields, Purpose, Told};
+use super::fields::{FieldLines, Fields, Purpose};
 use crate::semantics::cache_status::CACHE_STATUS;
 use crate::semantics::fields::lets_pages_see;
 use crate::semantics::freshness::single_date;
@@ -117,15 +117,15 @@ impl ResponseHead {
         self.upstream_status.as_deref()
     }
 
-    /// The fields of an answer, with what is told beside them, and its content.
+    /// The fields of an answer, and its content. See [`FieldLines::to_answer`].
     #[inline]
     pub(crate) fn to_answer(
         &self,
         purpose: Purpose,
-        told: Told<'_>,
+        age: HeaderValue,
         content: Option<&Bytes>,
     ) -> (HeaderMap, Option<Bytes>) {
-        self.fields.to_answer(purpose, told, content)
+        self.fields.to_answer(purpose, age, content)
     }
 
     /// The fields whose names are kept, with room for more.

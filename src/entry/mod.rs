@@ -8,19 +8,19 @@ pub(crate) mod pieces;
 mod error;
 mod fields;
 mod head;
+mod payload;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header::HeaderMap;
 
 pub use self::error::InvalidEntry;
 pub use self::fields::Fields;
-pub(crate) use self::fields::{Purpose, Told};
+pub(crate) use self::fields::Purpose;
 pub(crate) use self::head::Part;
 pub use self::head::ResponseHead;
+pub use self::payload::{Payload, RemoteContent};
 use crate::entry::fields::FieldLines;
-use crate::entry::pieces::Pieces;
 use crate::semantics::no_vary_search::NO_VARY_SEARCH;
 
 /// A complete stored response. Cloning shares head and content.
@@ -59,8 +59,8 @@ impl StoredResponse {
     pub fn weight(&self) -> usize {
         /// Two reference counts and allocator overhead of the head's and the content's blocks.
         const BOOKKEEPING: usize = 96;
-        let trailers = self.payload.trailers.as_deref().map_or(0, fields_weight);
-        BOOKKEEPING + size_of::<Self>() + self.head.weight() + self.payload.content.weight() + trailers
+        let trailers = self.payload.trailers().map_or(0, fields_weight);
+        BOOKKEEPING + size_of::<Self>() + self.head.weight() + self.payload.weight() + trailers
     }
 }
 
@@ -69,48 +69,6 @@ fn fields_weight(headers: &HeaderMap) -> usize {
     const BUCKET: usize = 112;
     let values: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     values + headers.len() * BUCKET + headers.capacity() * 8
-}
-
-/// The content of a stored response, with its trailers.
-#[derive(Clone, Debug, Default)]
-pub struct Payload {
-    content: Pieces,
-    trailers: Option<Arc<HeaderMap>>,
-}
-
-impl Payload {
-    pub(crate) fn new(content: Pieces, trailers: Option<HeaderMap>) -> Self {
-        Self { content, trailers: trailers.map(|trailers| Arc::new(compact_fields(&trailers, 0))) }
-    }
-
-    pub(crate) fn content(&self) -> &Pieces {
-        &self.content
-    }
-
-    /// The content, one piece after the other, each of up to 64 KiB.
-    pub fn pieces(&self) -> impl Iterator<Item = &Bytes> {
-        self.content.iter()
-    }
-
-    /// The content in one block: a copy, where it is of more than one piece.
-    pub fn to_bytes(&self) -> Bytes {
-        self.content.to_bytes()
-    }
-
-    /// Bytes of content.
-    pub fn len(&self) -> usize {
-        self.content.len()
-    }
-
-    /// Whether there is no content.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The trailer fields, if there were any.
-    pub fn trailers(&self) -> Option<&HeaderMap> {
-        self.trailers.as_deref()
-    }
 }
 
 /// The fields with all values in one buffer of their own. A received value is often a slice of its

@@ -4,7 +4,6 @@
 //! `src/schedules`.
 
 pub(crate) mod clock;
-pub(crate) mod count;
 pub(crate) mod slab;
 
 use std::pin::Pin;

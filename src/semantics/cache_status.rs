@@ -1,5 +1,7 @@
 //! `Cache-Status` (RFC 9211): one member that tells what this cache did with a request.
 
+use std::borrow::Cow;
+
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::reuse::Forward;
@@ -13,7 +15,7 @@ pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 pub(crate) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
 /// What the cache did with a request: the one value from which `Cache-Status` and `X-Cache` are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
     /// The inner service was asked.
@@ -30,7 +32,7 @@ pub enum Outcome {
 }
 
 /// What came of asking the inner service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Forwarding {
     /// Whether it waited for another request's call (RFC 9211 2.6): `true` if that gave its answer, `false` if it had to
@@ -62,7 +64,7 @@ impl From<Forwarding> for Outcome {
 }
 
 /// The `detail` of a `Cache-Status` member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Detail {
     /// As many calls as may be are under way.
@@ -83,14 +85,16 @@ pub enum Detail {
     NotInvalidated,
     /// The inner service answered 304 where nothing that it was asked about can be meant.
     UnexpectedNotModified,
-    /// The cache policy bypasses this request, for this reason.
-    Bypass(&'static str),
+    /// The policy bypasses this request, for this reason.
+    Bypass(Cow<'static, str>),
+    /// The policy does not store this response, for this reason.
+    Refused(Cow<'static, str>),
 }
 
 impl Detail {
-    fn as_str(self) -> &'static str {
+    fn as_str(&self) -> &str {
         match self {
-            Self::Bypass(reason) => reason,
+            Self::Bypass(reason) | Self::Refused(reason) => reason,
             Self::CallLimit => "call-limit",
             Self::LatencyBudget => "latency-budget",
             Self::Nested => "nested",
@@ -105,6 +109,11 @@ impl Detail {
 }
 
 impl Outcome {
+    /// Whether the inner service was not asked.
+    pub fn is_hit(&self) -> bool {
+        matches!(self, Self::Hit { .. })
+    }
+
     /// Forwarded for a reason, with nothing else to tell.
     pub fn forwarded(forward: Forward) -> Self {
         Forwarding::new(forward).into()
@@ -155,7 +164,7 @@ impl Outcome {
     }
 
     fn write_parameters(&self, line: &mut Line) {
-        let detail = match *self {
+        let detail = match self {
             Self::Forwarded(Forwarding { collapsed, detail, forward, status, stored, ttl }) => {
                 line.put(b"; fwd=");
                 line.put(forward.as_str().as_bytes());
@@ -163,7 +172,7 @@ impl Outcome {
                     line.put(b"; fwd-status=");
                     line.put(status.as_str().as_bytes());
                 }
-                if stored {
+                if *stored {
                     line.put(b"; stored");
                 }
                 match collapsed {
@@ -173,14 +182,14 @@ impl Outcome {
                 }
                 if let Some(ttl) = ttl {
                     line.put(b"; ttl=");
-                    put_integer(line, ttl);
+                    put_integer(line, *ttl);
                 }
-                detail
+                detail.as_ref()
             }
             Self::Hit { detail, ttl } => {
                 line.put(b"; hit; ttl=");
-                put_integer(line, ttl);
-                detail
+                put_integer(line, *ttl);
+                detail.as_ref()
             }
             Self::Unsatisfiable => {
                 line.put(b"; detail=\"only-if-cached\"");
@@ -301,14 +310,14 @@ mod tests {
 
     #[test]
     fn cs1_a_policys_words_are_made_to_fit() {
-        let outcome = |reason| {
+        let outcome = |reason: String| {
             Outcome::Forwarded(Forwarding {
-                detail: Some(Detail::Bypass(reason)),
+                detail: Some(Detail::Bypass(reason.into())),
                 ..Forwarding::new(Forward::Bypass)
             })
         };
-        check(outcome("a \"b\" \\ \u{e9}\n"), "larder; fwd=bypass; detail=\"a -b- - ---\"");
-        let long = "x".repeat(200).leak();
+        check(outcome("a \"b\" \\ \u{e9}\n".to_owned()), "larder; fwd=bypass; detail=\"a -b- - ---\"");
+        let long = "x".repeat(200);
         assert_eq!(outcome(long).render("larder", None).len(), 29 + MOST_NAME);
     }
 
@@ -345,7 +354,7 @@ mod tests {
             stored: bool,
             status in prop::option::of(100u16..1000),
         ) {
-            let detail = reason.clone().map(|reason| Detail::Bypass(reason.leak()));
+            let detail = reason.clone().map(|reason| Detail::Bypass(reason.into()));
             let outcome = if hit {
                 Outcome::Hit { detail, ttl }
             } else {

@@ -60,50 +60,36 @@ impl Handle {
 }
 
 /// Which fields an answer has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Purpose {
-    /// Those of a 304, else all of them.
+    /// Whether there is a place for `Cache-Status`.
+    pub(crate) cache_status: bool,
+    /// The fields of a 304, else all of them.
     pub(crate) not_modified: bool,
-    /// Whether `X-Cache` is the cache's own.
+    /// Whether there is a place for `X-Cache`, which is the cache's own then.
     pub(crate) x_cache: bool,
 }
 
-/// What an answer has besides the stored fields.
-pub(crate) struct Told<'a> {
-    pub(crate) age: HeaderValue,
-    /// The parts of `Cache-Status`, one after the other.
-    pub(crate) status: [&'a [u8]; 3],
-    pub(crate) x_cache: &'static str,
-}
-
 impl FieldLines {
-    /// The fields of an answer, and its content.
+    /// The fields of an answer, and its content. `Age` comes first, then empty places for what is reported later.
     #[inline]
     pub(crate) fn to_answer(
         &self,
         purpose: Purpose,
-        told: Told<'_>,
+        age: HeaderValue,
         content: Option<&Bytes>,
     ) -> (HeaderMap, Option<Bytes>) {
         // Where the thread ends, what it has kept is gone.
-        let hot = KEPT.try_with(|kept| {
-            kept.try_borrow_mut().ok()?[self.id as usize % HOT].find(self, purpose, content)
-        });
+        let hot = KEPT
+            .try_with(|kept| kept.try_borrow().ok()?[self.id as usize % HOT].find(self, purpose, content));
         let (mut map, content) = hot.ok().flatten().unwrap_or_else(|| self.to_cold_answer(purpose, content));
-        let length = told.status.iter().map(|part| part.len()).sum();
-        let status = HeaderValue::from_maybe_shared(block(length, told.status.into_iter()));
-        let mut places = map.values_mut();
-        if let (Some(age), Some(place), Ok(status)) = (places.next(), places.next(), status) {
-            *age = told.age;
-            *place = status;
-        }
-        if let Some(place) = places.next().filter(|_| purpose.x_cache) {
-            *place = HeaderValue::from_static(told.x_cache);
+        if let Some(place) = map.values_mut().next() {
+            *place = age;
         }
         (map, content)
     }
 
-    /// An answer with places for what is told, which is kept if it is asked for often.
+    /// An answer without `Age`, which is kept if it is asked for often.
     #[inline(never)]
     fn to_cold_answer(&self, purpose: Purpose, content: Option<&Bytes>) -> (HeaderMap, Option<Bytes>) {
         let map = Template::with(self.names(), purpose, |template| self.fill(template));
@@ -129,8 +115,7 @@ impl FieldLines {
         let values = || self.values().enumerate().filter(|(at, _)| is_kept(*at)).map(|(_, value)| value);
         let length = values().map(|value| value.text().len()).sum();
         let mut block = block(length, values().map(Value::text));
-        let told = 2 + usize::from(template.purpose.x_cache);
-        for (place, value) in map.values_mut().skip(told).zip(values()) {
+        for (place, value) in map.values_mut().skip(template.reported).zip(values()) {
             if let Some(value) = value.parsed(&mut block) {
                 *place = value;
             }

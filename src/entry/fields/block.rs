@@ -8,11 +8,11 @@ use bytes::Bytes;
 pub(super) fn block<'a>(length: usize, parts: impl Iterator<Item = &'a [u8]>) -> Bytes {
     match length {
         0 => Bytes::new(),
-        ..=128 => short::<128>(length, parts),
-        ..=256 => short::<256>(length, parts),
-        ..=512 => short::<512>(length, parts),
-        ..=1024 => short::<1024>(length, parts),
-        ..=2048 => short::<2048>(length, parts),
+        1..=128 => short::<128>(length, parts),
+        129..=256 => short::<256>(length, parts),
+        257..=512 => short::<512>(length, parts),
+        513..=1024 => short::<1024>(length, parts),
+        1025..=2048 => short::<2048>(length, parts),
         _ => {
             let mut bytes = Vec::with_capacity(length);
             parts.for_each(|part| bytes.extend_from_slice(part));

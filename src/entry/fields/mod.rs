@@ -16,7 +16,7 @@ use http::HeaderValue;
 use http::header::{HeaderMap, HeaderName};
 use smallvec::SmallVec;
 
-pub(crate) use self::answer::{Purpose, Told};
+pub(crate) use self::answer::Purpose;
 use self::block::block;
 use crate::semantics::freshness::{number_text, number_value};
 

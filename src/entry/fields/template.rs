@@ -30,10 +30,12 @@ struct Slot {
 pub(super) struct Template {
     /// Which lines are in the map; `None` for all of them.
     pub(super) kept: Option<Box<[bool]>>,
-    /// `Age`, `Cache-Status` and, if wanted, `X-Cache`; then the kept lines.
+    /// `Age` and what is reported later; then the kept lines.
     pub(super) map: HeaderMap,
     names: Box<[u8]>,
-    pub(super) purpose: Purpose,
+    purpose: Purpose,
+    /// How many fields come before the kept lines.
+    pub(super) reported: usize,
 }
 
 impl Template {
@@ -45,8 +47,8 @@ impl Template {
             let mut slots = kept.try_borrow_mut().ok()?;
             let hash = hash(names);
             let slot = &mut slots[(hash >> 32) as usize % TEMPLATES];
-            let is_found = |template: &&Box<Self>| template.purpose == purpose && *template.names == *names;
-            if slot.template.as_ref().filter(is_found).is_none() {
+            let is_found = |template: &&Self| template.purpose == purpose && *template.names == *names;
+            if slot.template.as_deref().filter(is_found).is_none() {
                 if std::mem::replace(&mut slot.missed, hash) != hash || names.len() > LONGEST {
                     return None;
                 }
@@ -67,17 +69,20 @@ impl Template {
         let mut map = HeaderMap::with_capacity(kept.len() + 3);
         let empty = HeaderValue::from_static("");
         map.append(header::AGE, empty.clone());
-        map.append(CACHE_STATUS, empty.clone());
+        if purpose.cache_status {
+            map.append(CACHE_STATUS, empty.clone());
+        }
         if purpose.x_cache {
             map.append(X_CACHE, empty.clone());
         }
+        let reported = map.len();
         let own = Names(names).zip(&kept).filter(|(_, is_kept)| **is_kept);
         for name in own.filter_map(|(name, _)| name.parsed()) {
             map.append(name, empty.clone());
         }
         let kept = (!kept.iter().all(|is_kept| *is_kept)).then_some(kept);
         // A clone has no room to spare, which would be copied again and again.
-        Self { kept, map: map.clone(), names: names.into(), purpose }
+        Self { kept, map: map.clone(), names: names.into(), purpose, reported }
     }
 }
 
