@@ -25,13 +25,14 @@ use crate::runtime::clock::Clock;
 use crate::semantics::etag::TagKind;
 use crate::semantics::range::ByteRange;
 use crate::store::{
-    Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, RemoteContent, Store, StoredBody, StoredId,
+    Fence, GuardLimits, Guarded, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, RemoteContent,
+    Store, StoredBody, StoredId,
 };
 
 /// The cache that all services of a layer share.
 pub(crate) struct Shared<S> {
     pub(crate) core: Core,
-    pub(crate) store: S,
+    pub(crate) store: Guarded<S>,
 }
 
 /// The store as the flow uses it: its failures are reported here, and what they mean is the caller's to say.
@@ -110,6 +111,7 @@ pub(crate) struct Config {
     pub(crate) clock: Clock,
     pub(crate) enabled: bool,
     pub(crate) fill_limits: FillLimits,
+    pub(crate) guard_limits: GuardLimits,
     pub(crate) policy: Arc<Box<dyn CachePolicy>>,
     pub(crate) reporter: Reporter,
     pub(crate) storing: bool,
@@ -124,6 +126,7 @@ impl Default for Config {
             clock: Clock::default(),
             enabled: true,
             fill_limits: FillLimits::default(),
+            guard_limits: GuardLimits::default(),
             policy: Arc::new(Box::new(StandardPolicy::default())),
             reporter: Reporter::default(),
             storing: true,
@@ -162,6 +165,7 @@ impl Core {
             reporter,
             storing,
             tagging,
+            ..
         } = config;
         let (held, calls) = (Held::new(&body_limits, capacity), CallPermits::new(call_limits));
         let gauges = Arc::new(Gauges::new(fill_limits, held, calls, capacity));

@@ -6,7 +6,7 @@ use http::header::{self, HeaderMap};
 use http::{HeaderValue, StatusCode, response};
 
 use super::{Fetch, Sent};
-use crate::entry::{Part, ResponseHead, compact_fields, take_upstream_status};
+use crate::entry::{Part, ResponseHead};
 use crate::policy::{PolicyExchange, Terms, VaryRule};
 use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::cache_status::Detail;
@@ -21,7 +21,6 @@ use crate::semantics::storing::{self, NotStored};
 use crate::semantics::targeted;
 use crate::semantics::vary::{NeverMatches, Selecting};
 use crate::semantics::{Rules, is_retrieval};
-use crate::shared::Core;
 use crate::store::{Store, Stored};
 
 /// The `Range` with which the inner service is asked.
@@ -339,7 +338,6 @@ impl Assessment {
     /// The head to store. `length` is that of the whole content; `tag` one that was generated.
     pub(crate) fn head(
         mut self,
-        core: &Core,
         status: StatusCode,
         mut headers: HeaderMap,
         sent_at: SystemTime,
@@ -373,23 +371,10 @@ impl Assessment {
             Tag::Ours => true,
             Tag::Theirs => false,
         };
-        let upstream_status = take_upstream_status(&mut headers);
-        let mut headers = compact_fields(&headers, core.reporter.fields() + 1);
-        headers.insert(header::AGE, HeaderValue::from_static("0"));
-        core.reporter.reserve(&mut headers);
-        // A clone has no spare capacity.
-        let headers = headers.clone();
-        ResponseHead {
-            groups: self.terms.groups.into_boxed_slice(),
-            last_modified: single_date(&headers, &header::LAST_MODIFIED, self.received_at),
-            headers,
-            part: self.part,
-            reuse,
-            status,
-            stripped: (!self.stripped.is_empty()).then(|| Box::new(compact_fields(&self.stripped, 0))),
-            tag_is_ours,
-            upstream_status,
-        }
+        let mut head = ResponseHead::new(status, headers, reuse);
+        head.groups = self.terms.groups.into_boxed_slice();
+        head.tag_is_ours = tag_is_ours;
+        head.with_part(self.part).with_stripped(&self.stripped)
     }
 }
 

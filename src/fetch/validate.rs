@@ -41,11 +41,13 @@ impl<S: Store> Fetch<S> {
         let told = [
             (header::ETAG, validators.etag),
             (header::LAST_MODIFIED, validators.last_modified),
-            (header::CONTENT_LENGTH, stored.headers.get(header::CONTENT_LENGTH)),
+            (header::CONTENT_LENGTH, stored.fields().get(&header::CONTENT_LENGTH)),
         ];
         let mut compared = told
             .iter()
-            .filter_map(|(name, own)| response.headers().get(name).map(|value| Some(value) == *own))
+            .filter_map(|(name, own)| {
+                response.headers().get(name).map(|value| Some(value.as_bytes()) == *own)
+            })
             .peekable();
         if compared.peek().is_none() {
             Agreement::Silent
@@ -166,14 +168,14 @@ impl<S: Store> Fetch<S> {
         news.headers = validation::freshen(&head.own_fields(), &news.headers);
         let status = std::mem::replace(&mut news.status, head.status);
         self.sent.method = Method::GET; // of the response that is stored
-        self.sent.part = head.part.clone();
+        self.sent.part = head.part.as_deref().cloned();
         let assessment = self.assess(&news, received_at);
         let terms = assessment.terms.store;
         let word = self.word_of_origin(&news, received_at, terms);
         let unsent = assessment.terms.strip.clone();
         let mut detail = terms.err().map(|reason| assessment.detail(reason));
         let sent_at = self.exchange.request.now;
-        let head = assessment.head(self.core(), head.status, news.headers, sent_at, None, tag);
+        let head = assessment.head(head.status, news.headers, sent_at, None, tag);
         let ttl = head.reuse.ttl(received_at);
         let response = StoredResponse::new(head, old.response.payload().clone());
         let (shared, key) = (&self.exchange.shared, &self.exchange.request.key);
@@ -185,7 +187,7 @@ impl<S: Store> Fetch<S> {
             }
         } else if terms.is_ok() {
             if self.exchange.request.rules().no_vary_search {
-                shared.core.aliases.record(key, response.head().headers());
+                shared.core.aliases.record(key, response.head());
             }
             let freshened = shared.freshen(key, old.id, response.head().clone(), self.exchange.fence()).await;
             if freshened != PutOutcome::Stored {
