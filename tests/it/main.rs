@@ -52,6 +52,7 @@ mod slow;
 mod storing;
 mod threats;
 mod vary;
+mod waiting;
 
 #[global_allocator]
 static ALLOCATOR: support::alloc::Counting = support::alloc::Counting;
