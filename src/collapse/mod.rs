@@ -9,6 +9,7 @@ pub(crate) mod unknown_outcomes;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
@@ -31,6 +32,9 @@ const MOST_REMEMBERED: usize = 16_384;
 /// One where schedules are explored, so that the random hash of a ticket has no part in them.
 const SHARDS: usize = if cfg!(shuttle) { 1 } else { 16 };
 
+/// How many counts of ended calls there are. Keys share them, which at worst costs a look-up.
+const COUNTS: usize = 1024;
+
 /// What requests that may share one call have in common: the key, and the selecting fields where they are known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CollapseKey {
@@ -43,6 +47,8 @@ type Kind = (u128, bool);
 
 /// Who leads, who follows, and which keys are not worth it.
 pub(crate) struct Collapser {
+    /// How many calls have ended, by their keys' hashes.
+    ended: Box<[AtomicU32]>,
     not_shareable: Cache<Kind, SystemTime>,
     hasher: RandomState,
     gauges: Arc<Gauges>,
@@ -142,6 +148,7 @@ pub(crate) enum Role {
 impl Collapser {
     pub(crate) fn new(gauges: Arc<Gauges>) -> Self {
         Self {
+            ended: (0..COUNTS).map(|_| AtomicU32::new(0)).collect(),
             not_shareable: Cache::new(MOST_REMEMBERED),
             hasher: RandomState::new(),
             gauges,
@@ -153,6 +160,17 @@ impl Collapser {
     fn shard(&self, ticket: &CollapseKey) -> &Mutex<HashMap<CollapseKey, Arc<Call>>> {
         let hash = self.hasher.hash_one(ticket);
         &self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or_default()]
+    }
+
+    /// How many calls have ended for this key, and for some others. A request that reads another number after its look-up
+    /// than before may have missed what such a call has stored.
+    pub(crate) fn ended(&self, key: &CacheKey) -> u32 {
+        self.ended_count(key).load(Ordering::Acquire)
+    }
+
+    fn ended_count(&self, key: &CacheKey) -> &AtomicU32 {
+        let hash = self.hasher.hash_one(key);
+        &self.ended[usize::try_from(hash % COUNTS as u64).unwrap_or_default()]
     }
 
     /// Finds a call to wait for, or begins one. `fence` is that of the look-up that found nothing of use.
@@ -437,6 +455,8 @@ impl Leader {
 
 impl Drop for Leader {
     fn drop(&mut self) {
+        // First: a request that finds nothing to join afterwards has to see that there was something.
+        self.collapser.ended_count(&self.ticket.key).fetch_add(1, Ordering::Release);
         self.collapser.close(&self.ticket, &self.call);
         // Unless it has landed.
         self.call.publish(CallResult::Failed(None));

@@ -208,16 +208,17 @@ impl<S: Store> CollapsedFetch<S> {
     /// Looks into the store again: between the first look and the lead, another call may have ended.
     async fn look_again(&mut self, leader: Option<&Leader>) -> Option<Answer> {
         let has_waited = self.has_waited();
+        let may_find_more = has_waited || self.may_have_missed();
         let exchange = &mut *self.exchange;
         if has_waited {
             exchange.expect();
         }
         let shared = &exchange.shared;
         let looked_up = match shared.store.try_get(&exchange.request.key) {
-            None if has_waited => shared.get(&exchange.request.key).await,
+            None if may_find_more => shared.get(&exchange.request.key).await,
             looked_up => looked_up,
         };
-        if has_waited {
+        if may_find_more {
             // What has come in meanwhile lies in the future of the request's arrival.
             exchange.request.now = shared.core.clock.now();
         }
@@ -245,6 +246,12 @@ impl<S: Store> CollapsedFetch<S> {
             exchange.plan.fallback = Fallback::None;
         }
         None
+    }
+
+    /// Whether a call that has stored what this request wants may have ended while it waited for its look-up.
+    fn may_have_missed(&self) -> bool {
+        let request = &self.exchange.request;
+        request.calls_ended.is_some_and(|before| before != self.core().collapser.ended(&request.key))
     }
 
     /// Answers with what is stored by now.

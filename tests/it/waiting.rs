@@ -99,3 +99,33 @@ async fn a_miss_is_looked_up_once_where_no_call_has_ended_meanwhile() {
     }
     assert_eq!(gate.arrived(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_looks_again_when_a_call_for_its_key_has_ended_since_its_look_up() {
+    for length in [None, Some(("content-length", "1"))] {
+        let gate = Gate::after(&[Op::Get]);
+        let stage = gated(&gate);
+        gate.open();
+        let first = stage.get("/");
+        settle().await;
+        gate.close();
+        let herd = stage.herd(3, &[]);
+        settle().await;
+        assert_eq!(gate.arrived(), 4, "they have seen that nothing is stored, and don't know yet");
+        let fields: Vec<_> = [FRESH].into_iter().chain(length).collect();
+        stage.origin.call(0).head(&fields).frame("x").end();
+        first.seen().await.has_body("x");
+        settle().await;
+        stage.later(10);
+        gate.open();
+        settle().await;
+        assert_eq!(stage.origin.calls(), 1);
+        for client in herd {
+            let seen = client.seen().await.has_body("x");
+            let status = seen.cache_status();
+            let is_known = status == "larder; hit; ttl=50"
+                || status == "larder; fwd=uri-miss; stored; collapsed; ttl=50";
+            assert!(is_known, "{status}");
+        }
+    }
+}

@@ -235,6 +235,10 @@ impl Gate {
         self.is_open.send_replace(true);
     }
 
+    pub fn close(&self) {
+        self.is_open.send_replace(false);
+    }
+
     /// How many calls have come to the gate so far.
     pub fn arrived(&self) -> usize {
         self.arrived.load(Ordering::SeqCst)
