@@ -362,12 +362,13 @@ impl<S: Store> CollapsedFetch<S> {
             }
             return Followed::Answer(Box::new(answer));
         }
-        self.followed_another(&result, ticket, limit).await
+        self.followed_another(follower, &result, ticket, limit).await
     }
 
     /// What to do where the response of the call is not for this request.
     async fn followed_another(
         &mut self,
+        mut follower: Follower,
         result: &CallResult,
         ticket: &mut CollapseKey,
         limit: Duration,
@@ -395,13 +396,17 @@ impl<S: Store> CollapsedFetch<S> {
         if !is_error && !is_validated {
             return Followed::Alone;
         }
-        if let CallResult::Streaming(_, flight, _) = result
-            && let Some(reader) = flight.join()
-        {
-            // The validation has to find it in the store.
-            let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
-            deadline.in_time(reader.settled()).await;
-        }
+        // The validation has to find it in the store.
+        let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
+        let is_stored = async {
+            if let CallResult::Streaming(_, flight, _) = result
+                && let Some(reader) = flight.join()
+            {
+                reader.settled().await;
+            }
+            follower.ended().await;
+        };
+        deadline.in_time(is_stored).await;
         if is_error { self.followed_a_failure() } else { Followed::Again }
     }
 

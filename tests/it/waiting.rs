@@ -129,3 +129,27 @@ async fn a_leader_looks_again_when_a_call_for_its_key_has_ended_since_its_look_u
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_herd_on_what_is_never_fresh_validates_when_the_store_has_it_and_once() {
+    for status in [200, 404] {
+        let gate = Gate::before(&[Op::Put]);
+        let stage = gated(&gate);
+        let herd = stage.herd(10, &[]);
+        settle().await;
+        let tag = ("etag", "\"a\"");
+        let head = Step::head(status, &[tag, ("content-length", "4")]);
+        stage.origin.call(0).steps(&[head.clone(), Step::frame("page"), Step::End]);
+        settle().await;
+        let answered = herd.iter().filter(|client| !client.is_waiting()).count();
+        assert_eq!((answered, gate.arrived(), stage.origin.calls()), (1, 1, 1), "{status}");
+        gate.open();
+        settle().await;
+        assert_eq!(stage.origin.calls(), 2, "{status}: one call for all that are left");
+        stage.origin.call(1).steps(&[Step::head(304, &[tag]), Step::End]);
+        for client in herd {
+            assert_eq!(client.seen().await.has_body("page").status.as_u16(), status);
+        }
+        assert_eq!(stage.origin.calls(), 2, "{status}");
+    }
+}
