@@ -54,6 +54,8 @@ enum Followed {
     InTurn,
     /// The call takes too long: all who wait make another one together.
     Late(Arc<Call>),
+    /// What the call brought is too old for all that come now: they make another one together.
+    TooOld(Arc<Call>),
 }
 
 impl<S: Store> CollapsedFetch<S> {
@@ -92,6 +94,12 @@ impl<S: Store> CollapsedFetch<S> {
                         role = self.supersede(&ticket, &call, Because::Late);
                         continue;
                     }
+                    Followed::TooOld(call) if rounds < MOST_ROUNDS => {
+                        rounds += 1;
+                        role = self.supersede(&ticket, &call, Because::Older);
+                        continue;
+                    }
+                    Followed::TooOld(_) => break true,
                 },
                 Role::Alone | Role::Outdated(_) => break true,
             }
@@ -302,6 +310,8 @@ impl<S: Store> CollapsedFetch<S> {
     /// Waits for another request's call.
     async fn follow(&mut self, mut follower: Follower, ticket: &mut CollapseKey) -> Followed {
         self.exchange.collapsed = Some(false);
+        // It is open only until the store has what it brought.
+        let is_over = follower.call().has_result();
         let budget = self.budget();
         let limit = budget.unwrap_or(self.core().gauges.limits.wait);
         let late = budget.map_or(Detail::StaleIfError, |_| Detail::LatencyBudget);
@@ -362,13 +372,21 @@ impl<S: Store> CollapsedFetch<S> {
             }
             return Followed::Answer(Box::new(answer));
         }
-        self.followed_another(follower, &result, ticket, limit).await
+        let followed = self.followed_another(&mut follower, &result, ticket, limit).await;
+        match (followed, &result) {
+            (Followed::Alone, CallResult::Validated(response) | CallResult::Whole(response))
+                if is_over && !has_unkeyed && response.head().reuse().ttl(self.core().clock.now()) <= 0 =>
+            {
+                Followed::TooOld(Arc::clone(follower.call()))
+            }
+            (followed, _) => followed,
+        }
     }
 
     /// What to do where the response of the call is not for this request.
     async fn followed_another(
         &mut self,
-        mut follower: Follower,
+        follower: &mut Follower,
         result: &CallResult,
         ticket: &mut CollapseKey,
         limit: Duration,

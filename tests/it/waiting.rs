@@ -153,3 +153,24 @@ async fn a_herd_on_what_is_never_fresh_validates_when_the_store_has_it_and_once(
         assert_eq!(stage.origin.calls(), 2, "{status}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_herd_validates_once_what_has_become_stale_while_the_call_that_stored_it_is_still_open() {
+    let gate = Gate::after(&[Op::Put]);
+    let stage = gated(&gate);
+    let tag = ("etag", "\"a\"");
+    let steps = [Step::head(200, &[FRESH, tag, ("content-length", "4")]), Step::frame("page"), Step::End];
+    stage.fill("/", &steps).await.told("larder; fwd=uri-miss; stored; ttl=60");
+    assert_eq!(stage.handle.fills().fills, 1, "the store has it, and has not said so");
+    stage.later(61);
+    let herd = stage.herd(10, &[]);
+    settle().await;
+    assert_eq!(stage.origin.calls(), 2, "one validation for all");
+    stage.origin.call(1).steps(&[Step::head(304, &[FRESH, tag]), Step::End]);
+    for client in herd {
+        client.seen().await.has_body("page");
+    }
+    gate.open();
+    settle().await;
+    assert_eq!((stage.origin.calls(), stage.handle.fills().fills), (2, 0));
+}
