@@ -56,6 +56,7 @@ mod stores;
 mod storing;
 mod threats;
 mod vary;
+mod waiting;
 
 #[global_allocator]
 static ALLOCATOR: support::alloc::Counting = support::alloc::Counting;
