@@ -193,7 +193,7 @@ fn forged(index: usize) -> String {
         .map(|start| u8::from_str_radix(&hex[start..start + 2], 16).unwrap())
         .collect();
     let words: Vec<_> = bytes.chunks(8).collect();
-    String::from_utf8(words.join(&[b'.'; 56][..])).unwrap()
+    String::from_utf8(words.join(&[b'.'; 88][..])).unwrap()
 }
 
 #[tokio::test]
