@@ -232,6 +232,11 @@ impl Activity {
         }
     }
 
+    /// Something is taken that will be written later.
+    pub(super) fn collected(&self) {
+        self.unflushed.store(true, Release);
+    }
+
     pub(super) fn flushed(&self) {
         if !self.unflushed.load(Acquire) {
             return;
