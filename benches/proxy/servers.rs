@@ -17,7 +17,7 @@ use hyper::body::{Body, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use larder::CacheLayer;
+use larder::CacheBuilder;
 use tokio::net::TcpListener;
 use tower::{BoxError, Layer, Service};
 
@@ -179,7 +179,7 @@ pub fn layer(address: SocketAddr) {
     let mut hit = hit(address);
     let own = [header::AGE.as_str(), "cache-status", "x-cache"];
     hit.fields.retain(|(name, _)| !own.contains(&name.as_str()));
-    serve(CacheLayer::default().x_cache(true).layer(ByHand(hit)));
+    serve(CacheBuilder::default().x_cache(true).build().layer(ByHand(hit)));
 }
 
 /// The service: it builds its response anew each time, as a handler does.

@@ -5,10 +5,8 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{Either, Full};
 use larder::CacheBody;
 
-use crate::upstream::OriginBody;
-
 /// The body of a response: the cache's, or the proxy's own.
-pub type ResponseBody = Either<CacheBody<OriginBody>, Full<Bytes>>;
+pub type ResponseBody = Either<CacheBody, Full<Bytes>>;
 
 /// An error without content. `cache_status` says how the request was handled (RFC 9211).
 pub fn error(status: StatusCode, cache_status: &str) -> Response<ResponseBody> {

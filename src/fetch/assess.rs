@@ -1,69 +1,27 @@
-//! What is asked of the inner service for the cache's sake, and what the rules and the policy say of its answer.
+//! What the rules and the policy say of a response of the inner service.
 
 use std::time::{Duration, SystemTime};
 
 use http::header::{self, HeaderMap};
-use http::request::Parts;
-use http::{HeaderValue, Method, StatusCode, response};
+use http::{HeaderValue, StatusCode, response};
 
-use crate::collapse::Leader;
-use crate::collapse::background::ValidationPermit;
-use crate::entry::key::CacheKey;
-use crate::entry::{Part, ResponseHead, compact_fields, take_upstream_status};
-use crate::limits::calls::CallPermit;
-use crate::policy::Terms;
-use crate::respond::request::CacheRequest;
-use crate::semantics::cache_control::{RequestDirectives, ResponseDirectives};
+use super::{Fetch, Sent};
+use crate::entry::{Part, ResponseHead};
+use crate::policy::{PolicyExchange, Terms, VaryRule};
+use crate::semantics::cache_control::ResponseDirectives;
+use crate::semantics::cache_status::Detail;
 use crate::semantics::date;
-use crate::semantics::fields::{RequestFields, remove_content_digests, remove_hop_by_hop};
+use crate::semantics::fields::{list, remove_content_digests, remove_hop_by_hop};
 use crate::semantics::framing;
 use crate::semantics::freshness::{self, single_date};
 use crate::semantics::groups::{self, CACHE_GROUPS};
-use crate::semantics::reuse::{Forward, Reuse};
+use crate::semantics::reuse::Reuse;
 use crate::semantics::status::is_server_error;
-use crate::semantics::storing::{self, Exchange, NotStored};
+use crate::semantics::storing::{self, NotStored};
 use crate::semantics::targeted;
 use crate::semantics::vary::{NeverMatches, Selecting};
 use crate::semantics::{Rules, is_retrieval};
-use crate::shared::Core;
-use crate::store::{Expected, Fence, Stored};
-
-/// What the inner service is asked for the cache's sake.
-pub(crate) struct FetchContext {
-    pub(crate) fence: Fence,
-    pub(crate) forward: Forward,
-    /// The status of the inner service's answer, where it is not that of the response that was made of it.
-    pub(crate) answered: Option<StatusCode>,
-    /// The response is made of a stored part and of what was missing of it.
-    pub(crate) is_completed: bool,
-    /// Others wait for the answer.
-    pub(crate) leader: Option<Leader>,
-    /// Whether this request has waited in vain for another one's call.
-    pub(crate) collapsed: Option<bool>,
-    /// The response is to a POST, and names the target URI in `Content-Location`.
-    pub(crate) names_target: bool,
-    /// The answer counts as at least this new: as what is stored with times in the future, where the clock was set back.
-    pub(crate) at_least: Option<(SystemTime, SystemTime)>,
-    /// What is stored that an error must not replace.
-    pub(crate) good: Incumbent,
-    /// For the call, until its content has come in.
-    pub(crate) permit: CallPermit,
-    /// Held until the response is stored, or not.
-    pub(crate) validation: Option<ValidationPermit>,
-    /// As the client sent it.
-    pub(crate) query: Box<CacheRequest>,
-    /// The method as it was sent: a HEAD can go out as a GET.
-    pub(crate) sent_method: Method,
-    /// What a 206 has of the representation, where it can be stored.
-    pub(crate) part: Option<Part>,
-    pub(crate) sent_range: SentRange,
-    /// What may be the answer in place of an error.
-    pub(crate) stand_in: Option<Stored>,
-    /// The stored response that the inner service is asked about, or that it is asked instead of.
-    pub(crate) validated: Option<Stored>,
-    /// Dropped last, after the leader: nobody joins a call of which the store may forget purges.
-    pub(crate) expected: Expected,
-}
+use crate::store::{Store, Stored};
 
 /// The `Range` with which the inner service is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,41 +62,6 @@ impl Incumbent {
     }
 }
 
-impl FetchContext {
-    /// A POST whose response may answer later GETs. The request's own conditions and ranges are none of
-    /// the cache's business (RFC 9110 13.2.1).
-    pub(crate) fn post(
-        request: Parts,
-        key: CacheKey,
-        expected: Expected,
-        fence: Fence,
-        sent_at: SystemTime,
-    ) -> Self {
-        let directives = RequestDirectives::of(&request.headers);
-        let query = CacheRequest { directives, fields: RequestFields::default(), key, now: sent_at, request };
-        Self {
-            answered: None,
-            collapsed: None,
-            is_completed: false,
-            leader: None,
-            fence,
-            forward: Forward::Method,
-            names_target: true,
-            at_least: None,
-            good: Incumbent::None,
-            permit: CallPermit::default(),
-            validation: None,
-            query: Box::new(query),
-            part: None,
-            sent_method: Method::POST,
-            sent_range: SentRange::None,
-            stand_in: None,
-            validated: None,
-            expected,
-        }
-    }
-}
-
 /// What the rules and the policy say of a response.
 #[derive(Clone)]
 pub(crate) struct Assessment {
@@ -152,110 +75,147 @@ pub(crate) struct Assessment {
     pub(crate) terms: Terms,
 }
 
-/// Judges a response to `ask`, received at `received_at`.
-pub(crate) fn assess(
-    core: &Core,
-    ask: &FetchContext,
-    response: &response::Parts,
-    max_object: u64,
-    received_at: SystemTime,
-) -> Assessment {
-    let rules = core.policy.rules();
-    let (status, headers) = (response.status, &response.headers);
-    let directives = targeted::directives(headers, &rules.targets);
-    let date = single_date(headers, &header::DATE, received_at);
-    let (lifetime, source) = freshness::lifetime(
-        status,
-        headers,
-        &directives,
-        date.unwrap_or(received_at),
-        rules.heuristic.as_ref(),
-    );
-    let is_error = status.is_client_error() || is_server_error(status);
-    let lifetime = match rules.max_error_lifetime {
-        Some(most) if is_error => lifetime.min(most),
-        _ => lifetime,
-    };
-    let keyed = ask.query.key.keyed_credentials();
-    let store = if core.storing {
-        let exchange = Exchange {
-            method: &ask.sent_method,
-            names_target: ask.names_target,
-            request: &ask.query.request.headers,
-            request_directives: &ask.query.directives,
-            keyed,
+impl<S: Store> Fetch<S> {
+    /// Assesses a response that was received at `received_at`: the rules first, then the policy, then what no policy can
+    /// lift.
+    pub(super) fn assess(&self, response: &response::Parts, received_at: SystemTime) -> Assessment {
+        let (core, request) = (self.core(), &self.exchange.request);
+        let (rules, max_object) = (request.rules(), self.exchange.shared.store.limits().max_object);
+        let (status, headers) = (response.status, &response.headers);
+        let directives = targeted::directives(headers, &rules.targets);
+        let date = single_date(headers, &header::DATE, received_at);
+        let (lifetime, source) = freshness::lifetime(
             status,
-            response: headers,
-            directives: &directives,
-            source,
+            headers,
+            &directives,
+            date.unwrap_or(received_at),
+            rules.heuristic.as_ref(),
+        );
+        let is_error = status.is_client_error() || is_server_error(status);
+        let lifetime = match rules.max_error_lifetime {
+            Some(most) if is_error => lifetime.min(most),
+            _ => lifetime,
         };
-        storing::admit(&exchange, rules)
-    } else {
-        Err(NotStored::SwitchedOff)
-    };
-    let groups = groups::of(headers, &CACHE_GROUPS);
-    let store = match store {
-        // A policy that lifts the refusal of an error lifts no other one.
-        Ok(()) | Err(NotStored::DrawnError) if groups.is_err() => Err(NotStored::Groups),
-        store => store,
-    };
-    let groups = groups.unwrap_or_default();
-    let seconds = |seconds: Option<u32>| Duration::from_secs(seconds.unwrap_or_default().into());
-    let mut terms = Terms {
-        groups: groups.iter().map(|group| groups::scoped(ask.query.key.uri(), group)).collect(),
-        lifetime,
-        max_body: max_object,
-        must_revalidate: directives.must_revalidate
-            || directives.proxy_revalidate
-            || directives.s_maxage.is_some(), // RFC 9111 5.2.2.10
-        no_cache: directives.no_cache,
-        shared: storing::shared_with(&directives, rules.credentials),
-        source,
-        stale_if_error: directives.stale_if_error.map(|seconds| Duration::from_secs(seconds.into())),
-        stale_while_revalidate: seconds(directives.stale_while_revalidate),
-        store,
-        strip: Vec::new(),
-    };
-    core.policy.response(&ask.query.request, response, &mut terms);
-    terms.max_body = terms.max_body.min(max_object);
-    if !core.storing {
-        terms.store = Err(NotStored::SwitchedOff);
-    }
-    let mut selecting = Selecting::default();
-    if terms.store.is_ok() {
-        let selectable = Selecting::of(headers, &ask.query.request.headers, rules);
-        terms.store = enforce_invariants(ask, response, &terms, selectable.as_ref().err(), rules);
-        selecting = selectable.unwrap_or_default();
-        if ask.part == Some(Part::Replay) {
-            selecting = selecting.with_field(&ask.query.request.headers, header::RANGE);
+        let keyed = request.key.keyed_credentials();
+        let store = if core.storing {
+            let exchange = storing::Exchange {
+                method: &self.sent.method,
+                names_target: self.sent.names_target,
+                request: &request.parts.headers,
+                request_directives: &request.directives,
+                keyed,
+                status,
+                response: headers,
+                directives: &directives,
+                source,
+            };
+            storing::admit(&exchange, rules)
+        } else {
+            Err(NotStored::SwitchedOff)
+        };
+        let groups = groups::of(headers, &CACHE_GROUPS);
+        let store = match store {
+            // A policy that lifts the refusal of an error lifts no other one.
+            Ok(()) | Err(NotStored::DrawnError) if groups.is_err() => Err(NotStored::Groups),
+            store => store,
+        };
+        let groups = groups.unwrap_or_default();
+        let seconds = |seconds: Option<u32>| Duration::from_secs(seconds.unwrap_or_default().into());
+        let unstored = [&directives.private_fields, &directives.no_cache_fields];
+        let mut terms = Terms {
+            age: None,
+            groups: groups.iter().map(|group| groups::scoped(request.key.uri(), group)).collect(),
+            lifetime,
+            max_body: max_object,
+            must_revalidate: directives.must_revalidate
+                || directives.proxy_revalidate
+                || directives.s_maxage.is_some(), // RFC 9111 5.2.2.10
+            no_cache: directives.no_cache,
+            reason: None,
+            replace: Vec::new(),
+            shared: storing::shared_with(&directives, rules.credentials),
+            source,
+            stale_if_error: directives.stale_if_error.map(|seconds| Duration::from_secs(seconds.into())),
+            stale_while_revalidate: seconds(directives.stale_while_revalidate),
+            store,
+            strip: Vec::new(),
+            unstored: unstored.into_iter().flatten().cloned().collect(),
+            vary: VaryRule::AsSent,
+        };
+        let policy = &request.policy;
+        let mut exchange = PolicyExchange::new(&request.key, &request.parts, response, &policy.data);
+        exchange.is_background = self.exchange.background.is_some();
+        exchange.sent = self.sent.fields.as_ref();
+        policy.hooks.response(&exchange, &mut terms);
+        terms.max_body = terms.max_body.min(max_object);
+        if !core.storing {
+            terms.store = Err(NotStored::SwitchedOff);
+        }
+        let mut selecting = Selecting::default();
+        if terms.store.is_ok() {
+            let selectable = selecting_by(&terms.vary, headers, &request.parts.headers, rules);
+            terms.store = enforce_invariants(&self.sent, response, &terms, selectable.as_ref().err(), rules);
+            selecting = selectable.unwrap_or_default();
+            if self.sent.part == Some(Part::Replay) {
+                selecting = selecting.with_field(&request.parts.headers, header::RANGE);
+            }
+        }
+        let (at_least, part) = (self.sent.at_least, self.sent.part.clone());
+        Assessment {
+            at_least,
+            date,
+            directives,
+            part,
+            received_at,
+            selecting,
+            stripped: HeaderMap::new(),
+            terms,
         }
     }
-    let (at_least, part) = (ask.at_least, ask.part.clone());
-    Assessment { at_least, date, directives, part, received_at, selecting, stripped: HeaderMap::new(), terms }
+
+    /// Whether a response could be stored as far as the origin and the policy are concerned. `terms` is the verdict, which a
+    /// client's `no-store` decides before anything else is looked at.
+    pub(super) fn word_of_origin(
+        &mut self,
+        response: &response::Parts,
+        received_at: SystemTime,
+        terms: Result<(), NotStored>,
+    ) -> Result<(), NotStored> {
+        if terms != Err(NotStored::RequestNoStore) {
+            return terms;
+        }
+        self.exchange.request.directives.no_store = false;
+        let word = self.assess(response, received_at).terms.store;
+        self.exchange.request.directives.no_store = true;
+        word
+    }
 }
 
-/// Whether a response could be stored as far as the origin and the policy are concerned. `terms` is the verdict, which a
-/// client's `no-store` decides before anything else is looked at.
-pub(crate) fn word_of_origin(
-    core: &Core,
-    ask: &mut FetchContext,
-    response: &response::Parts,
-    max_object: u64,
-    received_at: SystemTime,
-    terms: Result<(), NotStored>,
-) -> Result<(), NotStored> {
-    if terms != Err(NotStored::RequestNoStore) {
-        return terms;
+/// What selects a response, as far as the policy lets it.
+fn selecting_by(
+    rule: &VaryRule,
+    response: &HeaderMap,
+    request: &HeaderMap,
+    rules: &Rules,
+) -> Result<Selecting, NeverMatches> {
+    match rule {
+        VaryRule::AsSent => Selecting::of(response, request, rules),
+        VaryRule::Ignore => Ok(Selecting::default()),
+        VaryRule::Only(names) => {
+            let named: Vec<_> = list(response, &header::VARY).map(<[u8]>::to_ascii_lowercase).collect();
+            let kept = names.iter().filter(|name| named.iter().any(|line| line == name.as_str().as_bytes()));
+            let mut only = HeaderMap::new();
+            for name in kept {
+                only.append(header::VARY, HeaderValue::from(name.clone()));
+            }
+            Selecting::of(&only, request, rules)
+        }
     }
-    ask.query.directives.no_store = false;
-    let word = assess(core, ask, response, max_object, received_at).terms.store;
-    ask.query.directives.no_store = true;
-    word
 }
 
 /// What no policy can lift.
 fn enforce_invariants(
-    ask: &FetchContext,
+    sent: &Sent,
     response: &response::Parts,
     terms: &Terms,
     unselectable: Option<&NeverMatches>,
@@ -278,24 +238,36 @@ fn enforce_invariants(
     if response.status.is_informational() || response.status == StatusCode::NOT_MODIFIED {
         return Err(NotStored::Status);
     }
-    if !is_retrieval(&ask.sent_method) && !ask.names_target {
+    if !is_retrieval(&sent.method) && !sent.names_target {
         return Err(NotStored::Method);
     }
     let is_part = response.status == StatusCode::PARTIAL_CONTENT;
-    let is_of_range = ask.sent_range != SentRange::None && response.status != StatusCode::OK;
-    if (is_part || is_of_range) && ask.part.is_none() {
+    let is_of_range = sent.range != SentRange::None && response.status != StatusCode::OK;
+    if (is_part || is_of_range) && sent.part.is_none() {
         return Err(NotStored::Partial);
     }
-    if ask.good.blocks(response.status) {
+    if sent.incumbent.blocks(response.status) {
         return Err(NotStored::Status); // RFC 9111 4.3.3: what is stored may still do
     }
     if !is_of_use {
         return Err(NotStored::NeverFresh);
     }
+    let group_bytes: usize = terms.groups.iter().map(|group| group.len()).sum();
+    if terms.groups.len() > Terms::MAX_GROUPS || group_bytes > Terms::MAX_GROUP_BYTES {
+        return Err(NotStored::Groups); // a purge of one that was left out would miss it
+    }
     Ok(())
 }
 
 impl Assessment {
+    /// How a refusal to store is reported.
+    pub(crate) fn detail(&self, reason: NotStored) -> Detail {
+        match &self.terms.reason {
+            Some(word) if reason == NotStored::Policy => Detail::Refused(word.as_str().to_owned().into()),
+            _ => Detail::NotStored(reason),
+        }
+    }
+
     /// Takes away what nobody downstream gets to see.
     pub(crate) fn strip(&mut self, headers: &mut HeaderMap) {
         for name in &self.terms.strip {
@@ -306,6 +278,28 @@ impl Assessment {
                 }
             }
         }
+    }
+
+    /// Puts in what every client gets in the place of the origin's fields.
+    fn replace(&mut self, headers: &mut HeaderMap) {
+        for (name, value) in &self.terms.replace {
+            if headers.get(name) == Some(value) {
+                continue; // as it was put in for the first client
+            }
+            if let header::Entry::Occupied(field) = headers.entry(name) {
+                let (name, values) = field.remove_entry_mult();
+                for value in values {
+                    self.stripped.append(&name, value);
+                }
+            }
+            headers.insert(name, value.clone());
+        }
+    }
+
+    /// Makes the fields of a response those that clients get, except for what is not stored.
+    pub(crate) fn for_client(&mut self, headers: &mut HeaderMap) {
+        self.strip(headers);
+        self.replace(headers);
     }
 
     /// Seconds of freshness left at reception.
@@ -324,12 +318,10 @@ impl Assessment {
             date,
             generated,
             immutable: self.directives.immutable,
-            initial_age: freshness::initial_age(
-                freshness::received_age(headers),
-                date,
-                sent_at,
-                self.received_at,
-            ),
+            initial_age: self.terms.age.unwrap_or_else(|| {
+                let received = freshness::received_age(headers);
+                freshness::initial_age(received, date, sent_at, self.received_at)
+            }),
             lifetime: self.terms.lifetime,
             must_revalidate: self.terms.must_revalidate,
             no_cache: self.terms.no_cache,
@@ -346,7 +338,6 @@ impl Assessment {
     /// The head to store. `length` is that of the whole content; `tag` one that was generated.
     pub(crate) fn head(
         mut self,
-        core: &Core,
         status: StatusCode,
         mut headers: HeaderMap,
         sent_at: SystemTime,
@@ -356,9 +347,10 @@ impl Assessment {
         let reuse = self.reuse(&headers, sent_at);
         remove_hop_by_hop(&mut headers);
         self.strip(&mut headers);
-        for name in self.directives.private_fields.iter().chain(&self.directives.no_cache_fields) {
+        for name in &self.terms.unstored {
             headers.remove(name);
         }
+        self.replace(&mut headers);
         if self.date.is_none() {
             // RFC 9110 6.6.1: a response without a date gets the time of its reception.
             if let Ok(date) = HeaderValue::try_from(date::format(self.received_at)) {
@@ -379,23 +371,10 @@ impl Assessment {
             Tag::Ours => true,
             Tag::Theirs => false,
         };
-        let upstream_status = take_upstream_status(&mut headers);
-        let mut headers = compact_fields(&headers, core.status_writer.fields() + 1);
-        headers.insert(header::AGE, HeaderValue::from_static("0"));
-        core.status_writer.reserve(&mut headers);
-        // A clone has no spare capacity.
-        let headers = headers.clone();
-        ResponseHead {
-            groups: self.terms.groups.into_boxed_slice(),
-            last_modified: single_date(&headers, &header::LAST_MODIFIED, self.received_at),
-            headers,
-            part: self.part,
-            reuse,
-            status,
-            stripped: (!self.stripped.is_empty()).then(|| Box::new(compact_fields(&self.stripped, 0))),
-            tag_is_ours,
-            upstream_status,
-        }
+        let mut head = ResponseHead::new(status, headers, reuse);
+        head.groups = self.terms.groups.into_boxed_slice();
+        head.tag_is_ours = tag_is_ours;
+        head.with_part(self.part).with_stripped(&self.stripped)
     }
 }
 

@@ -1,83 +1,88 @@
 //! One call of the inner service for the cache's sake: what goes out, and what is made of what comes back.
 
-pub(crate) mod assess;
 pub(crate) mod collapsed;
-pub(crate) mod receive;
-pub(crate) mod write;
+pub(crate) mod exchange;
 
+mod assess;
 mod complete;
 mod drive;
+mod receive;
 mod validate;
+mod write;
 
-use std::sync::Arc;
+use std::time::SystemTime;
 
-use http::header;
+use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use tower::{Service, ServiceExt};
 
+use self::exchange::{Exchange, Goal};
 use self::validate::Agreement;
-use crate::body::CacheBody;
-use crate::collapse::background::ValidationPermit;
-use crate::collapse::{CallResult, Leader};
+use crate::body::incoming::{self, Incoming};
+use crate::collapse::{CallResult, NotShareable};
+use crate::entry::Part;
 use crate::entry::key;
 use crate::entry::partial::Completion;
 use crate::error::BoxError;
-use crate::fetch::assess::{FetchContext, Incumbent, SentRange};
+use crate::fetch::assess::{Incumbent, SentRange};
 use crate::limits::calls::CallPermit;
+use crate::observe::{Answer, Event};
+use crate::respond::no_content;
 use crate::respond::request::CacheRequest;
+use crate::runtime::{Instant, moment};
 use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::framing;
-use crate::semantics::reuse::{Fallback, Forward};
+use crate::semantics::reuse::Fallback;
 use crate::semantics::status::{is_failure, is_server_error};
 use crate::semantics::validation::{self, Validators};
 use crate::shared::Core;
-use crate::store::{Expected, Lookup, Store, Stored};
+use crate::store::{Lookup, Store, Stored};
 
-/// What a fetch is for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Purpose {
-    /// What is missing of a stored part.
-    Complete(usize),
-    /// A response, whatever is stored.
-    Get,
-    /// Whether a stored response still holds, and what stands in if that can't be said.
-    Validate(usize, Fallback),
+/// A service that can stand behind the cache: the bounds of [`CacheService`](crate::CacheService), once.
+pub(crate) trait InnerService<Q>:
+    Service<Request<Q>, Response = Response<Self::Body>, Future: Send, Error: Send> + Clone + Send + 'static
+{
+    type Body: Body<Data: Send, Error: Into<BoxError>> + Send + 'static;
 }
 
-impl Purpose {
-    /// The stored response that it is about.
-    pub(crate) fn selected(self) -> Option<usize> {
-        match self {
-            Self::Complete(index) | Self::Validate(index, _) => Some(index),
-            Self::Get => None,
-        }
-    }
-
-    /// What stands in when it fails. One failure does not stand in for another.
-    pub(crate) fn fallback(self, lookup: &Lookup) -> Fallback {
-        let Self::Validate(index, fallback) = self else {
-            return Fallback::None;
-        };
-        let stored = lookup.variants.get(index);
-        let is_failure = stored.is_some_and(|stored| is_server_error(stored.response.head().status));
-        if is_failure && fallback == Fallback::StaleIfError { Fallback::None } else { fallback }
-    }
+impl<I, Q, B> InnerService<Q> for I
+where
+    I: Service<Request<Q>, Response = Response<B>, Future: Send, Error: Send> + Clone + Send + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    type Body = B;
 }
 
 /// One call of the inner service for the cache's sake.
 pub(crate) struct Fetch<S> {
-    /// Boxed: it is large, and goes from hand to hand.
-    ask: Box<FetchContext>,
     completion: Option<Completion>,
-    core: Arc<Core>,
-    fallback: Fallback,
-    lookup: Lookup,
-    selected: Option<usize>,
-    store: Arc<S>,
+    exchange: Box<Exchange<S>>,
+    sent: Box<Sent>,
+}
+
+/// What the inner service was asked, as far as the meaning of its answer depends on it.
+struct Sent {
+    /// The status of the inner service's answer, where it is not that of the response that was made of it.
+    answered: Option<StatusCode>,
     /// By the positions of what is stored.
-    validators: Vec<AskedBy>,
+    asked_by: Vec<AskedBy>,
+    /// The answer counts as at least this new: as what is stored with times in the future, where the clock was set back.
+    at_least: Option<(SystemTime, SystemTime)>,
+    /// The fields of the request as it was sent, where the policy wants to see them.
+    fields: Option<HeaderMap>,
+    /// What is stored that an error must not replace.
+    incumbent: Incumbent,
+    /// The response is made of a stored part and of what was missing of it.
+    is_completed: bool,
+    /// The method as it was sent: a HEAD can go out as a GET.
+    method: Method,
+    /// The response is to a POST, and names the target URI in `Content-Location`.
+    names_target: bool,
+    /// What a 206 has of the representation, where it can be stored.
+    part: Option<Part>,
+    range: SentRange,
 }
 
 /// Which validators of a stored response go out with a request.
@@ -88,198 +93,216 @@ enum AskedBy {
     StrongTag,
 }
 
-impl<S: Store> Fetch<S> {
-    pub(crate) fn new(
-        core: Arc<Core>,
-        store: Arc<S>,
-        query: Box<CacheRequest>,
-        lookup: Lookup,
-        forward: Forward,
-        purpose: Purpose,
-    ) -> Self {
-        let (selected, fallback) = (purpose.selected(), purpose.fallback(&lookup));
-        let completion = match purpose {
-            Purpose::Complete(index) => {
-                let stored = lookup.variants.get(index).map(|stored| &stored.response);
-                stored.and_then(|stored| Completion::of(stored, &query.request.headers, query.fields))
-            }
-            _ => None,
-        };
+impl Sent {
+    /// A POST whose answer may answer later GETs.
+    fn post() -> Self {
+        Self {
+            answered: None,
+            asked_by: Vec::new(),
+            at_least: None,
+            fields: None,
+            incumbent: Incumbent::None,
+            is_completed: false,
+            method: Method::POST,
+            names_target: true,
+            part: None,
+            range: SentRange::None,
+        }
+    }
+
+    fn of<S: Store>(exchange: &Exchange<S>, is_completion: bool) -> Self {
+        let Exchange { lookup, plan, request, shared, .. } = exchange;
+        let is_get = request.parts.method == Method::GET;
         // Without anything whole to validate, a range is the inner service's to cut.
-        let is_get = query.request.method == Method::GET;
-        let is_whole = |index: usize| {
-            lookup.variants.get(index).is_some_and(|stored| stored.response.head().part.is_none())
-        };
-        let sent_range = if completion.is_some() {
+        let is_about_whole = exchange.selected().is_some_and(|stored| stored.response.head().part.is_none());
+        let range = if is_completion {
             SentRange::Missing
-        } else if query.fields.range && is_get && !selected.is_some_and(is_whole) {
+        } else if request.fields.range && is_get && !is_about_whole {
             SentRange::Clients
         } else {
             SentRange::None
         };
-        let becomes_get = query.request.method == Method::HEAD
-            && selected.is_none()
-            && core.storing
-            && core.policy.rules().head_as_get;
-        let sent_method = if becomes_get { Method::GET } else { query.request.method.clone() };
-        let good = good(&query, &lookup);
+        let becomes_get = request.parts.method == Method::HEAD
+            && plan.selected().is_none()
+            && shared.core.storing
+            && request.rules().head_as_get;
         let from_the_future = lookup.variants.iter().map(|stored| stored.response.head().reuse());
-        let from_the_future = from_the_future.filter(|reuse| reuse.age(query.now).is_none());
-        let at_least = from_the_future.map(|reuse| (reuse.generated, reuse.request_time)).max();
-        let validated = selected.and_then(|index| lookup.variants.get(index)).cloned();
-        let stand_in = validated.clone().filter(|_| fallback == Fallback::StaleIfError);
-        let ask = Box::new(FetchContext {
+        let from_the_future = from_the_future.filter(|reuse| reuse.age(request.now).is_none());
+        Self {
             answered: None,
-            collapsed: None,
+            asked_by: Vec::new(),
+            at_least: from_the_future.map(|reuse| (reuse.generated, reuse.request_time)).max(),
+            fields: None,
+            incumbent: incumbent(request, lookup),
             is_completed: false,
-            leader: None,
-            expected: Expected::default(),
-            fence: lookup.fence,
-            forward,
+            method: if becomes_get { Method::GET } else { request.parts.method.clone() },
             names_target: false,
-            at_least,
-            good,
-            permit: CallPermit::default(),
             part: None,
-            validation: None,
-            query,
-            sent_method,
-            sent_range,
-            stand_in,
-            validated,
-        });
-        let mut fetch =
-            Self { ask, completion, core, fallback, lookup, selected, store, validators: Vec::new() };
+            range,
+        }
+    }
+}
+
+impl<S: Store> Fetch<S> {
+    pub(crate) fn new(exchange: Box<Exchange<S>>) -> Self {
+        let CacheRequest { fields, parts, .. } = &exchange.request;
+        let completion = match exchange.plan.goal {
+            Goal::Complete(_) => exchange
+                .selected()
+                .and_then(|stored| Completion::of(&stored.response, &parts.headers, *fields)),
+            Goal::Get | Goal::Validate(_) => None,
+        };
+        let sent = Box::new(Sent::of(&exchange, completion.is_some()));
+        let mut fetch = Self { completion, exchange, sent };
         if fetch.replaces_conditions() {
-            fetch.validators = fetch.asked_by();
+            fetch.sent.asked_by = fetch.asked_by();
         }
         fetch
     }
 
-    /// The store forgets no purge from a moment before the call until its answer is stored, or not.
-    pub(crate) fn expecting(mut self, expected: Expected) -> Self {
-        self.ask.fence = expected.fence().unwrap_or(self.ask.fence);
-        self.ask.expected = expected;
-        self
+    /// What is made of the answer to a POST, which may answer later GETs.
+    pub(crate) async fn receive_post(exchange: Box<Exchange<S>>, response: Response<Incoming>) -> Answer {
+        let sent = Box::new(Sent::post());
+        Self { completion: None, exchange, sent }.receive(response).await
     }
 
-    /// Others wait for the answer; `collapsed` as in [`FetchContext`]; and nobody validates behind until it is stored.
-    pub(crate) fn leading(
-        mut self,
-        leader: Option<Leader>,
-        collapsed: Option<bool>,
-        validation: Option<ValidationPermit>,
-    ) -> Self {
-        self.ask.leader = leader;
-        self.ask.collapsed = collapsed;
-        self.ask.validation = validation;
-        self
+    fn core(&self) -> &Core {
+        &self.exchange.shared.core
     }
 
-    pub(crate) async fn run<I, Q, B>(mut self, inner: I, body: Q) -> Result<Response<CacheBody<B>>, I::Error>
+    pub(crate) async fn run<I, Q>(mut self, inner: I, body: Q) -> Result<Answer, I::Error>
     where
-        I: Service<Request<Q>, Response = Response<B>>,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
+        I: InnerService<Q>,
     {
         let outgoing = self.outgoing();
+        if self.exchange.request.policy.hooks.needs_sent_fields() {
+            self.sent.fields = Some(outgoing.headers.clone());
+        }
         let is_conditional = validation::is_conditional(&outgoing.headers);
-        let method = outgoing.method.clone();
-        let Some(permit) = self.leave().await else {
-            if let Some(leader) = self.ask.leader.take() {
-                leader.publish(CallResult::Overloaded);
-            }
-            let collapsed = self.ask.collapsed;
-            return Ok(match self.fallback {
-                Fallback::StaleIfError => self.stand_in(Detail::CallLimit, None),
-                Fallback::Forbidden | Fallback::None => self.core.overloaded(self.ask.forward, collapsed),
-            });
+        let Some(permit) = self.permit().await else {
+            return Ok(self.overloaded());
         };
-        self.ask.permit = permit;
-        self.ask.query.now = self.core.clock.now(); // the call begins here, however long the request has waited
-        let mut response = inner.oneshot(Request::from_parts(outgoing, body)).await;
-        if let Ok(response) = &mut response {
-            framing::repair(&method, response.status(), response.headers_mut());
-            if let Some(validation) = &self.ask.validation
-                && !is_server_error(response.status())
-            {
-                validation.succeed();
+        self.exchange.request.now = self.core().clock.now(); // the call begins here, however long the request has waited
+        let (begun, method) = (moment(), outgoing.method.clone());
+        let response = inner.oneshot(Request::from_parts(outgoing, body)).await;
+        self.report(begun, response.as_ref().ok().map(Response::status));
+        let response = match response {
+            Ok(response) => incoming::received(response, &method, permit),
+            Err(error) => return self.failed().ok_or(error),
+        };
+        Ok(self.answered(response, is_conditional).await)
+    }
+
+    /// Reports that the inner service has answered, or failed.
+    fn report(&self, begun: Instant, status: Option<StatusCode>) {
+        let Exchange { background, plan, request, shared, .. } = &*self.exchange;
+        shared.core.reporter.event(&Event::Fetched {
+            elapsed: moment().duration_since(begun),
+            forward: plan.forward,
+            is_background: background.is_some(),
+            key: &request.key,
+            status,
+        });
+    }
+
+    /// What is made of an answer: it stands for a failure, validates, completes or replaces what is stored.
+    async fn answered(mut self, response: Response<Incoming>, is_conditional: bool) -> Answer {
+        let status = response.status();
+        if let Some(background) = &self.exchange.background
+            && !is_server_error(status)
+        {
+            background.succeed();
+        }
+        if self.exchange.stands_in() && is_failure(status) {
+            return self.stand_in(Detail::StaleIfError, Some(status));
+        }
+        if self.completion.is_some() && is_about_a_part(status) {
+            return Box::pin(self.complete(response)).await;
+        }
+        if status == StatusCode::NOT_MODIFIED {
+            if !is_conditional {
+                return self.not_modified_unexpectedly(response.into_parts().0);
+            }
+            if self.asks_conditionally() {
+                return Box::pin(self.freshen(response)).await;
             }
         }
-        match response {
-            Err(error) => match self.fallback {
-                Fallback::StaleIfError => Ok(self.stand_in(Detail::StaleIfError, None)),
-                Fallback::Forbidden => {
-                    let detail = Some(Detail::ServiceFailed);
-                    let outcome = Forwarding { detail, ..Forwarding::new(self.ask.forward) };
-                    Ok(self.core.no_content(StatusCode::GATEWAY_TIMEOUT, &outcome.into()))
-                }
-                Fallback::None => Err(error),
-            },
-            Ok(response) if self.fallback == Fallback::StaleIfError && is_failure(response.status()) => {
-                Ok(self.stand_in(Detail::StaleIfError, Some(response.status())))
-            }
-            Ok(response) if self.completion.is_some() && is_about_a_part(response.status()) => {
-                Ok(Box::pin(self.complete(response)).await)
-            }
-            Ok(response) if response.status() == StatusCode::NOT_MODIFIED && !is_conditional => {
-                let (not_modified, body) = response.into_parts();
-                Ok(self.not_modified_unexpectedly(not_modified, body))
-            }
-            Ok(response) if response.status() == StatusCode::NOT_MODIFIED && self.asks_conditionally() => {
-                Ok(Box::pin(self.freshen(response)).await)
-            }
-            Ok(response) if self.is_head_about_stored(&response) => match self.agreement(&response) {
-                Agreement::Holds => Ok(Box::pin(self.freshen_selected(response)).await),
+        if self.is_head_about_stored(&response) {
+            match self.agreement(&response) {
+                Agreement::Holds => return Box::pin(self.freshen_selected(response)).await,
                 agreement => {
                     let response = Box::pin(self.heed_head(agreement, response)).await;
-                    Ok(receive::receive(self.core, self.store, self.ask, response).await)
+                    return self.receive(response).await;
                 }
-            },
-            Ok(response) => Ok(receive::receive(self.core, self.store, self.ask, response).await),
+            }
+        }
+        self.receive(response).await
+    }
+
+    /// Answers where the call has failed; `None` where the failure is the answer.
+    fn failed(self) -> Option<Answer> {
+        match self.exchange.plan.fallback {
+            Fallback::StaleIfError => Some(self.stand_in(Detail::StaleIfError, None)),
+            Fallback::Forbidden => {
+                let detail = Some(Detail::ServiceFailed);
+                let outcome = Forwarding { detail, ..Forwarding::new(self.exchange.plan.forward) };
+                Some(no_content(StatusCode::GATEWAY_TIMEOUT, outcome))
+            }
+            Fallback::None => None,
         }
     }
 
-    /// CallPermit to make the call. It is waited for only where a client waits and there is nothing else for it.
-    async fn leave(&self) -> Option<CallPermit> {
-        let (calls, key) = (&self.core.gauges.calls, Some(&self.ask.query.key));
-        if self.fallback == Fallback::StaleIfError || self.ask.validation.is_some() {
-            return calls.try_begin(key);
+    /// Answers where the call can't be made, because as many as may be are under way.
+    fn overloaded(mut self) -> Answer {
+        if let Some(leader) = self.exchange.leader.take() {
+            leader.publish(CallResult::Overloaded);
         }
-        match calls.try_begin(key) {
-            Some(permit) => Some(permit),
-            None => Box::pin(calls.begin(key)).await,
+        if self.exchange.stands_in() {
+            self.stand_in(Detail::CallLimit, None)
+        } else {
+            self.core().overloaded(self.exchange.plan.forward, self.exchange.collapsed)
         }
+    }
+
+    /// Leave to make the call. It is waited for only where a client waits and there is nothing else for it.
+    async fn permit(&self) -> Option<CallPermit> {
+        let (calls, key) = (&self.core().gauges.calls, Some(&self.exchange.request.key));
+        let permit = calls.try_begin(key);
+        let waits = !self.exchange.stands_in() && self.exchange.background.is_none();
+        if permit.is_none() && waits { Box::pin(calls.begin(key)).await } else { permit }
     }
 
     /// The request as it goes to the inner service.
     fn outgoing(&self) -> Parts {
-        let mut parts = self.ask.query.request.clone();
-        parts.method = self.ask.sent_method.clone();
+        let client = &self.exchange.request.parts;
+        let mut parts = client.clone();
+        parts.method = self.sent.method.clone();
         if let Some(completion) = &self.completion {
             completion.set_range(&mut parts.headers);
         } else if self.replaces_conditions() {
-            let selected = self.selected.and_then(|index| self.validators().nth(index));
+            let selected = self.exchange.plan.selected().and_then(|index| self.validators().nth(index));
             validation::set_conditions(&mut parts.headers, selected, self.validators());
-            if self.ask.sent_range == SentRange::Clients {
-                // A part that does not hold any more is worth its like, not the whole.
-                let range = self.ask.query.request.headers.get(header::RANGE);
+            if self.sent.range == SentRange::Clients {
+                // If the stored part is no longer valid, the answer is to the same range, not to the whole.
+                let range = client.headers.get(header::RANGE);
                 parts.headers.extend(range.map(|range| (header::RANGE, range.clone())));
             }
         }
-        self.core.policy.forward(&mut parts);
+        let core = self.core();
+        let is_background = self.exchange.background.is_some();
+        let forward = self.exchange.plan.forward;
+        self.exchange.request.policy.forward(&mut parts, forward, is_background);
         framing::repair_request(&mut parts.headers);
-        self.core.mark(&mut parts);
+        core.mark(&mut parts);
         key::leave(&mut parts);
         parts
     }
 
     /// Whether the request goes out with the cache's own conditions, or none, in place of the client's.
     fn replaces_conditions(&self) -> bool {
-        self.core.storing
+        self.core().storing
             && self.completion.is_none()
-            && (self.ask.sent_range == SentRange::None || self.selected.is_some())
+            && (self.sent.range == SentRange::None || self.exchange.plan.selected().is_some())
     }
 
     /// Whether a 304 speaks of what is stored.
@@ -291,56 +314,57 @@ impl<S: Store> Fetch<S> {
     /// answer this request. So a 304 is always about something that the request may have. A part counts only if it was
     /// selected.
     fn asked_by(&self) -> Vec<AskedBy> {
-        let query = &self.ask.query;
-        if self.core.unreliable.validations.has(&query.key, query.now) {
+        let Exchange { lookup, plan, request, .. } = &*self.exchange;
+        if self.core().unreliable.validations.has(&request.key, request.now) {
             return Vec::new();
         }
         let asked_by = |(index, stored): (usize, &Stored)| {
             let head = stored.response.head();
-            if !query.may_have(&self.core, head) {
+            if !request.may_have(head) {
                 AskedBy::Nothing
-            } else if self.selected == Some(index) {
+            } else if plan.selected() == Some(index) {
                 AskedBy::All
-            } else if head.part.is_none() {
-                AskedBy::StrongTag
+            } else if head.part.is_none() && !stored.response.payload().is_remote() {
+                AskedBy::StrongTag // nobody has opened what is remote
             } else {
                 AskedBy::Nothing
             }
         };
-        self.lookup.variants.iter().enumerate().map(asked_by).collect()
+        lookup.variants.iter().enumerate().map(asked_by).collect()
     }
 
     fn validators(&self) -> impl Iterator<Item = Validators<'_>> + Clone {
-        self.lookup.variants.iter().zip(&self.validators).map(|(stored, asked_by)| match asked_by {
+        let stored = self.exchange.lookup.variants.iter();
+        stored.zip(&self.sent.asked_by).map(|(stored, asked_by)| match asked_by {
             AskedBy::All => stored.response.head().validators(),
             AskedBy::Nothing => Validators::default(),
             AskedBy::StrongTag => stored.response.head().validators().strong(),
         })
     }
 
-    fn selected(&self) -> Option<&Stored> {
-        self.lookup.variants.get(self.selected?)
-    }
-
-    /// Serves the stored response in place of a failure (RFC 5861 4).
-    fn stand_in<B>(mut self, detail: Detail, status: Option<StatusCode>) -> Response<CacheBody<B>> {
-        if let Some(leader) = self.ask.leader.take() {
+    /// Serves the selected response in place of a failure (RFC 5861 4).
+    fn stand_in(mut self, detail: Detail, status: Option<StatusCode>) -> Answer {
+        if let Some(leader) = self.exchange.leader.take() {
             leader.publish(CallResult::Failed(status));
         }
-        let FetchContext { collapsed, forward, query, .. } = &*self.ask;
-        let forwarding =
-            Forwarding { collapsed: *collapsed, detail: Some(detail), status, ..Forwarding::new(*forward) };
-        self.core.stand_in(self.selected(), &query.request, query.fields, forwarding)
+        self.exchange.stand_in(detail, status)
+    }
+
+    /// Says that the answer is for nobody else. Those that wait make calls of their own.
+    fn keep_apart(&mut self, reason: NotShareable, now: SystemTime) {
+        if let Some(leader) = self.exchange.leader.take() {
+            leader.not_shareable(reason, now);
+        }
     }
 }
 
 /// The best that is stored for a request, as far as errors are concerned.
-fn good(query: &CacheRequest, lookup: &Lookup) -> Incumbent {
-    let selects = |stored: &&Stored| stored.response.head().reuse.selecting.matches(&query.request.headers);
-    Incumbent::of(lookup.variants.iter().filter(selects), query.now)
+fn incumbent(request: &CacheRequest, lookup: &Lookup) -> Incumbent {
+    let selects = |stored: &&Stored| stored.response.head().reuse.selecting.matches(&request.parts.headers);
+    Incumbent::of(lookup.variants.iter().filter(selects), request.now)
 }
 
-/// Whether a status makes sense for a part only, or for who has one.
+/// Whether a status makes sense for a part only, or for a client that has one.
 fn is_about_a_part(status: StatusCode) -> bool {
     matches!(status.as_u16(), 206 | 304 | 412 | 416)
 }

@@ -15,6 +15,7 @@ use tower::{Layer, Service};
 
 use super::HAS_PANICKED;
 use super::origin::{FRAMES, Origin, Refused, Script, Scripted};
+use super::stores::{self, Slow};
 use crate::handle::CacheHandle;
 use crate::layer::CacheLayer;
 use crate::limits::{FillLimits, FillStatistics};
@@ -22,8 +23,8 @@ use crate::policy::StandardPolicy;
 use crate::runtime;
 use crate::runtime::clock::{Clock, ClockHand};
 use crate::service::CacheService;
-use crate::shared::Core;
-use crate::store::MemoryStore;
+use crate::shared::Shared;
+use crate::store::{BoxStore, MemoryStore};
 
 const URI: &str = "http://a/";
 /// How often a client is polled at most before it leaves: enough for a whole answer, if it comes soon.
@@ -31,10 +32,12 @@ pub(super) const MOST_POLLS: usize = 16;
 
 #[derive(Clone)]
 pub(super) struct World {
-    cache: CacheService<Origin>,
+    cache: CacheService<Origin, BoxStore>,
     clock: ClockHand,
-    core: Arc<Core>,
-    pub(super) handle: CacheHandle,
+    shared: Arc<Shared<BoxStore>>,
+    pub(super) handle: CacheHandle<BoxStore>,
+    /// Whether its store answers nothing at once.
+    pub(super) is_slow: bool,
     pub(super) origin: Origin,
     /// The version that a purge has promised: nothing older is served from then on.
     promised: Arc<AtomicU64>,
@@ -65,13 +68,16 @@ impl World {
         let (clock, hand) = Clock::manual();
         // Small, for there is one for each schedule.
         let store = MemoryStore::builder().capacity(256 * 1024).max_object(max_object).build();
-        let layer = CacheLayer::new(store).policy(policy).clock(clock).fill_limits(limits);
+        let is_slow = stores::is_slow();
+        let store = if is_slow { BoxStore::new(Slow(store)) } else { BoxStore::new(store) };
+        let layer = CacheLayer::builder(store).policy(policy).clock(clock).fill_limits(limits).build();
         let origin = Origin::new(script);
         Self {
             cache: layer.layer(origin.clone()),
             clock: hand,
-            core: Arc::clone(&layer.core),
+            shared: Arc::clone(&layer.shared),
             handle: layer.handle(),
+            is_slow,
             origin,
             promised: Arc::default(),
         }
@@ -146,11 +152,11 @@ impl World {
 
     /// After everything has come to its end: nothing is left of it, and who comes now gets a right answer.
     pub(super) async fn settle(&self) {
-        sync::all_ended().await;
+        runtime::all_ended().await;
         self.is_empty();
         let last = self.clone().ask().await;
         assert!(last.is_whole(), "the last client got {last:?}");
-        sync::all_ended().await;
+        runtime::all_ended().await;
         self.is_empty();
         assert!(!HAS_PANICKED.get(), "there was a panic that nobody scripted");
     }
@@ -159,7 +165,7 @@ impl World {
         // Not what is held for readers: shuttle keeps the output of a task that nobody joins, which may be a reader.
         let FillStatistics { abandoned, detached, fills, in_flight, waiting, .. } = self.handle.fills();
         assert_eq!([abandoned, detached, fills, in_flight, waiting], [0; 5], "{:?}", self.handle.fills());
-        assert_eq!(self.core.collapser.open(), 0, "calls that can be joined");
+        assert_eq!(self.shared.core.collapser.open(), 0, "calls that can be joined");
     }
 }
 

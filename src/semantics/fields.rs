@@ -99,6 +99,16 @@ pub(crate) fn lets_pages_see(name: &str) -> bool {
         || matches!(name, "cross-origin-resource-policy" | "timing-allow-origin")
 }
 
+/// Whether a 304 has this field of the response that it is about: it guides the update of what the client holds (RFC 9110
+/// 15.4.5), or [`lets_pages_see`]. `has_tag`: beside an entity tag, `Last-Modified` says nothing new.
+pub(crate) fn is_in_not_modified(name: &str, has_tag: bool) -> bool {
+    match name {
+        "cache-control" | "content-location" | "date" | "etag" | "expires" | "vary" => true,
+        "last-modified" => !has_tag,
+        name => lets_pages_see(name),
+    }
+}
+
 /// Adds the fields of a response for which [`lets_pages_see`] holds to those of an answer made from it.
 pub(crate) fn keep_what_lets_pages_see(headers: &HeaderMap, answer: &mut HeaderMap) {
     for (name, value) in headers.iter().filter(|(name, _)| lets_pages_see(name.as_str())) {
@@ -129,7 +139,12 @@ impl RequestFields {
     pub fn of(headers: &HeaderMap) -> Self {
         let mut fields = Self::default();
         for (name, value) in headers {
-            match name.as_str() {
+            let name = name.as_str();
+            // The lengths of the names below: most fields of most requests have others.
+            if !matches!(name.len(), 5..=8 | 13 | 14 | 17 | 19) {
+                continue;
+            }
+            match name {
                 "authorization" | "cookie" => fields.credentials = true,
                 "cache-control" | "pragma" => fields.directives = true,
                 "content-length" => fields.content |= value != "0",

@@ -12,14 +12,14 @@ use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, request};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty};
-use larder::{CacheBody, CacheHandle, CacheLayer, CacheService, Clock, ClockHand};
+use larder::{CacheBody, Clock, ClockHand};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tower::{Layer, Service};
 
-use super::Seen;
 use super::bench::read;
 use super::origin::{Broke, Refused};
+use super::{CacheBuilder, CacheHandle, CacheService, Seen, cache_builder};
 
 /// Lets everything run until all of it waits. In a runtime whose time is paused, time moves only then.
 pub async fn settle() {
@@ -142,6 +142,15 @@ impl Stepped {
         state.calls.get(number).cloned().unwrap_or_else(|| panic!("{} calls only", state.calls.len()))
     }
 
+    /// The only call for this path.
+    #[track_caller]
+    pub fn call_for(&self, path: &str) -> Call {
+        let mut calls = self.calls_from(0).into_iter().filter(|call| call.request.uri.path() == path);
+        let call = calls.next().unwrap_or_else(|| panic!("no call for {path}"));
+        assert!(calls.next().is_none(), "two calls for {path}");
+        call
+    }
+
     /// All calls from one on.
     pub fn calls_from(&self, number: usize) -> Vec<Call> {
         self.state.lock().unwrap().calls[number..].to_vec()
@@ -259,7 +268,7 @@ pub struct Stage {
 
 impl Stage {
     pub fn new() -> Self {
-        Self::with(CacheLayer::default())
+        Self::with(cache_builder())
     }
 
     /// Clients may ask for something fresher than what is stored.
@@ -267,10 +276,10 @@ impl Stage {
         Self::with(super::bench::heeding())
     }
 
-    pub fn with(layer: CacheLayer) -> Self {
+    pub fn with(builder: CacheBuilder) -> Self {
         let (clock, hand) = Clock::manual();
         let origin = Stepped::default();
-        let layer = layer.clock(clock);
+        let layer = builder.clock(clock).build();
         Self { cache: layer.layer(origin.clone()), handle: layer.handle(), clock: hand, origin }
     }
 
@@ -310,13 +319,13 @@ impl Stage {
 
 /// A client that waits for its answer.
 pub struct Client {
-    task: JoinHandle<Result<Response<CacheBody<SteppedBody>>, Refused>>,
+    task: JoinHandle<Result<Response<CacheBody>, Refused>>,
 }
 
 pub enum Answer {
     Panicked,
     Refused,
-    Response(Response<CacheBody<SteppedBody>>),
+    Response(Response<CacheBody>),
 }
 
 /// Long enough for everybody to have gone on without whom they wait for.
@@ -339,7 +348,7 @@ impl Client {
         }
     }
 
-    pub async fn response(self) -> Response<CacheBody<SteppedBody>> {
+    pub async fn response(self) -> Response<CacheBody> {
         match self.answer().await {
             Answer::Response(response) => response,
             Answer::Panicked => panic!("a panic, and no response"),
@@ -363,10 +372,10 @@ impl Client {
 }
 
 /// A client that reads a body frame by frame.
-pub struct Reading(Pin<Box<CacheBody<SteppedBody>>>);
+pub struct Reading(Pin<Box<CacheBody>>);
 
 impl Reading {
-    pub fn of(response: Response<CacheBody<SteppedBody>>) -> Self {
+    pub fn of(response: Response<CacheBody>) -> Self {
         Self(Box::pin(response.into_body()))
     }
 
