@@ -113,7 +113,3 @@ pub use store::{BoxStore, MemoryStore, Store};
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
-
-#[cfg(all(doctest, feature = "axum"))]
-#[doc = include_str!("../docs/GUIDE.md")]
-struct Guide2;
