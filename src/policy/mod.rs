@@ -3,16 +3,15 @@
 mod standard;
 
 use std::sync::LazyLock;
-use std::time::Duration;
 
-use http::{HeaderName, request, response};
+use http::{request, response};
 
 pub use standard::StandardPolicy;
 
+pub use crate::semantics::terms::Terms;
+
 use crate::entry::key::CacheKey;
-use crate::semantics::freshness::LifetimeSource;
-use crate::semantics::storing::NotStored;
-use crate::semantics::{CredentialKinds, Rules};
+use crate::semantics::Rules;
 
 /// Decides what the cache does with requests and responses. Every method has a default, which together are
 /// [`StandardPolicy::default`]: RFC 9111 with a careful reading where credentials are concerned.
@@ -101,35 +100,4 @@ impl RequestAction {
             Err(error) => Self::Bypass(error.as_str()),
         }
     }
-}
-
-/// The terms under which a response is stored and reused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Terms {
-    /// Groups (tags) by which it can be purged. Those of `Cache-Groups` are there already, in the scope of their
-    /// origin: see [`groups::scoped`](crate::semantics::groups::scoped).
-    pub groups: Vec<Box<str>>,
-    /// How long it is fresh, counted from its origin (RFC 9111 4.2.1).
-    pub lifetime: Duration,
-    /// The most bytes of content that are stored.
-    pub max_body: u64,
-    /// Never served stale.
-    pub must_revalidate: bool,
-    /// Never served without validation.
-    pub no_cache: bool,
-    /// In spite of which credentials one copy may serve many people.
-    pub shared: CredentialKinds,
-    /// Where `lifetime` came from.
-    pub source: LifetimeSource,
-    /// How long past its lifetime it stands in for an error; `None` leaves it to the request, and to
-    /// [`Rules::stale_if_error`].
-    pub stale_if_error: Option<Duration>,
-    /// How long past its lifetime it is served while it is validated behind.
-    pub stale_while_revalidate: Duration,
-    /// Whether it is stored, or why not.
-    pub store: Result<(), NotStored>,
-    /// Fields of this response that nobody downstream gets to see. Answers to bypassed and to unsafe requests keep
-    /// theirs, but for a POST that may be stored.
-    pub strip: Vec<HeaderName>,
 }

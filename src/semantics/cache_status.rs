@@ -53,6 +53,36 @@ impl Forwarding {
     pub fn new(forward: Forward) -> Self {
         Self { collapsed: None, detail: None, forward, status: None, stored: false, ttl: None }
     }
+
+    /// The answer is stored, with so many seconds of freshness.
+    #[must_use]
+    pub(crate) fn stored(self, ttl: i64) -> Self {
+        Self { stored: true, ttl: Some(ttl), ..self }
+    }
+
+    /// The answer is not stored.
+    #[must_use]
+    pub(crate) fn not_stored(self, reason: NotStored) -> Self {
+        Self { detail: Some(Detail::NotStored(reason)), ..self }
+    }
+
+    /// The answer was given to others who waited for it, too: `true` for one of them.
+    #[must_use]
+    pub(crate) fn collapsed(self, collapsed: Option<bool>) -> Self {
+        Self { collapsed, ..self }
+    }
+
+    /// The inner service answered with this status, where it is not that of the client's answer.
+    #[must_use]
+    pub(crate) fn with_status(self, status: Option<StatusCode>) -> Self {
+        Self { status, ..self }
+    }
+
+    /// Something worth telling beside the standard's parameters.
+    #[must_use]
+    pub(crate) fn with_detail(self, detail: Detail) -> Self {
+        Self { detail: Some(detail), ..self }
+    }
 }
 
 impl From<Forwarding> for Outcome {
@@ -287,6 +317,23 @@ mod tests {
             }),
             "larder; fwd=uri-miss; detail=\"private\"",
         );
+    }
+
+    #[test]
+    fn cs1_a_forwarding_says_what_came_of_it() {
+        // RFC 9211 2.2 to 2.8.
+        let plain = Forwarding::new(Forward::UriMiss);
+        check(plain.stored(60).into(), "larder; fwd=uri-miss; stored; ttl=60");
+        check(plain.stored(-5).into(), "larder; fwd=uri-miss; stored; ttl=-5");
+        check(plain.not_stored(NotStored::NoStore).into(), "larder; fwd=uri-miss; detail=\"no-store\"");
+        check(plain.collapsed(Some(true)).into(), "larder; fwd=uri-miss; collapsed");
+        check(plain.collapsed(None).into(), "larder; fwd=uri-miss");
+        let status = Some(StatusCode::PARTIAL_CONTENT);
+        check(
+            plain.with_status(status).stored(5).into(),
+            "larder; fwd=uri-miss; fwd-status=206; stored; ttl=5",
+        );
+        check(plain.with_detail(Detail::CallLimit).into(), "larder; fwd=uri-miss; detail=\"call-limit\"");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode};
 use super::cache_control::ResponseDirectives;
 use super::date;
 use super::fields::{Members, delta_seconds};
-use super::status::is_heuristically_cacheable;
+use super::status::{is_error, is_heuristically_cacheable};
 
 /// Freshness that the cache may assume where the origin gives none (RFC 9111 4.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +96,21 @@ pub fn lifetime(
         return (assumed.min(heuristic.most), LifetimeSource::Heuristic);
     }
     (Duration::ZERO, LifetimeSource::None)
+}
+
+/// A lifetime within the bound that a cache sets for errors, where the status is one.
+pub(crate) fn bounded(lifetime: Duration, status: StatusCode, most: Option<Duration>) -> Duration {
+    match most {
+        Some(most) if is_error(status) => lifetime.min(most),
+        _ => lifetime,
+    }
+}
+
+/// Seconds of freshness left at an age, negative when stale: the lifetime less the age that `Age` says. `None` is an age that
+/// nobody knows.
+pub(crate) fn ttl(lifetime: Duration, age: Option<Duration>) -> i64 {
+    let whole = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    whole(lifetime).saturating_sub(whole(age.unwrap_or(Duration::MAX)))
 }
 
 /// The value of a date field that occurs exactly once and is valid.
@@ -245,6 +260,43 @@ mod tests {
         assert_eq!(of(StatusCode::OK), LifetimeSource::Heuristic);
         assert_eq!(of(StatusCode::NOT_FOUND), LifetimeSource::None);
         assert_eq!(lifetime(StatusCode::OK, &headers, &directives, date(), None).1, LifetimeSource::None);
+    }
+
+    #[test]
+    fn only_an_errors_lifetime_is_bounded() {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        for (code, lifetime, most, expected) in [
+            (404, 10, Some(5), 5),
+            (500, 10, Some(5), 5),
+            (600, 10, Some(5), 5),
+            (404, 3, Some(5), 3),
+            (404, 10, None, 10),
+            (404, 10, Some(0), 0),
+            (200, 10, Some(5), 10),
+            (301, 10, Some(5), 10),
+        ] {
+            let status = StatusCode::from_u16(code).expect("a status");
+            let found = bounded(minutes(lifetime), status, most.map(minutes));
+            assert_eq!(found, minutes(expected), "{code} {lifetime} {most:?}");
+        }
+    }
+
+    #[test]
+    fn freshness_left() {
+        // In whole seconds, as `Age` and `Cache-Status` have it (RFC 9111 5.1, RFC 9211 2.4).
+        for (lifetime, age, expected) in [
+            (60_000, Some(0), 60),
+            (60_000, Some(60_000), 0),
+            (60_000, Some(61_000), -1),
+            (60_900, Some(100), 60),
+            (60_000, Some(900), 60),
+            (0, Some(0), 0),
+            (60_000, None, 60 - i64::MAX),
+        ] {
+            let found = ttl(Duration::from_millis(lifetime), age.map(Duration::from_millis));
+            assert_eq!(found, expected, "{lifetime} {age:?}");
+        }
+        assert_eq!(ttl(Duration::MAX, Some(Duration::ZERO)), i64::MAX);
     }
 
     #[test]

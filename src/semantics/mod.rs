@@ -6,8 +6,10 @@
 //! | module | standard | what |
 //! |---|---|---|
 //! | [`accept`] | RFC 9110 12.5 | codings, languages and media types with weights |
+//! | `answer` | RFC 9110 14.6, 15 | the fields of a 206, 304 or 416, and what only the first client gets |
 //! | [`cache_control`] | RFC 9111 5.2 | directives of requests and responses |
 //! | [`cache_status`] | RFC 9211 | telling what the cache did |
+//! | `collapse` | RFC 9111 4 | which requests one call may answer |
 //! | `coding` | RFC 9110 8.4 | content codings, and which requests accept them |
 //! | [`date`] | RFC 9110 5.6.7 | HTTP dates |
 //! | [`etag`] | RFC 9110 8.8.3 | entity tags: comparison, generation |
@@ -15,38 +17,55 @@
 //! | `framing` | RFC 9112 6 | the length and the transfer coding of a message |
 //! | [`freshness`] | RFC 9111 4.2 | lifetime and age |
 //! | [`groups`] | RFC 9875 | responses that are invalidated together |
+//! | `head` | RFC 9111 4.3.5 | the answer to a HEAD, and the stored response that it is about |
+//! | `incumbent` | RFC 9111 4.3.3 | a stored success that an error must not replace |
 //! | [`invalidation`] | RFC 9111 4.4 | what an unsafe request makes invalid |
 //! | [`no_vary_search`] | draft-ietf-httpbis-no-vary-search | parts of a query that do not matter |
+//! | `outgoing` | RFC 9111 4.3.1 | what is asked in place of the client's conditions |
 //! | [`parts`] | RFC 9111 3.3, 3.4 | partial content: what is held, and what is missing |
 //! | [`preconditions`] | RFC 9110 13 | `If-None-Match` and its relatives |
 //! | [`range`] | RFC 9110 14 | byte ranges |
+//! | `received` | RFC 9111 3.4, 4.3 | what a response is to the request that brought it |
 //! | [`reuse`] | RFC 9111 4 | which stored response answers, and how |
 //! | [`status`] | RFC 9110 15 | what a status says of caching |
+//! | `stored` | RFC 9111 3.1 | the fields of a stored response |
 //! | [`storing`] | RFC 9111 3 | whether a response may be stored |
+//! | `tagging` | RFC 9110 8.8.3 | which responses get an entity tag here |
 //! | [`targeted`] | RFC 9213 | cache control for one class of caches |
+//! | `terms` | RFC 9111 3, 4, 5 | the terms of a response, and what no policy lifts |
 //! | [`unkeyed`] | - | fields that services believe and that no key holds |
 //! | [`validation`] | RFC 9111 4.3 | asking the origin, freshening what is stored |
 //! | [`vary`] | RFC 9111 4.1 | selecting fields |
+#![allow(dead_code, reason = "the flow calls the new ones next")]
 
 pub mod accept;
+pub(crate) mod answer;
 pub mod cache_control;
 pub mod cache_status;
 mod coding;
+pub(crate) mod collapse;
 pub mod date;
 pub mod etag;
 pub mod fields;
 pub(crate) mod framing;
 pub mod freshness;
 pub mod groups;
+pub(crate) mod head;
+pub(crate) mod incumbent;
 pub mod invalidation;
 pub mod no_vary_search;
+pub(crate) mod outgoing;
 pub mod parts;
 pub mod preconditions;
 pub mod range;
+pub(crate) mod received;
 pub mod reuse;
 pub mod status;
+pub(crate) mod stored;
 pub mod storing;
+pub(crate) mod tagging;
 pub mod targeted;
+pub(crate) mod terms;
 pub mod unkeyed;
 pub mod validation;
 pub mod vary;
@@ -186,8 +205,19 @@ impl CredentialKinds {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderName, HeaderValue};
     use proptest::prelude::*;
+
+    /// Fields by name and value, in their order.
+    #[track_caller]
+    pub(super) fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let field = |&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields.iter().map(field) {
+            headers.append(name, value);
+        }
+        headers
+    }
 
     /// Anything that can be the value of a field line.
     pub(super) fn any_value() -> impl Strategy<Value = HeaderValue> {

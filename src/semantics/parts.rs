@@ -3,12 +3,12 @@
 
 use std::time::SystemTime;
 
-use http::HeaderValue;
 use http::header::{self, HeaderMap};
+use http::{HeaderValue, Method, StatusCode};
 
 use super::etag::EntityTag;
 use super::fields::trim;
-use super::range::{ByteRange, is_strong_date, number};
+use super::range::{ByteRange, SentRange, is_strong_date, number};
 
 /// The most parts that are told apart: more of them only come of an attack, and each look costs.
 pub const MOST_PARTS: usize = 64;
@@ -144,9 +144,60 @@ pub fn strong_validator(headers: &HeaderMap, date: SystemTime) -> Option<&Header
     is_strong_date(parsed, date).then_some(modified)
 }
 
+/// What of a representation a stored 206 has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// These bytes, one after the other. `Content-Range` and `Content-Length` are made for each answer.
+    Bytes(Extent),
+    /// What is sent again for the very same `Range`, which is among the selecting fields, and for nothing else:
+    /// several ranges, or one that can't be made out.
+    Replay,
+}
+
+impl Part {
+    /// What a response has, where it is a 206 that may be stored. `sent_method` and `sent_range` are those of the request as
+    /// it was sent, `request` has the client's fields, and `length` is that of the content, where it is known.
+    pub(crate) fn of(
+        sent_method: &Method,
+        sent_range: SentRange,
+        request: &HeaderMap,
+        (status, response): (StatusCode, &HeaderMap),
+        length: Option<u64>,
+    ) -> Option<Self> {
+        /// Nobody sends a longer `Range` again.
+        const LONGEST: usize = 256;
+        let is_part = status == StatusCode::PARTIAL_CONTENT && *sent_method == Method::GET;
+        // RFC 9110 15.3.7: to a client that has the rest, as `If-Range` says, the fields of the whole need not be sent.
+        let is_sparse = sent_range == SentRange::Clients && request.contains_key(header::IF_RANGE);
+        if is_sparse || !is_part {
+            return None;
+        }
+        let has_its_length = |extent: &Extent| length.is_none_or(|length| length == extent.held());
+        let extent = Extent::of(response).filter(has_its_length).map(Self::Bytes);
+        match (sent_range, extent) {
+            (SentRange::None, _) | (SentRange::Missing, None) => None,
+            (_, Some(part)) => Some(part),
+            (SentRange::Clients, None) => {
+                let mut lines = request.get_all(header::RANGE).into_iter();
+                let is_short = lines.next().is_some_and(|line| line.len() <= LONGEST);
+                (is_short && lines.next().is_none()).then_some(Self::Replay)
+            }
+        }
+    }
+
+    /// Bytes of heap memory held.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Bytes(extent) => extent.weight(),
+            Self::Replay => 0,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::semantics::tests::map;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
     use std::time::{Duration, UNIX_EPOCH};
@@ -241,6 +292,70 @@ mod tests {
         assert_eq!(all.parts().len(), MOST_PARTS);
         assert_eq!(all.join(&one(2 * MOST_PARTS as u64)), None);
         assert!(all.join(&one(1)).is_some(), "what closes a gap");
+    }
+
+    #[track_caller]
+    fn check_part(
+        (method, sent_range): (Method, SentRange),
+        request: &[(&'static str, &'static str)],
+        (code, response): (u16, &[(&'static str, &'static str)]),
+        length: Option<u64>,
+        expected: Option<Part>,
+    ) {
+        let status = StatusCode::from_u16(code).expect("a status");
+        let found = Part::of(&method, sent_range, &map(request), (status, &map(response)), length);
+        assert_eq!(found, expected, "{method} {sent_range:?} {request:?} {code} {response:?} {length:?}");
+    }
+
+    #[test]
+    fn ra2_what_a_206_has() {
+        use SentRange::{Clients, Missing, None as Nothing};
+        let asked = [("range", "bytes=0-4")];
+        let part = [("content-range", "bytes 0-4/10")];
+        let bytes = || Extent::of(&map(&part)).map(Part::Bytes);
+        let get = |range| (Method::GET, range);
+        // RFC 9110 15.3.7.
+        check_part(get(Clients), &asked, (206, &part), None, bytes());
+        check_part(get(Clients), &asked, (206, &part), Some(5), bytes());
+        check_part(get(Missing), &asked, (206, &part), Some(5), bytes());
+        // Nobody asked for a part.
+        check_part(get(Nothing), &asked, (206, &part), Some(5), None);
+        // It is not what it says.
+        check_part(get(Missing), &asked, (206, &part), Some(4), None);
+        check_part(get(Clients), &asked, (206, &part), Some(4), Some(Part::Replay));
+        // Several ranges, and what can't be made out, are for the same field only.
+        check_part(get(Clients), &asked, (206, &[]), None, Some(Part::Replay));
+        check_part(
+            get(Clients),
+            &asked,
+            (206, &[("content-range", "bytes 0-4/*")]),
+            None,
+            Some(Part::Replay),
+        );
+        check_part(get(Missing), &asked, (206, &[]), None, None);
+        // RFC 9110 15.3.7: fields may be left out.
+        let sparse = [("range", "bytes=0-4"), ("if-range", "\"a\"")];
+        check_part(get(Clients), &sparse, (206, &part), None, None);
+        check_part(get(Missing), &sparse, (206, &part), None, bytes());
+        // RFC 9110 14.2, and no part at all.
+        check_part((Method::HEAD, Clients), &asked, (206, &part), None, None);
+        check_part((Method::QUERY, Clients), &asked, (206, &part), None, None);
+        for code in [200, 404, 416] {
+            check_part(get(Clients), &asked, (code, &part), None, None);
+        }
+    }
+
+    #[test]
+    fn ra2_only_a_range_that_may_come_again_is_replayed() {
+        let replayed = |request: &[(&'static str, &'static str)], expected: bool| {
+            let expected = expected.then_some(Part::Replay);
+            check_part((Method::GET, SentRange::Clients), request, (206, &[]), None, expected);
+        };
+        replayed(&[("range", "bytes=0-1,4-5")], true);
+        replayed(&[("range", "bytes=0-1"), ("range", "bytes=4-5")], false);
+        replayed(&[], false);
+        replayed(&[("range", "0".repeat(256).leak())], true);
+        replayed(&[("range", "0".repeat(257).leak())], false);
     }
 
     proptest! {

@@ -2,11 +2,12 @@
 
 use std::time::SystemTime;
 
-use http::HeaderValue;
 use http::header::{self, HeaderMap};
+use http::{HeaderValue, StatusCode};
 
 use super::etag::{EntityTag, any_member};
 use super::freshness::single_date;
+use super::range::SentRange;
 
 /// The validators of the representation at hand.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +62,31 @@ pub fn evaluate(request: &HeaderMap, representation: &Representation<'_>, now: S
     Outcome::Proceed
 }
 
+/// Evaluates the preconditions of a request on a response that was received for it. The inner service has evaluated them
+/// itself where they went out with the client's `Range`; and a response that is no success is not conditional.
+pub(crate) fn evaluate_received(
+    request: &HeaderMap,
+    (status, response): (StatusCode, &HeaderMap),
+    sent_range: SentRange,
+    now: SystemTime,
+) -> Outcome {
+    if !status.is_success() || sent_range == SentRange::Clients {
+        return Outcome::Proceed; // RFC 9110 13.2.1
+    }
+    evaluate(request, &Representation::of_received(response, now), now)
+}
+
+impl<'a> Representation<'a> {
+    /// That of a response that is not stored, whose `Date` stands in for nothing.
+    pub(crate) fn of_received(response: &'a HeaderMap, now: SystemTime) -> Self {
+        Self {
+            date: None,
+            etag: response.get(header::ETAG).map(HeaderValue::as_bytes),
+            last_modified: single_date(response, &header::LAST_MODIFIED, now),
+        }
+    }
+}
+
 /// No more bytes of a list of tags are read, which costs some microseconds.
 const LONGEST: usize = 8192;
 
@@ -90,7 +116,7 @@ mod tests {
     use super::*;
     use crate::semantics::date;
     use crate::semantics::fields::RequestFields;
-    use crate::semantics::tests::any_value;
+    use crate::semantics::tests::{any_value, map};
     use http::HeaderName;
     use proptest::prelude::*;
     use std::time::UNIX_EPOCH;
@@ -203,6 +229,46 @@ mod tests {
         check(&[("if-unmodified-since", LATER), ("if-modified-since", LATER)], NotModified);
         check(&[("if-match", "\"a\""), ("if-modified-since", LATER)], NotModified);
         check(&[("if-match", ""), ("if-unmodified-since", LATER)], Failed);
+    }
+
+    #[track_caller]
+    fn check_received(
+        code: u16,
+        sent_range: SentRange,
+        field: (&'static str, &'static str),
+        expected: Outcome,
+    ) {
+        let response = map(&[("etag", "\"a\""), ("last-modified", MODIFIED), ("date", LATER)]);
+        let status = StatusCode::from_u16(code).expect("a status");
+        let found = evaluate_received(&map(&[field]), (status, &response), sent_range, time(LATER));
+        assert_eq!(found, expected, "{code} {sent_range:?} {field:?}");
+    }
+
+    #[test]
+    fn a_received_success_is_conditional_unless_the_inner_service_has_seen_to_it() {
+        let (holds, fails) = (("if-none-match", "\"a\""), ("if-match", "\"b\""));
+        for range in [SentRange::None, SentRange::Missing] {
+            check_received(200, range, holds, NotModified);
+            check_received(206, range, fails, Failed);
+            check_received(200, range, ("if-none-match", "\"b\""), Proceed);
+        }
+        check_received(206, SentRange::Clients, holds, Proceed);
+        check_received(206, SentRange::Clients, fails, Proceed);
+        // RFC 9110 13.2.1: whatever it answers without the condition stays as it is.
+        for code in [301, 404, 412, 500] {
+            check_received(code, SentRange::None, holds, Proceed);
+            check_received(code, SentRange::None, fails, Proceed);
+        }
+        check_received(200, SentRange::None, ("if-modified-since", MODIFIED), NotModified);
+        check_received(200, SentRange::None, ("if-modified-since", EARLIER), Proceed);
+    }
+
+    #[test]
+    fn a_date_stands_in_for_a_stored_response_only() {
+        // RFC 9111 4.3.2 speaks of stored responses.
+        let (request, response) = (map(&[("if-modified-since", LATER)]), map(&[("date", MODIFIED)]));
+        let found = evaluate_received(&request, (StatusCode::OK, &response), SentRange::None, time(LATER));
+        assert_eq!(found, Proceed);
     }
 
     const FIELDS: [HeaderName; 4] =

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use http::Method;
 use http::header::{self, HeaderMap};
 
 use super::date;
@@ -28,6 +29,30 @@ impl ByteRange {
     #[expect(clippy::len_without_is_empty, reason = "a range is never empty")]
     pub fn len(&self) -> u64 {
         self.last - self.first + 1
+    }
+}
+
+/// The `Range` with which the inner service is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SentRange {
+    /// As the client sent it, with the client's conditions.
+    Clients,
+    /// What is missing of a stored part. The answer, put together with it, has this status of its own to tell.
+    Missing,
+    None,
+}
+
+impl SentRange {
+    /// Of a request that `has_range`, or of one for what is missing of a stored part (`is_completion`). Without anything
+    /// whole to validate (`has_whole`), a range is the inner service's to cut.
+    pub(crate) fn of(method: &Method, has_range: bool, is_completion: bool, has_whole: bool) -> Self {
+        if is_completion {
+            Self::Missing
+        } else if has_range && *method == Method::GET && !has_whole {
+            Self::Clients
+        } else {
+            Self::None
+        }
     }
 }
 
@@ -259,6 +284,24 @@ mod tests {
         }
         assert_eq!(ask(&["bytes=0-1", "bytes=0-1"], 10), Everything);
         assert_eq!(ask(&[], 10), Everything);
+    }
+
+    #[test]
+    fn ra2_the_range_that_the_inner_service_is_asked_for() {
+        use SentRange::{Clients, Missing, None};
+        // RFC 9110 14.2: `Range` is defined for GET.
+        for (method, has_range, is_completion, has_whole, expected) in [
+            (Method::GET, true, false, false, Clients),
+            (Method::GET, true, false, true, None),
+            (Method::GET, false, false, false, None),
+            (Method::GET, true, true, false, Missing),
+            (Method::GET, false, true, false, Missing),
+            (Method::HEAD, true, false, false, None),
+            (Method::QUERY, true, false, false, None),
+        ] {
+            let found = SentRange::of(&method, has_range, is_completion, has_whole);
+            assert_eq!(found, expected, "{method} {has_range} {is_completion} {has_whole}");
+        }
     }
 
     #[test]

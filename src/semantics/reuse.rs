@@ -2,10 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
+use http::StatusCode;
 use http::header::HeaderMap;
 
 use super::cache_control::RequestDirectives;
-use super::freshness::current_age;
+use super::freshness::{self, current_age};
+use super::status::is_server_error;
 use super::vary::Selecting;
 use super::{CredentialKinds, Credentials, Rules};
 
@@ -97,9 +99,22 @@ impl Reuse {
 
     /// [`Reuse::ttl`] where the age is known already.
     pub(crate) fn ttl_at(&self, age: Option<Duration>) -> i64 {
-        let age = age.unwrap_or(Duration::MAX);
-        let whole = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-        whole(self.lifetime).saturating_sub(whole(age))
+        freshness::ttl(self.lifetime, age)
+    }
+
+    /// Whether it has freshness left and was not purged softly, which is `expired`.
+    pub(crate) fn is_fresh(&self, expired: Option<SystemTime>, now: SystemTime) -> bool {
+        expired.is_none() && self.ttl(now) > 0
+    }
+
+    /// The newest place in time of responses that were received in the future, for the clock has been set back since: what
+    /// is received now counts as at least that new. `None` where there is none.
+    pub(crate) fn newest_from_the_future<'a>(
+        stored: impl Iterator<Item = &'a Self>,
+        now: SystemTime,
+    ) -> Option<(SystemTime, SystemTime)> {
+        let from_the_future = stored.filter(|reuse| reuse.age(now).is_none());
+        from_the_future.map(|reuse| (reuse.generated, reuse.request_time)).max()
     }
 }
 
@@ -183,6 +198,15 @@ pub enum Fallback {
     Forbidden,
     /// The stored response (RFC 5861 4).
     StaleIfError,
+}
+
+impl Fallback {
+    /// What stands in where the stored response has this status, if there is one. One failure does not stand in for another.
+    #[must_use]
+    pub(crate) fn with_stored(self, status: Option<StatusCode>) -> Self {
+        let is_failure = status.is_some_and(is_server_error);
+        if is_failure && self == Self::StaleIfError { Self::None } else { self }
+    }
 }
 
 /// What to do with a request. Indices are positions in the list of candidates.
@@ -725,5 +749,66 @@ mod tests {
         assert_eq!(stored().ttl(at(60)), 0);
         assert_eq!(stored().ttl(at(75)), -15);
         assert_eq!(with(|r| r.lifetime = Duration::MAX).ttl(at(0)), i64::MAX);
+    }
+
+    #[test]
+    fn what_is_fresh_has_freshness_left_and_was_not_purged() {
+        let reuse = Reuse::new(at(0), at(0), Duration::from_secs(60));
+        // RFC 9111 4.2.
+        for (expired, now, expected) in [
+            (None, 0, true),
+            (None, 59, true),
+            (None, 60, false),
+            (None, 61, false),
+            (Some(at(5)), 10, false),
+            (Some(at(50)), 10, false),
+        ] {
+            assert_eq!(reuse.is_fresh(expired, at(now)), expected, "{expired:?} {now}");
+        }
+    }
+
+    /// Responses by the seconds at which they were made, asked for and received; `now` is second 100.
+    #[track_caller]
+    fn check_future(stored: &[(u64, u64, u64)], expected: Option<(u64, u64)>) {
+        let stored: Vec<_> = stored
+            .iter()
+            .map(|&(generated, request, response)| {
+                let mut reuse = Reuse::new(at(generated), at(response), Duration::from_secs(60));
+                (reuse.generated, reuse.request_time) = (at(generated), at(request));
+                reuse
+            })
+            .collect();
+        let found = Reuse::newest_from_the_future(stored.iter(), at(100));
+        assert_eq!(found, expected.map(|(generated, request)| (at(generated), at(request))));
+    }
+
+    #[test]
+    fn f12_the_newest_of_what_was_received_in_the_future() {
+        check_future(&[], None);
+        check_future(&[(90, 90, 95)], None);
+        // The clock of another writer may be ahead by as much without notice.
+        check_future(&[(104, 104, 105)], None);
+        check_future(&[(200, 201, 202)], Some((200, 201)));
+        check_future(&[(90, 90, 95), (200, 201, 202)], Some((200, 201)));
+        check_future(&[(200, 201, 202), (300, 301, 302), (250, 400, 402)], Some((300, 301)));
+        check_future(&[(200, 201, 202), (200, 205, 206)], Some((200, 205)));
+    }
+
+    #[test]
+    fn re4_one_failure_does_not_stand_in_for_another() {
+        use Fallback::{Forbidden, None as Nothing, StaleIfError};
+        for (fallback, code, expected) in [
+            (StaleIfError, Some(200), StaleIfError),
+            (StaleIfError, Some(404), StaleIfError),
+            (StaleIfError, Some(500), Nothing),
+            (StaleIfError, Some(503), Nothing),
+            (StaleIfError, Some(600), Nothing),
+            (StaleIfError, None, StaleIfError),
+            (Forbidden, Some(500), Forbidden),
+            (Nothing, Some(200), Nothing),
+        ] {
+            let status = code.map(|code| StatusCode::from_u16(code).expect("a status"));
+            assert_eq!(fallback.with_stored(status), expected, "{fallback:?} {code:?}");
+        }
     }
 }

@@ -31,6 +31,16 @@ pub fn is_server_error(status: StatusCode) -> bool {
     status.as_u16() >= 500
 }
 
+/// Whether a status is an error's: a client error or a server error.
+pub(crate) fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || is_server_error(status)
+}
+
+/// Whether a status makes sense only in answer to a request for a part, or for a client that has one (RFC 9110 13, 14).
+pub(crate) fn is_about_a_part(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 206 | 304 | 412 | 416)
+}
+
 /// Whether a stored response may stand in for one with this status (RFC 5861 4).
 pub fn is_failure(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504 | 600..)
@@ -63,6 +73,30 @@ mod tests {
         }
         for code in [200, 206, 301, 302, 308] {
             assert!(!drawn(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn which_statuses_are_errors_and_which_are_about_a_part() {
+        // RFC 9110 13.2.2, 15.
+        for (code, error, part) in [
+            (103, false, false),
+            (200, false, false),
+            (204, false, false),
+            (206, false, true),
+            (302, false, false),
+            (304, false, true),
+            (400, true, false),
+            (404, true, false),
+            (412, true, true),
+            (416, true, true),
+            (499, true, false),
+            (500, true, false),
+            (599, true, false),
+            (600, true, false),
+        ] {
+            let status = StatusCode::from_u16(code).expect("a status");
+            assert_eq!((is_error(status), is_about_a_part(status)), (error, part), "{code}");
         }
     }
 

@@ -119,6 +119,23 @@ impl NotStored {
             }
     }
 
+    /// Whether the client's wish is the reason, so that what the origin says of storing is not known yet.
+    pub(crate) fn is_clients_wish(self) -> bool {
+        self == Self::RequestNoStore
+    }
+
+    /// What a response with this status that is not stored for this reason does to the stored one that the inner service was
+    /// asked about. A stored part that was put together with what was missing of it (`is_completed`) has the same fields.
+    pub(crate) fn effect(self, status: StatusCode, shared: CredentialKinds, is_completed: bool) -> Effect {
+        if is_completed && self.withdraws(shared) {
+            Effect::Withdraw
+        } else if self.ends_stale_use(status, shared) {
+            Effect::EndStaleUse
+        } else {
+            Effect::None
+        }
+    }
+
     /// A short name in lower case, fit for a structured-field string.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -148,6 +165,19 @@ impl NotStored {
             Self::Vary => "vary",
         }
     }
+}
+
+/// What a response that does not replace the stored one does to it (RFC 9111 4.3.3 to 4.3.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// It is not served stale any more: the origin has said something newer.
+    EndStaleUse,
+    /// It is stale from now on.
+    Expire,
+    /// It stays as it is.
+    None,
+    /// Nobody gets it any more, neither fresh nor stale.
+    Withdraw,
 }
 
 /// What [`admit`] looks at.
@@ -474,5 +504,50 @@ mod tests {
     fn a08_a_field_that_cannot_be_read_forbids() {
         cc(200, &[("cache-control", "max-age=60, private=\"a")]).gives(Err(NotStored::Malformed));
         cc(200, &[("cache-control", "private; max-age=60")]).gives(Err(NotStored::Malformed));
+    }
+
+    #[track_caller]
+    fn check_effect(reason: NotStored, code: u16, shared: bool, plain: Effect, completed: Effect) {
+        let status = StatusCode::from_u16(code).expect("a status");
+        let shared = CredentialKinds { authorization: shared, cookie: shared };
+        let found = [false, true].map(|is_completed| reason.effect(status, shared, is_completed));
+        assert_eq!(found, [plain, completed], "{reason:?} {code} {shared:?}");
+    }
+
+    #[test]
+    fn what_is_not_stored_ends_the_stale_use_of_what_is() {
+        use Effect::{EndStaleUse, None, Withdraw};
+        // RFC 9111 4.3.3: a full response is newer than the stored one, and a part that no longer may be stored is the same.
+        for reason in [NotStored::NoStore, NotStored::Private, NotStored::Vary, NotStored::Policy] {
+            check_effect(reason, 200, false, EndStaleUse, Withdraw);
+            check_effect(reason, 302, false, EndStaleUse, Withdraw);
+            check_effect(reason, 404, false, EndStaleUse, Withdraw);
+        }
+        for reason in [NotStored::NeverFresh, NotStored::TooLarge, NotStored::Store, NotStored::NoRoom] {
+            check_effect(reason, 200, false, EndStaleUse, EndStaleUse);
+            check_effect(reason, 410, false, EndStaleUse, EndStaleUse);
+        }
+        // A server error, and an error that one client can draw, are no news.
+        for code in [400, 403, 429, 500, 503] {
+            check_effect(NotStored::Status, code, false, None, None);
+            check_effect(NotStored::DrawnError, code, false, None, None);
+        }
+        // What one client has asked for says nothing of what others get.
+        for reason in [NotStored::RequestNoStore, NotStored::Incomplete, NotStored::SwitchedOff] {
+            check_effect(reason, 200, false, None, None);
+        }
+        // RFC 9111 3.5: others got the stored one in spite of their credentials.
+        for reason in [NotStored::Authorization, NotStored::Cookie] {
+            check_effect(reason, 200, false, None, None);
+            check_effect(reason, 200, true, EndStaleUse, Withdraw);
+        }
+    }
+
+    #[test]
+    fn the_clients_wish_is_the_only_reason_that_hides_what_the_origin_says() {
+        assert!(NotStored::RequestNoStore.is_clients_wish());
+        for reason in [NotStored::NoStore, NotStored::Private, NotStored::Cookie, NotStored::Method] {
+            assert!(!reason.is_clients_wish(), "{reason:?}");
+        }
     }
 }

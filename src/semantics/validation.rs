@@ -1,10 +1,13 @@
 //! Asking the origin whether a stored response still holds, and freshening it (RFC 9111 4.3).
 
+use std::time::SystemTime;
+
 use http::HeaderValue;
 use http::header::{self, HeaderMap, HeaderName};
 
 use super::etag::EntityTag;
 use super::fields::{kept_by_freshening, list, remove_hop_by_hop};
+use super::preconditions::{self, Outcome, Representation};
 
 /// The origin's own validators of a stored response; a tag that this cache generated is not one.
 #[derive(Clone, Copy, Debug, Default)]
@@ -130,6 +133,24 @@ pub fn identify<'a>(
 /// Whether a request has a condition that a 304 is an answer to (RFC 9110 13.1).
 pub fn is_conditional(request: &HeaderMap) -> bool {
     [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE].iter().any(|name| request.contains_key(name))
+}
+
+/// Whether a 304 meets a condition of the client's own, so that it is an answer for the client. One without the validator
+/// that the condition names meets it, since nothing contradicts it.
+pub(crate) fn meets_clients_condition(
+    request: &HeaderMap,
+    not_modified: &HeaderMap,
+    now: SystemTime,
+) -> bool {
+    let theirs = Representation::of_received(not_modified, now);
+    // RFC 9110 13.1.3: beside a tag, the date does not count.
+    let is_bare = if request.contains_key(header::IF_NONE_MATCH) {
+        theirs.etag.is_none()
+    } else {
+        theirs.last_modified.is_none()
+    };
+    is_conditional(request)
+        && (is_bare || preconditions::evaluate(request, &theirs, now) == Outcome::NotModified)
 }
 
 /// The fields of a stored response after a 304 (RFC 9111 3.2): those of the 304 replace the stored
@@ -266,6 +287,42 @@ mod tests {
         // Nothing of it was sent, so the 304 is not about it.
         check(&[("last-modified", DATE)], Some(0), &[&[]], Unknown);
         check(&[], Some(0), &[&[], a], Freshen(1));
+    }
+
+    #[track_caller]
+    fn check_condition(
+        request: &[(&'static str, &'static str)],
+        not_modified: &[(&'static str, &'static str)],
+        expected: bool,
+    ) {
+        let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_790_000_000);
+        let found = meets_clients_condition(&map(request), &map(not_modified), now);
+        assert_eq!(found, expected, "{request:?} {not_modified:?}");
+    }
+
+    #[test]
+    fn b07_a_304_is_for_the_client_where_it_meets_a_condition_of_its_own() {
+        const LATER: &str = "Wed, 02 Sep 2026 00:00:00 GMT";
+        let (tag, since) = (("if-none-match", "\"a\""), ("if-modified-since", DATE));
+        // RFC 9110 13.1.2.
+        check_condition(&[tag], &[("etag", "\"a\"")], true);
+        check_condition(&[tag], &[("etag", "W/\"a\"")], true);
+        check_condition(&[tag], &[("etag", "\"b\"")], false);
+        check_condition(&[("if-none-match", "*")], &[("etag", "\"b\"")], true);
+        check_condition(&[tag], &[], true);
+        // RFC 9110 13.1.3.
+        check_condition(&[since], &[("last-modified", DATE)], true);
+        check_condition(&[since], &[("last-modified", LATER)], false);
+        check_condition(&[since], &[], true);
+        check_condition(&[since], &[("last-modified", "x")], true);
+        check_condition(&[since], &[("etag", "\"b\"")], true);
+        // With a tag the date does not count.
+        check_condition(&[tag, since], &[("last-modified", LATER)], true);
+        check_condition(&[tag, since], &[("etag", "\"b\""), ("last-modified", DATE)], false);
+        // These are not answered with a 304.
+        check_condition(&[], &[], false);
+        check_condition(&[("if-match", "\"a\"")], &[("etag", "\"a\"")], false);
+        check_condition(&[("if-unmodified-since", DATE)], &[], false);
     }
 
     #[test]
