@@ -18,7 +18,7 @@ use crate::entry::intern::intern;
 use crate::entry::pieces::Pieces;
 use crate::semantics::cache_status::{CACHE_STATUS, X_CACHE};
 use crate::semantics::no_vary_search::NO_VARY_SEARCH;
-use crate::semantics::parts::Extent;
+use crate::semantics::parts::{Extent, Part};
 use crate::semantics::preconditions::Representation;
 use crate::semantics::reuse::Reuse;
 use crate::semantics::validation::Validators;
@@ -78,25 +78,6 @@ fn fields_weight(headers: &HeaderMap) -> usize {
     const BUCKET: usize = 112;
     let values: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     values + headers.len() * BUCKET + headers.capacity() * 8
-}
-
-/// What of a representation a stored 206 has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// These bytes, one after the other. `Content-Range` and `Content-Length` are made for each answer.
-    Bytes(Extent),
-    /// What is sent again for the very same `Range`, which is among the selecting fields, and for nothing else:
-    /// several ranges, or one that can't be made out.
-    Replay,
-}
-
-impl Part {
-    fn weight(&self) -> usize {
-        match self {
-            Self::Bytes(extent) => extent.weight(),
-            Self::Replay => 0,
-        }
-    }
 }
 
 /// Status, fields and terms of a stored response.

@@ -11,9 +11,10 @@ use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, response};
 
 use crate::entry::pieces::{PiecesMut, Run};
-use crate::entry::{Part, Payload, ResponseHead, StoredResponse};
-use crate::semantics::fields::{RequestFields, keep_what_lets_pages_see, remove_content_digests};
-use crate::semantics::parts::{Extent, strong_validator};
+use crate::entry::{Payload, ResponseHead, StoredResponse};
+use crate::semantics::answer::{self, content_range};
+use crate::semantics::fields::{RequestFields, remove_content_digests};
+use crate::semantics::parts::{Extent, Part, strong_validator};
 use crate::semantics::range::{self, Asked, ByteRange};
 use crate::semantics::reuse::Coverage;
 use crate::semantics::validation;
@@ -44,12 +45,7 @@ pub(crate) fn cut(stored: &StoredResponse, request: &HeaderMap) -> Option<Cut> {
             ranges => several(stored, ranges, length),
         },
         Asked::Unsatisfiable => {
-            // Nothing of the representation's own: it would pass for fields of the 416.
-            let mut headers = HeaderMap::new();
-            headers.extend(head.headers().get(header::DATE).map(|date| (header::DATE, date.clone())));
-            headers.insert(header::CONTENT_RANGE, value(format!("bytes */{length}")));
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-            keep_what_lets_pages_see(head.headers(), &mut headers);
+            let headers = answer::unsatisfiable_range_fields(head.headers(), length);
             Some(Cut { content: Run::default(), headers, status: StatusCode::RANGE_NOT_SATISFIABLE })
         }
     }
@@ -68,9 +64,7 @@ fn if_range_holds(head: &ResponseHead, request: &HeaderMap) -> bool {
 fn single(stored: &StoredResponse, range: ByteRange, length: u64) -> Option<Cut> {
     let content = slice(stored, range)?;
     let mut headers = stored.head().headers().clone();
-    remove_content_digests(&mut headers);
-    headers.insert(header::CONTENT_RANGE, content_range(range, length));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.len()));
+    answer::set_single_range(&mut headers, range, length);
     Some(Cut { content, headers, status: StatusCode::PARTIAL_CONTENT })
 }
 
@@ -97,15 +91,8 @@ fn several(stored: &StoredResponse, ranges: &[ByteRange], length: u64) -> Option
     }
     body.extend(format!("--{boundary}--\r\n").as_bytes());
     let mut headers = head.headers().clone();
-    remove_content_digests(&mut headers);
-    headers.remove(header::CONTENT_RANGE); // RFC 9110 15.3.7.2
-    headers.insert(header::CONTENT_TYPE, value(format!("multipart/byteranges; boundary={boundary}")));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    answer::set_several_ranges(&mut headers, &boundary, body.len());
     Some(Cut { content: Run::of(&body.freeze_for_one()), headers, status: StatusCode::PARTIAL_CONTENT })
-}
-
-fn content_range(range: ByteRange, length: u64) -> HeaderValue {
-    value(format!("bytes {}-{}/{length}", range.first, range.last))
 }
 
 /// A range of the representation; `None` where the stored response does not have all of it.

@@ -1,6 +1,6 @@
 //! What is asked of the inner service for the cache's sake, and what the rules and the policy say of its answer.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::header::{self, HeaderMap};
 use http::request::Parts;
@@ -9,22 +9,21 @@ use http::{HeaderValue, Method, StatusCode, response};
 use crate::collapse::Leader;
 use crate::collapse::background::ValidationPermit;
 use crate::entry::key::CacheKey;
-use crate::entry::{Part, ResponseHead, compact_fields, take_upstream_status};
+use crate::entry::{ResponseHead, compact_fields, take_upstream_status};
 use crate::limits::calls::CallPermit;
 use crate::policy::Terms;
 use crate::respond::request::CacheRequest;
 use crate::semantics::cache_control::{RequestDirectives, ResponseDirectives};
-use crate::semantics::date;
-use crate::semantics::fields::{RequestFields, remove_content_digests, remove_hop_by_hop};
-use crate::semantics::framing;
+use crate::semantics::fields::RequestFields;
 use crate::semantics::freshness::{self, single_date};
-use crate::semantics::groups::{self, CACHE_GROUPS};
+use crate::semantics::incumbent::Incumbent;
+use crate::semantics::parts::Part;
+use crate::semantics::range::SentRange;
 use crate::semantics::reuse::{Forward, Reuse};
-use crate::semantics::status::is_server_error;
-use crate::semantics::storing::{self, Exchange, NotStored};
-use crate::semantics::targeted;
-use crate::semantics::vary::{NeverMatches, Selecting};
-use crate::semantics::{Rules, is_retrieval};
+use crate::semantics::stored;
+use crate::semantics::storing::{Exchange, NotStored};
+use crate::semantics::terms::{Fetched, ResponseView, Timing};
+use crate::semantics::vary::Selecting;
 use crate::shared::Core;
 use crate::store::{Expected, Fence, Stored};
 
@@ -65,43 +64,10 @@ pub(crate) struct FetchContext {
     pub(crate) expected: Expected,
 }
 
-/// The `Range` with which the inner service is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SentRange {
-    /// As the client sent it, with the client's conditions.
-    Clients,
-    /// What is missing of a stored part. The answer, put together with it, has this status of its own to tell.
-    Missing,
-    None,
-}
-
-/// A stored response with a successful status that could have answered the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Incumbent {
-    Fresh,
-    None,
-    Stale,
-}
-
-impl Incumbent {
-    /// The best of what is stored, as far as errors are concerned.
-    pub(crate) fn of<'a>(stored: impl Iterator<Item = &'a Stored>, now: SystemTime) -> Self {
-        let good = stored.filter(|stored| stored.response.head().status.is_success());
-        good.fold(Self::None, |best, stored| {
-            let is_fresh = stored.expired.is_none() && stored.response.head().reuse.ttl(now) > 0;
-            if best == Self::Fresh || is_fresh { Self::Fresh } else { Self::Stale }
-        })
-    }
-
-    /// Whether a response with this status leaves it alone. A server error always does; any other error does
-    /// while it is fresh: then the client alone, by its request, has brought the error about.
-    pub(crate) fn blocks(self, status: StatusCode) -> bool {
-        match self {
-            Self::Fresh => status.is_client_error() || is_server_error(status),
-            Self::None => false,
-            Self::Stale => is_server_error(status),
-        }
-    }
+/// A stored response as an error sees it.
+pub(crate) fn as_incumbent(stored: &Stored) -> (StatusCode, &Reuse, Option<SystemTime>) {
+    let head = stored.response.head();
+    (head.status, &head.reuse, stored.expired)
 }
 
 impl FetchContext {
@@ -152,7 +118,8 @@ pub(crate) struct Assessment {
     pub(crate) terms: Terms,
 }
 
-/// Judges a response to `ask`, received at `received_at`.
+/// Judges a response to `ask`, received at `received_at`: by the standards, then by the policy, then by what no policy can
+/// lift.
 pub(crate) fn assess(
     core: &Core,
     ask: &FetchContext,
@@ -162,72 +129,42 @@ pub(crate) fn assess(
 ) -> Assessment {
     let rules = core.policy.rules();
     let (status, headers) = (response.status, &response.headers);
-    let directives = targeted::directives(headers, &rules.targets);
-    let date = single_date(headers, &header::DATE, received_at);
-    let (lifetime, source) = freshness::lifetime(
+    let request = &ask.query.request;
+    let ResponseView { date, directives, lifetime, source } =
+        ResponseView::of(status, headers, received_at, rules);
+    let exchange = Exchange {
+        method: &ask.sent_method,
+        names_target: ask.names_target,
+        request: &request.headers,
+        request_directives: &ask.query.directives,
+        keyed: ask.query.key.keyed_credentials(),
         status,
-        headers,
-        &directives,
-        date.unwrap_or(received_at),
-        rules.heuristic.as_ref(),
-    );
-    let is_error = status.is_client_error() || is_server_error(status);
-    let lifetime = match rules.max_error_lifetime {
-        Some(most) if is_error => lifetime.min(most),
-        _ => lifetime,
-    };
-    let keyed = ask.query.key.keyed_credentials();
-    let store = if core.storing {
-        let exchange = Exchange {
-            method: &ask.sent_method,
-            names_target: ask.names_target,
-            request: &ask.query.request.headers,
-            request_directives: &ask.query.directives,
-            keyed,
-            status,
-            response: headers,
-            directives: &directives,
-            source,
-        };
-        storing::admit(&exchange, rules)
-    } else {
-        Err(NotStored::SwitchedOff)
-    };
-    let groups = groups::of(headers, &CACHE_GROUPS);
-    let store = match store {
-        // A policy that lifts the refusal of an error lifts no other one.
-        Ok(()) | Err(NotStored::DrawnError) if groups.is_err() => Err(NotStored::Groups),
-        store => store,
-    };
-    let groups = groups.unwrap_or_default();
-    let seconds = |seconds: Option<u32>| Duration::from_secs(seconds.unwrap_or_default().into());
-    let mut terms = Terms {
-        groups: groups.iter().map(|group| groups::scoped(ask.query.key.uri(), group)).collect(),
-        lifetime,
-        max_body: max_object,
-        must_revalidate: directives.must_revalidate
-            || directives.proxy_revalidate
-            || directives.s_maxage.is_some(), // RFC 9111 5.2.2.10
-        no_cache: directives.no_cache,
-        shared: storing::shared_with(&directives, rules.credentials),
+        response: headers,
+        directives: &directives,
         source,
-        stale_if_error: directives.stale_if_error.map(|seconds| Duration::from_secs(seconds.into())),
-        stale_while_revalidate: seconds(directives.stale_while_revalidate),
-        store,
-        strip: Vec::new(),
     };
-    core.policy.response(&ask.query.request, response, &mut terms);
+    let mut terms = Terms::standard(&exchange, lifetime, ask.query.key.uri(), max_object, rules);
+    let switched_off = (!core.storing).then_some(NotStored::SwitchedOff);
+    terms.store = switched_off.map_or(terms.store, Err);
+    core.policy.response(request, response, &mut terms);
     terms.max_body = terms.max_body.min(max_object);
-    if !core.storing {
-        terms.store = Err(NotStored::SwitchedOff);
-    }
+    terms.store = switched_off.map_or(terms.store, Err);
     let mut selecting = Selecting::default();
     if terms.store.is_ok() {
-        let selectable = Selecting::of(headers, &ask.query.request.headers, rules);
-        terms.store = enforce_invariants(ask, response, &terms, selectable.as_ref().err(), rules);
+        let selectable = Selecting::of(headers, &request.headers, rules);
+        let fetched = Fetched {
+            headers,
+            incumbent: ask.good,
+            is_known_part: ask.part.is_some(),
+            method: &ask.sent_method,
+            names_target: ask.names_target,
+            sent_range: ask.sent_range,
+            status,
+        };
+        terms.store = terms.enforce_invariants(&fetched, selectable.as_ref().err().copied(), rules);
         selecting = selectable.unwrap_or_default();
         if ask.part == Some(Part::Replay) {
-            selecting = selecting.with_field(&ask.query.request.headers, header::RANGE);
+            selecting = selecting.with_field(&request.headers, header::RANGE);
         }
     }
     let (at_least, part) = (ask.at_least, ask.part.clone());
@@ -244,55 +181,13 @@ pub(crate) fn word_of_origin(
     received_at: SystemTime,
     terms: Result<(), NotStored>,
 ) -> Result<(), NotStored> {
-    if terms != Err(NotStored::RequestNoStore) {
+    if !terms.is_err_and(NotStored::is_clients_wish) {
         return terms;
     }
     ask.query.directives.no_store = false;
     let word = assess(core, ask, response, max_object, received_at).terms.store;
     ask.query.directives.no_store = true;
     word
-}
-
-/// What no policy can lift.
-fn enforce_invariants(
-    ask: &FetchContext,
-    response: &response::Parts,
-    terms: &Terms,
-    unselectable: Option<&NeverMatches>,
-    rules: &Rules,
-) -> Result<(), NotStored> {
-    let has_validator =
-        [header::ETAG, header::LAST_MODIFIED].iter().any(|name| response.headers.contains_key(name));
-    let stands_in = terms.stale_if_error.unwrap_or(rules.stale_if_error);
-    let stale_windows = stands_in.max(terms.stale_while_revalidate);
-    let stale_windows = if terms.must_revalidate { Duration::ZERO } else { stale_windows };
-    let is_of_use = has_validator || !(terms.no_cache || terms.lifetime.is_zero() && stale_windows.is_zero());
-    match unselectable {
-        None => {}
-        Some(NeverMatches::TooLong) => return Err(NotStored::LongFields),
-        Some(NeverMatches::Vary) => return Err(NotStored::Vary),
-    }
-    if framing::has_transfer_coding(&response.headers) {
-        return Err(NotStored::TransferCoding);
-    }
-    if response.status.is_informational() || response.status == StatusCode::NOT_MODIFIED {
-        return Err(NotStored::Status);
-    }
-    if !is_retrieval(&ask.sent_method) && !ask.names_target {
-        return Err(NotStored::Method);
-    }
-    let is_part = response.status == StatusCode::PARTIAL_CONTENT;
-    let is_of_range = ask.sent_range != SentRange::None && response.status != StatusCode::OK;
-    if (is_part || is_of_range) && ask.part.is_none() {
-        return Err(NotStored::Partial);
-    }
-    if ask.good.blocks(response.status) {
-        return Err(NotStored::Status); // RFC 9111 4.3.3: what is stored may still do
-    }
-    if !is_of_use {
-        return Err(NotStored::NeverFresh);
-    }
-    Ok(())
 }
 
 impl Assessment {
@@ -310,37 +205,12 @@ impl Assessment {
 
     /// Seconds of freshness left at reception.
     pub(crate) fn ttl(&self, headers: &HeaderMap, sent_at: SystemTime) -> i64 {
-        self.reuse(headers, sent_at).ttl(self.received_at)
+        self.terms.ttl(&self.timing(headers, sent_at))
     }
 
-    fn reuse(&self, headers: &HeaderMap, sent_at: SystemTime) -> Reuse {
-        let date = self.date.unwrap_or(self.received_at);
-        // RFC 9111 4.2.3 has the time of reception for a missing date. A call that was made first and lands last would pass
-        // for the newest by that.
-        let generated = self.date.map_or(sent_at, |date| date.min(self.received_at));
-        let (generated, request_time) =
-            self.at_least.map_or((generated, sent_at), |least| least.max((generated, sent_at)));
-        Reuse {
-            date,
-            generated,
-            immutable: self.directives.immutable,
-            initial_age: freshness::initial_age(
-                freshness::received_age(headers),
-                date,
-                sent_at,
-                self.received_at,
-            ),
-            lifetime: self.terms.lifetime,
-            must_revalidate: self.terms.must_revalidate,
-            no_cache: self.terms.no_cache,
-            outdated: false,
-            request_time,
-            response_time: self.received_at,
-            selecting: self.selecting.clone(),
-            shared: self.terms.shared,
-            stale_if_error: self.terms.stale_if_error,
-            stale_while_revalidate: self.terms.stale_while_revalidate,
-        }
+    fn timing(&self, headers: &HeaderMap, sent_at: SystemTime) -> Timing {
+        let Self { at_least, date, received_at, .. } = *self;
+        Timing { at_least, date, received_age: freshness::received_age(headers), received_at, sent_at }
     }
 
     /// The head to store. `length` is that of the whole content; `tag` one that was generated.
@@ -353,26 +223,13 @@ impl Assessment {
         length: Option<usize>,
         tag: Tag,
     ) -> ResponseHead {
-        let reuse = self.reuse(&headers, sent_at);
-        remove_hop_by_hop(&mut headers);
+        let timing = self.timing(&headers, sent_at);
+        let reuse = self.terms.reuse(&timing, self.directives.immutable, self.selecting.clone());
+        stored::remove_unstored(&mut headers, &self.directives);
         self.strip(&mut headers);
-        for name in self.directives.private_fields.iter().chain(&self.directives.no_cache_fields) {
-            headers.remove(name);
-        }
-        if self.date.is_none() {
-            // RFC 9110 6.6.1: a response without a date gets the time of its reception.
-            if let Ok(date) = HeaderValue::try_from(date::format(self.received_at)) {
-                headers.insert(header::DATE, date);
-            }
-        }
-        if let Some(length) = length {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        }
+        stored::add_missing(&mut headers, self.date, self.received_at, length);
         if let Some(Part::Bytes(_)) = self.part {
-            // Made for each answer, of what it has.
-            headers.remove(header::CONTENT_RANGE);
-            headers.remove(header::CONTENT_LENGTH);
-            remove_content_digests(&mut headers);
+            stored::remove_fields_of_part(&mut headers);
         }
         let tag_is_ours = match tag {
             Tag::New(tag) => headers.insert(header::ETAG, tag).is_none(),

@@ -15,9 +15,7 @@ use tower::Service;
 use crate::body::CacheBody;
 use crate::body::flight::Flight;
 use crate::collapse::background::ValidationPermit;
-use crate::collapse::{
-    Because, Call, CallResult, CollapseKey, Follower, Interest, Leader, NotShareable, Role,
-};
+use crate::collapse::{Because, Call, CallResult, CollapseKey, Follower, Interest, Leader, Role};
 use crate::entry::{ResponseHead, StoredResponse};
 use crate::error::BoxError;
 use crate::fetch::drive::{DetachedCall, Ended};
@@ -26,8 +24,9 @@ use crate::limits::key_queues::QueueTurn;
 use crate::respond::request::CacheRequest;
 use crate::runtime::{Deadline, Runtime, joined, moment, polled_once};
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
+use crate::semantics::collapse::{NotShareable, may_collapse};
 use crate::semantics::reuse::{Decision, Fallback, Forward};
-use crate::semantics::status::is_server_error;
+use crate::semantics::status::{is_error, is_server_error};
 use crate::shared::Core;
 use crate::store::{Expected, Fence, Lookup, Store, Stored};
 
@@ -180,17 +179,18 @@ impl<S: Store> CollapsedFetch<S> {
     /// What this request has in common with others that may share a call; `None` where nobody could share it.
     fn ticket(&self) -> Option<CollapseKey> {
         let CacheRequest { directives, fields, key, request, .. } = &*self.query;
-        let is_get = match self.purpose {
-            Purpose::Complete(_) => false,
-            Purpose::Get if fields.range => false,
-            // A HEAD that goes out as one has no content to share.
-            Purpose::Get if request.method == Method::HEAD => self.core.policy.rules().head_as_get,
-            Purpose::Get | Purpose::Validate(..) => request.method != Method::HEAD,
-        };
-        // A part is of use to who asked for it; without tasks, a call depends on its client.
+        let is_completion = matches!(self.purpose, Purpose::Complete(_));
         let about_part = self.selected().is_some_and(|stored| stored.response.head().part.is_some());
-        if !is_get || about_part || !self.core.storing || directives.no_store || Runtime::current().is_none()
-        {
+        let may_collapse = may_collapse(
+            &request.method,
+            fields.range,
+            directives,
+            matches!(self.purpose, Purpose::Validate(..)),
+            is_completion || about_part,
+            self.core.policy.rules(),
+        );
+        // Without tasks, a call depends on its client.
+        if !may_collapse || !self.core.storing || Runtime::current().is_none() {
             return None;
         }
         let known = match self.purpose {
@@ -362,7 +362,7 @@ impl<S: Store> CollapsedFetch<S> {
         }
         // The answer is stored without being fresh. An error counts as a failure, as one that is not stored does. Anything
         // else is validated once for all who came while nothing was stored.
-        let is_error = head.status().is_client_error() || is_server_error(head.status());
+        let is_error = is_error(head.status());
         let is_news = self.lookup.variants.is_empty() && !std::mem::replace(&mut self.has_seen_stale, true);
         if is_error || (is_news && head.validators().any() && self.query.request.method == Method::GET) {
             if let CallResult::Streaming(_, flight, _) = &result

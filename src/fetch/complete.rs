@@ -8,13 +8,13 @@ use http_body::Body;
 use super::Fetch;
 use crate::body::CacheBody;
 use crate::body::splice::Splice;
-use crate::collapse::NotShareable;
 use crate::entry::StoredResponse;
 use crate::entry::partial::Completion;
 use crate::error::BoxError;
 use crate::fetch::receive;
 use crate::limits::held::Held;
 use crate::semantics::cache_status::{Forwarding, Outcome};
+use crate::semantics::collapse::NotShareable;
 use crate::store::Store;
 
 impl<S: Store> Fetch<S> {

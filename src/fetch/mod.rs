@@ -11,26 +11,29 @@ mod validate;
 
 use std::sync::Arc;
 
-use http::header;
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use tower::{Service, ServiceExt};
 
-use self::validate::Agreement;
 use crate::body::CacheBody;
 use crate::collapse::background::ValidationPermit;
 use crate::collapse::{CallResult, Leader};
 use crate::entry::key;
 use crate::entry::partial::Completion;
 use crate::error::BoxError;
-use crate::fetch::assess::{FetchContext, Incumbent, SentRange};
+use crate::fetch::assess::{FetchContext, as_incumbent};
 use crate::limits::calls::CallPermit;
 use crate::respond::request::CacheRequest;
 use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::framing;
-use crate::semantics::reuse::{Fallback, Forward};
-use crate::semantics::status::{is_failure, is_server_error};
+use crate::semantics::head::{self, Agreement};
+use crate::semantics::incumbent::Incumbent;
+use crate::semantics::outgoing::{self, AskedBy};
+use crate::semantics::range::SentRange;
+use crate::semantics::received::{Received, Sent};
+use crate::semantics::reuse::{Fallback, Forward, Reuse};
+use crate::semantics::status::is_server_error;
 use crate::semantics::validation::{self, Validators};
 use crate::shared::Core;
 use crate::store::{Expected, Lookup, Store, Stored};
@@ -60,9 +63,7 @@ impl Purpose {
         let Self::Validate(index, fallback) = self else {
             return Fallback::None;
         };
-        let stored = lookup.variants.get(index);
-        let is_failure = stored.is_some_and(|stored| is_server_error(stored.response.head().status));
-        if is_failure && fallback == Fallback::StaleIfError { Fallback::None } else { fallback }
+        fallback.with_stored(lookup.variants.get(index).map(|stored| stored.response.head().status))
     }
 }
 
@@ -78,14 +79,6 @@ pub(crate) struct Fetch<S> {
     store: Arc<S>,
     /// By the positions of what is stored.
     validators: Vec<AskedBy>,
-}
-
-/// Which validators of a stored response go out with a request.
-#[derive(Clone, Copy)]
-enum AskedBy {
-    All,
-    Nothing,
-    StrongTag,
 }
 
 impl<S: Store> Fetch<S> {
@@ -105,27 +98,20 @@ impl<S: Store> Fetch<S> {
             }
             _ => None,
         };
-        // Without anything whole to validate, a range is the inner service's to cut.
-        let is_get = query.request.method == Method::GET;
         let is_whole = |index: usize| {
             lookup.variants.get(index).is_some_and(|stored| stored.response.head().part.is_none())
         };
-        let sent_range = if completion.is_some() {
-            SentRange::Missing
-        } else if query.fields.range && is_get && !selected.is_some_and(is_whole) {
-            SentRange::Clients
-        } else {
-            SentRange::None
-        };
-        let becomes_get = query.request.method == Method::HEAD
-            && selected.is_none()
-            && core.storing
-            && core.policy.rules().head_as_get;
-        let sent_method = if becomes_get { Method::GET } else { query.request.method.clone() };
+        let sent_range = SentRange::of(
+            &query.request.method,
+            query.fields.range,
+            completion.is_some(),
+            selected.is_some_and(is_whole),
+        );
+        let rules = core.policy.rules();
+        let sent_method = head::sent_method(&query.request.method, selected.is_some(), core.storing, rules);
         let good = good(&query, &lookup);
-        let from_the_future = lookup.variants.iter().map(|stored| stored.response.head().reuse());
-        let from_the_future = from_the_future.filter(|reuse| reuse.age(query.now).is_none());
-        let at_least = from_the_future.map(|reuse| (reuse.generated, reuse.request_time)).max();
+        let reuses = lookup.variants.iter().map(|stored| stored.response.head().reuse());
+        let at_least = Reuse::newest_from_the_future(reuses, query.now);
         let validated = selected.and_then(|index| lookup.variants.get(index)).cloned();
         let stand_in = validated.clone().filter(|_| fallback == Fallback::StaleIfError);
         let ask = Box::new(FetchContext {
@@ -207,38 +193,44 @@ impl<S: Store> Fetch<S> {
                 validation.succeed();
             }
         }
-        match response {
-            Err(error) => match self.fallback {
-                Fallback::StaleIfError => Ok(self.stand_in(Detail::StaleIfError, None)),
-                Fallback::Forbidden => {
-                    let detail = Some(Detail::ServiceFailed);
-                    let outcome = Forwarding { detail, ..Forwarding::new(self.ask.forward) };
-                    Ok(self.core.no_content(StatusCode::GATEWAY_TIMEOUT, &outcome.into()))
-                }
-                Fallback::None => Err(error),
-            },
-            Ok(response) if self.fallback == Fallback::StaleIfError && is_failure(response.status()) => {
-                Ok(self.stand_in(Detail::StaleIfError, Some(response.status())))
+        let response = match response {
+            Ok(response) => response,
+            Err(error) => {
+                return match self.fallback {
+                    Fallback::StaleIfError => Ok(self.stand_in(Detail::StaleIfError, None)),
+                    Fallback::Forbidden => {
+                        let outcome = Forwarding::new(self.ask.forward).with_detail(Detail::ServiceFailed);
+                        Ok(self.core.no_content(StatusCode::GATEWAY_TIMEOUT, &outcome.into()))
+                    }
+                    Fallback::None => Err(error),
+                };
             }
-            Ok(response) if self.completion.is_some() && is_about_a_part(response.status()) => {
-                Ok(Box::pin(self.complete(response)).await)
-            }
-            Ok(response) if response.status() == StatusCode::NOT_MODIFIED && !is_conditional => {
-                let (not_modified, body) = response.into_parts();
-                Ok(self.not_modified_unexpectedly(not_modified, body))
-            }
-            Ok(response) if response.status() == StatusCode::NOT_MODIFIED && self.asks_conditionally() => {
-                Ok(Box::pin(self.freshen(response)).await)
-            }
-            Ok(response) if self.is_head_about_stored(&response) => match self.agreement(&response) {
-                Agreement::Holds => Ok(Box::pin(self.freshen_selected(response)).await),
+        };
+        let sent = Sent {
+            fallback: self.fallback,
+            has_selected: self.selected.is_some(),
+            has_own_conditions: self.asks_conditionally(),
+            is_completion: self.completion.is_some(),
+            is_conditional,
+            method: &self.ask.sent_method,
+        };
+        Ok(match Received::of(&sent, response.status()) {
+            Received::Completion => Box::pin(self.complete(response)).await,
+            Received::Failure => self.stand_in(Detail::StaleIfError, Some(response.status())),
+            Received::Head => match self.agreement(&response) {
+                Agreement::Holds => Box::pin(self.freshen_selected(response)).await,
                 agreement => {
                     let response = Box::pin(self.heed_head(agreement, response)).await;
-                    Ok(receive::receive(self.core, self.store, self.ask, response).await)
+                    receive::receive(self.core, self.store, self.ask, response).await
                 }
             },
-            Ok(response) => Ok(receive::receive(self.core, self.store, self.ask, response).await),
-        }
+            Received::New => receive::receive(self.core, self.store, self.ask, response).await,
+            Received::NotModified => Box::pin(self.freshen(response)).await,
+            Received::Unexpected => {
+                let (not_modified, body) = response.into_parts();
+                self.not_modified_unexpectedly(not_modified, body)
+            }
+        })
     }
 
     /// CallPermit to make the call. It is waited for only where a client waits and there is nothing else for it.
@@ -261,12 +253,7 @@ impl<S: Store> Fetch<S> {
             completion.set_range(&mut parts.headers);
         } else if self.replaces_conditions() {
             let selected = self.selected.and_then(|index| self.validators().nth(index));
-            validation::set_conditions(&mut parts.headers, selected, self.validators());
-            if self.ask.sent_range == SentRange::Clients {
-                // A part that does not hold any more is worth its like, not the whole.
-                let range = self.ask.query.request.headers.get(header::RANGE);
-                parts.headers.extend(range.map(|range| (header::RANGE, range.clone())));
-            }
+            outgoing::validate(&mut parts.headers, self.ask.sent_range, selected, self.validators());
         }
         self.core.policy.forward(&mut parts);
         framing::repair_request(&mut parts.headers);
@@ -277,9 +264,7 @@ impl<S: Store> Fetch<S> {
 
     /// Whether the request goes out with the cache's own conditions, or none, in place of the client's.
     fn replaces_conditions(&self) -> bool {
-        self.core.storing
-            && self.completion.is_none()
-            && (self.ask.sent_range == SentRange::None || self.selected.is_some())
+        outgoing::replaces_conditions(self.core.storing, self.ask.sent_range, self.selected.is_some())
     }
 
     /// Whether a 304 speaks of what is stored.
@@ -287,9 +272,7 @@ impl<S: Store> Fetch<S> {
         self.replaces_conditions() && self.validators().any(|validators| validators.any())
     }
 
-    /// Chooses the validators that go out: all of the selected response, and the strong tags of other responses that could
-    /// answer this request. So a 304 is always about something that the request may have. A part counts only if it was
-    /// selected.
+    /// Chooses the validators that go out.
     fn asked_by(&self) -> Vec<AskedBy> {
         let query = &self.ask.query;
         if self.core.unreliable.validations.has(&query.key, query.now) {
@@ -297,25 +280,14 @@ impl<S: Store> Fetch<S> {
         }
         let asked_by = |(index, stored): (usize, &Stored)| {
             let head = stored.response.head();
-            if !query.may_have(&self.core, head) {
-                AskedBy::Nothing
-            } else if self.selected == Some(index) {
-                AskedBy::All
-            } else if head.part.is_none() {
-                AskedBy::StrongTag
-            } else {
-                AskedBy::Nothing
-            }
+            AskedBy::of(query.may_have(&self.core, head), self.selected == Some(index), head.part.is_some())
         };
         self.lookup.variants.iter().enumerate().map(asked_by).collect()
     }
 
     fn validators(&self) -> impl Iterator<Item = Validators<'_>> + Clone {
-        self.lookup.variants.iter().zip(&self.validators).map(|(stored, asked_by)| match asked_by {
-            AskedBy::All => stored.response.head().validators(),
-            AskedBy::Nothing => Validators::default(),
-            AskedBy::StrongTag => stored.response.head().validators().strong(),
-        })
+        let stored = self.lookup.variants.iter().map(|stored| stored.response.head().validators());
+        stored.zip(&self.validators).map(|(own, asked_by)| asked_by.choose(own))
     }
 
     fn selected(&self) -> Option<&Stored> {
@@ -337,10 +309,5 @@ impl<S: Store> Fetch<S> {
 /// The best that is stored for a request, as far as errors are concerned.
 fn good(query: &CacheRequest, lookup: &Lookup) -> Incumbent {
     let selects = |stored: &&Stored| stored.response.head().reuse.selecting.matches(&query.request.headers);
-    Incumbent::of(lookup.variants.iter().filter(selects), query.now)
-}
-
-/// Whether a status makes sense for a part only, or for who has one.
-fn is_about_a_part(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 206 | 304 | 412 | 416)
+    Incumbent::of(lookup.variants.iter().filter(selects).map(as_incumbent), query.now)
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{self, HeaderMap, HeaderName};
-use http::{HeaderValue, Method, Response, StatusCode, response};
+use http::header::{self, HeaderMap};
+use http::{Method, Response, StatusCode, response};
 use http_body::Body;
 
 use crate::body::CacheBody;
@@ -12,28 +12,28 @@ use crate::body::length::LengthChecked;
 use crate::body::prefetch::{self, Content, Prefetch, Prefetched, WaitFor};
 use crate::body::pump::{Pump, Sink};
 use crate::collapse::background::ValidationPermit;
-use crate::collapse::{CallResult, LazyHead, Leader, NotShareable};
+use crate::collapse::{CallResult, LazyHead, Leader};
 use crate::entry::key::CacheKey;
 use crate::entry::pieces::{PIECE, Pieces};
-use crate::entry::{Part, Payload, StoredResponse};
+use crate::entry::{Payload, StoredResponse};
 use crate::error::BoxError;
-use crate::fetch::assess::{Assessment, FetchContext, SentRange, Tag, assess, word_of_origin};
+use crate::fetch::assess::{Assessment, FetchContext, Tag, assess, word_of_origin};
 use crate::fetch::write;
 use crate::limits::Gauges;
 use crate::observe::Place;
-use crate::respond::not_modified_fields;
 use crate::respond::request::CacheRequest;
 use crate::runtime::Runtime;
+use crate::semantics::answer::{received_not_modified_fields, restore_unstored};
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
+use crate::semantics::collapse::{self, NotShareable};
 use crate::semantics::etag::TagKind;
-use crate::semantics::fields::remove_content_digests;
 use crate::semantics::framing::{self, declared_length};
-use crate::semantics::freshness::single_date;
+use crate::semantics::incumbent::may_stand_in_for;
 use crate::semantics::is_retrieval;
-use crate::semantics::parts::Extent;
-use crate::semantics::preconditions::{self, Outcome as Precondition, Representation};
-use crate::semantics::status::is_server_error;
-use crate::semantics::storing::NotStored;
+use crate::semantics::parts::Part;
+use crate::semantics::preconditions::{self, Outcome as Precondition};
+use crate::semantics::storing::{Effect, NotStored};
+use crate::semantics::tagging::is_taggable;
 use crate::shared::Core;
 use crate::store::{Expected, Fence, PutOutcome, Store, Stored};
 
@@ -82,13 +82,12 @@ where
         heed_unstored(&core, &store, &mut ask, &parts, reason, received_at).await;
         is_for_all = answers_all(&core, &ask, &parts, reason);
         if !is_for_all && let Some(leader) = ask.leader.take() {
-            leader.not_shareable(not_shareable(reason, parts.status, lifetime), received_at);
+            leader.not_shareable(NotShareable::of(reason, parts.status, lifetime), received_at);
         }
     }
     let tag = tag_kind(&core, &ask, &parts, &assessment);
     let reason = assessment.terms.store.err();
-    // The news that something is gone or elsewhere is better than what was there.
-    if reason.is_some() || !parts.status.is_success() {
+    if !may_stand_in_for(parts.status, assessment.terms.store) {
         ask.stand_in = None;
     }
     let body = LengthChecked::new(body, length).by_permit(std::mem::take(&mut ask.permit));
@@ -98,7 +97,7 @@ where
         match prefetch::collect(body, core.small(), tag, wait_for).await {
             Prefetch::Partial(body) => {
                 if let (Some(reason), Some(leader)) = (reason, ask.leader.take_if(|_| is_for_all)) {
-                    leader.not_shareable(not_shareable(reason, parts.status, lifetime), received_at);
+                    leader.not_shareable(NotShareable::of(reason, parts.status, lifetime), received_at);
                 }
                 body
             }
@@ -169,10 +168,10 @@ async fn heed_unstored<S: Store>(
         return;
     };
     let shared = validated.response.head().reuse().shared;
-    if ask.is_completed && reason.withdraws(shared) {
-        write::withdraw(store, &ask.query.key).await;
-    } else if reason.ends_stale_use(parts.status, shared) {
-        write::end_stale_use(store, &ask.query.key, validated).await;
+    match reason.effect(parts.status, shared, ask.is_completed) {
+        Effect::Withdraw => drop(write::withdraw(store, &ask.query.key).await),
+        Effect::EndStaleUse => write::end_stale_use(store, &ask.query.key, validated).await,
+        Effect::Expire | Effect::None => {}
     }
 }
 
@@ -195,68 +194,20 @@ fn wait_for(core: &Core, ask: &FetchContext, tag: Option<TagKind>) -> WaitFor {
     }
 }
 
-/// NotShareable an answer that is not stored is nobody else's: whose doing it is. `lifetime` is the one that it would have.
-pub(crate) fn not_shareable(reason: NotStored, status: StatusCode, lifetime: Duration) -> NotShareable {
-    let is_error = status.is_client_error() || is_server_error(status);
-    match reason {
-        NotStored::Authorization | NotStored::Cookie | NotStored::RequestNoStore => NotShareable::Request,
-        NotStored::DrawnError | NotStored::LongFields | NotStored::NoRoom => {
-            NotShareable::Chance { says_so: false }
-        }
-        NotStored::NoStore | NotStored::Private | NotStored::Vary if status.is_success() => {
-            NotShareable::Response
-        }
-        // Other answers are believed when they come twice, and errors only if they speak of the target.
-        NotStored::NoStore | NotStored::Private | NotStored::Vary => {
-            NotShareable::Chance { says_so: !is_error || matches!(status.as_u16(), 404 | 410 | 414 | 451) }
-        }
-        NotStored::TooLarge | NotStored::Runtime | NotStored::SwitchedOff if !is_error => {
-            NotShareable::Response
-        }
-        // Twice in a row, this is what the target always gives, with or without a cookie.
-        NotStored::NeverFresh | NotStored::Status if status == StatusCode::OK => {
-            NotShareable::Chance { says_so: true }
-        }
-        NotStored::SetCookie if status == StatusCode::OK => {
-            NotShareable::Chance { says_so: lifetime.is_zero() }
-        }
-        // Anything else, such as a redirect, may be what this request has drawn.
-        _ => NotShareable::Chance { says_so: false },
-    }
-}
-
 /// Whether an error that is not stored is to answer all who have waited for it.
 fn answers_all(core: &Core, ask: &FetchContext, response: &response::Parts, reason: NotStored) -> bool {
-    let is_meant = is_server_error(response.status) || response.status == StatusCode::NOT_FOUND;
-    // The leader's own fields have no part in it.
-    let is_public = ask.leader.as_ref().is_some_and(|leader| !leader.has_credentials())
-        && matches!(reason, NotStored::NeverFresh | NotStored::Status)
-        && !response.headers.contains_key(header::VARY);
-    core.gauges.limits.share_errors && is_meant && is_public
+    core.gauges.limits.share_errors
+        && ask.leader.as_ref().is_some_and(|leader| {
+            let response::Parts { status, headers, .. } = response;
+            collapse::answers_all(*status, headers, reason, leader.has_credentials())
+        })
 }
 
 /// What of the representation a 206 has, where it is one that may be stored.
 fn part_of(core: &Core, ask: &FetchContext, response: &response::Parts, length: Option<u64>) -> Option<Part> {
-    /// A longer `Range` is nobody's again.
-    const LONGEST: usize = 256;
-    let is_part = response.status == StatusCode::PARTIAL_CONTENT && ask.sent_method == Method::GET;
-    // RFC 9110 15.3.7: to a client that has the rest, as `If-Range` says, the fields of the whole need not be sent.
-    let is_sparse =
-        ask.sent_range == SentRange::Clients && ask.query.request.headers.contains_key(header::IF_RANGE);
-    if is_sparse || !is_part || !core.policy.rules().partial {
-        return None;
-    }
-    let is_whole_part = |extent: &Extent| length.is_none_or(|length| length == extent.held());
-    let extent = Extent::of(&response.headers).filter(is_whole_part).map(Part::Bytes);
-    match (ask.sent_range, extent) {
-        (SentRange::None, _) | (SentRange::Missing, None) => None,
-        (_, Some(part)) => Some(part),
-        (SentRange::Clients, None) => {
-            let mut lines = ask.query.request.headers.get_all(header::RANGE).into_iter();
-            let is_short = lines.next().is_some_and(|line| line.len() <= LONGEST);
-            (is_short && lines.next().is_none()).then_some(Part::Replay)
-        }
-    }
+    let (request, response) = (&ask.query.request.headers, (response.status, &response.headers));
+    let part = || Part::of(&ask.sent_method, ask.sent_range, request, response, length);
+    if core.policy.rules().partial { part() } else { None }
 }
 
 /// How to tag a response; `None` where it has a tag, or is of a kind that gets none.
@@ -266,12 +217,10 @@ fn tag_kind(
     parts: &response::Parts,
     assessment: &Assessment,
 ) -> Option<TagKind> {
+    let Assessment { directives, terms, .. } = assessment;
     let tagging = core.tagging?;
-    let taggable = is_retrieval(&ask.sent_method)
-        && matches!(parts.status, StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION)
-        && !parts.headers.contains_key(header::ETAG)
-        && !(assessment.directives.no_store && assessment.terms.store.is_err());
-    taggable.then_some(tagging.kind)
+    is_taggable(&ask.sent_method, parts.status, &parts.headers, directives, terms.store)
+        .then_some(tagging.kind)
 }
 
 /// A response that is stored while the client gets it.
@@ -315,14 +264,8 @@ impl<S: Store> Fill<S> {
             });
         }
         let mut answer = core.answer(&response, &ask.query.request, ask.query.fields, &outcome, received_at);
-        if answer.status().is_success() || answer.status() == parts.status {
-            restore_unstored(&parts.headers, answer.headers_mut());
-            if answer.status() == StatusCode::PARTIAL_CONTENT {
-                remove_content_digests(answer.headers_mut()); // cut here from a whole
-            }
-        } else {
-            take_over(&parts.headers, answer.headers_mut(), &header::SET_COOKIE);
-        }
+        let status = answer.status();
+        restore_unstored((parts.status, &parts.headers), (status, answer.headers_mut()));
         *answer.extensions_mut() = parts.extensions;
         answer
     }
@@ -495,26 +438,6 @@ fn complete(
     StoredResponse::new(head, payload)
 }
 
-/// The first client gets the fields that are not stored: they were sent for it.
-fn restore_unstored(received: &HeaderMap, answered: &mut HeaderMap) {
-    for name in received.keys() {
-        take_over(received, answered, name);
-    }
-    match received.get(header::AGE) {
-        Some(age) => answered.insert(header::AGE, age.clone()),
-        None => answered.remove(header::AGE),
-    };
-}
-
-/// All lines of a field that the answer lacks.
-pub(crate) fn take_over(received: &HeaderMap, answered: &mut HeaderMap, name: &HeaderName) {
-    if !answered.contains_key(name) {
-        for line in received.get_all(name) {
-            answered.append(name, line.clone());
-        }
-    }
-}
-
 /// A response that is not stored, unless the client's preconditions make it shorter.
 fn forward<B>(
     core: &Core,
@@ -546,21 +469,15 @@ fn conditional<B>(
     outcome: &Outcome,
     now: SystemTime,
 ) -> Option<Response<CacheBody<B>>> {
-    if !ask.query.fields.conditions || !parts.status.is_success() || ask.sent_range == SentRange::Clients {
+    if !ask.query.fields.conditions {
         return None;
     }
-    let representation = Representation {
-        date: None,
-        etag: parts.headers.get(header::ETAG).map(HeaderValue::as_bytes),
-        last_modified: single_date(&parts.headers, &header::LAST_MODIFIED, now),
-    };
-    match preconditions::evaluate(&ask.query.request.headers, &representation, now) {
+    let (request, received) = (&ask.query.request.headers, (parts.status, &parts.headers));
+    match preconditions::evaluate_received(request, received, ask.sent_range, now) {
         Precondition::Failed => Some(core.precondition_failed(&parts.headers, outcome)),
         Precondition::NotModified => {
-            let mut headers = not_modified_fields(&parts.headers, core.status_writer.fields());
+            let mut headers = received_not_modified_fields(&parts.headers, core.status_writer.fields());
             let status = StatusCode::NOT_MODIFIED;
-            take_over(&parts.headers, &mut headers, &header::AGE);
-            take_over(&parts.headers, &mut headers, &header::SET_COOKIE);
             core.status_writer.tell(outcome, status, &mut headers, Place::Append);
             let mut response = Response::new(CacheBody::empty());
             *response.status_mut() = status;
@@ -587,13 +504,13 @@ fn told<B>(
 }
 
 fn stored(ask: &FetchContext, ttl: i64) -> Outcome {
-    Outcome::Forwarded(Forwarding { stored: true, ttl: Some(ttl), ..forwarding(ask) })
+    forwarding(ask).stored(ttl).into()
 }
 
 fn not_stored(ask: &FetchContext, reason: NotStored) -> Outcome {
-    Outcome::Forwarded(Forwarding { detail: Some(Detail::NotStored(reason)), ..forwarding(ask) })
+    forwarding(ask).not_stored(reason).into()
 }
 
 fn forwarding(ask: &FetchContext) -> Forwarding {
-    Forwarding { collapsed: ask.collapsed, status: ask.answered, ..Forwarding::new(ask.forward) }
+    Forwarding::new(ask.forward).collapsed(ask.collapsed).with_status(ask.answered)
 }

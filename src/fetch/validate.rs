@@ -1,54 +1,32 @@
 //! What a 304, or the 200 to a HEAD, means for a stored response (RFC 9111 4.3.3 to 4.3.5).
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use http::header::{self, HeaderMap};
-use http::{HeaderValue, Method, Response, StatusCode, response};
+use http::header;
+use http::{Method, Response, StatusCode, response};
 
 use super::Fetch;
 use crate::body::CacheBody;
-use crate::collapse::{CallResult, NotShareable};
+use crate::collapse::CallResult;
 use crate::entry::StoredResponse;
 use crate::fetch::assess::{Tag, assess, word_of_origin};
-use crate::fetch::receive;
 use crate::fetch::write;
 use crate::observe::Place;
 use crate::runtime::to_its_end;
+use crate::semantics::answer;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
-use crate::semantics::freshness::single_date;
-use crate::semantics::preconditions::{self, Representation};
-use crate::semantics::storing::NotStored;
+use crate::semantics::collapse::NotShareable;
+use crate::semantics::head::{self, Agreement};
+use crate::semantics::storing::{Effect, NotStored};
 use crate::semantics::validation::{self, Identified};
 use crate::store::{PutOutcome, Store};
 
 impl<S: Store> Fetch<S> {
-    /// A 200 to a HEAD that a stored GET could have answered.
-    pub(super) fn is_head_about_stored<B>(&self, response: &Response<B>) -> bool {
-        self.ask.sent_method == Method::HEAD && self.selected.is_some() && response.status() == StatusCode::OK
-    }
-
     pub(super) fn agreement<B>(&self, response: &Response<B>) -> Agreement {
-        let Some(stored) = self.selected().map(|stored| stored.response.head()) else {
-            return Agreement::Silent;
-        };
-        let validators = stored.validators();
-        let told = [
-            (header::ETAG, validators.etag),
-            (header::LAST_MODIFIED, validators.last_modified),
-            (header::CONTENT_LENGTH, stored.headers.get(header::CONTENT_LENGTH)),
-        ];
-        let mut compared = told
-            .iter()
-            .filter_map(|(name, own)| response.headers().get(name).map(|value| Some(value) == *own))
-            .peekable();
-        if compared.peek().is_none() {
-            Agreement::Silent
-        } else if compared.all(|equal| equal) {
-            Agreement::Holds
-        } else {
-            Agreement::Contradicts
-        }
+        self.selected().map(|stored| stored.response.head()).map_or(Agreement::Silent, |stored| {
+            head::agreement(&stored.headers, stored.validators(), response.headers())
+        })
     }
 
     /// Takes the selected response out of use where the 200 to a HEAD has fields under which a GET could not be stored, and
@@ -61,10 +39,10 @@ impl<S: Store> Fetch<S> {
         let word = word_of_origin(&self.core, &mut self.ask, &parts, max_object, now, terms);
         self.ask.sent_method = sent_method;
         let shared = self.selected().map(|stored| stored.response.head().reuse().shared).unwrap_or_default();
-        if word.is_err_and(|reason| reason.withdraws(shared)) {
-            write::withdraw(&self.store, &self.ask.query.key).await;
-        } else if agreement == Agreement::Contradicts {
-            self.expire_selected().await;
+        match agreement.effect(word, shared) {
+            Effect::Withdraw => drop(write::withdraw(&self.store, &self.ask.query.key).await),
+            Effect::Expire => self.expire_selected().await,
+            Effect::EndStaleUse | Effect::None => {}
         }
         Response::from_parts(parts, body)
     }
@@ -115,7 +93,8 @@ impl<S: Store> Fetch<S> {
             status: Some(StatusCode::NOT_MODIFIED),
             ..Forwarding::new(self.ask.forward)
         });
-        if !self.meets_clients_condition(&not_modified.headers, now) {
+        let request = &self.ask.query.request.headers;
+        if !validation::meets_clients_condition(request, &not_modified.headers, now) {
             return core.no_content(StatusCode::BAD_GATEWAY, &outcome);
         }
         let mut assessment = assess(core, &self.ask, &not_modified, self.store.max_object(), now);
@@ -123,24 +102,6 @@ impl<S: Store> Fetch<S> {
         core.status_writer.tell(&outcome, not_modified.status, &mut not_modified.headers, Place::Append);
         drop(body);
         Response::from_parts(not_modified, CacheBody::empty())
-    }
-
-    /// Whether the 304 meets a condition of the client's own. One without the validator that the condition names meets it,
-    /// since nothing contradicts it.
-    fn meets_clients_condition(&self, not_modified: &HeaderMap, now: SystemTime) -> bool {
-        let request = &self.ask.query.request.headers;
-        let etag = not_modified.get(header::ETAG).map(HeaderValue::as_bytes);
-        let last_modified = single_date(not_modified, &header::LAST_MODIFIED, now);
-        // RFC 9110 13.1.3: beside a tag, the date does not count.
-        let is_bare = if request.contains_key(header::IF_NONE_MATCH) {
-            etag.is_none()
-        } else {
-            last_modified.is_none()
-        };
-        let theirs = Representation { date: None, etag, last_modified };
-        validation::is_conditional(request)
-            && (is_bare
-                || preconditions::evaluate(request, &theirs, now) == preconditions::Outcome::NotModified)
     }
 
     /// Freshens the selected response with what a HEAD told of it.
@@ -199,7 +160,7 @@ impl<S: Store> Fetch<S> {
                 // Whether or not a purge came first: who waits has asked before it.
                 Ok(()) => leader.publish(CallResult::Validated(response.clone())),
                 Err(reason) => leader.not_shareable(
-                    receive::not_shareable(reason, status, response.head().reuse.lifetime),
+                    NotShareable::of(reason, status, response.head().reuse.lifetime),
                     received_at,
                 ),
             }
@@ -212,20 +173,12 @@ impl<S: Store> Fetch<S> {
             ttl: Some(ttl),
             ..Forwarding::new(ask.forward)
         });
-        let mut answer = core.answer(&response, &ask.query.request, ask.query.fields, &outcome, received_at);
+        let mut answered =
+            core.answer(&response, &ask.query.request, ask.query.fields, &outcome, received_at);
         // What is not stored, this client gets all the same: it was sent for it.
         if carried.contains_key(header::SET_COOKIE) && !unsent.contains(&header::SET_COOKIE) {
-            receive::take_over(&carried, answer.headers_mut(), &header::SET_COOKIE);
+            answer::take_over(&carried, answered.headers_mut(), &header::SET_COOKIE);
         }
-        answer
+        answered
     }
-}
-
-/// Whether a response to HEAD is of the representation that is stored (RFC 9111 4.3.5).
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Agreement {
-    Contradicts,
-    Holds,
-    /// It has none of the fields by which that could be said.
-    Silent,
 }

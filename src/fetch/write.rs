@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use crate::entry::StoredResponse;
 use crate::entry::key::CacheKey;
 use crate::entry::partial::{Joined, joined};
-use crate::entry::{Part, StoredResponse};
 use crate::error::StoreError;
-use crate::fetch::assess::Incumbent;
+use crate::fetch::assess::as_incumbent;
 use crate::runtime::to_its_end;
-use crate::semantics::status::is_server_error;
+use crate::semantics::incumbent::Incumbent;
+use crate::semantics::parts::Part;
+use crate::semantics::status::is_error;
 use crate::shared::Core;
 use crate::store::{Fence, PurgeMode, PurgeTarget, PutOutcome, Store, Stored};
 
@@ -54,11 +56,8 @@ pub(crate) async fn end_stale_use_beside<S: Store>(
 async fn good_now<S: Store>(core: &Core, store: &S, key: &CacheKey, error: &StoredResponse) -> Incumbent {
     let present = store.get(key).await.unwrap_or_default();
     let selecting = &error.head().reuse().selecting;
-    let alike = present.variants.iter();
-    Incumbent::of(
-        alike.filter(|stored| stored.response.head().reuse().selecting == *selecting),
-        core.clock.now(),
-    )
+    let is_alike = |stored: &&Stored| stored.response.head().reuse().selecting == *selecting;
+    Incumbent::of(present.variants.iter().filter(is_alike).map(as_incumbent), core.clock.now())
 }
 
 /// Puts a whole response, or a part to its like.
@@ -70,9 +69,7 @@ pub(crate) async fn put<S: Store>(
     fence: Fence,
 ) -> Result<PutOutcome, StoreError> {
     let status = response.head().status();
-    if (status.is_client_error() || is_server_error(status))
-        && good_now(core, store, key, &response).await.blocks(status)
-    {
+    if is_error(status) && good_now(core, store, key, &response).await.blocks(status) {
         return Ok(PutOutcome::Superseded); // a good response was stored while the error was on its way
     }
     if core.policy.rules().no_vary_search {

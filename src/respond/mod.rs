@@ -17,8 +17,9 @@ use crate::entry::{ResponseHead, StoredResponse};
 use crate::error::BoxError;
 use crate::limits::calls::CallPermit;
 use crate::observe::Place;
+use crate::semantics::answer::not_modified_fields;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
-use crate::semantics::fields::{RequestFields, keep_what_lets_pages_see, lets_pages_see};
+use crate::semantics::fields::{RequestFields, keep_what_lets_pages_see};
 use crate::semantics::framing;
 use crate::semantics::freshness::age_value;
 use crate::semantics::preconditions::{self, Outcome as Precondition};
@@ -219,24 +220,4 @@ impl Core {
         self.status_writer.tell(outcome, status, headers, Place::Append);
         response
     }
-}
-
-/// The fields of a 304 for a response with these fields (RFC 9110 15.4.5): those that guide the
-/// update of what the client holds, and those by which a browser lets a page see it. `room` more fit without growing.
-pub(crate) fn not_modified_fields(headers: &HeaderMap, room: usize) -> HeaderMap {
-    /// `Cache-Control`, `Content-Location`, `Date`, `ETag`, `Expires`, `Vary`, or `Last-Modified` in the tag's place.
-    const MOST: usize = 6;
-    let mut kept = HeaderMap::with_capacity(MOST + room);
-    let no_tag = !headers.contains_key(header::ETAG);
-    for (name, value) in headers {
-        let is_kept = match name.as_str() {
-            "cache-control" | "content-location" | "date" | "etag" | "expires" | "vary" => true,
-            "last-modified" => no_tag,
-            name => lets_pages_see(name),
-        };
-        if is_kept {
-            kept.append(name, value.clone());
-        }
-    }
-    kept
 }

@@ -2,9 +2,9 @@
 
 use std::time::SystemTime;
 
+use http::Response;
 use http::header;
 use http::request::Parts;
-use http::{Method, Response};
 
 use crate::body::CacheBody;
 use crate::entry::aliases;
@@ -16,7 +16,7 @@ use crate::semantics::cache_control::RequestDirectives;
 use crate::semantics::cache_status::{Detail, Outcome};
 use crate::semantics::fields::RequestFields;
 use crate::semantics::reuse::{self, Candidate, Coverage, Decision, Forward};
-use crate::semantics::{CredentialKinds, validation};
+use crate::semantics::{CredentialKinds, answer, collapse, outgoing};
 use crate::shared::Core;
 use crate::store::{Lookup, Stored, Variants};
 
@@ -60,12 +60,7 @@ impl CacheRequest {
     /// Whether its answer may have to be made of all of the content: a part that is cut from it, or a 304 by the entity
     /// tag, if that is still to be made.
     pub(crate) fn needs_whole(&self, is_to_be_tagged: bool) -> bool {
-        let by_tag = || {
-            [header::IF_NONE_MATCH, header::IF_MATCH]
-                .iter()
-                .any(|name| self.request.headers.contains_key(name))
-        };
-        self.fields.range || (self.fields.conditions && is_to_be_tagged && by_tag())
+        answer::needs_whole(&self.request.headers, self.fields, is_to_be_tagged)
     }
 
     /// Whether the answer to another one's call, made while this request waited, is an answer to it too.
@@ -88,15 +83,7 @@ impl CacheRequest {
         is_validated: bool,
         now: SystemTime,
     ) -> bool {
-        // It came from the origin after this request did, which is what a reload wants: it joins no call that has landed.
-        let directives = RequestDirectives { no_cache: false, ..self.directives };
-        let ask = reuse::RequestView { directives: &directives, ..self.ask() };
-        let candidate = Candidate { coverage: Coverage::Full, expired: None, reuse: head.reuse() };
-        match reuse::decide(&ask, std::iter::once(candidate), core.policy.rules(), now) {
-            Decision::Serve(_) | Decision::ServeAhead(_) | Decision::ServeStale(_) => true,
-            Decision::Validate(_, Forward::Stale, _) => is_validated,
-            _ => false,
-        }
+        collapse::may_share(&self.ask(), head.reuse(), is_validated, core.policy.rules(), now)
     }
 
     /// The request as reuse sees it.
@@ -180,17 +167,8 @@ impl CacheRequest {
     ///
     /// What is `about_part` is about the same range.
     pub(crate) fn for_everybody(mut self, about_part: bool) -> Self {
-        if self.request.method == Method::HEAD {
-            self.request.method = Method::GET;
-        }
-        let range = self.request.headers.get(header::RANGE).filter(|_| about_part).cloned();
-        validation::remove_conditions(&mut self.request.headers);
-        self.fields.conditions = false;
-        self.fields.range = range.is_some();
-        self.request.headers.extend(range.map(|range| (header::RANGE, range)));
-        let mut directives = RequestDirectives::default();
-        directives.no_store = self.directives.no_store;
-        self.directives = directives;
+        let Parts { method, headers, .. } = &mut self.request;
+        outgoing::for_everybody(method, headers, &mut self.fields, &mut self.directives, about_part);
         self
     }
 }

@@ -36,7 +36,6 @@
 //! | [`unkeyed`] | - | fields that services believe and that no key holds |
 //! | [`validation`] | RFC 9111 4.3 | asking the origin, freshening what is stored |
 //! | [`vary`] | RFC 9111 4.1 | selecting fields |
-#![allow(dead_code, reason = "the flow calls the new ones next")]
 
 pub mod accept;
 pub(crate) mod answer;

@@ -24,7 +24,7 @@ use crate::runtime::Runtime;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::fields::RequestFields;
 use crate::semantics::framing;
-use crate::semantics::invalidation;
+use crate::semantics::invalidation::is_unsafe;
 use crate::semantics::reuse::{Decision, Fallback, Forward};
 use crate::semantics::validation;
 use crate::service::future::ResponseFuture;
@@ -153,7 +153,8 @@ where
         if fields.upgrade {
             return self.pass(parts, body, Forward::Bypass, Some(Detail::Bypass("upgrade")));
         }
-        if content.is_none() && has_content(&parts, fields, &body) {
+        let (least, is_end) = (body.size_hint().lower(), body.is_end_stream());
+        if content.is_none() && framing::request_has_content(parts.version, fields.content, least, is_end) {
             return self.pass(parts, body, Forward::Bypass, Some(Detail::Bypass("content")));
         }
         let key = match content {
@@ -423,17 +424,4 @@ where
         let call = UnsafeCall::new(core, store, key, bypass);
         ResponseFuture::boxed(call.run(self.inner.clone(), parts, body))
     }
-}
-
-/// Whether a method may change what its target gives. CONNECT has no target that is stored.
-fn is_unsafe(method: &Method) -> bool {
-    !invalidation::is_safe(method) && method != Method::CONNECT
-}
-
-/// RFC 9110 9.3.1: content in a GET has no meaning, and yet some service may look at it. Without a length,
-/// HTTP/1 has none; later versions tell only by their frames.
-fn has_content<Q: Body>(request: &Parts, fields: RequestFields, body: &Q) -> bool {
-    fields.content
-        || body.size_hint().lower() > 0
-        || (request.version >= http::Version::HTTP_2 && !body.is_end_stream())
 }
