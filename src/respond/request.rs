@@ -40,7 +40,7 @@ impl CacheRequest {
         now: SystemTime,
     ) -> Self {
         let directives = if fields.directives {
-            RequestDirectives::of(&request.headers).heeded(core.policy.rules())
+            RequestDirectives::of(&request.headers).heeded(core.policy.rules().client_directives)
         } else {
             RequestDirectives::default()
         };

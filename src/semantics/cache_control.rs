@@ -10,7 +10,6 @@ use std::borrow::Cow;
 use http::HeaderValue;
 use http::header::{self, HeaderMap, HeaderName};
 
-use super::Rules;
 use super::fields::{delta_seconds, is_longer_than, is_token, trim};
 
 /// The directives of a response (RFC 9111 5.2.2, RFC 5861, RFC 8246). Durations are seconds.
@@ -151,12 +150,12 @@ impl RequestDirectives {
         directives
     }
 
-    /// Those that count by [`Rules::client_directives`]. Where it is off, what asks for a fresher response than others get
+    /// Those that count by `client_directives` of the rules. Where it is off, what asks for a fresher response than others get
     /// does not: `no-cache` (and `Pragma`), `max-age` and `min-fresh`. What a client says at nobody else's cost always
     /// counts: `no-store`, `only-if-cached`, `max-stale` and `stale-if-error`.
     #[must_use]
-    pub fn heeded(self, rules: &Rules) -> Self {
-        if rules.client_directives {
+    pub fn heeded(self, client_directives: bool) -> Self {
+        if client_directives {
             self
         } else {
             Self { max_age: None, min_fresh: None, no_cache: false, ..self }

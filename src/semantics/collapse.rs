@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
 
-use super::Rules;
 use super::cache_control::RequestDirectives;
 use super::reuse::{Candidate, Coverage, Decision, Forward, RequestView, Reuse, decide};
+use super::rules::Rules;
 use super::status::{is_error, is_server_error};
 use super::storing::NotStored;
 

@@ -3,9 +3,10 @@
 use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
 
+use super::credentials::CredentialKinds;
+use super::rules::Rules;
 use super::storing::{Effect, NotStored};
 use super::validation::Validators;
-use super::{CredentialKinds, Rules};
 
 /// The method with which the inner service is asked. A HEAD that is about nothing stored (`has_selected`) can go out as a
 /// GET, so that the answer can be stored.

@@ -4,24 +4,12 @@ use http::header::HeaderMap;
 use http::{Method, StatusCode, Uri, header};
 
 use super::groups::{self, CACHE_GROUP_INVALIDATION, TooMany};
+use super::methods::is_safe;
 
 /// Whether the answer to a request invalidates stored responses for its target: the method is unsafe, or
 /// unknown, and the answer is no error.
 pub fn invalidates(method: &Method, status: StatusCode) -> bool {
     !is_safe(method) && (status.is_success() || status.is_redirection())
-}
-
-/// Whether a method is known to be safe (RFC 9110 9.2.1; QUERY: RFC 10008).
-pub fn is_safe(method: &Method) -> bool {
-    matches!(
-        method.as_str(),
-        "GET" | "HEAD" | "OPTIONS" | "TRACE" | "QUERY" | "PROPFIND" | "REPORT" | "SEARCH"
-    )
-}
-
-/// Whether a method may change what its target gives. CONNECT has no target that is stored.
-pub(crate) fn is_unsafe(method: &Method) -> bool {
-    !is_safe(method) && method != Method::CONNECT
 }
 
 /// The URIs beside the target that the answer names in `Location` and `Content-Location`, where they
@@ -182,29 +170,6 @@ mod tests {
         for method in ["GET", "HEAD", "OPTIONS", "TRACE", "QUERY"] {
             let method = Method::from_bytes(method.as_bytes()).expect("a method");
             assert!(!invalidates(&method, ok), "{method}");
-        }
-    }
-
-    #[test]
-    fn in1_which_methods_may_change_their_target() {
-        // RFC 9110 9.2.1, 9.3.6; RFC 10008 2.
-        for (method, expected) in [
-            ("GET", false),
-            ("HEAD", false),
-            ("OPTIONS", false),
-            ("TRACE", false),
-            ("QUERY", false),
-            ("PROPFIND", false),
-            ("CONNECT", false),
-            ("POST", true),
-            ("PUT", true),
-            ("DELETE", true),
-            ("PATCH", true),
-            ("PURGE", true),
-            ("get", true),
-        ] {
-            let method = Method::from_bytes(method.as_bytes()).expect("a method");
-            assert_eq!(is_unsafe(&method), expected, "{method}");
         }
     }
 

@@ -6,10 +6,11 @@ use http::StatusCode;
 use http::header::HeaderMap;
 
 use super::cache_control::RequestDirectives;
+use super::credentials::{CredentialKinds, Credentials};
 use super::freshness::{self, current_age};
+use super::rules::Rules;
 use super::status::is_server_error;
 use super::vary::Selecting;
-use super::{CredentialKinds, Credentials, Rules};
 
 /// All that reuse of a stored response depends on; made once, when it is stored or freshened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -498,7 +499,7 @@ mod tests {
             let rules = Rules { client_directives: heeds, ..Rules::default() };
             let headers =
                 HeaderMap::from_iter([(HeaderName::from_static(field.0), HeaderValue::from_static(field.1))]);
-            let directives = RequestDirectives::of(&headers).heeded(&rules);
+            let directives = RequestDirectives::of(&headers).heeded(rules.client_directives);
             let ask = RequestView {
                 directives: &directives,
                 headers: &headers,

@@ -4,9 +4,11 @@ use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
 
 use super::cache_control::{RequestDirectives, ResponseDirectives};
+use super::credentials::{CredentialKinds, Credentials};
 use super::freshness::LifetimeSource;
+use super::methods::is_retrieval;
+use super::rules::Rules;
 use super::status::{is_drawn_by_request, is_heuristically_cacheable, is_understood};
-use super::{CredentialKinds, Credentials, Rules, is_retrieval};
 
 /// Why a response is not stored. [`NotStored::as_str`] is the `detail` of `Cache-Status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,7 +4,7 @@ use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
 
 use super::cache_control::ResponseDirectives;
-use super::is_retrieval;
+use super::methods::is_retrieval;
 use super::storing::NotStored;
 
 /// Whether a response is given an entity tag that is generated: it has none, it is a success that is the representation, and

@@ -6,14 +6,17 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, StatusCode};
 
 use super::cache_control::ResponseDirectives;
+use super::credentials::CredentialKinds;
 use super::freshness::{self, LifetimeSource, single_date};
 use super::groups::{self, CACHE_GROUPS};
 use super::incumbent::Incumbent;
+use super::methods::is_retrieval;
 use super::range::SentRange;
 use super::reuse::Reuse;
+use super::rules::Rules;
 use super::storing::{self, Exchange, NotStored};
 use super::vary::{NeverMatches, Selecting};
-use super::{CredentialKinds, Rules, framing, is_retrieval, targeted};
+use super::{framing, targeted};
 
 /// The terms under which a response is stored and reused.
 #[derive(Clone, Debug, PartialEq, Eq)]

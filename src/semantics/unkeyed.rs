@@ -3,7 +3,7 @@
 use http::Method;
 use http::header::{self, HeaderMap, HeaderName};
 
-use super::is_retrieval;
+use super::methods::is_retrieval;
 
 /// Fields by which a framework lets a proxy in front of it say what was asked for: another host, scheme, path or method
 /// than the request's own. A client that sends one speaks for a proxy that it is not.

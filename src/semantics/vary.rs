@@ -2,10 +2,10 @@
 
 use http::header::{self, HeaderMap, HeaderName};
 
-use super::Rules;
 use super::accept::Meaning;
 use super::coding::Coded;
 use super::fields::{is_longer_than, list};
+use super::rules::Rules;
 
 /// The request fields that selected a stored response, with the values they had. Made from the response's
 /// `Vary` when it is stored; matched against each later request without parsing `Vary` again.
@@ -68,7 +68,7 @@ impl Selecting {
         let coded = if is_negotiated { None } else { Coded::of(response).map(Box::new) };
         let fields = names.into_iter().map(|name| Field {
             value: joined(request, &name),
-            meaning: Meaning::of(&name, response, request, rules).map(Box::new),
+            meaning: Meaning::of(&name, response, request, (&rules.codings, rules.languages)).map(Box::new),
             name,
         });
         let fields: Box<[Field]> = fields.collect();

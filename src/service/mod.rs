@@ -24,7 +24,7 @@ use crate::runtime::Runtime;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::fields::RequestFields;
 use crate::semantics::framing;
-use crate::semantics::invalidation::is_unsafe;
+use crate::semantics::methods::is_unsafe;
 use crate::semantics::reuse::{Decision, Fallback, Forward};
 use crate::semantics::validation;
 use crate::service::future::ResponseFuture;
