@@ -85,6 +85,7 @@ impl<P: CachePolicy + ?Sized> CachePolicy for std::sync::Arc<P> {
 
 /// What the cache does with a request.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum RequestAction {
     /// Forwards it and stores nothing. The reason, a short word in lower case, is told in `Cache-Status`.
     Bypass(&'static str),

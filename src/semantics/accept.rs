@@ -29,6 +29,7 @@ pub struct KnownCodings(Box<[Box<[u8]>]>);
 ///
 /// A field of more than 512 bytes or 32 members, or one that is not of the grammar, matches only as sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Languages {
     /// The same ranges in the same order, as RFC 9111 4.1 has it.
     #[default]

@@ -4,6 +4,7 @@ use http::header::{self, HeaderMap};
 
 /// What must be said before a response is shared between people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Credentials {
     /// `Authorization` as in RFC 9111 3.5, and `Cookie` and `Set-Cookie` in the same way: stored, and
     /// reused for requests that carry credentials, only where the response says `public` or `s-maxage` (for
@@ -16,6 +17,7 @@ pub enum Credentials {
 /// Kinds of credentials: those that a request carries, that a key holds, or that a response may be shared
 /// in spite of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CredentialKinds {
     /// `Authorization`.
     pub authorization: bool,
@@ -24,6 +26,9 @@ pub struct CredentialKinds {
 }
 
 impl CredentialKinds {
+    /// Every kind.
+    pub const ALL: Self = Self { authorization: true, cookie: true };
+
     /// The kinds that a request carries.
     pub fn of(request: &HeaderMap) -> Self {
         Self {

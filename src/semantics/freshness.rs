@@ -40,6 +40,7 @@ impl Heuristic {
 
 /// Where a freshness lifetime comes from, in the order in which a shared cache looks (RFC 9111 4.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LifetimeSource {
     /// A targeted field (RFC 9213).
     Targeted,
@@ -65,7 +66,7 @@ impl LifetimeSource {
 /// The freshness lifetime of a response for a shared cache (RFC 9111 4.2.1, 4.2.2).
 ///
 /// `date` is the response's `Date`, or the time of reception where it has none that is valid.
-pub fn lifetime(
+pub(crate) fn lifetime(
     status: StatusCode,
     headers: &HeaderMap,
     directives: &ResponseDirectives,
@@ -128,14 +129,14 @@ pub(crate) fn single_date(
 }
 
 /// `Age` as received: the first member of the first line; `None` where that is no delta-seconds (RFC 9111 5.1).
-pub fn received_age(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn received_age(headers: &HeaderMap) -> Option<Duration> {
     let line = headers.get(header::AGE)?;
     let first = Members::new(line.as_bytes()).next()?;
     delta_seconds(first).map(|seconds| Duration::from_secs(seconds.into()))
 }
 
 /// `corrected_initial_age` (RFC 9111 4.2.3): how old a response was when it arrived.
-pub fn initial_age(
+pub(crate) fn initial_age(
     received: Option<Duration>,
     date: SystemTime,
     request_time: SystemTime,
@@ -151,7 +152,7 @@ pub fn initial_age(
 
 /// `current_age` (RFC 9111 4.2.3). `None` when the response was received in the future: the clock has
 /// been set back since (by more than [`CLOCK_SKEW`]), and nothing can be said but that it needs validation.
-pub fn current_age(initial: Duration, response_time: SystemTime, now: SystemTime) -> Option<Duration> {
+pub(crate) fn current_age(initial: Duration, response_time: SystemTime, now: SystemTime) -> Option<Duration> {
     match now.duration_since(response_time) {
         Ok(resident_time) => Some(initial.saturating_add(resident_time)),
         Err(ahead) if ahead.duration() <= CLOCK_SKEW => Some(initial),
@@ -160,10 +161,10 @@ pub fn current_age(initial: Duration, response_time: SystemTime, now: SystemTime
 }
 
 /// How far ahead another writer's clock, or this one before a correction, may be without notice.
-pub const CLOCK_SKEW: Duration = Duration::from_secs(5);
+pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(5);
 
 /// An `Age` field value: whole seconds, at most 2^31. Does not allocate below 10,000 seconds.
-pub fn age_value(age: Duration) -> HeaderValue {
+pub(crate) fn age_value(age: Duration) -> HeaderValue {
     let seconds = age.as_secs().min(1 << 31);
     number_value(seconds).unwrap_or_else(|| HeaderValue::from(seconds))
 }

@@ -8,13 +8,13 @@ use super::methods::is_safe;
 
 /// Whether the answer to a request invalidates stored responses for its target: the method is unsafe, or
 /// unknown, and the answer is no error.
-pub fn invalidates(method: &Method, status: StatusCode) -> bool {
+pub(crate) fn invalidates(method: &Method, status: StatusCode) -> bool {
     !is_safe(method) && (status.is_success() || status.is_redirection())
 }
 
 /// The URIs beside the target that the answer names in `Location` and `Content-Location`, where they
 /// are of the target's origin (RFC 9111 4.4: others must not be touched).
-pub fn named_targets(target: &Uri, response: &HeaderMap) -> Vec<Uri> {
+pub(crate) fn named_targets(target: &Uri, response: &HeaderMap) -> Vec<Uri> {
     let mut targets = Vec::new();
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         for value in response.get_all(name) {
@@ -74,7 +74,7 @@ fn origin_of(uri: &[u8]) -> &[u8] {
 
 /// Resolves a URI reference against an absolute base (RFC 3986 5.2). `None` where the result is not of the
 /// base's origin or no URI at all.
-pub fn resolve(base: &Uri, reference: &[u8]) -> Option<Uri> {
+pub(crate) fn resolve(base: &Uri, reference: &[u8]) -> Option<Uri> {
     let reference = std::str::from_utf8(reference).ok()?.trim_matches([' ', '\t']);
     let reference = reference.split('#').next().unwrap_or_default();
     let (scheme, authority) = (base.scheme_str()?, base.authority()?.as_str());

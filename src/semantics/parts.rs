@@ -11,11 +11,11 @@ use super::fields::trim;
 use super::range::{ByteRange, SentRange, is_strong_date, number};
 
 /// The most parts that are told apart: more of them only come of an attack, and each look costs.
-pub const MOST_PARTS: usize = 64;
+pub(crate) const MOST_PARTS: usize = 64;
 
 /// Which bytes of a representation are held.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Extent {
+pub(crate) struct Extent {
     length: u64,
     /// In order; none touches the next.
     parts: Box<[ByteRange]>,
@@ -24,16 +24,7 @@ pub struct Extent {
 impl Extent {
     /// What `Content-Range` of a 206 says of its content; `None` where the field is not one line of the form
     /// `bytes first-last/length`: malformed, of another unit, or of unknown length.
-    ///
-    /// ```
-    /// use http::HeaderMap;
-    /// use larder::semantics::parts::Extent;
-    /// let mut headers = HeaderMap::new();
-    /// headers.insert("content-range", "bytes 2-5/10".parse().unwrap());
-    /// let extent = Extent::of(&headers).unwrap();
-    /// assert_eq!((extent.length(), extent.held()), (10, 4));
-    /// ```
-    pub fn of(response: &HeaderMap) -> Option<Self> {
+    pub(crate) fn of(response: &HeaderMap) -> Option<Self> {
         let mut lines = response.get_all(header::CONTENT_RANGE).into_iter();
         let (Some(line), None) = (lines.next(), lines.next()) else {
             return None;
@@ -54,27 +45,27 @@ impl Extent {
     }
 
     /// Bytes of the whole representation.
-    pub fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         self.length
     }
 
     /// Bytes that are held.
-    pub fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         self.parts.iter().map(ByteRange::len).sum()
     }
 
     /// The bytes that are held: in order, with a gap between any two.
-    pub fn parts(&self) -> &[ByteRange] {
+    pub(crate) fn parts(&self) -> &[ByteRange] {
         &self.parts
     }
 
     /// Whether nothing is missing.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.held() == self.length
     }
 
     /// Where a range begins in the parts one after the other; `None` where it is not held as a whole.
-    pub fn position(&self, range: ByteRange) -> Option<u64> {
+    pub(crate) fn position(&self, range: ByteRange) -> Option<u64> {
         let mut before = 0;
         for part in &self.parts {
             if part.first <= range.first && range.last <= part.last {
@@ -86,12 +77,12 @@ impl Extent {
     }
 
     /// The part that has a byte.
-    pub fn around(&self, byte: u64) -> Option<ByteRange> {
+    pub(crate) fn around(&self, byte: u64) -> Option<ByteRange> {
         self.parts.iter().find(|part| part.first <= byte && byte <= part.last).copied()
     }
 
     /// From the first missing byte of a range to the last; `None` where nothing is missing.
-    pub fn missing(&self, range: ByteRange) -> Option<ByteRange> {
+    pub(crate) fn missing(&self, range: ByteRange) -> Option<ByteRange> {
         let first = match self.around(range.first) {
             None => range.first,
             Some(part) => part.last.checked_add(1).filter(|&first| first <= range.last)?,
@@ -106,7 +97,7 @@ impl Extent {
     /// What two hold together, of representations of one length; `None` where the lengths differ, or where it would
     /// be in more than [`MOST_PARTS`] parts.
     #[must_use]
-    pub fn join(&self, other: &Self) -> Option<Self> {
+    pub(crate) fn join(&self, other: &Self) -> Option<Self> {
         if self.length != other.length {
             return None;
         }
@@ -132,7 +123,7 @@ impl Extent {
 
 /// The validator by which parts of one representation know each other (RFC 9111 3.4): a strong entity tag, or
 /// a `Last-Modified` that is strong as RFC 9110 8.8.2.2 has it. Fit for `If-Range`.
-pub fn strong_validator(headers: &HeaderMap, date: SystemTime) -> Option<&HeaderValue> {
+pub(crate) fn strong_validator(headers: &HeaderMap, date: SystemTime) -> Option<&HeaderValue> {
     let tag = headers.get(header::ETAG);
     if let Some(tag) = tag {
         // One without quotes would pass for a date in `If-Range`.

@@ -11,18 +11,18 @@ use super::range::SentRange;
 
 /// The validators of the representation at hand.
 #[derive(Clone, Copy, Debug)]
-pub struct Representation<'a> {
+pub(crate) struct Representation<'a> {
     /// Its `Date`, which stands in for a missing `Last-Modified` of a stored response (RFC 9111 4.3.2).
-    pub date: Option<SystemTime>,
+    pub(crate) date: Option<SystemTime>,
     /// Its `ETag` as it came.
-    pub etag: Option<&'a [u8]>,
+    pub(crate) etag: Option<&'a [u8]>,
     /// Its `Last-Modified`.
-    pub last_modified: Option<SystemTime>,
+    pub(crate) last_modified: Option<SystemTime>,
 }
 
 /// What the preconditions say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// 412: the representation is not the one the request is meant for.
     Failed,
     /// 304: the client has it already.
@@ -36,7 +36,7 @@ pub enum Outcome {
 /// A date that is invalid, or a date field with several lines, is as if it were absent. Of a list of tags, the lines
 /// within the first 8 KiB are read: only an attack has more. To be used
 /// only with a representation that a 200 would carry.
-pub fn evaluate(request: &HeaderMap, representation: &Representation<'_>, now: SystemTime) -> Outcome {
+pub(crate) fn evaluate(request: &HeaderMap, representation: &Representation<'_>, now: SystemTime) -> Outcome {
     let last_modified = representation.last_modified;
     if request.contains_key(header::IF_MATCH) {
         // 13.1.1: strong comparison; `*` matches any representation.

@@ -121,7 +121,7 @@ impl Reuse {
 
 /// How much of what a request asks for a stored response holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Coverage {
+pub(crate) enum Coverage {
     /// All of it.
     Full,
     /// Too little to be of use.
@@ -132,24 +132,24 @@ pub enum Coverage {
 
 /// A stored response as a request's candidate.
 #[derive(Clone, Copy, Debug)]
-pub struct Candidate<'a> {
+pub(crate) struct Candidate<'a> {
     /// How much of what is asked for it holds.
-    pub coverage: Coverage,
+    pub(crate) coverage: Coverage,
     /// When it was purged softly, that is, declared stale before its time.
-    pub expired: Option<SystemTime>,
+    pub(crate) expired: Option<SystemTime>,
     /// Its terms.
-    pub reuse: &'a Reuse,
+    pub(crate) reuse: &'a Reuse,
 }
 
 /// A request as reuse sees it.
 #[derive(Clone, Copy, Debug)]
-pub struct RequestView<'a> {
+pub(crate) struct RequestView<'a> {
     /// Its directives, as far as they count: see [`RequestDirectives::heeded`].
-    pub directives: &'a RequestDirectives,
+    pub(crate) directives: &'a RequestDirectives,
     /// Its fields.
-    pub headers: &'a HeaderMap,
+    pub(crate) headers: &'a HeaderMap,
     /// The credentials that it carries and its key does not hold.
-    pub unkeyed: CredentialKinds,
+    pub(crate) unkeyed: CredentialKinds,
 }
 
 /// Why a request is forwarded (RFC 9211 2.2).
@@ -192,7 +192,7 @@ impl Forward {
 
 /// What stands in when a validation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fallback {
+pub(crate) enum Fallback {
     /// Nothing: the failure is the answer.
     None,
     /// Nothing may, and a 504 is owed where the origin can't be reached (RFC 9111 5.2.2.2).
@@ -212,7 +212,7 @@ impl Fallback {
 
 /// What to do with a request. Indices are positions in the list of candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub(crate) enum Decision {
     /// Ask the inner service for what is missing of a stored part.
     Complete(usize),
     /// Ask the inner service; nothing stored can help.
@@ -230,7 +230,7 @@ pub enum Decision {
 }
 
 /// Decides how a GET or HEAD is answered (RFC 9111 4).
-pub fn decide<'a>(
+pub(crate) fn decide<'a>(
     request: &RequestView<'_>,
     candidates: impl ExactSizeIterator<Item = Candidate<'a>>,
     rules: &Rules,

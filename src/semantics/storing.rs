@@ -71,7 +71,7 @@ impl NotStored {
     /// everybody else. It does where the origin or the policy forbids storing, and does not where the reason is what one
     /// client asked for, or the store. A request's credentials count where the stored response was `shared` in spite of
     /// them and the new fields no longer allow that.
-    pub fn withdraws(self, shared: CredentialKinds) -> bool {
+    pub(crate) fn withdraws(self, shared: CredentialKinds) -> bool {
         match self {
             Self::Authorization => shared.authorization,
             Self::Cookie => shared.cookie,
@@ -103,7 +103,7 @@ impl NotStored {
     /// Whether an answer to a validation that is not stored for this reason keeps the validated response from being served
     /// stale (RFC 9111 4.3.3). An error that one client can provoke says nothing about what others get, and a server error
     /// says nothing at all.
-    pub fn ends_stale_use(self, status: StatusCode, shared: CredentialKinds) -> bool {
+    pub(crate) fn ends_stale_use(self, status: StatusCode, shared: CredentialKinds) -> bool {
         let is_news =
             status.is_success() || status.is_redirection() || matches!(status.as_u16(), 404 | 410 | 451);
         is_news
@@ -184,25 +184,25 @@ pub(crate) enum Effect {
 
 /// What [`admit`] looks at.
 #[derive(Clone, Copy, Debug)]
-pub struct Exchange<'a> {
+pub(crate) struct Exchange<'a> {
     /// The method of the request as it was sent.
-    pub method: &'a Method,
+    pub(crate) method: &'a Method,
     /// `Content-Location` of the response is the target URI.
-    pub names_target: bool,
+    pub(crate) names_target: bool,
     /// The request's fields.
-    pub request: &'a HeaderMap,
+    pub(crate) request: &'a HeaderMap,
     /// The request's directives.
-    pub request_directives: &'a RequestDirectives,
+    pub(crate) request_directives: &'a RequestDirectives,
     /// Which of the request's credentials are in the key.
-    pub keyed: CredentialKinds,
+    pub(crate) keyed: CredentialKinds,
     /// The response's status.
-    pub status: StatusCode,
+    pub(crate) status: StatusCode,
     /// The response's fields.
-    pub response: &'a HeaderMap,
+    pub(crate) response: &'a HeaderMap,
     /// The response's directives.
-    pub directives: &'a ResponseDirectives,
+    pub(crate) directives: &'a ResponseDirectives,
     /// Where its freshness lifetime comes from.
-    pub source: LifetimeSource,
+    pub(crate) source: LifetimeSource,
 }
 
 /// Whether a shared cache may store the response to a request (RFC 9111 3).
@@ -210,7 +210,7 @@ pub struct Exchange<'a> {
 /// # Errors
 ///
 /// The first rule that forbids it.
-pub fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> {
+pub(crate) fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> {
     let Exchange { directives, status, .. } = *exchange;
     let is_reusable_post = rules.post
         && exchange.method == Method::POST
@@ -279,7 +279,7 @@ fn credentials(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> 
 }
 
 /// In spite of which credentials the response says of itself that one copy may serve many people.
-pub fn shared_with(directives: &ResponseDirectives, credentials: Credentials) -> CredentialKinds {
+pub(crate) fn shared_with(directives: &ResponseDirectives, credentials: Credentials) -> CredentialKinds {
     let shared = directives.public || directives.s_maxage.is_some();
     CredentialKinds {
         // RFC 9111 3.5 takes `must-revalidate` for a permission too, which few who send it know.

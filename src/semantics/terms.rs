@@ -23,7 +23,7 @@ use super::{framing, targeted};
 #[non_exhaustive]
 pub struct Terms {
     /// Groups (tags) by which it can be purged. Those of `Cache-Groups` are there already, in the scope of their
-    /// origin: see [`groups::scoped`](crate::semantics::groups::scoped).
+    /// origin: see [`groups::scoped`].
     pub groups: Vec<Box<str>>,
     /// How long it is fresh, counted from its origin (RFC 9111 4.2.1).
     pub lifetime: Duration,

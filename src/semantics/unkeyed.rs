@@ -10,7 +10,9 @@ use super::methods::is_retrieval;
 ///
 /// `X-Forwarded-For` and `X-Real-IP` are not among them: a proxy gives them another value for each client anyway, so that
 /// what depends on them can't be meant for everybody.
-pub const BELIEVED: [HeaderName; 41] = [
+pub static BELIEVED: &[HeaderName] = &NAMES;
+
+static NAMES: [HeaderName; 41] = [
     header::FORWARDED,
     HeaderName::from_static("base-url"),
     HeaderName::from_static("front-end-https"),

@@ -11,23 +11,23 @@ use super::preconditions::{self, Outcome, Representation};
 
 /// The origin's own validators of a stored response; a tag that this cache generated is not one.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Validators<'a> {
+pub(crate) struct Validators<'a> {
     /// `ETag` as it came.
-    pub etag: Option<&'a HeaderValue>,
+    pub(crate) etag: Option<&'a HeaderValue>,
     /// `Last-Modified` as it came.
-    pub last_modified: Option<&'a HeaderValue>,
+    pub(crate) last_modified: Option<&'a HeaderValue>,
 }
 
 impl<'a> Validators<'a> {
     /// What it may be identified by next to others: its tag, if that is strong.
     #[must_use]
-    pub fn strong(self) -> Self {
+    pub(crate) fn strong(self) -> Self {
         let is_strong = |tag: &&'a HeaderValue| !EntityTag::new(tag.as_bytes()).is_weak();
         Self { etag: self.etag.filter(is_strong), last_modified: None }
     }
 
     /// Whether there is any.
-    pub fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         self.etag.is_some() || self.last_modified.is_some()
     }
 }
@@ -37,7 +37,7 @@ const MOST_TAGS: usize = 16;
 
 /// Removes everything by which the client narrows the answer to what it has: what is to be stored must
 /// not depend on that. The cache evaluates it on the result.
-pub fn remove_conditions(headers: &mut HeaderMap) {
+pub(crate) fn remove_conditions(headers: &mut HeaderMap) {
     for name in [
         header::IF_MATCH,
         header::IF_MODIFIED_SINCE,
@@ -52,7 +52,7 @@ pub fn remove_conditions(headers: &mut HeaderMap) {
 
 /// Turns a request into a validation (RFC 9111 4.3.1): its own conditions go, and it gets the tag and the date of the
 /// `selected` response and the tags of all others that are given.
-pub fn set_conditions<'a>(
+pub(crate) fn set_conditions<'a>(
     headers: &mut HeaderMap,
     selected: Option<Validators<'a>>,
     stored: impl Iterator<Item = Validators<'a>>,
@@ -83,7 +83,7 @@ pub fn set_conditions<'a>(
 
 /// Which stored response a 304 speaks of (RFC 9111 4.3.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Identified {
+pub(crate) enum Identified {
     /// This one, by its position: it can be freshened.
     Freshen(usize),
     /// A tag that none of them has: nothing stored may be changed by it.
@@ -94,7 +94,7 @@ pub enum Identified {
 /// comparison of tags; else the one that was `selected` for validation, where its tag matches weakly (an intermediary
 /// may have weakened it: nginx does when it compresses), or where its date alone was sent, and the 304 has no other;
 /// and where the 304 has no tag, the selected one, or the only one whose validators were sent.
-pub fn identify<'a>(
+pub(crate) fn identify<'a>(
     not_modified: &HeaderMap,
     selected: Option<usize>,
     sent: impl Iterator<Item = Validators<'a>> + Clone,
@@ -131,7 +131,7 @@ pub fn identify<'a>(
 }
 
 /// Whether a request has a condition that a 304 is an answer to (RFC 9110 13.1).
-pub fn is_conditional(request: &HeaderMap) -> bool {
+pub(crate) fn is_conditional(request: &HeaderMap) -> bool {
     [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE].iter().any(|name| request.contains_key(name))
 }
 
@@ -161,7 +161,7 @@ pub(crate) fn meets_clients_condition(
 /// none: they tell when the response was good, and that is now. `Vary` names what either names: the content was
 /// selected by what its own response said. A tag that is the stored one except for its mark of weakness leaves it, and
 /// where there is none, none is added: it may be that of another coding, for which it is strong.
-pub fn freshen(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
+pub(crate) fn freshen(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
     let mut update = not_modified.clone();
     remove_hop_by_hop(&mut update);
     let mut fields = stored.clone();

@@ -29,7 +29,7 @@ struct Field {
 
 /// Why no request can be shown to match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NeverMatches {
+pub(crate) enum NeverMatches {
     /// The request's selecting fields are longer than any that is compared, 4 KiB in all: each of the variants of a key
     /// is compared with each request.
     TooLong,
@@ -48,7 +48,7 @@ impl Selecting {
     ///
     /// [`NeverMatches`] where `Vary` holds `*` (RFC 9111 4.1) or something that is no field name, and where the request's
     /// selecting fields are too long.
-    pub fn of(response: &HeaderMap, request: &HeaderMap, rules: &Rules) -> Result<Self, NeverMatches> {
+    pub(crate) fn of(response: &HeaderMap, request: &HeaderMap, rules: &Rules) -> Result<Self, NeverMatches> {
         if !response.contains_key(header::VARY) {
             return Ok(Self { coded: Coded::of(response).map(Box::new), fields: Box::default() });
         }
@@ -93,7 +93,7 @@ impl Selecting {
     /// Whether a request has the same selecting fields: lines combined, white space around members
     /// dropped, otherwise byte for byte (codings and languages as the rules have it); absent matches
     /// absent only. And whether it accepts the coding of the content.
-    pub fn matches(&self, request: &HeaderMap) -> bool {
+    pub(crate) fn matches(&self, request: &HeaderMap) -> bool {
         self.fields.iter().all(|field| field.matches(request)) && self.suits(request)
     }
 

@@ -6,12 +6,12 @@ mod support;
 
 mod abandoned;
 mod allocations;
+mod api;
 mod architecture;
 mod bodies;
 mod codings;
 mod collapsing;
 mod content;
-mod differential;
 mod documents;
 mod etags;
 mod failing_store;

@@ -8,6 +8,7 @@ pub mod alloc;
 pub mod bench;
 pub mod origin;
 pub mod raw;
+pub mod source;
 pub mod stepped;
 pub mod wire;
 
