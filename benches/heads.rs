@@ -18,7 +18,7 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{Empty, Full};
 use larder::semantics::accept::{Codings, Languages};
-use larder::{CacheBody, CacheLayer, StandardPolicy};
+use larder::{CacheBody, CacheBuilder, StandardPolicy};
 use tower::{Layer, Service, service_fn};
 
 const VARIANTS: usize = 64;
@@ -102,7 +102,7 @@ impl Head {
             drop(request);
             std::future::ready(Ok::<_, Infallible>(answer))
         });
-        let mut cache = CacheLayer::default().policy(self.policy.clone()).layer(origin);
+        let mut cache = CacheBuilder::default().policy(self.policy.clone()).build().layer(origin);
         for number in 0..VARIANTS {
             drop(call(&mut cache, request((self.stored)(number, size))));
         }
@@ -137,9 +137,9 @@ fn request(fields: HeaderMap) -> Request<Empty<Bytes>> {
 }
 
 /// Calls a service whose answer is there at once.
-fn call<S>(service: &mut S, request: Request<Empty<Bytes>>) -> Response<CacheBody<Full<Bytes>>>
+fn call<S>(service: &mut S, request: Request<Empty<Bytes>>) -> Response<CacheBody>
 where
-    S: Service<Request<Empty<Bytes>>, Response = Response<CacheBody<Full<Bytes>>>, Error = Infallible>,
+    S: Service<Request<Empty<Bytes>>, Response = Response<CacheBody>, Error = Infallible>,
 {
     let mut future = std::pin::pin!(service.call(request));
     match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {

@@ -174,7 +174,7 @@ struct Wave {
     took: Duration,
 }
 
-async fn content(response: Response<CacheBody<Stepped>>) -> Bytes {
+async fn content(response: Response<CacheBody>) -> Bytes {
     response.into_body().collect().await.unwrap().to_bytes()
 }
 

@@ -20,7 +20,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{Empty, Full};
-use larder::{CacheLayer, CachePolicy, MemoryStore, RequestAction};
+use larder::{CacheBuilder, CacheLayer, CachePolicy, MemoryStore, RequestAction};
 use tower::{Layer, Service};
 
 /// The service: it builds a response with six fields, as a handler does.
@@ -58,8 +58,8 @@ impl Service<Request<Empty<Bytes>>> for ByHand {
 struct Pass;
 
 impl CachePolicy for Pass {
-    fn request(&self, _: &http::request::Parts) -> RequestAction {
-        RequestAction::Bypass("bench")
+    fn request(&self, _: &mut http::request::Parts, _: &mut http::Extensions) -> RequestAction {
+        RequestAction::bypass("bench")
     }
 }
 
@@ -103,7 +103,7 @@ fn variants(content: &Bytes) -> Vec<Variant> {
     let mut not_modified = hit.clone();
     let small = MemoryStore::builder().capacity(16 << 20).max_object(1 << 20).build();
     let mut miss = CacheLayer::new(small).layer(stored.clone());
-    let mut pass = CacheLayer::default().policy(Pass).layer(stored);
+    let mut pass = CacheBuilder::default().policy(Pass).build().layer(stored);
     let mut no_store = CacheLayer::default().layer(private);
     drop(call(&mut hit, request(false, None)));
     let mut number = 0;

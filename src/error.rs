@@ -6,7 +6,7 @@ use thiserror::Error;
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// NotShareable the body of a response ended before it was whole.
+/// Why the body of a response ended before it was whole.
 #[derive(Clone, Debug, Error)]
 #[error(transparent)]
 pub struct BodyError(#[from] Failure);

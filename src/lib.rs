@@ -54,7 +54,7 @@
 //!
 //! # Limits
 //!
-//! The content of a response that is larger than [`store::Store::max_object`] passes through and is not stored; nor are
+//! The content of a response that is larger than [`store::StoreLimits::max_object`] passes through and is not stored; nor are
 //! more bytes than that put together of partial content, which is stored by [`StandardPolicy::partial`]. Answers to
 //! QUERY are stored only behind a [`QueryLayer`], for content of up to [`QueryLayer::max_content`] bytes. Requests share
 //! a call only where there is a tokio runtime; [`FillLimits`] bounds what goes on at one time, [`BodyLimits`] what clients that
@@ -92,13 +92,18 @@ pub use entry::{Payload, ResponseHead, StoredResponse};
 pub use error::{BodyError, StoreError};
 pub use handle::CacheHandle;
 pub use handle::target::PurgeError;
-pub use layer::CacheLayer;
+pub use layer::{CacheBuilder, CacheLayer};
 pub use limits::calls::CallLimits;
 pub use limits::held::BodyLimits;
 pub use limits::{FillLimits, FillStatistics};
-pub use policy::{CachePolicy, RequestAction, StandardPolicy, Terms};
+pub use observe::{Event, InvalidatedBy, Observer};
+pub use policy::{
+    CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyExchange, Reason, RequestAction,
+    StandardPolicy, Terms, VaryRule,
+};
 pub use query_layer::{QueryBody, QueryFuture, QueryLayer, QueryService};
 pub use runtime::clock::{Clock, ClockHand};
+pub use semantics::cache_status::Outcome;
 pub use service::CacheService;
 pub use service::future::ResponseFuture;
 pub use shared::Tagging;

@@ -1,11 +1,11 @@
-//! What all services and handles of a layer share beside the store.
+//! What all services and handles of a layer share: its configuration, its state and its store.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::Uri;
 use http::request::Parts;
+use http::{Extensions, Uri};
 use smallvec::SmallVec;
 
 use crate::collapse::Collapser;
@@ -14,55 +14,161 @@ use crate::collapse::key_memory::KeyMemory;
 use crate::collapse::unknown_outcomes::UnknownOutcomes;
 use crate::entry::aliases::QueryAliases;
 use crate::entry::key::{self, CacheKey};
-use crate::limits::Gauges;
-use crate::observe::CacheStatusWriter;
-use crate::policy::{CachePolicy, RequestAction};
+use crate::entry::{ResponseHead, StoredResponse};
+use crate::error::StoreError;
+use crate::limits::calls::{CallLimits, CallPermits};
+use crate::limits::held::{BodyLimits, Held};
+use crate::limits::{FillLimits, Gauges};
+use crate::observe::{Event, InvalidatedBy, Reporter};
+use crate::policy::{CachePolicy, CurrentPolicy, RequestAction, StandardPolicy};
 use crate::runtime::clock::Clock;
 use crate::semantics::etag::TagKind;
-use crate::store::PurgeTarget;
+use crate::semantics::range::ByteRange;
+use crate::store::{
+    Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, RemoteContent, Store, StoredBody, StoredId,
+};
 
-/// The options of a layer.
-pub(crate) struct Core {
-    pub(crate) clock: Clock,
-    pub(crate) collapser: Arc<Collapser>,
-    pub(crate) unknown_outcomes: UnknownOutcomes,
-    pub(crate) id: CoreId,
-    pub(crate) gauges: Arc<Gauges>,
-    pub(crate) policy: Arc<dyn CachePolicy>,
-    pub(crate) aliases: Arc<QueryAliases>,
-    pub(crate) storing: bool,
-    pub(crate) tagging: Option<Tagging>,
-    pub(crate) unreliable: Unreliable,
-    pub(crate) validations: BackgroundValidations,
-    pub(crate) status_writer: CacheStatusWriter,
+/// The cache that all services of a layer share.
+pub(crate) struct Shared<S> {
+    pub(crate) core: Core,
+    pub(crate) store: S,
 }
 
-impl Clone for Core {
-    /// The options; each layer has its own calls and counts.
-    fn clone(&self) -> Self {
-        let gauges = Arc::new(self.gauges.anew());
+/// The store as the flow uses it: its failures are reported here, and what they mean is the caller's to say.
+impl<S: Store> Shared<S> {
+    /// What is stored under a key, without what is gone by now; `None` where the store fails.
+    pub(crate) async fn get(&self, key: &CacheKey) -> Option<Lookup> {
+        let found = self.reported(self.store.get(key).await)?;
+        Some(found.living(self.core.clock.now()))
+    }
+
+    /// Opens remote content; `None` where it is gone, or the store fails.
+    pub(crate) async fn open(
+        &self,
+        key: &CacheKey,
+        content: RemoteContent,
+        range: Option<ByteRange>,
+    ) -> Option<StoredBody> {
+        self.reported(self.store.open(key, content, range).await)?
+    }
+
+    /// Stores a response. A failure reads like [`PutOutcome::Superseded`].
+    pub(crate) async fn put(&self, key: &CacheKey, response: StoredResponse, fence: Fence) -> PutOutcome {
+        let bytes = response.payload().len();
+        match self.reported(self.store.put(key, response, fence).await) {
+            Some(outcome) => {
+                self.core.reporter.event(&Event::Stored { bytes, key, outcome });
+                outcome
+            }
+            None => PutOutcome::Superseded,
+        }
+    }
+
+    /// Gives a stored response a new head. A failure reads like [`PutOutcome::Superseded`].
+    pub(crate) async fn freshen(
+        &self,
+        key: &CacheKey,
+        of: StoredId,
+        head: ResponseHead,
+        fence: Fence,
+    ) -> PutOutcome {
+        let freshened = self.store.freshen(key, of, head, fence).await;
+        self.reported(freshened).unwrap_or(PutOutcome::Superseded)
+    }
+
+    /// Whether no purge since the fence can concern what is stored under the key, as far as the store can say.
+    pub(crate) async fn is_untouched(&self, key: &CacheKey, since: Fence, scope: PurgeScope) -> bool {
+        self.reported(self.store.purged_since(key, since, scope).await) == Some(false)
+    }
+
+    /// Makes everything that the targets name go, or go stale.
+    pub(crate) async fn invalidate(
+        &self,
+        targets: &[PurgeTarget],
+        mode: PurgeMode,
+        by: InvalidatedBy,
+    ) -> Result<(), StoreError> {
+        let invalidated = self.store.invalidate(targets, mode).await;
+        if let Err(error) = &invalidated {
+            self.core.reporter.event(&Event::StoreFailed { error });
+        }
+        let succeeded = invalidated.is_ok();
+        self.core.reporter.event(&Event::Invalidated { by, mode, succeeded, targets });
+        invalidated
+    }
+
+    fn reported<T>(&self, result: Result<T, StoreError>) -> Option<T> {
+        result.inspect_err(|error| self.core.reporter.event(&Event::StoreFailed { error })).ok()
+    }
+}
+
+/// What a layer is built from. It is plain data: state comes with [`Core`].
+#[derive(Clone)]
+pub(crate) struct Config {
+    pub(crate) body_limits: BodyLimits,
+    pub(crate) call_limits: CallLimits,
+    pub(crate) clock: Clock,
+    pub(crate) fill_limits: FillLimits,
+    pub(crate) policy: Arc<Box<dyn CachePolicy>>,
+    pub(crate) reporter: Reporter,
+    pub(crate) storing: bool,
+    pub(crate) tagging: Option<Tagging>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
         Self {
-            clock: self.clock.clone(),
-            collapser: Arc::new(Collapser::new(Arc::clone(&gauges))),
-            unknown_outcomes: UnknownOutcomes::default(),
-            id: CoreId::default(),
-            gauges,
-            policy: Arc::clone(&self.policy),
-            aliases: Arc::default(),
-            storing: self.storing,
-            tagging: self.tagging,
-            unreliable: Unreliable::default(),
-            validations: BackgroundValidations::default(),
-            status_writer: CacheStatusWriter {
-                key: self.status_writer.key,
-                name: self.status_writer.name.clone(),
-                x_cache: self.status_writer.x_cache,
-            },
+            body_limits: BodyLimits::default(),
+            call_limits: CallLimits::default(),
+            clock: Clock::default(),
+            fill_limits: FillLimits::default(),
+            policy: Arc::new(Box::new(StandardPolicy::default())),
+            reporter: Reporter::default(),
+            storing: true,
+            tagging: Some(Tagging::weak()),
         }
     }
 }
 
+/// The configuration of a layer and its state, except for the store.
+pub(crate) struct Core {
+    pub(crate) aliases: QueryAliases,
+    pub(crate) background: BackgroundValidations,
+    pub(crate) clock: Clock,
+    pub(crate) collapser: Arc<Collapser>,
+    pub(crate) gauges: Arc<Gauges>,
+    id: CoreId,
+    pub(crate) policy: CurrentPolicy,
+    pub(crate) reporter: Reporter,
+    pub(crate) storing: bool,
+    pub(crate) tagging: Option<Tagging>,
+    pub(crate) unknown_outcomes: UnknownOutcomes,
+    pub(crate) unreliable: Unreliable,
+}
+
 impl Core {
+    /// `capacity` is that of the store.
+    pub(crate) fn new(config: Config, capacity: Option<u64>) -> Self {
+        let Config { body_limits, call_limits, clock, fill_limits, policy, reporter, storing, tagging } =
+            config;
+        let (held, calls) = (Held::new(&body_limits, capacity), CallPermits::new(call_limits));
+        let gauges = Arc::new(Gauges::new(fill_limits, held, calls, capacity));
+        Self {
+            aliases: QueryAliases::default(),
+            background: BackgroundValidations::default(),
+            clock,
+            collapser: Arc::new(Collapser::new(Arc::clone(&gauges))),
+            gauges,
+            id: CoreId::default(),
+            policy: CurrentPolicy::new(policy),
+            reporter,
+            storing,
+            tagging,
+            unknown_outcomes: UnknownOutcomes::default(),
+            unreliable: Unreliable::default(),
+        }
+    }
+
     /// Whether a request has already passed these calls and limits: a layer around a router and a clone of it around a
     /// route share them, so the inner one would wait for the outer one's call.
     #[inline]
@@ -80,6 +186,24 @@ impl Core {
     /// Content up to this length is taken in before it is answered, where it is there.
     pub(crate) fn small(&self) -> u64 {
         self.tagging.map_or(SMALL, |tagging| tagging.small)
+    }
+
+    /// The key under which the policy stores the plain GET of a URI; that of the URI alone where the policy bypasses such
+    /// a request.
+    pub(crate) fn key_of(&self, uri: Uri) -> Option<CacheKey> {
+        let mut request = key::get(uri);
+        match self.policy.snapshot().request(&mut request, &mut Extensions::new()) {
+            RequestAction::Cache(key) => Some(key),
+            RequestAction::Bypass(_) => CacheKey::of(&request).ok(),
+        }
+    }
+
+    /// The targets by which everything goes that answers for a URI: its own, and that of what answers for it because
+    /// the difference in the query does not matter.
+    pub(crate) fn targets_of(&self, key: &CacheKey) -> Vec<PurgeTarget> {
+        let same = self.aliases.lookup(key);
+        let uris = key.uris().chain(same.as_ref().map(CacheKey::uri));
+        uris.map(|uri| PurgeTarget::Uri(uri.into())).collect()
     }
 }
 
@@ -122,19 +246,9 @@ impl Tagging {
 /// The default of [`Tagging::small`].
 const SMALL: u64 = 64 * 1024;
 
-/// The key under which a policy stores the plain GET of a URI; that of the URI alone where the policy
-/// bypasses such a request.
-pub(crate) fn key_of(core: &Core, uri: Uri) -> Option<CacheKey> {
-    let request = key::get(uri);
-    match core.policy.request(&request) {
-        RequestAction::Cache(key) => Some(key),
-        RequestAction::Bypass(_) => CacheKey::of(&request).ok(),
-    }
-}
-
 /// Identifies the calls and limits of one layer.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CoreId(u64);
+struct CoreId(u64);
 
 impl Default for CoreId {
     /// A new one, which no other layer has.
@@ -161,12 +275,4 @@ impl Default for Unreliable {
         let keys = || KeyMemory::new(Duration::from_secs(600));
         Self { parts: keys(), validations: keys() }
     }
-}
-
-/// The targets by which everything goes that answers for a URI: its own, and that of what answers for it because
-/// the difference in the query does not matter.
-pub(crate) fn targets_of(core: &Core, key: &CacheKey) -> Vec<PurgeTarget> {
-    let same = core.aliases.lookup(key);
-    let uris = key.uris().chain(same.as_ref().map(CacheKey::uri));
-    uris.map(|uri| PurgeTarget::Uri(uri.into())).collect()
 }

@@ -5,10 +5,8 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{Either, Full};
 use larder::CacheBody;
 
-use crate::upstream::OriginBody;
-
 /// The body of an answer: the cache's, or the proxy's own.
-pub type AnswerBody = Either<CacheBody<OriginBody>, Full<Bytes>>;
+pub type AnswerBody = Either<CacheBody, Full<Bytes>>;
 
 /// An error without content. `cache_status` says what came of the request (RFC 9211).
 pub fn error(status: StatusCode, cache_status: &str) -> Response<AnswerBody> {

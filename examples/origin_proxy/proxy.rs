@@ -37,7 +37,7 @@ fn edge(address: SocketAddr, options: &ProxyOptions, store: MemoryStore, policy:
     let id = id(address);
     let ProxyOptions { host, limits, timeout, ref upstream, .. } = *options;
     let calls = CallLimits::new().total(limits.max_calls).wait(limits.call_wait);
-    let cache = CacheLayer::new(store).policy(policy).x_cache(true).call_limits(calls);
+    let cache = CacheLayer::builder(store).policy(policy).x_cache(true).call_limits(calls).build();
     let cache = cache.layer(Upstream::new(upstream.clone(), host, id.clone(), timeout, &limits));
     Edge {
         cache: QueryLayer::new().max_content(limits.query).layer(cache),

@@ -4,14 +4,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http::header::HeaderMap;
-use http::{Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use crate::error::{BodyError, BoxError, Failure};
 use crate::limits::calls::CallPermit;
-use crate::semantics::framing::declared_length;
 
 /// A frame with its data as `Bytes`: without copying where they are `Bytes` already.
 pub(crate) fn into_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
@@ -43,13 +40,8 @@ impl<B> LengthChecked<B> {
         self
     }
 
-    /// The body of a response to `method`, held to its `Content-Length`.
-    pub(crate) fn of(body: B, method: &Method, status: StatusCode, headers: &HeaderMap) -> Self {
-        Self::new(body, declared_length(method, status, headers))
-    }
-
     /// How many bytes are to come.
-    pub(crate) fn left(&self) -> Option<u64> {
+    fn left(&self) -> Option<u64> {
         self.declared.map(|declared| declared.saturating_sub(self.received))
     }
 

@@ -1,15 +1,15 @@
 //! The body of a response that went through the cache.
 
 pub(crate) mod flight;
+pub(crate) mod incoming;
 pub(crate) mod length;
 pub(crate) mod passing;
 pub(crate) mod prefetch;
 pub(crate) mod pump;
-pub(crate) mod splice;
+pub(crate) mod stored;
 
 mod large;
 
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,15 +18,15 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
+use self::incoming::Incoming;
 use self::large::LargeReader;
 use self::passing::Passing;
-use self::prefetch::{Prefetch, Prefetched};
+use self::prefetch::Prefetch;
 use crate::body::flight::Reader;
-use crate::body::length::LengthChecked;
-use crate::body::splice::Splice;
+use crate::body::stored::OpenedBody;
 use crate::entry::Payload;
 use crate::entry::pieces::{PIECE, Run};
-use crate::error::{BodyError, BoxError};
+use crate::error::{BodyError, Failure};
 use crate::limits::held::Held;
 
 /// The body of every response of [`CacheService`](crate::CacheService): empty, from storage, from a response on its way in,
@@ -34,9 +34,25 @@ use crate::limits::held::Held;
 ///
 /// It ends with an error, never cleanly, when the inner body did not come to its end. Nothing is asked of the inner body but
 /// `Send`, and that its error converts to a boxed one.
-pub struct CacheBody<B> {
-    inner: PhantomData<fn() -> B>,
+pub struct CacheBody {
+    /// Boxed, and most of the time nobody wants to know.
+    ending: Option<Box<Ending>>,
     kind: Kind,
+}
+
+/// Says how a body ended, when it is dropped.
+struct Ending {
+    bytes: u64,
+    is_whole: bool,
+    then: Option<Box<dyn FnOnce(u64, bool) + Send>>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if let Some(then) = self.then.take() {
+            then(self.bytes, self.is_whole);
+        }
+    }
 }
 
 enum Kind {
@@ -80,7 +96,7 @@ impl End {
     }
 }
 
-impl<B> CacheBody<B> {
+impl CacheBody {
     /// No content, and a size that says so: a layer that compresses, and a server for HTTP/2, ask for it before they read.
     /// The length of the content that a HEAD or a 304 refers to is in its fields, if anywhere.
     pub(crate) fn empty() -> Self {
@@ -115,69 +131,66 @@ impl<B> CacheBody<B> {
             None => End::Clean,
             Some(trailers) => End::Trailers(Box::new(trailers.clone())),
         };
-        match payload.content().small() {
+        let Some(content) = payload.content() else {
+            return Self::broken(Bytes::new(), Failure::Abandoned.into()); // not opened
+        };
+        match content.small() {
             Some(content) => Kind::Stored { content: content.clone(), end }.into(),
-            None => Self::ending(held, Run::of(payload.content()), end),
+            None => Self::ending(held, Run::of(content), end),
         }
+    }
+
+    /// Content that the store has opened.
+    pub(crate) fn opened(held: &Arc<Held>, body: OpenedBody) -> Self {
+        Kind::Passing { body: Passing::new(held, body) }.into()
+    }
+
+    /// Has it said, once, how many bytes of content were read, and whether that was all.
+    pub(crate) fn when_ended(&mut self, then: impl FnOnce(u64, bool) + Send + 'static) {
+        let is_whole = self.is_end_stream();
+        self.ending = Some(Box::new(Ending { bytes: 0, is_whole, then: Some(Box::new(then)) }));
     }
 
     /// What came before the failure, then the failure.
     pub(crate) fn broken(content: Bytes, error: BodyError) -> Self {
         Kind::Stored { content, end: End::Failed(error) }.into()
     }
-}
 
-impl<B> CacheBody<B>
-where
-    B: Body + Send + 'static,
-    B::Error: Into<BoxError>,
-{
     /// A body of which not all is there.
-    pub(crate) fn begun(held: &Arc<Held>, body: Prefetched<B>) -> Self {
+    pub(crate) fn passing(held: &Arc<Held>, body: Incoming) -> Self {
         Kind::Passing { body: Passing::new(held, body) }.into()
     }
 
     /// A body of the inner service. Of a small one, what is there is taken at once: with that, a call may be over, whether or
     /// not its client reads.
-    pub(crate) fn forwarded(held: &Arc<Held>, body: LengthChecked<B>) -> Self {
-        match body.left() {
-            Some(length) if length <= PIECE as u64 => match prefetch::at_once(body) {
-                Prefetch::Partial(body) => Self::begun(held, body),
-                Prefetch::Failed(content, error) => Self::broken(content, error),
-                Prefetch::Complete(content) => {
-                    Self::stored(held, &Payload::new(content.pieces, content.trailers))
-                }
-            },
-            _ => Kind::Passing { body: Passing::new(held, body) }.into(),
+    pub(crate) fn forwarded(held: &Arc<Held>, body: Incoming) -> Self {
+        if body.size_hint().exact().is_none_or(|length| length > PIECE as u64) {
+            return Self::passing(held, body);
+        }
+        match prefetch::at_once(body) {
+            Prefetch::Partial(body) => Self::passing(held, body),
+            Prefetch::Failed(content, error) => Self::broken(content, error),
+            Prefetch::Complete(content) => {
+                Self::stored(held, &Payload::new(content.pieces, content.trailers))
+            }
         }
     }
 }
 
-impl<B> CacheBody<Splice<B>> {
-    /// The same body as one over the body that is spliced in.
-    pub(crate) fn flatten(self) -> CacheBody<B> {
-        self.kind.into()
-    }
-}
-
 /// Empty; layers that answer by themselves, such as time-outs, ask for it.
-impl<B> Default for CacheBody<B> {
+impl Default for CacheBody {
     fn default() -> Self {
         Self::empty()
     }
 }
 
-impl<B> From<Kind> for CacheBody<B> {
+impl From<Kind> for CacheBody {
     fn from(kind: Kind) -> Self {
-        Self { inner: PhantomData, kind }
+        Self { ending: None, kind }
     }
 }
 
-impl<B> CacheBody<B>
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
+impl CacheBody {
     /// The next frame, or the failure as soon as it is there.
     fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.kind {
@@ -199,11 +212,7 @@ where
     }
 }
 
-impl<B> Body for CacheBody<B>
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
+impl Body for CacheBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -219,6 +228,20 @@ where
             self.kind = Kind::Failed { error };
             cx.waker().wake_by_ref();
             return Poll::Pending;
+        }
+        if self.ending.is_some() {
+            let is_end = match &polled {
+                Poll::Pending | Poll::Ready(Some(Err(_))) => false,
+                Poll::Ready(Some(Ok(_))) => self.is_end_stream(),
+                // After an error there is nothing more, either.
+                Poll::Ready(None) => !is_told,
+            };
+            if let Some(ending) = &mut self.ending {
+                if let Poll::Ready(Some(Ok(frame))) = &polled {
+                    ending.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                }
+                ending.is_whole |= is_end;
+            }
         }
         polled
     }
@@ -246,7 +269,7 @@ where
     }
 }
 
-impl<B> std::fmt::Debug for CacheBody<B> {
+impl std::fmt::Debug for CacheBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kind = match &self.kind {
             Kind::Empty => "Empty",

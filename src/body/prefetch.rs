@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 
-use crate::body::length::LengthChecked;
+use crate::body::incoming::Incoming;
 use crate::entry::pieces::Pieces;
-use crate::error::{BodyError, BoxError};
+use crate::error::BodyError;
 use crate::runtime::{Deadline, briefly, polled_once};
 use crate::semantics::etag::{TagKind, Tagger};
 
@@ -20,51 +20,6 @@ pub(crate) struct Content {
     pub(crate) pieces: Pieces,
     pub(crate) tag: Option<http::HeaderValue>,
     pub(crate) trailers: Option<HeaderMap>,
-}
-
-/// A body of which some may have been taken in already.
-pub(crate) struct Prefetched<B> {
-    pub(crate) taken: Bytes,
-    pub(crate) rest: Pin<Box<LengthChecked<B>>>,
-}
-
-impl<B> Prefetched<B> {
-    pub(crate) fn new(body: LengthChecked<B>) -> Self {
-        Self { taken: Bytes::new(), rest: Box::pin(body) }
-    }
-}
-
-impl<B> Body for Prefetched<B>
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if !self.taken.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.taken)))));
-        }
-        self.rest.as_mut().poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.taken.is_empty() && self.rest.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let (taken, rest) = (self.taken.len() as u64, self.rest.size_hint());
-        let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower().saturating_add(taken));
-        if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(taken)) {
-            hint.set_upper(upper);
-        }
-        hint
-    }
 }
 
 /// How long content is waited for before anything is answered.
@@ -77,9 +32,9 @@ pub(crate) enum WaitFor {
 }
 
 /// What came of taking in content.
-pub(crate) enum Prefetch<B> {
+pub(crate) enum Prefetch {
     /// It is on its way.
-    Partial(Prefetched<B>),
+    Partial(Incoming),
     /// What was received before the body failed or turned out to be of another length, and the failure.
     Failed(Bytes, BodyError),
     Complete(Content),
@@ -89,23 +44,18 @@ pub(crate) enum Prefetch<B> {
 const FIRST_FRAME_WAIT: Duration = Duration::from_millis(10);
 
 /// Takes in a small body before anything is answered. One that turns out to be larger than `most` is begun.
-pub(crate) async fn collect<B>(
-    body: LengthChecked<B>,
+pub(crate) async fn collect(
+    mut body: Incoming,
     most: u64,
     tag: Option<TagKind>,
     wait_for: WaitFor,
-) -> Prefetch<B>
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
-    let mut rest = Box::pin(body);
+) -> Prefetch {
     let mut capture = Capture::default();
     let mut deadline = None;
     let mut trailers = None;
     // A body may know that it is at its end, but need a moment to say so.
-    while !rest.is_end_stream() {
-        let frame = next_frame(rest.as_mut());
+    while !body.is_end_stream() {
+        let frame = next_frame(&mut body);
         let frame = match wait_for {
             // The end is all that can come.
             _ if trailers.is_some() => Some(briefly(FIRST_FRAME_WAIT, frame).await.flatten()),
@@ -116,14 +66,14 @@ where
             WaitFor::FirstFrame => polled_once(std::pin::pin!(frame)).await,
         };
         match frame {
-            None => return Prefetch::Partial(Prefetched { taken: capture.into_bytes(), rest }),
+            None => return Prefetch::Partial(body.returning(capture.into_bytes())),
             Some(None) => break,
             Some(Some(Err(error))) => return Prefetch::Failed(capture.into_bytes(), error),
             Some(Some(Ok(frame))) => match frame.into_data() {
                 Ok(data) => {
                     capture.take(data);
                     if capture.len() as u64 > most {
-                        return Prefetch::Partial(Prefetched { taken: capture.into_bytes(), rest });
+                        return Prefetch::Partial(body.returning(capture.into_bytes()));
                     }
                 }
                 Err(frame) => trailers = frame.into_trailers().ok(),
@@ -140,20 +90,15 @@ where
 }
 
 /// Takes in of a small body what is there, without waiting for more.
-pub(crate) fn at_once<B>(body: LengthChecked<B>) -> Prefetch<B>
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
-    let mut rest = Box::pin(body);
+pub(crate) fn at_once(mut body: Incoming) -> Prefetch {
     let mut capture = Capture::default();
     let mut trailers = None;
     // Whoever reads the rest is woken for that.
     let mut nobody = Context::from_waker(Waker::noop());
-    while !rest.is_end_stream() {
-        match rest.as_mut().poll_frame(&mut nobody) {
+    while !body.is_end_stream() {
+        match Pin::new(&mut body).poll_frame(&mut nobody) {
             Poll::Pending if trailers.is_none() => {
-                return Prefetch::Partial(Prefetched { taken: capture.into_bytes(), rest });
+                return Prefetch::Partial(body.returning(capture.into_bytes()));
             }
             Poll::Pending | Poll::Ready(None) => break,
             Poll::Ready(Some(Err(error))) => return Prefetch::Failed(capture.into_bytes(), error),
@@ -167,11 +112,7 @@ where
 }
 
 /// The next frame that has anything.
-async fn next_frame<B>(mut body: Pin<&mut LengthChecked<B>>) -> Option<Result<Frame<Bytes>, BodyError>>
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
+async fn next_frame(body: &mut Incoming) -> Option<Result<Frame<Bytes>, BodyError>> {
     loop {
         match body.frame().await {
             Some(Ok(frame)) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
@@ -214,6 +155,7 @@ mod tests {
     use std::convert::Infallible;
 
     use super::*;
+    use crate::limits::calls::CallPermit;
 
     /// Frames that are there, then silence.
     struct Silent {
@@ -251,10 +193,11 @@ mod tests {
             (&["", ""], false, Err("")),
             (&[], false, Err("")),
         ] {
-            let body = LengthChecked::new(Silent { frames: frames.to_vec(), says_its_end }, Some(6));
+            let silent = Silent { frames: frames.to_vec(), says_its_end };
+            let body = Incoming::new(silent, Some(6), CallPermit::default());
             let begun = tokio::time::Instant::now();
             let found = match collect(body, 6, None, WaitFor::FirstFrame).await {
-                Prefetch::Partial(body) => Err(body.taken),
+                Prefetch::Partial(mut body) => Err(body.take()),
                 Prefetch::Failed(..) => panic!("{frames:?}"),
                 Prefetch::Complete(content) => Ok(content.pieces.to_bytes()),
             };

@@ -9,10 +9,10 @@ use http::HeaderValue;
 use http_body::{Body, Frame};
 
 use crate::body::flight::{End, Flight, Go, MOST_WAITS, Reader};
-use crate::body::length::LengthChecked;
-use crate::body::prefetch::{Content, Prefetched};
+use crate::body::incoming::Incoming;
+use crate::body::prefetch::Content;
 use crate::entry::pieces::Pieces;
-use crate::error::{BodyError, BoxError, Failure};
+use crate::error::{BodyError, Failure};
 use crate::limits::Gauges;
 use crate::runtime::Runtime;
 use crate::semantics::etag::{TagKind, Tagger};
@@ -55,16 +55,11 @@ impl Pump {
     }
 
     /// Takes in `body` in a task of its own. What has been taken of it goes to the readers at once.
-    pub(crate) fn launch<B>(self, runtime: &Runtime, body: Prefetched<B>, sink: Box<impl Sink>)
-    where
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
-    {
-        let Prefetched { taken, rest } = body;
+    pub(crate) fn launch(self, runtime: &Runtime, mut body: Incoming, sink: Box<impl Sink>) {
+        let taken = body.take();
         let held = if taken.is_empty() { None } else { self.hand_on(taken.clone(), taken.len() as u64) };
         drop(runtime.spawn(async move {
-            if let Some(last) = self.run(taken, held, rest, sink).await {
+            if let Some(last) = self.run(taken, held, body, sink).await {
                 self.flight.finish(last.held, last.end, last.stored);
             }
         }));
@@ -81,17 +76,13 @@ impl Pump {
 
     /// Moves frames until the body ends; `None` when nobody is there any more to do it for. `taken` was the first of
     /// them, and is `held` back, or not.
-    async fn run<B>(
+    async fn run(
         &self,
         taken: Bytes,
         mut held: Option<Bytes>,
-        mut rest: Pin<Box<LengthChecked<B>>>,
+        mut rest: Incoming,
         sink: Box<impl Sink>,
-    ) -> Option<Last>
-    where
-        B: Body,
-        B::Error: Into<BoxError>,
-    {
+    ) -> Option<Last> {
         let flight = &self.flight;
         let mut sink = Some(sink);
         let mut received = taken.len() as u64;
@@ -99,7 +90,7 @@ impl Pump {
         let mut trailers = None;
         let mut wait_for = MOST_WAITS;
         loop {
-            let frame = match next_frame(rest.as_mut(), &mut held, &mut tagger, flight).await {
+            let frame = match next_frame(&mut rest, &mut held, &mut tagger, flight).await {
                 Next::End => break,
                 Next::Frame(Err(error)) => {
                     // What is held back would look like the end of the whole.
@@ -201,16 +192,12 @@ enum Next {
 
 /// The next frame. A frame that is held back goes out when the body, having all its declared bytes, does
 /// not say at once that it is at its end. While there is nothing to take in, the tagger catches up.
-async fn next_frame<B>(
-    mut body: Pin<&mut LengthChecked<B>>,
+async fn next_frame(
+    body: &mut Incoming,
     held: &mut Option<Bytes>,
     tagger: &mut Option<Behind>,
     flight: &Arc<Flight>,
-) -> Next
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
+) -> Next {
     if held.is_some() && body.is_end_stream() {
         return Next::End;
     }
@@ -219,7 +206,7 @@ where
         if is_idle && let Some(tagger) = tagger {
             tagger.catch_up();
         }
-        if let Poll::Ready(frame) = body.as_mut().poll_frame(cx) {
+        if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
             return Poll::Ready(frame.map_or(Next::End, Next::Frame));
         }
         if let Some(data) = held.take() {

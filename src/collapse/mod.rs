@@ -22,7 +22,7 @@ use crate::entry::{ResponseHead, StoredResponse};
 use crate::limits::{GaugeGuard, Gauges};
 use crate::runtime::slab::Slab;
 use crate::runtime::{Mutex, lock};
-use crate::semantics::collapse::NotShareable;
+pub(crate) use crate::semantics::collapse::NotShareable;
 use crate::store::Fence;
 
 /// How long it is remembered that nobody can share what a key gives.
@@ -109,7 +109,7 @@ pub(crate) enum Demand {
 /// A head that is made when somebody asks for it: most calls have nobody who waits.
 pub(crate) type LazyHead = LazyLock<ResponseHead, Box<dyn FnOnce() -> ResponseHead + Send>>;
 
-/// NotShareable a later call takes the place of one that is under way.
+/// Why a later call takes the place of one that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Because {
     /// It takes long. The results of both are stored.
@@ -313,7 +313,7 @@ impl Call {
         !matches!(lock(&self.state).result, CallResult::Pending)
     }
 
-    /// NotShareable another call should be made, if it takes longer than a request waits, or its content has stopped coming in.
+    /// Why another call should be made, if it takes longer than a request waits, or its content has stopped coming in.
     pub(crate) fn has_stalled(&self, now: SystemTime, wait: Duration) -> Option<Because> {
         let result = lock(&self.state).result.clone();
         match result {

@@ -6,19 +6,22 @@ pub(crate) mod partial;
 pub(crate) mod pieces;
 
 mod intern;
+mod payload;
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::header::{self, HeaderMap};
 use http::{HeaderValue, StatusCode};
 
+pub use self::payload::{Payload, RemoteContent};
+
 use crate::entry::intern::intern;
-use crate::entry::pieces::Pieces;
 use crate::semantics::cache_status::{CACHE_STATUS, X_CACHE};
 use crate::semantics::no_vary_search::NO_VARY_SEARCH;
-use crate::semantics::parts::{Extent, Part};
+use crate::semantics::parts::Extent;
+pub(crate) use crate::semantics::parts::Part;
 use crate::semantics::preconditions::Representation;
 use crate::semantics::reuse::Reuse;
 use crate::semantics::validation::Validators;
@@ -59,7 +62,7 @@ impl StoredResponse {
     pub fn weight(&self) -> usize {
         /// Two reference counts and allocator overhead of the head's and the content's blocks.
         const BOOKKEEPING: usize = 96;
-        let trailers = self.payload.trailers.as_deref().map_or(0, fields_weight);
+        let trailers = self.payload.trailers().map_or(0, fields_weight);
         BOOKKEEPING
             + size_of::<Self>()
             + size_of::<ResponseHead>()
@@ -68,7 +71,7 @@ impl StoredResponse {
             + self.head.reuse.selecting.weight()
             + self.head.part.as_ref().map_or(0, Part::weight)
             + self.head.groups.iter().map(|group| size_of::<Box<str>>() + group.len()).sum::<usize>()
-            + self.payload.content.weight()
+            + self.payload.weight()
             + trailers
     }
 }
@@ -159,48 +162,6 @@ impl ResponseHead {
             etag: self.headers.get(header::ETAG).map(HeaderValue::as_bytes),
             last_modified: self.last_modified,
         }
-    }
-}
-
-/// The content of a stored response, with its trailers.
-#[derive(Clone, Debug, Default)]
-pub struct Payload {
-    content: Pieces,
-    trailers: Option<Arc<HeaderMap>>,
-}
-
-impl Payload {
-    pub(crate) fn new(content: Pieces, trailers: Option<HeaderMap>) -> Self {
-        Self { content, trailers: trailers.map(|trailers| Arc::new(compact_fields(&trailers, 0))) }
-    }
-
-    pub(crate) fn content(&self) -> &Pieces {
-        &self.content
-    }
-
-    /// The content, one piece after the other, each of up to 64 KiB.
-    pub fn pieces(&self) -> impl Iterator<Item = &Bytes> {
-        self.content.iter()
-    }
-
-    /// The content in one block: a copy, where it is of more than one piece.
-    pub fn to_bytes(&self) -> Bytes {
-        self.content.to_bytes()
-    }
-
-    /// Bytes of content.
-    pub fn len(&self) -> usize {
-        self.content.len()
-    }
-
-    /// Whether there is no content.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The trailer fields, if there were any.
-    pub fn trailers(&self) -> Option<&HeaderMap> {
-        self.trailers.as_deref()
     }
 }
 

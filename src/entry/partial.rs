@@ -10,43 +10,82 @@ use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, response};
 
-use crate::entry::pieces::{PiecesMut, Run};
-use crate::entry::{Payload, ResponseHead, StoredResponse};
+use crate::entry::pieces::{Pieces, PiecesMut, Run};
+use crate::entry::{Part, Payload, ResponseHead, StoredResponse};
 use crate::semantics::answer::{self, content_range};
 use crate::semantics::fields::{RequestFields, remove_content_digests};
-use crate::semantics::parts::{Extent, Part, strong_validator};
+use crate::semantics::parts::{Extent, strong_validator};
 use crate::semantics::range::{self, Asked, ByteRange};
 use crate::semantics::reuse::Coverage;
 use crate::semantics::validation;
 
 /// What a GET with `Range` gets instead of the whole.
 pub(crate) struct Cut {
-    pub(crate) content: Run,
+    pub(crate) content: CutContent,
     pub(crate) headers: HeaderMap,
     pub(crate) status: StatusCode,
 }
 
-/// The part of a stored response that a request asks for; `None` where it gets the whole.
-pub(crate) fn cut(stored: &StoredResponse, request: &HeaderMap) -> Option<Cut> {
-    let (head, content) = (stored.head(), stored.payload().content());
+pub(crate) enum CutContent {
+    AtHand(Run),
+    /// So many bytes, which the store has to open.
+    Remote(u64),
+}
+
+/// What an answer has of the content that is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Needed {
+    Nothing,
+    /// One range, or several in one multipart. By their positions in what is stored.
+    Ranges(Vec<ByteRange>),
+    Whole,
+}
+
+/// What of its content a stored response gives to a GET with these fields, a `Range` among them or not.
+pub(crate) fn needed(stored: &StoredResponse, request: &HeaderMap) -> Needed {
+    let head = stored.head();
     let length = match &head.part {
-        None if head.status() == StatusCode::OK => content.len() as u64,
+        None if head.status() == StatusCode::OK => stored.payload().len(),
+        None | Some(Part::Replay) => return Needed::Whole,
+        Some(Part::Bytes(extent)) => extent.length(),
+    };
+    match asked(head, request, length) {
+        Asked::Everything => Needed::Whole,
+        Asked::Unsatisfiable => Needed::Nothing,
+        Asked::Ranges(ranges) => {
+            let positions: Option<_> = ranges.iter().map(|range| position(stored, *range)).collect();
+            positions.map_or(Needed::Whole, Needed::Ranges)
+        }
+    }
+}
+
+/// The part of a stored response that a request asks for; `None` where it gets the whole. Where several ranges of remote
+/// content are asked for, `read` has their content; without it, the whole is the answer.
+pub(crate) fn cut(stored: &StoredResponse, request: &HeaderMap, read: &[Pieces]) -> Option<Cut> {
+    let (head, payload) = (stored.head(), stored.payload());
+    let length = match &head.part {
+        None if head.status() == StatusCode::OK => payload.len(),
         None => return None,
         Some(Part::Bytes(extent)) => extent.length(),
         Some(Part::Replay) => {
             let (headers, status) = (head.headers().clone(), head.status());
-            return Some(Cut { content: Run::of(content), headers, status });
+            let content = match payload.content() {
+                Some(content) => CutContent::AtHand(Run::of(content)),
+                None => CutContent::Remote(payload.len()),
+            };
+            return Some(Cut { content, headers, status });
         }
     };
     match asked(head, request, length) {
         Asked::Everything => None,
         Asked::Ranges(ranges) => match ranges.as_slice() {
             [range] => single(stored, *range, length),
-            ranges => several(stored, ranges, length),
+            ranges => several(stored, ranges, length, read),
         },
         Asked::Unsatisfiable => {
             let headers = answer::unsatisfiable_range_fields(head.headers(), length);
-            Some(Cut { content: Run::default(), headers, status: StatusCode::RANGE_NOT_SATISFIABLE })
+            let content = CutContent::AtHand(Run::default());
+            Some(Cut { content, headers, status: StatusCode::RANGE_NOT_SATISFIABLE })
         }
     }
 }
@@ -62,21 +101,29 @@ fn if_range_holds(head: &ResponseHead, request: &HeaderMap) -> bool {
 }
 
 fn single(stored: &StoredResponse, range: ByteRange, length: u64) -> Option<Cut> {
-    let content = slice(stored, range)?;
+    let content = if stored.payload().is_remote() {
+        CutContent::Remote(position(stored, range)?.len())
+    } else {
+        CutContent::AtHand(slice(stored, range)?)
+    };
     let mut headers = stored.head().headers().clone();
     answer::set_single_range(&mut headers, range, length);
     Some(Cut { content, headers, status: StatusCode::PARTIAL_CONTENT })
 }
 
 /// `multipart/byteranges` (RFC 9110 14.6).
-fn several(stored: &StoredResponse, ranges: &[ByteRange], length: u64) -> Option<Cut> {
+fn several(stored: &StoredResponse, ranges: &[ByteRange], length: u64, read: &[Pieces]) -> Option<Cut> {
+    let is_remote = stored.payload().is_remote();
+    if is_remote && read.len() != ranges.len() {
+        return None;
+    }
     // Random, so that nobody can write content that has it.
     let random = RandomState::new();
     let boundary = format!("{:016x}{:016x}", random.hash_one(0), random.hash_one(1));
     let head = stored.head();
     let kind = head.headers().get(header::CONTENT_TYPE);
     let mut body = PiecesMut::default();
-    for range in ranges {
+    for (at, range) in ranges.iter().enumerate() {
         body.extend(format!("--{boundary}\r\n").as_bytes());
         if let Some(kind) = kind {
             body.extend(b"Content-Type: ");
@@ -86,25 +133,33 @@ fn several(stored: &StoredResponse, ranges: &[ByteRange], length: u64) -> Option
         body.extend(b"Content-Range: ");
         body.extend(content_range(*range, length).as_bytes());
         body.extend(b"\r\n\r\n");
-        slice(stored, *range)?.for_each(|piece| body.extend(&piece));
+        let content = if is_remote { Run::of(&read[at]) } else { slice(stored, *range)? };
+        content.for_each(|piece| body.extend(&piece));
         body.extend(b"\r\n");
     }
     body.extend(format!("--{boundary}--\r\n").as_bytes());
     let mut headers = head.headers().clone();
     answer::set_several_ranges(&mut headers, &boundary, body.len());
-    Some(Cut { content: Run::of(&body.freeze_for_one()), headers, status: StatusCode::PARTIAL_CONTENT })
+    let content = CutContent::AtHand(Run::of(&body.freeze_for_one()));
+    Some(Cut { content, headers, status: StatusCode::PARTIAL_CONTENT })
 }
 
-/// A range of the representation; `None` where the stored response does not have all of it.
-fn slice(stored: &StoredResponse, range: ByteRange) -> Option<Run> {
-    let content = stored.payload().content();
-    let start = match &stored.head().part {
+/// Where a range of the representation lies in what is stored; `None` where the stored response does not have all of it.
+fn position(stored: &StoredResponse, range: ByteRange) -> Option<ByteRange> {
+    let first = match &stored.head().part {
         None => range.first,
         Some(Part::Bytes(extent)) => extent.position(range)?,
         Some(Part::Replay) => return None,
     };
-    let end = usize::try_from(start.checked_add(range.len())?).ok()?;
-    (end <= content.len()).then(|| content.run(end - usize::try_from(range.len()).unwrap_or(end)..end))
+    let last = first.checked_add(range.len() - 1)?;
+    (last < stored.payload().len()).then_some(ByteRange { first, last })
+}
+
+/// A range of the representation, where its content is in memory.
+fn slice(stored: &StoredResponse, range: ByteRange) -> Option<Run> {
+    let ByteRange { first, last } = position(stored, range)?;
+    let (first, last) = (usize::try_from(first).ok()?, usize::try_from(last).ok()?);
+    Some(stored.payload().content()?.run(first..last + 1))
 }
 
 fn value(text: String) -> HeaderValue {

@@ -1,109 +1,23 @@
-//! What is asked of the inner service for the cache's sake, and what the rules and the policy say of its answer.
+//! What the rules and the policy say of a response of the inner service.
 
 use std::time::SystemTime;
 
 use http::header::{self, HeaderMap};
-use http::request::Parts;
-use http::{HeaderValue, Method, StatusCode, response};
+use http::{HeaderValue, StatusCode, response};
 
-use crate::collapse::Leader;
-use crate::collapse::background::ValidationPermit;
-use crate::entry::key::CacheKey;
-use crate::entry::{ResponseHead, compact_fields, take_upstream_status};
-use crate::limits::calls::CallPermit;
-use crate::policy::Terms;
-use crate::respond::request::CacheRequest;
-use crate::semantics::cache_control::{RequestDirectives, ResponseDirectives};
-use crate::semantics::fields::RequestFields;
+use super::Fetch;
+use crate::entry::{Part, ResponseHead, compact_fields, take_upstream_status};
+use crate::policy::{PolicyExchange, Terms, VaryRule};
+use crate::semantics::Rules;
+use crate::semantics::cache_control::ResponseDirectives;
+use crate::semantics::cache_status::Detail;
 use crate::semantics::freshness::{self, single_date};
-use crate::semantics::incumbent::Incumbent;
-use crate::semantics::parts::Part;
-use crate::semantics::range::SentRange;
-use crate::semantics::reuse::{Forward, Reuse};
 use crate::semantics::stored;
-use crate::semantics::storing::{Exchange, NotStored};
-use crate::semantics::terms::{Fetched, ResponseView, Timing};
-use crate::semantics::vary::Selecting;
+use crate::semantics::storing::{self, NotStored};
+use crate::semantics::terms::{Fetched, ResponseView, StandardTerms, Timing};
+use crate::semantics::vary::{NeverMatches, Selecting};
 use crate::shared::Core;
-use crate::store::{Expected, Fence, Stored};
-
-/// What the inner service is asked for the cache's sake.
-pub(crate) struct FetchContext {
-    pub(crate) fence: Fence,
-    pub(crate) forward: Forward,
-    /// The status of the inner service's answer, where it is not that of the response that was made of it.
-    pub(crate) answered: Option<StatusCode>,
-    /// The response is made of a stored part and of what was missing of it.
-    pub(crate) is_completed: bool,
-    /// Others wait for the answer.
-    pub(crate) leader: Option<Leader>,
-    /// Whether this request has waited in vain for another one's call.
-    pub(crate) collapsed: Option<bool>,
-    /// The response is to a POST, and names the target URI in `Content-Location`.
-    pub(crate) names_target: bool,
-    /// The answer counts as at least this new: as what is stored with times in the future, where the clock was set back.
-    pub(crate) at_least: Option<(SystemTime, SystemTime)>,
-    /// What is stored that an error must not replace.
-    pub(crate) good: Incumbent,
-    /// For the call, until its content has come in.
-    pub(crate) permit: CallPermit,
-    /// Held until the response is stored, or not.
-    pub(crate) validation: Option<ValidationPermit>,
-    /// As the client sent it.
-    pub(crate) query: Box<CacheRequest>,
-    /// The method as it was sent: a HEAD can go out as a GET.
-    pub(crate) sent_method: Method,
-    /// What a 206 has of the representation, where it can be stored.
-    pub(crate) part: Option<Part>,
-    pub(crate) sent_range: SentRange,
-    /// What may be the answer in place of an error.
-    pub(crate) stand_in: Option<Stored>,
-    /// The stored response that the inner service is asked about, or that it is asked instead of.
-    pub(crate) validated: Option<Stored>,
-    /// Dropped last, after the leader: nobody joins a call of which the store may forget purges.
-    pub(crate) expected: Expected,
-}
-
-/// A stored response as an error sees it.
-pub(crate) fn as_incumbent(stored: &Stored) -> (StatusCode, &Reuse, Option<SystemTime>) {
-    let head = stored.response.head();
-    (head.status, &head.reuse, stored.expired)
-}
-
-impl FetchContext {
-    /// A POST whose response may answer later GETs. The request's own conditions and ranges are none of
-    /// the cache's business (RFC 9110 13.2.1).
-    pub(crate) fn post(
-        request: Parts,
-        key: CacheKey,
-        expected: Expected,
-        fence: Fence,
-        sent_at: SystemTime,
-    ) -> Self {
-        let directives = RequestDirectives::of(&request.headers);
-        let query = CacheRequest { directives, fields: RequestFields::default(), key, now: sent_at, request };
-        Self {
-            answered: None,
-            collapsed: None,
-            is_completed: false,
-            leader: None,
-            fence,
-            forward: Forward::Method,
-            names_target: true,
-            at_least: None,
-            good: Incumbent::None,
-            permit: CallPermit::default(),
-            validation: None,
-            query: Box::new(query),
-            part: None,
-            sent_method: Method::POST,
-            sent_range: SentRange::None,
-            stand_in: None,
-            validated: None,
-            expected,
-        }
-    }
-}
+use crate::store::Store;
 
 /// What the rules and the policy say of a response.
 #[derive(Clone)]
@@ -118,79 +32,112 @@ pub(crate) struct Assessment {
     pub(crate) terms: Terms,
 }
 
-/// Judges a response to `ask`, received at `received_at`: by the standards, then by the policy, then by what no policy can
-/// lift.
-pub(crate) fn assess(
-    core: &Core,
-    ask: &FetchContext,
-    response: &response::Parts,
-    max_object: u64,
-    received_at: SystemTime,
-) -> Assessment {
-    let rules = core.policy.rules();
-    let (status, headers) = (response.status, &response.headers);
-    let request = &ask.query.request;
-    let ResponseView { date, directives, lifetime, source } =
-        ResponseView::of(status, headers, received_at, rules);
-    let exchange = Exchange {
-        method: &ask.sent_method,
-        names_target: ask.names_target,
-        request: &request.headers,
-        request_directives: &ask.query.directives,
-        keyed: ask.query.key.keyed_credentials(),
-        status,
-        response: headers,
-        directives: &directives,
-        source,
-    };
-    let mut terms = Terms::standard(&exchange, lifetime, ask.query.key.uri(), max_object, rules);
-    let switched_off = (!core.storing).then_some(NotStored::SwitchedOff);
-    terms.store = switched_off.map_or(terms.store, Err);
-    core.policy.response(request, response, &mut terms);
-    terms.max_body = terms.max_body.min(max_object);
-    terms.store = switched_off.map_or(terms.store, Err);
-    let mut selecting = Selecting::default();
-    if terms.store.is_ok() {
-        let selectable = Selecting::of(headers, &request.headers, rules);
-        let fetched = Fetched {
-            headers,
-            incumbent: ask.good,
-            is_known_part: ask.part.is_some(),
-            method: &ask.sent_method,
-            names_target: ask.names_target,
-            sent_range: ask.sent_range,
+impl<S: Store> Fetch<S> {
+    /// Assesses a response that was received at `received_at`: the rules first, then the policy, then what no policy can
+    /// lift.
+    pub(super) fn assess(&self, response: &response::Parts, received_at: SystemTime) -> Assessment {
+        let (core, request) = (self.core(), &self.exchange.request);
+        let (rules, max_object) = (request.rules(), self.exchange.shared.store.limits().max_object);
+        let (status, headers) = (response.status, &response.headers);
+        let ResponseView { date, directives, lifetime, source } =
+            ResponseView::of(status, headers, received_at, rules);
+        let exchange = storing::Exchange {
+            method: &self.sent.method,
+            names_target: self.sent.names_target,
+            request: &request.parts.headers,
+            request_directives: &request.directives,
+            keyed: request.key.keyed_credentials(),
             status,
+            response: headers,
+            directives: &directives,
+            source,
         };
-        terms.store = terms.enforce_invariants(&fetched, selectable.as_ref().err().copied(), rules);
-        selecting = selectable.unwrap_or_default();
-        if ask.part == Some(Part::Replay) {
-            selecting = selecting.with_field(&request.headers, header::RANGE);
+        let standard = StandardTerms::of(&exchange, lifetime, request.key.uri(), rules);
+        let mut terms = Terms::from_standard(standard, max_object, directives.unstored());
+        let switched_off = (!core.storing).then_some(NotStored::SwitchedOff);
+        terms.store = switched_off.map_or(terms.store, Err);
+        let policy = &request.policy;
+        let mut exchange = PolicyExchange::new(&request.key, &request.parts, response, &policy.data);
+        exchange.is_background = self.exchange.background.is_some();
+        exchange.sent = self.sent.fields.as_ref();
+        policy.hooks.response(&exchange, &mut terms);
+        terms.max_body = terms.max_body.min(max_object);
+        terms.store = switched_off.map_or(terms.store, Err);
+        let mut selecting = Selecting::default();
+        if terms.store.is_ok() {
+            let selectable = selecting_by(&terms.vary, headers, &request.parts.headers, rules);
+            let fetched = Fetched {
+                group_bytes: terms.groups.iter().map(|group| group.len()).sum(),
+                groups: terms.groups.len(),
+                headers,
+                incumbent: self.sent.incumbent,
+                is_known_part: self.sent.part.is_some(),
+                method: &self.sent.method,
+                names_target: self.sent.names_target,
+                sent_range: self.sent.range,
+                status,
+            };
+            let unselectable = selectable.as_ref().err().copied();
+            terms.store = terms.of_reuse().enforce_invariants(&fetched, unselectable, rules);
+            selecting = selectable.unwrap_or_default();
+            if self.sent.part == Some(Part::Replay) {
+                selecting = selecting.with_field(&request.parts.headers, header::RANGE);
+            }
+        }
+        let (at_least, part) = (self.sent.at_least, self.sent.part.clone());
+        Assessment {
+            at_least,
+            date,
+            directives,
+            part,
+            received_at,
+            selecting,
+            stripped: HeaderMap::new(),
+            terms,
         }
     }
-    let (at_least, part) = (ask.at_least, ask.part.clone());
-    Assessment { at_least, date, directives, part, received_at, selecting, stripped: HeaderMap::new(), terms }
+
+    /// Whether a response could be stored as far as the origin and the policy are concerned. `terms` is the verdict, which a
+    /// client's `no-store` decides before anything else is looked at.
+    pub(super) fn word_of_origin(
+        &mut self,
+        response: &response::Parts,
+        received_at: SystemTime,
+        terms: Result<(), NotStored>,
+    ) -> Result<(), NotStored> {
+        if !terms.is_err_and(NotStored::is_clients_wish) {
+            return terms;
+        }
+        self.exchange.request.directives.no_store = false;
+        let word = self.assess(response, received_at).terms.store;
+        self.exchange.request.directives.no_store = true;
+        word
+    }
 }
 
-/// Whether a response could be stored as far as the origin and the policy are concerned. `terms` is the verdict, which a
-/// client's `no-store` decides before anything else is looked at.
-pub(crate) fn word_of_origin(
-    core: &Core,
-    ask: &mut FetchContext,
-    response: &response::Parts,
-    max_object: u64,
-    received_at: SystemTime,
-    terms: Result<(), NotStored>,
-) -> Result<(), NotStored> {
-    if !terms.is_err_and(NotStored::is_clients_wish) {
-        return terms;
+/// What selects a response, as far as the policy lets it.
+fn selecting_by(
+    rule: &VaryRule,
+    response: &HeaderMap,
+    request: &HeaderMap,
+    rules: &Rules,
+) -> Result<Selecting, NeverMatches> {
+    match rule {
+        VaryRule::AsSent => Selecting::of(response, request, rules),
+        VaryRule::Ignore => Ok(Selecting::default()),
+        VaryRule::Only(names) => Selecting::of_listed(names, response, request, rules),
     }
-    ask.query.directives.no_store = false;
-    let word = assess(core, ask, response, max_object, received_at).terms.store;
-    ask.query.directives.no_store = true;
-    word
 }
 
 impl Assessment {
+    /// How a refusal to store is reported.
+    pub(crate) fn detail(&self, reason: NotStored) -> Detail {
+        match &self.terms.reason {
+            Some(word) if reason == NotStored::Policy => Detail::Refused(word.as_str().to_owned().into()),
+            _ => Detail::NotStored(reason),
+        }
+    }
+
     /// Takes away what nobody downstream gets to see.
     pub(crate) fn strip(&mut self, headers: &mut HeaderMap) {
         for name in &self.terms.strip {
@@ -203,14 +150,37 @@ impl Assessment {
         }
     }
 
+    /// Puts in what every client gets in the place of the origin's fields.
+    fn replace(&mut self, headers: &mut HeaderMap) {
+        for (name, value) in &self.terms.replace {
+            if headers.get(name) == Some(value) {
+                continue; // as it was put in for the first client
+            }
+            if let header::Entry::Occupied(field) = headers.entry(name) {
+                let (name, values) = field.remove_entry_mult();
+                for value in values {
+                    self.stripped.append(&name, value);
+                }
+            }
+            headers.insert(name, value.clone());
+        }
+    }
+
+    /// Makes the fields of a response those that clients get, except for what is not stored.
+    pub(crate) fn for_client(&mut self, headers: &mut HeaderMap) {
+        self.strip(headers);
+        self.replace(headers);
+    }
+
     /// Seconds of freshness left at reception.
     pub(crate) fn ttl(&self, headers: &HeaderMap, sent_at: SystemTime) -> i64 {
-        self.terms.ttl(&self.timing(headers, sent_at))
+        self.terms.of_reuse().ttl(&self.timing(headers, sent_at))
     }
 
     fn timing(&self, headers: &HeaderMap, sent_at: SystemTime) -> Timing {
         let Self { at_least, date, received_at, .. } = *self;
-        Timing { at_least, date, received_age: freshness::received_age(headers), received_at, sent_at }
+        let received_age = freshness::received_age(headers);
+        Timing { age: self.terms.age, at_least, date, received_age, received_at, sent_at }
     }
 
     /// The head to store. `length` is that of the whole content; `tag` one that was generated.
@@ -224,9 +194,11 @@ impl Assessment {
         tag: Tag,
     ) -> ResponseHead {
         let timing = self.timing(&headers, sent_at);
-        let reuse = self.terms.reuse(&timing, self.directives.immutable, self.selecting.clone());
-        stored::remove_unstored(&mut headers, &self.directives);
+        let (immutable, selecting) = (self.directives.immutable, self.selecting.clone());
+        let reuse = self.terms.of_reuse().reuse(&timing, immutable, selecting);
+        stored::remove_unstored(&mut headers, &self.terms.unstored);
         self.strip(&mut headers);
+        self.replace(&mut headers);
         stored::add_missing(&mut headers, self.date, self.received_at, length);
         if let Some(Part::Bytes(_)) = self.part {
             stored::remove_fields_of_part(&mut headers);
@@ -237,9 +209,9 @@ impl Assessment {
             Tag::Theirs => false,
         };
         let upstream_status = take_upstream_status(&mut headers);
-        let mut headers = compact_fields(&headers, core.status_writer.fields() + 1);
+        let mut headers = compact_fields(&headers, core.reporter.fields() + 1);
         headers.insert(header::AGE, HeaderValue::from_static("0"));
-        core.status_writer.reserve(&mut headers);
+        core.reporter.reserve(&mut headers);
         // A clone has no spare capacity.
         let headers = headers.clone();
         ResponseHead {

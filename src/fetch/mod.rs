@@ -1,270 +1,283 @@
 //! One call of the inner service for the cache's sake: what goes out, and what is made of what comes back.
 
-pub(crate) mod assess;
 pub(crate) mod collapsed;
-pub(crate) mod receive;
-pub(crate) mod write;
+pub(crate) mod exchange;
 
+mod assess;
 mod complete;
 mod drive;
+mod receive;
 mod validate;
+mod write;
 
-use std::sync::Arc;
+use std::time::SystemTime;
 
+use http::header::HeaderMap;
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use tower::{Service, ServiceExt};
 
-use crate::body::CacheBody;
-use crate::collapse::background::ValidationPermit;
-use crate::collapse::{CallResult, Leader};
+use self::exchange::{Exchange, Goal, as_incumbent};
+use crate::body::incoming::{self, Incoming};
+use crate::collapse::{CallResult, NotShareable};
+use crate::entry::Part;
 use crate::entry::key;
 use crate::entry::partial::Completion;
 use crate::error::BoxError;
-use crate::fetch::assess::{FetchContext, as_incumbent};
 use crate::limits::calls::CallPermit;
+use crate::observe::{Answer, Event};
+use crate::respond::no_content;
 use crate::respond::request::CacheRequest;
+use crate::runtime::{Instant, moment};
 use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::framing;
 use crate::semantics::head::{self, Agreement};
 use crate::semantics::incumbent::Incumbent;
 use crate::semantics::outgoing::{self, AskedBy};
 use crate::semantics::range::SentRange;
-use crate::semantics::received::{Received, Sent};
-use crate::semantics::reuse::{Fallback, Forward, Reuse};
+use crate::semantics::received::{Received, SentView};
+use crate::semantics::reuse::{Fallback, Reuse};
 use crate::semantics::status::is_server_error;
 use crate::semantics::validation::{self, Validators};
 use crate::shared::Core;
-use crate::store::{Expected, Lookup, Store, Stored};
+use crate::store::{Lookup, Store, Stored};
 
-/// What a fetch is for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Purpose {
-    /// What is missing of a stored part.
-    Complete(usize),
-    /// A response, whatever is stored.
-    Get,
-    /// Whether a stored response still holds, and what stands in if that can't be said.
-    Validate(usize, Fallback),
+/// A service that can stand behind the cache: the bounds of [`CacheService`](crate::CacheService), once.
+pub(crate) trait InnerService<Q>:
+    Service<Request<Q>, Response = Response<Self::Body>, Future: Send, Error: Send> + Clone + Send + 'static
+{
+    type Body: Body<Data: Send, Error: Into<BoxError>> + Send + 'static;
 }
 
-impl Purpose {
-    /// The stored response that it is about.
-    pub(crate) fn selected(self) -> Option<usize> {
-        match self {
-            Self::Complete(index) | Self::Validate(index, _) => Some(index),
-            Self::Get => None,
-        }
-    }
-
-    /// What stands in when it fails. One failure does not stand in for another.
-    pub(crate) fn fallback(self, lookup: &Lookup) -> Fallback {
-        let Self::Validate(index, fallback) = self else {
-            return Fallback::None;
-        };
-        fallback.with_stored(lookup.variants.get(index).map(|stored| stored.response.head().status))
-    }
+impl<I, Q, B> InnerService<Q> for I
+where
+    I: Service<Request<Q>, Response = Response<B>, Future: Send, Error: Send> + Clone + Send + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    type Body = B;
 }
 
 /// One call of the inner service for the cache's sake.
 pub(crate) struct Fetch<S> {
-    /// Boxed: it is large, and goes from hand to hand.
-    ask: Box<FetchContext>,
     completion: Option<Completion>,
-    core: Arc<Core>,
-    fallback: Fallback,
-    lookup: Lookup,
-    selected: Option<usize>,
-    store: Arc<S>,
+    exchange: Box<Exchange<S>>,
+    sent: Box<Sent>,
+}
+
+/// What the inner service was asked, as far as the meaning of its answer depends on it.
+struct Sent {
+    /// The status of the inner service's answer, where it is not that of the response that was made of it.
+    answered: Option<StatusCode>,
     /// By the positions of what is stored.
-    validators: Vec<AskedBy>,
+    asked_by: Vec<AskedBy>,
+    /// The answer counts as at least this new: as what is stored with times in the future, where the clock was set back.
+    at_least: Option<(SystemTime, SystemTime)>,
+    /// The fields of the request as it was sent, where the policy wants to see them.
+    fields: Option<HeaderMap>,
+    /// What is stored that an error must not replace.
+    incumbent: Incumbent,
+    /// The response is made of a stored part and of what was missing of it.
+    is_completed: bool,
+    /// The method as it was sent: a HEAD can go out as a GET.
+    method: Method,
+    /// The response is to a POST, and names the target URI in `Content-Location`.
+    names_target: bool,
+    /// What a 206 has of the representation, where it can be stored.
+    part: Option<Part>,
+    range: SentRange,
+}
+
+impl Sent {
+    /// A POST whose answer may answer later GETs.
+    fn post() -> Self {
+        Self {
+            answered: None,
+            asked_by: Vec::new(),
+            at_least: None,
+            fields: None,
+            incumbent: Incumbent::None,
+            is_completed: false,
+            method: Method::POST,
+            names_target: true,
+            part: None,
+            range: SentRange::None,
+        }
+    }
+
+    fn of<S: Store>(exchange: &Exchange<S>, is_completion: bool) -> Self {
+        let Exchange { lookup, plan, request, shared, .. } = exchange;
+        let (method, selected) = (&request.parts.method, exchange.selected());
+        let is_about_whole = selected.is_some_and(|stored| stored.response.head().part.is_none());
+        let (has_selected, rules) = (plan.selected().is_some(), request.rules());
+        let reuses = lookup.variants.iter().map(|stored| stored.response.head().reuse());
+        Self {
+            answered: None,
+            asked_by: Vec::new(),
+            at_least: Reuse::newest_from_the_future(reuses, request.now),
+            fields: None,
+            incumbent: incumbent(request, lookup),
+            is_completed: false,
+            method: head::sent_method(method, has_selected, shared.core.storing, rules),
+            names_target: false,
+            part: None,
+            range: SentRange::of(method, request.fields.range, is_completion, is_about_whole),
+        }
+    }
 }
 
 impl<S: Store> Fetch<S> {
-    pub(crate) fn new(
-        core: Arc<Core>,
-        store: Arc<S>,
-        query: Box<CacheRequest>,
-        lookup: Lookup,
-        forward: Forward,
-        purpose: Purpose,
-    ) -> Self {
-        let (selected, fallback) = (purpose.selected(), purpose.fallback(&lookup));
-        let completion = match purpose {
-            Purpose::Complete(index) => {
-                let stored = lookup.variants.get(index).map(|stored| &stored.response);
-                stored.and_then(|stored| Completion::of(stored, &query.request.headers, query.fields))
-            }
-            _ => None,
+    pub(crate) fn new(exchange: Box<Exchange<S>>) -> Self {
+        let CacheRequest { fields, parts, .. } = &exchange.request;
+        let completion = match exchange.plan.goal {
+            Goal::Complete(_) => exchange
+                .selected()
+                .and_then(|stored| Completion::of(&stored.response, &parts.headers, *fields)),
+            Goal::Get | Goal::Validate(_) => None,
         };
-        let is_whole = |index: usize| {
-            lookup.variants.get(index).is_some_and(|stored| stored.response.head().part.is_none())
-        };
-        let sent_range = SentRange::of(
-            &query.request.method,
-            query.fields.range,
-            completion.is_some(),
-            selected.is_some_and(is_whole),
-        );
-        let rules = core.policy.rules();
-        let sent_method = head::sent_method(&query.request.method, selected.is_some(), core.storing, rules);
-        let good = good(&query, &lookup);
-        let reuses = lookup.variants.iter().map(|stored| stored.response.head().reuse());
-        let at_least = Reuse::newest_from_the_future(reuses, query.now);
-        let validated = selected.and_then(|index| lookup.variants.get(index)).cloned();
-        let stand_in = validated.clone().filter(|_| fallback == Fallback::StaleIfError);
-        let ask = Box::new(FetchContext {
-            answered: None,
-            collapsed: None,
-            is_completed: false,
-            leader: None,
-            expected: Expected::default(),
-            fence: lookup.fence,
-            forward,
-            names_target: false,
-            at_least,
-            good,
-            permit: CallPermit::default(),
-            part: None,
-            validation: None,
-            query,
-            sent_method,
-            sent_range,
-            stand_in,
-            validated,
-        });
-        let mut fetch =
-            Self { ask, completion, core, fallback, lookup, selected, store, validators: Vec::new() };
+        let sent = Box::new(Sent::of(&exchange, completion.is_some()));
+        let mut fetch = Self { completion, exchange, sent };
         if fetch.replaces_conditions() {
-            fetch.validators = fetch.asked_by();
+            fetch.sent.asked_by = fetch.asked_by();
         }
         fetch
     }
 
-    /// The store forgets no purge from a moment before the call until its answer is stored, or not.
-    pub(crate) fn expecting(mut self, expected: Expected) -> Self {
-        self.ask.fence = expected.fence().unwrap_or(self.ask.fence);
-        self.ask.expected = expected;
-        self
+    /// What is made of the answer to a POST, which may answer later GETs.
+    pub(crate) async fn receive_post(exchange: Box<Exchange<S>>, response: Response<Incoming>) -> Answer {
+        let sent = Box::new(Sent::post());
+        Self { completion: None, exchange, sent }.receive(response).await
     }
 
-    /// Others wait for the answer; `collapsed` as in [`FetchContext`]; and nobody validates behind until it is stored.
-    pub(crate) fn leading(
-        mut self,
-        leader: Option<Leader>,
-        collapsed: Option<bool>,
-        validation: Option<ValidationPermit>,
-    ) -> Self {
-        self.ask.leader = leader;
-        self.ask.collapsed = collapsed;
-        self.ask.validation = validation;
-        self
+    fn core(&self) -> &Core {
+        &self.exchange.shared.core
     }
 
-    pub(crate) async fn run<I, Q, B>(mut self, inner: I, body: Q) -> Result<Response<CacheBody<B>>, I::Error>
+    pub(crate) async fn run<I, Q>(mut self, inner: I, body: Q) -> Result<Answer, I::Error>
     where
-        I: Service<Request<Q>, Response = Response<B>>,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
+        I: InnerService<Q>,
     {
         let outgoing = self.outgoing();
-        let is_conditional = validation::is_conditional(&outgoing.headers);
-        let method = outgoing.method.clone();
-        let Some(permit) = self.leave().await else {
-            if let Some(leader) = self.ask.leader.take() {
-                leader.publish(CallResult::Overloaded);
-            }
-            let collapsed = self.ask.collapsed;
-            return Ok(match self.fallback {
-                Fallback::StaleIfError => self.stand_in(Detail::CallLimit, None),
-                Fallback::Forbidden | Fallback::None => self.core.overloaded(self.ask.forward, collapsed),
-            });
-        };
-        self.ask.permit = permit;
-        self.ask.query.now = self.core.clock.now(); // the call begins here, however long the request has waited
-        let mut response = inner.oneshot(Request::from_parts(outgoing, body)).await;
-        if let Ok(response) = &mut response {
-            framing::repair(&method, response.status(), response.headers_mut());
-            if let Some(validation) = &self.ask.validation
-                && !is_server_error(response.status())
-            {
-                validation.succeed();
-            }
+        if self.exchange.request.policy.hooks.needs_sent_fields() {
+            self.sent.fields = Some(outgoing.headers.clone());
         }
-        let response = match response {
-            Ok(response) => response,
-            Err(error) => {
-                return match self.fallback {
-                    Fallback::StaleIfError => Ok(self.stand_in(Detail::StaleIfError, None)),
-                    Fallback::Forbidden => {
-                        let outcome = Forwarding::new(self.ask.forward).with_detail(Detail::ServiceFailed);
-                        Ok(self.core.no_content(StatusCode::GATEWAY_TIMEOUT, &outcome.into()))
-                    }
-                    Fallback::None => Err(error),
-                };
-            }
+        let is_conditional = validation::is_conditional(&outgoing.headers);
+        let Some(permit) = self.permit().await else {
+            return Ok(self.overloaded());
         };
-        let sent = Sent {
-            fallback: self.fallback,
-            has_selected: self.selected.is_some(),
+        self.exchange.request.now = self.core().clock.now(); // the call begins here, however long the request has waited
+        let (begun, method) = (moment(), outgoing.method.clone());
+        let response = inner.oneshot(Request::from_parts(outgoing, body)).await;
+        self.report(begun, response.as_ref().ok().map(Response::status));
+        let response = match response {
+            Ok(response) => incoming::received(response, &method, permit),
+            Err(error) => return self.failed().ok_or(error),
+        };
+        Ok(self.answered(response, is_conditional).await)
+    }
+
+    /// Reports that the inner service has answered, or failed.
+    fn report(&self, begun: Instant, status: Option<StatusCode>) {
+        let Exchange { background, plan, request, shared, .. } = &*self.exchange;
+        shared.core.reporter.event(&Event::Fetched {
+            elapsed: moment().duration_since(begun),
+            forward: plan.forward,
+            is_background: background.is_some(),
+            key: &request.key,
+            status,
+        });
+    }
+
+    /// What is made of an answer: it stands for a failure, validates, completes or replaces what is stored.
+    async fn answered(mut self, response: Response<Incoming>, is_conditional: bool) -> Answer {
+        let status = response.status();
+        if let Some(background) = &self.exchange.background
+            && !is_server_error(status)
+        {
+            background.succeed();
+        }
+        let sent = SentView {
+            fallback: self.exchange.plan.fallback,
+            has_selected: self.exchange.plan.selected().is_some(),
             has_own_conditions: self.asks_conditionally(),
             is_completion: self.completion.is_some(),
             is_conditional,
-            method: &self.ask.sent_method,
+            method: &self.sent.method,
         };
-        Ok(match Received::of(&sent, response.status()) {
+        match Received::of(&sent, status) {
             Received::Completion => Box::pin(self.complete(response)).await,
-            Received::Failure => self.stand_in(Detail::StaleIfError, Some(response.status())),
+            Received::Failure => self.stand_in(Detail::StaleIfError, Some(status)),
             Received::Head => match self.agreement(&response) {
                 Agreement::Holds => Box::pin(self.freshen_selected(response)).await,
                 agreement => {
                     let response = Box::pin(self.heed_head(agreement, response)).await;
-                    receive::receive(self.core, self.store, self.ask, response).await
+                    self.receive(response).await
                 }
             },
-            Received::New => receive::receive(self.core, self.store, self.ask, response).await,
+            Received::New => self.receive(response).await,
             Received::NotModified => Box::pin(self.freshen(response)).await,
-            Received::Unexpected => {
-                let (not_modified, body) = response.into_parts();
-                self.not_modified_unexpectedly(not_modified, body)
-            }
-        })
+            Received::Unexpected => self.not_modified_unexpectedly(response.into_parts().0),
+        }
     }
 
-    /// CallPermit to make the call. It is waited for only where a client waits and there is nothing else for it.
-    async fn leave(&self) -> Option<CallPermit> {
-        let (calls, key) = (&self.core.gauges.calls, Some(&self.ask.query.key));
-        if self.fallback == Fallback::StaleIfError || self.ask.validation.is_some() {
-            return calls.try_begin(key);
+    /// Answers where the call has failed; `None` where the failure is the answer.
+    fn failed(self) -> Option<Answer> {
+        match self.exchange.plan.fallback {
+            Fallback::StaleIfError => Some(self.stand_in(Detail::StaleIfError, None)),
+            Fallback::Forbidden => {
+                let detail = Some(Detail::ServiceFailed);
+                let outcome = Forwarding { detail, ..Forwarding::new(self.exchange.plan.forward) };
+                Some(no_content(StatusCode::GATEWAY_TIMEOUT, outcome))
+            }
+            Fallback::None => None,
         }
-        match calls.try_begin(key) {
-            Some(permit) => Some(permit),
-            None => Box::pin(calls.begin(key)).await,
+    }
+
+    /// Answers where the call can't be made, because as many as may be are under way.
+    fn overloaded(mut self) -> Answer {
+        if let Some(leader) = self.exchange.leader.take() {
+            leader.publish(CallResult::Overloaded);
         }
+        if self.exchange.stands_in() {
+            self.stand_in(Detail::CallLimit, None)
+        } else {
+            self.core().overloaded(self.exchange.plan.forward, self.exchange.collapsed)
+        }
+    }
+
+    /// Leave to make the call. It is waited for only where a client waits and there is nothing else for it.
+    async fn permit(&self) -> Option<CallPermit> {
+        let (calls, key) = (&self.core().gauges.calls, Some(&self.exchange.request.key));
+        let permit = calls.try_begin(key);
+        let waits = !self.exchange.stands_in() && self.exchange.background.is_none();
+        if permit.is_none() && waits { Box::pin(calls.begin(key)).await } else { permit }
     }
 
     /// The request as it goes to the inner service.
     fn outgoing(&self) -> Parts {
-        let mut parts = self.ask.query.request.clone();
-        parts.method = self.ask.sent_method.clone();
+        let client = &self.exchange.request.parts;
+        let mut parts = client.clone();
+        parts.method = self.sent.method.clone();
         if let Some(completion) = &self.completion {
             completion.set_range(&mut parts.headers);
         } else if self.replaces_conditions() {
-            let selected = self.selected.and_then(|index| self.validators().nth(index));
-            outgoing::validate(&mut parts.headers, self.ask.sent_range, selected, self.validators());
+            let selected = self.exchange.plan.selected().and_then(|index| self.validators().nth(index));
+            outgoing::validate(&mut parts.headers, self.sent.range, selected, self.validators());
         }
-        self.core.policy.forward(&mut parts);
+        let core = self.core();
+        let is_background = self.exchange.background.is_some();
+        let forward = self.exchange.plan.forward;
+        self.exchange.request.policy.forward(&mut parts, forward, is_background);
         framing::repair_request(&mut parts.headers);
-        self.core.mark(&mut parts);
+        core.mark(&mut parts);
         key::leave(&mut parts);
         parts
     }
 
     /// Whether the request goes out with the cache's own conditions, or none, in place of the client's.
     fn replaces_conditions(&self) -> bool {
-        outgoing::replaces_conditions(self.core.storing, self.ask.sent_range, self.selected.is_some())
+        let has_selected = self.exchange.plan.selected().is_some();
+        outgoing::replaces_conditions(self.core().storing, self.sent.range, has_selected)
     }
 
     /// Whether a 304 speaks of what is stored.
@@ -274,40 +287,43 @@ impl<S: Store> Fetch<S> {
 
     /// Chooses the validators that go out.
     fn asked_by(&self) -> Vec<AskedBy> {
-        let query = &self.ask.query;
-        if self.core.unreliable.validations.has(&query.key, query.now) {
+        let Exchange { lookup, plan, request, .. } = &*self.exchange;
+        if self.core().unreliable.validations.has(&request.key, request.now) {
             return Vec::new();
         }
         let asked_by = |(index, stored): (usize, &Stored)| {
-            let head = stored.response.head();
-            AskedBy::of(query.may_have(&self.core, head), self.selected == Some(index), head.part.is_some())
+            let (head, payload) = (stored.response.head(), stored.response.payload());
+            // Nobody has opened what is remote.
+            let is_at_hand = head.part.is_none() && !payload.is_remote();
+            AskedBy::of(request.may_have(head), plan.selected() == Some(index), is_at_hand)
         };
-        self.lookup.variants.iter().enumerate().map(asked_by).collect()
+        lookup.variants.iter().enumerate().map(asked_by).collect()
     }
 
     fn validators(&self) -> impl Iterator<Item = Validators<'_>> + Clone {
-        let stored = self.lookup.variants.iter().map(|stored| stored.response.head().validators());
-        stored.zip(&self.validators).map(|(own, asked_by)| asked_by.choose(own))
+        let stored = self.exchange.lookup.variants.iter();
+        let own = stored.map(|stored| stored.response.head().validators());
+        own.zip(&self.sent.asked_by).map(|(own, asked_by)| asked_by.choose(own))
     }
 
-    fn selected(&self) -> Option<&Stored> {
-        self.lookup.variants.get(self.selected?)
-    }
-
-    /// Serves the stored response in place of a failure (RFC 5861 4).
-    fn stand_in<B>(mut self, detail: Detail, status: Option<StatusCode>) -> Response<CacheBody<B>> {
-        if let Some(leader) = self.ask.leader.take() {
+    /// Serves the selected response in place of a failure (RFC 5861 4).
+    fn stand_in(mut self, detail: Detail, status: Option<StatusCode>) -> Answer {
+        if let Some(leader) = self.exchange.leader.take() {
             leader.publish(CallResult::Failed(status));
         }
-        let FetchContext { collapsed, forward, query, .. } = &*self.ask;
-        let forwarding =
-            Forwarding { collapsed: *collapsed, detail: Some(detail), status, ..Forwarding::new(*forward) };
-        self.core.stand_in(self.selected(), &query.request, query.fields, forwarding)
+        self.exchange.stand_in(detail, status)
+    }
+
+    /// Says that the answer is for nobody else. Those that wait make calls of their own.
+    fn keep_apart(&mut self, reason: NotShareable, now: SystemTime) {
+        if let Some(leader) = self.exchange.leader.take() {
+            leader.not_shareable(reason, now);
+        }
     }
 }
 
 /// The best that is stored for a request, as far as errors are concerned.
-fn good(query: &CacheRequest, lookup: &Lookup) -> Incumbent {
-    let selects = |stored: &&Stored| stored.response.head().reuse.selecting.matches(&query.request.headers);
-    Incumbent::of(lookup.variants.iter().filter(selects).map(as_incumbent), query.now)
+fn incumbent(request: &CacheRequest, lookup: &Lookup) -> Incumbent {
+    let selects = |stored: &&Stored| stored.response.head().reuse.selecting.matches(&request.parts.headers);
+    Incumbent::of(lookup.variants.iter().filter(selects).map(as_incumbent), request.now)
 }

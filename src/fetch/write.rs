@@ -2,37 +2,116 @@
 
 use std::sync::Arc;
 
-use crate::entry::StoredResponse;
+use crate::collapse::Leader;
+use crate::collapse::background::ValidationPermit;
 use crate::entry::key::CacheKey;
 use crate::entry::partial::{Joined, joined};
-use crate::error::StoreError;
-use crate::fetch::assess::as_incumbent;
+use crate::entry::{Part, StoredResponse};
+use crate::fetch::exchange::{Exchange, as_incumbent};
+use crate::observe::InvalidatedBy;
+use crate::respond::open;
 use crate::runtime::to_its_end;
 use crate::semantics::incumbent::Incumbent;
-use crate::semantics::parts::Part;
 use crate::semantics::status::is_error;
-use crate::shared::Core;
-use crate::store::{Fence, PurgeMode, PurgeTarget, PutOutcome, Store, Stored};
+use crate::shared::Shared;
+use crate::store::{Expected, Fence, PurgeMode, PurgeTarget, PutOutcome, Store, Stored};
+
+/// What it takes to write a response: nothing else of the request is held while its content comes in.
+pub(super) struct EntryWrite<S> {
+    _background: Option<ValidationPermit>,
+    fence: Fence,
+    has_credentials: bool,
+    joins_parts: bool,
+    key: CacheKey,
+    pub(super) leader: Option<Leader>,
+    records_queries: bool,
+    shared: Arc<Shared<S>>,
+    /// The stored response that the inner service was asked about, or that it was asked instead of.
+    validated: Option<Stored>,
+    /// Dropped last, as in [`Exchange`].
+    _expected: Expected,
+}
+
+impl<S: Store> EntryWrite<S> {
+    /// Takes over what an exchange holds for the write.
+    pub(super) fn of(exchange: &mut Exchange<S>) -> Self {
+        Self {
+            _background: exchange.background.take(),
+            fence: exchange.fence(),
+            has_credentials: exchange.request.unkeyed().any(),
+            joins_parts: exchange.request.rules().partial,
+            key: exchange.request.key.clone(),
+            leader: exchange.leader.take(),
+            records_queries: exchange.request.rules().no_vary_search,
+            shared: Arc::clone(&exchange.shared),
+            validated: exchange.selected().cloned(),
+            _expected: std::mem::take(&mut exchange.expected),
+        }
+    }
+
+    /// Stores a response, unless a later call is to bring what is stored.
+    pub(super) async fn put(&mut self, response: StoredResponse) -> PutOutcome {
+        if self.leader.as_ref().is_some_and(Leader::is_superseded) {
+            return PutOutcome::Superseded;
+        }
+        let validated = self.validated.take();
+        end_stale_use_of_other(&self.shared, &self.key, validated, &response).await;
+        let put = self.put_unless_worse(response).await;
+        self.shared.core.collapser.forget(&self.key, self.has_credentials);
+        put
+    }
+
+    /// Stores a complete response, or merges a 206 with the stored parts of the same representation.
+    async fn put_unless_worse(&self, response: StoredResponse) -> PutOutcome {
+        let Self { fence, key, shared, .. } = self;
+        let status = response.head().status();
+        if is_error(status) && incumbent_now(shared, key, &response).await.blocks(status) {
+            return PutOutcome::Superseded; // a good response was stored while the error was on its way
+        }
+        if self.records_queries {
+            shared.core.aliases.record(key, response.head().headers());
+        }
+        match response.head().part.clone() {
+            // Not the bytes that its head speaks of.
+            Some(Part::Bytes(extent)) if extent.held() != response.payload().len() => PutOutcome::Superseded,
+            Some(Part::Bytes(extent)) => {
+                let head = response.head().clone().having(extent);
+                let response = StoredResponse::new(head, response.payload().clone());
+                put_joined(shared, key, response, *fence).await
+            }
+            None if self.joins_parts => put_joined(shared, key, response, *fence).await,
+            Some(Part::Replay) | None => shared.put(key, response, *fence).await,
+        }
+    }
+
+    /// The content is larger than what is stored.
+    pub(super) async fn refuse(self) {
+        if let Some(validated) = self.validated {
+            end_stale_use(&self.shared, &self.key, validated).await;
+        }
+    }
+}
 
 /// Takes what is stored under a key out of use. Returns whether that has taken effect.
-pub(crate) async fn withdraw<S: Store>(store: &Arc<S>, key: &CacheKey) -> bool {
-    let (store, target) = (Arc::clone(store), PurgeTarget::Key(key.clone()));
-    let withdrawn = to_its_end(async move { store.invalidate(&target, PurgeMode::Remove).await.is_ok() });
+pub(super) async fn withdraw<S: Store>(shared: &Arc<Shared<S>>, key: &CacheKey) -> bool {
+    let (shared, targets) = (Arc::clone(shared), [PurgeTarget::Key(key.clone())]);
+    let withdrawn = to_its_end(async move {
+        shared.invalidate(&targets, PurgeMode::Remove, InvalidatedBy::Origin).await.is_ok()
+    });
     withdrawn.await.unwrap_or(false)
 }
 
 /// Keeps a stored response from being served stale: the origin has said something newer (RFC 9111 4.3.3).
-pub(crate) async fn end_stale_use<S: Store>(store: &Arc<S>, key: &CacheKey, validated: Stored) {
+pub(super) async fn end_stale_use<S: Store>(shared: &Arc<Shared<S>>, key: &CacheKey, validated: Stored) {
     let mut head = validated.response.head().clone();
     if head.reuse.outdated {
         return;
     }
     head.reuse.outdated = true;
-    let response = StoredResponse::new(head, validated.response.payload().clone());
-    let (store, key) = (Arc::clone(store), key.clone());
+    let (shared, key) = (Arc::clone(shared), key.clone());
     // With its own fence, so that a soft purge still counts. Where the store fails, it is served as before.
     let freshened = to_its_end(async move {
-        let _ = store.freshen(&key, validated.id, response, validated.fence).await;
+        shared.freshen(&key, validated.id, head, validated.fence).await;
     });
     freshened.await;
 }
@@ -40,71 +119,52 @@ pub(crate) async fn end_stale_use<S: Store>(store: &Arc<S>, key: &CacheKey, vali
 /// [`end_stale_use`] for the response that was validated, where the new one does not replace it in the store: other fields
 /// select it, so it would still answer requests that the new one does not match. Called before the new one is stored, so
 /// that the new one is the newest of its key.
-pub(crate) async fn end_stale_use_beside<S: Store>(
-    store: &Arc<S>,
+async fn end_stale_use_of_other<S: Store>(
+    shared: &Arc<Shared<S>>,
     key: &CacheKey,
     validated: Option<Stored>,
     new: &StoredResponse,
 ) {
     let is_other = |old: &Stored| old.response.head().reuse().selecting != new.head().reuse().selecting;
     if let Some(validated) = validated.filter(is_other) {
-        end_stale_use(store, key, validated).await;
+        end_stale_use(shared, key, validated).await;
     }
 }
 
 /// The best that is stored by now under the same selecting fields: an error must not replace it.
-async fn good_now<S: Store>(core: &Core, store: &S, key: &CacheKey, error: &StoredResponse) -> Incumbent {
-    let present = store.get(key).await.unwrap_or_default();
+async fn incumbent_now<S: Store>(shared: &Shared<S>, key: &CacheKey, error: &StoredResponse) -> Incumbent {
+    let present = shared.get(key).await.unwrap_or_default();
     let selecting = &error.head().reuse().selecting;
-    let is_alike = |stored: &&Stored| stored.response.head().reuse().selecting == *selecting;
-    Incumbent::of(present.variants.iter().filter(is_alike).map(as_incumbent), core.clock.now())
-}
-
-/// Puts a whole response, or a part to its like.
-pub(crate) async fn put<S: Store>(
-    core: &Core,
-    store: &S,
-    key: &CacheKey,
-    response: StoredResponse,
-    fence: Fence,
-) -> Result<PutOutcome, StoreError> {
-    let status = response.head().status();
-    if is_error(status) && good_now(core, store, key, &response).await.blocks(status) {
-        return Ok(PutOutcome::Superseded); // a good response was stored while the error was on its way
-    }
-    if core.policy.rules().no_vary_search {
-        core.aliases.record(key, response.head().headers());
-    }
-    match response.head().part.clone() {
-        // Not the bytes that its head speaks of.
-        Some(Part::Bytes(extent)) if extent.held() != response.payload().len() as u64 => {
-            Ok(PutOutcome::Superseded)
-        }
-        Some(Part::Bytes(extent)) => {
-            let head = response.head().clone().having(extent);
-            let response = StoredResponse::new(head, response.payload().clone());
-            put_joined(store, key, response, fence).await
-        }
-        None if core.policy.rules().partial => put_joined(store, key, response, fence).await,
-        Some(Part::Replay) | None => store.put(key, response, fence).await,
-    }
+    let alike = present.variants.iter();
+    let alike = alike.filter(|stored| stored.response.head().reuse().selecting == *selecting);
+    Incumbent::of(alike.map(as_incumbent), shared.core.clock.now())
 }
 
 /// Stores a response together with what is stored of the same representation.
 async fn put_joined<S: Store>(
-    store: &S,
+    shared: &Shared<S>,
     key: &CacheKey,
     response: StoredResponse,
     fence: Fence,
-) -> Result<PutOutcome, StoreError> {
-    let present = store.get(key).await?;
+) -> PutOutcome {
+    let Some(present) = shared.get(key).await else {
+        return PutOutcome::Superseded;
+    };
+    let most = shared.store.limits().max_object;
     let selecting = &response.head().reuse().selecting;
     let is_same = |stored: &&Stored| stored.response.head().reuse().selecting == *selecting;
-    let fits = |joined: &StoredResponse| joined.payload().len() as u64 <= store.max_object();
-    let response = match present.variants.iter().find(is_same).map(|old| joined(&old.response, &response)) {
-        Some(Joined::Old) => return Ok(PutOutcome::Superseded),
+    let fits = |joined: &StoredResponse| joined.payload().len() <= most;
+    let old = match present.variants.iter().find(is_same) {
+        Some(old) if old.response.head().part.is_some() && response.head().part.is_some() => {
+            // What is gone has nothing to give.
+            open::load(shared, key, &old.response, most).await.ok()
+        }
+        old => old.map(|old| old.response.clone()),
+    };
+    let response = match old.map(|old| joined(&old, &response)) {
+        Some(Joined::Old) => return PutOutcome::Superseded,
         Some(Joined::Both(both)) if fits(&both) => both,
         Some(Joined::Both(_) | Joined::New) | None => response,
     };
-    store.put(key, response, fence).await
+    shared.put(key, response, fence).await
 }

@@ -9,7 +9,9 @@ use http::Uri;
 
 use self::target::PurgeError;
 use crate::limits::FillStatistics;
-use crate::shared::{Core, key_of, targets_of};
+use crate::observe::InvalidatedBy;
+use crate::policy::CachePolicy;
+use crate::shared::Shared;
 use crate::store::{MemoryStore, PurgeMode, PurgeTarget, Store, StoreStatistics};
 
 /// Purges what a layer has stored, and tells how much that is. Cheap to clone.
@@ -26,13 +28,12 @@ use crate::store::{MemoryStore, PurgeMode, PurgeTarget, Store, StoreStatistics};
 /// # Ok::<(), larder::PurgeError>(()) }).unwrap();
 /// ```
 pub struct CacheHandle<S = MemoryStore> {
-    core: Arc<Core>,
-    store: Arc<S>,
+    shared: Arc<Shared<S>>,
 }
 
 impl<S: Store> CacheHandle<S> {
-    pub(crate) fn new(core: Arc<Core>, store: Arc<S>) -> Self {
-        Self { core, store }
+    pub(crate) fn new(shared: Arc<Shared<S>>) -> Self {
+        Self { shared }
     }
 
     /// Removes every response for an absolute URI, all variants and whatever else the keys hold.
@@ -42,7 +43,7 @@ impl<S: Store> CacheHandle<S> {
     /// When the store can't be sure that the purge has taken effect, and when the purge can't mean anything that is
     /// stored; so for all purges.
     pub async fn purge(&self, uri: &Uri) -> Result<(), PurgeError> {
-        self.invalidate(uri, PurgeMode::Remove).await
+        self.invalidate_uri(uri, PurgeMode::Remove).await
     }
 
     /// Makes every response for an absolute URI stale.
@@ -51,7 +52,7 @@ impl<S: Store> CacheHandle<S> {
     ///
     /// See [`CacheHandle::purge`].
     pub async fn soft_purge(&self, uri: &Uri) -> Result<(), PurgeError> {
-        self.invalidate(uri, self.soft()).await
+        self.invalidate_uri(uri, self.soft()).await
     }
 
     /// Removes everything that `target` names.
@@ -60,7 +61,7 @@ impl<S: Store> CacheHandle<S> {
     ///
     /// See [`CacheHandle::purge`].
     pub async fn purge_target(&self, target: &PurgeTarget) -> Result<(), PurgeError> {
-        Ok(self.store.invalidate(&target::checked(target)?, PurgeMode::Remove).await?)
+        self.invalidate(&[target::checked(target)?], PurgeMode::Remove).await
     }
 
     /// Makes everything stale that `target` names.
@@ -69,39 +70,46 @@ impl<S: Store> CacheHandle<S> {
     ///
     /// See [`CacheHandle::purge`].
     pub async fn soft_purge_target(&self, target: &PurgeTarget) -> Result<(), PurgeError> {
-        Ok(self.store.invalidate(&target::checked(target)?, self.soft()).await?)
+        self.invalidate(&[target::checked(target)?], self.soft()).await
+    }
+
+    /// Replaces the policy of the layer. Requests under way keep the one that they have; what is stored keeps the terms under
+    /// which it was stored.
+    pub fn set_policy(&self, policy: impl CachePolicy) {
+        self.shared.core.policy.replace(policy);
     }
 
     /// What the store holds and how it has done.
     pub fn statistics(&self) -> StoreStatistics {
-        self.store.statistics()
+        self.shared.store.statistics()
     }
 
     /// What is being fetched now, and what came of collapsing requests.
     pub fn fills(&self) -> FillStatistics {
-        self.core.gauges.statistics()
+        self.shared.core.gauges.statistics()
     }
 
     fn soft(&self) -> PurgeMode {
-        PurgeMode::Expire(self.core.clock.now())
+        PurgeMode::Expire(self.shared.core.clock.now())
     }
 
-    async fn invalidate(&self, uri: &Uri, how: PurgeMode) -> Result<(), PurgeError> {
+    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), PurgeError> {
+        Ok(self.shared.invalidate(targets, mode, InvalidatedBy::Handle).await?)
+    }
+
+    async fn invalidate_uri(&self, uri: &Uri, how: PurgeMode) -> Result<(), PurgeError> {
         target::absolute(uri)?;
         // As the policy spells it in keys.
-        let Some(key) = key_of(&self.core, uri.clone()) else {
+        let Some(key) = self.shared.core.key_of(uri.clone()) else {
             return Err(PurgeError::NoKey(uri.to_string()));
         };
-        for target in targets_of(&self.core, &key) {
-            self.store.invalidate(&target, how).await?;
-        }
-        Ok(())
+        self.invalidate(&self.shared.core.targets_of(&key), how).await
     }
 }
 
 impl<S> Clone for CacheHandle<S> {
     fn clone(&self) -> Self {
-        Self { core: Arc::clone(&self.core), store: Arc::clone(&self.store) }
+        Self { shared: Arc::clone(&self.shared) }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::error::StoreError;
 use crate::semantics::groups;
 use crate::store::PurgeTarget;
 
-/// NotShareable a purge has not taken effect, or not for sure.
+/// Why a purge has not taken effect, or not for sure.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PurgeError {
@@ -21,6 +21,9 @@ pub enum PurgeError {
          for without a host, as PurgeTarget::Uri or PurgeTarget::Prefix)"
     )]
     NotAbsolute(String),
+    /// A prefix of paths that does not begin with a slash.
+    #[error("'{0}' is no prefix of paths; it begins with '/', as in /images/")]
+    NotAPath(String),
     /// The store failed: what was to go may still be there.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -48,9 +51,17 @@ pub(crate) fn checked(target: &PurgeTarget) -> Result<PurgeTarget, PurgeError> {
             }
             _ => PurgeTarget::Tag(group.clone()),
         },
+        PurgeTarget::Host(authority) => PurgeTarget::Host(spelled_authority(authority)?),
+        PurgeTarget::PathPrefix(prefix) if !prefix.starts_with(b"/") => {
+            return Err(PurgeError::NotAPath(String::from_utf8_lossy(prefix).into_owned()));
+        }
         PurgeTarget::Prefix(prefix) => PurgeTarget::Prefix(spelled(prefix)?),
         PurgeTarget::Uri(uri) => PurgeTarget::Uri(spelled_uri(uri)?),
-        PurgeTarget::All | PurgeTarget::Key(_) | PurgeTarget::Tag(_) => target.clone(),
+        PurgeTarget::All
+        | PurgeTarget::Key(_)
+        | PurgeTarget::PathPrefix(_)
+        | PurgeTarget::Tag(_)
+        | PurgeTarget::TagAnyCase(_) => target.clone(),
     })
 }
 
@@ -65,6 +76,19 @@ fn spelled_uri(uri: &[u8]) -> Result<Box<[u8]>, PurgeError> {
     let uri = Uri::try_from(uri).map_err(|_| PurgeError::NoKey(text()))?;
     let key = CacheKey::of(&key::get(uri)).map_err(|_| PurgeError::NoKey(text()))?;
     Ok(key.uri().into())
+}
+
+/// An authority as keys have it. The scheme is not known, so a port is left out only where it is the default of `http`: none
+/// is, for `example.com:80` may be one of another scheme.
+fn spelled_authority(authority: &str) -> Result<Box<str>, PurgeError> {
+    let uri = format!("larder://{authority}/");
+    let spelled = Uri::try_from(&uri).ok().and_then(|uri| CacheKey::of(&key::get(uri)).ok());
+    let spelled = spelled.as_ref().map(|key| String::from_utf8_lossy(key.uri()).into_owned());
+    let spelled = spelled.as_deref().and_then(|uri| uri.strip_prefix("larder://")?.strip_suffix('/'));
+    match spelled {
+        Some(spelled) if !spelled.contains('/') => Ok(spelled.into()),
+        _ => Err(PurgeError::NoKey(authority.to_owned())),
+    }
 }
 
 fn spelled_origin(origin: &str) -> Result<String, PurgeError> {

@@ -18,7 +18,7 @@ use crate::runtime::Deadline;
 ///
 /// ```
 /// use larder::{CacheLayer, CallLimits};
-/// let layer = CacheLayer::default().call_limits(CallLimits::new().total(256).per_key(16));
+/// let layer = CacheBuilder::default().call_limits(CallLimits::new().total(256).per_key(16)).build();
 /// # let _ = layer;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,11 +88,6 @@ impl CallPermits {
         Self { keys: limits.per_key.map(KeyQueues::new), total: limits.total.map(semaphore), limits }
     }
 
-    /// The same bounds, with counts of their own.
-    pub(crate) fn anew(&self) -> Self {
-        Self::new(self.limits.clone())
-    }
-
     pub(crate) fn is_bounded(&self) -> bool {
         self.keys.is_some() || self.total.is_some()
     }
@@ -102,7 +97,7 @@ impl CallPermits {
         self.limits.wait.as_secs().max(1)
     }
 
-    /// CallPermit to call, if there is room now.
+    /// Leave to call, if there is room now.
     pub(crate) fn try_begin(&self, key: Option<&CacheKey>) -> Option<CallPermit> {
         if !self.is_bounded() {
             return Some(CallPermit::default());

@@ -17,7 +17,7 @@ pub(crate) const UNKNOWN_CAPACITY: u64 = 256 * 1024 * 1024;
 
 /// How much the bodies of responses may hold while their clients read, and for how long.
 ///
-/// GaugeGuard is content above 64 KiB: what has left the store while it was being read, once, however many read it; what a
+/// Counted is content above 64 KiB: what has left the store while it was being read, once, however many read it; what a
 /// response on its way to somebody has left behind its readers; and what is passed on, while its client does not take it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BodyLimits {
@@ -38,11 +38,11 @@ impl BodyLimits {
     }
 
     /// The most bytes of content that bodies hold and the store does not; default as many as the store's capacity
-    /// ([`Store::capacity`]), or 256 MiB where the store has none. Beyond that, nothing above 64 KiB is stored, and whoever
+    /// ([`StoreLimits::capacity`]), or 256 MiB where the store has none. Beyond that, nothing above 64 KiB is stored, and whoever
     /// has taken nothing for the longest time is cut off: who has never taken anything after a quarter of a second, and
     /// anybody else after a sixth of [`BodyLimits::stall`]. A body that is cut off ends with an error.
     ///
-    /// [`Store::capacity`]: crate::Store::capacity
+    /// [`StoreLimits::capacity`]: crate::store::StoreLimits::capacity
     #[must_use]
     pub fn held(mut self, bytes: u64) -> Self {
         self.held = Some(bytes);
@@ -130,11 +130,6 @@ impl Held {
     pub(crate) fn new(limits: &BodyLimits, capacity: Option<u64>) -> Arc<Self> {
         let limit = limits.held.or(capacity).unwrap_or(UNKNOWN_CAPACITY);
         Arc::new(Self { limit, stall: limits.stall, ..Self::default() })
-    }
-
-    /// The same bounds, with counts of their own.
-    pub(crate) fn anew(&self) -> Arc<Self> {
-        Arc::new(Self { limit: self.limit, stall: self.stall, ..Self::default() })
     }
 
     /// Bytes that bodies hold, be they in the store, too, or not.

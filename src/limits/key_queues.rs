@@ -1,4 +1,4 @@
-//! KeyQueues: what is done for one key by a few at a time.
+//! Queues by key: what is done for one key by a few at a time.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -72,10 +72,10 @@ impl FillLimits {
     }
 
     /// How many bytes of content are held that are to be stored and are not stored yet; default as many as the store's
-    /// capacity ([`Store::capacity`]), or 256 MiB where the store has none. What would take more is passed on, and not
-    /// stored. GaugeGuard is the memory that they take.
+    /// capacity ([`StoreLimits::capacity`]), or 256 MiB where the store has none. What would take more is passed on, and not
+    /// stored. Counted is the memory that they take.
     ///
-    /// [`Store::capacity`]: crate::Store::capacity
+    /// [`StoreLimits::capacity`]: crate::store::StoreLimits::capacity
     #[must_use]
     pub fn in_flight(mut self, bytes: u64) -> Self {
         self.in_flight = Some(bytes);
@@ -180,18 +180,6 @@ impl Gauges {
         let most_in_flight = limits.in_flight.or(capacity).unwrap_or(UNKNOWN_CAPACITY);
         let retries = Some(KeyQueues::new(limits.retries));
         Self { calls, limits, held, most_in_flight, retries, ..Self::default() }
-    }
-
-    /// The same bounds, with counts of their own.
-    pub(crate) fn anew(&self) -> Self {
-        Self {
-            calls: self.calls.anew(),
-            held: self.held.anew(),
-            limits: self.limits.clone(),
-            most_in_flight: self.most_in_flight,
-            retries: Some(KeyQueues::new(self.limits.retries)),
-            ..Self::default()
-        }
     }
 
     pub(crate) fn statistics(&self) -> FillStatistics {

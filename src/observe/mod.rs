@@ -1,85 +1,248 @@
-//! Telling what happened: everything about an outcome goes through here.
+//! What became of a request: the one place where it is reported, to its client and to an observer.
 
-use http::{HeaderMap, HeaderValue, StatusCode};
+mod event;
 
+use std::fmt;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+
+pub use self::event::{Event, InvalidatedBy, Observer};
+use crate::body::CacheBody;
+use crate::entry::key::CacheKey;
+use crate::policy::RequestPolicy;
+use crate::runtime::{Instant, moment};
 use crate::semantics::cache_status::{CACHE_STATUS, Outcome, X_CACHE};
 
-/// The longest URI that is told whole.
+/// The longest URI that is reported whole.
 const LONGEST_KEY: usize = 1024;
 
-/// How the cache speaks of itself in responses.
+/// A response with what became of its request, which is not reported yet.
 #[derive(Debug)]
-pub(crate) struct CacheStatusWriter {
+pub(crate) struct Answer {
+    pub(crate) outcome: Outcome,
+    pub(crate) response: Response<CacheBody>,
+    pub(crate) upstream: Upstream,
+}
+
+/// Where an answer has the `Cache-Status` of caches nearer to the origin.
+#[derive(Debug)]
+pub(crate) enum Upstream {
+    /// Among its fields, if anywhere.
+    InFields,
+    /// With the stored response, if anywhere.
+    Stored(Option<HeaderValue>),
+}
+
+impl Answer {
+    /// An answer with a status and fields, whose `Cache-Status` is among them if there is one.
+    pub(crate) fn new(status: StatusCode, headers: HeaderMap, body: CacheBody, outcome: Outcome) -> Self {
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        Self { outcome, response, upstream: Upstream::InFields }
+    }
+}
+
+/// How a cache reports.
+#[derive(Clone)]
+pub(crate) struct Reporter {
+    /// Whether `Cache-Status` is sent.
+    pub(crate) cache_status: bool,
     /// Whether `Cache-Status` has the key's URI.
     pub(crate) key: bool,
     /// The cache's name: a token.
     pub(crate) name: Box<str>,
-    /// Whether `X-Cache` is sent beside `Cache-Status`.
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+    /// Whether an answer has its [`Outcome`] among its extensions.
+    pub(crate) outcome_in_extensions: bool,
+    /// Whether `X-Cache` is sent as well.
     pub(crate) x_cache: bool,
 }
 
-impl CacheStatusWriter {
-    /// The number of fields that [`CacheStatusWriter::tell`] adds.
+impl Default for Reporter {
+    fn default() -> Self {
+        Self {
+            cache_status: true,
+            key: false,
+            name: "larder".into(),
+            observer: None,
+            outcome_in_extensions: false,
+            x_cache: false,
+        }
+    }
+}
+
+impl fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reporter").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Reporter {
+    /// The number of fields that a report adds.
     pub(crate) fn fields(&self) -> usize {
-        1 + usize::from(self.x_cache)
+        usize::from(self.cache_status) + usize::from(self.x_cache)
     }
 
-    /// Tells a client, in the fields of a response with `status`. A forwarded response has the members of
-    /// caches nearer to the origin already; a stored one has a slot, which `upstream` and ours fill.
-    pub(crate) fn tell(
-        &self,
-        outcome: &Outcome,
-        status: StatusCode,
-        headers: &mut HeaderMap,
-        place: Place<'_>,
-    ) {
-        match place {
-            Place::Append => {
-                headers.append(CACHE_STATUS, outcome.render(&self.name, None));
-            }
-            Place::Slot { upstream } => {
-                headers.insert(CACHE_STATUS, outcome.render(&self.name, upstream));
-            }
-        }
-        if self.x_cache {
-            headers.insert(X_CACHE, HeaderValue::from_static(outcome.x_cache(status)));
-        }
-    }
-
-    /// Adds the URI of the key to the member that was told last (RFC 9211 2.7).
-    pub(crate) fn tell_key(uri: &[u8], headers: &mut HeaderMap) {
-        let mut lines: Vec<HeaderValue> = headers.get_all(CACHE_STATUS).into_iter().cloned().collect();
-        let Some(last) = lines.pop() else {
-            return;
-        };
-        let mut line = last.as_bytes().to_vec();
-        line.extend_from_slice(b"; key=\"");
-        for &byte in uri.iter().take(LONGEST_KEY) {
-            match byte {
-                b'"' | b'\\' => line.extend_from_slice(&[b'\\', byte]),
-                b' '..=b'~' => line.push(byte),
-                _ => line.push(b'-'),
-            }
-        }
-        line.push(b'"');
-        lines.extend(HeaderValue::from_bytes(&line));
-        headers.remove(CACHE_STATUS);
-        for line in lines {
-            headers.append(CACHE_STATUS, line);
-        }
-    }
-
-    /// Puts empty slots for what is told later.
+    /// Puts empty slots for what is reported later.
     pub(crate) fn reserve(&self, headers: &mut HeaderMap) {
         headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
         if self.x_cache {
             headers.insert(X_CACHE, HeaderValue::from_static(""));
         }
     }
+
+    pub(crate) fn event(&self, event: &Event<'_>) {
+        if let Some(observer) = &self.observer {
+            observer.event(event);
+        }
+    }
+
+    /// A request has arrived. What becomes of it is reported by what this gives.
+    #[inline]
+    pub(crate) fn begin(&self, method: &Method) -> RequestReport {
+        RequestReport((self.key || self.observer.is_some()).then(|| {
+            let observer = self.observer.clone();
+            Box::new(Arrived { at: moment(), key: None, method: method.clone(), observer })
+        }))
+    }
+
+    /// Reports an answer in its own fields.
+    #[inline]
+    fn write(&self, answer: Answer, policy: &RequestPolicy, key: Option<&[u8]>) -> Response<CacheBody> {
+        let Answer { outcome, mut response, upstream } = answer;
+        let status = response.status();
+        let headers = response.headers_mut();
+        if self.cache_status {
+            match upstream {
+                Upstream::InFields => {
+                    headers.append(CACHE_STATUS, outcome.render(&self.name, None));
+                }
+                Upstream::Stored(upstream) => {
+                    headers.insert(CACHE_STATUS, outcome.render(&self.name, upstream.as_ref()));
+                }
+            }
+            if let Some(key) = key {
+                add_key(key, headers);
+            }
+        } else if let Upstream::Stored(upstream) = upstream {
+            match upstream {
+                Some(upstream) => headers.insert(CACHE_STATUS, upstream),
+                None => headers.remove(CACHE_STATUS),
+            };
+        }
+        if self.x_cache {
+            headers.insert(X_CACHE, HeaderValue::from_static(outcome.x_cache(status)));
+        }
+        policy.deliver(status, headers, &outcome);
+        if self.outcome_in_extensions {
+            response.extensions_mut().insert(outcome);
+        }
+        response
+    }
 }
 
-/// Where `Cache-Status` goes.
-pub(crate) enum Place<'a> {
-    Append,
-    Slot { upstream: Option<&'a HeaderValue> },
+/// What is reported of one request. Where nobody wants to know more than its answer says by itself, this is empty.
+///
+/// Dropped without an answer, it reports that the client has left.
+#[derive(Default)]
+pub(crate) struct RequestReport(Option<Box<Arrived>>);
+
+struct Arrived {
+    at: Instant,
+    key: Option<CacheKey>,
+    method: Method,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+impl RequestReport {
+    /// The key under which the request is looked up.
+    #[inline]
+    pub(crate) fn set_key(&mut self, key: &CacheKey) {
+        if let Some(arrived) = &mut self.0 {
+            arrived.key = Some(key.clone());
+        }
+    }
+
+    /// The request has its answer.
+    #[inline]
+    pub(crate) fn answered(
+        mut self,
+        reporter: &Reporter,
+        policy: &RequestPolicy,
+        answer: Answer,
+    ) -> Response<CacheBody> {
+        match self.0.take() {
+            None => reporter.write(answer, policy, None),
+            Some(arrived) => arrived.answered(reporter, policy, answer),
+        }
+    }
+
+    /// The request gets the error of the inner service.
+    pub(crate) fn failed(mut self) {
+        if let Some(arrived) = self.0.take() {
+            let Arrived { at, key, method, .. } = &*arrived;
+            let elapsed = moment().duration_since(*at);
+            arrived.event(&Event::Failed { elapsed, key: key.as_ref(), method });
+        }
+    }
+}
+
+impl Arrived {
+    fn event(&self, event: &Event<'_>) {
+        if let Some(observer) = &self.observer {
+            observer.event(event);
+        }
+    }
+
+    fn answered(&self, reporter: &Reporter, policy: &RequestPolicy, answer: Answer) -> Response<CacheBody> {
+        let Self { at, key, method, observer } = self;
+        if let Some(observer) = observer {
+            let (elapsed, status) = (moment().duration_since(*at), answer.response.status());
+            let outcome = &answer.outcome;
+            observer.event(&Event::Answered { elapsed, key: key.as_ref(), method, outcome, status });
+        }
+        let reported = key.as_ref().filter(|_| reporter.key).map(CacheKey::uri);
+        let mut response = reporter.write(answer, policy, reported);
+        if let Some(observer) = observer {
+            let observer = Arc::clone(observer);
+            let ended = move |bytes, is_whole| observer.event(&Event::BodyEnded { bytes, is_whole });
+            response.body_mut().when_ended(ended);
+        }
+        response
+    }
+}
+
+impl Drop for RequestReport {
+    fn drop(&mut self) {
+        if let Some(arrived) = self.0.take() {
+            let Arrived { at, key, method, .. } = &*arrived;
+            let elapsed = moment().duration_since(*at);
+            arrived.event(&Event::Dropped { elapsed, key: key.as_ref(), method });
+        }
+    }
+}
+
+/// Adds the URI of the key to the last member of `Cache-Status` (RFC 9211 2.7).
+fn add_key(uri: &[u8], headers: &mut HeaderMap) {
+    let mut lines: Vec<HeaderValue> = headers.get_all(CACHE_STATUS).into_iter().cloned().collect();
+    let Some(last) = lines.pop() else {
+        return;
+    };
+    let mut line = last.as_bytes().to_vec();
+    line.extend_from_slice(b"; key=\"");
+    for &byte in uri.iter().take(LONGEST_KEY) {
+        match byte {
+            b'"' | b'\\' => line.extend_from_slice(&[b'\\', byte]),
+            b' '..=b'~' => line.push(byte),
+            _ => line.push(b'-'),
+        }
+    }
+    line.push(b'"');
+    lines.extend(HeaderValue::from_bytes(&line));
+    headers.remove(CACHE_STATUS);
+    for line in lines {
+        headers.append(CACHE_STATUS, line);
+    }
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use http::header::HeaderName;
-use http::{Method, request, response};
+use http::{Extensions, Method, request};
 
-use super::{CachePolicy, RequestAction, Terms};
+use super::{CachePolicy, ForwardReason, PolicyExchange, RequestAction, Terms};
 use crate::entry::key::CacheKey;
 use crate::semantics::accept::{Codings, Languages};
 use crate::semantics::freshness::Heuristic;
@@ -22,7 +22,7 @@ use crate::semantics::{Credentials, Rules};
 /// use larder::{CacheLayer, StandardPolicy};
 /// use std::time::Duration;
 /// let policy = StandardPolicy::default().stale_if_error(Duration::from_secs(300));
-/// let layer = CacheLayer::default().policy(policy);
+/// let layer = CacheBuilder::default().policy(policy).build();
 /// # let _ = layer;
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -210,7 +210,7 @@ impl StandardPolicy {
     /// // The proxy in front says by which scheme it was asked. All else is the client's word.
     /// let proto = HeaderName::from_static("x-forwarded-proto");
     /// let policy = StandardPolicy::default().strip_unkeyed(true).forward_field(proto);
-    /// # let _ = CacheLayer::default().policy(policy);
+    /// # let _ = CacheBuilder::default().policy(policy).build();
     /// ```
     #[must_use]
     pub fn strip_unkeyed(mut self, on: bool) -> Self {
@@ -236,11 +236,7 @@ impl StandardPolicy {
 }
 
 impl CachePolicy for StandardPolicy {
-    fn rules(&self) -> &Rules {
-        &self.rules
-    }
-
-    fn request(&self, request: &request::Parts) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, _: &mut Extensions) -> RequestAction {
         match RequestAction::of(request) {
             RequestAction::Cache(key) if !self.key_fields.is_empty() => {
                 let add = |key: CacheKey, name| key.with_field(name, &request.headers);
@@ -250,14 +246,19 @@ impl CachePolicy for StandardPolicy {
         }
     }
 
-    fn response(&self, request: &request::Parts, _: &response::Parts, terms: &mut Terms) {
+    fn rules(&self, _: &request::Parts) -> &Rules {
+        &self.rules
+    }
+
+    fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
+        let request = exchange.request;
         // An unsafe request keeps its fields, and what they have shaped is not for later GETs.
         if request.method == Method::POST && self.rules.unkeyed.is_in(&request.headers) {
             terms.store = terms.store.and(Err(NotStored::Policy));
         }
     }
 
-    fn forward(&self, request: &mut request::Parts) {
+    fn forward(&self, request: &mut request::Parts, _: &ForwardReason<'_>) {
         self.rules.codings.normalise(&mut request.headers);
         self.rules.unkeyed.remove(&request.method, &mut request.headers);
     }

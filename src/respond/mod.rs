@@ -1,223 +1,267 @@
-//! Answers made from a stored response, or from nothing.
+//! Answers: from what is stored, on its way in or just received, and from nothing.
 
+pub(crate) mod open;
 pub(crate) mod request;
 
 use std::time::{Duration, SystemTime};
 
 use http::header::{self, HeaderMap};
-use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode};
-use http_body::Body;
+use http::{HeaderValue, Method, Response, StatusCode, response};
 
+use self::open::{Opened, OpenedContent};
+use self::request::CacheRequest;
 use crate::body::CacheBody;
 use crate::body::flight::Reader;
-use crate::body::length::LengthChecked;
-use crate::entry::partial::{self, Cut};
+use crate::body::incoming::Incoming;
+use crate::body::stored::OpenedBody;
+use crate::entry::partial::{self, Cut, CutContent};
 use crate::entry::{ResponseHead, StoredResponse};
-use crate::error::BoxError;
-use crate::limits::calls::CallPermit;
-use crate::observe::Place;
-use crate::semantics::answer::not_modified_fields;
+use crate::observe::{Answer, Upstream};
+use crate::semantics::answer::{not_modified_fields, received_not_modified_fields};
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
-use crate::semantics::fields::{RequestFields, keep_what_lets_pages_see};
+use crate::semantics::fields::keep_what_lets_pages_see;
 use crate::semantics::framing;
 use crate::semantics::freshness::age_value;
-use crate::semantics::preconditions::{self, Outcome as Precondition};
+use crate::semantics::preconditions::{self, Outcome as Precondition, Representation};
 use crate::semantics::reuse::Forward;
 use crate::shared::Core;
 use crate::store::Stored;
 
-/// Where an answer's content comes from.
-enum Source<'a> {
+/// What an answer is made of.
+pub(crate) enum Source<'a> {
+    /// A head, and content on its way in.
     Flight(&'a ResponseHead, Reader),
-    Stored(&'a StoredResponse),
+    /// A response of the inner service.
+    Received(Received),
+    /// With its content, where that was opened for this answer.
+    Stored(&'a StoredResponse, Option<Opened>),
 }
 
-impl Core {
-    /// Answers a GET or HEAD from a stored response: with what it is, or 206, 304, 412 or 416.
-    pub(crate) fn answer<B>(
+/// A response of the inner service on its way to a client.
+pub(crate) struct Received {
+    pub(crate) body: CacheBody,
+    /// The client's own conditions went out with the request, so they have been evaluated.
+    pub(crate) is_evaluated: bool,
+    pub(crate) parts: response::Parts,
+}
+
+/// The content of a stored head.
+enum Content<'a> {
+    Flight(Reader),
+    Stored(&'a StoredResponse, Option<Opened>),
+}
+
+impl CacheRequest {
+    /// Answers from storage.
+    #[inline]
+    pub(crate) fn hit(
         &self,
-        stored: &StoredResponse,
-        request: &Parts,
-        fields: RequestFields,
-        outcome: &Outcome,
-        now: SystemTime,
-    ) -> Response<CacheBody<B>> {
-        let age = stored.head().reuse.age(now);
-        self.answer_aged(stored, request, fields, outcome, now, age)
+        core: &Core,
+        stored: &Stored,
+        detail: Option<Detail>,
+        opened: Option<Opened>,
+    ) -> Answer {
+        let age = stored.response.head().reuse.age(self.now);
+        let outcome = Outcome::Hit { ttl: stored.ttl_at(age, self.now), detail };
+        let (head, content) = (stored.response.head(), Content::Stored(&stored.response, opened));
+        self.respond_stored(core, head, content, outcome, self.now, age)
     }
 
-    /// [`Core::answer`] where the age is known already.
-    pub(crate) fn answer_aged<B>(
+    /// Answers with what is stored in place of a failure, or of an answer that takes too long.
+    pub(crate) fn stand_in(
         &self,
-        stored: &StoredResponse,
-        request: &Parts,
-        fields: RequestFields,
-        outcome: &Outcome,
-        now: SystemTime,
-        age: Option<Duration>,
-    ) -> Response<CacheBody<B>> {
-        self.answer_with(Source::Stored(stored), request, fields, outcome, now, age)
-    }
-
-    /// Answers with what is stored in place of a failure (RFC 5861 4), or of an answer that takes too long.
-    pub(crate) fn stand_in<B>(
-        &self,
+        core: &Core,
         stored: Option<&Stored>,
-        request: &Parts,
-        fields: RequestFields,
         forwarding: Forwarding,
-    ) -> Response<CacheBody<B>> {
-        let now = self.clock.now();
+        opened: Option<Opened>,
+    ) -> Answer {
+        let now = core.clock.now();
         let age = stored.and_then(|stored| stored.response.head().reuse.age(now));
         let ttl = stored.map(|stored| stored.ttl_at(age, now));
         let outcome = Outcome::Forwarded(Forwarding { ttl, ..forwarding });
-        match stored {
-            Some(stored) => self.answer_aged(&stored.response, request, fields, &outcome, now, age),
-            None => self.no_content(StatusCode::GATEWAY_TIMEOUT, &outcome),
+        let Some(stored) = stored else {
+            return no_content(StatusCode::GATEWAY_TIMEOUT, outcome);
+        };
+        let (head, content) = (stored.response.head(), Content::Stored(&stored.response, opened));
+        self.respond_stored(core, head, content, outcome, now, age)
+    }
+
+    /// Answers the client: with what the source is, or 206, 304, 412 or 416.
+    pub(crate) fn respond(
+        &self,
+        core: &Core,
+        source: Source<'_>,
+        outcome: impl Into<Outcome>,
+        now: SystemTime,
+    ) -> Answer {
+        let (head, content) = match source {
+            Source::Flight(head, reader) => (head, Content::Flight(reader)),
+            Source::Received(received) => return self.respond_received(received, outcome.into(), now),
+            Source::Stored(stored, opened) => (stored.head(), Content::Stored(stored, opened)),
+        };
+        self.respond_stored(core, head, content, outcome.into(), now, head.reuse.age(now))
+    }
+
+    fn respond_received(&self, received: Received, outcome: Outcome, now: SystemTime) -> Answer {
+        let Received { body, is_evaluated, parts } = received;
+        let theirs = || Representation::of_received(&parts.headers, now);
+        match self.precondition(parts.status, is_evaluated, theirs, now) {
+            Precondition::Failed => precondition_failed(&parts.headers, outcome),
+            Precondition::NotModified => {
+                let headers = received_not_modified_fields(&parts.headers, 2);
+                Answer::new(StatusCode::NOT_MODIFIED, headers, CacheBody::empty(), outcome)
+            }
+            Precondition::Proceed => {
+                // A HEAD may have gone out as a GET, but it is answered as what it is.
+                let has_no_content = framing::has_no_content(&self.parts.method, parts.status);
+                let body = if has_no_content { CacheBody::empty() } else { body };
+                let response = Response::from_parts(parts, body);
+                Answer { outcome, response, upstream: Upstream::InFields }
+            }
         }
     }
 
-    /// Answers from a response whose content is on its way in.
-    pub(crate) fn answer_from_flight<B>(
+    /// `age` is that of the response; `None` for one from the future.
+    #[inline]
+    fn respond_stored(
         &self,
+        core: &Core,
         head: &ResponseHead,
-        reader: Reader,
-        request: &Parts,
-        fields: RequestFields,
-        outcome: &Outcome,
+        content: Content<'_>,
+        outcome: Outcome,
         now: SystemTime,
-    ) -> Response<CacheBody<B>> {
-        let age = head.reuse.age(now);
-        self.answer_with(Source::Flight(head, reader), request, fields, outcome, now, age)
+        age: Option<Duration>,
+    ) -> Answer {
+        let precondition = self.precondition(head.status, false, || head.representation(), now);
+        let (status, mut headers, body) = match (precondition, content) {
+            (Precondition::Failed, _) => return precondition_failed(&head.headers, outcome),
+            (Precondition::NotModified, _) => {
+                let headers = not_modified_fields(&head.headers, core.reporter.fields() + 1);
+                (StatusCode::NOT_MODIFIED, headers, CacheBody::empty())
+            }
+            (Precondition::Proceed, _) if self.parts.method == Method::HEAD => {
+                (head.status, head.headers.clone(), CacheBody::empty())
+            }
+            (Precondition::Proceed, Content::Flight(reader)) => {
+                (head.status, head.headers.clone(), CacheBody::flight(reader))
+            }
+            (Precondition::Proceed, Content::Stored(stored, opened)) => {
+                match self.content(core, stored, opened, now) {
+                    Some(content) => content,
+                    // A part never passes for the whole, nor what is not opened for what is. Nothing that decides lets it come
+                    // to this.
+                    None => return no_content(StatusCode::BAD_GATEWAY, outcome),
+                }
+            }
+        };
+        headers.insert(header::AGE, age_value(age.unwrap_or_default()));
+        let upstream = Upstream::Stored(head.upstream_status.clone());
+        Answer { upstream, ..Answer::new(status, headers, body, outcome) }
     }
 
     #[inline]
-    fn answer_with<B>(
+    fn precondition<'a>(
         &self,
-        source: Source<'_>,
-        request: &Parts,
-        fields: RequestFields,
-        outcome: &Outcome,
+        status: StatusCode,
+        is_evaluated: bool,
+        theirs: impl FnOnce() -> Representation<'a>,
         now: SystemTime,
-        age: Option<Duration>,
-    ) -> Response<CacheBody<B>> {
-        let head = match &source {
-            Source::Flight(head, _) => head,
-            Source::Stored(stored) => stored.head(),
-        };
-        let precondition = if fields.conditions && head.status.is_success() {
-            preconditions::evaluate(&request.headers, &head.representation(), now)
-        } else {
-            Precondition::Proceed
-        };
-        let (status, mut headers, body) = match precondition {
-            Precondition::Failed => return self.precondition_failed(&head.headers, outcome),
-            Precondition::NotModified => {
-                let room = self.status_writer.fields() + 1;
-                let headers = not_modified_fields(&head.headers, room);
-                (StatusCode::NOT_MODIFIED, headers, CacheBody::empty())
-            }
-            Precondition::Proceed if request.method == Method::HEAD => {
-                (head.status, head.headers.clone(), CacheBody::empty())
-            }
-            Precondition::Proceed => match source {
-                Source::Flight(_, reader) => (head.status, head.headers.clone(), CacheBody::flight(reader)),
-                Source::Stored(stored) => {
-                    let is_range = fields.range && request.method == Method::GET;
-                    let is_cut = is_range || head.part.is_some();
-                    let cut = if is_cut { partial::cut(stored, &request.headers) } else { None };
-                    match cut {
-                        // A part never passes for the whole. Nothing that decides lets it come to this.
-                        None if head.part.is_some() => {
-                            return self.no_content(StatusCode::BAD_GATEWAY, outcome);
-                        }
-                        None => (
-                            head.status,
-                            head.headers.clone(),
-                            CacheBody::stored(&self.gauges.held, stored.payload()),
-                        ),
-                        Some(Cut { content, headers, status }) => {
-                            (status, headers, CacheBody::whole(&self.gauges.held, content))
-                        }
-                    }
-                }
-            },
-        };
-        // A response from the future has no age that could be told.
-        headers.insert(header::AGE, age_value(age.unwrap_or_default()));
-        let upstream = head.upstream_status.as_ref();
-        self.status_writer.tell(outcome, status, &mut headers, Place::Slot { upstream });
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        response
+    ) -> Precondition {
+        if !self.fields.conditions {
+            return Precondition::Proceed;
+        }
+        preconditions::evaluate_on(&self.parts.headers, status, is_evaluated, theirs, now)
     }
 
-    /// Passes on the answer to a request that the cache does not handle.
-    pub(crate) fn pass_on<B>(
+    /// What a GET gets of a stored response: the whole, or a part. `None` where it can't be answered by that.
+    #[inline]
+    fn content(
         &self,
-        response: Response<B>,
+        core: &Core,
+        stored: &StoredResponse,
+        opened: Option<Opened>,
+        now: SystemTime,
+    ) -> Option<(StatusCode, HeaderMap, CacheBody)> {
+        let (head, payload, held) = (stored.head(), stored.payload(), &core.gauges.held);
+        let opened = opened.and_then(|opened| opened.content(&self.needed(stored, now)));
+        let is_range = self.fields.range && self.parts.method == Method::GET;
+        let cut = if is_range || head.part.is_some() {
+            let read = match &opened {
+                Some(OpenedContent::Ranges(read)) => &read[..],
+                _ => &[],
+            };
+            partial::cut(stored, &self.parts.headers, read)
+        } else {
+            None
+        };
+        let of_store = |length, trailers: Option<HeaderMap>| match opened {
+            Some(OpenedContent::Body(body)) => {
+                Some(CacheBody::opened(held, OpenedBody::new(body, length, trailers)))
+            }
+            _ => None,
+        };
+        Some(match cut {
+            None if head.part.is_some() => return None,
+            None if payload.is_remote() => {
+                let body = of_store(payload.len(), payload.trailers().cloned())?;
+                (head.status, head.headers.clone(), body)
+            }
+            None => (head.status, head.headers.clone(), CacheBody::stored(held, payload)),
+            Some(Cut { content: CutContent::AtHand(content), headers, status }) => {
+                (status, headers, CacheBody::whole(held, content))
+            }
+            Some(Cut { content: CutContent::Remote(length), headers, status }) => {
+                (status, headers, of_store(length, None)?)
+            }
+        })
+    }
+}
+
+impl Core {
+    /// Passes on the answer to a request that the cache does not handle.
+    pub(crate) fn pass_on(
+        &self,
+        response: Response<Incoming>,
         method: &Method,
         is_conditional: bool,
-        outcome: &Outcome,
-        permit: CallPermit,
-    ) -> Response<CacheBody<B>>
-    where
-        B: Body + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        let (mut parts, body) = response.into_parts();
-        framing::repair(method, parts.status, &mut parts.headers);
-        if parts.status == StatusCode::NOT_MODIFIED
-            && !is_conditional
-            && let Outcome::Forwarded(forwarding) = outcome
-        {
-            let outcome = Outcome::Forwarded(Forwarding {
-                detail: Some(Detail::UnexpectedNotModified),
-                status: Some(parts.status),
-                ..*forwarding
-            });
-            return self.no_content(StatusCode::BAD_GATEWAY, &outcome);
+        forwarding: Forwarding,
+    ) -> Answer {
+        let (parts, body) = response.into_parts();
+        if parts.status == StatusCode::NOT_MODIFIED && !is_conditional {
+            let detail = Some(Detail::UnexpectedNotModified);
+            let forwarding = Forwarding { detail, status: Some(parts.status), ..forwarding };
+            return no_content(StatusCode::BAD_GATEWAY, forwarding);
         }
         let body = if framing::has_no_content(method, parts.status) {
             CacheBody::empty()
         } else {
-            let body = LengthChecked::of(body, method, parts.status, &parts.headers).by_permit(permit);
             CacheBody::forwarded(&self.gauges.held, body)
         };
-        self.status_writer.tell(outcome, parts.status, &mut parts.headers, Place::Append);
-        Response::from_parts(parts, body)
-    }
-
-    /// A 412 in place of a response with these fields.
-    pub(crate) fn precondition_failed<B>(
-        &self,
-        headers: &HeaderMap,
-        outcome: &Outcome,
-    ) -> Response<CacheBody<B>> {
-        let mut response = self.no_content(StatusCode::PRECONDITION_FAILED, outcome);
-        keep_what_lets_pages_see(headers, response.headers_mut());
-        response
+        let response = Response::from_parts(parts, body);
+        Answer { outcome: forwarding.into(), response, upstream: Upstream::InFields }
     }
 
     /// The answer where no call can be made because as many as may be are under way.
-    pub(crate) fn overloaded<B>(&self, forward: Forward, collapsed: Option<bool>) -> Response<CacheBody<B>> {
+    pub(crate) fn overloaded(&self, forward: Forward, collapsed: Option<bool>) -> Answer {
         let detail = Some(Detail::CallLimit);
         let outcome = Forwarding { collapsed, detail, ..Forwarding::new(forward) };
-        let mut response = self.no_content(StatusCode::SERVICE_UNAVAILABLE, &outcome.into());
+        let mut answer = no_content(StatusCode::SERVICE_UNAVAILABLE, outcome);
         let seconds = HeaderValue::from(self.gauges.calls.retry_after());
-        response.headers_mut().insert(header::RETRY_AFTER, seconds);
-        response
+        answer.response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        answer
     }
+}
 
-    /// An answer of the cache's own.
-    pub(crate) fn no_content<B>(&self, status: StatusCode, outcome: &Outcome) -> Response<CacheBody<B>> {
-        let mut response = Response::new(CacheBody::empty());
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        self.status_writer.tell(outcome, status, headers, Place::Append);
-        response
-    }
+/// An answer of the cache's own.
+pub(crate) fn no_content(status: StatusCode, outcome: impl Into<Outcome>) -> Answer {
+    let mut headers = HeaderMap::with_capacity(4);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    Answer::new(status, headers, CacheBody::empty(), outcome.into())
+}
+
+/// A 412 in place of a response with these fields.
+fn precondition_failed(headers: &HeaderMap, outcome: Outcome) -> Answer {
+    let mut answer = no_content(StatusCode::PRECONDITION_FAILED, outcome);
+    keep_what_lets_pages_see(headers, answer.response.headers_mut());
+    answer
 }

@@ -54,7 +54,7 @@ where
     config.max_steps = MaxSteps::FailAfter(MOST_STEPS);
     watch_for_panics();
     Runner::new(scheduler, config).run(move || {
-        sync::begin();
+        runtime::begin();
         HAS_PANICKED.set(false);
         shuttle::future::block_on(scenario());
     });

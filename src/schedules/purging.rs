@@ -37,14 +37,14 @@ impl Shelves {
     }
 
     async fn purge(&self, target: &PurgeTarget, how: PurgeMode) {
-        self.store.invalidate(target, how).await.expect("the store in memory is sure");
+        self.store.invalidate(std::slice::from_ref(target), how).await.expect("the store in memory is sure");
     }
 
     /// Nothing older than the change is fresh.
     async fn is_new(&self) {
         let lookup = self.store.get(&here()).await.expect("the store in memory does not fail");
         for stored in lookup.variants.iter() {
-            let content = stored.response.payload().to_bytes();
+            let content = stored.response.payload().to_bytes().expect("content in memory");
             assert!(stored.expired.is_some() || content == "new", "fresh after its purge");
         }
     }

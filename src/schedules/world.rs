@@ -22,7 +22,7 @@ use crate::policy::StandardPolicy;
 use crate::runtime;
 use crate::runtime::clock::{Clock, ClockHand};
 use crate::service::CacheService;
-use crate::shared::Core;
+use crate::shared::Shared;
 use crate::store::MemoryStore;
 
 const URI: &str = "http://a/";
@@ -33,7 +33,7 @@ pub(super) const MOST_POLLS: usize = 16;
 pub(super) struct World {
     cache: CacheService<Origin>,
     clock: ClockHand,
-    core: Arc<Core>,
+    shared: Arc<Shared<MemoryStore>>,
     pub(super) handle: CacheHandle,
     pub(super) origin: Origin,
     /// The version that a purge has promised: nothing older is served from then on.
@@ -65,12 +65,12 @@ impl World {
         let (clock, hand) = Clock::manual();
         // Small, for there is one for each schedule.
         let store = MemoryStore::builder().capacity(256 * 1024).max_object(max_object).build();
-        let layer = CacheLayer::new(store).policy(policy).clock(clock).fill_limits(limits);
+        let layer = CacheLayer::builder(store).policy(policy).clock(clock).fill_limits(limits).build();
         let origin = Origin::new(script);
         Self {
             cache: layer.layer(origin.clone()),
             clock: hand,
-            core: Arc::clone(&layer.core),
+            shared: Arc::clone(&layer.shared),
             handle: layer.handle(),
             origin,
             promised: Arc::default(),
@@ -146,11 +146,11 @@ impl World {
 
     /// After everything has come to its end: nothing is left of it, and who comes now gets a right answer.
     pub(super) async fn settle(&self) {
-        sync::all_ended().await;
+        runtime::all_ended().await;
         self.is_empty();
         let last = self.clone().ask().await;
         assert!(last.is_whole(), "the last client got {last:?}");
-        sync::all_ended().await;
+        runtime::all_ended().await;
         self.is_empty();
         assert!(!HAS_PANICKED.get(), "there was a panic that nobody scripted");
     }
@@ -159,7 +159,7 @@ impl World {
         // Not what is held for readers: shuttle keeps the output of a task that nobody joins, which may be a reader.
         let FillStatistics { abandoned, detached, fills, in_flight, waiting, .. } = self.handle.fills();
         assert_eq!([abandoned, detached, fills, in_flight, waiting], [0; 5], "{:?}", self.handle.fills());
-        assert_eq!(self.core.collapser.open(), 0, "calls that can be joined");
+        assert_eq!(self.shared.core.collapser.open(), 0, "calls that can be joined");
     }
 }
 

@@ -136,7 +136,7 @@ impl Codings {
     /// use larder::{CacheLayer, StandardPolicy};
     /// use larder::semantics::accept::Codings;
     /// let policy = StandardPolicy::default().codings(Codings::known(["zstd", "br", "gzip"]));
-    /// # let _ = CacheLayer::default().policy(policy);
+    /// # let _ = CacheBuilder::default().policy(policy).build();
     /// ```
     pub fn known<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         let mut known: Vec<Box<[u8]>> = Vec::new();

@@ -53,6 +53,11 @@ pub(crate) struct ResponseDirectives {
 }
 
 impl ResponseDirectives {
+    /// The fields that must not be stored: those that `private` and `no-cache` name (RFC 9111 5.2.2.4, 5.2.2.7).
+    pub(crate) fn unstored(&self) -> impl Iterator<Item = &HeaderName> {
+        self.private_fields.iter().chain(&self.no_cache_fields)
+    }
+
     /// Reads every `Cache-Control` line of a response.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let mut directives = Self::default();

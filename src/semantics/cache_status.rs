@@ -1,5 +1,7 @@
 //! `Cache-Status` (RFC 9211): one member that tells what this cache did with a request.
 
+use std::borrow::Cow;
+
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::reuse::Forward;
@@ -13,7 +15,7 @@ pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-statu
 pub(crate) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
 /// What the cache did with a request: the one value from which `Cache-Status` and `X-Cache` are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
     /// The inner service was asked.
@@ -31,7 +33,7 @@ pub enum Outcome {
 }
 
 /// What came of asking the inner service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Forwarding {
     /// Whether it waited for another request's call (RFC 9211 2.6): `true` if that gave its answer, `false` if it had to
@@ -54,36 +56,6 @@ impl Forwarding {
     pub(crate) fn new(forward: Forward) -> Self {
         Self { collapsed: None, detail: None, forward, status: None, stored: false, ttl: None }
     }
-
-    /// The answer is stored, with so many seconds of freshness.
-    #[must_use]
-    pub(crate) fn stored(self, ttl: i64) -> Self {
-        Self { stored: true, ttl: Some(ttl), ..self }
-    }
-
-    /// The answer is not stored.
-    #[must_use]
-    pub(crate) fn not_stored(self, reason: NotStored) -> Self {
-        Self { detail: Some(Detail::NotStored(reason)), ..self }
-    }
-
-    /// The answer was given to others who waited for it, too: `true` for one of them.
-    #[must_use]
-    pub(crate) fn collapsed(self, collapsed: Option<bool>) -> Self {
-        Self { collapsed, ..self }
-    }
-
-    /// The inner service answered with this status, where it is not that of the client's answer.
-    #[must_use]
-    pub(crate) fn with_status(self, status: Option<StatusCode>) -> Self {
-        Self { status, ..self }
-    }
-
-    /// Something worth telling beside the standard's parameters.
-    #[must_use]
-    pub(crate) fn with_detail(self, detail: Detail) -> Self {
-        Self { detail: Some(detail), ..self }
-    }
 }
 
 impl From<Forwarding> for Outcome {
@@ -93,7 +65,7 @@ impl From<Forwarding> for Outcome {
 }
 
 /// The `detail` of a `Cache-Status` member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Detail {
     /// As many calls as may be are under way.
@@ -114,14 +86,16 @@ pub enum Detail {
     NotInvalidated,
     /// The inner service answered 304 where nothing that it was asked about can be meant.
     UnexpectedNotModified,
-    /// The cache policy bypasses this request, for this reason.
-    Bypass(&'static str),
+    /// The policy bypasses this request, for this reason.
+    Bypass(Cow<'static, str>),
+    /// The policy does not store this response, for this reason.
+    Refused(Cow<'static, str>),
 }
 
 impl Detail {
-    fn as_str(self) -> &'static str {
+    fn as_str(&self) -> &str {
         match self {
-            Self::Bypass(reason) => reason,
+            Self::Bypass(reason) | Self::Refused(reason) => reason,
             Self::CallLimit => "call-limit",
             Self::LatencyBudget => "latency-budget",
             Self::Nested => "nested",
@@ -136,6 +110,11 @@ impl Detail {
 }
 
 impl Outcome {
+    /// Whether the inner service was not asked.
+    pub fn is_hit(&self) -> bool {
+        matches!(self, Self::Hit { .. })
+    }
+
     /// Forwarded for a reason, with nothing else to tell.
     pub(crate) fn forwarded(forward: Forward) -> Self {
         Forwarding::new(forward).into()
@@ -174,7 +153,7 @@ impl Outcome {
     }
 
     fn write_parameters(&self, line: &mut Line) {
-        let detail = match *self {
+        let detail = match self {
             Self::Forwarded(Forwarding { collapsed, detail, forward, status, stored, ttl }) => {
                 line.put(b"; fwd=");
                 line.put(forward.as_str().as_bytes());
@@ -182,7 +161,7 @@ impl Outcome {
                     line.put(b"; fwd-status=");
                     line.put(status.as_str().as_bytes());
                 }
-                if stored {
+                if *stored {
                     line.put(b"; stored");
                 }
                 match collapsed {
@@ -192,14 +171,14 @@ impl Outcome {
                 }
                 if let Some(ttl) = ttl {
                     line.put(b"; ttl=");
-                    put_integer(line, ttl);
+                    put_integer(line, *ttl);
                 }
-                detail
+                detail.as_ref()
             }
             Self::Hit { detail, ttl } => {
                 line.put(b"; hit; ttl=");
-                put_integer(line, ttl);
-                detail
+                put_integer(line, *ttl);
+                detail.as_ref()
             }
             Self::Unsatisfiable => {
                 line.put(b"; detail=\"only-if-cached\"");
@@ -315,32 +294,15 @@ mod tests {
     }
 
     #[test]
-    fn cs1_a_forwarding_says_what_came_of_it() {
-        // RFC 9211 2.2 to 2.8.
-        let plain = Forwarding::new(Forward::UriMiss);
-        check(plain.stored(60).into(), "larder; fwd=uri-miss; stored; ttl=60");
-        check(plain.stored(-5).into(), "larder; fwd=uri-miss; stored; ttl=-5");
-        check(plain.not_stored(NotStored::NoStore).into(), "larder; fwd=uri-miss; detail=\"no-store\"");
-        check(plain.collapsed(Some(true)).into(), "larder; fwd=uri-miss; collapsed");
-        check(plain.collapsed(None).into(), "larder; fwd=uri-miss");
-        let status = Some(StatusCode::PARTIAL_CONTENT);
-        check(
-            plain.with_status(status).stored(5).into(),
-            "larder; fwd=uri-miss; fwd-status=206; stored; ttl=5",
-        );
-        check(plain.with_detail(Detail::CallLimit).into(), "larder; fwd=uri-miss; detail=\"call-limit\"");
-    }
-
-    #[test]
     fn cs1_a_policys_words_are_made_to_fit() {
-        let outcome = |reason| {
+        let outcome = |reason: String| {
             Outcome::Forwarded(Forwarding {
-                detail: Some(Detail::Bypass(reason)),
+                detail: Some(Detail::Bypass(reason.into())),
                 ..Forwarding::new(Forward::Bypass)
             })
         };
-        check(outcome("a \"b\" \\ \u{e9}\n"), "larder; fwd=bypass; detail=\"a -b- - ---\"");
-        let long = "x".repeat(200).leak();
+        check(outcome("a \"b\" \\ \u{e9}\n".to_owned()), "larder; fwd=bypass; detail=\"a -b- - ---\"");
+        let long = "x".repeat(200);
         assert_eq!(outcome(long).render("larder", None).len(), 29 + MOST_NAME);
     }
 
@@ -377,7 +339,7 @@ mod tests {
             stored: bool,
             status in prop::option::of(100u16..1000),
         ) {
-            let detail = reason.clone().map(|reason| Detail::Bypass(reason.leak()));
+            let detail = reason.clone().map(|reason| Detail::Bypass(reason.into()));
             let outcome = if hit {
                 Outcome::Hit { detail, ttl }
             } else {

@@ -21,7 +21,7 @@ use super::freshness::{Heuristic, received_age};
 use super::reuse::{Candidate, Coverage, Decision, RequestView, decide};
 use super::rules::Rules;
 use super::storing::Exchange;
-use super::terms::{ResponseView, Terms, Timing};
+use super::terms::{FinalTerms, ResponseView, StandardTerms, Timing};
 use super::vary::Selecting;
 
 /// Exchanges in a run.
@@ -199,18 +199,23 @@ fn ours(case: &Case) -> Verdict {
         directives: &view.directives,
         source: view.source,
     };
-    let terms = Terms::standard(&exchange, view.lifetime, b"http://a/", u64::MAX, &rules);
+    let terms = StandardTerms::of(&exchange, view.lifetime, b"http://a/", &rules);
     let storable = terms.store.is_ok();
     let Ok(selecting) = Selecting::of(&case.response, &case.request, &Rules::default()) else {
         return Verdict { storable, serves: false };
     };
     let timing = Timing {
+        age: None,
         at_least: None,
         date: view.date,
         received_age: received_age(&case.response),
         received_at: case.received,
         sent_at: case.received,
     };
+    let StandardTerms { lifetime, must_revalidate, no_cache, shared, .. } = terms;
+    let (stale_if_error, stale_while_revalidate) = (terms.stale_if_error, terms.stale_while_revalidate);
+    let terms =
+        FinalTerms { lifetime, must_revalidate, no_cache, shared, stale_if_error, stale_while_revalidate };
     let reuse = terms.reuse(&timing, view.directives.immutable, selecting);
     assert!(reuse.age(case.now).is_some());
     let ask = RequestView {

@@ -16,6 +16,11 @@ pub(crate) const MOST_GROUPS: usize = 128;
 /// See [`MOST_GROUPS`].
 pub(crate) const MOST_NAME: usize = 256;
 
+/// The most groups that a stored response is in, those that a policy adds included, and the most bytes of their names.
+pub(crate) const MOST_STORED: usize = 1_024;
+/// See [`MOST_STORED`].
+pub(crate) const MOST_STORED_BYTES: usize = 32 * 1024;
+
 /// A field names more groups, or longer ones, than are supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooMany;

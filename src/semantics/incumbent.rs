@@ -20,14 +20,14 @@ pub(crate) enum Incumbent {
 }
 
 impl Incumbent {
-    /// Of stored responses, each with its status, its terms, and when it was purged softly, if it was.
+    /// Of stored responses, each with its status, its terms, and whether it was purged softly.
     pub(crate) fn of<'a>(
-        stored: impl Iterator<Item = (StatusCode, &'a Reuse, Option<SystemTime>)>,
+        stored: impl Iterator<Item = (StatusCode, &'a Reuse, bool)>,
         now: SystemTime,
     ) -> Self {
         let successes = stored.filter(|(status, ..)| status.is_success());
-        successes.fold(Self::None, |best, (_, reuse, expired)| {
-            if best == Self::Fresh || reuse.is_fresh(expired, now) { Self::Fresh } else { Self::Stale }
+        successes.fold(Self::None, |best, (_, reuse, is_purged)| {
+            if best == Self::Fresh || (!is_purged && reuse.ttl(now) > 0) { Self::Fresh } else { Self::Stale }
         })
     }
 
@@ -69,10 +69,10 @@ mod tests {
             .iter()
             .map(|&(code, lifetime, is_expired)| {
                 let reuse = Reuse::new(at(0), at(0), Duration::from_secs(lifetime));
-                (status(code), reuse, is_expired.then(|| at(5)))
+                (status(code), reuse, is_expired)
             })
             .collect();
-        let views = stored.iter().map(|(status, reuse, expired)| (*status, reuse, *expired));
+        let views = stored.iter().map(|(status, reuse, is_expired)| (*status, reuse, *is_expired));
         assert_eq!(Incumbent::of(views, at(10)), expected, "{stored:?}");
     }
 

@@ -28,13 +28,14 @@ pub(crate) enum AskedBy {
 }
 
 impl AskedBy {
-    /// All of the response that was selected for validation, and the strong tags of other whole responses. None of a
-    /// response that could not answer the request: so a 304 is always about something that the request may have.
-    pub(crate) fn of(may_answer: bool, is_selected: bool, is_part: bool) -> Self {
-        match (may_answer, is_selected, is_part) {
-            (false, ..) | (true, false, true) => Self::Nothing,
+    /// All of the response that was selected for validation, and the strong tags of others that are whole and at hand
+    /// (`is_whole`). None of a response that could not answer the request: so a 304 is always about something that the
+    /// request may have.
+    pub(crate) fn of(may_answer: bool, is_selected: bool, is_whole: bool) -> Self {
+        match (may_answer, is_selected, is_whole) {
+            (false, ..) | (true, false, false) => Self::Nothing,
             (true, true, _) => Self::All,
-            (true, false, false) => Self::StrongTag,
+            (true, false, true) => Self::StrongTag,
         }
     }
 
@@ -112,21 +113,21 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_asked_by(may_answer: bool, is_selected: bool, is_part: bool, expected: AskedBy) {
-        assert_eq!(AskedBy::of(may_answer, is_selected, is_part), expected);
+    fn check_asked_by(may_answer: bool, is_selected: bool, is_whole: bool, expected: AskedBy) {
+        assert_eq!(AskedBy::of(may_answer, is_selected, is_whole), expected);
     }
 
     #[test]
     fn b01_only_what_could_answer_the_request_is_asked_about() {
         use AskedBy::{All, Nothing, StrongTag};
         // RFC 9111 4.3.1.
-        check_asked_by(true, true, false, All);
         check_asked_by(true, true, true, All);
-        check_asked_by(true, false, false, StrongTag);
+        check_asked_by(true, true, false, All);
+        check_asked_by(true, false, true, StrongTag);
         // A 304 about a part would say nothing about the whole.
-        check_asked_by(true, false, true, Nothing);
-        for (is_selected, is_part) in [(true, false), (true, true), (false, false), (false, true)] {
-            check_asked_by(false, is_selected, is_part, Nothing);
+        check_asked_by(true, false, false, Nothing);
+        for (is_selected, is_whole) in [(true, false), (true, true), (false, false), (false, true)] {
+            check_asked_by(false, is_selected, is_whole, Nothing);
         }
     }
 

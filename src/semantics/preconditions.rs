@@ -7,7 +7,6 @@ use http::{HeaderValue, StatusCode};
 
 use super::etag::{EntityTag, any_member};
 use super::freshness::single_date;
-use super::range::SentRange;
 
 /// The validators of the representation at hand.
 #[derive(Clone, Copy, Debug)]
@@ -62,18 +61,20 @@ pub(crate) fn evaluate(request: &HeaderMap, representation: &Representation<'_>,
     Outcome::Proceed
 }
 
-/// Evaluates the preconditions of a request on a response that was received for it. The inner service has evaluated them
-/// itself where they went out with the client's `Range`; and a response that is no success is not conditional.
-pub(crate) fn evaluate_received(
+/// Evaluates the preconditions of a request on a response with this status. One that is no success is not conditional
+/// (RFC 9110 13.2.1), nor is one that the inner service has evaluated the client's conditions on (`is_evaluated`).
+pub(crate) fn evaluate_on<'a>(
     request: &HeaderMap,
-    (status, response): (StatusCode, &HeaderMap),
-    sent_range: SentRange,
+    status: StatusCode,
+    is_evaluated: bool,
+    representation: impl FnOnce() -> Representation<'a>,
     now: SystemTime,
 ) -> Outcome {
-    if !status.is_success() || sent_range == SentRange::Clients {
-        return Outcome::Proceed; // RFC 9110 13.2.1
+    if status.is_success() && !is_evaluated {
+        evaluate(request, &representation(), now)
+    } else {
+        Outcome::Proceed
     }
-    evaluate(request, &Representation::of_received(response, now), now)
 }
 
 impl<'a> Representation<'a> {
@@ -232,43 +233,37 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_received(
-        code: u16,
-        sent_range: SentRange,
-        field: (&'static str, &'static str),
-        expected: Outcome,
-    ) {
+    fn check_on(code: u16, is_evaluated: bool, field: (&'static str, &'static str), expected: Outcome) {
         let response = map(&[("etag", "\"a\""), ("last-modified", MODIFIED), ("date", LATER)]);
         let status = StatusCode::from_u16(code).expect("a status");
-        let found = evaluate_received(&map(&[field]), (status, &response), sent_range, time(LATER));
-        assert_eq!(found, expected, "{code} {sent_range:?} {field:?}");
+        let theirs = || Representation::of_received(&response, time(LATER));
+        let found = evaluate_on(&map(&[field]), status, is_evaluated, theirs, time(LATER));
+        assert_eq!(found, expected, "{code} {is_evaluated} {field:?}");
     }
 
     #[test]
-    fn a_received_success_is_conditional_unless_the_inner_service_has_seen_to_it() {
+    fn a_success_is_conditional_unless_the_inner_service_has_seen_to_it() {
         let (holds, fails) = (("if-none-match", "\"a\""), ("if-match", "\"b\""));
-        for range in [SentRange::None, SentRange::Missing] {
-            check_received(200, range, holds, NotModified);
-            check_received(206, range, fails, Failed);
-            check_received(200, range, ("if-none-match", "\"b\""), Proceed);
-        }
-        check_received(206, SentRange::Clients, holds, Proceed);
-        check_received(206, SentRange::Clients, fails, Proceed);
+        check_on(200, false, holds, NotModified);
+        check_on(206, false, fails, Failed);
+        check_on(200, false, ("if-none-match", "\"b\""), Proceed);
+        check_on(206, true, holds, Proceed);
+        check_on(206, true, fails, Proceed);
         // RFC 9110 13.2.1: whatever it answers without the condition stays as it is.
         for code in [301, 404, 412, 500] {
-            check_received(code, SentRange::None, holds, Proceed);
-            check_received(code, SentRange::None, fails, Proceed);
+            check_on(code, false, holds, Proceed);
+            check_on(code, false, fails, Proceed);
         }
-        check_received(200, SentRange::None, ("if-modified-since", MODIFIED), NotModified);
-        check_received(200, SentRange::None, ("if-modified-since", EARLIER), Proceed);
+        check_on(200, false, ("if-modified-since", MODIFIED), NotModified);
+        check_on(200, false, ("if-modified-since", EARLIER), Proceed);
     }
 
     #[test]
     fn a_date_stands_in_for_a_stored_response_only() {
         // RFC 9111 4.3.2 speaks of stored responses.
         let (request, response) = (map(&[("if-modified-since", LATER)]), map(&[("date", MODIFIED)]));
-        let found = evaluate_received(&request, (StatusCode::OK, &response), SentRange::None, time(LATER));
-        assert_eq!(found, Proceed);
+        let theirs = || Representation::of_received(&response, time(LATER));
+        assert_eq!(evaluate_on(&request, StatusCode::OK, false, theirs, time(LATER)), Proceed);
     }
 
     const FIELDS: [HeaderName; 4] =

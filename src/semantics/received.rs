@@ -8,7 +8,7 @@ use super::status::{is_about_a_part, is_failure};
 
 /// A request as it was sent, as far as it says what its answer can be.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sent<'a> {
+pub(crate) struct SentView<'a> {
     /// What stands in for a failure.
     pub(crate) fallback: Fallback,
     /// A stored response was selected for validation.
@@ -40,7 +40,7 @@ pub(crate) enum Received {
 }
 
 impl Received {
-    pub(crate) fn of(sent: &Sent<'_>, status: StatusCode) -> Self {
+    pub(crate) fn of(sent: &SentView<'_>, status: StatusCode) -> Self {
         if sent.fallback == Fallback::StaleIfError && is_failure(status) {
             Self::Failure
         } else if sent.is_completion && is_about_a_part(status) {
@@ -61,7 +61,7 @@ impl Received {
 mod tests {
     use super::*;
 
-    const GET: Sent<'_> = Sent {
+    const GET: SentView<'_> = SentView {
         fallback: Fallback::None,
         has_selected: false,
         has_own_conditions: false,
@@ -71,7 +71,7 @@ mod tests {
     };
 
     #[track_caller]
-    fn check(sent: Sent<'_>, codes: &[u16], expected: Received) {
+    fn check(sent: SentView<'_>, codes: &[u16], expected: Received) {
         for &code in codes {
             let status = StatusCode::from_u16(code).expect("a status");
             assert_eq!(Received::of(&sent, status), expected, "{code} {sent:?}");
@@ -84,25 +84,25 @@ mod tests {
         check(GET, &[200, 206, 301, 404, 412, 416, 500, 503], New);
         // RFC 9110 15.4.5: a 304 answers a condition.
         check(GET, &[304], Unexpected);
-        let own = Sent { has_selected: true, has_own_conditions: true, is_conditional: true, ..GET };
+        let own = SentView { has_selected: true, has_own_conditions: true, is_conditional: true, ..GET };
         check(own, &[304], NotModified);
         check(own, &[200, 206, 404, 500, 503], New);
-        check(Sent { is_conditional: true, ..GET }, &[304], New);
+        check(SentView { is_conditional: true, ..GET }, &[304], New);
         // RFC 5861 4: where something stands in for them, failures are not answered with.
-        let backed = Sent { fallback: Fallback::StaleIfError, ..own };
+        let backed = SentView { fallback: Fallback::StaleIfError, ..own };
         check(backed, &[500, 502, 503, 504, 600], Failure);
         check(backed, &[200, 404, 429, 501, 505], New);
         check(backed, &[304], NotModified);
-        check(Sent { fallback: Fallback::Forbidden, ..own }, &[500, 503], New);
+        check(SentView { fallback: Fallback::Forbidden, ..own }, &[500, 503], New);
         // RFC 9111 3.4.
-        let completion = Sent { has_selected: true, is_completion: true, ..GET };
+        let completion = SentView { has_selected: true, is_completion: true, ..GET };
         check(completion, &[206, 304, 412, 416], Completion);
         check(completion, &[200, 404, 500], New);
         // RFC 9111 4.3.5.
-        let head = Sent { method: &Method::HEAD, ..own };
+        let head = SentView { method: &Method::HEAD, ..own };
         check(head, &[200], Head);
         check(head, &[304], NotModified);
         check(head, &[203, 404, 500], New);
-        check(Sent { has_selected: false, ..head }, &[200], New);
+        check(SentView { has_selected: false, ..head }, &[200], New);
     }
 }

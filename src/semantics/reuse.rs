@@ -103,11 +103,6 @@ impl Reuse {
         freshness::ttl(self.lifetime, age)
     }
 
-    /// Whether it has freshness left and was not purged softly, which is `expired`.
-    pub(crate) fn is_fresh(&self, expired: Option<SystemTime>, now: SystemTime) -> bool {
-        expired.is_none() && self.ttl(now) > 0
-    }
-
     /// The newest place in time of responses that were received in the future, for the clock has been set back since: what
     /// is received now counts as at least that new. `None` where there is none.
     pub(crate) fn newest_from_the_future<'a>(
@@ -750,22 +745,6 @@ mod tests {
         assert_eq!(stored().ttl(at(60)), 0);
         assert_eq!(stored().ttl(at(75)), -15);
         assert_eq!(with(|r| r.lifetime = Duration::MAX).ttl(at(0)), i64::MAX);
-    }
-
-    #[test]
-    fn what_is_fresh_has_freshness_left_and_was_not_purged() {
-        let reuse = Reuse::new(at(0), at(0), Duration::from_secs(60));
-        // RFC 9111 4.2.
-        for (expired, now, expected) in [
-            (None, 0, true),
-            (None, 59, true),
-            (None, 60, false),
-            (None, 61, false),
-            (Some(at(5)), 10, false),
-            (Some(at(50)), 10, false),
-        ] {
-            assert_eq!(reuse.is_fresh(expired, at(now)), expected, "{expired:?} {now}");
-        }
     }
 
     /// Responses by the seconds at which they were made, asked for and received; `now` is second 100.

@@ -3,17 +3,16 @@
 use std::time::SystemTime;
 
 use http::HeaderValue;
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderName};
 
-use super::cache_control::ResponseDirectives;
 use super::date;
 use super::fields::{remove_content_digests, remove_hop_by_hop};
 
-/// Removes what must not be stored: the fields of one connection, and those that `private` or `no-cache` names
+/// Removes what must not be stored: the fields of one connection, and those that are named, as by `private` or `no-cache`
 /// (RFC 9111 3.1, 5.2.2.4, 5.2.2.7).
-pub(crate) fn remove_unstored(headers: &mut HeaderMap, directives: &ResponseDirectives) {
+pub(crate) fn remove_unstored<'a>(headers: &mut HeaderMap, named: impl IntoIterator<Item = &'a HeaderName>) {
     remove_hop_by_hop(headers);
-    for name in directives.private_fields.iter().chain(&directives.no_cache_fields) {
+    for name in named {
         headers.remove(name);
     }
 }
@@ -47,6 +46,7 @@ pub(crate) fn remove_fields_of_part(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::semantics::cache_control::ResponseDirectives;
     use crate::semantics::tests::map;
     use std::time::UNIX_EPOCH;
 
@@ -56,7 +56,7 @@ mod tests {
     fn check_unstored(fields: &Fields, expected: &Fields) {
         let mut headers = map(fields);
         let directives = ResponseDirectives::of(&headers);
-        remove_unstored(&mut headers, &directives);
+        remove_unstored(&mut headers, directives.unstored());
         assert_eq!(headers, map(expected), "{fields:?}");
     }
 

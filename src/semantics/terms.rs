@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
 
 use super::cache_control::ResponseDirectives;
@@ -17,37 +17,6 @@ use super::rules::Rules;
 use super::storing::{self, Exchange, NotStored};
 use super::vary::{NeverMatches, Selecting};
 use super::{framing, targeted};
-
-/// The terms under which a response is stored and reused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Terms {
-    /// Groups (tags) by which it can be purged. Those of `Cache-Groups` are there already, in the scope of their
-    /// origin: see [`groups::scoped`].
-    pub groups: Vec<Box<str>>,
-    /// How long it is fresh, counted from its origin (RFC 9111 4.2.1).
-    pub lifetime: Duration,
-    /// The most bytes of content that are stored.
-    pub max_body: u64,
-    /// Never served stale.
-    pub must_revalidate: bool,
-    /// Never served without validation.
-    pub no_cache: bool,
-    /// In spite of which credentials one copy may serve many people.
-    pub shared: CredentialKinds,
-    /// Where `lifetime` came from.
-    pub source: LifetimeSource,
-    /// How long past its lifetime it stands in for an error; `None` leaves it to the request, and to
-    /// [`Rules::stale_if_error`].
-    pub stale_if_error: Option<Duration>,
-    /// How long past its lifetime it is served while it is validated behind.
-    pub stale_while_revalidate: Duration,
-    /// Whether it is stored, or why not.
-    pub store: Result<(), NotStored>,
-    /// Fields of this response that nobody downstream gets to see. Answers to bypassed and to unsafe requests keep
-    /// theirs, but for a POST that may be stored.
-    pub strip: Vec<HeaderName>,
-}
 
 /// A response as the rules read it.
 #[derive(Clone, Debug)]
@@ -83,6 +52,10 @@ impl ResponseView {
 /// What of a response and of the request that was sent for it decides what no policy can lift.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fetched<'a> {
+    /// Bytes of the names of its groups.
+    pub(crate) group_bytes: usize,
+    /// The groups that it is in, those that the policy has added included.
+    pub(crate) groups: usize,
     pub(crate) headers: &'a HeaderMap,
     /// What is stored already for requests like this one.
     pub(crate) incumbent: Incumbent,
@@ -96,16 +69,30 @@ pub(crate) struct Fetched<'a> {
     pub(crate) status: StatusCode,
 }
 
-impl Terms {
-    /// What the standards say of a response to `exchange`, before the policy edits it (RFC 9111 3, 5.2.2; RFC 5861;
-    /// RFC 9875). `uri` is the key's, in whose origin the groups are.
-    pub(crate) fn standard(
-        exchange: &Exchange<'_>,
-        lifetime: Duration,
-        uri: &[u8],
-        max_body: u64,
-        rules: &Rules,
-    ) -> Self {
+/// What the standards say of how a response is stored and reused (RFC 9111 3, 5.2.2; RFC 5861; RFC 9875).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StandardTerms {
+    /// Its groups, in the scope of their origin.
+    pub(crate) groups: Vec<Box<str>>,
+    pub(crate) lifetime: Duration,
+    /// Never served stale.
+    pub(crate) must_revalidate: bool,
+    /// Never served without validation.
+    pub(crate) no_cache: bool,
+    /// Kinds of credentials that do not prevent it from being shared.
+    pub(crate) shared: CredentialKinds,
+    pub(crate) source: LifetimeSource,
+    /// How long past its lifetime it stands in for an error; `None` where it does not say.
+    pub(crate) stale_if_error: Option<Duration>,
+    /// How long past its lifetime it is served while it is validated in the background.
+    pub(crate) stale_while_revalidate: Duration,
+    /// Whether it is stored, or why not.
+    pub(crate) store: Result<(), NotStored>,
+}
+
+impl StandardTerms {
+    /// Of a response to `exchange` that is fresh for `lifetime`. `uri` is the key's, in whose origin the groups are.
+    pub(crate) fn of(exchange: &Exchange<'_>, lifetime: Duration, uri: &[u8], rules: &Rules) -> Self {
         let directives = exchange.directives;
         let groups = groups::of(exchange.response, &CACHE_GROUPS);
         let store = match storing::admit(exchange, rules) {
@@ -116,7 +103,6 @@ impl Terms {
         Self {
             groups: groups.unwrap_or_default().iter().map(|group| groups::scoped(uri, group)).collect(),
             lifetime,
-            max_body,
             must_revalidate: directives.must_revalidate
                 || directives.proxy_revalidate
                 || directives.s_maxage.is_some(), // RFC 9111 5.2.2.10
@@ -126,22 +112,34 @@ impl Terms {
             stale_if_error: directives.stale_if_error.map(seconds),
             stale_while_revalidate: directives.stale_while_revalidate.map(seconds).unwrap_or_default(),
             store,
-            strip: Vec::new(),
         }
     }
+}
 
-    /// The reasons not to store a response that no policy can lift, on the terms that the policy has left.
+/// The terms of reuse, as the policy has left them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FinalTerms {
+    pub(crate) lifetime: Duration,
+    pub(crate) must_revalidate: bool,
+    pub(crate) no_cache: bool,
+    pub(crate) shared: CredentialKinds,
+    pub(crate) stale_if_error: Option<Duration>,
+    pub(crate) stale_while_revalidate: Duration,
+}
+
+impl FinalTerms {
+    /// Whether a response may be stored as far as no policy can lift it.
     ///
     /// # Errors
     ///
-    /// The first of them.
+    /// The first reason not to.
     pub(crate) fn enforce_invariants(
         &self,
         fetched: &Fetched<'_>,
         unselectable: Option<NeverMatches>,
         rules: &Rules,
     ) -> Result<(), NotStored> {
-        let Fetched { headers, incumbent, is_known_part, method, names_target, sent_range, status } =
+        let Fetched { headers, incumbent, is_known_part, method, names_target, sent_range, status, .. } =
             *fetched;
         match unselectable {
             None => {}
@@ -167,6 +165,9 @@ impl Terms {
         }
         if !self.is_of_use(headers, rules) {
             return Err(NotStored::NeverFresh);
+        }
+        if fetched.groups > groups::MOST_STORED || fetched.group_bytes > groups::MOST_STORED_BYTES {
+            return Err(NotStored::Groups); // a purge of one that was left out would miss it
         }
         Ok(())
     }
@@ -207,6 +208,8 @@ impl Terms {
 /// When a response was asked for, made and received.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timing {
+    /// The age that the policy gives it at reception; `None` for what RFC 9111 4.2.3 says.
+    pub(crate) age: Option<Duration>,
     /// It counts as at least this new, as in [`Reuse::generated`] and [`Reuse::request_time`]: as what is stored with times
     /// in the future, where the clock was set back.
     pub(crate) at_least: Option<(SystemTime, SystemTime)>,
@@ -225,7 +228,9 @@ impl Timing {
     }
 
     fn initial_age(&self) -> Duration {
-        freshness::initial_age(self.received_age, self.date(), self.sent_at, self.received_at)
+        self.age.unwrap_or_else(|| {
+            freshness::initial_age(self.received_age, self.date(), self.sent_at, self.received_at)
+        })
     }
 
     /// When it was made, and when it was asked for, for the order among responses.
@@ -305,7 +310,7 @@ mod tests {
         check_view(200, &[], &rules, (0, Nothing, None));
     }
 
-    fn standard(fields: &[(&'static str, &'static str)], rules: &Rules) -> Terms {
+    fn standard(fields: &[(&'static str, &'static str)], rules: &Rules) -> StandardTerms {
         let (request, response) = (HeaderMap::new(), map(fields));
         let view = ResponseView::of(StatusCode::OK, &response, date(), rules);
         let exchange = Exchange {
@@ -319,12 +324,20 @@ mod tests {
             directives: &view.directives,
             source: view.source,
         };
-        Terms::standard(&exchange, view.lifetime, b"http://a.example/x", 1000, rules)
+        StandardTerms::of(&exchange, view.lifetime, b"http://a.example/x", rules)
+    }
+
+    /// [`standard`] terms that no policy has edited.
+    fn unedited(fields: &[(&'static str, &'static str)], rules: &Rules) -> FinalTerms {
+        let StandardTerms { lifetime, must_revalidate, no_cache, shared, stale_if_error, .. } =
+            standard(fields, rules);
+        let stale_while_revalidate = standard(fields, rules).stale_while_revalidate;
+        FinalTerms { lifetime, must_revalidate, no_cache, shared, stale_if_error, stale_while_revalidate }
     }
 
     /// The terms of a response with a `Cache-Control` are those of one with `max-age=60`, except for what `change` says.
     #[track_caller]
-    fn check_standard(control: &'static str, change: impl FnOnce(&mut Terms)) {
+    fn check_standard(control: &'static str, change: impl FnOnce(&mut StandardTerms)) {
         let mut expected = standard(&[("cache-control", "max-age=60")], &Rules::default());
         change(&mut expected);
         assert_eq!(standard(&[("cache-control", control)], &Rules::default()), expected, "{control}");
@@ -338,8 +351,7 @@ mod tests {
         assert_eq!((plain.lifetime, plain.source), (seconds(60), LifetimeSource::MaxAge));
         assert_eq!((plain.must_revalidate, plain.no_cache, plain.shared), (false, false, none));
         assert_eq!((plain.stale_if_error, plain.stale_while_revalidate), (None, Duration::ZERO));
-        assert_eq!((plain.store, plain.max_body), (Ok(()), 1000));
-        assert!(plain.groups.is_empty() && plain.strip.is_empty());
+        assert_eq!((plain.store, plain.groups.len()), (Ok(()), 0));
         // RFC 9111 5.2.2.2, 5.2.2.8, 5.2.2.10: each of the three forbids stale answers.
         check_standard("max-age=60, must-revalidate", |terms| terms.must_revalidate = true);
         check_standard("max-age=60, proxy-revalidate", |terms| terms.must_revalidate = true);
@@ -387,6 +399,8 @@ mod tests {
 
     fn fetched<'a>(method: &'a Method, headers: &'a HeaderMap) -> Fetched<'a> {
         Fetched {
+            group_bytes: 0,
+            groups: 0,
             headers,
             incumbent: Incumbent::None,
             is_known_part: false,
@@ -399,7 +413,7 @@ mod tests {
 
     #[track_caller]
     fn check_invariants(fetched: Fetched<'_>, expected: Result<(), NotStored>) {
-        let terms = standard(&[("cache-control", "max-age=60")], &Rules::default());
+        let terms = unedited(&[("cache-control", "max-age=60")], &Rules::default());
         let result = terms.enforce_invariants(&fetched, None, &Rules::default());
         assert_eq!(result, expected, "{fetched:?}");
     }
@@ -440,11 +454,16 @@ mod tests {
         check_invariants(Fetched { status: status(500), ..stale }, Err(NotStored::Status));
         check_invariants(Fetched { status: status(404), ..stale }, Ok(()));
         check_invariants(stale, Ok(()));
+        // RFC 9875 2: a response is found by each of its groups.
+        let (most, bytes) = (groups::MOST_STORED, groups::MOST_STORED_BYTES);
+        check_invariants(Fetched { groups: most, group_bytes: bytes, ..plain }, Ok(()));
+        check_invariants(Fetched { groups: most + 1, ..plain }, Err(NotStored::Groups));
+        check_invariants(Fetched { group_bytes: bytes + 1, ..plain }, Err(NotStored::Groups));
     }
 
     #[test]
     fn no_policy_lifts_that_nothing_could_select_it() {
-        let terms = standard(&[("cache-control", "max-age=60")], &Rules::default());
+        let terms = unedited(&[("cache-control", "max-age=60")], &Rules::default());
         let headers = HeaderMap::new();
         let fetched = fetched(&Method::GET, &headers);
         for (unselectable, expected) in [
@@ -469,7 +488,7 @@ mod tests {
     ) {
         let rules = Rules { stale_if_error: Duration::from_secs(stale_if_error), ..Rules::default() };
         let headers = map(validator.as_slice());
-        let terms = standard(&[("cache-control", control)], &rules);
+        let terms = unedited(&[("cache-control", control)], &rules);
         let result = terms.enforce_invariants(&fetched(&Method::GET, &headers), None, &rules);
         assert_eq!(result, expected, "{control} {validator:?} {stale_if_error}");
     }
@@ -497,7 +516,7 @@ mod tests {
     /// Times are seconds after [`DATE`]; `expected` is (date, generated, request time, initial age).
     #[track_caller]
     fn check_timing(timing: Timing, expected: (i64, i64, i64, u64)) {
-        let terms = standard(&[("cache-control", "max-age=60")], &Rules::default());
+        let terms = unedited(&[("cache-control", "max-age=60")], &Rules::default());
         let reuse = terms.reuse(&timing, false, Selecting::default());
         let (date, generated, request_time, age) = expected;
         assert_eq!((reuse.date, reuse.generated), (at(date), at(generated)), "{timing:?}");
@@ -510,6 +529,7 @@ mod tests {
     #[test]
     fn times_become_ages_and_an_order() {
         let plain = Timing {
+            age: None,
             at_least: None,
             date: Some(at(0)),
             received_age: None,
@@ -519,6 +539,8 @@ mod tests {
         // RFC 9111 4.2.3: (date, generated, request time, age).
         check_timing(plain, (0, 0, 10, 12));
         check_timing(Timing { received_age: Some(Duration::from_secs(30)), ..plain }, (0, 0, 10, 32));
+        // The policy knows better.
+        check_timing(Timing { age: Some(Duration::from_secs(5)), ..plain }, (0, 0, 10, 5));
         // Without a date it is as old as the call took, and as new as when it was asked for.
         check_timing(Timing { date: None, ..plain }, (12, 10, 10, 2));
         // A clock that is ahead makes it no newer than its reception.
@@ -530,14 +552,20 @@ mod tests {
 
     #[test]
     fn terms_that_the_policy_has_edited_are_those_of_reuse() {
-        let mut terms = standard(&[("cache-control", "max-age=60")], &Rules::default());
+        let mut terms = unedited(&[("cache-control", "max-age=60")], &Rules::default());
         terms.lifetime = seconds(5);
         (terms.must_revalidate, terms.no_cache) = (true, true);
         terms.shared.cookie = true;
         terms.stale_if_error = Some(seconds(6));
         terms.stale_while_revalidate = seconds(7);
-        let timing =
-            Timing { at_least: None, date: None, received_age: None, received_at: at(1), sent_at: at(1) };
+        let timing = Timing {
+            age: None,
+            at_least: None,
+            date: None,
+            received_age: None,
+            received_at: at(1),
+            sent_at: at(1),
+        };
         let reuse = terms.reuse(&timing, true, Selecting::default());
         assert_eq!((reuse.lifetime, reuse.immutable, reuse.outdated), (seconds(5), true, false));
         assert_eq!((reuse.must_revalidate, reuse.no_cache), (true, true));

@@ -1,5 +1,6 @@
 //! Selecting fields (RFC 9111 4.1).
 
+use http::HeaderValue;
 use http::header::{self, HeaderMap, HeaderName};
 
 use super::accept::Meaning;
@@ -78,6 +79,23 @@ impl Selecting {
             return Err(NeverMatches::TooLong);
         }
         Ok(Self { coded, fields })
+    }
+
+    /// [`Selecting::of`] those fields that `Vary` names and that are listed here, too.
+    ///
+    /// # Errors
+    ///
+    /// [`NeverMatches::TooLong`], as there. What else `Vary` says does not count.
+    pub(crate) fn of_listed(
+        listed: &[HeaderName],
+        response: &HeaderMap,
+        request: &HeaderMap,
+        rules: &Rules,
+    ) -> Result<Self, NeverMatches> {
+        let named: Vec<_> = list(response, &header::VARY).map(<[u8]>::to_ascii_lowercase).collect();
+        let kept = listed.iter().filter(|name| named.iter().any(|line| line == name.as_str().as_bytes()));
+        let only = kept.map(|name| (header::VARY, HeaderValue::from(name.clone()))).collect();
+        Self::of(&only, request, rules)
     }
 
     /// The same, and one more field of the request.
@@ -192,8 +210,7 @@ fn is_joined(request: &HeaderMap, name: &HeaderName, value: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::semantics::accept::{Codings, Languages};
-    use crate::semantics::tests::any_value;
-    use http::HeaderValue;
+    use crate::semantics::tests::{any_value, map};
     use proptest::prelude::*;
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -456,6 +473,38 @@ mod tests {
             return Vec::new();
         }
         vec![HeaderValue::from_bytes(&lines.join(&b","[..])).expect("a value")]
+    }
+
+    #[track_caller]
+    fn check_listed(
+        vary: &[(&'static str, &'static str)],
+        listed: &[&'static str],
+        changed: &'static str,
+        matches: bool,
+    ) {
+        let listed: Vec<_> = listed.iter().map(|name| HeaderName::from_static(name)).collect();
+        let request = map(&[("accept", "a"), ("origin", "b"), ("cookie", "c")]);
+        let selecting = Selecting::of_listed(&listed, &map(vary), &request, &Rules::default());
+        let mut other = request.clone();
+        other.insert(changed, HeaderValue::from_static("other"));
+        let found = selecting.expect("short fields").matches(&other);
+        assert_eq!(found, matches, "{vary:?} {listed:?} {changed}");
+    }
+
+    #[test]
+    fn a_policy_can_let_some_of_the_fields_of_vary_select() {
+        let both = [("vary", "Accept, origin")];
+        check_listed(&both, &["accept", "origin"], "accept", false);
+        check_listed(&both, &["accept", "origin"], "cookie", true);
+        check_listed(&both, &["accept"], "accept", false);
+        check_listed(&both, &["accept"], "origin", true);
+        check_listed(&both, &[], "accept", true);
+        // Only what `Vary` names selects.
+        check_listed(&both, &["cookie"], "cookie", true);
+        check_listed(&[], &["accept"], "accept", true);
+        // RFC 9111 4.1: `*` would match nothing.
+        check_listed(&[("vary", "*, accept")], &["accept"], "accept", false);
+        check_listed(&[("vary", "*, accept")], &["accept"], "origin", true);
     }
 
     proptest! {

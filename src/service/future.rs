@@ -5,117 +5,115 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::{Method, Request, Response};
-use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::Service;
 use tower::util::Oneshot;
 
 use crate::body::CacheBody;
-use crate::entry::key::CacheKey;
-use crate::error::BoxError;
+use crate::body::incoming;
+use crate::fetch::InnerService;
 use crate::limits::calls::CallPermit;
-use crate::observe::CacheStatusWriter;
-use crate::semantics::cache_status::Outcome;
+use crate::observe::RequestReport;
+use crate::policy::RequestPolicy;
+use crate::semantics::cache_status::Forwarding;
 use crate::semantics::validation;
-use crate::shared::Core;
-
-type Answer<B, E> = Result<Response<CacheBody<B>>, E>;
+use crate::shared::Shared;
 
 pin_project! {
     /// The future that [`CacheService`](crate::CacheService) returns. A hit in memory is ready at once.
-    pub struct ResponseFuture<S, Q, B>
+    pub struct ResponseFuture<I, Q, S>
     where
-        S: Service<Request<Q>>,
+        I: Service<Request<Q>>,
     {
         #[pin]
-        kind: Kind<S, Q, B>,
-        told_key: Option<Box<CacheKey>>,
+        kind: Kind<I, Q, S>,
     }
 }
+
+type BoxFuture<E> = Pin<Box<dyn Future<Output = Result<Response<CacheBody>, E>> + Send>>;
 
 pin_project! {
     #[project = KindProjection]
-    enum Kind<S, Q, B>
+    enum Kind<I, Q, S>
     where
-        S: Service<Request<Q>>,
+        I: Service<Request<Q>>,
     {
-        Boxed { future: Pin<Box<dyn Future<Output = Answer<B, S::Error>> + Send>> },
+        Boxed { future: BoxFuture<I::Error> },
         Pass {
             #[pin]
-            future: Oneshot<S, Request<Q>>,
-            core: Arc<Core>,
-            is_conditional: bool,
-            method: Method,
-            outcome: Outcome,
+            future: Oneshot<I, Request<Q>>,
+            passed: Passed<S>,
         },
-        Ready { response: Option<Response<CacheBody<B>>> },
+        Ready { response: Option<Response<CacheBody>> },
     }
 }
 
-impl<S, Q, B> ResponseFuture<S, Q, B>
+/// What is known of a request that goes past the cache.
+struct Passed<S> {
+    forwarding: Forwarding,
+    is_conditional: bool,
+    method: Method,
+    policy: RequestPolicy,
+    report: RequestReport,
+    shared: Arc<Shared<S>>,
+}
+
+impl<I, Q, S> ResponseFuture<I, Q, S>
 where
-    S: Service<Request<Q>>,
+    I: Service<Request<Q>>,
 {
-    pub(crate) fn ready(response: Response<CacheBody<B>>) -> Self {
-        let response = Some(response);
-        Self { kind: Kind::Ready { response }, told_key: None }
+    pub(crate) fn ready(response: Response<CacheBody>) -> Self {
+        Self { kind: Kind::Ready { response: Some(response) } }
     }
 
-    pub(crate) fn pass(inner: S, request: Request<Q>, core: Arc<Core>, outcome: Outcome) -> Self {
+    pub(crate) fn pass(
+        inner: I,
+        request: Request<Q>,
+        shared: Arc<Shared<S>>,
+        forwarding: Forwarding,
+        policy: RequestPolicy,
+        report: RequestReport,
+    ) -> Self {
         let is_conditional = validation::is_conditional(request.headers());
         let method = request.method().clone();
         let future = Oneshot::new(inner, request);
-        Self { kind: Kind::Pass { future, core, is_conditional, method, outcome }, told_key: None }
+        Self {
+            kind: Kind::Pass {
+                future,
+                passed: Passed { forwarding, is_conditional, method, policy, report, shared },
+            },
+        }
     }
 
-    /// Tells a key in the answer.
-    pub(crate) fn telling(mut self, key: Option<Box<CacheKey>>) -> Self {
-        self.told_key = key;
-        self
-    }
-
-    pub(crate) fn boxed(future: impl Future<Output = Answer<B, S::Error>> + Send + 'static) -> Self {
-        let future = Box::pin(future);
-        Self { kind: Kind::Boxed { future }, told_key: None }
+    pub(crate) fn boxed(
+        future: impl Future<Output = Result<Response<CacheBody>, I::Error>> + Send + 'static,
+    ) -> Self {
+        Self { kind: Kind::Boxed { future: Box::pin(future) } }
     }
 }
 
-impl<S, Q, B> Future for ResponseFuture<S, Q, B>
+impl<I, Q, S> Future for ResponseFuture<I, Q, S>
 where
-    S: Service<Request<Q>, Response = Response<B>>,
-    B: Body + Send + 'static,
-    B::Error: Into<BoxError>,
+    I: InnerService<Q>,
 {
-    type Output = Answer<B, S::Error>;
+    type Output = Result<Response<CacheBody>, I::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let mut answer = ready!(this.kind.poll(cx));
-        if let (Some(key), Ok(response)) = (this.told_key.take(), &mut answer) {
-            CacheStatusWriter::tell_key(key.uri(), response.headers_mut());
-        }
-        Poll::Ready(answer)
-    }
-}
-
-impl<S, Q, B> Kind<S, Q, B>
-where
-    S: Service<Request<Q>, Response = Response<B>>,
-    B: Body + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer<B, S::Error>> {
-        match self.project() {
+        match self.project().kind.project() {
             KindProjection::Boxed { future } => future.as_mut().poll(cx),
-            KindProjection::Pass { future, core, is_conditional, method, outcome } => {
-                let response = ready!(future.poll(cx))?;
-                Poll::Ready(Ok(core.pass_on(
-                    response,
-                    method,
-                    *is_conditional,
-                    outcome,
-                    CallPermit::default(),
-                )))
+            KindProjection::Pass { future, passed } => {
+                let response = ready!(future.poll(cx));
+                let Passed { forwarding, is_conditional, method, policy, report, shared } = passed;
+                let report = std::mem::take(report);
+                let response = match response {
+                    Ok(response) => incoming::received(response, method, CallPermit::default()),
+                    Err(error) => {
+                        report.failed();
+                        return Poll::Ready(Err(error));
+                    }
+                };
+                let answer = shared.core.pass_on(response, method, *is_conditional, forwarding.clone());
+                Poll::Ready(Ok(report.answered(&shared.core.reporter, policy, answer)))
             }
             KindProjection::Ready { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),
@@ -126,9 +124,9 @@ where
     }
 }
 
-impl<S, Q, B> std::fmt::Debug for ResponseFuture<S, Q, B>
+impl<I, Q, S> std::fmt::Debug for ResponseFuture<I, Q, S>
 where
-    S: Service<Request<Q>>,
+    I: Service<Request<Q>>,
 {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()

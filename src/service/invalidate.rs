@@ -7,37 +7,37 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::SystemTime;
 
 use http::header::HeaderMap;
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Uri};
-use http_body::Body;
-use tower::{Service, ServiceExt};
+use http::{Method, Request, StatusCode, Uri};
+use tower::ServiceExt;
 
-use crate::body::CacheBody;
+use crate::body::incoming;
 use crate::collapse::unknown_outcomes::{PAUSE, Waiting, When};
 use crate::entry::key::{self, CacheKey};
-use crate::error::BoxError;
-use crate::fetch::assess::FetchContext;
-use crate::fetch::receive;
+use crate::fetch::exchange::{Exchange, FetchPlan};
+use crate::fetch::{Fetch, InnerService};
 use crate::limits::Gauges;
+use crate::observe::{Answer, InvalidatedBy};
+use crate::policy::{Reason, RequestPolicy};
+use crate::respond::request::CacheRequest;
 use crate::runtime::{Runtime, from_now_on, pause, to_its_end};
-use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
+use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::framing;
 use crate::semantics::invalidation::{MadeInvalid, is_named_by};
 use crate::semantics::reuse::Forward;
 use crate::semantics::validation;
-use crate::shared::{Core, key_of, targets_of};
-use crate::store::{Expected, Fence, PurgeMode, PurgeTarget, Store};
+use crate::shared::Shared;
+use crate::store::{Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, Store, Variants};
 
 /// An unsafe request on its way.
 pub(crate) struct UnsafeCall<S> {
-    /// NotShareable the policy keeps it from the cache, if it does.
-    bypass: Option<&'static str>,
-    core: Arc<Core>,
+    /// Why the policy keeps it from the cache, if it does.
+    bypass: Option<Reason>,
     key: CacheKey,
-    store: Arc<S>,
+    policy: RequestPolicy,
+    shared: Arc<Shared<S>>,
 }
 
 /// What makes the answer to a POST one to later GETs, if it says so.
@@ -50,88 +50,82 @@ struct Storable {
 }
 
 impl<S: Store> UnsafeCall<S> {
-    pub(crate) fn new(core: Arc<Core>, store: Arc<S>, key: CacheKey, bypass: Option<&'static str>) -> Self {
-        Self { bypass, core, key, store }
+    pub(crate) fn new(
+        shared: Arc<Shared<S>>,
+        key: CacheKey,
+        bypass: Option<Reason>,
+        policy: RequestPolicy,
+    ) -> Self {
+        Self { bypass, key, policy, shared }
     }
 
-    pub(crate) async fn run<I, Q, B>(
-        self,
-        mut inner: I,
-        mut parts: Parts,
-        body: Q,
-    ) -> Result<Response<CacheBody<B>>, I::Error>
+    pub(crate) async fn run<I, Q>(self, mut inner: I, mut parts: Parts, body: Q) -> Result<Answer, I::Error>
     where
-        I: Service<Request<Q>, Response = Response<B>> + Send + 'static,
-        I::Future: Send,
-        I::Error: Send,
+        I: InnerService<Q>,
         Q: Send + 'static,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
     {
-        let Some(permit) = self.core.gauges.calls.begin(Some(&self.key)).await else {
-            return Ok(self.core.overloaded(self.outcome().forward, None));
+        let gauges = Arc::clone(&self.shared.core.gauges);
+        let Some(permit) = gauges.calls.begin(Some(&self.key)).await else {
+            return Ok(self.shared.core.overloaded(self.forwarding().forward, None));
         };
         let storable = self.storable(&parts).await;
-        // Who leaves before that has asked nothing of the inner service.
+        // A client that leaves before that has asked nothing of the inner service.
         inner.ready().await?;
         let target = key::absolute_uri(&parts);
         let is_conditional = validation::is_conditional(&parts.headers);
         let method = parts.method.clone();
         self.forward(&mut parts);
-        let gauges = Arc::clone(&self.core.gauges);
         let call = async move {
-            let sent_at = self.core.clock.now();
+            let sent_at = self.shared.core.clock.now();
             let unknown = Unknown::new(&self);
             let response = match inner.call(Request::from_parts(parts, body)).await {
-                Ok(response) => response,
+                Ok(response) => incoming::received(response, &method, permit),
                 Err(error) => {
                     unknown.expire().await;
                     return Err(error);
                 }
             };
-            unknown.settle();
             let made_invalid =
                 self.made_invalid(&method, target.as_ref(), response.status(), response.headers());
             let before = storable.as_ref().and_then(|storable| storable.before);
+            unknown.settle();
             let (is_untouched, failed) = self.invalidate(before, made_invalid).await;
-            let detail = failed.or(self.bypass.map(Detail::Bypass));
+            let detail = failed.or_else(|| self.bypass.clone().map(Detail::from));
             if let Some(storable) = storable
                 && is_untouched
                 && detail.is_none()
                 && target.as_ref().is_some_and(|target| is_named_by(target, response.headers()))
-                && let Some(mut ask) = self.ask(storable.request, sent_at).await
+                && let Some(mut exchange) = self.exchange(storable.request).await
             {
-                ask.permit = permit;
-                let mut response = response;
-                framing::repair(&method, response.status(), response.headers_mut());
-                return Ok(receive::receive(self.core, self.store, ask, response).await);
+                exchange.request.now = sent_at;
+                return Ok(Fetch::receive_post(exchange, response).await);
             }
-            let outcome = Outcome::Forwarded(Forwarding { detail, ..self.outcome() });
-            Ok(self.core.pass_on(response, &method, is_conditional, &outcome, permit))
+            let forwarding = Forwarding { detail, ..self.forwarding() };
+            Ok(self.shared.core.pass_on(response, &method, is_conditional, forwarding))
         };
         Carried { call: Some(Box::pin(call)), gauges }.await
     }
 }
 
 impl<S: Store> UnsafeCall<S> {
-    fn outcome(&self) -> Forwarding {
+    fn forwarding(&self) -> Forwarding {
         Forwarding::new(if self.bypass.is_some() { Forward::Bypass } else { Forward::Method })
     }
 
-    /// KeyQueues the request into what the inner service gets to see.
+    /// Turns the request into what the inner service gets to see.
     fn forward(&self, request: &mut Parts) {
         key::settle_authority(request);
-        self.core.policy.forward(request);
+        let core = &self.shared.core;
+        self.policy.forward(request, self.forwarding().forward, false);
         framing::repair_request(&mut request.headers);
-        self.core.mark(request);
+        core.mark(request);
         key::leave(request);
     }
 
     /// A POST whose answer may be stored, if it says so and no purge comes meanwhile that can concern it.
     async fn storable(&self, request: &Parts) -> Option<Storable> {
-        let may_be_stored =
-            self.core.storing && request.method == Method::POST && self.core.policy.rules().post;
+        let core = &self.shared.core;
+        let may_be_stored = core.storing && request.method == Method::POST && self.policy.rules(request).post;
         if !may_be_stored {
             return None;
         }
@@ -141,10 +135,11 @@ impl<S: Store> UnsafeCall<S> {
 
     /// From now on the store forgets no purge; and its purge state, where it can say.
     async fn expect(&self) -> (Expected, Option<Fence>) {
-        let expected = self.store.expect(&self.key);
+        let store = &self.shared.store;
+        let expected = store.expect(&self.key);
         let fence = match expected.fence() {
             Some(fence) => Some(fence),
-            None => self.store.get(&self.key).await.ok().map(|lookup| lookup.fence),
+            None => self.shared.get(&self.key).await.map(|lookup| lookup.fence),
         };
         (expected, fence)
     }
@@ -157,13 +152,13 @@ impl<S: Store> UnsafeCall<S> {
         status: StatusCode,
         response: &HeaderMap,
     ) -> Vec<PurgeTarget> {
-        let key = &self.key;
+        let (core, key) = (&self.shared.core, &self.key);
         let made_invalid = MadeInvalid::by(method, target, key.uri(), (status, response));
-        let Some(MadeInvalid { groups, named }) = made_invalid.filter(|_| self.core.storing) else {
+        let Some(MadeInvalid { groups, named }) = made_invalid.filter(|_| core.storing) else {
             return Vec::new();
         };
-        let keys = named.into_iter().filter_map(|uri| key_of(&self.core, uri));
-        let uris = std::iter::once(key.clone()).chain(keys).flat_map(|key| targets_of(&self.core, &key));
+        let keys = named.into_iter().filter_map(|uri| core.key_of(uri));
+        let uris = std::iter::once(key.clone()).chain(keys).flat_map(|key| core.targets_of(&key));
         let groups: Vec<_> = match groups {
             Ok(groups) => groups.into_iter().map(PurgeTarget::Group).collect(),
             Err(origin) => vec![PurgeTarget::Prefix(origin)],
@@ -174,29 +169,32 @@ impl<S: Store> UnsafeCall<S> {
     /// Removes what the targets name. Whether no purge but this one has come since `before` that can concern the answer,
     /// and what went wrong, for the client must learn of it.
     async fn invalidate(&self, before: Option<Fence>, targets: Vec<PurgeTarget>) -> (bool, Option<Detail>) {
-        let (store, key) = (Arc::clone(&self.store), self.key.clone());
+        let (shared, key) = (Arc::clone(&self.shared), self.key.clone());
         // What the request has changed has changed, whether or not its client still waits.
         let settled = to_its_end(async move {
             // A purge while the request was under way speaks of what it brings, too.
             let is_untouched = match before {
                 None => false,
-                Some(before) => store.is_untouched(&key, true, before).await,
+                Some(before) => shared.is_untouched(&key, before, PurgeScope::KeyOrAnyGroup).await,
             };
-            let mut failed = None;
-            for target in targets {
-                if store.invalidate(&target, PurgeMode::Remove).await.is_err() {
-                    failed = Some(Detail::NotInvalidated);
-                }
-            }
+            let invalidated =
+                shared.invalidate(&targets, PurgeMode::Remove, InvalidatedBy::UnsafeRequest).await;
+            let failed = invalidated.is_err().then_some(Detail::NotInvalidated);
             (is_untouched, failed)
         });
         settled.await.unwrap_or((false, Some(Detail::NotInvalidated)))
     }
 
-    /// The answer to a POST as one to later GETs, under a fence from after its own invalidation.
-    async fn ask(&self, request: Parts, sent_at: SystemTime) -> Option<Box<FetchContext>> {
+    /// The exchange in which the answer to a POST is stored for later GETs, under a fence from after its own invalidation.
+    async fn exchange(&self, request: Parts) -> Option<Box<Exchange<S>>> {
         let (expected, fence) = self.expect().await;
-        Some(Box::new(FetchContext::post(request, self.key.clone(), expected, fence?, sent_at)))
+        let request =
+            CacheRequest::post(request, self.key.clone(), self.shared.core.clock.now(), self.policy.clone());
+        let lookup = Lookup::new(fence?, Variants::default());
+        let plan = FetchPlan::get(Forward::Method);
+        let mut exchange = Exchange::new(Arc::clone(&self.shared), request, lookup, plan);
+        exchange.expected = expected;
+        Some(exchange)
     }
 }
 
@@ -206,9 +204,9 @@ struct Unknown<S: Store>(Option<Doubt<S>>);
 
 impl<S: Store> Unknown<S> {
     fn new(call: &UnsafeCall<S>) -> Self {
-        let UnsafeCall { core, key, store, .. } = call;
-        let doubt = || Doubt { core: Arc::clone(core), key: key.clone(), store: Arc::clone(store) };
-        Self(core.storing.then(doubt))
+        let UnsafeCall { key, shared, .. } = call;
+        let doubt = || Doubt { key: key.clone(), shared: Arc::clone(shared) };
+        Self(shared.core.storing.then(doubt))
     }
 
     /// The answer says what it has done.
@@ -244,27 +242,27 @@ impl<S: Store> Drop for Unknown<S> {
 
 /// Something may have changed what a key gives.
 struct Doubt<S> {
-    core: Arc<Core>,
     key: CacheKey,
-    store: Arc<S>,
+    shared: Arc<Shared<S>>,
 }
 
 impl<S: Store> Doubt<S> {
     fn when(&self) -> When {
-        self.core.unknown_outcomes.turn(&self.key, self.core.clock.now())
+        let core = &self.shared.core;
+        core.unknown_outcomes.turn(&self.key, core.clock.now())
     }
 
     /// Makes stale what is stored for the key's URIs. Nobody is there to be told of a failure.
     async fn expire(self) {
-        let how = PurgeMode::Expire(self.core.clock.now());
-        for target in targets_of(&self.core, &self.key) {
-            let _ = self.store.invalidate(&target, how).await;
-        }
+        let core = &self.shared.core;
+        let (targets, mode) = (core.targets_of(&self.key), PurgeMode::Expire(core.clock.now()));
+        let _ = self.shared.invalidate(&targets, mode, InvalidatedBy::UnknownOutcome).await;
     }
 
     async fn expire_later(self, waiting: Waiting) {
         let _ = pause(PAUSE).await;
-        self.core.unknown_outcomes.end(waiting, self.core.clock.now());
+        let core = &self.shared.core;
+        core.unknown_outcomes.end(waiting, core.clock.now());
         self.expire().await;
     }
 }
@@ -273,20 +271,18 @@ impl<S: Store> Doubt<S> {
 /// somebody waits, it costs no task.
 ///
 /// [`FillLimits::abandoned`]: crate::FillLimits::abandoned
-struct Carried<F, B, E>
+struct Carried<F, E>
 where
-    F: Future<Output = Result<Response<CacheBody<B>>, E>> + Send + 'static,
-    B: Send + 'static,
+    F: Future<Output = Result<Answer, E>> + Send + 'static,
     E: Send,
 {
     call: Option<Pin<Box<F>>>,
     gauges: Arc<Gauges>,
 }
 
-impl<F, B, E> Future for Carried<F, B, E>
+impl<F, E> Future for Carried<F, E>
 where
-    F: Future<Output = Result<Response<CacheBody<B>>, E>> + Send + 'static,
-    B: Send + 'static,
+    F: Future<Output = Result<Answer, E>> + Send + 'static,
     E: Send,
 {
     type Output = F::Output;
@@ -304,10 +300,9 @@ where
     }
 }
 
-impl<F, B, E> Drop for Carried<F, B, E>
+impl<F, E> Drop for Carried<F, E>
 where
-    F: Future<Output = Result<Response<CacheBody<B>>, E>> + Send + 'static,
-    B: Send + 'static,
+    F: Future<Output = Result<Answer, E>> + Send + 'static,
     E: Send,
 {
     fn drop(&mut self) {
@@ -318,8 +313,8 @@ where
             drop(runtime.spawn(async move {
                 let _counted = counted;
                 // What is stored on the way is all that counts.
-                if let Ok(response) = call.await {
-                    response.into_body().settled().await;
+                if let Ok(answer) = call.await {
+                    answer.response.into_body().settled().await;
                 }
             }));
         }

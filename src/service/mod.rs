@@ -1,4 +1,4 @@
-//! The flow of a request, verb by verb.
+//! A request enters: it is looked up and decided, then served, passed, or handed to the inner service.
 
 pub(crate) mod future;
 
@@ -12,81 +12,67 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use tower::{Service, ServiceExt};
 
-use crate::body::CacheBody;
+use crate::body::{CacheBody, incoming};
 use crate::entry::key::{self, CacheKey};
 use crate::error::BoxError;
-use crate::fetch::Purpose;
+use crate::fetch::InnerService;
 use crate::fetch::collapsed::CollapsedFetch;
-use crate::policy::RequestAction;
+use crate::fetch::exchange::{Exchange, FetchPlan};
+use crate::observe::{Answer, RequestReport};
+use crate::policy::{Reason, RequestAction, RequestPolicy};
 use crate::query_layer::QueryContent;
+use crate::respond::no_content;
+use crate::respond::open::{self, Gone, Opened};
 use crate::respond::request::CacheRequest;
 use crate::runtime::Runtime;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::fields::RequestFields;
 use crate::semantics::framing;
 use crate::semantics::methods::is_unsafe;
-use crate::semantics::reuse::{Decision, Fallback, Forward};
+use crate::semantics::reuse::{Decision, Forward};
 use crate::semantics::validation;
 use crate::service::future::ResponseFuture;
 use crate::service::invalidate::UnsafeCall;
-use crate::shared::Core;
-use crate::store::{Lookup, MemoryStore, Store};
+use crate::shared::Shared;
+use crate::store::{Lookup, MemoryStore, PurgeScope, Store, Stored};
 
 /// A service with a cache in front, made by [`CacheLayer`](crate::CacheLayer).
 ///
 /// It is always ready; the readiness of the inner service is awaited where the inner service is called. Its
 /// error is the inner service's.
-#[derive(Debug)]
 pub struct CacheService<I, S = MemoryStore> {
-    cache: Cache<S>,
     inner: I,
-}
-
-/// The cache that all services of a layer share.
-struct Cache<S> {
-    core: Arc<Core>,
-    store: Arc<S>,
+    shared: Arc<Shared<S>>,
 }
 
 impl<I, S> CacheService<I, S> {
-    pub(crate) fn new(inner: I, core: Arc<Core>, store: Arc<S>) -> Self {
-        let cache = Cache { core, store };
-        Self { cache, inner }
+    pub(crate) fn new(inner: I, shared: Arc<Shared<S>>) -> Self {
+        Self { inner, shared }
     }
 }
 
 impl<I: Clone, S> Clone for CacheService<I, S> {
     fn clone(&self) -> Self {
-        Self { cache: self.cache.clone(), inner: self.inner.clone() }
+        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
     }
 }
 
-impl<S> Clone for Cache<S> {
-    fn clone(&self) -> Self {
-        Self { core: Arc::clone(&self.core), store: Arc::clone(&self.store) }
-    }
-}
-
-impl<S> std::fmt::Debug for Cache<S> {
+impl<I: std::fmt::Debug, S> std::fmt::Debug for CacheService<I, S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cache").finish_non_exhaustive()
+        f.debug_struct("CacheService").field("inner", &self.inner).finish_non_exhaustive()
     }
 }
 
 impl<I, S, Q, B> Service<Request<Q>> for CacheService<I, S>
 where
-    I: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
-    I::Future: Send,
-    I::Error: Send,
+    I: Service<Request<Q>, Response = Response<B>, Future: Send, Error: Send> + Clone + Send + 'static,
     S: Store,
     Q: Body + Send + 'static,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    type Response = Response<CacheBody<B>>;
+    type Response = Response<CacheBody>;
     type Error = I::Error;
-    type Future = ResponseFuture<I, Q, B>;
+    type Future = ResponseFuture<I, Q, S>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), I::Error>> {
         Poll::Ready(Ok(()))
@@ -95,46 +81,33 @@ where
     fn call(&mut self, request: Request<Q>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
         key::enter(&mut parts);
-        if self.cache.core.status_writer.key {
-            let key = match self.cache.core.policy.request(&parts) {
-                RequestAction::Cache(key) => Some(Box::new(key)),
-                RequestAction::Bypass(_) => None,
-            };
-            return self.answer(parts, body).telling(key);
-        }
-        self.answer(parts, body)
+        self.enter(parts, body)
     }
 }
 
-impl<I, S> CacheService<I, S>
-where
-    S: Store,
-{
-    /// `call`, but for what it tells of the key.
+impl<I, S: Store> CacheService<I, S> {
     #[inline(always)] // a hit would move the request's head once more
-    fn answer<Q, B>(&self, parts: Parts, body: Q) -> ResponseFuture<I, Q, B>
+    fn enter<Q>(&self, mut parts: Parts, body: Q) -> ResponseFuture<I, Q, S>
     where
-        I: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
-        I::Future: Send,
-        I::Error: Send,
+        I: InnerService<Q>,
         Q: Body + Send + 'static,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
     {
-        let core = &self.cache.core;
+        let core = &self.shared.core;
+        let mut report = core.reporter.begin(&parts.method);
         if core.is_nested(&parts) {
-            return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested));
+            let policy = RequestPolicy::unasked(&core.policy);
+            return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested), policy, report);
         }
-        let key = match core.policy.request(&parts) {
+        let (action, policy) = RequestPolicy::ask(&core.policy, &mut parts);
+        let key = match action {
             RequestAction::Bypass(reason) => {
                 // An unsafe request invalidates its target all the same (RFC 9111 4.4).
                 if is_unsafe(&parts.method)
                     && let Ok(key) = CacheKey::of(&parts)
                 {
-                    return self.invalidate(key, parts, body, Some(reason));
+                    return self.invalidate(key, parts, body, Some(reason), policy, report);
                 }
-                return self.pass(parts, body, Forward::Bypass, Some(Detail::Bypass(reason)));
+                return self.bypass(parts, body, reason, policy, report);
             }
             RequestAction::Cache(key) => key,
         };
@@ -143,285 +116,372 @@ where
             _ => None,
         };
         if parts.method != Method::GET && parts.method != Method::HEAD && content.is_none() {
+            report.set_key(&key);
             return if is_unsafe(&parts.method) {
-                self.invalidate(key, parts, body, None)
+                self.invalidate(key, parts, body, None, policy, report)
             } else {
-                self.pass(parts, body, Forward::Method, None)
+                self.pass(parts, body, Forward::Method, None, policy, report)
             };
         }
         let fields = RequestFields::of(&parts.headers);
         if fields.upgrade {
-            return self.pass(parts, body, Forward::Bypass, Some(Detail::Bypass("upgrade")));
+            report.set_key(&key);
+            return self.bypass(parts, body, "upgrade".into(), policy, report);
         }
         let (least, is_end) = (body.size_hint().lower(), body.is_end_stream());
         if content.is_none() && framing::request_has_content(parts.version, fields.content, least, is_end) {
-            return self.pass(parts, body, Forward::Bypass, Some(Detail::Bypass("content")));
+            report.set_key(&key);
+            return self.bypass(parts, body, "content".into(), policy, report);
         }
         let key = match content {
             None => key,
             Some(content) => content.key(key, &parts.headers),
         };
-        let now = core.clock.now();
-        let query = CacheRequest::new(core, parts, fields, key, now);
+        report.set_key(&key);
+        let request = CacheRequest::new(parts, fields, key, core.clock.now(), policy);
         if !core.storing {
-            return self.fetch(query, body, Lookup::default(), Forward::Bypass, Purpose::Get);
+            return self.fetch(request, body, Lookup::default(), FetchPlan::get(Forward::Bypass), report);
         }
-        let Some(lookup) = self.cache.store.try_get(&query.key) else {
-            return self.look_up(query, body);
+        let Some(lookup) = self.shared.store.try_get(&request.key) else {
+            return self.look_up(request, body, report);
         };
-        match query.decide(core, &lookup) {
+        let lookup = lookup.living(request.now);
+        match request.decide(core, &lookup) {
             // Short, because it is the way of most requests: nothing large is moved.
-            Decision::Serve(index) => ResponseFuture::ready(query.hit(core, &lookup.variants[index], None)),
-            decision => self.carry_out(decision, query, body, lookup),
+            Decision::Serve(index) if !lookup.variants[index].response.payload().is_remote() => {
+                let answer = request.hit(core, &lookup.variants[index], None, None);
+                ResponseFuture::ready(report.answered(&core.reporter, &request.policy, answer))
+            }
+            decision => self.carry_out(decision, request, body, lookup, report),
         }
     }
 
     /// Carries out what was decided, with what was found.
-    fn carry_out<Q, B>(
+    fn carry_out<Q>(
         &self,
         decision: Decision,
-        query: CacheRequest,
+        request: CacheRequest,
         body: Q,
         lookup: Lookup,
-    ) -> ResponseFuture<I, Q, B>
+        report: RequestReport,
+    ) -> ResponseFuture<I, Q, S>
     where
-        I: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
-        I::Future: Send,
-        I::Error: Send,
+        I: InnerService<Q>,
         Q: Body + Send + 'static,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
     {
-        let core = &self.cache.core;
         match decision {
-            Decision::Serve(index) => ResponseFuture::ready(query.hit(core, &lookup.variants[index], None)),
             Decision::ServeAhead(_) | Decision::ServeStale(_) if Runtime::current().is_none() => {
                 // Without a runtime, nothing can be validated in the background.
-                let decision = query.decide_in_front(core, &lookup);
-                self.carry_out(decision, query, body, lookup)
+                let decision = request.decide_in_front(&self.shared.core, &lookup);
+                self.carry_out(decision, request, body, lookup, report)
             }
-            Decision::ServeAhead(index) => {
-                let response = query.hit(core, &lookup.variants[index], None);
-                self.validate_behind(query, body, lookup, index);
-                ResponseFuture::ready(response)
-            }
-            Decision::ServeStale(index) => {
-                let detail = Some(Detail::StaleWhileRevalidate);
-                let response = query.hit(core, &lookup.variants[index], detail);
-                self.validate_behind(query, body, lookup, index);
-                ResponseFuture::ready(response)
-            }
-            Decision::Forward(Forward::UriMiss) | Decision::Unsatisfiable if lookup.variants.is_empty() => {
-                match (core.aliases.lookup(&query.key), decision) {
-                    (Some(key), otherwise) => self.search(query, body, lookup, key, otherwise),
-                    (None, Decision::Unsatisfiable) => ResponseFuture::ready(self.unsatisfiable()),
-                    (None, _) => self.fetch(query, body, lookup, Forward::UriMiss, Purpose::Get),
+            Decision::Serve(index) | Decision::ServeAhead(index) | Decision::ServeStale(index) => {
+                if lookup.variants[index].response.payload().is_remote() {
+                    self.open_or_miss(decision, index, request, body, lookup, report)
+                } else {
+                    let policy = request.policy.clone();
+                    let answer = self.serve(decision, index, request, body, lookup, None);
+                    ResponseFuture::ready(report.answered(&self.shared.core.reporter, &policy, answer))
                 }
             }
-            Decision::Unsatisfiable => ResponseFuture::ready(self.unsatisfiable()),
-            Decision::Complete(index) => {
-                self.fetch(query, body, lookup, Forward::Partial, Purpose::Complete(index))
+            Decision::Forward(Forward::UriMiss) | Decision::Unsatisfiable if lookup.variants.is_empty() => {
+                match self.shared.core.aliases.lookup(&request.key) {
+                    Some(key) => self.search(request, body, lookup, key, decision, report),
+                    None => self.fetch_or_refuse(request, body, lookup, decision, report),
+                }
             }
-            Decision::Forward(forward) => self.fetch(query, body, lookup, forward, Purpose::Get),
-            Decision::Validate(index, forward, fallback) => {
-                self.fetch(query, body, lookup, forward, Purpose::Validate(index, fallback))
+            decision => self.fetch_or_refuse(request, body, lookup, decision, report),
+        }
+    }
+
+    /// Answers with what is stored, and validates it in the background where that was decided.
+    fn serve<Q>(
+        &self,
+        decision: Decision,
+        index: usize,
+        request: CacheRequest,
+        body: Q,
+        lookup: Lookup,
+        opened: Option<Opened>,
+    ) -> Answer
+    where
+        I: InnerService<Q>,
+        Q: Body + Send + 'static,
+    {
+        let is_stale = matches!(decision, Decision::ServeStale(_));
+        let detail = is_stale.then_some(Detail::StaleWhileRevalidate);
+        let answer = request.hit(&self.shared.core, &lookup.variants[index], detail, opened);
+        if is_stale || matches!(decision, Decision::ServeAhead(_)) {
+            self.validate_in_background(request, body, lookup, index);
+        }
+        answer
+    }
+
+    /// [`CacheService::serve`] for content that the store has to open. Where it is gone, the request goes on as if the
+    /// response were not there.
+    fn open_or_miss<Q>(
+        &self,
+        decision: Decision,
+        index: usize,
+        request: CacheRequest,
+        body: Q,
+        lookup: Lookup,
+        report: RequestReport,
+    ) -> ResponseFuture<I, Q, S>
+    where
+        I: InnerService<Q>,
+        Q: Body + Send + 'static,
+    {
+        let (service, request) = (self.clone(), request.lasting());
+        ResponseFuture::boxed(async move {
+            let core = &service.shared.core;
+            let Stored { id, response, .. } = &lookup.variants[index];
+            match request.open(&service.shared, response).await {
+                Ok(opened) => {
+                    let policy = request.policy.clone();
+                    let answer = service.serve(decision, index, request, body, lookup, opened);
+                    Ok(report.answered(&core.reporter, &policy, answer))
+                }
+                Err(Gone) => {
+                    let id = *id;
+                    let (lookup, decision) = request.decide_without(core, lookup, id);
+                    service.carry_out(decision, request, body, lookup, report).await
+                }
+            }
+        })
+    }
+
+    /// Asks the inner service, unless the client wants an answer from storage only.
+    fn fetch_or_refuse<Q>(
+        &self,
+        request: CacheRequest,
+        body: Q,
+        lookup: Lookup,
+        decision: Decision,
+        report: RequestReport,
+    ) -> ResponseFuture<I, Q, S>
+    where
+        I: InnerService<Q>,
+        Q: Body + Send + 'static,
+    {
+        match FetchPlan::of(decision, &lookup) {
+            Some(plan) => self.fetch(request, body, lookup, plan, report),
+            None => {
+                let answer = no_content(StatusCode::GATEWAY_TIMEOUT, Outcome::Unsatisfiable);
+                ResponseFuture::ready(report.answered(&self.shared.core.reporter, &request.policy, answer))
             }
         }
     }
 
     /// Looks for an answer under the key of an equivalent query; `otherwise` is what was decided without one.
-    fn search<Q, B>(
+    fn search<Q>(
         &self,
-        query: CacheRequest,
+        request: CacheRequest,
         body: Q,
         missed: Lookup,
         key: CacheKey,
         otherwise: Decision,
-    ) -> ResponseFuture<I, Q, B>
+        report: RequestReport,
+    ) -> ResponseFuture<I, Q, S>
     where
-        I: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
-        I::Future: Send,
-        I::Error: Send,
+        I: InnerService<Q>,
         Q: Body + Send + 'static,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
     {
-        let service = self.clone();
+        let (service, request) = (self.clone(), request.lasting());
         ResponseFuture::boxed(async move {
-            let (core, store) = (&service.cache.core, &service.cache.store);
-            let found = store.get(&key).await.unwrap_or_default();
-            if let Some(index) = query.finds(core, &key, &found) {
+            let shared = &service.shared;
+            let core = &shared.core;
+            let found = shared.get(&key).await.unwrap_or_default();
+            if let Some(index) = request.finds(core, &key, &found) {
                 let stored = &found.variants[index];
                 // A purge of what is asked for reaches what answers for it, whatever was known when it was purged.
-                if store.is_untouched(&query.key, false, stored.fence).await {
-                    return Ok(query.hit(core, stored, None));
+                if shared.is_untouched(&request.key, stored.fence, PurgeScope::Key).await
+                    && let Ok(opened) = request.open_under(shared, &key, &stored.response).await
+                {
+                    let answer = request.hit(core, stored, None, opened);
+                    return Ok(report.answered(&core.reporter, &request.policy, answer));
                 }
             }
-            match otherwise {
-                Decision::Unsatisfiable => Ok(service.unsatisfiable()),
-                _ => service.fetch(query, body, missed, Forward::UriMiss, Purpose::Get).await,
-            }
+            service.fetch_or_refuse(request, body, missed, otherwise, report).await
         })
-    }
-
-    fn unsatisfiable<B>(&self) -> Response<CacheBody<B>> {
-        self.cache.core.no_content(StatusCode::GATEWAY_TIMEOUT, &Outcome::Unsatisfiable)
     }
 
     /// Asks a store that has to be waited for.
-    fn look_up<Q, B>(&self, mut query: CacheRequest, body: Q) -> ResponseFuture<I, Q, B>
+    fn look_up<Q>(&self, request: CacheRequest, body: Q, report: RequestReport) -> ResponseFuture<I, Q, S>
     where
-        I: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
-        I::Future: Send,
-        I::Error: Send,
+        I: InnerService<Q>,
         Q: Body + Send + 'static,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
     {
-        let service = self.clone();
+        let (service, mut request) = (self.clone(), request.lasting());
         ResponseFuture::boxed(async move {
-            let looked_up = service.cache.store.get(&query.key).await;
-            query.now = service.cache.core.clock.now();
-            match looked_up {
-                Ok(lookup) => {
-                    let decision = query.decide(&service.cache.core, &lookup);
-                    service.carry_out(decision, query, body, lookup).await
-                }
-                // Reads fail open: it is a miss, whose result may be stored or not.
-                Err(_) => {
-                    let missed = query.decide(&service.cache.core, &Lookup::default());
-                    let decision = match missed {
-                        Decision::Forward(_) => Decision::Forward(Forward::Miss),
-                        decision => decision,
-                    };
-                    service.carry_out(decision, query, body, Lookup::default()).await
-                }
-            }
+            let core = &service.shared.core;
+            let looked_up = service.shared.get(&request.key).await;
+            request.now = core.clock.now();
+            // Reads fail open: it is a miss, whose result may be stored or not.
+            let (is_lost, lookup) = (looked_up.is_none(), looked_up.unwrap_or_default());
+            let decision = request.decide(core, &lookup);
+            let decision = if is_lost { open::as_a_miss(decision) } else { decision };
+            service.carry_out(decision, request, body, lookup, report).await
         })
     }
 
+    fn bypass<Q>(
+        &self,
+        parts: Parts,
+        body: Q,
+        reason: Reason,
+        policy: RequestPolicy,
+        report: RequestReport,
+    ) -> ResponseFuture<I, Q, S>
+    where
+        I: InnerService<Q>,
+        Q: Send + 'static,
+    {
+        self.pass(parts, body, Forward::Bypass, Some(reason.into()), policy, report)
+    }
+
     /// Forwards a request that is none of the cache's business.
-    fn pass<Q, B>(
+    fn pass<Q>(
         &self,
         mut parts: Parts,
         body: Q,
         forward: Forward,
         detail: Option<Detail>,
-    ) -> ResponseFuture<I, Q, B>
+        policy: RequestPolicy,
+        report: RequestReport,
+    ) -> ResponseFuture<I, Q, S>
     where
-        I: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
-        I::Future: Send,
-        I::Error: Send,
+        I: InnerService<Q>,
         Q: Send + 'static,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
     {
-        let outcome = Outcome::Forwarded(Forwarding { detail, ..Forwarding::new(forward) });
+        let is_nested = detail == Some(Detail::Nested);
+        let forwarding = Forwarding { detail, ..Forwarding::new(forward) };
+        let policy = policy.lasting();
+        let core = &self.shared.core;
         key::settle_authority(&mut parts);
-        self.cache.core.policy.forward(&mut parts);
+        policy.forward(&mut parts, forward, false);
         framing::repair_request(&mut parts.headers);
-        if self.cache.core.gauges.calls.is_bounded() {
-            self.cache.core.mark(&mut parts);
+        let is_bounded = core.gauges.calls.is_bounded();
+        if is_bounded {
+            core.mark(&mut parts);
         }
         key::leave(&mut parts);
-        let (core, request) = (Arc::clone(&self.cache.core), Request::from_parts(parts, body));
+        let (shared, request) = (Arc::clone(&self.shared), Request::from_parts(parts, body));
         let inner = self.inner.clone();
         // A call that goes through the same layer again has its leave already.
-        if !core.gauges.calls.is_bounded() || detail == Some(Detail::Nested) {
-            return ResponseFuture::pass(inner, request, core, outcome);
+        if !is_bounded || is_nested {
+            return ResponseFuture::pass(inner, request, shared, forwarding, policy, report);
         }
         ResponseFuture::boxed(async move {
+            let core = &shared.core;
             let Some(permit) = core.gauges.calls.begin(None).await else {
-                return Ok(core.overloaded(forward, None));
+                let answer = core.overloaded(forward, None);
+                return Ok(report.answered(&core.reporter, &policy, answer));
             };
             let is_conditional = validation::is_conditional(request.headers());
             let method = request.method().clone();
-            let response = inner.oneshot(request).await?;
-            Ok(core.pass_on(response, &method, is_conditional, &outcome, permit))
+            match inner.oneshot(request).await {
+                Ok(response) => {
+                    let response = incoming::received(response, &method, permit);
+                    let answer = core.pass_on(response, &method, is_conditional, forwarding);
+                    Ok(report.answered(&core.reporter, &policy, answer))
+                }
+                Err(error) => {
+                    report.failed();
+                    Err(error)
+                }
+            }
         })
     }
 
-    /// Asks the inner service: for a new response, or whether a stored one still holds.
-    fn fetch<Q, B>(
+    /// Asks the inner service: for a new response, or whether a stored one is still valid.
+    fn fetch<Q>(
         &self,
-        mut query: CacheRequest,
+        request: CacheRequest,
         body: Q,
         lookup: Lookup,
-        forward: Forward,
-        purpose: Purpose,
-    ) -> ResponseFuture<I, Q, B>
+        plan: FetchPlan,
+        report: RequestReport,
+    ) -> ResponseFuture<I, Q, S>
     where
-        I: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
-        I::Future: Send,
-        I::Error: Send,
-        Q: Body + Send + 'static,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
+        I: InnerService<Q>,
+        Q: Send + 'static,
     {
+        let mut request = request.lasting();
         // What selects what is stored is what the inner service sees.
-        key::settle_authority(&mut query.request);
-        let (core, store) = (Arc::clone(&self.cache.core), Arc::clone(&self.cache.store));
-        let errand = CollapsedFetch::new(core, store, query, lookup, forward, purpose);
-        ResponseFuture::boxed(errand.run(self.inner.clone(), body))
+        key::settle_authority(&mut request.parts);
+        let policy = request.policy.clone();
+        let shared = Arc::clone(&self.shared);
+        let fetch = CollapsedFetch::new(Exchange::new(Arc::clone(&shared), request, lookup, plan));
+        let answer = fetch.run(self.inner.clone(), body);
+        reported(shared, policy, answer, report)
     }
 
     /// Validates a stored response that has been served stale (RFC 5861 3), or shortly before it will be.
-    fn validate_behind<Q, B>(&self, query: CacheRequest, body: Q, lookup: Lookup, index: usize)
+    fn validate_in_background<Q>(&self, request: CacheRequest, body: Q, lookup: Lookup, index: usize)
     where
-        I: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
-        I::Future: Send,
-        I::Error: Send,
-        Q: Body + Send + 'static,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
+        I: InnerService<Q>,
+        Q: Send + 'static,
     {
         let Some(runtime) = Runtime::current() else {
             return;
         };
-        let Some(validation) = self.cache.core.validations.begin(&query.key, query.now) else {
+        let Some(permit) = self.shared.core.background.begin(&request.key, request.now) else {
             return;
         };
-        let purpose = Purpose::Validate(index, Fallback::None);
-        let (core, store) = (Arc::clone(&self.cache.core), Arc::clone(&self.cache.store));
         let about_part = lookup.variants[index].response.head().part.is_some();
-        let mut query = query.for_everybody(about_part);
-        key::settle_authority(&mut query.request);
-        let errand = CollapsedFetch::new(core, store, query, lookup, Forward::Stale, purpose);
-        let errand = errand.holding(validation);
-        let answer = errand.run(self.inner.clone(), body);
+        let mut request = request.lasting().for_everybody(about_part);
+        key::settle_authority(&mut request.parts);
+        let plan = FetchPlan::in_background(index);
+        let mut exchange = Exchange::new(Arc::clone(&self.shared), request, lookup, plan);
+        exchange.background = Some(permit);
+        let answer = CollapsedFetch::new(exchange).run(self.inner.clone(), body);
         drop(runtime.spawn(async move {
             // What is stored on the way is all that counts.
-            if let Ok(response) = answer.await {
-                response.into_body().settled().await;
+            if let Ok(answer) = answer.await {
+                answer.response.into_body().settled().await;
             }
         }));
     }
 
     /// Forwards an unsafe request, and invalidates what its success makes invalid (RFC 9111 4.4).
-    fn invalidate<Q, B>(
+    fn invalidate<Q>(
         &self,
         key: CacheKey,
         parts: Parts,
         body: Q,
-        bypass: Option<&'static str>,
-    ) -> ResponseFuture<I, Q, B>
+        bypass: Option<Reason>,
+        policy: RequestPolicy,
+        report: RequestReport,
+    ) -> ResponseFuture<I, Q, S>
     where
-        I: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
-        I::Future: Send,
-        I::Error: Send,
+        I: InnerService<Q>,
         Q: Send + 'static,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
     {
-        let (core, store) = (Arc::clone(&self.cache.core), Arc::clone(&self.cache.store));
-        let call = UnsafeCall::new(core, store, key, bypass);
-        ResponseFuture::boxed(call.run(self.inner.clone(), parts, body))
+        let (shared, policy) = (Arc::clone(&self.shared), policy.lasting());
+        let call = UnsafeCall::new(Arc::clone(&shared), key, bypass, policy.clone());
+        reported(shared, policy, call.run(self.inner.clone(), parts, body), report)
     }
+}
+
+/// The future of an answer that is reported when it is there.
+fn reported<I, Q, S>(
+    shared: Arc<Shared<S>>,
+    policy: RequestPolicy,
+    answer: impl Future<Output = Result<Answer, I::Error>> + Send + 'static,
+    report: RequestReport,
+) -> ResponseFuture<I, Q, S>
+where
+    I: InnerService<Q>,
+    S: Store,
+{
+    ResponseFuture::boxed(async move {
+        match answer.await {
+            Ok(answer) => Ok(report.answered(&shared.core.reporter, &policy, answer)),
+            Err(error) => {
+                report.failed();
+                Err(error)
+            }
+        }
+    })
 }

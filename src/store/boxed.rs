@@ -4,10 +4,14 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{Expected, Fence, Lookup, PurgeMode, PurgeTarget, PutOutcome, Store, StoreStatistics, StoredId};
-use crate::entry::StoredResponse;
+use super::{
+    BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, Store,
+    StoreLimits, StoreStatistics, StoredBody, StoredId,
+};
 use crate::entry::key::CacheKey;
+use crate::entry::{RemoteContent, ResponseHead, StoredResponse};
 use crate::error::StoreError;
+use crate::semantics::range::ByteRange;
 
 /// A store whose type is erased, to choose one while running. Each call that waits costs a box.
 ///
@@ -38,8 +42,13 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Sen
 /// [`Store`] in a form that `dyn` can take.
 trait DynStore: Send + Sync {
     fn try_get(&self, key: &CacheKey) -> Option<Lookup>;
-    fn try_again(&self, key: &CacheKey) -> Option<Lookup>;
     fn get<'a>(&'a self, key: &'a CacheKey) -> BoxFuture<'a, Lookup>;
+    fn open<'a>(
+        &'a self,
+        key: &'a CacheKey,
+        content: RemoteContent,
+        range: Option<ByteRange>,
+    ) -> BoxFuture<'a, Option<StoredBody>>;
     fn expect(&self, key: &CacheKey) -> Expected;
     fn put<'a>(
         &'a self,
@@ -47,18 +56,22 @@ trait DynStore: Send + Sync {
         response: StoredResponse,
         fence: Fence,
     ) -> BoxFuture<'a, PutOutcome>;
+    fn begin<'a>(
+        &'a self,
+        key: &'a CacheKey,
+        expected_length: Option<u64>,
+        fence: Fence,
+    ) -> BoxFuture<'a, BeginOutcome>;
     fn freshen<'a>(
         &'a self,
         key: &'a CacheKey,
         of: StoredId,
-        response: StoredResponse,
+        head: ResponseHead,
         fence: Fence,
     ) -> BoxFuture<'a, PutOutcome>;
-    fn is_untouched<'a>(&'a self, key: &'a CacheKey, of_any_group: bool, since: Fence)
-    -> BoxFuture<'a, bool>;
-    fn invalidate<'a>(&'a self, target: &'a PurgeTarget, how: PurgeMode) -> BoxFuture<'a, ()>;
-    fn capacity(&self) -> Option<u64>;
-    fn max_object(&self) -> u64;
+    fn purged_since<'a>(&'a self, key: &'a CacheKey, since: Fence, scope: PurgeScope) -> BoxFuture<'a, bool>;
+    fn invalidate<'a>(&'a self, targets: &'a [PurgeTarget], mode: PurgeMode) -> BoxFuture<'a, ()>;
+    fn limits(&self) -> StoreLimits;
     fn statistics(&self) -> StoreStatistics;
 }
 
@@ -67,12 +80,17 @@ impl<S: Store> DynStore for S {
         Store::try_get(self, key)
     }
 
-    fn try_again(&self, key: &CacheKey) -> Option<Lookup> {
-        Store::try_again(self, key)
-    }
-
     fn get<'a>(&'a self, key: &'a CacheKey) -> BoxFuture<'a, Lookup> {
         Box::pin(Store::get(self, key))
+    }
+
+    fn open<'a>(
+        &'a self,
+        key: &'a CacheKey,
+        content: RemoteContent,
+        range: Option<ByteRange>,
+    ) -> BoxFuture<'a, Option<StoredBody>> {
+        Box::pin(Store::open(self, key, content, range))
     }
 
     fn expect(&self, key: &CacheKey) -> Expected {
@@ -88,35 +106,35 @@ impl<S: Store> DynStore for S {
         Box::pin(Store::put(self, key, response, fence))
     }
 
+    fn begin<'a>(
+        &'a self,
+        key: &'a CacheKey,
+        expected_length: Option<u64>,
+        fence: Fence,
+    ) -> BoxFuture<'a, BeginOutcome> {
+        Box::pin(Store::begin(self, key, expected_length, fence))
+    }
+
     fn freshen<'a>(
         &'a self,
         key: &'a CacheKey,
         of: StoredId,
-        response: StoredResponse,
+        head: ResponseHead,
         fence: Fence,
     ) -> BoxFuture<'a, PutOutcome> {
-        Box::pin(Store::freshen(self, key, of, response, fence))
+        Box::pin(Store::freshen(self, key, of, head, fence))
     }
 
-    fn is_untouched<'a>(
-        &'a self,
-        key: &'a CacheKey,
-        of_any_group: bool,
-        since: Fence,
-    ) -> BoxFuture<'a, bool> {
-        Box::pin(async move { Ok(Store::is_untouched(self, key, of_any_group, since).await) })
+    fn purged_since<'a>(&'a self, key: &'a CacheKey, since: Fence, scope: PurgeScope) -> BoxFuture<'a, bool> {
+        Box::pin(Store::purged_since(self, key, since, scope))
     }
 
-    fn invalidate<'a>(&'a self, target: &'a PurgeTarget, how: PurgeMode) -> BoxFuture<'a, ()> {
-        Box::pin(Store::invalidate(self, target, how))
+    fn invalidate<'a>(&'a self, targets: &'a [PurgeTarget], mode: PurgeMode) -> BoxFuture<'a, ()> {
+        Box::pin(Store::invalidate(self, targets, mode))
     }
 
-    fn capacity(&self) -> Option<u64> {
-        Store::capacity(self)
-    }
-
-    fn max_object(&self) -> u64 {
-        Store::max_object(self)
+    fn limits(&self) -> StoreLimits {
+        Store::limits(self)
     }
 
     fn statistics(&self) -> StoreStatistics {
@@ -129,12 +147,17 @@ impl Store for BoxStore {
         self.0.try_get(key)
     }
 
-    fn try_again(&self, key: &CacheKey) -> Option<Lookup> {
-        self.0.try_again(key)
-    }
-
     async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {
         self.0.get(key).await
+    }
+
+    async fn open(
+        &self,
+        key: &CacheKey,
+        content: RemoteContent,
+        range: Option<ByteRange>,
+    ) -> Result<Option<StoredBody>, StoreError> {
+        self.0.open(key, content, range).await
     }
 
     fn expect(&self, key: &CacheKey) -> Expected {
@@ -150,30 +173,40 @@ impl Store for BoxStore {
         self.0.put(key, response, fence).await
     }
 
+    async fn begin(
+        &self,
+        key: &CacheKey,
+        expected_length: Option<u64>,
+        fence: Fence,
+    ) -> Result<BeginOutcome, StoreError> {
+        self.0.begin(key, expected_length, fence).await
+    }
+
     async fn freshen(
         &self,
         key: &CacheKey,
         of: StoredId,
-        response: StoredResponse,
+        head: ResponseHead,
         fence: Fence,
     ) -> Result<PutOutcome, StoreError> {
-        self.0.freshen(key, of, response, fence).await
+        self.0.freshen(key, of, head, fence).await
     }
 
-    async fn is_untouched(&self, key: &CacheKey, of_any_group: bool, since: Fence) -> bool {
-        self.0.is_untouched(key, of_any_group, since).await.unwrap_or(false)
+    async fn purged_since(
+        &self,
+        key: &CacheKey,
+        since: Fence,
+        scope: PurgeScope,
+    ) -> Result<bool, StoreError> {
+        self.0.purged_since(key, since, scope).await
     }
 
-    async fn invalidate(&self, target: &PurgeTarget, how: PurgeMode) -> Result<(), StoreError> {
-        self.0.invalidate(target, how).await
+    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), StoreError> {
+        self.0.invalidate(targets, mode).await
     }
 
-    fn capacity(&self) -> Option<u64> {
-        self.0.capacity()
-    }
-
-    fn max_object(&self) -> u64 {
-        self.0.max_object()
+    fn limits(&self) -> StoreLimits {
+        self.0.limits()
     }
 
     fn statistics(&self) -> StoreStatistics {

@@ -11,13 +11,14 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 use super::purges::{HeldNames, Purges, number};
 use super::stamp::Verdict;
 use super::{
-    Expected, Fence, Lookup, PurgeMode, PurgeTarget, PutOutcome, Store, StoreStatistics, Stored, StoredId,
-    Variants,
+    BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, Store,
+    StoreLimits, StoreStatistics, Stored, StoredBody, StoredId, Variants,
 };
-use crate::entry::StoredResponse;
 use crate::entry::key::CacheKey;
+use crate::entry::{RemoteContent, ResponseHead, StoredResponse};
 use crate::error::StoreError;
 use crate::runtime::{Mutex, MutexGuard, lock};
+use crate::semantics::range::ByteRange;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -43,13 +44,11 @@ pub struct MemoryStore {
 struct Inner {
     cache: Cache<CacheKey, Entry, ByWeight, DefaultHashBuilder, Evictions>,
     evictions: AtomicU64,
-    hits: AtomicU64,
     ids: AtomicU64,
     max_object: u64,
     max_variants: usize,
     /// The most that one key may weigh, all variants together.
     max_key: u64,
-    misses: AtomicU64,
     purges: Arc<Purges>,
     /// Writers of one key take turns; readers never wait for them.
     writers: [Mutex<()>; WRITERS],
@@ -153,12 +152,10 @@ impl MemoryStoreBuilder {
             inner: Arc::new(Inner {
                 cache,
                 evictions: AtomicU64::new(0),
-                hits: AtomicU64::new(0),
                 ids: AtomicU64::new(1),
                 max_object,
                 max_variants: self.max_variants,
                 max_key,
-                misses: AtomicU64::new(0),
                 purges: Arc::default(),
                 writers: std::array::from_fn(|_| Mutex::new(())),
                 writer_hasher: RandomState::new(),
@@ -206,14 +203,6 @@ impl MemoryStore {
     }
 
     fn look_up(&self, key: &CacheKey) -> Lookup {
-        let lookup = self.peek(key);
-        let inner = &*self.inner;
-        let counter = if lookup.variants.is_empty() { &inner.misses } else { &inner.hits };
-        counter.fetch_add(1, Ordering::Relaxed);
-        lookup
-    }
-
-    fn peek(&self, key: &CacheKey) -> Lookup {
         let inner = &*self.inner;
         // Before the look-up: a purge after this moment is newer than the fence.
         let (fence, stamped) = inner.purges.state();
@@ -256,7 +245,7 @@ impl Inner {
             let mut stored = stored.clone();
             match verdict {
                 Verdict::Removed => return None,
-                Verdict::Expired(at) => stored.expired = Some(at),
+                Verdict::Expired(expired) => stored.expired = Some(expired),
                 Verdict::Untouched => {}
             }
             Some(stored)
@@ -270,47 +259,73 @@ impl Inner {
         lock(&self.writers[stripe])
     }
 
-    /// Puts `response` before the others of its key, in place of those that `replaces` accepts.
+    fn put(&self, key: &CacheKey, response: StoredResponse, fence: Fence) -> PutOutcome {
+        let selecting = response.head().reuse().selecting.clone();
+        let replaces = |stored: &Stored| stored.response.head().reuse().selecting == selecting;
+        let writing = self.writer(key);
+        self.write(writing, key, response, fence, replaces, false)
+    }
+
+    fn freshen(&self, key: &CacheKey, of: StoredId, head: ResponseHead, fence: Fence) -> PutOutcome {
+        let writing = self.writer(key);
+        let present = self.present(key);
+        let Some(stored) = present.iter().find(|stored| stored.id == of) else {
+            return PutOutcome::Superseded;
+        };
+        let response = StoredResponse::new(head, stored.response.payload().clone());
+        self.write(writing, key, response, fence, |stored| stored.id == of, true)
+    }
+
+    /// What is there, judged by all purges so far.
+    fn present(&self, key: &CacheKey) -> Variants {
+        let (_, stamped) = self.purges.state();
+        match self.cache.peek(key) {
+            Some(entry) => self.without_purged(key, &entry.variants, stamped),
+            None => Variants::default(),
+        }
+    }
+
+    /// Puts `response` before the others of its key, in place of those that `replaces` accepts, one of which has to be there
+    /// where it `only_replaces`.
     fn write(
         &self,
+        writing: MutexGuard<'_, ()>,
         key: &CacheKey,
         response: StoredResponse,
         fence: Fence,
         replaces: impl Fn(&Stored) -> bool,
-        demand: impl Fn(&[Stored]) -> bool,
+        only_replaces: bool,
     ) -> PutOutcome {
         let own_name = if key.is_uri_only() { 0 } else { NAME };
         let base = key.weight() as u64 + ENTRY + own_name;
         let weight = base + weight_of(&response);
-        if response.payload().len() as u64 > self.max_object || weight > self.max_key {
+        if response.payload().len() > self.max_object || weight > self.max_key {
             return PutOutcome::TooLarge;
         }
-        let writing = self.writer(key);
         // Held before it is judged: a purge that comes later finds it.
         let mut held = self.purges.hold(key, &response);
         let verdict = self.purges.judge_new(key, &response, fence);
         if verdict == Verdict::Removed {
             return PutOutcome::Superseded;
         }
-        let (_, stamped) = self.purges.state();
-        let present = match self.cache.peek(key) {
-            Some(entry) => self.without_purged(key, &entry.variants, stamped),
-            None => Variants::default(),
-        };
+        let present = self.present(key);
         // What was asked for before a soft purge does not replace what was asked for after it, and nothing replaces what is
         // newer.
         let is_newer = |stored: &Stored| {
             (verdict != Verdict::Untouched && number(stored.fence) > number(fence))
                 || (stored.expired.is_none() && response.is_older_than(&stored.response))
         };
-        if !demand(&present) || present.iter().any(|stored| replaces(stored) && is_newer(stored)) {
+        let is_missing = only_replaces && !present.iter().any(&replaces);
+        if is_missing || present.iter().any(|stored| replaces(stored) && is_newer(stored)) {
             return PutOutcome::Superseded;
         }
+        // By the times of messages: the store reads no clock.
+        let received_at = response.head().reuse().response_time;
         let id = StoredId(self.ids.fetch_add(1, Ordering::Relaxed));
         let mut total = weight;
         let mut list = vec![Stored::new(id, fence, response)];
         let oldest = present.iter().map(|stored| number(stored.fence)).min();
-        for stored in present.iter().filter(|stored| !replaces(stored)) {
+        for stored in present.iter().filter(|stored| !replaces(stored) && !stored.is_gone(received_at)) {
             let more = weight_of(&stored.response);
             if list.len() >= self.max_variants || total + more > self.max_key {
                 break; // the rest is older
@@ -347,12 +362,18 @@ impl Store for MemoryStore {
         Some(self.look_up(key))
     }
 
-    fn try_again(&self, key: &CacheKey) -> Option<Lookup> {
-        Some(self.peek(key))
-    }
-
     async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {
         Ok(self.look_up(key))
+    }
+
+    /// It keeps no content apart. What another store keeps elsewhere, and has put here as a head, is for that one to open.
+    async fn open(
+        &self,
+        _: &CacheKey,
+        _: RemoteContent,
+        _: Option<ByteRange>,
+    ) -> Result<Option<StoredBody>, StoreError> {
+        Ok(None)
     }
 
     fn expect(&self, key: &CacheKey) -> Expected {
@@ -366,57 +387,56 @@ impl Store for MemoryStore {
         response: StoredResponse,
         fence: Fence,
     ) -> Result<PutOutcome, StoreError> {
-        let selecting = response.head().reuse().selecting.clone();
-        let replaces = |stored: &Stored| stored.response.head().reuse().selecting == selecting;
-        Ok(self.inner.write(key, response, fence, replaces, |_| true))
+        Ok(self.inner.put(key, response, fence))
+    }
+
+    /// Content goes into memory anyway.
+    async fn begin(&self, _: &CacheKey, _: Option<u64>, _: Fence) -> Result<BeginOutcome, StoreError> {
+        Ok(BeginOutcome::PutWhole)
     }
 
     async fn freshen(
         &self,
         key: &CacheKey,
         of: StoredId,
-        response: StoredResponse,
+        head: ResponseHead,
         fence: Fence,
     ) -> Result<PutOutcome, StoreError> {
-        let replaces = |stored: &Stored| stored.id == of;
-        let still_there = |present: &[Stored]| present.iter().any(replaces);
-        Ok(self.inner.write(key, response, fence, replaces, still_there))
+        Ok(self.inner.freshen(key, of, head, fence))
     }
 
-    async fn is_untouched(&self, key: &CacheKey, of_any_group: bool, since: Fence) -> bool {
-        self.inner.purges.is_untouched(key, of_any_group, since)
+    async fn purged_since(
+        &self,
+        key: &CacheKey,
+        since: Fence,
+        scope: PurgeScope,
+    ) -> Result<bool, StoreError> {
+        Ok(self.inner.purges.concern(key, since, scope))
     }
 
-    async fn invalidate(&self, target: &PurgeTarget, how: PurgeMode) -> Result<(), StoreError> {
-        let purged = self.inner.purges.purge(target, how);
-        if how == PurgeMode::Remove {
-            // The stamp alone does it; this gives the memory back at once where that is cheap.
-            match target {
-                PurgeTarget::All => self.sweep(purged),
-                PurgeTarget::Key(key) => drop(self.inner.cache.remove(key)),
-                _ => {}
+    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), StoreError> {
+        for target in targets {
+            let purged = self.inner.purges.purge(target, mode);
+            if mode == PurgeMode::Remove {
+                // The stamp alone does it; this gives the memory back at once where that is cheap.
+                match target {
+                    PurgeTarget::All => self.sweep(purged),
+                    PurgeTarget::Key(key) => drop(self.inner.cache.remove(key)),
+                    _ => {}
+                }
             }
         }
         Ok(())
     }
 
-    fn max_object(&self) -> u64 {
-        self.inner.max_object
-    }
-
-    fn capacity(&self) -> Option<u64> {
-        Some(self.inner.cache.capacity())
+    fn limits(&self) -> StoreLimits {
+        let Inner { cache, max_object, max_variants, .. } = &*self.inner;
+        StoreLimits::new().capacity(cache.capacity()).max_object(*max_object).max_variants(*max_variants)
     }
 
     fn statistics(&self) -> StoreStatistics {
-        let inner = &*self.inner;
-        StoreStatistics {
-            bytes: inner.cache.weight(),
-            entries: inner.cache.len() as u64,
-            evictions: inner.evictions.load(Ordering::Relaxed),
-            hits: inner.hits.load(Ordering::Relaxed),
-            misses: inner.misses.load(Ordering::Relaxed),
-        }
+        let Inner { cache, evictions, .. } = &*self.inner;
+        StoreStatistics::new(cache.weight(), cache.len() as u64, evictions.load(Ordering::Relaxed))
     }
 }
 

@@ -3,46 +3,58 @@
 pub mod conformance;
 
 mod boxed;
+mod content;
+mod lookup;
 mod memory;
 mod places;
 mod purges;
 mod stamp;
+mod target;
 
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::time::{Duration, SystemTime};
 
 pub use boxed::BoxStore;
-pub use memory::MemoryStore;
+pub use content::{BeginOutcome, ContentWriter, StoredBody};
+pub use lookup::{Expired, Fence, Lookup, Stored, StoredId, Variants};
+pub use memory::{MemoryStore, MemoryStoreBuilder};
+pub use target::{PurgeMode, PurgeScope, PurgeTarget};
 
-use self::purges::HeldNames;
-use crate::entry::StoredResponse;
+pub use crate::entry::RemoteContent;
 use crate::entry::key::CacheKey;
+use crate::entry::{ResponseHead, StoredResponse};
 use crate::error::StoreError;
+use crate::semantics::range::ByteRange;
 
 /// A place for stored responses, shared by all clones of a layer.
 ///
 /// # The contract
 ///
-/// A store knows nothing of HTTP: it neither judges freshness nor reads fields. It gets complete, immutable
-/// responses and gives them back whole, or not at all. It may drop any of them at any time.
+/// A store knows nothing of HTTP: it neither judges freshness nor reads fields, and it reads no clock. It gets complete,
+/// immutable responses and gives them back whole, or not at all. It may drop any of them at any time. Whoever *reads* a
+/// store sees complete responses only.
 ///
-/// *Variants.* Several responses live under one key, told apart by their selecting fields. [`Store::get`] gives
-/// all of them, the newest first. A store bounds their number and drops the oldest.
+/// *Variants.* Several responses live under one key; their selecting fields distinguish them. [`Store::get`] gives all of
+/// them, the newest first. A store bounds their number ([`StoreLimits::max_variants`]) and drops the oldest.
 ///
-/// *Purge and fill.* [`Lookup::fence`] is the store's purge state at the moment of a look-up. Whoever fetches
-/// on the strength of a look-up hands its fence back with the result, and the store refuses the result
-/// ([`PutOutcome::Superseded`]) if the key, its URI, a prefix of it, one of the response's groups or everything was
-/// purged after the fence was taken; after a soft purge it may store the result all the same, as expired, but
-/// not in place of one that was asked for after it. So no purge is lost to a fetch under way.
+/// *Content.* [`Store::get`] gives heads. Their content is in memory, or it is remote ([`Payload::remote`]): then the cache
+/// opens it by [`Store::open`], the whole or one range, before it sends the head to a client. Content that is gone by then
+/// is a miss. What was opened can be read to its end, also when the response is removed meanwhile; where it can't be, it
+/// ends with an error. A store whose responses all come with their content is never asked to open any.
+///
+/// *Purge and fill.* [`Lookup::fence`] is the store's purge state at the moment of a look-up. Whoever fetches on the
+/// strength of a look-up hands its fence back with the result, and the store refuses the result
+/// ([`PutOutcome::Superseded`]) if a purge after that fence names the key or one of the response's groups. After a soft
+/// purge it may store the result all the same, as expired, but not in place of one that was asked for after it. So no
+/// purge is lost to a fetch under way. This holds for [`Store::put`], for [`Store::freshen`] and for what
+/// [`Store::begin`] writes.
 ///
 /// *What is on its way.* A store may forget a purge as soon as nothing that it holds, and nothing that is on its way, can
-/// be concerned by it: purges come from strangers, too, by unsafe requests for URIs that do not exist. What is on its way
-/// the cache says by [`Store::expect`]: it calls that before it sends a request, and keeps what it gets until the result is
-/// put or not. The fence of that ([`Expected::fence`]) is the one it hands to `put` and to `is_untouched`. A purge that
-/// ends before `expect` need not be remembered for its sake, since the request goes out afterwards. A fence from
+/// be concerned by it: purges come from strangers, too, by unsafe requests for URIs that do not exist. The cache says what
+/// is on its way by [`Store::expect`]: it calls that before it sends a request, and keeps what it gets until the result is
+/// put or not. The fence of that ([`Expected::fence`]) is the one that it hands to `put` and to `purged_since`. A purge
+/// that ends before `expect` need not be remembered for its sake, since the request goes out afterwards. A fence from
 /// elsewhere says nothing of what was forgotten, so the store refuses a result where it can't be sure.
 ///
 /// *Order.* A response does not replace one that is the origin's newer word ([`StoredResponse::is_older_than`]), be it by
@@ -54,31 +66,38 @@ use crate::error::StoreError;
 ///
 /// *Cost.* A purge costs the same whatever the number of stored responses.
 ///
-/// *Failure.* No method panics. An error of `get`, `put` or `freshen` costs a miss and nothing else.
+/// *Failure.* No method panics. An error of a read costs a miss, one of a write means that nothing is stored. The cache
+/// drops the future of a call that takes too long ([`Guarded`]); whether a write or a purge has taken effect then is open.
 ///
-/// [`conformance::check`] puts a store through all of this.
+/// No method has a default: a store around another one that forgets to pass a call on does not compile.
+/// [`conformance`] puts a store through all of this.
+///
+/// [`Guarded`]: crate::store
+/// [`Payload::remote`]: crate::Payload::remote
 pub trait Store: Send + Sync + 'static {
-    /// [`Store::get`] where that needs no waiting. `None` means "ask `get`", not "nothing there".
-    fn try_get(&self, key: &CacheKey) -> Option<Lookup> {
-        let _ = key;
-        None
-    }
+    /// [`Store::get`] where that needs no waiting. `None` means "ask `get`", not "nothing there": a store that has to wait
+    /// for its answers always gives it.
+    fn try_get(&self, key: &CacheKey) -> Option<Lookup>;
 
-    /// [`Store::try_get`] for who has looked before, and is not to be counted twice.
-    fn try_again(&self, key: &CacheKey) -> Option<Lookup> {
-        self.try_get(key)
-    }
-
-    /// All responses under the key, the newest first.
+    /// All responses under the key, the newest first, with their content or without ([`Payload::is_remote`]).
+    ///
+    /// [`Payload::is_remote`]: crate::Payload::is_remote
     fn get(&self, key: &CacheKey) -> impl Future<Output = Result<Lookup, StoreError>> + Send;
 
+    /// Opens the content of a response that [`Store::get`] gave without it: the whole, or a range of what is stored.
+    /// `None` where it is gone.
+    ///
+    /// What it gives ends with an error where it is shorter or longer than that: the cache holds it to its length.
+    fn open(
+        &self,
+        key: &CacheKey,
+        content: RemoteContent,
+        range: Option<ByteRange>,
+    ) -> impl Future<Output = Result<Option<StoredBody>, StoreError>> + Send;
+
     /// Says that a response under the key is on its way, or will be, until the last clone of what this gives is dropped.
-    /// A store that wraps another one passes this on. The default says nothing: right for a store that remembers every
-    /// purge.
-    fn expect(&self, key: &CacheKey) -> Expected {
-        let _ = key;
-        Expected::default()
-    }
+    /// [`Expected::default`] says nothing: right for a store that remembers every purge.
+    fn expect(&self, key: &CacheKey) -> Expected;
 
     /// Adds a response, in place of one with the same selecting fields, if that is not newer.
     fn put(
@@ -88,58 +107,52 @@ pub trait Store: Send + Sync + 'static {
         fence: Fence,
     ) -> impl Future<Output = Result<PutOutcome, StoreError>> + Send;
 
-    /// Gives a stored response a new head over the same content, provided it is still the one with
-    /// the id `of` (compare and swap). `response` has the old payload.
+    /// Begins to add a response whose content is still on its way, `expected_length` bytes where that is known. A store
+    /// that does not take content piece by piece ([`StoreLimits::takes_streams`]) answers [`BeginOutcome::PutWhole`].
+    fn begin(
+        &self,
+        key: &CacheKey,
+        expected_length: Option<u64>,
+        fence: Fence,
+    ) -> impl Future<Output = Result<BeginOutcome, StoreError>> + Send;
+
+    /// Gives a stored response a new head over the same content, provided it is still the one with the id `of` (compare
+    /// and swap).
     fn freshen(
         &self,
         key: &CacheKey,
         of: StoredId,
-        response: StoredResponse,
+        head: ResponseHead,
         fence: Fence,
     ) -> impl Future<Output = Result<PutOutcome, StoreError>> + Send;
 
-    /// Whether no purge since the fence was taken, hard or soft, concerns a response under the key. It is in none of
-    /// the groups that are known elsewhere; where `of_any_group`, a purge of any group may concern it. `false` where
-    /// the store can't tell, which costs a response that could have been stored or served.
+    /// Whether a purge since the fence was taken, hard or soft, concerns a response under the key: one that is in none of
+    /// the groups that are known elsewhere, or as `scope` says. `true` where the store can't say, which costs a response
+    /// that could have been stored or served. It reads no responses.
     ///
     /// It is asked about what has been expected under the key since the fence, and about what is stored under another
     /// query of the same path, with its fence, if that may answer for the key
     /// ([`StoredResponse::may_answer_for_other_queries`]). A purge that no longer concerns either may be forgotten.
-    fn is_untouched(
+    fn purged_since(
         &self,
         key: &CacheKey,
-        of_any_group: bool,
         since: Fence,
-    ) -> impl Future<Output = bool> + Send {
-        let _ = of_any_group;
-        async move { self.get(key).await.is_ok_and(|now| now.fence == since) }
-    }
+        scope: PurgeScope,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Makes everything that the target names go, or go stale.
+    /// Makes everything that the targets name go, or go stale. An error says that this may not have taken effect for any
+    /// of them.
     fn invalidate(
         &self,
-        target: &PurgeTarget,
-        how: PurgeMode,
+        targets: &[PurgeTarget],
+        mode: PurgeMode,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The most bytes of content that the store takes in one response; default 8 MiB.
-    fn max_object(&self) -> u64 {
-        8 * 1024 * 1024
-    }
-
-    /// The most bytes that the store holds in memory; `None`, the default, where that can't be said. What responses on their
-    /// way hold beside the store is bounded by it, unless it is set ([`FillLimits`], [`BodyLimits`]).
-    ///
-    /// [`BodyLimits`]: crate::BodyLimits
-    /// [`FillLimits`]: crate::FillLimits
-    fn capacity(&self) -> Option<u64> {
-        None
-    }
+    /// What the store takes, and how it wants to be asked. Asked often: it only reads a field.
+    fn limits(&self) -> StoreLimits;
 
     /// Counts, as far as the store keeps them.
-    fn statistics(&self) -> StoreStatistics {
-        StoreStatistics::default()
-    }
+    fn statistics(&self) -> StoreStatistics;
 }
 
 /// Keeps a store from forgetting purges that concern a response on its way (see [`Store::expect`]). Cheap to clone.
@@ -170,122 +183,7 @@ impl fmt::Debug for Expected {
     }
 }
 
-/// The purge state of a store at one moment. Its meaning is the store's own, but that the default one stands
-/// before every purge.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fence(pub u128);
-
-/// Tells one stored response from all others that the store has held or will hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoredId(pub u64);
-
-/// What a look-up found.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Lookup {
-    /// The purge state at the moment of the look-up.
-    pub fence: Fence,
-    /// The responses, the newest first.
-    pub variants: Variants,
-}
-
-impl Lookup {
-    /// A look-up's result.
-    pub fn new(fence: Fence, variants: Variants) -> Self {
-        Self { fence, variants }
-    }
-}
-
-/// Responses under one key, the newest first. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Variants(Option<Arc<Shelf>>);
-
-/// What clones of [`Variants`] share.
-struct Shelf {
-    /// A store's own mark: the purge number up to which all are known to be untouched.
-    checked: AtomicU64,
-    /// Keeps the stamps of purges that concern these responses, for as long as anybody has them.
-    held: Option<Arc<HeldNames>>,
-    list: Box<[Stored]>,
-}
-
-impl Variants {
-    /// Takes the responses in their order.
-    pub fn new(list: impl IntoIterator<Item = Stored>) -> Self {
-        Self::checked(list, 0, None)
-    }
-
-    fn checked(list: impl IntoIterator<Item = Stored>, number: u64, held: Option<Arc<HeldNames>>) -> Self {
-        let list: Box<[Stored]> = list.into_iter().collect();
-        let checked = AtomicU64::new(number);
-        Self((!list.is_empty()).then(|| Arc::new(Shelf { checked, held, list })))
-    }
-
-    /// Some of these responses, purged softly or not, with a mark that says nothing yet.
-    fn of_these(&self, list: impl IntoIterator<Item = Stored>) -> Self {
-        Self::checked(list, 0, self.0.as_ref().and_then(|shelf| shelf.held.clone()))
-    }
-
-    /// Whether both are the same shelf, not only equal ones.
-    fn is(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-            (one, other) => one.is_none() && other.is_none(),
-        }
-    }
-
-    fn mark(&self) -> Option<&AtomicU64> {
-        self.0.as_ref().map(|shelf| &shelf.checked)
-    }
-}
-
-impl std::ops::Deref for Variants {
-    type Target = [Stored];
-
-    fn deref(&self) -> &[Stored] {
-        self.0.as_ref().map_or(&[], |shelf| &shelf.list)
-    }
-}
-
-impl fmt::Debug for Variants {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter()).finish()
-    }
-}
-
-/// One response in a store.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Stored {
-    /// When it was purged softly; it is stale from then on, whatever its freshness lifetime.
-    pub expired: Option<SystemTime>,
-    /// The fence under which it was put.
-    pub fence: Fence,
-    /// Its identity.
-    pub id: StoredId,
-    /// The response.
-    pub response: StoredResponse,
-}
-
-impl Stored {
-    /// A response as a store holds it.
-    pub fn new(id: StoredId, fence: Fence, response: StoredResponse) -> Self {
-        Self { expired: None, fence, id, response }
-    }
-
-    /// Seconds of freshness left, negative when stale, where the age is known already.
-    #[inline]
-    pub(crate) fn ttl_at(&self, age: Option<Duration>, now: SystemTime) -> i64 {
-        let ttl = self.response.head().reuse().ttl_at(age);
-        // After a soft purge it has been stale since then, however long it would have lived.
-        self.expired.map_or(ttl, |expired| {
-            let since = now.duration_since(expired).unwrap_or_default();
-            ttl.min(-i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
-        })
-    }
-}
-
-/// What became of a [`Store::put`] or [`Store::freshen`].
+/// What became of a [`Store::put`] or [`Store::freshen`], or of what [`Store::begin`] began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutOutcome {
     /// It is stored.
@@ -296,33 +194,89 @@ pub enum PutOutcome {
     TooLarge,
 }
 
-/// What an invalidation is aimed at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a store takes, and how it wants to be asked.
+///
+/// ```
+/// use larder::store::StoreLimits;
+/// let limits = StoreLimits::new().max_object(1 << 20).waits(true);
+/// assert_eq!((limits.max_object, limits.max_variants), (1 << 20, 64));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum PurgeTarget {
-    /// Everything.
-    All,
-    /// Every response in a group, by its full name: those of `Cache-Groups` are in the scope of their origin (see
-    /// [`groups::scoped`](crate::semantics::groups::scoped)). A [`CacheHandle`](crate::CacheHandle) takes a name without
-    /// an origin for a [`PurgeTarget::Tag`].
-    Group(Box<str>),
-    /// Every response under one key.
-    Key(CacheKey),
-    /// Every response whose key has a URI that starts with these bytes (see [`CacheKey::uris`]).
-    Prefix(Box<[u8]>),
-    /// Every response in a group of this name, whatever its origin (see [`groups::tag`](crate::semantics::groups::tag)).
-    Tag(Box<str>),
-    /// Every response whose key has this URI, whatever its other parts (see [`CacheKey::uris`]).
-    Uri(Box<[u8]>),
+pub struct StoreLimits {
+    /// The most bytes that the store holds in memory; `None`, the default, where that can't be said. What responses on
+    /// their way hold besides the store is bounded by it, unless that is set ([`FillLimits`], [`BodyLimits`]).
+    ///
+    /// [`BodyLimits`]: crate::BodyLimits
+    /// [`FillLimits`]: crate::FillLimits
+    pub capacity: Option<u64>,
+    /// Calls of the store end within a time of its own, or fail: nobody has to guard it. Default `false`.
+    pub is_guarded: bool,
+    /// The most bytes of content that the store takes in one response; default 8 MiB. It bounds what one fill keeps in
+    /// memory.
+    pub max_object: u64,
+    /// The most responses that the store keeps under one key; default 64. A request looks through all of them.
+    pub max_variants: usize,
+    /// Takes content piece by piece ([`Store::begin`]); default `false`.
+    pub takes_streams: bool,
+    /// Calls may wait for something outside of this process: [`Store::try_get`] gives `None`, at least sometimes.
+    /// [`CacheLayer`](crate::CacheLayer) puts a [guard](crate::store) around a store that waits. Default `false`.
+    pub waits: bool,
 }
 
-/// What an invalidation does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PurgeMode {
-    /// Soft: stale from the given time on.
-    Expire(SystemTime),
-    /// Hard: gone.
-    Remove,
+impl Default for StoreLimits {
+    fn default() -> Self {
+        Self {
+            capacity: None,
+            is_guarded: false,
+            max_object: 8 * 1024 * 1024,
+            max_variants: 64,
+            takes_streams: false,
+            waits: false,
+        }
+    }
+}
+
+impl StoreLimits {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets [`StoreLimits::capacity`].
+    #[must_use]
+    pub fn capacity(mut self, bytes: u64) -> Self {
+        self.capacity = Some(bytes);
+        self
+    }
+
+    /// Sets [`StoreLimits::max_object`].
+    #[must_use]
+    pub fn max_object(mut self, bytes: u64) -> Self {
+        self.max_object = bytes;
+        self
+    }
+
+    /// Sets [`StoreLimits::max_variants`].
+    #[must_use]
+    pub fn max_variants(mut self, count: usize) -> Self {
+        self.max_variants = count;
+        self
+    }
+
+    /// Sets [`StoreLimits::takes_streams`].
+    #[must_use]
+    pub fn takes_streams(mut self, takes: bool) -> Self {
+        self.takes_streams = takes;
+        self
+    }
+
+    /// Sets [`StoreLimits::waits`].
+    #[must_use]
+    pub fn waits(mut self, waits: bool) -> Self {
+        self.waits = waits;
+        self
+    }
 }
 
 /// Counts of a store since it was made, and its contents now.
@@ -335,8 +289,11 @@ pub struct StoreStatistics {
     pub entries: u64,
     /// Keys dropped to make room.
     pub evictions: u64,
-    /// Look-ups that found something.
-    pub hits: u64,
-    /// Look-ups that found nothing.
-    pub misses: u64,
+}
+
+impl StoreStatistics {
+    /// Bytes and keys held, and keys dropped to make room.
+    pub fn new(bytes: u64, entries: u64, evictions: u64) -> Self {
+        Self { bytes, entries, evictions }
+    }
 }

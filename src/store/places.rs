@@ -161,6 +161,11 @@ impl Places {
         shard.places.contains_key(&name) || shard.miss(name, number)
     }
 
+    /// Whether anybody holds any name at all.
+    pub(super) fn are_held(&self) -> bool {
+        self.shards.iter().any(|shard| !read(shard).places.is_empty())
+    }
+
     /// What the stamps of a name say of a response, on top of an earlier verdict. `is_meant` says whether a narrower
     /// target is the response's.
     pub(super) fn judge(

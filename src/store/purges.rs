@@ -17,14 +17,17 @@ use smallvec::SmallVec;
 
 use super::places::{Name, Places, read, write};
 use super::stamp::{Stamp, Verdict};
-use super::{Fence, PurgeMode, PurgeTarget};
+use super::{Fence, PurgeMode, PurgeScope, PurgeTarget};
 use crate::entry::StoredResponse;
 use crate::entry::key::CacheKey;
 use crate::runtime::RwLock;
 use crate::semantics::groups;
 
-/// How many prefixes are remembered. What comes on top makes the oldest one count for its whole origin.
+/// How many prefixes are remembered. What comes on top makes the oldest one count for its whole origin, or for the first
+/// segment of its path where it has no origin.
 const PREFIXES: usize = 1_024;
+/// How many first segments of paths are remembered. What comes on top makes the oldest one count for everything.
+const SEGMENTS: usize = 64;
 /// How many purges of groups are remembered for responses on their way, whose groups nobody knows yet. Beyond that, what
 /// was asked for before the oldest of them is not stored if it is in any group.
 const PINNED: usize = 1_024;
@@ -54,13 +57,26 @@ struct Counts {
 #[derive(Default)]
 struct Wide {
     all: Stamp,
+    /// The number of the latest purge of a path when nothing was held at all.
+    bygone_path: u64,
     /// What was asked for before this purge, and is in a group, may have been purged by it.
     forgotten_group: u64,
     /// The number of the latest purge of a group.
     latest_group: u64,
     /// Names of groups that are held for what was on its way when they were purged, the oldest purge first.
     pinned: VecDeque<(u64, Name)>,
-    prefixes: VecDeque<(Box<[u8]>, Stamp)>,
+    /// Of URIs; and of paths, which start with a slash.
+    prefixes: Prefixes,
+    /// What older prefixes of paths have become.
+    segments: Prefixes,
+}
+
+type Prefixes = VecDeque<(Box<[u8]>, Stamp)>;
+
+impl Wide {
+    fn prefixes(&self) -> impl Iterator<Item = &(Box<[u8]>, Stamp)> {
+        self.prefixes.iter().chain(&self.segments)
+    }
 }
 
 /// What a name is of. It is hashed last, so that no two kinds have one name for the same bytes.
@@ -68,19 +84,40 @@ struct Wide {
 enum Kind {
     /// A URI without its query: what is stored may say that it answers for other queries.
     Base = 1,
-    Group = 2,
-    Key = 3,
-    /// `scheme://authority/`.
-    Origin = 4,
-    Tag = 5,
-    Uri = 6,
+    /// A tag in lower case, whatever its origin.
+    FoldedTag = 2,
+    Group = 3,
+    /// An authority.
+    Host = 4,
+    Key = 5,
+    /// `scheme://authority/`, narrower than the host.
+    Origin = 6,
+    /// A tag as it is spelled, narrower than the folded one.
+    Tag = 7,
+    Uri = 8,
 }
 
 /// The names of a URI.
 struct UriNames {
     base: Name,
-    origin: Option<Name>,
+    /// Of a host, and of an origin, which is narrower.
+    host: Option<(Name, Name)>,
     uri: Name,
+}
+
+/// The names of a group.
+struct GroupNames {
+    folded_tag: Name,
+    group: Name,
+    /// Narrower than the folded one.
+    tag: Name,
+}
+
+impl GroupNames {
+    /// Those that have places.
+    fn held(&self) -> [Name; 2] {
+        [self.group, self.folded_tag]
+    }
 }
 
 /// Names that are held until this is dropped.
@@ -114,8 +151,8 @@ impl HeldNames {
     fn add_uri(&mut self, uri: &[u8]) -> Name {
         let names = self.purges.uri_names(uri);
         self.add(names.uri);
-        if let Some(origin) = names.origin {
-            self.add(origin);
+        if let Some((host, _)) = names.host {
+            self.add(host);
         }
         names.base
     }
@@ -123,7 +160,7 @@ impl HeldNames {
     /// Holds what a further response under the same key can be purged by.
     pub(super) fn add_response(&mut self, key: &CacheKey, response: &StoredResponse) {
         for group in response.head().groups() {
-            self.purges.group_names(group).into_iter().for_each(|name| self.add(name));
+            self.purges.group_names(group).held().into_iter().for_each(|name| self.add(name));
         }
         if response.may_answer_for_other_queries() {
             self.add(self.purges.uri_names(key.uri()).base);
@@ -155,14 +192,14 @@ impl Drop for OnItsWay {
 
 /// The part of a fence that is the number of a purge.
 pub(super) fn number(fence: Fence) -> u64 {
-    u64::try_from(fence.0 & u128::from(u64::MAX)).unwrap_or_default()
+    u64::try_from(fence.bits() & u128::from(u64::MAX)).unwrap_or_default()
 }
 
 impl Purges {
     /// The purge state now, and the number of the latest purge that may concern anything stored, which is as new or newer.
     pub(super) fn state(&self) -> (Fence, u64) {
         let latest = self.counts.latest.load(Ordering::Acquire);
-        (Fence(latest.into()), self.counts.stamped.load(Ordering::Acquire))
+        (Fence::from_bits(latest.into()), self.counts.stamped.load(Ordering::Acquire))
     }
 
     /// Holds what a response under a key can be purged by, whatever it will be.
@@ -176,7 +213,7 @@ impl Purges {
         if let Some(first) = on_its_way.held.names.first() {
             self.places.depart(*first, on_its_way.fence);
         }
-        (Fence(fence.0 | GUARDED), on_its_way)
+        (Fence::from_bits(fence.bits() | GUARDED), on_its_way)
     }
 
     /// Holds what a response under a key can be purged by.
@@ -188,21 +225,24 @@ impl Purges {
     }
 
     /// Writes the stamp of a purge, if anything is stored or on its way that it may concern. Returns its number.
-    pub(super) fn purge(&self, target: &PurgeTarget, how: PurgeMode) -> u64 {
+    pub(super) fn purge(&self, target: &PurgeTarget, mode: PurgeMode) -> u64 {
         let mut wide = write(&self.wide);
         let number = self.counts.latest.load(Ordering::Relaxed) + 1;
-        let stamp = Stamp::new(number, how);
+        let stamp = Stamp::new(number, mode);
         let concerns_stored = match target {
             PurgeTarget::All => {
                 wide.all.add(&stamp);
-                if how == PurgeMode::Remove {
-                    wide.prefixes.clear(); // what they concern is gone
+                if mode == PurgeMode::Remove {
+                    (wide.prefixes, wide.segments) = Default::default(); // what they concern is gone
                 }
                 true
             }
             PurgeTarget::Group(group) => {
                 let name = self.name(Kind::Group, group.as_bytes());
-                self.purge_group(&mut wide, name, &stamp, number)
+                self.purge_group(&mut wide, name, None, &stamp, number)
+            }
+            PurgeTarget::Host(authority) => {
+                self.places.stamp(self.host(authority.as_bytes()), None, &stamp, number)
             }
             PurgeTarget::Key(key) => {
                 let (names, own) = (self.uri_names(key.uri()), self.name(Kind::Key, key.as_bytes()));
@@ -214,10 +254,15 @@ impl Purges {
                     self.places.stamp(own, None, &stamp, number)
                 }
             }
+            PurgeTarget::PathPrefix(prefix) => self.purge_path_prefix(&mut wide, prefix, stamp, number),
             PurgeTarget::Prefix(prefix) => self.purge_prefix(&mut wide, prefix, stamp, number),
             PurgeTarget::Tag(tag) => {
-                let name = self.name(Kind::Tag, tag.as_bytes());
-                self.purge_group(&mut wide, name, &stamp, number)
+                let (folded, tag) = self.tag_names(tag);
+                self.purge_group(&mut wide, folded, Some(tag), &stamp, number)
+            }
+            PurgeTarget::TagAnyCase(tag) => {
+                let (folded, _) = self.tag_names(tag);
+                self.purge_group(&mut wide, folded, None, &stamp, number)
             }
             PurgeTarget::Uri(uri) => {
                 let names = self.uri_names(uri);
@@ -235,7 +280,14 @@ impl Purges {
         number
     }
 
-    fn purge_group(&self, wide: &mut Wide, name: Name, stamp: &Stamp, number: u64) -> bool {
+    fn purge_group(
+        &self,
+        wide: &mut Wide,
+        name: Name,
+        narrower: Option<Name>,
+        stamp: &Stamp,
+        number: u64,
+    ) -> bool {
         wide.latest_group = number;
         let oldest = self.places.oldest_on_its_way();
         // What was asked for after a purge is not concerned.
@@ -255,39 +307,62 @@ impl Purges {
             self.places.hold(name);
             wide.pinned.push_back((number, name));
         }
-        self.places.stamp(name, None, stamp, number)
+        self.places.stamp(name, narrower, stamp, number)
     }
 
     fn purge_prefix(&self, wide: &mut Wide, prefix: &[u8], stamp: Stamp, number: u64) -> bool {
-        if let Some(origin) = origin_of(prefix) {
-            let name = self.name(Kind::Origin, origin);
-            if origin.len() == prefix.len() {
-                return self.places.stamp(name, None, &stamp, number);
+        if prefix.starts_with(b"/") {
+            return false; // no URI of a key is like that
+        }
+        if let Some((host, origin)) = self.uri_names(prefix).host {
+            if prefix.iter().filter(|&&byte| byte == b'/').count() == 3 && prefix.ends_with(b"/") {
+                return self.places.stamp(host, Some(origin), &stamp, number);
             }
-            if !self.places.find(name, number) {
+            if !self.places.find(host, number) {
                 return false;
             }
         }
+        self.remember_prefix(wide, prefix, stamp, number);
+        true
+    }
+
+    fn purge_path_prefix(&self, wide: &mut Wide, prefix: &[u8], stamp: Stamp, number: u64) -> bool {
+        if !prefix.starts_with(b"/") {
+            return false;
+        }
+        if !self.places.are_held() {
+            wide.bygone_path = number;
+            return false;
+        }
+        if prefix == b"/" {
+            wide.all.add(&stamp);
+        } else {
+            self.remember_prefix(wide, prefix, stamp, number);
+        }
+        true
+    }
+
+    /// Of what is stored and on its way, the prefix concerns only what has the name of its host, if it has one.
+    fn remember_prefix(&self, wide: &mut Wide, prefix: &[u8], stamp: Stamp, number: u64) {
         if let Some((_, known)) = wide.prefixes.iter_mut().find(|(known, _)| **known == *prefix) {
-            known.add(&stamp);
-            return true;
+            return known.add(&stamp);
         }
         if wide.prefixes.len() >= PREFIXES {
-            let is_held = |origin: &[u8]| self.places.is_held(self.name(Kind::Origin, origin));
-            wide.prefixes.retain(|(known, _)| origin_of(known).is_none_or(is_held));
+            let host = |prefix: &[u8]| self.uri_names(prefix).host;
+            wide.prefixes.retain(|(known, _)| host(known).is_none_or(|(host, _)| self.places.is_held(host)));
         }
         if wide.prefixes.len() >= PREFIXES
             && let Some((oldest, its_stamp)) = wide.prefixes.pop_front()
         {
-            match origin_of(&oldest) {
-                Some(origin) => {
-                    self.places.stamp(self.name(Kind::Origin, origin), None, &its_stamp, number);
+            match (self.uri_names(&oldest).host, first_segment(&oldest)) {
+                (Some((host, origin)), _) => {
+                    self.places.stamp(host, Some(origin), &its_stamp, number);
                 }
-                None => wide.all.add(&its_stamp),
+                (None, Some(segment)) => wide.add_segment(segment, its_stamp),
+                (None, None) => wide.all.add(&its_stamp),
             }
         }
         wide.prefixes.push_back((prefix.into(), stamp));
-        true
     }
 
     /// What the purges since its fence say of a response that is stored.
@@ -296,37 +371,39 @@ impl Purges {
         if fence >= self.counts.stamped.load(Ordering::Acquire) {
             return Verdict::Untouched;
         }
-        let verdict = self.judge_key(key, fence);
-        let names = response.head().groups().flat_map(|group| self.group_names(group));
-        names.fold(verdict, |verdict, name| self.places.judge(name, |_| false, fence, verdict))
+        response.head().groups().fold(self.judge_key(key, fence), |verdict, group| {
+            let GroupNames { folded_tag, group, tag } = self.group_names(group);
+            let verdict = self.places.judge(group, |_| false, fence, verdict);
+            self.places.judge(folded_tag, |narrower| narrower == tag, fence, verdict)
+        })
     }
 
     /// What the purges since its fence say of a response that is about to be stored, whose names are held already.
     pub(super) fn judge_new(&self, key: &CacheKey, response: &StoredResponse, fence: Fence) -> Verdict {
         let mut groups = response.head().groups().peekable();
         let in_forgotten = groups.peek().is_some() && read(&self.wide).forgotten_group > number(fence);
-        let names = groups.flat_map(|group| self.group_names(group));
+        let names = groups.flat_map(|group| self.group_names(group).held());
         if in_forgotten || (!is_guarded(fence) && self.may_have_missed(key, names, fence)) {
             return Verdict::Removed;
         }
         self.judge(key, response, fence)
     }
 
-    /// Whether no purge since `fence` concerns a key; where `of_any_group`, any purge of a group does.
-    pub(super) fn is_untouched(&self, key: &CacheKey, of_any_group: bool, fence: Fence) -> bool {
+    /// Whether a purge since `fence` concerns a key.
+    pub(super) fn concern(&self, key: &CacheKey, fence: Fence, scope: PurgeScope) -> bool {
         let since = number(fence);
         if since >= self.counts.latest.load(Ordering::Acquire) {
-            return true;
+            return false;
         }
-        if (of_any_group && read(&self.wide).latest_group > since)
+        if (scope == PurgeScope::KeyOrAnyGroup && read(&self.wide).latest_group > since)
             || (!is_guarded(fence) && self.may_have_missed(key, std::iter::empty(), fence))
         {
-            return false;
+            return true;
         }
         let (names, own) = (self.uri_names(key.uri()), self.key(key));
         let is_meant = |narrower| narrower == names.uri || narrower == *own;
         let verdict = self.places.judge(names.base, is_meant, since, self.judge_key(key, since));
-        verdict == Verdict::Untouched
+        verdict != Verdict::Untouched
     }
 
     #[cfg(all(test, shuttle))]
@@ -338,7 +415,7 @@ impl Purges {
         let mut verdict = {
             let wide = read(&self.wide);
             let of_prefixes =
-                wide.prefixes.iter().filter(|(prefix, _)| key.uris().any(|uri| uri.starts_with(prefix)));
+                wide.prefixes().filter(|(prefix, _)| key.uris().any(|uri| has_prefix(uri, prefix)));
             let stamps = std::iter::once(&wide.all).chain(of_prefixes.map(|(_, stamp)| stamp));
             stamps.fold(Verdict::Untouched, |verdict, stamp| stamp.judge(fence, verdict))
         };
@@ -346,8 +423,8 @@ impl Purges {
         for uri in key.uris() {
             let names = self.uri_names(uri);
             verdict = self.places.judge(names.uri, |narrower| narrower == *own, fence, verdict);
-            if let Some(origin) = names.origin {
-                verdict = self.places.judge(origin, |_| false, fence, verdict);
+            if let Some((host, origin)) = names.host {
+                verdict = self.places.judge(host, |narrower| narrower == origin, fence, verdict);
             }
         }
         if !key.is_uri_only() {
@@ -361,9 +438,10 @@ impl Purges {
         let own = (!key.is_uri_only()).then(|| self.name(Kind::Key, key.as_bytes()));
         let of_uris = key.uris().flat_map(|uri| {
             let names = self.uri_names(uri);
-            std::iter::once(names.uri).chain(names.origin)
+            std::iter::once(names.uri).chain(names.host.map(|(host, _)| host))
         });
-        of_uris.chain(own).chain(groups).any(|name| self.places.may_have_missed(name, number(fence)))
+        read(&self.wide).bygone_path > number(fence)
+            || of_uris.chain(own).chain(groups).any(|name| self.places.may_have_missed(name, number(fence)))
     }
 
     fn name(&self, kind: Kind, bytes: &[u8]) -> Name {
@@ -377,27 +455,61 @@ impl Purges {
         LazyCell::new(|| self.name(Kind::Key, key.as_bytes()))
     }
 
+    fn host(&self, authority: &[u8]) -> Name {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(authority);
+        finish(hasher, Kind::Host)
+    }
+
     /// Of a group, and of the tag that it is whatever its origin.
-    fn group_names(&self, group: &str) -> [Name; 2] {
-        [self.name(Kind::Group, group.as_bytes()), self.name(Kind::Tag, groups::tag(group).as_bytes())]
+    fn group_names(&self, group: &str) -> GroupNames {
+        let (folded_tag, tag) = self.tag_names(groups::tag(group));
+        GroupNames { folded_tag, group: self.name(Kind::Group, group.as_bytes()), tag }
+    }
+
+    /// Of a tag in whatever case, and as it is spelled.
+    fn tag_names(&self, tag: &str) -> (Name, Name) {
+        let mut folded = SmallVec::<[u8; 64]>::from_slice(tag.as_bytes());
+        folded.make_ascii_lowercase();
+        (self.name(Kind::FoldedTag, &folded), self.name(Kind::Tag, tag.as_bytes()))
     }
 
     /// All names of a URI, hashed in one go.
     fn uri_names(&self, uri: &[u8]) -> UriNames {
         let mut hasher = self.hasher.build_hasher();
-        let (origin, rest) = uri.split_at(origin_of(uri).map_or(0, <[u8]>::len));
-        hasher.write(origin);
-        let named = (!origin.is_empty()).then(|| finish(hasher.clone(), Kind::Origin));
+        let mut rest = uri;
+        let host = origin_of(uri).map(|(scheme, authority, path)| {
+            hasher.write(authority);
+            let host = finish(hasher.clone(), Kind::Host);
+            hasher.write_u8(0xff); // in no authority
+            hasher.write(scheme);
+            rest = path;
+            (host, finish(hasher.clone(), Kind::Origin))
+        });
         let query = rest.iter().position(|&byte| byte == b'?').unwrap_or(rest.len());
         hasher.write(&rest[..query]);
         let base = finish(hasher.clone(), Kind::Base);
         hasher.write(&rest[query..]);
-        UriNames { base, origin: named, uri: finish(hasher, Kind::Uri) }
+        UriNames { base, host, uri: finish(hasher, Kind::Uri) }
+    }
+}
+
+impl Wide {
+    fn add_segment(&mut self, segment: &[u8], stamp: Stamp) {
+        if let Some((_, known)) = self.segments.iter_mut().find(|(known, _)| **known == *segment) {
+            return known.add(&stamp);
+        }
+        if self.segments.len() >= SEGMENTS
+            && let Some((_, oldest)) = self.segments.pop_front()
+        {
+            self.all.add(&oldest);
+        }
+        self.segments.push_back((segment.into(), stamp));
     }
 }
 
 fn is_guarded(fence: Fence) -> bool {
-    fence.0 & GUARDED != 0
+    fence.bits() & GUARDED != 0
 }
 
 fn finish(mut hasher: impl Hasher, kind: Kind) -> Name {
@@ -405,14 +517,27 @@ fn finish(mut hasher: impl Hasher, kind: Kind) -> Name {
     hasher.finish()
 }
 
-/// `scheme://authority/` of an absolute URI that has a path.
-fn origin_of(uri: &[u8]) -> Option<&[u8]> {
-    let mut slashes = 0;
-    let path = uri.iter().position(|&byte| {
-        slashes += u32::from(byte == b'/');
-        slashes == 3
-    });
-    path.map(|path| &uri[..=path])
+/// Scheme with `://`, authority, and path with query, of an absolute URI that has a path.
+fn origin_of(uri: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let scheme = uri.windows(3).position(|three| three == b"://")? + 3;
+    let path = scheme + uri[scheme..].iter().position(|&byte| byte == b'/')?;
+    Some((&uri[..scheme], &uri[scheme..path], &uri[path..]))
+}
+
+/// Whether a prefix of URIs, or of paths, is that of a URI.
+fn has_prefix(uri: &[u8], prefix: &[u8]) -> bool {
+    if prefix.starts_with(b"/") {
+        origin_of(uri).is_some_and(|(_, _, path)| path.starts_with(prefix))
+    } else {
+        uri.starts_with(prefix)
+    }
+}
+
+/// `/segment/` of a longer prefix of paths.
+fn first_segment(prefix: &[u8]) -> Option<&[u8]> {
+    let path = prefix.strip_prefix(b"/")?;
+    let end = path.iter().position(|&byte| byte == b'/')?;
+    Some(&prefix[..end + 2])
 }
 
 #[cfg(test)]
@@ -420,6 +545,7 @@ mod tests {
     use super::*;
     use crate::entry::{Payload, ResponseHead};
     use crate::semantics::reuse::Reuse;
+    use crate::store::Expired;
     use std::time::{Duration, UNIX_EPOCH};
 
     fn key(uri: &str) -> CacheKey {
@@ -481,9 +607,10 @@ mod tests {
         assert_eq!(early.verdict(&purges), Verdict::Removed);
         assert_eq!([late.verdict(&purges), other.verdict(&purges)], [Verdict::Untouched; 2]);
         purges.purge(&PurgeTarget::Group("http://a g".into()), PurgeMode::Expire(UNIX_EPOCH));
-        assert_eq!([late.verdict(&purges), other.verdict(&purges)], [Verdict::Expired(UNIX_EPOCH); 2]);
+        let expired = Verdict::Expired(Expired::new(UNIX_EPOCH, None));
+        assert_eq!([late.verdict(&purges), other.verdict(&purges)], [expired; 2]);
         purges.purge(&prefix("http://a/y"), PurgeMode::Remove);
-        assert_eq!(late.verdict(&purges), Verdict::Expired(UNIX_EPOCH));
+        assert_eq!(late.verdict(&purges), expired);
         assert_eq!(other.verdict(&purges), Verdict::Removed);
         purges.purge(&PurgeTarget::All, PurgeMode::Remove);
         assert_eq!(late.verdict(&purges), Verdict::Removed);
@@ -500,9 +627,10 @@ mod tests {
                 kept
             })
             .collect();
-        assert_eq!(kept[19].verdict(&purges), Verdict::Expired(at(19)));
-        assert_eq!(kept[15].verdict(&purges), Verdict::Expired(at(15)));
-        assert_eq!(kept[0].verdict(&purges), Verdict::Expired(at(12)), "older than all that are told apart");
+        let since = |second| Verdict::Expired(Expired::new(at(second), None));
+        assert_eq!(kept[19].verdict(&purges), since(19));
+        assert_eq!(kept[15].verdict(&purges), since(15));
+        assert_eq!(kept[0].verdict(&purges), since(12), "older than all that are told apart");
         assert_eq!(Kept::new(&purges, "/x", None).verdict(&purges), Verdict::Untouched);
     }
 
@@ -608,7 +736,7 @@ mod tests {
         }
         assert_eq!(read(&purges.wide).prefixes.len(), PREFIXES);
         assert_eq!(there.verdict(&purges), Verdict::Removed, "the oldest prefixes count for their origin");
-        assert!(purges.is_untouched(&elsewhere, false, fence));
+        assert!(!purges.concern(&elsewhere, fence, PurgeScope::Key));
     }
 
     #[test]
@@ -620,8 +748,8 @@ mod tests {
         for number in 2..1_000 {
             purges.purge(&uri(&format!("/x?{number}")), PurgeMode::Remove);
         }
-        assert!(!purges.is_untouched(&key("/x?2"), false, fence), "what is stored for another query");
-        assert!(!purges.is_untouched(&key("/x?999"), false, fence));
+        assert!(purges.concern(&key("/x?2"), fence, PurgeScope::Key), "what is stored for another query");
+        assert!(purges.concern(&key("/x?999"), fence, PurgeScope::Key));
         assert_eq!(kept.verdict(&purges), Verdict::Untouched, "under its own URI it is what it was");
         assert_eq!(purges.state().1, stamped);
     }

@@ -2,14 +2,12 @@
 //!
 //! A stamp is a number from one counter, not a time. It hits every response whose fence is older.
 
-use std::time::SystemTime;
-
-use super::PurgeMode;
+use super::{Expired, PurgeMode};
 
 /// What purges say of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    Expired(SystemTime),
+    Expired(Expired),
     Removed,
     Untouched,
 }
@@ -20,17 +18,19 @@ pub(super) struct Stamp {
     /// The number of the latest hard purge; 0 for none.
     removed: u64,
     /// The latest soft purges, the oldest first: what was fetched before several is stale since the first of them.
-    expired: Vec<(u64, SystemTime)>,
+    expired: Vec<(u64, Expired)>,
 }
 
 /// How many soft purges of one target are told apart; older ones count as the oldest of these.
 const SOFT: usize = 8;
 
 impl Stamp {
-    pub(super) fn new(number: u64, how: PurgeMode) -> Self {
-        match how {
+    pub(super) fn new(number: u64, mode: PurgeMode) -> Self {
+        let soft = |at, until| Self { removed: 0, expired: vec![(number, Expired::new(at, until))] };
+        match mode {
+            PurgeMode::Expire(at) => soft(at, None),
+            PurgeMode::ExpireUntil { at, until } => soft(at, Some(until)),
             PurgeMode::Remove => Self { removed: number, expired: Vec::new() },
-            PurgeMode::Expire(at) => Self { removed: 0, expired: vec![(number, at)] },
         }
     }
 
@@ -39,7 +39,11 @@ impl Stamp {
         self.expired.extend(&other.expired);
         self.expired.sort_unstable_by_key(|(number, _)| *number);
         let surplus = self.expired.len().saturating_sub(SOFT);
-        self.expired.drain(..surplus);
+        let ends = self.expired.drain(..surplus).filter_map(|(_, expired)| expired.until).min();
+        if let Some((_, oldest)) = self.expired.first_mut() {
+            // No promised end is lost.
+            *oldest = oldest.and(Expired::new(oldest.at, ends));
+        }
     }
 
     /// What this stamp says of a response that was fetched under `fence`, on top of an earlier verdict.
@@ -47,11 +51,10 @@ impl Stamp {
         if so_far == Verdict::Removed || self.removed > fence {
             return Verdict::Removed;
         }
-        let first = self.expired.iter().find(|(number, _)| *number > fence).map(|(_, at)| *at);
-        match (so_far, first) {
-            (Verdict::Expired(earlier), Some(at)) => Verdict::Expired(at.min(earlier)),
-            (_, Some(at)) => Verdict::Expired(at),
-            (so_far, None) => so_far,
-        }
+        let since = self.expired.iter().filter(|(number, _)| *number > fence);
+        since.fold(so_far, |so_far, (_, expired)| match so_far {
+            Verdict::Expired(earlier) => Verdict::Expired(earlier.and(*expired)),
+            _ => Verdict::Expired(*expired),
+        })
     }
 }

@@ -11,7 +11,7 @@ use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use larder::{CacheLayer, FillLimits, StandardPolicy};
+use larder::{CacheBuilder, CacheLayer, FillLimits, StandardPolicy};
 use tokio::sync::Semaphore;
 use tower::{Layer, Service, service_fn};
 
@@ -117,7 +117,7 @@ async fn a32_three_hundred_requests_that_are_broken_off_make_nobody_miss() {
 
 #[tokio::test(start_paused = true)]
 async fn a32_beyond_the_bound_what_is_stored_is_made_stale_and_stays() {
-    let stage = Stage::with(CacheLayer::default().fill_limits(FillLimits::new().abandoned(2)));
+    let stage = Stage::with(CacheBuilder::default().fill_limits(FillLimits::new().abandoned(2)));
     fill(&stage, "/").await;
     let going_on = [abandon(&stage, Method::POST, "/").await, abandon(&stage, Method::POST, "/").await];
     assert_eq!(state(&stage, "/").await, "hit");
@@ -147,7 +147,7 @@ async fn a32_beyond_the_bound_what_is_stored_is_made_stale_and_stays() {
 
 #[tokio::test(start_paused = true)]
 async fn a32_whoever_leaves_before_the_service_is_ready_has_asked_nothing() {
-    let stage = Stage::with(CacheLayer::default().fill_limits(FillLimits::new().abandoned(0)));
+    let stage = Stage::with(CacheBuilder::default().fill_limits(FillLimits::new().abandoned(0)));
     fill(&stage, "/").await;
     stage.origin.hold_readiness();
     let post = stage.send(Method::POST, "/", &[]);
@@ -185,7 +185,7 @@ async fn a32_a_request_that_fails_makes_stale_at_most() {
 
 #[tokio::test(start_paused = true)]
 async fn a32_requests_that_fail_one_after_the_other_make_others_validate_once_in_a_while() {
-    let stage = Stage::with(CacheLayer::default().fill_limits(FillLimits::new().abandoned(0)));
+    let stage = Stage::with(CacheBuilder::default().fill_limits(FillLimits::new().abandoned(0)));
     for path in ["/", "/other"] {
         fill(&stage, path).await;
     }
@@ -220,7 +220,7 @@ async fn a32_requests_that_fail_one_after_the_other_make_others_validate_once_in
 
 #[tokio::test(start_paused = true)]
 async fn a32_what_nobody_knows_hinders_no_answer_that_stands_in() {
-    let stage = Stage::with(CacheLayer::default().fill_limits(FillLimits::new().abandoned(0)));
+    let stage = Stage::with(CacheBuilder::default().fill_limits(FillLimits::new().abandoned(0)));
     let head = [("cache-control", "max-age=60, stale-while-revalidate=60"), ("etag", "\"a\"")];
     stage.fill("/", &[Step::head(200, &head), Step::frame("old"), Step::End]).await;
     abandon(&stage, Method::POST, "/").await;
@@ -230,7 +230,7 @@ async fn a32_what_nobody_knows_hinders_no_answer_that_stands_in() {
 
 #[tokio::test(start_paused = true)]
 async fn a32_the_answer_to_a_post_is_stored_although_its_client_has_left() {
-    let stage = Stage::with(CacheLayer::default().policy(StandardPolicy::default().post(true)));
+    let stage = Stage::with(CacheBuilder::default().policy(StandardPolicy::default().post(true)));
     let call = abandon(&stage, Method::POST, "/").await;
     let head = [("cache-control", "max-age=60"), ("content-location", "/")];
     call.step(Step::head(200, &head)).frame("po");

@@ -4,11 +4,11 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Request, Response, StatusCode};
 use http_body_util::Empty;
-use larder::{CacheBody, CacheLayer};
+use larder::{CacheBody, CacheBuilder};
 use tower::{Layer, Service};
 
 use crate::support::alloc;
-use crate::support::origin::{Origin, Refused, Reply, ScriptedBody};
+use crate::support::origin::{Origin, Refused, Reply};
 
 /// A response with eight fields of the origin's.
 fn eight_fields() -> Reply {
@@ -22,7 +22,7 @@ fn eight_fields() -> Reply {
         .field("x-request-id", "1234")
 }
 
-type Answer = Result<Response<CacheBody<ScriptedBody>>, Refused>;
+type Answer = Result<Response<CacheBody>, Refused>;
 
 fn request(fields: &[(&str, &str)]) -> Request<Empty<Bytes>> {
     let mut request = Request::get("/articles/some-article?page=2").header("host", "www.example.com");
@@ -34,9 +34,9 @@ fn request(fields: &[(&str, &str)]) -> Request<Empty<Bytes>> {
 
 /// The answer to a request after one that filled the cache, and the allocations within the layer. The
 /// request is made before and the answer dropped after.
-fn measure(fields: &[(&str, &str)]) -> (u64, Response<CacheBody<ScriptedBody>>) {
+fn measure(fields: &[(&str, &str)]) -> (u64, Response<CacheBody>) {
     let origin = Origin::new([eight_fields()]);
-    let mut cache = CacheLayer::default().clock(larder::Clock::manual().0).layer(origin);
+    let mut cache = CacheBuilder::default().clock(larder::Clock::manual().0).build().layer(origin);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let fill: Answer = cache.call(request(&[])).await;
@@ -60,7 +60,7 @@ fn a_hit_allocates_at_most_five_times() {
 #[test]
 fn a_hit_of_coded_content_without_vary_allocates_no_more() {
     let origin = Origin::new([eight_fields().field("content-encoding", "gzip")]);
-    let mut cache = CacheLayer::default().clock(larder::Clock::manual().0).layer(origin);
+    let mut cache = CacheBuilder::default().clock(larder::Clock::manual().0).build().layer(origin);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let coded = || request(&[("accept-encoding", "deflate, gzip, br, zstd")]);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, StreamBody};
-use larder::{CacheLayer, MemoryStore, StandardPolicy};
+use larder::{CacheBuilder, CacheLayer, MemoryStore, StandardPolicy};
 use tokio::sync::mpsc;
 use tower::{Layer, Service};
 
@@ -61,7 +61,7 @@ async fn trailers_are_passed_and_stored() {
 
 #[tokio::test]
 async fn more_than_the_largest_object_passes_and_is_not_stored() {
-    let layer = || CacheLayer::new(MemoryStore::builder().max_object(100_000).build());
+    let layer = || CacheLayer::builder(MemoryStore::builder().max_object(100_000).build());
     let frame = "x".repeat(30_000);
     let frames = [frame.as_str(); 100];
     let known = Reply::cc("", "max-age=60").frames(&frames).field("content-length", "3000000");
@@ -203,7 +203,7 @@ async fn f01_a_body_that_is_only_passed_on_is_held_to_its_length() {
     {
         for fields in [&[][..], &[("connection", "upgrade"), ("upgrade", "x")]] {
             let reply = Reply::cc("", "no-store").status(status).field("content-length", "9");
-            let layer = CacheLayer::default().policy(StandardPolicy::default().head_as_get(false));
+            let layer = CacheBuilder::default().policy(StandardPolicy::default().head_as_get(false));
             let seen = Bench::with(layer, [reply]).send(method.clone(), "/", fields).await;
             assert!(!seen.broken, "{method} {status} {seen:?}");
         }

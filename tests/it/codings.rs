@@ -20,7 +20,7 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
-use larder::{CacheLayer, Clock, ClockHand, StandardPolicy};
+use larder::{CacheBuilder, Clock, ClockHand, StandardPolicy};
 use tower::{Layer, ServiceBuilder};
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
@@ -382,7 +382,7 @@ async fn serve(
         .layer(CompressionLayer::new().compress_when(SizeAbove::new(1)))
         .service(ServeDir::new(&folder.0));
     let direct = wire::serve(origin.clone()).await;
-    let cache = CacheLayer::default().policy(policy).clock(clock);
+    let cache = CacheBuilder::default().policy(policy).clock(clock).build();
     let cached = wire::serve(cache.layer(origin)).await;
     Served { cached, direct, clock: hand }
 }

@@ -1,7 +1,7 @@
 //! Requests that share one call, and what must never be shared. The origin's steps are released by hand.
 
 use http::Method;
-use larder::{CacheLayer, FillLimits, StandardPolicy};
+use larder::{CacheBuilder, FillLimits, StandardPolicy};
 
 use crate::support::stepped::Call;
 use crate::support::{Stage, Step, settle};
@@ -239,7 +239,7 @@ async fn a06_what_is_public_property_is_not_shared_with_credentials_by_a_careful
 
 #[tokio::test(start_paused = true)]
 async fn a06_vary_cookie_gives_each_session_its_own() {
-    let stage = Stage::with(CacheLayer::default().policy(StandardPolicy::rfc9111()));
+    let stage = Stage::with(CacheBuilder::default().policy(StandardPolicy::rfc9111()));
     let cookies = ["user=0", "user=1", "user=2", "user=3"];
     let herd: Vec<_> = (0..40)
         .map(|number| (cookies[number % 4], stage.get_with("/", &[("cookie", cookies[number % 4])])))
@@ -370,7 +370,7 @@ async fn f02_a_follower_waits_for_a_bounded_time() {
     leader.seen().await.has_body("late");
     // The limit is the user's to set.
     let limits = FillLimits::new().wait(std::time::Duration::from_millis(100));
-    let stage = Stage::with(CacheLayer::default().fill_limits(limits));
+    let stage = Stage::with(CacheBuilder::default().fill_limits(limits));
     let _herd = stage.herd(2, &[]);
     tokio::time::sleep(std::time::Duration::from_millis(110)).await;
     assert_eq!(stage.origin.calls(), 2);
@@ -539,10 +539,10 @@ async fn who_would_wait_in_vain_does_not_wait_for_the_whole() {
     let since = ("if-modified-since", "Wed, 01 Jan 2020 00:00:00 GMT");
     let reload = ("cache-control", "no-cache");
     for (layer, status, fields, calls) in [
-        (CacheLayer::default().without_tagging(), 200, &[none_match][..], 1),
-        (CacheLayer::default(), 404, &[none_match], 1),
-        (CacheLayer::default(), 200, &[since], 1),
-        (CacheLayer::default().policy(StandardPolicy::rfc9111()), 200, &[none_match, reload], 1),
+        (CacheBuilder::default().without_tagging(), 200, &[none_match][..], 1),
+        (CacheBuilder::default(), 404, &[none_match], 1),
+        (CacheBuilder::default(), 200, &[since], 1),
+        (CacheBuilder::default().policy(StandardPolicy::rfc9111()), 200, &[none_match, reload], 1),
     ] {
         let stage = Stage::with(layer);
         let clients = [stage.get("/"), stage.get_with("/", fields)];

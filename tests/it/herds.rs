@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use http::Method;
-use larder::{CacheLayer, CallLimits, FillLimits, StandardPolicy};
+use larder::{CacheBuilder, CallLimits, FillLimits, StandardPolicy};
 use tower::{Layer, Service};
 
 use crate::support::{Answer, Client, Seen, Stage, Step, settle};
@@ -127,7 +127,7 @@ async fn a34_ten_odd_requests_ahead_of_a_herd_let_nobody_loose() {
 async fn a34_a_head_ahead_of_a_herd_costs_one_call() {
     let policy = StandardPolicy::default().head_as_get(true);
     for has_length in [false, true] {
-        let stage = Stage::with(CacheLayer::default().policy(policy.clone()));
+        let stage = Stage::with(CacheBuilder::default().policy(policy.clone()));
         let head = stage.send(Method::HEAD, "/", &[]);
         settle().await;
         let herd = stage.herd(HERD, &[]);
@@ -163,7 +163,7 @@ async fn a34_a_herd_on_errors_goes_a_few_at_a_time() {
         assert_eq!(most, FEW, "{failure:?}");
         assert_eq!(stage.origin.calls(), HERD, "{failure:?}: each has its own answer");
     }
-    let few = CacheLayer::default().fill_limits(FillLimits::new().retries(2));
+    let few = CacheBuilder::default().fill_limits(FillLimits::new().retries(2));
     let stage = Stage::with(few);
     let herd = stage.herd(HERD, &[]);
     assert_eq!(drive(&stage, &herd, |_| vec![Step::head(503, &[]), Step::End]).await, 2);
@@ -294,7 +294,7 @@ async fn a34_a_queue_that_takes_too_long_gets_wider_and_later_where_the_origin_f
 
 #[tokio::test(start_paused = true)]
 async fn a34_by_option_an_error_answers_those_who_waited_for_it() {
-    let sharing = || CacheLayer::default().fill_limits(FillLimits::new().share_errors(true));
+    let sharing = || CacheBuilder::default().fill_limits(FillLimits::new().share_errors(true));
     for (status, fields, is_shared) in [
         (503, &[][..], true),
         (503, &[("content-length", "5")], true),
@@ -357,7 +357,7 @@ async fn a_follower_of_a_failed_leader_says_that_it_is_collapsed() {
 }
 
 fn bounded(limits: CallLimits) -> Stage {
-    Stage::with(CacheLayer::default().call_limits(limits))
+    Stage::with(CacheBuilder::default().call_limits(limits))
 }
 
 #[tokio::test(start_paused = true)]
@@ -437,7 +437,7 @@ async fn a35_who_waits_for_a_call_that_cannot_be_made_waits_no_longer_than_it() 
 #[tokio::test(start_paused = true)]
 async fn a35_a_layer_inside_of_itself_needs_leave_once() {
     let stage = bounded(CallLimits::new().total(1));
-    let layer = CacheLayer::default().call_limits(CallLimits::new().total(1));
+    let layer = CacheBuilder::default().call_limits(CallLimits::new().total(1)).build();
     let mut nested = layer.layer(layer.layer(stage.origin.clone()));
     for method in [Method::GET, Method::OPTIONS, Method::POST] {
         stage.origin.script(&page());
@@ -501,7 +501,7 @@ async fn a35_a_head_draws_no_content_that_cannot_be_stored() {
         // Its length is found out.
         (&[FRESH], 512 * 1024),
     ] {
-        let stage = Stage::with(CacheLayer::default().policy(policy()));
+        let stage = Stage::with(CacheBuilder::default().policy(policy()));
         let client = stage.send(Method::HEAD, "/", &[]);
         settle().await;
         let call = stage.origin.call(0);

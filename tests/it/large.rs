@@ -56,7 +56,7 @@ impl Body for Large {
 }
 
 /// What the origin's body has made, and the client's body.
-type Sent = (Arc<AtomicUsize>, CacheBody<Large>);
+type Sent = (Arc<AtomicUsize>, CacheBody);
 
 async fn send(layer: &CacheLayer, cache_control: &'static str, known_length: bool) -> Sent {
     let made = Arc::new(AtomicUsize::new(0));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{Empty, Full};
-use larder::{CacheLayer, CacheService, Clock, StandardPolicy};
+use larder::{CacheBuilder, CacheLayer, CacheService, Clock, StandardPolicy};
 use proptest::prelude::*;
 use tower::{Layer, Service};
 
@@ -49,7 +49,7 @@ async fn ra2_the_careful_profile_stores_no_parts() {
     for _ in 0..2 {
         range(&bench, "bytes=-5").await.told("larder; fwd=uri-miss; detail=\"partial\"");
     }
-    let layer = CacheLayer::default().policy(StandardPolicy::default().partial(true));
+    let layer = CacheBuilder::default().policy(StandardPolicy::default().partial(true));
     let bench = Bench::with(layer, [part("bytes 5-9/10", "56789")]);
     range(&bench, "bytes=-5").await;
     range(&bench, "bytes=-5").await.told("larder; hit; ttl=60");
@@ -355,7 +355,7 @@ async fn ra2_variants_have_parts_of_their_own() {
 
 #[tokio::test]
 async fn a15_a_range_of_something_large_costs_no_more_than_the_range() {
-    let layer = CacheLayer::new(larder::MemoryStore::builder().max_object(100).build());
+    let layer = CacheLayer::builder(larder::MemoryStore::builder().max_object(100).build());
     let layer = layer.policy(StandardPolicy::rfc9111());
     let bench = Bench::with(layer, [part("bytes 0-0/1073741824", "0")]);
     for number in 0..50 {
@@ -489,7 +489,7 @@ proptest! {
         runtime.block_on(async {
             let version = Arc::new(Mutex::new(0));
             let (clock, hand) = Clock::manual();
-            let layer = CacheLayer::default().policy(StandardPolicy::rfc9111()).clock(clock);
+            let layer = CacheBuilder::default().policy(StandardPolicy::rfc9111()).clock(clock).build();
             let cache = layer.layer(Ranging { version: Arc::clone(&version) });
             for step in steps {
                 match step {

@@ -2,7 +2,7 @@
 
 use http::{Method, Uri};
 use larder::store::PurgeTarget;
-use larder::{CacheLayer, StandardPolicy};
+use larder::{CacheBuilder, StandardPolicy};
 
 use crate::support::{Bench, Reply};
 
@@ -70,7 +70,7 @@ async fn safe_requests_invalidate_nothing() {
 #[tokio::test]
 async fn a_uri_is_purged_with_all_its_variants_and_users() {
     let policy = StandardPolicy::default().key_field(http::header::AUTHORIZATION);
-    let bench = Bench::with(CacheLayer::default().policy(policy), [Reply::cc("x", "max-age=60")]);
+    let bench = Bench::with(CacheBuilder::default().policy(policy), [Reply::cc("x", "max-age=60")]);
     for user in ["one", "two"] {
         bench.get_with("/me", &[("authorization", user)]).await;
         assert!(bench.get_with("/me", &[("authorization", user)]).await.is_hit());

@@ -155,7 +155,7 @@ async fn vl5_what_a_304_carries() {
 
 #[tokio::test]
 async fn vl5_without_a_tag_last_modified_goes_along() {
-    let layer = larder::CacheLayer::default().without_tagging();
+    let layer = larder::CacheBuilder::default().without_tagging();
     let bench = Bench::with(layer, []);
     let modified = bench.date(-100);
     bench.origin.then(Reply::cc("x", "max-age=60").field("last-modified", &modified));

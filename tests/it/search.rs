@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
-use larder::{CacheLayer, MemoryStore, StandardPolicy};
+use larder::{CacheBuilder, CacheLayer, MemoryStore, StandardPolicy};
 
 use crate::support::{Bench, Reply};
 
@@ -80,8 +80,9 @@ async fn f08_a_purge_that_the_hints_know_nothing_of_holds_all_the_same() {
     bench.get("/a?2").await.told("larder; fwd=uri-miss; stored; ttl=60").has_body("new");
     // Two layers over one store, the second of which has never seen an answer.
     let store = MemoryStore::new();
-    let one = Bench::with(CacheLayer::new(store.clone()), [reply("old", "params"), reply("new", "params")]);
-    let two = Bench::with(CacheLayer::new(store), []);
+    let one =
+        Bench::with(CacheLayer::builder(store.clone()), [reply("old", "params"), reply("new", "params")]);
+    let two = Bench::with(CacheLayer::builder(store), []);
     one.get("/b?1").await;
     one.get("/b?2").await.told("larder; hit; ttl=60");
     two.handle.purge(&"http://example.com/b?2".parse().unwrap()).await.unwrap();
@@ -100,7 +101,7 @@ async fn va5_only_if_cached_finds_it_too() {
 
 #[tokio::test]
 async fn va5_it_can_be_switched_off() {
-    let layer = CacheLayer::default().policy(StandardPolicy::default().no_vary_search(false));
+    let layer = CacheBuilder::default().policy(StandardPolicy::default().no_vary_search(false));
     let bench = Bench::with(layer, [reply("one", "params")]);
     bench.get("/a?1").await;
     bench.get("/a?2").await.told("larder; fwd=uri-miss; stored; ttl=60");

@@ -4,7 +4,7 @@
 use axum::Router;
 use axum::routing::get;
 use http::Version;
-use larder::{CacheLayer, StandardPolicy};
+use larder::{CacheBuilder, CacheLayer, StandardPolicy};
 
 use crate::reported::validation::until_calls;
 use crate::support::{Bench, Reply, wire};
@@ -234,7 +234,7 @@ async fn a10_an_error_takes_the_place_of_nothing_good() {
     // Also where clients may force a call, and errors that they draw may be stored.
     let lenient = || {
         let policy = StandardPolicy::default().client_directives(true).drawn_errors(true);
-        CacheLayer::default().policy(policy)
+        CacheBuilder::default().policy(policy)
     };
     for status in [400, 404, 405, 413, 431, 500, 501, 503] {
         // No error is stored without explicit freshness, whatever it looks like.
@@ -323,14 +323,14 @@ async fn a10_an_error_is_not_kept_for_long() {
     bench.get("/").await.told("larder; fwd=uri-miss; stored; ttl=300");
     bench.later(300);
     bench.get("/").await.told("larder; fwd=stale; stored; ttl=300");
-    let layer = CacheLayer::default().policy(StandardPolicy::default().max_error_lifetime(None));
+    let layer = CacheBuilder::default().policy(StandardPolicy::default().max_error_lifetime(None));
     Bench::with(layer, [bad()]).get("/").await.told("larder; fwd=uri-miss; stored; ttl=86400");
 }
 
 #[tokio::test]
 async fn a11_a_field_that_the_origin_reflects_is_to_be_keyed() {
     let host = http::HeaderName::from_static("x-forwarded-host");
-    let layer = CacheLayer::default().policy(StandardPolicy::default().key_field(host));
+    let layer = CacheBuilder::default().policy(StandardPolicy::default().key_field(host));
     let bench =
         Bench::with(layer, [Reply::cc("evil.example", "max-age=60"), Reply::cc("good", "max-age=60")]);
     bench.get_with("/", &[("x-forwarded-host", "evil.example")]).await.has_body("evil.example");

@@ -55,7 +55,7 @@ const INLINE: usize = 96;
 
 const ABSENT: u32 = u32::MAX;
 
-/// NotShareable a request has no key. It is forwarded and nothing is stored.
+/// Why a request has no key. It is forwarded and nothing is stored.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyError {

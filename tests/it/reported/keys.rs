@@ -9,15 +9,16 @@ use axum::routing::get;
 use bytes::Bytes;
 use http::{Method, Request, Uri, request};
 use http_body_util::Empty;
-use larder::store::{Fence, Lookup, PurgeMode, PurgeTarget, PutOutcome, Store, StoredId};
+use larder::store::{PurgeMode, PurgeTarget, Store};
 use larder::{
-    BoxStore, CacheHandle, CacheKey, CacheLayer, CachePolicy, MemoryStore, PurgeError, RequestAction,
-    StoreError, StoredResponse,
+    BoxStore, CacheBuilder, CacheHandle, CacheLayer, CachePolicy, MemoryStore, PurgeError, RequestAction,
+    StoreError,
 };
 use tokio::sync::Semaphore;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
 use crate::support::bench::read;
+use crate::support::forward::forward;
 use crate::support::{Bench, Reply, Seen, Step, settle};
 
 const FRESH: [(&str, &str); 1] = [("cache-control", "max-age=60")];
@@ -26,43 +27,22 @@ const FRESH: [(&str, &str); 1] = [("cache-control", "max-age=60")];
 #[derive(Clone)]
 struct Gated {
     gate: Arc<Semaphore>,
-    store: MemoryStore,
+    store: Arc<MemoryStore>,
 }
 
 impl Store for Gated {
-    fn try_get(&self, key: &CacheKey) -> Option<Lookup> {
-        self.store.try_get(key)
-    }
-    async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {
-        self.store.get(key).await
-    }
-    async fn put(
-        &self,
-        key: &CacheKey,
-        response: StoredResponse,
-        fence: Fence,
-    ) -> Result<PutOutcome, StoreError> {
-        self.store.put(key, response, fence).await
-    }
-    async fn freshen(
-        &self,
-        key: &CacheKey,
-        of: StoredId,
-        response: StoredResponse,
-        fence: Fence,
-    ) -> Result<PutOutcome, StoreError> {
-        self.store.freshen(key, of, response, fence).await
-    }
-    async fn invalidate(&self, target: &PurgeTarget, how: PurgeMode) -> Result<(), StoreError> {
+    forward!(store: try_get, get, open, expect, put, begin, freshen, purged_since, limits, statistics);
+
+    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), StoreError> {
         self.gate.acquire().await.unwrap().forget();
-        self.store.invalidate(target, how).await
+        self.store.invalidate(targets, mode).await
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn b10_what_an_unsafe_request_makes_invalid_is_so_although_its_client_leaves() {
     let origin = crate::support::stepped::Stepped::default();
-    let store = Gated { gate: Arc::new(Semaphore::new(0)), store: MemoryStore::default() };
+    let store = Gated { gate: Arc::new(Semaphore::new(0)), store: Arc::default() };
     let layer = CacheLayer::new(BoxStore::new(store.clone()));
     let cache = layer.layer(origin.clone());
     let send = |method: Method, path: &str| {
@@ -143,7 +123,7 @@ async fn b13_a_tenant_that_a_middleware_writes_into_the_uri_is_in_the_key() {
 struct Sorted;
 
 impl CachePolicy for Sorted {
-    fn request(&self, request: &request::Parts) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, _: &mut http::Extensions) -> RequestAction {
         let mut request = request.clone();
         let mut query: Vec<_> = request.uri.query().unwrap_or_default().split('&').collect();
         query.sort_unstable();
@@ -158,7 +138,7 @@ async fn b13_the_uri_that_a_policy_gives_counts_also_below_a_nested_router() {
         let page = get(move || async move { (FRESH, name) });
         Router::new().route("/page", page)
     };
-    let layer = CacheLayer::default().policy(Sorted);
+    let layer = CacheBuilder::default().policy(Sorted).build();
     let router = Router::new()
         .nest("/one", cached("one").layer(layer.clone()))
         .nest("/two", cached("two").layer(layer.clone()))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
-use larder::{CacheHandle, CacheLayer, CacheService, Clock, ClockHand};
+use larder::{CacheBuilder, CacheHandle, CacheService, Clock, ClockHand};
 use tower::{Layer, Service};
 
 use super::origin::{Origin, Refused, Reply};
@@ -60,11 +60,11 @@ impl Seen {
 
 impl Bench {
     pub fn new(replies: impl IntoIterator<Item = Reply>) -> Self {
-        Self::with(CacheLayer::default(), replies)
+        Self::with(CacheBuilder::default(), replies)
     }
 
     pub fn rfc9111(replies: impl IntoIterator<Item = Reply>) -> Self {
-        Self::with(CacheLayer::default().policy(larder::StandardPolicy::rfc9111()), replies)
+        Self::with(CacheBuilder::default().policy(larder::StandardPolicy::rfc9111()), replies)
     }
 
     /// Clients may ask for something fresher than what is stored.
@@ -72,10 +72,10 @@ impl Bench {
         Self::with(heeding(), replies)
     }
 
-    pub fn with(layer: CacheLayer, replies: impl IntoIterator<Item = Reply>) -> Self {
+    pub fn with(builder: CacheBuilder, replies: impl IntoIterator<Item = Reply>) -> Self {
         let (clock, hand) = Clock::manual();
         let origin = Origin::new(replies);
-        let layer = layer.clock(clock);
+        let layer = builder.clock(clock).build();
         Self { cache: layer.layer(origin.clone()), handle: layer.handle(), clock: hand, origin }
     }
 
@@ -126,8 +126,8 @@ impl Bench {
 }
 
 /// The careful policy, but clients may ask for something fresher than what is stored.
-pub fn heeding() -> CacheLayer {
-    CacheLayer::default().policy(larder::StandardPolicy::default().client_directives(true))
+pub fn heeding() -> CacheBuilder {
+    CacheBuilder::default().policy(larder::StandardPolicy::default().client_directives(true))
 }
 
 /// Reads a response to its end, clean or not.

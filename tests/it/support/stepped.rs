@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, request};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty};
-use larder::{CacheBody, CacheHandle, CacheLayer, CacheService, Clock, ClockHand};
+use larder::{CacheBody, CacheBuilder, CacheHandle, CacheService, Clock, ClockHand};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tower::{Layer, Service};
@@ -259,7 +259,7 @@ pub struct Stage {
 
 impl Stage {
     pub fn new() -> Self {
-        Self::with(CacheLayer::default())
+        Self::with(CacheBuilder::default())
     }
 
     /// Clients may ask for something fresher than what is stored.
@@ -267,10 +267,10 @@ impl Stage {
         Self::with(super::bench::heeding())
     }
 
-    pub fn with(layer: CacheLayer) -> Self {
+    pub fn with(builder: CacheBuilder) -> Self {
         let (clock, hand) = Clock::manual();
         let origin = Stepped::default();
-        let layer = layer.clock(clock);
+        let layer = builder.clock(clock).build();
         Self { cache: layer.layer(origin.clone()), handle: layer.handle(), clock: hand, origin }
     }
 
@@ -310,13 +310,13 @@ impl Stage {
 
 /// A client that waits for its answer.
 pub struct Client {
-    task: JoinHandle<Result<Response<CacheBody<SteppedBody>>, Refused>>,
+    task: JoinHandle<Result<Response<CacheBody>, Refused>>,
 }
 
 pub enum Answer {
     Panicked,
     Refused,
-    Response(Response<CacheBody<SteppedBody>>),
+    Response(Response<CacheBody>),
 }
 
 /// Long enough for everybody to have gone on without whom they wait for.
@@ -339,7 +339,7 @@ impl Client {
         }
     }
 
-    pub async fn response(self) -> Response<CacheBody<SteppedBody>> {
+    pub async fn response(self) -> Response<CacheBody> {
         match self.answer().await {
             Answer::Response(response) => response,
             Answer::Panicked => panic!("a panic, and no response"),
@@ -363,10 +363,10 @@ impl Client {
 }
 
 /// A client that reads a body frame by frame.
-pub struct Reading(Pin<Box<CacheBody<SteppedBody>>>);
+pub struct Reading(Pin<Box<CacheBody>>);
 
 impl Reading {
-    pub fn of(response: Response<CacheBody<SteppedBody>>) -> Self {
+    pub fn of(response: Response<CacheBody>) -> Self {
         Self(Box::pin(response.into_body()))
     }
 
