@@ -140,7 +140,14 @@ impl Outcome {
     }
 
     /// The member that says this, after those of caches nearer to the origin.
-    pub(crate) fn render(&self, cache: &str, upstream: Option<&HeaderValue>) -> HeaderValue {
+    ///
+    /// ```
+    /// use larder::semantics::cache_status::Outcome;
+    /// fn log(outcome: &Outcome) {
+    ///     println!("{:?}", outcome.render("edge", None)); // "edge; hit; ttl=42"
+    /// }
+    /// ```
+    pub fn render(&self, cache: &str, upstream: Option<&HeaderValue>) -> HeaderValue {
         let mut line = Line { bytes: [0; LINE], length: 0 };
         line.put(cache.as_bytes());
         self.write_parameters(&mut line);

@@ -13,14 +13,13 @@ use http_body::Body;
 use tower::{Service, ServiceExt};
 
 use crate::body::{CacheBody, incoming};
-use crate::entry::key::{self, CacheKey};
+use crate::entry::key::{self, CacheKey, KeyParts};
 use crate::error::BoxError;
 use crate::fetch::InnerService;
 use crate::fetch::collapsed::CollapsedFetch;
 use crate::fetch::exchange::{Exchange, FetchPlan};
 use crate::observe::{Answer, RequestReport};
 use crate::policy::{Reason, RequestAction, RequestPolicy};
-use crate::query_layer::QueryContent;
 use crate::respond::no_content;
 use crate::respond::open::{self, Gone, Opened};
 use crate::respond::request::CacheRequest;
@@ -79,6 +78,9 @@ where
     }
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
+        if !self.shared.core.enabled {
+            return ResponseFuture::plain(self.inner.clone(), request);
+        }
         let (mut parts, body) = request.into_parts();
         key::enter(&mut parts);
         self.enter(parts, body)
@@ -111,11 +113,10 @@ impl<I, S: Store> CacheService<I, S> {
             }
             RequestAction::Cache(key) => key,
         };
-        let content = match parts.method {
-            Method::QUERY => parts.extensions.get::<QueryContent>().cloned(),
-            _ => None,
-        };
-        if parts.method != Method::GET && parts.method != Method::HEAD && content.is_none() {
+        let further = parts.extensions.get::<KeyParts>().cloned();
+        let has_content = further.as_ref().is_some_and(KeyParts::has_content);
+        let is_query = parts.method == Method::QUERY && has_content;
+        if parts.method != Method::GET && parts.method != Method::HEAD && !is_query {
             report.set_key(&key);
             return if is_unsafe(&parts.method) {
                 self.invalidate(key, parts, body, None, policy, report)
@@ -129,13 +130,13 @@ impl<I, S: Store> CacheService<I, S> {
             return self.bypass(parts, body, "upgrade".into(), policy, report);
         }
         let (least, is_end) = (body.size_hint().lower(), body.is_end_stream());
-        if content.is_none() && framing::request_has_content(parts.version, fields.content, least, is_end) {
+        if !has_content && framing::request_has_content(parts.version, fields.content, least, is_end) {
             report.set_key(&key);
             return self.bypass(parts, body, "content".into(), policy, report);
         }
-        let key = match content {
+        let key = match further {
             None => key,
-            Some(content) => content.key(key, &parts.headers),
+            Some(further) => further.key(key, &parts.headers),
         };
         report.set_key(&key);
         let request = CacheRequest::new(parts, fields, key, core.clock.now(), policy);

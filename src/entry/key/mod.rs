@@ -1,5 +1,6 @@
 //! What a stored response is found by.
 
+mod parts;
 mod target;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use thiserror::Error;
 use self::target::{Targets, authority, scheme, without_default_port};
 use crate::semantics::CredentialKinds;
 
+pub use self::parts::KeyParts;
 pub(crate) use self::target::{enter, leave, settle_authority};
 
 /// The key under which responses are stored: the target URI, and further parts that a policy adds.

@@ -6,6 +6,7 @@ use proptest::test_runner::{Config, RngSeed};
 
 pub mod alloc;
 pub mod bench;
+pub mod elsewhere;
 pub mod forward;
 pub mod origin;
 pub mod raw;
