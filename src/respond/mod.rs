@@ -105,7 +105,7 @@ impl CacheRequest {
     fn respond_received(&self, received: Received, outcome: Outcome, now: SystemTime) -> Answer {
         let Received { body, is_evaluated, parts } = received;
         let theirs = || Representation::of_received(&parts.headers, now);
-        match self.precondition(parts.status, is_evaluated, theirs, now) {
+        match self.precondition(parts.status, !is_evaluated, theirs, now) {
             Precondition::Failed => precondition_failed(&parts.headers, outcome),
             Precondition::NotModified => {
                 let headers = received_not_modified_fields(&parts.headers, 2);
@@ -132,7 +132,7 @@ impl CacheRequest {
         now: SystemTime,
         age: Option<Duration>,
     ) -> Answer {
-        let precondition = self.precondition(head.status, false, || head.representation(), now);
+        let precondition = self.precondition(head.status, true, || head.representation(), now);
         let (status, mut headers, body) = match (precondition, content) {
             (Precondition::Failed, _) => return precondition_failed(&head.headers, outcome),
             (Precondition::NotModified, _) => {
@@ -163,14 +163,15 @@ impl CacheRequest {
     fn precondition<'a>(
         &self,
         status: StatusCode,
-        is_evaluated: bool,
+        is_to_be_evaluated: bool,
         theirs: impl FnOnce() -> Representation<'a>,
         now: SystemTime,
     ) -> Precondition {
-        if !self.fields.conditions {
-            return Precondition::Proceed;
+        if self.fields.conditions && is_to_be_evaluated {
+            preconditions::evaluate_on(&self.parts.headers, status, theirs, now)
+        } else {
+            Precondition::Proceed
         }
-        preconditions::evaluate_on(&self.parts.headers, status, is_evaluated, theirs, now)
     }
 
     /// What a GET gets of a stored response: the whole, or a part. `None` where it can't be answered by that.

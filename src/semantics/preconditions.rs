@@ -62,19 +62,14 @@ pub(crate) fn evaluate(request: &HeaderMap, representation: &Representation<'_>,
 }
 
 /// Evaluates the preconditions of a request on a response with this status. One that is no success is not conditional
-/// (RFC 9110 13.2.1), nor is one that the inner service has evaluated the client's conditions on (`is_evaluated`).
+/// (RFC 9110 13.2.1).
 pub(crate) fn evaluate_on<'a>(
     request: &HeaderMap,
     status: StatusCode,
-    is_evaluated: bool,
     representation: impl FnOnce() -> Representation<'a>,
     now: SystemTime,
 ) -> Outcome {
-    if status.is_success() && !is_evaluated {
-        evaluate(request, &representation(), now)
-    } else {
-        Outcome::Proceed
-    }
+    if status.is_success() { evaluate(request, &representation(), now) } else { Outcome::Proceed }
 }
 
 impl<'a> Representation<'a> {
@@ -233,29 +228,27 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_on(code: u16, is_evaluated: bool, field: (&'static str, &'static str), expected: Outcome) {
+    fn check_on(code: u16, field: (&'static str, &'static str), expected: Outcome) {
         let response = map(&[("etag", "\"a\""), ("last-modified", MODIFIED), ("date", LATER)]);
         let status = StatusCode::from_u16(code).expect("a status");
         let theirs = || Representation::of_received(&response, time(LATER));
-        let found = evaluate_on(&map(&[field]), status, is_evaluated, theirs, time(LATER));
-        assert_eq!(found, expected, "{code} {is_evaluated} {field:?}");
+        let found = evaluate_on(&map(&[field]), status, theirs, time(LATER));
+        assert_eq!(found, expected, "{code} {field:?}");
     }
 
     #[test]
-    fn a_success_is_conditional_unless_the_inner_service_has_seen_to_it() {
+    fn only_a_success_is_conditional() {
         let (holds, fails) = (("if-none-match", "\"a\""), ("if-match", "\"b\""));
-        check_on(200, false, holds, NotModified);
-        check_on(206, false, fails, Failed);
-        check_on(200, false, ("if-none-match", "\"b\""), Proceed);
-        check_on(206, true, holds, Proceed);
-        check_on(206, true, fails, Proceed);
+        check_on(200, holds, NotModified);
+        check_on(206, fails, Failed);
+        check_on(200, ("if-none-match", "\"b\""), Proceed);
         // RFC 9110 13.2.1: whatever it answers without the condition stays as it is.
         for code in [301, 404, 412, 500] {
-            check_on(code, false, holds, Proceed);
-            check_on(code, false, fails, Proceed);
+            check_on(code, holds, Proceed);
+            check_on(code, fails, Proceed);
         }
-        check_on(200, false, ("if-modified-since", MODIFIED), NotModified);
-        check_on(200, false, ("if-modified-since", EARLIER), Proceed);
+        check_on(200, ("if-modified-since", MODIFIED), NotModified);
+        check_on(200, ("if-modified-since", EARLIER), Proceed);
     }
 
     #[test]
@@ -263,7 +256,7 @@ mod tests {
         // RFC 9111 4.3.2 speaks of stored responses.
         let (request, response) = (map(&[("if-modified-since", LATER)]), map(&[("date", MODIFIED)]));
         let theirs = || Representation::of_received(&response, time(LATER));
-        assert_eq!(evaluate_on(&request, StatusCode::OK, false, theirs, time(LATER)), Proceed);
+        assert_eq!(evaluate_on(&request, StatusCode::OK, theirs, time(LATER)), Proceed);
     }
 
     const FIELDS: [HeaderName; 4] =
