@@ -152,6 +152,11 @@ impl CacheBody {
         self.ending = Some(Box::new(Ending { bytes: 0, is_whole, then: Some(Box::new(then)) }));
     }
 
+    /// Small content from memory.
+    pub(crate) fn of_bytes(content: Bytes) -> Self {
+        Kind::Stored { content, end: End::Clean }.into()
+    }
+
     /// What came before the failure, then the failure.
     pub(crate) fn broken(content: Bytes, error: BodyError) -> Self {
         Kind::Stored { content, end: End::Failed(error) }.into()

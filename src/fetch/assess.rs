@@ -6,17 +6,16 @@ use http::header::{self, HeaderMap};
 use http::{HeaderValue, StatusCode, response};
 
 use super::Fetch;
-use crate::entry::{Part, ResponseHead, compact_fields, take_upstream_status};
+use crate::entry::{Part, ResponseHead};
 use crate::policy::{PolicyExchange, Terms, VaryRule};
 use crate::semantics::Rules;
 use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::cache_status::Detail;
-use crate::semantics::freshness::{self, single_date};
+use crate::semantics::freshness;
 use crate::semantics::stored;
 use crate::semantics::storing::{self, NotStored};
 use crate::semantics::terms::{Fetched, ResponseView, StandardTerms, Timing};
 use crate::semantics::vary::{NeverMatches, Selecting};
-use crate::shared::Core;
 use crate::store::Store;
 
 /// What the rules and the policy say of a response.
@@ -186,7 +185,6 @@ impl Assessment {
     /// The head to store. `length` is that of the whole content; `tag` one that was generated.
     pub(crate) fn head(
         mut self,
-        core: &Core,
         status: StatusCode,
         mut headers: HeaderMap,
         sent_at: SystemTime,
@@ -208,23 +206,10 @@ impl Assessment {
             Tag::Ours => true,
             Tag::Theirs => false,
         };
-        let upstream_status = take_upstream_status(&mut headers);
-        let mut headers = compact_fields(&headers, core.reporter.fields() + 1);
-        headers.insert(header::AGE, HeaderValue::from_static("0"));
-        core.reporter.reserve(&mut headers);
-        // A clone has no spare capacity.
-        let headers = headers.clone();
-        ResponseHead {
-            groups: self.terms.groups.into_boxed_slice(),
-            last_modified: single_date(&headers, &header::LAST_MODIFIED, self.received_at),
-            headers,
-            part: self.part,
-            reuse,
-            status,
-            stripped: (!self.stripped.is_empty()).then(|| Box::new(compact_fields(&self.stripped, 0))),
-            tag_is_ours,
-            upstream_status,
-        }
+        let mut head = ResponseHead::new(status, headers, reuse);
+        head.groups = self.terms.groups.into_boxed_slice();
+        head.tag_is_ours = tag_is_ours;
+        head.with_part(self.part).with_stripped(&self.stripped)
     }
 }
 

@@ -30,7 +30,7 @@ use crate::semantics::is_retrieval;
 use crate::semantics::range::SentRange;
 use crate::semantics::storing::{Effect, NotStored};
 use crate::semantics::tagging::is_taggable;
-use crate::shared::{Core, Shared};
+use crate::shared::Shared;
 use crate::store::{PutOutcome, Store};
 
 /// A new response of the inner service, assessed.
@@ -224,7 +224,7 @@ impl<S: Store> Fetch<S> {
         let NewResponse { assessment, parts, .. } = received;
         let (received_at, sent_at) = (assessment.received_at, self.exchange.request.now);
         let ttl = assessment.ttl(&parts.headers, sent_at);
-        let response = complete(self.core(), *assessment, parts.status, &parts.headers, sent_at, content);
+        let response = complete(*assessment, parts.status, &parts.headers, sent_at, content);
         let outcome = match self.put(response.clone()).await {
             PutOutcome::Stored => self.stored(ttl),
             PutOutcome::TooLarge => self.not_stored(Detail::NotStored(NotStored::TooLarge)),
@@ -284,7 +284,7 @@ impl<S: Store> Fetch<S> {
         let received = Arc::new(ReceivedHead { assessment, headers, sent_at, status });
         let write = EntryWrite::of(&mut self.exchange);
         if let Some(leader) = &write.leader {
-            let head = lazy_head(Arc::clone(&shared), Arc::clone(&received));
+            let head = lazy_head(Arc::clone(&received));
             leader.publish(CallResult::Streaming(Arc::new(head), Arc::clone(pump.flight()), tag.is_some()));
         }
         // Where it is a 304, the content goes to the store all the same, as that of a fill that nobody waits for.
@@ -309,7 +309,7 @@ impl<S: Store> Fetch<S> {
         let Content { pieces, tag, trailers } = content;
         if let Some(leader) = self.exchange.leader.take() {
             let content = Content { pieces: pieces.clone(), tag: tag.clone(), trailers: trailers.clone() };
-            let response = complete(self.core(), *assessment, parts.status, &parts.headers, sent_at, content);
+            let response = complete(*assessment, parts.status, &parts.headers, sent_at, content);
             leader.publish(CallResult::Error(response));
         }
         if let Some(tag) = tag {
@@ -353,11 +353,11 @@ struct ReceivedHead {
 }
 
 /// The head for those that wait, of content that is on its way.
-fn lazy_head<S: Store>(shared: Arc<Shared<S>>, received: Arc<ReceivedHead>) -> LazyHead {
+fn lazy_head(received: Arc<ReceivedHead>) -> LazyHead {
     LazyHead::new(Box::new(move || {
         let ReceivedHead { assessment, headers, sent_at, status } = &*received;
         let assessment = Assessment::clone(assessment);
-        assessment.head(&shared.core, *status, headers.clone(), *sent_at, None, Tag::Theirs)
+        assessment.head(*status, headers.clone(), *sent_at, None, Tag::Theirs)
     }))
 }
 
@@ -396,10 +396,10 @@ struct EntrySink<S> {
 
 impl<S: Store> Sink for EntrySink<S> {
     async fn commit(self: Box<Self>, content: Content) -> Option<Pieces> {
-        let Self { received, mut reported, shared, mut write, .. } = *self;
+        let Self { received, mut reported, mut write, .. } = *self;
         let ReceivedHead { assessment, headers, sent_at, status } = &*received;
         let assessment = Assessment::clone(assessment);
-        let response = complete(&shared.core, assessment, *status, headers, *sent_at, content);
+        let response = complete(assessment, *status, headers, *sent_at, content);
         let stored = response.payload().content().cloned();
         // Where it can't be stored, the next request is a miss.
         reported.settle(write.put(response).await == PutOutcome::Stored);
@@ -417,7 +417,6 @@ impl<S: Store> Sink for EntrySink<S> {
 
 /// A whole response, compacted.
 fn complete(
-    core: &Core,
     assessment: Assessment,
     status: StatusCode,
     headers: &HeaderMap,
@@ -429,6 +428,6 @@ fn complete(
     let length = trailers.is_none().then_some(pieces.len());
     let length = length.filter(|_| status != StatusCode::NO_CONTENT);
     let payload = Payload::new(pieces.compacted(), trailers);
-    let head = assessment.head(core, status, headers.clone(), sent_at, length, tag.into());
+    let head = assessment.head(status, headers.clone(), sent_at, length, tag.into());
     StoredResponse::new(head, payload)
 }

@@ -28,7 +28,8 @@ impl<S: Store> Fetch<S> {
     pub(super) fn agreement(&self, response: &Response<Incoming>) -> Agreement {
         let selected = self.exchange.selected().map(|stored| stored.response.head());
         selected.map_or(Agreement::Silent, |stored| {
-            head::agreement(&stored.headers, stored.validators(), response.headers())
+            let length = stored.fields().get(&header::CONTENT_LENGTH);
+            head::agreement(stored.validators(), length, response.headers())
         })
     }
 
@@ -127,14 +128,14 @@ impl<S: Store> Fetch<S> {
         news.headers = validation::freshen(&head.own_fields(), &news.headers);
         let status = std::mem::replace(&mut news.status, head.status);
         self.sent.method = Method::GET; // of the response that is stored
-        self.sent.part = head.part.clone();
+        self.sent.part = head.part.as_deref().cloned();
         let assessment = self.assess(&news, received_at);
         let terms = assessment.terms.store;
         let word = self.word_of_origin(&news, received_at, terms);
         let unsent = assessment.terms.strip.clone();
         let mut detail = terms.err().map(|reason| assessment.detail(reason));
         let sent_at = self.exchange.request.now;
-        let head = assessment.head(self.core(), head.status, news.headers, sent_at, None, tag);
+        let head = assessment.head(head.status, news.headers, sent_at, None, tag);
         let ttl = head.reuse.ttl(received_at);
         let response = StoredResponse::new(head, old.response.payload().clone());
         let (shared, key) = (&self.exchange.shared, &self.exchange.request.key);
@@ -146,7 +147,7 @@ impl<S: Store> Fetch<S> {
             }
         } else if terms.is_ok() {
             if self.exchange.request.rules().no_vary_search {
-                shared.core.aliases.record(key, response.head().headers());
+                shared.core.aliases.record(key, response.head());
             }
             let freshened = shared.freshen(key, old.id, response.head().clone(), self.exchange.fence()).await;
             if freshened != PutOutcome::Stored {

@@ -69,9 +69,9 @@ impl<S: Store> EntryWrite<S> {
             return PutOutcome::Superseded; // a good response was stored while the error was on its way
         }
         if self.records_queries {
-            shared.core.aliases.record(key, response.head().headers());
+            shared.core.aliases.record(key, response.head());
         }
-        match response.head().part.clone() {
+        match response.head().part.as_deref().cloned() {
             // Not the bytes that its head speaks of.
             Some(Part::Bytes(extent)) if extent.held() != response.payload().len() => PutOutcome::Superseded,
             Some(Part::Bytes(extent)) => {

@@ -5,10 +5,11 @@ mod event;
 use std::fmt;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 pub use self::event::{Event, InvalidatedBy, Observer};
 use crate::body::CacheBody;
+use crate::entry::Purpose;
 use crate::entry::key::CacheKey;
 use crate::policy::RequestPolicy;
 use crate::runtime::{Instant, moment};
@@ -31,7 +32,7 @@ pub(crate) enum Upstream {
     /// Among its fields, if anywhere.
     InFields,
     /// With the stored response, if anywhere.
-    Stored(Option<HeaderValue>),
+    Stored(Option<Box<[u8]>>),
 }
 
 impl Answer {
@@ -80,17 +81,10 @@ impl fmt::Debug for Reporter {
 }
 
 impl Reporter {
-    /// The number of fields that a report adds.
-    pub(crate) fn fields(&self) -> usize {
-        usize::from(self.cache_status) + usize::from(self.x_cache)
-    }
-
-    /// Puts empty slots for what is reported later.
-    pub(crate) fn reserve(&self, headers: &mut HeaderMap) {
-        headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
-        if self.x_cache {
-            headers.insert(X_CACHE, HeaderValue::from_static(""));
-        }
+    /// What the fields of an answer from storage are for: with places for what is reported.
+    #[inline]
+    pub(crate) fn purpose(&self) -> Purpose {
+        Purpose { cache_status: self.cache_status, not_modified: false, x_cache: self.x_cache }
     }
 
     pub(crate) fn event(&self, event: &Event<'_>) {
@@ -120,26 +114,32 @@ impl Reporter {
                     headers.append(CACHE_STATUS, outcome.render(&self.name, None));
                 }
                 Upstream::Stored(upstream) => {
-                    headers.insert(CACHE_STATUS, outcome.render(&self.name, upstream.as_ref()));
+                    put(headers, &CACHE_STATUS, outcome.render(&self.name, upstream.as_deref()));
                 }
             }
             if let Some(key) = key {
                 add_key(key, headers);
             }
-        } else if let Upstream::Stored(upstream) = upstream {
-            match upstream {
-                Some(upstream) => headers.insert(CACHE_STATUS, upstream),
-                None => headers.remove(CACHE_STATUS),
-            };
+        } else if let Upstream::Stored(Some(upstream)) = upstream {
+            headers.extend(HeaderValue::from_bytes(&upstream).ok().map(|upstream| (CACHE_STATUS, upstream)));
         }
         if self.x_cache {
-            headers.insert(X_CACHE, HeaderValue::from_static(outcome.x_cache(status)));
+            put(headers, &X_CACHE, HeaderValue::from_static(outcome.x_cache(status)));
         }
         policy.deliver(status, headers, &outcome);
         if self.outcome_in_extensions {
             response.extensions_mut().insert(outcome);
         }
         response
+    }
+}
+
+/// Sets a field that has a place among the first ones, where the answer is from storage.
+#[inline]
+fn put(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
+    match headers.iter_mut().take(3).find(|(own, _)| *own == name) {
+        Some((_, place)) => *place = value,
+        None => drop(headers.insert(name, value)),
     }
 }
 

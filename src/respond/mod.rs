@@ -15,9 +15,10 @@ use crate::body::flight::Reader;
 use crate::body::incoming::Incoming;
 use crate::body::stored::OpenedBody;
 use crate::entry::partial::{self, Cut, CutContent};
-use crate::entry::{ResponseHead, StoredResponse};
+use crate::entry::pieces::Pieces;
+use crate::entry::{Purpose, ResponseHead, StoredResponse};
 use crate::observe::{Answer, Upstream};
-use crate::semantics::answer::{not_modified_fields, received_not_modified_fields};
+use crate::semantics::answer::received_not_modified_fields;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::fields::keep_what_lets_pages_see;
 use crate::semantics::framing;
@@ -106,7 +107,11 @@ impl CacheRequest {
         let Received { body, is_evaluated, parts } = received;
         let theirs = || Representation::of_received(&parts.headers, now);
         match self.precondition(parts.status, !is_evaluated, theirs, now) {
-            Precondition::Failed => precondition_failed(&parts.headers, outcome),
+            Precondition::Failed => {
+                let mut seen = HeaderMap::new();
+                keep_what_lets_pages_see(&parts.headers, &mut seen);
+                precondition_failed(seen, outcome)
+            }
             Precondition::NotModified => {
                 let headers = received_not_modified_fields(&parts.headers, 2);
                 Answer::new(StatusCode::NOT_MODIFIED, headers, CacheBody::empty(), outcome)
@@ -133,20 +138,22 @@ impl CacheRequest {
         age: Option<Duration>,
     ) -> Answer {
         let precondition = self.precondition(head.status, true, || head.representation(), now);
-        let (status, mut headers, body) = match (precondition, content) {
-            (Precondition::Failed, _) => return precondition_failed(&head.headers, outcome),
+        let age = age_value(age.unwrap_or_default());
+        let purpose = core.reporter.purpose();
+        let (status, headers, body) = match (precondition, content) {
+            (Precondition::Failed, _) => return precondition_failed(head.seen_by_pages(), outcome),
             (Precondition::NotModified, _) => {
-                let headers = not_modified_fields(&head.headers, core.reporter.fields() + 1);
-                (StatusCode::NOT_MODIFIED, headers, CacheBody::empty())
+                let purpose = Purpose { not_modified: true, ..purpose };
+                (StatusCode::NOT_MODIFIED, head.to_answer(purpose, age, None).0, CacheBody::empty())
             }
             (Precondition::Proceed, _) if self.parts.method == Method::HEAD => {
-                (head.status, head.headers.clone(), CacheBody::empty())
+                (head.status, head.to_answer(purpose, age, None).0, CacheBody::empty())
             }
             (Precondition::Proceed, Content::Flight(reader)) => {
-                (head.status, head.headers.clone(), CacheBody::flight(reader))
+                (head.status, head.to_answer(purpose, age, None).0, CacheBody::flight(reader))
             }
             (Precondition::Proceed, Content::Stored(stored, opened)) => {
-                match self.content(core, stored, opened, now) {
+                match self.content(core, stored, opened, age, now) {
                     Some(content) => content,
                     // A part never passes for the whole, nor what is not opened for what is. Nothing that decides lets it come
                     // to this.
@@ -154,8 +161,7 @@ impl CacheRequest {
                 }
             }
         };
-        headers.insert(header::AGE, age_value(age.unwrap_or_default()));
-        let upstream = Upstream::Stored(head.upstream_status.clone());
+        let upstream = Upstream::Stored(head.upstream_status().map(Into::into));
         Answer { upstream, ..Answer::new(status, headers, body, outcome) }
     }
 
@@ -181,6 +187,7 @@ impl CacheRequest {
         core: &Core,
         stored: &StoredResponse,
         opened: Option<Opened>,
+        age: HeaderValue,
         now: SystemTime,
     ) -> Option<(StatusCode, HeaderMap, CacheBody)> {
         let (head, payload, held) = (stored.head(), stored.payload(), &core.gauges.held);
@@ -201,18 +208,27 @@ impl CacheRequest {
             }
             _ => None,
         };
+        let purpose = core.reporter.purpose();
         Some(match cut {
             None if head.part.is_some() => return None,
             None if payload.is_remote() => {
                 let body = of_store(payload.len(), payload.trailers().cloned())?;
-                (head.status, head.headers.clone(), body)
+                (head.status, head.to_answer(purpose, age, None).0, body)
             }
-            None => (head.status, head.headers.clone(), CacheBody::stored(held, payload)),
-            Some(Cut { content: CutContent::AtHand(content), headers, status }) => {
-                (status, headers, CacheBody::whole(held, content))
+            None => {
+                let small = payload.content().and_then(Pieces::small);
+                let small = small.filter(|_| payload.trailers().is_none());
+                let (headers, content) = head.to_answer(purpose, age, small);
+                let body = content.map_or_else(|| CacheBody::stored(held, payload), CacheBody::of_bytes);
+                (head.status, headers, body)
             }
-            Some(Cut { content: CutContent::Remote(length), headers, status }) => {
-                (status, headers, of_store(length, None)?)
+            Some(Cut { content, mut headers, status }) => {
+                headers.insert(header::AGE, age);
+                let body = match content {
+                    CutContent::AtHand(content) => CacheBody::whole(held, content),
+                    CutContent::Remote(length) => of_store(length, None)?,
+                };
+                (status, headers, body)
             }
         })
     }
@@ -260,9 +276,9 @@ pub(crate) fn no_content(status: StatusCode, outcome: impl Into<Outcome>) -> Ans
     Answer::new(status, headers, CacheBody::empty(), outcome.into())
 }
 
-/// A 412 in place of a response with these fields.
-fn precondition_failed(headers: &HeaderMap, outcome: Outcome) -> Answer {
+/// A 412 in place of a response that pages see by these fields.
+fn precondition_failed(seen: HeaderMap, outcome: Outcome) -> Answer {
     let mut answer = no_content(StatusCode::PRECONDITION_FAILED, outcome);
-    keep_what_lets_pages_see(headers, answer.response.headers_mut());
+    answer.response.headers_mut().extend(seen);
     answer
 }

@@ -106,7 +106,7 @@ impl CacheRequest {
     /// Whether a stored response could answer it, once the origin has said that it is still valid: then its validators ask
     /// about something that this request may have.
     pub(crate) fn may_have(&self, head: &ResponseHead) -> bool {
-        let content_type = head.headers().get(header::CONTENT_TYPE);
+        let content_type = head.fields().get(&header::CONTENT_TYPE);
         reuse::may_answer(&self.view(), head.reuse(), self.rules())
             && content_type.is_none_or(|kind| accepts_media_type(&self.parts.headers, kind))
     }
@@ -148,8 +148,7 @@ impl CacheRequest {
     /// Which of the responses that are stored under the key of another query answers this one, by what it says of
     /// queries. Only a fresh response qualifies: validating it would fetch a response for the other URI's query.
     pub(crate) fn finds(&self, core: &Core, key: &CacheKey, found: &Lookup) -> Option<usize> {
-        let answers =
-            |stored: &Stored| aliases::answers(stored.response.head().headers(), key.uri(), self.key.uri());
+        let answers = |stored: &Stored| aliases::answers(stored.response.head(), key.uri(), self.key.uri());
         let fitting: Vec<_> = (0..found.variants.len()).filter(|&at| answers(&found.variants[at])).collect();
         let candidates = Variants::new(fitting.iter().map(|&at| found.variants[at].clone()));
         match self.decide(core, &Lookup::new(found.fence, candidates)) {

@@ -147,16 +147,22 @@ impl Outcome {
     ///     println!("{:?}", outcome.render("edge", None)); // "edge; hit; ttl=42"
     /// }
     /// ```
-    pub fn render(&self, cache: &str, upstream: Option<&HeaderValue>) -> HeaderValue {
+    pub fn render(&self, cache: &str, upstream: Option<&[u8]>) -> HeaderValue {
+        let line = self.line(cache);
+        match upstream {
+            None => HeaderValue::from_bytes(line.as_bytes()),
+            Some(upstream) => HeaderValue::from_bytes(&[upstream, line.as_bytes()].join(&b", "[..])),
+        }
+        .unwrap_or_else(|_| HeaderValue::from_static("larder"))
+    }
+
+    /// The member that says this.
+    #[inline]
+    pub(crate) fn line(&self, cache: &str) -> Line {
         let mut line = Line { bytes: [0; LINE], length: 0 };
         line.put(cache.as_bytes());
         self.write_parameters(&mut line);
-        let member = &line.bytes[..line.length];
-        match upstream {
-            None => HeaderValue::from_bytes(member),
-            Some(upstream) => HeaderValue::from_bytes(&[upstream.as_bytes(), member].join(&b", "[..])),
-        }
-        .unwrap_or_else(|_| HeaderValue::from_static("larder"))
+        line
     }
 
     fn write_parameters(&self, line: &mut Line) {
@@ -214,13 +220,17 @@ const LINE: usize = 2 * MOST_NAME + 96;
 /// The longest name of a cache, and the longest detail; the rest is cut.
 pub(crate) const MOST_NAME: usize = 64;
 
-/// A member in the making, on the stack.
-struct Line {
+/// A member, on the stack.
+pub(crate) struct Line {
     bytes: [u8; LINE],
     length: usize,
 }
 
 impl Line {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
     fn put(&mut self, text: &[u8]) {
         if let Some(place) = self.bytes.get_mut(self.length..self.length + text.len()) {
             place.copy_from_slice(text);
@@ -316,7 +326,7 @@ mod tests {
     #[test]
     fn cs1_upstream_members_come_first() {
         let upstream = HeaderValue::from_static("origin-shield; hit");
-        let line = Outcome::Hit { ttl: 5, detail: None }.render("larder", Some(&upstream));
+        let line = Outcome::Hit { ttl: 5, detail: None }.render("larder", Some(upstream.as_bytes()));
         assert_eq!(line, "origin-shield; hit, larder; hit; ttl=5");
     }
 

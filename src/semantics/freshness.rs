@@ -170,10 +170,16 @@ pub(crate) fn age_value(age: Duration) -> HeaderValue {
 }
 
 /// A number below 10,000 as a value that owns nothing.
+#[inline]
 pub(crate) fn number_value(number: u64) -> Option<HeaderValue> {
+    number_text(number).map(HeaderValue::from_static)
+}
+
+/// A number below 10,000 in digits.
+pub(crate) fn number_text(number: u64) -> Option<&'static str> {
     let digits = SMALL_NUMBERS.get(usize::try_from(number).ok()?)?;
     let first = digits.iter().position(|&digit| digit != b'0').unwrap_or(3);
-    std::str::from_utf8(&digits[first..]).ok().map(HeaderValue::from_static)
+    std::str::from_utf8(&digits[first..]).ok()
 }
 
 /// The numbers below 10,000 in four digits.

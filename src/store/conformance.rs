@@ -81,17 +81,8 @@ pub(crate) fn response(content: &'static str, accept: &'static str) -> StoredRes
     reuse.initial_age = Duration::from_secs(7);
     reuse.selecting = Selecting::of(&vary, &request, &Rules::default()).unwrap_or_default();
     reuse.stale_while_revalidate = Duration::from_secs(5);
-    let head = ResponseHead {
-        groups: Box::new([GROUP.into()]),
-        headers: vary.clone(),
-        last_modified: Some(time),
-        part: None,
-        reuse,
-        status: StatusCode::OK,
-        stripped: None,
-        tag_is_ours: true,
-        upstream_status: None,
-    };
+    let mut head = ResponseHead::new(StatusCode::OK, vary, reuse);
+    head.groups = Box::new([GROUP.into()]);
     StoredResponse::new(
         head,
         Payload::new(Pieces::of(Bytes::from_static(content.as_bytes())), Some(trailers)),
@@ -346,7 +337,9 @@ async fn remembers_a_purge_of_another_query<S: Store>(store: &S) {
     invalidate(store, &PurgeTarget::Uri(another.uri().into()), PurgeMode::Remove).await;
     let mut answers_for_others = response("old", "x");
     if let Some(head) = std::sync::Arc::get_mut(&mut answers_for_others.head) {
-        head.headers.insert("no-vary-search", HeaderValue::from_static("params"));
+        let mut headers = head.headers();
+        headers.insert("no-vary-search", HeaderValue::from_static("params"));
+        *head = ResponseHead::new(StatusCode::OK, headers, head.reuse().clone());
     }
     let written = put(store, &here(), answers_for_others, fence).await;
     drop(expected);

@@ -14,6 +14,7 @@ mod collapsing;
 mod content;
 mod documents;
 mod etags;
+mod examples;
 mod failing_store;
 mod faults;
 mod fills;

@@ -1,5 +1,6 @@
 //! What a stored response is found by.
 
+mod bytes;
 mod parts;
 mod target;
 
@@ -65,7 +66,7 @@ pub enum KeyError {
     /// which to believe (RFC 9110 7.2).
     #[error("the request's authority is ambiguous")]
     Authority,
-    /// The target names another scheme than the one by which the request was accepted.
+    /// The target names another scheme than the one by which the request was accepted, or an empty one.
     #[error("the request's target names another scheme than the connection has")]
     Scheme,
     /// The URI is too long to be a key.
@@ -396,6 +397,8 @@ mod tests {
         assert_eq!(of("https://a/x", http()), Err(KeyError::Scheme));
         assert_eq!(of("http://a/x", https()), Err(KeyError::Scheme));
         assert_eq!(of("gopher://a/x", http()), Err(KeyError::Scheme));
+        assert_eq!(of("://a/x", http()), Err(KeyError::Scheme));
+        assert_eq!(of("://a/x", None), Err(KeyError::Scheme));
         // Without a word from there, the target's.
         assert_eq!(of("https://a/x", None).as_deref(), Ok("https://a/x"));
         assert_eq!(of("/x", None).as_deref(), Ok("http://a/x"));

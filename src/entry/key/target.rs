@@ -148,6 +148,8 @@ fn is_host_and_port(authority: &str) -> bool {
 pub(super) fn scheme<'a>(uri: &'a Uri, request: &'a Parts) -> Result<&'a Scheme, KeyError> {
     match (request.extensions.get::<Scheme>(), uri.scheme()) {
         (Some(accepted), Some(named)) if accepted != named => Err(KeyError::Scheme),
+        // `http` reads `://a/` as a URI.
+        (None, Some(named)) if named.as_str().is_empty() => Err(KeyError::Scheme),
         (Some(scheme), _) | (None, Some(scheme)) => Ok(scheme),
         (None, None) => Ok(&Scheme::HTTP),
     }
@@ -228,10 +230,16 @@ pub(super) fn authority<'a>(uri: &'a Uri, request: &'a Parts) -> Result<&'a str,
         // HTTP/1.1 demands a Host; HTTP/1.0 and services without a wire have none.
         (None, None) => "",
     };
-    match authority.bytes().fold(NAME, |kinds, byte| kinds | HOST_BYTES[usize::from(byte)]) {
-        NAME => Ok(authority),
-        MARK if is_host_and_port(authority) => Ok(authority),
-        _ => Err(KeyError::Authority),
+    if is_authority(authority) { Ok(authority) } else { Err(KeyError::Authority) }
+}
+
+/// Whether it is `host[:port]`, or nothing.
+#[inline]
+pub(super) fn is_authority(text: &str) -> bool {
+    match text.bytes().fold(NAME, |kinds, byte| kinds | HOST_BYTES[usize::from(byte)]) {
+        NAME => true,
+        MARK => is_host_and_port(text),
+        _ => false,
     }
 }
 
