@@ -338,7 +338,6 @@ fn entries(mode: &mut Mode) {
     for (which, size) in sizes.iter().enumerate().skip(1) {
         let [few, all] = [&hot, &spread].map(|times| ratio(times, which));
         println!("  {size} entries against {}: {few:.2} for {HOT} hot keys, {all:.2} for all keys", sizes[0]);
-        #[expect(clippy::cast_precision_loss)]
         let [few, all] = [&hot, &spread].map(|times| median(times[which].clone()) * 1e9 / 300.0);
         println!("    {few:.0} ns and {all:.0} ns");
     }

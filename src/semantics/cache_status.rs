@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use super::freshness::number_text;
 use super::reuse::Forward;
 use super::status::is_server_error;
 use super::storing::NotStored;
@@ -241,6 +242,9 @@ impl Line {
 
 /// A structured-field integer: at most 15 digits (RFC 9651 3.3.1). Written by hand, for each hit has one.
 fn put_integer(line: &mut Line, number: i64) {
+    if let Some(text) = u64::try_from(number).ok().and_then(number_text) {
+        return line.put(text.as_bytes());
+    }
     let mut digits = [0u8; 15];
     let mut rest = number.unsigned_abs().min(999_999_999_999_999);
     let mut start = digits.len();

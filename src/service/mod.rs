@@ -316,6 +316,7 @@ impl<I, S: Store> CacheService<I, S> {
         let (service, mut request) = (self.clone(), request.lasting());
         ResponseFuture::boxed(async move {
             let core = &service.shared.core;
+            request.calls_ended = Some(core.collapser.ended(&request.key));
             let looked_up = service.shared.get(&request.key).await;
             request.now = core.clock.now();
             // Reads fail open: it is a miss, whose result may be stored or not.

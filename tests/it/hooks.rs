@@ -8,10 +8,11 @@ use http::{Extensions, Method, Request, request};
 use larder::semantics::Rules;
 use larder::semantics::storing::NotStored;
 use larder::{
-    CacheBuilder, CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyExchange, RequestAction,
-    StandardPolicy, Terms, VaryRule,
+    CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyExchange, RequestAction, StandardPolicy,
+    Terms, VaryRule,
 };
 
+use crate::support::stores::cache_builder;
 use crate::support::{Bench, Reply, Stage, settle};
 
 const DEVICE: HeaderName = HeaderName::from_static("x-device");
@@ -70,7 +71,7 @@ async fn each_hook_sees_what_the_request_hook_has_left() {
     let policy = Devices::default();
     let notes = || std::mem::take(&mut *policy.0.lock().unwrap());
     let reply = Reply::cc("page", "max-age=60, stale-while-revalidate=60").field("vary", "x-device");
-    let bench = Bench::with(CacheBuilder::default().policy(policy.clone()), [reply]);
+    let bench = Bench::with(cache_builder().policy(policy.clone()), [reply]);
     let phone = [("user-agent", "phone 7")];
     assert_eq!(bench.get_with("/", &phone).await.field("x-device"), Some("phone"));
     assert_eq!(
@@ -95,7 +96,7 @@ async fn each_hook_sees_what_the_request_hook_has_left() {
 #[tokio::test]
 async fn every_answer_is_delivered_through_the_policy() {
     let policy = Devices::default();
-    let bench = Bench::with(CacheBuilder::default().policy(policy.clone()), [Reply::cc("x", "no-store")]);
+    let bench = Bench::with(cache_builder().policy(policy.clone()), [Reply::cc("x", "no-store")]);
     for (method, path, fields) in [
         (Method::GET, "/bypassed", &[][..]),
         (Method::GET, "/", &[]),
@@ -126,7 +127,7 @@ impl CachePolicy for Lifetime {
 
 #[tokio::test]
 async fn a_policy_that_is_replaced_goes_on_for_requests_under_way() {
-    let stage = Stage::with(CacheBuilder::default().policy(Lifetime(10)));
+    let stage = Stage::with(cache_builder().policy(Lifetime(10)));
     let first = stage.get("/a");
     settle().await;
     stage.handle.set_policy(Lifetime(20));
@@ -160,7 +161,7 @@ async fn a_combinator_changes_one_thing_and_keeps_everything_else() {
         .on_deliver(|delivery| {
             delivery.headers.insert("x-edge", HeaderValue::from_static("1"));
         });
-    let bench = Bench::with(CacheBuilder::default().policy(policy), [Reply::cc("x", "max-age=60")]);
+    let bench = Bench::with(cache_builder().policy(policy), [Reply::cc("x", "max-age=60")]);
     bench.get("/never").await.told("larder; fwd=bypass; detail=\"never\"");
     let seen = bench.get_with("/", &[("accept", "a"), ("x-forwarded-host", "evil")]).await;
     assert_eq!(seen.field("x-edge"), Some("1"));
@@ -176,7 +177,7 @@ async fn requests_that_match_have_the_rules_and_the_hooks_of_the_other_policy() 
     let policy = Lifetime(3).when(|request| request.uri.path().starts_with("/a"), other());
     let policy = policy.when(|request| request.uri.path() == "/rfc", StandardPolicy::rfc9111());
     let reply = Reply::cc("x", "max-age=60");
-    let bench = Bench::with(CacheBuilder::default().policy(policy), [reply]);
+    let bench = Bench::with(cache_builder().policy(policy), [reply]);
     for (path, lifetime) in [("/", 3), ("/a", 5), ("/a/b", 7)] {
         for told in ["fwd=uri-miss; stored", "hit"] {
             let seen = bench.get(path).await;
@@ -234,7 +235,7 @@ fn parts() -> request::Parts {
 }
 
 fn termed(reply: Reply) -> Bench {
-    Bench::with(CacheBuilder::default().policy(Termed), [reply])
+    Bench::with(cache_builder().policy(Termed), [reply])
 }
 
 #[tokio::test]
@@ -320,14 +321,14 @@ async fn a_policy_gives_its_own_reason_and_its_groups_are_bounded() {
 #[tokio::test]
 async fn a_layer_that_is_switched_off_changes_nothing() {
     let reply = Reply::cc("four", "max-age=60").field("cache-status", "edge; hit");
-    let bench = Bench::with(CacheBuilder::default().enabled(false), [reply]);
+    let bench = Bench::with(cache_builder().enabled(false), [reply]);
     for calls in [1, 2] {
         let seen = bench.get_with("/", &[("if-none-match", "*")]).await.has_body("four").told("edge; hit");
         assert_eq!((seen.status.as_u16(), seen.field("etag"), bench.origin.calls()), (200, None, calls));
         assert_eq!(bench.origin.last().headers["if-none-match"], "*");
     }
     let broken = Bench::with(
-        CacheBuilder::default().enabled(false),
+        cache_builder().enabled(false),
         [Reply::cc("", "max-age=60").frames(&["ab"]).trailer("x-end", "1")],
     );
     let seen = broken.get("/").await.has_body("ab");

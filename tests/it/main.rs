@@ -11,6 +11,7 @@ mod architecture;
 mod bodies;
 mod codings;
 mod collapsing;
+mod conformance;
 mod content;
 mod documents;
 mod etags;
@@ -56,6 +57,7 @@ mod stores;
 mod storing;
 mod threats;
 mod vary;
+mod waiting;
 
 #[global_allocator]
 static ALLOCATOR: support::alloc::Counting = support::alloc::Counting;

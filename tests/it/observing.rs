@@ -7,12 +7,13 @@ use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::Empty;
 use larder::store::PurgeTarget;
-use larder::{BoxStore, CacheBuilder, CacheLayer, Event, Outcome, StandardPolicy};
+use larder::{BoxStore, CacheLayer, Event, Outcome, StandardPolicy};
 use tower::{Layer, Service, ServiceExt};
 
 use crate::failing_store::Down;
 use crate::support::bench::read;
 use crate::support::origin::always;
+use crate::support::stores::cache_builder;
 use crate::support::{Bench, Reply, Stage, settle};
 
 /// Everything that was observed, a line an event.
@@ -56,8 +57,8 @@ fn line(event: &Event<'_>) -> String {
     }
 }
 
-fn observed(log: &Log) -> CacheBuilder {
-    CacheBuilder::default().observer(log.observer())
+fn observed(log: &Log) -> crate::support::stores::CacheBuilder {
+    cache_builder().observer(log.observer())
 }
 
 #[tokio::test]
@@ -184,7 +185,7 @@ async fn each_failure_of_the_store_is_an_event() {
 
 #[tokio::test]
 async fn cache_status_is_sent_unless_it_is_switched_off() {
-    let builder = || CacheBuilder::default().cache_status(false);
+    let builder = || cache_builder().cache_status(false);
     let upstream = "edge; hit";
     for (reply, expected) in [
         (Reply::cc("four", "max-age=60"), None),
@@ -201,7 +202,7 @@ async fn cache_status_is_sent_unless_it_is_switched_off() {
 #[tokio::test]
 async fn the_outcome_is_in_the_extensions_where_that_was_asked_for() {
     for is_on in [false, true] {
-        let builder = CacheBuilder::default().outcome_in_extensions(is_on);
+        let builder = cache_builder().outcome_in_extensions(is_on);
         let bench = Bench::with(builder, [Reply::cc("four", "max-age=60")]);
         let get = async || {
             let request = Request::get("http://example.com/").body(Empty::<Bytes>::new()).unwrap();
@@ -216,12 +217,11 @@ async fn the_outcome_is_in_the_extensions_where_that_was_asked_for() {
 async fn events_say_how_long_it_took() {
     let times = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&times);
-    let builder =
-        CacheBuilder::default().policy(StandardPolicy::default()).observer(move |event: &Event<'_>| {
-            if let Event::Answered { elapsed, .. } | Event::Fetched { elapsed, .. } = event {
-                seen.lock().unwrap().push(*elapsed);
-            }
-        });
+    let builder = cache_builder().policy(StandardPolicy::default()).observer(move |event: &Event<'_>| {
+        if let Event::Answered { elapsed, .. } | Event::Fetched { elapsed, .. } = event {
+            seen.lock().unwrap().push(*elapsed);
+        }
+    });
     let stage = Stage::with(builder);
     let client = stage.get("/");
     settle().await;

@@ -65,12 +65,10 @@ fn path_of(uri: &[u8]) -> Option<&[u8]> {
     let end = uri.windows(SEPARATOR.len()).position(|window| window == SEPARATOR)?;
     let (scheme, rest) = (&uri[..end], &uri[end + SEPARATOR.len()..]);
     let (authority, path) = rest.split_at(rest.iter().position(|&byte| byte == b'/')?);
-    let authority = std::str::from_utf8(authority).ok()?;
     let parsed = Scheme::try_from(scheme).ok().filter(|scheme| !scheme.as_str().is_empty())?;
     let is_lower = |bytes: &[u8]| !bytes.iter().any(u8::is_ascii_uppercase);
-    let is_canonical = is_lower(scheme)
-        && is_lower(authority.as_bytes())
-        && without_default_port(authority, &parsed) == authority;
+    let is_canonical =
+        is_lower(scheme) && is_lower(authority) && without_default_port(authority, &parsed) == authority;
     // What comes after a `#` is read as no part of a path.
     let is_path = PathAndQuery::try_from(path).is_ok_and(|parsed| parsed.as_str().as_bytes() == path);
     (is_canonical && is_authority(authority) && is_path).then_some(path)

@@ -248,13 +248,13 @@ impl KeyNames {
 
 /// The prefix and the parts, which have `length` bytes, in one piece. Written into place for look-ups' sake:
 /// a `SmallVec` that grows part by part costs more than the rest of a key.
-fn concat(prefix: &[u8; 4], parts: [&str; 5], length: usize) -> SmallVec<[u8; INLINE]> {
-    fn copy(target: &mut [u8], prefix: &[u8; 4], parts: [&str; 5]) {
+fn concat(prefix: &[u8; 4], parts: [&[u8]; 5], length: usize) -> SmallVec<[u8; INLINE]> {
+    fn copy(target: &mut [u8], prefix: &[u8; 4], parts: [&[u8]; 5]) {
         let (head, mut rest) = target.split_at_mut(4);
         head.copy_from_slice(prefix);
         for part in parts {
             let (place, after) = rest.split_at_mut(part.len());
-            place.copy_from_slice(part.as_bytes());
+            place.copy_from_slice(part);
             rest = after;
         }
     }
@@ -283,7 +283,8 @@ fn absolute(uri: &Uri, request: &Parts) -> Result<SmallVec<[u8; INLINE]>, KeyErr
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let authority = without_default_port(authority, scheme);
     let slash = if path.starts_with('/') { "" } else { "/" };
-    let parts = [scheme.as_str(), "://", authority, slash, path];
+    let parts: [&[u8]; 5] =
+        [scheme.as_str().as_bytes(), b"://", authority, slash.as_bytes(), path.as_bytes()];
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let prefix = u32::try_from(length).map_err(|_| KeyError::TooLong)?.to_le_bytes();
     let mut bytes = concat(&prefix, parts, length);

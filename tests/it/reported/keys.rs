@@ -10,16 +10,15 @@ use bytes::Bytes;
 use http::{Method, Request, Uri, request};
 use http_body_util::Empty;
 use larder::store::{PurgeMode, PurgeTarget, Store};
-use larder::{
-    BoxStore, CacheBuilder, CacheHandle, CacheLayer, CachePolicy, MemoryStore, PurgeError, RequestAction,
-    StoreError,
-};
+use larder::{BoxStore, CachePolicy, MemoryStore, PurgeError, RequestAction, StoreError};
 use tokio::sync::Semaphore;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
 use crate::support::bench::read;
 use crate::support::forward::forward;
-use crate::support::{Bench, Reply, Seen, Step, settle};
+use crate::support::{
+    Bench, CacheHandle, CacheLayer, Reply, Seen, Step, cache_builder, cache_builder_over, cache_layer, settle,
+};
 
 const FRESH: [(&str, &str); 1] = [("cache-control", "max-age=60")];
 
@@ -94,7 +93,7 @@ async fn ask(router: Router, uri: &str, tenant: Option<&str>) -> Seen {
 
 #[tokio::test]
 async fn b13_a_tenant_that_a_middleware_writes_into_the_uri_is_in_the_key() {
-    let layer = CacheLayer::default();
+    let layer = cache_layer();
     let handle = layer.handle();
     // Inside of the router, so that axum has noted the original URI.
     let rewrite = tower::util::MapRequestLayer::new(|mut request: AxumRequest| {
@@ -138,7 +137,7 @@ async fn b13_the_uri_that_a_policy_gives_counts_also_below_a_nested_router() {
         let page = get(move || async move { (FRESH, name) });
         Router::new().route("/page", page)
     };
-    let layer = CacheBuilder::default().policy(Sorted).build();
+    let layer = cache_builder().policy(Sorted).build();
     let router = Router::new()
         .nest("/one", cached("one").layer(layer.clone()))
         .nest("/two", cached("two").layer(layer.clone()))
@@ -174,7 +173,7 @@ async fn b13_an_unsafe_request_reaches_what_is_stored_under_either_uri() {
 
 #[tokio::test(start_paused = true)]
 async fn b14_a_cache_inside_itself_lets_pass_what_it_has_seen() {
-    let layer = CacheLayer::default();
+    let layer = cache_layer();
     let inner = get(|| async { (FRESH, "page") });
     let router = Router::new().route("/", inner.layer(layer.clone())).layer(layer.clone());
     let begun = tokio::time::Instant::now();
@@ -184,7 +183,7 @@ async fn b14_a_cache_inside_itself_lets_pass_what_it_has_seen() {
     assert!(ask(router, "/", None).await.has_body("page").is_hit());
     // Two layers over one store have calls of their own, and each does its part.
     let store = MemoryStore::default();
-    let (outer, inner) = (CacheLayer::new(store.clone()), CacheLayer::new(store));
+    let (outer, inner) = (cache_builder_over(store.clone()).build(), cache_builder_over(store).build());
     let page = get(|| async { (FRESH, "page") });
     let router = Router::new().route("/", page.layer(inner)).layer(outer);
     let seen = ask(router, "/", None).await.has_body("page");
@@ -206,9 +205,18 @@ async fn b15_a_purge_that_can_mean_nothing_is_an_error() {
     }
     let userinfo: Uri = "http://user@example.com/page".parse().unwrap();
     assert!(matches!(handle.purge(&userinfo).await, Err(PurgeError::NoKey(_))));
-    for target in [PurgeTarget::Prefix(b"/pa"[..].into()), PurgeTarget::Uri(b"example.com/page"[..].into())] {
+    for target in [
+        PurgeTarget::host("http://example.com"),
+        PurgeTarget::host("user@example.com"),
+        PurgeTarget::host("example.com/page"),
+        PurgeTarget::path_prefix("pa"),
+        PurgeTarget::prefix("/pa"),
+        PurgeTarget::uri("example.com/page"),
+    ] {
         assert!(handle.purge_target(&target).await.is_err(), "{target:?}");
         assert!(handle.soft_purge_target(&target).await.is_err(), "{target:?}");
+        let both = [PurgeTarget::All, target.clone()];
+        assert!(handle.purge_targets(&both).await.is_err(), "{target:?}, and all the others stay");
     }
     assert!(bench.get("/page").await.is_hit(), "nothing was purged");
 }
@@ -216,12 +224,16 @@ async fn b15_a_purge_that_can_mean_nothing_is_an_error() {
 #[tokio::test]
 async fn b15_a_purge_reaches_what_its_target_names_however_it_is_spelled() {
     for target in [
-        PurgeTarget::Prefix(b"HTTP://EXAMPLE.com/pa"[..].into()),
-        PurgeTarget::Prefix(b"http://example.com:80/"[..].into()),
-        PurgeTarget::Uri(b"http://Example.com/page"[..].into()),
-        PurgeTarget::Tag("news".into()),
+        PurgeTarget::group("HTTP://Example.com:80", "news"),
         PurgeTarget::Group("news".into()),
-        PurgeTarget::Group("http://example.com news".into()),
+        PurgeTarget::host("EXAMPLE.com"),
+        PurgeTarget::path_prefix("/pa"),
+        PurgeTarget::prefix("HTTP://EXAMPLE.com/pa"),
+        PurgeTarget::prefix("http://example.com:80/"),
+        PurgeTarget::tag("news"),
+        PurgeTarget::tag_any_case("News"),
+        PurgeTarget::uri("http://Example.com/page"),
+        PurgeTarget::uri(Uri::from_static("http://Example.com/page")),
     ] {
         let bench = Bench::new([Reply::cc("x", "max-age=60").field("cache-groups", "\"news\"")]);
         bench.get("/page").await;
@@ -229,7 +241,8 @@ async fn b15_a_purge_reaches_what_its_target_names_however_it_is_spelled() {
         bench.handle.purge_target(&target).await.unwrap();
         assert!(!bench.get("/page").await.is_hit(), "{target:?}");
         let of_every_origin =
-            matches!(&target, PurgeTarget::Tag(_)) || target == PurgeTarget::Group("news".into());
+            matches!(&target, PurgeTarget::PathPrefix(_) | PurgeTarget::Tag(_) | PurgeTarget::TagAnyCase(_))
+                || target == PurgeTarget::Group("news".into());
         let other = bench.get_with("/page", &[("host", "example.org")]).await;
         assert_eq!(other.is_hit(), !of_every_origin, "{target:?}");
     }
