@@ -23,6 +23,7 @@ use crate::entry::{ResponseHead, StoredResponse};
 use crate::limits::{GaugeGuard, Gauges};
 use crate::runtime::slab::Slab;
 use crate::runtime::{Mutex, lock};
+pub(crate) use crate::semantics::collapse::NotShareable;
 use crate::store::Fence;
 
 /// How long it is remembered that nobody can share what a key gives.
@@ -117,18 +118,6 @@ pub(crate) enum Demand {
 
 /// A head that is made when somebody asks for it: most calls have nobody who waits.
 pub(crate) type LazyHead = LazyLock<ResponseHead, Box<dyn FnOnce() -> ResponseHead + Send>>;
-
-/// Why nobody can share an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotShareable {
-    /// It is an error, or was made for the leader's request alone; another request may get something that can be shared.
-    /// `says_so` is whether this is believed to be what the target always gives if it comes twice.
-    Chance { says_so: bool },
-    /// The leader's request has something that others' may not have.
-    Request,
-    /// The answer says so: it is nobody else's.
-    Response,
-}
 
 /// Why a later call takes the place of one that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,30 +11,11 @@ use crate::semantics::cache_status::CACHE_STATUS;
 use crate::semantics::fields::lets_pages_see;
 use crate::semantics::freshness::single_date;
 use crate::semantics::no_vary_search::{NO_VARY_SEARCH, NoVarySearch};
+pub(crate) use crate::semantics::parts::Part;
 use crate::semantics::parts::{Extent, strong_validator};
 use crate::semantics::preconditions::Representation;
 use crate::semantics::reuse::Reuse;
 use crate::semantics::validation::Validators;
-
-/// What of a representation a stored 206 has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// These bytes, one after the other. `Content-Range` and `Content-Length` are made for each answer.
-    Bytes(Extent),
-    /// What is sent again for the very same `Range`, which is among the selecting fields, and for nothing else:
-    /// several ranges, or one that can't be made out.
-    Replay,
-}
-
-impl Part {
-    fn weight(&self) -> usize {
-        size_of::<Self>()
-            + match self {
-                Self::Bytes(extent) => extent.weight(),
-                Self::Replay => 0,
-            }
-    }
-}
 
 /// Status, fields and terms of a stored response, whichever layer stored it.
 #[derive(Clone, Debug)]

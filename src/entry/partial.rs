@@ -12,7 +12,8 @@ use http::{HeaderValue, Method, StatusCode, response};
 
 use crate::entry::pieces::{Pieces, PiecesMut, Run};
 use crate::entry::{Part, Payload, ResponseHead, StoredResponse};
-use crate::semantics::fields::{RequestFields, lets_pages_see, remove_content_digests};
+use crate::semantics::answer::{self, content_range};
+use crate::semantics::fields::{RequestFields, remove_content_digests};
 use crate::semantics::parts::Extent;
 use crate::semantics::range::{self, Asked, ByteRange};
 use crate::semantics::reuse::Coverage;
@@ -82,10 +83,8 @@ pub(crate) fn cut(stored: &StoredResponse, request: &HeaderMap, read: &[Pieces])
             ranges => several(stored, ranges, length, read),
         },
         Asked::Unsatisfiable => {
-            // Nothing of the representation's own: it would pass for fields of the 416.
-            let mut headers = head.headers_of(|name| name == "date" || lets_pages_see(name), 4);
-            headers.insert(header::CONTENT_RANGE, value(format!("bytes */{length}")));
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+            let mut headers = head.headers_of(answer::is_in_unsatisfiable, 4);
+            answer::set_unsatisfiable(&mut headers, length);
             let content = CutContent::AtHand(Run::default());
             Some(Cut { content, headers, status: StatusCode::RANGE_NOT_SATISFIABLE })
         }
@@ -109,9 +108,7 @@ fn single(stored: &StoredResponse, range: ByteRange, length: u64) -> Option<Cut>
         CutContent::AtHand(slice(stored, range)?)
     };
     let mut headers = stored.head().headers();
-    remove_content_digests(&mut headers);
-    headers.insert(header::CONTENT_RANGE, content_range(range, length));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.len()));
+    answer::set_single_range(&mut headers, range, length);
     Some(Cut { content, headers, status: StatusCode::PARTIAL_CONTENT })
 }
 
@@ -143,16 +140,9 @@ fn several(stored: &StoredResponse, ranges: &[ByteRange], length: u64, read: &[P
     }
     body.extend(format!("--{boundary}--\r\n").as_bytes());
     let mut headers = head.headers();
-    remove_content_digests(&mut headers);
-    headers.remove(header::CONTENT_RANGE); // RFC 9110 15.3.7.2
-    headers.insert(header::CONTENT_TYPE, value(format!("multipart/byteranges; boundary={boundary}")));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    answer::set_several_ranges(&mut headers, &boundary, body.len());
     let content = CutContent::AtHand(Run::of(&body.freeze_for_one()));
     Some(Cut { content, headers, status: StatusCode::PARTIAL_CONTENT })
-}
-
-fn content_range(range: ByteRange, length: u64) -> HeaderValue {
-    value(format!("bytes {}-{}/{length}", range.first, range.last))
 }
 
 /// Where a range of the representation lies in what is stored; `None` where the stored response does not have all of it.

@@ -1,66 +1,22 @@
 //! What the rules and the policy say of a response of the inner service.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::header::{self, HeaderMap};
 use http::{HeaderValue, StatusCode, response};
 
-use super::{Fetch, Sent};
+use super::Fetch;
 use crate::entry::{Part, ResponseHead};
 use crate::policy::{PolicyExchange, Terms, VaryRule};
+use crate::semantics::Rules;
 use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::cache_status::Detail;
-use crate::semantics::date;
-use crate::semantics::fields::{list, remove_content_digests, remove_hop_by_hop};
-use crate::semantics::framing;
-use crate::semantics::freshness::{self, single_date};
-use crate::semantics::groups::{self, CACHE_GROUPS};
-use crate::semantics::reuse::Reuse;
-use crate::semantics::status::is_server_error;
+use crate::semantics::freshness;
+use crate::semantics::stored;
 use crate::semantics::storing::{self, NotStored};
-use crate::semantics::targeted;
+use crate::semantics::terms::{Fetched, ResponseView, StandardTerms, Timing};
 use crate::semantics::vary::{NeverMatches, Selecting};
-use crate::semantics::{Rules, is_retrieval};
-use crate::store::{Store, Stored};
-
-/// The `Range` with which the inner service is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SentRange {
-    /// As the client sent it, with the client's conditions.
-    Clients,
-    /// What is missing of a stored part. The answer, put together with it, has this status of its own to tell.
-    Missing,
-    None,
-}
-
-/// A stored response with a successful status that could have answered the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Incumbent {
-    Fresh,
-    None,
-    Stale,
-}
-
-impl Incumbent {
-    /// The best of what is stored, as far as errors are concerned.
-    pub(crate) fn of<'a>(stored: impl Iterator<Item = &'a Stored>, now: SystemTime) -> Self {
-        let good = stored.filter(|stored| stored.response.head().status.is_success());
-        good.fold(Self::None, |best, stored| {
-            let is_fresh = stored.expired.is_none() && stored.response.head().reuse.ttl(now) > 0;
-            if best == Self::Fresh || is_fresh { Self::Fresh } else { Self::Stale }
-        })
-    }
-
-    /// Whether a response with this status leaves it alone. A server error always does; any other error does
-    /// while it is fresh: then the client alone, by its request, has brought the error about.
-    pub(crate) fn blocks(self, status: StatusCode) -> bool {
-        match self {
-            Self::Fresh => status.is_client_error() || is_server_error(status),
-            Self::None => false,
-            Self::Stale => is_server_error(status),
-        }
-    }
-}
+use crate::store::Store;
 
 /// What the rules and the policy say of a response.
 #[derive(Clone)]
@@ -82,79 +38,46 @@ impl<S: Store> Fetch<S> {
         let (core, request) = (self.core(), &self.exchange.request);
         let (rules, max_object) = (request.rules(), self.exchange.shared.store.limits().max_object);
         let (status, headers) = (response.status, &response.headers);
-        let directives = targeted::directives(headers, &rules.targets);
-        let date = single_date(headers, &header::DATE, received_at);
-        let (lifetime, source) = freshness::lifetime(
+        let ResponseView { date, directives, lifetime, source } =
+            ResponseView::of(status, headers, received_at, rules);
+        let exchange = storing::Exchange {
+            method: &self.sent.method,
+            names_target: self.sent.names_target,
+            request: &request.parts.headers,
+            request_directives: &request.directives,
+            keyed: request.key.keyed_credentials(),
             status,
-            headers,
-            &directives,
-            date.unwrap_or(received_at),
-            rules.heuristic.as_ref(),
-        );
-        let is_error = status.is_client_error() || is_server_error(status);
-        let lifetime = match rules.max_error_lifetime {
-            Some(most) if is_error => lifetime.min(most),
-            _ => lifetime,
-        };
-        let keyed = request.key.keyed_credentials();
-        let store = if core.storing {
-            let exchange = storing::Exchange {
-                method: &self.sent.method,
-                names_target: self.sent.names_target,
-                request: &request.parts.headers,
-                request_directives: &request.directives,
-                keyed,
-                status,
-                response: headers,
-                directives: &directives,
-                source,
-            };
-            storing::admit(&exchange, rules)
-        } else {
-            Err(NotStored::SwitchedOff)
-        };
-        let groups = groups::of(headers, &CACHE_GROUPS);
-        let store = match store {
-            // A policy that lifts the refusal of an error lifts no other one.
-            Ok(()) | Err(NotStored::DrawnError) if groups.is_err() => Err(NotStored::Groups),
-            store => store,
-        };
-        let groups = groups.unwrap_or_default();
-        let seconds = |seconds: Option<u32>| Duration::from_secs(seconds.unwrap_or_default().into());
-        let unstored = [&directives.private_fields, &directives.no_cache_fields];
-        let mut terms = Terms {
-            age: None,
-            groups: groups.iter().map(|group| groups::scoped(request.key.uri(), group)).collect(),
-            lifetime,
-            max_body: max_object,
-            must_revalidate: directives.must_revalidate
-                || directives.proxy_revalidate
-                || directives.s_maxage.is_some(), // RFC 9111 5.2.2.10
-            no_cache: directives.no_cache,
-            reason: None,
-            replace: Vec::new(),
-            shared: storing::shared_with(&directives, rules.credentials),
+            response: headers,
+            directives: &directives,
             source,
-            stale_if_error: directives.stale_if_error.map(|seconds| Duration::from_secs(seconds.into())),
-            stale_while_revalidate: seconds(directives.stale_while_revalidate),
-            store,
-            strip: Vec::new(),
-            unstored: unstored.into_iter().flatten().cloned().collect(),
-            vary: VaryRule::AsSent,
         };
+        let standard = StandardTerms::of(&exchange, lifetime, request.key.uri(), rules);
+        let mut terms = Terms::from_standard(standard, max_object, directives.unstored());
+        let switched_off = (!core.storing).then_some(NotStored::SwitchedOff);
+        terms.store = switched_off.map_or(terms.store, Err);
         let policy = &request.policy;
         let mut exchange = PolicyExchange::new(&request.key, &request.parts, response, &policy.data);
         exchange.is_background = self.exchange.background.is_some();
         exchange.sent = self.sent.fields.as_ref();
         policy.hooks.response(&exchange, &mut terms);
         terms.max_body = terms.max_body.min(max_object);
-        if !core.storing {
-            terms.store = Err(NotStored::SwitchedOff);
-        }
+        terms.store = switched_off.map_or(terms.store, Err);
         let mut selecting = Selecting::default();
         if terms.store.is_ok() {
             let selectable = selecting_by(&terms.vary, headers, &request.parts.headers, rules);
-            terms.store = enforce_invariants(&self.sent, response, &terms, selectable.as_ref().err(), rules);
+            let fetched = Fetched {
+                group_bytes: terms.groups.iter().map(|group| group.len()).sum(),
+                groups: terms.groups.len(),
+                headers,
+                incumbent: self.sent.incumbent,
+                is_known_part: self.sent.part.is_some(),
+                method: &self.sent.method,
+                names_target: self.sent.names_target,
+                sent_range: self.sent.range,
+                status,
+            };
+            let unselectable = selectable.as_ref().err().copied();
+            terms.store = terms.of_reuse().enforce_invariants(&fetched, unselectable, rules);
             selecting = selectable.unwrap_or_default();
             if self.sent.part == Some(Part::Replay) {
                 selecting = selecting.with_field(&request.parts.headers, header::RANGE);
@@ -181,7 +104,7 @@ impl<S: Store> Fetch<S> {
         received_at: SystemTime,
         terms: Result<(), NotStored>,
     ) -> Result<(), NotStored> {
-        if terms != Err(NotStored::RequestNoStore) {
+        if !terms.is_err_and(NotStored::is_clients_wish) {
             return terms;
         }
         self.exchange.request.directives.no_store = false;
@@ -201,62 +124,8 @@ fn selecting_by(
     match rule {
         VaryRule::AsSent => Selecting::of(response, request, rules),
         VaryRule::Ignore => Ok(Selecting::default()),
-        VaryRule::Only(names) => {
-            let named: Vec<_> = list(response, &header::VARY).map(<[u8]>::to_ascii_lowercase).collect();
-            let kept = names.iter().filter(|name| named.iter().any(|line| line == name.as_str().as_bytes()));
-            let mut only = HeaderMap::new();
-            for name in kept {
-                only.append(header::VARY, HeaderValue::from(name.clone()));
-            }
-            Selecting::of(&only, request, rules)
-        }
+        VaryRule::Only(names) => Selecting::of_listed(names, response, request, rules),
     }
-}
-
-/// What no policy can lift.
-fn enforce_invariants(
-    sent: &Sent,
-    response: &response::Parts,
-    terms: &Terms,
-    unselectable: Option<&NeverMatches>,
-    rules: &Rules,
-) -> Result<(), NotStored> {
-    let has_validator =
-        [header::ETAG, header::LAST_MODIFIED].iter().any(|name| response.headers.contains_key(name));
-    let stands_in = terms.stale_if_error.unwrap_or(rules.stale_if_error);
-    let stale_windows = stands_in.max(terms.stale_while_revalidate);
-    let stale_windows = if terms.must_revalidate { Duration::ZERO } else { stale_windows };
-    let is_of_use = has_validator || !(terms.no_cache || terms.lifetime.is_zero() && stale_windows.is_zero());
-    match unselectable {
-        None => {}
-        Some(NeverMatches::TooLong) => return Err(NotStored::LongFields),
-        Some(NeverMatches::Vary) => return Err(NotStored::Vary),
-    }
-    if framing::has_transfer_coding(&response.headers) {
-        return Err(NotStored::TransferCoding);
-    }
-    if response.status.is_informational() || response.status == StatusCode::NOT_MODIFIED {
-        return Err(NotStored::Status);
-    }
-    if !is_retrieval(&sent.method) && !sent.names_target {
-        return Err(NotStored::Method);
-    }
-    let is_part = response.status == StatusCode::PARTIAL_CONTENT;
-    let is_of_range = sent.range != SentRange::None && response.status != StatusCode::OK;
-    if (is_part || is_of_range) && sent.part.is_none() {
-        return Err(NotStored::Partial);
-    }
-    if sent.incumbent.blocks(response.status) {
-        return Err(NotStored::Status); // RFC 9111 4.3.3: what is stored may still do
-    }
-    if !is_of_use {
-        return Err(NotStored::NeverFresh);
-    }
-    let group_bytes: usize = terms.groups.iter().map(|group| group.len()).sum();
-    if terms.groups.len() > Terms::MAX_GROUPS || group_bytes > Terms::MAX_GROUP_BYTES {
-        return Err(NotStored::Groups); // a purge of one that was left out would miss it
-    }
-    Ok(())
 }
 
 impl Assessment {
@@ -304,35 +173,13 @@ impl Assessment {
 
     /// Seconds of freshness left at reception.
     pub(crate) fn ttl(&self, headers: &HeaderMap, sent_at: SystemTime) -> i64 {
-        self.reuse(headers, sent_at).ttl(self.received_at)
+        self.terms.of_reuse().ttl(&self.timing(headers, sent_at))
     }
 
-    fn reuse(&self, headers: &HeaderMap, sent_at: SystemTime) -> Reuse {
-        let date = self.date.unwrap_or(self.received_at);
-        // RFC 9111 4.2.3 has the time of reception for a missing date. A call that was made first and lands last would pass
-        // for the newest by that.
-        let generated = self.date.map_or(sent_at, |date| date.min(self.received_at));
-        let (generated, request_time) =
-            self.at_least.map_or((generated, sent_at), |least| least.max((generated, sent_at)));
-        Reuse {
-            date,
-            generated,
-            immutable: self.directives.immutable,
-            initial_age: self.terms.age.unwrap_or_else(|| {
-                let received = freshness::received_age(headers);
-                freshness::initial_age(received, date, sent_at, self.received_at)
-            }),
-            lifetime: self.terms.lifetime,
-            must_revalidate: self.terms.must_revalidate,
-            no_cache: self.terms.no_cache,
-            outdated: false,
-            request_time,
-            response_time: self.received_at,
-            selecting: self.selecting.clone(),
-            shared: self.terms.shared,
-            stale_if_error: self.terms.stale_if_error,
-            stale_while_revalidate: self.terms.stale_while_revalidate,
-        }
+    fn timing(&self, headers: &HeaderMap, sent_at: SystemTime) -> Timing {
+        let Self { at_least, date, received_at, .. } = *self;
+        let received_age = freshness::received_age(headers);
+        Timing { age: self.terms.age, at_least, date, received_age, received_at, sent_at }
     }
 
     /// The head to store. `length` is that of the whole content; `tag` one that was generated.
@@ -344,27 +191,15 @@ impl Assessment {
         length: Option<usize>,
         tag: Tag,
     ) -> ResponseHead {
-        let reuse = self.reuse(&headers, sent_at);
-        remove_hop_by_hop(&mut headers);
+        let timing = self.timing(&headers, sent_at);
+        let (immutable, selecting) = (self.directives.immutable, self.selecting.clone());
+        let reuse = self.terms.of_reuse().reuse(&timing, immutable, selecting);
+        stored::remove_unstored(&mut headers, &self.terms.unstored);
         self.strip(&mut headers);
-        for name in &self.terms.unstored {
-            headers.remove(name);
-        }
         self.replace(&mut headers);
-        if self.date.is_none() {
-            // RFC 9110 6.6.1: a response without a date gets the time of its reception.
-            if let Ok(date) = HeaderValue::try_from(date::format(self.received_at)) {
-                headers.insert(header::DATE, date);
-            }
-        }
-        if let Some(length) = length {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        }
+        stored::add_missing(&mut headers, self.date, self.received_at, length);
         if let Some(Part::Bytes(_)) = self.part {
-            // Made for each answer, of what it has.
-            headers.remove(header::CONTENT_RANGE);
-            headers.remove(header::CONTENT_LENGTH);
-            remove_content_digests(&mut headers);
+            stored::remove_fields_of_part(&mut headers);
         }
         let tag_is_ours = match tag {
             Tag::New(tag) => headers.insert(header::ETAG, tag).is_none(),

@@ -24,8 +24,9 @@ use crate::observe::Answer;
 use crate::respond::{Source, no_content};
 use crate::runtime::{Deadline, Runtime, joined, moment, polled_once};
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
+use crate::semantics::collapse::may_collapse;
 use crate::semantics::reuse::{Decision, Fallback};
-use crate::semantics::status::is_server_error;
+use crate::semantics::status::{is_error, is_server_error};
 use crate::shared::Core;
 use crate::store::{PurgeScope, Store};
 
@@ -147,22 +148,17 @@ impl<S: Store> CollapsedFetch<S> {
     fn ticket(&self) -> Option<CollapseKey> {
         let Exchange { lookup, plan, request, .. } = &*self.exchange;
         let core = self.core();
-        let is_head = request.parts.method == Method::HEAD;
-        let is_get = match plan.goal {
-            Goal::Complete(_) => false,
-            Goal::Get if request.fields.range => false,
-            // A HEAD that goes out as one has no content to share.
-            Goal::Get if is_head => request.rules().head_as_get,
-            Goal::Get | Goal::Validate(_) => !is_head,
-        };
-        // A part is of use to the client that asked for it; without tasks, a call depends on its client.
         let about_part = self.exchange.selected().is_some_and(|stored| stored.response.head().part.is_some());
-        if !is_get
-            || about_part
-            || !core.storing
-            || request.directives.no_store
-            || Runtime::current().is_none()
-        {
+        let may_collapse = may_collapse(
+            &request.parts.method,
+            request.fields.range,
+            &request.directives,
+            matches!(plan.goal, Goal::Validate(_)),
+            about_part || matches!(plan.goal, Goal::Complete(_)),
+            request.rules(),
+        );
+        // Without tasks, a call depends on its client.
+        if !may_collapse || !core.storing || Runtime::current().is_none() {
             return None;
         }
         let known = match plan.goal {
@@ -406,7 +402,7 @@ impl<S: Store> CollapsedFetch<S> {
         }
         // The answer is stored without being fresh. An error counts as a failure, as one that is not stored does. Anything
         // else is validated once for all that came while nothing was stored.
-        let is_error = head.status().is_client_error() || is_server_error(head.status());
+        let is_error = is_error(head.status());
         let is_get = request.method == Method::GET;
         let is_news =
             self.exchange.lookup.variants.is_empty() && !std::mem::replace(&mut self.has_seen_stale, true);

@@ -10,8 +10,7 @@ use crate::observe::Answer;
 use crate::respond::open::{self, Gone, OpenedOnce};
 use crate::respond::request::CacheRequest;
 use crate::semantics::cache_status::{Detail, Forwarding};
-use crate::semantics::reuse::{Decision, Fallback, Forward};
-use crate::semantics::status::is_server_error;
+use crate::semantics::reuse::{Decision, Fallback, Forward, Reuse};
 use crate::shared::Shared;
 use crate::store::{Expected, Fence, Lookup, Store, Stored, StoredId};
 
@@ -52,14 +51,8 @@ impl FetchPlan {
             }
             Decision::Forward(forward) => Some(Self::get(forward)),
             Decision::Validate(index, forward, fallback) => {
-                // One failure does not stand in for another.
-                let stored = lookup.variants.get(index);
-                let is_failure = stored.is_some_and(|stored| is_server_error(stored.response.head().status));
-                let stands_in = fallback == Fallback::StaleIfError && !is_failure;
-                let fallback = match fallback {
-                    Fallback::StaleIfError if !stands_in => Fallback::None,
-                    fallback => fallback,
-                };
+                let stored = lookup.variants.get(index).map(|stored| stored.response.head().status);
+                let fallback = fallback.with_stored(stored);
                 Some(Self { fallback, forward, goal: Goal::Validate(index) })
             }
             Decision::Serve(_)
@@ -183,4 +176,10 @@ impl<S: Store> Exchange<S> {
         self.lookup = std::mem::take(&mut self.lookup).without(id);
         self.plan = FetchPlan::get(Forward::Miss);
     }
+}
+
+/// A stored response as an error sees it.
+pub(super) fn as_incumbent(stored: &Stored) -> (StatusCode, &Reuse, bool) {
+    let head = stored.response.head();
+    (head.status, &head.reuse, stored.expired.is_some())
 }

@@ -12,21 +12,19 @@ mod write;
 
 use std::time::SystemTime;
 
-use http::header::{self, HeaderMap};
+use http::header::HeaderMap;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use tower::{Service, ServiceExt};
 
-use self::exchange::{Exchange, Goal};
-use self::validate::Agreement;
+use self::exchange::{Exchange, Goal, as_incumbent};
 use crate::body::incoming::{self, Incoming};
 use crate::collapse::{CallResult, NotShareable};
 use crate::entry::Part;
 use crate::entry::key;
 use crate::entry::partial::Completion;
 use crate::error::BoxError;
-use crate::fetch::assess::{Incumbent, SentRange};
 use crate::limits::calls::CallPermit;
 use crate::observe::{Answer, Event};
 use crate::respond::no_content;
@@ -34,8 +32,13 @@ use crate::respond::request::CacheRequest;
 use crate::runtime::{Instant, moment};
 use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::framing;
-use crate::semantics::reuse::Fallback;
-use crate::semantics::status::{is_failure, is_server_error};
+use crate::semantics::head::{self, Agreement};
+use crate::semantics::incumbent::Incumbent;
+use crate::semantics::outgoing::{self, AskedBy};
+use crate::semantics::range::SentRange;
+use crate::semantics::received::{Received, SentView};
+use crate::semantics::reuse::{Fallback, Reuse};
+use crate::semantics::status::is_server_error;
 use crate::semantics::validation::{self, Validators};
 use crate::shared::Core;
 use crate::store::{Lookup, Store, Stored};
@@ -85,14 +88,6 @@ struct Sent {
     range: SentRange,
 }
 
-/// Which validators of a stored response go out with a request.
-#[derive(Clone, Copy)]
-enum AskedBy {
-    All,
-    Nothing,
-    StrongTag,
-}
-
 impl Sent {
     /// A POST whose answer may answer later GETs.
     fn post() -> Self {
@@ -112,33 +107,21 @@ impl Sent {
 
     fn of<S: Store>(exchange: &Exchange<S>, is_completion: bool) -> Self {
         let Exchange { lookup, plan, request, shared, .. } = exchange;
-        let is_get = request.parts.method == Method::GET;
-        // Without anything whole to validate, a range is the inner service's to cut.
-        let is_about_whole = exchange.selected().is_some_and(|stored| stored.response.head().part.is_none());
-        let range = if is_completion {
-            SentRange::Missing
-        } else if request.fields.range && is_get && !is_about_whole {
-            SentRange::Clients
-        } else {
-            SentRange::None
-        };
-        let becomes_get = request.parts.method == Method::HEAD
-            && plan.selected().is_none()
-            && shared.core.storing
-            && request.rules().head_as_get;
-        let from_the_future = lookup.variants.iter().map(|stored| stored.response.head().reuse());
-        let from_the_future = from_the_future.filter(|reuse| reuse.age(request.now).is_none());
+        let (method, selected) = (&request.parts.method, exchange.selected());
+        let is_about_whole = selected.is_some_and(|stored| stored.response.head().part.is_none());
+        let (has_selected, rules) = (plan.selected().is_some(), request.rules());
+        let reuses = lookup.variants.iter().map(|stored| stored.response.head().reuse());
         Self {
             answered: None,
             asked_by: Vec::new(),
-            at_least: from_the_future.map(|reuse| (reuse.generated, reuse.request_time)).max(),
+            at_least: Reuse::newest_from_the_future(reuses, request.now),
             fields: None,
             incumbent: incumbent(request, lookup),
             is_completed: false,
-            method: if becomes_get { Method::GET } else { request.parts.method.clone() },
+            method: head::sent_method(method, has_selected, shared.core.storing, rules),
             names_target: false,
             part: None,
-            range,
+            range: SentRange::of(method, request.fields.range, is_completion, is_about_whole),
         }
     }
 }
@@ -213,30 +196,28 @@ impl<S: Store> Fetch<S> {
         {
             background.succeed();
         }
-        if self.exchange.stands_in() && is_failure(status) {
-            return self.stand_in(Detail::StaleIfError, Some(status));
-        }
-        if self.completion.is_some() && is_about_a_part(status) {
-            return Box::pin(self.complete(response)).await;
-        }
-        if status == StatusCode::NOT_MODIFIED {
-            if !is_conditional {
-                return self.not_modified_unexpectedly(response.into_parts().0);
-            }
-            if self.asks_conditionally() {
-                return Box::pin(self.freshen(response)).await;
-            }
-        }
-        if self.is_head_about_stored(&response) {
-            match self.agreement(&response) {
-                Agreement::Holds => return Box::pin(self.freshen_selected(response)).await,
+        let sent = SentView {
+            fallback: self.exchange.plan.fallback,
+            has_selected: self.exchange.plan.selected().is_some(),
+            has_own_conditions: self.asks_conditionally(),
+            is_completion: self.completion.is_some(),
+            is_conditional,
+            method: &self.sent.method,
+        };
+        match Received::of(&sent, status) {
+            Received::Completion => Box::pin(self.complete(response)).await,
+            Received::Failure => self.stand_in(Detail::StaleIfError, Some(status)),
+            Received::Head => match self.agreement(&response) {
+                Agreement::Holds => Box::pin(self.freshen_selected(response)).await,
                 agreement => {
                     let response = Box::pin(self.heed_head(agreement, response)).await;
-                    return self.receive(response).await;
+                    self.receive(response).await
                 }
-            }
+            },
+            Received::New => self.receive(response).await,
+            Received::NotModified => Box::pin(self.freshen(response)).await,
+            Received::Unexpected => self.not_modified_unexpectedly(response.into_parts().0),
         }
-        self.receive(response).await
     }
 
     /// Answers where the call has failed; `None` where the failure is the answer.
@@ -281,12 +262,7 @@ impl<S: Store> Fetch<S> {
             completion.set_range(&mut parts.headers);
         } else if self.replaces_conditions() {
             let selected = self.exchange.plan.selected().and_then(|index| self.validators().nth(index));
-            validation::set_conditions(&mut parts.headers, selected, self.validators());
-            if self.sent.range == SentRange::Clients {
-                // If the stored part is no longer valid, the answer is to the same range, not to the whole.
-                let range = client.headers.get(header::RANGE);
-                parts.headers.extend(range.map(|range| (header::RANGE, range.clone())));
-            }
+            outgoing::validate(&mut parts.headers, self.sent.range, selected, self.validators());
         }
         let core = self.core();
         let is_background = self.exchange.background.is_some();
@@ -300,9 +276,8 @@ impl<S: Store> Fetch<S> {
 
     /// Whether the request goes out with the cache's own conditions, or none, in place of the client's.
     fn replaces_conditions(&self) -> bool {
-        self.core().storing
-            && self.completion.is_none()
-            && (self.sent.range == SentRange::None || self.exchange.plan.selected().is_some())
+        let has_selected = self.exchange.plan.selected().is_some();
+        outgoing::replaces_conditions(self.core().storing, self.sent.range, has_selected)
     }
 
     /// Whether a 304 speaks of what is stored.
@@ -310,36 +285,25 @@ impl<S: Store> Fetch<S> {
         self.replaces_conditions() && self.validators().any(|validators| validators.any())
     }
 
-    /// Chooses the validators that go out: all of the selected response, and the strong tags of other responses that could
-    /// answer this request. So a 304 is always about something that the request may have. A part counts only if it was
-    /// selected.
+    /// Chooses the validators that go out.
     fn asked_by(&self) -> Vec<AskedBy> {
         let Exchange { lookup, plan, request, .. } = &*self.exchange;
         if self.core().unreliable.validations.has(&request.key, request.now) {
             return Vec::new();
         }
         let asked_by = |(index, stored): (usize, &Stored)| {
-            let head = stored.response.head();
-            if !request.may_have(head) {
-                AskedBy::Nothing
-            } else if plan.selected() == Some(index) {
-                AskedBy::All
-            } else if head.part.is_none() && !stored.response.payload().is_remote() {
-                AskedBy::StrongTag // nobody has opened what is remote
-            } else {
-                AskedBy::Nothing
-            }
+            let (head, payload) = (stored.response.head(), stored.response.payload());
+            // Nobody has opened what is remote.
+            let is_at_hand = head.part.is_none() && !payload.is_remote();
+            AskedBy::of(request.may_have(head), plan.selected() == Some(index), is_at_hand)
         };
         lookup.variants.iter().enumerate().map(asked_by).collect()
     }
 
     fn validators(&self) -> impl Iterator<Item = Validators<'_>> + Clone {
         let stored = self.exchange.lookup.variants.iter();
-        stored.zip(&self.sent.asked_by).map(|(stored, asked_by)| match asked_by {
-            AskedBy::All => stored.response.head().validators(),
-            AskedBy::Nothing => Validators::default(),
-            AskedBy::StrongTag => stored.response.head().validators().strong(),
-        })
+        let own = stored.map(|stored| stored.response.head().validators());
+        own.zip(&self.sent.asked_by).map(|(own, asked_by)| asked_by.choose(own))
     }
 
     /// Serves the selected response in place of a failure (RFC 5861 4).
@@ -361,10 +325,5 @@ impl<S: Store> Fetch<S> {
 /// The best that is stored for a request, as far as errors are concerned.
 fn incumbent(request: &CacheRequest, lookup: &Lookup) -> Incumbent {
     let selects = |stored: &&Stored| stored.response.head().reuse.selecting.matches(&request.parts.headers);
-    Incumbent::of(lookup.variants.iter().filter(selects), request.now)
-}
-
-/// Whether a status makes sense for a part only, or for a client that has one.
-fn is_about_a_part(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 206 | 304 | 412 | 416)
+    Incumbent::of(lookup.variants.iter().filter(selects).map(as_incumbent), request.now)
 }

@@ -8,7 +8,7 @@ use http::{Method, Response, StatusCode, response};
 use http_body::Body;
 
 use super::Fetch;
-use super::assess::{Assessment, SentRange, Tag};
+use super::assess::{Assessment, Tag};
 use super::write::{self, EntryWrite};
 use crate::body::CacheBody;
 use crate::body::incoming::Incoming;
@@ -19,15 +19,17 @@ use crate::entry::pieces::{PIECE, Pieces};
 use crate::entry::{Part, Payload, StoredResponse};
 use crate::limits::Gauges;
 use crate::observe::Answer;
-use crate::respond::{self, Source, take_over};
+use crate::respond::{self, Source};
 use crate::runtime::{Runtime, polled_once};
+use crate::semantics::answer::restore_unstored;
 use crate::semantics::cache_status::{Detail, Forwarding};
+use crate::semantics::collapse;
 use crate::semantics::etag::TagKind;
-use crate::semantics::fields::remove_content_digests;
+use crate::semantics::incumbent::may_stand_in_for;
 use crate::semantics::is_retrieval;
-use crate::semantics::parts::Extent;
-use crate::semantics::status::is_server_error;
-use crate::semantics::storing::NotStored;
+use crate::semantics::range::SentRange;
+use crate::semantics::storing::{Effect, NotStored};
+use crate::semantics::tagging::is_taggable;
 use crate::shared::Shared;
 use crate::store::{PutOutcome, Store};
 
@@ -96,8 +98,7 @@ impl<S: Store> Fetch<S> {
         length: Option<u64>,
         tag: Option<TagKind>,
     ) -> Answer {
-        // A 4xx or a redirect is current information: the stale response does not hide it.
-        let has_stand_in = self.exchange.stands_in() && received.parts.status.is_success();
+        let has_stand_in = self.exchange.stands_in() && may_stand_in_for(received.parts.status, Ok(()));
         if self.is_small(length) {
             let wait_for = self.wait_for(tag, has_stand_in);
             match prefetch::collect(body, self.core().small(), tag, wait_for).await {
@@ -134,7 +135,7 @@ impl<S: Store> Fetch<S> {
     ) -> Answer {
         let received_at = received.assessment.received_at;
         self.heed_unstored(&received.parts, reason, received_at).await;
-        let apart = not_shareable(reason, received.parts.status, received.assessment.terms.lifetime);
+        let apart = NotShareable::of(reason, received.parts.status, received.assessment.terms.lifetime);
         let is_for_all = self.answers_all(&received.parts, reason);
         if !is_for_all {
             self.keep_apart(apart, received_at);
@@ -169,10 +170,10 @@ impl<S: Store> Fetch<S> {
         };
         let (shared, key) = (&self.exchange.shared, &self.exchange.request.key);
         let credentials = validated.response.head().reuse().shared;
-        if self.sent.is_completed && reason.withdraws(credentials) {
-            write::withdraw(shared, key).await;
-        } else if reason.ends_stale_use(parts.status, credentials) {
-            write::end_stale_use(shared, key, validated).await;
+        match reason.effect(parts.status, credentials, self.sent.is_completed) {
+            Effect::Withdraw => drop(write::withdraw(shared, key).await),
+            Effect::EndStaleUse => write::end_stale_use(shared, key, validated).await,
+            Effect::Expire | Effect::None => {}
         }
     }
 
@@ -195,46 +196,27 @@ impl<S: Store> Fetch<S> {
 
     /// Whether an error that is not stored is to answer all that have waited for it.
     fn answers_all(&self, response: &response::Parts, reason: NotStored) -> bool {
-        let is_meant = is_server_error(response.status) || response.status == StatusCode::NOT_FOUND;
-        // The leader's own fields have no part in it.
-        let is_public = self.exchange.leader.as_ref().is_some_and(|leader| !leader.has_credentials())
-            && matches!(reason, NotStored::NeverFresh | NotStored::Status)
-            && !response.headers.contains_key(header::VARY);
-        self.core().gauges.limits.share_errors && is_meant && is_public
+        self.core().gauges.limits.share_errors
+            && self.exchange.leader.as_ref().is_some_and(|leader| {
+                collapse::answers_all(response.status, &response.headers, reason, leader.has_credentials())
+            })
     }
 
     /// What of the representation a 206 has, where it is one that may be stored.
     fn part_of(&self, response: &response::Parts, length: Option<u64>) -> Option<Part> {
-        /// A longer `Range` is nobody's again.
-        const LONGEST: usize = 256;
-        let (sent, request) = (&self.sent, &self.exchange.request.parts.headers);
-        let is_part = response.status == StatusCode::PARTIAL_CONTENT && sent.method == Method::GET;
-        // RFC 9110 15.3.7: to a client that has the rest, as `If-Range` says, the fields of the whole need not be sent.
-        let is_sparse = sent.range == SentRange::Clients && request.contains_key(header::IF_RANGE);
-        if is_sparse || !is_part || !self.exchange.request.rules().partial {
+        let (sent, request) = (&self.sent, &self.exchange.request);
+        if !request.rules().partial {
             return None;
         }
-        let is_whole_part = |extent: &Extent| length.is_none_or(|length| length == extent.held());
-        let extent = Extent::of(&response.headers).filter(is_whole_part).map(Part::Bytes);
-        match (sent.range, extent) {
-            (SentRange::None, _) | (SentRange::Missing, None) => None,
-            (_, Some(part)) => Some(part),
-            (SentRange::Clients, None) => {
-                let mut lines = request.get_all(header::RANGE).into_iter();
-                let is_short = lines.next().is_some_and(|line| line.len() <= LONGEST);
-                (is_short && lines.next().is_none()).then_some(Part::Replay)
-            }
-        }
+        let response = (response.status, &response.headers);
+        Part::of(&sent.method, sent.range, &request.parts.headers, response, length)
     }
 
     /// How to tag a response; `None` where it has a tag, or is of a kind that gets none.
     fn tag_kind(&self, parts: &response::Parts, assessment: &Assessment) -> Option<TagKind> {
-        let tagging = self.core().tagging?;
-        let taggable = is_retrieval(&self.sent.method)
-            && matches!(parts.status, StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION)
-            && !parts.headers.contains_key(header::ETAG)
-            && !(assessment.directives.no_store && assessment.terms.store.is_err());
-        taggable.then_some(tagging.kind)
+        let (tagging, Assessment { directives, terms, .. }) = (self.core().tagging?, assessment);
+        is_taggable(&self.sent.method, parts.status, &parts.headers, directives, terms.store)
+            .then_some(tagging.kind)
     }
 
     /// Stores small content that has been taken in first, so that the first answer is as good as any later one.
@@ -256,14 +238,8 @@ impl<S: Store> Fetch<S> {
         }
         let mut answer = request.respond(core, Source::Stored(&response, None), outcome, received_at);
         let answered = &mut answer.response;
-        if answered.status().is_success() || answered.status() == parts.status {
-            restore_unstored(&parts.headers, answered.headers_mut());
-            if answered.status() == StatusCode::PARTIAL_CONTENT {
-                remove_content_digests(answered.headers_mut()); // cut here from a whole
-            }
-        } else {
-            take_over(&parts.headers, answered.headers_mut(), &header::SET_COOKIE);
-        }
+        let status = answered.status();
+        restore_unstored((parts.status, &parts.headers), (status, answered.headers_mut()));
         *answered.extensions_mut() = parts.extensions;
         answer
     }
@@ -368,36 +344,6 @@ impl<S: Store> Fetch<S> {
     }
 }
 
-/// Why an answer that is not stored is nobody else's: because of whom. `lifetime` is the one that it would have.
-pub(super) fn not_shareable(reason: NotStored, status: StatusCode, lifetime: Duration) -> NotShareable {
-    let is_error = status.is_client_error() || is_server_error(status);
-    match reason {
-        NotStored::Authorization | NotStored::Cookie | NotStored::RequestNoStore => NotShareable::Request,
-        NotStored::DrawnError | NotStored::LongFields | NotStored::NoRoom => {
-            NotShareable::Chance { says_so: false }
-        }
-        NotStored::NoStore | NotStored::Private | NotStored::Vary if status.is_success() => {
-            NotShareable::Response
-        }
-        // Other answers are believed when they come twice, and errors only if they speak of the target.
-        NotStored::NoStore | NotStored::Private | NotStored::Vary => {
-            NotShareable::Chance { says_so: !is_error || matches!(status.as_u16(), 404 | 410 | 414 | 451) }
-        }
-        NotStored::TooLarge | NotStored::Runtime | NotStored::SwitchedOff if !is_error => {
-            NotShareable::Response
-        }
-        // Twice in a row, this is what the target always gives, with or without a cookie.
-        NotStored::NeverFresh | NotStored::Status if status == StatusCode::OK => {
-            NotShareable::Chance { says_so: true }
-        }
-        NotStored::SetCookie if status == StatusCode::OK => {
-            NotShareable::Chance { says_so: lifetime.is_zero() }
-        }
-        // Anything else, such as a redirect, may be what this request has drawn.
-        _ => NotShareable::Chance { says_so: false },
-    }
-}
-
 /// The head of a response that is to be stored, as it came.
 struct ReceivedHead {
     assessment: Box<Assessment>,
@@ -484,15 +430,4 @@ fn complete(
     let payload = Payload::new(pieces.compacted(), trailers);
     let head = assessment.head(status, headers.clone(), sent_at, length, tag.into());
     StoredResponse::new(head, payload)
-}
-
-/// The first client gets the fields that are not stored: they were sent for it.
-fn restore_unstored(received: &HeaderMap, answered: &mut HeaderMap) {
-    for name in received.keys() {
-        take_over(received, answered, name);
-    }
-    match received.get(header::AGE) {
-        Some(age) => answered.insert(header::AGE, age.clone()),
-        None => answered.remove(header::AGE),
-    };
 }

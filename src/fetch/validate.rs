@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{self, HeaderMap};
-use http::{HeaderValue, Method, Response, StatusCode, response};
+use http::header;
+use http::{Method, Response, StatusCode, response};
 
 use super::assess::Tag;
 use super::exchange::Exchange;
-use super::receive::not_shareable;
 use super::{Fetch, write};
 use crate::body::CacheBody;
 use crate::body::incoming::Incoming;
@@ -16,46 +15,22 @@ use crate::collapse::{CallResult, NotShareable};
 use crate::entry::StoredResponse;
 use crate::observe::{Answer, Upstream};
 use crate::respond::open::Opened;
-use crate::respond::{Source, no_content, take_over};
+use crate::respond::{Source, no_content};
 use crate::runtime::to_its_end;
+use crate::semantics::answer::take_over;
 use crate::semantics::cache_status::{Detail, Forwarding};
-use crate::semantics::freshness::single_date;
-use crate::semantics::preconditions::{self, Representation};
-use crate::semantics::storing::NotStored;
+use crate::semantics::head::{self, Agreement};
+use crate::semantics::storing::{Effect, NotStored};
 use crate::semantics::validation::{self, Identified};
 use crate::store::{PutOutcome, Store};
 
 impl<S: Store> Fetch<S> {
-    /// A 200 to a HEAD that a stored GET could have answered.
-    pub(super) fn is_head_about_stored(&self, response: &Response<Incoming>) -> bool {
-        self.sent.method == Method::HEAD
-            && self.exchange.plan.selected().is_some()
-            && response.status() == StatusCode::OK
-    }
-
     pub(super) fn agreement(&self, response: &Response<Incoming>) -> Agreement {
-        let Some(stored) = self.exchange.selected().map(|stored| stored.response.head()) else {
-            return Agreement::Silent;
-        };
-        let validators = stored.validators();
-        let told = [
-            (header::ETAG, validators.etag),
-            (header::LAST_MODIFIED, validators.last_modified),
-            (header::CONTENT_LENGTH, stored.fields().get(&header::CONTENT_LENGTH)),
-        ];
-        let mut compared = told
-            .iter()
-            .filter_map(|(name, own)| {
-                response.headers().get(name).map(|value| Some(value.as_bytes()) == *own)
-            })
-            .peekable();
-        if compared.peek().is_none() {
-            Agreement::Silent
-        } else if compared.all(|equal| equal) {
-            Agreement::Holds
-        } else {
-            Agreement::Contradicts
-        }
+        let selected = self.exchange.selected().map(|stored| stored.response.head());
+        selected.map_or(Agreement::Silent, |stored| {
+            let length = stored.fields().get(&header::CONTENT_LENGTH);
+            head::agreement(stored.validators(), length, response.headers())
+        })
     }
 
     /// Takes the selected response out of use where the 200 to a HEAD has fields under which a GET could not be stored, and
@@ -73,10 +48,12 @@ impl<S: Store> Fetch<S> {
         self.sent.method = method;
         let selected = self.exchange.selected();
         let shared = selected.map(|stored| stored.response.head().reuse().shared).unwrap_or_default();
-        if word.is_err_and(|reason| reason.withdraws(shared)) {
-            write::withdraw(&self.exchange.shared, &self.exchange.request.key).await;
-        } else if agreement == Agreement::Contradicts {
-            self.expire_selected().await;
+        match agreement.effect(word, shared) {
+            Effect::Withdraw => {
+                write::withdraw(&self.exchange.shared, &self.exchange.request.key).await;
+            }
+            Effect::Expire => self.expire_selected().await,
+            Effect::EndStaleUse | Effect::None => {}
         }
         Response::from_parts(parts, body)
     }
@@ -120,30 +97,13 @@ impl<S: Store> Fetch<S> {
             status: Some(StatusCode::NOT_MODIFIED),
             ..Forwarding::new(self.exchange.plan.forward)
         };
-        if !self.meets_clients_condition(&not_modified.headers, now) {
+        let request = &self.exchange.request.parts.headers;
+        if !validation::meets_clients_condition(request, &not_modified.headers, now) {
             return no_content(StatusCode::BAD_GATEWAY, outcome);
         }
         self.assess(&not_modified, now).for_client(&mut not_modified.headers);
         let response = Response::from_parts(not_modified, CacheBody::empty());
         Answer { outcome: outcome.into(), response, upstream: Upstream::InFields }
-    }
-
-    /// Whether the 304 meets a condition of the client's own. One without the validator that the condition names meets it,
-    /// since nothing contradicts it.
-    fn meets_clients_condition(&self, not_modified: &HeaderMap, now: SystemTime) -> bool {
-        let request = &self.exchange.request.parts.headers;
-        let etag = not_modified.get(header::ETAG).map(HeaderValue::as_bytes);
-        let last_modified = single_date(not_modified, &header::LAST_MODIFIED, now);
-        // RFC 9110 13.1.3: where there is a tag, the date does not count.
-        let is_bare = if request.contains_key(header::IF_NONE_MATCH) {
-            etag.is_none()
-        } else {
-            last_modified.is_none()
-        };
-        let theirs = Representation { date: None, etag, last_modified };
-        validation::is_conditional(request)
-            && (is_bare
-                || preconditions::evaluate(request, &theirs, now) == preconditions::Outcome::NotModified)
     }
 
     /// Freshens the selected response with what a HEAD has said of it.
@@ -200,7 +160,7 @@ impl<S: Store> Fetch<S> {
                 Ok(()) => leader.publish(CallResult::Validated(response.clone())),
                 Err(reason) => {
                     let lifetime = response.head().reuse.lifetime;
-                    leader.not_shareable(not_shareable(reason, status, lifetime), received_at);
+                    leader.not_shareable(NotShareable::of(reason, status, lifetime), received_at);
                 }
             }
         }
@@ -234,13 +194,4 @@ impl<S: Store> Fetch<S> {
             _ => request.open(shared, response).await.ok().flatten(),
         }
     }
-}
-
-/// Whether a response to HEAD is of the representation that is stored (RFC 9111 4.3.5).
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Agreement {
-    Contradicts,
-    Holds,
-    /// It has none of the fields by which that could be said.
-    Silent,
 }

@@ -7,12 +7,12 @@ use crate::collapse::background::ValidationPermit;
 use crate::entry::key::CacheKey;
 use crate::entry::partial::{Joined, joined};
 use crate::entry::{Part, StoredResponse};
-use crate::fetch::assess::Incumbent;
-use crate::fetch::exchange::Exchange;
+use crate::fetch::exchange::{Exchange, as_incumbent};
 use crate::observe::InvalidatedBy;
 use crate::respond::open;
 use crate::runtime::to_its_end;
-use crate::semantics::status::is_server_error;
+use crate::semantics::incumbent::Incumbent;
+use crate::semantics::status::is_error;
 use crate::shared::Shared;
 use crate::store::{Expected, Fence, PurgeMode, PurgeTarget, PutOutcome, Store, Stored};
 
@@ -65,9 +65,7 @@ impl<S: Store> EntryWrite<S> {
     async fn put_unless_worse(&self, response: StoredResponse) -> PutOutcome {
         let Self { fence, key, shared, .. } = self;
         let status = response.head().status();
-        if (status.is_client_error() || is_server_error(status))
-            && incumbent_now(shared, key, &response).await.blocks(status)
-        {
+        if is_error(status) && incumbent_now(shared, key, &response).await.blocks(status) {
             return PutOutcome::Superseded; // a good response was stored while the error was on its way
         }
         if self.records_queries {
@@ -139,7 +137,7 @@ async fn incumbent_now<S: Store>(shared: &Shared<S>, key: &CacheKey, error: &Sto
     let selecting = &error.head().reuse().selecting;
     let alike = present.variants.iter();
     let alike = alike.filter(|stored| stored.response.head().reuse().selecting == *selecting);
-    Incumbent::of(alike, shared.core.clock.now())
+    Incumbent::of(alike.map(as_incumbent), shared.core.clock.now())
 }
 
 /// Stores a response together with what is stored of the same representation.

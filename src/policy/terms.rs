@@ -7,7 +7,9 @@ use http::{HeaderName, HeaderValue};
 use super::Reason;
 use crate::semantics::CredentialKinds;
 use crate::semantics::freshness::LifetimeSource;
+use crate::semantics::groups;
 use crate::semantics::storing::NotStored;
+use crate::semantics::terms::{FinalTerms, StandardTerms};
 
 /// The terms under which a response is stored and reused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,9 +58,42 @@ pub struct Terms {
 
 impl Terms {
     /// The most groups that a stored response is in.
-    pub const MAX_GROUPS: usize = 1_024;
+    pub const MAX_GROUPS: usize = groups::MOST_STORED;
     /// The most bytes that the names of these groups have together.
-    pub const MAX_GROUP_BYTES: usize = 32 * 1024;
+    pub const MAX_GROUP_BYTES: usize = groups::MOST_STORED_BYTES;
+
+    /// What the standards say, before the policy edits it.
+    pub(crate) fn from_standard<'a>(
+        standard: StandardTerms,
+        max_body: u64,
+        unstored: impl Iterator<Item = &'a HeaderName>,
+    ) -> Self {
+        Self {
+            age: None,
+            groups: standard.groups,
+            lifetime: standard.lifetime,
+            max_body,
+            must_revalidate: standard.must_revalidate,
+            no_cache: standard.no_cache,
+            reason: None,
+            replace: Vec::new(),
+            shared: standard.shared,
+            source: standard.source,
+            stale_if_error: standard.stale_if_error,
+            stale_while_revalidate: standard.stale_while_revalidate,
+            store: standard.store,
+            strip: Vec::new(),
+            unstored: unstored.cloned().collect(),
+            vary: VaryRule::AsSent,
+        }
+    }
+
+    /// As far as reuse depends on them.
+    pub(crate) fn of_reuse(&self) -> FinalTerms {
+        let Self { lifetime, must_revalidate, no_cache, shared, stale_if_error, .. } = *self;
+        let stale_while_revalidate = self.stale_while_revalidate;
+        FinalTerms { lifetime, must_revalidate, no_cache, shared, stale_if_error, stale_while_revalidate }
+    }
 
     /// Says that the response is not stored. `Cache-Status` reports the reason.
     pub fn refuse(&mut self, reason: impl Into<Reason>) {

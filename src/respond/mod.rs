@@ -5,7 +5,7 @@ pub(crate) mod request;
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap};
 use http::{HeaderValue, Method, Response, StatusCode, response};
 
 use self::open::{Opened, OpenedContent};
@@ -18,10 +18,11 @@ use crate::entry::partial::{self, Cut, CutContent};
 use crate::entry::pieces::Pieces;
 use crate::entry::{Purpose, ResponseHead, StoredResponse};
 use crate::observe::{Answer, Upstream};
+use crate::semantics::answer::received_not_modified_fields;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
-use crate::semantics::fields::{is_in_not_modified, keep_what_lets_pages_see};
+use crate::semantics::fields::keep_what_lets_pages_see;
 use crate::semantics::framing;
-use crate::semantics::freshness::{age_value, single_date};
+use crate::semantics::freshness::age_value;
 use crate::semantics::preconditions::{self, Outcome as Precondition, Representation};
 use crate::semantics::reuse::Forward;
 use crate::shared::Core;
@@ -104,11 +105,7 @@ impl CacheRequest {
 
     fn respond_received(&self, received: Received, outcome: Outcome, now: SystemTime) -> Answer {
         let Received { body, is_evaluated, parts } = received;
-        let theirs = || Representation {
-            date: None,
-            etag: parts.headers.get(header::ETAG).map(HeaderValue::as_bytes),
-            last_modified: single_date(&parts.headers, &header::LAST_MODIFIED, now),
-        };
+        let theirs = || Representation::of_received(&parts.headers, now);
         match self.precondition(parts.status, !is_evaluated, theirs, now) {
             Precondition::Failed => {
                 let mut seen = HeaderMap::new();
@@ -116,10 +113,7 @@ impl CacheRequest {
                 precondition_failed(seen, outcome)
             }
             Precondition::NotModified => {
-                let mut headers = not_modified_fields(&parts.headers, 2);
-                // They were sent for this client, and are as new as its request.
-                take_over(&parts.headers, &mut headers, &header::AGE);
-                take_over(&parts.headers, &mut headers, &header::SET_COOKIE);
+                let headers = received_not_modified_fields(&parts.headers, 2);
                 Answer::new(StatusCode::NOT_MODIFIED, headers, CacheBody::empty(), outcome)
             }
             Precondition::Proceed => {
@@ -179,8 +173,8 @@ impl CacheRequest {
         theirs: impl FnOnce() -> Representation<'a>,
         now: SystemTime,
     ) -> Precondition {
-        if self.fields.conditions && is_to_be_evaluated && status.is_success() {
-            preconditions::evaluate(&self.parts.headers, &theirs(), now)
+        if self.fields.conditions && is_to_be_evaluated {
+            preconditions::evaluate_on(&self.parts.headers, status, theirs, now)
         } else {
             Precondition::Proceed
         }
@@ -287,26 +281,4 @@ fn precondition_failed(seen: HeaderMap, outcome: Outcome) -> Answer {
     let mut answer = no_content(StatusCode::PRECONDITION_FAILED, outcome);
     answer.response.headers_mut().extend(seen);
     answer
-}
-
-/// All lines of a field that the answer lacks.
-pub(crate) fn take_over(received: &HeaderMap, answered: &mut HeaderMap, name: &HeaderName) {
-    if !answered.contains_key(name) {
-        for line in received.get_all(name) {
-            answered.append(name, line.clone());
-        }
-    }
-}
-
-/// The fields of a 304 for a response with these fields (RFC 9110 15.4.5): those that guide the
-/// update of what the client holds, and those by which a browser lets a page see it. `room` more fit without growing.
-fn not_modified_fields(headers: &HeaderMap, room: usize) -> HeaderMap {
-    /// `Cache-Control`, `Content-Location`, `Date`, `ETag`, `Expires`, `Vary`, or `Last-Modified` in the tag's place.
-    const MOST: usize = 6;
-    let mut kept = HeaderMap::with_capacity(MOST + room);
-    let has_tag = headers.contains_key(header::ETAG);
-    for (name, value) in headers.iter().filter(|(name, _)| is_in_not_modified(name.as_str(), has_tag)) {
-        kept.append(name, value.clone());
-    }
-    kept
 }

@@ -2,7 +2,6 @@
 
 use std::time::SystemTime;
 
-use http::Method;
 use http::header;
 use http::request::Parts;
 
@@ -15,7 +14,7 @@ use crate::semantics::accept::accepts_media_type;
 use crate::semantics::cache_control::RequestDirectives;
 use crate::semantics::fields::RequestFields;
 use crate::semantics::reuse::{self, Candidate, Coverage, Decision, Forward};
-use crate::semantics::{CredentialKinds, Rules, validation};
+use crate::semantics::{CredentialKinds, Rules, answer, collapse, outgoing};
 use crate::shared::Core;
 use crate::store::{Lookup, Stored, Variants};
 
@@ -44,7 +43,7 @@ impl CacheRequest {
         policy: RequestPolicy,
     ) -> Self {
         let directives = if fields.directives {
-            RequestDirectives::of(&parts.headers).heeded(policy.rules(&parts))
+            RequestDirectives::of(&parts.headers).heeded(policy.rules(&parts).client_directives)
         } else {
             RequestDirectives::default()
         };
@@ -82,10 +81,7 @@ impl CacheRequest {
     /// Whether its answer may have to be made of all of the content: a part that is cut from it, or a 304 by the entity
     /// tag, if that is still to be made.
     pub(crate) fn needs_whole(&self, is_to_be_tagged: bool) -> bool {
-        let by_tag = || {
-            [header::IF_NONE_MATCH, header::IF_MATCH].iter().any(|name| self.parts.headers.contains_key(name))
-        };
-        self.fields.range || (self.fields.conditions && is_to_be_tagged && by_tag())
+        answer::needs_whole(&self.parts.headers, self.fields, is_to_be_tagged)
     }
 
     /// Whether the answer to another request's call, made while this one waited, is an answer to it too.
@@ -96,15 +92,7 @@ impl CacheRequest {
 
     /// [`CacheRequest::may_share`] as far as the head says. `is_validated`: the origin has just said that it is still valid.
     pub(crate) fn may_share_head(&self, head: &ResponseHead, is_validated: bool, now: SystemTime) -> bool {
-        // It came from the origin after this request did, which is what a reload wants: it joins no call that has a result.
-        let directives = RequestDirectives { no_cache: false, ..self.directives };
-        let view = reuse::RequestView { directives: &directives, ..self.view() };
-        let candidate = Candidate { coverage: Coverage::Full, expired: None, reuse: head.reuse() };
-        match reuse::decide(&view, std::iter::once(candidate), self.rules(), now) {
-            Decision::Serve(_) | Decision::ServeAhead(_) | Decision::ServeStale(_) => true,
-            Decision::Validate(_, Forward::Stale, _) => is_validated,
-            _ => false,
-        }
+        collapse::may_share(&self.view(), head.reuse(), is_validated, self.rules(), now)
     }
 
     /// The request as reuse sees it.
@@ -176,17 +164,8 @@ impl CacheRequest {
     ///
     /// What is `about_part` is about the same range.
     pub(crate) fn for_everybody(mut self, about_part: bool) -> Self {
-        if self.parts.method == Method::HEAD {
-            self.parts.method = Method::GET;
-        }
-        let range = self.parts.headers.get(header::RANGE).filter(|_| about_part).cloned();
-        validation::remove_conditions(&mut self.parts.headers);
-        self.fields.conditions = false;
-        self.fields.range = range.is_some();
-        self.parts.headers.extend(range.map(|range| (header::RANGE, range)));
-        let mut directives = RequestDirectives::default();
-        directives.no_store = self.directives.no_store;
-        self.directives = directives;
+        let Parts { method, headers, .. } = &mut self.parts;
+        outgoing::for_everybody(method, headers, &mut self.fields, &mut self.directives, about_part);
         self
     }
 }

@@ -4,7 +4,6 @@
 use http::HeaderValue;
 use http::header::{self, HeaderMap, HeaderName};
 
-use super::Rules;
 use super::fields::{is_longer_than, is_token, list, trim};
 
 /// How `Accept-Encoding` matches. RFC 9111 4.1 lets a cache normalise by what is known of a field.
@@ -30,6 +29,7 @@ pub struct KnownCodings(Box<[Box<[u8]>]>);
 ///
 /// A field of more than 512 bytes or 32 members, or one that is not of the grammar, matches only as sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Languages {
     /// The same ranges in the same order, as RFC 9111 4.1 has it.
     #[default]
@@ -66,9 +66,9 @@ impl Meaning {
         name: &HeaderName,
         response: &HeaderMap,
         request: &HeaderMap,
-        rules: &Rules,
+        (codings, languages): (&Codings, Languages),
     ) -> Option<Self> {
-        By::of(name, response, rules).map(|by| Self { accepted: by.accepted(request, name), by })
+        By::of(name, response, codings, languages).map(|by| Self { accepted: by.accepted(request, name), by })
     }
 
     /// Whether it can be compared with others without a look at how they were sent.
@@ -99,14 +99,14 @@ impl Meaning {
 
 impl By {
     /// `None` for a field that matches as it was sent and not otherwise.
-    fn of(name: &HeaderName, response: &HeaderMap, rules: &Rules) -> Option<Self> {
+    fn of(name: &HeaderName, response: &HeaderMap, codings: &Codings, languages: Languages) -> Option<Self> {
         match *name {
-            header::ACCEPT_ENCODING if rules.codings == Codings::AsSent => None,
-            header::ACCEPT_ENCODING => Some(Self::Codings(rules.codings.clone())),
+            header::ACCEPT_ENCODING if *codings == Codings::AsSent => None,
+            header::ACCEPT_ENCODING => Some(Self::Codings(codings.clone())),
             header::ACCEPT_LANGUAGE => {
-                let negotiated = rules.languages == Languages::Negotiated;
+                let negotiated = languages == Languages::Negotiated;
                 let content = negotiated.then(|| content_language(response)).flatten();
-                Some(Self::Languages(rules.languages, content))
+                Some(Self::Languages(languages, content))
             }
             _ => None,
         }
@@ -348,6 +348,7 @@ fn content_language(response: &HeaderMap) -> Option<Box<[u8]>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::semantics::Rules;
     use crate::semantics::vary::Selecting;
     use proptest::prelude::*;
 

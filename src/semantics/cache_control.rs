@@ -10,62 +10,56 @@ use std::borrow::Cow;
 use http::HeaderValue;
 use http::header::{self, HeaderMap, HeaderName};
 
-use super::Rules;
 use super::fields::{delta_seconds, is_longer_than, is_token, trim};
 
 /// The directives of a response (RFC 9111 5.2.2, RFC 5861, RFC 8246). Durations are seconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct ResponseDirectives {
+pub(crate) struct ResponseDirectives {
     /// `immutable` (RFC 8246).
-    pub immutable: bool,
+    pub(crate) immutable: bool,
     /// A member was not of the grammar: an open quote, a name that is no token.
-    pub malformed: bool,
+    pub(crate) malformed: bool,
     /// `max-age`. An argument that is no delta-seconds reads as 0, that is, stale.
-    pub max_age: Option<u32>,
+    pub(crate) max_age: Option<u32>,
     /// `must-revalidate`.
-    pub must_revalidate: bool,
+    pub(crate) must_revalidate: bool,
     /// `must-understand`.
-    pub must_understand: bool,
+    pub(crate) must_understand: bool,
     /// `no-cache` without field names.
-    pub no_cache: bool,
+    pub(crate) no_cache: bool,
     /// The fields of `no-cache="..."`.
-    pub no_cache_fields: Vec<HeaderName>,
+    pub(crate) no_cache_fields: Vec<HeaderName>,
     /// `no-store`.
-    pub no_store: bool,
+    pub(crate) no_store: bool,
     /// `no-transform`.
-    pub no_transform: bool,
+    pub(crate) no_transform: bool,
     /// `private` without field names.
-    pub private: bool,
+    pub(crate) private: bool,
     /// The fields of `private="..."`.
-    pub private_fields: Vec<HeaderName>,
+    pub(crate) private_fields: Vec<HeaderName>,
     /// `proxy-revalidate`.
-    pub proxy_revalidate: bool,
+    pub(crate) proxy_revalidate: bool,
     /// `public`.
-    pub public: bool,
+    pub(crate) public: bool,
     /// `s-maxage`. An argument that is no delta-seconds reads as 0.
-    pub s_maxage: Option<u32>,
+    pub(crate) s_maxage: Option<u32>,
     /// `stale-if-error` (RFC 5861 4). An argument that is no delta-seconds reads as 0.
-    pub stale_if_error: Option<u32>,
+    pub(crate) stale_if_error: Option<u32>,
     /// `stale-while-revalidate` (RFC 5861 3). An argument that is no delta-seconds reads as 0.
-    pub stale_while_revalidate: Option<u32>,
+    pub(crate) stale_while_revalidate: Option<u32>,
     /// They come from a targeted field (RFC 9213), and `Expires` does not count beside them.
-    pub targeted: bool,
+    pub(crate) targeted: bool,
 }
 
 impl ResponseDirectives {
+    /// The fields that must not be stored: those that `private` and `no-cache` name (RFC 9111 5.2.2.4, 5.2.2.7).
+    pub(crate) fn unstored(&self) -> impl Iterator<Item = &HeaderName> {
+        self.private_fields.iter().chain(&self.no_cache_fields)
+    }
+
     /// Reads every `Cache-Control` line of a response.
-    ///
-    /// ```
-    /// use http::HeaderMap;
-    /// use larder::semantics::cache_control::ResponseDirectives;
-    /// let mut headers = HeaderMap::new();
-    /// headers.insert("cache-control", "Public, max-age=\"60\"".parse().unwrap());
-    /// let directives = ResponseDirectives::of(&headers);
-    /// assert!(directives.public);
-    /// assert_eq!(directives.max_age, Some(60));
-    /// ```
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let mut directives = Self::default();
         for line in headers.get_all(header::CACHE_CONTROL) {
             directives.read(line.as_bytes());
@@ -108,29 +102,29 @@ impl ResponseDirectives {
 /// The directives of a request (RFC 9111 5.2.1, RFC 5861 4). Durations are seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct RequestDirectives {
+pub(crate) struct RequestDirectives {
     /// `max-age`. An argument that is no delta-seconds reads as 0.
-    pub max_age: Option<u32>,
+    pub(crate) max_age: Option<u32>,
     /// `max-stale`; without an argument, the largest number.
-    pub max_stale: Option<u32>,
+    pub(crate) max_stale: Option<u32>,
     /// `min-fresh`. An argument that is no delta-seconds reads as the largest number.
-    pub min_fresh: Option<u32>,
+    pub(crate) min_fresh: Option<u32>,
     /// `no-cache`, or `Pragma: no-cache` where there is no `Cache-Control` (RFC 9111 5.4).
-    pub no_cache: bool,
+    pub(crate) no_cache: bool,
     /// `no-store`.
-    pub no_store: bool,
+    pub(crate) no_store: bool,
     /// `no-transform`.
-    pub no_transform: bool,
+    pub(crate) no_transform: bool,
     /// `only-if-cached`.
-    pub only_if_cached: bool,
+    pub(crate) only_if_cached: bool,
     /// `stale-if-error` (RFC 5861 4).
-    pub stale_if_error: Option<u32>,
+    pub(crate) stale_if_error: Option<u32>,
 }
 
 impl RequestDirectives {
     /// Reads every `Cache-Control` line of a request, or `Pragma` where there is none. A field of more than 4 KiB, which
     /// only an attack has, is not read, and counts as `no-cache`; `Cache-Control` as `no-store`, too.
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         const LONGEST: usize = 4096;
         let mut directives = Self::default();
         if headers.contains_key(header::CACHE_CONTROL) {
@@ -151,12 +145,12 @@ impl RequestDirectives {
         directives
     }
 
-    /// Those that count by [`Rules::client_directives`]. Where it is off, what asks for a fresher response than others get
+    /// Those that count by `client_directives` of the rules. Where it is off, what asks for a fresher response than others get
     /// does not: `no-cache` (and `Pragma`), `max-age` and `min-fresh`. What a client says at nobody else's cost always
     /// counts: `no-store`, `only-if-cached`, `max-stale` and `stale-if-error`.
     #[must_use]
-    pub fn heeded(self, rules: &Rules) -> Self {
-        if rules.client_directives {
+    pub(crate) fn heeded(self, client_directives: bool) -> Self {
+        if client_directives {
             self
         } else {
             Self { max_age: None, min_fresh: None, no_cache: false, ..self }

@@ -10,7 +10,7 @@ use super::status::is_server_error;
 use super::storing::NotStored;
 
 /// The field's name.
-pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// What caches said before there was a standard.
 pub(crate) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
@@ -22,6 +22,7 @@ pub enum Outcome {
     /// The inner service was asked.
     Forwarded(Forwarding),
     /// Answered from storage. `ttl`: seconds of freshness left, negative when stale.
+    #[non_exhaustive]
     Hit {
         /// Something worth telling beside the standard's parameters.
         detail: Option<Detail>,
@@ -53,7 +54,7 @@ pub struct Forwarding {
 
 impl Forwarding {
     /// For a reason, with nothing else to tell yet.
-    pub fn new(forward: Forward) -> Self {
+    pub(crate) fn new(forward: Forward) -> Self {
         Self { collapsed: None, detail: None, forward, status: None, stored: false, ttl: None }
     }
 }
@@ -116,13 +117,13 @@ impl Outcome {
     }
 
     /// Forwarded for a reason, with nothing else to tell.
-    pub fn forwarded(forward: Forward) -> Self {
+    pub(crate) fn forwarded(forward: Forward) -> Self {
         Forwarding::new(forward).into()
     }
 
     /// The value of `X-Cache` as CloudFront words it: `Hit`, `Miss`, `RefreshHit` or `Error`, `from larder`.
     /// `status` is that of the answer to the client; errors are told as such wherever they come from.
-    pub fn x_cache(&self, status: StatusCode) -> &'static str {
+    pub(crate) fn x_cache(&self, status: StatusCode) -> &'static str {
         if status.is_client_error() || is_server_error(status) {
             return "Error from larder";
         }
@@ -143,8 +144,9 @@ impl Outcome {
     ///
     /// ```
     /// use larder::semantics::cache_status::Outcome;
-    /// let hit = Outcome::Hit { ttl: 42, detail: None };
-    /// assert_eq!(hit.render("larder", None), "larder; hit; ttl=42");
+    /// fn log(outcome: &Outcome) {
+    ///     println!("{:?}", outcome.render("edge", None)); // "edge; hit; ttl=42"
+    /// }
     /// ```
     pub fn render(&self, cache: &str, upstream: Option<&[u8]>) -> HeaderValue {
         let line = self.line(cache);

@@ -8,15 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// the parts, two-digit times, four-digit years (two in the RFC 850 form, where a year more than fifty
 /// years after `now` is taken as the last one with these digits). Anything outside the grammar is `None`,
 /// as is a date that no calendar has.
-///
-/// ```
-/// use std::time::{Duration, SystemTime};
-/// let now = SystemTime::now();
-/// let date = larder::semantics::date::parse(b"Sun, 06 Nov 1994 08:49:37 GMT", now);
-/// assert_eq!(date, Some(SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777)));
-/// assert_eq!(larder::semantics::date::parse(b"0", now), None);
-/// ```
-pub fn parse(text: &[u8], now: SystemTime) -> Option<SystemTime> {
+pub(crate) fn parse(text: &[u8], now: SystemTime) -> Option<SystemTime> {
     const LONGEST: usize = "Wednesday, 09-Nov-94 08:49:37 GMT".len();
     if text.len() > LONGEST {
         return None;

@@ -119,24 +119,24 @@ pub(crate) fn keep_what_lets_pages_see(headers: &HeaderMap, answer: &mut HeaderM
 /// Which fields of a request matter to the cache; found in one pass, for most requests have few of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct RequestFields {
+pub(crate) struct RequestFields {
     /// `Authorization` or `Cookie`.
-    pub credentials: bool,
+    pub(crate) credentials: bool,
     /// `If-Match`, `If-None-Match`, `If-Modified-Since` or `If-Unmodified-Since`.
-    pub conditions: bool,
+    pub(crate) conditions: bool,
     /// A `Content-Length` other than 0, or `Transfer-Encoding`.
-    pub content: bool,
+    pub(crate) content: bool,
     /// `Cache-Control` or `Pragma`.
-    pub directives: bool,
+    pub(crate) directives: bool,
     /// `Range`.
-    pub range: bool,
+    pub(crate) range: bool,
     /// `Upgrade`.
-    pub upgrade: bool,
+    pub(crate) upgrade: bool,
 }
 
 impl RequestFields {
     /// Looks through the fields of a request.
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let mut fields = Self::default();
         for (name, value) in headers {
             let name = name.as_str();
@@ -193,13 +193,13 @@ pub(crate) fn combined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<
 /// The members of one field line: split at commas outside double quotes, white space trimmed, empty ones
 /// skipped. Quotes have no escapes here, as in entity tags; `Cache-Control` has its own reader.
 #[derive(Clone, Debug)]
-pub struct Members<'a> {
+pub(crate) struct Members<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Members<'a> {
     /// Starts at the beginning of a field line.
-    pub fn new(line: &'a [u8]) -> Self {
+    pub(crate) fn new(line: &'a [u8]) -> Self {
         Self { rest: line }
     }
 }

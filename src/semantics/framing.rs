@@ -1,7 +1,7 @@
 //! The length and the transfer coding of a message (RFC 9112 6, RFC 9110 8.6).
 
 use http::header::{self, HeaderMap};
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, Version};
 
 use super::fields::list;
 use super::range::number;
@@ -59,6 +59,18 @@ pub(crate) fn repair_request(headers: &mut HeaderMap) {
         headers.remove(header::CONTENT_LENGTH);
     }
     say_once(headers);
+}
+
+/// Whether a request has content (RFC 9110 9.3.1: content in a GET has no meaning, and yet some service may look at it).
+/// `has_fields`: a `Content-Length` other than 0, or `Transfer-Encoding`. Without these, HTTP/1 has none; later versions say
+/// so only by their frames, which the body knows: at least `least` bytes are to come, or it has ended.
+pub(crate) fn request_has_content(
+    version: Version,
+    has_fields: bool,
+    least: u64,
+    is_end_stream: bool,
+) -> bool {
+    has_fields || least > 0 || (version >= Version::HTTP_2 && !is_end_stream)
 }
 
 /// The length that a response to `method` declares for its content: `Content-Length`, where that is one number, and
@@ -125,6 +137,57 @@ mod tests {
             let fields: Vec<_> = lines.iter().map(|line| ("content-length", *line)).collect();
             check(&Method::GET, 200, &fields, expected);
             check(&Method::POST, 404, &fields, expected);
+        }
+    }
+
+    #[test]
+    fn a11_which_requests_have_content() {
+        for (version, has_fields, least, is_end_stream, expected) in [
+            // RFC 9112 6.3: without the fields the length is zero.
+            (Version::HTTP_10, false, 0, true, false),
+            (Version::HTTP_11, false, 0, true, false),
+            (Version::HTTP_11, false, 0, false, false),
+            (Version::HTTP_11, true, 0, true, true),
+            (Version::HTTP_11, true, 5, false, true),
+            (Version::HTTP_11, false, 5, false, true),
+            // RFC 9113 8.1: the stream's end says it.
+            (Version::HTTP_2, false, 0, true, false),
+            (Version::HTTP_2, false, 0, false, true),
+            (Version::HTTP_2, true, 0, true, true),
+            (Version::HTTP_3, false, 0, false, true),
+        ] {
+            let found = request_has_content(version, has_fields, least, is_end_stream);
+            assert_eq!(found, expected, "{version:?} {has_fields} {least} {is_end_stream}");
+        }
+    }
+
+    #[test]
+    fn b04_the_length_that_a_response_declares() {
+        let length = ("content-length", "31");
+        for (method, code, fields, expected) in [
+            // RFC 9112 6.3.
+            (Method::GET, 200, &[length][..], Some(31)),
+            (Method::POST, 404, &[length], Some(31)),
+            (Method::GET, 200, &[], None),
+            (Method::GET, 200, &[length, length], Some(31)),
+            (Method::GET, 200, &[length, ("content-length", "32")], None),
+            (Method::GET, 200, &[length, ("transfer-encoding", "chunked")], None),
+            (Method::GET, 200, &[("content-length", " 31 ")], Some(31)),
+            (Method::GET, 200, &[("content-length", "+31")], None),
+            (Method::GET, 200, &[("content-length", "31, 31")], None),
+            (Method::GET, 200, &[("content-length", "")], None),
+            (Method::GET, 200, &[("content-length", "99999999999999999999")], None),
+            // RFC 9110 8.6: about content that is not sent.
+            (Method::HEAD, 200, &[length], None),
+            (Method::GET, 204, &[length], None),
+            (Method::GET, 304, &[length], None),
+            (Method::GET, 103, &[length], None),
+            // RFC 9110 9.3.6.
+            (Method::CONNECT, 200, &[length], None),
+        ] {
+            let status = StatusCode::from_u16(code).expect("a status");
+            let headers = crate::semantics::tests::map(fields);
+            assert_eq!(declared_length(&method, status, &headers), expected, "{method} {code} {fields:?}");
         }
     }
 

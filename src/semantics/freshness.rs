@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode};
 use super::cache_control::ResponseDirectives;
 use super::date;
 use super::fields::{Members, delta_seconds};
-use super::status::is_heuristically_cacheable;
+use super::status::{is_error, is_heuristically_cacheable};
 
 /// Freshness that the cache may assume where the origin gives none (RFC 9111 4.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,7 @@ impl Heuristic {
 
 /// Where a freshness lifetime comes from, in the order in which a shared cache looks (RFC 9111 4.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LifetimeSource {
     /// A targeted field (RFC 9213).
     Targeted,
@@ -65,7 +66,7 @@ impl LifetimeSource {
 /// The freshness lifetime of a response for a shared cache (RFC 9111 4.2.1, 4.2.2).
 ///
 /// `date` is the response's `Date`, or the time of reception where it has none that is valid.
-pub fn lifetime(
+pub(crate) fn lifetime(
     status: StatusCode,
     headers: &HeaderMap,
     directives: &ResponseDirectives,
@@ -98,6 +99,21 @@ pub fn lifetime(
     (Duration::ZERO, LifetimeSource::None)
 }
 
+/// A lifetime within the bound that a cache sets for errors, where the status is one.
+pub(crate) fn bounded(lifetime: Duration, status: StatusCode, most: Option<Duration>) -> Duration {
+    match most {
+        Some(most) if is_error(status) => lifetime.min(most),
+        _ => lifetime,
+    }
+}
+
+/// Seconds of freshness left at an age, negative when stale: the lifetime less the age that `Age` says. `None` is an age that
+/// nobody knows.
+pub(crate) fn ttl(lifetime: Duration, age: Option<Duration>) -> i64 {
+    let whole = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    whole(lifetime).saturating_sub(whole(age.unwrap_or(Duration::MAX)))
+}
+
 /// The value of a date field that occurs exactly once and is valid.
 pub(crate) fn single_date(
     headers: &HeaderMap,
@@ -113,14 +129,14 @@ pub(crate) fn single_date(
 }
 
 /// `Age` as received: the first member of the first line; `None` where that is no delta-seconds (RFC 9111 5.1).
-pub fn received_age(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn received_age(headers: &HeaderMap) -> Option<Duration> {
     let line = headers.get(header::AGE)?;
     let first = Members::new(line.as_bytes()).next()?;
     delta_seconds(first).map(|seconds| Duration::from_secs(seconds.into()))
 }
 
 /// `corrected_initial_age` (RFC 9111 4.2.3): how old a response was when it arrived.
-pub fn initial_age(
+pub(crate) fn initial_age(
     received: Option<Duration>,
     date: SystemTime,
     request_time: SystemTime,
@@ -136,7 +152,7 @@ pub fn initial_age(
 
 /// `current_age` (RFC 9111 4.2.3). `None` when the response was received in the future: the clock has
 /// been set back since (by more than [`CLOCK_SKEW`]), and nothing can be said but that it needs validation.
-pub fn current_age(initial: Duration, response_time: SystemTime, now: SystemTime) -> Option<Duration> {
+pub(crate) fn current_age(initial: Duration, response_time: SystemTime, now: SystemTime) -> Option<Duration> {
     match now.duration_since(response_time) {
         Ok(resident_time) => Some(initial.saturating_add(resident_time)),
         Err(ahead) if ahead.duration() <= CLOCK_SKEW => Some(initial),
@@ -145,10 +161,10 @@ pub fn current_age(initial: Duration, response_time: SystemTime, now: SystemTime
 }
 
 /// How far ahead another writer's clock, or this one before a correction, may be without notice.
-pub const CLOCK_SKEW: Duration = Duration::from_secs(5);
+pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(5);
 
 /// An `Age` field value: whole seconds, at most 2^31. Does not allocate below 10,000 seconds.
-pub fn age_value(age: Duration) -> HeaderValue {
+pub(crate) fn age_value(age: Duration) -> HeaderValue {
     let seconds = age.as_secs().min(1 << 31);
     number_value(seconds).unwrap_or_else(|| HeaderValue::from(seconds))
 }
@@ -263,6 +279,43 @@ mod tests {
         assert_eq!(of(StatusCode::OK), LifetimeSource::Heuristic);
         assert_eq!(of(StatusCode::NOT_FOUND), LifetimeSource::None);
         assert_eq!(lifetime(StatusCode::OK, &headers, &directives, date(), None).1, LifetimeSource::None);
+    }
+
+    #[test]
+    fn only_an_errors_lifetime_is_bounded() {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        for (code, lifetime, most, expected) in [
+            (404, 10, Some(5), 5),
+            (500, 10, Some(5), 5),
+            (600, 10, Some(5), 5),
+            (404, 3, Some(5), 3),
+            (404, 10, None, 10),
+            (404, 10, Some(0), 0),
+            (200, 10, Some(5), 10),
+            (301, 10, Some(5), 10),
+        ] {
+            let status = StatusCode::from_u16(code).expect("a status");
+            let found = bounded(minutes(lifetime), status, most.map(minutes));
+            assert_eq!(found, minutes(expected), "{code} {lifetime} {most:?}");
+        }
+    }
+
+    #[test]
+    fn freshness_left() {
+        // In whole seconds, as `Age` and `Cache-Status` have it (RFC 9111 5.1, RFC 9211 2.4).
+        for (lifetime, age, expected) in [
+            (60_000, Some(0), 60),
+            (60_000, Some(60_000), 0),
+            (60_000, Some(61_000), -1),
+            (60_900, Some(100), 60),
+            (60_000, Some(900), 60),
+            (0, Some(0), 0),
+            (60_000, None, 60 - i64::MAX),
+        ] {
+            let found = ttl(Duration::from_millis(lifetime), age.map(Duration::from_millis));
+            assert_eq!(found, expected, "{lifetime} {age:?}");
+        }
+        assert_eq!(ttl(Duration::MAX, Some(Duration::ZERO)), i64::MAX);
     }
 
     #[test]

@@ -7,18 +7,23 @@ use sfv::{BareItem, List, ListEntry, Parser};
 use super::fields::combined;
 
 /// The groups of a response.
-pub const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
+pub(crate) const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 /// The groups that the answer to an unsafe request invalidates.
-pub const CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
+pub(crate) const CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
 
 /// The most groups that one field may name, and the most bytes in the name of one. The RFC asks for 32 each.
-pub const MOST_GROUPS: usize = 128;
+pub(crate) const MOST_GROUPS: usize = 128;
 /// See [`MOST_GROUPS`].
-pub const MOST_NAME: usize = 256;
+pub(crate) const MOST_NAME: usize = 256;
+
+/// The most groups that a stored response is in, those that a policy adds included, and the most bytes of their names.
+pub(crate) const MOST_STORED: usize = 1_024;
+/// See [`MOST_STORED`].
+pub(crate) const MOST_STORED_BYTES: usize = 32 * 1024;
 
 /// A field names more groups, or longer ones, than are supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooMany;
+pub(crate) struct TooMany;
 
 /// The groups that a field names: strings, case-sensitive. A field that is no structured-fields list of
 /// strings names none (RFC 9875 2).
@@ -26,7 +31,7 @@ pub struct TooMany;
 /// # Errors
 ///
 /// [`TooMany`] where a response in so many groups could not be found by all of them again.
-pub fn of(headers: &HeaderMap, name: &HeaderName) -> Result<Vec<String>, TooMany> {
+pub(crate) fn of(headers: &HeaderMap, name: &HeaderName) -> Result<Vec<String>, TooMany> {
     let Some(field) = combined(headers, name) else {
         return Ok(Vec::new());
     };

@@ -3,23 +3,18 @@
 use http::header::HeaderMap;
 use http::{Method, StatusCode, Uri, header};
 
+use super::groups::{self, CACHE_GROUP_INVALIDATION, TooMany};
+use super::methods::is_safe;
+
 /// Whether the answer to a request invalidates stored responses for its target: the method is unsafe, or
 /// unknown, and the answer is no error.
-pub fn invalidates(method: &Method, status: StatusCode) -> bool {
+pub(crate) fn invalidates(method: &Method, status: StatusCode) -> bool {
     !is_safe(method) && (status.is_success() || status.is_redirection())
-}
-
-/// Whether a method is known to be safe (RFC 9110 9.2.1; QUERY: RFC 10008).
-pub fn is_safe(method: &Method) -> bool {
-    matches!(
-        method.as_str(),
-        "GET" | "HEAD" | "OPTIONS" | "TRACE" | "QUERY" | "PROPFIND" | "REPORT" | "SEARCH"
-    )
 }
 
 /// The URIs beside the target that the answer names in `Location` and `Content-Location`, where they
 /// are of the target's origin (RFC 9111 4.4: others must not be touched).
-pub fn named_targets(target: &Uri, response: &HeaderMap) -> Vec<Uri> {
+pub(crate) fn named_targets(target: &Uri, response: &HeaderMap) -> Vec<Uri> {
     let mut targets = Vec::new();
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         for value in response.get_all(name) {
@@ -34,9 +29,52 @@ pub fn named_targets(target: &Uri, response: &HeaderMap) -> Vec<Uri> {
     targets
 }
 
+/// What the answer to an unsafe request makes invalid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MadeInvalid {
+    /// The groups, in the scope of their origin; or the origin, `scheme://authority/`, where there are more than can be
+    /// told: nobody can say which, so that the origin goes as a whole.
+    pub(crate) groups: Result<Vec<Box<str>>, Box<[u8]>>,
+    /// The URIs beside the target.
+    pub(crate) named: Vec<Uri>,
+}
+
+impl MadeInvalid {
+    /// `None` where the answer makes nothing invalid, not even what is stored for the target. `uri` is that of the request's
+    /// key; `target` is the absolute URI that it was sent to, where it is known.
+    pub(crate) fn by(
+        method: &Method,
+        target: Option<&Uri>,
+        uri: &[u8],
+        (status, response): (StatusCode, &HeaderMap),
+    ) -> Option<Self> {
+        if !invalidates(method, status) {
+            return None;
+        }
+        let groups = match groups::of(response, &CACHE_GROUP_INVALIDATION) {
+            Ok(groups) => Ok(groups.iter().map(|group| groups::scoped(uri, group)).collect()),
+            Err(TooMany) => Err(origin_of(uri).into()),
+        };
+        let named = target.map(|target| named_targets(target, response)).unwrap_or_default();
+        Some(Self { groups, named })
+    }
+}
+
+/// Whether a response says that it is what a GET of the target would give (RFC 9110 8.7).
+pub(crate) fn is_named_by(target: &Uri, response: &HeaderMap) -> bool {
+    let location = response.get(header::CONTENT_LOCATION);
+    location.is_some_and(|location| resolve(target, location.as_bytes()).as_ref() == Some(target))
+}
+
+/// `scheme://authority/` of a key's URI.
+fn origin_of(uri: &[u8]) -> &[u8] {
+    let mut slashes = uri.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    slashes.nth(2).map_or(uri, |path| &uri[..=path])
+}
+
 /// Resolves a URI reference against an absolute base (RFC 3986 5.2). `None` where the result is not of the
 /// base's origin or no URI at all.
-pub fn resolve(base: &Uri, reference: &[u8]) -> Option<Uri> {
+pub(crate) fn resolve(base: &Uri, reference: &[u8]) -> Option<Uri> {
     let reference = std::str::from_utf8(reference).ok()?.trim_matches([' ', '\t']);
     let reference = reference.split('#').next().unwrap_or_default();
     let (scheme, authority) = (base.scheme_str()?, base.authority()?.as_str());
@@ -114,6 +152,7 @@ fn remove_dot_segments(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::semantics::tests::map;
     use http::HeaderValue;
     use proptest::prelude::*;
 
@@ -181,6 +220,96 @@ mod tests {
         response.append(header::CONTENT_LOCATION, HeaderValue::from_static("/x"));
         response.append(header::CONTENT_LOCATION, HeaderValue::from_static("http://b.example/z"));
         assert_eq!(named_targets(&target, &response), [Uri::from_static("http://a.example/y")]);
+    }
+
+    fn by(method: &Method, code: u16, response: &[(&'static str, &'static str)]) -> Option<MadeInvalid> {
+        let target = Uri::from_static("http://a.example/x?q");
+        let status = StatusCode::from_u16(code).expect("a status");
+        MadeInvalid::by(method, Some(&target), b"http://a.example/x?q", (status, &map(response)))
+    }
+
+    /// An answer to a POST.
+    #[track_caller]
+    fn check_by(
+        code: u16,
+        response: &[(&'static str, &'static str)],
+        groups: Result<&[&str], &str>,
+        named: &[&'static str],
+    ) {
+        let groups = match groups {
+            Ok(groups) => Ok(groups.iter().map(|&group| group.into()).collect()),
+            Err(origin) => Err(origin.as_bytes().into()),
+        };
+        let named = named.iter().map(|uri| Uri::from_static(uri)).collect();
+        let found = by(&Method::POST, code, response);
+        assert_eq!(found, Some(MadeInvalid { groups, named }), "{code} {response:?}");
+    }
+
+    #[test]
+    fn in1_in2_what_an_answer_makes_invalid() {
+        // RFC 9111 4.4.
+        check_by(200, &[], Ok(&[]), &[]);
+        check_by(303, &[("location", "/y")], Ok(&[]), &["http://a.example/y"]);
+        let both = [("location", "y"), ("content-location", "/z")];
+        check_by(201, &both, Ok(&[]), &["http://a.example/y", "http://a.example/z"]);
+        check_by(201, &[("location", "http://b.example/y")], Ok(&[]), &[]);
+        // RFC 9875 3.
+        let groups = [("cache-group-invalidation", "\"a\", \"b\"")];
+        check_by(204, &groups, Ok(&["http://a.example a", "http://a.example b"]), &[]);
+        check_by(200, &[("cache-group-invalidation", "a")], Ok(&[]), &[]);
+        let many = vec!["\"a\""; groups::MOST_GROUPS + 1].join(", ").leak();
+        check_by(200, &[("cache-group-invalidation", many)], Err("http://a.example/"), &[]);
+    }
+
+    #[test]
+    fn in1_an_error_and_a_safe_method_make_nothing_invalid() {
+        let fields = [("location", "/y"), ("cache-group-invalidation", "\"a\"")];
+        for code in [101, 400, 404, 409, 500, 503] {
+            assert_eq!(by(&Method::POST, code, &fields), None, "{code}");
+        }
+        for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::QUERY] {
+            assert_eq!(by(&method, 200, &fields), None, "{method}");
+        }
+    }
+
+    #[test]
+    fn in1_without_an_absolute_target_nothing_else_is_named() {
+        let response = map(&[("location", "/y")]);
+        let found = MadeInvalid::by(&Method::POST, None, b"http://a.example/x", (StatusCode::OK, &response));
+        assert_eq!(found, Some(MadeInvalid { groups: Ok(Vec::new()), named: Vec::new() }));
+    }
+
+    #[test]
+    fn st1_which_responses_name_their_target() {
+        // RFC 9110 8.7.
+        let target = Uri::from_static("http://a.example/x?q");
+        for (location, expected) in [
+            (Some("/x?q"), true),
+            (Some("x?q"), true),
+            (Some("http://a.example/x?q"), true),
+            (Some("//A.example:80/x?q"), true),
+            (Some("/x?q#part"), true),
+            (Some("/x"), false),
+            (Some("/y?q"), false),
+            (Some("https://a.example/x?q"), false),
+            (Some("http://b.example/x?q"), false),
+            (None, false),
+        ] {
+            let fields = location.map(|location| ("content-location", location));
+            assert_eq!(is_named_by(&target, &map(fields.as_slice())), expected, "{location:?}");
+        }
+    }
+
+    #[test]
+    fn in2_the_origin_of_a_keys_uri() {
+        for (uri, expected) in [
+            ("http://a.example/x/y?q", "http://a.example/"),
+            ("https://a.example:8443/", "https://a.example:8443/"),
+            ("http://a.example", "http://a.example"),
+            ("", ""),
+        ] {
+            assert_eq!(origin_of(uri.as_bytes()), expected.as_bytes(), "{uri}");
+        }
     }
 
     proptest! {

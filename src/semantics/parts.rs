@@ -4,17 +4,18 @@
 use std::time::SystemTime;
 
 use http::header::{self, HeaderMap};
+use http::{Method, StatusCode};
 
 use super::etag::EntityTag;
 use super::fields::trim;
-use super::range::{ByteRange, is_strong_date, number};
+use super::range::{ByteRange, SentRange, is_strong_date, number};
 
 /// The most parts that are told apart: more of them only come of an attack, and each look costs.
-pub const MOST_PARTS: usize = 64;
+pub(crate) const MOST_PARTS: usize = 64;
 
 /// Which bytes of a representation are held.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Extent {
+pub(crate) struct Extent {
     length: u64,
     /// In order; none touches the next.
     parts: Box<[ByteRange]>,
@@ -23,16 +24,7 @@ pub struct Extent {
 impl Extent {
     /// What `Content-Range` of a 206 says of its content; `None` where the field is not one line of the form
     /// `bytes first-last/length`: malformed, of another unit, or of unknown length.
-    ///
-    /// ```
-    /// use http::HeaderMap;
-    /// use larder::semantics::parts::Extent;
-    /// let mut headers = HeaderMap::new();
-    /// headers.insert("content-range", "bytes 2-5/10".parse().unwrap());
-    /// let extent = Extent::of(&headers).unwrap();
-    /// assert_eq!((extent.length(), extent.held()), (10, 4));
-    /// ```
-    pub fn of(response: &HeaderMap) -> Option<Self> {
+    pub(crate) fn of(response: &HeaderMap) -> Option<Self> {
         let mut lines = response.get_all(header::CONTENT_RANGE).into_iter();
         let (Some(line), None) = (lines.next(), lines.next()) else {
             return None;
@@ -53,27 +45,27 @@ impl Extent {
     }
 
     /// Bytes of the whole representation.
-    pub fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         self.length
     }
 
     /// Bytes that are held.
-    pub fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         self.parts.iter().map(ByteRange::len).sum()
     }
 
     /// The bytes that are held: in order, with a gap between any two.
-    pub fn parts(&self) -> &[ByteRange] {
+    pub(crate) fn parts(&self) -> &[ByteRange] {
         &self.parts
     }
 
     /// Whether nothing is missing.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.held() == self.length
     }
 
     /// Where a range begins in the parts one after the other; `None` where it is not held as a whole.
-    pub fn position(&self, range: ByteRange) -> Option<u64> {
+    pub(crate) fn position(&self, range: ByteRange) -> Option<u64> {
         let mut before = 0;
         for part in &self.parts {
             if part.first <= range.first && range.last <= part.last {
@@ -85,12 +77,12 @@ impl Extent {
     }
 
     /// The part that has a byte.
-    pub fn around(&self, byte: u64) -> Option<ByteRange> {
+    pub(crate) fn around(&self, byte: u64) -> Option<ByteRange> {
         self.parts.iter().find(|part| part.first <= byte && byte <= part.last).copied()
     }
 
     /// From the first missing byte of a range to the last; `None` where nothing is missing.
-    pub fn missing(&self, range: ByteRange) -> Option<ByteRange> {
+    pub(crate) fn missing(&self, range: ByteRange) -> Option<ByteRange> {
         let first = match self.around(range.first) {
             None => range.first,
             Some(part) => part.last.checked_add(1).filter(|&first| first <= range.last)?,
@@ -105,7 +97,7 @@ impl Extent {
     /// What two hold together, of representations of one length; `None` where the lengths differ, or where it would
     /// be in more than [`MOST_PARTS`] parts.
     #[must_use]
-    pub fn join(&self, other: &Self) -> Option<Self> {
+    pub(crate) fn join(&self, other: &Self) -> Option<Self> {
         if self.length != other.length {
             return None;
         }
@@ -131,7 +123,7 @@ impl Extent {
 
 /// The validator by which parts of one representation know each other (RFC 9111 3.4): a strong entity tag, or
 /// a `Last-Modified` that is strong as RFC 9110 8.8.2.2 has it. Fit for `If-Range`.
-pub fn strong_validator<'a>(
+pub(crate) fn strong_validator<'a>(
     etag: Option<&'a [u8]>,
     last_modified: Option<&'a [u8]>,
     date: SystemTime,
@@ -146,9 +138,61 @@ pub fn strong_validator<'a>(
     is_strong_date(parsed, date).then_some(modified)
 }
 
+/// What of a representation a stored 206 has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// These bytes, one after the other. `Content-Range` and `Content-Length` are made for each answer.
+    Bytes(Extent),
+    /// What is sent again for the very same `Range`, which is among the selecting fields, and for nothing else:
+    /// several ranges, or one that can't be made out.
+    Replay,
+}
+
+impl Part {
+    /// What a response has, where it is a 206 that may be stored. `sent_method` and `sent_range` are those of the request as
+    /// it was sent, `request` has the client's fields, and `length` is that of the content, where it is known.
+    pub(crate) fn of(
+        sent_method: &Method,
+        sent_range: SentRange,
+        request: &HeaderMap,
+        (status, response): (StatusCode, &HeaderMap),
+        length: Option<u64>,
+    ) -> Option<Self> {
+        /// Nobody sends a longer `Range` again.
+        const LONGEST: usize = 256;
+        let is_part = status == StatusCode::PARTIAL_CONTENT && *sent_method == Method::GET;
+        // RFC 9110 15.3.7: to a client that has the rest, as `If-Range` says, the fields of the whole need not be sent.
+        let is_sparse = sent_range == SentRange::Clients && request.contains_key(header::IF_RANGE);
+        if is_sparse || !is_part {
+            return None;
+        }
+        let has_its_length = |extent: &Extent| length.is_none_or(|length| length == extent.held());
+        let extent = Extent::of(response).filter(has_its_length).map(Self::Bytes);
+        match (sent_range, extent) {
+            (SentRange::None, _) | (SentRange::Missing, None) => None,
+            (_, Some(part)) => Some(part),
+            (SentRange::Clients, None) => {
+                let mut lines = request.get_all(header::RANGE).into_iter();
+                let is_short = lines.next().is_some_and(|line| line.len() <= LONGEST);
+                (is_short && lines.next().is_none()).then_some(Self::Replay)
+            }
+        }
+    }
+
+    /// Bytes of memory that it takes, its own included.
+    pub(crate) fn weight(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Bytes(extent) => extent.weight(),
+                Self::Replay => 0,
+            }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::semantics::tests::map;
     use http::HeaderValue;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
@@ -246,6 +290,70 @@ mod tests {
         assert_eq!(all.parts().len(), MOST_PARTS);
         assert_eq!(all.join(&one(2 * MOST_PARTS as u64)), None);
         assert!(all.join(&one(1)).is_some(), "what closes a gap");
+    }
+
+    #[track_caller]
+    fn check_part(
+        (method, sent_range): (Method, SentRange),
+        request: &[(&'static str, &'static str)],
+        (code, response): (u16, &[(&'static str, &'static str)]),
+        length: Option<u64>,
+        expected: Option<Part>,
+    ) {
+        let status = StatusCode::from_u16(code).expect("a status");
+        let found = Part::of(&method, sent_range, &map(request), (status, &map(response)), length);
+        assert_eq!(found, expected, "{method} {sent_range:?} {request:?} {code} {response:?} {length:?}");
+    }
+
+    #[test]
+    fn ra2_what_a_206_has() {
+        use SentRange::{Clients, Missing, None as Nothing};
+        let asked = [("range", "bytes=0-4")];
+        let part = [("content-range", "bytes 0-4/10")];
+        let bytes = || Extent::of(&map(&part)).map(Part::Bytes);
+        let get = |range| (Method::GET, range);
+        // RFC 9110 15.3.7.
+        check_part(get(Clients), &asked, (206, &part), None, bytes());
+        check_part(get(Clients), &asked, (206, &part), Some(5), bytes());
+        check_part(get(Missing), &asked, (206, &part), Some(5), bytes());
+        // Nobody asked for a part.
+        check_part(get(Nothing), &asked, (206, &part), Some(5), None);
+        // It is not what it says.
+        check_part(get(Missing), &asked, (206, &part), Some(4), None);
+        check_part(get(Clients), &asked, (206, &part), Some(4), Some(Part::Replay));
+        // Several ranges, and what can't be made out, are for the same field only.
+        check_part(get(Clients), &asked, (206, &[]), None, Some(Part::Replay));
+        check_part(
+            get(Clients),
+            &asked,
+            (206, &[("content-range", "bytes 0-4/*")]),
+            None,
+            Some(Part::Replay),
+        );
+        check_part(get(Missing), &asked, (206, &[]), None, None);
+        // RFC 9110 15.3.7: fields may be left out.
+        let sparse = [("range", "bytes=0-4"), ("if-range", "\"a\"")];
+        check_part(get(Clients), &sparse, (206, &part), None, None);
+        check_part(get(Missing), &sparse, (206, &part), None, bytes());
+        // RFC 9110 14.2, and no part at all.
+        check_part((Method::HEAD, Clients), &asked, (206, &part), None, None);
+        check_part((Method::QUERY, Clients), &asked, (206, &part), None, None);
+        for code in [200, 404, 416] {
+            check_part(get(Clients), &asked, (code, &part), None, None);
+        }
+    }
+
+    #[test]
+    fn ra2_only_a_range_that_may_come_again_is_replayed() {
+        let replayed = |request: &[(&'static str, &'static str)], expected: bool| {
+            let expected = expected.then_some(Part::Replay);
+            check_part((Method::GET, SentRange::Clients), request, (206, &[]), None, expected);
+        };
+        replayed(&[("range", "bytes=0-1,4-5")], true);
+        replayed(&[("range", "bytes=0-1"), ("range", "bytes=4-5")], false);
+        replayed(&[], false);
+        replayed(&[("range", "0".repeat(256).leak())], true);
+        replayed(&[("range", "0".repeat(257).leak())], false);
     }
 
     proptest! {

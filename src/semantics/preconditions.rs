@@ -2,26 +2,26 @@
 
 use std::time::SystemTime;
 
-use http::HeaderValue;
 use http::header::{self, HeaderMap};
+use http::{HeaderValue, StatusCode};
 
 use super::etag::{EntityTag, any_member};
 use super::freshness::single_date;
 
 /// The validators of the representation at hand.
 #[derive(Clone, Copy, Debug)]
-pub struct Representation<'a> {
+pub(crate) struct Representation<'a> {
     /// Its `Date`, which stands in for a missing `Last-Modified` of a stored response (RFC 9111 4.3.2).
-    pub date: Option<SystemTime>,
+    pub(crate) date: Option<SystemTime>,
     /// Its `ETag` as it came.
-    pub etag: Option<&'a [u8]>,
+    pub(crate) etag: Option<&'a [u8]>,
     /// Its `Last-Modified`.
-    pub last_modified: Option<SystemTime>,
+    pub(crate) last_modified: Option<SystemTime>,
 }
 
 /// What the preconditions say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// 412: the representation is not the one the request is meant for.
     Failed,
     /// 304: the client has it already.
@@ -35,7 +35,7 @@ pub enum Outcome {
 /// A date that is invalid, or a date field with several lines, is as if it were absent. Of a list of tags, the lines
 /// within the first 8 KiB are read: only an attack has more. To be used
 /// only with a representation that a 200 would carry.
-pub fn evaluate(request: &HeaderMap, representation: &Representation<'_>, now: SystemTime) -> Outcome {
+pub(crate) fn evaluate(request: &HeaderMap, representation: &Representation<'_>, now: SystemTime) -> Outcome {
     let last_modified = representation.last_modified;
     if request.contains_key(header::IF_MATCH) {
         // 13.1.1: strong comparison; `*` matches any representation.
@@ -59,6 +59,28 @@ pub fn evaluate(request: &HeaderMap, representation: &Representation<'_>, now: S
         return Outcome::NotModified; // 13.1.3
     }
     Outcome::Proceed
+}
+
+/// Evaluates the preconditions of a request on a response with this status. One that is no success is not conditional
+/// (RFC 9110 13.2.1).
+pub(crate) fn evaluate_on<'a>(
+    request: &HeaderMap,
+    status: StatusCode,
+    representation: impl FnOnce() -> Representation<'a>,
+    now: SystemTime,
+) -> Outcome {
+    if status.is_success() { evaluate(request, &representation(), now) } else { Outcome::Proceed }
+}
+
+impl<'a> Representation<'a> {
+    /// That of a response that is not stored, whose `Date` stands in for nothing.
+    pub(crate) fn of_received(response: &'a HeaderMap, now: SystemTime) -> Self {
+        Self {
+            date: None,
+            etag: response.get(header::ETAG).map(HeaderValue::as_bytes),
+            last_modified: single_date(response, &header::LAST_MODIFIED, now),
+        }
+    }
 }
 
 /// No more bytes of a list of tags are read, which costs some microseconds.
@@ -90,7 +112,7 @@ mod tests {
     use super::*;
     use crate::semantics::date;
     use crate::semantics::fields::RequestFields;
-    use crate::semantics::tests::any_value;
+    use crate::semantics::tests::{any_value, map};
     use http::HeaderName;
     use proptest::prelude::*;
     use std::time::UNIX_EPOCH;
@@ -203,6 +225,38 @@ mod tests {
         check(&[("if-unmodified-since", LATER), ("if-modified-since", LATER)], NotModified);
         check(&[("if-match", "\"a\""), ("if-modified-since", LATER)], NotModified);
         check(&[("if-match", ""), ("if-unmodified-since", LATER)], Failed);
+    }
+
+    #[track_caller]
+    fn check_on(code: u16, field: (&'static str, &'static str), expected: Outcome) {
+        let response = map(&[("etag", "\"a\""), ("last-modified", MODIFIED), ("date", LATER)]);
+        let status = StatusCode::from_u16(code).expect("a status");
+        let theirs = || Representation::of_received(&response, time(LATER));
+        let found = evaluate_on(&map(&[field]), status, theirs, time(LATER));
+        assert_eq!(found, expected, "{code} {field:?}");
+    }
+
+    #[test]
+    fn only_a_success_is_conditional() {
+        let (holds, fails) = (("if-none-match", "\"a\""), ("if-match", "\"b\""));
+        check_on(200, holds, NotModified);
+        check_on(206, fails, Failed);
+        check_on(200, ("if-none-match", "\"b\""), Proceed);
+        // RFC 9110 13.2.1: whatever it answers without the condition stays as it is.
+        for code in [301, 404, 412, 500] {
+            check_on(code, holds, Proceed);
+            check_on(code, fails, Proceed);
+        }
+        check_on(200, ("if-modified-since", MODIFIED), NotModified);
+        check_on(200, ("if-modified-since", EARLIER), Proceed);
+    }
+
+    #[test]
+    fn a_date_stands_in_for_a_stored_response_only() {
+        // RFC 9111 4.3.2 speaks of stored responses.
+        let (request, response) = (map(&[("if-modified-since", LATER)]), map(&[("date", MODIFIED)]));
+        let theirs = || Representation::of_received(&response, time(LATER));
+        assert_eq!(evaluate_on(&request, StatusCode::OK, theirs, time(LATER)), Proceed);
     }
 
     const FIELDS: [HeaderName; 4] =

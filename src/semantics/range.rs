@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use http::Method;
 use http::header::{self, HeaderMap};
 
 use super::date;
@@ -14,7 +15,8 @@ const MOST: usize = 64;
 /// A longer field is ignored: so many ranges of the largest numbers are shorter.
 const LONGEST: usize = 4096;
 
-/// Bytes `first..=last` of a representation; never empty, never beyond its end.
+/// Bytes `first..=last` of a representation; never empty, never beyond its end. Exhaustive on purpose: there is nothing else
+/// to a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteRange {
     /// The first byte.
@@ -31,9 +33,33 @@ impl ByteRange {
     }
 }
 
+/// The `Range` with which the inner service is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SentRange {
+    /// As the client sent it, with the client's conditions.
+    Clients,
+    /// What is missing of a stored part. The answer, put together with it, has this status of its own to tell.
+    Missing,
+    None,
+}
+
+impl SentRange {
+    /// Of a request that `has_range`, or of one for what is missing of a stored part (`is_completion`). Without anything
+    /// whole to validate (`has_whole`), a range is the inner service's to cut.
+    pub(crate) fn of(method: &Method, has_range: bool, is_completion: bool, has_whole: bool) -> Self {
+        if is_completion {
+            Self::Missing
+        } else if has_range && *method == Method::GET && !has_whole {
+            Self::Clients
+        } else {
+            Self::None
+        }
+    }
+}
+
 /// What `Range` asks of a representation of known length.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub(crate) enum Asked {
     /// All of it: the field is absent, of an unknown unit, malformed, or a set that no honest client sends.
     Everything,
     /// These ranges, in the order asked for; at least one, none overlapping another.
@@ -46,15 +72,7 @@ pub enum Asked {
 ///
 /// A field that is malformed anywhere is ignored as a whole. So are fields of more than 4 KiB, sets of more than 64 ranges
 /// and sets that ask for a byte twice, which only an attack does (RFC 9110 17.15).
-///
-/// ```
-/// use http::HeaderMap;
-/// use larder::semantics::range::{Asked, ByteRange, asked};
-/// let mut headers = HeaderMap::new();
-/// headers.insert("range", "bytes=-3".parse().unwrap());
-/// assert_eq!(asked(&headers, 10), Asked::Ranges(vec![ByteRange { first: 7, last: 9 }]));
-/// ```
-pub fn asked(request: &HeaderMap, length: u64) -> Asked {
+pub(crate) fn asked(request: &HeaderMap, length: u64) -> Asked {
     let mut lines = request.get_all(header::RANGE).into_iter();
     let (Some(line), None) = (lines.next(), lines.next()) else {
         return Asked::Everything;
@@ -132,7 +150,7 @@ fn overlap(ranges: &[ByteRange]) -> bool {
 /// Whether `If-Range` lets a range of this representation be sent (RFC 9110 13.1.5): it is absent, or its
 /// tag matches by strong comparison, or its date is exactly the `Last-Modified`, which is a strong validator
 /// only when it lies at least a second before `date`, the response's `Date` (8.8.2.2).
-pub fn if_range_holds(
+pub(crate) fn if_range_holds(
     request: &HeaderMap,
     etag: Option<&[u8]>,
     last_modified: Option<SystemTime>,
@@ -259,6 +277,24 @@ mod tests {
         }
         assert_eq!(ask(&["bytes=0-1", "bytes=0-1"], 10), Everything);
         assert_eq!(ask(&[], 10), Everything);
+    }
+
+    #[test]
+    fn ra2_the_range_that_the_inner_service_is_asked_for() {
+        use SentRange::{Clients, Missing, None};
+        // RFC 9110 14.2: `Range` is defined for GET.
+        for (method, has_range, is_completion, has_whole, expected) in [
+            (Method::GET, true, false, false, Clients),
+            (Method::GET, true, false, true, None),
+            (Method::GET, false, false, false, None),
+            (Method::GET, true, true, false, Missing),
+            (Method::GET, false, true, false, Missing),
+            (Method::HEAD, true, false, false, None),
+            (Method::QUERY, true, false, false, None),
+        ] {
+            let found = SentRange::of(&method, has_range, is_completion, has_whole);
+            assert_eq!(found, expected, "{method} {has_range} {is_completion} {has_whole}");
+        }
     }
 
     #[test]

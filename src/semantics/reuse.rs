@@ -2,12 +2,15 @@
 
 use std::time::{Duration, SystemTime};
 
+use http::StatusCode;
 use http::header::HeaderMap;
 
 use super::cache_control::RequestDirectives;
-use super::freshness::current_age;
+use super::credentials::{CredentialKinds, Credentials};
+use super::freshness::{self, current_age};
+use super::rules::Rules;
+use super::status::is_server_error;
 use super::vary::Selecting;
-use super::{CredentialKinds, Credentials, Rules};
 
 /// All that reuse of a stored response depends on; made once, when it is stored or freshened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,15 +100,23 @@ impl Reuse {
 
     /// [`Reuse::ttl`] where the age is known already.
     pub(crate) fn ttl_at(&self, age: Option<Duration>) -> i64 {
-        let age = age.unwrap_or(Duration::MAX);
-        let whole = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-        whole(self.lifetime).saturating_sub(whole(age))
+        freshness::ttl(self.lifetime, age)
+    }
+
+    /// The newest place in time of responses that were received in the future, for the clock has been set back since: what
+    /// is received now counts as at least that new. `None` where there is none.
+    pub(crate) fn newest_from_the_future<'a>(
+        stored: impl Iterator<Item = &'a Self>,
+        now: SystemTime,
+    ) -> Option<(SystemTime, SystemTime)> {
+        let from_the_future = stored.filter(|reuse| reuse.age(now).is_none());
+        from_the_future.map(|reuse| (reuse.generated, reuse.request_time)).max()
     }
 }
 
 /// How much of what a request asks for a stored response holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Coverage {
+pub(crate) enum Coverage {
     /// All of it.
     Full,
     /// Too little to be of use.
@@ -116,24 +127,24 @@ pub enum Coverage {
 
 /// A stored response as a request's candidate.
 #[derive(Clone, Copy, Debug)]
-pub struct Candidate<'a> {
+pub(crate) struct Candidate<'a> {
     /// How much of what is asked for it holds.
-    pub coverage: Coverage,
+    pub(crate) coverage: Coverage,
     /// When it was purged softly, that is, declared stale before its time.
-    pub expired: Option<SystemTime>,
+    pub(crate) expired: Option<SystemTime>,
     /// Its terms.
-    pub reuse: &'a Reuse,
+    pub(crate) reuse: &'a Reuse,
 }
 
 /// A request as reuse sees it.
 #[derive(Clone, Copy, Debug)]
-pub struct RequestView<'a> {
+pub(crate) struct RequestView<'a> {
     /// Its directives, as far as they count: see [`RequestDirectives::heeded`].
-    pub directives: &'a RequestDirectives,
+    pub(crate) directives: &'a RequestDirectives,
     /// Its fields.
-    pub headers: &'a HeaderMap,
+    pub(crate) headers: &'a HeaderMap,
     /// The credentials that it carries and its key does not hold.
-    pub unkeyed: CredentialKinds,
+    pub(crate) unkeyed: CredentialKinds,
 }
 
 /// Why a request is forwarded (RFC 9211 2.2).
@@ -176,7 +187,7 @@ impl Forward {
 
 /// What stands in when a validation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fallback {
+pub(crate) enum Fallback {
     /// Nothing: the failure is the answer.
     None,
     /// Nothing may, and a 504 is owed where the origin can't be reached (RFC 9111 5.2.2.2).
@@ -185,9 +196,18 @@ pub enum Fallback {
     StaleIfError,
 }
 
+impl Fallback {
+    /// What stands in where the stored response has this status, if there is one. One failure does not stand in for another.
+    #[must_use]
+    pub(crate) fn with_stored(self, status: Option<StatusCode>) -> Self {
+        let is_failure = status.is_some_and(is_server_error);
+        if is_failure && self == Self::StaleIfError { Self::None } else { self }
+    }
+}
+
 /// What to do with a request. Indices are positions in the list of candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub(crate) enum Decision {
     /// Ask the inner service for what is missing of a stored part.
     Complete(usize),
     /// Ask the inner service; nothing stored can help.
@@ -205,7 +225,7 @@ pub enum Decision {
 }
 
 /// Decides how a GET or HEAD is answered (RFC 9111 4).
-pub fn decide<'a>(
+pub(crate) fn decide<'a>(
     request: &RequestView<'_>,
     candidates: impl ExactSizeIterator<Item = Candidate<'a>>,
     rules: &Rules,
@@ -474,7 +494,7 @@ mod tests {
             let rules = Rules { client_directives: heeds, ..Rules::default() };
             let headers =
                 HeaderMap::from_iter([(HeaderName::from_static(field.0), HeaderValue::from_static(field.1))]);
-            let directives = RequestDirectives::of(&headers).heeded(&rules);
+            let directives = RequestDirectives::of(&headers).heeded(rules.client_directives);
             let ask = RequestView {
                 directives: &directives,
                 headers: &headers,
@@ -725,5 +745,50 @@ mod tests {
         assert_eq!(stored().ttl(at(60)), 0);
         assert_eq!(stored().ttl(at(75)), -15);
         assert_eq!(with(|r| r.lifetime = Duration::MAX).ttl(at(0)), i64::MAX);
+    }
+
+    /// Responses by the seconds at which they were made, asked for and received; `now` is second 100.
+    #[track_caller]
+    fn check_future(stored: &[(u64, u64, u64)], expected: Option<(u64, u64)>) {
+        let stored: Vec<_> = stored
+            .iter()
+            .map(|&(generated, request, response)| {
+                let mut reuse = Reuse::new(at(generated), at(response), Duration::from_secs(60));
+                (reuse.generated, reuse.request_time) = (at(generated), at(request));
+                reuse
+            })
+            .collect();
+        let found = Reuse::newest_from_the_future(stored.iter(), at(100));
+        assert_eq!(found, expected.map(|(generated, request)| (at(generated), at(request))));
+    }
+
+    #[test]
+    fn f12_the_newest_of_what_was_received_in_the_future() {
+        check_future(&[], None);
+        check_future(&[(90, 90, 95)], None);
+        // The clock of another writer may be ahead by as much without notice.
+        check_future(&[(104, 104, 105)], None);
+        check_future(&[(200, 201, 202)], Some((200, 201)));
+        check_future(&[(90, 90, 95), (200, 201, 202)], Some((200, 201)));
+        check_future(&[(200, 201, 202), (300, 301, 302), (250, 400, 402)], Some((300, 301)));
+        check_future(&[(200, 201, 202), (200, 205, 206)], Some((200, 205)));
+    }
+
+    #[test]
+    fn re4_one_failure_does_not_stand_in_for_another() {
+        use Fallback::{Forbidden, None as Nothing, StaleIfError};
+        for (fallback, code, expected) in [
+            (StaleIfError, Some(200), StaleIfError),
+            (StaleIfError, Some(404), StaleIfError),
+            (StaleIfError, Some(500), Nothing),
+            (StaleIfError, Some(503), Nothing),
+            (StaleIfError, Some(600), Nothing),
+            (StaleIfError, None, StaleIfError),
+            (Forbidden, Some(500), Forbidden),
+            (Nothing, Some(200), Nothing),
+        ] {
+            let status = code.map(|code| StatusCode::from_u16(code).expect("a status"));
+            assert_eq!(fallback.with_stored(status), expected, "{fallback:?} {code:?}");
+        }
     }
 }

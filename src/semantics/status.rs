@@ -3,13 +3,13 @@
 use http::StatusCode;
 
 /// RFC 9110 15.1.
-pub fn is_heuristically_cacheable(status: StatusCode) -> bool {
+pub(crate) fn is_heuristically_cacheable(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 206 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
 }
 
 /// Whether the caching rules of a status are implemented: the final ones that RFC 9110 15 defines,
 /// except 304.
-pub fn is_understood(status: StatusCode) -> bool {
+pub(crate) fn is_understood(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
         200..=206 | 300..=303 | 305 | 307 | 308 | 400..=417 | 421 | 422 | 426 | 500..=505
@@ -21,18 +21,28 @@ pub fn is_understood(status: StatusCode) -> bool {
 ///
 /// 404, 410 and 451 speak of the target, and 414 of its URI: the key holds these. Every other 4xx, known or not, speaks
 /// of the request or of who sent it, and so do 501 (method, transfer coding), 505 (version) and 510 (extension).
-pub fn is_drawn_by_request(status: StatusCode) -> bool {
+pub(crate) fn is_drawn_by_request(status: StatusCode) -> bool {
     let of_target = matches!(status.as_u16(), 404 | 410 | 414 | 451);
     (status.is_client_error() && !of_target) || matches!(status.as_u16(), 501 | 505 | 510)
 }
 
 /// Whether a status says that the server has failed. One above 599 is none that exists, and counts as a 500 (RFC 9110 15).
-pub fn is_server_error(status: StatusCode) -> bool {
+pub(crate) fn is_server_error(status: StatusCode) -> bool {
     status.as_u16() >= 500
 }
 
+/// Whether a status is an error's: a client error or a server error.
+pub(crate) fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || is_server_error(status)
+}
+
+/// Whether a status makes sense only in answer to a request for a part, or for a client that has one (RFC 9110 13, 14).
+pub(crate) fn is_about_a_part(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 206 | 304 | 412 | 416)
+}
+
 /// Whether a stored response may stand in for one with this status (RFC 5861 4).
-pub fn is_failure(status: StatusCode) -> bool {
+pub(crate) fn is_failure(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504 | 600..)
 }
 
@@ -63,6 +73,30 @@ mod tests {
         }
         for code in [200, 206, 301, 302, 308] {
             assert!(!drawn(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn which_statuses_are_errors_and_which_are_about_a_part() {
+        // RFC 9110 13.2.2, 15.
+        for (code, error, part) in [
+            (103, false, false),
+            (200, false, false),
+            (204, false, false),
+            (206, false, true),
+            (302, false, false),
+            (304, false, true),
+            (400, true, false),
+            (404, true, false),
+            (412, true, true),
+            (416, true, true),
+            (499, true, false),
+            (500, true, false),
+            (599, true, false),
+            (600, true, false),
+        ] {
+            let status = StatusCode::from_u16(code).expect("a status");
+            assert_eq!((is_error(status), is_about_a_part(status)), (error, part), "{code}");
         }
     }
 

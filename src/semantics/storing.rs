@@ -4,9 +4,11 @@ use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
 
 use super::cache_control::{RequestDirectives, ResponseDirectives};
+use super::credentials::{CredentialKinds, Credentials};
 use super::freshness::LifetimeSource;
+use super::methods::is_retrieval;
+use super::rules::Rules;
 use super::status::{is_drawn_by_request, is_heuristically_cacheable, is_understood};
-use super::{CredentialKinds, Credentials, Rules, is_retrieval};
 
 /// Why a response is not stored. [`NotStored::as_str`] is the `detail` of `Cache-Status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,7 +71,7 @@ impl NotStored {
     /// everybody else. It does where the origin or the policy forbids storing, and does not where the reason is what one
     /// client asked for, or the store. A request's credentials count where the stored response was `shared` in spite of
     /// them and the new fields no longer allow that.
-    pub fn withdraws(self, shared: CredentialKinds) -> bool {
+    pub(crate) fn withdraws(self, shared: CredentialKinds) -> bool {
         match self {
             Self::Authorization => shared.authorization,
             Self::Cookie => shared.cookie,
@@ -101,7 +103,7 @@ impl NotStored {
     /// Whether an answer to a validation that is not stored for this reason keeps the validated response from being served
     /// stale (RFC 9111 4.3.3). An error that one client can provoke says nothing about what others get, and a server error
     /// says nothing at all.
-    pub fn ends_stale_use(self, status: StatusCode, shared: CredentialKinds) -> bool {
+    pub(crate) fn ends_stale_use(self, status: StatusCode, shared: CredentialKinds) -> bool {
         let is_news =
             status.is_success() || status.is_redirection() || matches!(status.as_u16(), 404 | 410 | 451);
         is_news
@@ -117,6 +119,23 @@ impl NotStored {
                 | Self::SwitchedOff => false,
                 _ => true,
             }
+    }
+
+    /// Whether the client's wish is the reason, so that what the origin says of storing is not known yet.
+    pub(crate) fn is_clients_wish(self) -> bool {
+        self == Self::RequestNoStore
+    }
+
+    /// What a response with this status that is not stored for this reason does to the stored one that the inner service was
+    /// asked about. A stored part that was put together with what was missing of it (`is_completed`) has the same fields.
+    pub(crate) fn effect(self, status: StatusCode, shared: CredentialKinds, is_completed: bool) -> Effect {
+        if is_completed && self.withdraws(shared) {
+            Effect::Withdraw
+        } else if self.ends_stale_use(status, shared) {
+            Effect::EndStaleUse
+        } else {
+            Effect::None
+        }
     }
 
     /// A short name in lower case, fit for a structured-field string.
@@ -150,27 +169,40 @@ impl NotStored {
     }
 }
 
+/// What a response that does not replace the stored one does to it (RFC 9111 4.3.3 to 4.3.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// It is not served stale any more: the origin has said something newer.
+    EndStaleUse,
+    /// It is stale from now on.
+    Expire,
+    /// It stays as it is.
+    None,
+    /// Nobody gets it any more, neither fresh nor stale.
+    Withdraw,
+}
+
 /// What [`admit`] looks at.
 #[derive(Clone, Copy, Debug)]
-pub struct Exchange<'a> {
+pub(crate) struct Exchange<'a> {
     /// The method of the request as it was sent.
-    pub method: &'a Method,
+    pub(crate) method: &'a Method,
     /// `Content-Location` of the response is the target URI.
-    pub names_target: bool,
+    pub(crate) names_target: bool,
     /// The request's fields.
-    pub request: &'a HeaderMap,
+    pub(crate) request: &'a HeaderMap,
     /// The request's directives.
-    pub request_directives: &'a RequestDirectives,
+    pub(crate) request_directives: &'a RequestDirectives,
     /// Which of the request's credentials are in the key.
-    pub keyed: CredentialKinds,
+    pub(crate) keyed: CredentialKinds,
     /// The response's status.
-    pub status: StatusCode,
+    pub(crate) status: StatusCode,
     /// The response's fields.
-    pub response: &'a HeaderMap,
+    pub(crate) response: &'a HeaderMap,
     /// The response's directives.
-    pub directives: &'a ResponseDirectives,
+    pub(crate) directives: &'a ResponseDirectives,
     /// Where its freshness lifetime comes from.
-    pub source: LifetimeSource,
+    pub(crate) source: LifetimeSource,
 }
 
 /// Whether a shared cache may store the response to a request (RFC 9111 3).
@@ -178,7 +210,7 @@ pub struct Exchange<'a> {
 /// # Errors
 ///
 /// The first rule that forbids it.
-pub fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> {
+pub(crate) fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> {
     let Exchange { directives, status, .. } = *exchange;
     let is_reusable_post = rules.post
         && exchange.method == Method::POST
@@ -247,7 +279,7 @@ fn credentials(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> 
 }
 
 /// In spite of which credentials the response says of itself that one copy may serve many people.
-pub fn shared_with(directives: &ResponseDirectives, credentials: Credentials) -> CredentialKinds {
+pub(crate) fn shared_with(directives: &ResponseDirectives, credentials: Credentials) -> CredentialKinds {
     let shared = directives.public || directives.s_maxage.is_some();
     CredentialKinds {
         // RFC 9111 3.5 takes `must-revalidate` for a permission too, which few who send it know.
@@ -474,5 +506,50 @@ mod tests {
     fn a08_a_field_that_cannot_be_read_forbids() {
         cc(200, &[("cache-control", "max-age=60, private=\"a")]).gives(Err(NotStored::Malformed));
         cc(200, &[("cache-control", "private; max-age=60")]).gives(Err(NotStored::Malformed));
+    }
+
+    #[track_caller]
+    fn check_effect(reason: NotStored, code: u16, shared: bool, plain: Effect, completed: Effect) {
+        let status = StatusCode::from_u16(code).expect("a status");
+        let shared = CredentialKinds { authorization: shared, cookie: shared };
+        let found = [false, true].map(|is_completed| reason.effect(status, shared, is_completed));
+        assert_eq!(found, [plain, completed], "{reason:?} {code} {shared:?}");
+    }
+
+    #[test]
+    fn what_is_not_stored_ends_the_stale_use_of_what_is() {
+        use Effect::{EndStaleUse, None, Withdraw};
+        // RFC 9111 4.3.3: a full response is newer than the stored one, and a part that no longer may be stored is the same.
+        for reason in [NotStored::NoStore, NotStored::Private, NotStored::Vary, NotStored::Policy] {
+            check_effect(reason, 200, false, EndStaleUse, Withdraw);
+            check_effect(reason, 302, false, EndStaleUse, Withdraw);
+            check_effect(reason, 404, false, EndStaleUse, Withdraw);
+        }
+        for reason in [NotStored::NeverFresh, NotStored::TooLarge, NotStored::Store, NotStored::NoRoom] {
+            check_effect(reason, 200, false, EndStaleUse, EndStaleUse);
+            check_effect(reason, 410, false, EndStaleUse, EndStaleUse);
+        }
+        // A server error, and an error that one client can draw, are no news.
+        for code in [400, 403, 429, 500, 503] {
+            check_effect(NotStored::Status, code, false, None, None);
+            check_effect(NotStored::DrawnError, code, false, None, None);
+        }
+        // What one client has asked for says nothing of what others get.
+        for reason in [NotStored::RequestNoStore, NotStored::Incomplete, NotStored::SwitchedOff] {
+            check_effect(reason, 200, false, None, None);
+        }
+        // RFC 9111 3.5: others got the stored one in spite of their credentials.
+        for reason in [NotStored::Authorization, NotStored::Cookie] {
+            check_effect(reason, 200, false, None, None);
+            check_effect(reason, 200, true, EndStaleUse, Withdraw);
+        }
+    }
+
+    #[test]
+    fn the_clients_wish_is_the_only_reason_that_hides_what_the_origin_says() {
+        assert!(NotStored::RequestNoStore.is_clients_wish());
+        for reason in [NotStored::NoStore, NotStored::Private, NotStored::Cookie, NotStored::Method] {
+            assert!(!reason.is_clients_wish(), "{reason:?}");
+        }
     }
 }

@@ -8,24 +8,13 @@ use super::cache_control::ResponseDirectives;
 use super::fields::combined;
 
 /// The field that RFC 9213 defines for CDNs and other caches of the origin's side.
-pub const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
+pub(crate) const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 
 /// The directives of the first target that the response has in a valid form; else those of `Cache-Control`.
 ///
 /// A targeted field is a structured-fields dictionary. One that does not parse, is empty, or gives a known
 /// directive a value of the wrong type is ignored as a whole (RFC 9213 2.1, 2.2).
-///
-/// ```
-/// use http::HeaderMap;
-/// use larder::semantics::targeted::{CDN_CACHE_CONTROL, directives};
-/// let mut headers = HeaderMap::new();
-/// headers.insert("cache-control", "no-store".parse().unwrap());
-/// headers.insert(CDN_CACHE_CONTROL, "max-age=60".parse().unwrap());
-/// let directives = directives(&headers, &[CDN_CACHE_CONTROL]);
-/// assert!(directives.targeted && !directives.no_store);
-/// assert_eq!(directives.max_age, Some(60));
-/// ```
-pub fn directives(headers: &HeaderMap, targets: &[HeaderName]) -> ResponseDirectives {
+pub(crate) fn directives(headers: &HeaderMap, targets: &[HeaderName]) -> ResponseDirectives {
     targets
         .iter()
         .find_map(|target| target_of(headers, target))

@@ -3,14 +3,16 @@
 use http::Method;
 use http::header::{self, HeaderMap, HeaderName};
 
-use super::is_retrieval;
+use super::methods::is_retrieval;
 
 /// Fields by which a framework lets a proxy in front of it say what was asked for: another host, scheme, path or method
 /// than the request's own. A client that sends one speaks for a proxy that it is not.
 ///
 /// `X-Forwarded-For` and `X-Real-IP` are not among them: a proxy gives them another value for each client anyway, so that
 /// what depends on them can't be meant for everybody.
-pub const BELIEVED: [HeaderName; 41] = [
+pub static BELIEVED: &[HeaderName] = &NAMES;
+
+static NAMES: [HeaderName; 41] = [
     header::FORWARDED,
     HeaderName::from_static("base-url"),
     HeaderName::from_static("front-end-https"),

@@ -1,30 +1,33 @@
 //! Asking the origin whether a stored response still holds, and freshening it (RFC 9111 4.3).
 
+use std::time::SystemTime;
+
 use http::HeaderValue;
 use http::header::{self, HeaderMap, HeaderName};
 
 use super::etag::EntityTag;
 use super::fields::{kept_by_freshening, list, remove_hop_by_hop};
+use super::preconditions::{self, Outcome, Representation};
 
 /// The origin's own validators of a stored response; a tag that this cache generated is not one.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Validators<'a> {
+pub(crate) struct Validators<'a> {
     /// `ETag` as it came.
-    pub etag: Option<&'a [u8]>,
+    pub(crate) etag: Option<&'a [u8]>,
     /// `Last-Modified` as it came.
-    pub last_modified: Option<&'a [u8]>,
+    pub(crate) last_modified: Option<&'a [u8]>,
 }
 
 impl<'a> Validators<'a> {
     /// What it may be identified by next to others: its tag, if that is strong.
     #[must_use]
-    pub fn strong(self) -> Self {
+    pub(crate) fn strong(self) -> Self {
         let is_strong = |tag: &&'a [u8]| !EntityTag::new(tag).is_weak();
         Self { etag: self.etag.filter(is_strong), last_modified: None }
     }
 
     /// Whether there is any.
-    pub fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         self.etag.is_some() || self.last_modified.is_some()
     }
 }
@@ -34,7 +37,7 @@ const MOST_TAGS: usize = 16;
 
 /// Removes everything by which the client narrows the answer to what it has: what is to be stored must
 /// not depend on that. The cache evaluates it on the result.
-pub fn remove_conditions(headers: &mut HeaderMap) {
+pub(crate) fn remove_conditions(headers: &mut HeaderMap) {
     for name in [
         header::IF_MATCH,
         header::IF_MODIFIED_SINCE,
@@ -49,7 +52,7 @@ pub fn remove_conditions(headers: &mut HeaderMap) {
 
 /// Turns a request into a validation (RFC 9111 4.3.1): its own conditions go, and it gets the tag and the date of the
 /// `selected` response and the tags of all others that are given.
-pub fn set_conditions<'a>(
+pub(crate) fn set_conditions<'a>(
     headers: &mut HeaderMap,
     selected: Option<Validators<'a>>,
     stored: impl Iterator<Item = Validators<'a>>,
@@ -75,7 +78,7 @@ pub fn set_conditions<'a>(
 
 /// Which stored response a 304 speaks of (RFC 9111 4.3.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Identified {
+pub(crate) enum Identified {
     /// This one, by its position: it can be freshened.
     Freshen(usize),
     /// A tag that none of them has: nothing stored may be changed by it.
@@ -86,7 +89,7 @@ pub enum Identified {
 /// comparison of tags; else the one that was `selected` for validation, where its tag matches weakly (an intermediary
 /// may have weakened it: nginx does when it compresses), or where its date alone was sent, and the 304 has no other;
 /// and where the 304 has no tag, the selected one, or the only one whose validators were sent.
-pub fn identify<'a>(
+pub(crate) fn identify<'a>(
     not_modified: &HeaderMap,
     selected: Option<usize>,
     sent: impl Iterator<Item = Validators<'a>> + Clone,
@@ -123,8 +126,26 @@ pub fn identify<'a>(
 }
 
 /// Whether a request has a condition that a 304 is an answer to (RFC 9110 13.1).
-pub fn is_conditional(request: &HeaderMap) -> bool {
+pub(crate) fn is_conditional(request: &HeaderMap) -> bool {
     [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE].iter().any(|name| request.contains_key(name))
+}
+
+/// Whether a 304 meets a condition of the client's own, so that it is an answer for the client. One without the validator
+/// that the condition names meets it, since nothing contradicts it.
+pub(crate) fn meets_clients_condition(
+    request: &HeaderMap,
+    not_modified: &HeaderMap,
+    now: SystemTime,
+) -> bool {
+    let theirs = Representation::of_received(not_modified, now);
+    // RFC 9110 13.1.3: beside a tag, the date does not count.
+    let is_bare = if request.contains_key(header::IF_NONE_MATCH) {
+        theirs.etag.is_none()
+    } else {
+        theirs.last_modified.is_none()
+    };
+    is_conditional(request)
+        && (is_bare || preconditions::evaluate(request, &theirs, now) == Outcome::NotModified)
 }
 
 /// The fields of a stored response after a 304 (RFC 9111 3.2): those of the 304 replace the stored
@@ -135,7 +156,7 @@ pub fn is_conditional(request: &HeaderMap) -> bool {
 /// none: they tell when the response was good, and that is now. `Vary` names what either names: the content was
 /// selected by what its own response said. A tag that is the stored one except for its mark of weakness leaves it, and
 /// where there is none, none is added: it may be that of another coding, for which it is strong.
-pub fn freshen(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
+pub(crate) fn freshen(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
     let mut update = not_modified.clone();
     remove_hop_by_hop(&mut update);
     let mut fields = stored.clone();
@@ -262,6 +283,42 @@ mod tests {
         // Nothing of it was sent, so the 304 is not about it.
         check(&[("last-modified", DATE)], Some(0), &[&[]], Unknown);
         check(&[], Some(0), &[&[], a], Freshen(1));
+    }
+
+    #[track_caller]
+    fn check_condition(
+        request: &[(&'static str, &'static str)],
+        not_modified: &[(&'static str, &'static str)],
+        expected: bool,
+    ) {
+        let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_790_000_000);
+        let found = meets_clients_condition(&map(request), &map(not_modified), now);
+        assert_eq!(found, expected, "{request:?} {not_modified:?}");
+    }
+
+    #[test]
+    fn b07_a_304_is_for_the_client_where_it_meets_a_condition_of_its_own() {
+        const LATER: &str = "Wed, 02 Sep 2026 00:00:00 GMT";
+        let (tag, since) = (("if-none-match", "\"a\""), ("if-modified-since", DATE));
+        // RFC 9110 13.1.2.
+        check_condition(&[tag], &[("etag", "\"a\"")], true);
+        check_condition(&[tag], &[("etag", "W/\"a\"")], true);
+        check_condition(&[tag], &[("etag", "\"b\"")], false);
+        check_condition(&[("if-none-match", "*")], &[("etag", "\"b\"")], true);
+        check_condition(&[tag], &[], true);
+        // RFC 9110 13.1.3.
+        check_condition(&[since], &[("last-modified", DATE)], true);
+        check_condition(&[since], &[("last-modified", LATER)], false);
+        check_condition(&[since], &[], true);
+        check_condition(&[since], &[("last-modified", "x")], true);
+        check_condition(&[since], &[("etag", "\"b\"")], true);
+        // With a tag the date does not count.
+        check_condition(&[tag, since], &[("last-modified", LATER)], true);
+        check_condition(&[tag, since], &[("etag", "\"b\""), ("last-modified", DATE)], false);
+        // These are not answered with a 304.
+        check_condition(&[], &[], false);
+        check_condition(&[("if-match", "\"a\"")], &[("etag", "\"a\"")], false);
+        check_condition(&[("if-unmodified-since", DATE)], &[], false);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Selecting fields (RFC 9111 4.1).
 
+use http::HeaderValue;
 use http::header::{self, HeaderMap, HeaderName};
 
-use super::Rules;
 use super::accept::Meaning;
 use super::coding::Coded;
 use super::fields::{is_longer_than, list};
+use super::rules::Rules;
 
 /// The request fields that selected a stored response, with the values they had. Made from the response's
 /// `Vary` when it is stored; matched against each later request without parsing `Vary` again.
@@ -29,7 +30,7 @@ struct Field {
 
 /// Why no request can be shown to match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NeverMatches {
+pub(crate) enum NeverMatches {
     /// The request's selecting fields are longer than any that is compared, 4 KiB in all: each of the variants of a key
     /// is compared with each request.
     TooLong,
@@ -48,7 +49,7 @@ impl Selecting {
     ///
     /// [`NeverMatches`] where `Vary` holds `*` (RFC 9111 4.1) or something that is no field name, and where the request's
     /// selecting fields are too long.
-    pub fn of(response: &HeaderMap, request: &HeaderMap, rules: &Rules) -> Result<Self, NeverMatches> {
+    pub(crate) fn of(response: &HeaderMap, request: &HeaderMap, rules: &Rules) -> Result<Self, NeverMatches> {
         if !response.contains_key(header::VARY) {
             return Ok(Self { coded: Coded::of(response).map(Box::new), fields: Box::default() });
         }
@@ -68,7 +69,7 @@ impl Selecting {
         let coded = if is_negotiated { None } else { Coded::of(response).map(Box::new) };
         let fields = names.into_iter().map(|name| Field {
             value: joined(request, &name),
-            meaning: Meaning::of(&name, response, request, rules).map(Box::new),
+            meaning: Meaning::of(&name, response, request, (&rules.codings, rules.languages)).map(Box::new),
             name,
         });
         let fields: Box<[Field]> = fields.collect();
@@ -78,6 +79,23 @@ impl Selecting {
             return Err(NeverMatches::TooLong);
         }
         Ok(Self { coded, fields })
+    }
+
+    /// [`Selecting::of`] those fields that `Vary` names and that are listed here, too.
+    ///
+    /// # Errors
+    ///
+    /// [`NeverMatches::TooLong`], as there. What else `Vary` says does not count.
+    pub(crate) fn of_listed(
+        listed: &[HeaderName],
+        response: &HeaderMap,
+        request: &HeaderMap,
+        rules: &Rules,
+    ) -> Result<Self, NeverMatches> {
+        let named: Vec<_> = list(response, &header::VARY).map(<[u8]>::to_ascii_lowercase).collect();
+        let kept = listed.iter().filter(|name| named.iter().any(|line| line == name.as_str().as_bytes()));
+        let only = kept.map(|name| (header::VARY, HeaderValue::from(name.clone()))).collect();
+        Self::of(&only, request, rules)
     }
 
     /// The same, and one more field of the request.
@@ -93,7 +111,7 @@ impl Selecting {
     /// Whether a request has the same selecting fields: lines combined, white space around members
     /// dropped, otherwise byte for byte (codings and languages as the rules have it); absent matches
     /// absent only. And whether it accepts the coding of the content.
-    pub fn matches(&self, request: &HeaderMap) -> bool {
+    pub(crate) fn matches(&self, request: &HeaderMap) -> bool {
         self.fields.iter().all(|field| field.matches(request)) && self.suits(request)
     }
 
@@ -192,8 +210,7 @@ fn is_joined(request: &HeaderMap, name: &HeaderName, value: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::semantics::accept::{Codings, Languages};
-    use crate::semantics::tests::any_value;
-    use http::HeaderValue;
+    use crate::semantics::tests::{any_value, map};
     use proptest::prelude::*;
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -456,6 +473,38 @@ mod tests {
             return Vec::new();
         }
         vec![HeaderValue::from_bytes(&lines.join(&b","[..])).expect("a value")]
+    }
+
+    #[track_caller]
+    fn check_listed(
+        vary: &[(&'static str, &'static str)],
+        listed: &[&'static str],
+        changed: &'static str,
+        matches: bool,
+    ) {
+        let listed: Vec<_> = listed.iter().map(|name| HeaderName::from_static(name)).collect();
+        let request = map(&[("accept", "a"), ("origin", "b"), ("cookie", "c")]);
+        let selecting = Selecting::of_listed(&listed, &map(vary), &request, &Rules::default());
+        let mut other = request.clone();
+        other.insert(changed, HeaderValue::from_static("other"));
+        let found = selecting.expect("short fields").matches(&other);
+        assert_eq!(found, matches, "{vary:?} {listed:?} {changed}");
+    }
+
+    #[test]
+    fn a_policy_can_let_some_of_the_fields_of_vary_select() {
+        let both = [("vary", "Accept, origin")];
+        check_listed(&both, &["accept", "origin"], "accept", false);
+        check_listed(&both, &["accept", "origin"], "cookie", true);
+        check_listed(&both, &["accept"], "accept", false);
+        check_listed(&both, &["accept"], "origin", true);
+        check_listed(&both, &[], "accept", true);
+        // Only what `Vary` names selects.
+        check_listed(&both, &["cookie"], "cookie", true);
+        check_listed(&[], &["accept"], "accept", true);
+        // RFC 9111 4.1: `*` would match nothing.
+        check_listed(&[("vary", "*, accept")], &["accept"], "accept", false);
+        check_listed(&[("vary", "*, accept")], &["accept"], "origin", true);
     }
 
     proptest! {

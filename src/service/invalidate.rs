@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::{self, HeaderMap};
+use http::header::HeaderMap;
 use http::request::Parts;
 use http::{Method, Request, StatusCode, Uri};
 use tower::ServiceExt;
@@ -25,8 +25,7 @@ use crate::respond::request::CacheRequest;
 use crate::runtime::{Runtime, from_now_on, pause, to_its_end};
 use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::framing;
-use crate::semantics::groups::{self, CACHE_GROUP_INVALIDATION};
-use crate::semantics::invalidation;
+use crate::semantics::invalidation::{MadeInvalid, is_named_by};
 use crate::semantics::reuse::Forward;
 use crate::semantics::validation;
 use crate::shared::Shared;
@@ -95,7 +94,7 @@ impl<S: Store> UnsafeCall<S> {
             if let Some(storable) = storable
                 && is_untouched
                 && detail.is_none()
-                && is_named_by(target.as_ref(), response.headers())
+                && target.as_ref().is_some_and(|target| is_named_by(target, response.headers()))
                 && let Some(mut exchange) = self.exchange(storable.request).await
             {
                 exchange.request.now = sent_at;
@@ -153,19 +152,16 @@ impl<S: Store> UnsafeCall<S> {
         status: StatusCode,
         response: &HeaderMap,
     ) -> Vec<PurgeTarget> {
-        let core = &self.shared.core;
-        if !core.storing || !invalidation::invalidates(method, status) {
+        let (core, key) = (&self.shared.core, &self.key);
+        let made_invalid = MadeInvalid::by(method, target, key.uri(), (status, response));
+        let Some(MadeInvalid { groups, named }) = made_invalid.filter(|_| core.storing) else {
             return Vec::new();
-        }
-        let named = target.map(|target| invalidation::named_targets(target, response)).unwrap_or_default();
+        };
         let keys = named.into_iter().filter_map(|uri| core.key_of(uri));
-        let uris = std::iter::once(self.key.clone()).chain(keys).flat_map(|key| core.targets_of(&key));
-        // More groups than are supported: nobody can say which, so the target's origin goes as a whole.
-        let groups: Vec<_> = match groups::of(response, &CACHE_GROUP_INVALIDATION) {
-            Ok(groups) => {
-                groups.iter().map(|group| PurgeTarget::Group(groups::scoped(self.key.uri(), group))).collect()
-            }
-            Err(groups::TooMany) => vec![PurgeTarget::Prefix(origin_of(self.key.uri()).into())],
+        let uris = std::iter::once(key.clone()).chain(keys).flat_map(|key| core.targets_of(&key));
+        let groups: Vec<_> = match groups {
+            Ok(groups) => groups.into_iter().map(PurgeTarget::Group).collect(),
+            Err(origin) => vec![PurgeTarget::Prefix(origin)],
         };
         uris.chain(groups).collect()
     }
@@ -323,18 +319,4 @@ where
             }));
         }
     }
-}
-
-/// Whether the response says that it is what a GET of the target would give (RFC 9110 8.7).
-fn is_named_by(target: Option<&Uri>, response: &HeaderMap) -> bool {
-    let location = response.get(header::CONTENT_LOCATION);
-    target.zip(location).is_some_and(|(target, location)| {
-        invalidation::resolve(target, location.as_bytes()).as_ref() == Some(target)
-    })
-}
-
-/// `scheme://authority/` of a key's URI.
-fn origin_of(uri: &[u8]) -> &[u8] {
-    let mut slashes = uri.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-    slashes.nth(2).map_or(uri, |path| &uri[..=path])
 }

@@ -27,7 +27,7 @@ use crate::runtime::Runtime;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::fields::RequestFields;
 use crate::semantics::framing;
-use crate::semantics::invalidation;
+use crate::semantics::methods::is_unsafe;
 use crate::semantics::reuse::{Decision, Forward};
 use crate::semantics::validation;
 use crate::service::future::ResponseFuture;
@@ -129,7 +129,8 @@ impl<I, S: Store> CacheService<I, S> {
             report.set_key(&key);
             return self.bypass(parts, body, "upgrade".into(), policy, report);
         }
-        if !has_content && carries_content(&parts, fields, &body) {
+        let (least, is_end) = (body.size_hint().lower(), body.is_end_stream());
+        if !has_content && framing::request_has_content(parts.version, fields.content, least, is_end) {
             report.set_key(&key);
             return self.bypass(parts, body, "content".into(), policy, report);
         }
@@ -485,17 +486,4 @@ where
             }
         }
     })
-}
-
-/// Whether a method may change what its target gives. CONNECT has no target that is stored.
-fn is_unsafe(method: &Method) -> bool {
-    !invalidation::is_safe(method) && method != Method::CONNECT
-}
-
-/// RFC 9110 9.3.1: content in a GET has no meaning, and yet some service may look at it. Without a length,
-/// HTTP/1 has none; later versions tell only by their frames.
-fn carries_content<Q: Body>(request: &Parts, fields: RequestFields, body: &Q) -> bool {
-    fields.content
-        || body.size_hint().lower() > 0
-        || (request.version >= http::Version::HTTP_2 && !body.is_end_stream())
 }

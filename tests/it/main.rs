@@ -6,13 +6,13 @@ mod support;
 
 mod abandoned;
 mod allocations;
+mod api;
 mod architecture;
 mod bodies;
 mod codings;
 mod collapsing;
 mod conformance;
 mod content;
-mod differential;
 mod documents;
 mod etags;
 mod examples;

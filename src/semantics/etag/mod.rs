@@ -13,14 +13,14 @@ use super::fields::Members;
 ///
 /// Tags outside the grammar (without quotes, say) are kept and compared as they came.
 #[derive(Clone, Copy, Debug)]
-pub struct EntityTag<'a> {
+pub(crate) struct EntityTag<'a> {
     opaque: &'a [u8],
     weak: bool,
 }
 
 impl<'a> EntityTag<'a> {
     /// Reads one tag; white space round it must be gone.
-    pub fn new(tag: &'a [u8]) -> Self {
+    pub(crate) fn new(tag: &'a [u8]) -> Self {
         match tag.strip_prefix(b"W/") {
             Some(opaque) => Self { opaque, weak: true },
             None => Self { opaque: tag, weak: false },
@@ -28,17 +28,17 @@ impl<'a> EntityTag<'a> {
     }
 
     /// Whether the tag is marked weak.
-    pub fn is_weak(&self) -> bool {
+    pub(crate) fn is_weak(&self) -> bool {
         self.weak
     }
 
     /// Strong comparison (RFC 9110 8.8.3.2): both strong and equal.
-    pub fn strong_eq(&self, other: &Self) -> bool {
+    pub(crate) fn strong_eq(&self, other: &Self) -> bool {
         !self.weak && !other.weak && self.opaque == other.opaque
     }
 
     /// Weak comparison (RFC 9110 8.8.3.2): equal but for the mark of weakness.
-    pub fn weak_eq(&self, other: &Self) -> bool {
+    pub(crate) fn weak_eq(&self, other: &Self) -> bool {
         self.opaque == other.opaque
     }
 }

@@ -3,16 +3,26 @@
 //! Exchanges are generated from pieces that matter. Each difference is one of [`Known`]: the oracle departs
 //! there from the RFC, or takes another choice that the RFC leaves. Anything else fails.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test's output is shown when it fails, and only then"
+)]
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_cache_semantics::{CacheOptions, CachePolicy};
-use larder::semantics::cache_control::{RequestDirectives, ResponseDirectives};
-use larder::semantics::freshness::{Heuristic, current_age, initial_age, lifetime, received_age};
-use larder::semantics::reuse::{Candidate, Coverage, Decision, RequestView, Reuse, decide};
-use larder::semantics::storing::{Exchange, admit, shared_with};
-use larder::semantics::vary::Selecting;
-use larder::semantics::{CredentialKinds, Credentials, Rules};
+
+use super::cache_control::{RequestDirectives, ResponseDirectives};
+use super::credentials::{CredentialKinds, Credentials};
+use super::date;
+use super::freshness::{Heuristic, received_age};
+use super::reuse::{Candidate, Coverage, Decision, RequestView, decide};
+use super::rules::Rules;
+use super::storing::Exchange;
+use super::terms::{FinalTerms, ResponseView, StandardTerms, Timing};
+use super::vary::Selecting;
 
 /// Exchanges in a run.
 const CASES: u64 = 100_000;
@@ -81,7 +91,7 @@ const STATUSES: [u16; 24] = [
     501, 503, 599,
 ];
 
-fn date(time: SystemTime) -> HeaderValue {
+fn date_value(time: SystemTime) -> HeaderValue {
     HeaderValue::try_from(httpdate::fmt_http_date(time)).unwrap()
 }
 
@@ -103,14 +113,15 @@ fn generate(numbers: &mut Numbers) -> Case {
         response.insert("cache-control", HeaderValue::try_from(list.join(", ")).unwrap());
     }
     if numbers.one_in(2) {
-        response.insert("date", date(near(numbers)));
+        response.insert("date", date_value(near(numbers)));
     }
     if numbers.one_in(3) {
-        let expires = if numbers.one_in(5) { HeaderValue::from_static("0") } else { date(near(numbers)) };
+        let expires =
+            if numbers.one_in(5) { HeaderValue::from_static("0") } else { date_value(near(numbers)) };
         response.insert("expires", expires);
     }
     if numbers.one_in(3) {
-        response.insert("last-modified", date(near(numbers)));
+        response.insert("last-modified", date_value(near(numbers)));
     }
     if numbers.one_in(4) {
         response.insert("age", fixed(numbers, &["0", "5", "50", "500"]));
@@ -169,18 +180,14 @@ struct Verdict {
 }
 
 fn ours(case: &Case) -> Verdict {
-    let mut rules = Rules::default();
-    rules.credentials = Credentials::Rfc9111;
-    rules.drawn_errors = true;
-    rules.heuristic = Some(Heuristic::default().with_errors());
-    let directives = ResponseDirectives::of(&case.response);
-    let sent = case
-        .response
-        .get("date")
-        .and_then(|date| larder::semantics::date::parse(date.as_bytes(), case.received));
-    let sent = sent.unwrap_or(case.received);
-    let (lifetime, source) =
-        lifetime(case.status, &case.response, &directives, sent, rules.heuristic.as_ref());
+    let rules = Rules {
+        credentials: Credentials::Rfc9111,
+        drawn_errors: true,
+        heuristic: Some(Heuristic::default().with_errors()),
+        max_error_lifetime: None,
+        ..Rules::default()
+    };
+    let view = ResponseView::of(case.status, &case.response, case.received, &rules);
     let exchange = Exchange {
         method: &case.method,
         names_target: false,
@@ -189,23 +196,28 @@ fn ours(case: &Case) -> Verdict {
         keyed: CredentialKinds::default(),
         status: case.status,
         response: &case.response,
-        directives: &directives,
-        source,
+        directives: &view.directives,
+        source: view.source,
     };
-    let selecting = Selecting::of(&case.response, &case.request, &Rules::default());
-    let storable = admit(&exchange, &rules).is_ok();
-    let Ok(selecting) = selecting else {
+    let terms = StandardTerms::of(&exchange, view.lifetime, b"http://a/", &rules);
+    let storable = terms.store.is_ok();
+    let Ok(selecting) = Selecting::of(&case.response, &case.request, &Rules::default()) else {
         return Verdict { storable, serves: false };
     };
-    let mut reuse = Reuse::new(sent, case.received, lifetime);
-    reuse.initial_age = initial_age(received_age(&case.response), sent, case.received, case.received);
-    reuse.immutable = directives.immutable;
-    reuse.must_revalidate =
-        directives.must_revalidate || directives.proxy_revalidate || directives.s_maxage.is_some();
-    reuse.no_cache = directives.no_cache;
-    reuse.shared = shared_with(&directives, Credentials::Rfc9111);
-    reuse.selecting = selecting;
-    assert!(current_age(reuse.initial_age, case.received, case.now).is_some());
+    let timing = Timing {
+        age: None,
+        at_least: None,
+        date: view.date,
+        received_age: received_age(&case.response),
+        received_at: case.received,
+        sent_at: case.received,
+    };
+    let StandardTerms { lifetime, must_revalidate, no_cache, shared, .. } = terms;
+    let (stale_if_error, stale_while_revalidate) = (terms.stale_if_error, terms.stale_while_revalidate);
+    let terms =
+        FinalTerms { lifetime, must_revalidate, no_cache, shared, stale_if_error, stale_while_revalidate };
+    let reuse = terms.reuse(&timing, view.directives.immutable, selecting);
+    assert!(reuse.age(case.now).is_some());
     let ask = RequestView {
         directives: &RequestDirectives::of(&case.later_request),
         headers: &case.later_request,
@@ -285,7 +297,7 @@ fn known(case: &Case, ours: &Verdict, theirs: &Verdict) -> Option<Known> {
         return Some(Known::SetCookie);
     }
     let is_dated_before = case.response.get("date").is_some_and(|date| {
-        let date = larder::semantics::date::parse(date.as_bytes(), case.received);
+        let date = date::parse(date.as_bytes(), case.received);
         date.is_some_and(|date| date < case.received)
     });
     if is_dated_before && !ours.serves {

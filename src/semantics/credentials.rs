@@ -1,0 +1,79 @@
+//! Who may share a response, in spite of which credentials (RFC 9111 3.5).
+
+use http::header::{self, HeaderMap};
+
+/// What must be said before a response is shared between people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Credentials {
+    /// `Authorization` as in RFC 9111 3.5, and `Cookie` and `Set-Cookie` in the same way: stored, and
+    /// reused for requests that carry credentials, only where the response says `public` or `s-maxage` (for
+    /// cookies, a targeted lifetime does too), or the key holds the credential.
+    Explicit,
+    /// RFC 9111 3.5 to the letter: it knows `Authorization` on the request that is stored, and nothing else.
+    Rfc9111,
+}
+
+/// Kinds of credentials: those that a request carries, that a key holds, or that a response may be shared
+/// in spite of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CredentialKinds {
+    /// `Authorization`.
+    pub authorization: bool,
+    /// `Cookie`, the whole field.
+    pub cookie: bool,
+}
+
+impl CredentialKinds {
+    /// Every kind.
+    pub const ALL: Self = Self { authorization: true, cookie: true };
+
+    /// The kinds that a request carries.
+    pub fn of(request: &HeaderMap) -> Self {
+        Self {
+            authorization: request.contains_key(header::AUTHORIZATION),
+            cookie: request.contains_key(header::COOKIE),
+        }
+    }
+
+    /// The kinds that are not among `others`.
+    #[must_use]
+    pub fn without(self, others: Self) -> Self {
+        Self {
+            authorization: self.authorization && !others.authorization,
+            cookie: self.cookie && !others.cookie,
+        }
+    }
+
+    /// Whether there is any.
+    pub fn any(self) -> bool {
+        self.authorization || self.cookie
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::semantics::tests::map;
+
+    #[track_caller]
+    fn check(request: &[(&'static str, &'static str)], authorization: bool, cookie: bool) {
+        let found = CredentialKinds::of(&map(request));
+        assert_eq!(found, CredentialKinds { authorization, cookie }, "{request:?}");
+        assert_eq!(found.any(), authorization || cookie, "{request:?}");
+        assert!(!found.without(found).any(), "{request:?}");
+        assert_eq!(found.without(CredentialKinds::default()), found, "{request:?}");
+    }
+
+    #[test]
+    fn the_credentials_that_a_request_carries() {
+        // RFC 9110 11.6.2, RFC 6265 4.2.
+        check(&[], false, false);
+        check(&[("authorization", "Basic eA==")], true, false);
+        check(&[("cookie", "a=b")], false, true);
+        check(&[("cookie", ""), ("authorization", "")], true, true);
+        // These are for the next hop, or the other way.
+        check(&[("proxy-authorization", "Basic eA=="), ("set-cookie", "a=b")], false, false);
+    }
+}
