@@ -1,6 +1,8 @@
 //! Errors. The cache has none of its own for a request: `Service::Error` is the inner service's.
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -45,16 +47,68 @@ pub(crate) enum Failure {
 ///
 /// On a read it makes a miss, on a write nothing is stored; on an invalidation the caller sees it, for what
 /// was to go may still be there.
-#[derive(Debug, Error)]
-#[error("the store failed to {action}: {source}")]
+#[derive(Debug)]
 pub struct StoreError {
     action: &'static str,
-    source: BoxError,
+    cause: StoreFailure,
+}
+
+#[derive(Debug)]
+enum StoreFailure {
+    CircuitOpen,
+    Other(BoxError),
+    TimedOut(Duration),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the store failed to {}: ", self.action)?;
+        match &self.cause {
+            StoreFailure::CircuitOpen => {
+                f.write_str("it has failed too often of late, and is not called for a moment")
+            }
+            StoreFailure::Other(error) => error.fmt(f),
+            StoreFailure::TimedOut(limit) => write!(f, "it took longer than {limit:?}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.cause {
+            StoreFailure::Other(error) => Some(&**error),
+            StoreFailure::CircuitOpen | StoreFailure::TimedOut(_) => None,
+        }
+    }
 }
 
 impl StoreError {
     /// An error of a store: what it was to do (an infinitive without "to") and what went wrong.
     pub fn new(action: &'static str, source: impl Into<BoxError>) -> Self {
-        Self { action, source: source.into() }
+        Self { action, cause: StoreFailure::Other(source.into()) }
+    }
+
+    /// The store has not answered in time.
+    pub fn timed_out(action: &'static str, limit: Duration) -> Self {
+        Self { action, cause: StoreFailure::TimedOut(limit) }
+    }
+
+    pub(crate) fn circuit_open(action: &'static str) -> Self {
+        Self { action, cause: StoreFailure::CircuitOpen }
+    }
+
+    /// What the store was to do.
+    pub fn action(&self) -> &'static str {
+        self.action
+    }
+
+    /// Whether the store was not called, because it had failed too often ([`GuardLimits`](crate::store::GuardLimits)).
+    pub fn is_circuit_open(&self) -> bool {
+        matches!(self.cause, StoreFailure::CircuitOpen)
+    }
+
+    /// Whether the store has not answered in time.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self.cause, StoreFailure::TimedOut(_))
     }
 }

@@ -16,7 +16,7 @@ use crate::semantics::cache_status::MOST_NAME;
 use crate::semantics::fields::is_token;
 use crate::service::CacheService;
 use crate::shared::{Config, Core, Shared, Tagging};
-use crate::store::{MemoryStore, Store};
+use crate::store::{GuardLimits, Guarded, MemoryStore, Store};
 
 /// Puts a shared HTTP cache in front of a service.
 ///
@@ -118,6 +118,7 @@ impl<S: Store> CacheBuilder<S> {
     /// Makes the layer.
     pub fn build(self) -> CacheLayer<S> {
         let Self { config, store } = self;
+        let store = Guarded::where_needed(store, config.guard_limits.clone());
         let core = Core::new(config, store.limits().capacity);
         CacheLayer { shared: Arc::new(Shared { core, store }) }
     }
@@ -147,9 +148,20 @@ impl<S: Store> CacheBuilder<S> {
         self.set(|config| config.clock = clock)
     }
 
+    /// Switched off, requests go to the inner service and responses to their clients as if there were no cache, but with the
+    /// same types; default on.
+    pub fn enabled(self, on: bool) -> Self {
+        self.set(|config| config.enabled = on)
+    }
+
     /// Bounds what is fetched at one time; default [`FillLimits::default`].
     pub fn fill_limits(self, limits: FillLimits) -> Self {
         self.set(|config| config.fill_limits = limits)
+    }
+
+    /// How long calls of a store that waits may take, and when it is not called any more; default [`GuardLimits::default`].
+    pub fn guard_limits(self, limits: GuardLimits) -> Self {
+        self.set(|config| config.guard_limits = limits)
     }
 
     /// Reports the URI of the key in `Cache-Status`, cut at 1,024 bytes; default off. It shows what differences between

@@ -87,7 +87,7 @@ mod schedules;
 pub mod semantics;
 
 pub use body::CacheBody;
-pub use entry::key::{CacheKey, KeyError};
+pub use entry::key::{CacheKey, KeyError, KeyParts};
 pub use entry::{Fields, InvalidEntry, Payload, ResponseHead, StoredResponse};
 pub use error::{BodyError, StoreError};
 pub use handle::CacheHandle;

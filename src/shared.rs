@@ -25,13 +25,14 @@ use crate::runtime::clock::Clock;
 use crate::semantics::etag::TagKind;
 use crate::semantics::range::ByteRange;
 use crate::store::{
-    Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, RemoteContent, Store, StoredBody, StoredId,
+    Fence, GuardLimits, Guarded, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, RemoteContent,
+    Store, StoredBody, StoredId,
 };
 
 /// The cache that all services of a layer share.
 pub(crate) struct Shared<S> {
     pub(crate) core: Core,
-    pub(crate) store: S,
+    pub(crate) store: Guarded<S>,
 }
 
 /// The store as the flow uses it: its failures are reported here, and what they mean is the caller's to say.
@@ -108,7 +109,9 @@ pub(crate) struct Config {
     pub(crate) body_limits: BodyLimits,
     pub(crate) call_limits: CallLimits,
     pub(crate) clock: Clock,
+    pub(crate) enabled: bool,
     pub(crate) fill_limits: FillLimits,
+    pub(crate) guard_limits: GuardLimits,
     pub(crate) policy: Arc<Box<dyn CachePolicy>>,
     pub(crate) reporter: Reporter,
     pub(crate) storing: bool,
@@ -121,7 +124,9 @@ impl Default for Config {
             body_limits: BodyLimits::default(),
             call_limits: CallLimits::default(),
             clock: Clock::default(),
+            enabled: true,
             fill_limits: FillLimits::default(),
+            guard_limits: GuardLimits::default(),
             policy: Arc::new(Box::new(StandardPolicy::default())),
             reporter: Reporter::default(),
             storing: true,
@@ -136,6 +141,7 @@ pub(crate) struct Core {
     pub(crate) background: BackgroundValidations,
     pub(crate) clock: Clock,
     pub(crate) collapser: Arc<Collapser>,
+    pub(crate) enabled: bool,
     pub(crate) gauges: Arc<Gauges>,
     id: CoreId,
     pub(crate) policy: CurrentPolicy,
@@ -149,8 +155,18 @@ pub(crate) struct Core {
 impl Core {
     /// `capacity` is that of the store.
     pub(crate) fn new(config: Config, capacity: Option<u64>) -> Self {
-        let Config { body_limits, call_limits, clock, fill_limits, policy, reporter, storing, tagging } =
-            config;
+        let Config {
+            body_limits,
+            call_limits,
+            clock,
+            enabled,
+            fill_limits,
+            policy,
+            reporter,
+            storing,
+            tagging,
+            ..
+        } = config;
         let (held, calls) = (Held::new(&body_limits, capacity), CallPermits::new(call_limits));
         let gauges = Arc::new(Gauges::new(fill_limits, held, calls, capacity));
         Self {
@@ -158,6 +174,7 @@ impl Core {
             background: BackgroundValidations::default(),
             clock,
             collapser: Arc::new(Collapser::new(Arc::clone(&gauges))),
+            enabled,
             gauges,
             id: CoreId::default(),
             policy: CurrentPolicy::new(policy),

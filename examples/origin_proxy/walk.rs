@@ -16,7 +16,7 @@ use hyper_util::rt::TokioExecutor;
 use larder::{CacheBuilder, CachePolicyExt, Clock, ClockHand, QueryLayer, StandardPolicy};
 use tower::Layer;
 
-use crate::edge::Edge;
+use crate::edge::{Edge, Settings};
 use crate::host::Host;
 use crate::limits::Limits;
 use crate::stop::Stop;
@@ -35,7 +35,7 @@ fn edge(origin: Uri, clock: Clock) -> Edge {
     let limits = Limits::default();
     let upstream = Upstream::new(origin.clone(), host, id.clone(), Duration::from_secs(10), &limits);
     let cache = QueryLayer::new().layer(cache.layer(upstream));
-    Edge { cache, fields: limits.fields, host, id, origin, stall: limits.patience.stall }
+    Edge::new(cache, Settings { fields: limits.fields, host, id, origin, stall: limits.timeouts.stall })
 }
 
 /// A clock that stands at this second. The walk moves it by hand: so a slow machine changes no row, and nobody waits.

@@ -61,6 +61,7 @@ enum Kind {
     Flight { reader: Reader },
     Large { reader: LargeReader, end: End },
     Passing { body: Passing },
+    Plain { body: Incoming },
     Stored { content: Bytes, end: End },
 }
 
@@ -161,6 +162,11 @@ impl CacheBody {
         Kind::Stored { content, end: End::Failed(error) }.into()
     }
 
+    /// A body that is none of the cache's business.
+    pub(crate) fn plain(body: Incoming) -> Self {
+        Kind::Plain { body }.into()
+    }
+
     /// A body of which not all is there.
     pub(crate) fn passing(held: &Arc<Held>, body: Incoming) -> Self {
         Kind::Passing { body: Passing::new(held, body) }.into()
@@ -207,6 +213,7 @@ impl CacheBody {
                 None => end.take(),
             }),
             Kind::Passing { body } => body.poll_frame(cx),
+            Kind::Plain { body } => Pin::new(body).poll_frame(cx),
             Kind::Stored { content, end } => {
                 if !content.is_empty() {
                     return Poll::Ready(Some(Ok(Frame::data(std::mem::take(content)))));
@@ -258,6 +265,7 @@ impl Body for CacheBody {
             Kind::Flight { reader } => reader.is_end_stream(),
             Kind::Large { reader, end } => reader.left() == 0 && matches!(end, End::Clean),
             Kind::Passing { body } => body.is_end_stream(),
+            Kind::Plain { body } => body.is_end_stream(),
             Kind::Stored { content, end } => content.is_empty() && matches!(end, End::Clean),
         }
     }
@@ -269,6 +277,7 @@ impl Body for CacheBody {
             Kind::Flight { reader } => reader.size_hint(),
             Kind::Large { reader, end } => end.size_hint(reader.left()),
             Kind::Passing { body } => body.size_hint(),
+            Kind::Plain { body } => body.size_hint(),
             Kind::Stored { content, end } => end.size_hint(content.len() as u64),
         }
     }
@@ -282,6 +291,7 @@ impl std::fmt::Debug for CacheBody {
             Kind::Flight { .. } => "Flight",
             Kind::Large { .. } => "Large",
             Kind::Passing { .. } => "Passing",
+            Kind::Plain { .. } => "Plain",
             Kind::Stored { .. } => "Stored",
         };
         f.debug_tuple("CacheBody").field(&kind).finish()

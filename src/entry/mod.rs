@@ -31,7 +31,8 @@ pub struct StoredResponse {
 }
 
 impl StoredResponse {
-    pub(crate) fn new(head: ResponseHead, payload: Payload) -> Self {
+    /// A head over content, in memory or elsewhere.
+    pub fn new(head: ResponseHead, payload: Payload) -> Self {
         Self { head: Arc::new(head), payload }
     }
 

@@ -54,6 +54,8 @@ enum Followed {
     InTurn,
     /// The call takes too long: all who wait make another one together.
     Late(Arc<Call>),
+    /// What the call brought is too old for all that come now: they make another one together.
+    TooOld(Arc<Call>),
 }
 
 impl<S: Store> CollapsedFetch<S> {
@@ -92,6 +94,12 @@ impl<S: Store> CollapsedFetch<S> {
                         role = self.supersede(&ticket, &call, Because::Late);
                         continue;
                     }
+                    Followed::TooOld(call) if rounds < MOST_ROUNDS => {
+                        rounds += 1;
+                        role = self.supersede(&ticket, &call, Because::Older);
+                        continue;
+                    }
+                    Followed::TooOld(_) => break true,
                 },
                 Role::Alone | Role::Outdated(_) => break true,
             }
@@ -208,16 +216,17 @@ impl<S: Store> CollapsedFetch<S> {
     /// Looks into the store again: between the first look and the lead, another call may have ended.
     async fn look_again(&mut self, leader: Option<&Leader>) -> Option<Answer> {
         let has_waited = self.has_waited();
+        let may_find_more = has_waited || self.may_have_missed();
         let exchange = &mut *self.exchange;
         if has_waited {
             exchange.expect();
         }
         let shared = &exchange.shared;
         let looked_up = match shared.store.try_get(&exchange.request.key) {
-            None if has_waited => shared.get(&exchange.request.key).await,
+            None if may_find_more => shared.get(&exchange.request.key).await,
             looked_up => looked_up,
         };
-        if has_waited {
+        if may_find_more {
             // What has come in meanwhile lies in the future of the request's arrival.
             exchange.request.now = shared.core.clock.now();
         }
@@ -245,6 +254,12 @@ impl<S: Store> CollapsedFetch<S> {
             exchange.plan.fallback = Fallback::None;
         }
         None
+    }
+
+    /// Whether a call that has stored what this request wants may have ended while it waited for its look-up.
+    fn may_have_missed(&self) -> bool {
+        let request = &self.exchange.request;
+        request.calls_ended.is_some_and(|before| before != self.core().collapser.ended(&request.key))
     }
 
     /// Answers with what is stored by now.
@@ -295,6 +310,8 @@ impl<S: Store> CollapsedFetch<S> {
     /// Waits for another request's call.
     async fn follow(&mut self, mut follower: Follower, ticket: &mut CollapseKey) -> Followed {
         self.exchange.collapsed = Some(false);
+        // It is open only until the store has what it brought.
+        let is_over = follower.call().has_result();
         let budget = self.budget();
         let limit = budget.unwrap_or(self.core().gauges.limits.wait);
         let late = budget.map_or(Detail::StaleIfError, |_| Detail::LatencyBudget);
@@ -355,12 +372,21 @@ impl<S: Store> CollapsedFetch<S> {
             }
             return Followed::Answer(Box::new(answer));
         }
-        self.followed_another(&result, ticket, limit).await
+        let followed = self.followed_another(&mut follower, &result, ticket, limit).await;
+        match (followed, &result) {
+            (Followed::Alone, CallResult::Validated(response) | CallResult::Whole(response))
+                if is_over && !has_unkeyed && response.head().reuse().ttl(self.core().clock.now()) <= 0 =>
+            {
+                Followed::TooOld(Arc::clone(follower.call()))
+            }
+            (followed, _) => followed,
+        }
     }
 
     /// What to do where the response of the call is not for this request.
     async fn followed_another(
         &mut self,
+        follower: &mut Follower,
         result: &CallResult,
         ticket: &mut CollapseKey,
         limit: Duration,
@@ -388,13 +414,17 @@ impl<S: Store> CollapsedFetch<S> {
         if !is_error && !is_validated {
             return Followed::Alone;
         }
-        if let CallResult::Streaming(_, flight, _) = result
-            && let Some(reader) = flight.join()
-        {
-            // The validation has to find it in the store.
-            let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
-            deadline.in_time(reader.settled()).await;
-        }
+        // The validation has to find it in the store.
+        let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
+        let is_stored = async {
+            if let CallResult::Streaming(_, flight, _) = result
+                && let Some(reader) = flight.join()
+            {
+                reader.settled().await;
+            }
+            follower.ended().await;
+        };
+        deadline.in_time(is_stored).await;
         if is_error { self.followed_a_failure() } else { Followed::Again }
     }
 

@@ -4,6 +4,7 @@ pub(crate) mod target;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Uri;
 
@@ -55,13 +56,23 @@ impl<S: Store> CacheHandle<S> {
         self.invalidate_uri(uri, self.soft()).await
     }
 
+    /// Makes every response for an absolute URI stale, and lets it go after `stale_for`: it may be served stale, or stand in
+    /// for an error, no longer than that.
+    ///
+    /// # Errors
+    ///
+    /// See [`CacheHandle::purge`].
+    pub async fn soft_purge_for(&self, uri: &Uri, stale_for: Duration) -> Result<(), PurgeError> {
+        self.invalidate_uri(uri, self.soft_for(stale_for)).await
+    }
+
     /// Removes everything that `target` names.
     ///
     /// # Errors
     ///
     /// See [`CacheHandle::purge`].
     pub async fn purge_target(&self, target: &PurgeTarget) -> Result<(), PurgeError> {
-        self.invalidate(&[target::checked(target)?], PurgeMode::Remove).await
+        self.purge_targets(std::slice::from_ref(target)).await
     }
 
     /// Makes everything stale that `target` names.
@@ -70,13 +81,53 @@ impl<S: Store> CacheHandle<S> {
     ///
     /// See [`CacheHandle::purge`].
     pub async fn soft_purge_target(&self, target: &PurgeTarget) -> Result<(), PurgeError> {
-        self.invalidate(&[target::checked(target)?], self.soft()).await
+        self.soft_purge_targets(std::slice::from_ref(target)).await
     }
 
     /// Replaces the policy of the layer. Requests under way keep the one that they have; what is stored keeps the terms under
     /// which it was stored.
     pub fn set_policy(&self, policy: impl CachePolicy) {
         self.shared.core.policy.replace(policy);
+    }
+
+    /// Removes everything that any of the targets names, by one call of the store.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use larder::CacheLayer;
+    /// use larder::store::PurgeTarget;
+    /// let handle = CacheLayer::default().handle();
+    /// handle.purge_targets(&[PurgeTarget::tag("news"), PurgeTarget::path_prefix("/news/")]).await?;
+    /// # Ok::<(), larder::PurgeError>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`CacheHandle::purge`]. Where one of the targets can't mean anything that is stored, none is purged.
+    pub async fn purge_targets(&self, targets: &[PurgeTarget]) -> Result<(), PurgeError> {
+        self.invalidate_targets(targets, PurgeMode::Remove).await
+    }
+
+    /// Makes everything stale that any of the targets names, by one call of the store.
+    ///
+    /// # Errors
+    ///
+    /// See [`CacheHandle::purge_targets`].
+    pub async fn soft_purge_targets(&self, targets: &[PurgeTarget]) -> Result<(), PurgeError> {
+        self.invalidate_targets(targets, self.soft()).await
+    }
+
+    /// [`CacheHandle::soft_purge_targets`], and lets everything go after `stale_for`.
+    ///
+    /// # Errors
+    ///
+    /// See [`CacheHandle::purge_targets`].
+    pub async fn soft_purge_targets_for(
+        &self,
+        targets: &[PurgeTarget],
+        stale_for: Duration,
+    ) -> Result<(), PurgeError> {
+        self.invalidate_targets(targets, self.soft_for(stale_for)).await
     }
 
     /// What the store holds and how it has done.
@@ -93,17 +144,28 @@ impl<S: Store> CacheHandle<S> {
         PurgeMode::Expire(self.shared.core.clock.now())
     }
 
-    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), PurgeError> {
-        Ok(self.shared.invalidate(targets, mode, InvalidatedBy::Handle).await?)
+    fn soft_for(&self, stale_for: Duration) -> PurgeMode {
+        let at = self.shared.core.clock.now();
+        // A time that is too late to be one has no end.
+        at.checked_add(stale_for).map_or(PurgeMode::Expire(at), |until| PurgeMode::ExpireUntil { at, until })
     }
 
-    async fn invalidate_uri(&self, uri: &Uri, how: PurgeMode) -> Result<(), PurgeError> {
+    async fn invalidate_targets(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), PurgeError> {
+        let targets: Vec<_> = targets.iter().map(target::checked).collect::<Result<_, _>>()?;
+        if targets.is_empty() {
+            return Ok(());
+        }
+        Ok(self.shared.invalidate(&targets, mode, InvalidatedBy::Handle).await?)
+    }
+
+    async fn invalidate_uri(&self, uri: &Uri, mode: PurgeMode) -> Result<(), PurgeError> {
         target::absolute(uri)?;
         // As the policy spells it in keys.
         let Some(key) = self.shared.core.key_of(uri.clone()) else {
             return Err(PurgeError::NoKey(uri.to_string()));
         };
-        self.invalidate(&self.shared.core.targets_of(&key), how).await
+        let targets = self.shared.core.targets_of(&key);
+        Ok(self.shared.invalidate(&targets, mode, InvalidatedBy::Handle).await?)
     }
 }
 

@@ -22,6 +22,8 @@ use crate::store::{Lookup, Stored, Variants};
 /// A GET, HEAD or QUERY with all that was read from it.
 #[derive(Clone)]
 pub(crate) struct CacheRequest {
+    /// How many calls for its key had ended before it was looked up; `None` where the store answered at once.
+    pub(crate) calls_ended: Option<u32>,
     /// As far as the policy heeds them.
     pub(crate) directives: RequestDirectives,
     pub(crate) fields: RequestFields,
@@ -46,7 +48,7 @@ impl CacheRequest {
         } else {
             RequestDirectives::default()
         };
-        Self { directives, fields, key, now, parts, policy }
+        Self { calls_ended: None, directives, fields, key, now, parts, policy }
     }
 
     /// The readings of RFC 9111 that apply to it.
@@ -64,7 +66,7 @@ impl CacheRequest {
     /// business (RFC 9110 13.2.1).
     pub(crate) fn post(parts: Parts, key: CacheKey, now: SystemTime, policy: RequestPolicy) -> Self {
         let directives = RequestDirectives::of(&parts.headers);
-        Self { directives, fields: RequestFields::default(), key, now, parts, policy }
+        Self { calls_ended: None, directives, fields: RequestFields::default(), key, now, parts, policy }
     }
 
     /// The credentials that the request carries and its key does not hold.

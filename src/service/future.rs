@@ -10,7 +10,7 @@ use tower::Service;
 use tower::util::Oneshot;
 
 use crate::body::CacheBody;
-use crate::body::incoming;
+use crate::body::incoming::{self, Incoming};
 use crate::fetch::InnerService;
 use crate::limits::calls::CallPermit;
 use crate::observe::RequestReport;
@@ -44,6 +44,10 @@ pin_project! {
             future: Oneshot<I, Request<Q>>,
             passed: Passed<S>,
         },
+        Plain {
+            #[pin]
+            future: Oneshot<I, Request<Q>>,
+        },
         Ready { response: Option<Response<CacheBody>> },
     }
 }
@@ -64,6 +68,11 @@ where
 {
     pub(crate) fn ready(response: Response<CacheBody>) -> Self {
         Self { kind: Kind::Ready { response: Some(response) } }
+    }
+
+    /// The inner service's answer as it is.
+    pub(crate) fn plain(inner: I, request: Request<Q>) -> Self {
+        Self { kind: Kind::Plain { future: Oneshot::new(inner, request) } }
     }
 
     pub(crate) fn pass(
@@ -114,6 +123,11 @@ where
                 };
                 let answer = shared.core.pass_on(response, method, *is_conditional, forwarding.clone());
                 Poll::Ready(Ok(report.answered(&shared.core.reporter, policy, answer)))
+            }
+            KindProjection::Plain { future } => {
+                let response = ready!(future.poll(cx))?;
+                let plain = |body| CacheBody::plain(Incoming::new(body, None, CallPermit::default()));
+                Poll::Ready(Ok(response.map(plain)))
             }
             KindProjection::Ready { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),

@@ -13,14 +13,13 @@ use http_body::Body;
 use tower::{Service, ServiceExt};
 
 use crate::body::{CacheBody, incoming};
-use crate::entry::key::{self, CacheKey};
+use crate::entry::key::{self, CacheKey, KeyParts};
 use crate::error::BoxError;
 use crate::fetch::InnerService;
 use crate::fetch::collapsed::CollapsedFetch;
 use crate::fetch::exchange::{Exchange, FetchPlan};
 use crate::observe::{Answer, RequestReport};
 use crate::policy::{Reason, RequestAction, RequestPolicy};
-use crate::query_layer::QueryContent;
 use crate::respond::no_content;
 use crate::respond::open::{self, Gone, Opened};
 use crate::respond::request::CacheRequest;
@@ -79,6 +78,9 @@ where
     }
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
+        if !self.shared.core.enabled {
+            return ResponseFuture::plain(self.inner.clone(), request);
+        }
         let (mut parts, body) = request.into_parts();
         key::enter(&mut parts);
         self.enter(parts, body)
@@ -111,11 +113,10 @@ impl<I, S: Store> CacheService<I, S> {
             }
             RequestAction::Cache(key) => key,
         };
-        let content = match parts.method {
-            Method::QUERY => parts.extensions.get::<QueryContent>().cloned(),
-            _ => None,
-        };
-        if parts.method != Method::GET && parts.method != Method::HEAD && content.is_none() {
+        let further = parts.extensions.get::<KeyParts>().cloned();
+        let has_content = further.as_ref().is_some_and(KeyParts::has_content);
+        let is_query = parts.method == Method::QUERY && has_content;
+        if parts.method != Method::GET && parts.method != Method::HEAD && !is_query {
             report.set_key(&key);
             return if is_unsafe(&parts.method) {
                 self.invalidate(key, parts, body, None, policy, report)
@@ -128,13 +129,13 @@ impl<I, S: Store> CacheService<I, S> {
             report.set_key(&key);
             return self.bypass(parts, body, "upgrade".into(), policy, report);
         }
-        if content.is_none() && has_content(&parts, fields, &body) {
+        if !has_content && carries_content(&parts, fields, &body) {
             report.set_key(&key);
             return self.bypass(parts, body, "content".into(), policy, report);
         }
-        let key = match content {
+        let key = match further {
             None => key,
-            Some(content) => content.key(key, &parts.headers),
+            Some(further) => further.key(key, &parts.headers),
         };
         report.set_key(&key);
         let request = CacheRequest::new(parts, fields, key, core.clock.now(), policy);
@@ -314,6 +315,7 @@ impl<I, S: Store> CacheService<I, S> {
         let (service, mut request) = (self.clone(), request.lasting());
         ResponseFuture::boxed(async move {
             let core = &service.shared.core;
+            request.calls_ended = Some(core.collapser.ended(&request.key));
             let looked_up = service.shared.get(&request.key).await;
             request.now = core.clock.now();
             // Reads fail open: it is a miss, whose result may be stored or not.
@@ -492,7 +494,7 @@ fn is_unsafe(method: &Method) -> bool {
 
 /// RFC 9110 9.3.1: content in a GET has no meaning, and yet some service may look at it. Without a length,
 /// HTTP/1 has none; later versions tell only by their frames.
-fn has_content<Q: Body>(request: &Parts, fields: RequestFields, body: &Q) -> bool {
+fn carries_content<Q: Body>(request: &Parts, fields: RequestFields, body: &Q) -> bool {
     fields.content
         || body.size_hint().lower() > 0
         || (request.version >= http::Version::HTTP_2 && !body.is_end_stream())

@@ -1,9 +1,9 @@
 //! Any store behind one type.
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 
+use super::content::BoxFuture;
 use super::{
     BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, Store,
     StoreLimits, StoreStatistics, StoredBody, StoredId,
@@ -36,8 +36,6 @@ impl fmt::Debug for BoxStore {
         f.debug_struct("BoxStore").finish_non_exhaustive()
     }
 }
-
-type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// [`Store`] in a form that `dyn` can take.
 trait DynStore: Send + Sync {

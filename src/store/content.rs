@@ -14,7 +14,8 @@ use super::PutOutcome;
 use crate::entry::ResponseHead;
 use crate::error::{BodyError, BoxError, StoreError};
 
-type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+/// What a call of a store behind a `dyn` gives.
+pub(super) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// The content of a stored response, opened by [`Store::open`](crate::Store::open).
 ///

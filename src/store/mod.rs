@@ -4,6 +4,7 @@ pub mod conformance;
 
 mod boxed;
 mod content;
+mod guarded;
 mod lookup;
 mod memory;
 mod places;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 pub use boxed::BoxStore;
 pub use content::{BeginOutcome, ContentWriter, StoredBody};
+pub use guarded::{GuardLimits, Guarded};
 pub use lookup::{Expired, Fence, Lookup, Stored, StoredId, Variants};
 pub use memory::{MemoryStore, MemoryStoreBuilder};
 pub use target::{PurgeMode, PurgeScope, PurgeTarget};
@@ -72,7 +74,6 @@ use crate::semantics::range::ByteRange;
 /// No method has a default: a store around another one that forgets to pass a call on does not compile.
 /// [`conformance`] puts a store through all of this.
 ///
-/// [`Guarded`]: crate::store
 /// [`Payload::remote`]: crate::Payload::remote
 pub trait Store: Send + Sync + 'static {
     /// [`Store::get`] where that needs no waiting. `None` means "ask `get`", not "nothing there": a store that has to wait
@@ -220,7 +221,7 @@ pub struct StoreLimits {
     /// Takes content piece by piece ([`Store::begin`]); default `false`.
     pub takes_streams: bool,
     /// Calls may wait for something outside of this process: [`Store::try_get`] gives `None`, at least sometimes.
-    /// [`CacheLayer`](crate::CacheLayer) puts a [guard](crate::store) around a store that waits. Default `false`.
+    /// [`CacheLayer`](crate::CacheLayer) puts a guard ([`Guarded`]) around a store that waits. Default `false`.
     pub waits: bool,
 }
 

@@ -1,21 +1,33 @@
 //! A store that is down: reads fail open, purges fail closed.
 
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use bytes::Bytes;
-use http::{Method, Request};
-use http_body_util::Empty;
+use futures_util::{FutureExt, StreamExt, stream};
+use http::{HeaderMap, Method, Request};
+use http_body::Frame;
+use http_body_util::{BodyExt, Empty, StreamBody};
 use larder::semantics::range::ByteRange;
 use larder::store::{
-    BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, RemoteContent,
-    Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
+    BeginOutcome, ContentWriter, Expected, Fence, GuardLimits, Guarded, Lookup, PurgeMode, PurgeScope,
+    PurgeTarget, PutOutcome, RemoteContent, Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
 };
-use larder::{CacheKey, CacheLayer, CachePolicy, ForwardReason, ResponseHead, StoreError, StoredResponse};
+use larder::{
+    CacheKey, CacheLayer, CachePolicy, CacheService, ForwardReason, MemoryStore, PurgeError, ResponseHead,
+    StoreError, StoredResponse,
+};
 use tower::{Layer, Service};
 
 use crate::support::bench::read;
+use crate::support::forward::forward;
 use crate::support::origin::always;
-use crate::support::{Reply, Seen};
+use crate::support::{Origin, Reply, Seen};
 
-struct Down;
+pub struct Down;
 
 fn down<T>(action: &'static str) -> Result<T, StoreError> {
     Err(StoreError::new(action, "it is down"))
@@ -103,4 +115,290 @@ async fn purges_fail_closed() {
     seen.has_body("x").told("larder; fwd=method; detail=\"not-invalidated\"");
     let purged = CacheLayer::new(Down).handle().purge_target(&PurgeTarget::All).await;
     assert_eq!(purged.unwrap_err().to_string(), "the store failed to invalidate: it is down");
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mood {
+    Fails,
+    Fine,
+    Hangs,
+}
+
+/// A store that waits, and whose calls go as its mood says.
+#[derive(Clone)]
+struct Moody {
+    calls: Arc<AtomicUsize>,
+    mood: Arc<Mutex<Mood>>,
+    store: Arc<MemoryStore>,
+}
+
+impl Moody {
+    fn new(mood: Mood) -> Self {
+        Self { calls: Arc::default(), mood: Arc::new(Mutex::new(mood)), store: Arc::default() }
+    }
+
+    fn set(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+
+    /// How often it was called since the last call of this.
+    fn calls(&self) -> usize {
+        self.calls.swap(0, Ordering::SeqCst)
+    }
+
+    async fn called(&self) -> Result<(), StoreError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let mood = *self.mood.lock().unwrap();
+        match mood {
+            Mood::Fails => down("do anything"),
+            Mood::Fine => Ok(()),
+            Mood::Hangs => std::future::pending().await,
+        }
+    }
+}
+
+impl Store for Moody {
+    forward!(store: expect, statistics);
+
+    fn try_get(&self, key: &CacheKey) -> Option<Lookup> {
+        self.store.try_get(key).filter(|lookup| !lookup.variants.is_empty())
+    }
+    async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {
+        self.called().await?;
+        self.store.get(key).await
+    }
+    async fn open(
+        &self,
+        _: &CacheKey,
+        content: RemoteContent,
+        _: Option<ByteRange>,
+    ) -> Result<Option<StoredBody>, StoreError> {
+        // One frame, and then what the mood says.
+        let store = self.clone();
+        let first = stream::iter([Ok::<_, StoreError>(Frame::data(Bytes::from_static(b"first")))]);
+        let rest = stream::once(async move {
+            store.called().await?;
+            let rest = usize::try_from(content.length).unwrap() - 5;
+            Ok(Frame::data(Bytes::from("x".repeat(rest))))
+        });
+        Ok(Some(StoredBody::new(StreamBody::new(first.chain(Box::pin(rest))))))
+    }
+    async fn put(
+        &self,
+        key: &CacheKey,
+        response: StoredResponse,
+        fence: Fence,
+    ) -> Result<PutOutcome, StoreError> {
+        self.called().await?;
+        self.store.put(key, response, fence).await
+    }
+    async fn begin(&self, _: &CacheKey, _: Option<u64>, _: Fence) -> Result<BeginOutcome, StoreError> {
+        Ok(BeginOutcome::Writer(Box::new(self.clone())))
+    }
+    async fn freshen(
+        &self,
+        key: &CacheKey,
+        of: StoredId,
+        head: ResponseHead,
+        fence: Fence,
+    ) -> Result<PutOutcome, StoreError> {
+        self.called().await?;
+        self.store.freshen(key, of, head, fence).await
+    }
+    async fn purged_since(
+        &self,
+        key: &CacheKey,
+        since: Fence,
+        scope: PurgeScope,
+    ) -> Result<bool, StoreError> {
+        self.called().await?;
+        self.store.purged_since(key, since, scope).await
+    }
+    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), StoreError> {
+        self.called().await?;
+        self.store.invalidate(targets, mode).await
+    }
+    fn limits(&self) -> StoreLimits {
+        self.store.limits().waits(true)
+    }
+}
+
+type Written<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+impl ContentWriter for Moody {
+    fn write(&mut self, _: Bytes) -> Written<'_, ControlFlow<PutOutcome>> {
+        Box::pin(async { self.called().await.map(ControlFlow::Continue) })
+    }
+    fn commit(self: Box<Self>, _: ResponseHead, _: Option<HeaderMap>) -> Written<'static, PutOutcome> {
+        Box::pin(async move { self.called().await.map(|()| PutOutcome::Stored) })
+    }
+}
+
+fn key() -> CacheKey {
+    CacheKey::of(&Request::get("http://a/").body(()).unwrap().into_parts().0).unwrap()
+}
+
+/// How many milliseconds it takes, of a time that is stopped otherwise.
+async fn timed<T>(future: impl Future<Output = T>) -> (u128, T) {
+    let begun = tokio::time::Instant::now();
+    let output = future.await;
+    (begun.elapsed().as_millis(), output)
+}
+
+async fn get(cache: &mut CacheService<Origin, impl Store>) -> Seen {
+    read(cache.call(Request::get("http://a/").body(Empty::<Bytes>::new()).unwrap()).await.unwrap()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_costs_few_requests_a_moment_and_the_others_nothing() {
+    let store = Moody::new(Mood::Hangs);
+    let mut cache = CacheLayer::new(store.clone()).layer(always(Reply::cc("x", "no-store")));
+    let mut took = Vec::new();
+    for _ in 0..20 {
+        let (milliseconds, seen) = timed(get(&mut cache)).await;
+        seen.has_body("x").told("larder; fwd=miss; detail=\"no-store\"");
+        took.push(milliseconds);
+    }
+    assert!(took.iter().all(|milliseconds| [0, 250].contains(milliseconds)), "{took:?}");
+    assert_eq!(took.iter().sum::<u128>(), 8 * 250, "eight failures in a row: {took:?}");
+    assert_eq!(store.calls(), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_back_is_found_by_a_probe() {
+    let store = Moody::new(Mood::Fails);
+    let guarded = Guarded::new(store.clone(), GuardLimits::new().failures(3));
+    for _ in 0..5 {
+        guarded.get(&key()).await.unwrap_err();
+    }
+    assert!(guarded.is_open() && store.calls() == 3);
+    tokio::time::advance(Duration::from_millis(250)).await;
+    let (failed, refused) = (guarded.get(&key()).await, guarded.get(&key()).await);
+    assert!(!failed.unwrap_err().is_circuit_open() && refused.unwrap_err().is_circuit_open());
+    assert_eq!(store.calls(), 1, "one probe");
+    store.set(Mood::Fine);
+    tokio::time::advance(Duration::from_millis(249)).await;
+    assert!(guarded.get(&key()).await.unwrap_err().is_circuit_open());
+    tokio::time::advance(Duration::from_millis(1)).await;
+    for _ in 0..3 {
+        guarded.get(&key()).await.unwrap();
+    }
+    assert!(!guarded.is_open() && store.calls() == 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_is_dropped_leaves_its_place_to_another() {
+    let store = Moody::new(Mood::Hangs);
+    let guarded = Guarded::new(store.clone(), GuardLimits::new().failures(1).read(Duration::from_secs(1)));
+    assert!(guarded.get(&key()).await.unwrap_err().is_timeout());
+    tokio::time::advance(Duration::from_secs(1)).await;
+    {
+        let key = key();
+        let mut probe = std::pin::pin!(guarded.get(&key));
+        assert!(probe.as_mut().now_or_never().is_none());
+        assert!(guarded.get(&key).await.unwrap_err().is_circuit_open(), "one at a time");
+    }
+    store.set(Mood::Fine);
+    guarded.get(&key()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_of_many_calls_that_fail_open_the_circuit_too() {
+    let store = Moody::new(Mood::Fine);
+    let guarded = Guarded::new(store.clone(), GuardLimits::new());
+    for call in 0..20 {
+        assert!(!guarded.is_open(), "after {call} calls");
+        store.set(if call % 2 == 0 { Mood::Fine } else { Mood::Fails });
+        let _ = guarded.get(&key()).await;
+    }
+    assert!(guarded.is_open());
+    // So do not as many in more time.
+    let guarded = Guarded::new(store.clone(), GuardLimits::new());
+    for call in 0..100 {
+        store.set(if call % 2 == 0 { Mood::Fine } else { Mood::Fails });
+        let _ = guarded.get(&key()).await;
+        tokio::time::advance(Duration::from_millis(100)).await;
+    }
+    assert!(!guarded.is_open());
+}
+
+#[tokio::test(start_paused = true)]
+async fn purges_of_a_store_that_hangs_fail_closed_and_say_why() {
+    let store = Moody::new(Mood::Hangs);
+    let layer = CacheLayer::builder(store.clone()).guard_limits(GuardLimits::new().failures(1)).build();
+    let purge = async || layer.handle().purge_target(&PurgeTarget::All).await.unwrap_err();
+    let (milliseconds, error) = timed(purge()).await;
+    assert_eq!(milliseconds, 2_000);
+    assert!(
+        matches!(&error, PurgeError::Store(error) if error.is_timeout() && error.action() == "invalidate")
+    );
+    assert_eq!(error.to_string(), "the store failed to invalidate: it took longer than 2s");
+    let (milliseconds, error) = timed(purge()).await;
+    assert!(milliseconds == 0 && matches!(&error, PurgeError::Store(error) if error.is_circuit_open()));
+    // An unsafe request reports it, and waits no longer either.
+    let mut cache = layer.layer(always(Reply::new("x")));
+    let post = Request::post("http://a/").body(Empty::<Bytes>::new()).unwrap();
+    let (milliseconds, response) = timed(cache.call(post)).await;
+    assert_eq!(milliseconds, 0);
+    read(response.unwrap()).await.told("larder; fwd=method; detail=\"not-invalidated\"");
+    store.set(Mood::Fine);
+    tokio::time::advance(Duration::from_millis(250)).await;
+    layer.handle().purge_target(&PurgeTarget::All).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_needs_no_waiting_passes_an_open_circuit() {
+    let store = Moody::new(Mood::Fine);
+    let layer = CacheLayer::builder(store.clone()).guard_limits(GuardLimits::new().failures(1)).build();
+    let mut cache = layer.layer(always(Reply::cc("x", "max-age=60")));
+    get(&mut cache).await;
+    store.set(Mood::Hangs);
+    layer.handle().purge_target(&PurgeTarget::tag("t")).await.unwrap_err();
+    store.calls();
+    let (milliseconds, seen) = timed(get(&mut cache)).await;
+    assert!(seen.is_hit() && milliseconds == 0 && store.calls() == 0, "{seen:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn opened_content_that_hangs_ends_with_an_error_in_time() {
+    for (mood, milliseconds) in [(Mood::Hangs, 250), (Mood::Fails, 0), (Mood::Fine, 0)] {
+        let guarded = Guarded::new(Moody::new(mood), GuardLimits::new().failures(1));
+        let body = guarded.open(&key(), RemoteContent::new(1, 10), None).await.unwrap().unwrap();
+        let (took, content) = timed(body.collect()).await;
+        assert_eq!((took, content.is_ok()), (milliseconds, mood == Mood::Fine), "{mood:?}");
+        assert_eq!(guarded.is_open(), mood != Mood::Fine, "{mood:?}");
+    }
+    // A client that takes its time is none of the store's business.
+    let guarded = Guarded::new(Moody::new(Mood::Fine), GuardLimits::new());
+    let mut body = guarded.open(&key(), RemoteContent::new(1, 10), None).await.unwrap().unwrap();
+    for expected in [5, 5] {
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let frame = body.frame().await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap().len(), expected);
+    }
+    assert!(body.frame().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_hangs_fails_in_time() {
+    let store = Moody::new(Mood::Hangs);
+    let begin = async || {
+        let guarded = Guarded::new(store.clone(), GuardLimits::new().write(Duration::from_secs(1)));
+        match guarded.begin(&key(), None, Fence::default()).await {
+            Ok(BeginOutcome::Writer(writer)) => writer,
+            other => panic!("no writer: {other:?}"),
+        }
+    };
+    let (milliseconds, written) = timed(begin().await.write(Bytes::from_static(b"x"))).await;
+    assert!(milliseconds == 1_000 && written.unwrap_err().is_timeout());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_guarded_already_is_not_guarded_again() {
+    for milliseconds in [10, 1_000] {
+        let limits = GuardLimits::new().read(Duration::from_millis(milliseconds));
+        let store = Guarded::new(Moody::new(Mood::Hangs), limits);
+        let mut cache = CacheLayer::new(store).layer(always(Reply::cc("x", "no-store")));
+        assert_eq!(timed(get(&mut cache)).await.0, u128::from(milliseconds));
+    }
 }

@@ -1,6 +1,7 @@
 //! What a stored response is found by.
 
 mod bytes;
+mod parts;
 mod target;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use thiserror::Error;
 use self::target::{Targets, authority, scheme, without_default_port};
 use crate::semantics::CredentialKinds;
 
+pub use self::parts::KeyParts;
 pub(crate) use self::target::{enter, leave, settle_authority};
 
 /// The key under which responses are stored: the target URI, and further parts that a policy adds.

@@ -1,0 +1,484 @@
+//! A deadline for each call of a store, and a circuit breaker: a store that hangs or fails costs requests little.
+//!
+//! Invariant: what fails open is reading, what fails closed is purging. A look-up that is not answered is a miss; a purge
+//! that is not answered is an error, for what was to go may still be there.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+use super::content::BoxFuture;
+use super::{
+    BeginOutcome, ContentWriter, Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome,
+    RemoteContent, Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
+};
+use crate::entry::key::CacheKey;
+use crate::entry::{ResponseHead, StoredResponse};
+use crate::error::{BodyError, StoreError};
+use crate::runtime::{Deadline, Instant, Mutex, lock, moment};
+use crate::semantics::range::ByteRange;
+
+/// How long calls of a store may take, and when it is not called any more.
+///
+/// After [`GuardLimits::failures`] failures in a row, or when half of at least 20 calls within one second have failed, the
+/// circuit is open: calls fail at once. Every [`GuardLimits::pause`] one call is let through as a probe, and when that
+/// succeeds the circuit is closed. A time-out is a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuardLimits {
+    failures: u32,
+    pause: Duration,
+    purge: Duration,
+    read: Duration,
+    write: Duration,
+}
+
+/// Where schedules are explored, what is late is for the schedule to say, and no store is late by default.
+const fn by_default(limit: Duration) -> Duration {
+    if cfg!(shuttle) { Duration::MAX } else { limit }
+}
+
+impl Default for GuardLimits {
+    fn default() -> Self {
+        Self {
+            failures: 8,
+            pause: Duration::from_millis(250),
+            purge: by_default(Duration::from_secs(2)),
+            read: by_default(Duration::from_millis(250)),
+            write: by_default(Duration::from_secs(2)),
+        }
+    }
+}
+
+impl GuardLimits {
+    /// 250 ms for a read, 2 s for a write, 2 s for a purge; 8 failures in a row; a probe every 250 ms.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// After how many failures in a row the circuit is open; default 8, at least 1.
+    #[must_use]
+    pub fn failures(mut self, count: u32) -> Self {
+        self.failures = count.max(1);
+        self
+    }
+
+    /// How long the store is left alone between two probes while the circuit is open; default 250 ms.
+    #[must_use]
+    pub fn pause(mut self, time: Duration) -> Self {
+        self.pause = time;
+        self
+    }
+
+    /// How long [`Store::invalidate`] may take; default 2 s. Unsafe requests and whoever purges wait for it.
+    #[must_use]
+    pub fn purge(mut self, limit: Duration) -> Self {
+        self.purge = limit;
+        self
+    }
+
+    /// How long [`Store::get`], [`Store::open`] and [`Store::purged_since`] may take, and how long the next frame of opened
+    /// content; default 250 ms. It is what a request loses where the store hangs.
+    #[must_use]
+    pub fn read(mut self, limit: Duration) -> Self {
+        self.read = limit;
+        self
+    }
+
+    /// How long [`Store::put`], [`Store::freshen`], [`Store::begin`] and each step of a [`ContentWriter`] may take; default
+    /// 2 s.
+    #[must_use]
+    pub fn write(mut self, limit: Duration) -> Self {
+        self.write = limit;
+        self
+    }
+}
+
+/// A store with a deadline for each of its calls, and a circuit breaker.
+///
+/// [`CacheLayer`](crate::CacheLayer) puts one around each store that [waits](StoreLimits::waits) and is not
+/// [guarded](StoreLimits::is_guarded) already, so it is only needed within other stores. What needs no waiting, such as
+/// [`Store::try_get`], passes untouched.
+///
+/// ```
+/// use std::time::Duration;
+/// use larder::MemoryStore;
+/// use larder::store::{GuardLimits, Guarded, Store};
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let limits = GuardLimits::new().read(Duration::from_millis(100));
+/// let store = Guarded::new(MemoryStore::default(), limits);
+/// assert!(store.limits().is_guarded && !store.is_open());
+/// # });
+/// ```
+pub struct Guarded<S> {
+    /// `None` where the store needs none: then each call is the store's own.
+    guard: Option<Arc<Guard>>,
+    store: S,
+}
+
+impl<S: Store> Guarded<S> {
+    /// Guards a store, whether or not it waits.
+    pub fn new(store: S, limits: GuardLimits) -> Self {
+        Self { guard: Some(Arc::new(Guard::new(limits))), store }
+    }
+
+    /// Guards a store that waits and has no guard of its own.
+    pub(crate) fn where_needed(store: S, limits: GuardLimits) -> Self {
+        let StoreLimits { is_guarded, waits, .. } = store.limits();
+        let guard = (waits && !is_guarded).then(|| Arc::new(Guard::new(limits)));
+        Self { guard, store }
+    }
+
+    /// Whether the circuit is open: the store is not called, except by a probe now and then.
+    pub fn is_open(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| matches!(*lock(&guard.circuit), Circuit::Open { .. }))
+    }
+
+    #[inline]
+    async fn call<T>(
+        &self,
+        action: &'static str,
+        limit: fn(&GuardLimits) -> Duration,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        match &self.guard {
+            None => call.await,
+            Some(guard) => guard.call(action, limit(&guard.limits), call).await,
+        }
+    }
+}
+
+fn read(limits: &GuardLimits) -> Duration {
+    limits.read
+}
+
+fn write(limits: &GuardLimits) -> Duration {
+    limits.write
+}
+
+impl<S: Store> Store for Guarded<S> {
+    #[inline]
+    fn try_get(&self, key: &CacheKey) -> Option<Lookup> {
+        self.store.try_get(key)
+    }
+
+    async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {
+        self.call("look up", read, self.store.get(key)).await
+    }
+
+    async fn open(
+        &self,
+        key: &CacheKey,
+        content: RemoteContent,
+        range: Option<ByteRange>,
+    ) -> Result<Option<StoredBody>, StoreError> {
+        let opened = self.call("open content", read, self.store.open(key, content, range)).await?;
+        Ok(match &self.guard {
+            None => opened,
+            Some(guard) => opened.map(|body| StoredBody::new(GuardedBody::new(Arc::clone(guard), body))),
+        })
+    }
+
+    fn expect(&self, key: &CacheKey) -> Expected {
+        self.store.expect(key)
+    }
+
+    async fn put(
+        &self,
+        key: &CacheKey,
+        response: StoredResponse,
+        fence: Fence,
+    ) -> Result<PutOutcome, StoreError> {
+        self.call("put", write, self.store.put(key, response, fence)).await
+    }
+
+    async fn begin(
+        &self,
+        key: &CacheKey,
+        expected_length: Option<u64>,
+        fence: Fence,
+    ) -> Result<BeginOutcome, StoreError> {
+        let begun = self.call("begin to put", write, self.store.begin(key, expected_length, fence)).await?;
+        Ok(match (&self.guard, begun) {
+            (Some(guard), BeginOutcome::Writer(writer)) => {
+                BeginOutcome::Writer(Box::new(GuardedWriter { guard: Arc::clone(guard), writer }))
+            }
+            (_, begun) => begun,
+        })
+    }
+
+    async fn freshen(
+        &self,
+        key: &CacheKey,
+        of: StoredId,
+        head: ResponseHead,
+        fence: Fence,
+    ) -> Result<PutOutcome, StoreError> {
+        self.call("freshen", write, self.store.freshen(key, of, head, fence)).await
+    }
+
+    async fn purged_since(
+        &self,
+        key: &CacheKey,
+        since: Fence,
+        scope: PurgeScope,
+    ) -> Result<bool, StoreError> {
+        self.call("look for purges", read, self.store.purged_since(key, since, scope)).await
+    }
+
+    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), StoreError> {
+        self.call("invalidate", |limits| limits.purge, self.store.invalidate(targets, mode)).await
+    }
+
+    fn limits(&self) -> StoreLimits {
+        let limits = self.store.limits();
+        StoreLimits { is_guarded: limits.is_guarded || self.guard.is_some(), ..limits }
+    }
+
+    fn statistics(&self) -> StoreStatistics {
+        self.store.statistics()
+    }
+}
+
+impl<S> fmt::Debug for Guarded<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let limits = self.guard.as_ref().map(|guard| &guard.limits);
+        f.debug_struct("Guarded").field("limits", &limits).finish_non_exhaustive()
+    }
+}
+
+struct Guard {
+    circuit: Mutex<Circuit>,
+    limits: GuardLimits,
+}
+
+enum Circuit {
+    Closed(Recent),
+    /// Not called since then, or probed then.
+    Open {
+        is_probed: bool,
+        since: Instant,
+    },
+}
+
+/// How calls have ended of late.
+struct Recent {
+    calls: u32,
+    failures: u32,
+    in_a_row: u32,
+    since: Instant,
+}
+
+impl Recent {
+    /// Calls are counted for so long at a time.
+    const WINDOW: Duration = Duration::from_secs(1);
+    /// Of fewer calls, half say nothing.
+    const ENOUGH: u32 = 20;
+
+    fn new(since: Instant) -> Self {
+        Self { calls: 0, failures: 0, in_a_row: 0, since }
+    }
+
+    /// Counts a call. Whether it was one failure too many.
+    fn add(&mut self, has_failed: bool, most_in_a_row: u32, now: Instant) -> bool {
+        if now.duration_since(self.since) >= Self::WINDOW {
+            *self = Self { in_a_row: self.in_a_row, ..Self::new(now) };
+        }
+        self.calls += 1;
+        self.failures += u32::from(has_failed);
+        self.in_a_row = if has_failed { self.in_a_row + 1 } else { 0 };
+        has_failed
+            && (self.in_a_row >= most_in_a_row
+                || (self.calls >= Self::ENOUGH && self.failures * 2 >= self.calls))
+    }
+}
+
+/// Leave to make one call. Dropped before the end of the call, it says nothing of the store.
+struct Turn<'a> {
+    guard: &'a Guard,
+    is_probe: bool,
+}
+
+impl Guard {
+    fn new(limits: GuardLimits) -> Self {
+        Self { circuit: Mutex::new(Circuit::Closed(Recent::new(moment()))), limits }
+    }
+
+    async fn call<T>(
+        &self,
+        action: &'static str,
+        limit: Duration,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let turn = self.turn().ok_or_else(|| StoreError::circuit_open(action))?;
+        let ended = Deadline::new(limit).in_time(call).await;
+        let ended = ended.unwrap_or_else(|| Err(StoreError::timed_out(action, limit)));
+        turn.end(ended.is_err());
+        ended
+    }
+
+    /// `None` while the circuit is open and no probe is due.
+    fn turn(&self) -> Option<Turn<'_>> {
+        let mut circuit = lock(&self.circuit);
+        let is_probe = match &mut *circuit {
+            Circuit::Closed(_) => false,
+            Circuit::Open { is_probed, since } => {
+                if *is_probed || moment().duration_since(*since) < self.limits.pause {
+                    return None;
+                }
+                *is_probed = true;
+                true
+            }
+        };
+        Some(Turn { guard: self, is_probe })
+    }
+
+    fn count(&self, has_failed: bool) {
+        let mut circuit = lock(&self.circuit);
+        if let Circuit::Closed(recent) = &mut *circuit {
+            let now = moment();
+            if recent.add(has_failed, self.limits.failures, now) {
+                *circuit = Circuit::Open { is_probed: false, since: now };
+            }
+        }
+    }
+}
+
+impl Turn<'_> {
+    fn end(mut self, has_failed: bool) {
+        if !std::mem::take(&mut self.is_probe) {
+            return self.guard.count(has_failed);
+        }
+        let now = moment();
+        *lock(&self.guard.circuit) = if has_failed {
+            Circuit::Open { is_probed: false, since: now }
+        } else {
+            Circuit::Closed(Recent::new(now))
+        };
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // Another call may probe.
+        if self.is_probe
+            && let Circuit::Open { is_probed, .. } = &mut *lock(&self.guard.circuit)
+        {
+            *is_probed = false;
+        }
+    }
+}
+
+/// Opened content whose frames have a deadline, from when they are asked for.
+struct GuardedBody {
+    guard: Arc<Guard>,
+    hint: SizeHint,
+    state: BodyState,
+}
+
+enum BodyState {
+    Ended,
+    Ready(StoredBody),
+    Waiting(Pin<Box<dyn Future<Output = (StoredBody, Option<Option<Polled>>)> + Send>>),
+}
+
+type Polled = Result<Frame<Bytes>, BodyError>;
+
+impl GuardedBody {
+    fn new(guard: Arc<Guard>, body: StoredBody) -> Self {
+        Self { guard, hint: body.size_hint(), state: BodyState::Ready(body) }
+    }
+}
+
+/// The next frame of a body; `None` where it takes too long.
+async fn in_time(mut body: StoredBody, limit: Duration) -> (StoredBody, Option<Option<Polled>>) {
+    let next = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
+    let next = Deadline::new(limit).in_time(next).await;
+    (body, next)
+}
+
+impl Body for GuardedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Polled>> {
+        let limit = self.guard.limits.read;
+        loop {
+            let (body, polled) = match std::mem::replace(&mut self.state, BodyState::Ended) {
+                BodyState::Ended => return Poll::Ready(None),
+                BodyState::Ready(mut body) => match Pin::new(&mut body).poll_frame(cx) {
+                    Poll::Ready(polled) => (body, Some(polled)),
+                    Poll::Pending => {
+                        self.state = BodyState::Waiting(Box::pin(in_time(body, limit)));
+                        continue;
+                    }
+                },
+                BodyState::Waiting(mut waiting) => match waiting.as_mut().poll(cx) {
+                    Poll::Ready(next) => next,
+                    Poll::Pending => {
+                        self.state = BodyState::Waiting(waiting);
+                        return Poll::Pending;
+                    }
+                },
+            };
+            self.hint = body.size_hint();
+            return Poll::Ready(match polled {
+                Some(Some(Ok(frame))) => {
+                    self.state = BodyState::Ready(body);
+                    Some(Ok(frame))
+                }
+                Some(Some(Err(error))) => {
+                    self.guard.count(true);
+                    Some(Err(error))
+                }
+                Some(None) => None,
+                None => {
+                    self.guard.count(true);
+                    Some(Err(BodyError::inner(StoreError::timed_out("read content", limit))))
+                }
+            });
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.state {
+            BodyState::Ended => true,
+            BodyState::Ready(body) => body.is_end_stream(),
+            BodyState::Waiting(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.hint.clone()
+    }
+}
+
+struct GuardedWriter {
+    guard: Arc<Guard>,
+    writer: Box<dyn ContentWriter>,
+}
+
+impl ContentWriter for GuardedWriter {
+    fn write(&mut self, data: Bytes) -> BoxFuture<'_, ControlFlow<PutOutcome>> {
+        let limit = self.guard.limits.write;
+        Box::pin(self.guard.call("write content", limit, self.writer.write(data)))
+    }
+
+    fn commit(
+        self: Box<Self>,
+        head: ResponseHead,
+        trailers: Option<HeaderMap>,
+    ) -> BoxFuture<'static, PutOutcome> {
+        let Self { guard, writer } = *self;
+        Box::pin(async move {
+            let limit = guard.limits.write;
+            guard.call("commit content", limit, writer.commit(head, trailers)).await
+        })
+    }
+}
