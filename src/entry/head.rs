@@ -18,7 +18,8 @@ use crate::semantics::validation::Validators;
 
 /// What of a representation a stored 206 has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+#[non_exhaustive]
+pub enum Part {
     /// These bytes, one after the other. `Content-Range` and `Content-Length` are made for each answer.
     Bytes(Extent),
     /// What is sent again for the very same `Range`, which is among the selecting fields, and for nothing else:
@@ -37,7 +38,7 @@ impl Part {
 }
 
 /// Status, fields and terms of a stored response, whichever layer stored it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResponseHead {
     fields: FieldLines,
     pub(crate) groups: Box<[Box<str>]>,
@@ -47,11 +48,11 @@ pub struct ResponseHead {
     pub(crate) reuse: Reuse,
     pub(crate) status: StatusCode,
     /// Fields that are not sent, but count when the response is freshened.
-    stripped: Option<Box<FieldLines>>,
+    pub(super) stripped: Option<Box<FieldLines>>,
     /// `ETag` was made by this cache, not by the origin: it is never sent upstream.
     pub(crate) tag_is_ours: bool,
     /// `Cache-Status` of caches nearer to the origin.
-    upstream_status: Option<Box<[u8]>>,
+    pub(super) upstream_status: Option<Box<[u8]>>,
 }
 
 impl ResponseHead {
@@ -109,7 +110,8 @@ impl ResponseHead {
         self.groups.iter().map(AsRef::as_ref)
     }
 
-    pub(crate) fn part(&self) -> Option<&Part> {
+    /// What of the representation the content is; `None` for all of it.
+    pub fn part(&self) -> Option<&Part> {
         self.part.as_deref()
     }
 

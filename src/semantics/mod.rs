@@ -6,6 +6,7 @@
 //! | module | standard | what |
 //! |---|---|---|
 //! | [`accept`] | RFC 9110 12.5 | codings, languages and media types with weights |
+//! | `bytes` | - | how values are written down |
 //! | [`cache_control`] | RFC 9111 5.2 | directives of requests and responses |
 //! | [`cache_status`] | RFC 9211 | telling what the cache did |
 //! | `coding` | RFC 9110 8.4 | content codings, and which requests accept them |
@@ -29,6 +30,7 @@
 //! | [`vary`] | RFC 9111 4.1 | selecting fields |
 
 pub mod accept;
+pub(crate) mod bytes;
 pub mod cache_control;
 pub mod cache_status;
 mod coding;

@@ -1,5 +1,7 @@
 //! Selecting fields (RFC 9111 4.1).
 
+mod written;
+
 use http::header::{self, HeaderMap, HeaderName};
 
 use super::Rules;
