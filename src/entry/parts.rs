@@ -7,7 +7,7 @@ use super::fields::FieldLines;
 use super::{InvalidEntry, Part, ResponseHead, StoredResponse};
 use crate::entry::Payload;
 use crate::semantics::cache_status::CACHE_STATUS;
-use crate::semantics::fields::remove_hop_by_hop;
+use crate::semantics::fields::is_hop_by_hop;
 use crate::semantics::range::number;
 use crate::semantics::reuse::Reuse;
 
@@ -83,9 +83,7 @@ impl HeadParts {
         }
         let is_told_otherwise =
             [header::AGE, CACHE_STATUS].iter().any(|name| self.headers.contains_key(name));
-        let mut stored = self.headers.clone();
-        remove_hop_by_hop(&mut stored);
-        let is_of_connection = stored.len() != self.headers.len();
+        let is_of_connection = self.headers.keys().any(is_hop_by_hop);
         let tags = self.headers.get_all(header::ETAG).iter().count();
         if is_told_otherwise || is_of_connection || (self.generated_tag && tags != 1) {
             return Err(InvalidEntry::Fields);

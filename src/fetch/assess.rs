@@ -304,7 +304,15 @@ impl Assessment {
 
     /// Seconds of freshness left at reception.
     pub(crate) fn ttl(&self, headers: &HeaderMap, sent_at: SystemTime) -> i64 {
-        self.reuse(headers, sent_at).ttl(self.received_at)
+        let whole = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        whole(self.terms.lifetime).saturating_sub(whole(self.initial_age(headers, sent_at)))
+    }
+
+    fn initial_age(&self, headers: &HeaderMap, sent_at: SystemTime) -> Duration {
+        self.terms.age.unwrap_or_else(|| {
+            let (received, date) = (freshness::received_age(headers), self.date.unwrap_or(self.received_at));
+            freshness::initial_age(received, date, sent_at, self.received_at)
+        })
     }
 
     fn reuse(&self, headers: &HeaderMap, sent_at: SystemTime) -> Reuse {
@@ -318,10 +326,7 @@ impl Assessment {
             date,
             generated,
             immutable: self.directives.immutable,
-            initial_age: self.terms.age.unwrap_or_else(|| {
-                let received = freshness::received_age(headers);
-                freshness::initial_age(received, date, sent_at, self.received_at)
-            }),
+            initial_age: self.initial_age(headers, sent_at),
             lifetime: self.terms.lifetime,
             must_revalidate: self.terms.must_revalidate,
             no_cache: self.terms.no_cache,
@@ -353,12 +358,12 @@ impl Assessment {
         self.replace(&mut headers);
         if self.date.is_none() {
             // RFC 9110 6.6.1: a response without a date gets the time of its reception.
-            if let Ok(date) = HeaderValue::try_from(date::format(self.received_at)) {
+            if let Ok(date) = HeaderValue::from_bytes(&date::format(self.received_at)) {
                 headers.insert(header::DATE, date);
             }
         }
         if let Some(length) = length {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            headers.insert(header::CONTENT_LENGTH, freshness::length_value(length as u64));
         }
         if let Some(Part::Bytes(_)) = self.part {
             // Made for each answer, of what it has.

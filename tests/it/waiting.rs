@@ -5,6 +5,7 @@ use larder::store::conformance;
 use larder::{BoxStore, FillLimits, MemoryStore};
 
 use crate::support::stores::{Flaky, Gate, Gated, Hanging, Op, Slow};
+use crate::support::written::Written;
 use crate::support::{Bench, CacheBuilder, CacheLayer, Reply, Stage, Step, settle};
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=60");
@@ -21,6 +22,11 @@ fn flaky(fails: fn(Op, usize) -> bool) -> CacheBuilder {
 #[tokio::test]
 async fn a_slow_store_keeps_the_contract() {
     conformance::check(|| Slow::of(MemoryStore::default())).await;
+}
+
+#[tokio::test]
+async fn a_store_that_keeps_what_it_reads_of_what_it_has_written_keeps_the_contract() {
+    conformance::check(|| Written::of(MemoryStore::default())).await;
 }
 
 #[tokio::test]

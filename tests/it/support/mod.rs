@@ -15,6 +15,7 @@ pub mod raw;
 pub mod stepped;
 pub mod stores;
 pub mod wire;
+pub mod written;
 
 pub use bench::{Bench, Seen};
 pub use origin::{Origin, Reply};
