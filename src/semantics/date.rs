@@ -175,6 +175,7 @@ impl<'a> Reader<'a> {
     }
 
     fn month(&mut self) -> Option<i64> {
+        let name = self.letters();
         let index = MONTHS.iter().position(|month| month.eq_ignore_ascii_case(name))?;
         i64::try_from(index + 1).ok()
     }
