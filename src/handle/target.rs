@@ -78,8 +78,7 @@ fn spelled_uri(uri: &[u8]) -> Result<Box<[u8]>, PurgeError> {
     Ok(key.uri().into())
 }
 
-/// An authority as keys have it. The scheme is not known, so a port is left out only where it is the default of `http`: none
-/// is, for `example.com:80` may be one of another scheme.
+/// An authority as keys have it, under whatever scheme. No port is left out, since none is the default one of every scheme.
 fn spelled_authority(authority: &str) -> Result<Box<str>, PurgeError> {
     let uri = format!("larder://{authority}/");
     let spelled = Uri::try_from(&uri).ok().and_then(|uri| CacheKey::of(&key::get(uri)).ok());
@@ -156,6 +155,11 @@ mod tests {
         assert_eq!(spelled_origin("HTTP://A:80").ok().as_deref(), Some("http://a"));
         assert_eq!(spelled_origin("http://a/").ok().as_deref(), Some("http://a"));
         assert!(spelled_origin("http://a/x").is_err());
+        assert_eq!(spelled_authority("EXAMPLE.com:80").ok().as_deref(), Some("example.com:80"));
+        assert_eq!(spelled_authority("[::1]").ok().as_deref(), Some("[::1]"));
+        for authority in ["", "a/x", "http://a", "u@a", "a b"] {
+            assert!(spelled_authority(authority).is_err(), "{authority:?}");
+        }
     }
 
     #[test]

@@ -180,22 +180,23 @@ pub(crate) fn number_text(number: u64) -> Option<&'static str> {
 const SMALL: usize = 10_000;
 
 /// The numbers below 10,000, each in four digits.
-static SMALL_NUMBERS: &str = match std::str::from_utf8(&DIGITS) {
-    Ok(digits) => digits,
-    Err(_) => unreachable!(),
-};
-
-static DIGITS: [u8; 4 * SMALL] = {
-    let mut digits = [0; 4 * SMALL];
-    let mut number = 0;
-    while number < SMALL {
-        digits[4 * number] = b'0' + (number / 1000) as u8;
-        digits[4 * number + 1] = b'0' + (number / 100 % 10) as u8;
-        digits[4 * number + 2] = b'0' + (number / 10 % 10) as u8;
-        digits[4 * number + 3] = b'0' + (number % 10) as u8;
-        number += 1;
+static SMALL_NUMBERS: &str = {
+    static DIGITS: [u8; 4 * SMALL] = {
+        let mut digits = [0; 4 * SMALL];
+        let mut number = 0;
+        while number < SMALL {
+            digits[4 * number] = b'0' + (number / 1000) as u8;
+            digits[4 * number + 1] = b'0' + (number / 100 % 10) as u8;
+            digits[4 * number + 2] = b'0' + (number / 10 % 10) as u8;
+            digits[4 * number + 3] = b'0' + (number % 10) as u8;
+            number += 1;
+        }
+        digits
+    };
+    match std::str::from_utf8(&DIGITS) {
+        Ok(digits) => digits,
+        Err(_) => unreachable!(),
     }
-    digits
 };
 
 #[cfg(test)]

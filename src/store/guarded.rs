@@ -385,10 +385,13 @@ struct GuardedBody {
 enum BodyState {
     Ended,
     Ready(StoredBody),
-    Waiting(Pin<Box<dyn Future<Output = (StoredBody, Option<Option<Polled>>)> + Send>>),
+    Waiting(Pin<Box<dyn Future<Output = Awaited> + Send>>),
 }
 
 type Polled = Result<Frame<Bytes>, BodyError>;
+
+/// A body, and its next frame; `None` where that takes too long.
+type Awaited = (StoredBody, Option<Option<Polled>>);
 
 impl GuardedBody {
     fn new(guard: Arc<Guard>, body: StoredBody) -> Self {
@@ -396,8 +399,7 @@ impl GuardedBody {
     }
 }
 
-/// The next frame of a body; `None` where it takes too long.
-async fn in_time(mut body: StoredBody, limit: Duration) -> (StoredBody, Option<Option<Polled>>) {
+async fn in_time(mut body: StoredBody, limit: Duration) -> Awaited {
     let next = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
     let next = Deadline::new(limit).in_time(next).await;
     (body, next)
@@ -455,7 +457,7 @@ impl Body for GuardedBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.hint.clone()
+        self.hint
     }
 }
 

@@ -638,6 +638,8 @@ mod tests {
             purges.purge(&PurgeTarget::Tag(number.to_string().into()), PurgeMode::Remove);
             purges.purge(&prefix(&format!("http://host-{number}/")), PurgeMode::Remove);
             purges.purge(&prefix(&format!("http://host-{number}/x")), PurgeMode::Remove);
+            purges.purge(&PurgeTarget::host(format!("host-{number}")), PurgeMode::Remove);
+            purges.purge(&PurgeTarget::tag_any_case(number.to_string()), PurgeMode::Remove);
         }
         assert_eq!(purges.state().1, stamped, "nobody who looks up has to judge anything again");
         assert_eq!(purges.places.count(), (4, 0), "the names of what is stored: URI, origin, group and tag");
@@ -645,6 +647,72 @@ mod tests {
         assert_eq!(kept.verdict(&purges), Verdict::Untouched);
         drop(kept);
         assert_eq!(purges.places.count(), (0, 0));
+        // Of paths, nobody knows whose they would be, but that nothing is there at all.
+        purges.purge(&PurgeTarget::path_prefix("/kept"), PurgeMode::Remove);
+        assert!(read(&purges.wide).prefixes.is_empty());
+    }
+
+    #[test]
+    fn a_host_is_purged_under_every_scheme_and_an_origin_under_its_own() {
+        let purges = Arc::<Purges>::default();
+        let expected = |uri: &'static str| {
+            let key = CacheKey::of(&crate::entry::key::get(http::Uri::from_static(uri))).expect("a key");
+            let (fence, on_its_way) = purges.expect(&key);
+            (key, fence, on_its_way)
+        };
+        let all = [
+            expected("http://a/x"),
+            expected("https://a/x"),
+            expected("http://a:8080/x"),
+            expected("http://b/x"),
+        ];
+        let hit = || all.each_ref().map(|(key, fence, _)| purges.concern(key, *fence, PurgeScope::Key));
+        purges.purge(&prefix("https://a/"), PurgeMode::Remove);
+        assert_eq!(hit(), [false, true, false, false]);
+        purges.purge(&PurgeTarget::host("a"), PurgeMode::Remove);
+        assert_eq!(hit(), [true, true, false, false]);
+        purges.purge(&PurgeTarget::path_prefix("/y"), PurgeMode::Remove);
+        assert_eq!(hit(), [true, true, false, false]);
+        purges.purge(&PurgeTarget::path_prefix("/"), PurgeMode::Remove);
+        assert_eq!(hit(), [true; 4]);
+    }
+
+    #[test]
+    fn a_tag_is_purged_in_its_case_or_in_any() {
+        let purges = Arc::<Purges>::default();
+        let kept = ["News", "NEWS", "new"].map(|tag| Kept::new(&purges, "/x", Some(tag)));
+        let hit = || kept.each_ref().map(|kept| kept.verdict(&purges) == Verdict::Removed);
+        purges.purge(&PurgeTarget::tag("news"), PurgeMode::Remove);
+        assert_eq!(hit(), [false; 3]);
+        purges.purge(&PurgeTarget::tag("News"), PurgeMode::Remove);
+        assert_eq!(hit(), [true, false, false]);
+        purges.purge(&PurgeTarget::tag_any_case("nEWS"), PurgeMode::Remove);
+        assert_eq!(hit(), [true, true, false]);
+    }
+
+    #[test]
+    fn too_many_prefixes_of_paths_hit_what_is_older_under_their_first_segments_and_then_all() {
+        let purges = Arc::<Purges>::default();
+        let purge = |path: String| {
+            purges.purge(&PurgeTarget::path_prefix(path), PurgeMode::Remove);
+        };
+        let oldest = ["/s/x", "/t/x"].map(|path| Kept::new(&purges, path, None));
+        purge("/s/y".to_owned());
+        let younger = Kept::new(&purges, "/s/x", None);
+        (0..PREFIXES).for_each(|number| purge(format!("/u/{number}")));
+        let verdicts = [&oldest[0], &oldest[1], &younger].map(|kept| kept.verdict(&purges));
+        assert_eq!(verdicts, [Verdict::Removed, Verdict::Untouched, Verdict::Untouched]);
+        let youngest = Kept::new(&purges, "/t/x", None);
+        (0..PREFIXES + SEGMENTS).for_each(|number| purge(format!("/{number}/")));
+        {
+            let wide = read(&purges.wide);
+            assert_eq!((wide.prefixes.len(), wide.segments.len()), (PREFIXES, SEGMENTS));
+        }
+        let verdicts = [&oldest[1], &younger, &youngest].map(|kept| kept.verdict(&purges));
+        let expected = [Verdict::Removed, Verdict::Removed, Verdict::Untouched];
+        assert_eq!(verdicts, expected, "what is younger than the oldest segments' purges is not hit");
+        purges.purge(&PurgeTarget::All, PurgeMode::Remove);
+        assert!(read(&purges.wide).prefixes().next().is_none());
     }
 
     #[test]

@@ -58,3 +58,29 @@ impl Stamp {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use super::*;
+
+    fn at(second: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(second)
+    }
+
+    #[test]
+    fn no_end_is_forgotten_however_many_soft_purges_follow() {
+        let mut stamp = Stamp::new(1, PurgeMode::ExpireUntil { at: at(1), until: at(60) });
+        for number in 2..100 {
+            stamp.add(&Stamp::new(number, PurgeMode::Expire(at(number))));
+        }
+        assert_eq!(stamp.expired.len(), SOFT);
+        let judged = |fence| match stamp.judge(fence, Verdict::Untouched) {
+            Verdict::Expired(expired) => expired.until,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(judged(0), Some(at(60)));
+        assert_eq!(judged(98), None, "what was fetched after that purge is none of its business");
+    }
+}

@@ -10,6 +10,7 @@ mod architecture;
 mod bodies;
 mod codings;
 mod collapsing;
+mod conformance;
 mod content;
 mod differential;
 mod documents;

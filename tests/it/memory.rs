@@ -1,5 +1,7 @@
 //! The memory store's bounds.
 
+use std::time::Duration;
+
 use larder::MemoryStore;
 
 use crate::support::{Bench, Reply, alloc, cache_builder_over};
@@ -95,4 +97,17 @@ fn three_times_the_capacity(sizes: &[usize]) {
     // The most includes what is live, and the object that was on its way in.
     assert!(grown.peak <= CAPACITY / 100 * 115, "{figures}");
     assert!(ratio <= 1.15, "the store weighs too little: {figures}");
+}
+
+#[tokio::test]
+async fn what_an_expiry_has_ended_makes_room_when_a_later_response_comes() {
+    let vary = |body: &str| Reply::cc(body, "max-age=3600").field("vary", "x-kind");
+    let bench = Bench::new([vary("old"), vary("new")]);
+    bench.get_with("/", &[("x-kind", "1")]).await;
+    let one = bench.handle.statistics().bytes;
+    let uri = "http://example.com/".parse().unwrap();
+    bench.handle.soft_purge_for(&uri, Duration::from_secs(60)).await.unwrap();
+    bench.later(60);
+    bench.get_with("/", &[("x-kind", "2")]).await.has_body("new");
+    assert_eq!(bench.handle.statistics().bytes, one, "the old one is not there any more");
 }

@@ -111,12 +111,6 @@ async fn a_soft_purge_makes_stale() {
 }
 
 #[tokio::test]
-async fn the_memory_store_keeps_the_contract() {
-    larder::store::conformance::check(larder::MemoryStore::default).await;
-    larder::store::conformance::check(|| larder::BoxStore::new(larder::MemoryStore::default())).await;
-}
-
-#[tokio::test]
 async fn in2_groups_are_invalidated_together() {
     let grouped = |groups: &str| Reply::cc("x", "max-age=60").field("cache-groups", groups);
     let bench = Bench::new([grouped("\"news\", \"sport\""), grouped("\"News\""), grouped("\"sport\"")]);

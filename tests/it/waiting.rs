@@ -21,7 +21,8 @@ fn flaky(fails: fn(Op, usize) -> bool) -> CacheBuilder {
 
 #[tokio::test]
 async fn a_slow_store_keeps_the_contract() {
-    conformance::check(|| Slow::of(MemoryStore::default())).await;
+    let slow = async || Slow::of(MemoryStore::default());
+    conformance::check_all(slow, conformance::Capabilities::all()).await;
 }
 
 #[tokio::test]

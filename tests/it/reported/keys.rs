@@ -205,9 +205,18 @@ async fn b15_a_purge_that_can_mean_nothing_is_an_error() {
     }
     let userinfo: Uri = "http://user@example.com/page".parse().unwrap();
     assert!(matches!(handle.purge(&userinfo).await, Err(PurgeError::NoKey(_))));
-    for target in [PurgeTarget::Prefix(b"/pa"[..].into()), PurgeTarget::Uri(b"example.com/page"[..].into())] {
+    for target in [
+        PurgeTarget::host("http://example.com"),
+        PurgeTarget::host("user@example.com"),
+        PurgeTarget::host("example.com/page"),
+        PurgeTarget::path_prefix("pa"),
+        PurgeTarget::prefix("/pa"),
+        PurgeTarget::uri("example.com/page"),
+    ] {
         assert!(handle.purge_target(&target).await.is_err(), "{target:?}");
         assert!(handle.soft_purge_target(&target).await.is_err(), "{target:?}");
+        let both = [PurgeTarget::All, target.clone()];
+        assert!(handle.purge_targets(&both).await.is_err(), "{target:?}, and all the others stay");
     }
     assert!(bench.get("/page").await.is_hit(), "nothing was purged");
 }
@@ -215,12 +224,16 @@ async fn b15_a_purge_that_can_mean_nothing_is_an_error() {
 #[tokio::test]
 async fn b15_a_purge_reaches_what_its_target_names_however_it_is_spelled() {
     for target in [
-        PurgeTarget::Prefix(b"HTTP://EXAMPLE.com/pa"[..].into()),
-        PurgeTarget::Prefix(b"http://example.com:80/"[..].into()),
-        PurgeTarget::Uri(b"http://Example.com/page"[..].into()),
-        PurgeTarget::Tag("news".into()),
+        PurgeTarget::group("HTTP://Example.com:80", "news"),
         PurgeTarget::Group("news".into()),
-        PurgeTarget::Group("http://example.com news".into()),
+        PurgeTarget::host("EXAMPLE.com"),
+        PurgeTarget::path_prefix("/pa"),
+        PurgeTarget::prefix("HTTP://EXAMPLE.com/pa"),
+        PurgeTarget::prefix("http://example.com:80/"),
+        PurgeTarget::tag("news"),
+        PurgeTarget::tag_any_case("News"),
+        PurgeTarget::uri("http://Example.com/page"),
+        PurgeTarget::uri(Uri::from_static("http://Example.com/page")),
     ] {
         let bench = Bench::new([Reply::cc("x", "max-age=60").field("cache-groups", "\"news\"")]);
         bench.get("/page").await;
@@ -228,7 +241,8 @@ async fn b15_a_purge_reaches_what_its_target_names_however_it_is_spelled() {
         bench.handle.purge_target(&target).await.unwrap();
         assert!(!bench.get("/page").await.is_hit(), "{target:?}");
         let of_every_origin =
-            matches!(&target, PurgeTarget::Tag(_)) || target == PurgeTarget::Group("news".into());
+            matches!(&target, PurgeTarget::PathPrefix(_) | PurgeTarget::Tag(_) | PurgeTarget::TagAnyCase(_))
+                || target == PurgeTarget::Group("news".into());
         let other = bench.get_with("/page", &[("host", "example.org")]).await;
         assert_eq!(other.is_hit(), !of_every_origin, "{target:?}");
     }

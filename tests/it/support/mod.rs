@@ -10,6 +10,7 @@ pub mod alloc;
 pub mod bench;
 pub mod elsewhere;
 pub mod forward;
+pub mod naive;
 pub mod origin;
 pub mod raw;
 pub mod stepped;

@@ -1,0 +1,133 @@
+//! The suite that every store can run: stores that keep the contract pass it, and each that breaks it is named for what it does.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use larder::store::conformance::{Capabilities, check_all, violations};
+use larder::store::{GuardLimits, Guarded};
+use larder::{BoxStore, MemoryStore};
+
+use crate::support::elsewhere::Elsewhere;
+use crate::support::naive::{Flaw, Naive};
+
+#[tokio::test]
+async fn the_memory_store_keeps_the_contract() {
+    check_all(async || MemoryStore::default(), Capabilities::all()).await;
+    let small = async || MemoryStore::builder().capacity(4 << 20).max_object(1 << 20).max_variants(3).build();
+    check_all(small, Capabilities::all()).await;
+}
+
+#[tokio::test]
+async fn a_boxed_store_keeps_the_contract() {
+    check_all(async || BoxStore::new(MemoryStore::default()), Capabilities::all()).await;
+}
+
+#[tokio::test]
+async fn a_guarded_store_keeps_the_contract() {
+    check_all(async || Guarded::new(Elsewhere::waiting(), GuardLimits::new()), Capabilities::all()).await;
+}
+
+#[tokio::test]
+async fn stores_that_keep_content_elsewhere_keep_the_contract() {
+    for store in [Elsewhere::default, Elsewhere::waiting] {
+        check_all(async || store(), Capabilities::all()).await;
+    }
+    check_all(async || Naive::default(), Capabilities::all()).await;
+    check_all(async || BoxStore::new(Naive::default()), Capabilities::all()).await;
+}
+
+/// Which rules a store with a flaw breaks.
+async fn broken_by(flaw: Flaw) -> Vec<&'static str> {
+    let violations = violations(async || Naive::with(flaw), Capabilities::all()).await;
+    violations.iter().map(|violation| violation.rule).collect()
+}
+
+#[tokio::test]
+async fn each_flaw_of_a_store_is_found_and_named() {
+    for (flaw, rules) in [
+        (
+            Flaw::BreaksOffWhenPurgedWithoutAnError,
+            &["content_is_read_to_its_end_or_breaks_when_it_is_purged_meanwhile"][..],
+        ),
+        (Flaw::FenceOfTryGetIsFromTheFuture, &["a_fence_of_try_get_stands_before_later_purges"]),
+        (Flaw::ForgetsEnds, &["an_expiry_with_an_end_says_so", "soft_purges_add_up"]),
+        (Flaw::FreshenIgnoresFence, &["a_freshening_from_before_a_soft_purge_leaves_it_stale"]),
+        (Flaw::FreshensAnything, &["only_what_is_still_there_is_freshened"]),
+        (Flaw::KeepsAllVariants, &["the_number_of_variants_is_bounded"]),
+        (
+            Flaw::OldReplacesNewAfterSoftPurge,
+            &["an_old_response_does_not_replace_a_newer_one_after_a_soft_purge"],
+        ),
+        (
+            Flaw::OldReplacesNewer,
+            &["an_older_response_does_not_replace_a_newer_one", "an_older_304_freshens_nothing"],
+        ),
+        (Flaw::OpensRangesShort, &["ranges_of_remote_content_are_opened_exactly"]),
+        (Flaw::PurgesTheFirstTargetOnly, &["one_call_purges_many_targets"]),
+        (
+            Flaw::TakesWhatIsTooLarge,
+            &["content_that_is_too_large_is_refused", "a_stream_that_is_too_large_is_refused"],
+        ),
+        (Flaw::UriSparesFurtherParts, &["a_purge_of_a_uri_reaches_keys_with_further_parts"]),
+    ] {
+        assert_eq!(broken_by(flaw).await, rules, "{flaw:?}");
+    }
+    // Some break more than one rule, of which this is the one that names it.
+    for (flaw, rule) in [
+        (Flaw::FenceOfGetIsFromTheFuture, "a_fence_of_get_stands_before_later_purges"),
+        (Flaw::HostsHaveASchemeEach, "a_purge_removes_what_its_target_names"),
+        (Flaw::KeepsDroppedStreams, "a_stream_that_is_dropped_leaves_nothing"),
+        (Flaw::SeesNoPurges, "a_purge_is_seen_by_purged_since"),
+        (Flaw::ShowsStreamsBeforeTheirEnd, "a_stream_is_found_once_it_is_committed"),
+        (Flaw::TagsHaveACase, "a_purge_removes_what_its_target_names"),
+    ] {
+        let broken = broken_by(flaw).await;
+        assert!(broken.contains(&rule), "{flaw:?}: {broken:?}");
+    }
+}
+
+#[tokio::test]
+#[should_panic(expected = "the_number_of_variants_is_bounded: ")]
+async fn a_store_that_breaks_a_rule_is_told_which() {
+    check_all(async || Naive::with(Flaw::KeepsAllVariants), Capabilities::all()).await;
+}
+
+#[tokio::test]
+async fn a_store_whose_purges_are_coarse_passes_where_it_says_so() {
+    use larder::store::{PurgeMode, PurgeTarget, Store};
+
+    use crate::support::forward::forward;
+
+    /// Every purge is one of everything.
+    struct Coarse(Arc<MemoryStore>);
+    impl Store for Coarse {
+        forward!(0: try_get, get, open, expect, put, begin, freshen, purged_since, limits, statistics);
+        async fn invalidate(
+            &self,
+            targets: &[PurgeTarget],
+            mode: PurgeMode,
+        ) -> Result<(), larder::StoreError> {
+            let all = [PurgeTarget::All];
+            self.0.invalidate(if targets.is_empty() { &[] } else { &all }, mode).await
+        }
+    }
+    let coarse = async || Coarse(Arc::default());
+    check_all(coarse, Capabilities::all().exact_purges(false)).await;
+    let broken = violations(coarse, Capabilities::all()).await;
+    let broken: Vec<_> = broken.iter().map(|violation| violation.rule).collect();
+    assert!(broken.contains(&"a_purge_leaves_alone_what_it_does_not_name"), "{broken:?}");
+}
+
+#[test]
+fn every_rule_is_run_by_check_all() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/conformance");
+    let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
+    let listed = read("mod.rs");
+    for file in ["content.rs", "purging.rs", "storing.rs"] {
+        let source = read(file);
+        let rules = source.split("pub async fn ").skip(1).map(|rest| rest.split('<').next().unwrap());
+        for rule in rules {
+            assert!(listed.contains(&format!("        {rule}")), "{file}: {rule} is not in the list");
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! A store outside of the crate, as plain as can be: a map, and a list of all purges there ever were, by which it judges what
+//! it reads. It waits, keeps contents apart, takes streams, and by choice it has one flaw.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use larder::semantics::groups;
+use larder::semantics::range::ByteRange;
+use larder::store::{
+    BeginOutcome, ContentWriter, Expected, Expired, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget,
+    PutOutcome, RemoteContent, Store, StoreLimits, StoreStatistics, Stored, StoredBody, StoredId, Variants,
+};
+use larder::{CacheKey, Payload, ResponseHead, StoreError, StoredResponse};
+
+/// What a store of these does wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flaw {
+    BreaksOffWhenPurgedWithoutAnError,
+    FenceOfGetIsFromTheFuture,
+    FenceOfTryGetIsFromTheFuture,
+    ForgetsEnds,
+    FreshensAnything,
+    FreshenIgnoresFence,
+    HostsHaveASchemeEach,
+    KeepsAllVariants,
+    KeepsDroppedStreams,
+    #[default]
+    None,
+    OldReplacesNewAfterSoftPurge,
+    OldReplacesNewer,
+    OpensRangesShort,
+    PurgesTheFirstTargetOnly,
+    SeesNoPurges,
+    ShowsStreamsBeforeTheirEnd,
+    TagsHaveACase,
+    TakesWhatIsTooLarge,
+    UriSparesFurtherParts,
+}
+
+#[derive(Clone, Default)]
+pub struct Naive {
+    flaw: Flaw,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    contents: HashMap<u128, Bytes>,
+    entries: HashMap<CacheKey, Vec<Stored>>,
+    next: u64,
+    purges: Vec<(PurgeTarget, PurgeMode)>,
+}
+
+const MAX_OBJECT: u64 = 300_000;
+const MAX_VARIANTS: usize = 8;
+const FUTURE: u128 = u128::MAX;
+
+enum Verdict {
+    Expired(Expired),
+    Gone,
+    Untouched,
+}
+
+impl Naive {
+    pub fn with(flaw: Flaw) -> Self {
+        Self { flaw, ..Self::default() }
+    }
+
+    fn concerns(&self, target: &PurgeTarget, key: &CacheKey, groups: &[&str]) -> bool {
+        let starts = |prefix: &[u8]| key.uris().any(|uri| uri.starts_with(prefix));
+        let parts = |uri: &[u8]| {
+            let uri = String::from_utf8_lossy(uri).into_owned();
+            let (_, rest) = uri.split_once("://").unwrap();
+            let (authority, path) = rest.split_at(rest.find('/').unwrap());
+            (authority.to_owned(), path.to_owned())
+        };
+        match target {
+            PurgeTarget::All => true,
+            PurgeTarget::Group(group) => groups.contains(&&**group),
+            PurgeTarget::Host(host) if self.flaw == Flaw::HostsHaveASchemeEach => {
+                starts(format!("https://{host}/").as_bytes())
+            }
+            PurgeTarget::Host(host) => key.uris().any(|uri| parts(uri).0 == **host),
+            PurgeTarget::Key(purged) => key == purged,
+            PurgeTarget::PathPrefix(prefix) => {
+                prefix.starts_with(b"/") && key.uris().any(|uri| parts(uri).1.as_bytes().starts_with(prefix))
+            }
+            PurgeTarget::Prefix(prefix) => !prefix.starts_with(b"/") && starts(prefix),
+            PurgeTarget::Tag(tag) => groups.iter().any(|group| groups::tag(group) == &**tag),
+            PurgeTarget::TagAnyCase(tag) if self.flaw == Flaw::TagsHaveACase => {
+                groups.iter().any(|group| groups::tag(group) == &**tag)
+            }
+            PurgeTarget::TagAnyCase(tag) => {
+                groups.iter().any(|group| groups::tag(group).eq_ignore_ascii_case(tag))
+            }
+            PurgeTarget::Uri(uri) => {
+                let is_plain = key.as_bytes().len() == 4 + key.uri().len() || key.uris().count() > 1;
+                key.uris().any(|own| own == &**uri) && (is_plain || self.flaw != Flaw::UriSparesFurtherParts)
+            }
+            other => panic!("a target that this store does not know: {other:?}"),
+        }
+    }
+
+    fn judge(&self, state: &State, key: &CacheKey, head: &ResponseHead, fence: Fence) -> Verdict {
+        let groups: Vec<_> = head.groups().collect();
+        let since = state.purges.iter().skip(usize::try_from(fence.bits()).unwrap_or(usize::MAX));
+        let mut verdict = Verdict::Untouched;
+        for (_, mode) in since.filter(|(target, _)| self.concerns(target, key, &groups)) {
+            let expired = match *mode {
+                PurgeMode::Expire(at) => Expired::new(at, None),
+                PurgeMode::ExpireUntil { at, .. } if self.flaw == Flaw::ForgetsEnds => Expired::new(at, None),
+                PurgeMode::ExpireUntil { at, until } => Expired::new(at, Some(until)),
+                _ => return Verdict::Gone,
+            };
+            verdict = Verdict::Expired(match verdict {
+                Verdict::Expired(earlier) => earlier.and(expired),
+                _ => expired,
+            });
+        }
+        verdict
+    }
+
+    fn look_up(&self, state: &State, key: &CacheKey) -> Lookup {
+        let stored = state.entries.get(key).into_iter().flatten();
+        let found = stored.filter_map(|stored| {
+            let mut stored = stored.clone();
+            match self.judge(state, key, stored.response.head(), stored.fence) {
+                Verdict::Expired(expired) => stored.expired = Some(expired),
+                Verdict::Gone => return None,
+                Verdict::Untouched => {}
+            }
+            Some(stored)
+        });
+        Lookup::new(Fence::from_bits(state.purges.len() as u128), Variants::new(found))
+    }
+
+    /// Stores a head over content, in place of what `replaces` says.
+    fn write(
+        &self,
+        state: &mut State,
+        key: &CacheKey,
+        response: StoredResponse,
+        fence: Fence,
+        replaces: impl Fn(&Stored) -> bool,
+    ) -> PutOutcome {
+        let verdict = self.judge(state, key, response.head(), fence);
+        let present = self.look_up(state, key).variants;
+        let is_older = |stored: &Stored| {
+            let is_older = stored.expired.is_none()
+                && self.flaw != Flaw::OldReplacesNewer
+                && response.is_older_than(&stored.response);
+            let is_overtaken = matches!(verdict, Verdict::Expired(_))
+                && self.flaw != Flaw::OldReplacesNewAfterSoftPurge
+                && stored.fence.bits() > fence.bits();
+            is_older || is_overtaken
+        };
+        if matches!(verdict, Verdict::Gone)
+            || present.iter().any(|stored| replaces(stored) && is_older(stored))
+        {
+            return PutOutcome::Superseded;
+        }
+        state.next += 1;
+        let new = Stored::new(StoredId(state.next), fence, response);
+        let most = if self.flaw == Flaw::KeepsAllVariants { usize::MAX } else { MAX_VARIANTS };
+        let others = present.iter().filter(|stored| !replaces(stored)).cloned();
+        let list = std::iter::once(new).chain(others).take(most).collect();
+        state.entries.insert(key.clone(), list);
+        PutOutcome::Stored
+    }
+
+    fn put_now(&self, key: &CacheKey, response: &StoredResponse, fence: Fence) -> PutOutcome {
+        let mut state = self.state.lock().unwrap();
+        let payload = response.payload();
+        if payload.len() > MAX_OBJECT && self.flaw != Flaw::TakesWhatIsTooLarge {
+            return PutOutcome::TooLarge;
+        }
+        state.next += 1;
+        let remote = RemoteContent::new(state.next.into(), payload.len());
+        state.contents.insert(remote.id, payload.to_bytes().expect("content comes in memory"));
+        let payload = Payload::remote(remote).with_trailers(payload.trailers().cloned());
+        let selecting = response.head().reuse().selecting.clone();
+        let replaces = |stored: &Stored| stored.response.head().reuse().selecting == selecting;
+        self.write(&mut state, key, StoredResponse::new(response.head().clone(), payload), fence, replaces)
+    }
+}
+
+impl Store for Naive {
+    fn try_get(&self, key: &CacheKey) -> Option<Lookup> {
+        // A look at all where it would be from the future, so that the flaw has an effect.
+        (self.flaw == Flaw::FenceOfTryGetIsFromTheFuture).then(|| {
+            let state = self.state.lock().unwrap();
+            Lookup::new(Fence::from_bits(FUTURE), self.look_up(&state, key).variants)
+        })
+    }
+
+    async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {
+        tokio::task::yield_now().await;
+        let mut lookup = self.look_up(&self.state.lock().unwrap(), key);
+        if self.flaw == Flaw::FenceOfGetIsFromTheFuture {
+            lookup.fence = Fence::from_bits(FUTURE);
+        }
+        tokio::task::yield_now().await;
+        Ok(lookup)
+    }
+
+    async fn open(
+        &self,
+        _: &CacheKey,
+        content: RemoteContent,
+        range: Option<ByteRange>,
+    ) -> Result<Option<StoredBody>, StoreError> {
+        tokio::task::yield_now().await;
+        let state = self.state.lock().unwrap();
+        let Some(content) = state.contents.get(&content.id) else {
+            return Ok(None);
+        };
+        let content = range.map_or(content.clone(), |range| {
+            let end = if self.flaw == Flaw::OpensRangesShort { range.last } else { range.last + 1 };
+            content.slice(usize::try_from(range.first).unwrap()..usize::try_from(end).unwrap())
+        });
+        if self.flaw == Flaw::BreaksOffWhenPurgedWithoutAnError {
+            let (state, purges) = (Arc::clone(&self.state), state.purges.len());
+            let late = futures_util::stream::once(async move {
+                let is_purged = state.lock().unwrap().purges.len() > purges;
+                let content = if is_purged { content.slice(..content.len() / 2) } else { content };
+                Ok::<_, StoreError>(http_body::Frame::data(content))
+            });
+            return Ok(Some(StoredBody::new(http_body_util::StreamBody::new(Box::pin(late)))));
+        }
+        Ok(Some(content.into()))
+    }
+
+    fn expect(&self, _: &CacheKey) -> Expected {
+        Expected::default() // no purge is ever forgotten
+    }
+
+    async fn put(
+        &self,
+        key: &CacheKey,
+        response: StoredResponse,
+        fence: Fence,
+    ) -> Result<PutOutcome, StoreError> {
+        tokio::task::yield_now().await;
+        Ok(self.put_now(key, &response, fence))
+    }
+
+    async fn begin(&self, key: &CacheKey, _: Option<u64>, fence: Fence) -> Result<BeginOutcome, StoreError> {
+        let (content, key, store) = (BytesMut::new(), key.clone(), self.clone());
+        Ok(BeginOutcome::Writer(Box::new(Writer { content, fence, key, seen: None, store })))
+    }
+
+    async fn freshen(
+        &self,
+        key: &CacheKey,
+        of: StoredId,
+        head: ResponseHead,
+        fence: Fence,
+    ) -> Result<PutOutcome, StoreError> {
+        tokio::task::yield_now().await;
+        let mut state = self.state.lock().unwrap();
+        let present = self.look_up(&state, key).variants;
+        let found = present.iter().find(|stored| stored.id == of);
+        let found = found.or(present.first().filter(|_| self.flaw == Flaw::FreshensAnything));
+        let Some(Stored { id, response, .. }) = found else {
+            return Ok(PutOutcome::Superseded);
+        };
+        let fence = if self.flaw == Flaw::FreshenIgnoresFence { Fence::from_bits(FUTURE) } else { fence };
+        let response = StoredResponse::new(head, response.payload().clone());
+        Ok(self.write(&mut state, key, response, fence, |stored| stored.id == *id))
+    }
+
+    async fn purged_since(
+        &self,
+        key: &CacheKey,
+        since: Fence,
+        scope: PurgeScope,
+    ) -> Result<bool, StoreError> {
+        tokio::task::yield_now().await;
+        let state = self.state.lock().unwrap();
+        let mut since = state.purges.iter().skip(usize::try_from(since.bits()).unwrap_or(usize::MAX));
+        let is_group = |target: &PurgeTarget| {
+            matches!(target, PurgeTarget::Group(_) | PurgeTarget::Tag(_) | PurgeTarget::TagAnyCase(_))
+        };
+        Ok(self.flaw != Flaw::SeesNoPurges
+            && since.any(|(target, _)| match scope {
+                PurgeScope::KeyOrAnyGroup if is_group(target) => true,
+                // What is stored under this may be answered by another query of its path.
+                _ => match target {
+                    PurgeTarget::Uri(uri) => base(uri) == base(key.uri()),
+                    PurgeTarget::Key(purged) => base(purged.uri()) == base(key.uri()),
+                    target => self.concerns(target, key, &[]),
+                },
+            }))
+    }
+
+    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), StoreError> {
+        tokio::task::yield_now().await;
+        let most = if self.flaw == Flaw::PurgesTheFirstTargetOnly { 1 } else { targets.len() };
+        let targets = targets.iter().take(most).map(|target| (target.clone(), mode));
+        self.state.lock().unwrap().purges.extend(targets);
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    fn limits(&self) -> StoreLimits {
+        let limits = StoreLimits::new().max_object(MAX_OBJECT).max_variants(MAX_VARIANTS);
+        limits.takes_streams(true).waits(true)
+    }
+
+    fn statistics(&self) -> StoreStatistics {
+        let state = self.state.lock().unwrap();
+        let bytes = state.contents.values().map(|content| content.len() as u64).sum();
+        StoreStatistics::new(bytes, state.entries.len() as u64, 0)
+    }
+}
+
+/// A URI without its query.
+fn base(uri: &[u8]) -> &[u8] {
+    uri.split(|&byte| byte == b'?').next().unwrap_or_default()
+}
+
+struct Writer {
+    content: BytesMut,
+    fence: Fence,
+    key: CacheKey,
+    /// A head from another stream, by which what is not whole yet is shown.
+    seen: Option<ResponseHead>,
+    store: Naive,
+}
+
+type Written<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+impl ContentWriter for Writer {
+    fn write(&mut self, data: Bytes) -> Written<'_, ControlFlow<PutOutcome>> {
+        self.content.extend_from_slice(&data);
+        if self.store.flaw == Flaw::ShowsStreamsBeforeTheirEnd {
+            let state = self.store.state.lock().unwrap();
+            let known = state.entries.get(&self.key).and_then(|stored| stored.first());
+            self.seen = known.map(|stored| stored.response.head().clone());
+            drop(state);
+            if let Some(head) = &self.seen {
+                let content = Payload::from_bytes(self.content.clone().freeze());
+                self.store.put_now(&self.key, &StoredResponse::new(head.clone(), content), self.fence);
+            }
+        }
+        Box::pin(std::future::ready(Ok(ControlFlow::Continue(()))))
+    }
+
+    fn commit(
+        mut self: Box<Self>,
+        head: ResponseHead,
+        trailers: Option<HeaderMap>,
+    ) -> Written<'static, PutOutcome> {
+        let payload = Payload::from_bytes(std::mem::take(&mut self.content).freeze()).with_trailers(trailers);
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            Ok(self.store.put_now(&self.key, &StoredResponse::new(head, payload), self.fence))
+        })
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.store.flaw == Flaw::KeepsDroppedStreams && !self.content.is_empty() {
+            let state = self.store.state.lock().unwrap();
+            let known = state.entries.get(&self.key).and_then(|stored| stored.first());
+            let head = known.map(|stored| stored.response.head().clone());
+            drop(state);
+            if let Some(head) = head {
+                let content = Payload::from_bytes(self.content.clone().freeze());
+                self.store.put_now(&self.key, &StoredResponse::new(head, content), self.fence);
+            }
+        }
+    }
+}
