@@ -360,27 +360,36 @@ fn threads(mode: &mut Mode) {
     let mut cache = CacheLayer::default().layer(origin.clone());
     run(&mut cache, "/articles/some-article?page=2");
     let slice = Duration::from_millis(if mode.is_short { 5 } else { 400 });
-    let mut gains: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
+    let mut gains: [[Vec<f64>; 2]; 2] = Default::default();
     for _ in 0..ROUNDS {
         let bare = [1, 2].map(|threads| rate(&origin, threads, slice));
         let hits = [1, 2].map(|threads| rate(&cache, threads, slice));
-        gains[0].push(bare[1] / bare[0]);
-        gains[1].push(hits[1] / hits[0]);
+        for (clock, gains) in gains.iter_mut().enumerate() {
+            gains[0].push(bare[1][clock] / bare[0][clock]);
+            gains[1].push(hits[1][clock] / hits[0][clock]);
+        }
     }
-    let ratios = gains[1].iter().zip(&gains[0]).map(|(hits, bare)| hits / bare).collect();
-    let [bare, hits] = gains.map(median);
-    Mode::tell("gain of the bare service from a second thread", bare);
-    Mode::tell("gain of hits of one hot key from a second thread", hits);
-    if bare < 1.5 {
+    let [by_wall, by_processor] = gains.map(|[bare, hits]| {
+        let ratios = hits.iter().zip(&bare).map(|(hits, bare)| hits / bare).collect();
+        [bare, hits, ratios].map(median)
+    });
+    Mode::tell("gain of the bare service from a second thread", by_wall[0]);
+    Mode::tell("gain of hits of one hot key from a second thread", by_wall[1]);
+    println!(
+        "  by the processor's time: {:.2} and {:.2}, ratio {:.3}",
+        by_processor[0], by_processor[1], by_processor[2]
+    );
+    if by_wall[0] < 1.7 {
         println!("  not judged: this machine has no second core to give");
-        Mode::tell("gain of hits against that of the bare service", median(ratios));
+        Mode::tell("gain of hits against that of the bare service", by_wall[2]);
     } else {
-        mode.at_least("gain of hits against that of the bare service", median(ratios), 0.97);
+        mode.at_least("gain of hits against that of the bare service", by_wall[2], 0.97);
     }
 }
 
-/// Calls in a second, over all threads. Each has a clone of the service, as each connection of a server has.
-fn rate<S>(service: &S, threads: usize, slice: Duration) -> f64
+/// Calls in a second, over all threads: by the clock on the wall, and in a second of the processor's time for each
+/// thread. Each has a clone of the service, as each connection of a server has.
+fn rate<S>(service: &S, threads: usize, slice: Duration) -> [f64; 2]
 where
     S: Service<Request<Empty<Bytes>>, Error = Infallible> + Clone + Send + Sync,
 {
@@ -392,20 +401,30 @@ where
                 let (start, is_over) = (&start, &is_over);
                 scope.spawn(move || {
                     start.wait();
-                    let (mut count, begun) = (0_u32, Instant::now());
+                    let (mut count, begun, spent) = (0_u32, Instant::now(), processor_time());
                     while !is_over.load(Ordering::Relaxed) {
                         (0..100).for_each(|_| run(&mut service, "/articles/some-article?page=2"));
                         count += 100;
                     }
-                    f64::from(count) / begun.elapsed().as_secs_f64()
+                    let (elapsed, spent) = (begun.elapsed(), processor_time() - spent);
+                    [elapsed, spent].map(|time| f64::from(count) / time.as_secs_f64())
                 })
             })
             .collect();
         start.wait();
         std::thread::sleep(slice);
         is_over.store(true, Ordering::Relaxed);
-        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+        let rates: Vec<[f64; 2]> = workers.into_iter().map(|worker| worker.join().unwrap()).collect();
+        [0, 1].map(|clock| rates.iter().map(|rate| rate[clock]).sum())
     })
+}
+
+/// How long this thread has run; only Linux says so, elsewhere the clock on the wall does.
+fn processor_time() -> Duration {
+    static BEGUN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let nanoseconds = told.as_deref().and_then(|told| told.split(' ').next()?.parse().ok());
+    nanoseconds.map_or_else(|| BEGUN.get_or_init(Instant::now).elapsed(), Duration::from_nanos)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

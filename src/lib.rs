@@ -88,7 +88,7 @@ pub mod semantics;
 
 pub use body::CacheBody;
 pub use entry::key::{CacheKey, KeyError, KeyParts};
-pub use entry::{Fields, InvalidEntry, Payload, ResponseHead, StoredResponse};
+pub use entry::{Fields, HeadParts, InvalidEntry, Part, Payload, ResponseHead, StoredResponse};
 pub use error::{BodyError, StoreError};
 pub use handle::CacheHandle;
 pub use handle::target::PurgeError;

@@ -2,14 +2,37 @@
 
 use thiserror::Error;
 
-/// What was written down is no entry of this library, or of another version of it. To a store it is a miss.
+/// What was written down is no entry: it was cut short or changed, or another version of this library wrote it. To a store
+/// it is a miss.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidEntry {
-    /// The bytes make no key, or not the one that was expected.
+    /// The content is not what the head says: longer or shorter than `Content-Length` or its parts.
+    #[error("the content is not as long as the head says")]
+    Content,
+    /// The fields are none that a response is stored with: one that is told in another way, such as `Age`, one that
+    /// belongs to a connection, or one that is not of the grammar.
+    #[error("the fields are none of a stored response")]
+    Fields,
+    /// The bytes make no key.
     #[error("the bytes are no cache key")]
     Key,
+    /// Status and parts do not go together, or the parts are none of a representation.
+    #[error("the status is none of a stored response, or the parts are none of a representation")]
+    Part,
+    /// The selecting fields are none.
+    #[error("the selecting fields are not valid")]
+    Selecting,
+    /// A time can't be represented.
+    #[error("a time is out of range")]
+    Time,
+    /// The bytes go on after the entry has ended.
+    #[error("the bytes go on after the entry has ended")]
+    Trailing,
     /// The bytes end too early.
     #[error("the bytes end before the entry does")]
     Truncated,
+    /// Another version of this library wrote it.
+    #[error("the entry is of an unknown version")]
+    Version,
 }

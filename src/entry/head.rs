@@ -11,14 +11,14 @@ use crate::semantics::cache_status::CACHE_STATUS;
 use crate::semantics::fields::lets_pages_see;
 use crate::semantics::freshness::single_date;
 use crate::semantics::no_vary_search::{NO_VARY_SEARCH, NoVarySearch};
-pub(crate) use crate::semantics::parts::Part;
+pub use crate::semantics::parts::Part;
 use crate::semantics::parts::{Extent, strong_validator};
 use crate::semantics::preconditions::Representation;
 use crate::semantics::reuse::Reuse;
 use crate::semantics::validation::Validators;
 
 /// Status, fields and terms of a stored response, whichever layer stored it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResponseHead {
     fields: FieldLines,
     pub(crate) groups: Box<[Box<str>]>,
@@ -28,11 +28,11 @@ pub struct ResponseHead {
     pub(crate) reuse: Reuse,
     pub(crate) status: StatusCode,
     /// Fields that are not sent, but count when the response is freshened.
-    stripped: Option<Box<FieldLines>>,
+    pub(super) stripped: Option<Box<FieldLines>>,
     /// `ETag` was made by this cache, not by the origin: it is never sent upstream.
     pub(crate) tag_is_ours: bool,
     /// `Cache-Status` of caches nearer to the origin.
-    upstream_status: Option<Box<[u8]>>,
+    pub(super) upstream_status: Option<Box<[u8]>>,
 }
 
 impl ResponseHead {
@@ -90,7 +90,8 @@ impl ResponseHead {
         self.groups.iter().map(AsRef::as_ref)
     }
 
-    pub(crate) fn part(&self) -> Option<&Part> {
+    /// What of the representation the content is; `None` for all of it.
+    pub fn part(&self) -> Option<&Part> {
         self.part.as_deref()
     }
 

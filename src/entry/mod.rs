@@ -8,7 +8,9 @@ pub(crate) mod pieces;
 mod error;
 mod fields;
 mod head;
+mod parts;
 mod payload;
+mod written;
 
 use std::sync::Arc;
 
@@ -17,8 +19,8 @@ use http::header::HeaderMap;
 pub use self::error::InvalidEntry;
 pub use self::fields::Fields;
 pub(crate) use self::fields::Purpose;
-pub(crate) use self::head::Part;
-pub use self::head::ResponseHead;
+pub use self::head::{Part, ResponseHead};
+pub use self::parts::HeadParts;
 pub use self::payload::{Payload, RemoteContent};
 use crate::entry::fields::FieldLines;
 use crate::semantics::no_vary_search::NO_VARY_SEARCH;

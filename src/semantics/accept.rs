@@ -1,6 +1,8 @@
 //! What a request accepts (RFC 9110 12.5): codings, languages and media types with weights, and when two requests
 //! accept the same.
 
+mod written;
+
 use http::HeaderValue;
 use http::header::{self, HeaderMap, HeaderName};
 

@@ -28,6 +28,17 @@ impl Coded {
         (!codings.is_empty()).then_some(Self(codings))
     }
 
+    pub(super) fn names(&self) -> &[&'static [u8]] {
+        &self.0
+    }
+
+    /// The codings by the names under which they are registered; `None` where one is not, or there is none.
+    pub(super) fn of_names(names: &[&[u8]]) -> Option<Self> {
+        let find = |name: &&[u8]| REGISTERED.into_iter().find(|registered| registered == name);
+        let codings: Box<[_]> = names.iter().map(find).collect::<Option<_>>()?;
+        (!codings.is_empty()).then_some(Self(codings))
+    }
+
     pub(super) fn suits(&self, request: &HeaderMap) -> bool {
         self.0.iter().all(|coding| accepts_coding(request, coding))
     }

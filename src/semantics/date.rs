@@ -23,11 +23,46 @@ pub(crate) fn parse(text: &[u8], now: SystemTime) -> Option<SystemTime> {
     }
 }
 
-/// Writes an IMF-fixdate. Times before 1970 or after 9999, which HTTP dates hardly need, are clamped.
-pub(crate) fn format(time: SystemTime) -> String {
-    const LAST: Duration = Duration::from_secs(253_402_300_799);
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    httpdate::fmt_http_date(UNIX_EPOCH + since.min(LAST))
+/// Writes an IMF-fixdate. Times before 1970 or after 9999, which HTTP dates hardly need, are clamped. Written by hand, for
+/// each response without a `Date` gets one.
+pub(crate) fn format(time: SystemTime) -> [u8; 29] {
+    const LAST: u64 = 253_402_300_799;
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().min(LAST));
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil_from_days(days);
+    let mut text = *b"Thu, 01 Jan 1970 00:00:00 GMT";
+    text[..3].copy_from_slice(DAYS_FROM_1970[(days % 7) as usize]);
+    text[8..11].copy_from_slice(MONTHS[month as usize]);
+    let two = [
+        (5, day),
+        (12, year / 100),
+        (14, year % 100),
+        (17, second / 3600),
+        (20, second / 60 % 60),
+        (23, second % 60),
+    ];
+    for (at, number) in two {
+        text[at..at + 2].copy_from_slice(&[b'0' + (number / 10) as u8, b'0' + (number % 10) as u8]);
+    }
+    text
+}
+
+/// The days of the week, from that of 1970-01-01 on.
+const DAYS_FROM_1970: [&[u8]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
+const MONTHS: [&[u8]; 12] =
+    [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
+
+/// Year, month from 0 and day from 1 of a day after 1970-01-01, in the proleptic Gregorian calendar.
+fn civil_from_days(days: u64) -> (u64, u64, u64) {
+    // Counted from March of the year 0, so that the day that may be missing is the last one of a year.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12;
+    (400 * era + year_of_era + u64::from(month < 2), month, day)
 }
 
 // Sun, 06 Nov 1994 08:49:37 GMT
@@ -132,8 +167,6 @@ impl<'a> Reader<'a> {
     }
 
     fn month(&mut self) -> Option<i64> {
-        const MONTHS: [&[u8]; 12] =
-            [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
         let name = self.letters();
         let index = MONTHS.iter().position(|month| month.eq_ignore_ascii_case(name))?;
         i64::try_from(index + 1).ok()
@@ -289,6 +322,13 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_date_is_written_as_it_is_everywhere(seconds in prop_oneof![0u64..4_200_000_000, 0u64..253_402_300_799]) {
+            let time = UNIX_EPOCH + Duration::from_secs(seconds);
+            let written = format(time);
+            prop_assert_eq!(std::str::from_utf8(&written), Ok(&*httpdate::fmt_http_date(time)));
+        }
+
+        #[test]
         fn never_panics(text: Vec<u8>) {
             let _ = parse(&text, now());
         }
@@ -297,7 +337,7 @@ mod tests {
         fn the_three_forms_say_the_same(seconds in 0u64..4_102_444_800) {
             // Up to 2099; the two-digit form within fifty years of its reading.
             let time = UNIX_EPOCH + Duration::from_secs(seconds);
-            let text = format(time);
+            let text = String::from_utf8(format(time).to_vec()).expect("ASCII");
             let [name, day, month, year, clock, _] = text.split(' ').collect::<Vec<_>>()[..] else {
                 panic!("six parts: {text}")
             };
@@ -312,7 +352,7 @@ mod tests {
 
         #[test]
         fn a_byte_more_or_less_is_no_date(seconds in 0u64..253_402_300_800, at: prop::sample::Index, byte in b' '..=b'~') {
-            let text = format(UNIX_EPOCH + Duration::from_secs(seconds)).into_bytes();
+            let text = format(UNIX_EPOCH + Duration::from_secs(seconds)).to_vec();
             let at = at.index(text.len());
             let (mut more, mut less) = (text.clone(), text);
             more.insert(at, byte);
@@ -324,7 +364,7 @@ mod tests {
         #[test]
         fn reads_what_it_writes(seconds in 0u64..253_402_300_800) {
             let time = UNIX_EPOCH + Duration::from_secs(seconds);
-            prop_assert_eq!(parse(format(time).as_bytes(), now()), Some(time));
+            prop_assert_eq!(parse(&format(time), now()), Some(time));
         }
     }
 }

@@ -7,7 +7,7 @@ use http::header::{self, HeaderMap, HeaderName};
 /// Whether the field belongs to one connection, whether `Connection` names it or not (RFC 9110 7.6.1, RFC 9111 3.1).
 ///
 /// By the name's text: most names differ in length from all of these.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "connection"
@@ -369,6 +369,33 @@ mod tests {
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["age", "c", "cache-control", "content-length", "vary"]);
+    }
+
+    #[test]
+    fn the_fields_of_a_request_that_matter_are_found_by_their_names() {
+        let of = |name: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static("1"));
+            RequestFields::of(&headers)
+        };
+        let none = RequestFields::default();
+        for name in ["authorization", "cookie"] {
+            assert_eq!(of(name), RequestFields { credentials: true, ..none }, "{name}");
+        }
+        for name in ["cache-control", "pragma"] {
+            assert_eq!(of(name), RequestFields { directives: true, ..none }, "{name}");
+        }
+        for name in ["content-length", "transfer-encoding"] {
+            assert_eq!(of(name), RequestFields { content: true, ..none }, "{name}");
+        }
+        for name in ["if-match", "if-modified-since", "if-none-match", "if-unmodified-since"] {
+            assert_eq!(of(name), RequestFields { conditions: true, ..none }, "{name}");
+        }
+        assert_eq!(of("range"), RequestFields { range: true, ..none });
+        assert_eq!(of("upgrade"), RequestFields { upgrade: true, ..none });
+        for name in ["accept", "accept-encoding", "host", "user-agent", "x-a", "sec-fetch-mode"] {
+            assert_eq!(of(name), none, "{name}");
+        }
     }
 
     proptest! {

@@ -169,6 +169,11 @@ pub(crate) fn age_value(age: Duration) -> HeaderValue {
     number_value(seconds).unwrap_or_else(|| HeaderValue::from(seconds))
 }
 
+/// A `Content-Length` field value. Does not allocate below 10,000 bytes.
+pub(crate) fn length_value(length: u64) -> HeaderValue {
+    number_value(length).unwrap_or_else(|| HeaderValue::from(length))
+}
+
 /// A number below 10,000 as a value that owns nothing.
 #[inline]
 pub(crate) fn number_value(number: u64) -> Option<HeaderValue> {

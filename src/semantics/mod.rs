@@ -10,6 +10,7 @@
 //! |---|---|---|
 //! | [`accept`] | RFC 9110 12.5 | codings, languages and media types with weights |
 //! | `answer` | RFC 9110 14.6, 15 | the fields of a 206, 304 or 416, and what only the first client gets |
+//! | `bytes` | - | how values are written down |
 //! | `cache_control` | RFC 9111 5.2 | directives of requests and responses |
 //! | [`cache_status`] | RFC 9211 | telling what the cache did |
 //! | `collapse` | RFC 9111 4 | which requests one call may answer |
@@ -27,7 +28,7 @@
 //! | `methods` | RFC 9110 9 | what a method says of caching |
 //! | `no_vary_search` | draft-ietf-httpbis-no-vary-search | parts of a query that do not matter |
 //! | `outgoing` | RFC 9111 4.3.1 | what is asked in place of the client's conditions |
-//! | `parts` | RFC 9111 3.3, 3.4 | partial content: what is held, and what is missing |
+//! | [`parts`] | RFC 9111 3.3, 3.4 | partial content: what is held, and what is missing |
 //! | `preconditions` | RFC 9110 13 | `If-None-Match` and its relatives |
 //! | [`range`] | RFC 9110 14 | byte ranges |
 //! | `received` | RFC 9111 3.4, 4.3 | what a response is to the request that brought it |
@@ -45,6 +46,7 @@
 
 pub mod accept;
 pub(crate) mod answer;
+pub(crate) mod bytes;
 pub(crate) mod cache_control;
 pub mod cache_status;
 mod coding;
@@ -62,7 +64,7 @@ pub(crate) mod invalidation;
 pub(crate) mod methods;
 pub(crate) mod no_vary_search;
 pub(crate) mod outgoing;
-pub(crate) mod parts;
+pub mod parts;
 pub(crate) mod preconditions;
 pub mod range;
 pub(crate) mod received;

@@ -11,11 +11,11 @@ use super::fields::trim;
 use super::range::{ByteRange, SentRange, is_strong_date, number};
 
 /// The most parts that are told apart: more of them only come of an attack, and each look costs.
-pub(crate) const MOST_PARTS: usize = 64;
+pub const MOST_PARTS: usize = 64;
 
 /// Which bytes of a representation are held.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Extent {
+pub struct Extent {
     length: u64,
     /// In order; none touches the next.
     parts: Box<[ByteRange]>,
@@ -44,18 +44,41 @@ impl Extent {
         is_valid.then(|| Self { length, parts: Box::new([range]) })
     }
 
+    /// These bytes of a representation of `length` bytes. `None` where there are none, or more than [`MOST_PARTS`] parts, or
+    /// where they are not in order with a gap between any two, and within the representation.
+    ///
+    /// ```
+    /// use larder::semantics::parts::Extent;
+    /// use larder::semantics::range::ByteRange;
+    /// let part = |first, last| ByteRange { first, last };
+    /// assert_eq!(Extent::new(10, [part(0, 1), part(5, 9)]).unwrap().held(), 7);
+    /// assert_eq!(Extent::new(10, [part(0, 1), part(2, 9)]), None);
+    /// ```
+    pub fn new(length: u64, parts: impl IntoIterator<Item = ByteRange>) -> Option<Self> {
+        let parts: Box<[_]> = parts.into_iter().take(MOST_PARTS + 1).collect();
+        let is_within = |part: &ByteRange| part.first <= part.last && part.last < length;
+        let is_apart =
+            |pair: &[ByteRange]| pair[0].last.checked_add(1).is_some_and(|next| next < pair[1].first);
+        let is_valid = !parts.is_empty()
+            && parts.len() <= MOST_PARTS
+            && length < u64::MAX
+            && parts.iter().all(is_within)
+            && parts.windows(2).all(is_apart);
+        is_valid.then_some(Self { length, parts })
+    }
+
     /// Bytes of the whole representation.
-    pub(crate) fn length(&self) -> u64 {
+    pub fn length(&self) -> u64 {
         self.length
     }
 
     /// Bytes that are held.
-    pub(crate) fn held(&self) -> u64 {
+    pub fn held(&self) -> u64 {
         self.parts.iter().map(ByteRange::len).sum()
     }
 
     /// The bytes that are held: in order, with a gap between any two.
-    pub(crate) fn parts(&self) -> &[ByteRange] {
+    pub fn parts(&self) -> &[ByteRange] {
         &self.parts
     }
 
@@ -140,7 +163,8 @@ pub(crate) fn strong_validator<'a>(
 
 /// What of a representation a stored 206 has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+#[non_exhaustive]
+pub enum Part {
     /// These bytes, one after the other. `Content-Range` and `Content-Length` are made for each answer.
     Bytes(Extent),
     /// What is sent again for the very same `Range`, which is among the selecting fields, and for nothing else:
@@ -379,6 +403,18 @@ mod tests {
             prop_assert_eq!(both.missing(range), hull);
             let position = union.iter().position(|&byte| byte == range.first).map(|at| at as u64);
             prop_assert_eq!(both.position(range), position.filter(|_| lacking.is_empty()));
+        }
+
+        #[test]
+        fn a23_an_extent_is_made_of_its_own_parts_and_of_no_others(
+            parts in prop::collection::vec((0u64..12, 0u64..12), 0..4), length in prop_oneof![0u64..13, Just(u64::MAX)],
+        ) {
+            let parts: Vec<_> = parts.into_iter().map(|(first, last)| ByteRange { first, last }).collect();
+            let bytes: BTreeSet<u64> = parts.iter().flat_map(|part| part.first..=part.last).collect();
+            let own = extent(length, &bytes).filter(|own| {
+                own.parts() == parts && length < u64::MAX && bytes.iter().all(|byte| *byte < length)
+            });
+            prop_assert_eq!(Extent::new(length, parts), own);
         }
 
         #[test]

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use http::HeaderValue;
 use http::header::{self, HeaderMap, HeaderName};
 
-use super::date;
+use super::{date, freshness};
 use super::fields::{remove_content_digests, remove_hop_by_hop};
 
 /// Removes what must not be stored: the fields of one connection, and those that are named, as by `private` or `no-cache`
@@ -27,12 +27,12 @@ pub(crate) fn add_missing(
 ) {
     // RFC 9110 6.6.1: a response without a valid date gets the time of its reception.
     if date.is_none()
-        && let Ok(date) = HeaderValue::try_from(date::format(received_at))
+        && let Ok(date) = HeaderValue::from_bytes(&date::format(received_at))
     {
         headers.insert(header::DATE, date);
     }
     if let Some(length) = length {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        headers.insert(header::CONTENT_LENGTH, freshness::length_value(length as u64));
     }
 }
 

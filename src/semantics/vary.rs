@@ -1,11 +1,13 @@
 //! Selecting fields (RFC 9111 4.1).
 
+mod written;
+
 use http::HeaderValue;
 use http::header::{self, HeaderMap, HeaderName};
 
 use super::accept::Meaning;
 use super::coding::Coded;
-use super::fields::{is_longer_than, list};
+use super::fields::{Members, is_longer_than, list};
 use super::rules::Rules;
 
 /// The request fields that selected a stored response, with the values they had. Made from the response's
@@ -186,10 +188,16 @@ const SEPARATOR: &[u8] = b", ";
 
 /// The members of a field, joined; `None` where it is absent.
 fn joined(request: &HeaderMap, name: &HeaderName) -> Option<Box<[u8]>> {
-    request.contains_key(name).then(|| {
-        let members: Vec<_> = list(request, name).collect();
-        members.join(SEPARATOR).into_boxed_slice()
-    })
+    let mut lines = request.get_all(name).into_iter().peekable();
+    let length = lines.peek()?.len();
+    let mut joined = Vec::with_capacity(length);
+    for member in lines.flat_map(|line| Members::new(line.as_bytes())) {
+        if !joined.is_empty() {
+            joined.extend_from_slice(SEPARATOR);
+        }
+        joined.extend_from_slice(member);
+    }
+    Some(joined.into_boxed_slice())
 }
 
 /// Whether the members of a field, joined, are `value`; without joining them. A field may be long and be compared with

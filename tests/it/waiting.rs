@@ -5,6 +5,7 @@ use larder::store::conformance;
 use larder::{BoxStore, FillLimits, MemoryStore};
 
 use crate::support::stores::{Flaky, Gate, Gated, Hanging, Op, Slow};
+use crate::support::written::Written;
 use crate::support::{Bench, CacheBuilder, CacheLayer, Reply, Stage, Step, settle};
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=60");
@@ -22,6 +23,12 @@ fn flaky(fails: fn(Op, usize) -> bool) -> CacheBuilder {
 async fn a_slow_store_keeps_the_contract() {
     let slow = async || Slow::of(MemoryStore::default());
     conformance::check_all(slow, conformance::Capabilities::all()).await;
+}
+
+#[tokio::test]
+async fn a_store_that_keeps_what_it_reads_of_what_it_has_written_keeps_the_contract() {
+    let written = async || Written::of(MemoryStore::default());
+    conformance::check_all(written, conformance::Capabilities::all()).await;
 }
 
 #[tokio::test]

@@ -194,6 +194,15 @@ impl FieldLines {
     }
 }
 
+/// The same lines, in the same order.
+impl PartialEq for FieldLines {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.bytes, self.values, self.texts) == (&other.bytes, other.values, other.texts)
+    }
+}
+
+impl Eq for FieldLines {}
+
 /// Like the map.
 impl fmt::Debug for FieldLines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

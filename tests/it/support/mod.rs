@@ -17,6 +17,7 @@ pub mod source;
 pub mod stepped;
 pub mod stores;
 pub mod wire;
+pub mod written;
 
 pub use bench::{Bench, Seen};
 pub use origin::{Origin, Reply};

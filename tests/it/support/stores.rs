@@ -1,6 +1,7 @@
 //! Stores that wait, hang and fail by a script, around another one; and the store that a run of the scenarios is over.
 //!
-//! `LARDER_STORE=slow` runs the scenarios over [`Slow`], which answers nothing at once.
+//! `LARDER_STORE=slow` runs the scenarios over [`Slow`], which answers nothing at once, and [`Written`], which keeps what
+//! it has read of what it has written.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::yield_now;
 
 use super::seed;
+use super::written::Written;
 
 pub type CacheBuilder = larder::CacheBuilder<BoxStore>;
 pub type CacheHandle = larder::CacheHandle<BoxStore>;
@@ -34,9 +36,10 @@ pub fn cache_builder() -> CacheBuilder {
     cache_builder_over(MemoryStore::default())
 }
 
-/// Sets up a layer over this store, as it is or slow.
+/// Sets up a layer over this store, as it is, or slow and writing all down.
 pub fn cache_builder_over(store: MemoryStore) -> CacheBuilder {
-    CacheLayer::builder(if is_slow() { BoxStore::new(Slow::of(store)) } else { BoxStore::new(store) })
+    let store = if is_slow() { BoxStore::new(Slow::of(Written::of(store))) } else { BoxStore::new(store) };
+    CacheLayer::builder(store)
 }
 
 /// Whether the store of this run takes its time.

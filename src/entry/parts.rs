@@ -1,0 +1,143 @@
+//! A head in parts that anybody can make and take, whatever it is in memory.
+
+use http::header::{self, HeaderMap};
+use http::{HeaderValue, StatusCode};
+
+use super::fields::FieldLines;
+use super::{InvalidEntry, Part, ResponseHead, StoredResponse};
+use crate::entry::Payload;
+use crate::semantics::cache_status::CACHE_STATUS;
+use crate::semantics::fields::is_hop_by_hop;
+use crate::semantics::range::number;
+use crate::semantics::reuse::Reuse;
+
+/// What a [`ResponseHead`] is made of. It depends on no layer's options.
+///
+/// ```
+/// use std::time::{Duration, UNIX_EPOCH};
+/// use http::{HeaderMap, StatusCode};
+/// use larder::semantics::reuse::Reuse;
+/// use larder::{HeadParts, ResponseHead};
+///
+/// let mut headers = HeaderMap::new();
+/// headers.insert("content-type", "text/plain".parse().unwrap());
+/// let received = UNIX_EPOCH + Duration::from_secs(1_790_000_000);
+/// let reuse = Reuse::new(received, received, Duration::from_secs(60));
+/// let mut parts = HeadParts::new(StatusCode::OK, headers, reuse);
+/// parts.groups = vec!["http://example.com news".into()];
+/// let head = ResponseHead::from_parts(parts.clone()).unwrap();
+/// assert_eq!(head.to_parts(), parts);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeadParts {
+    /// `ETag` was made by this cache, not by the origin.
+    pub generated_tag: bool,
+    /// The groups (tags) by which it can be purged; see [`ResponseHead::groups`].
+    pub groups: Vec<Box<str>>,
+    /// The fields that are sent, as they were received: without `Age` and `Cache-Status`, which are told in other ways,
+    /// and without those of a connection. Of a part of a representation, without `Content-Range` and `Content-Length`.
+    pub headers: HeaderMap,
+    /// What of the representation the content is; `None` for all of it.
+    pub part: Option<Part>,
+    /// The terms of reuse.
+    pub reuse: Reuse,
+    /// The status.
+    pub status: StatusCode,
+    /// Fields that are not sent, but count when the response is freshened.
+    pub stripped: HeaderMap,
+    /// `Cache-Status` of caches nearer to the origin.
+    pub upstream_status: Option<HeaderValue>,
+}
+
+impl HeadParts {
+    /// A head of a whole representation, in no group, with nothing stripped.
+    pub fn new(status: StatusCode, headers: HeaderMap, reuse: Reuse) -> Self {
+        Self {
+            generated_tag: false,
+            groups: Vec::new(),
+            headers,
+            part: None,
+            reuse,
+            status,
+            stripped: HeaderMap::new(),
+            upstream_status: None,
+        }
+    }
+
+    /// Refuses what no layer stores.
+    fn check(&self) -> Result<(), InvalidEntry> {
+        let is_whole = match &self.part {
+            None => self.status != StatusCode::PARTIAL_CONTENT,
+            Some(Part::Bytes(extent)) => {
+                let is_made = [header::CONTENT_LENGTH, header::CONTENT_RANGE];
+                if is_made.iter().any(|name| self.headers.contains_key(name)) {
+                    return Err(InvalidEntry::Fields);
+                }
+                !extent.is_complete() && self.status == StatusCode::PARTIAL_CONTENT
+            }
+            Some(Part::Replay) => self.status == StatusCode::PARTIAL_CONTENT,
+        };
+        if !is_whole || self.status.is_informational() || self.status == StatusCode::NOT_MODIFIED {
+            return Err(InvalidEntry::Part);
+        }
+        let is_told_otherwise =
+            [header::AGE, CACHE_STATUS].iter().any(|name| self.headers.contains_key(name));
+        let is_of_connection = self.headers.keys().any(is_hop_by_hop);
+        let tags = self.headers.get_all(header::ETAG).iter().count();
+        if is_told_otherwise || is_of_connection || (self.generated_tag && tags != 1) {
+            return Err(InvalidEntry::Fields);
+        }
+        Ok(())
+    }
+}
+
+impl ResponseHead {
+    /// Its parts, to be written down.
+    pub fn to_parts(&self) -> HeadParts {
+        let whole = |lines: &FieldLines| lines.to_map(|_| true, 0);
+        HeadParts {
+            generated_tag: self.tag_is_ours,
+            groups: self.groups.to_vec(),
+            headers: self.headers(),
+            part: self.part().cloned(),
+            reuse: self.reuse.clone(),
+            status: self.status,
+            stripped: self.stripped.as_deref().map(whole).unwrap_or_default(),
+            upstream_status: self.upstream_status().and_then(|status| HeaderValue::from_bytes(status).ok()),
+        }
+    }
+
+    /// The head that has these parts.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEntry`] where no layer stores a response with such a head.
+    pub fn from_parts(parts: HeadParts) -> Result<Self, InvalidEntry> {
+        parts.check()?;
+        let HeadParts { generated_tag, groups, headers, part, reuse, status, stripped, upstream_status } =
+            parts;
+        let mut head = Self::new(status, headers, reuse).with_part(part).with_stripped(&stripped);
+        head.groups = groups.into_boxed_slice();
+        head.tag_is_ours = generated_tag;
+        head.upstream_status = upstream_status.map(|status| status.as_bytes().into());
+        Ok(head)
+    }
+}
+
+impl StoredResponse {
+    /// A response of a head and its content.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEntry::Content`] where the content is not as long as the head says.
+    pub fn from_parts(head: ResponseHead, payload: Payload) -> Result<Self, InvalidEntry> {
+        let is_whole = match head.part() {
+            Some(Part::Bytes(extent)) => extent.held() == payload.len(),
+            None | Some(Part::Replay) => true,
+        };
+        let is_told =
+            head.fields().get_all(&header::CONTENT_LENGTH).all(|line| number(line) == Some(payload.len()));
+        if is_whole && is_told { Ok(Self::new(head, payload)) } else { Err(InvalidEntry::Content) }
+    }
+}
