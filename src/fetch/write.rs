@@ -9,9 +9,10 @@ use crate::entry::partial::{Joined, joined};
 use crate::entry::{Part, StoredResponse};
 use crate::fetch::assess::Incumbent;
 use crate::fetch::exchange::Exchange;
+use crate::limits::Gauges;
 use crate::observe::InvalidatedBy;
 use crate::respond::open;
-use crate::runtime::to_its_end;
+use crate::runtime::{Runtime, polled_once, to_its_end};
 use crate::semantics::status::is_server_error;
 use crate::shared::Shared;
 use crate::store::{Expected, Fence, PurgeMode, PurgeTarget, PutOutcome, Store, Stored};
@@ -90,6 +91,51 @@ impl<S: Store> EntryWrite<S> {
     pub(super) async fn refuse(self) {
         if let Some(validated) = self.validated {
             end_stale_use(&self.shared, &self.key, validated).await;
+        }
+    }
+}
+
+/// Writes what is at hand. Nobody waits for a store that takes its time: the write goes on in the background then, and
+/// counts as one that is done. It needs a runtime for that, and room for so many bytes among what is in flight.
+pub(super) async fn soon<F>(gauges: &Arc<Gauges>, bytes: usize, write: F) -> PutOutcome
+where
+    F: Future<Output = PutOutcome> + Send + 'static,
+{
+    let mut write = Box::pin(write);
+    if let Some(outcome) = polled_once(write.as_mut()).await {
+        return outcome;
+    }
+    let (Some(runtime), Some(in_flight)) = (Runtime::current(), gauges.in_flight(bytes)) else {
+        return write.await;
+    };
+    let mut reported = ReportedStored::new(gauges);
+    drop(runtime.spawn(async move {
+        let _in_flight = in_flight;
+        reported.settle(write.await == PutOutcome::Stored);
+    }));
+    PutOutcome::Stored
+}
+
+/// Clients got the report that a response is stored. Dropped before it is, this counts that it was not.
+pub(super) struct ReportedStored {
+    gauges: Arc<Gauges>,
+    is_true: bool,
+}
+
+impl ReportedStored {
+    pub(super) fn new(gauges: &Arc<Gauges>) -> Self {
+        Self { gauges: Arc::clone(gauges), is_true: false }
+    }
+
+    pub(super) fn settle(&mut self, is_stored: bool) {
+        self.is_true = is_stored;
+    }
+}
+
+impl Drop for ReportedStored {
+    fn drop(&mut self) {
+        if !self.is_true {
+            self.gauges.unstored();
         }
     }
 }

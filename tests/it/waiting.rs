@@ -1,11 +1,16 @@
 //! Stores that have to be waited for: what they may hold up, what they may not, and what their failures cost.
 
-use http::{Method, Uri};
+use bytes::Bytes;
+use http::{Method, Request, Uri};
+use http_body_util::Empty;
 use larder::store::conformance;
 use larder::{BoxStore, FillLimits, MemoryStore};
+use tower::{Layer, Service};
 
+use crate::support::bench::read;
+use crate::support::origin::always;
 use crate::support::stores::{Flaky, Gate, Gated, Hanging, Op, Slow};
-use crate::support::{Bench, CacheBuilder, CacheLayer, Reply, Stage, Step, settle};
+use crate::support::{Bench, CacheBuilder, CacheLayer, Reply, Stage, Step, alone, settle};
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=60");
 
@@ -174,4 +179,124 @@ async fn a_herd_validates_once_what_has_become_stale_while_the_call_that_stored_
     gate.open();
     settle().await;
     assert_eq!((stage.origin.calls(), stage.handle.fills().fills), (2, 0));
+}
+
+fn small(content: &str) -> [Step; 3] {
+    let length = content.len().to_string();
+    [Step::head(200, &[FRESH, ("content-length", &length)]), Step::frame(content), Step::End]
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_the_store_when_small_content_is_there() {
+    let gate = Gate::before(&[Op::Put]);
+    let stage = gated(&gate);
+    let clients = stage.herd(3, &[]);
+    settle().await;
+    stage.origin.call(0).steps(&small("page"));
+    let mut statuses = Vec::new();
+    for client in clients {
+        statuses.push(client.seen().await.has_body("page").cache_status().to_owned());
+    }
+    statuses.sort();
+    let collapsed = "larder; fwd=uri-miss; stored; collapsed; ttl=60";
+    assert_eq!(statuses, [collapsed, collapsed, "larder; fwd=uri-miss; stored; ttl=60"]);
+    assert_eq!(gate.arrived(), 1);
+    // The call can be joined until the store has its answer, whoever asks and whatever of it.
+    stage.later(10);
+    stage.get("/").seen().await.has_body("page").told("larder; fwd=uri-miss; stored; collapsed; ttl=50");
+    let range = stage.get_with("/", &[("range", "bytes=0-1")]);
+    settle().await;
+    assert_eq!(stage.origin.calls(), 2, "ranges of what is not stored yet are not collapsed");
+    range.leave();
+    assert_eq!(stage.handle.statistics().entries, 0);
+    gate.open();
+    settle().await;
+    stage.get("/").seen().await.has_body("page").told("larder; hit; ttl=50");
+    let fills = stage.handle.fills();
+    assert_eq!((stage.origin.calls(), fills.fills, fills.in_flight, fills.unstored), (2, 0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_content_is_stored_although_its_client_has_left() {
+    let gate = Gate::before(&[Op::Put]);
+    let stage = gated(&gate);
+    // Nobody else can wait for the second one.
+    for fields in [&[][..], &[("range", "bytes=0-1")]] {
+        gate.close();
+        let client = stage.get_with("/", fields);
+        settle().await;
+        stage.origin.calls_from(0).pop().unwrap().steps(&small("page"));
+        settle().await;
+        assert!(!client.is_waiting());
+        client.leave();
+        gate.open();
+        settle().await;
+        stage.get("/").seen().await.has_body("page").told("larder; hit; ttl=60");
+        stage.handle.purge(&Uri::from_static("http://example.com/")).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_put_that_fails_when_the_client_has_its_answer_is_counted() {
+    let stage = Stage::with(flaky(|op, number| op == Op::Put && number == 0));
+    stage.fill("/", &small("page")).await.told("larder; fwd=uri-miss; stored; ttl=60");
+    assert_eq!(stage.handle.fills().unstored, 1);
+    stage.fill("/", &small("page")).await.told("larder; fwd=uri-miss; stored; ttl=60");
+    assert_eq!((stage.handle.fills().unstored, stage.origin.calls()), (1, 2));
+    stage.get("/").seen().await.told("larder; hit; ttl=60");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_reaches_what_the_store_is_still_taking_in() {
+    for is_soft in [false, true] {
+        let gate = Gate::before(&[Op::Put]);
+        let stage = gated(&gate);
+        stage.fill("/", &small("old")).await;
+        let uri = Uri::from_static("http://example.com/");
+        let handle = &stage.handle;
+        if is_soft { handle.soft_purge(&uri).await } else { handle.purge(&uri).await }.unwrap();
+        // What is asked for from now on is not answered with it, be it stored by then or not.
+        let after = stage.get("/");
+        settle().await;
+        assert_eq!(stage.origin.calls(), 2, "soft: {is_soft}");
+        gate.open();
+        settle().await;
+        stage.origin.call(1).steps(&small("new"));
+        after.seen().await.has_body("new");
+        settle().await;
+        stage.get("/").seen().await.has_body("new").told("larder; hit; ttl=60");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn beyond_what_may_be_in_flight_clients_wait_for_the_store() {
+    let gate = Gate::before(&[Op::Put]);
+    let store = Gated::new(MemoryStore::default(), gate.clone());
+    let limits = FillLimits::new().in_flight(4096);
+    let stage = Stage::with(CacheLayer::builder(BoxStore::new(store)).fill_limits(limits));
+    stage.origin.script(&small(&"x".repeat(1000)));
+    let clients: Vec<_> = (0..10).map(|number| stage.get(&format!("/{number}"))).collect();
+    settle().await;
+    let answered = clients.iter().filter(|client| !client.is_waiting()).count();
+    let in_flight = stage.handle.fills().in_flight;
+    assert!((2..=4).contains(&answered) && in_flight <= 4096, "{answered}, {in_flight} bytes");
+    gate.open();
+    for client in clients {
+        client.seen().await.told("larder; fwd=uri-miss; stored; ttl=60");
+    }
+    let fills = stage.handle.fills();
+    assert_eq!((stage.handle.statistics().entries, fills.in_flight, fills.unstored), (10, 0, 0));
+}
+
+#[test]
+fn without_a_runtime_a_client_gets_its_answer_when_it_is_stored() {
+    let origin = always(Reply::cc("page", "max-age=60"));
+    let mut cache = CacheLayer::new(BoxStore::new(Slow::of(MemoryStore::default()))).layer(origin.clone());
+    let mut get = || {
+        let request = Request::get("http://a/").body(Empty::<Bytes>::new()).unwrap();
+        let answer = cache.call(request);
+        alone(async { read(answer.await.unwrap()).await.has_body("page") })
+    };
+    get().told("larder; fwd=uri-miss; stored; ttl=60");
+    get().told("larder; hit; ttl=60");
 }
