@@ -300,3 +300,27 @@ fn without_a_runtime_a_client_gets_its_answer_when_it_is_stored() {
     get().told("larder; fwd=uri-miss; stored; ttl=60");
     get().told("larder; hit; ttl=60");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_has_become_stale_during_its_look_up_answers_for_no_other_query() {
+    let gate = Gate::after(&[Op::Get]);
+    gate.open();
+    let stage = gated(&gate);
+    let head = [FRESH, ("no-vary-search", "params")];
+    stage.fill("/?1", &[Step::head(200, &head), Step::frame("old"), Step::End]).await;
+    stage.get("/?2").seen().await.has_body("old").told("larder; hit; ttl=60");
+    stage.later(50);
+    gate.close();
+    let client = stage.get("/?3");
+    settle().await;
+    // Nothing is stored under its own query; the look-up under the other one takes its time.
+    gate.pass(1);
+    settle().await;
+    assert_eq!(gate.arrived(), 5);
+    stage.later(20);
+    gate.open();
+    settle().await;
+    assert_eq!(stage.origin.calls(), 2, "it is stale by now");
+    stage.origin.call(1).steps(&[Step::head(200, &head), Step::frame("new"), Step::End]);
+    client.seen().await.has_body("new");
+}
