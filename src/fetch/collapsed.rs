@@ -362,7 +362,8 @@ impl<S: Store> CollapsedFetch<S> {
                 };
             }
             CallResult::Streaming(head, flight, _) => self.share_flight(head, flight),
-            CallResult::Validated(response) => self.share(response, true).await,
+            // Who comes when the answer is there already has not waited for that validation.
+            CallResult::Validated(response) => self.share(response, !is_over).await,
             CallResult::Whole(response) => self.share(response, false).await,
         };
         if let Some(answer) = shared {

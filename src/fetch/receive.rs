@@ -275,7 +275,7 @@ impl<S: Store> Fetch<S> {
             leader.publish(CallResult::Whole(response.clone()));
         }
         let (gauges, bytes) = (Arc::clone(&self.core().gauges), response.weight());
-        write::soon(&gauges, bytes, async move { write.put(response).await }).await
+        write::soon(&gauges, bytes, None, async move { write.put(response).await }).await
     }
 
     /// Passes content to the client as it comes in, and stores it when it is whole.
@@ -414,13 +414,13 @@ struct EntrySink<S> {
 
 impl<S: Store> Sink for EntrySink<S> {
     async fn commit(self: Box<Self>, content: Content) -> Option<Pieces> {
-        let Self { received, mut reported, mut write, .. } = *self;
+        let Self { received, reported, mut write, .. } = *self;
         let ReceivedHead { assessment, headers, sent_at, status } = &*received;
         let assessment = Assessment::clone(assessment);
         let response = complete(assessment, *status, headers, *sent_at, content);
         let stored = response.payload().content().cloned();
         // Where it can't be stored, the next request is a miss.
-        reported.settle(write.put(response).await == PutOutcome::Stored);
+        reported.settle(write.put(response).await);
         stored
     }
 

@@ -6,7 +6,7 @@ use crate::collapse::Leader;
 use crate::collapse::background::ValidationPermit;
 use crate::entry::key::CacheKey;
 use crate::entry::partial::{Joined, joined};
-use crate::entry::{Part, StoredResponse};
+use crate::entry::{Part, ResponseHead, StoredResponse};
 use crate::fetch::assess::Incumbent;
 use crate::fetch::exchange::Exchange;
 use crate::limits::Gauges;
@@ -15,7 +15,7 @@ use crate::respond::open;
 use crate::runtime::{Runtime, polled_once, to_its_end};
 use crate::semantics::status::is_server_error;
 use crate::shared::Shared;
-use crate::store::{Expected, Fence, PurgeMode, PurgeTarget, PutOutcome, Store, Stored};
+use crate::store::{Expected, Fence, PurgeMode, PurgeTarget, PutOutcome, Store, Stored, StoredId};
 
 /// What it takes to write a response: nothing else of the request is held while its content comes in.
 pub(super) struct EntryWrite<S> {
@@ -87,6 +87,11 @@ impl<S: Store> EntryWrite<S> {
         }
     }
 
+    /// Gives a stored response a new head.
+    pub(super) async fn freshen(&self, of: StoredId, head: ResponseHead) -> PutOutcome {
+        self.shared.freshen(&self.key, of, head, self.fence).await
+    }
+
     /// The content is larger than what is stored.
     pub(super) async fn refuse(self) {
         if let Some(validated) = self.validated {
@@ -97,23 +102,35 @@ impl<S: Store> EntryWrite<S> {
 
 /// Writes what is at hand. Nobody waits for a store that takes its time: the write goes on in the background then, and
 /// counts as one that is done. It needs a runtime for that, and room for so many bytes among what is in flight.
-pub(super) async fn soon<F>(gauges: &Arc<Gauges>, bytes: usize, write: F) -> PutOutcome
+/// `reported` is there where clients have got the report that it is stored already.
+pub(super) async fn soon<F>(
+    gauges: &Arc<Gauges>,
+    bytes: usize,
+    reported: Option<ReportedStored>,
+    write: F,
+) -> PutOutcome
 where
     F: Future<Output = PutOutcome> + Send + 'static,
 {
     let mut write = Box::pin(write);
-    if let Some(outcome) = polled_once(write.as_mut()).await {
-        return outcome;
-    }
-    let (Some(runtime), Some(in_flight)) = (Runtime::current(), gauges.in_flight(bytes)) else {
-        return write.await;
+    let outcome = match polled_once(write.as_mut()).await {
+        Some(outcome) => outcome,
+        None => match (Runtime::current(), gauges.in_flight(bytes)) {
+            (Some(runtime), Some(in_flight)) => {
+                let reported = reported.unwrap_or_else(|| ReportedStored::new(gauges));
+                drop(runtime.spawn(async move {
+                    let _in_flight = in_flight;
+                    reported.settle(write.await);
+                }));
+                return PutOutcome::Stored;
+            }
+            _ => write.await,
+        },
     };
-    let mut reported = ReportedStored::new(gauges);
-    drop(runtime.spawn(async move {
-        let _in_flight = in_flight;
-        reported.settle(write.await == PutOutcome::Stored);
-    }));
-    PutOutcome::Stored
+    if let Some(reported) = reported {
+        reported.settle(outcome);
+    }
+    outcome
 }
 
 /// Clients got the report that a response is stored. Dropped before it is, this counts that it was not.
@@ -127,8 +144,8 @@ impl ReportedStored {
         Self { gauges: Arc::clone(gauges), is_true: false }
     }
 
-    pub(super) fn settle(&mut self, is_stored: bool) {
-        self.is_true = is_stored;
+    pub(super) fn settle(mut self, outcome: PutOutcome) {
+        self.is_true = outcome == PutOutcome::Stored;
     }
 }
 
