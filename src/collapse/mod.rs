@@ -310,10 +310,15 @@ impl Call {
     pub(crate) fn publish(&self, result: CallResult) {
         let mut state = lock(&self.state);
         let heir = state.heir.take();
-        if matches!(state.result, CallResult::Pending) {
-            state.result = result.clone();
-        } else {
+        if !matches!(state.result, CallResult::Pending) {
             state.is_answered_elsewhere = false;
+        }
+        match (&state.result, &result) {
+            // A stream that has all of its content is as good as what is stored.
+            (CallResult::Pending, _) | (CallResult::Streaming(..), CallResult::Whole(_)) => {
+                state.result = result.clone();
+            }
+            _ => {}
         }
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);

@@ -19,7 +19,7 @@ use crate::entry::pieces::{PIECE, Pieces};
 use crate::entry::{Part, Payload, StoredResponse};
 use crate::observe::Answer;
 use crate::respond::{self, Source, take_over};
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, from_now_on};
 use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::etag::TagKind;
 use crate::semantics::fields::remove_content_digests;
@@ -414,14 +414,19 @@ struct EntrySink<S> {
 
 impl<S: Store> Sink for EntrySink<S> {
     async fn commit(self: Box<Self>, content: Content) -> Option<Pieces> {
-        let Self { received, reported, mut write, .. } = *self;
+        let Self { received, reported, shared, mut write, .. } = *self;
         let ReceivedHead { assessment, headers, sent_at, status } = &*received;
         let assessment = Assessment::clone(assessment);
         let response = complete(assessment, *status, headers, *sent_at, content);
-        let stored = response.payload().content().cloned();
+        let whole = response.payload().content().cloned();
+        if let Some(leader) = &write.leader {
+            // What comes in until the store has it is answered from this, as from a stored response.
+            leader.publish(CallResult::Whole(response.clone()));
+        }
+        let (gauges, bytes) = (&shared.core.gauges, response.weight());
         // Where it can't be stored, the next request is a miss.
-        reported.settle(write.put(response).await);
-        stored
+        write::soon(gauges, bytes, Some(reported), async move { write.put(response).await }).await;
+        whole
     }
 
     async fn refuse(self: Box<Self>) {
@@ -429,7 +434,8 @@ impl<S: Store> Sink for EntrySink<S> {
         if let Some(leader) = self.write.leader.as_ref().filter(|_| !self.is_capped) {
             leader.remember(self.shared.core.clock.now());
         }
-        self.write.refuse().await;
+        // The content goes on meanwhile.
+        from_now_on(self.write.refuse());
     }
 }
 

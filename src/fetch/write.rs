@@ -144,7 +144,7 @@ impl ReportedStored {
         Self { gauges: Arc::clone(gauges), is_true: false }
     }
 
-    pub(super) fn settle(mut self, outcome: PutOutcome) {
+    fn settle(mut self, outcome: PutOutcome) {
         self.is_true = outcome == PutOutcome::Stored;
     }
 }

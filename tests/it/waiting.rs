@@ -10,7 +10,7 @@ use tower::{Layer, Service};
 use crate::support::bench::read;
 use crate::support::origin::always;
 use crate::support::stores::{Flaky, Gate, Gated, Hanging, Op, Slow};
-use crate::support::{Bench, CacheBuilder, CacheLayer, Reply, Stage, Step, alone, settle};
+use crate::support::{Answer, Bench, CacheBuilder, CacheLayer, Reply, Stage, Step, alone, settle};
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=60");
 
@@ -304,30 +304,6 @@ fn without_a_runtime_a_client_gets_its_answer_when_it_is_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_become_stale_during_its_look_up_answers_for_no_other_query() {
-    let gate = Gate::after(&[Op::Get]);
-    gate.open();
-    let stage = gated(&gate);
-    let head = [FRESH, ("no-vary-search", "params")];
-    stage.fill("/?1", &[Step::head(200, &head), Step::frame("old"), Step::End]).await;
-    stage.get("/?2").seen().await.has_body("old").told("larder; hit; ttl=60");
-    stage.later(50);
-    gate.close();
-    let client = stage.get("/?3");
-    settle().await;
-    // Nothing is stored under its own query; the look-up under the other one takes its time.
-    gate.pass(1);
-    settle().await;
-    assert_eq!(gate.arrived(), 5);
-    stage.later(20);
-    gate.open();
-    settle().await;
-    assert_eq!(stage.origin.calls(), 2, "it is stale by now");
-    stage.origin.call(1).steps(&[Step::head(200, &head), Step::frame("new"), Step::End]);
-    client.seen().await.has_body("new");
-}
-
-#[tokio::test(start_paused = true)]
 async fn nobody_waits_for_the_store_when_a_stored_response_is_still_valid() {
     let gate = Gate::before(&[Op::Freshen]);
     let stage = gated(&gate);
@@ -364,4 +340,87 @@ async fn a_request_that_comes_after_a_validation_does_not_share_it_although_the_
             client.seen().await.has_body("page");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_stream_does_not_wait_for_the_store() {
+    for length in [None, Some(("content-length", "6"))] {
+        let gate = Gate::before(&[Op::Put]);
+        let stage = gated(&gate);
+        let clients = stage.herd(3, &[]);
+        settle().await;
+        let fields: Vec<_> = [FRESH].into_iter().chain(length).collect();
+        stage.origin.call(0).head(&fields).frame("pan");
+        settle().await;
+        stage.origin.call(0).frame("try").end();
+        for client in clients {
+            client.seen().await.has_body("pantry");
+        }
+        assert_eq!((gate.arrived(), stage.handle.statistics().entries), (1, 0));
+        // Until it is stored, it answers as what is stored does.
+        let mut tag = None;
+        for fields in [&[][..], &[("if-none-match", "\"other\"")]] {
+            let seen = stage.get_with("/", fields).seen().await.has_body("pantry");
+            tag = seen.field("etag").map(str::to_owned);
+            seen.told("larder; fwd=uri-miss; stored; collapsed; ttl=60");
+        }
+        let known = stage.get_with("/", &[("if-none-match", &tag.expect("a generated tag"))]).seen().await;
+        assert_eq!(known.status, 304);
+        gate.open();
+        settle().await;
+        stage.get("/").seen().await.has_body("pantry").told("larder; hit; ttl=60");
+        let fills = stage.handle.fills();
+        let counts = (stage.origin.calls(), fills.fills, fills.in_flight, fills.unstored);
+        assert_eq!(counts, (1, 0, 0, 0), "{length:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn content_that_is_too_large_goes_on_while_the_store_takes_its_time() {
+    let gate = Gate::before(&[Op::Freshen]);
+    let store = Gated::new(MemoryStore::builder().max_object(100_000).build(), gate.clone());
+    let stage = Stage::with(CacheLayer::builder(BoxStore::new(store)));
+    let stale = ("cache-control", "max-age=60, stale-if-error=600");
+    stage.fill("/", &[Step::head(200, &[stale]), Step::frame("old"), Step::End]).await;
+    stage.later(61);
+    let client = stage.get("/").reading();
+    settle().await;
+    let call = stage.origin.call(1);
+    call.head(&[FRESH]);
+    for _ in 0..10 {
+        call.frame("x".repeat(50_000));
+    }
+    call.end();
+    assert_eq!(client.await.unwrap().body.len(), 500_000);
+    assert_eq!(gate.arrived(), 1, "the old one is not to stand in any more");
+    gate.open();
+    settle().await;
+    let next = stage.get("/");
+    settle().await;
+    stage.origin.call(2).step(Step::Refuse);
+    assert!(matches!(next.answer().await, Answer::Refused));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_become_stale_during_its_look_up_answers_for_no_other_query() {
+    let gate = Gate::after(&[Op::Get]);
+    gate.open();
+    let stage = gated(&gate);
+    let head = [FRESH, ("no-vary-search", "params")];
+    stage.fill("/?1", &[Step::head(200, &head), Step::frame("old"), Step::End]).await;
+    stage.get("/?2").seen().await.has_body("old").told("larder; hit; ttl=60");
+    stage.later(50);
+    gate.close();
+    let client = stage.get("/?3");
+    settle().await;
+    // Nothing is stored under its own query; the look-up under the other one takes its time.
+    gate.pass(1);
+    settle().await;
+    assert_eq!(gate.arrived(), 5);
+    stage.later(20);
+    gate.open();
+    settle().await;
+    assert_eq!(stage.origin.calls(), 2, "it is stale by now");
+    stage.origin.call(1).steps(&[Step::head(200, &head), Step::frame("new"), Step::End]);
+    client.seen().await.has_body("new");
 }
