@@ -252,7 +252,7 @@ impl Tagging {
 
     /// The most bytes of content that are taken in before the first answer, so that it has a tag
     /// already; default 64 KiB. Content that comes bit by bit is not held up for it, but where nothing is stored
-    /// ([`CacheLayer::tag_only`](crate::CacheLayer::tag_only)).
+    /// ([`CacheBuilder::tag_only`](crate::CacheBuilder::tag_only)).
     #[must_use]
     pub fn small(mut self, bytes: u64) -> Self {
         self.small = bytes;

@@ -1,24 +1,28 @@
 //! What a hit of the example proxy costs on the wire, against a bare hyper server, side by side in one run.
 //!
-//! `cargo bench --bench proxy` builds the example `origin_proxy`, has it store one response, and starts a bare server
-//! (hyper-util's `auto` server with the defaults) whose service answers every request with the status, the fields and
-//! the content of the proxy's hit, made once. Connections that stay open then load one of the two at a time, over
-//! loopback: over HTTP/1.1 with one request at a time each, over HTTP/2 with several streams each. The servers share
-//! one core and have one worker each, the clients have another core, as far as there are cores and `taskset`.
+//! `cargo bench --bench proxy` builds the example `origin_proxy`, has it store one response, and starts two more servers:
 //!
-//! The servers take turns in short rounds, and which one is first changes. The table has medians over the rounds:
+//! - "bare": hyper-util's `auto` server with its defaults, whose service builds, for every request, a response by hand
+//!   with the status, the fields and the content of the proxy's hit;
+//! - "layer": the same server with the cache alone around that service, which answers with hits.
 //!
-//! - "ratio": requests per second of the proxy, in times of the bare server's. [`GOAL`] is for it; a run that misses it
-//!   fails.
-//! - "CPU": the time that the proxy's process takes for a request, in times of the bare server's.
-//! - "busy": how much of the round the processor works for the server. Where this is much below 1, the clients or
-//!   other processes are in the way, and the ratio says little.
+//! Connections that stay open load one server at a time, over loopback: over HTTP/1.1 with one request at a time, over
+//! HTTP/2 with several streams. The servers share one core and have one worker each; the clients have another core, if
+//! there are two cores and `taskset`.
+//!
+//! The servers take turns in short rounds, and which one is first changes. For each server there is
+//!
+//! - "requests/s", and its "ratio" to the bare server's, each the median over the rounds. [`GOAL`] is for the proxy's
+//!   ratio; a run that misses it fails.
+//! - "us CPU": the processor time for a request, and its "ratio" to the bare server's, over all rounds.
+//! - "busy": the share of the time in which the processor works for the server. If it is much below 1, other processes
+//!   take the processors, and a run on a quieter machine says more.
 //!
 //! Instructions are steadier. For callgrind, run a server by hand, and load it with a number of requests:
 //!
 //! - `-- origin` prints the address of an origin.
-//! - `-- bare ADDRESS` prints the address of a bare server that answers as what is at `ADDRESS`.
-//! - `-- load http1|http2 ADDRESS REQUESTS` sends so many requests.
+//! - `-- bare ADDRESS` and `-- layer ADDRESS` print the address of a server that answers as the one at `ADDRESS` does.
+//! - `-- load http1|http2 ADDRESS REQUESTS` sends that many requests.
 #![allow(clippy::print_stdout, clippy::unwrap_used, unreachable_pub)]
 
 mod http1;
@@ -44,7 +48,7 @@ const CONTENT: usize = 1024;
 const ROUNDS: usize = 21;
 const ROUND: Duration = Duration::from_millis(400);
 
-/// What the clients of all rounds send as `Host` or `:authority`, and where.
+/// What all clients ask for.
 const AUTHORITY: &str = "www.example.com";
 const PATH: &str = "/articles/some-article?page=2";
 

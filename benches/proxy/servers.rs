@@ -1,6 +1,7 @@
 //! The servers: each is a process of its own, so that its processor time is its own.
 
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::fmt;
 use std::future::{Ready, ready};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -36,13 +37,17 @@ pub struct Server {
 impl Server {
     /// Starts a program that prints `http://ADDRESS` in its first line.
     pub fn start(name: &'static str, program: PathBuf, arguments: &[&str]) -> Self {
-        let mut command = if is_pinned() {
-            let mut command = Command::new("taskset");
-            command.args(["--cpu-list", SERVERS]).arg(program);
-            command
-        } else {
-            Command::new(program)
-        };
+        // Each of these runs the rest of the command line in its own place.
+        let mut words: Vec<OsString> = Vec::new();
+        if is_pinned() {
+            words.extend(["taskset", "--cpu-list", SERVERS].map(Into::into));
+        }
+        if has("setpriv") {
+            words.extend(["setpriv", "--pdeathsig", "KILL"].map(Into::into)); // when this process is killed
+        }
+        words.push(program.into());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         let mut process = command.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
@@ -87,8 +92,11 @@ pub fn example() -> PathBuf {
 }
 
 fn is_pinned() -> bool {
-    std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1)
-        && Command::new("taskset").arg("--version").stdout(Stdio::null()).status().is_ok_and(|s| s.success())
+    std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) && has("taskset")
+}
+
+fn has(program: &str) -> bool {
+    Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 /// Keeps the clients, and what is started from here on without a core of its own, on the clients' core.

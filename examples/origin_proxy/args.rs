@@ -24,7 +24,7 @@ origin_proxy proxy            the proxy alone, before any origin
     --profile NAME            default: careful with cookies and credentials; rfc9111: all that the RFC permits
     --memory SIZE             bytes held in memory, default 256MiB
     --max-object SIZE         the largest object stored, default 8MiB
-    --timeout SECONDS         how long a call may go on without a byte to or from the origin, default 30
+    --timeout SECONDS         how long a call may last without a byte to or from the origin, default 30
     --drain SECONDS           how long open requests may take to end when the proxy is stopped, default 10; a second
                               signal ends them at once
     --workers N               threads, default one for each core
@@ -211,7 +211,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("'{text}' is no address to listen on; one looks like 127.0.0.1:8080"))
 }
 
-/// A number of bytes, with KiB, MiB or GiB (or k, m, g) behind it.
+/// A number of bytes, with the unit KiB, MiB or GiB (or k, m, g).
 fn size(text: &str) -> Result<u64, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use crate::calls::ConnectionCalls;
+use crate::client_calls::ConnectionCalls;
 use crate::interim::Exchange;
 use crate::serve::DrainGuard;
 
@@ -12,7 +12,7 @@ use crate::serve::DrainGuard;
 pub struct ClientConnection {
     pub address: IpAddr,
     pub calls: ConnectionCalls,
-    /// A request may outlive its connection, where the cache goes on with it: it must not hold up a drain.
+    /// The cache may continue a request after its connection has ended. Such a request must not hold up a drain.
     pub drain_guard: Weak<DrainGuard>,
 }
 
@@ -36,8 +36,8 @@ impl Client {
         self.0.connection.address
     }
 
-    /// Where to begin a call for the client; `None` once the request is answered, since what goes on with it then is for
-    /// others.
+    /// The limits on calls for this request; `None` once it is answered, since a call that begins then is not for its
+    /// client.
     pub fn calls(&self) -> Option<&ConnectionCalls> {
         (!self.0.is_answered.load(Ordering::Acquire)).then_some(&self.0.connection.calls)
     }

@@ -1,4 +1,4 @@
-//! The content of a client's request, which has to come on.
+//! The content of a client's request, which has to make progress.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,19 +10,19 @@ use pin_project_lite::pin_project;
 use thiserror::Error;
 use tokio::time::{Sleep, sleep};
 
-/// Why content of a client ends before its end.
+/// Why a client's content ends early.
 #[derive(Debug, Error)]
 pub enum ContentError {
     #[error("the client's content breaks off: {0}")]
     Broken(#[from] hyper::Error),
-    #[error("the client's content does not come on")]
+    #[error("the client's content stalls")]
     Stalled,
 }
 
 pin_project! {
-    /// Content of a client. It fails when it is waited for and nothing comes of it for `stall`: however long it takes
-    /// in all, and however long nobody asks for it.
-    pub struct Content<B = Incoming> {
+    /// Content of a client. It fails when it is polled and no frame comes for `stall`. How long it takes in all does not
+    /// matter, nor how long it is not polled.
+    pub struct RequestContent<B = Incoming> {
         #[pin]
         body: B,
         late: Option<Pin<Box<Sleep>>>,
@@ -30,13 +30,13 @@ pin_project! {
     }
 }
 
-impl<B> Content<B> {
+impl<B> RequestContent<B> {
     pub fn new(body: B, stall: Duration) -> Self {
         Self { body, late: None, stall }
     }
 }
 
-impl<B> Body for Content<B>
+impl<B> Body for RequestContent<B>
 where
     B: Body<Data = Bytes>,
     ContentError: From<B::Error>,

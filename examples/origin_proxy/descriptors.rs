@@ -1,23 +1,23 @@
-//! How many descriptors the process may have, and who gets how many of them.
+//! How many file descriptors the process may have, and how they are divided.
 
-/// Where the system does not say how many descriptors there are.
+/// Assumed if the system does not report a limit.
 const UNKNOWN: usize = 1024;
 
-/// Descriptors that neither a client nor the origin has: the listener, what the runtime needs, output.
+/// Descriptors for other purposes than connections: the listener, the runtime, output.
 const RESERVED: usize = 32;
 
-/// More would rather fill the memory than serve anybody.
+/// More connections would fill the memory before they are of use.
 const MOST: usize = 1 << 14;
 
-/// Shares of the descriptors. Each client may have a tunnel, which is a connection to the origin as well; so clients
-/// get half of what there is, and what is left serves the calls and the connections that are kept for the next ones.
+/// Shares of the descriptors. Each client connection may become a tunnel, which needs a connection to the origin as
+/// well. So clients get half of the descriptors; the rest is for calls and for idle connections to the origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
     /// Calls to the origin at once.
     pub calls: usize,
     /// Connections of clients.
     pub connections: usize,
-    /// Connections to the origin that are kept without a request.
+    /// Idle connections to the origin.
     pub idle: usize,
 }
 

@@ -19,12 +19,12 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::client::Client;
-use crate::content::Content;
+use crate::content::RequestContent;
 use crate::host::{self, Host};
-use crate::own::{self, AnswerBody};
+use crate::local_reply::{self, ResponseBody};
 use crate::serve::DrainGuard;
 use crate::upstream::{CDN_LOOP, Upstream};
-use crate::{hops, location, upgrade, via};
+use crate::{location, max_forwards, upgrade, via};
 
 type Cache = QueryService<CacheService<Upstream>>;
 
@@ -51,8 +51,9 @@ impl Edge {
     }
 
     /// The response to a request that does not reach the cache. What this changes in one that does is for the origin.
-    fn refusal(&self, request: &mut Request<Incoming>, present: &Present) -> Option<Response<AnswerBody>> {
-        let refused = |status, detail| Some(own::error(status, &format!("larder; detail=\"{detail}\"")));
+    fn refusal(&self, request: &mut Request<Incoming>, present: &Present) -> Option<Response<ResponseBody>> {
+        let refused =
+            |status, detail| Some(local_reply::error(status, &format!("larder; detail=\"{detail}\"")));
         // HTTP/1 requests of more fields do not get here.
         if has_more_fields(request.headers(), self.settings.fields) {
             return refused(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too-many-fields");
@@ -72,12 +73,12 @@ impl Edge {
         if request.method() == Method::CONNECT {
             return refused(StatusCode::METHOD_NOT_ALLOWED, "connect");
         }
-        hops::count_down(request)
+        max_forwards::count_down(request)
     }
 }
 
 impl HyperService<Request<Incoming>> for Edge {
-    type Response = Response<AnswerBody>;
+    type Response = Response<ResponseBody>;
     type Error = Infallible;
     type Future = EdgeFuture;
 
@@ -97,7 +98,7 @@ impl HyperService<Request<Incoming>> for Edge {
             Host::Upstream => host::of(&request).map(|host| (host, Arc::clone(&self.settings))),
         };
         tidy(request.headers_mut(), &present, protocols);
-        let request = request.map(|body| Content::new(body, self.settings.stall));
+        let request = request.map(|body| RequestContent::new(body, self.settings.stall));
         // The cache is always ready.
         let future = self.cache.clone().call(request);
         EdgeFuture { kind: Kind::Cached { future, finish: Finish { forward, rewrite, switch } } }
@@ -115,13 +116,13 @@ pin_project! {
 pin_project! {
     #[project = KindProjection]
     enum Kind {
-        Cached { #[pin] future: <Cache as Service<Request<Content>>>::Future, finish: Finish },
-        Refused { response: Option<Response<AnswerBody>> },
+        Cached { #[pin] future: <Cache as Service<Request<RequestContent>>>::Future, finish: Finish },
+        Refused { response: Option<Response<ResponseBody>> },
     }
 }
 
 impl Future for EdgeFuture {
-    type Output = Result<Response<AnswerBody>, Infallible>;
+    type Output = Result<Response<ResponseBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut response = match self.project().kind.project() {
@@ -130,7 +131,7 @@ impl Future for EdgeFuture {
                 Err(error) => {
                     let forward = finish.forward;
                     let cache_status = format!("larder; fwd={forward}; detail=\"{}\"", error.detail());
-                    own::error(error.status(), &cache_status)
+                    local_reply::error(error.status(), &cache_status)
                 }
             },
             KindProjection::Refused { response } => match response.take() {
@@ -160,7 +161,7 @@ struct Switch {
 }
 
 impl Finish {
-    fn response(&mut self, mut response: Response<AnswerBody>) -> Response<AnswerBody> {
+    fn response(&mut self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
         let is_switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let protocols = if is_switched { response.headers_mut().remove(header::UPGRADE) } else { None };
         remove_hop_by_hop(response.headers_mut());
@@ -219,13 +220,13 @@ fn forward(method: &Method, is_upgrade: bool) -> &'static str {
 /// A field that the origin does not get must not select a stored response: fields that `Connection` nominates are
 /// removed before the cache looks. Cookies, which HTTP/2 may split, are one line again (RFC 9113 8.2.3).
 fn tidy(headers: &mut HeaderMap, present: &Present, protocols: Option<HeaderValue>) {
-    // It tells the cache that there is content; the client of the origin makes its own.
+    // This field shows the cache that there is content. The client of the origin makes its own.
     let coding = if present.transfer_encoding { headers.remove(header::TRANSFER_ENCODING) } else { None };
     remove_hop_by_hop(headers);
     if let Some(coding) = coding {
         headers.insert(header::TRANSFER_ENCODING, coding);
     }
-    // It tells the cache, and the client of the origin, that this is a handshake.
+    // This field shows the cache, and the client of the origin, that the request is a handshake.
     if let Some(protocols) = protocols {
         headers.insert(header::UPGRADE, protocols);
     }

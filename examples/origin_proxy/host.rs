@@ -14,7 +14,7 @@ pub enum Host {
     Upstream,
 }
 
-/// Whether the request names its authority as it has to. RFC 9112 3.2 asks for 400 otherwise.
+/// Whether the request names its authority correctly. Otherwise RFC 9112 3.2 requires a 400.
 pub fn is_valid<B>(request: &Request<B>) -> bool {
     let mut lines = request.headers().get_all(header::HOST).into_iter();
     let host = lines.next();
@@ -29,7 +29,7 @@ pub fn is_valid<B>(request: &Request<B>) -> bool {
         (Version::HTTP_09 | Version::HTTP_10, ..) => true,
         (Version::HTTP_11, _, host) => host.is_some(),
         // RFC 9113 8.3.1: a Host that names another entity than `:authority` makes a request malformed.
-        (_, Some(target), Some(host)) => bare(target.as_bytes()) == bare(host.as_bytes()),
+        (_, Some(target), Some(host)) => normalized(target.as_bytes()) == normalized(host.as_bytes()),
         (_, target, host) => target.is_some() || host.is_some(),
     }
 }
@@ -45,10 +45,10 @@ fn field(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(header::HOST).cloned()
 }
 
-/// An authority as it compares with others: in lower case, without the default port of `http`.
-pub fn bare(authority: &[u8]) -> Vec<u8> {
-    let bare = authority.strip_suffix(b":80").unwrap_or(authority);
-    bare.strip_suffix(b":").unwrap_or(bare).to_ascii_lowercase()
+/// An authority in the form that is compared: in lower case, without the default port of `http`.
+pub fn normalized(authority: &[u8]) -> Vec<u8> {
+    let short = authority.strip_suffix(b":80").unwrap_or(authority);
+    short.strip_suffix(b":").unwrap_or(short).to_ascii_lowercase()
 }
 
 /// `host[:port]` with a name, an IPv4 address or a bracketed IPv6 address. RFC 3986 lets a registered name have

@@ -2,7 +2,7 @@
 //! responses only.
 //!
 //! A tower service returns one response, so interim ones take another way: the server opens an [`Exchange`] for each
-//! request, the client of the origin hands them to it, and [`InterimIo`], the connection's I/O, writes them where one
+//! request, the client of the origin gives them to it, and [`InterimIo`], the connection's I/O, writes them where one
 //! message has ended and the next one has not begun.
 //!
 //! # Where that is
@@ -43,10 +43,10 @@ use http::header::{self, HeaderMap};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use larder::semantics::fields::remove_hop_by_hop;
 
-/// How many interim responses one request gets.
+/// The most interim responses that one request gets.
 const MAX_HEADS: usize = 16;
 
-/// How many bytes they have in all.
+/// The most bytes that they have in all.
 const MAX_BYTES: usize = 16 << 10;
 
 /// What the service and the I/O of one connection share.
@@ -146,7 +146,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Sends an interim response, if there is still a place for it.
+    /// Sends an interim response, unless it comes too late or is beyond the bounds.
     pub fn send(&self, status: StatusCode, fields: &HeaderMap) {
         let Some(head) = head(status, fields) else {
             return;
@@ -159,7 +159,7 @@ impl Exchange {
         state.allowance.heads -= 1;
         state.allowance.bytes -= head.len();
         state.queued.extend_from_slice(&head);
-        // Without one, the flush is yet to come.
+        // If no task is known yet, its flush is still to come.
         let task = state.task.clone();
         drop(state);
         if let Some(task) = task {
@@ -177,7 +177,7 @@ impl Exchange {
     }
 }
 
-/// An interim response as it is forwarded; none if it ends at this hop.
+/// An interim response as it is forwarded; `None` if it ends at this hop.
 fn head(status: StatusCode, fields: &HeaderMap) -> Option<Vec<u8>> {
     // hyper answers `Expect` itself, and a switch of protocols is the last response of its connection.
     let own = status == StatusCode::CONTINUE || status == StatusCode::SWITCHING_PROTOCOLS;
@@ -206,7 +206,7 @@ fn head(status: StatusCode, fields: &HeaderMap) -> Option<Vec<u8>> {
 pub struct InterimIo<I> {
     connection: Connection,
     io: I,
-    /// Begun, so it goes before all else.
+    /// The rest of an interim response that is partly written: it goes before all else.
     rest: Bytes,
 }
 

@@ -1,31 +1,31 @@
-//! What the proxy bears from its clients and from the origin.
+//! Limits on what clients and the origin may do.
 
 use std::time::Duration;
 
 use crate::descriptors::{Shares, descriptors};
-use crate::{calls, connection, pool};
+use crate::{client_calls, connection, pool};
 
 /// Each of these is an option.
 #[derive(Clone, Copy)]
 pub struct Limits {
-    /// How long a request waits for its call to begin.
+    /// How long a request may wait for its call to begin.
     pub call_wait: Duration,
-    pub calls: calls::Bounds,
+    pub calls: client_calls::Bounds,
     pub connections: usize,
     pub connections_per_address: usize,
-    /// The fields of a request.
+    /// The most fields of a request.
     pub fields: usize,
-    /// The bytes of a request's head.
+    /// The most bytes of a request head.
     pub head_size: u32,
-    /// Calls to the origin in all.
+    /// Calls to the origin, of all clients.
     pub max_calls: usize,
     pub origin: pool::Bounds,
     pub timeouts: connection::Timeouts,
-    /// How long an HTTP/2 connection may be silent before it is asked for a sign of life, and may take to give it.
+    /// How long an HTTP/2 connection may be silent before it is pinged, and how long the answer may take.
     pub ping: Duration,
-    /// The bytes of a QUERY's content that are taken in.
+    /// The most bytes of a QUERY's content that are stored.
     pub query: usize,
-    /// The requests that an HTTP/2 connection may have open.
+    /// The most open requests of an HTTP/2 connection.
     pub streams: u32,
 }
 
@@ -34,8 +34,8 @@ impl Default for Limits {
         let shares = Shares::of(descriptors());
         Self {
             call_wait: Duration::from_secs(2),
-            // No address takes them all.
-            calls: calls::Bounds {
+            // One address cannot use them all.
+            calls: client_calls::Bounds {
                 per_address: shares.calls.div_ceil(2).min(256),
                 per_connection: shares.calls.div_ceil(4).min(64),
             },

@@ -1,26 +1,25 @@
-//! A real origin behind a real caching reverse proxy.
+//! An origin, and a caching reverse proxy in front of it.
 //!
-//! `cargo run --release --example origin_proxy` starts both on loopback, walks through what a cache does by real
-//! HTTP requests, prints what came back, and serves on until Ctrl-C. `-- --help` tells the rest.
+//! `cargo run --release --example origin_proxy` starts both on loopback, shows what a cache does by real
+//! HTTP requests, prints what came back, and serves until Ctrl-C. `-- --help` lists the commands and options.
 #![allow(clippy::print_stdout, clippy::print_stderr, unreachable_pub)]
 
 mod accept;
 mod args;
-mod calls;
 mod client;
+mod client_calls;
 mod connection;
 mod content;
 mod descriptors;
 mod edge;
-mod failure;
-mod hops;
 mod host;
 mod interim;
 mod limits;
+mod local_reply;
 mod location;
+mod max_forwards;
 mod network;
 mod origin;
-mod own;
 mod pool;
 mod progress;
 mod proxy;
@@ -30,6 +29,7 @@ mod stop;
 mod traffic;
 mod upgrade;
 mod upstream;
+mod upstream_error;
 mod via;
 mod walk;
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Whoever has an address of IPv6 has many: those that begin with the same 64 bits count as one.
+/// The holder of an IPv6 address has many: addresses with the same first 64 bits count as one.
 pub fn of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_one_network_are_one_and_those_of_ipv4_are_told_apart() {
+    fn addresses_of_one_network_are_one_and_those_of_ipv4_are_distinct() {
         let of = |address: &str| of(address.parse().unwrap()).to_string();
         for (address, network) in [
             ("192.0.2.1", "192.0.2.1"),

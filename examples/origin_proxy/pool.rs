@@ -1,10 +1,10 @@
 //! Connections to the origin: which request goes over which one.
 //!
-//! An origin may answer a request and leave its content unread. If its connection is then used again, the origin reads
-//! that content as the next request, and its answer to what a client wrote there becomes the answer to another
+//! An origin may answer a request and leave its content unread. If the connection is then used again, the origin reads
+//! that content as the next request, and its response to bytes that one client wrote becomes the response to another
 //! client's request: response queue poisoning. A cache would store it under the other client's URI. So a connection
-//! that carries content carries nothing else: it is made for one request, and closed after the answer to it. Requests
-//! without content share connections, on which the origin has never found anything but requests of this proxy.
+//! that carries content carries nothing else: it is made for one request and closed after the response. Requests
+//! without content share connections, on which the origin never reads anything but requests of this proxy.
 
 use std::time::Duration;
 
@@ -28,26 +28,26 @@ type Connector = MapResponse<HttpConnector, fn(TokioIo<TcpStream>) -> TokioIo<Wa
 /// How long a connection without a request is kept.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Of a connection that carries content. What the system has taken in but not sent looks like progress, so it may not
-/// be much: an upload that the origin reads slowly is seen to go on by what is written of it.
+/// The send buffer of a connection that carries content. Bytes that the system has buffered but not sent look like
+/// progress, so the buffer is small: of an upload that the origin reads slowly, the writes show the progress.
 const SEND_BUFFER: usize = 256 << 10;
 
-/// A client of the origin.
+/// An HTTP client of the origin.
 pub struct Sender<B> {
-    /// Has a connection for each request, which is closed after it.
+    /// Makes a connection for each request, and closes it after the response.
     content: Client<Connector, B>,
-    /// The same, for a request that is sent once more.
+    /// The same, for a request that is retried.
     fresh: Client<Connector, Empty<Bytes>>,
-    /// Has connections that have carried no content.
+    /// Keeps connections open, none of which has carried content.
     pooled: Client<Connector, B>,
 }
 
-/// Bounds on connections to the origin, and on what comes from there.
+/// Bounds on connections to the origin, and on its responses.
 #[derive(Clone, Copy)]
 pub struct Bounds {
-    /// The fields of an answer.
+    /// The most fields of a response.
     pub fields: usize,
-    /// Connections that are kept without a request.
+    /// The most idle connections that are kept.
     pub idle: usize,
 }
 
@@ -57,7 +57,7 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    /// `timeout` is for connecting.
+    /// `timeout` limits how long connecting takes.
     pub fn new(timeout: Duration, bounds: Bounds) -> Self {
         let one_each = |builder: &mut Builder| builder.pool_max_idle_per_host(0).clone();
         let mut builder = Client::builder(TokioExecutor::new());
@@ -69,7 +69,7 @@ where
         Self { content, fresh, pooled }
     }
 
-    /// `progress` gets to know the connection.
+    /// `progress` observes the connection that the request is sent over.
     pub async fn send(
         &self,
         mut request: Request<B>,
@@ -78,11 +78,11 @@ where
         if carries_content(&request) {
             // RFC 9112 9.6. A switch of protocols has this field already, and its connection is used for nothing else.
             request.headers_mut().entry(header::CONNECTION).or_insert(HeaderValue::from_static("close"));
-            progress.is_of(capture_connection(&mut request));
+            progress.observe(capture_connection(&mut request));
             return self.content.request(request).await;
         }
         let again = is_repeatable(&request).then(|| copy(&request));
-        progress.is_of(capture_connection(&mut request));
+        progress.observe(capture_connection(&mut request));
         match self.pooled.request(request).await {
             Ok(mut response) => {
                 if let Some(traffic) = response.extensions_mut().remove::<Traffic>() {
@@ -92,7 +92,7 @@ where
             }
             Err(error) => match again {
                 Some(mut again) if was_closed_meanwhile(&error) => {
-                    progress.is_of(capture_connection(&mut again));
+                    progress.observe(capture_connection(&mut again));
                     self.fresh.request(again).await
                 }
                 _ => Err(error),
@@ -109,7 +109,7 @@ fn connector(timeout: Duration, send_buffer: Option<usize>) -> Connector {
     connector.map_response(Watched::over)
 }
 
-/// Whether the origin could find anything behind the head of this request.
+/// Whether anything can follow the head of this request on its connection.
 fn carries_content<B: Body>(request: &Request<B>) -> bool {
     let length = request.headers().get(header::CONTENT_LENGTH);
     !request.body().is_end_stream()

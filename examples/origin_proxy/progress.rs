@@ -1,7 +1,7 @@
-//! Time limits that count from the last progress: what goes on steadily takes as long as it takes.
+//! Time limits that count from the last progress: a transfer that makes progress may take any time.
 //!
-//! Progress of a call is each byte that is read from, or written to, the connection to the origin. While the client is
-//! waited for, whose content has a limit of its own (`stall`), the origin is not late.
+//! Each byte that is read from or written to the connection to the origin is progress of a call. While the call waits
+//! for the client's content, which has a limit of its own (`stall`), the origin is not late.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,40 +19,40 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use crate::traffic::Traffic;
 
-/// How a call to the origin goes on.
+/// The progress of a call to the origin.
 #[derive(Clone)]
 pub struct Progress(Arc<State>);
 
 struct State {
     begun: Instant,
-    /// There is none before there is a connection.
+    /// `None` before there is a connection.
     connection: Mutex<Option<CaptureConnection>>,
     limit: Duration,
-    /// When content of the client was last there to be sent.
-    taken: Mutex<Instant>,
-    /// Whether the client has to send content before the origin can get any.
+    /// When the client's content was last available.
+    content_at: Mutex<Instant>,
+    /// Whether the origin waits for content that the client has not sent yet.
     waits_for_client: AtomicBool,
 }
 
 impl Progress {
-    /// `limit` is for the time without progress.
+    /// `limit` is the longest time without progress.
     pub fn new(limit: Duration) -> Self {
         let now = Instant::now();
         Self(Arc::new(State {
             begun: now,
             connection: Mutex::new(None),
             limit,
-            taken: Mutex::new(now),
+            content_at: Mutex::new(now),
             waits_for_client: AtomicBool::new(false),
         }))
     }
 
-    /// Says where to look for progress.
-    pub fn is_of(&self, connection: CaptureConnection) {
+    /// Names the connection whose progress counts.
+    pub fn observe(&self, connection: CaptureConnection) {
         *lock(&self.0.connection) = Some(connection);
     }
 
-    /// What comes of `answer`; none where nothing has gone on for too long.
+    /// The result of `answer`; `None` if there was no progress for too long.
     pub async fn limit<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
         let mut answer = std::pin::pin!(answer);
         loop {
@@ -64,14 +64,14 @@ impl Progress {
         }
     }
 
-    /// When the origin is late, if nothing goes on until then.
+    /// When the origin is late, unless there is progress before.
     fn due(&self) -> Instant {
         let last = if self.0.waits_for_client.load(Ordering::SeqCst) { Instant::now() } else { self.last() };
         last + self.0.limit
     }
 
     fn last(&self) -> Instant {
-        let taken = *lock(&self.0.taken);
+        let content_at = *lock(&self.0.content_at);
         let connection = lock(&self.0.connection);
         let mut extras = Extensions::new();
         if let Some(connection) = connection.as_ref()
@@ -79,14 +79,14 @@ impl Progress {
         {
             connected.get_extras(&mut extras);
         }
-        // A connection that was used before has moved before.
+        // A connection that was used before has moved bytes before this call.
         let moved = extras.get::<Traffic>().map_or(self.0.begun, Traffic::moved);
-        moved.max(self.0.begun).max(taken)
+        moved.max(self.0.begun).max(content_at)
     }
 
     fn waits_for_client(&self, waits: bool) {
         if self.0.waits_for_client.swap(waits, Ordering::SeqCst) && !waits {
-            *lock(&self.0.taken) = Instant::now();
+            *lock(&self.0.content_at) = Instant::now();
         }
     }
 }
@@ -97,26 +97,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 pin_project! {
     /// The content of a request on its way to the origin.
-    pub struct Sent<B> {
+    pub struct SentContent<B> {
         #[pin]
         body: B,
         progress: Progress,
     }
 
-    impl<B> PinnedDrop for Sent<B> {
+    impl<B> PinnedDrop for SentContent<B> {
         fn drop(this: Pin<&mut Self>) {
             this.progress.waits_for_client(false);
         }
     }
 }
 
-impl<B> Sent<B> {
+impl<B> SentContent<B> {
     pub fn new(body: B, progress: Progress) -> Self {
         Self { body, progress }
     }
 }
 
-impl<B: Body> Body for Sent<B> {
+impl<B: Body> Body for SentContent<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -139,17 +139,17 @@ impl<B: Body> Body for Sent<B> {
     }
 }
 
-/// Why content of the origin ends before its end.
+/// Why the origin's content ends early.
 #[derive(Debug, Error)]
 pub enum OriginError {
     #[error("the origin's content breaks off: {0}")]
     Broken(#[from] hyper::Error),
-    #[error("the origin's content does not come on")]
+    #[error("the origin's content stalls")]
     TooSlow,
 }
 
 pin_project! {
-    /// Content of the origin, which has to come on. `held` is let go of at its end.
+    /// Content of the origin, which has to make progress. `held` is dropped at its end.
     pub struct OriginBody<H> {
         #[pin]
         body: Incoming,
@@ -175,7 +175,7 @@ impl<H> Body for OriginBody<H> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, OriginError>>> {
         let this = self.project();
-        // What is there is taken, however late it is asked for: it is the reader who was slow then.
+        // A frame that is there is taken, however late it is polled for: then the reader was slow, not the origin.
         if let Poll::Ready(frame) = this.body.poll_frame(cx) {
             *this.late = None;
             if !matches!(frame, Some(Ok(_))) {

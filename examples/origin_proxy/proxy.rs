@@ -20,7 +20,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         Profile::Careful => StandardPolicy::default(),
         Profile::Rfc9111 => StandardPolicy::rfc9111(),
     };
-    // No proxy that could be believed stands in front of this one; its own fields are added behind the cache.
+    // There is no trusted proxy in front of this one. Its own fields are added between the cache and the origin.
     let policy = policy.strip_unkeyed(true);
     let store = MemoryStore::builder().capacity(options.memory).max_object(options.max_object).build();
     let listener = serve::listen(options.listen).await?;
@@ -49,7 +49,7 @@ pub fn spawn(listener: TcpListener, edge: Edge) {
     tokio::spawn(serve::serve(listener, edge, Limits::default(), serve::DRAIN, Stop::never()));
 }
 
-/// A name that no other proxy has: chains of them are no loop.
+/// A name that no other proxy has: a chain of these proxies is no loop.
 fn id(address: SocketAddr) -> HeaderValue {
     use std::hash::{BuildHasher, RandomState};
     let random = RandomState::new().hash_one(address);

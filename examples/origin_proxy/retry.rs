@@ -1,10 +1,10 @@
-//! A request that meets a connection which the origin has closed meanwhile is sent once more.
+//! A request is sent once more if the origin has closed its connection before reading it.
 //!
 //! An origin may close an idle connection at any time, also while a request is on its way (RFC 9112 9.3.1). The
-//! client then reads the end of the connection in place of an answer, and cannot know whether the request was read.
-//! So only an idempotent request (RFC 9110 9.2.2) without content is repeated, and only where the connection had
-//! answered another request before and gave no byte to this one. It goes over a fresh connection, since the other
-//! ones of the pool may be dead as well.
+//! client then reads the end of the connection instead of a response, and cannot know whether the request was read.
+//! So only an idempotent request (RFC 9110 9.2.2) without content is repeated, and only if the connection had
+//! answered another request before and not a byte came for this one. It is sent over a new connection, since the other
+//! ones in the pool may be closed as well.
 
 use bytes::Bytes;
 use http::{Extensions, Method, Request};
@@ -13,7 +13,7 @@ use hyper_util::client::legacy::Error;
 
 use crate::traffic::Traffic;
 
-/// A request that may be sent once more, if it carries no content.
+/// Whether a request may be sent once more, if it carries no content.
 pub fn is_repeatable<B>(request: &Request<B>) -> bool {
     matches!(
         *request.method(),
@@ -30,7 +30,7 @@ pub fn copy<B>(request: &Request<B>) -> Request<Empty<Bytes>> {
     copy
 }
 
-/// Whether the connection had answered before, and gave no byte to the request that failed.
+/// Whether the connection had answered before, and not a byte came for the request that failed.
 pub fn was_closed_meanwhile(error: &Error) -> bool {
     let mut extras = Extensions::new();
     if let Some(connected) = error.connect_info() {

@@ -18,8 +18,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::accept::{Slot, Slots};
-use crate::calls::ClientCalls;
 use crate::client::{Client, ClientConnection};
+use crate::client_calls::ClientCalls;
 use crate::connection::{self, Activity, ObservedBody, ObservedIo, OpenRequest, Socket};
 use crate::interim::{self, InterimIo};
 use crate::limits::Limits;

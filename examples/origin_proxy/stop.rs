@@ -1,11 +1,11 @@
-//! When the process is asked to end: by Ctrl-C, or by the system.
+//! Requests to stop the process: by Ctrl-C, or by the system.
 
 use std::io;
 
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Who listens for being asked. The first time asks for a drain, the second one for an end at once.
+/// Listens for requests to stop. The first one asks for a drain, the second one for an end at once.
 pub struct Stop {
     signals: Option<Signals>,
 }
@@ -20,7 +20,7 @@ struct Signals {
 struct Signals;
 
 impl Stop {
-    /// From now on, signals do not end the process by themselves.
+    /// From now on, a signal does not end the process by itself.
     pub fn by_signal() -> Result<Self, String> {
         let signals = Signals::new().map_err(|error| format!("can't listen for signals: {error}"))?;
         Ok(Self { signals: Some(signals) })
@@ -30,7 +30,7 @@ impl Stop {
         Self { signals: None }
     }
 
-    /// Ready when it is asked again.
+    /// Ready at the next request to stop.
     pub async fn asked(&mut self) {
         match &mut self.signals {
             Some(signals) => signals.next().await,

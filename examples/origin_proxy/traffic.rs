@@ -1,4 +1,4 @@
-//! What went over a connection to the origin, and when.
+//! What was sent and received over a connection to the origin, and when.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -12,19 +12,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// What went over one connection.
+/// What was sent and received over one connection.
 #[derive(Clone)]
 pub struct Traffic(Arc<Counts>);
 
-/// A turn is a request and its responses; it begins with the first byte that is written after one was read.
+/// A turn is a request and its responses. It begins with the first byte that is written after a byte was read.
 struct Counts {
-    /// The last turn whose final response came.
+    /// The last turn whose final response has come.
     answered: AtomicU64,
     /// Whether a byte was read in this turn.
     heard: AtomicBool,
     /// When a byte was last read or written.
     moved: Mutex<Instant>,
-    /// The turns so far.
+    /// The number of turns so far.
     turn: AtomicU64,
 }
 

@@ -1,4 +1,4 @@
-//! A switch of protocols (RFC 9110 7.8), such as to WebSocket: after the origin's 101, bytes go both ways unread.
+//! A switch of protocols (RFC 9110 7.8), such as to WebSocket: after the origin's 101, the proxy copies bytes both ways.
 //!
 //! `Upgrade` belongs to one connection. So the client's is read where its request comes in, made anew for the
 //! origin, and answered by each side's own 101. A request that asks only for HTTP by other means (`h2c`) is an
@@ -17,11 +17,11 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::serve::DrainGuard;
 
-/// How long one direction goes on when the other has ended: a protocol may have last words, but a side that has
-/// gone for good often looks like one that has only ended its direction.
-const LAST_WORDS: Duration = Duration::from_secs(10);
+/// How long one direction stays open when the other one has ended. A protocol may have something left to send, but a
+/// side that is gone often looks like one that has only shut down its direction.
+const HALF_CLOSED: Duration = Duration::from_secs(10);
 
-/// The protocols that the client would switch to and that are tunnelled; none where there are none.
+/// The protocols that the client would switch to and that are tunnelled, if there are any.
 pub fn asked<B>(request: &Request<B>) -> Option<HeaderValue> {
     // RFC 9110 7.8: in HTTP/1.0 it has no meaning, and HTTP/2 has no such field.
     if request.version() != Version::HTTP_11 {
@@ -65,7 +65,7 @@ pub fn is_answer_to(asked: Option<&HeaderValue>, headers: &HeaderMap) -> bool {
 /// Copies both ways until either side ends. A drain waits for it, as long as `guard` lives.
 pub fn tunnel(client: OnUpgrade, origin: OnUpgrade, guard: Option<Arc<DrainGuard>>) {
     tokio::spawn(async move {
-        // A side that has gone before its 101 ends the other one, too.
+        // If one side ends before its 101, the other one ends too.
         if let Ok((client, origin)) = tokio::try_join!(client, origin) {
             copy(TokioIo::new(client), TokioIo::new(origin)).await;
         }
@@ -81,11 +81,11 @@ async fn copy(client: impl AsyncRead + AsyncWrite, origin: impl AsyncRead + Asyn
     // An error on either side ends both.
     let _ = tokio::select! {
         ended = &mut there => match ended {
-            Ok(()) => tokio::time::timeout(LAST_WORDS, back).await,
+            Ok(()) => tokio::time::timeout(HALF_CLOSED, back).await,
             Err(_) => return,
         },
         ended = &mut back => match ended {
-            Ok(()) => tokio::time::timeout(LAST_WORDS, there).await,
+            Ok(()) => tokio::time::timeout(HALF_CLOSED, there).await,
             Err(_) => return,
         },
     };

@@ -13,15 +13,15 @@ use larder::QueryBody;
 use larder::semantics::fields::{list, remove_hop_by_hop};
 use tower::Service;
 
-use crate::calls::ClientCall;
 use crate::client::Client;
-use crate::content::Content;
-use crate::failure::UpstreamError;
+use crate::client_calls::ClientCall;
+use crate::content::RequestContent;
 use crate::host::{self, Host};
 use crate::limits::Limits;
 use crate::pool::Sender;
-use crate::progress::{self, Progress, Sent};
+use crate::progress::{self, Progress, SentContent};
 use crate::upgrade;
+use crate::upstream_error::UpstreamError;
 use crate::via::{self, append};
 
 pub const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
@@ -29,10 +29,10 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// A client's body, that of a QUERY taken in.
-pub type RequestBody = QueryBody<Content>;
+/// A request body: the client's, or the stored content of a QUERY.
+pub type RequestBody = QueryBody<RequestContent>;
 
-/// A body of the origin's, whose call is under way until it ends.
+/// A body of the origin; the call is in progress until it ends.
 pub type OriginBody = progress::OriginBody<Option<ClientCall>>;
 
 /// Sends requests to one origin.
@@ -45,12 +45,12 @@ struct Inner {
     id: HeaderValue,
     origin: Uri,
     own_host: HeaderValue,
-    sender: Sender<Sent<RequestBody>>,
+    sender: Sender<SentContent<RequestBody>>,
     timeout: Duration,
 }
 
 impl Upstream {
-    /// `origin` is `http://HOST[:PORT]/`; `id` tells this proxy from all others in `CDN-Loop`.
+    /// `origin` is `http://HOST[:PORT]/`; `id` names this proxy in `CDN-Loop`.
     pub fn new(origin: Uri, host: Host, id: HeaderValue, timeout: Duration, limits: &Limits) -> Self {
         let own_host = origin.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
         let own_host = own_host.unwrap_or(HeaderValue::from_static(""));
@@ -71,17 +71,17 @@ impl Inner {
         let has_open_content =
             !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
         let headers = request.headers_mut();
-        // The edge leaves it only where the client asks for a switch of protocols.
+        // The edge leaves this field only if the client asks for a switch of protocols.
         let protocols = headers.remove(header::UPGRADE);
         remove_hop_by_hop(headers);
         if let Some(protocols) = protocols {
             upgrade::insert(headers, protocols);
         }
         if has_open_content && !headers.contains_key(header::CONTENT_LENGTH) {
-            // Unless it is told, hyper takes a GET whose content has no length for one without content.
+            // Without this field, hyper would send a GET whose content has no known length without its content.
             headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        // One that the client sends says nothing of this hop.
+        // The client's own value does not describe this hop.
         headers.remove(FORWARDED_HOST);
         if let Some(named) = &named {
             headers.insert(FORWARDED_HOST, named.clone());
@@ -137,7 +137,7 @@ impl Service<Request<RequestBody>> for Upstream {
             };
             drop(client);
             let progress = Progress::new(upstream.timeout);
-            let request = request.map(|body| Sent::new(body, progress.clone()));
+            let request = request.map(|body| SentContent::new(body, progress.clone()));
             let answer = progress.limit(upstream.sender.send(request, &progress)).await;
             let mut answer = answer.ok_or(UpstreamError::TooSlow)??;
             let is_switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -154,8 +154,8 @@ impl Service<Request<RequestBody>> for Upstream {
             if list(answer.headers(), &header::TRANSFER_ENCODING).any(is_coding) {
                 return Err(UpstreamError::Coded);
             }
-            // Before the cache stores it: a hit tells how its response once came. RFC 9110 2.5: what goes on from
-            // here is a message of this proxy's version.
+            // Before the cache stores it: a hit reports how its response was received. RFC 9110 2.5: the message that
+            // leaves here has this proxy's version.
             let received = std::mem::replace(answer.version_mut(), Version::HTTP_11);
             via::add(answer.headers_mut(), received);
             Ok(answer.map(|body| OriginBody::new(body, progress, call)))

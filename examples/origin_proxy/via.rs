@@ -15,8 +15,8 @@ pub fn add(headers: &mut HeaderMap, received: Version) {
     append(headers, header::VIA, &HeaderValue::from_static(member));
 }
 
-/// Adds the member that is missing where the proxy itself made the response. What came from the origin has one,
-/// which is stored with the response.
+/// Adds the member that is missing if the proxy itself made the response. A response from the origin has got its member
+/// before it was stored.
 pub fn complete(headers: &mut HeaderMap) {
     if !headers.contains_key(header::VIA) {
         add(headers, Version::HTTP_11);

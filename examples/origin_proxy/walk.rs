@@ -38,7 +38,7 @@ fn edge(origin: Uri, clock: Clock) -> Edge {
     Edge::new(cache, Settings { fields: limits.fields, host, id, origin, stall: limits.timeouts.stall })
 }
 
-/// A clock that stands at this second. The walk moves it by hand: so a slow machine changes no row, and nobody waits.
+/// A clock that stands still at this second. The walk moves it, so that no row depends on the machine's speed, or waits.
 fn clock() -> (Clock, ClockHand) {
     let (clock, hand) = Clock::manual();
     let now = Clock::system().now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -47,7 +47,7 @@ fn clock() -> (Clock, ClockHand) {
     (clock, hand)
 }
 
-/// The origin by the same clock: the age of an answer counts from its `Date`.
+/// The origin with the same clock: the age of a response counts from its `Date`.
 fn dated(router: Router, clock: Clock) -> Router {
     router.layer(map_response(move |mut response: Response| {
         let date = httpdate::fmt_http_date(clock.now());
@@ -56,7 +56,7 @@ fn dated(router: Router, clock: Clock) -> Router {
     }))
 }
 
-/// From now on the clock goes by itself.
+/// Lets the clock run from now on.
 async fn go(hand: ClockHand) {
     const TICK: Duration = Duration::from_millis(10);
     let mut ticks = tokio::time::interval(TICK);
@@ -66,17 +66,17 @@ async fn go(hand: ClockHand) {
     }
 }
 
-/// Starts origin and proxy and walks; then, unless `once`, serves on. Whether every row was as expected.
+/// Starts origin and proxy and walks, then serves until it is stopped, unless `once`; whether every row was as expected.
 pub async fn run(once: bool) -> Result<bool, String> {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-    let (behind, before) = (serve::listen(loopback).await?, serve::listen(loopback).await?);
-    let origin = behind.local_addr().map_err(|error| error.to_string())?;
-    let proxy = before.local_addr().map_err(|error| error.to_string())?;
+    let (for_origin, for_proxy) = (serve::listen(loopback).await?, serve::listen(loopback).await?);
+    let origin = for_origin.local_addr().map_err(|error| error.to_string())?;
+    let proxy = for_proxy.local_addr().map_err(|error| error.to_string())?;
     let (clock, hand) = clock();
     let router = dated(origin::router(), clock.clone());
-    tokio::spawn(async move { axum::serve(behind, router).await });
+    tokio::spawn(async move { axum::serve(for_origin, router).await });
     let upstream = format!("http://{origin}").parse().map_err(|_| "the origin has a URL")?;
-    proxy::spawn(before, edge(upstream, clock));
+    proxy::spawn(for_proxy, edge(upstream, clock));
 
     println!("origin http://{origin}, larder http://{proxy}\n");
     let mut walk =

@@ -46,7 +46,7 @@ impl StoredResponse {
         &self.payload
     }
 
-    /// Whether `other` is the newer word of the origin: see [`Reuse::is_older_than`].
+    /// Whether `other` is the newer word of the origin: see [`Reuse::is_older_than`](crate::semantics::reuse::Reuse::is_older_than).
     pub fn is_older_than(&self, other: &Self) -> bool {
         self.head.reuse.is_older_than(&other.head.reuse)
     }

@@ -17,7 +17,7 @@ use crate::runtime::Deadline;
 /// have answered it.
 ///
 /// ```
-/// use larder::{CacheLayer, CallLimits};
+/// use larder::{CacheBuilder, CallLimits};
 /// let layer = CacheBuilder::default().call_limits(CallLimits::new().total(256).per_key(16)).build();
 /// # let _ = layer;
 /// ```

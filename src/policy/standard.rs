@@ -19,7 +19,7 @@ use crate::semantics::{Credentials, Rules};
 /// is stored. [`StandardPolicy::rfc9111`] reuses whatever the RFC permits.
 ///
 /// ```
-/// use larder::{CacheLayer, StandardPolicy};
+/// use larder::{CacheBuilder, StandardPolicy};
 /// use std::time::Duration;
 /// let policy = StandardPolicy::default().stale_if_error(Duration::from_secs(300));
 /// let layer = CacheBuilder::default().policy(policy).build();
@@ -206,7 +206,7 @@ impl StandardPolicy {
     ///
     /// ```
     /// use http::HeaderName;
-    /// use larder::{CacheLayer, StandardPolicy};
+    /// use larder::{CacheBuilder, StandardPolicy};
     /// // The proxy in front says by which scheme it was asked. All else is the client's word.
     /// let proto = HeaderName::from_static("x-forwarded-proto");
     /// let policy = StandardPolicy::default().strip_unkeyed(true).forward_field(proto);

@@ -133,7 +133,7 @@ impl Codings {
     /// [`Codings::normalise`]. [`StandardPolicy`](crate::StandardPolicy) does that.
     ///
     /// ```
-    /// use larder::{CacheLayer, StandardPolicy};
+    /// use larder::{CacheBuilder, StandardPolicy};
     /// use larder::semantics::accept::Codings;
     /// let policy = StandardPolicy::default().codings(Codings::known(["zstd", "br", "gzip"]));
     /// # let _ = CacheBuilder::default().policy(policy).build();

@@ -176,7 +176,7 @@ const SMALL: usize = 10_000;
 
 /// The numbers below 10,000, each in four digits.
 static SMALL_NUMBERS: &str = {
-    const DIGITS: [u8; 4 * SMALL] = {
+    static DIGITS: [u8; 4 * SMALL] = {
         let mut digits = [0; 4 * SMALL];
         let mut number = 0;
         while number < SMALL {

@@ -183,7 +183,7 @@ async fn strong_tags_by_blake3() {
     assert_eq!(bench.get_with("/", &[("if-match", &tag)]).await.status, 200);
 }
 
-/// Two contents of 22 bytes with one FNV-1a value.
+/// Two contents of one length with one weak tag: the bytes of the first lane of FNV-1a collide, and all else is the same.
 fn forged(index: usize) -> String {
     let hex =
         ["76272f46272c31342d325d6535753f5f2b2236457e27", "7624255d6521307c2a357428323336473c2628445a23"]
@@ -192,7 +192,8 @@ fn forged(index: usize) -> String {
         .step_by(2)
         .map(|start| u8::from_str_radix(&hex[start..start + 2], 16).unwrap())
         .collect();
-    String::from_utf8(bytes).unwrap()
+    let words: Vec<_> = bytes.chunks(8).collect();
+    String::from_utf8(words.join(&[b'.'; 88][..])).unwrap()
 }
 
 #[tokio::test]

@@ -181,6 +181,20 @@ async fn eh_late_ones_are_dropped() {
 }
 
 #[tokio::test]
+async fn eh_one_that_is_sent_just_before_the_answer_reaches_the_client() {
+    for queue in [false, true] {
+        let mut bench = Bench::new(queue);
+        bench.send("GET /1 HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        let first = bench.asked().await;
+        // The connection's task runs only after both.
+        first.hint("1");
+        first.answer("first");
+        bench.next_is_hint("1").await;
+        bench.next_is_final(b"first").await;
+    }
+}
+
+#[tokio::test]
 async fn eh_a_begun_one_is_ended_before_the_final_response() {
     for queue in [false, true] {
         let mut bench = Bench::new(queue);

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use crate::proxy::{Proxy, in_time};
 use crate::support::raw::{Client, Origin, get};
 
-#[expect(dead_code, reason = "the example uses more of it")]
-#[path = "../../examples/origin_proxy/connection/activity.rs"]
-mod activity;
+#[expect(dead_code, unused_imports, reason = "the example uses it")]
+#[path = "../../examples/origin_proxy/connection/mod.rs"]
+mod connection;
 
 const FINAL: &str = "HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 5\r\n\r\nfinal";
 

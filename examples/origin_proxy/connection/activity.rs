@@ -232,6 +232,11 @@ impl Activity {
         }
     }
 
+    /// Something is taken that will be written later.
+    pub(super) fn collected(&self) {
+        self.unflushed.store(true, Release);
+    }
+
     pub(super) fn flushed(&self) {
         if !self.unflushed.load(Acquire) {
             return;
@@ -411,6 +416,12 @@ mod tests {
         advance(5 * SECOND).await;
         receive(&activity);
         assert_eq!(until_due(&activity, None).await, (15, Action::ShutDown));
+        // Content of an open request is no head.
+        let request = activity.open_request(Version::HTTP_11);
+        receive(&activity);
+        wrote(&activity, 100);
+        drop(request);
+        assert_eq!(until_due(&activity, None).await, (60, Action::ShutDown));
         // What an HTTP/2 client sends need not be a head.
         drop(activity.open_request(Version::HTTP_2));
         receive(&activity);

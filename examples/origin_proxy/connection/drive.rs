@@ -97,3 +97,46 @@ async fn probe(mut connection: Pin<&mut impl GracefulConnection>, socket: &Socke
     socket.activity().set_probing(false);
     has_ended
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use http::Response;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use tokio::net::TcpStream;
+
+    use super::super::{Activity, ObservedIo};
+    use super::*;
+
+    const TIMEOUTS: Timeouts = Timeouts {
+        head: Duration::from_secs(20),
+        idle: Duration::from_secs(60),
+        stall: Duration::from_secs(30),
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn f18_a_connection_that_is_asked_to_end_does_so_without_waiting_for_its_timer() {
+        for how in [Shutdown::Graceful, Shutdown::Now] {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (stream, _) = listener.accept().unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let activity = Arc::new(Activity::new());
+            let socket = Socket::new(TcpStream::from_std(stream).unwrap(), Arc::clone(&activity));
+            let service = service_fn(|_| async { Ok::<_, Infallible>(Response::new(String::new())) });
+            let io = TokioIo::new(ObservedIo::new(&socket));
+            let connection = http1::Builder::new().serve_connection(io, service);
+            let driven = tokio::spawn(drive(connection, socket, TIMEOUTS));
+            tokio::task::yield_now().await; // it is driven, and has nothing to do
+            let asked = Instant::now();
+            activity.shut_down(how);
+            driven.await.unwrap();
+            // Without a task that is ready, the clock moves on to the next timer.
+            assert_eq!(asked.elapsed(), Duration::ZERO, "{how:?}");
+        }
+    }
+}

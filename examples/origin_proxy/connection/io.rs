@@ -88,6 +88,7 @@ impl State {
             self.collected.reserve_exact(COLLECTED);
         }
         slices.iter().for_each(|slice| self.collected.extend_from_slice(slice));
+        activity.collected();
         Poll::Ready(Ok(length))
     }
 
@@ -204,5 +205,108 @@ impl AsyncWrite for ObservedIo {
         let mut state = self.0.state();
         ready!(state.poll_write_collected(cx, &self.0.activity))?;
         Pin::new(&mut state.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Read;
+
+    use http::Version;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    struct Bench {
+        client: std::net::TcpStream,
+        io: ObservedIo,
+        socket: Arc<Socket>,
+    }
+
+    impl Bench {
+        /// A connection on which a request has come.
+        async fn new(version: Version) -> Self {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            client.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+            let (stream, _) = listener.accept().unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let activity = Arc::new(Activity::new());
+            drop(activity.open_request(version));
+            let socket = Socket::new(TcpStream::from_std(stream).unwrap(), activity);
+            Self { client, io: ObservedIo::new(&socket), socket }
+        }
+
+        /// Writes as hyper does.
+        async fn write(&mut self, bytes: &[u8]) {
+            self.io.write_all(bytes).await.unwrap();
+            self.io.flush().await.unwrap();
+        }
+
+        async fn flush(&self) {
+            let flushed = |cx: &mut Context<'_>| {
+                assert!(!self.socket.has_failed_to_flush(cx));
+                if self.socket.has_collected() { Poll::Pending } else { Poll::Ready(()) }
+            };
+            poll_fn(flushed).await;
+        }
+
+        #[track_caller]
+        fn client_reads(&mut self, bytes: &[u8]) {
+            let mut read = vec![0; bytes.len()];
+            self.client.read_exact(&mut read).unwrap();
+            assert!(read == bytes, "in order");
+        }
+
+        /// How many bytes wait for the flush.
+        fn collected(&self) -> usize {
+            self.socket.state().collected.len()
+        }
+    }
+
+    #[tokio::test]
+    async fn small_http2_writes_wait_for_the_task_that_drives_the_connection() {
+        let mut bench = Bench::new(Version::HTTP_2).await;
+        for bytes in [b"one", b"two"] {
+            bench.write(bytes).await;
+        }
+        assert_eq!(bench.collected(), 6);
+        assert_eq!(bench.socket.activity.idle_since(), None, "not all is written");
+        bench.flush().await;
+        assert!(bench.socket.activity.idle_since().is_some());
+        assert_eq!(bench.socket.state().collected.capacity(), 0, "an idle connection has no buffer");
+        bench.client_reads(b"onetwo");
+    }
+
+    #[tokio::test]
+    async fn http1_writes_go_out_at_once() {
+        let mut bench = Bench::new(Version::HTTP_11).await;
+        bench.write(b"one").await;
+        assert_eq!(bench.collected(), 0);
+        bench.client_reads(b"one");
+    }
+
+    #[tokio::test]
+    async fn http2_writes_keep_their_order_whatever_their_size() {
+        for large in [COLLECTED - 1, COLLECTED, COLLECTED + 1] {
+            let mut bench = Bench::new(Version::HTTP_2).await;
+            let large = vec![b'x'; large];
+            for bytes in [b"one", &large[..], b"two"] {
+                bench.write(bytes).await;
+                assert!(bench.collected() <= COLLECTED);
+            }
+            bench.flush().await;
+            bench.client_reads(&[b"one", &large[..], b"two"].concat());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_collected_is_written_before_the_end_of_the_connection() {
+        let mut bench = Bench::new(Version::HTTP_2).await;
+        bench.write(b"one").await;
+        bench.io.shutdown().await.unwrap();
+        bench.client_reads(b"one");
+        assert_eq!(bench.client.read(&mut [0]).unwrap(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! Why there is no answer of the origin.
+//! Why there is no response from the origin.
 
 use std::error::Error;
 use std::io;
@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::content::ContentError;
 
-/// What failed on the way to the origin, or at the origin.
+/// What failed between this proxy and the origin, or at the origin.
 #[derive(Debug, Error)]
 pub enum UpstreamError {
     #[error("the origin breaks off: {0}")]
@@ -22,7 +22,7 @@ pub enum UpstreamError {
     Content(legacy::Error),
     #[error("the origin does not answer in HTTP: {0}")]
     Invalid(legacy::Error),
-    #[error("the client's content does not come on")]
+    #[error("the client's content stalls")]
     Stalled,
     #[error("the origin switches protocols, unasked")]
     Switches,
@@ -45,7 +45,7 @@ impl UpstreamError {
         }
     }
 
-    /// The word in `Cache-Status` (RFC 9211 2.8), which tells these failures from the cache's own.
+    /// The word in `Cache-Status` (RFC 9211 2.8), which distinguishes these failures from the cache's own.
     pub fn detail(&self) -> &'static str {
         match self {
             Self::Broken(_) => "origin-broken",

@@ -1,15 +1,15 @@
-//! Answers that the proxy makes itself.
+//! Responses that the proxy makes itself.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{Either, Full};
 use larder::CacheBody;
 
-/// The body of an answer: the cache's, or the proxy's own.
-pub type AnswerBody = Either<CacheBody, Full<Bytes>>;
+/// The body of a response: the cache's, or the proxy's own.
+pub type ResponseBody = Either<CacheBody, Full<Bytes>>;
 
-/// An error without content. `cache_status` says what came of the request (RFC 9211).
-pub fn error(status: StatusCode, cache_status: &str) -> Response<AnswerBody> {
+/// An error without content. `cache_status` says how the request was handled (RFC 9211).
+pub fn error(status: StatusCode, cache_status: &str) -> Response<ResponseBody> {
     let mut response = answer(status, "Error from larder", cache_status, Bytes::new());
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -17,8 +17,8 @@ pub fn error(status: StatusCode, cache_status: &str) -> Response<AnswerBody> {
     response
 }
 
-/// An answer for a request that was not for the origin.
-pub fn generated(cache_status: &str, content: impl Into<Bytes>) -> Response<AnswerBody> {
+/// The response to a request that ends at this proxy.
+pub fn generated(cache_status: &str, content: impl Into<Bytes>) -> Response<ResponseBody> {
     answer(StatusCode::OK, "GeneratedResponse from larder", cache_status, content.into())
 }
 
@@ -27,7 +27,7 @@ fn answer(
     x_cache: &'static str,
     cache_status: &str,
     content: Bytes,
-) -> Response<AnswerBody> {
+) -> Response<ResponseBody> {
     let length = HeaderValue::from(content.len());
     let mut response = Response::new(Either::Right(Full::new(content)));
     *response.status_mut() = status;

@@ -3,19 +3,19 @@
 use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, Request, Response};
 
-use crate::own::{self, AnswerBody};
+use crate::local_reply::{self, ResponseBody};
 
-/// Every method passes through the proxy; these are the ones with a definition (RFC 9110 9.3, RFC 5789, RFC 10008).
+/// Every method passes through the proxy; these are the defined ones (RFC 9110 9.3, RFC 5789, RFC 10008).
 const ALLOWED: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS, TRACE, PATCH, QUERY");
 
 const CACHE_STATUS: &str = "larder; detail=\"max-forwards\"";
 
-/// RFC 9110 9.3.8: what a client would not want to see in an answer.
+/// RFC 9110 9.3.8: fields that must not be in the answer to a TRACE.
 const SENSITIVE: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
 
-/// Counts a request down; one that may go no further is answered.
-pub fn count_down<B>(request: &mut Request<B>) -> Option<Response<AnswerBody>> {
+/// Decrements the number of a request. A request that may go no further is answered.
+pub fn count_down<B>(request: &mut Request<B>) -> Option<Response<ResponseBody>> {
     if request.method() != Method::OPTIONS && request.method() != Method::TRACE {
         return None;
     }
@@ -29,7 +29,7 @@ pub fn count_down<B>(request: &mut Request<B>) -> Option<Response<AnswerBody>> {
     }
 }
 
-/// None where there is no number. A number beyond the largest that is supported counts as that one.
+/// `None` if there is no number. A number beyond the largest that is supported counts as that one.
 fn left(headers: &HeaderMap) -> Option<u64> {
     let mut lines = headers.get_all(header::MAX_FORWARDS).into_iter();
     let number = lines.next()?.to_str().ok()?;
@@ -37,14 +37,14 @@ fn left(headers: &HeaderMap) -> Option<u64> {
     (is_number && lines.next().is_none()).then(|| number.parse().unwrap_or(u64::MAX))
 }
 
-fn options() -> Response<AnswerBody> {
-    let mut response = own::generated(CACHE_STATUS, "");
+fn options() -> Response<ResponseBody> {
+    let mut response = local_reply::generated(CACHE_STATUS, "");
     response.headers_mut().insert(header::ALLOW, ALLOWED);
     response
 }
 
 /// The request's head as it was received.
-fn trace<B>(request: &Request<B>) -> Response<AnswerBody> {
+fn trace<B>(request: &Request<B>) -> Response<ResponseBody> {
     let mut head = format!("{} {} {:?}\r\n", request.method(), request.uri(), request.version()).into_bytes();
     for (name, value) in request.headers() {
         if !SENSITIVE.contains(name) {
@@ -54,7 +54,7 @@ fn trace<B>(request: &Request<B>) -> Response<AnswerBody> {
         }
     }
     head.extend_from_slice(b"\r\n");
-    let mut response = own::generated(CACHE_STATUS, head);
+    let mut response = local_reply::generated(CACHE_STATUS, head);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("message/http"));
     response
 }
