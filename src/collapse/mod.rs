@@ -358,6 +358,13 @@ impl Call {
         lock(&self.state).interested > 1
     }
 
+    /// Its response, where all of that is here and the store does not have it yet.
+    pub(crate) fn whole_until_stored(&self) -> Option<CallResult> {
+        let state = lock(&self.state);
+        let is_whole = !state.is_over && matches!(state.result, CallResult::Whole(_));
+        is_whole.then(|| state.result.clone())
+    }
+
     /// Whether it is known what became of it.
     pub(crate) fn has_result(&self) -> bool {
         !matches!(lock(&self.state).result, CallResult::Pending)
