@@ -19,8 +19,8 @@ use crate::semantics::etag::{TagKind, Tagger};
 
 /// Where the content of a flight goes.
 pub(crate) trait Sink: Send + 'static {
-    /// Takes the whole content, and gives it back as it is stored. It is awaited before a reader sees the end: a client
-    /// that has its answer finds it stored.
+    /// Takes the whole content, and gives it back as it is stored. It is awaited before a reader sees the end: what a client
+    /// has all of is stored, or joined by those that ask for it.
     fn commit(self: Box<Self>, content: Content) -> impl Future<Output = Option<Pieces>> + Send;
 
     /// The content is larger than what is stored.

@@ -299,10 +299,15 @@ impl Call {
     pub(crate) fn publish(&self, result: CallResult) {
         let mut state = lock(&self.state);
         let heir = state.heir.take();
-        if matches!(state.result, CallResult::Pending) {
-            state.result = result.clone();
-        } else {
+        if !matches!(state.result, CallResult::Pending) {
             state.is_answered_elsewhere = false;
+        }
+        match (&state.result, &result) {
+            // A stream that has all of its content is as good as what is stored.
+            (CallResult::Pending, _) | (CallResult::Streaming(..), CallResult::Whole(_)) => {
+                state.result = result.clone();
+            }
+            _ => {}
         }
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
@@ -340,6 +345,13 @@ impl Call {
     /// Whether anybody but its maker's client waits for it.
     pub(crate) fn has_followers(&self) -> bool {
         lock(&self.state).interested > 1
+    }
+
+    /// Its response, where all of that is here and the store does not have it yet.
+    pub(crate) fn whole_until_stored(&self) -> Option<CallResult> {
+        let state = lock(&self.state);
+        let is_whole = !state.is_over && matches!(state.result, CallResult::Whole(_));
+        is_whole.then(|| state.result.clone())
     }
 
     /// Whether it is known what became of it.

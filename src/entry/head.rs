@@ -179,7 +179,7 @@ impl ResponseHead {
     }
 
     /// Bytes of memory held, the value itself included.
-    pub(super) fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         size_of::<Self>()
             + self.fields.weight()
             + self.stripped.as_ref().map_or(0, |stripped| size_of::<FieldLines>() + stripped.weight())

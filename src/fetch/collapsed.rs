@@ -313,7 +313,7 @@ impl<S: Store> CollapsedFetch<S> {
         let late = budget.map_or(Detail::StaleIfError, |_| Detail::LatencyBudget);
         // One for all that it waits.
         let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
-        let Some(result) = deadline.in_time(follower.result()).await else {
+        let Some(mut result) = deadline.in_time(follower.result()).await else {
             if let Some(answer) = self.stand_in(late, None).await {
                 return Followed::Answer(answer);
             }
@@ -327,16 +327,20 @@ impl<S: Store> CollapsedFetch<S> {
             let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
             let settled = deadline.in_time(reader.settled()).await;
             if settled == Some(true) {
-                return Followed::Again; // storage can give the answer
+                match follower.call().whole_until_stored() {
+                    Some(whole) => result = whole,
+                    None => return Followed::Again, // storage can give the answer
+                }
+            } else {
+                let detail = if settled.is_none() { late } else { Detail::StaleIfError };
+                if let Some(answer) = self.stand_in(detail, None).await {
+                    return Followed::Answer(answer);
+                }
+                if settled.is_some() {
+                    return Followed::Again;
+                }
+                // What can be shared is shared all the same.
             }
-            let detail = if settled.is_none() { late } else { Detail::StaleIfError };
-            if let Some(answer) = self.stand_in(detail, None).await {
-                return Followed::Answer(answer);
-            }
-            if settled.is_some() {
-                return Followed::Again;
-            }
-            // What can be shared is shared all the same.
         }
         let has_unkeyed = self.exchange.request.unkeyed().any();
         let shared = match &result {
@@ -358,7 +362,8 @@ impl<S: Store> CollapsedFetch<S> {
                 };
             }
             CallResult::Streaming(head, flight, _) => self.share_flight(head, flight),
-            CallResult::Validated(response) => self.share(response, true).await,
+            // Who comes when the answer is there already has not waited for that validation.
+            CallResult::Validated(response) => self.share(response, !is_over).await,
             CallResult::Whole(response) => self.share(response, false).await,
         };
         if let Some(answer) = shared {

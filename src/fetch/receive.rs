@@ -9,7 +9,7 @@ use http_body::Body;
 
 use super::Fetch;
 use super::assess::{Assessment, Tag};
-use super::write::{self, EntryWrite};
+use super::write::{self, EntryWrite, ReportedStored};
 use crate::body::CacheBody;
 use crate::body::incoming::Incoming;
 use crate::body::prefetch::{self, Content, Prefetch, WaitFor};
@@ -17,10 +17,9 @@ use crate::body::pump::{Pump, Sink};
 use crate::collapse::{CallResult, LazyHead, NotShareable};
 use crate::entry::pieces::{PIECE, Pieces};
 use crate::entry::{Part, Payload, StoredResponse};
-use crate::limits::Gauges;
 use crate::observe::Answer;
 use crate::respond::{self, Source};
-use crate::runtime::{Runtime, polled_once};
+use crate::runtime::{Runtime, from_now_on};
 use crate::semantics::answer::restore_unstored;
 use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::collapse;
@@ -244,26 +243,15 @@ impl<S: Store> Fetch<S> {
         answer
     }
 
-    /// Publishes a response and stores it. Nobody waits for a store that takes its time, since the content is here already;
-    /// but others can join the call until the store has it.
+    /// Publishes a response and stores it. Others can join the call until the store has it.
     async fn put(&mut self, response: StoredResponse) -> PutOutcome {
         let mut write = EntryWrite::of(&mut self.exchange);
         if let Some(leader) = &write.leader {
             // Also if a purge comes first: those that wait have asked before it.
             leader.publish(CallResult::Whole(response.clone()));
         }
-        let mut put = Box::pin(async move { write.put(response).await });
-        if let Some(put) = polled_once(put.as_mut()).await {
-            return put;
-        }
-        let Some(runtime) = Runtime::current() else {
-            return put.await;
-        };
-        let mut reported = ReportedStored::new(&self.core().gauges);
-        drop(runtime.spawn(async move {
-            reported.settle(put.await == PutOutcome::Stored);
-        }));
-        PutOutcome::Stored
+        let (gauges, bytes) = (Arc::clone(&self.core().gauges), response.weight());
+        write::soon(&gauges, bytes, None, async move { write.put(response).await }).await
     }
 
     /// Passes content to the client as it comes in, and stores it when it is whole.
@@ -361,30 +349,6 @@ fn lazy_head(received: Arc<ReceivedHead>) -> LazyHead {
     }))
 }
 
-/// Clients got the report that a response is stored. Dropped before it is, this counts that it was not.
-struct ReportedStored {
-    gauges: Arc<Gauges>,
-    is_true: bool,
-}
-
-impl ReportedStored {
-    fn new(gauges: &Arc<Gauges>) -> Self {
-        Self { gauges: Arc::clone(gauges), is_true: false }
-    }
-
-    fn settle(&mut self, is_stored: bool) {
-        self.is_true = is_stored;
-    }
-}
-
-impl Drop for ReportedStored {
-    fn drop(&mut self) {
-        if !self.is_true {
-            self.gauges.unstored();
-        }
-    }
-}
-
 /// Where content goes that comes in as a stream.
 struct EntrySink<S> {
     is_capped: bool,
@@ -396,14 +360,19 @@ struct EntrySink<S> {
 
 impl<S: Store> Sink for EntrySink<S> {
     async fn commit(self: Box<Self>, content: Content) -> Option<Pieces> {
-        let Self { received, mut reported, mut write, .. } = *self;
+        let Self { received, reported, shared, mut write, .. } = *self;
         let ReceivedHead { assessment, headers, sent_at, status } = &*received;
         let assessment = Assessment::clone(assessment);
         let response = complete(assessment, *status, headers, *sent_at, content);
-        let stored = response.payload().content().cloned();
+        let whole = response.payload().content().cloned();
+        if let Some(leader) = &write.leader {
+            // What comes in until the store has it is answered from this, as from a stored response.
+            leader.publish(CallResult::Whole(response.clone()));
+        }
+        let (gauges, bytes) = (&shared.core.gauges, response.weight());
         // Where it can't be stored, the next request is a miss.
-        reported.settle(write.put(response).await == PutOutcome::Stored);
-        stored
+        write::soon(gauges, bytes, Some(reported), async move { write.put(response).await }).await;
+        whole
     }
 
     async fn refuse(self: Box<Self>) {
@@ -411,7 +380,8 @@ impl<S: Store> Sink for EntrySink<S> {
         if let Some(leader) = self.write.leader.as_ref().filter(|_| !self.is_capped) {
             leader.remember(self.shared.core.clock.now());
         }
-        self.write.refuse().await;
+        // The content goes on meanwhile.
+        from_now_on(self.write.refuse());
     }
 }
 

@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime};
 use http::header;
 use http::{Method, Response, StatusCode, response};
 
+use super::Fetch;
 use super::assess::Tag;
 use super::exchange::Exchange;
-use super::{Fetch, write};
+use super::write::{self, EntryWrite};
 use crate::body::CacheBody;
 use crate::body::incoming::Incoming;
 use crate::collapse::{CallResult, NotShareable};
@@ -138,19 +139,26 @@ impl<S: Store> Fetch<S> {
         let head = assessment.head(head.status, news.headers, sent_at, None, tag);
         let ttl = head.reuse.ttl(received_at);
         let response = StoredResponse::new(head, old.response.payload().clone());
-        let (shared, key) = (&self.exchange.shared, &self.exchange.request.key);
+        let is_background = self.exchange.background.is_some();
+        let shared = Arc::clone(&self.exchange.shared);
         let credentials = old.response.head().reuse().shared;
         if word.is_err_and(|reason| reason.withdraws(credentials)) {
             // From now on nobody else gets it, neither fresh nor stale.
-            if !write::withdraw(shared, key).await {
+            if !write::withdraw(&shared, &self.exchange.request.key).await {
                 detail = Some(Detail::NotInvalidated);
             }
         } else if terms.is_ok() {
             if self.exchange.request.rules().no_vary_search {
-                shared.core.aliases.record(key, response.head());
+                shared.core.aliases.record(&self.exchange.request.key, response.head());
             }
-            let freshened = shared.freshen(key, old.id, response.head().clone(), self.exchange.fence()).await;
-            if freshened != PutOutcome::Stored {
+            let write = EntryWrite::of(&mut self.exchange);
+            if let Some(leader) = &write.leader {
+                // Also if a purge comes first: those that wait have asked before it.
+                leader.publish(CallResult::Validated(response.clone()));
+            }
+            let (head, bytes) = (response.head().clone(), response.head().weight());
+            let freshened = async move { write.freshen(old.id, head).await };
+            if write::soon(&shared.core.gauges, bytes, None, freshened).await != PutOutcome::Stored {
                 detail = Some(Detail::NotStored(NotStored::Store));
             }
         }
@@ -171,7 +179,8 @@ impl<S: Store> Fetch<S> {
             ttl: Some(ttl),
             ..self.exchange.forwarding()
         };
-        let opened = self.reopened(&response, received_at).await;
+        // Nobody gets the answer to a validation in the background.
+        let opened = if is_background { None } else { self.reopened(&response, received_at).await };
         let (source, request) = (Source::Stored(&response, opened), &self.exchange.request);
         let mut answer = request.respond(self.core(), source, outcome, received_at);
         // What is not stored, this client gets all the same: it was sent for it.
@@ -184,9 +193,9 @@ impl<S: Store> Fetch<S> {
     /// The content that was opened before the call. Where the new fields make it another part that is needed, that is opened
     /// now, and where it is gone there is nothing to answer with.
     async fn reopened(&self, response: &StoredResponse, now: SystemTime) -> Option<Opened> {
-        let Exchange { background, opened, request, shared, .. } = &*self.exchange;
-        if !response.payload().is_remote() || background.is_some() {
-            return None; // nobody gets the answer to a validation in the background
+        let Exchange { opened, request, shared, .. } = &*self.exchange;
+        if !response.payload().is_remote() {
+            return None;
         }
         let needed = request.needed(response, now);
         match opened.take() {

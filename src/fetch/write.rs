@@ -6,15 +6,16 @@ use crate::collapse::Leader;
 use crate::collapse::background::ValidationPermit;
 use crate::entry::key::CacheKey;
 use crate::entry::partial::{Joined, joined};
-use crate::entry::{Part, StoredResponse};
+use crate::entry::{Part, ResponseHead, StoredResponse};
 use crate::fetch::exchange::{Exchange, as_incumbent};
+use crate::limits::Gauges;
 use crate::observe::InvalidatedBy;
 use crate::respond::open;
-use crate::runtime::to_its_end;
+use crate::runtime::{Runtime, polled_once, to_its_end};
 use crate::semantics::incumbent::Incumbent;
 use crate::semantics::status::is_error;
 use crate::shared::Shared;
-use crate::store::{Expected, Fence, PurgeMode, PurgeTarget, PutOutcome, Store, Stored};
+use crate::store::{Expected, Fence, PurgeMode, PurgeTarget, PutOutcome, Store, Stored, StoredId};
 
 /// What it takes to write a response: nothing else of the request is held while its content comes in.
 pub(super) struct EntryWrite<S> {
@@ -84,10 +85,72 @@ impl<S: Store> EntryWrite<S> {
         }
     }
 
+    /// Gives a stored response a new head.
+    pub(super) async fn freshen(&self, of: StoredId, head: ResponseHead) -> PutOutcome {
+        self.shared.freshen(&self.key, of, head, self.fence).await
+    }
+
     /// The content is larger than what is stored.
     pub(super) async fn refuse(self) {
         if let Some(validated) = self.validated {
             end_stale_use(&self.shared, &self.key, validated).await;
+        }
+    }
+}
+
+/// Writes what is at hand. Nobody waits for a store that takes its time: the write goes on in the background then, and
+/// counts as one that is done. It needs a runtime for that, and room for so many bytes among what is in flight.
+/// `reported` is there where clients have got the report that it is stored already.
+pub(super) async fn soon<F>(
+    gauges: &Arc<Gauges>,
+    bytes: usize,
+    reported: Option<ReportedStored>,
+    write: F,
+) -> PutOutcome
+where
+    F: Future<Output = PutOutcome> + Send + 'static,
+{
+    let mut write = Box::pin(write);
+    let outcome = match polled_once(write.as_mut()).await {
+        Some(outcome) => outcome,
+        None => match (Runtime::current(), gauges.in_flight(bytes)) {
+            (Some(runtime), Some(in_flight)) => {
+                let reported = reported.unwrap_or_else(|| ReportedStored::new(gauges));
+                drop(runtime.spawn(async move {
+                    let _in_flight = in_flight;
+                    reported.settle(write.await);
+                }));
+                return PutOutcome::Stored;
+            }
+            _ => write.await,
+        },
+    };
+    if let Some(reported) = reported {
+        reported.settle(outcome);
+    }
+    outcome
+}
+
+/// Clients got the report that a response is stored. Dropped before it is, this counts that it was not.
+pub(super) struct ReportedStored {
+    gauges: Arc<Gauges>,
+    is_true: bool,
+}
+
+impl ReportedStored {
+    pub(super) fn new(gauges: &Arc<Gauges>) -> Self {
+        Self { gauges: Arc::clone(gauges), is_true: false }
+    }
+
+    fn settle(mut self, outcome: PutOutcome) {
+        self.is_true = outcome == PutOutcome::Stored;
+    }
+}
+
+impl Drop for ReportedStored {
+    fn drop(&mut self) {
+        if !self.is_true {
+            self.gauges.unstored();
         }
     }
 }

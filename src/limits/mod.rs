@@ -161,6 +161,19 @@ pub(crate) struct GaugeGuard {
     gauges: Arc<Gauges>,
 }
 
+/// Bytes that are to be stored. Dropped, they count no more.
+#[derive(Debug)]
+pub(crate) struct BytesInFlight {
+    bytes: usize,
+    gauges: Arc<Gauges>,
+}
+
+impl Drop for BytesInFlight {
+    fn drop(&mut self) {
+        self.gauges.give_back(self.bytes);
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Abandoned,
@@ -249,6 +262,11 @@ impl Gauges {
     /// Whether there is room for content of that length now.
     pub(crate) fn has_room(&self, length: u64) -> bool {
         self.in_flight.load(Ordering::Relaxed).saturating_add(length) <= self.most_in_flight
+    }
+
+    /// Counts bytes that are to be stored until what this gives is dropped; `None` where there is no room for them.
+    pub(crate) fn in_flight(self: &Arc<Self>, bytes: usize) -> Option<BytesInFlight> {
+        self.take(bytes).then(|| BytesInFlight { bytes, gauges: Arc::clone(self) })
     }
 
     /// Counts bytes that are to be stored, if there is room for them.

@@ -288,11 +288,12 @@ impl<I, S: Store> CacheService<I, S> {
         I: InnerService<Q>,
         Q: Body + Send + 'static,
     {
-        let (service, request) = (self.clone(), request.lasting());
+        let (service, mut request) = (self.clone(), request.lasting());
         ResponseFuture::boxed(async move {
             let shared = &service.shared;
             let core = &shared.core;
             let found = shared.get(&key).await.unwrap_or_default();
+            request.now = core.clock.now();
             if let Some(index) = request.finds(core, &key, &found) {
                 let stored = &found.variants[index];
                 // A purge of what is asked for reaches what answers for it, whatever was known when it was purged.

@@ -15,7 +15,7 @@ use larder::store::{
 };
 use larder::{BoxStore, CacheKey, MemoryStore, ResponseHead, StoreError, StoredResponse};
 use tokio::runtime::{Handle, Id};
-use tokio::sync::watch;
+use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
 use super::seed;
@@ -219,14 +219,14 @@ pub type Gated<S> = Scripted<S, Gate>;
 pub struct Gate {
     arrived: Arc<AtomicUsize>,
     is_after: bool,
-    is_open: Arc<watch::Sender<bool>>,
     ops: &'static [Op],
+    passes: Arc<Semaphore>,
 }
 
 impl Gate {
     /// A closed one, where a call waits before it has its effect.
     pub fn before(ops: &'static [Op]) -> Self {
-        Self { arrived: Arc::default(), is_after: false, is_open: Arc::new(watch::Sender::new(false)), ops }
+        Self { arrived: Arc::default(), is_after: false, ops, passes: Arc::new(Semaphore::new(0)) }
     }
 
     /// A closed one, where a call waits when it has had its effect.
@@ -235,11 +235,16 @@ impl Gate {
     }
 
     pub fn open(&self) {
-        self.is_open.send_replace(true);
+        self.pass(1_000_000);
     }
 
     pub fn close(&self) {
-        self.is_open.send_replace(false);
+        self.passes.forget_permits(usize::MAX);
+    }
+
+    /// Lets so many calls pass.
+    pub fn pass(&self, calls: usize) {
+        self.passes.add_permits(calls);
     }
 
     /// How many calls have come to the gate so far.
@@ -247,12 +252,10 @@ impl Gate {
         self.arrived.load(Ordering::SeqCst)
     }
 
-    async fn pass(&self, op: Op, is_after: bool) {
+    async fn wait(&self, op: Op, is_after: bool) {
         if self.is_after == is_after && self.ops.contains(&op) {
             self.arrived.fetch_add(1, Ordering::SeqCst);
-            let mut is_open = self.is_open.subscribe();
-            let opened = is_open.wait_for(|is_open| *is_open).await;
-            opened.expect("the gate outlives its store");
+            self.passes.acquire().await.expect("it is never closed for good").forget();
         }
     }
 }
@@ -261,12 +264,12 @@ impl Script for Gate {
     const ENDS_BY_ITSELF: bool = false;
 
     async fn before(&self, op: Op) -> Result<(), StoreError> {
-        self.pass(op, false).await;
+        self.wait(op, false).await;
         Ok(())
     }
 
     async fn after(&self, op: Op) {
-        self.pass(op, true).await;
+        self.wait(op, true).await;
     }
 }
 
