@@ -58,8 +58,8 @@ impl Service<Request<Empty<Bytes>>> for ByHand {
 struct Pass;
 
 impl CachePolicy for Pass {
-    fn request(&self, _: &http::request::Parts) -> RequestAction {
-        RequestAction::Bypass("bench")
+    fn request(&self, _: &mut http::request::Parts, _: &mut http::Extensions) -> RequestAction {
+        RequestAction::bypass("bench")
     }
 }
 

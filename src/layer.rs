@@ -9,6 +9,7 @@ use crate::handle::CacheHandle;
 use crate::limits::FillLimits;
 use crate::limits::calls::CallLimits;
 use crate::limits::held::BodyLimits;
+use crate::observe::Observer;
 use crate::policy::CachePolicy;
 use crate::runtime::clock::Clock;
 use crate::semantics::cache_status::MOST_NAME;
@@ -137,9 +138,20 @@ impl<S: Store> CacheBuilder<S> {
         self.set(|config| config.call_limits = limits)
     }
 
+    /// Sends `Cache-Status` (RFC 9211); default on. Switched off, what caches nearer to the origin say is passed on.
+    pub fn cache_status(self, on: bool) -> Self {
+        self.set(|config| config.reporter.cache_status = on)
+    }
+
     /// Says where the time comes from; default the system's clock.
     pub fn clock(self, clock: Clock) -> Self {
         self.set(|config| config.clock = clock)
+    }
+
+    /// Switched off, requests go to the inner service and responses to their clients as if there were no cache, but with the
+    /// same types; default on.
+    pub fn enabled(self, on: bool) -> Self {
+        self.set(|config| config.enabled = on)
     }
 
     /// Bounds what is fetched at one time; default [`FillLimits::default`].
@@ -172,9 +184,20 @@ impl<S: Store> CacheBuilder<S> {
         self.set(|config| config.reporter.name = name.into())
     }
 
+    /// Reports every [`Event`](crate::Event) to an observer; default none.
+    pub fn observer(self, observer: impl Observer) -> Self {
+        self.set(|config| config.reporter.observer = Some(Arc::new(observer)))
+    }
+
+    /// Puts the [`Outcome`](crate::Outcome) of each request among the extensions of its response, for layers that are
+    /// wrapped around this one; default off, for it allocates.
+    pub fn outcome_in_extensions(self, on: bool) -> Self {
+        self.set(|config| config.reporter.outcome_in_extensions = on)
+    }
+
     /// Decides what is cached; default [`StandardPolicy::default`](crate::StandardPolicy::default).
     pub fn policy(self, policy: impl CachePolicy) -> Self {
-        self.set(|config| config.policy = Arc::new(policy))
+        self.set(|config| config.policy = Arc::new(Box::new(policy)))
     }
 
     /// Stores nothing: only entity tags and `304`s.

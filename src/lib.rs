@@ -87,8 +87,8 @@ mod schedules;
 pub mod semantics;
 
 pub use body::CacheBody;
-pub use entry::key::{CacheKey, KeyError};
-pub use entry::{Payload, ResponseHead, StoredResponse};
+pub use entry::key::{CacheKey, KeyError, KeyParts};
+pub use entry::{Fields, InvalidEntry, Payload, ResponseHead, StoredResponse};
 pub use error::{BodyError, StoreError};
 pub use handle::CacheHandle;
 pub use handle::target::PurgeError;
@@ -96,9 +96,14 @@ pub use layer::{CacheBuilder, CacheLayer};
 pub use limits::calls::CallLimits;
 pub use limits::held::BodyLimits;
 pub use limits::{FillLimits, FillStatistics};
-pub use policy::{CachePolicy, RequestAction, StandardPolicy, Terms};
+pub use observe::{Event, InvalidatedBy, Observer};
+pub use policy::{
+    CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyExchange, Reason, RequestAction,
+    StandardPolicy, Terms, VaryRule,
+};
 pub use query_layer::{QueryBody, QueryFuture, QueryLayer, QueryService};
 pub use runtime::clock::{Clock, ClockHand};
+pub use semantics::cache_status::Outcome;
 pub use service::CacheService;
 pub use service::future::ResponseFuture;
 pub use shared::Tagging;

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap};
+use http::HeaderMap;
 use http::{Method, Request};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -15,22 +15,7 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use crate::body::length::into_bytes;
-use crate::entry::key::CacheKey;
-
-/// The content of a QUERY, whole, in the extensions of the request.
-#[derive(Clone)]
-pub(crate) struct QueryContent(Bytes);
-
-impl QueryContent {
-    /// The key of a request with this content: RFC 10008 has it made of the content and of the fields that say how to
-    /// read it. The content itself is in the key, not a digest: keys compare exactly.
-    pub(crate) fn key(&self, key: CacheKey, headers: &HeaderMap) -> CacheKey {
-        let key = key.with("QUERY", &self.0);
-        [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE]
-            .iter()
-            .fold(key, |key, name| key.with_field(name, headers))
-    }
-}
+use crate::entry::key::KeyParts;
 
 /// Lets the cache behind it store the answers to QUERY requests (RFC 10008).
 ///
@@ -117,7 +102,8 @@ where
                 let (mut parts, body) = request.into_parts();
                 let taken = TakenIn::from(body, max_content).await;
                 if matches!(taken.end, End::Whole(_)) {
-                    parts.extensions.insert(QueryContent(taken.content.clone()));
+                    let further = parts.extensions.remove::<KeyParts>().unwrap_or_default();
+                    parts.extensions.insert(further.content(taken.content.clone()));
                 }
                 inner.call(Request::from_parts(parts, QueryBody { kind: BodyKind::TakenIn { taken } })).await
             };

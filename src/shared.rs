@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::Uri;
 use http::request::Parts;
+use http::{Extensions, Uri};
 use smallvec::SmallVec;
 
 use crate::collapse::Collapser;
@@ -14,19 +14,93 @@ use crate::collapse::key_memory::KeyMemory;
 use crate::collapse::unknown_outcomes::UnknownOutcomes;
 use crate::entry::aliases::QueryAliases;
 use crate::entry::key::{self, CacheKey};
+use crate::entry::{ResponseHead, StoredResponse};
+use crate::error::StoreError;
 use crate::limits::calls::{CallLimits, CallPermits};
 use crate::limits::held::{BodyLimits, Held};
 use crate::limits::{FillLimits, Gauges};
-use crate::observe::Reporter;
-use crate::policy::{CachePolicy, RequestAction, StandardPolicy};
+use crate::observe::{Event, InvalidatedBy, Reporter};
+use crate::policy::{CachePolicy, CurrentPolicy, RequestAction, StandardPolicy};
 use crate::runtime::clock::Clock;
 use crate::semantics::etag::TagKind;
-use crate::store::{GuardLimits, Guarded, PurgeTarget};
+use crate::semantics::range::ByteRange;
+use crate::store::{
+    Fence, GuardLimits, Guarded, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, RemoteContent,
+    Store, StoredBody, StoredId,
+};
 
 /// The cache that all services of a layer share.
 pub(crate) struct Shared<S> {
     pub(crate) core: Core,
     pub(crate) store: Guarded<S>,
+}
+
+/// The store as the flow uses it: its failures are reported here, and what they mean is the caller's to say.
+impl<S: Store> Shared<S> {
+    /// What is stored under a key, without what is gone by now; `None` where the store fails.
+    pub(crate) async fn get(&self, key: &CacheKey) -> Option<Lookup> {
+        let found = self.reported(self.store.get(key).await)?;
+        Some(found.living(self.core.clock.now()))
+    }
+
+    /// Opens remote content; `None` where it is gone, or the store fails.
+    pub(crate) async fn open(
+        &self,
+        key: &CacheKey,
+        content: RemoteContent,
+        range: Option<ByteRange>,
+    ) -> Option<StoredBody> {
+        self.reported(self.store.open(key, content, range).await)?
+    }
+
+    /// Stores a response. A failure reads like [`PutOutcome::Superseded`].
+    pub(crate) async fn put(&self, key: &CacheKey, response: StoredResponse, fence: Fence) -> PutOutcome {
+        let bytes = response.payload().len();
+        match self.reported(self.store.put(key, response, fence).await) {
+            Some(outcome) => {
+                self.core.reporter.event(&Event::Stored { bytes, key, outcome });
+                outcome
+            }
+            None => PutOutcome::Superseded,
+        }
+    }
+
+    /// Gives a stored response a new head. A failure reads like [`PutOutcome::Superseded`].
+    pub(crate) async fn freshen(
+        &self,
+        key: &CacheKey,
+        of: StoredId,
+        head: ResponseHead,
+        fence: Fence,
+    ) -> PutOutcome {
+        let freshened = self.store.freshen(key, of, head, fence).await;
+        self.reported(freshened).unwrap_or(PutOutcome::Superseded)
+    }
+
+    /// Whether no purge since the fence can concern what is stored under the key, as far as the store can say.
+    pub(crate) async fn is_untouched(&self, key: &CacheKey, since: Fence, scope: PurgeScope) -> bool {
+        self.reported(self.store.purged_since(key, since, scope).await) == Some(false)
+    }
+
+    /// Makes everything that the targets name go, or go stale.
+    pub(crate) async fn invalidate(
+        &self,
+        targets: &[PurgeTarget],
+        mode: PurgeMode,
+        by: InvalidatedBy,
+    ) -> Result<(), StoreError> {
+        let invalidated = self.store.invalidate(targets, mode).await;
+        if let Err(error) = &invalidated {
+            self.core.reporter.event(&Event::StoreFailed { error });
+        }
+        let succeeded = invalidated.is_ok();
+        self.core.reporter.event(&Event::Invalidated { by, mode, succeeded, targets });
+        invalidated
+    }
+
+    fn reported<T>(&self, result: Result<T, StoreError>) -> Option<T> {
+        result.inspect_err(|error| self.core.reporter.event(&Event::StoreFailed { error })).ok()
+    }
 }
 
 /// What a layer is built from. It is plain data: state comes with [`Core`].
@@ -35,9 +109,10 @@ pub(crate) struct Config {
     pub(crate) body_limits: BodyLimits,
     pub(crate) call_limits: CallLimits,
     pub(crate) clock: Clock,
+    pub(crate) enabled: bool,
     pub(crate) fill_limits: FillLimits,
     pub(crate) guard_limits: GuardLimits,
-    pub(crate) policy: Arc<dyn CachePolicy>,
+    pub(crate) policy: Arc<Box<dyn CachePolicy>>,
     pub(crate) reporter: Reporter,
     pub(crate) storing: bool,
     pub(crate) tagging: Option<Tagging>,
@@ -49,10 +124,11 @@ impl Default for Config {
             body_limits: BodyLimits::default(),
             call_limits: CallLimits::default(),
             clock: Clock::default(),
+            enabled: true,
             fill_limits: FillLimits::default(),
             guard_limits: GuardLimits::default(),
-            policy: Arc::new(StandardPolicy::default()),
-            reporter: Reporter { key: false, name: "larder".into(), x_cache: false },
+            policy: Arc::new(Box::new(StandardPolicy::default())),
+            reporter: Reporter::default(),
             storing: true,
             tagging: Some(Tagging::weak()),
         }
@@ -65,9 +141,10 @@ pub(crate) struct Core {
     pub(crate) background: BackgroundValidations,
     pub(crate) clock: Clock,
     pub(crate) collapser: Arc<Collapser>,
+    pub(crate) enabled: bool,
     pub(crate) gauges: Arc<Gauges>,
     id: CoreId,
-    pub(crate) policy: Arc<dyn CachePolicy>,
+    pub(crate) policy: CurrentPolicy,
     pub(crate) reporter: Reporter,
     pub(crate) storing: bool,
     pub(crate) tagging: Option<Tagging>,
@@ -79,7 +156,16 @@ impl Core {
     /// `capacity` is that of the store.
     pub(crate) fn new(config: Config, capacity: Option<u64>) -> Self {
         let Config {
-            body_limits, call_limits, clock, fill_limits, policy, reporter, storing, tagging, ..
+            body_limits,
+            call_limits,
+            clock,
+            enabled,
+            fill_limits,
+            policy,
+            reporter,
+            storing,
+            tagging,
+            ..
         } = config;
         let (held, calls) = (Held::new(&body_limits, capacity), CallPermits::new(call_limits));
         let gauges = Arc::new(Gauges::new(fill_limits, held, calls, capacity));
@@ -88,9 +174,10 @@ impl Core {
             background: BackgroundValidations::default(),
             clock,
             collapser: Arc::new(Collapser::new(Arc::clone(&gauges))),
+            enabled,
             gauges,
             id: CoreId::default(),
-            policy,
+            policy: CurrentPolicy::new(policy),
             reporter,
             storing,
             tagging,
@@ -121,8 +208,8 @@ impl Core {
     /// The key under which the policy stores the plain GET of a URI; that of the URI alone where the policy bypasses such
     /// a request.
     pub(crate) fn key_of(&self, uri: Uri) -> Option<CacheKey> {
-        let request = key::get(uri);
-        match self.policy.request(&request) {
+        let mut request = key::get(uri);
+        match self.policy.snapshot().request(&mut request, &mut Extensions::new()) {
             RequestAction::Cache(key) => Some(key),
             RequestAction::Bypass(_) => CacheKey::of(&request).ok(),
         }

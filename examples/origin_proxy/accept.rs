@@ -1,7 +1,8 @@
-//! Who gets in: how many connections there are, in all and of one address, and which one ends where there are too many.
+//! Which connections are accepted: how many there may be, in all and of one address, and which one ends if there are
+//! too many.
 //!
-//! Where a new connection finds no place, the one that has been idle the longest ends for it, so that many silent
-//! connections keep nobody out. Where none is idle, the new one is refused.
+//! If a new connection finds no slot, the one that has been idle the longest ends for it, so that many silent
+//! connections keep nobody out. If none is idle, the new one is refused.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -11,71 +12,71 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::life::{End, Life};
+use crate::connection::{Activity, Shutdown};
 use crate::network;
 
-/// How long nothing is accepted where the system has no descriptor left.
-const REST: Duration = Duration::from_millis(100);
+/// How long nothing is accepted when the system has no descriptor left.
+const PAUSE: Duration = Duration::from_millis(100);
 
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nvia: 1.1 larder\r\n\
     cache-status: larder; detail=\"too-many-connections\"\r\nx-cache: Error from larder\r\n\
     connection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// The places for connections.
-pub struct Places {
-    bound: usize,
-    bound_per_address: usize,
+/// The slots for connections.
+pub struct Slots {
+    limit: usize,
+    limit_per_address: usize,
     taken: Mutex<Taken>,
 }
 
 #[derive(Default)]
 struct Taken {
-    by_address: HashMap<IpAddr, Vec<Arc<Life>>>,
+    by_address: HashMap<IpAddr, Vec<Arc<Activity>>>,
     in_all: usize,
 }
 
-impl Places {
-    pub fn new(bound: usize, bound_per_address: usize) -> Self {
-        Self { bound, bound_per_address, taken: Mutex::default() }
+impl Slots {
+    pub fn new(limit: usize, limit_per_address: usize) -> Self {
+        Self { limit, limit_per_address, taken: Mutex::default() }
     }
 
-    /// The next connection that has a place. Never fails: where nothing can be accepted, it is tried again later.
-    pub async fn accept(self: &Arc<Self>, listener: &TcpListener) -> (TcpStream, Place) {
+    /// The next connection that gets a slot. Never fails: if nothing can be accepted, it tries again later.
+    pub async fn accept(self: &Arc<Self>, listener: &TcpListener) -> (TcpStream, Slot) {
         loop {
             match listener.accept().await {
                 Ok((stream, address)) => match self.take(address.ip()) {
-                    Some(place) => return (stream, place),
+                    Some(slot) => return (stream, slot),
                     None => refuse(stream),
                 },
                 Err(error) if ended_early(&error) => {}
-                // Out of descriptors, most likely. Without a rest, this would spin.
+                // Out of descriptors, most likely. Without a pause, this would spin.
                 Err(_) => {
                     self.taken().free(None);
-                    tokio::time::sleep(REST).await;
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
         }
     }
 
-    fn take(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
+    fn take(self: &Arc<Self>, client: IpAddr) -> Option<Slot> {
         let address = network::of(client);
         let mut taken = self.taken();
         let of_address = taken.by_address.get(&address).map_or(0, Vec::len);
-        if of_address >= self.bound_per_address {
+        if of_address >= self.limit_per_address {
             taken.free(Some(address))?;
-        } else if taken.in_all >= self.bound {
+        } else if taken.in_all >= self.limit {
             taken.free(None)?;
         }
-        let life = Arc::new(Life::new());
-        taken.by_address.entry(address).or_default().push(Arc::clone(&life));
+        let activity = Arc::new(Activity::new());
+        taken.by_address.entry(address).or_default().push(Arc::clone(&activity));
         taken.in_all += 1;
-        Some(Place { address, client, life, places: Arc::clone(self) })
+        Some(Slot { address, client, activity, slots: Arc::clone(self) })
     }
 
-    /// Tells all connections to end when their open requests are answered.
+    /// Asks all connections to end when their open requests are answered.
     pub fn drain(&self) {
-        for life in self.taken().by_address.values().flatten() {
-            life.tell(End::WhenDone);
+        for activity in self.taken().by_address.values().flatten() {
+            activity.shut_down(Shutdown::Graceful);
         }
     }
 
@@ -85,32 +86,31 @@ impl Places {
 }
 
 impl Taken {
-    /// Ends the connection that has been idle the longest, of one address or of all, and frees its place. None where
-    /// no connection is idle.
+    /// Ends the connection that has been idle the longest, of one address or of all, and frees its slot. `None` if no
+    /// connection is idle.
     fn free(&mut self, address: Option<IpAddr>) -> Option<()> {
         let of_one = address.and_then(|address| self.by_address.get_key_value(&address));
         let of_all = self.by_address.iter().filter(|_| address.is_none());
-        let idle = of_one
-            .into_iter()
-            .chain(of_all)
-            .flat_map(|(of, lives)| lives.iter().filter_map(move |life| Some((life.idle()?, of, life))));
-        let (_, of, life) = idle.min_by_key(|(since, ..)| *since)?;
-        let (of, life) = (*of, Arc::clone(life));
-        life.tell(End::Now);
-        self.remove(of, &life);
+        let idle = of_one.into_iter().chain(of_all).flat_map(|(of, known)| {
+            known.iter().filter_map(move |activity| Some((activity.idle_since()?, of, activity)))
+        });
+        let (_, of, activity) = idle.min_by_key(|(since, ..)| *since)?;
+        let (of, activity) = (*of, Arc::clone(activity));
+        activity.shut_down(Shutdown::Now);
+        self.remove(of, &activity);
         Some(())
     }
 
-    /// What was told to end for another one has no place any more.
-    fn remove(&mut self, address: IpAddr, life: &Arc<Life>) {
-        let Some(lives) = self.by_address.get_mut(&address) else {
+    /// Frees a slot, unless it is free: a connection that has to end for another one has none any more.
+    fn remove(&mut self, address: IpAddr, activity: &Arc<Activity>) {
+        let Some(known) = self.by_address.get_mut(&address) else {
             return;
         };
-        if let Some(index) = lives.iter().position(|known| Arc::ptr_eq(known, life)) {
-            lives.swap_remove(index);
+        if let Some(index) = known.iter().position(|one| Arc::ptr_eq(one, activity)) {
+            known.swap_remove(index);
             self.in_all -= 1;
         }
-        if lives.is_empty() {
+        if known.is_empty() {
             self.by_address.remove(&address);
         }
     }
@@ -120,26 +120,26 @@ fn ended_early(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
-/// Answers before anything is asked. An HTTP/2 client sees that the connection ends.
+/// Answers before a request has come. An HTTP/2 client sees only that the connection ends.
 fn refuse(stream: TcpStream) {
     if let Ok(mut stream) = stream.into_std() {
         let _ = stream.write_all(BUSY);
-        // A connection that ends with something unread is reset, and the client may not get to see the answer.
+        // A connection that is closed with something unread is reset, and the client may lose the answer.
         let _ = stream.read(&mut [0; 4096]);
     }
 }
 
-/// A connection's place, which is free again when this is dropped.
-pub struct Place {
-    /// By which it is counted.
+/// A connection's slot, which is free again when the value is dropped.
+pub struct Slot {
+    /// The address that the connection is counted by.
     pub address: IpAddr,
     pub client: IpAddr,
-    pub life: Arc<Life>,
-    places: Arc<Places>,
+    pub activity: Arc<Activity>,
+    slots: Arc<Slots>,
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        self.places.taken().remove(self.address, &self.life);
+        self.slots.taken().remove(self.address, &self.activity);
     }
 }

@@ -157,9 +157,9 @@ fn limit(limits: &mut Limits, name: &str, parser: &mut Parser) -> Result<(), Str
     let mut value = || value(parser, name);
     match name {
         "call-wait" => limits.call_wait = seconds(&value()?)?,
-        "head" => limits.patience.head = seconds(&value()?)?,
+        "head" => limits.timeouts.head = seconds(&value()?)?,
         "head-size" => limits.head_size = head_size(&value()?)?,
-        "idle" => limits.patience.idle = seconds(&value()?)?,
+        "idle" => limits.timeouts.idle = seconds(&value()?)?,
         "max-answer-fields" => limits.origin.fields = number(&value()?)?,
         "max-calls" => limits.max_calls = number(&value()?)?,
         "max-calls-per-address" => limits.calls.per_address = number(&value()?)?,
@@ -169,7 +169,7 @@ fn limit(limits: &mut Limits, name: &str, parser: &mut Parser) -> Result<(), Str
         "max-query" => limits.query = size(&value()?)?.try_into().unwrap_or(usize::MAX),
         "max-streams" => limits.streams = number(&value()?)?,
         "ping" => limits.ping = seconds(&value()?)?,
-        "stall" => limits.patience.stall = seconds(&value()?)?,
+        "stall" => limits.timeouts.stall = seconds(&value()?)?,
         _ => return Err(unknown(name)),
     }
     Ok(())

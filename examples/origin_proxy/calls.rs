@@ -1,7 +1,8 @@
-//! Bounds on the calls that one client has under way at the origin, so that no client takes the origin for itself.
+//! Limits on the calls that one client has in progress at the origin, so that no client takes up the whole origin.
 //!
-//! The bounds hold inside the cache: what is answered from storage, or by the call of another request, is no call. What
-//! the cache asks when the client has its answer, to validate in the background, is for everybody and not counted here.
+//! The limits hold inside the cache: a response from storage, or from the call of another request, takes no call. What
+//! the cache asks for when the client has its response, to validate in the background, is for everybody and does not
+//! count.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,62 +19,61 @@ pub struct Bounds {
     pub per_connection: usize,
 }
 
-/// The calls of all clients.
-pub struct Calls {
+/// The limits of all clients.
+pub struct ClientCalls {
     addresses: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
     bounds: Bounds,
 }
 
-impl Calls {
+impl ClientCalls {
     pub fn new(bounds: Bounds) -> Self {
         Self { addresses: Mutex::default(), bounds }
     }
 
-    /// The turns of one connection of a client.
-    pub fn of(&self, client: IpAddr) -> Turns {
-        Turns {
+    /// The limits of a new connection.
+    pub fn connection(&self, client: IpAddr) -> ConnectionCalls {
+        ConnectionCalls {
             address: self.address(client),
             connection: Arc::new(Semaphore::new(self.bounds.per_connection)),
         }
     }
 
-    /// What all connections of an address share, for as long as any of them or of their calls is there.
+    /// All connections of an address share one semaphore, which lives as long as any of them or of their calls.
     fn address(&self, client: IpAddr) -> Arc<Semaphore> {
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(calls) = addresses.get(&client).and_then(Weak::upgrade) {
-            return calls;
+        if let Some(semaphore) = addresses.get(&client).and_then(Weak::upgrade) {
+            return semaphore;
         }
         if addresses.len() == addresses.capacity() {
-            addresses.retain(|_, calls| calls.strong_count() > 0);
+            addresses.retain(|_, semaphore| semaphore.strong_count() > 0);
         }
-        let calls = Arc::new(Semaphore::new(self.bounds.per_address));
-        addresses.insert(client, Arc::downgrade(&calls));
-        calls
+        let semaphore = Arc::new(Semaphore::new(self.bounds.per_address));
+        addresses.insert(client, Arc::downgrade(&semaphore));
+        semaphore
     }
 }
 
-/// By what the requests of one connection get their calls: each has to have a turn of its connection and one of its
-/// address.
-#[derive(Clone)]
-pub struct Turns {
+/// The limits of one connection: each call needs a permit of the connection and one of its address.
+pub struct ConnectionCalls {
     address: Arc<Semaphore>,
     connection: Arc<Semaphore>,
 }
 
-/// A call under way. It is over when this is dropped.
-pub struct Call {
-    _turns: [OwnedSemaphorePermit; 2],
+/// A call in progress. It ends when the value is dropped.
+pub struct ClientCall {
+    _permits: [OwnedSemaphorePermit; 2],
 }
 
-impl Turns {
-    /// Begins a call when there is a turn for it; none where that takes longer than `wait`.
-    pub async fn begin(&self, wait: Duration) -> Option<Call> {
-        let turns = async {
-            // The connection's first, so that one which waits for itself keeps no turn from others of its address.
+impl ConnectionCalls {
+    /// Begins a call as soon as there are permits for it; `None` if that takes longer than `wait`.
+    pub async fn begin(&self, wait: Duration) -> Option<ClientCall> {
+        let permits = async {
+            // The connection's first: a connection that waits for its own calls takes no permit from the other
+            // connections of its address.
             let connection = Arc::clone(&self.connection).acquire_owned().await.ok()?;
             let address = Arc::clone(&self.address).acquire_owned().await.ok()?;
-            Some(Call { _turns: [connection, address] })
+            Some(ClientCall { _permits: [connection, address] })
         };
-        timeout(wait, turns).await.ok().flatten()
+        timeout(wait, permits).await.ok().flatten()
     }
 }

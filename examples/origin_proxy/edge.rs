@@ -1,55 +1,71 @@
-//! What a client meets first and last: what can't be forwarded is refused, errors become answers, and what belongs
-//! to the client's connection ends here.
+//! The first and the last step of a request: what cannot be forwarded is refused, errors become responses, and what
+//! belongs to the client's connection ends here.
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::header::{self, HeaderMap};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Either;
 use hyper::body::Incoming;
+use hyper::service::Service as HyperService;
+use hyper::upgrade::OnUpgrade;
 use larder::semantics::fields::{list, remove_hop_by_hop};
 use larder::{CacheService, QueryService};
+use pin_project_lite::pin_project;
 use tower::Service;
 
+use crate::client::Client;
 use crate::content::Content;
 use crate::host::{self, Host};
 use crate::own::{self, AnswerBody};
-use crate::serve::Open;
+use crate::serve::DrainGuard;
 use crate::upstream::{CDN_LOOP, Upstream};
 use crate::{hops, location, upgrade, via};
 
-/// The cache before the origin, as a server sees it: it never fails.
+type Cache = QueryService<CacheService<Upstream>>;
+
+/// The cache in front of the origin, as a server sees it: it never fails.
 #[derive(Clone)]
 pub struct Edge {
-    pub cache: QueryService<CacheService<Upstream>>,
+    cache: Cache,
+    settings: Arc<Settings>,
+}
+
+pub struct Settings {
     /// The most fields that a request may have.
     pub fields: usize,
     pub host: Host,
     pub id: HeaderValue,
     pub origin: Uri,
-    /// How long content of a request may not come on.
+    /// How long the client may take to send more of its request's content.
     pub stall: Duration,
 }
 
 impl Edge {
-    /// The answer to a request that does not reach the cache. What it changes in one that does is for the origin.
-    fn refusal(&self, request: &mut Request<Incoming>) -> Option<Response<AnswerBody>> {
+    pub fn new(cache: Cache, settings: Settings) -> Self {
+        Self { cache, settings: Arc::new(settings) }
+    }
+
+    /// The response to a request that does not reach the cache. What this changes in one that does is for the origin.
+    fn refusal(&self, request: &mut Request<Incoming>, present: &Present) -> Option<Response<AnswerBody>> {
         let refused = |status, detail| Some(own::error(status, &format!("larder; detail=\"{detail}\"")));
         // HTTP/1 requests of more fields do not get here.
-        if count(request.headers()) > self.fields {
+        if has_more_fields(request.headers(), self.settings.fields) {
             return refused(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too-many-fields");
         }
         if !host::is_valid(request) {
             return refused(StatusCode::BAD_REQUEST, "invalid-host");
         }
         // RFC 8586: our own name in the list means that the request has been here before.
-        if list(request.headers(), &CDN_LOOP).any(|member| {
+        let is_own = |member: &[u8]| {
             let id = member.split(|&byte| byte == b';').next().unwrap_or_default();
-            id.trim_ascii() == self.id.as_bytes()
-        }) {
+            id.trim_ascii() == self.settings.id.as_bytes()
+        };
+        if present.cdn_loop && list(request.headers(), &CDN_LOOP).any(is_own) {
             return refused(StatusCode::LOOP_DETECTED, "loop");
         }
         // A reverse proxy is no tunnel.
@@ -60,58 +76,134 @@ impl Edge {
     }
 }
 
-impl Service<Request<Incoming>> for Edge {
+impl HyperService<Request<Incoming>> for Edge {
     type Response = Response<AnswerBody>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Future = EdgeFuture;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
-        if let Some(mut response) = self.refusal(&mut request) {
-            via::complete(response.headers_mut());
-            return Box::pin(std::future::ready(Ok(response)));
+    fn call(&self, mut request: Request<Incoming>) -> EdgeFuture {
+        let present = Present::of(request.headers());
+        if let Some(response) = self.refusal(&mut request, &present) {
+            return EdgeFuture { kind: Kind::Refused { response: Some(response) } };
         }
-        // Neither is for the cache, which keeps requests for as long as it validates in the background.
-        let open = request.extensions_mut().remove::<Open>();
-        let switch = hyper::upgrade::on(&mut request);
-        let protocols = upgrade::asked(&request);
+        let protocols = if present.connection { upgrade::asked(&request) } else { None };
+        // Not for the cache, which keeps requests for as long as it validates in the background.
+        let client = hyper::upgrade::on(&mut request);
+        let guard = |request: &Request<_>| request.extensions().get().and_then(Client::drain_guard);
+        let switch = protocols.is_some().then(|| Switch { client, guard: guard(&request) });
         let forward = forward(request.method(), protocols.is_some());
-        let client = host::of(&request).filter(|_| self.host == Host::Upstream);
-        tidy(request.headers_mut(), protocols);
-        let request = request.map(|body| Content::new(body, self.stall));
-        let (answer, origin) = (self.cache.call(request), self.origin.clone());
-        Box::pin(async move {
-            let mut response = match answer.await {
-                Ok(response) => response.map(Either::Left),
-                Err(error) => {
-                    let cache_status = format!("larder; fwd={forward}; detail=\"{}\"", error.detail());
-                    own::error(error.status(), &cache_status)
-                }
-            };
-            let protocols = response.headers_mut().remove(header::UPGRADE);
-            remove_hop_by_hop(response.headers_mut());
-            if let Some(protocols) =
-                protocols.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS)
-            {
-                upgrade::insert(response.headers_mut(), protocols);
-                upgrade::tunnel(switch, hyper::upgrade::on(&mut response), open);
-            }
-            if let Some(client) = client {
-                location::rewrite(response.headers_mut(), &origin, &client);
-            }
-            via::complete(response.headers_mut());
-            Ok(response)
-        })
+        let rewrite = match self.settings.host {
+            Host::Client => None,
+            Host::Upstream => host::of(&request).map(|host| (host, Arc::clone(&self.settings))),
+        };
+        tidy(request.headers_mut(), &present, protocols);
+        let request = request.map(|body| Content::new(body, self.settings.stall));
+        // The cache is always ready.
+        let future = self.cache.clone().call(request);
+        EdgeFuture { kind: Kind::Cached { future, finish: Finish { forward, rewrite, switch } } }
     }
 }
 
-/// The fields of a request. Cookies count as one: HTTP/2 may split them (RFC 9113 8.2.3).
-fn count(headers: &HeaderMap) -> usize {
-    let crumbs = headers.get_all(header::COOKIE).into_iter().count();
-    headers.len() - crumbs.saturating_sub(1)
+pin_project! {
+    /// The response to a client. A hit is there when the future is polled for the first time.
+    pub struct EdgeFuture {
+        #[pin]
+        kind: Kind,
+    }
+}
+
+pin_project! {
+    #[project = KindProjection]
+    enum Kind {
+        Cached { #[pin] future: <Cache as Service<Request<Content>>>::Future, finish: Finish },
+        Refused { response: Option<Response<AnswerBody>> },
+    }
+}
+
+impl Future for EdgeFuture {
+    type Output = Result<Response<AnswerBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut response = match self.project().kind.project() {
+            KindProjection::Cached { future, finish } => match ready!(future.poll(cx)) {
+                Ok(response) => finish.response(response.map(Either::Left)),
+                Err(error) => {
+                    let forward = finish.forward;
+                    let cache_status = format!("larder; fwd={forward}; detail=\"{}\"", error.detail());
+                    own::error(error.status(), &cache_status)
+                }
+            },
+            KindProjection::Refused { response } => match response.take() {
+                Some(response) => response,
+                // Polled again after it was ready, which a caller must not do.
+                None => return Poll::Pending,
+            },
+        };
+        via::complete(response.headers_mut());
+        Poll::Ready(Ok(response))
+    }
+}
+
+/// What is to be done with the cache's response.
+struct Finish {
+    /// Why a request that fails was forwarded.
+    forward: &'static str,
+    /// The client's name for the origin, where references to the origin are rewritten.
+    rewrite: Option<(HeaderValue, Arc<Settings>)>,
+    switch: Option<Switch>,
+}
+
+/// A client that asks for a switch of protocols.
+struct Switch {
+    client: OnUpgrade,
+    guard: Option<Arc<DrainGuard>>,
+}
+
+impl Finish {
+    fn response(&mut self, mut response: Response<AnswerBody>) -> Response<AnswerBody> {
+        let is_switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let protocols = if is_switched { response.headers_mut().remove(header::UPGRADE) } else { None };
+        remove_hop_by_hop(response.headers_mut());
+        if let (Some(protocols), Some(switch)) = (protocols, self.switch.take()) {
+            upgrade::insert(response.headers_mut(), protocols);
+            upgrade::tunnel(switch.client, hyper::upgrade::on(&mut response), switch.guard);
+        }
+        if let Some((client, settings)) = &self.rewrite {
+            location::rewrite(response.headers_mut(), &settings.origin, client);
+        }
+        response
+    }
+}
+
+/// Which fields a request has, of those that many requests do not have. One pass costs less than looking each of them up.
+#[derive(Default)]
+struct Present {
+    cdn_loop: bool,
+    connection: bool,
+    cookie: bool,
+    transfer_encoding: bool,
+}
+
+impl Present {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut present = Self::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "cdn-loop" => present.cdn_loop = true,
+                "connection" => present.connection = true,
+                "cookie" => present.cookie = true,
+                "transfer-encoding" => present.transfer_encoding = true,
+                _ => {}
+            }
+        }
+        present
+    }
+}
+
+/// Whether a request has more fields. Cookies count as one: HTTP/2 may split them (RFC 9113 8.2.3).
+fn has_more_fields(headers: &HeaderMap, most: usize) -> bool {
+    let crumbs = || headers.get_all(header::COOKIE).into_iter().count();
+    headers.len() > most && headers.len() - crumbs().saturating_sub(1) > most
 }
 
 /// Why a request that failed was forwarded, in the words of RFC 9211 2.2.
@@ -124,19 +216,23 @@ fn forward(method: &Method, is_upgrade: bool) -> &'static str {
     }
 }
 
-/// What the origin will not see must not select what is stored: fields that `Connection` nominates go before
-/// the cache looks. Cookies, which HTTP/2 may split, are one line again (RFC 9113 8.2.3).
-fn tidy(headers: &mut HeaderMap, protocols: Option<HeaderValue>) {
+/// A field that the origin does not get must not select a stored response: fields that `Connection` nominates are
+/// removed before the cache looks. Cookies, which HTTP/2 may split, are one line again (RFC 9113 8.2.3).
+fn tidy(headers: &mut HeaderMap, present: &Present, protocols: Option<HeaderValue>) {
     // It tells the cache that there is content; the client of the origin makes its own.
-    let coding = headers.get(header::TRANSFER_ENCODING).cloned();
+    let coding = if present.transfer_encoding { headers.remove(header::TRANSFER_ENCODING) } else { None };
     remove_hop_by_hop(headers);
-    headers.extend(coding.map(|coding| (header::TRANSFER_ENCODING, coding)));
+    if let Some(coding) = coding {
+        headers.insert(header::TRANSFER_ENCODING, coding);
+    }
     // It tells the cache, and the client of the origin, that this is a handshake.
-    headers.extend(protocols.map(|protocols| (header::UPGRADE, protocols)));
-    let crumbs: Vec<_> = headers.get_all(header::COOKIE).into_iter().map(HeaderValue::as_bytes).collect();
-    if crumbs.len() > 1
-        && let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
-    {
-        headers.insert(header::COOKIE, cookie);
+    if let Some(protocols) = protocols {
+        headers.insert(header::UPGRADE, protocols);
+    }
+    if present.cookie && headers.get_all(header::COOKIE).into_iter().nth(1).is_some() {
+        let crumbs: Vec<_> = headers.get_all(header::COOKIE).into_iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+            headers.insert(header::COOKIE, cookie);
+        }
     }
 }

@@ -55,35 +55,43 @@ pub fn bare(authority: &[u8]) -> Vec<u8> {
 /// other characters, such as commas; no host that is asked for by HTTP has them, and origins read them differently.
 /// An empty one, which RFC 9110 has for targets without an authority, does not say which site is meant.
 fn is_authority(authority: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(authority) else {
-        return false;
-    };
-    let (is_host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, rest)) => (address.parse::<Ipv6Addr>().is_ok(), rest),
-        None => {
-            let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+    let find = |byte| authority.iter().position(|&other| other == byte);
+    let (is_host, port) = match (authority.strip_prefix(b"["), find(b']')) {
+        (Some(_), Some(end)) => {
+            let address = std::str::from_utf8(&authority[1..end]);
+            (address.is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok()), &authority[end + 1..])
+        }
+        _ => {
+            let (name, port) = authority.split_at(find(b':').unwrap_or(authority.len()));
             (is_name(name), port)
         }
     };
     is_host && is_port(port)
 }
 
-fn is_name(name: &str) -> bool {
-    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+fn is_name(name: &[u8]) -> bool {
+    let mut is_label = false;
+    for byte in name {
+        match byte {
+            b'.' if is_label => is_label = false,
+            byte if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') => is_label = true,
+            _ => return false,
+        }
+    }
     // One dot at the end is that of the root.
-    name.strip_suffix('.')
-        .unwrap_or(name)
-        .split('.')
-        .all(|label| !label.is_empty() && label.bytes().all(is_letter))
+    is_label || name.len() > 1
 }
 
 /// Nothing, or a colon and a number; the number may be missing (RFC 3986 3.2.3).
-fn is_port(port: &str) -> bool {
-    match port.strip_prefix(':') {
+fn is_port(port: &[u8]) -> bool {
+    match port.strip_prefix(b":") {
         None => port.is_empty(),
         Some(digits) => {
-            digits.bytes().all(|byte| byte.is_ascii_digit())
-                && (digits.is_empty() || digits.parse::<u16>().is_ok())
+            digits.iter().all(u8::is_ascii_digit)
+                && digits
+                    .iter()
+                    .try_fold(0u16, |port, digit| port.checked_mul(10)?.checked_add((digit - b'0').into()))
+                    .is_some()
         }
     }
 }

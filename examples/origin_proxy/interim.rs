@@ -1,15 +1,15 @@
-//! Interim responses of the origin (RFC 9110 15.2), written to the client beside hyper, whose HTTP/1 server
-//! sends final responses only.
+//! Interim responses of the origin (RFC 9110 15.2), written to the client past hyper, whose HTTP/1 server sends final
+//! responses only.
 //!
-//! A tower service has one response, so interim ones go round it: [`WithInterim`] puts an [`Exchange`] into
-//! each request's extensions, the client of the origin hands them to it, and [`InterimIo`], the connection's
-//! I/O, writes them where one message has ended and the next one has not begun.
+//! A tower service returns one response, so interim ones take another way: the server opens an [`Exchange`] for each
+//! request, the client of the origin hands them to it, and [`InterimIo`], the connection's I/O, writes them where one
+//! message has ended and the next one has not begun.
 //!
 //! # Where that is
 //!
 //! Interim responses are written only while `State::boundary` holds. It begins when hyper flushes its I/O while
-//! a request is open, that is, called and not yet answered. It ends when hyper writes, and when the next
-//! request is called. While it holds, the wire is between two messages:
+//! an exchange is open, that is, while its request is called and not yet answered. It ends when hyper writes, and when
+//! the next exchange is opened. While it holds, the wire is between two messages:
 //!
 //! 1. hyper flushes its I/O only when it has written all that it has encoded (`Buffered::poll_flush`).
 //! 2. It calls the service for a request only when the response before is encoded to its end
@@ -29,20 +29,19 @@
 //! it, there is no boundary any more, and what the tunnel writes passes untouched.
 //!
 //! An HTTP/1.0 client must not get any (RFC 9110 15.2), and for an HTTP/2 client hyper would have to frame
-//! them: their requests carry no [`Exchange`].
+//! them: for their requests no [`Exchange`] is opened.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
+use http::StatusCode;
 use http::header::{self, HeaderMap};
-use http::{Request, StatusCode, Version};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use larder::semantics::fields::remove_hop_by_hop;
-use pin_project_lite::pin_project;
-use tower::Service;
 
 /// How many interim responses one request gets.
 const MAX_HEADS: usize = 16;
@@ -52,7 +51,15 @@ const MAX_BYTES: usize = 16 << 10;
 
 /// What the service and the I/O of one connection share.
 #[derive(Clone, Default)]
-pub struct Connection(Arc<Mutex<State>>);
+pub struct Connection(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    /// Whether the I/O has anything to look for: an exchange that is open, or a boundary. Most exchanges end without an
+    /// interim response before hyper writes or flushes, and in HTTP/2 there is none.
+    is_active: AtomicBool,
+    state: Mutex<State>,
+}
 
 #[derive(Default)]
 struct State {
@@ -78,8 +85,9 @@ struct Allowance {
 
 impl Connection {
     /// The service is called for the next request.
-    fn open(&self) -> Exchange {
+    pub fn open(&self) -> Exchange {
         let mut state = self.state();
+        self.0.is_active.store(true, Ordering::Release);
         state.request += 1;
         state.allowance = Allowance { bytes: MAX_BYTES, heads: MAX_HEADS };
         state.boundary = false;
@@ -88,28 +96,45 @@ impl Connection {
         Exchange { connection: self.clone(), request: state.request }
     }
 
-    /// hyper has written all that it has.
-    fn flushed(&self, cx: &Context<'_>) {
+    /// hyper flushes: it has written all that it has. Returns what may be written now.
+    fn flushes(&self, cx: &Context<'_>) -> Bytes {
         let mut state = self.state();
         state.boundary |= state.open;
         if !state.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
             state.task = Some(cx.waker().clone());
         }
+        state.due()
     }
 
-    /// hyper writes.
-    fn written(&self) {
-        self.state().boundary = false;
-    }
-
-    /// What may be written now.
-    fn due(&self) -> Bytes {
+    /// hyper writes, after what this returns.
+    fn writes(&self) -> Bytes {
         let mut state = self.state();
-        if state.boundary { state.queued.split().freeze() } else { Bytes::new() }
+        let due = state.due();
+        state.boundary &= !due.is_empty();
+        self.rests(&state);
+        due
+    }
+
+    /// Lets the I/O pass if nothing can become due before the next exchange.
+    fn rests(&self, state: &State) {
+        if !state.open && !state.boundary {
+            self.0.is_active.store(false, Ordering::Release);
+        }
+    }
+
+    fn is_active(&self) -> bool {
+        self.0.is_active.load(Ordering::Acquire)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What may be written now.
+    fn due(&mut self) -> Bytes {
+        if self.boundary && !self.queued.is_empty() { self.queued.split().freeze() } else { Bytes::new() }
     }
 }
 
@@ -142,10 +167,12 @@ impl Exchange {
         }
     }
 
-    fn close(&self) {
+    /// The request is answered, or will not be.
+    pub fn close(&self) {
         let mut state = self.connection.state();
         if state.request == self.request {
             state.open = false;
+            self.connection.rests(&state);
         }
     }
 }
@@ -175,63 +202,6 @@ fn head(status: StatusCode, fields: &HeaderMap) -> Option<Vec<u8>> {
     Some(head)
 }
 
-/// Opens an exchange for each request that may have interim responses, until it is answered.
-#[derive(Clone)]
-pub struct WithInterim<S> {
-    pub connection: Connection,
-    pub service: S,
-}
-
-impl<S, B> Service<Request<B>> for WithInterim<S>
-where
-    S: Service<Request<B>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Answer<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.service.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let open = (request.version() == Version::HTTP_11).then(|| {
-            let exchange = self.connection.open();
-            request.extensions_mut().insert(exchange.clone());
-            Open(exchange)
-        });
-        Answer { future: self.service.call(request), open }
-    }
-}
-
-pin_project! {
-    /// The final response on its way; its exchange is closed before hyper sees it.
-    pub struct Answer<F> {
-        #[pin]
-        future: F,
-        open: Option<Open>,
-    }
-}
-
-impl<F: Future> Future for Answer<F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        let answer = ready!(this.future.poll(cx));
-        drop(this.open.take());
-        Poll::Ready(answer)
-    }
-}
-
-struct Open(Exchange);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
 /// I/O of a connection that writes interim responses between those of hyper.
 pub struct InterimIo<I> {
     connection: Connection,
@@ -245,7 +215,15 @@ impl<I: Write + Unpin> InterimIo<I> {
         Self { connection, io, rest: Bytes::new() }
     }
 
-    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes interim responses until `next` has no more.
+    fn poll_interim(
+        &mut self,
+        cx: &mut Context<'_>,
+        next: impl Fn(&Connection, &Context<'_>) -> Bytes,
+    ) -> Poll<io::Result<()>> {
+        if self.rest.is_empty() && !self.connection.is_active() {
+            return Poll::Ready(Ok(()));
+        }
         loop {
             while !self.rest.is_empty() {
                 match ready!(Pin::new(&mut self.io).poll_write(cx, &self.rest))? {
@@ -253,11 +231,16 @@ impl<I: Write + Unpin> InterimIo<I> {
                     written => self.rest.advance(written),
                 }
             }
-            self.rest = self.connection.due();
+            self.rest = next(&self.connection, cx);
             if self.rest.is_empty() {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+
+    /// What goes before a write of hyper.
+    fn poll_before_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_interim(cx, |connection, _| connection.writes())
     }
 }
 
@@ -273,8 +256,7 @@ impl<I: Read + Unpin> Read for InterimIo<I> {
 
 impl<I: Write + Unpin> Write for InterimIo<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_interim(cx))?;
-        self.connection.written();
+        ready!(self.poll_before_write(cx))?;
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
@@ -283,8 +265,7 @@ impl<I: Write + Unpin> Write for InterimIo<I> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_interim(cx))?;
-        self.connection.written();
+        ready!(self.poll_before_write(cx))?;
         Pin::new(&mut self.io).poll_write_vectored(cx, slices)
     }
 
@@ -293,8 +274,7 @@ impl<I: Write + Unpin> Write for InterimIo<I> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.connection.flushed(cx);
-        ready!(self.poll_interim(cx))?;
+        ready!(self.poll_interim(cx, Connection::flushes))?;
         Pin::new(&mut self.io).poll_flush(cx)
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::descriptors::{Shares, descriptors};
-use crate::{calls, life, pool};
+use crate::{calls, connection, pool};
 
 /// Each of these is an option.
 #[derive(Clone, Copy)]
@@ -20,7 +20,7 @@ pub struct Limits {
     /// Calls to the origin in all.
     pub max_calls: usize,
     pub origin: pool::Bounds,
-    pub patience: life::Patience,
+    pub timeouts: connection::Timeouts,
     /// How long an HTTP/2 connection may be silent before it is asked for a sign of life, and may take to give it.
     pub ping: Duration,
     /// The bytes of a QUERY's content that are taken in.
@@ -45,7 +45,7 @@ impl Default for Limits {
             head_size: 64 << 10,
             max_calls: shares.calls,
             origin: pool::Bounds { fields: 1000, idle: shares.idle },
-            patience: life::Patience {
+            timeouts: connection::Timeouts {
                 head: Duration::from_secs(20),
                 idle: Duration::from_secs(60),
                 stall: Duration::from_secs(30),

@@ -7,6 +7,8 @@
 mod accept;
 mod args;
 mod calls;
+mod client;
+mod connection;
 mod content;
 mod descriptors;
 mod edge;
@@ -14,7 +16,6 @@ mod failure;
 mod hops;
 mod host;
 mod interim;
-mod life;
 mod limits;
 mod location;
 mod network;

@@ -42,12 +42,6 @@ pub struct Sender<B> {
     pooled: Client<Connector, B>,
 }
 
-impl<B> Clone for Sender<B> {
-    fn clone(&self) -> Self {
-        Self { content: self.content.clone(), fresh: self.fresh.clone(), pooled: self.pooled.clone() }
-    }
-}
-
 /// Bounds on connections to the origin, and on what comes from there.
 #[derive(Clone, Copy)]
 pub struct Bounds {

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tower::Layer;
 
 use crate::args::{Profile, ProxyOptions};
-use crate::edge::Edge;
+use crate::edge::{Edge, Settings};
 use crate::limits::Limits;
 use crate::serve;
 use crate::stop::Stop;
@@ -39,14 +39,9 @@ fn edge(address: SocketAddr, options: &ProxyOptions, store: MemoryStore, policy:
     let calls = CallLimits::new().total(limits.max_calls).wait(limits.call_wait);
     let cache = CacheLayer::builder(store).policy(policy).x_cache(true).call_limits(calls).build();
     let cache = cache.layer(Upstream::new(upstream.clone(), host, id.clone(), timeout, &limits));
-    Edge {
-        cache: QueryLayer::new().max_content(limits.query).layer(cache),
-        fields: limits.fields,
-        host,
-        id,
-        origin: upstream.clone(),
-        stall: limits.patience.stall,
-    }
+    let cache = QueryLayer::new().max_content(limits.query).layer(cache);
+    let (fields, stall) = (limits.fields, limits.timeouts.stall);
+    Edge::new(cache, Settings { fields, host, id, origin: upstream.clone(), stall })
 }
 
 /// Serves the proxy in the background; it ends with the process.

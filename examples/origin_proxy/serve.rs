@@ -1,66 +1,47 @@
-//! A server for any tower service: HTTP/1.1 and HTTP/2 on one port, drained when it is told to stop.
+//! A server for HTTP/1.1 and HTTP/2 on one port. When it is asked to stop, it drains its connections.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::uri::Scheme;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
+use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use pin_project_lite::pin_project;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tower::Service;
 
-use crate::accept::{Place, Places};
-use crate::calls::{Calls, Turns};
-use crate::interim::{Connection, InterimIo, WithInterim};
-use crate::life::{self, Answer, Life, LiveIo};
+use crate::accept::{Slot, Slots};
+use crate::calls::ClientCalls;
+use crate::client::{Client, ClientConnection};
+use crate::connection::{self, Activity, ObservedBody, ObservedIo, OpenRequest, Socket};
+use crate::interim::{self, InterimIo};
 use crate::limits::Limits;
 use crate::stop::Stop;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long connections may finish what they are at, unless it is said otherwise.
+/// How long open requests may take to end, unless an option sets it.
 pub const DRAIN: Duration = Duration::from_secs(10);
 
-/// Who asks, in the extensions of requests.
-#[derive(Clone)]
-pub struct Client {
-    pub address: IpAddr,
-    /// Whether the request is answered. What goes on with it is done for others.
-    answered: Arc<AtomicBool>,
-    turns: Turns,
-}
-
-impl Client {
-    /// By what the client gets its calls, as long as it waits for its answer.
-    pub fn turns(&self) -> Option<&Turns> {
-        (!self.answered.load(Ordering::SeqCst)).then_some(&self.turns)
-    }
-}
-
-/// In the extensions of requests. Who holds one when the request is answered keeps a drain waiting, within its limit,
-/// and the place of the connection taken.
-#[derive(Clone)]
+/// Holds up a drain, up to its time limit, and keeps the slot of its connection.
 #[expect(dead_code, reason = "what counts is when it is dropped")]
-pub struct Open(mpsc::Sender<Infallible>, Arc<Place>);
+pub struct DrainGuard(mpsc::Sender<Infallible>, Slot);
 
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| format!("can't listen on {address}: {error}"))
 }
 
-/// Serves until it is to stop, then lets open requests end, for as long as `drain` or until it is to stop at once.
+/// Serves until it is asked to stop. Then it lets open requests end, for as long as `drain` or until it is asked again.
 pub async fn serve<S, B>(listener: TcpListener, service: S, limits: Limits, drain: Duration, mut stop: Stop)
 where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Future: Send,
     S::Error: Into<BoxError>,
     B: http_body::Body + Send + 'static,
@@ -68,40 +49,33 @@ where
     B::Error: Into<BoxError>,
 {
     let builder = builder(&limits);
-    let places = Arc::new(Places::new(limits.connections, limits.connections_per_address));
-    let calls = Calls::new(limits.calls);
+    let slots = Arc::new(Slots::new(limits.connections, limits.connections_per_address));
+    let calls = ClientCalls::new(limits.calls);
     let (open, mut closed) = mpsc::channel(1);
     loop {
-        let (stream, place) = tokio::select! {
-            accepted = places.accept(&listener) => accepted,
+        let (stream, slot) = tokio::select! {
+            accepted = slots.accept(&listener) => accepted,
             () = stop.asked() => break,
         };
         let _ = stream.set_nodelay(true);
-        let connection = Connection::default();
-        let life = Arc::clone(&place.life);
-        let (address, turns) = (place.client, calls.of(place.address));
-        let open = Open(open.clone(), Arc::new(place));
-        let io = InterimIo::new(TokioIo::new(LiveIo::new(stream, Arc::clone(&life))), connection.clone());
-        let service = WithInterim {
-            connection,
-            service: WithClient {
-                address,
-                life: Arc::clone(&life),
-                open: open.clone(),
-                service: service.clone(),
-                turns,
-            },
-        };
-        let served = builder.serve_connection_with_upgrades(io, TowerToHyperService::new(service));
-        let served = served.into_owned();
+        let activity = Arc::clone(&slot.activity);
+        let (address, calls) = (slot.client, calls.connection(slot.address));
+        let drain_guard = Arc::new(DrainGuard(open.clone(), slot));
+        let client = ClientConnection { address, calls, drain_guard: Arc::downgrade(&drain_guard) };
+        let interim = interim::Connection::default();
+        let socket = Socket::new(stream, Arc::clone(&activity));
+        let io = InterimIo::new(TokioIo::new(ObservedIo::new(&socket)), interim.clone());
+        let service =
+            ConnectionService { activity, client: Arc::new(client), interim, service: service.clone() };
+        let served = builder.serve_connection_with_upgrades(io, service).into_owned();
         tokio::spawn(async move {
-            // An error ends one connection; its client knows.
-            life::watch(served, life, limits.patience).await;
-            drop(open);
+            // An error ends one connection, which its client notices.
+            connection::drive(served, socket, limits.timeouts).await;
+            drop(drain_guard);
         });
     }
     drop((listener, open));
-    places.drain();
+    slots.drain();
     tokio::select! {
         _ = closed.recv() => {}
         () = tokio::time::sleep(drain) => {}
@@ -115,9 +89,9 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        // A client that has ended its direction may still read.
+        // A client that has shut down its direction may still read.
         .half_close(true)
-        // `life` has the time limits.
+        // `connection` has the timeouts.
         .header_read_timeout(None)
         .max_buf_size(head_size)
         .max_headers(limits.fields);
@@ -131,64 +105,69 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
     builder
 }
 
-/// Adds who asks, the scheme by which it has come, and that it is open, to each request.
-#[derive(Clone)]
-struct WithClient<S> {
-    address: IpAddr,
-    life: Arc<Life>,
-    open: Open,
+/// The service of one connection. It gives each request its client, and observes it until its response is complete.
+struct ConnectionService<S> {
+    activity: Arc<Activity>,
+    client: Arc<ClientConnection>,
+    interim: interim::Connection,
     service: S,
-    turns: Turns,
 }
 
-impl<S, B, C> Service<Request<B>> for WithClient<S>
+impl<S, B> Service<Request<Incoming>> for ConnectionService<S>
 where
-    S: Service<Request<B>, Response = Response<C>>,
+    S: Service<Request<Incoming>, Response = Response<B>>,
 {
-    type Response = Response<Answer<C>>;
+    type Response = Response<ObservedBody<B>>;
     type Error = S::Error;
-    type Future = Answered<S::Future>;
+    type Future = ResponseFuture<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.service.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let open = Some(self.life.open(request.version()));
-        let answered = Arc::new(AtomicBool::new(false));
-        let client =
-            Client { address: self.address, answered: Arc::clone(&answered), turns: self.turns.clone() };
-        request.extensions_mut().insert(client);
-        request.extensions_mut().insert(Scheme::HTTP); // whatever the target says: there is no TLS here
-        request.extensions_mut().insert(self.open.clone());
-        Answered { answered, future: self.service.call(request), open }
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let open = self.activity.open_request(request.version());
+        let exchange = (request.version() == Version::HTTP_11).then(|| self.interim.open());
+        let client = Client::new(&self.client, exchange);
+        request.extensions_mut().insert(client.clone());
+        // There is no TLS here, whatever the target says.
+        if request.uri().scheme().is_some_and(|named| *named != Scheme::HTTP) {
+            request.extensions_mut().insert(Scheme::HTTP);
+        }
+        ResponseFuture { client, future: self.service.call(request), open: Some(open) }
     }
 }
 
 pin_project! {
-    /// An answer on its way; its request is open.
-    struct Answered<F> {
-        answered: Arc<AtomicBool>,
+    /// A response on its way; its request is open.
+    struct ResponseFuture<F> {
+        client: Client,
         #[pin]
         future: F,
-        open: Option<life::Open>,
+        open: Option<OpenRequest>,
+    }
+
+    impl<F> PinnedDrop for ResponseFuture<F> {
+        fn drop(this: Pin<&mut Self>) {
+            // The connection may end first.
+            if this.open.is_some() {
+                this.client.end_exchange();
+            }
+        }
     }
 }
 
-impl<F, C, E> Future for Answered<F>
+impl<F, B, E> Future for ResponseFuture<F>
 where
-    F: Future<Output = Result<Response<C>, E>>,
+    F: Future<Output = Result<Response<B>, E>>,
 {
-    type Output = Result<Response<Answer<C>>, E>;
+    type Output = Result<Response<ObservedBody<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let answer = ready!(this.future.poll(cx))?;
-        this.answered.store(true, Ordering::SeqCst);
+        let response = ready!(this.future.poll(cx))?;
+        // hyper writes the response only after this: no interim response follows it.
+        this.client.set_answered();
         let mut open = this.open.take();
         if let Some(open) = &mut open {
-            open.waits(false); // the answer's head is there
+            open.set_waiting(false); // there is a head to take
         }
-        Poll::Ready(Ok(answer.map(|body| Answer { body, open })))
+        Poll::Ready(Ok(response.map(|body| ObservedBody::new(body, open))))
     }
 }

@@ -5,6 +5,7 @@
 //! ordinary request: this proxy does not switch to it.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
@@ -14,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use larder::semantics::fields::list;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use crate::serve::Open;
+use crate::serve::DrainGuard;
 
 /// How long one direction goes on when the other has ended: a protocol may have last words, but a side that has
 /// gone for good often looks like one that has only ended its direction.
@@ -22,11 +23,12 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// The protocols that the client would switch to and that are tunnelled; none where there are none.
 pub fn asked<B>(request: &Request<B>) -> Option<HeaderValue> {
-    let headers = request.headers();
-    let is_nominated =
-        list(headers, &header::CONNECTION).any(|member| member.eq_ignore_ascii_case(b"upgrade"));
     // RFC 9110 7.8: in HTTP/1.0 it has no meaning, and HTTP/2 has no such field.
-    if request.version() != Version::HTTP_11 || !is_nominated {
+    if request.version() != Version::HTTP_11 {
+        return None;
+    }
+    let headers = request.headers();
+    if !list(headers, &header::CONNECTION).any(|member| member.eq_ignore_ascii_case(b"upgrade")) {
         return None;
     }
     let protocols: Vec<_> =
@@ -60,14 +62,14 @@ pub fn is_answer_to(asked: Option<&HeaderValue>, headers: &HeaderMap) -> bool {
             .all(|protocol| list(&asked, &header::UPGRADE).any(|asked| asked.eq_ignore_ascii_case(protocol)))
 }
 
-/// Copies both ways until either side ends. `open` is held that long, so that a drain knows of it.
-pub fn tunnel(client: OnUpgrade, origin: OnUpgrade, open: Option<Open>) {
+/// Copies both ways until either side ends. A drain waits for it, as long as `guard` lives.
+pub fn tunnel(client: OnUpgrade, origin: OnUpgrade, guard: Option<Arc<DrainGuard>>) {
     tokio::spawn(async move {
         // A side that has gone before its 101 ends the other one, too.
         if let Ok((client, origin)) = tokio::try_join!(client, origin) {
             copy(TokioIo::new(client), TokioIo::new(origin)).await;
         }
-        drop(open);
+        drop(guard);
     });
 }
 

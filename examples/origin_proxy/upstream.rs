@@ -1,6 +1,7 @@
 //! The way to the origin: a pooled HTTP/1.1 client as a tower service.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,16 +13,16 @@ use larder::QueryBody;
 use larder::semantics::fields::{list, remove_hop_by_hop};
 use tower::Service;
 
-use crate::calls::Call;
+use crate::calls::ClientCall;
+use crate::client::Client;
 use crate::content::Content;
 use crate::failure::UpstreamError;
 use crate::host::{self, Host};
-use crate::interim::Exchange;
 use crate::limits::Limits;
 use crate::pool::Sender;
 use crate::progress::{self, Progress, Sent};
+use crate::upgrade;
 use crate::via::{self, append};
-use crate::{serve, upgrade};
 
 pub const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -32,11 +33,13 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 pub type RequestBody = QueryBody<Content>;
 
 /// A body of the origin's, whose call is under way until it ends.
-pub type OriginBody = progress::OriginBody<Option<Call>>;
+pub type OriginBody = progress::OriginBody<Option<ClientCall>>;
 
 /// Sends requests to one origin.
 #[derive(Clone)]
-pub struct Upstream {
+pub struct Upstream(Arc<Inner>);
+
+struct Inner {
     call_wait: Duration,
     host: Host,
     id: HeaderValue,
@@ -52,9 +55,11 @@ impl Upstream {
         let own_host = origin.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
         let own_host = own_host.unwrap_or(HeaderValue::from_static(""));
         let sender = Sender::new(timeout, limits.origin);
-        Self { call_wait: limits.call_wait, host, id, origin, own_host, sender, timeout }
+        Self(Arc::new(Inner { call_wait: limits.call_wait, host, id, origin, own_host, sender, timeout }))
     }
+}
 
+impl Inner {
     /// The request as the origin gets it.
     fn rewrite(&self, mut request: Request<RequestBody>) -> Request<RequestBody> {
         let mut uri = self.origin.clone().into_parts();
@@ -62,7 +67,7 @@ impl Upstream {
         uri.path_and_query = request.uri().path_and_query().cloned().or(Some(PathAndQuery::from_static("/")));
         let named = host::of(&request);
         let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
-        let client = request.extensions().get::<serve::Client>().map(|client| client.address);
+        let client = request.extensions().get().map(Client::address);
         let has_open_content =
             !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
         let headers = request.headers_mut();
@@ -116,23 +121,24 @@ impl Service<Request<RequestBody>> for Upstream {
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        let mut request = self.rewrite(request);
-        if let Some(exchange) = request.extensions().get::<Exchange>().cloned() {
+        let upstream = Arc::clone(&self.0);
+        let mut request = upstream.rewrite(request);
+        let client = request.extensions().get::<Client>().cloned();
+        if let Some(exchange) = client.as_ref().and_then(Client::exchange).cloned() {
             hyper::ext::on_informational(&mut request, move |interim| {
                 exchange.send(interim.status(), interim.headers());
             });
         }
         let asked = request.headers().get(header::UPGRADE).cloned();
-        let turns = request.extensions().get().and_then(serve::Client::turns).cloned();
-        let (sender, timeout, call_wait) = (self.sender.clone(), self.timeout, self.call_wait);
         Box::pin(async move {
-            let call = match turns {
-                Some(turns) => Some(turns.begin(call_wait).await.ok_or(UpstreamError::Busy)?),
+            let call = match client.as_ref().and_then(Client::calls) {
+                Some(calls) => Some(calls.begin(upstream.call_wait).await.ok_or(UpstreamError::Busy)?),
                 None => None,
             };
-            let progress = Progress::new(timeout);
+            drop(client);
+            let progress = Progress::new(upstream.timeout);
             let request = request.map(|body| Sent::new(body, progress.clone()));
-            let answer = progress.limit(sender.send(request, &progress)).await;
+            let answer = progress.limit(upstream.sender.send(request, &progress)).await;
             let mut answer = answer.ok_or(UpstreamError::TooSlow)??;
             let is_switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             // RFC 9110 15.2.2: only to what was asked for.

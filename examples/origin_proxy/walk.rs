@@ -8,57 +8,34 @@ use axum::middleware::map_response;
 use axum::response::Response;
 use bytes::Bytes;
 use http::header::{self, HeaderMap};
-use http::{HeaderValue, Method, Request, StatusCode, Uri, request};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use larder::{CacheBuilder, CachePolicy, Clock, ClockHand, QueryLayer, RequestAction, StandardPolicy};
+use larder::{CacheBuilder, CachePolicyExt, Clock, ClockHand, QueryLayer, StandardPolicy};
 use tower::Layer;
 
-use crate::edge::Edge;
+use crate::edge::{Edge, Settings};
 use crate::host::Host;
 use crate::limits::Limits;
 use crate::stop::Stop;
 use crate::upstream::Upstream;
 use crate::{origin, proxy, serve};
 
-/// The standard policy, but that `/me` is stored for each user apart: there the key holds the credential.
-struct DemoPolicy {
-    everybody: StandardPolicy,
-    each: StandardPolicy,
-}
-
-impl CachePolicy for DemoPolicy {
-    fn rules(&self) -> &larder::semantics::Rules {
-        self.each.rules()
-    }
-
-    fn request(&self, request: &request::Parts) -> RequestAction {
-        let policy = if request.uri.path() == "/me" { &self.each } else { &self.everybody };
-        policy.request(request)
-    }
-
-    fn forward(&self, request: &mut request::Parts) {
-        self.each.forward(request);
-    }
-}
-
-/// The proxy before the origin, with that policy and a clock of its own.
+/// The proxy in front of the origin, with a clock of its own. `/me` is stored for each user separately: there the key holds
+/// the credential.
 fn edge(origin: Uri, clock: Clock) -> Edge {
-    let policy = DemoPolicy {
-        everybody: StandardPolicy::default(),
-        each: StandardPolicy::default()
-            .key_field(header::AUTHORIZATION)
-            .private_by_key(true)
-            .strip_unkeyed(true),
-    };
+    let each = StandardPolicy::default().key_field(header::AUTHORIZATION).private_by_key(true);
+    let policy = StandardPolicy::default()
+        .strip_unkeyed(true)
+        .when(|request| request.uri.path() == "/me", each.strip_unkeyed(true));
     let (host, id) = (Host::Client, HeaderValue::from_static("larder-walk"));
     let cache = CacheBuilder::default().policy(policy).x_cache(true).clock(clock).build();
     let limits = Limits::default();
     let upstream = Upstream::new(origin.clone(), host, id.clone(), Duration::from_secs(10), &limits);
     let cache = QueryLayer::new().layer(cache.layer(upstream));
-    Edge { cache, fields: limits.fields, host, id, origin, stall: limits.patience.stall }
+    Edge::new(cache, Settings { fields: limits.fields, host, id, origin, stall: limits.timeouts.stall })
 }
 
 /// A clock that stands at this second. The walk moves it by hand: so a slow machine changes no row, and nobody waits.

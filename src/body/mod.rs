@@ -35,7 +35,24 @@ use crate::limits::held::Held;
 /// It ends with an error, never cleanly, when the inner body did not come to its end. Nothing is asked of the inner body but
 /// `Send`, and that its error converts to a boxed one.
 pub struct CacheBody {
+    /// Boxed, and most of the time nobody wants to know.
+    ending: Option<Box<Ending>>,
     kind: Kind,
+}
+
+/// Says how a body ended, when it is dropped.
+struct Ending {
+    bytes: u64,
+    is_whole: bool,
+    then: Option<Box<dyn FnOnce(u64, bool) + Send>>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if let Some(then) = self.then.take() {
+            then(self.bytes, self.is_whole);
+        }
+    }
 }
 
 enum Kind {
@@ -44,6 +61,7 @@ enum Kind {
     Flight { reader: Reader },
     Large { reader: LargeReader, end: End },
     Passing { body: Passing },
+    Plain { body: Incoming },
     Stored { content: Bytes, end: End },
 }
 
@@ -115,7 +133,7 @@ impl CacheBody {
             Some(trailers) => End::Trailers(Box::new(trailers.clone())),
         };
         let Some(content) = payload.content() else {
-            return Self::broken(Bytes::new(), Failure::Abandoned.into()); // nobody has opened it
+            return Self::broken(Bytes::new(), Failure::Abandoned.into()); // not opened
         };
         match content.small() {
             Some(content) => Kind::Stored { content: content.clone(), end }.into(),
@@ -128,9 +146,25 @@ impl CacheBody {
         Kind::Passing { body: Passing::new(held, body) }.into()
     }
 
+    /// Has it said, once, how many bytes of content were read, and whether that was all.
+    pub(crate) fn when_ended(&mut self, then: impl FnOnce(u64, bool) + Send + 'static) {
+        let is_whole = self.is_end_stream();
+        self.ending = Some(Box::new(Ending { bytes: 0, is_whole, then: Some(Box::new(then)) }));
+    }
+
+    /// Small content from memory.
+    pub(crate) fn of_bytes(content: Bytes) -> Self {
+        Kind::Stored { content, end: End::Clean }.into()
+    }
+
     /// What came before the failure, then the failure.
     pub(crate) fn broken(content: Bytes, error: BodyError) -> Self {
         Kind::Stored { content, end: End::Failed(error) }.into()
+    }
+
+    /// A body that is none of the cache's business.
+    pub(crate) fn plain(body: Incoming) -> Self {
+        Kind::Plain { body }.into()
     }
 
     /// A body of which not all is there.
@@ -163,7 +197,7 @@ impl Default for CacheBody {
 
 impl From<Kind> for CacheBody {
     fn from(kind: Kind) -> Self {
-        Self { kind }
+        Self { ending: None, kind }
     }
 }
 
@@ -179,6 +213,7 @@ impl CacheBody {
                 None => end.take(),
             }),
             Kind::Passing { body } => body.poll_frame(cx),
+            Kind::Plain { body } => Pin::new(body).poll_frame(cx),
             Kind::Stored { content, end } => {
                 if !content.is_empty() {
                     return Poll::Ready(Some(Ok(Frame::data(std::mem::take(content)))));
@@ -206,6 +241,20 @@ impl Body for CacheBody {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        if self.ending.is_some() {
+            let is_end = match &polled {
+                Poll::Pending | Poll::Ready(Some(Err(_))) => false,
+                Poll::Ready(Some(Ok(_))) => self.is_end_stream(),
+                // After an error there is nothing more, either.
+                Poll::Ready(None) => !is_told,
+            };
+            if let Some(ending) = &mut self.ending {
+                if let Poll::Ready(Some(Ok(frame))) = &polled {
+                    ending.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                }
+                ending.is_whole |= is_end;
+            }
+        }
         polled
     }
 
@@ -216,6 +265,7 @@ impl Body for CacheBody {
             Kind::Flight { reader } => reader.is_end_stream(),
             Kind::Large { reader, end } => reader.left() == 0 && matches!(end, End::Clean),
             Kind::Passing { body } => body.is_end_stream(),
+            Kind::Plain { body } => body.is_end_stream(),
             Kind::Stored { content, end } => content.is_empty() && matches!(end, End::Clean),
         }
     }
@@ -227,6 +277,7 @@ impl Body for CacheBody {
             Kind::Flight { reader } => reader.size_hint(),
             Kind::Large { reader, end } => end.size_hint(reader.left()),
             Kind::Passing { body } => body.size_hint(),
+            Kind::Plain { body } => body.size_hint(),
             Kind::Stored { content, end } => end.size_hint(content.len() as u64),
         }
     }
@@ -240,6 +291,7 @@ impl std::fmt::Debug for CacheBody {
             Kind::Flight { .. } => "Flight",
             Kind::Large { .. } => "Large",
             Kind::Passing { .. } => "Passing",
+            Kind::Plain { .. } => "Plain",
             Kind::Stored { .. } => "Stored",
         };
         f.debug_tuple("CacheBody").field(&kind).finish()

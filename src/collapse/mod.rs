@@ -9,6 +9,7 @@ pub(crate) mod unknown_outcomes;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
@@ -31,6 +32,9 @@ const MOST_REMEMBERED: usize = 16_384;
 /// One where schedules are explored, so that the random hash of a ticket has no part in them.
 const SHARDS: usize = if cfg!(shuttle) { 1 } else { 16 };
 
+/// How many counts of ended calls there are. Keys share them, which at worst costs a look-up.
+const COUNTS: usize = 1024;
+
 /// What requests that may share one call have in common: the key, and the selecting fields where they are known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CollapseKey {
@@ -43,6 +47,8 @@ type Kind = (u128, bool);
 
 /// Who leads, who follows, and which keys are not worth it.
 pub(crate) struct Collapser {
+    /// How many calls have ended, by their keys' hashes.
+    ended: Box<[AtomicU32]>,
     not_shareable: Cache<Kind, SystemTime>,
     hasher: RandomState,
     gauges: Arc<Gauges>,
@@ -61,11 +67,15 @@ pub(crate) struct Call {
 struct State {
     /// Wakes the task that makes the call.
     driver: Option<Waker>,
+    /// Wakers of those that wait for its end.
+    ending: Slab<Waker>,
     /// A later call, made because this one takes long. If this one is answered first, its answer is for the followers of
     /// the later one, too.
     heir: Option<Arc<Call>>,
     /// Who waits for an answer, the leader's client included.
     interested: usize,
+    /// Its result is stored, or never will be.
+    is_over: bool,
     /// A later call has taken its place: what it brings is older, and not stored.
     is_superseded: bool,
     /// It has landed with the answer of the call that it is the heir of, and is still under way itself.
@@ -142,6 +152,7 @@ pub(crate) enum Role {
 impl Collapser {
     pub(crate) fn new(gauges: Arc<Gauges>) -> Self {
         Self {
+            ended: (0..COUNTS).map(|_| AtomicU32::new(0)).collect(),
             not_shareable: Cache::new(MOST_REMEMBERED),
             hasher: RandomState::new(),
             gauges,
@@ -153,6 +164,17 @@ impl Collapser {
     fn shard(&self, ticket: &CollapseKey) -> &Mutex<HashMap<CollapseKey, Arc<Call>>> {
         let hash = self.hasher.hash_one(ticket);
         &self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or_default()]
+    }
+
+    /// How many calls have ended for this key, and for some others. A request that reads another number after its look-up
+    /// than before may have missed what such a call has stored.
+    pub(crate) fn ended(&self, key: &CacheKey) -> u32 {
+        self.ended_count(key).load(Ordering::Acquire)
+    }
+
+    fn ended_count(&self, key: &CacheKey) -> &AtomicU32 {
+        let hash = self.hasher.hash_one(key);
+        &self.ended[usize::try_from(hash % COUNTS as u64).unwrap_or_default()]
     }
 
     /// Finds a call to wait for, or begins one. `fence` is that of the look-up that found nothing of use.
@@ -269,8 +291,10 @@ impl Call {
     pub(crate) fn new(fence: Fence, began: SystemTime) -> Arc<Self> {
         let state = State {
             driver: None,
+            ending: Slab::default(),
             heir: None,
             interested: 1,
+            is_over: false,
             is_superseded: false,
             is_answered_elsewhere: false,
             result: CallResult::Pending,
@@ -299,6 +323,16 @@ impl Call {
         {
             heir.inherit(result);
         }
+    }
+
+    /// Nothing comes of it any more.
+    fn end(&self) {
+        self.publish(CallResult::Failed(None)); // unless it has a result
+        let mut state = lock(&self.state);
+        state.is_over = true;
+        let ending = std::mem::take(&mut state.ending);
+        drop(state);
+        ending.iter().for_each(Waker::wake_by_ref);
     }
 
     /// Lands with the answer of the call that it is the heir of, unless it has its own by now.
@@ -437,9 +471,10 @@ impl Leader {
 
 impl Drop for Leader {
     fn drop(&mut self) {
+        // First: a request that finds nothing to join afterwards has to see that there was something.
+        self.collapser.ended_count(&self.ticket.key).fetch_add(1, Ordering::Release);
         self.collapser.close(&self.ticket, &self.call);
-        // Unless it has landed.
-        self.call.publish(CallResult::Failed(None));
+        self.call.end();
     }
 }
 
@@ -462,15 +497,18 @@ impl Drop for Interest {
 /// A request that waits for another one's call.
 pub(crate) struct Follower {
     _counted: Option<GaugeGuard>,
+    /// Where its waker for the end is.
+    ending_place: Option<usize>,
     interest: Interest,
-    /// Where its waker is.
+    /// Where its waker for the result is.
     place: Option<usize>,
 }
 
 impl Follower {
     fn of(call: &Arc<Call>, gauges: &Arc<Gauges>) -> Self {
         call.enter();
-        Self { _counted: gauges.waiting(), interest: Interest(Arc::clone(call)), place: None }
+        let interest = Interest(Arc::clone(call));
+        Self { _counted: gauges.waiting(), ending_place: None, interest, place: None }
     }
 
     pub(crate) fn call(&self) -> &Arc<Call> {
@@ -480,6 +518,24 @@ impl Follower {
     /// What becomes of the call; never [`CallResult::Pending`].
     pub(crate) async fn result(&mut self) -> CallResult {
         std::future::poll_fn(|cx| self.poll_landing(cx)).await
+    }
+
+    /// Waits until what the call brought is stored, or is known not to be. The end of another call, from which this one has
+    /// its result, is not waited for.
+    pub(crate) async fn ended(&mut self) {
+        std::future::poll_fn(|cx| self.poll_end(cx)).await;
+    }
+
+    fn poll_end(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.interest.0.state);
+        if state.is_over || state.is_answered_elsewhere {
+            return Poll::Ready(());
+        }
+        match self.ending_place.and_then(|place| state.ending.get_mut(place)) {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => self.ending_place = Some(state.ending.add(cx.waker().clone())),
+        }
+        Poll::Pending
     }
 
     fn poll_landing(&mut self, cx: &Context<'_>) -> Poll<CallResult> {
@@ -497,9 +553,16 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
+        if self.place.is_none() && self.ending_place.is_none() {
+            return;
+        }
+        // Gone already, if there is a result, or the call has ended.
+        let mut state = lock(&self.interest.0.state);
         if let Some(place) = self.place {
-            // Gone already, if the call has landed.
-            lock(&self.interest.0.state).waiting.remove(place);
+            state.waiting.remove(place);
+        }
+        if let Some(place) = self.ending_place {
+            state.ending.remove(place);
         }
     }
 }

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::HeaderMap;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use crate::entry::ResponseHead;
 use crate::entry::key::CacheKey;
 use crate::semantics::no_vary_search::NoVarySearch;
 
@@ -69,8 +69,8 @@ impl Default for QueryAliases {
 
 impl QueryAliases {
     /// Remembers what a response that is stored under `key` says of queries.
-    pub(crate) fn record(&self, key: &CacheKey, response: &HeaderMap) {
-        let Some(rule) = NoVarySearch::of(response).filter(|_| key.uri().len() <= LONGEST) else {
+    pub(crate) fn record(&self, key: &CacheKey, response: &ResponseHead) {
+        let Some(rule) = response.no_vary_search().filter(|_| key.uri().len() <= LONGEST) else {
             return;
         };
         let (base, query) = split(key.uri());
@@ -101,10 +101,10 @@ impl QueryAliases {
 }
 
 /// Whether a response that is stored under one URI says that it answers for another, which differs in the query.
-pub(crate) fn answers(response: &HeaderMap, stored: &[u8], presented: &[u8]) -> bool {
+pub(crate) fn answers(response: &ResponseHead, stored: &[u8], presented: &[u8]) -> bool {
     let ((base, one), (other_base, other)) = (split(stored), split(presented));
     base == other_base
-        && NoVarySearch::of(response).is_some_and(|rule| rule.canonical(one) == rule.canonical(other))
+        && response.no_vary_search().is_some_and(|rule| rule.canonical(one) == rule.canonical(other))
 }
 
 /// A URI before and after the first `?`.

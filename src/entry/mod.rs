@@ -5,25 +5,23 @@ pub(crate) mod key;
 pub(crate) mod partial;
 pub(crate) mod pieces;
 
-mod intern;
+mod error;
+mod fields;
+mod head;
 mod payload;
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use bytes::BytesMut;
-use http::header::{self, HeaderMap};
-use http::{HeaderValue, StatusCode};
+use http::header::HeaderMap;
 
+pub use self::error::InvalidEntry;
+pub use self::fields::Fields;
+pub(crate) use self::fields::Purpose;
+pub(crate) use self::head::Part;
+pub use self::head::ResponseHead;
 pub use self::payload::{Payload, RemoteContent};
-
-use crate::entry::intern::intern;
-use crate::semantics::cache_status::{CACHE_STATUS, X_CACHE};
+use crate::entry::fields::FieldLines;
 use crate::semantics::no_vary_search::NO_VARY_SEARCH;
-use crate::semantics::parts::Extent;
-use crate::semantics::preconditions::Representation;
-use crate::semantics::reuse::Reuse;
-use crate::semantics::validation::Validators;
 
 /// A complete stored response. Cloning shares head and content.
 #[derive(Clone, Debug)]
@@ -55,7 +53,7 @@ impl StoredResponse {
 
     /// Whether it may say that it answers for other queries of its URI: a purge of one of those is about it, too.
     pub fn may_answer_for_other_queries(&self) -> bool {
-        self.head.headers.contains_key(NO_VARY_SEARCH)
+        self.head.fields().contains(&NO_VARY_SEARCH)
     }
 
     /// Bytes of memory that the response takes: fields, content, trailers and bookkeeping.
@@ -63,16 +61,7 @@ impl StoredResponse {
         /// Two reference counts and allocator overhead of the head's and the content's blocks.
         const BOOKKEEPING: usize = 96;
         let trailers = self.payload.trailers().map_or(0, fields_weight);
-        BOOKKEEPING
-            + size_of::<Self>()
-            + size_of::<ResponseHead>()
-            + fields_weight(&self.head.headers)
-            + self.head.stripped.as_deref().map_or(0, fields_weight)
-            + self.head.reuse.selecting.weight()
-            + self.head.part.as_ref().map_or(0, Part::weight)
-            + self.head.groups.iter().map(|group| size_of::<Box<str>>() + group.len()).sum::<usize>()
-            + self.payload.weight()
-            + trailers
+        BOOKKEEPING + size_of::<Self>() + self.head.weight() + self.payload.weight() + trailers
     }
 }
 
@@ -83,134 +72,8 @@ fn fields_weight(headers: &HeaderMap) -> usize {
     values + headers.len() * BUCKET + headers.capacity() * 8
 }
 
-/// What of a representation a stored 206 has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// These bytes, one after the other. `Content-Range` and `Content-Length` are made for each answer.
-    Bytes(Extent),
-    /// What is sent again for the very same `Range`, which is among the selecting fields, and for nothing else:
-    /// several ranges, or one that can't be made out.
-    Replay,
-}
-
-impl Part {
-    fn weight(&self) -> usize {
-        match self {
-            Self::Bytes(extent) => extent.weight(),
-            Self::Replay => 0,
-        }
-    }
-}
-
-/// Status, fields and terms of a stored response.
-#[derive(Clone, Debug)]
-pub struct ResponseHead {
-    pub(crate) groups: Box<[Box<str>]>,
-    /// With slots for `Age` and `Cache-Status`, so that an answer's clone never grows.
-    pub(crate) headers: HeaderMap,
-    pub(crate) last_modified: Option<SystemTime>,
-    /// What of the representation is there; `None` for all of it.
-    pub(crate) part: Option<Part>,
-    pub(crate) reuse: Reuse,
-    pub(crate) status: StatusCode,
-    /// Fields that are not sent, but count when the response is freshened.
-    pub(crate) stripped: Option<Box<HeaderMap>>,
-    /// `ETag` was made by this cache, not by the origin: it is never sent upstream.
-    pub(crate) tag_is_ours: bool,
-    /// `Cache-Status` of caches nearer to the origin.
-    pub(crate) upstream_status: Option<HeaderValue>,
-}
-
-impl ResponseHead {
-    /// The status.
-    pub fn status(&self) -> StatusCode {
-        self.status
-    }
-
-    /// The fields; `Age` and `Cache-Status` have no meaning here.
-    pub fn headers(&self) -> &HeaderMap {
-        &self.headers
-    }
-
-    /// What reuse depends on.
-    pub fn reuse(&self) -> &Reuse {
-        &self.reuse
-    }
-
-    /// The groups (tags) by which it can be purged.
-    pub fn groups(&self) -> impl Iterator<Item = &str> {
-        self.groups.iter().map(AsRef::as_ref)
-    }
-
-    /// The head of what has these bytes; all of them make it a 200.
-    #[must_use]
-    pub(crate) fn having(mut self, extent: Extent) -> Self {
-        self.headers.remove(header::CONTENT_RANGE);
-        self.headers.remove(header::CONTENT_LENGTH);
-        if extent.is_complete() {
-            self.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(extent.length()));
-            self.status = StatusCode::OK;
-            self.part = None;
-        } else {
-            self.part = Some(Part::Bytes(extent));
-        }
-        self
-    }
-
-    /// The fields as they were received, those that are not sent included.
-    pub(crate) fn own_fields(&self) -> HeaderMap {
-        let mut fields = self.headers.clone();
-        fields.remove(CACHE_STATUS);
-        fields.remove(X_CACHE);
-        if let Some(stripped) = &self.stripped {
-            fields.extend(stripped.as_ref().clone());
-        }
-        fields
-    }
-
-    pub(crate) fn validators(&self) -> Validators<'_> {
-        Validators {
-            etag: self.headers.get(header::ETAG).filter(|_| !self.tag_is_ours),
-            last_modified: self.headers.get(header::LAST_MODIFIED),
-        }
-    }
-
-    pub(crate) fn representation(&self) -> Representation<'_> {
-        Representation {
-            date: Some(self.reuse.date),
-            etag: self.headers.get(header::ETAG).map(HeaderValue::as_bytes),
-            last_modified: self.last_modified,
-        }
-    }
-}
-
 /// The fields with all values in one buffer of their own. A received value is often a slice of its
 /// connection's read buffer, which it would keep alive as a whole. `room` more fields fit without growing.
 pub(crate) fn compact_fields(headers: &HeaderMap, room: usize) -> HeaderMap {
-    let mut buffer = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
-    let mut compacted = HeaderMap::with_capacity(headers.keys_len() + room);
-    for (name, value) in headers {
-        let copy = intern(name, value).or_else(|| {
-            buffer.extend_from_slice(value.as_bytes());
-            let mut copy = HeaderValue::from_maybe_shared(buffer.split().freeze()).ok()?;
-            copy.set_sensitive(value.is_sensitive());
-            Some(copy)
-        });
-        // What was a field value is one.
-        if let Some(copy) = copy {
-            compacted.append(name, copy);
-        }
-    }
-    compacted
-}
-
-/// Joins the lines of `Cache-Status`, which each answer puts its own member behind.
-pub(crate) fn take_upstream_status(headers: &mut HeaderMap) -> Option<HeaderValue> {
-    let lines: Vec<_> = headers.get_all(CACHE_STATUS).into_iter().map(HeaderValue::as_bytes).collect();
-    if lines.is_empty() {
-        return None;
-    }
-    let joined = HeaderValue::from_bytes(&lines.join(&b", "[..])).ok();
-    headers.remove(CACHE_STATUS);
-    joined
+    FieldLines::of(headers).to_map(|_| true, room)
 }

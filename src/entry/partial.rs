@@ -12,8 +12,8 @@ use http::{HeaderValue, Method, StatusCode, response};
 
 use crate::entry::pieces::{Pieces, PiecesMut, Run};
 use crate::entry::{Part, Payload, ResponseHead, StoredResponse};
-use crate::semantics::fields::{RequestFields, keep_what_lets_pages_see, remove_content_digests};
-use crate::semantics::parts::{Extent, strong_validator};
+use crate::semantics::fields::{RequestFields, lets_pages_see, remove_content_digests};
+use crate::semantics::parts::Extent;
 use crate::semantics::range::{self, Asked, ByteRange};
 use crate::semantics::reuse::Coverage;
 use crate::semantics::validation;
@@ -43,7 +43,7 @@ pub(crate) enum Needed {
 /// What of its content a stored response gives to a GET with these fields, a `Range` among them or not.
 pub(crate) fn needed(stored: &StoredResponse, request: &HeaderMap) -> Needed {
     let head = stored.head();
-    let length = match &head.part {
+    let length = match head.part() {
         None if head.status() == StatusCode::OK => stored.payload().len(),
         None | Some(Part::Replay) => return Needed::Whole,
         Some(Part::Bytes(extent)) => extent.length(),
@@ -62,12 +62,12 @@ pub(crate) fn needed(stored: &StoredResponse, request: &HeaderMap) -> Needed {
 /// content are asked for, `read` has their content; without it, the whole is the answer.
 pub(crate) fn cut(stored: &StoredResponse, request: &HeaderMap, read: &[Pieces]) -> Option<Cut> {
     let (head, payload) = (stored.head(), stored.payload());
-    let length = match &head.part {
+    let length = match head.part() {
         None if head.status() == StatusCode::OK => payload.len(),
         None => return None,
         Some(Part::Bytes(extent)) => extent.length(),
         Some(Part::Replay) => {
-            let (headers, status) = (head.headers().clone(), head.status());
+            let (headers, status) = (head.headers(), head.status());
             let content = match payload.content() {
                 Some(content) => CutContent::AtHand(Run::of(content)),
                 None => CutContent::Remote(payload.len()),
@@ -83,11 +83,9 @@ pub(crate) fn cut(stored: &StoredResponse, request: &HeaderMap, read: &[Pieces])
         },
         Asked::Unsatisfiable => {
             // Nothing of the representation's own: it would pass for fields of the 416.
-            let mut headers = HeaderMap::new();
-            headers.extend(head.headers().get(header::DATE).map(|date| (header::DATE, date.clone())));
+            let mut headers = head.headers_of(|name| name == "date" || lets_pages_see(name), 4);
             headers.insert(header::CONTENT_RANGE, value(format!("bytes */{length}")));
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-            keep_what_lets_pages_see(head.headers(), &mut headers);
             let content = CutContent::AtHand(Run::default());
             Some(Cut { content, headers, status: StatusCode::RANGE_NOT_SATISFIABLE })
         }
@@ -100,7 +98,7 @@ fn asked(head: &ResponseHead, request: &HeaderMap, length: u64) -> Asked {
 }
 
 fn if_range_holds(head: &ResponseHead, request: &HeaderMap) -> bool {
-    let etag = head.headers().get(header::ETAG).map(HeaderValue::as_bytes);
+    let etag = head.fields().get(&header::ETAG);
     range::if_range_holds(request, etag, head.last_modified, head.reuse().date)
 }
 
@@ -110,7 +108,7 @@ fn single(stored: &StoredResponse, range: ByteRange, length: u64) -> Option<Cut>
     } else {
         CutContent::AtHand(slice(stored, range)?)
     };
-    let mut headers = stored.head().headers().clone();
+    let mut headers = stored.head().headers();
     remove_content_digests(&mut headers);
     headers.insert(header::CONTENT_RANGE, content_range(range, length));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.len()));
@@ -127,13 +125,13 @@ fn several(stored: &StoredResponse, ranges: &[ByteRange], length: u64, read: &[P
     let random = RandomState::new();
     let boundary = format!("{:016x}{:016x}", random.hash_one(0), random.hash_one(1));
     let head = stored.head();
-    let kind = head.headers().get(header::CONTENT_TYPE);
+    let kind = head.fields().get(&header::CONTENT_TYPE);
     let mut body = PiecesMut::default();
     for (at, range) in ranges.iter().enumerate() {
         body.extend(format!("--{boundary}\r\n").as_bytes());
         if let Some(kind) = kind {
             body.extend(b"Content-Type: ");
-            body.extend(kind.as_bytes());
+            body.extend(kind);
             body.extend(b"\r\n");
         }
         body.extend(b"Content-Range: ");
@@ -144,7 +142,7 @@ fn several(stored: &StoredResponse, ranges: &[ByteRange], length: u64, read: &[P
         body.extend(b"\r\n");
     }
     body.extend(format!("--{boundary}--\r\n").as_bytes());
-    let mut headers = head.headers().clone();
+    let mut headers = head.headers();
     remove_content_digests(&mut headers);
     headers.remove(header::CONTENT_RANGE); // RFC 9110 15.3.7.2
     headers.insert(header::CONTENT_TYPE, value(format!("multipart/byteranges; boundary={boundary}")));
@@ -159,7 +157,7 @@ fn content_range(range: ByteRange, length: u64) -> HeaderValue {
 
 /// Where a range of the representation lies in what is stored; `None` where the stored response does not have all of it.
 fn position(stored: &StoredResponse, range: ByteRange) -> Option<ByteRange> {
-    let first = match &stored.head().part {
+    let first = match stored.head().part() {
         None => range.first,
         Some(Part::Bytes(extent)) => extent.position(range)?,
         Some(Part::Replay) => return None,
@@ -182,7 +180,7 @@ fn value(text: String) -> HeaderValue {
 /// How much of what a request asks for a stored response has.
 pub(crate) fn coverage(stored: &StoredResponse, request: &Parts, fields: RequestFields) -> Coverage {
     let head = stored.head();
-    let Some(part) = &head.part else {
+    let Some(part) = head.part() else {
         return Coverage::Full;
     };
     if request.method != Method::GET {
@@ -220,7 +218,7 @@ impl Completion {
     /// `None` where nothing is missing, more than one range is asked for, or there is no strong validator.
     pub(crate) fn of(stored: &StoredResponse, request: &HeaderMap, fields: RequestFields) -> Option<Self> {
         let head = stored.head();
-        let Some(Part::Bytes(extent)) = &head.part else {
+        let Some(Part::Bytes(extent)) = head.part() else {
             return None;
         };
         let length = extent.length();
@@ -233,7 +231,7 @@ impl Completion {
             Asked::Unsatisfiable => return None,
         };
         let missing = extent.missing(wanted)?;
-        let validator = strong_validator(head.headers(), head.reuse().date)?.clone();
+        let validator = HeaderValue::from_bytes(head.strong_validator()?).ok()?;
         Some(Self { is_range, length, missing, validator, wanted })
     }
 
@@ -339,14 +337,14 @@ fn outlasting(whole: &StoredResponse, part: &StoredResponse) -> Option<StoredRes
 }
 
 /// By which the parts of one representation know each other (RFC 9111 3.4).
-fn validator(stored: &StoredResponse) -> Option<HeaderValue> {
+fn validator(stored: &StoredResponse) -> Option<&[u8]> {
     let head = stored.head();
-    strong_validator(head.headers(), head.reuse().date).filter(|_| !head.tag_is_ours).cloned()
+    head.strong_validator().filter(|_| !head.tag_is_ours)
 }
 
 /// Combines an older part with a newer one of the same representation.
 fn join(old: &StoredResponse, new: &StoredResponse) -> Option<StoredResponse> {
-    let (Some(Part::Bytes(had)), Some(Part::Bytes(came))) = (&old.head().part, &new.head().part) else {
+    let (Some(Part::Bytes(had)), Some(Part::Bytes(came))) = (old.head().part(), new.head().part()) else {
         return None;
     };
     let own = validator(new)?;

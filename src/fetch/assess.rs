@@ -6,11 +6,12 @@ use http::header::{self, HeaderMap};
 use http::{HeaderValue, StatusCode, response};
 
 use super::{Fetch, Sent};
-use crate::entry::{Part, ResponseHead, compact_fields, take_upstream_status};
-use crate::policy::Terms;
+use crate::entry::{Part, ResponseHead};
+use crate::policy::{PolicyExchange, Terms, VaryRule};
 use crate::semantics::cache_control::ResponseDirectives;
+use crate::semantics::cache_status::Detail;
 use crate::semantics::date;
-use crate::semantics::fields::{remove_content_digests, remove_hop_by_hop};
+use crate::semantics::fields::{list, remove_content_digests, remove_hop_by_hop};
 use crate::semantics::framing;
 use crate::semantics::freshness::{self, single_date};
 use crate::semantics::groups::{self, CACHE_GROUPS};
@@ -20,7 +21,6 @@ use crate::semantics::storing::{self, NotStored};
 use crate::semantics::targeted;
 use crate::semantics::vary::{NeverMatches, Selecting};
 use crate::semantics::{Rules, is_retrieval};
-use crate::shared::Core;
 use crate::store::{Store, Stored};
 
 /// The `Range` with which the inner service is asked.
@@ -80,7 +80,7 @@ impl<S: Store> Fetch<S> {
     /// lift.
     pub(super) fn assess(&self, response: &response::Parts, received_at: SystemTime) -> Assessment {
         let (core, request) = (self.core(), &self.exchange.request);
-        let (rules, max_object) = (core.policy.rules(), self.exchange.shared.store.limits().max_object);
+        let (rules, max_object) = (request.rules(), self.exchange.shared.store.limits().max_object);
         let (status, headers) = (response.status, &response.headers);
         let directives = targeted::directives(headers, &rules.targets);
         let date = single_date(headers, &header::DATE, received_at);
@@ -121,7 +121,9 @@ impl<S: Store> Fetch<S> {
         };
         let groups = groups.unwrap_or_default();
         let seconds = |seconds: Option<u32>| Duration::from_secs(seconds.unwrap_or_default().into());
+        let unstored = [&directives.private_fields, &directives.no_cache_fields];
         let mut terms = Terms {
+            age: None,
             groups: groups.iter().map(|group| groups::scoped(request.key.uri(), group)).collect(),
             lifetime,
             max_body: max_object,
@@ -129,21 +131,29 @@ impl<S: Store> Fetch<S> {
                 || directives.proxy_revalidate
                 || directives.s_maxage.is_some(), // RFC 9111 5.2.2.10
             no_cache: directives.no_cache,
+            reason: None,
+            replace: Vec::new(),
             shared: storing::shared_with(&directives, rules.credentials),
             source,
             stale_if_error: directives.stale_if_error.map(|seconds| Duration::from_secs(seconds.into())),
             stale_while_revalidate: seconds(directives.stale_while_revalidate),
             store,
             strip: Vec::new(),
+            unstored: unstored.into_iter().flatten().cloned().collect(),
+            vary: VaryRule::AsSent,
         };
-        core.policy.response(&request.parts, response, &mut terms);
+        let policy = &request.policy;
+        let mut exchange = PolicyExchange::new(&request.key, &request.parts, response, &policy.data);
+        exchange.is_background = self.exchange.background.is_some();
+        exchange.sent = self.sent.fields.as_ref();
+        policy.hooks.response(&exchange, &mut terms);
         terms.max_body = terms.max_body.min(max_object);
         if !core.storing {
             terms.store = Err(NotStored::SwitchedOff);
         }
         let mut selecting = Selecting::default();
         if terms.store.is_ok() {
-            let selectable = Selecting::of(headers, &request.parts.headers, rules);
+            let selectable = selecting_by(&terms.vary, headers, &request.parts.headers, rules);
             terms.store = enforce_invariants(&self.sent, response, &terms, selectable.as_ref().err(), rules);
             selecting = selectable.unwrap_or_default();
             if self.sent.part == Some(Part::Replay) {
@@ -178,6 +188,28 @@ impl<S: Store> Fetch<S> {
         let word = self.assess(response, received_at).terms.store;
         self.exchange.request.directives.no_store = true;
         word
+    }
+}
+
+/// What selects a response, as far as the policy lets it.
+fn selecting_by(
+    rule: &VaryRule,
+    response: &HeaderMap,
+    request: &HeaderMap,
+    rules: &Rules,
+) -> Result<Selecting, NeverMatches> {
+    match rule {
+        VaryRule::AsSent => Selecting::of(response, request, rules),
+        VaryRule::Ignore => Ok(Selecting::default()),
+        VaryRule::Only(names) => {
+            let named: Vec<_> = list(response, &header::VARY).map(<[u8]>::to_ascii_lowercase).collect();
+            let kept = names.iter().filter(|name| named.iter().any(|line| line == name.as_str().as_bytes()));
+            let mut only = HeaderMap::new();
+            for name in kept {
+                only.append(header::VARY, HeaderValue::from(name.clone()));
+            }
+            Selecting::of(&only, request, rules)
+        }
     }
 }
 
@@ -220,10 +252,22 @@ fn enforce_invariants(
     if !is_of_use {
         return Err(NotStored::NeverFresh);
     }
+    let group_bytes: usize = terms.groups.iter().map(|group| group.len()).sum();
+    if terms.groups.len() > Terms::MAX_GROUPS || group_bytes > Terms::MAX_GROUP_BYTES {
+        return Err(NotStored::Groups); // a purge of one that was left out would miss it
+    }
     Ok(())
 }
 
 impl Assessment {
+    /// How a refusal to store is reported.
+    pub(crate) fn detail(&self, reason: NotStored) -> Detail {
+        match &self.terms.reason {
+            Some(word) if reason == NotStored::Policy => Detail::Refused(word.as_str().to_owned().into()),
+            _ => Detail::NotStored(reason),
+        }
+    }
+
     /// Takes away what nobody downstream gets to see.
     pub(crate) fn strip(&mut self, headers: &mut HeaderMap) {
         for name in &self.terms.strip {
@@ -234,6 +278,28 @@ impl Assessment {
                 }
             }
         }
+    }
+
+    /// Puts in what every client gets in the place of the origin's fields.
+    fn replace(&mut self, headers: &mut HeaderMap) {
+        for (name, value) in &self.terms.replace {
+            if headers.get(name) == Some(value) {
+                continue; // as it was put in for the first client
+            }
+            if let header::Entry::Occupied(field) = headers.entry(name) {
+                let (name, values) = field.remove_entry_mult();
+                for value in values {
+                    self.stripped.append(&name, value);
+                }
+            }
+            headers.insert(name, value.clone());
+        }
+    }
+
+    /// Makes the fields of a response those that clients get, except for what is not stored.
+    pub(crate) fn for_client(&mut self, headers: &mut HeaderMap) {
+        self.strip(headers);
+        self.replace(headers);
     }
 
     /// Seconds of freshness left at reception.
@@ -252,12 +318,10 @@ impl Assessment {
             date,
             generated,
             immutable: self.directives.immutable,
-            initial_age: freshness::initial_age(
-                freshness::received_age(headers),
-                date,
-                sent_at,
-                self.received_at,
-            ),
+            initial_age: self.terms.age.unwrap_or_else(|| {
+                let received = freshness::received_age(headers);
+                freshness::initial_age(received, date, sent_at, self.received_at)
+            }),
             lifetime: self.terms.lifetime,
             must_revalidate: self.terms.must_revalidate,
             no_cache: self.terms.no_cache,
@@ -274,7 +338,6 @@ impl Assessment {
     /// The head to store. `length` is that of the whole content; `tag` one that was generated.
     pub(crate) fn head(
         mut self,
-        core: &Core,
         status: StatusCode,
         mut headers: HeaderMap,
         sent_at: SystemTime,
@@ -284,9 +347,10 @@ impl Assessment {
         let reuse = self.reuse(&headers, sent_at);
         remove_hop_by_hop(&mut headers);
         self.strip(&mut headers);
-        for name in self.directives.private_fields.iter().chain(&self.directives.no_cache_fields) {
+        for name in &self.terms.unstored {
             headers.remove(name);
         }
+        self.replace(&mut headers);
         if self.date.is_none() {
             // RFC 9110 6.6.1: a response without a date gets the time of its reception.
             if let Ok(date) = HeaderValue::try_from(date::format(self.received_at)) {
@@ -307,23 +371,10 @@ impl Assessment {
             Tag::Ours => true,
             Tag::Theirs => false,
         };
-        let upstream_status = take_upstream_status(&mut headers);
-        let mut headers = compact_fields(&headers, core.reporter.fields() + 1);
-        headers.insert(header::AGE, HeaderValue::from_static("0"));
-        core.reporter.reserve(&mut headers);
-        // A clone has no spare capacity.
-        let headers = headers.clone();
-        ResponseHead {
-            groups: self.terms.groups.into_boxed_slice(),
-            last_modified: single_date(&headers, &header::LAST_MODIFIED, self.received_at),
-            headers,
-            part: self.part,
-            reuse,
-            status,
-            stripped: (!self.stripped.is_empty()).then(|| Box::new(compact_fields(&self.stripped, 0))),
-            tag_is_ours,
-            upstream_status,
-        }
+        let mut head = ResponseHead::new(status, headers, reuse);
+        head.groups = self.terms.groups.into_boxed_slice();
+        head.tag_is_ours = tag_is_ours;
+        head.with_part(self.part).with_stripped(&self.stripped)
     }
 }
 

@@ -14,7 +14,6 @@ use crate::body::flight::Flight;
 use crate::collapse::{
     Because, Call, CallResult, CollapseKey, Follower, Interest, Leader, NotShareable, Role,
 };
-use crate::entry::key::CacheKey;
 use crate::entry::{ResponseHead, StoredResponse};
 use crate::fetch::Fetch;
 use crate::fetch::InnerService;
@@ -22,14 +21,13 @@ use crate::fetch::drive::{DetachedCall, Ended};
 use crate::fetch::exchange::{Exchange, FetchPlan, Goal};
 use crate::limits::key_queues::QueueTurn;
 use crate::observe::Answer;
-use crate::respond::open::Gone;
 use crate::respond::{Source, no_content};
 use crate::runtime::{Deadline, Runtime, joined, moment, polled_once};
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::reuse::{Decision, Fallback};
 use crate::semantics::status::is_server_error;
 use crate::shared::Core;
-use crate::store::{Fence, PurgeScope, Store, Stored};
+use crate::store::{PurgeScope, Store};
 
 /// How often a request waits for others' calls before it makes its own in any case.
 const MOST_ROUNDS: usize = 3;
@@ -56,6 +54,8 @@ enum Followed {
     InTurn,
     /// The call takes too long: all who wait make another one together.
     Late(Arc<Call>),
+    /// What the call brought is too old for all that come now: they make another one together.
+    TooOld(Arc<Call>),
 }
 
 impl<S: Store> CollapsedFetch<S> {
@@ -94,6 +94,12 @@ impl<S: Store> CollapsedFetch<S> {
                         role = self.supersede(&ticket, &call, Because::Late);
                         continue;
                     }
+                    Followed::TooOld(call) if rounds < MOST_ROUNDS => {
+                        rounds += 1;
+                        role = self.supersede(&ticket, &call, Because::Older);
+                        continue;
+                    }
+                    Followed::TooOld(_) => break true,
                 },
                 Role::Alone | Role::Outdated(_) => break true,
             }
@@ -146,7 +152,7 @@ impl<S: Store> CollapsedFetch<S> {
             Goal::Complete(_) => false,
             Goal::Get if request.fields.range => false,
             // A HEAD that goes out as one has no content to share.
-            Goal::Get if is_head => core.policy.rules().head_as_get,
+            Goal::Get if is_head => request.rules().head_as_get,
             Goal::Get | Goal::Validate(_) => !is_head,
         };
         // A part is of use to the client that asked for it; without tasks, a call depends on its client.
@@ -175,7 +181,13 @@ impl<S: Store> CollapsedFetch<S> {
         let follower = match collapser.join(ticket, has_credentials, fence, now) {
             Role::Follow(follower) => follower,
             // Requests that come after a purge do not get what was asked for before it.
-            Role::Outdated(call) if self.is_untouched(&ticket.key, call.fence()).await => {
+            Role::Outdated(call)
+                if self
+                    .exchange
+                    .shared
+                    .is_untouched(&ticket.key, call.fence(), PurgeScope::KeyOrAnyGroup)
+                    .await =>
+            {
                 collapser.follow(&call)
             }
             Role::Outdated(call) => return self.supersede(ticket, &call, Because::Older),
@@ -185,12 +197,6 @@ impl<S: Store> CollapsedFetch<S> {
             Some(because) => self.supersede(ticket, follower.call(), because),
             None => Role::Follow(follower),
         }
-    }
-
-    /// Whether no purge since the fence can concern what is stored under the key, as far as the store can say.
-    async fn is_untouched(&self, key: &CacheKey, since: Fence) -> bool {
-        let purged = self.exchange.shared.store.purged_since(key, since, PurgeScope::KeyOrAnyGroup).await;
-        purged.is_ok_and(|is_purged| !is_purged)
     }
 
     fn supersede(&self, ticket: &CollapseKey, call: &Arc<Call>, because: Because) -> Role {
@@ -210,53 +216,81 @@ impl<S: Store> CollapsedFetch<S> {
     /// Looks into the store again: between the first look and the lead, another call may have ended.
     async fn look_again(&mut self, leader: Option<&Leader>) -> Option<Answer> {
         let has_waited = self.has_waited();
+        let may_find_more = has_waited || self.may_have_missed();
         let exchange = &mut *self.exchange;
         if has_waited {
             exchange.expect();
         }
         let shared = &exchange.shared;
         let looked_up = match shared.store.try_get(&exchange.request.key) {
-            None if has_waited => shared.store.get(&exchange.request.key).await.ok(),
+            None if may_find_more => shared.get(&exchange.request.key).await,
             looked_up => looked_up,
         };
-        if has_waited {
+        if may_find_more {
             // What has come in meanwhile lies in the future of the request's arrival.
             exchange.request.now = shared.core.clock.now();
         }
         exchange.lookup = looked_up?.living(exchange.request.now);
-        let core = &shared.core;
         let is_in_background = exchange.background.is_some();
-        let mut decision = exchange.request.decide(core, &exchange.lookup);
-        let (served, opened) = loop {
-            let served = match decision {
-                // This is the validation in the background.
-                Decision::ServeAhead(index) | Decision::ServeStale(index) if is_in_background => {
-                    exchange.plan = FetchPlan::in_background(index);
-                    return None;
-                }
-                Decision::Serve(index) | Decision::ServeAhead(index) | Decision::ServeStale(index) => index,
-                decision => {
-                    if let Some(plan) = FetchPlan::of(decision, &exchange.lookup) {
-                        exchange.plan = plan;
-                    }
-                    if is_in_background {
-                        exchange.plan.fallback = Fallback::None;
-                    }
-                    return None;
-                }
-            };
-            let (request, Stored { id, response, .. }) =
-                (&exchange.request, &exchange.lookup.variants[served]);
-            match request.open(&shared.store, &request.key, response, request.now).await {
-                Ok(opened) => break (served, opened),
-                Err(Gone) => {
-                    let id = *id;
-                    let lookup = std::mem::take(&mut exchange.lookup);
-                    (exchange.lookup, decision) = request.decide_without(core, lookup, id);
+        let decision = match exchange.request.decide(&shared.core, &exchange.lookup) {
+            // This is the validation in the background.
+            Decision::ServeAhead(index) | Decision::ServeStale(index) if is_in_background => {
+                exchange.plan = FetchPlan::in_background(index);
+                return None;
+            }
+            Decision::Serve(index) | Decision::ServeAhead(index) | Decision::ServeStale(index) => {
+                match self.serve_found(index, leader).await {
+                    Ok(answer) => return Some(*answer),
+                    Err(decision) => decision,
                 }
             }
+            decision => decision,
         };
-        let stored = &exchange.lookup.variants[served];
+        let exchange = &mut *self.exchange;
+        if let Some(plan) = FetchPlan::of(decision, &exchange.lookup) {
+            exchange.plan = plan;
+        }
+        if is_in_background {
+            exchange.plan.fallback = Fallback::None;
+        }
+        None
+    }
+
+    /// Whether a call that has stored what this request wants may have ended while it waited for its look-up.
+    fn may_have_missed(&self) -> bool {
+        let request = &self.exchange.request;
+        request.calls_ended.is_some_and(|before| before != self.core().collapser.ended(&request.key))
+    }
+
+    /// Answers with what is stored by now.
+    ///
+    /// # Errors
+    ///
+    /// What is decided without it, where its content is gone.
+    async fn serve_found(
+        &mut self,
+        mut index: usize,
+        leader: Option<&Leader>,
+    ) -> Result<Box<Answer>, Decision> {
+        let has_waited = self.has_waited();
+        let exchange = &mut *self.exchange;
+        let core = &exchange.shared.core;
+        let opened = loop {
+            let stored = &exchange.lookup.variants[index];
+            if let Ok(opened) = exchange.request.open(&exchange.shared, &stored.response).await {
+                break opened;
+            }
+            let (id, lookup) = (stored.id, exchange.lookup.clone());
+            let (lookup, decision) = exchange.request.decide_without(core, lookup, id);
+            exchange.lookup = lookup;
+            match decision {
+                Decision::Serve(next) | Decision::ServeAhead(next) | Decision::ServeStale(next) => {
+                    index = next
+                }
+                decision => return Err(decision),
+            }
+        };
+        let stored = &exchange.lookup.variants[index];
         // What was purged softly is fresh to nobody, as its head would say.
         if let Some(leader) = leader
             && stored.expired.is_none()
@@ -270,12 +304,14 @@ impl<S: Store> CollapsedFetch<S> {
         if has_waited {
             core.gauges.collapsed();
         }
-        Some(exchange.request.hit(core, stored, opened, None))
+        Ok(Box::new(exchange.request.hit(core, stored, None, opened)))
     }
 
     /// Waits for another request's call.
     async fn follow(&mut self, mut follower: Follower, ticket: &mut CollapseKey) -> Followed {
         self.exchange.collapsed = Some(false);
+        // It is open only until the store has what it brought.
+        let is_over = follower.call().has_result();
         let budget = self.budget();
         let limit = budget.unwrap_or(self.core().gauges.limits.wait);
         let late = budget.map_or(Detail::StaleIfError, |_| Detail::LatencyBudget);
@@ -283,7 +319,7 @@ impl<S: Store> CollapsedFetch<S> {
         let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
         let Some(result) = deadline.in_time(follower.result()).await else {
             if let Some(answer) = self.stand_in(late, None).await {
-                return Followed::Answer(Box::new(answer));
+                return Followed::Answer(answer);
             }
             self.deadline = None;
             return Followed::Late(Arc::clone(follower.call()));
@@ -293,15 +329,16 @@ impl<S: Store> CollapsedFetch<S> {
             && let Some(reader) = flight.join()
         {
             let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
-            let is_stored = deadline.in_time(reader.settled()).await;
-            if is_stored != Some(true) {
-                let detail = if is_stored.is_none() { late } else { Detail::StaleIfError };
-                if let Some(answer) = self.stand_in(detail, None).await {
-                    return Followed::Answer(Box::new(answer));
-                }
+            let settled = deadline.in_time(reader.settled()).await;
+            if settled == Some(true) {
+                return Followed::Again; // storage can give the answer
             }
-            if is_stored.is_some() {
-                return Followed::Again; // storage may have the answer
+            let detail = if settled.is_none() { late } else { Detail::StaleIfError };
+            if let Some(answer) = self.stand_in(detail, None).await {
+                return Followed::Answer(answer);
+            }
+            if settled.is_some() {
+                return Followed::Again;
             }
             // What can be shared is shared all the same.
         }
@@ -314,13 +351,13 @@ impl<S: Store> CollapsedFetch<S> {
             CallResult::NotShareable(NotShareable::Request) if !has_unkeyed => return Followed::Again,
             CallResult::NotShareable(_) | CallResult::Pending => return Followed::Alone,
             CallResult::Overloaded => {
-                let stored = self.stand_in(Detail::CallLimit, None).await;
-                let overloaded = || self.core().overloaded(self.exchange.plan.forward, Some(true));
-                return Followed::Answer(Box::new(stored.unwrap_or_else(overloaded)));
+                let overloaded = self.core().overloaded(self.exchange.plan.forward, Some(true));
+                let stands_in = self.stand_in(Detail::CallLimit, None).await;
+                return Followed::Answer(stands_in.unwrap_or_else(|| Box::new(overloaded)));
             }
             CallResult::Failed(status) => {
                 return match self.stand_in(Detail::StaleIfError, *status).await {
-                    Some(answer) => Followed::Answer(Box::new(answer)),
+                    Some(answer) => Followed::Answer(answer),
                     None => self.followed_a_failure(),
                 };
             }
@@ -335,12 +372,21 @@ impl<S: Store> CollapsedFetch<S> {
             }
             return Followed::Answer(Box::new(answer));
         }
-        self.followed_another(&result, ticket, limit).await
+        let followed = self.followed_another(&mut follower, &result, ticket, limit).await;
+        match (followed, &result) {
+            (Followed::Alone, CallResult::Validated(response) | CallResult::Whole(response))
+                if is_over && !has_unkeyed && response.head().reuse().ttl(self.core().clock.now()) <= 0 =>
+            {
+                Followed::TooOld(Arc::clone(follower.call()))
+            }
+            (followed, _) => followed,
+        }
     }
 
     /// What to do where the response of the call is not for this request.
     async fn followed_another(
         &mut self,
+        follower: &mut Follower,
         result: &CallResult,
         ticket: &mut CollapseKey,
         limit: Duration,
@@ -368,13 +414,17 @@ impl<S: Store> CollapsedFetch<S> {
         if !is_error && !is_validated {
             return Followed::Alone;
         }
-        if let CallResult::Streaming(_, flight, _) = result
-            && let Some(reader) = flight.join()
-        {
-            // The validation has to find it in the store.
-            let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
-            deadline.in_time(reader.settled()).await;
-        }
+        // The validation has to find it in the store.
+        let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
+        let is_stored = async {
+            if let CallResult::Streaming(_, flight, _) = result
+                && let Some(reader) = flight.join()
+            {
+                reader.settled().await;
+            }
+            follower.ended().await;
+        };
+        deadline.in_time(is_stored).await;
         if is_error { self.followed_a_failure() } else { Followed::Again }
     }
 
@@ -392,15 +442,13 @@ impl<S: Store> CollapsedFetch<S> {
         self.exchange.request.respond(self.core(), Source::Stored(response, None), outcome, now)
     }
 
-    /// The answer from a response that another request's call has brought, if this request may have it, and its content is
-    /// there.
+    /// The answer from a response that another request's call has brought, if this request may have it.
     async fn share(&self, response: &StoredResponse, is_validated: bool) -> Option<Answer> {
-        let (core, now) = (self.core(), self.core().clock.now());
-        if !self.exchange.request.may_share(core, response, is_validated, now) {
+        let (core, now, request) = (self.core(), self.core().clock.now(), &self.exchange.request);
+        if !request.may_share(response, is_validated, now) {
             return None;
         }
-        let Exchange { request, shared, .. } = &*self.exchange;
-        let opened = request.open(&shared.store, &request.key, response, now).await.ok()?;
+        let opened = request.open(&self.exchange.shared, response).await.ok()?;
         let outcome = self.collapsed(response.head(), now);
         Some(request.respond(core, Source::Stored(response, opened), outcome, now))
     }
@@ -413,14 +461,14 @@ impl<S: Store> CollapsedFetch<S> {
             && head.part.is_none()
             && request.needs_whole(is_tagged)
             && !request.directives.no_cache
-            && request.may_share_head(core, head, false, core.clock.now())
+            && request.may_share_head(head, false, core.clock.now())
     }
 
     fn share_flight(&self, head: &ResponseHead, flight: &Arc<Flight>) -> Option<Answer> {
         let (core, request) = (self.core(), &self.exchange.request);
         let now = core.clock.now();
         // What is not there yet can't be cut.
-        if head.part.is_some() || request.fields.range || !request.may_share_head(core, head, false, now) {
+        if head.part.is_some() || request.fields.range || !request.may_share_head(head, false, now) {
             return None;
         }
         let reader = flight.join()?;
@@ -438,32 +486,27 @@ impl<S: Store> CollapsedFetch<S> {
 
     /// How long an answer is waited for, where a stored one may stand in.
     fn budget(&self) -> Option<Duration> {
-        self.core().policy.rules().latency_budget.filter(|_| self.exchange.stands_in())
+        self.exchange.request.rules().latency_budget.filter(|_| self.exchange.stands_in())
     }
 
-    /// The stored response in place of the answer of the call that this request has waited for. `None` where it may not stand
-    /// in, or its content is gone, and then it will not do so later either.
-    async fn stand_in(&mut self, detail: Detail, status: Option<StatusCode>) -> Option<Answer> {
+    /// The stored response in place of the answer of the call that this request has waited for. `None` where nothing may
+    /// stand in, or its content is gone, and then nothing will.
+    async fn stand_in(&mut self, detail: Detail, status: Option<StatusCode>) -> Option<Box<Answer>> {
         let exchange = &mut *self.exchange;
-        if !exchange.stands_in() {
+        let stored = exchange.selected().filter(|_| exchange.stands_in())?;
+        let Ok(opened) = exchange.request.open(&exchange.shared, &stored.response).await else {
+            let id = stored.id;
+            exchange.forget(id);
             return None;
-        }
+        };
         let forwarding = Forwarding {
             collapsed: Some(true),
             detail: Some(detail),
             status,
             ..Forwarding::new(exchange.plan.forward)
         };
-        let (request, shared) = (&exchange.request, &exchange.shared);
-        let stored = exchange.selected()?;
-        match request.open(&shared.store, &request.key, &stored.response, request.now).await {
-            Ok(opened) => Some(request.stand_in(&shared.core, Some(stored), opened, forwarding)),
-            Err(Gone) => {
-                let id = stored.id;
-                exchange.forget(id);
-                None
-            }
-        }
+        let (core, request) = (&exchange.shared.core, &exchange.request);
+        Some(Box::new(request.stand_in(core, exchange.selected(), forwarding, opened)))
     }
 
     /// Makes the call. One that others wait for, or that may outlast its client, is driven by a task of its own.
@@ -515,8 +558,12 @@ impl<S: Store> CollapsedFetch<S> {
                     None => {
                         let detail = Some(Detail::LatencyBudget);
                         let forwarding = Forwarding { detail, ..Forwarding::new(forward) };
-                        let stored = stored.as_ref();
-                        return Ok(request.stand_in(&shared.core, stored, opened.take(), forwarding));
+                        return Ok(request.stand_in(
+                            &shared.core,
+                            stored.as_ref(),
+                            forwarding,
+                            opened.take(),
+                        ));
                     }
                 },
                 None => task.await,

@@ -87,7 +87,7 @@ pub(crate) struct Exchange<S> {
     /// Others wait for the answer.
     pub(crate) leader: Option<Leader>,
     pub(crate) lookup: Lookup,
-    /// What the answer may need of the content of the selected response, where the store had to open that.
+    /// The content of the selected response, where the store has opened it.
     pub(crate) opened: OpenedOnce,
     pub(crate) plan: FetchPlan,
     /// As the client sent it.
@@ -140,40 +140,6 @@ impl<S: Store> Exchange<S> {
         self.plan.fallback == Fallback::StaleIfError
     }
 
-    /// Opens what may be needed of the selected response before the inner service is asked: the request can't be sent again
-    /// where the content turns out to be gone after a 304. What is gone is neither validated nor completed, and stands in for
-    /// nothing.
-    pub(crate) async fn open_selected(&mut self) {
-        let selected = self.selected().filter(|stored| stored.response.payload().is_remote());
-        let Some(Stored { id, response, .. }) = selected.cloned() else {
-            return;
-        };
-        let (key, store) = (&self.request.key, &self.shared.store);
-        let opened = match self.plan.goal {
-            // What comes is put between the bytes that are stored.
-            Goal::Complete(_) => match open::load(store, key, &response, store.limits().max_object).await {
-                Ok(loaded) => {
-                    self.lookup = std::mem::take(&mut self.lookup).with_response(id, loaded);
-                    return;
-                }
-                Err(gone) => Err(gone),
-            },
-            // Nobody gets the answer.
-            _ if self.background.is_some() => return,
-            _ => self.request.open(store, key, &response, self.request.now).await,
-        };
-        match opened {
-            Ok(opened) => self.opened = OpenedOnce::new(opened),
-            Err(Gone) => self.forget(id),
-        }
-    }
-
-    /// Goes on without a stored response whose content is gone.
-    pub(crate) fn forget(&mut self, id: StoredId) {
-        self.lookup = std::mem::take(&mut self.lookup).without(id);
-        self.plan = FetchPlan::get(Forward::Miss);
-    }
-
     /// What there is to report of it so far.
     pub(crate) fn forwarding(&self) -> Forwarding {
         Forwarding { collapsed: self.collapsed, ..Forwarding::new(self.plan.forward) }
@@ -182,6 +148,39 @@ impl<S: Store> Exchange<S> {
     /// Answers with the selected response in place of a failure (RFC 5861 4), or of an answer that takes too long.
     pub(crate) fn stand_in(&self, detail: Detail, status: Option<StatusCode>) -> Answer {
         let forwarding = Forwarding { detail: Some(detail), status, ..self.forwarding() };
-        self.request.stand_in(&self.shared.core, self.selected(), self.opened.take(), forwarding)
+        self.request.stand_in(&self.shared.core, self.selected(), forwarding, self.opened.take())
+    }
+
+    /// Opens what a call may need of the selected response before it is made: the request can't be sent again where its
+    /// content turns out to be gone after a 304. What is gone is not validated, and stands in for nothing.
+    pub(crate) async fn open_selected(&mut self) {
+        let Some(stored) = self.selected().filter(|stored| stored.response.payload().is_remote()).cloned()
+        else {
+            return;
+        };
+        let (shared, response) = (&self.shared, &stored.response);
+        let opened = match self.plan.goal {
+            Goal::Complete(_) => {
+                let most = shared.store.limits().max_object;
+                let loaded = open::load(shared, &self.request.key, response, most).await;
+                loaded.map(|loaded| {
+                    self.lookup = std::mem::take(&mut self.lookup).with_response(stored.id, loaded);
+                    None
+                })
+            }
+            // Nobody gets the answer.
+            _ if self.background.is_some() => return,
+            _ => self.request.open(shared, response).await,
+        };
+        match opened {
+            Ok(opened) => self.opened = OpenedOnce::new(opened),
+            Err(Gone) => self.forget(stored.id),
+        }
+    }
+
+    /// Goes on without a stored response, whose content is gone.
+    pub(crate) fn forget(&mut self, id: StoredId) {
+        self.lookup = std::mem::take(&mut self.lookup).without(id);
+        self.plan = FetchPlan::get(Forward::Miss);
     }
 }

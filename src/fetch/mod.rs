@@ -12,7 +12,7 @@ mod write;
 
 use std::time::SystemTime;
 
-use http::header;
+use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
@@ -28,9 +28,10 @@ use crate::entry::partial::Completion;
 use crate::error::BoxError;
 use crate::fetch::assess::{Incumbent, SentRange};
 use crate::limits::calls::CallPermit;
-use crate::observe::Answer;
+use crate::observe::{Answer, Event};
 use crate::respond::no_content;
 use crate::respond::request::CacheRequest;
+use crate::runtime::{Instant, moment};
 use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::framing;
 use crate::semantics::reuse::Fallback;
@@ -69,6 +70,8 @@ struct Sent {
     asked_by: Vec<AskedBy>,
     /// The answer counts as at least this new: as what is stored with times in the future, where the clock was set back.
     at_least: Option<(SystemTime, SystemTime)>,
+    /// The fields of the request as it was sent, where the policy wants to see them.
+    fields: Option<HeaderMap>,
     /// What is stored that an error must not replace.
     incumbent: Incumbent,
     /// The response is made of a stored part and of what was missing of it.
@@ -97,6 +100,7 @@ impl Sent {
             answered: None,
             asked_by: Vec::new(),
             at_least: None,
+            fields: None,
             incumbent: Incumbent::None,
             is_completed: false,
             method: Method::POST,
@@ -121,13 +125,14 @@ impl Sent {
         let becomes_get = request.parts.method == Method::HEAD
             && plan.selected().is_none()
             && shared.core.storing
-            && shared.core.policy.rules().head_as_get;
+            && request.rules().head_as_get;
         let from_the_future = lookup.variants.iter().map(|stored| stored.response.head().reuse());
         let from_the_future = from_the_future.filter(|reuse| reuse.age(request.now).is_none());
         Self {
             answered: None,
             asked_by: Vec::new(),
             at_least: from_the_future.map(|reuse| (reuse.generated, reuse.request_time)).max(),
+            fields: None,
             incumbent: incumbent(request, lookup),
             is_completed: false,
             method: if becomes_get { Method::GET } else { request.parts.method.clone() },
@@ -170,17 +175,34 @@ impl<S: Store> Fetch<S> {
         I: InnerService<Q>,
     {
         let outgoing = self.outgoing();
+        if self.exchange.request.policy.hooks.needs_sent_fields() {
+            self.sent.fields = Some(outgoing.headers.clone());
+        }
         let is_conditional = validation::is_conditional(&outgoing.headers);
         let Some(permit) = self.permit().await else {
             return Ok(self.overloaded());
         };
         self.exchange.request.now = self.core().clock.now(); // the call begins here, however long the request has waited
-        let method = outgoing.method.clone();
-        let response = match inner.oneshot(Request::from_parts(outgoing, body)).await {
+        let (begun, method) = (moment(), outgoing.method.clone());
+        let response = inner.oneshot(Request::from_parts(outgoing, body)).await;
+        self.report(begun, response.as_ref().ok().map(Response::status));
+        let response = match response {
             Ok(response) => incoming::received(response, &method, permit),
             Err(error) => return self.failed().ok_or(error),
         };
         Ok(self.answered(response, is_conditional).await)
+    }
+
+    /// Reports that the inner service has answered, or failed.
+    fn report(&self, begun: Instant, status: Option<StatusCode>) {
+        let Exchange { background, plan, request, shared, .. } = &*self.exchange;
+        shared.core.reporter.event(&Event::Fetched {
+            elapsed: moment().duration_since(begun),
+            forward: plan.forward,
+            is_background: background.is_some(),
+            key: &request.key,
+            status,
+        });
     }
 
     /// What is made of an answer: it stands for a failure, validates, completes or replaces what is stored.
@@ -267,7 +289,9 @@ impl<S: Store> Fetch<S> {
             }
         }
         let core = self.core();
-        core.policy.forward(&mut parts);
+        let is_background = self.exchange.background.is_some();
+        let forward = self.exchange.plan.forward;
+        self.exchange.request.policy.forward(&mut parts, forward, is_background);
         framing::repair_request(&mut parts.headers);
         core.mark(&mut parts);
         key::leave(&mut parts);
@@ -296,7 +320,7 @@ impl<S: Store> Fetch<S> {
         }
         let asked_by = |(index, stored): (usize, &Stored)| {
             let head = stored.response.head();
-            if !request.may_have(self.core(), head) {
+            if !request.may_have(head) {
                 AskedBy::Nothing
             } else if plan.selected() == Some(index) {
                 AskedBy::All

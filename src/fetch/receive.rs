@@ -17,7 +17,6 @@ use crate::body::pump::{Pump, Sink};
 use crate::collapse::{CallResult, LazyHead, NotShareable};
 use crate::entry::pieces::{PIECE, Pieces};
 use crate::entry::{Part, Payload, StoredResponse};
-use crate::error::StoreError;
 use crate::limits::Gauges;
 use crate::observe::Answer;
 use crate::respond::{self, Source, take_over};
@@ -29,7 +28,7 @@ use crate::semantics::is_retrieval;
 use crate::semantics::parts::Extent;
 use crate::semantics::status::is_server_error;
 use crate::semantics::storing::NotStored;
-use crate::shared::{Core, Shared};
+use crate::shared::Shared;
 use crate::store::{PutOutcome, Store};
 
 /// A new response of the inner service, assessed.
@@ -51,7 +50,7 @@ impl<S: Store> Fetch<S> {
         let length = body.size_hint().exact();
         self.sent.part = self.part_of(&parts, length);
         let mut assessment = Box::new(self.assess(&parts, received_at));
-        assessment.strip(&mut parts.headers);
+        assessment.for_client(&mut parts.headers);
         let is_capped = self.bound(&mut assessment, length);
         let tag = self.tag_kind(&parts, &assessment);
         let received = NewResponse { assessment, is_capped, parts };
@@ -107,7 +106,7 @@ impl<S: Store> Fetch<S> {
                     let detail = Some(Detail::StaleIfError);
                     let outcome = Forwarding { detail, ..Forwarding::new(self.exchange.plan.forward) };
                     let (request, stored) = (&self.exchange.request, self.exchange.selected());
-                    return request.stand_in(self.core(), stored, self.exchange.opened.take(), outcome);
+                    return request.stand_in(self.core(), stored, outcome, self.exchange.opened.take());
                 }
                 Prefetch::Failed(content, error) => {
                     let body = CacheBody::broken(content, error);
@@ -212,7 +211,7 @@ impl<S: Store> Fetch<S> {
         let is_part = response.status == StatusCode::PARTIAL_CONTENT && sent.method == Method::GET;
         // RFC 9110 15.3.7: to a client that has the rest, as `If-Range` says, the fields of the whole need not be sent.
         let is_sparse = sent.range == SentRange::Clients && request.contains_key(header::IF_RANGE);
-        if is_sparse || !is_part || !self.core().policy.rules().partial {
+        if is_sparse || !is_part || !self.exchange.request.rules().partial {
             return None;
         }
         let is_whole_part = |extent: &Extent| length.is_none_or(|length| length == extent.held());
@@ -243,11 +242,11 @@ impl<S: Store> Fetch<S> {
         let NewResponse { assessment, parts, .. } = received;
         let (received_at, sent_at) = (assessment.received_at, self.exchange.request.now);
         let ttl = assessment.ttl(&parts.headers, sent_at);
-        let response = complete(self.core(), *assessment, parts.status, &parts.headers, sent_at, content);
+        let response = complete(*assessment, parts.status, &parts.headers, sent_at, content);
         let outcome = match self.put(response.clone()).await {
-            Ok(PutOutcome::Stored) => self.stored(ttl),
-            Ok(PutOutcome::TooLarge) => self.not_stored(NotStored::TooLarge),
-            Ok(PutOutcome::Superseded) | Err(_) => self.not_stored(NotStored::Store),
+            PutOutcome::Stored => self.stored(ttl),
+            PutOutcome::TooLarge => self.not_stored(Detail::NotStored(NotStored::TooLarge)),
+            PutOutcome::Superseded => self.not_stored(Detail::NotStored(NotStored::Store)),
         };
         let (core, request) = (self.core(), &self.exchange.request);
         if parts.status == StatusCode::PARTIAL_CONTENT {
@@ -271,7 +270,7 @@ impl<S: Store> Fetch<S> {
 
     /// Publishes a response and stores it. Nobody waits for a store that takes its time, since the content is here already;
     /// but others can join the call until the store has it.
-    async fn put(&mut self, response: StoredResponse) -> Result<PutOutcome, StoreError> {
+    async fn put(&mut self, response: StoredResponse) -> PutOutcome {
         let mut write = EntryWrite::of(&mut self.exchange);
         if let Some(leader) = &write.leader {
             // Also if a purge comes first: those that wait have asked before it.
@@ -286,9 +285,9 @@ impl<S: Store> Fetch<S> {
         };
         let mut reported = ReportedStored::new(&self.core().gauges);
         drop(runtime.spawn(async move {
-            reported.settle(matches!(put.await, Ok(PutOutcome::Stored)));
+            reported.settle(put.await == PutOutcome::Stored);
         }));
-        Ok(PutOutcome::Stored)
+        PutOutcome::Stored
     }
 
     /// Passes content to the client as it comes in, and stores it when it is whole.
@@ -309,7 +308,7 @@ impl<S: Store> Fetch<S> {
         let received = Arc::new(ReceivedHead { assessment, headers, sent_at, status });
         let write = EntryWrite::of(&mut self.exchange);
         if let Some(leader) = &write.leader {
-            let head = lazy_head(Arc::clone(&shared), Arc::clone(&received));
+            let head = lazy_head(Arc::clone(&received));
             leader.publish(CallResult::Streaming(Arc::new(head), Arc::clone(pump.flight()), tag.is_some()));
         }
         // Where it is a 304, the content goes to the store all the same, as that of a fill that nobody waits for.
@@ -321,25 +320,27 @@ impl<S: Store> Fetch<S> {
 
     /// Answers with a response that is not stored.
     fn forward(&self, received: NewResponse, body: CacheBody, reason: NotStored) -> Answer {
-        let received_at = received.assessment.received_at;
-        self.respond_received(received.parts, body, self.not_stored(reason), received_at)
+        let NewResponse { assessment, parts, .. } = received;
+        let outcome = self.not_stored(assessment.detail(reason));
+        self.respond_received(parts, body, outcome, assessment.received_at)
     }
 
     /// Answers with a response that is not stored, and whose small content is here. It may be an error for all that wait.
     fn forward_whole(mut self, received: NewResponse, content: Content, reason: NotStored) -> Answer {
         let NewResponse { assessment, mut parts, .. } = received;
         let (received_at, sent_at) = (assessment.received_at, self.exchange.request.now);
+        let outcome = self.not_stored(assessment.detail(reason));
         let Content { pieces, tag, trailers } = content;
         if let Some(leader) = self.exchange.leader.take() {
             let content = Content { pieces: pieces.clone(), tag: tag.clone(), trailers: trailers.clone() };
-            let response = complete(self.core(), *assessment, parts.status, &parts.headers, sent_at, content);
+            let response = complete(*assessment, parts.status, &parts.headers, sent_at, content);
             leader.publish(CallResult::Error(response));
         }
         if let Some(tag) = tag {
             parts.headers.insert(header::ETAG, tag);
         }
         let body = CacheBody::stored(&self.core().gauges.held, &Payload::new(pieces, trailers));
-        self.respond_received(parts, body, self.not_stored(reason), received_at)
+        self.respond_received(parts, body, outcome, received_at)
     }
 
     fn respond_received(
@@ -358,8 +359,8 @@ impl<S: Store> Fetch<S> {
         Forwarding { stored: true, ttl: Some(ttl), ..self.forwarding() }
     }
 
-    fn not_stored(&self, reason: NotStored) -> Forwarding {
-        Forwarding { detail: Some(Detail::NotStored(reason)), ..self.forwarding() }
+    fn not_stored(&self, detail: Detail) -> Forwarding {
+        Forwarding { detail: Some(detail), ..self.forwarding() }
     }
 
     fn forwarding(&self) -> Forwarding {
@@ -406,11 +407,11 @@ struct ReceivedHead {
 }
 
 /// The head for those that wait, of content that is on its way.
-fn lazy_head<S: Store>(shared: Arc<Shared<S>>, received: Arc<ReceivedHead>) -> LazyHead {
+fn lazy_head(received: Arc<ReceivedHead>) -> LazyHead {
     LazyHead::new(Box::new(move || {
         let ReceivedHead { assessment, headers, sent_at, status } = &*received;
         let assessment = Assessment::clone(assessment);
-        assessment.head(&shared.core, *status, headers.clone(), *sent_at, None, Tag::Theirs)
+        assessment.head(*status, headers.clone(), *sent_at, None, Tag::Theirs)
     }))
 }
 
@@ -449,13 +450,13 @@ struct EntrySink<S> {
 
 impl<S: Store> Sink for EntrySink<S> {
     async fn commit(self: Box<Self>, content: Content) -> Option<Pieces> {
-        let Self { received, mut reported, shared, mut write, .. } = *self;
+        let Self { received, mut reported, mut write, .. } = *self;
         let ReceivedHead { assessment, headers, sent_at, status } = &*received;
         let assessment = Assessment::clone(assessment);
-        let response = complete(&shared.core, assessment, *status, headers, *sent_at, content);
+        let response = complete(assessment, *status, headers, *sent_at, content);
         let stored = response.payload().content().cloned();
         // Where it can't be stored, the next request is a miss.
-        reported.settle(matches!(write.put(response).await, Ok(PutOutcome::Stored)));
+        reported.settle(write.put(response).await == PutOutcome::Stored);
         stored
     }
 
@@ -470,7 +471,6 @@ impl<S: Store> Sink for EntrySink<S> {
 
 /// A whole response, compacted.
 fn complete(
-    core: &Core,
     assessment: Assessment,
     status: StatusCode,
     headers: &HeaderMap,
@@ -482,7 +482,7 @@ fn complete(
     let length = trailers.is_none().then_some(pieces.len());
     let length = length.filter(|_| status != StatusCode::NO_CONTENT);
     let payload = Payload::new(pieces.compacted(), trailers);
-    let head = assessment.head(core, status, headers.clone(), sent_at, length, tag.into());
+    let head = assessment.head(status, headers.clone(), sent_at, length, tag.into());
     StoredResponse::new(head, payload)
 }
 

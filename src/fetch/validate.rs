@@ -41,11 +41,13 @@ impl<S: Store> Fetch<S> {
         let told = [
             (header::ETAG, validators.etag),
             (header::LAST_MODIFIED, validators.last_modified),
-            (header::CONTENT_LENGTH, stored.headers.get(header::CONTENT_LENGTH)),
+            (header::CONTENT_LENGTH, stored.fields().get(&header::CONTENT_LENGTH)),
         ];
         let mut compared = told
             .iter()
-            .filter_map(|(name, own)| response.headers().get(name).map(|value| Some(value) == *own))
+            .filter_map(|(name, own)| {
+                response.headers().get(name).map(|value| Some(value.as_bytes()) == *own)
+            })
             .peekable();
         if compared.peek().is_none() {
             Agreement::Silent
@@ -89,7 +91,7 @@ impl<S: Store> Fetch<S> {
         let (shared, key) = (Arc::clone(&self.exchange.shared), self.exchange.request.key.clone());
         // Where that fails, it is as fresh as it was.
         let freshened = to_its_end(async move {
-            let _ = shared.store.freshen(&key, stored.id, head, stored.fence).await;
+            shared.freshen(&key, stored.id, head, stored.fence).await;
         });
         freshened.await;
     }
@@ -121,7 +123,7 @@ impl<S: Store> Fetch<S> {
         if !self.meets_clients_condition(&not_modified.headers, now) {
             return no_content(StatusCode::BAD_GATEWAY, outcome);
         }
-        self.assess(&not_modified, now).strip(&mut not_modified.headers);
+        self.assess(&not_modified, now).for_client(&mut not_modified.headers);
         let response = Response::from_parts(not_modified, CacheBody::empty());
         Answer { outcome: outcome.into(), response, upstream: Upstream::InFields }
     }
@@ -166,17 +168,17 @@ impl<S: Store> Fetch<S> {
         news.headers = validation::freshen(&head.own_fields(), &news.headers);
         let status = std::mem::replace(&mut news.status, head.status);
         self.sent.method = Method::GET; // of the response that is stored
-        self.sent.part = head.part.clone();
+        self.sent.part = head.part.as_deref().cloned();
         let assessment = self.assess(&news, received_at);
         let terms = assessment.terms.store;
         let word = self.word_of_origin(&news, received_at, terms);
         let unsent = assessment.terms.strip.clone();
+        let mut detail = terms.err().map(|reason| assessment.detail(reason));
         let sent_at = self.exchange.request.now;
-        let head = assessment.head(self.core(), head.status, news.headers, sent_at, None, tag);
+        let head = assessment.head(head.status, news.headers, sent_at, None, tag);
         let ttl = head.reuse.ttl(received_at);
         let response = StoredResponse::new(head, old.response.payload().clone());
         let (shared, key) = (&self.exchange.shared, &self.exchange.request.key);
-        let mut detail = terms.err().map(Detail::NotStored);
         let credentials = old.response.head().reuse().shared;
         if word.is_err_and(|reason| reason.withdraws(credentials)) {
             // From now on nobody else gets it, neither fresh nor stale.
@@ -184,12 +186,12 @@ impl<S: Store> Fetch<S> {
                 detail = Some(Detail::NotInvalidated);
             }
         } else if terms.is_ok() {
-            if shared.core.policy.rules().no_vary_search {
-                shared.core.aliases.record(key, response.head().headers());
+            if self.exchange.request.rules().no_vary_search {
+                shared.core.aliases.record(key, response.head());
             }
-            match shared.store.freshen(key, old.id, response.head().clone(), self.exchange.fence()).await {
-                Ok(PutOutcome::Stored) => {}
-                _ => detail = Some(Detail::NotStored(NotStored::Store)),
+            let freshened = shared.freshen(key, old.id, response.head().clone(), self.exchange.fence()).await;
+            if freshened != PutOutcome::Stored {
+                detail = Some(Detail::NotStored(NotStored::Store));
             }
         }
         if let Some(leader) = self.exchange.leader.take() {
@@ -203,16 +205,15 @@ impl<S: Store> Fetch<S> {
             }
         }
         let outcome = Forwarding {
+            stored: detail.is_none(),
             detail,
             status: (status != StatusCode::OK).then_some(status),
-            stored: detail.is_none(),
             ttl: Some(ttl),
             ..self.exchange.forwarding()
         };
         let opened = self.reopened(&response, received_at).await;
-        let request = &self.exchange.request;
-        let mut answer =
-            request.respond(self.core(), Source::Stored(&response, opened), outcome, received_at);
+        let (source, request) = (Source::Stored(&response, opened), &self.exchange.request);
+        let mut answer = request.respond(self.core(), source, outcome, received_at);
         // What is not stored, this client gets all the same: it was sent for it.
         if carried.contains_key(header::SET_COOKIE) && !unsent.contains(&header::SET_COOKIE) {
             take_over(&carried, answer.response.headers_mut(), &header::SET_COOKIE);
@@ -227,9 +228,10 @@ impl<S: Store> Fetch<S> {
         if !response.payload().is_remote() || background.is_some() {
             return None; // nobody gets the answer to a validation in the background
         }
+        let needed = request.needed(response, now);
         match opened.take() {
-            Some(opened) if opened.is_for(&request.needed(response, now)) => Some(opened),
-            _ => request.open(&shared.store, &request.key, response, now).await.ok().flatten(),
+            Some(opened) if opened.is_for(&needed) => Some(opened),
+            _ => request.open(shared, response).await.ok().flatten(),
         }
     }
 }

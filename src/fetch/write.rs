@@ -7,9 +7,9 @@ use crate::collapse::background::ValidationPermit;
 use crate::entry::key::CacheKey;
 use crate::entry::partial::{Joined, joined};
 use crate::entry::{Part, StoredResponse};
-use crate::error::StoreError;
 use crate::fetch::assess::Incumbent;
 use crate::fetch::exchange::Exchange;
+use crate::observe::InvalidatedBy;
 use crate::respond::open;
 use crate::runtime::to_its_end;
 use crate::semantics::status::is_server_error;
@@ -21,8 +21,10 @@ pub(super) struct EntryWrite<S> {
     _background: Option<ValidationPermit>,
     fence: Fence,
     has_credentials: bool,
+    joins_parts: bool,
     key: CacheKey,
     pub(super) leader: Option<Leader>,
+    records_queries: bool,
     shared: Arc<Shared<S>>,
     /// The stored response that the inner service was asked about, or that it was asked instead of.
     validated: Option<Stored>,
@@ -37,8 +39,10 @@ impl<S: Store> EntryWrite<S> {
             _background: exchange.background.take(),
             fence: exchange.fence(),
             has_credentials: exchange.request.unkeyed().any(),
+            joins_parts: exchange.request.rules().partial,
             key: exchange.request.key.clone(),
             leader: exchange.leader.take(),
+            records_queries: exchange.request.rules().no_vary_search,
             shared: Arc::clone(&exchange.shared),
             validated: exchange.selected().cloned(),
             _expected: std::mem::take(&mut exchange.expected),
@@ -46,15 +50,40 @@ impl<S: Store> EntryWrite<S> {
     }
 
     /// Stores a response, unless a later call is to bring what is stored.
-    pub(super) async fn put(&mut self, response: StoredResponse) -> Result<PutOutcome, StoreError> {
+    pub(super) async fn put(&mut self, response: StoredResponse) -> PutOutcome {
         if self.leader.as_ref().is_some_and(Leader::is_superseded) {
-            return Ok(PutOutcome::Superseded);
+            return PutOutcome::Superseded;
         }
-        let Self { fence, key, shared, .. } = self;
-        end_stale_use_of_other(shared, key, self.validated.take(), &response).await;
-        let put = put(shared, key, response, *fence).await;
-        shared.core.collapser.forget(key, self.has_credentials);
+        let validated = self.validated.take();
+        end_stale_use_of_other(&self.shared, &self.key, validated, &response).await;
+        let put = self.put_unless_worse(response).await;
+        self.shared.core.collapser.forget(&self.key, self.has_credentials);
         put
+    }
+
+    /// Stores a complete response, or merges a 206 with the stored parts of the same representation.
+    async fn put_unless_worse(&self, response: StoredResponse) -> PutOutcome {
+        let Self { fence, key, shared, .. } = self;
+        let status = response.head().status();
+        if (status.is_client_error() || is_server_error(status))
+            && incumbent_now(shared, key, &response).await.blocks(status)
+        {
+            return PutOutcome::Superseded; // a good response was stored while the error was on its way
+        }
+        if self.records_queries {
+            shared.core.aliases.record(key, response.head());
+        }
+        match response.head().part.as_deref().cloned() {
+            // Not the bytes that its head speaks of.
+            Some(Part::Bytes(extent)) if extent.held() != response.payload().len() => PutOutcome::Superseded,
+            Some(Part::Bytes(extent)) => {
+                let head = response.head().clone().having(extent);
+                let response = StoredResponse::new(head, response.payload().clone());
+                put_joined(shared, key, response, *fence).await
+            }
+            None if self.joins_parts => put_joined(shared, key, response, *fence).await,
+            Some(Part::Replay) | None => shared.put(key, response, *fence).await,
+        }
     }
 
     /// The content is larger than what is stored.
@@ -68,8 +97,9 @@ impl<S: Store> EntryWrite<S> {
 /// Takes what is stored under a key out of use. Returns whether that has taken effect.
 pub(super) async fn withdraw<S: Store>(shared: &Arc<Shared<S>>, key: &CacheKey) -> bool {
     let (shared, targets) = (Arc::clone(shared), [PurgeTarget::Key(key.clone())]);
-    let withdrawn =
-        to_its_end(async move { shared.store.invalidate(&targets, PurgeMode::Remove).await.is_ok() });
+    let withdrawn = to_its_end(async move {
+        shared.invalidate(&targets, PurgeMode::Remove, InvalidatedBy::Origin).await.is_ok()
+    });
     withdrawn.await.unwrap_or(false)
 }
 
@@ -83,7 +113,7 @@ pub(super) async fn end_stale_use<S: Store>(shared: &Arc<Shared<S>>, key: &Cache
     let (shared, key) = (Arc::clone(shared), key.clone());
     // With its own fence, so that a soft purge still counts. Where the store fails, it is served as before.
     let freshened = to_its_end(async move {
-        let _ = shared.store.freshen(&key, validated.id, head, validated.fence).await;
+        shared.freshen(&key, validated.id, head, validated.fence).await;
     });
     freshened.await;
 }
@@ -105,42 +135,11 @@ async fn end_stale_use_of_other<S: Store>(
 
 /// The best that is stored by now under the same selecting fields: an error must not replace it.
 async fn incumbent_now<S: Store>(shared: &Shared<S>, key: &CacheKey, error: &StoredResponse) -> Incumbent {
-    let now = shared.core.clock.now();
-    let present = shared.store.get(key).await.unwrap_or_default().living(now);
+    let present = shared.get(key).await.unwrap_or_default();
     let selecting = &error.head().reuse().selecting;
     let alike = present.variants.iter();
     let alike = alike.filter(|stored| stored.response.head().reuse().selecting == *selecting);
-    Incumbent::of(alike, now)
-}
-
-/// Stores a complete response, or merges a 206 with the stored parts of the same representation.
-async fn put<S: Store>(
-    shared: &Shared<S>,
-    key: &CacheKey,
-    response: StoredResponse,
-    fence: Fence,
-) -> Result<PutOutcome, StoreError> {
-    let status = response.head().status();
-    if (status.is_client_error() || is_server_error(status))
-        && incumbent_now(shared, key, &response).await.blocks(status)
-    {
-        return Ok(PutOutcome::Superseded); // a good response was stored while the error was on its way
-    }
-    let Shared { core, store } = shared;
-    if core.policy.rules().no_vary_search {
-        core.aliases.record(key, response.head().headers());
-    }
-    match response.head().part.clone() {
-        // Not the bytes that its head speaks of.
-        Some(Part::Bytes(extent)) if extent.held() != response.payload().len() => Ok(PutOutcome::Superseded),
-        Some(Part::Bytes(extent)) => {
-            let head = response.head().clone().having(extent);
-            let response = StoredResponse::new(head, response.payload().clone());
-            put_joined(shared, key, response, fence).await
-        }
-        None if core.policy.rules().partial => put_joined(shared, key, response, fence).await,
-        Some(Part::Replay) | None => store.put(key, response, fence).await,
-    }
+    Incumbent::of(alike, shared.core.clock.now())
 }
 
 /// Stores a response together with what is stored of the same representation.
@@ -149,24 +148,25 @@ async fn put_joined<S: Store>(
     key: &CacheKey,
     response: StoredResponse,
     fence: Fence,
-) -> Result<PutOutcome, StoreError> {
-    let Shared { core, store } = shared;
-    let most = store.limits().max_object;
-    let present = store.get(key).await?.living(core.clock.now());
+) -> PutOutcome {
+    let Some(present) = shared.get(key).await else {
+        return PutOutcome::Superseded;
+    };
+    let most = shared.store.limits().max_object;
     let selecting = &response.head().reuse().selecting;
     let is_same = |stored: &&Stored| stored.response.head().reuse().selecting == *selecting;
     let fits = |joined: &StoredResponse| joined.payload().len() <= most;
     let old = match present.variants.iter().find(is_same) {
         Some(old) if old.response.head().part.is_some() && response.head().part.is_some() => {
-            // What is gone has nothing to add.
-            open::load(store, key, &old.response, most).await.ok()
+            // What is gone has nothing to give.
+            open::load(shared, key, &old.response, most).await.ok()
         }
         old => old.map(|old| old.response.clone()),
     };
     let response = match old.map(|old| joined(&old, &response)) {
-        Some(Joined::Old) => return Ok(PutOutcome::Superseded),
+        Some(Joined::Old) => return PutOutcome::Superseded,
         Some(Joined::Both(both)) if fits(&both) => both,
         Some(Joined::Both(_) | Joined::New) | None => response,
     };
-    store.put(key, response, fence).await
+    shared.put(key, response, fence).await
 }

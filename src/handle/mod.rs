@@ -10,6 +10,8 @@ use http::Uri;
 
 use self::target::PurgeError;
 use crate::limits::FillStatistics;
+use crate::observe::InvalidatedBy;
+use crate::policy::CachePolicy;
 use crate::shared::Shared;
 use crate::store::{MemoryStore, PurgeMode, PurgeTarget, Store, StoreStatistics};
 
@@ -42,7 +44,7 @@ impl<S: Store> CacheHandle<S> {
     /// When the store can't be sure that the purge has taken effect, and when the purge can't mean anything that is
     /// stored; so for all purges.
     pub async fn purge(&self, uri: &Uri) -> Result<(), PurgeError> {
-        self.invalidate(uri, PurgeMode::Remove).await
+        self.invalidate_uri(uri, PurgeMode::Remove).await
     }
 
     /// Makes every response for an absolute URI stale.
@@ -51,7 +53,7 @@ impl<S: Store> CacheHandle<S> {
     ///
     /// See [`CacheHandle::purge`].
     pub async fn soft_purge(&self, uri: &Uri) -> Result<(), PurgeError> {
-        self.invalidate(uri, self.soft()).await
+        self.invalidate_uri(uri, self.soft()).await
     }
 
     /// Makes every response for an absolute URI stale, and lets it go after `stale_for`: it may be served stale, or stand in
@@ -61,7 +63,7 @@ impl<S: Store> CacheHandle<S> {
     ///
     /// See [`CacheHandle::purge`].
     pub async fn soft_purge_for(&self, uri: &Uri, stale_for: Duration) -> Result<(), PurgeError> {
-        self.invalidate(uri, self.soft_for(stale_for)).await
+        self.invalidate_uri(uri, self.soft_for(stale_for)).await
     }
 
     /// Removes everything that `target` names.
@@ -80,6 +82,12 @@ impl<S: Store> CacheHandle<S> {
     /// See [`CacheHandle::purge`].
     pub async fn soft_purge_target(&self, target: &PurgeTarget) -> Result<(), PurgeError> {
         self.soft_purge_targets(std::slice::from_ref(target)).await
+    }
+
+    /// Replaces the policy of the layer. Requests under way keep the one that they have; what is stored keeps the terms under
+    /// which it was stored.
+    pub fn set_policy(&self, policy: impl CachePolicy) {
+        self.shared.core.policy.replace(policy);
     }
 
     /// Removes everything that any of the targets names, by one call of the store.
@@ -147,16 +155,17 @@ impl<S: Store> CacheHandle<S> {
         if targets.is_empty() {
             return Ok(());
         }
-        Ok(self.shared.store.invalidate(&targets, mode).await?)
+        Ok(self.shared.invalidate(&targets, mode, InvalidatedBy::Handle).await?)
     }
 
-    async fn invalidate(&self, uri: &Uri, mode: PurgeMode) -> Result<(), PurgeError> {
+    async fn invalidate_uri(&self, uri: &Uri, mode: PurgeMode) -> Result<(), PurgeError> {
         target::absolute(uri)?;
         // As the policy spells it in keys.
         let Some(key) = self.shared.core.key_of(uri.clone()) else {
             return Err(PurgeError::NoKey(uri.to_string()));
         };
-        Ok(self.shared.store.invalidate(&self.shared.core.targets_of(&key), mode).await?)
+        let targets = self.shared.core.targets_of(&key);
+        Ok(self.shared.invalidate(&targets, mode, InvalidatedBy::Handle).await?)
     }
 }
 

@@ -1,8 +1,18 @@
-//! What became of a request: the one place where it is reported.
+//! What became of a request: the one place where it is reported, to its client and to an observer.
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+mod event;
 
+use std::fmt;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+
+pub use self::event::{Event, InvalidatedBy, Observer};
 use crate::body::CacheBody;
+use crate::entry::Purpose;
+use crate::entry::key::CacheKey;
+use crate::policy::RequestPolicy;
+use crate::runtime::{Instant, moment};
 use crate::semantics::cache_status::{CACHE_STATUS, Outcome, X_CACHE};
 
 /// The longest URI that is reported whole.
@@ -22,7 +32,7 @@ pub(crate) enum Upstream {
     /// Among its fields, if anywhere.
     InFields,
     /// With the stored response, if anywhere.
-    Stored(Option<HeaderValue>),
+    Stored(Option<Box<[u8]>>),
 }
 
 impl Answer {
@@ -35,51 +45,181 @@ impl Answer {
     }
 }
 
-/// How the cache speaks of itself in responses.
-#[derive(Clone, Debug)]
+/// How a cache reports.
+#[derive(Clone)]
 pub(crate) struct Reporter {
+    /// Whether `Cache-Status` is sent.
+    pub(crate) cache_status: bool,
     /// Whether `Cache-Status` has the key's URI.
     pub(crate) key: bool,
     /// The cache's name: a token.
     pub(crate) name: Box<str>,
-    /// Whether `X-Cache` is sent as well as `Cache-Status`.
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+    /// Whether an answer has its [`Outcome`] among its extensions.
+    pub(crate) outcome_in_extensions: bool,
+    /// Whether `X-Cache` is sent as well.
     pub(crate) x_cache: bool,
 }
 
+impl Default for Reporter {
+    fn default() -> Self {
+        Self {
+            cache_status: true,
+            key: false,
+            name: "larder".into(),
+            observer: None,
+            outcome_in_extensions: false,
+            x_cache: false,
+        }
+    }
+}
+
+impl fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reporter").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 impl Reporter {
-    /// The number of fields that [`Reporter::report`] adds.
-    pub(crate) fn fields(&self) -> usize {
-        1 + usize::from(self.x_cache)
+    /// What the fields of an answer from storage are for: with places for what is reported.
+    #[inline]
+    pub(crate) fn purpose(&self) -> Purpose {
+        Purpose { cache_status: self.cache_status, not_modified: false, x_cache: self.x_cache }
     }
 
-    /// Reports an answer to its client. `key` is the URI of the request's key, if that is to be reported.
+    pub(crate) fn event(&self, event: &Event<'_>) {
+        if let Some(observer) = &self.observer {
+            observer.event(event);
+        }
+    }
+
+    /// A request has arrived. What becomes of it is reported by what this gives.
     #[inline]
-    pub(crate) fn report(&self, answer: Answer, key: Option<&[u8]>) -> Response<CacheBody> {
+    pub(crate) fn begin(&self, method: &Method) -> RequestReport {
+        RequestReport((self.key || self.observer.is_some()).then(|| {
+            let observer = self.observer.clone();
+            Box::new(Arrived { at: moment(), key: None, method: method.clone(), observer })
+        }))
+    }
+
+    /// Reports an answer in its own fields.
+    #[inline]
+    fn write(&self, answer: Answer, policy: &RequestPolicy, key: Option<&[u8]>) -> Response<CacheBody> {
         let Answer { outcome, mut response, upstream } = answer;
         let status = response.status();
         let headers = response.headers_mut();
-        match upstream {
-            Upstream::InFields => {
-                headers.append(CACHE_STATUS, outcome.render(&self.name, None));
+        if self.cache_status {
+            match upstream {
+                Upstream::InFields => {
+                    headers.append(CACHE_STATUS, outcome.render(&self.name, None));
+                }
+                Upstream::Stored(upstream) => {
+                    put(headers, &CACHE_STATUS, outcome.render(&self.name, upstream.as_deref()));
+                }
             }
-            Upstream::Stored(upstream) => {
-                headers.insert(CACHE_STATUS, outcome.render(&self.name, upstream.as_ref()));
+            if let Some(key) = key {
+                add_key(key, headers);
             }
+        } else if let Upstream::Stored(Some(upstream)) = upstream {
+            headers.extend(HeaderValue::from_bytes(&upstream).ok().map(|upstream| (CACHE_STATUS, upstream)));
         }
         if self.x_cache {
-            headers.insert(X_CACHE, HeaderValue::from_static(outcome.x_cache(status)));
+            put(headers, &X_CACHE, HeaderValue::from_static(outcome.x_cache(status)));
         }
-        if let Some(key) = key {
-            add_key(key, headers);
+        policy.deliver(status, headers, &outcome);
+        if self.outcome_in_extensions {
+            response.extensions_mut().insert(outcome);
         }
         response
     }
+}
 
-    /// Puts empty slots for what is reported later.
-    pub(crate) fn reserve(&self, headers: &mut HeaderMap) {
-        headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
-        if self.x_cache {
-            headers.insert(X_CACHE, HeaderValue::from_static(""));
+/// Sets a field that has a place among the first ones, where the answer is from storage.
+#[inline]
+fn put(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
+    match headers.iter_mut().take(3).find(|(own, _)| *own == name) {
+        Some((_, place)) => *place = value,
+        None => drop(headers.insert(name, value)),
+    }
+}
+
+/// What is reported of one request. Where nobody wants to know more than its answer says by itself, this is empty.
+///
+/// Dropped without an answer, it reports that the client has left.
+#[derive(Default)]
+pub(crate) struct RequestReport(Option<Box<Arrived>>);
+
+struct Arrived {
+    at: Instant,
+    key: Option<CacheKey>,
+    method: Method,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+impl RequestReport {
+    /// The key under which the request is looked up.
+    #[inline]
+    pub(crate) fn set_key(&mut self, key: &CacheKey) {
+        if let Some(arrived) = &mut self.0 {
+            arrived.key = Some(key.clone());
+        }
+    }
+
+    /// The request has its answer.
+    #[inline]
+    pub(crate) fn answered(
+        mut self,
+        reporter: &Reporter,
+        policy: &RequestPolicy,
+        answer: Answer,
+    ) -> Response<CacheBody> {
+        match self.0.take() {
+            None => reporter.write(answer, policy, None),
+            Some(arrived) => arrived.answered(reporter, policy, answer),
+        }
+    }
+
+    /// The request gets the error of the inner service.
+    pub(crate) fn failed(mut self) {
+        if let Some(arrived) = self.0.take() {
+            let Arrived { at, key, method, .. } = &*arrived;
+            let elapsed = moment().duration_since(*at);
+            arrived.event(&Event::Failed { elapsed, key: key.as_ref(), method });
+        }
+    }
+}
+
+impl Arrived {
+    fn event(&self, event: &Event<'_>) {
+        if let Some(observer) = &self.observer {
+            observer.event(event);
+        }
+    }
+
+    fn answered(&self, reporter: &Reporter, policy: &RequestPolicy, answer: Answer) -> Response<CacheBody> {
+        let Self { at, key, method, observer } = self;
+        if let Some(observer) = observer {
+            let (elapsed, status) = (moment().duration_since(*at), answer.response.status());
+            let outcome = &answer.outcome;
+            observer.event(&Event::Answered { elapsed, key: key.as_ref(), method, outcome, status });
+        }
+        let reported = key.as_ref().filter(|_| reporter.key).map(CacheKey::uri);
+        let mut response = reporter.write(answer, policy, reported);
+        if let Some(observer) = observer {
+            let observer = Arc::clone(observer);
+            let ended = move |bytes, is_whole| observer.event(&Event::BodyEnded { bytes, is_whole });
+            response.body_mut().when_ended(ended);
+        }
+        response
+    }
+}
+
+impl Drop for RequestReport {
+    fn drop(&mut self) {
+        if let Some(arrived) = self.0.take() {
+            let Arrived { at, key, method, .. } = &*arrived;
+            let elapsed = moment().duration_since(*at);
+            arrived.event(&Event::Dropped { elapsed, key: key.as_ref(), method });
         }
     }
 }

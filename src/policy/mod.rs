@@ -1,135 +1,119 @@
 //! What is cached, under which key, for how long: the decisions that are yours.
 
+mod combine;
+mod hooks;
+mod snapshot;
 mod standard;
+mod terms;
 
 use std::sync::LazyLock;
-use std::time::Duration;
 
-use http::{HeaderName, request, response};
+use http::{Extensions, request};
 
-pub use standard::StandardPolicy;
-
-use crate::entry::key::CacheKey;
-use crate::semantics::freshness::LifetimeSource;
-use crate::semantics::storing::NotStored;
-use crate::semantics::{CredentialKinds, Rules};
+pub use self::combine::{CachePolicyExt, MapRequest, MapTerms, OnDeliver, When};
+pub(crate) use self::hooks::PolicyData;
+pub use self::hooks::{Delivery, ForwardReason, PolicyExchange, Reason, RequestAction};
+pub(crate) use self::snapshot::{CurrentPolicy, RequestPolicy};
+pub use self::standard::StandardPolicy;
+pub use self::terms::{Terms, VaryRule};
+use crate::semantics::Rules;
 
 /// Decides what the cache does with requests and responses. Every method has a default, which together are
 /// [`StandardPolicy::default`]: RFC 9111 with a careful reading where credentials are concerned.
 ///
+/// A request meets the hooks in this order: [`request`](CachePolicy::request) for its key; then, unless storage answers it,
+/// [`forward`](CachePolicy::forward) for what the inner service gets to see and [`response`](CachePolicy::response) for how
+/// long the answer is stored; and in any case [`deliver`](CachePolicy::deliver) for what the client gets. One policy decides
+/// about a request from beginning to end, also where [`CacheHandle::set_policy`](crate::CacheHandle::set_policy) replaces it
+/// meanwhile. What `request` puts into `data` is there for the later hooks.
+///
+/// To change one thing about another policy, see [`CachePolicyExt`].
+///
 /// ```
-/// use http::{HeaderName, request, response};
-/// use larder::{CacheKey, CachePolicy, Terms, RequestAction};
+/// use http::{Extensions, request};
+/// use larder::{CachePolicy, PolicyExchange, RequestAction, Terms};
 /// use std::time::Duration;
 ///
 /// /// Keeps pictures for a day at least, and never caches the admin pages.
 /// struct Pictures;
 ///
 /// impl CachePolicy for Pictures {
-///     fn request(&self, request: &request::Parts) -> RequestAction {
+///     fn request(&self, request: &mut request::Parts, _: &mut Extensions) -> RequestAction {
 ///         if request.uri.path().starts_with("/admin") {
-///             return RequestAction::Bypass("admin");
+///             return RequestAction::bypass("admin");
 ///         }
 ///         RequestAction::of(request)
 ///     }
 ///
-///     fn response(&self, request: &request::Parts, _: &response::Parts, terms: &mut Terms) {
-///         if request.uri.path().ends_with(".png") {
+///     fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
+///         if exchange.request.uri.path().ends_with(".png") {
 ///             terms.lifetime = terms.lifetime.max(Duration::from_secs(86_400));
 ///         }
 ///     }
 /// }
 /// ```
 pub trait CachePolicy: Send + Sync + 'static {
-    /// The readings of RFC 9111 that apply.
-    fn rules(&self) -> &Rules {
-        static RULES: LazyLock<Rules> = LazyLock::new(Rules::default);
-        &RULES
-    }
-
-    /// Whether a request is the cache's business, and under which key.
+    /// Whether a request is the cache's business, and under which key. It may edit the request, for example to normalise
+    /// it: the inner service gets it like that, and `Vary` selects by it.
     ///
     /// Asked for every method. The service forwards by itself what is neither GET nor HEAD (nor QUERY behind a
-    /// [`QueryLayer`](crate::QueryLayer)), what has content otherwise, and what asks for an upgrade; the key of an unsafe request says which URI it invalidates.
-    fn request(&self, request: &request::Parts) -> RequestAction {
+    /// [`QueryLayer`](crate::QueryLayer)), what has content otherwise, and what asks for an upgrade; the key of an unsafe
+    /// request says which URI it invalidates. Also asked for the GET of a URI that is to be purged.
+    fn request(&self, request: &mut request::Parts, data: &mut Extensions) -> RequestAction {
+        let _ = data;
         RequestAction::of(request)
     }
 
+    /// The readings of RFC 9111 that apply to a request. Asked several times for each, as `request` has left it.
+    fn rules(&self, request: &request::Parts) -> &Rules {
+        static RULES: LazyLock<Rules> = LazyLock::new(Rules::default);
+        let _ = request;
+        &RULES
+    }
+
     /// Edits the terms under which a response is stored and reused. They come filled in by the rules.
-    fn response(&self, request: &request::Parts, response: &response::Parts, terms: &mut Terms) {
-        let _ = (request, response, terms);
+    fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
+        let _ = (exchange, terms);
     }
 
     /// Edits what the inner service gets to see of a request that is forwarded.
-    fn forward(&self, request: &mut request::Parts) {
-        let _ = request;
+    fn forward(&self, request: &mut request::Parts, reason: &ForwardReason<'_>) {
+        let _ = (request, reason);
+    }
+
+    /// Edits the fields of every answer to a client: hits, forwarded responses, and those that bypass the cache.
+    fn deliver(&self, delivery: &mut Delivery<'_>) {
+        let _ = delivery;
+    }
+
+    /// Whether [`PolicyExchange::sent`] is to be filled in, which costs a copy of the fields for each call.
+    fn needs_sent_fields(&self) -> bool {
+        false
     }
 }
 
 impl<P: CachePolicy + ?Sized> CachePolicy for std::sync::Arc<P> {
-    fn rules(&self) -> &Rules {
-        (**self).rules()
+    fn request(&self, request: &mut request::Parts, data: &mut Extensions) -> RequestAction {
+        (**self).request(request, data)
     }
 
-    fn request(&self, request: &request::Parts) -> RequestAction {
-        (**self).request(request)
+    fn rules(&self, request: &request::Parts) -> &Rules {
+        (**self).rules(request)
     }
 
-    fn response(&self, request: &request::Parts, response: &response::Parts, terms: &mut Terms) {
-        (**self).response(request, response, terms);
+    fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
+        (**self).response(exchange, terms);
     }
 
-    fn forward(&self, request: &mut request::Parts) {
-        (**self).forward(request);
+    fn forward(&self, request: &mut request::Parts, reason: &ForwardReason<'_>) {
+        (**self).forward(request, reason);
     }
-}
 
-/// What the cache does with a request.
-#[derive(Clone, Debug)]
-pub enum RequestAction {
-    /// Forwards it and stores nothing. The reason, a short word in lower case, is told in `Cache-Status`.
-    Bypass(&'static str),
-    /// Answers it from what is stored under the key, or stores the answer there.
-    Cache(CacheKey),
-}
-
-impl RequestAction {
-    /// The key of the request's URI, or a bypass where it has none.
-    pub fn of(request: &request::Parts) -> Self {
-        match CacheKey::of(request) {
-            Ok(key) => Self::Cache(key),
-            Err(error) => Self::Bypass(error.as_str()),
-        }
+    fn deliver(&self, delivery: &mut Delivery<'_>) {
+        (**self).deliver(delivery);
     }
-}
 
-/// The terms under which a response is stored and reused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Terms {
-    /// Groups (tags) by which it can be purged. Those of `Cache-Groups` are there already, in the scope of their
-    /// origin: see [`groups::scoped`](crate::semantics::groups::scoped).
-    pub groups: Vec<Box<str>>,
-    /// How long it is fresh, counted from its origin (RFC 9111 4.2.1).
-    pub lifetime: Duration,
-    /// The most bytes of content that are stored.
-    pub max_body: u64,
-    /// Never served stale.
-    pub must_revalidate: bool,
-    /// Never served without validation.
-    pub no_cache: bool,
-    /// In spite of which credentials one copy may serve many people.
-    pub shared: CredentialKinds,
-    /// Where `lifetime` came from.
-    pub source: LifetimeSource,
-    /// How long past its lifetime it stands in for an error; `None` leaves it to the request, and to
-    /// [`Rules::stale_if_error`].
-    pub stale_if_error: Option<Duration>,
-    /// How long past its lifetime it is served while it is validated behind.
-    pub stale_while_revalidate: Duration,
-    /// Whether it is stored, or why not.
-    pub store: Result<(), NotStored>,
-    /// Fields of this response that nobody downstream gets to see. Answers to bypassed and to unsafe requests keep
-    /// theirs, but for a POST that may be stored.
-    pub strip: Vec<HeaderName>,
+    fn needs_sent_fields(&self) -> bool {
+        (**self).needs_sent_fields()
+    }
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use http::header::HeaderName;
-use http::{Method, request, response};
+use http::{Extensions, Method, request};
 
-use super::{CachePolicy, RequestAction, Terms};
+use super::{CachePolicy, ForwardReason, PolicyExchange, RequestAction, Terms};
 use crate::entry::key::CacheKey;
 use crate::semantics::accept::{Codings, Languages};
 use crate::semantics::freshness::Heuristic;
@@ -236,11 +236,7 @@ impl StandardPolicy {
 }
 
 impl CachePolicy for StandardPolicy {
-    fn rules(&self) -> &Rules {
-        &self.rules
-    }
-
-    fn request(&self, request: &request::Parts) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, _: &mut Extensions) -> RequestAction {
         match RequestAction::of(request) {
             RequestAction::Cache(key) if !self.key_fields.is_empty() => {
                 let add = |key: CacheKey, name| key.with_field(name, &request.headers);
@@ -250,14 +246,19 @@ impl CachePolicy for StandardPolicy {
         }
     }
 
-    fn response(&self, request: &request::Parts, _: &response::Parts, terms: &mut Terms) {
+    fn rules(&self, _: &request::Parts) -> &Rules {
+        &self.rules
+    }
+
+    fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
+        let request = exchange.request;
         // An unsafe request keeps its fields, and what they have shaped is not for later GETs.
         if request.method == Method::POST && self.rules.unkeyed.is_in(&request.headers) {
             terms.store = terms.store.and(Err(NotStored::Policy));
         }
     }
 
-    fn forward(&self, request: &mut request::Parts) {
+    fn forward(&self, request: &mut request::Parts, _: &ForwardReason<'_>) {
         self.rules.codings.normalise(&mut request.headers);
         self.rules.unkeyed.remove(&request.method, &mut request.headers);
     }

@@ -15,10 +15,11 @@ use crate::body::flight::Reader;
 use crate::body::incoming::Incoming;
 use crate::body::stored::OpenedBody;
 use crate::entry::partial::{self, Cut, CutContent};
-use crate::entry::{ResponseHead, StoredResponse};
+use crate::entry::pieces::Pieces;
+use crate::entry::{Purpose, ResponseHead, StoredResponse};
 use crate::observe::{Answer, Upstream};
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
-use crate::semantics::fields::{keep_what_lets_pages_see, lets_pages_see};
+use crate::semantics::fields::{is_in_not_modified, keep_what_lets_pages_see};
 use crate::semantics::framing;
 use crate::semantics::freshness::{age_value, single_date};
 use crate::semantics::preconditions::{self, Outcome as Precondition, Representation};
@@ -32,7 +33,7 @@ pub(crate) enum Source<'a> {
     Flight(&'a ResponseHead, Reader),
     /// A response of the inner service.
     Received(Received),
-    /// With its content, where the store has opened that for this answer.
+    /// With its content, where that was opened for this answer.
     Stored(&'a StoredResponse, Option<Opened>),
 }
 
@@ -57,8 +58,8 @@ impl CacheRequest {
         &self,
         core: &Core,
         stored: &Stored,
-        opened: Option<Opened>,
         detail: Option<Detail>,
+        opened: Option<Opened>,
     ) -> Answer {
         let age = stored.response.head().reuse.age(self.now);
         let outcome = Outcome::Hit { ttl: stored.ttl_at(age, self.now), detail };
@@ -71,8 +72,8 @@ impl CacheRequest {
         &self,
         core: &Core,
         stored: Option<&Stored>,
-        opened: Option<Opened>,
         forwarding: Forwarding,
+        opened: Option<Opened>,
     ) -> Answer {
         let now = core.clock.now();
         let age = stored.and_then(|stored| stored.response.head().reuse.age(now));
@@ -109,7 +110,11 @@ impl CacheRequest {
             last_modified: single_date(&parts.headers, &header::LAST_MODIFIED, now),
         };
         match self.precondition(parts.status, !is_evaluated, theirs, now) {
-            Precondition::Failed => precondition_failed(&parts.headers, outcome),
+            Precondition::Failed => {
+                let mut seen = HeaderMap::new();
+                keep_what_lets_pages_see(&parts.headers, &mut seen);
+                precondition_failed(seen, outcome)
+            }
             Precondition::NotModified => {
                 let mut headers = not_modified_fields(&parts.headers, 2);
                 // They were sent for this client, and are as new as its request.
@@ -139,28 +144,30 @@ impl CacheRequest {
         age: Option<Duration>,
     ) -> Answer {
         let precondition = self.precondition(head.status, true, || head.representation(), now);
-        let (status, mut headers, body) = match (precondition, content) {
-            (Precondition::Failed, _) => return precondition_failed(&head.headers, outcome),
+        let age = age_value(age.unwrap_or_default());
+        let purpose = core.reporter.purpose();
+        let (status, headers, body) = match (precondition, content) {
+            (Precondition::Failed, _) => return precondition_failed(head.seen_by_pages(), outcome),
             (Precondition::NotModified, _) => {
-                let headers = not_modified_fields(&head.headers, core.reporter.fields() + 1);
-                (StatusCode::NOT_MODIFIED, headers, CacheBody::empty())
+                let purpose = Purpose { not_modified: true, ..purpose };
+                (StatusCode::NOT_MODIFIED, head.to_answer(purpose, age, None).0, CacheBody::empty())
             }
             (Precondition::Proceed, _) if self.parts.method == Method::HEAD => {
-                (head.status, head.headers.clone(), CacheBody::empty())
+                (head.status, head.to_answer(purpose, age, None).0, CacheBody::empty())
             }
             (Precondition::Proceed, Content::Flight(reader)) => {
-                (head.status, head.headers.clone(), CacheBody::flight(reader))
+                (head.status, head.to_answer(purpose, age, None).0, CacheBody::flight(reader))
             }
             (Precondition::Proceed, Content::Stored(stored, opened)) => {
-                let opened = opened.and_then(|opened| opened.content(&self.needed(stored, now)));
-                match self.content(core, stored, opened) {
+                match self.content(core, stored, opened, age, now) {
                     Some(content) => content,
+                    // A part never passes for the whole, nor what is not opened for what is. Nothing that decides lets it come
+                    // to this.
                     None => return no_content(StatusCode::BAD_GATEWAY, outcome),
                 }
             }
         };
-        headers.insert(header::AGE, age_value(age.unwrap_or_default()));
-        let upstream = Upstream::Stored(head.upstream_status.clone());
+        let upstream = Upstream::Stored(head.upstream_status().map(Into::into));
         Answer { upstream, ..Answer::new(status, headers, body, outcome) }
     }
 
@@ -179,15 +186,18 @@ impl CacheRequest {
         }
     }
 
-    /// What a GET gets of a stored response: the whole, or a part. `None` where a part would pass for the whole, or where
-    /// content is missing that has to be opened, which nothing that decides lets it come to.
+    /// What a GET gets of a stored response: the whole, or a part. `None` where it can't be answered by that.
+    #[inline]
     fn content(
         &self,
         core: &Core,
         stored: &StoredResponse,
-        opened: Option<OpenedContent>,
+        opened: Option<Opened>,
+        age: HeaderValue,
+        now: SystemTime,
     ) -> Option<(StatusCode, HeaderMap, CacheBody)> {
         let (head, payload, held) = (stored.head(), stored.payload(), &core.gauges.held);
+        let opened = opened.and_then(|opened| opened.content(&self.needed(stored, now)));
         let is_range = self.fields.range && self.parts.method == Method::GET;
         let cut = if is_range || head.part.is_some() {
             let read = match &opened {
@@ -198,26 +208,35 @@ impl CacheRequest {
         } else {
             None
         };
-        let remote = |length, trailers| match opened {
+        let of_store = |length, trailers: Option<HeaderMap>| match opened {
             Some(OpenedContent::Body(body)) => {
                 Some(CacheBody::opened(held, OpenedBody::new(body, length, trailers)))
             }
-            Some(OpenedContent::Ranges(_)) | None => None,
+            _ => None,
         };
-        match cut {
-            None if head.part.is_some() => None,
+        let purpose = core.reporter.purpose();
+        Some(match cut {
+            None if head.part.is_some() => return None,
             None if payload.is_remote() => {
-                let body = remote(payload.len(), payload.trailers().cloned())?;
-                Some((head.status, head.headers.clone(), body))
+                let body = of_store(payload.len(), payload.trailers().cloned())?;
+                (head.status, head.to_answer(purpose, age, None).0, body)
             }
-            None => Some((head.status, head.headers.clone(), CacheBody::stored(held, payload))),
-            Some(Cut { content: CutContent::AtHand(content), headers, status }) => {
-                Some((status, headers, CacheBody::whole(held, content)))
+            None => {
+                let small = payload.content().and_then(Pieces::small);
+                let small = small.filter(|_| payload.trailers().is_none());
+                let (headers, content) = head.to_answer(purpose, age, small);
+                let body = content.map_or_else(|| CacheBody::stored(held, payload), CacheBody::of_bytes);
+                (head.status, headers, body)
             }
-            Some(Cut { content: CutContent::Remote(length), headers, status }) => {
-                Some((status, headers, remote(length, None)?))
+            Some(Cut { content, mut headers, status }) => {
+                headers.insert(header::AGE, age);
+                let body = match content {
+                    CutContent::AtHand(content) => CacheBody::whole(held, content),
+                    CutContent::Remote(length) => of_store(length, None)?,
+                };
+                (status, headers, body)
             }
-        }
+        })
     }
 }
 
@@ -263,10 +282,10 @@ pub(crate) fn no_content(status: StatusCode, outcome: impl Into<Outcome>) -> Ans
     Answer::new(status, headers, CacheBody::empty(), outcome.into())
 }
 
-/// A 412 in place of a response with these fields.
-fn precondition_failed(headers: &HeaderMap, outcome: Outcome) -> Answer {
+/// A 412 in place of a response that pages see by these fields.
+fn precondition_failed(seen: HeaderMap, outcome: Outcome) -> Answer {
     let mut answer = no_content(StatusCode::PRECONDITION_FAILED, outcome);
-    keep_what_lets_pages_see(headers, answer.response.headers_mut());
+    answer.response.headers_mut().extend(seen);
     answer
 }
 
@@ -285,16 +304,9 @@ fn not_modified_fields(headers: &HeaderMap, room: usize) -> HeaderMap {
     /// `Cache-Control`, `Content-Location`, `Date`, `ETag`, `Expires`, `Vary`, or `Last-Modified` in the tag's place.
     const MOST: usize = 6;
     let mut kept = HeaderMap::with_capacity(MOST + room);
-    let no_tag = !headers.contains_key(header::ETAG);
-    for (name, value) in headers {
-        let is_kept = match name.as_str() {
-            "cache-control" | "content-location" | "date" | "etag" | "expires" | "vary" => true,
-            "last-modified" => no_tag,
-            name => lets_pages_see(name),
-        };
-        if is_kept {
-            kept.append(name, value.clone());
-        }
+    let has_tag = headers.contains_key(header::ETAG);
+    for (name, value) in headers.iter().filter(|(name, _)| is_in_not_modified(name.as_str(), has_tag)) {
+        kept.append(name, value.clone());
     }
     kept
 }

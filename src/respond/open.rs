@@ -19,7 +19,7 @@ use crate::runtime::{Mutex, lock};
 use crate::semantics::preconditions::Outcome as Precondition;
 use crate::semantics::range::ByteRange;
 use crate::semantics::reuse::{Decision, Forward};
-use crate::shared::Core;
+use crate::shared::{Core, Shared};
 use crate::store::{Lookup, Store, StoredBody, StoredId};
 
 /// The most bytes of several ranges that are taken into memory to make one answer of. A request for more gets the whole.
@@ -69,63 +69,9 @@ impl OpenedOnce {
     }
 }
 
-impl CacheRequest {
-    /// What its answer needs of the content of a stored response.
-    pub(crate) fn needed(&self, response: &StoredResponse, now: SystemTime) -> Needed {
-        let head = response.head();
-        let precondition = self.precondition(head.status, true, || head.representation(), now);
-        if self.parts.method == Method::HEAD || precondition != Precondition::Proceed {
-            Needed::Nothing
-        } else if (self.fields.range && self.parts.method == Method::GET) || head.part.is_some() {
-            match partial::needed(response, &self.parts.headers) {
-                // What can be sent without being taken into memory.
-                Needed::Ranges(ranges) if head.part.is_none() && !are_small(&ranges) => Needed::Whole,
-                needed => needed,
-            }
-        } else {
-            Needed::Whole
-        }
-    }
-
-    /// Opens what the answer needs of a response that is stored under a key; `None` where that is at hand, or nothing.
-    pub(crate) async fn open<S: Store>(
-        &self,
-        store: &S,
-        key: &CacheKey,
-        response: &StoredResponse,
-        now: SystemTime,
-    ) -> Result<Option<Opened>, Gone> {
-        let Some(content) = response.payload().as_remote() else {
-            return Ok(None);
-        };
-        let needed = self.needed(response, now);
-        let body = |range| async move { opened(store, key, content, range).await.map(OpenedContent::Body) };
-        let content = match &needed {
-            Needed::Nothing => return Ok(None),
-            Needed::Whole => body(None).await?,
-            Needed::Ranges(ranges) => match ranges.as_slice() {
-                [range] => body(Some(*range)).await?,
-                // Of a part that is asked for in such large pieces there is no whole to send.
-                ranges if !are_small(ranges) => return Err(Gone),
-                ranges => {
-                    let mut read = Vec::with_capacity(ranges.len());
-                    for range in ranges {
-                        let body = opened(store, key, content, Some(*range)).await?;
-                        read.push(collected(body, range.len()).await?);
-                    }
-                    OpenedContent::Ranges(read)
-                }
-            },
-        };
-        Ok(Some(Opened { content, needed }))
-    }
-
-    /// Decides anew without a response whose content is gone.
-    pub(crate) fn decide_without(&self, core: &Core, lookup: Lookup, id: StoredId) -> (Lookup, Decision) {
-        let lookup = lookup.without(id);
-        let decision = as_a_miss(self.decide(core, &lookup));
-        (lookup, decision)
-    }
+/// Whether one answer can be made of these ranges of remote content: one is sent as it is, several are put together.
+fn are_small(ranges: &[ByteRange]) -> bool {
+    ranges.len() == 1 || ranges.iter().map(ByteRange::len).sum::<u64>() <= MOST_RANGES
 }
 
 /// What was decided without something that was there, or may have been.
@@ -136,14 +82,76 @@ pub(crate) fn as_a_miss(decision: Decision) -> Decision {
     }
 }
 
-/// Whether one answer can be made of these ranges of remote content: one is sent as it is, several are put together.
-fn are_small(ranges: &[ByteRange]) -> bool {
-    ranges.len() == 1 || ranges.iter().map(ByteRange::len).sum::<u64>() <= MOST_RANGES
+impl CacheRequest {
+    /// Decides anew without a response whose content is gone.
+    pub(crate) fn decide_without(&self, core: &Core, lookup: Lookup, id: StoredId) -> (Lookup, Decision) {
+        let lookup = lookup.without(id);
+        let decision = as_a_miss(self.decide(core, &lookup));
+        (lookup, decision)
+    }
+
+    /// What its answer needs of the content of a stored response.
+    pub(crate) fn needed(&self, response: &StoredResponse, now: SystemTime) -> Needed {
+        let (head, request) = (response.head(), &self.parts);
+        let precondition = self.precondition(head.status, true, || head.representation(), now);
+        if request.method == Method::HEAD || precondition != Precondition::Proceed {
+            Needed::Nothing
+        } else if (self.fields.range && request.method == Method::GET) || head.part.is_some() {
+            match partial::needed(response, &request.headers) {
+                // What can be sent without being taken into memory.
+                Needed::Ranges(ranges) if head.part.is_none() && !are_small(&ranges) => Needed::Whole,
+                needed => needed,
+            }
+        } else {
+            Needed::Whole
+        }
+    }
+
+    /// Opens what its answer needs of a stored response; `None` where that is at hand, or nothing.
+    pub(crate) async fn open<S: Store>(
+        &self,
+        shared: &Shared<S>,
+        response: &StoredResponse,
+    ) -> Result<Option<Opened>, Gone> {
+        self.open_under(shared, &self.key, response).await
+    }
+
+    /// [`CacheRequest::open`] for what is stored under another key.
+    pub(crate) async fn open_under<S: Store>(
+        &self,
+        shared: &Shared<S>,
+        key: &CacheKey,
+        response: &StoredResponse,
+    ) -> Result<Option<Opened>, Gone> {
+        let Some(content) = response.payload().as_remote() else {
+            return Ok(None);
+        };
+        let needed = self.needed(response, self.now);
+        let body = |range| async move { opened(shared, key, content, range).await.map(OpenedContent::Body) };
+        let content = match &needed {
+            Needed::Nothing => return Ok(None),
+            Needed::Whole => body(None).await?,
+            Needed::Ranges(ranges) => match ranges.as_slice() {
+                [range] => body(Some(*range)).await?,
+                // Of a part that is asked for in such large pieces there is no whole to send.
+                ranges if !are_small(ranges) => return Err(Gone),
+                ranges => {
+                    let mut read = Vec::with_capacity(ranges.len());
+                    for range in ranges {
+                        let body = opened(shared, key, content, Some(*range)).await?;
+                        read.push(collected(body, range.len()).await?);
+                    }
+                    OpenedContent::Ranges(read)
+                }
+            },
+        };
+        Ok(Some(Opened { content, needed }))
+    }
 }
 
 /// The content of a stored response in memory, `most` bytes of it.
 pub(crate) async fn load<S: Store>(
-    store: &S,
+    shared: &Shared<S>,
     key: &CacheKey,
     response: &StoredResponse,
     most: u64,
@@ -155,18 +163,18 @@ pub(crate) async fn load<S: Store>(
     if content.length > most {
         return Err(Gone);
     }
-    let pieces = collected(opened(store, key, content, None).await?, content.length).await?;
+    let pieces = collected(opened(shared, key, content, None).await?, content.length).await?;
     let payload = Payload::new(pieces, payload.trailers().cloned());
     Ok(StoredResponse { head: Arc::clone(&response.head), payload })
 }
 
 async fn opened<S: Store>(
-    store: &S,
+    shared: &Shared<S>,
     key: &CacheKey,
     content: RemoteContent,
     range: Option<ByteRange>,
 ) -> Result<StoredBody, Gone> {
-    store.open(key, content, range).await.ok().flatten().ok_or(Gone)
+    shared.open(key, content, range).await.ok_or(Gone)
 }
 
 /// All of an opened body, which has to have this length.

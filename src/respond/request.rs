@@ -10,17 +10,20 @@ use crate::entry::aliases;
 use crate::entry::key::CacheKey;
 use crate::entry::partial;
 use crate::entry::{ResponseHead, StoredResponse};
+use crate::policy::RequestPolicy;
 use crate::semantics::accept::accepts_media_type;
 use crate::semantics::cache_control::RequestDirectives;
 use crate::semantics::fields::RequestFields;
 use crate::semantics::reuse::{self, Candidate, Coverage, Decision, Forward};
-use crate::semantics::{CredentialKinds, validation};
+use crate::semantics::{CredentialKinds, Rules, validation};
 use crate::shared::Core;
 use crate::store::{Lookup, Stored, Variants};
 
 /// A GET, HEAD or QUERY with all that was read from it.
 #[derive(Clone)]
 pub(crate) struct CacheRequest {
+    /// How many calls for its key had ended before it was looked up; `None` where the store answered at once.
+    pub(crate) calls_ended: Option<u32>,
     /// As far as the policy heeds them.
     pub(crate) directives: RequestDirectives,
     pub(crate) fields: RequestFields,
@@ -28,30 +31,42 @@ pub(crate) struct CacheRequest {
     /// When it arrived, or when the answer that it is judged by did.
     pub(crate) now: SystemTime,
     pub(crate) parts: Parts,
+    pub(crate) policy: RequestPolicy,
 }
 
 impl CacheRequest {
     #[inline]
     pub(crate) fn new(
-        core: &Core,
         parts: Parts,
         fields: RequestFields,
         key: CacheKey,
         now: SystemTime,
+        policy: RequestPolicy,
     ) -> Self {
         let directives = if fields.directives {
-            RequestDirectives::of(&parts.headers).heeded(core.policy.rules())
+            RequestDirectives::of(&parts.headers).heeded(policy.rules(&parts))
         } else {
             RequestDirectives::default()
         };
-        Self { directives, fields, key, now, parts }
+        Self { calls_ended: None, directives, fields, key, now, parts, policy }
+    }
+
+    /// The readings of RFC 9111 that apply to it.
+    #[inline]
+    pub(crate) fn rules(&self) -> &Rules {
+        self.policy.rules(&self.parts)
+    }
+
+    /// The same for a request that takes its time.
+    pub(crate) fn lasting(self) -> Self {
+        Self { policy: self.policy.lasting(), ..self }
     }
 
     /// A POST whose response may answer later GETs. The request's own conditions and ranges are none of the cache's
     /// business (RFC 9110 13.2.1).
-    pub(crate) fn post(parts: Parts, key: CacheKey, now: SystemTime) -> Self {
+    pub(crate) fn post(parts: Parts, key: CacheKey, now: SystemTime, policy: RequestPolicy) -> Self {
         let directives = RequestDirectives::of(&parts.headers);
-        Self { directives, fields: RequestFields::default(), key, now, parts }
+        Self { calls_ended: None, directives, fields: RequestFields::default(), key, now, parts, policy }
     }
 
     /// The credentials that the request carries and its key does not hold.
@@ -74,30 +89,18 @@ impl CacheRequest {
     }
 
     /// Whether the answer to another request's call, made while this one waited, is an answer to it too.
-    pub(crate) fn may_share(
-        &self,
-        core: &Core,
-        response: &StoredResponse,
-        is_validated: bool,
-        now: SystemTime,
-    ) -> bool {
+    pub(crate) fn may_share(&self, response: &StoredResponse, is_validated: bool, now: SystemTime) -> bool {
         partial::coverage(response, &self.parts, self.fields) == Coverage::Full
-            && self.may_share_head(core, response.head(), is_validated, now)
+            && self.may_share_head(response.head(), is_validated, now)
     }
 
     /// [`CacheRequest::may_share`] as far as the head says. `is_validated`: the origin has just said that it is still valid.
-    pub(crate) fn may_share_head(
-        &self,
-        core: &Core,
-        head: &ResponseHead,
-        is_validated: bool,
-        now: SystemTime,
-    ) -> bool {
+    pub(crate) fn may_share_head(&self, head: &ResponseHead, is_validated: bool, now: SystemTime) -> bool {
         // It came from the origin after this request did, which is what a reload wants: it joins no call that has a result.
         let directives = RequestDirectives { no_cache: false, ..self.directives };
         let view = reuse::RequestView { directives: &directives, ..self.view() };
         let candidate = Candidate { coverage: Coverage::Full, expired: None, reuse: head.reuse() };
-        match reuse::decide(&view, std::iter::once(candidate), core.policy.rules(), now) {
+        match reuse::decide(&view, std::iter::once(candidate), self.rules(), now) {
             Decision::Serve(_) | Decision::ServeAhead(_) | Decision::ServeStale(_) => true,
             Decision::Validate(_, Forward::Stale, _) => is_validated,
             _ => false,
@@ -116,23 +119,23 @@ impl CacheRequest {
 
     /// Whether a stored response could answer it, once the origin has said that it is still valid: then its validators ask
     /// about something that this request may have.
-    pub(crate) fn may_have(&self, core: &Core, head: &ResponseHead) -> bool {
-        let content_type = head.headers().get(header::CONTENT_TYPE);
-        reuse::may_answer(&self.view(), head.reuse(), core.policy.rules())
+    pub(crate) fn may_have(&self, head: &ResponseHead) -> bool {
+        let content_type = head.fields().get(&header::CONTENT_TYPE);
+        reuse::may_answer(&self.view(), head.reuse(), self.rules())
             && content_type.is_none_or(|kind| accepts_media_type(&self.parts.headers, kind))
     }
 
     #[inline]
     pub(crate) fn decide(&self, core: &Core, lookup: &Lookup) -> Decision {
         let candidates = self.candidates(lookup);
-        let decision = reuse::decide(&self.view(), candidates, core.policy.rules(), self.now);
+        let decision = reuse::decide(&self.view(), candidates, self.rules(), self.now);
         self.as_far_as_completed(core, decision)
     }
 
     /// [`CacheRequest::decide`] where nothing can be validated in the background.
     pub(crate) fn decide_in_front(&self, core: &Core, lookup: &Lookup) -> Decision {
         let candidates = self.candidates(lookup);
-        let decision = reuse::decide_in_front(&self.view(), candidates, core.policy.rules(), self.now);
+        let decision = reuse::decide_in_front(&self.view(), candidates, self.rules(), self.now);
         self.as_far_as_completed(core, decision)
     }
 
@@ -159,8 +162,7 @@ impl CacheRequest {
     /// Which of the responses that are stored under the key of another query answers this one, by what it says of
     /// queries. Only a fresh response qualifies: validating it would fetch a response for the other URI's query.
     pub(crate) fn finds(&self, core: &Core, key: &CacheKey, found: &Lookup) -> Option<usize> {
-        let answers =
-            |stored: &Stored| aliases::answers(stored.response.head().headers(), key.uri(), self.key.uri());
+        let answers = |stored: &Stored| aliases::answers(stored.response.head(), key.uri(), self.key.uri());
         let fitting: Vec<_> = (0..found.variants.len()).filter(|&at| answers(&found.variants[at])).collect();
         let candidates = Variants::new(fitting.iter().map(|&at| found.variants[at].clone()));
         match self.decide(core, &Lookup::new(found.fence, candidates)) {

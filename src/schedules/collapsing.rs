@@ -54,11 +54,15 @@ fn what_never_comes_ends_when_everybody_is_dropped() {
     explore(|| async {
         let script = Script::fresh().failing(0, Fault::Hang);
         let world = World::with(script, patient().detached(0), one_of(&[12, 1024]));
-        // The first poll of the first one makes the call: nobody after them gets what never comes.
         for client in [(); 3].map(|()| world.leaver(1 + below(MOST_POLLS))) {
             client.await.expect("a client");
         }
-        world.settle().await;
+        // Where the store answers at once, the first poll of the first one makes the call.
+        let is_made = world.origin.calls() > 0;
+        assert!(is_made || world.is_slow, "nobody has asked");
+        if is_made {
+            world.settle().await; // nobody after them gets what never comes
+        }
     });
 }
 

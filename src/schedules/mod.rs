@@ -12,6 +12,7 @@ mod collapsing;
 mod origin;
 mod passing;
 mod purging;
+mod stores;
 mod world;
 
 use std::cell::Cell;
@@ -23,8 +24,8 @@ use shuttle::{Config, MaxSteps, Runner};
 
 use crate::runtime;
 
-/// How many schedules a scenario is run under, when `LARDER_SCHEDULES` does not say.
-const SCHEDULES: usize = 10_000;
+/// How many schedules a scenario is run under, when `LARDER_SCHEDULES` does not say; about half of them over a slow store.
+const SCHEDULES: usize = 20_000;
 /// A schedule that is longer than this does not end.
 const MOST_STEPS: usize = 100_000;
 /// How often the other half of the schedules (PCT) lets a task overtake. Most faults need one or two.

@@ -7,6 +7,7 @@ use std::time::UNIX_EPOCH;
 use shuttle::future::yield_now;
 
 use super::origin::Script;
+use super::stores::Slow;
 use super::world::{MOST_POLLS, World, patient};
 use super::{below, explore, one_of};
 use crate::store::conformance::{here, response, targets};
@@ -16,13 +17,13 @@ use crate::store::{MemoryStore, PurgeMode, PurgeTarget, Store};
 #[derive(Clone)]
 struct Shelves {
     has_changed: Arc<AtomicBool>,
-    store: MemoryStore,
+    store: Slow,
 }
 
 impl Shelves {
     fn new() -> Self {
         let store = MemoryStore::builder().capacity(256 * 1024).max_object(1024).build();
-        Self { has_changed: Arc::default(), store }
+        Self { has_changed: Arc::default(), store: Slow(store) }
     }
 
     /// Asks for what there is now, and stores it.
@@ -54,7 +55,7 @@ impl Shelves {
         self.purge(&PurgeTarget::All, PurgeMode::Remove).await;
         self.purge(&PurgeTarget::Tag("other".into()), PurgeMode::Remove).await;
         self.is_new().await;
-        assert_eq!(self.store.names(), 0, "names that are held for nothing");
+        assert_eq!(self.store.0.names(), 0, "names that are held for nothing");
     }
 }
 

@@ -15,6 +15,7 @@ use tower::{Layer, Service};
 
 use super::HAS_PANICKED;
 use super::origin::{FRAMES, Origin, Refused, Script, Scripted};
+use super::stores::{self, Slow};
 use crate::handle::CacheHandle;
 use crate::layer::CacheLayer;
 use crate::limits::{FillLimits, FillStatistics};
@@ -23,7 +24,7 @@ use crate::runtime;
 use crate::runtime::clock::{Clock, ClockHand};
 use crate::service::CacheService;
 use crate::shared::Shared;
-use crate::store::MemoryStore;
+use crate::store::{BoxStore, MemoryStore};
 
 const URI: &str = "http://a/";
 /// How often a client is polled at most before it leaves: enough for a whole answer, if it comes soon.
@@ -31,10 +32,12 @@ pub(super) const MOST_POLLS: usize = 16;
 
 #[derive(Clone)]
 pub(super) struct World {
-    cache: CacheService<Origin>,
+    cache: CacheService<Origin, BoxStore>,
     clock: ClockHand,
-    shared: Arc<Shared<MemoryStore>>,
-    pub(super) handle: CacheHandle,
+    shared: Arc<Shared<BoxStore>>,
+    pub(super) handle: CacheHandle<BoxStore>,
+    /// Whether its store answers nothing at once.
+    pub(super) is_slow: bool,
     pub(super) origin: Origin,
     /// The version that a purge has promised: nothing older is served from then on.
     promised: Arc<AtomicU64>,
@@ -65,6 +68,8 @@ impl World {
         let (clock, hand) = Clock::manual();
         // Small, for there is one for each schedule.
         let store = MemoryStore::builder().capacity(256 * 1024).max_object(max_object).build();
+        let is_slow = stores::is_slow();
+        let store = if is_slow { BoxStore::new(Slow(store)) } else { BoxStore::new(store) };
         let layer = CacheLayer::builder(store).policy(policy).clock(clock).fill_limits(limits).build();
         let origin = Origin::new(script);
         Self {
@@ -72,6 +77,7 @@ impl World {
             clock: hand,
             shared: Arc::clone(&layer.shared),
             handle: layer.handle(),
+            is_slow,
             origin,
             promised: Arc::default(),
         }

@@ -1,7 +1,10 @@
 //! `Cache-Status` (RFC 9211): one member that tells what this cache did with a request.
 
+use std::borrow::Cow;
+
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use super::freshness::number_text;
 use super::reuse::Forward;
 use super::status::is_server_error;
 use super::storing::NotStored;
@@ -13,7 +16,7 @@ pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 pub(crate) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
 /// What the cache did with a request: the one value from which `Cache-Status` and `X-Cache` are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
     /// The inner service was asked.
@@ -30,7 +33,7 @@ pub enum Outcome {
 }
 
 /// What came of asking the inner service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Forwarding {
     /// Whether it waited for another request's call (RFC 9211 2.6): `true` if that gave its answer, `false` if it had to
@@ -62,7 +65,7 @@ impl From<Forwarding> for Outcome {
 }
 
 /// The `detail` of a `Cache-Status` member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Detail {
     /// As many calls as may be are under way.
@@ -83,14 +86,16 @@ pub enum Detail {
     NotInvalidated,
     /// The inner service answered 304 where nothing that it was asked about can be meant.
     UnexpectedNotModified,
-    /// The cache policy bypasses this request, for this reason.
-    Bypass(&'static str),
+    /// The policy bypasses this request, for this reason.
+    Bypass(Cow<'static, str>),
+    /// The policy does not store this response, for this reason.
+    Refused(Cow<'static, str>),
 }
 
 impl Detail {
-    fn as_str(self) -> &'static str {
+    fn as_str(&self) -> &str {
         match self {
-            Self::Bypass(reason) => reason,
+            Self::Bypass(reason) | Self::Refused(reason) => reason,
             Self::CallLimit => "call-limit",
             Self::LatencyBudget => "latency-budget",
             Self::Nested => "nested",
@@ -105,6 +110,11 @@ impl Detail {
 }
 
 impl Outcome {
+    /// Whether the inner service was not asked.
+    pub fn is_hit(&self) -> bool {
+        matches!(self, Self::Hit { .. })
+    }
+
     /// Forwarded for a reason, with nothing else to tell.
     pub fn forwarded(forward: Forward) -> Self {
         Forwarding::new(forward).into()
@@ -136,20 +146,26 @@ impl Outcome {
     /// let hit = Outcome::Hit { ttl: 42, detail: None };
     /// assert_eq!(hit.render("larder", None), "larder; hit; ttl=42");
     /// ```
-    pub fn render(&self, cache: &str, upstream: Option<&HeaderValue>) -> HeaderValue {
-        let mut line = Line { bytes: [0; LINE], length: 0 };
-        line.put(cache.as_bytes());
-        self.write_parameters(&mut line);
-        let member = &line.bytes[..line.length];
+    pub fn render(&self, cache: &str, upstream: Option<&[u8]>) -> HeaderValue {
+        let line = self.line(cache);
         match upstream {
-            None => HeaderValue::from_bytes(member),
-            Some(upstream) => HeaderValue::from_bytes(&[upstream.as_bytes(), member].join(&b", "[..])),
+            None => HeaderValue::from_bytes(line.as_bytes()),
+            Some(upstream) => HeaderValue::from_bytes(&[upstream, line.as_bytes()].join(&b", "[..])),
         }
         .unwrap_or_else(|_| HeaderValue::from_static("larder"))
     }
 
+    /// The member that says this.
+    #[inline]
+    pub(crate) fn line(&self, cache: &str) -> Line {
+        let mut line = Line { bytes: [0; LINE], length: 0 };
+        line.put(cache.as_bytes());
+        self.write_parameters(&mut line);
+        line
+    }
+
     fn write_parameters(&self, line: &mut Line) {
-        let detail = match *self {
+        let detail = match self {
             Self::Forwarded(Forwarding { collapsed, detail, forward, status, stored, ttl }) => {
                 line.put(b"; fwd=");
                 line.put(forward.as_str().as_bytes());
@@ -157,7 +173,7 @@ impl Outcome {
                     line.put(b"; fwd-status=");
                     line.put(status.as_str().as_bytes());
                 }
-                if stored {
+                if *stored {
                     line.put(b"; stored");
                 }
                 match collapsed {
@@ -167,14 +183,14 @@ impl Outcome {
                 }
                 if let Some(ttl) = ttl {
                     line.put(b"; ttl=");
-                    put_integer(line, ttl);
+                    put_integer(line, *ttl);
                 }
-                detail
+                detail.as_ref()
             }
             Self::Hit { detail, ttl } => {
                 line.put(b"; hit; ttl=");
-                put_integer(line, ttl);
-                detail
+                put_integer(line, *ttl);
+                detail.as_ref()
             }
             Self::Unsatisfiable => {
                 line.put(b"; detail=\"only-if-cached\"");
@@ -203,13 +219,17 @@ const LINE: usize = 2 * MOST_NAME + 96;
 /// The longest name of a cache, and the longest detail; the rest is cut.
 pub(crate) const MOST_NAME: usize = 64;
 
-/// A member in the making, on the stack.
-struct Line {
+/// A member, on the stack.
+pub(crate) struct Line {
     bytes: [u8; LINE],
     length: usize,
 }
 
 impl Line {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
     fn put(&mut self, text: &[u8]) {
         if let Some(place) = self.bytes.get_mut(self.length..self.length + text.len()) {
             place.copy_from_slice(text);
@@ -220,6 +240,9 @@ impl Line {
 
 /// A structured-field integer: at most 15 digits (RFC 9651 3.3.1). Written by hand, for each hit has one.
 fn put_integer(line: &mut Line, number: i64) {
+    if let Some(text) = u64::try_from(number).ok().and_then(number_text) {
+        return line.put(text.as_bytes());
+    }
     let mut digits = [0u8; 15];
     let mut rest = number.unsigned_abs().min(999_999_999_999_999);
     let mut start = digits.len();
@@ -291,21 +314,21 @@ mod tests {
 
     #[test]
     fn cs1_a_policys_words_are_made_to_fit() {
-        let outcome = |reason| {
+        let outcome = |reason: String| {
             Outcome::Forwarded(Forwarding {
-                detail: Some(Detail::Bypass(reason)),
+                detail: Some(Detail::Bypass(reason.into())),
                 ..Forwarding::new(Forward::Bypass)
             })
         };
-        check(outcome("a \"b\" \\ \u{e9}\n"), "larder; fwd=bypass; detail=\"a -b- - ---\"");
-        let long = "x".repeat(200).leak();
+        check(outcome("a \"b\" \\ \u{e9}\n".to_owned()), "larder; fwd=bypass; detail=\"a -b- - ---\"");
+        let long = "x".repeat(200);
         assert_eq!(outcome(long).render("larder", None).len(), 29 + MOST_NAME);
     }
 
     #[test]
     fn cs1_upstream_members_come_first() {
         let upstream = HeaderValue::from_static("origin-shield; hit");
-        let line = Outcome::Hit { ttl: 5, detail: None }.render("larder", Some(&upstream));
+        let line = Outcome::Hit { ttl: 5, detail: None }.render("larder", Some(upstream.as_bytes()));
         assert_eq!(line, "origin-shield; hit, larder; hit; ttl=5");
     }
 
@@ -335,7 +358,7 @@ mod tests {
             stored: bool,
             status in prop::option::of(100u16..1000),
         ) {
-            let detail = reason.clone().map(|reason| Detail::Bypass(reason.leak()));
+            let detail = reason.clone().map(|reason| Detail::Bypass(reason.into()));
             let outcome = if hit {
                 Outcome::Hit { detail, ttl }
             } else {

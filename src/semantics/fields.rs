@@ -4,18 +4,23 @@ use std::borrow::Cow;
 
 use http::header::{self, HeaderMap, HeaderName};
 
-/// Fields that belong to one connection, whether `Connection` names them or not (RFC 9110 7.6.1, RFC 9111 3.1).
-const HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    HeaderName::from_static("proxy-authentication-info"),
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+/// Whether the field belongs to one connection, whether `Connection` names it or not (RFC 9110 7.6.1, RFC 9111 3.1).
+///
+/// By the name's text: most names differ in length from all of these.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
 /// Fields that `Connection` cannot nominate away: dropping one of them would change what the
 /// message means or who may see it. A sender that lists them is broken or hostile.
@@ -49,16 +54,15 @@ const NOT_NOMINABLE: [HeaderName; 12] = [
 /// assert!(!headers.contains_key("x-hop") && headers.contains_key("vary"));
 /// ```
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let nominated: Vec<HeaderName> = list(headers, &header::CONNECTION)
-            .filter_map(|member| HeaderName::from_bytes(member).ok())
-            .filter(|name| !NOT_NOMINABLE.contains(name))
-            .collect();
-        for name in nominated {
-            headers.remove(name);
-        }
+    let fixed: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    if fixed.is_empty() {
+        return; // `Connection` is one of them
     }
-    for name in &HOP_BY_HOP {
+    let nominated: Vec<HeaderName> = list(headers, &header::CONNECTION)
+        .filter_map(|member| HeaderName::from_bytes(member).ok())
+        .filter(|name| !NOT_NOMINABLE.contains(name))
+        .collect();
+    for name in nominated.into_iter().chain(fixed) {
         headers.remove(name);
     }
 }
@@ -73,7 +77,7 @@ pub(crate) fn kept_by_freshening(name: &HeaderName) -> bool {
         || *name == header::CONTENT_ENCODING
         || *name == header::CONTENT_RANGE
         || CONTENT_DIGESTS.contains(name)
-        || HOP_BY_HOP.contains(name)
+        || is_hop_by_hop(name)
 }
 
 /// Digests of the content of one message (RFC 9530 2, RFC 1864). Those of the whole representation, `Repr-Digest` and
@@ -93,6 +97,16 @@ pub(crate) fn remove_content_digests(headers: &mut HeaderMap) {
 pub(crate) fn lets_pages_see(name: &str) -> bool {
     name.starts_with("access-control-")
         || matches!(name, "cross-origin-resource-policy" | "timing-allow-origin")
+}
+
+/// Whether a 304 has this field of the response that it is about: it guides the update of what the client holds (RFC 9110
+/// 15.4.5), or [`lets_pages_see`]. `has_tag`: beside an entity tag, `Last-Modified` says nothing new.
+pub(crate) fn is_in_not_modified(name: &str, has_tag: bool) -> bool {
+    match name {
+        "cache-control" | "content-location" | "date" | "etag" | "expires" | "vary" => true,
+        "last-modified" => !has_tag,
+        name => lets_pages_see(name),
+    }
 }
 
 /// Adds the fields of a response for which [`lets_pages_see`] holds to those of an answer made from it.
@@ -125,7 +139,12 @@ impl RequestFields {
     pub fn of(headers: &HeaderMap) -> Self {
         let mut fields = Self::default();
         for (name, value) in headers {
-            match name.as_str() {
+            let name = name.as_str();
+            // The lengths of the names below: most fields of most requests have others.
+            if !matches!(name.len(), 5..=8 | 13 | 14 | 17 | 19) {
+                continue;
+            }
+            match name {
                 "authorization" | "cookie" => fields.credentials = true,
                 "cache-control" | "pragma" => fields.directives = true,
                 "content-length" => fields.content |= value != "0",

@@ -154,26 +154,44 @@ pub fn age_value(age: Duration) -> HeaderValue {
 }
 
 /// A number below 10,000 as a value that owns nothing.
+#[inline]
 pub(crate) fn number_value(number: u64) -> Option<HeaderValue> {
-    let digits = SMALL_NUMBERS.get(usize::try_from(number).ok()?)?;
-    let first = digits.iter().position(|&digit| digit != b'0').unwrap_or(3);
-    std::str::from_utf8(&digits[first..]).ok().map(HeaderValue::from_static)
+    number_text(number).map(HeaderValue::from_static)
 }
 
-/// The numbers below 10,000 in four digits.
-static SMALL_NUMBERS: [[u8; 4]; 10_000] = {
-    let mut numbers = [[0; 4]; 10_000];
-    let mut number = 0;
-    while number < 10_000 {
-        numbers[number] = [
-            b'0' + (number / 1000) as u8,
-            b'0' + (number / 100 % 10) as u8,
-            b'0' + (number / 10 % 10) as u8,
-            b'0' + (number % 10) as u8,
-        ];
-        number += 1;
+/// A number below 10,000 in digits.
+pub(crate) fn number_text(number: u64) -> Option<&'static str> {
+    let zeros = match number {
+        0..10 => 3,
+        10..100 => 2,
+        100..1_000 => 1,
+        _ => 0,
+    };
+    let start = usize::try_from(number).ok().filter(|number| *number < SMALL)? * 4;
+    SMALL_NUMBERS.get(start + zeros..start + 4)
+}
+
+/// Numbers below this one are there as text.
+const SMALL: usize = 10_000;
+
+/// The numbers below 10,000, each in four digits.
+static SMALL_NUMBERS: &str = {
+    static DIGITS: [u8; 4 * SMALL] = {
+        let mut digits = [0; 4 * SMALL];
+        let mut number = 0;
+        while number < SMALL {
+            digits[4 * number] = b'0' + (number / 1000) as u8;
+            digits[4 * number + 1] = b'0' + (number / 100 % 10) as u8;
+            digits[4 * number + 2] = b'0' + (number / 10 % 10) as u8;
+            digits[4 * number + 3] = b'0' + (number % 10) as u8;
+            number += 1;
+        }
+        digits
+    };
+    match std::str::from_utf8(&DIGITS) {
+        Ok(digits) => digits,
+        Err(_) => unreachable!(),
     }
-    numbers
 };
 
 #[cfg(test)]

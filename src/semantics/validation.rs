@@ -10,16 +10,16 @@ use super::fields::{kept_by_freshening, list, remove_hop_by_hop};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Validators<'a> {
     /// `ETag` as it came.
-    pub etag: Option<&'a HeaderValue>,
+    pub etag: Option<&'a [u8]>,
     /// `Last-Modified` as it came.
-    pub last_modified: Option<&'a HeaderValue>,
+    pub last_modified: Option<&'a [u8]>,
 }
 
 impl<'a> Validators<'a> {
     /// What it may be identified by next to others: its tag, if that is strong.
     #[must_use]
     pub fn strong(self) -> Self {
-        let is_strong = |tag: &&'a HeaderValue| !EntityTag::new(tag.as_bytes()).is_weak();
+        let is_strong = |tag: &&'a [u8]| !EntityTag::new(tag).is_weak();
         Self { etag: self.etag.filter(is_strong), last_modified: None }
     }
 
@@ -55,26 +55,21 @@ pub fn set_conditions<'a>(
     stored: impl Iterator<Item = Validators<'a>>,
 ) {
     remove_conditions(headers);
-    let mut tags: Vec<&HeaderValue> = Vec::new();
+    let mut tags: Vec<&[u8]> = Vec::new();
     let own = selected.and_then(|validators| validators.etag);
     for tag in own.into_iter().chain(stored.filter_map(|validators| validators.etag)) {
         if tags.len() < MOST_TAGS && !tags.contains(&tag) {
             tags.push(tag);
         }
     }
-    let list = match tags.as_slice() {
-        [] => None,
-        [tag] => Some((*tag).clone()),
-        tags => {
-            let list = tags.iter().map(|tag| tag.as_bytes()).collect::<Vec<_>>().join(&b", "[..]);
-            HeaderValue::from_bytes(&list).ok()
-        }
-    };
-    if let Some(list) = list {
+    if let Ok(list) = HeaderValue::from_bytes(&tags.join(&b", "[..]))
+        && !tags.is_empty()
+    {
         headers.insert(header::IF_NONE_MATCH, list);
     }
-    if let Some(date) = selected.and_then(|validators| validators.last_modified) {
-        headers.insert(header::IF_MODIFIED_SINCE, date.clone());
+    let date = selected.and_then(|validators| HeaderValue::from_bytes(validators.last_modified?).ok());
+    if let Some(date) = date {
+        headers.insert(header::IF_MODIFIED_SINCE, date);
     }
 }
 
@@ -106,10 +101,10 @@ pub fn identify<'a>(
         };
     };
     let tag = EntityTag::new(tag.as_bytes());
-    let own = |validators: &Validators<'a>| validators.etag.map(|own| EntityTag::new(own.as_bytes()));
+    let own = |validators: &Validators<'a>| validators.etag.map(EntityTag::new);
     // RFC 9110 13.1.3: the date counts only where no tag was sent.
     let is_by_date = |validators: &Validators<'a>| {
-        let told = not_modified.get(header::LAST_MODIFIED);
+        let told = not_modified.get(header::LAST_MODIFIED).map(HeaderValue::as_bytes);
         validators.last_modified.is_some()
             && (told.is_none() || told == validators.last_modified)
             && sent.clone().all(|sent| sent.etag.is_none())
@@ -182,7 +177,8 @@ mod tests {
     }
 
     fn validators(headers: &HeaderMap) -> Validators<'_> {
-        Validators { etag: headers.get(header::ETAG), last_modified: headers.get(header::LAST_MODIFIED) }
+        let get = |name| headers.get(name).map(HeaderValue::as_bytes);
+        Validators { etag: get(header::ETAG), last_modified: get(header::LAST_MODIFIED) }
     }
 
     const DATE: &str = "Tue, 01 Sep 2026 00:00:00 GMT";

@@ -10,12 +10,13 @@ use tower::Service;
 use tower::util::Oneshot;
 
 use crate::body::CacheBody;
-use crate::body::incoming;
+use crate::body::incoming::{self, Incoming};
 use crate::fetch::InnerService;
 use crate::limits::calls::CallPermit;
+use crate::observe::RequestReport;
+use crate::policy::RequestPolicy;
 use crate::semantics::cache_status::Forwarding;
 use crate::semantics::validation;
-use crate::service::ReportedKey;
 use crate::shared::Shared;
 
 pin_project! {
@@ -43,6 +44,10 @@ pin_project! {
             future: Oneshot<I, Request<Q>>,
             passed: Passed<S>,
         },
+        Plain {
+            #[pin]
+            future: Oneshot<I, Request<Q>>,
+        },
         Ready { response: Option<Response<CacheBody>> },
     }
 }
@@ -51,8 +56,9 @@ pin_project! {
 struct Passed<S> {
     forwarding: Forwarding,
     is_conditional: bool,
-    key: ReportedKey,
     method: Method,
+    policy: RequestPolicy,
+    report: RequestReport,
     shared: Arc<Shared<S>>,
 }
 
@@ -64,18 +70,27 @@ where
         Self { kind: Kind::Ready { response: Some(response) } }
     }
 
+    /// The inner service's answer as it is.
+    pub(crate) fn plain(inner: I, request: Request<Q>) -> Self {
+        Self { kind: Kind::Plain { future: Oneshot::new(inner, request) } }
+    }
+
     pub(crate) fn pass(
         inner: I,
         request: Request<Q>,
         shared: Arc<Shared<S>>,
         forwarding: Forwarding,
-        key: ReportedKey,
+        policy: RequestPolicy,
+        report: RequestReport,
     ) -> Self {
         let is_conditional = validation::is_conditional(request.headers());
         let method = request.method().clone();
         let future = Oneshot::new(inner, request);
         Self {
-            kind: Kind::Pass { future, passed: Passed { forwarding, is_conditional, key, method, shared } },
+            kind: Kind::Pass {
+                future,
+                passed: Passed { forwarding, is_conditional, method, policy, report, shared },
+            },
         }
     }
 
@@ -96,10 +111,23 @@ where
         match self.project().kind.project() {
             KindProjection::Boxed { future } => future.as_mut().poll(cx),
             KindProjection::Pass { future, passed } => {
-                let Passed { forwarding, is_conditional, key, method, shared } = passed;
-                let response = incoming::received(ready!(future.poll(cx))?, method, CallPermit::default());
-                let answer = shared.core.pass_on(response, method, *is_conditional, *forwarding);
-                Poll::Ready(Ok(shared.core.reporter.report(answer, key.uri())))
+                let response = ready!(future.poll(cx));
+                let Passed { forwarding, is_conditional, method, policy, report, shared } = passed;
+                let report = std::mem::take(report);
+                let response = match response {
+                    Ok(response) => incoming::received(response, method, CallPermit::default()),
+                    Err(error) => {
+                        report.failed();
+                        return Poll::Ready(Err(error));
+                    }
+                };
+                let answer = shared.core.pass_on(response, method, *is_conditional, forwarding.clone());
+                Poll::Ready(Ok(report.answered(&shared.core.reporter, policy, answer)))
+            }
+            KindProjection::Plain { future } => {
+                let response = ready!(future.poll(cx))?;
+                let plain = |body| CacheBody::plain(Incoming::new(body, None, CallPermit::default()));
+                Poll::Ready(Ok(response.map(plain)))
             }
             KindProjection::Ready { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),

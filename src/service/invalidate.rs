@@ -19,7 +19,8 @@ use crate::entry::key::{self, CacheKey};
 use crate::fetch::exchange::{Exchange, FetchPlan};
 use crate::fetch::{Fetch, InnerService};
 use crate::limits::Gauges;
-use crate::observe::Answer;
+use crate::observe::{Answer, InvalidatedBy};
+use crate::policy::{Reason, RequestPolicy};
 use crate::respond::request::CacheRequest;
 use crate::runtime::{Runtime, from_now_on, pause, to_its_end};
 use crate::semantics::cache_status::{Detail, Forwarding};
@@ -34,8 +35,9 @@ use crate::store::{Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, 
 /// An unsafe request on its way.
 pub(crate) struct UnsafeCall<S> {
     /// Why the policy keeps it from the cache, if it does.
-    bypass: Option<&'static str>,
+    bypass: Option<Reason>,
     key: CacheKey,
+    policy: RequestPolicy,
     shared: Arc<Shared<S>>,
 }
 
@@ -49,8 +51,13 @@ struct Storable {
 }
 
 impl<S: Store> UnsafeCall<S> {
-    pub(crate) fn new(shared: Arc<Shared<S>>, key: CacheKey, bypass: Option<&'static str>) -> Self {
-        Self { bypass, key, shared }
+    pub(crate) fn new(
+        shared: Arc<Shared<S>>,
+        key: CacheKey,
+        bypass: Option<Reason>,
+        policy: RequestPolicy,
+    ) -> Self {
+        Self { bypass, key, policy, shared }
     }
 
     pub(crate) async fn run<I, Q>(self, mut inner: I, mut parts: Parts, body: Q) -> Result<Answer, I::Error>
@@ -84,7 +91,7 @@ impl<S: Store> UnsafeCall<S> {
             let before = storable.as_ref().and_then(|storable| storable.before);
             unknown.settle();
             let (is_untouched, failed) = self.invalidate(before, made_invalid).await;
-            let detail = failed.or(self.bypass.map(Detail::Bypass));
+            let detail = failed.or_else(|| self.bypass.clone().map(Detail::from));
             if let Some(storable) = storable
                 && is_untouched
                 && detail.is_none()
@@ -110,7 +117,7 @@ impl<S: Store> UnsafeCall<S> {
     fn forward(&self, request: &mut Parts) {
         key::settle_authority(request);
         let core = &self.shared.core;
-        core.policy.forward(request);
+        self.policy.forward(request, self.forwarding().forward, false);
         framing::repair_request(&mut request.headers);
         core.mark(request);
         key::leave(request);
@@ -119,7 +126,7 @@ impl<S: Store> UnsafeCall<S> {
     /// A POST whose answer may be stored, if it says so and no purge comes meanwhile that can concern it.
     async fn storable(&self, request: &Parts) -> Option<Storable> {
         let core = &self.shared.core;
-        let may_be_stored = core.storing && request.method == Method::POST && core.policy.rules().post;
+        let may_be_stored = core.storing && request.method == Method::POST && self.policy.rules(request).post;
         if !may_be_stored {
             return None;
         }
@@ -133,7 +140,7 @@ impl<S: Store> UnsafeCall<S> {
         let expected = store.expect(&self.key);
         let fence = match expected.fence() {
             Some(fence) => Some(fence),
-            None => store.get(&self.key).await.ok().map(|lookup| lookup.fence),
+            None => self.shared.get(&self.key).await.map(|lookup| lookup.fence),
         };
         (expected, fence)
     }
@@ -172,14 +179,12 @@ impl<S: Store> UnsafeCall<S> {
             // A purge while the request was under way speaks of what it brings, too.
             let is_untouched = match before {
                 None => false,
-                Some(before) => {
-                    let purged = shared.store.purged_since(&key, before, PurgeScope::KeyOrAnyGroup).await;
-                    purged.is_ok_and(|is_purged| !is_purged)
-                }
+                Some(before) => shared.is_untouched(&key, before, PurgeScope::KeyOrAnyGroup).await,
             };
-            let has_failed =
-                !targets.is_empty() && shared.store.invalidate(&targets, PurgeMode::Remove).await.is_err();
-            (is_untouched, has_failed.then_some(Detail::NotInvalidated))
+            let invalidated =
+                shared.invalidate(&targets, PurgeMode::Remove, InvalidatedBy::UnsafeRequest).await;
+            let failed = invalidated.is_err().then_some(Detail::NotInvalidated);
+            (is_untouched, failed)
         });
         settled.await.unwrap_or((false, Some(Detail::NotInvalidated)))
     }
@@ -187,7 +192,8 @@ impl<S: Store> UnsafeCall<S> {
     /// The exchange in which the answer to a POST is stored for later GETs, under a fence from after its own invalidation.
     async fn exchange(&self, request: Parts) -> Option<Box<Exchange<S>>> {
         let (expected, fence) = self.expect().await;
-        let request = CacheRequest::post(request, self.key.clone(), self.shared.core.clock.now());
+        let request =
+            CacheRequest::post(request, self.key.clone(), self.shared.core.clock.now(), self.policy.clone());
         let lookup = Lookup::new(fence?, Variants::default());
         let plan = FetchPlan::get(Forward::Method);
         let mut exchange = Exchange::new(Arc::clone(&self.shared), request, lookup, plan);
@@ -252,9 +258,9 @@ impl<S: Store> Doubt<S> {
 
     /// Makes stale what is stored for the key's URIs. Nobody is there to be told of a failure.
     async fn expire(self) {
-        let Shared { core, store } = &*self.shared;
-        let how = PurgeMode::Expire(core.clock.now());
-        let _ = store.invalidate(&core.targets_of(&self.key), how).await;
+        let core = &self.shared.core;
+        let (targets, mode) = (core.targets_of(&self.key), PurgeMode::Expire(core.clock.now()));
+        let _ = self.shared.invalidate(&targets, mode, InvalidatedBy::UnknownOutcome).await;
     }
 
     async fn expire_later(self, waiting: Waiting) {

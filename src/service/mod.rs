@@ -13,16 +13,15 @@ use http_body::Body;
 use tower::{Service, ServiceExt};
 
 use crate::body::{CacheBody, incoming};
-use crate::entry::key::{self, CacheKey};
+use crate::entry::key::{self, CacheKey, KeyParts};
 use crate::error::BoxError;
 use crate::fetch::InnerService;
 use crate::fetch::collapsed::CollapsedFetch;
 use crate::fetch::exchange::{Exchange, FetchPlan};
-use crate::observe::Answer;
-use crate::policy::RequestAction;
-use crate::query_layer::QueryContent;
+use crate::observe::{Answer, RequestReport};
+use crate::policy::{Reason, RequestAction, RequestPolicy};
 use crate::respond::no_content;
-use crate::respond::open::{Gone, Opened, as_a_miss};
+use crate::respond::open::{self, Gone, Opened};
 use crate::respond::request::CacheRequest;
 use crate::runtime::Runtime;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
@@ -79,84 +78,81 @@ where
     }
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
+        if !self.shared.core.enabled {
+            return ResponseFuture::plain(self.inner.clone(), request);
+        }
         let (mut parts, body) = request.into_parts();
         key::enter(&mut parts);
         self.enter(parts, body)
     }
 }
 
-/// The key whose URI is reported, where that was asked for.
-#[derive(Default)]
-pub(crate) struct ReportedKey(Option<Box<CacheKey>>);
-
-impl ReportedKey {
-    pub(crate) fn uri(&self) -> Option<&[u8]> {
-        self.0.as_ref().map(|key| key.uri())
-    }
-}
-
 impl<I, S: Store> CacheService<I, S> {
     #[inline(always)] // a hit would move the request's head once more
-    fn enter<Q>(&self, parts: Parts, body: Q) -> ResponseFuture<I, Q, S>
+    fn enter<Q>(&self, mut parts: Parts, body: Q) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
         Q: Body + Send + 'static,
     {
         let core = &self.shared.core;
+        let mut report = core.reporter.begin(&parts.method);
         if core.is_nested(&parts) {
-            return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested), ReportedKey::default());
+            let policy = RequestPolicy::unasked(&core.policy);
+            return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested), policy, report);
         }
-        let key = match core.policy.request(&parts) {
+        let (action, policy) = RequestPolicy::ask(&core.policy, &mut parts);
+        let key = match action {
             RequestAction::Bypass(reason) => {
                 // An unsafe request invalidates its target all the same (RFC 9111 4.4).
                 if is_unsafe(&parts.method)
                     && let Ok(key) = CacheKey::of(&parts)
                 {
-                    return self.invalidate(key, parts, body, Some(reason));
+                    return self.invalidate(key, parts, body, Some(reason), policy, report);
                 }
-                return self.bypass(parts, body, Detail::Bypass(reason), ReportedKey::default());
+                return self.bypass(parts, body, reason, policy, report);
             }
             RequestAction::Cache(key) => key,
         };
-        let content = match parts.method {
-            Method::QUERY => parts.extensions.get::<QueryContent>().cloned(),
-            _ => None,
-        };
-        if parts.method != Method::GET && parts.method != Method::HEAD && content.is_none() {
+        let further = parts.extensions.get::<KeyParts>().cloned();
+        let has_content = further.as_ref().is_some_and(KeyParts::has_content);
+        let is_query = parts.method == Method::QUERY && has_content;
+        if parts.method != Method::GET && parts.method != Method::HEAD && !is_query {
+            report.set_key(&key);
             return if is_unsafe(&parts.method) {
-                self.invalidate(key, parts, body, None)
+                self.invalidate(key, parts, body, None, policy, report)
             } else {
-                let key = self.reported(&key);
-                self.pass(parts, body, Forward::Method, None, key)
+                self.pass(parts, body, Forward::Method, None, policy, report)
             };
         }
         let fields = RequestFields::of(&parts.headers);
         if fields.upgrade {
-            let key = self.reported(&key);
-            return self.bypass(parts, body, Detail::Bypass("upgrade"), key);
+            report.set_key(&key);
+            return self.bypass(parts, body, "upgrade".into(), policy, report);
         }
-        if content.is_none() && has_content(&parts, fields, &body) {
-            let key = self.reported(&key);
-            return self.bypass(parts, body, Detail::Bypass("content"), key);
+        if !has_content && carries_content(&parts, fields, &body) {
+            report.set_key(&key);
+            return self.bypass(parts, body, "content".into(), policy, report);
         }
-        let key = match content {
+        let key = match further {
             None => key,
-            Some(content) => content.key(key, &parts.headers),
+            Some(further) => further.key(key, &parts.headers),
         };
-        let request = CacheRequest::new(core, parts, fields, key, core.clock.now());
+        report.set_key(&key);
+        let request = CacheRequest::new(parts, fields, key, core.clock.now(), policy);
         if !core.storing {
-            return self.fetch(request, body, Lookup::default(), FetchPlan::get(Forward::Bypass));
+            return self.fetch(request, body, Lookup::default(), FetchPlan::get(Forward::Bypass), report);
         }
         let Some(lookup) = self.shared.store.try_get(&request.key) else {
-            return self.look_up(request, body);
+            return self.look_up(request, body, report);
         };
         let lookup = lookup.living(request.now);
         match request.decide(core, &lookup) {
             // Short, because it is the way of most requests: nothing large is moved.
             Decision::Serve(index) if !lookup.variants[index].response.payload().is_remote() => {
-                self.serve(&request, &lookup, index, None, None)
+                let answer = request.hit(core, &lookup.variants[index], None, None);
+                ResponseFuture::ready(report.answered(&core.reporter, &request.policy, answer))
             }
-            decision => self.carry_out(decision, request, body, lookup),
+            decision => self.carry_out(decision, request, body, lookup, report),
         }
     }
 
@@ -167,6 +163,7 @@ impl<I, S: Store> CacheService<I, S> {
         request: CacheRequest,
         body: Q,
         lookup: Lookup,
+        report: RequestReport,
     ) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
@@ -176,27 +173,29 @@ impl<I, S: Store> CacheService<I, S> {
             Decision::ServeAhead(_) | Decision::ServeStale(_) if Runtime::current().is_none() => {
                 // Without a runtime, nothing can be validated in the background.
                 let decision = request.decide_in_front(&self.shared.core, &lookup);
-                self.carry_out(decision, request, body, lookup)
+                self.carry_out(decision, request, body, lookup, report)
             }
             Decision::Serve(index) | Decision::ServeAhead(index) | Decision::ServeStale(index) => {
                 if lookup.variants[index].response.payload().is_remote() {
-                    self.open_or_miss(decision, index, request, body, lookup)
+                    self.open_or_miss(decision, index, request, body, lookup, report)
                 } else {
-                    self.serve_as_decided(decision, index, request, body, lookup, None)
+                    let policy = request.policy.clone();
+                    let answer = self.serve(decision, index, request, body, lookup, None);
+                    ResponseFuture::ready(report.answered(&self.shared.core.reporter, &policy, answer))
                 }
             }
             Decision::Forward(Forward::UriMiss) | Decision::Unsatisfiable if lookup.variants.is_empty() => {
                 match self.shared.core.aliases.lookup(&request.key) {
-                    Some(key) => self.search(request, body, lookup, key, decision),
-                    None => self.fetch_or_refuse(request, body, lookup, decision),
+                    Some(key) => self.search(request, body, lookup, key, decision, report),
+                    None => self.fetch_or_refuse(request, body, lookup, decision, report),
                 }
             }
-            decision => self.fetch_or_refuse(request, body, lookup, decision),
+            decision => self.fetch_or_refuse(request, body, lookup, decision, report),
         }
     }
 
-    /// [`CacheService::serve`], and validation in the background where that was decided.
-    fn serve_as_decided<Q>(
+    /// Answers with what is stored, and validates it in the background where that was decided.
+    fn serve<Q>(
         &self,
         decision: Decision,
         index: usize,
@@ -204,22 +203,22 @@ impl<I, S: Store> CacheService<I, S> {
         body: Q,
         lookup: Lookup,
         opened: Option<Opened>,
-    ) -> ResponseFuture<I, Q, S>
+    ) -> Answer
     where
         I: InnerService<Q>,
-        Q: Send + 'static,
+        Q: Body + Send + 'static,
     {
         let is_stale = matches!(decision, Decision::ServeStale(_));
         let detail = is_stale.then_some(Detail::StaleWhileRevalidate);
-        let response = self.serve(&request, &lookup, index, opened, detail);
+        let answer = request.hit(&self.shared.core, &lookup.variants[index], detail, opened);
         if is_stale || matches!(decision, Decision::ServeAhead(_)) {
             self.validate_in_background(request, body, lookup, index);
         }
-        response
+        answer
     }
 
-    /// Answers with content that the store has to open first. Where it is gone, the request goes on as if the response were
-    /// not there.
+    /// [`CacheService::serve`] for content that the store has to open. Where it is gone, the request goes on as if the
+    /// response were not there.
     fn open_or_miss<Q>(
         &self,
         decision: Decision,
@@ -227,52 +226,29 @@ impl<I, S: Store> CacheService<I, S> {
         request: CacheRequest,
         body: Q,
         lookup: Lookup,
+        report: RequestReport,
     ) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
         Q: Body + Send + 'static,
     {
-        let service = self.clone();
+        let (service, request) = (self.clone(), request.lasting());
         ResponseFuture::boxed(async move {
-            let Shared { core, store } = &*service.shared;
+            let core = &service.shared.core;
             let Stored { id, response, .. } = &lookup.variants[index];
-            match request.open(store, &request.key, response, request.now).await {
-                Ok(opened) => service.serve_as_decided(decision, index, request, body, lookup, opened).await,
+            match request.open(&service.shared, response).await {
+                Ok(opened) => {
+                    let policy = request.policy.clone();
+                    let answer = service.serve(decision, index, request, body, lookup, opened);
+                    Ok(report.answered(&core.reporter, &policy, answer))
+                }
                 Err(Gone) => {
                     let id = *id;
                     let (lookup, decision) = request.decide_without(core, lookup, id);
-                    service.carry_out(decision, request, body, lookup).await
+                    service.carry_out(decision, request, body, lookup, report).await
                 }
             }
         })
-    }
-
-    /// Answers from storage.
-    #[inline]
-    fn serve<Q>(
-        &self,
-        request: &CacheRequest,
-        lookup: &Lookup,
-        index: usize,
-        opened: Option<Opened>,
-        detail: Option<Detail>,
-    ) -> ResponseFuture<I, Q, S>
-    where
-        I: InnerService<Q>,
-    {
-        let answer = request.hit(&self.shared.core, &lookup.variants[index], opened, detail);
-        ResponseFuture::ready(self.report(answer, &request.key))
-    }
-
-    /// Reports an answer to a request that has a key.
-    #[inline]
-    fn report(&self, answer: Answer, key: &CacheKey) -> Response<CacheBody> {
-        let reporter = &self.shared.core.reporter;
-        reporter.report(answer, reporter.key.then(|| key.uri()))
-    }
-
-    fn reported(&self, key: &CacheKey) -> ReportedKey {
-        ReportedKey(self.shared.core.reporter.key.then(|| Box::new(key.clone())))
     }
 
     /// Asks the inner service, unless the client wants an answer from storage only.
@@ -282,16 +258,17 @@ impl<I, S: Store> CacheService<I, S> {
         body: Q,
         lookup: Lookup,
         decision: Decision,
+        report: RequestReport,
     ) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
         Q: Body + Send + 'static,
     {
         match FetchPlan::of(decision, &lookup) {
-            Some(plan) => self.fetch(request, body, lookup, plan),
+            Some(plan) => self.fetch(request, body, lookup, plan, report),
             None => {
                 let answer = no_content(StatusCode::GATEWAY_TIMEOUT, Outcome::Unsatisfiable);
-                ResponseFuture::ready(self.report(answer, &request.key))
+                ResponseFuture::ready(report.answered(&self.shared.core.reporter, &request.policy, answer))
             }
         }
     }
@@ -304,55 +281,64 @@ impl<I, S: Store> CacheService<I, S> {
         missed: Lookup,
         key: CacheKey,
         otherwise: Decision,
+        report: RequestReport,
     ) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
         Q: Body + Send + 'static,
     {
-        let service = self.clone();
+        let (service, request) = (self.clone(), request.lasting());
         ResponseFuture::boxed(async move {
-            let Shared { core, store } = &*service.shared;
-            let found = store.get(&key).await.unwrap_or_default().living(request.now);
+            let shared = &service.shared;
+            let core = &shared.core;
+            let found = shared.get(&key).await.unwrap_or_default();
             if let Some(index) = request.finds(core, &key, &found) {
                 let stored = &found.variants[index];
                 // A purge of what is asked for reaches what answers for it, whatever was known when it was purged.
-                let purged = store.purged_since(&request.key, stored.fence, PurgeScope::Key).await;
-                if purged.is_ok_and(|is_purged| !is_purged)
-                    && let Ok(opened) = request.open(store, &key, &stored.response, request.now).await
+                if shared.is_untouched(&request.key, stored.fence, PurgeScope::Key).await
+                    && let Ok(opened) = request.open_under(shared, &key, &stored.response).await
                 {
-                    return Ok(service.report(request.hit(core, stored, opened, None), &request.key));
+                    let answer = request.hit(core, stored, None, opened);
+                    return Ok(report.answered(&core.reporter, &request.policy, answer));
                 }
             }
-            service.fetch_or_refuse(request, body, missed, otherwise).await
+            service.fetch_or_refuse(request, body, missed, otherwise, report).await
         })
     }
 
     /// Asks a store that has to be waited for.
-    fn look_up<Q>(&self, mut request: CacheRequest, body: Q) -> ResponseFuture<I, Q, S>
+    fn look_up<Q>(&self, request: CacheRequest, body: Q, report: RequestReport) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
         Q: Body + Send + 'static,
     {
-        let service = self.clone();
+        let (service, mut request) = (self.clone(), request.lasting());
         ResponseFuture::boxed(async move {
-            let Shared { core, store } = &*service.shared;
-            let looked_up = store.get(&request.key).await;
+            let core = &service.shared.core;
+            request.calls_ended = Some(core.collapser.ended(&request.key));
+            let looked_up = service.shared.get(&request.key).await;
             request.now = core.clock.now();
             // Reads fail open: it is a miss, whose result may be stored or not.
-            let is_lost = looked_up.is_err();
-            let lookup = looked_up.unwrap_or_default().living(request.now);
+            let (is_lost, lookup) = (looked_up.is_none(), looked_up.unwrap_or_default());
             let decision = request.decide(core, &lookup);
-            let decision = if is_lost { as_a_miss(decision) } else { decision };
-            service.carry_out(decision, request, body, lookup).await
+            let decision = if is_lost { open::as_a_miss(decision) } else { decision };
+            service.carry_out(decision, request, body, lookup, report).await
         })
     }
 
-    fn bypass<Q>(&self, parts: Parts, body: Q, why: Detail, key: ReportedKey) -> ResponseFuture<I, Q, S>
+    fn bypass<Q>(
+        &self,
+        parts: Parts,
+        body: Q,
+        reason: Reason,
+        policy: RequestPolicy,
+        report: RequestReport,
+    ) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
         Q: Send + 'static,
     {
-        self.pass(parts, body, Forward::Bypass, Some(why), key)
+        self.pass(parts, body, Forward::Bypass, Some(reason.into()), policy, report)
     }
 
     /// Forwards a request that is none of the cache's business.
@@ -362,16 +348,19 @@ impl<I, S: Store> CacheService<I, S> {
         body: Q,
         forward: Forward,
         detail: Option<Detail>,
-        key: ReportedKey,
+        policy: RequestPolicy,
+        report: RequestReport,
     ) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
         Q: Send + 'static,
     {
+        let is_nested = detail == Some(Detail::Nested);
         let forwarding = Forwarding { detail, ..Forwarding::new(forward) };
+        let policy = policy.lasting();
         let core = &self.shared.core;
         key::settle_authority(&mut parts);
-        core.policy.forward(&mut parts);
+        policy.forward(&mut parts, forward, false);
         framing::repair_request(&mut parts.headers);
         let is_bounded = core.gauges.calls.is_bounded();
         if is_bounded {
@@ -381,40 +370,52 @@ impl<I, S: Store> CacheService<I, S> {
         let (shared, request) = (Arc::clone(&self.shared), Request::from_parts(parts, body));
         let inner = self.inner.clone();
         // A call that goes through the same layer again has its leave already.
-        if !is_bounded || detail == Some(Detail::Nested) {
-            return ResponseFuture::pass(inner, request, shared, forwarding, key);
+        if !is_bounded || is_nested {
+            return ResponseFuture::pass(inner, request, shared, forwarding, policy, report);
         }
         ResponseFuture::boxed(async move {
             let core = &shared.core;
             let Some(permit) = core.gauges.calls.begin(None).await else {
-                return Ok(core.reporter.report(core.overloaded(forward, None), key.uri()));
+                let answer = core.overloaded(forward, None);
+                return Ok(report.answered(&core.reporter, &policy, answer));
             };
             let is_conditional = validation::is_conditional(request.headers());
             let method = request.method().clone();
-            let response = incoming::received(inner.oneshot(request).await?, &method, permit);
-            Ok(core.reporter.report(core.pass_on(response, &method, is_conditional, forwarding), key.uri()))
+            match inner.oneshot(request).await {
+                Ok(response) => {
+                    let response = incoming::received(response, &method, permit);
+                    let answer = core.pass_on(response, &method, is_conditional, forwarding);
+                    Ok(report.answered(&core.reporter, &policy, answer))
+                }
+                Err(error) => {
+                    report.failed();
+                    Err(error)
+                }
+            }
         })
     }
 
     /// Asks the inner service: for a new response, or whether a stored one is still valid.
     fn fetch<Q>(
         &self,
-        mut request: CacheRequest,
+        request: CacheRequest,
         body: Q,
         lookup: Lookup,
         plan: FetchPlan,
+        report: RequestReport,
     ) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
         Q: Send + 'static,
     {
+        let mut request = request.lasting();
         // What selects what is stored is what the inner service sees.
         key::settle_authority(&mut request.parts);
-        let key = self.reported(&request.key);
+        let policy = request.policy.clone();
         let shared = Arc::clone(&self.shared);
         let fetch = CollapsedFetch::new(Exchange::new(Arc::clone(&shared), request, lookup, plan));
         let answer = fetch.run(self.inner.clone(), body);
-        ResponseFuture::boxed(async move { Ok(shared.core.reporter.report(answer.await?, key.uri())) })
+        reported(shared, policy, answer, report)
     }
 
     /// Validates a stored response that has been served stale (RFC 5861 3), or shortly before it will be.
@@ -430,7 +431,7 @@ impl<I, S: Store> CacheService<I, S> {
             return;
         };
         let about_part = lookup.variants[index].response.head().part.is_some();
-        let mut request = request.for_everybody(about_part);
+        let mut request = request.lasting().for_everybody(about_part);
         key::settle_authority(&mut request.parts);
         let plan = FetchPlan::in_background(index);
         let mut exchange = Exchange::new(Arc::clone(&self.shared), request, lookup, plan);
@@ -450,17 +451,40 @@ impl<I, S: Store> CacheService<I, S> {
         key: CacheKey,
         parts: Parts,
         body: Q,
-        bypass: Option<&'static str>,
+        bypass: Option<Reason>,
+        policy: RequestPolicy,
+        report: RequestReport,
     ) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
         Q: Send + 'static,
     {
-        let reported = if bypass.is_none() { self.reported(&key) } else { ReportedKey::default() };
-        let shared = Arc::clone(&self.shared);
-        let answer = UnsafeCall::new(Arc::clone(&shared), key, bypass).run(self.inner.clone(), parts, body);
-        ResponseFuture::boxed(async move { Ok(shared.core.reporter.report(answer.await?, reported.uri())) })
+        let (shared, policy) = (Arc::clone(&self.shared), policy.lasting());
+        let call = UnsafeCall::new(Arc::clone(&shared), key, bypass, policy.clone());
+        reported(shared, policy, call.run(self.inner.clone(), parts, body), report)
     }
+}
+
+/// The future of an answer that is reported when it is there.
+fn reported<I, Q, S>(
+    shared: Arc<Shared<S>>,
+    policy: RequestPolicy,
+    answer: impl Future<Output = Result<Answer, I::Error>> + Send + 'static,
+    report: RequestReport,
+) -> ResponseFuture<I, Q, S>
+where
+    I: InnerService<Q>,
+    S: Store,
+{
+    ResponseFuture::boxed(async move {
+        match answer.await {
+            Ok(answer) => Ok(report.answered(&shared.core.reporter, &policy, answer)),
+            Err(error) => {
+                report.failed();
+                Err(error)
+            }
+        }
+    })
 }
 
 /// Whether a method may change what its target gives. CONNECT has no target that is stored.
@@ -470,7 +494,7 @@ fn is_unsafe(method: &Method) -> bool {
 
 /// RFC 9110 9.3.1: content in a GET has no meaning, and yet some service may look at it. Without a length,
 /// HTTP/1 has none; later versions tell only by their frames.
-fn has_content<Q: Body>(request: &Parts, fields: RequestFields, body: &Q) -> bool {
+fn carries_content<Q: Body>(request: &Parts, fields: RequestFields, body: &Q) -> bool {
     fields.content
         || body.size_hint().lower() > 0
         || (request.version >= http::Version::HTTP_2 && !body.is_end_stream())

@@ -563,17 +563,9 @@ mod tests {
     }
 
     fn response(group: Option<&str>) -> StoredResponse {
-        let head = ResponseHead {
-            groups: group.into_iter().map(Into::into).collect(),
-            headers: http::HeaderMap::new(),
-            last_modified: None,
-            part: None,
-            reuse: Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::ZERO),
-            status: http::StatusCode::OK,
-            stripped: None,
-            tag_is_ours: false,
-            upstream_status: None,
-        };
+        let reuse = Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::ZERO);
+        let mut head = ResponseHead::new(http::StatusCode::OK, http::HeaderMap::new(), reuse);
+        head.groups = group.into_iter().map(Into::into).collect();
         StoredResponse::new(head, Payload::default())
     }
 

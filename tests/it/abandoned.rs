@@ -11,14 +11,14 @@ use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use larder::{CacheBuilder, CacheLayer, FillLimits, StandardPolicy};
+use larder::{FillLimits, StandardPolicy};
 use tokio::sync::Semaphore;
 use tower::{Layer, Service, service_fn};
 
 use crate::support::raw;
 use crate::support::stepped::Answer;
 use crate::support::wire;
-use crate::support::{Stage, Step, settle};
+use crate::support::{Stage, Step, cache_builder, cache_layer, settle};
 
 const FRESH: [(&str, &str); 2] = [("cache-control", "max-age=60"), ("etag", "\"a\"")];
 
@@ -117,7 +117,7 @@ async fn a32_three_hundred_requests_that_are_broken_off_make_nobody_miss() {
 
 #[tokio::test(start_paused = true)]
 async fn a32_beyond_the_bound_what_is_stored_is_made_stale_and_stays() {
-    let stage = Stage::with(CacheBuilder::default().fill_limits(FillLimits::new().abandoned(2)));
+    let stage = Stage::with(cache_builder().fill_limits(FillLimits::new().abandoned(2)));
     fill(&stage, "/").await;
     let going_on = [abandon(&stage, Method::POST, "/").await, abandon(&stage, Method::POST, "/").await];
     assert_eq!(state(&stage, "/").await, "hit");
@@ -147,7 +147,7 @@ async fn a32_beyond_the_bound_what_is_stored_is_made_stale_and_stays() {
 
 #[tokio::test(start_paused = true)]
 async fn a32_whoever_leaves_before_the_service_is_ready_has_asked_nothing() {
-    let stage = Stage::with(CacheBuilder::default().fill_limits(FillLimits::new().abandoned(0)));
+    let stage = Stage::with(cache_builder().fill_limits(FillLimits::new().abandoned(0)));
     fill(&stage, "/").await;
     stage.origin.hold_readiness();
     let post = stage.send(Method::POST, "/", &[]);
@@ -185,7 +185,7 @@ async fn a32_a_request_that_fails_makes_stale_at_most() {
 
 #[tokio::test(start_paused = true)]
 async fn a32_requests_that_fail_one_after_the_other_make_others_validate_once_in_a_while() {
-    let stage = Stage::with(CacheBuilder::default().fill_limits(FillLimits::new().abandoned(0)));
+    let stage = Stage::with(cache_builder().fill_limits(FillLimits::new().abandoned(0)));
     for path in ["/", "/other"] {
         fill(&stage, path).await;
     }
@@ -220,7 +220,7 @@ async fn a32_requests_that_fail_one_after_the_other_make_others_validate_once_in
 
 #[tokio::test(start_paused = true)]
 async fn a32_what_nobody_knows_hinders_no_answer_that_stands_in() {
-    let stage = Stage::with(CacheBuilder::default().fill_limits(FillLimits::new().abandoned(0)));
+    let stage = Stage::with(cache_builder().fill_limits(FillLimits::new().abandoned(0)));
     let head = [("cache-control", "max-age=60, stale-while-revalidate=60"), ("etag", "\"a\"")];
     stage.fill("/", &[Step::head(200, &head), Step::frame("old"), Step::End]).await;
     abandon(&stage, Method::POST, "/").await;
@@ -230,7 +230,7 @@ async fn a32_what_nobody_knows_hinders_no_answer_that_stands_in() {
 
 #[tokio::test(start_paused = true)]
 async fn a32_the_answer_to_a_post_is_stored_although_its_client_has_left() {
-    let stage = Stage::with(CacheBuilder::default().policy(StandardPolicy::default().post(true)));
+    let stage = Stage::with(cache_builder().policy(StandardPolicy::default().post(true)));
     let call = abandon(&stage, Method::POST, "/").await;
     let head = [("cache-control", "max-age=60"), ("content-location", "/")];
     call.step(Step::head(200, &head)).frame("po");
@@ -265,7 +265,8 @@ fn request(method: Method) -> Request<Empty<Bytes>> {
 
 #[test]
 fn a32_without_a_runtime_a_request_that_is_dropped_makes_stale_at_most() {
-    let cache = CacheLayer::default().layer(hangs_on_post());
+    // Where there is nothing to wait in, only a store that answers at once can be asked when something is dropped.
+    let cache = larder::CacheLayer::default().layer(hangs_on_post());
     let send = |method| cache.clone().call(request(method));
     let told = |method| {
         let response = send(method).now_or_never().expect("it is there at once").unwrap();
@@ -283,7 +284,7 @@ fn a32_without_a_runtime_a_request_that_is_dropped_makes_stale_at_most() {
 #[tokio::test]
 async fn a32_as_long_as_its_client_waits_a_request_costs_no_task() {
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    let layer = CacheLayer::default();
+    let layer = cache_layer();
     let mut cache = layer.layer(hangs_on_post());
     let before = tasks();
     let mut post = Box::pin(cache.call(request(Method::POST)));
@@ -297,7 +298,8 @@ async fn a32_as_long_as_its_client_waits_a_request_costs_no_task() {
 
 #[test]
 fn a32_what_goes_on_ends_with_its_runtime_and_makes_stale_at_most() {
-    let layer = CacheLayer::default();
+    // Only a store that answers at once can be asked when the runtime has ended.
+    let layer = larder::CacheLayer::default();
     let cache = layer.layer(hangs_on_post());
     let told = || {
         let response = cache.clone().call(request(Method::GET)).now_or_never().expect("at once").unwrap();
@@ -334,7 +336,7 @@ async fn a32_one_http2_connection_makes_nobody_miss() {
             }
         }
     });
-    let layer = CacheLayer::default();
+    let layer = cache_layer();
     let address = wire::serve(layer.layer(origin)).await;
     assert!(!wire::get(address, "/x", &[]).await.is_hit());
     let attacker = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Empty<Bytes>>();

@@ -39,8 +39,11 @@ fn measure(fields: &[(&str, &str)]) -> (u64, Response<CacheBody>) {
     let mut cache = CacheBuilder::default().clock(larder::Clock::manual().0).build().layer(origin);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
-        let fill: Answer = cache.call(request(&[])).await;
-        drop(fill);
+        // The first one fills the cache; then the thread learns what it answers with often.
+        for _ in 0..4 {
+            let answer: Answer = cache.call(request(fields)).await;
+            drop(answer);
+        }
         let request = request(fields);
         let (count, answer) = alloc::during(|| cache.call(request).now_or_never());
         let answer: Answer = answer.expect("a hit is ready at once");
@@ -49,11 +52,11 @@ fn measure(fields: &[(&str, &str)]) -> (u64, Response<CacheBody>) {
 }
 
 #[test]
-fn a_hit_allocates_at_most_five_times() {
+fn a_hit_allocates_at_most_three_times() {
     let (count, answer) = measure(&[]);
     assert!(answer.headers()["cache-status"].to_str().unwrap().contains("hit"));
     assert!(answer.headers().len() >= 10, "{:?}", answer.headers());
-    assert!(count <= 5, "{count} allocations");
+    assert!(count <= 3, "{count} allocations");
     println!("a hit: {count} allocations");
 }
 
@@ -64,21 +67,23 @@ fn a_hit_of_coded_content_without_vary_allocates_no_more() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let coded = || request(&[("accept-encoding", "deflate, gzip, br, zstd")]);
-        let fill: Answer = cache.call(coded()).await;
-        drop(fill);
+        for _ in 0..4 {
+            let answer: Answer = cache.call(coded()).await;
+            drop(answer);
+        }
         let request = coded();
         let (count, answer) = alloc::during(|| cache.call(request).now_or_never());
         let answer: Answer = answer.expect("a hit is ready at once");
         assert!(answer.unwrap().headers()["cache-status"].to_str().unwrap().contains("hit"));
-        assert!(count <= 5, "{count} allocations");
+        assert!(count <= 3, "{count} allocations");
     });
 }
 
 #[test]
-fn a_304_allocates_at_most_four_times() {
+fn a_304_allocates_at_most_three_times() {
     let (count, answer) = measure(&[("if-none-match", "\"a\"")]);
     assert_eq!(answer.status(), StatusCode::NOT_MODIFIED);
-    assert!(count <= 4, "{count} allocations");
+    assert!(count <= 3, "{count} allocations");
     println!("a 304: {count} allocations");
 }
 

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, StreamBody};
-use larder::{CacheBuilder, CacheLayer, MemoryStore, StandardPolicy};
+use larder::{MemoryStore, StandardPolicy};
 use tokio::sync::mpsc;
 use tower::{Layer, Service};
 
-use crate::support::{Bench, Reply, settle};
+use crate::support::{Bench, Reply, cache_builder, cache_builder_over, cache_layer, settle};
 
 #[tokio::test]
 async fn st8_a_body_that_breaks_is_not_stored_and_does_not_end_cleanly() {
@@ -61,7 +61,7 @@ async fn trailers_are_passed_and_stored() {
 
 #[tokio::test]
 async fn more_than_the_largest_object_passes_and_is_not_stored() {
-    let layer = || CacheLayer::builder(MemoryStore::builder().max_object(100_000).build());
+    let layer = || cache_builder_over(MemoryStore::builder().max_object(100_000).build());
     let frame = "x".repeat(30_000);
     let frames = [frame.as_str(); 100];
     let known = Reply::cc("", "max-age=60").frames(&frames).field("content-length", "3000000");
@@ -111,7 +111,7 @@ fn stepped(
 async fn frame_n_is_there_before_the_origin_releases_frame_n_plus_1() {
     for cache_control in ["max-age=60", "no-store", "private"] {
         let (origin, service) = stepped(cache_control);
-        let mut cache = CacheLayer::default().layer(service);
+        let mut cache = cache_layer().layer(service);
         let response = cache.call(Request::new(Empty::new())).await.unwrap();
         let mut body = Box::pin(response.into_body());
         for frame in ["one", "two", "three"] {
@@ -127,7 +127,7 @@ async fn frame_n_is_there_before_the_origin_releases_frame_n_plus_1() {
 #[tokio::test]
 async fn what_a_client_has_read_to_its_end_is_stored() {
     let (origin, service) = stepped("max-age=60");
-    let layer = CacheLayer::default();
+    let layer = cache_layer();
     let mut cache = layer.layer(service);
     let response = cache.call(Request::new(Empty::new())).await.unwrap();
     origin.send("all").unwrap();
@@ -142,7 +142,7 @@ async fn what_a_client_has_read_to_its_end_is_stored() {
 #[tokio::test(start_paused = true)]
 async fn f04_a_fill_goes_on_when_its_client_leaves() {
     let (origin, service) = stepped("max-age=60");
-    let layer = CacheLayer::default();
+    let layer = cache_layer();
     let mut cache = layer.layer(service);
     let response = cache.call(Request::new(Empty::new())).await.unwrap();
     origin.send("one").unwrap();
@@ -203,7 +203,7 @@ async fn f01_a_body_that_is_only_passed_on_is_held_to_its_length() {
     {
         for fields in [&[][..], &[("connection", "upgrade"), ("upgrade", "x")]] {
             let reply = Reply::cc("", "no-store").status(status).field("content-length", "9");
-            let layer = CacheBuilder::default().policy(StandardPolicy::default().head_as_get(false));
+            let layer = cache_builder().policy(StandardPolicy::default().head_as_get(false));
             let seen = Bench::with(layer, [reply]).send(method.clone(), "/", fields).await;
             assert!(!seen.broken, "{method} {status} {seen:?}");
         }

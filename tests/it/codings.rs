@@ -20,12 +20,13 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
-use larder::{CacheBuilder, Clock, ClockHand, StandardPolicy};
+use larder::{Clock, ClockHand, StandardPolicy};
 use tower::{Layer, ServiceBuilder};
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
 use tower_http::services::ServeDir;
 
+use crate::support::cache_builder;
 use crate::support::wire;
 
 /// A folder of its own for a test, with two files; it goes with the value.
@@ -382,7 +383,7 @@ async fn serve(
         .layer(CompressionLayer::new().compress_when(SizeAbove::new(1)))
         .service(ServeDir::new(&folder.0));
     let direct = wire::serve(origin.clone()).await;
-    let cache = CacheBuilder::default().policy(policy).clock(clock).build();
+    let cache = cache_builder().policy(policy).clock(clock).build();
     let cached = wire::serve(cache.layer(origin)).await;
     Served { cached, direct, clock: hand }
 }

@@ -9,11 +9,11 @@ use axum::extract::State;
 use axum::routing::any;
 use futures_util::stream;
 use http::{Method, Request};
-use larder::{CacheLayer, QueryLayer};
+use larder::QueryLayer;
 use tower::ServiceExt;
 
-use crate::support::Seen;
 use crate::support::bench::read;
+use crate::support::{Seen, cache_layer};
 
 /// Answers with what it was asked, and counts.
 struct Echo {
@@ -29,7 +29,7 @@ impl Echo {
             ([("cache-control", "max-age=60")], content)
         };
         let app = Router::new().route("/", any(echo)).with_state(Arc::clone(&calls));
-        Self { app: app.layer(CacheLayer::default()).layer(layer), calls }
+        Self { app: app.layer(cache_layer()).layer(layer), calls }
     }
 
     async fn send(&self, method: Method, fields: &[(&str, &str)], content: impl Into<Body>) -> Seen {
@@ -110,7 +110,7 @@ async fn qy_conditions_and_unsafe_requests() {
 #[tokio::test]
 async fn qy_without_the_layer_nothing_is_stored() {
     let app = Router::new().route("/", any(async || ([("cache-control", "max-age=60")], "x")));
-    let app = app.layer(CacheLayer::default());
+    let app = app.layer(cache_layer());
     for _ in 0..2 {
         let request =
             Request::builder().method(Method::QUERY).uri("http://example.com/").body(Body::from("q"));

@@ -1,27 +1,42 @@
 //! The documents say what is so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-fn read(path: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn code() -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut folders: Vec<PathBuf> = vec![root.join("src"), root.join("tests")];
-    let mut code = String::new();
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// All files below a folder with this ending, in a fixed order.
+fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
+    let (mut folders, mut files) = (vec![root().join(folder)], BTreeSet::new());
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|ending| ending == "rs") {
-                code.push_str(&std::fs::read_to_string(path).unwrap());
+            } else if path.extension().is_some_and(|found| found == ending) {
+                files.insert(path);
             }
         }
     }
-    code
+    files.into_iter().collect()
+}
+
+fn code() -> String {
+    ["src", "tests"].iter().flat_map(|folder| files(folder, "rs")).map(read).collect()
+}
+
+/// The names of all functions in `src` and `tests`.
+fn functions(code: &str) -> BTreeSet<&str> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let names = code.split("fn ").skip(1).map(|after| after.split(|c| !is_name(c)).next().unwrap());
+    names.filter(|name| !name.is_empty()).collect()
 }
 
 /// Every id of the checklists.
@@ -49,32 +64,185 @@ fn ids() -> Vec<String> {
     numbered.chain(single).collect()
 }
 
-/// The rows of the conformance table: id to (state, tests).
-fn rows() -> BTreeMap<String, (String, Vec<String>)> {
+/// How the names of a row's tests begin: `a07_` for A7, `st1_` for ST1, `qy_` for QY.
+fn prefix(id: &str) -> String {
+    let (letters, number) = id.split_at(id.find(|c: char| c.is_ascii_digit()).unwrap_or(id.len()));
+    let letters_in_tests = letters.to_lowercase();
+    match number.parse::<u32>() {
+        Ok(number) if letters.len() == 1 => format!("{letters_in_tests}{number:02}_"),
+        _ => format!("{letters_in_tests}{number}_"),
+    }
+}
+
+/// A row of the conformance table.
+struct Row {
+    state: String,
+    /// The tests that it names, because they carry another id or none.
+    shown_by: Vec<String>,
+}
+
+fn rows() -> BTreeMap<String, Row> {
     let mut rows = BTreeMap::new();
     for line in read("docs/CONFORMANCE.md").lines() {
         let cells: Vec<_> = line.trim().trim_matches('|').split('|').map(str::trim).collect();
-        if cells.len() < 5 || !ids().iter().any(|id| id == cells[0]) {
+        if cells.len() != 4 || !ids().iter().any(|id| id == cells[0]) {
             continue;
         }
-        let tests = cells[3].split('`').skip(1).step_by(2).map(str::to_owned).collect();
-        let row = rows.insert(cells[0].to_owned(), (cells[2].to_owned(), tests));
+        let named = cells[3].split("Shown by ").nth(1).unwrap_or_default();
+        let shown_by = named.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        let row = rows.insert(cells[0].to_owned(), Row { state: cells[2].to_owned(), shown_by });
         assert!(row.is_none(), "{} has two rows", cells[0]);
     }
     rows
 }
 
 #[test]
-fn every_id_has_a_row_and_every_test_named_there_exists() {
+fn every_id_has_a_row_and_every_row_that_is_built_has_a_test() {
     let (rows, code) = (rows(), code());
+    let functions = functions(&code);
     for id in ids() {
-        let (state, tests) =
+        let Row { state, shown_by } =
             rows.get(&id).unwrap_or_else(|| panic!("{id} has no row in docs/CONFORMANCE.md"));
         assert!(["built", "partly", "not yet", "deviates"].contains(&state.as_str()), "{id}: {state:?}");
-        assert!(state != "built" || !tests.is_empty(), "{id} is built, and no test shows it");
-        for test in tests {
-            let found = ["(", "<"].iter().any(|after| code.contains(&format!("fn {test}{after}")));
-            assert!(found, "{id}: there is no test {test}");
+        for test in shown_by {
+            assert!(functions.contains(test.as_str()), "{id}: there is no test {test}");
+        }
+        let prefix = prefix(&id);
+        let is_shown = !shown_by.is_empty() || functions.iter().any(|name| name.starts_with(&prefix));
+        assert!(state != "built" || is_shown, "{id} is built, and no test is named {prefix}...");
+    }
+}
+
+#[test]
+fn every_test_that_the_architecture_names_exists() {
+    let (document, code) = (read("docs/ARCHITECTURE.md"), code());
+    let functions = functions(&code);
+    let invariants = document.split("\n## Invariants\n").nth(1).expect("a section of invariants");
+    let invariants = invariants.split("\n## ").next().unwrap();
+    // Names of three words and more are tests; what is shorter may be anything.
+    let names: Vec<_> =
+        invariants.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() >= 2).collect();
+    assert!(names.len() > 5, "{names:?}");
+    for name in names {
+        assert!(functions.contains(name), "docs/ARCHITECTURE.md names a test {name}, which does not exist");
+    }
+}
+
+/// Each string that an `as_str` returns: the words of `Cache-Status`.
+fn words() -> BTreeSet<String> {
+    let mut words = BTreeSet::new();
+    for file in files("src", "rs") {
+        for body in read(file).split("fn as_str(").skip(1) {
+            let body = body.split("\n    }\n").next().unwrap();
+            let strings = body.split('"').skip(1).step_by(2);
+            words.extend(strings.map(str::to_owned));
+        }
+    }
+    words
+}
+
+#[test]
+fn the_guide_explains_every_word_of_cache_status() {
+    let (guide, words) = (read("docs/GUIDE.md"), words());
+    assert!(words.contains("uri-miss") && words.contains("never-fresh") && words.len() > 40, "{words:?}");
+    for word in words {
+        let has_row =
+            guide.contains(&format!("| `{word}` |")) || guide.contains(&format!("| `fwd={word}` |"));
+        assert!(has_row, "docs/GUIDE.md has no row for the word {word:?} of Cache-Status");
+    }
+}
+
+#[test]
+fn the_guide_has_every_switch_of_the_standard_policy() {
+    let (guide, policy) = (read("docs/GUIDE.md"), read("src/policy/standard.rs"));
+    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let methods = policy.split("pub fn ").skip(1);
+    let switches = methods.filter(|method| method.contains("(mut self"));
+    let switches: BTreeSet<_> =
+        switches.map(|method| method.split(|c| !is_name(c)).next().unwrap()).collect();
+    assert!(switches.len() > 15, "{switches:?}");
+    for switch in switches {
+        assert!(guide.contains(&format!("| `{switch}(")), "docs/GUIDE.md has no row for the switch {switch}");
+    }
+}
+
+#[test]
+fn the_guide_has_every_option_of_the_builder() {
+    let (guide, layer) = (read("docs/GUIDE.md"), read("src/layer.rs"));
+    let builder = layer.split("impl<S: Store> CacheBuilder<S> {").nth(1).expect("the options");
+    let builder = builder.split("\n}\n").next().unwrap();
+    let options: Vec<_> =
+        builder.split("pub fn ").skip(1).map(|after| after.split('(').next().unwrap()).collect();
+    assert!(options.len() > 10, "{options:?}");
+    for option in options.into_iter().filter(|option| *option != "build") {
+        assert!(guide.contains(&format!("`{option}(")), "docs/GUIDE.md does not explain the option {option}");
+    }
+}
+
+#[test]
+fn the_guide_has_every_event() {
+    let (guide, events) = (read("docs/GUIDE.md"), read("src/observe/event.rs"));
+    let events = events.split("pub enum Event<").nth(1).expect("the events").split("\n}\n").next().unwrap();
+    // A variant stands four blanks deep, and has fields.
+    let is_variant =
+        |line: &&str| line.starts_with("    ") && line.ends_with(" {") && !line.starts_with("     ");
+    let names: Vec<_> =
+        events.lines().filter(is_variant).map(|line| line.trim().trim_end_matches(" {")).collect();
+    assert!(names.len() > 5, "{names:?}");
+    for name in names {
+        assert!(
+            guide.contains(&format!("| `Event::{name}` |")),
+            "docs/GUIDE.md has no row for Event::{name}"
+        );
+    }
+}
+
+/// How GitHub names the anchor of a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase().replace(' ', "-");
+    kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect()
+}
+
+/// The text of a document without its blocks of code.
+fn prose(text: &str) -> String {
+    text.split("```").step_by(2).collect()
+}
+
+#[test]
+fn every_link_between_the_documents_leads_somewhere() {
+    let mut documents = files("docs", "md");
+    documents.extend(["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(|name| root().join(name)));
+    let mut links = 0;
+    for document in &documents {
+        let text = prose(&read(document));
+        for link in text.split("](").skip(1).map(|after| after.split(')').next().unwrap()) {
+            if link.contains("://") {
+                continue;
+            }
+            links += 1;
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target =
+                if file.is_empty() { document.clone() } else { document.parent().unwrap().join(file) };
+            assert!(target.exists(), "{}: {link} leads nowhere", document.display());
+            if !heading.is_empty() {
+                let target = prose(&read(target));
+                let mut headings = target.lines().filter(|line| line.starts_with('#'));
+                let is_there = headings.any(|line| anchor(line.trim_start_matches('#')) == heading);
+                assert!(is_there, "{}: {link} names a heading that is not there", document.display());
+            }
+        }
+    }
+    assert!(links > 50, "{links}");
+}
+
+#[test]
+fn the_design_index_lists_every_question() {
+    let index = read("docs/DESIGN.md");
+    for page in files("docs/design", "md") {
+        let name = page.file_name().unwrap().to_string_lossy().into_owned();
+        for question in read(&page).lines().filter_map(|line| line.strip_prefix("## ")) {
+            let link = format!("(design/{name}#{})", anchor(question));
+            assert!(index.contains(&link), "docs/DESIGN.md does not list {question:?} of {name}: {link}");
         }
     }
 }

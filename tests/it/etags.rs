@@ -1,10 +1,10 @@
 //! Generated entity tags (RFC 9110 8.8.3).
 
 use http::{Method, StatusCode};
-use larder::{CacheBuilder, Tagging};
+use larder::Tagging;
 
 use crate::support::bench::read;
-use crate::support::{Bench, Reply, Stage, Step, settle};
+use crate::support::{Bench, Reply, Stage, Step, cache_builder, settle};
 
 #[tokio::test]
 async fn fe1_the_first_answer_has_a_weak_tag_with_the_length() {
@@ -120,7 +120,7 @@ async fn what_gets_no_tag() {
     }
     let bench = Bench::new([Reply::cc("x", "max-age=60")]);
     assert_eq!(bench.send(Method::POST, "/", &[]).await.field("etag"), None);
-    let bench = Bench::with(CacheBuilder::default().without_tagging(), [Reply::cc("x", "max-age=60")]);
+    let bench = Bench::with(cache_builder().without_tagging(), [Reply::cc("x", "max-age=60")]);
     bench.get("/").await;
     assert_eq!(bench.get("/").await.field("etag"), None);
 }
@@ -138,7 +138,7 @@ async fn a_stream_that_is_stored_has_its_tag_the_second_time() {
 async fn the_limit_for_small_content_is_settable() {
     let reply = || Reply::cc("0123456789", "private");
     for (limit, tagged) in [(10, true), (9, false)] {
-        let layer = CacheBuilder::default().tagging(Tagging::weak().small(limit));
+        let layer = cache_builder().tagging(Tagging::weak().small(limit));
         let seen = Bench::with(layer, [reply()]).get("/").await.has_body("0123456789");
         assert_eq!(seen.field("etag").is_some(), tagged, "{limit}");
     }
@@ -147,7 +147,7 @@ async fn the_limit_for_small_content_is_settable() {
 /// There is no later answer to have the tag.
 #[tokio::test(start_paused = true)]
 async fn tagging_alone_waits_for_small_content() {
-    let stage = Stage::with(CacheBuilder::default().tag_only());
+    let stage = Stage::with(cache_builder().tag_only());
     let client = stage.get("/");
     settle().await;
     let call = stage.origin.call(0);
@@ -160,7 +160,7 @@ async fn tagging_alone_waits_for_small_content() {
 
 #[tokio::test]
 async fn tagging_alone_stores_nothing() {
-    let bench = Bench::with(CacheBuilder::default().tag_only(), [Reply::cc("x", "max-age=60")]);
+    let bench = Bench::with(cache_builder().tag_only(), [Reply::cc("x", "max-age=60")]);
     let first = bench.get("/").await.told("larder; fwd=bypass; detail=\"switched-off\"");
     let tag = first.field("etag").unwrap();
     let seen = bench.get_with("/", &[("if-none-match", tag)]).await;
@@ -175,7 +175,7 @@ async fn tagging_alone_stores_nothing() {
 #[cfg(feature = "blake3")]
 #[tokio::test]
 async fn strong_tags_by_blake3() {
-    let layer = CacheBuilder::default().tagging(Tagging::strong());
+    let layer = cache_builder().tagging(Tagging::strong());
     let bench = Bench::with(layer, [Reply::cc("pantry", "max-age=60")]);
     let tag = bench.get("/").await.field("etag").unwrap().to_owned();
     assert!(tag.starts_with("\"6-") && tag.len() == 36, "{tag}");
@@ -183,7 +183,7 @@ async fn strong_tags_by_blake3() {
     assert_eq!(bench.get_with("/", &[("if-match", &tag)]).await.status, 200);
 }
 
-/// Two contents of 22 bytes with one FNV-1a value.
+/// Two contents of one length with one weak tag: the bytes of the first lane of FNV-1a collide, and all else is the same.
 fn forged(index: usize) -> String {
     let hex =
         ["76272f46272c31342d325d6535753f5f2b2236457e27", "7624255d6521307c2a357428323336473c2628445a23"]
@@ -192,7 +192,8 @@ fn forged(index: usize) -> String {
         .step_by(2)
         .map(|start| u8::from_str_radix(&hex[start..start + 2], 16).unwrap())
         .collect();
-    String::from_utf8(bytes).unwrap()
+    let words: Vec<_> = bytes.chunks(8).collect();
+    String::from_utf8(words.join(&[b'.'; 88][..])).unwrap()
 }
 
 #[tokio::test]
@@ -214,7 +215,7 @@ async fn a05_a_forged_fnv_tag_never_passes_for_a_strong_one() {
 #[cfg(feature = "blake3")]
 #[tokio::test]
 async fn a05_with_strong_tags_the_swap_is_seen() {
-    let layer = CacheBuilder::default().tagging(Tagging::strong());
+    let layer = cache_builder().tagging(Tagging::strong());
     let bench =
         Bench::with(layer, [Reply::cc(&forged(0), "max-age=60"), Reply::cc(&forged(1), "max-age=60")]);
     let tag = bench.get("/").await.field("etag").unwrap().to_owned();

@@ -17,8 +17,8 @@ use larder::store::{
     PurgeTarget, PutOutcome, RemoteContent, Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
 };
 use larder::{
-    CacheKey, CacheLayer, CachePolicy, CacheService, MemoryStore, PurgeError, ResponseHead, StoreError,
-    StoredResponse,
+    CacheKey, CacheLayer, CachePolicy, CacheService, ForwardReason, MemoryStore, PurgeError, ResponseHead,
+    StoreError, StoredResponse,
 };
 use tower::{Layer, Service};
 
@@ -27,7 +27,7 @@ use crate::support::forward::forward;
 use crate::support::origin::always;
 use crate::support::{Origin, Reply, Seen};
 
-struct Down;
+pub struct Down;
 
 fn down<T>(action: &'static str) -> Result<T, StoreError> {
     Err(StoreError::new(action, "it is down"))
@@ -83,7 +83,7 @@ impl Store for Down {
 struct Marks;
 
 impl CachePolicy for Marks {
-    fn forward(&self, request: &mut http::request::Parts) {
+    fn forward(&self, request: &mut http::request::Parts, _: &ForwardReason<'_>) {
         request.headers.insert("x-marked", http::HeaderValue::from_static("1"));
     }
 }

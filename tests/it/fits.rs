@@ -13,7 +13,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::combinators::{BoxBody, UnsyncBoxBody};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
-use larder::{BoxStore, CacheLayer, MemoryStore};
+use larder::{BoxStore, MemoryStore};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_http::compression::CompressionLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -21,6 +21,7 @@ use tower_http::trace::TraceLayer;
 
 use crate::support::bench::read;
 use crate::support::wire;
+use crate::support::{CacheLayer, cache_layer};
 
 /// Counts calls of a handler.
 #[derive(Clone, Default)]
@@ -47,7 +48,7 @@ fn handler(calls: &Calls) -> axum::routing::MethodRouter {
 #[tokio::test]
 async fn axum_as_it_stands() {
     let calls = Calls::default();
-    let router = Router::new().route("/", handler(&calls)).layer(CacheLayer::default());
+    let router = Router::new().route("/", handler(&calls)).layer(cache_layer());
     let address = wire::serve_router(router).await;
     let miss = wire::get(address, "/", &[]).await;
     assert_eq!((miss.status, miss.body.as_str(), miss.is_hit()), (StatusCode::OK, "answer 1", false));
@@ -70,7 +71,7 @@ async fn axum_streams_whose_length_nobody_knows() {
                 ([("cache-control", "max-age=60")], Body::from_stream(frames))
             }),
         )
-        .layer(CacheLayer::default());
+        .layer(cache_layer());
     let address = wire::serve_router(router).await;
     wire::get(address, "/", &[]).await.has_body("one two three");
     let hit = wire::get(address, "/", &[]).await.has_body("one two three");
@@ -85,7 +86,7 @@ fn futures<const N: usize>(
 
 #[tokio::test]
 async fn one_layer_over_several_routes_shares_one_store() {
-    let (calls, layer) = (Calls::default(), CacheLayer::default());
+    let (calls, layer) = (Calls::default(), cache_layer());
     let router = Router::new()
         .route("/a", handler(&calls).layer(layer.clone()))
         .route("/b", handler(&calls).layer(layer.clone()));
@@ -109,7 +110,7 @@ async fn a_plain_service_with_a_full_body() {
             response.map_err(|_| "never")
         }
     });
-    let cache = CacheLayer::default().layer(service);
+    let cache = cache_layer().layer(service);
     for _ in 0..2 {
         let request = Request::get("http://a.example/").body(Full::default()).unwrap();
         let response: Result<_, &'static str> = cache.clone().oneshot(request).await;
@@ -130,7 +131,7 @@ async fn boxed_bodies_sync_or_not() {
         let response = Response::builder().header("cache-control", "max-age=60").body(body);
         Ok::<_, Infallible>(response.unwrap())
     });
-    let (sync, unsync) = (CacheLayer::default().layer(sync), CacheLayer::default().layer(unsync));
+    let (sync, unsync) = (cache_layer().layer(sync), cache_layer().layer(unsync));
     for hit in [false, true] {
         let request = Request::get("http://a/").body(Empty::new().boxed()).unwrap();
         let seen = read(sync.clone().oneshot(request).await.unwrap()).await.has_body("sync");
@@ -155,7 +156,7 @@ async fn hypers_own_bodies_in_and_out() {
             client.request(request).await
         }
     });
-    let proxy = wire::serve(CacheLayer::default().layer(upstream)).await;
+    let proxy = wire::serve(cache_layer().layer(upstream)).await;
     let miss = wire::get(proxy, "/x", &[]).await.has_body("answer 1");
     assert!(!miss.is_hit());
     let hit = wire::get(proxy, "/x", &[]).await.has_body("answer 1");
@@ -167,8 +168,7 @@ async fn hypers_own_bodies_in_and_out() {
 async fn round_a_client() {
     let calls = Calls::default();
     let origin = wire::serve_router(Router::new().route("/x", handler(&calls))).await;
-    let mut client =
-        ServiceBuilder::new().layer(CacheLayer::default()).service(wire::client::<Empty<Bytes>>());
+    let mut client = ServiceBuilder::new().layer(cache_layer()).service(wire::client::<Empty<Bytes>>());
     for _ in 0..2 {
         let request = Request::get(format!("http://{origin}/x")).body(Empty::new()).unwrap();
         let response: Result<_, hyper_util::client::legacy::Error> = client.call(request).await;
@@ -185,9 +185,9 @@ async fn between_trace_compression_and_timeout() {
         .layer(TraceLayer::new_for_http())
         .layer(CompressionLayer::new().compress_when(tower_http::compression::predicate::SizeAbove::new(1)))
         .layer(timeout())
-        .layer(CacheLayer::default());
+        .layer(cache_layer());
     let inside = ServiceBuilder::new()
-        .layer(CacheLayer::default())
+        .layer(cache_layer())
         .layer(TraceLayer::new_for_http())
         .layer(CompressionLayer::new().compress_when(tower_http::compression::predicate::SizeAbove::new(1)))
         .layer(timeout());
@@ -219,7 +219,7 @@ async fn as_a_boxed_clone_service() {
             Response::builder().header("cache-control", "max-age=9").body(Body::from("x")).unwrap(),
         )
     });
-    let mut boxed = CacheLayer::default().layer(service).boxed_clone();
+    let mut boxed = cache_layer().layer(service).boxed_clone();
     let request = Request::get("http://a/").body(Body::empty()).unwrap();
     read(boxed.ready().await.unwrap().call(request).await.unwrap()).await.has_body("x");
 }
@@ -253,7 +253,7 @@ async fn the_cache_is_ready_while_the_origin_is_not() {
         }
     }
     let origin = crate::support::Origin::new([crate::support::Reply::cc("x", "max-age=60")]);
-    let layer = CacheLayer::default();
+    let layer = cache_layer();
     let request = || Request::get("http://a/").body(Empty::<Bytes>::new()).unwrap();
     read(layer.layer(Saturated(origin.clone(), false)).oneshot(request()).await.unwrap()).await;
     let mut cache = layer.layer(Saturated(origin, true));
@@ -266,7 +266,7 @@ async fn a_304_over_the_wire_says_nothing_of_a_length() {
     let calls = Calls::default();
     // Outside of the router, which gives an answer without content the length 0, whatever its status.
     let router = Router::new().route("/", handler(&calls));
-    let address = wire::serve(CacheLayer::default().layer(router)).await;
+    let address = wire::serve(cache_layer().layer(router)).await;
     let tag = wire::get(address, "/", &[]).await.field("etag").unwrap().to_owned();
     for version in [http::Version::HTTP_11, http::Version::HTTP_2] {
         let http2 = version == http::Version::HTTP_2;
@@ -288,7 +288,7 @@ async fn a_304_over_the_wire_says_nothing_of_a_length() {
 
 #[tokio::test]
 async fn a_get_with_content_round_a_client_bypasses() {
-    let layer = CacheLayer::default();
+    let layer = cache_layer();
     let origin = crate::support::Origin::new([crate::support::Reply::cc("x", "max-age=60")]);
     let mut cache = layer.layer(origin);
     for query in ["one", "two"] {
@@ -300,7 +300,7 @@ async fn a_get_with_content_round_a_client_bypasses() {
 #[tokio::test]
 async fn trailers_come_over_the_wire_from_storage_too() {
     let reply = crate::support::Reply::cc("", "max-age=60").frames(&["a", "b"]).trailer("x-sum", "2");
-    let address = wire::serve(CacheLayer::default().layer(crate::support::Origin::new([reply]))).await;
+    let address = wire::serve(cache_layer().layer(crate::support::Origin::new([reply]))).await;
     for hit in [false, true] {
         // A client has to say that it takes trailers.
         let seen = wire::get(address, "/", &[("te", "trailers")]).await.has_body("ab");

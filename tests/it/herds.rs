@@ -1,13 +1,14 @@
 //! Many requests for one key where one answer does not do for all: they are let loose on the origin neither all at once
 //! nor one by one.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use http::Method;
-use larder::{CacheBuilder, CallLimits, FillLimits, StandardPolicy};
+use larder::{CallLimits, FillLimits, StandardPolicy};
 use tower::{Layer, Service};
 
-use crate::support::{Answer, Client, Seen, Stage, Step, settle};
+use crate::support::{Answer, Client, Seen, Stage, Step, cache_builder, settle};
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=60");
 /// So many wait.
@@ -127,7 +128,7 @@ async fn a34_ten_odd_requests_ahead_of_a_herd_let_nobody_loose() {
 async fn a34_a_head_ahead_of_a_herd_costs_one_call() {
     let policy = StandardPolicy::default().head_as_get(true);
     for has_length in [false, true] {
-        let stage = Stage::with(CacheBuilder::default().policy(policy.clone()));
+        let stage = Stage::with(cache_builder().policy(policy.clone()));
         let head = stage.send(Method::HEAD, "/", &[]);
         settle().await;
         let herd = stage.herd(HERD, &[]);
@@ -163,7 +164,7 @@ async fn a34_a_herd_on_errors_goes_a_few_at_a_time() {
         assert_eq!(most, FEW, "{failure:?}");
         assert_eq!(stage.origin.calls(), HERD, "{failure:?}: each has its own answer");
     }
-    let few = CacheBuilder::default().fill_limits(FillLimits::new().retries(2));
+    let few = cache_builder().fill_limits(FillLimits::new().retries(2));
     let stage = Stage::with(few);
     let herd = stage.herd(HERD, &[]);
     assert_eq!(drive(&stage, &herd, |_| vec![Step::head(503, &[]), Step::End]).await, 2);
@@ -294,7 +295,7 @@ async fn a34_a_queue_that_takes_too_long_gets_wider_and_later_where_the_origin_f
 
 #[tokio::test(start_paused = true)]
 async fn a34_by_option_an_error_answers_those_who_waited_for_it() {
-    let sharing = || CacheBuilder::default().fill_limits(FillLimits::new().share_errors(true));
+    let sharing = || cache_builder().fill_limits(FillLimits::new().share_errors(true));
     for (status, fields, is_shared) in [
         (503, &[][..], true),
         (503, &[("content-length", "5")], true),
@@ -318,17 +319,14 @@ async fn a34_by_option_an_error_answers_those_who_waited_for_it() {
         let answered = herd.iter().filter(|client| !client.is_waiting()).count();
         assert_eq!(answered, if is_shared { HERD } else { 1 }, "{status} {fields:?}");
         if is_shared {
-            for (number, client) in herd.into_iter().enumerate() {
+            let mut collapsed = 0;
+            for client in herd {
                 let seen = client.seen().await.has_body("error");
                 assert_eq!(seen.status, status);
-                assert_eq!(
-                    seen.cache_status().contains("; collapsed"),
-                    number > 0,
-                    "{}",
-                    seen.cache_status()
-                );
+                collapsed += usize::from(seen.cache_status().contains("; collapsed"));
                 assert!(!seen.cache_status().contains("; stored"), "{}", seen.cache_status());
             }
+            assert_eq!(collapsed, HERD - 1, "all but the one that made the call");
         }
         assert_eq!(stage.handle.statistics().entries, 0);
         with_cookie.leave();
@@ -346,28 +344,37 @@ async fn a_follower_of_a_failed_leader_says_that_it_is_collapsed() {
         settle().await;
         stage.origin.call(1).step(failure.clone()).end();
         let status = if matches!(failure, Step::Head(..)) { " fwd-status=503;" } else { "" };
-        for (number, seen) in seen(herd).await.into_iter().enumerate() {
-            let collapsed = if number == 0 { "" } else { " collapsed;" };
+        let mut followers = 0;
+        for seen in seen(herd).await {
+            let follows = seen.cache_status().contains("; collapsed");
+            followers += usize::from(follows);
+            let collapsed = if follows { " collapsed;" } else { "" };
             let expected =
                 format!("larder; fwd=stale;{status}{collapsed} ttl=-40; detail=\"stale-if-error\"");
             seen.has_body("old").told(&expected);
         }
-        assert_eq!(stage.origin.calls(), 2, "{failure:?}");
+        assert_eq!((stage.origin.calls(), followers), (2, 9), "{failure:?}");
     }
 }
 
 fn bounded(limits: CallLimits) -> Stage {
-    Stage::with(CacheBuilder::default().call_limits(limits))
+    Stage::with(cache_builder().call_limits(limits))
 }
 
 #[tokio::test(start_paused = true)]
 async fn a35_calls_have_a_bound_in_all() {
     let stage = bounded(CallLimits::new().total(4));
-    let mut clients: Vec<_> = (0..8).map(|number| stage.get(&format!("/{number}"))).collect();
+    let mut clients: HashMap<_, _> = (0..8)
+        .map(|number| format!("/{number}"))
+        .map(|path| {
+            let client = stage.get(&path);
+            (path, client)
+        })
+        .collect();
     settle().await;
     // What bypasses the cache counts, too.
-    clients.push(stage.send(Method::POST, "/post", &[]));
-    clients.push(stage.send(Method::OPTIONS, "/options", &[]));
+    clients.insert("/post".to_owned(), stage.send(Method::POST, "/post", &[]));
+    clients.insert("/options".to_owned(), stage.send(Method::OPTIONS, "/options", &[]));
     settle().await;
     assert_eq!(stage.origin.open(), 4);
     // A call is under way until its content has come in.
@@ -375,21 +382,23 @@ async fn a35_calls_have_a_bound_in_all() {
     first.head(&[("cache-control", "no-store")]).frame("x");
     settle().await;
     assert_eq!(stage.origin.calls(), 4);
-    let reading = clients.remove(0).reading();
+    let reading = clients.remove(first.request.uri.path()).unwrap().reading();
     first.end();
     reading.await.unwrap().has_body("x");
     settle().await;
     assert_eq!(stage.origin.calls(), 5, "the next one");
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let late = clients.split_off(4);
-    for client in late {
+    let made = stage.origin.calls_from(1).into_iter();
+    let made: Vec<_> = made.map(|call| clients.remove(call.request.uri.path()).unwrap()).collect();
+    assert_eq!((made.len(), clients.len()), (4, 5));
+    for client in clients.into_values() {
         let seen = client.seen().await;
         assert_eq!((seen.status.as_u16(), seen.field("retry-after")), (503, Some("5")), "{seen:?}");
         assert!(seen.cache_status().ends_with("detail=\"call-limit\""), "{}", seen.cache_status());
     }
     assert_eq!(stage.origin.calls(), 5);
     // Hits need no call, and who leaves gives back its leave.
-    drop(clients);
+    drop(made);
 }
 
 #[tokio::test(start_paused = true)]
@@ -425,19 +434,21 @@ async fn a35_who_waits_for_a_call_that_cannot_be_made_waits_no_longer_than_it() 
     settle().await;
     let herd = stage.herd(HERD, &[]);
     tokio::time::sleep(Duration::from_secs(4)).await;
-    for (number, client) in herd.into_iter().enumerate() {
+    let mut collapsed = 0;
+    for client in herd {
         assert!(!client.is_waiting());
         let seen = client.seen().await;
         assert_eq!(seen.status.as_u16(), 503);
-        assert_eq!(seen.cache_status().contains("; collapsed;"), number > 0, "{}", seen.cache_status());
+        collapsed += usize::from(seen.cache_status().contains("; collapsed;"));
     }
+    assert_eq!(collapsed, HERD - 1);
     hung.leave();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a35_a_layer_inside_of_itself_needs_leave_once() {
     let stage = bounded(CallLimits::new().total(1));
-    let layer = CacheBuilder::default().call_limits(CallLimits::new().total(1)).build();
+    let layer = cache_builder().call_limits(CallLimits::new().total(1)).build();
     let mut nested = layer.layer(layer.layer(stage.origin.clone()));
     for method in [Method::GET, Method::OPTIONS, Method::POST] {
         stage.origin.script(&page());
@@ -501,7 +512,7 @@ async fn a35_a_head_draws_no_content_that_cannot_be_stored() {
         // Its length is found out.
         (&[FRESH], 512 * 1024),
     ] {
-        let stage = Stage::with(CacheBuilder::default().policy(policy()));
+        let stage = Stage::with(cache_builder().policy(policy()));
         let client = stage.send(Method::HEAD, "/", &[]);
         settle().await;
         let call = stage.origin.call(0);

@@ -13,9 +13,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
 use tokio::sync::{mpsc, oneshot};
-use tower::{Service, service_fn as tower_service_fn};
 
-use interim::{Connection, Exchange, InterimIo, WithInterim};
+use interim::{Connection, Exchange, InterimIo};
 
 #[path = "../../examples/origin_proxy/interim.rs"]
 mod interim;
@@ -66,21 +65,23 @@ impl Bench {
         let (sender, requests) = mpsc::unbounded_channel();
         let connection = Connection::default();
         let io = InterimIo::new(TokioIo::new(server), connection.clone());
-        let service = tower_service_fn(move |request: Request<Incoming>| {
-            let exchange = request.extensions().get::<Exchange>().unwrap().clone();
+        // The service is called as soon as hyper gives a request away, not when its future is polled.
+        let service = service_fn(move |request: Request<Incoming>| {
+            let exchange = connection.open();
             // Before hyper can do anything else.
             for link in request.headers().get_all(header::LINK) {
                 hint(&exchange, link.clone());
             }
             let (final_response, answer) = oneshot::channel();
-            sender.send(Asked { exchange, final_response }).ok().unwrap();
+            sender.send(Asked { exchange: exchange.clone(), final_response }).ok().unwrap();
             // Nobody waits for the content, so that the answer can be there before it is.
             tokio::spawn(request.into_body().collect());
-            async { Ok::<_, Infallible>(Response::new(answer.await.unwrap())) }
+            async move {
+                let content = answer.await.unwrap();
+                exchange.close();
+                Ok::<_, Infallible>(Response::new(content))
+            }
         });
-        let service = WithInterim { connection, service };
-        // The service is called as soon as hyper gives a request away, not when its future is polled.
-        let service = service_fn(move |request| service.clone().call(request));
         let served = http1::Builder::new().writev(queue).serve_connection(io, service);
         tokio::spawn(async move { drop(served.await) });
         Self { client: BufReader::new(client), requests }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use http::Method;
-use larder::{CacheBuilder, CacheLayer, FillLimits, FillStatistics, StandardPolicy};
+use larder::{FillLimits, FillStatistics, StandardPolicy};
 
 use crate::support::stepped::Client;
-use crate::support::{Answer, Stage, Step, settle};
+use crate::support::{Answer, Stage, Step, cache_builder, cache_builder_over, settle};
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=60");
 
@@ -67,7 +67,7 @@ async fn f04_a_fill_that_nobody_waits_for_any_more_is_completed_and_stored() {
 
 #[tokio::test(start_paused = true)]
 async fn f04_who_comes_back_finds_the_fill_which_then_counts_as_abandoned_no_more() {
-    let stage = Stage::with(CacheBuilder::default().fill_limits(FillLimits::new().detached(1)));
+    let stage = Stage::with(cache_builder().fill_limits(FillLimits::new().detached(1)));
     for head in [None, Some(Step::head(200, &[FRESH]))] {
         let leader = stage.get("/");
         settle().await;
@@ -161,7 +161,7 @@ async fn a17_what_a_latency_budget_leaves_behind_is_bounded() {
     // GETs share one call; a HEAD that validates can't.
     for method in [Method::GET, Method::HEAD] {
         let limits = FillLimits::new().detached(10);
-        let stage = Stage::with(CacheBuilder::default().policy(policy.clone()).fill_limits(limits));
+        let stage = Stage::with(cache_builder().policy(policy.clone()).fill_limits(limits));
         let fields = [("cache-control", "max-age=60, stale-if-error=600"), ("etag", "\"a\"")];
         stage.fill("/", &[Step::head(200, &fields), Step::frame("x"), Step::End]).await;
         stage.later(61);
@@ -407,7 +407,7 @@ async fn f05_a_stalled_reader_holds_up_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn a16_content_that_is_there_at_once_cuts_off_nobody_who_reads() {
-    let stage = Stage::with(CacheLayer::builder(larder::MemoryStore::builder().max_object(4 << 20).build()));
+    let stage = Stage::with(cache_builder_over(larder::MemoryStore::builder().max_object(4 << 20).build()));
     let clients = stage.herd(50, &[]);
     settle().await;
     let call = stage.origin.call(0);
@@ -426,7 +426,7 @@ async fn a16_content_that_is_there_at_once_cuts_off_nobody_who_reads() {
 /// same each time.
 #[tokio::test(start_paused = true)]
 async fn a16_nor_where_tasks_that_wake_each_other_run_first() {
-    let stage = Stage::with(CacheLayer::builder(larder::MemoryStore::builder().max_object(4 << 20).build()));
+    let stage = Stage::with(cache_builder_over(larder::MemoryStore::builder().max_object(4 << 20).build()));
     let fast = stage.get("/").reading();
     settle().await;
     let slow: Vec<_> =

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use larder::{CacheLayer, MemoryStore};
+use larder::MemoryStore;
 
-use crate::support::{Bench, Reply, alloc};
+use crate::support::{Bench, Reply, alloc, cache_builder_over};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -14,7 +14,7 @@ async fn the_largest_object_is_never_refused_because_of_sharding() {
     for (capacity, max_object) in [(256, 8), (64, 8), (16, 8), (8, 6), (4, 3), (32, 1), (1024, 16)] {
         let store = MemoryStore::builder().capacity(capacity * MIB).max_object(max_object * MIB).build();
         let content = "x".repeat((max_object * MIB) as usize);
-        let bench = Bench::with(CacheLayer::builder(store), [Reply::cc(&content, "max-age=60")]);
+        let bench = Bench::with(cache_builder_over(store), [Reply::cc(&content, "max-age=60")]);
         for path in ["/a", "/b", "/c", "/d"] {
             bench.get(path).await;
             assert!(bench.get(path).await.is_hit(), "{capacity} MiB, objects of {max_object} MiB, {path}");
@@ -25,7 +25,7 @@ async fn the_largest_object_is_never_refused_because_of_sharding() {
 #[tokio::test]
 async fn one_byte_more_than_the_largest_object_is_told() {
     let store = MemoryStore::builder().max_object(1000).build();
-    let bench = Bench::with(CacheLayer::builder(store), [Reply::cc(&"x".repeat(1001), "max-age=60")]);
+    let bench = Bench::with(cache_builder_over(store), [Reply::cc(&"x".repeat(1001), "max-age=60")]);
     bench.get("/").await.told("larder; fwd=uri-miss; detail=\"too-large\"");
     bench.origin.then(Reply::cc(&"x".repeat(1000), "max-age=60"));
     bench.get("/").await.told("larder; fwd=uri-miss; stored; ttl=60");
@@ -34,7 +34,7 @@ async fn one_byte_more_than_the_largest_object_is_told() {
 #[tokio::test]
 async fn statistics() {
     let store = MemoryStore::builder().capacity(MIB).max_object(MIB / 8).build();
-    let bench = Bench::with(CacheLayer::builder(store), [Reply::cc(&"x".repeat(10_000), "max-age=60")]);
+    let bench = Bench::with(cache_builder_over(store), [Reply::cc(&"x".repeat(10_000), "max-age=60")]);
     bench.get("/0").await;
     bench.get("/0").await;
     let first = bench.handle.statistics();
@@ -70,7 +70,7 @@ fn three_times_the_capacity(sizes: &[usize]) {
     let (grown, (_kept, held)) = alloc::growth(|| {
         // Objects so much smaller than the capacity that there are several shards, as by default.
         let store = MemoryStore::builder().capacity(CAPACITY).max_object(MIB).build();
-        let bench = Bench::with(CacheLayer::builder(store), []);
+        let bench = Bench::with(cache_builder_over(store), []);
         let held = runtime.block_on(async {
             let mut written = 0;
             let mut number = 0;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use larder::{CacheBuilder, CacheLayer, StandardPolicy};
+use larder::StandardPolicy;
 
-use crate::support::{Stage, Step, settle};
+use crate::support::{Stage, Step, cache_builder, cache_builder_over, settle};
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=60");
 const RELOAD: (&str, &str) = ("cache-control", "no-cache");
@@ -74,7 +74,7 @@ async fn f09_what_was_asked_for_earlier_does_not_take_the_place_of_what_came_lat
 #[tokio::test(start_paused = true)]
 async fn a07_a_part_on_its_way_is_no_answer_for_who_wants_the_whole() {
     let policy = StandardPolicy::default().partial(true);
-    let stage = Stage::with(CacheBuilder::default().policy(policy));
+    let stage = Stage::with(cache_builder().policy(policy));
     let part = [("cache-control", "max-age=10"), ("content-range", "bytes 0-2/1000")];
     let range = [("range", "bytes=0-2")];
     let first = stage.get_with("/", &range);
@@ -94,7 +94,7 @@ async fn a07_a_part_on_its_way_is_no_answer_for_who_wants_the_whole() {
 }
 
 fn small() -> Stage {
-    Stage::with(CacheLayer::builder(larder::MemoryStore::builder().max_object(1 << 20).build()))
+    Stage::with(cache_builder_over(larder::MemoryStore::builder().max_object(1 << 20).build()))
 }
 
 #[tokio::test(start_paused = true)]

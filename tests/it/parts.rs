@@ -9,12 +9,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{Empty, Full};
 use larder::semantics::range::{Asked, asked};
-use larder::{CacheBuilder, CacheLayer, CacheService, Clock, StandardPolicy};
+use larder::{Clock, StandardPolicy};
 use proptest::prelude::*;
 use tower::{Layer, Service};
 
 use crate::support::bench::read;
-use crate::support::{Bench, Reply, Seen, settle};
+use crate::support::{Bench, CacheService, Reply, Seen, cache_builder, cache_builder_over, settle};
 
 fn part(range: &str, body: &str) -> Reply {
     Reply::cc(body, "max-age=60").status(206).field("content-range", range).field("etag", "\"a\"")
@@ -50,7 +50,7 @@ async fn ra2_the_careful_profile_stores_no_parts() {
     for _ in 0..2 {
         range(&bench, "bytes=-5").await.told("larder; fwd=uri-miss; detail=\"partial\"");
     }
-    let layer = CacheBuilder::default().policy(StandardPolicy::default().partial(true));
+    let layer = cache_builder().policy(StandardPolicy::default().partial(true));
     let bench = Bench::with(layer, [part("bytes 5-9/10", "56789")]);
     range(&bench, "bytes=-5").await;
     range(&bench, "bytes=-5").await.told("larder; hit; ttl=60");
@@ -356,7 +356,7 @@ async fn ra2_variants_have_parts_of_their_own() {
 
 #[tokio::test]
 async fn a15_a_range_of_something_large_costs_no_more_than_the_range() {
-    let layer = CacheLayer::builder(larder::MemoryStore::builder().max_object(100).build());
+    let layer = cache_builder_over(larder::MemoryStore::builder().max_object(100).build());
     let layer = layer.policy(StandardPolicy::rfc9111());
     let bench = Bench::with(layer, [part("bytes 0-0/1073741824", "0")]);
     for number in 0..50 {
@@ -484,7 +484,7 @@ proptest! {
         runtime.block_on(async {
             let version = Arc::new(Mutex::new(0));
             let (clock, hand) = Clock::manual();
-            let layer = CacheBuilder::default().policy(StandardPolicy::rfc9111()).clock(clock).build();
+            let layer = cache_builder().policy(StandardPolicy::rfc9111()).clock(clock).build();
             let cache = layer.layer(Ranging { version: Arc::clone(&version) });
             for step in steps {
                 match step {

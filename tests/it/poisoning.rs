@@ -7,10 +7,11 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::Full;
-use larder::{CacheBuilder, StandardPolicy};
+use larder::StandardPolicy;
 use tower::{Layer, Service, service_fn};
 
 use crate::support::bench::{Seen, read};
+use crate::support::cache_builder;
 
 /// What one client asks, and then everybody else.
 struct Technique {
@@ -357,7 +358,7 @@ async fn is_poisoned(technique: &Technique, policy: StandardPolicy) -> bool {
         let response = Response::builder().status(status).header("cache-control", cache_control);
         std::future::ready(Ok::<_, Infallible>(response.body(Full::new(Bytes::from(body))).unwrap()))
     });
-    let cache = CacheBuilder::default().policy(policy).build().layer(origin);
+    let cache = cache_builder().policy(policy).build().layer(origin);
     let ask = async |ask: &Ask| -> Seen { read(cache.clone().call(ask.request()).await.unwrap()).await };
     let plain = Ask::plain(technique.plain);
     if technique.is_warm {

@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::{Method, header, request, response};
+use http::{Method, header, request};
 use larder::semantics::storing::NotStored;
-use larder::{CacheBuilder, CachePolicy, RequestAction, StandardPolicy, Terms};
+use larder::{CachePolicy, ForwardReason, PolicyExchange, RequestAction, StandardPolicy, Terms};
 
 use crate::reported::validation::until_calls;
 use crate::support::bench::heeding;
-use crate::support::{Bench, Reply};
+use crate::support::{Bench, Reply, cache_builder};
 
 #[tokio::test]
 async fn the_careful_policy_reuses_for_cookies_only_what_is_marked_as_shared() {
@@ -41,7 +41,7 @@ async fn the_rfc9111_policy_reuses_what_the_rfc_permits() {
 async fn a_key_with_the_credential_tells_users_apart() {
     let policy = StandardPolicy::default().key_field(header::AUTHORIZATION).private_by_key(true);
     let bench = Bench::with(
-        CacheBuilder::default().policy(policy),
+        cache_builder().policy(policy),
         [Reply::cc("one's", "private, max-age=60"), Reply::cc("two's", "private, max-age=60")],
     );
     for _ in 0..2 {
@@ -63,11 +63,11 @@ const DEMANDS: [(&str, &str); 4] = [
 async fn a36_a_client_gets_something_fresher_only_where_the_policy_heeds_its_directives() {
     let off = StandardPolicy::rfc9111().client_directives(false);
     for (layer, heeds) in [
-        (CacheBuilder::default(), false),
-        (CacheBuilder::default().policy(off), false),
-        (CacheBuilder::default().policy(Mine::default()), false),
+        (cache_builder(), false),
+        (cache_builder().policy(off), false),
+        (cache_builder().policy(Mine::default()), false),
         (heeding(), true),
-        (CacheBuilder::default().policy(StandardPolicy::rfc9111()), true),
+        (cache_builder().policy(StandardPolicy::rfc9111()), true),
     ] {
         let bench = Bench::with(layer, [Reply::cc("x", "max-age=60")]);
         bench.get("/").await;
@@ -81,7 +81,7 @@ async fn a36_a_client_gets_something_fresher_only_where_the_policy_heeds_its_dir
 
 #[tokio::test]
 async fn a36_what_a_client_says_at_nobody_elses_cost_counts_always() {
-    for layer in [CacheBuilder::default(), heeding()] {
+    for layer in [cache_builder(), heeding()] {
         let bench = Bench::with(layer, [Reply::cc("x", "max-age=60")]);
         let refused = bench.get_with("/", &[("cache-control", "only-if-cached")]).await;
         assert_eq!(refused.status, 504);
@@ -106,7 +106,7 @@ async fn a36_an_error_that_a_request_can_draw_is_not_stored_unless_the_policy_sa
         bench.get("/").await.has_body("bad").told("larder; fwd=uri-miss; detail=\"drawn-error\"");
         bench.get("/").await.has_body("good").told("larder; fwd=uri-miss; stored; ttl=60");
         let drawn = StandardPolicy::default().drawn_errors(true);
-        for layer in [drawn, StandardPolicy::rfc9111()].map(|policy| CacheBuilder::default().policy(policy)) {
+        for layer in [drawn, StandardPolicy::rfc9111()].map(|policy| cache_builder().policy(policy)) {
             let bench = Bench::with(layer, [bad(status)]);
             bench.get("/").await;
             assert!(bench.get("/").await.is_hit(), "{status}");
@@ -124,7 +124,8 @@ async fn a36_a_policy_lifts_the_refusal_of_an_error_and_no_other_one() {
     /// Stores what the service refuses to everybody.
     struct Forbidden;
     impl CachePolicy for Forbidden {
-        fn response(&self, _: &request::Parts, response: &response::Parts, terms: &mut Terms) {
+        fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
+            let response = exchange.response;
             if response.status == 403 && terms.store == Err(NotStored::DrawnError) {
                 terms.store = Ok(());
             }
@@ -140,7 +141,7 @@ async fn a36_a_policy_lifts_the_refusal_of_an_error_and_no_other_one() {
         (bad(403, "max-age=60").field("cache-groups", &too_many.join(", ")), "detail=\"too-many-groups\""),
         (bad(403, "max-age=60").field("vary", "*"), "detail=\"vary\""),
     ] {
-        let bench = Bench::with(CacheBuilder::default().policy(Forbidden), [reply]);
+        let bench = Bench::with(cache_builder().policy(Forbidden), [reply]);
         bench.get("/").await.told(&format!("larder; fwd=uri-miss; {told}"));
     }
 }
@@ -169,7 +170,7 @@ fn saw_nothing_forged(bench: &Bench) {
 #[tokio::test]
 async fn a36_what_nobody_keys_reaches_the_origin_with_no_request_whose_answer_may_be_stored() {
     let reply = Reply::cc("x", "max-age=60, stale-while-revalidate=60").field("etag", "\"a\"");
-    let bench = Bench::with(CacheBuilder::default().policy(stripping()), [reply.clone()]);
+    let bench = Bench::with(cache_builder().policy(stripping()), [reply.clone()]);
     bench.get_with("/", &FORGED).await.told("larder; fwd=uri-miss; stored; ttl=60");
     saw_nothing_forged(&bench);
     bench.send(Method::HEAD, "/other", &FORGED).await.told("larder; fwd=uri-miss; stored; ttl=60");
@@ -201,7 +202,7 @@ async fn a36_what_nobody_keys_reaches_the_origin_with_no_request_whose_answer_ma
 #[tokio::test]
 async fn a36_what_the_origin_does_not_see_does_not_select() {
     let reply = |body| Reply::cc(body, "max-age=60").field("vary", "x-forwarded-host, accept");
-    let bench = Bench::with(CacheBuilder::default().policy(stripping()), [reply("page"), reply("other")]);
+    let bench = Bench::with(cache_builder().policy(stripping()), [reply("page"), reply("other")]);
     bench.get_with("/", &FORGED).await.has_body("page");
     assert!(bench.get("/").await.has_body("page").is_hit());
     assert!(bench.get_with("/", &[("x-forwarded-host", "b.example")]).await.has_body("page").is_hit());
@@ -220,10 +221,8 @@ async fn a36_what_is_keyed_or_forwarded_by_name_reaches_the_origin() {
         stripping().key_field(keyed.clone()).forward_field(forwarded.clone()),
         StandardPolicy::default().key_field(keyed).forward_field(forwarded).strip_unkeyed(true),
     ] {
-        let bench = Bench::with(
-            CacheBuilder::default().policy(policy),
-            ["evil", "good"].map(|x| Reply::cc(x, "max-age=60")),
-        );
+        let bench =
+            Bench::with(cache_builder().policy(policy), ["evil", "good"].map(|x| Reply::cc(x, "max-age=60")));
         bench.get_with("/", &FORGED).await.has_body("evil");
         let seen = bench.origin.last().headers;
         assert_eq!(
@@ -235,7 +234,7 @@ async fn a36_what_is_keyed_or_forwarded_by_name_reaches_the_origin() {
     }
     // A list of one's own.
     let policy = stripping().unkeyed_fields([header::ORIGIN]);
-    let bench = Bench::with(CacheBuilder::default().policy(policy), [Reply::cc("x", "max-age=60")]);
+    let bench = Bench::with(cache_builder().policy(policy), [Reply::cc("x", "max-age=60")]);
     bench.get_with("/", &[("origin", "https://evil"), ("x-forwarded-host", "evil")]).await;
     let seen = bench.origin.last().headers;
     assert!(!seen.contains_key("origin") && seen.contains_key("x-forwarded-host"));
@@ -246,7 +245,7 @@ async fn a36_a_post_with_unkeyed_fields_leaves_nothing_for_later_gets() {
     let reply = Reply::cc("x", "max-age=60").field("content-location", "/");
     for (fields, is_hit) in [(&[][..], true), (&FORGED[..1], false)] {
         let policy = StandardPolicy::rfc9111().strip_unkeyed(true);
-        let bench = Bench::with(CacheBuilder::default().policy(policy), [reply.clone()]);
+        let bench = Bench::with(cache_builder().policy(policy), [reply.clone()]);
         bench.send(Method::POST, "/", fields).await;
         assert_eq!(bench.get("/").await.is_hit(), is_hit, "{fields:?}");
     }
@@ -257,15 +256,16 @@ async fn a36_a_post_with_unkeyed_fields_leaves_nothing_for_later_gets() {
 struct Mine(Arc<Mutex<Vec<Terms>>>);
 
 impl CachePolicy for Mine {
-    fn request(&self, request: &request::Parts) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, _: &mut http::Extensions) -> RequestAction {
         if request.uri.path().starts_with("/admin") {
-            RequestAction::Bypass("admin")
+            RequestAction::bypass("admin")
         } else {
             RequestAction::of(request)
         }
     }
 
-    fn response(&self, request: &request::Parts, _: &response::Parts, terms: &mut Terms) {
+    fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
+        let request = exchange.request;
         self.0.lock().unwrap().push(terms.clone());
         match request.uri.path() {
             "/never" => terms.store = Err(NotStored::Policy),
@@ -283,7 +283,7 @@ impl CachePolicy for Mine {
         }
     }
 
-    fn forward(&self, request: &mut request::Parts) {
+    fn forward(&self, request: &mut request::Parts, _: &ForwardReason<'_>) {
         request.headers.insert("x-forwarded-by", header::HeaderValue::from_static("mine"));
     }
 }
@@ -291,8 +291,7 @@ impl CachePolicy for Mine {
 #[tokio::test]
 async fn a_policy_of_ones_own() {
     let policy = Mine::default();
-    let bench =
-        Bench::with(CacheBuilder::default().policy(policy.clone()), [Reply::cc("four", "max-age=60")]);
+    let bench = Bench::with(cache_builder().policy(policy.clone()), [Reply::cc("four", "max-age=60")]);
     bench.get("/admin").await.told("larder; fwd=bypass; detail=\"admin\"");
     assert_eq!(bench.origin.last().headers["x-forwarded-by"], "mine");
     bench.get("/never").await.told("larder; fwd=uri-miss; detail=\"policy\"");
@@ -314,14 +313,14 @@ async fn a_policy_of_ones_own() {
 
 #[tokio::test]
 async fn the_name_in_cache_status_is_settable() {
-    let bench = Bench::with(CacheBuilder::default().name("edge-1"), [Reply::cc("x", "max-age=60")]);
+    let bench = Bench::with(cache_builder().name("edge-1"), [Reply::cc("x", "max-age=60")]);
     bench.get("/").await.told("edge-1; fwd=uri-miss; stored; ttl=60");
     bench.get("/").await.told("edge-1; hit; ttl=60");
 }
 
 #[tokio::test]
 async fn stripped_fields_reach_nobody() {
-    let layer = || CacheBuilder::default().policy(Mine::default());
+    let layer = || cache_builder().policy(Mine::default());
     for cache_control in ["max-age=60", "private", "no-store"] {
         let reply = Reply::cc("x", cache_control).field("server", "secret").field("etag", "\"a\"");
         let bench = Bench::with(layer(), [reply]);
@@ -343,7 +342,7 @@ async fn what_is_stripped_counts_when_the_response_is_freshened() {
         .field("cdn-cache-control", "max-age=60")
         .field("cache-groups", "\"news\"")
         .field("etag", "\"a\"");
-    let bench = Bench::with(CacheBuilder::default().policy(Mine::default()), [reply]);
+    let bench = Bench::with(cache_builder().policy(Mine::default()), [reply]);
     bench.get("/hidden").await;
     bench.later(61);
     bench.origin.then(Reply::new("").status(304).field("etag", "\"a\""));
@@ -359,15 +358,15 @@ async fn an_unsafe_request_that_is_bypassed_invalidates_all_the_same() {
     /// Bypasses everything but GET with a certain field: so also the requests that purges are made of.
     struct Picky;
     impl CachePolicy for Picky {
-        fn request(&self, request: &request::Parts) -> RequestAction {
+        fn request(&self, request: &mut request::Parts, _: &mut http::Extensions) -> RequestAction {
             if request.headers.contains_key("x-cache-me") {
                 RequestAction::of(request)
             } else {
-                RequestAction::Bypass("picky")
+                RequestAction::bypass("picky")
             }
         }
     }
-    let bench = Bench::with(CacheBuilder::default().policy(Picky), [Reply::cc("x", "max-age=60")]);
+    let bench = Bench::with(cache_builder().policy(Picky), [Reply::cc("x", "max-age=60")]);
     let mine = [("x-cache-me", "1")];
     for purge in ["POST", "by hand"] {
         bench.get_with("/", &mine).await;
@@ -384,7 +383,7 @@ async fn an_unsafe_request_that_is_bypassed_invalidates_all_the_same() {
 #[tokio::test]
 async fn a_key_that_holds_cookies_says_nothing_of_authorization() {
     let policy = StandardPolicy::default().key_field(header::COOKIE);
-    let bench = Bench::with(CacheBuilder::default().policy(policy), [Reply::cc("x", "max-age=60")]);
+    let bench = Bench::with(cache_builder().policy(policy), [Reply::cc("x", "max-age=60")]);
     bench.get_with("/", &[("cookie", "a=b")]).await;
     assert!(bench.get_with("/", &[("cookie", "a=b")]).await.is_hit());
     let both = [("cookie", "a=b"), ("authorization", "user:one")];
@@ -403,8 +402,7 @@ async fn st5_must_revalidate_shares_by_the_rfc_and_not_by_the_careful_rule() {
 
 #[tokio::test]
 async fn cs1_the_key_is_told_by_option() {
-    let bench =
-        Bench::with(CacheBuilder::default().key_in_cache_status(true), [Reply::cc("x", "max-age=60")]);
+    let bench = Bench::with(cache_builder().key_in_cache_status(true), [Reply::cc("x", "max-age=60")]);
     let key = "; key=\"http://example.com/a?b=%22\"";
     bench.get("/a?b=%22").await.told(&format!("larder; fwd=uri-miss; stored; ttl=60{key}"));
     bench.get("/a?b=%22").await.told(&format!("larder; hit; ttl=60{key}"));

@@ -10,8 +10,8 @@ use crate::proxy::{Proxy, in_time};
 use crate::support::raw::{Client, Origin, get};
 
 #[expect(dead_code, reason = "the example uses more of it")]
-#[path = "../../examples/origin_proxy/life.rs"]
-mod life;
+#[path = "../../examples/origin_proxy/connection/activity.rs"]
+mod activity;
 
 const FINAL: &str = "HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 5\r\n\r\nfinal";
 

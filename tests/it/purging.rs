@@ -1,10 +1,10 @@
 //! Invalidation by unsafe requests (RFC 9111 4.4) and by hand.
 
 use http::{Method, Uri};
+use larder::StandardPolicy;
 use larder::store::PurgeTarget;
-use larder::{CacheBuilder, StandardPolicy};
 
-use crate::support::{Bench, Reply};
+use crate::support::{Bench, Reply, cache_builder};
 
 async fn filled() -> Bench {
     let bench = Bench::new([Reply::cc("x", "max-age=60").field("vary", "accept")]);
@@ -70,7 +70,7 @@ async fn safe_requests_invalidate_nothing() {
 #[tokio::test]
 async fn a_uri_is_purged_with_all_its_variants_and_users() {
     let policy = StandardPolicy::default().key_field(http::header::AUTHORIZATION);
-    let bench = Bench::with(CacheBuilder::default().policy(policy), [Reply::cc("x", "max-age=60")]);
+    let bench = Bench::with(cache_builder().policy(policy), [Reply::cc("x", "max-age=60")]);
     for user in ["one", "two"] {
         bench.get_with("/me", &[("authorization", user)]).await;
         assert!(bench.get_with("/me", &[("authorization", user)]).await.is_hit());

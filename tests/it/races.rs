@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use http::Uri;
-use larder::CacheHandle;
 use larder::store::PurgeTarget;
 
-use crate::support::{Stage, Step, settle};
+use crate::support::{CacheHandle, Stage, Step, settle};
 
 const HEAD: [(&str, &str); 3] =
     [("cache-control", "max-age=60"), ("cache-groups", "\"g\""), ("etag", "\"a\"")];

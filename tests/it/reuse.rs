@@ -1,6 +1,6 @@
 //! Which requests are answered from storage (RFC 9111 4), seen from outside.
 
-use crate::support::{Bench, Reply};
+use crate::support::{Bench, Reply, cache_builder};
 
 #[tokio::test]
 async fn fr1_s_maxage_max_age_expires_heuristic_in_that_order() {
@@ -155,7 +155,7 @@ async fn vl5_what_a_304_carries() {
 
 #[tokio::test]
 async fn vl5_without_a_tag_last_modified_goes_along() {
-    let layer = larder::CacheBuilder::default().without_tagging();
+    let layer = cache_builder().without_tagging();
     let bench = Bench::with(layer, []);
     let modified = bench.date(-100);
     bench.origin.then(Reply::cc("x", "max-age=60").field("last-modified", &modified));

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use http::Method;
-use larder::{CacheBuilder, CacheLayer, MemoryStore, StandardPolicy};
+use larder::{MemoryStore, StandardPolicy};
 
-use crate::support::{Bench, Reply};
+use crate::support::{Bench, Reply, cache_builder, cache_builder_over, settle};
 
 fn reply(body: &str, rule: &str) -> Reply {
     Reply::cc(body, "max-age=60").field("no-vary-search", rule)
@@ -72,7 +72,7 @@ async fn f08_a_purge_that_the_hints_know_nothing_of_holds_all_the_same() {
     // A purge while the answer is on its way, whose query is not known yet.
     let bench = Bench::new([reply("old", "params").after(Duration::from_millis(10)), reply("new", "params")]);
     let purge = async {
-        tokio::task::yield_now().await;
+        settle().await;
         bench.handle.purge(&"http://example.com/a?2".parse().unwrap()).await.unwrap();
     };
     let (old, ()) = tokio::join!(bench.get("/a?1"), purge);
@@ -81,8 +81,8 @@ async fn f08_a_purge_that_the_hints_know_nothing_of_holds_all_the_same() {
     // Two layers over one store, the second of which has never seen an answer.
     let store = MemoryStore::new();
     let one =
-        Bench::with(CacheLayer::builder(store.clone()), [reply("old", "params"), reply("new", "params")]);
-    let two = Bench::with(CacheLayer::builder(store), []);
+        Bench::with(cache_builder_over(store.clone()), [reply("old", "params"), reply("new", "params")]);
+    let two = Bench::with(cache_builder_over(store), []);
     one.get("/b?1").await;
     one.get("/b?2").await.told("larder; hit; ttl=60");
     two.handle.purge(&"http://example.com/b?2".parse().unwrap()).await.unwrap();
@@ -101,7 +101,7 @@ async fn va5_only_if_cached_finds_it_too() {
 
 #[tokio::test]
 async fn va5_it_can_be_switched_off() {
-    let layer = CacheBuilder::default().policy(StandardPolicy::default().no_vary_search(false));
+    let layer = cache_builder().policy(StandardPolicy::default().no_vary_search(false));
     let bench = Bench::with(layer, [reply("one", "params")]);
     bench.get("/a?1").await;
     bench.get("/a?2").await.told("larder; fwd=uri-miss; stored; ttl=60");

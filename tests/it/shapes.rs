@@ -7,12 +7,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::support::{CacheService, cache_builder};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty};
+use larder::FillLimits;
 use larder::semantics::etag::{TagKind, Tagger};
-use larder::{CacheBuilder, CacheService, FillLimits};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tokio::time::{sleep, timeout};
@@ -220,7 +221,7 @@ impl Reader {
 
 /// All clients, and then one more.
 async fn play(shape: Shape, limits: FillLimits, readers: Vec<Reader>) {
-    let layer = CacheBuilder::default().fill_limits(limits).build();
+    let layer = cache_builder().fill_limits(limits).build();
     let handle = layer.handle();
     let cache = layer.layer(Player(shape.clone()));
     let reading: Vec<_> =

@@ -8,11 +8,13 @@ use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioExecutor;
 use larder::store::PurgeTarget;
-use larder::{BodyLimits, CacheBuilder, CacheLayer, FillLimits, MemoryStore};
+use larder::{BodyLimits, FillLimits, MemoryStore};
 
 use tower::Layer;
 
-use crate::support::{Client, Reading, Stage, Step, alloc, settle, wire};
+use crate::support::{
+    CacheBuilder, Client, Reading, Stage, Step, alloc, cache_builder, cache_builder_over, settle, wire,
+};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -20,7 +22,7 @@ const FRESH: (&str, &str) = ("cache-control", "max-age=600");
 const STALL: Duration = Duration::from_secs(60);
 
 fn store(capacity: u64) -> CacheBuilder {
-    CacheLayer::builder(MemoryStore::builder().capacity(capacity).max_object(capacity / 4).build())
+    cache_builder_over(MemoryStore::builder().capacity(capacity).max_object(capacity / 4).build())
 }
 
 /// An endless body of frames in memory of their own.
@@ -98,6 +100,7 @@ async fn a29_honest_readers_are_not_cut_off_when_the_bound_is_reached() {
         let status = response.headers()["cache-status"].to_str().unwrap().to_owned();
         unstored += usize::from(status.contains("no-room"));
         bodies.push((Reading::of(response), 0));
+        settle().await;
         // Each of them takes a piece every few seconds.
         for (body, taken) in &mut bodies {
             *taken += body.next_now().filter(|frame| frame.len() > 10).map_or(0, |frame| frame.len());
@@ -167,7 +170,7 @@ async fn a29_what_is_made_for_one_reader_is_counted_whatever_its_length() {
 
 #[tokio::test(start_paused = true)]
 async fn a29_who_has_taken_something_stays_before_who_has_not() {
-    let stage = Stage::with(CacheBuilder::default().body_limits(BodyLimits::new().held(2 * MIB)));
+    let stage = Stage::with(cache_builder().body_limits(BodyLimits::new().held(2 * MIB)));
     for path in ["/slow", "/first", "/second"] {
         fill(&stage, path, MIB).await;
     }
@@ -226,7 +229,7 @@ async fn a29_who_makes_no_progress_is_cut_off_and_who_makes_some_is_not() {
 #[tokio::test(start_paused = true)]
 async fn a29_who_stands_longest_makes_room() {
     let limits = BodyLimits::new().held(3 * MIB);
-    let stage = Stage::with(CacheBuilder::default().body_limits(limits));
+    let stage = Stage::with(cache_builder().body_limits(limits));
     for path in ["/0", "/1", "/2", "/3"] {
         fill(&stage, path, MIB).await;
     }
@@ -253,7 +256,7 @@ async fn a29_who_stands_longest_makes_room() {
 #[tokio::test(start_paused = true)]
 async fn a29_a_content_that_is_read_by_somebody_active_stays() {
     let limits = BodyLimits::new().held(2 * MIB);
-    let stage = Stage::with(CacheBuilder::default().body_limits(limits));
+    let stage = Stage::with(cache_builder().body_limits(limits));
     for path in ["/popular", "/other", "/new"] {
         fill(&stage, path, MIB).await;
     }
@@ -413,7 +416,7 @@ async fn a30_readers_that_stand_take_no_room_from_what_is_to_be_stored() {
 
 #[tokio::test(start_paused = true)]
 async fn a30_stored_is_told_where_there_is_room_and_counted_where_it_is_not_true() {
-    let layer = CacheBuilder::default().fill_limits(FillLimits::new().in_flight(MIB));
+    let layer = cache_builder().fill_limits(FillLimits::new().in_flight(MIB));
     let stage = Stage::with(layer);
     let first = stage.get("/first");
     settle().await;
@@ -448,7 +451,7 @@ async fn a30_stored_is_told_where_there_is_room_and_counted_where_it_is_not_true
 
 #[tokio::test(start_paused = true)]
 async fn a30_what_no_room_is_left_for_lets_go_of_the_origin_when_nobody_takes_it() {
-    let stage = Stage::with(CacheBuilder::default().fill_limits(FillLimits::new().in_flight(MIB)));
+    let stage = Stage::with(cache_builder().fill_limits(FillLimits::new().in_flight(MIB)));
     let client = stage.get("/");
     settle().await;
     stage.origin.call(0).head(&[FRESH]).step(endless());

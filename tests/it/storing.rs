@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use crate::support::{Bench, Reply, settle};
+use crate::support::{Bench, Reply, cache_builder, settle};
 
 #[tokio::test]
 async fn a_fresh_response_is_stored_and_reused() {
@@ -112,8 +112,7 @@ async fn st10_pragma_on_a_response_means_nothing() {
 #[tokio::test]
 async fn head_is_answered_from_a_stored_get_and_not_stored_itself() {
     let policy = larder::StandardPolicy::default().head_as_get(false);
-    let bench =
-        Bench::with(larder::CacheBuilder::default().policy(policy), [Reply::cc("four", "max-age=60")]);
+    let bench = Bench::with(cache_builder().policy(policy), [Reply::cc("four", "max-age=60")]);
     bench.send(Method::HEAD, "/", &[]).await.told("larder; fwd=uri-miss; detail=\"method\"");
     assert_eq!(bench.origin.last().method, Method::HEAD);
     bench.get("/").await;

@@ -4,10 +4,10 @@
 use axum::Router;
 use axum::routing::get;
 use http::Version;
-use larder::{CacheBuilder, CacheLayer, StandardPolicy};
+use larder::StandardPolicy;
 
 use crate::reported::validation::until_calls;
-use crate::support::{Bench, Reply, wire};
+use crate::support::{Bench, Reply, cache_builder, cache_layer, wire};
 
 #[tokio::test]
 async fn a01_one_path_on_two_hosts_is_two_entries() {
@@ -111,7 +111,7 @@ async fn a12_a_misleading_path_is_no_reason_to_store() {
 #[cfg(feature = "axum")]
 #[tokio::test]
 async fn a13_nested_routers_under_one_layer_do_not_share_entries() {
-    let layer = CacheLayer::default();
+    let layer = cache_layer();
     let inner = |name: &'static str| {
         Router::new()
             .route("/page", get(move || async move { ([("cache-control", "max-age=60")], name) }))
@@ -143,7 +143,7 @@ async fn a11_a_get_with_content_bypasses() {
     let mut request = http::Request::get("http://example.com/").version(Version::HTTP_2);
     request = request.header("x", "y");
     let body = http_body_util::Full::new(bytes::Bytes::from_static(b"content"));
-    let layer = CacheLayer::default();
+    let layer = cache_layer();
     let origin = crate::support::origin::always(Reply::cc("x", "max-age=60"));
     let mut cache = tower::Layer::layer(&layer, origin);
     let response = tower::Service::call(&mut cache, request.body(body).unwrap()).await.unwrap();
@@ -234,7 +234,7 @@ async fn a10_an_error_takes_the_place_of_nothing_good() {
     // Also where clients may force a call, and errors that they draw may be stored.
     let lenient = || {
         let policy = StandardPolicy::default().client_directives(true).drawn_errors(true);
-        CacheBuilder::default().policy(policy)
+        cache_builder().policy(policy)
     };
     for status in [400, 404, 405, 413, 431, 500, 501, 503] {
         // No error is stored without explicit freshness, whatever it looks like.
@@ -323,14 +323,14 @@ async fn a10_an_error_is_not_kept_for_long() {
     bench.get("/").await.told("larder; fwd=uri-miss; stored; ttl=300");
     bench.later(300);
     bench.get("/").await.told("larder; fwd=stale; stored; ttl=300");
-    let layer = CacheBuilder::default().policy(StandardPolicy::default().max_error_lifetime(None));
+    let layer = cache_builder().policy(StandardPolicy::default().max_error_lifetime(None));
     Bench::with(layer, [bad()]).get("/").await.told("larder; fwd=uri-miss; stored; ttl=86400");
 }
 
 #[tokio::test]
 async fn a11_a_field_that_the_origin_reflects_is_to_be_keyed() {
     let host = http::HeaderName::from_static("x-forwarded-host");
-    let layer = CacheBuilder::default().policy(StandardPolicy::default().key_field(host));
+    let layer = cache_builder().policy(StandardPolicy::default().key_field(host));
     let bench =
         Bench::with(layer, [Reply::cc("evil.example", "max-age=60"), Reply::cc("good", "max-age=60")]);
     bench.get_with("/", &[("x-forwarded-host", "evil.example")]).await.has_body("evil.example");
@@ -386,7 +386,7 @@ async fn a37_the_origin_sees_the_authority_that_is_keyed() {
 #[tokio::test]
 async fn a38_who_accepted_the_connection_says_the_scheme() {
     use http::uri::Scheme;
-    let layer = CacheLayer::default();
+    let layer = cache_layer();
     let origin = crate::support::origin::always(Reply::cc("x", "max-age=60"));
     let cache = tower::Layer::layer(&layer, origin.clone());
     let get = async |accepted: Scheme, uri: &str| {

@@ -1,9 +1,9 @@
 //! Variants (RFC 9111 4.1), seen from outside.
 
 use larder::semantics::accept::Codings;
-use larder::{CacheBuilder, CacheLayer, MemoryStore, StandardPolicy};
+use larder::{MemoryStore, StandardPolicy};
 
-use crate::support::{Bench, Reply};
+use crate::support::{Bench, Reply, cache_builder, cache_builder_over};
 
 fn in_language(language: &str) -> Reply {
     Reply::cc(language, "max-age=60").field("vary", "accept-language")
@@ -24,7 +24,7 @@ async fn va1_all_variants_are_kept() {
 
 #[tokio::test]
 async fn va1_the_oldest_variant_makes_room() {
-    let layer = CacheLayer::builder(MemoryStore::builder().max_variants(2).build());
+    let layer = cache_builder_over(MemoryStore::builder().max_variants(2).build());
     let bench = Bench::with(layer, ["a", "b", "c"].map(in_language));
     for language in ["a", "b", "c"] {
         bench.get_with("/", &[("accept-language", language)]).await;
@@ -50,7 +50,7 @@ fn in_coding(coding: &str) -> Reply {
 #[tokio::test]
 async fn va3_of_the_codings_the_origin_sees_what_is_compared() {
     let policy = StandardPolicy::default().codings(Codings::known(["br", "gzip"]));
-    let layer = CacheBuilder::default().policy(policy);
+    let layer = cache_builder().policy(policy);
     let bench = Bench::with(layer, ["br", "gzip", "none", "one too many"].map(in_coding));
     bench.get_with("/", &[("accept-encoding", "gzip;q=0.5, br, zstd")]).await.has_body("br");
     assert_eq!(bench.origin.last().headers["accept-encoding"], "br, gzip");
@@ -71,7 +71,7 @@ async fn b18_a_request_without_the_field_shares_the_plain_copy_of_those_that_acc
     let (none, zstd) = ([], [("accept-encoding", "zstd")]);
     for (first, second) in [(&none[..], &zstd[..]), (&zstd[..], &none[..])] {
         let policy = StandardPolicy::default().codings(Codings::known(["br", "gzip"]));
-        let bench = Bench::with(CacheBuilder::default().policy(policy), [in_coding("plain")]);
+        let bench = Bench::with(cache_builder().policy(policy), [in_coding("plain")]);
         bench.get_with("/", first).await;
         assert_eq!(bench.origin.last().headers["accept-encoding"], "identity");
         assert!(bench.get_with("/", second).await.has_body("plain").is_hit());

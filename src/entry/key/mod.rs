@@ -1,5 +1,7 @@
 //! What a stored response is found by.
 
+mod bytes;
+mod parts;
 mod target;
 
 use std::fmt;
@@ -14,6 +16,7 @@ use thiserror::Error;
 use self::target::{Targets, authority, scheme, without_default_port};
 use crate::semantics::CredentialKinds;
 
+pub use self::parts::KeyParts;
 pub(crate) use self::target::{enter, leave, settle_authority};
 
 /// The key under which responses are stored: the target URI, and further parts that a policy adds.
@@ -63,7 +66,7 @@ pub enum KeyError {
     /// which to believe (RFC 9110 7.2).
     #[error("the request's authority is ambiguous")]
     Authority,
-    /// The target names another scheme than the one by which the request was accepted.
+    /// The target names another scheme than the one by which the request was accepted, or an empty one.
     #[error("the request's target names another scheme than the connection has")]
     Scheme,
     /// The URI is too long to be a key.
@@ -245,13 +248,13 @@ impl KeyNames {
 
 /// The prefix and the parts, which have `length` bytes, in one piece. Written into place for look-ups' sake:
 /// a `SmallVec` that grows part by part costs more than the rest of a key.
-fn concat(prefix: &[u8; 4], parts: [&str; 5], length: usize) -> SmallVec<[u8; INLINE]> {
-    fn copy(target: &mut [u8], prefix: &[u8; 4], parts: [&str; 5]) {
+fn concat(prefix: &[u8; 4], parts: [&[u8]; 5], length: usize) -> SmallVec<[u8; INLINE]> {
+    fn copy(target: &mut [u8], prefix: &[u8; 4], parts: [&[u8]; 5]) {
         let (head, mut rest) = target.split_at_mut(4);
         head.copy_from_slice(prefix);
         for part in parts {
             let (place, after) = rest.split_at_mut(part.len());
-            place.copy_from_slice(part.as_bytes());
+            place.copy_from_slice(part);
             rest = after;
         }
     }
@@ -280,7 +283,8 @@ fn absolute(uri: &Uri, request: &Parts) -> Result<SmallVec<[u8; INLINE]>, KeyErr
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let authority = without_default_port(authority, scheme);
     let slash = if path.starts_with('/') { "" } else { "/" };
-    let parts = [scheme.as_str(), "://", authority, slash, path];
+    let parts: [&[u8]; 5] =
+        [scheme.as_str().as_bytes(), b"://", authority, slash.as_bytes(), path.as_bytes()];
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let prefix = u32::try_from(length).map_err(|_| KeyError::TooLong)?.to_le_bytes();
     let mut bytes = concat(&prefix, parts, length);
@@ -394,6 +398,8 @@ mod tests {
         assert_eq!(of("https://a/x", http()), Err(KeyError::Scheme));
         assert_eq!(of("http://a/x", https()), Err(KeyError::Scheme));
         assert_eq!(of("gopher://a/x", http()), Err(KeyError::Scheme));
+        assert_eq!(of("://a/x", http()), Err(KeyError::Scheme));
+        assert_eq!(of("://a/x", None), Err(KeyError::Scheme));
         // Without a word from there, the target's.
         assert_eq!(of("https://a/x", None).as_deref(), Ok("https://a/x"));
         assert_eq!(of("/x", None).as_deref(), Ok("http://a/x"));

@@ -148,6 +148,8 @@ fn is_host_and_port(authority: &str) -> bool {
 pub(super) fn scheme<'a>(uri: &'a Uri, request: &'a Parts) -> Result<&'a Scheme, KeyError> {
     match (request.extensions.get::<Scheme>(), uri.scheme()) {
         (Some(accepted), Some(named)) if accepted != named => Err(KeyError::Scheme),
+        // `http` reads `://a/` as a URI.
+        (None, Some(named)) if named.as_str().is_empty() => Err(KeyError::Scheme),
         (Some(scheme), _) | (None, Some(scheme)) => Ok(scheme),
         (None, None) => Ok(&Scheme::HTTP),
     }
@@ -205,46 +207,52 @@ fn settle_uri(uri: &mut Uri, scheme: &Scheme) {
 
 /// The authority as keys have it, where that is another spelling.
 fn settled(authority: &str, scheme: &Scheme) -> Option<String> {
-    let bare = without_default_port(authority, scheme);
+    let bare = &authority[..without_default_port(authority.as_bytes(), scheme).len()];
     let is_spelled_so = bare.len() == authority.len() && !bare.bytes().any(|byte| byte.is_ascii_uppercase());
     (!is_spelled_so).then(|| bare.to_ascii_lowercase())
 }
 
 /// RFC 9110 7.2: the URI's authority, or `Host`; where both are there they agree.
-pub(super) fn authority<'a>(uri: &'a Uri, request: &'a Parts) -> Result<&'a str, KeyError> {
+pub(super) fn authority<'a>(uri: &'a Uri, request: &'a Parts) -> Result<&'a [u8], KeyError> {
     let mut lines = request.headers.get_all(header::HOST).into_iter();
     let host = lines.next();
     if lines.next().is_some() {
         return Err(KeyError::Authority);
     }
-    let host =
-        host.map(|host| std::str::from_utf8(host.as_bytes())).transpose().map_err(|_| KeyError::Authority)?;
-    let named = uri.authority().map(http::uri::Authority::as_str);
+    let host = host.map(HeaderValue::as_bytes);
+    let named = uri.authority().map(|named| named.as_str().as_bytes());
     let authority = match (named, host) {
         (Some(named), Some(host)) if !named.eq_ignore_ascii_case(host) => {
             return Err(KeyError::Authority);
         }
         (Some(authority), _) | (None, Some(authority)) => authority,
         // HTTP/1.1 demands a Host; HTTP/1.0 and services without a wire have none.
-        (None, None) => "",
+        (None, None) => b"",
     };
-    match authority.bytes().fold(NAME, |kinds, byte| kinds | HOST_BYTES[usize::from(byte)]) {
-        NAME => Ok(authority),
-        MARK if is_host_and_port(authority) => Ok(authority),
-        _ => Err(KeyError::Authority),
+    if is_authority(authority) { Ok(authority) } else { Err(KeyError::Authority) }
+}
+
+/// Whether it is `host[:port]`, or nothing.
+#[inline]
+pub(super) fn is_authority(text: &[u8]) -> bool {
+    match text.iter().fold(NAME, |kinds, byte| kinds | HOST_BYTES[usize::from(*byte)]) {
+        NAME => true,
+        MARK => std::str::from_utf8(text).is_ok_and(is_host_and_port),
+        _ => false,
     }
 }
 
-pub(super) fn without_default_port<'a>(authority: &'a str, scheme: &Scheme) -> &'a str {
-    let port = if *scheme == Scheme::HTTPS {
-        ":443"
+#[inline]
+pub(super) fn without_default_port<'a>(authority: &'a [u8], scheme: &Scheme) -> &'a [u8] {
+    let port: &[u8] = if *scheme == Scheme::HTTPS {
+        b":443"
     } else if *scheme == Scheme::HTTP {
-        ":80"
+        b":80"
     } else {
         return authority;
     };
     let bare = authority.strip_suffix(port).unwrap_or(authority);
-    bare.strip_suffix(':').unwrap_or(bare)
+    bare.strip_suffix(b":").unwrap_or(bare)
 }
 
 #[cfg(all(test, feature = "axum"))]

@@ -80,17 +80,9 @@ pub(super) fn head(accept: &str) -> ResponseHead {
     reuse.initial_age = Duration::from_secs(7);
     reuse.selecting = Selecting::of(&vary, &request, &Rules::default()).unwrap_or_default();
     reuse.stale_while_revalidate = Duration::from_secs(5);
-    ResponseHead {
-        groups: Box::new([GROUP.into()]),
-        headers: vary,
-        last_modified: Some(time),
-        part: None,
-        reuse,
-        status: StatusCode::OK,
-        stripped: None,
-        tag_is_ours: true,
-        upstream_status: None,
-    }
+    let mut head = ResponseHead::new(StatusCode::OK, vary, reuse);
+    head.groups = Box::new([GROUP.into()]);
+    head
 }
 
 pub(super) fn trailers() -> HeaderMap {

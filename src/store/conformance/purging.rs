@@ -10,7 +10,7 @@ use super::fixtures::{
     contents, expect, fill, group_targets, head, here, invalidate, is_purged, key_of, key_targets, look_up,
     purged_at, put, response, sure, targets, together, ungrouped, until, yield_now,
 };
-use crate::entry::{Payload, StoredResponse};
+use crate::entry::{Payload, ResponseHead, StoredResponse};
 use crate::store::{Expired, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, Store};
 
 /// Whether nothing that a look-up has found passes for fresh.
@@ -330,8 +330,10 @@ pub async fn a_purge_of_another_query_is_remembered_for_what_is_on_its_way<S: St
     let another = key_of("http://example.com/news/today?page=2");
     let (expected, fence) = expect(store, &here()).await;
     invalidate(store, &PurgeTarget::Uri(another.uri().into()), PurgeMode::Remove).await;
-    let mut answers_for_others = head("x");
-    answers_for_others.headers.insert("no-vary-search", HeaderValue::from_static("params"));
+    let plain = head("x");
+    let mut headers = plain.headers();
+    headers.insert("no-vary-search", HeaderValue::from_static("params"));
+    let answers_for_others = ResponseHead::new(plain.status(), headers, plain.reuse().clone());
     let old = StoredResponse::new(answers_for_others, Payload::from_bytes("old".into()));
     let written = put(store, &here(), old, fence).await;
     drop(expected);

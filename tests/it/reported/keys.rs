@@ -10,16 +10,15 @@ use bytes::Bytes;
 use http::{Method, Request, Uri, request};
 use http_body_util::Empty;
 use larder::store::{PurgeMode, PurgeTarget, Store};
-use larder::{
-    BoxStore, CacheBuilder, CacheHandle, CacheLayer, CachePolicy, MemoryStore, PurgeError, RequestAction,
-    StoreError,
-};
+use larder::{BoxStore, CachePolicy, MemoryStore, PurgeError, RequestAction, StoreError};
 use tokio::sync::Semaphore;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
 use crate::support::bench::read;
 use crate::support::forward::forward;
-use crate::support::{Bench, Reply, Seen, Step, settle};
+use crate::support::{
+    Bench, CacheHandle, CacheLayer, Reply, Seen, Step, cache_builder, cache_builder_over, cache_layer, settle,
+};
 
 const FRESH: [(&str, &str); 1] = [("cache-control", "max-age=60")];
 
@@ -94,7 +93,7 @@ async fn ask(router: Router, uri: &str, tenant: Option<&str>) -> Seen {
 
 #[tokio::test]
 async fn b13_a_tenant_that_a_middleware_writes_into_the_uri_is_in_the_key() {
-    let layer = CacheLayer::default();
+    let layer = cache_layer();
     let handle = layer.handle();
     // Inside of the router, so that axum has noted the original URI.
     let rewrite = tower::util::MapRequestLayer::new(|mut request: AxumRequest| {
@@ -123,7 +122,7 @@ async fn b13_a_tenant_that_a_middleware_writes_into_the_uri_is_in_the_key() {
 struct Sorted;
 
 impl CachePolicy for Sorted {
-    fn request(&self, request: &request::Parts) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, _: &mut http::Extensions) -> RequestAction {
         let mut request = request.clone();
         let mut query: Vec<_> = request.uri.query().unwrap_or_default().split('&').collect();
         query.sort_unstable();
@@ -138,7 +137,7 @@ async fn b13_the_uri_that_a_policy_gives_counts_also_below_a_nested_router() {
         let page = get(move || async move { (FRESH, name) });
         Router::new().route("/page", page)
     };
-    let layer = CacheBuilder::default().policy(Sorted).build();
+    let layer = cache_builder().policy(Sorted).build();
     let router = Router::new()
         .nest("/one", cached("one").layer(layer.clone()))
         .nest("/two", cached("two").layer(layer.clone()))
@@ -174,7 +173,7 @@ async fn b13_an_unsafe_request_reaches_what_is_stored_under_either_uri() {
 
 #[tokio::test(start_paused = true)]
 async fn b14_a_cache_inside_itself_lets_pass_what_it_has_seen() {
-    let layer = CacheLayer::default();
+    let layer = cache_layer();
     let inner = get(|| async { (FRESH, "page") });
     let router = Router::new().route("/", inner.layer(layer.clone())).layer(layer.clone());
     let begun = tokio::time::Instant::now();
@@ -184,7 +183,7 @@ async fn b14_a_cache_inside_itself_lets_pass_what_it_has_seen() {
     assert!(ask(router, "/", None).await.has_body("page").is_hit());
     // Two layers over one store have calls of their own, and each does its part.
     let store = MemoryStore::default();
-    let (outer, inner) = (CacheLayer::new(store.clone()), CacheLayer::new(store));
+    let (outer, inner) = (cache_builder_over(store.clone()).build(), cache_builder_over(store).build());
     let page = get(|| async { (FRESH, "page") });
     let router = Router::new().route("/", page.layer(inner)).layer(outer);
     let seen = ask(router, "/", None).await.has_body("page");

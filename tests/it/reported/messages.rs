@@ -8,12 +8,12 @@ use http_body::Body;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use larder::{CacheBuilder, CacheLayer, StandardPolicy};
+use larder::StandardPolicy;
 use tower::{Layer, Service, ServiceBuilder};
 use tower_http::compression::CompressionLayer;
 
 use crate::support::bench::read;
-use crate::support::{Bench, Reply, wire};
+use crate::support::{Bench, Reply, cache_builder, cache_layer, wire};
 
 #[tokio::test]
 async fn b04_a_length_beside_a_transfer_coding_is_removed_whatever_the_method() {
@@ -69,7 +69,7 @@ async fn b04_a_client_gets_the_whole_content_of_a_message_with_two_framings() {
         .field("transfer-encoding", "chunked")
         .frames(&["twenty bytes ", "it was."]);
     // An origin over HTTP/1.1 has had its frames taken off, and both fields are still there.
-    let cache = CacheLayer::default().layer(crate::support::origin::always(reply));
+    let cache = cache_layer().layer(crate::support::origin::always(reply));
     let edge = tower::util::MapResponseLayer::new(|mut response: http::Response<_>| {
         response.headers_mut().remove("transfer-encoding");
         response
@@ -161,7 +161,7 @@ async fn b06_a_part_has_no_digest_of_the_whole() {
     }
     // Parts that are put together, and the whole that they make.
     let policy = StandardPolicy::default().partial(true);
-    let bench = Bench::with(CacheBuilder::default().policy(policy), []);
+    let bench = Bench::with(cache_builder().policy(policy), []);
     let part = |content: &str, range: &str| {
         let reply = Reply::cc(content, "max-age=60").status(206).field("content-range", range);
         with(reply.field("etag", "\"a\""))
@@ -192,7 +192,7 @@ async fn b06_a_304_does_not_replace_the_digest_of_the_content() {
 #[tokio::test]
 async fn b12_an_answer_without_content_is_not_compressed() {
     let page = get(|| async { ([("cache-control", "max-age=60"), ("etag", "\"v1\"")], "x".repeat(1000)) });
-    for layer in [CacheLayer::default(), CacheBuilder::default().tag_only().build()] {
+    for layer in [cache_layer(), cache_builder().tag_only().build()] {
         let router = Router::new().route("/", page.clone());
         let router = router.layer(ServiceBuilder::new().layer(CompressionLayer::new()).layer(layer));
         let address = wire::serve_router(router).await;
@@ -271,7 +271,7 @@ async fn b12_a_body_of_known_length_says_it() {
 #[tokio::test]
 async fn b12_tag_only_says_it_too() {
     let origin = crate::support::origin::always(Reply::new("0123456789"));
-    let mut cache = CacheBuilder::default().tag_only().build().layer(origin);
+    let mut cache = cache_builder().tag_only().build().layer(origin);
     for (condition, length) in [(None, 10), (Some("W/\"a-4b8cf17a69b0b4ec\""), 10), (Some("*"), 0)] {
         let mut request = Request::get("http://a/");
         if let Some(condition) = condition {

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use http::{Method, Request, Uri};
 use http_body_util::Empty;
-use larder::{CacheBuilder, CacheLayer, FillLimits, MemoryStore, StandardPolicy};
+use larder::{FillLimits, MemoryStore, StandardPolicy};
 use tower::{Layer, Service};
 
 use super::validation::until_calls;
 use crate::support::bench::read;
-use crate::support::{Answer, Bench, Origin, Reply, Stage, Step, settle};
+use crate::support::{
+    Answer, Bench, Origin, Reply, Stage, Step, alone, cache_builder, cache_builder_over, settle,
+};
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=60");
 
@@ -24,8 +26,7 @@ enum Apart {
 
 /// The one of two calls that was sent first lands last. The dates are seconds from then on.
 async fn first_call_lands_last(apart: Apart, dates: [Option<u64>; 2]) -> Stage {
-    let stage =
-        Stage::with(CacheBuilder::default().fill_limits(FillLimits::new().wait(Duration::from_secs(1))));
+    let stage = Stage::with(cache_builder().fill_limits(FillLimits::new().wait(Duration::from_secs(1))));
     if matches!(apart, Apart::Remembered) {
         let secret = Step::head(200, &[("cache-control", "no-store")]);
         stage.fill("/", &[secret, Step::End]).await;
@@ -82,7 +83,7 @@ async fn b03_a_background_validation_that_brings_news_ends_the_stale_window() {
         Reply::cc("", "max-age=60").frames(&["large".repeat(500).as_str(), "large".repeat(500).as_str()]),
     ] {
         let store = MemoryStore::builder().max_object(3000).build();
-        let bench = Bench::with(CacheLayer::builder(store), [Reply::cc("old", stale).field("etag", "\"a\"")]);
+        let bench = Bench::with(cache_builder_over(store), [Reply::cc("old", stale).field("etag", "\"a\"")]);
         bench.get("/").await;
         bench.later(61);
         bench.origin.then(news.clone());
@@ -159,7 +160,9 @@ async fn b07_an_error_that_lands_late_replaces_nothing_that_came_meanwhile() {
         let stage = Stage::new();
         // The key is known to give what nobody can share: two calls side by side.
         stage.fill("/", &[Step::head(200, &[("cache-control", "no-store")]), Step::End]).await;
-        let (first, second) = (stage.get("/"), stage.get("/"));
+        let first = stage.get("/");
+        settle().await;
+        let second = stage.get("/");
         settle().await;
         stage.origin.call(2).steps(&[Step::head(200, &[FRESH]), Step::frame("good"), Step::End]);
         second.seen().await.has_body("good");
@@ -226,7 +229,7 @@ async fn b08_a_purged_response_that_stands_in_counts_from_the_purge() {
 #[tokio::test(start_paused = true)]
 async fn b09_a_follower_decides_with_the_time_at_which_it_goes_on() {
     let limits = FillLimits::new().wait(Duration::from_secs(30));
-    let stage = Stage::with(CacheBuilder::default().fill_limits(limits));
+    let stage = Stage::with(cache_builder().fill_limits(limits));
     let leader = stage.get("/").reading();
     settle().await;
     // The tag that decides is made of the whole.
@@ -249,11 +252,11 @@ fn b16_without_a_runtime_what_is_stale_is_validated_in_front() {
     let (clock, hand) = larder::Clock::manual();
     let origin = Origin::new([Reply::cc("old", "max-age=60, stale-while-revalidate=600")]);
     let policy = StandardPolicy::default().refresh_ahead(Some(Duration::from_secs(10)));
-    let mut cache = CacheBuilder::default().policy(policy).clock(clock).build().layer(origin.clone());
+    let mut cache = cache_builder().policy(policy).clock(clock).build().layer(origin.clone());
     let mut get = || {
         let request = Request::get("http://a/").body(Empty::<bytes::Bytes>::new()).unwrap();
         let answer = cache.call(request);
-        futures_util::future::FutureExt::now_or_never(async { read(answer.await.unwrap()).await }).unwrap()
+        alone(async { read(answer.await.unwrap()).await })
     };
     get().has_body("old");
     hand.advance(Duration::from_secs(55));
@@ -307,7 +310,7 @@ fn part(range: &str, tag: &str) -> Step {
 #[tokio::test(start_paused = true)]
 async fn b03_parts_that_land_in_any_order_are_put_together_or_the_newer_one_stays() {
     for (tag_of_first, expected) in [("\"v2\"", "0123456789"), ("\"v1\"", "")] {
-        let stage = Stage::with(CacheBuilder::default().policy(StandardPolicy::rfc9111()));
+        let stage = Stage::with(cache_builder().policy(StandardPolicy::rfc9111()));
         let range = |range| stage.get_with("/", &[("range", range)]);
         let first = range("bytes=0-4");
         settle().await;
@@ -329,7 +332,7 @@ async fn b03_parts_that_land_in_any_order_are_put_together_or_the_newer_one_stay
 
 #[tokio::test(start_paused = true)]
 async fn b03_a_whole_that_was_asked_for_before_a_part_of_it_replaces_the_part() {
-    let stage = Stage::with(CacheBuilder::default().policy(StandardPolicy::rfc9111()));
+    let stage = Stage::with(cache_builder().policy(StandardPolicy::rfc9111()));
     let whole = stage.get("/").reading();
     settle().await;
     stage.later(1);

@@ -5,10 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
-use larder::{CacheBuilder, CacheHandle, CacheService, Clock, ClockHand};
+use larder::{Clock, ClockHand};
 use tower::{Layer, Service};
 
 use super::origin::{Origin, Refused, Reply};
+use super::stores::at_rest;
+use super::{CacheBuilder, CacheHandle, CacheService, cache_builder};
 
 pub struct Bench {
     pub origin: Origin,
@@ -60,11 +62,11 @@ impl Seen {
 
 impl Bench {
     pub fn new(replies: impl IntoIterator<Item = Reply>) -> Self {
-        Self::with(CacheBuilder::default(), replies)
+        Self::with(cache_builder(), replies)
     }
 
     pub fn rfc9111(replies: impl IntoIterator<Item = Reply>) -> Self {
-        Self::with(CacheBuilder::default().policy(larder::StandardPolicy::rfc9111()), replies)
+        Self::with(cache_builder().policy(larder::StandardPolicy::rfc9111()), replies)
     }
 
     /// Clients may ask for something fresher than what is stored.
@@ -127,10 +129,11 @@ impl Bench {
 
 /// The careful policy, but clients may ask for something fresher than what is stored.
 pub fn heeding() -> CacheBuilder {
-    CacheBuilder::default().policy(larder::StandardPolicy::default().client_directives(true))
+    cache_builder().policy(larder::StandardPolicy::default().client_directives(true))
 }
 
-/// Reads a response to its end, clean or not.
+/// Reads a response to its end, clean or not, and waits until what comes of it is stored: what a scenario asks next finds
+/// it, be the store slow or not.
 pub async fn read<B>(response: http::Response<B>) -> Seen
 where
     B: http_body::Body<Data = Bytes> + Send,
@@ -153,5 +156,6 @@ where
             },
         }
     }
+    at_rest().await;
     seen
 }

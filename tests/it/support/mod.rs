@@ -1,6 +1,8 @@
 //! What scenarios are made of.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+use std::task::{Context, Poll, Waker};
 
 use proptest::test_runner::{Config, RngSeed};
 
@@ -12,18 +14,42 @@ pub mod naive;
 pub mod origin;
 pub mod raw;
 pub mod stepped;
+pub mod stores;
 pub mod wire;
 
 pub use bench::{Bench, Seen};
 pub use origin::{Origin, Reply};
 pub use stepped::{Answer, Client, Reading, Stage, Step, settle};
+pub use stores::{
+    CacheBuilder, CacheHandle, CacheLayer, CacheService, cache_builder, cache_builder_over, cache_layer,
+};
 
-/// So many random cases, by the seed in `LARDER_SEED` if there is one. The seed is told with a failure, so that the same
-/// cases can be had again.
-#[expect(clippy::print_stderr, reason = "a test's output is shown when it fails, and only then")]
+/// What a future gives where there is no runtime, and nothing outside of it to wait for.
+#[track_caller]
+pub fn alone<F: Future>(future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    let mut cx = Context::from_waker(Waker::noop());
+    (0..1_000)
+        .find_map(|_| match future.as_mut().poll(&mut cx) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        })
+        .expect("it comes to its end by itself")
+}
+
+/// So many random cases, by the [`seed`].
 pub fn cases(cases: u32) -> Config {
-    let seed = std::env::var("LARDER_SEED")
-        .map_or_else(|_| RandomState::new().hash_one(cases), |seed| seed.parse().unwrap());
-    eprintln!("LARDER_SEED={seed}");
-    Config { cases, failure_persistence: None, rng_seed: RngSeed::Fixed(seed), ..Config::default() }
+    Config { cases, failure_persistence: None, rng_seed: RngSeed::Fixed(seed()), ..Config::default() }
+}
+
+/// The seed of this run: that in `LARDER_SEED`, or a random one, which is shown with a failure, so that the same cases can
+/// be had again.
+#[expect(clippy::print_stderr, reason = "a test's output is shown when it fails, and only then")]
+pub fn seed() -> u64 {
+    static SEED: LazyLock<u64> = LazyLock::new(|| {
+        std::env::var("LARDER_SEED")
+            .map_or_else(|_| RandomState::new().hash_one("seed"), |seed| seed.parse().unwrap())
+    });
+    eprintln!("LARDER_SEED={}", *SEED);
+    *SEED
 }

@@ -12,14 +12,14 @@ use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, request};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty};
-use larder::{CacheBody, CacheBuilder, CacheHandle, CacheService, Clock, ClockHand};
+use larder::{CacheBody, Clock, ClockHand};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tower::{Layer, Service};
 
-use super::Seen;
 use super::bench::read;
 use super::origin::{Broke, Refused};
+use super::{CacheBuilder, CacheHandle, CacheService, Seen, cache_builder};
 
 /// Lets everything run until all of it waits. In a runtime whose time is paused, time moves only then.
 pub async fn settle() {
@@ -142,6 +142,15 @@ impl Stepped {
         state.calls.get(number).cloned().unwrap_or_else(|| panic!("{} calls only", state.calls.len()))
     }
 
+    /// The only call for this path.
+    #[track_caller]
+    pub fn call_for(&self, path: &str) -> Call {
+        let mut calls = self.calls_from(0).into_iter().filter(|call| call.request.uri.path() == path);
+        let call = calls.next().unwrap_or_else(|| panic!("no call for {path}"));
+        assert!(calls.next().is_none(), "two calls for {path}");
+        call
+    }
+
     /// All calls from one on.
     pub fn calls_from(&self, number: usize) -> Vec<Call> {
         self.state.lock().unwrap().calls[number..].to_vec()
@@ -259,7 +268,7 @@ pub struct Stage {
 
 impl Stage {
     pub fn new() -> Self {
-        Self::with(CacheBuilder::default())
+        Self::with(cache_builder())
     }
 
     /// Clients may ask for something fresher than what is stored.

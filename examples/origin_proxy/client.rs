@@ -1,0 +1,67 @@
+//! The client of a request: the server puts it into the extensions of each request.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use crate::calls::ConnectionCalls;
+use crate::interim::Exchange;
+use crate::serve::DrainGuard;
+
+/// What the requests of one connection have in common.
+pub struct ClientConnection {
+    pub address: IpAddr,
+    pub calls: ConnectionCalls,
+    /// A request may outlive its connection, where the cache goes on with it: it must not hold up a drain.
+    pub drain_guard: Weak<DrainGuard>,
+}
+
+/// The client of one request. One value has it all: each further extension would cost an allocation.
+#[derive(Clone)]
+pub struct Client(Arc<Request>);
+
+struct Request {
+    connection: Arc<ClientConnection>,
+    exchange: Option<Exchange>,
+    is_answered: AtomicBool,
+}
+
+impl Client {
+    pub fn new(connection: &Arc<ClientConnection>, exchange: Option<Exchange>) -> Self {
+        let connection = Arc::clone(connection);
+        Self(Arc::new(Request { connection, exchange, is_answered: AtomicBool::new(false) }))
+    }
+
+    pub fn address(&self) -> IpAddr {
+        self.0.connection.address
+    }
+
+    /// Where to begin a call for the client; `None` once the request is answered, since what goes on with it then is for
+    /// others.
+    pub fn calls(&self) -> Option<&ConnectionCalls> {
+        (!self.0.is_answered.load(Ordering::Acquire)).then_some(&self.0.connection.calls)
+    }
+
+    /// How interim responses reach the client, if they can.
+    pub fn exchange(&self) -> Option<&Exchange> {
+        self.0.exchange.as_ref()
+    }
+
+    /// Holds up a drain, and keeps the connection's slot, until the value is dropped. `None` once the connection has
+    /// ended.
+    pub fn drain_guard(&self) -> Option<Arc<DrainGuard>> {
+        self.0.connection.drain_guard.upgrade()
+    }
+
+    pub fn set_answered(&self) {
+        self.0.is_answered.store(true, Ordering::Release);
+        self.end_exchange();
+    }
+
+    /// No interim response is sent any more.
+    pub fn end_exchange(&self) {
+        if let Some(exchange) = &self.0.exchange {
+            exchange.close();
+        }
+    }
+}

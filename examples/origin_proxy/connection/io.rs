@@ -1,0 +1,208 @@
+//! A client's socket.
+//!
+//! hyper's HTTP/2 server writes and flushes each DATA frame by itself: a system call for each small response, although
+//! many are ready at once. Here such writes are collected, and the task that drives the connection flushes them when
+//! hyper has nothing more to write. HTTP/1 writes pass as they come: one is a whole response anyway, and after a switch
+//! of protocols nobody drives the connection.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::Activity;
+
+/// The most bytes that are collected. A larger write saves little by being part of another one, and is not copied.
+const COLLECTED: usize = 32 << 10;
+
+/// A client's socket that reports what it reads and writes. hyper has one handle of it, the task that drives hyper has
+/// the other one.
+pub struct Socket {
+    activity: Arc<Activity>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// What was taken from hyper, of which `written` bytes are written. It has no memory while it is empty.
+    collected: Vec<u8>,
+    stream: TcpStream,
+    written: usize,
+}
+
+impl Socket {
+    pub fn new(stream: TcpStream, activity: Arc<Activity>) -> Arc<Self> {
+        let state = State { collected: Vec::new(), stream, written: 0 };
+        Arc::new(Self { activity, state: Mutex::new(state) })
+    }
+
+    pub(super) fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+
+    pub(super) fn has_collected(&self) -> bool {
+        !self.state().collected.is_empty()
+    }
+
+    /// Writes what was collected, as far as there is room; whether the connection is broken.
+    pub(super) fn has_failed_to_flush(&self, cx: &mut Context<'_>) -> bool {
+        if !self.activity.is_http2() {
+            return false;
+        }
+        let mut state = self.state();
+        if state.collected.is_empty() {
+            return false;
+        }
+        match state.poll_write_collected(cx, &self.activity) {
+            Poll::Ready(Ok(())) => matches!(state.poll_flush(cx, &self.activity), Poll::Ready(Err(_))),
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        activity: &Activity,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if !activity.is_http2() {
+            return poll_write(&mut self.stream, cx, activity, slices);
+        }
+        let length = slices.iter().map(|slice| slice.len()).sum::<usize>();
+        if self.collected.len() + length > COLLECTED {
+            ready!(self.poll_write_collected(cx, activity))?;
+        }
+        if length > COLLECTED {
+            return poll_write(&mut self.stream, cx, activity, slices);
+        }
+        if self.collected.is_empty() {
+            self.collected.reserve_exact(COLLECTED);
+        }
+        slices.iter().for_each(|slice| self.collected.extend_from_slice(slice));
+        Poll::Ready(Ok(length))
+    }
+
+    fn poll_write_collected(&mut self, cx: &mut Context<'_>, activity: &Activity) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.collected.get(self.written..).filter(|rest| !rest.is_empty()) {
+            match ready!(poll_write(&mut self.stream, cx, activity, &[IoSlice::new(rest)]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.written += written,
+            }
+        }
+        (self.collected, self.written) = (Vec::new(), 0);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>, activity: &Activity) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        activity.flushed();
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Writes to the system.
+fn poll_write(
+    stream: &mut TcpStream,
+    cx: &mut Context<'_>,
+    activity: &Activity,
+    slices: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    let mut written = Pin::new(&mut *stream).poll_write_vectored(cx, slices);
+    if written.is_pending() && activity.is_probing() {
+        let bytes = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
+        written = match write_now(stream, bytes) {
+            Ok(0) => Poll::Pending,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            written => Poll::Ready(written),
+        };
+    }
+    activity.wrote(&written);
+    written
+}
+
+/// Writes what there is room for, even if tokio knows of none.
+#[cfg(unix)]
+fn write_now(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    use std::io::Write;
+    use std::os::fd::AsFd;
+    std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?).write(bytes)
+}
+
+#[cfg(not(unix))]
+fn write_now(_: &TcpStream, _: &[u8]) -> io::Result<usize> {
+    Err(io::ErrorKind::WouldBlock.into())
+}
+
+/// hyper's handle of a socket.
+pub struct ObservedIo(Arc<Socket>);
+
+impl ObservedIo {
+    pub fn new(socket: &Arc<Socket>) -> Self {
+        Self(Arc::clone(socket))
+    }
+}
+
+impl Drop for ObservedIo {
+    fn drop(&mut self) {
+        if self.0.activity.is_blocked() {
+            // The client will not take what it has not taken, so the system need not keep it.
+            let _ = self.0.state().stream.set_zero_linger();
+        }
+    }
+}
+
+impl AsyncRead for ObservedIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.0.state().stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.0.activity.read();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for ObservedIo {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.state().poll_write(cx, &self.0.activity, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.state().poll_write(cx, &self.0.activity, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.state().stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.0.state();
+        if !state.collected.is_empty() {
+            return Poll::Ready(Ok(())); // the task that drives the connection flushes in a moment
+        }
+        state.poll_flush(cx, &self.0.activity)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.0.state();
+        ready!(state.poll_write_collected(cx, &self.0.activity))?;
+        Pin::new(&mut state.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,220 @@
+//! Everything of a stored response but its content.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName};
+use http::{HeaderValue, StatusCode};
+
+use super::fields::{FieldLines, Fields, Purpose};
+use crate::semantics::cache_status::CACHE_STATUS;
+use crate::semantics::fields::lets_pages_see;
+use crate::semantics::freshness::single_date;
+use crate::semantics::no_vary_search::{NO_VARY_SEARCH, NoVarySearch};
+use crate::semantics::parts::{Extent, strong_validator};
+use crate::semantics::preconditions::Representation;
+use crate::semantics::reuse::Reuse;
+use crate::semantics::validation::Validators;
+
+/// What of a representation a stored 206 has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// These bytes, one after the other. `Content-Range` and `Content-Length` are made for each answer.
+    Bytes(Extent),
+    /// What is sent again for the very same `Range`, which is among the selecting fields, and for nothing else:
+    /// several ranges, or one that can't be made out.
+    Replay,
+}
+
+impl Part {
+    fn weight(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Bytes(extent) => extent.weight(),
+                Self::Replay => 0,
+            }
+    }
+}
+
+/// Status, fields and terms of a stored response, whichever layer stored it.
+#[derive(Clone, Debug)]
+pub struct ResponseHead {
+    fields: FieldLines,
+    pub(crate) groups: Box<[Box<str>]>,
+    pub(crate) last_modified: Option<SystemTime>,
+    /// What of the representation is there; `None` for all of it.
+    pub(crate) part: Option<Box<Part>>,
+    pub(crate) reuse: Reuse,
+    pub(crate) status: StatusCode,
+    /// Fields that are not sent, but count when the response is freshened.
+    stripped: Option<Box<FieldLines>>,
+    /// `ETag` was made by this cache, not by the origin: it is never sent upstream.
+    pub(crate) tag_is_ours: bool,
+    /// `Cache-Status` of caches nearer to the origin.
+    upstream_status: Option<Box<[u8]>>,
+}
+
+impl ResponseHead {
+    /// A head with the fields as they were received. `Age` and `Cache-Status` are told in other ways.
+    pub(crate) fn new(status: StatusCode, mut headers: HeaderMap, reuse: Reuse) -> Self {
+        headers.remove(header::AGE);
+        let upstream_status = take_upstream_status(&mut headers);
+        Self {
+            groups: Box::default(),
+            last_modified: single_date(&headers, &header::LAST_MODIFIED, reuse.response_time),
+            fields: FieldLines::of(&headers),
+            part: None,
+            reuse,
+            status,
+            stripped: None,
+            tag_is_ours: false,
+            upstream_status,
+        }
+    }
+
+    #[must_use]
+    pub(crate) fn with_part(mut self, part: Option<Part>) -> Self {
+        self.part = part.map(Box::new);
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn with_stripped(mut self, stripped: &HeaderMap) -> Self {
+        self.stripped = (!stripped.is_empty()).then(|| Box::new(FieldLines::of(stripped)));
+        self
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The fields that are sent, without `Age` and `Cache-Status`, which each answer has of its own.
+    pub fn fields(&self) -> Fields<'_> {
+        self.fields.view()
+    }
+
+    /// [`ResponseHead::fields`] as a map, which is made anew each time.
+    pub fn headers(&self) -> HeaderMap {
+        self.headers_of(|_| true, 0)
+    }
+
+    /// What reuse depends on.
+    pub fn reuse(&self) -> &Reuse {
+        &self.reuse
+    }
+
+    /// The groups (tags) by which it can be purged.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.groups.iter().map(AsRef::as_ref)
+    }
+
+    pub(crate) fn part(&self) -> Option<&Part> {
+        self.part.as_deref()
+    }
+
+    pub(crate) fn upstream_status(&self) -> Option<&[u8]> {
+        self.upstream_status.as_deref()
+    }
+
+    /// The fields of an answer, and its content. See [`FieldLines::to_answer`].
+    #[inline]
+    pub(crate) fn to_answer(
+        &self,
+        purpose: Purpose,
+        age: HeaderValue,
+        content: Option<&Bytes>,
+    ) -> (HeaderMap, Option<Bytes>) {
+        self.fields.to_answer(purpose, age, content)
+    }
+
+    /// The fields whose names are kept, with room for more.
+    pub(crate) fn headers_of(&self, keeps: impl Fn(&str) -> bool, room: usize) -> HeaderMap {
+        self.fields.to_map(keeps, room)
+    }
+
+    /// The fields by which a browser lets a page see an answer that is made of this response.
+    pub(crate) fn seen_by_pages(&self) -> HeaderMap {
+        self.headers_of(lets_pages_see, 0)
+    }
+
+    /// The head of what has these bytes; all of them make it a 200.
+    #[must_use]
+    pub(crate) fn having(mut self, extent: Extent) -> Self {
+        let mut headers = self.headers_of(|_| true, 1);
+        headers.remove(header::CONTENT_RANGE);
+        headers.remove(header::CONTENT_LENGTH);
+        if extent.is_complete() {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(extent.length()));
+            self.status = StatusCode::OK;
+            self.part = None;
+        } else {
+            self.part = Some(Box::new(Part::Bytes(extent)));
+        }
+        self.fields = FieldLines::of(&headers);
+        self
+    }
+
+    /// The fields as they were received, those that are not sent included.
+    pub(crate) fn own_fields(&self) -> HeaderMap {
+        let mut fields = self.headers();
+        if let Some(stripped) = &self.stripped {
+            fields.extend(stripped.to_map(|_| true, 0));
+        }
+        fields
+    }
+
+    pub(crate) fn validators(&self) -> Validators<'_> {
+        Validators {
+            etag: self.get(&header::ETAG).filter(|_| !self.tag_is_ours),
+            last_modified: self.get(&header::LAST_MODIFIED),
+        }
+    }
+
+    /// The validator by which the parts of one representation know each other; see [`strong_validator`].
+    pub(crate) fn strong_validator(&self) -> Option<&[u8]> {
+        strong_validator(self.get(&header::ETAG), self.get(&header::LAST_MODIFIED), self.reuse.date)
+    }
+
+    pub(crate) fn representation(&self) -> Representation<'_> {
+        Representation {
+            date: Some(self.reuse.date),
+            etag: self.get(&header::ETAG),
+            last_modified: self.last_modified,
+        }
+    }
+
+    /// What it says of other queries of its URI.
+    pub(crate) fn no_vary_search(&self) -> Option<NoVarySearch> {
+        let has_rule = self.fields().contains(&NO_VARY_SEARCH);
+        has_rule
+            .then(|| self.headers_of(|name| name == NO_VARY_SEARCH.as_str(), 1))
+            .and_then(|headers| NoVarySearch::of(&headers))
+    }
+
+    fn get(&self, name: &HeaderName) -> Option<&[u8]> {
+        self.fields().get(name)
+    }
+
+    /// Bytes of memory held, the value itself included.
+    pub(super) fn weight(&self) -> usize {
+        size_of::<Self>()
+            + self.fields.weight()
+            + self.stripped.as_ref().map_or(0, |stripped| size_of::<FieldLines>() + stripped.weight())
+            + self.reuse.selecting.weight()
+            + self.part().map_or(0, Part::weight)
+            + self.groups.iter().map(|group| size_of::<Box<str>>() + group.len()).sum::<usize>()
+            + self.upstream_status.as_ref().map_or(0, |status| status.len())
+    }
+}
+
+/// Joins the lines of `Cache-Status`, which each answer puts its own member behind.
+fn take_upstream_status(headers: &mut HeaderMap) -> Option<Box<[u8]>> {
+    if !headers.contains_key(CACHE_STATUS) {
+        return None;
+    }
+    let lines: Vec<_> = headers.get_all(CACHE_STATUS).into_iter().map(HeaderValue::as_bytes).collect();
+    let joined = lines.join(&b", "[..]).into_boxed_slice();
+    headers.remove(CACHE_STATUS);
+    Some(joined)
+}

@@ -1,0 +1,68 @@
+//! Further parts of a key, by a layer that is wrapped around the cache.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap};
+
+use super::CacheKey;
+
+/// Further parts of a request's key, by a layer that is wrapped around the cache: among the extensions of the request.
+///
+/// They come after what the policy has made of the request. Names and values compare byte for byte, and a part that one
+/// request has and another has not makes their keys differ.
+///
+/// ```
+/// use http::Request;
+/// use larder::KeyParts;
+///
+/// // What an experiment shows to this client is stored separately.
+/// let request = Request::get("http://example.com/")
+///     .extension(KeyParts::new().with("experiment", "b"))
+///     .body(())
+///     .unwrap();
+/// # let _ = request;
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyParts {
+    content: Option<Bytes>,
+    parts: Vec<(Cow<'static, str>, Bytes)>,
+}
+
+impl KeyParts {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a part.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Bytes>) -> Self {
+        self.parts.push((name.into(), value.into()));
+        self
+    }
+
+    /// Says that this is the content of the request, all of it, and that the inner service still gets it. The key holds it,
+    /// with the fields that say how to read it. So the answer to a QUERY can be stored (RFC 10008), as
+    /// [`QueryLayer`](crate::QueryLayer) does it.
+    #[must_use]
+    pub fn content(mut self, content: impl Into<Bytes>) -> Self {
+        self.content = Some(content.into());
+        self
+    }
+
+    pub(crate) fn has_content(&self) -> bool {
+        self.content.is_some()
+    }
+
+    /// The key with these parts. Content is in it as it is, not as a digest: keys compare exactly.
+    pub(crate) fn key(&self, key: CacheKey, headers: &HeaderMap) -> CacheKey {
+        let key = self.parts.iter().fold(key, |key, (name, value)| key.with(name, value));
+        let Some(content) = &self.content else {
+            return key;
+        };
+        [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE]
+            .iter()
+            .fold(key.with("QUERY", content), |key, name| key.with_field(name, headers))
+    }
+}

@@ -1,0 +1,155 @@
+//! What an operator can watch.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+
+use crate::entry::key::CacheKey;
+use crate::error::StoreError;
+use crate::semantics::cache_status::Outcome;
+use crate::semantics::reuse::Forward;
+use crate::store::{PurgeMode, PurgeTarget, PutOutcome};
+
+/// Gets every [`Event`] of a layer: for metrics, logs and traces.
+///
+/// It is called in the middle of requests, from every thread that serves them, so it must not block. A panic in it is a
+/// panic of the request. Closures are observers.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use larder::{CacheBuilder, Event};
+///
+/// let hits = Arc::new(AtomicU64::new(0));
+/// let counted = Arc::clone(&hits);
+/// let layer = CacheBuilder::default()
+///     .observer(move |event: &Event<'_>| {
+///         if let Event::Answered { outcome, .. } = event
+///             && outcome.is_hit()
+///         {
+///             counted.fetch_add(1, Ordering::Relaxed);
+///         }
+///     })
+///     .build();
+/// # let _ = layer;
+/// ```
+pub trait Observer: Send + Sync + 'static {
+    /// Something has happened.
+    fn event(&self, event: &Event<'_>);
+}
+
+impl<F> Observer for F
+where
+    F: Fn(&Event<'_>) + Send + Sync + 'static,
+{
+    fn event(&self, event: &Event<'_>) {
+        self(event);
+    }
+}
+
+/// Something that has happened in a cache.
+///
+/// Each request of a client ends in exactly one of `Answered`, `Failed` and `Dropped`; what goes on in the background never
+/// counts as a client. Times are from the request's arrival, or from the beginning of the call of the inner service.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A request got its answer; the content may still be on its way.
+    #[non_exhaustive]
+    Answered {
+        /// From the arrival of the request to the head of the response.
+        elapsed: Duration,
+        /// Its key; `None` where the request bypasses the cache.
+        key: Option<&'a CacheKey>,
+        /// The request's method.
+        method: &'a Method,
+        /// What the cache did.
+        outcome: &'a Outcome,
+        /// The status of the answer.
+        status: StatusCode,
+    },
+    /// The body of an answer was read to its end, broke off, or was dropped.
+    #[non_exhaustive]
+    BodyEnded {
+        /// Bytes of content that were read.
+        bytes: u64,
+        /// Whether all of it was read.
+        is_whole: bool,
+    },
+    /// A client left before its request had an answer.
+    #[non_exhaustive]
+    Dropped {
+        /// From the arrival of the request to the moment at which the client left.
+        elapsed: Duration,
+        /// The key of the request; `None` where it bypasses the cache.
+        key: Option<&'a CacheKey>,
+        /// The request's method.
+        method: &'a Method,
+    },
+    /// A request got the error of the inner service.
+    #[non_exhaustive]
+    Failed {
+        /// From the arrival of the request to the error.
+        elapsed: Duration,
+        /// The key of the request; `None` where it bypasses the cache.
+        key: Option<&'a CacheKey>,
+        /// The request's method.
+        method: &'a Method,
+    },
+    /// The inner service was called for the cache's sake, and answered or failed.
+    #[non_exhaustive]
+    Fetched {
+        /// From the call to the head of the response, or to the error.
+        elapsed: Duration,
+        /// Why it was called.
+        forward: Forward,
+        /// Whether no client waits: a stored response is validated in the background.
+        is_background: bool,
+        /// The key of the request.
+        key: &'a CacheKey,
+        /// The status of the response; `None` where the call failed.
+        status: Option<StatusCode>,
+    },
+    /// Stored responses were purged, or may have been.
+    #[non_exhaustive]
+    Invalidated {
+        /// On whose behalf.
+        by: InvalidatedBy,
+        /// What was to be done with them.
+        mode: PurgeMode,
+        /// Whether the store said that it has taken effect; if not, [`Event::StoreFailed`] came before.
+        succeeded: bool,
+        /// What was named.
+        targets: &'a [PurgeTarget],
+    },
+    /// The store got a response.
+    #[non_exhaustive]
+    Stored {
+        /// Bytes of content.
+        bytes: u64,
+        /// The key of the response.
+        key: &'a CacheKey,
+        /// What the store made of it.
+        outcome: PutOutcome,
+    },
+    /// A call of the store failed. The request went on: reads fail open.
+    #[non_exhaustive]
+    StoreFailed {
+        /// What the store was to do, and what went wrong.
+        error: &'a StoreError,
+    },
+}
+
+/// On whose behalf stored responses were invalidated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidatedBy {
+    /// A [`CacheHandle`](crate::CacheHandle).
+    Handle,
+    /// The inner service: a response took back what was stored.
+    Origin,
+    /// An unsafe request whose outcome nobody knows.
+    UnknownOutcome,
+    /// An unsafe request that succeeded (RFC 9111 4.4).
+    UnsafeRequest,
+}

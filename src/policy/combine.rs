@@ -1,0 +1,224 @@
+//! Policies made of others, so that to change one thing is not to lose all others.
+
+use std::marker::PhantomData;
+
+use http::{Extensions, request};
+
+use super::{CachePolicy, Delivery, ForwardReason, PolicyExchange, RequestAction, Terms};
+use crate::semantics::Rules;
+
+/// Changes one thing about a policy, and keeps everything else.
+///
+/// ```
+/// use std::time::Duration;
+/// use larder::{CacheBuilder, CachePolicyExt, StandardPolicy};
+///
+/// let policy = StandardPolicy::default()
+///     .stale_if_error(Duration::from_secs(600))
+///     .map_terms(|exchange, terms| {
+///         if exchange.request.uri.path().ends_with(".png") {
+///             terms.lifetime = terms.lifetime.max(Duration::from_secs(86_400));
+///         }
+///     })
+///     .when(|request| request.uri.path().starts_with("/news/"), StandardPolicy::rfc9111());
+/// let layer = CacheBuilder::default().policy(policy).build();
+/// # let _ = layer;
+/// ```
+pub trait CachePolicyExt: CachePolicy + Sized {
+    /// Changes what is done with a request, after this policy has decided.
+    fn map_request<F>(self, map: F) -> MapRequest<Self, F>
+    where
+        F: Fn(&request::Parts, RequestAction) -> RequestAction + Send + Sync + 'static,
+    {
+        MapRequest { map, policy: self }
+    }
+
+    /// Changes the terms of a response, after this policy has set them.
+    fn map_terms<F>(self, map: F) -> MapTerms<Self, F>
+    where
+        F: Fn(&PolicyExchange<'_>, &mut Terms) + Send + Sync + 'static,
+    {
+        MapTerms { map, policy: self }
+    }
+
+    /// Changes every answer, after this policy has.
+    fn on_deliver<F>(self, deliver: F) -> OnDeliver<Self, F>
+    where
+        F: Fn(&mut Delivery<'_>) + Send + Sync + 'static,
+    {
+        OnDeliver { deliver, policy: self }
+    }
+
+    /// Leaves requests that match to another policy, with all its hooks and rules. It is asked several times for a request,
+    /// so it goes by what no policy changes in `request`.
+    fn when<F, P>(self, matches: F, other: P) -> When<Self, F, P>
+    where
+        F: Fn(&request::Parts) -> bool + Send + Sync + 'static,
+        P: CachePolicy,
+    {
+        When { matches, other, policy: self }
+    }
+}
+
+impl<P: CachePolicy> CachePolicyExt for P {}
+
+/// A policy with another [`CachePolicy::request`].
+#[derive(Clone, Debug)]
+pub struct MapRequest<P, F> {
+    map: F,
+    policy: P,
+}
+
+/// A policy with another [`CachePolicy::response`].
+#[derive(Clone, Debug)]
+pub struct MapTerms<P, F> {
+    map: F,
+    policy: P,
+}
+
+/// A policy with another [`CachePolicy::deliver`].
+#[derive(Clone, Debug)]
+pub struct OnDeliver<P, F> {
+    deliver: F,
+    policy: P,
+}
+
+/// One of two policies for each request.
+#[derive(Clone, Debug)]
+pub struct When<P, F, O> {
+    matches: F,
+    other: O,
+    policy: P,
+}
+
+/// Passes on the hooks that a combinator leaves alone.
+macro_rules! pass_on {
+    (request) => {
+        fn request(&self, request: &mut request::Parts, data: &mut Extensions) -> RequestAction {
+            self.policy.request(request, data)
+        }
+    };
+    (rules) => {
+        fn rules(&self, request: &request::Parts) -> &Rules {
+            self.policy.rules(request)
+        }
+    };
+    (response) => {
+        fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
+            self.policy.response(exchange, terms);
+        }
+    };
+    (forward) => {
+        fn forward(&self, request: &mut request::Parts, reason: &ForwardReason<'_>) {
+            self.policy.forward(request, reason);
+        }
+    };
+    (deliver) => {
+        fn deliver(&self, delivery: &mut Delivery<'_>) {
+            self.policy.deliver(delivery);
+        }
+    };
+    (needs_sent_fields) => {
+        fn needs_sent_fields(&self) -> bool {
+            self.policy.needs_sent_fields()
+        }
+    };
+    ($($hook:ident),+) => { $(pass_on!($hook);)+ };
+}
+
+impl<P, F> CachePolicy for MapRequest<P, F>
+where
+    P: CachePolicy,
+    F: Fn(&request::Parts, RequestAction) -> RequestAction + Send + Sync + 'static,
+{
+    fn request(&self, request: &mut request::Parts, data: &mut Extensions) -> RequestAction {
+        let action = self.policy.request(request, data);
+        (self.map)(request, action)
+    }
+
+    pass_on!(rules, response, forward, deliver, needs_sent_fields);
+}
+
+impl<P, F> CachePolicy for MapTerms<P, F>
+where
+    P: CachePolicy,
+    F: Fn(&PolicyExchange<'_>, &mut Terms) + Send + Sync + 'static,
+{
+    fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
+        self.policy.response(exchange, terms);
+        (self.map)(exchange, terms);
+    }
+
+    pass_on!(request, rules, forward, deliver, needs_sent_fields);
+}
+
+impl<P, F> CachePolicy for OnDeliver<P, F>
+where
+    P: CachePolicy,
+    F: Fn(&mut Delivery<'_>) + Send + Sync + 'static,
+{
+    fn deliver(&self, delivery: &mut Delivery<'_>) {
+        self.policy.deliver(delivery);
+        (self.deliver)(delivery);
+    }
+
+    pass_on!(request, rules, response, forward, needs_sent_fields);
+}
+
+/// Says, for a `When` of this type, that a request was left to the other policy: an answer comes without its request.
+struct LeftToOther<W>(PhantomData<fn() -> W>);
+
+impl<W> Clone for LeftToOther<W> {
+    fn clone(&self) -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<P, F, O> When<P, F, O>
+where
+    P: CachePolicy,
+    F: Fn(&request::Parts) -> bool,
+    O: CachePolicy,
+{
+    fn of(&self, request: &request::Parts) -> &dyn CachePolicy {
+        if (self.matches)(request) { &self.other } else { &self.policy }
+    }
+}
+
+impl<P, F, O> CachePolicy for When<P, F, O>
+where
+    P: CachePolicy,
+    F: Fn(&request::Parts) -> bool + Send + Sync + 'static,
+    O: CachePolicy,
+{
+    fn request(&self, request: &mut request::Parts, data: &mut Extensions) -> RequestAction {
+        if (self.matches)(request) {
+            data.insert(LeftToOther::<Self>(PhantomData));
+            return self.other.request(request, data);
+        }
+        self.policy.request(request, data)
+    }
+
+    fn rules(&self, request: &request::Parts) -> &Rules {
+        self.of(request).rules(request)
+    }
+
+    fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
+        self.of(exchange.request).response(exchange, terms);
+    }
+
+    fn forward(&self, request: &mut request::Parts, reason: &ForwardReason<'_>) {
+        self.of(request).forward(request, reason);
+    }
+
+    fn deliver(&self, delivery: &mut Delivery<'_>) {
+        match delivery.data::<LeftToOther<Self>>() {
+            Some(_) => self.other.deliver(delivery),
+            None => self.policy.deliver(delivery),
+        }
+    }
+
+    fn needs_sent_fields(&self) -> bool {
+        self.policy.needs_sent_fields() || self.other.needs_sent_fields()
+    }
+}

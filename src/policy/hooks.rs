@@ -1,0 +1,169 @@
+//! What the hooks of a policy get to see, and what they say.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use http::{Extensions, HeaderMap, StatusCode, request, response};
+
+use crate::entry::key::CacheKey;
+use crate::semantics::cache_status::{Detail, Outcome};
+use crate::semantics::reuse::Forward;
+
+/// A policy's reason, as `Cache-Status` has it: a short word in lower case, of which 64 bytes count.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Reason(Cow<'static, str>);
+
+impl Reason {
+    /// The word.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl From<&'static str> for Reason {
+    fn from(word: &'static str) -> Self {
+        Self(word.into())
+    }
+}
+
+impl From<String> for Reason {
+    fn from(word: String) -> Self {
+        Self(word.into())
+    }
+}
+
+impl From<Reason> for Detail {
+    /// Why a request bypasses the cache.
+    fn from(reason: Reason) -> Self {
+        Self::Bypass(reason.0)
+    }
+}
+
+/// What the cache does with a request.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "a request is the cache's business or not")]
+pub enum RequestAction {
+    /// Forwards it and stores nothing. `Cache-Status` reports the reason.
+    Bypass(Reason),
+    /// Answers it from what is stored under the key, or stores the answer there.
+    Cache(CacheKey),
+}
+
+impl RequestAction {
+    /// Forwards the request, for this reason.
+    pub fn bypass(reason: impl Into<Reason>) -> Self {
+        Self::Bypass(reason.into())
+    }
+
+    /// The key of the request's URI, or a bypass where it has none.
+    pub fn of(request: &request::Parts) -> Self {
+        match CacheKey::of(request) {
+            Ok(key) => Self::Cache(key),
+            Err(error) => Self::bypass(error.as_str()),
+        }
+    }
+}
+
+/// What [`CachePolicy::request`](crate::CachePolicy::request) has left for the later hooks. Empty, it costs nothing.
+#[derive(Clone, Default)]
+pub(crate) struct PolicyData(Option<Arc<Extensions>>);
+
+impl PolicyData {
+    #[inline]
+    pub(crate) fn new(data: Extensions) -> Self {
+        Self(if data.is_empty() { None } else { Some(Arc::new(data)) })
+    }
+
+    fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.0.as_ref()?.get()
+    }
+}
+
+/// Why a request is forwarded.
+#[non_exhaustive]
+pub struct ForwardReason<'a> {
+    /// As `Cache-Status` has it.
+    pub forward: Forward,
+    /// Whether no client waits: a stored response is validated in the background.
+    pub is_background: bool,
+    data: &'a PolicyData,
+}
+
+impl<'a> ForwardReason<'a> {
+    pub(crate) fn new(forward: Forward, is_background: bool, data: &'a PolicyData) -> Self {
+        Self { forward, is_background, data }
+    }
+
+    /// What `request` has left.
+    pub fn data<T: Send + Sync + 'static>(&self) -> Option<&'a T> {
+        self.data.get()
+    }
+}
+
+/// A response of the inner service, and the request that it answers.
+#[non_exhaustive]
+pub struct PolicyExchange<'a> {
+    /// Whether no client waits for it.
+    pub is_background: bool,
+    /// The key under which it would be stored.
+    pub key: &'a CacheKey,
+    /// The request as the client sent it and [`CachePolicy::request`](crate::CachePolicy::request) has left it.
+    pub request: &'a request::Parts,
+    /// The response, as it came.
+    pub response: &'a response::Parts,
+    /// The fields of the request that was sent to the inner service, where
+    /// [`CachePolicy::needs_sent_fields`](crate::CachePolicy::needs_sent_fields).
+    pub sent: Option<&'a HeaderMap>,
+    data: &'a PolicyData,
+}
+
+impl<'a> PolicyExchange<'a> {
+    pub(crate) fn new(
+        key: &'a CacheKey,
+        request: &'a request::Parts,
+        response: &'a response::Parts,
+        data: &'a PolicyData,
+    ) -> Self {
+        Self { is_background: false, key, request, response, sent: None, data }
+    }
+
+    /// What `request` has left.
+    pub fn data<T: Send + Sync + 'static>(&self) -> Option<&'a T> {
+        self.data.get()
+    }
+}
+
+/// An answer on its way to the client: from storage, from the inner service, or the cache's own.
+#[non_exhaustive]
+pub struct Delivery<'a> {
+    /// The fields of the answer, with `Cache-Status` among them.
+    pub headers: &'a mut HeaderMap,
+    /// What the cache did.
+    pub outcome: &'a Outcome,
+    /// The status of the answer.
+    pub status: StatusCode,
+    data: &'a PolicyData,
+}
+
+impl<'a> Delivery<'a> {
+    pub(crate) fn new(
+        status: StatusCode,
+        headers: &'a mut HeaderMap,
+        outcome: &'a Outcome,
+        data: &'a PolicyData,
+    ) -> Self {
+        Self { headers, outcome, status, data }
+    }
+
+    /// What `request` has left.
+    pub fn data<T: Send + Sync + 'static>(&self) -> Option<&'a T> {
+        self.data.get()
+    }
+}

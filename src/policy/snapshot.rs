@@ -1,0 +1,102 @@
+//! The policy of a layer, which can be replaced while requests are under way.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use http::request::Parts;
+use http::{Extensions, HeaderMap, StatusCode};
+
+use super::{CachePolicy, Delivery, ForwardReason, PolicyData, RequestAction};
+use crate::semantics::Rules;
+use crate::semantics::cache_status::Outcome;
+use crate::semantics::reuse::Forward;
+
+type Shared = Arc<Box<dyn CachePolicy>>;
+
+/// The policy that the next request gets.
+pub(crate) struct CurrentPolicy(ArcSwap<Box<dyn CachePolicy>>);
+
+impl CurrentPolicy {
+    pub(crate) fn new(policy: Shared) -> Self {
+        Self(ArcSwap::new(policy))
+    }
+
+    /// The policy now, without touching a count that other threads touch, too.
+    #[inline]
+    pub(crate) fn snapshot(&self) -> PolicySnapshot {
+        PolicySnapshot(self.0.load())
+    }
+
+    pub(crate) fn replace(&self, policy: impl CachePolicy) {
+        self.0.store(Arc::new(Box::new(policy)));
+    }
+}
+
+/// The policy of one request, from beginning to end.
+pub(crate) struct PolicySnapshot(Guard<Shared>);
+
+impl PolicySnapshot {
+    /// The same policy for a request that takes its time: there are few snapshots of the cheap kind in a thread.
+    #[must_use]
+    pub(crate) fn lasting(self) -> Self {
+        Self(Guard::from_inner(Guard::into_inner(self.0)))
+    }
+}
+
+impl Clone for PolicySnapshot {
+    fn clone(&self) -> Self {
+        Self(Guard::from_inner(Arc::clone(&self.0)))
+    }
+}
+
+impl Deref for PolicySnapshot {
+    type Target = dyn CachePolicy;
+
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        &***self.0
+    }
+}
+
+/// The policy of one request, and what it has left for its later hooks.
+#[derive(Clone)]
+pub(crate) struct RequestPolicy {
+    pub(crate) data: PolicyData,
+    pub(crate) hooks: PolicySnapshot,
+}
+
+impl RequestPolicy {
+    /// The policy now, which is not asked what is done with the request.
+    pub(crate) fn unasked(policy: &CurrentPolicy) -> Self {
+        Self { data: PolicyData::default(), hooks: policy.snapshot() }
+    }
+
+    /// Asks the policy what is done with a request.
+    #[inline]
+    pub(crate) fn ask(policy: &CurrentPolicy, request: &mut Parts) -> (RequestAction, Self) {
+        let hooks = policy.snapshot();
+        let mut data = Extensions::new();
+        let action = hooks.request(request, &mut data);
+        (action, Self { data: PolicyData::new(data), hooks })
+    }
+
+    /// For a request that takes its time.
+    pub(crate) fn lasting(self) -> Self {
+        Self { hooks: self.hooks.lasting(), ..self }
+    }
+
+    #[inline]
+    pub(crate) fn rules(&self, request: &Parts) -> &Rules {
+        self.hooks.rules(request)
+    }
+
+    pub(crate) fn forward(&self, request: &mut Parts, forward: Forward, is_background: bool) {
+        self.hooks.forward(request, &ForwardReason::new(forward, is_background, &self.data));
+    }
+
+    #[inline]
+    pub(crate) fn deliver(&self, status: StatusCode, headers: &mut HeaderMap, outcome: &Outcome) {
+        self.hooks.deliver(&mut Delivery::new(status, headers, outcome, &self.data));
+    }
+}

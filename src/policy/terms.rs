@@ -1,0 +1,81 @@
+//! The terms under which a response is stored and reused.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use super::Reason;
+use crate::semantics::CredentialKinds;
+use crate::semantics::freshness::LifetimeSource;
+use crate::semantics::storing::NotStored;
+
+/// The terms under which a response is stored and reused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Terms {
+    /// How old it counts as when it comes in; `None` for what RFC 9111 4.2.3 says.
+    pub age: Option<Duration>,
+    /// Groups (tags) by which it can be purged. Those of `Cache-Groups` are there already, in the scope of their
+    /// origin: see [`groups::scoped`](crate::semantics::groups::scoped). A response with more than
+    /// [`Terms::MAX_GROUPS`] groups, or more than [`Terms::MAX_GROUP_BYTES`] bytes of names, is not stored.
+    pub groups: Vec<Box<str>>,
+    /// How long it is fresh, counted from its origin (RFC 9111 4.2.1).
+    pub lifetime: Duration,
+    /// The most bytes of content that are stored.
+    pub max_body: u64,
+    /// Never served stale.
+    pub must_revalidate: bool,
+    /// Never served without validation.
+    pub no_cache: bool,
+    /// Why the policy refuses it; see [`Terms::refuse`].
+    pub(crate) reason: Option<Reason>,
+    /// Fields that every client gets with these values, in the place of the origin's. The origin's still count when the
+    /// response is validated.
+    pub replace: Vec<(HeaderName, HeaderValue)>,
+    /// Kinds of credentials that do not prevent this response from being shared.
+    pub shared: CredentialKinds,
+    /// Where `lifetime` came from.
+    pub source: LifetimeSource,
+    /// How long past its lifetime it stands in for an error; `None` leaves it to the request, and to
+    /// [`Rules::stale_if_error`](crate::semantics::Rules::stale_if_error).
+    pub stale_if_error: Option<Duration>,
+    /// How long past its lifetime it is served while it is validated in the background.
+    pub stale_while_revalidate: Duration,
+    /// Whether it is stored, or why not.
+    pub store: Result<(), NotStored>,
+    /// Fields that no client gets. They still count when the response is validated. Answers to bypassed and to unsafe
+    /// requests keep theirs, except for a POST that may be stored; see
+    /// [`CachePolicy::deliver`](crate::CachePolicy::deliver) for all answers.
+    pub strip: Vec<HeaderName>,
+    /// Fields that the first client gets and that are not stored. Those that `private` and `no-cache` name are there
+    /// already (RFC 9111 5.2.2.4, 5.2.2.7).
+    pub unstored: Vec<HeaderName>,
+    /// Which request fields select the response.
+    pub vary: VaryRule,
+}
+
+impl Terms {
+    /// The most groups that a stored response is in.
+    pub const MAX_GROUPS: usize = 1_024;
+    /// The most bytes that the names of these groups have together.
+    pub const MAX_GROUP_BYTES: usize = 32 * 1024;
+
+    /// Says that the response is not stored. `Cache-Status` reports the reason.
+    pub fn refuse(&mut self, reason: impl Into<Reason>) {
+        self.reason = Some(reason.into());
+        self.store = Err(NotStored::Policy);
+    }
+}
+
+/// Which request fields select a response.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VaryRule {
+    /// Those that its `Vary` names (RFC 9111 4.1).
+    #[default]
+    AsSent,
+    /// None: every request with the same key gets it.
+    Ignore,
+    /// Those that its `Vary` names, as far as they are listed.
+    Only(Vec<HeaderName>),
+}

@@ -1,0 +1,67 @@
+//! The small examples do what they say.
+#![allow(dead_code)]
+
+#[path = "../../examples/basic.rs"]
+mod basic;
+#[path = "../../examples/client.rs"]
+mod client;
+#[path = "../../examples/per_route.rs"]
+mod per_route;
+#[path = "../../examples/purge.rs"]
+mod purge;
+
+use axum::Router;
+use axum::body::Body;
+use http::{Method, Request};
+use tower::ServiceExt;
+
+use crate::support::wire;
+
+async fn ask(app: &Router, method: Method, path: &str) -> (u16, String) {
+    let uri = format!("http://example.com{path}");
+    let request = Request::builder().method(method).uri(uri).body(Body::empty()).unwrap();
+    let response = app.clone().oneshot(request).await.unwrap();
+    let said = response.headers().get("cache-status").map(|said| said.to_str().unwrap().to_owned());
+    (response.status().as_u16(), said.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn the_basic_example_answers_its_second_request_from_storage() {
+    let app = basic::app();
+    assert_eq!(ask(&app, Method::GET, "/").await.1, "larder; fwd=uri-miss; stored; ttl=60");
+    assert_eq!(ask(&app, Method::GET, "/").await.1, "larder; hit; ttl=60");
+}
+
+#[tokio::test]
+async fn each_route_of_the_example_has_its_own_lifetime() {
+    let app = per_route::app();
+    for (path, said) in [
+        ("/", "larder; fwd=uri-miss; stored; ttl=60"),
+        ("/products/1", "larder; fwd=uri-miss; stored; ttl=3600"),
+        ("/login", "larder; fwd=bypass; detail=\"route\""),
+    ] {
+        assert_eq!(ask(&app, Method::GET, path).await.1, said);
+    }
+}
+
+#[tokio::test]
+async fn the_handler_of_the_example_purges_what_has_the_tag() {
+    let app = purge::app();
+    for _ in 0..2 {
+        assert!(!ask(&app, Method::GET, "/products/1").await.1.contains("hit"));
+        assert!(ask(&app, Method::GET, "/products/1").await.1.contains("hit"));
+        assert_eq!(ask(&app, Method::PUT, "/prices").await.0, 204);
+    }
+}
+
+#[tokio::test]
+async fn the_client_of_the_example_gets_its_second_answer_from_storage() {
+    let address =
+        wire::serve(crate::support::origin::always(crate::support::Reply::cc("four", "max-age=60"))).await;
+    let answers = client::ask_twice(&format!("http://{address}/")).await.unwrap();
+    let said: Vec<_> = answers.iter().map(|(said, content)| (said.as_str(), &content[..])).collect();
+    assert_eq!(
+        said,
+        [("larder; fwd=uri-miss; stored; ttl=60", &b"four"[..]), ("larder; hit; ttl=60", b"four")]
+    );
+}

@@ -1,0 +1,234 @@
+//! What an observer gets to see, and where outcomes are reported.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::Empty;
+use larder::store::PurgeTarget;
+use larder::{BoxStore, CacheLayer, Event, Outcome, StandardPolicy};
+use tower::{Layer, Service, ServiceExt};
+
+use crate::failing_store::Down;
+use crate::support::bench::read;
+use crate::support::origin::always;
+use crate::support::stores::cache_builder;
+use crate::support::{Bench, Reply, Stage, settle};
+
+/// Everything that was observed, a line an event.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    /// What has come since the last time.
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+
+    fn observer(&self) -> impl Fn(&Event<'_>) + Send + Sync + 'static {
+        let lines = Arc::clone(&self.0);
+        move |event| lines.lock().unwrap().push(line(event))
+    }
+}
+
+fn line(event: &Event<'_>) -> String {
+    match event {
+        Event::Answered { key, method, outcome, status, .. } => {
+            let key = key.map_or("-".into(), |key| String::from_utf8_lossy(key.uri()).into_owned());
+            let outcome = outcome.render("larder", None);
+            format!("answered {method} {key} {status} {}", outcome.to_str().unwrap())
+        }
+        Event::BodyEnded { bytes, is_whole, .. } => format!("body {bytes} whole={is_whole}"),
+        Event::Dropped { method, .. } => format!("dropped {method}"),
+        Event::Failed { method, .. } => format!("failed {method}"),
+        Event::Fetched { forward, is_background, status, .. } => {
+            format!(
+                "fetched {forward:?} background={is_background} {:?}",
+                status.map(|status| status.as_u16())
+            )
+        }
+        Event::Invalidated { by, succeeded, targets, .. } => {
+            format!("invalidated {by:?} {} {succeeded}", targets.len())
+        }
+        Event::Stored { bytes, outcome, .. } => format!("stored {bytes} {outcome:?}"),
+        Event::StoreFailed { error, .. } => format!("store failed: {error}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn observed(log: &Log) -> crate::support::stores::CacheBuilder {
+    cache_builder().observer(log.observer())
+}
+
+#[tokio::test]
+async fn a_miss_and_a_hit_report_each_step_once() {
+    let log = Log::default();
+    let bench = Bench::with(observed(&log), [Reply::cc("four", "max-age=60")]);
+    bench.get("/a").await;
+    assert_eq!(
+        log.take(),
+        [
+            "fetched UriMiss background=false Some(200)",
+            "stored 4 Stored",
+            "answered GET http://example.com/a 200 OK larder; fwd=uri-miss; stored; ttl=60",
+            "body 4 whole=true",
+        ]
+    );
+    bench.get("/a").await;
+    assert_eq!(
+        log.take(),
+        ["answered GET http://example.com/a 200 OK larder; hit; ttl=60", "body 4 whole=true"]
+    );
+}
+
+#[tokio::test]
+async fn a_validation_in_the_background_is_not_reported_as_a_client() {
+    let log = Log::default();
+    let reply = Reply::cc("four", "max-age=60, stale-while-revalidate=60").field("etag", "\"a\"");
+    let bench = Bench::with(observed(&log), [reply]);
+    bench.get("/").await;
+    bench.later(61);
+    log.take();
+    bench.get("/").await;
+    settle().await;
+    let seen = log.take();
+    let answered = seen.iter().filter(|line| line.starts_with("answered")).count();
+    assert_eq!(answered, 1, "{seen:?}");
+    assert!(seen.contains(&"fetched Stale background=true Some(200)".to_owned()), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_request_that_passes_or_changes_something_is_reported_with_its_outcome() {
+    let log = Log::default();
+    let bench = Bench::with(observed(&log), [Reply::cc("four", "max-age=60")]);
+    bench.send(Method::OPTIONS, "/", &[]).await;
+    assert_eq!(
+        log.take(),
+        ["answered OPTIONS http://example.com/ 200 OK larder; fwd=method", "body 4 whole=true"]
+    );
+    bench.send(Method::PUT, "/", &[]).await;
+    assert_eq!(
+        log.take(),
+        [
+            "invalidated UnsafeRequest 1 true",
+            "answered PUT http://example.com/ 200 OK larder; fwd=method",
+            "body 4 whole=true",
+        ]
+    );
+    bench.handle.purge_target(&PurgeTarget::All).await.unwrap();
+    assert_eq!(log.take(), ["invalidated Handle 1 true"]);
+}
+
+#[tokio::test]
+async fn an_error_of_the_inner_service_is_reported_although_there_is_no_answer() {
+    let log = Log::default();
+    let bench = Bench::with(observed(&log), [Reply::refused()]);
+    for method in [Method::GET, Method::OPTIONS, Method::POST] {
+        bench.try_send(method.clone(), "/", &[]).await.unwrap_err();
+        let seen = log.take();
+        assert_eq!(seen.last(), Some(&format!("failed {method}")), "{seen:?}");
+        assert_eq!(
+            seen.iter().filter(|line| !line.starts_with("fetched")).count(),
+            1 + usize::from(method == Method::POST)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_reported_once() {
+    let log = Log::default();
+    let stage = Stage::with(observed(&log));
+    for method in ["GET", "OPTIONS"] {
+        let request = Request::builder().method(method).uri("http://example.com/");
+        let mut call = Box::pin(stage.cache.clone().call(request.body(Empty::<Bytes>::new()).unwrap()));
+        let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(std::pin::Pin::new(&mut call).poll(&mut nobody).is_pending());
+        drop(call);
+        assert_eq!(log.take(), [format!("dropped {method}")]);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_read_to_its_end_is_not_reported_as_whole() {
+    let log = Log::default();
+    let bench = Bench::with(observed(&log), [Reply::cc("", "max-age=60").frames(&["ab", "cd"]).failing()]);
+    let seen = bench.get("/").await;
+    assert!(seen.broken);
+    assert_eq!(log.take().last().map(String::as_str), Some("body 4 whole=false"));
+    let bench = Bench::with(observed(&log), [Reply::cc("four", "max-age=60")]);
+    let request = Request::get("http://example.com/").body(Empty::<Bytes>::new()).unwrap();
+    let response = bench.cache.clone().oneshot(request).await.unwrap();
+    drop(response);
+    assert_eq!(log.take().last().map(String::as_str), Some("body 0 whole=false"));
+    bench.send(Method::HEAD, "/", &[]).await;
+    assert_eq!(log.take().last().map(String::as_str), Some("body 0 whole=true"));
+}
+
+#[tokio::test]
+async fn each_failure_of_the_store_is_an_event() {
+    let log = Log::default();
+    let layer = CacheLayer::builder(BoxStore::new(Down)).observer(log.observer()).build();
+    let mut cache = layer.layer(always(Reply::cc("four", "max-age=60")));
+    for method in [Method::GET, Method::PUT] {
+        let request = Request::builder().method(method).uri("http://example.com/");
+        read(cache.call(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap()).await;
+    }
+    layer.handle().purge_target(&PurgeTarget::All).await.unwrap_err();
+    let seen = log.take();
+    let failed: Vec<_> = seen.iter().filter(|line| line.starts_with("store failed")).collect();
+    for action in ["look up", "put", "invalidate"] {
+        assert!(failed.iter().any(|line| line.contains(action)), "{action}: {seen:?}");
+    }
+    assert!(seen.contains(&"invalidated Handle 1 false".to_owned()), "{seen:?}");
+}
+
+#[tokio::test]
+async fn cache_status_is_sent_unless_it_is_switched_off() {
+    let builder = || cache_builder().cache_status(false);
+    let upstream = "edge; hit";
+    for (reply, expected) in [
+        (Reply::cc("four", "max-age=60"), None),
+        (Reply::cc("four", "max-age=60").field("cache-status", upstream), Some(upstream)),
+        (Reply::cc("four", "no-store").field("cache-status", upstream), Some(upstream)),
+    ] {
+        let bench = Bench::with(builder(), [reply]);
+        for _ in 0..2 {
+            assert_eq!(bench.get("/").await.field("cache-status"), expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_outcome_is_in_the_extensions_where_that_was_asked_for() {
+    for is_on in [false, true] {
+        let builder = cache_builder().outcome_in_extensions(is_on);
+        let bench = Bench::with(builder, [Reply::cc("four", "max-age=60")]);
+        let get = async || {
+            let request = Request::get("http://example.com/").body(Empty::<Bytes>::new()).unwrap();
+            bench.cache.clone().oneshot(request).await.unwrap().extensions().get::<Outcome>().cloned()
+        };
+        get().await;
+        assert_eq!(get().await.map(|outcome| outcome.is_hit()), is_on.then_some(true));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_say_how_long_it_took() {
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&times);
+    let builder = cache_builder().policy(StandardPolicy::default()).observer(move |event: &Event<'_>| {
+        if let Event::Answered { elapsed, .. } | Event::Fetched { elapsed, .. } = event {
+            seen.lock().unwrap().push(*elapsed);
+        }
+    });
+    let stage = Stage::with(builder);
+    let client = stage.get("/");
+    settle().await;
+    tokio::time::advance(Duration::from_secs(3)).await;
+    stage.origin.call(0).head(&[("cache-control", "max-age=60")]).frame("x").end();
+    client.response().await;
+    let times = times.lock().unwrap();
+    assert_eq!(times.len(), 2);
+    assert!(times.iter().all(|time| (3..4).contains(&time.as_secs())), "{times:?}");
+}

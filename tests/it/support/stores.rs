@@ -1,0 +1,342 @@
+//! Stores that wait, hang and fail by a script, around another one; and the store that a run of the scenarios is over.
+//!
+//! `LARDER_STORE=slow` runs the scenarios over [`Slow`], which answers nothing at once.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+
+use larder::semantics::range::ByteRange;
+use larder::store::{
+    BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, RemoteContent,
+    Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
+};
+use larder::{BoxStore, CacheKey, MemoryStore, ResponseHead, StoreError, StoredResponse};
+use tokio::runtime::{Handle, Id};
+use tokio::sync::watch;
+use tokio::task::yield_now;
+
+use super::seed;
+
+pub type CacheBuilder = larder::CacheBuilder<BoxStore>;
+pub type CacheHandle = larder::CacheHandle<BoxStore>;
+pub type CacheLayer = larder::CacheLayer<BoxStore>;
+pub type CacheService<I> = larder::CacheService<I, BoxStore>;
+
+/// A layer over the store of this run.
+pub fn cache_layer() -> CacheLayer {
+    cache_builder().build()
+}
+
+/// Sets up a layer over the store of this run.
+pub fn cache_builder() -> CacheBuilder {
+    cache_builder_over(MemoryStore::default())
+}
+
+/// Sets up a layer over this store, as it is or slow.
+pub fn cache_builder_over(store: MemoryStore) -> CacheBuilder {
+    CacheLayer::builder(if is_slow() { BoxStore::new(Slow::of(store)) } else { BoxStore::new(store) })
+}
+
+/// Whether the store of this run takes its time.
+pub fn is_slow() -> bool {
+    static IS_SLOW: LazyLock<bool> = LazyLock::new(|| match std::env::var("LARDER_STORE").as_deref() {
+        Ok("slow") => true,
+        Ok("memory") | Err(_) => false,
+        Ok(other) => panic!("LARDER_STORE is `memory` or `slow`, not `{other}`"),
+    });
+    *IS_SLOW
+}
+
+/// A call of a store that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    Begin,
+    Freshen,
+    Get,
+    Invalidate,
+    Open,
+    PurgedSince,
+    Put,
+}
+
+/// What happens around each call of a store.
+pub trait Script: Send + Sync + 'static {
+    /// Whether each call ends without the test's help, so that [`at_rest`] waits for it.
+    const ENDS_BY_ITSELF: bool = true;
+
+    /// Before the call has any effect. An error takes the place of the call.
+    fn before(&self, op: Op) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// When the call has had its effect, and nobody knows yet.
+    fn after(&self, op: Op) -> impl Future<Output = ()> + Send {
+        let _ = op;
+        std::future::ready(())
+    }
+}
+
+/// A store that is never there at once, and follows a script.
+pub struct Scripted<S, P> {
+    store: S,
+    script: P,
+}
+
+impl<S: Store, P: Script> Scripted<S, P> {
+    pub fn new(store: S, script: P) -> Self {
+        Self { store, script }
+    }
+
+    async fn call<T>(
+        &self,
+        op: Op,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let _busy = P::ENDS_BY_ITSELF.then(Busy::new);
+        self.script.before(op).await?;
+        let output = call.await;
+        self.script.after(op).await;
+        output
+    }
+}
+
+impl<S: Store, P: Script> Store for Scripted<S, P> {
+    fn try_get(&self, _: &CacheKey) -> Option<Lookup> {
+        None
+    }
+
+    async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {
+        self.call(Op::Get, self.store.get(key)).await
+    }
+
+    async fn open(
+        &self,
+        key: &CacheKey,
+        content: RemoteContent,
+        range: Option<ByteRange>,
+    ) -> Result<Option<StoredBody>, StoreError> {
+        self.call(Op::Open, self.store.open(key, content, range)).await
+    }
+
+    fn expect(&self, key: &CacheKey) -> Expected {
+        self.store.expect(key)
+    }
+
+    async fn put(
+        &self,
+        key: &CacheKey,
+        response: StoredResponse,
+        fence: Fence,
+    ) -> Result<PutOutcome, StoreError> {
+        self.call(Op::Put, self.store.put(key, response, fence)).await
+    }
+
+    async fn begin(
+        &self,
+        key: &CacheKey,
+        expected_length: Option<u64>,
+        fence: Fence,
+    ) -> Result<BeginOutcome, StoreError> {
+        self.call(Op::Begin, self.store.begin(key, expected_length, fence)).await
+    }
+
+    async fn freshen(
+        &self,
+        key: &CacheKey,
+        of: StoredId,
+        head: ResponseHead,
+        fence: Fence,
+    ) -> Result<PutOutcome, StoreError> {
+        self.call(Op::Freshen, self.store.freshen(key, of, head, fence)).await
+    }
+
+    async fn purged_since(
+        &self,
+        key: &CacheKey,
+        since: Fence,
+        scope: PurgeScope,
+    ) -> Result<bool, StoreError> {
+        self.call(Op::PurgedSince, self.store.purged_since(key, since, scope)).await
+    }
+
+    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), StoreError> {
+        self.call(Op::Invalidate, self.store.invalidate(targets, mode)).await
+    }
+
+    fn limits(&self) -> StoreLimits {
+        self.store.limits().waits(true)
+    }
+
+    fn statistics(&self) -> StoreStatistics {
+        self.store.statistics()
+    }
+}
+
+/// A store each of whose calls takes its turns, by the seed in `LARDER_SEED`.
+pub type Slow<S> = Scripted<S, Turns>;
+
+impl<S: Store> Slow<S> {
+    pub fn of(store: S) -> Self {
+        Self::new(store, Turns { calls: AtomicUsize::new(0), seed: seed() })
+    }
+}
+
+/// Each call waits for one to three turns of the other tasks before it has its effect, and for up to two afterwards.
+pub struct Turns {
+    calls: AtomicUsize,
+    seed: u64,
+}
+
+impl Turns {
+    async fn wait(&self, op: Op, least: u64) {
+        let mut hasher = DefaultHasher::new();
+        (self.seed, op, self.calls.fetch_add(1, Ordering::SeqCst)).hash(&mut hasher);
+        for _ in 0..least + hasher.finish() % 3 {
+            yield_now().await;
+        }
+    }
+}
+
+impl Script for Turns {
+    async fn before(&self, op: Op) -> Result<(), StoreError> {
+        self.wait(op, 1).await;
+        Ok(())
+    }
+
+    async fn after(&self, op: Op) {
+        self.wait(op, 0).await;
+    }
+}
+
+/// A store some of whose calls wait until a test lets them go on.
+pub type Gated<S> = Scripted<S, Gate>;
+
+/// Where the chosen calls wait. Clones are the same gate.
+#[derive(Clone)]
+pub struct Gate {
+    arrived: Arc<AtomicUsize>,
+    is_after: bool,
+    is_open: Arc<watch::Sender<bool>>,
+    ops: &'static [Op],
+}
+
+impl Gate {
+    /// A closed one, where a call waits before it has its effect.
+    pub fn before(ops: &'static [Op]) -> Self {
+        Self { arrived: Arc::default(), is_after: false, is_open: Arc::new(watch::Sender::new(false)), ops }
+    }
+
+    /// A closed one, where a call waits when it has had its effect.
+    pub fn after(ops: &'static [Op]) -> Self {
+        Self { is_after: true, ..Self::before(ops) }
+    }
+
+    pub fn open(&self) {
+        self.is_open.send_replace(true);
+    }
+
+    pub fn close(&self) {
+        self.is_open.send_replace(false);
+    }
+
+    /// How many calls have come to the gate so far.
+    pub fn arrived(&self) -> usize {
+        self.arrived.load(Ordering::SeqCst)
+    }
+
+    async fn pass(&self, op: Op, is_after: bool) {
+        if self.is_after == is_after && self.ops.contains(&op) {
+            self.arrived.fetch_add(1, Ordering::SeqCst);
+            let mut is_open = self.is_open.subscribe();
+            let opened = is_open.wait_for(|is_open| *is_open).await;
+            opened.expect("the gate outlives its store");
+        }
+    }
+}
+
+impl Script for Gate {
+    const ENDS_BY_ITSELF: bool = false;
+
+    async fn before(&self, op: Op) -> Result<(), StoreError> {
+        self.pass(op, false).await;
+        Ok(())
+    }
+
+    async fn after(&self, op: Op) {
+        self.pass(op, true).await;
+    }
+}
+
+/// A store whose chosen calls never return.
+pub type Hanging<S> = Scripted<S, Gate>;
+
+impl<S: Store> Hanging<S> {
+    pub fn in_calls(store: S, ops: &'static [Op]) -> Self {
+        Self::new(store, Gate::before(ops))
+    }
+}
+
+/// A store whose chosen calls fail.
+pub type Flaky<S> = Scripted<S, Fails>;
+
+/// Fails by a script: it is asked with the call, and with how many calls of its kind there were before.
+pub struct Fails {
+    calls: Mutex<HashMap<Op, usize>>,
+    fails: fn(Op, usize) -> bool,
+}
+
+impl<S: Store> Flaky<S> {
+    pub fn by(store: S, fails: fn(Op, usize) -> bool) -> Self {
+        Self::new(store, Fails { calls: Mutex::default(), fails })
+    }
+}
+
+impl Script for Fails {
+    async fn before(&self, op: Op) -> Result<(), StoreError> {
+        let number = {
+            let mut calls = self.calls.lock().unwrap();
+            let number = calls.entry(op).or_default();
+            *number += 1;
+            *number - 1
+        };
+        yield_now().await;
+        if (self.fails)(op, number) { Err(StoreError::new("answer", "its script says so")) } else { Ok(()) }
+    }
+}
+
+/// How many calls of scripted stores are under way, by the runtime that waits: one for each test.
+static BUSY: LazyLock<Mutex<HashMap<Id, usize>>> = LazyLock::new(Mutex::default);
+
+struct Busy(Option<Id>);
+
+impl Busy {
+    fn new() -> Self {
+        let runtime = Handle::try_current().ok().map(|runtime| runtime.id());
+        if let Some(runtime) = runtime {
+            *BUSY.lock().unwrap().entry(runtime).or_default() += 1;
+        }
+        Self(runtime)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0 {
+            let mut busy = BUSY.lock().unwrap();
+            let count = busy.entry(runtime).or_default();
+            *count -= 1;
+            if *count == 0 {
+                busy.remove(&runtime);
+            }
+        }
+    }
+}
+
+/// Waits until no scripted store of this test has anything to do: what was answered is stored then.
+pub async fn at_rest() {
+    if let Ok(runtime) = Handle::try_current() {
+        while BUSY.lock().unwrap().contains_key(&runtime.id()) {
+            yield_now().await;
+        }
+    }
+}
