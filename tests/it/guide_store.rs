@@ -13,8 +13,8 @@ use crate::support::{Origin, Reply};
 // The example begins here.
 use larder::semantics::range::ByteRange;
 use larder::store::{
-    BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, RemoteContent, Store,
-    StoreLimits, StoreStatistics, StoredBody, StoredId,
+    BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, RemoteContent,
+    Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
 };
 use larder::{CacheKey, CacheLayer, MemoryStore, ResponseHead, StoreError, StoredResponse};
 
