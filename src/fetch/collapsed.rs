@@ -491,15 +491,11 @@ impl<S: Store> CollapsedFetch<S> {
     }
 
     /// The stored response in place of the answer of the call that this request has waited for. `None` where nothing may
-    /// stand in, or its content is gone, and then nothing will.
-    async fn stand_in(&mut self, detail: Detail, status: Option<StatusCode>) -> Option<Box<Answer>> {
-        let exchange = &mut *self.exchange;
+    /// stand in, or its content is gone.
+    async fn stand_in(&self, detail: Detail, status: Option<StatusCode>) -> Option<Box<Answer>> {
+        let exchange = &*self.exchange;
         let stored = exchange.selected().filter(|_| exchange.stands_in())?;
-        let Ok(opened) = exchange.request.open(&exchange.shared, &stored.response).await else {
-            let id = stored.id;
-            exchange.forget(id);
-            return None;
-        };
+        let opened = exchange.request.open(&exchange.shared, &stored.response).await.ok()?;
         let forwarding = Forwarding {
             collapsed: Some(true),
             detail: Some(detail),
@@ -507,7 +503,7 @@ impl<S: Store> CollapsedFetch<S> {
             ..Forwarding::new(exchange.plan.forward)
         };
         let (core, request) = (&exchange.shared.core, &exchange.request);
-        Some(Box::new(request.stand_in(core, exchange.selected(), forwarding, opened)))
+        Some(Box::new(request.stand_in(core, Some(stored), forwarding, opened)))
     }
 
     /// Makes the call. One that others wait for, or that may outlast its client, is driven by a task of its own.

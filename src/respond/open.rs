@@ -107,6 +107,11 @@ impl CacheRequest {
         }
     }
 
+    /// Whether its answer needs content that the store has elsewhere.
+    pub(crate) fn has_to_open(&self, response: &StoredResponse) -> bool {
+        response.payload().is_remote() && self.needed(response, self.now) != Needed::Nothing
+    }
+
     /// Opens what its answer needs of a stored response; `None` where that is at hand, or nothing.
     pub(crate) async fn open<S: Store>(
         &self,

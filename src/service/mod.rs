@@ -177,7 +177,7 @@ impl<I, S: Store> CacheService<I, S> {
                 self.carry_out(decision, request, body, lookup, report)
             }
             Decision::Serve(index) | Decision::ServeAhead(index) | Decision::ServeStale(index) => {
-                if lookup.variants[index].response.payload().is_remote() {
+                if request.has_to_open(&lookup.variants[index].response) {
                     self.open_or_miss(decision, index, request, body, lookup, report)
                 } else {
                     let policy = request.policy.clone();

@@ -312,14 +312,14 @@ async fn half_of_many_calls_that_fail_open_the_circuit_too() {
         let _ = guarded.get(&key()).await;
     }
     assert!(guarded.is_open());
-    // So do not as many in more time.
+    // As many in more time do not.
     let guarded = Guarded::new(store.clone(), GuardLimits::new());
     for call in 0..100 {
         store.set(if call % 2 == 0 { Mood::Fine } else { Mood::Fails });
         let _ = guarded.get(&key()).await;
+        assert!(!guarded.is_open(), "after {call} calls");
         tokio::time::advance(Duration::from_millis(100)).await;
     }
-    assert!(!guarded.is_open());
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,6 +21,7 @@ mod faults;
 mod fills;
 mod fits;
 mod floods;
+mod guide_store;
 mod herds;
 mod hooks;
 mod interim;

@@ -221,6 +221,19 @@ async fn a_validation_opens_the_content_before_the_origin_is_asked() {
 }
 
 #[tokio::test]
+async fn a_validation_sends_no_tag_of_content_that_nobody_has_opened() {
+    let rig = Rig::new([tagged("a").field("vary", "x-kind")]);
+    rig.get_with("/", &[("x-kind", "a")]).await;
+    rig.later(61);
+    rig.origin.then(Reply::cc("b", "max-age=60").field("etag", "\"2\""));
+    rig.get_with("/", &[("x-kind", "a")]).await;
+    rig.later(61);
+    rig.origin.then(Reply::cc("", "max-age=60").status(304).field("etag", "\"2\""));
+    rig.get_with("/", &[("x-kind", "a")]).await.has_body("b");
+    assert_eq!(rig.origin.last().headers["if-none-match"], "\"2\"");
+}
+
+#[tokio::test]
 async fn what_is_gone_is_not_validated_but_fetched() {
     let rig = Rig::new([tagged("old")]);
     rig.get("/").await;

@@ -1,7 +1,8 @@
 //! Stores that wait, hang and fail by a script, around another one; and the store that a run of the scenarios is over.
 //!
 //! `LARDER_STORE=slow` runs the scenarios over [`Slow`], which answers nothing at once, and [`Written`], which keeps what
-//! it has read of what it has written.
+//! it has read of what it has written; `LARDER_STORE=elsewhere` over [`Elsewhere`], which opens each content on demand.
+//! Scenarios whose premise is content in memory fail over that one.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,6 +19,7 @@ use tokio::runtime::{Handle, Id};
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
+use super::elsewhere::Elsewhere;
 use super::seed;
 use super::written::Written;
 
@@ -36,20 +38,31 @@ pub fn cache_builder() -> CacheBuilder {
     cache_builder_over(MemoryStore::default())
 }
 
-/// Sets up a layer over this store, as it is, or slow and writing all down.
+/// Sets up a layer over this store, as it is, slow and writing all down, or as the place for heads alone.
 pub fn cache_builder_over(store: MemoryStore) -> CacheBuilder {
-    let store = if is_slow() { BoxStore::new(Slow::of(Written::of(store))) } else { BoxStore::new(store) };
-    CacheLayer::builder(store)
+    CacheLayer::builder(match kind() {
+        Kind::Elsewhere => BoxStore::new(Elsewhere::of(store)),
+        Kind::Memory => BoxStore::new(store),
+        Kind::Slow => BoxStore::new(Slow::of(Written::of(store))),
+    })
 }
 
-/// Whether the store of this run takes its time.
-pub fn is_slow() -> bool {
-    static IS_SLOW: LazyLock<bool> = LazyLock::new(|| match std::env::var("LARDER_STORE").as_deref() {
-        Ok("slow") => true,
-        Ok("memory") | Err(_) => false,
-        Ok(other) => panic!("LARDER_STORE is `memory` or `slow`, not `{other}`"),
+#[derive(Clone, Copy)]
+enum Kind {
+    Elsewhere,
+    Memory,
+    Slow,
+}
+
+/// The store of this run.
+fn kind() -> Kind {
+    static KIND: LazyLock<Kind> = LazyLock::new(|| match std::env::var("LARDER_STORE").as_deref() {
+        Ok("elsewhere") => Kind::Elsewhere,
+        Ok("memory") | Err(_) => Kind::Memory,
+        Ok("slow") => Kind::Slow,
+        Ok(other) => panic!("LARDER_STORE is `memory`, `slow` or `elsewhere`, not `{other}`"),
     });
-    *IS_SLOW
+    *KIND
 }
 
 /// A call of a store that waits.
