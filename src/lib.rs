@@ -109,7 +109,13 @@ pub use service::future::ResponseFuture;
 pub use shared::Tagging;
 pub use store::{BoxStore, MemoryStore, Store};
 
-/// The examples of the README, compiled and run.
+/// The code of the documents, compiled and run.
 #[cfg(all(doctest, feature = "axum"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod documents {
+    #[doc = include_str!("../docs/GUIDE.md")]
+    struct Guide;
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/RECIPES.md")]
+    struct Recipes;
+}

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use http::HeaderValue;
 use http::header::{self, HeaderMap, HeaderName};
 
-use super::{date, freshness};
 use super::fields::{remove_content_digests, remove_hop_by_hop};
+use super::{date, freshness};
 
 /// Removes what must not be stored: the fields of one connection, and those that are named, as by `private` or `no-cache`
 /// (RFC 9111 3.1, 5.2.2.4, 5.2.2.7).

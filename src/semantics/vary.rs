@@ -4,6 +4,7 @@ mod written;
 
 use http::HeaderValue;
 use http::header::{self, HeaderMap, HeaderName};
+use thiserror::Error;
 
 use super::accept::Meaning;
 use super::coding::Coded;
@@ -31,12 +32,15 @@ struct Field {
 }
 
 /// Why no request can be shown to match.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NeverMatches {
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NeverMatches {
     /// The request's selecting fields are longer than any that is compared, 4 KiB in all: each of the variants of a key
     /// is compared with each request.
+    #[error("the request's selecting fields are too long to be compared")]
     TooLong,
     /// `Vary` has a member `*` or one that is no field name.
+    #[error("`Vary` has a member `*` or one that is no field name")]
     Vary,
 }
 
@@ -51,7 +55,7 @@ impl Selecting {
     ///
     /// [`NeverMatches`] where `Vary` holds `*` (RFC 9111 4.1) or something that is no field name, and where the request's
     /// selecting fields are too long.
-    pub(crate) fn of(response: &HeaderMap, request: &HeaderMap, rules: &Rules) -> Result<Self, NeverMatches> {
+    pub fn of(response: &HeaderMap, request: &HeaderMap, rules: &Rules) -> Result<Self, NeverMatches> {
         if !response.contains_key(header::VARY) {
             return Ok(Self { coded: Coded::of(response).map(Box::new), fields: Box::default() });
         }

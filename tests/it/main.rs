@@ -21,7 +21,6 @@ mod faults;
 mod fills;
 mod fits;
 mod floods;
-mod guide_store;
 mod herds;
 mod hooks;
 mod interim;

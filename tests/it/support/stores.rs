@@ -65,6 +65,11 @@ fn kind() -> Kind {
     *KIND
 }
 
+/// Whether the store of this run takes its time.
+pub fn is_slow() -> bool {
+    matches!(kind(), Kind::Slow)
+}
+
 /// A call of a store that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Op {
