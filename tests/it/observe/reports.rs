@@ -11,7 +11,7 @@ use larder::store::PurgeTarget;
 use larder::{BoxStore, CacheLayer, CachePolicy, Delivery, Event, ForwardReason, Outcome, StandardPolicy};
 use tower::{Layer, Service, ServiceExt};
 
-use crate::failing_store::Down;
+use crate::store::failing::Down;
 use crate::support::bench::read;
 use crate::support::origin::always;
 use crate::support::stores::{at_rest, cache_builder};

@@ -1,13 +1,13 @@
 //! The small examples do what they say.
 #![allow(dead_code)]
 
-#[path = "../../examples/basic.rs"]
+#[path = "../../../examples/basic.rs"]
 mod basic;
-#[path = "../../examples/client.rs"]
+#[path = "../../../examples/client.rs"]
 mod client;
-#[path = "../../examples/per_route.rs"]
+#[path = "../../../examples/per_route.rs"]
 mod per_route;
-#[path = "../../examples/purge.rs"]
+#[path = "../../../examples/purge.rs"]
 mod purge;
 
 use axum::Router;

@@ -1,0 +1,3 @@
+//! Requests as they enter the service: here, unsafe requests.
+
+mod abandoned;
