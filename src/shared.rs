@@ -1,13 +1,16 @@
 //! What all services and handles of a layer share: its configuration, its state and its store.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::request::Parts;
-use http::{Extensions, Uri};
+use http::{Extensions, HeaderMap, Uri};
 use smallvec::SmallVec;
 
+use crate::body::pump::Unwritten;
 use crate::collapse::Collapser;
 use crate::collapse::background::BackgroundValidations;
 use crate::collapse::key_memory::KeyMemory;
@@ -25,8 +28,8 @@ use crate::runtime::clock::Clock;
 use crate::semantics::etag::TagKind;
 use crate::semantics::range::ByteRange;
 use crate::store::{
-    Fence, GuardLimits, Guarded, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, RemoteContent,
-    Store, StoredBody, StoredId,
+    BeginOutcome, ContentWriter, Fence, GuardLimits, Guarded, Lookup, PurgeMode, PurgeScope, PurgeTarget,
+    PutOutcome, RemoteContent, Store, StoredBody, StoredId,
 };
 
 /// The cache that all services of a layer share.
@@ -65,6 +68,31 @@ impl<S: Store> Shared<S> {
         }
     }
 
+    /// Begins to store a response whose content is on its way, `length` bytes where that is known.
+    pub(crate) async fn begin(
+        self: Arc<Self>,
+        key: CacheKey,
+        length: Option<u64>,
+        fence: Fence,
+    ) -> Result<StreamWriter<S>, Unwritten> {
+        match self.reported(self.store.begin(&key, length, fence).await) {
+            None => Err(Unwritten::Failed),
+            Some(BeginOutcome::PutWhole) => Err(Unwritten::Whole),
+            Some(BeginOutcome::Refused(outcome)) => {
+                let bytes = length.unwrap_or_default();
+                self.core.reporter.event(&Event::Stored { bytes, key: &key, outcome });
+                Err(unwritten(outcome))
+            }
+            Some(BeginOutcome::Writer(writer)) => Ok(StreamWriter { bytes: 0, key, shared: self, writer }),
+        }
+    }
+
+    /// The most content of one response that is taken into memory.
+    pub(crate) fn most_in_memory(&self) -> u64 {
+        let limits = self.store.limits();
+        if limits.takes_streams { limits.max_object.min(self.core.gauges.kept()) } else { limits.max_object }
+    }
+
     /// Gives a stored response a new head. A failure reads like [`PutOutcome::Superseded`].
     pub(crate) async fn freshen(
         &self,
@@ -100,6 +128,57 @@ impl<S: Store> Shared<S> {
 
     fn reported<T>(&self, result: Result<T, StoreError>) -> Option<T> {
         result.inspect_err(|error| self.core.reporter.event(&Event::StoreFailed { error })).ok()
+    }
+}
+
+/// Stores a response whose content is on its way. Dropped before it is committed, nothing is stored.
+pub(crate) struct StreamWriter<S> {
+    bytes: u64,
+    key: CacheKey,
+    shared: Arc<Shared<S>>,
+    writer: Box<dyn ContentWriter>,
+}
+
+impl<S: Store> StreamWriter<S> {
+    /// How much was written.
+    pub(crate) fn written(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Writes the next piece.
+    ///
+    /// # Errors
+    ///
+    /// Where nothing more is to be written.
+    pub(crate) async fn write(&mut self, piece: Bytes) -> Result<(), Unwritten> {
+        let Self { bytes, key, shared, writer } = self;
+        *bytes += piece.len() as u64;
+        match shared.reported(writer.write(piece).await) {
+            None => Err(Unwritten::Failed),
+            Some(ControlFlow::Continue(())) => Ok(()),
+            Some(ControlFlow::Break(outcome)) => {
+                shared.core.reporter.event(&Event::Stored { bytes: *bytes, key, outcome });
+                Err(unwritten(outcome))
+            }
+        }
+    }
+
+    /// Stores the response. A failure reads like [`PutOutcome::Superseded`].
+    pub(crate) async fn commit(self, head: ResponseHead, trailers: Option<HeaderMap>) -> PutOutcome {
+        let Self { bytes, key, shared, writer } = self;
+        let committed = shared.reported(writer.commit(head, trailers).await);
+        if let Some(outcome) = committed {
+            shared.core.reporter.event(&Event::Stored { bytes, key: &key, outcome });
+        }
+        committed.unwrap_or(PutOutcome::Superseded)
+    }
+}
+
+/// What it means where a store refuses content before it has all of it.
+fn unwritten(outcome: PutOutcome) -> Unwritten {
+    match outcome {
+        PutOutcome::Stored | PutOutcome::Superseded => Unwritten::Superseded,
+        PutOutcome::TooLarge => Unwritten::TooLarge,
     }
 }
 

@@ -7,6 +7,8 @@ mod assess;
 mod complete;
 mod drive;
 mod receive;
+mod share;
+mod stream;
 mod validate;
 mod write;
 
