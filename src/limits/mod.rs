@@ -284,7 +284,7 @@ impl Gauges {
     /// How much of one response is kept in memory from its first byte on, where the store takes it while it comes: so much may
     /// be shared by requests that come later, and be on its way to the store.
     pub(crate) fn kept(&self) -> u64 {
-        const MOST: u64 = if cfg!(shuttle) { 16 } else { 8 * 1024 * 1024 };
+        const MOST: u64 = if cfg!(shuttle) { 64 } else { 8 * 1024 * 1024 };
         const SHARE: u64 = 8;
         (self.most_in_flight / SHARE).clamp(PIECE as u64, MOST)
     }

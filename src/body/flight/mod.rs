@@ -220,7 +220,9 @@ impl Flight {
         loop {
             match std::future::poll_fn(|cx| self.poll_room(cx)).await {
                 Next::AfterLaggards => {}
-                Next::AfterStore if self.store_catches_up(self.kept / 2).await => continue,
+                Next::AfterStore if self.store_catches_up((self.kept / 2).max(PIECE as u64)).await => {
+                    continue;
+                }
                 Next::AfterStore => return Go::WithoutStore,
                 Next::On => return Go::On,
                 Next::Stop => return Go::Stop,

@@ -26,6 +26,8 @@ pub(super) struct State {
     /// Nobody reads, and it goes on all the same.
     pub(super) detached: Option<GaugeGuard>,
     pub(super) end: Option<End>,
+    /// The content is of more than one piece, whatever follows.
+    pub(super) is_large: bool,
     pub(super) pump: Option<Waker>,
     pub(super) readers: Slab<ReaderState>,
     /// What the store gets from a position on, where all has come in.
@@ -113,9 +115,10 @@ impl State {
                 self.drop_what_is_done(gauges);
                 left = left.and_then(|data| self.copy(data, declared, gauges));
             }
-            if left.is_some() && !self.has_piece_for_store() {
+            if left.is_some() && self.unwritten() < PIECE as u64 {
                 self.pass(gauges);
             }
+            self.is_large = left.is_some() || self.buffer.received() > PIECE as u64;
         }
         if self.stage == Stage::Passing {
             left.take().into_iter().for_each(|data| self.push_on(data, gauges));
@@ -175,11 +178,6 @@ impl State {
     fn for_store(&self) -> Option<(u64, u64)> {
         let end = self.rest.as_ref().map_or(u64::MAX, |(rest, _)| *rest);
         self.written.map(|written| (written, end)).filter(|(written, end)| written < end)
-    }
-
-    /// Whether there is a whole piece that the store has not taken.
-    fn has_piece_for_store(&self) -> bool {
-        self.unwritten() >= PIECE as u64
     }
 
     /// How much has come in that the store has not taken, where it takes content while it comes.

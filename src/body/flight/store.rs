@@ -87,13 +87,6 @@ impl Flight {
         piece
     }
 
-    /// Whether so much has come in that the content is of more than one piece, whatever follows. The pump asks whenever there is
-    /// more.
-    pub(crate) fn is_large(&self) -> bool {
-        let state = lock(&self.state);
-        state.buffer.received() > PIECE as u64 || state.rest.is_some()
-    }
-
     /// The piece from a position on, `Some(None)` after the last one; `None` where it is not there yet.
     fn piece_for_store(&self, position: u64) -> Option<Option<Bytes>> {
         {
@@ -149,7 +142,11 @@ impl StoreSeat {
 
     /// Waits until there is more than one piece, so that it is worth while to begin.
     pub(crate) async fn large(&self) {
-        self.when(|flight| flight.is_large().then_some(())).await;
+        self.when(|flight| {
+            let state = lock(&flight.state);
+            (state.is_large || state.rest.is_some()).then_some(())
+        })
+        .await;
     }
 
     /// What was given before has been taken. Gives the next piece; `None` when there is no more.
