@@ -17,7 +17,7 @@ use crate::collapse::key_memory::KeyMemory;
 use crate::collapse::unknown_outcomes::UnknownOutcomes;
 use crate::entry::aliases::QueryAliases;
 use crate::entry::key::{self, CacheKey};
-use crate::entry::{ResponseHead, StoredResponse};
+use crate::entry::{Payload, ResponseHead, StoredResponse};
 use crate::error::StoreError;
 use crate::limits::calls::{CallLimits, CallPermits};
 use crate::limits::held::{BodyLimits, Held};
@@ -29,7 +29,7 @@ use crate::semantics::etag::TagKind;
 use crate::semantics::range::ByteRange;
 use crate::store::{
     BeginOutcome, ContentWriter, Fence, GuardLimits, Guarded, Lookup, PurgeMode, PurgeScope, PurgeTarget,
-    PutOutcome, RemoteContent, Store, StoredBody, StoredId,
+    PutOutcome, RemoteContent, Store, StoreLimits, StoredBody, StoredId,
 };
 
 /// The cache that all services of a layer share.
@@ -85,12 +85,6 @@ impl<S: Store> Shared<S> {
             }
             Some(BeginOutcome::Writer(writer)) => Ok(StreamWriter { bytes: 0, key, shared: self, writer }),
         }
-    }
-
-    /// The most content of one response that is taken into memory.
-    pub(crate) fn most_in_memory(&self) -> u64 {
-        let limits = self.store.limits();
-        if limits.takes_streams { limits.max_object.min(self.core.gauges.kept()) } else { limits.max_object }
     }
 
     /// Gives a stored response a new head. A failure reads like [`PutOutcome::Superseded`].
@@ -223,6 +217,8 @@ pub(crate) struct Core {
     pub(crate) enabled: bool,
     pub(crate) gauges: Arc<Gauges>,
     id: CoreId,
+    /// The most content of one response that is taken into memory.
+    pub(crate) most_in_memory: u64,
     pub(crate) policy: CurrentPolicy,
     pub(crate) reporter: Reporter,
     pub(crate) storing: bool,
@@ -232,8 +228,9 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// `capacity` is that of the store.
-    pub(crate) fn new(config: Config, capacity: Option<u64>) -> Self {
+    /// `limits` are those of the store.
+    pub(crate) fn new(config: Config, limits: &StoreLimits) -> Self {
+        let StoreLimits { capacity, max_object, takes_streams, .. } = *limits;
         let Config {
             body_limits,
             call_limits,
@@ -248,6 +245,7 @@ impl Core {
         } = config;
         let (held, calls) = (Held::new(&body_limits, capacity), CallPermits::new(call_limits));
         let gauges = Arc::new(Gauges::new(fill_limits, held, calls, capacity));
+        let most_in_memory = if takes_streams { max_object.min(gauges.kept()) } else { max_object };
         Self {
             aliases: QueryAliases::default(),
             background: BackgroundValidations::default(),
@@ -256,6 +254,7 @@ impl Core {
             enabled,
             gauges,
             id: CoreId::default(),
+            most_in_memory,
             policy: CurrentPolicy::new(policy),
             reporter,
             storing,
@@ -277,6 +276,11 @@ impl Core {
         if !self.is_nested(request) {
             request.extensions.get_or_insert_default::<Passed>().0.push(self.id);
         }
+    }
+
+    /// Whether all of some content can be taken into memory.
+    pub(crate) fn can_load(&self, payload: &Payload) -> bool {
+        !payload.is_remote() || payload.len() <= self.most_in_memory
     }
 
     /// Content up to this length is taken in before it is answered, where it is there.

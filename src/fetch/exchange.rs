@@ -154,7 +154,8 @@ impl<S: Store> Exchange<S> {
         let (shared, response) = (&self.shared, &stored.response);
         let opened = match self.plan.goal {
             Goal::Complete(_) => {
-                let loaded = open::load(shared, &self.request.key, response, shared.most_in_memory()).await;
+                let loaded =
+                    open::load(shared, &self.request.key, response, shared.core.most_in_memory).await;
                 loaded.map(|loaded| {
                     self.lookup = std::mem::take(&mut self.lookup).with_response(stored.id, loaded);
                     None

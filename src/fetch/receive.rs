@@ -77,7 +77,7 @@ impl<S: Store> Fetch<S> {
             // It may turn out to be too large for the store, and no client waits for it, or there is no room for more.
             terms.max_body = PIECE as u64;
         }
-        let in_memory = length.unwrap_or(PIECE as u64).min(self.exchange.shared.most_in_memory());
+        let in_memory = length.unwrap_or(PIECE as u64).min(self.core().most_in_memory);
         let has_room = gauges.has_room(in_memory) && !(is_full && length.is_some());
         if terms.store.is_ok() && !self.is_small(length) && !has_room {
             terms.store = Err(NotStored::NoRoom);

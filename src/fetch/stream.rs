@@ -113,7 +113,7 @@ impl<S: Store> Fetch<S> {
     fn is_streamed(&self, assessment: &Assessment, length: Option<u64>) -> bool {
         let shared = &self.exchange.shared;
         let whole = match self.sent.part {
-            Some(Part::Bytes(_)) => shared.most_in_memory(),
+            Some(Part::Bytes(_)) => shared.core.most_in_memory,
             Some(Part::Replay) | None => PIECE as u64,
         };
         shared.store.limits().takes_streams

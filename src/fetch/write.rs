@@ -294,12 +294,11 @@ async fn join<S: Store>(
 ) -> Option<StoredResponse> {
     let are_parts = old.head().part.is_some() && new.head().part.is_some();
     let loaded = if are_parts {
-        let most = shared.most_in_memory();
-        if old.payload().is_remote() && old.payload().len() > most {
+        if !shared.core.can_load(old.payload()) {
             let head = partial::beside(old, new.head(), new.payload().len())?;
             return Some(StoredResponse::new(head, new.payload));
         }
-        open::load(shared, key, old, most).await.ok()
+        open::load(shared, key, old, shared.core.most_in_memory).await.ok()
     } else {
         Some(old.clone())
     };

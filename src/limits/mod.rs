@@ -76,7 +76,11 @@ impl FillLimits {
     /// capacity ([`StoreLimits::capacity`]), or 256 MiB where the store has none. What would take more is passed on, and not
     /// stored. Counted is the memory that they take.
     ///
+    /// Where the store takes content while it comes ([`StoreLimits::takes_streams`]), one response takes an eighth of that at
+    /// most, and no more than 8 MiB, whatever its length. So much of its beginning is kept for requests that come later.
+    ///
     /// [`StoreLimits::capacity`]: crate::store::StoreLimits::capacity
+    /// [`StoreLimits::takes_streams`]: crate::store::StoreLimits::takes_streams
     #[must_use]
     pub fn in_flight(mut self, bytes: u64) -> Self {
         self.in_flight = Some(bytes);

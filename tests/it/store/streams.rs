@@ -11,7 +11,7 @@ use larder::{BoxStore, Event, FillLimits, MemoryStore, StandardPolicy};
 use crate::support::elsewhere::Elsewhere;
 use crate::support::stores::{Flaky, Gate, Gated, Hanging, Op};
 use crate::support::streaming::{Noting, Refusal, Saw};
-use crate::support::{Answer, CacheBuilder, CacheLayer, Stage, Step, settle};
+use crate::support::{Answer, CacheBuilder, CacheLayer, Client, Stage, Step, settle};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -625,6 +625,41 @@ async fn a_reader_that_stands_is_cut_off_and_the_store_gets_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_whose_reader_pauses_is_not_given_up_for_another_one() {
+    let store = Noting::of(elsewhere());
+    let stage = Stage::with(over(store.clone()).fill_limits(in_flight(MIB)));
+    let (content, first) = (text(2 * MIB), stage.get("/"));
+    settle().await;
+    let call = stage.origin.call(0);
+    call.step(fresh(None));
+    for part in content.as_bytes().chunks(PIECE) {
+        call.frame(std::str::from_utf8(part).unwrap());
+    }
+    call.end();
+    let mut first = first.body().await;
+    first.take();
+    for calls in [2, 3] {
+        // Nothing comes in meanwhile.
+        stage.later(10);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let another = stage.get("/");
+        settle().await;
+        assert_eq!(stage.origin.calls(), calls);
+        another.leave();
+        stage.origin.call(calls - 1).step(Step::Refuse);
+        settle().await;
+    }
+    for _ in 0..20 {
+        first.take();
+        settle().await;
+    }
+    assert_eq!(store.saw().last(), Some(&Saw::Commit(PutOutcome::Stored)));
+    assert!(stage.get("/").seen().await.is_hit());
+    drop(first);
+    assert_idle(&stage);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reader_that_is_slow_costs_no_other_one_and_no_store_more_than_a_moment() {
     let stage = Stage::with(over(elsewhere()).fill_limits(in_flight(MIB)));
     let clients = stage.herd(2, &[]);
@@ -699,7 +734,17 @@ async fn small_parts_are_joined_and_large_ones_are_stored_as_they_come() {
     get_range(&stage, "bytes=0-199999").await.has_body(&content[..200_000]);
     settle().await;
     get_range(&stage, "bytes=2000000-2000099").await.told(HIT);
-    // Too large to be completed in memory, it is fetched anew; all of it makes it a whole.
+    // Too large to be completed in memory, it is fetched anew, by one call for all.
+    stage.origin.script(&[]);
+    let calls = stage.origin.calls();
+    let clients = stage.herd(3, &[]);
+    settle().await;
+    assert_eq!(stage.origin.calls(), calls + 1);
+    assert_eq!(stage.origin.call(calls).field("range"), None);
+    stage.origin.call(calls).step(Step::Refuse);
+    clients.into_iter().for_each(Client::leave);
+    settle().await;
+    // All of it makes it a whole.
     stage.origin.script(&part(&content, 0, 8 * MIB - 1));
     get_range(&stage, "bytes=0-").await.has_body(&content);
     settle().await;
