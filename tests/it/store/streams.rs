@@ -638,17 +638,18 @@ async fn a_call_whose_reader_pauses_is_not_given_up_for_another_one() {
     call.end();
     let mut first = first.body().await;
     first.take();
-    for calls in [2, 3] {
-        // Nothing comes in meanwhile.
+    // Nothing comes in meanwhile, as those see who need no more than its head.
+    for _ in 0..2 {
+        assert_eq!(stage.send(Method::HEAD, "/", &[]).seen().await.status, 200);
         stage.later(10);
         tokio::time::sleep(Duration::from_secs(10)).await;
-        let another = stage.get("/");
-        settle().await;
-        assert_eq!(stage.origin.calls(), calls);
-        another.leave();
-        stage.origin.call(calls - 1).step(Step::Refuse);
-        settle().await;
     }
+    let another = stage.get("/");
+    settle().await;
+    assert_eq!(stage.origin.calls(), 2);
+    another.leave();
+    stage.origin.call(1).step(Step::Refuse);
+    settle().await;
     for _ in 0..20 {
         first.take();
         settle().await;
