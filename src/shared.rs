@@ -107,6 +107,8 @@ impl<S: Store> Shared<S> {
 #[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) body_limits: BodyLimits,
+    /// Whether `Cache-Status` is sent, where anybody has said.
+    pub(crate) cache_status: Option<bool>,
     pub(crate) call_limits: CallLimits,
     pub(crate) clock: Clock,
     pub(crate) enabled: bool,
@@ -122,6 +124,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             body_limits: BodyLimits::default(),
+            cache_status: None,
             call_limits: CallLimits::default(),
             clock: Clock::default(),
             enabled: true,
@@ -157,18 +160,21 @@ impl Core {
     pub(crate) fn new(config: Config, capacity: Option<u64>) -> Self {
         let Config {
             body_limits,
+            cache_status,
             call_limits,
             clock,
             enabled,
             fill_limits,
             policy,
-            reporter,
+            mut reporter,
             storing,
             tagging,
             ..
         } = config;
         let (held, calls) = (Held::new(&body_limits, capacity), CallPermits::new(call_limits));
         let gauges = Arc::new(Gauges::new(fill_limits, held, calls, capacity));
+        reporter.cache_status = cache_status.unwrap_or(storing);
+        reporter.key &= reporter.cache_status;
         Self {
             aliases: QueryAliases::default(),
             background: BackgroundValidations::default(),

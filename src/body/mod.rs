@@ -21,7 +21,7 @@ use http_body::{Body, Frame, SizeHint};
 use self::incoming::Incoming;
 use self::large::LargeReader;
 use self::passing::Passing;
-use self::prefetch::Prefetch;
+use self::prefetch::{Content, Prefetch};
 use crate::body::flight::Reader;
 use crate::body::stored::OpenedBody;
 use crate::entry::Payload;
@@ -178,12 +178,20 @@ impl CacheBody {
         if body.size_hint().exact().is_none_or(|length| length > PIECE as u64) {
             return Self::passing(held, body);
         }
-        match prefetch::at_once(body) {
-            Prefetch::Partial(body) => Self::passing(held, body),
-            Prefetch::Failed(content, error) => Self::broken(content, error),
-            Prefetch::Complete(content) => {
-                Self::stored(held, &Payload::new(content.pieces, content.trailers))
-            }
+        Self::taken_in(held, prefetch::at_once(body, None))
+    }
+
+    /// Content of the inner service that was taken in for one client, as far as it was.
+    pub(crate) fn taken_in(held: &Arc<Held>, taken: Prefetch) -> Self {
+        let Content { pieces, trailers, .. } = match taken {
+            Prefetch::Complete(content) => content,
+            Prefetch::Failed(content, error) => return Self::broken(content, error),
+            Prefetch::Partial(body) => return Self::passing(held, body),
+        };
+        let end = trailers.map_or(End::Clean, |trailers| End::Trailers(Box::new(trailers)));
+        match pieces.into_small() {
+            Ok(content) => Kind::Stored { content, end }.into(),
+            Err(pieces) => Self::ending(held, Run::of(&pieces), end),
         }
     }
 }

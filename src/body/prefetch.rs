@@ -12,8 +12,9 @@ use http_body_util::BodyExt;
 use crate::body::incoming::Incoming;
 use crate::entry::pieces::Pieces;
 use crate::error::BodyError;
+use crate::limits::FillLimits;
 use crate::runtime::{Deadline, briefly, polled_once};
-use crate::semantics::etag::{TagKind, Tagger};
+use crate::semantics::etag::{self, TagKind};
 
 /// The content of a response, whole.
 pub(crate) struct Content {
@@ -29,6 +30,17 @@ pub(crate) enum WaitFor {
     Whole(Duration),
     /// A moment for the first of it, without which there is nothing to read anyway. What takes longer is a stream.
     FirstFrame,
+}
+
+/// What takes longer is a stream, whatever for.
+pub(crate) const LONG: Duration = Duration::from_secs(1);
+
+impl WaitFor {
+    /// Until content is whole that something needs the whole of. Followers wait meanwhile. Without a runtime there is no end
+    /// to it.
+    pub(crate) fn whole(limits: &FillLimits) -> Self {
+        Self::Whole(LONG.min(limits.wait / 2))
+    }
 }
 
 /// What came of taking in content.
@@ -80,17 +92,11 @@ pub(crate) async fn collect(
             },
         }
     }
-    let bytes = capture.into_bytes();
-    let tag = tag.map(|kind| {
-        let mut tagger = Tagger::new(kind);
-        tagger.update(&bytes);
-        tagger.finish()
-    });
-    Prefetch::Complete(Content { pieces: Pieces::of(bytes), tag, trailers })
+    Prefetch::Complete(capture.into_content(tag, trailers))
 }
 
 /// Takes in of a small body what is there, without waiting for more.
-pub(crate) fn at_once(mut body: Incoming) -> Prefetch {
+pub(crate) fn at_once(mut body: Incoming, tag: Option<TagKind>) -> Prefetch {
     let mut capture = Capture::default();
     let mut trailers = None;
     // Whoever reads the rest is woken for that.
@@ -108,7 +114,7 @@ pub(crate) fn at_once(mut body: Incoming) -> Prefetch {
             },
         }
     }
-    Prefetch::Complete(Content { pieces: Pieces::of(capture.into_bytes()), tag: None, trailers })
+    Prefetch::Complete(capture.into_content(tag, trailers))
 }
 
 /// The next frame that has anything.
@@ -142,6 +148,13 @@ impl Capture {
             }
             self.rest.extend_from_slice(&data);
         }
+    }
+
+    /// All that was taken, as the whole.
+    fn into_content(self, tag: Option<TagKind>, trailers: Option<HeaderMap>) -> Content {
+        let bytes = self.into_bytes();
+        let tag = tag.map(|kind| etag::tag_of(kind, &bytes));
+        Content { pieces: Pieces::of(bytes), tag, trailers }
     }
 
     /// All that was taken, in one piece.

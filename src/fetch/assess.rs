@@ -3,11 +3,12 @@
 use std::time::SystemTime;
 
 use http::header::{self, HeaderMap};
-use http::{HeaderValue, StatusCode, response};
+use http::{HeaderValue, Method, StatusCode, response};
 
 use super::Fetch;
 use crate::entry::{Part, ResponseHead};
 use crate::policy::{PolicyExchange, Terms, VaryRule};
+use crate::respond::request::CacheRequest;
 use crate::semantics::Rules;
 use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::cache_status::Detail;
@@ -35,33 +36,19 @@ impl<S: Store> Fetch<S> {
     /// Assesses a response that was received at `received_at`: the rules first, then the policy, then what no policy can
     /// lift.
     pub(super) fn assess(&self, response: &response::Parts, received_at: SystemTime) -> Assessment {
-        let (core, request) = (self.core(), &self.exchange.request);
-        let (rules, max_object) = (request.rules(), self.exchange.shared.store.limits().max_object);
-        let (status, headers) = (response.status, &response.headers);
-        let ResponseView { date, directives, lifetime, source } =
-            ResponseView::of(status, headers, received_at, rules);
-        let exchange = storing::Exchange {
+        let (request, max_object) = (&self.exchange.request, self.exchange.shared.store.limits().max_object);
+        let (rules, status, headers) = (request.rules(), response.status, &response.headers);
+        let judged = Judged {
+            is_background: self.exchange.background.is_some(),
+            max_body: max_object,
             method: &self.sent.method,
             names_target: self.sent.names_target,
-            request: &request.parts.headers,
-            request_directives: &request.directives,
-            keyed: request.key.keyed_credentials(),
-            status,
-            response: headers,
-            directives: &directives,
-            source,
+            request,
+            sent: self.sent.fields.as_ref(),
+            store: Ok(()),
         };
-        let standard = StandardTerms::of(&exchange, lifetime, request.key.uri(), rules);
-        let mut terms = Terms::from_standard(standard, max_object, directives.unstored());
-        let switched_off = (!core.storing).then_some(NotStored::SwitchedOff);
-        terms.store = switched_off.map_or(terms.store, Err);
-        let policy = &request.policy;
-        let mut exchange = PolicyExchange::new(&request.key, &request.parts, response, &policy.data);
-        exchange.is_background = self.exchange.background.is_some();
-        exchange.sent = self.sent.fields.as_ref();
-        policy.hooks.response(&exchange, &mut terms);
+        let (ResponseView { date, directives, .. }, mut terms) = judged.terms(response, received_at);
         terms.max_body = terms.max_body.min(max_object);
-        terms.store = switched_off.map_or(terms.store, Err);
         let mut selecting = Selecting::default();
         if terms.store.is_ok() {
             let selectable = selecting_by(&terms.vary, headers, &request.parts.headers, rules);
@@ -114,6 +101,49 @@ impl<S: Store> Fetch<S> {
     }
 }
 
+/// The request that a response answers, as far as rules and policy judge the response by it.
+pub(crate) struct Judged<'a> {
+    pub(crate) is_background: bool,
+    /// The most bytes of content that the store takes.
+    pub(crate) max_body: u64,
+    /// As it was sent.
+    pub(crate) method: &'a Method,
+    pub(crate) names_target: bool,
+    pub(crate) request: &'a CacheRequest,
+    /// The fields of the request as it was sent, where the policy wants to see them.
+    pub(crate) sent: Option<&'a HeaderMap>,
+    /// Whether anything is stored at all.
+    pub(crate) store: Result<(), NotStored>,
+}
+
+impl Judged<'_> {
+    /// The terms of a response that was received at `received_at`: what the rules say, then what the policy makes of it.
+    pub(crate) fn terms(&self, response: &response::Parts, received_at: SystemTime) -> (ResponseView, Terms) {
+        let request = self.request;
+        let (rules, policy) = (request.rules(), &request.policy);
+        let view = ResponseView::of(response.status, &response.headers, received_at, rules);
+        let exchange = storing::Exchange {
+            method: self.method,
+            names_target: self.names_target,
+            request: &request.parts.headers,
+            request_directives: &request.directives,
+            keyed: request.key.keyed_credentials(),
+            status: response.status,
+            response: &response.headers,
+            directives: &view.directives,
+            source: view.source,
+        };
+        let standard = StandardTerms::of(&exchange, view.lifetime, request.key.uri(), rules);
+        let mut terms = Terms::from_standard(standard, self.max_body, view.directives.unstored());
+        terms.store = self.store.and(terms.store);
+        let mut exchange = PolicyExchange::new(&request.key, &request.parts, response, &policy.data);
+        exchange.is_background = self.is_background;
+        exchange.sent = self.sent;
+        policy.hooks.response(&exchange, &mut terms);
+        (view, terms)
+    }
+}
+
 /// What selects a response, as far as the policy lets it.
 fn selecting_by(
     rule: &VaryRule,
@@ -137,38 +167,9 @@ impl Assessment {
         }
     }
 
-    /// Takes away what nobody downstream gets to see.
-    pub(crate) fn strip(&mut self, headers: &mut HeaderMap) {
-        for name in &self.terms.strip {
-            if let header::Entry::Occupied(field) = headers.entry(name) {
-                let (name, values) = field.remove_entry_mult();
-                for value in values {
-                    self.stripped.append(&name, value);
-                }
-            }
-        }
-    }
-
-    /// Puts in what every client gets in the place of the origin's fields.
-    fn replace(&mut self, headers: &mut HeaderMap) {
-        for (name, value) in &self.terms.replace {
-            if headers.get(name) == Some(value) {
-                continue; // as it was put in for the first client
-            }
-            if let header::Entry::Occupied(field) = headers.entry(name) {
-                let (name, values) = field.remove_entry_mult();
-                for value in values {
-                    self.stripped.append(&name, value);
-                }
-            }
-            headers.insert(name, value.clone());
-        }
-    }
-
     /// Makes the fields of a response those that clients get, except for what is not stored.
     pub(crate) fn for_client(&mut self, headers: &mut HeaderMap) {
-        self.strip(headers);
-        self.replace(headers);
+        self.terms.for_client(headers, &mut self.stripped);
     }
 
     /// Seconds of freshness left at reception.
@@ -195,8 +196,7 @@ impl Assessment {
         let (immutable, selecting) = (self.directives.immutable, self.selecting.clone());
         let reuse = self.terms.of_reuse().reuse(&timing, immutable, selecting);
         stored::remove_unstored(&mut headers, &self.terms.unstored);
-        self.strip(&mut headers);
-        self.replace(&mut headers);
+        self.for_client(&mut headers);
         stored::add_missing(&mut headers, self.date, self.received_at, length);
         if let Some(Part::Bytes(_)) = self.part {
             stored::remove_fields_of_part(&mut headers);

@@ -147,7 +147,6 @@ impl<S: Store> CollapsedFetch<S> {
     /// What this request has in common with others that may share a call; `None` where nobody could share it.
     fn ticket(&self) -> Option<CollapseKey> {
         let Exchange { lookup, plan, request, .. } = &*self.exchange;
-        let core = self.core();
         let about_part = self.exchange.selected().is_some_and(|stored| stored.response.head().part.is_some());
         let may_collapse = may_collapse(
             &request.parts.method,
@@ -158,7 +157,7 @@ impl<S: Store> CollapsedFetch<S> {
             request.rules(),
         );
         // Without tasks, a call depends on its client.
-        if !may_collapse || !core.storing || Runtime::current().is_none() {
+        if !may_collapse || Runtime::current().is_none() {
             return None;
         }
         let known = match plan.goal {

@@ -113,9 +113,7 @@ impl<S: Store> Exchange<S> {
 
     /// Purges from now on count for what this request brings, and for what it finds.
     pub(crate) fn expect(&mut self) {
-        if self.shared.core.storing {
-            self.expected = self.shared.store.expect(&self.request.key);
-        }
+        self.expected = self.shared.store.expect(&self.request.key);
     }
 
     /// The purge state under which the response is stored.

@@ -3,7 +3,7 @@
 pub(crate) mod collapsed;
 pub(crate) mod exchange;
 
-mod assess;
+pub(crate) mod assess;
 mod complete;
 mod drive;
 mod receive;
@@ -106,7 +106,7 @@ impl Sent {
     }
 
     fn of<S: Store>(exchange: &Exchange<S>, is_completion: bool) -> Self {
-        let Exchange { lookup, plan, request, shared, .. } = exchange;
+        let Exchange { lookup, plan, request, .. } = exchange;
         let (method, selected) = (&request.parts.method, exchange.selected());
         let is_about_whole = selected.is_some_and(|stored| stored.response.head().part.is_none());
         let (has_selected, rules) = (plan.selected().is_some(), request.rules());
@@ -118,7 +118,7 @@ impl Sent {
             fields: None,
             incumbent: incumbent(request, lookup),
             is_completed: false,
-            method: head::sent_method(method, has_selected, shared.core.storing, rules),
+            method: head::sent_method(method, has_selected, rules),
             names_target: false,
             part: None,
             range: SentRange::of(method, request.fields.range, is_completion, is_about_whole),
@@ -277,7 +277,7 @@ impl<S: Store> Fetch<S> {
     /// Whether the request goes out with the cache's own conditions, or none, in place of the client's.
     fn replaces_conditions(&self) -> bool {
         let has_selected = self.exchange.plan.selected().is_some();
-        outgoing::replaces_conditions(self.core().storing, self.sent.range, has_selected)
+        outgoing::replaces_conditions(self.sent.range, has_selected)
     }
 
     /// Whether a 304 speaks of what is stored.

@@ -12,7 +12,7 @@ use super::assess::{Assessment, Tag};
 use super::write::{self, EntryWrite, ReportedStored};
 use crate::body::CacheBody;
 use crate::body::incoming::Incoming;
-use crate::body::prefetch::{self, Content, Prefetch, WaitFor};
+use crate::body::prefetch::{self, Content, LONG, Prefetch, WaitFor};
 use crate::body::pump::{Pump, Sink};
 use crate::collapse::{CallResult, LazyHead, NotShareable};
 use crate::entry::pieces::{PIECE, Pieces};
@@ -39,9 +39,6 @@ struct NewResponse {
     is_capped: bool,
     parts: response::Parts,
 }
-
-/// What takes longer is a stream, whatever for.
-const LONG: Duration = Duration::from_secs(1);
 
 impl<S: Store> Fetch<S> {
     /// Answers the client with what the inner service answered, and stores it where that is allowed.
@@ -176,18 +173,16 @@ impl<S: Store> Fetch<S> {
         }
     }
 
-    /// How long small content is waited for. What is made of it for this request may need the whole; where something stored
-    /// stands in, a client is better off with that than with something broken; and where nothing is ever stored, there is
-    /// no later answer to have a tag.
+    /// How long small content is waited for. What is made of it for this request may need the whole; and where something
+    /// stored stands in, a client is better off with that than with something broken.
     fn wait_for(&self, tag: Option<TagKind>, has_stand_in: bool) -> WaitFor {
         if Runtime::current().is_none() {
             return WaitFor::Whole(Duration::MAX); // there is no other way to store it
         }
-        let (core, request) = (self.core(), &self.exchange.request);
+        let request = &self.exchange.request;
         let needs_whole = request.needs_whole(tag.is_some()) || request.parts.method == Method::HEAD;
-        if needs_whole || has_stand_in || !core.storing {
-            // Followers wait meanwhile.
-            WaitFor::Whole(LONG.min(core.gauges.limits.wait / 2))
+        if needs_whole || has_stand_in {
+            WaitFor::whole(&self.core().gauges.limits)
         } else {
             WaitFor::FirstFrame
         }

@@ -14,7 +14,7 @@ use crate::body::CacheBody;
 use crate::body::incoming::Incoming;
 use crate::collapse::{CallResult, NotShareable};
 use crate::entry::StoredResponse;
-use crate::observe::{Answer, Upstream};
+use crate::observe::Answer;
 use crate::respond::open::Opened;
 use crate::respond::{Source, no_content};
 use crate::runtime::to_its_end;
@@ -104,7 +104,7 @@ impl<S: Store> Fetch<S> {
         }
         self.assess(&not_modified, now).for_client(&mut not_modified.headers);
         let response = Response::from_parts(not_modified, CacheBody::empty());
-        Answer { outcome: outcome.into(), response, upstream: Upstream::InFields }
+        Answer::received(response, outcome)
     }
 
     /// Freshens the selected response with what a HEAD has said of it.

@@ -14,6 +14,7 @@ use crate::entry::key::CacheKey;
 use crate::policy::RequestPolicy;
 use crate::runtime::{Instant, moment};
 use crate::semantics::cache_status::{CACHE_STATUS, Outcome, X_CACHE};
+use crate::semantics::reuse::Forward;
 
 /// The longest URI that is reported whole.
 const LONGEST_KEY: usize = 1024;
@@ -43,6 +44,11 @@ impl Answer {
         *response.headers_mut() = headers;
         Self { outcome, response, upstream: Upstream::InFields }
     }
+
+    /// A response that was received for this client.
+    pub(crate) fn received(response: Response<CacheBody>, outcome: impl Into<Outcome>) -> Self {
+        Self { outcome: outcome.into(), response, upstream: Upstream::InFields }
+    }
 }
 
 /// How a cache reports.
@@ -50,7 +56,7 @@ impl Answer {
 pub(crate) struct Reporter {
     /// Whether `Cache-Status` is sent.
     pub(crate) cache_status: bool,
-    /// Whether `Cache-Status` has the key's URI.
+    /// Whether `Cache-Status`, where it is sent, has the key's URI.
     pub(crate) key: bool,
     /// The cache's name: a token.
     pub(crate) name: Box<str>,
@@ -87,6 +93,11 @@ impl Reporter {
         Purpose { cache_status: self.cache_status, not_modified: false, x_cache: self.x_cache }
     }
 
+    /// Whether anybody gets to see what became of a request, except by its answer.
+    pub(crate) fn shows_outcomes(&self) -> bool {
+        self.cache_status || self.outcome_in_extensions || self.observer.is_some()
+    }
+
     pub(crate) fn event(&self, event: &Event<'_>) {
         if let Some(observer) = &self.observer {
             observer.event(event);
@@ -98,7 +109,7 @@ impl Reporter {
     pub(crate) fn begin(&self, method: &Method) -> RequestReport {
         RequestReport((self.key || self.observer.is_some()).then(|| {
             let observer = self.observer.clone();
-            Box::new(Arrived { at: moment(), key: None, method: method.clone(), observer })
+            Box::new(Arrived { at: moment(), called_at: None, key: None, method: method.clone(), observer })
         }))
     }
 
@@ -151,6 +162,8 @@ pub(crate) struct RequestReport(Option<Box<Arrived>>);
 
 struct Arrived {
     at: Instant,
+    /// When the inner service was called, where nothing else knows it.
+    called_at: Option<Instant>,
     key: Option<CacheKey>,
     method: Method,
     observer: Option<Arc<dyn Observer>>,
@@ -162,6 +175,28 @@ impl RequestReport {
     pub(crate) fn set_key(&mut self, key: &CacheKey) {
         if let Some(arrived) = &mut self.0 {
             arrived.key = Some(key.clone());
+        }
+    }
+
+    /// Whether anybody wants to know more of the request than its answer says.
+    #[inline]
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The inner service is called, for a request that is looked up nowhere.
+    #[inline]
+    pub(crate) fn calls(&mut self) {
+        if let Some(arrived) = &mut self.0 {
+            arrived.called_at = Some(moment());
+        }
+    }
+
+    /// The inner service has answered that call with `status`, or failed.
+    #[inline]
+    pub(crate) fn called(&self, forward: Forward, status: Option<StatusCode>) {
+        if let Some(arrived) = &self.0 {
+            arrived.called(forward, status);
         }
     }
 
@@ -196,8 +231,16 @@ impl Arrived {
         }
     }
 
+    /// What has no key was not called for the cache's sake.
+    fn called(&self, forward: Forward, status: Option<StatusCode>) {
+        if let (Some(called_at), Some(key)) = (self.called_at, &self.key) {
+            let elapsed = moment().duration_since(called_at);
+            self.event(&Event::Fetched { elapsed, forward, is_background: false, key, status });
+        }
+    }
+
     fn answered(&self, reporter: &Reporter, policy: &RequestPolicy, answer: Answer) -> Response<CacheBody> {
-        let Self { at, key, method, observer } = self;
+        let Self { at, key, method, observer, .. } = self;
         if let Some(observer) = observer {
             let (elapsed, status) = (moment().duration_since(*at), answer.response.status());
             let outcome = &answer.outcome;

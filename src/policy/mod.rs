@@ -86,6 +86,14 @@ pub trait CachePolicy: Send + Sync + 'static {
         let _ = delivery;
     }
 
+    /// Whether all that it does, except for `forward`, is for what is stored: `request` makes the key and edits nothing,
+    /// `response` strips and replaces no field, `deliver` edits nothing. Then a layer that stores nothing
+    /// ([`CacheBuilder::tag_only`](crate::CacheBuilder::tag_only)) does not ask these hooks, which saves making the key and
+    /// the terms. Default false, which is right for every policy.
+    fn is_for_storing_only(&self) -> bool {
+        false
+    }
+
     /// Whether [`PolicyExchange::sent`] is to be filled in, which costs a copy of the fields for each call.
     fn needs_sent_fields(&self) -> bool {
         false
@@ -111,6 +119,10 @@ impl<P: CachePolicy + ?Sized> CachePolicy for std::sync::Arc<P> {
 
     fn deliver(&self, delivery: &mut Delivery<'_>) {
         (**self).deliver(delivery);
+    }
+
+    fn is_for_storing_only(&self) -> bool {
+        (**self).is_for_storing_only()
     }
 
     fn needs_sent_fields(&self) -> bool {

@@ -262,4 +262,8 @@ impl CachePolicy for StandardPolicy {
         self.rules.codings.normalise(&mut request.headers);
         self.rules.unkeyed.remove(&request.method, &mut request.headers);
     }
+
+    fn is_for_storing_only(&self) -> bool {
+        true
+    }
 }

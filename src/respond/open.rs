@@ -93,7 +93,7 @@ impl CacheRequest {
     /// What its answer needs of the content of a stored response.
     pub(crate) fn needed(&self, response: &StoredResponse, now: SystemTime) -> Needed {
         let (head, request) = (response.head(), &self.parts);
-        let precondition = self.precondition(head.status, true, || head.representation(), now);
+        let precondition = self.precondition(head.status, || head.representation(), now);
         if request.method == Method::HEAD || precondition != Precondition::Proceed {
             Needed::Nothing
         } else if (self.fields.range && request.method == Method::GET) || head.part.is_some() {

@@ -161,6 +161,31 @@ impl RequestFields {
     }
 }
 
+/// What a response has that matters where it only gets a tag; found in one pass, for most responses have few fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ResponseFields {
+    /// `Content-Length` or `Transfer-Encoding`.
+    pub(crate) framing: bool,
+    /// The word `no-store` in `Cache-Control` or in a targeted field (RFC 9213), whatever it means there.
+    pub(crate) no_store: bool,
+}
+
+impl ResponseFields {
+    pub(crate) fn of(headers: &HeaderMap, targets: &[HeaderName]) -> Self {
+        const NO_STORE: &[u8] = b"no-store";
+        let mut fields = Self::default();
+        for (name, value) in headers {
+            if *name == header::CONTENT_LENGTH || *name == header::TRANSFER_ENCODING {
+                fields.framing = true;
+            } else if *name == header::CACHE_CONTROL || targets.contains(name) {
+                let mut words = value.as_bytes().windows(NO_STORE.len());
+                fields.no_store |= words.any(|word| word.eq_ignore_ascii_case(NO_STORE));
+            }
+        }
+        fields
+    }
+}
+
 /// All members of a list field, over all its lines, without empty ones (RFC 9110 5.6.1.2).
 pub fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     headers.get_all(name).into_iter().flat_map(|line| Members::new(line.as_bytes()))
@@ -279,6 +304,7 @@ pub(crate) fn delta_seconds(bytes: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::semantics::targeted::{CDN_CACHE_CONTROL, directives};
     use crate::semantics::tests::any_value;
     use http::HeaderValue;
     use proptest::prelude::*;
@@ -398,7 +424,41 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_matters_to_a_tag_is_found_in_a_response() {
+        for (name, value, framing, no_store) in [
+            ("content-length", "1", true, false),
+            ("transfer-encoding", "chunked", true, false),
+            ("cache-control", "max-age=60", false, false),
+            ("cache-control", "max-age=60, No-Store", false, true),
+            ("cdn-cache-control", "no-store", false, true),
+            ("other-cache-control", "no-store", false, false),
+            ("x-words", "no-store", false, false),
+            ("content-type", "text/plain", false, false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+            headers.insert(header::SERVER, HeaderValue::from_static("origin"));
+            let expected = ResponseFields { framing, no_store };
+            assert_eq!(ResponseFields::of(&headers, &[CDN_CACHE_CONTROL]), expected, "{name}: {value}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_response_is_no_store_without_the_word(
+            lines in prop::collection::vec((any::<bool>(), "[nN]o-[sS]tor(e|e2|)(=\\?0|=1|)(, ?max-age=60|, &|)|private"), 0..4),
+        ) {
+            let name = |is_targeted| if is_targeted { CDN_CACHE_CONTROL } else { header::CACHE_CONTROL };
+            let mut headers = HeaderMap::new();
+            for (is_targeted, line) in &lines {
+                headers.append(name(*is_targeted), HeaderValue::from_str(line).expect("a value"));
+            }
+            let targets = [CDN_CACHE_CONTROL];
+            let is_no_store = directives(&headers, &targets).no_store;
+            prop_assert!(!is_no_store || ResponseFields::of(&headers, &targets).no_store);
+        }
+
         #[test]
         fn members_are_trimmed_and_none_is_empty(line: Vec<u8>) {
             for member in Members::new(&line) {

@@ -10,8 +10,8 @@ use super::validation::Validators;
 
 /// The method with which the inner service is asked. A HEAD that is about nothing stored (`has_selected`) can go out as a
 /// GET, so that the answer can be stored.
-pub(crate) fn sent_method(method: &Method, has_selected: bool, is_storing: bool, rules: &Rules) -> Method {
-    let becomes_get = *method == Method::HEAD && !has_selected && is_storing && rules.head_as_get;
+pub(crate) fn sent_method(method: &Method, has_selected: bool, rules: &Rules) -> Method {
+    let becomes_get = *method == Method::HEAD && !has_selected && rules.head_as_get;
     if becomes_get { Method::GET } else { method.clone() }
 }
 
@@ -73,20 +73,19 @@ mod tests {
     const DATE: &str = "Tue, 01 Sep 2026 00:00:00 GMT";
 
     #[track_caller]
-    fn check_method(method: Method, has_selected: bool, is_storing: bool, switch: bool, expected: Method) {
+    fn check_method(method: Method, has_selected: bool, switch: bool, expected: Method) {
         let rules = Rules { head_as_get: switch, ..Rules::default() };
-        let sent = sent_method(&method, has_selected, is_storing, &rules);
-        assert_eq!(sent, expected, "{method} {has_selected} {is_storing} {switch}");
+        let sent = sent_method(&method, has_selected, &rules);
+        assert_eq!(sent, expected, "{method} {has_selected} {switch}");
     }
 
     #[test]
     fn a_head_goes_out_as_a_get_where_nothing_is_stored_that_it_is_about() {
-        check_method(Method::HEAD, false, true, true, Method::GET);
-        check_method(Method::HEAD, true, true, true, Method::HEAD);
-        check_method(Method::HEAD, false, false, true, Method::HEAD);
-        check_method(Method::HEAD, false, true, false, Method::HEAD);
-        check_method(Method::GET, false, true, true, Method::GET);
-        check_method(Method::QUERY, false, true, true, Method::QUERY);
+        check_method(Method::HEAD, false, true, Method::GET);
+        check_method(Method::HEAD, true, true, Method::HEAD);
+        check_method(Method::HEAD, false, false, Method::HEAD);
+        check_method(Method::GET, false, true, Method::GET);
+        check_method(Method::QUERY, false, true, Method::QUERY);
     }
 
     #[test]

@@ -10,13 +10,12 @@ use super::validation::{Validators, remove_conditions, set_conditions};
 
 /// Whether a request goes out with the cache's own conditions, or none, instead of the client's. What is missing of a stored
 /// part is asked for under a condition of its own.
-pub(crate) fn replaces_conditions(is_storing: bool, sent_range: SentRange, has_selected: bool) -> bool {
-    is_storing
-        && match sent_range {
-            SentRange::Clients => has_selected,
-            SentRange::Missing => false,
-            SentRange::None => true,
-        }
+pub(crate) fn replaces_conditions(sent_range: SentRange, has_selected: bool) -> bool {
+    match sent_range {
+        SentRange::Clients => has_selected,
+        SentRange::Missing => false,
+        SentRange::None => true,
+    }
 }
 
 /// Which validators of a stored response go out with a request.
@@ -93,21 +92,18 @@ mod tests {
     #[test]
     fn vl6_the_cache_puts_its_own_conditions_in_place_of_the_clients() {
         use SentRange::{Clients, Missing, None};
-        for (is_storing, sent_range, has_selected, expected) in [
-            (true, None, false, true),
-            (true, None, true, true),
+        for (sent_range, has_selected, expected) in [
+            (None, false, true),
+            (None, true, true),
             // The inner service cuts the range, and evaluates the conditions that came with it.
-            (true, Clients, false, false),
+            (Clients, false, false),
             // A stored part is validated for it.
-            (true, Clients, true, true),
-            (true, Missing, true, false),
-            (true, Missing, false, false),
-            // What is not stored need not be for everybody.
-            (false, None, false, false),
-            (false, Clients, false, false),
+            (Clients, true, true),
+            (Missing, true, false),
+            (Missing, false, false),
         ] {
-            let found = replaces_conditions(is_storing, sent_range, has_selected);
-            assert_eq!(found, expected, "{is_storing} {sent_range:?} {has_selected}");
+            let found = replaces_conditions(sent_range, has_selected);
+            assert_eq!(found, expected, "{sent_range:?} {has_selected}");
         }
     }
 

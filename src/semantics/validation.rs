@@ -38,17 +38,14 @@ const MOST_TAGS: usize = 16;
 /// Removes everything by which the client narrows the answer to what it has: what is to be stored must
 /// not depend on that. The cache evaluates it on the result.
 pub(crate) fn remove_conditions(headers: &mut HeaderMap) {
-    for name in [
-        header::IF_MATCH,
-        header::IF_MODIFIED_SINCE,
-        header::IF_NONE_MATCH,
-        header::IF_RANGE,
-        header::IF_UNMODIFIED_SINCE,
-        header::RANGE,
-    ] {
+    for name in CONDITIONS.into_iter().chain([header::IF_RANGE, header::RANGE]) {
         headers.remove(name);
     }
 }
+
+/// The conditions on the representation (RFC 9110 13.1).
+const CONDITIONS: [HeaderName; 4] =
+    [header::IF_MATCH, header::IF_MODIFIED_SINCE, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE];
 
 /// Turns a request into a validation (RFC 9111 4.3.1): its own conditions go, and it gets the tag and the date of the
 /// `selected` response and the tags of all others that are given.
@@ -123,6 +120,17 @@ pub(crate) fn identify<'a>(
             })
         })
         .map_or(Identified::Unknown, |(index, _)| Identified::Freshen(index))
+}
+
+/// The conditions of a request, except for the one on its range.
+pub(crate) fn conditions(request: &HeaderMap) -> HeaderMap {
+    let mut conditions = HeaderMap::with_capacity(CONDITIONS.len());
+    for name in CONDITIONS {
+        for line in request.get_all(&name) {
+            conditions.append(&name, line.clone());
+        }
+    }
+    conditions
 }
 
 /// Whether a request has a condition that a 304 is an answer to (RFC 9110 13.1).

@@ -124,8 +124,7 @@ impl<S: Store> UnsafeCall<S> {
 
     /// A POST whose answer may be stored, if it says so and no purge comes meanwhile that can concern it.
     async fn storable(&self, request: &Parts) -> Option<Storable> {
-        let core = &self.shared.core;
-        let may_be_stored = core.storing && request.method == Method::POST && self.policy.rules(request).post;
+        let may_be_stored = request.method == Method::POST && self.policy.rules(request).post;
         if !may_be_stored {
             return None;
         }
@@ -154,7 +153,7 @@ impl<S: Store> UnsafeCall<S> {
     ) -> Vec<PurgeTarget> {
         let (core, key) = (&self.shared.core, &self.key);
         let made_invalid = MadeInvalid::by(method, target, key.uri(), (status, response));
-        let Some(MadeInvalid { groups, named }) = made_invalid.filter(|_| core.storing) else {
+        let Some(MadeInvalid { groups, named }) = made_invalid else {
             return Vec::new();
         };
         let keys = named.into_iter().filter_map(|uri| core.key_of(uri));
@@ -205,8 +204,7 @@ struct Unknown<S: Store>(Option<Doubt<S>>);
 impl<S: Store> Unknown<S> {
     fn new(call: &UnsafeCall<S>) -> Self {
         let UnsafeCall { key, shared, .. } = call;
-        let doubt = || Doubt { key: key.clone(), shared: Arc::clone(shared) };
-        Self(shared.core.storing.then(doubt))
+        Self(Some(Doubt { key: key.clone(), shared: Arc::clone(shared) }))
     }
 
     /// The answer says what it has done.

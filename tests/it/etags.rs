@@ -1,6 +1,6 @@
 //! Generated entity tags (RFC 9110 8.8.3).
 
-use http::{Method, StatusCode};
+use http::Method;
 use larder::Tagging;
 
 use crate::support::bench::read;
@@ -142,34 +142,6 @@ async fn the_limit_for_small_content_is_settable() {
         let seen = Bench::with(layer, [reply()]).get("/").await.has_body("0123456789");
         assert_eq!(seen.field("etag").is_some(), tagged, "{limit}");
     }
-}
-
-/// There is no later answer to have the tag.
-#[tokio::test(start_paused = true)]
-async fn tagging_alone_waits_for_small_content() {
-    let stage = Stage::with(cache_builder().tag_only());
-    let client = stage.get("/");
-    settle().await;
-    let call = stage.origin.call(0);
-    call.head(&[("cache-control", "max-age=60"), ("content-length", "6")]).frame("pan");
-    tokio::time::sleep(std::time::Duration::from_millis(900)).await;
-    assert!(client.is_waiting());
-    call.frame("try").end();
-    assert!(client.seen().await.has_body("pantry").field("etag").is_some());
-}
-
-#[tokio::test]
-async fn tagging_alone_stores_nothing() {
-    let bench = Bench::with(cache_builder().tag_only(), [Reply::cc("x", "max-age=60")]);
-    let first = bench.get("/").await.told("larder; fwd=bypass; detail=\"switched-off\"");
-    let tag = first.field("etag").unwrap();
-    let seen = bench.get_with("/", &[("if-none-match", tag)]).await;
-    assert_eq!((seen.status, bench.origin.calls()), (StatusCode::NOT_MODIFIED, 2));
-    // What the client sends reaches an origin that may know its own tags.
-    assert_eq!(bench.origin.last().headers["if-none-match"], tag);
-    assert_eq!(bench.handle.statistics().entries, 0);
-    bench.origin.then(Reply::new("").status(304).field("etag", "\"own\""));
-    assert_eq!(bench.get_with("/", &[("if-none-match", "\"own\"")]).await.status, 304);
 }
 
 #[cfg(feature = "blake3")]

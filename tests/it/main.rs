@@ -55,6 +55,7 @@ mod shapes;
 mod slow;
 mod stores;
 mod storing;
+mod tag_only;
 mod threats;
 mod vary;
 mod waiting;
