@@ -18,7 +18,7 @@ use crate::entry::partial::{self, Cut, CutContent};
 use crate::entry::pieces::Pieces;
 use crate::entry::{Purpose, ResponseHead, StoredResponse};
 use crate::observe::{Answer, Upstream};
-use crate::semantics::answer::received_not_modified_fields;
+use crate::semantics::answer::keep_not_modified;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::fields::keep_what_lets_pages_see;
 use crate::semantics::framing;
@@ -71,7 +71,8 @@ impl Received {
                 precondition_failed(seen, outcome)
             }
             Precondition::NotModified => {
-                let headers = received_not_modified_fields(&parts.headers, 2);
+                let mut headers = parts.headers;
+                keep_not_modified(&mut headers);
                 Answer::new(StatusCode::NOT_MODIFIED, headers, CacheBody::empty(), outcome)
             }
             Precondition::Proceed => {

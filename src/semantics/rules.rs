@@ -78,7 +78,7 @@ impl Default for Rules {
             private_by_key: false,
             refresh_ahead: None,
             stale_if_error: Duration::ZERO,
-            targets: vec![targeted::CDN_CACHE_CONTROL],
+            targets: targeted::DEFAULT_TARGETS.to_vec(),
             unkeyed: unkeyed::UnkeyedFields::default(),
         }
     }

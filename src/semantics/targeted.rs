@@ -10,6 +10,9 @@ use super::fields::combined;
 /// The field that RFC 9213 defines for CDNs and other caches of the origin's side.
 pub(crate) const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 
+/// The targets of [`Rules::default`](super::Rules::default).
+pub(crate) static DEFAULT_TARGETS: [HeaderName; 1] = [CDN_CACHE_CONTROL];
+
 /// The directives of the first target that the response has in a valid form; else those of `Cache-Control`.
 ///
 /// A targeted field is a structured-fields dictionary. One that does not parse, is empty, or gives a known

@@ -10,7 +10,6 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, response};
 use http_body::Body;
-use smallvec::SmallVec;
 use tower::ServiceExt;
 
 use crate::body::CacheBody;
@@ -33,6 +32,7 @@ use crate::semantics::range::SentRange;
 use crate::semantics::reuse::Forward;
 use crate::semantics::storing::NotStored;
 use crate::semantics::tagging::is_taggable;
+use crate::semantics::targeted::DEFAULT_TARGETS;
 use crate::semantics::{framing, targeted, validation};
 use crate::shared::{Core, Shared};
 
@@ -49,8 +49,8 @@ pub(super) struct TagOnly<S> {
     policy: RequestPolicy,
     report: RequestReport,
     shared: Arc<Shared<S>>,
-    /// The targeted fields that count (RFC 9213); most policies have one.
-    targets: SmallVec<[HeaderName; 1]>,
+    /// The targeted fields that count (RFC 9213); `None` for the default, as most policies have it.
+    targets: Option<Box<[HeaderName]>>,
 }
 
 /// A request by which the policy judges the response.
@@ -90,7 +90,8 @@ impl<S> TagOnly<S> {
             let (request, now) = (request.clone(), shared.core.clock.now());
             CacheRequest::new(request, fields, key.clone(), now, policy.clone())
         });
-        let targets = policy.rules(request).targets.iter().cloned().collect();
+        let targets = &policy.rules(request).targets[..];
+        let targets = (*targets != DEFAULT_TARGETS).then(|| targets.into());
         let conditions = fields.conditions.then(|| Box::new(validation::conditions(&request.headers)));
         let method = request.method.clone();
         let is_evaluated = SentRange::of(&method, fields.range, false, false) == SentRange::Clients;
@@ -156,7 +157,8 @@ impl<S> TagOnly<S> {
     {
         self.report.called(Forward::Bypass, Some(response.status()));
         let (mut parts, body) = response.into_parts();
-        let fields = ResponseFields::of(&parts.headers, &self.targets);
+        let targets = self.targets.as_deref().unwrap_or(&DEFAULT_TARGETS);
+        let fields = ResponseFields::of(&parts.headers, targets);
         if fields.framing {
             framing::repair(&self.method, parts.status, &mut parts.headers);
         }
@@ -164,7 +166,7 @@ impl<S> TagOnly<S> {
             return Tagged::Answer(self.unexpected_not_modified(parts));
         }
         let directives = if fields.no_store {
-            targeted::directives(&parts.headers, &self.targets)
+            targeted::directives(&parts.headers, targets)
         } else {
             ResponseDirectives::default()
         };
