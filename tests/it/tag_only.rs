@@ -10,8 +10,8 @@ use http_body_util::{Empty, Full};
 use larder::semantics::Rules;
 use larder::semantics::etag::{TagKind, Tagger};
 use larder::{
-    CachePolicy, CachePolicyExt, CallLimits, Delivery, Event, ForwardReason, Outcome, PolicyExchange,
-    QueryLayer, RequestAction, StandardPolicy, Tagging, Terms,
+    CachePolicy, CachePolicyExt, CallLimits, Delivery, Event, ForwardReason, KeyParts, Outcome,
+    PolicyExchange, QueryLayer, RequestAction, StandardPolicy, Tagging, Terms,
 };
 use tower::{Layer, Service};
 
@@ -258,6 +258,20 @@ async fn large_content_and_streams_pass_frame_by_frame() {
         assert_eq!(body.next().await.as_deref(), Some("pan"), "{fields:?}");
         call.frame("try");
         assert_eq!(body.next().await.as_deref(), Some("try"), "{fields:?}");
+    }
+}
+
+/// Content of several blocks is read, counted and taken away as that of a cache is.
+#[tokio::test]
+async fn content_of_any_length_is_tagged_where_the_limit_says_so() {
+    let long = "x".repeat(150_000);
+    for (limit, is_tagged) in [(150_000, true), (149_999, false)] {
+        let layer = cache_builder().tag_only().tagging(Tagging::weak().small(limit));
+        let length = long.len().to_string();
+        let reply =
+            Reply::new("").frames(&[&long[..70_000], &long[70_000..]]).field("content-length", &length);
+        let seen = Bench::with(layer, [reply]).get("/").await.has_body(&long);
+        assert_eq!(seen.field("etag").map(str::to_owned), is_tagged.then(|| tag(&long)), "{limit}");
     }
 }
 
@@ -777,6 +791,21 @@ async fn a35_calls_have_bounds_where_nothing_is_stored() {
         stage.origin.script(&[Step::head(200, &[("content-length", "1")]), Step::frame("x"), Step::End]);
         assert_eq!(stage.get("/").seen().await.has_body("x").field("etag"), Some(&*tag("x")));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a35_calls_for_keys_with_other_parts_do_not_wait_for_one_another() {
+    let limits = CallLimits::new().per_key(1).wait(Duration::from_secs(1));
+    let stage = Stage::with(cache_builder().call_limits(limits).tag_only());
+    let call = |part: &'static str| {
+        let mut request = Request::get("/").header("host", "a").body(Empty::<Bytes>::new()).unwrap();
+        request.extensions_mut().insert(KeyParts::new().with("part", part));
+        tokio::spawn(stage.cache.clone().call(request))
+    };
+    let (_one, _other) = (call("one"), call("other"));
+    settle().await;
+    assert_eq!(stage.origin.calls(), 2);
+    assert_eq!(call("one").await.unwrap().unwrap().status(), 503);
 }
 
 #[tokio::test(start_paused = true)]
