@@ -283,6 +283,7 @@ async fn f13_bytes_in_flight_are_counted_and_given_back() {
     settle().await;
     assert!(is_about(stage.handle.fills().in_flight, 1_000_000), "held once, however many read");
     call.end();
+    settle().await;
     at_rest().await;
     let fills = stage.handle.fills();
     // A store that writes it down has a copy of its own; what the readers have is then nobody else's.
