@@ -23,6 +23,7 @@ pub struct DirectoryStore {
 }
 
 impl DirectoryStore {
+    /// A store over the files of a directory, which exists.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self { directory: Mutex::new(directory.into()), memory: MemoryStore::default() }
     }

@@ -30,7 +30,7 @@ use crate::semantics::framing;
 use crate::semantics::methods::is_unsafe;
 use crate::semantics::reuse::{Decision, Forward};
 use crate::semantics::validation;
-use crate::service::future::ResponseFuture;
+use crate::service::future::{Reported, ResponseFuture};
 use crate::service::invalidate::UnsafeCall;
 use crate::shared::Shared;
 use crate::store::{Lookup, MemoryStore, PurgeScope, Store, Stored};
@@ -476,13 +476,5 @@ where
     I: InnerService<Q>,
     S: Store,
 {
-    ResponseFuture::boxed(async move {
-        match answer.await {
-            Ok(answer) => Ok(report.answered(&shared.core.reporter, &policy, answer)),
-            Err(error) => {
-                report.failed();
-                Err(error)
-            }
-        }
-    })
+    ResponseFuture::boxed(Reported { answer, policy, report, shared })
 }
