@@ -3,7 +3,7 @@
 //! `cargo bench --bench memory` writes three times its capacity into a store of 64 MiB, for objects of one size after
 //! the other, and prints MiB resident for MiB held. Each size has a process of its own, for resident memory is a
 //! process's. The figures include what the allocator keeps in reserve and what it can't reuse; they scatter by some
-//! per cent, so nothing here is a goal. That the store weighs right is asserted in `tests/it/memory.rs`, which counts
+//! per cent, so nothing here is a goal. That the store weighs right is asserted in `tests/it/store/memory.rs`, which counts
 //! bytes. `cargo test --bench memory` does the same with a store of 4 MiB.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 

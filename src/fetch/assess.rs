@@ -127,7 +127,7 @@ impl Judged<'_> {
             names_target: self.names_target,
             request: &request.parts.headers,
             request_directives: &request.directives,
-            keyed: request.key.keyed_credentials(),
+            keyed: request.key.keyed_credentials(&request.parts.headers),
             status: response.status,
             response: &response.headers,
             directives: &view.directives,

@@ -87,9 +87,10 @@ pub trait CachePolicy: Send + Sync + 'static {
     }
 
     /// Whether all that it does, except for `forward`, is for what is stored: `request` makes the key and edits nothing,
-    /// `response` strips and replaces no field, `deliver` edits nothing. Then a layer that stores nothing
-    /// ([`CacheBuilder::tag_only`](crate::CacheBuilder::tag_only)) does not ask these hooks, which saves making the key and
-    /// the terms. Default false, which is right for every policy.
+    /// `response` strips and replaces no field, and `deliver` edits nothing. Then a layer that stores nothing
+    /// ([`CacheBuilder::tag_only`](crate::CacheBuilder::tag_only)) saves making the key and the terms. It does not ask
+    /// `response`, asks `request` only where somebody else wants the key, and may ask `forward` twice where it is inside
+    /// itself. Default false, which is right for every policy.
     fn is_for_storing_only(&self) -> bool {
         false
     }

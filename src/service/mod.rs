@@ -31,7 +31,7 @@ use crate::semantics::framing;
 use crate::semantics::methods::is_unsafe;
 use crate::semantics::reuse::{Decision, Forward};
 use crate::semantics::validation;
-use crate::service::future::ResponseFuture;
+use crate::service::future::{Reported, ResponseFuture};
 use crate::service::invalidate::UnsafeCall;
 use crate::service::tag_only::TagOnly;
 use crate::shared::Shared;
@@ -100,11 +100,12 @@ impl<I, S: Store> CacheService<I, S> {
         Q: Body + Send + 'static,
     {
         let core = &self.shared.core;
-        let mut report = core.reporter.begin(&parts.method);
         if core.is_nested(&parts) {
-            let policy = RequestPolicy::unasked(&core.policy);
+            // The outer pass asks the policy, and reports.
+            let (policy, report) = (RequestPolicy::asked_before(), RequestReport::default());
             return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested), policy, report);
         }
+        let mut report = core.reporter.begin(&parts.method);
         let (action, policy) = RequestPolicy::ask(&core.policy, &mut parts);
         let key = match action {
             RequestAction::Bypass(reason) => {
@@ -332,11 +333,12 @@ impl<I, S: Store> CacheService<I, S> {
         Q: Body + Send + 'static,
     {
         let core = &self.shared.core;
-        let mut report = core.reporter.begin(&parts.method);
-        let mut policy = RequestPolicy::unasked(&core.policy);
         if core.is_nested(&parts) {
+            let (policy, report) = (RequestPolicy::asked_before(), RequestReport::default());
             return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested), policy, report);
         }
+        let mut report = core.reporter.begin(&parts.method);
+        let mut policy = RequestPolicy::unasked(&core.policy);
         let is_bounded = core.gauges.calls.is_bounded();
         let is_judged = !policy.hooks.is_for_storing_only();
         let mut key = None;
@@ -419,15 +421,12 @@ impl<I, S: Store> CacheService<I, S> {
         }
         policy.forward(&mut parts, forward, false);
         framing::repair_request(&mut parts.headers);
-        let is_bounded = core.gauges.calls.is_bounded();
-        if is_bounded {
-            core.mark(&mut parts);
-        }
+        core.mark(&mut parts);
         key::leave(&mut parts);
         let (shared, request) = (Arc::clone(&self.shared), Request::from_parts(parts, body));
         let inner = self.inner.clone();
         // A call that goes through the same layer again has its leave already.
-        if !is_bounded || is_nested {
+        if !core.gauges.calls.is_bounded() || is_nested {
             return ResponseFuture::pass(inner, request, shared, forwarding, policy, report);
         }
         ResponseFuture::boxed(async move {
@@ -550,13 +549,5 @@ where
     I: InnerService<Q>,
     S: Store,
 {
-    ResponseFuture::boxed(async move {
-        match answer.await {
-            Ok(answer) => Ok(report.answered(&shared.core.reporter, &policy, answer)),
-            Err(error) => {
-                report.failed();
-                Err(error)
-            }
-        }
-    })
+    ResponseFuture::boxed(Reported { answer, policy, report, shared })
 }

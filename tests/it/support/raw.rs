@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::proxy::Proxy;
+use crate::example_proxy::process::Proxy;
 
 /// A test that waits so long for a byte has failed.
 pub const GUARD: Duration = Duration::from_secs(30);

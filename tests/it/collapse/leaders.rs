@@ -490,7 +490,7 @@ fn a_runtime_without_timers_is_tried_once() {
         }
     }
 
-    const NAME: &str = "leaders::a_runtime_without_timers_is_tried_once";
+    const NAME: &str = "collapse::leaders::a_runtime_without_timers_is_tried_once";
     // In a process of its own, where nobody else panics: what it writes tells how often there was a panic.
     if std::env::var_os("LARDER_ALONE").is_none() {
         let output = std::process::Command::new(std::env::current_exe().unwrap())

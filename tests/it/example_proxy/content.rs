@@ -10,7 +10,7 @@ use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
-use crate::proxy::Proxy;
+use crate::example_proxy::process::Proxy;
 use crate::support::Seen;
 use crate::support::bench::read;
 use crate::support::raw::{GUARD, get};

@@ -38,7 +38,7 @@ fn the_public_api_is_the_committed_list() {
     assert!(
         changes.is_empty(),
         "the public API has changed. If that is meant, say so in CHANGELOG.md, and accept it: \
-         LARDER_BLESS=1 cargo test --all-features --test it -- api\n{}",
+         LARDER_BLESS=1 cargo test --all-features --test it -- house::api\n{}",
         changes.join("\n")
     );
     assert_eq!(committed, found, "{LIST} is not in order");

@@ -6,11 +6,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::proxy::{Proxy, in_time};
+use crate::example_proxy::process::{Proxy, in_time};
 use crate::support::raw::{Client, Origin, get};
 
 #[expect(dead_code, unused_imports, reason = "the example uses it")]
-#[path = "../../examples/origin_proxy/connection/mod.rs"]
+#[path = "../../../examples/origin_proxy/connection/mod.rs"]
 mod connection;
 
 const FINAL: &str = "HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 5\r\n\r\nfinal";

@@ -4,7 +4,7 @@ use std::io::{BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 
-use crate::proxy::Proxy;
+use crate::example_proxy::process::Proxy;
 use crate::support::raw::{Client, GUARD, Message, Nobody, Origin, get};
 
 const FINAL: &str = "HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 5\r\n\r\nfinal";

@@ -9,15 +9,15 @@ use http_body_util::Empty;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::TokioExecutor;
 
-use crate::proxy::{Proxy, in_time};
+use crate::example_proxy::process::{Proxy, in_time};
 use crate::support::bench::read;
 use crate::support::raw::{Client, GUARD, Origin, get};
 
 #[expect(dead_code, reason = "the example uses more of it")]
-#[path = "../../examples/origin_proxy/descriptors.rs"]
+#[path = "../../../examples/origin_proxy/descriptors.rs"]
 mod descriptors;
 
-#[path = "../../examples/origin_proxy/network.rs"]
+#[path = "../../../examples/origin_proxy/network.rs"]
 mod network;
 
 const FINAL: &str = "HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 5\r\n\r\nfinal";

@@ -6,7 +6,7 @@ use http_body_util::Empty;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::TokioExecutor;
 
-use crate::proxy::Proxy;
+use crate::example_proxy::process::Proxy;
 use crate::support::Seen;
 use crate::support::bench::read;
 use crate::support::raw::{Asked, Client, Origin};

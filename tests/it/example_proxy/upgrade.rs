@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 
-use crate::proxy::Proxy;
+use crate::example_proxy::process::Proxy;
 use crate::support::raw::{Client, GUARD, Message, Origin};
 
 const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nhost: a.example\r\nconnection: keep-alive, Upgrade\r\n\

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use interim::{Connection, Exchange, InterimIo};
 
-#[path = "../../examples/origin_proxy/interim.rs"]
+#[path = "../../../examples/origin_proxy/interim.rs"]
 mod interim;
 
 /// A test that waits so long for a byte has failed.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::proxy::Proxy;
+use crate::example_proxy::process::Proxy;
 use crate::support::raw::{Client, Origin, get};
 
 /// More than the cache takes in before it answers.

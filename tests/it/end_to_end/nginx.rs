@@ -6,8 +6,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::codings::{Client, FILES, Folder, Tally, content};
-use crate::proxy::Proxy;
+use crate::end_to_end::codings::{Client, FILES, Folder, Tally, content};
+use crate::example_proxy::process::Proxy;
 
 /// How long nginx may take to start on a busy machine.
 const GUARD: Duration = Duration::from_secs(30);

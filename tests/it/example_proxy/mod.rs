@@ -1,0 +1,13 @@
+//! The example `origin_proxy` as a process of its own: what its clients and its origin get on real sockets.
+
+mod calls;
+mod content;
+mod failures;
+mod fields;
+mod host;
+mod interim;
+mod interim_io;
+mod limits;
+mod pace;
+pub mod process;
+mod upgrade;

@@ -1,0 +1,3 @@
+//! Purges and invalidation.
+
+mod purging;

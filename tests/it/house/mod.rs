@@ -1,0 +1,6 @@
+//! Rules about the source, the public API, the documents and the small examples.
+
+mod api;
+mod architecture;
+mod documents;
+mod examples;

@@ -1,0 +1,4 @@
+//! Cache policies and their hooks.
+
+mod hooks;
+mod policies;

@@ -1,0 +1,3 @@
+//! How a client is answered from what is stored.
+
+mod allocations;

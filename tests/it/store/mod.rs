@@ -1,0 +1,7 @@
+//! Stores and their contract.
+
+mod conformance;
+mod elsewhere;
+pub mod failing;
+mod memory;
+mod waiting;
