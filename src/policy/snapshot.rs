@@ -94,7 +94,7 @@ impl RequestPolicy {
     }
 
     /// Asks the policy what is done with the request, which it has not been asked yet.
-    #[inline]
+    #[inline(always)] // a hit would move the key once more
     pub(crate) fn request(&mut self, request: &mut Parts) -> RequestAction {
         let mut data = Extensions::new();
         let action = self.hooks.request(request, &mut data);

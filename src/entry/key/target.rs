@@ -25,7 +25,7 @@ struct OnEntry(Uri);
 
 /// Remembers the URI of a request that comes in.
 #[cfg(feature = "axum")]
-#[inline]
+#[inline(always)] // most requests have nothing to remember
 pub(crate) fn enter(request: &mut Parts) {
     if request.extensions.get::<axum::extract::OriginalUri>().is_some() {
         request.extensions.insert(OnEntry(request.uri.clone()));
