@@ -102,7 +102,8 @@ pub enum Event<'a> {
         /// The request's method.
         method: &'a Method,
     },
-    /// The inner service was called for the cache's sake, and answered or failed.
+    /// The inner service was called for the cache's sake, or for an answer that can get a tag where nothing is stored
+    /// ([`CacheBuilder::tag_only`](crate::CacheBuilder::tag_only)), and answered or failed.
     #[non_exhaustive]
     Fetched {
         /// From the call to the head of the response, or to the error.

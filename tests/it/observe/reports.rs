@@ -257,6 +257,19 @@ async fn cache_status_is_sent_unless_it_is_switched_off() {
 }
 
 #[tokio::test]
+async fn x_cache_is_sent_whether_or_not_cache_status_is() {
+    for is_on in [false, true] {
+        let layer = cache_builder().cache_status(is_on).x_cache(true);
+        let bench = Bench::with(layer, [Reply::cc("four", "max-age=60")]);
+        for (condition, x_cache) in [("\"a\"", "Miss"), ("\"a\"", "Hit"), ("*", "Hit")] {
+            let seen = bench.get_with("/", &[("if-none-match", condition)]).await;
+            assert_eq!(seen.field("x-cache"), Some(&*format!("{x_cache} from larder")));
+            assert_eq!(seen.field("cache-status").is_some(), is_on, "{condition}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_outcome_is_in_the_extensions_where_that_was_asked_for() {
     for is_on in [false, true] {
         let builder = cache_builder().outcome_in_extensions(is_on);
