@@ -245,7 +245,7 @@ pub struct Tagging {
 impl Tagging {
     /// Weak tags: `W/"length-hash"` with 64-bit FNV-1a in twelve lanes. Fast; not proof against forged content, which is
     /// why they are weak and never stand for byte ranges. The format is at
-    /// [`TagKind::Fnv1a`](crate::semantics::etag::TagKind::Fnv1a).
+    /// [`TagKind::Fnv1a`].
     pub fn weak() -> Self {
         Self { kind: TagKind::Fnv1a, small: SMALL }
     }
