@@ -1,4 +1,4 @@
-//! The small examples do what they say.
+//! The small examples (`basic`, `per_route`, `purge`, `client`) do what they say.
 #![allow(dead_code)]
 
 #[path = "../../../examples/basic.rs"]
