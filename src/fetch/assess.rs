@@ -45,7 +45,7 @@ impl<S: Store> Fetch<S> {
             names_target: self.sent.names_target,
             request: &request.parts.headers,
             request_directives: &request.directives,
-            keyed: request.key.keyed_credentials(),
+            keyed: request.key.keyed_credentials(&request.parts.headers),
             status,
             response: headers,
             directives: &directives,

@@ -86,7 +86,8 @@ impl<S: Store> CollapsedFetch<S> {
                     self.exchange.open_selected().await;
                     return self.call(Some(leader), inner, body).await;
                 }
-                Role::Follow(follower) => match self.follow(follower, &mut ticket).await {
+                // Boxed, as is what else is rare: the future has room for all that it may wait for, and is moved.
+                Role::Follow(follower) => match Box::pin(self.follow(follower, &mut ticket)).await {
                     Followed::Again => rounds += 1,
                     Followed::Alone => break true,
                     Followed::Answer(answer) => return Ok(*answer),
@@ -235,7 +236,7 @@ impl<S: Store> CollapsedFetch<S> {
                 return None;
             }
             Decision::Serve(index) | Decision::ServeAhead(index) | Decision::ServeStale(index) => {
-                match self.serve_found(index, leader).await {
+                match Box::pin(self.serve_found(index, leader)).await {
                     Ok(answer) => return Some(*answer),
                     Err(decision) => decision,
                 }

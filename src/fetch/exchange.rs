@@ -155,7 +155,7 @@ impl<S: Store> Exchange<S> {
         let opened = match self.plan.goal {
             Goal::Complete(_) => {
                 let most = shared.store.limits().max_object;
-                let loaded = open::load(shared, &self.request.key, response, most).await;
+                let loaded = Box::pin(open::load(shared, &self.request.key, response, most)).await;
                 loaded.map(|loaded| {
                     self.lookup = std::mem::take(&mut self.lookup).with_response(stored.id, loaded);
                     None
@@ -163,7 +163,7 @@ impl<S: Store> Exchange<S> {
             }
             // Nobody gets the answer.
             _ if self.background.is_some() => return,
-            _ => self.request.open(shared, response).await,
+            _ => Box::pin(self.request.open(shared, response)).await,
         };
         match opened {
             Ok(opened) => self.opened = OpenedOnce::new(opened),

@@ -133,7 +133,9 @@ impl<S: Store> Fetch<S> {
         reason: NotStored,
     ) -> Answer {
         let received_at = received.assessment.received_at;
-        self.heed_unstored(&received.parts, reason, received_at).await;
+        if self.exchange.selected().is_some() {
+            Box::pin(self.heed_unstored(&received.parts, reason, received_at)).await;
+        }
         let apart = NotShareable::of(reason, received.parts.status, received.assessment.terms.lifetime);
         let is_for_all = self.answers_all(&received.parts, reason);
         if !is_for_all {
@@ -251,7 +253,7 @@ impl<S: Store> Fetch<S> {
             leader.publish(CallResult::Whole(response.clone()));
         }
         let (gauges, bytes) = (Arc::clone(&self.core().gauges), response.weight());
-        write::soon(&gauges, bytes, None, async move { write.put(response).await }).await
+        write::soon(&gauges, bytes, None, Box::pin(async move { write.put(response).await })).await
     }
 
     /// Passes content to the client as it comes in, and stores it when it is whole.
@@ -371,7 +373,8 @@ impl<S: Store> Sink for EntrySink<S> {
         }
         let (gauges, bytes) = (&shared.core.gauges, response.weight());
         // Where it can't be stored, the next request is a miss.
-        write::soon(gauges, bytes, Some(reported), async move { write.put(response).await }).await;
+        let stored = Box::pin(async move { write.put(response).await });
+        write::soon(gauges, bytes, Some(reported), stored).await;
         whole
     }
 

@@ -157,7 +157,7 @@ impl<S: Store> Fetch<S> {
                 leader.publish(CallResult::Validated(response.clone()));
             }
             let (head, bytes) = (response.head().clone(), response.head().weight());
-            let freshened = async move { write.freshen(old.id, head).await };
+            let freshened = Box::pin(async move { write.freshen(old.id, head).await });
             if write::soon(&shared.core.gauges, bytes, None, freshened).await != PutOutcome::Stored {
                 detail = Some(Detail::NotStored(NotStored::Store));
             }

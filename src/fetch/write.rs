@@ -1,5 +1,6 @@
 //! What is written to the store for a response: itself, and what it takes out of use.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::collapse::Leader;
@@ -55,8 +56,13 @@ impl<S: Store> EntryWrite<S> {
         if self.leader.as_ref().is_some_and(Leader::is_superseded) {
             return PutOutcome::Superseded;
         }
-        let validated = self.validated.take();
-        end_stale_use_of_other(&self.shared, &self.key, validated, &response).await;
+        if let Some(validated) = self.validated.take()
+            && validated.response.head().reuse().selecting != response.head().reuse().selecting
+        {
+            // Other fields select it, so it would still answer requests that the new one does not match. Before the new one
+            // is stored, so that the new one is the newest of its key.
+            end_stale_use(&self.shared, &self.key, validated).await;
+        }
         let put = self.put_unless_worse(response).await;
         self.shared.core.collapser.forget(&self.key, self.has_credentials);
         put
@@ -66,7 +72,7 @@ impl<S: Store> EntryWrite<S> {
     async fn put_unless_worse(&self, response: StoredResponse) -> PutOutcome {
         let Self { fence, key, shared, .. } = self;
         let status = response.head().status();
-        if is_error(status) && incumbent_now(shared, key, &response).await.blocks(status) {
+        if is_error(status) && Box::pin(incumbent_now(shared, key, &response)).await.blocks(status) {
             return PutOutcome::Superseded; // a good response was stored while the error was on its way
         }
         if self.records_queries {
@@ -105,12 +111,11 @@ pub(super) async fn soon<F>(
     gauges: &Arc<Gauges>,
     bytes: usize,
     reported: Option<ReportedStored>,
-    write: F,
+    mut write: Pin<Box<F>>,
 ) -> PutOutcome
 where
     F: Future<Output = PutOutcome> + Send + 'static,
 {
-    let mut write = Box::pin(write);
     let outcome = match polled_once(write.as_mut()).await {
         Some(outcome) => outcome,
         None => match (Runtime::current(), gauges.in_flight(bytes)) {
@@ -165,33 +170,25 @@ pub(super) async fn withdraw<S: Store>(shared: &Arc<Shared<S>>, key: &CacheKey) 
 }
 
 /// Keeps a stored response from being served stale: the origin has said something newer (RFC 9111 4.3.3).
-pub(super) async fn end_stale_use<S: Store>(shared: &Arc<Shared<S>>, key: &CacheKey, validated: Stored) {
-    let mut head = validated.response.head().clone();
-    if head.reuse.outdated {
-        return;
-    }
-    head.reuse.outdated = true;
-    let (shared, key) = (Arc::clone(shared), key.clone());
-    // With its own fence, so that a soft purge still counts. Where the store fails, it is served as before.
-    let freshened = to_its_end(async move {
-        shared.freshen(&key, validated.id, head, validated.fence).await;
-    });
-    freshened.await;
-}
-
-/// [`end_stale_use`] for the response that was validated, where the new one does not replace it in the store: other fields
-/// select it, so it would still answer requests that the new one does not match. Called before the new one is stored, so
-/// that the new one is the newest of its key.
-async fn end_stale_use_of_other<S: Store>(
+///
+/// Boxed, as it is rare, and a future has room for everything that it may wait for.
+pub(super) fn end_stale_use<S: Store>(
     shared: &Arc<Shared<S>>,
     key: &CacheKey,
-    validated: Option<Stored>,
-    new: &StoredResponse,
-) {
-    let is_other = |old: &Stored| old.response.head().reuse().selecting != new.head().reuse().selecting;
-    if let Some(validated) = validated.filter(is_other) {
-        end_stale_use(shared, key, validated).await;
-    }
+    validated: Stored,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    let (shared, key) = (Arc::clone(shared), key.clone());
+    Box::pin(async move {
+        let mut head = validated.response.head().clone();
+        if !head.reuse.outdated {
+            head.reuse.outdated = true;
+            // With its own fence, so that a soft purge still counts. Where the store fails, it is served as before.
+            let freshened = async move {
+                shared.freshen(&key, validated.id, head, validated.fence).await;
+            };
+            to_its_end(freshened).await;
+        }
+    })
 }
 
 /// The best that is stored by now under the same selecting fields: an error must not replace it.

@@ -50,7 +50,7 @@ where
 /// Something that has happened in a cache.
 ///
 /// Each request of a client ends in exactly one of `Answered`, `Failed` and `Dropped`; what goes on in the background never
-/// counts as a client. Times are from the request's arrival, or from the beginning of the call of the inner service.
+/// counts as a client, and neither does a request that meets the same layer again on its way. Times are from the request's arrival, or from the beginning of the call of the inner service.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -68,13 +68,19 @@ pub enum Event<'a> {
         /// The status of the answer.
         status: StatusCode,
     },
-    /// The body of an answer was read to its end, broke off, or was dropped.
+    /// The body of an answer was read to its end, broke off, or was dropped. [`Event::Answered`] came before.
     #[non_exhaustive]
     BodyEnded {
         /// Bytes of content that were read.
         bytes: u64,
+        /// From the arrival of the request to the end of the body.
+        elapsed: Duration,
         /// Whether all of it was read.
         is_whole: bool,
+        /// The key of the request; `None` where it bypasses the cache.
+        key: Option<&'a CacheKey>,
+        /// The request's method.
+        method: &'a Method,
     },
     /// A client left before its request had an answer.
     #[non_exhaustive]

@@ -196,19 +196,26 @@ impl Arrived {
         }
     }
 
-    fn answered(&self, reporter: &Reporter, policy: &RequestPolicy, answer: Answer) -> Response<CacheBody> {
-        let Self { at, key, method, observer } = self;
-        if let Some(observer) = observer {
+    fn answered(
+        self: Box<Self>,
+        reporter: &Reporter,
+        policy: &RequestPolicy,
+        answer: Answer,
+    ) -> Response<CacheBody> {
+        let Self { at, key, method, observer } = &*self;
+        if observer.is_some() {
             let (elapsed, status) = (moment().duration_since(*at), answer.response.status());
             let outcome = &answer.outcome;
-            observer.event(&Event::Answered { elapsed, key: key.as_ref(), method, outcome, status });
+            self.event(&Event::Answered { elapsed, key: key.as_ref(), method, outcome, status });
         }
         let reported = key.as_ref().filter(|_| reporter.key).map(CacheKey::uri);
         let mut response = reporter.write(answer, policy, reported);
-        if let Some(observer) = observer {
-            let observer = Arc::clone(observer);
-            let ended = move |bytes, is_whole| observer.event(&Event::BodyEnded { bytes, is_whole });
-            response.body_mut().when_ended(ended);
+        if observer.is_some() {
+            response.body_mut().when_ended(move |bytes, is_whole| {
+                let Self { at, key, method, .. } = &*self;
+                let elapsed = moment().duration_since(*at);
+                self.event(&Event::BodyEnded { bytes, elapsed, is_whole, key: key.as_ref(), method });
+            });
         }
         response
     }

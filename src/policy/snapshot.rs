@@ -1,7 +1,7 @@
 //! The policy of a layer, which can be replaced while requests are under way.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arc_swap::{ArcSwap, Guard};
 use http::request::Parts;
@@ -59,6 +59,11 @@ impl Deref for PolicySnapshot {
     }
 }
 
+/// Hooks that do nothing.
+struct NoHooks;
+
+impl CachePolicy for NoHooks {}
+
 /// The policy of one request, and what it has left for its later hooks.
 #[derive(Clone)]
 pub(crate) struct RequestPolicy {
@@ -67,9 +72,11 @@ pub(crate) struct RequestPolicy {
 }
 
 impl RequestPolicy {
-    /// The policy now, which is not asked what is done with the request.
-    pub(crate) fn unasked(policy: &CurrentPolicy) -> Self {
-        Self { data: PolicyData::default(), hooks: policy.snapshot() }
+    /// For a request whose policy has been asked by the same layer before, further from the origin: nothing is done twice.
+    pub(crate) fn asked_before() -> Self {
+        static NOTHING: LazyLock<Shared> = LazyLock::new(|| Arc::new(Box::new(NoHooks)));
+        let hooks = PolicySnapshot(Guard::from_inner(Arc::clone(&NOTHING)));
+        Self { data: PolicyData::default(), hooks }
     }
 
     /// Asks the policy what is done with a request.

@@ -72,7 +72,7 @@ impl CacheRequest {
     #[inline]
     pub(crate) fn unkeyed(&self) -> CredentialKinds {
         if self.fields.credentials {
-            CredentialKinds::of(&self.parts.headers).without(self.key.keyed_credentials())
+            CredentialKinds::of(&self.parts.headers).without(self.key.keyed_credentials(&self.parts.headers))
         } else {
             CredentialKinds::default()
         }

@@ -52,10 +52,38 @@ impl CredentialKinds {
     }
 }
 
+/// The cookies of a request, by name and value, byte for byte (RFC 6265 4.2.1). One without a name has an empty one.
+pub(crate) fn cookies(request: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let lines = request.get_all(header::COOKIE).into_iter();
+    let pairs = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b';').map(<[u8]>::trim_ascii));
+    pairs.filter(|pair| !pair.is_empty()).map(|pair| match pair.iter().position(|&byte| byte == b'=') {
+        Some(end) => (&pair[..end], &pair[end + 1..]),
+        None => (&[][..], pair),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::semantics::tests::map;
+
+    #[test]
+    fn every_byte_of_a_cookie_belongs_to_its_name_or_its_value() {
+        let found = |lines: &[&'static str]| {
+            let lines: Vec<_> = lines.iter().map(|line| ("cookie", *line)).collect();
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            cookies(&map(&lines)).map(|(name, value)| (text(name), text(value))).collect::<Vec<_>>()
+        };
+        let pairs = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>()
+        };
+        // RFC 6265 4.2.1, 5.2; RFC 9113 8.2.3 for several lines.
+        assert_eq!(found(&["a=1; b=2", "c=3"]), pairs(&[("a", "1"), ("b", "2"), ("c", "3")]));
+        assert_eq!(found(&["a=1;;  ; a=2"]), pairs(&[("a", "1"), ("a", "2")]));
+        assert_eq!(found(&["a=b=c; d; =e; f="]), pairs(&[("a", "b=c"), ("", "d"), ("", "e"), ("f", "")]));
+        assert_eq!(found(&["a =1; A=\"x, y\""]), pairs(&[("a ", "1"), ("A", "\"x, y\"")]));
+        assert_eq!(found(&[]), pairs(&[]));
+    }
 
     #[track_caller]
     fn check(request: &[(&'static str, &'static str)], authorization: bool, cookie: bool) {

@@ -51,7 +51,7 @@ pub(crate) mod cache_control;
 pub mod cache_status;
 mod coding;
 pub(crate) mod collapse;
-mod credentials;
+pub(crate) mod credentials;
 pub(crate) mod date;
 pub mod etag;
 pub mod fields;

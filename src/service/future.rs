@@ -13,7 +13,7 @@ use crate::body::CacheBody;
 use crate::body::incoming::{self, Incoming};
 use crate::fetch::InnerService;
 use crate::limits::calls::CallPermit;
-use crate::observe::RequestReport;
+use crate::observe::{Answer, RequestReport};
 use crate::policy::RequestPolicy;
 use crate::semantics::cache_status::Forwarding;
 use crate::semantics::validation;
@@ -135,6 +135,37 @@ where
                 None => Poll::Pending,
             },
         }
+    }
+}
+
+pin_project! {
+    /// Reports an answer when it is there. An `async` block would have room for the future of the answer twice.
+    pub(super) struct Reported<F, S> {
+        #[pin]
+        pub(super) answer: F,
+        pub(super) policy: RequestPolicy,
+        pub(super) report: RequestReport,
+        pub(super) shared: Arc<Shared<S>>,
+    }
+}
+
+impl<F, S, E> Future for Reported<F, S>
+where
+    F: Future<Output = Result<Answer, E>>,
+{
+    type Output = Result<Response<CacheBody>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let answer = ready!(this.answer.poll(cx));
+        let report = std::mem::take(this.report);
+        Poll::Ready(match answer {
+            Ok(answer) => Ok(report.answered(&this.shared.core.reporter, this.policy, answer)),
+            Err(error) => {
+                report.failed();
+                Err(error)
+            }
+        })
     }
 }
 

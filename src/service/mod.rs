@@ -30,7 +30,7 @@ use crate::semantics::framing;
 use crate::semantics::methods::is_unsafe;
 use crate::semantics::reuse::{Decision, Forward};
 use crate::semantics::validation;
-use crate::service::future::ResponseFuture;
+use crate::service::future::{Reported, ResponseFuture};
 use crate::service::invalidate::UnsafeCall;
 use crate::shared::Shared;
 use crate::store::{Lookup, MemoryStore, PurgeScope, Store, Stored};
@@ -95,11 +95,12 @@ impl<I, S: Store> CacheService<I, S> {
         Q: Body + Send + 'static,
     {
         let core = &self.shared.core;
-        let mut report = core.reporter.begin(&parts.method);
         if core.is_nested(&parts) {
-            let policy = RequestPolicy::unasked(&core.policy);
+            // The outer pass asks the policy, and reports.
+            let (policy, report) = (RequestPolicy::asked_before(), RequestReport::default());
             return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested), policy, report);
         }
+        let mut report = core.reporter.begin(&parts.method);
         let (action, policy) = RequestPolicy::ask(&core.policy, &mut parts);
         let key = match action {
             RequestAction::Bypass(reason) => {
@@ -364,15 +365,12 @@ impl<I, S: Store> CacheService<I, S> {
         key::settle_authority(&mut parts);
         policy.forward(&mut parts, forward, false);
         framing::repair_request(&mut parts.headers);
-        let is_bounded = core.gauges.calls.is_bounded();
-        if is_bounded {
-            core.mark(&mut parts);
-        }
+        core.mark(&mut parts);
         key::leave(&mut parts);
         let (shared, request) = (Arc::clone(&self.shared), Request::from_parts(parts, body));
         let inner = self.inner.clone();
         // A call that goes through the same layer again has its leave already.
-        if !is_bounded || is_nested {
+        if !core.gauges.calls.is_bounded() || is_nested {
             return ResponseFuture::pass(inner, request, shared, forwarding, policy, report);
         }
         ResponseFuture::boxed(async move {
@@ -478,13 +476,5 @@ where
     I: InnerService<Q>,
     S: Store,
 {
-    ResponseFuture::boxed(async move {
-        match answer.await {
-            Ok(answer) => Ok(report.answered(&shared.core.reporter, &policy, answer)),
-            Err(error) => {
-                report.failed();
-                Err(error)
-            }
-        }
-    })
+    ResponseFuture::boxed(Reported { answer, policy, report, shared })
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use crate::entry::key::CacheKey;
+use crate::semantics::groups;
 
 /// What an invalidation is aimed at.
 ///
@@ -44,6 +45,37 @@ pub enum PurgeTarget {
 }
 
 impl PurgeTarget {
+    /// Whether it names a response under a key, in these groups ([`ResponseHead::groups`](crate::ResponseHead::groups)): for
+    /// stores that look at what they have. It says nothing of the past: whether the response was there when the target was
+    /// purged is the store's affair.
+    ///
+    /// ```
+    /// use larder::CacheKey;
+    /// use larder::store::PurgeTarget;
+    /// let key = CacheKey::from_uri(&"https://example.com/images/1?size=2".parse().unwrap()).unwrap();
+    /// assert!(PurgeTarget::prefix("https://example.com/images/").names(&key, []));
+    /// assert!(PurgeTarget::tag("image").names(&key, ["https://example.com image"]));
+    /// assert!(!PurgeTarget::uri("https://example.com/images/1").names(&key, []));
+    /// ```
+    pub fn names<'a>(&self, key: &CacheKey, groups: impl IntoIterator<Item = &'a str>) -> bool {
+        let mut groups = groups.into_iter();
+        let mut uris = key.uris();
+        match self {
+            Self::All => true,
+            Self::Group(group) => groups.any(|own| own == &**group),
+            Self::Host(authority) => uris.any(|uri| split(uri).0 == authority.as_bytes()),
+            Self::Key(purged) => key == purged,
+            Self::PathPrefix(prefix) => {
+                prefix.starts_with(b"/") && uris.any(|uri| split(uri).1.starts_with(prefix))
+            }
+            // A key's URI begins with a scheme.
+            Self::Prefix(prefix) => uris.any(|uri| uri.starts_with(prefix)),
+            Self::Tag(tag) => groups.any(|own| groups::tag(own) == &**tag),
+            Self::TagAnyCase(tag) => groups.any(|own| groups::tag(own).eq_ignore_ascii_case(tag)),
+            Self::Uri(uri) => uris.any(|own| own == &**uri),
+        }
+    }
+
     /// The group `name` of one origin, such as `https://example.com`.
     pub fn group(origin: &str, name: &str) -> Self {
         Self::Group(format!("{origin} {name}").into())
@@ -80,6 +112,14 @@ impl PurgeTarget {
     }
 }
 
+/// The authority of a key's URI, and the path with the query.
+fn split(uri: &[u8]) -> (&[u8], &[u8]) {
+    const SEPARATOR: &[u8] = b"://";
+    let start = uri.windows(SEPARATOR.len()).position(|window| window == SEPARATOR);
+    let rest = &uri[start.map_or(0, |start| start + SEPARATOR.len())..];
+    rest.split_at(rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len()))
+}
+
 /// What an invalidation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -105,4 +145,74 @@ pub enum PurgeScope {
     Key,
     /// Those, and those of any group or tag: the response's own are not known yet.
     KeyOrAnyGroup,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GROUPS: [&str; 2] = ["http://a News", "http://a b c"];
+
+    fn key(uri: &str) -> CacheKey {
+        // A request without an authority has an empty one in its key.
+        let target = uri.strip_prefix("http:///").map_or(uri.to_owned(), |path| format!("/{path}"));
+        CacheKey::from_uri(&target.parse().expect("a URI")).expect("a key")
+    }
+
+    #[track_caller]
+    fn check(target: &PurgeTarget, expected: &[&str]) {
+        let keys = ["http://a/x", "http://a/x/y?q", "https://a/x", "http://a:81/x", "http://b/", "http:///x"];
+        let named = |uri: &&str| target.names(&key(uri), GROUPS);
+        assert_eq!(keys.into_iter().filter(named).collect::<Vec<_>>(), expected, "{target:?}");
+        let own = key("http://own/");
+        let rewritten: Vec<_> = keys
+            .into_iter()
+            .filter(|uri| target.names(&own.clone().rewritten_to(uri.as_bytes()), []))
+            .collect();
+        match target {
+            PurgeTarget::Group(_)
+            | PurgeTarget::Key(_)
+            | PurgeTarget::Tag(_)
+            | PurgeTarget::TagAnyCase(_) => {
+                assert!(rewritten.is_empty(), "{target:?}");
+            }
+            _ => assert_eq!(rewritten, expected, "{target:?}"),
+        }
+    }
+
+    #[test]
+    fn each_target_names_the_keys_that_it_says() {
+        let all = ["http://a/x", "http://a/x/y?q", "https://a/x", "http://a:81/x", "http://b/", "http:///x"];
+        check(&PurgeTarget::All, &all);
+        check(&PurgeTarget::host("a"), &["http://a/x", "http://a/x/y?q", "https://a/x"]);
+        check(&PurgeTarget::host("a:81"), &["http://a:81/x"]);
+        check(&PurgeTarget::host(""), &["http:///x"]);
+        check(&PurgeTarget::path_prefix("/x/y?"), &["http://a/x/y?q"]);
+        check(&PurgeTarget::path_prefix("x"), &[]);
+        check(&PurgeTarget::prefix("http://a/x"), &["http://a/x", "http://a/x/y?q"]);
+        check(&PurgeTarget::prefix("/x"), &[]);
+        check(&PurgeTarget::uri("http://a/x/y?q"), &["http://a/x/y?q"]);
+        check(&PurgeTarget::uri("http://a/x/y"), &[]);
+        let key = key("http://a/x");
+        check(&PurgeTarget::Key(key.clone()), &["http://a/x"]);
+        check(&PurgeTarget::Key(key.with("further", b"1")), &[]);
+    }
+
+    #[test]
+    fn groups_are_named_whole_or_by_their_tag() {
+        let key = key("http://a/x");
+        for (target, expected) in [
+            (PurgeTarget::group("http://a", "News"), true),
+            (PurgeTarget::group("http://b", "News"), false),
+            (PurgeTarget::Group("News".into()), false),
+            (PurgeTarget::tag("News"), true),
+            (PurgeTarget::tag("news"), false),
+            (PurgeTarget::tag("b c"), true),
+            (PurgeTarget::tag_any_case("nEWS"), true),
+            (PurgeTarget::tag_any_case("new"), false),
+        ] {
+            assert_eq!(target.names(&key, GROUPS), expected, "{target:?}");
+            assert!(!target.names(&key, []), "{target:?}");
+        }
+    }
 }

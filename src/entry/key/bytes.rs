@@ -38,7 +38,10 @@ impl CacheKey {
                 }
             };
             let is_valid = match (kind, value) {
-                (kind, Some(_)) if kind == Kind::Part as u8 => std::str::from_utf8(name).is_ok(),
+                (kind, Some(_)) if kind == Kind::Part as u8 || kind == Kind::Identity as u8 => {
+                    std::str::from_utf8(name).is_ok()
+                }
+                (kind, _) if kind == Kind::Cookie as u8 => std::str::from_utf8(name).is_ok(),
                 (kind, value) if kind == Kind::Field as u8 => is_field(name, value),
                 (kind, Some(uri)) if kind == Kind::Rewritten as u8 => {
                     let is_first = !std::mem::replace(&mut has_rewritten, true);
@@ -97,7 +100,7 @@ mod tests {
     fn check(key: &CacheKey) {
         let read = CacheKey::from_bytes(key.as_bytes()).expect("bytes of a key");
         assert_eq!(&read, key);
-        assert_eq!(read.keyed_credentials(), key.keyed_credentials());
+        assert_eq!(read.keyed_credentials(&HeaderMap::new()), key.keyed_credentials(&HeaderMap::new()));
         assert_eq!((read.uri(), read.rewritten_uri()), (key.uri(), key.rewritten_uri()));
     }
 
@@ -165,7 +168,9 @@ mod tests {
             ("a rewritten URI with a name", part(2, b"x", Some(b"http://a/"))),
             ("a second rewritten URI", part(2, b"", Some(b"http://a/")).repeat(2)),
             ("an asterisk on another path", part(3, b"", None)),
-            ("an unknown kind", part(4, b"", None)),
+            ("a cookie whose name is no text", part(4, b"\xff", None)),
+            ("an identity that is absent", part(5, b"user", None)),
+            ("an unknown kind", part(6, b"", None)),
         ] {
             assert_eq!(with("http://a/", &further), Err(InvalidEntry::Key), "{what}");
         }
@@ -180,8 +185,11 @@ mod tests {
     /// What can be done to a key after it was made of a request.
     #[derive(Clone, Debug)]
     enum Step {
+        Cookie(String, Vec<u8>),
         Field(usize, Vec<Vec<u8>>),
+        Identity(String, Vec<u8>),
         Part(String, Vec<u8>),
+        Query(Option<String>),
         Rewritten,
         Uri,
     }
@@ -189,6 +197,9 @@ mod tests {
     fn any_step() -> impl Strategy<Value = Step> {
         let line = prop::collection::vec(prop_oneof![b' '..=b'~', 0x80..=0xff_u8], 0..4);
         prop_oneof![
+            ("[ab=]?", "[ab;=é\"]{0,6}").prop_map(|(name, line)| Step::Cookie(name, line.into_bytes())),
+            (any::<String>(), any::<Vec<u8>>()).prop_map(|(name, value)| Step::Identity(name, value)),
+            prop::option::of("[!-~\u{e9}]{0,4}").prop_map(Step::Query),
             (0..3_usize, prop::collection::vec(line, 0..3))
                 .prop_map(|(name, lines)| Step::Field(name, lines)),
             (any::<String>(), any::<Vec<u8>>()).prop_map(|(name, value)| Step::Part(name, value)),
@@ -220,7 +231,14 @@ mod tests {
                     }
                     key.with_field(&names[name], &headers)
                 }
+                Step::Cookie(name, line) => {
+                    let mut headers = HeaderMap::new();
+                    headers.append(header::COOKIE, HeaderValue::from_bytes(&line).expect("a value"));
+                    key.with_cookie(&name, &headers)
+                }
+                Step::Identity(name, value) => key.with_identity(&name, &value),
                 Step::Part(name, value) => key.with(&name, &value),
+                Step::Query(query) => key.clone().with_query(query.as_deref()).unwrap_or(key),
                 Step::Rewritten if key.rewritten_uri().is_none() => key.rewritten_to(b"http://b/y"),
                 Step::Uri if !key.uri().ends_with(b"/*") => key.with_uri(b"http://c/z?1"),
                 Step::Rewritten | Step::Uri => key,

@@ -1,20 +1,19 @@
 //! What a stored response is found by.
 
 mod bytes;
+mod compose;
 mod parts;
 mod target;
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
-use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
 use http::{Uri, Version};
 use smallvec::SmallVec;
 use thiserror::Error;
 
 use self::target::{Targets, authority, scheme, without_default_port};
-use crate::semantics::CredentialKinds;
 
 pub use self::parts::KeyParts;
 pub(crate) use self::target::{enter, leave, settle_authority};
@@ -51,6 +50,10 @@ enum Kind {
     Rewritten = 2,
     /// The target is `*`, not the path `/*` (RFC 9112 3.2.4).
     Asterisk = 3,
+    /// A cookie of a name.
+    Cookie = 4,
+    /// Who asks.
+    Identity = 5,
 }
 
 /// Most keys fit here, so that making one for a look-up does not allocate.
@@ -66,6 +69,9 @@ pub enum KeyError {
     /// which to believe (RFC 9110 7.2).
     #[error("the request's authority is ambiguous")]
     Authority,
+    /// What a policy gave as a query is none: it has bytes that the query of a URI cannot have.
+    #[error("the query is not valid")]
+    Query,
     /// The target names another scheme than the one by which the request was accepted, or an empty one.
     #[error("the request's target names another scheme than the connection has")]
     Scheme,
@@ -78,6 +84,7 @@ impl KeyError {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Authority => "ambiguous-authority",
+            Self::Query => "invalid-query",
             Self::Scheme => "other-scheme",
             Self::TooLong => "uri-too-long",
         }
@@ -128,34 +135,16 @@ impl CacheKey {
         Self { bytes }
     }
 
-    /// Adds a part.
-    #[must_use]
-    pub fn with(mut self, name: &str, value: &[u8]) -> Self {
-        self.push(Kind::Part, name, Some(value));
-        self
-    }
-
-    /// Adds a request field, its lines one by one, or the fact that it is absent. A key with
-    /// `Authorization` or `Cookie` holds that credential: what is stored under it is one user's. A part of that name
-    /// which was added by [`CacheKey::with`] is another one, and holds no credential.
-    #[must_use]
-    pub fn with_field(mut self, name: &HeaderName, headers: &HeaderMap) -> Self {
-        let mut lines = headers.get_all(name).into_iter().peekable();
-        if lines.peek().is_none() {
-            self.push(Kind::Field, name.as_str(), None);
-        }
-        for line in lines {
-            self.push(Kind::Field, name.as_str(), Some(line.as_bytes()));
-        }
-        self
-    }
-
     fn push(&mut self, kind: Kind, name: &str, value: Option<&[u8]>) {
+        self.push_part(kind as u8, name.as_bytes(), value);
+    }
+
+    fn push_part(&mut self, kind: u8, name: &[u8], value: Option<&[u8]>) {
         // No field or name comes near 4 GiB; one that did would only be cut in the key's length prefix.
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(ABSENT - 1).to_le_bytes();
-        self.bytes.push(kind as u8);
-        self.bytes.extend_from_slice(&length(name.as_bytes()));
-        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.push(kind);
+        self.bytes.extend_from_slice(&length(name));
+        self.bytes.extend_from_slice(name);
         match value {
             None => self.bytes.extend_from_slice(&ABSENT.to_le_bytes()),
             Some(value) => {
@@ -204,15 +193,6 @@ impl CacheKey {
     /// All parts in their encoding, which is unique to this key.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
-    }
-
-    /// Which credentials of the request the key holds.
-    pub fn keyed_credentials(&self) -> CredentialKinds {
-        let has = |field: &HeaderName| {
-            let field = field.as_str().as_bytes();
-            self.parts().any(|(kind, name, _)| kind == Kind::Field as u8 && name == field)
-        };
-        CredentialKinds { authorization: has(&header::AUTHORIZATION), cookie: has(&header::COOKIE) }
     }
 
     /// Bytes of memory held, the value itself included.
@@ -316,6 +296,7 @@ pub(crate) fn get(uri: Uri) -> Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header::{self, HeaderMap};
     use http::uri::Scheme;
     use http::{HeaderValue, Request};
     use proptest::prelude::*;
@@ -488,8 +469,8 @@ mod tests {
         request.headers.insert(header::AUTHORIZATION, HeaderValue::from_static("user:one"));
         let plain = CacheKey::of(&request).expect("a key");
         let keyed = plain.clone().with_field(&header::AUTHORIZATION, &request.headers);
-        assert!(plain.is_uri_only() && !plain.keyed_credentials().authorization);
-        assert!(!keyed.is_uri_only() && keyed.keyed_credentials().authorization);
+        assert!(plain.is_uri_only() && !plain.keyed_credentials(&request.headers).authorization);
+        assert!(!keyed.is_uri_only() && keyed.keyed_credentials(&request.headers).authorization);
         assert_eq!(plain.uri(), keyed.uri());
         assert_ne!(plain, keyed);
         let shown = format!("{keyed:?}");
@@ -503,11 +484,17 @@ mod tests {
         let plain = CacheKey::of(&request).expect("a key");
         let field = plain.clone().with_field(&header::COOKIE, &request.headers);
         let part = plain.clone().with("cookie", b"1");
-        assert!(field.keyed_credentials().cookie && !part.keyed_credentials().cookie);
+        assert!(
+            field.keyed_credentials(&request.headers).cookie
+                && !part.keyed_credentials(&request.headers).cookie
+        );
         assert_ne!(field, part);
         assert_ne!(field.as_bytes(), part.as_bytes());
         let absent = plain.with_field(&header::AUTHORIZATION, &request.headers).with("x", b"1");
-        assert!(absent.keyed_credentials().authorization && !absent.keyed_credentials().cookie);
+        assert!(
+            absent.keyed_credentials(&request.headers).authorization
+                && !absent.keyed_credentials(&request.headers).cookie
+        );
     }
 
     fn key_of(uri: &str, list: &[(String, Option<Vec<u8>>)]) -> CacheKey {
@@ -554,7 +541,7 @@ mod tests {
             };
             let (first, second) = (make(&one), make(&other));
             prop_assert_eq!(first == second, first.as_bytes() == second.as_bytes());
-            let told = first.keyed_credentials();
+            let told = first.keyed_credentials(&HeaderMap::new());
             prop_assert_eq!((told.authorization, told.cookie), (keyed(&one, 0), keyed(&one, 1)));
         }
 

@@ -4,6 +4,7 @@
 use larder::store::PurgeTarget;
 use larder::{FillStatistics, MemoryStore};
 
+use crate::support::stores::{at_rest, is_slow};
 use crate::support::{Answer, Reading, Stage, Step, cache_builder, cache_builder_over, settle};
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=60");
@@ -283,8 +284,11 @@ async fn f13_bytes_in_flight_are_counted_and_released() {
     assert!(is_about(stage.handle.fills().in_flight, 1_000_000), "held once, however many read");
     call.end();
     settle().await;
+    at_rest().await;
     let fills = stage.handle.fills();
-    assert_eq!((fills.in_flight, fills.held), (0, 0), "complete and stored, and not yet read by all");
+    // A store that writes it down has a copy of its own; what the readers have is then nobody else's.
+    let held = if is_slow() { 1_000_000 } else { 0 };
+    assert_eq!((fills.in_flight, fills.held), (0, held), "complete and stored, and not yet read by all");
     assert_eq!(follower.seen().await.body.len(), 1_000_000);
     reader.take();
     assert_idle(&stage, "read by all");

@@ -5,14 +5,20 @@
 mod basic;
 #[path = "../../../examples/client.rs"]
 mod client;
+#[path = "../../../examples/own_store.rs"]
+mod own_store;
 #[path = "../../../examples/per_route.rs"]
 mod per_route;
 #[path = "../../../examples/purge.rs"]
 mod purge;
 
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use axum::Router;
 use axum::body::Body;
 use http::{Method, Request};
+use larder::store::conformance::{Capabilities, check_all};
 use tower::ServiceExt;
 
 use crate::support::wire;
@@ -64,4 +70,52 @@ async fn the_client_of_the_example_gets_its_second_answer_from_storage() {
         said,
         [("larder; fwd=uri-miss; stored; ttl=60", &b"four"[..]), ("larder; hit; ttl=60", b"four")]
     );
+}
+
+/// A directory of a test, which goes with it.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("larder-own-store-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+#[tokio::test]
+async fn the_store_of_the_example_keeps_the_contract() {
+    let directories = std::sync::Mutex::new(Vec::new());
+    let make = async || {
+        let directory = Directory::new();
+        let store = own_store::DirectoryStore::new(&directory.0);
+        directories.lock().unwrap().push(directory);
+        store
+    };
+    check_all(make, Capabilities::all()).await;
+}
+
+#[tokio::test]
+async fn what_the_example_has_stored_is_there_after_a_restart() {
+    let directory = Directory::new();
+    let app = own_store::app(&directory.0);
+    assert_eq!(ask(&app, Method::GET, "/").await.1, "larder; fwd=uri-miss; stored; ttl=3600");
+    // The response is written after it has been answered.
+    let is_written = || {
+        let mut files = std::fs::read_dir(&directory.0).unwrap();
+        files.any(|file| file.unwrap().path().extension().is_some_and(|kind| kind == "entry"))
+    };
+    while !is_written() {
+        tokio::task::yield_now().await;
+    }
+    let restarted = own_store::app(&directory.0);
+    assert!(ask(&restarted, Method::GET, "/").await.1.starts_with("larder; hit"));
 }

@@ -1,20 +1,21 @@
 //! Events for observers, and the outcome in `Cache-Status` and in extensions.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request};
+use http::{HeaderValue, Method, Request, request};
 use http_body_util::Empty;
 use larder::store::PurgeTarget;
-use larder::{BoxStore, CacheLayer, Event, Outcome, StandardPolicy};
+use larder::{BoxStore, CacheLayer, CachePolicy, Delivery, Event, ForwardReason, Outcome, StandardPolicy};
 use tower::{Layer, Service, ServiceExt};
 
 use crate::store::failing::Down;
 use crate::support::bench::read;
 use crate::support::origin::always;
 use crate::support::stores::{at_rest, cache_builder};
-use crate::support::{Bench, Reply, Stage, settle};
+use crate::support::{Bench, Origin, Reply, Stage, settle};
 
 /// Everything that was observed, a line an event.
 #[derive(Clone, Default)]
@@ -39,7 +40,10 @@ fn line(event: &Event<'_>) -> String {
             let outcome = outcome.render("larder", None);
             format!("answered {method} {key} {status} {}", outcome.to_str().unwrap())
         }
-        Event::BodyEnded { bytes, is_whole, .. } => format!("body {bytes} whole={is_whole}"),
+        Event::BodyEnded { bytes, is_whole, key, .. } => {
+            let key = key.map_or("-".into(), |key| String::from_utf8_lossy(key.uri()).into_owned());
+            format!("body {key} {bytes} whole={is_whole}")
+        }
         Event::Dropped { method, .. } => format!("dropped {method}"),
         Event::Failed { method, .. } => format!("failed {method}"),
         Event::Fetched { forward, is_background, status, .. } => {
@@ -78,7 +82,7 @@ async fn a_miss_and_a_hit_report_each_step_once() {
         seen,
         [
             "answered GET http://example.com/a 200 OK larder; fwd=uri-miss; stored; ttl=60",
-            "body 4 whole=true",
+            "body http://example.com/a 4 whole=true",
             "fetched UriMiss background=false Some(200)",
             "stored 4 Stored",
         ]
@@ -86,7 +90,10 @@ async fn a_miss_and_a_hit_report_each_step_once() {
     bench.get("/a").await;
     assert_eq!(
         log.take(),
-        ["answered GET http://example.com/a 200 OK larder; hit; ttl=60", "body 4 whole=true"]
+        [
+            "answered GET http://example.com/a 200 OK larder; hit; ttl=60",
+            "body http://example.com/a 4 whole=true"
+        ]
     );
 }
 
@@ -113,7 +120,10 @@ async fn a_forwarded_or_unsafe_request_is_reported_with_its_outcome() {
     bench.send(Method::OPTIONS, "/", &[]).await;
     assert_eq!(
         log.take(),
-        ["answered OPTIONS http://example.com/ 200 OK larder; fwd=method", "body 4 whole=true"]
+        [
+            "answered OPTIONS http://example.com/ 200 OK larder; fwd=method",
+            "body http://example.com/ 4 whole=true"
+        ]
     );
     bench.send(Method::PUT, "/", &[]).await;
     assert_eq!(
@@ -121,11 +131,50 @@ async fn a_forwarded_or_unsafe_request_is_reported_with_its_outcome() {
         [
             "invalidated UnsafeRequest 1 true",
             "answered PUT http://example.com/ 200 OK larder; fwd=method",
-            "body 4 whole=true",
+            "body http://example.com/ 4 whole=true",
         ]
     );
     bench.handle.purge_target(&PurgeTarget::All).await.unwrap();
     assert_eq!(log.take(), ["invalidated Handle 1 true"]);
+}
+
+/// Counts the requests that it forwards, and marks each answer that it delivers.
+struct Marking(Arc<AtomicUsize>);
+
+impl CachePolicy for Marking {
+    fn forward(&self, _: &mut request::Parts, _: &ForwardReason<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn deliver(&self, delivery: &mut Delivery<'_>) {
+        delivery.headers.append("x-edge", HeaderValue::from_static("1"));
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_meets_the_same_layer_twice_is_reported_and_delivered_once() {
+    let (log, forwarded) = (Log::default(), Arc::new(AtomicUsize::new(0)));
+    let policy = Marking(Arc::clone(&forwarded));
+    let layer = observed(&log).policy(policy).build();
+    let origin = Origin::new([Reply::cc("four", "max-age=60")]);
+    let cache = layer.layer(layer.layer(origin));
+    for method in [Method::GET, Method::GET, Method::OPTIONS, Method::PUT] {
+        forwarded.store(0, Ordering::Relaxed);
+        let request = Request::builder().method(method.clone()).uri("http://example.com/");
+        let request = request.body(Empty::<Bytes>::new()).unwrap();
+        let seen = read(cache.clone().oneshot(request).await.unwrap()).await;
+        at_rest().await;
+        assert_eq!(seen.fields.get_all("x-edge").iter().count(), 1, "{method}");
+        let events = log.take();
+        for event in ["answered", "body"] {
+            assert_eq!(
+                events.iter().filter(|line| line.starts_with(event)).count(),
+                1,
+                "{method}: {events:?}"
+            );
+        }
+        assert_eq!(forwarded.load(Ordering::Relaxed), usize::from(!seen.is_hit()), "{method}");
+    }
 }
 
 #[tokio::test]
@@ -163,14 +212,14 @@ async fn a_body_that_is_not_read_to_its_end_is_not_reported_as_whole() {
     let bench = Bench::with(observed(&log), [Reply::cc("", "max-age=60").frames(&["ab", "cd"]).failing()]);
     let seen = bench.get("/").await;
     assert!(seen.broken);
-    assert_eq!(bodies(&log).last().map(String::as_str), Some("body 4 whole=false"));
+    assert_eq!(bodies(&log).last().map(String::as_str), Some("body http://example.com/ 4 whole=false"));
     let bench = Bench::with(observed(&log), [Reply::cc("four", "max-age=60")]);
     let request = Request::get("http://example.com/").body(Empty::<Bytes>::new()).unwrap();
     let response = bench.cache.clone().oneshot(request).await.unwrap();
     drop(response);
-    assert_eq!(bodies(&log).last().map(String::as_str), Some("body 0 whole=false"));
+    assert_eq!(bodies(&log).last().map(String::as_str), Some("body http://example.com/ 0 whole=false"));
     bench.send(Method::HEAD, "/", &[]).await;
-    assert_eq!(bodies(&log).last().map(String::as_str), Some("body 0 whole=true"));
+    assert_eq!(bodies(&log).last().map(String::as_str), Some("body http://example.com/ 0 whole=true"));
 }
 
 #[tokio::test]

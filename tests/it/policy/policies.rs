@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use http::{Method, header, request};
 use larder::semantics::storing::NotStored;
-use larder::{CachePolicy, ForwardReason, PolicyExchange, RequestAction, StandardPolicy, Terms};
+use larder::{
+    CachePolicy, CachePolicyExt, ForwardReason, PolicyExchange, RequestAction, StandardPolicy, Terms,
+};
+use tower::Service;
 
 use crate::reported::validation::until_calls;
-use crate::support::bench::heeding;
+use crate::support::bench::{heeding, read};
 use crate::support::{Bench, Reply, cache_builder};
 
 #[tokio::test]
@@ -49,6 +52,49 @@ async fn a_credential_in_the_key_separates_users() {
         bench.get_with("/me", &[("authorization", "user:two")]).await.has_body("two's");
     }
     assert_eq!(bench.origin.calls(), 2);
+}
+
+#[tokio::test]
+async fn a_key_with_an_identity_shares_private_pages_between_the_sessions_of_one_person() {
+    #[derive(Clone)]
+    struct User(&'static str);
+    let policy = StandardPolicy::default().private_by_key(true).map_request(|request, action| {
+        match (action, request.extensions.get()) {
+            (RequestAction::Cache(key), Some(User(id))) => {
+                RequestAction::Cache(key.with_identity("user", id.as_bytes()))
+            }
+            (action, _) => action,
+        }
+    });
+    let replies = [Reply::cc("one's", "private, max-age=60"), Reply::cc("two's", "private, max-age=60")];
+    let bench = Bench::with(cache_builder().policy(policy), replies);
+    let ask = async |user, cookie| {
+        let request = http::Request::get("http://example.com/me").header("cookie", cookie);
+        let request = request.extension(User(user)).body(http_body_util::Empty::<bytes::Bytes>::new());
+        read(bench.cache.clone().call(request.unwrap()).await.unwrap()).await
+    };
+    ask("one", "session=1").await.has_body("one's");
+    ask("two", "session=2").await.has_body("two's");
+    assert!(ask("one", "session=3").await.has_body("one's").is_hit());
+    // Without an identity, the page is nobody's.
+    bench.get_with("/me", &[("cookie", "session=1")]).await.told("larder; fwd=uri-miss; detail=\"private\"");
+    bench.handle.purge(&"http://example.com/me".parse().unwrap()).await.unwrap();
+    assert!(!ask("one", "session=1").await.is_hit());
+}
+
+#[tokio::test]
+async fn cookies_that_are_all_in_the_key_hold_no_answer_back() {
+    let policy = StandardPolicy::default().map_request(|request, action| match action {
+        RequestAction::Cache(key) => RequestAction::Cache(key.with_cookie("theme", &request.headers)),
+        action => action,
+    });
+    let replies = [Reply::cc("dark", "max-age=60"), Reply::cc("light", "max-age=60")];
+    let bench = Bench::with(cache_builder().policy(policy), replies);
+    bench.get_with("/", &[("cookie", "theme=dark")]).await.has_body("dark");
+    bench.get_with("/", &[("cookie", "theme=light")]).await.has_body("light");
+    assert!(bench.get_with("/", &[("cookie", "theme=dark")]).await.has_body("dark").is_hit());
+    let further = bench.get_with("/", &[("cookie", "theme=dark; session=1")]).await;
+    further.told("larder; fwd=request; detail=\"cookie\"");
 }
 
 /// What asks for something fresher than what is stored.
