@@ -83,7 +83,7 @@ async fn a_key_with_an_identity_shares_private_pages_between_the_sessions_of_one
 }
 
 #[tokio::test]
-async fn cookies_that_are_all_in_the_key_hold_no_answer_back() {
+async fn a_request_whose_cookies_are_all_in_the_key_is_answered_from_storage() {
     let policy = StandardPolicy::default().map_request(|request, action| match action {
         RequestAction::Cache(key) => RequestAction::Cache(key.with_cookie("theme", &request.headers)),
         action => action,
