@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn vl5_a_304_has_what_updates_the_clients_copy() {
+    fn vl5_a_304_has_the_fields_that_update_the_clients_copy() {
         // RFC 9110 15.4.5.
         let guiding = [
             ("cache-control", "max-age=60"),
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn b05_a_304_and_a_416_have_what_lets_a_page_see_them() {
+    fn b05_a_304_and_a_416_have_the_cors_fields() {
         let cors = [
             ("access-control-allow-origin", "https://a.example"),
             ("access-control-expose-headers", "x-a"),
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_client_gets_what_is_not_stored() {
+    fn the_first_client_gets_the_fields_that_are_not_stored() {
         let sent: &Fields =
             &[("x-own", "1"), ("x-own", "2"), ("etag", "\"a\""), ("set-cookie", "a=b"), ("age", "7")];
         // What the stored form has stays as it is there.
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn ra1_the_fields_of_one_range() {
+    fn ra1_a_206_of_one_range_has_its_content_range_and_length() {
         // RFC 9110 14.4, 15.3.7.1.
         for (first, last, length, range, size) in [
             (0, 0, 1, "bytes 0-0/1", "1"),
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn ra1_the_fields_of_several_ranges() {
+    fn ra1_a_206_of_several_ranges_is_a_multipart_message() {
         // RFC 9110 14.6, 15.3.7.2: the ranges stand in the content.
         let mut headers = map(&[
             ("content-type", "text/plain"),
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn ra1_the_fields_of_a_416() {
+    fn ra1_a_416_has_no_fields_of_the_stored_content() {
         // RFC 9110 15.5.17.
         for (name, expected) in [
             ("date", true),
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_and_a_condition_on_a_tag_to_be_made_need_the_whole() {
+    fn a_range_or_a_condition_on_a_generated_tag_needs_the_whole_content() {
         check_whole(&[], false, false);
         check_whole(&[("range", "bytes=0-1")], true, true);
         check_whole(&[("if-none-match", "\"a\"")], false, true);

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_text_of_the_tables_is_found_and_no_other() {
+    fn every_name_and_value_of_the_tables_is_found_and_no_other() {
         for (at, text) in NAMES.texts.iter().enumerate() {
             let parsed = HeaderName::from_static(text);
             assert_eq!(name_id(&parsed).map(usize::from), Some(at), "{text} is there once");

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a03_a_query_cannot_leave_its_place() {
+    fn a03_a_query_with_invalid_characters_is_refused() {
         for query in ["a#b", "a b", "a\r\nb", "\u{7f}"] {
             assert_eq!(of("http://a/x").with_query(Some(query)), Err(KeyError::Query), "{query:?}");
         }
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a03_cookies_fields_and_other_parts_of_one_name_are_told_apart() {
+    fn a03_cookies_fields_and_other_parts_of_one_name_are_distinct() {
         let headers = sending(&[(header::COOKIE, "cookie=1")]);
         let key = || of("http://a/");
         let keys = [

@@ -1,4 +1,4 @@
-//! What a hit costs, counted.
+//! How often a hit and a 304 allocate.
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -88,7 +88,7 @@ fn a_304_allocates_at_most_three_times() {
 }
 
 #[test]
-fn the_counter_counts() {
+fn the_counter_counts_allocations() {
     let (count, _) = alloc::during(|| (vec![1], Box::new(2)));
     assert_eq!(count, 2);
 }
