@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a29_who_is_woken_while_it_asks_and_does_not_ask_again_is_cut_off() {
+    async fn a29_a_reader_that_is_woken_during_a_poll_and_never_polls_again_is_cut_off() {
         let stall = Duration::from_secs(60);
         let held = Held::new(&BodyLimits::new().stall(stall), None);
         let mut body = Passing::new(&held, Yielding::default());

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_there_is_taken_in_and_what_has_to_be_waited_for_is_not() {
+    async fn frames_that_are_ready_are_prefetched_and_later_ones_are_not_awaited() {
         for (frames, says_its_end, expected) in [
             // A connection may need a moment to end a body that says by its length that it is at its end.
             (&["try", "pan"][..], true, Ok("pantry")),

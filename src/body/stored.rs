@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn opened_content_ends_cleanly_only_where_it_has_its_length() {
+    async fn opened_content_ends_cleanly_only_if_it_has_its_declared_length() {
         let data = |text: &'static str| Ok(Frame::data(Bytes::from_static(text.as_bytes())));
         let foreign = || Ok(Frame::trailers(HeaderMap::new()));
         for (frames, length, expected) in [

@@ -102,7 +102,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     #[test]
-    fn failures_make_a_key_rest_longer_and_longer() {
+    fn each_failed_validation_lengthens_the_pause_of_its_key() {
         let validations = BackgroundValidations::default();
         let (parts, ()) = http::Request::get("http://a/").body(()).expect("a request").into_parts();
         let key = CacheKey::of(&parts).expect("a key");

@@ -116,7 +116,8 @@ pub(crate) enum Demand {
     Active,
 }
 
-/// A head that is made when somebody asks for it: most calls have nobody who waits.
+/// A head that is made when somebody asks for it. To make one costs some 7,000 instructions, an eighth of a miss, and most
+/// calls have nobody who waits.
 pub(crate) type LazyHead = LazyLock<ResponseHead, Box<dyn FnOnce() -> ResponseHead + Send>>;
 
 /// Why a later call takes the place of one that is under way.

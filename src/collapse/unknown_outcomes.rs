@@ -80,7 +80,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     #[test]
-    fn a32_a_key_is_made_stale_at_once_and_then_once_in_a_while() {
+    fn a32_a_key_is_made_stale_at_once_and_then_at_most_once_per_pause() {
         let doubts = UnknownOutcomes::default();
         let key = |number: usize| {
             let request = http::Request::get(format!("http://a/{number}")).body(()).expect("a request");

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn content_in_memory_is_the_same_however_it_was_given() {
+    fn content_in_memory_is_equal_whatever_pieces_it_was_made_of() {
         let bytes: Bytes = (0..200_000_u32).map(|at| (at % 251) as u8).collect();
         for piece in [1_000, 65_536, 200_000] {
             let pieces = bytes.chunks(piece).map(Bytes::copy_from_slice);

@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn content_comes_back_whole_and_in_ranges_whatever_its_length() {
+    fn content_of_any_length_is_read_back_whole_and_in_ranges() {
         for length in [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 3 * PIECE + 7] {
             let bytes = numbered(length);
             let content = Pieces::of(bytes.clone().into());
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_keeps_no_other_in_memory() {
+    fn a_piece_keeps_no_other_piece_in_memory() {
         let content = Pieces::of(numbered(3 * PIECE).into());
         let piece = content.iter().nth(1).cloned().expect("three pieces");
         drop(content);
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn content_put_together_bit_by_bit_is_as_if_it_came_at_once() {
+    fn content_built_in_steps_equals_content_given_at_once() {
         let bytes = numbered(2 * PIECE + 100);
         for step in [1, 1000, PIECE, PIECE + 1] {
             let mut builder = PiecesMut::default();

@@ -511,7 +511,7 @@ mod tests {
 
     /// Written by version 1. Should this fail, the version has to be raised.
     #[test]
-    fn a_response_of_version_1_is_written_and_read_byte_by_byte() {
+    fn a_response_has_the_documented_bytes_of_version_1() {
         let mut headers = HeaderMap::new();
         headers.insert(header::ETAG, HeaderValue::from_static("\"a\""));
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
@@ -564,7 +564,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_by_another_version_or_cut_short_is_no_entry() {
+    fn bytes_of_another_version_and_truncated_bytes_are_refused() {
         let reuse = Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::ZERO);
         let head = ResponseHead::from_parts(HeadParts::new(StatusCode::OK, HeaderMap::new(), reuse))
             .expect("a head");
@@ -629,7 +629,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_head_comes_back_from_its_parts(parts in any_parts()) {
+        fn a_head_is_restored_from_its_parts(parts in any_parts()) {
             let head = ResponseHead::from_parts(parts.clone()).expect("the parts of a head");
             prop_assert_eq!(&head.to_parts(), &parts);
             prop_assert_eq!(&ResponseHead::from_parts(head.to_parts()).expect("its parts"), &head);
@@ -637,14 +637,14 @@ mod tests {
         }
 
         #[test]
-        fn a_response_comes_back_from_its_bytes(response in any_response()) {
+        fn a_response_is_restored_from_its_bytes(response in any_response()) {
             let read = StoredResponse::from_bytes(response.to_bytes().into()).expect("its bytes");
             check(&read, &response);
             check_invariants(&read);
         }
 
         #[test]
-        fn a23_a_response_with_a_byte_changed_or_cut_off_is_none_or_keeps_the_invariants(
+        fn a23_changed_or_truncated_bytes_are_refused_or_give_a_valid_response(
             response in any_response(), at: prop::sample::Index, bits in 1..=255_u8, cut: prop::sample::Index,
         ) {
             let mut bytes = response.to_bytes();
@@ -658,7 +658,7 @@ mod tests {
         }
 
         #[test]
-        fn a23_any_bytes_make_a_response_that_keeps_the_invariants_or_none(bytes: Vec<u8>, head: Vec<u8>) {
+        fn a23_arbitrary_bytes_are_refused_or_give_a_valid_response(bytes: Vec<u8>, head: Vec<u8>) {
             let _ = ResponseHead::from_bytes(&[&[VERSION][..], &head].concat());
             if let Ok(read) = StoredResponse::from_bytes([&[VERSION, 0][..], &bytes].concat().into()) {
                 check_invariants(&read);
@@ -666,7 +666,7 @@ mod tests {
         }
 
         #[test]
-        fn times_come_back_from_their_bytes(time in any_time()) {
+        fn a_time_is_restored_from_its_bytes(time in any_time()) {
             let mut bytes = Vec::new();
             put_time(&mut bytes, time);
             prop_assert_eq!(read_time(&mut Reader(&bytes)), Some(time));

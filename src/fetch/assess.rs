@@ -193,7 +193,7 @@ impl Assessment {
         tag: Tag,
     ) -> ResponseHead {
         let timing = self.timing(&headers, sent_at);
-        let (immutable, selecting) = (self.directives.immutable, self.selecting.clone());
+        let (immutable, selecting) = (self.directives.immutable, std::mem::take(&mut self.selecting));
         let reuse = self.terms.of_reuse().reuse(&timing, immutable, selecting);
         stored::remove_unstored(&mut headers, &self.terms.unstored);
         self.for_client(&mut headers);

@@ -20,7 +20,7 @@ use crate::entry::{Part, Payload, StoredResponse};
 use crate::observe::Answer;
 use crate::respond::{self, Source};
 use crate::runtime::{Runtime, from_now_on};
-use crate::semantics::answer::restore_unstored;
+use crate::semantics::answer::{add_stored, restore_unstored};
 use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::collapse;
 use crate::semantics::etag::TagKind;
@@ -217,7 +217,7 @@ impl<S: Store> Fetch<S> {
 
     /// Stores small content that has been taken in first, so that the first answer is as good as any later one.
     async fn store_at_once(mut self, received: NewResponse, content: Content) -> Answer {
-        let NewResponse { assessment, parts, .. } = received;
+        let NewResponse { assessment, mut parts, .. } = received;
         let (received_at, sent_at) = (assessment.received_at, self.exchange.request.now);
         let ttl = assessment.ttl(&parts.headers, sent_at);
         let response = complete(*assessment, parts.status, &parts.headers, sent_at, content);
@@ -229,6 +229,13 @@ impl<S: Store> Fetch<S> {
         let (core, request) = (self.core(), &self.exchange.request);
         if parts.status == StatusCode::PARTIAL_CONTENT {
             // What the client asked for, or as much of it as the inner service gave.
+            let body = CacheBody::stored(&core.gauges.held, response.payload());
+            return self.respond_received(parts, body, outcome, received_at);
+        }
+        if request.is_plain_get() && response.head().upstream_status().is_none() {
+            // It gets what came in, with what the cache has added to that.
+            let stored = response.head().fields();
+            add_stored(&mut parts.headers, |name| stored.get(name));
             let body = CacheBody::stored(&core.gauges.held, response.payload());
             return self.respond_received(parts, body, outcome, received_at);
         }

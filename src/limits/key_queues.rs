@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_key_has_turns_of_its_own_and_a_queue_only_while_it_is_used() {
+    async fn each_key_has_its_own_queue_which_exists_only_while_it_is_used() {
         let turns = KeyQueues::new(2);
         let (a, b) = (key("/a"), key("/b"));
         let held = [turns.turn(&a).await, turns.turn(&a).await];
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_queue_that_was_widened_is_as_before_once_nobody_uses_it() {
+    async fn a_widened_queue_is_narrow_again_once_nobody_uses_it() {
         let turns = KeyQueues::new(1);
         let key = key("/");
         let first = turns.turn(&key).await;

@@ -60,7 +60,7 @@ impl Shelves {
 }
 
 #[test]
-fn a_purge_of_what_is_on_its_way_to_the_store() {
+fn a_purge_reaches_responses_on_their_way_to_the_store() {
     explore(|| async {
         let shelves = Shelves::new();
         let fills = [(); 2].map(|()| shuttle::future::spawn(shelves.clone().fill()));
@@ -93,7 +93,7 @@ fn a_purge_of_what_is_on_its_way_to_the_store() {
 }
 
 #[test]
-fn posts_whose_clients_leave() {
+fn abandoned_posts_leave_no_outdated_response() {
     explore(|| async {
         let world = World::with(Script::fresh(), patient().abandoned(one_of(&[0, 1, 2])), 1024);
         let clients = [world.client(), world.client()];

@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn va3_negotiated_codings() {
+    fn va3_accept_encoding_fields_match_by_what_they_negotiate() {
         for (stored, presented, expected) in [
             // RFC 9110 12.5.3: order has no meaning. 8.4.1: neither has case. 5.6.3: nor white space.
             ("gzip, br", "br, gzip", true),
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn media_types() {
+    fn an_accept_field_says_which_media_types_are_accepted() {
         // RFC 9110 12.5.1.
         check_media_type(None, "text/html", true);
         check_media_type(Some(""), "text/html", true);
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn va3_known_codings() {
+    fn va3_known_codings_normalise_accept_encoding() {
         let known = Codings::known(["zstd", "BR", "x-gzip", "gzip", "identity", "*", "no token", ""]);
         assert_eq!(known, Codings::known(["zstd", "br", "gzip"]));
         assert_ne!(known, Codings::known(["gzip", "br", "zstd"]), "the order is the policy's");
@@ -550,7 +550,7 @@ mod tests {
         }
 
         #[test]
-        fn other_weights_are_none(text in "[0-9.+e-]{0,6}") {
+        fn malformed_weights_are_refused(text in "[0-9.+e-]{0,6}") {
             let (whole, decimals) = text.split_once('.').unwrap_or((&text, ""));
             let is_weight = matches!(whole, "0" | "1")
                 && decimals.len() <= 3

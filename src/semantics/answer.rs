@@ -28,6 +28,19 @@ pub(crate) fn take_over(received: &HeaderMap, answered: &mut HeaderMap, name: &H
     }
 }
 
+/// Adds to the fields that were received those that the stored form of the response may have and they may lack: its length,
+/// its date, an entity tag.
+pub(crate) fn add_stored<'a>(received: &mut HeaderMap, stored: impl Fn(&HeaderName) -> Option<&'a [u8]>) {
+    for name in [header::CONTENT_LENGTH, header::DATE, header::ETAG] {
+        if let Some(value) = stored(&name)
+            && received.get(&name).is_none_or(|own| own.as_bytes() != value)
+            && let Ok(value) = HeaderValue::from_bytes(value)
+        {
+            received.insert(name, value);
+        }
+    }
+}
+
 /// Gives the first client the fields that are not stored: they were sent for it. `answered` is made from the stored form of a
 /// response that was `received`; each with its status. An answer that is no success, and not the response itself, gets its
 /// cookies only.
@@ -112,7 +125,26 @@ mod tests {
     }
 
     #[test]
-    fn vl5_a_304_has_what_updates_the_clients_copy() {
+    fn what_the_cache_has_added_is_in_the_first_answer_too() {
+        let check = |received: &[(&'static str, &'static str)],
+                     stored: &[(&'static str, &'static str)],
+                     expected: &[(&'static str, &'static str)]| {
+            let (mut answered, stored) = (map(received), map(stored));
+            add_stored(&mut answered, |name| stored.get(name).map(HeaderValue::as_bytes));
+            assert_eq!(answered, map(expected), "{received:?}");
+        };
+        let (own, length, tag) = (("x-own", "1"), ("content-length", "2"), ("etag", "W/\"a\""));
+        let (date, other) = (("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("date", "yesterday"));
+        // RFC 9110 6.6.1, 8.6, 8.8.3.
+        check(&[own], &[length, date, tag], &[own, length, date, tag]);
+        check(&[length, date, tag], &[length, date, tag], &[length, date, tag]);
+        check(&[other, other], &[date], &[date]);
+        check(&[own, length], &[own], &[own, length]);
+        check(&[own], &[("cache-control", "max-age=1"), ("age", "1")], &[own]);
+    }
+
+    #[test]
+    fn vl5_a_304_has_the_fields_that_update_the_clients_copy() {
         // RFC 9110 15.4.5.
         let guiding = [
             ("cache-control", "max-age=60"),
@@ -142,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn b05_a_304_and_a_416_have_what_lets_a_page_see_them() {
+    fn b05_a_304_and_a_416_have_the_cors_fields() {
         let cors = [
             ("access-control-allow-origin", "https://a.example"),
             ("access-control-expose-headers", "x-a"),
@@ -169,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_client_gets_what_is_not_stored() {
+    fn the_first_client_gets_the_fields_that_are_not_stored() {
         let sent: &Fields =
             &[("x-own", "1"), ("x-own", "2"), ("etag", "\"a\""), ("set-cookie", "a=b"), ("age", "7")];
         // What the stored form has stays as it is there.
@@ -210,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn ra1_the_fields_of_one_range() {
+    fn ra1_a_206_of_one_range_has_its_content_range_and_length() {
         // RFC 9110 14.4, 15.3.7.1.
         for (first, last, length, range, size) in [
             (0, 0, 1, "bytes 0-0/1", "1"),
@@ -235,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn ra1_the_fields_of_several_ranges() {
+    fn ra1_a_206_of_several_ranges_is_a_multipart_message() {
         // RFC 9110 14.6, 15.3.7.2: the ranges stand in the content.
         let mut headers = map(&[
             ("content-type", "text/plain"),
@@ -254,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn ra1_the_fields_of_a_416() {
+    fn ra1_a_416_has_no_fields_of_the_stored_content() {
         // RFC 9110 15.5.17.
         for (name, expected) in [
             ("date", true),
@@ -279,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_and_a_condition_on_a_tag_to_be_made_need_the_whole() {
+    fn a_range_or_a_condition_on_a_generated_tag_needs_the_whole_content() {
         check_whole(&[], false, false);
         check_whole(&[("range", "bytes=0-1")], true, true);
         check_whole(&[("if-none-match", "\"a\"")], false, true);

@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn flags() {
+    fn directives_without_arguments_are_recognised() {
         // RFC 9111 5.2.2, RFC 8246 2.
         check(&[], directives(|_| {}));
         check(&[""], directives(|_| {}));
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds() {
+    fn directives_with_seconds_are_parsed() {
         // RFC 9111 1.2.2, 4.2.1, 5.2.2.1: conflicts and nonsense read as the stalest.
         for (line, expected) in [
             ("max-age=60", Some(60)),
@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn field_names() {
+    fn private_and_no_cache_may_name_fields() {
         // RFC 9111 5.2.2.4, 5.2.2.7.
         let set_cookie = || vec![header::SET_COOKIE];
         check(&["private=\"set-cookie\""], directives(|d| d.private_fields = set_cookie()));
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed() {
+    fn malformed_lines_are_reported() {
         for line in [
             "max-age=\"60",
             "private=\"set-cookie",
@@ -517,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn requests() {
+    fn request_directives_are_parsed() {
         // RFC 9111 5.2.1, 5.4.
         assert_eq!(request(&["max-age=5, max-age=9"]).max_age, Some(5));
         assert_eq!(request(&["max-age=x"]).max_age, Some(0));
@@ -540,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn a39_a_field_that_is_too_long_to_be_read_asks_for_the_most() {
+    fn a39_a_field_that_is_too_long_to_read_counts_as_no_cache() {
         let fields = |name, length: usize| {
             HeaderMap::from_iter([(name, HeaderValue::try_from("a".repeat(length)).expect("a value"))])
         };
@@ -557,7 +557,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn total(line in proptest::collection::vec(any::<u8>(), 0..80)) {
+        fn parsing_cache_control_never_panics(line in proptest::collection::vec(any::<u8>(), 0..80)) {
             if let Ok(value) = HeaderValue::from_bytes(&line) {
                 let mut headers = HeaderMap::new();
                 headers.insert(header::CACHE_CONTROL, value);
@@ -567,7 +567,7 @@ mod tests {
         }
 
         #[test]
-        fn reads_the_seconds_it_is_given(seconds: u64, quoted: bool) {
+        fn any_number_of_seconds_is_read_as_given(seconds: u64, quoted: bool) {
             let line = if quoted { format!("Max-Age=\"{seconds}\"") } else { format!("max-age={seconds}") };
             let expected = Some(u32::try_from(seconds).unwrap_or(u32::MAX).min(1 << 31));
             prop_assert_eq!(response(&[&line]).max_age, expected);
@@ -575,14 +575,14 @@ mod tests {
         }
 
         #[test]
-        fn what_is_no_number_is_stale(argument in "[ -!#-+.-~]{0,8}") {
+        fn a_max_age_that_is_no_number_counts_as_zero(argument in "[ -!#-+.-~]{0,8}") {
             prop_assume!(delta_seconds(trim_end(argument.as_bytes())).is_none());
             prop_assert_eq!(response(&[&format!("max-age={argument}")]).max_age, Some(0));
             prop_assert_eq!(response(&[&format!("max-age=\"{argument}")]).max_age, None);
         }
 
         #[test]
-        fn no_store_is_found_beside_anything_of_the_grammar(
+        fn no_store_is_found_beside_any_valid_directives(
             before in "[a-z]{1,8}(=([a-z0-9]{1,4}|\"[a-z ,=]{0,8}\"))?",
             after in "[a-z]{1,8}(=([a-z0-9]{1,4}|\"[a-z ,=]{0,8}\"))?",
         ) {

@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn cs1_members() {
+    fn cs1_each_outcome_has_its_member() {
         // RFC 9211 2.
         check(Outcome::Hit { ttl: 0, detail: None }, "larder; hit; ttl=0");
         check(
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn cs1_a_policys_words_are_made_to_fit() {
+    fn cs1_the_reason_of_a_policy_is_made_printable_and_short() {
         let outcome = |reason: String| {
             Outcome::Forwarded(Forwarding {
                 detail: Some(Detail::Bypass(reason.into())),
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn cs2_x_cache() {
+    fn cs2_x_cache_has_the_words_of_cloudfront() {
         let refreshed = Outcome::Forwarded(Forwarding {
             status: Some(StatusCode::NOT_MODIFIED),
             stored: true,
@@ -353,7 +353,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cs1_members_are_structured_fields(
+        fn cs1_every_member_is_a_valid_structured_field(
             ttl: i64,
             reason in prop::option::of("\\PC{0,80}"),
             hit: bool,

@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn b01_a_registered_coding_is_for_those_who_accept_it() {
+    fn b01_a_registered_coding_goes_to_requests_that_accept_it() {
         // RFC 9110 12.5.3.
         check("gzip", Some("gzip"), true);
         check("gzip", Some("br, GZIP;q=0.1"), true);
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn b01_identity_and_unknown_codings_are_for_everybody() {
+    fn b01_identity_and_unknown_codings_go_to_every_request() {
         for codings in ["identity", "", "sdch", "aws-chunked", "sdch, identity"] {
             check(codings, None, true);
             check(codings, Some("gzip"), true);

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a34_what_an_answer_that_is_not_stored_says_of_others() {
+    fn a34_each_reason_not_to_store_says_for_whom_the_key_is_not_shareable() {
         use NotShareable::{Request, Response};
         // What only this request has said, or was let to have (RFC 9111 3.5, 5.2.1.5).
         for reason in [NotStored::Authorization, NotStored::Cookie, NotStored::RequestNoStore] {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_the_target_answers_all_who_wait() {
+    fn an_error_of_the_target_answers_all_waiting_requests() {
         use NotStored::{NeverFresh, NoStore, Private, Status};
         for code in [404, 500, 501, 502, 503, 504, 600] {
             check_answers_all(code, &[], Status, false, true);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_follower_gets_what_a_stored_response_could_give_it() {
+    fn a_follower_gets_an_answer_that_storage_could_give_it() {
         check_share(|_, _, _| {}, 1, (true, true));
         check_share(|_, _, _| {}, 61, (false, true));
         check_share(|reuse, _, _| reuse.stale_while_revalidate = Duration::from_secs(60), 61, (true, true));

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_credentials_that_a_request_carries() {
+    fn authorization_and_cookie_are_the_credentials_of_a_request() {
         // RFC 9110 11.6.2, RFC 6265 4.2.
         check(&[], false, false);
         check(&[("authorization", "Basic eA==")], true, false);

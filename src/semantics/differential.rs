@@ -318,7 +318,7 @@ fn known(case: &Case, ours: &Verdict, theirs: &Verdict) -> Option<Known> {
 }
 
 #[test]
-fn against_another_implementation() {
+fn storing_and_freshness_agree_with_another_implementation() {
     let seed = std::env::var("LARDER_SEED").map_or(1, |seed| seed.parse().unwrap());
     let mut numbers = Numbers(seed);
     let mut differences = std::collections::BTreeMap::new();

@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn members_of_a_list() {
+    fn a_list_field_is_split_into_its_members() {
         // RFC 9110 5.6.1.2: empty members are ignored; 5.6.3: OWS round members.
         check("", &[]);
         check("a", &["a"]);
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds() {
+    fn delta_seconds_are_parsed() {
         // RFC 9111 1.2.2.
         for (text, expected) in [
             ("0", Some(0)),
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn hop_by_hop_fields_go() {
+    fn hop_by_hop_fields_are_removed() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("connection", "a, B ,cache-control,vary, host, age, content-length"),
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fields_of_a_request_that_matter_are_found_by_their_names() {
+    fn request_fields_are_classified_by_their_names() {
         let of = |name: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(name, HeaderValue::from_static("1"));
@@ -468,7 +468,7 @@ mod tests {
         }
 
         #[test]
-        fn reads_the_list_it_is_given(
+        fn any_list_is_read_as_given(
             members in prop::collection::vec("[!#-+.-~]{1,6}|(W/)?\"[ !#-~]{0,6}\"", 0..5),
             separator in "[ \t]{0,2},[ \t,]{0,3}",
         ) {
@@ -479,19 +479,19 @@ mod tests {
         }
 
         #[test]
-        fn seconds_are_read_as_written(seconds: u64, zeros in "0{0,4}") {
+        fn delta_seconds_are_read_as_written(seconds: u64, zeros in "0{0,4}") {
             let read = delta_seconds(format!("{zeros}{seconds}").as_bytes());
             prop_assert_eq!(read.map(u64::from), Some(seconds.min(1 << 31)));
         }
 
         #[test]
-        fn what_has_anything_but_digits_is_no_number(text: Vec<u8>) {
+        fn text_with_anything_but_digits_is_no_number(text: Vec<u8>) {
             let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
             prop_assert_eq!(delta_seconds(&text).is_some(), is_number);
         }
 
         #[test]
-        fn what_is_hop_by_hop_never_stays(lines in prop::collection::vec(any_value(), 0..3), name in "[a-z]{1,8}") {
+        fn a_field_that_connection_nominates_is_always_removed(lines in prop::collection::vec(any_value(), 0..3), name in "[a-z]{1,8}") {
             let mut headers: HeaderMap = lines.into_iter().map(|line| (header::CONNECTION, line)).collect();
             let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
             headers.append(header::CONNECTION, HeaderValue::from_str(name.as_str()).expect("a value"));

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn b04_a_length_that_means_nothing_is_removed() {
+    fn b04_a_content_length_without_meaning_is_removed() {
         let length = ("content-length", "31");
         let both = [length, ("transfer-encoding", "chunked")];
         for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS] {
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a11_which_requests_have_content() {
+    fn a11_fields_and_stream_say_whether_a_request_has_content() {
         for (version, has_fields, least, is_end_stream, expected) in [
             // RFC 9112 6.3: without the fields the length is zero.
             (Version::HTTP_10, false, 0, true, false),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn b04_the_length_that_a_response_declares() {
+    fn b04_a_response_declares_its_length_by_one_valid_content_length() {
         let length = ("content-length", "31");
         for (method, code, fields, expected) in [
             // RFC 9112 6.3.
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn b04_a_transfer_coding_is_told_from_framing() {
+    fn b04_a_transfer_coding_is_distinguished_from_chunked_framing() {
         for (codings, expected) in [
             ("chunked", false),
             ("Chunked", false),

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn lifetimes() {
+    fn the_lifetime_comes_from_the_first_source_in_order() {
         use LifetimeSource::{Expires, Heuristic, MaxAge, None, SMaxage};
         const HOUR_LATER: &str = "Tue, 01 Sep 2026 01:00:00 GMT";
         const DAY_BEFORE: &str = "Mon, 31 Aug 2026 00:00:00 GMT";
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_heuristic_spares_errors_unless_told() {
+    fn heuristic_freshness_applies_to_errors_only_by_option() {
         let headers = headers(&[("last-modified", "Mon, 31 Aug 2026 00:00:00 GMT")]);
         let directives = ResponseDirectives::default();
         let heuristic = Heuristic::default();
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_errors_lifetime_is_bounded() {
+    fn only_the_lifetime_of_an_error_is_bounded() {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         for (code, lifetime, most, expected) in [
             (404, 10, Some(5), 5),
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn freshness_left() {
+    fn the_remaining_freshness_is_in_whole_seconds() {
         // In whole seconds, as `Age` and `Cache-Status` have it (RFC 9111 5.1, RFC 9211 2.4).
         for (lifetime, age, expected) in [
             (60_000, Some(0), 60),
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn ages_received() {
+    fn the_first_member_of_age_counts() {
         // RFC 9111 5.1.
         for (lines, expected) in [
             (&["0"][..], Some(0)),
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn initial_ages() {
+    fn the_initial_age_includes_age_and_delay() {
         // RFC 9111 4.2.3: (Age, seconds from Date to request, to response) -> corrected_initial_age.
         for (age, requested, responded, expected) in [
             (None, 0, 0, 0),
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn current_ages() {
+    fn the_current_age_adds_the_resident_time() {
         let second = Duration::from_secs(1);
         assert_eq!(current_age(second, date(), date() + second), Some(second * 2));
         assert_eq!(current_age(second, date(), date() - second), Some(second));
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn age_values() {
+    fn an_age_is_written_in_whole_seconds() {
         for seconds in [0, 1, 9, 10, 99, 100, 999, 1000, 9999, 10_000, 123_456, 1 << 31] {
             let value = age_value(Duration::from_secs(seconds));
             assert_eq!(value, seconds.to_string().as_str());
@@ -440,7 +440,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ages_never_panic(lines in prop::collection::vec(any_value(), 0..3)) {
+        fn parsing_an_age_never_panics(lines in prop::collection::vec(any_value(), 0..3)) {
             let first = lines.first().cloned();
             let headers = lines.into_iter().map(|line| (header::AGE, line)).collect();
             let age = received_age(&headers);
@@ -451,7 +451,7 @@ mod tests {
         }
 
         #[test]
-        fn reads_the_age_it_writes(seconds: u64, rest in any_value()) {
+        fn a_written_age_is_read_back(seconds: u64, rest in any_value()) {
             let mut headers = HeaderMap::new();
             headers.append(header::AGE, age_value(Duration::from_secs(seconds)));
             headers.append(header::AGE, rest);
@@ -459,13 +459,13 @@ mod tests {
         }
 
         #[test]
-        fn what_is_no_number_is_no_age(text in "[0-9]{0,3}[-+.a-f:;\" ][0-9a-f]{0,3}") {
+        fn text_that_is_no_number_is_no_age(text in "[0-9]{0,3}[-+.a-f:;\" ][0-9a-f]{0,3}") {
             prop_assume!(!text.trim().bytes().all(|byte| byte.is_ascii_digit()) || text.trim().is_empty());
             prop_assert_eq!(received_age(&headers(&[("age", &text)])), None);
         }
 
         #[test]
-        fn no_response_is_younger_than_it_says(
+        fn no_response_is_younger_than_its_age_field_says(
             received in prop::option::of(0..=1u64 << 31),
             ahead in -100_000i64..100_000,
             delay in -10i64..100,
@@ -485,7 +485,7 @@ mod tests {
         }
 
         #[test]
-        fn lifetimes_never_panic(
+        fn calculating_a_lifetime_never_panics(
             status in 100u16..1000,
             control in any_value(),
             expires in prop::collection::vec(any_value(), 0..2),

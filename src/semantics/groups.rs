@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn in2_fields() {
+    fn in2_fields_with_groups_are_parsed() {
         // RFC 9875 2, RFC 9651.
         check(&[], &[]);
         check(&[""], &[]);
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn in2_limits() {
+    fn in2_the_number_and_length_of_groups_are_bounded() {
         let mut headers = HeaderMap::new();
         let name = "x".repeat(32);
         let many = |count: usize| vec![format!("\"{name}\""); count].join(", ");
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn in2_groups_are_an_origins_own() {
+    fn in2_groups_are_scoped_to_their_origin() {
         assert_eq!(&*scoped(b"http://a.example/x?y", "g"), "http://a.example g");
         assert_eq!(&*scoped(b"http://a.example", "g"), "http://a.example g");
         assert_ne!(scoped(b"http://a.example/", "g"), scoped(b"https://a.example/", "g"));
@@ -127,7 +127,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn groups_never_panic(lines in prop::collection::vec(any_value(), 0..3), uri: Vec<u8>, group: String) {
+        fn parsing_groups_never_panics(lines in prop::collection::vec(any_value(), 0..3), uri: Vec<u8>, group: String) {
             let headers = lines.into_iter().map(|line| (CACHE_GROUPS, line)).collect();
             if let Ok(groups) = of(&headers, &CACHE_GROUPS) {
                 prop_assert!(groups.len() <= MOST_GROUPS);
@@ -136,7 +136,7 @@ mod tests {
         }
 
         #[test]
-        fn in2_reads_the_groups_it_is_given(groups in prop::collection::vec("[ -~]{0,12}", 0..6)) {
+        fn in2_any_groups_are_read_as_given(groups in prop::collection::vec("[ -~]{0,12}", 0..6)) {
             let quoted = |group: &String| format!("\"{}\"", group.replace('\\', "\\\\").replace('"', "\\\""));
             let line = groups.iter().map(quoted).collect::<Vec<_>>().join(", ");
             let expected: Vec<_> = groups.iter().map(String::as_str).collect();

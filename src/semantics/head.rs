@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_goes_out_as_a_get_where_nothing_is_stored_that_it_is_about() {
+    fn a_head_is_forwarded_as_a_get_if_no_stored_response_is_selected() {
         check_method(Method::HEAD, false, true, Method::GET);
         check_method(Method::HEAD, true, true, Method::HEAD);
         check_method(Method::HEAD, false, false, Method::HEAD);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_200_to_a_head_is_about_what_is_stored() {
+    fn only_a_200_to_a_head_describes_the_stored_response() {
         for (method, has_selected, code, expected) in [
             (Method::HEAD, true, 200, true),
             (Method::HEAD, false, 200, false),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn re6_the_fields_of_a_head_agree_with_what_is_stored_or_contradict_it() {
+    fn re6_the_response_to_a_head_agrees_with_the_stored_one_or_contradicts_it() {
         use Agreement::{Contradicts, Holds, Silent};
         // RFC 9111 4.3.5.
         let (tag, modified, length) = (("etag", "\"a\""), ("last-modified", DATE), ("content-length", "5"));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn re6_a_tag_of_this_cache_is_compared_with_none() {
+    fn re6_a_generated_tag_is_not_compared() {
         let response = map(&[("content-length", "5")]);
         assert_eq!(agreement(Validators::default(), Some(b"5"), &response), Agreement::Holds);
         let response = map(&[("etag", "W/\"ours\""), ("content-length", "5")]);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn re6_what_a_head_does_to_the_stored_response() {
+    fn re6_the_response_to_a_head_freshens_expires_or_withdraws_the_stored_one() {
         use Agreement::{Contradicts, Silent};
         let none = CredentialKinds::default();
         let cookie = CredentialKinds { cookie: true, ..none };

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_of_what_is_stored_counts() {
+    fn the_best_stored_response_is_the_incumbent() {
         use Incumbent::{Fresh, None, Stale};
         check(&[], None);
         check(&[(200, 60, false)], Fresh);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_success_that_is_stored_is_stood_in_for() {
+    fn only_a_storable_success_has_a_stand_in() {
         for (code, store, expected) in [
             (200, Ok(()), true),
             (206, Ok(()), true),

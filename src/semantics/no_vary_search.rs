@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn va5_fields() {
+    fn va5_a_valid_field_is_parsed_into_a_rule() {
         use Ignored::{AllBut, Listed};
         // Draft 5.1, 5.2.1.
         for (line, expected) in [
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn va5_fields_that_leave_the_query_as_it_is() {
+    fn va5_an_invalid_or_empty_field_ignores_no_parameter() {
         // Draft 5.1, 5.2.1; RFC 9651 4.2.
         for line in [
             "",
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn va5_limits() {
+    fn va5_a_field_beyond_the_limits_is_ignored() {
         let listing = |count: usize| format!("params=({})", vec!["\"a\""; count].join(" "));
         assert!(read(&[&listing(MOST_NAMES)]).is_some());
         assert_eq!(read(&[&listing(MOST_NAMES + 1)]), None);
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn va5_queries() {
+    fn va5_queries_are_equal_if_only_ignored_parameters_differ() {
         // Draft 6: which parameters count.
         check("params=(\"a\")", "a=1", "a=2", true);
         check("params=(\"a\")", "a=1", "", true);
@@ -486,20 +486,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn va5_never_panics(lines in prop::collection::vec(any_value(), 0..3), rule in any_rule(), query: Vec<u8>) {
+        fn va5_parsing_a_field_or_query_never_panics(lines in prop::collection::vec(any_value(), 0..3), rule in any_rule(), query: Vec<u8>) {
             let headers = lines.into_iter().map(|line| (NO_VARY_SEARCH, line)).collect();
             let _ = NoVarySearch::of(&headers);
             let _ = rule.canonical(&query);
         }
 
         #[test]
-        fn va5_a_canonical_form_is_its_own(rule in any_rule(), query in any_query()) {
+        fn va5_a_canonical_query_is_its_own_canonical_form(rule in any_rule(), query in any_query()) {
             let canonical = rule.canonical(&query);
             prop_assert_eq!(rule.canonical(&canonical), canonical);
         }
 
         #[test]
-        fn va5_what_is_ignored_changes_nothing(
+        fn va5_an_ignored_parameter_does_not_change_the_canonical_query(
             before in any_query(),
             ignored in "(a|%61|b\\+c|b%20c)(=[a-z=%]{0,4})?",
             after in any_query(),
@@ -511,7 +511,7 @@ mod tests {
         }
 
         #[test]
-        fn va5_never_wider_than_the_draft(rule in any_rule(), one in any_query(), other in any_query()) {
+        fn va5_queries_that_the_draft_distinguishes_are_never_equal(rule in any_rule(), one in any_query(), other in any_query()) {
             let equal = rule.canonical(&one) == rule.canonical(&other);
             let by_the_letter = by_the_letter(&rule, &one) == by_the_letter(&rule, &other);
             let is_text = |query: &[u8]| Parameters(query).all(|(name, value)| {
@@ -524,7 +524,7 @@ mod tests {
         }
 
         #[test]
-        fn va5_what_counts_is_told_apart(
+        fn va5_queries_with_different_parameters_are_not_equal(
             one in prop::collection::vec(any::<(Vec<u8>, Vec<u8>)>(), 0..4),
             other in prop::collection::vec(any::<(Vec<u8>, Vec<u8>)>(), 0..4),
         ) {
@@ -535,7 +535,7 @@ mod tests {
         }
 
         #[test]
-        fn va5_the_order_of_names_counts_for_nothing(
+        fn va5_key_order_ignores_the_order_of_names(
             list in prop::collection::btree_map("[a-d]", prop::collection::vec("[a-z]{0,3}", 1..3), 1..4),
             turn: prop::sample::Index,
         ) {

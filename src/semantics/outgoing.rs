@@ -90,7 +90,7 @@ mod tests {
     const DATE: &str = "Tue, 01 Sep 2026 00:00:00 GMT";
 
     #[test]
-    fn vl6_the_cache_puts_its_own_conditions_in_place_of_the_clients() {
+    fn vl6_the_cache_replaces_the_clients_conditions_by_its_own() {
         use SentRange::{Clients, Missing, None};
         for (sent_range, has_selected, expected) in [
             (None, false, true),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn b01_only_what_could_answer_the_request_is_asked_about() {
+    fn b01_only_responses_that_could_answer_the_request_are_validated() {
         use AskedBy::{All, Nothing, StrongTag};
         // RFC 9111 4.3.1.
         check_asked_by(true, true, true, All);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn b01_of_other_responses_only_a_strong_tag_goes_out() {
+    fn b01_only_strong_tags_of_other_responses_are_sent() {
         let modified = DATE.as_bytes();
         for (tag, asked_by, has_tag, has_date) in [
             ("\"a\"", AskedBy::All, true, true),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn vl1_a_validation_keeps_the_range_that_is_asked_for() {
+    fn vl1_a_validation_keeps_the_requested_range() {
         let (range, tag) = (("range", "bytes=0-1"), ("if-none-match", "\"a\""));
         // RFC 9111 4.3.1.
         check_validate(&[("if-none-match", "\"client\""), range], SentRange::None, &[tag]);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_in_the_background_asks_for_everybody() {
+    fn a_background_request_has_no_conditions_and_directives_of_its_client() {
         let control = ("cache-control", "no-store, no-cache, max-age=0, max-stale=5, only-if-cached");
         let asked = [
             ("if-match", "\"a\""),

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn ra2_content_range() {
+    fn ra2_content_range_is_parsed() {
         // RFC 9110 14.4.
         for (line, expected) in [
             ("bytes 0-9/10", Some((0, 9, 10))),
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn ra2_what_is_a_strong_validator() {
+    fn ra2_a_strong_tag_or_an_old_enough_date_is_a_strong_validator() {
         let now = UNIX_EPOCH + Duration::from_secs(784_111_777 + 60);
         let validator = |fields: &[(&'static str, &'static str)]| {
             let mut headers = HeaderMap::new();
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn ra2_what_a_206_has() {
+    fn ra2_a_206_gives_a_part_a_replay_or_nothing() {
         use SentRange::{Clients, Missing, None as Nothing};
         let asked = [("range", "bytes=0-4")];
         let part = [("content-range", "bytes 0-4/10")];
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn ra2_only_a_range_that_may_come_again_is_replayed() {
+    fn ra2_only_a_206_to_one_short_range_line_is_replayed() {
         let replayed = |request: &[(&'static str, &'static str)], expected: bool| {
             let expected = expected.then_some(Part::Replay);
             check_part((Method::GET, SentRange::Clients), request, (206, &[]), None, expected);
@@ -382,7 +382,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ra2_an_extent_is_a_set_of_bytes(
+        fn ra2_an_extent_behaves_like_a_set_of_bytes(
             one in prop::collection::btree_set(0u64..20, 1..12),
             other in prop::collection::btree_set(0u64..20, 1..12),
             first in 0u64..20,
@@ -406,7 +406,7 @@ mod tests {
         }
 
         #[test]
-        fn a23_an_extent_is_made_of_its_own_parts_and_of_no_others(
+        fn a23_an_extent_is_made_only_of_ordered_and_separate_parts(
             parts in prop::collection::vec((0u64..12, 0u64..12), 0..4), length in prop_oneof![0u64..13, Just(u64::MAX)],
         ) {
             let parts: Vec<_> = parts.into_iter().map(|(first, last)| ByteRange { first, last }).collect();
@@ -418,7 +418,7 @@ mod tests {
         }
 
         #[test]
-        fn ra2_content_range_is_total(
+        fn ra2_parsing_content_range_never_panics(
             line in prop_oneof!["(bytes )?[-0-9/* ]{0,30}", "bytes [0-9]{1,2}-[0-9]{1,3}/[0-9]{1,4}"],
         ) {
             let mut headers = HeaderMap::new();

@@ -452,7 +452,7 @@ mod tests {
     const REQUEST: Decision = Validate(0, Forward::Request, Fallback::None);
 
     #[test]
-    fn freshness() {
+    fn a_response_is_fresh_while_its_lifetime_exceeds_its_age() {
         // RFC 9111 4.2: fresh while the lifetime is greater than the age.
         check(stored(), "", 0, Serve(0));
         check(stored(), "", 59, Serve(0));
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn re1_request_directives() {
+    fn re1_request_directives_decide_about_reuse() {
         check(stored(), "max-age=10", 10, Serve(0)); // 5.2.1.1
         check(stored(), "max-age=10", 11, REQUEST);
         check(stored(), "max-age=0", 0, Serve(0));
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn a36_what_asks_for_something_fresher_counts_where_the_rules_say_so() {
+    fn a36_directives_that_ask_for_a_fresher_response_count_only_by_rule() {
         let decide_by = |heeds, reuse: &[Reuse], field: (&'static str, &'static str), now| {
             let rules = Rules { client_directives: heeds, ..Rules::default() };
             let headers =
@@ -521,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn re2_validation_on_each_use_and_never_stale() {
+    fn re2_no_cache_validates_on_each_use_and_must_revalidate_forbids_stale() {
         let forbidden = Validate(0, Forward::Stale, Fallback::Forbidden);
         check(with(|r| r.no_cache = true), "", 0, forbidden);
         check(with(|r| r.no_cache = true), "max-stale", 0, forbidden);
@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn b16_without_a_background_what_is_stale_is_validated_in_front() {
+    fn b16_without_background_tasks_a_stale_response_is_validated_before_the_answer() {
         let headers = HeaderMap::new();
         let directives = RequestDirectives::default();
         let ask =
@@ -564,7 +564,7 @@ mod tests {
     }
 
     #[test]
-    fn b03_the_newer_word_is_that_of_the_later_date_then_of_the_later_call() {
+    fn b03_the_newer_response_has_the_later_date_or_else_the_later_call() {
         // Sent first, landed last.
         check_order(&timed(0, 0, 20), &timed(10, 10, 11), true);
         check_order(&timed(10, 10, 11), &timed(0, 0, 20), false);
@@ -583,7 +583,7 @@ mod tests {
     }
 
     #[test]
-    fn b03_a_date_in_the_future_is_not_preferred_to_what_came_after_it() {
+    fn b03_a_response_dated_in_the_future_is_not_preferred_to_a_later_one() {
         let ahead = timed(100_000, 0, 1);
         let next = timed(2, 2, 2);
         assert_eq!(ask(&[ahead.clone(), next.clone()], &[], 3), Serve(1));
@@ -591,7 +591,7 @@ mod tests {
     }
 
     #[test]
-    fn re3_stale_while_revalidate() {
+    fn re3_stale_while_revalidate_serves_stale_within_its_window() {
         let reuse = || with(|r| r.stale_while_revalidate = Duration::from_secs(30));
         check(reuse(), "", 59, Serve(0));
         check(reuse(), "", 60, ServeStale(0));
@@ -601,7 +601,7 @@ mod tests {
     }
 
     #[test]
-    fn what_will_soon_be_stale_is_refreshed_ahead() {
+    fn a_response_that_expires_soon_is_refreshed_ahead() {
         let decide_by = |window, now| {
             let rules = Rules { refresh_ahead: Some(Duration::from_secs(window)), ..Rules::default() };
             ask_by(&rules, &[stored()], &[], now)
@@ -615,7 +615,7 @@ mod tests {
     }
 
     #[test]
-    fn re4_stale_if_error() {
+    fn re4_stale_if_error_allows_a_stand_in_within_its_window() {
         let reuse = || with(|r| r.stale_if_error = Some(Duration::from_secs(30)));
         let stands_in = Validate(0, Forward::Stale, Fallback::StaleIfError);
         check(reuse(), "", 90, stands_in);
@@ -635,7 +635,7 @@ mod tests {
     }
 
     #[test]
-    fn re5_immutable() {
+    fn re5_a_fresh_immutable_response_outweighs_a_reload() {
         let reuse = || with(|r| r.immutable = true);
         check(reuse(), "no-cache", 30, Serve(0));
         check(reuse(), "max-age=0", 30, Serve(0));
@@ -645,7 +645,7 @@ mod tests {
     }
 
     #[test]
-    fn va4_the_latest_match_answers() {
+    fn va4_the_latest_matching_response_answers() {
         let select = |value: &'static str| {
             let mut vary = HeaderMap::new();
             vary.insert(header::VARY, HeaderValue::from_static("a"));
@@ -669,7 +669,7 @@ mod tests {
     }
 
     #[test]
-    fn ra2_a_part_answers_only_what_it_holds() {
+    fn ra2_a_part_answers_only_for_bytes_that_it_holds() {
         use Coverage::{Full, Insufficient, Partial};
         let directives = |line: &'static str| {
             let mut headers = HeaderMap::new();
@@ -704,7 +704,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_need_a_shared_response() {
+    fn a_request_with_credentials_needs_a_shared_response() {
         let cookie = [("cookie", "a=b")];
         assert_eq!(ask(&[stored()], &cookie, 5), Decision::Forward(Forward::Request));
         assert_eq!(ask(&[with(|r| r.shared.cookie = true)], &cookie, 5), Serve(0));
@@ -713,7 +713,7 @@ mod tests {
     }
 
     #[test]
-    fn a_soft_purge_makes_stale_from_then_on() {
+    fn a_soft_purge_makes_a_response_stale_from_its_time_on() {
         let reuse = with(|r| r.stale_while_revalidate = Duration::from_secs(30));
         let headers = HeaderMap::new();
         let ask = RequestView {
@@ -740,7 +740,7 @@ mod tests {
     }
 
     #[test]
-    fn ttl() {
+    fn the_ttl_is_the_remaining_freshness_in_seconds() {
         assert_eq!(stored().ttl(at(0)), 60);
         assert_eq!(stored().ttl(at(60)), 0);
         assert_eq!(stored().ttl(at(75)), -15);
@@ -763,7 +763,7 @@ mod tests {
     }
 
     #[test]
-    fn f12_the_newest_of_what_was_received_in_the_future() {
+    fn f12_the_newest_response_received_in_the_future_is_found() {
         check_future(&[], None);
         check_future(&[(90, 90, 95)], None);
         // The clock of another writer may be ahead by as much without notice.
@@ -775,7 +775,7 @@ mod tests {
     }
 
     #[test]
-    fn re4_one_failure_does_not_stand_in_for_another() {
+    fn re4_a_stored_server_error_is_no_stand_in() {
         use Fallback::{Forbidden, None as Nothing, StaleIfError};
         for (fallback, code, expected) in [
             (StaleIfError, Some(200), StaleIfError),

@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a36_which_errors_a_request_can_draw() {
+    fn a36_the_status_says_whether_a_request_can_draw_the_error() {
         let drawn = |code| is_drawn_by_request(StatusCode::from_u16(code).expect("a status"));
         // RFC 9110 15.5, RFC 6585, RFC 7725: the target, or its URI.
         for code in [404, 410, 414, 451] {
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn which_statuses_are_errors_and_which_are_about_a_part() {
+    fn the_status_says_whether_a_response_is_an_error_or_about_a_part() {
         // RFC 9110 13.2.2, 15.
         for (code, error, part) in [
             (103, false, false),

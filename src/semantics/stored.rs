@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn st7_which_fields_are_not_stored() {
+    fn st7_connection_specific_and_qualified_fields_are_not_stored() {
         let own = ("x-own", "1");
         check_unstored(&[own, ("set-cookie", "a=b")], &[own, ("set-cookie", "a=b")]);
         // RFC 9110 7.6.1.
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn fr2_a_stored_response_has_a_date_and_the_length_that_is_known() {
+    fn fr2_a_stored_response_has_a_date_and_its_known_length() {
         // RFC 9110 6.6.1, 8.6.
         let (sent, received) =
             (("date", "Thu, 01 Jan 1970 00:00:00 GMT"), ("date", "Sun, 06 Nov 1994 08:49:37 GMT"));
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn ra2_a_stored_part_has_no_fields_of_one_message() {
+    fn ra2_a_stored_part_has_no_fields_about_its_single_message() {
         // RFC 9110 14.4, 15.3.7; RFC 9530 2.
         let mut headers = map(&[
             ("content-range", "bytes 0-1/2"),

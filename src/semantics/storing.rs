@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn st1_methods_and_final_responses() {
+    fn st1_only_final_responses_to_understood_methods_are_stored() {
         Case::default().gives(Ok(()));
         for method in [Method::HEAD, Method::POST, Method::PUT, Method::OPTIONS] {
             Case { method, ..Case::default() }.gives(Err(NotStored::Method));
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn st1_a_post_that_may_answer_a_get() {
+    fn st1_a_post_that_names_its_target_may_be_stored() {
         let rules = Rules { post: true, ..Rules::default() };
         let post =
             || Case { method: Method::POST, names_target: true, rules: rules.clone(), ..Case::default() };
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn st2_st6_statuses() {
+    fn st2_st6_explicit_or_heuristic_freshness_permits_storing() {
         for status in [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501] {
             drawn(cc(status, &[])).gives(Ok(()));
         }
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a36_an_error_that_a_request_can_draw_is_refused_after_everything_else() {
+    fn a36_drawn_error_is_the_last_reason_to_refuse_a_response() {
         for status in [400, 403, 405, 406, 413, 415, 416, 417, 418, 429, 431, 501] {
             for line in [("cache-control", "max-age=60"), ("cache-control", "public")] {
                 let response: &'static [_] = Box::leak(Box::new([line]));
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn st3_no_store_and_must_understand() {
+    fn st3_no_store_forbids_storing_unless_must_understand_overrides_it() {
         cc(200, &[("cache-control", "no-store, max-age=60")]).gives(Err(NotStored::NoStore));
         cc(200, &[("cache-control", "no-store, must-understand, max-age=60")]).gives(Ok(()));
         cc(599, &[("cache-control", "must-understand, max-age=60")]).gives(Err(NotStored::NotUnderstood));
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn st4_private() {
+    fn st4_private_forbids_storing_unless_the_key_has_the_credential() {
         cc(200, &[("cache-control", "private, max-age=60")]).gives(Err(NotStored::Private));
         cc(200, &[("cache-control", "private=\"x\", max-age=60")]).gives(Ok(()));
         let keyed = CredentialKinds { authorization: true, cookie: false };
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn st5_authorization() {
+    fn st5_a_response_to_authorization_needs_permission_to_be_shared() {
         let with = |response| Case {
             request: &[("authorization", "Basic eA==")],
             response,
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn the_credentials_rule() {
+    fn a_response_with_cookies_needs_permission_to_be_shared() {
         let with = |response| Case { request: &[("cookie", "a=b")], response, ..Case::default() };
         with(&[("cache-control", "max-age=60")]).gives(Err(NotStored::Cookie));
         with(&[("cache-control", "max-age=60, must-revalidate")]).gives(Err(NotStored::Cookie));
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn a08_a_field_that_cannot_be_read_forbids() {
+    fn a08_a_malformed_cache_control_forbids_storing() {
         cc(200, &[("cache-control", "max-age=60, private=\"a")]).gives(Err(NotStored::Malformed));
         cc(200, &[("cache-control", "private; max-age=60")]).gives(Err(NotStored::Malformed));
     }
@@ -517,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_stored_ends_the_stale_use_of_what_is() {
+    fn a_response_that_is_not_stored_ends_stale_use_of_the_stored_one() {
         use Effect::{EndStaleUse, None, Withdraw};
         // RFC 9111 4.3.3: a full response is newer than the stored one, and a part that no longer may be stored is the same.
         for reason in [NotStored::NoStore, NotStored::Private, NotStored::Vary, NotStored::Policy] {
@@ -546,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clients_wish_is_the_only_reason_that_hides_what_the_origin_says() {
+    fn only_the_clients_no_store_hides_what_the_origin_says() {
         assert!(NotStored::RequestNoStore.is_clients_wish());
         for reason in [NotStored::NoStore, NotStored::Private, NotStored::Cookie, NotStored::Method] {
             assert!(!reason.is_clients_wish(), "{reason:?}");

@@ -177,7 +177,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn targeted_fields_never_panic(lines in prop::collection::vec(any_value(), 1..3)) {
+        fn parsing_targeted_fields_never_panics(lines in prop::collection::vec(any_value(), 1..3)) {
             let mut headers: HeaderMap = lines.into_iter().map(|line| (CDN_CACHE_CONTROL, line)).collect();
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             // Ignored as a whole, or `Cache-Control` is.

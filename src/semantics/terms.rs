@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn in2_groups_are_in_the_scope_of_the_origin_and_too_many_forbid_storing() {
+    fn in2_groups_are_scoped_to_the_origin_and_too_many_forbid_storing() {
         // RFC 9875 2.
         check_groups("max-age=60", "\"a\", \"b\"", &["http://a.example a", "http://a.example b"], Ok(()));
         check_groups("max-age=60", "a, b", &[], Ok(()));
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn no_policy_lifts_what_would_break_an_answer() {
+    fn no_policy_can_store_a_response_that_would_break_an_answer() {
         let none = HeaderMap::new();
         let plain = fetched(&Method::GET, &none);
         check_invariants(plain, Ok(()));
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn no_policy_lifts_that_nothing_could_select_it() {
+    fn no_policy_can_store_a_response_that_no_request_selects() {
         let terms = unedited(&[("cache-control", "max-age=60")], &Rules::default());
         let headers = HeaderMap::new();
         let fetched = fetched(&Method::GET, &headers);
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_never_answer_is_not_stored() {
+    fn a_response_that_could_never_answer_is_not_stored() {
         let (tag, date) = (Some(("etag", "\"a\"")), Some(("last-modified", DATE)));
         check_use("max-age=1", None, 0, Ok(()));
         check_use("max-age=0", None, 0, Err(NotStored::NeverFresh));
@@ -527,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn times_become_ages_and_an_order() {
+    fn the_times_of_a_call_give_the_age_and_order_of_a_response() {
         let plain = Timing {
             age: None,
             at_least: None,
@@ -551,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn terms_that_the_policy_has_edited_are_those_of_reuse() {
+    fn reuse_follows_the_terms_that_the_policy_has_edited() {
         let mut terms = unedited(&[("cache-control", "max-age=60")], &Rules::default());
         terms.lifetime = seconds(5);
         (terms.must_revalidate, terms.no_cache) = (true, true);

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a36_what_is_stripped() {
+    fn a36_unkeyed_fields_are_stripped_from_safe_requests() {
         let off = UnkeyedFields::default();
         let mut on = off.clone();
         on.strip(true);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a36_the_list_is_settable_and_what_is_kept_is_kept() {
+    fn a36_a_policy_sets_the_list_of_unkeyed_fields_and_its_exceptions() {
         let mut unkeyed = UnkeyedFields::default();
         unkeyed.strip(true);
         unkeyed.keep(HeaderName::from_static("x-forwarded-host"));

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn matching() {
+    fn a_request_matches_if_its_selecting_fields_match() {
         // RFC 9111 4.1.
         check("foo", &[("foo", "1")], &[("foo", "1")], true);
         check("Foo", &[("foo", "1")], &[("FOO", "1")], true);
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn va3_languages() {
+    fn va3_accept_language_matches_as_sent_or_as_negotiated() {
         let matches = |languages, content: &'static str, stored: &'static str, presented: &'static str| {
             let response = headers(&[("vary", "accept-language"), ("content-language", content)]);
             let request = headers(&[("accept-language", stored)]);
@@ -370,7 +370,7 @@ mod tests {
     /// Whether the stored request's `Accept-Encoding` (`None`: it has none) and the presented one are the same.
     #[track_caller]
     #[test]
-    fn va3_a_spelling_replaces_another() {
+    fn va3_selecting_fields_that_mean_the_same_are_equal() {
         let of = |rules: &Rules, language: &'static str| {
             let vary = headers(&[("vary", "accept-language"), ("content-language", "en")]);
             let request = headers(&[("accept-language", language)]);
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn never() {
+    fn a_vary_of_an_asterisk_or_outside_the_grammar_never_matches() {
         for vary in ["*", "*, *", ", *", "*, foo", "foo, *", "foo bar", "foo:", "\"foo\""] {
             let selecting = Selecting::of(&headers(&[("vary", vary)]), &HeaderMap::new(), &Rules::default());
             assert_eq!(selecting, Err(NeverMatches::Vary), "{vary}");
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a39_what_is_longer_than_any_field_that_is_compared_matches_nothing() {
+    fn a39_a_selecting_field_that_is_too_long_matches_nothing() {
         let of = |length: usize| HeaderMap::from_iter([(header::COOKIE, value(&"a".repeat(length)))]);
         let vary = headers(&[("vary", "cookie, accept")]);
         for length in [LONGEST - 1, LONGEST, LONGEST + 1, 10 * LONGEST] {
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn a36_what_is_stripped_does_not_select() {
+    fn a36_stripped_fields_do_not_select() {
         let mut rules = Rules::default();
         let vary = headers(&[("vary", "x-forwarded-host, X_Host, accept")]);
         let forged = headers(&[("x-forwarded-host", "a"), ("x_host", "a"), ("accept", "b")]);
@@ -504,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_can_let_some_of_the_fields_of_vary_select() {
+    fn a_policy_chooses_which_fields_of_vary_select() {
         let both = [("vary", "Accept, origin")];
         check_listed(&both, &["accept", "origin"], "accept", false);
         check_listed(&both, &["accept", "origin"], "cookie", true);
@@ -521,7 +521,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn vary_never_panics(
+        fn matching_a_request_never_panics(
             vary in prop::collection::vec(any_value(), 0..3),
             rules in any_rules(),
             stored in any_lines(),
@@ -541,7 +541,7 @@ mod tests {
         }
 
         #[test]
-        fn a_request_matches_what_was_made_from_it(
+        fn a_request_matches_its_own_selecting_fields(
             rules in any_rules(),
             content in prop::option::of(any_value()),
             codings in any_lines(),
@@ -555,7 +555,7 @@ mod tests {
         }
 
         #[test]
-        fn lines_are_one_list(
+        fn several_lines_of_a_field_are_one_list(
             rules in any_rules(),
             codings in any_lines(),
             languages in any_lines(),
@@ -573,7 +573,7 @@ mod tests {
         }
 
         #[test]
-        fn who_replaces_matches(rules in any_rules(), one in any_lines(), other in any_lines()) {
+        fn selecting_fields_are_equal_exactly_if_they_match(rules in any_rules(), one in any_lines(), other in any_lines()) {
             // Without Content-Language, which lets a request match what was made from another.
             let (one, other) = (request(&one, &one, &[]), request(&other, &other, &[]));
             let (first, second) = (selecting(&rules, None, &one), selecting(&rules, None, &other));
@@ -582,7 +582,7 @@ mod tests {
         }
 
         #[test]
-        fn va3_what_is_forwarded_says_what_is_compared(lines in any_lines(), other in any_lines()) {
+        fn va3_the_forwarded_accept_encoding_has_what_is_compared(lines in any_lines(), other in any_lines()) {
             let known = Codings::known(["br", "gzip"]);
             let rules = Rules { codings: known.clone(), ..Rules::default() };
             let sent = request(&lines, &[], &[]);

@@ -215,7 +215,9 @@ impl MemoryStore {
     }
 }
 
-/// Whether no variant can have been hit by a purge up to number `latest`.
+/// Whether no variant can have been hit by a purge up to number `latest`, by the mark of the variants. Without the mark, a
+/// hit would look for the stamps of its key and groups each time: 240 instructions (3 %) as long as nothing was purged, and
+/// more from then on.
 fn is_checked(variants: &Variants, latest: u64) -> bool {
     variants.mark().is_none_or(|mark| mark.load(Ordering::Acquire) >= latest)
 }

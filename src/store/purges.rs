@@ -590,7 +590,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_hits_what_was_fetched_before_it() {
+    fn a_stamp_hits_responses_that_were_fetched_before_it() {
         let purges = Arc::<Purges>::default();
         let kept = |path| Kept::new(&purges, path, Some("http://a g"));
         let (early, other) = (kept("/x"), kept("/y"));
@@ -609,7 +609,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_soft_purge_after_the_fetch_is_the_one_that_counts() {
+    fn the_first_soft_purge_after_the_fetch_counts() {
         let purges = Arc::<Purges>::default();
         let at = |second| UNIX_EPOCH + Duration::from_secs(second);
         let kept: Vec<_> = (0..20)
@@ -627,7 +627,7 @@ mod tests {
     }
 
     #[test]
-    fn a33_a_purge_of_what_nobody_holds_leaves_nothing_behind() {
+    fn a33_a_purge_of_a_name_that_nobody_holds_leaves_nothing_behind() {
         let purges = Arc::<Purges>::default();
         let kept = Kept::new(&purges, "/kept", Some("http://a g"));
         let (_, stamped) = purges.state();
@@ -678,7 +678,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_is_purged_in_its_case_or_in_any() {
+    fn a_tag_is_purged_in_its_own_case_or_in_any_case() {
         let purges = Arc::<Purges>::default();
         let kept = ["News", "NEWS", "new"].map(|tag| Kept::new(&purges, "/x", Some(tag)));
         let hit = || kept.each_ref().map(|kept| kept.verdict(&purges) == Verdict::Removed);
@@ -691,7 +691,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_prefixes_of_paths_hit_what_is_older_under_their_first_segments_and_then_all() {
+    fn too_many_path_prefixes_hit_older_responses_by_first_segment_and_then_all() {
         let purges = Arc::<Purges>::default();
         let purge = |path: String| {
             purges.purge(&PurgeTarget::path_prefix(path), PurgeMode::Remove);
@@ -716,7 +716,7 @@ mod tests {
     }
 
     #[test]
-    fn a33_a_stamp_goes_with_the_last_that_it_can_concern() {
+    fn a33_a_stamp_is_dropped_with_the_last_response_it_can_concern() {
         let purges = Arc::<Purges>::default();
         let (kept, (_, on_its_way)) = (Kept::new(&purges, "/x", None), purges.expect(&key("/x")));
         purges.purge(&uri("/x"), PurgeMode::Remove);
@@ -729,7 +729,7 @@ mod tests {
     }
 
     #[test]
-    fn a33_a_group_that_is_purged_while_anything_is_on_its_way_is_remembered_for_that() {
+    fn a33_a_group_that_is_purged_during_a_fetch_is_remembered_for_that_fetch() {
         let purges = Arc::<Purges>::default();
         let (fence, on_its_way) = purges.expect(&key("/x"));
         let purged = Kept::new(&purges, "/y", Some("http://a g"));
@@ -750,7 +750,7 @@ mod tests {
     }
 
     #[test]
-    fn a33_what_hangs_while_many_groups_are_purged_is_refused_and_nothing_else_is_hit() {
+    fn a33_only_a_fetch_that_hangs_while_many_groups_are_purged_is_refused() {
         let purges = Arc::<Purges>::default();
         let (fence, _on_its_way) = purges.expect(&key("/x"));
         let kept = Kept::new(&purges, "/y", Some("kept"));
@@ -769,7 +769,7 @@ mod tests {
     }
 
     #[test]
-    fn a33_keys_and_groups_by_the_thousand_hit_only_themselves() {
+    fn a33_thousands_of_purged_keys_and_groups_hit_only_themselves() {
         let purges = Arc::<Purges>::default();
         let of_user = |user: &str| key("/x").with("user", user.as_bytes());
         let plain = Kept::new(&purges, "/x", Some("http://a g"));
@@ -785,7 +785,7 @@ mod tests {
     }
 
     #[test]
-    fn a33_too_many_prefixes_of_one_origin_hit_no_other() {
+    fn a33_too_many_prefixes_of_one_origin_hit_no_other_origin() {
         let purges = Arc::<Purges>::default();
         let there = Kept::new(&purges, "/y", None);
         let (parts, ()) = http::Request::get("http://b/x").body(()).expect("a request").into_parts();
@@ -800,7 +800,7 @@ mod tests {
     }
 
     #[test]
-    fn a33_a_flood_of_queries_on_one_path_stays_on_it() {
+    fn a33_a_flood_of_purged_queries_affects_only_their_path() {
         let purges = Arc::<Purges>::default();
         let (fence, _on_its_way) = purges.expect(&key("/x?1"));
         let kept = Kept::new(&purges, "/x?1", None);
@@ -815,7 +815,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_fetched_without_a_guard_is_judged_by_purges_that_found_nobody() {
+    fn a_fetch_without_a_guard_is_hit_by_purges_that_found_no_holder() {
         let purges = Arc::<Purges>::default();
         let (before, _) = purges.state();
         purges.purge(&uri("/x"), PurgeMode::Remove);

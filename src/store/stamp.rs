@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn no_end_is_forgotten_however_many_soft_purges_follow() {
+    fn the_end_of_an_expiry_survives_any_number_of_soft_purges() {
         let mut stamp = Stamp::new(1, PurgeMode::ExpireUntil { at: at(1), until: at(60) });
         for number in 2..100 {
             stamp.add(&Stamp::new(number, PurgeMode::Expire(at(number))));

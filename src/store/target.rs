@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn each_target_names_the_keys_that_it_says() {
+    fn each_purge_target_matches_its_own_keys_only() {
         let all = ["http://a/x", "http://a/x/y?q", "https://a/x", "http://a:81/x", "http://b/", "http:///x"];
         check(&PurgeTarget::All, &all);
         check(&PurgeTarget::host("a"), &["http://a/x", "http://a/x/y?q", "https://a/x"]);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_named_whole_or_by_their_tag() {
+    fn a_group_is_matched_whole_or_by_its_tag() {
         let key = key("http://a/x");
         for (target, expected) in [
             (PurgeTarget::group("http://a", "News"), true),

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_is_what_came_in_however_it_came() {
+    fn the_buffer_returns_the_bytes_it_received_whatever_their_frames() {
         let content = numbered(3 * PIECE + 100);
         for step in [1, 100, CRUMB, 16_384, PIECE + 1, content.len()] {
             for left in [None, Some(content.len() as u64)] {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn small_content_of_unknown_length_takes_little() {
+    fn small_content_of_unknown_length_takes_little_memory() {
         let mut buffer = Buffer::default();
         let mut taken = Vec::new();
         for _ in 0..20 {
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_no_room_for_comes_back() {
+    fn bytes_without_room_are_handed_back() {
         let mut buffer = Buffer::default();
         let mut room = PIECE + 10;
         let rest = buffer.copy(numbered(2 * PIECE), Some(2 * PIECE as u64), |bytes| {
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_in_the_place_of_crumbs_frees_what_is_too_much() {
+    fn replacing_crumbs_by_a_block_frees_the_excess_memory() {
         let mut buffer = Buffer::default();
         for _ in 0..3 {
             buffer.copy(numbered(5000), None, |_| true);

@@ -42,8 +42,12 @@ impl CacheKey {
     ///
     /// # Errors
     ///
-    /// [`KeyError::Query`] where it has bytes that the query of a URI cannot have.
+    /// [`KeyError::Query`] where it has bytes that the query of a URI cannot have, or the target is `*`, which has none.
     pub fn with_query(self, query: Option<&str>) -> Result<Self, KeyError> {
+        let is_asterisk = self.parts().any(|(kind, ..)| kind == Kind::Asterisk as u8);
+        if is_asterisk && query.is_some() {
+            return Err(KeyError::Query);
+        }
         let asked = replace_query(self.uri(), query)?;
         let rewritten = self.rewritten_uri().map(|uri| replace_query(uri, query)).transpose()?;
         let key = self.with_uri(&asked);
@@ -188,16 +192,17 @@ mod tests {
     }
 
     #[test]
-    fn a03_a_query_cannot_leave_its_place() {
+    fn a03_a_query_with_invalid_characters_is_refused() {
         for query in ["a#b", "a b", "a\r\nb", "\u{7f}"] {
             assert_eq!(of("http://a/x").with_query(Some(query)), Err(KeyError::Query), "{query:?}");
         }
+        assert_eq!(of("*").with_query(Some("x")), Err(KeyError::Query));
         let key = of("http://a/x").with_query(Some("/../y?z")).expect("a query");
         assert_eq!(CacheKey::from_bytes(key.as_bytes()), Ok(key));
     }
 
     #[test]
-    fn a03_cookies_fields_and_other_parts_of_one_name_are_told_apart() {
+    fn a03_cookies_fields_and_other_parts_of_one_name_are_distinct() {
         let headers = sending(&[(header::COOKIE, "cookie=1")]);
         let key = || of("http://a/");
         let keys = [

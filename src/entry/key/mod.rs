@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a01_hosts_and_schemes_are_told_apart() {
+    fn a01_keys_distinguish_hosts_and_schemes() {
         check("/x", &["a"], Ok("http://a/x"));
         check("/x", &["b"], Ok("http://b/x"));
         check("/x", &["A:80"], Ok("http://a/x"));
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a02_contradicting_authorities_have_no_key() {
+    fn a02_a_request_with_contradicting_authorities_has_no_key() {
         let ambiguous = Err(KeyError::Authority);
         check("http://a/x", &["b"], ambiguous);
         check("http://a:80/x", &["a"], ambiguous);
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a38_who_accepted_the_connection_says_the_scheme() {
+    fn a38_the_scheme_of_a_key_is_that_of_the_connection() {
         let of = |uri: &str, accepted: Option<Scheme>| {
             let mut request = parts(uri, &["a"]);
             request.extensions.extend(
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a37_an_asterisk_is_another_target_than_a_path_of_one() {
+    fn a37_asterisk_form_and_an_asterisk_path_have_different_keys() {
         let of = |uri| CacheKey::of(&parts(uri, &["a"])).expect("a key");
         assert_ne!(of("*"), of("/*"));
         assert_eq!(of("*"), of("*"));
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a37_what_is_forwarded_has_the_authority_that_is_in_the_key() {
+    fn a37_a_forwarded_request_has_the_authority_of_the_key() {
         let (http, https) = (|| Scheme::HTTP, || Scheme::HTTPS);
         for (host, plain, secure) in [
             ("s.test", "s.test", "s.test"),
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn another_uri_keeps_the_other_parts() {
+    fn replacing_the_uri_keeps_the_other_parts_of_a_key() {
         let of = |uri| CacheKey::of(&parts(uri, &["a"])).expect("a key").with("x", b"1");
         let long = format!("/{}", "x".repeat(200));
         assert_eq!(of("/one").with_uri(b"http://a/two?b"), of("/two?b"));
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_in_the_key() {
+    fn a_key_knows_which_credentials_it_holds() {
         let mut request = parts("/me", &["a"]);
         request.headers.insert(header::AUTHORIZATION, HeaderValue::from_static("user:one"));
         let plain = CacheKey::of(&request).expect("a key");
@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn b11_a_part_named_like_a_credential_is_no_credential() {
+    fn b11_a_key_part_named_like_a_credential_is_no_credential() {
         let mut request = parts("/me", &["a"]);
         request.headers.insert(header::COOKIE, HeaderValue::from_static("1"));
         let plain = CacheKey::of(&request).expect("a key");

@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a13_what_nesting_leaves_is_keyed_by_what_the_client_asked_for() {
+    fn a13_a_request_below_a_nested_router_is_keyed_by_its_original_uri() {
         check("/x?q", "/x?q", None, &["http://a/x?q"]);
         check("/api/x?q", "/x?q", None, &["http://a/api/x?q"]);
         check("/api/", "/", None, &["http://a/api/"]);
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn b13_a_rewritten_uri_is_in_the_key_beside_the_original_one() {
+    fn b13_a_key_holds_the_rewritten_uri_and_the_original_one() {
         check("/x", "/x?tenant=b", None, &["http://a/x", "http://a/x?tenant=b"]);
         check("/x?q", "/x", None, &["http://a/x?q", "http://a/x"]);
         check("/x", "/b/x", None, &["http://a/x", "http://a/b/x"]);

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn comparison() {
+    fn tags_are_compared_strongly_and_weakly() {
         // RFC 9110 8.8.3.2, table 3.
         check("W/\"1\"", "W/\"1\"", false, true);
         check("W/\"1\"", "W/\"2\"", false, false);
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn lists() {
+    fn a_tag_is_found_in_a_list() {
         let lists = |line: &str, tag: &str| {
             any_member(line.as_bytes(), |member| member.weak_eq(&EntityTag::new(tag.as_bytes())))
         };
@@ -344,7 +344,7 @@ mod tests {
         }
 
         #[test]
-        fn a_weak_tag_is_that_of_the_documented_format(content in prop::collection::vec(any::<u8>(), 0..400)) {
+        fn a_weak_tag_has_the_documented_format(content in prop::collection::vec(any::<u8>(), 0..400)) {
             prop_assert_eq!(tag(TagKind::Fnv1a, &content), as_documented(&content));
         }
     }
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn weak_tags_are_those_that_another_program_computes() {
+    fn weak_tags_equal_those_of_another_program() {
         // By a program of 15 lines in another language, from the documentation of the format.
         let check = |content: &[u8], expected: &str| assert_eq!(tag(TagKind::Fnv1a, content), expected);
         let counted = |length: usize| -> Vec<u8> { (0..length).map(|at| (at % 251) as u8).collect() };
@@ -437,7 +437,7 @@ mod tests {
 
     #[cfg(feature = "blake3")]
     #[test]
-    fn a05_strong_tags_tell_forged_contents_apart() {
+    fn a05_strong_tags_distinguish_forged_contents() {
         let [one, other] = forged().map(|content| tag(TagKind::Blake3, &content));
         assert_ne!(one, other);
         assert!(!EntityTag::new(one.as_bytes()).is_weak());

@@ -1,4 +1,4 @@
-//! The small examples do what they say.
+//! The small examples (`basic`, `client`, `own_store`, `per_route`, `purge`) do what they say.
 #![allow(dead_code)]
 
 #[path = "../../../examples/basic.rs"]
@@ -104,7 +104,7 @@ async fn the_store_of_the_example_keeps_the_contract() {
 }
 
 #[tokio::test]
-async fn what_the_example_has_stored_is_there_after_a_restart() {
+async fn the_example_serves_stored_responses_after_a_restart() {
     let directory = Directory::new();
     let app = own_store::app(&directory.0);
     assert_eq!(ask(&app, Method::GET, "/").await.1, "larder; fwd=uri-miss; stored; ttl=3600");

@@ -1,4 +1,4 @@
-//! What an observer gets to see, and where outcomes are reported.
+//! Events for observers, and the outcome in `Cache-Status` and in extensions.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -98,7 +98,7 @@ async fn a_miss_and_a_hit_report_each_step_once() {
 }
 
 #[tokio::test]
-async fn a_validation_in_the_background_is_not_reported_as_a_client() {
+async fn a_background_validation_is_not_reported_as_an_answer() {
     let log = Log::default();
     let reply = Reply::cc("four", "max-age=60, stale-while-revalidate=60").field("etag", "\"a\"");
     let bench = Bench::with(observed(&log), [reply]);
@@ -114,7 +114,7 @@ async fn a_validation_in_the_background_is_not_reported_as_a_client() {
 }
 
 #[tokio::test]
-async fn a_request_that_passes_or_changes_something_is_reported_with_its_outcome() {
+async fn a_forwarded_or_unsafe_request_is_reported_with_its_outcome() {
     let log = Log::default();
     let bench = Bench::with(observed(&log), [Reply::cc("four", "max-age=60")]);
     bench.send(Method::OPTIONS, "/", &[]).await;
@@ -178,7 +178,7 @@ async fn a_request_that_meets_the_same_layer_twice_is_reported_and_delivered_onc
 }
 
 #[tokio::test]
-async fn an_error_of_the_inner_service_is_reported_although_there_is_no_answer() {
+async fn an_error_of_the_inner_service_is_reported_as_a_failure() {
     let log = Log::default();
     let bench = Bench::with(observed(&log), [Reply::refused()]);
     for method in [Method::GET, Method::OPTIONS, Method::POST] {
@@ -223,7 +223,7 @@ async fn a_body_that_is_not_read_to_its_end_is_not_reported_as_whole() {
 }
 
 #[tokio::test]
-async fn each_failure_of_the_store_is_an_event() {
+async fn each_failure_of_the_store_is_reported_as_an_event() {
     let log = Log::default();
     let layer = CacheLayer::builder(BoxStore::new(Down)).observer(log.observer()).build();
     let mut cache = layer.layer(always(Reply::cc("four", "max-age=60")));
@@ -270,7 +270,7 @@ async fn x_cache_is_sent_whether_or_not_cache_status_is() {
 }
 
 #[tokio::test]
-async fn the_outcome_is_in_the_extensions_where_that_was_asked_for() {
+async fn the_outcome_is_in_the_extensions_if_the_option_is_on() {
     for is_on in [false, true] {
         let builder = cache_builder().outcome_in_extensions(is_on);
         let bench = Bench::with(builder, [Reply::cc("four", "max-age=60")]);
@@ -285,7 +285,7 @@ async fn the_outcome_is_in_the_extensions_where_that_was_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_say_how_long_it_took() {
+async fn events_report_the_elapsed_time() {
     let times = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&times);
     let builder = cache_builder().policy(StandardPolicy::default()).observer(move |event: &Event<'_>| {

@@ -1,4 +1,4 @@
-//! Stores that keep content elsewhere: what is opened, when, and what follows where it is gone.
+//! Stores that keep content elsewhere: what is opened, when, and what follows if it is gone.
 
 use std::time::Duration;
 
@@ -112,7 +112,7 @@ async fn answers_without_content_open_nothing() {
 }
 
 #[tokio::test]
-async fn a_range_is_opened_alone_and_several_are_opened_one_by_one() {
+async fn only_the_bytes_of_a_range_are_opened_and_several_ranges_one_by_one() {
     let rig = Rig::new([tagged(&content())]);
     rig.get("/").await;
     let seen = rig.get_with("/", &[("range", "bytes=100-1499")]).await;
@@ -132,7 +132,7 @@ async fn a_range_is_opened_alone_and_several_are_opened_one_by_one() {
 }
 
 #[tokio::test]
-async fn ranges_that_are_too_large_to_be_put_together_get_the_whole() {
+async fn ranges_too_large_for_a_multipart_answer_get_the_whole() {
     let heads = MemoryStore::builder().capacity(64 << 20).max_object(16 << 20).build();
     let rig = Rig::over(Elsewhere::of(heads), StandardPolicy::default(), [tagged(&"x".repeat(9 << 20))]);
     rig.get("/").await;
@@ -144,7 +144,7 @@ async fn ranges_that_are_too_large_to_be_put_together_get_the_whole() {
 }
 
 #[tokio::test]
-async fn content_that_is_gone_is_a_miss() {
+async fn a_response_whose_content_is_gone_is_a_miss() {
     for fault in [Fault::Gone, Fault::Fails] {
         let rig = Rig::new([tagged("old")]);
         rig.get("/").await;
@@ -163,7 +163,7 @@ async fn content_that_is_gone_is_a_miss() {
 }
 
 #[tokio::test]
-async fn content_that_is_gone_leaves_other_variants_alone() {
+async fn a_variant_whose_content_is_gone_leaves_other_variants_alone() {
     let reply = |body: &str| tagged(body).field("vary", "x-kind");
     let rig = Rig::new([reply("a")]);
     rig.get_with("/", &[("x-kind", "a")]).await;
@@ -177,7 +177,7 @@ async fn content_that_is_gone_leaves_other_variants_alone() {
 }
 
 #[tokio::test]
-async fn only_if_cached_gets_504_where_the_content_is_gone() {
+async fn only_if_cached_gets_504_if_the_content_is_gone() {
     let rig = Rig::new([tagged("x")]);
     rig.get("/").await;
     rig.store.set_fault(Fault::Gone);
@@ -234,7 +234,7 @@ async fn a_validation_sends_no_tag_of_content_that_nobody_has_opened() {
 }
 
 #[tokio::test]
-async fn what_is_gone_is_not_validated_but_fetched() {
+async fn a_response_whose_content_is_gone_is_fetched_and_not_validated() {
     let rig = Rig::new([tagged("old")]);
     rig.get("/").await;
     rig.later(61);
@@ -259,7 +259,7 @@ async fn a_stale_response_stands_in_for_an_error_while_its_content_is_there() {
 }
 
 #[tokio::test]
-async fn what_is_served_stale_is_opened_for_its_client_alone() {
+async fn a_background_validation_does_not_open_the_content_of_a_stale_answer() {
     let rig = Rig::new([Reply::cc("old", "max-age=60, stale-while-revalidate=60").field("etag", "\"1\"")]);
     rig.get("/").await;
     rig.later(61);
@@ -271,7 +271,7 @@ async fn what_is_served_stale_is_opened_for_its_client_alone() {
 }
 
 #[tokio::test]
-async fn a_stored_part_is_completed_from_where_it_is_kept() {
+async fn a_part_with_remote_content_is_completed() {
     let whole = content();
     let rig = Rig::with(StandardPolicy::rfc9111(), []);
     let part = |range: std::ops::Range<usize>| {
@@ -298,7 +298,7 @@ async fn a_stored_part_is_completed_from_where_it_is_kept() {
 }
 
 #[tokio::test]
-async fn a_part_that_is_gone_is_not_completed() {
+async fn a_part_whose_content_is_gone_is_not_completed() {
     let rig = Rig::with(StandardPolicy::rfc9111(), []);
     rig.origin.then(tagged("0123456789").status(206).field("content-range", "bytes 0-9/20"));
     rig.get_with("/", &[("range", "bytes=0-9")]).await;
@@ -321,7 +321,7 @@ async fn a_response_of_another_query_is_opened_under_its_own_key() {
 }
 
 #[tokio::test]
-async fn an_expiry_with_an_end_makes_stale_and_then_gone() {
+async fn a_soft_purge_with_an_end_makes_a_response_stale_and_then_removes_it() {
     let rig = Rig::with(
         StandardPolicy::default().stale_if_error(Duration::from_secs(600)),
         [Reply::cc("old", "max-age=3600").field("etag", "\"1\"")],
@@ -375,7 +375,7 @@ async fn each_client_of_one_validation_opens_the_content_for_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_whose_content_is_gone_after_anothers_validation_asks_the_origin() {
+async fn a_follower_whose_content_is_gone_after_a_shared_validation_calls_the_origin() {
     let (origin, _, clients) = herd_on_stale(Fault::Gone).await;
     assert_eq!(origin.calls(), 3, "the follower has nothing to read");
     let fields = [("cache-control", "max-age=60")];
@@ -389,7 +389,7 @@ async fn a_client_whose_content_is_gone_after_anothers_validation_asks_the_origi
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_served_within_a_latency_budget_was_opened_before_the_call() {
+async fn the_stale_answer_of_a_latency_budget_is_opened_before_the_call() {
     let policy = StandardPolicy::default()
         .stale_if_error(Duration::from_secs(600))
         .latency_budget(Some(Duration::from_millis(100)));

@@ -1,4 +1,4 @@
-//! A store that is down: reads fail open, purges fail closed.
+//! Stores that fail or hang (F10): reads fail open, purges fail closed; deadlines and the circuit breaker of `Guarded`.
 
 use std::ops::ControlFlow;
 use std::pin::Pin;
@@ -250,7 +250,7 @@ async fn get(cache: &mut CacheService<Origin, impl Store>) -> Seen {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_hangs_costs_few_requests_a_moment_and_the_others_nothing() {
+async fn a_store_that_hangs_delays_a_few_requests_until_the_circuit_opens() {
     let store = Moody::new(Mood::Hangs);
     let mut cache = CacheLayer::new(store.clone()).layer(always(Reply::cc("x", "no-store")));
     let mut took = Vec::new();
@@ -265,7 +265,7 @@ async fn a_store_that_hangs_costs_few_requests_a_moment_and_the_others_nothing()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_back_is_found_by_a_probe() {
+async fn a_probe_finds_a_store_that_has_recovered() {
     let store = Moody::new(Mood::Fails);
     let guarded = Guarded::new(store.clone(), GuardLimits::new().failures(3));
     for _ in 0..5 {
@@ -287,7 +287,7 @@ async fn a_store_that_is_back_is_found_by_a_probe() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_is_dropped_leaves_its_place_to_another() {
+async fn another_probe_replaces_one_that_is_dropped() {
     let store = Moody::new(Mood::Hangs);
     let guarded = Guarded::new(store.clone(), GuardLimits::new().failures(1).read(Duration::from_secs(1)));
     assert!(guarded.get(&key()).await.unwrap_err().is_timeout());
@@ -303,7 +303,7 @@ async fn a_probe_that_is_dropped_leaves_its_place_to_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn half_of_many_calls_that_fail_open_the_circuit_too() {
+async fn the_circuit_opens_when_half_of_many_calls_fail() {
     let store = Moody::new(Mood::Fine);
     let guarded = Guarded::new(store.clone(), GuardLimits::new());
     for call in 0..20 {
@@ -323,7 +323,7 @@ async fn half_of_many_calls_that_fail_open_the_circuit_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn purges_of_a_store_that_hangs_fail_closed_and_say_why() {
+async fn purges_of_a_store_that_hangs_fail_closed_and_report_why() {
     let store = Moody::new(Mood::Hangs);
     let layer = CacheLayer::builder(store.clone()).guard_limits(GuardLimits::new().failures(1)).build();
     let purge = async || layer.handle().purge_target(&PurgeTarget::All).await.unwrap_err();
@@ -347,7 +347,7 @@ async fn purges_of_a_store_that_hangs_fail_closed_and_say_why() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_needs_no_waiting_passes_an_open_circuit() {
+async fn a_hit_that_needs_no_waiting_passes_an_open_circuit() {
     let store = Moody::new(Mood::Fine);
     let layer = CacheLayer::builder(store.clone()).guard_limits(GuardLimits::new().failures(1)).build();
     let mut cache = layer.layer(always(Reply::cc("x", "max-age=60")));

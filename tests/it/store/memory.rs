@@ -1,4 +1,4 @@
-//! The memory store's bounds.
+//! The bounds and statistics of the store in memory.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn the_largest_object_is_never_refused_because_of_sharding() {
 }
 
 #[tokio::test]
-async fn one_byte_more_than_the_largest_object_is_told() {
+async fn content_larger_than_the_largest_object_is_reported_as_too_large() {
     let store = MemoryStore::builder().max_object(1000).build();
     let bench = Bench::with(cache_builder_over(store), [Reply::cc(&"x".repeat(1001), "max-age=60")]);
     bench.get("/").await.told("larder; fwd=uri-miss; detail=\"too-large\"");
@@ -32,7 +32,7 @@ async fn one_byte_more_than_the_largest_object_is_told() {
 }
 
 #[tokio::test]
-async fn statistics() {
+async fn the_statistics_count_entries_bytes_and_evictions() {
     let store = MemoryStore::builder().capacity(MIB).max_object(MIB / 8).build();
     let bench = Bench::with(cache_builder_over(store), [Reply::cc(&"x".repeat(10_000), "max-age=60")]);
     bench.get("/0").await;
@@ -55,7 +55,7 @@ async fn statistics() {
 /// What is live is counted block by block in this thread: the same in every run, whatever the allocator and the other
 /// tests make of the process's resident memory, which `benches/memory.rs` shows.
 #[test]
-fn f13_three_times_the_capacity_stays_within_the_bound() {
+fn f13_storing_three_times_the_capacity_stays_within_the_bound() {
     const MIXED: &[usize] = &[100, 5_000, 150_000, 20, 30_000, 1_000_000, 900];
     for sizes in [&[200][..], &[3_000], &[40_000], &[300_000], MIXED] {
         three_times_the_capacity(sizes);
@@ -100,7 +100,7 @@ fn three_times_the_capacity(sizes: &[usize]) {
 }
 
 #[tokio::test]
-async fn what_an_expiry_has_ended_makes_room_when_a_later_response_comes() {
+async fn a_response_whose_expiry_has_ended_makes_room_for_a_later_one() {
     let vary = |body: &str| Reply::cc(body, "max-age=3600").field("vary", "x-kind");
     let bench = Bench::new([vary("old"), vary("new")]);
     bench.get_with("/", &[("x-kind", "1")]).await;
