@@ -19,7 +19,7 @@ pub struct Terms {
     /// How old it counts as when it comes in; `None` for what RFC 9111 4.2.3 says.
     pub age: Option<Duration>,
     /// Groups (tags) by which it can be purged. Those of `Cache-Groups` are there already, in the scope of their
-    /// origin: see [`groups::scoped`](crate::semantics::groups::scoped). A response with more than
+    /// origin: see [`groups::scoped`]. A response with more than
     /// [`Terms::MAX_GROUPS`] groups, or more than [`Terms::MAX_GROUP_BYTES`] bytes of names, is not stored.
     pub groups: Vec<Box<str>>,
     /// How long it is fresh, counted from its origin (RFC 9111 4.2.1).

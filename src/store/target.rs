@@ -24,7 +24,7 @@ pub enum PurgeTarget {
     /// Everything.
     All,
     /// Every response in a group, by its full name: those of `Cache-Groups` are in the scope of their origin (see
-    /// [`groups::scoped`](crate::semantics::groups::scoped)). A [`CacheHandle`](crate::CacheHandle) takes a name without
+    /// [`groups::scoped`]). A [`CacheHandle`](crate::CacheHandle) takes a name without
     /// an origin for a [`PurgeTarget::Tag`].
     Group(Box<str>),
     /// Every response whose key has a URI with this authority, `host` or `host:port`, whatever its scheme.
@@ -36,7 +36,7 @@ pub enum PurgeTarget {
     PathPrefix(Box<[u8]>),
     /// Every response whose key has a URI that starts with these bytes (see [`CacheKey::uris`]).
     Prefix(Box<[u8]>),
-    /// Every response in a group of this name, whatever its origin (see [`groups::tag`](crate::semantics::groups::tag)).
+    /// Every response in a group of this name, whatever its origin (see [`groups::tag`]).
     Tag(Box<str>),
     /// [`PurgeTarget::Tag`], whatever the case of ASCII letters.
     TagAnyCase(Box<str>),
