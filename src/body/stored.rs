@@ -1,4 +1,4 @@
-//! Content that a store has opened, on its way to a client.
+//! Content that a store has opened and that is sent to a client.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,7 +11,7 @@ use crate::body::length::LengthChecked;
 use crate::error::BodyError;
 use crate::store::StoredBody;
 
-/// Opened content, held to the length that its head promises, and the trailers that the head has.
+/// Opened content, checked against the length that its head promises, followed by the head's trailers.
 pub(crate) struct OpenedBody {
     content: LengthChecked<StoredBody>,
     trailers: Option<HeaderMap>,

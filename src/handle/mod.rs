@@ -15,7 +15,7 @@ use crate::policy::CachePolicy;
 use crate::shared::Shared;
 use crate::store::{MemoryStore, PurgeMode, PurgeTarget, Store, StoreStatistics};
 
-/// Purges what a layer has stored, and tells how much that is. Cheap to clone.
+/// Purges what a layer has stored, and reports how much that is. Cheap to clone.
 ///
 /// Each purge has a soft form, which makes stale instead of removing: it may be served while it is
 /// validated, or when the origin fails, as far as its stale windows reach.

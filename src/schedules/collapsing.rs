@@ -1,4 +1,4 @@
-//! One call for many: whoever leaves, fails or panics, the others get their answers.
+//! One call for many: if a client leaves, or a call fails or panics, the others get their answers.
 
 use std::time::Duration;
 

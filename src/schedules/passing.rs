@@ -1,4 +1,4 @@
-//! Content that is too large to store: it is passed on, and whoever is too slow for that is cut off.
+//! Content that is too large to store: it is passed on, and a reader that is too slow for that is cut off.
 
 use super::origin::Script;
 use super::world::{MOST_POLLS, Seen, World, patient};

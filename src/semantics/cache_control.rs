@@ -1,9 +1,8 @@
 //! `Cache-Control` of requests and responses (RFC 9111 5.2), read once per message.
 //!
-//! Names match in any case, arguments come as tokens or quoted strings, text inside a quoted string is
-//! never a directive, and all lines of the field count. Where a field contradicts itself, the most
-//! restrictive reading wins; where a member is not of the grammar, [`ResponseDirectives::malformed`]
-//! says so, and such a response is not stored.
+//! Names match in any case, arguments come as tokens or quoted strings, text inside a quoted string is never a
+//! directive, and all lines of the field count. If a field contradicts itself, the most restrictive reading wins. If a
+//! member is outside the grammar, [`ResponseDirectives::malformed`] says so, and the response is not stored.
 
 use std::borrow::Cow;
 
@@ -18,7 +17,7 @@ use super::fields::{delta_seconds, is_longer_than, is_token, trim};
 pub(crate) struct ResponseDirectives {
     /// `immutable` (RFC 8246).
     pub(crate) immutable: bool,
-    /// A member was not of the grammar: an open quote, a name that is no token.
+    /// A member was outside the grammar: an open quote, a name that is not a token.
     pub(crate) malformed: bool,
     /// `max-age`. An argument that is no delta-seconds reads as 0, that is, stale.
     pub(crate) max_age: Option<u32>,
@@ -48,7 +47,7 @@ pub(crate) struct ResponseDirectives {
     pub(crate) stale_if_error: Option<u32>,
     /// `stale-while-revalidate` (RFC 5861 3). An argument that is no delta-seconds reads as 0.
     pub(crate) stale_while_revalidate: Option<u32>,
-    /// They come from a targeted field (RFC 9213), and `Expires` does not count beside them.
+    /// The directives come from a targeted field (RFC 9213), and `Expires` does not count.
     pub(crate) targeted: bool,
 }
 
@@ -122,8 +121,8 @@ pub(crate) struct RequestDirectives {
 }
 
 impl RequestDirectives {
-    /// Reads every `Cache-Control` line of a request, or `Pragma` where there is none. A field of more than 4 KiB, which
-    /// only an attack has, is not read, and counts as `no-cache`; `Cache-Control` as `no-store`, too.
+    /// Reads every `Cache-Control` line of a request, or `Pragma` if there is none. A field of more than 4 KiB, which
+    /// only an attack has, is not read: it counts as `no-cache`, and `Cache-Control` as `no-store` as well.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         const LONGEST: usize = 4096;
         let mut directives = Self::default();
@@ -213,8 +212,8 @@ impl Directive<'_> {
         self.try_seconds().unwrap_or(0)
     }
 
-    /// `private` and `no-cache`: with an argument that names fields they speak of these only. An
-    /// argument that names none, or something that is no field name, is read as no argument at all.
+    /// `private` and `no-cache`: with an argument that names fields, they concern these fields only. An argument that
+    /// names none, or something that is not a field name, counts as no argument at all.
     fn qualify(&self, whole: &mut bool, fields: &mut Vec<HeaderName>) {
         let Some(argument) = self.argument.as_deref() else {
             *whole = true;
@@ -256,7 +255,7 @@ impl<'a> Directives<'a> {
         taken
     }
 
-    /// The rest of a quoted string after its opening quote; `None` where it is never closed.
+    /// The rest of a quoted string after its opening quote; `None` if it is never closed.
     fn quoted(&mut self) -> Option<Cow<'a, [u8]>> {
         let plain = self.until(|byte| byte == b'"' || byte == b'\\');
         if let [b'"', rest @ ..] = self.rest {
@@ -304,7 +303,7 @@ impl<'a> Iterator for Directives<'a> {
                         self.malformed = true;
                         return None;
                     };
-                    // Nothing but white space may stand between the closing quote and the comma.
+                    // Only white space may be between the closing quote and the comma.
                     if !trim(self.until(|byte| byte == b',')).is_empty() {
                         self.malformed = true;
                         continue;
@@ -321,14 +320,14 @@ impl<'a> Iterator for Directives<'a> {
                     Some(Cow::Borrowed(trim_end(text)))
                 }
                 [b'"', ..] => {
-                    // A quote where none belongs: what follows can't be told from directives.
+                    // A quote where none belongs: what follows cannot be distinguished from directives.
                     self.rest = &[];
                     self.malformed = true;
                     return None;
                 }
                 _ => None,
             };
-            // `max-age =5` is `max-age` with no argument that counts: there is no space round the `=`.
+            // `max-age =5` is `max-age` with no argument that counts: there is no space around the `=`.
             let argument = if name.ends_with(b" ") || name.ends_with(b"\t") {
                 argument.map(|_| Cow::Borrowed(&b""[..]))
             } else {
@@ -511,7 +510,7 @@ mod tests {
         ] {
             assert!(response(&[line]).malformed, "{line:?}");
         }
-        // What stands before and after still counts.
+        // Directives before and after it still count.
         let read = response(&["no-store, @, private=x\"y\", public"]);
         assert!(read.malformed && read.no_store && read.public);
     }

@@ -15,7 +15,7 @@ const REGISTERED: [&[u8]; 10] =
 pub(super) struct Coded(Box<[&'static [u8]]>);
 
 impl Coded {
-    /// `None` where the content has no registered coding.
+    /// `None` if the content has no registered coding.
     pub(super) fn of(response: &HeaderMap) -> Option<Self> {
         if !response.contains_key(header::CONTENT_ENCODING) {
             return None;
@@ -77,7 +77,7 @@ mod tests {
         check("gzip", Some("identity"), false);
         check("gzip", Some(""), false);
         check("gzip", Some("gzip;q=0"), false);
-        // By the letter it accepts anything; those who do not send it can't decode.
+        // By the letter it accepts anything; clients that do not send it can't decode.
         check("gzip", None, false);
         // Every coding of several.
         check("gzip, br", Some("gzip, br"), true);

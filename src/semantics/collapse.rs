@@ -14,10 +14,10 @@ use super::storing::NotStored;
 /// Why nobody else gets an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotShareable {
-    /// It is an error, or was made for the leader's request alone; another request may get something that can be shared.
-    /// `says_so` is whether this is believed to be what the target always gives if it comes twice.
+    /// It is an error, or was made for the leader's request alone; another request may get an answer that can be
+    /// shared. `says_so`: if such an answer comes twice, the target is assumed to always give one.
     Chance { says_so: bool },
-    /// The leader's request has something that others' may not have.
+    /// The leader's request has something that other requests need not have, such as a cookie.
     Request,
     /// The answer says so: it is nobody else's.
     Response,

@@ -172,7 +172,7 @@ impl<'a> Reader<'a> {
         i64::try_from(index + 1).ok()
     }
 
-    /// Seconds since midnight. Second 60, a leap second, is the grammar's and counts as the next minute.
+    /// Seconds since midnight. Second 60, a leap second, is within the grammar and counts as the next minute.
     fn time_of_day(&mut self) -> Option<i64> {
         let hour = self.digits(2)?;
         self.exactly(b":")?;
@@ -216,7 +216,7 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + day_of_era - 719_468
 }
 
-/// The year in which a time lies; good enough at its edges for the two-digit rule.
+/// The year of a time; exact enough at the turn of the year for the two-digit rule.
 fn year_of(time: SystemTime) -> i64 {
     let seconds =
         time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));

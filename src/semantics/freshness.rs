@@ -10,7 +10,7 @@ use super::date;
 use super::fields::{Members, delta_seconds};
 use super::status::{is_error, is_heuristically_cacheable};
 
-/// Freshness that the cache may assume where the origin gives none (RFC 9111 4.2.2).
+/// Freshness that the cache may assume if the origin states none (RFC 9111 4.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Heuristic {
@@ -30,7 +30,7 @@ impl Default for Heuristic {
 }
 
 impl Heuristic {
-    /// Error statuses too, where RFC 9110 15.1 calls them heuristically cacheable.
+    /// Includes error statuses that RFC 9110 15.1 calls heuristically cacheable.
     #[must_use]
     pub fn with_errors(mut self) -> Self {
         self.errors = true;
@@ -65,7 +65,7 @@ impl LifetimeSource {
 
 /// The freshness lifetime of a response for a shared cache (RFC 9111 4.2.1, 4.2.2).
 ///
-/// `date` is the response's `Date`, or the time of reception where it has none that is valid.
+/// `date` is the response's `Date`, or the time of reception if it has no valid one.
 pub(crate) fn lifetime(
     status: StatusCode,
     headers: &HeaderMap,
@@ -80,7 +80,7 @@ pub(crate) fn lifetime(
     if let Some(seconds) = directives.max_age {
         return (Duration::from_secs(seconds.into()), source(LifetimeSource::MaxAge));
     }
-    // RFC 9213 2.1: beside a targeted field, `Expires` is ignored.
+    // RFC 9213 2.1: with a targeted field, `Expires` is ignored.
     if headers.contains_key(header::EXPIRES) && !directives.targeted {
         let expires = single_date(headers, &header::EXPIRES, date);
         // RFC 9111 5.3: invalid, repeated or in the past means already expired.
@@ -128,7 +128,7 @@ pub(crate) fn single_date(
     }
 }
 
-/// `Age` as received: the first member of the first line; `None` where that is no delta-seconds (RFC 9111 5.1).
+/// `Age` as received: the first member of the first line; `None` if that is not delta-seconds (RFC 9111 5.1).
 pub(crate) fn received_age(headers: &HeaderMap) -> Option<Duration> {
     let line = headers.get(header::AGE)?;
     let first = Members::new(line.as_bytes()).next()?;
@@ -144,14 +144,14 @@ pub(crate) fn initial_age(
 ) -> Duration {
     let apparent_age = response_time.duration_since(date).unwrap_or_default();
     let response_delay = response_time.duration_since(request_time).unwrap_or_default();
-    // `Date` has whole seconds: the part of a second that it lacks is no age.
+    // `Date` has whole seconds: the fraction that it lacks does not count as age.
     let apparent_age = Duration::from_secs(apparent_age.as_secs());
     let corrected_age_value = received.unwrap_or_default().saturating_add(response_delay);
     apparent_age.max(corrected_age_value)
 }
 
-/// `current_age` (RFC 9111 4.2.3). `None` when the response was received in the future: the clock has
-/// been set back since (by more than [`CLOCK_SKEW`]), and nothing can be said but that it needs validation.
+/// `current_age` (RFC 9111 4.2.3). `None` when the response was received in the future: the clock has been set back
+/// since (by more than [`CLOCK_SKEW`]), and all that can be said is that it needs validation.
 pub(crate) fn current_age(initial: Duration, response_time: SystemTime, now: SystemTime) -> Option<Duration> {
     match now.duration_since(response_time) {
         Ok(resident_time) => Some(initial.saturating_add(resident_time)),
@@ -160,7 +160,7 @@ pub(crate) fn current_age(initial: Duration, response_time: SystemTime, now: Sys
     }
 }
 
-/// How far ahead another writer's clock, or this one before a correction, may be without notice.
+/// How far ahead another writer's clock, or this clock before a correction, may be without consequences.
 pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(5);
 
 /// An `Age` field value: whole seconds, at most 2^31. Does not allocate below 10,000 seconds.

@@ -25,12 +25,12 @@ pub(crate) const MOST_STORED_BYTES: usize = 32 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooMany;
 
-/// The groups that a field names: strings, case-sensitive. A field that is no structured-fields list of
-/// strings names none (RFC 9875 2).
+/// The groups that a field names: strings, case-sensitive. A field that is not a structured-fields list of strings
+/// names none (RFC 9875 2).
 ///
 /// # Errors
 ///
-/// [`TooMany`] where a response in so many groups could not be found by all of them again.
+/// [`TooMany`] if the response could not be purged by all of these groups.
 pub(crate) fn of(headers: &HeaderMap, name: &HeaderName) -> Result<Vec<String>, TooMany> {
     let Some(field) = combined(headers, name) else {
         return Ok(Vec::new());
@@ -60,7 +60,7 @@ pub fn scoped(uri: &[u8], group: &str) -> Box<str> {
     let uri = String::from_utf8_lossy(uri);
     let authority = uri.find("://").map_or(0, |scheme| scheme + 3);
     let end = uri[authority..].find('/').map_or(uri.len(), |path| authority + path);
-    // An origin has no space, so the two parts can be told apart.
+    // An origin contains no space, so the two parts can be separated again.
     format!("{} {group}", &uri[..end]).into_boxed_str()
 }
 

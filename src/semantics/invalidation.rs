@@ -1,4 +1,4 @@
-//! What the answer to an unsafe request makes invalid (RFC 9111 4.4).
+//! What the answer to an unsafe request invalidates (RFC 9111 4.4).
 
 use http::header::HeaderMap;
 use http::{Method, StatusCode, Uri, header};
@@ -6,14 +6,14 @@ use http::{Method, StatusCode, Uri, header};
 use super::groups::{self, CACHE_GROUP_INVALIDATION, TooMany};
 use super::methods::is_safe;
 
-/// Whether the answer to a request invalidates stored responses for its target: the method is unsafe, or
-/// unknown, and the answer is no error.
+/// Whether the answer to a request invalidates stored responses for its target: the method is unsafe or unknown, and
+/// the answer is not an error.
 pub(crate) fn invalidates(method: &Method, status: StatusCode) -> bool {
     !is_safe(method) && (status.is_success() || status.is_redirection())
 }
 
-/// The URIs beside the target that the answer names in `Location` and `Content-Location`, where they
-/// are of the target's origin (RFC 9111 4.4: others must not be touched).
+/// The URIs, apart from the target, that the answer names in `Location` and `Content-Location`, if they belong to the
+/// target's origin (RFC 9111 4.4: others must not be invalidated).
 pub(crate) fn named_targets(target: &Uri, response: &HeaderMap) -> Vec<Uri> {
     let mut targets = Vec::new();
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
@@ -72,8 +72,8 @@ fn origin_of(uri: &[u8]) -> &[u8] {
     slashes.nth(2).map_or(uri, |path| &uri[..=path])
 }
 
-/// Resolves a URI reference against an absolute base (RFC 3986 5.2). `None` where the result is not of the
-/// base's origin or no URI at all.
+/// Resolves a URI reference against an absolute base (RFC 3986 5.2). `None` if the result does not belong to the base's
+/// origin, or is not a URI.
 pub(crate) fn resolve(base: &Uri, reference: &[u8]) -> Option<Uri> {
     let reference = std::str::from_utf8(reference).ok()?.trim_matches([' ', '\t']);
     let reference = reference.split('#').next().unwrap_or_default();

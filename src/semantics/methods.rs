@@ -2,8 +2,7 @@
 
 use http::Method;
 
-/// Whether the answer to a request is what its target has to say to everybody: GET, and QUERY with its content
-/// (RFC 10008 2).
+/// Whether a method retrieves a representation that can be shared: GET, and QUERY with its content (RFC 10008 2).
 pub(crate) fn is_retrieval(method: &Method) -> bool {
     *method == Method::GET || *method == Method::QUERY
 }

@@ -10,19 +10,19 @@ use super::etag::EntityTag;
 use super::fields::trim;
 use super::range::{ByteRange, SentRange, is_strong_date, number};
 
-/// The most parts that are told apart: more of them only come of an attack, and each look costs.
+/// The most parts that are kept apart: only an attack makes more, and each look at them costs.
 pub const MOST_PARTS: usize = 64;
 
 /// Which bytes of a representation are held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extent {
     length: u64,
-    /// In order; none touches the next.
+    /// In ascending order, with a gap between any two.
     parts: Box<[ByteRange]>,
 }
 
 impl Extent {
-    /// What `Content-Range` of a 206 says of its content; `None` where the field is not one line of the form
+    /// What `Content-Range` of a 206 says about its content; `None` if the field is not one line of the form
     /// `bytes first-last/length`: malformed, of another unit, or of unknown length.
     pub(crate) fn of(response: &HeaderMap) -> Option<Self> {
         let mut lines = response.get_all(header::CONTENT_RANGE).into_iter();
@@ -87,7 +87,7 @@ impl Extent {
         self.held() == self.length
     }
 
-    /// Where a range begins in the parts one after the other; `None` where it is not held as a whole.
+    /// Where a range begins in the concatenation of the parts; `None` if not all of it is held.
     pub(crate) fn position(&self, range: ByteRange) -> Option<u64> {
         let mut before = 0;
         for part in &self.parts {
@@ -104,7 +104,7 @@ impl Extent {
         self.parts.iter().find(|part| part.first <= byte && byte <= part.last).copied()
     }
 
-    /// From the first missing byte of a range to the last; `None` where nothing is missing.
+    /// The range from the first missing byte of a range to the last one; `None` if nothing is missing.
     pub(crate) fn missing(&self, range: ByteRange) -> Option<ByteRange> {
         let first = match self.around(range.first) {
             None => range.first,
@@ -117,8 +117,8 @@ impl Extent {
         Some(ByteRange { first, last })
     }
 
-    /// What two hold together, of representations of one length; `None` where the lengths differ, or where it would
-    /// be in more than [`MOST_PARTS`] parts.
+    /// The bytes that two extents hold together; `None` if the lengths of their representations differ, or if there
+    /// would be more than [`MOST_PARTS`] parts.
     #[must_use]
     pub(crate) fn join(&self, other: &Self) -> Option<Self> {
         if self.length != other.length {
@@ -144,15 +144,15 @@ impl Extent {
     }
 }
 
-/// The validator by which parts of one representation know each other (RFC 9111 3.4): a strong entity tag, or
-/// a `Last-Modified` that is strong as RFC 9110 8.8.2.2 has it. Fit for `If-Range`.
+/// The validator that identifies parts of one representation (RFC 9111 3.4): a strong entity tag, or a `Last-Modified`
+/// that is strong by RFC 9110 8.8.2.2. It can be used in `If-Range`.
 pub(crate) fn strong_validator<'a>(
     etag: Option<&'a [u8]>,
     last_modified: Option<&'a [u8]>,
     date: SystemTime,
 ) -> Option<&'a [u8]> {
     if let Some(tag) = etag {
-        // One without quotes would pass for a date in `If-Range`.
+        // A tag without quotes would be read as a date in `If-Range`.
         let is_strong = tag.starts_with(b"\"") && !EntityTag::new(tag).is_weak();
         return Some(tag).filter(|_| is_strong);
     }

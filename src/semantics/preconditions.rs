@@ -13,7 +13,7 @@ use super::freshness::single_date;
 pub(crate) struct Representation<'a> {
     /// Its `Date`, which stands in for a missing `Last-Modified` of a stored response (RFC 9111 4.3.2).
     pub(crate) date: Option<SystemTime>,
-    /// Its `ETag` as it came.
+    /// Its `ETag` as received.
     pub(crate) etag: Option<&'a [u8]>,
     /// Its `Last-Modified`.
     pub(crate) last_modified: Option<SystemTime>,
@@ -22,7 +22,7 @@ pub(crate) struct Representation<'a> {
 /// What the preconditions say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// 412: the representation is not the one the request is meant for.
+    /// 412: the representation is not the one that the request is meant for.
     Failed,
     /// 304: the client has it already.
     NotModified,
@@ -32,9 +32,8 @@ pub(crate) enum Outcome {
 
 /// Evaluates the preconditions of a GET or HEAD in the order of RFC 9110 13.2.2.
 ///
-/// A date that is invalid, or a date field with several lines, is as if it were absent. Of a list of tags, the lines
-/// within the first 8 KiB are read: only an attack has more. To be used
-/// only with a representation that a 200 would carry.
+/// An invalid date, or a date field with several lines, counts as absent. Of a list of tags, the lines within the first
+/// 8 KiB are read: only an attack has more. Only for a representation that a 200 would carry.
 pub(crate) fn evaluate(request: &HeaderMap, representation: &Representation<'_>, now: SystemTime) -> Outcome {
     let last_modified = representation.last_modified;
     if request.contains_key(header::IF_MATCH) {
@@ -83,7 +82,7 @@ impl<'a> Representation<'a> {
     }
 }
 
-/// No more bytes of a list of tags are read, which costs some microseconds.
+/// The most bytes of a list of tags that are read, which takes some microseconds.
 const LONGEST: usize = 8192;
 
 /// Whether the field lists the tag, or is `*`.

@@ -9,10 +9,10 @@ use super::date;
 use super::etag::EntityTag;
 use super::fields::trim;
 
-/// More ranges than this in one request are ignored: nobody needs them, and they cost.
+/// More ranges than this in one request are ignored: no client needs them, and they are expensive.
 const MOST: usize = 64;
 
-/// A longer field is ignored: so many ranges of the largest numbers are shorter.
+/// A longer field is ignored: the most ranges with the largest numbers are shorter.
 const LONGEST: usize = 4096;
 
 /// Bytes `first..=last` of a representation; never empty, never beyond its end. Exhaustive on purpose: there is nothing else
@@ -38,7 +38,7 @@ impl ByteRange {
 pub(crate) enum SentRange {
     /// As the client sent it, with the client's conditions.
     Clients,
-    /// What is missing of a stored part. The answer, put together with it, has this status of its own to tell.
+    /// What is missing of a stored part. The status of this answer is reported, because the client gets another one.
     Missing,
     None,
 }
@@ -88,7 +88,7 @@ pub(crate) fn asked(request: &HeaderMap, length: u64) -> Asked {
     }
 }
 
-/// The satisfiable ranges; `None` where the field is to be ignored.
+/// The satisfiable ranges; `None` if the field has to be ignored.
 fn parse(line: &[u8], length: u64) -> Option<Vec<ByteRange>> {
     let (unit, set) = line.split_at_checked(line.iter().position(|&byte| byte == b'=')?)?;
     if !unit.eq_ignore_ascii_case(b"bytes") {

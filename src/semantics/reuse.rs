@@ -12,14 +12,15 @@ use super::rules::Rules;
 use super::status::is_server_error;
 use super::vary::Selecting;
 
-/// All that reuse of a stored response depends on; made once, when it is stored or freshened.
+/// Everything that the reuse of a stored response depends on; computed once, when it is stored or freshened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reuse {
-    /// The response's `Date`, or when it was received where it had none.
+    /// The response's `Date`, or the time of reception if it had none.
     pub date: SystemTime,
-    /// When the origin made the response, for the order among responses: its `Date`, but no later than its reception, so
-    /// that a clock which is ahead does not make it newer than what comes after it. Without a `Date`, when it was asked for.
+    /// When the origin made the response, for the order among responses: its `Date`, but no later than its reception,
+    /// so that a clock that is ahead does not make it newer than later responses. Without a `Date`, the time of the
+    /// request.
     pub generated: SystemTime,
     /// `immutable` (RFC 8246).
     pub immutable: bool,
@@ -33,24 +34,23 @@ pub struct Reuse {
     pub no_cache: bool,
     /// Never served stale, because the origin has since given a newer answer that is not stored (RFC 9111 4.3.3).
     pub outdated: bool,
-    /// When the response was asked for.
+    /// When the request for it was sent.
     pub request_time: SystemTime,
     /// When the response was received.
     pub response_time: SystemTime,
     /// What selected it (RFC 9111 4.1).
     pub selecting: Selecting,
-    /// In spite of which credentials one copy may serve many people.
+    /// Kinds of credentials that do not prevent the response from being shared.
     pub shared: CredentialKinds,
-    /// How long past its lifetime it may stand in for an error
-    /// (RFC 5861 4); `None` where neither it nor the policy says.
+    /// How long past its lifetime it may stand in for an error (RFC 5861 4); `None` if neither it nor the policy says.
     pub stale_if_error: Option<Duration>,
     /// How long past its lifetime it may be served while it is validated (RFC 5861 3).
     pub stale_while_revalidate: Duration,
 }
 
 impl Reuse {
-    /// The plainest terms: fresh for `lifetime` from `date` on, asked for and received at `response_time` with no age,
-    /// shared with nobody's credentials, no stale windows, nothing selected.
+    /// The simplest terms: fresh for `lifetime` from `date` on, requested and received at `response_time` with no age,
+    /// not shared between requests with credentials, without stale windows and selecting fields.
     pub fn new(date: SystemTime, response_time: SystemTime, lifetime: Duration) -> Self {
         Self {
             date,
@@ -70,35 +70,35 @@ impl Reuse {
         }
     }
 
-    /// Whether `other` is the newer word of the origin, which this one must not replace: by the origin's `Date`, then by
+    /// Whether `other` is the origin's newer response, which this one must not replace: by the origin's `Date`, then by
     /// the time of the call.
     ///
-    /// What was stale already when this one was asked for is replaced by it whatever its `Date`: the clocks of several
-    /// origins differ, and a cache that waited for the one that is ahead would store nothing meanwhile.
+    /// A response that was already stale when this one was requested is replaced whatever its `Date`: the clocks of
+    /// several origins differ, and a cache that waited for the one that is ahead would store nothing meanwhile.
     pub fn is_older_than(&self, other: &Self) -> bool {
         let was_stale =
             self.request_time >= other.response_time && (other.no_cache || other.ttl(self.request_time) <= 0);
-        // Where an origin's clock is ahead, both count from their receptions, but its own dates still tell the order.
+        // If an origin's clock is ahead, both count from their receptions, but its own dates still say the order.
         let is_by_both = self.date < other.date && self.request_time < other.request_time;
         (is_by_both || (self.generated, self.request_time) < other.place_in_time()) && !was_stale
     }
 
-    /// The order among responses. None is newer than its reception.
+    /// The order among responses. No response is newer than its reception.
     fn place_in_time(&self) -> (SystemTime, SystemTime) {
         (self.generated.min(self.response_time), self.request_time.min(self.response_time))
     }
 
-    /// `current_age`; `None` when the response was received in the future.
+    /// `current_age`; `None` if the response was received in the future.
     pub fn age(&self, now: SystemTime) -> Option<Duration> {
         current_age(self.initial_age, self.response_time, now)
     }
 
-    /// Seconds of freshness left, negative when stale: the lifetime without the age that `Age` tells.
+    /// Seconds of freshness left, negative when stale: the lifetime minus the age that `Age` reports.
     pub fn ttl(&self, now: SystemTime) -> i64 {
         self.ttl_at(self.age(now))
     }
 
-    /// [`Reuse::ttl`] where the age is known already.
+    /// [`Reuse::ttl`] if the age is known already.
     pub(crate) fn ttl_at(&self, age: Option<Duration>) -> i64 {
         freshness::ttl(self.lifetime, age)
     }
@@ -114,21 +114,21 @@ impl Reuse {
     }
 }
 
-/// How much of what a request asks for a stored response holds.
+/// How much of the requested bytes a stored response holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coverage {
     /// All of it.
     Full,
-    /// Too little to be of use.
+    /// Too little to be useful.
     Insufficient,
-    /// A part, and what is missing can be asked for under a strong validator (RFC 9111 3.4).
+    /// A part, and the missing bytes can be requested under a strong validator (RFC 9111 3.4).
     Partial,
 }
 
 /// A stored response as a request's candidate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidate<'a> {
-    /// How much of what is asked for it holds.
+    /// How much of the requested bytes it holds.
     pub(crate) coverage: Coverage,
     /// When it was purged softly, that is, declared stale before its time.
     pub(crate) expired: Option<SystemTime>,
@@ -155,7 +155,7 @@ pub enum Forward {
     Bypass,
     /// The method's semantics require it.
     Method,
-    /// Nothing usable was found, for a reason that is not told.
+    /// Nothing usable was found, for a reason that is not reported.
     Miss,
     /// Parts of the representation are stored, but not all that is asked for.
     Partial,
@@ -185,12 +185,12 @@ impl Forward {
     }
 }
 
-/// What stands in when a validation fails.
+/// What answers if a validation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fallback {
     /// Nothing: the failure is the answer.
     None,
-    /// Nothing may, and a 504 is owed where the origin can't be reached (RFC 9111 5.2.2.2).
+    /// Nothing may stand in, and the answer is a 504 if the origin can't be reached (RFC 9111 5.2.2.2).
     Forbidden,
     /// The stored response (RFC 5861 4).
     StaleIfError,
@@ -205,22 +205,22 @@ impl Fallback {
     }
 }
 
-/// What to do with a request. Indices are positions in the list of candidates.
+/// What to do with a request. An index is a position in the list of candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Ask the inner service for what is missing of a stored part.
+    /// Ask the inner service for the bytes that a stored part lacks.
     Complete(usize),
     /// Ask the inner service; nothing stored can help.
     Forward(Forward),
     /// Answer from storage.
     Serve(usize),
-    /// Answer from storage, with what will soon be stale, and validate behind.
+    /// Answer from storage with a response that will soon be stale, and validate it in the background.
     ServeAhead(usize),
-    /// Answer from storage, with what is stale, and validate behind (RFC 5861 3).
+    /// Answer from storage with a stale response, and validate it in the background (RFC 5861 3).
     ServeStale(usize),
     /// `only-if-cached`, and nothing usable: 504 (RFC 9111 5.2.1.7).
     Unsatisfiable,
-    /// Ask the inner service whether the stored response still holds.
+    /// Ask the inner service whether the stored response is still valid.
     Validate(usize, Forward, Fallback),
 }
 
@@ -234,7 +234,7 @@ pub(crate) fn decide<'a>(
     decide_where(true, request, candidates, rules, now)
 }
 
-/// [`decide`] where nothing can be validated in the background, so that nothing stale is served meanwhile.
+/// [`decide`] if nothing can be validated in the background, so that nothing stale is served meanwhile.
 pub(crate) fn decide_in_front<'a>(
     request: &RequestView<'_>,
     candidates: impl ExactSizeIterator<Item = Candidate<'a>>,
@@ -269,7 +269,7 @@ fn decide_where<'a>(
     }
 }
 
-/// What is there for a request.
+/// What was found for a request.
 enum Selected<'a> {
     Match(usize, Candidate<'a>),
     Nothing(Forward),
@@ -286,8 +286,8 @@ fn may_be_shared(request: &RequestView<'_>, reuse: &Reuse, rules: &Rules) -> boo
     rules.credentials == Credentials::Rfc9111 || !request.unkeyed.without(reuse.shared).any()
 }
 
-/// The newest of the matching candidates; of equal ones the first (RFC 9111 4.1). One that holds all that is asked for
-/// comes before any that does not.
+/// Selects the newest of the matching candidates; among equal ones, the first (RFC 9111 4.1). A candidate that holds
+/// all requested bytes comes before any that does not.
 fn select<'a>(
     request: &RequestView<'_>,
     candidates: impl ExactSizeIterator<Item = Candidate<'a>>,
@@ -352,7 +352,7 @@ fn judge(
         return Decision::Validate(index, Forward::Request, fallback);
     }
     let Some(staleness) = staleness else {
-        // Of what does not live long, half its life.
+        // At most half of a short lifetime.
         let is_soon_stale = |window: Duration| {
             let left = reuse.lifetime.saturating_sub(age);
             left <= window.min(reuse.lifetime / 2)
@@ -384,7 +384,7 @@ fn staleness(candidate: &Candidate<'_>, age: Duration, now: SystemTime) -> Optio
     by_age.max(by_purge)
 }
 
-/// RFC 5861 4, within what RFC 9111 4.2.4 lets stand.
+/// RFC 5861 4, within what RFC 9111 4.2.4 allows.
 fn fallback(reuse: &Reuse, asked: Option<u32>, staleness: Option<Duration>, rules: &Rules) -> Fallback {
     let staleness = staleness.unwrap_or_default();
     if reuse.must_revalidate || reuse.no_cache {

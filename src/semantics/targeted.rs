@@ -7,16 +7,16 @@ use sfv::{BareItem, Dictionary, ListEntry, Parser};
 use super::cache_control::ResponseDirectives;
 use super::fields::combined;
 
-/// The field that RFC 9213 defines for CDNs and other caches of the origin's side.
+/// The field that RFC 9213 defines for CDNs and other caches on the origin's side.
 pub(crate) const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 
 /// The targets of [`Rules::default`](super::Rules::default).
 pub(crate) static DEFAULT_TARGETS: [HeaderName; 1] = [CDN_CACHE_CONTROL];
 
-/// The directives of the first target that the response has in a valid form; else those of `Cache-Control`.
+/// The directives of the first target that the response has in a valid form; otherwise those of `Cache-Control`.
 ///
-/// A targeted field is a structured-fields dictionary. One that does not parse, is empty, or gives a known
-/// directive a value of the wrong type is ignored as a whole (RFC 9213 2.1, 2.2).
+/// A targeted field is a structured-fields dictionary. One that does not parse, is empty, or gives a known directive a
+/// value of the wrong type is ignored completely (RFC 9213 2.1, 2.2).
 pub(crate) fn directives(headers: &HeaderMap, targets: &[HeaderName]) -> ResponseDirectives {
     targets
         .iter()
@@ -33,7 +33,7 @@ fn target_of(headers: &HeaderMap, target: &HeaderName) -> Option<ResponseDirecti
     for (name, entry) in &dictionary {
         let value = match entry {
             ListEntry::Item(item) => Some(&item.bare_item),
-            ListEntry::InnerList(_) => None, // suits no directive that is known
+            ListEntry::InnerList(_) => None, // no known directive has such a value
         };
         set(&mut directives, name.as_str(), value)?;
     }

@@ -14,10 +14,10 @@ use super::rules::Rules;
 /// The request fields that selected a stored response, with the values they had. Made from the response's
 /// `Vary` when it is stored; matched against each later request without parsing `Vary` again.
 ///
-/// Content in a registered coding is for those who accept the coding, also where `Vary` does not say so.
+/// Content in a registered coding is for clients that accept the coding, even if `Vary` does not say so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selecting {
-    /// Where `Accept-Encoding` is not among the fields.
+    /// Present if `Accept-Encoding` is not among the fields.
     coded: Option<Box<Coded>>,
     fields: Box<[Field]>,
 }
@@ -25,21 +25,21 @@ pub struct Selecting {
 #[derive(Clone, Debug, Eq)]
 struct Field {
     name: HeaderName,
-    /// The members joined by `, `; `None` where the request had no such field.
+    /// The members joined by `, `; `None` if the request had no such field.
     value: Option<Box<[u8]>>,
-    /// By which it matches a request that sent something else.
+    /// By its meaning, it may match a request that sent another spelling.
     meaning: Option<Box<Meaning>>,
 }
 
-/// Why no request can be shown to match.
+/// Why no later request can match.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NeverMatches {
-    /// The request's selecting fields are longer than any that is compared, 4 KiB in all: each of the variants of a key
-    /// is compared with each request.
+    /// The request's selecting fields are longer than 4 KiB in total, and too long to be compared: each variant of a
+    /// key is compared with each request.
     #[error("the request's selecting fields are too long to be compared")]
     TooLong,
-    /// `Vary` has a member `*` or one that is no field name.
+    /// `Vary` has a member `*`, or one that is not a field name.
     #[error("`Vary` has a member `*` or one that is no field name")]
     Vary,
 }
@@ -53,8 +53,8 @@ impl Selecting {
     ///
     /// # Errors
     ///
-    /// [`NeverMatches`] where `Vary` holds `*` (RFC 9111 4.1) or something that is no field name, and where the request's
-    /// selecting fields are too long.
+    /// [`NeverMatches`] if `Vary` contains `*` (RFC 9111 4.1) or something that is not a field name, and if the
+    /// request's selecting fields are too long.
     pub fn of(response: &HeaderMap, request: &HeaderMap, rules: &Rules) -> Result<Self, NeverMatches> {
         if !response.contains_key(header::VARY) {
             return Ok(Self { coded: Coded::of(response).map(Box::new), fields: Box::default() });
@@ -63,7 +63,7 @@ impl Selecting {
         for member in list(response, &header::VARY) {
             match HeaderName::from_bytes(member) {
                 Ok(name) if name == "*" => return Err(NeverMatches::Vary), // `*` is a token, so a name
-                // What the origin never sees does not select.
+                // A field that the origin never sees does not select.
                 Ok(name) if rules.unkeyed.strips(&name) => {}
                 Ok(name) => names.push(name),
                 Err(_) => return Err(NeverMatches::Vary),
@@ -104,7 +104,7 @@ impl Selecting {
         Self::of(&only, request, rules)
     }
 
-    /// The same, and one more field of the request.
+    /// The same selecting fields, and one more field of the request.
     #[must_use]
     pub(crate) fn with_field(self, request: &HeaderMap, name: HeaderName) -> Self {
         let mut fields = self.fields.into_vec();
@@ -114,9 +114,9 @@ impl Selecting {
         Self { coded: self.coded, fields: fields.into_boxed_slice() }
     }
 
-    /// Whether a request has the same selecting fields: lines combined, white space around members
-    /// dropped, otherwise byte for byte (codings and languages as the rules have it); absent matches
-    /// absent only. And whether it accepts the coding of the content.
+    /// Whether a request has the same selecting fields: lines combined, white space around members dropped, otherwise
+    /// byte for byte (codings and languages as the rules have it); absent matches absent only. The request also has to
+    /// accept the coding of the content.
     pub(crate) fn matches(&self, request: &HeaderMap) -> bool {
         self.fields.iter().all(|field| field.matches(request)) && self.suits(request)
     }
@@ -126,8 +126,8 @@ impl Selecting {
         self.coded.as_ref().is_none_or(|coded| coded.suits(request))
     }
 
-    /// The values that a request has of these fields: equal for requests that are selected alike. `None` where
-    /// nothing selects.
+    /// The values of these fields in a request: equal for requests that select the same response. `None` if nothing
+    /// selects.
     pub(crate) fn signature(&self, request: &HeaderMap) -> Option<Box<[u8]>> {
         if self.fields.is_empty() && self.coded.is_none() {
             return None;
@@ -178,7 +178,7 @@ impl Field {
     }
 }
 
-/// By meaning, where there is one: what was stored for one spelling is replaced by what is for another.
+/// By meaning, if there is one: a response that was stored for one spelling is replaced by one for another.
 impl PartialEq for Field {
     fn eq(&self, other: &Self) -> bool {
         let has_normal_form = self.meaning.as_ref().is_some_and(|meaning| meaning.has_normal_form());
@@ -190,7 +190,7 @@ impl PartialEq for Field {
 
 const SEPARATOR: &[u8] = b", ";
 
-/// The members of a field, joined; `None` where it is absent.
+/// The members of a field, joined; `None` if it is absent.
 fn joined(request: &HeaderMap, name: &HeaderName) -> Option<Box<[u8]>> {
     let mut lines = request.get_all(name).into_iter().peekable();
     let length = lines.peek()?.len();
@@ -204,8 +204,8 @@ fn joined(request: &HeaderMap, name: &HeaderName) -> Option<Box<[u8]>> {
     Some(joined.into_boxed_slice())
 }
 
-/// Whether the members of a field, joined, are `value`; without joining them. A field may be long and be compared with
-/// many variants, so the first difference is the end.
+/// Whether the members of a field, joined, equal `value`, without joining them. A field may be long and be compared
+/// with many variants, so the comparison ends at the first difference.
 fn is_joined(request: &HeaderMap, name: &HeaderName, value: &[u8]) -> bool {
     let mut rest = value;
     for (index, member) in list(request, name).enumerate() {
@@ -260,7 +260,7 @@ mod tests {
         check("foo, foo", &[("foo", "1")], &[("foo", "1")], true);
         check("", &[("foo", "1")], &[("foo", "2")], true);
         check(" , ", &[("foo", "1")], &[("foo", "2")], true);
-        // Lines are combined, white space round members goes, order and case stay.
+        // Lines are combined, white space around members is removed, order and case stay.
         check("foo", &[("foo", "1, 2")], &[("foo", "1"), ("foo", "2")], true);
         check("foo", &[("foo", "1,2")], &[("foo", " 1 ,\t2")], true);
         check("foo", &[("foo", "1, 2")], &[("foo", "2, 1")], false);

@@ -1,8 +1,8 @@
 //! Unsafe requests: they are forwarded, and their success makes invalid what is stored (RFC 9111 4.4).
 //!
-//! Invariant: an unsafe request removes what is stored only by the inner service's answer that it has succeeded. Where
-//! nobody learns what has become of it, what is stored for its target is made stale, and validated by who asks next. So
-//! whoever sends requests, and breaks them off, makes nobody miss.
+//! Invariant: an unsafe request removes what is stored only by the inner service's answer that it has succeeded. If
+//! nobody learns what it has changed, what is stored for its target becomes stale, and the next request validates it.
+//! So a client that sends requests and breaks them off causes no misses.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -250,7 +250,7 @@ impl<S: Store> Doubt<S> {
         core.unknown_outcomes.turn(&self.key, core.clock.now())
     }
 
-    /// Makes stale what is stored for the key's URIs. Nobody is there to be told of a failure.
+    /// Makes stale what is stored for the key's URIs. There is nobody to whom a failure could be reported.
     async fn expire(self) {
         let core = &self.shared.core;
         let (targets, mode) = (core.targets_of(&self.key), PurgeMode::Expire(core.clock.now()));
@@ -265,8 +265,8 @@ impl<S: Store> Doubt<S> {
     }
 }
 
-/// A call that goes on in a task of its own when whoever waits for it leaves, within [`FillLimits::abandoned`]. As long as
-/// somebody waits, it costs no task.
+/// A call that continues in a task of its own if its client leaves, within [`FillLimits::abandoned`]. As long as the
+/// client waits, it costs no task.
 ///
 /// [`FillLimits::abandoned`]: crate::FillLimits::abandoned
 struct Carried<F, E>
@@ -286,7 +286,7 @@ where
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // One that panics, or has come to its end, is not there any more.
+        // A call that has panicked or finished is not there any more.
         let Some(mut call) = self.call.take() else {
             return Poll::Pending;
         };

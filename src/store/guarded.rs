@@ -76,7 +76,7 @@ impl GuardLimits {
         self
     }
 
-    /// How long [`Store::invalidate`] may take; default 2 s. Unsafe requests and whoever purges wait for it.
+    /// How long [`Store::invalidate`] may take; default 2 s. Unsafe requests and callers that purge wait for it.
     #[must_use]
     pub fn purge(mut self, limit: Duration) -> Self {
         self.purge = limit;

@@ -69,9 +69,9 @@ impl CacheKey {
         self
     }
 
-    /// Adds a request field, its lines one by one, or the fact that it is absent. A key with
-    /// `Authorization` or `Cookie` holds that credential: what is stored under it is one user's. A part of that name
-    /// which was added by [`CacheKey::with`] is another one, and holds no credential.
+    /// Adds a request field, its lines one by one, or the fact that it is absent. A key with `Authorization` or
+    /// `Cookie` holds that credential: responses under it belong to one user. A part with such a name that was added by
+    /// [`CacheKey::with`] is a different part, and holds no credential.
     #[must_use]
     pub fn with_field(mut self, name: &HeaderName, headers: &HeaderMap) -> Self {
         let mut lines = headers.get_all(name).into_iter().peekable();

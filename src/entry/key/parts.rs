@@ -42,7 +42,7 @@ impl KeyParts {
         self
     }
 
-    /// Says that this is the content of the request, all of it, and that the inner service still gets it. The key holds it,
+    /// Says that this is the complete content of the request, which the inner service still gets. The key holds it,
     /// with the fields that say how to read it. So the answer to a QUERY can be stored (RFC 10008), as
     /// [`QueryLayer`](crate::QueryLayer) does it.
     #[must_use]

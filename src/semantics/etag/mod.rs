@@ -9,9 +9,9 @@ use http::HeaderValue;
 use self::lanes::FnvLanes;
 use super::fields::Members;
 
-/// A received entity tag: its bytes as they came, and whether it is weak.
+/// A received entity tag: its bytes as received, and whether it is weak.
 ///
-/// Tags outside the grammar (without quotes, say) are kept and compared as they came.
+/// Tags outside the grammar (without quotes, for example) are kept and compared as received.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EntityTag<'a> {
     opaque: &'a [u8],
@@ -19,7 +19,7 @@ pub(crate) struct EntityTag<'a> {
 }
 
 impl<'a> EntityTag<'a> {
-    /// Reads one tag; white space round it must be gone.
+    /// Reads one tag, without white space around it.
     pub(crate) fn new(tag: &'a [u8]) -> Self {
         match tag.strip_prefix(b"W/") {
             Some(opaque) => Self { opaque, weak: true },
@@ -37,7 +37,7 @@ impl<'a> EntityTag<'a> {
         !self.weak && !other.weak && self.opaque == other.opaque
     }
 
-    /// Weak comparison (RFC 9110 8.8.3.2): equal but for the mark of weakness.
+    /// Weak comparison (RFC 9110 8.8.3.2): equal except for the mark of weakness.
     pub(crate) fn weak_eq(&self, other: &Self) -> bool {
         self.opaque == other.opaque
     }
@@ -50,9 +50,9 @@ pub(crate) fn any_member(line: &[u8], equal: impl Fn(&EntityTag<'_>) -> bool) ->
 
 /// How a tag is generated from content.
 ///
-/// FNV-1a is fast and incremental but not collision-resistant: whoever writes the content can make two
-/// contents of one length with one tag. So its tag is weak: it answers `If-None-Match` and never
-/// stands for a byte range. A strong tag needs a cryptographic hash, which the feature `blake3` brings.
+/// FNV-1a is fast and incremental but not collision-resistant: an author of the content can make two contents of one
+/// length with one tag. So its tag is weak: it answers `If-None-Match` and never stands for a byte range. A strong tag
+/// needs a cryptographic hash, which the feature `blake3` brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TagKind {
@@ -84,7 +84,7 @@ pub enum TagKind {
     Fnv1a,
 }
 
-/// Computes an entity tag while the content passes by.
+/// Computes an entity tag, piece by piece.
 ///
 /// ```
 /// use larder::semantics::etag::{TagKind, Tagger};
