@@ -17,6 +17,7 @@ use crate::semantics::reuse::Reuse;
 /// use std::time::{Duration, UNIX_EPOCH};
 /// use http::{HeaderMap, StatusCode};
 /// use larder::semantics::reuse::Reuse;
+/// use larder::semantics::vary::Selecting;
 /// use larder::{HeadParts, ResponseHead};
 ///
 /// let mut headers = HeaderMap::new();

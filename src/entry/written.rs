@@ -105,6 +105,7 @@ impl StoredResponse {
     /// # use std::time::{Duration, UNIX_EPOCH};
     /// # use http::{HeaderMap, StatusCode};
     /// # use larder::semantics::reuse::Reuse;
+    /// # use larder::semantics::vary::Selecting;
     /// use larder::{HeadParts, Payload, ResponseHead, StoredResponse};
     /// # let reuse = Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::from_secs(60), Selecting::default());
     /// # let parts = HeadParts::new(StatusCode::OK, HeaderMap::new(), reuse);
