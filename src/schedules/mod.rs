@@ -13,6 +13,7 @@ mod origin;
 mod passing;
 mod purging;
 mod stores;
+mod streaming;
 mod world;
 
 use std::cell::Cell;

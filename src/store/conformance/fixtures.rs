@@ -85,6 +85,15 @@ pub(super) fn head(accept: &str) -> ResponseHead {
     head
 }
 
+/// Asked for and generated at these seconds, all before any had come in.
+pub(super) fn timed(generated: u64, asked: u64) -> ResponseHead {
+    let mut head = head("x");
+    let at = |second| received_at() + Duration::from_secs(second);
+    (head.reuse.generated, head.reuse.request_time) = (at(generated), at(asked));
+    head.reuse.response_time = at(30);
+    head
+}
+
 pub(super) fn trailers() -> HeaderMap {
     let mut trailers = HeaderMap::new();
     trailers.insert("x-trailer", HeaderValue::from_static("1"));

@@ -16,6 +16,7 @@ pub mod raw;
 pub mod source;
 pub mod stepped;
 pub mod stores;
+pub mod streaming;
 pub mod wire;
 pub mod written;
 
