@@ -15,6 +15,7 @@ use tower::{Layer, Service};
 
 use super::HAS_PANICKED;
 use super::origin::{FRAMES, Origin, Refused, Script, Scripted};
+use super::remote::Remote;
 use super::stores::{self, Slow};
 use crate::handle::CacheHandle;
 use crate::layer::CacheLayer;
@@ -64,13 +65,29 @@ impl World {
         Self::under(policy.latency_budget(budget), script, patient(), 1024)
     }
 
+    /// Its store can't be read at times.
+    pub(super) fn unreadable(script: Script) -> Self {
+        Self::over(Remote::failing, StandardPolicy::default(), script, patient(), 1024)
+    }
+
     fn under(policy: StandardPolicy, script: Script, limits: FillLimits, max_object: u64) -> Self {
+        Self::over(Remote::or, policy, script, limits, max_object)
+    }
+
+    fn over(
+        remote: fn(BoxStore) -> BoxStore,
+        policy: StandardPolicy,
+        script: Script,
+        limits: FillLimits,
+        max_object: u64,
+    ) -> Self {
         let (clock, hand) = Clock::manual();
         // Small, for there is one for each schedule.
         let store = MemoryStore::builder().capacity(256 * 1024).max_object(max_object).build();
         let is_slow = stores::is_slow();
         let store = if is_slow { BoxStore::new(Slow(store)) } else { BoxStore::new(store) };
-        let layer = CacheLayer::builder(store).policy(policy).clock(clock).fill_limits(limits).build();
+        let layer =
+            CacheLayer::builder(remote(store)).policy(policy).clock(clock).fill_limits(limits).build();
         let origin = Origin::new(script);
         Self {
             cache: layer.layer(origin.clone()),

@@ -1,7 +1,7 @@
 //! Stores that wait, hang and fail by a script, around another one; and the store that a run of the scenarios is over.
 //!
-//! `LARDER_STORE=slow` runs the scenarios over [`Slow`], which answers nothing at once, and [`Written`], which keeps what
-//! it has read of what it has written; `LARDER_STORE=elsewhere` over [`Elsewhere`], which opens each content on demand.
+//! `LARDER_STORE=slow` runs the scenarios over [`Slow`], which answers nothing at once, [`Remembering`], which is told of half
+//! of what is on its way, and [`Written`], which keeps what it has read of what it has written; `LARDER_STORE=elsewhere` over [`Elsewhere`], which opens each content on demand.
 //! Scenarios whose premise is content in memory fail over that one.
 
 use std::collections::HashMap;
@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
 use super::elsewhere::Elsewhere;
+use super::remembering::Remembering;
 use super::seed;
 use super::written::Written;
 
@@ -43,7 +44,7 @@ pub fn cache_builder_over(store: MemoryStore) -> CacheBuilder {
     CacheLayer::builder(match kind() {
         Kind::Elsewhere => BoxStore::new(Elsewhere::of(store)),
         Kind::Memory => BoxStore::new(store),
-        Kind::Slow => BoxStore::new(Slow::of(Written::of(store))),
+        Kind::Slow => BoxStore::new(Slow::of(Remembering::half_of(Written::of(store)))),
     })
 }
 
