@@ -67,6 +67,7 @@ impl fmt::Debug for StoredBody {
 }
 
 /// What became of a [`Store::begin`](crate::Store::begin).
+#[non_exhaustive]
 pub enum BeginOutcome {
     /// This store takes whole content, by [`Store::put`](crate::Store::put).
     PutWhole,
