@@ -119,7 +119,7 @@ impl<S: Store> CacheBuilder<S> {
     pub fn build(self) -> CacheLayer<S> {
         let Self { config, store } = self;
         let store = Guarded::where_needed(store, config.guard_limits.clone());
-        let core = Core::new(config, store.limits().capacity);
+        let core = Core::new(config, &store.limits());
         CacheLayer { shared: Arc::new(Shared { core, store }) }
     }
 

@@ -1,13 +1,16 @@
 //! What all services and handles of a layer share: its configuration, its state and its store.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::request::Parts;
-use http::{Extensions, Uri};
+use http::{Extensions, HeaderMap, Uri};
 use smallvec::SmallVec;
 
+use crate::body::pump::Unwritten;
 use crate::body::stored::Watched;
 use crate::collapse::Collapser;
 use crate::collapse::background::BackgroundValidations;
@@ -16,7 +19,7 @@ use crate::collapse::purge_state::PurgeCount;
 use crate::collapse::unknown_outcomes::UnknownOutcomes;
 use crate::entry::aliases::QueryAliases;
 use crate::entry::key::{self, CacheKey};
-use crate::entry::{ResponseHead, StoredResponse};
+use crate::entry::{Payload, ResponseHead, StoredResponse};
 use crate::error::StoreError;
 use crate::limits::calls::{CallLimits, CallPermits};
 use crate::limits::held::{BodyLimits, Held};
@@ -27,8 +30,8 @@ use crate::runtime::clock::Clock;
 use crate::semantics::etag::TagKind;
 use crate::semantics::range::ByteRange;
 use crate::store::{
-    Fence, GuardLimits, Guarded, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, RemoteContent,
-    Store, StoredBody, StoredId,
+    BeginOutcome, ContentWriter, Fence, GuardLimits, Guarded, Lookup, PurgeMode, PurgeScope, PurgeTarget,
+    PutOutcome, RemoteContent, Store, StoreLimits, StoredBody, StoredId,
 };
 
 /// The cache that all services of a layer share.
@@ -76,6 +79,25 @@ impl<S: Store> Shared<S> {
         }
     }
 
+    /// Begins to store a response whose content is on its way, `length` bytes where that is known.
+    pub(crate) async fn begin(
+        self: Arc<Self>,
+        key: CacheKey,
+        length: Option<u64>,
+        fence: Fence,
+    ) -> Result<StreamWriter<S>, Unwritten> {
+        match self.reported(self.store.begin(&key, length, fence).await) {
+            None => Err(Unwritten::Failed),
+            Some(BeginOutcome::PutWhole) => Err(Unwritten::Whole),
+            Some(BeginOutcome::Refused(outcome)) => {
+                let bytes = length.unwrap_or_default();
+                self.core.reporter.event(&Event::Stored { bytes, key: &key, outcome });
+                Err(unwritten(outcome))
+            }
+            Some(BeginOutcome::Writer(writer)) => Ok(StreamWriter { bytes: 0, key, shared: self, writer }),
+        }
+    }
+
     /// Gives a stored response a new head. A failure reads like [`PutOutcome::Superseded`].
     pub(crate) async fn freshen(
         &self,
@@ -115,6 +137,57 @@ impl<S: Store> Shared<S> {
 
     fn reported<T>(&self, result: Result<T, StoreError>) -> Option<T> {
         result.inspect_err(|error| self.core.reporter.event(&Event::StoreFailed { error })).ok()
+    }
+}
+
+/// Stores a response whose content is on its way. Dropped before it is committed, nothing is stored.
+pub(crate) struct StreamWriter<S> {
+    bytes: u64,
+    key: CacheKey,
+    shared: Arc<Shared<S>>,
+    writer: Box<dyn ContentWriter>,
+}
+
+impl<S: Store> StreamWriter<S> {
+    /// How much was written.
+    pub(crate) fn written(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Writes the next piece.
+    ///
+    /// # Errors
+    ///
+    /// Where nothing more is to be written.
+    pub(crate) async fn write(&mut self, piece: Bytes) -> Result<(), Unwritten> {
+        let Self { bytes, key, shared, writer } = self;
+        *bytes += piece.len() as u64;
+        match shared.reported(writer.write(piece).await) {
+            None => Err(Unwritten::Failed),
+            Some(ControlFlow::Continue(())) => Ok(()),
+            Some(ControlFlow::Break(outcome)) => {
+                shared.core.reporter.event(&Event::Stored { bytes: *bytes, key, outcome });
+                Err(unwritten(outcome))
+            }
+        }
+    }
+
+    /// Stores the response. A failure reads like [`PutOutcome::Superseded`].
+    pub(crate) async fn commit(self, head: ResponseHead, trailers: Option<HeaderMap>) -> PutOutcome {
+        let Self { bytes, key, shared, writer } = self;
+        let committed = shared.reported(writer.commit(head, trailers).await);
+        if let Some(outcome) = committed {
+            shared.core.reporter.event(&Event::Stored { bytes, key: &key, outcome });
+        }
+        committed.unwrap_or(PutOutcome::Superseded)
+    }
+}
+
+/// What it means where a store refuses content before it has all of it.
+fn unwritten(outcome: PutOutcome) -> Unwritten {
+    match outcome {
+        PutOutcome::Stored | PutOutcome::Superseded => Unwritten::Superseded,
+        PutOutcome::TooLarge => Unwritten::TooLarge,
     }
 }
 
@@ -162,6 +235,8 @@ pub(crate) struct Core {
     pub(crate) enabled: bool,
     pub(crate) gauges: Arc<Gauges>,
     id: CoreId,
+    /// The most content of one response that is taken into memory.
+    pub(crate) most_in_memory: u64,
     pub(crate) policy: CurrentPolicy,
     pub(crate) purges: PurgeCount,
     pub(crate) reporter: Reporter,
@@ -172,8 +247,9 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// `capacity` is that of the store.
-    pub(crate) fn new(config: Config, capacity: Option<u64>) -> Self {
+    /// `limits` are those of the store.
+    pub(crate) fn new(config: Config, limits: &StoreLimits) -> Self {
+        let StoreLimits { capacity, max_object, takes_streams, .. } = *limits;
         let Config {
             body_limits,
             cache_status,
@@ -191,6 +267,7 @@ impl Core {
         let gauges = Arc::new(Gauges::new(fill_limits, held, calls, capacity));
         reporter.cache_status = cache_status.unwrap_or(storing);
         reporter.key &= reporter.cache_status;
+        let most_in_memory = if takes_streams { max_object.min(gauges.kept()) } else { max_object };
         Self {
             aliases: QueryAliases::default(),
             background: BackgroundValidations::default(),
@@ -199,6 +276,7 @@ impl Core {
             enabled,
             gauges,
             id: CoreId::default(),
+            most_in_memory,
             policy: CurrentPolicy::new(policy),
             purges: PurgeCount::default(),
             reporter,
@@ -221,6 +299,11 @@ impl Core {
         if !self.is_nested(request) {
             request.extensions.get_or_insert_default::<Passed>().0.push(self.id);
         }
+    }
+
+    /// Whether all of some content can be taken into memory.
+    pub(crate) fn can_load(&self, payload: &Payload) -> bool {
+        !payload.is_remote() || payload.len() <= self.most_in_memory
     }
 
     /// Content up to this length is taken in before it is answered, where it is there.

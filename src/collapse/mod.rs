@@ -124,6 +124,8 @@ pub(crate) type LazyHead = LazyLock<ResponseHead, Box<dyn FnOnce() -> ResponseHe
 /// Why a later call takes the place of one that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Because {
+    /// The beginning of its content is gone. The results of both are stored.
+    Begun,
     /// It takes long. The results of both are stored.
     Late,
     /// Its result is too old for the request that asks, and is not stored.
@@ -214,7 +216,7 @@ impl Collapser {
                 match (because, &role) {
                     (Because::Older, _) => old.is_superseded = true,
                     (Because::Late, Role::Leader(leader)) => old.heir = Some(Arc::clone(leader.call())),
-                    (Because::Late, _) => {}
+                    (Because::Begun | Because::Late, _) => {}
                 }
                 drop(old);
                 role

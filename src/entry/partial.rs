@@ -296,39 +296,55 @@ pub(crate) enum Joined {
 /// Puts a new response and the stored one of the same selecting fields together where both are of one representation.
 pub(crate) fn joined(old: &StoredResponse, new: &StoredResponse) -> Joined {
     let both = match (old.head().part.is_some(), new.head().part.is_some()) {
-        // A whole response has more to give, unless the part is of a newer representation for sure.
-        (false, true) => {
-            let is_newer = new.head().reuse().generated > old.head().reuse().generated;
-            let (had, came) = (validator(old), validator(new));
-            if !(is_newer && had.is_some() && came.is_some() && had != came) {
-                return Joined::Old;
-            }
-            None
+        (false, true) if has_more(old.head(), new.head()) => return Joined::Old,
+        (true, false) => {
+            outlasting(new.head(), old.head()).map(|head| StoredResponse::new(head, new.payload().clone()))
         }
-        (true, false) => outlasting(new, old),
         // Parts that are asked for side by side land in any order.
         (true, true) if new.is_older_than(old) => join(new, old),
         (true, true) => join(old, new),
-        (false, false) => None,
+        (false, _) => None,
     };
     both.map_or(Joined::New, Joined::Both)
 }
 
-/// A whole response as new as a part of the same representation, which was asked for after it and landed before it.
-fn outlasting(whole: &StoredResponse, part: &StoredResponse) -> Option<StoredResponse> {
+/// The head of a new response of `length` bytes beside the stored one of the same selecting fields, where their contents are
+/// not put together. `None` where the stored one has more to give.
+pub(crate) fn beside(old: &StoredResponse, new: &ResponseHead, length: u64) -> Option<ResponseHead> {
+    match (old.head().part.is_some(), new.part.is_some()) {
+        (false, true) if has_more(old.head(), new) => None,
+        (true, false) => Some(outlasting(new, old.head()).unwrap_or_else(|| new.clone())),
+        // Of one representation, the larger part.
+        (true, true) if validator(old.head()).is_some_and(|own| validator(new) == Some(own)) => {
+            (length >= old.payload().len()).then(|| new.clone())
+        }
+        _ => Some(new.clone()),
+    }
+}
+
+/// Whether a whole response has more to give than a part that comes to it: unless the part is of a newer representation for
+/// sure.
+fn has_more(whole: &ResponseHead, part: &ResponseHead) -> bool {
+    let is_newer = part.reuse().generated > whole.reuse().generated;
+    let (had, came) = (validator(whole), validator(part));
+    !(is_newer && had.is_some() && came.is_some() && had != came)
+}
+
+/// The head of a whole response as new as a part of the same representation, which was asked for after it and landed before
+/// it.
+fn outlasting(whole: &ResponseHead, part: &ResponseHead) -> Option<ResponseHead> {
     let own = validator(whole)?;
-    if validator(part) != Some(own) || !whole.is_older_than(part) {
+    if validator(part) != Some(own) || !whole.reuse().is_older_than(part.reuse()) {
         return None;
     }
-    let mut head = whole.head().clone();
-    let newer = part.head().reuse();
+    let mut head = whole.clone();
+    let newer = part.reuse();
     (head.reuse.generated, head.reuse.request_time) = (newer.generated, newer.request_time);
-    Some(StoredResponse::new(head, whole.payload().clone()))
+    Some(head)
 }
 
 /// By which the parts of one representation know each other (RFC 9111 3.4).
-fn validator(stored: &StoredResponse) -> Option<&[u8]> {
-    let head = stored.head();
+fn validator(head: &ResponseHead) -> Option<&[u8]> {
     head.strong_validator().filter(|_| !head.tag_is_ours)
 }
 
@@ -337,8 +353,8 @@ fn join(old: &StoredResponse, new: &StoredResponse) -> Option<StoredResponse> {
     let (Some(Part::Bytes(had)), Some(Part::Bytes(came))) = (old.head().part(), new.head().part()) else {
         return None;
     };
-    let own = validator(new)?;
-    if validator(old) != Some(own) {
+    let own = validator(new.head())?;
+    if validator(old.head()) != Some(own) {
         return None;
     }
     let extent = had.join(came)?;

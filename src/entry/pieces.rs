@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 /// The length of a piece. Content up to this length is one block.
-pub(crate) const PIECE: usize = 64 * 1024;
+pub(crate) const PIECE: usize = if cfg!(shuttle) { 8 } else { 64 * 1024 };
 
 /// A range of so many pieces does not keep the others.
 const FEW: usize = 4;

@@ -104,8 +104,9 @@ impl StoredResponse {
     /// # use std::time::{Duration, UNIX_EPOCH};
     /// # use http::{HeaderMap, StatusCode};
     /// # use larder::semantics::reuse::Reuse;
+    /// # use larder::semantics::vary::Selecting;
     /// use larder::{HeadParts, Payload, ResponseHead, StoredResponse};
-    /// # let reuse = Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::from_secs(60));
+    /// # let reuse = Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::from_secs(60), Selecting::default());
     /// # let parts = HeadParts::new(StatusCode::OK, HeaderMap::new(), reuse);
     /// let head = ResponseHead::from_parts(parts).unwrap();
     /// let response = StoredResponse::from_parts(head, Payload::from_bytes("hello".into())).unwrap();
@@ -441,6 +442,10 @@ mod tests {
             generated_tag: bool,
         ) -> HeadParts {
             let status = if part.is_some() { 206 } else { status };
+            let mut reuse = reuse;
+            if part == Some(Part::Replay) {
+                reuse.selecting = reuse.selecting.with_field(&HeaderMap::new(), header::RANGE);
+            }
             let mut parts = HeadParts::new(StatusCode::from_u16(status).expect("a status"), headers, reuse);
             if has_tag {
                 parts.headers.insert(header::ETAG, HeaderValue::from_static("\"a\""));
@@ -514,7 +519,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::ETAG, HeaderValue::from_static("\"a\""));
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
-        let mut reuse = Reuse::new(at(1), at(2), Duration::from_secs(60));
+        let mut reuse = Reuse::new(at(1), at(2), Duration::from_secs(60), Selecting::default());
         reuse.stale_if_error = Some(Duration::from_nanos(5));
         reuse.no_cache = true;
         let mut parts = HeadParts::new(StatusCode::PARTIAL_CONTENT, headers, reuse);
@@ -564,7 +569,7 @@ mod tests {
 
     #[test]
     fn bytes_of_another_version_and_truncated_bytes_are_refused() {
-        let reuse = Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::ZERO);
+        let reuse = Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::ZERO, Selecting::default());
         let head = ResponseHead::from_parts(HeadParts::new(StatusCode::OK, HeaderMap::new(), reuse))
             .expect("a head");
         let bytes = StoredResponse::from_parts(head, Payload::from_bytes("abc".into()))
@@ -585,7 +590,7 @@ mod tests {
     fn heads_that_no_layer_stores_are_refused() {
         let extent = |length, last| Extent::new(length, [ByteRange { first: 0, last }]).expect("an extent");
         let with = |status: u16, part: Option<Part>, field: Option<(&'static str, &'static str)>| {
-            let reuse = Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::ZERO);
+            let reuse = Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::ZERO, Selecting::default());
             let headers =
                 field.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
             let status = StatusCode::from_u16(status).expect("a status");
@@ -599,6 +604,7 @@ mod tests {
             (200, bytes(9, 4), None, InvalidEntry::Part),
             (206, bytes(9, 8), None, InvalidEntry::Part),
             (200, Some(Part::Replay), None, InvalidEntry::Part),
+            (206, Some(Part::Replay), None, InvalidEntry::Part), // without `Range` among the selecting fields
             (304, None, None, InvalidEntry::Part),
             (101, None, None, InvalidEntry::Part),
             (206, bytes(9, 4), Some(("content-range", "bytes 0-4/9")), InvalidEntry::Fields),

@@ -128,6 +128,7 @@ impl Judged<'_> {
             request: &request.parts.headers,
             request_directives: &request.directives,
             keyed: request.key.keyed_credentials(&request.parts.headers),
+            is_identified: request.key.is_identified(),
             status: response.status,
             response: &response.headers,
             directives: &view.directives,
@@ -153,7 +154,7 @@ fn selecting_by(
 ) -> Result<Selecting, NeverMatches> {
     match rule {
         VaryRule::AsSent => Selecting::of(response, request, rules),
-        VaryRule::Ignore => Ok(Selecting::default()),
+        VaryRule::Ignore => Selecting::of_listed(&[], response, request, rules),
         VaryRule::Only(names) => Selecting::of_listed(names, response, request, rules),
     }
 }

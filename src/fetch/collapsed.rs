@@ -10,18 +10,17 @@ use std::time::{Duration, SystemTime};
 
 use http::{Method, StatusCode};
 
-use crate::body::flight::Flight;
 use crate::collapse::{
     Because, Call, CallResult, CollapseKey, Follower, Interest, Leader, NotShareable, Role,
 };
-use crate::entry::{ResponseHead, StoredResponse};
 use crate::fetch::Fetch;
 use crate::fetch::InnerService;
 use crate::fetch::drive::{DetachedCall, Ended};
 use crate::fetch::exchange::{Exchange, FetchPlan, Goal};
+use crate::fetch::share::Unshared;
 use crate::limits::key_queues::QueueTurn;
 use crate::observe::Answer;
-use crate::respond::{Source, no_content};
+use crate::respond::no_content;
 use crate::runtime::{Deadline, Runtime, joined, moment, polled_once};
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::collapse::may_collapse;
@@ -51,6 +50,8 @@ enum Followed {
     Answer(Box<Answer>),
     /// Another call may do, or this one's.
     Again,
+    /// Too much of the call's content has come in to share it: all who come now make another one together.
+    Begun(Arc<Call>),
     /// Two calls were in vain: it makes a call of its own when its turn comes.
     InTurn,
     /// The call takes too long: all who wait make another one together.
@@ -96,12 +97,17 @@ impl<S: Store> CollapsedFetch<S> {
                         role = self.supersede(&ticket, &call, Because::Late);
                         continue;
                     }
+                    Followed::Begun(call) if rounds < MOST_ROUNDS => {
+                        rounds += 1;
+                        role = self.supersede(&ticket, &call, Because::Begun);
+                        continue;
+                    }
                     Followed::TooOld(call) if rounds < MOST_ROUNDS => {
                         rounds += 1;
                         role = self.supersede(&ticket, &call, Because::Older);
                         continue;
                     }
-                    Followed::TooOld(_) => break true,
+                    Followed::Begun(_) | Followed::TooOld(_) => break true,
                 },
                 Role::Alone | Role::Outdated(_) => break true,
             }
@@ -321,7 +327,7 @@ impl<S: Store> CollapsedFetch<S> {
             return Followed::Late(Arc::clone(follower.call()));
         };
         if let CallResult::Streaming(head, flight, is_tagged) = &result
-            && self.waits_for_whole(head, flight, *is_tagged)
+            && self.exchange.waits_for_whole(head, flight, *is_tagged)
             && let Some(reader) = flight.join()
         {
             let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
@@ -344,7 +350,7 @@ impl<S: Store> CollapsedFetch<S> {
         }
         let has_unkeyed = self.exchange.request.unkeyed().any();
         let shared = match &result {
-            CallResult::Error(response) if !has_unkeyed => Some(self.answer_error(response)),
+            CallResult::Error(response) if !has_unkeyed => Some(self.exchange.answer_error(response)),
             CallResult::NotShareable(NotShareable::Chance { .. }) | CallResult::Error(_) => {
                 return self.followed_a_failure();
             }
@@ -361,10 +367,20 @@ impl<S: Store> CollapsedFetch<S> {
                     None => self.followed_a_failure(),
                 };
             }
-            CallResult::Streaming(head, flight, _) => self.share_flight(head, flight),
+            CallResult::Streaming(head, flight, _) => match self.exchange.share_flight(head, flight) {
+                Ok(answer) => Some(answer),
+                Err(Unshared::Begun) if flight.has_ended() => {
+                    // It is all there, and the store is about to have it.
+                    let deadline = self.deadline.get_or_insert_with(|| Deadline::new(limit));
+                    deadline.in_time(follower.ended()).await;
+                    return Followed::Again;
+                }
+                Err(Unshared::Begun) => return Followed::Begun(Arc::clone(follower.call())),
+                Err(Unshared::Unfit) => None,
+            },
             // Who comes when the answer is there already has not waited for that validation.
-            CallResult::Validated(response) => self.share(response, !is_over).await,
-            CallResult::Whole(response) => self.share(response, false).await,
+            CallResult::Validated(response) => self.exchange.share(response, !is_over).await,
+            CallResult::Whole(response) => self.exchange.share(response, false).await,
         };
         if let Some(answer) = shared {
             self.core().gauges.collapsed();
@@ -434,55 +450,6 @@ impl<S: Store> CollapsedFetch<S> {
     fn followed_a_failure(&mut self) -> Followed {
         self.failures += 1;
         if self.failures == 1 { Followed::Again } else { Followed::InTurn }
-    }
-
-    /// An error that is shared with those that waited for it, and not stored.
-    fn answer_error(&self, response: &StoredResponse) -> Answer {
-        let outcome = Forwarding { collapsed: Some(true), ..Forwarding::new(self.exchange.plan.forward) };
-        let now = self.core().clock.now();
-        self.exchange.request.respond(self.core(), Source::Stored(response, None), outcome, now)
-    }
-
-    /// The answer from a response that another request's call has brought, if this request may have it.
-    async fn share(&self, response: &StoredResponse, is_validated: bool) -> Option<Answer> {
-        let (core, now, request) = (self.core(), self.core().clock.now(), &self.exchange.request);
-        if !request.may_share(response, is_validated, now) {
-            return None;
-        }
-        let opened = request.open(&self.exchange.shared, response).await.ok()?;
-        let outcome = self.collapsed(response.head(), now);
-        Some(request.respond(core, Source::Stored(response, opened), outcome, now))
-    }
-
-    /// Whether the answer to this request has to be made of the whole of what is on its way, and that is soon there.
-    fn waits_for_whole(&self, head: &ResponseHead, flight: &Flight, is_tagged: bool) -> bool {
-        let (core, request) = (self.core(), &self.exchange.request);
-        let is_small = flight.declared().is_some_and(|length| length <= core.small());
-        is_small
-            && head.part.is_none()
-            && request.needs_whole(is_tagged)
-            && !request.directives.no_cache
-            && request.may_share_head(head, false, core.clock.now())
-    }
-
-    fn share_flight(&self, head: &ResponseHead, flight: &Arc<Flight>) -> Option<Answer> {
-        let (core, request) = (self.core(), &self.exchange.request);
-        let now = core.clock.now();
-        // What is not there yet can't be cut.
-        if head.part.is_some() || request.fields.range || !request.may_share_head(head, false, now) {
-            return None;
-        }
-        let reader = flight.join()?;
-        Some(request.respond(core, Source::Flight(head, reader), self.collapsed(head, now), now))
-    }
-
-    fn collapsed(&self, head: &ResponseHead, now: SystemTime) -> Forwarding {
-        Forwarding {
-            collapsed: Some(true),
-            stored: true,
-            ttl: Some(head.reuse().ttl(now)),
-            ..Forwarding::new(self.exchange.plan.forward)
-        }
     }
 
     /// How long an answer is waited for, where a stored one may stand in.

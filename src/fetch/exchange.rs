@@ -163,7 +163,7 @@ impl<S: Store> Exchange<S> {
         let (shared, response) = (&self.shared, &stored.response);
         let opened = match self.plan.goal {
             Goal::Complete(_) => {
-                let most = shared.store.limits().max_object;
+                let most = shared.core.most_in_memory;
                 let loaded = Box::pin(open::load(shared, &self.request.key, response, most)).await;
                 loaded.map(|loaded| {
                     self.lookup = std::mem::take(&mut self.lookup).with_response(stored.id, loaded);

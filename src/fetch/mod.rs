@@ -7,6 +7,8 @@ pub(crate) mod assess;
 mod complete;
 mod drive;
 mod receive;
+mod share;
+mod stream;
 mod validate;
 mod write;
 

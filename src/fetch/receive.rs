@@ -1,25 +1,25 @@
-//! A new response of the inner service: assessed, taken in, stored and answered.
+//! A new response of the inner service: assessed, taken in, stored and answered. What comes in while it is answered is in
+//! `stream.rs`.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::header::{self, HeaderMap};
-use http::{Method, Response, StatusCode, response};
+use http::{HeaderValue, Method, Response, StatusCode, response};
 use http_body::Body;
 
 use super::Fetch;
-use super::assess::{Assessment, Tag};
-use super::write::{self, EntryWrite, ReportedStored};
+use super::assess::Assessment;
+use super::write::{self, EntryWrite};
 use crate::body::CacheBody;
 use crate::body::incoming::Incoming;
 use crate::body::prefetch::{self, Content, LONG, Prefetch, WaitFor};
-use crate::body::pump::{Pump, Sink};
-use crate::collapse::{CallResult, LazyHead, NotShareable};
-use crate::entry::pieces::{PIECE, Pieces};
-use crate::entry::{Part, Payload, StoredResponse};
+use crate::collapse::{CallResult, NotShareable};
+use crate::entry::pieces::PIECE;
+use crate::entry::{Part, Payload, ResponseHead, StoredResponse};
 use crate::observe::Answer;
 use crate::respond::{self, Source};
-use crate::runtime::{Runtime, from_now_on};
+use crate::runtime::Runtime;
 use crate::semantics::answer::{add_stored, restore_unstored};
 use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::collapse;
@@ -29,15 +29,14 @@ use crate::semantics::is_retrieval;
 use crate::semantics::range::SentRange;
 use crate::semantics::storing::{Effect, NotStored};
 use crate::semantics::tagging::is_taggable;
-use crate::shared::Shared;
 use crate::store::{PutOutcome, Store};
 
 /// A new response of the inner service, assessed.
-struct NewResponse {
-    assessment: Box<Assessment>,
+pub(super) struct NewResponse {
+    pub(super) assessment: Box<Assessment>,
     /// Less of it is taken in than could be stored.
-    is_capped: bool,
-    parts: response::Parts,
+    pub(super) is_capped: bool,
+    pub(super) parts: response::Parts,
 }
 
 impl<S: Store> Fetch<S> {
@@ -75,7 +74,8 @@ impl<S: Store> Fetch<S> {
             // It may turn out to be too large for the store, and no client waits for it, or there is no room for more.
             terms.max_body = PIECE as u64;
         }
-        let has_room = gauges.has_room(length.unwrap_or(PIECE as u64)) && !(is_full && length.is_some());
+        let in_memory = length.unwrap_or(PIECE as u64).min(self.core().most_in_memory);
+        let has_room = gauges.has_room(in_memory) && !(is_full && length.is_some());
         if terms.store.is_ok() && !self.is_small(length) && !has_room {
             terms.store = Err(NotStored::NoRoom);
         }
@@ -116,12 +116,12 @@ impl<S: Store> Fetch<S> {
             let body = CacheBody::passing(&self.core().gauges.held, body);
             return self.forward(received, body, NotStored::Runtime);
         };
-        self.store_while_streaming(received, &runtime, body, length, tag)
+        self.store_while_streaming(received, &runtime, body, length, tag).await
     }
 
     /// A response that is not stored. Small content is taken in first where it can get an entity tag, or is an error for all
     /// that wait.
-    async fn receive_unstorable(
+    pub(super) async fn receive_unstorable(
         mut self,
         received: NewResponse,
         body: Incoming,
@@ -258,34 +258,6 @@ impl<S: Store> Fetch<S> {
         write::soon(&gauges, bytes, None, Box::pin(async move { write.put(response).await })).await
     }
 
-    /// Passes content to the client as it comes in, and stores it when it is whole.
-    fn store_while_streaming(
-        mut self,
-        received: NewResponse,
-        runtime: &Runtime,
-        body: Incoming,
-        length: Option<u64>,
-        tag: Option<TagKind>,
-    ) -> Answer {
-        let NewResponse { assessment, is_capped, parts } = received;
-        let (received_at, sent_at) = (assessment.received_at, self.exchange.request.now);
-        let outcome = self.stored(assessment.ttl(&parts.headers, sent_at));
-        let (shared, gauges) = (Arc::clone(&self.exchange.shared), Arc::clone(&self.core().gauges));
-        let (pump, reader) = Pump::new(length, assessment.terms.max_body, tag, &gauges);
-        let (status, headers) = (parts.status, parts.headers.clone());
-        let received = Arc::new(ReceivedHead { assessment, headers, sent_at, status });
-        let write = EntryWrite::of(&mut self.exchange);
-        if let Some(leader) = &write.leader {
-            let head = lazy_head(Arc::clone(&received));
-            leader.publish(CallResult::Streaming(Arc::new(head), Arc::clone(pump.flight()), tag.is_some()));
-        }
-        // Where it is a 304, the content goes to the store all the same, as that of a fill that nobody waits for.
-        let answer = self.respond_received(parts, CacheBody::flight(reader), outcome, received_at);
-        let reported = ReportedStored::new(&gauges);
-        pump.launch(runtime, body, Box::new(EntrySink { is_capped, received, reported, shared, write }));
-        answer
-    }
-
     /// Answers with a response that is not stored.
     fn forward(&self, received: NewResponse, body: CacheBody, reason: NotStored) -> Answer {
         let NewResponse { assessment, parts, .. } = received;
@@ -311,7 +283,7 @@ impl<S: Store> Fetch<S> {
         self.respond_received(parts, body, outcome, received_at)
     }
 
-    fn respond_received(
+    pub(super) fn respond_received(
         &self,
         parts: response::Parts,
         body: CacheBody,
@@ -323,7 +295,7 @@ impl<S: Store> Fetch<S> {
         self.exchange.request.respond(self.core(), Source::Received(received), outcome, now)
     }
 
-    fn stored(&self, ttl: i64) -> Forwarding {
+    pub(super) fn stored(&self, ttl: i64) -> Forwarding {
         Forwarding { stored: true, ttl: Some(ttl), ..self.forwarding() }
     }
 
@@ -336,60 +308,6 @@ impl<S: Store> Fetch<S> {
     }
 }
 
-/// The head of a response that is to be stored, as it came.
-struct ReceivedHead {
-    assessment: Box<Assessment>,
-    headers: HeaderMap,
-    sent_at: SystemTime,
-    status: StatusCode,
-}
-
-/// The head for those that wait, of content that is on its way.
-fn lazy_head(received: Arc<ReceivedHead>) -> LazyHead {
-    LazyHead::new(Box::new(move || {
-        let ReceivedHead { assessment, headers, sent_at, status } = &*received;
-        let assessment = Assessment::clone(assessment);
-        assessment.head(*status, headers.clone(), *sent_at, None, Tag::Theirs)
-    }))
-}
-
-/// Where content goes that comes in as a stream.
-struct EntrySink<S> {
-    is_capped: bool,
-    received: Arc<ReceivedHead>,
-    reported: ReportedStored,
-    shared: Arc<Shared<S>>,
-    write: EntryWrite<S>,
-}
-
-impl<S: Store> Sink for EntrySink<S> {
-    async fn commit(self: Box<Self>, content: Content) -> Option<Pieces> {
-        let Self { received, reported, shared, mut write, .. } = *self;
-        let ReceivedHead { assessment, headers, sent_at, status } = &*received;
-        let assessment = Assessment::clone(assessment);
-        let response = complete(assessment, *status, headers, *sent_at, content);
-        let whole = response.payload().content().cloned();
-        if let Some(leader) = &write.leader {
-            // What comes in until the store has it is answered from this, as from a stored response.
-            leader.publish(CallResult::Whole(response.clone()));
-        }
-        let (gauges, bytes) = (&shared.core.gauges, response.weight());
-        // Where it can't be stored, the next request is a miss.
-        let stored = Box::pin(async move { write.put(response).await });
-        write::soon(gauges, bytes, Some(reported), stored).await;
-        whole
-    }
-
-    async fn refuse(self: Box<Self>) {
-        // For a while, nobody is to wait for what this key gives.
-        if let Some(leader) = self.write.leader.as_ref().filter(|_| !self.is_capped) {
-            leader.remember(self.shared.core.clock.now());
-        }
-        // The content goes on meanwhile.
-        from_now_on(self.write.refuse());
-    }
-}
-
 /// A whole response, compacted.
 fn complete(
     assessment: Assessment,
@@ -399,10 +317,22 @@ fn complete(
     content: Content,
 ) -> StoredResponse {
     let Content { pieces, tag, trailers } = content;
+    let length = Some(pieces.len());
+    let head = head_to_store(assessment, status, headers, sent_at, length, tag, trailers.as_ref());
+    StoredResponse::new(head, Payload::new(pieces.compacted(), trailers))
+}
+
+/// The head of a whole response, whose content has this length.
+pub(super) fn head_to_store(
+    assessment: Assessment,
+    status: StatusCode,
+    headers: &HeaderMap,
+    sent_at: SystemTime,
+    length: Option<usize>,
+    tag: Option<HeaderValue>,
+    trailers: Option<&HeaderMap>,
+) -> ResponseHead {
     // With trailers the message has to be chunked, and may not have a length.
-    let length = trailers.is_none().then_some(pieces.len());
-    let length = length.filter(|_| status != StatusCode::NO_CONTENT);
-    let payload = Payload::new(pieces.compacted(), trailers);
-    let head = assessment.head(status, headers.clone(), sent_at, length, tag.into());
-    StoredResponse::new(head, payload)
+    let length = length.filter(|_| trailers.is_none() && status != StatusCode::NO_CONTENT);
+    assessment.head(status, headers.clone(), sent_at, length, tag.into())
 }

@@ -3,10 +3,12 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use http::HeaderMap;
+
 use crate::collapse::Leader;
 use crate::collapse::background::ValidationPermit;
 use crate::entry::key::CacheKey;
-use crate::entry::partial::{Joined, joined};
+use crate::entry::partial::{self, Joined, joined};
 use crate::entry::{Part, ResponseHead, StoredResponse};
 use crate::fetch::exchange::{Exchange, as_incumbent};
 use crate::limits::{BytesInFlight, Gauges};
@@ -15,7 +17,7 @@ use crate::respond::open;
 use crate::runtime::{Runtime, polled_once, to_its_end};
 use crate::semantics::incumbent::Incumbent;
 use crate::semantics::status::is_error;
-use crate::shared::Shared;
+use crate::shared::{Shared, StreamWriter};
 use crate::store::{Expected, Fence, PurgeMode, PurgeTarget, PutOutcome, Store, Stored, StoredId};
 
 /// What it takes to write a response: nothing else of the request is held while its content comes in.
@@ -53,43 +55,51 @@ impl<S: Store> EntryWrite<S> {
 
     /// Stores a response, unless a later call is to bring what is stored.
     pub(super) async fn put(&mut self, response: StoredResponse) -> PutOutcome {
+        self.store(NewEntry::Whole(response)).await
+    }
+
+    /// [`EntryWrite::put`] for a response whose content is written already.
+    pub(super) async fn commit(&mut self, response: WrittenResponse<S>) -> PutOutcome {
+        self.store(NewEntry::Written(Box::new(response))).await
+    }
+
+    async fn store(&mut self, new: NewEntry<S>) -> PutOutcome {
         if self.leader.as_ref().is_some_and(Leader::is_superseded) {
             return PutOutcome::Superseded;
         }
         if let Some(validated) = self.validated.take()
-            && validated.response.head().reuse().selecting != response.head().reuse().selecting
+            && validated.response.head().reuse().selecting != new.head().reuse().selecting
         {
             // Other fields select it, so it would still answer requests that the new one does not match. Before the new one
             // is stored, so that the new one is the newest of its key.
             end_stale_use(&self.shared, &self.key, validated).await;
         }
-        let put = self.put_unless_worse(response).await;
+        let stored = self.store_unless_worse(new).await;
         self.shared.core.collapser.forget(&self.key, self.has_credentials);
-        put
+        stored
     }
 
     /// Stores a complete response, or merges a 206 with the stored parts of the same representation.
-    async fn put_unless_worse(&self, response: StoredResponse) -> PutOutcome {
+    async fn store_unless_worse(&self, new: NewEntry<S>) -> PutOutcome {
         let Self { fence, key, shared, .. } = self;
-        let status = response.head().status();
+        let status = new.head().status();
         if is_error(status)
-            && Box::pin(incumbent_now(shared, key, &response)).await.is_none_or(|now| now.blocks(status))
+            && Box::pin(incumbent_now(shared, key, new.head())).await.is_none_or(|now| now.blocks(status))
         {
             return PutOutcome::Superseded; // a good response was stored while the error was on its way, or may have been
         }
         if self.records_queries {
-            shared.core.aliases.record(key, response.head());
+            shared.core.aliases.record(key, new.head());
         }
-        match response.head().part.as_deref().cloned() {
+        match new.head().part.as_deref().cloned() {
             // Not the bytes that its head speaks of.
-            Some(Part::Bytes(extent)) if extent.held() != response.payload().len() => PutOutcome::Superseded,
+            Some(Part::Bytes(extent)) if extent.held() != new.length() => PutOutcome::Superseded,
             Some(Part::Bytes(extent)) => {
-                let head = response.head().clone().having(extent);
-                let response = StoredResponse::new(head, response.payload().clone());
-                put_joined(shared, key, response, *fence).await
+                let head = new.head().clone().having(extent);
+                store_joined(shared, key, new.with_head(head), *fence).await
             }
-            None if self.joins_parts => put_joined(shared, key, response, *fence).await,
-            Some(Part::Replay) | None => shared.put(key, response, *fence).await,
+            None if self.joins_parts => store_joined(shared, key, new, *fence).await,
+            Some(Part::Replay) | None => new.store(shared, key, *fence).await,
         }
     }
 
@@ -102,6 +112,52 @@ impl<S: Store> EntryWrite<S> {
     pub(super) async fn refuse(self) {
         if let Some(validated) = self.validated {
             end_stale_use(&self.shared, &self.key, validated).await;
+        }
+    }
+}
+
+/// A response whose content the store has, and nobody sees yet.
+pub(super) struct WrittenResponse<S> {
+    pub(super) head: ResponseHead,
+    pub(super) trailers: Option<HeaderMap>,
+    pub(super) writer: StreamWriter<S>,
+}
+
+/// A response that is to be stored.
+enum NewEntry<S> {
+    Whole(StoredResponse),
+    Written(Box<WrittenResponse<S>>),
+}
+
+impl<S: Store> NewEntry<S> {
+    fn head(&self) -> &ResponseHead {
+        match self {
+            Self::Whole(response) => response.head(),
+            Self::Written(response) => &response.head,
+        }
+    }
+
+    fn length(&self) -> u64 {
+        match self {
+            Self::Whole(response) => response.payload().len(),
+            Self::Written(response) => response.writer.written(),
+        }
+    }
+
+    fn with_head(self, head: ResponseHead) -> Self {
+        match self {
+            Self::Whole(response) => Self::Whole(StoredResponse::new(head, response.payload)),
+            Self::Written(response) => Self::Written(Box::new(WrittenResponse { head, ..*response })),
+        }
+    }
+
+    async fn store(self, shared: &Shared<S>, key: &CacheKey, fence: Fence) -> PutOutcome {
+        match self {
+            Self::Whole(response) => shared.put(key, response, fence).await,
+            Self::Written(response) => {
+                let WrittenResponse { head, trailers, writer } = *response;
+                writer.commit(head, trailers).await
+            }
         }
     }
 }
@@ -204,40 +260,66 @@ pub(super) fn end_stale_use<S: Store>(
 async fn incumbent_now<S: Store>(
     shared: &Shared<S>,
     key: &CacheKey,
-    error: &StoredResponse,
+    error: &ResponseHead,
 ) -> Option<Incumbent> {
     let present = shared.get(key).await?;
-    let selecting = &error.head().reuse().selecting;
+    let selecting = &error.reuse().selecting;
     let alike = present.variants.iter();
     let alike = alike.filter(|stored| stored.response.head().reuse().selecting == *selecting);
     Some(Incumbent::of(alike.map(as_incumbent), shared.core.clock.now()))
 }
 
 /// Stores a response together with what is stored of the same representation.
-async fn put_joined<S: Store>(
+async fn store_joined<S: Store>(
     shared: &Shared<S>,
     key: &CacheKey,
-    response: StoredResponse,
+    new: NewEntry<S>,
     fence: Fence,
 ) -> PutOutcome {
     let Some(present) = shared.get(key).await else {
         return PutOutcome::Superseded;
     };
-    let most = shared.store.limits().max_object;
-    let selecting = &response.head().reuse().selecting;
+    let selecting = &new.head().reuse().selecting;
     let is_same = |stored: &&Stored| stored.response.head().reuse().selecting == *selecting;
-    let fits = |joined: &StoredResponse| joined.payload().len() <= most;
-    let old = match present.variants.iter().find(is_same) {
-        Some(old) if old.response.head().part.is_some() && response.head().part.is_some() => {
-            // What is gone has nothing to give.
-            open::load(shared, key, &old.response, most).await.ok()
+    let Some(old) = present.variants.iter().find(is_same).map(|stored| &stored.response) else {
+        return new.store(shared, key, fence).await;
+    };
+    let new = match new {
+        NewEntry::Whole(response) => join(shared, key, old, response).await.map(NewEntry::Whole),
+        new => partial::beside(old, new.head(), new.length()).map(|head| new.with_head(head)),
+    };
+    match new {
+        Some(new) => new.store(shared, key, fence).await,
+        None => PutOutcome::Superseded,
+    }
+}
+
+/// What is to be stored where a response comes to an old one with the same selecting fields; `None` where that has more to
+/// give.
+async fn join<S: Store>(
+    shared: &Shared<S>,
+    key: &CacheKey,
+    old: &StoredResponse,
+    new: StoredResponse,
+) -> Option<StoredResponse> {
+    let are_parts = old.head().part.is_some() && new.head().part.is_some();
+    let loaded = if are_parts {
+        if !shared.core.can_load(old.payload()) {
+            let head = partial::beside(old, new.head(), new.payload().len())?;
+            return Some(StoredResponse::new(head, new.payload));
         }
-        old => old.map(|old| old.response.clone()),
+        open::load(shared, key, old, shared.core.most_in_memory).await.ok()
+    } else {
+        Some(old.clone())
     };
-    let response = match old.map(|old| joined(&old, &response)) {
-        Some(Joined::Old) => return PutOutcome::Superseded,
-        Some(Joined::Both(both)) if fits(&both) => both,
-        Some(Joined::Both(_) | Joined::New) | None => response,
+    // What is gone has nothing to give.
+    let Some(old) = loaded else {
+        return Some(new);
     };
-    shared.put(key, response, fence).await
+    let fits = |joined: &StoredResponse| joined.payload().len() <= shared.store.limits().max_object;
+    match joined(&old, &new) {
+        Joined::Old => None,
+        Joined::Both(both) if fits(&both) => Some(both),
+        Joined::Both(_) | Joined::New => Some(new),
+    }
 }

@@ -66,7 +66,8 @@ impl<S: Store> CacheHandle<S> {
         self.invalidate_uri(uri, self.soft_for(stale_for)).await
     }
 
-    /// Removes everything that `target` names.
+    /// Removes everything that `target` names. A URI also stands for what the policy stores a GET of it under, as in
+    /// [`CacheHandle::purge`].
     ///
     /// # Errors
     ///
@@ -151,7 +152,18 @@ impl<S: Store> CacheHandle<S> {
     }
 
     async fn invalidate_targets(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), PurgeError> {
-        let targets: Vec<_> = targets.iter().map(target::checked).collect::<Result<_, _>>()?;
+        let mut purged = Vec::with_capacity(targets.len());
+        for target in targets {
+            let target = target::checked(target)?;
+            if let PurgeTarget::Uri(uri) = &target {
+                // As the policy spells it in keys, too.
+                let key = Uri::try_from(&**uri).ok().and_then(|uri| self.shared.core.key_of(uri));
+                let spelled = key.into_iter().flat_map(|key| self.shared.core.targets_of(&key));
+                purged.extend(spelled.filter(|spelled| *spelled != target));
+            }
+            purged.push(target);
+        }
+        let targets = purged;
         if targets.is_empty() {
             return Ok(());
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::entry::pieces::PIECE;
 use crate::limits::calls::CallPermits;
 use crate::limits::held::{Held, UNKNOWN_CAPACITY};
 use crate::limits::key_queues::KeyQueues;
@@ -75,7 +76,11 @@ impl FillLimits {
     /// capacity ([`StoreLimits::capacity`]), or 256 MiB where the store has none. What would take more is passed on, and not
     /// stored. Counted is the memory that they take.
     ///
+    /// Where the store takes content while it comes ([`StoreLimits::takes_streams`]), one response takes an eighth of that at
+    /// most, and no more than 8 MiB, whatever its length. So much of its beginning is kept for requests that come later.
+    ///
     /// [`StoreLimits::capacity`]: crate::store::StoreLimits::capacity
+    /// [`StoreLimits::takes_streams`]: crate::store::StoreLimits::takes_streams
     #[must_use]
     pub fn in_flight(mut self, bytes: u64) -> Self {
         self.in_flight = Some(bytes);
@@ -279,6 +284,19 @@ impl Gauges {
     pub(crate) fn take(&self, bytes: usize) -> bool {
         let raised = |taken: u64| taken.checked_add(bytes as u64).filter(|sum| *sum <= self.most_in_flight);
         self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised).is_ok()
+    }
+
+    /// Counts bytes that are to be stored, whether or not there is room for them.
+    pub(crate) fn add(&self, bytes: usize) {
+        self.in_flight.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// How much of one response is kept in memory from its first byte on, where the store takes it while it comes: so much may
+    /// be shared by requests that come later, and be on its way to the store.
+    pub(crate) fn kept(&self) -> u64 {
+        const MOST: u64 = if cfg!(shuttle) { 64 } else { 8 * 1024 * 1024 };
+        const SHARE: u64 = 8;
+        (self.most_in_flight / SHARE).clamp(PIECE as u64, MOST)
     }
 
     /// Counts bytes that are held no more.

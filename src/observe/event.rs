@@ -13,7 +13,8 @@ use crate::store::{PurgeMode, PurgeTarget, PutOutcome};
 /// Gets every [`Event`] of a layer: for metrics, logs and traces.
 ///
 /// It is called in the middle of requests, from every thread that serves them, so it must not block. A panic in it is a
-/// panic of the request. Closures are observers.
+/// panic of the request, except where the end of a request or of a body is reported, which goes on. Closures are
+/// observers.
 ///
 /// ```
 /// use std::sync::Arc;

@@ -3,6 +3,7 @@
 mod event;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
@@ -239,6 +240,11 @@ impl Arrived {
         }
     }
 
+    /// [`Arrived::event`] where something is dropped, be it by a panic: a second one would end the process.
+    fn last_event(&self, event: &Event<'_>) {
+        drop(catch_unwind(AssertUnwindSafe(|| self.event(event))));
+    }
+
     fn answered(
         self: Box<Self>,
         reporter: &Reporter,
@@ -257,7 +263,7 @@ impl Arrived {
             response.body_mut().when_ended(move |bytes, is_whole| {
                 let Self { at, key, method, .. } = &*self;
                 let elapsed = moment().duration_since(*at);
-                self.event(&Event::BodyEnded { bytes, elapsed, is_whole, key: key.as_ref(), method });
+                self.last_event(&Event::BodyEnded { bytes, elapsed, is_whole, key: key.as_ref(), method });
             });
         }
         response
@@ -269,7 +275,7 @@ impl Drop for RequestReport {
         if let Some(arrived) = self.0.take() {
             let Arrived { at, key, method, .. } = &*arrived;
             let elapsed = moment().duration_since(*at);
-            arrived.event(&Event::Dropped { elapsed, key: key.as_ref(), method });
+            arrived.last_event(&Event::Dropped { elapsed, key: key.as_ref(), method });
         }
     }
 }

@@ -109,7 +109,7 @@ impl RequestPolicy {
 
     #[inline]
     pub(crate) fn rules(&self, request: &Parts) -> &Rules {
-        self.hooks.rules(request)
+        self.hooks.rules(request, self.data.extensions())
     }
 
     pub(crate) fn forward(&self, request: &mut Parts, forward: Forward, is_background: bool) {

@@ -247,7 +247,7 @@ impl CachePolicy for StandardPolicy {
         }
     }
 
-    fn rules(&self, _: &request::Parts) -> &Rules {
+    fn rules(&self, _: &request::Parts, _: &Extensions) -> &Rules {
         &self.rules
     }
 

@@ -30,8 +30,8 @@ use crate::store::Stored;
 
 /// What an answer is made of.
 pub(crate) enum Source<'a> {
-    /// A head, and content on its way in.
-    Flight(&'a ResponseHead, Reader),
+    /// A head, and content on its way in, if that is needed.
+    Flight(&'a ResponseHead, Option<Reader>),
     /// A response of the inner service.
     Received(Received),
     /// With its content, where that was opened for this answer.
@@ -87,7 +87,7 @@ impl Received {
 
 /// The content of a stored head.
 enum Content<'a> {
-    Flight(Reader),
+    Flight(Option<Reader>),
     Stored(&'a StoredResponse, Option<Opened>),
 }
 
@@ -171,6 +171,9 @@ impl CacheRequest {
                 (head.status, head.to_answer(purpose, age, None).0, CacheBody::empty())
             }
             (Precondition::Proceed, Content::Flight(reader)) => {
+                let Some(reader) = reader else {
+                    return no_content(StatusCode::BAD_GATEWAY, outcome); // as below
+                };
                 (head.status, head.to_answer(purpose, age, None).0, CacheBody::flight(reader))
             }
             (Precondition::Proceed, Content::Stored(stored, opened)) => {

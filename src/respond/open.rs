@@ -13,7 +13,7 @@ use crate::body::stored::OpenedBody;
 use crate::entry::key::CacheKey;
 use crate::entry::partial::{self, Needed};
 use crate::entry::pieces::{Pieces, PiecesMut};
-use crate::entry::{Payload, RemoteContent, StoredResponse};
+use crate::entry::{Payload, RemoteContent, ResponseHead, StoredResponse};
 use crate::respond::request::CacheRequest;
 use crate::runtime::{Mutex, lock};
 use crate::semantics::preconditions::Outcome as Precondition;
@@ -93,8 +93,7 @@ impl CacheRequest {
     /// What its answer needs of the content of a stored response.
     pub(crate) fn needed(&self, response: &StoredResponse, now: SystemTime) -> Needed {
         let (head, request) = (response.head(), &self.parts);
-        let precondition = self.precondition(head.status, || head.representation(), now);
-        if request.method == Method::HEAD || precondition != Precondition::Proceed {
+        if !self.needs_content(head, now) {
             Needed::Nothing
         } else if (self.fields.range && request.method == Method::GET) || head.part.is_some() {
             match partial::needed(response, &request.headers) {
@@ -105,6 +104,12 @@ impl CacheRequest {
         } else {
             Needed::Whole
         }
+    }
+
+    /// Whether its answer needs any content.
+    pub(crate) fn needs_content(&self, head: &ResponseHead, now: SystemTime) -> bool {
+        let precondition = || self.precondition(head.status, || head.representation(), now);
+        self.parts.method != Method::HEAD && precondition() == Precondition::Proceed
     }
 
     /// Whether its answer needs content that the store has elsewhere.

@@ -123,14 +123,14 @@ impl CacheRequest {
     pub(crate) fn decide(&self, core: &Core, lookup: &Lookup) -> Decision {
         let candidates = self.candidates(lookup);
         let decision = reuse::decide(&self.view(), candidates, self.rules(), self.now);
-        self.as_far_as_completed(core, decision)
+        self.as_far_as_completed(core, lookup, decision)
     }
 
     /// [`CacheRequest::decide`] where nothing can be validated in the background.
     pub(crate) fn decide_in_front(&self, core: &Core, lookup: &Lookup) -> Decision {
         let candidates = self.candidates(lookup);
         let decision = reuse::decide_in_front(&self.view(), candidates, self.rules(), self.now);
-        self.as_far_as_completed(core, decision)
+        self.as_far_as_completed(core, lookup, decision)
     }
 
     #[inline]
@@ -142,11 +142,14 @@ impl CacheRequest {
         })
     }
 
-    /// Nothing is completed for a while where what came did not fit.
+    /// Nothing is completed for a while where what came did not fit, nor what is too large for that.
     #[inline]
-    fn as_far_as_completed(&self, core: &Core, decision: Decision) -> Decision {
+    fn as_far_as_completed(&self, core: &Core, lookup: &Lookup, decision: Decision) -> Decision {
         match decision {
-            Decision::Complete(_) if core.unreliable.parts.has(&self.key, self.now) => {
+            Decision::Complete(index)
+                if core.unreliable.parts.has(&self.key, self.now)
+                    || !core.can_load(lookup.variants[index].response.payload()) =>
+            {
                 Decision::Forward(Forward::Partial)
             }
             decision => decision,

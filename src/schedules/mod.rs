@@ -14,6 +14,7 @@ mod passing;
 mod purging;
 mod remote;
 mod stores;
+mod streaming;
 mod world;
 
 use std::cell::Cell;

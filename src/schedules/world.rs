@@ -16,7 +16,7 @@ use tower::{Layer, Service};
 use super::HAS_PANICKED;
 use super::origin::{FRAMES, Origin, Refused, Script, Scripted};
 use super::remote::Remote;
-use super::stores::{self, Slow};
+use super::stores::{Kind, Streams};
 use crate::handle::CacheHandle;
 use crate::layer::CacheLayer;
 use crate::limits::{FillLimits, FillStatistics};
@@ -56,22 +56,35 @@ impl World {
 
     /// `max_object`: what is larger is only passed on.
     pub(super) fn with(script: Script, limits: FillLimits, max_object: u64) -> Self {
-        Self::under(StandardPolicy::default(), script, limits, max_object)
+        Self::under(StandardPolicy::default(), script, limits, max_object, Kind::chosen())
+    }
+
+    /// Its store takes content while it comes, and less than an answer is kept.
+    pub(super) fn streaming(script: Script, streams: Streams) -> Self {
+        let kind = Kind { streams, ..Kind::chosen() };
+        Self::under(StandardPolicy::default(), script.streaming(), patient().in_flight(64), 1024, kind)
     }
 
     /// What is stale stands in for an error, and for an answer that is late.
     pub(super) fn standing_in(script: Script, budget: Option<Duration>) -> Self {
         let policy = StandardPolicy::default().stale_if_error(Duration::from_secs(60));
-        Self::under(policy.latency_budget(budget), script, patient(), 1024)
+        Self::under(policy.latency_budget(budget), script, patient(), 1024, Kind::chosen())
     }
 
     /// Its store can't be read at times.
     pub(super) fn unreadable(script: Script) -> Self {
-        Self::over(Remote::failing, StandardPolicy::default(), script, patient(), 1024)
+        let policy = StandardPolicy::default();
+        Self::over(Remote::failing, policy, script, patient(), 1024, Kind::chosen())
     }
 
-    fn under(policy: StandardPolicy, script: Script, limits: FillLimits, max_object: u64) -> Self {
-        Self::over(Remote::or, policy, script, limits, max_object)
+    fn under(
+        policy: StandardPolicy,
+        script: Script,
+        limits: FillLimits,
+        max_object: u64,
+        kind: Kind,
+    ) -> Self {
+        Self::over(Remote::or, policy, script, limits, max_object, kind)
     }
 
     fn over(
@@ -80,21 +93,20 @@ impl World {
         script: Script,
         limits: FillLimits,
         max_object: u64,
+        kind: Kind,
     ) -> Self {
         let (clock, hand) = Clock::manual();
         // Small, for there is one for each schedule.
         let store = MemoryStore::builder().capacity(256 * 1024).max_object(max_object).build();
-        let is_slow = stores::is_slow();
-        let store = if is_slow { BoxStore::new(Slow(store)) } else { BoxStore::new(store) };
-        let layer =
-            CacheLayer::builder(remote(store)).policy(policy).clock(clock).fill_limits(limits).build();
+        let store = remote(kind.store(store));
+        let layer = CacheLayer::builder(store).policy(policy).clock(clock).fill_limits(limits).build();
         let origin = Origin::new(script);
         Self {
             cache: layer.layer(origin.clone()),
             clock: hand,
             shared: Arc::clone(&layer.shared),
             handle: layer.handle(),
-            is_slow,
+            is_slow: kind.is_slow,
             origin,
             promised: Arc::default(),
         }

@@ -113,6 +113,7 @@ pub(crate) fn may_share(
 mod tests {
     use super::*;
     use crate::semantics::tests::map;
+    use crate::semantics::vary::Selecting;
     use crate::semantics::{CredentialKinds, Credentials};
     use std::time::UNIX_EPOCH;
 
@@ -252,7 +253,7 @@ mod tests {
         now: u64,
         (unvalidated, validated): (bool, bool),
     ) {
-        let mut reuse = Reuse::new(at(0), at(0), Duration::from_secs(60));
+        let mut reuse = Reuse::new(at(0), at(0), Duration::from_secs(60), Selecting::default());
         let mut directives = RequestDirectives::default();
         let mut unkeyed = CredentialKinds::default();
         change(&mut reuse, &mut directives, &mut unkeyed);

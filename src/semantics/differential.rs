@@ -194,6 +194,7 @@ fn ours(case: &Case) -> Verdict {
         request: &case.request,
         request_directives: &RequestDirectives::of(&case.request),
         keyed: CredentialKinds::default(),
+        is_identified: false,
         status: case.status,
         response: &case.response,
         directives: &view.directives,

@@ -52,6 +52,7 @@ pub(crate) fn may_stand_in_for(status: StatusCode, store: Result<(), NotStored>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::semantics::vary::Selecting;
     use std::time::{Duration, UNIX_EPOCH};
 
     fn at(seconds: u64) -> SystemTime {
@@ -68,7 +69,7 @@ mod tests {
         let stored: Vec<_> = stored
             .iter()
             .map(|&(code, lifetime, is_expired)| {
-                let reuse = Reuse::new(at(0), at(0), Duration::from_secs(lifetime));
+                let reuse = Reuse::new(at(0), at(0), Duration::from_secs(lifetime), Selecting::default());
                 (status(code), reuse, is_expired)
             })
             .collect();

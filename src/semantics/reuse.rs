@@ -50,8 +50,14 @@ pub struct Reuse {
 
 impl Reuse {
     /// The simplest terms: fresh for `lifetime` from `date` on, requested and received at `response_time` with no age,
-    /// not shared between requests with credentials, without stale windows and selecting fields.
-    pub fn new(date: SystemTime, response_time: SystemTime, lifetime: Duration) -> Self {
+    /// not shared between requests with credentials, without stale windows. `selecting` says which requests it may answer
+    /// ([`Selecting::of`]).
+    pub fn new(
+        date: SystemTime,
+        response_time: SystemTime,
+        lifetime: Duration,
+        selecting: Selecting,
+    ) -> Self {
         Self {
             date,
             generated: date.min(response_time),
@@ -63,7 +69,7 @@ impl Reuse {
             outdated: false,
             request_time: response_time,
             response_time,
-            selecting: Selecting::default(),
+            selecting,
             shared: CredentialKinds::default(),
             stale_if_error: None,
             stale_while_revalidate: Duration::ZERO,
@@ -413,7 +419,7 @@ mod tests {
 
     /// Fresh for 60 seconds, received at second 0 with age 0.
     fn stored() -> Reuse {
-        Reuse::new(at(0), at(0), Duration::from_secs(60))
+        Reuse::new(at(0), at(0), Duration::from_secs(60), Selecting::default())
     }
 
     fn with(edit: impl FnOnce(&mut Reuse)) -> Reuse {
@@ -558,7 +564,8 @@ mod tests {
 
     /// Generated, asked for and received at these seconds; fresh for 60.
     fn timed(generated: u64, asked: u64, received: u64) -> Reuse {
-        let mut reuse = Reuse::new(at(generated), at(received), Duration::from_secs(60));
+        let mut reuse =
+            Reuse::new(at(generated), at(received), Duration::from_secs(60), Selecting::default());
         reuse.request_time = at(asked);
         reuse
     }
@@ -753,7 +760,8 @@ mod tests {
         let stored: Vec<_> = stored
             .iter()
             .map(|&(generated, request, response)| {
-                let mut reuse = Reuse::new(at(generated), at(response), Duration::from_secs(60));
+                let mut reuse =
+                    Reuse::new(at(generated), at(response), Duration::from_secs(60), Selecting::default());
                 (reuse.generated, reuse.request_time) = (at(generated), at(request));
                 reuse
             })

@@ -195,6 +195,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) request_directives: &'a RequestDirectives,
     /// Which of the request's credentials are in the key.
     pub(crate) keyed: CredentialKinds,
+    /// Whether the key says who asks.
+    pub(crate) is_identified: bool,
     /// The response's status.
     pub(crate) status: StatusCode,
     /// The response's fields.
@@ -289,10 +291,12 @@ pub(crate) fn shared_with(directives: &ResponseDirectives, credentials: Credenti
     }
 }
 
-/// Whether the request has credentials, all of them are in the key, and the rules let that stand for `private`.
+/// Whether the key says who asks, or the request has credentials and all of them are in the key, and the rules let that
+/// stand for `private`.
 fn is_only_for_this_key(exchange: &Exchange<'_>, rules: &Rules) -> bool {
     let carried = CredentialKinds::of(exchange.request);
-    rules.private_by_key && carried.any() && !carried.without(exchange.keyed).any()
+    let is_keyed = exchange.is_identified || carried.any();
+    rules.private_by_key && is_keyed && !carried.without(exchange.keyed).any()
 }
 
 #[cfg(test)]
@@ -347,6 +351,7 @@ mod tests {
                     request: &request,
                     request_directives: &RequestDirectives::of(&request),
                     keyed: self.keyed,
+                    is_identified: false,
                     status,
                     response: &response,
                     directives: &directives,

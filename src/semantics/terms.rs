@@ -191,11 +191,10 @@ impl FinalTerms {
             must_revalidate: self.must_revalidate,
             no_cache: self.no_cache,
             request_time,
-            selecting,
             shared: self.shared,
             stale_if_error: self.stale_if_error,
             stale_while_revalidate: self.stale_while_revalidate,
-            ..Reuse::new(timing.date(), timing.received_at, self.lifetime)
+            ..Reuse::new(timing.date(), timing.received_at, self.lifetime, selecting)
         }
     }
 
@@ -319,6 +318,7 @@ mod tests {
             request: &request,
             request_directives: &RequestDirectives::default(),
             keyed: CredentialKinds::default(),
+            is_identified: false,
             status: StatusCode::OK,
             response: &response,
             directives: &view.directives,

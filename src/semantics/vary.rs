@@ -2,7 +2,6 @@
 
 mod written;
 
-use http::HeaderValue;
 use http::header::{self, HeaderMap, HeaderName};
 use thiserror::Error;
 
@@ -56,9 +55,6 @@ impl Selecting {
     /// [`NeverMatches`] if `Vary` contains `*` (RFC 9111 4.1) or something that is not a field name, and if the
     /// request's selecting fields are too long.
     pub fn of(response: &HeaderMap, request: &HeaderMap, rules: &Rules) -> Result<Self, NeverMatches> {
-        if !response.contains_key(header::VARY) {
-            return Ok(Self { coded: Coded::of(response).map(Box::new), fields: Box::default() });
-        }
         let mut names = Vec::new();
         for member in list(response, &header::VARY) {
             match HeaderName::from_bytes(member) {
@@ -68,6 +64,19 @@ impl Selecting {
                 Ok(name) => names.push(name),
                 Err(_) => return Err(NeverMatches::Vary),
             }
+        }
+        Self::by(names, response, request, rules)
+    }
+
+    /// By these fields of the request, and by the coding of the content where none of them is about codings.
+    fn by(
+        mut names: Vec<HeaderName>,
+        response: &HeaderMap,
+        request: &HeaderMap,
+        rules: &Rules,
+    ) -> Result<Self, NeverMatches> {
+        if names.is_empty() {
+            return Ok(Self { coded: Coded::of(response).map(Box::new), fields: Box::default() });
         }
         names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         names.dedup();
@@ -87,7 +96,8 @@ impl Selecting {
         Ok(Self { coded, fields })
     }
 
-    /// [`Selecting::of`] those fields that `Vary` names and that are listed here, too.
+    /// [`Selecting::of`] those fields that `Vary` names and that are listed here, too. The coding of the content counts in any
+    /// case: who does not accept it can't read it.
     ///
     /// # Errors
     ///
@@ -99,9 +109,9 @@ impl Selecting {
         rules: &Rules,
     ) -> Result<Self, NeverMatches> {
         let named: Vec<_> = list(response, &header::VARY).map(<[u8]>::to_ascii_lowercase).collect();
-        let kept = listed.iter().filter(|name| named.iter().any(|line| line == name.as_str().as_bytes()));
-        let only = kept.map(|name| (header::VARY, HeaderValue::from(name.clone()))).collect();
-        Self::of(&only, request, rules)
+        let is_named = |name: &&HeaderName| named.iter().any(|line| line == name.as_str().as_bytes());
+        let selects = |name: &&HeaderName| is_named(name) && !rules.unkeyed.strips(name);
+        Self::by(listed.iter().filter(selects).cloned().collect(), response, request, rules)
     }
 
     /// The same selecting fields, and one more field of the request.
@@ -112,6 +122,11 @@ impl Selecting {
             fields.push(Field { value: joined(request, &name), meaning: None, name });
         }
         Self { coded: self.coded, fields: fields.into_boxed_slice() }
+    }
+
+    /// Whether a field is among them.
+    pub(crate) fn has(&self, name: &HeaderName) -> bool {
+        self.fields.iter().any(|field| field.name == *name)
     }
 
     /// Whether a request has the same selecting fields: lines combined, white space around members dropped, otherwise
@@ -223,6 +238,7 @@ mod tests {
     use super::*;
     use crate::semantics::accept::{Codings, Languages};
     use crate::semantics::tests::{any_value, map};
+    use http::HeaderValue;
     use proptest::prelude::*;
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {

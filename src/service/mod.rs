@@ -123,6 +123,11 @@ impl<I, S: Store> CacheService<I, S> {
         let has_content = further.as_ref().is_some_and(KeyParts::has_content);
         let is_query = parts.method == Method::QUERY && has_content;
         if parts.method != Method::GET && parts.method != Method::HEAD && !is_query {
+            let key = match further {
+                None => key,
+                // The answer to a POST may be stored.
+                Some(further) => further.key_without_content(key),
+            };
             report.set_key(&key);
             return if is_unsafe(&parts.method) {
                 self.invalidate(key, parts, body, None, policy, report)

@@ -69,9 +69,9 @@ impl fmt::Debug for StoredBody {
 /// What became of a [`Store::begin`](crate::Store::begin).
 #[non_exhaustive]
 pub enum BeginOutcome {
-    /// This store takes whole content, by [`Store::put`](crate::Store::put).
+    /// The store takes this content whole, by [`Store::put`](crate::Store::put), if it fits into memory.
     PutWhole,
-    /// It would not be stored.
+    /// It would not be stored, and why.
     Refused(PutOutcome),
     /// Takes the content.
     Writer(Box<dyn ContentWriter>),
@@ -90,9 +90,14 @@ impl fmt::Debug for BeginOutcome {
 /// Takes content while it comes.
 ///
 /// Dropped before [`ContentWriter::commit`] has returned, it leaves nothing behind; until then, nobody who reads the store
-/// sees any of it.
+/// sees any of it. It is dropped where the content breaks off, where a later call is to bring what is stored, and where the
+/// store has failed.
 pub trait ContentWriter: Send {
     /// Takes the next bytes. `Break` says that the response will not be stored, and why: no more is to be written.
+    ///
+    /// The cache writes pieces of 64 KiB, each in memory of its own, and at the end what is left. It goes on at the pace of the
+    /// store: while this waits, some of the content is kept in memory ([`FillLimits`](crate::FillLimits::in_flight)). When there
+    /// is more, clients wait for up to a second, and then the writer is dropped.
     fn write(&mut self, data: Bytes) -> BoxFuture<'_, ControlFlow<PutOutcome>>;
 
     /// Stores the response, whose content is whole now. Purges count as in [`Store::put`](crate::Store::put), with the

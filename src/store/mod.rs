@@ -45,6 +45,11 @@ use crate::semantics::range::ByteRange;
 /// is a miss. What was opened can be read to its end, also when the response is removed meanwhile; where it can't be, it
 /// ends with an error. A store whose responses all come with their content is never asked to open any.
 ///
+/// *Streams.* A store whose limits say so ([`StoreLimits::takes_streams`]) gets content of more than 64 KiB while it comes, by
+/// [`Store::begin`]: any number of responses at one time, under one key or several, at the pace of the inner service and of the
+/// store itself. Nobody sees any of it before it is committed, and dropped before that, it leaves nothing. Everything else comes
+/// whole, by [`Store::put`].
+///
 /// *Purge and fill.* [`Lookup::fence`] is the store's purge state at the moment of a look-up. Whoever fetches on the
 /// strength of a look-up hands its fence back with the result, and the store refuses the result
 /// ([`PutOutcome::Superseded`]) if a purge after that fence names the key or one of the response's groups. After a soft
@@ -113,7 +118,11 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<PutOutcome, StoreError>> + Send;
 
     /// Begins to add a response whose content is still on its way, `expected_length` bytes where that is known. A store
-    /// that does not take content piece by piece ([`StoreLimits::takes_streams`]) answers [`BeginOutcome::PutWhole`].
+    /// that does not take content piece by piece ([`StoreLimits::takes_streams`]) answers [`BeginOutcome::PutWhole`], and is not
+    /// asked.
+    ///
+    /// Where the length is known, it is called before the client is answered. An answer that needs no waiting is heeded there: what
+    /// is refused is not reported as stored.
     fn begin(
         &self,
         key: &CacheKey,
@@ -219,11 +228,11 @@ pub struct StoreLimits {
     /// Calls of the store end within a time of its own, or fail: nobody has to guard it. Default `false`.
     pub is_guarded: bool,
     /// The most bytes of content that the store takes in one response; default 8 MiB. It bounds what one fill keeps in
-    /// memory.
+    /// memory, unless the store takes content piece by piece.
     pub max_object: u64,
     /// The most responses that the store keeps under one key; default 64. A request looks through all of them.
     pub max_variants: usize,
-    /// Takes content piece by piece ([`Store::begin`]); default `false`.
+    /// Takes content piece by piece ([`Store::begin`]); default `false`. Right for a store that has it elsewhere than in memory.
     pub takes_streams: bool,
     /// Calls may wait for something outside of this process: [`Store::try_get`] gives `None`, at least sometimes.
     /// [`CacheLayer`](crate::CacheLayer) puts a guard ([`Guarded`]) around a store that waits. Default `false`.

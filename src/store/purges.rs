@@ -545,6 +545,7 @@ mod tests {
     use super::*;
     use crate::entry::{Payload, ResponseHead};
     use crate::semantics::reuse::Reuse;
+    use crate::semantics::vary::Selecting;
     use crate::store::Expired;
     use std::time::{Duration, UNIX_EPOCH};
 
@@ -563,7 +564,7 @@ mod tests {
     }
 
     fn response(group: Option<&str>) -> StoredResponse {
-        let reuse = Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::ZERO);
+        let reuse = Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::ZERO, Selecting::default());
         let mut head = ResponseHead::new(http::StatusCode::OK, http::HeaderMap::new(), reuse);
         head.groups = group.into_iter().map(Into::into).collect();
         StoredResponse::new(head, Payload::default())

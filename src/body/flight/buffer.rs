@@ -147,10 +147,17 @@ impl Buffer {
         std::mem::take(&mut self.charge)
     }
 
-    /// The chunks from the beginning of a piece to its end, and whether they are one block without anything beside it.
-    /// Nothing was dropped or taken as it is.
-    pub(crate) fn piece(&mut self, position: u64) -> (Vec<Bytes>, bool) {
-        self.close();
+    /// Bytes of memory that the blocks take of which something lies between two positions.
+    pub(crate) fn charge_between(&self, start: u64, end: u64) -> usize {
+        let is_between = |chunk: &&Chunk| chunk.start < end && chunk.start + chunk.data.len() as u64 > start;
+        let closed: usize = self.chunks.iter().filter(is_between).map(|chunk| chunk.charge).sum();
+        let open = self.open.as_ref().filter(|open| open.start < end);
+        closed + open.map_or(0, |open| open.charge)
+    }
+
+    /// The chunks from the beginning of a piece to its end, as far as they are closed, and whether they are one block without
+    /// anything beside it. Nothing was dropped of it or taken as it is.
+    pub(crate) fn piece(&self, position: u64) -> (Vec<Bytes>, bool) {
         let chunks: Vec<_> = self.chunks.range(self.within(position)).collect();
         let is_block = matches!(chunks[..], [chunk] if chunk.charge == chunk.data.len());
         (chunks.into_iter().map(|chunk| chunk.data.clone()).collect(), is_block)
@@ -247,12 +254,27 @@ mod tests {
     }
 
     #[test]
+    fn each_block_counts_on_one_side_of_a_piece() {
+        let piece = PIECE as u64;
+        let mut buffer = Buffer::default();
+        assert_eq!(buffer.copy(numbered(2 * PIECE + 100), None, |_| true), None);
+        buffer.from(0); // somebody reads a part of what is still open
+        assert_eq!(buffer.charge_between(0, u64::MAX), buffer.charge());
+        for (position, before) in [(0, 0), (piece, PIECE), (2 * piece, 2 * PIECE)] {
+            assert_eq!(buffer.charge_between(0, position), before, "{position}");
+            let after = buffer.charge_between(position, u64::MAX);
+            assert_eq!(before + after, buffer.charge(), "{position}");
+        }
+    }
+
+    #[test]
     fn replacing_crumbs_by_a_block_frees_the_excess_memory() {
         let mut buffer = Buffer::default();
         for _ in 0..3 {
             buffer.copy(numbered(5000), None, |_| true);
             buffer.from(buffer.received() - 5000); // somebody holds it
         }
+        buffer.close();
         let (crumbs, is_block) = buffer.piece(0);
         assert!(crumbs.len() > 1 && !is_block);
         let held = buffer.charge();

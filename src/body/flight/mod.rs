@@ -1,47 +1,48 @@
-//! One response on its way in: its content goes to whoever reads it and, whole, to the store.
+//! One response on its way in: its content goes to whoever reads it and to the store.
 //!
-//! Storing -> Complete | Failed, or Storing -> Passing -> Complete | Failed. A task of its own, the pump, moves frames from
+//! Keeping -> Draining -> Passing, and from each of them to Complete | Failed. A task of its own, the pump, moves frames from
 //! the inner body into the flight; each reader takes them from there at its own pace.
 //!
-//! *Storing*: everything is kept from the first byte on, so a reader may join at any time, and the pump goes on at the
-//! origin's pace whoever reads. *Passing*: the content turned out too large to store. Nobody joins any more, what all
-//! have read is dropped, and the pump waits for the fastest reader; one that falls too far behind it, and does not catch
-//! up in a moment, is cut off.
+//! *Keeping*: everything is kept from the first byte on, so a reader may join at any time, and the pump goes on at the
+//! origin's pace whoever reads. *Draining*: the store takes the content while it comes, and more has come in than is kept.
+//! Nobody joins any more, what the store and all readers have is dropped, and the pump waits for the store and for the fastest
+//! reader. *Passing*: nothing is stored. As before, but for the readers alone. A reader that falls too far behind the fastest,
+//! and does not catch up in a moment, is cut off; so is a store that takes too little of what is there.
 //!
 //! Invariant: a reader sees the clean end of a body only after the inner body has come to its own.
 
 mod buffer;
 mod reader;
+mod state;
+mod store;
 
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::HeaderMap;
 
-use self::buffer::Buffer;
 pub(crate) use self::reader::Reader;
-use crate::entry::pieces::{PIECE, Pieces, PiecesMut};
-use crate::error::{BodyError, Failure};
-use crate::limits::held::{Pace, Reading, Shared, Watched, address};
-use crate::limits::{GaugeGuard, Gauges};
-use crate::runtime::slab::Slab;
+pub(crate) use self::state::End;
+use self::state::{ReaderState, Stage, State};
+pub(crate) use self::store::{Complete, StoreSeat};
+use crate::entry::pieces::{PIECE, Pieces};
+use crate::error::Failure;
+use crate::limits::Gauges;
+use crate::limits::held::{Pace, Reading, address};
 use crate::runtime::{Instant, Mutex, briefly, lock, moment};
 
-/// How many bytes the pump may be ahead of the fastest reader when content is only passed on.
+/// How many bytes the pump may be ahead of the fastest reader when content is not kept.
 const AHEAD: u64 = if cfg!(shuttle) { 4 } else { 256 * 1024 };
-/// How many bytes a reader may be behind when content is only passed on and another one is faster; or as many as
-/// were to be stored, for that much is held by then.
+/// How many bytes a reader may be behind when content is not kept and another one is faster; or as many as
+/// were kept, for that much is held by then.
 const BEHIND: u64 = if cfg!(shuttle) { 8 } else { 1024 * 1024 };
 /// How long the others wait in any case for a reader that is further behind: its task may not have had its turn yet.
 const TURN: Duration = Duration::from_millis(50);
-/// How long they wait beyond that before it is cut off.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long they wait beyond that before it is cut off, and how long readers wait for a store that does not catch up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 /// How often they do that.
 pub(crate) const MOST_WAITS: u32 = 8;
-/// Frames smaller than this are copied together: one of a single byte takes the room of many.
-const SMALL_FRAME: usize = 4096;
 
 /// The buffer between the pump and its readers.
 pub(crate) struct Flight {
@@ -49,192 +50,24 @@ pub(crate) struct Flight {
     behind: u64,
     declared: Option<u64>,
     gauges: Arc<Gauges>,
+    /// How much is kept where the store takes it while it comes, and how far the store may be behind.
+    kept: u64,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
-struct State {
-    /// What is held of the content while it comes in.
-    buffer: Buffer,
-    /// Nobody reads, and it goes on all the same.
-    detached: Option<GaugeGuard>,
-    end: Option<End>,
-    counted: Account,
-    /// Nothing is stored any more: the content is only passed on.
-    passing: bool,
-    pump: Option<Waker>,
-    readers: Slab<ReaderState>,
-    /// How far it was when somebody last looked, and when it was first seen there.
-    seen: Option<(u64, SystemTime)>,
-    /// As long as readers hold it, or it is only passed on.
-    watched: Option<Watched>,
-    /// The content as it is stored, which takes the buffer's place.
-    whole: Option<(Pieces, Option<Shared>)>,
-}
-
-#[derive(Clone)]
-pub(crate) enum End {
-    Complete(Option<Arc<HeaderMap>>),
-    Failed(BodyError),
-}
-
-/// Where the memory of a buffer is counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Account {
-    /// As held for readers.
-    Held,
-    /// As that of content which is to be stored.
-    #[default]
-    InFlight,
-    Nowhere,
-}
-
-struct ReaderState {
-    is_cut_off: bool,
-    /// How much it has read.
-    position: u64,
-    /// Since when it has not taken what is there; `None` while it waits for more.
-    since: Option<Instant>,
-    waker: Option<Waker>,
-}
-
-impl ReaderState {
-    fn new() -> Self {
-        Self { is_cut_off: false, position: 0, since: Some(moment()), waker: None }
-    }
-
-    fn cut_off(&mut self, gauges: &Gauges) -> Option<Waker> {
-        self.is_cut_off = true;
-        gauges.reader_detached();
-        self.waker.take()
-    }
-}
-
-impl State {
-    fn push(&mut self, data: Bytes, declared: Option<u64>, gauges: &Gauges) {
-        if self.passing && self.active().next().is_none() {
-            self.buffer.skip(data.len()); // nobody will ever take it from here
-            return;
-        }
-        let mut data = Some(data);
-        if !self.passing {
-            let left = declared.map(|declared| declared.saturating_sub(self.buffer.received()));
-            data = data.and_then(|data| self.buffer.copy(data, left, |bytes| gauges.take(bytes)));
-            if data.is_some() {
-                self.pass(gauges);
-            }
-        }
-        if let Some(data) = data {
-            let before = self.buffer.charge();
-            if data.len() < SMALL_FRAME {
-                self.buffer.copy(data, None, |_| true); // one of a single byte takes the room of many
-            } else {
-                self.buffer.push(data);
-            }
-            gauges.held.take((self.buffer.charge() - before) as u64);
-            self.drop_what_was_read(gauges);
-        }
-        let now = moment();
-        for reader in self.readers.iter_mut().filter(|reader| !reader.is_cut_off) {
-            reader.since.get_or_insert(now);
-        }
-    }
-
-    /// From now on nothing is stored: what is held is held for its readers.
-    fn pass(&mut self, gauges: &Gauges) {
-        self.passing = true;
-        self.hold_for_readers(gauges);
-        self.drop_what_was_read(gauges);
-    }
-
-    /// What is held is not to be stored, or is stored by now.
-    fn hold_for_readers(&mut self, gauges: &Gauges) {
-        if self.counted == Account::InFlight {
-            self.buffer.close();
-            gauges.give_back(self.buffer.charge());
-            self.counted = Account::Nowhere;
-        }
-        // Small content that is complete is not counted.
-        if self.counted == Account::Nowhere && (self.passing || self.buffer.charge() > PIECE) {
-            gauges.held.take(self.buffer.charge() as u64);
-            self.counted = Account::Held;
-        }
-    }
-
-    /// The readers that are not cut off.
-    fn active(&self) -> impl Iterator<Item = &ReaderState> {
-        self.readers.iter().filter(|reader| !reader.is_cut_off)
-    }
-
-    /// Lets go of what no reader will ask for, where nobody can join any more.
-    fn drop_what_was_read(&mut self, gauges: &Gauges) {
-        if self.passing {
-            let slowest = self.active().map(|reader| reader.position).min();
-            let freed = match slowest {
-                Some(position) => self.buffer.drop_before(position),
-                None => self.buffer.clear(),
-            };
-            if self.counted == Account::Held {
-                gauges.held.give_back(freed as u64);
-            }
-        }
-    }
-
-    /// How much the fastest reader has read; `None` where nobody reads any more.
-    fn fastest(&self) -> Option<u64> {
-        self.active().map(|reader| reader.position).max()
-    }
-
-    /// Whether a reader is further than this behind the fastest.
-    fn has_laggards(&self, behind: u64) -> bool {
-        let fastest = self.fastest().unwrap_or_default();
-        self.active().any(|reader| fastest - reader.position > behind)
-    }
-
-    /// Cuts off whoever is meant, and returns their wakers.
-    fn cut_off(&mut self, gauges: &Gauges, is_meant: impl Fn(&ReaderState) -> bool) -> Vec<Waker> {
-        let mut wakers = Vec::new();
-        let mut any = false;
-        for reader in self.readers.iter_mut().filter(|reader| !reader.is_cut_off) {
-            if is_meant(reader) {
-                wakers.extend(reader.cut_off(gauges));
-                any = true;
-            }
-        }
-        if any {
-            if self.counted != Account::InFlight && self.active().next().is_none() {
-                self.passing = true;
-                self.whole = None;
-            }
-            self.drop_what_was_read(gauges);
-            wakers.extend(self.pump.take());
-        }
-        wakers
-    }
-
-    fn wake_readers(&mut self) -> Vec<Waker> {
-        self.readers.iter_mut().filter_map(|reader| reader.waker.take()).collect()
-    }
-
-    /// The content from a position on, as far as it is in one piece.
-    fn from(&mut self, position: u64) -> Option<Bytes> {
-        match &self.whole {
-            Some((whole, _)) => {
-                let data = whole.from(usize::try_from(position).ok()?);
-                (!data.is_empty()).then_some(data)
-            }
-            None => self.buffer.from(position),
-        }
-    }
-}
-
 impl Flight {
-    /// A flight of `declared` bytes, if that is known, of which `most` are to be stored, and its first reader.
-    pub(crate) fn new(declared: Option<u64>, most: u64, gauges: &Arc<Gauges>) -> (Arc<Self>, Reader) {
-        let mut state = State::default();
+    /// A flight of `declared` bytes, if that is known, of which `kept` are kept, and its first reader. Where it `is_streamed`,
+    /// the store takes it while it comes.
+    pub(crate) fn new(
+        declared: Option<u64>,
+        kept: u64,
+        is_streamed: bool,
+        gauges: &Arc<Gauges>,
+    ) -> (Arc<Self>, Reader) {
+        let mut state = State::new(is_streamed);
         let number = state.readers.add(ReaderState::new());
         let (gauges, state) = (Arc::clone(gauges), Mutex::new(state));
-        let flight = Arc::new(Self { behind: BEHIND.max(most), declared, gauges, state });
+        let flight = Arc::new(Self { behind: BEHIND.max(kept), declared, gauges, kept, state });
         let reader = Reader::new(Arc::clone(&flight), number);
         (flight, reader)
     }
@@ -247,18 +80,20 @@ impl Flight {
         lock(&self.state).end.is_some()
     }
 
-    pub(crate) fn push(self: &Arc<Self>, data: Bytes) {
+    /// Takes content in. Returns what there is no room for, where the store may make some by taking what is there.
+    pub(crate) fn push(self: &Arc<Self>, data: Bytes) -> Option<Bytes> {
         let mut state = lock(&self.state);
-        state.push(data, self.declared, &self.gauges);
+        let left = state.push(data, self.declared, self.kept, &self.gauges);
         let wakers = state.wake_readers();
-        let (is_passing, is_watched) = (state.passing, state.watched.is_some());
+        let (is_kept, is_watched) = (state.stage == Stage::Keeping, state.watched.is_some());
         drop(state);
-        match (is_passing, is_watched) {
-            (true, true) => self.gauges.held.make_room(),
-            (true, false) => self.watch(),
-            (false, _) => {}
+        match (is_kept, is_watched) {
+            (false, true) => self.gauges.held.make_room(),
+            (false, false) => self.watch(),
+            (true, _) => {}
         }
         wakers.into_iter().for_each(Waker::wake);
+        left
     }
 
     /// From now on the pump waits for its readers, and nobody joins.
@@ -292,65 +127,40 @@ impl Flight {
     }
 
     pub(crate) fn is_passing(&self) -> bool {
-        lock(&self.state).passing
+        lock(&self.state).stage == Stage::Passing
     }
 
-    /// All that came in, and what is held back; to be asked for only while it is to be stored. Piece by piece it takes
-    /// the place of what came in, so that no more than one of them is there twice.
-    pub(crate) fn content(&self, held: Option<&Bytes>) -> Pieces {
-        let mut pieces = Vec::new();
-        let mut position = 0;
-        loop {
-            let (mut chunks, is_block, is_last) = {
-                let mut state = lock(&self.state);
-                let (chunks, is_block) = state.buffer.piece(position);
-                (chunks, is_block, position + PIECE as u64 >= state.buffer.received())
-            };
-            if is_last {
-                break;
-            }
-            let piece = if is_block { chunks.remove(0) } else { chunks.concat().into() };
-            drop(chunks);
-            pieces.push(piece.clone());
-            if !is_block {
-                let freed = lock(&self.state).buffer.replace(position, piece);
-                self.gauges.give_back(freed);
-            }
-            position += PIECE as u64;
-        }
-        // The last piece, and what is held back.
-        let (chunks, is_block) = lock(&self.state).buffer.piece(position);
-        match (held, &chunks[..]) {
-            (None, []) => {}
-            (None, [only]) if is_block => pieces.push(only.clone()),
-            (Some(only), []) if pieces.is_empty() => return Pieces::of(only.clone()).compacted(),
-            _ => {
-                let mut last = PiecesMut::default();
-                chunks.iter().chain(held).for_each(|data| last.extend(data));
-                pieces.extend(last.freeze().iter().cloned());
-            }
-        }
-        Pieces::whole(pieces)
+    /// Whether it is to be stored, and its beginning is gone.
+    pub(crate) fn is_draining(&self) -> bool {
+        lock(&self.state).stage == Stage::Draining
     }
 
-    /// `stored` is the content as the store has it, which readers share from now on.
+    /// `stored` is the content as it is stored, which readers share from now on.
     pub(crate) fn finish(self: &Arc<Self>, last: Option<Bytes>, end: End, stored: Option<Pieces>) {
         let mut state = lock(&self.state);
         let length = state.buffer.received() + last.as_ref().map_or(0, Bytes::len) as u64;
         match (stored, last) {
-            (Some(stored), last) if stored.len() as u64 == length && !state.passing => {
+            (Some(stored), last) if stored.len() as u64 == length && state.stage == Stage::Keeping => {
                 state.buffer.skip(last.map_or(0, |last| last.len()));
-                let freed = state.buffer.clear();
-                self.gauges.give_back(freed);
+                state.buffer.clear();
                 state.whole = Some((stored, None));
             }
-            (_, Some(last)) => state.push(last, self.declared, &self.gauges),
+            // The store has it from elsewhere.
+            (_, Some(last)) if state.stage == Stage::Draining => state.push_on(last, &self.gauges),
+            (_, Some(last)) => {
+                let left = state.push(last, self.declared, self.kept, &self.gauges);
+                if let Some(left) = left {
+                    state.pass(&self.gauges);
+                    state.push_on(left, &self.gauges);
+                }
+            }
             (_, None) => {}
         }
         // What is complete is held by who reads it, as any answer is.
         let is_large = length > PIECE as u64;
-        state.hold_for_readers(&self.gauges);
         state.end = Some(end);
+        state.buffer.close();
+        state.recount(&self.gauges);
         state.detached = None;
         let now = moment();
         for reader in state.readers.iter_mut() {
@@ -366,22 +176,25 @@ impl Flight {
     }
 
     /// Whether the pump is to go on at once.
-    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Go> {
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Next> {
         let mut state = lock(&self.state);
         if self.is_abandoned(&mut state) {
-            return Poll::Ready(Go::Stop);
+            return Poll::Ready(Next::Stop);
         }
-        if !state.passing {
-            return Poll::Ready(Go::On);
+        let fastest = state.fastest().filter(|_| state.stage != Stage::Keeping);
+        if state.stage == Stage::Passing && fastest.is_none() {
+            return Poll::Ready(Next::Stop);
         }
-        let Some(fastest) = state.fastest() else {
-            return Poll::Ready(Go::Stop);
-        };
-        if state.buffer.received() - fastest > AHEAD {
+        if fastest.is_some_and(|fastest| state.buffer.received() - fastest > AHEAD) {
             state.pump = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        Poll::Ready(if state.has_laggards(self.behind) { Go::AfterLaggards } else { Go::On })
+        let has_laggards = fastest.is_some() && state.has_laggards(self.behind);
+        Poll::Ready(match has_laggards {
+            _ if state.unwritten() > self.kept => Next::AfterStore,
+            true => Next::AfterLaggards,
+            false => Next::On,
+        })
     }
 
     /// Ready when nobody is even half as far behind any more.
@@ -405,9 +218,14 @@ impl Flight {
     /// Waits until the pump is to go on, or to stop; `wait_for` is how often laggards may still be waited for.
     pub(crate) async fn room(&self, wait_for: &mut u32) -> Go {
         loop {
-            let go = std::future::poll_fn(|cx| self.poll_room(cx)).await;
-            if go != Go::AfterLaggards {
-                return go;
+            match std::future::poll_fn(|cx| self.poll_room(cx)).await {
+                Next::AfterLaggards => {}
+                Next::AfterStore if self.store_catches_up((self.kept / 2).max(PIECE as u64)).await => {
+                    continue;
+                }
+                Next::AfterStore => return Go::WithoutStore,
+                Next::On => return Go::On,
+                Next::Stop => return Go::Stop,
             }
             let mut caught_up = std::future::poll_fn(|cx| self.poll_caught_up(cx));
             if briefly(TURN, &mut caught_up).await.is_some() {
@@ -435,14 +253,16 @@ impl Flight {
             state.detached = None;
             return false;
         }
-        if !state.passing && state.detached.is_none() {
+        let is_passing = state.stage == Stage::Passing;
+        if !is_passing && state.detached.is_none() {
             state.detached = self.gauges.detached();
         }
-        let is_abandoned = state.passing || state.detached.is_none();
+        let is_abandoned = is_passing || state.detached.is_none();
         if is_abandoned {
             // At once: whoever joined before the pump lets go would get a body that breaks.
             state.end = Some(End::Failed(Failure::Abandoned.into()));
-            state.hold_for_readers(&self.gauges);
+            state.buffer.close();
+            state.recount(&self.gauges);
         }
         is_abandoned
     }
@@ -450,7 +270,7 @@ impl Flight {
     /// A reader from the first byte on; `None` when that is gone, or never to be whole.
     pub(crate) fn join(self: &Arc<Self>) -> Option<Reader> {
         let mut state = lock(&self.state);
-        if state.passing || matches!(state.end, Some(End::Failed(_))) {
+        if state.stage != Stage::Keeping || matches!(state.end, Some(End::Failed(_))) {
             return None;
         }
         state.detached = None;
@@ -464,9 +284,12 @@ impl Flight {
     }
 
     /// Whether nothing has come in for longer than a request waits for another one's call, as far as those who look
-    /// can tell.
+    /// can tell. Nobody waits for what is drained, which goes on as its readers do.
     pub(crate) fn has_stalled(&self, now: SystemTime) -> bool {
         let mut state = lock(&self.state);
+        if state.stage == Stage::Draining {
+            return false;
+        }
         let received = state.buffer.received();
         let since = match state.seen {
             Some((seen, since)) if seen == received => since,
@@ -484,8 +307,8 @@ impl Reading for Flight {
             Some(since) if reader.position == 0 => Pace::Begins(since),
             Some(since) => Pace::Stands(since),
         });
-        // What is only passed on is held for the slowest of them, and all of the content for any.
-        let pace = if state.passing { paces.min() } else { paces.max() };
+        // What is kept is held for any of them, and anything else for the slowest.
+        let pace = if state.stage == Stage::Keeping { paces.max() } else { paces.min() };
         pace.unwrap_or(Pace::Gone)
     }
 
@@ -501,12 +324,8 @@ impl Reading for Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         let mut state = lock(&self.state);
-        let charge = state.buffer.clear();
-        match state.counted {
-            Account::Held => self.gauges.held.give_back(charge as u64),
-            Account::InFlight => self.gauges.give_back(charge),
-            Account::Nowhere => {}
-        }
+        state.buffer.clear();
+        state.recount(&self.gauges);
         let watched = state.watched.take();
         drop(state);
         drop(watched);
@@ -516,8 +335,19 @@ impl Drop for Flight {
 /// What the pump is to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Go {
-    /// Once the laggards have caught up, or have been cut off.
+    On,
+    Stop,
+    /// The store takes too little of what is there.
+    WithoutStore,
+}
+
+/// What is in the pump's way.
+enum Next {
+    /// Laggards, which have to catch up, or are cut off.
     AfterLaggards,
+    /// The store, which has to catch up.
+    AfterStore,
+    /// Nothing.
     On,
     Stop,
 }

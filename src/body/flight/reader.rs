@@ -123,7 +123,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut state = lock(&self.flight.state);
         state.readers.remove(self.number);
-        state.drop_what_was_read(&self.flight.gauges);
+        state.drop_what_is_done(&self.flight.gauges);
         let pump = state.pump.take();
         drop(state);
         if let Some(pump) = pump {

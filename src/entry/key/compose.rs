@@ -120,6 +120,11 @@ impl CacheKey {
         self
     }
 
+    /// Whether the key says who asks.
+    pub(crate) fn is_identified(&self) -> bool {
+        self.parts().any(|(kind, ..)| kind == Kind::Identity as u8)
+    }
+
     /// Which credentials of a request with these fields the key holds.
     pub fn keyed_credentials(&self, request: &HeaderMap) -> CredentialKinds {
         if self.is_uri_only() {
@@ -127,7 +132,7 @@ impl CacheKey {
         }
         let has =
             |kind: Kind, own: &[u8]| self.parts().any(|(other, name, _)| other == kind as u8 && name == own);
-        if self.parts().any(|(kind, ..)| kind == Kind::Identity as u8) {
+        if self.is_identified() {
             return CredentialKinds::ALL;
         }
         let has_field = |field: &HeaderName| has(Kind::Field, field.as_str().as_bytes());

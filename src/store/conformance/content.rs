@@ -6,12 +6,13 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 
 use super::fixtures::{
-    content, contents, expect, fill, head, here, invalidate, look_up, opened, put, response, sure, targets,
-    trailers,
+    content, contents, expect, fill, head, here, invalidate, key_of, look_up, opened, purged_at, put,
+    response, sure, targets, timed, trailers,
 };
-use crate::entry::RemoteContent;
+use crate::entry::key::CacheKey;
+use crate::entry::{Payload, RemoteContent, StoredResponse};
 use crate::semantics::range::ByteRange;
-use crate::store::{BeginOutcome, ContentWriter, Fence, PurgeMode, PutOutcome, Store};
+use crate::store::{BeginOutcome, ContentWriter, Fence, PurgeMode, PurgeTarget, PutOutcome, Store};
 
 /// A response of so many bytes, if the store takes them and keeps them apart from the head.
 async fn remote<S: Store>(store: &S, length: usize) -> Option<(RemoteContent, Bytes)> {
@@ -80,8 +81,17 @@ async fn begin<S: Store>(store: &S, length: Option<u64>, fence: Fence) -> Option
     if !store.limits().takes_streams {
         return None;
     }
-    match sure(store.begin(&here(), length, fence).await) {
-        BeginOutcome::Writer(writer) => Some(writer),
+    Some(begin_under(store, &here(), length, fence).await)
+}
+
+async fn begin_under<S: Store>(
+    store: &S,
+    key: &CacheKey,
+    length: Option<u64>,
+    fence: Fence,
+) -> Box<dyn ContentWriter> {
+    match sure(store.begin(key, length, fence).await) {
+        BeginOutcome::Writer(writer) => writer,
         other => panic!("a store that takes streams answers {other:?}"),
     }
 }
@@ -129,6 +139,60 @@ pub async fn a_stream_that_is_dropped_leaves_nothing<S: Store>(store: &S) {
     write(&mut writer, "half").await;
     drop(writer);
     assert_eq!(contents(store, &here()).await, ["before"]);
+}
+
+/// Of two responses under one key, and of one under another key.
+pub async fn streams_at_one_time_do_not_mix<S: Store>(store: &S) {
+    if !store.limits().takes_streams {
+        return;
+    }
+    let other = key_of("http://example.com/other");
+    let mut writers = Vec::new();
+    for (key, accept) in [(here(), "x"), (here(), "y"), (other.clone(), "x")] {
+        let (expected, fence) = expect(store, &key).await;
+        writers.push((begin_under(store, &key, None, fence).await, accept, expected));
+    }
+    for round in [["x1 ", "y1 ", "other1 "], ["x2", "y2", "other2"]] {
+        for ((writer, ..), data) in writers.iter_mut().zip(round) {
+            write(writer, data).await;
+        }
+    }
+    for (writer, accept, _expected) in writers.into_iter().rev() {
+        assert_eq!(sure(writer.commit(head(accept), None).await), PutOutcome::Stored, "{accept}");
+    }
+    assert_eq!(contents(store, &here()).await, ["x1 x2", "y1 y2"]);
+    assert_eq!(contents(store, &other).await, ["other1 other2"]);
+}
+
+/// As where it is put ([`an_older_response_does_not_replace_a_newer_one`]).
+///
+/// [`an_older_response_does_not_replace_a_newer_one`]: super::storing::an_older_response_does_not_replace_a_newer_one
+pub async fn a_stream_of_an_older_response_does_not_replace_a_newer_one<S: Store>(store: &S) {
+    let (_expected, fence) = expect(store, &here()).await;
+    let Some(mut writer) = begin(store, None, fence).await else {
+        return;
+    };
+    write(&mut writer, "older").await;
+    let newer = StoredResponse::new(timed(11, 10), Payload::from_bytes("newer".into()));
+    assert_eq!(put(store, &here(), newer, fence).await, PutOutcome::Stored);
+    assert_eq!(sure(writer.commit(timed(10, 9), None).await), PutOutcome::Superseded);
+    assert_eq!(contents(store, &here()).await, ["newer"]);
+}
+
+/// It is refused, or found as stale.
+pub async fn a_stream_that_is_overtaken_by_a_soft_purge_is_never_fresh<S: Store>(store: &S) {
+    for target in targets() {
+        let (_expected, fence) = expect(store, &here()).await;
+        let Some(mut writer) = begin(store, None, fence).await else {
+            return;
+        };
+        write(&mut writer, "old").await;
+        invalidate(store, &target, PurgeMode::Expire(purged_at())).await;
+        sure(writer.commit(head("x"), None).await);
+        let found = look_up(store, &here()).await;
+        assert!(found.variants.iter().all(|stored| stored.expired.is_some()), "{target:?}");
+        invalidate(store, &PurgeTarget::All, PurgeMode::Remove).await;
+    }
 }
 
 /// By every kind of target, whenever it comes.

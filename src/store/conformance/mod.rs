@@ -136,6 +136,9 @@ pub async fn violations<S: Store>(make: impl AsyncFn() -> S, capabilities: Capab
         a_store_without_streams_asks_for_whole_content,
         a_stream_is_found_once_it_is_committed,
         a_stream_that_is_dropped_leaves_nothing,
+        streams_at_one_time_do_not_mix,
+        a_stream_of_an_older_response_does_not_replace_a_newer_one,
+        a_stream_that_is_overtaken_by_a_soft_purge_is_never_fresh,
         a_stream_that_is_overtaken_by_a_purge_is_refused,
         a_stream_that_is_too_large_is_refused,
     }

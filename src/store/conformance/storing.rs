@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::fixtures::{
-    content, contents, fill, head, here, key_of, look_up, put, received_at, response, sure, trailers,
+    content, contents, fill, head, here, key_of, look_up, put, response, sure, timed, trailers,
 };
-use crate::entry::{Payload, ResponseHead, StoredResponse};
+use crate::entry::{Payload, StoredResponse};
 use crate::store::{PutOutcome, Store};
 
 /// A store has nothing that nobody has put.
@@ -118,15 +118,6 @@ pub async fn no_identity_is_given_twice<S: Store>(store: &S) {
             }
         }
     }
-}
-
-/// Asked for and generated at these seconds, all before any had come in.
-fn timed(generated: u64, asked: u64) -> ResponseHead {
-    let mut head = head("x");
-    let at = |second| received_at() + Duration::from_secs(second);
-    (head.reuse.generated, head.reuse.request_time) = (at(generated), at(asked));
-    head.reuse.response_time = at(30);
-    head
 }
 
 /// By its date, or by its call ([`StoredResponse::is_older_than`]).

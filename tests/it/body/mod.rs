@@ -4,3 +4,4 @@ mod bodies;
 mod large;
 mod shapes;
 mod slow;
+mod streamed;

@@ -21,6 +21,7 @@ use axum::body::Body;
 use futures_util::FutureExt;
 use http::{HeaderMap, Method, Request, StatusCode};
 use larder::semantics::reuse::Reuse;
+use larder::semantics::vary::Selecting;
 use larder::store::Store;
 use larder::store::conformance::{Capabilities, check_all};
 use larder::{CacheKey, HeadParts, Payload, ResponseHead, StoredResponse};
@@ -126,7 +127,7 @@ async fn the_example_serves_stored_responses_after_a_restart() {
 }
 
 fn page(content: &'static str) -> StoredResponse {
-    let reuse = Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::from_secs(60));
+    let reuse = Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::from_secs(60), Selecting::default());
     let head = ResponseHead::from_parts(HeadParts::new(StatusCode::OK, HeaderMap::new(), reuse)).unwrap();
     StoredResponse::from_parts(head, Payload::from_bytes(content.into())).unwrap()
 }

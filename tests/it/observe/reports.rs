@@ -1,5 +1,6 @@
 //! Events for observers, and the outcome in `Cache-Status` and in extensions.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -302,4 +303,26 @@ async fn events_report_the_elapsed_time() {
     let times = times.lock().unwrap();
     assert_eq!(times.len(), 2);
     assert!(times.iter().all(|time| (3..4).contains(&time.as_secs())), "{times:?}");
+}
+
+#[tokio::test]
+async fn an_observer_that_panics_at_the_end_of_a_request_breaks_nothing_else() {
+    let observer = |event: &Event<'_>| match event {
+        Event::BodyEnded { .. } | Event::Dropped { .. } => panic!("an observer's own fault"),
+        _ => {}
+    };
+    let builder = cache_builder().observer(observer);
+    let bench = Bench::with(builder, [Reply::cc("x", "max-age=60")]);
+    bench.get("/").await.has_body("x");
+    assert!(bench.get("/").await.has_body("x").is_hit());
+    // A panic of the inner service drops the report while the thread unwinds: a second panic would end the process.
+    let layer = cache_builder().observer(observer).build();
+    let broken = tower::service_fn(
+        async |_: Request<Empty<Bytes>>| -> Result<http::Response<Empty<Bytes>>, Infallible> {
+            panic!("the service's own fault")
+        },
+    );
+    let request = Request::builder().method(Method::OPTIONS).uri("http://a/").body(Empty::new()).unwrap();
+    let call = tokio::spawn(layer.layer(broken).oneshot(request));
+    assert!(call.await.unwrap_err().is_panic());
 }

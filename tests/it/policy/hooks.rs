@@ -197,7 +197,7 @@ async fn matching_requests_get_the_rules_and_hooks_of_the_other_policy() {
 struct Termed;
 
 impl CachePolicy for Termed {
-    fn rules(&self, request: &request::Parts) -> &Rules {
+    fn rules(&self, request: &request::Parts, _: &Extensions) -> &Rules {
         StandardRules::of(request)
     }
 
@@ -224,8 +224,9 @@ struct StandardRules;
 impl StandardRules {
     fn of(request: &request::Parts) -> &'static Rules {
         static PLAIN: std::sync::LazyLock<Rules> = std::sync::LazyLock::new(Rules::default);
-        static HEEDING: std::sync::LazyLock<Rules> =
-            std::sync::LazyLock::new(|| StandardPolicy::rfc9111().rules(&parts()).clone());
+        static HEEDING: std::sync::LazyLock<Rules> = std::sync::LazyLock::new(|| {
+            StandardPolicy::rfc9111().rules(&parts(), &Extensions::new()).clone()
+        });
         if request.uri.path() == "/heeds" { &HEEDING } else { &PLAIN }
     }
 }

@@ -60,13 +60,25 @@ async fn each_flaw_of_a_store_is_found_and_named() {
         ),
         (
             Flaw::OldReplacesNewer,
-            &["an_older_response_does_not_replace_a_newer_one", "an_older_304_freshens_nothing"],
+            &[
+                "an_older_response_does_not_replace_a_newer_one",
+                "an_older_304_freshens_nothing",
+                "a_stream_of_an_older_response_does_not_replace_a_newer_one",
+            ],
         ),
+        (Flaw::MixesStreams, &["streams_at_one_time_do_not_mix"]),
         (Flaw::OpensRangesShort, &["ranges_of_remote_content_are_opened_exactly"]),
         (Flaw::PurgesTheFirstTargetOnly, &["one_call_purges_many_targets"]),
         (
             Flaw::TakesWhatIsTooLarge,
             &["content_that_is_too_large_is_refused", "a_stream_that_is_too_large_is_refused"],
+        ),
+        (
+            Flaw::StreamsForgetTheirFence,
+            &[
+                "a_stream_that_is_overtaken_by_a_soft_purge_is_never_fresh",
+                "a_stream_that_is_overtaken_by_a_purge_is_refused",
+            ],
         ),
         (Flaw::UriSparesFurtherParts, &["a_purge_of_a_uri_reaches_keys_with_further_parts"]),
     ] {

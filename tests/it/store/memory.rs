@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use larder::semantics::reuse::Reuse;
+use larder::semantics::vary::Selecting;
 use larder::store::{PutOutcome, Store};
 use larder::{CacheKey, HeadParts, MemoryStore, Payload, ResponseHead, StoredResponse};
 
@@ -132,7 +133,7 @@ impl AsRef<[u8]> for ReadBuffer {
 #[tokio::test]
 async fn what_is_stored_does_not_keep_the_buffer_that_it_was_read_into() {
     let head = || {
-        let reuse = Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::from_secs(60));
+        let reuse = Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::from_secs(60), Selecting::default());
         ResponseHead::from_parts(HeadParts::new(StatusCode::OK, HeaderMap::new(), reuse)).unwrap()
     };
     for length in [1, 1_000, 64 * 1024, 64 * 1024 + 1] {

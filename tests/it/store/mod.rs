@@ -4,4 +4,5 @@ mod conformance;
 mod elsewhere;
 pub mod failing;
 mod memory;
+mod streams;
 mod waiting;

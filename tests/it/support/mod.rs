@@ -17,6 +17,7 @@ pub mod remembering;
 pub mod source;
 pub mod stepped;
 pub mod stores;
+pub mod streaming;
 pub mod wire;
 pub mod written;
 

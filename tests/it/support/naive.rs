@@ -27,6 +27,7 @@ pub enum Flaw {
     HostsHaveASchemeEach,
     KeepsAllVariants,
     KeepsDroppedStreams,
+    MixesStreams,
     #[default]
     None,
     OldReplacesNewAfterSoftPurge,
@@ -35,6 +36,7 @@ pub enum Flaw {
     PurgesTheFirstTargetOnly,
     SeesNoPurges,
     ShowsStreamsBeforeTheirEnd,
+    StreamsForgetTheirFence,
     TagsHaveACase,
     TakesWhatIsTooLarge,
     UriSparesFurtherParts,
@@ -50,6 +52,7 @@ pub struct Naive {
 struct State {
     contents: HashMap<u128, Bytes>,
     entries: HashMap<CacheKey, Vec<Stored>>,
+    mixed: BytesMut,
     next: u64,
     purges: Vec<(PurgeTarget, PurgeMode)>,
 }
@@ -318,6 +321,11 @@ type Written<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send 
 impl ContentWriter for Writer {
     fn write(&mut self, data: Bytes) -> Written<'_, ControlFlow<PutOutcome>> {
         self.content.extend_from_slice(&data);
+        if self.store.flaw == Flaw::MixesStreams {
+            let mixed = &mut self.store.state.lock().unwrap().mixed;
+            mixed.extend_from_slice(&data);
+            self.content.clone_from(mixed);
+        }
         if self.store.flaw == Flaw::ShowsStreamsBeforeTheirEnd {
             let state = self.store.state.lock().unwrap();
             let known = state.entries.get(&self.key).and_then(|stored| stored.first());
@@ -337,9 +345,16 @@ impl ContentWriter for Writer {
         trailers: Option<HeaderMap>,
     ) -> Written<'static, PutOutcome> {
         let payload = Payload::from_bytes(std::mem::take(&mut self.content).freeze()).with_trailers(trailers);
+        let mut fence = self.fence;
+        if self.store.flaw == Flaw::StreamsForgetTheirFence {
+            fence = Fence::from_bits(self.store.state.lock().unwrap().purges.len() as u128);
+        }
+        if self.store.flaw == Flaw::MixesStreams {
+            self.store.state.lock().unwrap().mixed.clear();
+        }
         Box::pin(async move {
             tokio::task::yield_now().await;
-            Ok(self.store.put_now(&self.key, &StoredResponse::new(head, payload), self.fence))
+            Ok(self.store.put_now(&self.key, &StoredResponse::new(head, payload), fence))
         })
     }
 }

@@ -33,7 +33,7 @@ impl<S: Store> Remembering<S> {
         self.seed.is_none_or(|seed| {
             let mut hasher = DefaultHasher::new();
             (seed, key.as_bytes()).hash(&mut hasher);
-            hasher.finish() % 2 == 0
+            hasher.finish().is_multiple_of(2)
         })
     }
 

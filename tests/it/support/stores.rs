@@ -1,18 +1,23 @@
 //! Stores that wait, hang and fail by a script, around another one; and the store that a run of the scenarios is over.
 //!
 //! `LARDER_STORE=slow` runs the scenarios over [`Slow`], which answers nothing at once, [`Remembering`], which is told of half
-//! of what is on its way, and [`Written`], which keeps what it has read of what it has written; `LARDER_STORE=elsewhere` over [`Elsewhere`], which opens each content on demand.
-//! Scenarios whose premise is content in memory fail over that one.
+//! of what is on its way, and [`Written`], which keeps what it has read of what it has written; `LARDER_STORE=elsewhere` over
+//! [`Elsewhere`], which takes content while it comes and opens it on demand; `LARDER_STORE=streams` over a slow one of those.
+//! Scenarios whose premise is content in memory fail over the last two.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::ControlFlow;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
+use bytes::Bytes;
+use http::HeaderMap;
 use larder::semantics::range::ByteRange;
 use larder::store::{
-    BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, RemoteContent,
-    Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
+    BeginOutcome, ContentWriter, Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome,
+    RemoteContent, Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
 };
 use larder::{BoxStore, CacheKey, MemoryStore, ResponseHead, StoreError, StoredResponse};
 use tokio::runtime::{Handle, Id};
@@ -45,6 +50,7 @@ pub fn cache_builder_over(store: MemoryStore) -> CacheBuilder {
         Kind::Elsewhere => BoxStore::new(Elsewhere::of(store)),
         Kind::Memory => BoxStore::new(store),
         Kind::Slow => BoxStore::new(Slow::of(Remembering::half_of(Written::of(store)))),
+        Kind::Streams => BoxStore::new(Slow::of(Elsewhere::of(store))),
     })
 }
 
@@ -53,6 +59,7 @@ enum Kind {
     Elsewhere,
     Memory,
     Slow,
+    Streams,
 }
 
 /// The store of this run.
@@ -61,26 +68,29 @@ fn kind() -> Kind {
         Ok("elsewhere") => Kind::Elsewhere,
         Ok("memory") | Err(_) => Kind::Memory,
         Ok("slow") => Kind::Slow,
-        Ok(other) => panic!("LARDER_STORE is `memory`, `slow` or `elsewhere`, not `{other}`"),
+        Ok("streams") => Kind::Streams,
+        Ok(other) => panic!("LARDER_STORE is `memory`, `slow`, `elsewhere` or `streams`, not `{other}`"),
     });
     *KIND
 }
 
 /// Whether the store of this run takes its time.
 pub fn is_slow() -> bool {
-    matches!(kind(), Kind::Slow)
+    matches!(kind(), Kind::Slow | Kind::Streams)
 }
 
 /// A call of a store that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Op {
     Begin,
+    Commit,
     Freshen,
     Get,
     Invalidate,
     Open,
     PurgedSince,
     Put,
+    Write,
 }
 
 /// What happens around each call of a store.
@@ -101,24 +111,32 @@ pub trait Script: Send + Sync + 'static {
 /// A store that is never there at once, and follows a script.
 pub struct Scripted<S, P> {
     store: S,
-    script: P,
+    script: Arc<P>,
+}
+
+async fn call<T, P: Script>(
+    script: &P,
+    op: Op,
+    call: impl Future<Output = Result<T, StoreError>> + Send,
+) -> Result<T, StoreError> {
+    let _busy = P::ENDS_BY_ITSELF.then(Busy::new);
+    script.before(op).await?;
+    let output = call.await;
+    script.after(op).await;
+    output
 }
 
 impl<S: Store, P: Script> Scripted<S, P> {
     pub fn new(store: S, script: P) -> Self {
-        Self { store, script }
+        Self { store, script: Arc::new(script) }
     }
 
     async fn call<T>(
         &self,
         op: Op,
-        call: impl Future<Output = Result<T, StoreError>> + Send,
+        of_store: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        let _busy = P::ENDS_BY_ITSELF.then(Busy::new);
-        self.script.before(op).await?;
-        let output = call.await;
-        self.script.after(op).await;
-        output
+        call(&*self.script, op, of_store).await
     }
 }
 
@@ -159,7 +177,14 @@ impl<S: Store, P: Script> Store for Scripted<S, P> {
         expected_length: Option<u64>,
         fence: Fence,
     ) -> Result<BeginOutcome, StoreError> {
-        self.call(Op::Begin, self.store.begin(key, expected_length, fence)).await
+        let begun = self.call(Op::Begin, self.store.begin(key, expected_length, fence)).await?;
+        Ok(match begun {
+            BeginOutcome::Writer(writer) => {
+                let script = Arc::clone(&self.script);
+                BeginOutcome::Writer(Box::new(ScriptedWriter { script, writer }))
+            }
+            begun => begun,
+        })
     }
 
     async fn freshen(
@@ -191,6 +216,31 @@ impl<S: Store, P: Script> Store for Scripted<S, P> {
 
     fn statistics(&self) -> StoreStatistics {
         self.store.statistics()
+    }
+}
+
+struct ScriptedWriter<P> {
+    script: Arc<P>,
+    writer: Box<dyn ContentWriter>,
+}
+
+type OfWriter<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+impl<P: Script> ContentWriter for ScriptedWriter<P> {
+    fn write(&mut self, data: Bytes) -> OfWriter<'_, ControlFlow<PutOutcome>> {
+        Box::pin(call(&*self.script, Op::Write, self.writer.write(data)))
+    }
+
+    fn commit(
+        self: Box<Self>,
+        head: ResponseHead,
+        trailers: Option<HeaderMap>,
+    ) -> OfWriter<'static, PutOutcome> {
+        let Self { script, writer } = *self;
+        Box::pin(async move {
+            // Only now: what is not committed yet is dropped with its future.
+            call(&*script, Op::Commit, async { writer.commit(head, trailers).await }).await
+        })
     }
 }
 

@@ -230,7 +230,7 @@ async fn one_policy_decides_about_a_request_to_its_end() {
 struct ByPath([Rules; 2]);
 
 impl CachePolicy for ByPath {
-    fn rules(&self, request: &request::Parts) -> &Rules {
+    fn rules(&self, request: &request::Parts, _: &Extensions) -> &Rules {
         &self.0[usize::from(request.uri.path() == "/edge")]
     }
 }
@@ -239,7 +239,7 @@ impl CachePolicy for ByPath {
 async fn the_rules_of_a_request_say_which_targeted_fields_count() {
     let edge = HeaderName::from_static("edge-cache-control");
     let parts = Request::get("/").body(()).unwrap().into_parts().0;
-    let rules = |policy: StandardPolicy| policy.rules(&parts).clone();
+    let rules = |policy: StandardPolicy| policy.rules(&parts, &Extensions::new()).clone();
     let [plain, targeted] =
         [StandardPolicy::default(), StandardPolicy::default().targets([edge.clone()])].map(rules);
     let reply = Reply::cc("x", "max-age=60").field(edge.as_str(), "no-store");
