@@ -1,8 +1,12 @@
 //! A store that survives a restart: `cargo run --example own_store DIRECTORY`, then `curl -i http://127.0.0.1:3000/`, again
 //! after a restart. What is asked for often is in memory, and everything is in a directory, a file for each key.
+//!
+//! A purge reads every file, so it does not keep what the contract of `Store` says under *Cost*, and may take longer than the
+//! cache waits for it. A store for many responses needs an index from names to files.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
@@ -17,19 +21,27 @@ use tokio::fs;
 use tokio::sync::Mutex;
 
 /// A [`MemoryStore`] whose contents are in files as well. One task at a time reads or writes them.
+#[derive(Clone)]
 pub struct DirectoryStore {
-    directory: Mutex<PathBuf>,
+    directory: Arc<Mutex<PathBuf>>,
     memory: MemoryStore,
 }
 
 impl DirectoryStore {
     /// A store over the files of a directory, which exists.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: Mutex::new(directory.into()), memory: MemoryStore::default() }
+        Self { directory: Arc::new(Mutex::new(directory.into())), memory: MemoryStore::default() }
     }
 
-    /// Writes down what is stored under a key now.
+    /// Writes down what is stored under a key now, in a task of its own. The cache drops a call that takes too long, and with
+    /// it a lock that it holds, but the system goes on writing; the task holds the lock until the write has ended.
     async fn write(&self, key: &CacheKey) -> Result<(), StoreError> {
+        let (store, key) = (self.clone(), key.clone());
+        let written = tokio::spawn(async move { store.write_alone(&key).await });
+        written.await.map_err(|error| StoreError::new("write a file", error))?
+    }
+
+    async fn write_alone(&self, key: &CacheKey) -> Result<(), StoreError> {
         let directory = self.directory.lock().await;
         let found = self.memory.get(key).await?;
         let fresh = found.variants.iter().filter(|stored| stored.expired.is_none());
@@ -42,8 +54,16 @@ impl DirectoryStore {
         }
         // A reader sees the old file or the new one, also after a crash.
         let (file, new) = (directory.join(name(key)), directory.join("new"));
-        fs::write(&new, bytes).await.map_err(|error| StoreError::new("write a file", error))?;
-        fs::rename(new, file).await.map_err(|error| StoreError::new("rename a file", error))
+        let written = match fs::write(&new, bytes).await {
+            Ok(()) => fs::rename(new, &file).await,
+            failed => failed,
+        };
+        if let Err(error) = written {
+            // What the old file has was replaced, or is outdated, and must not come back.
+            fs::remove_file(file).await.ok();
+            return Err(StoreError::new("write a file", error));
+        }
+        Ok(())
     }
 }
 

@@ -11,9 +11,11 @@ use http::{Extensions, HeaderMap, Uri};
 use smallvec::SmallVec;
 
 use crate::body::pump::Unwritten;
+use crate::body::stored::Watched;
 use crate::collapse::Collapser;
 use crate::collapse::background::BackgroundValidations;
 use crate::collapse::key_memory::KeyMemory;
+use crate::collapse::purge_state::PurgeCount;
 use crate::collapse::unknown_outcomes::UnknownOutcomes;
 use crate::entry::aliases::QueryAliases;
 use crate::entry::key::{self, CacheKey};
@@ -46,14 +48,23 @@ impl<S: Store> Shared<S> {
         Some(found.living(self.core.clock.now()))
     }
 
-    /// Opens remote content; `None` where it is gone, or the store fails.
+    /// Opens remote content; `None` where it is gone, or the store fails. Content that does not come to its end is a failure,
+    /// too, and reported when it breaks off.
     pub(crate) async fn open(
         &self,
         key: &CacheKey,
         content: RemoteContent,
         range: Option<ByteRange>,
     ) -> Option<StoredBody> {
-        self.reported(self.store.open(key, content, range).await)?
+        let body = self.reported(self.store.open(key, content, range).await)??;
+        let Some(observer) = self.core.reporter.observer.clone() else {
+            return Some(body);
+        };
+        let length = range.map_or(content.length, |range| range.len());
+        let watched = Watched::new(body, length, move |error| {
+            error.as_store_error(|error| observer.event(&Event::StoreFailed { error }));
+        });
+        Some(StoredBody::new(watched))
     }
 
     /// Stores a response. A failure reads like [`PutOutcome::Superseded`].
@@ -104,16 +115,20 @@ impl<S: Store> Shared<S> {
         self.reported(self.store.purged_since(key, since, scope).await) == Some(false)
     }
 
-    /// Makes everything that the targets name go, or go stale.
+    /// Makes everything that the targets name go, or go stale. Where they name nothing, the store is not asked.
     pub(crate) async fn invalidate(
         &self,
         targets: &[PurgeTarget],
         mode: PurgeMode,
         by: InvalidatedBy,
     ) -> Result<(), StoreError> {
+        if targets.is_empty() {
+            return Ok(());
+        }
         let invalidated = self.store.invalidate(targets, mode).await;
-        if let Err(error) = &invalidated {
-            self.core.reporter.event(&Event::StoreFailed { error });
+        match &invalidated {
+            Ok(()) => self.core.purges.add(),
+            Err(error) => self.core.reporter.event(&Event::StoreFailed { error }),
         }
         let succeeded = invalidated.is_ok();
         self.core.reporter.event(&Event::Invalidated { by, mode, succeeded, targets });
@@ -223,6 +238,7 @@ pub(crate) struct Core {
     /// The most content of one response that is taken into memory.
     pub(crate) most_in_memory: u64,
     pub(crate) policy: CurrentPolicy,
+    pub(crate) purges: PurgeCount,
     pub(crate) reporter: Reporter,
     pub(crate) storing: bool,
     pub(crate) tagging: Option<Tagging>,
@@ -262,6 +278,7 @@ impl Core {
             id: CoreId::default(),
             most_in_memory,
             policy: CurrentPolicy::new(policy),
+            purges: PurgeCount::default(),
             reporter,
             storing,
             tagging,

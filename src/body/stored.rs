@@ -1,4 +1,4 @@
-//! Content that a store has opened and that is sent to a client.
+//! Content that a store has opened.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -58,6 +58,44 @@ impl Body for OpenedBody {
         let mut hint = SizeHint::new();
         hint.set_lower(left.lower());
         hint
+    }
+}
+
+/// Opened content that has to come to its end, and says so once where it does not.
+pub(crate) struct Watched<F> {
+    content: LengthChecked<StoredBody>,
+    on_error: Option<F>,
+}
+
+impl<F: FnOnce(&BodyError)> Watched<F> {
+    pub(crate) fn new(content: StoredBody, length: u64, on_error: F) -> Self {
+        Self { content: LengthChecked::new(content, Some(length)), on_error: Some(on_error) }
+    }
+}
+
+impl<F: FnOnce(&BodyError) + Unpin> Body for Watched<F> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.content).poll_frame(cx));
+        if let Some(Err(error)) = &frame
+            && let Some(on_error) = self.on_error.take()
+        {
+            on_error(error);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.content.size_hint()
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod background;
 pub(crate) mod key_memory;
+pub(crate) mod purge_state;
 pub(crate) mod unknown_outcomes;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 use quick_cache::sync::Cache;
 
+use self::purge_state::PurgeState;
 use crate::body::flight::Flight;
 use crate::entry::key::{CacheKey, KeyNames};
 use crate::entry::{ResponseHead, StoredResponse};
@@ -60,8 +62,7 @@ pub(crate) struct Collapser {
 /// One call of the inner service that others wait for.
 pub(crate) struct Call {
     began: SystemTime,
-    /// The purge state from which it was made.
-    fence: Fence,
+    purged: PurgeState,
     state: Mutex<State>,
 }
 
@@ -169,12 +170,12 @@ impl Collapser {
         &self.ended[usize::try_from(hash % COUNTS as u64).unwrap_or_default()]
     }
 
-    /// Finds a call to wait for, or begins one. `fence` is that of the look-up that found nothing of use.
+    /// Finds a call to wait for, or begins one. `purged` is that of the look-up that found nothing of use.
     pub(crate) fn join(
         self: &Arc<Self>,
         ticket: &CollapseKey,
         has_credentials: bool,
-        fence: Fence,
+        purged: PurgeState,
         now: SystemTime,
     ) -> Role {
         if let Some(until) = self.not_shareable.get(&(self.names.of(&ticket.key), has_credentials))
@@ -185,9 +186,9 @@ impl Collapser {
         }
         let mut calls = lock(self.shard(ticket));
         match calls.get(ticket) {
-            Some(call) if call.fence == fence => Role::Follow(Follower::of(call, &self.gauges)),
+            Some(call) if call.purged.is_same(purged) => Role::Follow(Follower::of(call, &self.gauges)),
             Some(call) => Role::Outdated(Arc::clone(call)),
-            None => self.begin(&mut calls, ticket, has_credentials, fence, now),
+            None => self.begin(&mut calls, ticket, has_credentials, purged, now),
         }
     }
 
@@ -196,7 +197,7 @@ impl Collapser {
         self: &Arc<Self>,
         ticket: &CollapseKey,
         has_credentials: bool,
-        fence: Fence,
+        purged: PurgeState,
         now: SystemTime,
         old: &Arc<Call>,
         because: Because,
@@ -210,7 +211,7 @@ impl Collapser {
                 Role::Follow(Follower::of(old, &self.gauges))
             }
             _ => {
-                let role = self.begin(&mut calls, ticket, has_credentials, fence, now);
+                let role = self.begin(&mut calls, ticket, has_credentials, purged, now);
                 let mut old = lock(&old.state);
                 match (because, &role) {
                     (Because::Older, _) => old.is_superseded = true,
@@ -233,13 +234,13 @@ impl Collapser {
         calls: &mut HashMap<CollapseKey, Arc<Call>>,
         ticket: &CollapseKey,
         has_credentials: bool,
-        fence: Fence,
+        purged: PurgeState,
         now: SystemTime,
     ) -> Role {
         let Some(counted) = self.gauges.fill() else {
             return Role::Alone;
         };
-        let call = Call::new(fence, now);
+        let call = Call::new(purged, now);
         calls.insert(ticket.clone(), Arc::clone(&call));
         Role::Leader(Leader {
             call,
@@ -280,7 +281,7 @@ impl Collapser {
 
 impl Call {
     /// One that nobody can join yet, with its maker's client interested.
-    pub(crate) fn new(fence: Fence, began: SystemTime) -> Arc<Self> {
+    pub(crate) fn new(purged: PurgeState, began: SystemTime) -> Arc<Self> {
         let state = State {
             driver: None,
             ending: Slab::default(),
@@ -292,11 +293,12 @@ impl Call {
             result: CallResult::Pending,
             waiting: Slab::default(),
         };
-        Arc::new(Self { began, fence, state: Mutex::new(state) })
+        Arc::new(Self { began, purged, state: Mutex::new(state) })
     }
 
+    /// The purge state from which it was made, as the store gave it.
     pub(crate) fn fence(&self) -> Fence {
-        self.fence
+        self.purged.fence
     }
 
     pub(crate) fn publish(&self, result: CallResult) {

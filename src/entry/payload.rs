@@ -46,9 +46,10 @@ impl Payload {
         Self { content, extra: None }.with_trailers(trailers)
     }
 
-    /// Content in memory, from one block. What is longer than 64 KiB is copied into blocks of that length.
+    /// Content in memory, a copy in blocks of up to 64 KiB: `content` may be a slice that keeps a larger buffer in memory,
+    /// which no store would count.
     pub fn from_bytes(content: Bytes) -> Self {
-        Self::new(Pieces::of(content), None)
+        Self::from_pieces([content])
     }
 
     /// Content in memory, a copy of pieces of any length.

@@ -98,8 +98,7 @@ impl StoredResponse {
         bytes
     }
 
-    /// What [`StoredResponse::to_bytes`] has written. Content of up to 64 KiB is not copied, so it keeps all of `bytes` in
-    /// memory.
+    /// What [`StoredResponse::to_bytes`] has written. The content is copied, so nothing keeps `bytes` in memory.
     ///
     /// ```
     /// # use std::time::{Duration, UNIX_EPOCH};

@@ -177,10 +177,10 @@ impl<S: Store> CollapsedFetch<S> {
     }
 
     async fn join(&self, ticket: &CollapseKey) -> Role {
-        let (collapser, fence) = (&self.core().collapser, self.exchange.fence());
+        let (collapser, purged) = (&self.core().collapser, self.exchange.purged());
         let has_credentials = self.exchange.request.unkeyed().any();
         let now = self.core().clock.now();
-        let follower = match collapser.join(ticket, has_credentials, fence, now) {
+        let follower = match collapser.join(ticket, has_credentials, purged, now) {
             Role::Follow(follower) => follower,
             // Requests that come after a purge do not get what was asked for before it.
             Role::Outdated(call)
@@ -203,8 +203,8 @@ impl<S: Store> CollapsedFetch<S> {
 
     fn supersede(&self, ticket: &CollapseKey, call: &Arc<Call>, because: Because) -> Role {
         let has_credentials = self.exchange.request.unkeyed().any();
-        let (fence, now) = (self.exchange.fence(), self.core().clock.now());
-        self.core().collapser.supersede(ticket, has_credentials, fence, now, call, because)
+        let (purged, now) = (self.exchange.purged(), self.core().clock.now());
+        self.core().collapser.supersede(ticket, has_credentials, purged, now, call, because)
     }
 
     /// NotShareable this request needs another call than the one that it could join; `None` if it does not.
@@ -496,7 +496,7 @@ impl<S: Store> CollapsedFetch<S> {
         let call = match (&leader, budget) {
             (None, None) => None,
             // Nobody can join it, but it may outlast its client all the same.
-            (None, Some(_)) => Some(Call::new(self.exchange.fence(), self.exchange.request.now)),
+            (None, Some(_)) => Some(Call::new(self.exchange.purged(), self.exchange.request.now)),
             (Some(leader), _) => Some(Arc::clone(leader.call())),
         };
         let interest = call.as_ref().map(Interest::of_leader);

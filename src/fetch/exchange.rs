@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use crate::collapse::Leader;
 use crate::collapse::background::ValidationPermit;
+use crate::collapse::purge_state::PurgeState;
 use crate::observe::Answer;
 use crate::respond::open::{self, Gone, OpenedOnce};
 use crate::respond::request::CacheRequest;
@@ -83,6 +84,8 @@ pub(crate) struct Exchange<S> {
     /// The content of the selected response, where the store has opened it.
     pub(crate) opened: OpenedOnce,
     pub(crate) plan: FetchPlan,
+    /// How many purges had gone through the layer when the response came to be expected.
+    purges: u64,
     /// As the client sent it.
     pub(crate) request: CacheRequest,
     pub(crate) shared: Arc<Shared<S>>,
@@ -98,6 +101,7 @@ impl<S: Store> Exchange<S> {
         lookup: Lookup,
         plan: FetchPlan,
     ) -> Box<Self> {
+        let purges = shared.core.purges.now();
         Box::new(Self {
             background: None,
             collapsed: None,
@@ -105,6 +109,7 @@ impl<S: Store> Exchange<S> {
             lookup,
             opened: OpenedOnce::default(),
             plan,
+            purges,
             request,
             shared,
             expected: Expected::default(),
@@ -113,12 +118,18 @@ impl<S: Store> Exchange<S> {
 
     /// Purges from now on count for what this request brings, and for what it finds.
     pub(crate) fn expect(&mut self) {
+        self.purges = self.shared.core.purges.now();
         self.expected = self.shared.store.expect(&self.request.key);
     }
 
     /// The purge state under which the response is stored.
     pub(crate) fn fence(&self) -> Fence {
         self.expected.fence().unwrap_or(self.lookup.fence)
+    }
+
+    /// The purge state from which a call is made.
+    pub(crate) fn purged(&self) -> PurgeState {
+        PurgeState { fence: self.fence(), purges: self.purges }
     }
 
     /// The stored response that it is about.

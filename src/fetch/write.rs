@@ -11,7 +11,7 @@ use crate::entry::key::CacheKey;
 use crate::entry::partial::{self, Joined, joined};
 use crate::entry::{Part, ResponseHead, StoredResponse};
 use crate::fetch::exchange::{Exchange, as_incumbent};
-use crate::limits::Gauges;
+use crate::limits::{BytesInFlight, Gauges};
 use crate::observe::InvalidatedBy;
 use crate::respond::open;
 use crate::runtime::{Runtime, polled_once, to_its_end};
@@ -83,8 +83,10 @@ impl<S: Store> EntryWrite<S> {
     async fn store_unless_worse(&self, new: NewEntry<S>) -> PutOutcome {
         let Self { fence, key, shared, .. } = self;
         let status = new.head().status();
-        if is_error(status) && Box::pin(incumbent_now(shared, key, new.head())).await.blocks(status) {
-            return PutOutcome::Superseded; // a good response was stored while the error was on its way
+        if is_error(status)
+            && Box::pin(incumbent_now(shared, key, new.head())).await.is_none_or(|now| now.blocks(status))
+        {
+            return PutOutcome::Superseded; // a good response was stored while the error was on its way, or may have been
         }
         if self.records_queries {
             shared.core.aliases.record(key, new.head());
@@ -174,7 +176,7 @@ where
 {
     let outcome = match polled_once(write.as_mut()).await {
         Some(outcome) => outcome,
-        None => match (Runtime::current(), gauges.in_flight(bytes)) {
+        None => match (Runtime::current(), room(gauges, bytes, reported.is_some())) {
             (Some(runtime), Some(in_flight)) => {
                 let reported = reported.unwrap_or_else(|| ReportedStored::new(gauges));
                 drop(runtime.spawn(async move {
@@ -190,6 +192,12 @@ where
         reported.settle(outcome);
     }
     outcome
+}
+
+/// Room for what is written in the background. What came in as a stream is counted by its flight until that ends, which is
+/// when this returns.
+fn room(gauges: &Arc<Gauges>, bytes: usize, is_streamed: bool) -> Option<BytesInFlight> {
+    if is_streamed { Some(gauges.handed_over(bytes)) } else { gauges.in_flight(bytes) }
 }
 
 /// Clients got the report that a response is stored. Dropped before it is, this counts that it was not.
@@ -247,13 +255,18 @@ pub(super) fn end_stale_use<S: Store>(
     })
 }
 
-/// The best that is stored by now under the same selecting fields: an error must not replace it.
-async fn incumbent_now<S: Store>(shared: &Shared<S>, key: &CacheKey, error: &ResponseHead) -> Incumbent {
-    let present = shared.get(key).await.unwrap_or_default();
+/// The best that is stored by now under the same selecting fields: an error must not replace it. `None` where the store can't
+/// say.
+async fn incumbent_now<S: Store>(
+    shared: &Shared<S>,
+    key: &CacheKey,
+    error: &ResponseHead,
+) -> Option<Incumbent> {
+    let present = shared.get(key).await?;
     let selecting = &error.reuse().selecting;
     let alike = present.variants.iter();
     let alike = alike.filter(|stored| stored.response.head().reuse().selecting == *selecting);
-    Incumbent::of(alike.map(as_incumbent), shared.core.clock.now())
+    Some(Incumbent::of(alike.map(as_incumbent), shared.core.clock.now()))
 }
 
 /// Stores a response together with what is stored of the same representation.

@@ -274,6 +274,12 @@ impl Gauges {
         self.take(bytes).then(|| BytesInFlight { bytes, gauges: Arc::clone(self) })
     }
 
+    /// [`Gauges::in_flight`] for bytes that are counted already, by what gives them back in a moment.
+    pub(crate) fn handed_over(self: &Arc<Self>, bytes: usize) -> BytesInFlight {
+        self.in_flight.fetch_add(bytes as u64, Ordering::Relaxed);
+        BytesInFlight { bytes, gauges: Arc::clone(self) }
+    }
+
     /// Counts bytes that are to be stored, if there is room for them.
     pub(crate) fn take(&self, bytes: usize) -> bool {
         let raised = |taken: u64| taken.checked_add(bytes as u64).filter(|sum| *sum <= self.most_in_flight);

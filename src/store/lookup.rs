@@ -27,7 +27,19 @@ impl Fence {
 
 /// Distinguishes one stored response from all others that the store has held or will hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct StoredId(pub u64);
+pub struct StoredId(u64);
+
+impl StoredId {
+    /// An identity from a store's own bits.
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// What [`StoredId::from_bits`] was given.
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+}
 
 /// What a look-up found.
 #[derive(Clone, Debug, Default)]

@@ -323,7 +323,7 @@ impl Inner {
         }
         // By the times of messages: the store reads no clock.
         let received_at = response.head().reuse().response_time;
-        let id = StoredId(self.ids.fetch_add(1, Ordering::Relaxed));
+        let id = StoredId::from_bits(self.ids.fetch_add(1, Ordering::Relaxed));
         let mut total = weight;
         let mut list = vec![Stored::new(id, fence, response)];
         let oldest = present.iter().map(|stored| number(stored.fence)).min();

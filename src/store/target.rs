@@ -11,6 +11,8 @@ use crate::semantics::groups;
 /// URIs, prefixes and authorities are spelled as in keys (see [`CacheKey::uri`]): scheme and host in lower case, no default
 /// port. A [`CacheHandle`](crate::CacheHandle) spells them so, and refuses what no key can match.
 ///
+/// A store that meets a target that it does not know purges more, never less (see [`Store`](crate::Store)).
+///
 /// ```
 /// use larder::store::PurgeTarget;
 /// assert_eq!(PurgeTarget::tag("news"), PurgeTarget::Tag("news".into()));
@@ -120,7 +122,7 @@ fn split(uri: &[u8]) -> (&[u8], &[u8]) {
     rest.split_at(rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len()))
 }
 
-/// What an invalidation does.
+/// What an invalidation does. A store that meets a mode that it does not know removes (see [`Store`](crate::Store)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PurgeMode {

@@ -14,11 +14,17 @@ mod purge;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Body;
-use http::{Method, Request};
+use futures_util::FutureExt;
+use http::{HeaderMap, Method, Request, StatusCode};
+use larder::semantics::reuse::Reuse;
+use larder::semantics::vary::Selecting;
+use larder::store::Store;
 use larder::store::conformance::{Capabilities, check_all};
+use larder::{CacheKey, HeadParts, Payload, ResponseHead, StoredResponse};
 use tower::ServiceExt;
 
 use crate::support::wire;
@@ -118,4 +124,52 @@ async fn the_example_serves_stored_responses_after_a_restart() {
     }
     let restarted = own_store::app(&directory.0);
     assert!(ask(&restarted, Method::GET, "/").await.1.starts_with("larder; hit"));
+}
+
+fn page(content: &'static str) -> StoredResponse {
+    let reuse = Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::from_secs(60), Selecting::default());
+    let head = ResponseHead::from_parts(HeadParts::new(StatusCode::OK, HeaderMap::new(), reuse)).unwrap();
+    StoredResponse::from_parts(head, Payload::from_bytes(content.into())).unwrap()
+}
+
+async fn put(
+    store: &own_store::DirectoryStore,
+    uri: &str,
+    content: &'static str,
+) -> Result<(), larder::StoreError> {
+    let key = CacheKey::from_uri(&uri.parse().unwrap()).unwrap();
+    let expected = store.expect(&key);
+    store.put(&key, page(content), expected.fence().unwrap()).await.map(drop)
+}
+
+/// What a store over the same directory finds after a restart.
+async fn found(directory: &Directory, uri: &str) -> Vec<String> {
+    let key = CacheKey::from_uri(&uri.parse().unwrap()).unwrap();
+    let found = own_store::DirectoryStore::new(&directory.0).get(&key).await.unwrap();
+    let content = |response: &StoredResponse| response.payload().to_bytes().unwrap().to_vec();
+    let content = found.variants.iter().map(|stored| String::from_utf8(content(&stored.response)).unwrap());
+    content.collect()
+}
+
+#[tokio::test]
+async fn a_write_of_the_example_that_is_dropped_holds_its_lock_to_the_end() {
+    let directory = Directory::new();
+    let store = own_store::DirectoryStore::new(&directory.0);
+    assert!(put(&store, "http://a/1", "one").now_or_never().is_none(), "the file takes its time");
+    put(&store, "http://a/2", "two").await.unwrap();
+    assert_eq!(found(&directory, "http://a/1").await, ["one"], "it was written before the other");
+    assert_eq!(found(&directory, "http://a/2").await, ["two"]);
+}
+
+#[tokio::test]
+async fn a_write_of_the_example_that_fails_leaves_no_older_response_behind() {
+    let directory = Directory::new();
+    let store = own_store::DirectoryStore::new(&directory.0);
+    put(&store, "http://a/", "old").await.unwrap();
+    assert_eq!(found(&directory, "http://a/").await, ["old"]);
+    // No file can be written where a directory is.
+    std::fs::create_dir(directory.0.join("new")).unwrap();
+    put(&store, "http://a/", "new").await.unwrap_err();
+    std::fs::remove_dir(directory.0.join("new")).unwrap();
+    assert_eq!(found(&directory, "http://a/").await, Vec::<String>::new());
 }

@@ -1,13 +1,14 @@
 //! Stores that keep content elsewhere: what is opened, when, and what follows if it is gone.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request};
 use http_body_util::Empty;
-use larder::store::PurgeTarget;
+use larder::store::{GuardLimits, PurgeTarget};
 use larder::{
-    CacheBuilder, CacheHandle, CacheLayer, CacheService, Clock, ClockHand, MemoryStore, StandardPolicy,
+    CacheBuilder, CacheHandle, CacheLayer, CacheService, Clock, ClockHand, Event, MemoryStore, StandardPolicy,
 };
 use tower::{Layer, Service};
 
@@ -402,4 +403,59 @@ async fn the_stale_answer_of_a_latency_budget_is_opened_before_the_call() {
     assert_eq!(rig.store.opened(), [None]);
     tokio::time::sleep(Duration::from_secs(2)).await;
     rig.get("/").await.has_body("new");
+}
+
+/// A cache whose store fails at once after one failure, what its store has failed to do, and what it reports.
+fn watched(
+    store: &Elsewhere,
+    content: &str,
+) -> (CacheService<Origin, Elsewhere>, CacheHandle<Elsewhere>, Arc<Mutex<Vec<String>>>) {
+    let failures = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&failures);
+    let layer = CacheLayer::builder(store.clone())
+        .guard_limits(GuardLimits::new().failures(1))
+        .observer(move |event: &Event<'_>| {
+            if let Event::StoreFailed { error, .. } = event {
+                log.lock().unwrap().push(error.to_string());
+            }
+        })
+        .build();
+    (layer.layer(Origin::new([tagged(content)])), layer.handle(), failures)
+}
+
+#[tokio::test]
+async fn opened_content_that_breaks_off_is_reported_once_and_opens_no_circuit() {
+    let half = "the store failed to read content: the response body ended after 1250 of the 2500 bytes of its Content-Length";
+    for (fault, range, expected) in [
+        (Fault::Breaks, "", "the store failed to read content: the response body failed: scripted"),
+        (Fault::Short, "", half),
+        // Several ranges are taken into memory before the head goes out: a miss, and reported all the same.
+        (
+            Fault::Breaks,
+            "bytes=0-9,20-29",
+            "the store failed to read content: the response body failed: scripted",
+        ),
+        (Fault::None, "", ""),
+    ] {
+        let store = Elsewhere::waiting();
+        let (mut cache, handle, failures) = watched(&store, &content());
+        let mut get = async |range: &str| {
+            let mut request = Request::get("http://example.com/").body(Empty::<Bytes>::new()).unwrap();
+            if !range.is_empty() {
+                request.headers_mut().insert("range", HeaderValue::from_str(range).unwrap());
+            }
+            read(cache.call(request).await.unwrap()).await
+        };
+        get("").await;
+        store.set_fault(fault);
+        let is_broken = get(range).await.broken;
+        assert_eq!(is_broken, fault != Fault::None && range.is_empty(), "{fault:?} {range}");
+        let seen = std::mem::take(&mut *failures.lock().unwrap());
+        assert_eq!(seen, Vec::from_iter((!expected.is_empty()).then_some(expected)), "{fault:?} {range}");
+        // The contract lets content break off that was removed meanwhile, so the store is called as before.
+        store.set_fault(Fault::None);
+        let calls = store.opened().len();
+        assert!(get("").await.is_hit(), "{fault:?} after {calls}");
+        handle.purge_target(&PurgeTarget::All).await.unwrap();
+    }
 }

@@ -431,3 +431,28 @@ async fn a_response_that_expires_during_its_look_up_answers_no_other_query() {
     stage.origin.call(1).steps(&[Step::head(200, &head), Step::frame("new"), Step::End]);
     client.seen().await.has_body("new");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_stream_does_not_wait_for_room_to_count_its_bytes_twice() {
+    let gate = Gate::before(&[Op::Put]);
+    let store = Gated::new(MemoryStore::default(), gate.clone());
+    let limits = FillLimits::new().in_flight(1 << 20);
+    let stage = Stage::with(CacheLayer::builder(BoxStore::new(store)).fill_limits(limits));
+    let client = stage.get("/").reading();
+    settle().await;
+    let call = stage.origin.call(0);
+    call.head(&[FRESH]);
+    for _ in 0..10 {
+        call.frame("x".repeat(60_000));
+    }
+    call.end();
+    settle().await;
+    assert!(client.is_finished() && gate.arrived() == 1, "the store has not answered");
+    assert_eq!(client.await.unwrap().body.len(), 600_000);
+    let in_flight = stage.handle.fills().in_flight;
+    assert!((600_000..1 << 20).contains(&in_flight), "once: {in_flight}");
+    gate.open();
+    settle().await;
+    assert!(stage.get("/").seen().await.is_hit());
+    assert_eq!(stage.handle.fills().in_flight, 0);
+}

@@ -148,7 +148,7 @@ impl Naive {
             return PutOutcome::Superseded;
         }
         state.next += 1;
-        let new = Stored::new(StoredId(state.next), fence, response);
+        let new = Stored::new(StoredId::from_bits(state.next), fence, response);
         let most = if self.flaw == Flaw::KeepsAllVariants { usize::MAX } else { MAX_VARIANTS };
         let others = present.iter().filter(|stored| !replaces(stored)).cloned();
         let list = std::iter::once(new).chain(others).take(most).collect();
