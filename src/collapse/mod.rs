@@ -9,7 +9,7 @@ pub(crate) mod unknown_outcomes;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
@@ -51,6 +51,8 @@ pub(crate) struct Collapser {
     /// How many calls have ended, by their keys' hashes.
     ended: Box<[AtomicU32]>,
     not_shareable: Cache<Kind, SystemTime>,
+    /// Whether anything was ever not shareable: the cache itself takes 220 instructions to say that it is empty.
+    has_not_shareable: AtomicBool,
     hasher: RandomState,
     gauges: Arc<Gauges>,
     names: KeyNames,
@@ -144,6 +146,7 @@ impl Collapser {
         Self {
             ended: (0..COUNTS).map(|_| AtomicU32::new(0)).collect(),
             not_shareable: Cache::new(MOST_REMEMBERED),
+            has_not_shareable: AtomicBool::new(false),
             hasher: RandomState::new(),
             gauges,
             names: KeyNames::default(),
@@ -175,7 +178,8 @@ impl Collapser {
         fence: Fence,
         now: SystemTime,
     ) -> Role {
-        if let Some(until) = self.not_shareable.get(&(self.names.of(&ticket.key), has_credentials))
+        if self.has_not_shareable.load(Ordering::Acquire)
+            && let Some(until) = self.not_shareable.get(&(self.names.of(&ticket.key), has_credentials))
             && now < until
             && until.duration_since(now).is_ok_and(|left| left <= REMEMBERED)
         {
@@ -252,8 +256,7 @@ impl Collapser {
     /// What can be shared after all is not to be asked for by each. What was answered without credentials says nothing
     /// of what is with them.
     pub(crate) fn forget(&self, key: &CacheKey, has_credentials: bool) {
-        // Most of the time there is nothing to forget.
-        if self.not_shareable.is_empty() {
+        if !self.has_not_shareable.load(Ordering::Acquire) {
             return;
         }
         let kinds: &[bool] = if has_credentials { &[false, true] } else { &[false] };
@@ -454,6 +457,7 @@ impl Leader {
     /// For a while, nobody waits for what this key gives.
     pub(crate) fn remember(&self, now: SystemTime) {
         let kinds: &[bool] = if self.has_credentials { &[true] } else { &[false, true] };
+        self.collapser.has_not_shareable.store(true, Ordering::Release);
         for &kind in kinds {
             self.collapser
                 .not_shareable

@@ -18,9 +18,10 @@ use crate::semantics::status::is_error;
 use crate::shared::Shared;
 use crate::store::{Expected, Fence, PurgeMode, PurgeTarget, PutOutcome, Store, Stored, StoredId};
 
-/// What it takes to write a response: nothing else of the request is held while its content comes in.
+/// What it takes to write a response: nothing else of the request is held while its content comes in. What is rare is boxed:
+/// with all else that a write may wait for, this is one block of less than 1 KiB, and an allocator is slow with larger ones.
 pub(super) struct EntryWrite<S> {
-    _background: Option<ValidationPermit>,
+    _background: Option<Box<ValidationPermit>>,
     fence: Fence,
     has_credentials: bool,
     joins_parts: bool,
@@ -29,7 +30,7 @@ pub(super) struct EntryWrite<S> {
     records_queries: bool,
     shared: Arc<Shared<S>>,
     /// The stored response that the inner service was asked about, or that it was asked instead of.
-    validated: Option<Stored>,
+    validated: Option<Box<Stored>>,
     /// Dropped last, as in [`Exchange`].
     _expected: Expected,
 }
@@ -46,7 +47,7 @@ impl<S: Store> EntryWrite<S> {
             leader: exchange.leader.take(),
             records_queries: exchange.request.rules().no_vary_search,
             shared: Arc::clone(&exchange.shared),
-            validated: exchange.selected().cloned(),
+            validated: exchange.selected().cloned().map(Box::new),
             _expected: std::mem::take(&mut exchange.expected),
         }
     }
@@ -61,7 +62,7 @@ impl<S: Store> EntryWrite<S> {
         {
             // Other fields select it, so it would still answer requests that the new one does not match. Before the new one
             // is stored, so that the new one is the newest of its key.
-            end_stale_use(&self.shared, &self.key, validated).await;
+            end_stale_use(&self.shared, &self.key, *validated).await;
         }
         let put = self.put_unless_worse(response).await;
         self.shared.core.collapser.forget(&self.key, self.has_credentials);
@@ -84,9 +85,9 @@ impl<S: Store> EntryWrite<S> {
             Some(Part::Bytes(extent)) => {
                 let head = response.head().clone().having(extent);
                 let response = StoredResponse::new(head, response.payload().clone());
-                put_joined(shared, key, response, *fence).await
+                Box::pin(put_joined(shared, key, response, *fence)).await
             }
-            None if self.joins_parts => put_joined(shared, key, response, *fence).await,
+            None if self.joins_parts => Box::pin(put_joined(shared, key, response, *fence)).await,
             Some(Part::Replay) | None => shared.put(key, response, *fence).await,
         }
     }
@@ -99,7 +100,7 @@ impl<S: Store> EntryWrite<S> {
     /// The content is larger than what is stored.
     pub(super) async fn refuse(self) {
         if let Some(validated) = self.validated {
-            end_stale_use(&self.shared, &self.key, validated).await;
+            end_stale_use(&self.shared, &self.key, *validated).await;
         }
     }
 }

@@ -196,6 +196,7 @@ fn ours(case: &Case) -> Verdict {
         keyed: CredentialKinds::default(),
         status: case.status,
         response: &case.response,
+        response_fields: view.fields,
         directives: &view.directives,
         source: view.source,
     };

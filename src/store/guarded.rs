@@ -149,7 +149,8 @@ impl<S: Store> Guarded<S> {
     ) -> Result<T, StoreError> {
         match &self.guard {
             None => call.await,
-            Some(guard) => guard.call(action, limit(&guard.limits), call).await,
+            // Boxed: what is written to a store without a guard has no room for one.
+            Some(guard) => Box::pin(guard.call(action, limit(&guard.limits), call)).await,
         }
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
+use smallvec::SmallVec;
+
 use super::purges::HeldNames;
 use crate::entry::StoredResponse;
 
@@ -84,7 +86,8 @@ struct Shelf {
     checked: AtomicU64,
     /// Keeps the stamps of purges that concern these responses, for as long as anybody has them.
     held: Option<Arc<HeldNames>>,
-    list: Box<[Stored]>,
+    /// In the same block, as most keys have one response.
+    list: SmallVec<[Stored; 1]>,
 }
 
 impl Variants {
@@ -98,7 +101,7 @@ impl Variants {
         number: u64,
         held: Option<Arc<HeldNames>>,
     ) -> Self {
-        let list: Box<[Stored]> = list.into_iter().collect();
+        let list: SmallVec<[Stored; 1]> = list.into_iter().collect();
         let checked = AtomicU64::new(number);
         Self((!list.is_empty()).then(|| Arc::new(Shelf { checked, held, list })))
     }

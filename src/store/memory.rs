@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
+use smallvec::{SmallVec, smallvec};
 
 use super::purges::{HeldNames, Purges, number};
 use super::stamp::Verdict;
@@ -262,8 +263,8 @@ impl Inner {
     }
 
     fn put(&self, key: &CacheKey, response: StoredResponse, fence: Fence) -> PutOutcome {
-        let selecting = response.head().reuse().selecting.clone();
-        let replaces = |stored: &Stored| stored.response.head().reuse().selecting == selecting;
+        let head = Arc::clone(&response.head);
+        let replaces = |stored: &Stored| stored.response.head().reuse().selecting == head.reuse.selecting;
         let writing = self.writer(key);
         self.write(writing, key, response, fence, replaces, false)
     }
@@ -325,7 +326,7 @@ impl Inner {
         let received_at = response.head().reuse().response_time;
         let id = StoredId(self.ids.fetch_add(1, Ordering::Relaxed));
         let mut total = weight;
-        let mut list = vec![Stored::new(id, fence, response)];
+        let mut list: SmallVec<[_; 1]> = smallvec![Stored::new(id, fence, response)];
         let oldest = present.iter().map(|stored| number(stored.fence)).min();
         for stored in present.iter().filter(|stored| !replaces(stored) && !stored.is_gone(received_at)) {
             let more = weight_of(&stored.response);
