@@ -218,11 +218,7 @@ impl Assessment {
             fields.remove_fields_of_part();
         }
         let tag_is_ours = match tag {
-            Tag::New(tag) => {
-                let had_none = fields.get_all(&header::ETAG).next().is_none();
-                fields.set(header::ETAG, tag);
-                had_none
-            }
+            Tag::New(tag) => fields.set_tag(tag),
             Tag::Ours => true,
             Tag::Theirs => false,
         };

@@ -139,29 +139,41 @@ pub(crate) struct RequestFields {
 }
 
 impl RequestFields {
-    /// Looks through the fields of a request.
+    /// Looks through the fields of a request. What is found are bits of one number until the end: a variable for each takes
+    /// 40 instructions more for four fields.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let mut fields = Self::default();
+        const CREDENTIALS: u8 = 1;
+        const CONDITIONS: u8 = 2;
+        const CONTENT: u8 = 4;
+        const DIRECTIVES: u8 = 8;
+        const RANGE: u8 = 16;
+        const UPGRADE: u8 = 32;
+        let mut found = 0;
         for (name, value) in headers {
             let name = name.as_str();
             // The lengths of the names below: most fields of most requests have others.
             if !matches!(name.len(), 5..=8 | 13 | 14 | 17 | 19) {
                 continue;
             }
-            match name {
-                "authorization" | "cookie" => fields.credentials = true,
-                "cache-control" | "pragma" => fields.directives = true,
-                "content-length" => fields.content |= value != "0",
-                "if-match" | "if-modified-since" | "if-none-match" | "if-unmodified-since" => {
-                    fields.conditions = true;
-                }
-                "range" => fields.range = true,
-                "transfer-encoding" => fields.content = true,
-                "upgrade" => fields.upgrade = true,
-                _ => {}
-            }
+            found |= match name {
+                "authorization" | "cookie" => CREDENTIALS,
+                "cache-control" | "pragma" => DIRECTIVES,
+                "content-length" if value != "0" => CONTENT,
+                "if-match" | "if-modified-since" | "if-none-match" | "if-unmodified-since" => CONDITIONS,
+                "range" => RANGE,
+                "transfer-encoding" => CONTENT,
+                "upgrade" => UPGRADE,
+                _ => 0,
+            };
         }
-        fields
+        Self {
+            credentials: found & CREDENTIALS != 0,
+            conditions: found & CONDITIONS != 0,
+            content: found & CONTENT != 0,
+            directives: found & DIRECTIVES != 0,
+            range: found & RANGE != 0,
+            upgrade: found & UPGRADE != 0,
+        }
     }
 }
 
@@ -179,6 +191,7 @@ pub(crate) struct ResponseFields {
     /// Any for which [`is_hop_by_hop`] holds, `Transfer-Encoding` included.
     pub(crate) hop_by_hop: bool,
     pub(crate) last_modified: bool,
+    pub(crate) no_vary_search: bool,
     pub(crate) set_cookie: bool,
     /// One of the targeted fields that count (RFC 9213).
     pub(crate) targeted: bool,
@@ -200,6 +213,7 @@ impl ResponseFields {
                 "date" => fields.date = true,
                 "etag" => fields.etag = true,
                 "last-modified" => fields.last_modified = true,
+                "no-vary-search" => fields.no_vary_search = true,
                 "set-cookie" => fields.set_cookie = true,
                 "transfer-encoding" => (fields.hop_by_hop, fields.transfer_encoding) = (true, true),
                 "vary" => fields.vary = true,
@@ -469,6 +483,7 @@ mod tests {
         assert_eq!(of("date"), ResponseFields { date: true, ..none });
         assert_eq!(of("etag"), ResponseFields { etag: true, ..none });
         assert_eq!(of("last-modified"), ResponseFields { last_modified: true, ..none });
+        assert_eq!(of("no-vary-search"), ResponseFields { no_vary_search: true, ..none });
         assert_eq!(of("set-cookie"), ResponseFields { set_cookie: true, ..none });
         assert_eq!(of("vary"), ResponseFields { vary: true, ..none });
         assert_eq!(of("x-target"), ResponseFields { targeted: true, ..none });

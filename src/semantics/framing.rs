@@ -60,6 +60,10 @@ pub(crate) fn has_transfer_coding(headers: &HeaderMap) -> bool {
 
 /// Removes `Content-Length` from a request beside `Transfer-Encoding`.
 pub(crate) fn repair_request(headers: &mut HeaderMap) {
+    // Most requests have neither, and one pass costs less than to look for each.
+    if !headers.keys().any(|name| name == header::CONTENT_LENGTH || name == header::TRANSFER_ENCODING) {
+        return;
+    }
     if headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
     }

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::cache_status::CACHE_STATUS;
 use super::fields::{CONTENT_DIGESTS, ResponseFields, combined, hop_by_hop, remove_hop_by_hop};
+use super::no_vary_search::NO_VARY_SEARCH;
 use super::{date, freshness};
 
 /// Removes what must not be stored: the fields of one connection, and those that are named, as by `private` or `no-cache`
@@ -28,16 +29,14 @@ pub(crate) type AddedFields = SmallVec<[(HeaderName, HeaderValue); 3]>;
 pub(crate) struct StoredFields<'a> {
     added: AddedFields,
     received: &'a HeaderMap,
-    /// `Age` and `Cache-Status` are told in other ways than by their lines.
-    has_told_apart: bool,
+    received_fields: ResponseFields,
     unstored: Vec<HeaderName>,
 }
 
 impl<'a> StoredFields<'a> {
     /// All that were received.
     pub(crate) fn all(received: &'a HeaderMap, fields: ResponseFields) -> Self {
-        let has_told_apart = fields.age || fields.cache_status;
-        Self { added: AddedFields::new(), received, has_told_apart, unstored: Vec::new() }
+        Self { added: AddedFields::new(), received, received_fields: fields, unstored: Vec::new() }
     }
 
     /// Those that may be stored: see [`remove_unstored`].
@@ -67,10 +66,11 @@ impl<'a> StoredFields<'a> {
         if date.is_none()
             && let Ok(date) = HeaderValue::from_bytes(&date::format(received_at))
         {
-            self.set(header::DATE, date);
+            self.set_over(self.received_fields.date, header::DATE, date);
         }
         if let Some(length) = length {
-            self.set(header::CONTENT_LENGTH, freshness::length_value(length as u64));
+            let length = freshness::length_value(length as u64);
+            self.set_over(self.received_fields.content_length, header::CONTENT_LENGTH, length);
         }
     }
 
@@ -83,13 +83,18 @@ impl<'a> StoredFields<'a> {
         }
     }
 
-    /// Sets a field, in place of all lines of it.
-    pub(crate) fn set(&mut self, name: HeaderName, value: HeaderValue) {
-        if self.is_only(&name, &value) {
-            return; // as it was received
+    /// Sets the entity tag. Returns whether there was none.
+    pub(crate) fn set_tag(&mut self, tag: HeaderValue) -> bool {
+        let had_none = !self.received_fields.etag || self.get_all(&header::ETAG).next().is_none();
+        self.set_over(self.received_fields.etag, header::ETAG, tag);
+        had_none
+    }
+
+    /// Sets a field, once, in place of all lines of it that were received.
+    fn set_over(&mut self, was_received: bool, name: HeaderName, value: HeaderValue) {
+        if !was_received || !self.is_only(&name, &value) {
+            self.added.push((name, value));
         }
-        self.added.retain(|(own, _)| *own != name);
-        self.added.push((name, value));
     }
 
     fn is_only(&self, name: &HeaderName, value: &HeaderValue) -> bool {
@@ -97,21 +102,31 @@ impl<'a> StoredFields<'a> {
         lines.next() == Some(value) && lines.next().is_none()
     }
 
-    /// The value of a field that has one line.
-    pub(crate) fn single<'b>(&'b self, name: &'b HeaderName) -> Option<&'b HeaderValue> {
-        let mut lines = self.get_all(name);
+    /// `Last-Modified`, where it has one line.
+    pub(crate) fn last_modified(&self) -> Option<&HeaderValue> {
+        if !self.received_fields.last_modified {
+            return None;
+        }
+        let mut lines = self.get_all(&header::LAST_MODIFIED);
         lines.next().filter(|_| lines.next().is_none())
     }
 
+    /// Whether `No-Vary-Search` is among them.
+    pub(crate) fn has_no_vary_search(&self) -> bool {
+        self.received_fields.no_vary_search && self.get_all(&NO_VARY_SEARCH).next().is_some()
+    }
+
     fn is_as_received(&self, name: &HeaderName) -> bool {
-        let is_told_apart = self.has_told_apart && (name == header::AGE || name == CACHE_STATUS);
+        // Both are told in other ways than by their lines.
+        let ResponseFields { age, cache_status, .. } = self.received_fields;
+        let is_told_apart = (age && name == header::AGE) || (cache_status && name == CACHE_STATUS);
         let is_replaced = self.added.iter().any(|(added, _)| added == name);
         !is_told_apart && !is_replaced && !self.unstored.contains(name)
     }
 
     /// The lines of `Cache-Status`, joined; each answer puts its own member behind them.
     pub(crate) fn upstream_status(&self) -> Option<Box<[u8]>> {
-        if !self.has_told_apart || self.unstored.contains(&CACHE_STATUS) {
+        if !self.received_fields.cache_status || self.unstored.contains(&CACHE_STATUS) {
             return None;
         }
         combined(self.received, &CACHE_STATUS).map(|status| status.into_owned().into_boxed_slice())
@@ -172,21 +187,40 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_set_takes_the_place_of_all_its_lines() {
+    fn a_tag_that_is_set_takes_the_place_of_all_its_lines() {
         let (own, tag) = (("x-own", "1"), ("etag", "\"a\""));
         let headers = map(&[own, tag, ("etag", "\"b\""), ("age", "1"), ("cache-status", "x")]);
-        let set = |value| {
-            move |stored: &mut StoredFields<'_>| {
-                stored.set(header::ETAG, HeaderValue::from_static("\"c\""));
-                stored.set(header::ETAG, HeaderValue::from_static(value));
-            }
-        };
         for value in ["\"a\"", "\"d\""] {
-            assert_eq!(stored(&headers, &[], set(value)), map(&[own, ("etag", value)]));
             // What must not be stored as it came may be set all the same.
-            assert_eq!(stored(&headers, &[header::ETAG], set(value)), map(&[own, ("etag", value)]));
+            for (named, is_first) in [(&[][..], false), (&[header::ETAG], true)] {
+                let found = stored(&headers, named, |stored| {
+                    assert_eq!(stored.set_tag(HeaderValue::from_static(value)), is_first);
+                });
+                assert_eq!(found, map(&[own, ("etag", value)]), "{value} {named:?}");
+            }
         }
         assert_eq!(stored(&headers, &[header::ETAG], |_| {}), map(&[own]));
+        let untagged =
+            stored(&map(&[own]), &[], |stored| assert!(stored.set_tag(HeaderValue::from_static("x"))));
+        assert_eq!(untagged, map(&[own, ("etag", "x")]));
+    }
+
+    #[test]
+    fn what_is_read_of_stored_fields_is_what_is_stored() {
+        let date = ("last-modified", "Thu, 01 Jan 1970 00:00:00 GMT");
+        let search = ("no-vary-search", "key-order");
+        for (fields, named, has_date, has_search) in [
+            (&[date, search][..], &[][..], true, true),
+            (&[date, date], &[], false, false),
+            (&[("x-own", "1")], &[], false, false),
+            (&[date, search], &[header::LAST_MODIFIED], false, true),
+            (&[date, search], &[NO_VARY_SEARCH], true, false),
+        ] {
+            let headers = map(fields);
+            let stored = StoredFields::of(&headers, ResponseFields::of(&headers, &[]), named);
+            assert_eq!(stored.last_modified().is_some(), has_date, "{fields:?} {named:?}");
+            assert_eq!(stored.has_no_vary_search(), has_search, "{fields:?} {named:?}");
+        }
     }
 
     #[test]

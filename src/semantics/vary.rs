@@ -4,6 +4,7 @@ mod written;
 
 use http::HeaderValue;
 use http::header::{self, HeaderMap, HeaderName};
+use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::accept::Meaning;
@@ -59,7 +60,7 @@ impl Selecting {
         if !response.contains_key(header::VARY) {
             return Ok(Self { coded: Coded::of(response).map(Box::new), fields: Box::default() });
         }
-        let mut names = Vec::new();
+        let mut names = SmallVec::<[HeaderName; 4]>::new();
         for member in list(response, &header::VARY) {
             match HeaderName::from_bytes(member) {
                 Ok(name) if name == "*" => return Err(NeverMatches::Vary), // `*` is a token, so a name

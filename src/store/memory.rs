@@ -1,7 +1,7 @@
 //! Stored responses in memory, bounded in bytes.
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -53,7 +53,7 @@ struct Inner {
     purges: Arc<Purges>,
     /// Writers of one key take turns; readers never wait for them.
     writers: [Mutex<()>; WRITERS],
-    writer_hasher: RandomState,
+    writer_hasher: DefaultHashBuilder,
 }
 
 /// One where schedules are explored, so that the random hash of a key has no part in them.
@@ -159,7 +159,7 @@ impl MemoryStoreBuilder {
                 max_key,
                 purges: Arc::default(),
                 writers: std::array::from_fn(|_| Mutex::new(())),
-                writer_hasher: RandomState::new(),
+                writer_hasher: DefaultHashBuilder::default(),
             }),
         }
     }
