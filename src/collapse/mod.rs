@@ -249,7 +249,7 @@ impl Collapser {
             _counted: counted,
             has_credentials,
             has_seen_failure: false,
-            ticket: ticket.clone(),
+            ticket: Box::new(ticket.clone()),
         })
     }
 
@@ -416,7 +416,8 @@ pub(crate) struct Leader {
     has_credentials: bool,
     /// Its request has waited for a call that failed.
     has_seen_failure: bool,
-    ticket: CollapseKey,
+    /// Boxed: a leader is moved about, and lies in futures.
+    ticket: Box<CollapseKey>,
 }
 
 impl Leader {

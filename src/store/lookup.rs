@@ -85,7 +85,7 @@ struct Shelf {
     /// A store's own mark: the purge number up to which all are known to be untouched.
     checked: AtomicU64,
     /// Keeps the stamps of purges that concern these responses, for as long as anybody has them.
-    held: Option<Arc<HeldNames>>,
+    held: Option<HeldNames>,
     /// In the same block, as most keys have one response.
     list: SmallVec<[Stored; 1]>,
 }
@@ -99,7 +99,7 @@ impl Variants {
     pub(super) fn checked(
         list: impl IntoIterator<Item = Stored>,
         number: u64,
-        held: Option<Arc<HeldNames>>,
+        held: Option<HeldNames>,
     ) -> Self {
         let list: SmallVec<[Stored; 1]> = list.into_iter().collect();
         let checked = AtomicU64::new(number);

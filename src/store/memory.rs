@@ -338,7 +338,7 @@ impl Inner {
             list.push(stored.clone());
         }
         let checked = oldest.map_or(number(fence), |oldest| oldest.min(number(fence)));
-        let variants = Variants::checked(list, checked, Some(Arc::new(held)));
+        let variants = Variants::checked(list, checked, Some(held));
         let entry = Entry { variants, weight: total };
         let mut dropped = Dropped::default();
         self.cache.insert_with_lifecycle(key.clone(), entry, &mut dropped);
@@ -351,9 +351,9 @@ impl Inner {
 
 /// What a name by which a response can be purged takes in the table of those: its place, at the table's usual load.
 const NAME: u64 = 48;
-/// What an entry takes beside its key and its responses: the slot in quick_cache's table, the blocks of the list of
-/// variants, of the purge mark and of the names, and the place of its URI's name.
-const ENTRY: u64 = 160 + size_of::<HeldNames>() as u64 + 16 + NAME;
+/// What an entry takes beside its key and its responses: the slot in quick_cache's table, the block of the variants with
+/// the purge mark and the names, and the place of its URI's name.
+const ENTRY: u64 = 144 + size_of::<HeldNames>() as u64 + NAME;
 
 fn weight_of(response: &StoredResponse) -> u64 {
     let names = 2 * response.head().groups().count() + usize::from(response.may_answer_for_other_queries());

@@ -167,6 +167,15 @@ impl HeldNames {
     }
 }
 
+/// The names are held once more.
+impl Clone for HeldNames {
+    fn clone(&self) -> Self {
+        let mut held = Self::new(&self.purges);
+        self.names.iter().for_each(|name| held.add(*name));
+        held
+    }
+}
+
 impl Drop for HeldNames {
     fn drop(&mut self) {
         for name in &self.names {
