@@ -118,7 +118,7 @@ pub(crate) enum Demand {
     Active,
 }
 
-/// A head that is made when somebody asks for it. To make one costs some 7,000 instructions, an eighth of a miss, and most
+/// A head that is made when somebody asks for it. To make one costs some 5,000 instructions, an eighth of a miss, and most
 /// calls have nobody who waits.
 pub(crate) type LazyHead = LazyLock<ResponseHead, Box<dyn FnOnce() -> ResponseHead + Send>>;
 

