@@ -324,10 +324,11 @@ async fn next_frame(body: &mut Incoming, held: &mut Option<Bytes>, flight: &Arc<
         if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
             return Poll::Ready(frame.map_or(Next::End, Next::Frame));
         }
-        if let Some(data) = held.take()
-            && let Some(left) = flight.push(data)
-        {
-            return Poll::Ready(Next::Unpushed(left));
+        if let Some(data) = held.take() {
+            if let Some(left) = flight.push(data) {
+                return Poll::Ready(Next::Unpushed(left));
+            }
+            cx.waker().wake_by_ref(); // for the store, which takes what is there
         }
         if flight.waits_for_nobody(cx) { Poll::Ready(Next::Nobody) } else { Poll::Pending }
     })
