@@ -21,11 +21,11 @@ use http_body::{Body, Frame, SizeHint};
 use self::incoming::Incoming;
 use self::large::LargeReader;
 use self::passing::Passing;
-use self::prefetch::Prefetch;
+use self::prefetch::{Content, Prefetch};
 use crate::body::flight::Reader;
 use crate::body::stored::OpenedBody;
 use crate::entry::Payload;
-use crate::entry::pieces::{PIECE, Run};
+use crate::entry::pieces::{PIECE, Pieces, Run};
 use crate::error::{BodyError, Failure};
 use crate::limits::held::Held;
 
@@ -181,9 +181,12 @@ impl CacheBody {
         match prefetch::at_once(body) {
             Prefetch::Partial(body) => Self::passing(held, body),
             Prefetch::Failed(content, error) => Self::broken(content, error),
-            Prefetch::Complete(content) => {
-                Self::stored(held, &Payload::new(content.pieces, content.trailers))
-            }
+            Prefetch::Complete(Content { pieces, trailers, .. }) => match (pieces.into_small(), trailers) {
+                // Moved, for each clone of it is counted.
+                (Ok(content), None) => Self::of_bytes(content),
+                (Ok(content), trailers) => Self::stored(held, &Payload::new(Pieces::of(content), trailers)),
+                (Err(pieces), trailers) => Self::stored(held, &Payload::new(pieces, trailers)),
+            },
         }
     }
 }

@@ -101,6 +101,18 @@ impl Pieces {
         }
     }
 
+    /// The bytes of content that is in one piece.
+    ///
+    /// # Errors
+    ///
+    /// Content in several.
+    pub(crate) fn into_small(self) -> Result<Bytes, Self> {
+        match self.0 {
+            Kind::Large(_) => Err(self),
+            Kind::Small(content) => Ok(content),
+        }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Bytes> {
         let pieces = match &self.0 {
             Kind::Large(large) => &large.pieces[..],
