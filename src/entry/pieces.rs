@@ -101,7 +101,11 @@ impl Pieces {
         }
     }
 
-    /// [`Pieces::small`], taken out.
+    /// The bytes of content that is in one piece.
+    ///
+    /// # Errors
+    ///
+    /// Content in several.
     pub(crate) fn into_small(self) -> Result<Bytes, Self> {
         match self.0 {
             Kind::Large(_) => Err(self),

@@ -22,7 +22,16 @@ pub(crate) fn repair(method: &Method, status: StatusCode, headers: &mut HeaderMa
     let is_tunnel = *method == Method::CONNECT && status.is_success();
     let is_bare =
         status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if is_tunnel || is_bare || headers.contains_key(header::TRANSFER_ENCODING) {
+    // One pass costs less than to look for each.
+    let (mut has_coding, mut has_length) = (false, false);
+    for name in headers.keys() {
+        has_coding |= name == header::TRANSFER_ENCODING;
+        has_length |= name == header::CONTENT_LENGTH;
+    }
+    if !has_length {
+        return None;
+    }
+    if is_tunnel || is_bare || has_coding {
         headers.remove(header::CONTENT_LENGTH);
         return None;
     }
