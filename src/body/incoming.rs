@@ -71,8 +71,7 @@ where
     B: Body<Error: Into<BoxError>> + Send + 'static,
 {
     let (mut parts, body) = response.into_parts();
-    framing::repair(method, parts.status, &mut parts.headers);
-    let declared = framing::declared_length(method, parts.status, &parts.headers);
+    let declared = framing::repair(method, parts.status, &mut parts.headers);
     let declared = declared.or_else(|| body.size_hint().exact());
     Response::from_parts(parts, Incoming::new(body, declared, permit))
 }

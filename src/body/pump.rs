@@ -97,7 +97,7 @@ impl Pump {
         let begun = Begun {
             left: self.hand_on(taken.clone(), taken.len() as u64),
             received: taken.len() as u64,
-            tagger: self.tag.map(|kind| Behind { frame: taken, tagger: Tagger::new(kind) }),
+            taken,
         };
         drop(runtime.spawn(async move {
             if let Some(last) = self.run(begun, body, sink).await {
@@ -121,12 +121,16 @@ impl Pump {
     async fn run<S: Sink>(&self, begun: Begun, mut rest: Incoming, sink: Box<S>) -> Option<Last> {
         let flight = &self.flight;
         let mut store = StoreEnd::new(sink, self.bounds);
-        let Begun { left, mut received, mut tagger } = begun;
+        let Begun { left, mut received, taken } = begun;
+        let mut tagger = self.tag.map(Tagger::new);
+        // Here as below, content is tagged when its readers have it.
+        tagger.iter_mut().for_each(|tagger| tagger.update(&taken));
+        drop(taken);
         let mut held = store.make_room(flight, left).await;
         let mut trailers = None;
         let mut wait_for = MOST_WAITS;
         loop {
-            let next = next_frame(&mut rest, &mut held, &mut tagger, flight);
+            let next = next_frame(&mut rest, &mut held, flight);
             let frame = match store.during(flight, next).await {
                 Next::End => break,
                 Next::Frame(Err(error)) => {
@@ -163,12 +167,12 @@ impl Pump {
                 }
             }
             if let (Some(tagger), Some(data)) = (&mut tagger, untagged) {
-                tagger.take(data);
+                tagger.update(&data);
             }
         }
         let mut stored = None;
         if let Some(sink) = store.into_sink(flight) {
-            let (tag, content) = (tagger.map(Behind::finish), flight.complete(held.as_ref()));
+            let (tag, content) = (tagger.map(|tagger| tagger.finish()), flight.complete(held.as_ref()));
             let received = Received { content, tag, trailers: trailers.clone() };
             // Boxed, for it is large, and there is a pump for every response on its way in.
             stored = Box::pin(sink.commit(received)).await;
@@ -181,7 +185,8 @@ impl Pump {
 struct Begun {
     left: Left,
     received: u64,
-    tagger: Option<Behind>,
+    /// What it had taken in already.
+    taken: Bytes,
 }
 
 /// What becomes of a frame that does not go to the readers at once.
@@ -301,32 +306,6 @@ struct Last {
     stored: Option<Pieces>,
 }
 
-/// Tags content a frame behind its readers: what is new goes to them first.
-struct Behind {
-    frame: Bytes,
-    tagger: Tagger,
-}
-
-impl Behind {
-    fn take(&mut self, data: Bytes) {
-        self.catch_up();
-        self.frame = data;
-    }
-
-    fn is_behind(&self) -> bool {
-        !self.frame.is_empty()
-    }
-
-    fn catch_up(&mut self) {
-        self.tagger.update(&std::mem::take(&mut self.frame));
-    }
-
-    fn finish(mut self) -> HeaderValue {
-        self.catch_up();
-        self.tagger.finish()
-    }
-}
-
 enum Next {
     End,
     Frame(Result<Frame<Bytes>, BodyError>),
@@ -336,21 +315,12 @@ enum Next {
 }
 
 /// The next frame. A frame that is held back goes out when the body, having all its declared bytes, does
-/// not say at once that it is at its end. While there is nothing to take in, the tagger catches up.
-async fn next_frame(
-    body: &mut Incoming,
-    held: &mut Option<Bytes>,
-    tagger: &mut Option<Behind>,
-    flight: &Arc<Flight>,
-) -> Next {
+/// not say at once that it is at its end.
+async fn next_frame(body: &mut Incoming, held: &mut Option<Bytes>, flight: &Arc<Flight>) -> Next {
     if held.is_some() && body.is_end_stream() {
         return Next::End;
     }
-    let mut is_idle = false;
     std::future::poll_fn(|cx| {
-        if is_idle && let Some(tagger) = tagger {
-            tagger.catch_up();
-        }
         if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
             return Poll::Ready(frame.map_or(Next::End, Next::Frame));
         }
@@ -358,11 +328,6 @@ async fn next_frame(
             && let Some(left) = flight.push(data)
         {
             return Poll::Ready(Next::Unpushed(left));
-        }
-        if !is_idle && tagger.as_ref().is_some_and(Behind::is_behind) {
-            // The readers have their turn first.
-            is_idle = true;
-            cx.waker().wake_by_ref();
         }
         if flight.waits_for_nobody(cx) { Poll::Ready(Next::Nobody) } else { Poll::Pending }
     })

@@ -121,7 +121,7 @@ impl ResponseHead {
         parts.check()?;
         let HeadParts { generated_tag, groups, headers, part, reuse, status, stripped, upstream_status } =
             parts;
-        let mut head = Self::new(status, headers, reuse).with_part(part).with_stripped(&stripped);
+        let mut head = Self::new(status, &headers, reuse).with_part(part).with_stripped(&stripped);
         head.groups = groups.into_boxed_slice();
         head.tag_is_ours = generated_tag;
         head.upstream_status = upstream_status.map(|status| status.as_bytes().into());

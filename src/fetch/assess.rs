@@ -1,6 +1,6 @@
 //! What the rules and the policy say of a response of the inner service.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::header::{self, HeaderMap};
 use http::{HeaderValue, Method, StatusCode, response};
@@ -12,8 +12,10 @@ use crate::respond::request::CacheRequest;
 use crate::semantics::Rules;
 use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::cache_status::Detail;
+use crate::semantics::fields::ResponseFields;
+use crate::semantics::framing;
 use crate::semantics::freshness;
-use crate::semantics::stored;
+use crate::semantics::stored::{AddedFields, StoredFields};
 use crate::semantics::storing::{self, NotStored};
 use crate::semantics::terms::{Fetched, ResponseView, StandardTerms, Timing};
 use crate::semantics::vary::{NeverMatches, Selecting};
@@ -25,7 +27,10 @@ pub(crate) struct Assessment {
     at_least: Option<(SystemTime, SystemTime)>,
     date: Option<SystemTime>,
     pub(crate) directives: ResponseDirectives,
+    /// What fields it has, as clients get it.
+    pub(crate) fields: ResponseFields,
     part: Option<Part>,
+    received_age: Option<Duration>,
     pub(crate) received_at: SystemTime,
     selecting: Selecting,
     stripped: HeaderMap,
@@ -47,15 +52,20 @@ impl<S: Store> Fetch<S> {
             sent: self.sent.fields.as_ref(),
             store: Ok(()),
         };
-        let (ResponseView { date, directives, .. }, mut terms) = judged.terms(response, received_at);
+        let (ResponseView { date, directives, fields, .. }, mut terms) = judged.terms(response, received_at);
         terms.max_body = terms.max_body.min(max_object);
         let mut selecting = Selecting::default();
         if terms.store.is_ok() {
-            let selectable = selecting_by(&terms.vary, headers, &request.parts.headers, rules);
+            let selectable = if fields.vary || fields.content_encoding {
+                selecting_by(&terms.vary, headers, &request.parts.headers, rules)
+            } else {
+                Ok(Selecting::default())
+            };
             let fetched = Fetched {
                 group_bytes: terms.groups.iter().map(|group| group.len()).sum(),
                 groups: terms.groups.len(),
-                headers,
+                has_transfer_coding: fields.transfer_encoding && framing::has_transfer_coding(headers),
+                has_validator: fields.has_validator(),
                 incumbent: self.sent.incumbent,
                 is_known_part: self.sent.part.is_some(),
                 method: &self.sent.method,
@@ -75,7 +85,9 @@ impl<S: Store> Fetch<S> {
             at_least,
             date,
             directives,
+            fields,
             part,
+            received_age: if fields.age { freshness::received_age(headers) } else { None },
             received_at,
             selecting,
             stripped: HeaderMap::new(),
@@ -131,6 +143,7 @@ impl Judged<'_> {
             is_identified: request.key.is_identified(),
             status: response.status,
             response: &response.headers,
+            response_fields: view.fields,
             directives: &view.directives,
             source: view.source,
         };
@@ -170,47 +183,51 @@ impl Assessment {
 
     /// Makes the fields of a response those that clients get, except for what is not stored.
     pub(crate) fn for_client(&mut self, headers: &mut HeaderMap) {
+        if self.terms.strip.is_empty() && self.terms.replace.is_empty() {
+            return;
+        }
         self.terms.for_client(headers, &mut self.stripped);
+        self.fields = ResponseFields::of(headers, &[]);
     }
 
     /// Seconds of freshness left at reception.
-    pub(crate) fn ttl(&self, headers: &HeaderMap, sent_at: SystemTime) -> i64 {
-        self.terms.of_reuse().ttl(&self.timing(headers, sent_at))
+    pub(crate) fn ttl(&self, sent_at: SystemTime) -> i64 {
+        self.terms.of_reuse().ttl(&self.timing(sent_at))
     }
 
-    fn timing(&self, headers: &HeaderMap, sent_at: SystemTime) -> Timing {
-        let Self { at_least, date, received_at, .. } = *self;
-        let received_age = freshness::received_age(headers);
+    fn timing(&self, sent_at: SystemTime) -> Timing {
+        let Self { at_least, date, received_age, received_at, .. } = *self;
         Timing { age: self.terms.age, at_least, date, received_age, received_at, sent_at }
     }
 
-    /// The head to store. `length` is that of the whole content; `tag` one that was generated.
+    /// The head to store, and what it has that the response lacks. `headers` are those [for clients](Self::for_client);
+    /// `length` is that of the whole content; `tag` one that was generated. What the head is made of is taken.
     pub(crate) fn head(
-        mut self,
+        &mut self,
         status: StatusCode,
-        mut headers: HeaderMap,
+        headers: &HeaderMap,
         sent_at: SystemTime,
         length: Option<usize>,
         tag: Tag,
-    ) -> ResponseHead {
-        let timing = self.timing(&headers, sent_at);
+    ) -> (ResponseHead, AddedFields) {
+        let timing = self.timing(sent_at);
         let (immutable, selecting) = (self.directives.immutable, std::mem::take(&mut self.selecting));
         let reuse = self.terms.of_reuse().reuse(&timing, immutable, selecting);
-        stored::remove_unstored(&mut headers, &self.terms.unstored);
-        self.for_client(&mut headers);
-        stored::add_missing(&mut headers, self.date, self.received_at, length);
+        let mut fields = StoredFields::of(headers, self.fields, &self.terms.unstored);
+        self.terms.replace.iter().for_each(|(name, _)| fields.keep(name));
+        fields.add_missing(self.date, self.received_at, length);
         if let Some(Part::Bytes(_)) = self.part {
-            stored::remove_fields_of_part(&mut headers);
+            fields.remove_fields_of_part();
         }
         let tag_is_ours = match tag {
-            Tag::New(tag) => headers.insert(header::ETAG, tag).is_none(),
+            Tag::New(tag) => fields.set_tag(tag),
             Tag::Ours => true,
             Tag::Theirs => false,
         };
-        let mut head = ResponseHead::new(status, headers, reuse);
-        head.groups = self.terms.groups.into_boxed_slice();
+        let mut head = ResponseHead::of(status, &fields, reuse);
+        head.groups = std::mem::take(&mut self.terms.groups).into_boxed_slice();
         head.tag_is_ours = tag_is_ours;
-        head.with_part(self.part).with_stripped(&self.stripped)
+        (head.with_part(self.part.take()).with_stripped(&self.stripped), fields.into_added())
     }
 }
 

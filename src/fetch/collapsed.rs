@@ -184,11 +184,12 @@ impl<S: Store> CollapsedFetch<S> {
             Role::Follow(follower) => follower,
             // Requests that come after a purge do not get what was asked for before it.
             Role::Outdated(call)
-                if self
-                    .exchange
-                    .shared
-                    .is_untouched(&ticket.key, call.fence(), PurgeScope::KeyOrAnyGroup)
-                    .await =>
+                if Box::pin(self.exchange.shared.is_untouched(
+                    &ticket.key,
+                    call.fence(),
+                    PurgeScope::KeyOrAnyGroup,
+                ))
+                .await =>
             {
                 collapser.follow(&call)
             }
@@ -491,7 +492,7 @@ impl<S: Store> CollapsedFetch<S> {
         let stand_in = budget.map(|budget| {
             let deadline = self.deadline.take().unwrap_or_else(|| Deadline::new(budget));
             let (request, selected) = (self.exchange.request.clone(), self.exchange.selected().cloned());
-            (deadline, Box::new(request), selected, self.exchange.opened.clone())
+            Box::new((deadline, request, selected, self.exchange.opened.clone()))
         });
         let call = match (&leader, budget) {
             (None, None) => None,
@@ -517,9 +518,10 @@ impl<S: Store> CollapsedFetch<S> {
             let task =
                 joined(runtime.spawn(DetachedCall::new(call, future, Arc::clone(&shared.core.gauges))));
             let answer = match stand_in {
-                Some((mut deadline, request, stored, opened)) => match deadline.in_time(task).await {
+                Some(mut stand_in) => match stand_in.0.in_time(task).await {
                     Some(answer) => answer,
                     None => {
+                        let (_, request, stored, opened) = &*stand_in;
                         let detail = Some(Detail::LatencyBudget);
                         let forwarding = Forwarding { detail, ..Forwarding::new(forward) };
                         return Ok(request.stand_in(

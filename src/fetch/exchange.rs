@@ -75,7 +75,8 @@ impl FetchPlan {
 /// A request that is forwarded for the cache's sake. It is made by the service and handed down, boxed, to the write.
 pub(crate) struct Exchange<S> {
     /// The right to validate in the background, held until the response is stored, or not.
-    pub(crate) background: Option<ValidationPermit>,
+    /// Boxed, as it is rare.
+    pub(crate) background: Option<Box<ValidationPermit>>,
     /// `Some(false)` where it has waited in vain for another request's call.
     pub(crate) collapsed: Option<bool>,
     /// Others wait for the answer.

@@ -20,9 +20,10 @@ use crate::semantics::status::is_error;
 use crate::shared::{Shared, StreamWriter};
 use crate::store::{Expected, Fence, PurgeMode, PurgeTarget, PutOutcome, Store, Stored, StoredId};
 
-/// What it takes to write a response: nothing else of the request is held while its content comes in.
+/// What it takes to write a response: nothing else of the request is held while its content comes in. What is rare is boxed:
+/// with all else that a write may wait for, this is one block of less than 1 KiB, and an allocator is slow with larger ones.
 pub(super) struct EntryWrite<S> {
-    _background: Option<ValidationPermit>,
+    _background: Option<Box<ValidationPermit>>,
     fence: Fence,
     has_credentials: bool,
     joins_parts: bool,
@@ -31,7 +32,7 @@ pub(super) struct EntryWrite<S> {
     records_queries: bool,
     shared: Arc<Shared<S>>,
     /// The stored response that the inner service was asked about, or that it was asked instead of.
-    validated: Option<Stored>,
+    validated: Option<Box<Stored>>,
     /// Dropped last, as in [`Exchange`].
     _expected: Expected,
 }
@@ -48,7 +49,7 @@ impl<S: Store> EntryWrite<S> {
             leader: exchange.leader.take(),
             records_queries: exchange.request.rules().no_vary_search,
             shared: Arc::clone(&exchange.shared),
-            validated: exchange.selected().cloned(),
+            validated: exchange.selected().cloned().map(Box::new),
             _expected: std::mem::take(&mut exchange.expected),
         }
     }
@@ -72,7 +73,7 @@ impl<S: Store> EntryWrite<S> {
         {
             // Other fields select it, so it would still answer requests that the new one does not match. Before the new one
             // is stored, so that the new one is the newest of its key.
-            end_stale_use(&self.shared, &self.key, validated).await;
+            end_stale_use(&self.shared, &self.key, *validated).await;
         }
         let stored = self.store_unless_worse(new).await;
         self.shared.core.collapser.forget(&self.key, self.has_credentials);
@@ -96,9 +97,9 @@ impl<S: Store> EntryWrite<S> {
             Some(Part::Bytes(extent)) if extent.held() != new.length() => PutOutcome::Superseded,
             Some(Part::Bytes(extent)) => {
                 let head = new.head().clone().having(extent);
-                store_joined(shared, key, new.with_head(head), *fence).await
+                Box::pin(store_joined(shared, key, new.with_head(head), *fence)).await
             }
-            None if self.joins_parts => store_joined(shared, key, new, *fence).await,
+            None if self.joins_parts => Box::pin(store_joined(shared, key, new, *fence)).await,
             Some(Part::Replay) | None => new.store(shared, key, *fence).await,
         }
     }
@@ -111,7 +112,7 @@ impl<S: Store> EntryWrite<S> {
     /// The content is larger than what is stored.
     pub(super) async fn refuse(self) {
         if let Some(validated) = self.validated {
-            end_stale_use(&self.shared, &self.key, validated).await;
+            end_stale_use(&self.shared, &self.key, *validated).await;
         }
     }
 }

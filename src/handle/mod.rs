@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::Uri;
 
 use self::target::PurgeError;
+use crate::entry::key::CacheKey;
 use crate::limits::FillStatistics;
 use crate::observe::InvalidatedBy;
 use crate::policy::CachePolicy;
@@ -66,8 +67,8 @@ impl<S: Store> CacheHandle<S> {
         self.invalidate_uri(uri, self.soft_for(stale_for)).await
     }
 
-    /// Removes everything that `target` names. A URI also stands for what the policy stores a GET of it under, as in
-    /// [`CacheHandle::purge`].
+    /// Removes everything that `target` names. A URI also stands for the one under which the policy stores a GET of
+    /// it.
     ///
     /// # Errors
     ///
@@ -158,8 +159,8 @@ impl<S: Store> CacheHandle<S> {
             if let PurgeTarget::Uri(uri) = &target {
                 // As the policy spells it in keys, too.
                 let key = Uri::try_from(&**uri).ok().and_then(|uri| self.shared.core.key_of(uri));
-                let spelled = key.into_iter().flat_map(|key| self.shared.core.targets_of(&key));
-                purged.extend(spelled.filter(|spelled| *spelled != target));
+                let spelled = key.iter().flat_map(CacheKey::uris).filter(|spelled| *spelled != &**uri);
+                purged.extend(spelled.map(|spelled| PurgeTarget::Uri(spelled.into())));
             }
             purged.push(target);
         }

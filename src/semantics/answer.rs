@@ -28,19 +28,6 @@ pub(crate) fn take_over(received: &HeaderMap, answered: &mut HeaderMap, name: &H
     }
 }
 
-/// Adds to the fields that were received those that the stored form of the response may have and they may lack: its length,
-/// its date, an entity tag.
-pub(crate) fn add_stored<'a>(received: &mut HeaderMap, stored: impl Fn(&HeaderName) -> Option<&'a [u8]>) {
-    for name in [header::CONTENT_LENGTH, header::DATE, header::ETAG] {
-        if let Some(value) = stored(&name)
-            && received.get(&name).is_none_or(|own| own.as_bytes() != value)
-            && let Ok(value) = HeaderValue::from_bytes(value)
-        {
-            received.insert(name, value);
-        }
-    }
-}
-
 /// Gives the first client the fields that are not stored: they were sent for it. `answered` is made from the stored form of a
 /// response that was `received`; each with its status. An answer that is no success, and not the response itself, gets its
 /// cookies only.
@@ -122,25 +109,6 @@ mod tests {
         let mut fields = map(of);
         keep_not_modified(&mut fields);
         assert_eq!(fields, map(kept), "{of:?}");
-    }
-
-    #[test]
-    fn what_the_cache_has_added_is_in_the_first_answer_too() {
-        let check = |received: &[(&'static str, &'static str)],
-                     stored: &[(&'static str, &'static str)],
-                     expected: &[(&'static str, &'static str)]| {
-            let (mut answered, stored) = (map(received), map(stored));
-            add_stored(&mut answered, |name| stored.get(name).map(HeaderValue::as_bytes));
-            assert_eq!(answered, map(expected), "{received:?}");
-        };
-        let (own, length, tag) = (("x-own", "1"), ("content-length", "2"), ("etag", "W/\"a\""));
-        let (date, other) = (("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("date", "yesterday"));
-        // RFC 9110 6.6.1, 8.6, 8.8.3.
-        check(&[own], &[length, date, tag], &[own, length, date, tag]);
-        check(&[length, date, tag], &[length, date, tag], &[length, date, tag]);
-        check(&[other, other], &[date], &[date]);
-        check(&[own, length], &[own], &[own, length]);
-        check(&[own], &[("cache-control", "max-age=1"), ("age", "1")], &[own]);
     }
 
     #[test]

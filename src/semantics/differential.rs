@@ -197,6 +197,7 @@ fn ours(case: &Case) -> Verdict {
         is_identified: false,
         status: case.status,
         response: &case.response,
+        response_fields: view.fields,
         directives: &view.directives,
         source: view.source,
     };

@@ -54,17 +54,21 @@ const NOT_NOMINABLE: [HeaderName; 12] = [
 /// assert!(!headers.contains_key("x-hop") && headers.contains_key("vary"));
 /// ```
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let fixed: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
-    if fixed.is_empty() {
-        return; // `Connection` is one of them
-    }
-    let nominated: Vec<HeaderName> = list(headers, &header::CONNECTION)
-        .filter_map(|member| HeaderName::from_bytes(member).ok())
-        .filter(|name| !NOT_NOMINABLE.contains(name))
-        .collect();
-    for name in nominated.into_iter().chain(fixed) {
+    for name in hop_by_hop(headers) {
         headers.remove(name);
     }
+}
+
+/// The names of the connection-specific fields, as [`remove_hop_by_hop`] says.
+pub(crate) fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
+    let mut names: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    if names.is_empty() {
+        return names; // `Connection` is one of them
+    }
+    let nominated =
+        list(headers, &header::CONNECTION).filter_map(|member| HeaderName::from_bytes(member).ok());
+    names.extend(nominated.filter(|name| !NOT_NOMINABLE.contains(name)));
+    names
 }
 
 /// Whether the field is one that a 304 must not change in a stored response.
@@ -82,7 +86,7 @@ pub(crate) fn kept_by_freshening(name: &HeaderName) -> bool {
 
 /// Digests of the content of one message (RFC 9530 2, RFC 1864). Those of the whole representation, `Repr-Digest` and
 /// `Digest`, hold for every part of it.
-const CONTENT_DIGESTS: [HeaderName; 2] =
+pub(crate) const CONTENT_DIGESTS: [HeaderName; 2] =
     [HeaderName::from_static("content-digest"), HeaderName::from_static("content-md5")];
 
 /// Removes what was said of other content than is sent.
@@ -135,42 +139,107 @@ pub(crate) struct RequestFields {
 }
 
 impl RequestFields {
-    /// Looks through the fields of a request.
+    /// Looks through the fields of a request. What is found are bits of one number until the end: a variable for each takes
+    /// 95 instructions more, a hundredth of a hit.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let mut fields = Self::default();
+        const CREDENTIALS: u8 = 1;
+        const CONDITIONS: u8 = 2;
+        const CONTENT: u8 = 4;
+        const DIRECTIVES: u8 = 8;
+        const RANGE: u8 = 16;
+        const UPGRADE: u8 = 32;
+        let mut found = 0;
         for (name, value) in headers {
             let name = name.as_str();
             // The lengths of the names below: most fields of most requests have others.
             if !matches!(name.len(), 5..=8 | 13 | 14 | 17 | 19) {
                 continue;
             }
-            match name {
-                "authorization" | "cookie" => fields.credentials = true,
-                "cache-control" | "pragma" => fields.directives = true,
-                "content-length" => fields.content |= value != "0",
-                "if-match" | "if-modified-since" | "if-none-match" | "if-unmodified-since" => {
-                    fields.conditions = true;
-                }
-                "range" => fields.range = true,
-                "transfer-encoding" => fields.content = true,
-                "upgrade" => fields.upgrade = true,
-                _ => {}
+            found |= match name {
+                "authorization" | "cookie" => CREDENTIALS,
+                "cache-control" | "pragma" => DIRECTIVES,
+                "content-length" if value != "0" => CONTENT,
+                "if-match" | "if-modified-since" | "if-none-match" | "if-unmodified-since" => CONDITIONS,
+                "range" => RANGE,
+                "transfer-encoding" => CONTENT,
+                "upgrade" => UPGRADE,
+                _ => 0,
+            };
+        }
+        Self {
+            credentials: found & CREDENTIALS != 0,
+            conditions: found & CONDITIONS != 0,
+            content: found & CONTENT != 0,
+            directives: found & DIRECTIVES != 0,
+            range: found & RANGE != 0,
+            upgrade: found & UPGRADE != 0,
+        }
+    }
+}
+
+/// Which fields of a response matter to the cache; found in one pass. To look for each of them in the map costs 100 to 150
+/// instructions, and a miss has to know of some twenty, of which most responses have a handful.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ResponseFields {
+    pub(crate) age: bool,
+    pub(crate) cache_groups: bool,
+    pub(crate) cache_status: bool,
+    pub(crate) content_encoding: bool,
+    pub(crate) content_length: bool,
+    pub(crate) date: bool,
+    pub(crate) etag: bool,
+    /// Any for which [`is_hop_by_hop`] holds, `Transfer-Encoding` included.
+    pub(crate) hop_by_hop: bool,
+    pub(crate) last_modified: bool,
+    pub(crate) no_vary_search: bool,
+    pub(crate) set_cookie: bool,
+    /// One of the targeted fields that count (RFC 9213).
+    pub(crate) targeted: bool,
+    pub(crate) transfer_encoding: bool,
+    pub(crate) vary: bool,
+}
+
+impl ResponseFields {
+    /// Looks through the fields of a response. `targets` are the targeted fields that count.
+    pub(crate) fn of(headers: &HeaderMap, targets: &[HeaderName]) -> Self {
+        let mut fields = Self::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "age" => fields.age = true,
+                "cache-groups" => fields.cache_groups = true,
+                "cache-status" => fields.cache_status = true,
+                "content-encoding" => fields.content_encoding = true,
+                "content-length" => fields.content_length = true,
+                "date" => fields.date = true,
+                "etag" => fields.etag = true,
+                "last-modified" => fields.last_modified = true,
+                "no-vary-search" => fields.no_vary_search = true,
+                "set-cookie" => fields.set_cookie = true,
+                "transfer-encoding" => (fields.hop_by_hop, fields.transfer_encoding) = (true, true),
+                "vary" => fields.vary = true,
+                _ => fields.hop_by_hop |= is_hop_by_hop(name),
             }
+            fields.targeted |= targets.contains(name);
         }
         fields
+    }
+
+    /// Whether a stored response with these fields can be validated (RFC 9110 8.8).
+    pub(crate) fn has_validator(self) -> bool {
+        self.etag || self.last_modified
     }
 }
 
 /// What a response has that matters where it only gets a tag; found in one pass, for most responses have few fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ResponseFields {
+pub(crate) struct TagFields {
     /// `Content-Length` or `Transfer-Encoding`.
     pub(crate) framing: bool,
     /// The word `no-store` in `Cache-Control` or in a targeted field (RFC 9213), whatever it means there.
     pub(crate) no_store: bool,
 }
 
-impl ResponseFields {
+impl TagFields {
     pub(crate) fn of(headers: &HeaderMap, targets: &[HeaderName]) -> Self {
         const NO_STORE: &[u8] = b"no-store";
         let mut fields = Self::default();
@@ -439,8 +508,38 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
             headers.insert(header::SERVER, HeaderValue::from_static("origin"));
-            let expected = ResponseFields { framing, no_store };
-            assert_eq!(ResponseFields::of(&headers, &[CDN_CACHE_CONTROL]), expected, "{name}: {value}");
+            let expected = TagFields { framing, no_store };
+            assert_eq!(TagFields::of(&headers, &[CDN_CACHE_CONTROL]), expected, "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn response_fields_are_classified_by_their_names() {
+        let of = |name: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static("1"));
+            ResponseFields::of(&headers, &[HeaderName::from_static("x-target")])
+        };
+        let none = ResponseFields::default();
+        assert_eq!(of("age"), ResponseFields { age: true, ..none });
+        assert_eq!(of("cache-groups"), ResponseFields { cache_groups: true, ..none });
+        assert_eq!(of("cache-status"), ResponseFields { cache_status: true, ..none });
+        assert_eq!(of("content-encoding"), ResponseFields { content_encoding: true, ..none });
+        assert_eq!(of("content-length"), ResponseFields { content_length: true, ..none });
+        assert_eq!(of("date"), ResponseFields { date: true, ..none });
+        assert_eq!(of("etag"), ResponseFields { etag: true, ..none });
+        assert_eq!(of("last-modified"), ResponseFields { last_modified: true, ..none });
+        assert_eq!(of("no-vary-search"), ResponseFields { no_vary_search: true, ..none });
+        assert_eq!(of("set-cookie"), ResponseFields { set_cookie: true, ..none });
+        assert_eq!(of("vary"), ResponseFields { vary: true, ..none });
+        assert_eq!(of("x-target"), ResponseFields { targeted: true, ..none });
+        let coded = ResponseFields { hop_by_hop: true, transfer_encoding: true, ..none };
+        assert_eq!(of("transfer-encoding"), coded);
+        for name in ["connection", "keep-alive", "proxy-connection", "te", "upgrade"] {
+            assert_eq!(of(name), ResponseFields { hop_by_hop: true, ..none }, "{name}");
+        }
+        for name in ["cdn-cache-control", "cache-control", "content-type", "expires", "x-a"] {
+            assert_eq!(of(name), none, "{name}");
         }
     }
 
@@ -456,7 +555,7 @@ mod tests {
             }
             let targets = [CDN_CACHE_CONTROL];
             let is_no_store = directives(&headers, &targets).no_store;
-            prop_assert!(!is_no_store || ResponseFields::of(&headers, &targets).no_store);
+            prop_assert!(!is_no_store || TagFields::of(&headers, &targets).no_store);
         }
 
         #[test]

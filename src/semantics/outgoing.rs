@@ -56,7 +56,7 @@ pub(crate) fn validate<'a>(
     selected: Option<Validators<'a>>,
     stored: impl Iterator<Item = Validators<'a>>,
 ) {
-    let range = headers.get(header::RANGE).filter(|_| sent_range == SentRange::Clients).cloned();
+    let range = if sent_range == SentRange::Clients { headers.get(header::RANGE).cloned() } else { None };
     set_conditions(headers, selected, stored);
     headers.extend(range.map(|range| (header::RANGE, range)));
 }

@@ -5,6 +5,7 @@ use http::{Method, StatusCode};
 
 use super::cache_control::{RequestDirectives, ResponseDirectives};
 use super::credentials::{CredentialKinds, Credentials};
+use super::fields::ResponseFields;
 use super::freshness::LifetimeSource;
 use super::methods::is_retrieval;
 use super::rules::Rules;
@@ -201,6 +202,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) status: StatusCode,
     /// The response's fields.
     pub(crate) response: &'a HeaderMap,
+    /// What these are.
+    pub(crate) response_fields: ResponseFields,
     /// The response's directives.
     pub(crate) directives: &'a ResponseDirectives,
     /// Where its freshness lifetime comes from.
@@ -270,7 +273,7 @@ fn credentials(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> 
         return Err(NotStored::Cookie);
     }
     let directives = exchange.directives;
-    if exchange.response.contains_key(header::SET_COOKIE)
+    if exchange.response_fields.set_cookie
         && !shared.cookie
         && !directives.private_fields.contains(&header::SET_COOKIE)
         && !directives.no_cache_fields.contains(&header::SET_COOKIE)
@@ -354,6 +357,7 @@ mod tests {
                     is_identified: false,
                     status,
                     response: &response,
+                    response_fields: ResponseFields::of(&response, &[]),
                     directives: &directives,
                     source,
                 },

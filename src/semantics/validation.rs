@@ -139,7 +139,8 @@ pub(crate) fn conditions(request: &HeaderMap) -> HeaderMap {
 
 /// Whether a request has a condition that a 304 is an answer to (RFC 9110 13.1).
 pub(crate) fn is_conditional(request: &HeaderMap) -> bool {
-    [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE].iter().any(|name| request.contains_key(name))
+    // One pass costs less than to look for each.
+    request.keys().any(|name| name == header::IF_NONE_MATCH || name == header::IF_MODIFIED_SINCE)
 }
 
 /// Whether a 304 meets a condition of the client's own, so that it is an answer for the client. One without the validator

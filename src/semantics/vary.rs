@@ -3,6 +3,7 @@
 mod written;
 
 use http::header::{self, HeaderMap, HeaderName};
+use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::accept::Meaning;
@@ -55,7 +56,7 @@ impl Selecting {
     /// [`NeverMatches`] if `Vary` contains `*` (RFC 9111 4.1) or something that is not a field name, and if the
     /// request's selecting fields are too long.
     pub fn of(response: &HeaderMap, request: &HeaderMap, rules: &Rules) -> Result<Self, NeverMatches> {
-        let mut names = Vec::new();
+        let mut names = SmallVec::<[HeaderName; 4]>::new();
         for member in list(response, &header::VARY) {
             match HeaderName::from_bytes(member) {
                 Ok(name) if name == "*" => return Err(NeverMatches::Vary), // `*` is a token, so a name
@@ -70,7 +71,7 @@ impl Selecting {
 
     /// By these fields of the request, and by the coding of the content where none of them is about codings.
     fn by(
-        mut names: Vec<HeaderName>,
+        mut names: SmallVec<[HeaderName; 4]>,
         response: &HeaderMap,
         request: &HeaderMap,
         rules: &Rules,

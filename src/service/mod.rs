@@ -150,14 +150,16 @@ impl<I, S: Store> CacheService<I, S> {
             return self.look_up(request, body, report);
         };
         let lookup = lookup.living(request.now);
-        match request.decide(core, &lookup) {
+        let decision = request.decide(core, &lookup);
+        if let Decision::Serve(index) = decision
+            && let Some(stored) = lookup.variants.get(index)
+            && !stored.response.payload().is_remote()
+        {
             // Short, because it is the way of most requests: nothing large is moved.
-            Decision::Serve(index) if !lookup.variants[index].response.payload().is_remote() => {
-                let answer = request.hit(core, &lookup.variants[index], None, None);
-                ResponseFuture::ready(report.answered(&core.reporter, &request.policy, answer))
-            }
-            decision => self.carry_out(decision, request, body, lookup, report),
+            let answer = request.hit(core, stored, None, None);
+            return ResponseFuture::ready(report.answered(&core.reporter, &request.policy, answer));
         }
+        self.carry_out(decision, request, body, lookup, report)
     }
 
     /// Carries out what was decided, with what was found.
@@ -496,7 +498,7 @@ impl<I, S: Store> CacheService<I, S> {
         key::settle_authority(&mut request.parts);
         let plan = FetchPlan::in_background(index);
         let mut exchange = Exchange::new(Arc::clone(&self.shared), request, lookup, plan);
-        exchange.background = Some(permit);
+        exchange.background = Some(Box::new(permit));
         let answer = CollapsedFetch::new(exchange).run(self.inner.clone(), body);
         drop(runtime.spawn(async move {
             // What is stored on the way is all that counts.

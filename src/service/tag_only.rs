@@ -27,7 +27,7 @@ use crate::respond::{Received, no_content};
 use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::etag::TagKind;
-use crate::semantics::fields::{RequestFields, ResponseFields};
+use crate::semantics::fields::{RequestFields, TagFields};
 use crate::semantics::range::SentRange;
 use crate::semantics::reuse::Forward;
 use crate::semantics::storing::NotStored;
@@ -158,10 +158,12 @@ impl<S> TagOnly<S> {
         self.report.called(Forward::Bypass, Some(response.status()));
         let (mut parts, body) = response.into_parts();
         let targets = self.targets.as_deref().unwrap_or(&DEFAULT_TARGETS);
-        let fields = ResponseFields::of(&parts.headers, targets);
-        if fields.framing {
-            framing::repair(&self.method, parts.status, &mut parts.headers);
-        }
+        let fields = TagFields::of(&parts.headers, targets);
+        let declared = if fields.framing {
+            framing::repair(&self.method, parts.status, &mut parts.headers)
+        } else {
+            None
+        };
         if parts.status == StatusCode::NOT_MODIFIED && !self.is_conditional {
             return Tagged::Answer(self.unexpected_not_modified(parts));
         }
@@ -170,13 +172,11 @@ impl<S> TagOnly<S> {
         } else {
             ResponseDirectives::default()
         };
-        let declared =
-            fields.framing.then(|| framing::declared_length(&self.method, parts.status, &parts.headers));
         self.judge(&mut parts);
         if framing::has_no_content(&self.method, parts.status) {
             return Tagged::Answer(self.pass_on(parts, CacheBody::empty()));
         }
-        let length = declared.flatten().or_else(|| body.size_hint().exact());
+        let length = declared.or_else(|| body.size_hint().exact());
         let body = Incoming::new(body, length, permit);
         let kind = self.tag_kind(&parts, &directives, length);
         let Some(kind) = kind else {
@@ -223,7 +223,8 @@ impl<S> TagOnly<S> {
         let tagging = self.core().tagging?;
         let is_small = length.is_some_and(|length| length <= tagging.small);
         let store = Err(NotStored::SwitchedOff);
-        (is_small && is_taggable(&self.method, response.status, &response.headers, directives, store))
+        let has_tag = response.headers.contains_key(header::ETAG);
+        (is_small && is_taggable(&self.method, response.status, has_tag, directives, store))
             .then_some(tagging.kind)
     }
 

@@ -20,7 +20,7 @@ pub(crate) use self::answer::Purpose;
 use self::block::block;
 use crate::semantics::freshness::{number_text, number_value};
 
-/// Field lines, in the order in which a map gives them.
+/// Field lines, in the order in which they are given.
 ///
 /// ```text
 /// bytes: names of all lines | values of all lines | texts of those that have one
@@ -114,10 +114,10 @@ impl<'a> Value<'a> {
 }
 
 impl FieldLines {
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of<'a>(fields: impl IntoIterator<Item = (&'a HeaderName, &'a HeaderValue)>) -> Self {
         let (mut names, mut values) = (Buffer::new(), Buffer::new());
         let mut texts = SmallVec::<[&[u8]; 24]>::new();
-        for (name, value) in headers {
+        for (name, value) in fields {
             match known::name_id(name) {
                 Some(id) => names.push(id),
                 None => {

@@ -80,7 +80,7 @@ pub(super) fn head(accept: &str) -> ResponseHead {
     reuse.initial_age = Duration::from_secs(7);
     reuse.selecting = Selecting::of(&vary, &request, &Rules::default()).unwrap_or_default();
     reuse.stale_while_revalidate = Duration::from_secs(5);
-    let mut head = ResponseHead::new(StatusCode::OK, vary, reuse);
+    let mut head = ResponseHead::new(StatusCode::OK, &vary, reuse);
     head.groups = Box::new([GROUP.into()]);
     head
 }

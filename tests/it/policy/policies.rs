@@ -192,6 +192,23 @@ async fn a36_a_policy_can_lift_the_refusal_of_a_drawn_error_and_no_other_one() {
     }
 }
 
+#[tokio::test]
+async fn a_response_is_as_old_as_it_came_also_where_no_client_gets_its_age() {
+    /// Takes `Age` from everybody.
+    struct Ageless;
+    impl CachePolicy for Ageless {
+        fn response(&self, _: &PolicyExchange<'_>, terms: &mut Terms) {
+            terms.strip.push(header::AGE);
+        }
+    }
+    let reply = Reply::cc("x", "max-age=60").field("age", "50");
+    let bench = Bench::with(cache_builder().policy(Ageless), [reply]);
+    // RFC 9111 4.2.3.
+    bench.get("/").await.told("larder; fwd=uri-miss; stored; ttl=10");
+    bench.later(11);
+    bench.get("/").await.told("larder; fwd=stale; stored; ttl=10");
+}
+
 fn stripping() -> StandardPolicy {
     StandardPolicy::default().strip_unkeyed(true)
 }
