@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use super::origin::Script;
-use super::world::World;
-use super::{explore, one_of};
+use super::one_of;
 use crate::entry::key::CacheKey;
 use crate::entry::{RemoteContent, ResponseHead, StoredResponse};
 use crate::error::StoreError;
@@ -128,32 +126,4 @@ impl Store for Remote {
     fn statistics(&self) -> StoreStatistics {
         self.store.statistics()
     }
-}
-
-#[test]
-fn a_purge_counts_while_reads_of_the_store_fail() {
-    explore(|| async {
-        let world = World::unreadable(Script::fresh());
-        let early = [world.client(), world.client()];
-        let purge = shuttle::future::spawn({
-            let world = world.clone();
-            async move {
-                let version = world.origin.change();
-                let uri = World::uri();
-                let purged = match one_of(&[false, true]) {
-                    false => world.handle.purge(&uri).await,
-                    true => world.handle.soft_purge(&uri).await,
-                };
-                purged.expect("purges of this store do not fail");
-                world.promise(version);
-                world.ask().await.call();
-            }
-        });
-        let late = [world.client(), world.client()];
-        for client in early.into_iter().chain(late) {
-            client.await.expect("a client").call();
-        }
-        purge.await.expect("a purge");
-        world.settle().await;
-    });
 }
