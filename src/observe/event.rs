@@ -130,10 +130,10 @@ pub enum Event<'a> {
         /// What was named.
         targets: &'a [PurgeTarget],
     },
-    /// The store got a response.
+    /// The store got a response, or refused it before it had all of it.
     #[non_exhaustive]
     Stored {
-        /// Bytes of content.
+        /// Bytes of content: what the store got of it, or was announced.
         bytes: u64,
         /// The key of the response.
         key: &'a CacheKey,
