@@ -25,7 +25,7 @@ use self::prefetch::{Content, Prefetch};
 use crate::body::flight::Reader;
 use crate::body::stored::OpenedBody;
 use crate::entry::Payload;
-use crate::entry::pieces::{PIECE, Pieces, Run};
+use crate::entry::pieces::{PIECE, Run};
 use crate::error::{BodyError, Failure};
 use crate::limits::held::Held;
 
