@@ -1,4 +1,4 @@
-//! The task that moves the frames of a response into its flight, and the whole of it into the store.
+//! The task that moves the frames of a response into its flight, and the complete content into the store.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -64,18 +64,18 @@ pub(crate) struct Bounds {
     pub(crate) most: u64,
 }
 
-/// Brings the content of a response into its flight, and ends that whatever happens.
+/// Moves the content of a response into its flight, and ends the flight whatever happens.
 pub(crate) struct Pump {
     bounds: Bounds,
-    /// `Content-Length`, where the response has one.
+    /// `Content-Length`, if the response has one.
     declared: Option<u64>,
     flight: Arc<Flight>,
-    /// How to tag the content; `None` where it is not to be tagged.
+    /// How to generate the entity tag; `None` if there is to be none.
     tag: Option<TagKind>,
 }
 
 impl Pump {
-    /// A pump with a new flight, and the first reader of that.
+    /// A pump with a new flight, and the flight's first reader.
     pub(crate) fn new(
         declared: Option<u64>,
         bounds: Bounds,
@@ -91,7 +91,7 @@ impl Pump {
         &self.flight
     }
 
-    /// Takes in `body` in a task of its own. What has been taken of it goes to the readers at once.
+    /// Reads `body` in a task of its own. The bytes that were prefetched go to the readers at once.
     pub(crate) fn launch(self, runtime: &Runtime, mut body: Incoming, sink: Box<impl Sink>) {
         let taken = body.take();
         let begun = Begun {
@@ -106,7 +106,8 @@ impl Pump {
         }));
     }
 
-    /// Gives a frame to the readers, but for the one by which a client knows that it has everything: that is held back.
+    /// Gives a frame to the readers, except the last one, by which a client knows that it has everything: that one is
+    /// returned, to be held back.
     fn hand_on(&self, data: Bytes, received: u64) -> Left {
         if data.is_empty() {
             return Left::Nothing;
@@ -134,7 +135,7 @@ impl Pump {
             let frame = match store.during(flight, next).await {
                 Next::End => break,
                 Next::Frame(Err(error)) => {
-                    // What is held back would look like the end of the whole.
+                    // The frame that is held back would look like the end of complete content.
                     return Some(Last { end: End::Failed(error), held: None, stored: None });
                 }
                 Next::Frame(Ok(frame)) => frame,
@@ -145,7 +146,7 @@ impl Pump {
                 }
             };
             let data = match frame.into_data() {
-                // An empty frame would take the place of one that is held back.
+                // An empty frame would replace the one that is held back.
                 Ok(data) if data.is_empty() => continue,
                 Ok(data) => data,
                 Err(frame) => {
@@ -174,7 +175,7 @@ impl Pump {
         if let Some(sink) = store.into_sink(flight) {
             let (tag, content) = (tagger.map(|tagger| tagger.finish()), flight.complete(held.as_ref()));
             let received = Received { content, tag, trailers: trailers.clone() };
-            // Boxed, for it is large, and there is a pump for every response on its way in.
+            // Boxed, because it is large, and there is a pump for every response that is being received.
             stored = Box::pin(sink.commit(received)).await;
         }
         Some(Last { end: End::Complete(trailers.map(Arc::new)), held, stored })
@@ -252,7 +253,7 @@ impl<S: Sink> StoreEnd<S> {
         }
         if flight.is_passing()
             && let Some(sink) = self.sink.take()
-            // Else it is the room for all flights that has run out, this time.
+            // Otherwise the room for all flights has run out, this time.
             && self.is_too_large
         {
             Box::pin(sink.refuse()).await;

@@ -38,7 +38,7 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
-    /// A head with the fields as they were received. `Age` and `Cache-Status` are told in other ways.
+    /// A head with the fields as they were received. `Age` and `Cache-Status` are kept apart from them.
     pub(crate) fn new(status: StatusCode, headers: &HeaderMap, reuse: Reuse) -> Self {
         Self::of(status, &StoredFields::all(headers, ResponseFields::of(headers, &[])), reuse)
     }

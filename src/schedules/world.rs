@@ -179,7 +179,7 @@ impl World {
         shuttle::future::spawn(Leaver { future: Some(Box::pin(self.clone().ask())), polls })
     }
 
-    /// After everything has come to its end: nothing is left of it, and who comes now gets a right answer.
+    /// After everything has finished: nothing is left of it, and the next client gets a right answer.
     pub(super) async fn settle(&self) {
         runtime::all_ended().await;
         self.is_empty();
@@ -201,7 +201,7 @@ impl World {
 /// What a client got.
 #[derive(Debug)]
 pub(super) enum Seen {
-    /// A body that did not come to its end, and said so.
+    /// A body that ended early, with an error.
     Broken,
     /// An error instead of a response.
     Failed,

@@ -2,7 +2,7 @@
 
 use http::header::{self, HeaderMap};
 
-/// What must be said before a response is shared between people.
+/// What a response must say before it is shared between people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Credentials {
@@ -14,8 +14,8 @@ pub enum Credentials {
     Rfc9111,
 }
 
-/// Kinds of credentials: those that a request carries, that a key holds, or that a response may be shared
-/// in spite of.
+/// Kinds of credentials: those that a request carries, that a key holds, or that do not prevent a response from being
+/// shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CredentialKinds {

@@ -1,4 +1,4 @@
-//! Which fields are stored (RFC 9111 3.1), and how a list field falls into members (RFC 9110 5.6.1).
+//! Which fields are stored (RFC 9111 3.1), and how a list field is split into members (RFC 9110 5.6.1).
 
 use std::borrow::Cow;
 
@@ -41,8 +41,8 @@ const NOT_NOMINABLE: [HeaderName; 12] = [
 
 /// Removes connection-specific fields: the fixed list and what `Connection` names.
 ///
-/// `Host`, `Content-Length`, `Cache-Control`, `Vary`, `Age` and a few more stay whatever `Connection` says.
-/// Judge a message before calling this: a nominated field still speaks to the recipient of this hop.
+/// `Host`, `Content-Length`, `Cache-Control`, `Vary`, `Age` and a few more stay whatever `Connection` says. Judge a
+/// message before calling this: a nominated field is still meant for the recipient of this hop.
 ///
 /// ```
 /// use http::HeaderMap;
@@ -73,9 +73,9 @@ pub(crate) fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
 
 /// Whether the field is one that a 304 must not change in a stored response.
 ///
-/// RFC 9111 3.2: fields that are not stored, `Content-Length`, and fields on which the stored content
-/// depends. The content is stored as it came, so its coding and its range are such fields;
-/// `Content-Type` is not, and is replaced like any other.
+/// RFC 9111 3.2: fields that are not stored, `Content-Length`, and fields on which the stored content depends. The
+/// content is stored as received, so its coding and its range are such fields; `Content-Type` is not, and is replaced
+/// like any other.
 pub(crate) fn kept_by_freshening(name: &HeaderName) -> bool {
     *name == header::CONTENT_LENGTH
         || *name == header::CONTENT_ENCODING
@@ -89,22 +89,23 @@ pub(crate) fn kept_by_freshening(name: &HeaderName) -> bool {
 pub(crate) const CONTENT_DIGESTS: [HeaderName; 2] =
     [HeaderName::from_static("content-digest"), HeaderName::from_static("content-md5")];
 
-/// Removes what was said of other content than is sent.
+/// Removes digests of content other than the content that is sent.
 pub(crate) fn remove_content_digests(headers: &mut HeaderMap) {
     for name in &CONTENT_DIGESTS {
         headers.remove(name);
     }
 }
 
-/// Whether a browser asks this field if a page of another origin may see the response, or how long it took (Fetch,
-/// Resource Timing). No such field describes the representation, so every answer made from a response has them.
+/// Whether browsers use this field to decide if a page of another origin may see the response, or how long it took
+/// (Fetch, Resource Timing). No such field describes the representation, so every answer that is made from a response
+/// carries them.
 pub(crate) fn lets_pages_see(name: &str) -> bool {
     name.starts_with("access-control-")
         || matches!(name, "cross-origin-resource-policy" | "timing-allow-origin")
 }
 
-/// Whether a 304 has this field of the response that it is about: it guides the update of what the client holds (RFC 9110
-/// 15.4.5), or [`lets_pages_see`]. `has_tag`: beside an entity tag, `Last-Modified` says nothing new.
+/// Whether a 304 has this field of the response that it is about: it guides the update of what the client holds (RFC
+/// 9110 15.4.5), or [`lets_pages_see`]. With an entity tag (`has_tag`), `Last-Modified` adds nothing.
 pub(crate) fn is_in_not_modified(name: &str, has_tag: bool) -> bool {
     match name {
         "cache-control" | "content-location" | "date" | "etag" | "expires" | "vary" => true,
@@ -120,7 +121,7 @@ pub(crate) fn keep_what_lets_pages_see(headers: &HeaderMap, answer: &mut HeaderM
     }
 }
 
-/// Which fields of a request matter to the cache; found in one pass, for most requests have few of them.
+/// Which fields of a request matter to the cache; found in one pass, because most requests have few of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub(crate) struct RequestFields {
@@ -139,7 +140,7 @@ pub(crate) struct RequestFields {
 }
 
 impl RequestFields {
-    /// Looks through the fields of a request. What is found are bits of one number until the end: a variable for each takes
+    /// Searches the fields of a request. What is found are bits of one number until the end: a variable for each takes
     /// 95 instructions more, a hundredth of a hit.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         const CREDENTIALS: u8 = 1;
@@ -260,8 +261,8 @@ pub fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item
     headers.get_all(name).into_iter().flat_map(|line| Members::new(line.as_bytes()))
 }
 
-/// Whether a field is longer than `most` bytes, all its lines together with what would join them. Looks at no more lines
-/// than that takes: a head may have thousands, and be compared with many variants.
+/// Whether a field is longer than `most` bytes: all its lines, with the separators that would join them. Reads no more
+/// lines than necessary: a head may have thousands, and be compared with many variants.
 pub(crate) fn is_longer_than(headers: &HeaderMap, name: &HeaderName, most: usize) -> bool {
     let mut left = most;
     headers.get_all(name).into_iter().any(|line| match left.checked_sub(line.len()) {
@@ -273,7 +274,7 @@ pub(crate) fn is_longer_than(headers: &HeaderMap, name: &HeaderName, most: usize
     })
 }
 
-/// All lines of a field as one, joined by `, ` (RFC 9110 5.3); `None` where there is none.
+/// All lines of a field as one, joined by `, ` (RFC 9110 5.3); `None` if there is none.
 pub(crate) fn combined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
     let mut lines = headers.get_all(name).into_iter().map(|line| line.as_bytes());
     let first = lines.next()?;
@@ -387,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_list_field_is_split_into_its_members() {
-        // RFC 9110 5.6.1.2: empty members are ignored; 5.6.3: OWS round members.
+        // RFC 9110 5.6.1.2: empty members are ignored; 5.6.3: OWS around members.
         check("", &[]);
         check("a", &["a"]);
         check(" a ,\tb\t", &["a", "b"]);

@@ -13,8 +13,8 @@ pub(crate) fn has_no_content(method: &Method, status: StatusCode) -> bool {
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// Removes `Content-Length` from a response to `method` where it must not be, or means nothing: beside
-/// `Transfer-Encoding`, which outranks it; in a 1xx, a 204 and a 2xx to CONNECT; and in a 304, where it would be that of
+/// Removes `Content-Length` from a response to `method` if it is not allowed or means nothing: next to
+/// `Transfer-Encoding`, which overrides it; in a 1xx, a 204 and a 2xx to CONNECT; and in a 304, where it would describe
 /// content that is not sent. A repeated length becomes one line; one that contradicts itself is removed.
 ///
 /// Returns the length that is declared for the content of this message, where one is (RFC 9110 8.6, 9.3.6; RFC 9112 6.3).
@@ -67,7 +67,7 @@ pub(crate) fn has_transfer_coding(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Removes `Content-Length` from a request beside `Transfer-Encoding`.
+/// Removes `Content-Length` from a request that has `Transfer-Encoding`.
 pub(crate) fn repair_request(headers: &mut HeaderMap) {
     // Most requests have neither, and one pass costs less than to look for each.
     if !headers.keys().any(|name| name == header::CONTENT_LENGTH || name == header::TRANSFER_ENCODING) {

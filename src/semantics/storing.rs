@@ -19,22 +19,22 @@ pub enum NotStored {
     Authorization,
     /// The request has `Cookie`, and the response does not say that it is shared.
     Cookie,
-    /// An error that one request can draw by its fields, and that says nothing about what others get
+    /// An error that a single request can provoke by its fields, and that says nothing about what others get
     /// ([`Rules::drawn_errors`]).
     DrawnError,
-    /// `Cache-Groups` names more groups than it could be purged by.
+    /// `Cache-Groups` names more groups than are supported.
     Groups,
     /// The content ended early, or was not as long as `Content-Length` said.
     Incomplete,
-    /// The request's selecting fields are longer than any that is compared.
+    /// The request's selecting fields are too long to be compared.
     LongFields,
-    /// `Cache-Control` is not of the grammar; nobody can say what it forbids.
+    /// `Cache-Control` is outside the grammar; nobody can say what it forbids.
     Malformed,
-    /// Only answers to GET are stored, to QUERY whose content is known, and to POST where they may answer a GET.
+    /// Only answers to GET are stored, to QUERY if its content is known, and to POST if they may answer a GET.
     Method,
     /// It would have to be fetched again for every use: no freshness, no validator, no stale window.
     NeverFresh,
-    /// There is no room for it beside all that is on its way to the store, or that clients read.
+    /// There is no room for it in addition to everything that is being stored, or that clients read.
     NoRoom,
     /// `no-store` on the response.
     NoStore,
@@ -42,20 +42,20 @@ pub enum NotStored {
     NotUnderstood,
     /// Only a part of the representation.
     Partial,
-    /// The cache policy said no.
+    /// The cache policy refused.
     Policy,
     /// `private` on the response.
     Private,
     /// `no-store` on the request.
     RequestNoStore,
-    /// There is no async runtime in which the content could be taken in.
+    /// There is no async runtime in which the content could be received.
     Runtime,
     /// The response has `Set-Cookie` and does not say that it is shared.
     SetCookie,
-    /// The status is stored only with explicit freshness or `public`, and there is neither; or it is an error's, and
-    /// something good is stored.
+    /// The status is stored only with explicit freshness or `public`, and there is neither; or it is that of an error,
+    /// and a good response is stored.
     Status,
-    /// The store could not take it, or took something newer meanwhile.
+    /// The store failed, or a purge or a newer response came first.
     Store,
     /// Storing is switched off.
     SwitchedOff,
@@ -69,8 +69,8 @@ pub enum NotStored {
 
 impl NotStored {
     /// Whether a 304 (or a 200 to a HEAD) that is not stored for this reason takes the stored response out of use for
-    /// everybody else. It does where the origin or the policy forbids storing, and does not where the reason is what one
-    /// client asked for, or the store. A request's credentials count where the stored response was `shared` in spite of
+    /// everybody else. It does if the origin or the policy forbids storing, and does not if the reason is what one
+    /// client asked for, or the store. A request's credentials count if the stored response was `shared` in spite of
     /// them and the new fields no longer allow that.
     pub(crate) fn withdraws(self, shared: CredentialKinds) -> bool {
         match self {
@@ -183,10 +183,10 @@ pub(crate) enum Effect {
     Withdraw,
 }
 
-/// What [`admit`] looks at.
+/// What [`admit`] examines.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exchange<'a> {
-    /// The method of the request as it was sent.
+    /// The method of the request as sent.
     pub(crate) method: &'a Method,
     /// `Content-Location` of the response is the target URI.
     pub(crate) names_target: bool,
@@ -238,7 +238,7 @@ pub(crate) fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotSto
         return Err(NotStored::Malformed);
     }
     if directives.must_understand {
-        // 5.2.2.3: with a status that is understood, `no-store` beside it does not count.
+        // 5.2.2.3: with a status that is understood, `no-store` next to it does not count.
         if !is_understood(status) {
             return Err(NotStored::NotUnderstood);
         }
@@ -252,14 +252,14 @@ pub(crate) fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotSto
     if !(exchange.source.is_explicit() || directives.public || is_heuristically_cacheable(status)) {
         return Err(NotStored::Status);
     }
-    // Last, so that a policy which lifts this lifts nothing else.
+    // Last, so that a policy that lifts this refusal lifts nothing else.
     if is_drawn_by_request(status) && !rules.drawn_errors {
         return Err(NotStored::DrawnError);
     }
     Ok(())
 }
 
-/// RFC 9111 3.5 and, where the rules ask for it, the same for cookies.
+/// RFC 9111 3.5 and, if the rules ask for it, the same for cookies.
 fn credentials(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> {
     let shared = shared_with(exchange.directives, rules.credentials);
     let unshared = CredentialKinds::of(exchange.request).without(exchange.keyed).without(shared);
@@ -283,13 +283,13 @@ fn credentials(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> 
     Ok(())
 }
 
-/// In spite of which credentials the response says of itself that one copy may serve many people.
+/// Kinds of credentials that, by what the response says, do not prevent it from being shared.
 pub(crate) fn shared_with(directives: &ResponseDirectives, credentials: Credentials) -> CredentialKinds {
     let shared = directives.public || directives.s_maxage.is_some();
     CredentialKinds {
-        // RFC 9111 3.5 takes `must-revalidate` for a permission too, which few who send it know.
+        // RFC 9111 3.5 takes `must-revalidate` for a permission as well, which few origins that send it know.
         authorization: shared || (directives.must_revalidate && credentials == Credentials::Rfc9111),
-        // A targeted field with a lifetime speaks to shared caches only.
+        // A targeted field with a lifetime is meant for shared caches only.
         cookie: shared || (directives.targeted && directives.max_age.is_some()),
     }
 }
@@ -427,7 +427,7 @@ mod tests {
         for status in [404, 410, 414, 451, 500, 503] {
             cc(status, &[("cache-control", "max-age=60")]).gives(Ok(()));
         }
-        // Who lifts it must not lift these.
+        // A policy that lifts it must not lift these.
         cc(400, &[("cache-control", "private, max-age=60")]).gives(Err(NotStored::Private));
         cc(400, &[("cache-control", "no-store")]).gives(Err(NotStored::NoStore));
         cc(400, &[("cache-control", "max-age=60"), ("set-cookie", "a=b")]).gives(Err(NotStored::SetCookie));

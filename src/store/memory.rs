@@ -124,7 +124,7 @@ impl MemoryStoreBuilder {
 
     /// Makes the store.
     pub fn build(self) -> MemoryStore {
-        /// Room beside the content for key, fields and bookkeeping of the largest object.
+        /// Room in addition to the content for key, fields and bookkeeping of the largest object.
         const HEAD: u64 = 64 * 1024;
         let max_object = self.max_object.min(self.capacity / 4 * 3);
         // A shard takes no item heavier than its hot part, 97 % of its share of the capacity. So there
@@ -351,8 +351,8 @@ impl Inner {
 
 /// What a name by which a response can be purged takes in the table of those: its place, at the table's usual load.
 const NAME: u64 = 48;
-/// What an entry takes beside its key and its responses: the slot in quick_cache's table, the block of the variants with
-/// the purge mark and the names, and the place of its URI's name.
+/// What an entry takes in addition to its key and its responses: the slot in quick_cache's table, the block of the
+/// variants with the purge mark and the names, and the place of its URI's name.
 const ENTRY: u64 = 144 + size_of::<HeldNames>() as u64 + NAME;
 
 fn weight_of(response: &StoredResponse) -> u64 {

@@ -1,11 +1,12 @@
-//! What was purged, for as long as anything is stored or on its way that it concerns.
+//! What was purged, for as long as a stored or expected response exists that it concerns.
 //!
-//! A purge writes one stamp, whatever the number of responses it hits; a response is hit by every stamp that is
-//! newer than the fence under which it was fetched. What is stored or on its way holds the names that it can be purged
-//! by ([`HeldNames`]), and stamps live with the names ([`Places`]).
+//! A purge writes one stamp, whatever the number of responses it hits; a response is hit by every stamp that is newer
+//! than the fence under which it was fetched. Each stored or expected response holds the names that it can be purged by
+//! ([`HeldNames`]), and stamps live with the names ([`Places`]).
 //!
-//! Invariant: whoever fetches holds the response's names from before the call until the response is stored, which then
-//! holds them itself. So a purge that finds a name without a holder came before every call whose answer will have it.
+//! Invariant: a fetch holds the names of its response from before the call until the response is stored, which then
+//! holds them itself. So a purge that finds a name without a holder came before every call whose response will have
+//! that name.
 
 use std::cell::LazyCell;
 use std::collections::VecDeque;
@@ -23,15 +24,15 @@ use crate::entry::key::CacheKey;
 use crate::runtime::RwLock;
 use crate::semantics::groups;
 
-/// How many prefixes are remembered. What comes on top makes the oldest one count for its whole origin, or for the first
-/// segment of its path where it has no origin.
+/// How many prefixes are remembered. Beyond that, the oldest one counts for its whole origin, or for the first segment
+/// of its path if it has no origin.
 const PREFIXES: usize = 1_024;
-/// How many first segments of paths are remembered. What comes on top makes the oldest one count for everything.
+/// How many first segments of paths are remembered. Beyond that, the oldest one counts for everything.
 const SEGMENTS: usize = 64;
-/// How many purges of groups are remembered for responses on their way, whose groups nobody knows yet. Beyond that, what
-/// was asked for before the oldest of them is not stored if it is in any group.
+/// How many purges of groups are remembered for expected responses, whose groups nobody knows yet. Beyond that, a
+/// response that was requested before the oldest of them is not stored if it is in any group.
 const PINNED: usize = 1_024;
-/// Marks the fence of an [`Expected`](super::Expected): whoever has it holds the names of what is fetched under it.
+/// Marks the fence of an [`Expected`](super::Expected): the names of what is fetched under it are held.
 const GUARDED: u128 = 1 << 64;
 
 #[derive(Default)]
@@ -39,7 +40,7 @@ pub(super) struct Purges {
     counts: Counts,
     hasher: RandomState,
     places: Places,
-    /// Held by a purge from beginning to end, so that purges are numbered in the order in which they are written.
+    /// A purge holds this from beginning to end, so that purges are numbered in the order in which they are written.
     wide: RwLock<Wide>,
 }
 
@@ -49,7 +50,7 @@ pub(super) struct Purges {
 struct Counts {
     /// The number of the latest purge.
     latest: AtomicU64,
-    /// The number of the latest one that may concern anything stored.
+    /// The number of the latest purge that may concern anything stored.
     stamped: AtomicU64,
 }
 
@@ -59,11 +60,12 @@ struct Wide {
     all: Stamp,
     /// The number of the latest purge of a path when nothing was held at all.
     bygone_path: u64,
-    /// What was asked for before this purge, and is in a group, may have been purged by it.
+    /// A response that was requested before this purge, and is in a group, may have been purged by it.
     forgotten_group: u64,
     /// The number of the latest purge of a group.
     latest_group: u64,
-    /// Names of groups that are held for what was on its way when they were purged, the oldest purge first.
+    /// Names of groups that are held for responses that were expected when the groups were purged, the oldest purge
+    /// first.
     pinned: VecDeque<(u64, Name)>,
     /// Of URIs; and of paths, which start with a slash.
     prefixes: Prefixes,
@@ -82,7 +84,7 @@ impl Wide {
 /// What a name is of. No two kinds have one name for the same bytes.
 #[derive(Clone, Copy)]
 enum Kind {
-    /// A URI without its query: what is stored may say that it answers for other queries.
+    /// A URI without its query: a stored response may say that it answers for other queries.
     Base = 1,
     /// A tag in lower case, whatever its origin.
     FoldedTag = 2,
@@ -156,7 +158,7 @@ impl HeldNames {
         names.base
     }
 
-    /// Holds what a further response under the same key can be purged by.
+    /// Holds the names by which a further response under the same key can be purged.
     pub(super) fn add_response(&mut self, key: &CacheKey, response: &StoredResponse) {
         for group in response.head().groups() {
             self.purges.group_names(group).held().into_iter().for_each(|name| self.add(name));
@@ -184,7 +186,7 @@ impl Drop for HeldNames {
     }
 }
 
-/// A response on its way: all names are held that it can have, and groups that are purged meanwhile.
+/// An expected response: holds all names that it can have, and groups that are purged meanwhile.
 pub(super) struct OnItsWay {
     fence: u64,
     held: HeldNames,
@@ -210,9 +212,9 @@ impl Purges {
         (Fence::from_bits(latest.into()), self.counts.stamped.load(Ordering::Acquire))
     }
 
-    /// Holds what a response under a key can be purged by, whatever it will be.
+    /// Holds the names by which any response under a key can be purged.
     pub(super) fn expect(self: &Arc<Self>, key: &CacheKey) -> (Fence, OnItsWay) {
-        // Before the names: a purge in between counts, although it came before the call.
+        // Taken before the names: a purge in between counts, although it came before the call.
         let (fence, _) = self.state();
         let mut held = HeldNames::new(self);
         let base = held.add_key(key);
@@ -224,7 +226,7 @@ impl Purges {
         (Fence::from_bits(fence.bits() | GUARDED), on_its_way)
     }
 
-    /// Holds what a response under a key can be purged by.
+    /// Holds the names by which a response under a key can be purged.
     pub(super) fn hold(self: &Arc<Self>, key: &CacheKey, response: &StoredResponse) -> HeldNames {
         let mut held = HeldNames::new(self);
         held.add_key(key);
@@ -232,7 +234,7 @@ impl Purges {
         held
     }
 
-    /// Writes the stamp of a purge, if anything is stored or on its way that it may concern. Returns its number.
+    /// Writes the stamp of a purge, if a stored or expected response exists that it may concern. Returns its number.
     pub(super) fn purge(&self, target: &PurgeTarget, mode: PurgeMode) -> u64 {
         let mut wide = write(&self.wide);
         let number = self.counts.latest.load(Ordering::Relaxed) + 1;
@@ -255,7 +257,7 @@ impl Purges {
             PurgeTarget::Key(key) => {
                 let (names, own) = (self.uri_names(key.uri()), self.name(Kind::Key, key.as_bytes()));
                 self.places.stamp(names.base, Some(own), &stamp, number);
-                // A key that is only a URI has no name of its own, for most keys are.
+                // A key that is only a URI, as most are, has no name of its own.
                 if key.is_uri_only() {
                     self.places.stamp(names.uri, Some(own), &stamp, number)
                 } else {
@@ -274,13 +276,13 @@ impl Purges {
             }
             PurgeTarget::Uri(uri) => {
                 let names = self.uri_names(uri);
-                // For what is stored under another query and may answer for this one. It is found by its own URI as
-                // before, so this does not concern who finds it there.
+                // For a response that is stored under another query and may answer for this one. Under its own URI it
+                // stays as it was.
                 self.places.stamp(names.base, Some(names.uri), &stamp, number);
                 self.places.stamp(names.uri, None, &stamp, number)
             }
         };
-        // After the stamp: whoever sees the number finds the stamp.
+        // Written after the stamp: a reader that sees the number finds the stamp.
         if concerns_stored {
             self.counts.stamped.store(number, Ordering::Release);
         }
@@ -298,7 +300,7 @@ impl Purges {
     ) -> bool {
         wide.latest_group = number;
         let oldest = self.places.oldest_on_its_way();
-        // What was asked for after a purge is not concerned.
+        // A purge does not concern responses that were requested after it.
         while let Some(&(purged, pinned)) = wide.pinned.front()
             && oldest.is_none_or(|oldest| purged <= oldest)
         {
@@ -350,7 +352,7 @@ impl Purges {
         true
     }
 
-    /// Of what is stored and on its way, the prefix concerns only what has the name of its host, if it has one.
+    /// Among stored and expected responses, the prefix concerns only those with the name of its host, if it has one.
     fn remember_prefix(&self, wide: &mut Wide, prefix: &[u8], stamp: Stamp, number: u64) {
         if let Some((_, known)) = wide.prefixes.iter_mut().find(|(known, _)| **known == *prefix) {
             return known.add(&stamp);
@@ -373,7 +375,7 @@ impl Purges {
         wide.prefixes.push_back((prefix.into(), stamp));
     }
 
-    /// What the purges since its fence say of a response that is stored.
+    /// What the purges since its fence say about a stored response.
     pub(super) fn judge(&self, key: &CacheKey, response: &StoredResponse, fence: Fence) -> Verdict {
         let fence = number(fence);
         if fence >= self.counts.stamped.load(Ordering::Acquire) {
@@ -386,7 +388,8 @@ impl Purges {
         })
     }
 
-    /// What the purges since its fence say of a response that is about to be stored, whose names are held already.
+    /// What the purges since its fence say about a response that is about to be stored, and whose names are held
+    /// already.
     pub(super) fn judge_new(&self, key: &CacheKey, response: &StoredResponse, fence: Fence) -> Verdict {
         let mut groups = response.head().groups().peekable();
         let in_forgotten = groups.peek().is_some() && read(&self.wide).forgotten_group > number(fence);
@@ -441,7 +444,8 @@ impl Purges {
         verdict
     }
 
-    /// Whether a purge since `fence` found nobody holding a name of a response that was fetched without holding it.
+    /// Whether a purge since `fence` found no holder for a name of a response that was fetched without holding its
+    /// names.
     fn may_have_missed(&self, key: &CacheKey, groups: impl Iterator<Item = Name>, fence: Fence) -> bool {
         let own = (!key.is_uri_only()).then(|| self.name(Kind::Key, key.as_bytes()));
         let of_uris = key.uris().flat_map(|uri| {
@@ -458,7 +462,7 @@ impl Purges {
         name_of(hasher.finish(), kind)
     }
 
-    /// The name of a key, made when it is asked for: most keys have none of their own, and few are purged.
+    /// The name of a key, computed on demand: most keys have none of their own, and few are purged.
     fn key(&self, key: &CacheKey) -> LazyCell<Name, impl FnOnce() -> Name> {
         LazyCell::new(|| self.name(Kind::Key, key.as_bytes()))
     }
@@ -467,13 +471,13 @@ impl Purges {
         self.name(Kind::Host, authority)
     }
 
-    /// Of a group, and of the tag that it is whatever its origin.
+    /// The names of a group, and of its tag, which is the same in every origin.
     fn group_names(&self, group: &str) -> GroupNames {
         let (folded_tag, tag) = self.tag_names(groups::tag(group));
         GroupNames { folded_tag, group: self.name(Kind::Group, group.as_bytes()), tag }
     }
 
-    /// Of a tag in whatever case, and as it is spelled.
+    /// The names of a tag in any case, and as it is spelled.
     fn tag_names(&self, tag: &str) -> (Name, Name) {
         let mut folded = SmallVec::<[u8; 64]>::from_slice(tag.as_bytes());
         folded.make_ascii_lowercase();
