@@ -72,7 +72,7 @@ impl<S: Store> Shared<S> {
         let bytes = response.payload().len();
         match self.reported(self.store.put(key, response, fence).await) {
             Some(outcome) => {
-                self.core.reporter.event(&Event::Stored { bytes, key, outcome });
+                self.core.reporter.event(&Event::Put { bytes, key, outcome });
                 outcome
             }
             None => PutOutcome::Superseded,
@@ -91,7 +91,7 @@ impl<S: Store> Shared<S> {
             Some(BeginOutcome::PutWhole) => Err(Unwritten::Whole),
             Some(BeginOutcome::Refused(outcome)) => {
                 let bytes = length.unwrap_or_default();
-                self.core.reporter.event(&Event::Stored { bytes, key: &key, outcome });
+                self.core.reporter.event(&Event::Put { bytes, key: &key, outcome });
                 Err(unwritten(outcome))
             }
             Some(BeginOutcome::Writer(writer)) => Ok(StreamWriter { bytes: 0, key, shared: self, writer }),
@@ -106,8 +106,13 @@ impl<S: Store> Shared<S> {
         head: ResponseHead,
         fence: Fence,
     ) -> PutOutcome {
-        let freshened = self.store.freshen(key, of, head, fence).await;
-        self.reported(freshened).unwrap_or(PutOutcome::Superseded)
+        match self.reported(self.store.freshen(key, of, head, fence).await) {
+            Some(outcome) => {
+                self.core.reporter.event(&Event::Freshened { key, outcome });
+                outcome
+            }
+            None => PutOutcome::Superseded,
+        }
     }
 
     /// Whether no purge since the fence can concern what is stored under the key, as far as the store can say.
@@ -166,7 +171,7 @@ impl<S: Store> StreamWriter<S> {
             None => Err(Unwritten::Failed),
             Some(ControlFlow::Continue(())) => Ok(()),
             Some(ControlFlow::Break(outcome)) => {
-                shared.core.reporter.event(&Event::Stored { bytes: *bytes, key, outcome });
+                shared.core.reporter.event(&Event::Put { bytes: *bytes, key, outcome });
                 Err(unwritten(outcome))
             }
         }
@@ -177,7 +182,7 @@ impl<S: Store> StreamWriter<S> {
         let Self { bytes, key, shared, writer } = self;
         let committed = shared.reported(writer.commit(head, trailers).await);
         if let Some(outcome) = committed {
-            shared.core.reporter.event(&Event::Stored { bytes, key: &key, outcome });
+            shared.core.reporter.event(&Event::Put { bytes, key: &key, outcome });
         }
         committed.unwrap_or(PutOutcome::Superseded)
     }

@@ -118,6 +118,14 @@ pub enum Event<'a> {
         /// The status of the response; `None` where the call failed.
         status: Option<StatusCode>,
     },
+    /// The store got a new head for a response that is still valid: what a 304 says of it, or that it is outdated.
+    #[non_exhaustive]
+    Freshened {
+        /// The key of the response.
+        key: &'a CacheKey,
+        /// What the store made of it.
+        outcome: PutOutcome,
+    },
     /// Stored responses were purged, or may have been.
     #[non_exhaustive]
     Invalidated {
@@ -132,7 +140,7 @@ pub enum Event<'a> {
     },
     /// The store got a response, or refused it before it had all of it.
     #[non_exhaustive]
-    Stored {
+    Put {
         /// Bytes of content: what the store got of it, or was announced.
         bytes: u64,
         /// The key of the response.

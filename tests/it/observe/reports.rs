@@ -56,7 +56,8 @@ fn line(event: &Event<'_>) -> String {
         Event::Invalidated { by, succeeded, targets, .. } => {
             format!("invalidated {by:?} {} {succeeded}", targets.len())
         }
-        Event::Stored { bytes, outcome, .. } => format!("stored {bytes} {outcome:?}"),
+        Event::Freshened { outcome, .. } => format!("freshened {outcome:?}"),
+        Event::Put { bytes, outcome, .. } => format!("stored {bytes} {outcome:?}"),
         Event::StoreFailed { error, .. } => format!("store failed: {error}"),
         other => format!("{other:?}"),
     }
@@ -112,6 +113,21 @@ async fn a_background_validation_is_not_reported_as_an_answer() {
     let answered = seen.iter().filter(|line| line.starts_with("answered")).count();
     assert_eq!(answered, 1, "{seen:?}");
     assert!(seen.contains(&"fetched Stale background=true Some(200)".to_owned()), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_response_that_is_still_valid_is_reported_as_freshened() {
+    let log = Log::default();
+    let bench = Bench::with(observed(&log), [Reply::cc("four", "max-age=60").field("etag", "\"a\"")]);
+    bench.get("/").await;
+    bench.later(61);
+    bench.origin.not_modified(Some(Reply::cc("", "max-age=60").status(304)));
+    log.take();
+    bench.get("/").await.has_body("four");
+    at_rest().await;
+    let seen = log.take();
+    assert!(seen.contains(&"freshened Stored".to_owned()), "{seen:?}");
+    assert!(!seen.iter().any(|line| line.starts_with("stored")), "{seen:?}");
 }
 
 #[tokio::test]
