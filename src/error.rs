@@ -27,6 +27,16 @@ impl BodyError {
             Err(error) => Self(Failure::Inner(Arc::from(error))),
         }
     }
+
+    /// The error of content that a store has opened, as one of the store.
+    pub(crate) fn as_store_error(&self, with: impl FnOnce(&StoreError)) {
+        if let Failure::Inner(error) = &self.0
+            && let Some(error) = error.downcast_ref()
+        {
+            return with(error);
+        }
+        with(&StoreError::new("read content", self.clone()));
+    }
 }
 
 #[derive(Clone, Debug, Error)]

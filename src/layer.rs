@@ -138,9 +138,10 @@ impl<S: Store> CacheBuilder<S> {
         self.set(|config| config.call_limits = limits)
     }
 
-    /// Sends `Cache-Status` (RFC 9211); default on. Switched off, what caches nearer to the origin say is passed on.
+    /// Sends `Cache-Status` (RFC 9211); default on, and off with [`CacheBuilder::tag_only`]. Switched off, what caches nearer
+    /// to the origin say is passed on.
     pub fn cache_status(self, on: bool) -> Self {
-        self.set(|config| config.reporter.cache_status = on)
+        self.set(|config| config.cache_status = Some(on))
     }
 
     /// Says where the time comes from; default the system's clock.
@@ -201,6 +202,15 @@ impl<S: Store> CacheBuilder<S> {
     }
 
     /// Stores nothing: only entity tags and `304`s.
+    ///
+    /// An answer to GET with small content ([`Tagging::small`]) gets its tag, and the client's conditions are evaluated on
+    /// every successful answer: 304, or 412. Everything else passes. Nothing is looked up, no call is shared, and the
+    /// authority is forwarded as the client has spelled it. There is no `Cache-Status` unless
+    /// [`CacheBuilder::cache_status`] asks for it.
+    ///
+    /// The hooks of the policy, the observer and the other options work as they do for a cache, with the outcome
+    /// `fwd=bypass; detail="switched-off"`. A key is made where somebody asks for it: an observer,
+    /// [`CacheBuilder::call_limits`], or a policy that is not [for storing only](CachePolicy::is_for_storing_only).
     ///
     /// ```
     /// use larder::CacheBuilder;

@@ -1,7 +1,7 @@
 //! An HTTP cache as a [tower] layer: RFC 9111 in one `.layer(...)`.
 //!
-//! Before a service it is a correct shared cache: it stores what may be stored, answers from storage whoever may
-//! be, gives responses entity tags and answers conditional requests with 304. Round an HTTP client it makes a
+//! In front of a service it is a correct shared cache: it stores what may be stored, reuses it for every request that
+//! may have it, gives responses entity tags and answers conditional requests with 304. Around an HTTP client it is a
 //! caching reverse proxy; the example `origin_proxy` is one.
 //!
 //! ```
@@ -50,16 +50,16 @@
 //! | `blake3` | no | strong entity tags: `Tagging::strong()` |
 //!
 //! Without `axum`, do not put one layer (or one store) into several routers nested under different prefixes: axum
-//! strips the prefix, and the routers would share entries. A layer round the outermost router is safe either way.
+//! strips the prefix, and the routers would share entries. A layer around the outermost router is safe either way.
 //!
 //! # Limits
 //!
-//! The content of a response that is larger than [`store::StoreLimits::max_object`] passes through and is not stored; nor are
-//! more bytes than that put together of partial content, which is stored by [`StandardPolicy::partial`]. Answers to
-//! QUERY are stored only behind a [`QueryLayer`], for content of up to [`QueryLayer::max_content`] bytes. Requests share
-//! a call only where there is a tokio runtime; [`FillLimits`] bounds what goes on at one time, [`BodyLimits`] what clients that
-//! read slowly may hold (by default whoever takes nothing for a minute is cut off), and [`CallLimits`], by option, the calls
-//! of the inner service.
+//! The content of a response that is larger than [`store::StoreLimits::max_object`] passes through and is not stored;
+//! nor are more bytes than that put together of partial content, which is stored by [`StandardPolicy::partial`].
+//! Answers to QUERY are stored only behind a [`QueryLayer`], for content of up to [`QueryLayer::max_content`] bytes.
+//! Requests share a call only where there is a tokio runtime; [`FillLimits`] bounds what goes on at one time,
+//! [`BodyLimits`] what clients that read slowly may hold (by default a client that takes nothing for a minute is cut
+//! off), and [`CallLimits`], by option, the calls of the inner service.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -1,7 +1,7 @@
 //! Requests whose content is part of what is asked: QUERY (RFC 10008).
 //!
-//! [`QueryLayer`] stands before the cache. It takes in the content of QUERY requests, hands it to the cache as part of
-//! the key, and gives it back to the inner service.
+//! [`QueryLayer`] is wrapped around the cache. It reads the content of QUERY requests, gives it to the cache as part of
+//! the key, and returns it to the inner service.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,14 +17,14 @@ use tower::{Layer, Service};
 use crate::body::length::into_bytes;
 use crate::entry::key::KeyParts;
 
-/// Lets the cache behind it store the answers to QUERY requests (RFC 10008).
+/// Lets the cache inside it store the answers to QUERY requests (RFC 10008).
 ///
-/// QUERY is safe, and its answers can be stored like those to GET, but its content is part of what is asked. This
-/// layer takes in content of up to [`QueryLayer::max_content`] bytes, which becomes part of the key, beside
-/// `Content-Type`, `Content-Encoding` and `Content-Language`. A larger one is forwarded as it comes, and nothing is
-/// stored of its answer. Requests with other methods pass untouched.
+/// QUERY is safe, and its answers can be stored like those to GET, but its content is part of what is asked. This layer
+/// reads content of up to [`QueryLayer::max_content`] bytes, which becomes part of the key, together with
+/// `Content-Type`, `Content-Encoding` and `Content-Language`. Larger content is forwarded as it arrives, and its answer
+/// is not stored. Requests with other methods are not changed.
 ///
-/// The service behind it gets a [`QueryBody`] in place of the request body. Without this layer the cache forwards QUERY
+/// The inner service gets a [`QueryBody`] instead of the request body. Without this layer, the cache forwards QUERY
 /// requests and stores nothing.
 ///
 /// ```
@@ -42,12 +42,12 @@ pub struct QueryLayer {
 }
 
 impl QueryLayer {
-    /// Takes in content of up to 16 KiB.
+    /// Reads content of up to 16 KiB.
     pub fn new() -> Self {
         Self { max_content: 16 * 1024 }
     }
 
-    /// The most bytes of content that are taken in, and kept in a key; default 16 KiB.
+    /// The most bytes of content that are read and kept in a key; default 16 KiB.
     #[must_use]
     pub fn max_content(mut self, bytes: usize) -> Self {
         self.max_content = bytes;
@@ -94,7 +94,7 @@ where
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
         let kind = if *request.method() == Method::QUERY {
-            // The one that is ready is called; its clone stays for the next request.
+            // The instance that is ready is called; its clone stays for the next request.
             let inner = self.inner.clone();
             let mut inner = std::mem::replace(&mut self.inner, inner);
             let max_content = self.max_content;
@@ -146,7 +146,7 @@ where
     }
 }
 
-/// Content as far as it was taken in.
+/// Content as far as it was read.
 struct TakenIn<Q: Body> {
     content: Bytes,
     end: End<Q>,
@@ -154,7 +154,7 @@ struct TakenIn<Q: Body> {
 
 enum End<Q: Body> {
     Failed(Option<Q::Error>),
-    /// There is more, which comes as it is.
+    /// There is more, which is forwarded as it arrives.
     Open(Pin<Box<Q>>),
     Whole(Option<HeaderMap>),
 }
@@ -181,8 +181,8 @@ impl<Q: Body> TakenIn<Q> {
 }
 
 pin_project! {
-    /// The request body that [`QueryService`] hands on: the one it got, or for a QUERY what it took in of it, and the
-    /// rest.
+    /// The request body that [`QueryService`] passes on: the one that it received or, for a QUERY, the bytes that it
+    /// has read, and the rest.
     pub struct QueryBody<Q>
     where
         Q: Body,

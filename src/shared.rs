@@ -11,9 +11,11 @@ use http::{Extensions, HeaderMap, Uri};
 use smallvec::SmallVec;
 
 use crate::body::pump::Unwritten;
+use crate::body::stored::Watched;
 use crate::collapse::Collapser;
 use crate::collapse::background::BackgroundValidations;
 use crate::collapse::key_memory::KeyMemory;
+use crate::collapse::purge_state::PurgeCount;
 use crate::collapse::unknown_outcomes::UnknownOutcomes;
 use crate::entry::aliases::QueryAliases;
 use crate::entry::key::{self, CacheKey};
@@ -46,14 +48,23 @@ impl<S: Store> Shared<S> {
         Some(found.living(self.core.clock.now()))
     }
 
-    /// Opens remote content; `None` where it is gone, or the store fails.
+    /// Opens remote content; `None` where it is gone, or the store fails. Content that does not come to its end is a failure,
+    /// too, and reported when it breaks off.
     pub(crate) async fn open(
         &self,
         key: &CacheKey,
         content: RemoteContent,
         range: Option<ByteRange>,
     ) -> Option<StoredBody> {
-        self.reported(self.store.open(key, content, range).await)?
+        let body = self.reported(self.store.open(key, content, range).await)??;
+        let Some(observer) = self.core.reporter.observer.clone() else {
+            return Some(body);
+        };
+        let length = range.map_or(content.length, |range| range.len());
+        let watched = Watched::new(body, length, move |error| {
+            error.as_store_error(|error| observer.event(&Event::StoreFailed { error }));
+        });
+        Some(StoredBody::new(watched))
     }
 
     /// Stores a response. A failure reads like [`PutOutcome::Superseded`].
@@ -61,7 +72,7 @@ impl<S: Store> Shared<S> {
         let bytes = response.payload().len();
         match self.reported(self.store.put(key, response, fence).await) {
             Some(outcome) => {
-                self.core.reporter.event(&Event::Stored { bytes, key, outcome });
+                self.core.reporter.event(&Event::Put { bytes, key, outcome });
                 outcome
             }
             None => PutOutcome::Superseded,
@@ -80,7 +91,7 @@ impl<S: Store> Shared<S> {
             Some(BeginOutcome::PutWhole) => Err(Unwritten::Whole),
             Some(BeginOutcome::Refused(outcome)) => {
                 let bytes = length.unwrap_or_default();
-                self.core.reporter.event(&Event::Stored { bytes, key: &key, outcome });
+                self.core.reporter.event(&Event::Put { bytes, key: &key, outcome });
                 Err(unwritten(outcome))
             }
             Some(BeginOutcome::Writer(writer)) => Ok(StreamWriter { bytes: 0, key, shared: self, writer }),
@@ -95,8 +106,13 @@ impl<S: Store> Shared<S> {
         head: ResponseHead,
         fence: Fence,
     ) -> PutOutcome {
-        let freshened = self.store.freshen(key, of, head, fence).await;
-        self.reported(freshened).unwrap_or(PutOutcome::Superseded)
+        match self.reported(self.store.freshen(key, of, head, fence).await) {
+            Some(outcome) => {
+                self.core.reporter.event(&Event::Freshened { key, outcome });
+                outcome
+            }
+            None => PutOutcome::Superseded,
+        }
     }
 
     /// Whether no purge since the fence can concern what is stored under the key, as far as the store can say.
@@ -104,16 +120,20 @@ impl<S: Store> Shared<S> {
         self.reported(self.store.purged_since(key, since, scope).await) == Some(false)
     }
 
-    /// Makes everything that the targets name go, or go stale.
+    /// Makes everything that the targets name go, or go stale. Where they name nothing, the store is not asked.
     pub(crate) async fn invalidate(
         &self,
         targets: &[PurgeTarget],
         mode: PurgeMode,
         by: InvalidatedBy,
     ) -> Result<(), StoreError> {
+        if targets.is_empty() {
+            return Ok(());
+        }
         let invalidated = self.store.invalidate(targets, mode).await;
-        if let Err(error) = &invalidated {
-            self.core.reporter.event(&Event::StoreFailed { error });
+        match &invalidated {
+            Ok(()) => self.core.purges.add(),
+            Err(error) => self.core.reporter.event(&Event::StoreFailed { error }),
         }
         let succeeded = invalidated.is_ok();
         self.core.reporter.event(&Event::Invalidated { by, mode, succeeded, targets });
@@ -151,7 +171,7 @@ impl<S: Store> StreamWriter<S> {
             None => Err(Unwritten::Failed),
             Some(ControlFlow::Continue(())) => Ok(()),
             Some(ControlFlow::Break(outcome)) => {
-                shared.core.reporter.event(&Event::Stored { bytes: *bytes, key, outcome });
+                shared.core.reporter.event(&Event::Put { bytes: *bytes, key, outcome });
                 Err(unwritten(outcome))
             }
         }
@@ -162,7 +182,7 @@ impl<S: Store> StreamWriter<S> {
         let Self { bytes, key, shared, writer } = self;
         let committed = shared.reported(writer.commit(head, trailers).await);
         if let Some(outcome) = committed {
-            shared.core.reporter.event(&Event::Stored { bytes, key: &key, outcome });
+            shared.core.reporter.event(&Event::Put { bytes, key: &key, outcome });
         }
         committed.unwrap_or(PutOutcome::Superseded)
     }
@@ -180,6 +200,8 @@ fn unwritten(outcome: PutOutcome) -> Unwritten {
 #[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) body_limits: BodyLimits,
+    /// Whether `Cache-Status` is sent, where anybody has said.
+    pub(crate) cache_status: Option<bool>,
     pub(crate) call_limits: CallLimits,
     pub(crate) clock: Clock,
     pub(crate) enabled: bool,
@@ -195,6 +217,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             body_limits: BodyLimits::default(),
+            cache_status: None,
             call_limits: CallLimits::default(),
             clock: Clock::default(),
             enabled: true,
@@ -220,6 +243,7 @@ pub(crate) struct Core {
     /// The most content of one response that is taken into memory.
     pub(crate) most_in_memory: u64,
     pub(crate) policy: CurrentPolicy,
+    pub(crate) purges: PurgeCount,
     pub(crate) reporter: Reporter,
     pub(crate) storing: bool,
     pub(crate) tagging: Option<Tagging>,
@@ -233,18 +257,21 @@ impl Core {
         let StoreLimits { capacity, max_object, takes_streams, .. } = *limits;
         let Config {
             body_limits,
+            cache_status,
             call_limits,
             clock,
             enabled,
             fill_limits,
             policy,
-            reporter,
+            mut reporter,
             storing,
             tagging,
             ..
         } = config;
         let (held, calls) = (Held::new(&body_limits, capacity), CallPermits::new(call_limits));
         let gauges = Arc::new(Gauges::new(fill_limits, held, calls, capacity));
+        reporter.cache_status = cache_status.unwrap_or(storing);
+        reporter.key &= reporter.cache_status;
         let most_in_memory = if takes_streams { max_object.min(gauges.kept()) } else { max_object };
         Self {
             aliases: QueryAliases::default(),
@@ -256,6 +283,7 @@ impl Core {
             id: CoreId::default(),
             most_in_memory,
             policy: CurrentPolicy::new(policy),
+            purges: PurgeCount::default(),
             reporter,
             storing,
             tagging,
@@ -320,8 +348,9 @@ pub struct Tagging {
 }
 
 impl Tagging {
-    /// Weak tags: `W/"length-hash"` with 64-bit FNV-1a. Fast; not proof against forged content, which is why
-    /// they are weak and never stand for byte ranges.
+    /// Weak tags: `W/"length-hash"` with 64-bit FNV-1a in twelve lanes. Fast; not proof against forged content, which is
+    /// why they are weak and never stand for byte ranges. The format is at
+    /// [`TagKind::Fnv1a`].
     pub fn weak() -> Self {
         Self { kind: TagKind::Fnv1a, small: SMALL }
     }

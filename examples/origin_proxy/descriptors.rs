@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_soft_limit_is_read() {
+    fn the_soft_limit_of_open_files_is_parsed() {
         let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
                       Max processes             127000               127000               processes \n\
                       Max open files            1024                 524288               files     \n";
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn all_shares_fit_into_the_descriptors() {
+    fn the_shares_add_up_to_no_more_than_the_descriptors() {
         for descriptors in [64, 100, 256, 1024, 20_000, 1 << 20, usize::MAX] {
             let shares = Shares::of(descriptors);
             assert!(shares.connections + shares.calls + shares.idle + RESERVED <= descriptors, "{shares:?}");

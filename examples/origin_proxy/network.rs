@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_one_network_are_one_and_those_of_ipv4_are_distinct() {
+    fn ipv6_addresses_count_by_network_and_ipv4_addresses_one_by_one() {
         let of = |address: &str| of(address.parse().unwrap()).to_string();
         for (address, network) in [
             ("192.0.2.1", "192.0.2.1"),

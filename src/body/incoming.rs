@@ -1,4 +1,5 @@
-//! Content of a response on its way in from the inner service, with what the cache has of it already.
+//! The body of a response that is being received from the inner service, together with the bytes that the cache already
+//! has.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,12 +18,12 @@ use crate::semantics::framing;
 
 type BoxBody = Pin<Box<dyn Body<Data = Bytes, Error = BodyError> + Send>>;
 
-/// A body of the inner service: what has been taken in of it, and the rest, which is held to its length. What was missing
-/// of a stored part comes between stored bytes.
+/// A body of the inner service: the bytes that have been prefetched, and the rest, which is checked against its length.
+/// For a completion, the missing bytes of a stored part come between stored bytes.
 pub(crate) struct Incoming {
     taken: Bytes,
     rest: BoxBody,
-    /// Boxed: most bodies stand alone.
+    /// Boxed: most bodies have none.
     stored: Option<Box<StoredAround>>,
 }
 
@@ -35,7 +36,8 @@ struct StoredAround {
 }
 
 impl Incoming {
-    /// `declared` is the length that the body is held to, where one is known. The call is under way until the body ends.
+    /// `declared` is the length that the body is checked against, if it is known. The call is under way until the body
+    /// ends.
     pub(crate) fn new<B>(body: B, declared: Option<u64>, permit: CallPermit) -> Self
     where
         B: Body<Error: Into<BoxError>> + Send + 'static,
@@ -53,26 +55,26 @@ impl Incoming {
         Self { taken: Bytes::new(), rest: Box::pin(rest), stored: Some(Box::new(stored)) }
     }
 
-    /// Gives back what was taken in of it.
+    /// Returns prefetched bytes to the body.
     pub(crate) fn returning(mut self, taken: Bytes) -> Self {
         self.taken = taken;
         self
     }
 
-    /// What has been taken in of it. From now on it gives the rest only.
+    /// Takes the prefetched bytes out. The body then yields the rest only.
     pub(crate) fn take(&mut self) -> Bytes {
         std::mem::take(&mut self.taken)
     }
 }
 
-/// A response of the inner service to a request with `method`, its framing repaired, its body held to its length.
+/// A response of the inner service to a request with `method`, with its framing repaired and its body checked against
+/// its length.
 pub(crate) fn received<B>(response: Response<B>, method: &Method, permit: CallPermit) -> Response<Incoming>
 where
     B: Body<Error: Into<BoxError>> + Send + 'static,
 {
     let (mut parts, body) = response.into_parts();
-    framing::repair(method, parts.status, &mut parts.headers);
-    let declared = framing::declared_length(method, parts.status, &parts.headers);
+    let declared = framing::repair(method, parts.status, &mut parts.headers);
     let declared = declared.or_else(|| body.size_hint().exact());
     Response::from_parts(parts, Incoming::new(body, declared, permit))
 }
@@ -94,7 +96,7 @@ impl StoredAround {
                     self.after = Run::default(); // nothing comes after a failure
                     return Poll::Ready(Some(Err(error)));
                 }
-                // Trailers speak of the message that they came with.
+                // Trailers describe the message that they came with.
                 Some(Ok(frame)) if frame.is_trailers() => {}
                 Some(Ok(frame)) => return Poll::Ready(Some(Ok(frame))),
             }

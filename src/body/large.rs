@@ -37,7 +37,7 @@ impl LargeReader {
         Self { left, place, _watched: watched }
     }
 
-    /// How many bytes are to come.
+    /// The number of bytes that are left.
     pub(crate) fn left(&self) -> u64 {
         self.left
     }

@@ -1,4 +1,4 @@
-//! A body that is held to the length that its message declares.
+//! A body that is checked against the length that its message declares.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,14 +10,14 @@ use pin_project_lite::pin_project;
 use crate::error::{BodyError, BoxError, Failure};
 use crate::limits::calls::CallPermit;
 
-/// A frame with its data as `Bytes`: without copying where they are `Bytes` already.
+/// A frame with its data as `Bytes`, without copying if they are `Bytes` already.
 pub(crate) fn into_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
     frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
 }
 
 pin_project! {
-    /// A body of the inner service. One that has less or more content than it was to have ends with an error, and none
-    /// goes on after one.
+    /// A body of the inner service. It ends with an error if it has less or more content than declared, and yields
+    /// nothing after an error.
     pub(crate) struct LengthChecked<B> {
         #[pin]
         body: B,
@@ -29,18 +29,18 @@ pin_project! {
 }
 
 impl<B> LengthChecked<B> {
-    /// `declared` is the length that it is held to; `None` where nothing is known of it.
+    /// `declared` is the length that the body is checked against; `None` if it is not known.
     pub(crate) fn new(body: B, declared: Option<u64>) -> Self {
         Self { body, declared, has_ended: false, permit: CallPermit::default(), received: 0 }
     }
 
-    /// The call is under way until the body has come to its end.
+    /// Keeps the permit until the body has ended.
     pub(crate) fn by_permit(mut self, permit: CallPermit) -> Self {
         self.permit = permit;
         self
     }
 
-    /// How many bytes are to come.
+    /// The number of bytes that are left.
     fn left(&self) -> Option<u64> {
         self.declared.map(|declared| declared.saturating_sub(self.received))
     }

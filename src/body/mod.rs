@@ -21,7 +21,7 @@ use http_body::{Body, Frame, SizeHint};
 use self::incoming::Incoming;
 use self::large::LargeReader;
 use self::passing::Passing;
-use self::prefetch::Prefetch;
+use self::prefetch::{Content, Prefetch};
 use crate::body::flight::Reader;
 use crate::body::stored::OpenedBody;
 use crate::entry::Payload;
@@ -32,8 +32,8 @@ use crate::limits::held::Held;
 /// The body of every response of [`CacheService`](crate::CacheService): empty, from storage, from a response on its way in,
 /// or the inner service's own, frame by frame.
 ///
-/// It ends with an error, never cleanly, when the inner body did not come to its end. Nothing is asked of the inner body but
-/// `Send`, and that its error converts to a boxed one.
+/// It ends with an error, never cleanly, if the inner body did not end cleanly. The inner body has to be `Send`, and
+/// its error has to convert to a boxed one; there are no other requirements.
 pub struct CacheBody {
     /// Boxed, and most of the time nobody wants to know.
     ending: Option<Box<Ending>>,
@@ -73,7 +73,7 @@ enum End {
 }
 
 impl End {
-    /// What comes after the content; nothing comes after that.
+    /// What comes after the content, once.
     fn take(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
         match std::mem::replace(self, Self::Clean) {
             Self::Clean => None,
@@ -82,7 +82,7 @@ impl End {
         }
     }
 
-    /// The hint for a body of which so much content is left.
+    /// The hint for a body with `left` bytes of content left.
     fn size_hint(&self, left: u64) -> SizeHint {
         match self {
             Self::Clean => SizeHint::with_exact(left),
@@ -108,7 +108,7 @@ impl CacheBody {
         Kind::Flight { reader }.into()
     }
 
-    /// Until what is on its way in is stored, or known not to be.
+    /// Waits until content that is being received is stored, or known not to be stored.
     pub(crate) async fn settled(self) {
         if let Kind::Flight { reader } = self.kind {
             reader.settled().await;
@@ -119,7 +119,8 @@ impl CacheBody {
         Self::ending(held, content, End::Clean)
     }
 
-    /// Content from memory. What is of more than one piece is held where it can be taken away from a reader that stands.
+    /// Content from memory. Content of more than one piece is kept where it can be taken away from a reader that stands
+    /// still.
     fn ending(held: &Arc<Held>, mut content: Run, end: End) -> Self {
         match content.content().large().map(Arc::clone) {
             None => Kind::Stored { content: content.next().unwrap_or_default(), end }.into(),
@@ -167,23 +168,31 @@ impl CacheBody {
         Kind::Plain { body }.into()
     }
 
-    /// A body of which not all is there.
+    /// A body that is forwarded as it arrives.
     pub(crate) fn passing(held: &Arc<Held>, body: Incoming) -> Self {
         Kind::Passing { body: Passing::new(held, body) }.into()
     }
 
-    /// A body of the inner service. Of a small one, what is there is taken at once: with that, a call may be over, whether or
-    /// not its client reads.
+    /// A body of the inner service. Whatever is available of a small one is read at once, which may end the call,
+    /// whether or not its client reads.
     pub(crate) fn forwarded(held: &Arc<Held>, body: Incoming) -> Self {
         if body.size_hint().exact().is_none_or(|length| length > PIECE as u64) {
             return Self::passing(held, body);
         }
-        match prefetch::at_once(body) {
-            Prefetch::Partial(body) => Self::passing(held, body),
-            Prefetch::Failed(content, error) => Self::broken(content, error),
-            Prefetch::Complete(content) => {
-                Self::stored(held, &Payload::new(content.pieces, content.trailers))
-            }
+        Self::taken_in(held, prefetch::at_once(body, None))
+    }
+
+    /// Content of the inner service that was taken in for one client, as far as it was.
+    pub(crate) fn taken_in(held: &Arc<Held>, taken: Prefetch) -> Self {
+        let Content { pieces, trailers, .. } = match taken {
+            Prefetch::Complete(content) => content,
+            Prefetch::Failed(content, error) => return Self::broken(content, error),
+            Prefetch::Partial(body) => return Self::passing(held, body),
+        };
+        let end = trailers.map_or(End::Clean, |trailers| End::Trailers(Box::new(trailers)));
+        match pieces.into_small() {
+            Ok(content) => Kind::Stored { content, end }.into(),
+            Err(pieces) => Self::ending(held, Run::of(&pieces), end),
         }
     }
 }
@@ -202,7 +211,7 @@ impl From<Kind> for CacheBody {
 }
 
 impl CacheBody {
-    /// The next frame, or the failure as soon as it is there.
+    /// The next frame, or the failure as soon as it is known.
     fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.kind {
             Kind::Empty => Poll::Ready(None),
@@ -235,7 +244,8 @@ impl Body for CacheBody {
         let is_told = matches!(self.kind, Kind::Failed { .. });
         let polled = self.poll_kind(cx);
         if let (Poll::Ready(Some(Err(error))), false) = (&polled, is_told) {
-            // In the next turn: a server that is told of it drops all that it has not sent by then, be it the head.
+            // In the next poll: a server that sees the error drops everything that it has not sent by then, even the
+            // head.
             let error = Some(error.clone());
             self.kind = Kind::Failed { error };
             cx.waker().wake_by_ref();

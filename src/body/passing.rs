@@ -1,4 +1,4 @@
-//! A body of the inner service on its way to a client.
+//! A body of the inner service that is forwarded to a client.
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -14,7 +14,7 @@ use crate::runtime::{Instant, Mutex, lock, moment};
 
 /// A body of the inner service that may be large.
 pub(crate) struct Passing {
-    /// As it was when the body was last asked.
+    /// The size hint after the last poll.
     hint: SizeHint,
     is_end: bool,
     place: Arc<PassingPlace>,
@@ -23,8 +23,8 @@ pub(crate) struct Passing {
 
 type BoxBody = Pin<Box<dyn Body<Data = Bytes, Error = BodyError> + Send>>;
 
-/// Holds a body so that it can be taken from its client. It is also the waker of that body: a client that is woken and does
-/// not ask for more stands.
+/// Holds a body so that it can be taken away from its client. It is also the waker of that body: a client that is woken
+/// and does not ask for more stands still.
 struct PassingPlace {
     body: Mutex<Option<BoxBody>>,
     held: Arc<Held>,
@@ -36,11 +36,11 @@ struct PassingState {
     client: Option<Waker>,
     /// Since when the client has not asked for what is there; `None` while it waits for more.
     since: Option<Instant>,
-    /// There is more since it asked.
+    /// More content has arrived since the client asked.
     was_woken: bool,
 }
 
-/// What a body that is passed on has in its hands, more or less, while its client does not take it.
+/// How much a forwarded body holds, roughly, while its client does not take it.
 const IN_HAND: u64 = PIECE as u64;
 
 impl Passing {
@@ -102,7 +102,7 @@ impl Passing {
 }
 
 impl PassingPlace {
-    /// From now on the client has something to ask for.
+    /// There is content for the client from now on.
     fn stands(&self) {
         let was_there = lock(&self.state).since.replace(moment()).is_some();
         if !was_there {
@@ -110,7 +110,7 @@ impl PassingPlace {
         }
     }
 
-    /// The client waits for more, unless that has come while it asked.
+    /// The client waits for more, unless that arrived while it asked.
     fn waits(&self) {
         let mut state = lock(&self.state);
         if !state.was_woken && state.since.take().is_some() {
@@ -157,7 +157,7 @@ impl Reading for PassingPlace {
     }
 
     fn cut_off(&self, since: Instant) {
-        // Who asks for more at this moment does not stand; and it may be this very thread that asks.
+        // A client that asks for more at this moment does not stand still, and this very thread may be asking.
         let Ok(mut body) = self.body.try_lock() else {
             return;
         };
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
     use crate::limits::held::BodyLimits;
 
-    /// Lets others have their turn before each frame, as a body does that has more.
+    /// Yields before each frame, like a body that has more.
     #[derive(Default)]
     struct Yielding {
         has_yielded: bool,
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a29_who_is_woken_while_it_asks_and_does_not_ask_again_is_cut_off() {
+    async fn a29_a_reader_that_is_woken_during_a_poll_and_never_polls_again_is_cut_off() {
         let stall = Duration::from_secs(60);
         let held = Held::new(&BodyLimits::new().stall(stall), None);
         let mut body = Passing::new(&held, Yielding::default());

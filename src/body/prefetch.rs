@@ -1,4 +1,4 @@
-//! Small content, taken in whole where it is there.
+//! Small content that is read before the answer begins, if it is available.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -12,38 +12,52 @@ use http_body_util::BodyExt;
 use crate::body::incoming::Incoming;
 use crate::entry::pieces::Pieces;
 use crate::error::BodyError;
+use crate::limits::FillLimits;
 use crate::runtime::{Deadline, briefly, polled_once};
-use crate::semantics::etag::{TagKind, Tagger};
+use crate::semantics::etag::{self, TagKind};
 
-/// The content of a response, whole.
+/// The complete content of a response.
 pub(crate) struct Content {
     pub(crate) pieces: Pieces,
     pub(crate) tag: Option<http::HeaderValue>,
     pub(crate) trailers: Option<HeaderMap>,
 }
 
-/// How long content is waited for before anything is answered.
+/// How long to wait for content before the answer begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitFor {
-    /// Until it is whole, but no longer than that.
+    /// Until the content is complete, but no longer than this.
     Whole(Duration),
-    /// A moment for the first of it, without which there is nothing to read anyway. What takes longer is a stream.
+    /// A moment for the first frame, without which there is nothing to read anyway. Content that takes longer is a
+    /// stream.
     FirstFrame,
 }
 
-/// What came of taking in content.
+/// What takes longer is a stream, whatever for.
+pub(crate) const LONG: Duration = Duration::from_secs(1);
+
+impl WaitFor {
+    /// Until content is whole that something needs the whole of. Followers wait meanwhile. Without a runtime there is no end
+    /// to it.
+    pub(crate) fn whole(limits: &FillLimits) -> Self {
+        Self::Whole(LONG.min(limits.wait / 2))
+    }
+}
+
+/// The result of prefetching content.
 pub(crate) enum Prefetch {
-    /// It is on its way.
+    /// The rest is still to be received.
     Partial(Incoming),
     /// What was received before the body failed or turned out to be of another length, and the failure.
     Failed(Bytes, BodyError),
     Complete(Content),
 }
 
-/// Most heads and the beginning of small content come in one packet, or in two that follow each other.
+/// Most heads arrive in one packet with the beginning of small content, or in two that follow each other.
 const FIRST_FRAME_WAIT: Duration = Duration::from_millis(10);
 
-/// Takes in a small body before anything is answered. One that turns out to be larger than `most` is begun.
+/// Reads a small body before the answer begins. A body that turns out to be larger than `most` bytes becomes
+/// [`Prefetch::Partial`].
 pub(crate) async fn collect(
     mut body: Incoming,
     most: u64,
@@ -53,11 +67,11 @@ pub(crate) async fn collect(
     let mut capture = Capture::default();
     let mut deadline = None;
     let mut trailers = None;
-    // A body may know that it is at its end, but need a moment to say so.
+    // A body may know that it has ended, but need a moment to say so.
     while !body.is_end_stream() {
         let frame = next_frame(&mut body);
         let frame = match wait_for {
-            // The end is all that can come.
+            // Only the end can follow.
             _ if trailers.is_some() => Some(briefly(FIRST_FRAME_WAIT, frame).await.flatten()),
             WaitFor::Whole(limit) => {
                 deadline.get_or_insert_with(|| Deadline::new(limit)).in_time(frame).await
@@ -80,20 +94,14 @@ pub(crate) async fn collect(
             },
         }
     }
-    let bytes = capture.into_bytes();
-    let tag = tag.map(|kind| {
-        let mut tagger = Tagger::new(kind);
-        tagger.update(&bytes);
-        tagger.finish()
-    });
-    Prefetch::Complete(Content { pieces: Pieces::of(bytes), tag, trailers })
+    Prefetch::Complete(capture.into_content(tag, trailers))
 }
 
-/// Takes in of a small body what is there, without waiting for more.
-pub(crate) fn at_once(mut body: Incoming) -> Prefetch {
+/// Reads whatever is available of a small body, without waiting for more.
+pub(crate) fn at_once(mut body: Incoming, tag: Option<TagKind>) -> Prefetch {
     let mut capture = Capture::default();
     let mut trailers = None;
-    // Whoever reads the rest is woken for that.
+    // The reader of the rest registers its own waker.
     let mut nobody = Context::from_waker(Waker::noop());
     while !body.is_end_stream() {
         match Pin::new(&mut body).poll_frame(&mut nobody) {
@@ -108,10 +116,10 @@ pub(crate) fn at_once(mut body: Incoming) -> Prefetch {
             },
         }
     }
-    Prefetch::Complete(Content { pieces: Pieces::of(capture.into_bytes()), tag: None, trailers })
+    Prefetch::Complete(capture.into_content(tag, trailers))
 }
 
-/// The next frame that has anything.
+/// The next frame that is not empty.
 async fn next_frame(body: &mut Incoming) -> Option<Result<Frame<Bytes>, BodyError>> {
     loop {
         match body.frame().await {
@@ -121,7 +129,8 @@ async fn next_frame(body: &mut Incoming) -> Option<Result<Frame<Bytes>, BodyErro
     }
 }
 
-/// Keeps content while it comes in: the first frame as it is, for most content is one; more are copied together.
+/// Keeps content while it is received: the first frame without copying it, because most content is one frame; more
+/// frames are copied together.
 #[derive(Default)]
 struct Capture {
     first: Bytes,
@@ -144,7 +153,14 @@ impl Capture {
         }
     }
 
-    /// All that was taken, in one piece.
+    /// All that was taken, as the whole.
+    fn into_content(self, tag: Option<TagKind>, trailers: Option<HeaderMap>) -> Content {
+        let bytes = self.into_bytes();
+        let tag = tag.map(|kind| etag::tag_of(kind, &bytes));
+        Content { pieces: Pieces::of(bytes), tag, trailers }
+    }
+
+    /// All content that was read, in one block.
     fn into_bytes(self) -> Bytes {
         if self.rest.is_empty() { self.first } else { self.rest.freeze() }
     }
@@ -183,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_there_is_taken_in_and_what_has_to_be_waited_for_is_not() {
+    async fn frames_that_are_ready_are_prefetched_and_later_ones_are_not_awaited() {
         for (frames, says_its_end, expected) in [
             // A connection may need a moment to end a body that says by its length that it is at its end.
             (&["try", "pan"][..], true, Ok("pantry")),

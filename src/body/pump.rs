@@ -1,4 +1,4 @@
-//! The task that moves the frames of a response into its flight, and the whole of it into the store.
+//! The task that moves the frames of a response into its flight, and the complete content into the store.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -64,18 +64,18 @@ pub(crate) struct Bounds {
     pub(crate) most: u64,
 }
 
-/// Brings the content of a response into its flight, and ends that whatever happens.
+/// Moves the content of a response into its flight, and ends the flight whatever happens.
 pub(crate) struct Pump {
     bounds: Bounds,
-    /// `Content-Length`, where the response has one.
+    /// `Content-Length`, if the response has one.
     declared: Option<u64>,
     flight: Arc<Flight>,
-    /// How to tag the content; `None` where it is not to be tagged.
+    /// How to generate the entity tag; `None` if there is to be none.
     tag: Option<TagKind>,
 }
 
 impl Pump {
-    /// A pump with a new flight, and the first reader of that.
+    /// A pump with a new flight, and the flight's first reader.
     pub(crate) fn new(
         declared: Option<u64>,
         bounds: Bounds,
@@ -91,13 +91,13 @@ impl Pump {
         &self.flight
     }
 
-    /// Takes in `body` in a task of its own. What has been taken of it goes to the readers at once.
+    /// Reads `body` in a task of its own. The bytes that were prefetched go to the readers at once.
     pub(crate) fn launch(self, runtime: &Runtime, mut body: Incoming, sink: Box<impl Sink>) {
         let taken = body.take();
         let begun = Begun {
             left: self.hand_on(taken.clone(), taken.len() as u64),
             received: taken.len() as u64,
-            tagger: self.tag.map(|kind| Behind { frame: taken, tagger: Tagger::new(kind) }),
+            taken,
         };
         drop(runtime.spawn(async move {
             if let Some(last) = self.run(begun, body, sink).await {
@@ -106,7 +106,8 @@ impl Pump {
         }));
     }
 
-    /// Gives a frame to the readers, but for the one by which a client knows that it has everything: that is held back.
+    /// Gives a frame to the readers, except the last one, by which a client knows that it has everything: that one is
+    /// returned, to be held back.
     fn hand_on(&self, data: Bytes, received: u64) -> Left {
         if data.is_empty() {
             return Left::Nothing;
@@ -121,16 +122,20 @@ impl Pump {
     async fn run<S: Sink>(&self, begun: Begun, mut rest: Incoming, sink: Box<S>) -> Option<Last> {
         let flight = &self.flight;
         let mut store = StoreEnd::new(sink, self.bounds);
-        let Begun { left, mut received, mut tagger } = begun;
+        let Begun { left, mut received, taken } = begun;
+        let mut tagger = self.tag.map(Tagger::new);
+        // Here as below, content is tagged when its readers have it.
+        tagger.iter_mut().for_each(|tagger| tagger.update(&taken));
+        drop(taken);
         let mut held = store.make_room(flight, left).await;
         let mut trailers = None;
         let mut wait_for = MOST_WAITS;
         loop {
-            let next = next_frame(&mut rest, &mut held, &mut tagger, flight);
+            let next = next_frame(&mut rest, &mut held, flight);
             let frame = match store.during(flight, next).await {
                 Next::End => break,
                 Next::Frame(Err(error)) => {
-                    // What is held back would look like the end of the whole.
+                    // The frame that is held back would look like the end of complete content.
                     return Some(Last { end: End::Failed(error), held: None, stored: None });
                 }
                 Next::Frame(Ok(frame)) => frame,
@@ -141,7 +146,7 @@ impl Pump {
                 }
             };
             let data = match frame.into_data() {
-                // An empty frame would take the place of one that is held back.
+                // An empty frame would replace the one that is held back.
                 Ok(data) if data.is_empty() => continue,
                 Ok(data) => data,
                 Err(frame) => {
@@ -163,14 +168,14 @@ impl Pump {
                 }
             }
             if let (Some(tagger), Some(data)) = (&mut tagger, untagged) {
-                tagger.take(data);
+                tagger.update(&data);
             }
         }
         let mut stored = None;
         if let Some(sink) = store.into_sink(flight) {
-            let (tag, content) = (tagger.map(Behind::finish), flight.complete(held.as_ref()));
+            let (tag, content) = (tagger.map(|tagger| tagger.finish()), flight.complete(held.as_ref()));
             let received = Received { content, tag, trailers: trailers.clone() };
-            // Boxed, for it is large, and there is a pump for every response on its way in.
+            // Boxed, because it is large, and there is a pump for every response that is being received.
             stored = Box::pin(sink.commit(received)).await;
         }
         Some(Last { end: End::Complete(trailers.map(Arc::new)), held, stored })
@@ -181,7 +186,8 @@ impl Pump {
 struct Begun {
     left: Left,
     received: u64,
-    tagger: Option<Behind>,
+    /// What it had taken in already.
+    taken: Bytes,
 }
 
 /// What becomes of a frame that does not go to the readers at once.
@@ -247,7 +253,7 @@ impl<S: Sink> StoreEnd<S> {
         }
         if flight.is_passing()
             && let Some(sink) = self.sink.take()
-            // Else it is the room for all flights that has run out, this time.
+            // Otherwise the room for all flights has run out, this time.
             && self.is_too_large
         {
             Box::pin(sink.refuse()).await;
@@ -301,32 +307,6 @@ struct Last {
     stored: Option<Pieces>,
 }
 
-/// Tags content a frame behind its readers: what is new goes to them first.
-struct Behind {
-    frame: Bytes,
-    tagger: Tagger,
-}
-
-impl Behind {
-    fn take(&mut self, data: Bytes) {
-        self.catch_up();
-        self.frame = data;
-    }
-
-    fn is_behind(&self) -> bool {
-        !self.frame.is_empty()
-    }
-
-    fn catch_up(&mut self) {
-        self.tagger.update(&std::mem::take(&mut self.frame));
-    }
-
-    fn finish(mut self) -> HeaderValue {
-        self.catch_up();
-        self.tagger.finish()
-    }
-}
-
 enum Next {
     End,
     Frame(Result<Frame<Bytes>, BodyError>),
@@ -336,33 +316,20 @@ enum Next {
 }
 
 /// The next frame. A frame that is held back goes out when the body, having all its declared bytes, does
-/// not say at once that it is at its end. While there is nothing to take in, the tagger catches up.
-async fn next_frame(
-    body: &mut Incoming,
-    held: &mut Option<Bytes>,
-    tagger: &mut Option<Behind>,
-    flight: &Arc<Flight>,
-) -> Next {
+/// not say at once that it is at its end.
+async fn next_frame(body: &mut Incoming, held: &mut Option<Bytes>, flight: &Arc<Flight>) -> Next {
     if held.is_some() && body.is_end_stream() {
         return Next::End;
     }
-    let mut is_idle = false;
     std::future::poll_fn(|cx| {
-        if is_idle && let Some(tagger) = tagger {
-            tagger.catch_up();
-        }
         if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
             return Poll::Ready(frame.map_or(Next::End, Next::Frame));
         }
-        if let Some(data) = held.take()
-            && let Some(left) = flight.push(data)
-        {
-            return Poll::Ready(Next::Unpushed(left));
-        }
-        if !is_idle && tagger.as_ref().is_some_and(Behind::is_behind) {
-            // The readers have their turn first.
-            is_idle = true;
-            cx.waker().wake_by_ref();
+        if let Some(data) = held.take() {
+            if let Some(left) = flight.push(data) {
+                return Poll::Ready(Next::Unpushed(left));
+            }
+            cx.waker().wake_by_ref(); // for the store, which takes what is there
         }
         if flight.waits_for_nobody(cx) { Poll::Ready(Next::Nobody) } else { Poll::Pending }
     })

@@ -1,4 +1,4 @@
-//! Content that a store has opened, on its way to a client.
+//! Content that a store has opened.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,7 +11,7 @@ use crate::body::length::LengthChecked;
 use crate::error::BodyError;
 use crate::store::StoredBody;
 
-/// Opened content, held to the length that its head promises, and the trailers that the head has.
+/// Opened content, checked against the length that its head promises, followed by the head's trailers.
 pub(crate) struct OpenedBody {
     content: LengthChecked<StoredBody>,
     trailers: Option<HeaderMap>,
@@ -61,6 +61,44 @@ impl Body for OpenedBody {
     }
 }
 
+/// Opened content that has to come to its end, and says so once where it does not.
+pub(crate) struct Watched<F> {
+    content: LengthChecked<StoredBody>,
+    on_error: Option<F>,
+}
+
+impl<F: FnOnce(&BodyError)> Watched<F> {
+    pub(crate) fn new(content: StoredBody, length: u64, on_error: F) -> Self {
+        Self { content: LengthChecked::new(content, Some(length)), on_error: Some(on_error) }
+    }
+}
+
+impl<F: FnOnce(&BodyError) + Unpin> Body for Watched<F> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.content).poll_frame(cx));
+        if let Some(Err(error)) = &frame
+            && let Some(on_error) = self.on_error.take()
+        {
+            on_error(error);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.content.size_hint()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
@@ -100,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn opened_content_ends_cleanly_only_where_it_has_its_length() {
+    async fn opened_content_ends_cleanly_only_if_it_has_its_declared_length() {
         let data = |text: &'static str| Ok(Frame::data(Bytes::from_static(text.as_bytes())));
         let foreign = || Ok(Frame::trailers(HeaderMap::new()));
         for (frames, length, expected) in [

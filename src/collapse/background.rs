@@ -1,5 +1,4 @@
-//! ValidationPermit behind an answer from storage: one at a time for each key, a bounded number in all, and after a failure
-//! not at once again.
+//! Background validations: one at a time for each key, a bounded number in all, and after a failure not again at once.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -11,7 +10,7 @@ use quick_cache::sync::Cache;
 use crate::entry::key::{CacheKey, KeyNames};
 use crate::runtime::{Mutex, lock};
 
-/// How many validations run at once. Beyond that answers go out without one.
+/// How many validations run at once. Beyond that, answers are sent without one.
 const MOST: usize = 1_024;
 /// How many keys with failures are remembered; the least used are forgotten.
 const MOST_RESTING: usize = 16_384;
@@ -19,7 +18,7 @@ const MOST_RESTING: usize = 16_384;
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
-/// The keys that are being validated behind, and those that rest.
+/// The keys that are being validated in the background, and those that rest after a failure.
 #[derive(Clone)]
 pub(crate) struct BackgroundValidations {
     inner: Arc<Inner>,
@@ -38,7 +37,8 @@ struct Rest {
     until: SystemTime,
 }
 
-/// The right to validate one key; others may once it is dropped. Unless it succeeds, it counts as failed.
+/// The right to validate one key, until it is dropped. The validation counts as failed unless
+/// [`ValidationPermit::succeed`] is called.
 pub(crate) struct ValidationPermit {
     all: BackgroundValidations,
     key: CacheKey,
@@ -57,7 +57,7 @@ impl Default for BackgroundValidations {
 }
 
 impl BackgroundValidations {
-    /// `None` when the key is being validated already, has failed just now, or too many are.
+    /// `None` if the key is being validated already, has just failed, or too many keys are being validated.
     pub(crate) fn begin(&self, key: &CacheKey, now: SystemTime) -> Option<ValidationPermit> {
         let rest = self.inner.resting.get(&self.inner.names.of(key));
         let is_resting = rest.is_some_and(|rest| {
@@ -102,7 +102,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     #[test]
-    fn failures_make_a_key_rest_longer_and_longer() {
+    fn each_failed_validation_lengthens_the_pause_of_its_key() {
         let validations = BackgroundValidations::default();
         let (parts, ()) = http::Request::get("http://a/").body(()).expect("a request").into_parts();
         let key = CacheKey::of(&parts).expect("a key");

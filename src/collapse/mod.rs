@@ -1,15 +1,16 @@
 //! Requests that are answered by one call (RFC 9111 4: "collapsed" requests).
 //!
-//! Invariant: whoever leads a call holds a [`Leader`], and whatever becomes of it, result, leaving, a panic, lets every
-//! follower know and frees the key.
+//! Invariant: the request that leads a call holds a [`Leader`]. Whatever happens to the call (a result, a client that
+//! leaves, a panic), every follower learns of it, and the key becomes free.
 
 pub(crate) mod background;
 pub(crate) mod key_memory;
+pub(crate) mod purge_state;
 pub(crate) mod unknown_outcomes;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
@@ -17,6 +18,7 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 use quick_cache::sync::Cache;
 
+use self::purge_state::PurgeState;
 use crate::body::flight::Flight;
 use crate::entry::key::{CacheKey, KeyNames};
 use crate::entry::{ResponseHead, StoredResponse};
@@ -26,31 +28,35 @@ use crate::runtime::{Mutex, lock};
 pub(crate) use crate::semantics::collapse::NotShareable;
 use crate::store::Fence;
 
-/// How long it is remembered that nobody can share what a key gives.
+/// How long the collapser remembers that answers for a key cannot be shared.
 const REMEMBERED: Duration = Duration::from_secs(30);
-/// For how many keys; the least used are forgotten.
+/// For how many keys it remembers that; the least used are forgotten.
 const MOST_REMEMBERED: usize = 16_384;
-/// One where schedules are explored, so that the random hash of a ticket has no part in them.
+/// One where schedules are explored, so that the random hash of a collapse key has no part in them.
 const SHARDS: usize = if cfg!(shuttle) { 1 } else { 16 };
 
 /// How many counts of ended calls there are. Keys share them, which at worst costs a look-up.
 const COUNTS: usize = 1024;
 
-/// What requests that may share one call have in common: the key, and the selecting fields where they are known.
+/// What requests that may share one call have in common: the key, and the selecting values if the selecting fields are
+/// known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CollapseKey {
     pub(crate) key: CacheKey,
     pub(crate) variant: Option<Box<[u8]>>,
 }
 
-/// A key by its name, and whether it was asked with credentials that are not in it.
+/// A key by its name, and whether the request carried credentials that are not in the key.
 type Kind = (u128, bool);
 
-/// Who leads, who follows, and which keys are not worth it.
+/// Decides which request leads a call and which ones follow, and remembers the keys whose answers cannot be shared (a
+/// hit-for-pass memory).
 pub(crate) struct Collapser {
     /// How many calls have ended, by their keys' hashes.
     ended: Box<[AtomicU32]>,
     not_shareable: Cache<Kind, SystemTime>,
+    /// Whether anything was ever not shareable: the cache itself takes 220 instructions to say that it is empty.
+    has_not_shareable: AtomicBool,
     hasher: RandomState,
     gauges: Arc<Gauges>,
     names: KeyNames,
@@ -60,8 +66,7 @@ pub(crate) struct Collapser {
 /// One call of the inner service that others wait for.
 pub(crate) struct Call {
     began: SystemTime,
-    /// The purge state from which it was made.
-    fence: Fence,
+    purged: PurgeState,
     state: Mutex<State>,
 }
 
@@ -73,13 +78,13 @@ struct State {
     /// A later call, made because this one takes long. If this one is answered first, its answer is for the followers of
     /// the later one, too.
     heir: Option<Arc<Call>>,
-    /// Who waits for an answer, the leader's client included.
+    /// The number of clients that wait for an answer, including the leader's own.
     interested: usize,
     /// Its result is stored, or never will be.
     is_over: bool,
-    /// A later call has taken its place: what it brings is older, and not stored.
+    /// A later call has replaced it: its result is older, and is not stored.
     is_superseded: bool,
-    /// It has landed with the answer of the call that it is the heir of, and is still under way itself.
+    /// It was answered with the result of the call that it is the heir of, and is still under way itself.
     is_answered_elsewhere: bool,
     result: CallResult,
     waiting: Slab<Waker>,
@@ -88,53 +93,55 @@ struct State {
 /// What became of a call.
 #[derive(Clone)]
 pub(crate) enum CallResult {
-    /// Its answer is nobody else's.
+    /// Only its own request may have the answer.
     NotShareable(NotShareable),
-    /// An error that is not stored, for those who have waited.
+    /// An error that is not stored, and that answers all requests that waited.
     Error(StoredResponse),
     /// It failed; with this status, if it was an answer.
     Failed(Option<StatusCode>),
-    /// It was not made, because as many calls as are allowed are under way.
+    /// The call was not made, because as many calls as allowed are under way.
     Overloaded,
     Pending,
-    /// A response that is to be stored, with content on its way in, of which an entity tag is made or not.
+    /// A response that is to be stored and whose content is still being received; the flag says whether it gets a
+    /// generated entity tag.
     Streaming(Arc<LazyHead>, Arc<Flight>, bool),
-    /// A stored response that the origin has just said to hold.
+    /// A stored response that the origin has just confirmed.
     Validated(StoredResponse),
     /// A response that is stored.
     Whole(StoredResponse),
 }
 
-/// For whom a call goes on.
+/// Whether anybody still waits for the answer to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Demand {
-    /// All have left, and nobody else may have the answer.
+    /// All clients have left, and nobody else may have the answer.
     None,
-    /// All have left, but the answer may be of use to who comes later.
+    /// All clients have left, but a later request may use the answer.
     Paused,
-    /// Also where the answer is there already.
+    /// Somebody waits, or the answer has arrived already.
     Active,
 }
 
-/// A head that is made when somebody asks for it: most calls have nobody who waits.
+/// A head that is made when somebody asks for it. To make one costs some 5,000 instructions, an eighth of a miss, and most
+/// calls have nobody who waits.
 pub(crate) type LazyHead = LazyLock<ResponseHead, Box<dyn FnOnce() -> ResponseHead + Send>>;
 
-/// Why a later call takes the place of one that is under way.
+/// Why a later call replaces one that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Because {
     /// The beginning of its content is gone. The results of both are stored.
     Begun,
-    /// It takes long. The results of both are stored.
+    /// The first call takes too long. The results of both are put.
     Late,
-    /// Its result is too old for the request that asks, and is not stored.
+    /// The result of the first call is too old for the request that asks, and is not stored.
     Older,
 }
 
-/// What a request is to do.
+/// What a request has to do.
 pub(crate) enum Role {
-    /// Make a call of its own: what the key gives is nobody else's, or there are too many calls.
+    /// Make a call of its own: answers for the key cannot be shared, or there are too many calls.
     Alone,
-    /// There is a call from another purge state: whether it will do has to be found out.
+    /// There is a call with another fence: the caller has to find out whether a purge since then concerns the key.
     Outdated(Arc<Call>),
     Follow(Follower),
     Leader(Leader),
@@ -145,6 +152,7 @@ impl Collapser {
         Self {
             ended: (0..COUNTS).map(|_| AtomicU32::new(0)).collect(),
             not_shareable: Cache::new(MOST_REMEMBERED),
+            has_not_shareable: AtomicBool::new(false),
             hasher: RandomState::new(),
             gauges,
             names: KeyNames::default(),
@@ -168,15 +176,16 @@ impl Collapser {
         &self.ended[usize::try_from(hash % COUNTS as u64).unwrap_or_default()]
     }
 
-    /// Finds a call to wait for, or begins one. `fence` is that of the look-up that found nothing of use.
+    /// Finds a call to wait for, or begins one. `purged` is that of the look-up that found nothing of use.
     pub(crate) fn join(
         self: &Arc<Self>,
         ticket: &CollapseKey,
         has_credentials: bool,
-        fence: Fence,
+        purged: PurgeState,
         now: SystemTime,
     ) -> Role {
-        if let Some(until) = self.not_shareable.get(&(self.names.of(&ticket.key), has_credentials))
+        if self.has_not_shareable.load(Ordering::Acquire)
+            && let Some(until) = self.not_shareable.get(&(self.names.of(&ticket.key), has_credentials))
             && now < until
             && until.duration_since(now).is_ok_and(|left| left <= REMEMBERED)
         {
@@ -184,32 +193,32 @@ impl Collapser {
         }
         let mut calls = lock(self.shard(ticket));
         match calls.get(ticket) {
-            Some(call) if call.fence == fence => Role::Follow(Follower::of(call, &self.gauges)),
+            Some(call) if call.purged.is_same(purged) => Role::Follow(Follower::of(call, &self.gauges)),
             Some(call) => Role::Outdated(Arc::clone(call)),
-            None => self.begin(&mut calls, ticket, has_credentials, fence, now),
+            None => self.begin(&mut calls, ticket, has_credentials, purged, now),
         }
     }
 
-    /// Begins a call in the place of one whose answer will not do.
+    /// Begins a call that replaces one whose answer is of no use to the request.
     pub(crate) fn supersede(
         self: &Arc<Self>,
         ticket: &CollapseKey,
         has_credentials: bool,
-        fence: Fence,
+        purged: PurgeState,
         now: SystemTime,
         old: &Arc<Call>,
         because: Because,
     ) -> Role {
         let mut calls = lock(self.shard(ticket));
         match calls.get(ticket) {
-            // Another one was faster.
+            // Another request was faster.
             Some(call) if !Arc::ptr_eq(call, old) => Role::Follow(Follower::of(call, &self.gauges)),
-            // It was answered just in time.
+            // The old call was answered in the meantime.
             _ if because == Because::Late && old.has_result() => {
                 Role::Follow(Follower::of(old, &self.gauges))
             }
             _ => {
-                let role = self.begin(&mut calls, ticket, has_credentials, fence, now);
+                let role = self.begin(&mut calls, ticket, has_credentials, purged, now);
                 let mut old = lock(&old.state);
                 match (because, &role) {
                     (Because::Older, _) => old.is_superseded = true,
@@ -222,7 +231,7 @@ impl Collapser {
         }
     }
 
-    /// Waits for a call that turned out to do.
+    /// Waits for a call that [`Role::Outdated`] named, and that no purge concerns.
     pub(crate) fn follow(&self, call: &Arc<Call>) -> Follower {
         Follower::of(call, &self.gauges)
     }
@@ -232,13 +241,13 @@ impl Collapser {
         calls: &mut HashMap<CollapseKey, Arc<Call>>,
         ticket: &CollapseKey,
         has_credentials: bool,
-        fence: Fence,
+        purged: PurgeState,
         now: SystemTime,
     ) -> Role {
         let Some(counted) = self.gauges.fill() else {
             return Role::Alone;
         };
-        let call = Call::new(fence, now);
+        let call = Call::new(purged, now);
         calls.insert(ticket.clone(), Arc::clone(&call));
         Role::Leader(Leader {
             call,
@@ -246,15 +255,14 @@ impl Collapser {
             _counted: counted,
             has_credentials,
             has_seen_failure: false,
-            ticket: ticket.clone(),
+            ticket: Box::new(ticket.clone()),
         })
     }
 
-    /// What can be shared after all is not to be asked for by each. What was answered without credentials says nothing
-    /// of what is with them.
+    /// Removes a key from the hit-for-pass memory, because its answers can be shared after all. An answer to a request
+    /// without credentials says nothing about requests with them.
     pub(crate) fn forget(&self, key: &CacheKey, has_credentials: bool) {
-        // Most of the time there is nothing to forget.
-        if self.not_shareable.is_empty() {
+        if !self.has_not_shareable.load(Ordering::Acquire) {
             return;
         }
         let kinds: &[bool] = if has_credentials { &[false, true] } else { &[false] };
@@ -278,8 +286,8 @@ impl Collapser {
 }
 
 impl Call {
-    /// One that nobody can join yet, with its maker's client interested.
-    pub(crate) fn new(fence: Fence, began: SystemTime) -> Arc<Self> {
+    /// A call that nobody can join yet, and whose leader's client waits for it.
+    pub(crate) fn new(purged: PurgeState, began: SystemTime) -> Arc<Self> {
         let state = State {
             driver: None,
             ending: Slab::default(),
@@ -291,11 +299,12 @@ impl Call {
             result: CallResult::Pending,
             waiting: Slab::default(),
         };
-        Arc::new(Self { began, fence, state: Mutex::new(state) })
+        Arc::new(Self { began, purged, state: Mutex::new(state) })
     }
 
+    /// The purge state from which it was made, as the store gave it.
     pub(crate) fn fence(&self) -> Fence {
-        self.fence
+        self.purged.fence
     }
 
     pub(crate) fn publish(&self, result: CallResult) {
@@ -331,7 +340,7 @@ impl Call {
         ending.iter().for_each(Waker::wake_by_ref);
     }
 
-    /// Lands with the answer of the call that it is the heir of, unless it has its own by now.
+    /// Publishes the result of the call that it is the heir of, unless it has its own by now.
     fn inherit(&self, result: CallResult) {
         let is_pending = {
             let mut state = lock(&self.state);
@@ -344,7 +353,7 @@ impl Call {
         }
     }
 
-    /// Whether anybody but its maker's client waits for it.
+    /// Whether anybody waits for it, apart from the leader's client.
     pub(crate) fn has_followers(&self) -> bool {
         lock(&self.state).interested > 1
     }
@@ -356,12 +365,13 @@ impl Call {
         is_whole.then(|| state.result.clone())
     }
 
-    /// Whether it is known what became of it.
+    /// Whether the call has a result.
     pub(crate) fn has_result(&self) -> bool {
         !matches!(lock(&self.state).result, CallResult::Pending)
     }
 
-    /// Why another call should be made, if it takes longer than a request waits, or its content has stopped coming in.
+    /// Why another call should be made: this one has taken longer than a request waits, or its content has stopped
+    /// arriving.
     pub(crate) fn has_stalled(&self, now: SystemTime, wait: Duration) -> Option<Because> {
         let result = lock(&self.state).result.clone();
         match result {
@@ -393,7 +403,8 @@ impl Call {
         }
     }
 
-    /// Who waits for an answer; the task is woken when that comes to be nobody, or somebody again.
+    /// The current demand for the answer. Wakes the task that makes the call when the number of waiting clients drops
+    /// to zero or rises from it.
     pub(crate) fn demand(&self, cx: &Context<'_>) -> Demand {
         let mut state = lock(&self.state);
         state.driver = Some(cx.waker().clone());
@@ -412,9 +423,10 @@ pub(crate) struct Leader {
     collapser: Arc<Collapser>,
     _counted: GaugeGuard,
     has_credentials: bool,
-    /// Its request has waited for a call that failed.
+    /// The leader's own request waited for a call that failed.
     has_seen_failure: bool,
-    ticket: CollapseKey,
+    /// Boxed: a leader is moved about, and lies in futures.
+    ticket: Box<CollapseKey>,
 }
 
 impl Leader {
@@ -427,12 +439,13 @@ impl Leader {
         self.has_credentials
     }
 
-    /// Hands the answer to everybody who waits, and to whoever comes until this is dropped.
+    /// Publishes the result to all followers, and to requests that join until this is dropped.
     pub(crate) fn publish(&self, result: CallResult) {
         self.call.publish(result);
     }
 
-    /// The answer is nobody else's. That is remembered for a while, unless others may well share theirs.
+    /// Says that the answer cannot be shared. The collapser remembers that for a while, unless other requests may get
+    /// answers that can be shared.
     pub(crate) fn not_shareable(self, why: NotShareable, now: SystemTime) {
         let why = match why {
             // It has come twice.
@@ -447,14 +460,15 @@ impl Leader {
         // An answer to a request with credentials says nothing about requests without.
         let why =
             if why == NotShareable::Response && self.has_credentials { NotShareable::Request } else { why };
-        // Whoever comes now finds nothing to wait for.
+        // A request that arrives now finds no call to wait for.
         self.collapser.close(&self.ticket, &self.call);
         self.call.publish(CallResult::NotShareable(why));
     }
 
-    /// For a while, nobody waits for what this key gives.
+    /// For a while, requests for this key do not wait for each other.
     pub(crate) fn remember(&self, now: SystemTime) {
         let kinds: &[bool] = if self.has_credentials { &[true] } else { &[false, true] };
+        self.collapser.has_not_shareable.store(true, Ordering::Release);
         for &kind in kinds {
             self.collapser
                 .not_shareable
@@ -462,7 +476,7 @@ impl Leader {
         }
     }
 
-    /// Whether a later call is to bring what is stored.
+    /// Whether a later call has replaced this one, so that the result of this one is not stored.
     pub(crate) fn is_superseded(&self) -> bool {
         lock(&self.call.state).is_superseded
     }
@@ -481,11 +495,11 @@ impl Drop for Leader {
     }
 }
 
-/// The leader's client, as long as it waits.
+/// Counts the leader's client, as long as it waits.
 pub(crate) struct Interest(Arc<Call>);
 
 impl Interest {
-    /// A call has one from the beginning.
+    /// A new call counts it already.
     pub(crate) fn of_leader(call: &Arc<Call>) -> Self {
         Self(Arc::clone(call))
     }
@@ -518,7 +532,7 @@ impl Follower {
         &self.interest.0
     }
 
-    /// What becomes of the call; never [`CallResult::Pending`].
+    /// The result of the call; never [`CallResult::Pending`].
     pub(crate) async fn result(&mut self) -> CallResult {
         std::future::poll_fn(|cx| self.poll_landing(cx)).await
     }

@@ -1,8 +1,8 @@
-//! When a stored response is made stale because nobody knows what has come of an unsafe request for its target.
+//! When a stored response is made stale because nobody knows what an unsafe request has done to its target.
 //!
-//! That happens once in a while. To whoever breaks off one request after the other it must not be a way to have every
-//! other client's request validated, so a key is made stale at once, and then at most once in a [`PAUSE`]. What comes
-//! within the pause is made up for at its end, unless the runtime ends first.
+//! This happens occasionally. A client that breaks off one request after the other must not be able to cause the
+//! requests of all other clients to be validated, so a key is made stale at once, and then at most once in a [`PAUSE`].
+//! Failures within the pause count together at its end, unless the runtime ends first.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use crate::collapse::key_memory::KeyMemory;
 use crate::entry::key::CacheKey;
 use crate::runtime::{Mutex, lock};
 
-/// For so long a key stays as it is after it has been made stale.
+/// How long a key is left alone after it has been made stale.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
-/// How many keys wait at one time to be made stale. Beyond that they don't wait.
+/// How many keys may wait to be made stale at one time. Beyond that, a key is made stale without waiting.
 const MOST_WAITING: usize = 1_024;
 
-/// The keys that have been made stale just now, and those that will be.
+/// The keys that have just been made stale, and those that will be.
 pub(crate) struct UnknownOutcomes {
     recent: KeyMemory,
     waiting: Arc<Mutex<HashSet<CacheKey>>>,
@@ -25,14 +25,15 @@ pub(crate) struct UnknownOutcomes {
 
 /// When a key is to be made stale.
 pub(crate) enum When {
-    /// Somebody else does it, later.
+    /// Another call does it, later.
     Another,
     /// After a [`PAUSE`].
     Later(Waiting),
     Now,
 }
 
-/// A key that is going to be made stale. Dropped before that is done, so that nobody relies on what is under way already.
+/// A key that is going to be made stale. It is dropped before that is done, so that a later failure does not rely on an
+/// invalidation that has already begun.
 pub(crate) struct Waiting {
     all: Arc<Mutex<HashSet<CacheKey>>>,
     key: CacheKey,
@@ -45,7 +46,7 @@ impl Default for UnknownOutcomes {
 }
 
 impl UnknownOutcomes {
-    /// Says when to make a key stale. Whoever is told to do so does it.
+    /// Says when to make a key stale. The caller that gets [`When::Now`] or [`When::Later`] has to do it.
     pub(crate) fn turn(&self, key: &CacheKey, now: SystemTime) -> When {
         if !self.recent.has(key, now) {
             self.recent.remember(key, now);
@@ -80,7 +81,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     #[test]
-    fn a32_a_key_is_made_stale_at_once_and_then_once_in_a_while() {
+    fn a32_a_key_is_made_stale_at_once_and_then_at_most_once_per_pause() {
         let doubts = UnknownOutcomes::default();
         let key = |number: usize| {
             let request = http::Request::get(format!("http://a/{number}")).body(()).expect("a request");

@@ -1,7 +1,7 @@
-//! Which stored response answers for a query that differs in what does not matter (`No-Vary-Search`).
+//! Finds a stored response for a query that differs from its own only in what does not matter (`No-Vary-Search`).
 //!
-//! A memory beside the store, looked at on a miss only. It may forget anything at any time, which costs a fetch; and
-//! what it remembers is a hint: the response that is found decides by its own field.
+//! A memory in addition to the store, consulted on a miss only. It may forget anything at any time, which costs a
+//! fetch. What it remembers is a hint: the response that is found decides by its own field.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,12 +15,12 @@ use crate::semantics::no_vary_search::NoVarySearch;
 
 /// How many bytes each of the two memories holds.
 const CAPACITY: u64 = 4 * 1024 * 1024;
-/// A longer URI is only found as it is.
+/// A response with a longer URI is found under that URI only.
 const LONGEST: usize = 2048;
-/// How many rules are remembered for one path; the oldest makes room.
+/// How many rules are remembered for one path; the oldest is dropped.
 const MOST_RULES: usize = 4;
 
-/// What stored responses have said of queries.
+/// What stored responses have said about queries.
 pub(crate) struct QueryAliases {
     /// Whether there is anything at all: most origins never send the field.
     any: AtomicBool,
@@ -41,7 +41,7 @@ struct Meaning {
 #[derive(Clone)]
 struct ByLength;
 
-/// What an entry takes beside its bytes, about.
+/// What an entry takes in addition to its bytes, roughly.
 const ENTRY: usize = 256;
 
 impl Weighter<Box<[u8]>, Arc<[NoVarySearch]>> for ByLength {
@@ -68,7 +68,7 @@ impl Default for QueryAliases {
 }
 
 impl QueryAliases {
-    /// Remembers what a response that is stored under `key` says of queries.
+    /// Remembers what a response that is stored under `key` says about queries.
     pub(crate) fn record(&self, key: &CacheKey, response: &ResponseHead) {
         let Some(rule) = response.no_vary_search().filter(|_| key.uri().len() <= LONGEST) else {
             return;

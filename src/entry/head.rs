@@ -7,14 +7,14 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, StatusCode};
 
 use super::fields::{FieldLines, Fields, Purpose};
-use crate::semantics::cache_status::CACHE_STATUS;
-use crate::semantics::fields::lets_pages_see;
-use crate::semantics::freshness::single_date;
+use crate::semantics::date;
+use crate::semantics::fields::{ResponseFields, lets_pages_see};
 use crate::semantics::no_vary_search::{NO_VARY_SEARCH, NoVarySearch};
 pub use crate::semantics::parts::Part;
 use crate::semantics::parts::{Extent, strong_validator};
 use crate::semantics::preconditions::Representation;
 use crate::semantics::reuse::Reuse;
+use crate::semantics::stored::StoredFields;
 use crate::semantics::validation::Validators;
 
 /// Status, fields and terms of a stored response, whichever layer stored it.
@@ -22,6 +22,8 @@ use crate::semantics::validation::Validators;
 pub struct ResponseHead {
     fields: FieldLines,
     pub(crate) groups: Box<[Box<str>]>,
+    /// Looked for in the fields, it would cost a miss 500 instructions.
+    has_no_vary_search: bool,
     pub(crate) last_modified: Option<SystemTime>,
     /// What of the representation is there; `None` for all of it.
     pub(crate) part: Option<Box<Part>>,
@@ -36,20 +38,26 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
-    /// A head with the fields as they were received. `Age` and `Cache-Status` are told in other ways.
-    pub(crate) fn new(status: StatusCode, mut headers: HeaderMap, reuse: Reuse) -> Self {
-        headers.remove(header::AGE);
-        let upstream_status = take_upstream_status(&mut headers);
+    /// A head with the fields as they were received. `Age` and `Cache-Status` are kept apart from them.
+    pub(crate) fn new(status: StatusCode, headers: &HeaderMap, reuse: Reuse) -> Self {
+        Self::of(status, &StoredFields::all(headers, ResponseFields::of(headers, &[])), reuse)
+    }
+
+    /// A head with these fields.
+    pub(crate) fn of(status: StatusCode, fields: &StoredFields<'_>, reuse: Reuse) -> Self {
         Self {
             groups: Box::default(),
-            last_modified: single_date(&headers, &header::LAST_MODIFIED, reuse.response_time),
-            fields: FieldLines::of(&headers),
+            has_no_vary_search: fields.has_no_vary_search(),
+            last_modified: fields
+                .last_modified()
+                .and_then(|date| date::parse(date.as_bytes(), reuse.response_time)),
+            fields: FieldLines::of(fields.iter()),
             part: None,
             reuse,
             status,
             stripped: None,
             tag_is_ours: false,
-            upstream_status,
+            upstream_status: fields.upstream_status(),
         }
     }
 
@@ -166,10 +174,14 @@ impl ResponseHead {
         }
     }
 
+    /// Whether it says anything of other queries of its URI.
+    pub(crate) fn has_no_vary_search(&self) -> bool {
+        self.has_no_vary_search
+    }
+
     /// What it says of other queries of its URI.
     pub(crate) fn no_vary_search(&self) -> Option<NoVarySearch> {
-        let has_rule = self.fields().contains(&NO_VARY_SEARCH);
-        has_rule
+        self.has_no_vary_search
             .then(|| self.headers_of(|name| name == NO_VARY_SEARCH.as_str(), 1))
             .and_then(|headers| NoVarySearch::of(&headers))
     }
@@ -188,15 +200,4 @@ impl ResponseHead {
             + self.groups.iter().map(|group| size_of::<Box<str>>() + group.len()).sum::<usize>()
             + self.upstream_status.as_ref().map_or(0, |status| status.len())
     }
-}
-
-/// Joins the lines of `Cache-Status`, which each answer puts its own member behind.
-fn take_upstream_status(headers: &mut HeaderMap) -> Option<Box<[u8]>> {
-    if !headers.contains_key(CACHE_STATUS) {
-        return None;
-    }
-    let lines: Vec<_> = headers.get_all(CACHE_STATUS).into_iter().map(HeaderValue::as_bytes).collect();
-    let joined = lines.join(&b", "[..]).into_boxed_slice();
-    headers.remove(CACHE_STATUS);
-    Some(joined)
 }

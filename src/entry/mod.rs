@@ -23,7 +23,6 @@ pub use self::head::{Part, ResponseHead};
 pub use self::parts::HeadParts;
 pub use self::payload::{Payload, RemoteContent};
 use crate::entry::fields::FieldLines;
-use crate::semantics::no_vary_search::NO_VARY_SEARCH;
 
 /// A complete stored response. Cloning shares head and content.
 #[derive(Clone, Debug)]
@@ -55,7 +54,7 @@ impl StoredResponse {
 
     /// Whether it may say that it answers for other queries of its URI: a purge of one of those is about it, too.
     pub fn may_answer_for_other_queries(&self) -> bool {
-        self.head.fields().contains(&NO_VARY_SEARCH)
+        self.head.has_no_vary_search()
     }
 
     /// Bytes of memory that the response takes: fields, content, trailers and bookkeeping.

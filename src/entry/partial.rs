@@ -1,5 +1,5 @@
-//! Parts of a representation: cut from what is stored, put together, and asked for where they are missing
-//! (RFC 9110 14, 15.3.7; RFC 9111 3.3, 3.4).
+//! Parts of a representation: cut from stored responses, merged, and requested if they are missing (RFC 9110 14,
+//! 15.3.7; RFC 9111 3.3, 3.4).
 //!
 //! Invariant: a stored part answers requests for ranges that it holds, and no others.
 
@@ -19,7 +19,7 @@ use crate::semantics::range::{self, Asked, ByteRange};
 use crate::semantics::reuse::Coverage;
 use crate::semantics::validation;
 
-/// What a GET with `Range` gets instead of the whole.
+/// The answer to a GET with `Range`, instead of the whole.
 pub(crate) struct Cut {
     pub(crate) content: CutContent,
     pub(crate) headers: HeaderMap,
@@ -28,11 +28,11 @@ pub(crate) struct Cut {
 
 pub(crate) enum CutContent {
     AtHand(Run),
-    /// So many bytes, which the store has to open.
+    /// This many bytes, which the store has to open.
     Remote(u64),
 }
 
-/// What an answer has of the content that is stored.
+/// What an answer needs of the stored content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Needed {
     Nothing,
@@ -41,7 +41,7 @@ pub(crate) enum Needed {
     Whole,
 }
 
-/// What of its content a stored response gives to a GET with these fields, a `Range` among them or not.
+/// What a GET with these fields, with or without `Range`, needs of the content of a stored response.
 pub(crate) fn needed(stored: &StoredResponse, request: &HeaderMap) -> Needed {
     let head = stored.head();
     let length = match head.part() {
@@ -59,8 +59,8 @@ pub(crate) fn needed(stored: &StoredResponse, request: &HeaderMap) -> Needed {
     }
 }
 
-/// The part of a stored response that a request asks for; `None` where it gets the whole. Where several ranges of remote
-/// content are asked for, `read` has their content; without it, the whole is the answer.
+/// The part of a stored response that a request asks for; `None` if it gets the whole. If several ranges of remote
+/// content are asked for, `read` has their content; without it, the answer is the whole.
 pub(crate) fn cut(stored: &StoredResponse, request: &HeaderMap, read: &[Pieces]) -> Option<Cut> {
     let (head, payload) = (stored.head(), stored.payload());
     let length = match head.part() {
@@ -91,7 +91,7 @@ pub(crate) fn cut(stored: &StoredResponse, request: &HeaderMap, read: &[Pieces])
     }
 }
 
-/// What `Range` asks of a stored response, by the leave of `If-Range`.
+/// What `Range` asks of a stored response, if `If-Range` allows it.
 fn asked(head: &ResponseHead, request: &HeaderMap, length: u64) -> Asked {
     if if_range_holds(head, request) { range::asked(request, length) } else { Asked::Everything }
 }
@@ -145,7 +145,7 @@ fn several(stored: &StoredResponse, ranges: &[ByteRange], length: u64, read: &[P
     Some(Cut { content, headers, status: StatusCode::PARTIAL_CONTENT })
 }
 
-/// Where a range of the representation lies in what is stored; `None` where the stored response does not have all of it.
+/// Where a range of the representation is in the stored content; `None` if the stored response does not have all of it.
 fn position(stored: &StoredResponse, range: ByteRange) -> Option<ByteRange> {
     let first = match stored.head().part() {
         None => range.first,
@@ -156,7 +156,7 @@ fn position(stored: &StoredResponse, range: ByteRange) -> Option<ByteRange> {
     (last < stored.payload().len()).then_some(ByteRange { first, last })
 }
 
-/// A range of the representation, where its content is in memory.
+/// A range of the representation, if its content is in memory.
 fn slice(stored: &StoredResponse, range: ByteRange) -> Option<Run> {
     let ByteRange { first, last } = position(stored, range)?;
     let (first, last) = (usize::try_from(first).ok()?, usize::try_from(last).ok()?);
@@ -167,7 +167,7 @@ fn value(text: String) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// How much of what a request asks for a stored response has.
+/// How much of the requested bytes a stored response has.
 pub(crate) fn coverage(stored: &StoredResponse, request: &Parts, fields: RequestFields) -> Coverage {
     let head = stored.head();
     let Some(part) = head.part() else {
@@ -205,7 +205,7 @@ pub(crate) struct Completion {
 }
 
 impl Completion {
-    /// `None` where nothing is missing, more than one range is asked for, or there is no strong validator.
+    /// `None` if nothing is missing, more than one range is asked for, or there is no strong validator.
     pub(crate) fn of(stored: &StoredResponse, request: &HeaderMap, fields: RequestFields) -> Option<Self> {
         let head = stored.head();
         let Some(Part::Bytes(extent)) = head.part() else {
@@ -240,8 +240,8 @@ impl Completion {
         headers.insert(header::IF_RANGE, self.validator.clone());
     }
 
-    /// Makes the fields and the status of a 206 with what was missing those that the inner service would have given to the
-    /// client (RFC 9111 3.4).
+    /// Turns the fields and the status of a 206 with the missing bytes into those that the inner service would have
+    /// given to the client (RFC 9111 3.4).
     pub(crate) fn complete(&self, stored: &StoredResponse, parts: &mut response::Parts) {
         // New fields replace stored ones; a 206 may leave out what its recipient has.
         parts.headers = validation::freshen(&stored.head().own_fields(), &parts.headers);
@@ -259,14 +259,15 @@ impl Completion {
         self.missing.len()
     }
 
-    /// The stored bytes before and after what is missing, if the 206 has just that, of the same representation.
+    /// The stored bytes before and after the missing ones, if the 206 has exactly the missing bytes of the same
+    /// representation.
     pub(crate) fn fits(&self, stored: &StoredResponse, response: &HeaderMap) -> Option<(Run, Run)> {
         let extent = Extent::of(response)?;
         let is_missing_part = extent.length() == self.length && extent.parts() == [self.missing];
         let field =
             if self.validator.as_bytes().starts_with(b"\"") { header::ETAG } else { header::LAST_MODIFIED };
         let told = response.get(&field);
-        // RFC 9110 15.3.7: a 206 has the tag in any case, and may leave out a date that `If-Range` had.
+        // RFC 9110 15.3.7: a 206 always has the tag, and may omit a date that `If-Range` carried.
         let is_same = told == Some(&self.validator) || (told.is_none() && field == header::LAST_MODIFIED);
         if !is_missing_part || !is_same {
             return None;
@@ -274,7 +275,7 @@ impl Completion {
         let piece = |first, last| {
             if first > last { Some(Run::default()) } else { slice(stored, ByteRange { first, last }) }
         };
-        // Where there is a gap within them, it was asked for as missing.
+        // A gap within them was requested as missing.
         let before = match self.missing.first.checked_sub(1) {
             None => Run::default(),
             Some(last) => piece(self.wanted.first, last)?,
@@ -283,24 +284,24 @@ impl Completion {
     }
 }
 
-/// What is to be stored where a response comes to another one of the same selecting fields.
+/// What to store if there is a stored response with the same selecting fields.
 pub(crate) enum Joined {
-    /// The two together.
+    /// The two, merged.
     Both(StoredResponse),
-    /// The new response as it is.
+    /// The new response unchanged.
     New,
-    /// What is stored already has more to give.
+    /// Nothing: the stored response has more.
     Old,
 }
 
-/// Puts a new response and the stored one of the same selecting fields together where both are of one representation.
+/// Merges a new response with the stored one of the same selecting fields, if both are of one representation.
 pub(crate) fn joined(old: &StoredResponse, new: &StoredResponse) -> Joined {
     let both = match (old.head().part.is_some(), new.head().part.is_some()) {
         (false, true) if has_more(old.head(), new.head()) => return Joined::Old,
         (true, false) => {
             outlasting(new.head(), old.head()).map(|head| StoredResponse::new(head, new.payload().clone()))
         }
-        // Parts that are asked for side by side land in any order.
+        // Parts that are requested concurrently arrive in any order.
         (true, true) if new.is_older_than(old) => join(new, old),
         (true, true) => join(old, new),
         (false, _) => None,
@@ -343,7 +344,7 @@ fn outlasting(whole: &ResponseHead, part: &ResponseHead) -> Option<ResponseHead>
     Some(head)
 }
 
-/// By which the parts of one representation know each other (RFC 9111 3.4).
+/// The validator that identifies parts of one representation (RFC 9111 3.4).
 fn validator(head: &ResponseHead) -> Option<&[u8]> {
     head.strong_validator().filter(|_| !head.tag_is_ours)
 }
@@ -362,7 +363,7 @@ fn join(old: &StoredResponse, new: &StoredResponse) -> Option<StoredResponse> {
     for part in extent.parts() {
         let mut next = part.first;
         while next <= part.last {
-            // Each byte of the joined parts is in one of the two; the newer one has the last word.
+            // Each byte of the merged parts is in one of the two; the newer one wins.
             let (source, within) = match came.around(next) {
                 Some(within) => (new, within),
                 None => (old, had.around(next)?),
@@ -377,7 +378,7 @@ fn join(old: &StoredResponse, new: &StoredResponse) -> Option<StoredResponse> {
         }
     }
     let mut head = new.head().clone();
-    // A purge of a group reaches what came with either.
+    // A purge of a group of either reaches the result.
     let groups = head.groups.iter().chain(&old.head().groups).cloned();
     head.groups = groups.collect::<BTreeSet<_>>().into_iter().collect();
     Some(StoredResponse::new(head.having(extent), Payload::new(content.freeze(), None)))

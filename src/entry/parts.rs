@@ -17,12 +17,13 @@ use crate::semantics::reuse::Reuse;
 /// use std::time::{Duration, UNIX_EPOCH};
 /// use http::{HeaderMap, StatusCode};
 /// use larder::semantics::reuse::Reuse;
+/// use larder::semantics::vary::Selecting;
 /// use larder::{HeadParts, ResponseHead};
 ///
 /// let mut headers = HeaderMap::new();
 /// headers.insert("content-type", "text/plain".parse().unwrap());
 /// let received = UNIX_EPOCH + Duration::from_secs(1_790_000_000);
-/// let reuse = Reuse::new(received, received, Duration::from_secs(60));
+/// let reuse = Reuse::new(received, received, Duration::from_secs(60), Selecting::default());
 /// let mut parts = HeadParts::new(StatusCode::OK, headers, reuse);
 /// parts.groups = vec!["http://example.com news".into()];
 /// let head = ResponseHead::from_parts(parts.clone()).unwrap();
@@ -76,7 +77,10 @@ impl HeadParts {
                 }
                 !extent.is_complete() && self.status == StatusCode::PARTIAL_CONTENT
             }
-            Some(Part::Replay) => self.status == StatusCode::PARTIAL_CONTENT,
+            // It is sent again for the same `Range` alone.
+            Some(Part::Replay) => {
+                self.status == StatusCode::PARTIAL_CONTENT && self.reuse.selecting.has(&header::RANGE)
+            }
         };
         if !is_whole || self.status.is_informational() || self.status == StatusCode::NOT_MODIFIED {
             return Err(InvalidEntry::Part);
@@ -117,7 +121,7 @@ impl ResponseHead {
         parts.check()?;
         let HeadParts { generated_tag, groups, headers, part, reuse, status, stripped, upstream_status } =
             parts;
-        let mut head = Self::new(status, headers, reuse).with_part(part).with_stripped(&stripped);
+        let mut head = Self::new(status, &headers, reuse).with_part(part).with_stripped(&stripped);
         head.groups = groups.into_boxed_slice();
         head.tag_is_ours = generated_tag;
         head.upstream_status = upstream_status.map(|status| status.as_bytes().into());

@@ -46,9 +46,10 @@ impl Payload {
         Self { content, extra: None }.with_trailers(trailers)
     }
 
-    /// Content in memory, from one block. What is longer than 64 KiB is copied into blocks of that length.
+    /// Content in memory, a copy in blocks of up to 64 KiB: `content` may be a slice that keeps a larger buffer in memory,
+    /// which no store would count.
     pub fn from_bytes(content: Bytes) -> Self {
-        Self::new(Pieces::of(content), None)
+        Self::from_pieces([content])
     }
 
     /// Content in memory, a copy of pieces of any length.
@@ -123,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn content_in_memory_is_the_same_however_it_was_given() {
+    fn content_in_memory_is_equal_whatever_pieces_it_was_made_of() {
         let bytes: Bytes = (0..200_000_u32).map(|at| (at % 251) as u8).collect();
         for piece in [1_000, 65_536, 200_000] {
             let pieces = bytes.chunks(piece).map(Bytes::copy_from_slice);

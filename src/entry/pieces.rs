@@ -1,4 +1,5 @@
-//! Content in memory, in pieces that are allocated apart: who holds one of them does not keep the others.
+//! Content in memory, in pieces that are allocated separately: a reader that holds one of them does not keep the
+//! others.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,10 +9,10 @@ use bytes::{Bytes, BytesMut};
 /// The length of a piece. Content up to this length is one block.
 pub(crate) const PIECE: usize = if cfg!(shuttle) { 8 } else { 64 * 1024 };
 
-/// A range of so many pieces does not keep the others.
+/// A range of at most this many pieces does not keep the others.
 const FEW: usize = 4;
 
-/// Whole content, immutable. Cloning shares it.
+/// Complete, immutable content. Cloning shares it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pieces(Kind);
 
@@ -47,7 +48,7 @@ impl Large {
 }
 
 impl Pieces {
-    /// Small content as it is, and a copy of any other.
+    /// Small content without copying it, and a copy of any other.
     pub(crate) fn of(content: Bytes) -> Self {
         if content.len() <= PIECE {
             return Self(Kind::Small(content));
@@ -57,7 +58,7 @@ impl Pieces {
         builder.freeze()
     }
 
-    /// Takes pieces, which are as long as they have to be.
+    /// Content of these pieces, all of which except the last have to be [`PIECE`] bytes long.
     pub(crate) fn whole(pieces: Vec<Bytes>) -> Self {
         let mut pieces = pieces;
         match pieces.len() {
@@ -85,7 +86,7 @@ impl Pieces {
         }
     }
 
-    /// The content where it is of more than one piece.
+    /// The content if it has more than one piece.
     pub(crate) fn large(&self) -> Option<&Arc<Large>> {
         match &self.0 {
             Kind::Large(large) => Some(large),
@@ -93,11 +94,23 @@ impl Pieces {
         }
     }
 
-    /// The content where it is one piece.
+    /// The content if it is one piece.
     pub(crate) fn small(&self) -> Option<&Bytes> {
         match &self.0 {
             Kind::Large(_) => None,
             Kind::Small(content) => Some(content),
+        }
+    }
+
+    /// The bytes of content that is in one piece.
+    ///
+    /// # Errors
+    ///
+    /// Content in several.
+    pub(crate) fn into_small(self) -> Result<Bytes, Self> {
+        match self.0 {
+            Kind::Large(_) => Err(self),
+            Kind::Small(content) => Ok(content),
         }
     }
 
@@ -117,7 +130,7 @@ impl Pieces {
         }
     }
 
-    /// A range of the content. One of a few pieces keeps no others; a longer one shares the content, as all who read that do.
+    /// A range of the content. A range of a few pieces keeps no others; a longer one shares the content.
     pub(crate) fn run(&self, range: Range<usize>) -> Run {
         let end = range.end.min(self.len());
         let start = range.start.min(end);
@@ -137,7 +150,7 @@ impl Pieces {
         }
     }
 
-    /// In one block: a copy, where the content is of more than one piece.
+    /// The content in one block: a copy if it has more than one piece.
     pub(crate) fn to_bytes(&self) -> Bytes {
         match &self.0 {
             Kind::Large(large) => large.pieces.concat().into(),
@@ -196,7 +209,7 @@ impl Run {
         self.end == self.next
     }
 
-    /// Whether nothing was taken of it.
+    /// Whether nothing was taken from it.
     pub(crate) fn is_untouched(&self) -> bool {
         self.next == self.start
     }
@@ -220,7 +233,7 @@ impl Iterator for Run {
     }
 }
 
-/// Content that is being put together.
+/// Content that is being assembled.
 #[derive(Default)]
 pub(crate) struct PiecesMut {
     last: BytesMut,
@@ -236,7 +249,7 @@ impl PiecesMut {
             }
             let (taken, rest) = data.split_at(data.len().min(PIECE - self.last.len()));
             if self.pieces.is_empty() {
-                self.last.extend_from_slice(taken); // grows, for it may stay small
+                self.last.extend_from_slice(taken); // it grows, because it may stay small
             } else {
                 self.last.reserve(PIECE - self.last.len());
                 self.last.extend_from_slice(taken);
@@ -253,7 +266,7 @@ impl PiecesMut {
         Pieces::whole(self.into_pieces())
     }
 
-    /// Content that is counted as large whatever its length: made for one reader, it is not shared with the store.
+    /// Content that counts as large whatever its length: it was made for one reader, and is not shared with the store.
     pub(crate) fn freeze_for_one(self) -> Pieces {
         let length = self.len();
         Pieces(Kind::Large(Arc::new(Large { length, pieces: self.into_pieces().into_boxed_slice() })))
@@ -276,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn content_comes_back_whole_and_in_ranges_whatever_its_length() {
+    fn content_of_any_length_is_read_back_whole_and_in_ranges() {
         for length in [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 3 * PIECE + 7] {
             let bytes = numbered(length);
             let content = Pieces::of(bytes.clone().into());
@@ -292,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_keeps_no_other_in_memory() {
+    fn a_piece_keeps_no_other_piece_in_memory() {
         let content = Pieces::of(numbered(3 * PIECE).into());
         let piece = content.iter().nth(1).cloned().expect("three pieces");
         drop(content);
@@ -300,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn content_put_together_bit_by_bit_is_as_if_it_came_at_once() {
+    fn content_built_in_steps_equals_content_given_at_once() {
         let bytes = numbered(2 * PIECE + 100);
         for step in [1, 1000, PIECE, PIECE + 1] {
             let mut builder = PiecesMut::default();

@@ -1,18 +1,21 @@
 //! What the rules and the policy say of a response of the inner service.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::header::{self, HeaderMap};
-use http::{HeaderValue, StatusCode, response};
+use http::{HeaderValue, Method, StatusCode, response};
 
 use super::Fetch;
 use crate::entry::{Part, ResponseHead};
 use crate::policy::{PolicyExchange, Terms, VaryRule};
+use crate::respond::request::CacheRequest;
 use crate::semantics::Rules;
 use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::cache_status::Detail;
+use crate::semantics::fields::ResponseFields;
+use crate::semantics::framing;
 use crate::semantics::freshness;
-use crate::semantics::stored;
+use crate::semantics::stored::{AddedFields, StoredFields};
 use crate::semantics::storing::{self, NotStored};
 use crate::semantics::terms::{Fetched, ResponseView, StandardTerms, Timing};
 use crate::semantics::vary::{NeverMatches, Selecting};
@@ -24,7 +27,10 @@ pub(crate) struct Assessment {
     at_least: Option<(SystemTime, SystemTime)>,
     date: Option<SystemTime>,
     pub(crate) directives: ResponseDirectives,
+    /// What fields it has, as clients get it.
+    pub(crate) fields: ResponseFields,
     part: Option<Part>,
+    received_age: Option<Duration>,
     pub(crate) received_at: SystemTime,
     selecting: Selecting,
     stripped: HeaderMap,
@@ -35,40 +41,31 @@ impl<S: Store> Fetch<S> {
     /// Assesses a response that was received at `received_at`: the rules first, then the policy, then what no policy can
     /// lift.
     pub(super) fn assess(&self, response: &response::Parts, received_at: SystemTime) -> Assessment {
-        let (core, request) = (self.core(), &self.exchange.request);
-        let (rules, max_object) = (request.rules(), self.exchange.shared.store.limits().max_object);
-        let (status, headers) = (response.status, &response.headers);
-        let ResponseView { date, directives, lifetime, source } =
-            ResponseView::of(status, headers, received_at, rules);
-        let exchange = storing::Exchange {
+        let (request, max_object) = (&self.exchange.request, self.exchange.shared.store.limits().max_object);
+        let (rules, status, headers) = (request.rules(), response.status, &response.headers);
+        let judged = Judged {
+            is_background: self.exchange.background.is_some(),
+            max_body: max_object,
             method: &self.sent.method,
             names_target: self.sent.names_target,
-            request: &request.parts.headers,
-            request_directives: &request.directives,
-            keyed: request.key.keyed_credentials(&request.parts.headers),
-            status,
-            response: headers,
-            directives: &directives,
-            source,
+            request,
+            sent: self.sent.fields.as_ref(),
+            store: Ok(()),
         };
-        let standard = StandardTerms::of(&exchange, lifetime, request.key.uri(), rules);
-        let mut terms = Terms::from_standard(standard, max_object, directives.unstored());
-        let switched_off = (!core.storing).then_some(NotStored::SwitchedOff);
-        terms.store = switched_off.map_or(terms.store, Err);
-        let policy = &request.policy;
-        let mut exchange = PolicyExchange::new(&request.key, &request.parts, response, &policy.data);
-        exchange.is_background = self.exchange.background.is_some();
-        exchange.sent = self.sent.fields.as_ref();
-        policy.hooks.response(&exchange, &mut terms);
+        let (ResponseView { date, directives, fields, .. }, mut terms) = judged.terms(response, received_at);
         terms.max_body = terms.max_body.min(max_object);
-        terms.store = switched_off.map_or(terms.store, Err);
         let mut selecting = Selecting::default();
         if terms.store.is_ok() {
-            let selectable = selecting_by(&terms.vary, headers, &request.parts.headers, rules);
+            let selectable = if fields.vary || fields.content_encoding {
+                selecting_by(&terms.vary, headers, &request.parts.headers, rules)
+            } else {
+                Ok(Selecting::default())
+            };
             let fetched = Fetched {
                 group_bytes: terms.groups.iter().map(|group| group.len()).sum(),
                 groups: terms.groups.len(),
-                headers,
+                has_transfer_coding: fields.transfer_encoding && framing::has_transfer_coding(headers),
+                has_validator: fields.has_validator(),
                 incumbent: self.sent.incumbent,
                 is_known_part: self.sent.part.is_some(),
                 method: &self.sent.method,
@@ -88,7 +85,9 @@ impl<S: Store> Fetch<S> {
             at_least,
             date,
             directives,
+            fields,
             part,
+            received_age: if fields.age { freshness::received_age(headers) } else { None },
             received_at,
             selecting,
             stripped: HeaderMap::new(),
@@ -114,6 +113,51 @@ impl<S: Store> Fetch<S> {
     }
 }
 
+/// The request that a response answers, as far as rules and policy judge the response by it.
+pub(crate) struct Judged<'a> {
+    pub(crate) is_background: bool,
+    /// The most bytes of content that the store takes.
+    pub(crate) max_body: u64,
+    /// As it was sent.
+    pub(crate) method: &'a Method,
+    pub(crate) names_target: bool,
+    pub(crate) request: &'a CacheRequest,
+    /// The fields of the request as it was sent, where the policy wants to see them.
+    pub(crate) sent: Option<&'a HeaderMap>,
+    /// Whether anything is stored at all.
+    pub(crate) store: Result<(), NotStored>,
+}
+
+impl Judged<'_> {
+    /// The terms of a response that was received at `received_at`: what the rules say, then what the policy makes of it.
+    pub(crate) fn terms(&self, response: &response::Parts, received_at: SystemTime) -> (ResponseView, Terms) {
+        let request = self.request;
+        let (rules, policy) = (request.rules(), &request.policy);
+        let view = ResponseView::of(response.status, &response.headers, received_at, rules);
+        let exchange = storing::Exchange {
+            method: self.method,
+            names_target: self.names_target,
+            request: &request.parts.headers,
+            request_directives: &request.directives,
+            keyed: request.key.keyed_credentials(&request.parts.headers),
+            is_identified: request.key.is_identified(),
+            status: response.status,
+            response: &response.headers,
+            response_fields: view.fields,
+            directives: &view.directives,
+            source: view.source,
+        };
+        let standard = StandardTerms::of(&exchange, view.lifetime, request.key.uri(), rules);
+        let mut terms = Terms::from_standard(standard, self.max_body, view.directives.unstored());
+        terms.store = self.store.and(terms.store);
+        let mut exchange = PolicyExchange::new(&request.key, &request.parts, response, &policy.data);
+        exchange.is_background = self.is_background;
+        exchange.sent = self.sent;
+        policy.hooks.response(&exchange, &mut terms);
+        (view, terms)
+    }
+}
+
 /// What selects a response, as far as the policy lets it.
 fn selecting_by(
     rule: &VaryRule,
@@ -123,7 +167,7 @@ fn selecting_by(
 ) -> Result<Selecting, NeverMatches> {
     match rule {
         VaryRule::AsSent => Selecting::of(response, request, rules),
-        VaryRule::Ignore => Ok(Selecting::default()),
+        VaryRule::Ignore => Selecting::of_listed(&[], response, request, rules),
         VaryRule::Only(names) => Selecting::of_listed(names, response, request, rules),
     }
 }
@@ -137,79 +181,53 @@ impl Assessment {
         }
     }
 
-    /// Takes away what nobody downstream gets to see.
-    pub(crate) fn strip(&mut self, headers: &mut HeaderMap) {
-        for name in &self.terms.strip {
-            if let header::Entry::Occupied(field) = headers.entry(name) {
-                let (name, values) = field.remove_entry_mult();
-                for value in values {
-                    self.stripped.append(&name, value);
-                }
-            }
-        }
-    }
-
-    /// Puts in what every client gets in the place of the origin's fields.
-    fn replace(&mut self, headers: &mut HeaderMap) {
-        for (name, value) in &self.terms.replace {
-            if headers.get(name) == Some(value) {
-                continue; // as it was put in for the first client
-            }
-            if let header::Entry::Occupied(field) = headers.entry(name) {
-                let (name, values) = field.remove_entry_mult();
-                for value in values {
-                    self.stripped.append(&name, value);
-                }
-            }
-            headers.insert(name, value.clone());
-        }
-    }
-
     /// Makes the fields of a response those that clients get, except for what is not stored.
     pub(crate) fn for_client(&mut self, headers: &mut HeaderMap) {
-        self.strip(headers);
-        self.replace(headers);
+        if self.terms.strip.is_empty() && self.terms.replace.is_empty() {
+            return;
+        }
+        self.terms.for_client(headers, &mut self.stripped);
+        self.fields = ResponseFields::of(headers, &[]);
     }
 
     /// Seconds of freshness left at reception.
-    pub(crate) fn ttl(&self, headers: &HeaderMap, sent_at: SystemTime) -> i64 {
-        self.terms.of_reuse().ttl(&self.timing(headers, sent_at))
+    pub(crate) fn ttl(&self, sent_at: SystemTime) -> i64 {
+        self.terms.of_reuse().ttl(&self.timing(sent_at))
     }
 
-    fn timing(&self, headers: &HeaderMap, sent_at: SystemTime) -> Timing {
-        let Self { at_least, date, received_at, .. } = *self;
-        let received_age = freshness::received_age(headers);
+    fn timing(&self, sent_at: SystemTime) -> Timing {
+        let Self { at_least, date, received_age, received_at, .. } = *self;
         Timing { age: self.terms.age, at_least, date, received_age, received_at, sent_at }
     }
 
-    /// The head to store. `length` is that of the whole content; `tag` one that was generated.
+    /// The head to store, and what it has that the response lacks. `headers` are those [for clients](Self::for_client);
+    /// `length` is that of the whole content; `tag` one that was generated. What the head is made of is taken.
     pub(crate) fn head(
-        mut self,
+        &mut self,
         status: StatusCode,
-        mut headers: HeaderMap,
+        headers: &HeaderMap,
         sent_at: SystemTime,
         length: Option<usize>,
         tag: Tag,
-    ) -> ResponseHead {
-        let timing = self.timing(&headers, sent_at);
-        let (immutable, selecting) = (self.directives.immutable, self.selecting.clone());
+    ) -> (ResponseHead, AddedFields) {
+        let timing = self.timing(sent_at);
+        let (immutable, selecting) = (self.directives.immutable, std::mem::take(&mut self.selecting));
         let reuse = self.terms.of_reuse().reuse(&timing, immutable, selecting);
-        stored::remove_unstored(&mut headers, &self.terms.unstored);
-        self.strip(&mut headers);
-        self.replace(&mut headers);
-        stored::add_missing(&mut headers, self.date, self.received_at, length);
+        let mut fields = StoredFields::of(headers, self.fields, &self.terms.unstored);
+        self.terms.replace.iter().for_each(|(name, _)| fields.keep(name));
+        fields.add_missing(self.date, self.received_at, length);
         if let Some(Part::Bytes(_)) = self.part {
-            stored::remove_fields_of_part(&mut headers);
+            fields.remove_fields_of_part();
         }
         let tag_is_ours = match tag {
-            Tag::New(tag) => headers.insert(header::ETAG, tag).is_none(),
+            Tag::New(tag) => fields.set_tag(tag),
             Tag::Ours => true,
             Tag::Theirs => false,
         };
-        let mut head = ResponseHead::new(status, headers, reuse);
-        head.groups = self.terms.groups.into_boxed_slice();
+        let mut head = ResponseHead::of(status, &fields, reuse);
+        head.groups = std::mem::take(&mut self.terms.groups).into_boxed_slice();
         head.tag_is_ours = tag_is_ours;
-        head.with_part(self.part).with_stripped(&self.stripped)
+        (head.with_part(self.part.take()).with_stripped(&self.stripped), fields.into_added())
     }
 }
 

@@ -87,7 +87,8 @@ impl<S: Store> CollapsedFetch<S> {
                     self.exchange.open_selected().await;
                     return self.call(Some(leader), inner, body).await;
                 }
-                Role::Follow(follower) => match self.follow(follower, &mut ticket).await {
+                // Boxed, as is what else is rare: the future has room for all that it may wait for, and is moved.
+                Role::Follow(follower) => match Box::pin(self.follow(follower, &mut ticket)).await {
                     Followed::Again => rounds += 1,
                     Followed::Alone => break true,
                     Followed::Answer(answer) => return Ok(*answer),
@@ -153,7 +154,6 @@ impl<S: Store> CollapsedFetch<S> {
     /// What this request has in common with others that may share a call; `None` where nobody could share it.
     fn ticket(&self) -> Option<CollapseKey> {
         let Exchange { lookup, plan, request, .. } = &*self.exchange;
-        let core = self.core();
         let about_part = self.exchange.selected().is_some_and(|stored| stored.response.head().part.is_some());
         let may_collapse = may_collapse(
             &request.parts.method,
@@ -164,7 +164,7 @@ impl<S: Store> CollapsedFetch<S> {
             request.rules(),
         );
         // Without tasks, a call depends on its client.
-        if !may_collapse || !core.storing || Runtime::current().is_none() {
+        if !may_collapse || Runtime::current().is_none() {
             return None;
         }
         let known = match plan.goal {
@@ -177,18 +177,19 @@ impl<S: Store> CollapsedFetch<S> {
     }
 
     async fn join(&self, ticket: &CollapseKey) -> Role {
-        let (collapser, fence) = (&self.core().collapser, self.exchange.fence());
+        let (collapser, purged) = (&self.core().collapser, self.exchange.purged());
         let has_credentials = self.exchange.request.unkeyed().any();
         let now = self.core().clock.now();
-        let follower = match collapser.join(ticket, has_credentials, fence, now) {
+        let follower = match collapser.join(ticket, has_credentials, purged, now) {
             Role::Follow(follower) => follower,
             // Requests that come after a purge do not get what was asked for before it.
             Role::Outdated(call)
-                if self
-                    .exchange
-                    .shared
-                    .is_untouched(&ticket.key, call.fence(), PurgeScope::KeyOrAnyGroup)
-                    .await =>
+                if Box::pin(self.exchange.shared.is_untouched(
+                    &ticket.key,
+                    call.fence(),
+                    PurgeScope::KeyOrAnyGroup,
+                ))
+                .await =>
             {
                 collapser.follow(&call)
             }
@@ -203,8 +204,8 @@ impl<S: Store> CollapsedFetch<S> {
 
     fn supersede(&self, ticket: &CollapseKey, call: &Arc<Call>, because: Because) -> Role {
         let has_credentials = self.exchange.request.unkeyed().any();
-        let (fence, now) = (self.exchange.fence(), self.core().clock.now());
-        self.core().collapser.supersede(ticket, has_credentials, fence, now, call, because)
+        let (purged, now) = (self.exchange.purged(), self.core().clock.now());
+        self.core().collapser.supersede(ticket, has_credentials, purged, now, call, because)
     }
 
     /// NotShareable this request needs another call than the one that it could join; `None` if it does not.
@@ -241,7 +242,7 @@ impl<S: Store> CollapsedFetch<S> {
                 return None;
             }
             Decision::Serve(index) | Decision::ServeAhead(index) | Decision::ServeStale(index) => {
-                match self.serve_found(index, leader).await {
+                match Box::pin(self.serve_found(index, leader)).await {
                     Ok(answer) => return Some(*answer),
                     Err(decision) => decision,
                 }
@@ -491,12 +492,12 @@ impl<S: Store> CollapsedFetch<S> {
         let stand_in = budget.map(|budget| {
             let deadline = self.deadline.take().unwrap_or_else(|| Deadline::new(budget));
             let (request, selected) = (self.exchange.request.clone(), self.exchange.selected().cloned());
-            (deadline, Box::new(request), selected, self.exchange.opened.clone())
+            Box::new((deadline, request, selected, self.exchange.opened.clone()))
         });
         let call = match (&leader, budget) {
             (None, None) => None,
             // Nobody can join it, but it may outlast its client all the same.
-            (None, Some(_)) => Some(Call::new(self.exchange.fence(), self.exchange.request.now)),
+            (None, Some(_)) => Some(Call::new(self.exchange.purged(), self.exchange.request.now)),
             (Some(leader), _) => Some(Arc::clone(leader.call())),
         };
         let interest = call.as_ref().map(Interest::of_leader);
@@ -517,9 +518,10 @@ impl<S: Store> CollapsedFetch<S> {
             let task =
                 joined(runtime.spawn(DetachedCall::new(call, future, Arc::clone(&shared.core.gauges))));
             let answer = match stand_in {
-                Some((mut deadline, request, stored, opened)) => match deadline.in_time(task).await {
+                Some(mut stand_in) => match stand_in.0.in_time(task).await {
                     Some(answer) => answer,
                     None => {
+                        let (_, request, stored, opened) = &*stand_in;
                         let detail = Some(Detail::LatencyBudget);
                         let forwarding = Forwarding { detail, ..Forwarding::new(forward) };
                         return Ok(request.stand_in(

@@ -19,7 +19,7 @@ impl<S: Store> Fetch<S> {
         let Some((before, after)) = self.around(&response) else {
             return self.misfit(response).await;
         };
-        let (Some(completion), Some(stored)) = (&self.completion, self.exchange.selected()) else {
+        let (Some(completion), Some(stored)) = (&self.sent.completion, self.exchange.selected()) else {
             return self.misfit(response).await;
         };
         let (mut parts, body) = response.into_parts();
@@ -32,7 +32,7 @@ impl<S: Store> Fetch<S> {
 
     /// The stored bytes before and after those that a 206 brings; `None` where it brings anything but what is missing.
     fn around(&self, response: &Response<Incoming>) -> Option<(Run, Run)> {
-        let (completion, stored) = (self.completion.as_ref()?, self.exchange.selected()?);
+        let (completion, stored) = (self.sent.completion.as_ref()?, self.exchange.selected()?);
         let is_part = response.status() == StatusCode::PARTIAL_CONTENT;
         completion.fits(&stored.response, response.headers()).filter(|_| is_part)
     }
@@ -42,7 +42,7 @@ impl<S: Store> Fetch<S> {
         let (now, status) = (self.core().clock.now(), response.status());
         self.keep_apart(NotShareable::Chance { says_so: false }, now);
         self.core().unreliable.parts.remember(&self.exchange.request.key, now);
-        let is_range = self.completion.as_ref().is_some_and(Completion::is_range);
+        let is_range = self.sent.completion.as_ref().is_some_and(Completion::is_range);
         if is_range && matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE) {
             // Not what was asked for, but enough for a client that asked for a range.
             return self.receive(response).await;

@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use crate::collapse::Leader;
 use crate::collapse::background::ValidationPermit;
+use crate::collapse::purge_state::PurgeState;
 use crate::observe::Answer;
 use crate::respond::open::{self, Gone, OpenedOnce};
 use crate::respond::request::CacheRequest;
@@ -74,7 +75,8 @@ impl FetchPlan {
 /// A request that is forwarded for the cache's sake. It is made by the service and handed down, boxed, to the write.
 pub(crate) struct Exchange<S> {
     /// The right to validate in the background, held until the response is stored, or not.
-    pub(crate) background: Option<ValidationPermit>,
+    /// Boxed, as it is rare.
+    pub(crate) background: Option<Box<ValidationPermit>>,
     /// `Some(false)` where it has waited in vain for another request's call.
     pub(crate) collapsed: Option<bool>,
     /// Others wait for the answer.
@@ -83,6 +85,8 @@ pub(crate) struct Exchange<S> {
     /// The content of the selected response, where the store has opened it.
     pub(crate) opened: OpenedOnce,
     pub(crate) plan: FetchPlan,
+    /// How many purges had gone through the layer when the response came to be expected.
+    purges: u64,
     /// As the client sent it.
     pub(crate) request: CacheRequest,
     pub(crate) shared: Arc<Shared<S>>,
@@ -98,6 +102,7 @@ impl<S: Store> Exchange<S> {
         lookup: Lookup,
         plan: FetchPlan,
     ) -> Box<Self> {
+        let purges = shared.core.purges.now();
         Box::new(Self {
             background: None,
             collapsed: None,
@@ -105,6 +110,7 @@ impl<S: Store> Exchange<S> {
             lookup,
             opened: OpenedOnce::default(),
             plan,
+            purges,
             request,
             shared,
             expected: Expected::default(),
@@ -113,14 +119,18 @@ impl<S: Store> Exchange<S> {
 
     /// Purges from now on count for what this request brings, and for what it finds.
     pub(crate) fn expect(&mut self) {
-        if self.shared.core.storing {
-            self.expected = self.shared.store.expect(&self.request.key);
-        }
+        self.purges = self.shared.core.purges.now();
+        self.expected = self.shared.store.expect(&self.request.key);
     }
 
     /// The purge state under which the response is stored.
     pub(crate) fn fence(&self) -> Fence {
         self.expected.fence().unwrap_or(self.lookup.fence)
+    }
+
+    /// The purge state from which a call is made.
+    pub(crate) fn purged(&self) -> PurgeState {
+        PurgeState { fence: self.fence(), purges: self.purges }
     }
 
     /// The stored response that it is about.
@@ -154,8 +164,8 @@ impl<S: Store> Exchange<S> {
         let (shared, response) = (&self.shared, &stored.response);
         let opened = match self.plan.goal {
             Goal::Complete(_) => {
-                let loaded =
-                    open::load(shared, &self.request.key, response, shared.core.most_in_memory).await;
+                let most = shared.core.most_in_memory;
+                let loaded = Box::pin(open::load(shared, &self.request.key, response, most)).await;
                 loaded.map(|loaded| {
                     self.lookup = std::mem::take(&mut self.lookup).with_response(stored.id, loaded);
                     None
@@ -163,7 +173,7 @@ impl<S: Store> Exchange<S> {
             }
             // Nobody gets the answer.
             _ if self.background.is_some() => return,
-            _ => self.request.open(shared, response).await,
+            _ => Box::pin(self.request.open(shared, response)).await,
         };
         match opened {
             Ok(opened) => self.opened = OpenedOnce::new(opened),

@@ -3,7 +3,7 @@
 pub(crate) mod collapsed;
 pub(crate) mod exchange;
 
-mod assess;
+pub(crate) mod assess;
 mod complete;
 mod drive;
 mod receive;
@@ -62,7 +62,6 @@ where
 
 /// One call of the inner service for the cache's sake.
 pub(crate) struct Fetch<S> {
-    completion: Option<Completion>,
     exchange: Box<Exchange<S>>,
     sent: Box<Sent>,
 }
@@ -75,6 +74,8 @@ struct Sent {
     asked_by: Vec<AskedBy>,
     /// The answer counts as at least this new: as what is stored with times in the future, where the clock was set back.
     at_least: Option<(SystemTime, SystemTime)>,
+    /// The request for the bytes that a stored part lacks.
+    completion: Option<Completion>,
     /// The fields of the request as it was sent, where the policy wants to see them.
     fields: Option<HeaderMap>,
     /// What is stored that an error must not replace.
@@ -97,6 +98,7 @@ impl Sent {
             answered: None,
             asked_by: Vec::new(),
             at_least: None,
+            completion: None,
             fields: None,
             incumbent: Incumbent::None,
             is_completed: false,
@@ -107,10 +109,15 @@ impl Sent {
         }
     }
 
-    fn of<S: Store>(exchange: &Exchange<S>, is_completion: bool) -> Self {
-        let Exchange { lookup, plan, request, shared, .. } = exchange;
+    fn of<S: Store>(exchange: &Exchange<S>) -> Self {
+        let Exchange { lookup, plan, request, .. } = exchange;
         let (method, selected) = (&request.parts.method, exchange.selected());
         let is_about_whole = selected.is_some_and(|stored| stored.response.head().part.is_none());
+        let completion = match plan.goal {
+            Goal::Complete(_) => selected
+                .and_then(|stored| Completion::of(&stored.response, &request.parts.headers, request.fields)),
+            Goal::Get | Goal::Validate(_) => None,
+        };
         let (has_selected, rules) = (plan.selected().is_some(), request.rules());
         let reuses = lookup.variants.iter().map(|stored| stored.response.head().reuse());
         Self {
@@ -120,25 +127,19 @@ impl Sent {
             fields: None,
             incumbent: incumbent(request, lookup),
             is_completed: false,
-            method: head::sent_method(method, has_selected, shared.core.storing, rules),
+            method: head::sent_method(method, has_selected, rules),
             names_target: false,
             part: None,
-            range: SentRange::of(method, request.fields.range, is_completion, is_about_whole),
+            range: SentRange::of(method, request.fields.range, completion.is_some(), is_about_whole),
+            completion,
         }
     }
 }
 
 impl<S: Store> Fetch<S> {
     pub(crate) fn new(exchange: Box<Exchange<S>>) -> Self {
-        let CacheRequest { fields, parts, .. } = &exchange.request;
-        let completion = match exchange.plan.goal {
-            Goal::Complete(_) => exchange
-                .selected()
-                .and_then(|stored| Completion::of(&stored.response, &parts.headers, *fields)),
-            Goal::Get | Goal::Validate(_) => None,
-        };
-        let sent = Box::new(Sent::of(&exchange, completion.is_some()));
-        let mut fetch = Self { completion, exchange, sent };
+        let sent = Box::new(Sent::of(&exchange));
+        let mut fetch = Self { exchange, sent };
         if fetch.replaces_conditions() {
             fetch.sent.asked_by = fetch.asked_by();
         }
@@ -148,7 +149,7 @@ impl<S: Store> Fetch<S> {
     /// What is made of the answer to a POST, which may answer later GETs.
     pub(crate) async fn receive_post(exchange: Box<Exchange<S>>, response: Response<Incoming>) -> Answer {
         let sent = Box::new(Sent::post());
-        Self { completion: None, exchange, sent }.receive(response).await
+        Self { exchange, sent }.receive(response).await
     }
 
     fn core(&self) -> &Core {
@@ -168,9 +169,13 @@ impl<S: Store> Fetch<S> {
             return Ok(self.overloaded());
         };
         self.exchange.request.now = self.core().clock.now(); // the call begins here, however long the request has waited
-        let (begun, method) = (moment(), outgoing.method.clone());
+        // Where nobody observes it, no time is taken.
+        let begun = self.core().reporter.observer.is_some().then(moment);
+        let method = outgoing.method.clone();
         let response = inner.oneshot(Request::from_parts(outgoing, body)).await;
-        self.report(begun, response.as_ref().ok().map(Response::status));
+        if let Some(begun) = begun {
+            self.report(begun, response.as_ref().ok().map(Response::status));
+        }
         let response = match response {
             Ok(response) => incoming::received(response, &method, permit),
             Err(error) => return self.failed().ok_or(error),
@@ -202,7 +207,7 @@ impl<S: Store> Fetch<S> {
             fallback: self.exchange.plan.fallback,
             has_selected: self.exchange.plan.selected().is_some(),
             has_own_conditions: self.asks_conditionally(),
-            is_completion: self.completion.is_some(),
+            is_completion: self.sent.completion.is_some(),
             is_conditional,
             method: &self.sent.method,
         };
@@ -260,7 +265,7 @@ impl<S: Store> Fetch<S> {
         let client = &self.exchange.request.parts;
         let mut parts = client.clone();
         parts.method = self.sent.method.clone();
-        if let Some(completion) = &self.completion {
+        if let Some(completion) = &self.sent.completion {
             completion.set_range(&mut parts.headers);
         } else if self.replaces_conditions() {
             let selected = self.exchange.plan.selected().and_then(|index| self.validators().nth(index));
@@ -279,7 +284,7 @@ impl<S: Store> Fetch<S> {
     /// Whether the request goes out with the cache's own conditions, or none, in place of the client's.
     fn replaces_conditions(&self) -> bool {
         let has_selected = self.exchange.plan.selected().is_some();
-        outgoing::replaces_conditions(self.core().storing, self.sent.range, has_selected)
+        outgoing::replaces_conditions(self.sent.range, has_selected)
     }
 
     /// Whether a 304 speaks of what is stored.
@@ -290,7 +295,7 @@ impl<S: Store> Fetch<S> {
     /// Chooses the validators that go out.
     fn asked_by(&self) -> Vec<AskedBy> {
         let Exchange { lookup, plan, request, .. } = &*self.exchange;
-        if self.core().unreliable.validations.has(&request.key, request.now) {
+        if lookup.variants.is_empty() || self.core().unreliable.validations.has(&request.key, request.now) {
             return Vec::new();
         }
         let asked_by = |(index, stored): (usize, &Stored)| {

@@ -1,6 +1,7 @@
 //! A new response of the inner service: assessed, taken in, stored and answered. What comes in while it is answered is in
 //! `stream.rs`.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +14,7 @@ use super::assess::Assessment;
 use super::write::{self, EntryWrite};
 use crate::body::CacheBody;
 use crate::body::incoming::Incoming;
-use crate::body::prefetch::{self, Content, Prefetch, WaitFor};
+use crate::body::prefetch::{self, Content, LONG, Prefetch, WaitFor};
 use crate::collapse::{CallResult, NotShareable};
 use crate::entry::pieces::PIECE;
 use crate::entry::{Part, Payload, ResponseHead, StoredResponse};
@@ -27,6 +28,7 @@ use crate::semantics::etag::TagKind;
 use crate::semantics::incumbent::may_stand_in_for;
 use crate::semantics::is_retrieval;
 use crate::semantics::range::SentRange;
+use crate::semantics::stored::AddedFields;
 use crate::semantics::storing::{Effect, NotStored};
 use crate::semantics::tagging::is_taggable;
 use crate::store::{PutOutcome, Store};
@@ -39,12 +41,15 @@ pub(super) struct NewResponse {
     pub(super) parts: response::Parts,
 }
 
-/// What takes longer is a stream, whatever for.
-const LONG: Duration = Duration::from_secs(1);
-
 impl<S: Store> Fetch<S> {
     /// Answers the client with what the inner service answered, and stores it where that is allowed.
-    pub(super) async fn receive(mut self, response: Response<Incoming>) -> Answer {
+    ///
+    /// Boxed apart from the call: an allocator is slow with blocks of more than 1 KiB, which both would be together. That
+    /// costs 2,000 instructions, a twentieth of a miss.
+    pub(super) fn receive(
+        mut self,
+        response: Response<Incoming>,
+    ) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
         let received_at = self.core().clock.now();
         let (mut parts, body) = response.into_parts();
         let length = body.size_hint().exact();
@@ -55,8 +60,8 @@ impl<S: Store> Fetch<S> {
         let tag = self.tag_kind(&parts, &assessment);
         let received = NewResponse { assessment, is_capped, parts };
         match received.assessment.terms.store {
-            Ok(()) => self.receive_storable(received, body, length, tag).await,
-            Err(reason) => self.receive_unstorable(received, body, length, tag, reason).await,
+            Ok(()) => Box::pin(self.receive_storable(received, body, length, tag)),
+            Err(reason) => Box::pin(self.receive_unstorable(received, body, length, tag, reason)),
         }
     }
 
@@ -90,36 +95,39 @@ impl<S: Store> Fetch<S> {
     }
 
     /// A response that may be stored: small content is taken in first, anything else is stored while the client gets it.
-    async fn receive_storable(
+    fn receive_storable(
         self,
         received: NewResponse,
         mut body: Incoming,
         length: Option<u64>,
         tag: Option<TagKind>,
-    ) -> Answer {
+    ) -> impl Future<Output = Answer> + Send {
         let has_stand_in = self.exchange.stands_in() && may_stand_in_for(received.parts.status, Ok(()));
-        if self.is_small(length) {
-            let wait_for = self.wait_for(tag, has_stand_in);
-            match prefetch::collect(body, self.core().small(), tag, wait_for).await {
-                Prefetch::Complete(content) => return self.store_at_once(received, content).await,
-                Prefetch::Failed(..) if has_stand_in => {
-                    let detail = Some(Detail::StaleIfError);
-                    let outcome = Forwarding { detail, ..Forwarding::new(self.exchange.plan.forward) };
-                    let (request, stored) = (&self.exchange.request, self.exchange.selected());
-                    return request.stand_in(self.core(), stored, outcome, self.exchange.opened.take());
+        // What an `async` block takes over has one place in it, an argument of an `async fn` has two.
+        async move {
+            if self.is_small(length) {
+                let wait_for = self.wait_for(tag, has_stand_in);
+                match prefetch::collect(body, self.core().small(), tag, wait_for).await {
+                    Prefetch::Complete(content) => return self.store_at_once(received, content).await,
+                    Prefetch::Failed(..) if has_stand_in => {
+                        let detail = Some(Detail::StaleIfError);
+                        let outcome = Forwarding { detail, ..Forwarding::new(self.exchange.plan.forward) };
+                        let (request, stored) = (&self.exchange.request, self.exchange.selected());
+                        return request.stand_in(self.core(), stored, outcome, self.exchange.opened.take());
+                    }
+                    Prefetch::Failed(content, error) => {
+                        let body = CacheBody::broken(content, error);
+                        return self.forward(received, body, NotStored::Incomplete);
+                    }
+                    Prefetch::Partial(begun) => body = begun,
                 }
-                Prefetch::Failed(content, error) => {
-                    let body = CacheBody::broken(content, error);
-                    return self.forward(received, body, NotStored::Incomplete);
-                }
-                Prefetch::Partial(begun) => body = begun,
             }
+            let Some(runtime) = Runtime::current() else {
+                let body = CacheBody::passing(&self.core().gauges.held, body);
+                return self.forward(received, body, NotStored::Runtime);
+            };
+            self.store_while_streaming(received, &runtime, body, length, tag).await
         }
-        let Some(runtime) = Runtime::current() else {
-            let body = CacheBody::passing(&self.core().gauges.held, body);
-            return self.forward(received, body, NotStored::Runtime);
-        };
-        self.store_while_streaming(received, &runtime, body, length, tag).await
     }
 
     /// A response that is not stored. Small content is taken in first where it can get an entity tag, or is an error for all
@@ -133,7 +141,9 @@ impl<S: Store> Fetch<S> {
         reason: NotStored,
     ) -> Answer {
         let received_at = received.assessment.received_at;
-        self.heed_unstored(&received.parts, reason, received_at).await;
+        if self.exchange.selected().is_some() {
+            Box::pin(self.heed_unstored(&received.parts, reason, received_at)).await;
+        }
         let apart = NotShareable::of(reason, received.parts.status, received.assessment.terms.lifetime);
         let is_for_all = self.answers_all(&received.parts, reason);
         if !is_for_all {
@@ -176,18 +186,16 @@ impl<S: Store> Fetch<S> {
         }
     }
 
-    /// How long small content is waited for. What is made of it for this request may need the whole; where something stored
-    /// stands in, a client is better off with that than with something broken; and where nothing is ever stored, there is
-    /// no later answer to have a tag.
+    /// How long small content is waited for. What is made of it for this request may need the whole; and where something
+    /// stored stands in, a client is better off with that than with something broken.
     fn wait_for(&self, tag: Option<TagKind>, has_stand_in: bool) -> WaitFor {
         if Runtime::current().is_none() {
             return WaitFor::Whole(Duration::MAX); // there is no other way to store it
         }
-        let (core, request) = (self.core(), &self.exchange.request);
+        let request = &self.exchange.request;
         let needs_whole = request.needs_whole(tag.is_some()) || request.parts.method == Method::HEAD;
-        if needs_whole || has_stand_in || !core.storing {
-            // Followers wait meanwhile.
-            WaitFor::Whole(LONG.min(core.gauges.limits.wait / 2))
+        if needs_whole || has_stand_in {
+            WaitFor::whole(&self.core().gauges.limits)
         } else {
             WaitFor::FirstFrame
         }
@@ -213,45 +221,62 @@ impl<S: Store> Fetch<S> {
 
     /// How to tag a response; `None` where it has a tag, or is of a kind that gets none.
     fn tag_kind(&self, parts: &response::Parts, assessment: &Assessment) -> Option<TagKind> {
-        let (tagging, Assessment { directives, terms, .. }) = (self.core().tagging?, assessment);
-        is_taggable(&self.sent.method, parts.status, &parts.headers, directives, terms.store)
+        let (tagging, Assessment { directives, fields, terms, .. }) = (self.core().tagging?, assessment);
+        is_taggable(&self.sent.method, parts.status, fields.etag, directives, terms.store)
             .then_some(tagging.kind)
     }
 
     /// Stores small content that has been taken in first, so that the first answer is as good as any later one.
-    async fn store_at_once(mut self, received: NewResponse, content: Content) -> Answer {
-        let NewResponse { assessment, parts, .. } = received;
+    fn store_at_once(
+        mut self,
+        received: NewResponse,
+        content: Content,
+    ) -> impl Future<Output = Answer> + Send {
+        let NewResponse { mut assessment, mut parts, .. } = received;
         let (received_at, sent_at) = (assessment.received_at, self.exchange.request.now);
-        let ttl = assessment.ttl(&parts.headers, sent_at);
-        let response = complete(*assessment, parts.status, &parts.headers, sent_at, content);
-        let outcome = match self.put(response.clone()).await {
-            PutOutcome::Stored => self.stored(ttl),
-            PutOutcome::TooLarge => self.not_stored(Detail::NotStored(NotStored::TooLarge)),
-            PutOutcome::Superseded => self.not_stored(Detail::NotStored(NotStored::Store)),
-        };
-        let (core, request) = (self.core(), &self.exchange.request);
-        if parts.status == StatusCode::PARTIAL_CONTENT {
-            // What the client asked for, or as much of it as the inner service gave.
-            let body = CacheBody::stored(&core.gauges.held, response.payload());
-            return self.respond_received(parts, body, outcome, received_at);
+        let ttl = assessment.ttl(sent_at);
+        let (response, added) = complete(&mut assessment, parts.status, &parts.headers, sent_at, content);
+        let is_as_received = self.exchange.request.is_plain_get()
+            && parts.status != StatusCode::PARTIAL_CONTENT
+            && response.head().upstream_status().is_none();
+        if is_as_received {
+            // It gets what came in, with what the cache has added to that.
+            for (name, value) in added {
+                parts.headers.insert(name, value);
+            }
         }
-        let mut answer = request.respond(core, Source::Stored(&response, None), outcome, received_at);
-        let answered = &mut answer.response;
-        let status = answered.status();
-        restore_unstored((parts.status, &parts.headers), (status, answered.headers_mut()));
-        *answered.extensions_mut() = parts.extensions;
-        answer
+        let put = self.put(response.clone());
+        async move {
+            let outcome = match put.await {
+                PutOutcome::Stored => self.stored(ttl),
+                PutOutcome::TooLarge => self.not_stored(Detail::NotStored(NotStored::TooLarge)),
+                PutOutcome::Superseded => self.not_stored(Detail::NotStored(NotStored::Store)),
+            };
+            let (core, request) = (self.core(), &self.exchange.request);
+            if is_as_received || parts.status == StatusCode::PARTIAL_CONTENT {
+                // Of a 206, that is what the client asked for, or as much of it as the inner service gave.
+                let body = CacheBody::stored(&core.gauges.held, response.payload());
+                return self.respond_received(parts, body, outcome, received_at);
+            }
+            let mut answer = request.respond(core, Source::Stored(&response, None), outcome, received_at);
+            let answered = &mut answer.response;
+            let status = answered.status();
+            restore_unstored((parts.status, &parts.headers), (status, answered.headers_mut()));
+            *answered.extensions_mut() = parts.extensions;
+            answer
+        }
     }
 
     /// Publishes a response and stores it. Others can join the call until the store has it.
-    async fn put(&mut self, response: StoredResponse) -> PutOutcome {
+    fn put(&mut self, response: StoredResponse) -> impl Future<Output = PutOutcome> + Send + use<S> {
         let mut write = EntryWrite::of(&mut self.exchange);
         if let Some(leader) = &write.leader {
             // Also if a purge comes first: those that wait have asked before it.
             leader.publish(CallResult::Whole(response.clone()));
         }
         let (gauges, bytes) = (Arc::clone(&self.core().gauges), response.weight());
-        write::soon(&gauges, bytes, None, async move { write.put(response).await }).await
+        let stored = Box::pin(async move { write.put(response).await });
+        async move { write::soon(&gauges, bytes, None, stored).await }
     }
 
     /// Answers with a response that is not stored.
@@ -263,13 +288,13 @@ impl<S: Store> Fetch<S> {
 
     /// Answers with a response that is not stored, and whose small content is here. It may be an error for all that wait.
     fn forward_whole(mut self, received: NewResponse, content: Content, reason: NotStored) -> Answer {
-        let NewResponse { assessment, mut parts, .. } = received;
+        let NewResponse { mut assessment, mut parts, .. } = received;
         let (received_at, sent_at) = (assessment.received_at, self.exchange.request.now);
         let outcome = self.not_stored(assessment.detail(reason));
         let Content { pieces, tag, trailers } = content;
         if let Some(leader) = self.exchange.leader.take() {
             let content = Content { pieces: pieces.clone(), tag: tag.clone(), trailers: trailers.clone() };
-            let response = complete(*assessment, parts.status, &parts.headers, sent_at, content);
+            let (response, _) = complete(&mut assessment, parts.status, &parts.headers, sent_at, content);
             leader.publish(CallResult::Error(response));
         }
         if let Some(tag) = tag {
@@ -304,31 +329,31 @@ impl<S: Store> Fetch<S> {
     }
 }
 
-/// A whole response, compacted.
+/// A whole response, compacted, and the fields that it has and the received one lacks.
 fn complete(
-    assessment: Assessment,
+    assessment: &mut Assessment,
     status: StatusCode,
     headers: &HeaderMap,
     sent_at: SystemTime,
     content: Content,
-) -> StoredResponse {
+) -> (StoredResponse, AddedFields) {
     let Content { pieces, tag, trailers } = content;
     let length = Some(pieces.len());
-    let head = head_to_store(assessment, status, headers, sent_at, length, tag, trailers.as_ref());
-    StoredResponse::new(head, Payload::new(pieces.compacted(), trailers))
+    let (head, added) = head_to_store(assessment, status, headers, sent_at, length, tag, trailers.as_ref());
+    (StoredResponse::new(head, Payload::new(pieces.compacted(), trailers)), added)
 }
 
-/// The head of a whole response, whose content has this length.
+/// The head of a whole response, whose content has this length, and the fields that it has and the received one lacks.
 pub(super) fn head_to_store(
-    assessment: Assessment,
+    assessment: &mut Assessment,
     status: StatusCode,
     headers: &HeaderMap,
     sent_at: SystemTime,
     length: Option<usize>,
     tag: Option<HeaderValue>,
     trailers: Option<&HeaderMap>,
-) -> ResponseHead {
+) -> (ResponseHead, AddedFields) {
     // With trailers the message has to be chunked, and may not have a length.
     let length = length.filter(|_| trailers.is_none() && status != StatusCode::NO_CONTENT);
-    assessment.head(status, headers.clone(), sent_at, length, tag.into())
+    assessment.head(status, headers, sent_at, length, tag.into())
 }

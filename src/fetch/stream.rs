@@ -56,7 +56,7 @@ impl<S: Store> Fetch<S> {
         };
         let NewResponse { assessment, is_capped, parts } = received;
         let (received_at, sent_at) = (assessment.received_at, self.exchange.request.now);
-        let outcome = self.stored(assessment.ttl(&parts.headers, sent_at));
+        let outcome = self.stored(assessment.ttl(sent_at));
         let (shared, gauges) = (Arc::clone(&self.exchange.shared), Arc::clone(&self.core().gauges));
         let (is_streamed, most) = match &way {
             Way::Streamed(_) => (true, assessment.terms.max_body),
@@ -146,8 +146,8 @@ struct ReceivedHead {
 fn lazy_head(received: Arc<ReceivedHead>) -> LazyHead {
     LazyHead::new(Box::new(move || {
         let ReceivedHead { assessment, headers, sent_at, status } = &*received;
-        let assessment = Assessment::clone(assessment);
-        assessment.head(*status, headers.clone(), *sent_at, None, Tag::Theirs)
+        let mut assessment = Assessment::clone(assessment);
+        assessment.head(*status, headers, *sent_at, None, Tag::Theirs).0
     }))
 }
 
@@ -185,9 +185,10 @@ impl<S: Store> Sink for EntrySink<S> {
         let Received { content, tag, trailers } = content;
         // Small content is put whole. Dropped at once: it holds the content.
         let writing = if content.length > PIECE as u64 { writing } else { None };
-        let assessment = Assessment::clone(assessment);
+        let mut assessment = Assessment::clone(assessment);
         let length = usize::try_from(content.length).ok();
-        let head = head_to_store(assessment, *status, headers, *sent_at, length, tag, trailers.as_ref());
+        let (head, _) =
+            head_to_store(&mut assessment, *status, headers, *sent_at, length, tag, trailers.as_ref());
         let streamed_head = writing.is_some().then(|| head.clone());
         let response = content
             .pieces
@@ -215,7 +216,7 @@ impl<S: Store> Sink for EntrySink<S> {
             outcome
         };
         // Where it can't be stored, the next request is a miss.
-        write::soon(&shared.core.gauges, bytes, Some(reported), put).await;
+        write::soon(&shared.core.gauges, bytes, Some(reported), Box::pin(put)).await;
         whole
     }
 

@@ -14,13 +14,14 @@ use crate::body::CacheBody;
 use crate::body::incoming::Incoming;
 use crate::collapse::{CallResult, NotShareable};
 use crate::entry::StoredResponse;
-use crate::observe::{Answer, Upstream};
+use crate::observe::Answer;
 use crate::respond::open::Opened;
 use crate::respond::{Source, no_content};
 use crate::runtime::to_its_end;
 use crate::semantics::answer::take_over;
 use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::head::{self, Agreement};
+use crate::semantics::stored;
 use crate::semantics::storing::{Effect, NotStored};
 use crate::semantics::validation::{self, Identified};
 use crate::store::{PutOutcome, Store};
@@ -104,7 +105,7 @@ impl<S: Store> Fetch<S> {
         }
         self.assess(&not_modified, now).for_client(&mut not_modified.headers);
         let response = Response::from_parts(not_modified, CacheBody::empty());
-        Answer { outcome: outcome.into(), response, upstream: Upstream::InFields }
+        Answer::received(response, outcome)
     }
 
     /// Freshens the selected response with what a HEAD has said of it.
@@ -130,13 +131,15 @@ impl<S: Store> Fetch<S> {
         let status = std::mem::replace(&mut news.status, head.status);
         self.sent.method = Method::GET; // of the response that is stored
         self.sent.part = head.part.as_deref().cloned();
-        let assessment = self.assess(&news, received_at);
+        let mut assessment = self.assess(&news, received_at);
         let terms = assessment.terms.store;
         let word = self.word_of_origin(&news, received_at, terms);
         let unsent = assessment.terms.strip.clone();
         let mut detail = terms.err().map(|reason| assessment.detail(reason));
         let sent_at = self.exchange.request.now;
-        let head = assessment.head(head.status, news.headers, sent_at, None, tag);
+        stored::remove_unstored(&mut news.headers, &assessment.terms.unstored);
+        assessment.for_client(&mut news.headers);
+        let (head, _) = assessment.head(head.status, &news.headers, sent_at, None, tag);
         let ttl = head.reuse.ttl(received_at);
         let response = StoredResponse::new(head, old.response.payload().clone());
         let is_background = self.exchange.background.is_some();
@@ -157,7 +160,7 @@ impl<S: Store> Fetch<S> {
                 leader.publish(CallResult::Validated(response.clone()));
             }
             let (head, bytes) = (response.head().clone(), response.head().weight());
-            let freshened = async move { write.freshen(old.id, head).await };
+            let freshened = Box::pin(async move { write.freshen(old.id, head).await });
             if write::soon(&shared.core.gauges, bytes, None, freshened).await != PutOutcome::Stored {
                 detail = Some(Detail::NotStored(NotStored::Store));
             }

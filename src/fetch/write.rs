@@ -1,5 +1,6 @@
 //! What is written to the store for a response: itself, and what it takes out of use.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -10,7 +11,7 @@ use crate::entry::key::CacheKey;
 use crate::entry::partial::{self, Joined, joined};
 use crate::entry::{Part, ResponseHead, StoredResponse};
 use crate::fetch::exchange::{Exchange, as_incumbent};
-use crate::limits::Gauges;
+use crate::limits::{BytesInFlight, Gauges};
 use crate::observe::InvalidatedBy;
 use crate::respond::open;
 use crate::runtime::{Runtime, polled_once, to_its_end};
@@ -19,9 +20,10 @@ use crate::semantics::status::is_error;
 use crate::shared::{Shared, StreamWriter};
 use crate::store::{Expected, Fence, PurgeMode, PurgeTarget, PutOutcome, Store, Stored, StoredId};
 
-/// What it takes to write a response: nothing else of the request is held while its content comes in.
+/// What it takes to write a response: nothing else of the request is held while its content comes in. What is rare is boxed:
+/// with all else that a write may wait for, this is one block of less than 1 KiB, and an allocator is slow with larger ones.
 pub(super) struct EntryWrite<S> {
-    _background: Option<ValidationPermit>,
+    _background: Option<Box<ValidationPermit>>,
     fence: Fence,
     has_credentials: bool,
     joins_parts: bool,
@@ -30,7 +32,7 @@ pub(super) struct EntryWrite<S> {
     records_queries: bool,
     shared: Arc<Shared<S>>,
     /// The stored response that the inner service was asked about, or that it was asked instead of.
-    validated: Option<Stored>,
+    validated: Option<Box<Stored>>,
     /// Dropped last, as in [`Exchange`].
     _expected: Expected,
 }
@@ -47,7 +49,7 @@ impl<S: Store> EntryWrite<S> {
             leader: exchange.leader.take(),
             records_queries: exchange.request.rules().no_vary_search,
             shared: Arc::clone(&exchange.shared),
-            validated: exchange.selected().cloned(),
+            validated: exchange.selected().cloned().map(Box::new),
             _expected: std::mem::take(&mut exchange.expected),
         }
     }
@@ -66,8 +68,13 @@ impl<S: Store> EntryWrite<S> {
         if self.leader.as_ref().is_some_and(Leader::is_superseded) {
             return PutOutcome::Superseded;
         }
-        let validated = self.validated.take();
-        end_stale_use_of_other(&self.shared, &self.key, validated, new.head()).await;
+        if let Some(validated) = self.validated.take()
+            && validated.response.head().reuse().selecting != new.head().reuse().selecting
+        {
+            // Other fields select it, so it would still answer requests that the new one does not match. Before the new one
+            // is stored, so that the new one is the newest of its key.
+            end_stale_use(&self.shared, &self.key, *validated).await;
+        }
         let stored = self.store_unless_worse(new).await;
         self.shared.core.collapser.forget(&self.key, self.has_credentials);
         stored
@@ -77,8 +84,10 @@ impl<S: Store> EntryWrite<S> {
     async fn store_unless_worse(&self, new: NewEntry<S>) -> PutOutcome {
         let Self { fence, key, shared, .. } = self;
         let status = new.head().status();
-        if is_error(status) && incumbent_now(shared, key, new.head()).await.blocks(status) {
-            return PutOutcome::Superseded; // a good response was stored while the error was on its way
+        if is_error(status)
+            && Box::pin(incumbent_now(shared, key, new.head())).await.is_none_or(|now| now.blocks(status))
+        {
+            return PutOutcome::Superseded; // a good response was stored while the error was on its way, or may have been
         }
         if self.records_queries {
             shared.core.aliases.record(key, new.head());
@@ -88,9 +97,9 @@ impl<S: Store> EntryWrite<S> {
             Some(Part::Bytes(extent)) if extent.held() != new.length() => PutOutcome::Superseded,
             Some(Part::Bytes(extent)) => {
                 let head = new.head().clone().having(extent);
-                store_joined(shared, key, new.with_head(head), *fence).await
+                Box::pin(store_joined(shared, key, new.with_head(head), *fence)).await
             }
-            None if self.joins_parts => store_joined(shared, key, new, *fence).await,
+            None if self.joins_parts => Box::pin(store_joined(shared, key, new, *fence)).await,
             Some(Part::Replay) | None => new.store(shared, key, *fence).await,
         }
     }
@@ -103,7 +112,7 @@ impl<S: Store> EntryWrite<S> {
     /// The content is larger than what is stored.
     pub(super) async fn refuse(self) {
         if let Some(validated) = self.validated {
-            end_stale_use(&self.shared, &self.key, validated).await;
+            end_stale_use(&self.shared, &self.key, *validated).await;
         }
     }
 }
@@ -161,15 +170,14 @@ pub(super) async fn soon<F>(
     gauges: &Arc<Gauges>,
     bytes: usize,
     reported: Option<ReportedStored>,
-    write: F,
+    mut write: Pin<Box<F>>,
 ) -> PutOutcome
 where
     F: Future<Output = PutOutcome> + Send + 'static,
 {
-    let mut write = Box::pin(write);
     let outcome = match polled_once(write.as_mut()).await {
         Some(outcome) => outcome,
-        None => match (Runtime::current(), gauges.in_flight(bytes)) {
+        None => match (Runtime::current(), room(gauges, bytes, reported.is_some())) {
             (Some(runtime), Some(in_flight)) => {
                 let reported = reported.unwrap_or_else(|| ReportedStored::new(gauges));
                 drop(runtime.spawn(async move {
@@ -185,6 +193,12 @@ where
         reported.settle(outcome);
     }
     outcome
+}
+
+/// Room for what is written in the background. What came in as a stream is counted by its flight until that ends, which is
+/// when this returns.
+fn room(gauges: &Arc<Gauges>, bytes: usize, is_streamed: bool) -> Option<BytesInFlight> {
+    if is_streamed { Some(gauges.handed_over(bytes)) } else { gauges.in_flight(bytes) }
 }
 
 /// Clients got the report that a response is stored. Dropped before it is, this counts that it was not.
@@ -221,42 +235,39 @@ pub(super) async fn withdraw<S: Store>(shared: &Arc<Shared<S>>, key: &CacheKey) 
 }
 
 /// Keeps a stored response from being served stale: the origin has said something newer (RFC 9111 4.3.3).
-pub(super) async fn end_stale_use<S: Store>(shared: &Arc<Shared<S>>, key: &CacheKey, validated: Stored) {
-    let mut head = validated.response.head().clone();
-    if head.reuse.outdated {
-        return;
-    }
-    head.reuse.outdated = true;
-    let (shared, key) = (Arc::clone(shared), key.clone());
-    // With its own fence, so that a soft purge still counts. Where the store fails, it is served as before.
-    let freshened = to_its_end(async move {
-        shared.freshen(&key, validated.id, head, validated.fence).await;
-    });
-    freshened.await;
-}
-
-/// [`end_stale_use`] for the response that was validated, where the new one does not replace it in the store: other fields
-/// select it, so it would still answer requests that the new one does not match. Called before the new one is stored, so
-/// that the new one is the newest of its key.
-async fn end_stale_use_of_other<S: Store>(
+///
+/// Boxed, as it is rare, and a future has room for everything that it may wait for.
+pub(super) fn end_stale_use<S: Store>(
     shared: &Arc<Shared<S>>,
     key: &CacheKey,
-    validated: Option<Stored>,
-    new: &ResponseHead,
-) {
-    let is_other = |old: &Stored| old.response.head().reuse().selecting != new.reuse().selecting;
-    if let Some(validated) = validated.filter(is_other) {
-        end_stale_use(shared, key, validated).await;
-    }
+    validated: Stored,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    let (shared, key) = (Arc::clone(shared), key.clone());
+    Box::pin(async move {
+        let mut head = validated.response.head().clone();
+        if !head.reuse.outdated {
+            head.reuse.outdated = true;
+            // With its own fence, so that a soft purge still counts. Where the store fails, it is served as before.
+            let freshened = async move {
+                shared.freshen(&key, validated.id, head, validated.fence).await;
+            };
+            to_its_end(freshened).await;
+        }
+    })
 }
 
-/// The best that is stored by now under the same selecting fields: an error must not replace it.
-async fn incumbent_now<S: Store>(shared: &Shared<S>, key: &CacheKey, error: &ResponseHead) -> Incumbent {
-    let present = shared.get(key).await.unwrap_or_default();
+/// The best that is stored by now under the same selecting fields: an error must not replace it. `None` where the store can't
+/// say.
+async fn incumbent_now<S: Store>(
+    shared: &Shared<S>,
+    key: &CacheKey,
+    error: &ResponseHead,
+) -> Option<Incumbent> {
+    let present = shared.get(key).await?;
     let selecting = &error.reuse().selecting;
     let alike = present.variants.iter();
     let alike = alike.filter(|stored| stored.response.head().reuse().selecting == *selecting);
-    Incumbent::of(alike.map(as_incumbent), shared.core.clock.now())
+    Some(Incumbent::of(alike.map(as_incumbent), shared.core.clock.now()))
 }
 
 /// Stores a response together with what is stored of the same representation.

@@ -9,13 +9,14 @@ use std::time::Duration;
 use http::Uri;
 
 use self::target::PurgeError;
+use crate::entry::key::CacheKey;
 use crate::limits::FillStatistics;
 use crate::observe::InvalidatedBy;
 use crate::policy::CachePolicy;
 use crate::shared::Shared;
 use crate::store::{MemoryStore, PurgeMode, PurgeTarget, Store, StoreStatistics};
 
-/// Purges what a layer has stored, and tells how much that is. Cheap to clone.
+/// Purges what a layer has stored, and reports how much that is. Cheap to clone.
 ///
 /// Each purge has a soft form, which makes stale instead of removing: it may be served while it is
 /// validated, or when the origin fails, as far as its stale windows reach.
@@ -66,7 +67,8 @@ impl<S: Store> CacheHandle<S> {
         self.invalidate_uri(uri, self.soft_for(stale_for)).await
     }
 
-    /// Removes everything that `target` names.
+    /// Removes everything that `target` names. A URI also stands for the one under which the policy stores a GET of
+    /// it.
     ///
     /// # Errors
     ///
@@ -151,7 +153,18 @@ impl<S: Store> CacheHandle<S> {
     }
 
     async fn invalidate_targets(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), PurgeError> {
-        let targets: Vec<_> = targets.iter().map(target::checked).collect::<Result<_, _>>()?;
+        let mut purged = Vec::with_capacity(targets.len());
+        for target in targets {
+            let target = target::checked(target)?;
+            if let PurgeTarget::Uri(uri) = &target {
+                // As the policy spells it in keys, too.
+                let key = Uri::try_from(&**uri).ok().and_then(|uri| self.shared.core.key_of(uri));
+                let spelled = key.iter().flat_map(CacheKey::uris).filter(|spelled| *spelled != &**uri);
+                purged.extend(spelled.map(|spelled| PurgeTarget::Uri(spelled.into())));
+            }
+            purged.push(target);
+        }
+        let targets = purged;
         if targets.is_empty() {
             return Ok(());
         }

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn b15_uris_and_origins_are_spelled_as_keys_are() {
+    fn b15_uris_and_origins_are_normalised_like_keys() {
         let uri = |uri: &str| spelled_uri(uri.as_bytes()).ok().map(|uri| String::from_utf8(uri.into()));
         let of = |text: &str| Some(Ok(text.to_owned()));
         assert_eq!(uri("HTTP://A"), of("http://a/"));
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn b15_prefixes_are_absolute_and_spelled_as_keys_are() {
+    fn b15_prefixes_are_absolute_and_normalised_like_keys() {
         check("http://a/x", Some("http://a/x"));
         check("HTTP://Example.COM/Images/", Some("http://example.com/Images/"));
         check("http://exam", Some("http://exam"));

@@ -11,10 +11,10 @@ use crate::runtime::Deadline;
 
 /// Bounds of the calls of the inner service that are under way at one time; by default there are none.
 ///
-/// A call is under way until its response has come in whole, or is let go of. What would go beyond a bound is answered
-/// with a stale response where that is allowed; or else it waits, and when that takes too long, the answer is a 503 with
-/// `Retry-After` and `detail="call-limit"`. It is the one case in which a request fails although the inner service would
-/// have answered it.
+/// A call is under way until its response has been received completely, or is dropped. A request whose call would
+/// exceed a bound is answered with a stale response if that is allowed; otherwise it waits, and if that takes too long,
+/// the answer is a 503 with `Retry-After` and `detail="call-limit"`. This is the only case in which a request fails
+/// although the inner service would have answered it.
 ///
 /// ```
 /// use larder::{CacheBuilder, CallLimits};
@@ -35,7 +35,7 @@ impl Default for CallLimits {
 }
 
 impl CallLimits {
-    /// No bounds. Where one is set, requests wait for up to 5 s.
+    /// No bounds. If one is set, requests wait for up to 5 s.
     pub fn new() -> Self {
         Self::default()
     }
@@ -62,7 +62,7 @@ impl CallLimits {
     }
 }
 
-/// Gives leave to call.
+/// Grants permits to call the inner service.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CallPermits {
     keys: Option<Arc<KeyQueues>>,
@@ -70,7 +70,7 @@ pub(crate) struct CallPermits {
     total: Option<Arc<Semaphore>>,
 }
 
-/// The leave to make one call, until this is dropped.
+/// The permit to make one call, until this is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct CallPermit {
     _granted: Option<Box<Granted>>,
@@ -97,7 +97,7 @@ impl CallPermits {
         self.limits.wait.as_secs().max(1)
     }
 
-    /// Leave to call, if there is room now.
+    /// A permit to call, if there is room now.
     pub(crate) fn try_begin(&self, key: Option<&CacheKey>) -> Option<CallPermit> {
         if !self.is_bounded() {
             return Some(CallPermit::default());
@@ -113,7 +113,7 @@ impl CallPermits {
         Some(CallPermit { _granted: Some(Box::new(Granted { _total: total, _turn: turn })) })
     }
 
-    /// Waits for leave to call; `None` when that takes too long.
+    /// Waits for a permit to call; `None` if that takes too long.
     pub(crate) async fn begin(&self, key: Option<&CacheKey>) -> Option<CallPermit> {
         if let Some(permit) = self.try_begin(key) {
             return Some(permit);
@@ -122,7 +122,7 @@ impl CallPermits {
     }
 
     async fn wait(&self, key: Option<&CacheKey>) -> CallPermit {
-        // The key's turn comes first, so that a request that waits for it takes no leave from others.
+        // The key's turn comes first, so that a request that waits for it takes no permit from others.
         let turn = match self.keys.as_ref().zip(key) {
             Some((keys, key)) => Some(keys.turn(key).await),
             None => None,

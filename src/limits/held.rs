@@ -1,8 +1,8 @@
-//! What bodies hold beyond the store: content in memory, and the inner service's connections.
+//! What bodies hold and the store does not: content in memory, and connections of the inner service.
 //!
 //! A client that stops reading keeps its body, and a server does not even poll a body for which the client has left it
-//! no room. So whatever a body holds lies where others can take it away: whoever finds the bound reached, and a task
-//! that looks for readers without progress. Small content is not counted, and costs nothing here.
+//! no room. So whatever a body holds is in a place from which others can take it away: code that finds the bound
+//! reached, and a task that looks for readers without progress. Small content is not counted, and costs nothing here.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,13 +12,14 @@ use std::time::Duration;
 use crate::entry::pieces::Large;
 use crate::runtime::{Instant, Mutex, Runtime, lock, moment, pause};
 
-/// The bound of what is held in memory where a store has no capacity to derive it from.
+/// The bound of what is held in memory if the store has no capacity to derive it from.
 pub(crate) const UNKNOWN_CAPACITY: u64 = 256 * 1024 * 1024;
 
 /// How much the bodies of responses may hold while their clients read, and for how long.
 ///
-/// Counted is content above 64 KiB: what has left the store while it was being read, once, however many read it; what a
-/// response on its way to somebody has left behind its readers; and what is passed on, while its client does not take it.
+/// Content above 64 KiB is counted: content that has left the store while clients read it (once, however many read it),
+/// content of a response in flight that its readers have not taken yet, and forwarded content that its client does not
+/// take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BodyLimits {
     pub(crate) held: Option<u64>,
@@ -38,9 +39,10 @@ impl BodyLimits {
     }
 
     /// The most bytes of content that bodies hold and the store does not; default as many as the store's capacity
-    /// ([`StoreLimits::capacity`]), or 256 MiB where the store has none. Beyond that, nothing above 64 KiB is stored, and whoever
-    /// has taken nothing for the longest time is cut off: who has never taken anything after a quarter of a second, and
-    /// anybody else after a sixth of [`BodyLimits::stall`]. A body that is cut off ends with an error.
+    /// ([`StoreLimits::capacity`]), or 256 MiB if the store has none. Beyond that, nothing above 64 KiB is stored, and
+    /// the clients that have taken nothing for the longest time are cut off: a client that has never taken anything
+    /// after a quarter of a second, any other one after a sixth of [`BodyLimits::stall`]. A body that is cut off ends
+    /// with an error.
     ///
     /// [`StoreLimits::capacity`]: crate::store::StoreLimits::capacity
     #[must_use]
@@ -49,9 +51,9 @@ impl BodyLimits {
         self
     }
 
-    /// How long a client may take nothing of what is there for it before it is cut off; default 60 s. Who waits for
-    /// the inner service does not count. A client is seen to make progress when its server takes the next frame, of up to
-    /// 64 KiB, for it. A server with a large socket buffer may do so only once for each megabyte.
+    /// How long a client may take nothing, although there is something for it, before it is cut off; default 60 s. The
+    /// time in which it waits for the inner service does not count. A client makes progress when its server takes the
+    /// next frame for it, of up to 64 KiB. A server with a large socket buffer may do so only once for each megabyte.
     #[must_use]
     pub fn stall(mut self, limit: Duration) -> Self {
         self.stall = limit;
@@ -64,24 +66,24 @@ pub(crate) trait Reading: Send + Sync {
     /// What its most active reader does.
     fn pace(&self) -> Pace;
 
-    /// Cuts off the readers that have stood since then or longer, and frees what only they hold.
+    /// Cuts off the readers that have stood still since then or longer, and frees what only they hold.
     fn cut_off(&self, since: Instant);
 }
 
-/// What a reader does. The greater one is the more active one.
+/// What a reader does. A greater value is more active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Pace {
-    /// It holds nothing any more.
+    /// The reader holds nothing any more.
     Gone,
-    /// It has existed since then, and has never taken anything.
+    /// The reader has existed since then, and has never taken anything.
     Begins(Instant),
-    /// It took something then, and has taken nothing since.
+    /// The reader took something then, and has taken nothing since.
     Stands(Instant),
-    /// It asks for more than there is.
+    /// The reader asks for more than there is.
     Waits,
 }
 
-/// Counts what bodies hold, and knows who reads.
+/// Counts what bodies hold, and knows their readers.
 #[derive(Default)]
 pub(crate) struct Held {
     bytes: AtomicU64,
@@ -93,9 +95,9 @@ pub(crate) struct Held {
 
 #[derive(Default)]
 struct State {
-    /// Whether a task looks after those who make no progress.
+    /// Whether a task looks for readers that make no progress.
     is_watched: bool,
-    /// When somebody last looked for readers to cut off because the bound was reached.
+    /// When the readers were last searched for some to cut off because the bound was reached.
     looked: Option<Instant>,
     next: u64,
     readings: HashMap<u64, (Holder, Weak<dyn Reading>)>,
@@ -103,17 +105,17 @@ struct State {
     shared: HashMap<Holder, SharedContent>,
 }
 
-/// What readings hold in common, by its address.
+/// The content that several readings share, by its address.
 type Holder = usize;
 
 struct SharedContent {
     content: Weak<Large>,
-    /// How many [`Shared`] there are. Each of them has the content twice: by itself, and for its reader.
+    /// The number of [`Shared`]. Each of them refers to the content twice: for itself, and for its reader.
     readers: usize,
 }
 
 impl SharedContent {
-    /// Whether the store has it, too, which counts it then.
+    /// Whether the store has the content as well, and counts it.
     fn is_elsewhere(&self) -> bool {
         self.content.strong_count() > 2 * self.readers
     }
@@ -132,7 +134,7 @@ impl Held {
         Arc::new(Self { limit, stall: limits.stall, ..Self::default() })
     }
 
-    /// Bytes that bodies hold, be they in the store, too, or not.
+    /// Bytes that bodies hold, whether or not the store has them as well.
     fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -145,7 +147,8 @@ impl Held {
         self.bytes().saturating_sub(stored)
     }
 
-    /// Whether so much is held that nothing large should be stored. That could evict more of what is being read.
+    /// Whether so much is held that nothing large should be stored, because storing could evict more of what is being
+    /// read.
     pub(crate) fn is_full(&self) -> bool {
         if self.bytes() <= self.limit {
             return false; // as it is most of the time
@@ -171,7 +174,7 @@ impl Held {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Counts a stored content, unless somebody reads it already.
+    /// Counts stored content, unless somebody reads it already.
     pub(crate) fn share(self: &Arc<Self>, content: &Arc<Large>) -> Shared {
         let mut state = lock(&self.state);
         let new = || SharedContent { content: Arc::downgrade(content), readers: 0 };
@@ -184,7 +187,7 @@ impl Held {
         Shared { content: Arc::clone(content), held: Arc::clone(self) }
     }
 
-    /// Has a reading watched from now on, and makes room for it.
+    /// Watches a reading from now on, and makes room for it.
     pub(crate) fn watch(self: &Arc<Self>, holder: Holder, reading: Weak<dyn Reading>) -> Watched {
         let mut state = lock(&self.state);
         let number = state.next;
@@ -199,15 +202,16 @@ impl Held {
         Watched { held: Arc::clone(self), number }
     }
 
-    /// Cuts off those who stand longest until what is held is within the bound: first those who have never taken anything, for
-    /// whoever reads, and be it slowly, has more to lose. Nobody is cut off who has only not had its turn yet, or whose
-    /// content is in the store anyway. Where several read the same content, the most active of them counts.
+    /// Cuts off the readers that have stood still longest, until what is held is within the bound. Readers that have
+    /// never taken anything come first, because a reader that makes progress, even slowly, has more to lose. A reader
+    /// whose task has not run yet is not cut off, nor one whose content is in the store anyway. If several read the
+    /// same content, the most active one counts.
     pub(crate) fn make_room(&self) {
         /// What a client needs to take the first of its answer, on a busy machine.
         const FIRST: Duration = Duration::from_millis(250);
         /// One that has taken something may be cut off after this part of the stall limit.
         const LATER: u32 = 6;
-        /// To look at all readers costs more than one frame is worth.
+        /// Looking at all readers costs more than one frame is worth.
         const REST: Duration = Duration::from_millis(50);
         if self.bytes() <= self.limit {
             return;
@@ -250,7 +254,8 @@ impl Held {
         }
     }
 
-    /// Cuts off who has stood for too long. Whether anybody is left to look after; if not, the next reader begins a task.
+    /// Cuts off the readers that have stood still for too long. Returns whether any reader is left to watch; if not,
+    /// the next reader starts a new task.
     fn cut_off_stalled(&self) -> bool {
         let (readings, is_watched): (Vec<_>, bool) = {
             let mut state = lock(&self.state);
@@ -265,21 +270,21 @@ impl Held {
     }
 }
 
-/// By which those who read the same know each other.
+/// Identifies readers of the same content.
 pub(crate) fn address<T>(content: &Arc<T>) -> Holder {
     Arc::as_ptr(content).cast::<()>() as usize
 }
 
-/// The task that looks after those who make no progress, as long as anybody reads.
+/// The task that looks for readers without progress, as long as anybody reads.
 struct Watch {
     held: Arc<Held>,
-    /// It has ended because nobody reads any more; another one may have begun by now.
+    /// The task has ended because nobody reads any more; another one may have begun by now.
     is_over: bool,
 }
 
 impl Watch {
     fn begin(self) {
-        /// How often it looks while somebody may stand: the limit is overrun by a fourth at most.
+        /// How often it looks within the limit, which is therefore exceeded by at most a fourth.
         const LOOKS: u32 = 4;
         const SHORTEST: Duration = Duration::from_millis(10);
         let Some(runtime) = Runtime::current().filter(|_| !cfg!(shuttle)) else {
@@ -298,7 +303,7 @@ impl Watch {
     }
 }
 
-/// Where it ends otherwise, with its runtime, the next reader begins another one.
+/// If the task ends with its runtime, the next reader begins another one.
 impl Drop for Watch {
     fn drop(&mut self) {
         if !self.is_over {
@@ -319,7 +324,7 @@ impl Drop for Watched {
     }
 }
 
-/// A stored content that is counted as being read.
+/// Stored content that is counted as being read.
 pub(crate) struct Shared {
     content: Arc<Large>,
     held: Arc<Held>,

@@ -1,4 +1,4 @@
-//! Queues by key: what is done for one key by a few at a time.
+//! Queues that admit a few requests at a time for each key.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use crate::entry::key::{CacheKey, KeyNames};
 use crate::runtime::{Mutex, lock};
 
-/// A queue for each key that anybody holds a turn of or waits for; first come, first served.
+/// A queue for each key that a request holds a turn of, or waits for; first come, first served.
 pub(crate) struct KeyQueues {
     names: KeyNames,
     queues: Mutex<HashMap<u128, Queue>>,
@@ -18,7 +18,7 @@ pub(crate) struct KeyQueues {
 
 struct Queue {
     semaphore: Arc<Semaphore>,
-    /// Who has a turn of it or waits for one.
+    /// The number of requests that have a turn or wait for one.
     users: usize,
 }
 
@@ -52,7 +52,7 @@ impl KeyQueues {
     /// Waits for a turn.
     pub(crate) async fn turn(self: &Arc<Self>, key: &CacheKey) -> QueueTurn {
         let (place, semaphore) = self.queue(key);
-        // It is never closed.
+        // The semaphore is never closed.
         let permit = semaphore.acquire_owned().await.ok();
         QueueTurn { permit, place }
     }
@@ -74,7 +74,7 @@ impl KeyQueues {
 }
 
 impl QueueTurn {
-    /// From now on one more has a turn of this key at a time, as long as anybody has or waits for one.
+    /// Admits one more request at a time for this key, as long as the queue exists.
     pub(crate) fn widen(&self) {
         let queues = lock(&self.place.turns.queues);
         if let Some(queue) = queues.get(&self.place.name)
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_key_has_turns_of_its_own_and_a_queue_only_while_it_is_used() {
+    async fn each_key_has_its_own_queue_which_exists_only_while_it_is_used() {
         let turns = KeyQueues::new(2);
         let (a, b) = (key("/a"), key("/b"));
         let held = [turns.turn(&a).await, turns.turn(&a).await];
@@ -129,7 +129,7 @@ mod tests {
         let mut next = Box::pin(turns.turn(&a));
         assert!(polled_once(waiting.as_mut()).await.is_none());
         assert!(polled_once(next.as_mut()).await.is_none());
-        // Who leaves the queue lets the next one in.
+        // A request that leaves the queue lets the next one in.
         drop(waiting);
         drop(held);
         assert!(polled_once(next.as_mut()).await.is_some());
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_queue_that_was_widened_is_as_before_once_nobody_uses_it() {
+    async fn a_widened_queue_is_narrow_again_once_nobody_uses_it() {
         let turns = KeyQueues::new(1);
         let key = key("/");
         let first = turns.turn(&key).await;

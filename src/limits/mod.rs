@@ -1,4 +1,4 @@
-//! How much is being fetched: the bounds of that, and the counts.
+//! The bounds of what is fetched at one time, and the counts.
 
 pub(crate) mod calls;
 pub(crate) mod held;
@@ -13,9 +13,9 @@ use crate::limits::calls::CallPermits;
 use crate::limits::held::{Held, UNKNOWN_CAPACITY};
 use crate::limits::key_queues::KeyQueues;
 
-/// The bounds of what is fetched for the cache's sake at one time.
+/// The bounds of what is fetched for the cache at one time.
 ///
-/// Beyond them nothing fails: requests are answered without the cache's help, or not stored.
+/// No request fails beyond them: requests are answered without the cache's help, or their answers are not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FillLimits {
     pub(crate) abandoned: u64,
@@ -48,33 +48,33 @@ impl FillLimits {
         Self::default()
     }
 
-    /// How many unsafe requests go on when their clients have left, so that their answers say what they make invalid;
-    /// default 1,024. Others are cancelled then, and as nobody knows what they have done, what is stored for their URIs is
-    /// made stale.
+    /// How many unsafe requests continue when their clients have left, so that their answers say what they invalidate;
+    /// default 1,024. Others are cancelled, and because nobody knows what they have done, the responses stored for
+    /// their URIs are made stale.
     #[must_use]
     pub fn abandoned(mut self, count: u64) -> Self {
         self.abandoned = count;
         self
     }
 
-    /// How many fills go on when everybody who asked for them has left; default 256. Others are cancelled then.
-    /// BackgroundValidations behind a stale answer have a bound of their own, 1,024.
+    /// How many fills continue when all clients that asked for them have left; default 256. Others are cancelled.
+    /// Background validations have a bound of their own, 1,024.
     #[must_use]
     pub fn detached(mut self, count: u64) -> Self {
         self.detached = count;
         self
     }
 
-    /// How many fills others can wait for; default 16,384. Beyond that each request makes a call of its own.
+    /// How many fills other requests can wait for; default 16,384. Beyond that, each request makes a call of its own.
     #[must_use]
     pub fn fills(mut self, count: u64) -> Self {
         self.fills = count;
         self
     }
 
-    /// How many bytes of content are held that are to be stored and are not stored yet; default as many as the store's
-    /// capacity ([`StoreLimits::capacity`]), or 256 MiB where the store has none. What would take more is passed on, and not
-    /// stored. Counted is the memory that they take.
+    /// How many bytes of content may be held that are to be stored and are not stored yet; default as many as the
+    /// store's capacity ([`StoreLimits::capacity`]), or 256 MiB if the store has none. Content beyond that is forwarded
+    /// and not stored. The memory that is really taken counts.
     ///
     /// Where the store takes content while it comes ([`StoreLimits::takes_streams`]), one response takes an eighth of that at
     /// most, and no more than 8 MiB, whatever its length. So much of its beginning is kept for requests that come later.
@@ -87,27 +87,27 @@ impl FillLimits {
         self
     }
 
-    /// How many of the requests for one key that have waited for two calls in vain make calls of their own at one time;
-    /// default 8, at least 1. In vain was what brought an error, or an answer that only its own request may have, without
-    /// saying so by `private`, `no-store` or `Vary: *`. When they queue for longer than [`FillLimits::wait`] (four times as
-    /// long if the inner service fails), more of them go at a time.
+    /// How many requests for one key make calls of their own at one time after they have waited for two calls in vain;
+    /// default 8, at least 1. A call was in vain if it brought an error, or an answer that only its own request may
+    /// have and that does not say so by `private`, `no-store` or `Vary: *`. If requests queue for longer than
+    /// [`FillLimits::wait`] (four times as long if the inner service fails), more of them are admitted at a time.
     #[must_use]
     pub fn retries(mut self, count: usize) -> Self {
         self.retries = count;
         self
     }
 
-    /// Whether a small server error, or a 404 that can't be stored, answers all requests that have waited for that very
-    /// call; default not. One that has `Vary` or sets a cookie, or says `private` or `no-store`,
-    /// never does.
+    /// Whether a small server error, or a 404 that can't be stored, answers all requests that have waited for its call;
+    /// default false. An error that has `Vary` or sets a cookie, or says `private` or `no-store`, never does.
     #[must_use]
     pub fn share_errors(mut self, on: bool) -> Self {
         self.share_errors = on;
         self
     }
 
-    /// How long requests wait for another one's call to get an answer; default 5 s. Then one of them makes another call, on
-    /// which the others wait. If the first one is answered before that, its answer is for them, too.
+    /// How long requests wait for the answer to another request's call; default 5 s. Then one of them makes another
+    /// call, and the others wait for that. If the first call is answered before the second, its answer is for them as
+    /// well.
     #[must_use]
     pub fn wait(mut self, limit: Duration) -> Self {
         self.wait = limit;
@@ -115,7 +115,7 @@ impl FillLimits {
     }
 }
 
-/// What is being fetched now, and what came of collapsing since the layer was made.
+/// What is being fetched now, and counts since the layer was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FillStatistics {
@@ -123,11 +123,11 @@ pub struct FillStatistics {
     pub abandoned: u64,
     /// Requests that were answered by another one's call.
     pub collapsed: u64,
-    /// Fills with nobody waiting.
+    /// Fills that nobody waits for.
     pub detached: u64,
     /// Readers that fell too far behind the others or took nothing for too long, and were cut off.
     pub detached_readers: u64,
-    /// Fills that others can wait for.
+    /// Fills that other requests can wait for.
     pub fills: u64,
     /// Bytes of content that bodies hold and the store does not; see [`BodyLimits`](crate::BodyLimits).
     pub held: u64,
@@ -153,13 +153,13 @@ pub(crate) struct Gauges {
     pub(crate) held: Arc<Held>,
     in_flight: AtomicU64,
     most_in_flight: u64,
-    /// The queues of requests whose waiting was in vain.
+    /// The queues of requests that have waited in vain.
     pub(crate) retries: Option<Arc<KeyQueues>>,
     unstored: AtomicU64,
     waiting: AtomicU64,
 }
 
-/// One of a counted kind. Dropped, it counts no more.
+/// Counts one of a kind, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct GaugeGuard {
     kind: Kind,
@@ -272,6 +272,12 @@ impl Gauges {
     /// Counts bytes that are to be stored until what this gives is dropped; `None` where there is no room for them.
     pub(crate) fn in_flight(self: &Arc<Self>, bytes: usize) -> Option<BytesInFlight> {
         self.take(bytes).then(|| BytesInFlight { bytes, gauges: Arc::clone(self) })
+    }
+
+    /// [`Gauges::in_flight`] for bytes that are counted already, by what gives them back in a moment.
+    pub(crate) fn handed_over(self: &Arc<Self>, bytes: usize) -> BytesInFlight {
+        self.in_flight.fetch_add(bytes as u64, Ordering::Relaxed);
+        BytesInFlight { bytes, gauges: Arc::clone(self) }
     }
 
     /// Counts bytes that are to be stored, if there is room for them.

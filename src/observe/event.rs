@@ -13,7 +13,8 @@ use crate::store::{PurgeMode, PurgeTarget, PutOutcome};
 /// Gets every [`Event`] of a layer: for metrics, logs and traces.
 ///
 /// It is called in the middle of requests, from every thread that serves them, so it must not block. A panic in it is a
-/// panic of the request. Closures are observers.
+/// panic of the request, except where the end of a request or of a body is reported, which goes on. Closures are
+/// observers.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -102,7 +103,8 @@ pub enum Event<'a> {
         /// The request's method.
         method: &'a Method,
     },
-    /// The inner service was called for the cache's sake, and answered or failed.
+    /// The inner service was called for the cache's sake, or for an answer that can get a tag where nothing is stored
+    /// ([`CacheBuilder::tag_only`](crate::CacheBuilder::tag_only)), and answered or failed.
     #[non_exhaustive]
     Fetched {
         /// From the call to the head of the response, or to the error.
@@ -115,6 +117,14 @@ pub enum Event<'a> {
         key: &'a CacheKey,
         /// The status of the response; `None` where the call failed.
         status: Option<StatusCode>,
+    },
+    /// The store got a new head for a response that is still valid: what a 304 says of it, or that it is outdated.
+    #[non_exhaustive]
+    Freshened {
+        /// The key of the response.
+        key: &'a CacheKey,
+        /// What the store made of it.
+        outcome: PutOutcome,
     },
     /// Stored responses were purged, or may have been.
     #[non_exhaustive]
@@ -130,7 +140,7 @@ pub enum Event<'a> {
     },
     /// The store got a response, or refused it before it had all of it.
     #[non_exhaustive]
-    Stored {
+    Put {
         /// Bytes of content: what the store got of it, or was announced.
         bytes: u64,
         /// The key of the response.

@@ -3,6 +3,7 @@
 mod event;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
@@ -14,6 +15,7 @@ use crate::entry::key::CacheKey;
 use crate::policy::RequestPolicy;
 use crate::runtime::{Instant, moment};
 use crate::semantics::cache_status::{CACHE_STATUS, Outcome, X_CACHE};
+use crate::semantics::reuse::Forward;
 
 /// The longest URI that is reported whole.
 const LONGEST_KEY: usize = 1024;
@@ -43,6 +45,11 @@ impl Answer {
         *response.headers_mut() = headers;
         Self { outcome, response, upstream: Upstream::InFields }
     }
+
+    /// A response that was received for this client.
+    pub(crate) fn received(response: Response<CacheBody>, outcome: impl Into<Outcome>) -> Self {
+        Self { outcome: outcome.into(), response, upstream: Upstream::InFields }
+    }
 }
 
 /// How a cache reports.
@@ -50,7 +57,7 @@ impl Answer {
 pub(crate) struct Reporter {
     /// Whether `Cache-Status` is sent.
     pub(crate) cache_status: bool,
-    /// Whether `Cache-Status` has the key's URI.
+    /// Whether `Cache-Status`, where it is sent, has the key's URI.
     pub(crate) key: bool,
     /// The cache's name: a token.
     pub(crate) name: Box<str>,
@@ -87,6 +94,11 @@ impl Reporter {
         Purpose { cache_status: self.cache_status, not_modified: false, x_cache: self.x_cache }
     }
 
+    /// Whether anybody gets to see what became of a request, except by its answer.
+    pub(crate) fn shows_outcomes(&self) -> bool {
+        self.cache_status || self.outcome_in_extensions || self.observer.is_some()
+    }
+
     pub(crate) fn event(&self, event: &Event<'_>) {
         if let Some(observer) = &self.observer {
             observer.event(event);
@@ -98,7 +110,7 @@ impl Reporter {
     pub(crate) fn begin(&self, method: &Method) -> RequestReport {
         RequestReport((self.key || self.observer.is_some()).then(|| {
             let observer = self.observer.clone();
-            Box::new(Arrived { at: moment(), key: None, method: method.clone(), observer })
+            Box::new(Arrived { at: moment(), called_at: None, key: None, method: method.clone(), observer })
         }))
     }
 
@@ -151,6 +163,8 @@ pub(crate) struct RequestReport(Option<Box<Arrived>>);
 
 struct Arrived {
     at: Instant,
+    /// When the inner service was called, where nothing else knows it.
+    called_at: Option<Instant>,
     key: Option<CacheKey>,
     method: Method,
     observer: Option<Arc<dyn Observer>>,
@@ -162,6 +176,28 @@ impl RequestReport {
     pub(crate) fn set_key(&mut self, key: &CacheKey) {
         if let Some(arrived) = &mut self.0 {
             arrived.key = Some(key.clone());
+        }
+    }
+
+    /// Whether anybody wants to know more of the request than its answer says.
+    #[inline]
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The inner service is called, for a request that is looked up nowhere.
+    #[inline]
+    pub(crate) fn calls(&mut self) {
+        if let Some(arrived) = &mut self.0 {
+            arrived.called_at = Some(moment());
+        }
+    }
+
+    /// The inner service has answered that call with `status`, or failed.
+    #[inline]
+    pub(crate) fn called(&self, forward: Forward, status: Option<StatusCode>) {
+        if let Some(arrived) = &self.0 {
+            arrived.called(forward, status);
         }
     }
 
@@ -196,13 +232,26 @@ impl Arrived {
         }
     }
 
+    /// What has no key was not called for the cache's sake.
+    fn called(&self, forward: Forward, status: Option<StatusCode>) {
+        if let (Some(called_at), Some(key)) = (self.called_at, &self.key) {
+            let elapsed = moment().duration_since(called_at);
+            self.event(&Event::Fetched { elapsed, forward, is_background: false, key, status });
+        }
+    }
+
+    /// [`Arrived::event`] where something is dropped, be it by a panic: a second one would end the process.
+    fn last_event(&self, event: &Event<'_>) {
+        drop(catch_unwind(AssertUnwindSafe(|| self.event(event))));
+    }
+
     fn answered(
         self: Box<Self>,
         reporter: &Reporter,
         policy: &RequestPolicy,
         answer: Answer,
     ) -> Response<CacheBody> {
-        let Self { at, key, method, observer } = &*self;
+        let Self { at, key, method, observer, .. } = &*self;
         if observer.is_some() {
             let (elapsed, status) = (moment().duration_since(*at), answer.response.status());
             let outcome = &answer.outcome;
@@ -214,7 +263,7 @@ impl Arrived {
             response.body_mut().when_ended(move |bytes, is_whole| {
                 let Self { at, key, method, .. } = &*self;
                 let elapsed = moment().duration_since(*at);
-                self.event(&Event::BodyEnded { bytes, elapsed, is_whole, key: key.as_ref(), method });
+                self.last_event(&Event::BodyEnded { bytes, elapsed, is_whole, key: key.as_ref(), method });
             });
         }
         response
@@ -226,7 +275,7 @@ impl Drop for RequestReport {
         if let Some(arrived) = self.0.take() {
             let Arrived { at, key, method, .. } = &*arrived;
             let elapsed = moment().duration_since(*at);
-            arrived.event(&Event::Dropped { elapsed, key: key.as_ref(), method });
+            arrived.last_event(&Event::Dropped { elapsed, key: key.as_ref(), method });
         }
     }
 }

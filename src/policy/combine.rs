@@ -25,6 +25,29 @@ use crate::semantics::Rules;
 /// # let _ = layer;
 /// ```
 pub trait CachePolicyExt: CachePolicy + Sized {
+    /// Edits a request before this policy sees it, for example to normalise it: the key is made of it, `Vary` selects by it,
+    /// and the inner service gets it like that. What is put into the data is there for the later hooks.
+    ///
+    /// ```
+    /// use http::header;
+    /// use larder::{CacheBuilder, CachePolicyExt, StandardPolicy};
+    ///
+    /// // Pages that are the same for everybody.
+    /// let policy = StandardPolicy::default().before_request(|request, _| {
+    ///     if request.method.is_safe() && request.uri.path().starts_with("/blog/") {
+    ///         request.headers.remove(header::COOKIE);
+    ///     }
+    /// });
+    /// let layer = CacheBuilder::default().policy(policy).build();
+    /// # let _ = layer;
+    /// ```
+    fn before_request<F>(self, edit: F) -> BeforeRequest<Self, F>
+    where
+        F: Fn(&mut request::Parts, &mut Extensions) + Send + Sync + 'static,
+    {
+        BeforeRequest { edit, policy: self }
+    }
+
     /// Changes what is done with a request, after this policy has decided.
     fn map_request<F>(self, map: F) -> MapRequest<Self, F>
     where
@@ -49,8 +72,16 @@ pub trait CachePolicyExt: CachePolicy + Sized {
         OnDeliver { deliver, policy: self }
     }
 
-    /// Leaves requests that match to another policy, with all its hooks and rules. It is asked several times for a request,
-    /// so it goes by what no policy changes in `request`.
+    /// Edits what the inner service gets to see of a request that is forwarded, after this policy has.
+    fn on_forward<F>(self, forward: F) -> OnForward<Self, F>
+    where
+        F: Fn(&mut request::Parts, &ForwardReason<'_>) + Send + Sync + 'static,
+    {
+        OnForward { forward, policy: self }
+    }
+
+    /// Leaves requests that match to another policy, with all its hooks and rules. It is asked once for a request, with the
+    /// request as it came.
     fn when<F, P>(self, matches: F, other: P) -> When<Self, F, P>
     where
         F: Fn(&request::Parts) -> bool + Send + Sync + 'static,
@@ -61,6 +92,13 @@ pub trait CachePolicyExt: CachePolicy + Sized {
 }
 
 impl<P: CachePolicy> CachePolicyExt for P {}
+
+/// A policy that gets its requests edited.
+#[derive(Clone, Debug)]
+pub struct BeforeRequest<P, F> {
+    edit: F,
+    policy: P,
+}
 
 /// A policy with another [`CachePolicy::request`].
 #[derive(Clone, Debug)]
@@ -83,6 +121,13 @@ pub struct OnDeliver<P, F> {
     policy: P,
 }
 
+/// A policy with another [`CachePolicy::forward`].
+#[derive(Clone, Debug)]
+pub struct OnForward<P, F> {
+    forward: F,
+    policy: P,
+}
+
 /// One of two policies for each request.
 #[derive(Clone, Debug)]
 pub struct When<P, F, O> {
@@ -99,8 +144,8 @@ macro_rules! pass_on {
         }
     };
     (rules) => {
-        fn rules(&self, request: &request::Parts) -> &Rules {
-            self.policy.rules(request)
+        fn rules(&self, request: &request::Parts, data: &Extensions) -> &Rules {
+            self.policy.rules(request, data)
         }
     };
     (response) => {
@@ -124,6 +169,32 @@ macro_rules! pass_on {
         }
     };
     ($($hook:ident),+) => { $(pass_on!($hook);)+ };
+}
+
+impl<P, F> CachePolicy for BeforeRequest<P, F>
+where
+    P: CachePolicy,
+    F: Fn(&mut request::Parts, &mut Extensions) + Send + Sync + 'static,
+{
+    fn request(&self, request: &mut request::Parts, data: &mut Extensions) -> RequestAction {
+        (self.edit)(request, data);
+        self.policy.request(request, data)
+    }
+
+    pass_on!(rules, response, forward, deliver, needs_sent_fields);
+}
+
+impl<P, F> CachePolicy for OnForward<P, F>
+where
+    P: CachePolicy,
+    F: Fn(&mut request::Parts, &ForwardReason<'_>) + Send + Sync + 'static,
+{
+    fn forward(&self, request: &mut request::Parts, reason: &ForwardReason<'_>) {
+        self.policy.forward(request, reason);
+        (self.forward)(request, reason);
+    }
+
+    pass_on!(request, rules, response, deliver, needs_sent_fields);
 }
 
 impl<P, F> CachePolicy for MapRequest<P, F>
@@ -165,7 +236,8 @@ where
     pass_on!(request, rules, response, forward, needs_sent_fields);
 }
 
-/// Says, for a `When` of this type, that a request was left to the other policy: an answer comes without its request.
+/// Says, for a `When` of this type, that a request was left to the other policy. That is decided once: the request may be
+/// edited, and an answer comes without it.
 struct LeftToOther<W>(PhantomData<fn() -> W>);
 
 impl<W> Clone for LeftToOther<W> {
@@ -177,11 +249,11 @@ impl<W> Clone for LeftToOther<W> {
 impl<P, F, O> When<P, F, O>
 where
     P: CachePolicy,
-    F: Fn(&request::Parts) -> bool,
+    F: 'static,
     O: CachePolicy,
 {
-    fn of(&self, request: &request::Parts) -> &dyn CachePolicy {
-        if (self.matches)(request) { &self.other } else { &self.policy }
+    fn of(&self, left_to_other: Option<&LeftToOther<Self>>) -> &dyn CachePolicy {
+        if left_to_other.is_some() { &self.other } else { &self.policy }
     }
 }
 
@@ -199,23 +271,20 @@ where
         self.policy.request(request, data)
     }
 
-    fn rules(&self, request: &request::Parts) -> &Rules {
-        self.of(request).rules(request)
+    fn rules(&self, request: &request::Parts, data: &Extensions) -> &Rules {
+        self.of(data.get()).rules(request, data)
     }
 
     fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
-        self.of(exchange.request).response(exchange, terms);
+        self.of(exchange.data()).response(exchange, terms);
     }
 
     fn forward(&self, request: &mut request::Parts, reason: &ForwardReason<'_>) {
-        self.of(request).forward(request, reason);
+        self.of(reason.data()).forward(request, reason);
     }
 
     fn deliver(&self, delivery: &mut Delivery<'_>) {
-        match delivery.data::<LeftToOther<Self>>() {
-            Some(_) => self.other.deliver(delivery),
-            None => self.policy.deliver(delivery),
-        }
+        self.of(delivery.data()).deliver(delivery);
     }
 
     fn needs_sent_fields(&self) -> bool {

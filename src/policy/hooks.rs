@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use http::{Extensions, HeaderMap, StatusCode, request, response};
 
@@ -83,6 +83,12 @@ impl PolicyData {
 
     fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.0.as_ref()?.get()
+    }
+
+    #[inline]
+    pub(crate) fn extensions(&self) -> &Extensions {
+        static NONE: LazyLock<Extensions> = LazyLock::new(Extensions::new);
+        self.0.as_deref().unwrap_or_else(|| &NONE)
     }
 }
 

@@ -6,7 +6,7 @@ mod snapshot;
 mod standard;
 mod terms;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use http::{Extensions, request};
 
@@ -64,10 +64,11 @@ pub trait CachePolicy: Send + Sync + 'static {
         RequestAction::of(request)
     }
 
-    /// The readings of RFC 9111 that apply to a request. Asked several times for each, as `request` has left it.
-    fn rules(&self, request: &request::Parts) -> &Rules {
+    /// The readings of RFC 9111 that apply to a request. Asked several times for each, with the request and the data as
+    /// `request` has left them.
+    fn rules(&self, request: &request::Parts, data: &Extensions) -> &Rules {
         static RULES: LazyLock<Rules> = LazyLock::new(Rules::default);
-        let _ = request;
+        let _ = (request, data);
         &RULES
     }
 
@@ -86,34 +87,54 @@ pub trait CachePolicy: Send + Sync + 'static {
         let _ = delivery;
     }
 
+    /// Whether all that it does, except for `forward`, is for what is stored: `request` makes the key and edits nothing,
+    /// `response` strips and replaces no field, and `deliver` edits nothing. Then a layer that stores nothing
+    /// ([`CacheBuilder::tag_only`](crate::CacheBuilder::tag_only)) saves making the key and the terms. It does not ask
+    /// `response`, asks `request` only where somebody else wants the key, and may ask `forward` twice where it is inside
+    /// itself. Default false, which is right for every policy.
+    fn is_for_storing_only(&self) -> bool {
+        false
+    }
+
     /// Whether [`PolicyExchange::sent`] is to be filled in, which costs a copy of the fields for each call.
     fn needs_sent_fields(&self) -> bool {
         false
     }
 }
 
-impl<P: CachePolicy + ?Sized> CachePolicy for std::sync::Arc<P> {
-    fn request(&self, request: &mut request::Parts, data: &mut Extensions) -> RequestAction {
-        (**self).request(request, data)
-    }
+/// A pointer to a policy is that policy.
+macro_rules! pointer {
+    ($($pointer:ident),+) => { $(
+        impl<P: CachePolicy + ?Sized> CachePolicy for $pointer<P> {
+            fn request(&self, request: &mut request::Parts, data: &mut Extensions) -> RequestAction {
+                (**self).request(request, data)
+            }
 
-    fn rules(&self, request: &request::Parts) -> &Rules {
-        (**self).rules(request)
-    }
+            fn rules(&self, request: &request::Parts, data: &Extensions) -> &Rules {
+                (**self).rules(request, data)
+            }
 
-    fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
-        (**self).response(exchange, terms);
-    }
+            fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
+                (**self).response(exchange, terms);
+            }
 
-    fn forward(&self, request: &mut request::Parts, reason: &ForwardReason<'_>) {
-        (**self).forward(request, reason);
-    }
+            fn forward(&self, request: &mut request::Parts, reason: &ForwardReason<'_>) {
+                (**self).forward(request, reason);
+            }
 
-    fn deliver(&self, delivery: &mut Delivery<'_>) {
-        (**self).deliver(delivery);
-    }
+            fn deliver(&self, delivery: &mut Delivery<'_>) {
+                (**self).deliver(delivery);
+            }
 
-    fn needs_sent_fields(&self) -> bool {
-        (**self).needs_sent_fields()
-    }
+            fn is_for_storing_only(&self) -> bool {
+                (**self).is_for_storing_only()
+            }
+
+            fn needs_sent_fields(&self) -> bool {
+                (**self).needs_sent_fields()
+            }
+        }
+    )+ };
 }
+
+pointer!(Arc, Box);

@@ -79,13 +79,27 @@ impl RequestPolicy {
         Self { data: PolicyData::default(), hooks }
     }
 
+    /// The policy now, which is not asked what is done with the request.
+    #[inline]
+    pub(crate) fn unasked(policy: &CurrentPolicy) -> Self {
+        Self { data: PolicyData::default(), hooks: policy.snapshot() }
+    }
+
     /// Asks the policy what is done with a request.
     #[inline]
     pub(crate) fn ask(policy: &CurrentPolicy, request: &mut Parts) -> (RequestAction, Self) {
-        let hooks = policy.snapshot();
+        let mut policy = Self::unasked(policy);
+        let action = policy.request(request);
+        (action, policy)
+    }
+
+    /// Asks the policy what is done with the request, which it has not been asked yet.
+    #[inline(always)] // a hit would move the key once more
+    pub(crate) fn request(&mut self, request: &mut Parts) -> RequestAction {
         let mut data = Extensions::new();
-        let action = hooks.request(request, &mut data);
-        (action, Self { data: PolicyData::new(data), hooks })
+        let action = self.hooks.request(request, &mut data);
+        self.data = PolicyData::new(data);
+        action
     }
 
     /// For a request that takes its time.
@@ -95,7 +109,7 @@ impl RequestPolicy {
 
     #[inline]
     pub(crate) fn rules(&self, request: &Parts) -> &Rules {
-        self.hooks.rules(request)
+        self.hooks.rules(request, self.data.extensions())
     }
 
     pub(crate) fn forward(&self, request: &mut Parts, forward: Forward, is_background: bool) {

@@ -133,8 +133,9 @@ impl StandardPolicy {
         self
     }
 
-    /// How long a validation is waited for where the stale response may stand in for an error: when the origin
-    /// takes longer, the stale response is served and the validation goes on behind. Default none: as long as it takes.
+    /// How long a client waits for a validation if the stale response may stand in for an error. If the origin takes
+    /// longer, the stale response is served and the validation continues in the background. Default none: as long as it
+    /// takes.
     #[must_use]
     pub fn latency_budget(mut self, budget: Option<Duration>) -> Self {
         self.rules.latency_budget = budget;
@@ -181,8 +182,8 @@ impl StandardPolicy {
         self
     }
 
-    /// How long before it becomes stale, at most half its lifetime, a response that is asked for is validated behind,
-    /// so that what is asked for often is never waited for; default not at all.
+    /// How long before it becomes stale, at most half its lifetime, a response that is requested is validated in the
+    /// background, so that nobody waits for what is requested often; default not at all.
     #[must_use]
     pub fn refresh_ahead(mut self, window: Option<Duration>) -> Self {
         self.rules.refresh_ahead = window;
@@ -246,7 +247,7 @@ impl CachePolicy for StandardPolicy {
         }
     }
 
-    fn rules(&self, _: &request::Parts) -> &Rules {
+    fn rules(&self, _: &request::Parts, _: &Extensions) -> &Rules {
         &self.rules
     }
 
@@ -261,5 +262,9 @@ impl CachePolicy for StandardPolicy {
     fn forward(&self, request: &mut request::Parts, _: &ForwardReason<'_>) {
         self.rules.codings.normalise(&mut request.headers);
         self.rules.unkeyed.remove(&request.method, &mut request.headers);
+    }
+
+    fn is_for_storing_only(&self) -> bool {
+        true
     }
 }

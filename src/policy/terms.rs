@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::header::{self, HeaderMap};
 use http::{HeaderName, HeaderValue};
 
 use super::Reason;
@@ -18,7 +19,7 @@ pub struct Terms {
     /// How old it counts as when it comes in; `None` for what RFC 9111 4.2.3 says.
     pub age: Option<Duration>,
     /// Groups (tags) by which it can be purged. Those of `Cache-Groups` are there already, in the scope of their
-    /// origin: see [`groups::scoped`](crate::semantics::groups::scoped). A response with more than
+    /// origin: see [`groups::scoped`]. A response with more than
     /// [`Terms::MAX_GROUPS`] groups, or more than [`Terms::MAX_GROUP_BYTES`] bytes of names, is not stored.
     pub groups: Vec<Box<str>>,
     /// How long it is fresh, counted from its origin (RFC 9111 4.2.1).
@@ -93,6 +94,29 @@ impl Terms {
         let Self { lifetime, must_revalidate, no_cache, shared, stale_if_error, .. } = *self;
         let stale_while_revalidate = self.stale_while_revalidate;
         FinalTerms { lifetime, must_revalidate, no_cache, shared, stale_if_error, stale_while_revalidate }
+    }
+
+    /// Makes the fields of a response those that clients get, except for what is not stored. The origin's fields of which
+    /// they get nothing, or something else, go to `taken`.
+    pub(crate) fn for_client(&self, headers: &mut HeaderMap, taken: &mut HeaderMap) {
+        let mut take = |headers: &mut HeaderMap, name: &HeaderName| {
+            if let header::Entry::Occupied(field) = headers.entry(name) {
+                let (name, values) = field.remove_entry_mult();
+                for value in values {
+                    taken.append(&name, value);
+                }
+            }
+        };
+        for name in &self.strip {
+            take(headers, name);
+        }
+        for (name, value) in &self.replace {
+            if headers.get(name) == Some(value) {
+                continue; // as it was put in for the first client
+            }
+            take(headers, name);
+            headers.insert(name, value.clone());
+        }
     }
 
     /// Says that the response is not stored. `Cache-Status` reports the reason.

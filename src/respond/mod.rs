@@ -18,7 +18,7 @@ use crate::entry::partial::{self, Cut, CutContent};
 use crate::entry::pieces::Pieces;
 use crate::entry::{Purpose, ResponseHead, StoredResponse};
 use crate::observe::{Answer, Upstream};
-use crate::semantics::answer::received_not_modified_fields;
+use crate::semantics::answer::keep_not_modified;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::fields::keep_what_lets_pages_see;
 use crate::semantics::framing;
@@ -44,6 +44,45 @@ pub(crate) struct Received {
     /// The client's own conditions went out with the request, so they have been evaluated.
     pub(crate) is_evaluated: bool,
     pub(crate) parts: response::Parts,
+}
+
+impl Received {
+    /// Answers a request with `method`: with the response as it is, or 304 or 412 as the client's `conditions` have it.
+    pub(crate) fn answer(
+        self,
+        method: &Method,
+        conditions: Option<&HeaderMap>,
+        outcome: Outcome,
+        now: impl FnOnce() -> SystemTime,
+    ) -> Answer {
+        let Self { body, is_evaluated, parts } = self;
+        let precondition = match conditions {
+            Some(conditions) if !is_evaluated => {
+                let now = now();
+                let theirs = || Representation::of_received(&parts.headers, now);
+                preconditions::evaluate_on(conditions, parts.status, theirs, now)
+            }
+            _ => Precondition::Proceed,
+        };
+        match precondition {
+            Precondition::Failed => {
+                let mut seen = HeaderMap::new();
+                keep_what_lets_pages_see(&parts.headers, &mut seen);
+                precondition_failed(seen, outcome)
+            }
+            Precondition::NotModified => {
+                let mut headers = parts.headers;
+                keep_not_modified(&mut headers);
+                Answer::new(StatusCode::NOT_MODIFIED, headers, CacheBody::empty(), outcome)
+            }
+            Precondition::Proceed => {
+                // A HEAD may have gone out as a GET, but it is answered as what it is.
+                let has_no_content = framing::has_no_content(method, parts.status);
+                let body = if has_no_content { CacheBody::empty() } else { body };
+                Answer::received(Response::from_parts(parts, body), outcome)
+            }
+        }
+    }
 }
 
 /// The content of a stored head.
@@ -104,26 +143,8 @@ impl CacheRequest {
     }
 
     fn respond_received(&self, received: Received, outcome: Outcome, now: SystemTime) -> Answer {
-        let Received { body, is_evaluated, parts } = received;
-        let theirs = || Representation::of_received(&parts.headers, now);
-        match self.precondition(parts.status, !is_evaluated, theirs, now) {
-            Precondition::Failed => {
-                let mut seen = HeaderMap::new();
-                keep_what_lets_pages_see(&parts.headers, &mut seen);
-                precondition_failed(seen, outcome)
-            }
-            Precondition::NotModified => {
-                let headers = received_not_modified_fields(&parts.headers, 2);
-                Answer::new(StatusCode::NOT_MODIFIED, headers, CacheBody::empty(), outcome)
-            }
-            Precondition::Proceed => {
-                // A HEAD may have gone out as a GET, but it is answered as what it is.
-                let has_no_content = framing::has_no_content(&self.parts.method, parts.status);
-                let body = if has_no_content { CacheBody::empty() } else { body };
-                let response = Response::from_parts(parts, body);
-                Answer { outcome, response, upstream: Upstream::InFields }
-            }
-        }
+        let conditions = self.fields.conditions.then_some(&self.parts.headers);
+        received.answer(&self.parts.method, conditions, outcome, || now)
     }
 
     /// `age` is that of the response; `None` for one from the future.
@@ -137,7 +158,7 @@ impl CacheRequest {
         now: SystemTime,
         age: Option<Duration>,
     ) -> Answer {
-        let precondition = self.precondition(head.status, true, || head.representation(), now);
+        let precondition = self.precondition(head.status, || head.representation(), now);
         let age = age_value(age.unwrap_or_default());
         let purpose = core.reporter.purpose();
         let (status, headers, body) = match (precondition, content) {
@@ -172,11 +193,10 @@ impl CacheRequest {
     fn precondition<'a>(
         &self,
         status: StatusCode,
-        is_to_be_evaluated: bool,
         theirs: impl FnOnce() -> Representation<'a>,
         now: SystemTime,
     ) -> Precondition {
-        if self.fields.conditions && is_to_be_evaluated {
+        if self.fields.conditions {
             preconditions::evaluate_on(&self.parts.headers, status, theirs, now)
         } else {
             Precondition::Proceed
@@ -257,8 +277,7 @@ impl Core {
         } else {
             CacheBody::forwarded(&self.gauges.held, body)
         };
-        let response = Response::from_parts(parts, body);
-        Answer { outcome: forwarding.into(), response, upstream: Upstream::InFields }
+        Answer::received(Response::from_parts(parts, body), forwarding)
     }
 
     /// The answer where no call can be made because as many as may be are under way.

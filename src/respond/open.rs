@@ -108,7 +108,7 @@ impl CacheRequest {
 
     /// Whether its answer needs any content.
     pub(crate) fn needs_content(&self, head: &ResponseHead, now: SystemTime) -> bool {
-        let precondition = || self.precondition(head.status, true, || head.representation(), now);
+        let precondition = || self.precondition(head.status, || head.representation(), now);
         self.parts.method != Method::HEAD && precondition() == Precondition::Proceed
     }
 

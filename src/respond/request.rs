@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use http::Method;
 use http::header;
 use http::request::Parts;
 
@@ -76,6 +77,11 @@ impl CacheRequest {
         } else {
             CredentialKinds::default()
         }
+    }
+
+    /// Whether its answer is a response as it is: nothing is evaluated, cut or left out.
+    pub(crate) fn is_plain_get(&self) -> bool {
+        self.parts.method == Method::GET && !self.fields.conditions && !self.fields.range
     }
 
     /// Whether its answer may have to be made of all of the content: a part that is cut from it, or a 304 by the entity

@@ -28,7 +28,7 @@ enum Source {
 }
 
 impl Clock {
-    /// A clock that only moves when told to; it starts in 2026.
+    /// A clock that moves only by its [`ClockHand`]; it starts in 2026.
     pub fn manual() -> (Self, ClockHand) {
         let time = Arc::new(AtomicU64::new(1_790_000_000_000));
         let source = Source::Manual(Arc::clone(&time));

@@ -1,6 +1,6 @@
-//! Locks, tasks and waiting: what a schedule explorer takes the place of.
+//! Concurrency primitives: locks, tasks and waiting. Under `cfg(shuttle)` they are replaced by shuttle's.
 //!
-//! With `--cfg shuttle` the same code runs under [shuttle](https://docs.rs/shuttle), which tries out schedules; see
+//! With `--cfg shuttle`, the same code runs under [shuttle](https://docs.rs/shuttle), which explores schedules; see
 //! `src/schedules`.
 
 pub(crate) mod clock;
@@ -25,11 +25,11 @@ mod real {
     /// Something that runs tasks.
     pub(crate) struct Runtime(tokio::runtime::Handle);
 
-    /// A task that was spawned. Dropped, it leaves the task alone.
+    /// A spawned task. Dropping this does not affect the task.
     pub(super) type Task<T> = tokio::task::JoinHandle<T>;
 
     impl Runtime {
-        /// The one that this code runs in, if any.
+        /// The runtime that this code runs in, if any.
         pub(crate) fn current() -> Option<Self> {
             tokio::runtime::Handle::try_current().ok().map(Self)
         }
@@ -43,7 +43,7 @@ mod real {
         }
     }
 
-    /// The output of a task, or its panic; `None` when the runtime shuts down first.
+    /// The output of a task; resumes its panic; `None` if the runtime shuts down first.
     pub(crate) async fn joined<T>(task: Task<T>) -> Option<T> {
         match task.await {
             Ok(output) => Some(output),
@@ -54,7 +54,7 @@ mod real {
         }
     }
 
-    /// A moment after which nothing is waited for; there is none in a runtime without timers.
+    /// A time limit; a runtime without timers has none.
     pub(crate) struct Deadline(Option<Pin<Box<Sleep>>>);
 
     impl Deadline {
@@ -62,7 +62,7 @@ mod real {
             Self(timer(limit).map(Box::pin))
         }
 
-        /// What `future` gives, or `None` when it takes longer.
+        /// The output of `future`, or `None` if it takes longer.
         pub(crate) async fn in_time<F: Future>(&mut self, future: F) -> Option<F::Output> {
             match &mut self.0 {
                 Some(late) => first(future, late.as_mut()).await,
@@ -71,7 +71,8 @@ mod real {
         }
     }
 
-    /// What `future` gives, or `None` when it takes longer, and in a runtime without timers at once.
+    /// The output of `future`, or `None` if it takes longer; in a runtime without timers, `None` unless it is ready at
+    /// once.
     pub(crate) async fn briefly<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
         let mut future = std::pin::pin!(future);
         if let Some(output) = super::polled_once(future.as_mut()).await {
@@ -81,7 +82,7 @@ mod real {
         first(future, late).await
     }
 
-    /// Waits. Whether that is possible: some runtimes have no timers.
+    /// Waits. Returns whether that was possible: some runtimes have no timers.
     pub(crate) async fn pause(time: Duration) -> bool {
         match timer(time) {
             Some(timer) => {
@@ -102,7 +103,7 @@ mod real {
         if WITHOUT_TIMERS.get() == Some(runtime) {
             return None;
         }
-        // There is no other way to ask whether there are timers. Each try is told to the panic hook.
+        // There is no other way to ask whether there are timers. The panic hook sees each attempt.
         let timer = std::panic::catch_unwind(|| tokio::time::sleep(limit)).ok();
         if timer.is_none() {
             WITHOUT_TIMERS.set(Some(runtime));
@@ -135,11 +136,11 @@ mod explored {
     pub(crate) use shuttle::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
     pub(crate) use std::time::Instant;
 
-    /// What takes no longer than this many turns of the scheduler is in time.
+    /// A future that takes no more turns of the scheduler than this is in time.
     const MOST_TURNS: usize = 8;
 
     std::thread_local! {
-        /// Tasks that have not ended, and who waits for there to be none.
+        /// The number of tasks that have not ended, and the waker of the task that waits for them.
         static RUNNING: Cell<usize> = const { Cell::new(0) };
         static WAITING: RefCell<Option<Waker>> = const { RefCell::new(None) };
     }
@@ -161,7 +162,7 @@ mod explored {
             let running = Running::new();
             shuttle::future::spawn(async move {
                 let _running = running;
-                // As tokio does, for shuttle takes a panic for the end of all.
+                // As tokio does: shuttle ends everything at a panic.
                 let mut future = Box::pin(future);
                 std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
                     Ok(poll) => poll.map(Ok),
@@ -179,7 +180,7 @@ mod explored {
         }
     }
 
-    /// There is no time here: whether something is late is for the schedule to say. [`Duration::MAX`] is never over.
+    /// There is no time here: the schedule decides whether something is late. [`Duration::MAX`] is never over.
     pub(crate) async fn in_time<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
         if limit == Duration::MAX {
             return Some(future.await);
@@ -247,8 +248,8 @@ mod explored {
         WAITING.set(None);
     }
 
-    /// Waits for all tasks. One that never ends is a deadlock, which shuttle reports; by itself it waits for none
-    /// that was let go of.
+    /// Waits for all tasks. One that never ends is a deadlock, which shuttle reports; by itself, shuttle does not wait
+    /// for detached tasks.
     #[cfg(test)]
     pub(crate) async fn all_ended() {
         std::future::poll_fn(|cx| {
@@ -275,12 +276,12 @@ pub(crate) use real::{
     joined, pause,
 };
 
-/// The present, for who counts how long something takes: never an age, which is the clock's to tell.
+/// The present, to measure durations. Ages come from the [`clock`].
 pub(crate) fn moment() -> Instant {
     Instant::now()
 }
 
-/// What `future` gives if it need not be waited for.
+/// The output of `future` if it is ready at once.
 pub(crate) async fn polled_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
     std::future::poll_fn(|cx| match Pin::new(&mut future).poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
@@ -289,7 +290,7 @@ pub(crate) async fn polled_once<F: Future + Unpin>(mut future: F) -> Option<F::O
     .await
 }
 
-/// Runs `future` to its end, even if the caller is dropped while it waits. `None` when the runtime shuts down first.
+/// Runs `future` to completion, even if the caller is dropped while it waits. `None` if the runtime shuts down first.
 pub(crate) async fn to_its_end<F>(future: F) -> Option<F::Output>
 where
     F: Future + Send + 'static,
@@ -305,8 +306,8 @@ where
     }
 }
 
-/// Runs a future as far as it goes at once, and the rest of it in a task, where there is a runtime: for what is to be done
-/// when something is dropped.
+/// Polls a future once, and runs the rest of it in a task if there is a runtime: for work that begins when something is
+/// dropped.
 pub(crate) fn from_now_on<F>(future: F)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -319,7 +320,7 @@ where
     }
 }
 
-/// No code under a lock can panic half-way through a change, so a poisoned one is whole.
+/// No code under a lock can panic in the middle of a change, so a poisoned lock guards consistent data.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

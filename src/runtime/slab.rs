@@ -1,4 +1,4 @@
-//! Values by number, whose numbers are used again.
+//! A slab: a list of values with stable numbers, which are reused.
 
 /// A list with holes.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    /// The number of the value from now on, until it is removed.
+    /// Adds a value and returns its number, which is valid until the value is removed.
     pub(crate) fn add(&mut self, value: T) -> usize {
         match self.free.pop() {
             Some(number) => {

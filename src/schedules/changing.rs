@@ -39,7 +39,7 @@ async fn change(world: World) {
 }
 
 #[test]
-fn a_purge_during_a_fill() {
+fn a_purge_during_a_fill_reaches_its_response() {
     explore(|| async {
         let world = World::new(Script::fresh());
         let early = [world.client(), world.client()];
@@ -70,7 +70,7 @@ fn a_purge_during_a_fill() {
 
 /// The end of a call takes nothing away from the one that has come in its place.
 #[test]
-fn a_call_that_a_purge_has_overtaken() {
+fn a_call_that_a_purge_has_overtaken_does_not_end_its_successor() {
     explore(|| async {
         let world = World::new(Script::fresh());
         let early = world.client();
@@ -91,7 +91,7 @@ fn a_call_that_a_purge_has_overtaken() {
 }
 
 #[test]
-fn a_purge_and_a_leader_that_is_dropped() {
+fn clients_get_answers_after_a_purge_and_a_dropped_leader() {
     explore(|| async {
         let world = World::new(Script::fresh());
         let leader = world.leaver(below(MOST_POLLS));
@@ -107,7 +107,7 @@ fn a_purge_and_a_leader_that_is_dropped() {
 }
 
 #[test]
-fn one_validation_for_a_herd() {
+fn a_herd_shares_one_validation() {
     explore(|| async {
         let world = World::new(Script::fresh());
         world.clone().ask().await.call();
@@ -121,7 +121,7 @@ fn one_validation_for_a_herd() {
 }
 
 #[test]
-fn a_purge_during_a_validation() {
+fn a_purge_during_a_validation_holds() {
     explore(|| async {
         let world = World::new(Script::fresh());
         world.clone().ask().await.call();
@@ -140,7 +140,7 @@ fn a_purge_during_a_validation() {
 }
 
 #[test]
-fn one_validation_behind_a_herd() {
+fn a_herd_starts_one_background_validation() {
     explore(|| async {
         let world = World::new(Script::new("max-age=60, stale-while-revalidate=60"));
         world.clone().ask().await.call();
@@ -154,7 +154,7 @@ fn one_validation_behind_a_herd() {
 }
 
 #[test]
-fn a_change_found_by_validations_that_race() {
+fn racing_clients_find_a_change_by_one_validation() {
     explore(|| async {
         let world = World::new(Script::new(one_of(&["max-age=60", "max-age=60, stale-while-revalidate=60"])));
         world.clone().ask().await.call();
@@ -174,7 +174,7 @@ fn a_change_found_by_validations_that_race() {
 }
 
 #[test]
-fn a_validation_that_fails() {
+fn a_failed_validation_is_answered_with_the_stand_in() {
     explore(|| async {
         let fault = one_of(&[Fault::Error, Fault::Panic]);
         let world = World::standing_in(Script::fresh().failing(1, fault), None);
@@ -193,7 +193,7 @@ fn a_validation_that_fails() {
 }
 
 #[test]
-fn an_origin_that_is_too_slow_for_the_budget() {
+fn a_latency_budget_serves_the_stale_response() {
     explore(|| async {
         let world = World::standing_in(Script::fresh(), Some(Duration::ZERO));
         world.clone().ask().await.call();

@@ -1,4 +1,4 @@
-//! One call for many: whoever leaves, fails or panics, the others get their answers.
+//! One call for many: if a client leaves, or a call fails or panics, the others get their answers.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{below, explore, one_of};
 use crate::limits::FillLimits;
 
 #[test]
-fn the_leader_is_dropped_at_each_await() {
+fn clients_get_answers_when_the_leader_is_dropped_at_any_await() {
     explore(|| async {
         let world = World::new(Script::fresh());
         let leader = world.leaver(below(MOST_POLLS));
@@ -23,7 +23,7 @@ fn the_leader_is_dropped_at_each_await() {
 }
 
 #[test]
-fn the_leader_is_dropped_and_no_call_goes_on_alone() {
+fn clients_get_answers_when_no_detached_call_is_allowed() {
     explore(|| async {
         let world = World::with(Script::fresh(), patient().detached(0), 1024);
         let leaders = [world.leaver(below(MOST_POLLS)), world.leaver(below(MOST_POLLS))];
@@ -38,7 +38,7 @@ fn the_leader_is_dropped_and_no_call_goes_on_alone() {
 }
 
 #[test]
-fn everybody_is_dropped() {
+fn nothing_is_left_when_every_client_is_dropped() {
     explore(|| async {
         let world = World::with(Script::fresh(), patient().detached(one_of(&[0, 1])), 1024);
         let clients = [(); 3].map(|()| world.leaver(below(MOST_POLLS)));
@@ -50,7 +50,7 @@ fn everybody_is_dropped() {
 }
 
 #[test]
-fn what_never_comes_ends_when_everybody_is_dropped() {
+fn a_hanging_call_ends_when_every_client_is_dropped() {
     explore(|| async {
         let script = Script::fresh().failing(0, Fault::Hang);
         let world = World::with(script, patient().detached(0), one_of(&[12, 1024]));
@@ -67,7 +67,7 @@ fn what_never_comes_ends_when_everybody_is_dropped() {
 }
 
 #[test]
-fn a_follower_is_dropped() {
+fn clients_get_answers_when_followers_are_dropped() {
     explore(|| async {
         let world = World::new(Script::fresh());
         let leader = world.client();
@@ -84,12 +84,12 @@ fn a_follower_is_dropped() {
 }
 
 #[test]
-fn the_leader_panics() {
+fn clients_get_answers_when_the_leader_panics() {
     explore(|| a_call_fails(Fault::Panic));
 }
 
 #[test]
-fn the_leader_fails() {
+fn clients_get_answers_when_the_leader_fails() {
     explore(|| a_call_fails(Fault::Error));
 }
 
@@ -109,7 +109,7 @@ async fn a_call_fails(fault: Fault) {
 }
 
 #[test]
-fn an_uncacheable_herd() {
+fn each_client_of_an_uncacheable_herd_gets_its_own_answer() {
     explore(|| async {
         let world = World::new(Script::new(one_of(&["no-store", "private"])));
         let mut calls = Vec::new();
@@ -123,7 +123,7 @@ fn an_uncacheable_herd() {
 }
 
 #[test]
-fn a_herd_of_two_languages() {
+fn a_herd_in_two_languages_makes_two_or_three_calls() {
     explore(|| async {
         let world = World::new(Script::fresh().varying());
         let clients = ["de", "en", "de", "en"].map(|language| {
@@ -141,7 +141,7 @@ fn a_herd_of_two_languages() {
 }
 
 #[test]
-fn followers_lose_their_patience() {
+fn impatient_followers_make_their_own_calls() {
     explore(|| async {
         let world = World::with(Script::fresh(), FillLimits::new().wait(Duration::ZERO), 1024);
         for client in [(); 3].map(|()| world.client()) {
@@ -153,7 +153,7 @@ fn followers_lose_their_patience() {
 }
 
 #[test]
-fn bounds_are_kept() {
+fn the_bounds_of_fills_and_detached_calls_hold() {
     explore(|| async {
         let limits = patient().fills(1).detached(1).in_flight(one_of(&[8, 16, 64]));
         let world = World::with(Script::fresh().varying(), limits, 1024);

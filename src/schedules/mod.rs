@@ -12,6 +12,7 @@ mod collapsing;
 mod origin;
 mod passing;
 mod purging;
+mod remote;
 mod stores;
 mod streaming;
 mod world;

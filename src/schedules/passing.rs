@@ -1,4 +1,4 @@
-//! Content that is too large to store: it is passed on, and whoever is too slow for that is cut off.
+//! Content that is too large to store: it is passed on, and a reader that is too slow for that is cut off.
 
 use super::origin::Script;
 use super::world::{MOST_POLLS, Seen, World, patient};
@@ -8,7 +8,7 @@ use super::{below, explore};
 const MAX_OBJECT: u64 = 12;
 
 #[test]
-fn a_laggard_is_detached() {
+fn a_reader_that_falls_behind_is_detached() {
     explore(|| async {
         let world = World::with(Script::fresh().streaming(), patient(), MAX_OBJECT);
         let slow = world.clone();
@@ -25,7 +25,7 @@ fn a_laggard_is_detached() {
 }
 
 #[test]
-fn readers_leave_what_is_passed_on() {
+fn readers_may_leave_content_that_is_too_large_to_store() {
     explore(|| async {
         let world = World::with(Script::fresh().streaming(), patient(), MAX_OBJECT);
         let leavers = [world.leaver(below(MOST_POLLS)), world.leaver(below(MOST_POLLS))];

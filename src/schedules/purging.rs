@@ -1,4 +1,4 @@
-//! Purges against what is on its way, in the store alone, and unsafe requests whose clients leave.
+//! Purges against what is on its way, in the store alone, or while it can't be read; and unsafe requests whose clients leave.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,7 +60,7 @@ impl Shelves {
 }
 
 #[test]
-fn a_purge_of_what_is_on_its_way_to_the_store() {
+fn a_purge_reaches_responses_on_their_way_to_the_store() {
     explore(|| async {
         let shelves = Shelves::new();
         let fills = [(); 2].map(|()| shuttle::future::spawn(shelves.clone().fill()));
@@ -93,7 +93,7 @@ fn a_purge_of_what_is_on_its_way_to_the_store() {
 }
 
 #[test]
-fn posts_whose_clients_leave() {
+fn abandoned_posts_leave_no_outdated_response() {
     explore(|| async {
         let world = World::with(Script::fresh(), patient().abandoned(one_of(&[0, 1, 2])), 1024);
         let clients = [world.client(), world.client()];
@@ -107,6 +107,34 @@ fn posts_whose_clients_leave() {
         world.settle().await;
         // Whatever a request has changed before it ended or was dropped is seen by then.
         world.promise(world.origin.version());
+        world.settle().await;
+    });
+}
+
+#[test]
+fn a_purge_counts_while_reads_of_the_store_fail() {
+    explore(|| async {
+        let world = World::unreadable(Script::fresh());
+        let early = [world.client(), world.client()];
+        let purge = shuttle::future::spawn({
+            let world = world.clone();
+            async move {
+                let version = world.origin.change();
+                let uri = World::uri();
+                let purged = match one_of(&[false, true]) {
+                    false => world.handle.purge(&uri).await,
+                    true => world.handle.soft_purge(&uri).await,
+                };
+                purged.expect("purges of this store do not fail");
+                world.promise(version);
+                world.ask().await.call();
+            }
+        });
+        let late = [world.client(), world.client()];
+        for client in early.into_iter().chain(late) {
+            client.await.expect("a client").call();
+        }
+        purge.await.expect("a purge");
         world.settle().await;
     });
 }

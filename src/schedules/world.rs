@@ -15,6 +15,7 @@ use tower::{Layer, Service};
 
 use super::HAS_PANICKED;
 use super::origin::{FRAMES, Origin, Refused, Script, Scripted};
+use super::remote::Remote;
 use super::stores::{Kind, Streams};
 use crate::handle::CacheHandle;
 use crate::layer::CacheLayer;
@@ -70,7 +71,24 @@ impl World {
         Self::under(policy.latency_budget(budget), script, patient(), 1024, Kind::chosen())
     }
 
+    /// Its store can't be read at times.
+    pub(super) fn unreadable(script: Script) -> Self {
+        let policy = StandardPolicy::default();
+        Self::over(Remote::failing, policy, script, patient(), 1024, Kind::chosen())
+    }
+
     fn under(
+        policy: StandardPolicy,
+        script: Script,
+        limits: FillLimits,
+        max_object: u64,
+        kind: Kind,
+    ) -> Self {
+        Self::over(Remote::or, policy, script, limits, max_object, kind)
+    }
+
+    fn over(
+        remote: fn(BoxStore) -> BoxStore,
         policy: StandardPolicy,
         script: Script,
         limits: FillLimits,
@@ -80,8 +98,8 @@ impl World {
         let (clock, hand) = Clock::manual();
         // Small, for there is one for each schedule.
         let store = MemoryStore::builder().capacity(256 * 1024).max_object(max_object).build();
-        let layer =
-            CacheLayer::builder(kind.store(store)).policy(policy).clock(clock).fill_limits(limits).build();
+        let store = remote(kind.store(store));
+        let layer = CacheLayer::builder(store).policy(policy).clock(clock).fill_limits(limits).build();
         let origin = Origin::new(script);
         Self {
             cache: layer.layer(origin.clone()),
@@ -161,7 +179,7 @@ impl World {
         shuttle::future::spawn(Leaver { future: Some(Box::pin(self.clone().ask())), polls })
     }
 
-    /// After everything has come to its end: nothing is left of it, and who comes now gets a right answer.
+    /// After everything has finished: nothing is left of it, and the next client gets a right answer.
     pub(super) async fn settle(&self) {
         runtime::all_ended().await;
         self.is_empty();
@@ -183,7 +201,7 @@ impl World {
 /// What a client got.
 #[derive(Debug)]
 pub(super) enum Seen {
-    /// A body that did not come to its end, and said so.
+    /// A body that ended early, with an error.
     Broken,
     /// An error instead of a response.
     Failed,

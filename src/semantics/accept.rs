@@ -8,17 +8,17 @@ use http::header::{self, HeaderMap, HeaderName};
 
 use super::fields::{is_longer_than, is_token, list, trim};
 
-/// How `Accept-Encoding` matches. RFC 9111 4.1 lets a cache normalise by what is known of a field.
+/// How `Accept-Encoding` matches. RFC 9111 4.1 lets a cache normalise a field whose meaning is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Codings {
     /// The same members in the same order, byte for byte, as RFC 9111 4.1 has it.
     #[default]
     AsSent,
-    /// By which of these codings the request accepts; see [`Codings::known`].
+    /// Requests match if they accept the same ones among these codings; see [`Codings::known`].
     Known(KnownCodings),
-    /// The same codings with the same weights, in any order and any case; `x-gzip` is `gzip` and `x-compress`
-    /// is `compress` (RFC 9110 8.4.1). A field of more than 512 bytes or 32 members, or one that is not of the grammar,
+    /// The same codings with the same weights, in any order and any case; `x-gzip` is `gzip` and `x-compress` is
+    /// `compress` (RFC 9110 8.4.1). A field of more than 512 bytes or 32 members, or one that is outside the grammar,
     /// matches only as sent.
     Negotiated,
 }
@@ -27,9 +27,9 @@ pub enum Codings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownCodings(Box<[Box<[u8]>]>);
 
-/// How `Accept-Language` matches, which is case-insensitive always (RFC 4647 2).
+/// How `Accept-Language` matches, which is always case-insensitive (RFC 4647 2).
 ///
-/// A field of more than 512 bytes or 32 members, or one that is not of the grammar, matches only as sent.
+/// A field of more than 512 bytes or 32 members, or one that is outside the grammar, matches only as sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Languages {
@@ -41,10 +41,10 @@ pub enum Languages {
     Negotiated,
 }
 
-/// What a field says, however it is spelled.
+/// The meaning of a field, however it is spelled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Meaning {
-    /// In the normal form; `None` where the request had no such field or one that has none.
+    /// The normal form; `None` if the request had no such field, or one without a normal form.
     accepted: Option<Accepted>,
     by: By,
 }
@@ -52,18 +52,18 @@ pub(super) struct Meaning {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum By {
     Codings(Codings),
-    /// With the `Content-Language` in lower case, where it is a single one and negotiation is on.
+    /// With the `Content-Language` in lower case, if there is a single one and negotiation is on.
     Languages(Languages, Option<Box<[u8]>>),
 }
 
-/// What a request accepts, in a normal form: equal where no origin may tell the difference.
+/// What a request accepts, in a normal form: two of them are equal if no origin may treat them differently.
 type Accepted = Box<[Weighted]>;
 
 /// A coding or a language range, in lower case, with its weight in thousandths.
 type Weighted = (Box<[u8]>, u16);
 
 impl Meaning {
-    /// `None` for a field that matches as it was sent and not otherwise.
+    /// `None` for a field that matches only as it was sent.
     pub(super) fn of(
         name: &HeaderName,
         response: &HeaderMap,
@@ -73,7 +73,7 @@ impl Meaning {
         By::of(name, response, codings, languages).map(|by| Self { accepted: by.accepted(request, name), by })
     }
 
-    /// Whether it can be compared with others without a look at how they were sent.
+    /// Whether it can be compared with others without looking at how they were sent.
     pub(super) fn has_normal_form(&self) -> bool {
         self.accepted.is_some()
     }
@@ -100,7 +100,7 @@ impl Meaning {
 }
 
 impl By {
-    /// `None` for a field that matches as it was sent and not otherwise.
+    /// `None` for a field that matches only as it was sent.
     fn of(name: &HeaderName, response: &HeaderMap, codings: &Codings, languages: Languages) -> Option<Self> {
         match *name {
             header::ACCEPT_ENCODING if *codings == Codings::AsSent => None,
@@ -114,7 +114,7 @@ impl By {
         }
     }
 
-    /// `None` where the request has no such field, or one without a normal form.
+    /// `None` if the request has no such field, or one without a normal form.
     fn accepted(&self, request: &HeaderMap, name: &HeaderName) -> Option<Accepted> {
         match self {
             Self::Codings(Codings::Known(known)) => Some(known.accepted(request)),
@@ -126,13 +126,13 @@ impl By {
 }
 
 impl Codings {
-    /// By which of these codings a request accepts, whatever their weights: `gzip;q=0.5, br` and
-    /// `br, gzip, zstd` are the same to a policy that knows `br` and `gzip`. Names that are no token are left
-    /// out, and so is `identity`, which is always acceptable here, even to a request that refuses it. A
-    /// field of more than 512 bytes or 32 members, or one that is not of the grammar, accepts none of them.
+    /// Requests match if they accept the same ones among these codings, whatever the weights: `gzip;q=0.5, br` and
+    /// `br, gzip, zstd` are the same to a policy that knows `br` and `gzip`. Names that are not tokens are left out,
+    /// and so is `identity`, which is always acceptable here, even to a request that refuses it. A field of more than
+    /// 512 bytes or 32 members, or one that is outside the grammar, accepts none of them.
     ///
-    /// The origin must not see what the cache does not compare: what is forwarded goes through
-    /// [`Codings::normalise`]. [`StandardPolicy`](crate::StandardPolicy) does that.
+    /// The origin must not see what the cache does not compare: forwarded requests go through [`Codings::normalise`].
+    /// [`StandardPolicy`](crate::StandardPolicy) does that.
     ///
     /// ```
     /// use larder::{CacheBuilder, StandardPolicy};
@@ -151,12 +151,12 @@ impl Codings {
         Self::Known(KnownCodings(known.into_boxed_slice()))
     }
 
-    /// Reduces `Accept-Encoding` to those of the [known](Codings::known) codings that it accepts, in the
-    /// policy's order, without weights; `identity` where it accepts none of them. Does nothing where the
-    /// codings are other than known.
+    /// Reduces `Accept-Encoding` to those of the [known](Codings::known) codings that it accepts, in the policy's
+    /// order, without weights; to `identity` if it accepts none of them. Does nothing unless the codings are
+    /// [`Codings::Known`].
     ///
-    /// A request without the field asks for `identity`, too. By RFC 9110 12.5.3 it would accept every coding, but
-    /// clients that do not send it can't decode any, and would have a copy of their own stored.
+    /// A request without the field asks for `identity` as well. By RFC 9110 12.5.3 it accepts every coding, but clients
+    /// that do not send the field can't decode any, and would cause a separate copy to be stored.
     ///
     /// ```
     /// use http::HeaderMap;
@@ -187,13 +187,14 @@ impl KnownCodings {
     }
 }
 
-/// The weight of what has none, in thousandths.
+/// The weight of a member without one, in thousandths.
 const ALL: u16 = 1000;
 
-/// A longer field has no normal form: nobody needs one, and each variant of a key would be compared with it.
+/// A longer field has no normal form: no client needs such a field, and each variant of a key would be compared with
+/// it.
 const LONGEST: usize = 512;
 
-/// Nor has one of more members.
+/// A field with more members has no normal form, either.
 const MOST_MEMBERS: usize = 32;
 
 /// `Accept-Encoding`, each coding by one of its names.
@@ -205,9 +206,9 @@ fn codings(request: &HeaderMap) -> Option<Vec<Weighted>> {
     Some(codings)
 }
 
-/// Whether a request accepts a coding (RFC 9110 12.5.3), in lower case and by its first name. One that does not say
-/// accepts none: most clients without the field can't decode anything. So does one whose field is too long or not of the
-/// grammar. Does not allocate, because hits depend on it.
+/// Whether a request accepts a coding (RFC 9110 12.5.3), given in lower case and by its first name. A request without
+/// the field accepts none, because most clients that do not send it can't decode anything; nor does a request whose
+/// field is too long or outside the grammar. This does not allocate, because hits call it.
 pub(super) fn accepts_coding(request: &HeaderMap, coding: &[u8]) -> bool {
     if is_longer_than(request, &header::ACCEPT_ENCODING, LONGEST) {
         return false;
@@ -233,16 +234,16 @@ fn has_prefix(coding: &[u8]) -> bool {
     coding.eq_ignore_ascii_case(b"x-compress") || coding.eq_ignore_ascii_case(b"x-gzip")
 }
 
-/// Of a coding that is named twice the smaller weight counts.
+/// If a coding is named twice, the smaller weight counts.
 fn is_accepted(members: &[Weighted], coding: &[u8]) -> bool {
     let weight =
         |name: &[u8]| members.iter().filter(|(member, _)| **member == *name).map(|(_, weight)| *weight).min();
     weight(coding).or_else(|| weight(b"*")).unwrap_or_default() > 0
 }
 
-/// Whether a request accepts content of this type (RFC 9110 12.5.1): by the most specific range that it names. One
-/// without the field accepts everything; one whose field is longer than 1,024 bytes accepts nothing, as far as can be
-/// told.
+/// Whether a request accepts content of this type (RFC 9110 12.5.1): by the most specific range that it names. A
+/// request without the field accepts everything; one whose field is longer than 1,024 bytes counts as accepting
+/// nothing.
 pub(crate) fn accepts_media_type(request: &HeaderMap, content_type: &[u8]) -> bool {
     const LONGEST: usize = 1024;
     if is_longer_than(request, &header::ACCEPT, LONGEST) {
@@ -266,7 +267,7 @@ pub(crate) fn accepts_media_type(request: &HeaderMap, content_type: &[u8]) -> bo
     let own = essence(content_type);
     let family = own.split(|&byte| byte == b'/').next().unwrap_or_default();
     let whole_family = [family, b"/*"].concat();
-    // Of the equally specific ones, which differ in parameters, the best counts.
+    // Among equally specific ranges, which differ in parameters, the best counts.
     let ranges: Vec<_> =
         list(request, &header::ACCEPT).map(|member| (essence(member), weight(member))).collect();
     let best =
@@ -284,9 +285,9 @@ pub(super) fn unaliased(coding: Box<[u8]>) -> Box<[u8]> {
     }
 }
 
-/// The members of a field that lists alternatives with weights (RFC 9110 12.4.2), in lower case. `None` where
-/// the field is absent, too long, has too many members or one that is not of the grammar, since nobody knows how the
-/// origin reads that.
+/// The members of a field that lists alternatives with weights (RFC 9110 12.4.2), in lower case. `None` if the field is
+/// absent, too long, has too many members or one that is outside the grammar, because nobody knows how the origin reads
+/// that.
 fn weighted(request: &HeaderMap, name: &HeaderName) -> Option<Vec<Weighted>> {
     if !request.contains_key(name) || is_longer_than(request, name, LONGEST) {
         return None;
@@ -299,7 +300,7 @@ fn weighted(request: &HeaderMap, name: &HeaderName) -> Option<Vec<Weighted>> {
     if members.next().is_some() { None } else { few }
 }
 
-/// A name and its weight; `None` for what is not of the grammar.
+/// A name and its weight; `None` for a member outside the grammar.
 fn weighted_member(member: &[u8]) -> Option<(&[u8], u16)> {
     let mut parts = member.split(|&byte| byte == b';').map(trim);
     let name = parts.next().filter(|name| is_token(name))?;
@@ -373,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn va3_negotiated_codings() {
+    fn va3_accept_encoding_fields_match_by_what_they_negotiate() {
         for (stored, presented, expected) in [
             // RFC 9110 12.5.3: order has no meaning. 8.4.1: neither has case. 5.6.3: nor white space.
             ("gzip, br", "br, gzip", true),
@@ -444,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn media_types() {
+    fn an_accept_field_says_which_media_types_are_accepted() {
         // RFC 9110 12.5.1.
         check_media_type(None, "text/html", true);
         check_media_type(Some(""), "text/html", true);
@@ -460,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn va3_known_codings() {
+    fn va3_known_codings_normalise_accept_encoding() {
         let known = Codings::known(["zstd", "BR", "x-gzip", "gzip", "identity", "*", "no token", ""]);
         assert_eq!(known, Codings::known(["zstd", "br", "gzip"]));
         assert_ne!(known, Codings::known(["gzip", "br", "zstd"]), "the order is the policy's");
@@ -550,7 +551,7 @@ mod tests {
         }
 
         #[test]
-        fn other_weights_are_none(text in "[0-9.+e-]{0,6}") {
+        fn malformed_weights_are_refused(text in "[0-9.+e-]{0,6}") {
             let (whole, decimals) = text.split_once('.').unwrap_or((&text, ""));
             let is_weight = matches!(whole, "0" | "1")
                 && decimals.len() <= 3

@@ -81,7 +81,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(number: u64, values: Vec<Option<Vec<u8>>>) {
+        fn values_are_read_as_they_were_written(number: u64, values: Vec<Option<Vec<u8>>>) {
             let mut bytes = number.to_le_bytes().to_vec();
             put_count(&mut bytes, values.len());
             values.iter().for_each(|value| put(&mut bytes, value.as_deref()));
@@ -93,7 +93,7 @@ mod tests {
         }
 
         #[test]
-        fn a23_a_count_that_is_too_large_is_no_list(bytes: Vec<u8>) {
+        fn a23_a_list_with_too_large_a_count_is_refused(bytes: Vec<u8>) {
             let read = Reader(&bytes).list(Reader::bytes);
             prop_assert!(read.is_none_or(|read| read.len() * 4 + 4 <= bytes.len()));
         }

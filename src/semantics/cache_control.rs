@@ -1,9 +1,8 @@
 //! `Cache-Control` of requests and responses (RFC 9111 5.2), read once per message.
 //!
-//! Names match in any case, arguments come as tokens or quoted strings, text inside a quoted string is
-//! never a directive, and all lines of the field count. Where a field contradicts itself, the most
-//! restrictive reading wins; where a member is not of the grammar, [`ResponseDirectives::malformed`]
-//! says so, and such a response is not stored.
+//! Names match in any case, arguments come as tokens or quoted strings, text inside a quoted string is never a
+//! directive, and all lines of the field count. If a field contradicts itself, the most restrictive reading wins. If a
+//! member is outside the grammar, [`ResponseDirectives::malformed`] says so, and the response is not stored.
 
 use std::borrow::Cow;
 
@@ -18,7 +17,7 @@ use super::fields::{delta_seconds, is_longer_than, is_token, trim};
 pub(crate) struct ResponseDirectives {
     /// `immutable` (RFC 8246).
     pub(crate) immutable: bool,
-    /// A member was not of the grammar: an open quote, a name that is no token.
+    /// A member was outside the grammar: an open quote, a name that is not a token.
     pub(crate) malformed: bool,
     /// `max-age`. An argument that is no delta-seconds reads as 0, that is, stale.
     pub(crate) max_age: Option<u32>,
@@ -48,7 +47,7 @@ pub(crate) struct ResponseDirectives {
     pub(crate) stale_if_error: Option<u32>,
     /// `stale-while-revalidate` (RFC 5861 3). An argument that is no delta-seconds reads as 0.
     pub(crate) stale_while_revalidate: Option<u32>,
-    /// They come from a targeted field (RFC 9213), and `Expires` does not count beside them.
+    /// The directives come from a targeted field (RFC 9213), and `Expires` does not count.
     pub(crate) targeted: bool,
 }
 
@@ -122,8 +121,8 @@ pub(crate) struct RequestDirectives {
 }
 
 impl RequestDirectives {
-    /// Reads every `Cache-Control` line of a request, or `Pragma` where there is none. A field of more than 4 KiB, which
-    /// only an attack has, is not read, and counts as `no-cache`; `Cache-Control` as `no-store`, too.
+    /// Reads every `Cache-Control` line of a request, or `Pragma` if there is none. A field of more than 4 KiB, which
+    /// only an attack has, is not read: it counts as `no-cache`, and `Cache-Control` as `no-store` as well.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         const LONGEST: usize = 4096;
         let mut directives = Self::default();
@@ -213,8 +212,8 @@ impl Directive<'_> {
         self.try_seconds().unwrap_or(0)
     }
 
-    /// `private` and `no-cache`: with an argument that names fields they speak of these only. An
-    /// argument that names none, or something that is no field name, is read as no argument at all.
+    /// `private` and `no-cache`: with an argument that names fields, they concern these fields only. An argument that
+    /// names none, or something that is not a field name, counts as no argument at all.
     fn qualify(&self, whole: &mut bool, fields: &mut Vec<HeaderName>) {
         let Some(argument) = self.argument.as_deref() else {
             *whole = true;
@@ -256,7 +255,7 @@ impl<'a> Directives<'a> {
         taken
     }
 
-    /// The rest of a quoted string after its opening quote; `None` where it is never closed.
+    /// The rest of a quoted string after its opening quote; `None` if it is never closed.
     fn quoted(&mut self) -> Option<Cow<'a, [u8]>> {
         let plain = self.until(|byte| byte == b'"' || byte == b'\\');
         if let [b'"', rest @ ..] = self.rest {
@@ -304,7 +303,7 @@ impl<'a> Iterator for Directives<'a> {
                         self.malformed = true;
                         return None;
                     };
-                    // Nothing but white space may stand between the closing quote and the comma.
+                    // Only white space may be between the closing quote and the comma.
                     if !trim(self.until(|byte| byte == b',')).is_empty() {
                         self.malformed = true;
                         continue;
@@ -321,14 +320,14 @@ impl<'a> Iterator for Directives<'a> {
                     Some(Cow::Borrowed(trim_end(text)))
                 }
                 [b'"', ..] => {
-                    // A quote where none belongs: what follows can't be told from directives.
+                    // A quote where none belongs: what follows cannot be distinguished from directives.
                     self.rest = &[];
                     self.malformed = true;
                     return None;
                 }
                 _ => None,
             };
-            // `max-age =5` is `max-age` with no argument that counts: there is no space round the `=`.
+            // `max-age =5` is `max-age` with no argument that counts: there is no space around the `=`.
             let argument = if name.ends_with(b" ") || name.ends_with(b"\t") {
                 argument.map(|_| Cow::Borrowed(&b""[..]))
             } else {
@@ -386,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn flags() {
+    fn directives_without_arguments_are_recognised() {
         // RFC 9111 5.2.2, RFC 8246 2.
         check(&[], directives(|_| {}));
         check(&[""], directives(|_| {}));
@@ -421,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds() {
+    fn directives_with_seconds_are_parsed() {
         // RFC 9111 1.2.2, 4.2.1, 5.2.2.1: conflicts and nonsense read as the stalest.
         for (line, expected) in [
             ("max-age=60", Some(60)),
@@ -469,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn field_names() {
+    fn private_and_no_cache_may_name_fields() {
         // RFC 9111 5.2.2.4, 5.2.2.7.
         let set_cookie = || vec![header::SET_COOKIE];
         check(&["private=\"set-cookie\""], directives(|d| d.private_fields = set_cookie()));
@@ -494,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed() {
+    fn malformed_lines_are_reported() {
         for line in [
             "max-age=\"60",
             "private=\"set-cookie",
@@ -511,13 +510,13 @@ mod tests {
         ] {
             assert!(response(&[line]).malformed, "{line:?}");
         }
-        // What stands before and after still counts.
+        // Directives before and after it still count.
         let read = response(&["no-store, @, private=x\"y\", public"]);
         assert!(read.malformed && read.no_store && read.public);
     }
 
     #[test]
-    fn requests() {
+    fn request_directives_are_parsed() {
         // RFC 9111 5.2.1, 5.4.
         assert_eq!(request(&["max-age=5, max-age=9"]).max_age, Some(5));
         assert_eq!(request(&["max-age=x"]).max_age, Some(0));
@@ -540,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn a39_a_field_that_is_too_long_to_be_read_asks_for_the_most() {
+    fn a39_a_field_that_is_too_long_to_read_counts_as_no_cache() {
         let fields = |name, length: usize| {
             HeaderMap::from_iter([(name, HeaderValue::try_from("a".repeat(length)).expect("a value"))])
         };
@@ -557,7 +556,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn total(line in proptest::collection::vec(any::<u8>(), 0..80)) {
+        fn parsing_cache_control_never_panics(line in proptest::collection::vec(any::<u8>(), 0..80)) {
             if let Ok(value) = HeaderValue::from_bytes(&line) {
                 let mut headers = HeaderMap::new();
                 headers.insert(header::CACHE_CONTROL, value);
@@ -567,7 +566,7 @@ mod tests {
         }
 
         #[test]
-        fn reads_the_seconds_it_is_given(seconds: u64, quoted: bool) {
+        fn any_number_of_seconds_is_read_as_given(seconds: u64, quoted: bool) {
             let line = if quoted { format!("Max-Age=\"{seconds}\"") } else { format!("max-age={seconds}") };
             let expected = Some(u32::try_from(seconds).unwrap_or(u32::MAX).min(1 << 31));
             prop_assert_eq!(response(&[&line]).max_age, expected);
@@ -575,14 +574,14 @@ mod tests {
         }
 
         #[test]
-        fn what_is_no_number_is_stale(argument in "[ -!#-+.-~]{0,8}") {
+        fn a_max_age_that_is_no_number_counts_as_zero(argument in "[ -!#-+.-~]{0,8}") {
             prop_assume!(delta_seconds(trim_end(argument.as_bytes())).is_none());
             prop_assert_eq!(response(&[&format!("max-age={argument}")]).max_age, Some(0));
             prop_assert_eq!(response(&[&format!("max-age=\"{argument}")]).max_age, None);
         }
 
         #[test]
-        fn no_store_is_found_beside_anything_of_the_grammar(
+        fn no_store_is_found_beside_any_valid_directives(
             before in "[a-z]{1,8}(=([a-z0-9]{1,4}|\"[a-z ,=]{0,8}\"))?",
             after in "[a-z]{1,8}(=([a-z0-9]{1,4}|\"[a-z ,=]{0,8}\"))?",
         ) {

@@ -1,4 +1,4 @@
-//! `Cache-Status` (RFC 9211): one member that tells what this cache did with a request.
+//! `Cache-Status` (RFC 9211): one member that reports what this cache did with a request.
 
 use std::borrow::Cow;
 
@@ -12,19 +12,19 @@ use super::storing::NotStored;
 /// The field's name.
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// What caches said before there was a standard.
+/// What caches sent before there was a standard.
 pub(crate) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
 /// What the cache did with a request: the one value from which `Cache-Status` and `X-Cache` are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The inner service was asked.
+    /// The inner service was called.
     Forwarded(Forwarding),
     /// Answered from storage. `ttl`: seconds of freshness left, negative when stale.
     #[non_exhaustive]
     Hit {
-        /// Something worth telling beside the standard's parameters.
+        /// What the standard's other parameters do not say.
         detail: Option<Detail>,
         /// Seconds of freshness left.
         ttl: i64,
@@ -33,27 +33,27 @@ pub enum Outcome {
     Unsatisfiable,
 }
 
-/// What came of asking the inner service.
+/// The result of calling the inner service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Forwarding {
-    /// Whether it waited for another request's call (RFC 9211 2.6): `true` if that gave its answer, `false` if it had to
-    /// be forwarded by itself after all.
+    /// Whether the request waited for another request's call (RFC 9211 2.6): `true` if that gave its answer, `false` if
+    /// it had to be forwarded by itself after all.
     pub collapsed: Option<bool>,
-    /// Something worth telling beside the standard's parameters.
+    /// What the standard's other parameters do not say.
     pub detail: Option<Detail>,
-    /// Why it was asked.
+    /// Why the request was forwarded.
     pub forward: Forward,
-    /// The status of its answer; `None` where it is the client's answer's own.
+    /// The status of the inner service's answer; `None` if the client's answer has the same.
     pub status: Option<StatusCode>,
-    /// Whether the answer is stored, as far as can be said before its content is there.
+    /// Whether the answer is stored, as far as is known before its content has been received.
     pub stored: bool,
     /// The lifetime left of what was stored, in seconds.
     pub ttl: Option<i64>,
 }
 
 impl Forwarding {
-    /// For a reason, with nothing else to tell yet.
+    /// Forwarded for a reason, with nothing else to report yet.
     pub(crate) fn new(forward: Forward) -> Self {
         Self { collapsed: None, detail: None, forward, status: None, stored: false, ttl: None }
     }
@@ -69,7 +69,7 @@ impl From<Forwarding> for Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Detail {
-    /// As many calls as may be are under way.
+    /// As many calls as allowed are under way.
     CallLimit,
     /// The inner service took longer than the policy waits, and a stored response stands in.
     LatencyBudget,
@@ -77,15 +77,15 @@ pub enum Detail {
     ServiceFailed,
     /// The inner service failed, and a stored response stands in (RFC 5861 4).
     StaleIfError,
-    /// What is sent is validated behind (RFC 5861 3).
+    /// The response that is sent is validated in the background (RFC 5861 3).
     StaleWhileRevalidate,
     /// Why the response was not stored.
     NotStored(NotStored),
-    /// The request has passed this very cache already, further out.
+    /// The request has already passed this cache, further outside.
     Nested,
     /// Stored responses could not be invalidated, because the store failed.
     NotInvalidated,
-    /// The inner service answered 304 where nothing that it was asked about can be meant.
+    /// The inner service answered 304, and nothing that it was asked about can be meant.
     UnexpectedNotModified,
     /// The policy bypasses this request, for this reason.
     Bypass(Cow<'static, str>),
@@ -116,13 +116,13 @@ impl Outcome {
         matches!(self, Self::Hit { .. })
     }
 
-    /// Forwarded for a reason, with nothing else to tell.
+    /// Forwarded for a reason, with nothing else to report.
     pub(crate) fn forwarded(forward: Forward) -> Self {
         Forwarding::new(forward).into()
     }
 
-    /// The value of `X-Cache` as CloudFront words it: `Hit`, `Miss`, `RefreshHit` or `Error`, `from larder`.
-    /// `status` is that of the answer to the client; errors are told as such wherever they come from.
+    /// The value of `X-Cache` as CloudFront words it: `Hit`, `Miss`, `RefreshHit` or `Error`, `from larder`. `status`
+    /// is that of the answer to the client; errors are reported as such wherever they come from.
     pub(crate) fn x_cache(&self, status: StatusCode) -> &'static str {
         if status.is_client_error() || is_server_error(status) {
             return "Error from larder";
@@ -140,7 +140,7 @@ impl Outcome {
         }
     }
 
-    /// The member that says this, after those of caches nearer to the origin.
+    /// The member that reports this, after the members of caches nearer to the origin.
     ///
     /// ```
     /// use larder::semantics::cache_status::Outcome;
@@ -203,7 +203,7 @@ impl Outcome {
             line.put(b"; detail=\"");
             let name = detail.as_str().as_bytes();
             let name = &name[..name.len().min(MOST_NAME)];
-            // A policy's own words may be anything; a structured-fields string is not.
+            // A policy's own word may hold any byte; a structured-fields string may not.
             let fits = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
             if name.iter().all(fits) {
                 line.put(name);
@@ -240,7 +240,7 @@ impl Line {
     }
 }
 
-/// A structured-field integer: at most 15 digits (RFC 9651 3.3.1). Written by hand, for each hit has one.
+/// A structured-field integer: at most 15 digits (RFC 9651 3.3.1). Written by hand, because each hit has one.
 fn put_integer(line: &mut Line, number: i64) {
     if let Some(text) = u64::try_from(number).ok().and_then(number_text) {
         return line.put(text.as_bytes());
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn cs1_members() {
+    fn cs1_each_outcome_has_its_member() {
         // RFC 9211 2.
         check(Outcome::Hit { ttl: 0, detail: None }, "larder; hit; ttl=0");
         check(
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn cs1_a_policys_words_are_made_to_fit() {
+    fn cs1_the_reason_of_a_policy_is_made_printable_and_short() {
         let outcome = |reason: String| {
             Outcome::Forwarded(Forwarding {
                 detail: Some(Detail::Bypass(reason.into())),
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn cs2_x_cache() {
+    fn cs2_x_cache_has_the_words_of_cloudfront() {
         let refreshed = Outcome::Forwarded(Forwarding {
             status: Some(StatusCode::NOT_MODIFIED),
             stored: true,
@@ -353,7 +353,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cs1_members_are_structured_fields(
+        fn cs1_every_member_is_a_valid_structured_field(
             ttl: i64,
             reason in prop::option::of("\\PC{0,80}"),
             hit: bool,

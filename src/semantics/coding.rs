@@ -15,7 +15,7 @@ const REGISTERED: [&[u8]; 10] =
 pub(super) struct Coded(Box<[&'static [u8]]>);
 
 impl Coded {
-    /// `None` where the content has no registered coding.
+    /// `None` if the content has no registered coding.
     pub(super) fn of(response: &HeaderMap) -> Option<Self> {
         if !response.contains_key(header::CONTENT_ENCODING) {
             return None;
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn b01_a_registered_coding_is_for_those_who_accept_it() {
+    fn b01_a_registered_coding_goes_to_requests_that_accept_it() {
         // RFC 9110 12.5.3.
         check("gzip", Some("gzip"), true);
         check("gzip", Some("br, GZIP;q=0.1"), true);
@@ -77,7 +77,7 @@ mod tests {
         check("gzip", Some("identity"), false);
         check("gzip", Some(""), false);
         check("gzip", Some("gzip;q=0"), false);
-        // By the letter it accepts anything; those who do not send it can't decode.
+        // By the letter it accepts anything; clients that do not send it can't decode.
         check("gzip", None, false);
         // Every coding of several.
         check("gzip, br", Some("gzip, br"), true);
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn b01_identity_and_unknown_codings_are_for_everybody() {
+    fn b01_identity_and_unknown_codings_go_to_every_request() {
         for codings in ["identity", "", "sdch", "aws-chunked", "sdch, identity"] {
             check(codings, None, true);
             check(codings, Some("gzip"), true);

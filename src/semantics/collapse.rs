@@ -14,10 +14,10 @@ use super::storing::NotStored;
 /// Why nobody else gets an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotShareable {
-    /// It is an error, or was made for the leader's request alone; another request may get something that can be shared.
-    /// `says_so` is whether this is believed to be what the target always gives if it comes twice.
+    /// It is an error, or was made for the leader's request alone; another request may get an answer that can be
+    /// shared. `says_so`: if such an answer comes twice, the target is assumed to always give one.
     Chance { says_so: bool },
-    /// The leader's request has something that others' may not have.
+    /// The leader's request has something that other requests need not have, such as a cookie.
     Request,
     /// The answer says so: it is nobody else's.
     Response,
@@ -113,6 +113,7 @@ pub(crate) fn may_share(
 mod tests {
     use super::*;
     use crate::semantics::tests::map;
+    use crate::semantics::vary::Selecting;
     use crate::semantics::{CredentialKinds, Credentials};
     use std::time::UNIX_EPOCH;
 
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a34_what_an_answer_that_is_not_stored_says_of_others() {
+    fn a34_each_reason_not_to_store_says_for_whom_the_key_is_not_shareable() {
         use NotShareable::{Request, Response};
         // What only this request has said, or was let to have (RFC 9111 3.5, 5.2.1.5).
         for reason in [NotStored::Authorization, NotStored::Cookie, NotStored::RequestNoStore] {
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_the_target_answers_all_who_wait() {
+    fn an_error_of_the_target_answers_all_waiting_requests() {
         use NotStored::{NeverFresh, NoStore, Private, Status};
         for code in [404, 500, 501, 502, 503, 504, 600] {
             check_answers_all(code, &[], Status, false, true);
@@ -252,7 +253,7 @@ mod tests {
         now: u64,
         (unvalidated, validated): (bool, bool),
     ) {
-        let mut reuse = Reuse::new(at(0), at(0), Duration::from_secs(60));
+        let mut reuse = Reuse::new(at(0), at(0), Duration::from_secs(60), Selecting::default());
         let mut directives = RequestDirectives::default();
         let mut unkeyed = CredentialKinds::default();
         change(&mut reuse, &mut directives, &mut unkeyed);
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_follower_gets_what_a_stored_response_could_give_it() {
+    fn a_follower_gets_an_answer_that_storage_could_give_it() {
         check_share(|_, _, _| {}, 1, (true, true));
         check_share(|_, _, _| {}, 61, (false, true));
         check_share(|reuse, _, _| reuse.stale_while_revalidate = Duration::from_secs(60), 61, (true, true));

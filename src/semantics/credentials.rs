@@ -2,7 +2,7 @@
 
 use http::header::{self, HeaderMap};
 
-/// What must be said before a response is shared between people.
+/// What a response must say before it is shared between people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Credentials {
@@ -14,8 +14,8 @@ pub enum Credentials {
     Rfc9111,
 }
 
-/// Kinds of credentials: those that a request carries, that a key holds, or that a response may be shared
-/// in spite of.
+/// Kinds of credentials: those that a request carries, that a key holds, or that do not prevent a response from being
+/// shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CredentialKinds {
@@ -31,10 +31,11 @@ impl CredentialKinds {
 
     /// The kinds that a request carries.
     pub fn of(request: &HeaderMap) -> Self {
-        Self {
-            authorization: request.contains_key(header::AUTHORIZATION),
-            cookie: request.contains_key(header::COOKIE),
-        }
+        // One pass costs less than to look for each.
+        request.keys().fold(Self::default(), |kinds, name| Self {
+            authorization: kinds.authorization || name == header::AUTHORIZATION,
+            cookie: kinds.cookie || name == header::COOKIE,
+        })
     }
 
     /// The kinds that are not among `others`.
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_credentials_that_a_request_carries() {
+    fn authorization_and_cookie_are_the_credentials_of_a_request() {
         // RFC 9110 11.6.2, RFC 6265 4.2.
         check(&[], false, false);
         check(&[("authorization", "Basic eA==")], true, false);

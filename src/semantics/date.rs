@@ -172,7 +172,7 @@ impl<'a> Reader<'a> {
         i64::try_from(index + 1).ok()
     }
 
-    /// Seconds since midnight. Second 60, a leap second, is the grammar's and counts as the next minute.
+    /// Seconds since midnight. Second 60, a leap second, is within the grammar and counts as the next minute.
     fn time_of_day(&mut self) -> Option<i64> {
         let hour = self.digits(2)?;
         self.exactly(b":")?;
@@ -216,7 +216,7 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + day_of_era - 719_468
 }
 
-/// The year in which a time lies; good enough at its edges for the two-digit rule.
+/// The year of a time; exact enough at the turn of the year for the two-digit rule.
 fn year_of(time: SystemTime) -> i64 {
     let seconds =
         time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn forms() {
+    fn the_three_forms_of_a_date_are_parsed() {
         // RFC 9110 5.6.7.
         let example = Some(EXAMPLE as i64);
         check("Sun, 06 Nov 1994 08:49:37 GMT", example);
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn outside_the_grammar() {
+    fn a_date_outside_the_grammar_is_refused() {
         for text in [
             "",
             "0",
@@ -322,19 +322,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_date_is_written_as_it_is_everywhere(seconds in prop_oneof![0u64..4_200_000_000, 0u64..253_402_300_799]) {
+        fn a_date_is_written_as_imf_fixdate(seconds in prop_oneof![0u64..4_200_000_000, 0u64..253_402_300_799]) {
             let time = UNIX_EPOCH + Duration::from_secs(seconds);
             let written = format(time);
             prop_assert_eq!(std::str::from_utf8(&written), Ok(&*httpdate::fmt_http_date(time)));
         }
 
         #[test]
-        fn never_panics(text: Vec<u8>) {
+        fn parsing_a_date_never_panics(text: Vec<u8>) {
             let _ = parse(&text, now());
         }
 
         #[test]
-        fn the_three_forms_say_the_same(seconds in 0u64..4_102_444_800) {
+        fn the_three_forms_of_a_date_give_the_same_time(seconds in 0u64..4_102_444_800) {
             // Up to 2099; the two-digit form within fifty years of its reading.
             let time = UNIX_EPOCH + Duration::from_secs(seconds);
             let text = String::from_utf8(format(time).to_vec()).expect("ASCII");
@@ -351,7 +351,7 @@ mod tests {
         }
 
         #[test]
-        fn a_byte_more_or_less_is_no_date(seconds in 0u64..253_402_300_800, at: prop::sample::Index, byte in b' '..=b'~') {
+        fn a_date_with_a_byte_more_or_less_is_refused(seconds in 0u64..253_402_300_800, at: prop::sample::Index, byte in b' '..=b'~') {
             let text = format(UNIX_EPOCH + Duration::from_secs(seconds)).to_vec();
             let at = at.index(text.len());
             let (mut more, mut less) = (text.clone(), text);
@@ -362,7 +362,7 @@ mod tests {
         }
 
         #[test]
-        fn reads_what_it_writes(seconds in 0u64..253_402_300_800) {
+        fn a_written_date_is_read_back(seconds in 0u64..253_402_300_800) {
             let time = UNIX_EPOCH + Duration::from_secs(seconds);
             prop_assert_eq!(parse(&format(time), now()), Some(time));
         }

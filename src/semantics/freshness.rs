@@ -10,7 +10,7 @@ use super::date;
 use super::fields::{Members, delta_seconds};
 use super::status::{is_error, is_heuristically_cacheable};
 
-/// Freshness that the cache may assume where the origin gives none (RFC 9111 4.2.2).
+/// Freshness that the cache may assume if the origin states none (RFC 9111 4.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Heuristic {
@@ -30,7 +30,7 @@ impl Default for Heuristic {
 }
 
 impl Heuristic {
-    /// Error statuses too, where RFC 9110 15.1 calls them heuristically cacheable.
+    /// Includes error statuses that RFC 9110 15.1 calls heuristically cacheable.
     #[must_use]
     pub fn with_errors(mut self) -> Self {
         self.errors = true;
@@ -65,7 +65,7 @@ impl LifetimeSource {
 
 /// The freshness lifetime of a response for a shared cache (RFC 9111 4.2.1, 4.2.2).
 ///
-/// `date` is the response's `Date`, or the time of reception where it has none that is valid.
+/// `date` is the response's `Date`, or the time of reception if it has no valid one.
 pub(crate) fn lifetime(
     status: StatusCode,
     headers: &HeaderMap,
@@ -80,7 +80,7 @@ pub(crate) fn lifetime(
     if let Some(seconds) = directives.max_age {
         return (Duration::from_secs(seconds.into()), source(LifetimeSource::MaxAge));
     }
-    // RFC 9213 2.1: beside a targeted field, `Expires` is ignored.
+    // RFC 9213 2.1: with a targeted field, `Expires` is ignored.
     if headers.contains_key(header::EXPIRES) && !directives.targeted {
         let expires = single_date(headers, &header::EXPIRES, date);
         // RFC 9111 5.3: invalid, repeated or in the past means already expired.
@@ -128,7 +128,7 @@ pub(crate) fn single_date(
     }
 }
 
-/// `Age` as received: the first member of the first line; `None` where that is no delta-seconds (RFC 9111 5.1).
+/// `Age` as received: the first member of the first line; `None` if that is not delta-seconds (RFC 9111 5.1).
 pub(crate) fn received_age(headers: &HeaderMap) -> Option<Duration> {
     let line = headers.get(header::AGE)?;
     let first = Members::new(line.as_bytes()).next()?;
@@ -144,14 +144,14 @@ pub(crate) fn initial_age(
 ) -> Duration {
     let apparent_age = response_time.duration_since(date).unwrap_or_default();
     let response_delay = response_time.duration_since(request_time).unwrap_or_default();
-    // `Date` has whole seconds: the part of a second that it lacks is no age.
+    // `Date` has whole seconds: the fraction that it lacks does not count as age.
     let apparent_age = Duration::from_secs(apparent_age.as_secs());
     let corrected_age_value = received.unwrap_or_default().saturating_add(response_delay);
     apparent_age.max(corrected_age_value)
 }
 
-/// `current_age` (RFC 9111 4.2.3). `None` when the response was received in the future: the clock has
-/// been set back since (by more than [`CLOCK_SKEW`]), and nothing can be said but that it needs validation.
+/// `current_age` (RFC 9111 4.2.3). `None` when the response was received in the future: the clock has been set back
+/// since (by more than [`CLOCK_SKEW`]), and all that can be said is that it needs validation.
 pub(crate) fn current_age(initial: Duration, response_time: SystemTime, now: SystemTime) -> Option<Duration> {
     match now.duration_since(response_time) {
         Ok(resident_time) => Some(initial.saturating_add(resident_time)),
@@ -160,7 +160,7 @@ pub(crate) fn current_age(initial: Duration, response_time: SystemTime, now: Sys
     }
 }
 
-/// How far ahead another writer's clock, or this one before a correction, may be without notice.
+/// How far ahead another writer's clock, or this clock before a correction, may be without consequences.
 pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(5);
 
 /// An `Age` field value: whole seconds, at most 2^31. Does not allocate below 10,000 seconds.
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn lifetimes() {
+    fn the_lifetime_comes_from_the_first_source_in_order() {
         use LifetimeSource::{Expires, Heuristic, MaxAge, None, SMaxage};
         const HOUR_LATER: &str = "Tue, 01 Sep 2026 01:00:00 GMT";
         const DAY_BEFORE: &str = "Mon, 31 Aug 2026 00:00:00 GMT";
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_heuristic_spares_errors_unless_told() {
+    fn heuristic_freshness_applies_to_errors_only_by_option() {
         let headers = headers(&[("last-modified", "Mon, 31 Aug 2026 00:00:00 GMT")]);
         let directives = ResponseDirectives::default();
         let heuristic = Heuristic::default();
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_errors_lifetime_is_bounded() {
+    fn only_the_lifetime_of_an_error_is_bounded() {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         for (code, lifetime, most, expected) in [
             (404, 10, Some(5), 5),
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn freshness_left() {
+    fn the_remaining_freshness_is_in_whole_seconds() {
         // In whole seconds, as `Age` and `Cache-Status` have it (RFC 9111 5.1, RFC 9211 2.4).
         for (lifetime, age, expected) in [
             (60_000, Some(0), 60),
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn ages_received() {
+    fn the_first_member_of_age_counts() {
         // RFC 9111 5.1.
         for (lines, expected) in [
             (&["0"][..], Some(0)),
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn initial_ages() {
+    fn the_initial_age_includes_age_and_delay() {
         // RFC 9111 4.2.3: (Age, seconds from Date to request, to response) -> corrected_initial_age.
         for (age, requested, responded, expected) in [
             (None, 0, 0, 0),
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn current_ages() {
+    fn the_current_age_adds_the_resident_time() {
         let second = Duration::from_secs(1);
         assert_eq!(current_age(second, date(), date() + second), Some(second * 2));
         assert_eq!(current_age(second, date(), date() - second), Some(second));
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn age_values() {
+    fn an_age_is_written_in_whole_seconds() {
         for seconds in [0, 1, 9, 10, 99, 100, 999, 1000, 9999, 10_000, 123_456, 1 << 31] {
             let value = age_value(Duration::from_secs(seconds));
             assert_eq!(value, seconds.to_string().as_str());
@@ -440,7 +440,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ages_never_panic(lines in prop::collection::vec(any_value(), 0..3)) {
+        fn parsing_an_age_never_panics(lines in prop::collection::vec(any_value(), 0..3)) {
             let first = lines.first().cloned();
             let headers = lines.into_iter().map(|line| (header::AGE, line)).collect();
             let age = received_age(&headers);
@@ -451,7 +451,7 @@ mod tests {
         }
 
         #[test]
-        fn reads_the_age_it_writes(seconds: u64, rest in any_value()) {
+        fn a_written_age_is_read_back(seconds: u64, rest in any_value()) {
             let mut headers = HeaderMap::new();
             headers.append(header::AGE, age_value(Duration::from_secs(seconds)));
             headers.append(header::AGE, rest);
@@ -459,13 +459,13 @@ mod tests {
         }
 
         #[test]
-        fn what_is_no_number_is_no_age(text in "[0-9]{0,3}[-+.a-f:;\" ][0-9a-f]{0,3}") {
+        fn text_that_is_no_number_is_no_age(text in "[0-9]{0,3}[-+.a-f:;\" ][0-9a-f]{0,3}") {
             prop_assume!(!text.trim().bytes().all(|byte| byte.is_ascii_digit()) || text.trim().is_empty());
             prop_assert_eq!(received_age(&headers(&[("age", &text)])), None);
         }
 
         #[test]
-        fn no_response_is_younger_than_it_says(
+        fn no_response_is_younger_than_its_age_field_says(
             received in prop::option::of(0..=1u64 << 31),
             ahead in -100_000i64..100_000,
             delay in -10i64..100,
@@ -485,7 +485,7 @@ mod tests {
         }
 
         #[test]
-        fn lifetimes_never_panic(
+        fn calculating_a_lifetime_never_panics(
             status in 100u16..1000,
             control in any_value(),
             expires in prop::collection::vec(any_value(), 0..2),

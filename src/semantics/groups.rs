@@ -25,12 +25,12 @@ pub(crate) const MOST_STORED_BYTES: usize = 32 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooMany;
 
-/// The groups that a field names: strings, case-sensitive. A field that is no structured-fields list of
-/// strings names none (RFC 9875 2).
+/// The groups that a field names: strings, case-sensitive. A field that is not a structured-fields list of strings
+/// names none (RFC 9875 2).
 ///
 /// # Errors
 ///
-/// [`TooMany`] where a response in so many groups could not be found by all of them again.
+/// [`TooMany`] if the response could not be purged by all of these groups.
 pub(crate) fn of(headers: &HeaderMap, name: &HeaderName) -> Result<Vec<String>, TooMany> {
     let Some(field) = combined(headers, name) else {
         return Ok(Vec::new());
@@ -60,7 +60,7 @@ pub fn scoped(uri: &[u8], group: &str) -> Box<str> {
     let uri = String::from_utf8_lossy(uri);
     let authority = uri.find("://").map_or(0, |scheme| scheme + 3);
     let end = uri[authority..].find('/').map_or(uri.len(), |path| authority + path);
-    // An origin has no space, so the two parts can be told apart.
+    // An origin contains no space, so the two parts can be separated again.
     format!("{} {group}", &uri[..end]).into_boxed_str()
 }
 
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn in2_fields() {
+    fn in2_fields_with_groups_are_parsed() {
         // RFC 9875 2, RFC 9651.
         check(&[], &[]);
         check(&[""], &[]);
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn in2_limits() {
+    fn in2_the_number_and_length_of_groups_are_bounded() {
         let mut headers = HeaderMap::new();
         let name = "x".repeat(32);
         let many = |count: usize| vec![format!("\"{name}\""); count].join(", ");
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn in2_groups_are_an_origins_own() {
+    fn in2_groups_are_scoped_to_their_origin() {
         assert_eq!(&*scoped(b"http://a.example/x?y", "g"), "http://a.example g");
         assert_eq!(&*scoped(b"http://a.example", "g"), "http://a.example g");
         assert_ne!(scoped(b"http://a.example/", "g"), scoped(b"https://a.example/", "g"));
@@ -127,7 +127,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn groups_never_panic(lines in prop::collection::vec(any_value(), 0..3), uri: Vec<u8>, group: String) {
+        fn parsing_groups_never_panics(lines in prop::collection::vec(any_value(), 0..3), uri: Vec<u8>, group: String) {
             let headers = lines.into_iter().map(|line| (CACHE_GROUPS, line)).collect();
             if let Ok(groups) = of(&headers, &CACHE_GROUPS) {
                 prop_assert!(groups.len() <= MOST_GROUPS);
@@ -136,7 +136,7 @@ mod tests {
         }
 
         #[test]
-        fn in2_reads_the_groups_it_is_given(groups in prop::collection::vec("[ -~]{0,12}", 0..6)) {
+        fn in2_any_groups_are_read_as_given(groups in prop::collection::vec("[ -~]{0,12}", 0..6)) {
             let quoted = |group: &String| format!("\"{}\"", group.replace('\\', "\\\\").replace('"', "\\\""));
             let line = groups.iter().map(quoted).collect::<Vec<_>>().join(", ");
             let expected: Vec<_> = groups.iter().map(String::as_str).collect();

@@ -10,8 +10,8 @@ use super::validation::Validators;
 
 /// The method with which the inner service is asked. A HEAD that is about nothing stored (`has_selected`) can go out as a
 /// GET, so that the answer can be stored.
-pub(crate) fn sent_method(method: &Method, has_selected: bool, is_storing: bool, rules: &Rules) -> Method {
-    let becomes_get = *method == Method::HEAD && !has_selected && is_storing && rules.head_as_get;
+pub(crate) fn sent_method(method: &Method, has_selected: bool, rules: &Rules) -> Method {
+    let becomes_get = *method == Method::HEAD && !has_selected && rules.head_as_get;
     if becomes_get { Method::GET } else { method.clone() }
 }
 
@@ -73,24 +73,23 @@ mod tests {
     const DATE: &str = "Tue, 01 Sep 2026 00:00:00 GMT";
 
     #[track_caller]
-    fn check_method(method: Method, has_selected: bool, is_storing: bool, switch: bool, expected: Method) {
+    fn check_method(method: Method, has_selected: bool, switch: bool, expected: Method) {
         let rules = Rules { head_as_get: switch, ..Rules::default() };
-        let sent = sent_method(&method, has_selected, is_storing, &rules);
-        assert_eq!(sent, expected, "{method} {has_selected} {is_storing} {switch}");
+        let sent = sent_method(&method, has_selected, &rules);
+        assert_eq!(sent, expected, "{method} {has_selected} {switch}");
     }
 
     #[test]
-    fn a_head_goes_out_as_a_get_where_nothing_is_stored_that_it_is_about() {
-        check_method(Method::HEAD, false, true, true, Method::GET);
-        check_method(Method::HEAD, true, true, true, Method::HEAD);
-        check_method(Method::HEAD, false, false, true, Method::HEAD);
-        check_method(Method::HEAD, false, true, false, Method::HEAD);
-        check_method(Method::GET, false, true, true, Method::GET);
-        check_method(Method::QUERY, false, true, true, Method::QUERY);
+    fn a_head_is_forwarded_as_a_get_if_no_stored_response_is_selected() {
+        check_method(Method::HEAD, false, true, Method::GET);
+        check_method(Method::HEAD, true, true, Method::HEAD);
+        check_method(Method::HEAD, false, false, Method::HEAD);
+        check_method(Method::GET, false, true, Method::GET);
+        check_method(Method::QUERY, false, true, Method::QUERY);
     }
 
     #[test]
-    fn only_a_200_to_a_head_is_about_what_is_stored() {
+    fn only_a_200_to_a_head_describes_the_stored_response() {
         for (method, has_selected, code, expected) in [
             (Method::HEAD, true, 200, true),
             (Method::HEAD, false, 200, false),
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn re6_the_fields_of_a_head_agree_with_what_is_stored_or_contradict_it() {
+    fn re6_the_response_to_a_head_agrees_with_the_stored_one_or_contradicts_it() {
         use Agreement::{Contradicts, Holds, Silent};
         // RFC 9111 4.3.5.
         let (tag, modified, length) = (("etag", "\"a\""), ("last-modified", DATE), ("content-length", "5"));
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn re6_a_tag_of_this_cache_is_compared_with_none() {
+    fn re6_a_generated_tag_is_not_compared() {
         let response = map(&[("content-length", "5")]);
         assert_eq!(agreement(Validators::default(), Some(b"5"), &response), Agreement::Holds);
         let response = map(&[("etag", "W/\"ours\""), ("content-length", "5")]);
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn re6_what_a_head_does_to_the_stored_response() {
+    fn re6_the_response_to_a_head_freshens_expires_or_withdraws_the_stored_one() {
         use Agreement::{Contradicts, Silent};
         let none = CredentialKinds::default();
         let cookie = CredentialKinds { cookie: true, ..none };

@@ -52,6 +52,7 @@ pub(crate) fn may_stand_in_for(status: StatusCode, store: Result<(), NotStored>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::semantics::vary::Selecting;
     use std::time::{Duration, UNIX_EPOCH};
 
     fn at(seconds: u64) -> SystemTime {
@@ -68,7 +69,7 @@ mod tests {
         let stored: Vec<_> = stored
             .iter()
             .map(|&(code, lifetime, is_expired)| {
-                let reuse = Reuse::new(at(0), at(0), Duration::from_secs(lifetime));
+                let reuse = Reuse::new(at(0), at(0), Duration::from_secs(lifetime), Selecting::default());
                 (status(code), reuse, is_expired)
             })
             .collect();
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_of_what_is_stored_counts() {
+    fn the_best_stored_response_is_the_incumbent() {
         use Incumbent::{Fresh, None, Stale};
         check(&[], None);
         check(&[(200, 60, false)], Fresh);
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_success_that_is_stored_is_stood_in_for() {
+    fn only_a_storable_success_has_a_stand_in() {
         for (code, store, expected) in [
             (200, Ok(()), true),
             (206, Ok(()), true),

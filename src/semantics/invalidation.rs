@@ -1,4 +1,4 @@
-//! What the answer to an unsafe request makes invalid (RFC 9111 4.4).
+//! What the answer to an unsafe request invalidates (RFC 9111 4.4).
 
 use http::header::HeaderMap;
 use http::{Method, StatusCode, Uri, header};
@@ -6,14 +6,14 @@ use http::{Method, StatusCode, Uri, header};
 use super::groups::{self, CACHE_GROUP_INVALIDATION, TooMany};
 use super::methods::is_safe;
 
-/// Whether the answer to a request invalidates stored responses for its target: the method is unsafe, or
-/// unknown, and the answer is no error.
+/// Whether the answer to a request invalidates stored responses for its target: the method is unsafe or unknown, and
+/// the answer is not an error.
 pub(crate) fn invalidates(method: &Method, status: StatusCode) -> bool {
     !is_safe(method) && (status.is_success() || status.is_redirection())
 }
 
-/// The URIs beside the target that the answer names in `Location` and `Content-Location`, where they
-/// are of the target's origin (RFC 9111 4.4: others must not be touched).
+/// The URIs, apart from the target, that the answer names in `Location` and `Content-Location`, if they belong to the
+/// target's origin (RFC 9111 4.4: others must not be invalidated).
 pub(crate) fn named_targets(target: &Uri, response: &HeaderMap) -> Vec<Uri> {
     let mut targets = Vec::new();
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
@@ -72,8 +72,8 @@ fn origin_of(uri: &[u8]) -> &[u8] {
     slashes.nth(2).map_or(uri, |path| &uri[..=path])
 }
 
-/// Resolves a URI reference against an absolute base (RFC 3986 5.2). `None` where the result is not of the
-/// base's origin or no URI at all.
+/// Resolves a URI reference against an absolute base (RFC 3986 5.2). `None` if the result does not belong to the base's
+/// origin, or is not a URI.
 pub(crate) fn resolve(base: &Uri, reference: &[u8]) -> Option<Uri> {
     let reference = std::str::from_utf8(reference).ok()?.trim_matches([' ', '\t']);
     let reference = reference.split('#').next().unwrap_or_default();
@@ -157,7 +157,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn in1_methods_and_statuses() {
+    fn in1_a_successful_unsafe_request_invalidates() {
         // RFC 9111 4.4.
         let ok = StatusCode::OK;
         for method in ["POST", "PUT", "DELETE", "PATCH", "M-SEARCH", "get", "FROB"] {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn in1_references() {
+    fn in1_references_are_resolved_within_the_origin() {
         // RFC 3986 5.4, within one origin.
         check("g", Some("http://a.example/b/c/g"));
         check("./g", Some("http://a.example/b/c/g"));
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn in1_named_targets() {
+    fn in1_location_and_content_location_name_targets_of_the_same_origin() {
         let target = Uri::from_static("http://a.example/x");
         let mut response = HeaderMap::new();
         response.append(header::LOCATION, HeaderValue::from_static("/y"));
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn in1_in2_what_an_answer_makes_invalid() {
+    fn in1_in2_a_success_invalidates_the_targets_and_groups_that_it_names() {
         // RFC 9111 4.4.
         check_by(200, &[], Ok(&[]), &[]);
         check_by(303, &[("location", "/y")], Ok(&[]), &["http://a.example/y"]);
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn in1_an_error_and_a_safe_method_make_nothing_invalid() {
+    fn in1_an_error_or_a_safe_method_invalidates_nothing() {
         let fields = [("location", "/y"), ("cache-group-invalidation", "\"a\"")];
         for code in [101, 400, 404, 409, 500, 503] {
             assert_eq!(by(&Method::POST, code, &fields), None, "{code}");
@@ -273,14 +273,14 @@ mod tests {
     }
 
     #[test]
-    fn in1_without_an_absolute_target_nothing_else_is_named() {
+    fn in1_a_response_to_a_relative_target_names_no_other_targets() {
         let response = map(&[("location", "/y")]);
         let found = MadeInvalid::by(&Method::POST, None, b"http://a.example/x", (StatusCode::OK, &response));
         assert_eq!(found, Some(MadeInvalid { groups: Ok(Vec::new()), named: Vec::new() }));
     }
 
     #[test]
-    fn st1_which_responses_name_their_target() {
+    fn st1_content_location_says_whether_a_response_represents_its_target() {
         // RFC 9110 8.7.
         let target = Uri::from_static("http://a.example/x?q");
         for (location, expected) in [
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn in2_the_origin_of_a_keys_uri() {
+    fn in2_the_origin_is_taken_from_the_uri_of_a_key() {
         for (uri, expected) in [
             ("http://a.example/x/y?q", "http://a.example/"),
             ("https://a.example:8443/", "https://a.example:8443/"),

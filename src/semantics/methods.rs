@@ -2,8 +2,7 @@
 
 use http::Method;
 
-/// Whether the answer to a request is what its target has to say to everybody: GET, and QUERY with its content
-/// (RFC 10008 2).
+/// Whether a method retrieves a representation that can be shared: GET, and QUERY with its content (RFC 10008 2).
 pub(crate) fn is_retrieval(method: &Method) -> bool {
     *method == Method::GET || *method == Method::QUERY
 }
@@ -26,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whose_answers_are_what_the_target_has_to_say() {
+    fn only_get_and_query_retrieve_their_target() {
         // RFC 9110 9.3; RFC 10008 2.
         for (method, expected) in [
             (Method::GET, true),
@@ -41,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn in1_which_methods_may_change_their_target() {
+    fn in1_only_unsafe_methods_may_change_their_target() {
         // RFC 9110 9.2.1, 9.3.6; RFC 10008 2.
         for (method, expected) in [
             ("GET", false),

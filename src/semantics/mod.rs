@@ -1,6 +1,6 @@
 //! The rules of HTTP caching as pure functions.
 //!
-//! One module for each part of the standards: nothing here knows of futures, stores or clocks, and time is
+//! There is one module for each part of the standards. Nothing here knows about futures, stores or clocks, and time is
 //! always an argument. The service carries out what these functions decide.
 //!
 //! Public is what a policy, a store or somebody who reads outcomes has to name: [`Rules`] with the types of its choices,
@@ -12,7 +12,7 @@
 //! | `answer` | RFC 9110 14.6, 15 | the fields of a 206, 304 or 416, and what only the first client gets |
 //! | `bytes` | - | how values are written down |
 //! | `cache_control` | RFC 9111 5.2 | directives of requests and responses |
-//! | [`cache_status`] | RFC 9211 | telling what the cache did |
+//! | [`cache_status`] | RFC 9211 | reporting what the cache did |
 //! | `collapse` | RFC 9111 4 | which requests one call may answer |
 //! | `coding` | RFC 9110 8.4 | content codings, and which requests accept them |
 //! | `credentials` | RFC 9111 3.5 | who may share a response |

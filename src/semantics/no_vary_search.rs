@@ -17,8 +17,8 @@ pub(crate) const MOST_NAMES: usize = 64;
 /// The most bytes of a field, all its lines together, that are read.
 pub(crate) const LONGEST: usize = 4096;
 
-/// What a response says of the query of its target URI: which parameters do not matter, and whether their
-/// order does. Says that something does not matter; where all of the query does, there is no such value.
+/// What a response says about the query of its target URI: which parameters do not matter, and whether their order
+/// does. A value says that something does not matter; if the whole query matters, there is no value.
 ///
 /// Two rules are equal when they name the same parameters, in whatever order and spelling.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -37,13 +37,13 @@ enum Ignored {
 type Names = Box<[Box<str>]>;
 
 impl NoVarySearch {
-    /// Reads the field of a response; `None` where it leaves the whole query significant: it is absent, names
-    /// nothing, is no structured-fields dictionary, gives a known key a value of the wrong type, or is larger
-    /// than [`LONGEST`] and [`MOST_NAMES`] allow. Unknown keys are ignored.
+    /// Reads the field of a response; `None` if it leaves the whole query significant: it is absent, names nothing, is
+    /// not a structured-fields dictionary, gives a known key a value of the wrong type, or is larger than [`LONGEST`]
+    /// and [`MOST_NAMES`] allow. Unknown keys are ignored.
     ///
-    /// The draft had a boolean `params` up to its third edition, to which `except` was an addition, and has
-    /// `except` alone since. No value says one thing in one form and another thing in the other, so both
-    /// are read: `except=("a")` and `params, except=("a")` are the same rule.
+    /// Up to its third edition, the draft had a boolean `params`, with `except` as an addition; since then it has
+    /// `except` alone. No value means one thing in one form and another in the other, so both are read: `except=("a")`
+    /// and `params, except=("a")` are the same rule.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let length: usize = headers.get_all(NO_VARY_SEARCH).into_iter().map(|line| line.len()).sum();
         if length > LONGEST {
@@ -75,15 +75,14 @@ impl NoVarySearch {
         names.iter().map(|name| size_of::<Box<str>>() + name.len()).sum()
     }
 
-    /// The query (what stands after `?`; empty where there is none) with only what matters left, in one
-    /// spelling: under this rule, two queries are equivalent where this is the same for both.
+    /// The query (what follows `?`; empty if there is none), reduced to what matters, in one spelling. Under this rule,
+    /// two queries are equivalent if this is the same for both.
     ///
-    /// The query is read as `application/x-www-form-urlencoded` (WHATWG URL 5.1). What comes out is such
-    /// a query too, and its own canonical form. Takes time in proportion to the query, with `key-order`
-    /// as sorting does.
+    /// The query is read as `application/x-www-form-urlencoded` (WHATWG URL 5.1). The result is such a query as well,
+    /// and its own canonical form. Takes time in proportion to the query, with `key-order` as sorting does.
     ///
-    /// Names and values are compared as bytes. The draft decodes them as UTF-8 and replaces what is none,
-    /// so that by its letter `%f6` and `%ff` are the same value; a cache may always reuse less.
+    /// Names and values are compared as bytes. The draft decodes them as UTF-8 and replaces what is not UTF-8, so that
+    /// by the letter `%f6` and `%ff` are the same value; a cache may always reuse less.
     pub(crate) fn canonical(&self, query: &[u8]) -> Vec<u8> {
         let mut parameters: Vec<_> =
             Parameters(query).filter(|(name, _)| !self.ignored.contains(&text(name))).collect();
@@ -139,7 +138,7 @@ fn names(entry: &ListEntry) -> Option<Names> {
     }
 }
 
-/// Nothing but strings, which are spelled as names in a query are, so that they can have any letter.
+/// Only strings are allowed. They are encoded like names in a query, so that they can contain any letter.
 fn names_of(list: &InnerList) -> Option<Names> {
     if list.items.len() > MOST_NAMES {
         return None;
@@ -173,7 +172,7 @@ impl<'a> Iterator for Parameters<'a> {
     }
 }
 
-/// What stands before and after the first `separator`; all and nothing where there is none.
+/// The bytes before and after the first `separator`; all of them and none if there is no separator.
 fn split_at(bytes: &[u8], separator: u8) -> (&[u8], &[u8]) {
     let end = bytes.iter().position(|&byte| byte == separator).unwrap_or(bytes.len());
     (&bytes[..end], bytes.get(end + 1..).unwrap_or_default())
@@ -207,8 +206,8 @@ fn digit(byte: u8) -> Option<u8> {
     char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
-/// Which parameters are meant, and how they sort, goes by the text, as the draft has it: were it by bytes,
-/// names outside UTF-8 could be ignored that by its letter count.
+/// The text decides which parameters are meant and how they sort, as in the draft: if bytes decided, the cache could
+/// ignore names outside UTF-8 that count by the letter of the draft.
 fn text(name: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(name)
 }
@@ -246,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn va5_fields() {
+    fn va5_a_valid_field_is_parsed_into_a_rule() {
         use Ignored::{AllBut, Listed};
         // Draft 5.1, 5.2.1.
         for (line, expected) in [
@@ -292,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn va5_fields_that_leave_the_query_as_it_is() {
+    fn va5_an_invalid_or_empty_field_ignores_no_parameter() {
         // Draft 5.1, 5.2.1; RFC 9651 4.2.
         for line in [
             "",
@@ -339,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn va5_limits() {
+    fn va5_a_field_beyond_the_limits_is_ignored() {
         let listing = |count: usize| format!("params=({})", vec!["\"a\""; count].join(" "));
         assert!(read(&[&listing(MOST_NAMES)]).is_some());
         assert_eq!(read(&[&listing(MOST_NAMES + 1)]), None);
@@ -358,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn va5_queries() {
+    fn va5_queries_are_equal_if_only_ignored_parameters_differ() {
         // Draft 6: which parameters count.
         check("params=(\"a\")", "a=1", "a=2", true);
         check("params=(\"a\")", "a=1", "", true);
@@ -486,20 +485,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn va5_never_panics(lines in prop::collection::vec(any_value(), 0..3), rule in any_rule(), query: Vec<u8>) {
+        fn va5_parsing_a_field_or_query_never_panics(lines in prop::collection::vec(any_value(), 0..3), rule in any_rule(), query: Vec<u8>) {
             let headers = lines.into_iter().map(|line| (NO_VARY_SEARCH, line)).collect();
             let _ = NoVarySearch::of(&headers);
             let _ = rule.canonical(&query);
         }
 
         #[test]
-        fn va5_a_canonical_form_is_its_own(rule in any_rule(), query in any_query()) {
+        fn va5_a_canonical_query_is_its_own_canonical_form(rule in any_rule(), query in any_query()) {
             let canonical = rule.canonical(&query);
             prop_assert_eq!(rule.canonical(&canonical), canonical);
         }
 
         #[test]
-        fn va5_what_is_ignored_changes_nothing(
+        fn va5_an_ignored_parameter_does_not_change_the_canonical_query(
             before in any_query(),
             ignored in "(a|%61|b\\+c|b%20c)(=[a-z=%]{0,4})?",
             after in any_query(),
@@ -511,7 +510,7 @@ mod tests {
         }
 
         #[test]
-        fn va5_never_wider_than_the_draft(rule in any_rule(), one in any_query(), other in any_query()) {
+        fn va5_queries_that_the_draft_distinguishes_are_never_equal(rule in any_rule(), one in any_query(), other in any_query()) {
             let equal = rule.canonical(&one) == rule.canonical(&other);
             let by_the_letter = by_the_letter(&rule, &one) == by_the_letter(&rule, &other);
             let is_text = |query: &[u8]| Parameters(query).all(|(name, value)| {
@@ -524,7 +523,7 @@ mod tests {
         }
 
         #[test]
-        fn va5_what_counts_is_told_apart(
+        fn va5_queries_with_different_parameters_are_not_equal(
             one in prop::collection::vec(any::<(Vec<u8>, Vec<u8>)>(), 0..4),
             other in prop::collection::vec(any::<(Vec<u8>, Vec<u8>)>(), 0..4),
         ) {
@@ -535,7 +534,7 @@ mod tests {
         }
 
         #[test]
-        fn va5_the_order_of_names_counts_for_nothing(
+        fn va5_key_order_ignores_the_order_of_names(
             list in prop::collection::btree_map("[a-d]", prop::collection::vec("[a-z]{0,3}", 1..3), 1..4),
             turn: prop::sample::Index,
         ) {

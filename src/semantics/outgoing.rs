@@ -10,13 +10,12 @@ use super::validation::{Validators, remove_conditions, set_conditions};
 
 /// Whether a request goes out with the cache's own conditions, or none, instead of the client's. What is missing of a stored
 /// part is asked for under a condition of its own.
-pub(crate) fn replaces_conditions(is_storing: bool, sent_range: SentRange, has_selected: bool) -> bool {
-    is_storing
-        && match sent_range {
-            SentRange::Clients => has_selected,
-            SentRange::Missing => false,
-            SentRange::None => true,
-        }
+pub(crate) fn replaces_conditions(sent_range: SentRange, has_selected: bool) -> bool {
+    match sent_range {
+        SentRange::Clients => has_selected,
+        SentRange::Missing => false,
+        SentRange::None => true,
+    }
 }
 
 /// Which validators of a stored response go out with a request.
@@ -57,7 +56,7 @@ pub(crate) fn validate<'a>(
     selected: Option<Validators<'a>>,
     stored: impl Iterator<Item = Validators<'a>>,
 ) {
-    let range = headers.get(header::RANGE).filter(|_| sent_range == SentRange::Clients).cloned();
+    let range = if sent_range == SentRange::Clients { headers.get(header::RANGE).cloned() } else { None };
     set_conditions(headers, selected, stored);
     headers.extend(range.map(|range| (header::RANGE, range)));
 }
@@ -91,23 +90,20 @@ mod tests {
     const DATE: &str = "Tue, 01 Sep 2026 00:00:00 GMT";
 
     #[test]
-    fn vl6_the_cache_puts_its_own_conditions_in_place_of_the_clients() {
+    fn vl6_the_cache_replaces_the_clients_conditions_by_its_own() {
         use SentRange::{Clients, Missing, None};
-        for (is_storing, sent_range, has_selected, expected) in [
-            (true, None, false, true),
-            (true, None, true, true),
+        for (sent_range, has_selected, expected) in [
+            (None, false, true),
+            (None, true, true),
             // The inner service cuts the range, and evaluates the conditions that came with it.
-            (true, Clients, false, false),
+            (Clients, false, false),
             // A stored part is validated for it.
-            (true, Clients, true, true),
-            (true, Missing, true, false),
-            (true, Missing, false, false),
-            // What is not stored need not be for everybody.
-            (false, None, false, false),
-            (false, Clients, false, false),
+            (Clients, true, true),
+            (Missing, true, false),
+            (Missing, false, false),
         ] {
-            let found = replaces_conditions(is_storing, sent_range, has_selected);
-            assert_eq!(found, expected, "{is_storing} {sent_range:?} {has_selected}");
+            let found = replaces_conditions(sent_range, has_selected);
+            assert_eq!(found, expected, "{sent_range:?} {has_selected}");
         }
     }
 
@@ -117,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn b01_only_what_could_answer_the_request_is_asked_about() {
+    fn b01_only_responses_that_could_answer_the_request_are_validated() {
         use AskedBy::{All, Nothing, StrongTag};
         // RFC 9111 4.3.1.
         check_asked_by(true, true, true, All);
@@ -131,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn b01_of_other_responses_only_a_strong_tag_goes_out() {
+    fn b01_only_strong_tags_of_other_responses_are_sent() {
         let modified = DATE.as_bytes();
         for (tag, asked_by, has_tag, has_date) in [
             ("\"a\"", AskedBy::All, true, true),
@@ -159,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn vl1_a_validation_keeps_the_range_that_is_asked_for() {
+    fn vl1_a_validation_keeps_the_requested_range() {
         let (range, tag) = (("range", "bytes=0-1"), ("if-none-match", "\"a\""));
         // RFC 9111 4.3.1.
         check_validate(&[("if-none-match", "\"client\""), range], SentRange::None, &[tag]);
@@ -185,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_in_the_background_asks_for_everybody() {
+    fn a_background_request_has_no_conditions_and_directives_of_its_client() {
         let control = ("cache-control", "no-store, no-cache, max-age=0, max-stale=5, only-if-cached");
         let asked = [
             ("if-match", "\"a\""),

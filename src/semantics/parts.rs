@@ -10,19 +10,19 @@ use super::etag::EntityTag;
 use super::fields::trim;
 use super::range::{ByteRange, SentRange, is_strong_date, number};
 
-/// The most parts that are told apart: more of them only come of an attack, and each look costs.
+/// The most parts that are kept apart: only an attack makes more, and each look at them costs.
 pub const MOST_PARTS: usize = 64;
 
 /// Which bytes of a representation are held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extent {
     length: u64,
-    /// In order; none touches the next.
+    /// In ascending order, with a gap between any two.
     parts: Box<[ByteRange]>,
 }
 
 impl Extent {
-    /// What `Content-Range` of a 206 says of its content; `None` where the field is not one line of the form
+    /// What `Content-Range` of a 206 says about its content; `None` if the field is not one line of the form
     /// `bytes first-last/length`: malformed, of another unit, or of unknown length.
     pub(crate) fn of(response: &HeaderMap) -> Option<Self> {
         let mut lines = response.get_all(header::CONTENT_RANGE).into_iter();
@@ -87,7 +87,7 @@ impl Extent {
         self.held() == self.length
     }
 
-    /// Where a range begins in the parts one after the other; `None` where it is not held as a whole.
+    /// Where a range begins in the concatenation of the parts; `None` if not all of it is held.
     pub(crate) fn position(&self, range: ByteRange) -> Option<u64> {
         let mut before = 0;
         for part in &self.parts {
@@ -104,7 +104,7 @@ impl Extent {
         self.parts.iter().find(|part| part.first <= byte && byte <= part.last).copied()
     }
 
-    /// From the first missing byte of a range to the last; `None` where nothing is missing.
+    /// The range from the first missing byte of a range to the last one; `None` if nothing is missing.
     pub(crate) fn missing(&self, range: ByteRange) -> Option<ByteRange> {
         let first = match self.around(range.first) {
             None => range.first,
@@ -117,8 +117,8 @@ impl Extent {
         Some(ByteRange { first, last })
     }
 
-    /// What two hold together, of representations of one length; `None` where the lengths differ, or where it would
-    /// be in more than [`MOST_PARTS`] parts.
+    /// The bytes that two extents hold together; `None` if the lengths of their representations differ, or if there
+    /// would be more than [`MOST_PARTS`] parts.
     #[must_use]
     pub(crate) fn join(&self, other: &Self) -> Option<Self> {
         if self.length != other.length {
@@ -144,15 +144,15 @@ impl Extent {
     }
 }
 
-/// The validator by which parts of one representation know each other (RFC 9111 3.4): a strong entity tag, or
-/// a `Last-Modified` that is strong as RFC 9110 8.8.2.2 has it. Fit for `If-Range`.
+/// The validator that identifies parts of one representation (RFC 9111 3.4): a strong entity tag, or a `Last-Modified`
+/// that is strong by RFC 9110 8.8.2.2. It can be used in `If-Range`.
 pub(crate) fn strong_validator<'a>(
     etag: Option<&'a [u8]>,
     last_modified: Option<&'a [u8]>,
     date: SystemTime,
 ) -> Option<&'a [u8]> {
     if let Some(tag) = etag {
-        // One without quotes would pass for a date in `If-Range`.
+        // A tag without quotes would be read as a date in `If-Range`.
         let is_strong = tag.starts_with(b"\"") && !EntityTag::new(tag).is_weak();
         return Some(tag).filter(|_| is_strong);
     }
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn ra2_content_range() {
+    fn ra2_content_range_is_parsed() {
         // RFC 9110 14.4.
         for (line, expected) in [
             ("bytes 0-9/10", Some((0, 9, 10))),
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn ra2_what_is_a_strong_validator() {
+    fn ra2_a_strong_tag_or_an_old_enough_date_is_a_strong_validator() {
         let now = UNIX_EPOCH + Duration::from_secs(784_111_777 + 60);
         let validator = |fields: &[(&'static str, &'static str)]| {
             let mut headers = HeaderMap::new();
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn ra2_what_a_206_has() {
+    fn ra2_a_206_gives_a_part_a_replay_or_nothing() {
         use SentRange::{Clients, Missing, None as Nothing};
         let asked = [("range", "bytes=0-4")];
         let part = [("content-range", "bytes 0-4/10")];
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn ra2_only_a_range_that_may_come_again_is_replayed() {
+    fn ra2_only_a_206_to_one_short_range_line_is_replayed() {
         let replayed = |request: &[(&'static str, &'static str)], expected: bool| {
             let expected = expected.then_some(Part::Replay);
             check_part((Method::GET, SentRange::Clients), request, (206, &[]), None, expected);
@@ -382,7 +382,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ra2_an_extent_is_a_set_of_bytes(
+        fn ra2_an_extent_behaves_like_a_set_of_bytes(
             one in prop::collection::btree_set(0u64..20, 1..12),
             other in prop::collection::btree_set(0u64..20, 1..12),
             first in 0u64..20,
@@ -406,7 +406,7 @@ mod tests {
         }
 
         #[test]
-        fn a23_an_extent_is_made_of_its_own_parts_and_of_no_others(
+        fn a23_an_extent_is_made_only_of_ordered_and_separate_parts(
             parts in prop::collection::vec((0u64..12, 0u64..12), 0..4), length in prop_oneof![0u64..13, Just(u64::MAX)],
         ) {
             let parts: Vec<_> = parts.into_iter().map(|(first, last)| ByteRange { first, last }).collect();
@@ -418,7 +418,7 @@ mod tests {
         }
 
         #[test]
-        fn ra2_content_range_is_total(
+        fn ra2_parsing_content_range_never_panics(
             line in prop_oneof!["(bytes )?[-0-9/* ]{0,30}", "bytes [0-9]{1,2}-[0-9]{1,3}/[0-9]{1,4}"],
         ) {
             let mut headers = HeaderMap::new();

@@ -13,7 +13,7 @@ use super::freshness::single_date;
 pub(crate) struct Representation<'a> {
     /// Its `Date`, which stands in for a missing `Last-Modified` of a stored response (RFC 9111 4.3.2).
     pub(crate) date: Option<SystemTime>,
-    /// Its `ETag` as it came.
+    /// Its `ETag` as received.
     pub(crate) etag: Option<&'a [u8]>,
     /// Its `Last-Modified`.
     pub(crate) last_modified: Option<SystemTime>,
@@ -22,7 +22,7 @@ pub(crate) struct Representation<'a> {
 /// What the preconditions say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// 412: the representation is not the one the request is meant for.
+    /// 412: the representation is not the one that the request is meant for.
     Failed,
     /// 304: the client has it already.
     NotModified,
@@ -32,9 +32,8 @@ pub(crate) enum Outcome {
 
 /// Evaluates the preconditions of a GET or HEAD in the order of RFC 9110 13.2.2.
 ///
-/// A date that is invalid, or a date field with several lines, is as if it were absent. Of a list of tags, the lines
-/// within the first 8 KiB are read: only an attack has more. To be used
-/// only with a representation that a 200 would carry.
+/// An invalid date, or a date field with several lines, counts as absent. Of a list of tags, the lines within the first
+/// 8 KiB are read: only an attack has more. Only for a representation that a 200 would carry.
 pub(crate) fn evaluate(request: &HeaderMap, representation: &Representation<'_>, now: SystemTime) -> Outcome {
     let last_modified = representation.last_modified;
     if request.contains_key(header::IF_MATCH) {
@@ -83,7 +82,7 @@ impl<'a> Representation<'a> {
     }
 }
 
-/// No more bytes of a list of tags are read, which costs some microseconds.
+/// The most bytes of a list of tags that are read, which takes some microseconds.
 const LONGEST: usize = 8192;
 
 /// Whether the field lists the tag, or is `*`.
@@ -151,7 +150,7 @@ mod tests {
     use Outcome::{Failed, NotModified, Proceed};
 
     #[test]
-    fn a39_a_list_that_is_too_long_to_be_read_lists_nothing() {
+    fn a39_a_list_that_is_too_long_to_read_matches_nothing() {
         let list = |length: usize| format!("\"a\"{}", ",".repeat(length - 3));
         check(&[("if-none-match", &list(LONGEST))], NotModified);
         check(&[("if-none-match", &list(LONGEST + 1))], Proceed);
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn if_none_match() {
+    fn if_none_match_compares_tags_weakly() {
         // RFC 9110 13.1.2.
         check(&[], Proceed);
         check(&[("if-none-match", "\"a\"")], NotModified);
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn if_modified_since() {
+    fn if_modified_since_compares_dates() {
         // RFC 9110 13.1.3, RFC 9111 4.3.2.
         check(&[("if-modified-since", MODIFIED)], NotModified);
         check(&[("if-modified-since", LATER)], NotModified);
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn if_match_and_if_unmodified_since() {
+    fn if_match_compares_tags_strongly_and_if_unmodified_since_compares_dates() {
         // RFC 9110 13.1.1, 13.1.4.
         check(&[("if-match", "\"a\"")], Proceed);
         check(&[("if-match", "\"b\", \"a\"")], Proceed);
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn never_both_ways() {
+    fn the_first_failing_precondition_decides() {
         // RFC 9110 13.2.2: what fails first decides, and `If-Match` goes before the other tag.
         check(&[("if-match", "\"b\""), ("if-none-match", "\"a\"")], Failed);
         check(&[("if-match", "*"), ("if-none-match", "*")], NotModified);
@@ -237,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_success_is_conditional() {
+    fn preconditions_apply_to_success_only() {
         let (holds, fails) = (("if-none-match", "\"a\""), ("if-match", "\"b\""));
         check_on(200, holds, NotModified);
         check_on(206, fails, Failed);
@@ -252,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_stands_in_for_a_stored_response_only() {
+    fn date_replaces_last_modified_for_stored_responses_only() {
         // RFC 9111 4.3.2 speaks of stored responses.
         let (request, response) = (map(&[("if-modified-since", LATER)]), map(&[("date", MODIFIED)]));
         let theirs = || Representation::of_received(&response, time(LATER));
@@ -274,7 +273,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn preconditions_never_panic(
+        fn evaluating_preconditions_never_panics(
             conditions in prop::collection::vec(any_condition(), 0..5),
             etag in prop::option::of(any_value()),
             modified in any::<bool>(),
@@ -317,7 +316,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_no_date_conditions_nothing(text in "[A-Za-z0-9 ,:+-]{0,32}") {
+        fn an_invalid_date_is_no_condition(text in "[A-Za-z0-9 ,:+-]{0,32}") {
             prop_assume!(date::parse(text.as_bytes(), time(LATER)).is_none());
             check(&[("if-modified-since", &text)], Proceed);
             check(&[("if-unmodified-since", &text)], Proceed);

@@ -9,10 +9,10 @@ use super::date;
 use super::etag::EntityTag;
 use super::fields::trim;
 
-/// More ranges than this in one request are ignored: nobody needs them, and they cost.
+/// More ranges than this in one request are ignored: no client needs them, and they are expensive.
 const MOST: usize = 64;
 
-/// A longer field is ignored: so many ranges of the largest numbers are shorter.
+/// A longer field is ignored: the most ranges with the largest numbers are shorter.
 const LONGEST: usize = 4096;
 
 /// Bytes `first..=last` of a representation; never empty, never beyond its end. Exhaustive on purpose: there is nothing else
@@ -38,7 +38,7 @@ impl ByteRange {
 pub(crate) enum SentRange {
     /// As the client sent it, with the client's conditions.
     Clients,
-    /// What is missing of a stored part. The answer, put together with it, has this status of its own to tell.
+    /// What is missing of a stored part. The status of this answer is reported, because the client gets another one.
     Missing,
     None,
 }
@@ -88,7 +88,7 @@ pub(crate) fn asked(request: &HeaderMap, length: u64) -> Asked {
     }
 }
 
-/// The satisfiable ranges; `None` where the field is to be ignored.
+/// The satisfiable ranges; `None` if the field has to be ignored.
 fn parse(line: &[u8], length: u64) -> Option<Vec<ByteRange>> {
     let (unit, set) = line.split_at_checked(line.iter().position(|&byte| byte == b'=')?)?;
     if !unit.eq_ignore_ascii_case(b"bytes") {
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a39_a_field_that_is_too_long_to_be_read_asks_for_everything() {
+    fn a39_a_range_that_is_too_long_to_read_is_ignored() {
         let line = |length: usize| format!("bytes={}1-2", "0".repeat(length - 9));
         assert_eq!(ask(&[&line(LONGEST)], 10), ranges(&[(1, 2)]));
         assert_eq!(ask(&[&line(LONGEST + 1)], 10), Asked::Everything);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn ra1_ranges_of_ten_bytes() {
+    fn ra1_ranges_are_resolved_against_the_length() {
         use Asked::{Everything, Unsatisfiable};
         // RFC 9110 14.1.2, 14.2.
         for (line, expected) in [
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn ra2_the_range_that_the_inner_service_is_asked_for() {
+    fn ra2_the_inner_service_gets_the_clients_range_or_the_missing_one() {
         use SentRange::{Clients, Missing, None};
         // RFC 9110 14.2: `Range` is defined for GET.
         for (method, has_range, is_completion, has_whole, expected) in [
@@ -298,14 +298,14 @@ mod tests {
     }
 
     #[test]
-    fn ra1_nothing_can_be_cut_from_nothing() {
+    fn ra1_no_range_of_empty_content_is_satisfiable() {
         for line in ["bytes=0-", "bytes=0-0", "bytes=-1"] {
             assert_eq!(ask(&[line], 0), Asked::Unsatisfiable, "{line}");
         }
     }
 
     #[test]
-    fn a14_many_ranges_cost_little_and_give_everything() {
+    fn a14_too_many_or_overlapping_ranges_are_ignored() {
         let many: Vec<_> = (0..10_000).map(|number| format!("{number}-{number}")).collect();
         let line = format!("bytes={}", many.join(","));
         assert_eq!(ask(&[&line], 1 << 40), Asked::Everything);
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn ra1_if_range() {
+    fn ra1_if_range_holds_for_a_strong_validator_only() {
         let modified = UNIX_EPOCH + Duration::from_secs(784_111_777);
         let date = modified + Duration::from_secs(60);
         let text = "Sun, 06 Nov 1994 08:49:37 GMT";
@@ -340,7 +340,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ra1_ranges_never_panic(lines in prop::collection::vec(any_value(), 0..3), etag in any_value(), length: u64) {
+        fn ra1_parsing_a_range_never_panics(lines in prop::collection::vec(any_value(), 0..3), etag in any_value(), length: u64) {
             let mut request: HeaderMap = lines.iter().cloned().map(|line| (header::RANGE, line)).collect();
             request.extend(lines.into_iter().map(|line| (header::IF_RANGE, line)));
             let _ = asked(&request, length);
@@ -348,7 +348,7 @@ mod tests {
         }
 
         #[test]
-        fn ra1_reads_the_range_it_is_given(first: u64, length: u64, wanted in 1u64..) {
+        fn ra1_any_range_is_read_as_given(first: u64, length: u64, wanted in 1u64..) {
             let length = length.max(1);
             let first = first % length;
             let last = first + wanted.min(length - first) - 1;
@@ -360,7 +360,7 @@ mod tests {
         }
 
         #[test]
-        fn ra3_total_and_within_bounds(line in "(bytes=)?[-0-9, a=]{0,40}", length in 0u64..100) {
+        fn ra3_ranges_lie_within_the_content_and_are_no_longer_than_it(line in "(bytes=)?[-0-9, a=]{0,40}", length in 0u64..100) {
             if let Asked::Ranges(list) = ask(&[&line], length) {
                 prop_assert!(!list.is_empty());
                 for range in &list {

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_response_is_follows_from_what_was_sent() {
+    fn a_response_is_classified_by_the_request_that_was_sent() {
         use Received::{Completion, Failure, Head, New, NotModified, Unexpected};
         check(GET, &[200, 206, 301, 404, 412, 416, 500, 503], New);
         // RFC 9110 15.4.5: a 304 answers a condition.

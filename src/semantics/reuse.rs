@@ -12,14 +12,15 @@ use super::rules::Rules;
 use super::status::is_server_error;
 use super::vary::Selecting;
 
-/// All that reuse of a stored response depends on; made once, when it is stored or freshened.
+/// Everything that the reuse of a stored response depends on; computed once, when it is stored or freshened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reuse {
-    /// The response's `Date`, or when it was received where it had none.
+    /// The response's `Date`, or the time of reception if it had none.
     pub date: SystemTime,
-    /// When the origin made the response, for the order among responses: its `Date`, but no later than its reception, so
-    /// that a clock which is ahead does not make it newer than what comes after it. Without a `Date`, when it was asked for.
+    /// When the origin made the response, for the order among responses: its `Date`, but no later than its reception,
+    /// so that a clock that is ahead does not make it newer than later responses. Without a `Date`, the time of the
+    /// request.
     pub generated: SystemTime,
     /// `immutable` (RFC 8246).
     pub immutable: bool,
@@ -33,25 +34,30 @@ pub struct Reuse {
     pub no_cache: bool,
     /// Never served stale, because the origin has since given a newer answer that is not stored (RFC 9111 4.3.3).
     pub outdated: bool,
-    /// When the response was asked for.
+    /// When the request for it was sent.
     pub request_time: SystemTime,
     /// When the response was received.
     pub response_time: SystemTime,
     /// What selected it (RFC 9111 4.1).
     pub selecting: Selecting,
-    /// In spite of which credentials one copy may serve many people.
+    /// Kinds of credentials that do not prevent the response from being shared.
     pub shared: CredentialKinds,
-    /// How long past its lifetime it may stand in for an error
-    /// (RFC 5861 4); `None` where neither it nor the policy says.
+    /// How long past its lifetime it may stand in for an error (RFC 5861 4); `None` if neither it nor the policy says.
     pub stale_if_error: Option<Duration>,
     /// How long past its lifetime it may be served while it is validated (RFC 5861 3).
     pub stale_while_revalidate: Duration,
 }
 
 impl Reuse {
-    /// The plainest terms: fresh for `lifetime` from `date` on, asked for and received at `response_time` with no age,
-    /// shared with nobody's credentials, no stale windows, nothing selected.
-    pub fn new(date: SystemTime, response_time: SystemTime, lifetime: Duration) -> Self {
+    /// The simplest terms: fresh for `lifetime` from `date` on, requested and received at `response_time` with no age,
+    /// not shared between requests with credentials, without stale windows. `selecting` says which requests it may answer
+    /// ([`Selecting::of`]).
+    pub fn new(
+        date: SystemTime,
+        response_time: SystemTime,
+        lifetime: Duration,
+        selecting: Selecting,
+    ) -> Self {
         Self {
             date,
             generated: date.min(response_time),
@@ -63,42 +69,42 @@ impl Reuse {
             outdated: false,
             request_time: response_time,
             response_time,
-            selecting: Selecting::default(),
+            selecting,
             shared: CredentialKinds::default(),
             stale_if_error: None,
             stale_while_revalidate: Duration::ZERO,
         }
     }
 
-    /// Whether `other` is the newer word of the origin, which this one must not replace: by the origin's `Date`, then by
+    /// Whether `other` is the origin's newer response, which this one must not replace: by the origin's `Date`, then by
     /// the time of the call.
     ///
-    /// What was stale already when this one was asked for is replaced by it whatever its `Date`: the clocks of several
-    /// origins differ, and a cache that waited for the one that is ahead would store nothing meanwhile.
+    /// A response that was already stale when this one was requested is replaced whatever its `Date`: the clocks of
+    /// several origins differ, and a cache that waited for the one that is ahead would store nothing meanwhile.
     pub fn is_older_than(&self, other: &Self) -> bool {
         let was_stale =
             self.request_time >= other.response_time && (other.no_cache || other.ttl(self.request_time) <= 0);
-        // Where an origin's clock is ahead, both count from their receptions, but its own dates still tell the order.
+        // If an origin's clock is ahead, both count from their receptions, but its own dates still say the order.
         let is_by_both = self.date < other.date && self.request_time < other.request_time;
         (is_by_both || (self.generated, self.request_time) < other.place_in_time()) && !was_stale
     }
 
-    /// The order among responses. None is newer than its reception.
+    /// The order among responses. No response is newer than its reception.
     fn place_in_time(&self) -> (SystemTime, SystemTime) {
         (self.generated.min(self.response_time), self.request_time.min(self.response_time))
     }
 
-    /// `current_age`; `None` when the response was received in the future.
+    /// `current_age`; `None` if the response was received in the future.
     pub fn age(&self, now: SystemTime) -> Option<Duration> {
         current_age(self.initial_age, self.response_time, now)
     }
 
-    /// Seconds of freshness left, negative when stale: the lifetime without the age that `Age` tells.
+    /// Seconds of freshness left, negative when stale: the lifetime minus the age that `Age` reports.
     pub fn ttl(&self, now: SystemTime) -> i64 {
         self.ttl_at(self.age(now))
     }
 
-    /// [`Reuse::ttl`] where the age is known already.
+    /// [`Reuse::ttl`] if the age is known already.
     pub(crate) fn ttl_at(&self, age: Option<Duration>) -> i64 {
         freshness::ttl(self.lifetime, age)
     }
@@ -114,21 +120,21 @@ impl Reuse {
     }
 }
 
-/// How much of what a request asks for a stored response holds.
+/// How much of the requested bytes a stored response holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coverage {
     /// All of it.
     Full,
-    /// Too little to be of use.
+    /// Too little to be useful.
     Insufficient,
-    /// A part, and what is missing can be asked for under a strong validator (RFC 9111 3.4).
+    /// A part, and the missing bytes can be requested under a strong validator (RFC 9111 3.4).
     Partial,
 }
 
 /// A stored response as a request's candidate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidate<'a> {
-    /// How much of what is asked for it holds.
+    /// How much of the requested bytes it holds.
     pub(crate) coverage: Coverage,
     /// When it was purged softly, that is, declared stale before its time.
     pub(crate) expired: Option<SystemTime>,
@@ -155,7 +161,7 @@ pub enum Forward {
     Bypass,
     /// The method's semantics require it.
     Method,
-    /// Nothing usable was found, for a reason that is not told.
+    /// Nothing usable was found, for a reason that is not reported.
     Miss,
     /// Parts of the representation are stored, but not all that is asked for.
     Partial,
@@ -185,12 +191,12 @@ impl Forward {
     }
 }
 
-/// What stands in when a validation fails.
+/// What answers if a validation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fallback {
     /// Nothing: the failure is the answer.
     None,
-    /// Nothing may, and a 504 is owed where the origin can't be reached (RFC 9111 5.2.2.2).
+    /// Nothing may stand in, and the answer is a 504 if the origin can't be reached (RFC 9111 5.2.2.2).
     Forbidden,
     /// The stored response (RFC 5861 4).
     StaleIfError,
@@ -205,22 +211,22 @@ impl Fallback {
     }
 }
 
-/// What to do with a request. Indices are positions in the list of candidates.
+/// What to do with a request. An index is a position in the list of candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Ask the inner service for what is missing of a stored part.
+    /// Ask the inner service for the bytes that a stored part lacks.
     Complete(usize),
     /// Ask the inner service; nothing stored can help.
     Forward(Forward),
     /// Answer from storage.
     Serve(usize),
-    /// Answer from storage, with what will soon be stale, and validate behind.
+    /// Answer from storage with a response that will soon be stale, and validate it in the background.
     ServeAhead(usize),
-    /// Answer from storage, with what is stale, and validate behind (RFC 5861 3).
+    /// Answer from storage with a stale response, and validate it in the background (RFC 5861 3).
     ServeStale(usize),
     /// `only-if-cached`, and nothing usable: 504 (RFC 9111 5.2.1.7).
     Unsatisfiable,
-    /// Ask the inner service whether the stored response still holds.
+    /// Ask the inner service whether the stored response is still valid.
     Validate(usize, Forward, Fallback),
 }
 
@@ -234,7 +240,7 @@ pub(crate) fn decide<'a>(
     decide_where(true, request, candidates, rules, now)
 }
 
-/// [`decide`] where nothing can be validated in the background, so that nothing stale is served meanwhile.
+/// [`decide`] if nothing can be validated in the background, so that nothing stale is served meanwhile.
 pub(crate) fn decide_in_front<'a>(
     request: &RequestView<'_>,
     candidates: impl ExactSizeIterator<Item = Candidate<'a>>,
@@ -269,7 +275,7 @@ fn decide_where<'a>(
     }
 }
 
-/// What is there for a request.
+/// What was found for a request.
 enum Selected<'a> {
     Match(usize, Candidate<'a>),
     Nothing(Forward),
@@ -286,8 +292,8 @@ fn may_be_shared(request: &RequestView<'_>, reuse: &Reuse, rules: &Rules) -> boo
     rules.credentials == Credentials::Rfc9111 || !request.unkeyed.without(reuse.shared).any()
 }
 
-/// The newest of the matching candidates; of equal ones the first (RFC 9111 4.1). One that holds all that is asked for
-/// comes before any that does not.
+/// Selects the newest of the matching candidates; among equal ones, the first (RFC 9111 4.1). A candidate that holds
+/// all requested bytes comes before any that does not.
 fn select<'a>(
     request: &RequestView<'_>,
     candidates: impl ExactSizeIterator<Item = Candidate<'a>>,
@@ -352,7 +358,7 @@ fn judge(
         return Decision::Validate(index, Forward::Request, fallback);
     }
     let Some(staleness) = staleness else {
-        // Of what does not live long, half its life.
+        // At most half of a short lifetime.
         let is_soon_stale = |window: Duration| {
             let left = reuse.lifetime.saturating_sub(age);
             left <= window.min(reuse.lifetime / 2)
@@ -384,7 +390,7 @@ fn staleness(candidate: &Candidate<'_>, age: Duration, now: SystemTime) -> Optio
     by_age.max(by_purge)
 }
 
-/// RFC 5861 4, within what RFC 9111 4.2.4 lets stand.
+/// RFC 5861 4, within what RFC 9111 4.2.4 allows.
 fn fallback(reuse: &Reuse, asked: Option<u32>, staleness: Option<Duration>, rules: &Rules) -> Fallback {
     let staleness = staleness.unwrap_or_default();
     if reuse.must_revalidate || reuse.no_cache {
@@ -413,7 +419,7 @@ mod tests {
 
     /// Fresh for 60 seconds, received at second 0 with age 0.
     fn stored() -> Reuse {
-        Reuse::new(at(0), at(0), Duration::from_secs(60))
+        Reuse::new(at(0), at(0), Duration::from_secs(60), Selecting::default())
     }
 
     fn with(edit: impl FnOnce(&mut Reuse)) -> Reuse {
@@ -452,7 +458,7 @@ mod tests {
     const REQUEST: Decision = Validate(0, Forward::Request, Fallback::None);
 
     #[test]
-    fn freshness() {
+    fn a_response_is_fresh_while_its_lifetime_exceeds_its_age() {
         // RFC 9111 4.2: fresh while the lifetime is greater than the age.
         check(stored(), "", 0, Serve(0));
         check(stored(), "", 59, Serve(0));
@@ -463,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn re1_request_directives() {
+    fn re1_request_directives_decide_about_reuse() {
         check(stored(), "max-age=10", 10, Serve(0)); // 5.2.1.1
         check(stored(), "max-age=10", 11, REQUEST);
         check(stored(), "max-age=0", 0, Serve(0));
@@ -489,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn a36_what_asks_for_something_fresher_counts_where_the_rules_say_so() {
+    fn a36_directives_that_ask_for_a_fresher_response_count_only_by_rule() {
         let decide_by = |heeds, reuse: &[Reuse], field: (&'static str, &'static str), now| {
             let rules = Rules { client_directives: heeds, ..Rules::default() };
             let headers =
@@ -521,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn re2_validation_on_each_use_and_never_stale() {
+    fn re2_no_cache_validates_on_each_use_and_must_revalidate_forbids_stale() {
         let forbidden = Validate(0, Forward::Stale, Fallback::Forbidden);
         check(with(|r| r.no_cache = true), "", 0, forbidden);
         check(with(|r| r.no_cache = true), "max-stale", 0, forbidden);
@@ -535,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn b16_without_a_background_what_is_stale_is_validated_in_front() {
+    fn b16_without_background_tasks_a_stale_response_is_validated_before_the_answer() {
         let headers = HeaderMap::new();
         let directives = RequestDirectives::default();
         let ask =
@@ -558,13 +564,14 @@ mod tests {
 
     /// Generated, asked for and received at these seconds; fresh for 60.
     fn timed(generated: u64, asked: u64, received: u64) -> Reuse {
-        let mut reuse = Reuse::new(at(generated), at(received), Duration::from_secs(60));
+        let mut reuse =
+            Reuse::new(at(generated), at(received), Duration::from_secs(60), Selecting::default());
         reuse.request_time = at(asked);
         reuse
     }
 
     #[test]
-    fn b03_the_newer_word_is_that_of_the_later_date_then_of_the_later_call() {
+    fn b03_the_newer_response_has_the_later_date_or_else_the_later_call() {
         // Sent first, landed last.
         check_order(&timed(0, 0, 20), &timed(10, 10, 11), true);
         check_order(&timed(10, 10, 11), &timed(0, 0, 20), false);
@@ -583,7 +590,7 @@ mod tests {
     }
 
     #[test]
-    fn b03_a_date_in_the_future_is_not_preferred_to_what_came_after_it() {
+    fn b03_a_response_dated_in_the_future_is_not_preferred_to_a_later_one() {
         let ahead = timed(100_000, 0, 1);
         let next = timed(2, 2, 2);
         assert_eq!(ask(&[ahead.clone(), next.clone()], &[], 3), Serve(1));
@@ -591,7 +598,7 @@ mod tests {
     }
 
     #[test]
-    fn re3_stale_while_revalidate() {
+    fn re3_stale_while_revalidate_serves_stale_within_its_window() {
         let reuse = || with(|r| r.stale_while_revalidate = Duration::from_secs(30));
         check(reuse(), "", 59, Serve(0));
         check(reuse(), "", 60, ServeStale(0));
@@ -601,7 +608,7 @@ mod tests {
     }
 
     #[test]
-    fn what_will_soon_be_stale_is_refreshed_ahead() {
+    fn a_response_that_expires_soon_is_refreshed_ahead() {
         let decide_by = |window, now| {
             let rules = Rules { refresh_ahead: Some(Duration::from_secs(window)), ..Rules::default() };
             ask_by(&rules, &[stored()], &[], now)
@@ -615,7 +622,7 @@ mod tests {
     }
 
     #[test]
-    fn re4_stale_if_error() {
+    fn re4_stale_if_error_allows_a_stand_in_within_its_window() {
         let reuse = || with(|r| r.stale_if_error = Some(Duration::from_secs(30)));
         let stands_in = Validate(0, Forward::Stale, Fallback::StaleIfError);
         check(reuse(), "", 90, stands_in);
@@ -635,7 +642,7 @@ mod tests {
     }
 
     #[test]
-    fn re5_immutable() {
+    fn re5_a_fresh_immutable_response_outweighs_a_reload() {
         let reuse = || with(|r| r.immutable = true);
         check(reuse(), "no-cache", 30, Serve(0));
         check(reuse(), "max-age=0", 30, Serve(0));
@@ -645,7 +652,7 @@ mod tests {
     }
 
     #[test]
-    fn va4_the_latest_match_answers() {
+    fn va4_the_latest_matching_response_answers() {
         let select = |value: &'static str| {
             let mut vary = HeaderMap::new();
             vary.insert(header::VARY, HeaderValue::from_static("a"));
@@ -669,7 +676,7 @@ mod tests {
     }
 
     #[test]
-    fn ra2_a_part_answers_only_what_it_holds() {
+    fn ra2_a_part_answers_only_for_bytes_that_it_holds() {
         use Coverage::{Full, Insufficient, Partial};
         let directives = |line: &'static str| {
             let mut headers = HeaderMap::new();
@@ -704,7 +711,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_need_a_shared_response() {
+    fn a_request_with_credentials_needs_a_shared_response() {
         let cookie = [("cookie", "a=b")];
         assert_eq!(ask(&[stored()], &cookie, 5), Decision::Forward(Forward::Request));
         assert_eq!(ask(&[with(|r| r.shared.cookie = true)], &cookie, 5), Serve(0));
@@ -713,7 +720,7 @@ mod tests {
     }
 
     #[test]
-    fn a_soft_purge_makes_stale_from_then_on() {
+    fn a_soft_purge_makes_a_response_stale_from_its_time_on() {
         let reuse = with(|r| r.stale_while_revalidate = Duration::from_secs(30));
         let headers = HeaderMap::new();
         let ask = RequestView {
@@ -740,7 +747,7 @@ mod tests {
     }
 
     #[test]
-    fn ttl() {
+    fn the_ttl_is_the_remaining_freshness_in_seconds() {
         assert_eq!(stored().ttl(at(0)), 60);
         assert_eq!(stored().ttl(at(60)), 0);
         assert_eq!(stored().ttl(at(75)), -15);
@@ -753,7 +760,8 @@ mod tests {
         let stored: Vec<_> = stored
             .iter()
             .map(|&(generated, request, response)| {
-                let mut reuse = Reuse::new(at(generated), at(response), Duration::from_secs(60));
+                let mut reuse =
+                    Reuse::new(at(generated), at(response), Duration::from_secs(60), Selecting::default());
                 (reuse.generated, reuse.request_time) = (at(generated), at(request));
                 reuse
             })
@@ -763,7 +771,7 @@ mod tests {
     }
 
     #[test]
-    fn f12_the_newest_of_what_was_received_in_the_future() {
+    fn f12_the_newest_response_received_in_the_future_is_found() {
         check_future(&[], None);
         check_future(&[(90, 90, 95)], None);
         // The clock of another writer may be ahead by as much without notice.
@@ -775,7 +783,7 @@ mod tests {
     }
 
     #[test]
-    fn re4_one_failure_does_not_stand_in_for_another() {
+    fn re4_a_stored_server_error_is_no_stand_in() {
         use Fallback::{Forbidden, None as Nothing, StaleIfError};
         for (fallback, code, expected) in [
             (StaleIfError, Some(200), StaleIfError),

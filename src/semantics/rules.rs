@@ -11,12 +11,12 @@ use super::{accept, freshness, targeted, unkeyed};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rules {
-    /// Whether a client may ask for something fresher than what is stored: by `no-cache`, `max-age`, `min-fresh` or
-    /// `Pragma` (RFC 9111 5.2.1, 5.4). Off, a client forces neither a validation nor a new response for everybody.
-    /// `no-store`, `only-if-cached`, `max-stale` and `stale-if-error` count either way.
+    /// Whether a client may ask for a fresher response than the stored one, by `no-cache`, `max-age`, `min-fresh` or
+    /// `Pragma` (RFC 9111 5.2.1, 5.4). If it is off, a client can force neither a validation nor a new response for
+    /// everybody. `no-store`, `only-if-cached`, `max-stale` and `stale-if-error` count either way.
     pub client_directives: bool,
-    /// How `Accept-Encoding` matches. With [`accept::Codings::Known`], what is forwarded has to be normalised
-    /// too, which `StandardPolicy` does.
+    /// How `Accept-Encoding` matches. With [`accept::Codings::Known`], forwarded requests have to be normalised as
+    /// well, which `StandardPolicy` does.
     pub codings: accept::Codings,
     /// What must be said before a response is shared between people.
     pub credentials: Credentials,
@@ -24,18 +24,18 @@ pub struct Rules {
     pub drawn_errors: bool,
     /// Whether a HEAD for which nothing is stored is sent as a GET, so that the answer can be stored.
     pub head_as_get: bool,
-    /// Freshness where the origin gives none; `None` for never.
+    /// Freshness if the origin states none; `None` for never.
     pub heuristic: Option<freshness::Heuristic>,
     /// Whether `immutable` (RFC 8246) outweighs a client's reload while the response is fresh.
     pub immutable: bool,
-    /// How long a validation is waited for where the stale response may stand in for an error; then it is served,
-    /// and the validation goes on behind. `None` for as long as it takes.
+    /// How long a client waits for a validation if the stale response may stand in for an error; then the stale
+    /// response is served, and the validation continues in the background. `None` for as long as it takes.
     pub latency_budget: Option<Duration>,
     /// How `Accept-Language` matches.
     pub languages: accept::Languages,
-    /// The longest freshness lifetime of a 4xx or 5xx, whatever it says itself; `None` for no bound.
+    /// The longest freshness lifetime of a 4xx or 5xx, whatever the response says; `None` for no bound.
     pub max_error_lifetime: Option<Duration>,
-    /// Whether `No-Vary-Search` lets a response answer for other queries than the one it was stored for.
+    /// Whether `No-Vary-Search` lets a response answer for queries other than the one it was stored for.
     pub no_vary_search: bool,
     /// Whether partial content (206) is stored, combined, and completed by asking for what is missing
     /// (RFC 9111 3.3, 3.4).
@@ -43,19 +43,19 @@ pub struct Rules {
     /// Whether the answer to a POST that has explicit freshness and names the target URI in
     /// `Content-Location` is stored for later GETs (RFC 9110 9.3.3).
     pub post: bool,
-    /// Whether a response that is `private` may be stored where the key holds every credential of the
-    /// request: then only the same person gets it. A deviation from RFC 9111 5.2.2.7; off by default.
+    /// Whether a `private` response may be stored if the key holds every credential of the request: then only the same
+    /// person gets it. A deviation from RFC 9111 5.2.2.7; off by default.
     pub private_by_key: bool,
-    /// How long before it becomes stale, at most half its lifetime, a response that is asked for is validated behind.
-    /// `None` for not at all.
+    /// How long before it becomes stale, at most half its lifetime, a response that is asked for is validated in the
+    /// background. `None` for not at all.
     pub refresh_ahead: Option<Duration>,
-    /// How long past its lifetime a response stands in for an error where neither it nor the request says
-    /// (RFC 5861 4, RFC 9111 4.2.4).
+    /// How long past its lifetime a response stands in for an error, if neither it nor the request says (RFC 5861 4,
+    /// RFC 9111 4.2.4).
     pub stale_if_error: Duration,
     /// Targeted fields (RFC 9213) in the order in which they count, before `Cache-Control`.
     pub targets: Vec<HeaderName>,
-    /// Request fields that the inner service does not get to see, and that select nothing for that reason. What is
-    /// forwarded has to be stripped of them, which `StandardPolicy` does.
+    /// Request fields that the inner service does not see, and that therefore select nothing. They have to be stripped
+    /// from forwarded requests, which `StandardPolicy` does.
     pub unkeyed: unkeyed::UnkeyedFields,
 }
 
@@ -78,7 +78,7 @@ impl Default for Rules {
             private_by_key: false,
             refresh_ahead: None,
             stale_if_error: Duration::ZERO,
-            targets: vec![targeted::CDN_CACHE_CONTROL],
+            targets: targeted::DEFAULT_TARGETS.to_vec(),
             unkeyed: unkeyed::UnkeyedFields::default(),
         }
     }

@@ -1,4 +1,4 @@
-//! What a status says of caching (RFC 9110 15).
+//! What a status says about caching (RFC 9110 15).
 
 use http::StatusCode;
 
@@ -16,17 +16,17 @@ pub(crate) fn is_understood(status: StatusCode) -> bool {
     )
 }
 
-/// Whether a client can draw this error from an origin by its request's fields, for a target that gives others what they
-/// ask for. Then it says nothing about what others get.
+/// Whether a client can provoke this error by the fields of its request, for a target that answers others normally.
+/// Such an error says nothing about what others get.
 ///
 /// 404, 410 and 451 speak of the target, and 414 of its URI: the key holds these. Every other 4xx, known or not, speaks
-/// of the request or of who sent it, and so do 501 (method, transfer coding), 505 (version) and 510 (extension).
+/// of the request or of its sender, and so do 501 (method, transfer coding), 505 (version) and 510 (extension).
 pub(crate) fn is_drawn_by_request(status: StatusCode) -> bool {
     let of_target = matches!(status.as_u16(), 404 | 410 | 414 | 451);
     (status.is_client_error() && !of_target) || matches!(status.as_u16(), 501 | 505 | 510)
 }
 
-/// Whether a status says that the server has failed. One above 599 is none that exists, and counts as a 500 (RFC 9110 15).
+/// Whether a status says that the server has failed. A status above 599 is invalid, and counts as a 500 (RFC 9110 15).
 pub(crate) fn is_server_error(status: StatusCode) -> bool {
     status.as_u16() >= 500
 }
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a36_which_errors_a_request_can_draw() {
+    fn a36_the_status_says_whether_a_request_can_draw_the_error() {
         let drawn = |code| is_drawn_by_request(StatusCode::from_u16(code).expect("a status"));
         // RFC 9110 15.5, RFC 6585, RFC 7725: the target, or its URI.
         for code in [404, 410, 414, 451] {
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn which_statuses_are_errors_and_which_are_about_a_part() {
+    fn the_status_says_whether_a_response_is_an_error_or_about_a_part() {
         // RFC 9110 13.2.2, 15.
         for (code, error, part) in [
             (103, false, false),

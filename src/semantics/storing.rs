@@ -5,6 +5,7 @@ use http::{Method, StatusCode};
 
 use super::cache_control::{RequestDirectives, ResponseDirectives};
 use super::credentials::{CredentialKinds, Credentials};
+use super::fields::ResponseFields;
 use super::freshness::LifetimeSource;
 use super::methods::is_retrieval;
 use super::rules::Rules;
@@ -18,22 +19,22 @@ pub enum NotStored {
     Authorization,
     /// The request has `Cookie`, and the response does not say that it is shared.
     Cookie,
-    /// An error that one request can draw by its fields, and that says nothing about what others get
+    /// An error that a single request can provoke by its fields, and that says nothing about what others get
     /// ([`Rules::drawn_errors`]).
     DrawnError,
-    /// `Cache-Groups` names more groups than it could be purged by.
+    /// `Cache-Groups` names more groups than are supported.
     Groups,
     /// The content ended early, or was not as long as `Content-Length` said.
     Incomplete,
-    /// The request's selecting fields are longer than any that is compared.
+    /// The request's selecting fields are too long to be compared.
     LongFields,
-    /// `Cache-Control` is not of the grammar; nobody can say what it forbids.
+    /// `Cache-Control` is outside the grammar; nobody can say what it forbids.
     Malformed,
-    /// Only answers to GET are stored, to QUERY whose content is known, and to POST where they may answer a GET.
+    /// Only answers to GET are stored, to QUERY if its content is known, and to POST if they may answer a GET.
     Method,
     /// It would have to be fetched again for every use: no freshness, no validator, no stale window.
     NeverFresh,
-    /// There is no room for it beside all that is on its way to the store, or that clients read.
+    /// There is no room for it in addition to everything that is being stored, or that clients read.
     NoRoom,
     /// `no-store` on the response.
     NoStore,
@@ -41,20 +42,20 @@ pub enum NotStored {
     NotUnderstood,
     /// Only a part of the representation.
     Partial,
-    /// The cache policy said no.
+    /// The cache policy refused.
     Policy,
     /// `private` on the response.
     Private,
     /// `no-store` on the request.
     RequestNoStore,
-    /// There is no async runtime in which the content could be taken in.
+    /// There is no async runtime in which the content could be received.
     Runtime,
     /// The response has `Set-Cookie` and does not say that it is shared.
     SetCookie,
-    /// The status is stored only with explicit freshness or `public`, and there is neither; or it is an error's, and
-    /// something good is stored.
+    /// The status is stored only with explicit freshness or `public`, and there is neither; or it is that of an error,
+    /// and a good response is stored.
     Status,
-    /// The store could not take it, or took something newer meanwhile.
+    /// The store failed, or a purge or a newer response came first.
     Store,
     /// Storing is switched off.
     SwitchedOff,
@@ -68,8 +69,8 @@ pub enum NotStored {
 
 impl NotStored {
     /// Whether a 304 (or a 200 to a HEAD) that is not stored for this reason takes the stored response out of use for
-    /// everybody else. It does where the origin or the policy forbids storing, and does not where the reason is what one
-    /// client asked for, or the store. A request's credentials count where the stored response was `shared` in spite of
+    /// everybody else. It does if the origin or the policy forbids storing, and does not if the reason is what one
+    /// client asked for, or the store. A request's credentials count if the stored response was `shared` in spite of
     /// them and the new fields no longer allow that.
     pub(crate) fn withdraws(self, shared: CredentialKinds) -> bool {
         match self {
@@ -182,10 +183,10 @@ pub(crate) enum Effect {
     Withdraw,
 }
 
-/// What [`admit`] looks at.
+/// What [`admit`] examines.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exchange<'a> {
-    /// The method of the request as it was sent.
+    /// The method of the request as sent.
     pub(crate) method: &'a Method,
     /// `Content-Location` of the response is the target URI.
     pub(crate) names_target: bool,
@@ -195,10 +196,14 @@ pub(crate) struct Exchange<'a> {
     pub(crate) request_directives: &'a RequestDirectives,
     /// Which of the request's credentials are in the key.
     pub(crate) keyed: CredentialKinds,
+    /// Whether the key says who asks.
+    pub(crate) is_identified: bool,
     /// The response's status.
     pub(crate) status: StatusCode,
     /// The response's fields.
     pub(crate) response: &'a HeaderMap,
+    /// What these are.
+    pub(crate) response_fields: ResponseFields,
     /// The response's directives.
     pub(crate) directives: &'a ResponseDirectives,
     /// Where its freshness lifetime comes from.
@@ -233,7 +238,7 @@ pub(crate) fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotSto
         return Err(NotStored::Malformed);
     }
     if directives.must_understand {
-        // 5.2.2.3: with a status that is understood, `no-store` beside it does not count.
+        // 5.2.2.3: with a status that is understood, `no-store` next to it does not count.
         if !is_understood(status) {
             return Err(NotStored::NotUnderstood);
         }
@@ -247,14 +252,14 @@ pub(crate) fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotSto
     if !(exchange.source.is_explicit() || directives.public || is_heuristically_cacheable(status)) {
         return Err(NotStored::Status);
     }
-    // Last, so that a policy which lifts this lifts nothing else.
+    // Last, so that a policy that lifts this refusal lifts nothing else.
     if is_drawn_by_request(status) && !rules.drawn_errors {
         return Err(NotStored::DrawnError);
     }
     Ok(())
 }
 
-/// RFC 9111 3.5 and, where the rules ask for it, the same for cookies.
+/// RFC 9111 3.5 and, if the rules ask for it, the same for cookies.
 fn credentials(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> {
     let shared = shared_with(exchange.directives, rules.credentials);
     let unshared = CredentialKinds::of(exchange.request).without(exchange.keyed).without(shared);
@@ -268,7 +273,7 @@ fn credentials(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> 
         return Err(NotStored::Cookie);
     }
     let directives = exchange.directives;
-    if exchange.response.contains_key(header::SET_COOKIE)
+    if exchange.response_fields.set_cookie
         && !shared.cookie
         && !directives.private_fields.contains(&header::SET_COOKIE)
         && !directives.no_cache_fields.contains(&header::SET_COOKIE)
@@ -278,21 +283,23 @@ fn credentials(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> 
     Ok(())
 }
 
-/// In spite of which credentials the response says of itself that one copy may serve many people.
+/// Kinds of credentials that, by what the response says, do not prevent it from being shared.
 pub(crate) fn shared_with(directives: &ResponseDirectives, credentials: Credentials) -> CredentialKinds {
     let shared = directives.public || directives.s_maxage.is_some();
     CredentialKinds {
-        // RFC 9111 3.5 takes `must-revalidate` for a permission too, which few who send it know.
+        // RFC 9111 3.5 takes `must-revalidate` for a permission as well, which few origins that send it know.
         authorization: shared || (directives.must_revalidate && credentials == Credentials::Rfc9111),
-        // A targeted field with a lifetime speaks to shared caches only.
+        // A targeted field with a lifetime is meant for shared caches only.
         cookie: shared || (directives.targeted && directives.max_age.is_some()),
     }
 }
 
-/// Whether the request has credentials, all of them are in the key, and the rules let that stand for `private`.
+/// Whether the key says who asks, or the request has credentials and all of them are in the key, and the rules let that
+/// stand for `private`.
 fn is_only_for_this_key(exchange: &Exchange<'_>, rules: &Rules) -> bool {
     let carried = CredentialKinds::of(exchange.request);
-    rules.private_by_key && carried.any() && !carried.without(exchange.keyed).any()
+    let is_keyed = exchange.is_identified || carried.any();
+    rules.private_by_key && is_keyed && !carried.without(exchange.keyed).any()
 }
 
 #[cfg(test)]
@@ -347,8 +354,10 @@ mod tests {
                     request: &request,
                     request_directives: &RequestDirectives::of(&request),
                     keyed: self.keyed,
+                    is_identified: false,
                     status,
                     response: &response,
+                    response_fields: ResponseFields::of(&response, &[]),
                     directives: &directives,
                     source,
                 },
@@ -367,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn st1_methods_and_final_responses() {
+    fn st1_only_final_responses_to_understood_methods_are_stored() {
         Case::default().gives(Ok(()));
         for method in [Method::HEAD, Method::POST, Method::PUT, Method::OPTIONS] {
             Case { method, ..Case::default() }.gives(Err(NotStored::Method));
@@ -380,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn st1_a_post_that_may_answer_a_get() {
+    fn st1_a_post_that_names_its_target_may_be_stored() {
         let rules = Rules { post: true, ..Rules::default() };
         let post =
             || Case { method: Method::POST, names_target: true, rules: rules.clone(), ..Case::default() };
@@ -393,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn st2_st6_statuses() {
+    fn st2_st6_explicit_or_heuristic_freshness_permits_storing() {
         for status in [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501] {
             drawn(cc(status, &[])).gives(Ok(()));
         }
@@ -407,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a36_an_error_that_a_request_can_draw_is_refused_after_everything_else() {
+    fn a36_drawn_error_is_the_last_reason_to_refuse_a_response() {
         for status in [400, 403, 405, 406, 413, 415, 416, 417, 418, 429, 431, 501] {
             for line in [("cache-control", "max-age=60"), ("cache-control", "public")] {
                 let response: &'static [_] = Box::leak(Box::new([line]));
@@ -418,7 +427,7 @@ mod tests {
         for status in [404, 410, 414, 451, 500, 503] {
             cc(status, &[("cache-control", "max-age=60")]).gives(Ok(()));
         }
-        // Who lifts it must not lift these.
+        // A policy that lifts it must not lift these.
         cc(400, &[("cache-control", "private, max-age=60")]).gives(Err(NotStored::Private));
         cc(400, &[("cache-control", "no-store")]).gives(Err(NotStored::NoStore));
         cc(400, &[("cache-control", "max-age=60"), ("set-cookie", "a=b")]).gives(Err(NotStored::SetCookie));
@@ -428,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn st3_no_store_and_must_understand() {
+    fn st3_no_store_forbids_storing_unless_must_understand_overrides_it() {
         cc(200, &[("cache-control", "no-store, max-age=60")]).gives(Err(NotStored::NoStore));
         cc(200, &[("cache-control", "no-store, must-understand, max-age=60")]).gives(Ok(()));
         cc(599, &[("cache-control", "must-understand, max-age=60")]).gives(Err(NotStored::NotUnderstood));
@@ -438,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn st4_private() {
+    fn st4_private_forbids_storing_unless_the_key_has_the_credential() {
         cc(200, &[("cache-control", "private, max-age=60")]).gives(Err(NotStored::Private));
         cc(200, &[("cache-control", "private=\"x\", max-age=60")]).gives(Ok(()));
         let keyed = CredentialKinds { authorization: true, cookie: false };
@@ -466,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn st5_authorization() {
+    fn st5_a_response_to_authorization_needs_permission_to_be_shared() {
         let with = |response| Case {
             request: &[("authorization", "Basic eA==")],
             response,
@@ -486,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn the_credentials_rule() {
+    fn a_response_with_cookies_needs_permission_to_be_shared() {
         let with = |response| Case { request: &[("cookie", "a=b")], response, ..Case::default() };
         with(&[("cache-control", "max-age=60")]).gives(Err(NotStored::Cookie));
         with(&[("cache-control", "max-age=60, must-revalidate")]).gives(Err(NotStored::Cookie));
@@ -503,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn a08_a_field_that_cannot_be_read_forbids() {
+    fn a08_a_malformed_cache_control_forbids_storing() {
         cc(200, &[("cache-control", "max-age=60, private=\"a")]).gives(Err(NotStored::Malformed));
         cc(200, &[("cache-control", "private; max-age=60")]).gives(Err(NotStored::Malformed));
     }
@@ -517,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_stored_ends_the_stale_use_of_what_is() {
+    fn a_response_that_is_not_stored_ends_stale_use_of_the_stored_one() {
         use Effect::{EndStaleUse, None, Withdraw};
         // RFC 9111 4.3.3: a full response is newer than the stored one, and a part that no longer may be stored is the same.
         for reason in [NotStored::NoStore, NotStored::Private, NotStored::Vary, NotStored::Policy] {
@@ -546,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clients_wish_is_the_only_reason_that_hides_what_the_origin_says() {
+    fn only_the_clients_no_store_hides_what_the_origin_says() {
         assert!(NotStored::RequestNoStore.is_clients_wish());
         for reason in [NotStored::NoStore, NotStored::Private, NotStored::Cookie, NotStored::Method] {
             assert!(!reason.is_clients_wish(), "{reason:?}");

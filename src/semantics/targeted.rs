@@ -7,13 +7,16 @@ use sfv::{BareItem, Dictionary, ListEntry, Parser};
 use super::cache_control::ResponseDirectives;
 use super::fields::combined;
 
-/// The field that RFC 9213 defines for CDNs and other caches of the origin's side.
+/// The field that RFC 9213 defines for CDNs and other caches on the origin's side.
 pub(crate) const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 
-/// The directives of the first target that the response has in a valid form; else those of `Cache-Control`.
+/// The targets of [`Rules::default`](super::Rules::default).
+pub(crate) static DEFAULT_TARGETS: [HeaderName; 1] = [CDN_CACHE_CONTROL];
+
+/// The directives of the first target that the response has in a valid form; otherwise those of `Cache-Control`.
 ///
-/// A targeted field is a structured-fields dictionary. One that does not parse, is empty, or gives a known
-/// directive a value of the wrong type is ignored as a whole (RFC 9213 2.1, 2.2).
+/// A targeted field is a structured-fields dictionary. One that does not parse, is empty, or gives a known directive a
+/// value of the wrong type is ignored completely (RFC 9213 2.1, 2.2).
 pub(crate) fn directives(headers: &HeaderMap, targets: &[HeaderName]) -> ResponseDirectives {
     targets
         .iter()
@@ -30,7 +33,7 @@ fn target_of(headers: &HeaderMap, target: &HeaderName) -> Option<ResponseDirecti
     for (name, entry) in &dictionary {
         let value = match entry {
             ListEntry::Item(item) => Some(&item.bare_item),
-            ListEntry::InnerList(_) => None, // suits no directive that is known
+            ListEntry::InnerList(_) => None, // no known directive has such a value
         };
         set(&mut directives, name.as_str(), value)?;
     }
@@ -174,7 +177,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn targeted_fields_never_panic(lines in prop::collection::vec(any_value(), 1..3)) {
+        fn parsing_targeted_fields_never_panics(lines in prop::collection::vec(any_value(), 1..3)) {
             let mut headers: HeaderMap = lines.into_iter().map(|line| (CDN_CACHE_CONTROL, line)).collect();
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             // Ignored as a whole, or `Cache-Control` is.

@@ -7,6 +7,7 @@ use http::{Method, StatusCode};
 
 use super::cache_control::ResponseDirectives;
 use super::credentials::CredentialKinds;
+use super::fields::ResponseFields;
 use super::freshness::{self, LifetimeSource, single_date};
 use super::groups::{self, CACHE_GROUPS};
 use super::incumbent::Incumbent;
@@ -15,8 +16,8 @@ use super::range::SentRange;
 use super::reuse::Reuse;
 use super::rules::Rules;
 use super::storing::{self, Exchange, NotStored};
+use super::targeted;
 use super::vary::{NeverMatches, Selecting};
-use super::{framing, targeted};
 
 /// A response as the rules read it.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct ResponseView {
     pub(crate) date: Option<SystemTime>,
     /// Those of the first targeted field that counts, or of `Cache-Control`.
     pub(crate) directives: ResponseDirectives,
+    /// What fields it has.
+    pub(crate) fields: ResponseFields,
     /// The freshness lifetime, an error's within [`Rules::max_error_lifetime`].
     pub(crate) lifetime: Duration,
     /// Where the lifetime comes from.
@@ -39,13 +42,18 @@ impl ResponseView {
         received_at: SystemTime,
         rules: &Rules,
     ) -> Self {
-        let directives = targeted::directives(headers, &rules.targets);
-        let date = single_date(headers, &header::DATE, received_at);
+        let fields = ResponseFields::of(headers, &rules.targets);
+        let directives = if fields.targeted {
+            targeted::directives(headers, &rules.targets)
+        } else {
+            ResponseDirectives::of(headers)
+        };
+        let date = if fields.date { single_date(headers, &header::DATE, received_at) } else { None };
         let counted_from = date.unwrap_or(received_at);
         let (lifetime, source) =
             freshness::lifetime(status, headers, &directives, counted_from, rules.heuristic.as_ref());
         let lifetime = freshness::bounded(lifetime, status, rules.max_error_lifetime);
-        Self { date, directives, lifetime, source }
+        Self { date, directives, fields, lifetime, source }
     }
 }
 
@@ -56,7 +64,10 @@ pub(crate) struct Fetched<'a> {
     pub(crate) group_bytes: usize,
     /// The groups that it is in, those that the policy has added included.
     pub(crate) groups: usize,
-    pub(crate) headers: &'a HeaderMap,
+    /// It is in a transfer coding that is not removed with the framing.
+    pub(crate) has_transfer_coding: bool,
+    /// It has an entity tag or a date of change.
+    pub(crate) has_validator: bool,
     /// What is stored already for requests like this one.
     pub(crate) incumbent: Incumbent,
     /// It is known which part of the representation a 206 has, so that it can be stored as that.
@@ -94,7 +105,8 @@ impl StandardTerms {
     /// Of a response to `exchange` that is fresh for `lifetime`. `uri` is the key's, in whose origin the groups are.
     pub(crate) fn of(exchange: &Exchange<'_>, lifetime: Duration, uri: &[u8], rules: &Rules) -> Self {
         let directives = exchange.directives;
-        let groups = groups::of(exchange.response, &CACHE_GROUPS);
+        let has_groups = exchange.response_fields.cache_groups;
+        let groups = if has_groups { groups::of(exchange.response, &CACHE_GROUPS) } else { Ok(Vec::new()) };
         let store = match storing::admit(exchange, rules) {
             // A policy that lifts the refusal of an error lifts no other one.
             Ok(()) | Err(NotStored::DrawnError) if groups.is_err() => Err(NotStored::Groups),
@@ -139,14 +151,13 @@ impl FinalTerms {
         unselectable: Option<NeverMatches>,
         rules: &Rules,
     ) -> Result<(), NotStored> {
-        let Fetched { headers, incumbent, is_known_part, method, names_target, sent_range, status, .. } =
-            *fetched;
+        let Fetched { incumbent, is_known_part, method, names_target, sent_range, status, .. } = *fetched;
         match unselectable {
             None => {}
             Some(NeverMatches::TooLong) => return Err(NotStored::LongFields),
             Some(NeverMatches::Vary) => return Err(NotStored::Vary), // RFC 9111 4.1
         }
-        if framing::has_transfer_coding(headers) {
+        if fetched.has_transfer_coding {
             return Err(NotStored::TransferCoding);
         }
         if status.is_informational() || status == StatusCode::NOT_MODIFIED {
@@ -163,7 +174,7 @@ impl FinalTerms {
         if incumbent.blocks(status) {
             return Err(NotStored::Status); // RFC 9111 4.3.3: what is stored may still do
         }
-        if !self.is_of_use(headers, rules) {
+        if !self.is_of_use(fetched.has_validator, rules) {
             return Err(NotStored::NeverFresh);
         }
         if fetched.groups > groups::MOST_STORED || fetched.group_bytes > groups::MOST_STORED_BYTES {
@@ -173,8 +184,7 @@ impl FinalTerms {
     }
 
     /// Whether a stored response could ever answer without being fetched again: fresh, validated or stale.
-    fn is_of_use(&self, headers: &HeaderMap, rules: &Rules) -> bool {
-        let has_validator = headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED);
+    fn is_of_use(&self, has_validator: bool, rules: &Rules) -> bool {
         let stands_in = self.stale_if_error.unwrap_or(rules.stale_if_error);
         let stale_window =
             if self.must_revalidate { Duration::ZERO } else { stands_in.max(self.stale_while_revalidate) };
@@ -191,11 +201,10 @@ impl FinalTerms {
             must_revalidate: self.must_revalidate,
             no_cache: self.no_cache,
             request_time,
-            selecting,
             shared: self.shared,
             stale_if_error: self.stale_if_error,
             stale_while_revalidate: self.stale_while_revalidate,
-            ..Reuse::new(timing.date(), timing.received_at, self.lifetime)
+            ..Reuse::new(timing.date(), timing.received_at, self.lifetime, selecting)
         }
     }
 
@@ -319,8 +328,10 @@ mod tests {
             request: &request,
             request_directives: &RequestDirectives::default(),
             keyed: CredentialKinds::default(),
+            is_identified: false,
             status: StatusCode::OK,
             response: &response,
+            response_fields: view.fields,
             directives: &view.directives,
             source: view.source,
         };
@@ -387,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn in2_groups_are_in_the_scope_of_the_origin_and_too_many_forbid_storing() {
+    fn in2_groups_are_scoped_to_the_origin_and_too_many_forbid_storing() {
         // RFC 9875 2.
         check_groups("max-age=60", "\"a\", \"b\"", &["http://a.example a", "http://a.example b"], Ok(()));
         check_groups("max-age=60", "a, b", &[], Ok(()));
@@ -397,11 +408,12 @@ mod tests {
         check_groups("no-store", many, &[], Err(NotStored::NoStore));
     }
 
-    fn fetched<'a>(method: &'a Method, headers: &'a HeaderMap) -> Fetched<'a> {
+    fn fetched(method: &Method) -> Fetched<'_> {
         Fetched {
             group_bytes: 0,
             groups: 0,
-            headers,
+            has_transfer_coding: false,
+            has_validator: false,
             incumbent: Incumbent::None,
             is_known_part: false,
             method,
@@ -419,15 +431,11 @@ mod tests {
     }
 
     #[test]
-    fn no_policy_lifts_what_would_break_an_answer() {
-        let none = HeaderMap::new();
-        let plain = fetched(&Method::GET, &none);
+    fn no_policy_can_store_a_response_that_would_break_an_answer() {
+        let plain = fetched(&Method::GET);
         check_invariants(plain, Ok(()));
         // RFC 9112 6.1.
-        let coded = map(&[("transfer-encoding", "gzip, chunked")]);
-        check_invariants(Fetched { headers: &coded, ..plain }, Err(NotStored::TransferCoding));
-        let chunked = map(&[("transfer-encoding", "chunked")]);
-        check_invariants(Fetched { headers: &chunked, ..plain }, Ok(()));
+        check_invariants(Fetched { has_transfer_coding: true, ..plain }, Err(NotStored::TransferCoding));
         // RFC 9111 3: the status is final, and a 304 freshens instead.
         for code in [100, 103, 304] {
             check_invariants(Fetched { status: status(code), ..plain }, Err(NotStored::Status));
@@ -462,10 +470,9 @@ mod tests {
     }
 
     #[test]
-    fn no_policy_lifts_that_nothing_could_select_it() {
+    fn no_policy_can_store_a_response_that_no_request_selects() {
         let terms = unedited(&[("cache-control", "max-age=60")], &Rules::default());
-        let headers = HeaderMap::new();
-        let fetched = fetched(&Method::GET, &headers);
+        let fetched = fetched(&Method::GET);
         for (unselectable, expected) in [
             (None, Ok(())),
             (Some(NeverMatches::Vary), Err(NotStored::Vary)), // RFC 9111 4.1
@@ -487,14 +494,15 @@ mod tests {
         expected: Result<(), NotStored>,
     ) {
         let rules = Rules { stale_if_error: Duration::from_secs(stale_if_error), ..Rules::default() };
-        let headers = map(validator.as_slice());
+        let fields = ResponseFields::of(&map(validator.as_slice()), &[]);
         let terms = unedited(&[("cache-control", control)], &rules);
-        let result = terms.enforce_invariants(&fetched(&Method::GET, &headers), None, &rules);
+        let fetched = Fetched { has_validator: fields.has_validator(), ..fetched(&Method::GET) };
+        let result = terms.enforce_invariants(&fetched, None, &rules);
         assert_eq!(result, expected, "{control} {validator:?} {stale_if_error}");
     }
 
     #[test]
-    fn what_could_never_answer_is_not_stored() {
+    fn a_response_that_could_never_answer_is_not_stored() {
         let (tag, date) = (Some(("etag", "\"a\"")), Some(("last-modified", DATE)));
         check_use("max-age=1", None, 0, Ok(()));
         check_use("max-age=0", None, 0, Err(NotStored::NeverFresh));
@@ -527,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn times_become_ages_and_an_order() {
+    fn the_times_of_a_call_give_the_age_and_order_of_a_response() {
         let plain = Timing {
             age: None,
             at_least: None,
@@ -551,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn terms_that_the_policy_has_edited_are_those_of_reuse() {
+    fn reuse_follows_the_terms_that_the_policy_has_edited() {
         let mut terms = unedited(&[("cache-control", "max-age=60")], &Rules::default());
         terms.lifetime = seconds(5);
         (terms.must_revalidate, terms.no_cache) = (true, true);

@@ -1,4 +1,4 @@
-//! Request fields that services believe and that no key holds: whoever sends one shapes what everybody gets.
+//! Request fields that services believe and that no key holds: a client that sends one shapes what everybody gets.
 
 use http::Method;
 use http::header::{self, HeaderMap, HeaderName};
@@ -6,10 +6,10 @@ use http::header::{self, HeaderMap, HeaderName};
 use super::methods::is_retrieval;
 
 /// Fields by which a framework lets a proxy in front of it say what was asked for: another host, scheme, path or method
-/// than the request's own. A client that sends one speaks for a proxy that it is not.
+/// than the request's own. A client that sends one impersonates such a proxy.
 ///
-/// `X-Forwarded-For` and `X-Real-IP` are not among them: a proxy gives them another value for each client anyway, so that
-/// what depends on them can't be meant for everybody.
+/// `X-Forwarded-For` and `X-Real-IP` are not among them: a proxy gives them another value for each client anyway, so a
+/// response that depends on them cannot be meant for everybody.
 pub static BELIEVED: &[HeaderName] = &NAMES;
 
 static NAMES: [HeaderName; 41] = [
@@ -56,7 +56,7 @@ static NAMES: [HeaderName; 41] = [
     HeaderName::from_static("x-url-scheme"),
 ];
 
-/// Which fields the inner service does not get to see of a request whose answer may be stored.
+/// The fields that are stripped from a request whose answer may be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnkeyedFields {
     /// Fields that are keyed, or forwarded on purpose.
@@ -88,8 +88,8 @@ impl UnkeyedFields {
         self.kept.push(name);
     }
 
-    /// Whether a field is stripped: one of the list, or one with `_` in its name, which many a service takes for the same
-    /// name with `-`. None that is kept is.
+    /// Whether a field is stripped: a listed one, or one with `_` in its name, which many services take for the same
+    /// name with `-`. Fields that are kept are not stripped.
     pub fn strips(&self, name: &HeaderName) -> bool {
         self.strips
             && !self.kept.contains(name)
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a36_what_is_stripped() {
+    fn a36_unkeyed_fields_are_stripped_from_safe_requests() {
         let off = UnkeyedFields::default();
         let mut on = off.clone();
         on.strip(true);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a36_the_list_is_settable_and_what_is_kept_is_kept() {
+    fn a36_a_policy_sets_the_list_of_unkeyed_fields_and_its_exceptions() {
         let mut unkeyed = UnkeyedFields::default();
         unkeyed.strip(true);
         unkeyed.keep(HeaderName::from_static("x-forwarded-host"));

@@ -1,4 +1,4 @@
-//! Asking the origin whether a stored response still holds, and freshening it (RFC 9111 4.3).
+//! Asking the origin whether a stored response is still valid, and freshening it (RFC 9111 4.3).
 
 use std::time::SystemTime;
 
@@ -12,14 +12,14 @@ use super::preconditions::{self, Outcome, Representation};
 /// The origin's own validators of a stored response; a tag that this cache generated is not one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Validators<'a> {
-    /// `ETag` as it came.
+    /// `ETag` as received.
     pub(crate) etag: Option<&'a [u8]>,
-    /// `Last-Modified` as it came.
+    /// `Last-Modified` as received.
     pub(crate) last_modified: Option<&'a [u8]>,
 }
 
 impl<'a> Validators<'a> {
-    /// What it may be identified by next to others: its tag, if that is strong.
+    /// The validators that identify it among other responses: its tag, if that is strong.
     #[must_use]
     pub(crate) fn strong(self) -> Self {
         let is_strong = |tag: &&'a [u8]| !EntityTag::new(tag).is_weak();
@@ -32,23 +32,24 @@ impl<'a> Validators<'a> {
     }
 }
 
-/// How many entity tags one validation names, at most: a bound on the field's size.
+/// The most entity tags that one validation names: a bound on the field's size.
 const MOST_TAGS: usize = 16;
 
-/// Removes everything by which the client narrows the answer to what it has: what is to be stored must
-/// not depend on that. The cache evaluates it on the result.
+/// Removes the client's conditions and range: a response that is to be stored must not depend on them. The cache
+/// evaluates them on the result.
 pub(crate) fn remove_conditions(headers: &mut HeaderMap) {
-    for name in [
-        header::IF_MATCH,
-        header::IF_MODIFIED_SINCE,
-        header::IF_NONE_MATCH,
-        header::IF_RANGE,
-        header::IF_UNMODIFIED_SINCE,
-        header::RANGE,
-    ] {
+    // To look for each of them costs more than to look at what is there, which mostly is none of them.
+    if !headers.keys().any(|name| name.as_str().starts_with("if-") || name == header::RANGE) {
+        return;
+    }
+    for name in CONDITIONS.into_iter().chain([header::IF_RANGE, header::RANGE]) {
         headers.remove(name);
     }
 }
+
+/// The conditions on the representation (RFC 9110 13.1).
+const CONDITIONS: [HeaderName; 4] =
+    [header::IF_MATCH, header::IF_MODIFIED_SINCE, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE];
 
 /// Turns a request into a validation (RFC 9111 4.3.1): its own conditions go, and it gets the tag and the date of the
 /// `selected` response and the tags of all others that are given.
@@ -81,14 +82,14 @@ pub(crate) fn set_conditions<'a>(
 pub(crate) enum Identified {
     /// This one, by its position: it can be freshened.
     Freshen(usize),
-    /// A tag that none of them has: nothing stored may be changed by it.
+    /// None of them has the tag: nothing stored may change.
     Unknown,
 }
 
-/// Finds the stored response that a 304 identifies, among those whose validators were sent (RFC 9111 4.3.4): by a strong
-/// comparison of tags; else the one that was `selected` for validation, where its tag matches weakly (an intermediary
-/// may have weakened it: nginx does when it compresses), or where its date alone was sent, and the 304 has no other;
-/// and where the 304 has no tag, the selected one, or the only one whose validators were sent.
+/// Finds the stored response that a 304 identifies, among those whose validators were sent (RFC 9111 4.3.4): by a
+/// strong comparison of tags; otherwise the one that was `selected` for validation, if its tag matches weakly (an
+/// intermediary may have weakened it: nginx does when it compresses), or if its date alone was sent and the 304 has no
+/// other; and if the 304 has no tag, the selected one, or the only one whose validators were sent.
 pub(crate) fn identify<'a>(
     not_modified: &HeaderMap,
     selected: Option<usize>,
@@ -112,7 +113,7 @@ pub(crate) fn identify<'a>(
             && (told.is_none() || told == validators.last_modified)
             && sent.clone().all(|sent| sent.etag.is_none())
     };
-    // Stored responses come newest first, and the selected one before all others.
+    // The list has the newest response first; the selected one comes before all others.
     of_selected
         .into_iter()
         .chain(sent.clone().enumerate())
@@ -125,9 +126,21 @@ pub(crate) fn identify<'a>(
         .map_or(Identified::Unknown, |(index, _)| Identified::Freshen(index))
 }
 
+/// The conditions of a request, except for the one on its range.
+pub(crate) fn conditions(request: &HeaderMap) -> HeaderMap {
+    let mut conditions = HeaderMap::with_capacity(CONDITIONS.len());
+    for name in CONDITIONS {
+        for line in request.get_all(&name) {
+            conditions.append(&name, line.clone());
+        }
+    }
+    conditions
+}
+
 /// Whether a request has a condition that a 304 is an answer to (RFC 9110 13.1).
 pub(crate) fn is_conditional(request: &HeaderMap) -> bool {
-    [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE].iter().any(|name| request.contains_key(name))
+    // One pass costs less than to look for each.
+    request.keys().any(|name| name == header::IF_NONE_MATCH || name == header::IF_MODIFIED_SINCE)
 }
 
 /// Whether a 304 meets a condition of the client's own, so that it is an answer for the client. One without the validator
@@ -152,10 +165,11 @@ pub(crate) fn meets_clients_condition(
 /// ones, all lines of them; fields that it omits stay.
 ///
 /// `Content-Length`, `Content-Encoding`, `Content-Range`, digests of the content and connection-specific fields are not
-/// taken over: the stored content depends on them, or they are of that one connection. `Age` and `Date` are the 304's or
-/// none: they tell when the response was good, and that is now. `Vary` names what either names: the content was
-/// selected by what its own response said. A tag that is the stored one except for its mark of weakness leaves it, and
-/// where there is none, none is added: it may be that of another coding, for which it is strong.
+/// taken over: the stored content depends on them, or they belong to that one connection. `Age` and `Date` are those of
+/// the 304, or none: they say when the response was good, and that is now. `Vary` names the fields that either names:
+/// the content was selected by what its own response said. A tag that equals the stored one except for its mark of
+/// weakness leaves it unchanged, and if there is no stored tag, none is added: the new one may be that of another
+/// coding, for which it is strong.
 pub(crate) fn freshen(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
     let mut update = not_modified.clone();
     remove_hop_by_hop(&mut update);
@@ -176,7 +190,7 @@ pub(crate) fn freshen(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap
     fields
 }
 
-/// Adds to a list of names what is in another one.
+/// Adds the members of one list of names to another.
 fn add_members(from: &HeaderMap, to: &mut HeaderMap, name: &HeaderName) {
     let known: Vec<_> = list(to, name).map(<[u8]>::to_ascii_lowercase).collect();
     let added = list(from, name).filter(|member| !known.contains(&member.to_ascii_lowercase()));
@@ -205,7 +219,7 @@ mod tests {
     const DATE: &str = "Tue, 01 Sep 2026 00:00:00 GMT";
 
     #[test]
-    fn vl1_conditions() {
+    fn vl1_conditions_are_made_of_stored_validators() {
         let stored = [
             map(&[("etag", "\"a\""), ("last-modified", DATE)]),
             map(&[("etag", "W/\"b\"")]),
@@ -263,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn vl2_identification() {
+    fn vl2_a_304_identifies_the_response_that_it_freshens() {
         use Identified::{Freshen, Unknown};
         // RFC 9111 4.3.4.
         let (a, b): (&[_], &[_]) = (&[("etag", "\"a\"")], &[("etag", "\"b\"")]);
@@ -280,7 +294,7 @@ mod tests {
         check(&[], None, &[a], Freshen(0));
         check(&[("last-modified", DATE)], Some(1), &[a, &[("last-modified", DATE)]], Freshen(1));
         check(&[], None, &[], Unknown);
-        // Nothing of it was sent, so the 304 is not about it.
+        // None of its validators were sent, so the 304 is not about it.
         check(&[("last-modified", DATE)], Some(0), &[&[]], Unknown);
         check(&[], Some(0), &[&[], a], Freshen(1));
     }
@@ -297,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn b07_a_304_is_for_the_client_where_it_meets_a_condition_of_its_own() {
+    fn b07_a_304_goes_to_the_client_if_it_meets_the_clients_condition() {
         const LATER: &str = "Wed, 02 Sep 2026 00:00:00 GMT";
         let (tag, since) = (("if-none-match", "\"a\""), ("if-modified-since", DATE));
         // RFC 9110 13.1.2.
@@ -322,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn b01_a_date_that_alone_was_sent_identifies_the_selected_response() {
+    fn b01_a_304_to_a_date_alone_identifies_the_selected_response() {
         use Identified::{Freshen, Unknown};
         let (dated, tagged): (&[_], &[_]) = (&[("last-modified", DATE)], &[("etag", "\"b\"")]);
         check(&[("etag", "\"a\"")], Some(0), &[dated], Freshen(0));
@@ -345,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn b02_a_vary_that_a_304_narrows_keeps_what_the_stored_response_names() {
+    fn b02_a_304_removes_no_names_from_the_stored_vary() {
         for (stored, not_modified, expected) in [
             ("accept, Cookie", "cookie", &["cookie", "accept"][..]),
             ("accept", "accept", &["accept"]),
@@ -361,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn b01_a_tag_that_differs_in_its_mark_of_weakness_leaves_the_stored_one() {
+    fn b01_a_tag_that_differs_only_in_weakness_does_not_replace_the_stored_one() {
         for (stored, told, expected) in
             [("W/\"x\"", "\"x\"", "W/\"x\""), ("\"x\"", "W/\"x\"", "\"x\""), ("\"x\"", "\"y\"", "\"y\"")]
         {
@@ -371,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn vl2_freshening() {
+    fn vl2_a_304_updates_the_stored_fields() {
         let fields = freshen(
             &map(&[
                 ("date", "old"),

@@ -2,8 +2,8 @@
 
 mod written;
 
-use http::HeaderValue;
 use http::header::{self, HeaderMap, HeaderName};
+use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::accept::Meaning;
@@ -14,10 +14,10 @@ use super::rules::Rules;
 /// The request fields that selected a stored response, with the values they had. Made from the response's
 /// `Vary` when it is stored; matched against each later request without parsing `Vary` again.
 ///
-/// Content in a registered coding is for those who accept the coding, also where `Vary` does not say so.
+/// Content in a registered coding is for clients that accept the coding, even if `Vary` does not say so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selecting {
-    /// Where `Accept-Encoding` is not among the fields.
+    /// Present if `Accept-Encoding` is not among the fields.
     coded: Option<Box<Coded>>,
     fields: Box<[Field]>,
 }
@@ -25,21 +25,21 @@ pub struct Selecting {
 #[derive(Clone, Debug, Eq)]
 struct Field {
     name: HeaderName,
-    /// The members joined by `, `; `None` where the request had no such field.
+    /// The members joined by `, `; `None` if the request had no such field.
     value: Option<Box<[u8]>>,
-    /// By which it matches a request that sent something else.
+    /// By its meaning, it may match a request that sent another spelling.
     meaning: Option<Box<Meaning>>,
 }
 
-/// Why no request can be shown to match.
+/// Why no later request can match.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NeverMatches {
-    /// The request's selecting fields are longer than any that is compared, 4 KiB in all: each of the variants of a key
-    /// is compared with each request.
+    /// The request's selecting fields are longer than 4 KiB in total, and too long to be compared: each variant of a
+    /// key is compared with each request.
     #[error("the request's selecting fields are too long to be compared")]
     TooLong,
-    /// `Vary` has a member `*` or one that is no field name.
+    /// `Vary` has a member `*`, or one that is not a field name.
     #[error("`Vary` has a member `*` or one that is no field name")]
     Vary,
 }
@@ -53,21 +53,31 @@ impl Selecting {
     ///
     /// # Errors
     ///
-    /// [`NeverMatches`] where `Vary` holds `*` (RFC 9111 4.1) or something that is no field name, and where the request's
-    /// selecting fields are too long.
+    /// [`NeverMatches`] if `Vary` contains `*` (RFC 9111 4.1) or something that is not a field name, and if the
+    /// request's selecting fields are too long.
     pub fn of(response: &HeaderMap, request: &HeaderMap, rules: &Rules) -> Result<Self, NeverMatches> {
-        if !response.contains_key(header::VARY) {
-            return Ok(Self { coded: Coded::of(response).map(Box::new), fields: Box::default() });
-        }
-        let mut names = Vec::new();
+        let mut names = SmallVec::<[HeaderName; 4]>::new();
         for member in list(response, &header::VARY) {
             match HeaderName::from_bytes(member) {
                 Ok(name) if name == "*" => return Err(NeverMatches::Vary), // `*` is a token, so a name
-                // What the origin never sees does not select.
+                // A field that the origin never sees does not select.
                 Ok(name) if rules.unkeyed.strips(&name) => {}
                 Ok(name) => names.push(name),
                 Err(_) => return Err(NeverMatches::Vary),
             }
+        }
+        Self::by(names, response, request, rules)
+    }
+
+    /// By these fields of the request, and by the coding of the content where none of them is about codings.
+    fn by(
+        mut names: SmallVec<[HeaderName; 4]>,
+        response: &HeaderMap,
+        request: &HeaderMap,
+        rules: &Rules,
+    ) -> Result<Self, NeverMatches> {
+        if names.is_empty() {
+            return Ok(Self { coded: Coded::of(response).map(Box::new), fields: Box::default() });
         }
         names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         names.dedup();
@@ -87,7 +97,8 @@ impl Selecting {
         Ok(Self { coded, fields })
     }
 
-    /// [`Selecting::of`] those fields that `Vary` names and that are listed here, too.
+    /// [`Selecting::of`] those fields that `Vary` names and that are listed here, too. The coding of the content counts in any
+    /// case: who does not accept it can't read it.
     ///
     /// # Errors
     ///
@@ -99,12 +110,12 @@ impl Selecting {
         rules: &Rules,
     ) -> Result<Self, NeverMatches> {
         let named: Vec<_> = list(response, &header::VARY).map(<[u8]>::to_ascii_lowercase).collect();
-        let kept = listed.iter().filter(|name| named.iter().any(|line| line == name.as_str().as_bytes()));
-        let only = kept.map(|name| (header::VARY, HeaderValue::from(name.clone()))).collect();
-        Self::of(&only, request, rules)
+        let is_named = |name: &&HeaderName| named.iter().any(|line| line == name.as_str().as_bytes());
+        let selects = |name: &&HeaderName| is_named(name) && !rules.unkeyed.strips(name);
+        Self::by(listed.iter().filter(selects).cloned().collect(), response, request, rules)
     }
 
-    /// The same, and one more field of the request.
+    /// The same selecting fields, and one more field of the request.
     #[must_use]
     pub(crate) fn with_field(self, request: &HeaderMap, name: HeaderName) -> Self {
         let mut fields = self.fields.into_vec();
@@ -114,9 +125,14 @@ impl Selecting {
         Self { coded: self.coded, fields: fields.into_boxed_slice() }
     }
 
-    /// Whether a request has the same selecting fields: lines combined, white space around members
-    /// dropped, otherwise byte for byte (codings and languages as the rules have it); absent matches
-    /// absent only. And whether it accepts the coding of the content.
+    /// Whether a field is among them.
+    pub(crate) fn has(&self, name: &HeaderName) -> bool {
+        self.fields.iter().any(|field| field.name == *name)
+    }
+
+    /// Whether a request has the same selecting fields: lines combined, white space around members dropped, otherwise
+    /// byte for byte (codings and languages as the rules have it); absent matches absent only. The request also has to
+    /// accept the coding of the content.
     pub(crate) fn matches(&self, request: &HeaderMap) -> bool {
         self.fields.iter().all(|field| field.matches(request)) && self.suits(request)
     }
@@ -126,8 +142,8 @@ impl Selecting {
         self.coded.as_ref().is_none_or(|coded| coded.suits(request))
     }
 
-    /// The values that a request has of these fields: equal for requests that are selected alike. `None` where
-    /// nothing selects.
+    /// The values of these fields in a request: equal for requests that select the same response. `None` if nothing
+    /// selects.
     pub(crate) fn signature(&self, request: &HeaderMap) -> Option<Box<[u8]>> {
         if self.fields.is_empty() && self.coded.is_none() {
             return None;
@@ -178,7 +194,7 @@ impl Field {
     }
 }
 
-/// By meaning, where there is one: what was stored for one spelling is replaced by what is for another.
+/// By meaning, if there is one: a response that was stored for one spelling is replaced by one for another.
 impl PartialEq for Field {
     fn eq(&self, other: &Self) -> bool {
         let has_normal_form = self.meaning.as_ref().is_some_and(|meaning| meaning.has_normal_form());
@@ -190,7 +206,7 @@ impl PartialEq for Field {
 
 const SEPARATOR: &[u8] = b", ";
 
-/// The members of a field, joined; `None` where it is absent.
+/// The members of a field, joined; `None` if it is absent.
 fn joined(request: &HeaderMap, name: &HeaderName) -> Option<Box<[u8]>> {
     let mut lines = request.get_all(name).into_iter().peekable();
     let length = lines.peek()?.len();
@@ -204,8 +220,8 @@ fn joined(request: &HeaderMap, name: &HeaderName) -> Option<Box<[u8]>> {
     Some(joined.into_boxed_slice())
 }
 
-/// Whether the members of a field, joined, are `value`; without joining them. A field may be long and be compared with
-/// many variants, so the first difference is the end.
+/// Whether the members of a field, joined, equal `value`, without joining them. A field may be long and be compared
+/// with many variants, so the comparison ends at the first difference.
 fn is_joined(request: &HeaderMap, name: &HeaderName, value: &[u8]) -> bool {
     let mut rest = value;
     for (index, member) in list(request, name).enumerate() {
@@ -223,6 +239,7 @@ mod tests {
     use super::*;
     use crate::semantics::accept::{Codings, Languages};
     use crate::semantics::tests::{any_value, map};
+    use http::HeaderValue;
     use proptest::prelude::*;
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -243,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn matching() {
+    fn a_request_matches_if_its_selecting_fields_match() {
         // RFC 9111 4.1.
         check("foo", &[("foo", "1")], &[("foo", "1")], true);
         check("Foo", &[("foo", "1")], &[("FOO", "1")], true);
@@ -260,7 +277,7 @@ mod tests {
         check("foo, foo", &[("foo", "1")], &[("foo", "1")], true);
         check("", &[("foo", "1")], &[("foo", "2")], true);
         check(" , ", &[("foo", "1")], &[("foo", "2")], true);
-        // Lines are combined, white space round members goes, order and case stay.
+        // Lines are combined, white space around members is removed, order and case stay.
         check("foo", &[("foo", "1, 2")], &[("foo", "1"), ("foo", "2")], true);
         check("foo", &[("foo", "1,2")], &[("foo", " 1 ,\t2")], true);
         check("foo", &[("foo", "1, 2")], &[("foo", "2, 1")], false);
@@ -325,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn va3_languages() {
+    fn va3_accept_language_matches_as_sent_or_as_negotiated() {
         let matches = |languages, content: &'static str, stored: &'static str, presented: &'static str| {
             let response = headers(&[("vary", "accept-language"), ("content-language", content)]);
             let request = headers(&[("accept-language", stored)]);
@@ -370,7 +387,7 @@ mod tests {
     /// Whether the stored request's `Accept-Encoding` (`None`: it has none) and the presented one are the same.
     #[track_caller]
     #[test]
-    fn va3_a_spelling_replaces_another() {
+    fn va3_selecting_fields_that_mean_the_same_are_equal() {
         let of = |rules: &Rules, language: &'static str| {
             let vary = headers(&[("vary", "accept-language"), ("content-language", "en")]);
             let request = headers(&[("accept-language", language)]);
@@ -386,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn never() {
+    fn a_vary_of_an_asterisk_or_outside_the_grammar_never_matches() {
         for vary in ["*", "*, *", ", *", "*, foo", "foo, *", "foo bar", "foo:", "\"foo\""] {
             let selecting = Selecting::of(&headers(&[("vary", vary)]), &HeaderMap::new(), &Rules::default());
             assert_eq!(selecting, Err(NeverMatches::Vary), "{vary}");
@@ -396,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a39_what_is_longer_than_any_field_that_is_compared_matches_nothing() {
+    fn a39_a_selecting_field_that_is_too_long_matches_nothing() {
         let of = |length: usize| HeaderMap::from_iter([(header::COOKIE, value(&"a".repeat(length)))]);
         let vary = headers(&[("vary", "cookie, accept")]);
         for length in [LONGEST - 1, LONGEST, LONGEST + 1, 10 * LONGEST] {
@@ -430,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn a36_what_is_stripped_does_not_select() {
+    fn a36_stripped_fields_do_not_select() {
         let mut rules = Rules::default();
         let vary = headers(&[("vary", "x-forwarded-host, X_Host, accept")]);
         let forged = headers(&[("x-forwarded-host", "a"), ("x_host", "a"), ("accept", "b")]);
@@ -504,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_can_let_some_of_the_fields_of_vary_select() {
+    fn a_policy_chooses_which_fields_of_vary_select() {
         let both = [("vary", "Accept, origin")];
         check_listed(&both, &["accept", "origin"], "accept", false);
         check_listed(&both, &["accept", "origin"], "cookie", true);
@@ -521,7 +538,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn vary_never_panics(
+        fn matching_a_request_never_panics(
             vary in prop::collection::vec(any_value(), 0..3),
             rules in any_rules(),
             stored in any_lines(),
@@ -541,7 +558,7 @@ mod tests {
         }
 
         #[test]
-        fn a_request_matches_what_was_made_from_it(
+        fn a_request_matches_its_own_selecting_fields(
             rules in any_rules(),
             content in prop::option::of(any_value()),
             codings in any_lines(),
@@ -555,7 +572,7 @@ mod tests {
         }
 
         #[test]
-        fn lines_are_one_list(
+        fn several_lines_of_a_field_are_one_list(
             rules in any_rules(),
             codings in any_lines(),
             languages in any_lines(),
@@ -573,7 +590,7 @@ mod tests {
         }
 
         #[test]
-        fn who_replaces_matches(rules in any_rules(), one in any_lines(), other in any_lines()) {
+        fn selecting_fields_are_equal_exactly_if_they_match(rules in any_rules(), one in any_lines(), other in any_lines()) {
             // Without Content-Language, which lets a request match what was made from another.
             let (one, other) = (request(&one, &one, &[]), request(&other, &other, &[]));
             let (first, second) = (selecting(&rules, None, &one), selecting(&rules, None, &other));
@@ -582,7 +599,7 @@ mod tests {
         }
 
         #[test]
-        fn va3_what_is_forwarded_says_what_is_compared(lines in any_lines(), other in any_lines()) {
+        fn va3_the_forwarded_accept_encoding_has_what_is_compared(lines in any_lines(), other in any_lines()) {
             let known = Codings::known(["br", "gzip"]);
             let rules = Rules { codings: known.clone(), ..Rules::default() };
             let sent = request(&lines, &[], &[]);

@@ -13,11 +13,13 @@ use crate::body::CacheBody;
 use crate::body::incoming::{self, Incoming};
 use crate::fetch::InnerService;
 use crate::limits::calls::CallPermit;
-use crate::observe::RequestReport;
+use crate::observe::{Answer, RequestReport};
 use crate::policy::RequestPolicy;
 use crate::semantics::cache_status::Forwarding;
 use crate::semantics::validation;
+use crate::service::tag_only::{TagOnly, Tagged};
 use crate::shared::Shared;
+use crate::store::Store;
 
 pin_project! {
     /// The future that [`CacheService`](crate::CacheService) returns. A hit in memory is ready at once.
@@ -49,6 +51,11 @@ pin_project! {
             future: Oneshot<I, Request<Q>>,
         },
         Ready { response: Option<Response<CacheBody>> },
+        Tag {
+            #[pin]
+            future: Oneshot<I, Request<Q>>,
+            exchange: Option<TagOnly<S>>,
+        },
     }
 }
 
@@ -94,6 +101,12 @@ where
         }
     }
 
+    /// The inner service's answer with an entity tag.
+    pub(super) fn tag(inner: I, request: Request<Q>, exchange: TagOnly<S>) -> Self {
+        let (future, exchange) = (Oneshot::new(inner, request), Some(exchange));
+        Self { kind: Kind::Tag { future, exchange } }
+    }
+
     pub(crate) fn boxed(
         future: impl Future<Output = Result<Response<CacheBody>, I::Error>> + Send + 'static,
     ) -> Self {
@@ -104,11 +117,12 @@ where
 impl<I, Q, S> Future for ResponseFuture<I, Q, S>
 where
     I: InnerService<Q>,
+    S: Store,
 {
     type Output = Result<Response<CacheBody>, I::Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().kind.project() {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.as_mut().project().kind.project() {
             KindProjection::Boxed { future } => future.as_mut().poll(cx),
             KindProjection::Pass { future, passed } => {
                 let response = ready!(future.poll(cx));
@@ -134,7 +148,58 @@ where
                 // Polled again after it was ready, which a caller must not do.
                 None => Poll::Pending,
             },
+            KindProjection::Tag { future, exchange } => {
+                let response = ready!(future.poll(cx));
+                let Some(exchange) = exchange.take() else {
+                    return Poll::Pending; // polled again, too
+                };
+                let response = match response {
+                    Ok(response) => response,
+                    Err(error) => {
+                        exchange.failed();
+                        return Poll::Ready(Err(error));
+                    }
+                };
+                match exchange.answer(response, CallPermit::default()) {
+                    Tagged::Answer(answer) => Poll::Ready(Ok(answer)),
+                    Tagged::Awaited(awaited) => {
+                        self.set(Self::boxed(async { Ok(awaited.answer().await) }));
+                        self.poll(cx)
+                    }
+                }
+            }
         }
+    }
+}
+
+pin_project! {
+    /// Reports an answer when it is there. An `async` block would have room for the future of the answer twice.
+    pub(super) struct Reported<F, S> {
+        #[pin]
+        pub(super) answer: F,
+        pub(super) policy: RequestPolicy,
+        pub(super) report: RequestReport,
+        pub(super) shared: Arc<Shared<S>>,
+    }
+}
+
+impl<F, S, E> Future for Reported<F, S>
+where
+    F: Future<Output = Result<Answer, E>>,
+{
+    type Output = Result<Response<CacheBody>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let answer = ready!(this.answer.poll(cx));
+        let report = std::mem::take(this.report);
+        Poll::Ready(match answer {
+            Ok(answer) => Ok(report.answered(&this.shared.core.reporter, this.policy, answer)),
+            Err(error) => {
+                report.failed();
+                Err(error)
+            }
+        })
     }
 }
 

@@ -1,8 +1,8 @@
 //! Unsafe requests: they are forwarded, and their success makes invalid what is stored (RFC 9111 4.4).
 //!
-//! Invariant: an unsafe request removes what is stored only by the inner service's answer that it has succeeded. Where
-//! nobody learns what has become of it, what is stored for its target is made stale, and validated by who asks next. So
-//! whoever sends requests, and breaks them off, makes nobody miss.
+//! Invariant: an unsafe request removes what is stored only by the inner service's answer that it has succeeded. If
+//! nobody learns what it has changed, what is stored for its target becomes stale, and the next request validates it.
+//! So a client that sends requests and breaks them off causes no misses.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,16 +28,39 @@ use crate::semantics::framing;
 use crate::semantics::invalidation::{MadeInvalid, is_named_by};
 use crate::semantics::reuse::Forward;
 use crate::semantics::validation;
-use crate::shared::Shared;
+use crate::shared::{Core, Shared};
 use crate::store::{Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, Store, Variants};
 
 /// An unsafe request on its way.
 pub(crate) struct UnsafeCall<S> {
     /// Why the policy keeps it from the cache, if it does.
     bypass: Option<Reason>,
-    key: CacheKey,
     policy: RequestPolicy,
     shared: Arc<Shared<S>>,
+    target: Target,
+}
+
+/// What an unsafe request may change.
+#[derive(Clone)]
+struct Target {
+    /// The request's own key.
+    key: CacheKey,
+    /// Its absolute URI, where it has one.
+    uri: Option<Uri>,
+}
+
+impl Target {
+    /// The request's own key, and the one under which the policy stores a GET of the same URI, where that is another one.
+    fn keys<'a>(&'a self, core: &'a Core) -> impl Iterator<Item = CacheKey> + 'a {
+        let stored = self.uri.clone().and_then(|uri| core.key_of(uri));
+        let stored = stored.filter(|stored| stored.uri() != self.key.uri());
+        std::iter::once(self.key.clone()).chain(stored)
+    }
+
+    /// The targets by which everything goes that is stored for it.
+    fn purge_targets(&self, core: &Core) -> Vec<PurgeTarget> {
+        self.keys(core).flat_map(|key| core.targets_of(&key)).collect()
+    }
 }
 
 /// What makes the answer to a POST one to later GETs, if it says so.
@@ -56,22 +79,27 @@ impl<S: Store> UnsafeCall<S> {
         bypass: Option<Reason>,
         policy: RequestPolicy,
     ) -> Self {
-        Self { bypass, key, policy, shared }
+        Self { bypass, policy, shared, target: Target { key, uri: None } }
     }
 
-    pub(crate) async fn run<I, Q>(self, mut inner: I, mut parts: Parts, body: Q) -> Result<Answer, I::Error>
+    pub(crate) async fn run<I, Q>(
+        mut self,
+        mut inner: I,
+        mut parts: Parts,
+        body: Q,
+    ) -> Result<Answer, I::Error>
     where
         I: InnerService<Q>,
         Q: Send + 'static,
     {
         let gauges = Arc::clone(&self.shared.core.gauges);
-        let Some(permit) = gauges.calls.begin(Some(&self.key)).await else {
+        let Some(permit) = gauges.calls.begin(Some(&self.target.key)).await else {
             return Ok(self.shared.core.overloaded(self.forwarding().forward, None));
         };
         let storable = self.storable(&parts).await;
         // A client that leaves before that has asked nothing of the inner service.
         inner.ready().await?;
-        let target = key::absolute_uri(&parts);
+        self.target.uri = key::absolute_uri(&parts);
         let is_conditional = validation::is_conditional(&parts.headers);
         let method = parts.method.clone();
         self.forward(&mut parts);
@@ -85,8 +113,7 @@ impl<S: Store> UnsafeCall<S> {
                     return Err(error);
                 }
             };
-            let made_invalid =
-                self.made_invalid(&method, target.as_ref(), response.status(), response.headers());
+            let made_invalid = self.made_invalid(&method, response.status(), response.headers());
             let before = storable.as_ref().and_then(|storable| storable.before);
             unknown.settle();
             let (is_untouched, failed) = self.invalidate(before, made_invalid).await;
@@ -94,7 +121,7 @@ impl<S: Store> UnsafeCall<S> {
             if let Some(storable) = storable
                 && is_untouched
                 && detail.is_none()
-                && target.as_ref().is_some_and(|target| is_named_by(target, response.headers()))
+                && self.target.uri.as_ref().is_some_and(|uri| is_named_by(uri, response.headers()))
                 && let Some(mut exchange) = self.exchange(storable.request).await
             {
                 exchange.request.now = sent_at;
@@ -124,8 +151,7 @@ impl<S: Store> UnsafeCall<S> {
 
     /// A POST whose answer may be stored, if it says so and no purge comes meanwhile that can concern it.
     async fn storable(&self, request: &Parts) -> Option<Storable> {
-        let core = &self.shared.core;
-        let may_be_stored = core.storing && request.method == Method::POST && self.policy.rules(request).post;
+        let may_be_stored = request.method == Method::POST && self.policy.rules(request).post;
         if !may_be_stored {
             return None;
         }
@@ -136,40 +162,39 @@ impl<S: Store> UnsafeCall<S> {
     /// From now on the store forgets no purge; and its purge state, where it can say.
     async fn expect(&self) -> (Expected, Option<Fence>) {
         let store = &self.shared.store;
-        let expected = store.expect(&self.key);
+        let expected = store.expect(&self.target.key);
         let fence = match expected.fence() {
             Some(fence) => Some(fence),
-            None => self.shared.get(&self.key).await.map(|lookup| lookup.fence),
+            None => self.shared.get(&self.target.key).await.map(|lookup| lookup.fence),
         };
         (expected, fence)
     }
 
     /// What the answer makes invalid: the request's target, and what the answer names.
-    fn made_invalid(
-        &self,
-        method: &Method,
-        target: Option<&Uri>,
-        status: StatusCode,
-        response: &HeaderMap,
-    ) -> Vec<PurgeTarget> {
-        let (core, key) = (&self.shared.core, &self.key);
-        let made_invalid = MadeInvalid::by(method, target, key.uri(), (status, response));
-        let Some(MadeInvalid { groups, named }) = made_invalid.filter(|_| core.storing) else {
-            return Vec::new();
-        };
-        let keys = named.into_iter().filter_map(|uri| core.key_of(uri));
-        let uris = std::iter::once(key.clone()).chain(keys).flat_map(|key| core.targets_of(&key));
-        let groups: Vec<_> = match groups {
-            Ok(groups) => groups.into_iter().map(PurgeTarget::Group).collect(),
-            Err(origin) => vec![PurgeTarget::Prefix(origin)],
-        };
-        uris.chain(groups).collect()
+    fn made_invalid(&self, method: &Method, status: StatusCode, response: &HeaderMap) -> Vec<PurgeTarget> {
+        let (core, target) = (&self.shared.core, &self.target);
+        let mut made_invalid = Vec::new();
+        for key in target.keys(core) {
+            let Some(MadeInvalid { groups, named }) =
+                MadeInvalid::by(method, target.uri.as_ref(), key.uri(), (status, response))
+            else {
+                return Vec::new();
+            };
+            let named = named.into_iter().filter_map(|uri| core.key_of(uri));
+            let keys = std::iter::once(key).chain(named);
+            made_invalid.extend(keys.flat_map(|key| core.targets_of(&key)));
+            match groups {
+                Ok(groups) => made_invalid.extend(groups.into_iter().map(PurgeTarget::Group)),
+                Err(origin) => made_invalid.push(PurgeTarget::Prefix(origin)),
+            }
+        }
+        made_invalid
     }
 
     /// Removes what the targets name. Whether no purge but this one has come since `before` that can concern the answer,
     /// and what went wrong, for the client must learn of it.
     async fn invalidate(&self, before: Option<Fence>, targets: Vec<PurgeTarget>) -> (bool, Option<Detail>) {
-        let (shared, key) = (Arc::clone(&self.shared), self.key.clone());
+        let (shared, key) = (Arc::clone(&self.shared), self.target.key.clone());
         // What the request has changed has changed, whether or not its client still waits.
         let settled = to_its_end(async move {
             // A purge while the request was under way speaks of what it brings, too.
@@ -188,8 +213,12 @@ impl<S: Store> UnsafeCall<S> {
     /// The exchange in which the answer to a POST is stored for later GETs, under a fence from after its own invalidation.
     async fn exchange(&self, request: Parts) -> Option<Box<Exchange<S>>> {
         let (expected, fence) = self.expect().await;
-        let request =
-            CacheRequest::post(request, self.key.clone(), self.shared.core.clock.now(), self.policy.clone());
+        let request = CacheRequest::post(
+            request,
+            self.target.key.clone(),
+            self.shared.core.clock.now(),
+            self.policy.clone(),
+        );
         let lookup = Lookup::new(fence?, Variants::default());
         let plan = FetchPlan::get(Forward::Method);
         let mut exchange = Exchange::new(Arc::clone(&self.shared), request, lookup, plan);
@@ -204,9 +233,8 @@ struct Unknown<S: Store>(Option<Doubt<S>>);
 
 impl<S: Store> Unknown<S> {
     fn new(call: &UnsafeCall<S>) -> Self {
-        let UnsafeCall { key, shared, .. } = call;
-        let doubt = || Doubt { key: key.clone(), shared: Arc::clone(shared) };
-        Self(shared.core.storing.then(doubt))
+        let UnsafeCall { shared, target, .. } = call;
+        Self(Some(Doubt { shared: Arc::clone(shared), target: target.clone() }))
     }
 
     /// The answer says what it has done.
@@ -240,22 +268,22 @@ impl<S: Store> Drop for Unknown<S> {
     }
 }
 
-/// Something may have changed what a key gives.
+/// Something may have changed what a target gives.
 struct Doubt<S> {
-    key: CacheKey,
     shared: Arc<Shared<S>>,
+    target: Target,
 }
 
 impl<S: Store> Doubt<S> {
     fn when(&self) -> When {
         let core = &self.shared.core;
-        core.unknown_outcomes.turn(&self.key, core.clock.now())
+        core.unknown_outcomes.turn(&self.target.key, core.clock.now())
     }
 
-    /// Makes stale what is stored for the key's URIs. Nobody is there to be told of a failure.
+    /// Makes stale what is stored for the target. There is nobody to whom a failure could be reported.
     async fn expire(self) {
         let core = &self.shared.core;
-        let (targets, mode) = (core.targets_of(&self.key), PurgeMode::Expire(core.clock.now()));
+        let (targets, mode) = (self.target.purge_targets(core), PurgeMode::Expire(core.clock.now()));
         let _ = self.shared.invalidate(&targets, mode, InvalidatedBy::UnknownOutcome).await;
     }
 
@@ -267,8 +295,8 @@ impl<S: Store> Doubt<S> {
     }
 }
 
-/// A call that goes on in a task of its own when whoever waits for it leaves, within [`FillLimits::abandoned`]. As long as
-/// somebody waits, it costs no task.
+/// A call that continues in a task of its own if its client leaves, within [`FillLimits::abandoned`]. As long as the
+/// client waits, it costs no task.
 ///
 /// [`FillLimits::abandoned`]: crate::FillLimits::abandoned
 struct Carried<F, E>
@@ -288,7 +316,7 @@ where
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // One that panics, or has come to its end, is not there any more.
+        // A call that has panicked or finished is not there any more.
         let Some(mut call) = self.call.take() else {
             return Poll::Pending;
         };

@@ -3,6 +3,7 @@
 pub(crate) mod future;
 
 mod invalidate;
+mod tag_only;
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -30,8 +31,9 @@ use crate::semantics::framing;
 use crate::semantics::methods::is_unsafe;
 use crate::semantics::reuse::{Decision, Forward};
 use crate::semantics::validation;
-use crate::service::future::ResponseFuture;
+use crate::service::future::{Reported, ResponseFuture};
 use crate::service::invalidate::UnsafeCall;
+use crate::service::tag_only::TagOnly;
 use crate::shared::Shared;
 use crate::store::{Lookup, MemoryStore, PurgeScope, Store, Stored};
 
@@ -82,6 +84,9 @@ where
             return ResponseFuture::plain(self.inner.clone(), request);
         }
         let (mut parts, body) = request.into_parts();
+        if !self.shared.core.storing {
+            return self.tag(parts, body);
+        }
         key::enter(&mut parts);
         self.enter(parts, body)
     }
@@ -118,6 +123,11 @@ impl<I, S: Store> CacheService<I, S> {
         let has_content = further.as_ref().is_some_and(KeyParts::has_content);
         let is_query = parts.method == Method::QUERY && has_content;
         if parts.method != Method::GET && parts.method != Method::HEAD && !is_query {
+            let key = match further {
+                None => key,
+                // The answer to a POST may be stored.
+                Some(further) => further.key_without_content(key),
+            };
             report.set_key(&key);
             return if is_unsafe(&parts.method) {
                 self.invalidate(key, parts, body, None, policy, report)
@@ -126,14 +136,9 @@ impl<I, S: Store> CacheService<I, S> {
             };
         }
         let fields = RequestFields::of(&parts.headers);
-        if fields.upgrade {
+        if let Some(reason) = kept_apart(&parts, fields, has_content, &body) {
             report.set_key(&key);
-            return self.bypass(parts, body, "upgrade".into(), policy, report);
-        }
-        let (least, is_end) = (body.size_hint().lower(), body.is_end_stream());
-        if !has_content && framing::request_has_content(parts.version, fields.content, least, is_end) {
-            report.set_key(&key);
-            return self.bypass(parts, body, "content".into(), policy, report);
+            return self.bypass(parts, body, reason.into(), policy, report);
         }
         let key = match further {
             None => key,
@@ -141,21 +146,20 @@ impl<I, S: Store> CacheService<I, S> {
         };
         report.set_key(&key);
         let request = CacheRequest::new(parts, fields, key, core.clock.now(), policy);
-        if !core.storing {
-            return self.fetch(request, body, Lookup::default(), FetchPlan::get(Forward::Bypass), report);
-        }
         let Some(lookup) = self.shared.store.try_get(&request.key) else {
             return self.look_up(request, body, report);
         };
         let lookup = lookup.living(request.now);
-        match request.decide(core, &lookup) {
+        let decision = request.decide(core, &lookup);
+        if let Decision::Serve(index) = decision
+            && let Some(stored) = lookup.variants.get(index)
+            && !stored.response.payload().is_remote()
+        {
             // Short, because it is the way of most requests: nothing large is moved.
-            Decision::Serve(index) if !lookup.variants[index].response.payload().is_remote() => {
-                let answer = request.hit(core, &lookup.variants[index], None, None);
-                ResponseFuture::ready(report.answered(&core.reporter, &request.policy, answer))
-            }
-            decision => self.carry_out(decision, request, body, lookup, report),
+            let answer = request.hit(core, stored, None, None);
+            return ResponseFuture::ready(report.answered(&core.reporter, &request.policy, answer));
         }
+        self.carry_out(decision, request, body, lookup, report)
     }
 
     /// Carries out what was decided, with what was found.
@@ -329,6 +333,63 @@ impl<I, S: Store> CacheService<I, S> {
         })
     }
 
+    /// Forwards a request where nothing is stored, for an answer with an entity tag.
+    fn tag<Q>(&self, mut parts: Parts, body: Q) -> ResponseFuture<I, Q, S>
+    where
+        I: InnerService<Q>,
+        Q: Body + Send + 'static,
+    {
+        let core = &self.shared.core;
+        if core.is_nested(&parts) {
+            let (policy, report) = (RequestPolicy::asked_before(), RequestReport::default());
+            return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested), policy, report);
+        }
+        let mut report = core.reporter.begin(&parts.method);
+        let mut policy = RequestPolicy::unasked(&core.policy);
+        let is_bounded = core.gauges.calls.is_bounded();
+        let is_judged = !policy.hooks.is_for_storing_only();
+        let mut key = None;
+        if is_judged || is_bounded || report.is_wanted() {
+            key::enter(&mut parts);
+            match policy.request(&mut parts) {
+                RequestAction::Bypass(reason) if is_judged => {
+                    return self.bypass(parts, body, reason, policy, report);
+                }
+                RequestAction::Bypass(_) => {} // it would have no key in a store
+                RequestAction::Cache(of_policy) => key = Some(of_policy),
+            }
+        }
+        if let Some(key) = &key {
+            report.set_key(key);
+        }
+        let further = parts.extensions.get::<KeyParts>();
+        let has_content = further.is_some_and(KeyParts::has_content);
+        let is_query = parts.method == Method::QUERY && has_content;
+        if parts.method != Method::GET && parts.method != Method::HEAD && !is_query {
+            return self.pass(parts, body, Forward::Method, None, policy, report);
+        }
+        let fields = RequestFields::of(&parts.headers);
+        if let Some(reason) = kept_apart(&parts, fields, has_content, &body) {
+            return self.bypass(parts, body, reason.into(), policy, report);
+        }
+        if let (Some(of_policy), Some(further)) = (&mut key, further) {
+            *of_policy = further.key(of_policy.clone(), &parts.headers);
+            report.set_key(of_policy);
+        }
+        // Where nobody can see a difference, a layer inside itself need not know that it is.
+        if is_bounded || is_judged || core.reporter.shows_outcomes() {
+            core.mark(&mut parts);
+        }
+        let exchange = TagOnly::new(&self.shared, &mut parts, fields, key.as_ref(), policy.lasting(), report);
+        key::leave(&mut parts);
+        let (inner, request) = (self.inner.clone(), Request::from_parts(parts, body));
+        if is_bounded {
+            ResponseFuture::boxed(exchange.call_by_permit(key, inner, request))
+        } else {
+            ResponseFuture::tag(inner, request, exchange)
+        }
+    }
+
     fn bypass<Q>(
         &self,
         parts: Parts,
@@ -362,7 +423,9 @@ impl<I, S: Store> CacheService<I, S> {
         let forwarding = Forwarding { detail, ..Forwarding::new(forward) };
         let policy = policy.lasting();
         let core = &self.shared.core;
-        key::settle_authority(&mut parts);
+        if core.storing {
+            key::settle_authority(&mut parts);
+        }
         policy.forward(&mut parts, forward, false);
         framing::repair_request(&mut parts.headers);
         core.mark(&mut parts);
@@ -435,7 +498,7 @@ impl<I, S: Store> CacheService<I, S> {
         key::settle_authority(&mut request.parts);
         let plan = FetchPlan::in_background(index);
         let mut exchange = Exchange::new(Arc::clone(&self.shared), request, lookup, plan);
-        exchange.background = Some(permit);
+        exchange.background = Some(Box::new(permit));
         let answer = CollapsedFetch::new(exchange).run(self.inner.clone(), body);
         drop(runtime.spawn(async move {
             // What is stored on the way is all that counts.
@@ -465,6 +528,23 @@ impl<I, S: Store> CacheService<I, S> {
     }
 }
 
+/// Why a GET, HEAD or QUERY is forwarded as it is; `None` where it is the cache's business. `has_known_content`: that of a
+/// QUERY, which is part of what is asked.
+#[inline]
+fn kept_apart<Q: Body>(
+    request: &Parts,
+    fields: RequestFields,
+    has_known_content: bool,
+    body: &Q,
+) -> Option<&'static str> {
+    if fields.upgrade {
+        return Some("upgrade");
+    }
+    let (least, is_end) = (body.size_hint().lower(), body.is_end_stream());
+    let has_content = framing::request_has_content(request.version, fields.content, least, is_end);
+    (has_content && !has_known_content).then_some("content")
+}
+
 /// The future of an answer that is reported when it is there.
 fn reported<I, Q, S>(
     shared: Arc<Shared<S>>,
@@ -476,13 +556,5 @@ where
     I: InnerService<Q>,
     S: Store,
 {
-    ResponseFuture::boxed(async move {
-        match answer.await {
-            Ok(answer) => Ok(report.answered(&shared.core.reporter, &policy, answer)),
-            Err(error) => {
-                report.failed();
-                Err(error)
-            }
-        }
-    })
+    ResponseFuture::boxed(Reported { answer, policy, report, shared })
 }

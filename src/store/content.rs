@@ -67,6 +67,7 @@ impl fmt::Debug for StoredBody {
 }
 
 /// What became of a [`Store::begin`](crate::Store::begin).
+#[non_exhaustive]
 pub enum BeginOutcome {
     /// The store takes this content whole, by [`Store::put`](crate::Store::put), if it fits into memory.
     PutWhole,

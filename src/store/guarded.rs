@@ -29,7 +29,8 @@ use crate::semantics::range::ByteRange;
 ///
 /// After [`GuardLimits::failures`] failures in a row, or when half of at least 20 calls within one second have failed, the
 /// circuit is open: calls fail at once. Every [`GuardLimits::pause`] one call is let through as a probe, and when that
-/// succeeds the circuit is closed. A time-out is a failure.
+/// succeeds the circuit is closed. A time-out is a failure. Purges are made all the same, and one that succeeds lets the next
+/// call through as a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardLimits {
     failures: u32,
@@ -76,7 +77,8 @@ impl GuardLimits {
         self
     }
 
-    /// How long [`Store::invalidate`] may take; default 2 s. Unsafe requests and whoever purges wait for it.
+    /// How long [`Store::invalidate`] may take, also while the circuit is open; default 2 s. Unsafe requests and callers that
+    /// purge wait for it.
     #[must_use]
     pub fn purge(mut self, limit: Duration) -> Self {
         self.purge = limit;
@@ -135,7 +137,7 @@ impl<S: Store> Guarded<S> {
         Self { guard, store }
     }
 
-    /// Whether the circuit is open: the store is not called, except by a probe now and then.
+    /// Whether the circuit is open: the store is not called, except for purges and by a probe now and then.
     pub fn is_open(&self) -> bool {
         self.guard.as_ref().is_some_and(|guard| matches!(*lock(&guard.circuit), Circuit::Open { .. }))
     }
@@ -195,7 +197,12 @@ impl<S: Store> Store for Guarded<S> {
         response: StoredResponse,
         fence: Fence,
     ) -> Result<PutOutcome, StoreError> {
-        self.call("put", write, self.store.put(key, response, fence)).await
+        match &self.guard {
+            // Not by way of `call`: each future that another one is given has two places in it, and this one is part of
+            // every miss.
+            None => self.store.put(key, response, fence).await,
+            Some(_) => Box::pin(self.call("put", write, self.store.put(key, response, fence))).await,
+        }
     }
 
     async fn begin(
@@ -233,7 +240,11 @@ impl<S: Store> Store for Guarded<S> {
     }
 
     async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), StoreError> {
-        self.call("invalidate", |limits| limits.purge, self.store.invalidate(targets, mode)).await
+        let purge = self.store.invalidate(targets, mode);
+        match &self.guard {
+            None => purge.await,
+            Some(guard) => guard.purge(purge).await,
+        }
     }
 
     fn limits(&self) -> StoreLimits {
@@ -260,11 +271,21 @@ struct Guard {
 
 enum Circuit {
     Closed(Recent),
-    /// Not called since then, or probed then.
+    /// Not called since then, or probed then; `None` where a purge has succeeded since.
     Open {
         is_probed: bool,
-        since: Instant,
+        since: Option<Instant>,
     },
+}
+
+/// A call within its deadline.
+async fn in_time<T>(
+    action: &'static str,
+    limit: Duration,
+    call: impl Future<Output = Result<T, StoreError>> + Send,
+) -> Result<T, StoreError> {
+    let ended = Deadline::new(limit).in_time(call).await;
+    ended.unwrap_or_else(|| Err(StoreError::timed_out(action, limit)))
 }
 
 /// How calls have ended of late.
@@ -317,9 +338,24 @@ impl Guard {
         call: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
         let turn = self.turn().ok_or_else(|| StoreError::circuit_open(action))?;
-        let ended = Deadline::new(limit).in_time(call).await;
-        let ended = ended.unwrap_or_else(|| Err(StoreError::timed_out(action, limit)));
+        let ended = in_time(action, limit, call).await;
         turn.end(ended.is_err());
+        ended
+    }
+
+    /// Purges also while the circuit is open: reads that fail say nothing of purges, and what is not purged now is served when
+    /// they succeed again. Where it succeeds, the next call may probe.
+    async fn purge(
+        &self,
+        purge: impl Future<Output = Result<(), StoreError>> + Send,
+    ) -> Result<(), StoreError> {
+        let ended = in_time("invalidate", self.limits.purge, purge).await;
+        self.count(ended.is_err());
+        if ended.is_ok()
+            && let Circuit::Open { since, .. } = &mut *lock(&self.circuit)
+        {
+            *since = None;
+        }
         ended
     }
 
@@ -329,7 +365,8 @@ impl Guard {
         let is_probe = match &mut *circuit {
             Circuit::Closed(_) => false,
             Circuit::Open { is_probed, since } => {
-                if *is_probed || moment().duration_since(*since) < self.limits.pause {
+                let is_early = |since| moment().duration_since(since) < self.limits.pause;
+                if *is_probed || since.is_some_and(is_early) {
                     return None;
                 }
                 *is_probed = true;
@@ -344,7 +381,7 @@ impl Guard {
         if let Circuit::Closed(recent) = &mut *circuit {
             let now = moment();
             if recent.add(has_failed, self.limits.failures, now) {
-                *circuit = Circuit::Open { is_probed: false, since: now };
+                *circuit = Circuit::Open { is_probed: false, since: Some(now) };
             }
         }
     }
@@ -357,7 +394,7 @@ impl Turn<'_> {
         }
         let now = moment();
         *lock(&self.guard.circuit) = if has_failed {
-            Circuit::Open { is_probed: false, since: now }
+            Circuit::Open { is_probed: false, since: Some(now) }
         } else {
             Circuit::Closed(Recent::new(now))
         };
@@ -399,7 +436,7 @@ impl GuardedBody {
     }
 }
 
-async fn in_time(mut body: StoredBody, limit: Duration) -> Awaited {
+async fn next_in_time(mut body: StoredBody, limit: Duration) -> Awaited {
     let next = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
     let next = Deadline::new(limit).in_time(next).await;
     (body, next)
@@ -417,7 +454,7 @@ impl Body for GuardedBody {
                 BodyState::Ready(mut body) => match Pin::new(&mut body).poll_frame(cx) {
                     Poll::Ready(polled) => (body, Some(polled)),
                     Poll::Pending => {
-                        self.state = BodyState::Waiting(Box::pin(in_time(body, limit)));
+                        self.state = BodyState::Waiting(Box::pin(next_in_time(body, limit)));
                         continue;
                     }
                 },
@@ -435,10 +472,8 @@ impl Body for GuardedBody {
                     self.state = BodyState::Ready(body);
                     Some(Ok(frame))
                 }
-                Some(Some(Err(error))) => {
-                    self.guard.count(true);
-                    Some(Err(error))
-                }
+                // As where the response was removed meanwhile: that says nothing of the store.
+                Some(Some(Err(error))) => Some(Err(error)),
                 Some(None) => None,
                 None => {
                     self.guard.count(true);

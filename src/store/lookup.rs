@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
+use smallvec::SmallVec;
+
 use super::purges::HeldNames;
 use crate::entry::StoredResponse;
 
@@ -27,7 +29,19 @@ impl Fence {
 
 /// Distinguishes one stored response from all others that the store has held or will hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct StoredId(pub u64);
+pub struct StoredId(u64);
+
+impl StoredId {
+    /// An identity from a store's own bits.
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// What [`StoredId::from_bits`] was given.
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+}
 
 /// What a look-up found.
 #[derive(Clone, Debug, Default)]
@@ -83,8 +97,9 @@ struct Shelf {
     /// A store's own mark: the purge number up to which all are known to be untouched.
     checked: AtomicU64,
     /// Keeps the stamps of purges that concern these responses, for as long as anybody has them.
-    held: Option<Arc<HeldNames>>,
-    list: Box<[Stored]>,
+    held: Option<HeldNames>,
+    /// In the same block, as most keys have one response.
+    list: SmallVec<[Stored; 1]>,
 }
 
 impl Variants {
@@ -96,9 +111,9 @@ impl Variants {
     pub(super) fn checked(
         list: impl IntoIterator<Item = Stored>,
         number: u64,
-        held: Option<Arc<HeldNames>>,
+        held: Option<HeldNames>,
     ) -> Self {
-        let list: Box<[Stored]> = list.into_iter().collect();
+        let list: SmallVec<[Stored; 1]> = list.into_iter().collect();
         let checked = AtomicU64::new(number);
         Self((!list.is_empty()).then(|| Arc::new(Shelf { checked, held, list })))
     }

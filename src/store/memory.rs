@@ -1,12 +1,13 @@
 //! Stored responses in memory, bounded in bytes.
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
+use smallvec::{SmallVec, smallvec};
 
 use super::purges::{HeldNames, Purges, number};
 use super::stamp::Verdict;
@@ -52,7 +53,7 @@ struct Inner {
     purges: Arc<Purges>,
     /// Writers of one key take turns; readers never wait for them.
     writers: [Mutex<()>; WRITERS],
-    writer_hasher: RandomState,
+    writer_hasher: DefaultHashBuilder,
 }
 
 /// One where schedules are explored, so that the random hash of a key has no part in them.
@@ -123,7 +124,7 @@ impl MemoryStoreBuilder {
 
     /// Makes the store.
     pub fn build(self) -> MemoryStore {
-        /// Room beside the content for key, fields and bookkeeping of the largest object.
+        /// Room in addition to the content for key, fields and bookkeeping of the largest object.
         const HEAD: u64 = 64 * 1024;
         let max_object = self.max_object.min(self.capacity / 4 * 3);
         // A shard takes no item heavier than its hot part, 97 % of its share of the capacity. So there
@@ -158,7 +159,7 @@ impl MemoryStoreBuilder {
                 max_key,
                 purges: Arc::default(),
                 writers: std::array::from_fn(|_| Mutex::new(())),
-                writer_hasher: RandomState::new(),
+                writer_hasher: DefaultHashBuilder::default(),
             }),
         }
     }
@@ -215,7 +216,9 @@ impl MemoryStore {
     }
 }
 
-/// Whether no variant can have been hit by a purge up to number `latest`.
+/// Whether no variant can have been hit by a purge up to number `latest`, by the mark of the variants. Without the mark, a
+/// hit would look for the stamps of its key and groups each time: 240 instructions (3 %) as long as nothing was purged, and
+/// more from then on.
 fn is_checked(variants: &Variants, latest: u64) -> bool {
     variants.mark().is_none_or(|mark| mark.load(Ordering::Acquire) >= latest)
 }
@@ -260,8 +263,8 @@ impl Inner {
     }
 
     fn put(&self, key: &CacheKey, response: StoredResponse, fence: Fence) -> PutOutcome {
-        let selecting = response.head().reuse().selecting.clone();
-        let replaces = |stored: &Stored| stored.response.head().reuse().selecting == selecting;
+        let head = Arc::clone(&response.head);
+        let replaces = |stored: &Stored| stored.response.head().reuse().selecting == head.reuse.selecting;
         let writing = self.writer(key);
         self.write(writing, key, response, fence, replaces, false)
     }
@@ -321,9 +324,9 @@ impl Inner {
         }
         // By the times of messages: the store reads no clock.
         let received_at = response.head().reuse().response_time;
-        let id = StoredId(self.ids.fetch_add(1, Ordering::Relaxed));
+        let id = StoredId::from_bits(self.ids.fetch_add(1, Ordering::Relaxed));
         let mut total = weight;
-        let mut list = vec![Stored::new(id, fence, response)];
+        let mut list: SmallVec<[_; 1]> = smallvec![Stored::new(id, fence, response)];
         let oldest = present.iter().map(|stored| number(stored.fence)).min();
         for stored in present.iter().filter(|stored| !replaces(stored) && !stored.is_gone(received_at)) {
             let more = weight_of(&stored.response);
@@ -335,7 +338,7 @@ impl Inner {
             list.push(stored.clone());
         }
         let checked = oldest.map_or(number(fence), |oldest| oldest.min(number(fence)));
-        let variants = Variants::checked(list, checked, Some(Arc::new(held)));
+        let variants = Variants::checked(list, checked, Some(held));
         let entry = Entry { variants, weight: total };
         let mut dropped = Dropped::default();
         self.cache.insert_with_lifecycle(key.clone(), entry, &mut dropped);
@@ -348,9 +351,9 @@ impl Inner {
 
 /// What a name by which a response can be purged takes in the table of those: its place, at the table's usual load.
 const NAME: u64 = 48;
-/// What an entry takes beside its key and its responses: the slot in quick_cache's table, the blocks of the list of
-/// variants, of the purge mark and of the names, and the place of its URI's name.
-const ENTRY: u64 = 160 + size_of::<HeldNames>() as u64 + 16 + NAME;
+/// What an entry takes in addition to its key and its responses: the slot in quick_cache's table, the block of the
+/// variants with the purge mark and the names, and the place of its URI's name.
+const ENTRY: u64 = 144 + size_of::<HeldNames>() as u64 + NAME;
 
 fn weight_of(response: &StoredResponse) -> u64 {
     let names = 2 * response.head().groups().count() + usize::from(response.may_answer_for_other_queries());

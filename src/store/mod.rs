@@ -71,6 +71,10 @@ use crate::semantics::range::ByteRange;
 /// gives it without [`Stored::expired`] (expired), not even one whose `put` was under way. When it can't be sure
 /// that the purge has taken effect, it returns an error.
 ///
+/// *What it does not know.* Targets and modes may be added. A store that meets one that it does not know purges more, never
+/// less: for a target, everything that the target may name, and everything where it can't tell; for a mode, as
+/// [`PurgeMode::Remove`] does. An error is right only where even that fails.
+///
 /// *Cost.* A purge costs the same whatever the number of stored responses.
 ///
 /// *Failure.* No method panics. An error of a read costs a miss, one of a write means that nothing is stored. The cache
@@ -195,6 +199,7 @@ impl fmt::Debug for Expected {
 
 /// What became of a [`Store::put`] or [`Store::freshen`], or of what [`Store::begin`] began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PutOutcome {
     /// It is stored.
     Stored,
@@ -257,6 +262,13 @@ impl StoreLimits {
     #[must_use]
     pub fn capacity(mut self, bytes: u64) -> Self {
         self.capacity = Some(bytes);
+        self
+    }
+
+    /// Sets [`StoreLimits::is_guarded`]: for a store that waits and has deadlines of its own.
+    #[must_use]
+    pub fn is_guarded(mut self, is_guarded: bool) -> Self {
+        self.is_guarded = is_guarded;
         self
     }
 

@@ -1,7 +1,7 @@
-//! Which names anything goes by that is stored or on its way, and the purge stamps of these names.
+//! The names by which stored and expected responses can be purged, and the purge stamps of these names.
 //!
-//! Invariant: a name has a place exactly as long as somebody holds it, and its stamps live in that place. So a purge of
-//! what nobody holds leaves nothing behind, and there are never more stamps than there are names to purge.
+//! Invariant: a name has a place exactly as long as something holds it, and its stamps live in that place. So a purge
+//! of a name that nothing holds leaves nothing behind, and there are never more stamps than there are names to purge.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -10,17 +10,17 @@ use std::sync::PoisonError;
 use super::stamp::{Stamp, Verdict};
 use crate::runtime::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// A name's kind and bytes by their seeded hash: a name may be as long as a URI, and comes from clients. Two names with
-/// one hash share a place and are purged together, which costs a fetch and shows nobody anything.
+/// The seeded hash of a name's kind and bytes: a name may be as long as a URI, and comes from clients. Two names with
+/// the same hash share a place and are purged together, which costs a fetch and leaks nothing.
 pub(super) type Name = u64;
 
 /// One where schedules are explored, so that the random hash of a name has no part in them.
 const SHARDS: usize = if cfg!(shuttle) { 1 } else { 64 };
-/// How many targets narrower than its name a place tells apart; then the oldest counts for the whole place.
+/// How many targets narrower than its name a place keeps apart; beyond that, the oldest counts for the whole place.
 const NARROWER: usize = 64;
-/// A shard's table that has room for so many places never shrinks.
+/// A shard's table with room for at most this many places never shrinks.
 const ROOM: usize = 256;
-/// For how many groups of names a shard remembers the latest purge that found no place.
+/// The number of groups of names for which a shard remembers the latest purge that found no place.
 const BYGONE: usize = 256;
 
 /// All places.
@@ -30,16 +30,16 @@ pub(super) struct Places {
 
 #[derive(Default)]
 struct Shard {
-    /// The number of the latest purge without a place, or whose place is gone, for each group of names; empty while there
-    /// was none. Only what was fetched without a guard is judged by it.
+    /// For each group of names, the number of the latest purge that had no place, or whose place is gone; empty until
+    /// there is one. Only responses that were fetched without a guard are judged by it.
     bygone: Box<[u64]>,
     on_their_way: Fences,
     places: HashMap<Name, Place, BuildHasherDefault<AsItIs>>,
 }
 
 impl Shard {
-    /// Notes a purge that has no place. Whoever takes the name later sees the number, and whoever has taken it
-    /// before has got a stamp, for all of that is done under one lock.
+    /// Records a purge that has no place. A holder that takes the name later sees the number, and one that took it
+    /// before has a stamp, because all of this happens under one lock.
     fn miss(&mut self, name: Name, number: u64) -> bool {
         if self.bygone.is_empty() {
             self.bygone = vec![0; BYGONE].into_boxed_slice();
@@ -50,7 +50,7 @@ impl Shard {
     }
 }
 
-/// A name that somebody holds.
+/// A name that something holds.
 #[derive(Default)]
 struct Place {
     holders: u32,
@@ -103,7 +103,7 @@ impl Places {
         write(self.shard(name)).places.entry(name).or_default().holders += 1;
     }
 
-    /// Ends one [`Places::hold`].
+    /// Undoes one [`Places::hold`].
     pub(super) fn release(&self, name: Name) {
         let mut shard = write(self.shard(name));
         let Some(place) = shard.places.get_mut(&name) else {
@@ -122,18 +122,17 @@ impl Places {
         drop(forgotten);
     }
 
-    /// Notes that a response is on its way which was asked for after the purge with this number. `name` is one of its
-    /// names.
+    /// Records an expected response that was requested after the purge with this number. `name` is one of its names.
     pub(super) fn depart(&self, name: Name, fence: u64) {
         write(self.shard(name)).on_their_way.add(fence);
     }
 
-    /// Ends one [`Places::depart`].
+    /// Undoes one [`Places::depart`].
     pub(super) fn arrive(&self, name: Name, fence: u64) {
         write(self.shard(name)).on_their_way.remove(fence);
     }
 
-    /// The oldest fence of all responses on their way.
+    /// The oldest fence of all expected responses.
     pub(super) fn oldest_on_its_way(&self) -> Option<u64> {
         self.shards.iter().filter_map(|shard| read(shard).on_their_way.oldest()).min()
     }
@@ -142,8 +141,8 @@ impl Places {
         read(self.shard(name)).places.contains_key(&name)
     }
 
-    /// Stamps a name, or only the `narrower` target in it. Whether anybody holds the name; otherwise the `number` of the
-    /// purge is all that is left of it.
+    /// Stamps a name, or only the `narrower` target in it. Returns whether anything holds the name; if not, only the
+    /// `number` of the purge remains.
     pub(super) fn stamp(&self, name: Name, narrower: Option<Name>, stamp: &Stamp, number: u64) -> bool {
         let mut shard = write(self.shard(name));
         match shard.places.get_mut(&name) {
@@ -155,18 +154,18 @@ impl Places {
         }
     }
 
-    /// Whether anybody holds a name, as [`Places::stamp`] says it.
+    /// Whether anything holds a name; like [`Places::stamp`], it records the number if not.
     pub(super) fn find(&self, name: Name, number: u64) -> bool {
         let mut shard = write(self.shard(name));
         shard.places.contains_key(&name) || shard.miss(name, number)
     }
 
-    /// Whether anybody holds any name at all.
+    /// Whether anything holds any name at all.
     pub(super) fn are_held(&self) -> bool {
         self.shards.iter().any(|shard| !read(shard).places.is_empty())
     }
 
-    /// What the stamps of a name say of a response, on top of an earlier verdict. `is_meant` says whether a narrower
+    /// What the stamps of a name say about a response, added to an earlier verdict. `is_meant` says whether a narrower
     /// target is the response's.
     pub(super) fn judge(
         &self,
@@ -204,7 +203,7 @@ fn group(name: Name) -> usize {
     usize::try_from((name >> 32) % BYGONE as u64).unwrap_or_default()
 }
 
-// No code under these locks can panic half-way through a change, so a poisoned one is whole.
+// No code under these locks can panic in the middle of a change, so a poisoned lock guards consistent data.
 
 pub(super) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
@@ -214,7 +213,7 @@ pub(super) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Fences in their order, each with how often it is there.
+/// Fences in ascending order, each with its count.
 #[derive(Default)]
 struct Fences(VecDeque<(u64, u32)>);
 

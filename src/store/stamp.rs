@@ -1,10 +1,10 @@
-//! Purge stamps: how a response is hit by a purge that came after it was asked for.
+//! Purge stamps: how a purge reaches a response that was requested before it.
 //!
 //! A stamp is a number from one counter, not a time. It hits every response whose fence is older.
 
 use super::{Expired, PurgeMode};
 
-/// What purges say of a response.
+/// What purges say about a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Expired(Expired),
@@ -17,11 +17,12 @@ pub(super) enum Verdict {
 pub(super) struct Stamp {
     /// The number of the latest hard purge; 0 for none.
     removed: u64,
-    /// The latest soft purges, the oldest first: what was fetched before several is stale since the first of them.
+    /// The latest soft purges, the oldest first: a response that was fetched before several of them is stale since the
+    /// first.
     expired: Vec<(u64, Expired)>,
 }
 
-/// How many soft purges of one target are told apart; older ones count as the oldest of these.
+/// How many soft purges of one target are kept apart; older ones count as the oldest of these.
 const SOFT: usize = 8;
 
 impl Stamp {
@@ -46,7 +47,7 @@ impl Stamp {
         }
     }
 
-    /// What this stamp says of a response that was fetched under `fence`, on top of an earlier verdict.
+    /// What this stamp says about a response that was fetched under `fence`, added to an earlier verdict.
     pub(super) fn judge(&self, fence: u64, so_far: Verdict) -> Verdict {
         if so_far == Verdict::Removed || self.removed > fence {
             return Verdict::Removed;
@@ -70,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn no_end_is_forgotten_however_many_soft_purges_follow() {
+    fn the_end_of_an_expiry_survives_any_number_of_soft_purges() {
         let mut stamp = Stamp::new(1, PurgeMode::ExpireUntil { at: at(1), until: at(60) });
         for number in 2..100 {
             stamp.add(&Stamp::new(number, PurgeMode::Expire(at(number))));

@@ -1,4 +1,4 @@
-//! The layer fits where tower layers go: axum, plain services, hyper, between other layers, round a client.
+//! The layer with axum, plain services, hyper, other layers and an HTTP client.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ fn handler(calls: &Calls) -> axum::routing::MethodRouter {
 }
 
 #[tokio::test]
-async fn axum_as_it_stands() {
+async fn the_layer_caches_an_axum_router() {
     let calls = Calls::default();
     let router = Router::new().route("/", handler(&calls)).layer(cache_layer());
     let address = wire::serve_router(router).await;
@@ -62,7 +62,7 @@ async fn axum_as_it_stands() {
 }
 
 #[tokio::test]
-async fn axum_streams_whose_length_nobody_knows() {
+async fn the_layer_caches_axum_streams_of_unknown_length() {
     let router = Router::new()
         .route(
             "/",
@@ -99,7 +99,7 @@ async fn one_layer_over_several_routes_shares_one_store() {
 }
 
 #[tokio::test]
-async fn a_plain_service_with_a_full_body() {
+async fn the_layer_caches_a_plain_service_with_full_bodies() {
     let calls = Calls::default();
     let counted = calls.clone();
     let service = tower::service_fn(move |_: Request<Full<Bytes>>| {
@@ -120,7 +120,7 @@ async fn a_plain_service_with_a_full_body() {
 }
 
 #[tokio::test]
-async fn boxed_bodies_sync_or_not() {
+async fn the_layer_caches_boxed_bodies_sync_or_not() {
     let sync = tower::service_fn(|_: Request<BoxBody<Bytes, Infallible>>| async {
         let body: BoxBody<Bytes, Infallible> = Full::from("sync").boxed();
         let response = Response::builder().header("cache-control", "max-age=60").body(body);
@@ -143,7 +143,7 @@ async fn boxed_bodies_sync_or_not() {
 }
 
 #[tokio::test]
-async fn hypers_own_bodies_in_and_out() {
+async fn the_layer_caches_hypers_incoming_bodies() {
     // A caching reverse proxy in a few lines: Incoming on both sides, round a pooled client.
     let calls = Calls::default();
     let origin = wire::serve_router(Router::new().route("/x", handler(&calls))).await;
@@ -165,7 +165,7 @@ async fn hypers_own_bodies_in_and_out() {
 }
 
 #[tokio::test]
-async fn round_a_client() {
+async fn the_layer_wraps_an_http_client() {
     let calls = Calls::default();
     let origin = wire::serve_router(Router::new().route("/x", handler(&calls))).await;
     let mut client = ServiceBuilder::new().layer(cache_layer()).service(wire::client::<Empty<Bytes>>());
@@ -178,7 +178,7 @@ async fn round_a_client() {
 }
 
 #[tokio::test]
-async fn between_trace_compression_and_timeout() {
+async fn the_layer_works_inside_and_outside_of_trace_compression_and_timeout() {
     let calls = Calls::default();
     let timeout = || TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_secs(30));
     let outside = ServiceBuilder::new()
@@ -213,7 +213,7 @@ async fn between_trace_compression_and_timeout() {
 }
 
 #[tokio::test]
-async fn as_a_boxed_clone_service() {
+async fn the_cache_can_be_a_boxed_clone_service() {
     let service = tower::service_fn(|_: Request<Body>| async {
         Ok::<_, Infallible>(
             Response::builder().header("cache-control", "max-age=9").body(Body::from("x")).unwrap(),
@@ -225,7 +225,7 @@ async fn as_a_boxed_clone_service() {
 }
 
 #[tokio::test]
-async fn a_store_behind_a_box() {
+async fn the_layer_works_over_a_boxed_store() {
     let calls = Calls::default();
     let layer = CacheLayer::new(BoxStore::new(MemoryStore::default()));
     let address = wire::serve_router(Router::new().route("/", handler(&calls)).layer(layer)).await;
@@ -262,7 +262,7 @@ async fn the_cache_is_ready_while_the_origin_is_not() {
 }
 
 #[tokio::test]
-async fn a_304_over_the_wire_says_nothing_of_a_length() {
+async fn a_304_over_the_wire_has_no_content_length() {
     let calls = Calls::default();
     // Outside of the router, which gives an answer without content the length 0, whatever its status.
     let router = Router::new().route("/", handler(&calls));
@@ -287,7 +287,7 @@ async fn a_304_over_the_wire_says_nothing_of_a_length() {
 }
 
 #[tokio::test]
-async fn a_get_with_content_round_a_client_bypasses() {
+async fn a_get_with_content_to_a_wrapped_client_bypasses_the_cache() {
     let layer = cache_layer();
     let origin = crate::support::Origin::new([crate::support::Reply::cc("x", "max-age=60")]);
     let mut cache = layer.layer(origin);
@@ -298,7 +298,7 @@ async fn a_get_with_content_round_a_client_bypasses() {
 }
 
 #[tokio::test]
-async fn trailers_come_over_the_wire_from_storage_too() {
+async fn stored_trailers_are_sent_over_the_wire() {
     let reply = crate::support::Reply::cc("", "max-age=60").frames(&["a", "b"]).trailer("x-sum", "2");
     let address = wire::serve(cache_layer().layer(crate::support::Origin::new([reply]))).await;
     for hit in [false, true] {

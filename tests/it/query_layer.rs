@@ -1,4 +1,4 @@
-//! QUERY (RFC 10008): the content is part of what is asked.
+//! QUERY (RFC 10008): the content of the request is part of the key.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -63,7 +63,7 @@ async fn qy_the_content_is_part_of_the_key() {
 }
 
 #[tokio::test]
-async fn qy_content_comes_in_pieces_or_has_no_length() {
+async fn qy_content_in_pieces_or_of_unknown_length_makes_the_same_key() {
     let echo = Echo::new(QueryLayer::new());
     let pieces = |list: [&'static str; 2]| Body::from_stream(stream::iter(list.map(Ok::<_, std::io::Error>)));
     echo.send(Method::QUERY, &[], pieces(["on", "e"])).await.has_body("one");
@@ -85,7 +85,7 @@ async fn qy_large_content_is_forwarded_as_it_comes() {
 }
 
 #[tokio::test]
-async fn qy_a_content_that_breaks_reaches_the_service_as_broken() {
+async fn qy_content_that_breaks_reaches_the_service_as_broken() {
     let echo = Echo::new(QueryLayer::new());
     let broken = stream::iter([Ok("ab"), Err(std::io::Error::other("broke"))]);
     let seen = echo.send(Method::QUERY, &[], Body::from_stream(broken)).await;
@@ -94,7 +94,7 @@ async fn qy_a_content_that_breaks_reaches_the_service_as_broken() {
 }
 
 #[tokio::test]
-async fn qy_conditions_and_unsafe_requests() {
+async fn qy_conditions_are_answered_from_storage_and_a_post_invalidates() {
     let echo = Echo::new(QueryLayer::new());
     let first = echo.query("", "a").await;
     let tag = first.field("etag").expect("a generated tag").to_owned();

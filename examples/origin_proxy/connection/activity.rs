@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn f18_a_connection_has_so_long_for_its_first_head_whatever_else_it_does() {
+    async fn f18_the_time_limit_of_the_first_request_head_is_not_extended_by_other_traffic() {
         let activity = Arc::new(Activity::new());
         advance(5 * SECOND).await;
         receive(&activity);
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn f18_a_connection_is_idle_when_its_answers_are_written() {
+    async fn f18_a_connection_becomes_idle_when_its_responses_are_written() {
         let activity = Arc::new(Activity::new());
         for version in [Version::HTTP_11, Version::HTTP_2] {
             let request = activity.open_request(version);
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn f18_a_later_head_has_its_time_from_its_first_byte() {
+    async fn f18_the_time_limit_of_a_later_request_head_starts_at_its_first_byte() {
         let activity = Arc::new(Activity::new());
         drop(activity.open_request(Version::HTTP_11));
         advance(10 * SECOND).await;
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn f18_a_client_that_takes_nothing_is_cut_off_and_one_that_takes_little_is_not() {
+    async fn f18_a_client_that_reads_nothing_is_cut_off_and_a_slow_one_is_not() {
         let activity = Arc::new(Activity::new());
         let _request = activity.open_request(Version::HTTP_11);
         for _ in 0..100 {
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn f18_answers_that_nobody_takes_hold_no_connection() {
+    async fn f18_an_http2_connection_is_cut_off_if_none_of_its_responses_is_read() {
         for version in [Version::HTTP_11, Version::HTTP_2] {
             let activity = Arc::new(Activity::new());
             let mut requests = [activity.open_request(version), activity.open_request(version)];
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn f18_what_has_no_open_request_holds_no_drain() {
+    async fn f18_a_connection_without_an_open_request_does_not_delay_a_drain() {
         let activity = Arc::new(Activity::new());
         let request = activity.open_request(Version::HTTP_11);
         activity.shut_down(Shutdown::Graceful);

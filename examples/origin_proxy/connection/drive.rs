@@ -119,7 +119,7 @@ mod tests {
     };
 
     #[tokio::test(start_paused = true)]
-    async fn f18_a_connection_that_is_asked_to_end_does_so_without_waiting_for_its_timer() {
+    async fn f18_a_connection_shuts_down_at_once_without_waiting_for_its_timer() {
         for how in [Shutdown::Graceful, Shutdown::Now] {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();

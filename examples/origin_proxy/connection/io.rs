@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_collected_is_written_before_the_end_of_the_connection() {
+    async fn collected_writes_go_out_before_the_connection_is_shut_down() {
         let mut bench = Bench::new(Version::HTTP_2).await;
         bench.write(b"one").await;
         bench.io.shutdown().await.unwrap();

@@ -1,4 +1,4 @@
-//! Content on its way in, in memory of its own: a frame may be a slice of something much larger.
+//! Received content, in memory of its own: a frame may be a slice of something much larger.
 
 use std::collections::VecDeque;
 
@@ -6,13 +6,13 @@ use bytes::{Bytes, BytesMut};
 
 use crate::entry::pieces::PIECE;
 
-/// What is read while there is less of it is copied, so that a piece does not end up in crumbs.
+/// A reader gets a copy of less content than this, so that a block is not split into many small chunks.
 const CRUMB: usize = 4096;
 
-/// Content from some position on.
+/// Received content, from some position on.
 #[derive(Default)]
 pub(crate) struct Buffer {
-    /// Bytes of memory that it takes.
+    /// Bytes of memory that the buffer takes.
     charge: usize,
     chunks: VecDeque<Chunk>,
     open: Option<Open>,
@@ -21,34 +21,34 @@ pub(crate) struct Buffer {
 
 /// A block of content, or a part of one.
 struct Chunk {
-    /// What its block takes, where it is the last of it.
+    /// The memory of its block, counted at the block's last chunk.
     charge: usize,
     data: Bytes,
     start: u64,
 }
 
-/// The block that is being filled, as far as nobody holds it yet.
+/// The block that is being filled, as far as no reader has taken it.
 struct Open {
     charge: usize,
     data: BytesMut,
-    /// How much more goes into it.
+    /// The free space in the block.
     room: usize,
     start: u64,
 }
 
 impl Buffer {
-    /// How much has come in, be it there or not.
+    /// How much has been received, whether or not it is still kept.
     pub(crate) fn received(&self) -> u64 {
         self.received
     }
 
-    /// Bytes of memory that it takes.
+    /// Bytes of memory that the buffer takes.
     pub(crate) fn charge(&self) -> usize {
         self.charge
     }
 
-    /// Copies content in. Blocks never reach over the end of a piece, and are as long as what is `left` to come, where
-    /// that is known. Returns what there was no room for: `take` says whether there is room for a new block.
+    /// Copies content in. Blocks never cross the end of a piece, and are as long as the content that is `left`, if that
+    /// is known. Returns the content for which there was no room: `take` says whether there is room for a new block.
     pub(crate) fn copy(
         &mut self,
         mut data: Bytes,
@@ -61,7 +61,8 @@ impl Buffer {
                 Some(open) => open,
                 None => {
                     let within = usize::try_from(self.received % PIECE as u64).unwrap_or_default();
-                    // Without a length, each block is as long as all before it: small content takes little.
+                    // If the length is unknown, each block is as long as all before it, so that small content takes
+                    // little memory.
                     let so_far = usize::try_from(self.received).unwrap_or(PIECE);
                     let left =
                         end.map(|end| usize::try_from(end.saturating_sub(self.received)).unwrap_or(PIECE));
@@ -86,7 +87,7 @@ impl Buffer {
         None
     }
 
-    /// Takes content as it is.
+    /// Adds content without copying it.
     pub(crate) fn push(&mut self, data: Bytes) {
         self.close();
         self.charge += data.len();
@@ -95,12 +96,12 @@ impl Buffer {
         self.chunks.push_back(Chunk { charge, data, start });
     }
 
-    /// Counts content that nobody will ever take.
+    /// Counts content that no reader will take.
     pub(crate) fn skip(&mut self, length: usize) {
         self.received += length as u64;
     }
 
-    /// Nothing more goes into the block that is open.
+    /// Closes the open block.
     pub(crate) fn close(&mut self) {
         if let Some(open) = self.open.take() {
             let Open { charge, data, start, .. } = open;
@@ -128,7 +129,7 @@ impl Buffer {
         (skipped < chunk.data.len()).then(|| chunk.data.slice(skipped..))
     }
 
-    /// Lets go of what comes before a position. Returns the bytes of memory that this frees.
+    /// Drops the content before a position. Returns the bytes of memory that this frees.
     pub(crate) fn drop_before(&mut self, position: u64) -> usize {
         let before = self.charge;
         while let Some(chunk) = self.chunks.front()
@@ -140,7 +141,7 @@ impl Buffer {
         before - self.charge
     }
 
-    /// Lets go of all. Returns the bytes of memory that this frees.
+    /// Drops everything. Returns the bytes of memory that this frees.
     pub(crate) fn clear(&mut self) -> usize {
         self.chunks.clear();
         self.open = None;
@@ -163,7 +164,7 @@ impl Buffer {
         (chunks.into_iter().map(|chunk| chunk.data.clone()).collect(), is_block)
     }
 
-    /// Puts a block in the place of the chunks of a piece. Returns the bytes of memory that this frees.
+    /// Replaces the chunks of a piece with one block. Returns the bytes of memory that this frees.
     pub(crate) fn replace(&mut self, position: u64, data: Bytes) -> usize {
         let before = self.charge;
         let range = self.within(position);
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_is_what_came_in_however_it_came() {
+    fn the_buffer_returns_the_bytes_it_received_whatever_their_frames() {
         let content = numbered(3 * PIECE + 100);
         for step in [1, 100, CRUMB, 16_384, PIECE + 1, content.len()] {
             for left in [None, Some(content.len() as u64)] {
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn small_content_of_unknown_length_takes_little() {
+    fn small_content_of_unknown_length_takes_little_memory() {
         let mut buffer = Buffer::default();
         let mut taken = Vec::new();
         for _ in 0..20 {
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_no_room_for_comes_back() {
+    fn bytes_without_room_are_handed_back() {
         let mut buffer = Buffer::default();
         let mut room = PIECE + 10;
         let rest = buffer.copy(numbered(2 * PIECE), Some(2 * PIECE as u64), |bytes| {
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_in_the_place_of_crumbs_frees_what_is_too_much() {
+    fn replacing_crumbs_by_a_block_frees_the_excess_memory() {
         let mut buffer = Buffer::default();
         for _ in 0..3 {
             buffer.copy(numbered(5000), None, |_| true);

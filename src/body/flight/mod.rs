@@ -9,7 +9,7 @@
 //! reader. *Passing*: nothing is stored. As before, but for the readers alone. A reader that falls too far behind the fastest,
 //! and does not catch up in a moment, is cut off; so is a store that takes too little of what is there.
 //!
-//! Invariant: a reader sees the clean end of a body only after the inner body has come to its own.
+//! Invariant: a reader sees the clean end of a body only after the inner body has ended cleanly.
 
 mod buffer;
 mod reader;
@@ -37,7 +37,7 @@ const AHEAD: u64 = if cfg!(shuttle) { 4 } else { 256 * 1024 };
 /// How many bytes a reader may be behind when content is not kept and another one is faster; or as many as
 /// were kept, for that much is held by then.
 const BEHIND: u64 = if cfg!(shuttle) { 8 } else { 1024 * 1024 };
-/// How long the others wait in any case for a reader that is further behind: its task may not have had its turn yet.
+/// How long the others wait in any case for a reader that is further behind: its task may not have run yet.
 const TURN: Duration = Duration::from_millis(50);
 /// How long they wait beyond that before it is cut off, and how long readers wait for a store that does not catch up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
@@ -96,13 +96,13 @@ impl Flight {
         left
     }
 
-    /// From now on the pump waits for its readers, and nobody joins.
+    /// Stops storing: the pump waits for the readers, and no reader joins.
     pub(crate) fn pass(self: &Arc<Self>) {
         lock(&self.state).pass(&self.gauges);
         self.watch();
     }
 
-    /// Counts what its readers hold of complete content, and has them cut off when they make no progress.
+    /// Counts what the readers hold of complete content, and has them cut off if they make no progress.
     fn watch_complete(self: &Arc<Self>) {
         let (large, is_watched) = {
             let state = lock(&self.state);
@@ -119,7 +119,7 @@ impl Flight {
         self.watch();
     }
 
-    /// Has its readers cut off when they make no progress.
+    /// Has the readers cut off if they make no progress.
     fn watch(self: &Arc<Self>) {
         let reading = Arc::downgrade(self) as Weak<dyn Reading>;
         let watched = self.gauges.held.watch(address(self), reading);
@@ -156,7 +156,7 @@ impl Flight {
             }
             (_, None) => {}
         }
-        // What is complete is held by who reads it, as any answer is.
+        // Complete content is held by its readers, like that of any answer.
         let is_large = length > PIECE as u64;
         state.end = Some(end);
         state.buffer.close();
@@ -175,7 +175,7 @@ impl Flight {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Whether the pump is to go on at once.
+    /// Whether the pump continues.
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Next> {
         let mut state = lock(&self.state);
         if self.is_abandoned(&mut state) {
@@ -197,7 +197,7 @@ impl Flight {
         })
     }
 
-    /// Ready when nobody is even half as far behind any more.
+    /// Ready when no reader is more than half as far behind any more.
     fn poll_caught_up(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = lock(&self.state);
         if !state.has_laggards(self.behind / 2) {
@@ -215,7 +215,7 @@ impl Flight {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Waits until the pump is to go on, or to stop; `wait_for` is how often laggards may still be waited for.
+    /// Waits until the pump may continue or has to stop; `wait_for` is how often it may still wait for laggards.
     pub(crate) async fn room(&self, wait_for: &mut u32) -> Go {
         loop {
             match std::future::poll_fn(|cx| self.poll_room(cx)).await {
@@ -229,9 +229,9 @@ impl Flight {
             }
             let mut caught_up = std::future::poll_fn(|cx| self.poll_caught_up(cx));
             if briefly(TURN, &mut caught_up).await.is_some() {
-                continue; // it only had not had its turn
+                continue; // its task had only not run yet
             }
-            // Each such wait counts, or a slow reader would hold the others to its pace for ever.
+            // Each such wait counts; otherwise a slow reader would hold the others to its pace without end.
             let may_wait = *wait_for > 0;
             *wait_for = wait_for.saturating_sub(1);
             if !may_wait || briefly(PATIENCE, caught_up).await.is_none() {
@@ -240,14 +240,14 @@ impl Flight {
         }
     }
 
-    /// [`Flight::is_abandoned`], and the pump is woken when the last reader leaves.
+    /// [`Flight::is_abandoned`]; and wakes the pump when the last reader leaves.
     pub(crate) fn waits_for_nobody(&self, cx: &Context<'_>) -> bool {
         let mut state = lock(&self.state);
         state.pump = Some(cx.waker().clone());
         self.is_abandoned(&mut state)
     }
 
-    /// Whether nobody reads, and it may not go on alone.
+    /// Whether there are no readers, and the flight may not continue without them.
     fn is_abandoned(&self, state: &mut State) -> bool {
         if state.active().next().is_some() {
             state.detached = None;
@@ -259,7 +259,7 @@ impl Flight {
         }
         let is_abandoned = is_passing || state.detached.is_none();
         if is_abandoned {
-            // At once: whoever joined before the pump lets go would get a body that breaks.
+            // At once: a reader that joined before the pump ends would get a body that breaks.
             state.end = Some(End::Failed(Failure::Abandoned.into()));
             state.buffer.close();
             state.recount(&self.gauges);
@@ -267,7 +267,7 @@ impl Flight {
         is_abandoned
     }
 
-    /// A reader from the first byte on; `None` when that is gone, or never to be whole.
+    /// A reader from the first byte on; `None` if the beginning is dropped, or the content has failed.
     pub(crate) fn join(self: &Arc<Self>) -> Option<Reader> {
         let mut state = lock(&self.state);
         if state.stage != Stage::Keeping || matches!(state.end, Some(End::Failed(_))) {
@@ -283,8 +283,8 @@ impl Flight {
         Some(Reader::new(Arc::clone(self), number))
     }
 
-    /// Whether nothing has come in for longer than a request waits for another one's call, as far as those who look
-    /// can tell. Nobody waits for what is drained, which goes on as its readers do.
+    /// Whether no content has arrived for longer than a request waits for another request's call, as far as calls of
+    /// this function can tell. Nobody waits for what is drained, which goes on as its readers do.
     pub(crate) fn has_stalled(&self, now: SystemTime) -> bool {
         let mut state = lock(&self.state);
         if state.stage == Stage::Draining {
@@ -332,7 +332,7 @@ impl Drop for Flight {
     }
 }
 
-/// What the pump is to do.
+/// What the pump has to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Go {
     On,

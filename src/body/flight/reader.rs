@@ -12,7 +12,7 @@ use crate::runtime::{lock, moment};
 
 /// Reads a flight from its first byte on.
 pub(crate) struct Reader {
-    /// `None` when it has come to the end, good or bad, and holds nothing any more.
+    /// `None` after the end, clean or not: the reader holds nothing any more.
     seat: Option<Seat>,
 }
 
@@ -51,7 +51,8 @@ impl Reader {
         })
     }
 
-    /// Reads until all has come in, or nothing is stored any more. Whether it is whole.
+    /// Reads until all content has been received, or the flight has stopped storing. Returns whether the content is
+    /// complete.
     pub(crate) async fn settled(mut self) -> bool {
         while let Some(frame) = std::future::poll_fn(|cx| self.poll_frame(cx)).await {
             if frame.is_err() || self.seat.as_ref().is_some_and(|seat| seat.flight.is_passing()) {

@@ -15,15 +15,15 @@ use crate::limits::{GaugeGuard, Gauges};
 use crate::runtime::slab::Slab;
 use crate::runtime::{Instant, moment};
 
-/// Frames smaller than this are copied together: one of a single byte takes the room of many.
+/// Frames smaller than this are copied together: a frame of a single byte takes as much memory as a larger one.
 const SMALL_FRAME: usize = 4096;
 
 #[derive(Default)]
 pub(super) struct State {
-    /// What is held of the content while it comes in.
+    /// The received content that is kept.
     pub(super) buffer: Buffer,
     counted: Counted,
-    /// Nobody reads, and it goes on all the same.
+    /// Counts a flight that continues without readers.
     pub(super) detached: Option<GaugeGuard>,
     pub(super) end: Option<End>,
     /// The content is of more than one piece, whatever follows.
@@ -32,12 +32,12 @@ pub(super) struct State {
     pub(super) readers: Slab<ReaderState>,
     /// What the store gets from a position on, where all has come in.
     pub(super) rest: Option<(u64, Pieces)>,
-    /// How far it was when somebody last looked, and when it was first seen there.
+    /// How much had been received at the last look, and when that amount was first seen.
     pub(super) seen: Option<(u64, SystemTime)>,
     pub(super) stage: Stage,
     /// As long as readers hold it, or it is not kept.
     pub(super) watched: Option<Watched>,
-    /// The content as it is stored, which takes the buffer's place.
+    /// The content as it is stored, which replaces the buffer.
     pub(super) whole: Option<(Pieces, Option<Shared>)>,
     /// How much the store has taken, where it takes content while it comes.
     pub(super) written: Option<u64>,
@@ -74,7 +74,7 @@ pub(super) struct ReaderState {
     pub(super) is_cut_off: bool,
     /// How much it has read.
     pub(super) position: u64,
-    /// Since when it has not taken what is there; `None` while it waits for more.
+    /// Since when the reader has not taken the content that is there; `None` while it waits for more.
     pub(super) since: Option<Instant>,
     pub(super) waker: Option<Waker>,
 }
@@ -146,7 +146,7 @@ impl State {
     /// Takes in what only readers get.
     pub(super) fn push_on(&mut self, data: Bytes, gauges: &Gauges) {
         if self.active().next().is_none() {
-            self.buffer.skip(data.len()); // nobody will ever take it from here
+            self.buffer.skip(data.len()); // no reader will take it
         } else if data.len() < SMALL_FRAME {
             self.buffer.copy(data, None, |_| true);
         } else {
@@ -155,7 +155,7 @@ impl State {
         self.drop_what_is_done(gauges);
     }
 
-    /// From now on nothing is stored: what is held is held for its readers.
+    /// Stops storing: what is kept from now on is held for the readers.
     pub(super) fn pass(&mut self, gauges: &Gauges) {
         self.stage = Stage::Passing;
         self.written = None;
@@ -232,18 +232,18 @@ impl State {
         self.recount(gauges);
     }
 
-    /// How much the fastest reader has read; `None` where nobody reads any more.
+    /// How much the fastest reader has read; `None` if there are no readers any more.
     pub(super) fn fastest(&self) -> Option<u64> {
         self.active().map(|reader| reader.position).max()
     }
 
-    /// Whether a reader is further than this behind the fastest.
+    /// Whether a reader is more than `behind` bytes behind the fastest.
     pub(super) fn has_laggards(&self, behind: u64) -> bool {
         let fastest = self.fastest().unwrap_or_default();
         self.active().any(|reader| fastest - reader.position > behind)
     }
 
-    /// Cuts off whoever is meant, and returns their wakers.
+    /// Cuts off the readers for which `is_meant` holds, and returns wakers to wake.
     pub(super) fn cut_off(&mut self, gauges: &Gauges, is_meant: impl Fn(&ReaderState) -> bool) -> Vec<Waker> {
         let mut wakers = Vec::new();
         let mut any = false;

@@ -58,7 +58,7 @@ impl Flight {
             pieces.push(self.piece(position));
             position += PIECE as u64;
         }
-        // The last piece, and what is held back.
+        // The last piece, and the frame that is held back.
         let (chunks, is_block) = lock(&self.state).buffer.piece(position);
         match (held, &chunks[..]) {
             (None, []) => {}

@@ -20,15 +20,14 @@ pub(crate) use self::answer::Purpose;
 use self::block::block;
 use crate::semantics::freshness::{number_text, number_value};
 
-/// Field lines, in the order in which a map gives them.
+/// Field lines, in the order in which they are given.
 ///
 /// ```text
 /// bytes: names of all lines | values of all lines | texts of those that have one
 /// name:  u8 known name, or 0xff | varint length | text
 /// value: varint 4 * length of the text   + 0   the next text
 ///               4 * length of the text   + 1   the same, and it is sensitive
-///               4 * known value          + 2
-///               4 * number below 10,000  + 3
+///               4 * number below 10,000  + 2
 /// ```
 #[derive(Clone)]
 pub(crate) struct FieldLines {
@@ -78,7 +77,6 @@ impl<'a> Name<'a> {
 
 #[derive(Clone, Copy)]
 enum Value<'a> {
-    Known(&'static HeaderValue),
     Number(u64),
     Text { text: &'a [u8], is_sensitive: bool },
 }
@@ -86,7 +84,6 @@ enum Value<'a> {
 impl<'a> Value<'a> {
     fn as_bytes(self) -> &'a [u8] {
         match self {
-            Self::Known(value) => value.as_bytes(),
             Self::Number(number) => number_text(number).unwrap_or_default().as_bytes(),
             Self::Text { text, .. } => text,
         }
@@ -95,7 +92,7 @@ impl<'a> Value<'a> {
     /// What of it is in the block of an answer.
     fn text(self) -> &'a [u8] {
         match self {
-            Self::Known(_) | Self::Number(_) => &[],
+            Self::Number(_) => &[],
             Self::Text { text, .. } => text,
         }
     }
@@ -104,7 +101,6 @@ impl<'a> Value<'a> {
     #[inline]
     fn parsed(self, block: &mut Bytes) -> Option<HeaderValue> {
         match self {
-            Self::Known(value) => Some(value.clone()),
             Self::Number(number) => number_value(number),
             Self::Text { text, is_sensitive } => {
                 let mut value = HeaderValue::from_maybe_shared(block.split_to(text.len())).ok()?;
@@ -118,10 +114,10 @@ impl<'a> Value<'a> {
 }
 
 impl FieldLines {
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of<'a>(fields: impl IntoIterator<Item = (&'a HeaderName, &'a HeaderValue)>) -> Self {
         let (mut names, mut values) = (Buffer::new(), Buffer::new());
         let mut texts = SmallVec::<[&[u8]; 24]>::new();
-        for (name, value) in headers {
+        for (name, value) in fields {
             match known::name_id(name) {
                 Some(id) => names.push(id),
                 None => {
@@ -133,10 +129,8 @@ impl FieldLines {
             let text = value.as_bytes();
             let code = if value.is_sensitive() {
                 4 * text.len() + 1
-            } else if let Some(id) = known::value_id(text) {
-                4 * usize::from(id) + 2
             } else if let Some(number) = small_number(text) {
-                4 * number + 3
+                4 * number + 2
             } else {
                 4 * text.len()
             };
@@ -242,8 +236,7 @@ impl<'a> Iterator for Values<'a> {
         let code = take_varint(&mut self.codes)?;
         let number = code / 4;
         Some(match code % 4 {
-            2 => Value::Known(known::value(number)?),
-            3 => Value::Number(number as u64),
+            2 => Value::Number(number as u64),
             kind => {
                 let (text, rest) = self.texts.split_at_checked(number)?;
                 self.texts = rest;

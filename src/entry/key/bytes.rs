@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_each_kind_comes_back_from_its_bytes() {
+    fn a_key_of_each_kind_is_restored_from_its_bytes() {
         for (uri, host) in [
             ("/a?b=%2F#c", Some("A:80")),
             ("*", Some("a")),
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_no_key_has_make_none() {
+    fn bytes_that_no_key_has_are_refused() {
         let with = |uri: &str, further: &[u8]| {
             let length = u32::try_from(uri.len()).expect("short").to_le_bytes();
             CacheKey::from_bytes(&[&length, uri.as_bytes(), further].concat())
@@ -248,7 +248,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a03_every_key_comes_back_from_its_bytes(key in any_key()) {
+        fn a03_every_key_is_restored_from_its_bytes(key in any_key()) {
             if let Some(key) = key {
                 check(&key);
             }
@@ -262,14 +262,14 @@ mod tests {
         }
 
         #[test]
-        fn a23_bytes_that_make_a_key_are_the_keys_own(bytes: Vec<u8>) {
+        fn a23_a_key_that_is_read_from_bytes_has_these_bytes(bytes: Vec<u8>) {
             if let Ok(key) = CacheKey::from_bytes(&bytes) {
                 prop_assert_eq!(key.as_bytes(), &bytes[..]);
             }
         }
 
         #[test]
-        fn a23_a_key_with_a_byte_changed_is_another_key_or_none(
+        fn a23_changed_bytes_of_a_key_are_refused_or_give_another_key(
             key in any_key(), at: prop::sample::Index, bit in 0..8_u32, cut: prop::sample::Index,
         ) {
             if let Some(key) = key {

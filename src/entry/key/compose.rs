@@ -42,8 +42,12 @@ impl CacheKey {
     ///
     /// # Errors
     ///
-    /// [`KeyError::Query`] where it has bytes that the query of a URI cannot have.
+    /// [`KeyError::Query`] where it has bytes that the query of a URI cannot have, or the target is `*`, which has none.
     pub fn with_query(self, query: Option<&str>) -> Result<Self, KeyError> {
+        let is_asterisk = self.parts().any(|(kind, ..)| kind == Kind::Asterisk as u8);
+        if is_asterisk && query.is_some() {
+            return Err(KeyError::Query);
+        }
         let asked = replace_query(self.uri(), query)?;
         let rewritten = self.rewritten_uri().map(|uri| replace_query(uri, query)).transpose()?;
         let key = self.with_uri(&asked);
@@ -65,9 +69,9 @@ impl CacheKey {
         self
     }
 
-    /// Adds a request field, its lines one by one, or the fact that it is absent. A key with
-    /// `Authorization` or `Cookie` holds that credential: what is stored under it is one user's. A part of that name
-    /// which was added by [`CacheKey::with`] is another one, and holds no credential.
+    /// Adds a request field, its lines one by one, or the fact that it is absent. A key with `Authorization` or
+    /// `Cookie` holds that credential: responses under it belong to one user. A part with such a name that was added by
+    /// [`CacheKey::with`] is a different part, and holds no credential.
     #[must_use]
     pub fn with_field(mut self, name: &HeaderName, headers: &HeaderMap) -> Self {
         let mut lines = headers.get_all(name).into_iter().peekable();
@@ -116,6 +120,11 @@ impl CacheKey {
         self
     }
 
+    /// Whether the key says who asks.
+    pub(crate) fn is_identified(&self) -> bool {
+        self.parts().any(|(kind, ..)| kind == Kind::Identity as u8)
+    }
+
     /// Which credentials of a request with these fields the key holds.
     pub fn keyed_credentials(&self, request: &HeaderMap) -> CredentialKinds {
         if self.is_uri_only() {
@@ -123,7 +132,7 @@ impl CacheKey {
         }
         let has =
             |kind: Kind, own: &[u8]| self.parts().any(|(other, name, _)| other == kind as u8 && name == own);
-        if self.parts().any(|(kind, ..)| kind == Kind::Identity as u8) {
+        if self.is_identified() {
             return CredentialKinds::ALL;
         }
         let has_field = |field: &HeaderName| has(Kind::Field, field.as_str().as_bytes());
@@ -188,16 +197,17 @@ mod tests {
     }
 
     #[test]
-    fn a03_a_query_cannot_leave_its_place() {
+    fn a03_a_query_with_invalid_characters_is_refused() {
         for query in ["a#b", "a b", "a\r\nb", "\u{7f}"] {
             assert_eq!(of("http://a/x").with_query(Some(query)), Err(KeyError::Query), "{query:?}");
         }
+        assert_eq!(of("*").with_query(Some("x")), Err(KeyError::Query));
         let key = of("http://a/x").with_query(Some("/../y?z")).expect("a query");
         assert_eq!(CacheKey::from_bytes(key.as_bytes()), Ok(key));
     }
 
     #[test]
-    fn a03_cookies_fields_and_other_parts_of_one_name_are_told_apart() {
+    fn a03_cookies_fields_and_other_parts_of_one_name_are_distinct() {
         let headers = sending(&[(header::COOKIE, "cookie=1")]);
         let key = || of("http://a/");
         let keys = [

@@ -20,9 +20,9 @@ pub(crate) use self::target::{enter, leave, settle_authority};
 
 /// The key under which responses are stored: the target URI, and further parts that a policy adds.
 ///
-/// Keys are equal when all their parts are, byte for byte. The URI is
-/// `scheme://authority/path?query` with scheme and host in lower case and without a default port; path and
-/// query are taken as they came, never decoded. The method is not part of it.
+/// Keys are equal when all their parts are, byte for byte. The URI is `scheme://authority/path?query` with scheme and
+/// host in lower case and without a default port; path and query are kept as received, never decoded. The method is not
+/// part of it.
 ///
 /// ```
 /// use http::Request;
@@ -94,12 +94,12 @@ impl KeyError {
 impl CacheKey {
     /// The key of a request's target URI.
     ///
-    /// The scheme is that of an [`http::uri::Scheme`] in the request's extensions, put there by who accepted the
-    /// connection; without one it is the URI's, else `http`. The authority is the URI's or the `Host` field's; a request
-    /// with neither has an empty one. What is forwarded is given the authority in the form that is keyed.
-    /// With the feature `axum`, the URI is the one that the client asked for, also below a nested router. Where a
-    /// middleware has rewritten it to something else than nesting leaves of it, both URIs are in the key, and a purge of
-    /// either reaches what is stored. Where a policy gives the request another URI, to normalise it, that one counts
+    /// The scheme is that of an [`http::uri::Scheme`] in the request's extensions, put there by the code that accepted
+    /// the connection; without one it is the URI's, otherwise `http`. The authority is that of the URI or of the `Host`
+    /// field; a request with neither has an empty one. Requests are forwarded with the authority in the form that is
+    /// keyed. With the feature `axum`, the URI is the one that the client asked for, also below a nested router. If a
+    /// middleware has rewritten it to something other than what nesting leaves, both URIs are in the key, and a purge
+    /// of either reaches what is stored. If a policy gives the request another URI, to normalise it, that URI counts
     /// instead, below the prefix of the nested router.
     ///
     /// # Errors
@@ -116,14 +116,14 @@ impl CacheKey {
         }
     }
 
-    /// The same with the URI that the inner service sees.
+    /// The same key with the URI that the inner service sees added.
     #[must_use]
     pub(crate) fn rewritten_to(mut self, uri: &[u8]) -> Self {
         self.push(Kind::Rewritten, "", Some(uri));
         self
     }
 
-    /// The same with another URI.
+    /// The same key with another URI.
     #[must_use]
     pub(crate) fn with_uri(self, uri: &[u8]) -> Self {
         let further = &self.bytes[4 + self.uri().len()..];
@@ -140,7 +140,7 @@ impl CacheKey {
     }
 
     fn push_part(&mut self, kind: u8, name: &[u8], value: Option<&[u8]>) {
-        // No field or name comes near 4 GiB; one that did would only be cut in the key's length prefix.
+        // No field or name comes near 4 GiB; only the length prefix of a longer one would be wrong.
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(ABSENT - 1).to_le_bytes();
         self.bytes.push(kind);
         self.bytes.extend_from_slice(&length(name));
@@ -169,23 +169,23 @@ impl CacheKey {
         })
     }
 
-    /// The target URI: what purges by URI and by prefix compare with.
+    /// The target URI, with which purges by URI and by prefix compare.
     pub fn uri(&self) -> &[u8] {
         split_length(&self.bytes).map(|(uri, _)| uri).unwrap_or_default()
     }
 
-    /// The URI to which a middleware in front of the cache has rewritten the request's, where the key holds both.
-    /// Purges compare with this one, too.
+    /// The URI to which a middleware outside the cache has rewritten the request, if the key holds both. Purges compare
+    /// with this one as well.
     pub fn rewritten_uri(&self) -> Option<&[u8]> {
         self.parts().find(|(kind, ..)| *kind == Kind::Rewritten as u8).and_then(|(_, _, uri)| uri)
     }
 
-    /// [`CacheKey::uri`], and [`CacheKey::rewritten_uri`] where there is one.
+    /// [`CacheKey::uri`], and [`CacheKey::rewritten_uri`] if there is one.
     pub fn uris(&self) -> impl Iterator<Item = &[u8]> {
         std::iter::once(self.uri()).chain(self.rewritten_uri())
     }
 
-    /// Whether the key has nothing but the URI.
+    /// Whether the key has no part except the URI.
     pub fn is_uri_only(&self) -> bool {
         self.bytes.len() == 4 + self.uri().len()
     }
@@ -215,7 +215,7 @@ impl fmt::Debug for CacheKey {
 }
 
 /// Gives keys short names for memories that a client can fill: a key may be as long as a URI. Seeded, so that nobody
-/// can choose keys with one name; two that have one by chance cost a fetch, and show nobody anything.
+/// can choose keys with the same name; two keys that share one by chance cost a fetch, and leak nothing.
 #[derive(Default)]
 pub(crate) struct KeyNames([RandomState; 2]);
 
@@ -226,8 +226,8 @@ impl KeyNames {
     }
 }
 
-/// The prefix and the parts, which have `length` bytes, in one piece. Written into place for look-ups' sake:
-/// a `SmallVec` that grows part by part costs more than the rest of a key.
+/// The prefix and the parts, which have `length` bytes, in one piece. Written in place to keep look-ups cheap: a
+/// `SmallVec` that grows part by part costs more than the rest of a key.
 fn concat(prefix: &[u8; 4], parts: [&[u8]; 5], length: usize) -> SmallVec<[u8; INLINE]> {
     fn copy(target: &mut [u8], prefix: &[u8; 4], parts: [&[u8]; 5]) {
         let (head, mut rest) = target.split_at_mut(4);
@@ -249,14 +249,14 @@ fn concat(prefix: &[u8; 4], parts: [&[u8]; 5], length: usize) -> SmallVec<[u8; I
     }
 }
 
-/// Reads a length and splits off as many bytes; `None` where there are too few.
+/// Reads a length and splits off that many bytes; `None` if there are too few.
 fn split_length(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk()?;
     rest.split_at_checked(u32::from_le_bytes(*length) as usize)
 }
 
-/// A URI in absolute form after its length, with scheme and host in lower case and without a default port; then what
-/// tells `*` from `/*`.
+/// A URI in absolute form after its length, with scheme and host in lower case and without a default port; then a mark
+/// that distinguishes `*` from `/*`.
 fn absolute(uri: &Uri, request: &Parts) -> Result<SmallVec<[u8; INLINE]>, KeyError> {
     let scheme = scheme(uri, request)?;
     let authority = authority(uri, request)?;
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a01_hosts_and_schemes_are_told_apart() {
+    fn a01_keys_distinguish_hosts_and_schemes() {
         check("/x", &["a"], Ok("http://a/x"));
         check("/x", &["b"], Ok("http://b/x"));
         check("/x", &["A:80"], Ok("http://a/x"));
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a02_contradicting_authorities_have_no_key() {
+    fn a02_a_request_with_contradicting_authorities_has_no_key() {
         let ambiguous = Err(KeyError::Authority);
         check("http://a/x", &["b"], ambiguous);
         check("http://a:80/x", &["a"], ambiguous);
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a38_who_accepted_the_connection_says_the_scheme() {
+    fn a38_the_scheme_of_a_key_is_that_of_the_connection() {
         let of = |uri: &str, accepted: Option<Scheme>| {
             let mut request = parts(uri, &["a"]);
             request.extensions.extend(
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a37_an_asterisk_is_another_target_than_a_path_of_one() {
+    fn a37_asterisk_form_and_an_asterisk_path_have_different_keys() {
         let of = |uri| CacheKey::of(&parts(uri, &["a"])).expect("a key");
         assert_ne!(of("*"), of("/*"));
         assert_eq!(of("*"), of("*"));
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a37_what_is_forwarded_has_the_authority_that_is_in_the_key() {
+    fn a37_a_forwarded_request_has_the_authority_of_the_key() {
         let (http, https) = (|| Scheme::HTTP, || Scheme::HTTPS);
         for (host, plain, secure) in [
             ("s.test", "s.test", "s.test"),
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn another_uri_keeps_the_other_parts() {
+    fn replacing_the_uri_keeps_the_other_parts_of_a_key() {
         let of = |uri| CacheKey::of(&parts(uri, &["a"])).expect("a key").with("x", b"1");
         let long = format!("/{}", "x".repeat(200));
         assert_eq!(of("/one").with_uri(b"http://a/two?b"), of("/two?b"));
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_in_the_key() {
+    fn a_key_knows_which_credentials_it_holds() {
         let mut request = parts("/me", &["a"]);
         request.headers.insert(header::AUTHORIZATION, HeaderValue::from_static("user:one"));
         let plain = CacheKey::of(&request).expect("a key");
@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn b11_a_part_named_like_a_credential_is_no_credential() {
+    fn b11_a_key_part_named_like_a_credential_is_no_credential() {
         let mut request = parts("/me", &["a"]);
         request.headers.insert(header::COOKIE, HeaderValue::from_static("1"));
         let plain = CacheKey::of(&request).expect("a key");

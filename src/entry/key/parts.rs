@@ -26,6 +26,7 @@ use super::CacheKey;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyParts {
     content: Option<Bytes>,
+    identities: Vec<(Cow<'static, str>, Bytes)>,
     parts: Vec<(Cow<'static, str>, Bytes)>,
 }
 
@@ -42,7 +43,14 @@ impl KeyParts {
         self
     }
 
-    /// Says that this is the content of the request, all of it, and that the inner service still gets it. The key holds it,
+    /// Adds who asks, as an authentication layer has found out; see [`CacheKey::with_identity`].
+    #[must_use]
+    pub fn identity(mut self, name: impl Into<Cow<'static, str>>, identity: impl Into<Bytes>) -> Self {
+        self.identities.push((name.into(), identity.into()));
+        self
+    }
+
+    /// Says that this is the complete content of the request, which the inner service still gets. The key holds it,
     /// with the fields that say how to read it. So the answer to a QUERY can be stored (RFC 10008), as
     /// [`QueryLayer`](crate::QueryLayer) does it.
     #[must_use]
@@ -55,9 +63,15 @@ impl KeyParts {
         self.content.is_some()
     }
 
+    /// The key with these parts, without the content.
+    pub(crate) fn key_without_content(&self, key: CacheKey) -> CacheKey {
+        let key = self.parts.iter().fold(key, |key, (name, value)| key.with(name, value));
+        self.identities.iter().fold(key, |key, (name, identity)| key.with_identity(name, identity))
+    }
+
     /// The key with these parts. Content is in it as it is, not as a digest: keys compare exactly.
     pub(crate) fn key(&self, key: CacheKey, headers: &HeaderMap) -> CacheKey {
-        let key = self.parts.iter().fold(key, |key, (name, value)| key.with(name, value));
+        let key = self.key_without_content(key);
         let Some(content) = &self.content else {
             return key;
         };

@@ -1,4 +1,4 @@
-//! Which URIs a request is known by, and the authority of each.
+//! The URIs of a request, and the authority of each.
 
 use std::borrow::Cow;
 
@@ -11,21 +11,21 @@ use super::KeyError;
 
 /// The URIs of a request.
 pub(super) struct Targets<'a> {
-    /// What the client asks for, or what a policy makes of it.
+    /// The URI that the client asked for, or the one that a policy gives.
     pub(super) asked: Cow<'a, Uri>,
-    /// What a middleware has rewritten it to, where that does not follow from nesting.
+    /// The URI that a middleware has rewritten it to, if that does not follow from nesting.
     pub(super) rewritten: Option<&'a Uri>,
 }
 
-/// The request's URI as it came to the cache, in its extensions. It tells a URI that a policy has set from one that a
-/// middleware has set.
+/// The URI with which the request arrived at the cache, in its extensions. It distinguishes a URI that a policy has set
+/// from one that a middleware has set.
 #[cfg(feature = "axum")]
 #[derive(Clone)]
 struct OnEntry(Uri);
 
-/// Remembers the URI of a request that comes in.
+/// Remembers the URI of an arriving request.
 #[cfg(feature = "axum")]
-#[inline]
+#[inline(always)] // most requests have nothing to remember
 pub(crate) fn enter(request: &mut Parts) {
     if request.extensions.get::<axum::extract::OriginalUri>().is_some() {
         request.extensions.insert(OnEntry(request.uri.clone()));
@@ -35,7 +35,7 @@ pub(crate) fn enter(request: &mut Parts) {
 #[cfg(not(feature = "axum"))]
 pub(crate) fn enter(_: &mut Parts) {}
 
-/// Removes that from a request which is forwarded: further in, the URI may change again.
+/// Removes it from a forwarded request: further inside, the URI may change again.
 #[cfg(feature = "axum")]
 pub(crate) fn leave(request: &mut Parts) {
     request.extensions.remove::<OnEntry>();
@@ -54,8 +54,8 @@ impl<'a> Targets<'a> {
         Self::one(&request.uri)
     }
 
-    /// `Router::nest` strips its prefix from the URI; keyed by the rest, two routers would share entries. Keyed by
-    /// axum's `OriginalUri` alone, what a middleware rewrites by other fields than the URI would be shared.
+    /// `Router::nest` strips its prefix from the URI. With the rest as key, two routers would share entries. With
+    /// axum's `OriginalUri` alone as key, requests that a middleware rewrites by a field would share entries.
     #[cfg(feature = "axum")]
     #[inline]
     pub(super) fn of(request: &'a Parts) -> Self {
@@ -78,8 +78,8 @@ impl<'a> Targets<'a> {
     }
 }
 
-/// The prefix that nesting has stripped from `original`; `None` where anything else differs. `nested` is axum's path of the
-/// nested router, with names in place of parameters.
+/// The prefix that nesting has stripped from `original`; `None` if anything else differs. `nested` is axum's path of
+/// the nested router, with the names of parameters.
 #[cfg(feature = "axum")]
 fn nested_below<'a>(original: &'a Uri, present: &Uri, nested: Option<&str>) -> Option<&'a str> {
     let is_same = original.scheme() == present.scheme()
@@ -93,7 +93,7 @@ fn nested_below<'a>(original: &'a Uri, present: &Uri, nested: Option<&str>) -> O
     whole.strip_suffix(rest).or_else(root).filter(is_nested).filter(|_| is_same)
 }
 
-/// Puts a URI below a prefix, and gives it the origin of `original` where it names none.
+/// Puts a URI below a prefix, and gives it the origin of `original` if it names none.
 #[cfg(feature = "axum")]
 fn below<'a>(prefix: &str, uri: &'a Uri, original: &Uri) -> Cow<'a, Uri> {
     if prefix.is_empty() && (uri.authority().is_some() || original.authority().is_none()) {
@@ -109,8 +109,8 @@ fn below<'a>(prefix: &str, uri: &'a Uri, original: &Uri) -> Cow<'a, Uri> {
     Uri::from_parts(parts).map_or(Cow::Borrowed(uri), Cow::Owned)
 }
 
-/// A byte of a name, of one that may stand in an authority for its own sake, or of none (RFC 3986 3.2.2, 3.2.3). Bits, so
-/// that what an authority has is found in one pass.
+/// The kind of a byte in an authority: part of a name, a delimiter, or forbidden (RFC 3986 3.2.2, 3.2.3). The kinds are
+/// bits, so that one pass finds all kinds that an authority has.
 const NAME: u8 = 0;
 const MARK: u8 = 1;
 const FORBIDDEN: u8 = 2;
@@ -131,8 +131,8 @@ static HOST_BYTES: [u8; 256] = {
     kinds
 };
 
-/// Whether colons and brackets stand where they may: `host[:port]`, an IPv6 address in brackets. Of `fe80::80`, nobody
-/// can say what is the port.
+/// Whether colons and brackets are where they may be: `host[:port]`, with an IPv6 address in brackets. Nobody can say
+/// which part of `fe80::80` is the port.
 fn is_host_and_port(authority: &str) -> bool {
     let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) => (address, port),
@@ -142,8 +142,8 @@ fn is_host_and_port(authority: &str) -> bool {
     !host.contains(['[', ']']) && port.strip_prefix(':').map_or(port.is_empty(), is_port)
 }
 
-/// Who accepted the connection says the scheme, by an [`http::uri::Scheme`] in the request's extensions: a client may
-/// write any into its target. Where nobody says it, the target's counts, else `http`.
+/// The code that accepted the connection says the scheme, by an [`http::uri::Scheme`] in the request's extensions: a
+/// client may write any scheme into its target. Without an extension, the target's scheme counts, otherwise `http`.
 #[inline]
 pub(super) fn scheme<'a>(uri: &'a Uri, request: &'a Parts) -> Result<&'a Scheme, KeyError> {
     match (request.extensions.get::<Scheme>(), uri.scheme()) {
@@ -155,9 +155,9 @@ pub(super) fn scheme<'a>(uri: &'a Uri, request: &'a Parts) -> Result<&'a Scheme,
     }
 }
 
-/// Gives a request that is forwarded the authority that its key holds: in lower case, without a default port. Else an
-/// origin that writes it into links would give everybody what one client has spelled. A request without a key goes as it
-/// came.
+/// Gives a forwarded request the authority that its key holds: in lower case, without a default port. Otherwise an
+/// origin that writes it into links would give everybody the spelling of one client. A request without a key stays
+/// unchanged.
 pub(crate) fn settle_authority(request: &mut Parts) {
     if is_settled(request) {
         return;
@@ -177,7 +177,7 @@ pub(crate) fn settle_authority(request: &mut Parts) {
     }
 }
 
-/// Whether all that names an authority is in lower case and has no port, as in most requests.
+/// Whether every authority of the request is in lower case and has no port, as in most requests.
 fn is_settled(request: &Parts) -> bool {
     let is_plain =
         |authority: &[u8]| !authority.iter().any(|byte| *byte == b':' || byte.is_ascii_uppercase());
@@ -205,14 +205,14 @@ fn settle_uri(uri: &mut Uri, scheme: &Scheme) {
     }
 }
 
-/// The authority as keys have it, where that is another spelling.
+/// The authority as keys have it; `None` if it is spelled that way already.
 fn settled(authority: &str, scheme: &Scheme) -> Option<String> {
     let bare = &authority[..without_default_port(authority.as_bytes(), scheme).len()];
     let is_spelled_so = bare.len() == authority.len() && !bare.bytes().any(|byte| byte.is_ascii_uppercase());
     (!is_spelled_so).then(|| bare.to_ascii_lowercase())
 }
 
-/// RFC 9110 7.2: the URI's authority, or `Host`; where both are there they agree.
+/// RFC 9110 7.2: the URI's authority, or `Host`; if both are present, they have to agree.
 pub(super) fn authority<'a>(uri: &'a Uri, request: &'a Parts) -> Result<&'a [u8], KeyError> {
     let mut lines = request.headers.get_all(header::HOST).into_iter();
     let host = lines.next();
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a13_what_nesting_leaves_is_keyed_by_what_the_client_asked_for() {
+    fn a13_a_request_below_a_nested_router_is_keyed_by_its_original_uri() {
         check("/x?q", "/x?q", None, &["http://a/x?q"]);
         check("/api/x?q", "/x?q", None, &["http://a/api/x?q"]);
         check("/api/", "/", None, &["http://a/api/"]);
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn b13_a_rewritten_uri_is_in_the_key_beside_the_original_one() {
+    fn b13_a_key_holds_the_rewritten_uri_and_the_original_one() {
         check("/x", "/x?tenant=b", None, &["http://a/x", "http://a/x?tenant=b"]);
         check("/x?q", "/x", None, &["http://a/x?q", "http://a/x"]);
         check("/x", "/b/x", None, &["http://a/x", "http://a/b/x"]);

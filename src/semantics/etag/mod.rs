@@ -9,9 +9,9 @@ use http::HeaderValue;
 use self::lanes::FnvLanes;
 use super::fields::Members;
 
-/// A received entity tag: its bytes as they came, and whether it is weak.
+/// A received entity tag: its bytes as received, and whether it is weak.
 ///
-/// Tags outside the grammar (without quotes, say) are kept and compared as they came.
+/// Tags outside the grammar (without quotes, for example) are kept and compared as received.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EntityTag<'a> {
     opaque: &'a [u8],
@@ -19,7 +19,7 @@ pub(crate) struct EntityTag<'a> {
 }
 
 impl<'a> EntityTag<'a> {
-    /// Reads one tag; white space round it must be gone.
+    /// Reads one tag, without white space around it.
     pub(crate) fn new(tag: &'a [u8]) -> Self {
         match tag.strip_prefix(b"W/") {
             Some(opaque) => Self { opaque, weak: true },
@@ -37,7 +37,7 @@ impl<'a> EntityTag<'a> {
         !self.weak && !other.weak && self.opaque == other.opaque
     }
 
-    /// Weak comparison (RFC 9110 8.8.3.2): equal but for the mark of weakness.
+    /// Weak comparison (RFC 9110 8.8.3.2): equal except for the mark of weakness.
     pub(crate) fn weak_eq(&self, other: &Self) -> bool {
         self.opaque == other.opaque
     }
@@ -50,9 +50,9 @@ pub(crate) fn any_member(line: &[u8], equal: impl Fn(&EntityTag<'_>) -> bool) ->
 
 /// How a tag is generated from content.
 ///
-/// FNV-1a is fast and incremental but not collision-resistant: whoever writes the content can make two
-/// contents of one length with one tag. So its tag is weak: it answers `If-None-Match` and never
-/// stands for a byte range. A strong tag needs a cryptographic hash, which the feature `blake3` brings.
+/// FNV-1a is fast and incremental but not collision-resistant: an author of the content can make two contents of one
+/// length with one tag. So its tag is weak: it answers `If-None-Match` and never stands for a byte range. A strong tag
+/// needs a cryptographic hash, which the feature `blake3` brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TagKind {
@@ -84,7 +84,7 @@ pub enum TagKind {
     Fnv1a,
 }
 
-/// Computes an entity tag while the content passes by.
+/// Computes an entity tag, piece by piece.
 ///
 /// ```
 /// use larder::semantics::etag::{TagKind, Tagger};
@@ -129,16 +129,83 @@ impl Tagger {
 
     /// The tag of all content so far, as an `ETag` value: content length and hash in hexadecimal.
     pub fn finish(&self) -> HeaderValue {
-        let length = self.length;
-        let tag = match &self.hash {
+        match &self.hash {
             #[cfg(feature = "blake3")]
-            Hash::Blake3(hasher) => {
-                let hash = hasher.finalize().to_hex();
-                format!("\"{length:x}-{}\"", &hash.as_str()[..32])
-            }
-            Hash::Fnv1a(lanes) => format!("W/\"{length:x}-{:016x}\"", lanes.folded_with(length)),
-        };
-        HeaderValue::from_maybe_shared(bytes::Bytes::from(tag))
+            Hash::Blake3(hasher) => strong(self.length, &hasher.finalize()),
+            Hash::Fnv1a(lanes) => weak(self.length, lanes),
+        }
+    }
+}
+
+/// The tag of content that is there as a whole, in one block. No [`Tagger`] is allocated for it.
+pub(crate) fn tag_of(kind: TagKind, content: &[u8]) -> HeaderValue {
+    match kind {
+        #[cfg(feature = "blake3")]
+        TagKind::Blake3 => strong(content.len() as u64, &blake3::hash(content)),
+        TagKind::Fnv1a => {
+            let mut lanes = FnvLanes::default();
+            lanes.update(content);
+            weak(content.len() as u64, &lanes)
+        }
+    }
+}
+
+#[cfg(feature = "blake3")]
+fn strong(length: u64, hash: &blake3::Hash) -> HeaderValue {
+    let mut text = TagText::new();
+    text.push(b"\"");
+    text.push_tag(length, &hash.as_bytes()[..16]);
+    text.into_value()
+}
+
+fn weak(length: u64, lanes: &FnvLanes) -> HeaderValue {
+    let mut text = TagText::new();
+    text.push(b"W/\"");
+    text.push_tag(length, &lanes.folded_with(length).to_be_bytes());
+    text.into_value()
+}
+
+/// The text of a tag while it is written: on the stack and without `format!`, which takes as long as the hash of small
+/// content does.
+struct TagText {
+    bytes: [u8; Self::MOST],
+    length: usize,
+}
+
+impl TagText {
+    /// `"`, a length of 16 digits, `-`, a hash of 32 digits, `"`; a weak tag has a shorter hash.
+    const MOST: usize = 51;
+
+    fn new() -> Self {
+        Self { bytes: [0; Self::MOST], length: 0 }
+    }
+
+    fn push(&mut self, text: &[u8]) {
+        self.bytes[self.length..self.length + text.len()].copy_from_slice(text);
+        self.length += text.len();
+    }
+
+    /// The lower half of a byte as a digit.
+    fn push_digit(&mut self, value: u8) {
+        self.push(&[b"0123456789abcdef"[usize::from(value & 0xf)]]);
+    }
+
+    /// All of a tag that comes after its first quote.
+    fn push_tag(&mut self, length: u64, hash: &[u8]) {
+        let digits = (u64::BITS - length.leading_zeros()).div_ceil(4).max(1);
+        for place in (0..digits).rev() {
+            self.push_digit((length >> (4 * place)) as u8);
+        }
+        self.push(b"-");
+        for byte in hash {
+            self.push_digit(byte >> 4);
+            self.push_digit(*byte);
+        }
+        self.push(b"\"");
+    }
+
+    fn into_value(self) -> HeaderValue {
+        HeaderValue::from_bytes(&self.bytes[..self.length])
             .unwrap_or_else(|_| HeaderValue::from_static("\"\""))
     }
 }
@@ -163,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn comparison() {
+    fn tags_are_compared_strongly_and_weakly() {
         // RFC 9110 8.8.3.2, table 3.
         check("W/\"1\"", "W/\"1\"", false, true);
         check("W/\"1\"", "W/\"2\"", false, false);
@@ -197,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn lists() {
+    fn a_tag_is_found_in_a_list() {
         let lists = |line: &str, tag: &str| {
             any_member(line.as_bytes(), |member| member.weak_eq(&EntityTag::new(tag.as_bytes())))
         };
@@ -272,11 +339,12 @@ mod tests {
                     pieces.update(&content[cut[0]..cut[1]]);
                 }
                 prop_assert_eq!(pieces.finish(), tag(*kind, &content));
+                prop_assert_eq!(tag_of(*kind, &content), tag(*kind, &content));
             }
         }
 
         #[test]
-        fn a_weak_tag_is_that_of_the_documented_format(content in prop::collection::vec(any::<u8>(), 0..400)) {
+        fn a_weak_tag_has_the_documented_format(content in prop::collection::vec(any::<u8>(), 0..400)) {
             prop_assert_eq!(tag(TagKind::Fnv1a, &content), as_documented(&content));
         }
     }
@@ -298,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn weak_tags_are_those_that_another_program_computes() {
+    fn weak_tags_equal_those_of_another_program() {
         // By a program of 15 lines in another language, from the documentation of the format.
         let check = |content: &[u8], expected: &str| assert_eq!(tag(TagKind::Fnv1a, content), expected);
         let counted = |length: usize| -> Vec<u8> { (0..length).map(|at| (at % 251) as u8).collect() };
@@ -311,6 +379,27 @@ mod tests {
         check(&counted(1000), "W/\"3e8-a92b813e81c62a33\"");
         check(&[0xff; 512], "W/\"200-bedef8edc2c43637\"");
         check(&[b'x'; 65536], "W/\"10000-4f136e9661f2ab6c\"");
+    }
+
+    #[test]
+    fn a_length_is_written_without_leading_zeros() {
+        for length in [0, 1, 0xf, 0x10, 0xff, 0x100, 0x1_0000, u64::from(u32::MAX), 1 << 60, u64::MAX] {
+            let tag = weak(length, &FnvLanes::default());
+            let expected = format!("W/\"{length:x}-{:016x}\"", FnvLanes::default().folded_with(length));
+            assert_eq!(tag, expected.as_str());
+        }
+        let mut text = TagText::new();
+        text.push(b"\"");
+        text.push_tag(u64::MAX, &[0xa5; 16]);
+        assert_eq!(text.length, TagText::MOST);
+        assert_eq!(text.into_value(), format!("\"{:x}-{}\"", u64::MAX, "a5".repeat(16)).as_str());
+    }
+
+    #[cfg(feature = "blake3")]
+    #[test]
+    fn a_strong_tag_is_half_of_the_hash() {
+        let expected = format!("\"6-{}\"", &blake3::hash(b"pantry").to_hex()[..32]);
+        assert_eq!(tag(TagKind::Blake3, b"pantry"), expected.as_str());
     }
 
     #[cfg(not(feature = "blake3"))]
@@ -348,7 +437,7 @@ mod tests {
 
     #[cfg(feature = "blake3")]
     #[test]
-    fn a05_strong_tags_tell_forged_contents_apart() {
+    fn a05_strong_tags_distinguish_forged_contents() {
         let [one, other] = forged().map(|content| tag(TagKind::Blake3, &content));
         assert_ne!(one, other);
         assert!(!EntityTag::new(one.as_bytes()).is_weak());

@@ -152,7 +152,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a23_selecting_fields_come_back_from_their_bytes(selecting in any_selecting()) {
+        fn a23_selecting_fields_are_restored_from_their_bytes(selecting in any_selecting()) {
             let bytes = selecting.to_bytes();
             let read = Selecting::from_bytes(&bytes).expect("bytes of selecting fields");
             prop_assert_eq!(&read, &selecting);
@@ -161,7 +161,7 @@ mod tests {
         }
 
         #[test]
-        fn a23_bytes_that_make_selecting_fields_are_their_own(
+        fn a23_selecting_fields_that_are_read_from_bytes_have_these_bytes(
             selecting in any_selecting(), at: prop::sample::Index, bits: u8, cut: prop::sample::Index,
         ) {
             let mut bytes = selecting.to_bytes();
@@ -175,7 +175,7 @@ mod tests {
         }
 
         #[test]
-        fn a23_any_bytes_make_selecting_fields_or_none(bytes: Vec<u8>) {
+        fn a23_arbitrary_bytes_are_refused_or_give_selecting_fields(bytes: Vec<u8>) {
             if let Some(read) = Selecting::from_bytes(&bytes) {
                 prop_assert_eq!(read.to_bytes(), bytes);
             }

@@ -76,11 +76,11 @@ pub(super) fn head(accept: &str) -> ResponseHead {
     vary.insert("vary", HeaderValue::from_static("accept"));
     request.extend(HeaderValue::try_from(accept).map(|accept| (http::header::ACCEPT, accept)));
     let time = received_at();
-    let mut reuse = Reuse::new(time, time, Duration::from_secs(60));
+    let mut reuse = Reuse::new(time, time, Duration::from_secs(60), Selecting::default());
     reuse.initial_age = Duration::from_secs(7);
     reuse.selecting = Selecting::of(&vary, &request, &Rules::default()).unwrap_or_default();
     reuse.stale_while_revalidate = Duration::from_secs(5);
-    let mut head = ResponseHead::new(StatusCode::OK, vary, reuse);
+    let mut head = ResponseHead::new(StatusCode::OK, &vary, reuse);
     head.groups = Box::new([GROUP.into()]);
     head
 }

@@ -295,7 +295,7 @@ pub async fn a_purge_is_seen_by_purged_since<S: Store>(store: &S) {
     }
 }
 
-/// Whether or not there was anything stored that it concerned, and whoever else was waiting for the same.
+/// Whether or not it concerned anything that was stored, and whatever else was expected.
 pub async fn a_purge_is_remembered_for_what_is_on_its_way<S: Store>(store: &S) {
     for target in targets() {
         for is_stored in [false, true] {
@@ -333,7 +333,7 @@ pub async fn a_purge_of_another_query_is_remembered_for_what_is_on_its_way<S: St
     let plain = head("x");
     let mut headers = plain.headers();
     headers.insert("no-vary-search", HeaderValue::from_static("params"));
-    let answers_for_others = ResponseHead::new(plain.status(), headers, plain.reuse().clone());
+    let answers_for_others = ResponseHead::new(plain.status(), &headers, plain.reuse().clone());
     let old = StoredResponse::new(answers_for_others, Payload::from_bytes("old".into()));
     let written = put(store, &here(), old, fence).await;
     drop(expected);

@@ -1,4 +1,4 @@
-//! Bodies: whole or failing, never cut; at the origin's pace, never held up.
+//! Bodies that pass through the cache: each ends complete or with an error, and each frame is forwarded as it arrives.
 
 use std::convert::Infallible;
 
@@ -33,7 +33,7 @@ async fn st8_a_body_that_breaks_is_not_stored_and_does_not_end_cleanly() {
 }
 
 #[tokio::test]
-async fn a_large_body_that_breaks_is_not_stored_either() {
+async fn a_large_body_that_breaks_is_not_stored() {
     let frame = "x".repeat(50_000);
     let broken = Reply::cc("", "max-age=60").frames(&[&frame, &frame]);
     for reply in [
@@ -50,7 +50,7 @@ async fn a_large_body_that_breaks_is_not_stored_either() {
 }
 
 #[tokio::test]
-async fn trailers_are_passed_and_stored() {
+async fn trailers_are_forwarded_and_stored() {
     let bench = Bench::new([Reply::cc("", "max-age=60").frames(&["a", "b"]).trailer("x-sum", "2")]);
     for hit in [false, true] {
         let seen = bench.get("/").await.has_body("ab");
@@ -61,7 +61,7 @@ async fn trailers_are_passed_and_stored() {
 }
 
 #[tokio::test]
-async fn more_than_the_largest_object_passes_and_is_not_stored() {
+async fn content_larger_than_the_largest_object_passes_and_is_not_stored() {
     let layer = || cache_builder_over(MemoryStore::builder().max_object(100_000).build());
     let frame = "x".repeat(30_000);
     let frames = [frame.as_str(); 100];
@@ -109,7 +109,7 @@ fn stepped(
 }
 
 #[tokio::test]
-async fn frame_n_is_there_before_the_origin_releases_frame_n_plus_1() {
+async fn the_client_gets_each_frame_before_the_origin_sends_the_next() {
     for cache_control in ["max-age=60", "no-store", "private"] {
         let (origin, service) = stepped(cache_control);
         let mut cache = cache_layer().layer(service);
@@ -126,7 +126,7 @@ async fn frame_n_is_there_before_the_origin_releases_frame_n_plus_1() {
 }
 
 #[tokio::test]
-async fn what_a_client_has_read_to_its_end_is_stored() {
+async fn a_response_that_a_client_has_read_to_its_end_is_stored() {
     let (origin, service) = stepped("max-age=60");
     let layer = cache_layer();
     let mut cache = layer.layer(service);
@@ -146,7 +146,7 @@ async fn what_a_client_has_read_to_its_end_is_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f04_a_fill_goes_on_when_its_client_leaves() {
+async fn f04_a_fill_continues_when_its_client_leaves() {
     let (origin, service) = stepped("max-age=60");
     let layer = cache_layer();
     let mut cache = layer.layer(service);
@@ -162,7 +162,7 @@ async fn f04_a_fill_goes_on_when_its_client_leaves() {
 }
 
 #[tokio::test]
-async fn an_empty_last_frame_does_not_take_the_place_of_the_last_but_one() {
+async fn an_empty_last_frame_does_not_replace_the_frame_before_it() {
     // HTTP/2 ends a stream with an empty DATA frame as often as not.
     let half = "x".repeat(50_000);
     let reply = Reply::cc("", "max-age=60").frames(&[&half, &half, "", ""]).field("content-length", "100000");
@@ -175,7 +175,7 @@ async fn an_empty_last_frame_does_not_take_the_place_of_the_last_but_one() {
 }
 
 #[tokio::test]
-async fn a_failure_after_the_last_declared_byte_does_not_look_whole() {
+async fn a_failure_after_the_last_declared_byte_breaks_the_body() {
     let half = "x".repeat(50_000);
     let reply =
         Reply::cc("", "max-age=60").frames(&[&half, &half]).field("content-length", "100000").failing();
@@ -185,7 +185,7 @@ async fn a_failure_after_the_last_declared_byte_does_not_look_whole() {
 
 /// Whoever reads it through the layer could not tell half of it from the whole.
 #[tokio::test]
-async fn f01_a_body_that_is_only_passed_on_is_held_to_its_length() {
+async fn f01_a_forwarded_body_is_checked_against_its_declared_length() {
     let ways = [
         (Method::GET, "no-store", &[][..]),
         (Method::GET, "private", &[]),
@@ -218,7 +218,7 @@ async fn f01_a_body_that_is_only_passed_on_is_held_to_its_length() {
 
 /// RFC 9110 8.6, RFC 9112 6.3.
 #[tokio::test]
-async fn a_length_that_means_nothing_is_neither_held_to_nor_told() {
+async fn a_content_length_without_meaning_is_neither_checked_nor_forwarded() {
     for cache_control in ["max-age=60", "private", "no-store"] {
         let reply = Reply::cc("pantry", cache_control).field("content-length", "3");
         let bench = Bench::new([reply.clone().field("transfer-encoding", "chunked")]);

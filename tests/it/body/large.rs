@@ -1,4 +1,4 @@
-//! What is too large to be stored passes in little memory: counted in bytes, not timed.
+//! Content of 1 GiB that is too large to be stored passes in little memory, which is counted in bytes.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -97,7 +97,7 @@ fn measured<T>(work: impl AsyncFnOnce(&CacheLayer) -> T) -> (u64, T, CacheHandle
 }
 
 #[test]
-fn f13_1_gib_that_must_not_be_stored_passes_frame_by_frame() {
+fn f13_1_gib_of_no_store_content_passes_frame_by_frame() {
     for known_length in [false, true] {
         let (peak, ahead, _) =
             measured(async |layer| read(send(layer, "no-store", known_length).await).await);
@@ -108,7 +108,7 @@ fn f13_1_gib_that_must_not_be_stored_passes_frame_by_frame() {
 }
 
 #[test]
-fn f13_1_gib_that_is_known_to_be_too_large_passes_frame_by_frame() {
+fn f13_1_gib_of_known_length_passes_frame_by_frame() {
     let (peak, ahead, _) = measured(async |layer| read(send(layer, "max-age=60", true).await).await);
     assert_eq!(ahead, 0, "nothing is taken in before it is asked for");
     assert!(peak <= 4 * FRAME as u64, "{} KiB at one time", peak / KIB);
@@ -116,7 +116,7 @@ fn f13_1_gib_that_is_known_to_be_too_large_passes_frame_by_frame() {
 }
 
 #[test]
-fn f13_1_gib_that_turns_out_to_be_too_large_is_passed_on_from_there() {
+fn f13_1_gib_of_unknown_length_passes_in_bounded_memory() {
     let (peak, ahead, _) = measured(async |layer| read(send(layer, "max-age=60", false).await).await);
     // What may be stored is kept; beyond that, what its reader may be behind.
     assert!(peak <= MAX_OBJECT + MIB, "{} KiB at one time", peak / KIB);
@@ -125,7 +125,7 @@ fn f13_1_gib_that_turns_out_to_be_too_large_is_passed_on_from_there() {
 }
 
 #[test]
-fn a16_f05_1_gib_in_little_memory_beside_a_reader_that_stalls() {
+fn a16_f05_a_stalled_reader_of_1_gib_is_cut_off_and_takes_little_memory() {
     let (peak, stalled, handle) = measured(async |layer| {
         let first = send(layer, "max-age=60", false).await;
         let (not_asked, mut stalled) = send(layer, "max-age=60", false).await;
@@ -145,7 +145,7 @@ fn a16_f05_1_gib_in_little_memory_beside_a_reader_that_stalls() {
 }
 
 #[test]
-fn a16_who_comes_a_moment_later_is_not_cut_off() {
+fn a16_a_reader_that_starts_a_moment_later_is_not_cut_off() {
     let (_, (quick, late), _) = measured(async |layer| {
         let (_, mut quick) = send(layer, "max-age=60", false).await;
         let (_, mut late) = send(layer, "max-age=60", false).await;
@@ -174,7 +174,7 @@ fn a16_who_comes_a_moment_later_is_not_cut_off() {
 }
 
 #[test]
-fn the_peak_is_the_most_at_one_time() {
+fn the_counter_reports_the_peak_of_live_memory() {
     let (peak, _) = alloc::peak(|| {
         drop(vec![0_u8; 1000]);
         vec![0_u8; 700]

@@ -1,5 +1,4 @@
-//! Content of any shape: in frames large, small and empty, at once or bit by bit, with its length said, hinted at or
-//! unknown, right or wrong, to its end or not; read by several clients in their ways.
+//! Random content (frames, declared length, failures) for several random readers: each gets it complete or sees an error.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -300,7 +299,7 @@ proptest! {
     #![proptest_config(crate::support::cases(1_000))]
 
     #[test]
-    fn f01_content_of_any_shape_is_whole_and_right_or_broken(
+    fn f01_content_of_any_shape_arrives_complete_or_visibly_broken(
         shape in shape(),
         limits in limits(),
         readers in vec(reader(), 1..5),

@@ -1,4 +1,4 @@
-//! Clients that stop reading: what their bodies hold is counted, bounded and taken away, polled or not.
+//! Clients that stop reading: what their bodies hold is counted and bounded, and they are cut off, polled or not (A29, A30).
 
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ async fn a29_bodies_that_nobody_polls_hold_no_more_than_the_bound() {
 
 /// Nobody is cut off who only reads slowly, however many they are: what is new passes, and is not stored.
 #[tokio::test(start_paused = true)]
-async fn a29_honest_readers_are_not_cut_off_when_the_bound_is_reached() {
+async fn a29_slow_readers_are_not_cut_off_when_the_bound_is_reached() {
     let capacity = 8 * MIB;
     let stage = Stage::with(store(capacity));
     let mut bodies = Vec::new();
@@ -117,7 +117,7 @@ async fn a29_honest_readers_are_not_cut_off_when_the_bound_is_reached() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a29_a_content_is_counted_once_however_many_read_it() {
+async fn a29_content_is_counted_once_whatever_the_number_of_its_readers() {
     let stage = Stage::with(store(8 * MIB));
     fill(&stage, "/popular", MIB).await;
     let mut bodies = Vec::new();
@@ -152,7 +152,7 @@ async fn a29_small_content_is_not_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a29_what_is_made_for_one_reader_is_counted_whatever_its_length() {
+async fn a29_content_made_for_one_reader_is_counted_whatever_its_length() {
     let stage = Stage::new();
     fill(&stage, "/", MIB).await;
     let several = ("range", "bytes=0-999,2000-2999");
@@ -169,7 +169,7 @@ async fn a29_what_is_made_for_one_reader_is_counted_whatever_its_length() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a29_who_has_taken_something_stays_before_who_has_not() {
+async fn a29_a_reader_that_has_read_nothing_is_cut_off_first() {
     let stage = Stage::with(cache_builder().body_limits(BodyLimits::new().held(2 * MIB)));
     for path in ["/slow", "/first", "/second"] {
         fill(&stage, path, MIB).await;
@@ -187,7 +187,7 @@ async fn a29_who_has_taken_something_stays_before_who_has_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a29_small_content_that_nobody_takes_lets_go_of_the_origin_too() {
+async fn a29_unread_small_content_releases_the_origin() {
     for head in [
         &[("cache-control", "no-store"), ("content-length", "2")][..],
         &[("cache-control", "private"), ("content-length", "2"), ("etag", "\"1\"")],
@@ -207,7 +207,7 @@ async fn a29_small_content_that_nobody_takes_lets_go_of_the_origin_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a29_who_makes_no_progress_is_cut_off_and_who_makes_some_is_not() {
+async fn a29_a_reader_without_progress_is_cut_off_and_a_slow_one_is_not() {
     let stage = Stage::new();
     for path in ["/idle", "/slow"] {
         fill(&stage, path, MIB).await;
@@ -227,7 +227,7 @@ async fn a29_who_makes_no_progress_is_cut_off_and_who_makes_some_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a29_who_stands_longest_makes_room() {
+async fn a29_the_reader_that_has_stalled_longest_makes_room() {
     let limits = BodyLimits::new().held(3 * MIB);
     let stage = Stage::with(cache_builder().body_limits(limits));
     for path in ["/0", "/1", "/2", "/3"] {
@@ -254,7 +254,7 @@ async fn a29_who_stands_longest_makes_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a29_a_content_that_is_read_by_somebody_active_stays() {
+async fn a29_content_with_an_active_reader_is_kept() {
     let limits = BodyLimits::new().held(2 * MIB);
     let stage = Stage::with(cache_builder().body_limits(limits));
     for path in ["/popular", "/other", "/new"] {
@@ -276,7 +276,7 @@ async fn a29_a_content_that_is_read_by_somebody_active_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a29_a_stalled_client_lets_go_of_the_origin() {
+async fn a29_a_stalled_client_releases_the_origin() {
     for (head, before) in [
         (&[("cache-control", "no-store")][..], 0),
         (&[("cache-control", "no-store"), ("content-length", "10000000000")], 0),
@@ -305,7 +305,7 @@ async fn a29_a_stalled_client_lets_go_of_the_origin() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a29_who_waits_for_a_silent_origin_does_not_stand() {
+async fn a29_a_reader_that_waits_for_a_silent_origin_does_not_count_as_stalled() {
     for head in [&[("cache-control", "no-store")][..], &[FRESH]] {
         let stage = Stage::new();
         let client = stage.get("/events");
@@ -323,7 +323,7 @@ async fn a29_who_waits_for_a_silent_origin_does_not_stand() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a29_who_waited_and_does_not_take_what_came_is_cut_off() {
+async fn a29_a_reader_that_does_not_take_the_frame_it_waited_for_is_cut_off() {
     let stage = Stage::new();
     let client = stage.get("/");
     settle().await;
@@ -339,7 +339,7 @@ async fn a29_who_waited_and_does_not_take_what_came_is_cut_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a29_a_reader_of_what_has_come_in_meanwhile_is_cut_off() {
+async fn a29_a_stalled_reader_of_a_completed_fill_is_cut_off() {
     let stage = Stage::new();
     let client = stage.get("/");
     settle().await;
@@ -358,7 +358,7 @@ async fn a29_a_reader_of_what_has_come_in_meanwhile_is_cut_off() {
 
 /// One connection with a window of nothing, and in this thread the server with the cache, whose memory is counted.
 #[tokio::test]
-async fn a29_an_http2_connection_without_windows_holds_no_more_than_the_bound() {
+async fn a29_an_http2_connection_with_zero_windows_holds_no_more_than_the_bound() {
     const OBJECTS: usize = 60;
     let capacity = 16 * MIB;
     let layer = store(capacity).build();
@@ -388,7 +388,7 @@ async fn a29_an_http2_connection_without_windows_holds_no_more_than_the_bound() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a30_readers_that_stand_take_no_room_from_what_is_to_be_stored() {
+async fn a30_stalled_readers_take_no_room_from_responses_to_be_stored() {
     let layer = store(16 * MIB).fill_limits(FillLimits::new().in_flight(8 * MIB));
     let stage = Stage::with(layer);
     let mut slow = Vec::new();
@@ -415,7 +415,7 @@ async fn a30_readers_that_stand_take_no_room_from_what_is_to_be_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a30_stored_is_told_where_there_is_room_and_counted_where_it_is_not_true() {
+async fn a30_stored_is_reported_if_there_is_room_and_counted_as_unstored_if_it_fails() {
     let layer = cache_builder().fill_limits(FillLimits::new().in_flight(MIB));
     let stage = Stage::with(layer);
     let first = stage.get("/first");
@@ -450,7 +450,7 @@ async fn a30_stored_is_told_where_there_is_room_and_counted_where_it_is_not_true
 }
 
 #[tokio::test(start_paused = true)]
-async fn a30_what_no_room_is_left_for_lets_go_of_the_origin_when_nobody_takes_it() {
+async fn a30_unread_content_without_room_releases_the_origin() {
     let stage = Stage::with(cache_builder().fill_limits(FillLimits::new().in_flight(MIB)));
     let client = stage.get("/");
     settle().await;
@@ -464,7 +464,7 @@ async fn a30_what_no_room_is_left_for_lets_go_of_the_origin_when_nobody_takes_it
 }
 
 #[tokio::test(start_paused = true)]
-async fn a30_bytes_in_flight_are_what_is_really_held() {
+async fn a30_the_bytes_in_flight_equal_the_memory_held() {
     const EACH: usize = 4 * MIB as usize;
     const FILLS: usize = 8;
     for frame in [1_000, 16 * 1024, 300_000] {

@@ -1,4 +1,4 @@
-//! Requests that share one call, and what must never be shared. The origin's steps are released by hand.
+//! Requests that share one call, and requests that must not share it. The origin's steps are released by hand.
 
 use http::Method;
 use larder::{FillLimits, StandardPolicy};
@@ -52,7 +52,7 @@ async fn a_hundred_misses_make_one_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_joins_while_content_streams_gets_it_from_the_first_byte() {
+async fn a_follower_that_joins_a_stream_gets_it_from_the_first_byte() {
     let stage = Stage::new();
     let leader = stage.get("/");
     settle().await;
@@ -75,7 +75,7 @@ async fn who_joins_while_content_streams_gets_it_from_the_first_byte() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_variant_of_a_cold_key_is_fetched_once_and_all_at_the_same_time() {
+async fn the_variants_of_a_cold_key_are_fetched_once_each_and_in_parallel() {
     let stage = Stage::new();
     let languages = ["en", "de", "fr"];
     let herd: Vec<_> = (0..30)
@@ -119,7 +119,7 @@ async fn variants_of_a_known_key_do_not_wait_for_each_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a06_followers_of_what_is_not_shareable_get_none_of_it_and_go_at_once() {
+async fn a06_followers_of_an_unshareable_answer_get_none_of_it_and_call_at_once() {
     let heads: [&[(&str, &str)]; 4] = [
         &[("cache-control", "no-store")],
         &[("cache-control", "private, max-age=60")],
@@ -158,7 +158,7 @@ async fn a06_followers_of_what_is_not_shareable_get_none_of_it_and_go_at_once() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn f07_a_key_that_nobody_can_share_is_remembered_for_a_bounded_time() {
+async fn f07_a_key_without_shareable_answers_is_remembered_for_a_bounded_time() {
     let stage = Stage::new();
     stage.fill("/", &whole(&[("cache-control", "no-store")], "x")).await;
     for (seconds, calls) in [(0, 100), (29, 100), (2, 1)] {
@@ -175,7 +175,7 @@ async fn f07_a_key_that_nobody_can_share_is_remembered_for_a_bounded_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a06_a_leaders_credentials_do_not_reach_who_has_none() {
+async fn a06_the_answer_to_a_leader_with_credentials_is_not_shared() {
     for credential in [("cookie", "user=1"), ("authorization", "Basic eA==")] {
         let stage = Stage::new();
         let leader = stage.get_with("/", &[credential]);
@@ -208,7 +208,7 @@ async fn a06_a_leaders_credentials_do_not_reach_who_has_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a06_what_is_public_property_is_not_shared_with_credentials_by_a_careful_cache() {
+async fn a06_by_default_followers_with_cookies_do_not_share_an_unmarked_answer() {
     let stage = Stage::new();
     let leader = stage.get("/");
     settle().await;
@@ -238,7 +238,7 @@ async fn a06_what_is_public_property_is_not_shared_with_credentials_by_a_careful
 }
 
 #[tokio::test(start_paused = true)]
-async fn a06_vary_cookie_gives_each_session_its_own() {
+async fn a06_vary_cookie_gives_each_session_its_own_answer() {
     let stage = Stage::with(cache_builder().policy(StandardPolicy::rfc9111()));
     let cookies = ["user=0", "user=1", "user=2", "user=3"];
     let herd: Vec<_> = (0..40)
@@ -287,7 +287,7 @@ async fn concurrent_validations_make_one_conditional_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a27_a_flood_of_reloads_is_one_call() {
+async fn a27_a_flood_of_reloads_makes_one_call() {
     let stage = Stage::heeding();
     stage.fill("/", &whole(&[FRESH, TAG], "x")).await;
     stage.later(1);
@@ -305,7 +305,7 @@ async fn a27_a_flood_of_reloads_is_one_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_does_not_get_what_the_origin_said_before_it() {
+async fn a_reload_does_not_share_a_call_that_began_before_it() {
     let stage = Stage::heeding();
     let leader = stage.get("/");
     settle().await;
@@ -326,7 +326,7 @@ async fn a_reload_does_not_get_what_the_origin_said_before_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a36_a_reload_that_does_not_count_shares_the_call_that_is_under_way() {
+async fn a36_a_reload_that_the_policy_ignores_shares_the_open_call() {
     let reload = ("cache-control", "no-cache");
     let stage = Stage::new();
     let leader = stage.get("/");
@@ -440,7 +440,7 @@ async fn a_followers_directives_are_respected() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a07_a_leaders_conditions_range_and_method_shape_nothing_for_followers() {
+async fn a07_a_leaders_conditions_range_and_method_do_not_affect_followers() {
     for (method, fields, own) in [
         (Method::GET, [("if-none-match", "\"a\"")], (304, "")),
         (Method::GET, [("if-match", "\"b\"")], (412, "")),
@@ -496,7 +496,7 @@ async fn a07_a_leaders_conditions_range_and_method_shape_nothing_for_followers()
 
 /// A part, or a 304 by a tag that is made of the content, can't be the answer before the content is there.
 #[tokio::test(start_paused = true)]
-async fn who_needs_the_whole_of_small_content_waits_for_it() {
+async fn a_follower_that_needs_the_whole_of_small_content_waits_for_it() {
     let tag = "W/\"6-b2316fe1d9023834\"";
     for (fields, status, body) in [(("range", "bytes=0-1"), 206, "pa"), (("if-none-match", tag), 304, "")] {
         let stage = stale("max-age=60").await;
@@ -519,7 +519,7 @@ async fn who_needs_the_whole_of_small_content_waits_for_it() {
 
 /// After that, what can be shared is shared as it comes; a part can't.
 #[tokio::test(start_paused = true)]
-async fn who_needs_the_whole_waits_for_a_bounded_time() {
+async fn a_follower_waits_for_the_whole_content_for_a_bounded_time() {
     for (fields, calls) in [(("if-none-match", "\"z\""), 2), (("range", "bytes=0-1"), 12)] {
         let stage = stale("max-age=60").await;
         let leader = stage.get("/");
@@ -538,7 +538,7 @@ async fn who_needs_the_whole_waits_for_a_bounded_time() {
 
 /// No tag will be made, or none is asked for, or storage could not give the answer.
 #[tokio::test(start_paused = true)]
-async fn who_would_wait_in_vain_does_not_wait_for_the_whole() {
+async fn a_follower_that_would_wait_in_vain_does_not_wait_for_the_whole() {
     let none_match = ("if-none-match", "\"z\"");
     let since = ("if-modified-since", "Wed, 01 Jan 2020 00:00:00 GMT");
     let reload = ("cache-control", "no-cache");
@@ -563,7 +563,7 @@ async fn who_would_wait_in_vain_does_not_wait_for_the_whole() {
 
 /// However many calls it has waited for before that one.
 #[tokio::test(start_paused = true)]
-async fn what_was_waited_for_is_found() {
+async fn a_follower_finds_the_response_that_it_waited_for() {
     const LENGTH: (&str, &str) = ("content-length", "6");
     const LANGUAGE: (&str, &str) = ("vary", "accept-language");
     let french = ("accept-language", "fr");

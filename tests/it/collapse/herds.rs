@@ -1,5 +1,4 @@
-//! Many requests for one key where one answer does not do for all: they are let loose on the origin neither all at once
-//! nor one by one.
+//! Many requests for one key whose answers cannot all be shared (A34): a few calls at a time. Bounds on calls (A35).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -89,7 +88,7 @@ async fn a34_one_odd_request_ahead_of_a_herd_costs_one_more_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a34_ten_odd_requests_ahead_of_a_herd_let_nobody_loose() {
+async fn a34_ten_odd_requests_ahead_of_a_herd_do_not_release_it_on_the_origin() {
     for (field, error) in [
         (("accept", "cow"), Step::head(406, &[("cache-control", "no-store")])),
         (("x-http-method-override", "PUT"), Step::head(405, &[("cache-control", "private")])),
@@ -125,7 +124,7 @@ async fn a34_ten_odd_requests_ahead_of_a_herd_let_nobody_loose() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a34_a_head_ahead_of_a_herd_costs_one_call() {
+async fn a34_a_head_and_the_herd_after_it_share_one_call() {
     let policy = StandardPolicy::default().head_as_get(true);
     for has_length in [false, true] {
         let stage = Stage::with(cache_builder().policy(policy.clone()));
@@ -146,7 +145,7 @@ async fn a34_a_head_ahead_of_a_herd_costs_one_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a34_a_herd_on_errors_goes_a_few_at_a_time() {
+async fn a34_a_herd_on_errors_makes_a_few_calls_at_a_time() {
     let failures = [
         Step::head(503, &[]),
         Step::head(404, &[]),
@@ -172,7 +171,7 @@ async fn a34_a_herd_on_errors_goes_a_few_at_a_time() {
 
 /// Frameworks tag everything.
 #[tokio::test(start_paused = true)]
-async fn a34_a_herd_on_what_is_never_fresh_shares_one_validation() {
+async fn a34_a_herd_on_a_response_that_is_never_fresh_shares_one_validation() {
     for (status, fields) in [
         (404, &[("etag", "\"1\"")][..]),
         (200, &[("etag", "\"1\"")]),
@@ -204,7 +203,7 @@ async fn a_herd_shares_one_validation(status: u16, fields: &[(&str, &str)]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a34_the_first_good_answer_is_for_all_who_are_left() {
+async fn a34_the_first_good_answer_is_shared_by_all_who_still_wait() {
     let stage = Stage::new();
     let herd = stage.herd(HERD, &[]);
     let reply = |call: usize| if call < 12 { vec![Step::head(503, &[]), Step::End] } else { page().to_vec() };
@@ -215,7 +214,7 @@ async fn a34_the_first_good_answer_is_for_all_who_are_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a34_what_says_of_itself_that_it_is_nobody_elses_is_fetched_by_all_at_once() {
+async fn a34_a_herd_on_an_answer_that_forbids_sharing_makes_its_calls_at_once() {
     for head in [
         Step::head(200, &[("cache-control", "no-store")]),
         Step::head(200, &[("cache-control", "private")]),
@@ -242,7 +241,7 @@ async fn a34_what_says_of_itself_that_it_is_nobody_elses_is_fetched_by_all_at_on
 }
 
 #[tokio::test(start_paused = true)]
-async fn a34_those_who_have_waited_too_long_make_one_call_together() {
+async fn a34_followers_that_have_waited_too_long_share_one_further_call() {
     let stage = Stage::new();
     let herd = stage.herd(HERD, &[]);
     for calls in 1..=4 {
@@ -264,7 +263,7 @@ async fn a34_those_who_have_waited_too_long_make_one_call_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a34_a_queue_that_takes_too_long_gets_wider_and_later_where_the_origin_fails() {
+async fn a34_a_slow_queue_is_widened_and_later_so_if_the_origin_fails() {
     let mut widest = Vec::new();
     for status in [404, 503] {
         let stage = Stage::new();
@@ -294,7 +293,7 @@ async fn a34_a_queue_that_takes_too_long_gets_wider_and_later_where_the_origin_f
 }
 
 #[tokio::test(start_paused = true)]
-async fn a34_by_option_an_error_answers_those_who_waited_for_it() {
+async fn a34_by_option_an_error_answers_all_who_waited_for_it() {
     let sharing = || cache_builder().fill_limits(FillLimits::new().share_errors(true));
     for (status, fields, is_shared) in [
         (503, &[][..], true),
@@ -334,7 +333,7 @@ async fn a34_by_option_an_error_answers_those_who_waited_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_follower_of_a_failed_leader_says_that_it_is_collapsed() {
+async fn a_follower_of_a_failed_leader_reports_that_it_is_collapsed() {
     const SIE: (&str, &str) = ("cache-control", "max-age=60, stale-if-error=600");
     for failure in [Step::Refuse, Step::head(503, &[])] {
         let stage = Stage::new();
@@ -362,7 +361,7 @@ fn bounded(limits: CallLimits) -> Stage {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a35_calls_have_a_bound_in_all() {
+async fn a35_the_number_of_all_calls_is_bounded() {
     let stage = bounded(CallLimits::new().total(4));
     let mut clients: HashMap<_, _> = (0..8)
         .map(|number| format!("/{number}"))
@@ -402,7 +401,7 @@ async fn a35_calls_have_a_bound_in_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a35_a_call_is_over_when_its_content_has_come_in_whether_or_not_anybody_reads() {
+async fn a35_a_call_ends_when_its_content_is_received_even_if_nobody_reads_it() {
     let stage = bounded(CallLimits::new().total(1));
     for head in [
         &[("cache-control", "no-store"), ("content-length", "4")][..],
@@ -428,7 +427,7 @@ async fn a35_a_call_is_over_when_its_content_has_come_in_whether_or_not_anybody_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a35_who_waits_for_a_call_that_cannot_be_made_waits_no_longer_than_it() {
+async fn a35_followers_wait_no_longer_than_their_leader_waits_for_its_call_permit() {
     let stage = bounded(CallLimits::new().total(1).wait(Duration::from_secs(3)));
     let hung = stage.get("/hung");
     settle().await;
@@ -446,7 +445,7 @@ async fn a35_who_waits_for_a_call_that_cannot_be_made_waits_no_longer_than_it() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a35_a_layer_inside_of_itself_needs_leave_once() {
+async fn a35_a_layer_nested_in_itself_needs_one_call_permit() {
     let stage = bounded(CallLimits::new().total(1));
     let layer = cache_builder().call_limits(CallLimits::new().total(1)).build();
     let mut nested = layer.layer(layer.layer(stage.origin.clone()));
@@ -460,7 +459,7 @@ async fn a35_a_layer_inside_of_itself_needs_leave_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a35_calls_for_one_key_have_a_bound() {
+async fn a35_the_number_of_calls_for_one_key_is_bounded() {
     let stage = bounded(CallLimits::new().per_key(2).wait(Duration::from_secs(1)));
     // Ranges are not collapsed.
     let range = |path: &str| stage.get_with(path, &[("range", "bytes=0-1")]);
@@ -478,7 +477,7 @@ async fn a35_calls_for_one_key_have_a_bound() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a35_beyond_the_bound_what_is_stale_is_served_where_it_may_be() {
+async fn a35_beyond_the_bound_a_stale_response_is_served_if_allowed() {
     const SIE: (&str, &str) = ("cache-control", "max-age=60, stale-if-error=600");
     const SWR: (&str, &str) = ("cache-control", "max-age=60, stale-while-revalidate=600");
     let stage = bounded(CallLimits::new().total(1));
@@ -504,7 +503,7 @@ async fn a35_beyond_the_bound_what_is_stale_is_served_where_it_may_be() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a35_a_head_draws_no_content_that_cannot_be_stored() {
+async fn a35_a_head_sent_as_a_get_reads_no_content_that_cannot_be_stored() {
     let policy = || StandardPolicy::default().head_as_get(true);
     for (head, most) in [
         (&[("cache-control", "no-store")][..], 0),

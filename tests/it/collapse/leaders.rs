@@ -1,4 +1,4 @@
-//! Who leads a call is not what becomes of it: leaders leave, fail, panic and hang, and readers stall.
+//! Leaders that leave, fail, panic or hang, and readers that stall: what followers get, and what becomes of the call.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ async fn f04_followers_get_the_answer_when_the_leaders_client_has_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f04_a_fill_that_nobody_waits_for_any_more_is_completed_and_stored() {
+async fn f04_a_fill_that_all_clients_have_left_is_completed_and_stored() {
     // Everybody leaves before the head, while content of known length is taken in, and while it streams.
     for (leaves_at, length) in
         [(0, None), (0, Some("6")), (1, None), (1, Some("6")), (2, None), (2, Some("6"))]
@@ -66,7 +66,7 @@ async fn f04_a_fill_that_nobody_waits_for_any_more_is_completed_and_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f04_who_comes_back_finds_the_fill_which_then_counts_as_abandoned_no_more() {
+async fn f04_a_fill_that_a_client_joins_again_no_longer_counts_as_detached() {
     let stage = Stage::with(cache_builder().fill_limits(FillLimits::new().detached(1)));
     for head in [None, Some(Step::head(200, &[FRESH]))] {
         let leader = stage.get("/");
@@ -115,7 +115,7 @@ async fn abandon(stage: &Stage, count: usize, head: Option<&[(&str, &str)]>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a17_of_ten_thousand_abandoned_calls_a_bounded_number_goes_on() {
+async fn a17_of_ten_thousand_abandoned_calls_a_bounded_number_continues() {
     for head in [None, Some(&[FRESH][..]), Some(&[FRESH, ("content-length", "3")])] {
         let stage = Stage::new();
         abandon(&stage, 10_000, head).await;
@@ -134,7 +134,7 @@ async fn a17_of_ten_thousand_abandoned_calls_a_bounded_number_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a17_abandoned_calls_whose_answer_nobody_may_have_are_cancelled() {
+async fn a17_abandoned_calls_with_unshareable_answers_are_cancelled() {
     for head in [
         &[("cache-control", "no-store")][..],
         &[("cache-control", "private")],
@@ -156,7 +156,7 @@ async fn a17_abandoned_calls_whose_answer_nobody_may_have_are_cancelled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a17_what_a_latency_budget_leaves_behind_is_bounded() {
+async fn a17_the_number_of_calls_that_outlive_a_latency_budget_is_bounded() {
     let policy = StandardPolicy::default().latency_budget(Some(Duration::from_millis(100)));
     // GETs share one call; a HEAD that validates can't.
     for method in [Method::GET, Method::HEAD] {
@@ -175,7 +175,7 @@ async fn a17_what_a_latency_budget_leaves_behind_is_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f03_a_failing_leader_leaves_the_lead_to_another() {
+async fn f03_a_follower_takes_over_when_the_leader_fails() {
     for failure in [Step::Refuse, Step::Panic] {
         let stage = Stage::new();
         let leader = stage.get("/");
@@ -200,7 +200,7 @@ async fn f03_a_failing_leader_leaves_the_lead_to_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f03_an_origin_that_always_fails_is_not_asked_one_by_one() {
+async fn f03_followers_of_a_failing_origin_do_not_call_it_one_by_one() {
     for failure in [Step::Refuse, Step::Panic, Step::head(503, &[])] {
         let stage = Stage::new();
         let leader = stage.get("/");
@@ -234,7 +234,7 @@ async fn f03_an_origin_that_always_fails_is_not_asked_one_by_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f03_a_panic_in_readiness_frees_the_key() {
+async fn f03_a_panic_in_poll_ready_frees_the_key() {
     let stage = Stage::new();
     stage.origin.hold_readiness();
     let leader = stage.get("/");
@@ -286,7 +286,7 @@ async fn f03_a_panic_in_the_body_is_an_error_for_every_reader() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f02_a_leader_that_hangs_holds_up_nobody_for_long() {
+async fn f02_a_leader_that_hangs_delays_nobody_for_long() {
     let stage = Stage::new();
     let leader = stage.get("/");
     settle().await;
@@ -306,7 +306,7 @@ fn large(length: usize) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f02_content_that_does_not_come_holds_up_nobody_who_comes_later() {
+async fn f02_content_that_stalls_does_not_delay_later_requests() {
     let stage = Stage::new();
     let leader = stage.get("/");
     settle().await;
@@ -341,7 +341,7 @@ async fn f02_content_that_does_not_come_holds_up_nobody_who_comes_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a16_of_an_endless_body_a_stalled_reader_is_cut_off_and_a_thousand_others_go_on() {
+async fn a16_a_stalled_reader_of_an_endless_body_is_cut_off_and_a_thousand_others_continue() {
     let most = 9 * 1024 * 1024 + 512 * 1024; // the largest object, and what a reader may be behind
     let stage = Stage::new();
     let stalled = stage.get("/");
@@ -382,7 +382,7 @@ async fn a16_of_an_endless_body_a_stalled_reader_is_cut_off_and_a_thousand_other
 }
 
 #[tokio::test(start_paused = true)]
-async fn f05_a_stalled_reader_holds_up_nobody() {
+async fn f05_a_stalled_reader_delays_no_other_reader() {
     // What is to be stored is held anyway: whoever stalls reads on when it likes.
     let stage = Stage::new();
     let stalled = stage.get("/");
@@ -406,7 +406,7 @@ async fn f05_a_stalled_reader_holds_up_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a16_content_that_is_there_at_once_cuts_off_nobody_who_reads() {
+async fn a16_content_that_arrives_at_once_cuts_off_no_active_reader() {
     let stage = Stage::with(cache_builder_over(larder::MemoryStore::builder().max_object(4 << 20).build()));
     let clients = stage.herd(50, &[]);
     settle().await;
@@ -425,7 +425,7 @@ async fn a16_content_that_is_there_at_once_cuts_off_nobody_who_reads() {
 /// As a runtime of several threads has it. Here the other readers give up most of their turns, so that the order is the
 /// same each time.
 #[tokio::test(start_paused = true)]
-async fn a16_nor_where_tasks_that_wake_each_other_run_first() {
+async fn a16_no_active_reader_is_cut_off_when_other_tasks_run_first() {
     let stage = Stage::with(cache_builder_over(larder::MemoryStore::builder().max_object(4 << 20).build()));
     let fast = stage.get("/").reading();
     settle().await;
@@ -463,7 +463,7 @@ async fn length_read_slowly(client: Client) -> Option<usize> {
 
 /// A permit, say, that is given back when the request is dropped.
 #[tokio::test(start_paused = true)]
-async fn f04_what_came_along_with_a_request_is_let_go_of_with_its_client() {
+async fn f04_the_extensions_of_a_request_are_dropped_when_its_client_leaves() {
     let stage = Stage::new();
     let permit = std::sync::Arc::new(());
     let mut request = http::Request::get("/").header("host", "www.example.com");
@@ -483,14 +483,14 @@ async fn f04_what_came_along_with_a_request_is_let_go_of_with_its_client() {
 
 /// There is no way to ask a runtime whether it has timers but to try, which is told as a panic.
 #[test]
-fn a_runtime_without_timers_is_tried_once() {
+fn a_runtime_without_timers_is_detected_once() {
     async fn turns() {
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }
     }
 
-    const NAME: &str = "collapse::leaders::a_runtime_without_timers_is_tried_once";
+    const NAME: &str = "collapse::leaders::a_runtime_without_timers_is_detected_once";
     // In a process of its own, where nobody else panics: what it writes tells how often there was a panic.
     if std::env::var_os("LARDER_ALONE").is_none() {
         let output = std::process::Command::new(std::env::current_exe().unwrap())

@@ -4,3 +4,4 @@ mod collapsing;
 mod herds;
 mod leaders;
 mod overtaken;
+mod unreadable;

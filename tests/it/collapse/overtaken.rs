@@ -1,4 +1,4 @@
-//! Calls that others could join, and should not: they are too old, too slow, or bring something else.
+//! Calls that a later request must not join: they are too old, too slow, or bring something else.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ async fn purge_another(stage: &Stage) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_purge_of_something_else_lets_a_reload_join_nothing_older() {
+async fn after_a_purge_of_something_else_a_reload_does_not_join_an_older_call() {
     let stage = Stage::heeding();
     let _open = stage.get("/");
     settle().await;
@@ -27,7 +27,7 @@ async fn a_purge_of_something_else_lets_a_reload_join_nothing_older() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f02_a_call_without_an_answer_is_waited_for_once() {
+async fn f02_only_one_request_waits_for_a_call_that_hangs() {
     let stage = Stage::new();
     let _hung = stage.get("/");
     settle().await;
@@ -41,7 +41,7 @@ async fn f02_a_call_without_an_answer_is_waited_for_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f02_the_limit_is_for_all_that_a_request_waits() {
+async fn f02_the_limit_covers_all_calls_that_a_request_waits_for() {
     let stage = Stage::new();
     let _herd = stage.herd(6, &[]);
     settle().await;
@@ -55,7 +55,7 @@ async fn f02_the_limit_is_for_all_that_a_request_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f09_what_was_asked_for_earlier_does_not_take_the_place_of_what_came_later() {
+async fn f09_the_answer_of_an_earlier_call_does_not_replace_that_of_a_later_one() {
     let stage = Stage::heeding();
     let earlier = stage.get("/");
     settle().await;
@@ -72,7 +72,7 @@ async fn f09_what_was_asked_for_earlier_does_not_take_the_place_of_what_came_lat
 }
 
 #[tokio::test(start_paused = true)]
-async fn a07_a_part_on_its_way_is_no_answer_for_who_wants_the_whole() {
+async fn a07_a_part_in_flight_does_not_answer_a_request_for_the_whole() {
     let policy = StandardPolicy::default().partial(true);
     let stage = Stage::with(cache_builder().policy(policy));
     let part = [("cache-control", "max-age=10"), ("content-range", "bytes 0-2/1000")];
@@ -98,7 +98,7 @@ fn small() -> Stage {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a16_who_is_alone_in_the_end_is_not_cut_off() {
+async fn a16_the_last_remaining_reader_is_not_cut_off() {
     let stage = small();
     let slow = stage.get("/");
     settle().await;
@@ -120,7 +120,7 @@ async fn a16_who_is_alone_in_the_end_is_not_cut_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a16_who_is_slow_on_purpose_is_cut_off_in_the_end() {
+async fn a16_a_deliberately_slow_reader_is_cut_off_in_the_end() {
     let stage = small();
     let slow = stage.get("/");
     settle().await;

@@ -1,7 +1,6 @@
-//! Content in codings: who accepts gzip may get gzip, nobody else does, and no tag or date of one coding makes an
-//! answer for another. `Client` sends what clients send and checks each answer by what it asked for, so it can stand
-//! before any origin: here tower-http's files and compression, inside the cache; in `nginx.rs` nginx, behind the
-//! example.
+//! Content in codings: gzip goes only to clients that accept it, and no tag or date of one coding validates another one (B1).
+//! `Client` sends what clients send and checks each answer, so it works with any origin: here tower-http's files and
+//! compression inside the cache; in `nginx.rs` a real nginx behind the example proxy.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -416,41 +415,41 @@ async fn check(tags: Tags, vary: bool) {
 }
 
 #[tokio::test]
-async fn b01_files_under_compression_that_share_one_strong_tag_go_only_to_who_accepts_their_coding() {
+async fn b01_compressed_files_with_one_strong_tag_go_only_to_clients_that_accept_the_coding() {
     check(Tags::One, true).await;
 }
 
 #[tokio::test]
-async fn b01_files_under_compression_whose_gzip_has_the_weak_tag_go_only_to_who_accepts_their_coding() {
+async fn b01_compressed_files_with_a_weakened_tag_go_only_to_clients_that_accept_the_coding() {
     check(Tags::Weakened, true).await;
 }
 
 #[tokio::test]
-async fn b01_files_under_compression_whose_gzip_has_no_tag_go_only_to_who_accepts_their_coding() {
+async fn b01_compressed_files_without_a_tag_go_only_to_clients_that_accept_the_coding() {
     check(Tags::PlainOnly, true).await;
 }
 
 #[tokio::test]
-async fn b01_files_under_compression_that_share_one_date_go_only_to_who_accepts_their_coding() {
+async fn b01_compressed_files_with_one_date_go_only_to_clients_that_accept_the_coding() {
     check(Tags::None, true).await;
 }
 
 #[tokio::test]
-async fn b01_gzip_goes_only_to_who_accepts_it_where_one_strong_tag_and_no_vary_say_otherwise() {
+async fn b01_without_vary_gzip_with_one_strong_tag_goes_only_to_clients_that_accept_it() {
     check(Tags::One, false).await;
 }
 
 #[tokio::test]
-async fn b01_gzip_goes_only_to_who_accepts_it_where_it_has_the_weak_tag_and_no_vary_says_so() {
+async fn b01_without_vary_gzip_with_a_weakened_tag_goes_only_to_clients_that_accept_it() {
     check(Tags::Weakened, false).await;
 }
 
 #[tokio::test]
-async fn b01_gzip_goes_only_to_who_accepts_it_where_it_has_no_tag_and_no_vary_says_so() {
+async fn b01_without_vary_gzip_without_a_tag_goes_only_to_clients_that_accept_it() {
     check(Tags::PlainOnly, false).await;
 }
 
 #[tokio::test]
-async fn b01_gzip_goes_only_to_who_accepts_it_where_one_date_and_no_vary_say_otherwise() {
+async fn b01_without_vary_gzip_with_one_date_goes_only_to_clients_that_accept_it() {
     check(Tags::None, false).await;
 }

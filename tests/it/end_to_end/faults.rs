@@ -1,4 +1,4 @@
-//! What goes wrong on real sockets: the example proxy between an origin and clients that break off, hang or lie.
+//! The example proxy on real sockets, between an origin and clients that break off, hang or send what they should not.
 
 use std::time::{Duration, Instant};
 
@@ -98,7 +98,7 @@ fn a22_content_that_looks_like_a_request_is_never_taken_for_one() {
 }
 
 #[test]
-fn f01_an_origin_that_dies_leaves_a_broken_message_and_nothing_stored() {
+fn f01_a_response_that_the_origin_cuts_off_is_broken_and_not_stored() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut number = 0;
@@ -145,7 +145,7 @@ fn f01_an_origin_that_dies_leaves_a_broken_message_and_nothing_stored() {
 }
 
 #[test]
-fn f01_everybody_who_shares_a_message_sees_that_it_is_broken() {
+fn f01_every_client_of_a_shared_response_sees_that_it_is_broken() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     for (number, head) in [sized(LARGE), chunked()].iter().enumerate() {
@@ -171,7 +171,7 @@ fn f01_everybody_who_shares_a_message_sees_that_it_is_broken() {
 }
 
 #[test]
-fn f02_an_origin_that_hangs_holds_up_nobody_for_long() {
+fn f02_the_clients_of_an_origin_that_hangs_get_504_in_time() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--timeout", "0.2"]);
     let mut clients: Vec<_> = (0..20).map(|_| Client::of(&proxy)).collect();
@@ -208,7 +208,7 @@ fn answered_in_time(origin: &Origin, proxy: &Proxy, path: &str, answer: &str) ->
 }
 
 #[test]
-fn f02_what_is_stored_stands_in_for_an_origin_that_hangs() {
+fn f02_a_stored_response_stands_in_for_an_origin_that_hangs() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--timeout", "0.2"]);
     let fields = "cache-control: max-age=0, stale-if-error=60\r\netag: \"a\"\r\ncontent-length: 3";
@@ -225,7 +225,7 @@ fn f02_what_is_stored_stands_in_for_an_origin_that_hangs() {
 }
 
 #[test]
-fn f04_what_its_client_does_not_wait_for_is_stored_all_the_same() {
+fn f04_a_response_is_stored_although_its_client_has_left() {
     let content = "x".repeat(LARGE);
     for (head, sent) in [(sized(LARGE), content.clone()), (chunked(), chunk(&content) + "0\r\n\r\n")] {
         for with_head in [true, false] {
@@ -257,7 +257,7 @@ fn f04_what_its_client_does_not_wait_for_is_stored_all_the_same() {
 }
 
 #[test]
-fn f16_what_is_under_way_is_drained() {
+fn f16_open_responses_are_completed_during_a_drain() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let content = "x".repeat(LARGE);
@@ -287,7 +287,7 @@ fn f16_what_is_under_way_is_drained() {
 }
 
 #[test]
-fn f16_what_does_not_end_in_time_is_broken() {
+fn f16_a_response_that_outlasts_the_drain_is_broken_off() {
     // Before the ten seconds that are the default. A busy machine may take as long now and then, but not each time.
     assert!((0..4).any(|_| broken_by_a_short_drain() < Duration::from_secs(8)));
 }
@@ -324,7 +324,7 @@ fn broken_by_a_short_drain() -> Duration {
 }
 
 #[test]
-fn a16_who_stalls_holds_up_nobody_while_content_is_stored() {
+fn a16_a_stalled_client_delays_nobody_while_content_is_stored() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--max-object", "64MiB"]);
     let content = "x".repeat(16 << 20);
@@ -353,7 +353,7 @@ fn a16_who_stalls_holds_up_nobody_while_content_is_stored() {
 }
 
 #[test]
-fn a16_who_stalls_is_cut_off_from_what_is_too_large_to_store() {
+fn a16_a_stalled_client_of_content_too_large_to_store_is_cut_off() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--max-object", "1MiB"]);
     let mut reads = Client::of(&proxy);
@@ -405,7 +405,7 @@ fn slow(proxy: &Proxy) -> Client {
 
 /// A server that is told of a failure drops what it has not sent; so it is told a turn later.
 #[test]
-fn f01_what_came_before_a_failure_reaches_the_client() {
+fn f01_bytes_received_before_a_failure_reach_the_client() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     for (head, content) in

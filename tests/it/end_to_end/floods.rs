@@ -1,4 +1,4 @@
-//! Purges by the thousand, from whoever can send requests: they hit what they name, and cost nothing else.
+//! Thousands of purges and unsafe requests (A33): they hit only what they name, and take no memory.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -64,7 +64,7 @@ fn request(method: Method, path: &str) -> Request<Empty<Bytes>> {
 }
 
 #[test]
-fn a33_a_million_purges_of_what_is_not_stored_leave_what_is() {
+fn a33_a_million_purges_of_other_uris_leave_the_stored_responses() {
     const OBJECTS: u32 = 10_000;
     let store = store();
     let mut cache = cache(&store);
@@ -91,7 +91,7 @@ fn a33_a_million_purges_of_what_is_not_stored_leave_what_is() {
 }
 
 #[test]
-fn a33_unsafe_requests_by_the_thousand_hit_what_they_name_and_nothing_else() {
+fn a33_thousands_of_unsafe_requests_invalidate_only_their_targets() {
     const OBJECTS: u32 = 500;
     let mut cache = cache(&store());
     for number in 0..OBJECTS {
@@ -111,7 +111,7 @@ fn a33_unsafe_requests_by_the_thousand_hit_what_they_name_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a33_purges_by_the_thousand_while_something_is_on_its_way_hit_it_only_if_they_name_it() {
+async fn a33_thousands_of_purges_during_a_fetch_hit_it_only_if_they_name_it() {
     for (named, is_stored) in [(None, true), (Some("/x"), false), (Some("/"), true)] {
         let stage = Stage::new();
         let client = stage.get("/x");
@@ -133,7 +133,7 @@ async fn a33_purges_by_the_thousand_while_something_is_on_its_way_hit_it_only_if
 }
 
 #[tokio::test(start_paused = true)]
-async fn a33_a_group_that_is_purged_while_its_first_member_is_on_its_way_is_not_forgotten() {
+async fn a33_a_group_that_is_purged_while_its_first_member_is_fetched_is_not_forgotten() {
     for flood in [0, 10_000] {
         let stage = Stage::new();
         let client = stage.get("/x");
@@ -166,7 +166,7 @@ async fn a33_answers_that_purge_whole_origins_leave_other_origins_alone() {
 }
 
 #[tokio::test]
-async fn a33_a_flood_of_queries_on_one_path_costs_that_path_at_most() {
+async fn a33_a_flood_of_invalidated_queries_affects_only_their_path() {
     let reply = |body: &str| Reply::cc(body, "max-age=60").field("no-vary-search", "params=(\"utm\")");
     let bench = Bench::new([reply("one")]);
     bench.get("/a?x=1").await;
@@ -185,7 +185,7 @@ async fn a33_a_flood_of_queries_on_one_path_costs_that_path_at_most() {
 }
 
 #[test]
-fn a33_urls_by_the_thousand_and_their_purges_leave_memory_flat() {
+fn a33_thousands_of_uris_and_their_purges_do_not_grow_memory() {
     const CAPACITY: u64 = 4 << 20;
     let (grown, (_kept, held)) = alloc::growth(|| {
         let store = MemoryStore::builder().capacity(CAPACITY).max_object(1 << 16).build();
@@ -225,7 +225,7 @@ impl Store for Plain {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f08_no_purge_is_lost_to_a_store_that_is_not_told_what_is_on_its_way() {
+async fn f08_no_purge_is_lost_in_a_store_that_does_not_implement_expect() {
     check_all(async || Plain(Arc::default()), Capabilities::all()).await;
     for (purged, is_stored) in [("/x", false), ("/y", true)] {
         let origin = crate::support::stepped::Stepped::default();

@@ -1,6 +1,6 @@
-//! The layer beside a model of RFC 9111 that is small, slow and obviously right: it remembers every response
-//! that the origin ever sent, and says which of them a request may be answered with. Random sequences of
-//! requests, purges and clock moves drive both; the layer never serves what the model forbids.
+//! The layer compared with a small, slow and simple model of RFC 9111, which remembers every response that the origin sent and
+//! says which of them may answer a request. Random sequences of requests, purges and clock moves drive both; the layer never
+//! serves what the model forbids.
 
 use std::time::Duration;
 

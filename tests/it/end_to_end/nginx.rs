@@ -1,5 +1,5 @@
-//! A real nginx with gzip behind the example. It gives gzip the weak form of the file's tag, and answers 304 with the
-//! strong one, whatever the client accepts.
+//! The example proxy before a real nginx with gzip, which gives gzip the weak form of the file's tag, and answers 304 with the
+//! strong one whatever the client accepts (B1).
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -138,16 +138,16 @@ async fn check(locations: &[&str], is_in_turns: bool) {
 }
 
 #[tokio::test]
-async fn b01_each_client_of_nginx_gets_a_coding_it_accepts_while_what_is_stored_is_fresh() {
+async fn b01_each_client_of_nginx_gets_a_coding_it_accepts_while_responses_are_fresh() {
     check(&["fresh"], true).await;
 }
 
 #[tokio::test]
-async fn b01_each_client_of_nginx_gets_a_coding_it_accepts_where_each_request_is_validated() {
+async fn b01_each_client_of_nginx_gets_a_coding_it_accepts_if_each_request_is_validated() {
     check(&["stale", "no-cache"], true).await;
 }
 
 #[tokio::test]
-async fn b01_each_client_of_nginx_gets_a_coding_it_accepts_whoever_comes_after_whom() {
+async fn b01_each_client_of_nginx_gets_a_coding_it_accepts_in_any_order_of_requests() {
     check(&["fresh", "stale", "no-cache"], false).await;
 }

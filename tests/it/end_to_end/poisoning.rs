@@ -1,5 +1,5 @@
-//! Published ways to poison a cache, each before an origin that believes what it is asked for. docs/GUIDE.md has the
-//! results as a table; this is the command that shows it.
+//! Published techniques of cache poisoning (A36), each against an origin that trusts every request field. `docs/GUIDE.md` has
+//! the results as a table; this test compares each row.
 
 use std::convert::Infallible;
 
@@ -371,7 +371,7 @@ async fn is_poisoned(technique: &Technique, policy: StandardPolicy) -> bool {
 }
 
 #[tokio::test]
-async fn a36_which_published_techniques_poison() {
+async fn a36_the_guide_says_which_published_techniques_poison() {
     let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/GUIDE.md")).unwrap();
     let table = guide.split("| technique |").nth(1).expect("the guide has the table");
     let rows: Vec<_> = table.lines().skip(2).take_while(|line| line.starts_with('|')).collect();

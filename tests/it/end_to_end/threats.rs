@@ -1,5 +1,5 @@
-//! Attacks, each replayed as far as a layer sees it. Others stand beside the rules that stop them: their names
-//! start with the id everywhere.
+//! Attacks (A1 to A39), each replayed as far as a layer sees it. Other tests with these ids stand next to the rules that
+//! stop the attack.
 
 use axum::Router;
 use axum::routing::get;
@@ -10,7 +10,7 @@ use crate::reported::validation::until_calls;
 use crate::support::{Bench, Reply, cache_builder, cache_layer, wire};
 
 #[tokio::test]
-async fn a01_one_path_on_two_hosts_is_two_entries() {
+async fn a01_one_path_on_two_hosts_has_two_entries() {
     let bench = Bench::new(["a", "b", "c"].map(|body| Reply::cc(body, "max-age=60")));
     bench.get_with("/x", &[("host", "a.example")]).await.has_body("a");
     bench.get_with("/x", &[("host", "b.example")]).await.has_body("b");
@@ -24,7 +24,7 @@ async fn a01_one_path_on_two_hosts_is_two_entries() {
 }
 
 #[tokio::test]
-async fn a02_contradicting_authorities_bypass() {
+async fn a02_a_request_with_contradicting_authorities_bypasses_the_cache() {
     let bench = Bench::new([Reply::cc("x", "public, max-age=60")]);
     let contradiction = [("host", "b.example")];
     let two_lines = [("host", "a.example"), ("host", "b.example")];
@@ -39,7 +39,7 @@ async fn a02_contradicting_authorities_bypass() {
 }
 
 #[tokio::test]
-async fn a08_no_spelling_of_private_or_no_store_gets_past() {
+async fn a08_every_spelling_of_private_and_no_store_forbids_storing() {
     for value in [
         "Private, max-age=60",
         "NO-STORE, max-age=60",
@@ -74,7 +74,7 @@ async fn a08_no_spelling_of_private_or_no_store_gets_past() {
 }
 
 #[tokio::test]
-async fn a09_never_one_users_page_for_another() {
+async fn a09_no_user_gets_the_page_of_another() {
     for vary in [None, Some("cookie")] {
         let reply = |body: &str| {
             let reply = Reply::cc(body, "max-age=60");
@@ -131,7 +131,7 @@ async fn a13_nested_routers_under_one_layer_do_not_share_entries() {
 }
 
 #[tokio::test]
-async fn a11_a_get_with_content_bypasses() {
+async fn a11_a_get_with_content_bypasses_the_cache() {
     let bench = Bench::new([Reply::cc("x", "max-age=60")]);
     bench.get("/").await;
     for field in [("content-length", "5"), ("transfer-encoding", "chunked")] {
@@ -151,7 +151,7 @@ async fn a11_a_get_with_content_bypasses() {
 }
 
 #[tokio::test]
-async fn a21_connection_cannot_nominate_away_what_matters() {
+async fn a21_connection_cannot_nominate_fields_that_caching_needs() {
     let bench = Bench::new([Reply::cc("en", "max-age=60")
         .field("connection", "vary, cache-control, age, content-length, x-hop")
         .field("age", "10")
@@ -171,7 +171,7 @@ async fn a21_connection_cannot_nominate_away_what_matters() {
 }
 
 #[tokio::test]
-async fn a25_numbers_at_their_edges() {
+async fn a25_extreme_numbers_and_dates_give_no_extreme_age() {
     for (name, value) in [
         ("cache-control", "max-age=18446744073709551616"),
         ("cache-control", "max-age=-1"),
@@ -230,7 +230,7 @@ fn a26_equal_keys_hash_differently_in_each_process() {
 }
 
 #[tokio::test]
-async fn a10_an_error_takes_the_place_of_nothing_good() {
+async fn a10_an_error_replaces_no_good_response() {
     // Also where clients may force a call, and errors that they draw may be stored.
     let lenient = || {
         let policy = StandardPolicy::default().client_directives(true).drawn_errors(true);
@@ -268,7 +268,7 @@ async fn a10_an_error_takes_the_place_of_nothing_good() {
 }
 
 #[tokio::test]
-async fn a07_a_leaders_conditions_shape_nothing_that_is_stored() {
+async fn a07_a_leaders_conditions_do_not_affect_the_stored_response() {
     let whole = || Reply::cc("0123456789", "max-age=60").field("etag", "\"a\"");
     for (method, fields) in [
         ("GET", [("range", "bytes=0-1")]),
@@ -291,7 +291,7 @@ async fn a07_a_leaders_conditions_shape_nothing_that_is_stored() {
 }
 
 #[tokio::test]
-async fn a27_a_flood_of_no_cache_asks_the_origin_nothing() {
+async fn a27_a_flood_of_no_cache_requests_makes_no_call() {
     let bench = Bench::new([Reply::cc("good", "max-age=60"), Reply::cc("bad", "max-age=60")]);
     bench.get("/").await;
     for _ in 0..166 {
@@ -304,7 +304,7 @@ async fn a27_a_flood_of_no_cache_asks_the_origin_nothing() {
 }
 
 #[tokio::test]
-async fn a15_a_small_range_of_something_large_does_not_fetch_it_whole() {
+async fn a15_a_small_range_of_large_content_does_not_fetch_the_whole() {
     // The range goes to the origin as it is, and what comes back passes; nothing large is taken in.
     let part = Reply::cc("x", "max-age=60").status(206).field("content-range", "bytes 0-0/1073741824");
     let bench = Bench::new([part]);
@@ -317,7 +317,7 @@ async fn a15_a_small_range_of_something_large_does_not_fetch_it_whole() {
 }
 
 #[tokio::test]
-async fn a10_an_error_is_not_kept_for_long() {
+async fn a10_the_lifetime_of_an_error_is_bounded() {
     let bad = || Reply::cc("bad", "max-age=86400").status(404);
     let bench = Bench::new([bad()]);
     bench.get("/").await.told("larder; fwd=uri-miss; stored; ttl=300");
@@ -328,7 +328,7 @@ async fn a10_an_error_is_not_kept_for_long() {
 }
 
 #[tokio::test]
-async fn a11_a_field_that_the_origin_reflects_is_to_be_keyed() {
+async fn a11_a_keyed_field_that_the_origin_reflects_poisons_nobody() {
     let host = http::HeaderName::from_static("x-forwarded-host");
     let layer = cache_builder().policy(StandardPolicy::default().key_field(host));
     let bench =
@@ -342,7 +342,7 @@ async fn a11_a_field_that_the_origin_reflects_is_to_be_keyed() {
 }
 
 #[tokio::test]
-async fn a37_the_origin_sees_the_authority_that_is_keyed() {
+async fn a37_the_origin_sees_the_authority_of_the_key() {
     let reply = || Reply::cc("x", "max-age=60, stale-while-revalidate=60").field("etag", "\"a\"");
     for spelled in ["S.test:80", "s.test:", "S.TEST", "s.test"] {
         let host = [("host", spelled)];
@@ -384,7 +384,7 @@ async fn a37_the_origin_sees_the_authority_that_is_keyed() {
 }
 
 #[tokio::test]
-async fn a38_who_accepted_the_connection_says_the_scheme() {
+async fn a38_the_scheme_is_that_of_the_connection() {
     use http::uri::Scheme;
     let layer = cache_layer();
     let origin = crate::support::origin::always(Reply::cc("x", "max-age=60"));
@@ -411,7 +411,7 @@ async fn a38_who_accepted_the_connection_says_the_scheme() {
 }
 
 #[tokio::test]
-async fn a37_an_asterisk_is_another_target_than_a_path_of_one() {
+async fn a37_asterisk_form_and_an_asterisk_path_have_two_entries() {
     let bench = Bench::new(["asterisk", "path"].map(|body| Reply::cc(body, "max-age=60")));
     for _ in 0..2 {
         bench.get("*").await.has_body("asterisk");
@@ -422,7 +422,7 @@ async fn a37_an_asterisk_is_another_target_than_a_path_of_one() {
 }
 
 #[tokio::test]
-async fn a39_one_clients_long_fields_spoil_nothing() {
+async fn a39_the_long_fields_of_one_client_do_not_affect_others() {
     let long = "a".repeat(5_000);
     let reply = |body: &str| {
         Reply::cc(body, "max-age=60, stale-while-revalidate=600").field("vary", "x").field("etag", "\"a\"")

@@ -1,4 +1,4 @@
-//! Bounds on the calls that one client of the example proxy has under way at the origin.
+//! Bounds on the calls to the origin that a client, an address and all clients may have open (A35).
 
 use bytes::Bytes;
 use http::Request;
@@ -44,7 +44,7 @@ impl Bench {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a35_beyond_its_calls_a_connection_waits_and_then_gets_503() {
+async fn a35_a_connection_at_its_call_limit_waits_and_then_gets_503() {
     let bench = Bench::new(&["--max-calls-per-connection", "2", "--call-wait", "2"]);
     let stored = bench.get("/stored");
     bench.asked("/stored").answer(STORED);
@@ -72,7 +72,7 @@ async fn a35_beyond_its_calls_a_connection_waits_and_then_gets_503() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a35_a_request_gets_its_call_when_another_one_ends() {
+async fn a35_a_waiting_request_makes_its_call_when_another_call_ends() {
     let bench = Bench::new(&["--max-calls-per-connection", "1", "--call-wait", "600"]);
     let first = bench.get("/1");
     let mut asked = bench.asked("/1");
@@ -94,7 +94,7 @@ async fn a35_a_request_gets_its_call_when_another_one_ends() {
 }
 
 #[test]
-fn a35_connections_of_one_address_share_its_calls() {
+fn a35_the_connections_of_one_address_share_its_call_limit() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--max-calls-per-address", "2", "--call-wait", "0.2"]);
     let mut clients = [Client::of(&proxy), Client::of(&proxy), Client::of(&proxy)];
@@ -114,7 +114,7 @@ fn a35_connections_of_one_address_share_its_calls() {
 }
 
 #[test]
-fn a35_an_address_has_its_calls_again_when_they_are_over() {
+fn a35_an_address_gets_its_call_permits_back_when_its_calls_end() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--max-calls-per-address", "1", "--call-wait", "600"]);
     let mut other = Client::of(&proxy);
@@ -140,7 +140,7 @@ fn a35_an_address_has_its_calls_again_when_they_are_over() {
 }
 
 #[test]
-fn a35_a_validation_in_the_background_is_no_call_of_a_client() {
+fn a35_a_background_validation_does_not_count_as_a_call_of_a_client() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--max-calls-per-address", "1", "--call-wait", "600", "--workers", "1"]);
     let [mut client, mut waits] = [Client::of(&proxy), Client::of(&proxy)];
@@ -155,7 +155,7 @@ fn a35_a_validation_in_the_background_is_no_call_of_a_client() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a35_all_clients_together_have_a_bound() {
+async fn a35_the_calls_of_all_clients_together_are_bounded() {
     let bench = Bench::new(&["--max-calls", "2", "--call-wait", "1"]);
     let under_way = ["/1", "/2"].map(|path| (bench.get(path), bench.asked(path)));
     let mut other = Client::of(&bench.proxy);

@@ -1,4 +1,4 @@
-//! The example proxy before an origin that leaves the content of requests unread, and takes it for the next request.
+//! An origin that leaves the content of requests unread and takes it for the next request (A31).
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -117,7 +117,7 @@ async fn send(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a31_what_an_origin_leaves_unread_answers_nobody_and_is_not_stored() {
+async fn a31_request_content_that_the_origin_leaves_unread_poisons_no_response() {
     const VICTIMS: usize = 6;
     for waits in [false, true] {
         for version in [Version::HTTP_11, Version::HTTP_2] {
@@ -150,7 +150,7 @@ async fn a31_what_an_origin_leaves_unread_answers_nobody_and_is_not_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a31_a_connection_that_carries_content_carries_nothing_else() {
+async fn a31_a_connection_that_carries_content_carries_no_other_request() {
     let origin = Unread::new(true);
     let proxy = origin.proxy(&["--workers", "1"]);
     for version in [Version::HTTP_11, Version::HTTP_2] {
@@ -175,7 +175,7 @@ async fn a31_a_connection_that_carries_content_carries_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a31_content_of_no_known_length_has_a_connection_of_its_own() {
+async fn a31_content_of_unknown_length_has_its_own_connection() {
     let origin = Unread::new(true);
     let proxy = origin.proxy(&["--workers", "1"]);
     let address = proxy.address;

@@ -1,4 +1,4 @@
-//! The example proxy before an origin that is away, breaks off, or closes a connection that was idle.
+//! An origin that is away, breaks off, or closes an idle connection: what is reported, and which requests are repeated (B19).
 
 use std::io::{BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use crate::support::raw::{Client, GUARD, Message, Nobody, Origin, get};
 const FINAL: &str = "HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 5\r\n\r\nfinal";
 
 #[test]
-fn b19_what_failed_at_the_origin_is_told_by_name() {
+fn b19_each_failure_of_the_origin_is_reported_by_name() {
     let nobody = Nobody::new();
     let away = Proxy::before(&format!("http://{}", nobody.address), &[]);
     let unknown = Proxy::before("http://no-such-host.invalid", &[]);
@@ -118,7 +118,7 @@ fn warm(client: &mut Client, origin: &Counting) -> (usize, TcpStream) {
 }
 
 #[test]
-fn b19_an_idempotent_request_on_a_connection_that_the_origin_closed_is_sent_once_more() {
+fn b19_an_idempotent_request_on_a_closed_connection_is_sent_once_more() {
     let origin = Counting::new();
     let proxy = origin.proxy();
     let mut client = Client::of(&proxy);
@@ -145,7 +145,7 @@ fn b19_an_idempotent_request_on_a_connection_that_the_origin_closed_is_sent_once
 }
 
 #[test]
-fn b19_what_is_sent_once_more_is_not_sent_a_third_time() {
+fn b19_a_repeated_request_is_not_sent_a_third_time() {
     let origin = Counting::new();
     let proxy = origin.proxy();
     let mut client = Client::of(&proxy);
@@ -159,7 +159,7 @@ fn b19_what_is_sent_once_more_is_not_sent_a_third_time() {
 }
 
 #[test]
-fn b19_a_repeated_request_goes_over_no_other_idle_connection() {
+fn b19_a_repeated_request_uses_a_new_connection() {
     let origin = Counting::new();
     let proxy = origin.proxy();
     // Two connections at a time, both idle then.
@@ -184,7 +184,7 @@ fn b19_a_repeated_request_goes_over_no_other_idle_connection() {
 }
 
 #[test]
-fn b19_a_connection_that_is_closed_after_its_answer_costs_no_request() {
+fn b19_a_connection_that_is_closed_after_its_response_costs_no_request() {
     let origin = Counting::new();
     let proxy = origin.proxy();
     let mut client = Client::of(&proxy);
@@ -196,7 +196,7 @@ fn b19_a_connection_that_is_closed_after_its_answer_costs_no_request() {
 }
 
 #[test]
-fn b19_nothing_else_is_sent_twice() {
+fn b19_a_request_with_content_or_a_non_idempotent_one_is_not_repeated() {
     let origin = Counting::new();
     let proxy = origin.proxy();
     let mut client = Client::of(&proxy);

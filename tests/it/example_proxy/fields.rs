@@ -1,4 +1,4 @@
-//! The example proxy: fields that count and name the hops, and what an interim response may not have.
+//! `Max-Forwards` and `Via`, and the fields that an interim response must not have (B19).
 
 use bytes::Bytes;
 use http::{Request, Version};
@@ -21,7 +21,7 @@ fn via(message: &Message) -> &str {
 }
 
 #[test]
-fn b19_max_forwards_is_counted_down_for_options_and_trace() {
+fn b19_max_forwards_is_decremented_for_options_and_trace() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
@@ -57,7 +57,7 @@ fn b19_max_forwards_is_counted_down_for_options_and_trace() {
 }
 
 #[test]
-fn b19_options_that_may_go_no_further_is_answered_by_the_proxy() {
+fn b19_the_proxy_answers_options_with_max_forwards_0() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
@@ -73,7 +73,7 @@ fn b19_options_that_may_go_no_further_is_answered_by_the_proxy() {
 const OWN: &str = "\r\ncache-status: larder; detail=\"max-forwards\"\r\n";
 
 #[test]
-fn b19_trace_that_may_go_no_further_echoes_the_head_without_credentials() {
+fn b19_the_proxy_answers_trace_with_max_forwards_0_without_credentials() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
@@ -96,7 +96,7 @@ fn b19_trace_that_may_go_no_further_echoes_the_head_without_credentials() {
 }
 
 #[test]
-fn b19_via_names_the_version_that_was_received_and_what_is_stored_keeps_it() {
+fn b19_via_names_the_received_version_and_stored_responses_keep_it() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
@@ -135,7 +135,7 @@ fn b19_via_names_the_version_that_was_received_and_what_is_stored_keeps_it() {
 }
 
 #[test]
-fn b19_the_answer_to_a_client_has_the_proxys_version_whatever_the_origin_speaks() {
+fn b19_a_response_has_the_proxys_version_whatever_the_origin_speaks() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
@@ -152,7 +152,7 @@ fn b19_the_answer_to_a_client_has_the_proxys_version_whatever_the_origin_speaks(
 }
 
 #[test]
-fn b19_via_has_one_member_after_a_validation_and_in_what_the_proxy_makes() {
+fn b19_via_has_one_member_after_validations_and_in_the_proxys_own_responses() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
@@ -178,7 +178,7 @@ fn b19_via_has_one_member_after_a_validation_and_in_what_the_proxy_makes() {
 }
 
 #[tokio::test]
-async fn b19_via_says_2_0_to_the_origin_for_a_request_by_http2() {
+async fn b19_via_names_version_2_0_for_a_request_over_http2() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let asked = tokio::task::spawn_blocking(move || {

@@ -1,4 +1,4 @@
-//! The example proxy: whom a client asks for, what the origin hears of it, and where it is sent on to.
+//! The host and scheme that a client asks for: which are valid, what the origin gets, and where redirects lead.
 
 use std::io::{BufReader, Write};
 use std::net::TcpListener;
@@ -33,7 +33,7 @@ fn answers(origin: &Origin, host: &str, answer: &str) -> Message {
 }
 
 #[test]
-fn b19_a_request_that_does_not_name_one_valid_host_gets_400() {
+fn b19_a_request_without_exactly_one_valid_host_gets_400() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let hosts = [
@@ -87,7 +87,7 @@ fn b19_a_request_that_does_not_name_one_valid_host_gets_400() {
 }
 
 #[test]
-fn a37_a_valid_host_reaches_the_origin_as_it_is_keyed() {
+fn a37_the_origin_gets_a_valid_host_as_it_is_in_the_key() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
@@ -119,7 +119,7 @@ fn a37_a_valid_host_reaches_the_origin_as_it_is_keyed() {
 }
 
 #[test]
-fn b19_http10_without_a_host_is_answered_and_the_origin_gets_its_own() {
+fn b19_an_http10_request_without_host_reaches_the_origin_with_the_origins_host() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let own = listener.local_addr().unwrap();
     for arguments in [&[][..], &["--host", "upstream"]] {
@@ -135,7 +135,7 @@ fn b19_http10_without_a_host_is_answered_and_the_origin_gets_its_own() {
 }
 
 #[tokio::test]
-async fn b19_http2_names_its_host_by_authority_and_may_not_contradict_it() {
+async fn b19_an_http2_request_names_its_host_by_authority_and_may_not_contradict_it() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let authority = proxy.address.to_string();
@@ -165,7 +165,7 @@ async fn b19_http2_names_its_host_by_authority_and_may_not_contradict_it() {
 }
 
 #[test]
-fn b19_by_default_the_origin_gets_the_clients_host_and_each_host_has_its_own() {
+fn b19_by_default_the_origin_gets_the_clients_host_and_each_host_has_its_entries() {
     let origin = Origin::new();
     let own = authority(&origin);
     for arguments in [&[][..], &["--host", "client"]] {
@@ -187,7 +187,7 @@ fn b19_by_default_the_origin_gets_the_clients_host_and_each_host_has_its_own() {
 }
 
 #[test]
-fn b19_with_host_upstream_each_client_is_sent_on_to_the_host_that_it_asked_for() {
+fn b19_with_host_upstream_a_redirect_leads_to_the_host_that_the_client_asked_for() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--host", "upstream"]);
     let mut client = Client::of(&proxy);
@@ -225,7 +225,7 @@ fn b19_with_host_upstream_each_client_is_sent_on_to_the_host_that_it_asked_for()
 }
 
 #[test]
-fn a38_a_client_does_not_choose_the_scheme() {
+fn a38_an_http1_client_does_not_choose_the_scheme() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
@@ -248,7 +248,7 @@ fn a38_a_client_does_not_choose_the_scheme() {
 }
 
 #[tokio::test]
-async fn a38_a_client_of_http2_does_not_choose_the_scheme_either() {
+async fn a38_an_http2_client_does_not_choose_the_scheme() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let stream = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
@@ -265,7 +265,7 @@ async fn a38_a_client_of_http2_does_not_choose_the_scheme_either() {
 }
 
 #[test]
-fn a36_the_origin_sees_of_what_frameworks_believe_only_the_proxys_own_word() {
+fn a36_the_origin_gets_only_the_proxys_own_forwarding_fields() {
     let origin = Origin::new();
     for profile in ["default", "rfc9111"] {
         let proxy = origin.proxy(&["--profile", profile]);
@@ -288,7 +288,7 @@ fn a36_the_origin_sees_of_what_frameworks_believe_only_the_proxys_own_word() {
 }
 
 #[test]
-fn a37_an_asterisk_is_not_the_path_of_one() {
+fn a37_asterisk_form_and_an_asterisk_path_are_two_targets() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);

@@ -1,4 +1,4 @@
-//! Interim responses through the example proxy: what the client's socket gets, byte for byte.
+//! Interim responses (EH): what a client gets on its socket, byte for byte.
 
 use bytes::Bytes;
 use http::{Request, Version};
@@ -31,7 +31,7 @@ impl Expects for Client {
 }
 
 #[test]
-fn eh_an_interim_response_comes_before_the_final_one_is_there() {
+fn eh_the_client_gets_an_interim_response_before_the_origin_sends_the_final_one() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
@@ -51,7 +51,7 @@ fn eh_an_interim_response_comes_before_the_final_one_is_there() {
 }
 
 #[test]
-fn eh_an_interim_response_leaves_no_field_and_no_trace_in_storage() {
+fn eh_an_interim_response_leaves_nothing_in_storage() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
@@ -67,7 +67,7 @@ fn eh_an_interim_response_leaves_no_field_and_no_trace_in_storage() {
 }
 
 #[test]
-fn eh_the_interim_response_to_a_validation_passes() {
+fn eh_an_interim_response_to_a_validation_reaches_the_client() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
@@ -86,7 +86,7 @@ fn eh_the_interim_response_to_a_validation_passes() {
 }
 
 #[test]
-fn eh_a_validation_behind_hints_at_nothing() {
+fn eh_interim_responses_to_a_background_validation_reach_no_client() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
@@ -106,7 +106,7 @@ fn eh_a_validation_behind_hints_at_nothing() {
 }
 
 #[test]
-fn eh_pipelined_requests_have_their_own() {
+fn eh_each_pipelined_request_gets_its_own_interim_response() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
@@ -122,7 +122,7 @@ fn eh_pipelined_requests_have_their_own() {
 }
 
 #[test]
-fn eh_http10_gets_none() {
+fn eh_an_http10_client_gets_no_interim_response() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
@@ -137,7 +137,7 @@ fn eh_http10_gets_none() {
 }
 
 #[tokio::test]
-async fn eh_http2_gets_none() {
+async fn eh_an_http2_client_gets_no_interim_response() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let answers = tokio::task::spawn_blocking(move || {
@@ -157,7 +157,7 @@ async fn eh_http2_gets_none() {
 }
 
 #[test]
-fn eh_100_is_the_proxys_own() {
+fn eh_the_proxy_sends_its_own_100_continue_and_drops_the_origins() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
@@ -177,7 +177,7 @@ fn eh_100_is_the_proxys_own() {
 }
 
 #[test]
-fn eh_a_switch_of_protocols_that_nobody_asked_for_is_an_error() {
+fn eh_a_101_that_nobody_asked_for_is_answered_with_502() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
@@ -196,7 +196,7 @@ fn eh_a_switch_of_protocols_that_nobody_asked_for_is_an_error() {
 }
 
 #[test]
-fn eh_fields_of_the_hop_before_end_there() {
+fn eh_hop_by_hop_fields_of_an_interim_response_are_removed() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
@@ -214,7 +214,7 @@ fn eh_fields_of_the_hop_before_end_there() {
 }
 
 #[test]
-fn eh_one_request_gets_so_many() {
+fn eh_the_number_and_size_of_interim_responses_are_bounded() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);

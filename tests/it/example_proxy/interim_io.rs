@@ -1,5 +1,5 @@
-//! The I/O of the example proxy that writes interim responses, alone with hyper's server: the connection is a
-//! pipe with room for a few bytes, so responses wait in hyper's buffer for as long as the test lets them.
+//! The I/O that writes interim responses, alone with hyper's server: the connection is a pipe with room for a few bytes, so
+//! responses wait in hyper's buffer for as long as the test lets them.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -132,7 +132,7 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn eh_waits_until_the_response_before_is_out() {
+async fn eh_an_interim_response_waits_until_the_response_before_it_is_written() {
     for queue in [false, true] {
         let mut bench = Bench::new(queue);
         let second = bench.second_before_the_first_is_out().await;
@@ -146,7 +146,7 @@ async fn eh_waits_until_the_response_before_is_out() {
 }
 
 #[tokio::test]
-async fn eh_is_dropped_where_there_was_no_boundary() {
+async fn eh_an_interim_response_is_dropped_if_no_message_boundary_comes_before_its_final_one() {
     let mut bench = Bench::new(false);
     let second = bench.second_before_the_first_is_out().await;
     second.hint("2");
@@ -164,7 +164,7 @@ async fn eh_is_dropped_where_there_was_no_boundary() {
 }
 
 #[tokio::test]
-async fn eh_late_ones_are_dropped() {
+async fn eh_an_interim_response_after_the_final_one_is_dropped() {
     let mut bench = Bench::new(true);
     bench.send("GET /1 HTTP/1.1\r\nhost: a\r\n\r\n").await;
     let first = bench.asked().await.answer("first");
@@ -181,7 +181,7 @@ async fn eh_late_ones_are_dropped() {
 }
 
 #[tokio::test]
-async fn eh_one_that_is_sent_just_before_the_answer_reaches_the_client() {
+async fn eh_an_interim_response_just_before_the_final_one_reaches_the_client() {
     for queue in [false, true] {
         let mut bench = Bench::new(queue);
         bench.send("GET /1 HTTP/1.1\r\nhost: a\r\n\r\n").await;
@@ -195,7 +195,7 @@ async fn eh_one_that_is_sent_just_before_the_answer_reaches_the_client() {
 }
 
 #[tokio::test]
-async fn eh_a_begun_one_is_ended_before_the_final_response() {
+async fn eh_a_partly_written_interim_response_is_finished_before_the_final_one() {
     for queue in [false, true] {
         let mut bench = Bench::new(queue);
         bench.send("GET /1 HTTP/1.1\r\nhost: a\r\n\r\n").await;
@@ -213,7 +213,7 @@ async fn eh_a_begun_one_is_ended_before_the_final_response() {
 }
 
 #[tokio::test]
-async fn eh_100_continue_is_not_cut_in_two() {
+async fn eh_a_partly_written_100_continue_is_not_interrupted() {
     for queue in [false, true] {
         let mut bench = Bench::new(queue);
         bench.send("POST /1 HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\n").await;

@@ -1,4 +1,4 @@
-//! What the example proxy bears: connections, heads, and the descriptors that it has.
+//! Limits of connections, request heads, fields and file descriptors, and what holds up a shutdown (F18).
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -43,7 +43,7 @@ fn is_ended(stream: &mut TcpStream) {
 }
 
 #[test]
-fn f18_a_connection_that_sends_no_whole_request_head_is_ended() {
+fn f18_a_connection_without_a_complete_request_head_is_closed() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--head", "0.3", "--idle", "600"]);
     let begun: [&[u8]; 5] = [
@@ -76,7 +76,7 @@ fn f18_a_connection_that_sends_no_whole_request_head_is_ended() {
 }
 
 #[test]
-fn f18_an_idle_connection_is_ended_and_one_that_waits_for_its_answer_is_not() {
+fn f18_an_idle_connection_is_closed_and_one_that_waits_for_a_response_is_not() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--head", "600", "--idle", "0.3"]);
     let [mut idle, mut waits] = [Client::of(&proxy), Client::of(&proxy)];
@@ -92,7 +92,7 @@ fn f18_an_idle_connection_is_ended_and_one_that_waits_for_its_answer_is_not() {
 }
 
 #[tokio::test]
-async fn f18_an_idle_http2_connection_is_ended() {
+async fn f18_an_idle_http2_connection_is_closed() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--head", "600", "--idle", "0.3"]);
     let stream = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
@@ -112,7 +112,7 @@ async fn f18_an_idle_http2_connection_is_ended() {
 }
 
 #[test]
-fn f18_an_http2_client_that_gives_no_sign_of_life_is_given_up() {
+fn f18_an_http2_client_that_answers_no_ping_is_disconnected() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--head", "600", "--idle", "600", "--ping", "0.2"]);
     let mut stream = silent(&proxy);
@@ -121,7 +121,7 @@ fn f18_an_http2_client_that_gives_no_sign_of_life_is_given_up() {
 }
 
 #[test]
-fn f18_the_head_of_a_request_has_bounds() {
+fn f18_the_length_and_fields_of_a_request_head_are_bounded() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let field = |length: usize| format!("\r\nx-long: {}\r\n\r\n", "x".repeat(length));
@@ -149,7 +149,7 @@ fn f18_the_head_of_a_request_has_bounds() {
 }
 
 #[tokio::test]
-async fn f18_the_fields_of_an_http2_request_are_counted_with_its_cookies_as_one() {
+async fn f18_the_cookies_of_an_http2_request_count_as_one_field() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--max-fields", "50"]);
     let client = HttpClient::builder(TokioExecutor::new()).http2_only(true).build_http::<Empty<Bytes>>();
@@ -175,7 +175,7 @@ async fn f18_the_fields_of_an_http2_request_are_counted_with_its_cookies_as_one(
 }
 
 #[test]
-fn f18_an_answer_of_many_fields_passes_within_a_bound() {
+fn f18_the_fields_of_a_response_are_bounded() {
     let origin = Origin::new();
     let many =
         |count: usize| STORED.replace("\r\n\r\n", &format!("\r\n{}\r\n", "x-many: 1\r\n".repeat(count - 2)));
@@ -198,7 +198,7 @@ fn f18_an_answer_of_many_fields_passes_within_a_bound() {
 }
 
 #[test]
-fn f18_a_client_that_has_ended_its_direction_gets_its_answer() {
+fn f18_a_client_that_half_closes_its_connection_gets_its_response() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
@@ -210,7 +210,7 @@ fn f18_a_client_that_has_ended_its_direction_gets_its_answer() {
 }
 
 #[test]
-fn f18_the_longest_idle_connection_ends_for_one_that_has_no_place() {
+fn f18_a_new_connection_replaces_the_longest_idle_one() {
     let origin = Origin::new();
     for arguments in [&["--max-connections", "3"][..], &[]] {
         let address = ["--max-connections-per-address", "3", "--head", "600", "--idle", "600"];
@@ -246,7 +246,7 @@ fn f18_the_longest_idle_connection_ends_for_one_that_has_no_place() {
 }
 
 #[test]
-fn f18_silent_connections_keep_nobody_out_where_descriptors_are_few() {
+fn f18_silent_connections_keep_nobody_out_when_descriptors_are_few() {
     let origin = Origin::new();
     let proxy = Proxy::with_descriptors(64, &origin.upstream(), &[]);
     let silent: Vec<_> = (0..300).map(|_| silent(&proxy)).collect();
@@ -260,7 +260,7 @@ fn f18_silent_connections_keep_nobody_out_where_descriptors_are_few() {
 }
 
 #[test]
-fn f18_a_proxy_without_descriptors_goes_on_when_there_are_some() {
+fn f18_a_proxy_out_of_descriptors_recovers_when_some_are_free() {
     let origin = Origin::new();
     // More connections than there are descriptors for.
     let arguments = ["--max-connections", "1000", "--max-connections-per-address", "1000", "--head", "600"];
@@ -280,7 +280,7 @@ fn f18_a_proxy_without_descriptors_goes_on_when_there_are_some() {
 }
 
 #[test]
-fn f18_an_http2_connection_has_a_bound_of_open_requests() {
+fn f18_the_open_requests_of_an_http2_connection_are_bounded() {
     let origin = Origin::new();
     for (arguments, bound) in [(&[][..], 100), (&["--max-streams", "7"], 7)] {
         let proxy = origin.proxy(arguments);
@@ -297,7 +297,7 @@ fn f18_an_http2_connection_has_a_bound_of_open_requests() {
 }
 
 #[test]
-fn f18_half_a_head_and_an_idle_connection_hold_no_drain() {
+fn f18_partial_heads_and_idle_connections_do_not_delay_a_drain() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--drain", "600", "--head", "600", "--idle", "600"]);
     let mut clients: Vec<_> = (0..4).map(|_| Client::of(&proxy)).collect();
@@ -334,7 +334,7 @@ fn f18_a_second_signal_ends_a_drain_at_once() {
 }
 
 #[test]
-fn f18_content_of_a_query_has_a_bound() {
+fn f18_a_query_with_too_much_content_is_forwarded_and_not_stored() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--max-query", "16"]);
     let mut client = Client::of(&proxy);

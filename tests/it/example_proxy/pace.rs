@@ -1,6 +1,6 @@
-//! Time limits of the example proxy that count from the last progress: of a client, and of the origin.
+//! Time limits that count from the last progress of a client or of the origin (F18).
 //!
-//! What must not be cut off goes on for longer than the limit, by steps that are far shorter than it.
+//! What must not be cut off continues for longer than the limit, in steps that are far shorter than it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -47,7 +47,7 @@ fn answer_large(origin: &Origin, path: &str, cache_control: &'static str) {
 }
 
 #[test]
-fn f18_a_client_that_takes_nothing_of_its_answer_is_cut_off() {
+fn f18_a_client_that_reads_nothing_of_its_response_is_cut_off() {
     let origin = Origin::new();
     let proxy = origin.proxy(&STALLING);
     // What is stored is handed to the connection whole; of the other, the proxy has the rest to come.
@@ -84,7 +84,7 @@ fn http2_get() -> Vec<u8> {
 }
 
 #[test]
-fn f18_an_http2_client_that_takes_nothing_from_its_socket_is_cut_off() {
+fn f18_an_http2_client_that_reads_nothing_from_its_socket_is_cut_off() {
     /// PRIORITY, which nobody minds.
     const FRAME: &str = "\0\0\x05\x02\0\0\0\0\x03\0\0\0\0\0";
     let origin = Origin::new();
@@ -118,7 +118,7 @@ fn a_client_takes_its_answer_slowly() {
 }
 
 #[test]
-fn f18_content_that_does_not_come_on_gets_408() {
+fn f18_a_request_whose_content_stalls_gets_408() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--stall", "0.3", "--timeout", "600", "--head", "600", "--idle", "600"]);
     for (method, told) in [("POST", "fwd=method"), ("QUERY", "fwd=miss"), ("GET", "fwd=miss")] {
@@ -133,7 +133,7 @@ fn f18_content_that_does_not_come_on_gets_408() {
 }
 
 #[test]
-fn f18_an_origin_without_progress_is_late() {
+fn f18_an_origin_without_progress_times_out() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--timeout", "0.3", "--stall", "600"]);
     // It has read all, or nothing.
@@ -246,7 +246,7 @@ fn an_origin_answers_slowly() {
 
 /// All at the same time, since each takes longer than the limit.
 #[test]
-fn f18_what_goes_on_steadily_takes_as_long_as_it_takes() {
+fn f18_a_slow_but_steady_exchange_is_not_cut_off() {
     std::thread::scope(|scope| {
         for steady in [
             a_client_takes_its_answer_slowly,

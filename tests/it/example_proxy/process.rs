@@ -1,4 +1,4 @@
-//! The example as a person runs it: a process, real sockets, real signals.
+//! The example as a process, as a user runs it: its options, real sockets and signals.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -119,7 +119,7 @@ fn echo() -> Router {
 }
 
 #[test]
-fn the_walk_is_as_expected() {
+fn the_walk_prints_the_expected_rows() {
     let output = run(&["--once"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}");
@@ -127,7 +127,7 @@ fn the_walk_is_as_expected() {
 }
 
 #[test]
-fn what_cannot_be_is_told_in_one_sentence() {
+fn an_invalid_command_line_is_reported_in_one_sentence() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().map(|address| (taken, address.to_string())).unwrap();
     let upstream = "--upstream=http://127.0.0.1:1";
@@ -192,7 +192,7 @@ fn what_cannot_be_is_told_in_one_sentence() {
 }
 
 #[tokio::test]
-async fn fields_on_the_way_there_and_back() {
+async fn the_proxy_adds_forwarding_fields_and_removes_hop_by_hop_fields() {
     let origin = wire::serve_router(echo()).await;
     let proxy = Proxy::before(&format!("http://{origin}"), &[]);
     let sent =
@@ -217,7 +217,7 @@ async fn fields_on_the_way_there_and_back() {
 }
 
 #[tokio::test]
-async fn any_method_passes() {
+async fn any_method_is_forwarded() {
     let origin = wire::serve_router(echo()).await;
     let proxy = Proxy::before(&format!("http://{origin}"), &[]);
     for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PURGE", "FROB"] {
@@ -231,7 +231,7 @@ async fn any_method_passes() {
 }
 
 #[tokio::test]
-async fn http2_with_prior_knowledge() {
+async fn a_client_may_speak_http2_with_prior_knowledge() {
     let origin = wire::serve_router(echo()).await;
     let proxy = Proxy::before(&format!("http://{origin}"), &[]);
     let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
@@ -249,7 +249,7 @@ async fn http2_with_prior_knowledge() {
 }
 
 #[tokio::test]
-async fn an_origin_that_is_away_or_slow() {
+async fn an_origin_that_is_away_gives_502_and_a_slow_one_504() {
     let nobody = Nobody::new();
     let proxy = Proxy::before(&format!("http://{}", nobody.address), &[]);
     let seen = wire::get(proxy.address, "/x", &[]).await;
@@ -312,7 +312,7 @@ async fn large_bodies_stream_both_ways() {
 }
 
 #[tokio::test]
-async fn the_profiles_differ_in_what_they_dare() {
+async fn the_profiles_differ_in_what_they_reuse() {
     let origin = wire::serve_router(echo()).await;
     for (profile, hit) in [("default", false), ("rfc9111", true)] {
         let proxy = Proxy::before(&format!("http://{origin}"), &["--profile", profile]);
@@ -322,7 +322,7 @@ async fn the_profiles_differ_in_what_they_dare() {
 }
 
 #[tokio::test]
-async fn ctrl_c_lets_open_requests_end() {
+async fn ctrl_c_lets_open_requests_finish() {
     let (begun, has_begun) = mpsc::channel();
     let release = std::sync::Arc::new(tokio::sync::Notify::new());
     let released = std::sync::Arc::clone(&release);
@@ -348,7 +348,7 @@ async fn ctrl_c_lets_open_requests_end() {
 }
 
 #[tokio::test]
-async fn a_client_that_speaks_nonsense_gets_an_error_and_nothing_else() {
+async fn a_malformed_request_gets_400_and_harms_no_other() {
     let origin = wire::serve_router(echo()).await;
     let proxy = Proxy::before(&format!("http://{origin}"), &[]);
     let address = proxy.address;
@@ -364,7 +364,7 @@ async fn a_client_that_speaks_nonsense_gets_an_error_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a21_what_the_origin_never_sees_selects_nothing() {
+async fn a21_a_field_that_connection_removes_does_not_select() {
     let vary = get(|headers: HeaderMap| async move {
         let language =
             headers.get("accept-language").map_or("none", |value| value.to_str().unwrap()).to_owned();
@@ -378,7 +378,7 @@ async fn a21_what_the_origin_never_sees_selects_nothing() {
 }
 
 #[tokio::test]
-async fn a_get_with_chunked_content_is_told_apart() {
+async fn a_get_with_chunked_content_bypasses_the_cache() {
     let origin = wire::serve_router(echo()).await;
     let proxy = Proxy::before(&format!("http://{origin}"), &[]);
     for _ in 0..2 {
@@ -395,7 +395,7 @@ async fn a_get_with_chunked_content_is_told_apart() {
 }
 
 #[tokio::test]
-async fn eh_early_hints_leave_nothing_in_what_is_stored() {
+async fn eh_early_hints_leave_no_field_in_the_stored_response() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let origin = listener.local_addr().unwrap();
     std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! WebSocket through the example proxy: the handshake of RFC 6455 1.2, and frames both ways.
+//! WebSocket: the handshake of RFC 6455 1.2, frames both ways, and the end of a tunnel (B19).
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -146,7 +146,7 @@ fn b19_websocket_frames_go_both_ways() {
 }
 
 #[test]
-fn b19_an_end_of_one_direction_is_passed_on_and_the_other_one_may_finish() {
+fn b19_a_half_close_is_passed_on_and_the_other_direction_may_finish() {
     let Bench { mut client, mut origin, listener: _listener, proxy: _proxy } = Bench::new(&[], b"");
     write_frame(&mut client, TEXT, b"last", Some(*b"mask"));
     client.get_mut().shutdown(Shutdown::Write).unwrap();
@@ -159,7 +159,7 @@ fn b19_an_end_of_one_direction_is_passed_on_and_the_other_one_may_finish() {
 }
 
 #[test]
-fn b19_when_one_side_of_a_tunnel_goes_the_other_one_is_told() {
+fn b19_when_one_side_of_a_tunnel_closes_the_other_side_is_closed() {
     let Bench { client, mut origin, listener: _listener, proxy: _proxy } = Bench::new(&[], b"");
     drop(client);
     is_at_end(&mut origin);
@@ -169,7 +169,7 @@ fn b19_when_one_side_of_a_tunnel_goes_the_other_one_is_told() {
 }
 
 #[test]
-fn b19_an_origin_that_refuses_the_upgrade_gives_an_ordinary_answer() {
+fn b19_the_response_to_a_refused_upgrade_is_an_ordinary_one() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
@@ -190,7 +190,7 @@ fn b19_an_origin_that_refuses_the_upgrade_gives_an_ordinary_answer() {
 }
 
 #[test]
-fn b19_an_interim_response_comes_before_a_switch_of_protocols() {
+fn b19_an_interim_response_may_precede_a_101() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
@@ -206,7 +206,7 @@ fn b19_an_interim_response_comes_before_a_switch_of_protocols() {
 }
 
 #[test]
-fn b19_only_a_real_upgrade_request_asks_the_origin_for_one() {
+fn b19_h2c_and_incomplete_upgrade_requests_are_forwarded_as_ordinary_ones() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
@@ -247,7 +247,7 @@ fn b19_only_a_real_upgrade_request_asks_the_origin_for_one() {
 }
 
 #[test]
-fn b19_a_switch_to_another_protocol_than_asked_for_is_an_error() {
+fn b19_a_101_to_another_protocol_than_requested_is_answered_with_502() {
     let origin = Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = Client::of(&proxy);
@@ -262,7 +262,7 @@ fn b19_a_switch_to_another_protocol_than_asked_for_is_an_error() {
 }
 
 #[test]
-fn b19_an_open_websocket_may_end_within_the_drain_and_holds_it_no_longer() {
+fn b19_an_open_websocket_may_finish_within_the_drain_and_is_then_closed() {
     let Bench { mut client, listener, mut origin, proxy } = Bench::new(&["--drain", "60"], b"");
     proxy.signal("TERM");
     proxy.listens_no_more();
@@ -285,7 +285,7 @@ fn b19_an_open_websocket_may_end_within_the_drain_and_holds_it_no_longer() {
 }
 
 #[test]
-fn b19_a_validation_in_the_background_does_not_hold_a_drain() {
+fn b19_a_background_validation_does_not_delay_a_drain() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--drain", "60", "--timeout", "60"]);
     let mut client = Client::of(&proxy);

@@ -1,9 +1,10 @@
-//! Content on its way in: at the client's pace or the origin's, whole or failing, counted, and dropped with the
-//! runtime.
+//! Responses while they are received to be stored: when content is read from the origin, what breaks them, what is counted and
+//! bounded, and what is left if the runtime ends.
 
 use larder::store::PurgeTarget;
 use larder::{FillStatistics, MemoryStore};
 
+use crate::support::stores::{at_rest, is_slow};
 use crate::support::{Answer, Reading, Stage, Step, cache_builder, cache_builder_over, settle};
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=60");
@@ -20,7 +21,7 @@ fn assert_idle(stage: &Stage, case: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn frame_n_is_received_before_frame_n_plus_1_is_released() {
+async fn each_frame_is_received_before_the_next_is_released() {
     for fields in [
         &[FRESH][..],
         &[FRESH, ("content-length", "90000")],
@@ -68,7 +69,7 @@ fn is_about(taken: u64, content: u64) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_stored_is_not_taken_from_the_origin_before_the_client_wants_it() {
+async fn content_that_is_not_stored_is_read_only_when_the_client_asks_for_it() {
     let frame = bytes::Bytes::from(large(16 * 1024));
     let endless = Step::Endless(frame.clone());
     for head in [
@@ -119,7 +120,7 @@ async fn what_is_not_stored_is_not_taken_from_the_origin_before_the_client_wants
 }
 
 #[tokio::test(start_paused = true)]
-async fn trailers_are_passed_to_all_and_stored() {
+async fn trailers_reach_all_clients_and_are_stored() {
     let mut trailers = http::HeaderMap::new();
     trailers.insert("x-sum", http::HeaderValue::from_static("2"));
     for (cache_control, frame) in
@@ -196,7 +197,7 @@ async fn goes_wrong(offset: usize, wrong: &[Step], declared: Option<usize>, leng
 }
 
 #[tokio::test(start_paused = true)]
-async fn f01_a_body_that_breaks_anywhere_breaks_for_everybody_and_is_not_stored() {
+async fn f01_a_body_that_breaks_anywhere_breaks_for_all_readers_and_is_not_stored() {
     // Taken in at once where the length is known; streamed.
     for length in [2, 30_000] {
         for wrong in [Step::Fail, Step::Panic] {
@@ -209,7 +210,7 @@ async fn f01_a_body_that_breaks_anywhere_breaks_for_everybody_and_is_not_stored(
 }
 
 #[tokio::test(start_paused = true)]
-async fn f01_a_body_that_is_shorter_or_longer_than_it_says_is_not_stored_and_has_no_clean_end() {
+async fn f01_a_body_shorter_or_longer_than_declared_breaks_and_is_not_stored() {
     for length in [2, 30_000] {
         for offset in 0..=3 {
             goes_wrong(offset, &[Step::End], Some(3 * length + 1), length).await;
@@ -235,7 +236,7 @@ async fn f06_ten_thousand_requests_for_a_cold_key_make_one_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f07_a_herd_on_what_is_not_storable_is_not_one_behind_the_other() {
+async fn f07_a_herd_on_an_unstorable_response_does_not_call_one_by_one() {
     let stage = Stage::new();
     let herd = stage.herd(1_000, &[]);
     settle().await;
@@ -262,7 +263,7 @@ async fn f07_a_herd_on_what_is_not_storable_is_not_one_behind_the_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f13_bytes_in_flight_are_counted_and_given_back() {
+async fn f13_bytes_in_flight_are_counted_and_released() {
     let stage = Stage::new();
     let leader = stage.get("/");
     settle().await;
@@ -283,8 +284,11 @@ async fn f13_bytes_in_flight_are_counted_and_given_back() {
     assert!(is_about(stage.handle.fills().in_flight, 1_000_000), "held once, however many read");
     call.end();
     settle().await;
+    at_rest().await;
     let fills = stage.handle.fills();
-    assert_eq!((fills.in_flight, fills.held), (0, 0), "complete and stored, and not yet read by all");
+    // A store that writes it down has a copy of its own; what the readers have is then nobody else's.
+    let held = if is_slow() { 1_000_000 } else { 0 };
+    assert_eq!((fills.in_flight, fills.held), (0, held), "complete and stored, and not yet read by all");
     assert_eq!(follower.seen().await.body.len(), 1_000_000);
     reader.take();
     assert_idle(&stage, "read by all");
@@ -306,7 +310,7 @@ async fn f13_bytes_in_flight_are_counted_and_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f13_what_is_in_flight_has_a_bound_beyond_which_content_is_passed_on() {
+async fn f13_beyond_the_bound_of_bytes_in_flight_content_is_not_stored() {
     let limits = larder::FillLimits::new().in_flight(250_000);
     let stage = Stage::with(cache_builder().fill_limits(limits));
     let clients: Vec<_> = ["/a", "/b"].map(|path| stage.get(path).reading()).into();
@@ -345,7 +349,7 @@ async fn f13_what_is_in_flight_has_a_bound_beyond_which_content_is_passed_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f13_beyond_the_number_of_fills_each_makes_its_own_call() {
+async fn f13_beyond_the_bound_of_fills_each_request_makes_its_own_call() {
     let limits = larder::FillLimits::new().fills(2);
     let stage = Stage::with(cache_builder().fill_limits(limits));
     let mut clients: Vec<_> = ["/a", "/b"].map(|path| stage.get(path)).into();
@@ -363,7 +367,7 @@ async fn f13_beyond_the_number_of_fills_each_makes_its_own_call() {
 }
 
 #[test]
-fn f16_what_a_runtime_drops_half_way_leaves_nothing_behind() {
+fn f16_a_runtime_that_ends_during_fills_leaves_nothing_behind() {
     let runtime =
         || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let first = runtime();

@@ -1,4 +1,4 @@
-//! Purges and validations that cross a fill on its way.
+//! Purges, validations and newer responses that arrive while a response is fetched (F8, F9, F15).
 
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ async fn purge_against_fill(
 }
 
 #[tokio::test(start_paused = true)]
-async fn f08_a_purge_reaches_what_is_on_its_way() {
+async fn f08_a_purge_reaches_a_response_in_flight() {
     for by in [By::All, By::Group, By::Key, By::Prefix, By::Uri] {
         for purged_at in 0..=5 {
             for renewed_at in purged_at..=5 {
@@ -99,7 +99,7 @@ async fn f08_a_purge_reaches_what_is_on_its_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f08_so_does_a_soft_purge() {
+async fn f08_a_soft_purge_reaches_a_response_in_flight() {
     for by in [By::All, By::Group, By::Key, By::Prefix, By::Uri] {
         for purged_at in 0..=5 {
             for renewed_at in purged_at..=5 {
@@ -112,7 +112,7 @@ async fn f08_so_does_a_soft_purge() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f08_what_a_purge_does_not_name_is_shared_on() {
+async fn f08_a_call_that_a_purge_does_not_name_is_still_shared() {
     let stage = Stage::new();
     let leader = stage.get("/");
     settle().await;
@@ -128,7 +128,7 @@ async fn f08_what_a_purge_does_not_name_is_shared_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f08_an_unsafe_request_reaches_what_is_on_its_way() {
+async fn f08_an_unsafe_request_reaches_a_response_in_flight() {
     let stage = Stage::new();
     let leader = stage.get("/");
     settle().await;
@@ -186,7 +186,7 @@ async fn f09_a_304_after_a_newer_200_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f09_a_purge_between_question_and_304_holds() {
+async fn f09_a_purge_between_a_validation_and_its_304_holds() {
     for background in [false, true] {
         for is_soft in [false, true] {
             let directives = if background { "max-age=60, stale-while-revalidate=600" } else { "max-age=60" };
@@ -215,7 +215,7 @@ async fn f09_a_purge_between_question_and_304_holds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f09_a_validation_behind_and_one_in_front_are_one_call() {
+async fn f09_requests_that_wait_for_a_validation_share_the_background_validation() {
     let (stage, served_stale) = validating("max-age=60, stale-while-revalidate=600").await;
     served_stale.seen().await.has_body("old");
     let herd = [stage.herd(10, &[]), stage.herd(10, &[("cache-control", "no-cache")])];
@@ -229,7 +229,7 @@ async fn f09_a_validation_behind_and_one_in_front_are_one_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f15_a_failing_validation_is_answered_with_what_stands_in_for_all() {
+async fn f15_a_failed_validation_is_answered_with_the_stand_in_for_all() {
     for failure in [Step::head(503, &[("cache-control", "max-age=60")]), Step::head(500, &[]), Step::Refuse] {
         let (stage, validator) = validating("max-age=60, stale-if-error=600").await;
         let followers = stage.herd(10, &[]);
@@ -250,7 +250,7 @@ async fn f15_a_failing_validation_is_answered_with_what_stands_in_for_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f15_without_a_window_each_gets_a_failure_and_the_good_response_stays() {
+async fn f15_without_stale_if_error_each_gets_the_failure_and_the_good_response_stays() {
     let (stage, validator) = validating("max-age=60").await;
     let followers = stage.herd(10, &[]);
     settle().await;

@@ -1,4 +1,4 @@
-//! Invalidation by unsafe requests (RFC 9111 4.4) and by hand.
+//! Purges through the handle, and invalidation by unsafe requests (RFC 9111 4.4, RFC 9875).
 
 use http::{Method, Uri};
 use larder::StandardPolicy;
@@ -38,7 +38,7 @@ async fn in1_a_successful_unsafe_request_invalidates_its_target() {
 }
 
 #[tokio::test]
-async fn in1_location_and_content_location_of_the_same_origin_go_too() {
+async fn in1_location_and_content_location_of_the_same_origin_are_invalidated() {
     let bench = filled().await;
     bench.origin.then(
         Reply::new("").status(201).field("location", "/b").field("content-location", "http://example.com/c"),
@@ -68,7 +68,7 @@ async fn safe_requests_invalidate_nothing() {
 }
 
 #[tokio::test]
-async fn a_uri_is_purged_with_all_its_variants_and_users() {
+async fn a_purge_of_a_uri_removes_the_responses_of_all_users() {
     let policy = StandardPolicy::default().key_field(http::header::AUTHORIZATION);
     let bench = Bench::with(cache_builder().policy(policy), [Reply::cc("x", "max-age=60")]);
     for user in ["one", "two"] {
@@ -82,7 +82,7 @@ async fn a_uri_is_purged_with_all_its_variants_and_users() {
 }
 
 #[tokio::test]
-async fn purges_by_uri_prefix_and_all() {
+async fn responses_are_purged_by_uri_by_prefix_and_all() {
     let bench = filled().await;
     bench.handle.purge(&Uri::from_static("http://Example.com:80/a")).await.unwrap();
     assert_eq!(hits(&bench).await, [false, true, true]);
@@ -96,7 +96,7 @@ async fn purges_by_uri_prefix_and_all() {
 }
 
 #[tokio::test]
-async fn a_soft_purge_makes_stale() {
+async fn a_soft_purge_makes_a_response_stale() {
     let bench = Bench::new([Reply::cc("x", "max-age=60, stale-if-error=60").field("etag", "\"a\"")]);
     bench.get("/").await;
     let uri = Uri::from_static("http://example.com/");
@@ -111,7 +111,7 @@ async fn a_soft_purge_makes_stale() {
 }
 
 #[tokio::test]
-async fn in2_groups_are_invalidated_together() {
+async fn in2_the_responses_of_a_group_are_invalidated_together() {
     let grouped = |groups: &str| Reply::cc("x", "max-age=60").field("cache-groups", groups);
     let bench = Bench::new([grouped("\"news\", \"sport\""), grouped("\"News\""), grouped("\"sport\"")]);
     for path in ["/a", "/b", "/c"] {
@@ -134,7 +134,7 @@ async fn in2_groups_are_invalidated_together() {
 }
 
 #[tokio::test]
-async fn in2_more_groups_than_are_supported_are_told() {
+async fn in2_too_many_groups_are_reported_and_invalidate_the_whole_origin() {
     let many = vec!["\"g\""; 129].join(", ");
     let bench = Bench::new([Reply::cc("x", "max-age=60").field("cache-groups", &many)]);
     bench.get("/").await.told("larder; fwd=uri-miss; detail=\"too-many-groups\"");

@@ -1,4 +1,4 @@
-//! The rules of the house, read from the source.
+//! Rules about the source, read from the source: imports, purity, time, and the length of files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,7 +46,7 @@ fn place(room: &str) -> usize {
 }
 
 #[test]
-fn imports_never_point_upwards() {
+fn rooms_import_only_from_rooms_below() {
     for (file, source) in sources() {
         let here = room(&file);
         for line in library(&source).lines().filter(|line| !line.trim_start().starts_with("//")) {
@@ -182,7 +182,7 @@ fn time_is_read_in_runtime_alone() {
 }
 
 #[test]
-fn rooms_are_not_crowded() {
+fn no_file_has_more_than_600_lines_without_tests() {
     for (file, source) in sources() {
         let lines = library(&source).lines().count();
         assert!(lines <= 600, "{file} has {lines} lines without its tests: is it two rooms?");

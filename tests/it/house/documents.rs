@@ -1,4 +1,4 @@
-//! The documents say what is so.
+//! The documents agree with the code and with each other: ids, names of tests, tables, links.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
-//! What an observer gets to see, and where outcomes are reported.
+//! Events for observers, and the outcome in `Cache-Status` and in extensions.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -55,7 +56,8 @@ fn line(event: &Event<'_>) -> String {
         Event::Invalidated { by, succeeded, targets, .. } => {
             format!("invalidated {by:?} {} {succeeded}", targets.len())
         }
-        Event::Stored { bytes, outcome, .. } => format!("stored {bytes} {outcome:?}"),
+        Event::Freshened { outcome, .. } => format!("freshened {outcome:?}"),
+        Event::Put { bytes, outcome, .. } => format!("stored {bytes} {outcome:?}"),
         Event::StoreFailed { error, .. } => format!("store failed: {error}"),
         other => format!("{other:?}"),
     }
@@ -98,7 +100,7 @@ async fn a_miss_and_a_hit_report_each_step_once() {
 }
 
 #[tokio::test]
-async fn a_validation_in_the_background_is_not_reported_as_a_client() {
+async fn a_background_validation_is_not_reported_as_an_answer() {
     let log = Log::default();
     let reply = Reply::cc("four", "max-age=60, stale-while-revalidate=60").field("etag", "\"a\"");
     let bench = Bench::with(observed(&log), [reply]);
@@ -114,7 +116,22 @@ async fn a_validation_in_the_background_is_not_reported_as_a_client() {
 }
 
 #[tokio::test]
-async fn a_request_that_passes_or_changes_something_is_reported_with_its_outcome() {
+async fn a_response_that_is_still_valid_is_reported_as_freshened() {
+    let log = Log::default();
+    let bench = Bench::with(observed(&log), [Reply::cc("four", "max-age=60").field("etag", "\"a\"")]);
+    bench.get("/").await;
+    bench.later(61);
+    bench.origin.not_modified(Some(Reply::cc("", "max-age=60").status(304)));
+    log.take();
+    bench.get("/").await.has_body("four");
+    at_rest().await;
+    let seen = log.take();
+    assert!(seen.contains(&"freshened Stored".to_owned()), "{seen:?}");
+    assert!(!seen.iter().any(|line| line.starts_with("stored")), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_forwarded_or_unsafe_request_is_reported_with_its_outcome() {
     let log = Log::default();
     let bench = Bench::with(observed(&log), [Reply::cc("four", "max-age=60")]);
     bench.send(Method::OPTIONS, "/", &[]).await;
@@ -178,7 +195,7 @@ async fn a_request_that_meets_the_same_layer_twice_is_reported_and_delivered_onc
 }
 
 #[tokio::test]
-async fn an_error_of_the_inner_service_is_reported_although_there_is_no_answer() {
+async fn an_error_of_the_inner_service_is_reported_as_a_failure() {
     let log = Log::default();
     let bench = Bench::with(observed(&log), [Reply::refused()]);
     for method in [Method::GET, Method::OPTIONS, Method::POST] {
@@ -223,7 +240,7 @@ async fn a_body_that_is_not_read_to_its_end_is_not_reported_as_whole() {
 }
 
 #[tokio::test]
-async fn each_failure_of_the_store_is_an_event() {
+async fn each_failure_of_the_store_is_reported_as_an_event() {
     let log = Log::default();
     let layer = CacheLayer::builder(BoxStore::new(Down)).observer(log.observer()).build();
     let mut cache = layer.layer(always(Reply::cc("four", "max-age=60")));
@@ -257,7 +274,20 @@ async fn cache_status_is_sent_unless_it_is_switched_off() {
 }
 
 #[tokio::test]
-async fn the_outcome_is_in_the_extensions_where_that_was_asked_for() {
+async fn x_cache_is_sent_whether_or_not_cache_status_is() {
+    for is_on in [false, true] {
+        let layer = cache_builder().cache_status(is_on).x_cache(true);
+        let bench = Bench::with(layer, [Reply::cc("four", "max-age=60")]);
+        for (condition, x_cache) in [("\"a\"", "Miss"), ("\"a\"", "Hit"), ("*", "Hit")] {
+            let seen = bench.get_with("/", &[("if-none-match", condition)]).await;
+            assert_eq!(seen.field("x-cache"), Some(&*format!("{x_cache} from larder")));
+            assert_eq!(seen.field("cache-status").is_some(), is_on, "{condition}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_outcome_is_in_the_extensions_if_the_option_is_on() {
     for is_on in [false, true] {
         let builder = cache_builder().outcome_in_extensions(is_on);
         let bench = Bench::with(builder, [Reply::cc("four", "max-age=60")]);
@@ -272,7 +302,7 @@ async fn the_outcome_is_in_the_extensions_where_that_was_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_say_how_long_it_took() {
+async fn events_report_the_elapsed_time() {
     let times = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&times);
     let builder = cache_builder().policy(StandardPolicy::default()).observer(move |event: &Event<'_>| {
@@ -289,4 +319,26 @@ async fn events_say_how_long_it_took() {
     let times = times.lock().unwrap();
     assert_eq!(times.len(), 2);
     assert!(times.iter().all(|time| (3..4).contains(&time.as_secs())), "{times:?}");
+}
+
+#[tokio::test]
+async fn an_observer_that_panics_at_the_end_of_a_request_breaks_nothing_else() {
+    let observer = |event: &Event<'_>| match event {
+        Event::BodyEnded { .. } | Event::Dropped { .. } => panic!("an observer's own fault"),
+        _ => {}
+    };
+    let builder = cache_builder().observer(observer);
+    let bench = Bench::with(builder, [Reply::cc("x", "max-age=60")]);
+    bench.get("/").await.has_body("x");
+    assert!(bench.get("/").await.has_body("x").is_hit());
+    // A panic of the inner service drops the report while the thread unwinds: a second panic would end the process.
+    let layer = cache_builder().observer(observer).build();
+    let broken = tower::service_fn(
+        async |_: Request<Empty<Bytes>>| -> Result<http::Response<Empty<Bytes>>, Infallible> {
+            panic!("the service's own fault")
+        },
+    );
+    let request = Request::builder().method(Method::OPTIONS).uri("http://a/").body(Empty::new()).unwrap();
+    let call = tokio::spawn(layer.layer(broken).oneshot(request));
+    assert!(call.await.unwrap_err().is_panic());
 }

@@ -1,4 +1,4 @@
-//! The hooks of a policy: what each sees and changes, for which requests.
+//! The hooks of a policy: what each one sees and changes, and for which requests.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -67,7 +67,7 @@ impl CachePolicy for Devices {
 }
 
 #[tokio::test]
-async fn each_hook_sees_what_the_request_hook_has_left() {
+async fn each_hook_sees_the_request_as_the_request_hook_left_it() {
     let policy = Devices::default();
     let notes = || std::mem::take(&mut *policy.0.lock().unwrap());
     let reply = Reply::cc("page", "max-age=60, stale-while-revalidate=60").field("vary", "x-device");
@@ -126,7 +126,7 @@ impl CachePolicy for Lifetime {
 }
 
 #[tokio::test]
-async fn a_policy_that_is_replaced_goes_on_for_requests_under_way() {
+async fn a_replaced_policy_still_decides_about_requests_under_way() {
     let stage = Stage::with(cache_builder().policy(Lifetime(10)));
     let first = stage.get("/a");
     settle().await;
@@ -172,7 +172,7 @@ async fn a_combinator_changes_one_thing_and_keeps_everything_else() {
 }
 
 #[tokio::test]
-async fn requests_that_match_have_the_rules_and_the_hooks_of_the_other_policy() {
+async fn matching_requests_get_the_rules_and_hooks_of_the_other_policy() {
     let other = || Lifetime(5).when(|request| request.uri.path() == "/a/b", Lifetime(7));
     let policy = Lifetime(3).when(|request| request.uri.path().starts_with("/a"), other());
     let policy = policy.when(|request| request.uri.path() == "/rfc", StandardPolicy::rfc9111());
@@ -197,7 +197,7 @@ async fn requests_that_match_have_the_rules_and_the_hooks_of_the_other_policy() 
 struct Termed;
 
 impl CachePolicy for Termed {
-    fn rules(&self, request: &request::Parts) -> &Rules {
+    fn rules(&self, request: &request::Parts, _: &Extensions) -> &Rules {
         StandardRules::of(request)
     }
 
@@ -224,8 +224,9 @@ struct StandardRules;
 impl StandardRules {
     fn of(request: &request::Parts) -> &'static Rules {
         static PLAIN: std::sync::LazyLock<Rules> = std::sync::LazyLock::new(Rules::default);
-        static HEEDING: std::sync::LazyLock<Rules> =
-            std::sync::LazyLock::new(|| StandardPolicy::rfc9111().rules(&parts()).clone());
+        static HEEDING: std::sync::LazyLock<Rules> = std::sync::LazyLock::new(|| {
+            StandardPolicy::rfc9111().rules(&parts(), &Extensions::new()).clone()
+        });
         if request.uri.path() == "/heeds" { &HEEDING } else { &PLAIN }
     }
 }
@@ -239,7 +240,7 @@ fn termed(reply: Reply) -> Bench {
 }
 
 #[tokio::test]
-async fn rules_go_by_the_request() {
+async fn a_policy_chooses_its_rules_by_request() {
     let bench = termed(Reply::cc("x", "max-age=60"));
     for (path, is_hit) in [("/plain", true), ("/heeds", false)] {
         bench.get(path).await;
@@ -267,7 +268,7 @@ async fn terms_say_which_fields_select_a_response() {
 }
 
 #[tokio::test]
-async fn terms_say_how_old_a_response_is_when_it_comes_in() {
+async fn terms_say_how_old_a_received_response_is() {
     let bench = termed(Reply::cc("x", "max-age=60").field("age", "20"));
     bench.get("/age").await.told("larder; fwd=uri-miss; stored; ttl=10");
     assert_eq!(bench.get("/age").await.age(), Some(50));
@@ -290,7 +291,7 @@ async fn terms_say_which_fields_are_not_stored() {
 }
 
 #[tokio::test]
-async fn clients_get_replaced_fields_while_the_origins_count() {
+async fn clients_get_replaced_fields_while_the_origins_fields_count() {
     let bench = termed(Reply::cc("x", "max-age=60").field("etag", "\"a\""));
     for told in ["fwd=uri-miss; stored; ttl=60", "hit; ttl=60"] {
         let seen = bench.get("/replaced").await;
@@ -336,7 +337,7 @@ async fn a_layer_that_is_switched_off_changes_nothing() {
 }
 
 #[tokio::test]
-async fn further_parts_of_a_layer_outside_are_in_the_key() {
+async fn key_parts_from_an_outer_layer_are_in_the_key() {
     use http_body_util::Empty;
     use tower::ServiceExt;
     let bench = Bench::new([Reply::cc("x", "max-age=60")]);

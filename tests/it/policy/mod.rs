@@ -1,4 +1,5 @@
 //! Cache policies and their hooks.
 
+mod composed;
 mod hooks;
 mod policies;

@@ -1,4 +1,4 @@
-//! Cache policies: the standard ones, and one's own.
+//! The standard policies with their switches, and custom policies.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::support::bench::{heeding, read};
 use crate::support::{Bench, Reply, cache_builder};
 
 #[tokio::test]
-async fn the_careful_policy_reuses_for_cookies_only_what_is_marked_as_shared() {
+async fn the_careful_policy_answers_a_cookie_only_with_a_shared_response() {
     let cookie = [("cookie", "session=1")];
     let bench = Bench::new([Reply::cc("x", "max-age=60")]);
     bench.get("/").await;
@@ -41,7 +41,7 @@ async fn the_rfc9111_policy_reuses_what_the_rfc_permits() {
 }
 
 #[tokio::test]
-async fn a_key_with_the_credential_tells_users_apart() {
+async fn a_credential_in_the_key_separates_users() {
     let policy = StandardPolicy::default().key_field(header::AUTHORIZATION).private_by_key(true);
     let bench = Bench::with(
         cache_builder().policy(policy),
@@ -83,7 +83,7 @@ async fn a_key_with_an_identity_shares_private_pages_between_the_sessions_of_one
 }
 
 #[tokio::test]
-async fn cookies_that_are_all_in_the_key_hold_no_answer_back() {
+async fn a_request_whose_cookies_are_all_in_the_key_is_answered_from_storage() {
     let policy = StandardPolicy::default().map_request(|request, action| match action {
         RequestAction::Cache(key) => RequestAction::Cache(key.with_cookie("theme", &request.headers)),
         action => action,
@@ -106,7 +106,7 @@ const DEMANDS: [(&str, &str); 4] = [
 ];
 
 #[tokio::test]
-async fn a36_a_client_gets_something_fresher_only_where_the_policy_heeds_its_directives() {
+async fn a36_a_client_gets_a_fresher_response_only_if_the_policy_heeds_its_directives() {
     let off = StandardPolicy::rfc9111().client_directives(false);
     for (layer, heeds) in [
         (cache_builder(), false),
@@ -126,7 +126,7 @@ async fn a36_a_client_gets_something_fresher_only_where_the_policy_heeds_its_dir
 }
 
 #[tokio::test]
-async fn a36_what_a_client_says_at_nobody_elses_cost_counts_always() {
+async fn a36_directives_that_cost_nobody_else_always_count() {
     for layer in [cache_builder(), heeding()] {
         let bench = Bench::with(layer, [Reply::cc("x", "max-age=60")]);
         let refused = bench.get_with("/", &[("cache-control", "only-if-cached")]).await;
@@ -166,7 +166,7 @@ async fn a36_an_error_that_a_request_can_draw_is_not_stored_unless_the_policy_sa
 }
 
 #[tokio::test]
-async fn a36_a_policy_lifts_the_refusal_of_an_error_and_no_other_one() {
+async fn a36_a_policy_can_lift_the_refusal_of_a_drawn_error_and_no_other_one() {
     /// Stores what the service refuses to everybody.
     struct Forbidden;
     impl CachePolicy for Forbidden {
@@ -192,6 +192,23 @@ async fn a36_a_policy_lifts_the_refusal_of_an_error_and_no_other_one() {
     }
 }
 
+#[tokio::test]
+async fn a_response_is_as_old_as_it_came_also_where_no_client_gets_its_age() {
+    /// Takes `Age` from everybody.
+    struct Ageless;
+    impl CachePolicy for Ageless {
+        fn response(&self, _: &PolicyExchange<'_>, terms: &mut Terms) {
+            terms.strip.push(header::AGE);
+        }
+    }
+    let reply = Reply::cc("x", "max-age=60").field("age", "50");
+    let bench = Bench::with(cache_builder().policy(Ageless), [reply]);
+    // RFC 9111 4.2.3.
+    bench.get("/").await.told("larder; fwd=uri-miss; stored; ttl=10");
+    bench.later(11);
+    bench.get("/").await.told("larder; fwd=stale; stored; ttl=10");
+}
+
 fn stripping() -> StandardPolicy {
     StandardPolicy::default().strip_unkeyed(true)
 }
@@ -214,7 +231,7 @@ fn saw_nothing_forged(bench: &Bench) {
 }
 
 #[tokio::test]
-async fn a36_what_nobody_keys_reaches_the_origin_with_no_request_whose_answer_may_be_stored() {
+async fn a36_unkeyed_fields_are_stripped_from_requests_whose_answer_may_be_stored() {
     let reply = Reply::cc("x", "max-age=60, stale-while-revalidate=60").field("etag", "\"a\"");
     let bench = Bench::with(cache_builder().policy(stripping()), [reply.clone()]);
     bench.get_with("/", &FORGED).await.told("larder; fwd=uri-miss; stored; ttl=60");
@@ -246,7 +263,7 @@ async fn a36_what_nobody_keys_reaches_the_origin_with_no_request_whose_answer_ma
 }
 
 #[tokio::test]
-async fn a36_what_the_origin_does_not_see_does_not_select() {
+async fn a36_a_field_that_the_origin_does_not_see_does_not_select() {
     let reply = |body| Reply::cc(body, "max-age=60").field("vary", "x-forwarded-host, accept");
     let bench = Bench::with(cache_builder().policy(stripping()), [reply("page"), reply("other")]);
     bench.get_with("/", &FORGED).await.has_body("page");
@@ -260,7 +277,7 @@ async fn a36_what_the_origin_does_not_see_does_not_select() {
 }
 
 #[tokio::test]
-async fn a36_what_is_keyed_or_forwarded_by_name_reaches_the_origin() {
+async fn a36_a_field_that_is_keyed_or_forwarded_by_name_reaches_the_origin() {
     let keyed = header::HeaderName::from_static("x-forwarded-host");
     let forwarded = header::HeaderName::from_static("x_tenant");
     for policy in [
@@ -287,7 +304,7 @@ async fn a36_what_is_keyed_or_forwarded_by_name_reaches_the_origin() {
 }
 
 #[tokio::test]
-async fn a36_a_post_with_unkeyed_fields_leaves_nothing_for_later_gets() {
+async fn a36_the_answer_to_a_post_with_unkeyed_fields_is_not_stored() {
     let reply = Reply::cc("x", "max-age=60").field("content-location", "/");
     for (fields, is_hit) in [(&[][..], true), (&FORGED[..1], false)] {
         let policy = StandardPolicy::rfc9111().strip_unkeyed(true);
@@ -335,7 +352,7 @@ impl CachePolicy for Mine {
 }
 
 #[tokio::test]
-async fn a_policy_of_ones_own() {
+async fn a_custom_policy_decides_about_requests_and_responses() {
     let policy = Mine::default();
     let bench = Bench::with(cache_builder().policy(policy.clone()), [Reply::cc("four", "max-age=60")]);
     bench.get("/admin").await.told("larder; fwd=bypass; detail=\"admin\"");
@@ -365,7 +382,7 @@ async fn the_name_in_cache_status_is_settable() {
 }
 
 #[tokio::test]
-async fn stripped_fields_reach_nobody() {
+async fn stripped_response_fields_reach_no_client() {
     let layer = || cache_builder().policy(Mine::default());
     for cache_control in ["max-age=60", "private", "no-store"] {
         let reply = Reply::cc("x", cache_control).field("server", "secret").field("etag", "\"a\"");
@@ -383,7 +400,7 @@ async fn stripped_fields_reach_nobody() {
 }
 
 #[tokio::test]
-async fn what_is_stripped_counts_when_the_response_is_freshened() {
+async fn stripped_response_fields_count_when_the_response_is_freshened() {
     let reply = Reply::cc("x", "no-store")
         .field("cdn-cache-control", "max-age=60")
         .field("cache-groups", "\"news\"")
@@ -400,7 +417,7 @@ async fn what_is_stripped_counts_when_the_response_is_freshened() {
 }
 
 #[tokio::test]
-async fn an_unsafe_request_that_is_bypassed_invalidates_all_the_same() {
+async fn an_unsafe_request_that_bypasses_the_cache_still_invalidates() {
     /// Bypasses everything but GET with a certain field: so also the requests that purges are made of.
     struct Picky;
     impl CachePolicy for Picky {
@@ -427,7 +444,7 @@ async fn an_unsafe_request_that_is_bypassed_invalidates_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_key_that_holds_cookies_says_nothing_of_authorization() {
+async fn a_key_with_cookies_does_not_cover_authorization() {
     let policy = StandardPolicy::default().key_field(header::COOKIE);
     let bench = Bench::with(cache_builder().policy(policy), [Reply::cc("x", "max-age=60")]);
     bench.get_with("/", &[("cookie", "a=b")]).await;
@@ -437,7 +454,7 @@ async fn a_key_that_holds_cookies_says_nothing_of_authorization() {
 }
 
 #[tokio::test]
-async fn st5_must_revalidate_shares_by_the_rfc_and_not_by_the_careful_rule() {
+async fn st5_must_revalidate_permits_sharing_by_rfc9111_and_not_by_default() {
     let authorized = [("authorization", "user:one")];
     let bench = Bench::rfc9111([Reply::cc("x", "max-age=60, must-revalidate")]);
     bench.get_with("/", &authorized).await;
@@ -447,7 +464,7 @@ async fn st5_must_revalidate_shares_by_the_rfc_and_not_by_the_careful_rule() {
 }
 
 #[tokio::test]
-async fn cs1_the_key_is_told_by_option() {
+async fn cs1_the_key_is_reported_by_option() {
     let bench = Bench::with(cache_builder().key_in_cache_status(true), [Reply::cc("x", "max-age=60")]);
     let key = "; key=\"http://example.com/a?b=%22\"";
     bench.get("/a?b=%22").await.told(&format!("larder; fwd=uri-miss; stored; ttl=60{key}"));

@@ -1,4 +1,4 @@
-//! What keys are made of, and what a purge reaches (B10, B13, B14, B15).
+//! Reported faults: what keys are made of, and what a purge reaches (B10, B13, B14, B15).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl Store for Gated {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b10_what_an_unsafe_request_makes_invalid_is_so_although_its_client_leaves() {
+async fn b10_an_unsafe_request_invalidates_although_its_client_leaves() {
     let origin = crate::support::stepped::Stepped::default();
     let store = Gated { gate: Arc::new(Semaphore::new(0)), store: Arc::default() };
     let layer = CacheLayer::new(BoxStore::new(store.clone()));
@@ -132,7 +132,7 @@ impl CachePolicy for Sorted {
 }
 
 #[tokio::test]
-async fn b13_the_uri_that_a_policy_gives_counts_also_below_a_nested_router() {
+async fn b13_the_uri_of_a_policy_counts_below_a_nested_router() {
     let cached = |name: &'static str| {
         let page = get(move || async move { (FRESH, name) });
         Router::new().route("/page", page)
@@ -153,7 +153,7 @@ async fn b13_the_uri_that_a_policy_gives_counts_also_below_a_nested_router() {
 }
 
 #[tokio::test]
-async fn b13_an_unsafe_request_reaches_what_is_stored_under_either_uri() {
+async fn b13_an_unsafe_request_invalidates_responses_under_either_uri() {
     let stored = |uri: &str, original: &str, method: Method| {
         let mut request = Request::new(Empty::<Bytes>::new());
         (*request.method_mut(), *request.uri_mut()) = (method, uri.parse().unwrap());
@@ -172,7 +172,7 @@ async fn b13_an_unsafe_request_reaches_what_is_stored_under_either_uri() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b14_a_cache_inside_itself_lets_pass_what_it_has_seen() {
+async fn b14_a_layer_nested_in_itself_forwards_a_request_that_it_has_seen() {
     let layer = cache_layer();
     let inner = get(|| async { (FRESH, "page") });
     let router = Router::new().route("/", inner.layer(layer.clone())).layer(layer.clone());
@@ -191,7 +191,7 @@ async fn b14_a_cache_inside_itself_lets_pass_what_it_has_seen() {
 }
 
 #[tokio::test]
-async fn b15_a_purge_that_can_mean_nothing_is_an_error() {
+async fn b15_a_purge_that_can_match_nothing_is_an_error() {
     let bench = Bench::new([Reply::cc("x", "max-age=60").field("cache-groups", "\"news\"")]);
     let handle: &CacheHandle = &bench.handle;
     bench.get("/page").await;
@@ -222,7 +222,7 @@ async fn b15_a_purge_that_can_mean_nothing_is_an_error() {
 }
 
 #[tokio::test]
-async fn b15_a_purge_reaches_what_its_target_names_however_it_is_spelled() {
+async fn b15_a_purge_reaches_its_target_whatever_the_spelling() {
     for target in [
         PurgeTarget::group("HTTP://Example.com:80", "news"),
         PurgeTarget::Group("news".into()),

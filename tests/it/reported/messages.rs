@@ -1,4 +1,4 @@
-//! How messages are framed, and which fields answers made here have (B4, B5, B6, B12).
+//! Reported faults: how messages are framed, and which fields the cache's own responses have (B4, B5, B6, B12).
 
 use axum::Router;
 use axum::routing::get;
@@ -16,7 +16,7 @@ use crate::support::bench::read;
 use crate::support::{Bench, Reply, cache_builder, cache_layer, wire};
 
 #[tokio::test]
-async fn b04_a_length_beside_a_transfer_coding_is_removed_whatever_the_method() {
+async fn b04_a_content_length_beside_a_transfer_coding_is_removed_for_every_method() {
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "FROB", "PATCH"] {
         let reply = Reply::new("")
             .field("content-length", "31")
@@ -41,7 +41,7 @@ async fn b04_a_length_beside_a_transfer_coding_is_removed_whatever_the_method() 
 }
 
 #[tokio::test]
-async fn b04_a_length_that_is_said_twice_is_said_once() {
+async fn b04_a_repeated_content_length_is_sent_once() {
     for method in [Method::GET, Method::POST, Method::OPTIONS] {
         for cache_control in ["no-store", "max-age=60"] {
             let reply = Reply::cc("twenty bytes it was.", cache_control).field("content-length", "20, 20");
@@ -97,7 +97,7 @@ const SEEN_BY_PAGES: [(&str, &str); 5] = [
 ];
 
 #[tokio::test]
-async fn b05_answers_made_here_carry_what_lets_a_page_see_them() {
+async fn b05_responses_made_by_the_cache_keep_the_cors_fields() {
     let reply = |cache_control: &str, frames: Option<&[&str]>| {
         let mut reply = Reply::cc("0123456789", cache_control).field("etag", "\"a\"");
         if let Some(frames) = frames {
@@ -232,7 +232,7 @@ async fn b12_an_answer_without_content_is_not_compressed() {
 }
 
 #[tokio::test]
-async fn b12_a_body_of_known_length_says_it() {
+async fn b12_a_body_of_known_length_has_an_exact_size_hint() {
     let bench = Bench::heeding([Reply::cc("0123456789", "max-age=60").field("etag", "\"a\"")]);
     bench.get("/").await;
     let check = async |method: &str, fields: &[(&str, &str)], status: u16, length: u64| {
@@ -269,7 +269,7 @@ async fn b12_a_body_of_known_length_says_it() {
 }
 
 #[tokio::test]
-async fn b12_tag_only_says_it_too() {
+async fn b12_a_tag_only_layer_keeps_the_exact_size_hint() {
     let origin = crate::support::origin::always(Reply::new("0123456789"));
     let mut cache = cache_builder().tag_only().build().layer(origin);
     for (condition, length) in [(None, 10), (Some("W/\"a-4b8cf17a69b0b4ec\""), 10), (Some("*"), 0)] {

@@ -1,4 +1,4 @@
-//! The newer word counts (B3), and time counts as it is when something is decided (B8, B9, B16, B17).
+//! Reported faults: the newer response counts (B3), and decisions use the time at which they are made (B8, B9, B16, B17).
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ async fn first_call_lands_last(apart: Apart, dates: [Option<u64>; 2]) -> Stage {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b03_what_was_asked_for_later_stays_when_the_earlier_call_lands_last() {
+async fn b03_the_response_of_a_later_call_stays_when_an_earlier_call_ends_last() {
     for apart in [Apart::Hung, Apart::Remembered] {
         for dates in
             [[Some(0), Some(10)], [Some(5), Some(5)], [None, None], [Some(3), None], [None, Some(10)]]
@@ -71,7 +71,7 @@ async fn b03_what_was_asked_for_later_stays_when_the_earlier_call_lands_last() {
 }
 
 #[tokio::test]
-async fn b03_a_background_validation_that_brings_news_ends_the_stale_window() {
+async fn b03_a_background_validation_that_gets_another_response_ends_the_stale_window() {
     let stale = "max-age=60, stale-while-revalidate=600, stale-if-error=600";
     for news in [
         Reply::new("gone").status(404),
@@ -99,7 +99,7 @@ async fn b03_a_background_validation_that_brings_news_ends_the_stale_window() {
 }
 
 #[tokio::test]
-async fn b03_an_error_that_a_request_can_draw_ends_no_stale_window() {
+async fn b03_an_error_that_a_request_can_draw_does_not_end_the_stale_window() {
     for status in [400, 403, 405, 429, 500, 503] {
         let stale = "max-age=60, stale-while-revalidate=600";
         let bench = Bench::new([Reply::cc("old", stale)]);
@@ -113,7 +113,7 @@ async fn b03_an_error_that_a_request_can_draw_ends_no_stale_window() {
 }
 
 #[tokio::test]
-async fn b03_a_head_ends_no_stale_window() {
+async fn b03_the_response_to_a_head_does_not_end_the_stale_window() {
     let stale = "max-age=60, stale-if-error=600, stale-while-revalidate=600";
     for answer in [Reply::new("").frames(&[]), Reply::new("").status(404)] {
         let bench = Bench::heeding([Reply::cc("", stale).frames(&["old"])]);
@@ -127,7 +127,7 @@ async fn b03_a_head_ends_no_stale_window() {
 }
 
 #[tokio::test]
-async fn b03_one_persons_credentials_take_nothing_from_others() {
+async fn b03_a_validation_with_credentials_takes_the_response_from_nobody() {
     let bench = Bench::rfc9111([Reply::cc("page", "max-age=60").field("etag", "\"a\"")]);
     let person = [("authorization", "Bearer x")];
     for answer in [Reply::new("").status(304).field("etag", "\"a\""), Reply::cc("page", "max-age=60")] {
@@ -142,7 +142,7 @@ async fn b03_one_persons_credentials_take_nothing_from_others() {
 }
 
 #[tokio::test]
-async fn b03_news_that_other_fields_select_ends_the_stale_window_of_the_old_response() {
+async fn b03_a_new_response_with_another_vary_ends_the_stale_window_of_the_old_one() {
     let bench = Bench::new([Reply::cc("old", "max-age=60, stale-while-revalidate=600")]);
     bench.get("/").await;
     bench.later(61);
@@ -155,7 +155,7 @@ async fn b03_news_that_other_fields_select_ends_the_stale_window_of_the_old_resp
 }
 
 #[tokio::test(start_paused = true)]
-async fn b07_an_error_that_lands_late_replaces_nothing_that_came_meanwhile() {
+async fn b07_a_late_error_does_not_replace_a_response_that_came_meanwhile() {
     for status in [503, 600] {
         let stage = Stage::new();
         // The key is known to give what nobody can share: two calls side by side.
@@ -175,7 +175,7 @@ async fn b07_an_error_that_lands_late_replaces_nothing_that_came_meanwhile() {
 }
 
 #[tokio::test]
-async fn b03_what_is_fresh_stays_fresh_after_news_that_is_not_stored() {
+async fn b03_a_fresh_response_stays_fresh_after_a_newer_one_that_is_not_stored() {
     let bench = Bench::heeding([Reply::cc("old", "max-age=60, stale-while-revalidate=600")]);
     bench.get("/").await;
     bench.origin.then(Reply::cc("new", "no-store"));
@@ -186,7 +186,7 @@ async fn b03_what_is_fresh_stays_fresh_after_news_that_is_not_stored() {
 }
 
 #[tokio::test]
-async fn b03_a_softly_purged_response_stays_stale_after_news_that_is_not_stored() {
+async fn b03_a_softly_purged_response_is_not_served_after_a_newer_one_that_is_not_stored() {
     let bench = Bench::new([Reply::cc("old", "max-age=60, stale-while-revalidate=600")]);
     bench.get("/").await;
     bench.handle.soft_purge(&Uri::from_static("http://example.com/")).await.unwrap();
@@ -197,7 +197,7 @@ async fn b03_a_softly_purged_response_stays_stale_after_news_that_is_not_stored(
 }
 
 #[tokio::test]
-async fn b03_a_date_in_the_future_is_not_preferred_for_ever() {
+async fn b03_a_response_dated_in_the_future_is_not_preferred_for_ever() {
     let bench = Bench::heeding([]);
     let ahead = bench.date(86_400);
     bench.origin.then(Reply::cc("ahead", "max-age=600").field("vary", "x").field("date", &ahead));
@@ -210,7 +210,7 @@ async fn b03_a_date_in_the_future_is_not_preferred_for_ever() {
 }
 
 #[tokio::test]
-async fn b08_a_purged_response_that_stands_in_counts_from_the_purge() {
+async fn b08_the_ttl_of_a_purged_stand_in_counts_from_the_purge() {
     let bench = Bench::new([Reply::cc("x", "max-age=60, stale-if-error=600")]);
     bench.get("/").await;
     bench.later(10);
@@ -227,7 +227,7 @@ async fn b08_a_purged_response_that_stands_in_counts_from_the_purge() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b09_a_follower_decides_with_the_time_at_which_it_goes_on() {
+async fn b09_a_follower_decides_by_the_time_at_which_it_continues() {
     let limits = FillLimits::new().wait(Duration::from_secs(30));
     let stage = Stage::with(cache_builder().fill_limits(limits));
     let leader = stage.get("/").reading();
@@ -251,7 +251,7 @@ async fn b09_a_follower_decides_with_the_time_at_which_it_goes_on() {
 }
 
 #[test]
-fn b16_without_a_runtime_what_is_stale_is_validated_in_front() {
+fn b16_without_a_runtime_a_stale_response_is_validated_before_the_answer() {
     let (clock, hand) = larder::Clock::manual();
     let origin = Origin::new([Reply::cc("old", "max-age=60, stale-while-revalidate=600")]);
     let policy = StandardPolicy::default().refresh_ahead(Some(Duration::from_secs(10)));
@@ -271,7 +271,7 @@ fn b16_without_a_runtime_what_is_stale_is_validated_in_front() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b17_a_herd_waits_no_longer_for_an_error_than_for_a_500() {
+async fn b17_a_herd_waits_no_longer_for_a_service_error_than_for_a_500() {
     let mut rounds = Vec::new();
     for failure in [Step::Refuse, Step::Panic, Step::head(500, &[])] {
         let stage = Stage::new();
@@ -311,7 +311,7 @@ fn part(range: &str, tag: &str) -> Step {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b03_parts_that_land_in_any_order_are_put_together_or_the_newer_one_stays() {
+async fn b03_parts_that_arrive_in_any_order_are_combined_or_the_newer_one_stays() {
     for (tag_of_first, expected) in [("\"v2\"", "0123456789"), ("\"v1\"", "")] {
         let stage = Stage::with(cache_builder().policy(StandardPolicy::rfc9111()));
         let range = |range| stage.get_with("/", &[("range", range)]);
@@ -334,7 +334,7 @@ async fn b03_parts_that_land_in_any_order_are_put_together_or_the_newer_one_stay
 }
 
 #[tokio::test(start_paused = true)]
-async fn b03_a_whole_that_was_asked_for_before_a_part_of_it_replaces_the_part() {
+async fn b03_a_whole_response_that_was_requested_before_a_part_replaces_the_part() {
     let stage = Stage::with(cache_builder().policy(StandardPolicy::rfc9111()));
     let whole = stage.get("/").reading();
     settle().await;

@@ -1,4 +1,4 @@
-//! Which conditions go upstream, and what a 304 may bring (B1, B2, B7).
+//! Reported faults: which conditions are sent, and what a 304 may change (B1, B2, B7).
 
 use http::Method;
 
@@ -42,7 +42,7 @@ async fn b01_a_request_for_another_coding_sends_no_condition() {
 }
 
 #[tokio::test]
-async fn b01_a_tag_that_the_origin_weakens_for_one_coding_harms_no_other_request() {
+async fn b01_a_tag_that_the_origin_weakens_for_one_coding_affects_no_other_request() {
     let vary = |reply: Reply| reply.field("vary", "accept-encoding");
     for cache_control in ["max-age=60", "max-age=0"] {
         let bench = Bench::new([vary(gzip(cache_control, "W/\"x\""))]);
@@ -63,7 +63,7 @@ async fn b01_a_tag_that_the_origin_weakens_for_one_coding_harms_no_other_request
 }
 
 #[tokio::test]
-async fn b01_the_origin_decides_what_a_person_gets() {
+async fn b01_a_request_with_credentials_is_not_sent_with_a_stored_tag() {
     for (name, value) in [("cookie", "session=1"), ("authorization", "Bearer x")] {
         for age in [0, 61] {
             let bench = Bench::new([plain("max-age=60", "W/\"v1\"")]);
@@ -82,7 +82,7 @@ async fn b01_the_origin_decides_what_a_person_gets() {
 }
 
 #[tokio::test]
-async fn b01_what_is_selected_is_validated_by_its_own_tag() {
+async fn b01_the_selected_response_is_validated_by_its_own_tag() {
     let vary = |reply: Reply| reply.field("vary", "accept-encoding");
     let bench = Bench::new([vary(plain("max-age=60", "\"v1\"")), vary(gzip("max-age=60", "\"v2\""))]);
     bench.get_with("/", &IDENTITY).await.has_body("plain");
@@ -108,7 +108,7 @@ async fn two_that_match(tag_of_older: &str) -> Bench {
 }
 
 #[tokio::test]
-async fn b01_weak_tags_of_other_responses_stay_here() {
+async fn b01_weak_tags_of_other_responses_are_not_sent() {
     let bench = two_that_match("W/\"1\"").await;
     bench.origin.then(not_modified("\"2\"").field("cache-control", "max-age=60"));
     bench.get_with("/", &[("x", "1")]).await.has_body("newer");
@@ -116,7 +116,7 @@ async fn b01_weak_tags_of_other_responses_stay_here() {
 }
 
 #[tokio::test]
-async fn b01_strong_tags_of_what_could_answer_go_along() {
+async fn b01_strong_tags_of_other_matching_responses_are_sent() {
     let bench = two_that_match("\"1\"").await;
     bench.origin.then(not_modified("\"1\"").field("cache-control", "max-age=60"));
     bench.get_with("/", &[("x", "1")]).await.has_body("older");
@@ -125,7 +125,7 @@ async fn b01_strong_tags_of_what_could_answer_go_along() {
 }
 
 #[tokio::test]
-async fn b01_content_that_a_request_does_not_accept_is_not_asked_about() {
+async fn b01_a_response_that_the_request_does_not_accept_is_not_validated() {
     let bench = Bench::new([plain("max-age=60", "\"v1\"").field("content-type", "text/html")]);
     bench.get("/").await;
     bench.later(61);
@@ -135,7 +135,7 @@ async fn b01_content_that_a_request_does_not_accept_is_not_asked_about() {
 }
 
 #[tokio::test]
-async fn b01_a_coding_without_vary_is_served_to_those_who_accept_it() {
+async fn b01_coded_content_without_vary_is_served_to_requests_that_accept_it() {
     for tag in ["\"same\"", "W/\"same\""] {
         for bench in [Bench::new([]), Bench::rfc9111([])] {
             bench.origin.then(gzip("max-age=60", tag));
@@ -161,7 +161,7 @@ async fn b01_an_unknown_coding_follows_vary_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b01_a_herd_that_cannot_read_the_leaders_coding_makes_one_call_of_its_own() {
+async fn b01_a_herd_that_does_not_accept_the_leaders_coding_makes_one_call_of_its_own() {
     use crate::support::{Stage, Step};
     let fresh = ("cache-control", "max-age=60");
     let stage = Stage::new();
@@ -180,7 +180,7 @@ async fn b01_a_herd_that_cannot_read_the_leaders_coding_makes_one_call_of_its_ow
 }
 
 #[tokio::test]
-async fn b01_a_304_for_a_tag_that_nobody_sent_brings_nothing_and_ends_conditions() {
+async fn b01_a_304_for_a_tag_that_was_not_sent_gives_502_and_ends_conditions() {
     for bench in [Bench::new([]), Bench::rfc9111([])] {
         bench.origin.then(plain("max-age=60", "\"v1\""));
         bench.get("/").await;
@@ -209,7 +209,7 @@ async fn b01_a_client_gets_the_304_that_meets_its_own_condition() {
 }
 
 #[tokio::test]
-async fn b02_what_a_304_forbids_is_out_of_use_at_once() {
+async fn b02_a_304_that_forbids_storing_withdraws_the_stored_response() {
     for (name, value) in [
         ("cache-control", "private"),
         ("cache-control", "no-store"),
@@ -233,7 +233,7 @@ async fn b02_what_a_304_forbids_is_out_of_use_at_once() {
 }
 
 #[tokio::test]
-async fn b02_a_validation_in_the_background_takes_it_out_of_use_too() {
+async fn b02_a_background_304_that_forbids_storing_withdraws_the_stored_response() {
     for forbidden in ["private", "no-store"] {
         let bench = Bench::new([plain("max-age=60, stale-while-revalidate=600", "\"v1\"")]);
         bench.get("/").await;
@@ -247,7 +247,7 @@ async fn b02_a_validation_in_the_background_takes_it_out_of_use_too() {
 }
 
 #[tokio::test]
-async fn b02_a_clients_no_store_does_not_hide_what_a_304_forbids() {
+async fn b02_a_clients_no_store_does_not_hide_that_a_304_forbids_storing() {
     let bench = Bench::new([plain("max-age=60, stale-while-revalidate=600", "\"v1\"")]);
     bench.get("/").await;
     bench.later(700);
@@ -265,7 +265,7 @@ async fn b02_a_clients_no_store_does_not_hide_what_a_304_forbids() {
 }
 
 #[tokio::test]
-async fn b02_a_head_that_forbids_takes_it_out_of_use() {
+async fn b02_the_response_to_a_head_that_forbids_storing_withdraws_the_stored_one() {
     let bench = Bench::new([plain("max-age=60", "\"v1\"").field("content-length", "5")]);
     bench.get("/").await;
     bench.later(61);
@@ -278,7 +278,7 @@ async fn b02_a_head_that_forbids_takes_it_out_of_use() {
 }
 
 #[tokio::test]
-async fn b02_a_head_of_other_content_that_forbids_takes_it_out_of_use_too() {
+async fn b02_the_response_to_a_head_about_other_content_withdraws_the_stored_one() {
     let stale = "max-age=60, stale-while-revalidate=600, stale-if-error=600";
     for fields in [&[("etag", "\"v2\"")][..], &[]] {
         for age in [0, 61] {
@@ -295,7 +295,7 @@ async fn b02_a_head_of_other_content_that_forbids_takes_it_out_of_use_too() {
 }
 
 #[tokio::test]
-async fn b02_a_vary_that_a_304_narrows_answers_for_no_more_requests() {
+async fn b02_a_304_with_a_narrower_vary_does_not_widen_reuse() {
     let english = [("accept-language", "en")];
     let bench = Bench::new([plain("max-age=60", "\"v1\"").field("vary", "accept-language, x")]);
     bench.get_with("/", &english).await;
@@ -310,7 +310,7 @@ async fn b02_a_vary_that_a_304_narrows_answers_for_no_more_requests() {
 }
 
 #[tokio::test]
-async fn b07_a_304_that_nobody_asked_for_is_no_answer() {
+async fn b07_a_304_to_an_unconditional_request_is_answered_with_502() {
     let unasked = || Reply::new("").status(304).field("etag", "\"x\"");
     let reason = "detail=\"unexpected-304\"";
     for method in [Method::GET, Method::HEAD, Method::POST, Method::DELETE, Method::OPTIONS] {
@@ -334,7 +334,7 @@ async fn b07_a_304_that_nobody_asked_for_is_no_answer() {
 }
 
 #[tokio::test]
-async fn b07_a_status_above_599_replaces_nothing_good() {
+async fn b07_a_status_above_599_replaces_no_good_response() {
     for status in [600, 799, 999] {
         let bench = Bench::new([plain("max-age=60, stale-if-error=600", "\"v1\"")]);
         bench.get("/").await;

@@ -1,10 +1,14 @@
-//! What a hit costs, counted.
+//! How often a hit, a 304 and a tagged answer allocate.
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{Request, Response, StatusCode};
-use http_body_util::Empty;
-use larder::{CacheBody, CacheBuilder};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::{BodyExt, Empty, Full};
+use larder::{CacheBody, CacheBuilder, Tagging};
 use tower::{Layer, Service};
 
 use crate::support::alloc;
@@ -87,8 +91,80 @@ fn a_304_allocates_at_most_three_times() {
     println!("a 304: {count} allocations");
 }
 
+/// What answers from memory with as few allocations as a service can: two fields, one frame.
+#[derive(Clone)]
+struct Page(Bytes);
+
+impl<Q> Service<Request<Q>> for Page {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Q>) -> Self::Future {
+        let mut response = Response::new(Full::new(self.0.clone()));
+        response.headers_mut().insert("content-type", HeaderValue::from_static("text/html; charset=utf-8"));
+        response.headers_mut().insert("cache-control", HeaderValue::from_static("no-cache"));
+        std::future::ready(Ok(response))
+    }
+}
+
+/// The answer of a service to a request, and the allocations until all of its content is there.
+fn answered<S, B>(mut service: S, fields: &[(&str, &str)]) -> (u64, Response<Bytes>)
+where
+    S: Service<Request<Empty<Bytes>>, Response = Response<B>, Error = Infallible>,
+    B: Body<Data = Bytes, Error: std::fmt::Debug>,
+{
+    let mut answer = || {
+        let request = request(fields);
+        alloc::during(|| {
+            let response = service.call(request).now_or_never().expect("it is ready at once").unwrap();
+            let (parts, body) = response.into_parts();
+            let mut body = std::pin::pin!(body);
+            let frame = body.frame().now_or_never().expect("its content is there");
+            let content = frame.map(|frame| frame.unwrap().into_data().ok().unwrap()).unwrap_or_default();
+            assert!(body.is_end_stream());
+            Response::from_parts(parts, content)
+        })
+    };
+    // The thread learns how to load a policy.
+    drop(answer());
+    answer()
+}
+
+/// What `tag_only` adds: the box of a body that may have to be waited for, and the tag.
 #[test]
-fn the_counter_counts() {
+fn a_tagged_answer_allocates_twice_more_than_a_bare_one() {
+    let page = || Page(Bytes::from_static(&[b'x'; 1024]));
+    let layer = || CacheBuilder::default().tag_only();
+    let (bare, _) = answered(page(), &[]);
+    let taggings = [
+        ("weak", Tagging::weak()),
+        #[cfg(feature = "blake3")]
+        ("strong", Tagging::strong()),
+    ];
+    for (name, tagging) in taggings {
+        let (count, answer) = answered(layer().tagging(tagging).build().layer(page()), &[]);
+        assert_eq!((answer.headers().len(), answer.body().len()), (3, 1024));
+        assert_eq!(count - bare, 2, "{name}");
+        // The client's conditions are kept until the content is there: a box, a map (two), and the share of a value. What
+        // the 304 does not have of the fields is listed to be removed.
+        let tag = answer.headers()["etag"].to_str().unwrap();
+        let (count, answer) =
+            answered(layer().tagging(tagging).build().layer(page()), &[("if-none-match", tag)]);
+        assert_eq!((answer.status(), answer.body().len()), (StatusCode::NOT_MODIFIED, 0));
+        assert_eq!(count - bare, 7, "{name}");
+    }
+    let (count, answer) = answered(layer().without_tagging().build().layer(page()), &[]);
+    assert!(!answer.headers().contains_key("etag"));
+    assert_eq!(count - bare, 1);
+}
+
+#[test]
+fn the_counter_counts_allocations() {
     let (count, _) = alloc::during(|| (vec![1], Box::new(2)));
     assert_eq!(count, 2);
 }

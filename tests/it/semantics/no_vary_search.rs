@@ -1,4 +1,4 @@
-//! `No-Vary-Search`: one response for many queries.
+//! `No-Vary-Search` (VA5): one response answers several queries.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ fn reply(body: &str, rule: &str) -> Reply {
 }
 
 #[tokio::test]
-async fn va5_a_query_that_differs_in_what_does_not_matter_is_a_hit() {
+async fn va5_a_query_that_differs_only_in_ignored_parameters_is_a_hit() {
     let bench = Bench::new([reply("one", "key-order, params=(\"utm\")"), Reply::cc("other", "max-age=60")]);
     bench.get("/a?x=1&utm=mail&y=2").await.told("larder; fwd=uri-miss; stored; ttl=60");
     for same in ["/a?x=1&utm=mail&y=2", "/a?x=1&y=2", "/a?y=2&x=1", "/a?utm=web&y=2&x=1", "/a?x=%31&y=2&utm"]
@@ -27,7 +27,7 @@ async fn va5_a_query_that_differs_in_what_does_not_matter_is_a_hit() {
 }
 
 #[tokio::test]
-async fn va5_the_found_response_decides_by_its_own_field_and_freshness() {
+async fn va5_a_response_answers_other_queries_by_its_own_field_and_freshness() {
     let bench = Bench::new([reply("one", "params"), Reply::cc("two", "max-age=60")]);
     bench.get("/a?1").await;
     bench.get("/a?2").await.told("larder; hit; ttl=60");
@@ -41,7 +41,7 @@ async fn va5_the_found_response_decides_by_its_own_field_and_freshness() {
 }
 
 #[tokio::test]
-async fn va5_other_conditions_still_hold() {
+async fn va5_vary_and_credentials_still_count_for_other_queries() {
     let bench = Bench::new([reply("one", "params").field("vary", "accept"), reply("two", "params")]);
     bench.get_with("/a?1", &[("accept", "x")]).await;
     bench.get_with("/a?2", &[("accept", "x")]).await.told("larder; hit; ttl=60");
@@ -56,7 +56,7 @@ async fn va5_other_conditions_still_hold() {
 }
 
 #[tokio::test]
-async fn va5_a_purge_of_one_query_reaches_what_answers_for_it() {
+async fn va5_a_purge_of_one_query_reaches_the_response_that_answers_for_it() {
     let bench = Bench::new([reply("one", "params"), reply("two", "params"), reply("three", "params")]);
     bench.get("/a?1").await;
     bench.get("/a?2").await.told("larder; hit; ttl=60");
@@ -68,7 +68,7 @@ async fn va5_a_purge_of_one_query_reaches_what_answers_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f08_a_purge_that_the_hints_know_nothing_of_holds_all_the_same() {
+async fn f08_a_purge_of_a_query_holds_although_its_alias_is_not_known() {
     // A purge while the answer is on its way, whose query is not known yet.
     let bench = Bench::new([reply("old", "params").after(Duration::from_millis(10)), reply("new", "params")]);
     let purge = async {
@@ -91,7 +91,7 @@ async fn f08_a_purge_that_the_hints_know_nothing_of_holds_all_the_same() {
 }
 
 #[tokio::test]
-async fn va5_only_if_cached_finds_it_too() {
+async fn va5_only_if_cached_finds_the_response_of_another_query() {
     let bench = Bench::new([reply("one", "params")]);
     bench.get("/a?1").await;
     let only = [("cache-control", "only-if-cached")];
@@ -100,7 +100,7 @@ async fn va5_only_if_cached_finds_it_too() {
 }
 
 #[tokio::test]
-async fn va5_it_can_be_switched_off() {
+async fn va5_no_vary_search_can_be_switched_off() {
     let layer = cache_builder().policy(StandardPolicy::default().no_vary_search(false));
     let bench = Bench::with(layer, [reply("one", "params")]);
     bench.get("/a?1").await;
@@ -108,7 +108,7 @@ async fn va5_it_can_be_switched_off() {
 }
 
 #[tokio::test]
-async fn va5_a_flood_of_queries_costs_bounded_memory() {
+async fn va5_after_a_flood_of_queries_the_latest_are_still_found() {
     let bench = Bench::new([reply("one", "params=(\"utm\")")]);
     for number in 0..20_000 {
         bench.get(&format!("/a?{number}")).await;

@@ -1,4 +1,4 @@
-//! Partial content (RFC 9111 3.3, 3.4): stored, put together, completed, and never taken for the whole.
+//! Partial content (RFC 9111 3.3, 3.4; RA2): parts are stored, combined and completed, and never answer for the whole.
 
 use std::future::{Ready, ready};
 use std::sync::{Arc, Mutex};
@@ -44,7 +44,7 @@ async fn ra2_a_part_answers_for_the_ranges_that_it_holds() {
 }
 
 #[tokio::test]
-async fn ra2_the_careful_profile_stores_no_parts() {
+async fn ra2_by_default_no_parts_are_stored() {
     let bench = Bench::new([part("bytes 5-9/10", "56789")]);
     for _ in 0..2 {
         range(&bench, "bytes=-5").await.told("larder; fwd=uri-miss; detail=\"partial\"");
@@ -75,7 +75,7 @@ async fn ra2_a_part_never_passes_for_the_whole() {
 }
 
 #[tokio::test]
-async fn ra2_a_get_completes_what_is_stored() {
+async fn ra2_a_get_completes_a_stored_part() {
     let bench =
         Bench::rfc9111([part("bytes 0-4/10", "01234").field("x-old", "1"), part("bytes 5-9/10", "56789")]);
     range(&bench, "bytes=0-4").await;
@@ -93,7 +93,7 @@ async fn ra2_a_get_completes_what_is_stored() {
 }
 
 #[tokio::test]
-async fn ra2_only_the_missing_part_is_asked_for() {
+async fn ra2_only_the_missing_bytes_are_requested() {
     let bench = Bench::rfc9111([
         part("bytes 0-1/10", "01"),
         part("bytes 6-7/10", "67"),
@@ -132,7 +132,7 @@ async fn ra2_a_changed_representation_replaces_the_parts() {
 }
 
 #[tokio::test]
-async fn ra2_a_206_that_does_not_fit_is_put_to_nothing() {
+async fn ra2_a_206_that_does_not_fit_is_not_combined() {
     for (range_told, tag, body) in [
         ("bytes 6-9/10", "\"a\"", "6789"),
         ("bytes 5-9/10", "\"b\"", "56789"),
@@ -152,7 +152,7 @@ async fn ra2_a_206_that_does_not_fit_is_put_to_nothing() {
 }
 
 #[tokio::test]
-async fn ra2_a_completion_that_is_told_something_else_fails_once() {
+async fn ra2_a_completion_that_is_answered_without_content_fails_once() {
     for status in [304, 412, 416] {
         let odd = Reply::new("").status(status);
         let bench =
@@ -164,7 +164,7 @@ async fn ra2_a_completion_that_is_told_something_else_fails_once() {
 }
 
 #[tokio::test]
-async fn ra2_a_date_need_not_be_repeated() {
+async fn ra2_a_completing_206_need_not_repeat_last_modified() {
     let dated =
         |range: &str, body: &str| Reply::cc(body, "max-age=60").status(206).field("content-range", range);
     let modified = "Tue, 01 Sep 2026 00:00:00 GMT";
@@ -179,7 +179,7 @@ async fn ra2_a_date_need_not_be_repeated() {
 }
 
 #[tokio::test]
-async fn ra2_a_part_that_is_longer_or_shorter_than_it_says_is_not_stored() {
+async fn ra2_a_part_longer_or_shorter_than_its_content_range_is_not_stored() {
     for body in ["01234", "0123456789EXTRA"] {
         let lying = part("bytes 0-9/10", body).frames(&[body]);
         let bench = Bench::rfc9111([lying, Reply::cc("0123456789", "max-age=60")]);
@@ -193,7 +193,7 @@ async fn ra2_a_part_that_is_longer_or_shorter_than_it_says_is_not_stored() {
 }
 
 #[tokio::test]
-async fn ra2_what_a_client_got_by_if_range_is_not_stored() {
+async fn ra2_a_206_to_a_clients_if_range_is_not_stored() {
     // Such a 206 need not have the fields of the whole.
     let bench = Bench::rfc9111([part("bytes 0-9/10", "0123456789")]);
     let sent = [("range", "bytes=0-"), ("if-range", "\"a\"")];
@@ -202,7 +202,7 @@ async fn ra2_what_a_client_got_by_if_range_is_not_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ra2_joined_parts_are_in_the_groups_of_both() {
+async fn ra2_combined_parts_are_in_the_groups_of_both() {
     let grouped = part("bytes 0-4/10", "01234").field("cache-groups", "\"g\"");
     let (soon, later) = (Duration::from_millis(5), Duration::from_millis(10));
     let bench = Bench::rfc9111([grouped.after(soon), part("bytes 5-9/10", "56789").after(later)]);
@@ -218,7 +218,7 @@ async fn ra2_joined_parts_are_in_the_groups_of_both() {
 }
 
 #[tokio::test]
-async fn a14_many_small_parts_are_bounded() {
+async fn a14_a_part_beyond_the_bound_is_stored_alone() {
     let bench = Bench::rfc9111([]);
     for number in 0..400 {
         let at = 2 * number;
@@ -229,7 +229,7 @@ async fn a14_many_small_parts_are_bounded() {
 }
 
 #[tokio::test]
-async fn a15_a_stale_part_does_not_bring_the_whole() {
+async fn a15_the_validation_of_a_stale_part_does_not_fetch_the_whole() {
     for tag in [Some("\"a\""), None] {
         let one = |tag: Option<&str>| {
             let reply =
@@ -249,7 +249,7 @@ async fn a15_a_stale_part_does_not_bring_the_whole() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ra2_a_stale_replay_is_validated_behind_as_itself() {
+async fn ra2_a_stale_replayed_206_is_validated_in_the_background() {
     let several =
         Reply::cc("--b\r\n..", "max-age=60, stale-while-revalidate=60").status(206).field("etag", "\"a\"");
     let bench = Bench::rfc9111([several]);
@@ -264,7 +264,7 @@ async fn ra2_a_stale_replay_is_validated_behind_as_itself() {
 }
 
 #[tokio::test]
-async fn ra2_parts_of_two_representations_are_not_put_together() {
+async fn ra2_parts_of_two_representations_are_not_combined() {
     let other = part("bytes 5-6/10", "fg").field("etag", "\"b\"");
     let other =
         Reply { fields: other.fields.into_iter().filter(|(_, value)| value != "\"a\"").collect(), ..other };
@@ -276,7 +276,7 @@ async fn ra2_parts_of_two_representations_are_not_put_together() {
 }
 
 #[tokio::test]
-async fn ra2_a_missing_part_that_breaks_breaks_the_answer() {
+async fn ra2_a_completion_that_breaks_breaks_the_answer() {
     for reply in
         [part("bytes 5-9/10", "567").failing(), part("bytes 5-9/10", "567"), part("bytes 5-9/10", "567890")]
     {
@@ -293,7 +293,7 @@ async fn ra2_a_missing_part_that_breaks_breaks_the_answer() {
 }
 
 #[tokio::test]
-async fn ra2_a_stale_part_is_validated_as_what_it_is() {
+async fn ra2_a_stale_part_is_validated_together_with_the_range() {
     let bench = Bench::rfc9111([part("bytes 5-9/10", "56789")]);
     range(&bench, "bytes=-5").await;
     bench.later(61);
@@ -312,7 +312,7 @@ async fn ra2_a_stale_part_is_validated_as_what_it_is() {
 }
 
 #[tokio::test]
-async fn ra2_what_cannot_be_cut_answers_the_very_same_range() {
+async fn ra2_a_206_that_cannot_be_cut_answers_only_the_same_range() {
     let several = Reply::cc("--b\r\n..", "max-age=60")
         .status(206)
         .field("content-type", "multipart/byteranges; boundary=b");
@@ -333,7 +333,7 @@ async fn ra2_what_cannot_be_cut_answers_the_very_same_range() {
 }
 
 #[tokio::test]
-async fn ra2_a_206_that_nobody_asked_for_is_not_stored() {
+async fn ra2_a_206_to_a_request_without_range_is_not_stored() {
     let bench = Bench::rfc9111([part("bytes 0-4/10", "01234")]);
     for _ in 0..2 {
         bench.get("/").await.told("larder; fwd=uri-miss; detail=\"partial\"");
@@ -354,7 +354,7 @@ async fn ra2_variants_have_parts_of_their_own() {
 }
 
 #[tokio::test]
-async fn a15_a_range_of_something_large_costs_no_more_than_the_range() {
+async fn a15_a_range_of_large_content_costs_no_more_than_the_range() {
     let layer = cache_builder_over(larder::MemoryStore::builder().max_object(100).build());
     let layer = layer.policy(StandardPolicy::rfc9111());
     let bench = Bench::with(layer, [part("bytes 0-0/1073741824", "0")]);

@@ -1,4 +1,4 @@
-//! Byte ranges (RFC 9110 14) of what is stored whole, seen from outside.
+//! Byte ranges (RFC 9110 14) of responses that are stored whole.
 
 use http::Method;
 
@@ -18,7 +18,7 @@ async fn range(bench: &Bench, range: &str) -> Seen {
 }
 
 #[tokio::test]
-async fn ra1_single_ranges() {
+async fn ra1_a_stored_response_answers_a_single_range() {
     let bench = ten_digits().await;
     for (asked, body, told) in [
         ("bytes=0-1", "01", "bytes 0-1/10"),
@@ -36,7 +36,7 @@ async fn ra1_single_ranges() {
 }
 
 #[tokio::test]
-async fn ra1_several_ranges() {
+async fn ra1_a_stored_response_answers_several_ranges() {
     let bench = ten_digits().await;
     let seen = range(&bench, "bytes=0-1, -2").await;
     assert_eq!(seen.status, 206);
@@ -52,7 +52,7 @@ async fn ra1_several_ranges() {
 }
 
 #[tokio::test]
-async fn ra1_what_cannot_be_satisfied() {
+async fn ra1_an_unsatisfiable_range_gets_416() {
     let bench = ten_digits().await;
     let seen = range(&bench, "bytes=10-").await.has_body("");
     assert_eq!((seen.status.as_u16(), seen.field("content-range")), (416, Some("bytes */10")));
@@ -63,7 +63,7 @@ async fn ra1_what_cannot_be_satisfied() {
 }
 
 #[tokio::test]
-async fn ra1_ra3_what_is_ignored() {
+async fn ra1_ra3_invalid_and_overlapping_ranges_are_ignored() {
     let bench = ten_digits().await;
     for asked in ["lines=1-2", "bytes=", "bytes=a-b", "bytes=5-1", "bytes=0-1,1-2"] {
         let seen = range(&bench, asked).await.has_body("0123456789");
@@ -74,7 +74,7 @@ async fn ra1_ra3_what_is_ignored() {
 }
 
 #[tokio::test]
-async fn ra1_if_range_and_preconditions() {
+async fn ra1_if_range_and_preconditions_decide_about_the_range() {
     let bench = ten_digits().await;
     for (if_range, status) in [
         ("\"a\"", 206),
@@ -92,7 +92,7 @@ async fn ra1_if_range_and_preconditions() {
 }
 
 #[tokio::test]
-async fn a_range_of_what_is_not_a_200_is_ignored() {
+async fn a_range_of_a_stored_404_is_ignored() {
     let bench = Bench::new([Reply::cc("gone", "max-age=60").status(404)]);
     bench.get("/").await;
     let seen = bench.get_with("/", &[("range", "bytes=0-1")]).await.has_body("gone");
@@ -100,7 +100,7 @@ async fn a_range_of_what_is_not_a_200_is_ignored() {
 }
 
 #[tokio::test]
-async fn an_origin_that_ignores_the_range_is_helped_out() {
+async fn the_cache_cuts_the_range_that_the_origin_ignores() {
     let bench = Bench::new([Reply::cc("0123456789", "max-age=60")]);
     let seen = bench.get_with("/", &[("range", "bytes=2-3")]).await.has_body("23");
     assert_eq!(seen.status, 206);
@@ -108,7 +108,7 @@ async fn an_origin_that_ignores_the_range_is_helped_out() {
 }
 
 #[tokio::test]
-async fn a_range_of_a_validated_response() {
+async fn a_validated_response_answers_a_range() {
     let bench = ten_digits().await;
     bench.later(61);
     bench.origin.then(Reply::new("").status(304).field("etag", "\"a\"").field("cache-control", "max-age=60"));

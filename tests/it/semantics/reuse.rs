@@ -1,9 +1,9 @@
-//! Which requests are answered from storage (RFC 9111 4), seen from outside.
+//! Which requests are answered from storage (RFC 9111 4): freshness, age, request directives, preconditions.
 
 use crate::support::{Bench, Reply, cache_builder};
 
 #[tokio::test]
-async fn fr1_s_maxage_max_age_expires_heuristic_in_that_order() {
+async fn fr1_the_lifetime_comes_from_s_maxage_expires_or_the_heuristic() {
     let bench = Bench::new([Reply::cc("x", "max-age=10, s-maxage=60")]);
     bench.get("/").await.told("larder; fwd=uri-miss; stored; ttl=60");
 
@@ -21,7 +21,7 @@ async fn fr1_s_maxage_max_age_expires_heuristic_in_that_order() {
 }
 
 #[tokio::test]
-async fn fr4_age_counts_what_was_spent_upstream() {
+async fn fr4_the_age_includes_the_time_spent_upstream() {
     let bench = Bench::new([Reply::cc("x", "max-age=60").field("age", "30")]);
     let miss = bench.get("/").await.told("larder; fwd=uri-miss; stored; ttl=30");
     assert_eq!(miss.age(), Some(30));
@@ -33,7 +33,7 @@ async fn fr4_age_counts_what_was_spent_upstream() {
 }
 
 #[tokio::test]
-async fn fr6_date_expires_and_cache_control_are_passed_on_as_stored() {
+async fn fr6_date_expires_and_cache_control_are_sent_as_stored() {
     let bench = Bench::new([]);
     let (date, expires) = (bench.date(-5), bench.date(60));
     bench.origin.then(Reply::cc("x", "max-age=60").field("date", &date).field("expires", &expires));
@@ -77,7 +77,7 @@ async fn re1_request_directives_are_honoured() {
 }
 
 #[tokio::test]
-async fn re1_only_if_cached_without_anything_cached() {
+async fn re1_only_if_cached_gets_504_if_nothing_is_stored() {
     let bench = Bench::new([Reply::cc("x", "max-age=60")]);
     let seen = bench.get_with("/", &[("cache-control", "only-if-cached")]).await;
     assert_eq!(seen.status, 504);
@@ -132,7 +132,7 @@ async fn vl4_preconditions_are_answered_from_storage() {
 }
 
 #[tokio::test]
-async fn vl5_what_a_304_carries() {
+async fn vl5_a_304_has_only_the_fields_that_it_needs() {
     let bench = Bench::new([Reply::cc("x", "max-age=60")
         .field("etag", "\"a\"")
         .field("content-location", "/y")
@@ -154,7 +154,7 @@ async fn vl5_what_a_304_carries() {
 }
 
 #[tokio::test]
-async fn vl5_without_a_tag_last_modified_goes_along() {
+async fn vl5_a_304_without_a_tag_has_last_modified() {
     let layer = cache_builder().without_tagging();
     let bench = Bench::with(layer, []);
     let modified = bench.date(-100);

@@ -1,4 +1,4 @@
-//! What is stored and what is not (RFC 9111 3), seen from outside.
+//! Which responses are stored, and what of them (RFC 9111 3).
 
 use http::Method;
 
@@ -15,7 +15,7 @@ async fn a_fresh_response_is_stored_and_reused() {
 }
 
 #[tokio::test]
-async fn each_reason_not_to_store_is_told() {
+async fn each_reason_not_to_store_is_reported() {
     let cases: [(&str, &[(&str, &str)], Reply, &str); 13] = [
         ("no-store", &[], Reply::cc("x", "no-store"), "no-store"),
         ("private", &[], Reply::cc("x", "private, max-age=60"), "private"),
@@ -41,7 +41,7 @@ async fn each_reason_not_to_store_is_told() {
 }
 
 #[tokio::test]
-async fn st2_any_final_status_with_explicit_freshness() {
+async fn st2_any_final_status_with_explicit_freshness_is_stored() {
     for status in [200, 203, 204, 299, 301, 302, 307, 308, 400, 404, 410, 499, 500, 503, 599] {
         let bench = Bench::rfc9111([Reply::cc("", "max-age=60").status(status)]);
         bench.get("/").await;
@@ -75,7 +75,7 @@ async fn st7_connection_specific_fields_are_not_stored_and_everything_else_is() 
 }
 
 #[tokio::test]
-async fn st4_st7_qualified_directives_keep_their_fields_out() {
+async fn st4_st7_the_fields_of_qualified_directives_are_not_stored() {
     let bench = Bench::new([Reply::cc("x", "max-age=60, private=\"a\", no-cache=\"b, c\"")
         .field("a", "1")
         .field("b", "2")
@@ -91,7 +91,7 @@ async fn st4_st7_qualified_directives_keep_their_fields_out() {
 }
 
 #[tokio::test]
-async fn st11_a_newer_response_that_is_not_stored_leaves_the_older_one() {
+async fn st11_a_newer_response_that_is_not_stored_leaves_the_older_one_in_place() {
     let bench = Bench::heeding([Reply::cc("old", "max-age=60"), Reply::cc("new", "no-store")]);
     bench.get("/").await.has_body("old");
     bench
@@ -103,14 +103,14 @@ async fn st11_a_newer_response_that_is_not_stored_leaves_the_older_one() {
 }
 
 #[tokio::test]
-async fn st10_pragma_on_a_response_means_nothing() {
+async fn st10_pragma_on_a_response_is_ignored() {
     let bench = Bench::new([Reply::cc("x", "max-age=60").field("pragma", "no-cache")]);
     bench.get("/").await;
     assert!(bench.get("/").await.is_hit());
 }
 
 #[tokio::test]
-async fn head_is_answered_from_a_stored_get_and_not_stored_itself() {
+async fn a_head_is_answered_from_a_stored_get_and_not_stored_itself() {
     let policy = larder::StandardPolicy::default().head_as_get(false);
     let bench = Bench::with(cache_builder().policy(policy), [Reply::cc("four", "max-age=60")]);
     bench.send(Method::HEAD, "/", &[]).await.told("larder; fwd=uri-miss; detail=\"method\"");
@@ -131,7 +131,7 @@ async fn other_methods_are_forwarded() {
 }
 
 #[tokio::test]
-async fn a_websocket_handshake_passes() {
+async fn a_websocket_handshake_is_forwarded() {
     let bench = Bench::new([Reply::new("").status(101).field("upgrade", "websocket")]);
     let seen = bench.get_with("/", &[("upgrade", "websocket"), ("connection", "upgrade")]).await;
     assert_eq!(seen.status, 101);
@@ -140,7 +140,7 @@ async fn a_websocket_handshake_passes() {
 }
 
 #[tokio::test]
-async fn a_range_on_a_miss_is_the_origins_and_spoils_nothing() {
+async fn a_range_on_a_miss_is_forwarded_and_its_answer_is_not_stored() {
     let bench = Bench::new([
         Reply::cc("part", "max-age=60").status(206).field("content-range", "bytes 0-3/9"),
         Reply::cc("", "max-age=60").status(416),
@@ -177,7 +177,7 @@ async fn upstream_cache_status_comes_first() {
 }
 
 #[tokio::test]
-async fn a_query_is_part_of_the_key() {
+async fn the_query_of_a_uri_is_part_of_the_key() {
     let bench = Bench::new([Reply::cc("x", "max-age=60")]);
     bench.get("/?a=1").await;
     assert!(!bench.get("/?a=2").await.is_hit());
@@ -206,7 +206,7 @@ async fn st1_a_post_that_names_its_target_answers_later_gets() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn re6_a_head_for_which_nothing_is_stored_goes_out_as_a_get() {
+async fn re6_a_head_is_forwarded_as_a_get_if_nothing_is_stored() {
     for reply in [Reply::cc("four", "max-age=60"), Reply::cc("", "max-age=60").frames(&["fo", "ur"])] {
         let bench = Bench::new([reply]);
         let head = bench
@@ -224,7 +224,7 @@ async fn re6_a_head_for_which_nothing_is_stored_goes_out_as_a_get() {
 }
 
 #[tokio::test]
-async fn re6_a_head_that_agrees_freshens_and_one_that_contradicts_makes_stale() {
+async fn re6_the_response_to_a_head_freshens_if_it_agrees_and_expires_if_it_contradicts() {
     let stored = || Reply::cc("four", "max-age=60").field("etag", "\"a\"");
     let agreeing = stored().field("x-new", "1").field("content-length", "4");
     for (reply, agrees) in [
@@ -256,7 +256,7 @@ async fn re6_a_head_that_agrees_freshens_and_one_that_contradicts_makes_stale() 
 }
 
 #[tokio::test]
-async fn tc1_targeted_cache_control_outranks() {
+async fn tc1_targeted_cache_control_outranks_cache_control() {
     let bench = Bench::new([Reply::cc("x", "no-store").field("cdn-cache-control", "max-age=60")]);
     bench.get("/").await.told("larder; fwd=uri-miss; stored; ttl=60");
     let hit = bench.get("/").await.told("larder; hit; ttl=60");
@@ -268,7 +268,7 @@ async fn tc1_targeted_cache_control_outranks() {
 }
 
 #[tokio::test]
-async fn a_head_with_a_range_is_no_request_for_a_range() {
+async fn the_range_of_a_head_is_ignored() {
     let bench = Bench::new([Reply::cc("0123456789", "max-age=60")]);
     let head = bench.send(Method::HEAD, "/", &[("range", "bytes=0-1")]).await.has_body("");
     assert_eq!((head.status.as_u16(), head.field("content-length")), (200, Some("10")));

@@ -1,6 +1,6 @@
-//! Generated entity tags (RFC 9110 8.8.3).
+//! Entity tags that the cache generates (RFC 9110 8.8.3; FE1).
 
-use http::{Method, StatusCode};
+use http::Method;
 use larder::Tagging;
 
 use crate::support::bench::read;
@@ -26,7 +26,7 @@ async fn fe1_the_first_answer_can_be_a_304() {
 
 /// The beginning of small content may come a moment after its head, and the rest with it.
 #[tokio::test(start_paused = true)]
-async fn fe1_a_first_answer_has_its_tag_where_that_holds_nothing_up() {
+async fn fe1_the_first_answer_has_a_tag_if_that_does_not_delay_it() {
     for cache_control in ["max-age=60", "private"] {
         // How much of two frames and the end comes after the head in one go.
         for (there, is_tagged) in [(3, true), (1, false)] {
@@ -72,7 +72,7 @@ async fn fe1_a_conditional_request_waits_for_the_tag() {
 
 /// Nothing has to be made of the content then.
 #[tokio::test(start_paused = true)]
-async fn a_condition_on_the_origins_own_tag_is_answered_by_its_head() {
+async fn a_condition_on_the_origins_own_tag_is_answered_from_the_head_alone() {
     for cache_control in ["max-age=60", "private"] {
         let stage = Stage::new();
         let client = stage.get_with("/", &[("if-none-match", "\"1\"")]);
@@ -85,7 +85,7 @@ async fn a_condition_on_the_origins_own_tag_is_answered_by_its_head() {
 }
 
 #[tokio::test]
-async fn fe1_private_responses_are_tagged_too() {
+async fn fe1_private_responses_are_tagged() {
     let bench = Bench::new([Reply::cc("mine", "private, max-age=60")]);
     let tag = bench.get("/").await.has_body("mine").field("etag").unwrap().to_owned();
     let seen = bench.get_with("/", &[("if-none-match", &tag)]).await;
@@ -96,7 +96,7 @@ async fn fe1_private_responses_are_tagged_too() {
 }
 
 #[tokio::test]
-async fn fe1_an_existing_tag_is_respected() {
+async fn fe1_an_existing_tag_is_kept() {
     for tag in ["\"own\"", "W/\"own\"", "own"] {
         let bench = Bench::new([Reply::cc("x", "max-age=60").field("etag", tag)]);
         assert_eq!(bench.get("/").await.field("etag"), Some(tag));
@@ -105,7 +105,7 @@ async fn fe1_an_existing_tag_is_respected() {
 }
 
 #[tokio::test]
-async fn what_gets_no_tag() {
+async fn errors_no_store_and_private_streams_get_no_tag() {
     let cases = [
         Reply::cc("x", "no-store"),
         Reply::cc("x", "max-age=60").status(404),
@@ -126,7 +126,7 @@ async fn what_gets_no_tag() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_stored_has_its_tag_the_second_time() {
+async fn a_stored_stream_has_a_tag_from_its_second_answer_on() {
     let bench = Bench::new([Reply::cc("", "max-age=60").frames(&["pan", "try"])]);
     assert_eq!(bench.get("/").await.field("etag"), None);
     let hit = bench.get("/").await.told("larder; hit; ttl=60");
@@ -144,37 +144,9 @@ async fn the_limit_for_small_content_is_settable() {
     }
 }
 
-/// There is no later answer to have the tag.
-#[tokio::test(start_paused = true)]
-async fn tagging_alone_waits_for_small_content() {
-    let stage = Stage::with(cache_builder().tag_only());
-    let client = stage.get("/");
-    settle().await;
-    let call = stage.origin.call(0);
-    call.head(&[("cache-control", "max-age=60"), ("content-length", "6")]).frame("pan");
-    tokio::time::sleep(std::time::Duration::from_millis(900)).await;
-    assert!(client.is_waiting());
-    call.frame("try").end();
-    assert!(client.seen().await.has_body("pantry").field("etag").is_some());
-}
-
-#[tokio::test]
-async fn tagging_alone_stores_nothing() {
-    let bench = Bench::with(cache_builder().tag_only(), [Reply::cc("x", "max-age=60")]);
-    let first = bench.get("/").await.told("larder; fwd=bypass; detail=\"switched-off\"");
-    let tag = first.field("etag").unwrap();
-    let seen = bench.get_with("/", &[("if-none-match", tag)]).await;
-    assert_eq!((seen.status, bench.origin.calls()), (StatusCode::NOT_MODIFIED, 2));
-    // What the client sends reaches an origin that may know its own tags.
-    assert_eq!(bench.origin.last().headers["if-none-match"], tag);
-    assert_eq!(bench.handle.statistics().entries, 0);
-    bench.origin.then(Reply::new("").status(304).field("etag", "\"own\""));
-    assert_eq!(bench.get_with("/", &[("if-none-match", "\"own\"")]).await.status, 304);
-}
-
 #[cfg(feature = "blake3")]
 #[tokio::test]
-async fn strong_tags_by_blake3() {
+async fn a_strong_tag_meets_if_none_match_and_if_match() {
     let layer = cache_builder().tagging(Tagging::strong());
     let bench = Bench::with(layer, [Reply::cc("pantry", "max-age=60")]);
     let tag = bench.get("/").await.field("etag").unwrap().to_owned();
@@ -214,7 +186,7 @@ async fn a05_a_forged_fnv_tag_never_passes_for_a_strong_one() {
 
 #[cfg(feature = "blake3")]
 #[tokio::test]
-async fn a05_with_strong_tags_the_swap_is_seen() {
+async fn a05_strong_tags_reveal_forged_content() {
     let layer = cache_builder().tagging(Tagging::strong());
     let bench =
         Bench::with(layer, [Reply::cc(&forged(0), "max-age=60"), Reply::cc(&forged(1), "max-age=60")]);
@@ -224,7 +196,7 @@ async fn a05_with_strong_tags_the_swap_is_seen() {
 }
 
 #[tokio::test]
-async fn tags_are_the_same_however_the_content_came() {
+async fn a_tag_is_the_same_whatever_the_frames_of_its_content() {
     let whole = Bench::new([Reply::cc("abcdef", "max-age=60")]);
     let split = Bench::new([Reply::cc("", "max-age=60").frames(&["ab", "", "cdef"])]);
     split.get("/").await;

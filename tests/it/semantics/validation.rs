@@ -1,4 +1,4 @@
-//! Validation and staleness (RFC 9111 4.2.4, 4.3; RFC 5861), seen from outside.
+//! Validation and stale responses (RFC 9111 4.2.4, 4.3; RFC 5861).
 
 use http::Method;
 use larder::{FillLimits, MemoryStore, StandardPolicy};
@@ -15,7 +15,7 @@ fn not_modified() -> Reply {
 }
 
 #[tokio::test]
-async fn vl1_a_stale_response_is_validated_with_what_the_origin_gave() {
+async fn vl1_a_stale_response_is_validated_with_the_origins_validators() {
     let bench = Bench::new([]);
     let modified = bench.date(-100);
     bench.origin.then(tagged("x", "max-age=60").field("last-modified", &modified).field("vary", "accept"));
@@ -85,7 +85,7 @@ async fn vl3_a_full_response_replaces_the_stored_one() {
 }
 
 #[tokio::test]
-async fn vl6_a_clients_conditions_do_not_shape_what_is_stored() {
+async fn vl6_a_clients_conditions_do_not_affect_the_stored_response() {
     let bench = Bench::new([tagged("x", "max-age=60")]);
     let seen = bench.get_with("/", &[("if-none-match", "\"a\"")]).await;
     assert_eq!((seen.status.as_u16(), seen.body.as_str()), (304, ""));
@@ -94,7 +94,7 @@ async fn vl6_a_clients_conditions_do_not_shape_what_is_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn vl6_a_conditional_miss_of_a_stream_is_stored_all_the_same() {
+async fn vl6_a_stream_is_stored_although_its_client_gets_a_304() {
     let bench = Bench::new([tagged("", "max-age=60").frames(&["on", "e"])]);
     let seen = bench.get_with("/", &[("if-none-match", "\"a\"")]).await;
     assert_eq!((seen.status.as_u16(), seen.body.as_str()), (304, ""));
@@ -105,7 +105,7 @@ async fn vl6_a_conditional_miss_of_a_stream_is_stored_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn re3_stale_while_revalidate_serves_at_once_and_validates_behind() {
+async fn re3_stale_while_revalidate_serves_at_once_and_validates_in_the_background() {
     let bench =
         Bench::new([tagged("old", "max-age=60, stale-while-revalidate=60"), tagged("new", "max-age=60")]);
     bench.get("/").await;
@@ -119,7 +119,7 @@ async fn re3_stale_while_revalidate_serves_at_once_and_validates_behind() {
 }
 
 #[tokio::test]
-async fn re3_after_the_window_never() {
+async fn re3_after_its_window_a_stale_response_is_not_served() {
     let bench =
         Bench::new([tagged("old", "max-age=60, stale-while-revalidate=60"), tagged("new", "max-age=60")]);
     bench.get("/").await;
@@ -128,7 +128,7 @@ async fn re3_after_the_window_never() {
 }
 
 #[tokio::test]
-async fn re4_a_failure_is_hidden_where_that_is_allowed() {
+async fn re4_stale_if_error_hides_a_failure_within_its_window() {
     for failure in [Reply::refused(), Reply::new("").status(500), Reply::new("").status(503)] {
         let bench = Bench::new([tagged("x", "max-age=60, stale-if-error=60")]);
         bench.get("/").await;
@@ -144,7 +144,7 @@ async fn re4_a_failure_is_hidden_where_that_is_allowed() {
 }
 
 #[tokio::test]
-async fn re4_one_option_turns_it_on() {
+async fn re4_an_option_of_the_policy_allows_stale_if_error() {
     let policy = StandardPolicy::default().stale_if_error(Duration::from_secs(300));
     let bench = Bench::with(cache_builder().policy(policy), [tagged("x", "max-age=60")]);
     bench.get("/").await;
@@ -154,7 +154,7 @@ async fn re4_one_option_turns_it_on() {
 }
 
 #[tokio::test]
-async fn without_a_window_the_failure_is_the_answer() {
+async fn without_stale_if_error_the_failure_is_the_answer() {
     let bench = Bench::new([tagged("x", "max-age=60")]);
     bench.get("/").await;
     bench.later(61);
@@ -165,7 +165,7 @@ async fn without_a_window_the_failure_is_the_answer() {
 }
 
 #[tokio::test]
-async fn re2_must_revalidate_owes_a_504() {
+async fn re2_must_revalidate_gives_504_when_the_origin_fails() {
     for directive in ["must-revalidate", "proxy-revalidate", "s-maxage=60"] {
         let cache_control =
             format!("max-age=60, stale-if-error=600, stale-while-revalidate=600, {directive}");
@@ -190,7 +190,7 @@ async fn f15_a_5xx_never_replaces_a_stored_good_response() {
 }
 
 #[tokio::test]
-async fn x_cache_tells_it_as_cloudfront_does() {
+async fn x_cache_has_the_words_of_cloudfront() {
     let bench = Bench::with(cache_builder().x_cache(true), [tagged("x", "max-age=60")]);
     let x_cache = |seen: crate::support::Seen| seen.field("x-cache").unwrap().to_owned();
     assert_eq!(x_cache(bench.get("/").await), "Miss from larder");
@@ -204,7 +204,7 @@ async fn x_cache_tells_it_as_cloudfront_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn re3_a_clients_no_store_holds_for_what_is_validated_behind_it() {
+async fn re3_a_clients_no_store_holds_for_its_background_validation() {
     let bench =
         Bench::new([tagged("old", "max-age=60, stale-while-revalidate=60"), tagged("new", "max-age=60")]);
     bench.get("/").await;
@@ -216,7 +216,7 @@ async fn re3_a_clients_no_store_holds_for_what_is_validated_behind_it() {
 }
 
 #[tokio::test]
-async fn a_first_answer_of_304_keeps_what_was_set_for_its_client() {
+async fn a_304_to_the_first_client_keeps_its_set_cookie() {
     let reply = tagged("x", "max-age=60, private=\"set-cookie\"").field("set-cookie", "a=b");
     let bench = Bench::new([reply]);
     let first = bench.get_with("/", &[("if-none-match", "\"a\"")]).await;
@@ -226,7 +226,7 @@ async fn a_first_answer_of_304_keeps_what_was_set_for_its_client() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn re4_a_latency_budget_serves_stale_and_goes_on_behind() {
+async fn re4_a_latency_budget_serves_stale_and_the_call_continues() {
     let policy = StandardPolicy::default().latency_budget(Some(Duration::from_millis(100)));
     let fresh = Reply::cc("new", "max-age=60, stale-if-error=60");
     let bench = Bench::with(
@@ -251,7 +251,7 @@ async fn re4_a_latency_budget_serves_stale_and_goes_on_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn re4_what_must_not_be_stale_is_waited_for() {
+async fn re4_must_revalidate_outweighs_a_latency_budget() {
     let policy = StandardPolicy::rfc9111().latency_budget(Some(Duration::from_millis(100)));
     let reply = || Reply::cc("x", "max-age=60, must-revalidate");
     let layer = cache_builder().policy(policy);
@@ -262,7 +262,7 @@ async fn re4_what_must_not_be_stale_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn re3_a_validation_that_fails_is_not_tried_again_at_once() {
+async fn re3_a_failed_background_validation_is_not_repeated_at_once() {
     let reply = || Reply::cc("x", "max-age=60, stale-while-revalidate=1000");
     let bench = Bench::new([reply(), Reply::new("").status(503)]);
     bench.get("/").await;
@@ -286,7 +286,7 @@ async fn re3_a_validation_that_fails_is_not_tried_again_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_asked_for_shortly_before_it_expires_is_refreshed() {
+async fn a_response_requested_shortly_before_it_expires_is_refreshed() {
     let policy = StandardPolicy::default().refresh_ahead(Some(Duration::from_secs(10)));
     let bench = Bench::with(
         cache_builder().policy(policy),
@@ -306,7 +306,7 @@ async fn what_is_asked_for_shortly_before_it_expires_is_refreshed() {
 
 /// Its bound is that of validations; that of fills which nobody waits for is not its own.
 #[tokio::test(start_paused = true)]
-async fn re3_what_is_validated_behind_is_stored_however_it_comes() {
+async fn re3_the_response_to_a_background_validation_is_stored_even_if_it_streams() {
     const SWR: (&str, &str) = ("cache-control", "max-age=60, stale-while-revalidate=600");
     for fields in [&[SWR][..], &[SWR, ("content-length", "6")]] {
         let stage = Stage::with(cache_builder().fill_limits(FillLimits::new().detached(0)));
@@ -327,7 +327,7 @@ async fn re3_what_is_validated_behind_is_stored_however_it_comes() {
 
 /// And what turns out too large for that is not fetched for nobody.
 #[tokio::test(start_paused = true)]
-async fn re3_what_is_validated_behind_and_too_large_is_let_go_of() {
+async fn re3_a_background_validation_that_gets_too_large_content_is_cancelled() {
     let store = MemoryStore::builder().max_object(1_000).build();
     let stage = Stage::with(cache_builder_over(store));
     let swr = ("cache-control", "max-age=60, stale-while-revalidate=600");
@@ -343,7 +343,7 @@ async fn re3_what_is_validated_behind_and_too_large_is_let_go_of() {
 
 /// Half of something new is worse than all of something stale.
 #[tokio::test(start_paused = true)]
-async fn re4_small_content_is_taken_in_whole_where_something_stands_in() {
+async fn re4_small_content_is_prefetched_if_there_is_a_stand_in() {
     const SIE: (&str, &str) = ("cache-control", "max-age=60, stale-if-error=600");
     for budget in [None, Some(Duration::from_millis(500))] {
         let policy = StandardPolicy::default().latency_budget(budget);
@@ -372,7 +372,7 @@ async fn re4_small_content_is_taken_in_whole_where_something_stands_in() {
 
 /// A second is enough: what takes longer is a stream, and the one that is stored when it is whole.
 #[tokio::test(start_paused = true)]
-async fn re4_small_content_that_is_slow_is_streamed_although_something_stands_in() {
+async fn re4_slow_small_content_is_streamed_although_there_is_a_stand_in() {
     const SIE: (&str, &str) = ("cache-control", "max-age=60, stale-if-error=86400");
     let stage = Stage::new();
     stage.fill("/", &[Step::head(200, &[SIE]), Step::frame("old"), Step::End]).await.has_body("old");
@@ -399,7 +399,7 @@ async fn re4_small_content_that_is_slow_is_streamed_although_something_stands_in
 
 /// What is gone does not come back because the news of it broke off.
 #[tokio::test(start_paused = true)]
-async fn re4_only_for_content_that_would_have_taken_its_place_something_stands_in() {
+async fn re4_only_broken_content_that_would_have_replaced_the_stand_in_gets_it() {
     const SIE: (&str, &str) = ("cache-control", "max-age=60, stale-if-error=86400");
     for (status, fields, is_old) in [
         (200, &[SIE][..], true),
@@ -423,7 +423,7 @@ async fn re4_only_for_content_that_would_have_taken_its_place_something_stands_i
 
 /// Nor do those wait on who have waited for it to become whole.
 #[tokio::test(start_paused = true)]
-async fn re4_something_stands_in_for_what_was_waited_for() {
+async fn re4_followers_that_wait_for_the_whole_get_the_stand_in() {
     const TAG: (&str, &str) = ("etag", "\"1\"");
     let mine = ("cache-control", "stale-if-error=600");
     for fails in [true, false] {

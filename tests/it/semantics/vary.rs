@@ -1,4 +1,4 @@
-//! Variants (RFC 9111 4.1), seen from outside.
+//! Variants and selecting fields (RFC 9111 4.1).
 
 use larder::semantics::accept::Codings;
 use larder::{MemoryStore, StandardPolicy};
@@ -36,7 +36,7 @@ async fn va1_the_oldest_variant_makes_room() {
 }
 
 #[tokio::test]
-async fn va2_lines_and_white_space_do_not_matter() {
+async fn va2_field_lines_and_white_space_do_not_matter() {
     let bench = Bench::new([in_language("x")]);
     bench.get_with("/", &[("accept-language", "en, de")]).await;
     let lines = [("accept-language", "en"), ("accept-language", " de ")];
@@ -48,7 +48,7 @@ fn in_coding(coding: &str) -> Reply {
 }
 
 #[tokio::test]
-async fn va3_of_the_codings_the_origin_sees_what_is_compared() {
+async fn va3_the_origin_gets_the_codings_that_are_compared() {
     let policy = StandardPolicy::default().codings(Codings::known(["br", "gzip"]));
     let layer = cache_builder().policy(policy);
     let bench = Bench::with(layer, ["br", "gzip", "none", "one too many"].map(in_coding));
@@ -67,7 +67,7 @@ async fn va3_of_the_codings_the_origin_sees_what_is_compared() {
 }
 
 #[tokio::test]
-async fn b18_a_request_without_the_field_shares_the_plain_copy_of_those_that_accept_no_known_coding() {
+async fn b18_requests_without_accept_encoding_or_a_known_coding_share_one_response() {
     let (none, zstd) = ([], [("accept-encoding", "zstd")]);
     for (first, second) in [(&none[..], &zstd[..]), (&zstd[..], &none[..])] {
         let policy = StandardPolicy::default().codings(Codings::known(["br", "gzip"]));
@@ -79,7 +79,7 @@ async fn b18_a_request_without_the_field_shares_the_plain_copy_of_those_that_acc
 }
 
 #[tokio::test]
-async fn va3_by_default_codings_match_as_sent_and_by_rfc9111_as_meant() {
+async fn va3_codings_match_as_sent_by_default_and_as_negotiated_by_rfc9111() {
     let (one, other) = ([("accept-encoding", "gzip, br;q=0.5")], [("accept-encoding", "br;q=0.50,GZIP")]);
     let bench = Bench::new(["one", "other"].map(in_coding));
     bench.get_with("/", &one).await;
@@ -91,7 +91,7 @@ async fn va3_by_default_codings_match_as_sent_and_by_rfc9111_as_meant() {
 }
 
 #[tokio::test]
-async fn va4_the_most_recent_by_date_answers() {
+async fn va4_the_response_with_the_latest_date_answers() {
     let bench = Bench::new([]);
     let (newer, older) = (bench.date(0), bench.date(-30));
     // Both match a request without the field: one by Vary, one because it has none.
@@ -103,7 +103,7 @@ async fn va4_the_most_recent_by_date_answers() {
 }
 
 #[tokio::test]
-async fn dc_responses_for_different_dictionaries_are_told_apart() {
+async fn dc_responses_for_different_dictionaries_are_separate_variants() {
     let coded = |body: &str, coding: &str| {
         Reply::cc(body, "max-age=60")
             .field("content-encoding", coding)

@@ -1,4 +1,4 @@
-//! Unsafe requests whose clients leave, and others of which nobody learns what they have done.
+//! Unsafe requests that end without an answer, because the client leaves or the service fails (A32).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ async fn abandon(stage: &Stage, method: Method, path: &str) -> crate::support::s
 }
 
 #[tokio::test(start_paused = true)]
-async fn a32_a_request_goes_on_when_its_client_leaves_and_its_status_decides() {
+async fn a32_an_unsafe_request_continues_without_its_client_and_its_status_decides() {
     for method in [Method::POST, Method::PUT, Method::DELETE, Method::from_bytes(b"FROB").unwrap()] {
         for (status, expected) in
             [(200, "fetched"), (204, "fetched"), (303, "fetched"), (404, "hit"), (405, "hit"), (500, "hit")]
@@ -84,7 +84,7 @@ async fn a32_a_request_goes_on_when_its_client_leaves_and_its_status_decides() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a32_groups_that_an_answer_names_go_although_the_client_has_left() {
+async fn a32_groups_that_an_answer_names_are_invalidated_although_the_client_has_left() {
     let stage = Stage::new();
     for path in ["/", "/other"] {
         fill(&stage, path).await;
@@ -98,7 +98,7 @@ async fn a32_groups_that_an_answer_names_go_although_the_client_has_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a32_three_hundred_requests_that_are_broken_off_make_nobody_miss() {
+async fn a32_three_hundred_aborted_requests_cause_no_miss() {
     let stage = Stage::new();
     fill(&stage, "/").await;
     let mut calls = Vec::new();
@@ -116,7 +116,7 @@ async fn a32_three_hundred_requests_that_are_broken_off_make_nobody_miss() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a32_beyond_the_bound_what_is_stored_is_made_stale_and_stays() {
+async fn a32_beyond_the_bound_the_stored_response_becomes_stale_and_stays() {
     let stage = Stage::with(cache_builder().fill_limits(FillLimits::new().abandoned(2)));
     fill(&stage, "/").await;
     let going_on = [abandon(&stage, Method::POST, "/").await, abandon(&stage, Method::POST, "/").await];
@@ -146,7 +146,7 @@ async fn a32_beyond_the_bound_what_is_stored_is_made_stale_and_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a32_whoever_leaves_before_the_service_is_ready_has_asked_nothing() {
+async fn a32_a_request_aborted_before_the_service_is_ready_has_no_effect() {
     let stage = Stage::with(cache_builder().fill_limits(FillLimits::new().abandoned(0)));
     fill(&stage, "/").await;
     stage.origin.hold_readiness();
@@ -159,7 +159,7 @@ async fn a32_whoever_leaves_before_the_service_is_ready_has_asked_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a32_a_request_that_fails_makes_stale_at_most() {
+async fn a32_a_failed_request_only_makes_the_stored_response_stale() {
     for leaves in [false, true] {
         for end in [Step::Refuse, Step::Panic] {
             let stage = Stage::new();
@@ -184,7 +184,7 @@ async fn a32_a_request_that_fails_makes_stale_at_most() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a32_requests_that_fail_one_after_the_other_make_others_validate_once_in_a_while() {
+async fn a32_repeated_failures_cause_a_validation_only_once_per_pause() {
     let stage = Stage::with(cache_builder().fill_limits(FillLimits::new().abandoned(0)));
     for path in ["/", "/other"] {
         fill(&stage, path).await;
@@ -219,7 +219,7 @@ async fn a32_requests_that_fail_one_after_the_other_make_others_validate_once_in
 }
 
 #[tokio::test(start_paused = true)]
-async fn a32_what_nobody_knows_hinders_no_answer_that_stands_in() {
+async fn a32_an_unknown_outcome_does_not_forbid_serving_stale() {
     let stage = Stage::with(cache_builder().fill_limits(FillLimits::new().abandoned(0)));
     let head = [("cache-control", "max-age=60, stale-while-revalidate=60"), ("etag", "\"a\"")];
     stage.fill("/", &[Step::head(200, &head), Step::frame("old"), Step::End]).await;
@@ -264,7 +264,7 @@ fn request(method: Method) -> Request<Empty<Bytes>> {
 }
 
 #[test]
-fn a32_without_a_runtime_a_request_that_is_dropped_makes_stale_at_most() {
+fn a32_without_a_runtime_a_dropped_request_only_makes_the_stored_response_stale() {
     // Where there is nothing to wait in, only a store that answers at once can be asked when something is dropped.
     let cache = larder::CacheLayer::default().layer(hangs_on_post());
     let send = |method| cache.clone().call(request(method));
@@ -282,7 +282,7 @@ fn a32_without_a_runtime_a_request_that_is_dropped_makes_stale_at_most() {
 }
 
 #[tokio::test]
-async fn a32_as_long_as_its_client_waits_a_request_costs_no_task() {
+async fn a32_a_request_costs_no_task_while_its_client_waits() {
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let layer = cache_layer();
     let mut cache = layer.layer(hangs_on_post());
@@ -297,7 +297,7 @@ async fn a32_as_long_as_its_client_waits_a_request_costs_no_task() {
 }
 
 #[test]
-fn a32_what_goes_on_ends_with_its_runtime_and_makes_stale_at_most() {
+fn a32_an_abandoned_request_ends_with_its_runtime_and_only_makes_stale() {
     // Only a store that answers at once can be asked when the runtime has ended.
     let layer = larder::CacheLayer::default();
     let cache = layer.layer(hangs_on_post());
@@ -318,7 +318,7 @@ fn a32_what_goes_on_ends_with_its_runtime_and_makes_stale_at_most() {
 }
 
 #[tokio::test]
-async fn a32_one_http2_connection_makes_nobody_miss() {
+async fn a32_aborted_requests_on_one_http2_connection_cause_no_miss() {
     let (arrived, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
     let refusals = Arc::new(Semaphore::new(0));
     let origin = service_fn({
@@ -367,7 +367,7 @@ async fn a32_one_http2_connection_makes_nobody_miss() {
 }
 
 #[test]
-fn a32_on_real_sockets_a_post_that_is_broken_off_removes_nothing() {
+fn a32_an_aborted_post_on_a_real_socket_removes_nothing() {
     let origin = raw::Origin::new();
     let proxy = origin.proxy(&[]);
     let mut client = raw::Client::of(&proxy);

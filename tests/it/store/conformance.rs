@@ -1,4 +1,4 @@
-//! The suite that every store can run: stores that keep the contract pass it, and each that breaks it is named for what it does.
+//! The conformance suite for stores: correct stores pass it, and for each flawed one it names the rule that is broken.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -100,12 +100,12 @@ async fn each_flaw_of_a_store_is_found_and_named() {
 
 #[tokio::test]
 #[should_panic(expected = "the_number_of_variants_is_bounded: ")]
-async fn a_store_that_breaks_a_rule_is_told_which() {
+async fn the_suite_names_the_rule_that_a_store_breaks() {
     check_all(async || Naive::with(Flaw::KeepsAllVariants), Capabilities::all()).await;
 }
 
 #[tokio::test]
-async fn a_store_whose_purges_are_coarse_passes_where_it_says_so() {
+async fn a_store_with_coarse_purges_passes_if_it_says_so() {
     use larder::store::{PurgeMode, PurgeTarget, Store};
 
     use crate::support::forward::forward;

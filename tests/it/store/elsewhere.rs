@@ -1,13 +1,14 @@
-//! Stores that keep content elsewhere: what is opened, when, and what follows where it is gone.
+//! Stores that keep content elsewhere: what is opened, when, and what follows if it is gone.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request};
 use http_body_util::Empty;
-use larder::store::PurgeTarget;
+use larder::store::{GuardLimits, PurgeTarget};
 use larder::{
-    CacheBuilder, CacheHandle, CacheLayer, CacheService, Clock, ClockHand, MemoryStore, StandardPolicy,
+    CacheBuilder, CacheHandle, CacheLayer, CacheService, Clock, ClockHand, Event, MemoryStore, StandardPolicy,
 };
 use tower::{Layer, Service};
 
@@ -112,7 +113,7 @@ async fn answers_without_content_open_nothing() {
 }
 
 #[tokio::test]
-async fn a_range_is_opened_alone_and_several_are_opened_one_by_one() {
+async fn only_the_bytes_of_a_range_are_opened_and_several_ranges_one_by_one() {
     let rig = Rig::new([tagged(&content())]);
     rig.get("/").await;
     let seen = rig.get_with("/", &[("range", "bytes=100-1499")]).await;
@@ -132,7 +133,7 @@ async fn a_range_is_opened_alone_and_several_are_opened_one_by_one() {
 }
 
 #[tokio::test]
-async fn ranges_that_are_too_large_to_be_put_together_get_the_whole() {
+async fn ranges_too_large_for_a_multipart_answer_get_the_whole() {
     let heads = MemoryStore::builder().capacity(64 << 20).max_object(16 << 20).build();
     let rig = Rig::over(Elsewhere::of(heads), StandardPolicy::default(), [tagged(&"x".repeat(9 << 20))]);
     rig.get("/").await;
@@ -144,7 +145,7 @@ async fn ranges_that_are_too_large_to_be_put_together_get_the_whole() {
 }
 
 #[tokio::test]
-async fn content_that_is_gone_is_a_miss() {
+async fn a_response_whose_content_is_gone_is_a_miss() {
     for fault in [Fault::Gone, Fault::Fails] {
         let rig = Rig::new([tagged("old")]);
         rig.get("/").await;
@@ -163,7 +164,7 @@ async fn content_that_is_gone_is_a_miss() {
 }
 
 #[tokio::test]
-async fn content_that_is_gone_leaves_other_variants_alone() {
+async fn a_variant_whose_content_is_gone_leaves_other_variants_alone() {
     let reply = |body: &str| tagged(body).field("vary", "x-kind");
     let rig = Rig::new([reply("a")]);
     rig.get_with("/", &[("x-kind", "a")]).await;
@@ -177,7 +178,7 @@ async fn content_that_is_gone_leaves_other_variants_alone() {
 }
 
 #[tokio::test]
-async fn only_if_cached_gets_504_where_the_content_is_gone() {
+async fn only_if_cached_gets_504_if_the_content_is_gone() {
     let rig = Rig::new([tagged("x")]);
     rig.get("/").await;
     rig.store.set_fault(Fault::Gone);
@@ -234,7 +235,7 @@ async fn a_validation_sends_no_tag_of_content_that_nobody_has_opened() {
 }
 
 #[tokio::test]
-async fn what_is_gone_is_not_validated_but_fetched() {
+async fn a_response_whose_content_is_gone_is_fetched_and_not_validated() {
     let rig = Rig::new([tagged("old")]);
     rig.get("/").await;
     rig.later(61);
@@ -259,7 +260,7 @@ async fn a_stale_response_stands_in_for_an_error_while_its_content_is_there() {
 }
 
 #[tokio::test]
-async fn what_is_served_stale_is_opened_for_its_client_alone() {
+async fn a_background_validation_does_not_open_the_content_of_a_stale_answer() {
     let rig = Rig::new([Reply::cc("old", "max-age=60, stale-while-revalidate=60").field("etag", "\"1\"")]);
     rig.get("/").await;
     rig.later(61);
@@ -271,7 +272,7 @@ async fn what_is_served_stale_is_opened_for_its_client_alone() {
 }
 
 #[tokio::test]
-async fn a_stored_part_is_completed_from_where_it_is_kept() {
+async fn a_part_with_remote_content_is_completed() {
     let whole = content();
     let rig = Rig::with(StandardPolicy::rfc9111(), []);
     let part = |range: std::ops::Range<usize>| {
@@ -298,7 +299,7 @@ async fn a_stored_part_is_completed_from_where_it_is_kept() {
 }
 
 #[tokio::test]
-async fn a_part_that_is_gone_is_not_completed() {
+async fn a_part_whose_content_is_gone_is_not_completed() {
     let rig = Rig::with(StandardPolicy::rfc9111(), []);
     rig.origin.then(tagged("0123456789").status(206).field("content-range", "bytes 0-9/20"));
     rig.get_with("/", &[("range", "bytes=0-9")]).await;
@@ -321,7 +322,7 @@ async fn a_response_of_another_query_is_opened_under_its_own_key() {
 }
 
 #[tokio::test]
-async fn an_expiry_with_an_end_makes_stale_and_then_gone() {
+async fn a_soft_purge_with_an_end_makes_a_response_stale_and_then_removes_it() {
     let rig = Rig::with(
         StandardPolicy::default().stale_if_error(Duration::from_secs(600)),
         [Reply::cc("old", "max-age=3600").field("etag", "\"1\"")],
@@ -375,7 +376,7 @@ async fn each_client_of_one_validation_opens_the_content_for_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_whose_content_is_gone_after_anothers_validation_asks_the_origin() {
+async fn a_follower_whose_content_is_gone_after_a_shared_validation_calls_the_origin() {
     let (origin, _, clients) = herd_on_stale(Fault::Gone).await;
     assert_eq!(origin.calls(), 3, "the follower has nothing to read");
     let fields = [("cache-control", "max-age=60")];
@@ -389,7 +390,7 @@ async fn a_client_whose_content_is_gone_after_anothers_validation_asks_the_origi
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_served_within_a_latency_budget_was_opened_before_the_call() {
+async fn the_stale_answer_of_a_latency_budget_is_opened_before_the_call() {
     let policy = StandardPolicy::default()
         .stale_if_error(Duration::from_secs(600))
         .latency_budget(Some(Duration::from_millis(100)));
@@ -402,4 +403,59 @@ async fn what_is_served_within_a_latency_budget_was_opened_before_the_call() {
     assert_eq!(rig.store.opened(), [None]);
     tokio::time::sleep(Duration::from_secs(2)).await;
     rig.get("/").await.has_body("new");
+}
+
+/// A cache whose store fails at once after one failure, what its store has failed to do, and what it reports.
+fn watched(
+    store: &Elsewhere,
+    content: &str,
+) -> (CacheService<Origin, Elsewhere>, CacheHandle<Elsewhere>, Arc<Mutex<Vec<String>>>) {
+    let failures = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&failures);
+    let layer = CacheLayer::builder(store.clone())
+        .guard_limits(GuardLimits::new().failures(1))
+        .observer(move |event: &Event<'_>| {
+            if let Event::StoreFailed { error, .. } = event {
+                log.lock().unwrap().push(error.to_string());
+            }
+        })
+        .build();
+    (layer.layer(Origin::new([tagged(content)])), layer.handle(), failures)
+}
+
+#[tokio::test]
+async fn opened_content_that_breaks_off_is_reported_once_and_opens_no_circuit() {
+    let half = "the store failed to read content: the response body ended after 1250 of the 2500 bytes of its Content-Length";
+    for (fault, range, expected) in [
+        (Fault::Breaks, "", "the store failed to read content: the response body failed: scripted"),
+        (Fault::Short, "", half),
+        // Several ranges are taken into memory before the head goes out: a miss, and reported all the same.
+        (
+            Fault::Breaks,
+            "bytes=0-9,20-29",
+            "the store failed to read content: the response body failed: scripted",
+        ),
+        (Fault::None, "", ""),
+    ] {
+        let store = Elsewhere::waiting();
+        let (mut cache, handle, failures) = watched(&store, &content());
+        let mut get = async |range: &str| {
+            let mut request = Request::get("http://example.com/").body(Empty::<Bytes>::new()).unwrap();
+            if !range.is_empty() {
+                request.headers_mut().insert("range", HeaderValue::from_str(range).unwrap());
+            }
+            read(cache.call(request).await.unwrap()).await
+        };
+        get("").await;
+        store.set_fault(fault);
+        let is_broken = get(range).await.broken;
+        assert_eq!(is_broken, fault != Fault::None && range.is_empty(), "{fault:?} {range}");
+        let seen = std::mem::take(&mut *failures.lock().unwrap());
+        assert_eq!(seen, Vec::from_iter((!expected.is_empty()).then_some(expected)), "{fault:?} {range}");
+        // The contract lets content break off that was removed meanwhile, so the store is called as before.
+        store.set_fault(Fault::None);
+        let calls = store.opened().len();
+        assert!(get("").await.is_hit(), "{fault:?} after {calls}");
+        handle.purge_target(&PurgeTarget::All).await.unwrap();
+    }
 }

@@ -1,4 +1,4 @@
-//! A store that is down: reads fail open, purges fail closed.
+//! Stores that fail or hang (F10): reads fail open, purges fail closed; deadlines and the circuit breaker of `Guarded`.
 
 use std::ops::ControlFlow;
 use std::pin::Pin;
@@ -17,15 +17,16 @@ use larder::store::{
     PurgeTarget, PutOutcome, RemoteContent, Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
 };
 use larder::{
-    CacheKey, CacheLayer, CachePolicy, CacheService, ForwardReason, MemoryStore, PurgeError, ResponseHead,
-    StoreError, StoredResponse,
+    BoxStore, CacheKey, CacheLayer, CachePolicy, CacheService, Event, ForwardReason, MemoryStore, PurgeError,
+    ResponseHead, StoreError, StoredResponse,
 };
 use tower::{Layer, Service};
 
 use crate::support::bench::read;
 use crate::support::forward::forward;
 use crate::support::origin::always;
-use crate::support::{Origin, Reply, Seen};
+use crate::support::stores::{Flaky, Op};
+use crate::support::{Bench, Origin, Reply, Seen};
 
 pub struct Down;
 
@@ -250,7 +251,7 @@ async fn get(cache: &mut CacheService<Origin, impl Store>) -> Seen {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_hangs_costs_few_requests_a_moment_and_the_others_nothing() {
+async fn a_store_that_hangs_delays_a_few_requests_until_the_circuit_opens() {
     let store = Moody::new(Mood::Hangs);
     let mut cache = CacheLayer::new(store.clone()).layer(always(Reply::cc("x", "no-store")));
     let mut took = Vec::new();
@@ -265,7 +266,7 @@ async fn a_store_that_hangs_costs_few_requests_a_moment_and_the_others_nothing()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_back_is_found_by_a_probe() {
+async fn a_probe_finds_a_store_that_has_recovered() {
     let store = Moody::new(Mood::Fails);
     let guarded = Guarded::new(store.clone(), GuardLimits::new().failures(3));
     for _ in 0..5 {
@@ -287,7 +288,7 @@ async fn a_store_that_is_back_is_found_by_a_probe() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_is_dropped_leaves_its_place_to_another() {
+async fn another_probe_replaces_one_that_is_dropped() {
     let store = Moody::new(Mood::Hangs);
     let guarded = Guarded::new(store.clone(), GuardLimits::new().failures(1).read(Duration::from_secs(1)));
     assert!(guarded.get(&key()).await.unwrap_err().is_timeout());
@@ -303,7 +304,7 @@ async fn a_probe_that_is_dropped_leaves_its_place_to_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn half_of_many_calls_that_fail_open_the_circuit_too() {
+async fn the_circuit_opens_when_half_of_many_calls_fail() {
     let store = Moody::new(Mood::Fine);
     let guarded = Guarded::new(store.clone(), GuardLimits::new());
     for call in 0..20 {
@@ -323,7 +324,7 @@ async fn half_of_many_calls_that_fail_open_the_circuit_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn purges_of_a_store_that_hangs_fail_closed_and_say_why() {
+async fn purges_of_a_store_that_hangs_fail_closed_and_report_why() {
     let store = Moody::new(Mood::Hangs);
     let layer = CacheLayer::builder(store.clone()).guard_limits(GuardLimits::new().failures(1)).build();
     let purge = async || layer.handle().purge_target(&PurgeTarget::All).await.unwrap_err();
@@ -333,21 +334,23 @@ async fn purges_of_a_store_that_hangs_fail_closed_and_say_why() {
         matches!(&error, PurgeError::Store(error) if error.is_timeout() && error.action() == "invalidate")
     );
     assert_eq!(error.to_string(), "the store failed to invalidate: it took longer than 2s");
+    // The circuit is open now; a purge is made all the same.
+    store.calls();
     let (milliseconds, error) = timed(purge()).await;
-    assert!(milliseconds == 0 && matches!(&error, PurgeError::Store(error) if error.is_circuit_open()));
+    assert!(milliseconds == 2_000 && matches!(&error, PurgeError::Store(error) if error.is_timeout()));
+    assert_eq!(store.calls(), 1);
     // An unsafe request reports it, and waits no longer either.
     let mut cache = layer.layer(always(Reply::new("x")));
     let post = Request::post("http://a/").body(Empty::<Bytes>::new()).unwrap();
     let (milliseconds, response) = timed(cache.call(post)).await;
-    assert_eq!(milliseconds, 0);
+    assert_eq!(milliseconds, 2_000);
     read(response.unwrap()).await.told("larder; fwd=method; detail=\"not-invalidated\"");
     store.set(Mood::Fine);
-    tokio::time::advance(Duration::from_millis(250)).await;
     layer.handle().purge_target(&PurgeTarget::All).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_needs_no_waiting_passes_an_open_circuit() {
+async fn a_hit_that_needs_no_waiting_passes_an_open_circuit() {
     let store = Moody::new(Mood::Fine);
     let layer = CacheLayer::builder(store.clone()).guard_limits(GuardLimits::new().failures(1)).build();
     let mut cache = layer.layer(always(Reply::cc("x", "max-age=60")));
@@ -366,7 +369,7 @@ async fn opened_content_that_hangs_ends_with_an_error_in_time() {
         let body = guarded.open(&key(), RemoteContent::new(1, 10), None).await.unwrap().unwrap();
         let (took, content) = timed(body.collect()).await;
         assert_eq!((took, content.is_ok()), (milliseconds, mood == Mood::Fine), "{mood:?}");
-        assert_eq!(guarded.is_open(), mood != Mood::Fine, "{mood:?}");
+        assert_eq!(guarded.is_open(), mood == Mood::Hangs, "{mood:?}");
     }
     // A client that takes its time is none of the store's business.
     let guarded = Guarded::new(Moody::new(Mood::Fine), GuardLimits::new());
@@ -401,4 +404,60 @@ async fn a_store_that_is_guarded_already_is_not_guarded_again() {
         let mut cache = CacheLayer::new(store).layer(always(Reply::cc("x", "no-store")));
         assert_eq!(timed(get(&mut cache)).await.0, u128::from(milliseconds));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_is_made_while_reads_fail_and_lets_the_next_read_probe() {
+    let store = Moody::new(Mood::Fails);
+    let guarded = Guarded::new(store.clone(), GuardLimits::new().failures(2));
+    let purge = async || guarded.invalidate(&[PurgeTarget::All], PurgeMode::Remove).await;
+    for _ in 0..3 {
+        guarded.get(&key()).await.unwrap_err();
+    }
+    assert!(guarded.is_open() && store.calls() == 2);
+    // A purge that fails is no reason to wait longer for the next probe.
+    tokio::time::advance(Duration::from_millis(249)).await;
+    purge().await.unwrap_err();
+    assert!(guarded.get(&key()).await.unwrap_err().is_circuit_open() && store.calls() == 1);
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert!(!guarded.get(&key()).await.unwrap_err().is_circuit_open() && store.calls() == 1);
+    // One that succeeds says that the store may be there again. The next call finds out.
+    store.set(Mood::Fine);
+    purge().await.unwrap();
+    assert!(guarded.is_open(), "a purge says nothing of reads");
+    store.set(Mood::Fails);
+    assert!(!guarded.get(&key()).await.unwrap_err().is_circuit_open());
+    assert!(guarded.get(&key()).await.unwrap_err().is_circuit_open());
+    store.set(Mood::Fine);
+    purge().await.unwrap();
+    guarded.get(&key()).await.unwrap();
+    assert!(!guarded.is_open());
+}
+
+#[tokio::test]
+async fn an_unsafe_request_that_failed_purges_nothing_and_reports_nothing_of_the_store() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let layer = CacheLayer::builder(Down).observer(move |event: &Event<'_>| {
+        if matches!(event, Event::Invalidated { .. } | Event::StoreFailed { .. }) {
+            log.lock().unwrap().push(format!("{event:?}"));
+        }
+    });
+    let mut cache = layer.build().layer(always(Reply::new("x").status(404)));
+    let request = Request::post("http://a/").body(Empty::<Bytes>::new()).unwrap();
+    read(cache.call(request).await.unwrap()).await.told("larder; fwd=method");
+    assert_eq!(*seen.lock().unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_error_does_not_replace_what_is_stored_while_that_cannot_be_read() {
+    // The look-ups of the second request, and of its write.
+    let fails = |op, number| op == Op::Get && (1..3).contains(&number);
+    let layer = CacheLayer::builder(BoxStore::new(Flaky::by(MemoryStore::default(), fails)));
+    let replies = [Reply::cc("good", "max-age=600"), Reply::cc("gone", "max-age=60").status(404)];
+    let bench = Bench::with(layer, replies);
+    bench.get("/").await.has_body("good");
+    bench.get("/").await.has_body("gone");
+    bench.get("/").await.has_body("good").told("larder; hit; ttl=600");
+    assert_eq!(bench.origin.calls(), 2);
 }

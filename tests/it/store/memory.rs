@@ -1,8 +1,14 @@
-//! The memory store's bounds.
+//! The bounds and statistics of the store in memory.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
-use larder::MemoryStore;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use larder::semantics::reuse::Reuse;
+use larder::semantics::vary::Selecting;
+use larder::store::{PutOutcome, Store};
+use larder::{CacheKey, HeadParts, MemoryStore, Payload, ResponseHead, StoredResponse};
 
 use crate::support::{Bench, Reply, alloc, cache_builder_over};
 
@@ -23,7 +29,7 @@ async fn the_largest_object_is_never_refused_because_of_sharding() {
 }
 
 #[tokio::test]
-async fn one_byte_more_than_the_largest_object_is_told() {
+async fn content_larger_than_the_largest_object_is_reported_as_too_large() {
     let store = MemoryStore::builder().max_object(1000).build();
     let bench = Bench::with(cache_builder_over(store), [Reply::cc(&"x".repeat(1001), "max-age=60")]);
     bench.get("/").await.told("larder; fwd=uri-miss; detail=\"too-large\"");
@@ -32,7 +38,7 @@ async fn one_byte_more_than_the_largest_object_is_told() {
 }
 
 #[tokio::test]
-async fn statistics() {
+async fn the_statistics_count_entries_bytes_and_evictions() {
     let store = MemoryStore::builder().capacity(MIB).max_object(MIB / 8).build();
     let bench = Bench::with(cache_builder_over(store), [Reply::cc(&"x".repeat(10_000), "max-age=60")]);
     bench.get("/0").await;
@@ -55,7 +61,7 @@ async fn statistics() {
 /// What is live is counted block by block in this thread: the same in every run, whatever the allocator and the other
 /// tests make of the process's resident memory, which `benches/memory.rs` shows.
 #[test]
-fn f13_three_times_the_capacity_stays_within_the_bound() {
+fn f13_storing_three_times_the_capacity_stays_within_the_bound() {
     const MIXED: &[usize] = &[100, 5_000, 150_000, 20, 30_000, 1_000_000, 900];
     for sizes in [&[200][..], &[3_000], &[40_000], &[300_000], MIXED] {
         three_times_the_capacity(sizes);
@@ -100,7 +106,7 @@ fn three_times_the_capacity(sizes: &[usize]) {
 }
 
 #[tokio::test]
-async fn what_an_expiry_has_ended_makes_room_when_a_later_response_comes() {
+async fn a_response_whose_expiry_has_ended_makes_room_for_a_later_one() {
     let vary = |body: &str| Reply::cc(body, "max-age=3600").field("vary", "x-kind");
     let bench = Bench::new([vary("old"), vary("new")]);
     bench.get_with("/", &[("x-kind", "1")]).await;
@@ -110,4 +116,47 @@ async fn what_an_expiry_has_ended_makes_room_when_a_later_response_comes() {
     bench.later(60);
     bench.get_with("/", &[("x-kind", "2")]).await.has_body("new");
     assert_eq!(bench.handle.statistics().bytes, one, "the old one is not there any more");
+}
+
+/// What was read from elsewhere, in a buffer that is larger than one response.
+struct ReadBuffer {
+    bytes: Vec<u8>,
+    _held: Arc<()>,
+}
+
+impl AsRef<[u8]> for ReadBuffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[tokio::test]
+async fn what_is_stored_does_not_keep_the_buffer_that_it_was_read_into() {
+    let head = || {
+        let reuse = Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::from_secs(60), Selecting::default());
+        ResponseHead::from_parts(HeadParts::new(StatusCode::OK, HeaderMap::new(), reuse)).unwrap()
+    };
+    for length in [1, 1_000, 64 * 1024, 64 * 1024 + 1] {
+        let content = Bytes::from(vec![b'x'; length]);
+        let whole = StoredResponse::from_parts(head(), Payload::from_bytes(content.clone())).unwrap();
+        for is_written in [true, false] {
+            let part = if is_written { whole.to_bytes() } else { content.to_vec() };
+            let held = Arc::new(());
+            let mut bytes = vec![0; 1024 * 1024];
+            bytes.extend_from_slice(&part);
+            let buffer = Bytes::from_owner(ReadBuffer { bytes, _held: Arc::clone(&held) });
+            let part = buffer.slice(1024 * 1024..);
+            let read = if is_written {
+                StoredResponse::from_bytes(part).unwrap()
+            } else {
+                StoredResponse::from_parts(head(), Payload::from_bytes(part)).unwrap()
+            };
+            drop(buffer);
+            let (store, key) =
+                (MemoryStore::default(), CacheKey::from_uri(&"http://a/".parse().unwrap()).unwrap());
+            let fence = store.expect(&key).fence().unwrap();
+            assert_eq!(store.put(&key, read, fence).await.unwrap(), PutOutcome::Stored);
+            assert_eq!(Arc::strong_count(&held), 1, "{length} bytes, written: {is_written}");
+        }
+    }
 }

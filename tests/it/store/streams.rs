@@ -64,7 +64,7 @@ impl Watched {
     fn by(&self, builder: CacheBuilder) -> CacheBuilder {
         let Self(seen) = self.clone();
         builder.observer(move |event: &Event<'_>| match event {
-            Event::Stored { bytes, outcome, .. } => {
+            Event::Put { bytes, outcome, .. } => {
                 seen.lock().unwrap().push(format!("{outcome:?} {bytes}"));
             }
             Event::StoreFailed { error, .. } => {

@@ -1,4 +1,4 @@
-//! Stores that have to be waited for: what they may hold up, what they may not, and what their failures cost.
+//! Stores whose calls take time: what waits for them, what does not, and what their failures cause.
 
 use bytes::Bytes;
 use http::{Method, Request, Uri};
@@ -31,7 +31,7 @@ async fn a_slow_store_keeps_the_contract() {
 }
 
 #[tokio::test]
-async fn a_store_that_keeps_what_it_reads_of_what_it_has_written_keeps_the_contract() {
+async fn a_store_that_keeps_responses_as_bytes_keeps_the_contract() {
     let written = async || Written::of(MemoryStore::default());
     conformance::check_all(written, conformance::Capabilities::all()).await;
 }
@@ -45,7 +45,7 @@ async fn a_look_up_that_fails_is_a_miss_and_the_answer_is_stored() {
 }
 
 #[tokio::test]
-async fn a_new_head_that_the_store_does_not_take_when_the_client_has_its_answer_is_counted() {
+async fn a_freshening_that_fails_after_the_answer_is_counted_as_unstored() {
     let layer = flaky(|op, number| op == Op::Freshen && number == 0);
     let bench = Bench::with(layer, [Reply::cc("x", "max-age=60").field("etag", "\"a\"")]);
     bench.get("/").await;
@@ -71,7 +71,7 @@ async fn a_purge_that_fails_is_reported() {
 
 /// Without a deadline, a request waits for its look-up as long as that takes, but nothing is left of it when it leaves.
 #[tokio::test(start_paused = true)]
-async fn a_client_leaves_a_look_up_that_hangs_and_leaves_nothing_behind() {
+async fn a_client_that_leaves_a_hanging_look_up_leaves_nothing_behind() {
     let store = Hanging::in_calls(MemoryStore::default(), &[Op::Get]);
     let stage = Stage::with(CacheLayer::builder(BoxStore::new(store)));
     let herd = stage.herd(10, &[]);
@@ -86,7 +86,7 @@ async fn a_client_leaves_a_look_up_that_hangs_and_leaves_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_invalidation_goes_on_when_its_client_leaves_and_no_request_may_go_on_alone() {
+async fn an_invalidation_continues_without_its_client_beyond_the_bound_of_abandoned_requests() {
     let gate = Gate::before(&[Op::Invalidate]);
     let store = Gated::new(MemoryStore::default(), gate.clone());
     let layer = CacheLayer::builder(BoxStore::new(store)).fill_limits(FillLimits::new().abandoned(0));
@@ -105,7 +105,7 @@ async fn an_invalidation_goes_on_when_its_client_leaves_and_no_request_may_go_on
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_miss_is_looked_up_once_where_no_call_has_ended_meanwhile() {
+async fn a_miss_is_looked_up_once_if_no_call_has_ended_meanwhile() {
     let gate = Gate::after(&[Op::Get]);
     gate.open();
     let stage = gated(&gate);
@@ -116,7 +116,7 @@ async fn a_miss_is_looked_up_once_where_no_call_has_ended_meanwhile() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_looks_again_when_a_call_for_its_key_has_ended_since_its_look_up() {
+async fn a_leader_looks_up_again_if_a_call_for_its_key_has_ended_meanwhile() {
     for length in [None, Some(("content-length", "1"))] {
         let gate = Gate::after(&[Op::Get]);
         let stage = gated(&gate);
@@ -146,7 +146,7 @@ async fn a_leader_looks_again_when_a_call_for_its_key_has_ended_since_its_look_u
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_herd_on_what_is_never_fresh_validates_when_the_store_has_it_and_once() {
+async fn a_herd_on_a_response_that_is_never_fresh_validates_once_after_it_is_stored() {
     for status in [200, 404] {
         let gate = Gate::before(&[Op::Put]);
         let stage = gated(&gate);
@@ -170,7 +170,7 @@ async fn a_herd_on_what_is_never_fresh_validates_when_the_store_has_it_and_once(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_herd_validates_once_what_has_become_stale_while_the_call_that_stored_it_is_still_open() {
+async fn a_herd_validates_once_a_response_that_expires_before_its_call_has_ended() {
     let gate = Gate::after(&[Op::Put]);
     let stage = gated(&gate);
     let tag = ("etag", "\"a\"");
@@ -196,7 +196,7 @@ fn small(content: &str) -> [Step; 3] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_the_store_when_small_content_is_there() {
+async fn no_client_waits_for_the_store_once_small_content_is_received() {
     let gate = Gate::before(&[Op::Put]);
     let stage = gated(&gate);
     let clients = stage.herd(3, &[]);
@@ -246,7 +246,7 @@ async fn small_content_is_stored_although_its_client_has_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_put_that_fails_when_the_client_has_its_answer_is_counted() {
+async fn a_put_that_fails_after_the_answer_is_counted_as_unstored() {
     let stage = Stage::with(flaky(|op, number| op == Op::Put && number == 0));
     stage.fill("/", &small("page")).await.told("larder; fwd=uri-miss; stored; ttl=60");
     assert_eq!(stage.handle.fills().unstored, 1);
@@ -256,7 +256,7 @@ async fn a_put_that_fails_when_the_client_has_its_answer_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_purge_reaches_what_the_store_is_still_taking_in() {
+async fn a_purge_reaches_a_response_that_the_store_is_still_writing() {
     for is_soft in [false, true] {
         let gate = Gate::before(&[Op::Put]);
         let stage = gated(&gate);
@@ -278,7 +278,7 @@ async fn a_purge_reaches_what_the_store_is_still_taking_in() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn beyond_what_may_be_in_flight_clients_wait_for_the_store() {
+async fn beyond_the_bound_of_bytes_in_flight_clients_wait_for_the_store() {
     let gate = Gate::before(&[Op::Put]);
     let store = Gated::new(MemoryStore::default(), gate.clone());
     let limits = FillLimits::new().in_flight(4096);
@@ -298,7 +298,7 @@ async fn beyond_what_may_be_in_flight_clients_wait_for_the_store() {
 }
 
 #[test]
-fn without_a_runtime_a_client_gets_its_answer_when_it_is_stored() {
+fn without_a_runtime_a_client_gets_its_answer_once_it_is_stored() {
     let origin = always(Reply::cc("page", "max-age=60"));
     let mut cache = CacheLayer::new(BoxStore::new(Slow::of(MemoryStore::default()))).layer(origin.clone());
     let mut get = || {
@@ -311,7 +311,7 @@ fn without_a_runtime_a_client_gets_its_answer_when_it_is_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_the_store_when_a_stored_response_is_still_valid() {
+async fn no_client_waits_for_the_store_after_a_304() {
     let gate = Gate::before(&[Op::Freshen]);
     let stage = gated(&gate);
     let tag = ("etag", "\"a\"");
@@ -333,7 +333,7 @@ async fn nobody_waits_for_the_store_when_a_stored_response_is_still_valid() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_comes_after_a_validation_does_not_share_it_although_the_call_is_open() {
+async fn a_request_after_a_validation_does_not_share_it_although_its_call_is_open() {
     let gate = Gate::before(&[Op::Freshen]);
     let stage = gated(&gate);
     let never_fresh = [("cache-control", "no-cache"), ("etag", "\"a\"")];
@@ -383,7 +383,7 @@ async fn the_end_of_a_stream_does_not_wait_for_the_store() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn content_that_is_too_large_goes_on_while_the_store_takes_its_time() {
+async fn content_too_large_to_store_streams_while_the_store_is_slow() {
     let gate = Gate::before(&[Op::Freshen]);
     let store = Gated::new(MemoryStore::builder().max_object(100_000).build(), gate.clone());
     let stage = Stage::with(CacheLayer::builder(BoxStore::new(store)));
@@ -409,7 +409,7 @@ async fn content_that_is_too_large_goes_on_while_the_store_takes_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_become_stale_during_its_look_up_answers_for_no_other_query() {
+async fn a_response_that_expires_during_its_look_up_answers_no_other_query() {
     let gate = Gate::after(&[Op::Get]);
     gate.open();
     let stage = gated(&gate);
@@ -430,4 +430,29 @@ async fn what_has_become_stale_during_its_look_up_answers_for_no_other_query() {
     assert_eq!(stage.origin.calls(), 2, "it is stale by now");
     stage.origin.call(1).steps(&[Step::head(200, &head), Step::frame("new"), Step::End]);
     client.seen().await.has_body("new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_stream_does_not_wait_for_room_to_count_its_bytes_twice() {
+    let gate = Gate::before(&[Op::Put]);
+    let store = Gated::new(MemoryStore::default(), gate.clone());
+    let limits = FillLimits::new().in_flight(1 << 20);
+    let stage = Stage::with(CacheLayer::builder(BoxStore::new(store)).fill_limits(limits));
+    let client = stage.get("/").reading();
+    settle().await;
+    let call = stage.origin.call(0);
+    call.head(&[FRESH]);
+    for _ in 0..10 {
+        call.frame("x".repeat(60_000));
+    }
+    call.end();
+    settle().await;
+    assert!(client.is_finished() && gate.arrived() == 1, "the store has not answered");
+    assert_eq!(client.await.unwrap().body.len(), 600_000);
+    let in_flight = stage.handle.fills().in_flight;
+    assert!((600_000..1 << 20).contains(&in_flight), "once: {in_flight}");
+    gate.open();
+    settle().await;
+    assert!(stage.get("/").seen().await.is_hit());
+    assert_eq!(stage.handle.fills().in_flight, 0);
 }

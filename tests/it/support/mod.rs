@@ -13,6 +13,7 @@ pub mod forward;
 pub mod naive;
 pub mod origin;
 pub mod raw;
+pub mod remembering;
 pub mod source;
 pub mod stepped;
 pub mod stores;

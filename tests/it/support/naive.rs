@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use larder::semantics::groups;
 use larder::semantics::range::ByteRange;
 use larder::store::{
     BeginOutcome, ContentWriter, Expected, Expired, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget,
@@ -74,37 +73,19 @@ impl Naive {
     }
 
     fn concerns(&self, target: &PurgeTarget, key: &CacheKey, groups: &[&str]) -> bool {
-        let starts = |prefix: &[u8]| key.uris().any(|uri| uri.starts_with(prefix));
-        let parts = |uri: &[u8]| {
-            let uri = String::from_utf8_lossy(uri).into_owned();
-            let (_, rest) = uri.split_once("://").unwrap();
-            let (authority, path) = rest.split_at(rest.find('/').unwrap());
-            (authority.to_owned(), path.to_owned())
-        };
-        match target {
-            PurgeTarget::All => true,
-            PurgeTarget::Group(group) => groups.contains(&&**group),
-            PurgeTarget::Host(host) if self.flaw == Flaw::HostsHaveASchemeEach => {
-                starts(format!("https://{host}/").as_bytes())
+        let groups = groups.iter().copied();
+        match (self.flaw, target) {
+            (Flaw::HostsHaveASchemeEach, PurgeTarget::Host(host)) => {
+                PurgeTarget::prefix(format!("https://{host}/")).names(key, groups)
             }
-            PurgeTarget::Host(host) => key.uris().any(|uri| parts(uri).0 == **host),
-            PurgeTarget::Key(purged) => key == purged,
-            PurgeTarget::PathPrefix(prefix) => {
-                prefix.starts_with(b"/") && key.uris().any(|uri| parts(uri).1.as_bytes().starts_with(prefix))
+            (Flaw::TagsHaveACase, PurgeTarget::TagAnyCase(tag)) => {
+                PurgeTarget::tag(tag.clone()).names(key, groups)
             }
-            PurgeTarget::Prefix(prefix) => !prefix.starts_with(b"/") && starts(prefix),
-            PurgeTarget::Tag(tag) => groups.iter().any(|group| groups::tag(group) == &**tag),
-            PurgeTarget::TagAnyCase(tag) if self.flaw == Flaw::TagsHaveACase => {
-                groups.iter().any(|group| groups::tag(group) == &**tag)
+            (Flaw::UriSparesFurtherParts, PurgeTarget::Uri(_)) => {
+                let is_plain = key.is_uri_only() || key.uris().count() > 1;
+                is_plain && target.names(key, groups)
             }
-            PurgeTarget::TagAnyCase(tag) => {
-                groups.iter().any(|group| groups::tag(group).eq_ignore_ascii_case(tag))
-            }
-            PurgeTarget::Uri(uri) => {
-                let is_plain = key.as_bytes().len() == 4 + key.uri().len() || key.uris().count() > 1;
-                key.uris().any(|own| own == &**uri) && (is_plain || self.flaw != Flaw::UriSparesFurtherParts)
-            }
-            other => panic!("a target that this store does not know: {other:?}"),
+            _ => target.names(key, groups),
         }
     }
 
@@ -167,7 +148,7 @@ impl Naive {
             return PutOutcome::Superseded;
         }
         state.next += 1;
-        let new = Stored::new(StoredId(state.next), fence, response);
+        let new = Stored::new(StoredId::from_bits(state.next), fence, response);
         let most = if self.flaw == Flaw::KeepsAllVariants { usize::MAX } else { MAX_VARIANTS };
         let others = present.iter().filter(|stored| !replaces(stored)).cloned();
         let list = std::iter::once(new).chain(others).take(most).collect();

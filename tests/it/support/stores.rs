@@ -1,9 +1,9 @@
 //! Stores that wait, hang and fail by a script, around another one; and the store that a run of the scenarios is over.
 //!
-//! `LARDER_STORE=slow` runs the scenarios over [`Slow`], which answers nothing at once, and [`Written`], which keeps what
-//! it has read of what it has written; `LARDER_STORE=elsewhere` over [`Elsewhere`], which takes content while it comes and
-//! opens it on demand; `LARDER_STORE=streams` over a slow one of those. Scenarios whose premise is content in memory fail over
-//! the last two.
+//! `LARDER_STORE=slow` runs the scenarios over [`Slow`], which answers nothing at once, [`Remembering`], which is told of half
+//! of what is on its way, and [`Written`], which keeps what it has read of what it has written; `LARDER_STORE=elsewhere` over
+//! [`Elsewhere`], which takes content while it comes and opens it on demand; `LARDER_STORE=streams` over a slow one of those.
+//! Scenarios whose premise is content in memory fail over the last two.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
 use super::elsewhere::Elsewhere;
+use super::remembering::Remembering;
 use super::seed;
 use super::written::Written;
 
@@ -48,7 +49,7 @@ pub fn cache_builder_over(store: MemoryStore) -> CacheBuilder {
     CacheLayer::builder(match kind() {
         Kind::Elsewhere => BoxStore::new(Elsewhere::of(store)),
         Kind::Memory => BoxStore::new(store),
-        Kind::Slow => BoxStore::new(Slow::of(Written::of(store))),
+        Kind::Slow => BoxStore::new(Slow::of(Remembering::half_of(Written::of(store)))),
         Kind::Streams => BoxStore::new(Slow::of(Elsewhere::of(store))),
     })
 }
