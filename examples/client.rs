@@ -20,7 +20,7 @@ pub async fn ask_twice(uri: &str) -> Result<Vec<(String, Bytes)>, Error> {
         let request = Request::get(uri).body(Empty::new())?;
         let response = cached.clone().oneshot(request).await?;
         let said = response.headers()["cache-status"].to_str()?.to_owned();
-        // What is stored is stored when its body has been read.
+        // A response is stored only once its body has been read to the end.
         answers.push((said, response.into_body().collect().await?.to_bytes()));
     }
     Ok(answers)

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::extract::MatchedPath;
 use axum::{Router, routing::get};
+use larder::semantics::freshness::LifetimeSource;
 use larder::{CacheBuilder, CachePolicyExt, RequestAction, StandardPolicy};
 
 /// What each route is stored for, where the handler does not say; `None` for a route that is not cached.
@@ -32,7 +33,7 @@ pub fn app() -> Router {
         .map_terms(|exchange, terms| {
             if let Some(lifetime) = lifetime(route(exchange.request)) {
                 // Freshness from the handler comes first.
-                if terms.lifetime.is_zero() && exchange.response.status.is_success() {
+                if terms.source == LifetimeSource::None && exchange.response.status.is_success() {
                     terms.lifetime = lifetime;
                 }
             }
@@ -42,7 +43,7 @@ pub fn app() -> Router {
         .route("/", get(|| async { "home" }))
         .route("/login", get(|| async { "login" }))
         .route("/products/{id}", get(|| async { "product" }))
-        // Not `layer`: the route is known only behind the router.
+        // Not `layer`, which would also cover the fallback: it has no route.
         .route_layer(cache)
 }
 

@@ -22,14 +22,14 @@
 //! # });
 //! ```
 //!
-//! # The four doors
+//! # Where to start
 //!
 //! | who | door |
 //! |---|---|
 //! | adds the layer | [`CacheLayer`]; [`QueryLayer`] where QUERY is to be cached, too |
 //! | tunes what is cached | [`CachePolicy`], [`StandardPolicy`] |
 //! | keeps responses somewhere else | [`Store`], [`store::conformance`] |
-//! | finds out why a page was or was not cached | `Cache-Status`, [`semantics::cache_status`] |
+//! | finds out why a page was or was not cached | `Cache-Status`, [`semantics::cache_status`], [`Observer`] |
 //!
 //! # Who gets what
 //!

@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock};
 
 use http::{Extensions, request};
 
-pub use self::combine::{CachePolicyExt, MapRequest, MapTerms, OnDeliver, When};
+pub use self::combine::{BeforeRequest, CachePolicyExt, MapRequest, MapTerms, OnDeliver, OnForward, When};
 pub(crate) use self::hooks::PolicyData;
 pub use self::hooks::{Delivery, ForwardReason, PolicyExchange, Reason, RequestAction};
 pub(crate) use self::snapshot::{CurrentPolicy, RequestPolicy};
