@@ -140,74 +140,93 @@ impl<S: Store> DynStore for S {
     }
 }
 
+/// A store that passes every call on to the one that `$inner` gives.
+macro_rules! pass_on {
+    ($inner:ident) => {
+        fn try_get(&self, key: &CacheKey) -> Option<Lookup> {
+            self.$inner().try_get(key)
+        }
+
+        async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {
+            self.$inner().get(key).await
+        }
+
+        async fn open(
+            &self,
+            key: &CacheKey,
+            content: RemoteContent,
+            range: Option<ByteRange>,
+        ) -> Result<Option<StoredBody>, StoreError> {
+            self.$inner().open(key, content, range).await
+        }
+
+        fn expect(&self, key: &CacheKey) -> Expected {
+            self.$inner().expect(key)
+        }
+
+        async fn put(
+            &self,
+            key: &CacheKey,
+            response: StoredResponse,
+            fence: Fence,
+        ) -> Result<PutOutcome, StoreError> {
+            self.$inner().put(key, response, fence).await
+        }
+
+        async fn begin(
+            &self,
+            key: &CacheKey,
+            expected_length: Option<u64>,
+            fence: Fence,
+        ) -> Result<BeginOutcome, StoreError> {
+            self.$inner().begin(key, expected_length, fence).await
+        }
+
+        async fn freshen(
+            &self,
+            key: &CacheKey,
+            of: StoredId,
+            head: ResponseHead,
+            fence: Fence,
+        ) -> Result<PutOutcome, StoreError> {
+            self.$inner().freshen(key, of, head, fence).await
+        }
+
+        async fn purged_since(
+            &self,
+            key: &CacheKey,
+            since: Fence,
+            scope: PurgeScope,
+        ) -> Result<bool, StoreError> {
+            self.$inner().purged_since(key, since, scope).await
+        }
+
+        async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), StoreError> {
+            self.$inner().invalidate(targets, mode).await
+        }
+
+        fn limits(&self) -> StoreLimits {
+            self.$inner().limits()
+        }
+
+        fn statistics(&self) -> StoreStatistics {
+            self.$inner().statistics()
+        }
+    };
+}
+
+impl BoxStore {
+    fn inner(&self) -> &dyn DynStore {
+        &*self.0
+    }
+}
+
 impl Store for BoxStore {
-    fn try_get(&self, key: &CacheKey) -> Option<Lookup> {
-        self.0.try_get(key)
-    }
+    pass_on!(inner);
+}
 
-    async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {
-        self.0.get(key).await
-    }
-
-    async fn open(
-        &self,
-        key: &CacheKey,
-        content: RemoteContent,
-        range: Option<ByteRange>,
-    ) -> Result<Option<StoredBody>, StoreError> {
-        self.0.open(key, content, range).await
-    }
-
-    fn expect(&self, key: &CacheKey) -> Expected {
-        self.0.expect(key)
-    }
-
-    async fn put(
-        &self,
-        key: &CacheKey,
-        response: StoredResponse,
-        fence: Fence,
-    ) -> Result<PutOutcome, StoreError> {
-        self.0.put(key, response, fence).await
-    }
-
-    async fn begin(
-        &self,
-        key: &CacheKey,
-        expected_length: Option<u64>,
-        fence: Fence,
-    ) -> Result<BeginOutcome, StoreError> {
-        self.0.begin(key, expected_length, fence).await
-    }
-
-    async fn freshen(
-        &self,
-        key: &CacheKey,
-        of: StoredId,
-        head: ResponseHead,
-        fence: Fence,
-    ) -> Result<PutOutcome, StoreError> {
-        self.0.freshen(key, of, head, fence).await
-    }
-
-    async fn purged_since(
-        &self,
-        key: &CacheKey,
-        since: Fence,
-        scope: PurgeScope,
-    ) -> Result<bool, StoreError> {
-        self.0.purged_since(key, since, scope).await
-    }
-
-    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), StoreError> {
-        self.0.invalidate(targets, mode).await
-    }
-
-    fn limits(&self) -> StoreLimits {
-        self.0.limits()
-    }
-
-    fn statistics(&self) -> StoreStatistics {
-        self.0.statistics()
-    }
+/// A store that several layers share: each of them is a cache of its own (see [`MemoryStore`](super::MemoryStore), whose
+/// clones do the same).
+impl<S: Store> Store for Arc<S> {
+    pass_on!(as_ref);
 }

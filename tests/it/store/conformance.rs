@@ -18,8 +18,9 @@ async fn the_memory_store_keeps_the_contract() {
 }
 
 #[tokio::test]
-async fn a_boxed_store_keeps_the_contract() {
+async fn a_boxed_or_shared_store_keeps_the_contract() {
     check_all(async || BoxStore::new(MemoryStore::default()), Capabilities::all()).await;
+    check_all(async || std::sync::Arc::new(MemoryStore::default()), Capabilities::all()).await;
 }
 
 #[tokio::test]
