@@ -45,8 +45,8 @@ origin_proxy proxy            the proxy alone, before any origin
   what calls clients may have under way at the origin; hits are not counted:
     --max-calls N             in all; default a fourth of the descriptors that are free
     --max-calls-per-connection N
-                              default 64
-    --max-calls-per-address N default 256
+                              default 64, fewer with few descriptors
+    --max-calls-per-address N default 256, fewer with few descriptors
     --call-wait SECONDS       how long a request waits for its call, then 503; default 2
   what the origin may do:
     --max-answer-fields N     the most fields of an answer, default 1000

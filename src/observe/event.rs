@@ -148,7 +148,7 @@ pub enum Event<'a> {
         /// What the store made of it.
         outcome: PutOutcome,
     },
-    /// A call of the store failed. The request went on: reads fail open.
+    /// A call of the store failed, or content that was opened there broke off. The request went on: reads fail open.
     #[non_exhaustive]
     StoreFailed {
         /// What the store was to do, and what went wrong.
