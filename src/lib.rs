@@ -38,9 +38,9 @@
 //! is `public` or has `s-maxage` (for cookies, a targeted lifetime will do), or where the key holds the credential.
 //! [`StandardPolicy::rfc9111`] is RFC 9111 to the letter, which knows of `Authorization` only.
 //!
-//! Nor does one client choose what everybody gets: by default a request can't have what is stored replaced by something
-//! fresher, and no error that it draws by its fields is stored. What a service believes of its other fields is for you to
-//! say: see [`StandardPolicy::strip_unkeyed`].
+//! Nor does one client choose what everybody gets: by default no request can force a stored response to be replaced, and
+//! an error that a client can provoke by its fields is not stored. If your service trusts fields such as
+//! `X-Forwarded-Host`, see [`StandardPolicy::strip_unkeyed`].
 //!
 //! # Features
 //!
@@ -55,7 +55,7 @@
 //! # Limits
 //!
 //! The content of a response that is larger than [`store::StoreLimits::max_object`] passes through and is not stored;
-//! nor are more bytes than that put together of partial content, which is stored by [`StandardPolicy::partial`].
+//! with [`StandardPolicy::partial`], the same bound holds for all parts of one representation together.
 //! Answers to QUERY are stored only behind a [`QueryLayer`], for content of up to [`QueryLayer::max_content`] bytes.
 //! Requests share a call only where there is a tokio runtime; [`FillLimits`] bounds what goes on at one time,
 //! [`BodyLimits`] what clients that read slowly may hold (by default a client that takes nothing for a minute is cut
