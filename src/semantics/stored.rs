@@ -124,7 +124,7 @@ impl<'a> StoredFields<'a> {
         !is_told_apart && !is_replaced && !self.unstored.contains(name)
     }
 
-    /// The lines of `Cache-Status`, joined; each answer puts its own member behind them.
+    /// The lines of `Cache-Status`, joined; each answer adds its own member after them.
     pub(crate) fn upstream_status(&self) -> Option<Box<[u8]>> {
         if !self.received_fields.cache_status || self.unstored.contains(&CACHE_STATUS) {
             return None;
