@@ -1,7 +1,11 @@
 //! What is cached, under which key, for how long: the decisions that are yours.
 
+mod bypass;
 mod combine;
+mod from_fn;
 mod hooks;
+mod pattern;
+mod policies;
 mod snapshot;
 mod standard;
 mod terms;
@@ -10,9 +14,13 @@ use std::sync::{Arc, LazyLock};
 
 use http::{Extensions, request};
 
+pub use self::bypass::Bypass;
 pub use self::combine::{BeforeRequest, CachePolicyExt, MapRequest, MapTerms, OnDeliver, OnForward, When};
+pub use self::from_fn::{FromFn, RequestFn, from_fn, request_fn};
 pub(crate) use self::hooks::PolicyData;
 pub use self::hooks::{Delivery, ForwardReason, PolicyExchange, Reason, RequestAction};
+pub use self::pattern::{Pattern, Selection};
+pub use self::policies::Policies;
 pub(crate) use self::snapshot::{CurrentPolicy, RequestPolicy};
 pub use self::standard::StandardPolicy;
 pub use self::terms::{Terms, VaryRule};

@@ -7,7 +7,7 @@ use arc_swap::{ArcSwap, Guard};
 use http::request::Parts;
 use http::{Extensions, HeaderMap, StatusCode};
 
-use super::{CachePolicy, Delivery, ForwardReason, PolicyData, RequestAction};
+use super::{Bypass, CachePolicy, Delivery, ForwardReason, PolicyData, RequestAction};
 use crate::semantics::Rules;
 use crate::semantics::cache_status::Outcome;
 use crate::semantics::reuse::Forward;
@@ -99,7 +99,10 @@ impl RequestPolicy {
         let mut data = Extensions::new();
         let action = self.hooks.request(request, &mut data);
         self.data = PolicyData::new(data);
-        action
+        match request.extensions.get::<Bypass>() {
+            None => action,
+            Some(bypass) => RequestAction::Bypass(bypass.reason().clone()),
+        }
     }
 
     /// For a request that takes its time.

@@ -16,7 +16,7 @@ use thiserror::Error;
 use self::target::{Targets, authority, scheme, without_default_port};
 
 pub use self::parts::KeyParts;
-pub(crate) use self::target::{enter, leave, settle_authority};
+pub(crate) use self::target::{asked_path, enter, host_of, leave, settle_authority};
 
 /// The key under which responses are stored: the target URI, and further parts that a policy adds.
 ///

@@ -78,6 +78,37 @@ impl<'a> Targets<'a> {
     }
 }
 
+/// The path that the client asked for, or that a policy gives: as sent, without the query.
+#[inline]
+pub(crate) fn asked_path(request: &Parts) -> Cow<'_, str> {
+    match Targets::of(request).asked {
+        Cow::Borrowed(uri) => Cow::Borrowed(uri.path()),
+        Cow::Owned(uri) => Cow::Owned(uri.path().to_owned()),
+    }
+}
+
+/// The host that the client asked for, as sent and without a port; `None` where there is none, or none that is clear.
+pub(crate) fn host_of(request: &Parts) -> Option<&str> {
+    let uri = asked_uri(request);
+    let authority = std::str::from_utf8(authority(uri, request).ok()?).ok()?;
+    let end = authority.rfind(':').filter(|colon| !authority[*colon..].contains(']'));
+    Some(&authority[..end.unwrap_or(authority.len())]).filter(|host| !host.is_empty())
+}
+
+#[cfg(feature = "axum")]
+fn asked_uri(request: &Parts) -> &Uri {
+    let original = request.extensions.get();
+    original.map_or(
+        &request.uri,
+        |axum::extract::OriginalUri(uri)| if uri.authority().is_some() { uri } else { &request.uri },
+    )
+}
+
+#[cfg(not(feature = "axum"))]
+fn asked_uri(request: &Parts) -> &Uri {
+    &request.uri
+}
+
 /// The prefix that nesting has stripped from `original`; `None` if anything else differs. `nested` is axum's path of
 /// the nested router, with the names of parameters.
 #[cfg(feature = "axum")]

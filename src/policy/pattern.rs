@@ -1,0 +1,174 @@
+//! Patterns of paths and of names, and which names of a list count.
+
+use std::fmt;
+
+/// A pattern of text: `*` is any number of bytes, `?` is exactly one, everything else is itself. Cases differ.
+///
+/// ```
+/// use larder::policy::Pattern;
+/// let images = Pattern::new("/images/*.jp?g");
+/// assert!(images.matches("/images/2026/cat.jpeg") && !images.matches("/Images/cat.jpeg"));
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pattern(Box<str>);
+
+impl Pattern {
+    /// Any text is a pattern.
+    pub fn new(pattern: impl Into<Box<str>>) -> Self {
+        Self(pattern.into())
+    }
+
+    /// The pattern as it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether all of a text is as the pattern says. Takes at most time in proportion to both lengths multiplied, and no memory.
+    pub fn matches(&self, text: impl AsRef<[u8]>) -> bool {
+        matches(self.0.as_bytes(), text.as_ref())
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl<T: Into<Box<str>>> From<T> for Pattern {
+    fn from(pattern: T) -> Self {
+        Self::new(pattern)
+    }
+}
+
+/// Goes back to the last `*` only: what an earlier one matches need not grow, since the last one can.
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut at, mut of_pattern) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while at < text.len() {
+        match pattern.get(of_pattern) {
+            Some(b'*') => {
+                of_pattern += 1;
+                star = Some((of_pattern, at));
+            }
+            Some(&byte) if byte == b'?' || byte == text[at] => (at, of_pattern) = (at + 1, of_pattern + 1),
+            _ => match star {
+                None => return false,
+                Some((after, from)) => {
+                    star = Some((after, from + 1));
+                    (at, of_pattern) = (from + 1, after);
+                }
+            },
+        }
+    }
+    pattern[of_pattern..].iter().all(|byte| *byte == b'*')
+}
+
+/// Which of some names count: of query parameters, cookies or fields.
+///
+/// ```
+/// use larder::policy::Selection;
+/// let wanted = Selection::all_except(["utm_*", "fbclid"]);
+/// assert!(wanted.admits("page") && !wanted.admits("utm_source"));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a list of names is empty, whole, given or left out")]
+pub enum Selection {
+    /// None.
+    None,
+    /// All.
+    #[default]
+    All,
+    /// Those that one of the patterns matches.
+    AllowList(Vec<Pattern>),
+    /// Those that none of the patterns matches.
+    AllExcept(Vec<Pattern>),
+}
+
+impl Selection {
+    /// Those that one of the patterns matches.
+    pub fn allow_list<P: Into<Pattern>>(names: impl IntoIterator<Item = P>) -> Self {
+        Self::AllowList(names.into_iter().map(Into::into).collect())
+    }
+
+    /// Those that none of the patterns matches.
+    pub fn all_except<P: Into<Pattern>>(names: impl IntoIterator<Item = P>) -> Self {
+        Self::AllExcept(names.into_iter().map(Into::into).collect())
+    }
+
+    /// Whether a name counts.
+    pub fn admits(&self, name: impl AsRef<[u8]>) -> bool {
+        let name = name.as_ref();
+        let has = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name));
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::AllowList(names) => has(names),
+            Self::AllExcept(names) => !has(names),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[track_caller]
+    fn check(pattern: &str, matching: &[&str], other: &[&str]) {
+        let pattern = Pattern::new(pattern);
+        for text in matching {
+            assert!(pattern.matches(text), "{pattern:?} {text}");
+        }
+        for text in other {
+            assert!(!pattern.matches(text), "{pattern:?} {text}");
+        }
+    }
+
+    #[test]
+    fn a_star_is_anything_and_a_question_mark_is_one_byte() {
+        check("/a", &["/a"], &["/A", "/ab", "/", ""]);
+        check("", &[""], &["a"]);
+        check("*", &["", "/", "/a/b"], &[]);
+        check("/images/*", &["/images/", "/images/a/b"], &["/images", "/Images/a", "x/images/"]);
+        check("*.jp?g", &["/a/b.jpeg", ".jp.g"], &["/a.jpg", "/a.jpeg?"]);
+        check("/a*b*c", &["/abc", "/aXbXbc", "/abbcc"], &["/acb", "/ab"]);
+        check("a?*", &["ab", "abc"], &["a", ""]);
+    }
+
+    #[test]
+    fn many_stars_take_no_more_than_the_product_of_both_lengths() {
+        let (pattern, text) = ("a*".repeat(5_000), "a".repeat(20_000));
+        assert!(Pattern::new(pattern.clone()).matches(&text));
+        assert!(!Pattern::new(pattern + "b").matches(&text));
+    }
+
+    #[test]
+    fn a_selection_admits_names_by_its_patterns() {
+        let names = ["a", "ab", "utm_x"];
+        let admitted = |selection: Selection| names.map(|name| selection.admits(name));
+        assert_eq!(admitted(Selection::None), [false; 3]);
+        assert_eq!(admitted(Selection::default()), [true; 3]);
+        assert_eq!(admitted(Selection::allow_list(["a", "utm_*"])), [true, false, true]);
+        assert_eq!(admitted(Selection::all_except(["a", "utm_*"])), [false, true, false]);
+        assert_eq!(admitted(Selection::allow_list([""; 0])), [false; 3]);
+    }
+
+    /// The definition.
+    fn slow(pattern: &[u8], text: &[u8]) -> bool {
+        match pattern.split_first() {
+            None => text.is_empty(),
+            Some((b'*', rest)) => (0..=text.len()).any(|from| slow(rest, &text[from..])),
+            Some((byte, rest)) => text
+                .split_first()
+                .is_some_and(|(own, after)| (*byte == b'?' || byte == own) && slow(rest, after)),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_matches_what_its_definition_matches(pattern in "[ab*?]{0,8}", text in "[ab]{0,10}") {
+            prop_assert_eq!(Pattern::new(&*pattern).matches(&text), slow(pattern.as_bytes(), text.as_bytes()));
+        }
+    }
+}
