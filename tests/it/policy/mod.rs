@@ -3,3 +3,4 @@
 mod composed;
 mod hooks;
 mod policies;
+mod table;
