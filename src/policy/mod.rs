@@ -4,6 +4,7 @@ mod bypass;
 mod combine;
 mod from_fn;
 mod hooks;
+mod judge;
 mod pattern;
 mod policies;
 mod snapshot;
@@ -19,6 +20,7 @@ pub use self::combine::{BeforeRequest, CachePolicyExt, MapRequest, MapTerms, OnD
 pub use self::from_fn::{FromFn, RequestFn, from_fn, request_fn};
 pub(crate) use self::hooks::PolicyData;
 pub use self::hooks::{Delivery, ForwardReason, PolicyExchange, Reason, RequestAction};
+pub(crate) use self::judge::{Judged, JudgedRequest};
 pub use self::pattern::{Pattern, Selection};
 pub use self::policies::Policies;
 pub(crate) use self::snapshot::{CurrentPolicy, RequestPolicy};
