@@ -7,6 +7,7 @@ mod hooks;
 mod judge;
 mod pattern;
 mod policies;
+mod report_only;
 mod snapshot;
 mod standard;
 mod terms;
@@ -23,6 +24,7 @@ pub use self::hooks::{Delivery, ForwardReason, PolicyExchange, Reason, RequestAc
 pub(crate) use self::judge::{Judged, JudgedRequest};
 pub use self::pattern::{Pattern, Selection};
 pub use self::policies::Policies;
+pub use self::report_only::{Report, ReportCounts, ReportOnly};
 pub(crate) use self::snapshot::{CurrentPolicy, RequestPolicy};
 pub use self::standard::StandardPolicy;
 pub use self::terms::{Terms, VaryRule};
