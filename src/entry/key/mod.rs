@@ -9,7 +9,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
 use http::request::Parts;
-use http::{Uri, Version};
+use http::{HeaderValue, Uri, Version};
 use smallvec::SmallVec;
 use thiserror::Error;
 
@@ -285,9 +285,12 @@ pub(crate) fn absolute_uri(request: &Parts) -> Option<Uri> {
     Uri::try_from(key.uri()).ok().filter(|uri| uri.authority().is_some())
 }
 
-/// A GET for another URI of the same origin, without fields: what a policy makes its key of.
+/// A GET for a URI, with no field except `Host`: what a policy makes its key of. It has `Host` because a policy may set a
+/// URI that is a path only.
 pub(crate) fn get(uri: Uri) -> Parts {
     let mut request = http::Request::new(());
+    let host = uri.authority().and_then(|authority| HeaderValue::try_from(authority.as_str()).ok());
+    request.headers_mut().extend(host.map(|host| (http::header::HOST, host)));
     *request.uri_mut() = uri;
     *request.version_mut() = Version::HTTP_11;
     request.into_parts().0
@@ -296,9 +299,9 @@ pub(crate) fn get(uri: Uri) -> Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::Request;
     use http::header::{self, HeaderMap};
     use http::uri::Scheme;
-    use http::{HeaderValue, Request};
     use proptest::prelude::*;
 
     fn parts(uri: &str, host: &[&'static str]) -> Parts {
