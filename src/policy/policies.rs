@@ -43,9 +43,17 @@ pub struct Policies {
 
 #[derive(Clone)]
 struct Row {
-    matches: Arc<dyn Fn(&request::Parts) -> bool + Send + Sync>,
-    name: Cow<'static, str>,
+    matches: Matches,
     policy: Arc<dyn CachePolicy>,
+}
+
+/// What a row matches.
+#[derive(Clone)]
+enum Matches {
+    /// The path that the client asked for. Apart from the others, because that path is found once for all rows.
+    Path(Pattern),
+    /// Anything else, and what it is called.
+    Other(Cow<'static, str>, Arc<dyn Fn(&request::Parts) -> bool + Send + Sync>),
 }
 
 /// Which rows a request got, of tables within each other. That is decided once: the request may be edited, and an answer
@@ -64,9 +72,7 @@ impl Policies {
     /// A row for the paths that a [`Pattern`] matches, such as `/images/*`.
     #[must_use]
     pub fn path(self, pattern: impl Into<Pattern>, policy: impl CachePolicy) -> Self {
-        let pattern = pattern.into();
-        let name = format!("path {}", pattern.as_str());
-        self.row(name, move |request| pattern.matches(&*asked_path(request)), policy)
+        self.row(Matches::Path(pattern.into()), policy)
     }
 
     /// A row for a route of axum, such as `/users/{id}`, with the prefixes of the routers that it is nested in. Where the
@@ -81,14 +87,14 @@ impl Policies {
             let matched = request.extensions.get::<axum::extract::MatchedPath>();
             matched.is_some_and(|matched| matched.as_str() == route)
         };
-        self.row(name, matches, policy)
+        self.other(name, matches, policy)
     }
 
     /// A row for a method.
     #[must_use]
     pub fn method(self, method: Method, policy: impl CachePolicy) -> Self {
         let name = format!("method {method}");
-        self.row(name, move |request| request.method == method, policy)
+        self.other(name, move |request| request.method == method, policy)
     }
 
     /// A row for the hosts that a [`Pattern`] matches, in whatever case, such as `*.example.com`. Ports do not count.
@@ -105,7 +111,7 @@ impl Policies {
                 }
             })
         };
-        self.row(name, matches, policy)
+        self.other(name, matches, policy)
     }
 
     /// A row for the requests of which this is true.
@@ -114,16 +120,28 @@ impl Policies {
     where
         F: Fn(&request::Parts) -> bool + Send + Sync + 'static,
     {
-        self.row("when", matches, policy)
+        self.other("when", matches, policy)
     }
 
-    fn row<F>(mut self, name: impl Into<Cow<'static, str>>, matches: F, policy: impl CachePolicy) -> Self
+    fn other<F>(self, name: impl Into<Cow<'static, str>>, matches: F, policy: impl CachePolicy) -> Self
     where
         F: Fn(&request::Parts) -> bool + Send + Sync + 'static,
     {
-        let (matches, name, policy) = (Arc::new(matches), name.into(), Arc::new(policy));
-        self.rows.push(Row { matches, name, policy });
+        self.row(Matches::Other(name.into(), Arc::new(matches)), policy)
+    }
+
+    fn row(mut self, matches: Matches, policy: impl CachePolicy) -> Self {
+        self.rows.push(Row { matches, policy: Arc::new(policy) });
         self
+    }
+
+    /// The first row that matches a request.
+    fn find(&self, request: &request::Parts) -> Option<usize> {
+        let mut path = None;
+        self.rows.iter().position(|row| match &row.matches {
+            Matches::Path(pattern) => pattern.matches(&**path.get_or_insert_with(|| asked_path(request))),
+            Matches::Other(_, matches) => matches(request),
+        })
     }
 
     /// The policy that `request` has chosen.
@@ -135,14 +153,18 @@ impl Policies {
 
 impl fmt::Debug for Policies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows: Vec<_> = self.rows.iter().map(|row| &*row.name).collect();
+        let name = |row: &Row| match &row.matches {
+            Matches::Path(pattern) => format!("path {}", pattern.as_str()),
+            Matches::Other(name, _) => name.to_string(),
+        };
+        let rows: Vec<_> = self.rows.iter().map(name).collect();
         f.debug_struct("Policies").field("rows", &rows).finish_non_exhaustive()
     }
 }
 
 impl CachePolicy for Policies {
     fn request(&self, request: &mut request::Parts, data: &mut Extensions) -> RequestAction {
-        let Some(at) = self.rows.iter().position(|row| (row.matches)(request)) else {
+        let Some(at) = self.find(request) else {
             return self.otherwise.request(request, data);
         };
         match data.get_mut::<Chosen>() {
