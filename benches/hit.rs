@@ -59,7 +59,7 @@ impl Service<Request<Empty<Bytes>>> for ByHand {
 struct Pass;
 
 impl CachePolicy for Pass {
-    fn request(&self, _: &mut http::request::Parts, _: &mut http::Extensions) -> RequestAction {
+    fn request(&self, _: &mut http::request::Parts, _: &mut larder::PolicyData) -> RequestAction {
         RequestAction::bypass("bench")
     }
 }

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::{Extensions, Method, request};
-use smallvec::SmallVec;
+use http::{Method, request};
 
-use super::{CachePolicy, Delivery, ForwardReason, Pattern, PolicyExchange, RequestAction, Terms};
+use super::data::Chooser;
+use super::{
+    CachePolicy, Delivery, ForwardReason, Pattern, PolicyData, PolicyExchange, RequestAction, Terms,
+};
 use crate::entry::key::{asked_path, host_of};
 use crate::semantics::Rules;
 
@@ -36,7 +37,7 @@ use crate::semantics::Rules;
 /// ```
 #[derive(Clone)]
 pub struct Policies {
-    id: u64,
+    chooser: Chooser,
     otherwise: Arc<dyn CachePolicy>,
     rows: Vec<Row>,
 }
@@ -56,17 +57,10 @@ enum Matches {
     Other(Cow<'static, str>, Arc<dyn Fn(&request::Parts) -> bool + Send + Sync>),
 }
 
-/// Which rows a request got, of tables within each other. That is decided once: the request may be edited, and an answer
-/// comes without it. A request without any got the last policy of each.
-#[derive(Clone, Default)]
-struct Chosen(SmallVec<[(u64, usize); 2]>);
-
 impl Policies {
     /// A table without rows: every request gets this policy.
     pub fn new(otherwise: impl CachePolicy) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        // A clone has the same rows, so it may have the same number.
-        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), otherwise: Arc::new(otherwise), rows: Vec::new() }
+        Self { chooser: Chooser::new(), otherwise: Arc::new(otherwise), rows: Vec::new() }
     }
 
     /// A row for the paths that a [`Pattern`] matches, such as `/images/*`.
@@ -145,9 +139,9 @@ impl Policies {
     }
 
     /// The policy that `request` has chosen.
-    fn of(&self, chosen: Option<&Chosen>) -> &dyn CachePolicy {
-        let row = chosen.and_then(|chosen| chosen.0.iter().find(|(table, _)| *table == self.id));
-        row.and_then(|(_, at)| self.rows.get(*at)).map_or(&*self.otherwise, |row| &*row.policy)
+    fn of(&self, data: &PolicyData) -> &dyn CachePolicy {
+        let row = data.choice(self.chooser).and_then(|at| self.rows.get(at));
+        row.map_or(&*self.otherwise, |row| &*row.policy)
     }
 }
 
@@ -163,31 +157,28 @@ impl fmt::Debug for Policies {
 }
 
 impl CachePolicy for Policies {
-    fn request(&self, request: &mut request::Parts, data: &mut Extensions) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, data: &mut PolicyData) -> RequestAction {
         let Some(at) = self.find(request) else {
             return self.otherwise.request(request, data);
         };
-        match data.get_mut::<Chosen>() {
-            Some(chosen) => chosen.0.push((self.id, at)),
-            None => _ = data.insert(Chosen(SmallVec::from_iter([(self.id, at)]))),
-        }
+        data.choose(self.chooser, at);
         self.rows[at].policy.request(request, data)
     }
 
-    fn rules(&self, request: &request::Parts, data: &Extensions) -> &Rules {
-        self.of(data.get()).rules(request, data)
+    fn rules(&self, request: &request::Parts, data: &PolicyData) -> &Rules {
+        self.of(data).rules(request, data)
     }
 
     fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
-        self.of(exchange.data()).response(exchange, terms);
+        self.of(exchange.data).response(exchange, terms);
     }
 
     fn forward(&self, request: &mut request::Parts, reason: &ForwardReason<'_>) {
-        self.of(reason.data()).forward(request, reason);
+        self.of(reason.data).forward(request, reason);
     }
 
     fn deliver(&self, delivery: &mut Delivery<'_>) {
-        self.of(delivery.data()).deliver(delivery);
+        self.of(delivery.data).deliver(delivery);
     }
 
     fn needs_sent_fields(&self) -> bool {
