@@ -28,8 +28,6 @@ use crate::runtime::{Mutex, lock};
 pub(crate) use crate::semantics::collapse::NotShareable;
 use crate::store::Fence;
 
-/// How long the collapser remembers that answers for a key cannot be shared.
-const REMEMBERED: Duration = Duration::from_secs(30);
 /// For how many keys it remembers that; the least used are forgotten.
 const MOST_REMEMBERED: usize = 16_384;
 /// One where schedules are explored, so that the random hash of a collapse key has no part in them.
@@ -49,12 +47,31 @@ pub(crate) struct CollapseKey {
 /// A key by its name, and whether the request carried credentials that are not in the key.
 type Kind = (u128, bool);
 
+/// How long it is known that answers for a key cannot be shared.
+#[derive(Clone, Copy)]
+struct Remembered {
+    span: Duration,
+    until: SystemTime,
+}
+
+impl Remembered {
+    fn from(now: SystemTime, span: Duration) -> Self {
+        let until = now.checked_add(span).unwrap_or(now); // no clock gets there
+        Self { span, until }
+    }
+
+    /// Not where the clock has been set back: it would last for longer.
+    fn lasts(self, now: SystemTime) -> bool {
+        now < self.until && self.until.duration_since(now).is_ok_and(|left| left <= self.span)
+    }
+}
+
 /// Decides which request leads a call and which ones follow, and remembers the keys whose answers cannot be shared (a
 /// hit-for-pass memory).
 pub(crate) struct Collapser {
     /// How many calls have ended, by their keys' hashes.
     ended: Box<[AtomicU32]>,
-    not_shareable: Cache<Kind, SystemTime>,
+    not_shareable: Cache<Kind, Remembered>,
     /// Whether anything was ever not shareable: the cache itself takes 220 instructions to say that it is empty.
     has_not_shareable: AtomicBool,
     hasher: RandomState,
@@ -185,9 +202,8 @@ impl Collapser {
         now: SystemTime,
     ) -> Role {
         if self.has_not_shareable.load(Ordering::Acquire)
-            && let Some(until) = self.not_shareable.get(&(self.names.of(&ticket.key), has_credentials))
-            && now < until
-            && until.duration_since(now).is_ok_and(|left| left <= REMEMBERED)
+            && let Some(remembered) = self.not_shareable.get(&(self.names.of(&ticket.key), has_credentials))
+            && remembered.lasts(now)
         {
             return Role::Alone;
         }
@@ -444,9 +460,9 @@ impl Leader {
         self.call.publish(result);
     }
 
-    /// Says that the answer cannot be shared. The collapser remembers that for a while, unless other requests may get
-    /// answers that can be shared.
-    pub(crate) fn not_shareable(self, why: NotShareable, now: SystemTime) {
+    /// Says that the answer cannot be shared. The collapser remembers that for as long as `pass_for` says, unless other
+    /// requests may get answers that can be shared.
+    pub(crate) fn not_shareable(self, why: NotShareable, now: SystemTime, pass_for: Duration) {
         let why = match why {
             // It has come twice.
             NotShareable::Chance { says_so: true } if self.has_seen_failure => NotShareable::Response,
@@ -455,7 +471,7 @@ impl Leader {
         match why {
             NotShareable::Chance { .. } => {}
             NotShareable::Request if !self.has_credentials => {}
-            NotShareable::Request | NotShareable::Response => self.remember(now),
+            NotShareable::Request | NotShareable::Response => self.remember(now, pass_for),
         }
         // An answer to a request with credentials says nothing about requests without.
         let why =
@@ -466,13 +482,17 @@ impl Leader {
     }
 
     /// For a while, requests for this key do not wait for each other.
-    pub(crate) fn remember(&self, now: SystemTime) {
+    pub(crate) fn remember(&self, now: SystemTime, pass_for: Duration) {
+        if pass_for.is_zero() {
+            return;
+        }
+        let remembered = Remembered::from(now, pass_for);
         let kinds: &[bool] = if self.has_credentials { &[true] } else { &[false, true] };
         self.collapser.has_not_shareable.store(true, Ordering::Release);
         for &kind in kinds {
             self.collapser
                 .not_shareable
-                .insert((self.collapser.names.of(&self.ticket.key), kind), now + REMEMBERED);
+                .insert((self.collapser.names.of(&self.ticket.key), kind), remembered);
         }
     }
 

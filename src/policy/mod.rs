@@ -2,6 +2,7 @@
 
 mod bypass;
 mod combine;
+pub mod fastly;
 mod from_fn;
 mod hooks;
 mod pattern;
@@ -16,6 +17,7 @@ use http::{Extensions, request};
 
 pub use self::bypass::Bypass;
 pub use self::combine::{BeforeRequest, CachePolicyExt, MapRequest, MapTerms, OnDeliver, OnForward, When};
+pub use self::fastly::Fastly;
 pub use self::from_fn::{FromFn, RequestFn, from_fn, request_fn};
 pub(crate) use self::hooks::PolicyData;
 pub use self::hooks::{Delivery, ForwardReason, PolicyExchange, Reason, RequestAction};

@@ -299,9 +299,9 @@ pub(crate) fn get(uri: Uri) -> Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::Request;
     use http::header::{self, HeaderMap};
     use http::uri::Scheme;
-    use http::Request;
     use proptest::prelude::*;
 
     fn parts(uri: &str, host: &[&'static str]) -> Parts {
