@@ -48,6 +48,8 @@
 //! |---|---|---|
 //! | `axum` | yes | reads axum's `OriginalUri`, so that nested routers key by the URI the client asked for |
 //! | `blake3` | no | strong entity tags: `Tagging::strong()` |
+//! | `serde` | no | policies of CloudFront from the JSON of its API: `policy::cloudfront` |
+//! | `viewer` | no | fields that tell of a request's client: its device, address and country |
 //!
 //! Without `axum`, do not put one layer (or one store) into several routers nested under different prefixes: axum
 //! strips the prefix, and the routers would share entries. A layer around the outermost router is safe either way.

@@ -3,12 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use http::header::{self, HeaderMap};
-use http::{HeaderValue, Method, StatusCode, response};
+use http::{HeaderValue, StatusCode, response};
 
 use super::Fetch;
 use crate::entry::{Part, ResponseHead};
-use crate::policy::{PolicyExchange, Terms, VaryRule};
-use crate::respond::request::CacheRequest;
+use crate::policy::{Judged, Terms, VaryRule};
 use crate::semantics::Rules;
 use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::cache_status::Detail;
@@ -16,8 +15,8 @@ use crate::semantics::fields::ResponseFields;
 use crate::semantics::framing;
 use crate::semantics::freshness;
 use crate::semantics::stored::{AddedFields, StoredFields};
-use crate::semantics::storing::{self, NotStored};
-use crate::semantics::terms::{Fetched, ResponseView, StandardTerms, Timing};
+use crate::semantics::storing::NotStored;
+use crate::semantics::terms::{Fetched, ResponseView, Timing};
 use crate::semantics::vary::{NeverMatches, Selecting};
 use crate::store::Store;
 
@@ -48,11 +47,12 @@ impl<S: Store> Fetch<S> {
             max_body: max_object,
             method: &self.sent.method,
             names_target: self.sent.names_target,
-            request,
+            request: request.judged(),
             sent: self.sent.fields.as_ref(),
             store: Ok(()),
         };
-        let (ResponseView { date, directives, fields, .. }, mut terms) = judged.terms(response, received_at);
+        let (ResponseView { date, directives, fields, .. }, mut terms) =
+            judged.terms(&request.policy, response, received_at);
         terms.max_body = terms.max_body.min(max_object);
         let mut selecting = Selecting::default();
         if terms.store.is_ok() {
@@ -110,51 +110,6 @@ impl<S: Store> Fetch<S> {
         let word = self.assess(response, received_at).terms.store;
         self.exchange.request.directives.no_store = true;
         word
-    }
-}
-
-/// The request that a response answers, as far as rules and policy judge the response by it.
-pub(crate) struct Judged<'a> {
-    pub(crate) is_background: bool,
-    /// The most bytes of content that the store takes.
-    pub(crate) max_body: u64,
-    /// As it was sent.
-    pub(crate) method: &'a Method,
-    pub(crate) names_target: bool,
-    pub(crate) request: &'a CacheRequest,
-    /// The fields of the request as it was sent, where the policy wants to see them.
-    pub(crate) sent: Option<&'a HeaderMap>,
-    /// Whether anything is stored at all.
-    pub(crate) store: Result<(), NotStored>,
-}
-
-impl Judged<'_> {
-    /// The terms of a response that was received at `received_at`: what the rules say, then what the policy makes of it.
-    pub(crate) fn terms(&self, response: &response::Parts, received_at: SystemTime) -> (ResponseView, Terms) {
-        let request = self.request;
-        let (rules, policy) = (request.rules(), &request.policy);
-        let view = ResponseView::of(response.status, &response.headers, received_at, rules);
-        let exchange = storing::Exchange {
-            method: self.method,
-            names_target: self.names_target,
-            request: &request.parts.headers,
-            request_directives: &request.directives,
-            keyed: request.key.keyed_credentials(&request.parts.headers),
-            is_identified: request.key.is_identified(),
-            status: response.status,
-            response: &response.headers,
-            response_fields: view.fields,
-            directives: &view.directives,
-            source: view.source,
-        };
-        let standard = StandardTerms::of(&exchange, view.lifetime, request.key.uri(), rules);
-        let mut terms = Terms::from_standard(standard, self.max_body, view.directives.unstored());
-        terms.store = self.store.and(terms.store);
-        let mut exchange = PolicyExchange::new(&request.key, &request.parts, response, &policy.data);
-        exchange.is_background = self.is_background;
-        exchange.sent = self.sent;
-        policy.hooks.response(&exchange, &mut terms);
-        (view, terms)
     }
 }
 

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use http::{Extensions, request};
 
-use super::{CachePolicy, Delivery, ForwardReason, PolicyExchange, RequestAction, Terms};
+use super::{CachePolicy, Delivery, ForwardReason, PolicyExchange, ReportOnly, RequestAction, Terms};
 use crate::semantics::Rules;
 
 /// Changes one thing about a policy, and keeps everything else.
@@ -78,6 +78,11 @@ pub trait CachePolicyExt: CachePolicy + Sized {
         F: Fn(&mut request::Parts, &ForwardReason<'_>) + Send + Sync + 'static,
     {
         OnForward { forward, policy: self }
+    }
+
+    /// Asks another policy, too, and counts what it would do; see [`ReportOnly`].
+    fn report_only<C: CachePolicy>(self, candidate: C) -> ReportOnly<Self, C> {
+        ReportOnly::new(self, candidate)
     }
 
     /// Leaves requests that match to another policy, with all its hooks and rules. It is asked once for a request, with the

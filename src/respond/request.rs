@@ -10,7 +10,7 @@ use crate::entry::aliases;
 use crate::entry::key::CacheKey;
 use crate::entry::partial;
 use crate::entry::{ResponseHead, StoredResponse};
-use crate::policy::RequestPolicy;
+use crate::policy::{JudgedRequest, RequestPolicy};
 use crate::semantics::accept::accepts_media_type;
 use crate::semantics::cache_control::RequestDirectives;
 use crate::semantics::fields::RequestFields;
@@ -55,6 +55,11 @@ impl CacheRequest {
     #[inline]
     pub(crate) fn rules(&self) -> &Rules {
         self.policy.rules(&self.parts)
+    }
+
+    /// As a response to it is judged.
+    pub(crate) fn judged(&self) -> JudgedRequest<'_> {
+        JudgedRequest { directives: &self.directives, key: &self.key, parts: &self.parts }
     }
 
     /// The same for a request that takes its time.

@@ -15,7 +15,8 @@ pub enum Codings {
     /// The same members in the same order, byte for byte, as RFC 9111 4.1 has it.
     #[default]
     AsSent,
-    /// Requests match if they accept the same ones among these codings; see [`Codings::known`].
+    /// Requests match if they accept the same ones among these codings, and are forwarded with those only; see
+    /// [`Codings::known`], [`Codings::one_of`], [`Codings::cloudfront`] and [`Codings::fastly`].
     Known(KnownCodings),
     /// The same codings with the same weights, in any order and any case; `x-gzip` is `gzip` and `x-compress` is
     /// `compress` (RFC 9110 8.4.1). A field of more than 512 bytes or 32 members, or one that is outside the grammar,
@@ -23,9 +24,26 @@ pub enum Codings {
     Negotiated,
 }
 
-/// The codings that a policy knows, in its order: made by [`Codings::known`].
+/// The codings that a policy knows, in its order, and how a request is forwarded with them: made by [`Codings::known`],
+/// [`Codings::one_of`], [`Codings::cloudfront`] and [`Codings::fastly`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KnownCodings(Box<[Box<[u8]>]>);
+pub struct KnownCodings {
+    form: Form,
+    names: Box<[Box<[u8]>]>,
+}
+
+/// The `Accept-Encoding` of a forwarded request, as known codings make it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// `br,gzip`, or `identity` if none is accepted; a request without the field stays without it.
+    CloudFront,
+    /// `br` or no field.
+    Fastly,
+    /// `br, gzip`, or `identity` if none is accepted or there is no field.
+    List,
+    /// `br`, or `identity` if none is accepted or there is no field.
+    One,
+}
 
 /// How `Accept-Language` matches, which is always case-insensitive (RFC 4647 2).
 ///
@@ -89,8 +107,8 @@ impl Meaning {
     pub(super) fn weight(&self) -> usize {
         let accepted = self.accepted.iter().flatten();
         let by = match &self.by {
-            By::Codings(Codings::Known(KnownCodings(known))) => {
-                known.iter().map(|coding| size_of::<Box<[u8]>>() + coding.len()).sum()
+            By::Codings(Codings::Known(known)) => {
+                known.names.iter().map(|coding| size_of::<Box<[u8]>>() + coding.len()).sum()
             }
             By::Languages(_, Some(content)) => content.len(),
             By::Codings(_) | By::Languages(..) => 0,
@@ -117,7 +135,7 @@ impl By {
     /// `None` if the request has no such field, or one without a normal form.
     fn accepted(&self, request: &HeaderMap, name: &HeaderName) -> Option<Accepted> {
         match self {
-            Self::Codings(Codings::Known(known)) => Some(known.accepted(request)),
+            Self::Codings(Codings::Known(known)) => known.accepted(request),
             Self::Codings(_) => Some(in_any_order(codings(request)?)),
             Self::Languages(Languages::AsSent, _) => Some(weighted(request, name)?.into_boxed_slice()),
             Self::Languages(Languages::Negotiated, _) => Some(in_any_order(weighted(request, name)?)),
@@ -141,6 +159,59 @@ impl Codings {
     /// # let _ = CacheBuilder::default().policy(policy).build();
     /// ```
     pub fn known<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::in_form(Form::List, names)
+    }
+
+    /// Requests match if the first of these codings that they accept is the same, and they are forwarded with that one
+    /// alone: `br;q=0.1, gzip` and `gzip, br, zstd` both ask for `br` if that is listed before `gzip`. At most one variant
+    /// is stored for each coding, and one without. In all else as [`Codings::known`].
+    ///
+    /// ```
+    /// use http::HeaderMap;
+    /// use larder::semantics::accept::Codings;
+    /// let mut headers = HeaderMap::new();
+    /// headers.insert("accept-encoding", "gzip, deflate, br, zstd".parse().unwrap());
+    /// Codings::one_of(["zstd", "br", "gzip"]).normalise(&mut headers);
+    /// assert_eq!(headers["accept-encoding"], "zstd");
+    /// ```
+    pub fn one_of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::in_form(Form::One, names)
+    }
+
+    /// As [`Codings::known`], but in the words of CloudFront, whose cache policies know `["br", "gzip"]`, or one of them:
+    /// a request is forwarded with `br,gzip`, `br` or `gzip`, and with `identity` if it accepts none of them. A request
+    /// without the field is forwarded without it, and does not match one that accepts none, because to an origin the
+    /// two may differ.
+    ///
+    /// ```
+    /// use http::HeaderMap;
+    /// use larder::semantics::accept::Codings;
+    /// let mut headers = HeaderMap::new();
+    /// headers.insert("accept-encoding", "gzip, deflate, br".parse().unwrap());
+    /// Codings::cloudfront(["br", "gzip"]).normalise(&mut headers);
+    /// assert_eq!(headers["accept-encoding"], "br,gzip");
+    /// ```
+    pub fn cloudfront<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::in_form(Form::CloudFront, names)
+    }
+
+    /// As [`Codings::one_of`], but in the words of Fastly, which knows `["gzip", "deflate"]`, or `["br", "gzip", "deflate"]`
+    /// with Brotli switched on: a request that accepts none of them is forwarded without the field, like one that has none.
+    /// An origin must not take that for a permission to code, as RFC 9110 12.5.3 gives it.
+    ///
+    /// ```
+    /// use http::HeaderMap;
+    /// use larder::semantics::accept::Codings;
+    /// let mut headers = HeaderMap::new();
+    /// headers.insert("accept-encoding", "gzip, deflate, br".parse().unwrap());
+    /// Codings::fastly(["gzip", "deflate"]).normalise(&mut headers);
+    /// assert_eq!(headers["accept-encoding"], "gzip");
+    /// ```
+    pub fn fastly<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::in_form(Form::Fastly, names)
+    }
+
+    fn in_form<'a>(form: Form, names: impl IntoIterator<Item = &'a str>) -> Self {
         let mut known: Vec<Box<[u8]>> = Vec::new();
         for name in names {
             let name = unaliased(name.to_ascii_lowercase().into_bytes().into_boxed_slice());
@@ -148,15 +219,15 @@ impl Codings {
                 known.push(name);
             }
         }
-        Self::Known(KnownCodings(known.into_boxed_slice()))
+        Self::Known(KnownCodings { form, names: known.into_boxed_slice() })
     }
 
-    /// Reduces `Accept-Encoding` to those of the [known](Codings::known) codings that it accepts, in the policy's
-    /// order, without weights; to `identity` if it accepts none of them. Does nothing unless the codings are
-    /// [`Codings::Known`].
+    /// Gives a request the `Accept-Encoding` with which it is forwarded: of the known codings, those that it accepts,
+    /// in the policy's order, without weights, as [`Codings::known`], [`Codings::one_of`], [`Codings::cloudfront`] and
+    /// [`Codings::fastly`] say. Does nothing unless the codings are [`Codings::Known`].
     ///
-    /// A request without the field asks for `identity` as well. By RFC 9110 12.5.3 it accepts every coding, but clients
-    /// that do not send the field can't decode any, and would cause a separate copy to be stored.
+    /// With `known` and `one_of`, a request without the field asks for `identity`. By RFC 9110 12.5.3 it accepts every
+    /// coding, but clients that do not send the field can't decode any, and would cause a separate copy to be stored.
     ///
     /// ```
     /// use http::HeaderMap;
@@ -170,20 +241,42 @@ impl Codings {
         let Self::Known(known) = self else {
             return;
         };
-        let accepted = known.accepted(headers);
-        let names: Vec<_> = accepted.iter().map(|(name, _)| &**name).collect();
-        let value = HeaderValue::from_bytes(&names.join(&b", "[..])).ok().filter(|value| !value.is_empty());
-        headers
-            .insert(header::ACCEPT_ENCODING, value.unwrap_or_else(|| HeaderValue::from_static("identity")));
+        match known.normalised(headers) {
+            Some(value) => drop(headers.insert(header::ACCEPT_ENCODING, value)),
+            None => drop(headers.remove(header::ACCEPT_ENCODING)),
+        }
     }
 }
 
 impl KnownCodings {
-    /// Those that a request accepts (RFC 9110 12.5.3), in this order and with one weight.
-    fn accepted(&self, request: &HeaderMap) -> Accepted {
+    /// Those that a request accepts (RFC 9110 12.5.3), in this order and with one weight. `None` for a request without
+    /// the field, if it is forwarded without it and one that accepts none is not.
+    fn accepted(&self, request: &HeaderMap) -> Option<Accepted> {
+        if self.form == Form::CloudFront && !request.contains_key(header::ACCEPT_ENCODING) {
+            return None;
+        }
         let members = codings(request).unwrap_or_default();
-        let accepted = self.0.iter().filter(|name| is_accepted(&members, name));
-        accepted.map(|name| (name.clone(), ALL)).collect()
+        let accepted = self.names.iter().filter(|name| is_accepted(&members, name));
+        let most = if self.takes_one() { 1 } else { self.names.len() };
+        Some(accepted.take(most).map(|name| (name.clone(), ALL)).collect())
+    }
+
+    fn takes_one(&self) -> bool {
+        matches!(self.form, Form::Fastly | Form::One)
+    }
+
+    /// The field of a forwarded request; `None` for no field.
+    fn normalised(&self, request: &HeaderMap) -> Option<HeaderValue> {
+        let accepted = self.accepted(request)?;
+        let names: Vec<_> = accepted.iter().map(|(name, _)| &**name).collect();
+        let separator = if self.form == Form::CloudFront { &b","[..] } else { b", " };
+        let value = HeaderValue::from_bytes(&names.join(separator)).ok().filter(|value| !value.is_empty());
+        match self.form {
+            Form::Fastly => value,
+            Form::CloudFront | Form::List | Form::One => {
+                Some(value.unwrap_or_else(|| HeaderValue::from_static("identity")))
+            }
+        }
     }
 }
 
@@ -540,6 +633,74 @@ mod tests {
         let mut headers = as_it_came;
         Codings::known([]).normalise(&mut headers);
         assert_eq!(headers[header::ACCEPT_ENCODING], "identity");
+    }
+
+    /// What a request is forwarded with, if it has this field or none.
+    #[track_caller]
+    fn check_forwarded(codings: &Codings, field: Option<&str>, expected: Option<&str>) {
+        let value = |field| HeaderValue::from_str(field).expect("a value");
+        let mut headers: HeaderMap =
+            field.map(|field| (header::ACCEPT_ENCODING, value(field))).into_iter().collect();
+        for times in ["once", "twice"] {
+            codings.normalise(&mut headers);
+            let forwarded = headers.get(header::ACCEPT_ENCODING).map(|value| value.to_str().expect("ASCII"));
+            assert_eq!(forwarded, expected, "{codings:?}, {field:?}, {times}");
+        }
+        check_codings(codings, field, expected, true);
+    }
+
+    #[test]
+    fn va3_known_codings_are_forwarded_in_the_words_of_cloudfront() {
+        let (both, gzip, br) =
+            (Codings::cloudfront(["br", "gzip"]), Codings::cloudfront(["gzip"]), Codings::cloudfront(["br"]));
+        for (field, expected) in [
+            (Some("gzip, br"), [Some("br,gzip"), Some("gzip"), Some("br")]),
+            (Some("br;q=1, gzip"), [Some("br,gzip"), Some("gzip"), Some("br")]),
+            (Some("zstd, br, gzip"), [Some("br,gzip"), Some("gzip"), Some("br")]),
+            (Some("gzip"), [Some("gzip"), Some("gzip"), Some("identity")]),
+            (Some("br"), [Some("br"), Some("identity"), Some("br")]),
+            (Some("br, gzip;q=0"), [Some("br"), Some("identity"), Some("br")]),
+            (Some("deflate"), [Some("identity"); 3]),
+            (Some(""), [Some("identity"); 3]),
+            (Some("*;q=0"), [Some("identity"); 3]),
+            (None, [None; 3]),
+        ] {
+            for (codings, expected) in [&both, &gzip, &br].into_iter().zip(expected) {
+                check_forwarded(codings, field, expected);
+            }
+        }
+        // To an origin, no field may be more than one that accepts nothing.
+        check_codings(&both, None, Some("identity"), false);
+        check_codings(&both, None, None, true);
+        check_codings(&both, Some("deflate"), Some("identity;q=0"), true);
+        check_codings(&both, Some("br"), Some("br, gzip"), false);
+        check_forwarded(&Codings::cloudfront(["zstd", "br", "gzip"]), Some("*"), Some("zstd,br,gzip"));
+    }
+
+    #[test]
+    fn va3_one_of_the_known_codings_is_forwarded() {
+        let one = Codings::one_of(["zstd", "br", "gzip"]);
+        let (fastly, brotli) =
+            (Codings::fastly(["gzip", "deflate"]), Codings::fastly(["br", "gzip", "deflate"]));
+        for (field, expected) in [
+            (Some("gzip, deflate, br, zstd"), [Some("zstd"), Some("gzip"), Some("br")]),
+            (Some("gzip, deflate, br"), [Some("br"), Some("gzip"), Some("br")]),
+            (Some("br;q=0.1, gzip"), [Some("br"), Some("gzip"), Some("br")]),
+            (Some("br;q=0, gzip"), [Some("gzip"); 3]),
+            (Some("x-gzip"), [Some("gzip"); 3]),
+            (Some("deflate"), [Some("identity"), Some("deflate"), Some("deflate")]),
+            (Some("exi"), [Some("identity"), None, None]),
+            (Some("identity;q=0"), [Some("identity"), None, None]),
+            (None, [Some("identity"), None, None]),
+        ] {
+            for (codings, expected) in [&one, &fastly, &brotli].into_iter().zip(expected) {
+                check_forwarded(codings, field, expected);
+            }
+        }
+        check_codings(&one, Some("gzip, br"), Some("br, deflate"), true);
+        check_codings(&one, Some("gzip, br"), Some("gzip"), false);
+        check_codings(&fastly, None, Some("identity"), true);
+        check_codings(&one, None, Some("exi"), true);
     }
 
     proptest! {

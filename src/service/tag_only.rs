@@ -18,10 +18,9 @@ use crate::body::prefetch::{self, Content, Prefetch, WaitFor};
 use crate::entry::key::CacheKey;
 use crate::error::BoxError;
 use crate::fetch::InnerService;
-use crate::fetch::assess::Judged;
 use crate::limits::calls::CallPermit;
 use crate::observe::{Answer, RequestReport};
-use crate::policy::RequestPolicy;
+use crate::policy::{Judged, RequestPolicy};
 use crate::respond::request::CacheRequest;
 use crate::respond::{Received, no_content};
 use crate::semantics::cache_control::ResponseDirectives;
@@ -205,11 +204,11 @@ impl<S> TagOnly<S> {
             max_body: 0,
             method: &self.method,
             names_target: false,
-            request,
+            request: request.judged(),
             sent: sent.as_ref(),
             store: Err(NotStored::SwitchedOff),
         };
-        let (_, terms) = judged.terms(response, self.core().clock.now());
+        let (_, terms) = judged.terms(&request.policy, response, self.core().clock.now());
         terms.for_client(&mut response.headers, &mut HeaderMap::new());
     }
 

@@ -1,13 +1,14 @@
 //! What a field says, as bytes.
 //!
 //! ```text
-//! u8 kind: 1 codings in any order, 2 known codings, 3 languages as sent, 4 languages in any order
-//! 2: u32 count | known codings; 4: the content's language, or absent
+//! u8 kind: 1 codings in any order, 3 languages as sent, 4 languages in any order; known codings: 2 listed, 5 one of them,
+//!     6 as CloudFront, 7 as Fastly
+//! 2, 5, 6, 7: u32 count | known codings; 4: the content's language, or absent
 //! u32 count, or 0xffffffff where there is no normal form | what is accepted: name, u16 weight in thousandths
 //! ```
 
 use super::{
-    ALL, Accepted, By, Codings, KnownCodings, Languages, MOST_MEMBERS, Meaning, Weighted, in_any_order,
+    ALL, Accepted, By, Codings, Form, KnownCodings, Languages, MOST_MEMBERS, Meaning, Weighted, in_any_order,
 };
 use crate::semantics::bytes::{Reader, put, put_count};
 use crate::semantics::fields::is_token;
@@ -17,10 +18,15 @@ impl Meaning {
         match &self.by {
             // A field that is compared as sent has no meaning apart from that.
             By::Codings(Codings::AsSent | Codings::Negotiated) => target.push(1),
-            By::Codings(Codings::Known(KnownCodings(known))) => {
-                target.push(2);
-                put_count(target, known.len());
-                known.iter().for_each(|coding| put(target, Some(coding)));
+            By::Codings(Codings::Known(known)) => {
+                target.push(match known.form {
+                    Form::List => 2,
+                    Form::One => 5,
+                    Form::CloudFront => 6,
+                    Form::Fastly => 7,
+                });
+                put_count(target, known.names.len());
+                known.names.iter().for_each(|coding| put(target, Some(coding)));
             }
             By::Languages(Languages::AsSent, _) => target.push(3),
             By::Languages(Languages::Negotiated, content) => {
@@ -41,7 +47,10 @@ impl Meaning {
     pub(in crate::semantics) fn read(kind: u8, reader: &mut Reader<'_>) -> Option<Self> {
         let by = match kind {
             1 => By::Codings(Codings::Negotiated),
-            2 => By::Codings(Codings::Known(KnownCodings(known(reader)?))),
+            2 => By::Codings(known(Form::List, reader)?),
+            5 => By::Codings(known(Form::One, reader)?),
+            6 => By::Codings(known(Form::CloudFront, reader)?),
+            7 => By::Codings(known(Form::Fastly, reader)?),
             3 => By::Languages(Languages::AsSent, None),
             4 => {
                 let content = reader.optional()?;
@@ -67,11 +76,13 @@ impl By {
     /// Whether it is a normal form, or there may be none.
     fn can_accept(&self, accepted: Option<&Accepted>) -> bool {
         match (self, accepted) {
-            (Self::Codings(Codings::Known(KnownCodings(known))), accepted) => {
-                accepted.is_some_and(|accepted| {
-                    let mut known = known.iter();
-                    accepted.iter().all(|(name, weight)| *weight == ALL && known.any(|known| known == name))
-                })
+            (Self::Codings(Codings::Known(known)), None) => known.form == Form::CloudFront,
+            (Self::Codings(Codings::Known(known)), Some(accepted)) => {
+                let mut names = known.names.iter();
+                (accepted.len() <= 1 || !known.takes_one())
+                    && accepted
+                        .iter()
+                        .all(|(name, weight)| *weight == ALL && names.any(|known| known == name))
             }
             (_, None) => true,
             (Self::Languages(Languages::AsSent, _), Some(accepted)) => accepted.len() <= MOST_MEMBERS,
@@ -87,15 +98,14 @@ fn weighted(reader: &mut Reader<'_>) -> Option<Weighted> {
     reader.u16().filter(|weight| *weight <= ALL).map(|weight| (name, weight))
 }
 
-/// The list that a policy would make of these names, if it is the same.
-fn known(reader: &mut Reader<'_>) -> Option<Box<[Box<[u8]>]>> {
+/// The codings that a policy would make of these names, if it takes them as they are.
+fn known(form: Form, reader: &mut Reader<'_>) -> Option<Codings> {
     let names = reader.list(|reader| std::str::from_utf8(reader.bytes()?).ok())?;
-    match Codings::known(names.iter().copied()) {
-        Codings::Known(KnownCodings(known)) => {
-            known.iter().map(|name| &**name).eq(names.iter().map(|name| name.as_bytes())).then_some(known)
-        }
-        Codings::AsSent | Codings::Negotiated => None,
-    }
+    let codings = Codings::in_form(form, names.iter().copied());
+    let is_taken = |known: &KnownCodings| {
+        known.names.iter().map(|name| &**name).eq(names.iter().map(|name| name.as_bytes()))
+    };
+    matches!(&codings, Codings::Known(known) if is_taken(known)).then_some(codings)
 }
 
 fn lower_case_token(name: &[u8]) -> Option<Box<[u8]>> {

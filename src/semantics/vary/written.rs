@@ -121,7 +121,9 @@ mod tests {
             ], 0..3),
             other in prop::collection::vec(any_value(), 0..3),
             rules in prop_oneof![
-                Just(Codings::AsSent), Just(Codings::Negotiated), Just(Codings::known(["br", "gzip", "X-Compress"]))
+                Just(Codings::AsSent), Just(Codings::Negotiated), Just(Codings::known(["br", "gzip", "X-Compress"])),
+                Just(Codings::one_of(["gzip", "br"])), Just(Codings::cloudfront(["br", "gzip"])),
+                Just(Codings::fastly(["br", "gzip"])),
             ],
             is_negotiated: bool,
             has_range: bool,

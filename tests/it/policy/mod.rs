@@ -3,5 +3,7 @@
 mod composed;
 mod fastly;
 mod hooks;
+mod live;
 mod policies;
+mod report_only;
 mod table;

@@ -1,0 +1,80 @@
+//! What the rules say of a response, and what a policy makes of it.
+
+use std::time::SystemTime;
+
+use http::{HeaderMap, Method, request, response};
+
+use super::{CachePolicy, PolicyData, PolicyExchange, RequestPolicy, Terms};
+use crate::entry::key::CacheKey;
+use crate::semantics::cache_control::RequestDirectives;
+use crate::semantics::storing::{self, NotStored};
+use crate::semantics::terms::{ResponseView, StandardTerms};
+
+/// A request, as a response to it is judged.
+#[derive(Clone, Copy)]
+pub(crate) struct JudgedRequest<'a> {
+    pub(crate) directives: &'a RequestDirectives,
+    pub(crate) key: &'a CacheKey,
+    pub(crate) parts: &'a request::Parts,
+}
+
+/// The request that a response answers, as far as rules and policy judge the response by it.
+pub(crate) struct Judged<'a> {
+    pub(crate) is_background: bool,
+    /// The most bytes of content that the store takes.
+    pub(crate) max_body: u64,
+    /// As it was sent.
+    pub(crate) method: &'a Method,
+    pub(crate) names_target: bool,
+    pub(crate) request: JudgedRequest<'a>,
+    /// The fields of the request as it was sent, where the policy wants to see them.
+    pub(crate) sent: Option<&'a HeaderMap>,
+    /// Whether anything is stored at all.
+    pub(crate) store: Result<(), NotStored>,
+}
+
+impl Judged<'_> {
+    /// The terms of a response that was received at `received_at`.
+    pub(crate) fn terms(
+        &self,
+        policy: &RequestPolicy,
+        response: &response::Parts,
+        received_at: SystemTime,
+    ) -> (ResponseView, Terms) {
+        self.terms_by(&*policy.hooks, &policy.data, response, received_at)
+    }
+
+    /// [`Judged::terms`] by a policy that has left this data for its later hooks.
+    pub(crate) fn terms_by(
+        &self,
+        policy: &dyn CachePolicy,
+        data: &PolicyData,
+        response: &response::Parts,
+        received_at: SystemTime,
+    ) -> (ResponseView, Terms) {
+        let JudgedRequest { directives, key, parts } = self.request;
+        let rules = policy.rules(parts, data.extensions());
+        let view = ResponseView::of(response.status, &response.headers, received_at, rules);
+        let exchange = storing::Exchange {
+            method: self.method,
+            names_target: self.names_target,
+            request: &parts.headers,
+            request_directives: directives,
+            keyed: key.keyed_credentials(&parts.headers),
+            is_identified: key.is_identified(),
+            status: response.status,
+            response: &response.headers,
+            response_fields: view.fields,
+            directives: &view.directives,
+            source: view.source,
+        };
+        let standard = StandardTerms::of(&exchange, view.lifetime, key.uri(), rules);
+        let mut terms = Terms::from_standard(standard, self.max_body, view.directives.unstored());
+        terms.store = self.store.and(terms.store);
+        let mut exchange = PolicyExchange::new(key, parts, response, data);
+        exchange.is_background = self.is_background;
+        exchange.sent = self.sent;
+        policy.response(&exchange, &mut terms);
+        (view, terms)
+    }
+}
