@@ -5,22 +5,23 @@
 
 pub(crate) mod background;
 pub(crate) mod key_memory;
+mod not_shared;
 pub(crate) mod purge_state;
 pub(crate) mod unknown_outcomes;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
-use quick_cache::sync::Cache;
 
+use self::not_shared::NotShared;
 use self::purge_state::PurgeState;
 use crate::body::flight::Flight;
-use crate::entry::key::{CacheKey, KeyNames};
+use crate::entry::key::CacheKey;
 use crate::entry::{ResponseHead, StoredResponse};
 use crate::limits::{GaugeGuard, Gauges};
 use crate::runtime::slab::Slab;
@@ -28,8 +29,6 @@ use crate::runtime::{Mutex, lock};
 pub(crate) use crate::semantics::collapse::NotShareable;
 use crate::store::Fence;
 
-/// For how many keys it remembers that; the least used are forgotten.
-const MOST_REMEMBERED: usize = 16_384;
 /// One where schedules are explored, so that the random hash of a collapse key has no part in them.
 const SHARDS: usize = if cfg!(shuttle) { 1 } else { 16 };
 
@@ -44,39 +43,14 @@ pub(crate) struct CollapseKey {
     pub(crate) variant: Option<Box<[u8]>>,
 }
 
-/// A key by its name, and whether the request carried credentials that are not in the key.
-type Kind = (u128, bool);
-
-/// How long it is known that answers for a key cannot be shared.
-#[derive(Clone, Copy)]
-struct Remembered {
-    span: Duration,
-    until: SystemTime,
-}
-
-impl Remembered {
-    fn from(now: SystemTime, span: Duration) -> Self {
-        let until = now.checked_add(span).unwrap_or(now); // no clock gets there
-        Self { span, until }
-    }
-
-    /// Not where the clock has been set back: it would last for longer.
-    fn lasts(self, now: SystemTime) -> bool {
-        now < self.until && self.until.duration_since(now).is_ok_and(|left| left <= self.span)
-    }
-}
-
 /// Decides which request leads a call and which ones follow, and remembers the keys whose answers cannot be shared (a
 /// hit-for-pass memory).
 pub(crate) struct Collapser {
     /// How many calls have ended, by their keys' hashes.
     ended: Box<[AtomicU32]>,
-    not_shareable: Cache<Kind, Remembered>,
-    /// Whether anything was ever not shareable: the cache itself takes 220 instructions to say that it is empty.
-    has_not_shareable: AtomicBool,
     hasher: RandomState,
     gauges: Arc<Gauges>,
-    names: KeyNames,
+    not_shared: NotShared,
     shards: [Mutex<HashMap<CollapseKey, Arc<Call>>>; SHARDS],
 }
 
@@ -168,11 +142,9 @@ impl Collapser {
     pub(crate) fn new(gauges: Arc<Gauges>) -> Self {
         Self {
             ended: (0..COUNTS).map(|_| AtomicU32::new(0)).collect(),
-            not_shareable: Cache::new(MOST_REMEMBERED),
-            has_not_shareable: AtomicBool::new(false),
             hasher: RandomState::new(),
             gauges,
-            names: KeyNames::default(),
+            not_shared: NotShared::default(),
             shards: std::array::from_fn(|_| Mutex::default()),
         }
     }
@@ -201,10 +173,7 @@ impl Collapser {
         purged: PurgeState,
         now: SystemTime,
     ) -> Role {
-        if self.has_not_shareable.load(Ordering::Acquire)
-            && let Some(remembered) = self.not_shareable.get(&(self.names.of(&ticket.key), has_credentials))
-            && remembered.lasts(now)
-        {
+        if self.not_shared.has(&ticket.key, has_credentials, now) {
             return Role::Alone;
         }
         let mut calls = lock(self.shard(ticket));
@@ -275,16 +244,9 @@ impl Collapser {
         })
     }
 
-    /// Removes a key from the hit-for-pass memory, because its answers can be shared after all. An answer to a request
-    /// without credentials says nothing about requests with them.
+    /// Removes a key from the hit-for-pass memory, because its answers can be shared after all.
     pub(crate) fn forget(&self, key: &CacheKey, has_credentials: bool) {
-        if !self.has_not_shareable.load(Ordering::Acquire) {
-            return;
-        }
-        let kinds: &[bool] = if has_credentials { &[false, true] } else { &[false] };
-        for &kind in kinds {
-            self.not_shareable.remove(&(self.names.of(key), kind));
-        }
+        self.not_shared.forget(key, has_credentials);
     }
 
     fn close(&self, ticket: &CollapseKey, call: &Arc<Call>) {
@@ -483,17 +445,7 @@ impl Leader {
 
     /// For a while, requests for this key do not wait for each other.
     pub(crate) fn remember(&self, now: SystemTime, pass_for: Duration) {
-        if pass_for.is_zero() {
-            return;
-        }
-        let remembered = Remembered::from(now, pass_for);
-        let kinds: &[bool] = if self.has_credentials { &[true] } else { &[false, true] };
-        self.collapser.has_not_shareable.store(true, Ordering::Release);
-        for &kind in kinds {
-            self.collapser
-                .not_shareable
-                .insert((self.collapser.names.of(&self.ticket.key), kind), remembered);
-        }
+        self.collapser.not_shared.remember(&self.ticket.key, self.has_credentials, now, pass_for);
     }
 
     /// Whether a later call has replaced this one, so that the result of this one is not stored.

@@ -25,6 +25,7 @@
 //! | "serve stale" of the console, 43,200 s | [`Fastly::serve_stale`] |
 //! | hit-for-pass for the TTL, from 2 minutes to an hour | the same; [`Fastly::pass_for`] |
 //! | `beresp.ttl = 1s; beresp.grace = 5s` for a 503 | [`Fastly::short_errors`] |
+//! | `Accept-Encoding` is normalised to one coding or none | the same; [`Fastly::brotli`], [`Fastly::codings`] |
 //! | `Surrogate-Key` | the tags of a response, of which what exceeds the limits does not count; [`Fastly::tag_fields`], [`Fastly::excess_tags`] |
 //!
 //! # Where it is more careful
@@ -39,9 +40,9 @@
 //!   Fastly does not document it. [`Fastly::targets`] with no names lets none count.
 //! - An error never replaces a good response that is stored (F15), and `no-store` of a request is obeyed.
 
-mod judge;
 mod surrogate;
 mod tags;
+mod terms;
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -54,6 +55,7 @@ use self::tags::SURROGATE_KEY;
 pub use self::tags::{ExcessTags, TagField};
 use super::{CachePolicy, Delivery, ForwardReason, PolicyExchange, RequestAction, Terms};
 use crate::semantics::Rules;
+use crate::semantics::accept::Codings;
 
 /// What a Fastly service does; see the [module](self) for the terms, and for where it is more careful.
 #[derive(Clone, Debug)]
@@ -81,6 +83,7 @@ struct ShortErrors {
 impl Default for Fastly {
     fn default() -> Self {
         let rules = Rules {
+            codings: Codings::fastly(["gzip", "deflate"]),
             drawn_errors: true, // the status decides
             heuristic: None,
             max_error_lifetime: None,
@@ -116,6 +119,26 @@ impl Fastly {
     /// [`Fastly::new`] with the default lifetime of the platform, 120 s, which counts where no VCL says otherwise.
     pub fn platform() -> Self {
         Self::new().default_ttl(Duration::from_secs(120))
+    }
+
+    /// Whether Brotli is among the codings that a request can be forwarded with; default false. Requests are told apart, and
+    /// forwarded, by one coding or none: `br` if that is on, else `gzip`, else `deflate`
+    /// ([`Codings::fastly`]).
+    #[must_use]
+    pub fn brotli(self, on: bool) -> Self {
+        self.codings(if on {
+            Codings::fastly(["br", "gzip", "deflate"])
+        } else {
+            Codings::fastly(["gzip", "deflate"])
+        })
+    }
+
+    /// How `Accept-Encoding` selects among stored responses, and what requests are forwarded with; see
+    /// [`Fastly::brotli`] for the default.
+    #[must_use]
+    pub fn codings(mut self, codings: Codings) -> Self {
+        self.rules.codings = codings;
+        self
     }
 
     /// Keeps responses with these statuses, too: `set beresp.cacheable = true`. The default, which stays: 200, 203, 300, 301,
@@ -262,7 +285,7 @@ impl CachePolicy for Fastly {
     }
 
     fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
-        self.judge(exchange, terms);
+        self.set_terms(exchange, terms);
     }
 
     fn forward(&self, request: &mut request::Parts, _: &ForwardReason<'_>) {

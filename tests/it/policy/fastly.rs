@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use larder::policy::Fastly;
 use larder::policy::fastly::{ExcessTags, TagField};
+use larder::semantics::accept::Codings;
 use larder::store::PurgeTarget;
 
 use crate::reported::validation::until_calls;
@@ -300,5 +301,22 @@ async fn passed_to(policy: Fastly, request: &[(&str, &str)], detail: &str) {
     let bench = bench(policy, [Reply::cc("x", "max-age=60")]);
     for _ in 0..2 {
         bench.get_with("/", request).await.told(&format!("larder; fwd=uri-miss; detail=\"{detail}\""));
+    }
+}
+
+#[tokio::test]
+async fn requests_are_told_apart_and_forwarded_by_one_coding() {
+    for (policy, asked, sent) in [
+        (Fastly::new(), "gzip, deflate, br", Some("gzip")),
+        (Fastly::new(), "deflate, br", Some("deflate")),
+        (Fastly::new(), "br, gzip;q=0", None),
+        (Fastly::new().brotli(true), "gzip, deflate, br", Some("br")),
+        (Fastly::new().codings(Codings::AsSent), "gzip, br", Some("gzip, br")),
+    ] {
+        let bench = bench(policy, [Reply::new("x").field("vary", "accept-encoding")]);
+        bench.get_with("/", &[("accept-encoding", asked)]).await;
+        let seen = bench.origin.last();
+        assert_eq!(seen.headers.get("accept-encoding").map(|value| value.to_str().unwrap()), sent, "{asked}");
+        assert!(bench.get_with("/", &[("accept-encoding", asked)]).await.is_hit());
     }
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use http::{StatusCode, header};
 
-use super::Fastly;
 use super::surrogate::SurrogateControl;
 use super::tags::{ExcessTags, Tags};
+use super::{Fastly, ShortErrors};
 use crate::policy::{PolicyExchange, Terms};
 use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::freshness::LifetimeSource;
@@ -29,7 +29,7 @@ struct Reading {
 
 impl Fastly {
     /// Makes terms of what the rules have found.
-    pub(super) fn judge(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
+    pub(super) fn set_terms(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
         let (headers, status) = (&exchange.response.headers, exchange.response.status);
         let reading = Reading {
             plain: ResponseDirectives::of(headers),
@@ -71,7 +71,7 @@ impl Fastly {
             terms.stale_while_revalidate = window;
         }
         terms.stale_if_error = surrogate.stale_if_error.or(terms.stale_if_error);
-        if let Some(errors) = self.errors.filter(|_| self.is_short_error(status)) {
+        if let Some(errors) = self.short_error(status) {
             terms.lifetime = errors.lifetime;
             (terms.stale_while_revalidate, terms.stale_if_error) = (errors.stale, Some(errors.stale));
             (terms.no_cache, terms.must_revalidate) = (false, false);
@@ -117,7 +117,7 @@ impl Fastly {
         if headers.contains_key(header::SET_COOKIE) {
             return Err(Not::SetCookie);
         }
-        if !self.is_cacheable(status) && !(self.errors.is_some() && self.is_short_error(status)) {
+        if !self.is_cacheable(status) && self.short_error(status).is_none() {
             return Err(Not::Status);
         }
         let request = &exchange.request.headers;
@@ -139,8 +139,9 @@ impl Fastly {
             || self.cacheable.iter().any(|range| range.contains(&status.as_u16()))
     }
 
-    fn is_short_error(&self, status: StatusCode) -> bool {
-        is_server_error(status) && !self.is_cacheable(status)
+    /// How long an error with this status is kept that would not be otherwise.
+    fn short_error(&self, status: StatusCode) -> Option<ShortErrors> {
+        self.errors.filter(|_| is_server_error(status) && !self.is_cacheable(status))
     }
 }
 
@@ -148,10 +149,10 @@ impl Fastly {
 mod tests {
     use super::*;
     use crate::entry::key::CacheKey;
-    use crate::policy::{CachePolicy, PolicyData};
+    use crate::policy::PolicyData;
+    use crate::policy::judge::{Judged, JudgedRequest};
     use crate::semantics::cache_control::RequestDirectives;
     use crate::semantics::date;
-    use crate::semantics::terms::{ResponseView, StandardTerms};
     use http::{HeaderName, HeaderValue, Method, Request, Response};
     use std::time::UNIX_EPOCH;
 
@@ -180,25 +181,17 @@ mod tests {
                 .append(HeaderName::from_static(name), HeaderValue::from_str(value).expect("a value"));
         }
         let received_at = date::parse(DATE.1.as_bytes(), UNIX_EPOCH).expect("a date");
-        let view = ResponseView::of(response.status, &response.headers, received_at, &policy.rules);
         let key = CacheKey::of(&get).expect("a key");
-        let exchange = storing::Exchange {
+        let judged = Judged {
+            is_background: false,
+            max_body: u64::MAX,
             method: &Method::GET,
             names_target: false,
-            request: &get.headers,
-            request_directives: &RequestDirectives::of(&get.headers),
-            keyed: key.keyed_credentials(&get.headers),
-            is_identified: false,
-            status: response.status,
-            response: &response.headers,
-            response_fields: view.fields,
-            directives: &view.directives,
-            source: view.source,
+            request: JudgedRequest { directives: &RequestDirectives::default(), key: &key, parts: &get },
+            sent: None,
+            store: Ok(()),
         };
-        let standard = StandardTerms::of(&exchange, view.lifetime, key.uri(), &policy.rules);
-        let mut terms = Terms::from_standard(standard, u64::MAX, view.directives.unstored());
-        policy.response(&PolicyExchange::new(&key, &get, &response, &PolicyData::default()), &mut terms);
-        terms
+        judged.terms_by(policy, &PolicyData::default(), &response, received_at).1
     }
 
     /// The seconds for which a response is kept, or why it is not.
@@ -409,7 +402,7 @@ mod tests {
 
     #[test]
     fn fa4_tags_of_a_response_are_bare_and_their_excess_is_ignored_or_refused() {
-        let long = format!("first {}", "tag ".repeat(1) + &"x".repeat(17_000));
+        let long = format!("first tag {}", "x".repeat(17_000));
         let fields = [("surrogate-key", long.as_str()), ("cache-groups", "\"g\"")];
         let kept = terms(&Fastly::new(), 200, &fields, &[]);
         let names: Vec<_> = kept.groups.iter().map(|group| &**group).collect();
