@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use http::{Extensions, HeaderMap, Method, Response, request, response};
+use http::{HeaderMap, Method, Response, request, response};
 use quick_cache::sync::Cache;
 use smallvec::SmallVec;
 
@@ -187,13 +187,13 @@ impl<P: CachePolicy, C: CachePolicy> ReportOnly<P, C> {
 
     /// Asks the candidate about a request.
     fn ask(&self, request: &request::Parts) -> Would {
-        let (mut request, mut data) = (request.clone(), Extensions::new());
+        let (mut request, mut data) = (request.clone(), PolicyData::default());
         let key = match self.candidate.request(&mut request, &mut data) {
             RequestAction::Bypass(_) => None,
             RequestAction::Cache(key) => Some(key),
         };
         let is_hit = key.as_ref().is_some_and(|key| self.report.has(key, self.clock.now()));
-        Would { data: PolicyData::new(data), is_hit, is_judged: AtomicBool::new(false), key, request }
+        Would { data, is_hit, is_judged: AtomicBool::new(false), key, request }
     }
 
     /// Asks the candidate about a response, unless it has been asked about the one to this request.
@@ -233,18 +233,18 @@ impl<P: CachePolicy, C: CachePolicy> ReportOnly<P, C> {
 }
 
 impl<P: CachePolicy, C: CachePolicy> CachePolicy for ReportOnly<P, C> {
-    fn request(&self, request: &mut request::Parts, data: &mut Extensions) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, data: &mut PolicyData) -> RequestAction {
         if is_retrieval(&request.method) || request.method == Method::HEAD {
             let asked = (self.report.clone(), Arc::new(self.ask(request)));
             match data.get_mut::<Asked>() {
                 Some(others) => others.0.push(asked),
-                None => _ = data.insert(Asked(SmallVec::from_iter([asked]))),
+                None => data.insert(Asked(SmallVec::from_iter([asked]))),
             }
         }
         self.policy.request(request, data)
     }
 
-    fn rules(&self, request: &request::Parts, data: &Extensions) -> &Rules {
+    fn rules(&self, request: &request::Parts, data: &PolicyData) -> &Rules {
         self.policy.rules(request, data)
     }
 

@@ -48,12 +48,12 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use http::header::HeaderName;
-use http::{Extensions, StatusCode, request};
+use http::{StatusCode, request};
 
 use self::surrogate::SURROGATE_CONTROL;
 use self::tags::SURROGATE_KEY;
 pub use self::tags::{ExcessTags, TagField};
-use super::{CachePolicy, Delivery, ForwardReason, PolicyExchange, RequestAction, Terms};
+use super::{CachePolicy, Delivery, ForwardReason, PolicyData, PolicyExchange, RequestAction, Terms};
 use crate::semantics::Rules;
 use crate::semantics::accept::Codings;
 
@@ -276,11 +276,11 @@ impl Fastly {
 }
 
 impl CachePolicy for Fastly {
-    fn request(&self, request: &mut request::Parts, _: &mut Extensions) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, _: &mut PolicyData) -> RequestAction {
         RequestAction::of(request)
     }
 
-    fn rules(&self, _: &request::Parts, _: &Extensions) -> &Rules {
+    fn rules(&self, _: &request::Parts, _: &PolicyData) -> &Rules {
         &self.rules
     }
 
