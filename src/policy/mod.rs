@@ -2,8 +2,8 @@
 
 mod bypass;
 mod combine;
-pub mod fastly;
 mod data;
+pub mod fastly;
 mod from_fn;
 mod hooks;
 mod judge;
@@ -20,8 +20,8 @@ use http::request;
 
 pub use self::bypass::Bypass;
 pub use self::combine::{BeforeRequest, CachePolicyExt, MapRequest, MapTerms, OnDeliver, OnForward, When};
-pub use self::fastly::Fastly;
 pub use self::data::PolicyData;
+pub use self::fastly::Fastly;
 pub use self::from_fn::{FromFn, RequestFn, from_fn, request_fn};
 pub use self::hooks::{Delivery, ForwardReason, PolicyExchange, Reason, RequestAction};
 pub(crate) use self::judge::{Judged, JudgedRequest};
