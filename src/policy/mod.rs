@@ -3,6 +3,7 @@
 mod bypass;
 mod combine;
 mod data;
+pub mod fastly;
 mod from_fn;
 mod hooks;
 mod judge;
@@ -20,6 +21,7 @@ use http::request;
 pub use self::bypass::Bypass;
 pub use self::combine::{BeforeRequest, CachePolicyExt, MapRequest, MapTerms, OnDeliver, OnForward, When};
 pub use self::data::PolicyData;
+pub use self::fastly::Fastly;
 pub use self::from_fn::{FromFn, RequestFn, from_fn, request_fn};
 pub use self::hooks::{Delivery, ForwardReason, PolicyExchange, Reason, RequestAction};
 pub(crate) use self::judge::{Judged, JudgedRequest};

@@ -1,6 +1,7 @@
 //! Cache policies and their hooks.
 
 mod composed;
+mod fastly;
 mod hooks;
 mod live;
 mod policies;
