@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use http::Method;
 use http::header::HeaderName;
+use http::{Method, StatusCode};
 use larder::policy::Pattern;
+use larder::policy::fastly::{ExcessTags, TagField};
 use larder::semantics::Credentials;
 use larder::semantics::accept::{Codings, Languages};
 use larder::semantics::freshness::Heuristic;
@@ -45,6 +46,11 @@ by_text!(
     |text| text.parse().map(Self).map_err(|_| format!("'{text}' can't be the name of a field")),
     |name| name.0.as_str().to_owned()
 );
+
+/// The names of a list.
+pub fn names(list: &List<Name>) -> impl Iterator<Item = HeaderName> {
+    list.0.iter().map(|name| name.0.clone())
+}
 
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
@@ -132,6 +138,12 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Off<T> {
             Value::Boolean(false) => Ok(Self(None)),
             value => inner(value).map(|value| Self(Some(value))),
         }
+    }
+}
+
+impl From<Off<Time>> for Option<Duration> {
+    fn from(value: Off<Time>) -> Self {
+        value.0.map(|time| time.0)
     }
 }
 
@@ -234,5 +246,90 @@ impl From<HeuristicValue> for Heuristic {
         heuristic.most = value.most.map_or(heuristic.most, |most| most.0);
         heuristic.percent = value.percent.unwrap_or(heuristic.percent);
         heuristic
+    }
+}
+
+/// A status: a number.
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(try_from = "u16", into = "u16")]
+pub struct Status(pub StatusCode);
+
+impl TryFrom<u16> for Status {
+    type Error = String;
+
+    fn try_from(number: u16) -> Result<Self, String> {
+        StatusCode::from_u16(number).map(Self).map_err(|_| format!("'{number}' is no status"))
+    }
+}
+
+impl From<Status> for u16 {
+    fn from(status: Status) -> Self {
+        status.0.as_u16()
+    }
+}
+
+/// What can be switched on, and not off again.
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(try_from = "bool", into = "bool")]
+pub struct On;
+
+impl TryFrom<bool> for On {
+    type Error = &'static str;
+
+    fn try_from(on: bool) -> Result<Self, &'static str> {
+        if on { Ok(Self) } else { Err("this is 'true', or left out") }
+    }
+}
+
+impl From<On> for bool {
+    fn from(_: On) -> Self {
+        true
+    }
+}
+
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExcessTagsValue {
+    Ignore,
+    Refuse,
+}
+
+impl From<ExcessTagsValue> for ExcessTags {
+    fn from(value: ExcessTagsValue) -> Self {
+        match value {
+            ExcessTagsValue::Ignore => Self::Ignore,
+            ExcessTagsValue::Refuse => Self::Refuse,
+        }
+    }
+}
+
+/// How long a server error is kept, and how long it is served stale then.
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShortErrors {
+    pub lifetime: Time,
+    pub stale: Time,
+}
+
+/// A field with tags: its name, with a comma at the end if commas are between the tags, and not spaces.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TagFieldName {
+    is_listed: bool,
+    name: Name,
+}
+
+by_text!(
+    TagFieldName,
+    |text| {
+        let (name, is_listed) = text.strip_suffix(',').map_or((text, false), |name| (name, true));
+        Ok(Self { is_listed, name: name.to_owned().try_into()? })
+    },
+    |field| format!("{}{}", field.name.0, if field.is_listed { "," } else { "" })
+);
+
+impl From<TagFieldName> for TagField {
+    fn from(field: TagFieldName) -> Self {
+        if field.is_listed { Self::listed(field.name.0) } else { Self::spaced(field.name.0) }
     }
 }

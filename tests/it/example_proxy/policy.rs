@@ -140,6 +140,17 @@ fn what_is_wrong_with_a_file_is_reported_with_its_line_and_the_reason() {
             "[default]\nbypass = 'No, never'",
             "FILE:2: 'No, never' is no reason; it is a word of a-z, 0-9 and -",
         ),
+        (
+            "profile = 'rfc9111'\n[default]\ndefault_ttl = 1",
+            "FILE:3: 'default_ttl' is a key of profile fastly, and this is rfc9111",
+        ),
+        (
+            "profile = 'fastly'\n[[behavior]]\nmatch = '/'\nstale_if_error = 1",
+            "FILE:4: 'stale_if_error' is a key of profile default and rfc9111, and this is fastly",
+        ),
+        ("profile = 'fastly'\n[default]\ncacheable_success = false", "FILE:3: this is 'true', or left out"),
+        ("profile = 'fastly'\n[default]\ncacheable = [404, 42]", "FILE:3: '42' is no status"),
+        ("profile = 'fastly'\n[default]\nshort_errors = { lifetime = 1 }", "FILE:3: missing field `stale`"),
         ("[default]\nimmutable = 'yes'", "FILE:2: invalid type: string \"yes\", expected a boolean"),
         ("[default]\nimmutable = true\nimmutable = false", "FILE:3: duplicate key"),
         ("[default]\nimmutable = ", "FILE:2: "),
@@ -234,6 +245,77 @@ async fn what_bypasses_the_cache_goes_to_the_origin_as_all_else_does() {
         let seen = wire::get(proxy.address, path, &fields).await;
         assert!(!seen.body.contains("evil") && !seen.body.contains("https"), "{}", seen.body);
     }
+}
+
+#[tokio::test]
+async fn a20_what_a_client_says_of_proxies_in_front_has_no_effect_in_any_profile() {
+    let echo = any(|headers: HeaderMap| async move {
+        let fields: String =
+            headers.iter().map(|(name, value)| format!("{name}: {}\n", value.to_str().unwrap())).collect();
+        ([("cache-control", "max-age=60"), ("vary", "x-forwarded-host, cloudfront-viewer-country")], fields)
+    });
+    let origin = wire::serve_router(Router::new().fallback(echo)).await;
+    for profile in ["default", "rfc9111", "fastly"] {
+        let proxy = Proxy::before(&format!("http://{origin}"), &["--profile", profile]);
+        let forged = [
+            ("x-forwarded-host", "evil"),
+            ("x-forwarded-proto", "evil"),
+            ("x-forwarded-port", "evil"),
+            ("x-original-url", "/evil"),
+            ("x_forwarded_host", "evil"),
+            ("forwarded", "host=evil"),
+            ("cloudfront-viewer-country", "evil"),
+            ("cloudfront-forwarded-proto", "evil"),
+            ("cloudfront-is-mobile-viewer", "evil"),
+            ("fastly-client-ip", "evil"),
+            ("fastly-ssl", "evil"),
+            ("fastly-ff", "evil"),
+            ("fastly-debug", "evil"),
+        ];
+        let seen = wire::get(proxy.address, "/x", &forged).await;
+        assert!(!seen.body.contains("evil"), "{profile}: {}", seen.body);
+        assert!(seen.body.contains(&format!("x-forwarded-host: {}\n", proxy.address)), "{}", seen.body);
+        // Nor do they select: whoever sends none gets the same.
+        assert!(wire::get(proxy.address, "/x", &[]).await.is_hit(), "{profile}");
+        let request = http::Request::post(format!("http://{}/x", proxy.address));
+        let request = forged
+            .iter()
+            .filter(|(name, _)| name.starts_with(['c', 'f']))
+            .fold(request, |request, (name, value)| request.header(*name, *value));
+        let answer = wire::client()
+            .request(request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap())
+            .await
+            .unwrap();
+        let seen = crate::support::bench::read(answer).await;
+        assert!(!seen.body.contains("fastly") && !seen.body.contains("cloudfront"), "{}", seen.body);
+    }
+}
+
+/// What a Fastly service does: Surrogate-Control outweighs all else, and is for caches only.
+#[tokio::test]
+async fn fa1_the_profile_fastly_heeds_surrogate_control_and_keeps_it_from_clients() {
+    let surrogate = any(|uri: Uri| async move {
+        let control = if uri.path() == "/private" { "private" } else { "no-store" };
+        let fields =
+            [("cache-control", control), ("surrogate-control", "max-age=3600"), ("surrogate-key", "a b")];
+        (fields, "content")
+    });
+    let origin = wire::serve_router(Router::new().fallback(surrogate)).await;
+    let classic = toml("profile = 'fastly'\n[[behavior]]\nmatch = '/classic'\nno_store_counts = false");
+    let proxy =
+        Proxy::before(&format!("http://{origin}"), &["--policy", classic.name(), "--key-header", "x-user"]);
+    for (path, told) in [
+        ("/x", "larder; fwd=uri-miss; detail=\"no-store\""),
+        ("/private", "larder; fwd=uri-miss; detail=\"private\""),
+        ("/classic", "larder; fwd=uri-miss; stored; ttl=3600"),
+    ] {
+        for user in ["one", "two"] {
+            let seen = wire::get(proxy.address, path, &[("x-user", user)]).await.told(told);
+            assert_eq!((seen.field("surrogate-control"), seen.field("surrogate-key")), (None, None));
+        }
+    }
+    let seen = wire::get(proxy.address, "/classic", &[("x-user", "two")]).await.told("larder; hit; ttl=3600");
+    assert_eq!((seen.field("surrogate-control"), seen.field("surrogate-key")), (None, None));
 }
 
 #[tokio::test]
