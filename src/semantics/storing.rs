@@ -59,12 +59,20 @@ pub enum NotStored {
     Store,
     /// Storing is switched off.
     SwitchedOff,
+    /// A tag by which nobody could purge it: with a control character, or in the form of an origin's group.
+    Tag,
     /// Larger than the largest object that is stored.
     TooLarge,
+    /// Smaller than what the policy stores.
+    TooSmall,
     /// The content is in a transfer coding, which belongs to one connection.
     TransferCoding,
+    /// The policy stores nothing with this `Content-Type`.
+    Type,
     /// `Vary: *`, or a `Vary` that can't be read.
     Vary,
+    /// The policy gives responses like this one no lifetime.
+    ZeroLifetime,
 }
 
 impl NotStored {
@@ -83,7 +91,10 @@ impl NotStored {
             | Self::Policy
             | Self::Private
             | Self::SetCookie
-            | Self::Vary => true,
+            | Self::Tag
+            | Self::Type
+            | Self::Vary
+            | Self::ZeroLifetime => true,
             Self::DrawnError
             | Self::Incomplete
             | Self::LongFields
@@ -97,6 +108,7 @@ impl NotStored {
             | Self::Store
             | Self::SwitchedOff
             | Self::TooLarge
+            | Self::TooSmall
             | Self::TransferCoding => false,
         }
     }
@@ -163,9 +175,13 @@ impl NotStored {
             Self::Status => "status",
             Self::Store => "store",
             Self::SwitchedOff => "switched-off",
+            Self::Tag => "bad-tag",
             Self::TooLarge => "too-large",
+            Self::TooSmall => "too-small",
             Self::TransferCoding => "transfer-coding",
+            Self::Type => "content-type",
             Self::Vary => "vary",
+            Self::ZeroLifetime => "zero-lifetime",
         }
     }
 }
