@@ -56,7 +56,7 @@ impl Judged<'_> {
         received_at: SystemTime,
     ) -> (ResponseView, Terms) {
         let JudgedRequest { directives, key, now, parts } = self.request;
-        let rules = policy.rules(parts, data.extensions());
+        let rules = policy.rules(parts, data);
         let mut view = ResponseView::of(response.status, &response.headers, received_at, rules);
         let age = view.initial_age(now, received_at);
         let hint = response.extensions.get::<CacheHint>();

@@ -5,9 +5,11 @@ mod lifetimes;
 use std::time::Duration;
 
 use http::header::HeaderName;
-use http::{Extensions, Method, request};
+use http::{Method, request};
 
-use super::{CachePolicy, ContentLimits, ForwardReason, Lifetimes, PolicyExchange, RequestAction, Terms};
+use super::{
+    CachePolicy, ContentLimits, ForwardReason, Lifetimes, PolicyData, PolicyExchange, RequestAction, Terms,
+};
 use crate::entry::key::CacheKey;
 use crate::semantics::accept::{Codings, Languages};
 use crate::semantics::freshness::Heuristic;
@@ -201,7 +203,7 @@ impl StandardPolicy {
 }
 
 impl CachePolicy for StandardPolicy {
-    fn request(&self, request: &mut request::Parts, _: &mut Extensions) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, _: &mut PolicyData) -> RequestAction {
         match RequestAction::of(request) {
             RequestAction::Cache(key) if !self.key_fields.is_empty() => {
                 let add = |key: CacheKey, name| key.with_field(name, &request.headers);
@@ -211,7 +213,7 @@ impl CachePolicy for StandardPolicy {
         }
     }
 
-    fn rules(&self, _: &request::Parts, _: &Extensions) -> &Rules {
+    fn rules(&self, _: &request::Parts, _: &PolicyData) -> &Rules {
         &self.rules
     }
 

@@ -6,5 +6,7 @@ mod content_limits;
 mod hints;
 mod hooks;
 mod lifetimes;
+mod live;
 mod policies;
+mod report_only;
 mod table;
