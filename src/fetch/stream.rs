@@ -226,7 +226,7 @@ impl<S: Store> Sink for EntrySink<S> {
     async fn refuse(self: Box<Self>) {
         // For a while, nobody is to wait for what this key gives.
         if let Some(leader) = self.write.leader.as_ref().filter(|_| !self.is_capped) {
-            leader.remember(self.shared.core.clock.now());
+            leader.remember(self.shared.core.clock.now(), self.received.assessment.terms.pass_for);
         }
         // The content goes on meanwhile.
         from_now_on(self.write.refuse());

@@ -93,7 +93,7 @@ impl<S: Store> Fetch<S> {
             // The next requests go out without conditions.
             self.core().unreliable.validations.remember(&self.exchange.request.key, now);
         }
-        self.keep_apart(NotShareable::Chance { says_so: false }, now);
+        self.keep_apart(NotShareable::Chance { says_so: false }, now, Duration::ZERO);
         let outcome = Forwarding {
             detail: Some(Detail::UnexpectedNotModified),
             status: Some(StatusCode::NOT_MODIFIED),
@@ -175,7 +175,8 @@ impl<S: Store> Fetch<S> {
                 Ok(()) => leader.publish(CallResult::Validated(response.clone())),
                 Err(reason) => {
                     let lifetime = response.head().reuse.lifetime;
-                    leader.not_shareable(NotShareable::of(reason, status, lifetime), received_at);
+                    let pass_for = assessment.terms.pass_for;
+                    leader.not_shareable(NotShareable::of(reason, status, lifetime), received_at, pass_for);
                 }
             }
         }

@@ -34,6 +34,9 @@ pub struct Terms {
     pub must_revalidate: bool,
     /// Never served without validation.
     pub no_cache: bool,
+    /// Where the answer cannot be shared: how long requests for its key do not wait for each other
+    /// ([`Rules::pass_for`](crate::semantics::Rules::pass_for)).
+    pub pass_for: Duration,
     /// Why the policy refuses it; see [`Terms::refuse`].
     pub(crate) reason: Option<Reason>,
     /// Fields that every client gets with these values, in the place of the origin's. The origin's still count when the
@@ -84,6 +87,7 @@ impl Terms {
             min_body: 0,
             must_revalidate: standard.must_revalidate,
             no_cache: standard.no_cache,
+            pass_for: standard.pass_for,
             reason: None,
             replace: Vec::new(),
             shared: standard.shared,

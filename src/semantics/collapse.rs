@@ -31,11 +31,13 @@ impl NotShareable {
             NotStored::DrawnError | NotStored::LongFields | NotStored::NoRoom => {
                 Self::Chance { says_so: false }
             }
-            NotStored::NoStore | NotStored::Private | NotStored::Vary if status.is_success() => {
+            NotStored::Hint | NotStored::NoStore | NotStored::Private | NotStored::Vary
+                if status.is_success() =>
+            {
                 Self::Response
             }
             // Other answers are believed when they come twice, and errors only if they speak of the target.
-            NotStored::NoStore | NotStored::Private | NotStored::Vary => {
+            NotStored::Hint | NotStored::NoStore | NotStored::Private | NotStored::Vary => {
                 let of_target = matches!(status.as_u16(), 404 | 410 | 414 | 451);
                 Self::Chance { says_so: !is_error(status) || of_target }
             }

@@ -40,6 +40,9 @@ pub struct Rules {
     /// Whether partial content (206) is stored, combined, and completed by asking for what is missing
     /// (RFC 9111 3.3, 3.4).
     pub partial: bool,
+    /// How long it is remembered that answers for a key cannot be shared, so that requests for it do not wait for each
+    /// other. Zero for not at all.
+    pub pass_for: Duration,
     /// Whether the answer to a POST that has explicit freshness and names the target URI in
     /// `Content-Location` is stored for later GETs (RFC 9110 9.3.3).
     pub post: bool,
@@ -77,6 +80,7 @@ impl Default for Rules {
             max_error_lifetime: Some(Duration::from_secs(300)),
             no_vary_search: true,
             partial: false,
+            pass_for: Duration::from_secs(30),
             post: false,
             private_by_key: false,
             refresh_ahead: None,

@@ -24,6 +24,8 @@ pub enum NotStored {
     DrawnError,
     /// `Cache-Groups` names more groups than are supported.
     Groups,
+    /// Its [`CacheHint`](crate::CacheHint) says so.
+    Hint,
     /// The content ended early, or was not as long as `Content-Length` said.
     Incomplete,
     /// The request's selecting fields are too long to be compared.
@@ -85,6 +87,7 @@ impl NotStored {
             Self::Authorization => shared.authorization,
             Self::Cookie => shared.cookie,
             Self::Groups
+            | Self::Hint
             | Self::Malformed
             | Self::NoStore
             | Self::NotUnderstood
@@ -158,6 +161,7 @@ impl NotStored {
             Self::Cookie => "cookie",
             Self::DrawnError => "drawn-error",
             Self::Groups => "too-many-groups",
+            Self::Hint => "hint",
             Self::Incomplete => "incomplete",
             Self::LongFields => "long-request-fields",
             Self::Malformed => "malformed-cache-control",

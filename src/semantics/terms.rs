@@ -99,6 +99,8 @@ pub(crate) struct StandardTerms {
     pub(crate) must_revalidate: bool,
     /// Never served without validation.
     pub(crate) no_cache: bool,
+    /// How long it is remembered that it cannot be shared, where it cannot.
+    pub(crate) pass_for: Duration,
     /// Kinds of credentials that do not prevent it from being shared.
     pub(crate) shared: CredentialKinds,
     pub(crate) source: LifetimeSource,
@@ -130,6 +132,7 @@ impl StandardTerms {
                 || directives.proxy_revalidate
                 || directives.s_maxage.is_some(), // RFC 9111 5.2.2.10
             no_cache: directives.no_cache,
+            pass_for: rules.pass_for,
             shared: storing::shared_with(directives, rules.credentials),
             source: exchange.source,
             stale_if_error: directives.stale_if_error.map(seconds),

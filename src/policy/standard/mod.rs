@@ -148,6 +148,14 @@ impl StandardPolicy {
         self
     }
 
+    /// How long requests for a key do not wait for each other, once an answer has said that it cannot be shared: a
+    /// hit-for-pass memory. Default 30 s; zero for not at all.
+    #[must_use]
+    pub fn pass_for(mut self, time: Duration) -> Self {
+        self.rules.pass_for = time;
+        self
+    }
+
     /// Whether the answer to a POST is stored for later GETs where it has explicit freshness and names the
     /// target URI in `Content-Location`; default false.
     #[must_use]

@@ -161,15 +161,15 @@ impl CacheHint {
                 age.saturating_add(freshness::bounded(lifetime, status, rules.max_error_lifetime));
             view.source = LifetimeSource::Hint;
         }
-        if self.no_store {
-            (directives.no_store, directives.must_understand) = (true, false);
-        }
     }
 
     /// Adds what it says to the terms of a response that was read [so](Self::outweigh).
     pub(crate) fn add_to_terms(&self, terms: &mut StandardTerms) {
         terms.stale_if_error = self.stale_if_error.or(terms.stale_if_error);
         terms.stale_while_revalidate = self.stale_while_revalidate.or(terms.stale_while_revalidate);
+        if self.no_store {
+            terms.store = Err(NotStored::Hint);
+        }
         let tags = self.tags.iter().filter(|tag| !tag.is_empty());
         if !tags.clone().all(|tag| groups::is_tag(tag)) {
             terms.store = terms.store.and(Err(NotStored::Tag));

@@ -39,9 +39,9 @@ async fn kx11_a_hint_outweighs_the_fields_and_leaves_them_as_they_are() {
         (Reply::cc("x", "max-age=5"), CacheHint::new().tag("a"), "stored; ttl=5"),
         (Reply::cc("x", "private"), minute(), "detail=\"private\""),
         (Reply::cc("x", "private"), minute().public(), "stored; ttl=60"),
-        (Reply::cc("x", "max-age=5"), CacheHint::new().no_store(), "detail=\"no-store\""),
-        (Reply::cc("x", "max-age=5, must-understand"), CacheHint::new().no_store(), "detail=\"no-store\""),
-        (Reply::new("x"), minute().no_store(), "detail=\"no-store\""),
+        (Reply::cc("x", "max-age=5"), CacheHint::new().no_store(), "detail=\"hint\""),
+        (Reply::cc("x", "max-age=5, must-understand"), CacheHint::new().no_store(), "detail=\"hint\""),
+        (Reply::new("x"), minute().no_store(), "detail=\"hint\""),
         (Reply::new("x").field("set-cookie", "a=b"), minute(), "detail=\"set-cookie\""),
         (Reply::new("x").field("set-cookie", "a=b"), minute().public(), "stored; ttl=60"),
         (Reply::cc("x", "max-age=5, \""), minute(), "detail=\"malformed-cache-control\""),
@@ -209,7 +209,7 @@ async fn kx11_a_304_freshens_by_its_hint_and_leaves_what_that_does_not_say() {
     bench.get("/").await;
     bench.later(61);
     bench.origin.not_modified(Some(not_modified().extension(CacheHint::new().no_store())));
-    bench.get("/").await.has_body("x").told("larder; fwd=stale; fwd-status=304; ttl=60; detail=\"no-store\"");
+    bench.get("/").await.has_body("x").told("larder; fwd=stale; fwd-status=304; ttl=60; detail=\"hint\"");
     bench.origin.not_modified(None);
     bench.get("/").await.told("larder; fwd=uri-miss; stored; ttl=60");
 }

@@ -3,6 +3,7 @@
 mod bypass;
 mod composed;
 mod content_limits;
+mod fastly;
 mod hints;
 mod hooks;
 mod lifetimes;
