@@ -7,6 +7,7 @@ use larder::{CachePolicy, CachePolicyExt, RequestAction};
 
 use crate::policy::rows::{Base, set};
 use crate::policy::section::Section;
+use crate::policy::terms::TermRules;
 use crate::policy::values::names;
 
 /// What a Fastly service does. As in the other profiles, no proxy in front of this one is trusted.
@@ -14,13 +15,14 @@ use crate::policy::values::names;
 pub struct FastlyBase {
     key_fields: Vec<HeaderName>,
     policy: Fastly,
+    terms: TermRules,
     unkeyed: UnkeyedFields,
 }
 
 pub fn base() -> FastlyBase {
     let mut unkeyed = UnkeyedFields::default();
     unkeyed.strip(true);
-    FastlyBase { key_fields: Vec::new(), policy: Fastly::new(), unkeyed }
+    FastlyBase { key_fields: Vec::new(), policy: Fastly::new(), terms: TermRules::default(), unkeyed }
 }
 
 impl Base for FastlyBase {
@@ -46,6 +48,7 @@ impl Base for FastlyBase {
             policy.tag_fields(list.0.into_iter().map(Into::into))
         });
         self.policy = set(policy, section.targets.as_ref(), |policy, list| policy.targets(names(list)));
+        self.terms = self.terms.changed(section);
         if let Some(on) = section.strip_unkeyed {
             self.unkeyed.strip(on);
         }
@@ -63,13 +66,13 @@ impl Base for FastlyBase {
     }
 
     fn policy(self) -> Box<dyn CachePolicy> {
-        let Self { key_fields, policy, unkeyed } = self;
+        let Self { key_fields, policy, terms, unkeyed } = self;
         let policy =
             policy.before_request(move |request, _| unkeyed.remove(&request.method, &mut request.headers));
         if key_fields.is_empty() {
-            return Box::new(policy);
+            return terms.over(policy);
         }
-        Box::new(policy.map_request(move |request, action| match action {
+        terms.over(policy.map_request(move |request, action| match action {
             RequestAction::Cache(key) => {
                 let add = |key: larder::CacheKey, name| key.with_field(name, &request.headers);
                 RequestAction::Cache(key_fields.iter().fold(key, add))

@@ -11,6 +11,7 @@ mod reload;
 mod rows;
 mod section;
 mod standard;
+mod terms;
 mod values;
 
 use std::path::PathBuf;

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::policy::matcher::Matcher;
 use crate::policy::profile::Profile;
 use crate::policy::values::{
-    CodingsValue, Comparison, CredentialsValue, ExcessTagsValue, HeuristicValue, List, Name, Off, On,
-    ShortErrors, Status, TagFieldName, Time, Word,
+    CodingsValue, Comparison, CredentialsValue, ExcessTagsValue, HeuristicValue, LifetimeValue, List, Name,
+    Off, On, Percent, ShortErrors, Size, Status, StatusLifetimes, TagFieldName, Time, Word,
 };
 
 /// A file.
@@ -31,15 +31,23 @@ pub struct Section {
     pub bypass: Option<Word>,
     pub codings: Option<CodingsValue>,
     pub forward_fields: Option<List<Name>>,
+    pub jitter: Option<Percent>,
     pub key_fields: Option<List<Name>>,
+    pub lifetime: Option<LifetimeValue>,
+    pub max_body: Option<Size>,
+    pub min_body: Option<Size>,
+    pub only_types: Option<List<String>>,
     pub pass_for: Option<Time>,
+    pub status_lifetimes: Option<StatusLifetimes>,
     pub strip_unkeyed: Option<bool>,
     pub targets: Option<List<Name>>,
     pub unkeyed_fields: Option<List<Name>>,
+    pub without_types: Option<List<String>>,
 
     // `default` and `rfc9111`.
     pub client_directives: Option<bool>,
     pub credentials: Option<CredentialsValue>,
+    pub default_lifetime: Option<Time>,
     pub drawn_errors: Option<bool>,
     pub head_as_get: Option<bool>,
     pub heuristic: Option<Off<HeuristicValue>>,
@@ -53,6 +61,7 @@ pub struct Section {
     pub private_by_key: Option<bool>,
     pub refresh_ahead: Option<Off<Time>>,
     pub stale_if_error: Option<Time>,
+    pub stale_while_revalidate: Option<Time>,
 
     // `fastly`.
     pub brotli: Option<bool>,
@@ -76,6 +85,7 @@ pub const OF_PROFILES: [(&[Profile], &[&str]); 2] = [
         &[
             "client_directives",
             "credentials",
+            "default_lifetime",
             "drawn_errors",
             "head_as_get",
             "heuristic",
@@ -89,6 +99,7 @@ pub const OF_PROFILES: [(&[Profile], &[&str]); 2] = [
             "private_by_key",
             "refresh_ahead",
             "stale_if_error",
+            "stale_while_revalidate",
         ],
     ),
     (

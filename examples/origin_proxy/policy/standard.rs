@@ -6,54 +6,65 @@ use larder::{CachePolicy, StandardPolicy};
 use crate::policy::profile::Profile;
 use crate::policy::rows::{Base, set};
 use crate::policy::section::Section;
+use crate::policy::terms::TermRules;
 use crate::policy::values::names;
+
+#[derive(Clone)]
+pub struct StandardBase {
+    policy: StandardPolicy,
+    terms: TermRules,
+}
 
 /// What the profile says. No proxy in front of this one is trusted, and this one's own fields are added between the cache and
 /// the origin.
-pub fn base(profile: Profile) -> StandardPolicy {
+pub fn base(profile: Profile) -> StandardBase {
     let policy = match profile {
         Profile::Rfc9111 => StandardPolicy::rfc9111(),
         _ => StandardPolicy::default(),
     };
-    policy.strip_unkeyed(true)
+    StandardBase { policy: policy.strip_unkeyed(true), terms: TermRules::default() }
 }
 
-impl Base for StandardPolicy {
+impl Base for StandardBase {
     fn changed(self, section: &Section) -> Self {
-        let policy = set(self, section.client_directives, Self::client_directives);
+        type P = StandardPolicy;
+        let policy = set(self.policy, section.client_directives, P::client_directives);
         let policy = set(policy, section.codings.clone(), |policy, codings| policy.codings(codings.into()));
         let policy = set(policy, section.credentials, |policy, what| policy.credentials(what.into()));
-        let policy = set(policy, section.drawn_errors, Self::drawn_errors);
+        let policy = set(policy, section.drawn_errors, P::drawn_errors);
         let policy = set(policy, section.forward_fields.as_ref(), |policy, list| {
-            names(list).fold(policy, Self::forward_field)
+            names(list).fold(policy, P::forward_field)
         });
-        let policy = set(policy, section.head_as_get, Self::head_as_get);
+        let policy = set(policy, section.head_as_get, P::head_as_get);
         let policy = set(policy, section.heuristic, |policy, how| policy.heuristic(how.0.map(Into::into)));
-        let policy = set(policy, section.immutable, Self::immutable);
-        let policy = set(policy, section.key_fields.as_ref(), |policy, list| {
-            names(list).fold(policy, Self::key_field)
-        });
+        let policy = set(policy, section.immutable, P::immutable);
+        let policy =
+            set(policy, section.key_fields.as_ref(), |policy, list| names(list).fold(policy, P::key_field));
         let policy = set(policy, section.languages, |policy, how| policy.languages(how.into()));
         let policy = set(policy, section.latency_budget, |policy, time| policy.latency_budget(time.into()));
         let policy =
             set(policy, section.max_error_lifetime, |policy, time| policy.max_error_lifetime(time.into()));
-        let policy = set(policy, section.no_vary_search, Self::no_vary_search);
-        let policy = set(policy, section.partial, Self::partial);
+        let policy = set(policy, section.no_vary_search, P::no_vary_search);
+        let policy = set(policy, section.partial, P::partial);
         let policy = set(policy, section.pass_for, |policy, time| policy.pass_for(time.0));
-        let policy = set(policy, section.post, Self::post);
-        let policy = set(policy, section.private_by_key, Self::private_by_key);
+        let policy = set(policy, section.post, P::post);
+        let policy = set(policy, section.private_by_key, P::private_by_key);
         let policy = set(policy, section.refresh_ahead, |policy, time| policy.refresh_ahead(time.into()));
         let policy = set(policy, section.stale_if_error, |policy, time| policy.stale_if_error(time.0));
-        let policy = set(policy, section.strip_unkeyed, Self::strip_unkeyed);
+        let policy = set(policy, section.strip_unkeyed, P::strip_unkeyed);
         let policy = set(policy, section.targets.as_ref(), |policy, list| policy.targets(names(list)));
-        set(policy, section.unkeyed_fields.as_ref(), |policy, list| policy.unkeyed_fields(names(list)))
+        let policy =
+            set(policy, section.stale_while_revalidate, |policy, time| policy.stale_while_revalidate(time.0));
+        let policy =
+            set(policy, section.unkeyed_fields.as_ref(), |policy, list| policy.unkeyed_fields(names(list)));
+        Self { policy, terms: self.terms.changed(section) }
     }
 
     fn keyed(self, name: HeaderName) -> Self {
-        self.key_field(name)
+        Self { policy: self.policy.key_field(name), ..self }
     }
 
     fn policy(self) -> Box<dyn CachePolicy> {
-        Box::new(self)
+        self.terms.over(self.policy)
     }
 }
