@@ -6,6 +6,7 @@ use http::{Extensions, request};
 
 use super::{CachePolicy, Delivery, ForwardReason, PolicyExchange, RequestAction, Terms};
 use crate::semantics::Rules;
+use crate::store::PurgeTarget;
 
 /// Changes one thing about a policy, and keeps everything else.
 ///
@@ -168,6 +169,11 @@ macro_rules! pass_on {
             self.policy.needs_sent_fields()
         }
     };
+    (spellings) => {
+        fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
+            self.policy.spellings(target)
+        }
+    };
     ($($hook:ident),+) => { $(pass_on!($hook);)+ };
 }
 
@@ -181,7 +187,7 @@ where
         self.policy.request(request, data)
     }
 
-    pass_on!(rules, response, forward, deliver, needs_sent_fields);
+    pass_on!(rules, response, forward, deliver, needs_sent_fields, spellings);
 }
 
 impl<P, F> CachePolicy for OnForward<P, F>
@@ -194,7 +200,7 @@ where
         (self.forward)(request, reason);
     }
 
-    pass_on!(request, rules, response, deliver, needs_sent_fields);
+    pass_on!(request, rules, response, deliver, needs_sent_fields, spellings);
 }
 
 impl<P, F> CachePolicy for MapRequest<P, F>
@@ -207,7 +213,7 @@ where
         (self.map)(request, action)
     }
 
-    pass_on!(rules, response, forward, deliver, needs_sent_fields);
+    pass_on!(rules, response, forward, deliver, needs_sent_fields, spellings);
 }
 
 impl<P, F> CachePolicy for MapTerms<P, F>
@@ -220,7 +226,7 @@ where
         (self.map)(exchange, terms);
     }
 
-    pass_on!(request, rules, forward, deliver, needs_sent_fields);
+    pass_on!(request, rules, forward, deliver, needs_sent_fields, spellings);
 }
 
 impl<P, F> CachePolicy for OnDeliver<P, F>
@@ -233,7 +239,7 @@ where
         (self.deliver)(delivery);
     }
 
-    pass_on!(request, rules, response, forward, needs_sent_fields);
+    pass_on!(request, rules, response, forward, needs_sent_fields, spellings);
 }
 
 /// Says, for a `When` of this type, that a request was left to the other policy. That is decided once: the request may be
@@ -289,5 +295,11 @@ where
 
     fn needs_sent_fields(&self) -> bool {
         self.policy.needs_sent_fields() || self.other.needs_sent_fields()
+    }
+
+    fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
+        let mut spellings = self.policy.spellings(target);
+        spellings.extend(self.other.spellings(target));
+        spellings
     }
 }

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use super::{CachePolicy, Delivery, ForwardReason, Pattern, PolicyExchange, RequestAction, Terms};
 use crate::entry::key::{asked_path, host_of};
 use crate::semantics::Rules;
+use crate::store::PurgeTarget;
 
 /// Policies by path, route, method, host or anything else of a request: the first row that matches decides about the request
 /// from beginning to end, and the policy that the table was made with decides about all others.
@@ -45,7 +46,18 @@ pub struct Policies {
 struct Row {
     matches: Arc<dyn Fn(&request::Parts) -> bool + Send + Sync>,
     name: Cow<'static, str>,
+    /// The paths that it is for, where it asks for nothing else.
+    paths: Option<Pattern>,
     policy: Arc<dyn CachePolicy>,
+}
+
+/// The path that a request has which asks for exactly this target.
+fn path_of(target: &PurgeTarget) -> Option<&[u8]> {
+    let PurgeTarget::Uri(uri) = target else {
+        return None;
+    };
+    let mut slashes = uri.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    uri[slashes.nth(2)?..].split(|&byte| byte == b'?').next()
 }
 
 /// Which rows a request got, of tables within each other. That is decided once: the request may be edited, and an answer
@@ -65,8 +77,8 @@ impl Policies {
     #[must_use]
     pub fn path(self, pattern: impl Into<Pattern>, policy: impl CachePolicy) -> Self {
         let pattern = pattern.into();
-        let name = format!("path {}", pattern.as_str());
-        self.row(name, move |request| pattern.matches(&*asked_path(request)), policy)
+        let (name, paths) = (format!("path {}", pattern.as_str()), Some(pattern.clone()));
+        self.row_of(paths, name, move |request| pattern.matches(&*asked_path(request)), policy)
     }
 
     /// A row for a route of axum, such as `/users/{id}`, with the prefixes of the routers that it is nested in. Where the
@@ -117,12 +129,25 @@ impl Policies {
         self.row("when", matches, policy)
     }
 
-    fn row<F>(mut self, name: impl Into<Cow<'static, str>>, matches: F, policy: impl CachePolicy) -> Self
+    fn row<F>(self, name: impl Into<Cow<'static, str>>, matches: F, policy: impl CachePolicy) -> Self
+    where
+        F: Fn(&request::Parts) -> bool + Send + Sync + 'static,
+    {
+        self.row_of(None, name, matches, policy)
+    }
+
+    fn row_of<F>(
+        mut self,
+        paths: Option<Pattern>,
+        name: impl Into<Cow<'static, str>>,
+        matches: F,
+        policy: impl CachePolicy,
+    ) -> Self
     where
         F: Fn(&request::Parts) -> bool + Send + Sync + 'static,
     {
         let (matches, name, policy) = (Arc::new(matches), name.into(), Arc::new(policy));
-        self.rows.push(Row { matches, name, policy });
+        self.rows.push(Row { matches, name, paths, policy });
         self
     }
 
@@ -170,5 +195,22 @@ impl CachePolicy for Policies {
 
     fn needs_sent_fields(&self) -> bool {
         self.otherwise.needs_sent_fields() || self.rows.iter().any(|row| row.policy.needs_sent_fields())
+    }
+
+    /// Those of every row that a request for it may have got, and no others: what they store is another page.
+    fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
+        let mut spellings = Vec::new();
+        for row in &self.rows {
+            match row.paths.as_ref().zip(path_of(target)).map(|(paths, path)| paths.matches(path)) {
+                Some(false) => {}
+                Some(true) => {
+                    spellings.extend(row.policy.spellings(target));
+                    return spellings;
+                }
+                None => spellings.extend(row.policy.spellings(target)),
+            }
+        }
+        spellings.extend(self.otherwise.spellings(target));
+        spellings
     }
 }

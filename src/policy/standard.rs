@@ -1,16 +1,20 @@
 //! RFC 9111 with switches.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::header::HeaderName;
 use http::{Extensions, Method, request};
 
-use super::{CachePolicy, ForwardReason, PolicyExchange, RequestAction, Terms};
+use super::{
+    CachePolicy, ForwardReason, KeyRules, PolicyExchange, QueryRules, RequestAction, Selection, Terms,
+};
 use crate::entry::key::CacheKey;
 use crate::semantics::accept::{Codings, Languages};
 use crate::semantics::freshness::Heuristic;
 use crate::semantics::storing::NotStored;
 use crate::semantics::{Credentials, Rules};
+use crate::store::PurgeTarget;
 
 /// RFC 9111, each choice that it leaves being a switch.
 ///
@@ -27,6 +31,7 @@ use crate::semantics::{Credentials, Rules};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct StandardPolicy {
+    key: Option<KeyRules>,
     key_fields: Vec<HeaderName>,
     rules: Rules,
 }
@@ -71,6 +76,19 @@ impl StandardPolicy {
         self
     }
 
+    /// The cookies that count, by name: see [`KeyRules::cookies`]. Default: all reach the service, and none is in the key.
+    ///
+    /// ```
+    /// use larder::StandardPolicy;
+    /// // Whatever else a browser sends is removed, and prevents nothing.
+    /// let policy = StandardPolicy::default().cookies(["session", "theme"]);
+    /// # let _ = policy;
+    /// ```
+    #[must_use]
+    pub fn cookies(self, counting: impl Into<Selection>) -> Self {
+        self.map_key(|rules| rules.cookies(counting))
+    }
+
     /// What must be said before a response is shared between people; default [`Credentials::Explicit`].
     #[must_use]
     pub fn credentials(mut self, credentials: Credentials) -> Self {
@@ -111,10 +129,30 @@ impl StandardPolicy {
         self
     }
 
+    /// Adds who asks to the key, as a layer in front of the cache has left it in the request's extensions: see
+    /// [`KeyRules::identity`]. Default: nobody.
+    #[must_use]
+    pub fn identity<F, T>(self, name: impl Into<Cow<'static, str>>, identity: F) -> Self
+    where
+        F: Fn(&Extensions) -> Option<T> + Send + Sync + 'static,
+        T: AsRef<[u8]>,
+    {
+        self.map_key(|rules| rules.identity(name, identity))
+    }
+
     /// Whether `immutable` blocks a client's reload; default true.
     #[must_use]
     pub fn immutable(mut self, on: bool) -> Self {
         self.rules.immutable = on;
+        self
+    }
+
+    /// What a request's key is made of, in place of the rules that were set before; default the absolute URI. What
+    /// [`StandardPolicy::key_field`] adds comes in addition.
+    #[must_use]
+    pub fn key(mut self, rules: KeyRules) -> Self {
+        rules.fields().for_each(|name| self.rules.unkeyed.keep(name.clone()));
+        self.key = Some(rules);
         self
     }
 
@@ -182,6 +220,19 @@ impl StandardPolicy {
         self
     }
 
+    /// What of the query is in the key, and so what the service sees of it: see [`QueryRules`]. Default all.
+    ///
+    /// ```
+    /// use larder::StandardPolicy;
+    /// use larder::policy::QueryRules;
+    /// let policy = StandardPolicy::default().query(QueryRules::all().ignore_trackers().sorted());
+    /// # let _ = policy;
+    /// ```
+    #[must_use]
+    pub fn query(self, rules: impl Into<QueryRules>) -> Self {
+        self.map_key(|key| key.query(rules))
+    }
+
     /// How long before it becomes stale, at most half its lifetime, a response that is requested is validated in the
     /// background, so that nobody waits for what is requested often; default not at all.
     #[must_use]
@@ -234,11 +285,20 @@ impl StandardPolicy {
         self.rules.unkeyed.list(names);
         self
     }
+
+    fn map_key(mut self, map: impl FnOnce(KeyRules) -> KeyRules) -> Self {
+        self.key = Some(map(self.key.take().unwrap_or_default()));
+        self
+    }
 }
 
 impl CachePolicy for StandardPolicy {
     fn request(&self, request: &mut request::Parts, _: &mut Extensions) -> RequestAction {
-        match RequestAction::of(request) {
+        let action = match &self.key {
+            None => RequestAction::of(request),
+            Some(rules) => rules.key(request),
+        };
+        match action {
             RequestAction::Cache(key) if !self.key_fields.is_empty() => {
                 let add = |key: CacheKey, name| key.with_field(name, &request.headers);
                 RequestAction::Cache(self.key_fields.iter().fold(key, add))
@@ -253,8 +313,9 @@ impl CachePolicy for StandardPolicy {
 
     fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
         let request = exchange.request;
-        // An unsafe request keeps its fields, and what they have shaped is not for later GETs.
-        if request.method == Method::POST && self.rules.unkeyed.is_in(&request.headers) {
+        // An unsafe request keeps what is not in its key, and what that has shaped is not for later GETs.
+        let leaves_out = || self.key.as_ref().is_some_and(|rules| rules.leaves_out(request));
+        if request.method == Method::POST && (self.rules.unkeyed.is_in(&request.headers) || leaves_out()) {
             terms.store = terms.store.and(Err(NotStored::Policy));
         }
     }
@@ -266,5 +327,9 @@ impl CachePolicy for StandardPolicy {
 
     fn is_for_storing_only(&self) -> bool {
         true
+    }
+
+    fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
+        self.key.as_ref().map(|rules| rules.spellings(target)).unwrap_or_default()
     }
 }
