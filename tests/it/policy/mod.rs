@@ -2,5 +2,6 @@
 
 mod composed;
 mod hooks;
+mod keys;
 mod policies;
 mod table;
