@@ -38,11 +38,7 @@ impl Echo {
         Self::with(layer, cache_layer(), &[("cache-control", "max-age=60")])
     }
 
-    fn with(
-        layer: QueryLayer,
-        cache: crate::support::stores::CacheLayer,
-        fields: &'static [(&'static str, &'static str)],
-    ) -> Self {
+    fn with(layer: QueryLayer, cache: CacheLayer, fields: &'static [(&'static str, &'static str)]) -> Self {
         let state = EchoState::default();
         let echo = async move |State(state): State<EchoState>, request: Request<Body>| {
             state.calls.fetch_add(1, Ordering::SeqCst);

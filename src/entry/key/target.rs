@@ -58,21 +58,20 @@ pub(super) fn each_uri(request: &mut Parts, mut edit: impl FnMut(&mut Uri)) {
     }
 }
 
-/// Whether this is true of any of these URIs. Those that have the query of the request's own are not asked again.
+/// Whether this is true of the query of any of these URIs.
+#[cfg(not(feature = "axum"))]
+pub(super) fn any_query(request: &Parts, is_true: impl Fn(&str) -> bool) -> bool {
+    request.uri.query().is_some_and(is_true)
+}
+
+/// Whether this is true of the query of any of these URIs. Those that have the query of the request's own are not asked again.
+#[cfg(feature = "axum")]
 pub(super) fn any_query(request: &Parts, is_true: impl Fn(&str) -> bool) -> bool {
     let own = request.uri.query();
-    if own.is_some_and(&is_true) {
-        return true;
-    }
-    #[cfg(feature = "axum")]
-    {
-        let original = request.extensions.get().and_then(|axum::extract::OriginalUri(uri)| uri.query());
-        let on_entry = request.extensions.get().and_then(|OnEntry(uri)| uri.query());
-        let mut others = [original, on_entry].into_iter().filter(|query| *query != own).flatten();
-        return others.any(is_true);
-    }
-    #[cfg(not(feature = "axum"))]
-    false
+    let original = request.extensions.get().and_then(|axum::extract::OriginalUri(uri)| uri.query());
+    let on_entry = request.extensions.get().and_then(|OnEntry(uri)| uri.query());
+    let others = [original, on_entry].into_iter().filter(|query| *query != own);
+    std::iter::once(own).chain(others).flatten().any(is_true)
 }
 
 impl<'a> Targets<'a> {

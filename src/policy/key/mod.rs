@@ -267,15 +267,15 @@ impl KeyRules {
     /// not in the key is removed from a safe request.
     ///
     /// ```
-    /// use http::{Extensions, request};
-    /// use larder::policy::KeyRules;
+    /// use http::request;
+    /// use larder::policy::{KeyRules, PolicyData};
     /// use larder::store::PurgeTarget;
     /// use larder::{CachePolicy, RequestAction};
     ///
     /// struct Shop(KeyRules);
     ///
     /// impl CachePolicy for Shop {
-    ///     fn request(&self, request: &mut request::Parts, _: &mut Extensions) -> RequestAction {
+    ///     fn request(&self, request: &mut request::Parts, _: &mut PolicyData) -> RequestAction {
     ///         self.0.key(request)
     ///     }
     ///

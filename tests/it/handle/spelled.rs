@@ -1,9 +1,9 @@
 //! What purges and unsafe requests reach where keys have other URIs than those that clients ask for.
 
 use http::uri::{Authority, Scheme};
-use http::{Extensions, HeaderName, Method, Request, Uri};
+use http::{HeaderName, Method, Request, Uri};
 use http_body_util::Empty;
-use larder::policy::{KeyRules, Policies, QueryRules, Selection};
+use larder::policy::{KeyRules, Policies, PolicyData, QueryRules, Selection};
 use larder::store::PurgeTarget;
 use larder::{CacheKey, CachePolicy, CachePolicyExt, RequestAction, StandardPolicy};
 use tower::Service;
@@ -225,7 +225,7 @@ async fn a_purge_of_a_page_spares_what_another_row_of_a_table_stores() {
 struct TwoHosts;
 
 impl CachePolicy for TwoHosts {
-    fn request(&self, request: &mut http::request::Parts, _: &mut Extensions) -> RequestAction {
+    fn request(&self, request: &mut http::request::Parts, _: &mut PolicyData) -> RequestAction {
         match RequestAction::of(request) {
             RequestAction::Cache(key) => {
                 let uri = String::from_utf8(key.uri().into()).unwrap().replace("//b/", "//a/");

@@ -9,7 +9,7 @@ use http::header::{self, HeaderName};
 use http::uri::{Authority, Scheme};
 use http::{Extensions, Method, Request, Uri, request};
 use http_body_util::Empty;
-use larder::policy::{Bypass, KeyRules, Policies, QueryRules, Selection, TRACKERS};
+use larder::policy::{Bypass, KeyRules, Policies, PolicyData, QueryRules, Selection, TRACKERS};
 use larder::store::PurgeTarget;
 use larder::{CachePolicy, CachePolicyExt, MemoryStore, RequestAction, StandardPolicy};
 use tower::{Layer, Service, ServiceExt};
@@ -610,7 +610,7 @@ fn rules_that_change_nothing_allocate_nothing() {
 struct Own(KeyRules);
 
 impl CachePolicy for Own {
-    fn request(&self, request: &mut request::Parts, _: &mut Extensions) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, _: &mut PolicyData) -> RequestAction {
         self.0.key(request)
     }
 

@@ -1,13 +1,16 @@
 //! RFC 9111 with switches.
 
-use std::borrow::Cow;
+mod keys;
+mod lifetimes;
+
 use std::time::Duration;
 
 use http::header::HeaderName;
-use http::{Extensions, Method, request};
+use http::{Method, request};
 
 use super::{
-    CachePolicy, ForwardReason, KeyRules, PolicyExchange, QueryRules, RequestAction, Selection, Terms,
+    CachePolicy, ContentLimits, ForwardReason, KeyRules, Lifetimes, PolicyData, PolicyExchange,
+    RequestAction, Terms,
 };
 use crate::entry::key::CacheKey;
 use crate::semantics::accept::{Codings, Languages};
@@ -31,8 +34,10 @@ use crate::store::PurgeTarget;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct StandardPolicy {
+    content_limits: ContentLimits,
     key: Option<KeyRules>,
     key_fields: Vec<HeaderName>,
+    lifetimes: Lifetimes,
     rules: Rules,
 }
 
@@ -76,19 +81,6 @@ impl StandardPolicy {
         self
     }
 
-    /// The cookies that count, by name: see [`KeyRules::cookies`]. Default: all reach the service, and none is in the key.
-    ///
-    /// ```
-    /// use larder::StandardPolicy;
-    /// // Whatever else a browser sends is removed, and prevents nothing.
-    /// let policy = StandardPolicy::default().cookies(["session", "theme"]);
-    /// # let _ = policy;
-    /// ```
-    #[must_use]
-    pub fn cookies(self, counting: impl Into<Selection>) -> Self {
-        self.map_key(|rules| rules.cookies(counting))
-    }
-
     /// What must be said before a response is shared between people; default [`Credentials::Explicit`].
     #[must_use]
     pub fn credentials(mut self, credentials: Credentials) -> Self {
@@ -122,24 +114,6 @@ impl StandardPolicy {
         self
     }
 
-    /// Freshness where the origin gives none, or `None` for never.
-    #[must_use]
-    pub fn heuristic(mut self, heuristic: Option<Heuristic>) -> Self {
-        self.rules.heuristic = heuristic;
-        self
-    }
-
-    /// Adds who asks to the key, as a layer in front of the cache has left it in the request's extensions: see
-    /// [`KeyRules::identity`]. Default: nobody.
-    #[must_use]
-    pub fn identity<F, T>(self, name: impl Into<Cow<'static, str>>, identity: F) -> Self
-    where
-        F: Fn(&Extensions) -> Option<T> + Send + Sync + 'static,
-        T: AsRef<[u8]>,
-    {
-        self.map_key(|rules| rules.identity(name, identity))
-    }
-
     /// Whether `immutable` blocks a client's reload; default true.
     #[must_use]
     pub fn immutable(mut self, on: bool) -> Self {
@@ -147,44 +121,10 @@ impl StandardPolicy {
         self
     }
 
-    /// What a request's key is made of, in place of the rules that were set before; default the absolute URI. What
-    /// [`StandardPolicy::key_field`] adds comes in addition.
-    #[must_use]
-    pub fn key(mut self, rules: KeyRules) -> Self {
-        rules.fields().for_each(|name| self.rules.unkeyed.keep(name.clone()));
-        self.key = Some(rules);
-        self
-    }
-
-    /// Adds a request field to the key. With `Authorization` or `Cookie`, each user has entries of their own.
-    #[must_use]
-    pub fn key_field(mut self, name: HeaderName) -> Self {
-        self.rules.unkeyed.keep(name.clone());
-        self.key_fields.push(name);
-        self
-    }
-
     /// How `Accept-Language` selects among stored responses; default [`Languages::AsSent`].
     #[must_use]
     pub fn languages(mut self, languages: Languages) -> Self {
         self.rules.languages = languages;
-        self
-    }
-
-    /// How long a client waits for a validation if the stale response may stand in for an error. If the origin takes
-    /// longer, the stale response is served and the validation continues in the background. Default none: as long as it
-    /// takes.
-    #[must_use]
-    pub fn latency_budget(mut self, budget: Option<Duration>) -> Self {
-        self.rules.latency_budget = budget;
-        self
-    }
-
-    /// The longest freshness lifetime of a 4xx or 5xx, whatever it says itself: an error that one client has brought
-    /// about is everybody's for that long. Default five minutes; `None` for no bound.
-    #[must_use]
-    pub fn max_error_lifetime(mut self, most: Option<Duration>) -> Self {
-        self.rules.max_error_lifetime = most;
         self
     }
 
@@ -204,6 +144,14 @@ impl StandardPolicy {
         self
     }
 
+    /// How long requests for a key do not wait for each other, once an answer has said that it cannot be shared: a
+    /// hit-for-pass memory. Default 30 s; zero for not at all.
+    #[must_use]
+    pub fn pass_for(mut self, time: Duration) -> Self {
+        self.rules.pass_for = time;
+        self
+    }
+
     /// Whether the answer to a POST is stored for later GETs where it has explicit freshness and names the
     /// target URI in `Content-Location`; default false.
     #[must_use]
@@ -217,27 +165,6 @@ impl StandardPolicy {
     #[must_use]
     pub fn private_by_key(mut self, on: bool) -> Self {
         self.rules.private_by_key = on;
-        self
-    }
-
-    /// What of the query is in the key, and so what the service sees of it: see [`QueryRules`]. Default all.
-    ///
-    /// ```
-    /// use larder::StandardPolicy;
-    /// use larder::policy::QueryRules;
-    /// let policy = StandardPolicy::default().query(QueryRules::all().ignore_trackers().sorted());
-    /// # let _ = policy;
-    /// ```
-    #[must_use]
-    pub fn query(self, rules: impl Into<QueryRules>) -> Self {
-        self.map_key(|key| key.query(rules))
-    }
-
-    /// How long before it becomes stale, at most half its lifetime, a response that is requested is validated in the
-    /// background, so that nobody waits for what is requested often; default not at all.
-    #[must_use]
-    pub fn refresh_ahead(mut self, window: Option<Duration>) -> Self {
-        self.rules.refresh_ahead = window;
         self
     }
 
@@ -270,14 +197,6 @@ impl StandardPolicy {
         self
     }
 
-    /// How long past its lifetime a response stands in for an error where neither it nor the request says;
-    /// default zero. What is `no-cache`, or may not be served stale, never does.
-    #[must_use]
-    pub fn stale_if_error(mut self, window: Duration) -> Self {
-        self.rules.stale_if_error = window;
-        self
-    }
-
     /// The request fields that [`StandardPolicy::strip_unkeyed`] takes away, in place of
     /// [`unkeyed::BELIEVED`](crate::semantics::unkeyed::BELIEVED).
     #[must_use]
@@ -285,15 +204,10 @@ impl StandardPolicy {
         self.rules.unkeyed.list(names);
         self
     }
-
-    fn map_key(mut self, map: impl FnOnce(KeyRules) -> KeyRules) -> Self {
-        self.key = Some(map(self.key.take().unwrap_or_default()));
-        self
-    }
 }
 
 impl CachePolicy for StandardPolicy {
-    fn request(&self, request: &mut request::Parts, _: &mut Extensions) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, _: &mut PolicyData) -> RequestAction {
         let action = match &self.key {
             None => RequestAction::of(request),
             Some(rules) => rules.key(request),
@@ -307,7 +221,7 @@ impl CachePolicy for StandardPolicy {
         }
     }
 
-    fn rules(&self, _: &request::Parts, _: &Extensions) -> &Rules {
+    fn rules(&self, _: &request::Parts, _: &PolicyData) -> &Rules {
         &self.rules
     }
 
@@ -318,6 +232,8 @@ impl CachePolicy for StandardPolicy {
         if request.method == Method::POST && (self.rules.unkeyed.is_in(&request.headers) || leaves_out()) {
             terms.store = terms.store.and(Err(NotStored::Policy));
         }
+        self.lifetimes.apply(exchange, terms);
+        self.content_limits.apply(exchange, terms);
     }
 
     fn forward(&self, request: &mut request::Parts, _: &ForwardReason<'_>) {
