@@ -49,6 +49,7 @@ impl<S: Store> Fetch<S> {
             names_target: self.sent.names_target,
             request: request.judged(),
             sent: self.sent.fields.as_ref(),
+            sent_at: self.exchange.request.now,
             store: Ok(()),
         };
         let (ResponseView { date, directives, fields, .. }, mut terms) =

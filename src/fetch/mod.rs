@@ -36,6 +36,7 @@ use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::framing;
 use crate::semantics::head::{self, Agreement};
 use crate::semantics::incumbent::Incumbent;
+use crate::semantics::methods::may_be_conditional;
 use crate::semantics::outgoing::{self, AskedBy};
 use crate::semantics::range::SentRange;
 use crate::semantics::received::{Received, SentView};
@@ -295,7 +296,10 @@ impl<S: Store> Fetch<S> {
     /// Chooses the validators that go out.
     fn asked_by(&self) -> Vec<AskedBy> {
         let Exchange { lookup, plan, request, .. } = &*self.exchange;
-        if lookup.variants.is_empty() || self.core().unreliable.validations.has(&request.key, request.now) {
+        if !may_be_conditional(&self.sent.method)
+            || lookup.variants.is_empty()
+            || self.core().unreliable.validations.has(&request.key, request.now)
+        {
             return Vec::new();
         }
         let asked_by = |(index, stored): (usize, &Stored)| {

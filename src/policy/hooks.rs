@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use http::{Extensions, HeaderMap, StatusCode, request, response};
 
@@ -116,6 +117,8 @@ impl<'a> ForwardReason<'a> {
 /// A response of the inner service, and the request that it answers.
 #[non_exhaustive]
 pub struct PolicyExchange<'a> {
+    /// How old the response was when it came in (RFC 9111 4.2.3).
+    pub age: Duration,
     /// Whether no client waits for it.
     pub is_background: bool,
     /// The key under which it would be stored.
@@ -137,7 +140,7 @@ impl<'a> PolicyExchange<'a> {
         response: &'a response::Parts,
         data: &'a PolicyData,
     ) -> Self {
-        Self { is_background: false, key, request, response, sent: None, data }
+        Self { age: Duration::ZERO, is_background: false, key, request, response, sent: None, data }
     }
 
     /// What `request` has left.

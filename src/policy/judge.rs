@@ -27,6 +27,8 @@ pub(crate) struct Judged<'a> {
     pub(crate) method: &'a Method,
     pub(crate) names_target: bool,
     pub(crate) request: JudgedRequest<'a>,
+    /// When the request was sent.
+    pub(crate) sent_at: SystemTime,
     /// The fields of the request as it was sent, where the policy wants to see them.
     pub(crate) sent: Option<&'a HeaderMap>,
     /// Whether anything is stored at all.
@@ -72,6 +74,7 @@ impl Judged<'_> {
         let mut terms = Terms::from_standard(standard, self.max_body, view.directives.unstored());
         terms.store = self.store.and(terms.store);
         let mut exchange = PolicyExchange::new(key, parts, response, data);
+        exchange.age = view.age(&response.headers, self.sent_at, received_at);
         exchange.is_background = self.is_background;
         exchange.sent = self.sent;
         policy.response(&exchange, &mut terms);

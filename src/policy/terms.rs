@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::header::{self, HeaderMap};
 use http::{HeaderName, HeaderValue};
 
-use super::Reason;
+use super::{PolicyExchange, Reason};
 use crate::semantics::CredentialKinds;
 use crate::semantics::freshness::LifetimeSource;
 use crate::semantics::groups;
@@ -18,6 +18,10 @@ use crate::semantics::terms::{FinalTerms, StandardTerms};
 pub struct Terms {
     /// How old it counts as when it comes in; `None` for what RFC 9111 4.2.3 says.
     pub age: Option<Duration>,
+    /// What credentials forbid, whatever `store` says.
+    pub(crate) credentials: Result<(), NotStored>,
+    /// What no policy that lifts a refusal lifts.
+    pub(crate) firm: Result<(), NotStored>,
     /// Groups (tags) by which it can be purged. Those of `Cache-Groups` are there already, in the scope of their
     /// origin: see [`groups::scoped`]. A response with more than
     /// [`Terms::MAX_GROUPS`] groups, or more than [`Terms::MAX_GROUP_BYTES`] bytes of names, is not stored.
@@ -71,6 +75,8 @@ impl Terms {
     ) -> Self {
         Self {
             age: None,
+            credentials: standard.credentials,
+            firm: standard.firm,
             groups: standard.groups,
             lifetime: standard.lifetime,
             max_body,
@@ -87,6 +93,11 @@ impl Terms {
             unstored: unstored.cloned().collect(),
             vary: VaryRule::AsSent,
         }
+    }
+
+    /// Says that the response is fresh for so long from its reception on, however old it was then.
+    pub fn fresh_for(&mut self, duration: Duration, exchange: &PolicyExchange<'_>) {
+        self.lifetime = self.age.unwrap_or(exchange.age).saturating_add(duration);
     }
 
     /// As far as reuse depends on them.

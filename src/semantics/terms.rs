@@ -11,7 +11,6 @@ use super::fields::ResponseFields;
 use super::freshness::{self, LifetimeSource, single_date};
 use super::groups::{self, CACHE_GROUPS};
 use super::incumbent::Incumbent;
-use super::methods::is_retrieval;
 use super::range::SentRange;
 use super::reuse::Reuse;
 use super::rules::Rules;
@@ -55,6 +54,12 @@ impl ResponseView {
         let lifetime = freshness::bounded(lifetime, status, rules.max_error_lifetime);
         Self { date, directives, fields, lifetime, source }
     }
+
+    /// How old it was when it came in (RFC 9111 4.2.3).
+    pub(crate) fn age(&self, headers: &HeaderMap, sent_at: SystemTime, received_at: SystemTime) -> Duration {
+        let received = if self.fields.age { freshness::received_age(headers) } else { None };
+        freshness::initial_age(received, self.date.unwrap_or(received_at), sent_at, received_at)
+    }
 }
 
 /// What of a response and of the request that was sent for it decides what no policy can lift.
@@ -83,6 +88,10 @@ pub(crate) struct Fetched<'a> {
 /// What the standards say of how a response is stored and reused (RFC 9111 3, 5.2.2; RFC 5861; RFC 9875).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StandardTerms {
+    /// Whether it may be shared, as far as credentials are concerned, or why not.
+    pub(crate) credentials: Result<(), NotStored>,
+    /// Whether anything forbids storing that no policy can lift, whatever is said of lifetimes and credentials.
+    pub(crate) firm: Result<(), NotStored>,
     /// Its groups, in the scope of their origin.
     pub(crate) groups: Vec<Box<str>>,
     pub(crate) lifetime: Duration,
@@ -107,12 +116,17 @@ impl StandardTerms {
         let directives = exchange.directives;
         let has_groups = exchange.response_fields.cache_groups;
         let groups = if has_groups { groups::of(exchange.response, &CACHE_GROUPS) } else { Ok(Vec::new()) };
-        let store = match storing::admit(exchange, rules) {
+        let credentials = storing::credentials(exchange, rules);
+        let firm = storing::admit_method_and_form(exchange, rules);
+        let store = firm.and_then(|()| storing::admit_as_said(exchange, credentials, rules));
+        let store = match store {
             // A policy that lifts the refusal of an error lifts no other one.
             Ok(()) | Err(NotStored::DrawnError) if groups.is_err() => Err(NotStored::Groups),
             store => store,
         };
         Self {
+            credentials,
+            firm: if groups.is_err() { firm.and(Err(NotStored::Groups)) } else { firm },
             groups: groups.unwrap_or_default().iter().map(|group| groups::scoped(uri, group)).collect(),
             lifetime,
             must_revalidate: directives.must_revalidate
@@ -163,7 +177,7 @@ impl FinalTerms {
         if status.is_informational() || status == StatusCode::NOT_MODIFIED {
             return Err(NotStored::Status); // RFC 9111 3
         }
-        if !is_retrieval(method) && !names_target {
+        if !rules.store_answers_to(method) && !names_target {
             return Err(NotStored::Method);
         }
         let is_part = status == StatusCode::PARTIAL_CONTENT;

@@ -3,6 +3,7 @@
 mod bytes;
 mod compose;
 mod parts;
+mod site;
 mod target;
 
 use std::fmt;
@@ -16,7 +17,8 @@ use thiserror::Error;
 use self::target::{Targets, authority, scheme, without_default_port};
 
 pub use self::parts::KeyParts;
-pub(crate) use self::target::{asked_path, enter, host_of, leave, settle_authority};
+pub(crate) use self::site::Site;
+pub(crate) use self::target::{asked_path, authority_of, edit_uris, enter, host_of, leave, settle_authority};
 
 /// The key under which responses are stored: the target URI, and further parts that a policy adds.
 ///

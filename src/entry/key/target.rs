@@ -95,6 +95,29 @@ pub(crate) fn host_of(request: &Parts) -> Option<&str> {
     Some(&authority[..end.unwrap_or(authority.len())]).filter(|host| !host.is_empty())
 }
 
+/// The authority that the client asked for, as keys spell it; `None` where there is none.
+///
+/// # Errors
+///
+/// As [`CacheKey::of`](super::CacheKey::of).
+pub(crate) fn authority_of(request: &Parts) -> Result<Option<Cow<'_, str>>, KeyError> {
+    let uri = asked_uri(request);
+    let scheme = scheme(uri, request)?;
+    let authority = authority(uri, request)?;
+    let authority = std::str::from_utf8(authority).map_err(|_| KeyError::Authority)?;
+    let authority = settled(authority, scheme).map_or(Cow::Borrowed(authority), Cow::Owned);
+    Ok(Some(authority).filter(|authority| !authority.is_empty()))
+}
+
+/// Edits what the inner service gets to see of a request's URI.
+pub(crate) fn edit_uris(request: &mut Parts, edit: impl Fn(&mut Uri)) {
+    edit(&mut request.uri);
+    #[cfg(feature = "axum")]
+    if let Some(axum::extract::OriginalUri(original)) = request.extensions.get_mut() {
+        edit(original);
+    }
+}
+
 #[cfg(feature = "axum")]
 fn asked_uri(request: &Parts) -> &Uri {
     let original = request.extensions.get();

@@ -1,5 +1,6 @@
 //! Cache policies and their hooks.
 
+mod cloudfront;
 mod composed;
 mod hooks;
 mod policies;
