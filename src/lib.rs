@@ -100,12 +100,13 @@ pub use limits::held::BodyLimits;
 pub use limits::{FillLimits, FillStatistics};
 pub use observe::{Event, InvalidatedBy, Observer};
 pub use policy::{
-    CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyExchange, Reason, RequestAction,
+    CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyData, PolicyExchange, Reason, RequestAction,
     StandardPolicy, Terms, VaryRule,
 };
 pub use query_layer::{QueryBody, QueryFuture, QueryLayer, QueryService};
 pub use runtime::clock::{Clock, ClockHand};
 pub use semantics::cache_status::Outcome;
+pub use semantics::hint::CacheHint;
 pub use service::CacheService;
 pub use service::future::ResponseFuture;
 pub use shared::Tagging;

@@ -3,7 +3,8 @@
 use std::net::Ipv6Addr;
 
 use http::header::{self, HeaderMap};
-use http::{HeaderValue, Request, Version};
+use http::uri::Scheme;
+use http::{HeaderValue, Request, Version, request};
 
 /// Which `Host` the origin gets.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,7 +30,9 @@ pub fn is_valid<B>(request: &Request<B>) -> bool {
         (Version::HTTP_09 | Version::HTTP_10, ..) => true,
         (Version::HTTP_11, _, host) => host.is_some(),
         // RFC 9113 8.3.1: a Host that names another entity than `:authority` makes a request malformed.
-        (_, Some(target), Some(host)) => normalized(target.as_bytes()) == normalized(host.as_bytes()),
+        (_, Some(target), Some(host)) => {
+            normalized(target.as_bytes(), &Scheme::HTTP) == normalized(host.as_bytes(), &Scheme::HTTP)
+        }
         (_, target, host) => target.is_some() || host.is_some(),
     }
 }
@@ -41,13 +44,26 @@ pub fn of<B>(request: &Request<B>) -> Option<HeaderValue> {
     target.or_else(|| field(request.headers()))
 }
 
+/// The name in that authority, in lower case and without a port.
+pub fn name(request: &request::Parts) -> String {
+    let target = request.uri.authority().map(|target| target.as_str());
+    let field = || request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let authority = target.or_else(field).unwrap_or_default();
+    let name = match authority.rfind([':', ']']) {
+        Some(colon) if authority.as_bytes()[colon] == b':' => &authority[..colon],
+        _ => authority,
+    };
+    name.to_ascii_lowercase()
+}
+
 fn field(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(header::HOST).cloned()
 }
 
-/// An authority in the form that is compared: in lower case, without the default port of `http`.
-pub fn normalized(authority: &[u8]) -> Vec<u8> {
-    let short = authority.strip_suffix(b":80").unwrap_or(authority);
+/// An authority in the form that is compared: in lower case, without the default port of its scheme.
+pub fn normalized(authority: &[u8], scheme: &Scheme) -> Vec<u8> {
+    let port: &[u8] = if *scheme == Scheme::HTTPS { b":443" } else { b":80" };
+    let short = authority.strip_suffix(port).unwrap_or(authority);
     short.strip_suffix(b":").unwrap_or(short).to_ascii_lowercase()
 }
 

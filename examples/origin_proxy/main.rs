@@ -9,6 +9,7 @@ mod args;
 mod client;
 mod client_calls;
 mod connection;
+mod connector;
 mod content;
 mod descriptors;
 mod edge;
@@ -20,13 +21,16 @@ mod location;
 mod max_forwards;
 mod network;
 mod origin;
+mod policy;
 mod pool;
 mod progress;
 mod proxy;
 mod retry;
 mod serve;
 mod stop;
+mod tls;
 mod traffic;
+mod units;
 mod upgrade;
 mod upstream;
 mod upstream_error;
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         match command {
+            Command::CheckPolicy(source) => Ok(policy::check(&source)),
             Command::Help => {
                 println!("{USAGE}");
                 Ok(true)

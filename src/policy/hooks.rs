@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
-use http::{Extensions, HeaderMap, StatusCode, request, response};
+use http::{HeaderMap, StatusCode, request, response};
 
+use super::PolicyData;
 use crate::entry::key::CacheKey;
+use crate::semantics::Rules;
+use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::cache_status::{Detail, Outcome};
 use crate::semantics::reuse::Forward;
 
@@ -72,27 +73,6 @@ impl RequestAction {
     }
 }
 
-/// What [`CachePolicy::request`](crate::CachePolicy::request) has left for the later hooks. Empty, it costs nothing.
-#[derive(Clone, Default)]
-pub(crate) struct PolicyData(Option<Arc<Extensions>>);
-
-impl PolicyData {
-    #[inline]
-    pub(crate) fn new(data: Extensions) -> Self {
-        Self(if data.is_empty() { None } else { Some(Arc::new(data)) })
-    }
-
-    fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.0.as_ref()?.get()
-    }
-
-    #[inline]
-    pub(crate) fn extensions(&self) -> &Extensions {
-        static NONE: LazyLock<Extensions> = LazyLock::new(Extensions::new);
-        self.0.as_deref().unwrap_or_else(|| &NONE)
-    }
-}
-
 /// Why a request is forwarded.
 #[non_exhaustive]
 pub struct ForwardReason<'a> {
@@ -100,7 +80,7 @@ pub struct ForwardReason<'a> {
     pub forward: Forward,
     /// Whether no client waits: a stored response is validated in the background.
     pub is_background: bool,
-    data: &'a PolicyData,
+    pub(super) data: &'a PolicyData,
 }
 
 impl<'a> ForwardReason<'a> {
@@ -117,8 +97,8 @@ impl<'a> ForwardReason<'a> {
 /// A response of the inner service, and the request that it answers.
 #[non_exhaustive]
 pub struct PolicyExchange<'a> {
-    /// How old the response was when it came in (RFC 9111 4.2.3).
-    pub age: Duration,
+    /// What the response says of caches, as the rules read it and a hint outweighs it.
+    pub(crate) directives: &'a ResponseDirectives,
     /// Whether no client waits for it.
     pub is_background: bool,
     /// The key under which it would be stored.
@@ -130,7 +110,9 @@ pub struct PolicyExchange<'a> {
     /// The fields of the request that was sent to the inner service, where
     /// [`CachePolicy::needs_sent_fields`](crate::CachePolicy::needs_sent_fields).
     pub sent: Option<&'a HeaderMap>,
-    data: &'a PolicyData,
+    /// The readings of RFC 9111 by which the terms were filled in.
+    pub rules: &'a Rules,
+    pub(super) data: &'a PolicyData,
 }
 
 impl<'a> PolicyExchange<'a> {
@@ -138,9 +120,11 @@ impl<'a> PolicyExchange<'a> {
         key: &'a CacheKey,
         request: &'a request::Parts,
         response: &'a response::Parts,
+        rules: &'a Rules,
+        directives: &'a ResponseDirectives,
         data: &'a PolicyData,
     ) -> Self {
-        Self { age: Duration::ZERO, is_background: false, key, request, response, sent: None, data }
+        Self { directives, is_background: false, key, request, response, rules, sent: None, data }
     }
 
     /// What `request` has left.
@@ -158,7 +142,7 @@ pub struct Delivery<'a> {
     pub outcome: &'a Outcome,
     /// The status of the answer.
     pub status: StatusCode,
-    data: &'a PolicyData,
+    pub(super) data: &'a PolicyData,
 }
 
 impl<'a> Delivery<'a> {

@@ -206,7 +206,6 @@ impl<S> TagOnly<S> {
             names_target: false,
             request: request.judged(),
             sent: sent.as_ref(),
-            sent_at: request.now,
             store: Err(NotStored::SwitchedOff),
         };
         let (_, terms) = judged.terms(&request.policy, response, self.core().clock.now());

@@ -12,6 +12,7 @@ use super::forwarding::ForwardPlan;
 use super::key::KeyPlan;
 use super::names::{CachePolicyConfig, ForwardedHeaders, Lifetimes, OriginRequestPolicyConfig};
 use crate::entry::key::Site;
+use crate::policy::data::Chooser;
 use crate::policy::{Pattern, Selection};
 use crate::semantics::{Credentials, Rules};
 
@@ -32,6 +33,7 @@ use crate::semantics::{Credentials, Rules};
 #[derive(Clone, Debug)]
 pub struct Distribution {
     pub(super) behaviors: Vec<(Pattern, Behavior)>,
+    pub(super) chooser: Chooser,
     pub(super) cache_tag_header: Option<HeaderName>,
     pub(super) default: Behavior,
     error_responses: Vec<CustomErrorResponse>,
@@ -154,6 +156,7 @@ impl Distribution {
         let plan = Plan::of(&default, &[], false, &name);
         Self {
             behaviors: Vec::new(),
+            chooser: Chooser::new(),
             cache_tag_header: None,
             default,
             error_responses: Vec::new(),
@@ -175,6 +178,8 @@ impl Distribution {
     pub fn behavior(mut self, pattern: impl AsRef<str>, behavior: impl Into<Behavior>) -> Self {
         let pattern = pattern.as_ref();
         let slash = if pattern.starts_with(['/', '*', '?']) { "" } else { "/" };
+        // Its requests choose by other numbers than those of what it was cloned from.
+        self.chooser = Chooser::new();
         self.behaviors.push((Pattern::new(format!("{slash}{pattern}")), behavior.into()));
         self.settled()
     }
@@ -280,13 +285,6 @@ impl Distribution {
     pub(super) fn error_min_ttl(&self, status: StatusCode) -> Duration {
         let own = self.error_responses.iter().find(|own| own.error_code == status);
         own.and_then(|own| own.error_caching_min_ttl).unwrap_or(ERROR_MIN_TTL)
-    }
-
-    /// The behavior of the requests for a path.
-    #[inline]
-    pub(super) fn behavior_of(&self, path: &str) -> &BehaviorPlan {
-        let at = self.behaviors.iter().position(|(pattern, _)| pattern.matches(path));
-        at.and_then(|at| self.plan.others.get(at)).unwrap_or(&self.plan.default)
     }
 
     /// With what is made of the configuration.

@@ -1,31 +1,27 @@
 //! A distribution decides about requests and responses.
 
 use http::header::{self, HeaderMap, HeaderName};
-use http::{Extensions, Method, request};
+use http::{Method, request};
 
 use super::distribution::{BehaviorPlan, Distribution};
 use super::forwarding::ForwardBy;
 use super::lifetimes::{NotKept, Said, kept};
 use super::tags;
 use crate::entry::key::asked_path;
-use crate::policy::{CachePolicy, Delivery, ForwardReason, PolicyExchange, RequestAction, Terms, VaryRule};
-use crate::semantics::cache_control::ResponseDirectives;
+use crate::policy::{
+    CachePolicy, Delivery, ForwardReason, PolicyData, PolicyExchange, RequestAction, Terms, VaryRule,
+};
+use crate::semantics::cache_status::{Forwarding, Outcome};
 use crate::semantics::fields::list;
 use crate::semantics::reuse::Forward;
 use crate::semantics::storing::NotStored;
 use crate::semantics::{CredentialKinds, Rules};
-
-/// Left for the answer to a request that the cache passes on: its client gets no `Set-Cookie`.
-#[derive(Clone)]
-struct WithoutCookies;
 
 /// What of a request's fields the policy looks at.
 #[derive(Default)]
 struct Present {
     authorization: bool,
     cookie: bool,
-    content: bool,
-    upgrade: bool,
 }
 
 impl Present {
@@ -35,8 +31,6 @@ impl Present {
             match *name {
                 header::AUTHORIZATION => present.authorization = true,
                 header::COOKIE => present.cookie = true,
-                header::CONTENT_LENGTH | header::TRANSFER_ENCODING => present.content = true,
-                header::UPGRADE => present.upgrade = true,
                 _ => {}
             }
             present
@@ -45,8 +39,27 @@ impl Present {
 }
 
 impl Distribution {
-    fn behavior_for(&self, request: &request::Parts) -> &BehaviorPlan {
-        if self.behaviors.is_empty() { &self.plan.default } else { self.behavior_of(&asked_path(request)) }
+    /// Chooses the behavior of a request, for all hooks.
+    #[inline]
+    fn choose(&self, request: &request::Parts, data: &mut PolicyData) -> &BehaviorPlan {
+        if self.behaviors.is_empty() {
+            return &self.plan.default;
+        }
+        let path = asked_path(request);
+        match self.behaviors.iter().position(|(pattern, _)| pattern.matches(&*path)) {
+            None => &self.plan.default,
+            Some(at) => {
+                data.choose(self.chooser, at);
+                &self.plan.others[at]
+            }
+        }
+    }
+
+    /// The behavior that was chosen.
+    #[inline]
+    fn chosen(&self, data: &PolicyData) -> &BehaviorPlan {
+        let other = data.choice(self.chooser).and_then(|at| self.plan.others.get(at));
+        other.unwrap_or(&self.plan.default)
     }
 
     /// Whether CloudFront's own fields are more than a client's word.
@@ -56,16 +69,10 @@ impl Distribution {
 }
 
 impl CachePolicy for Distribution {
-    fn request(&self, request: &mut request::Parts, data: &mut Extensions) -> RequestAction {
-        let behavior = self.behavior_for(request);
+    fn request(&self, request: &mut request::Parts, data: &mut PolicyData) -> RequestAction {
+        let behavior = self.choose(request, data);
         let present = Present::of(&request.headers);
-        let is_looked_up =
-            matches!(request.method, Method::GET | Method::HEAD) && !present.content && !present.upgrade;
-        let is_disabled = behavior.lifetimes.are_zero();
-        if (is_disabled || !is_looked_up) && !behavior.forward.has_cookies() {
-            data.insert(WithoutCookies);
-        }
-        if is_disabled {
+        if behavior.lifetimes.are_zero() {
             return RequestAction::bypass("caching-disabled");
         }
         if matches!(request.method, Method::GET | Method::HEAD | Method::QUERY | Method::OPTIONS) {
@@ -84,8 +91,8 @@ impl CachePolicy for Distribution {
         }
     }
 
-    fn rules(&self, request: &request::Parts, _: &Extensions) -> &Rules {
-        if request.method == Method::OPTIONS && self.behavior_for(request).caches_options {
+    fn rules(&self, request: &request::Parts, data: &PolicyData) -> &Rules {
+        if request.method == Method::OPTIONS && self.chosen(data).caches_options {
             &self.plan.rules_with_options
         } else {
             &self.plan.rules
@@ -93,8 +100,8 @@ impl CachePolicy for Distribution {
     }
 
     fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
-        let (request, response) = (exchange.request, exchange.response);
-        let behavior = self.behavior_for(request);
+        let response = exchange.response;
+        let behavior = self.chosen(exchange.data);
         if !behavior.forward.has_cookies() {
             terms.strip.push(header::SET_COOKIE);
             terms.unstored.push(header::SET_COOKIE);
@@ -111,7 +118,7 @@ impl CachePolicy for Distribution {
     }
 
     fn forward(&self, request: &mut request::Parts, reason: &ForwardReason<'_>) {
-        let behavior = self.behavior_for(request);
+        let behavior = self.chosen(reason.data);
         let by = ForwardBy {
             is_believed: self.believes(request),
             is_bypassed: reason.forward == Forward::Bypass,
@@ -122,7 +129,12 @@ impl CachePolicy for Distribution {
     }
 
     fn deliver(&self, delivery: &mut Delivery<'_>) {
-        if delivery.data::<WithoutCookies>().is_some() {
+        // Other answers have lost it when they were judged.
+        let is_passed_on = matches!(
+            delivery.outcome,
+            Outcome::Forwarded(Forwarding { forward: Forward::Bypass | Forward::Method, .. })
+        );
+        if is_passed_on && !self.chosen(delivery.data).forward.has_cookies() {
             delivery.headers.remove(header::SET_COOKIE);
         }
     }
@@ -156,17 +168,16 @@ impl Distribution {
 
     /// Sets how long a response is kept, and for what.
     fn keep(&self, behavior: &BehaviorPlan, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
-        let (status, headers) = (exchange.response.status, &exchange.response.headers);
-        let directives = ResponseDirectives::of(headers);
-        let said = Said::of(headers, &directives, terms.lifetime, terms.source, exchange.age);
+        let (status, directives) = (exchange.response.status, exchange.directives);
+        let said = Said::of(&exchange.response.headers, directives, terms);
         match kept(behavior.lifetimes, self.error_min_ttl(status), status, &said) {
             Ok(kept) => {
-                terms.fresh_for(kept.fresh_for, exchange);
+                terms.fresh_for(kept.fresh_for);
                 terms.no_cache = kept.no_cache;
                 // `s-maxage` is for CloudFront what `max-age` is, and forbids nothing (RFC 9111 5.2.2.10).
                 terms.must_revalidate = directives.must_revalidate || directives.proxy_revalidate;
                 terms.stale_if_error = Some(kept.stale_if_error);
-                terms.stale_while_revalidate = kept.stale_while_revalidate;
+                terms.stale_while_revalidate = Some(kept.stale_while_revalidate);
             }
             Err(_) if terms.store.is_err() => {}
             Err(NotKept::NoCache) => terms.refuse("no-cache"),

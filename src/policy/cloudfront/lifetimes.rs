@@ -6,6 +6,7 @@ use http::header;
 use http::{HeaderMap, StatusCode};
 
 use super::names::Lifetimes;
+use crate::policy::Terms;
 use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::freshness::LifetimeSource;
 
@@ -25,25 +26,21 @@ pub(super) struct Said {
 }
 
 impl Said {
-    /// What the fields of a response say that was `age` old when it came in. It is fresh for `lifetime`, counted from its
-    /// origin, as `source` says.
-    pub(super) fn of(
-        headers: &HeaderMap,
-        directives: &ResponseDirectives,
-        lifetime: Duration,
-        source: LifetimeSource,
-        age: Duration,
-    ) -> Self {
-        let window = |seconds: u32| Duration::from_secs(seconds.into());
+    /// What a response says. `terms` are those that the rules have found.
+    pub(super) fn of(headers: &HeaderMap, directives: &ResponseDirectives, terms: &Terms) -> Self {
         Self {
-            has_cache_control: headers.contains_key(header::CACHE_CONTROL),
-            fresh_for: source.is_explicit().then(|| lifetime.saturating_sub(age)),
-            is_by_directive: matches!(source, LifetimeSource::SMaxage | LifetimeSource::MaxAge),
+            has_cache_control: headers.contains_key(header::CACHE_CONTROL)
+                || terms.source == LifetimeSource::Hint,
+            fresh_for: terms
+                .source
+                .is_explicit()
+                .then(|| terms.lifetime.saturating_sub(terms.age_on_arrival())),
+            is_by_directive: terms.source.is_explicit() && terms.source != LifetimeSource::Expires,
             no_cache: directives.no_cache,
             no_store: directives.no_store,
             private: directives.private,
-            stale_if_error: directives.stale_if_error.map(window),
-            stale_while_revalidate: directives.stale_while_revalidate.map(window),
+            stale_if_error: terms.stale_if_error,
+            stale_while_revalidate: terms.stale_while_revalidate,
         }
     }
 
@@ -169,9 +166,13 @@ fn good(lifetimes: Lifetimes, said: &Said) -> Result<Kept, NotKept> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::key::CacheKey;
+    use crate::policy::cloudfront::{CachePolicyConfig, Distribution};
+    use crate::policy::judge::{Judged, JudgedRequest};
+    use crate::policy::{CachePolicy, PolicyData};
     use crate::semantics::Rules;
-    use crate::semantics::terms::ResponseView;
-    use http::{HeaderName, HeaderValue};
+    use crate::semantics::cache_control::RequestDirectives;
+    use http::{HeaderName, Method, Request, Response, request};
     use proptest::prelude::*;
     use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -182,21 +183,47 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs(1_790_000_000)
     }
 
+    /// The rules of a distribution, without what it makes of them.
+    struct Unedited(Distribution);
+
+    impl CachePolicy for Unedited {
+        fn rules(&self, request: &request::Parts, data: &PolicyData) -> &Rules {
+            self.0.rules(request, data)
+        }
+    }
+
     /// What a response with these fields says. `Expires` is so many seconds from now.
     fn said(status: StatusCode, cache_control: &str, expires: Option<u64>, age: u64) -> Said {
-        let mut headers = HeaderMap::new();
+        let (request, ()) = Request::get("http://example.com/").body(()).expect("a request").into_parts();
+        let (mut response, ()) = Response::new(()).into_parts();
+        response.status = status;
+        let mut add = |name: HeaderName, value: &str| {
+            response.headers.insert(name, value.parse().expect("a value"));
+        };
         if !cache_control.is_empty() {
-            headers.insert("cache-control", HeaderValue::from_str(cache_control).expect("a value"));
+            add(header::CACHE_CONTROL, cache_control);
         }
         if let Some(seconds) = expires {
-            let date = httpdate::fmt_http_date(now() + Duration::from_secs(seconds));
-            headers.insert(HeaderName::from_static("expires"), date.parse().expect("a date"));
+            add(header::EXPIRES, &httpdate::fmt_http_date(now() + Duration::from_secs(seconds)));
         }
-        let rules =
-            Rules { heuristic: None, targets: Vec::new(), max_error_lifetime: None, ..Rules::default() };
-        let view = ResponseView::of(status, &headers, now(), &rules);
-        let directives = ResponseDirectives::of(&headers);
-        Said::of(&headers, &directives, view.lifetime, view.source, Duration::from_secs(age))
+        add(header::AGE, &age.to_string());
+        let judged = Judged {
+            is_background: false,
+            max_body: u64::MAX,
+            method: &Method::GET,
+            names_target: false,
+            request: JudgedRequest {
+                directives: &RequestDirectives::default(),
+                key: &CacheKey::of(&request).expect("a key"),
+                now: now(),
+                parts: &request,
+            },
+            sent: None,
+            store: Ok(()),
+        };
+        let policy = Unedited(Distribution::new(CachePolicyConfig::new()));
+        let (view, terms) = judged.terms_by(&policy, &PolicyData::default(), &response, now());
+        Said::of(&response.headers, &view.directives, &terms)
     }
 
     /// What becomes of a response: seconds, with each use validated or not; `None` for not kept.
@@ -317,19 +344,15 @@ mod tests {
 
     #[test]
     fn cf2_the_sources_of_a_lifetime_are_those_of_cloudfront() {
-        let of = |source| {
-            Said::of(&HeaderMap::new(), &ResponseDirectives::default(), now_for(60), source, now_for(20))
+        let of = |cache_control, expires| {
+            let said = said(StatusCode::OK, cache_control, expires, 20);
+            (said.fresh_for.map(|duration| duration.as_secs()), said.is_by_directive)
         };
-        for source in [LifetimeSource::SMaxage, LifetimeSource::MaxAge] {
-            assert_eq!((of(source).fresh_for, of(source).is_by_directive), (Some(now_for(40)), true));
-        }
-        assert_eq!(of(LifetimeSource::Expires).fresh_for, Some(now_for(40)));
-        assert!(!of(LifetimeSource::Expires).is_by_directive);
-        assert_eq!(of(LifetimeSource::None).fresh_for, None);
-    }
-
-    fn now_for(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
+        assert_eq!(of("max-age=60", Some(600)), (Some(40), true));
+        assert_eq!(of("max-age=60, s-maxage=90", None), (Some(70), true));
+        assert_eq!(of("", Some(60)), (Some(40), false));
+        assert_eq!(of("public", None), (None, false));
+        assert_eq!(of("max-age=x", None), (Some(0), true));
     }
 
     proptest! {

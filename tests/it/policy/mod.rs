@@ -1,7 +1,14 @@
 //! Cache policies and their hooks.
 
+mod bypass;
 mod cloudfront;
 mod composed;
+mod content_limits;
+mod fastly;
+mod hints;
 mod hooks;
+mod lifetimes;
+mod live;
 mod policies;
+mod report_only;
 mod table;

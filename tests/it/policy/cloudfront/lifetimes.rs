@@ -20,9 +20,7 @@ enum Edge {
 
 use Edge::{For, NotKept, Validated};
 
-#[track_caller]
-fn is_fresh_for(seconds: u64, row: u8) -> String {
-    let _ = row;
+fn is_fresh_for(seconds: u64) -> String {
     format!("larder; fwd=uri-miss; stored; ttl={seconds}")
 }
 
@@ -30,7 +28,7 @@ async fn check(row: u8, distribution: Distribution, reply: Reply, edge: Edge) {
     let bench = bench(distribution, [reply]);
     match edge {
         For(seconds) => {
-            bench.get("/").await.told(&is_fresh_for(seconds, row));
+            assert_eq!(bench.get("/").await.cache_status(), is_fresh_for(seconds), "row {row}");
             if seconds > 0 {
                 bench.later(seconds - 1);
                 assert!(bench.get("/").await.is_hit(), "row {row}");
@@ -94,7 +92,8 @@ async fn cf2_expires_counts_within_the_minimum_and_the_maximum() {
             None => reply,
             Some(said) => reply.field("cache-control", said),
         });
-        bench.get("/").await.told(&is_fresh_for(seconds, row));
+        let seen = bench.get("/").await;
+        assert_eq!(seen.cache_status(), is_fresh_for(seconds), "row {row}");
     }
 }
 
@@ -134,7 +133,7 @@ async fn cf2_a_policy_of_zeros_keeps_nothing() {
 }
 
 #[tokio::test]
-async fn cf3_cf13_errors_and_redirects_are_kept_as_their_status_says() {
+async fn cf3_errors_are_kept_as_their_status_says() {
     for (row, status, cache_control, edge) in [
         (25, 404, "", For(10)),
         (26, 404, "max-age=60", For(60)),
@@ -151,8 +150,23 @@ async fn cf3_cf13_errors_and_redirects_are_kept_as_their_status_says() {
         (33, 416, "max-age=60", NotKept),
         (33, 401, "max-age=60", NotKept),
         (33, 429, "max-age=60", NotKept),
+    ] {
+        let reply = Reply::new("x").status(status);
+        let reply =
+            if cache_control.is_empty() { reply } else { reply.field("cache-control", cache_control) };
+        check(row, Distribution::new(lifetimes(0, DAY, MAX)), reply, edge).await;
+    }
+}
+
+#[tokio::test]
+async fn cf13_redirects_other_than_301_and_302_are_kept_only_with_a_cache_control() {
+    for (row, status, cache_control, edge) in [
         (34, 302, "", For(DAY)),
+        (34, 301, "", For(DAY)),
         (35, 307, "", NotKept),
+        (35, 308, "", NotKept),
+        (35, 303, "", NotKept),
+        (36, 307, "public", For(DAY)),
         (36, 308, "max-age=60", For(60)),
     ] {
         let reply = Reply::new("x").status(status);
