@@ -296,8 +296,10 @@ impl<S: Store> Fetch<S> {
     /// Chooses the validators that go out.
     fn asked_by(&self) -> Vec<AskedBy> {
         let Exchange { lookup, plan, request, .. } = &*self.exchange;
-        if !may_be_conditional(&self.sent.method)
-            || lookup.variants.is_empty()
+        // A POST whose condition fails gets a 412, and no 304 (RFC 9110 13.1.2).
+        let may_ask = may_be_conditional(&self.sent.method) && !key::is_query_by_post(&request.parts);
+        if lookup.variants.is_empty()
+            || !may_ask
             || self.core().unreliable.validations.has(&request.key, request.now)
         {
             return Vec::new();

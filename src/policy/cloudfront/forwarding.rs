@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, Uri};
 
 use super::key::{KeyedCodings, admitted_query, is_cloudfronts, sorted_cookies};
 use super::names::{CachePolicyConfig, ForwardedHeaders, OriginRequestPolicyConfig};
-use crate::entry::key::edit_uris;
+use crate::entry::key::each_uri;
 use crate::policy::Selection;
 
 /// What of a request goes to the origin: what is in the key, and what the origin request policy adds.
@@ -139,7 +139,7 @@ impl ForwardPlan {
     }
 
     fn edit_query(&self, request: &mut Parts, is_signed: bool) {
-        edit_uris(request, |uri| {
+        each_uri(request, |uri| {
             let Some(query) = uri.query() else {
                 return;
             };
@@ -171,7 +171,7 @@ fn settle_host(request: &mut Parts, host: Option<&Authority>) {
         Some(value) => drop(request.headers.insert(header::HOST, value)),
         None => drop(request.headers.remove(header::HOST)),
     }
-    edit_uris(request, |uri| {
+    each_uri(request, |uri| {
         if uri.authority().is_none() {
             return;
         }
