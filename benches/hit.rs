@@ -21,6 +21,9 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{Empty, Full};
 use larder::policy::Policies;
+use larder::policy::cloudfront::{
+    CacheHeaderBehavior, CachePolicyConfig, CacheQueryStringBehavior, Distribution,
+};
 use larder::{CacheBuilder, CacheLayer, CachePolicy, MemoryStore, RequestAction, StandardPolicy};
 use tower::{Layer, Service};
 
@@ -62,6 +65,17 @@ impl CachePolicy for Pass {
     fn request(&self, _: &mut http::request::Parts, _: &mut larder::PolicyData) -> RequestAction {
         RequestAction::bypass("bench")
     }
+}
+
+/// A distribution of which the request gets the second of three behaviors, with its query and one field in the key.
+fn cloudfront_policy() -> Distribution {
+    let articles = CachePolicyConfig::caching_optimized()
+        .header_behavior(CacheHeaderBehavior::allow_list([http::header::ORIGIN]))
+        .query_string_behavior(CacheQueryStringBehavior::all());
+    Distribution::new(CachePolicyConfig::use_origin_cache_control_headers())
+        .behavior("/images/*", CachePolicyConfig::caching_optimized())
+        .behavior("/articles/*", articles)
+        .behavior("/api/*", CachePolicyConfig::caching_disabled())
 }
 
 fn request(condition: bool, number: Option<u64>) -> Request<Empty<Bytes>> {
@@ -116,6 +130,8 @@ fn variants(content: &Bytes) -> Vec<Variant> {
     let private = ByHand { cache_control: "no-store", content: content.clone() };
     let mut bare = stored.clone();
     let mut hit = CacheLayer::default().layer(stored.clone());
+    let mut cloudfront = CacheBuilder::default().policy(cloudfront_policy()).build().layer(stored.clone());
+    drop(call(&mut cloudfront, request(false, None)));
     let mut not_modified = hit.clone();
     let small = MemoryStore::builder().capacity(16 << 20).max_object(1 << 20).build();
     let mut miss = CacheLayer::new(small).layer(stored.clone());
@@ -137,6 +153,7 @@ fn variants(content: &Bytes) -> Vec<Variant> {
         ),
         ("hit", Box::new(move || drop(black_box(call(&mut hit, request(false, None)))))),
         ("table", of_table),
+        ("cloudfront", Box::new(move || drop(black_box(call(&mut cloudfront, request(false, None)))))),
         ("304", Box::new(move || drop(black_box(call(&mut not_modified, request(true, None)))))),
         (
             "miss",

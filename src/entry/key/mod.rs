@@ -20,7 +20,7 @@ use self::target::{Targets, authority, scheme, without_default_port};
 pub(crate) use self::edit::{Edited, restore};
 pub use self::parts::KeyParts;
 pub(crate) use self::parts::{as_query, is_query_by_post};
-pub(crate) use self::site::Site;
+pub(crate) use self::site::{EncodedPart, Site};
 pub(crate) use self::target::{asked_path, authority_of, each_uri, enter, host_of, settle_authority};
 
 /// The key under which responses are stored: the target URI, and further parts that a policy adds.
@@ -260,8 +260,8 @@ impl KeyNames {
 
 /// The prefix and the parts, which have `length` bytes, in one piece. Written in place to keep look-ups cheap: a
 /// `SmallVec` that grows part by part costs more than the rest of a key.
-fn concat(prefix: &[u8; 4], parts: [&[u8]; 5], length: usize) -> SmallVec<[u8; INLINE]> {
-    fn copy(target: &mut [u8], prefix: &[u8; 4], parts: [&[u8]; 5]) {
+fn concat<const N: usize>(prefix: &[u8; 4], parts: [&[u8]; N], length: usize) -> SmallVec<[u8; INLINE]> {
+    fn copy<const N: usize>(target: &mut [u8], prefix: &[u8; 4], parts: [&[u8]; N]) {
         let (head, mut rest) = target.split_at_mut(4);
         head.copy_from_slice(prefix);
         for part in parts {

@@ -14,7 +14,7 @@ use super::names::{CachePolicyConfig, ForwardedHeaders, Lifetimes, OriginRequest
 use crate::entry::key::Site;
 use crate::policy::data::Chooser;
 use crate::policy::{Pattern, Selection};
-use crate::semantics::{Credentials, Rules};
+use crate::semantics::{Credentials, FailureRest, Rules};
 
 /// What CloudFront does with the requests of a site: a policy for [`CacheBuilder::policy`](crate::CacheBuilder::policy).
 ///
@@ -63,10 +63,11 @@ impl Plan {
     fn of(
         default: &Behavior,
         others: &[(Pattern, Behavior)],
+        errors: &[CustomErrorResponse],
         shares_credentials: bool,
         name: &Authority,
     ) -> Self {
-        let rules = rules(shares_credentials);
+        let rules = rules(errors, shares_credentials);
         Self {
             default: BehaviorPlan::of(default),
             others: others.iter().map(|(_, behavior)| BehaviorPlan::of(behavior)).collect(),
@@ -153,7 +154,7 @@ impl Distribution {
     pub fn new(default: impl Into<Behavior>) -> Self {
         let default = default.into();
         let name = Authority::from_static("distribution");
-        let plan = Plan::of(&default, &[], false, &name);
+        let plan = Plan::of(&default, &[], &[], false, &name);
         Self {
             behaviors: Vec::new(),
             chooser: Chooser::new(),
@@ -283,20 +284,29 @@ impl Distribution {
 
     /// The minimum for errors with this status.
     pub(super) fn error_min_ttl(&self, status: StatusCode) -> Duration {
-        let own = self.error_responses.iter().find(|own| own.error_code == status);
-        own.and_then(|own| own.error_caching_min_ttl).unwrap_or(ERROR_MIN_TTL)
+        error_min_ttl(&self.error_responses, status)
     }
 
     /// With what is made of the configuration.
     fn settled(mut self) -> Self {
-        let plan = Plan::of(&self.default, &self.behaviors, self.shares_credentials, &self.name);
+        let (errors, shares) = (&self.error_responses, self.shares_credentials);
+        let plan = Plan::of(&self.default, &self.behaviors, errors, shares, &self.name);
         self.plan = Arc::new(plan);
         self
     }
 }
 
+fn error_min_ttl(errors: &[CustomErrorResponse], status: StatusCode) -> Duration {
+    let own = errors.iter().find(|own| own.error_code == status);
+    own.and_then(|own| own.error_caching_min_ttl).unwrap_or(ERROR_MIN_TTL)
+}
+
 /// The readings of RFC 9111 that CloudFront has.
-fn rules(shares_credentials: bool) -> Rules {
+fn rules(errors: &[CustomErrorResponse], shares_credentials: bool) -> Rules {
+    let min_ttls = errors.iter().filter_map(|own| Some((own.error_code, own.error_caching_min_ttl?)));
+    // An origin that does not answer counts as one that takes too long.
+    let unanswered = error_min_ttl(errors, StatusCode::GATEWAY_TIMEOUT);
+    let rest = min_ttls.fold(FailureRest::of(ERROR_MIN_TTL), |rest, (status, ttl)| rest.status(status, ttl));
     Rules {
         client_directives: false,
         credentials: if shares_credentials { Credentials::Rfc9111 } else { Credentials::Explicit },
@@ -305,6 +315,7 @@ fn rules(shares_credentials: bool) -> Rules {
         max_error_lifetime: None,
         no_vary_search: false,
         partial: true,
+        rest_after_failure: rest.unanswered(unanswered),
         targets: Vec::new(),
         ..Rules::default()
     }
