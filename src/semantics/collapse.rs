@@ -43,7 +43,12 @@ impl NotShareable {
                 Self::Response
             }
             // Twice in a row, this is what the target always gives, with or without a cookie.
-            NotStored::NeverFresh | NotStored::Status if status == StatusCode::OK => {
+            NotStored::DeceptivePath
+            | NotStored::NeverFresh
+            | NotStored::Status
+            | NotStored::TypeMismatch
+                if status == StatusCode::OK =>
+            {
                 Self::Chance { says_so: true }
             }
             NotStored::SetCookie if status == StatusCode::OK => Self::Chance { says_so: lifetime.is_zero() },
@@ -153,7 +158,9 @@ mod tests {
             check(reason, &[200, 206, 302], 60, Response);
             check(reason, &[404, 500], 60, CHANCE);
         }
-        for reason in [NotStored::NeverFresh, NotStored::Status] {
+        for reason in
+            [NotStored::DeceptivePath, NotStored::NeverFresh, NotStored::Status, NotStored::TypeMismatch]
+        {
             check(reason, &[200], 0, BELIEVED);
             check(reason, &[201, 302, 404, 500], 0, CHANCE);
         }

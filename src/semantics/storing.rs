@@ -19,6 +19,9 @@ pub enum NotStored {
     Authorization,
     /// The request has `Cookie`, and the response does not say that it is shared.
     Cookie,
+    /// The path has marks of an attack, by which a cache and a service read it in two ways
+    /// ([`Rules::deception_guard`]).
+    DeceptivePath,
     /// An error that a single request can provoke by its fields, and that says nothing about what others get
     /// ([`Rules::drawn_errors`]).
     DrawnError,
@@ -63,6 +66,8 @@ pub enum NotStored {
     TooLarge,
     /// The content is in a transfer coding, which belongs to one connection.
     TransferCoding,
+    /// The path looks like that of a static file, and the content is of another type ([`Rules::deception_guard`]).
+    TypeMismatch,
     /// `Vary: *`, or a `Vary` that can't be read.
     Vary,
 }
@@ -76,13 +81,15 @@ impl NotStored {
         match self {
             Self::Authorization => shared.authorization,
             Self::Cookie => shared.cookie,
-            Self::Groups
+            Self::DeceptivePath
+            | Self::Groups
             | Self::Malformed
             | Self::NoStore
             | Self::NotUnderstood
             | Self::Policy
             | Self::Private
             | Self::SetCookie
+            | Self::TypeMismatch
             | Self::Vary => true,
             Self::DrawnError
             | Self::Incomplete
@@ -144,6 +151,7 @@ impl NotStored {
         match self {
             Self::Authorization => "authorization",
             Self::Cookie => "cookie",
+            Self::DeceptivePath => "deceptive-path",
             Self::DrawnError => "drawn-error",
             Self::Groups => "too-many-groups",
             Self::Incomplete => "incomplete",
@@ -165,6 +173,7 @@ impl NotStored {
             Self::SwitchedOff => "switched-off",
             Self::TooLarge => "too-large",
             Self::TransferCoding => "transfer-coding",
+            Self::TypeMismatch => "type-mismatch",
             Self::Vary => "vary",
         }
     }
