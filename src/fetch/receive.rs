@@ -68,8 +68,14 @@ impl<S: Store> Fetch<S> {
     /// Refuses what there is no room for. Returns whether less of the content is taken in than could be stored.
     fn bound(&self, assessment: &mut Assessment, length: Option<u64>) -> bool {
         let (gauges, terms) = (&self.core().gauges, &mut assessment.terms);
-        if terms.store.is_ok() && length.is_some_and(|length| length > terms.max_body) {
-            terms.store = Err(NotStored::TooLarge);
+        if terms.store.is_ok()
+            && let Some(length) = length
+        {
+            if length > terms.max_body {
+                terms.store = Err(NotStored::TooLarge);
+            } else if length < terms.min_body {
+                terms.store = Err(NotStored::TooSmall);
+            }
         }
         let has_followers =
             || self.exchange.leader.as_ref().is_some_and(|leader| leader.call().has_followers());

@@ -128,6 +128,10 @@ impl<S: Store> Fetch<S> {
             Tag::Theirs
         };
         news.headers = validation::freshen(&head.own_fields(), &news.headers);
+        if let Some(hint) = &head.hint {
+            let hint = hint.freshened(news.extensions.get());
+            news.extensions.insert(hint);
+        }
         let status = std::mem::replace(&mut news.status, head.status);
         self.sent.method = Method::GET; // of the response that is stored
         self.sent.part = head.part.as_deref().cloned();

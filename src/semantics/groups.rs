@@ -73,6 +73,12 @@ pub fn tag(group: &str) -> &str {
     }
 }
 
+/// Whether a name is a tag by which a response can be purged: text without control characters that does not pass for the
+/// group of an origin.
+pub(crate) fn is_tag(name: &str) -> bool {
+    !name.is_empty() && tag(name) == name && !name.chars().any(char::is_control)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

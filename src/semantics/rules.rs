@@ -58,6 +58,9 @@ pub struct Rules {
     /// How long past its lifetime a response stands in for an error, if neither it nor the request says (RFC 5861 4,
     /// RFC 9111 4.2.4).
     pub stale_if_error: Duration,
+    /// How long past its lifetime a response is served while it is validated in the background, if it does not say (RFC
+    /// 5861 3). Not for one that has no lifetime at all: it was not made to be served without validation.
+    pub stale_while_revalidate: Duration,
     /// Targeted fields (RFC 9213) in the order in which they count, before `Cache-Control`.
     pub targets: Vec<HeaderName>,
     /// Request fields that the inner service does not see, and that therefore select nothing. They have to be stripped
@@ -86,6 +89,7 @@ impl Default for Rules {
             private_by_key: false,
             refresh_ahead: None,
             stale_if_error: Duration::ZERO,
+            stale_while_revalidate: Duration::ZERO,
             targets: targeted::DEFAULT_TARGETS.to_vec(),
             unkeyed: unkeyed::UnkeyedFields::default(),
         }

@@ -27,6 +27,8 @@ pub enum NotStored {
     DrawnError,
     /// `Cache-Groups` names more groups than are supported.
     Groups,
+    /// Its [`CacheHint`](crate::CacheHint) says so.
+    Hint,
     /// The content ended early, or was not as long as `Content-Length` said.
     Incomplete,
     /// The request's selecting fields are too long to be compared.
@@ -62,14 +64,22 @@ pub enum NotStored {
     Store,
     /// Storing is switched off.
     SwitchedOff,
+    /// A tag by which nobody could purge it: with a control character, or in the form of an origin's group.
+    Tag,
     /// Larger than the largest object that is stored.
     TooLarge,
+    /// Smaller than what the policy stores.
+    TooSmall,
     /// The content is in a transfer coding, which belongs to one connection.
     TransferCoding,
+    /// The policy stores nothing with this `Content-Type`.
+    Type,
     /// The path looks like that of a static file, and the content is of another type ([`Rules::deception_guard`]).
     TypeMismatch,
     /// `Vary: *`, or a `Vary` that can't be read.
     Vary,
+    /// The policy gives responses like this one no lifetime.
+    ZeroLifetime,
 }
 
 impl NotStored {
@@ -83,14 +93,18 @@ impl NotStored {
             Self::Cookie => shared.cookie,
             Self::DeceptivePath
             | Self::Groups
+            | Self::Hint
             | Self::Malformed
             | Self::NoStore
             | Self::NotUnderstood
             | Self::Policy
             | Self::Private
             | Self::SetCookie
+            | Self::Tag
+            | Self::Type
             | Self::TypeMismatch
-            | Self::Vary => true,
+            | Self::Vary
+            | Self::ZeroLifetime => true,
             Self::DrawnError
             | Self::Incomplete
             | Self::LongFields
@@ -104,6 +118,7 @@ impl NotStored {
             | Self::Store
             | Self::SwitchedOff
             | Self::TooLarge
+            | Self::TooSmall
             | Self::TransferCoding => false,
         }
     }
@@ -154,6 +169,7 @@ impl NotStored {
             Self::DeceptivePath => "deceptive-path",
             Self::DrawnError => "drawn-error",
             Self::Groups => "too-many-groups",
+            Self::Hint => "hint",
             Self::Incomplete => "incomplete",
             Self::LongFields => "long-request-fields",
             Self::Malformed => "malformed-cache-control",
@@ -171,10 +187,14 @@ impl NotStored {
             Self::Status => "status",
             Self::Store => "store",
             Self::SwitchedOff => "switched-off",
+            Self::Tag => "bad-tag",
             Self::TooLarge => "too-large",
+            Self::TooSmall => "too-small",
             Self::TransferCoding => "transfer-coding",
+            Self::Type => "content-type",
             Self::TypeMismatch => "type-mismatch",
             Self::Vary => "vary",
+            Self::ZeroLifetime => "zero-lifetime",
         }
     }
 }

@@ -65,15 +65,14 @@ impl Fastly {
             if targeted.targeted { terms.must_revalidate } else { self.must_revalidate_counts && says_so };
         terms.must_revalidate = forbids_stale && !surrogate.has_window();
         if forbids_stale {
-            (terms.stale_while_revalidate, terms.stale_if_error) = (Duration::ZERO, Some(Duration::ZERO));
+            (terms.stale_while_revalidate, terms.stale_if_error) =
+                (Some(Duration::ZERO), Some(Duration::ZERO));
         }
-        if let Some(window) = surrogate.stale_while_revalidate {
-            terms.stale_while_revalidate = window;
-        }
+        terms.stale_while_revalidate = surrogate.stale_while_revalidate.or(terms.stale_while_revalidate);
         terms.stale_if_error = surrogate.stale_if_error.or(terms.stale_if_error);
         if let Some(errors) = self.short_error(status) {
             terms.lifetime = errors.lifetime;
-            (terms.stale_while_revalidate, terms.stale_if_error) = (errors.stale, Some(errors.stale));
+            (terms.stale_while_revalidate, terms.stale_if_error) = (Some(errors.stale), Some(errors.stale));
             (terms.no_cache, terms.must_revalidate) = (false, false);
         }
     }
@@ -187,7 +186,12 @@ mod tests {
             max_body: u64::MAX,
             method: &Method::GET,
             names_target: false,
-            request: JudgedRequest { directives: &RequestDirectives::default(), key: &key, parts: &get },
+            request: JudgedRequest {
+                directives: &RequestDirectives::default(),
+                key: &key,
+                now: received_at,
+                parts: &get,
+            },
             sent: None,
             store: Ok(()),
         };
@@ -337,7 +341,7 @@ mod tests {
         forbidden: bool,
     ) {
         let terms = terms(policy, 200, fields, &[]);
-        assert_eq!(terms.stale_while_revalidate.as_secs(), revalidate, "{fields:?}");
+        assert_eq!(terms.stale_while_revalidate.unwrap_or_default().as_secs(), revalidate, "{fields:?}");
         assert_eq!(terms.stale_if_error.map(|window| window.as_secs()), error, "{fields:?}");
         assert_eq!(terms.must_revalidate, forbidden, "{fields:?}");
     }
@@ -390,7 +394,7 @@ mod tests {
             for fields in [&[][..], &[("cache-control", "max-age=600, must-revalidate")]] {
                 check(&policy, code, fields, Ok(1));
                 let terms = terms(&policy, code, fields, &[]);
-                assert_eq!((terms.stale_while_revalidate, terms.stale_if_error), (stale, Some(stale)));
+                assert_eq!((terms.stale_while_revalidate, terms.stale_if_error), (Some(stale), Some(stale)));
             }
             check(&policy, code, &[("cache-control", "private")], Err(NotStored::Private));
             check(&policy, code, &[("set-cookie", "a=b")], Err(NotStored::SetCookie));
