@@ -100,7 +100,7 @@ async fn a12_a_304_with_another_type_withdraws_the_stored_response() {
     bench.later(61);
     let (content_type, reply) = (header::CONTENT_TYPE.as_str(), Reply::cc("", "max-age=60").status(304));
     bench.origin.not_modified(Some(reply.field(content_type, "text/html")));
-    bench.get("/app.css").await.told("larder; fwd=stale; fwd-status=304; detail=\"type-mismatch\"");
+    bench.get("/app.css").await.told("larder; fwd=stale; fwd-status=304; ttl=60; detail=\"type-mismatch\"");
     bench.origin.not_modified(None);
     assert!(!bench.get("/app.css").await.is_hit());
 }
