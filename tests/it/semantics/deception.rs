@@ -116,7 +116,7 @@ async fn a12_requests_that_wait_for_a_deceptive_path_get_answers_of_their_own() 
     while answered < 20 {
         for call in stage.origin.calls_from(answered) {
             answered += 1;
-            call.head(&fields).frame(&answered.to_string()).end();
+            call.head(&fields).frame(answered.to_string()).end();
         }
         settle().await;
     }
