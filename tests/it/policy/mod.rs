@@ -1,5 +1,6 @@
 //! Cache policies and their hooks.
 
+mod admission;
 mod bypass;
 mod composed;
 mod content_limits;
