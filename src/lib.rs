@@ -48,6 +48,7 @@
 //! |---|---|---|
 //! | `axum` | yes | reads axum's `OriginalUri`, so that nested routers key by the URI the client asked for |
 //! | `blake3` | no | strong entity tags: `Tagging::strong()` |
+//! | `viewer` | no | fields that tell of a request's client: its device, address and country (`ViewerLayer`) |
 //! | `serde` | no | policies of CloudFront from the JSON of its API: `policy::cloudfront` |
 //! | `viewer` | no | fields that tell of a request's client: its device, address and country |
 //!
@@ -76,6 +77,8 @@ mod query_layer;
 mod respond;
 mod service;
 mod shared;
+#[cfg(feature = "viewer")]
+pub mod viewer;
 // What users plug in.
 pub mod policy;
 pub mod store;
@@ -110,6 +113,8 @@ pub use service::CacheService;
 pub use service::future::ResponseFuture;
 pub use shared::Tagging;
 pub use store::{BoxStore, MemoryStore, Store};
+#[cfg(feature = "viewer")]
+pub use viewer::ViewerLayer;
 
 /// The code of the documents, compiled and run.
 #[cfg(all(doctest, feature = "axum"))]

@@ -10,6 +10,8 @@ pub mod alloc;
 pub mod bench;
 pub mod elsewhere;
 pub mod forward;
+#[cfg(feature = "viewer")]
+pub mod mmdb;
 pub mod naive;
 pub mod origin;
 pub mod raw;
