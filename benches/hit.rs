@@ -20,7 +20,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{Empty, Full};
-use larder::{CacheBuilder, CacheLayer, CachePolicy, MemoryStore, RequestAction};
+use larder::policy::Policies;
+use larder::{CacheBuilder, CacheLayer, CachePolicy, MemoryStore, RequestAction, StandardPolicy};
 use tower::{Layer, Service};
 
 /// The service: it builds a response with six fields, as a handler does.
@@ -58,7 +59,7 @@ impl Service<Request<Empty<Bytes>>> for ByHand {
 struct Pass;
 
 impl CachePolicy for Pass {
-    fn request(&self, _: &mut http::request::Parts, _: &mut http::Extensions) -> RequestAction {
+    fn request(&self, _: &mut http::request::Parts, _: &mut larder::PolicyData) -> RequestAction {
         RequestAction::bypass("bench")
     }
 }
@@ -95,6 +96,21 @@ where
 
 type Variant = (&'static str, Box<dyn FnMut()>);
 
+/// A hit with another policy than the default.
+fn hit_with(policy: impl CachePolicy, service: &ByHand) -> Box<dyn FnMut()> {
+    let mut hit = CacheBuilder::default().policy(policy).build().layer(service.clone());
+    drop(call(&mut hit, request(false, None)));
+    Box::new(move || drop(black_box(call(&mut hit, request(false, None)))))
+}
+
+/// Four rows by path, of which the last one has the page.
+fn table() -> Policies {
+    let standard = StandardPolicy::default();
+    ["/admin/*", "/images/*.png", "*.css", "/articles/*"]
+        .into_iter()
+        .fold(Policies::new(standard.clone()), |table, path| table.path(path, standard.clone()))
+}
+
 fn variants(content: &Bytes) -> Vec<Variant> {
     let stored = ByHand { cache_control: "max-age=3600", content: content.clone() };
     let private = ByHand { cache_control: "no-store", content: content.clone() };
@@ -103,6 +119,7 @@ fn variants(content: &Bytes) -> Vec<Variant> {
     let mut not_modified = hit.clone();
     let small = MemoryStore::builder().capacity(16 << 20).max_object(1 << 20).build();
     let mut miss = CacheLayer::new(small).layer(stored.clone());
+    let of_table = hit_with(table(), &stored);
     let mut pass = CacheBuilder::default().policy(Pass).build().layer(stored);
     let mut no_store = CacheLayer::default().layer(private);
     drop(call(&mut hit, request(false, None)));
@@ -119,6 +136,7 @@ fn variants(content: &Bytes) -> Vec<Variant> {
             }),
         ),
         ("hit", Box::new(move || drop(black_box(call(&mut hit, request(false, None)))))),
+        ("table", of_table),
         ("304", Box::new(move || drop(black_box(call(&mut not_modified, request(true, None)))))),
         (
             "miss",

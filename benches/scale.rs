@@ -244,7 +244,7 @@ fn allocations(mode: &mut Mode) {
 struct Pass;
 
 impl CachePolicy for Pass {
-    fn request(&self, _: &mut http::request::Parts, _: &mut http::Extensions) -> RequestAction {
+    fn request(&self, _: &mut http::request::Parts, _: &mut larder::PolicyData) -> RequestAction {
         RequestAction::bypass("bench")
     }
 }

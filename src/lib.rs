@@ -103,7 +103,7 @@ pub use limits::held::BodyLimits;
 pub use limits::{FillLimits, FillStatistics};
 pub use observe::{Event, InvalidatedBy, Observer};
 pub use policy::{
-    CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyExchange, Reason, RequestAction,
+    CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyData, PolicyExchange, Reason, RequestAction,
     StandardPolicy, Terms, VaryRule,
 };
 pub use query_layer::{QueryBody, QueryFuture, QueryLayer, QueryService};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Extensions, HeaderMap, Uri};
+use http::{HeaderMap, Uri};
 use smallvec::SmallVec;
 
 use crate::body::pump::Unwritten;
@@ -25,7 +25,7 @@ use crate::limits::calls::{CallLimits, CallPermits};
 use crate::limits::held::{BodyLimits, Held};
 use crate::limits::{FillLimits, Gauges};
 use crate::observe::{Event, InvalidatedBy, Reporter};
-use crate::policy::{CachePolicy, CurrentPolicy, RequestAction, StandardPolicy};
+use crate::policy::{CachePolicy, CurrentPolicy, PolicyData, RequestAction, StandardPolicy};
 use crate::runtime::clock::Clock;
 use crate::semantics::etag::TagKind;
 use crate::semantics::range::ByteRange;
@@ -320,7 +320,7 @@ impl Core {
     /// a request.
     pub(crate) fn key_of(&self, uri: Uri) -> Option<CacheKey> {
         let mut request = key::get(uri);
-        match self.policy.snapshot().request(&mut request, &mut Extensions::new()) {
+        match self.policy.snapshot().request(&mut request, &mut PolicyData::default()) {
             RequestAction::Cache(key) => Some(key),
             RequestAction::Bypass(_) => CacheKey::of(&request).ok(),
         }

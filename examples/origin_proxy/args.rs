@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
@@ -17,7 +18,8 @@ origin_proxy --once           the walk only; the exit status is 1 if a row is no
 origin_proxy origin           the origin alone
     --listen ADDR             where, default 127.0.0.1:8081
 origin_proxy proxy            the proxy alone, before any origin
-    --upstream URL            the origin, http://HOST[:PORT]; required
+    --upstream URL            the origin, http://HOST[:PORT] or https://HOST[:PORT]; required
+    --upstream-ca FILE        the certificates (PEM) to trust for https, instead of the system's
     --listen ADDR             where, default 127.0.0.1:8080
     --host WHOSE              the Host that the origin gets: client, the one that was asked for (default); upstream,
                               the origin's own: then Location and Content-Location are rewritten for the client
@@ -69,6 +71,7 @@ pub struct ProxyOptions {
     pub profile: Profile,
     pub timeout: Duration,
     pub upstream: Uri,
+    pub upstream_ca: Option<PathBuf>,
     pub workers: Option<usize>,
 }
 
@@ -125,6 +128,7 @@ fn proxy(mut parser: Parser) -> Result<Command, String> {
         profile: Profile::Careful,
         timeout: Duration::from_secs(30),
         upstream: Uri::default(),
+        upstream_ca: None,
         workers: None,
     };
     while let Some(word) = next(&mut parser)? {
@@ -141,6 +145,7 @@ fn proxy(mut parser: Parser) -> Result<Command, String> {
             "profile" => options.profile = profile(&value(&mut parser, "profile")?)?,
             "timeout" => options.timeout = seconds(&value(&mut parser, "timeout")?)?,
             "upstream" => upstream = Some(origin_url(&value(&mut parser, "upstream")?)?),
+            "upstream-ca" => options.upstream_ca = Some(path(&mut parser, "upstream-ca")?),
             "workers" => options.workers = Some(workers(&value(&mut parser, "workers")?)?),
             "max-connections-per-address" => per_address = Some(number(&value(&mut parser, &name)?)?),
             name => limit(&mut options.limits, name, &mut parser)?,
@@ -201,6 +206,10 @@ fn next(parser: &mut Parser) -> Result<Option<Word>, String> {
 fn value(parser: &mut Parser, name: &str) -> Result<String, String> {
     let value = parser.value().map_err(|_| format!("--{name} needs a value"))?;
     value.string().map_err(|_| format!("the value of --{name} is not text"))
+}
+
+fn path(parser: &mut Parser, name: &str) -> Result<PathBuf, String> {
+    parser.value().map(PathBuf::from).map_err(|_| format!("--{name} needs a value"))
 }
 
 fn unknown(name: &str) -> String {
@@ -281,9 +290,8 @@ fn origin_url(text: &str) -> Result<Uri, String> {
     let wrong = |why: &str| format!("'{text}' is no upstream URL: {why}");
     let uri: Uri = text.parse().map_err(|_| wrong("it is not a URL"))?;
     match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err(wrong("TLS to the origin is not built; use http")),
-        _ => return Err(wrong("it has to start with http://")),
+        Some("http" | "https") => {}
+        _ => return Err(wrong("it has to start with http:// or https://")),
     }
     if uri.host().is_none_or(str::is_empty) {
         return Err(wrong("it names no host"));

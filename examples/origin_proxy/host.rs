@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 
 use http::header::{self, HeaderMap};
+use http::uri::Scheme;
 use http::{HeaderValue, Request, Version};
 
 /// Which `Host` the origin gets.
@@ -29,7 +30,9 @@ pub fn is_valid<B>(request: &Request<B>) -> bool {
         (Version::HTTP_09 | Version::HTTP_10, ..) => true,
         (Version::HTTP_11, _, host) => host.is_some(),
         // RFC 9113 8.3.1: a Host that names another entity than `:authority` makes a request malformed.
-        (_, Some(target), Some(host)) => normalized(target.as_bytes()) == normalized(host.as_bytes()),
+        (_, Some(target), Some(host)) => {
+            normalized(target.as_bytes(), &Scheme::HTTP) == normalized(host.as_bytes(), &Scheme::HTTP)
+        }
         (_, target, host) => target.is_some() || host.is_some(),
     }
 }
@@ -45,9 +48,10 @@ fn field(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(header::HOST).cloned()
 }
 
-/// An authority in the form that is compared: in lower case, without the default port of `http`.
-pub fn normalized(authority: &[u8]) -> Vec<u8> {
-    let short = authority.strip_suffix(b":80").unwrap_or(authority);
+/// An authority in the form that is compared: in lower case, without the default port of its scheme.
+pub fn normalized(authority: &[u8], scheme: &Scheme) -> Vec<u8> {
+    let port: &[u8] = if *scheme == Scheme::HTTPS { b":443" } else { b":80" };
+    let short = authority.strip_suffix(port).unwrap_or(authority);
     short.strip_suffix(b":").unwrap_or(short).to_ascii_lowercase()
 }
 

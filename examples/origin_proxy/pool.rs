@@ -6,24 +6,22 @@
 //! that carries content carries nothing else: it is made for one request and closed after the response. Requests
 //! without content share connections, on which the origin never reads anything but requests of this proxy.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::Empty;
 use hyper::body::{Body, Incoming};
-use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{Builder, Client, Error};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::TcpStream;
-use tower::ServiceExt;
-use tower::util::MapResponse;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
 
+use crate::connector::Connector;
 use crate::progress::Progress;
 use crate::retry::{copy, is_repeatable, was_closed_meanwhile};
-use crate::traffic::{Traffic, Watched};
-
-type Connector = MapResponse<HttpConnector, fn(TokioIo<TcpStream>) -> TokioIo<Watched>>;
+use crate::traffic::Traffic;
 
 /// How long a connection without a request is kept.
 const IDLE: Duration = Duration::from_secs(60);
@@ -57,15 +55,16 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    /// `timeout` limits how long connecting takes.
-    pub fn new(timeout: Duration, bounds: Bounds) -> Self {
+    /// `timeout` limits how long connecting takes, with the handshake of TLS.
+    pub fn new(timeout: Duration, bounds: Bounds, tls: &Arc<ClientConfig>) -> Self {
+        let connector = |send_buffer| Connector::new(timeout, send_buffer, tls);
         let one_each = |builder: &mut Builder| builder.pool_max_idle_per_host(0).clone();
         let mut builder = Client::builder(TokioExecutor::new());
         builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).http1_max_headers(bounds.fields);
-        let pooled = builder.clone().pool_max_idle_per_host(bounds.idle).build(connector(timeout, None));
+        let pooled = builder.clone().pool_max_idle_per_host(bounds.idle).build(connector(None));
         let builder = one_each(&mut builder);
-        let fresh = builder.build(connector(timeout, None));
-        let content = builder.build(connector(timeout, Some(SEND_BUFFER)));
+        let fresh = builder.build(connector(None));
+        let content = builder.build(connector(Some(SEND_BUFFER)));
         Self { content, fresh, pooled }
     }
 
@@ -99,14 +98,6 @@ where
             },
         }
     }
-}
-
-fn connector(timeout: Duration, send_buffer: Option<usize>) -> Connector {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(timeout));
-    connector.set_send_buffer_size(send_buffer);
-    connector.map_response(Watched::over)
 }
 
 /// Whether anything can follow the head of this request on its connection.

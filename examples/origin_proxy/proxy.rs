@@ -1,9 +1,11 @@
 //! The caching reverse proxy: a server, the cache, and a client of the origin.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http::HeaderValue;
 use larder::{CacheLayer, CachePolicy, CallLimits, MemoryStore, QueryLayer, StandardPolicy};
+use rustls::ClientConfig;
 use tokio::net::TcpListener;
 use tower::Layer;
 
@@ -12,6 +14,7 @@ use crate::edge::{Edge, Settings};
 use crate::limits::Limits;
 use crate::serve;
 use crate::stop::Stop;
+use crate::tls;
 use crate::upstream::Upstream;
 
 /// Runs the proxy alone until it is interrupted.
@@ -23,22 +26,29 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     // There is no trusted proxy in front of this one. Its own fields are added between the cache and the origin.
     let policy = policy.strip_unkeyed(true);
     let store = MemoryStore::builder().capacity(options.memory).max_object(options.max_object).build();
+    let tls = tls::config(&options.upstream, options.upstream_ca.as_deref())?;
     let listener = serve::listen(options.listen).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let stop = Stop::by_signal()?;
     println!("larder: http://{address} before {}", options.upstream);
-    let edge = edge(address, &options, store, policy);
+    let edge = edge(address, &options, &tls, store, policy);
     serve::serve(listener, edge, options.limits, options.drain, stop).await;
     Ok(())
 }
 
 /// The proxy as a service.
-fn edge(address: SocketAddr, options: &ProxyOptions, store: MemoryStore, policy: impl CachePolicy) -> Edge {
+fn edge(
+    address: SocketAddr,
+    options: &ProxyOptions,
+    tls: &Arc<ClientConfig>,
+    store: MemoryStore,
+    policy: impl CachePolicy,
+) -> Edge {
     let id = id(address);
     let ProxyOptions { host, limits, timeout, ref upstream, .. } = *options;
     let calls = CallLimits::new().total(limits.max_calls).wait(limits.call_wait);
     let cache = CacheLayer::builder(store).policy(policy).x_cache(true).call_limits(calls).build();
-    let cache = cache.layer(Upstream::new(upstream.clone(), host, id.clone(), timeout, &limits));
+    let cache = cache.layer(Upstream::new(upstream.clone(), tls, host, id.clone(), timeout, &limits));
     let cache = QueryLayer::new().max_content(limits.query).layer(cache);
     let (fields, stall) = (limits.fields, limits.timeouts.stall);
     Edge::new(cache, Settings { fields, host, id, origin: upstream.clone(), stall })

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use hyper_rustls::MaybeHttpsStream;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -70,15 +71,19 @@ impl Traffic {
     }
 }
 
-/// A connection to the origin that keeps its [`Traffic`].
+/// The bytes of HTTP to and from the origin, which may be inside TLS.
+pub type OriginStream = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+/// A connection to the origin that keeps its [`Traffic`]. The bytes of TLS itself do not count: a handshake is no
+/// request, and the alert that ends a connection is no response.
 pub struct Watched {
-    stream: TcpStream,
+    stream: TokioIo<OriginStream>,
     traffic: Traffic,
 }
 
 impl Watched {
-    pub fn over(stream: TokioIo<TcpStream>) -> TokioIo<Self> {
-        TokioIo::new(Self { stream: stream.into_inner(), traffic: Traffic::new() })
+    pub fn over(stream: OriginStream) -> TokioIo<Self> {
+        TokioIo::new(Self { stream: TokioIo::new(stream), traffic: Traffic::new() })
     }
 }
 

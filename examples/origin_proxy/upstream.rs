@@ -6,11 +6,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{self, HeaderName};
-use http::uri::{PathAndQuery, Scheme};
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Body;
 use larder::QueryBody;
 use larder::semantics::fields::{list, remove_hop_by_hop};
+use rustls::ClientConfig;
 use tower::Service;
 
 use crate::client::Client;
@@ -50,11 +51,18 @@ struct Inner {
 }
 
 impl Upstream {
-    /// `origin` is `http://HOST[:PORT]/`; `id` names this proxy in `CDN-Loop`.
-    pub fn new(origin: Uri, host: Host, id: HeaderValue, timeout: Duration, limits: &Limits) -> Self {
+    /// `origin` is `http://HOST[:PORT]/` or the same with `https`; `id` names this proxy in `CDN-Loop`.
+    pub fn new(
+        origin: Uri,
+        tls: &Arc<ClientConfig>,
+        host: Host,
+        id: HeaderValue,
+        timeout: Duration,
+        limits: &Limits,
+    ) -> Self {
         let own_host = origin.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
         let own_host = own_host.unwrap_or(HeaderValue::from_static(""));
-        let sender = Sender::new(timeout, limits.origin);
+        let sender = Sender::new(timeout, limits.origin, tls);
         Self(Arc::new(Inner { call_wait: limits.call_wait, host, id, origin, own_host, sender, timeout }))
     }
 }
@@ -63,7 +71,6 @@ impl Inner {
     /// The request as the origin gets it.
     fn rewrite(&self, mut request: Request<RequestBody>) -> Request<RequestBody> {
         let mut uri = self.origin.clone().into_parts();
-        uri.scheme = Some(Scheme::HTTP);
         uri.path_and_query = request.uri().path_and_query().cloned().or(Some(PathAndQuery::from_static("/")));
         let named = host::of(&request);
         let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
@@ -88,6 +95,7 @@ impl Inner {
         }
         let host = named.filter(|_| self.host == Host::Client).unwrap_or_else(|| self.own_host.clone());
         headers.insert(header::HOST, host);
+        // The client's scheme, whatever the origin's is.
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
         if let Some(address) = client
             && let Ok(address) = HeaderValue::from_str(&address.to_string())

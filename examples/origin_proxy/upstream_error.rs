@@ -5,9 +5,11 @@ use std::io;
 
 use http::StatusCode;
 use hyper_util::client::legacy;
+use rustls::CertificateError;
 use thiserror::Error;
 
 use crate::content::ContentError;
+use crate::tls;
 
 /// What failed between this proxy and the origin, or at the origin.
 #[derive(Debug, Error)]
@@ -16,6 +18,8 @@ pub enum UpstreamError {
     Broken(legacy::Error),
     #[error("the client has too many calls under way at the origin")]
     Busy,
+    #[error("the origin's certificate is not accepted: {0}")]
+    Certificate(CertificateError),
     #[error("the origin's content is in a transfer coding that nobody asked for")]
     Coded,
     #[error("the client's content breaks off: {0}")]
@@ -26,6 +30,8 @@ pub enum UpstreamError {
     Stalled,
     #[error("the origin switches protocols, unasked")]
     Switches,
+    #[error("TLS with the origin fails: {0}")]
+    Tls(legacy::Error),
     #[error("the origin takes too long")]
     TooSlow,
     #[error("the origin can't be reached: {0}")]
@@ -39,9 +45,13 @@ impl UpstreamError {
             Self::Content(_) => StatusCode::BAD_REQUEST,
             Self::Stalled => StatusCode::REQUEST_TIMEOUT,
             Self::TooSlow => StatusCode::GATEWAY_TIMEOUT,
-            Self::Broken(_) | Self::Coded | Self::Invalid(_) | Self::Switches | Self::Unreachable(_) => {
-                StatusCode::BAD_GATEWAY
-            }
+            Self::Broken(_)
+            | Self::Certificate(_)
+            | Self::Coded
+            | Self::Invalid(_)
+            | Self::Switches
+            | Self::Tls(_)
+            | Self::Unreachable(_) => StatusCode::BAD_GATEWAY,
         }
     }
 
@@ -50,10 +60,12 @@ impl UpstreamError {
         match self {
             Self::Broken(_) => "origin-broken",
             Self::Busy => "too-many-calls",
+            Self::Certificate(error) => tls::detail(error),
             Self::Content(_) => "client-broken",
             Self::Stalled => "client-timeout",
             Self::Coded | Self::Invalid(_) => "origin-invalid",
             Self::Switches => "origin-switches",
+            Self::Tls(_) => "origin-tls",
             Self::TooSlow => "origin-timeout",
             Self::Unreachable(_) => "origin-unreachable",
         }
@@ -62,27 +74,36 @@ impl UpstreamError {
 
 impl From<legacy::Error> for UpstreamError {
     fn from(error: legacy::Error) -> Self {
-        let is_late = sources(&error)
-            .filter_map(|source| source.downcast_ref::<io::Error>())
-            .any(|source| source.kind() == io::ErrorKind::TimedOut);
-        let source = sources(&error).find_map(|source| source.downcast_ref::<hyper::Error>());
-        let (is_invalid, is_ours) =
-            source.map_or((false, false), |source| (source.is_parse(), source.is_user()));
-        let is_stalled = sources(&error)
-            .filter_map(|source| source.downcast_ref::<ContentError>())
-            .any(|source| matches!(source, ContentError::Stalled));
-        match error.is_connect() {
-            true if is_late => Self::TooSlow,
-            true => Self::Unreachable(error),
-            false if is_stalled => Self::Stalled,
-            false if is_invalid => Self::Invalid(error),
+        let is_io = |kind| all::<io::Error>(&error).any(|error| error.kind() == kind);
+        let is_stalled = all(&error).any(|error| matches!(error, ContentError::Stalled));
+        let hyper = all::<hyper::Error>(&error).next();
+        let (is_invalid, is_ours) = hyper.map_or((false, false), |error| (error.is_parse(), error.is_user()));
+        let tls = all::<rustls::Error>(&error).next().cloned();
+        match (error.is_connect(), tls) {
+            (_, Some(rustls::Error::InvalidCertificate(why))) => Self::Certificate(why),
+            (_, Some(_)) => Self::Tls(error),
+            (true, _) if is_io(io::ErrorKind::TimedOut) => Self::TooSlow,
+            // There is a connection, and the origin ends it in the handshake.
+            (true, _) if is_io(io::ErrorKind::UnexpectedEof) => Self::Tls(error),
+            (true, _) => Self::Unreachable(error),
+            (false, _) if is_stalled => Self::Stalled,
+            (false, _) if is_invalid => Self::Invalid(error),
             // hyper fails on what it was given: the content of the request.
-            false if is_ours => Self::Content(error),
-            false => Self::Broken(error),
+            (false, _) if is_ours => Self::Content(error),
+            (false, _) => Self::Broken(error),
         }
     }
 }
 
-fn sources(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    std::iter::successors(error.source(), |&source| source.source())
+/// All errors of one type among the causes of `error`.
+fn all<E: Error + 'static>(error: &dyn Error) -> impl Iterator<Item = &E> {
+    std::iter::successors(error.source(), |&error| cause(error)).filter_map(|cause| cause.downcast_ref())
+}
+
+/// What caused an error. [`io::Error::source`] leaves out the error that the [`io::Error`] wraps.
+fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    }
 }

@@ -21,11 +21,11 @@ use crate::host::Host;
 use crate::limits::Limits;
 use crate::stop::Stop;
 use crate::upstream::Upstream;
-use crate::{origin, proxy, serve};
+use crate::{origin, proxy, serve, tls};
 
 /// The proxy in front of the origin, with a clock of its own. `/me` is stored for each user separately: there the key holds
 /// the credential.
-fn edge(origin: Uri, clock: Clock) -> Edge {
+fn edge(origin: Uri, clock: Clock) -> Result<Edge, String> {
     let each = StandardPolicy::default().key_field(header::AUTHORIZATION).private_by_key(true);
     let policy = StandardPolicy::default()
         .strip_unkeyed(true)
@@ -33,9 +33,10 @@ fn edge(origin: Uri, clock: Clock) -> Edge {
     let (host, id) = (Host::Client, HeaderValue::from_static("larder-walk"));
     let cache = CacheBuilder::default().policy(policy).x_cache(true).clock(clock).build();
     let limits = Limits::default();
-    let upstream = Upstream::new(origin.clone(), host, id.clone(), Duration::from_secs(10), &limits);
+    let tls = tls::config(&origin, None)?;
+    let upstream = Upstream::new(origin.clone(), &tls, host, id.clone(), Duration::from_secs(10), &limits);
     let cache = QueryLayer::new().layer(cache.layer(upstream));
-    Edge::new(cache, Settings { fields: limits.fields, host, id, origin, stall: limits.timeouts.stall })
+    Ok(Edge::new(cache, Settings { fields: limits.fields, host, id, origin, stall: limits.timeouts.stall }))
 }
 
 /// A clock that stands still at this second. The walk moves it, so that no row depends on the machine's speed, or waits.
@@ -76,7 +77,7 @@ pub async fn run(once: bool) -> Result<bool, String> {
     let router = dated(origin::router(), clock.clone());
     tokio::spawn(async move { axum::serve(for_origin, router).await });
     let upstream = format!("http://{origin}").parse().map_err(|_| "the origin has a URL")?;
-    proxy::spawn(for_proxy, edge(upstream, clock));
+    proxy::spawn(for_proxy, edge(upstream, clock)?);
 
     println!("origin http://{origin}, larder http://{proxy}\n");
     let mut walk =

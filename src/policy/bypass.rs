@@ -1,8 +1,8 @@
 //! Requests that are none of the cache's business.
 
-use http::{Extensions, request};
+use http::request;
 
-use super::{CachePolicy, Reason, RequestAction};
+use super::{CachePolicy, PolicyData, Reason, RequestAction};
 
 /// Keeps requests from the cache: as a policy, each request; among the extensions of a request, that one.
 ///
@@ -34,7 +34,7 @@ impl Bypass {
 }
 
 impl CachePolicy for Bypass {
-    fn request(&self, _: &mut request::Parts, _: &mut Extensions) -> RequestAction {
+    fn request(&self, _: &mut request::Parts, _: &mut PolicyData) -> RequestAction {
         RequestAction::Bypass(self.0.clone())
     }
 }

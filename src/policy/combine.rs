@@ -1,10 +1,11 @@
 //! Policies made of others, so that to change one thing is not to lose all others.
 
-use std::marker::PhantomData;
+use http::request;
 
-use http::{Extensions, request};
-
-use super::{CachePolicy, Delivery, ForwardReason, PolicyExchange, RequestAction, Terms};
+use super::data::Chooser;
+use super::{
+    CachePolicy, Delivery, ForwardReason, PolicyData, PolicyExchange, ReportOnly, RequestAction, Terms,
+};
 use crate::semantics::Rules;
 
 /// Changes one thing about a policy, and keeps everything else.
@@ -43,7 +44,7 @@ pub trait CachePolicyExt: CachePolicy + Sized {
     /// ```
     fn before_request<F>(self, edit: F) -> BeforeRequest<Self, F>
     where
-        F: Fn(&mut request::Parts, &mut Extensions) + Send + Sync + 'static,
+        F: Fn(&mut request::Parts, &mut PolicyData) + Send + Sync + 'static,
     {
         BeforeRequest { edit, policy: self }
     }
@@ -80,6 +81,11 @@ pub trait CachePolicyExt: CachePolicy + Sized {
         OnForward { forward, policy: self }
     }
 
+    /// Asks another policy, too, and counts what it would do; see [`ReportOnly`].
+    fn report_only<C: CachePolicy>(self, candidate: C) -> ReportOnly<Self, C> {
+        ReportOnly::new(self, candidate)
+    }
+
     /// Leaves requests that match to another policy, with all its hooks and rules. It is asked once for a request, with the
     /// request as it came.
     fn when<F, P>(self, matches: F, other: P) -> When<Self, F, P>
@@ -87,7 +93,7 @@ pub trait CachePolicyExt: CachePolicy + Sized {
         F: Fn(&request::Parts) -> bool + Send + Sync + 'static,
         P: CachePolicy,
     {
-        When { matches, other, policy: self }
+        When { chooser: Chooser::new(), matches, other, policy: self }
     }
 }
 
@@ -131,6 +137,7 @@ pub struct OnForward<P, F> {
 /// One of two policies for each request.
 #[derive(Clone, Debug)]
 pub struct When<P, F, O> {
+    chooser: Chooser,
     matches: F,
     other: O,
     policy: P,
@@ -139,12 +146,12 @@ pub struct When<P, F, O> {
 /// Passes on the hooks that a combinator leaves alone.
 macro_rules! pass_on {
     (request) => {
-        fn request(&self, request: &mut request::Parts, data: &mut Extensions) -> RequestAction {
+        fn request(&self, request: &mut request::Parts, data: &mut PolicyData) -> RequestAction {
             self.policy.request(request, data)
         }
     };
     (rules) => {
-        fn rules(&self, request: &request::Parts, data: &Extensions) -> &Rules {
+        fn rules(&self, request: &request::Parts, data: &PolicyData) -> &Rules {
             self.policy.rules(request, data)
         }
     };
@@ -174,9 +181,9 @@ macro_rules! pass_on {
 impl<P, F> CachePolicy for BeforeRequest<P, F>
 where
     P: CachePolicy,
-    F: Fn(&mut request::Parts, &mut Extensions) + Send + Sync + 'static,
+    F: Fn(&mut request::Parts, &mut PolicyData) + Send + Sync + 'static,
 {
-    fn request(&self, request: &mut request::Parts, data: &mut Extensions) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, data: &mut PolicyData) -> RequestAction {
         (self.edit)(request, data);
         self.policy.request(request, data)
     }
@@ -202,7 +209,7 @@ where
     P: CachePolicy,
     F: Fn(&request::Parts, RequestAction) -> RequestAction + Send + Sync + 'static,
 {
-    fn request(&self, request: &mut request::Parts, data: &mut Extensions) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, data: &mut PolicyData) -> RequestAction {
         let action = self.policy.request(request, data);
         (self.map)(request, action)
     }
@@ -236,24 +243,14 @@ where
     pass_on!(request, rules, response, forward, needs_sent_fields);
 }
 
-/// Says, for a `When` of this type, that a request was left to the other policy. That is decided once: the request may be
-/// edited, and an answer comes without it.
-struct LeftToOther<W>(PhantomData<fn() -> W>);
-
-impl<W> Clone for LeftToOther<W> {
-    fn clone(&self) -> Self {
-        Self(PhantomData)
-    }
-}
-
 impl<P, F, O> When<P, F, O>
 where
     P: CachePolicy,
     F: 'static,
     O: CachePolicy,
 {
-    fn of(&self, left_to_other: Option<&LeftToOther<Self>>) -> &dyn CachePolicy {
-        if left_to_other.is_some() { &self.other } else { &self.policy }
+    fn of(&self, data: &PolicyData) -> &dyn CachePolicy {
+        if data.choice(self.chooser).is_some() { &self.other } else { &self.policy }
     }
 }
 
@@ -263,28 +260,28 @@ where
     F: Fn(&request::Parts) -> bool + Send + Sync + 'static,
     O: CachePolicy,
 {
-    fn request(&self, request: &mut request::Parts, data: &mut Extensions) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, data: &mut PolicyData) -> RequestAction {
         if (self.matches)(request) {
-            data.insert(LeftToOther::<Self>(PhantomData));
+            data.choose(self.chooser, 0);
             return self.other.request(request, data);
         }
         self.policy.request(request, data)
     }
 
-    fn rules(&self, request: &request::Parts, data: &Extensions) -> &Rules {
-        self.of(data.get()).rules(request, data)
+    fn rules(&self, request: &request::Parts, data: &PolicyData) -> &Rules {
+        self.of(data).rules(request, data)
     }
 
     fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
-        self.of(exchange.data()).response(exchange, terms);
+        self.of(exchange.data).response(exchange, terms);
     }
 
     fn forward(&self, request: &mut request::Parts, reason: &ForwardReason<'_>) {
-        self.of(reason.data()).forward(request, reason);
+        self.of(reason.data).forward(request, reason);
     }
 
     fn deliver(&self, delivery: &mut Delivery<'_>) {
-        self.of(delivery.data()).deliver(delivery);
+        self.of(delivery.data).deliver(delivery);
     }
 
     fn needs_sent_fields(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use http::request;
 
-use super::{CachePolicy, PolicyExchange, RequestAction, Terms};
+use super::{CachePolicy, PolicyData, PolicyExchange, RequestAction, Terms};
 
 /// A policy that is RFC 9111 as [`StandardPolicy::default`](crate::StandardPolicy::default) reads it, with terms that a closure edits.
 ///
@@ -68,7 +68,7 @@ impl<F> CachePolicy for RequestFn<F>
 where
     F: Fn(&request::Parts) -> RequestAction + Send + Sync + 'static,
 {
-    fn request(&self, request: &mut request::Parts, _: &mut http::Extensions) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, _: &mut PolicyData) -> RequestAction {
         (self.0)(request)
     }
 }

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::{Arc, LazyLock};
 
-use http::{Extensions, HeaderMap, StatusCode, request, response};
+use http::{HeaderMap, StatusCode, request, response};
 
+use super::PolicyData;
 use crate::entry::key::CacheKey;
 use crate::semantics::cache_status::{Detail, Outcome};
 use crate::semantics::reuse::Forward;
@@ -71,27 +71,6 @@ impl RequestAction {
     }
 }
 
-/// What [`CachePolicy::request`](crate::CachePolicy::request) has left for the later hooks. Empty, it costs nothing.
-#[derive(Clone, Default)]
-pub(crate) struct PolicyData(Option<Arc<Extensions>>);
-
-impl PolicyData {
-    #[inline]
-    pub(crate) fn new(data: Extensions) -> Self {
-        Self(if data.is_empty() { None } else { Some(Arc::new(data)) })
-    }
-
-    fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.0.as_ref()?.get()
-    }
-
-    #[inline]
-    pub(crate) fn extensions(&self) -> &Extensions {
-        static NONE: LazyLock<Extensions> = LazyLock::new(Extensions::new);
-        self.0.as_deref().unwrap_or_else(|| &NONE)
-    }
-}
-
 /// Why a request is forwarded.
 #[non_exhaustive]
 pub struct ForwardReason<'a> {
@@ -99,7 +78,7 @@ pub struct ForwardReason<'a> {
     pub forward: Forward,
     /// Whether no client waits: a stored response is validated in the background.
     pub is_background: bool,
-    data: &'a PolicyData,
+    pub(super) data: &'a PolicyData,
 }
 
 impl<'a> ForwardReason<'a> {
@@ -127,7 +106,7 @@ pub struct PolicyExchange<'a> {
     /// The fields of the request that was sent to the inner service, where
     /// [`CachePolicy::needs_sent_fields`](crate::CachePolicy::needs_sent_fields).
     pub sent: Option<&'a HeaderMap>,
-    data: &'a PolicyData,
+    pub(super) data: &'a PolicyData,
 }
 
 impl<'a> PolicyExchange<'a> {
@@ -155,7 +134,7 @@ pub struct Delivery<'a> {
     pub outcome: &'a Outcome,
     /// The status of the answer.
     pub status: StatusCode,
-    data: &'a PolicyData,
+    pub(super) data: &'a PolicyData,
 }
 
 impl<'a> Delivery<'a> {

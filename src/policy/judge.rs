@@ -53,7 +53,7 @@ impl Judged<'_> {
         received_at: SystemTime,
     ) -> (ResponseView, Terms) {
         let JudgedRequest { directives, key, parts } = self.request;
-        let rules = policy.rules(parts, data.extensions());
+        let rules = policy.rules(parts, data);
         let view = ResponseView::of(response.status, &response.headers, received_at, rules);
         let exchange = storing::Exchange {
             method: self.method,

@@ -2,27 +2,30 @@
 
 mod bypass;
 mod combine;
+mod data;
 mod from_fn;
 mod hooks;
 mod judge;
 mod pattern;
 mod policies;
+mod report_only;
 mod snapshot;
 mod standard;
 mod terms;
 
 use std::sync::{Arc, LazyLock};
 
-use http::{Extensions, request};
+use http::request;
 
 pub use self::bypass::Bypass;
 pub use self::combine::{BeforeRequest, CachePolicyExt, MapRequest, MapTerms, OnDeliver, OnForward, When};
+pub use self::data::PolicyData;
 pub use self::from_fn::{FromFn, RequestFn, from_fn, request_fn};
-pub(crate) use self::hooks::PolicyData;
 pub use self::hooks::{Delivery, ForwardReason, PolicyExchange, Reason, RequestAction};
 pub(crate) use self::judge::{Judged, JudgedRequest};
 pub use self::pattern::{Pattern, Selection};
 pub use self::policies::Policies;
+pub use self::report_only::{Report, ReportCounts, ReportOnly};
 pub(crate) use self::snapshot::{CurrentPolicy, RequestPolicy};
 pub use self::standard::StandardPolicy;
 pub use self::terms::{Terms, VaryRule};
@@ -40,15 +43,15 @@ use crate::semantics::Rules;
 /// To change one thing about another policy, see [`CachePolicyExt`].
 ///
 /// ```
-/// use http::{Extensions, request};
-/// use larder::{CachePolicy, PolicyExchange, RequestAction, Terms};
+/// use http::request;
+/// use larder::{CachePolicy, PolicyData, PolicyExchange, RequestAction, Terms};
 /// use std::time::Duration;
 ///
 /// /// Keeps pictures for a day at least, and never caches the admin pages.
 /// struct Pictures;
 ///
 /// impl CachePolicy for Pictures {
-///     fn request(&self, request: &mut request::Parts, _: &mut Extensions) -> RequestAction {
+///     fn request(&self, request: &mut request::Parts, _: &mut PolicyData) -> RequestAction {
 ///         if request.uri.path().starts_with("/admin") {
 ///             return RequestAction::bypass("admin");
 ///         }
@@ -69,14 +72,14 @@ pub trait CachePolicy: Send + Sync + 'static {
     /// Asked for every method. The service forwards by itself what is neither GET nor HEAD (nor QUERY behind a
     /// [`QueryLayer`](crate::QueryLayer)), what has content otherwise, and what asks for an upgrade; the key of an unsafe
     /// request says which URI it invalidates. Also asked for the GET of a URI that is to be purged.
-    fn request(&self, request: &mut request::Parts, data: &mut Extensions) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, data: &mut PolicyData) -> RequestAction {
         let _ = data;
         RequestAction::of(request)
     }
 
     /// The readings of RFC 9111 that apply to a request. Asked several times for each, with the request and the data as
     /// `request` has left them.
-    fn rules(&self, request: &request::Parts, data: &Extensions) -> &Rules {
+    fn rules(&self, request: &request::Parts, data: &PolicyData) -> &Rules {
         static RULES: LazyLock<Rules> = LazyLock::new(Rules::default);
         let _ = (request, data);
         &RULES
@@ -116,11 +119,11 @@ pub trait CachePolicy: Send + Sync + 'static {
 macro_rules! pointer {
     ($($pointer:ident),+) => { $(
         impl<P: CachePolicy + ?Sized> CachePolicy for $pointer<P> {
-            fn request(&self, request: &mut request::Parts, data: &mut Extensions) -> RequestAction {
+            fn request(&self, request: &mut request::Parts, data: &mut PolicyData) -> RequestAction {
                 (**self).request(request, data)
             }
 
-            fn rules(&self, request: &request::Parts, data: &Extensions) -> &Rules {
+            fn rules(&self, request: &request::Parts, data: &PolicyData) -> &Rules {
                 (**self).rules(request, data)
             }
 

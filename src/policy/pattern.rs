@@ -41,27 +41,36 @@ impl<T: Into<Box<str>>> From<T> for Pattern {
     }
 }
 
-/// Goes back to the last `*` only: what an earlier one matches need not grow, since the last one can.
+/// Each `*` but the last one takes as little as it can: what it leaves, the next one may take. The last one takes whatever
+/// is between what comes before it and the end of the pattern.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut at, mut of_pattern) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while at < text.len() {
-        match pattern.get(of_pattern) {
-            Some(b'*') => {
-                of_pattern += 1;
-                star = Some((of_pattern, at));
-            }
-            Some(&byte) if byte == b'?' || byte == text[at] => (at, of_pattern) = (at + 1, of_pattern + 1),
-            _ => match star {
-                None => return false,
-                Some((after, from)) => {
-                    star = Some((after, from + 1));
-                    (at, of_pattern) = (from + 1, after);
-                }
-            },
-        }
+    let mut parts = pattern.split(|byte| *byte == b'*');
+    let first = parts.next().unwrap_or_default();
+    let Some(last) = parts.next_back() else {
+        return text.len() == first.len() && begins_with(text, first);
+    };
+    if text.len() < first.len() + last.len() || !begins_with(text, first) {
+        return false;
     }
-    pattern[of_pattern..].iter().all(|byte| *byte == b'*')
+    let (mut middle, end) = text[first.len()..].split_at(text.len() - first.len() - last.len());
+    if !begins_with(end, last) {
+        return false;
+    }
+    for part in parts {
+        let Some(at) =
+            (0..=middle.len().saturating_sub(part.len())).find(|at| begins_with(&middle[*at..], part))
+        else {
+            return false;
+        };
+        middle = &middle[at + part.len()..];
+    }
+    true
+}
+
+/// Whether a text begins with a part of a pattern, in which `?` is any byte.
+fn begins_with(text: &[u8], part: &[u8]) -> bool {
+    text.len() >= part.len()
+        && part.iter().zip(text).all(|(of_part, byte)| of_part == byte || *of_part == b'?')
 }
 
 /// Which of some names count: of query parameters, cookies or fields.

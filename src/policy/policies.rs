@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::{Extensions, Method, request};
-use smallvec::SmallVec;
+use http::{Method, request};
 
-use super::{CachePolicy, Delivery, ForwardReason, Pattern, PolicyExchange, RequestAction, Terms};
+use super::data::Chooser;
+use super::{
+    CachePolicy, Delivery, ForwardReason, Pattern, PolicyData, PolicyExchange, RequestAction, Terms,
+};
 use crate::entry::key::{asked_path, host_of};
 use crate::semantics::Rules;
 
@@ -36,37 +37,36 @@ use crate::semantics::Rules;
 /// ```
 #[derive(Clone)]
 pub struct Policies {
-    id: u64,
+    chooser: Chooser,
     otherwise: Arc<dyn CachePolicy>,
     rows: Vec<Row>,
 }
 
 #[derive(Clone)]
 struct Row {
-    matches: Arc<dyn Fn(&request::Parts) -> bool + Send + Sync>,
-    name: Cow<'static, str>,
+    matches: Matches,
     policy: Arc<dyn CachePolicy>,
 }
 
-/// Which rows a request got, of tables within each other. That is decided once: the request may be edited, and an answer
-/// comes without it. A request without any got the last policy of each.
-#[derive(Clone, Default)]
-struct Chosen(SmallVec<[(u64, usize); 2]>);
+/// What a row matches.
+#[derive(Clone)]
+enum Matches {
+    /// The path that the client asked for. Apart from the others, because that path is found once for all rows.
+    Path(Pattern),
+    /// Anything else, and what it is called.
+    Other(Cow<'static, str>, Arc<dyn Fn(&request::Parts) -> bool + Send + Sync>),
+}
 
 impl Policies {
     /// A table without rows: every request gets this policy.
     pub fn new(otherwise: impl CachePolicy) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        // A clone has the same rows, so it may have the same number.
-        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), otherwise: Arc::new(otherwise), rows: Vec::new() }
+        Self { chooser: Chooser::new(), otherwise: Arc::new(otherwise), rows: Vec::new() }
     }
 
     /// A row for the paths that a [`Pattern`] matches, such as `/images/*`.
     #[must_use]
     pub fn path(self, pattern: impl Into<Pattern>, policy: impl CachePolicy) -> Self {
-        let pattern = pattern.into();
-        let name = format!("path {}", pattern.as_str());
-        self.row(name, move |request| pattern.matches(&*asked_path(request)), policy)
+        self.row(Matches::Path(pattern.into()), policy)
     }
 
     /// A row for a route of axum, such as `/users/{id}`, with the prefixes of the routers that it is nested in. Where the
@@ -81,14 +81,14 @@ impl Policies {
             let matched = request.extensions.get::<axum::extract::MatchedPath>();
             matched.is_some_and(|matched| matched.as_str() == route)
         };
-        self.row(name, matches, policy)
+        self.other(name, matches, policy)
     }
 
     /// A row for a method.
     #[must_use]
     pub fn method(self, method: Method, policy: impl CachePolicy) -> Self {
         let name = format!("method {method}");
-        self.row(name, move |request| request.method == method, policy)
+        self.other(name, move |request| request.method == method, policy)
     }
 
     /// A row for the hosts that a [`Pattern`] matches, in whatever case, such as `*.example.com`. Ports do not count.
@@ -105,7 +105,7 @@ impl Policies {
                 }
             })
         };
-        self.row(name, matches, policy)
+        self.other(name, matches, policy)
     }
 
     /// A row for the requests of which this is true.
@@ -114,58 +114,71 @@ impl Policies {
     where
         F: Fn(&request::Parts) -> bool + Send + Sync + 'static,
     {
-        self.row("when", matches, policy)
+        self.other("when", matches, policy)
     }
 
-    fn row<F>(mut self, name: impl Into<Cow<'static, str>>, matches: F, policy: impl CachePolicy) -> Self
+    fn other<F>(self, name: impl Into<Cow<'static, str>>, matches: F, policy: impl CachePolicy) -> Self
     where
         F: Fn(&request::Parts) -> bool + Send + Sync + 'static,
     {
-        let (matches, name, policy) = (Arc::new(matches), name.into(), Arc::new(policy));
-        self.rows.push(Row { matches, name, policy });
+        self.row(Matches::Other(name.into(), Arc::new(matches)), policy)
+    }
+
+    fn row(mut self, matches: Matches, policy: impl CachePolicy) -> Self {
+        self.rows.push(Row { matches, policy: Arc::new(policy) });
         self
     }
 
+    /// The first row that matches a request.
+    fn find(&self, request: &request::Parts) -> Option<usize> {
+        let mut path = None;
+        self.rows.iter().position(|row| match &row.matches {
+            Matches::Path(pattern) => pattern.matches(&**path.get_or_insert_with(|| asked_path(request))),
+            Matches::Other(_, matches) => matches(request),
+        })
+    }
+
     /// The policy that `request` has chosen.
-    fn of(&self, chosen: Option<&Chosen>) -> &dyn CachePolicy {
-        let row = chosen.and_then(|chosen| chosen.0.iter().find(|(table, _)| *table == self.id));
-        row.and_then(|(_, at)| self.rows.get(*at)).map_or(&*self.otherwise, |row| &*row.policy)
+    fn of(&self, data: &PolicyData) -> &dyn CachePolicy {
+        let row = data.choice(self.chooser).and_then(|at| self.rows.get(at));
+        row.map_or(&*self.otherwise, |row| &*row.policy)
     }
 }
 
 impl fmt::Debug for Policies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows: Vec<_> = self.rows.iter().map(|row| &*row.name).collect();
+        let name = |row: &Row| match &row.matches {
+            Matches::Path(pattern) => format!("path {}", pattern.as_str()),
+            Matches::Other(name, _) => name.to_string(),
+        };
+        let rows: Vec<_> = self.rows.iter().map(name).collect();
         f.debug_struct("Policies").field("rows", &rows).finish_non_exhaustive()
     }
 }
 
 impl CachePolicy for Policies {
-    fn request(&self, request: &mut request::Parts, data: &mut Extensions) -> RequestAction {
-        let Some(at) = self.rows.iter().position(|row| (row.matches)(request)) else {
+    fn request(&self, request: &mut request::Parts, data: &mut PolicyData) -> RequestAction {
+        let Some(at) = self.find(request) else {
             return self.otherwise.request(request, data);
         };
-        match data.get_mut::<Chosen>() {
-            Some(chosen) => chosen.0.push((self.id, at)),
-            None => _ = data.insert(Chosen(SmallVec::from_iter([(self.id, at)]))),
-        }
+        data.choose(self.chooser, at);
         self.rows[at].policy.request(request, data)
     }
 
-    fn rules(&self, request: &request::Parts, data: &Extensions) -> &Rules {
-        self.of(data.get()).rules(request, data)
+    fn rules(&self, request: &request::Parts, data: &PolicyData) -> &Rules {
+        self.of(data).rules(request, data)
     }
 
     fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
-        self.of(exchange.data()).response(exchange, terms);
+        self.of(exchange.data).response(exchange, terms);
     }
 
     fn forward(&self, request: &mut request::Parts, reason: &ForwardReason<'_>) {
-        self.of(reason.data()).forward(request, reason);
+        self.of(reason.data).forward(request, reason);
     }
 
     fn deliver(&self, delivery: &mut Delivery<'_>) {
-        self.of(delivery.data()).deliver(delivery);
+        self.of(delivery.data).deliver(delivery);
     }
 
     fn needs_sent_fields(&self) -> bool {

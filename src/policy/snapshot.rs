@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use arc_swap::{ArcSwap, Guard};
 use http::request::Parts;
-use http::{Extensions, HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode};
 
 use super::{Bypass, CachePolicy, Delivery, ForwardReason, PolicyData, RequestAction};
 use crate::semantics::Rules;
@@ -96,9 +96,7 @@ impl RequestPolicy {
     /// Asks the policy what is done with the request, which it has not been asked yet.
     #[inline(always)] // a hit would move the key once more
     pub(crate) fn request(&mut self, request: &mut Parts) -> RequestAction {
-        let mut data = Extensions::new();
-        let action = self.hooks.request(request, &mut data);
-        self.data = PolicyData::new(data);
+        let action = self.hooks.request(request, &mut self.data);
         match request.extensions.get::<Bypass>() {
             None => action,
             Some(bypass) => RequestAction::Bypass(bypass.reason().clone()),
@@ -112,7 +110,7 @@ impl RequestPolicy {
 
     #[inline]
     pub(crate) fn rules(&self, request: &Parts) -> &Rules {
-        self.hooks.rules(request, self.data.extensions())
+        self.hooks.rules(request, &self.data)
     }
 
     pub(crate) fn forward(&self, request: &mut Parts, forward: Forward, is_background: bool) {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use http::header::HeaderName;
-use http::{Extensions, Method, request};
+use http::{Method, request};
 
-use super::{CachePolicy, ForwardReason, PolicyExchange, RequestAction, Terms};
+use super::{CachePolicy, ForwardReason, PolicyData, PolicyExchange, RequestAction, Terms};
 use crate::entry::key::CacheKey;
 use crate::semantics::accept::{Codings, Languages};
 use crate::semantics::freshness::Heuristic;
@@ -237,7 +237,7 @@ impl StandardPolicy {
 }
 
 impl CachePolicy for StandardPolicy {
-    fn request(&self, request: &mut request::Parts, _: &mut Extensions) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, _: &mut PolicyData) -> RequestAction {
         match RequestAction::of(request) {
             RequestAction::Cache(key) if !self.key_fields.is_empty() => {
                 let add = |key: CacheKey, name| key.with_field(name, &request.headers);
@@ -247,7 +247,7 @@ impl CachePolicy for StandardPolicy {
         }
     }
 
-    fn rules(&self, _: &request::Parts, _: &Extensions) -> &Rules {
+    fn rules(&self, _: &request::Parts, _: &PolicyData) -> &Rules {
         &self.rules
     }
 

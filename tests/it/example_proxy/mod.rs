@@ -10,4 +10,5 @@ mod interim_io;
 mod limits;
 mod pace;
 pub mod process;
+mod tls;
 mod upgrade;

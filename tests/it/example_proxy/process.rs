@@ -16,6 +16,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
 use crate::support::bench::read;
+use crate::support::file::TempFile;
 use crate::support::raw::{GUARD, Nobody};
 use crate::support::wire;
 
@@ -29,7 +30,7 @@ fn example() -> Command {
     Command::new(path)
 }
 
-fn run(arguments: &[&str]) -> Output {
+pub fn run(arguments: &[&str]) -> Output {
     example().args(arguments).output().unwrap()
 }
 
@@ -50,6 +51,13 @@ impl Proxy {
         shell.args(["-c", "ulimit -n \"$1\"; shift; exec \"$@\"", "sh", &descriptors.to_string()]);
         shell.arg(example().get_program());
         Self::started(shell, upstream, arguments)
+    }
+
+    /// A proxy on a system that trusts the certificates of this file.
+    pub fn trusting(roots: &TempFile, upstream: &str, arguments: &[&str]) -> Self {
+        let mut command = example();
+        command.env("SSL_CERT_FILE", roots.path()).env_remove("SSL_CERT_DIR");
+        Self::started(command, upstream, arguments)
     }
 
     fn started(mut command: Command, upstream: &str, arguments: &[&str]) -> Self {
@@ -138,10 +146,13 @@ fn an_invalid_command_line_is_reported_in_one_sentence() {
         (&["proxy"], "the proxy needs --upstream"),
         (&["proxy", "--upstream"], "--upstream needs a value"),
         (&["proxy", "--upstream", "not a url"], "'not a url' is no upstream URL"),
-        (&["proxy", "--upstream", "https://a.example"], "TLS"),
+        (
+            &["proxy", upstream, "--upstream-ca", "/no/such.pem"],
+            "--upstream-ca goes with an upstream of https",
+        ),
         (&["proxy", "--upstream", "http://user@a.example"], "user information"),
         (&["proxy", "--upstream", "http://a.example/path"], "has to end after the host"),
-        (&["proxy", "--upstream", "ftp://a.example"], "has to start with http://"),
+        (&["proxy", "--upstream", "ftp://a.example"], "has to start with http:// or https://"),
         (&["proxy", upstream, "--listen", "8080"], "'8080' is no address"),
         (&["proxy", upstream, "--listen", &taken.1], "can't listen on"),
         (&["origin", "--listen", &taken.1], "can't listen on"),

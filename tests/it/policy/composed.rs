@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Extensions, HeaderValue, Method, Request, header, request};
+use http::{HeaderValue, Method, Request, header, request};
 use http_body_util::Empty;
 use larder::store::PurgeTarget;
 use larder::{
-    CachePolicy, CachePolicyExt, Delivery, ForwardReason, KeyParts, PolicyExchange, RequestAction,
-    StandardPolicy, Terms, VaryRule,
+    CachePolicy, CachePolicyExt, Delivery, ForwardReason, KeyParts, PolicyData, PolicyExchange,
+    RequestAction, StandardPolicy, Terms, VaryRule,
 };
 use tower::Service;
 
@@ -168,7 +168,7 @@ async fn a_policy_gets_its_requests_edited_and_keeps_its_switches() {
 struct Other;
 
 impl CachePolicy for Other {
-    fn request(&self, request: &mut request::Parts, _: &mut Extensions) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, _: &mut PolicyData) -> RequestAction {
         request.headers.remove("x-tenant");
         RequestAction::of(request)
     }

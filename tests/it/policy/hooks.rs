@@ -8,8 +8,8 @@ use http::{Extensions, Method, Request, request};
 use larder::semantics::Rules;
 use larder::semantics::storing::NotStored;
 use larder::{
-    CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyExchange, RequestAction, StandardPolicy,
-    Terms, VaryRule,
+    CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyData, PolicyExchange, RequestAction,
+    StandardPolicy, Terms, VaryRule,
 };
 
 use crate::support::stores::cache_builder;
@@ -31,7 +31,7 @@ impl Devices {
 }
 
 impl CachePolicy for Devices {
-    fn request(&self, request: &mut request::Parts, data: &mut Extensions) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, data: &mut PolicyData) -> RequestAction {
         let agent = request.headers.remove(header::USER_AGENT);
         let is_phone = agent.is_some_and(|agent| agent.as_bytes().starts_with(b"phone"));
         let device = if is_phone { "phone" } else { "other" };
@@ -197,7 +197,7 @@ async fn matching_requests_get_the_rules_and_hooks_of_the_other_policy() {
 struct Termed;
 
 impl CachePolicy for Termed {
-    fn rules(&self, request: &request::Parts, _: &Extensions) -> &Rules {
+    fn rules(&self, request: &request::Parts, _: &PolicyData) -> &Rules {
         StandardRules::of(request)
     }
 
@@ -225,7 +225,7 @@ impl StandardRules {
     fn of(request: &request::Parts) -> &'static Rules {
         static PLAIN: std::sync::LazyLock<Rules> = std::sync::LazyLock::new(Rules::default);
         static HEEDING: std::sync::LazyLock<Rules> = std::sync::LazyLock::new(|| {
-            StandardPolicy::rfc9111().rules(&parts(), &Extensions::new()).clone()
+            StandardPolicy::rfc9111().rules(&parts(), &PolicyData::default()).clone()
         });
         if request.uri.path() == "/heeds" { &HEEDING } else { &PLAIN }
     }

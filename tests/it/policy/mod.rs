@@ -2,5 +2,7 @@
 
 mod composed;
 mod hooks;
+mod live;
 mod policies;
+mod report_only;
 mod table;

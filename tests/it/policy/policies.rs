@@ -319,7 +319,7 @@ async fn a36_the_answer_to_a_post_with_unkeyed_fields_is_not_stored() {
 struct Mine(Arc<Mutex<Vec<Terms>>>);
 
 impl CachePolicy for Mine {
-    fn request(&self, request: &mut request::Parts, _: &mut http::Extensions) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, _: &mut larder::PolicyData) -> RequestAction {
         if request.uri.path().starts_with("/admin") {
             RequestAction::bypass("admin")
         } else {
@@ -421,7 +421,7 @@ async fn an_unsafe_request_that_bypasses_the_cache_still_invalidates() {
     /// Bypasses everything but GET with a certain field: so also the requests that purges are made of.
     struct Picky;
     impl CachePolicy for Picky {
-        fn request(&self, request: &mut request::Parts, _: &mut http::Extensions) -> RequestAction {
+        fn request(&self, request: &mut request::Parts, _: &mut larder::PolicyData) -> RequestAction {
             if request.headers.contains_key("x-cache-me") {
                 RequestAction::of(request)
             } else {

@@ -122,7 +122,7 @@ async fn b13_a_tenant_that_a_middleware_writes_into_the_uri_is_in_the_key() {
 struct Sorted;
 
 impl CachePolicy for Sorted {
-    fn request(&self, request: &mut request::Parts, _: &mut http::Extensions) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, _: &mut larder::PolicyData) -> RequestAction {
         let mut request = request.clone();
         let mut query: Vec<_> = request.uri.query().unwrap_or_default().split('&').collect();
         query.sort_unstable();

@@ -9,6 +9,7 @@ use proptest::test_runner::{Config, RngSeed};
 pub mod alloc;
 pub mod bench;
 pub mod elsewhere;
+pub mod file;
 pub mod forward;
 #[cfg(feature = "viewer")]
 pub mod mmdb;
@@ -20,6 +21,7 @@ pub mod source;
 pub mod stepped;
 pub mod stores;
 pub mod streaming;
+pub mod tls;
 pub mod wire;
 pub mod written;
 

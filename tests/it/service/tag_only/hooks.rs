@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::{Extensions, HeaderName, HeaderValue, Method, Request, request};
+use http::{HeaderName, HeaderValue, Method, Request, request};
 use larder::semantics::Rules;
 use larder::{
-    CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyExchange, RequestAction, StandardPolicy,
-    Terms,
+    CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyData, PolicyExchange, RequestAction,
+    StandardPolicy, Terms,
 };
 
 use super::tag;
@@ -17,7 +17,7 @@ use crate::support::{Bench, Reply, Stage, cache_builder, settle};
 pub(super) struct OutOfTheWay;
 
 impl CachePolicy for OutOfTheWay {
-    fn request(&self, _: &mut request::Parts, _: &mut Extensions) -> RequestAction {
+    fn request(&self, _: &mut request::Parts, _: &mut PolicyData) -> RequestAction {
         panic!("nothing is keyed")
     }
 
@@ -77,7 +77,7 @@ impl Editing {
 }
 
 impl CachePolicy for Editing {
-    fn request(&self, request: &mut request::Parts, data: &mut Extensions) -> RequestAction {
+    fn request(&self, request: &mut request::Parts, data: &mut PolicyData) -> RequestAction {
         data.insert(Marked(7));
         request.headers.insert("x-asked", HeaderValue::from_static("1"));
         if request.uri.path() == "/bypassed" {
@@ -230,7 +230,7 @@ async fn one_policy_decides_about_a_request_to_its_end() {
 struct ByPath([Rules; 2]);
 
 impl CachePolicy for ByPath {
-    fn rules(&self, request: &request::Parts, _: &Extensions) -> &Rules {
+    fn rules(&self, request: &request::Parts, _: &PolicyData) -> &Rules {
         &self.0[usize::from(request.uri.path() == "/edge")]
     }
 }
@@ -239,7 +239,7 @@ impl CachePolicy for ByPath {
 async fn the_rules_of_a_request_say_which_targeted_fields_count() {
     let edge = HeaderName::from_static("edge-cache-control");
     let parts = Request::get("/").body(()).unwrap().into_parts().0;
-    let rules = |policy: StandardPolicy| policy.rules(&parts, &Extensions::new()).clone();
+    let rules = |policy: StandardPolicy| policy.rules(&parts, &PolicyData::default()).clone();
     let [plain, targeted] =
         [StandardPolicy::default(), StandardPolicy::default().targets([edge.clone()])].map(rules);
     let reply = Reply::cc("x", "max-age=60").field(edge.as_str(), "no-store");

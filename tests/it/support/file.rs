@@ -1,0 +1,37 @@
+//! Files that end with their test.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A file in the system's folder for temporary ones.
+pub struct TempFile(PathBuf);
+
+impl TempFile {
+    /// `ending` is that of its name, such as `toml`.
+    pub fn new(ending: &str, content: &str) -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("larder-test-{}-{number}.{ending}", std::process::id());
+        let file = Self(std::env::temp_dir().join(name));
+        file.write(content);
+        file
+    }
+
+    pub fn write(&self, content: &str) {
+        std::fs::write(&self.0, content).unwrap();
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn name(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
