@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use http::header::{HeaderMap, HeaderName};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request;
+use smallvec::SmallVec;
 use thiserror::Error;
 
 /// Where the address of a request's client comes from.
@@ -25,11 +26,13 @@ use thiserror::Error;
 #[derive(Clone, Default)]
 pub struct ClientAddress(Source);
 
+type Find = dyn Fn(&request::Parts) -> Option<SocketAddr> + Send + Sync;
+
 #[derive(Clone, Default)]
 enum Source {
     #[default]
     Connection,
-    Function(Arc<dyn Fn(&request::Parts) -> Option<SocketAddr> + Send + Sync>),
+    Function(Arc<Find>),
     Hops(usize),
     Networks(Arc<[Network]>),
 }
@@ -136,6 +139,30 @@ fn parsed(text: &[u8]) -> Option<SocketAddr> {
     text.parse().ok().or_else(alone)
 }
 
+/// An address as a field has it, with its port behind the last colon.
+pub(super) fn written(address: SocketAddr) -> Option<HeaderValue> {
+    let IpAddr::V4(v4) = address.ip() else {
+        return HeaderValue::try_from(format!("{}:{}", address.ip(), address.port())).ok();
+    };
+    // By hand: formatting takes 1,500 instructions more, a fifth of a hit.
+    let mut text = SmallVec::<[u8; 24]>::new();
+    let [a, b, c, d] = v4.octets().map(u16::from);
+    for (number, separator) in [(a, b'.'), (b, b'.'), (c, b'.'), (d, b':')] {
+        put(&mut text, number);
+        text.push(separator);
+    }
+    put(&mut text, address.port());
+    HeaderValue::from_bytes(&text).ok()
+}
+
+/// In decimal digits.
+fn put(text: &mut SmallVec<[u8; 24]>, number: u16) {
+    if number >= 10 {
+        put(text, number / 10);
+    }
+    text.push(b'0' + (number % 10) as u8);
+}
+
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
@@ -204,7 +231,7 @@ impl FromStr for Network {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{HeaderValue, Request};
+    use http::Request;
 
     /// Where a request comes from whose connection has `peer`, and with these lines of `X-Forwarded-For`.
     #[track_caller]
@@ -267,6 +294,19 @@ mod tests {
     fn a_function_may_say_where_a_request_comes_from() {
         let by = ClientAddress::by(|request| request.headers.get("x-real")?.to_str().ok()?.parse().ok());
         check(&by, "10.0.0.1:5", &[], "");
+    }
+
+    #[test]
+    fn cf5_an_address_is_written_with_its_port_behind_the_last_colon() {
+        for (address, expected) in [
+            ("198.51.100.10:46532", "198.51.100.10:46532"),
+            ("0.0.0.0:0", "0.0.0.0:0"),
+            ("255.255.255.255:65535", "255.255.255.255:65535"),
+            ("[2001:db8::1]:443", "2001:db8::1:443"),
+        ] {
+            let address = address.parse().expect("an address");
+            assert_eq!(written(address).expect("a value"), expected);
+        }
     }
 
     #[track_caller]

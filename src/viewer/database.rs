@@ -214,6 +214,9 @@ fn inode(_: &Metadata) -> u64 {
     0
 }
 
+type OnError = dyn Fn(&DatabaseError) + Send + Sync;
+type OnReload = dyn Fn() + Send + Sync;
+
 /// How a [`Database`] is read from a file.
 ///
 /// ```no_run
@@ -231,8 +234,8 @@ pub struct DatabaseFile {
     check_every: Duration,
     clock: Clock,
     max_size: u64,
-    on_error: Option<Arc<dyn Fn(&DatabaseError) + Send + Sync>>,
-    on_reload: Option<Arc<dyn Fn() + Send + Sync>>,
+    on_error: Option<Arc<OnError>>,
+    on_reload: Option<Arc<OnReload>>,
     path: PathBuf,
     verify: bool,
 }

