@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
+use http::header::HeaderName;
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::host::Host;
 use crate::limits::Limits;
+use crate::policy::{Profile, Source};
 use crate::serve;
+use crate::units::size;
 
 pub const USAGE: &str = "\
 origin_proxy                  an origin and a caching proxy on loopback: a walk through what a cache does,
@@ -24,6 +27,9 @@ origin_proxy proxy            the proxy alone, before any origin
     --host WHOSE              the Host that the origin gets: client, the one that was asked for (default); upstream,
                               the origin's own: then Location and Content-Location are rewritten for the client
     --profile NAME            default: careful with cookies and credentials; rfc9111: all that the RFC permits
+    --policy FILE             what is cached, under which key, for how long; in TOML (docs/POLICY.md). Options outweigh the
+                              file, and the file the profile. The file is read again on SIGHUP
+    --key-header NAME         a request field that is in every key; may be given more than once
     --memory SIZE             bytes held in memory, default 256MiB
     --max-object SIZE         the largest object stored, default 8MiB
     --timeout SECONDS         how long a call may last without a byte to or from the origin, default 30
@@ -52,9 +58,12 @@ origin_proxy proxy            the proxy alone, before any origin
     --call-wait SECONDS       how long a request waits for its call, then 503; default 2
   what the origin may do:
     --max-answer-fields N     the most fields of an answer, default 1000
+origin_proxy check-policy FILE prints what was understood of a policy, or what is wrong with it: then the exit status is 1
+    --profile, --key-header   as for the proxy
     SIZE is a number of bytes, or one with KiB, MiB or GiB";
 
 pub enum Command {
+    CheckPolicy(Source),
     Help,
     Origin { listen: SocketAddr },
     Proxy(Box<ProxyOptions>),
@@ -68,17 +77,11 @@ pub struct ProxyOptions {
     pub listen: SocketAddr,
     pub max_object: u64,
     pub memory: u64,
-    pub profile: Profile,
+    pub policy: Source,
     pub timeout: Duration,
     pub upstream: Uri,
     pub upstream_ca: Option<PathBuf>,
     pub workers: Option<usize>,
-}
-
-#[derive(Clone, Copy)]
-pub enum Profile {
-    Careful,
-    Rfc9111,
 }
 
 /// Reads the command line; an error is one sentence.
@@ -96,9 +99,14 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
                 return Err(format!("--once goes without a command, not with '{command}'"));
             }
             Some(Word::Value(command)) => match command.as_str() {
+                "check-policy" => return check_policy(parser),
                 "origin" => return origin(parser),
                 "proxy" => return proxy(parser),
-                _ => return Err(format!("there is no command '{command}'; there are origin and proxy")),
+                _ => {
+                    return Err(format!(
+                        "there is no command '{command}'; there are check-policy, origin and proxy"
+                    ));
+                }
             },
         }
     }
@@ -125,7 +133,7 @@ fn proxy(mut parser: Parser) -> Result<Command, String> {
         listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
         max_object: 8 << 20,
         memory: 256 << 20,
-        profile: Profile::Careful,
+        policy: Source::default(),
         timeout: Duration::from_secs(30),
         upstream: Uri::default(),
         upstream_ca: None,
@@ -142,7 +150,7 @@ fn proxy(mut parser: Parser) -> Result<Command, String> {
             "listen" => options.listen = address(&value(&mut parser, "listen")?)?,
             "max-object" => options.max_object = size(&value(&mut parser, "max-object")?)?,
             "memory" => options.memory = size(&value(&mut parser, "memory")?)?,
-            "profile" => options.profile = profile(&value(&mut parser, "profile")?)?,
+            "key-header" | "policy" | "profile" => source(&mut options.policy, &name, &mut parser)?,
             "timeout" => options.timeout = seconds(&value(&mut parser, "timeout")?)?,
             "upstream" => upstream = Some(origin_url(&value(&mut parser, "upstream")?)?),
             "upstream-ca" => options.upstream_ca = Some(path(&mut parser, "upstream-ca")?),
@@ -155,6 +163,35 @@ fn proxy(mut parser: Parser) -> Result<Command, String> {
         per_address.unwrap_or(options.limits.connections.div_ceil(2)).min(options.limits.connections);
     options.upstream = upstream.ok_or("the proxy needs --upstream URL, the origin it stands before")?;
     Ok(Command::Proxy(Box::new(options)))
+}
+
+fn check_policy(mut parser: Parser) -> Result<Command, String> {
+    let mut policy = Source::default();
+    while let Some(word) = next(&mut parser)? {
+        match word {
+            Word::Option(name) if name == "help" || name == "h" => return Ok(Command::Help),
+            Word::Option(name) if name == "key-header" || name == "profile" => {
+                source(&mut policy, &name, &mut parser)?;
+            }
+            Word::Option(name) => return Err(unknown(&name)),
+            Word::Value(file) if policy.file.is_none() => policy.file = Some(file.into()),
+            more => _ = more.option()?,
+        }
+    }
+    if policy.file.is_none() {
+        return Err("check-policy needs FILE, the policy that it reads".to_owned());
+    }
+    Ok(Command::CheckPolicy(policy))
+}
+
+/// An option that says where the policy comes from.
+fn source(source: &mut Source, name: &str, parser: &mut Parser) -> Result<(), String> {
+    match name {
+        "policy" => source.file = Some(path(parser, name)?),
+        "profile" => source.profile = Some(profile(&value(parser, name)?)?),
+        _ => source.key_headers.push(field(&value(parser, name)?)?),
+    }
+    Ok(())
 }
 
 /// An option that sets a limit.
@@ -220,24 +257,6 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("'{text}' is no address to listen on; one looks like 127.0.0.1:8080"))
 }
 
-/// A number of bytes, with the unit KiB, MiB or GiB (or k, m, g).
-fn size(text: &str) -> Result<u64, String> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        _ => return Err(format!("'{text}' is no size; one looks like 64MiB")),
-    };
-    number
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(1 << shift))
-        .ok_or_else(|| format!("'{text}' is no size; one looks like 64MiB"))
-}
-
 fn host(text: &str) -> Result<Host, String> {
     match text {
         "client" => Ok(Host::Client),
@@ -247,11 +266,12 @@ fn host(text: &str) -> Result<Host, String> {
 }
 
 fn profile(text: &str) -> Result<Profile, String> {
-    match text {
-        "default" => Ok(Profile::Careful),
-        "rfc9111" => Ok(Profile::Rfc9111),
-        _ => Err(format!("there is no profile '{text}'; there are default and rfc9111")),
-    }
+    let names = || Profile::ALL.map(Profile::name).join(", ");
+    Profile::named(text).ok_or_else(|| format!("there is no profile '{text}'; there are {}", names()))
+}
+
+fn field(text: &str) -> Result<HeaderName, String> {
+    text.parse().map_err(|_| format!("'{text}' can't be the name of a field"))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use http::header::{self, HeaderMap};
 use http::uri::Scheme;
-use http::{HeaderValue, Request, Version};
+use http::{HeaderValue, Request, Version, request};
 
 /// Which `Host` the origin gets.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,18 @@ pub fn is_valid<B>(request: &Request<B>) -> bool {
 pub fn of<B>(request: &Request<B>) -> Option<HeaderValue> {
     let target = request.uri().authority().and_then(|target| HeaderValue::from_str(target.as_str()).ok());
     target.or_else(|| field(request.headers()))
+}
+
+/// The name in that authority, in lower case and without a port.
+pub fn name(request: &request::Parts) -> String {
+    let target = request.uri.authority().map(|target| target.as_str());
+    let field = || request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let authority = target.or_else(field).unwrap_or_default();
+    let name = match authority.rfind([':', ']']) {
+        Some(colon) if authority.as_bytes()[colon] == b':' => &authority[..colon],
+        _ => authority,
+    };
+    name.to_ascii_lowercase()
 }
 
 fn field(headers: &HeaderMap) -> Option<HeaderValue> {

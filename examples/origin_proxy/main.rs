@@ -21,6 +21,7 @@ mod location;
 mod max_forwards;
 mod network;
 mod origin;
+mod policy;
 mod pool;
 mod progress;
 mod proxy;
@@ -29,6 +30,7 @@ mod serve;
 mod stop;
 mod tls;
 mod traffic;
+mod units;
 mod upgrade;
 mod upstream;
 mod upstream_error;
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         match command {
+            Command::CheckPolicy(source) => Ok(policy::check(&source)),
             Command::Help => {
                 println!("{USAGE}");
                 Ok(true)

@@ -4,50 +4,40 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::HeaderValue;
-use larder::{CacheLayer, CachePolicy, CallLimits, MemoryStore, QueryLayer, StandardPolicy};
+use larder::{CacheLayer, CallLimits, MemoryStore, QueryLayer};
 use rustls::ClientConfig;
 use tokio::net::TcpListener;
 use tower::Layer;
 
-use crate::args::{Profile, ProxyOptions};
+use crate::args::ProxyOptions;
 use crate::edge::{Edge, Settings};
 use crate::limits::Limits;
-use crate::serve;
 use crate::stop::Stop;
-use crate::tls;
 use crate::upstream::Upstream;
+use crate::{policy, serve, tls};
 
 /// Runs the proxy alone until it is interrupted.
 pub async fn run(options: ProxyOptions) -> Result<(), String> {
-    let policy = match options.profile {
-        Profile::Careful => StandardPolicy::default(),
-        Profile::Rfc9111 => StandardPolicy::rfc9111(),
-    };
-    // There is no trusted proxy in front of this one. Its own fields are added between the cache and the origin.
-    let policy = policy.strip_unkeyed(true);
+    let policy = options.policy.load().map_err(|error| error.to_string())?.policy;
     let store = MemoryStore::builder().capacity(options.memory).max_object(options.max_object).build();
     let tls = tls::config(&options.upstream, options.upstream_ca.as_deref())?;
     let listener = serve::listen(options.listen).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let stop = Stop::by_signal()?;
+    let calls = CallLimits::new().total(options.limits.max_calls).wait(options.limits.call_wait);
+    let cache = CacheLayer::builder(store).policy(policy).x_cache(true).call_limits(calls).build();
+    #[cfg(unix)]
+    policy::on_signal(options.policy.clone(), cache.handle())?;
     println!("larder: http://{address} before {}", options.upstream);
-    let edge = edge(address, &options, &tls, store, policy);
+    let edge = edge(address, &options, &tls, &cache);
     serve::serve(listener, edge, options.limits, options.drain, stop).await;
     Ok(())
 }
 
 /// The proxy as a service.
-fn edge(
-    address: SocketAddr,
-    options: &ProxyOptions,
-    tls: &Arc<ClientConfig>,
-    store: MemoryStore,
-    policy: impl CachePolicy,
-) -> Edge {
+fn edge(address: SocketAddr, options: &ProxyOptions, tls: &Arc<ClientConfig>, cache: &CacheLayer) -> Edge {
     let id = id(address);
     let ProxyOptions { host, limits, timeout, ref upstream, .. } = *options;
-    let calls = CallLimits::new().total(limits.max_calls).wait(limits.call_wait);
-    let cache = CacheLayer::builder(store).policy(policy).x_cache(true).call_limits(calls).build();
     let cache = cache.layer(Upstream::new(upstream.clone(), tls, host, id.clone(), timeout, &limits));
     let cache = QueryLayer::new().max_content(limits.query).layer(cache);
     let (fields, stall) = (limits.fields, limits.timeouts.stall);

@@ -5,22 +5,23 @@
 
 pub(crate) mod background;
 pub(crate) mod key_memory;
+mod not_shared;
 pub(crate) mod purge_state;
 pub(crate) mod unknown_outcomes;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
-use quick_cache::sync::Cache;
 
+use self::not_shared::NotShared;
 use self::purge_state::PurgeState;
 use crate::body::flight::Flight;
-use crate::entry::key::{CacheKey, KeyNames};
+use crate::entry::key::CacheKey;
 use crate::entry::{ResponseHead, StoredResponse};
 use crate::limits::{GaugeGuard, Gauges};
 use crate::runtime::slab::Slab;
@@ -28,10 +29,6 @@ use crate::runtime::{Mutex, lock};
 pub(crate) use crate::semantics::collapse::NotShareable;
 use crate::store::Fence;
 
-/// How long the collapser remembers that answers for a key cannot be shared.
-const REMEMBERED: Duration = Duration::from_secs(30);
-/// For how many keys it remembers that; the least used are forgotten.
-const MOST_REMEMBERED: usize = 16_384;
 /// One where schedules are explored, so that the random hash of a collapse key has no part in them.
 const SHARDS: usize = if cfg!(shuttle) { 1 } else { 16 };
 
@@ -46,20 +43,14 @@ pub(crate) struct CollapseKey {
     pub(crate) variant: Option<Box<[u8]>>,
 }
 
-/// A key by its name, and whether the request carried credentials that are not in the key.
-type Kind = (u128, bool);
-
 /// Decides which request leads a call and which ones follow, and remembers the keys whose answers cannot be shared (a
 /// hit-for-pass memory).
 pub(crate) struct Collapser {
     /// How many calls have ended, by their keys' hashes.
     ended: Box<[AtomicU32]>,
-    not_shareable: Cache<Kind, SystemTime>,
-    /// Whether anything was ever not shareable: the cache itself takes 220 instructions to say that it is empty.
-    has_not_shareable: AtomicBool,
     hasher: RandomState,
     gauges: Arc<Gauges>,
-    names: KeyNames,
+    not_shared: NotShared,
     shards: [Mutex<HashMap<CollapseKey, Arc<Call>>>; SHARDS],
 }
 
@@ -151,11 +142,9 @@ impl Collapser {
     pub(crate) fn new(gauges: Arc<Gauges>) -> Self {
         Self {
             ended: (0..COUNTS).map(|_| AtomicU32::new(0)).collect(),
-            not_shareable: Cache::new(MOST_REMEMBERED),
-            has_not_shareable: AtomicBool::new(false),
             hasher: RandomState::new(),
             gauges,
-            names: KeyNames::default(),
+            not_shared: NotShared::default(),
             shards: std::array::from_fn(|_| Mutex::default()),
         }
     }
@@ -184,11 +173,7 @@ impl Collapser {
         purged: PurgeState,
         now: SystemTime,
     ) -> Role {
-        if self.has_not_shareable.load(Ordering::Acquire)
-            && let Some(until) = self.not_shareable.get(&(self.names.of(&ticket.key), has_credentials))
-            && now < until
-            && until.duration_since(now).is_ok_and(|left| left <= REMEMBERED)
-        {
+        if self.not_shared.has(&ticket.key, has_credentials, now) {
             return Role::Alone;
         }
         let mut calls = lock(self.shard(ticket));
@@ -259,16 +244,9 @@ impl Collapser {
         })
     }
 
-    /// Removes a key from the hit-for-pass memory, because its answers can be shared after all. An answer to a request
-    /// without credentials says nothing about requests with them.
+    /// Removes a key from the hit-for-pass memory, because its answers can be shared after all.
     pub(crate) fn forget(&self, key: &CacheKey, has_credentials: bool) {
-        if !self.has_not_shareable.load(Ordering::Acquire) {
-            return;
-        }
-        let kinds: &[bool] = if has_credentials { &[false, true] } else { &[false] };
-        for &kind in kinds {
-            self.not_shareable.remove(&(self.names.of(key), kind));
-        }
+        self.not_shared.forget(key, has_credentials);
     }
 
     fn close(&self, ticket: &CollapseKey, call: &Arc<Call>) {
@@ -444,9 +422,9 @@ impl Leader {
         self.call.publish(result);
     }
 
-    /// Says that the answer cannot be shared. The collapser remembers that for a while, unless other requests may get
-    /// answers that can be shared.
-    pub(crate) fn not_shareable(self, why: NotShareable, now: SystemTime) {
+    /// Says that the answer cannot be shared. The collapser remembers that for as long as `pass_for` says, unless other
+    /// requests may get answers that can be shared.
+    pub(crate) fn not_shareable(self, why: NotShareable, now: SystemTime, pass_for: Duration) {
         let why = match why {
             // It has come twice.
             NotShareable::Chance { says_so: true } if self.has_seen_failure => NotShareable::Response,
@@ -455,7 +433,7 @@ impl Leader {
         match why {
             NotShareable::Chance { .. } => {}
             NotShareable::Request if !self.has_credentials => {}
-            NotShareable::Request | NotShareable::Response => self.remember(now),
+            NotShareable::Request | NotShareable::Response => self.remember(now, pass_for),
         }
         // An answer to a request with credentials says nothing about requests without.
         let why =
@@ -466,14 +444,8 @@ impl Leader {
     }
 
     /// For a while, requests for this key do not wait for each other.
-    pub(crate) fn remember(&self, now: SystemTime) {
-        let kinds: &[bool] = if self.has_credentials { &[true] } else { &[false, true] };
-        self.collapser.has_not_shareable.store(true, Ordering::Release);
-        for &kind in kinds {
-            self.collapser
-                .not_shareable
-                .insert((self.collapser.names.of(&self.ticket.key), kind), now + REMEMBERED);
-        }
+    pub(crate) fn remember(&self, now: SystemTime, pass_for: Duration) {
+        self.collapser.not_shared.remember(&self.ticket.key, self.has_credentials, now, pass_for);
     }
 
     /// Whether a later call has replaced this one, so that the result of this one is not stored.

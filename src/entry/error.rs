@@ -14,6 +14,9 @@ pub enum InvalidEntry {
     /// belongs to a connection, or one that is not of the grammar.
     #[error("the fields are none of a stored response")]
     Fields,
+    /// The bytes make no hint of a handler.
+    #[error("the hint is not valid")]
+    Hint,
     /// The bytes make no key.
     #[error("the bytes are no cache key")]
     Key,

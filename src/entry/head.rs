@@ -9,6 +9,7 @@ use http::{HeaderValue, StatusCode};
 use super::fields::{FieldLines, Fields, Purpose};
 use crate::semantics::date;
 use crate::semantics::fields::{ResponseFields, lets_pages_see};
+use crate::semantics::hint::CacheHint;
 use crate::semantics::no_vary_search::{NO_VARY_SEARCH, NoVarySearch};
 pub use crate::semantics::parts::Part;
 use crate::semantics::parts::{Extent, strong_validator};
@@ -24,6 +25,8 @@ pub struct ResponseHead {
     pub(crate) groups: Box<[Box<str>]>,
     /// Looked for in the fields, it would cost a miss 500 instructions.
     has_no_vary_search: bool,
+    /// What its handler has said of it, which still counts when it is freshened.
+    pub(crate) hint: Option<Box<CacheHint>>,
     pub(crate) last_modified: Option<SystemTime>,
     /// What of the representation is there; `None` for all of it.
     pub(crate) part: Option<Box<Part>>,
@@ -48,6 +51,7 @@ impl ResponseHead {
         Self {
             groups: Box::default(),
             has_no_vary_search: fields.has_no_vary_search(),
+            hint: None,
             last_modified: fields
                 .last_modified()
                 .and_then(|date| date::parse(date.as_bytes(), reuse.response_time)),
@@ -196,6 +200,7 @@ impl ResponseHead {
             + self.fields.weight()
             + self.stripped.as_ref().map_or(0, |stripped| size_of::<FieldLines>() + stripped.weight())
             + self.reuse.selecting.weight()
+            + self.hint.as_ref().map_or(0, |hint| size_of::<CacheHint>() + hint.weight())
             + self.part().map_or(0, Part::weight)
             + self.groups.iter().map(|group| size_of::<Box<str>>() + group.len()).sum::<usize>()
             + self.upstream_status.as_ref().map_or(0, |status| status.len())

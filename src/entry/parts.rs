@@ -8,6 +8,7 @@ use super::{InvalidEntry, Part, ResponseHead, StoredResponse};
 use crate::entry::Payload;
 use crate::semantics::cache_status::CACHE_STATUS;
 use crate::semantics::fields::is_hop_by_hop;
+use crate::semantics::hint::CacheHint;
 use crate::semantics::range::number;
 use crate::semantics::reuse::Reuse;
 
@@ -39,6 +40,8 @@ pub struct HeadParts {
     /// The fields that are sent, as they were received: without `Age` and `Cache-Status`, which are told in other ways,
     /// and without those of a connection. Of a part of a representation, without `Content-Range` and `Content-Length`.
     pub headers: HeaderMap,
+    /// What the handler has said of it ([`CacheHint`]).
+    pub hint: Option<CacheHint>,
     /// What of the representation the content is; `None` for all of it.
     pub part: Option<Part>,
     /// The terms of reuse.
@@ -58,6 +61,7 @@ impl HeadParts {
             generated_tag: false,
             groups: Vec::new(),
             headers,
+            hint: None,
             part: None,
             reuse,
             status,
@@ -104,6 +108,7 @@ impl ResponseHead {
             generated_tag: self.tag_is_ours,
             groups: self.groups.to_vec(),
             headers: self.headers(),
+            hint: self.hint.as_deref().cloned(),
             part: self.part().cloned(),
             reuse: self.reuse.clone(),
             status: self.status,
@@ -119,10 +124,20 @@ impl ResponseHead {
     /// [`InvalidEntry`] where no layer stores a response with such a head.
     pub fn from_parts(parts: HeadParts) -> Result<Self, InvalidEntry> {
         parts.check()?;
-        let HeadParts { generated_tag, groups, headers, part, reuse, status, stripped, upstream_status } =
-            parts;
+        let HeadParts {
+            generated_tag,
+            groups,
+            headers,
+            hint,
+            part,
+            reuse,
+            status,
+            stripped,
+            upstream_status,
+        } = parts;
         let mut head = Self::new(status, &headers, reuse).with_part(part).with_stripped(&stripped);
         head.groups = groups.into_boxed_slice();
+        head.hint = hint.map(Box::new);
         head.tag_is_ours = generated_tag;
         head.upstream_status = upstream_status.map(|status| status.as_bytes().into());
         Ok(head)

@@ -1,9 +1,9 @@
 //! Stored responses as bytes, for stores that keep them outside of this process's memory.
 //!
-//! A response, version 1:
+//! A response, version 2:
 //!
 //! ```text
-//! u8   version: 1
+//! u8   version: 2
 //! u8   where the content is: 0 at the end, 1 elsewhere
 //! u64  length of the content in bytes
 //! u128 which content it is, where that is elsewhere
@@ -12,10 +12,10 @@
 //! content, where it is not elsewhere
 //! ```
 //!
-//! A head, version 1:
+//! A head, version 2:
 //!
 //! ```text
-//! u8   version: 1
+//! u8   version: 2
 //! u16  status
 //! u8   flags: 1 immutable, 2 must-revalidate, 4 no-cache, 8 outdated, 16 shared in spite of `Authorization`,
 //!             32 shared in spite of `Cookie`, 64 the entity tag was generated
@@ -29,6 +29,7 @@
 //! fields that are not sent: lines
 //! groups: u32 count | texts
 //! `Cache-Status` of caches nearer to the origin, or absent
+//! hint: u32 length | bytes, see `semantics/hint/written.rs`; or absent
 //! ```
 //!
 //! Lines are `u32 count | name, value, u8 1 if it is sensitive`. Names, values and texts have a `u32` with their length
@@ -45,13 +46,14 @@ use http::{HeaderValue, StatusCode};
 use super::parts::HeadParts;
 use super::{InvalidEntry, Part, Payload, RemoteContent, ResponseHead, StoredResponse};
 use crate::semantics::CredentialKinds;
-use crate::semantics::bytes::{Reader, put, put_count};
+use crate::semantics::bytes::{Reader, put, put_count, put_duration};
+use crate::semantics::hint::CacheHint;
 use crate::semantics::parts::Extent;
 use crate::semantics::range::ByteRange;
 use crate::semantics::reuse::Reuse;
 use crate::semantics::vary::Selecting;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 const AT_THE_END: u8 = 0;
 const ELSEWHERE: u8 = 1;
@@ -155,8 +157,17 @@ impl ResponseHead {
     /// The head as bytes, for stores that keep it apart from its content. The layout is documented with the source, in
     /// `src/entry/written.rs`; it begins with its version.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let HeadParts { generated_tag, groups, headers, part, reuse, status, stripped, upstream_status } =
-            self.to_parts();
+        let HeadParts {
+            generated_tag,
+            groups,
+            headers,
+            hint,
+            part,
+            reuse,
+            status,
+            stripped,
+            upstream_status,
+        } = self.to_parts();
         let mut bytes = vec![VERSION];
         bytes.extend_from_slice(&status.as_u16().to_le_bytes());
         let flags = [
@@ -198,6 +209,7 @@ impl ResponseHead {
         put_count(&mut bytes, groups.len());
         groups.iter().for_each(|group| put(&mut bytes, Some(group.as_bytes())));
         put(&mut bytes, upstream_status.as_ref().map(HeaderValue::as_bytes));
+        put(&mut bytes, hint.map(|hint| hint.to_bytes()).as_deref());
         bytes
     }
 
@@ -215,11 +227,11 @@ impl ResponseHead {
         let has = |flag| flags & flag != 0;
         let mut time = || read_time(&mut reader).ok_or(Time);
         let (date, generated, request_time, response_time) = (time()?, time()?, time()?, time()?);
-        let mut duration = || read_duration(&mut reader).ok_or(Time);
+        let mut duration = || reader.duration().ok_or(Time);
         let (initial_age, lifetime, stale_while_revalidate) = (duration()?, duration()?, duration()?);
         let stale_if_error = match reader.u8().ok_or(Truncated)? {
             0 => None,
-            1 => Some(read_duration(&mut reader).ok_or(Time)?),
+            1 => Some(reader.duration().ok_or(Time)?),
             _ => return Err(Time),
         };
         let part = match reader.u8().ok_or(Truncated)? {
@@ -241,6 +253,10 @@ impl ResponseHead {
         let groups = reader.list(group).ok_or(Fields)?;
         let upstream_status = reader.optional().ok_or(Truncated)?;
         let upstream_status = upstream_status.map(HeaderValue::from_bytes).transpose().map_err(|_| Fields)?;
+        let hint = match reader.optional().ok_or(Truncated)? {
+            None => None,
+            Some(hint) => Some(CacheHint::from_bytes(hint).ok_or(InvalidEntry::Hint)?),
+        };
         if !reader.is_empty() {
             return Err(Trailing);
         }
@@ -265,6 +281,7 @@ impl ResponseHead {
             generated_tag,
             groups,
             headers,
+            hint,
             part,
             reuse,
             status,
@@ -303,16 +320,6 @@ fn read_lines(reader: &mut Reader<'_>) -> Option<HeaderMap> {
         headers.try_append(name, value).ok()?;
     }
     Some(headers)
-}
-
-fn put_duration(target: &mut Vec<u8>, duration: Duration) {
-    target.extend_from_slice(&duration.as_secs().to_le_bytes());
-    target.extend_from_slice(&duration.subsec_nanos().to_le_bytes());
-}
-
-fn read_duration(reader: &mut Reader<'_>) -> Option<Duration> {
-    let (seconds, nanoseconds) = (reader.u64()?, reader.u32()?);
-    (nanoseconds < 1_000_000_000).then(|| Duration::new(seconds, nanoseconds))
 }
 
 fn put_time(target: &mut Vec<u8>, time: SystemTime) {
@@ -513,9 +520,9 @@ mod tests {
         assert!(response.weight() >= payload.to_bytes().unwrap_or_default().len());
     }
 
-    /// Written by version 1. Should this fail, the version has to be raised.
+    /// Written by version 2. Should this fail, the version has to be raised.
     #[test]
-    fn a_response_has_the_documented_bytes_of_version_1() {
+    fn a_response_has_the_documented_bytes_of_version_2() {
         let mut headers = HeaderMap::new();
         headers.insert(header::ETAG, HeaderValue::from_static("\"a\""));
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
@@ -528,7 +535,7 @@ mod tests {
         let head = ResponseHead::from_parts(parts).expect("the parts of a head");
         let response = StoredResponse::from_parts(head, Payload::from_bytes("de".into())).expect("two bytes");
         let head = concat!(
-            "01",
+            "02",
             "ce00",
             "04", // version, 206, no-cache
             "010000000000000000000000",
@@ -559,9 +566,10 @@ mod tests {
             "01000000",
             "67",       // groups
             "ffffffff", // nothing from caches nearer to the origin
+            "ffffffff", // no hint
         );
         let length = format!("{:02x}000000", head.len() / 2);
-        let expected = ["01", "00", "0200000000000000", &length, head, "ffffffff", "6465"].concat();
+        let expected = ["02", "00", "0200000000000000", &length, head, "ffffffff", "6465"].concat();
         let written: String = response.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(written, expected);
         check(&StoredResponse::from_bytes(response.to_bytes().into()).expect("a response"), &response);
@@ -577,7 +585,7 @@ mod tests {
             .to_bytes();
         let read = |bytes: &[u8]| StoredResponse::from_bytes(Bytes::copy_from_slice(bytes)).map(|_| ());
         assert_eq!(read(&bytes), Ok(()));
-        assert_eq!(read(&[&[2], &bytes[1..]].concat()), Err(InvalidEntry::Version));
+        assert_eq!(read(&[&[1], &bytes[1..]].concat()), Err(InvalidEntry::Version));
         assert_eq!(read(&[&bytes[..], b"d"].concat()), Err(InvalidEntry::Trailing));
         for length in 0..bytes.len() {
             assert!(read(&bytes[..length]).is_err(), "{length}");

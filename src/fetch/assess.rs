@@ -13,7 +13,7 @@ use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::cache_status::Detail;
 use crate::semantics::fields::ResponseFields;
 use crate::semantics::framing;
-use crate::semantics::freshness;
+use crate::semantics::hint::CacheHint;
 use crate::semantics::stored::{AddedFields, StoredFields};
 use crate::semantics::storing::NotStored;
 use crate::semantics::terms::{Fetched, ResponseView, Timing};
@@ -28,6 +28,7 @@ pub(crate) struct Assessment {
     pub(crate) directives: ResponseDirectives,
     /// What fields it has, as clients get it.
     pub(crate) fields: ResponseFields,
+    hint: Option<Box<CacheHint>>,
     part: Option<Part>,
     received_age: Option<Duration>,
     pub(crate) received_at: SystemTime,
@@ -51,7 +52,7 @@ impl<S: Store> Fetch<S> {
             sent: self.sent.fields.as_ref(),
             store: Ok(()),
         };
-        let (ResponseView { date, directives, fields, .. }, mut terms) =
+        let (ResponseView { date, directives, fields, received_age, .. }, mut terms) =
             judged.terms(&request.policy, response, received_at);
         terms.max_body = terms.max_body.min(max_object);
         let mut selecting = Selecting::default();
@@ -86,8 +87,9 @@ impl<S: Store> Fetch<S> {
             date,
             directives,
             fields,
+            hint: response.extensions.get::<CacheHint>().cloned().map(Box::new),
             part,
-            received_age: if fields.age { freshness::received_age(headers) } else { None },
+            received_age,
             received_at,
             selecting,
             stripped: HeaderMap::new(),
@@ -181,6 +183,7 @@ impl Assessment {
         };
         let mut head = ResponseHead::of(status, &fields, reuse);
         head.groups = std::mem::take(&mut self.terms.groups).into_boxed_slice();
+        head.hint = self.hint.take();
         head.tag_is_ours = tag_is_ours;
         (head.with_part(self.part.take()).with_stripped(&self.stripped), fields.into_added())
     }

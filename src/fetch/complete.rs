@@ -1,5 +1,7 @@
 //! A 206 that brings what is missing of a stored part (RFC 9111 3.4).
 
+use std::time::Duration;
+
 use http::{Response, StatusCode};
 
 use super::Fetch;
@@ -40,7 +42,7 @@ impl<S: Store> Fetch<S> {
     /// Answers where the stored part could not be completed.
     async fn misfit(mut self, response: Response<Incoming>) -> Answer {
         let (now, status) = (self.core().clock.now(), response.status());
-        self.keep_apart(NotShareable::Chance { says_so: false }, now);
+        self.keep_apart(NotShareable::Chance { says_so: false }, now, Duration::ZERO);
         self.core().unreliable.parts.remember(&self.exchange.request.key, now);
         let is_range = self.sent.completion.as_ref().is_some_and(Completion::is_range);
         if is_range && matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE) {

@@ -12,7 +12,7 @@ mod stream;
 mod validate;
 mod write;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::header::HeaderMap;
 use http::request::Parts;
@@ -322,9 +322,9 @@ impl<S: Store> Fetch<S> {
     }
 
     /// Says that the answer is for nobody else. Those that wait make calls of their own.
-    fn keep_apart(&mut self, reason: NotShareable, now: SystemTime) {
+    fn keep_apart(&mut self, reason: NotShareable, now: SystemTime, pass_for: Duration) {
         if let Some(leader) = self.exchange.leader.take() {
-            leader.not_shareable(reason, now);
+            leader.not_shareable(reason, now, pass_for);
         }
     }
 }

@@ -68,8 +68,14 @@ impl<S: Store> Fetch<S> {
     /// Refuses what there is no room for. Returns whether less of the content is taken in than could be stored.
     fn bound(&self, assessment: &mut Assessment, length: Option<u64>) -> bool {
         let (gauges, terms) = (&self.core().gauges, &mut assessment.terms);
-        if terms.store.is_ok() && length.is_some_and(|length| length > terms.max_body) {
-            terms.store = Err(NotStored::TooLarge);
+        if terms.store.is_ok()
+            && let Some(length) = length
+        {
+            if length > terms.max_body {
+                terms.store = Err(NotStored::TooLarge);
+            } else if length < terms.min_body {
+                terms.store = Err(NotStored::TooSmall);
+            }
         }
         let has_followers =
             || self.exchange.leader.as_ref().is_some_and(|leader| leader.call().has_followers());
@@ -144,10 +150,11 @@ impl<S: Store> Fetch<S> {
         if self.exchange.selected().is_some() {
             Box::pin(self.heed_unstored(&received.parts, reason, received_at)).await;
         }
+        let pass_for = received.assessment.terms.pass_for;
         let apart = NotShareable::of(reason, received.parts.status, received.assessment.terms.lifetime);
         let is_for_all = self.answers_all(&received.parts, reason);
         if !is_for_all {
-            self.keep_apart(apart, received_at);
+            self.keep_apart(apart, received_at, pass_for);
         }
         let held = Arc::clone(&self.core().gauges.held);
         let is_taken_in = is_for_all || (self.is_small(length) && tag.is_some());
@@ -161,7 +168,7 @@ impl<S: Store> Fetch<S> {
                 self.forward(received, CacheBody::broken(content, error), reason)
             }
             Prefetch::Partial(body) => {
-                self.keep_apart(apart, received_at);
+                self.keep_apart(apart, received_at, pass_for);
                 self.forward(received, CacheBody::passing(&held, body), reason)
             }
         }

@@ -183,8 +183,11 @@ impl<S: Store> Sink for EntrySink<S> {
         let Self { received, reported, shared, unwritten, writing, mut write, .. } = *self;
         let ReceivedHead { assessment, headers, sent_at, status } = &*received;
         let Received { content, tag, trailers } = content;
+        // Nobody could know before it had ended.
+        let is_too_small = content.length < assessment.terms.min_body;
+        let unwritten = if is_too_small { Some(Unwritten::Superseded) } else { unwritten };
         // Small content is put whole. Dropped at once: it holds the content.
-        let writing = if content.length > PIECE as u64 { writing } else { None };
+        let writing = if content.length > PIECE as u64 && !is_too_small { writing } else { None };
         let mut assessment = Assessment::clone(assessment);
         let length = usize::try_from(content.length).ok();
         let (head, _) =
@@ -223,7 +226,7 @@ impl<S: Store> Sink for EntrySink<S> {
     async fn refuse(self: Box<Self>) {
         // For a while, nobody is to wait for what this key gives.
         if let Some(leader) = self.write.leader.as_ref().filter(|_| !self.is_capped) {
-            leader.remember(self.shared.core.clock.now());
+            leader.remember(self.shared.core.clock.now(), self.received.assessment.terms.pass_for);
         }
         // The content goes on meanwhile.
         from_now_on(self.write.refuse());

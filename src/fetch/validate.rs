@@ -93,7 +93,7 @@ impl<S: Store> Fetch<S> {
             // The next requests go out without conditions.
             self.core().unreliable.validations.remember(&self.exchange.request.key, now);
         }
-        self.keep_apart(NotShareable::Chance { says_so: false }, now);
+        self.keep_apart(NotShareable::Chance { says_so: false }, now, Duration::ZERO);
         let outcome = Forwarding {
             detail: Some(Detail::UnexpectedNotModified),
             status: Some(StatusCode::NOT_MODIFIED),
@@ -128,6 +128,10 @@ impl<S: Store> Fetch<S> {
             Tag::Theirs
         };
         news.headers = validation::freshen(&head.own_fields(), &news.headers);
+        if let Some(hint) = &head.hint {
+            let hint = hint.freshened(news.extensions.get());
+            news.extensions.insert(hint);
+        }
         let status = std::mem::replace(&mut news.status, head.status);
         self.sent.method = Method::GET; // of the response that is stored
         self.sent.part = head.part.as_deref().cloned();
@@ -171,7 +175,8 @@ impl<S: Store> Fetch<S> {
                 Ok(()) => leader.publish(CallResult::Validated(response.clone())),
                 Err(reason) => {
                     let lifetime = response.head().reuse.lifetime;
-                    leader.not_shareable(NotShareable::of(reason, status, lifetime), received_at);
+                    let pass_for = assessment.terms.pass_for;
+                    leader.not_shareable(NotShareable::of(reason, status, lifetime), received_at, pass_for);
                 }
             }
         }

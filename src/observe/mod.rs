@@ -15,6 +15,7 @@ use crate::entry::key::CacheKey;
 use crate::policy::RequestPolicy;
 use crate::runtime::{Instant, moment};
 use crate::semantics::cache_status::{CACHE_STATUS, Outcome, X_CACHE};
+use crate::semantics::hint::CacheHint;
 use crate::semantics::reuse::Forward;
 
 /// The longest URI that is reported whole.
@@ -119,6 +120,10 @@ impl Reporter {
     fn write(&self, answer: Answer, policy: &RequestPolicy, key: Option<&[u8]>) -> Response<CacheBody> {
         let Answer { outcome, mut response, upstream } = answer;
         let status = response.status();
+        // It is for the nearest cache. Where the outer pass of a layer through itself answers, that is this one.
+        if !response.extensions().is_empty() && !outcome.is_nested() {
+            response.extensions_mut().remove::<CacheHint>();
+        }
         let headers = response.headers_mut();
         if self.cache_status {
             match upstream {

@@ -4,7 +4,8 @@ use http::request;
 
 use super::data::Chooser;
 use super::{
-    CachePolicy, Delivery, ForwardReason, PolicyData, PolicyExchange, ReportOnly, RequestAction, Terms,
+    CachePolicy, ContentLimits, Delivery, ForwardReason, Lifetimes, PolicyData, PolicyExchange, ReportOnly,
+    RequestAction, Terms,
 };
 use crate::semantics::Rules;
 
@@ -47,6 +48,19 @@ pub trait CachePolicyExt: CachePolicy + Sized {
         F: Fn(&mut request::Parts, &mut PolicyData) + Send + Sync + 'static,
     {
         BeforeRequest { edit, policy: self }
+    }
+
+    /// Stores only content of some sizes and types, after this policy has set the terms.
+    fn content_limits(
+        self,
+        limits: ContentLimits,
+    ) -> MapTerms<Self, impl Fn(&PolicyExchange<'_>, &mut Terms)> {
+        self.map_terms(move |exchange, terms| limits.apply(exchange, terms))
+    }
+
+    /// Gives responses their lifetimes, after this policy has set the terms.
+    fn lifetimes(self, lifetimes: Lifetimes) -> MapTerms<Self, impl Fn(&PolicyExchange<'_>, &mut Terms)> {
+        self.map_terms(move |exchange, terms| lifetimes.apply(exchange, terms))
     }
 
     /// Changes what is done with a request, after this policy has decided.

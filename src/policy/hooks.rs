@@ -7,6 +7,7 @@ use http::{HeaderMap, StatusCode, request, response};
 
 use super::PolicyData;
 use crate::entry::key::CacheKey;
+use crate::semantics::Rules;
 use crate::semantics::cache_status::{Detail, Outcome};
 use crate::semantics::reuse::Forward;
 
@@ -106,6 +107,8 @@ pub struct PolicyExchange<'a> {
     /// The fields of the request that was sent to the inner service, where
     /// [`CachePolicy::needs_sent_fields`](crate::CachePolicy::needs_sent_fields).
     pub sent: Option<&'a HeaderMap>,
+    /// The readings of RFC 9111 by which the terms were filled in.
+    pub rules: &'a Rules,
     pub(super) data: &'a PolicyData,
 }
 
@@ -114,9 +117,10 @@ impl<'a> PolicyExchange<'a> {
         key: &'a CacheKey,
         request: &'a request::Parts,
         response: &'a response::Parts,
+        rules: &'a Rules,
         data: &'a PolicyData,
     ) -> Self {
-        Self { is_background: false, key, request, response, sent: None, data }
+        Self { is_background: false, key, request, response, rules, sent: None, data }
     }
 
     /// What `request` has left.

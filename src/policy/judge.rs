@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, request, response};
 use super::{CachePolicy, PolicyData, PolicyExchange, RequestPolicy, Terms};
 use crate::entry::key::CacheKey;
 use crate::semantics::cache_control::RequestDirectives;
+use crate::semantics::hint::CacheHint;
 use crate::semantics::storing::{self, NotStored};
 use crate::semantics::terms::{ResponseView, StandardTerms};
 
@@ -15,6 +16,8 @@ use crate::semantics::terms::{ResponseView, StandardTerms};
 pub(crate) struct JudgedRequest<'a> {
     pub(crate) directives: &'a RequestDirectives,
     pub(crate) key: &'a CacheKey,
+    /// When it was sent.
+    pub(crate) now: SystemTime,
     pub(crate) parts: &'a request::Parts,
 }
 
@@ -52,9 +55,14 @@ impl Judged<'_> {
         response: &response::Parts,
         received_at: SystemTime,
     ) -> (ResponseView, Terms) {
-        let JudgedRequest { directives, key, parts } = self.request;
+        let JudgedRequest { directives, key, now, parts } = self.request;
         let rules = policy.rules(parts, data);
-        let view = ResponseView::of(response.status, &response.headers, received_at, rules);
+        let mut view = ResponseView::of(response.status, &response.headers, received_at, rules);
+        let age = view.initial_age(now, received_at);
+        let hint = response.extensions.get::<CacheHint>();
+        if let Some(hint) = hint {
+            hint.outweigh(&mut view, response.status, age, rules);
+        }
         let exchange = storing::Exchange {
             method: self.method,
             names_target: self.names_target,
@@ -68,13 +76,17 @@ impl Judged<'_> {
             directives: &view.directives,
             source: view.source,
         };
-        let standard = StandardTerms::of(&exchange, view.lifetime, key.uri(), rules);
-        let mut terms = Terms::from_standard(standard, self.max_body, view.directives.unstored());
+        let mut standard = StandardTerms::of(&exchange, view.lifetime, key.uri(), rules);
+        if let Some(hint) = hint {
+            hint.add_to_terms(&mut standard);
+        }
+        let mut terms = Terms::from_standard(standard, age, self.max_body, view.directives.unstored());
         terms.store = self.store.and(terms.store);
-        let mut exchange = PolicyExchange::new(key, parts, response, data);
+        let mut exchange = PolicyExchange::new(key, parts, response, rules, data);
         exchange.is_background = self.is_background;
         exchange.sent = self.sent;
         policy.response(&exchange, &mut terms);
+        terms.settle(rules);
         (view, terms)
     }
 }

@@ -2,15 +2,19 @@
 
 mod bypass;
 mod combine;
+mod content_limits;
 mod data;
+pub mod fastly;
 mod from_fn;
 mod hooks;
 mod judge;
+mod lifetimes;
 mod pattern;
 mod policies;
 mod report_only;
 mod snapshot;
 mod standard;
+mod status_range;
 mod terms;
 
 use std::sync::{Arc, LazyLock};
@@ -19,15 +23,19 @@ use http::request;
 
 pub use self::bypass::Bypass;
 pub use self::combine::{BeforeRequest, CachePolicyExt, MapRequest, MapTerms, OnDeliver, OnForward, When};
+pub use self::content_limits::ContentLimits;
 pub use self::data::PolicyData;
+pub use self::fastly::Fastly;
 pub use self::from_fn::{FromFn, RequestFn, from_fn, request_fn};
 pub use self::hooks::{Delivery, ForwardReason, PolicyExchange, Reason, RequestAction};
 pub(crate) use self::judge::{Judged, JudgedRequest};
+pub use self::lifetimes::{Lifetime, Lifetimes};
 pub use self::pattern::{Pattern, Selection};
 pub use self::policies::Policies;
 pub use self::report_only::{Report, ReportCounts, ReportOnly};
 pub(crate) use self::snapshot::{CurrentPolicy, RequestPolicy};
 pub use self::standard::StandardPolicy;
+pub use self::status_range::{InvalidStatusRange, StatusRange};
 pub use self::terms::{Terms, VaryRule};
 use crate::semantics::Rules;
 

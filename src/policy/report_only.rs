@@ -14,8 +14,7 @@ use super::{CachePolicy, Delivery, ForwardReason, PolicyData, PolicyExchange, Re
 use crate::entry::key::{CacheKey, KeyNames};
 use crate::runtime::clock::Clock;
 use crate::semantics::cache_control::RequestDirectives;
-use crate::semantics::terms::Timing;
-use crate::semantics::{Rules, freshness, is_retrieval};
+use crate::semantics::{Rules, is_retrieval};
 
 /// How many keys the report remembers as stored; the least used are forgotten.
 const MOST_KEYS: usize = 65_536;
@@ -202,6 +201,7 @@ impl<P: CachePolicy, C: CachePolicy> ReportOnly<P, C> {
             return;
         };
         let Would { data, request, .. } = would;
+        let now = self.clock.now();
         // A HEAD is forwarded as a GET where the answer is to be stored.
         let method = if request.method == Method::HEAD { &Method::GET } else { &request.method };
         let judged = Judged {
@@ -212,23 +212,15 @@ impl<P: CachePolicy, C: CachePolicy> ReportOnly<P, C> {
             request: JudgedRequest {
                 directives: &RequestDirectives::of(&request.headers),
                 key,
+                now,
                 parts: request,
             },
             sent: None,
             store: Ok(()),
         };
-        let now = self.clock.now();
-        let (view, terms) = judged.terms_by(&self.candidate, data, response, now);
-        let timing = Timing {
-            age: terms.age,
-            at_least: None,
-            date: view.date,
-            received_age: freshness::received_age(&response.headers),
-            received_at: now,
-            sent_at: now,
-        };
-        let fresh_for = u64::try_from(terms.of_reuse().ttl(&timing)).unwrap_or_default();
-        self.report.count(key, &terms, Duration::from_secs(fresh_for), now);
+        let (_, terms) = judged.terms_by(&self.candidate, data, response, now);
+        let fresh_for = terms.lifetime.saturating_sub(terms.age_on_arrival());
+        self.report.count(key, &terms, fresh_for, now);
     }
 }
 

@@ -96,11 +96,13 @@ impl RequestPolicy {
     /// Asks the policy what is done with the request, which it has not been asked yet.
     #[inline(always)] // a hit would move the key once more
     pub(crate) fn request(&mut self, request: &mut Parts) -> RequestAction {
-        let action = self.hooks.request(request, &mut self.data);
-        match request.extensions.get::<Bypass>() {
-            None => action,
-            Some(bypass) => RequestAction::Bypass(bypass.reason().clone()),
+        // First, so that the key of most requests is returned without being moved once more.
+        if let Some(bypass) = request.extensions.get::<Bypass>() {
+            let reason = bypass.reason().clone();
+            self.hooks.request(request, &mut self.data);
+            return RequestAction::Bypass(reason);
         }
+        self.hooks.request(request, &mut self.data)
     }
 
     /// For a request that takes its time.

@@ -6,16 +6,18 @@ use http::header::{self, HeaderMap};
 use http::{HeaderName, HeaderValue};
 
 use super::Reason;
-use crate::semantics::CredentialKinds;
 use crate::semantics::freshness::LifetimeSource;
 use crate::semantics::groups;
 use crate::semantics::storing::NotStored;
 use crate::semantics::terms::{FinalTerms, StandardTerms};
+use crate::semantics::{CredentialKinds, Rules};
 
 /// The terms under which a response is stored and reused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Terms {
+    /// How old it was on its arrival (RFC 9111 4.2.3).
+    pub(crate) initial_age: Duration,
     /// How old it counts as when it comes in; `None` for what RFC 9111 4.2.3 says.
     pub age: Option<Duration>,
     /// Groups (tags) by which it can be purged. Those of `Cache-Groups` are there already, in the scope of their
@@ -26,10 +28,15 @@ pub struct Terms {
     pub lifetime: Duration,
     /// The most bytes of content that are stored.
     pub max_body: u64,
+    /// The fewest bytes of content that are stored.
+    pub min_body: u64,
     /// Never served stale.
     pub must_revalidate: bool,
     /// Never served without validation.
     pub no_cache: bool,
+    /// Where the answer cannot be shared: how long requests for its key do not wait for each other
+    /// ([`Rules::pass_for`](crate::semantics::Rules::pass_for)).
+    pub pass_for: Duration,
     /// Why the policy refuses it; see [`Terms::refuse`].
     pub(crate) reason: Option<Reason>,
     /// Fields that every client gets with these values, in the place of the origin's. The origin's still count when the
@@ -42,8 +49,9 @@ pub struct Terms {
     /// How long past its lifetime it stands in for an error; `None` leaves it to the request, and to
     /// [`Rules::stale_if_error`](crate::semantics::Rules::stale_if_error).
     pub stale_if_error: Option<Duration>,
-    /// How long past its lifetime it is served while it is validated in the background.
-    pub stale_while_revalidate: Duration,
+    /// How long past its lifetime it is served while it is validated in the background; `None` leaves it to
+    /// [`Rules::stale_while_revalidate`](crate::semantics::Rules::stale_while_revalidate).
+    pub stale_while_revalidate: Option<Duration>,
     /// Whether it is stored, or why not.
     pub store: Result<(), NotStored>,
     /// Fields that no client gets. They still count when the response is validated. Answers to bypassed and to unsafe
@@ -66,16 +74,20 @@ impl Terms {
     /// What the standards say, before the policy edits it.
     pub(crate) fn from_standard<'a>(
         standard: StandardTerms,
+        initial_age: Duration,
         max_body: u64,
         unstored: impl Iterator<Item = &'a HeaderName>,
     ) -> Self {
         Self {
             age: None,
             groups: standard.groups,
+            initial_age,
             lifetime: standard.lifetime,
             max_body,
+            min_body: 0,
             must_revalidate: standard.must_revalidate,
             no_cache: standard.no_cache,
+            pass_for: standard.pass_for,
             reason: None,
             replace: Vec::new(),
             shared: standard.shared,
@@ -92,7 +104,7 @@ impl Terms {
     /// As far as reuse depends on them.
     pub(crate) fn of_reuse(&self) -> FinalTerms {
         let Self { lifetime, must_revalidate, no_cache, shared, stale_if_error, .. } = *self;
-        let stale_while_revalidate = self.stale_while_revalidate;
+        let stale_while_revalidate = self.stale_while_revalidate.unwrap_or_default();
         FinalTerms { lifetime, must_revalidate, no_cache, shared, stale_if_error, stale_while_revalidate }
     }
 
@@ -116,6 +128,25 @@ impl Terms {
             }
             take(headers, name);
             headers.insert(name, value.clone());
+        }
+    }
+
+    /// How old the response was on its arrival (RFC 9111 4.2.3), or counts as ([`Terms::age`]).
+    pub fn age_on_arrival(&self) -> Duration {
+        self.age.unwrap_or(self.initial_age)
+    }
+
+    /// Makes the response fresh for this long from its arrival on, however old it was then. The
+    /// [`lifetime`](Terms::lifetime) counts from its origin, so it is longer by the age.
+    pub fn fresh_for(&mut self, lifetime: Duration) {
+        self.lifetime = self.age_on_arrival().saturating_add(lifetime);
+        self.source = LifetimeSource::Policy;
+    }
+
+    /// Fills in what neither the response nor the policy has said.
+    pub(crate) fn settle(&mut self, rules: &Rules) {
+        if self.stale_while_revalidate.is_none() && !self.lifetime.is_zero() {
+            self.stale_while_revalidate = Some(rules.stale_while_revalidate);
         }
     }
 

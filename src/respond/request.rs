@@ -59,7 +59,7 @@ impl CacheRequest {
 
     /// As a response to it is judged.
     pub(crate) fn judged(&self) -> JudgedRequest<'_> {
-        JudgedRequest { directives: &self.directives, key: &self.key, parts: &self.parts }
+        JudgedRequest { directives: &self.directives, key: &self.key, now: self.now, parts: &self.parts }
     }
 
     /// The same for a request that takes its time.

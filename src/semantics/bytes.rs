@@ -1,5 +1,7 @@
 //! Values as bytes: numbers are little-endian, and what has a length comes after it, so that no two values have one form.
 
+use std::time::Duration;
+
 /// The length of what is absent.
 const ABSENT: u32 = u32::MAX;
 
@@ -12,6 +14,12 @@ pub(crate) fn put(target: &mut Vec<u8>, bytes: Option<&[u8]>) {
 
 pub(crate) fn put_count(target: &mut Vec<u8>, count: usize) {
     target.extend_from_slice(&u32::try_from(count).unwrap_or(ABSENT).to_le_bytes());
+}
+
+/// `u64` seconds and `u32` nanoseconds.
+pub(crate) fn put_duration(target: &mut Vec<u8>, duration: Duration) {
+    target.extend_from_slice(&duration.as_secs().to_le_bytes());
+    target.extend_from_slice(&duration.subsec_nanos().to_le_bytes());
 }
 
 /// Reads what was written. Nothing is allocated by what a length says before that much is known to be there.
@@ -39,6 +47,11 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    pub(crate) fn duration(&mut self) -> Option<Duration> {
+        let (seconds, nanoseconds) = (self.u64()?, self.u32()?);
+        (nanoseconds < 1_000_000_000).then(|| Duration::new(seconds, nanoseconds))
     }
 
     /// `Some(None)` for what is absent.

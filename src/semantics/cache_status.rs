@@ -116,6 +116,11 @@ impl Outcome {
         matches!(self, Self::Hit { .. })
     }
 
+    /// Whether the request has passed the same layer before.
+    pub(crate) fn is_nested(&self) -> bool {
+        matches!(self, Self::Forwarded(Forwarding { detail: Some(Detail::Nested), .. }))
+    }
+
     /// Forwarded for a reason, with nothing else to report.
     pub(crate) fn forwarded(forward: Forward) -> Self {
         Forwarding::new(forward).into()

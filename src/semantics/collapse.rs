@@ -31,19 +31,30 @@ impl NotShareable {
             NotStored::DrawnError | NotStored::LongFields | NotStored::NoRoom => {
                 Self::Chance { says_so: false }
             }
-            NotStored::NoStore | NotStored::Private | NotStored::Vary if status.is_success() => {
+            NotStored::Hint | NotStored::NoStore | NotStored::Private | NotStored::Vary
+                if status.is_success() =>
+            {
                 Self::Response
             }
             // Other answers are believed when they come twice, and errors only if they speak of the target.
-            NotStored::NoStore | NotStored::Private | NotStored::Vary => {
+            NotStored::Hint | NotStored::NoStore | NotStored::Private | NotStored::Vary => {
                 let of_target = matches!(status.as_u16(), 404 | 410 | 414 | 451);
                 Self::Chance { says_so: !is_error(status) || of_target }
             }
-            NotStored::TooLarge | NotStored::Runtime | NotStored::SwitchedOff if !is_error(status) => {
+            // So are a length and a type that the policy does not store.
+            NotStored::TooLarge
+            | NotStored::TooSmall
+            | NotStored::Type
+            | NotStored::Runtime
+            | NotStored::SwitchedOff
+                if !is_error(status) =>
+            {
                 Self::Response
             }
             // Twice in a row, this is what the target always gives, with or without a cookie.
-            NotStored::NeverFresh | NotStored::Status if status == StatusCode::OK => {
+            NotStored::NeverFresh | NotStored::Status | NotStored::ZeroLifetime
+                if status == StatusCode::OK =>
+            {
                 Self::Chance { says_so: true }
             }
             NotStored::SetCookie if status == StatusCode::OK => Self::Chance { says_so: lifetime.is_zero() },

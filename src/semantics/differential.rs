@@ -215,7 +215,8 @@ fn ours(case: &Case) -> Verdict {
         sent_at: case.received,
     };
     let StandardTerms { lifetime, must_revalidate, no_cache, shared, .. } = terms;
-    let (stale_if_error, stale_while_revalidate) = (terms.stale_if_error, terms.stale_while_revalidate);
+    let stale_if_error = terms.stale_if_error;
+    let stale_while_revalidate = terms.stale_while_revalidate.unwrap_or_default();
     let terms =
         FinalTerms { lifetime, must_revalidate, no_cache, shared, stale_if_error, stale_while_revalidate };
     let reuse = terms.reuse(&timing, view.directives.immutable, selecting);

@@ -38,7 +38,8 @@ impl Heuristic {
     }
 }
 
-/// Where a freshness lifetime comes from, in the order in which a shared cache looks (RFC 9111 4.2.1).
+/// Where a freshness lifetime comes from, in the order in which a shared cache looks (RFC 9111 4.2.1); or
+/// whose word outweighs all of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LifetimeSource {
@@ -52,14 +53,18 @@ pub enum LifetimeSource {
     Expires,
     /// RFC 9111 4.2.2.
     Heuristic,
+    /// The [`CacheHint`](crate::CacheHint) of a handler, in place of the fields.
+    Hint,
+    /// A policy, in place of all others.
+    Policy,
     /// Nothing says how long: not fresh at all.
     None,
 }
 
 impl LifetimeSource {
-    /// Whether the origin said it, rather than the cache assumed it.
+    /// Whether the origin said it, rather than the cache or a policy.
     pub fn is_explicit(self) -> bool {
-        matches!(self, Self::Targeted | Self::SMaxage | Self::MaxAge | Self::Expires)
+        matches!(self, Self::Targeted | Self::SMaxage | Self::MaxAge | Self::Expires | Self::Hint)
     }
 }
 

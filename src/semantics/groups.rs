@@ -16,8 +16,9 @@ pub(crate) const MOST_GROUPS: usize = 128;
 /// See [`MOST_GROUPS`].
 pub(crate) const MOST_NAME: usize = 256;
 
-/// The most groups that a stored response is in, those that a policy adds included, and the most bytes of their names.
-pub(crate) const MOST_STORED: usize = 1_024;
+/// The most groups that a stored response is in, those that a policy adds included, and the most bytes of their names. As
+/// many as 16 KiB of `Surrogate-Key` can name: 94 of one byte, and for the rest two bytes and a space.
+pub(crate) const MOST_STORED: usize = 6 * 1_024;
 /// See [`MOST_STORED`].
 pub(crate) const MOST_STORED_BYTES: usize = 32 * 1024;
 
@@ -70,6 +71,12 @@ pub fn tag(group: &str) -> &str {
         Some((origin, name)) if origin.contains("://") => name,
         _ => group,
     }
+}
+
+/// Whether a name is a tag by which a response can be purged: text without control characters that does not pass for the
+/// group of an origin.
+pub(crate) fn is_tag(name: &str) -> bool {
+    !name.is_empty() && tag(name) == name && !name.chars().any(char::is_control)
 }
 
 #[cfg(test)]

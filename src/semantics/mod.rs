@@ -23,6 +23,7 @@
 //! | [`freshness`] | RFC 9111 4.2 | lifetime and age |
 //! | [`groups`] | RFC 9875 | responses that are invalidated together |
 //! | `head` | RFC 9111 4.3.5 | the answer to a HEAD, and the stored response that it is about |
+//! | `hint` | - | what a handler says of its own response, apart from the fields |
 //! | `incumbent` | RFC 9111 4.3.3 | a stored success that an error must not replace |
 //! | `invalidation` | RFC 9111 4.4 | what an unsafe request makes invalid |
 //! | `methods` | RFC 9110 9 | what a method says of caching |
@@ -59,6 +60,7 @@ pub(crate) mod framing;
 pub mod freshness;
 pub mod groups;
 pub(crate) mod head;
+pub(crate) mod hint;
 pub(crate) mod incumbent;
 pub(crate) mod invalidation;
 pub(crate) mod methods;

@@ -40,6 +40,9 @@ pub struct Rules {
     /// Whether partial content (206) is stored, combined, and completed by asking for what is missing
     /// (RFC 9111 3.3, 3.4).
     pub partial: bool,
+    /// How long it is remembered that answers for a key cannot be shared, so that requests for it do not wait for each
+    /// other. Zero for not at all.
+    pub pass_for: Duration,
     /// Whether the answer to a POST that has explicit freshness and names the target URI in
     /// `Content-Location` is stored for later GETs (RFC 9110 9.3.3).
     pub post: bool,
@@ -52,6 +55,9 @@ pub struct Rules {
     /// How long past its lifetime a response stands in for an error, if neither it nor the request says (RFC 5861 4,
     /// RFC 9111 4.2.4).
     pub stale_if_error: Duration,
+    /// How long past its lifetime a response is served while it is validated in the background, if it does not say (RFC
+    /// 5861 3). Not for one that has no lifetime at all: it was not made to be served without validation.
+    pub stale_while_revalidate: Duration,
     /// Targeted fields (RFC 9213) in the order in which they count, before `Cache-Control`.
     pub targets: Vec<HeaderName>,
     /// Request fields that the inner service does not see, and that therefore select nothing. They have to be stripped
@@ -74,10 +80,12 @@ impl Default for Rules {
             max_error_lifetime: Some(Duration::from_secs(300)),
             no_vary_search: true,
             partial: false,
+            pass_for: Duration::from_secs(30),
             post: false,
             private_by_key: false,
             refresh_ahead: None,
             stale_if_error: Duration::ZERO,
+            stale_while_revalidate: Duration::ZERO,
             targets: targeted::DEFAULT_TARGETS.to_vec(),
             unkeyed: unkeyed::UnkeyedFields::default(),
         }

@@ -24,6 +24,8 @@ pub enum NotStored {
     DrawnError,
     /// `Cache-Groups` names more groups than are supported.
     Groups,
+    /// Its [`CacheHint`](crate::CacheHint) says so.
+    Hint,
     /// The content ended early, or was not as long as `Content-Length` said.
     Incomplete,
     /// The request's selecting fields are too long to be compared.
@@ -59,12 +61,20 @@ pub enum NotStored {
     Store,
     /// Storing is switched off.
     SwitchedOff,
+    /// A tag by which nobody could purge it: with a control character, or in the form of an origin's group.
+    Tag,
     /// Larger than the largest object that is stored.
     TooLarge,
+    /// Smaller than what the policy stores.
+    TooSmall,
     /// The content is in a transfer coding, which belongs to one connection.
     TransferCoding,
+    /// The policy stores nothing with this `Content-Type`.
+    Type,
     /// `Vary: *`, or a `Vary` that can't be read.
     Vary,
+    /// The policy gives responses like this one no lifetime.
+    ZeroLifetime,
 }
 
 impl NotStored {
@@ -77,13 +87,17 @@ impl NotStored {
             Self::Authorization => shared.authorization,
             Self::Cookie => shared.cookie,
             Self::Groups
+            | Self::Hint
             | Self::Malformed
             | Self::NoStore
             | Self::NotUnderstood
             | Self::Policy
             | Self::Private
             | Self::SetCookie
-            | Self::Vary => true,
+            | Self::Tag
+            | Self::Type
+            | Self::Vary
+            | Self::ZeroLifetime => true,
             Self::DrawnError
             | Self::Incomplete
             | Self::LongFields
@@ -97,6 +111,7 @@ impl NotStored {
             | Self::Store
             | Self::SwitchedOff
             | Self::TooLarge
+            | Self::TooSmall
             | Self::TransferCoding => false,
         }
     }
@@ -146,6 +161,7 @@ impl NotStored {
             Self::Cookie => "cookie",
             Self::DrawnError => "drawn-error",
             Self::Groups => "too-many-groups",
+            Self::Hint => "hint",
             Self::Incomplete => "incomplete",
             Self::LongFields => "long-request-fields",
             Self::Malformed => "malformed-cache-control",
@@ -163,9 +179,13 @@ impl NotStored {
             Self::Status => "status",
             Self::Store => "store",
             Self::SwitchedOff => "switched-off",
+            Self::Tag => "bad-tag",
             Self::TooLarge => "too-large",
+            Self::TooSmall => "too-small",
             Self::TransferCoding => "transfer-coding",
+            Self::Type => "content-type",
             Self::Vary => "vary",
+            Self::ZeroLifetime => "zero-lifetime",
         }
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct ResponseView {
     pub(crate) fields: ResponseFields,
     /// The freshness lifetime, an error's within [`Rules::max_error_lifetime`].
     pub(crate) lifetime: Duration,
+    /// `Age` as received.
+    pub(crate) received_age: Option<Duration>,
     /// Where the lifetime comes from.
     pub(crate) source: LifetimeSource,
 }
@@ -53,7 +55,14 @@ impl ResponseView {
         let (lifetime, source) =
             freshness::lifetime(status, headers, &directives, counted_from, rules.heuristic.as_ref());
         let lifetime = freshness::bounded(lifetime, status, rules.max_error_lifetime);
-        Self { date, directives, fields, lifetime, source }
+        let received_age = if fields.age { freshness::received_age(headers) } else { None };
+        Self { date, directives, fields, lifetime, received_age, source }
+    }
+
+    /// How old it was on its arrival (RFC 9111 4.2.3).
+    pub(crate) fn initial_age(&self, sent_at: SystemTime, received_at: SystemTime) -> Duration {
+        let date = self.date.unwrap_or(received_at);
+        freshness::initial_age(self.received_age, date, sent_at, received_at)
     }
 }
 
@@ -90,13 +99,15 @@ pub(crate) struct StandardTerms {
     pub(crate) must_revalidate: bool,
     /// Never served without validation.
     pub(crate) no_cache: bool,
+    /// How long it is remembered that it cannot be shared, where it cannot.
+    pub(crate) pass_for: Duration,
     /// Kinds of credentials that do not prevent it from being shared.
     pub(crate) shared: CredentialKinds,
     pub(crate) source: LifetimeSource,
     /// How long past its lifetime it stands in for an error; `None` where it does not say.
     pub(crate) stale_if_error: Option<Duration>,
-    /// How long past its lifetime it is served while it is validated in the background.
-    pub(crate) stale_while_revalidate: Duration,
+    /// How long past its lifetime it is served while it is validated in the background; `None` where it does not say.
+    pub(crate) stale_while_revalidate: Option<Duration>,
     /// Whether it is stored, or why not.
     pub(crate) store: Result<(), NotStored>,
 }
@@ -108,8 +119,10 @@ impl StandardTerms {
         let has_groups = exchange.response_fields.cache_groups;
         let groups = if has_groups { groups::of(exchange.response, &CACHE_GROUPS) } else { Ok(Vec::new()) };
         let store = match storing::admit(exchange, rules) {
-            // A policy that lifts the refusal of an error lifts no other one.
-            Ok(()) | Err(NotStored::DrawnError) if groups.is_err() => Err(NotStored::Groups),
+            // A policy that lifts the refusal of a status or of an error lifts no other one.
+            Ok(()) | Err(NotStored::DrawnError | NotStored::Status) if groups.is_err() => {
+                Err(NotStored::Groups)
+            }
             store => store,
         };
         Self {
@@ -119,10 +132,11 @@ impl StandardTerms {
                 || directives.proxy_revalidate
                 || directives.s_maxage.is_some(), // RFC 9111 5.2.2.10
             no_cache: directives.no_cache,
+            pass_for: rules.pass_for,
             shared: storing::shared_with(directives, rules.credentials),
             source: exchange.source,
             stale_if_error: directives.stale_if_error.map(seconds),
-            stale_while_revalidate: directives.stale_while_revalidate.map(seconds).unwrap_or_default(),
+            stale_while_revalidate: directives.stale_while_revalidate.map(seconds),
             store,
         }
     }
@@ -342,7 +356,7 @@ mod tests {
     fn unedited(fields: &[(&'static str, &'static str)], rules: &Rules) -> FinalTerms {
         let StandardTerms { lifetime, must_revalidate, no_cache, shared, stale_if_error, .. } =
             standard(fields, rules);
-        let stale_while_revalidate = standard(fields, rules).stale_while_revalidate;
+        let stale_while_revalidate = standard(fields, rules).stale_while_revalidate.unwrap_or_default();
         FinalTerms { lifetime, must_revalidate, no_cache, shared, stale_if_error, stale_while_revalidate }
     }
 
@@ -361,7 +375,7 @@ mod tests {
         let all = CredentialKinds { authorization: true, cookie: true };
         assert_eq!((plain.lifetime, plain.source), (seconds(60), LifetimeSource::MaxAge));
         assert_eq!((plain.must_revalidate, plain.no_cache, plain.shared), (false, false, none));
-        assert_eq!((plain.stale_if_error, plain.stale_while_revalidate), (None, Duration::ZERO));
+        assert_eq!((plain.stale_if_error, plain.stale_while_revalidate), (None, None));
         assert_eq!((plain.store, plain.groups.len()), (Ok(()), 0));
         // RFC 9111 5.2.2.2, 5.2.2.8, 5.2.2.10: each of the three forbids stale answers.
         check_standard("max-age=60, must-revalidate", |terms| terms.must_revalidate = true);
@@ -376,7 +390,7 @@ mod tests {
         check_standard("max-age=60, public", |terms| terms.shared = all);
         // RFC 5861 3, 4. A window of nothing is another thing than none.
         check_standard("max-age=60, stale-while-revalidate=7", |terms| {
-            terms.stale_while_revalidate = seconds(7);
+            terms.stale_while_revalidate = Some(seconds(7));
         });
         check_standard("max-age=60, stale-if-error=9", |terms| terms.stale_if_error = Some(seconds(9)));
         check_standard("max-age=60, stale-if-error=0", |terms| terms.stale_if_error = Some(Duration::ZERO));

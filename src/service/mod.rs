@@ -20,7 +20,7 @@ use crate::fetch::InnerService;
 use crate::fetch::collapsed::CollapsedFetch;
 use crate::fetch::exchange::{Exchange, FetchPlan};
 use crate::observe::{Answer, RequestReport};
-use crate::policy::{Reason, RequestAction, RequestPolicy};
+use crate::policy::{Bypass, Reason, RequestAction, RequestPolicy};
 use crate::respond::no_content;
 use crate::respond::open::{self, Gone, Opened};
 use crate::respond::request::CacheRequest;
@@ -358,6 +358,10 @@ impl<I, S: Store> CacheService<I, S> {
                 RequestAction::Bypass(_) => {} // it would have no key in a store
                 RequestAction::Cache(of_policy) => key = Some(of_policy),
             }
+        }
+        if let Some(bypass) = parts.extensions.get::<Bypass>() {
+            let reason = bypass.reason().clone();
+            return self.bypass(parts, body, reason, policy, report);
         }
         if let Some(key) = &key {
             report.set_key(key);

@@ -1,7 +1,9 @@
 //! Requests that share one call, and requests that must not share it. The origin's steps are released by hand.
 
+use std::time::Duration;
+
 use http::Method;
-use larder::{FillLimits, StandardPolicy};
+use larder::{FillLimits, StandardPolicy, policy};
 
 use crate::support::stepped::Call;
 use crate::support::{Stage, Step, cache_builder, settle};
@@ -171,6 +173,35 @@ async fn f07_a_key_without_shareable_answers_is_remembered_for_a_bounded_time() 
             client.leave();
         }
         settle().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fa7_hit_for_pass_lasts_as_long_as_the_policy_says() {
+    let ten = Duration::from_secs(10);
+    let switched = |policy: StandardPolicy| cache_builder().policy(policy);
+    for (builder, herds) in [
+        (switched(StandardPolicy::default().pass_for(ten)), vec![(0, 50), (9, 50), (2, 1)]),
+        (switched(StandardPolicy::default().pass_for(Duration::ZERO)), vec![(0, 1)]),
+        (cache_builder().policy(policy::Fastly::new()), vec![(0, 50), (119, 50), (2, 1)]),
+        (
+            cache_builder().policy(policy::from_fn(move |_, terms| terms.pass_for = ten)),
+            vec![(0, 50), (9, 50), (2, 1)],
+        ),
+    ] {
+        let stage = Stage::with(builder);
+        stage.fill("/", &whole(&[("cache-control", "no-store")], "x")).await;
+        for (seconds, calls) in herds {
+            stage.later(seconds);
+            let before = stage.origin.calls();
+            let herd = stage.herd(50, &[]);
+            settle().await;
+            assert_eq!(stage.origin.calls() - before, calls, "{seconds} s later");
+            for client in herd {
+                client.leave();
+            }
+            settle().await;
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod interim;
 mod interim_io;
 mod limits;
 mod pace;
+mod policy;
 pub mod process;
 mod tls;
 mod upgrade;

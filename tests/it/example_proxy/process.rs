@@ -60,6 +60,23 @@ impl Proxy {
         Self::started(command, upstream, arguments)
     }
 
+    /// A proxy, and the lines that it prints after the first one.
+    pub fn with_lines(upstream: &str, arguments: &[&str]) -> (Self, mpsc::Receiver<String>) {
+        let mut command = example();
+        command.stderr(Stdio::piped());
+        let mut proxy = Self::started(command, upstream, arguments);
+        let (sender, lines) = mpsc::channel();
+        let (out, err) = (proxy.process.stdout.take().unwrap(), proxy.process.stderr.take().unwrap());
+        let streams: [Box<dyn Read + Send>; 2] = [Box::new(out), Box::new(err)];
+        for stream in streams {
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                BufReader::new(stream).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+            });
+        }
+        (proxy, lines)
+    }
+
     fn started(mut command: Command, upstream: &str, arguments: &[&str]) -> Self {
         let mut process = command
             .args(["proxy", "--listen", "127.0.0.1:0", "--upstream", upstream])

@@ -52,7 +52,7 @@ fn ids() -> Vec<String> {
         ("TC", 2),
         ("CS", 2),
         ("CF", 7),
-        ("FA", 8),
+        ("FA", 13),
         ("FE", 1),
         ("A", 39),
         ("F", 18),
@@ -154,7 +154,8 @@ fn the_guide_explains_every_word_of_cache_status() {
 
 #[test]
 fn the_guide_has_every_switch_of_the_standard_policy() {
-    let (guide, policy) = (read("docs/GUIDE.md"), read("src/policy/standard.rs"));
+    let guide = read("docs/GUIDE.md");
+    let policy: String = files("src/policy/standard", "rs").into_iter().map(read).collect();
     let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
     let methods = policy.split("pub fn ").skip(1);
     let switches = methods.filter(|method| method.contains("(mut self"));

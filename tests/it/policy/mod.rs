@@ -1,7 +1,12 @@
 //! Cache policies and their hooks.
 
+mod bypass;
 mod composed;
+mod content_limits;
+mod fastly;
+mod hints;
 mod hooks;
+mod lifetimes;
 mod live;
 mod policies;
 mod report_only;

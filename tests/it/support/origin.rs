@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, request};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, request};
 use http_body::{Body, Frame, SizeHint};
 use tower::Service;
 
@@ -16,6 +16,7 @@ use tower::Service;
 pub struct Reply {
     pub status: u16,
     pub fields: Vec<(String, String)>,
+    pub extensions: Extensions,
     pub frames: Vec<Bytes>,
     pub trailers: Option<HeaderMap>,
     pub known_length: bool,
@@ -30,6 +31,7 @@ impl Reply {
         Self {
             status: 200,
             fields: Vec::new(),
+            extensions: Extensions::new(),
             frames: vec![Bytes::copy_from_slice(body.as_bytes())],
             trailers: None,
             known_length: true,
@@ -51,6 +53,12 @@ impl Reply {
 
     pub fn field(mut self, name: &str, value: &str) -> Self {
         self.fields.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// What the service attaches to the response.
+    pub fn extension<T: Clone + Send + Sync + 'static>(mut self, extension: T) -> Self {
+        self.extensions.insert(extension);
         self
     }
 
@@ -95,6 +103,7 @@ impl Reply {
             known_length,
         });
         *response.status_mut() = StatusCode::from_u16(self.status).unwrap();
+        *response.extensions_mut() = self.extensions.clone();
         for (name, value) in &self.fields {
             response.headers_mut().append(
                 HeaderName::from_bytes(name.as_bytes()).unwrap(),

@@ -1,11 +1,15 @@
 //! RFC 9111 with switches.
 
+mod lifetimes;
+
 use std::time::Duration;
 
 use http::header::HeaderName;
 use http::{Method, request};
 
-use super::{CachePolicy, ForwardReason, PolicyData, PolicyExchange, RequestAction, Terms};
+use super::{
+    CachePolicy, ContentLimits, ForwardReason, Lifetimes, PolicyData, PolicyExchange, RequestAction, Terms,
+};
 use crate::entry::key::CacheKey;
 use crate::semantics::accept::{Codings, Languages};
 use crate::semantics::freshness::Heuristic;
@@ -27,7 +31,9 @@ use crate::semantics::{Credentials, Rules};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct StandardPolicy {
+    content_limits: ContentLimits,
     key_fields: Vec<HeaderName>,
+    lifetimes: Lifetimes,
     rules: Rules,
 }
 
@@ -104,13 +110,6 @@ impl StandardPolicy {
         self
     }
 
-    /// Freshness where the origin gives none, or `None` for never.
-    #[must_use]
-    pub fn heuristic(mut self, heuristic: Option<Heuristic>) -> Self {
-        self.rules.heuristic = heuristic;
-        self
-    }
-
     /// Whether `immutable` blocks a client's reload; default true.
     #[must_use]
     pub fn immutable(mut self, on: bool) -> Self {
@@ -133,23 +132,6 @@ impl StandardPolicy {
         self
     }
 
-    /// How long a client waits for a validation if the stale response may stand in for an error. If the origin takes
-    /// longer, the stale response is served and the validation continues in the background. Default none: as long as it
-    /// takes.
-    #[must_use]
-    pub fn latency_budget(mut self, budget: Option<Duration>) -> Self {
-        self.rules.latency_budget = budget;
-        self
-    }
-
-    /// The longest freshness lifetime of a 4xx or 5xx, whatever it says itself: an error that one client has brought
-    /// about is everybody's for that long. Default five minutes; `None` for no bound.
-    #[must_use]
-    pub fn max_error_lifetime(mut self, most: Option<Duration>) -> Self {
-        self.rules.max_error_lifetime = most;
-        self
-    }
-
     /// Whether a response whose `No-Vary-Search` says so answers for queries that differ in what does not matter;
     /// default true.
     #[must_use]
@@ -166,6 +148,14 @@ impl StandardPolicy {
         self
     }
 
+    /// How long requests for a key do not wait for each other, once an answer has said that it cannot be shared: a
+    /// hit-for-pass memory. Default 30 s; zero for not at all.
+    #[must_use]
+    pub fn pass_for(mut self, time: Duration) -> Self {
+        self.rules.pass_for = time;
+        self
+    }
+
     /// Whether the answer to a POST is stored for later GETs where it has explicit freshness and names the
     /// target URI in `Content-Location`; default false.
     #[must_use]
@@ -179,14 +169,6 @@ impl StandardPolicy {
     #[must_use]
     pub fn private_by_key(mut self, on: bool) -> Self {
         self.rules.private_by_key = on;
-        self
-    }
-
-    /// How long before it becomes stale, at most half its lifetime, a response that is requested is validated in the
-    /// background, so that nobody waits for what is requested often; default not at all.
-    #[must_use]
-    pub fn refresh_ahead(mut self, window: Option<Duration>) -> Self {
-        self.rules.refresh_ahead = window;
         self
     }
 
@@ -216,14 +198,6 @@ impl StandardPolicy {
     #[must_use]
     pub fn strip_unkeyed(mut self, on: bool) -> Self {
         self.rules.unkeyed.strip(on);
-        self
-    }
-
-    /// How long past its lifetime a response stands in for an error where neither it nor the request says;
-    /// default zero. What is `no-cache`, or may not be served stale, never does.
-    #[must_use]
-    pub fn stale_if_error(mut self, window: Duration) -> Self {
-        self.rules.stale_if_error = window;
         self
     }
 
@@ -257,6 +231,8 @@ impl CachePolicy for StandardPolicy {
         if request.method == Method::POST && self.rules.unkeyed.is_in(&request.headers) {
             terms.store = terms.store.and(Err(NotStored::Policy));
         }
+        self.lifetimes.apply(exchange, terms);
+        self.content_limits.apply(exchange, terms);
     }
 
     fn forward(&self, request: &mut request::Parts, _: &ForwardReason<'_>) {

@@ -1,0 +1,238 @@
+//! The values of a policy file: what each may be, and how it is shown.
+
+use std::time::Duration;
+
+use http::Method;
+use http::header::HeaderName;
+use larder::policy::Pattern;
+use larder::semantics::Credentials;
+use larder::semantics::accept::{Codings, Languages};
+use larder::semantics::freshness::Heuristic;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use toml::Value;
+
+use crate::units;
+
+/// Reads a value that a text stands for.
+macro_rules! by_text {
+    ($type:ident, $read:expr, $show:expr) => {
+        impl TryFrom<String> for $type {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                let read: fn(&str) -> Result<Self, String> = $read;
+                read(&text)
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(value: $type) -> Self {
+                let show: fn($type) -> String = $show;
+                show(value)
+            }
+        }
+    };
+}
+
+/// A name of fields.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Name(pub HeaderName);
+
+by_text!(
+    Name,
+    |text| text.parse().map(Self).map_err(|_| format!("'{text}' can't be the name of a field")),
+    |name| name.0.as_str().to_owned()
+);
+
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MethodName(pub Method);
+
+by_text!(
+    MethodName,
+    |text| {
+        let is_upper = !text.bytes().any(|byte| byte.is_ascii_lowercase());
+        let method = text.parse().ok().filter(|_| is_upper);
+        method.map(Self).ok_or_else(|| format!("'{text}' is no method; one looks like GET"))
+    },
+    |method| method.0.as_str().to_owned()
+);
+
+/// A pattern with `*` and `?`.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PatternText(pub Pattern);
+
+by_text!(PatternText, |text| Ok(Self(Pattern::new(text))), |pattern| pattern.0.as_str().to_owned());
+
+/// A reason, as `Cache-Status` has it.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Word(pub String);
+
+by_text!(
+    Word,
+    |text| {
+        let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        match text.bytes().all(is_word) && (1..=64).contains(&text.len()) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(format!("'{text}' is no reason; it is a word of a-z, 0-9 and -")),
+        }
+    },
+    |word| word.0
+);
+
+/// A time: a text such as `90s` or `1h30m`, or a number of seconds.
+#[derive(Clone, Copy)]
+pub struct Time(pub Duration);
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let time = match Value::deserialize(deserializer)? {
+            Value::Integer(seconds) => u64::try_from(seconds)
+                .map(Duration::from_secs)
+                .map_err(|_| format!("'{seconds}' is no time; it is below 0")),
+            Value::String(text) => units::time(&text),
+            other => Err(format!("{other} is no time; one looks like \"90s\"")),
+        };
+        time.map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&units::show_time(self.0))
+    }
+}
+
+/// One value, or a list of them.
+#[derive(Clone, Serialize)]
+#[serde(transparent)]
+pub struct List<T>(pub Vec<T>);
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let values = match Value::deserialize(deserializer)? {
+            Value::Array(values) => values,
+            value => vec![value],
+        };
+        values.into_iter().map(inner).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// A value, or `false` for none.
+#[derive(Clone, Copy)]
+pub struct Off<T>(pub Option<T>);
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Off<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::Boolean(false) => Ok(Self(None)),
+            value => inner(value).map(|value| Self(Some(value))),
+        }
+    }
+}
+
+impl<T: Serialize> Serialize for Off<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0 {
+            Some(value) => value.serialize(serializer),
+            None => serializer.serialize_bool(false),
+        }
+    }
+}
+
+/// Reads a value that is part of another one.
+pub(super) fn inner<T: DeserializeOwned, E: serde::de::Error>(value: Value) -> Result<T, E> {
+    T::deserialize(value).map_err(|error| E::custom(error.message()))
+}
+
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(
+    untagged,
+    expecting = "codings are \"as-sent\", \"negotiated\", a list of names, or a list under 'cloudfront', 'fastly' or 'one_of'"
+)]
+pub enum CodingsValue {
+    How(Comparison),
+    Known(Vec<String>),
+    Form(CodingsForm),
+}
+
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CodingsForm {
+    Cloudfront(Vec<String>),
+    Fastly(Vec<String>),
+    OneOf(Vec<String>),
+}
+
+/// How a field of negotiation is compared.
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Comparison {
+    AsSent,
+    Negotiated,
+}
+
+impl From<CodingsValue> for Codings {
+    fn from(value: CodingsValue) -> Self {
+        match &value {
+            CodingsValue::How(Comparison::AsSent) => Self::AsSent,
+            CodingsValue::How(Comparison::Negotiated) => Self::Negotiated,
+            CodingsValue::Known(names) => Self::known(texts(names)),
+            CodingsValue::Form(CodingsForm::Cloudfront(names)) => Self::cloudfront(texts(names)),
+            CodingsValue::Form(CodingsForm::Fastly(names)) => Self::fastly(texts(names)),
+            CodingsValue::Form(CodingsForm::OneOf(names)) => Self::one_of(texts(names)),
+        }
+    }
+}
+
+fn texts(names: &[String]) -> impl Iterator<Item = &str> {
+    names.iter().map(String::as_str)
+}
+
+impl From<Comparison> for Languages {
+    fn from(value: Comparison) -> Self {
+        match value {
+            Comparison::AsSent => Self::AsSent,
+            Comparison::Negotiated => Self::Negotiated,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CredentialsValue {
+    Explicit,
+    Rfc9111,
+}
+
+impl From<CredentialsValue> for Credentials {
+    fn from(value: CredentialsValue) -> Self {
+        match value {
+            CredentialsValue::Explicit => Self::Explicit,
+            CredentialsValue::Rfc9111 => Self::Rfc9111,
+        }
+    }
+}
+
+/// Heuristic freshness; what is left out is as by default.
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeuristicValue {
+    errors: Option<bool>,
+    most: Option<Time>,
+    percent: Option<u32>,
+}
+
+impl From<HeuristicValue> for Heuristic {
+    fn from(value: HeuristicValue) -> Self {
+        let mut heuristic = Self::default();
+        heuristic.errors = value.errors.unwrap_or(heuristic.errors);
+        heuristic.most = value.most.map_or(heuristic.most, |most| most.0);
+        heuristic.percent = value.percent.unwrap_or(heuristic.percent);
+        heuristic
+    }
+}
