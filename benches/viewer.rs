@@ -2,7 +2,7 @@
 //!
 //! `-- only NAME ROUNDS` runs one variant a fixed number of times and measures nothing, for callgrind; see
 //! docs/ARCHITECTURE.md.
-#![allow(clippy::print_stdout, clippy::unwrap_used)]
+#![allow(clippy::print_stdout, clippy::unwrap_used, unreachable_pub)]
 
 #[allow(dead_code)]
 #[path = "../tests/it/support/mmdb.rs"]

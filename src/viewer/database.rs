@@ -100,10 +100,11 @@ impl Database {
     pub(super) fn find(&self, address: IpAddr) -> Option<Record> {
         let inner = &self.inner;
         if let Some(file) = &inner.file
-            && file.is_due()
+            && let Some(next) = file.due()
             && let Some(runtime) = Runtime::current()
             && let Some(look) = Look::begin(inner)
         {
+            file.next_look.store(next, Ordering::Relaxed);
             // What comes of it is reported.
             drop(runtime.spawn_blocking(move || drop(look.0.look(false))));
         }
@@ -174,15 +175,13 @@ impl Inner {
 }
 
 impl Watched {
-    /// Whether this request is to look at the file: one of those that come when it is time.
-    fn is_due(&self) -> bool {
+    /// If it is time to look at the file: when it will be next.
+    fn due(&self) -> Option<u64> {
         let interval = millis(self.options.check_every);
         let now = self.options.clock.now().duration_since(UNIX_EPOCH).map_or(0, millis);
         let next = self.next_look.load(Ordering::Relaxed);
-        // A clock that was set back does not end the checks.
-        let is_time = now >= next || next - now > interval;
-        let after = now.saturating_add(interval);
-        is_time && self.next_look.compare_exchange(next, after, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        // A clock that was set back does not end the looks.
+        (now >= next || next - now > interval).then(|| now.saturating_add(interval))
     }
 }
 
@@ -309,10 +308,9 @@ impl DatabaseFile {
         let (stamp, records) = self.read();
         let records = ArcSwap::from_pointee(records?);
         let last = Mutex::new(Last { is_used: true, stamp });
-        let file =
+        let mut file =
             Watched { is_watched: AtomicBool::new(false), last, next_look: AtomicU64::new(0), options: self };
-        // The first look is due an interval from now.
-        file.is_due();
+        file.next_look = AtomicU64::new(file.due().unwrap_or_default());
         Ok(Database { inner: Arc::new(Inner { records, file: Some(file) }) })
     }
 

@@ -16,7 +16,7 @@ pub enum TlsHandshake {
 }
 
 impl TlsHandshake {
-    fn as_str(self) -> &'static str {
+    fn written(self) -> &'static str {
         match self {
             Self::ConnectionReused => "connectionReused",
             Self::Full => "fullHandshake",
@@ -50,7 +50,7 @@ impl ViewerTls {
     ///
     /// If a name has characters that a field can't have.
     pub fn new(version: &str, cipher: &str, handshake: TlsHandshake) -> Result<Self, InvalidHeaderValue> {
-        let connection = format!("{version}:{cipher}:{}", handshake.as_str());
+        let connection = format!("{version}:{cipher}:{}", handshake.written());
         Ok(Self { connection: HeaderValue::try_from(connection)?, ja3: None, ja4: None })
     }
 

@@ -200,9 +200,9 @@ impl Data {
             // A pointer of 19 bits, less 2,048.
             Some(place) if *place >= 2048 => {
                 let short = place - 2048;
-                self.bytes.extend([0b001_01_000 | (short >> 16) as u8, (short >> 8) as u8, *place as u8]);
+                self.bytes.extend([1 << 5 | 1 << 3 | (short >> 16) as u8, (short >> 8) as u8, *place as u8]);
             }
-            Some(place) => self.bytes.extend([0b001_00_000 | (place >> 8) as u8, *place as u8]),
+            Some(place) => self.bytes.extend([1 << 5 | (place >> 8) as u8, *place as u8]),
             None => {
                 self.texts.insert(text.to_owned(), self.bytes.len());
                 self.put_sized(2, text.as_bytes());
