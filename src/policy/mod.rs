@@ -2,6 +2,7 @@
 
 mod admission;
 mod bypass;
+pub mod cloudfront;
 mod combine;
 mod content_limits;
 mod data;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use http::Method;
 use http::header::HeaderName;
 
 use super::credentials::Credentials;
+use super::methods::is_retrieval;
 use super::{accept, freshness, targeted, unkeyed};
 
 /// The points at which RFC 9111 leaves a choice, or a careful cache takes a stricter reading.
@@ -40,6 +42,9 @@ pub struct Rules {
     pub max_error_lifetime: Option<Duration>,
     /// Whether `No-Vary-Search` lets a response answer for queries other than the one it was stored for.
     pub no_vary_search: bool,
+    /// Whether answers to OPTIONS are stored, each under a key of its own. By RFC 9110 9.3.7 they are not cacheable, so
+    /// nobody but the policy can say that they are.
+    pub options: bool,
     /// Whether partial content (206) is stored, combined, and completed by asking for what is missing
     /// (RFC 9111 3.3, 3.4).
     pub partial: bool,
@@ -83,6 +88,7 @@ impl Default for Rules {
             latency_budget: None,
             max_error_lifetime: Some(Duration::from_secs(300)),
             no_vary_search: true,
+            options: false,
             partial: false,
             pass_for: Duration::from_secs(30),
             post: false,
@@ -93,5 +99,12 @@ impl Default for Rules {
             targets: targeted::DEFAULT_TARGETS.to_vec(),
             unkeyed: unkeyed::UnkeyedFields::default(),
         }
+    }
+}
+
+impl Rules {
+    /// Whether answers to a method are stored for later requests with it.
+    pub(crate) fn store_answers_to(&self, method: &Method) -> bool {
+        is_retrieval(method) || (self.options && *method == Method::OPTIONS)
     }
 }

@@ -2,6 +2,7 @@
 
 mod admission;
 mod bypass;
+mod cloudfront;
 mod composed;
 mod content_limits;
 mod fastly;
