@@ -241,6 +241,6 @@ impl CachePolicy for StandardPolicy {
     }
 
     fn is_for_storing_only(&self) -> bool {
-        true
+        !self.lifetimes.edits_fields()
     }
 }
