@@ -6,12 +6,14 @@ use http::header::{self, HeaderMap};
 use http::{HeaderValue, StatusCode, response};
 
 use super::Fetch;
+use crate::entry::key::asked_path;
 use crate::entry::{Part, ResponseHead};
 use crate::policy::{Judged, OfOrigin, Terms, VaryRule};
 use crate::respond::dated::date_value;
 use crate::semantics::Rules;
 use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::cache_status::Detail;
+use crate::semantics::deception;
 use crate::semantics::fields::ResponseFields;
 use crate::semantics::framing;
 use crate::semantics::hint::CacheHint;
@@ -78,7 +80,11 @@ impl<S: Store> Fetch<S> {
                 status,
             };
             let unselectable = selectable.as_ref().err().copied();
-            terms.store = terms.of_reuse().enforce_invariants(&fetched, unselectable, rules);
+            let mut store = terms.of_reuse().enforce_invariants(&fetched, unselectable, rules);
+            if store.is_ok() && rules.deception_guard {
+                store = deception::check(&asked_path(&request.parts), status, headers);
+            }
+            terms.store = store;
             selecting = selectable.unwrap_or_default();
             if self.sent.part == Some(Part::Replay) {
                 selecting = selecting.with_field(&request.parts.headers, header::RANGE);

@@ -28,6 +28,10 @@ pub struct Terms {
     /// response is fresh. Errors keep their fields, and a response that is not stored gets no longer lifetime than it states.
     /// A `Cache-Control` among [`Terms::replace`] outweighs it, and is counted in the same way.
     pub browser_lifetime: Option<Duration>,
+    /// What credentials forbid, whatever `store` says.
+    pub(crate) credentials: Result<(), NotStored>,
+    /// What no policy that lifts a refusal lifts.
+    pub(crate) firm: Result<(), NotStored>,
     /// Groups (tags) by which it can be purged. Those of `Cache-Groups` are there already, in the scope of their
     /// origin: see [`groups::scoped`]. A response with more than
     /// [`Terms::MAX_GROUPS`] groups, or more than [`Terms::MAX_GROUP_BYTES`] bytes of names, is not stored.
@@ -89,6 +93,8 @@ impl Terms {
         Self {
             age: None,
             browser_lifetime: None,
+            credentials: standard.credentials,
+            firm: standard.firm,
             groups: standard.groups,
             initial_age,
             lifetime: standard.lifetime,

@@ -1,5 +1,6 @@
 //! RFC 9111 with switches.
 
+mod keys;
 mod lifetimes;
 
 use std::time::Duration;
@@ -8,13 +9,15 @@ use http::header::HeaderName;
 use http::{Method, request};
 
 use super::{
-    CachePolicy, ContentLimits, ForwardReason, Lifetimes, PolicyData, PolicyExchange, RequestAction, Terms,
+    CachePolicy, ContentLimits, ForwardReason, KeyRules, Lifetimes, PolicyData, PolicyExchange,
+    RequestAction, Terms,
 };
 use crate::entry::key::CacheKey;
 use crate::semantics::accept::{Codings, Languages};
 use crate::semantics::freshness::Heuristic;
 use crate::semantics::storing::NotStored;
 use crate::semantics::{Credentials, Rules};
+use crate::store::PurgeTarget;
 
 /// RFC 9111, each choice that it leaves being a switch.
 ///
@@ -32,6 +35,7 @@ use crate::semantics::{Credentials, Rules};
 #[derive(Clone, Debug, Default)]
 pub struct StandardPolicy {
     content_limits: ContentLimits,
+    key: Option<KeyRules>,
     key_fields: Vec<HeaderName>,
     lifetimes: Lifetimes,
     rules: Rules,
@@ -48,6 +52,7 @@ impl StandardPolicy {
         policy.rules.client_directives = true;
         policy.rules.codings = Codings::Negotiated;
         policy.rules.credentials = Credentials::Rfc9111;
+        policy.rules.deception_guard = false;
         policy.rules.drawn_errors = true;
         policy.rules.heuristic = Some(Heuristic::default().with_errors());
         policy.rules.languages = Languages::Negotiated;
@@ -84,6 +89,25 @@ impl StandardPolicy {
         self
     }
 
+    /// Whether a response is refused that web cache deception may be behind; default true. Refused is content whose type
+    /// does not fit the extension of its path, such as HTML under `/account/x.css` (`type-mismatch`), and content under a
+    /// path with an encoded dot segment or control character, such as `/static/..%2faccount` (`deceptive-path`). It
+    /// only forbids, whatever `Cache-Control` says. A page under a name such as `/package/chart.js` is refused as well: give
+    /// such paths a policy with the guard off.
+    ///
+    /// ```
+    /// use larder::StandardPolicy;
+    /// use larder::policy::Policies;
+    /// let standard = StandardPolicy::default();
+    /// let policy = Policies::new(standard.clone()).path("/package/*", standard.deception_guard(false));
+    /// # let _ = policy;
+    /// ```
+    #[must_use]
+    pub fn deception_guard(mut self, on: bool) -> Self {
+        self.rules.deception_guard = on;
+        self
+    }
+
     /// Whether an error is stored, where it has explicit freshness, that one request can draw by its fields and that says
     /// nothing about what others get: every 4xx but 404, 410, 414 and 451, and of the 5xx 501, 505 and 510; default
     /// false. A policy can lift it for some: where `terms.store` is `Err(NotStored::DrawnError)`, nothing else forbids
@@ -114,14 +138,6 @@ impl StandardPolicy {
     #[must_use]
     pub fn immutable(mut self, on: bool) -> Self {
         self.rules.immutable = on;
-        self
-    }
-
-    /// Adds a request field to the key. With `Authorization` or `Cookie`, each user has entries of their own.
-    #[must_use]
-    pub fn key_field(mut self, name: HeaderName) -> Self {
-        self.rules.unkeyed.keep(name.clone());
-        self.key_fields.push(name);
         self
     }
 
@@ -212,7 +228,11 @@ impl StandardPolicy {
 
 impl CachePolicy for StandardPolicy {
     fn request(&self, request: &mut request::Parts, _: &mut PolicyData) -> RequestAction {
-        match RequestAction::of(request) {
+        let action = match &self.key {
+            None => RequestAction::of(request),
+            Some(rules) => rules.key(request),
+        };
+        match action {
             RequestAction::Cache(key) if !self.key_fields.is_empty() => {
                 let add = |key: CacheKey, name| key.with_field(name, &request.headers);
                 RequestAction::Cache(self.key_fields.iter().fold(key, add))
@@ -227,8 +247,9 @@ impl CachePolicy for StandardPolicy {
 
     fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
         let request = exchange.request;
-        // An unsafe request keeps its fields, and what they have shaped is not for later GETs.
-        if request.method == Method::POST && self.rules.unkeyed.is_in(&request.headers) {
+        // An unsafe request keeps what is not in its key, and what that has shaped is not for later GETs.
+        let leaves_out = || self.key.as_ref().is_some_and(|rules| rules.leaves_out(request));
+        if request.method == Method::POST && (self.rules.unkeyed.is_in(&request.headers) || leaves_out()) {
             terms.store = terms.store.and(Err(NotStored::Policy));
         }
         self.lifetimes.apply(exchange, terms);
@@ -242,5 +263,9 @@ impl CachePolicy for StandardPolicy {
 
     fn is_for_storing_only(&self) -> bool {
         !self.lifetimes.edits_fields()
+    }
+
+    fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
+        self.key.as_ref().map(|rules| rules.spellings(target)).unwrap_or_default()
     }
 }

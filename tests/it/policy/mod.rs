@@ -2,11 +2,13 @@
 
 mod browser;
 mod bypass;
+mod cloudfront;
 mod composed;
 mod content_limits;
 mod fastly;
 mod hints;
 mod hooks;
+mod keys;
 mod lifetimes;
 mod live;
 mod policies;
