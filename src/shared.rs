@@ -1,5 +1,6 @@
 //! What all services and handles of a layer share: its configuration, its state and its store.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -120,7 +121,8 @@ impl<S: Store> Shared<S> {
         self.reported(self.store.purged_since(key, since, scope).await) == Some(false)
     }
 
-    /// Makes everything that the targets name go, or go stale. Where they name nothing, the store is not asked.
+    /// Makes everything go, or go stale, that is stored for what the targets name, however the policy spells it in keys. Where
+    /// they name nothing, the store is not asked.
     pub(crate) async fn invalidate(
         &self,
         targets: &[PurgeTarget],
@@ -130,6 +132,7 @@ impl<S: Store> Shared<S> {
         if targets.is_empty() {
             return Ok(());
         }
+        let targets = &*self.core.with_spellings(targets);
         let invalidated = self.store.invalidate(targets, mode).await;
         match &invalidated {
             Ok(()) => self.core.purges.add(),
@@ -324,6 +327,24 @@ impl Core {
             RequestAction::Cache(key) => Some(key),
             RequestAction::Bypass(_) => CacheKey::of(&request).ok(),
         }
+    }
+
+    /// The targets, and those under which the policy stores what they name.
+    fn with_spellings<'a>(&self, targets: &'a [PurgeTarget]) -> Cow<'a, [PurgeTarget]> {
+        let policy = self.policy.snapshot();
+        let mut all = Cow::Borrowed(targets);
+        for spelling in targets.iter().flat_map(|target| policy.spellings(target)) {
+            if all.contains(&spelling) {
+                continue;
+            }
+            if let PurgeTarget::Uri(uri) = &spelling
+                && let Some(same) = self.aliases.lookup_uri(uri)
+            {
+                all.to_mut().push(PurgeTarget::Uri(same));
+            }
+            all.to_mut().push(spelling);
+        }
+        all
     }
 
     /// The targets by which everything goes that answers for a URI: its own, and that of what answers for it because

@@ -87,16 +87,21 @@ impl QueryAliases {
 
     /// The key under which a response for the same meaning was stored last, if it is another one.
     pub(crate) fn lookup(&self, key: &CacheKey) -> Option<CacheKey> {
-        if !self.any.load(Ordering::Acquire) || key.uri().len() > LONGEST {
+        Some(key.clone().with_uri(&self.lookup_uri(key.uri())?))
+    }
+
+    /// The URI of that key.
+    pub(crate) fn lookup_uri(&self, uri: &[u8]) -> Option<Box<[u8]>> {
+        if !self.any.load(Ordering::Acquire) || uri.len() > LONGEST {
             return None;
         }
-        let (base, query) = split(key.uri());
+        let (base, query) = split(uri);
         let rules = self.rules.get(base)?;
-        let uri = rules.iter().find_map(|rule| {
+        let stored = rules.iter().find_map(|rule| {
             let canonical = rule.canonical(query);
             self.stored.get(&Meaning { base: base.into(), canonical, rule: rule.clone() })
         })?;
-        (*uri != *key.uri()).then(|| key.clone().with_uri(&uri))
+        (*stored != *uri).then_some(stored)
     }
 }
 

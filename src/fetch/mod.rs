@@ -295,7 +295,12 @@ impl<S: Store> Fetch<S> {
     /// Chooses the validators that go out.
     fn asked_by(&self) -> Vec<AskedBy> {
         let Exchange { lookup, plan, request, .. } = &*self.exchange;
-        if lookup.variants.is_empty() || self.core().unreliable.validations.has(&request.key, request.now) {
+        // A POST whose condition fails gets a 412, and no 304 (RFC 9110 13.1.2).
+        let may_ask = !key::is_query_by_post(&request.parts);
+        if lookup.variants.is_empty()
+            || !may_ask
+            || self.core().unreliable.validations.has(&request.key, request.now)
+        {
             return Vec::new();
         }
         let asked_by = |(index, stored): (usize, &Stored)| {

@@ -9,7 +9,6 @@ use std::time::Duration;
 use http::Uri;
 
 use self::target::PurgeError;
-use crate::entry::key::CacheKey;
 use crate::limits::FillStatistics;
 use crate::observe::InvalidatedBy;
 use crate::policy::CachePolicy;
@@ -156,12 +155,7 @@ impl<S: Store> CacheHandle<S> {
         let mut purged = Vec::with_capacity(targets.len());
         for target in targets {
             let target = target::checked(target)?;
-            if let PurgeTarget::Uri(uri) = &target {
-                // As the policy spells it in keys, too.
-                let key = Uri::try_from(&**uri).ok().and_then(|uri| self.shared.core.key_of(uri));
-                let spelled = key.iter().flat_map(CacheKey::uris).filter(|spelled| *spelled != &**uri);
-                purged.extend(spelled.map(|spelled| PurgeTarget::Uri(spelled.into())));
-            }
+            purged.extend(target::spelled_by(|uri| self.shared.core.key_of(uri), &target));
             purged.push(target);
         }
         let targets = purged;

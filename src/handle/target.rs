@@ -65,6 +65,47 @@ pub(crate) fn checked(target: &PurgeTarget) -> Result<PurgeTarget, PurgeError> {
     })
 }
 
+/// The target as the policy spells it in keys, as far as the key of a GET says: that of the URI, of the prefix as far as it is a
+/// path, or of the root of the host or origin.
+pub(crate) fn spelled_by(key_of: impl Fn(Uri) -> Option<CacheKey>, target: &PurgeTarget) -> Vec<PurgeTarget> {
+    // Those of the policy alone.
+    let uris = |uri: &[u8]| -> Vec<Box<[u8]>> {
+        let uri = Uri::try_from(uri).ok();
+        let plain = uri.as_ref().and_then(|uri| CacheKey::from_uri(uri).ok());
+        let key = uri.and_then(&key_of);
+        let of_policy = |uri: &&[u8]| plain.as_ref().is_none_or(|plain| plain.uri() != *uri);
+        key.iter().flat_map(CacheKey::uris).filter(of_policy).map(Box::from).collect()
+    };
+    match target {
+        PurgeTarget::Group(group) => {
+            let Some((origin, name)) = group.split_once(' ') else {
+                return Vec::new();
+            };
+            let scoped = |uri: Box<[u8]>| PurgeTarget::Group(groups::scoped(&uri, name));
+            uris(format!("{origin}/").as_bytes()).into_iter().map(scoped).collect()
+        }
+        PurgeTarget::Host(authority) => {
+            let roots = ["http", "https"].map(|scheme| uris(format!("{scheme}://{authority}/").as_bytes()));
+            let host =
+                |uri: Box<[u8]>| Some(PurgeTarget::host(authority_of(std::str::from_utf8(&uri).ok()?)?));
+            roots.into_iter().flatten().filter_map(host).collect()
+        }
+        PurgeTarget::Prefix(prefix) => {
+            let path = prefix.split(|&byte| byte == b'?').next().unwrap_or_default();
+            let has_path = path.iter().filter(|&&byte| byte == b'/').count() > 2;
+            let spelled = if has_path { uris(path) } else { Vec::new() };
+            spelled.into_iter().map(PurgeTarget::Prefix).collect()
+        }
+        PurgeTarget::Uri(uri) => uris(uri).into_iter().map(PurgeTarget::Uri).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The authority of a key's URI.
+fn authority_of(uri: &str) -> Option<&str> {
+    uri.split_once("://")?.1.split('/').next()
+}
+
 /// The URI of the key of a request for `uri`.
 fn spelled_uri(uri: &[u8]) -> Result<Box<[u8]>, PurgeError> {
     let spelled = spelled(uri)?;

@@ -8,6 +8,7 @@ use super::{
     RequestAction, Terms,
 };
 use crate::semantics::Rules;
+use crate::store::PurgeTarget;
 
 /// Changes one thing about a policy, and keeps everything else.
 ///
@@ -189,6 +190,11 @@ macro_rules! pass_on {
             self.policy.needs_sent_fields()
         }
     };
+    (spellings) => {
+        fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
+            self.policy.spellings(target)
+        }
+    };
     ($($hook:ident),+) => { $(pass_on!($hook);)+ };
 }
 
@@ -202,7 +208,7 @@ where
         self.policy.request(request, data)
     }
 
-    pass_on!(rules, response, forward, deliver, needs_sent_fields);
+    pass_on!(rules, response, forward, deliver, needs_sent_fields, spellings);
 }
 
 impl<P, F> CachePolicy for OnForward<P, F>
@@ -215,7 +221,7 @@ where
         (self.forward)(request, reason);
     }
 
-    pass_on!(request, rules, response, deliver, needs_sent_fields);
+    pass_on!(request, rules, response, deliver, needs_sent_fields, spellings);
 }
 
 impl<P, F> CachePolicy for MapRequest<P, F>
@@ -228,7 +234,7 @@ where
         (self.map)(request, action)
     }
 
-    pass_on!(rules, response, forward, deliver, needs_sent_fields);
+    pass_on!(rules, response, forward, deliver, needs_sent_fields, spellings);
 }
 
 impl<P, F> CachePolicy for MapTerms<P, F>
@@ -241,7 +247,7 @@ where
         (self.map)(exchange, terms);
     }
 
-    pass_on!(request, rules, forward, deliver, needs_sent_fields);
+    pass_on!(request, rules, forward, deliver, needs_sent_fields, spellings);
 }
 
 impl<P, F> CachePolicy for OnDeliver<P, F>
@@ -254,7 +260,7 @@ where
         (self.deliver)(delivery);
     }
 
-    pass_on!(request, rules, response, forward, needs_sent_fields);
+    pass_on!(request, rules, response, forward, needs_sent_fields, spellings);
 }
 
 impl<P, F, O> When<P, F, O>
@@ -300,5 +306,11 @@ where
 
     fn needs_sent_fields(&self) -> bool {
         self.policy.needs_sent_fields() || self.other.needs_sent_fields()
+    }
+
+    fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
+        let mut spellings = self.policy.spellings(target);
+        spellings.extend(self.other.spellings(target));
+        spellings
     }
 }

@@ -8,6 +8,7 @@ pub mod fastly;
 mod from_fn;
 mod hooks;
 mod judge;
+mod key;
 mod lifetimes;
 mod pattern;
 mod policies;
@@ -29,6 +30,7 @@ pub use self::fastly::Fastly;
 pub use self::from_fn::{FromFn, RequestFn, from_fn, request_fn};
 pub use self::hooks::{Delivery, ForwardReason, PolicyExchange, Reason, RequestAction};
 pub(crate) use self::judge::{Judged, JudgedRequest};
+pub use self::key::{KeyRules, QueryRules, TRACKERS};
 pub use self::lifetimes::{Lifetime, Lifetimes};
 pub use self::pattern::{Pattern, Selection};
 pub use self::policies::Policies;
@@ -38,6 +40,7 @@ pub use self::standard::StandardPolicy;
 pub use self::status_range::{InvalidStatusRange, StatusRange};
 pub use self::terms::{Terms, VaryRule};
 use crate::semantics::Rules;
+use crate::store::PurgeTarget;
 
 /// Decides what the cache does with requests and responses. Every method has a default, which together are
 /// [`StandardPolicy::default`]: RFC 9111 with a careful reading where credentials are concerned.
@@ -121,6 +124,18 @@ pub trait CachePolicy: Send + Sync + 'static {
     fn needs_sent_fields(&self) -> bool {
         false
     }
+
+    /// Other targets under which this policy stores what clients ask for by `target`: where keys have other URIs than requests.
+    /// Everything that is invalidated by a URI, a prefix, a host or a group is invalidated by these as well. Too many cost a
+    /// fetch; one that lacks leaves something that was to go.
+    ///
+    /// Default none. That is enough for a policy that changes nothing of the URI, and for one that changes it by the URI alone:
+    /// `request` is asked for the GET of a URI, or of a prefix, that is invalidated. [`KeyRules::spellings`] gives those of its
+    /// rules.
+    fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
+        let _ = target;
+        Vec::new()
+    }
 }
 
 /// A pointer to a policy is that policy.
@@ -153,6 +168,10 @@ macro_rules! pointer {
 
             fn needs_sent_fields(&self) -> bool {
                 (**self).needs_sent_fields()
+            }
+
+            fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
+                (**self).spellings(target)
             }
         }
     )+ };

@@ -118,6 +118,13 @@ impl Selection {
     }
 }
 
+impl<P: Into<Pattern>, const N: usize> From<[P; N]> for Selection {
+    /// [`Selection::allow_list`].
+    fn from(names: [P; N]) -> Self {
+        Self::allow_list(names)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::entry::key::{asked_path, host_of};
 use crate::semantics::Rules;
+use crate::store::PurgeTarget;
 
 /// Policies by path, route, method, host or anything else of a request: the first row that matches decides about the request
 /// from beginning to end, and the policy that the table was made with decides about all others.
@@ -184,4 +185,33 @@ impl CachePolicy for Policies {
     fn needs_sent_fields(&self) -> bool {
         self.otherwise.needs_sent_fields() || self.rows.iter().any(|row| row.policy.needs_sent_fields())
     }
+
+    /// Those of every row that a request for it may have got, and no others: what they store is another page.
+    fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
+        let path = path_of(target);
+        let mut spellings = Vec::new();
+        for row in &self.rows {
+            let is_for_path = match (&row.matches, path) {
+                (Matches::Path(pattern), Some(path)) => Some(pattern.matches(path)),
+                _ => None,
+            };
+            if is_for_path != Some(false) {
+                spellings.extend(row.policy.spellings(target));
+            }
+            if is_for_path == Some(true) {
+                return spellings;
+            }
+        }
+        spellings.extend(self.otherwise.spellings(target));
+        spellings
+    }
+}
+
+/// The path that a request has which asks for exactly this target.
+fn path_of(target: &PurgeTarget) -> Option<&[u8]> {
+    let PurgeTarget::Uri(uri) = target else {
+        return None;
+    };
+    let mut slashes = uri.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    uri[slashes.nth(2)?..].split(|&byte| byte == b'?').next()
 }

@@ -15,6 +15,7 @@ use crate::entry::key::{CacheKey, KeyNames};
 use crate::runtime::clock::Clock;
 use crate::semantics::cache_control::RequestDirectives;
 use crate::semantics::{Rules, is_retrieval};
+use crate::store::PurgeTarget;
 
 /// How many keys the report remembers as stored; the least used are forgotten.
 const MOST_KEYS: usize = 65_536;
@@ -277,6 +278,10 @@ impl<P: CachePolicy, C: CachePolicy> CachePolicy for ReportOnly<P, C> {
 
     fn needs_sent_fields(&self) -> bool {
         self.policy.needs_sent_fields()
+    }
+
+    fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
+        self.policy.spellings(target)
     }
 }
 

@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
 use super::{Bypass, CachePolicy, Delivery, ForwardReason, PolicyData, RequestAction};
+use crate::entry::key;
 use crate::semantics::Rules;
 use crate::semantics::cache_status::Outcome;
 use crate::semantics::reuse::Forward;
@@ -116,6 +117,10 @@ impl RequestPolicy {
     }
 
     pub(crate) fn forward(&self, request: &mut Parts, forward: Forward, is_background: bool) {
+        if matches!(forward, Forward::Bypass | Forward::Method) {
+            // Nothing is stored, so the whole request may shape the answer.
+            key::restore(request);
+        }
         self.hooks.forward(request, &ForwardReason::new(forward, is_background, &self.data));
     }
 

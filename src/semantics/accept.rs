@@ -286,6 +286,8 @@ const ALL: u16 = 1000;
 /// A longer field has no normal form: no client needs such a field, and each variant of a key would be compared with
 /// it.
 const LONGEST: usize = 512;
+/// A longer `Accept` accepts nothing.
+const LONGEST_ACCEPT: usize = 1024;
 
 /// A field with more members has no normal form, either.
 const MOST_MEMBERS: usize = 32;
@@ -338,17 +340,29 @@ fn is_accepted(members: &[Weighted], coding: &[u8]) -> bool {
 /// request without the field accepts everything; one whose field is longer than 1,024 bytes counts as accepting
 /// nothing.
 pub(crate) fn accepts_media_type(request: &HeaderMap, content_type: &[u8]) -> bool {
-    const LONGEST: usize = 1024;
-    if is_longer_than(request, &header::ACCEPT, LONGEST) {
+    if is_longer_than(request, &header::ACCEPT, LONGEST_ACCEPT) {
         return false;
     }
     if request.get_all(header::ACCEPT).into_iter().all(HeaderValue::is_empty) {
         return true;
     }
-    let essence = |value: &[u8]| {
-        let name = value.split(|&byte| byte == b';').next().map(trim).unwrap_or_default();
-        name.to_ascii_lowercase()
-    };
+    let own = essence(content_type).to_ascii_lowercase();
+    let family = own.split(|&byte| byte == b'/').next().unwrap_or_default();
+    let whole_family = [family, b"/*"].concat();
+    let weight = |range: &[u8]| weight_of(request, range);
+    let found = weight(&own).or_else(|| weight(&whole_family)).or_else(|| weight(b"*/*"));
+    found.is_some_and(|weight| weight > 0)
+}
+
+/// Whether a request asks for a media type by its name, with a weight above 0. Ranges such as `*/*` do not count: browsers
+/// send them that cannot show every type.
+pub(crate) fn names_media_type(request: &HeaderMap, media_type: &[u8]) -> bool {
+    !is_longer_than(request, &header::ACCEPT, LONGEST_ACCEPT)
+        && weight_of(request, media_type).is_some_and(|weight| weight > 0)
+}
+
+/// The weight of a media range in `Accept`, if it is there. Among equal ranges, which differ in parameters, the best counts.
+fn weight_of(request: &HeaderMap, range: &[u8]) -> Option<u16> {
     let weight = |member: &[u8]| {
         let parameters = member.split(|&byte| byte == b';').skip(1).map(trim);
         let weight = parameters.filter_map(|parameter| match parameter {
@@ -357,16 +371,13 @@ pub(crate) fn accepts_media_type(request: &HeaderMap, content_type: &[u8]) -> bo
         });
         weight.last().unwrap_or(ALL)
     };
-    let own = essence(content_type);
-    let family = own.split(|&byte| byte == b'/').next().unwrap_or_default();
-    let whole_family = [family, b"/*"].concat();
-    // Among equally specific ranges, which differ in parameters, the best counts.
-    let ranges: Vec<_> =
-        list(request, &header::ACCEPT).map(|member| (essence(member), weight(member))).collect();
-    let best =
-        |range: &[u8]| ranges.iter().filter(|(named, _)| **named == *range).map(|(_, weight)| *weight).max();
-    let found = best(&own).or_else(|| best(&whole_family)).or_else(|| best(b"*/*"));
-    found.is_some_and(|weight| weight > 0)
+    let members = list(request, &header::ACCEPT);
+    members.filter(|member| essence(member).eq_ignore_ascii_case(range)).map(weight).max()
+}
+
+/// A media type or range without its parameters.
+fn essence(value: &[u8]) -> &[u8] {
+    value.split(|&byte| byte == b';').next().map(trim).unwrap_or_default()
 }
 
 /// RFC 9110 8.4.1.1, 8.4.1.3.
@@ -551,6 +562,26 @@ mod tests {
         check_media_type(Some("text/html;level=1;q=0.4"), "text/html", true);
         check_media_type(Some("text/html;q=x"), "text/html", false);
         check_media_type(Some("texts/*"), "text/html", false);
+    }
+
+    #[test]
+    fn kx4_a_media_type_is_asked_for_by_its_name_and_a_weight_above_0() {
+        for (accept, expected) in [
+            ("image/avif", true),
+            ("text/html, Image/AVIF;q=0.001, */*", true),
+            ("image/avif;q=0, */*", false),
+            ("image/avif;q=0, image/avif;q=0.5", true),
+            ("image/avif;q=x", false),
+            ("image/avif;a=1", true),
+            ("image/*, */*", false),
+            ("image/avifs", false),
+            ("", false),
+        ] {
+            let mut request = HeaderMap::new();
+            request.insert(header::ACCEPT, HeaderValue::from_static(accept));
+            assert_eq!(names_media_type(&request, b"image/avif"), expected, "{accept}");
+        }
+        assert!(!names_media_type(&HeaderMap::new(), b"image/avif"));
     }
 
     #[test]

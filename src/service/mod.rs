@@ -106,6 +106,7 @@ impl<I, S: Store> CacheService<I, S> {
             return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested), policy, report);
         }
         let mut report = core.reporter.begin(&parts.method);
+        key::as_query(&mut parts);
         let (action, policy) = RequestPolicy::ask(&core.policy, &mut parts);
         let key = match action {
             RequestAction::Bypass(reason) => {
@@ -345,6 +346,7 @@ impl<I, S: Store> CacheService<I, S> {
             return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested), policy, report);
         }
         let mut report = core.reporter.begin(&parts.method);
+        key::as_query(&mut parts);
         let mut policy = RequestPolicy::unasked(&core.policy);
         let is_bounded = core.gauges.calls.is_bounded();
         let is_judged = !policy.hooks.is_for_storing_only();

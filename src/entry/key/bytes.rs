@@ -38,10 +38,11 @@ impl CacheKey {
                 }
             };
             let is_valid = match (kind, value) {
-                (kind, Some(_)) if kind == Kind::Part as u8 || kind == Kind::Identity as u8 => {
+                (kind, _) if kind == Kind::Part as u8 || kind == Kind::Identity as u8 => {
                     std::str::from_utf8(name).is_ok()
                 }
-                (kind, _) if kind == Kind::Cookie as u8 => std::str::from_utf8(name).is_ok(),
+                // Clients choose the names of their cookies.
+                (kind, _) if kind == Kind::Cookie as u8 => true,
                 (kind, value) if kind == Kind::Field as u8 => is_field(name, value),
                 (kind, Some(uri)) if kind == Kind::Rewritten as u8 => {
                     let is_first = !std::mem::replace(&mut has_rewritten, true);
@@ -118,7 +119,10 @@ mod tests {
         ] {
             let key = of(uri, host).expect("a key");
             check(&key);
-            check(&key.clone().with("x", b"\0\xff").with("", b""));
+            check(
+                &key.clone().with("x", b"\0\xff").with("", b"").with_absent("x").with_absent_identity("user"),
+            );
+            check(&key.clone().with_cookie_pair(b"\xff", b"\xff"));
             check(&key.clone().rewritten_to(b"http://b/y").with_field(&header::COOKIE, &HeaderMap::new()));
         }
     }
@@ -159,7 +163,6 @@ mod tests {
             [&[kind], &length(name)[..], name, &value].concat()
         };
         for (what, further) in [
-            ("a part without a value", part(0, b"x", None)),
             ("a name that is no text", part(0, b"\xff", Some(b""))),
             ("a field's name in capitals", part(1, b"Cookie", Some(b""))),
             ("a field without a name", part(1, b"", None)),
@@ -168,8 +171,7 @@ mod tests {
             ("a rewritten URI with a name", part(2, b"x", Some(b"http://a/"))),
             ("a second rewritten URI", part(2, b"", Some(b"http://a/")).repeat(2)),
             ("an asterisk on another path", part(3, b"", None)),
-            ("a cookie whose name is no text", part(4, b"\xff", None)),
-            ("an identity that is absent", part(5, b"user", None)),
+            ("an identity whose name is no text", part(5, b"\xff", None)),
             ("an unknown kind", part(6, b"", None)),
         ] {
             assert_eq!(with("http://a/", &further), Err(InvalidEntry::Key), "{what}");
@@ -185,7 +187,9 @@ mod tests {
     /// What can be done to a key after it was made of a request.
     #[derive(Clone, Debug)]
     enum Step {
+        Absent(String, bool),
         Cookie(String, Vec<u8>),
+        CookiePair(Vec<u8>, Vec<u8>),
         Field(usize, Vec<Vec<u8>>),
         Identity(String, Vec<u8>),
         Part(String, Vec<u8>),
@@ -197,6 +201,8 @@ mod tests {
     fn any_step() -> impl Strategy<Value = Step> {
         let line = prop::collection::vec(prop_oneof![b' '..=b'~', 0x80..=0xff_u8], 0..4);
         prop_oneof![
+            any::<(String, bool)>().prop_map(|(name, is_identity)| Step::Absent(name, is_identity)),
+            any::<(Vec<u8>, Vec<u8>)>().prop_map(|(name, value)| Step::CookiePair(name, value)),
             ("[ab=]?", "[ab;=é\"]{0,6}").prop_map(|(name, line)| Step::Cookie(name, line.into_bytes())),
             (any::<String>(), any::<Vec<u8>>()).prop_map(|(name, value)| Step::Identity(name, value)),
             prop::option::of("[!-~\u{e9}]{0,4}").prop_map(Step::Query),
@@ -231,6 +237,9 @@ mod tests {
                     }
                     key.with_field(&names[name], &headers)
                 }
+                Step::Absent(name, true) => key.with_absent_identity(&name),
+                Step::Absent(name, false) => key.with_absent(&name),
+                Step::CookiePair(name, value) => key.with_cookie_pair(&name, &value),
                 Step::Cookie(name, line) => {
                     let mut headers = HeaderMap::new();
                     headers.append(header::COOKIE, HeaderValue::from_bytes(&line).expect("a value"));

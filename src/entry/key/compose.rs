@@ -69,6 +69,13 @@ impl CacheKey {
         self
     }
 
+    /// Adds the fact that a part is absent, which no value of it says.
+    #[must_use]
+    pub fn with_absent(mut self, name: &str) -> Self {
+        self.push(Kind::Part, name, None);
+        self
+    }
+
     /// Adds a request field, its lines one by one, or the fact that it is absent. A key with `Authorization` or
     /// `Cookie` holds that credential: responses under it belong to one user. A part with such a name that was added by
     /// [`CacheKey::with`] is a different part, and holds no credential.
@@ -81,6 +88,13 @@ impl CacheKey {
         for line in lines {
             self.push(Kind::Field, name.as_str(), Some(line.as_bytes()));
         }
+        self
+    }
+
+    /// Adds one cookie.
+    #[must_use]
+    pub(crate) fn with_cookie_pair(mut self, name: &[u8], value: &[u8]) -> Self {
+        self.push_part(Kind::Cookie as u8, name, Some(value));
         self
     }
 
@@ -120,9 +134,17 @@ impl CacheKey {
         self
     }
 
-    /// Whether the key says who asks.
+    /// Adds the fact that nobody knows who asks. Such a key holds no credential by an identity, whatever others it has.
+    #[must_use]
+    pub fn with_absent_identity(mut self, name: &str) -> Self {
+        self.push(Kind::Identity, name, None);
+        self
+    }
+
+    /// Whether the key says who asks: by every kind of identity that it has a place for.
     pub(crate) fn is_identified(&self) -> bool {
-        self.parts().any(|(kind, ..)| kind == Kind::Identity as u8)
+        let mut identities = self.parts().filter(|(kind, ..)| *kind == Kind::Identity as u8).peekable();
+        identities.peek().is_some() && identities.all(|(_, _, identity)| identity.is_some())
     }
 
     /// Which credentials of a request with these fields the key holds.
@@ -249,5 +271,21 @@ mod tests {
         assert_ne!(key, of("http://a/").with_identity("user", b"8"));
         assert_ne!(key, of("http://a/").with_identity("tenant", b"7"));
         assert!(!format!("{key:?}").contains("user"), "{key:?}");
+    }
+
+    #[test]
+    fn an_absent_identity_is_no_credential_and_no_identity() {
+        let headers = sending(&[(header::COOKIE, "a=1")]);
+        let key = || of("http://a/");
+        let nobody = key().with_absent_identity("user");
+        assert_eq!(nobody.keyed_credentials(&headers), CredentialKinds::default());
+        // Who is known by one name is not known by all.
+        let half = nobody.clone().with_identity("tenant", b"1");
+        assert_eq!(half.keyed_credentials(&headers), CredentialKinds::default());
+        let keys =
+            [nobody, key().with_identity("user", b""), key().with_absent("user"), key().with("user", b"")];
+        for (at, one) in keys.iter().enumerate() {
+            assert!(keys[at + 1..].iter().all(|other| one != other), "{at}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod bytes;
 mod compose;
+mod edit;
 mod parts;
 mod target;
 
@@ -15,8 +16,10 @@ use thiserror::Error;
 
 use self::target::{Targets, authority, scheme, without_default_port};
 
+pub(crate) use self::edit::{Edited, restore};
 pub use self::parts::KeyParts;
-pub(crate) use self::target::{asked_path, enter, host_of, leave, settle_authority};
+pub(crate) use self::parts::{as_query, is_query_by_post};
+pub(crate) use self::target::{asked_path, enter, host_of, settle_authority};
 
 /// The key under which responses are stored: the target URI, and further parts that a policy adds.
 ///
@@ -108,12 +111,39 @@ impl CacheKey {
     /// authority has user information or is not `host[:port]`. [`KeyError::Scheme`] when the URI names another scheme
     /// than the extensions.
     pub fn of(request: &Parts) -> Result<Self, KeyError> {
+        Self::of_targets(request, absolute)
+    }
+
+    /// [`CacheKey::of`] where the scheme, the authority or both are left out: a scheme that nobody has, and an empty
+    /// authority, stand for all.
+    pub(crate) fn of_any(request: &Parts, origin: AnyOrigin) -> Result<Self, KeyError> {
+        Self::of_targets(request, |uri, request| absolute_of_any(uri, request, origin))
+    }
+
+    fn of_targets(
+        request: &Parts,
+        absolute: impl Fn(&Uri, &Parts) -> Result<SmallVec<[u8; INLINE]>, KeyError>,
+    ) -> Result<Self, KeyError> {
         let Targets { asked, rewritten } = Targets::of(request);
         let key = Self { bytes: absolute(&asked, request)? };
         match rewritten {
             None => Ok(key),
             Some(rewritten) => Ok(key.rewritten_to(Self { bytes: absolute(rewritten, request)? }.uri())),
         }
+    }
+
+    /// Whether the URI and the fields of a request agree about its origin.
+    ///
+    /// # Errors
+    ///
+    /// As [`CacheKey::of`].
+    pub(crate) fn check_origin(request: &Parts) -> Result<(), KeyError> {
+        let Targets { asked, rewritten } = Targets::of(request);
+        for uri in std::iter::once(&*asked).chain(rewritten) {
+            scheme(uri, request)?;
+            authority(uri, request)?;
+        }
+        Ok(())
     }
 
     /// The same key with the URI that the inner service sees added.
@@ -259,17 +289,43 @@ fn split_length(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 /// that distinguishes `*` from `/*`.
 fn absolute(uri: &Uri, request: &Parts) -> Result<SmallVec<[u8; INLINE]>, KeyError> {
     let scheme = scheme(uri, request)?;
-    let authority = authority(uri, request)?;
+    let authority = without_default_port(authority(uri, request)?, scheme);
+    spelled(scheme.as_str(), authority, uri)
+}
+
+/// What a key leaves out of the origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AnyOrigin {
+    pub(crate) host: bool,
+    pub(crate) scheme: bool,
+}
+
+impl AnyOrigin {
+    /// The scheme of keys that leave it out. It has no default port, so `a` and `a:80` stay different (A37).
+    pub(crate) const SCHEME: &'static str = "any";
+}
+
+fn absolute_of_any(
+    uri: &Uri,
+    request: &Parts,
+    origin: AnyOrigin,
+) -> Result<SmallVec<[u8; INLINE]>, KeyError> {
+    let scheme = scheme(uri, request)?;
+    let authority = without_default_port(authority(uri, request)?, scheme);
+    let scheme = if origin.scheme { AnyOrigin::SCHEME } else { scheme.as_str() };
+    spelled(scheme, if origin.host { b"" } else { authority }, uri)
+}
+
+#[inline(always)] // of every request
+fn spelled(scheme: &str, authority: &[u8], uri: &Uri) -> Result<SmallVec<[u8; INLINE]>, KeyError> {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let authority = without_default_port(authority, scheme);
     let slash = if path.starts_with('/') { "" } else { "/" };
-    let parts: [&[u8]; 5] =
-        [scheme.as_str().as_bytes(), b"://", authority, slash.as_bytes(), path.as_bytes()];
+    let parts: [&[u8]; 5] = [scheme.as_bytes(), b"://", authority, slash.as_bytes(), path.as_bytes()];
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let prefix = u32::try_from(length).map_err(|_| KeyError::TooLong)?.to_le_bytes();
     let mut bytes = concat(&prefix, parts, length);
     // Scheme and host compare in any case; schemes are in lower case already.
-    let host = 4 + scheme.as_str().len() + 3;
+    let host = 4 + scheme.len() + 3;
     bytes[host..host + authority.len()].make_ascii_lowercase();
     if slash == "/" && path == "*" {
         let mut key = CacheKey { bytes };
@@ -277,6 +333,13 @@ fn absolute(uri: &Uri, request: &Parts) -> Result<SmallVec<[u8; INLINE]>, KeyErr
         return Ok(key.bytes);
     }
     Ok(bytes)
+}
+
+/// Removes from a forwarded request what is for this cache only.
+pub(crate) fn leave(request: &mut Parts) {
+    target::leave(request);
+    edit::forget(request);
+    parts::leave(request);
 }
 
 /// The absolute form of a request's target URI, which a key's URI spells in lower case.

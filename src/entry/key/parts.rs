@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use http::Method;
 use http::header::{self, HeaderMap};
+use http::request::Parts;
 
 use super::CacheKey;
 
@@ -26,6 +28,8 @@ use super::CacheKey;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyParts {
     content: Option<Bytes>,
+    /// The request is a POST that is a query: it reads, like a QUERY.
+    is_post: bool,
     identities: Vec<(Cow<'static, str>, Bytes)>,
     parts: Vec<(Cow<'static, str>, Bytes)>,
 }
@@ -59,6 +63,11 @@ impl KeyParts {
         self
     }
 
+    /// [`KeyParts::content`] of a POST that is a query.
+    pub(crate) fn content_of_post(self, content: Bytes) -> Self {
+        Self { is_post: true, ..self.content(content) }
+    }
+
     pub(crate) fn has_content(&self) -> bool {
         self.content.is_some()
     }
@@ -77,6 +86,28 @@ impl KeyParts {
         };
         [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE]
             .iter()
-            .fold(key.with("QUERY", content), |key, name| key.with_field(name, headers))
+            .fold(key.with(if self.is_post { "POST" } else { "QUERY" }, content), |key, name| {
+                key.with_field(name, headers)
+            })
+    }
+}
+
+/// Whether a request is a POST that is a query.
+pub(crate) fn is_query_by_post(request: &Parts) -> bool {
+    request.extensions.get().is_some_and(|parts: &KeyParts| parts.is_post)
+}
+
+/// Makes a QUERY of a POST that is a query, so that it is treated like one.
+#[inline]
+pub(crate) fn as_query(request: &mut Parts) {
+    if request.method == Method::POST && is_query_by_post(request) {
+        request.method = Method::QUERY;
+    }
+}
+
+/// Makes it the POST that the client has sent.
+pub(super) fn leave(request: &mut Parts) {
+    if request.method == Method::QUERY && is_query_by_post(request) {
+        request.method = Method::POST;
     }
 }

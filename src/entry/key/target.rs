@@ -37,12 +37,42 @@ pub(crate) fn enter(_: &mut Parts) {}
 
 /// Removes it from a forwarded request: further inside, the URI may change again.
 #[cfg(feature = "axum")]
-pub(crate) fn leave(request: &mut Parts) {
+pub(super) fn leave(request: &mut Parts) {
     request.extensions.remove::<OnEntry>();
 }
 
 #[cfg(not(feature = "axum"))]
-pub(crate) fn leave(_: &mut Parts) {}
+pub(super) fn leave(_: &mut Parts) {}
+
+/// Does something to every URI of a request: its own, the one that the client asked for, and the one with which it arrived.
+pub(super) fn each_uri(request: &mut Parts, mut edit: impl FnMut(&mut Uri)) {
+    edit(&mut request.uri);
+    #[cfg(feature = "axum")]
+    {
+        if let Some(axum::extract::OriginalUri(original)) = request.extensions.get_mut() {
+            edit(original);
+        }
+        if let Some(OnEntry(uri)) = request.extensions.get_mut() {
+            edit(uri);
+        }
+    }
+}
+
+/// Whether this is true of the query of any of these URIs.
+#[cfg(not(feature = "axum"))]
+pub(super) fn any_query(request: &Parts, is_true: impl Fn(&str) -> bool) -> bool {
+    request.uri.query().is_some_and(is_true)
+}
+
+/// Whether this is true of the query of any of these URIs. Those that have the query of the request's own are not asked again.
+#[cfg(feature = "axum")]
+pub(super) fn any_query(request: &Parts, is_true: impl Fn(&str) -> bool) -> bool {
+    let own = request.uri.query();
+    let original = request.extensions.get().and_then(|axum::extract::OriginalUri(uri)| uri.query());
+    let on_entry = request.extensions.get().and_then(|OnEntry(uri)| uri.query());
+    let others = [original, on_entry].into_iter().filter(|query| *query != own);
+    std::iter::once(own).chain(others).flatten().any(is_true)
+}
 
 impl<'a> Targets<'a> {
     fn one(asked: &'a Uri) -> Self {

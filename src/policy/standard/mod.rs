@@ -1,5 +1,6 @@
 //! RFC 9111 with switches.
 
+mod keys;
 mod lifetimes;
 
 use std::time::Duration;
@@ -8,13 +9,15 @@ use http::header::HeaderName;
 use http::{Method, request};
 
 use super::{
-    CachePolicy, ContentLimits, ForwardReason, Lifetimes, PolicyData, PolicyExchange, RequestAction, Terms,
+    CachePolicy, ContentLimits, ForwardReason, KeyRules, Lifetimes, PolicyData, PolicyExchange,
+    RequestAction, Terms,
 };
 use crate::entry::key::CacheKey;
 use crate::semantics::accept::{Codings, Languages};
 use crate::semantics::freshness::Heuristic;
 use crate::semantics::storing::NotStored;
 use crate::semantics::{Credentials, Rules};
+use crate::store::PurgeTarget;
 
 /// RFC 9111, each choice that it leaves being a switch.
 ///
@@ -32,6 +35,7 @@ use crate::semantics::{Credentials, Rules};
 #[derive(Clone, Debug, Default)]
 pub struct StandardPolicy {
     content_limits: ContentLimits,
+    key: Option<KeyRules>,
     key_fields: Vec<HeaderName>,
     lifetimes: Lifetimes,
     rules: Rules,
@@ -114,14 +118,6 @@ impl StandardPolicy {
     #[must_use]
     pub fn immutable(mut self, on: bool) -> Self {
         self.rules.immutable = on;
-        self
-    }
-
-    /// Adds a request field to the key. With `Authorization` or `Cookie`, each user has entries of their own.
-    #[must_use]
-    pub fn key_field(mut self, name: HeaderName) -> Self {
-        self.rules.unkeyed.keep(name.clone());
-        self.key_fields.push(name);
         self
     }
 
@@ -212,7 +208,11 @@ impl StandardPolicy {
 
 impl CachePolicy for StandardPolicy {
     fn request(&self, request: &mut request::Parts, _: &mut PolicyData) -> RequestAction {
-        match RequestAction::of(request) {
+        let action = match &self.key {
+            None => RequestAction::of(request),
+            Some(rules) => rules.key(request),
+        };
+        match action {
             RequestAction::Cache(key) if !self.key_fields.is_empty() => {
                 let add = |key: CacheKey, name| key.with_field(name, &request.headers);
                 RequestAction::Cache(self.key_fields.iter().fold(key, add))
@@ -227,8 +227,9 @@ impl CachePolicy for StandardPolicy {
 
     fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
         let request = exchange.request;
-        // An unsafe request keeps its fields, and what they have shaped is not for later GETs.
-        if request.method == Method::POST && self.rules.unkeyed.is_in(&request.headers) {
+        // An unsafe request keeps what is not in its key, and what that has shaped is not for later GETs.
+        let leaves_out = || self.key.as_ref().is_some_and(|rules| rules.leaves_out(request));
+        if request.method == Method::POST && (self.rules.unkeyed.is_in(&request.headers) || leaves_out()) {
             terms.store = terms.store.and(Err(NotStored::Policy));
         }
         self.lifetimes.apply(exchange, terms);
@@ -242,5 +243,9 @@ impl CachePolicy for StandardPolicy {
 
     fn is_for_storing_only(&self) -> bool {
         true
+    }
+
+    fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
+        self.key.as_ref().map(|rules| rules.spellings(target)).unwrap_or_default()
     }
 }

@@ -1,3 +1,4 @@
 //! Purges and invalidation.
 
 mod purging;
+mod spelled;

@@ -6,6 +6,7 @@ mod content_limits;
 mod fastly;
 mod hints;
 mod hooks;
+mod keys;
 mod lifetimes;
 mod live;
 mod policies;

@@ -1,14 +1,18 @@
-//! Requests whose content is part of what is asked: QUERY (RFC 10008).
+//! Requests whose content is part of what is asked: QUERY (RFC 10008), and a POST that is a query.
 //!
-//! [`QueryLayer`] is wrapped around the cache. It reads the content of QUERY requests, gives it to the cache as part of
+//! [`QueryLayer`] is wrapped around the cache. It reads the content of such requests, gives it to the cache as part of
 //! the key, and returns it to the inner service.
 
+mod document;
+mod graphql;
+mod json;
+
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
-use http::{Method, Request};
+use http::{HeaderMap, HeaderName, Method, Request, request};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use pin_project_lite::pin_project;
@@ -22,7 +26,9 @@ use crate::entry::key::KeyParts;
 /// QUERY is safe, and its answers can be stored like those to GET, but its content is part of what is asked. This layer
 /// reads content of up to [`QueryLayer::max_content`] bytes, which becomes part of the key, together with
 /// `Content-Type`, `Content-Encoding` and `Content-Language`. Larger content is forwarded as it arrives, and its answer
-/// is not stored. Requests with other methods are not changed.
+/// is not stored; nor is the answer to content with trailers. Requests with other methods are not changed.
+///
+/// By option, a POST that is a query is treated like a QUERY: see [`QueryLayer::post`] and [`QueryLayer::graphql`].
 ///
 /// The inner service gets a [`QueryBody`] instead of the request body. Without this layer, the cache forwards QUERY
 /// requests and stores nothing.
@@ -38,20 +44,119 @@ use crate::entry::key::KeyParts;
 /// ```
 #[derive(Clone, Debug)]
 pub struct QueryLayer {
-    max_content: usize,
+    reader: Reader,
 }
 
 impl QueryLayer {
-    /// Reads content of up to 16 KiB.
+    /// Reads content of up to 16 KiB, of QUERY only.
     pub fn new() -> Self {
-        Self { max_content: 16 * 1024 }
+        Self { reader: Reader { is_query: None, max_content: 16 * 1024 } }
+    }
+
+    /// Treats a POST as a query if it is certainly a GraphQL query ([`QueryLayer::is_graphql_query`]): for
+    /// [`QueryLayer::post`].
+    ///
+    /// ```
+    /// use axum::{Router, routing::post};
+    /// use larder::{CacheLayer, QueryLayer};
+    ///
+    /// let app: Router = Router::new()
+    ///     .route("/graphql", post(|| async { ([("cache-control", "max-age=60")], "{}") }))
+    ///     .layer(CacheLayer::default())
+    ///     .layer(QueryLayer::new().graphql());
+    /// ```
+    #[must_use]
+    pub fn graphql(self) -> Self {
+        self.post(Self::is_graphql_query)
+    }
+
+    /// Whether the content of a POST is certainly a GraphQL query, or a list of queries, and nothing else: JSON
+    /// (`application/json`) in which every `query` is a document whose operations are all queries, or such a document itself
+    /// (`application/graphql`).
+    ///
+    /// Everything else is taken for a mutation: a document with a mutation or a subscription, whatever `operationName` says;
+    /// a persisted query, of which there is only a hash or an id; content that is coded or malformed, has a member twice or
+    /// one that nobody knows; and a request with parameters in its URI, since some servers read the operation there.
+    pub fn is_graphql_query(request: &request::Parts, content: &Bytes) -> bool {
+        graphql::is_query(request, content)
     }
 
     /// The most bytes of content that are read and kept in a key; default 16 KiB.
     #[must_use]
     pub fn max_content(mut self, bytes: usize) -> Self {
-        self.max_content = bytes;
+        self.reader.max_content = bytes;
         self
+    }
+
+    /// Says which POSTs are queries, that is, read and change nothing: their answers are stored by the rules that hold for a
+    /// QUERY, under a key with the content, and they invalidate nothing. The inner service still gets a POST; a
+    /// [`CachePolicy`](crate::CachePolicy) sees the method QUERY. By default, no POST is one.
+    ///
+    /// The closure gets the request and its complete content. Say `false` in doubt: every other POST is forwarded as it is,
+    /// and its success invalidates what is stored for its URI, stored queries included. So is a POST with content that is
+    /// larger than [`QueryLayer::max_content`], broken or followed by trailers, and one with a field that names another
+    /// method (such as `X-HTTP-Method-Override`). RFC 9110 9.3.3 does not let a cache know all this by itself.
+    ///
+    /// ```
+    /// use larder::QueryLayer;
+    /// // JSON-RPC, by names of its methods.
+    /// let layer = QueryLayer::new().post(|request, content| {
+    ///     request.uri.path() == "/rpc" && content.starts_with(br#"{"jsonrpc":"2.0","method":"get"#)
+    /// });
+    /// # let _ = layer;
+    /// ```
+    #[must_use]
+    pub fn post<F>(mut self, is_query: F) -> Self
+    where
+        F: Fn(&request::Parts, &Bytes) -> bool + Send + Sync + 'static,
+    {
+        self.reader.is_query = Some(Arc::new(is_query));
+        self
+    }
+}
+
+/// What of which requests is read.
+#[derive(Clone)]
+struct Reader {
+    /// Which POSTs are queries; none without it.
+    is_query: Option<Arc<IsQuery>>,
+    max_content: usize,
+}
+
+type IsQuery = dyn Fn(&request::Parts, &Bytes) -> bool + Send + Sync;
+
+/// Fields by which some services take a POST for a request with another method.
+const METHOD_OVERRIDES: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
+
+impl Reader {
+    fn reads(&self, method: &Method) -> bool {
+        *method == Method::QUERY || (*method == Method::POST && self.is_query.is_some())
+    }
+
+    /// Puts the content of a query into the key.
+    fn add_content(&self, request: &mut request::Parts, content: &Bytes) {
+        let is_post = request.method == Method::POST;
+        if is_post && !self.is_query_by_post(request, content) {
+            return;
+        }
+        let further = request.extensions.remove::<KeyParts>().unwrap_or_default();
+        let content = content.clone();
+        let further = if is_post { further.content_of_post(content) } else { further.content(content) };
+        request.extensions.insert(further);
+    }
+
+    fn is_query_by_post(&self, request: &request::Parts, content: &Bytes) -> bool {
+        // Many a service takes a name with `_` for the same one with `-`.
+        let overrides = |name: &HeaderName| METHOD_OVERRIDES.contains(&&*name.as_str().replace('_', "-"));
+        let is_another_method = request.headers.keys().any(overrides);
+        !is_another_method && self.is_query.as_ref().is_some_and(|is_query| is_query(request, content))
+    }
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut reader = f.debug_struct("Reader");
+        reader.field("max_content", &self.max_content).field("reads_post", &self.is_query.is_some()).finish()
     }
 }
 
@@ -65,7 +170,7 @@ impl<S> Layer<S> for QueryLayer {
     type Service = QueryService<S>;
 
     fn layer(&self, inner: S) -> QueryService<S> {
-        QueryService { inner, max_content: self.max_content }
+        QueryService { inner, reader: self.reader.clone() }
     }
 }
 
@@ -73,7 +178,7 @@ impl<S> Layer<S> for QueryLayer {
 #[derive(Clone, Debug)]
 pub struct QueryService<S> {
     inner: S,
-    max_content: usize,
+    reader: Reader,
 }
 
 impl<S, Q> Service<Request<Q>> for QueryService<S>
@@ -93,17 +198,16 @@ where
     }
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
-        let kind = if *request.method() == Method::QUERY {
+        let kind = if self.reader.reads(request.method()) {
             // The instance that is ready is called; its clone stays for the next request.
             let inner = self.inner.clone();
             let mut inner = std::mem::replace(&mut self.inner, inner);
-            let max_content = self.max_content;
+            let reader = self.reader.clone();
             let future = async move {
                 let (mut parts, body) = request.into_parts();
-                let taken = TakenIn::from(body, max_content).await;
-                if matches!(taken.end, End::Whole(_)) {
-                    let further = parts.extensions.remove::<KeyParts>().unwrap_or_default();
-                    parts.extensions.insert(further.content(taken.content.clone()));
+                let taken = TakenIn::from(body, reader.max_content).await;
+                if matches!(taken.end, End::Whole(None)) {
+                    reader.add_content(&mut parts, &taken.content);
                 }
                 inner.call(Request::from_parts(parts, QueryBody { kind: BodyKind::TakenIn { taken } })).await
             };
@@ -181,8 +285,8 @@ impl<Q: Body> TakenIn<Q> {
 }
 
 pin_project! {
-    /// The request body that [`QueryService`] passes on: the one that it received or, for a QUERY, the bytes that it
-    /// has read, and the rest.
+    /// The request body that [`QueryService`] passes on: the one that it received or, where it reads the content, the bytes
+    /// that it has read, and the rest.
     pub struct QueryBody<Q>
     where
         Q: Body,

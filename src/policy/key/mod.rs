@@ -1,0 +1,346 @@
+//! What a request's key is made of.
+
+mod cookies;
+mod part;
+mod query;
+mod spellings;
+mod trackers;
+
+use std::borrow::Cow;
+
+use http::header::HeaderName;
+use http::uri::{Authority, Scheme};
+use http::{Extensions, request};
+
+use self::cookies::CookieRules;
+use self::part::KeyPart;
+pub use self::query::QueryRules;
+pub use self::trackers::TRACKERS;
+use super::hooks::RequestAction;
+use super::pattern::Selection;
+use crate::entry::key::{AnyOrigin, CacheKey, Edited, KeyError};
+use crate::semantics::methods::is_safe;
+
+/// What a request's key is made of: for [`StandardPolicy::key`](crate::StandardPolicy::key), or a policy of your own.
+///
+/// Without any rule it is the absolute URI, byte for byte. Rules leave something out (of the query, of the cookies, of the
+/// origin), or add something (fields, presence, classes, who asks).
+///
+/// **What is not in the key must not shape the response**, or one client chooses what others get. So what rules leave out of
+/// the query and of the cookies is removed from every safe request that may be answered from storage, or whose answer may be
+/// stored: the inner service sees what is in the key, and `Vary` selects by it. Requests that are forwarded otherwise go as
+/// they came: unsafe ones, and those that bypass the cache. An unsafe request has the key of the GET, and so invalidates it.
+///
+/// Purges, and unsafe requests, reach everything that is stored for what they name, however keys spell it: `purge(uri)` with a
+/// query that is not in the key removes what all queries share, and a URI of one host what all hosts share.
+///
+/// ```
+/// use http::header;
+/// use larder::policy::{KeyRules, QueryRules};
+/// use larder::{CacheBuilder, StandardPolicy};
+///
+/// #[derive(Clone)]
+/// struct User(u64); // an authentication layer in front of the cache has put it into the extensions
+///
+/// let rules = KeyRules::new()
+///     .query(QueryRules::all().ignore_trackers().sorted())
+///     .cookies(["theme"])
+///     .accepts("image/avif")
+///     .identity("user", |extensions| Some(extensions.get::<User>()?.0.to_be_bytes()));
+/// let layer = CacheBuilder::default().policy(StandardPolicy::default().key(rules)).build();
+/// # let _ = layer;
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct KeyRules {
+    cookies: Option<CookieRules>,
+    origin: OriginRules,
+    parts: Vec<KeyPart>,
+    query: QueryRules,
+}
+
+/// What of the origin is in a key.
+#[derive(Clone, Debug, Default)]
+struct OriginRules {
+    any: AnyOrigin,
+    /// In the place of the one that was asked for.
+    authority: Option<Authority>,
+    /// The same.
+    scheme: Option<Scheme>,
+}
+
+impl OriginRules {
+    fn replaces(&self) -> bool {
+        self.authority.is_some() || self.scheme.is_some()
+    }
+}
+
+impl KeyRules {
+    /// The absolute URI alone.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds whether `Accept` names a media type, such as `image/avif`, with a weight above 0. Ranges such as `*/*` do not count,
+    /// since browsers send them that cannot show every type. The service has to decide in the same way, and needs no `Vary`
+    /// then.
+    #[must_use]
+    pub fn accepts(self, media_type: impl Into<Box<str>>) -> Self {
+        self.with(KeyPart::Accepts(media_type.into()))
+    }
+
+    /// Leaves out the host: all hosts share what is stored, which has the same path and scheme.
+    ///
+    /// **The inner service still sees each client's own host.** If it puts that into a link or a redirect, or has other content
+    /// for another host, one client chooses what everybody gets. [`KeyRules::host`] is safe: the service sees one host.
+    #[must_use]
+    pub fn any_host(mut self) -> Self {
+        self.origin.any.host = true;
+        self.origin.authority = None;
+        self
+    }
+
+    /// Leaves out the scheme: what was stored for `http` answers for `https`.
+    ///
+    /// **The inner service can still see the scheme.** If it redirects `http` to `https`, that redirect is stored for `https`,
+    /// too. [`KeyRules::scheme`] is safe: the service sees one scheme. Keys have the scheme `any`.
+    #[must_use]
+    pub fn any_scheme(mut self) -> Self {
+        self.origin.any.scheme = true;
+        self.origin.scheme = None;
+        self
+    }
+
+    /// Adds a class of requests, which a closure names: a country, a tier, a side of an experiment. It is asked for each
+    /// request, so it has to be quick. The service should decide by the class, and by nothing finer.
+    #[must_use]
+    pub fn class<F, T>(self, name: impl Into<Cow<'static, str>>, class: F) -> Self
+    where
+        F: Fn(&request::Parts) -> T + Send + Sync + 'static,
+        T: AsRef<[u8]>,
+    {
+        let name = name.into();
+        let own = name.clone();
+        self.with(KeyPart::closure(name, move |key, request| key.with(&own, class(request).as_ref())))
+    }
+
+    /// Adds whether a request has a cookie of this name: for pages that are the same for all who are logged in. The service sees
+    /// its value, which is not in the key, so the response is shared only where it says so (`public`, `s-maxage`).
+    #[must_use]
+    pub fn cookie_presence(mut self, name: impl Into<Box<str>>) -> Self {
+        let name = name.into();
+        if let Some(cookies) = &mut self.cookies {
+            cookies.present.push(name.clone());
+        }
+        self.with(KeyPart::CookiePresence(name))
+    }
+
+    /// The cookies that count, by name: they are in the key, and the service sees no others. So the key holds the credential
+    /// `Cookie`, and a cookie that does not count prevents nothing. Without this rule, no cookie is in the key, and the
+    /// service sees all of them.
+    ///
+    /// Names and values compare byte for byte, the order of different names does not matter, and what has no `=` is no cookie.
+    /// What is said of `Set-Cookie` stays: such a response is stored only where it says that it is shared.
+    #[must_use]
+    pub fn cookies(mut self, counting: impl Into<Selection>) -> Self {
+        let present = self.parts.iter().filter_map(|part| match part {
+            KeyPart::CookiePresence(name) => Some(name.clone()),
+            _ => None,
+        });
+        self.cookies = Some(CookieRules { present: present.collect(), selection: counting.into() });
+        self
+    }
+
+    /// Adds a request field, or the fact that it is absent. With `Authorization` or `Cookie`, the key holds that credential.
+    #[must_use]
+    pub fn header(self, name: HeaderName) -> Self {
+        self.with(KeyPart::Field(name))
+    }
+
+    /// Adds whether a field contains a word, in whatever case, within the first 4 KiB of a line.
+    #[must_use]
+    pub fn header_contains(self, name: HeaderName, word: impl Into<Box<str>>) -> Self {
+        self.with(KeyPart::Contains(name, word.into()))
+    }
+
+    /// Adds whether a request has a field.
+    #[must_use]
+    pub fn header_presence(self, name: HeaderName) -> Self {
+        self.with(KeyPart::FieldPresence(name))
+    }
+
+    /// Keys have this host, `host` or `host:port`, whatever host was asked for; and so has each request that the inner service
+    /// gets for the cache's sake. For a service that is one site under several names.
+    ///
+    /// ```
+    /// use larder::policy::KeyRules;
+    /// let rules = KeyRules::new().host(http::uri::Authority::from_static("www.example.com"));
+    /// # let _ = rules;
+    /// ```
+    #[must_use]
+    pub fn host(mut self, authority: Authority) -> Self {
+        self.origin.any.host = false;
+        self.origin.authority = Some(authority);
+        self
+    }
+
+    /// Adds who asks, as a layer in front of the cache has left it in the request's extensions; or the fact that nobody knows,
+    /// if the closure returns `None`.
+    ///
+    /// An identity counts as every credential of the request: whoever has the same one may get the same response. With
+    /// [`StandardPolicy::private_by_key`](crate::StandardPolicy::private_by_key), `private` responses are stored for it. With
+    /// several identities, all have to be there.
+    ///
+    /// ```
+    /// use larder::StandardPolicy;
+    /// use larder::policy::KeyRules;
+    /// # #[derive(Clone)] struct User { id: String }
+    /// let rules = KeyRules::new().identity("user", |extensions| Some(extensions.get::<User>()?.id.clone()));
+    /// let policy = StandardPolicy::default().key(rules).private_by_key(true);
+    /// # let _ = policy;
+    /// ```
+    #[must_use]
+    pub fn identity<F, T>(self, name: impl Into<Cow<'static, str>>, identity: F) -> Self
+    where
+        F: Fn(&Extensions) -> Option<T> + Send + Sync + 'static,
+        T: AsRef<[u8]>,
+    {
+        let name = name.into();
+        let own = name.clone();
+        self.with(KeyPart::closure(name, move |key, request| match identity(&request.extensions) {
+            Some(identity) => key.with_identity(&own, identity.as_ref()),
+            None => key.with_absent_identity(&own),
+        }))
+    }
+
+    /// Adds whether a browser says that it is on a phone: by `Sec-CH-UA-Mobile`, or else by the word `Mobi` in `User-Agent`.
+    #[must_use]
+    pub fn mobile(self) -> Self {
+        self.with(KeyPart::Mobile)
+    }
+
+    /// Adds whatever a closure makes of a request, or the fact that it makes nothing of it. It sees what the inner service would
+    /// see, and is asked for each request, so it has to be quick.
+    #[must_use]
+    pub fn part<F, T>(self, name: impl Into<Cow<'static, str>>, part: F) -> Self
+    where
+        F: Fn(&request::Parts) -> Option<T> + Send + Sync + 'static,
+        T: AsRef<[u8]>,
+    {
+        let name = name.into();
+        let own = name.clone();
+        self.with(KeyPart::closure(name, move |key, request| match part(request) {
+            Some(value) => key.with(&own, value.as_ref()),
+            None => key.with_absent(&own),
+        }))
+    }
+
+    /// What of the query is in the key.
+    #[must_use]
+    pub fn query(mut self, rules: impl Into<QueryRules>) -> Self {
+        self.query = rules.into();
+        self
+    }
+
+    /// Keys have this scheme, and each request that the inner service gets for the cache's sake counts as accepted by it,
+    /// whatever scheme was asked for.
+    #[must_use]
+    pub fn scheme(mut self, scheme: Scheme) -> Self {
+        self.origin.any.scheme = false;
+        self.origin.scheme = Some(scheme);
+        self
+    }
+
+    fn with(mut self, part: KeyPart) -> Self {
+        self.parts.push(part);
+        self
+    }
+
+    /// The request fields that are in the key as they are.
+    pub(super) fn fields(&self) -> impl Iterator<Item = &HeaderName> {
+        self.parts.iter().filter_map(|part| match part {
+            KeyPart::Field(name) => Some(name),
+            _ => None,
+        })
+    }
+
+    /// The key of a request, or a bypass where it has none: for [`CachePolicy::request`](crate::CachePolicy::request). What is
+    /// not in the key is removed from a safe request.
+    ///
+    /// ```
+    /// use http::request;
+    /// use larder::policy::{KeyRules, PolicyData};
+    /// use larder::store::PurgeTarget;
+    /// use larder::{CachePolicy, RequestAction};
+    ///
+    /// struct Shop(KeyRules);
+    ///
+    /// impl CachePolicy for Shop {
+    ///     fn request(&self, request: &mut request::Parts, _: &mut PolicyData) -> RequestAction {
+    ///         self.0.key(request)
+    ///     }
+    ///
+    ///     fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
+    ///         self.0.spellings(target)
+    ///     }
+    /// }
+    /// ```
+    pub fn key(&self, request: &mut request::Parts) -> RequestAction {
+        match self.key_of(request) {
+            Ok(key) => RequestAction::Cache(key),
+            Err(error) => RequestAction::bypass(error.as_str()),
+        }
+    }
+
+    fn key_of(&self, request: &mut request::Parts) -> Result<CacheKey, KeyError> {
+        if self.origin.replaces() {
+            CacheKey::check_origin(request)?;
+        }
+        let stays_edited = is_safe(&request.method);
+        let mut edited = Edited::new(request);
+        self.edit(&mut edited);
+        let key = self.key_of_edited(edited.request());
+        if stays_edited && key.is_ok() {
+            if self.query.forwards_as_sent() {
+                edited.undo_queries();
+            }
+            edited.keep();
+        } else {
+            edited.undo();
+        }
+        key
+    }
+
+    /// Removes from a request what is not in its key.
+    fn edit(&self, edited: &mut Edited<'_>) {
+        if self.origin.replaces() {
+            edited.origin(self.origin.authority.as_ref(), self.origin.scheme.as_ref());
+        }
+        if !self.query.is_all() {
+            edited
+                .queries(|query| self.query.changes(query), |query, target| self.query.write(query, target));
+        }
+        if let Some(cookies) = &self.cookies {
+            cookies.edit(edited);
+        }
+    }
+
+    fn key_of_edited(&self, request: &request::Parts) -> Result<CacheKey, KeyError> {
+        let mut key = match self.origin.any {
+            any if any == AnyOrigin::default() => CacheKey::of(request)?,
+            any => CacheKey::of_any(request, any)?,
+        };
+        if let Some(cookies) = &self.cookies {
+            key = cookies.add(key, &request.headers);
+        }
+        Ok(self.parts.iter().fold(key, |key, part| part.add(key, request)))
+    }
+
+    /// Whether a request has something that is not in its key and that is removed from a safe one. What is stored for the answer
+    /// to such a POST ([`StandardPolicy::post`](crate::StandardPolicy::post)) would not be what a GET gets.
+    pub fn leaves_out(&self, request: &request::Parts) -> bool {
+        let mut request = request.clone();
+        let mut edited = Edited::new(&mut request);
+        self.edit(&mut edited);
+        edited.is_another()
+    }
+}
