@@ -261,6 +261,7 @@ impl KeyNames {
 
 /// The prefix and the parts, which have `length` bytes, in one piece. Written in place to keep look-ups cheap: a
 /// `SmallVec` that grows part by part costs more than the rest of a key.
+#[inline(always)] // the length of the prefix and of most parts is known where it is called
 fn concat(prefix: &[u8; 4], parts: [&[u8]; 5], length: usize) -> SmallVec<[u8; INLINE]> {
     fn prefixed(target: &mut [u8], prefix: &[u8; 4], parts: [&[u8]; 5]) {
         let (head, rest) = target.split_at_mut(4);
