@@ -10,6 +10,7 @@
 //! |---|---|---|
 //! | [`accept`] | RFC 9110 12.5 | codings, languages and media types with weights |
 //! | `answer` | RFC 9110 14.6, 15 | the fields of a 206, 304 or 416, and what only the first client gets |
+//! | `browser` | - | a lifetime for clients that is not this cache's |
 //! | `bytes` | - | how values are written down |
 //! | `cache_control` | RFC 9111 5.2 | directives of requests and responses |
 //! | [`cache_status`] | RFC 9211 | reporting what the cache did |
@@ -17,6 +18,7 @@
 //! | `coding` | RFC 9110 8.4 | content codings, and which requests accept them |
 //! | `credentials` | RFC 9111 3.5 | who may share a response |
 //! | `date` | RFC 9110 5.6.7 | HTTP dates |
+//! | `deception` | - | paths that look like those of static files, and are not |
 //! | [`etag`] | RFC 9110 8.8.3 | entity tags: comparison, generation |
 //! | [`fields`] | RFC 9111 3.1 | which fields are stored |
 //! | `framing` | RFC 9112 6 | the length and the transfer coding of a message |
@@ -47,6 +49,7 @@
 
 pub mod accept;
 pub(crate) mod answer;
+pub(crate) mod browser;
 pub(crate) mod bytes;
 pub(crate) mod cache_control;
 pub mod cache_status;
@@ -54,6 +57,7 @@ mod coding;
 pub(crate) mod collapse;
 pub(crate) mod credentials;
 pub(crate) mod date;
+pub(crate) mod deception;
 pub mod etag;
 pub mod fields;
 pub(crate) mod framing;

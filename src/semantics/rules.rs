@@ -23,6 +23,9 @@ pub struct Rules {
     pub codings: accept::Codings,
     /// What must be said before a response is shared between people.
     pub credentials: Credentials,
+    /// Whether a response is refused whose path looks like that of a static file and whose content is of another type, or
+    /// whose path has the marks of web cache deception. Whatever else it says: no policy lifts it.
+    pub deception_guard: bool,
     /// Whether an error is stored that one request can draw by its fields (every 4xx but 404, 410, 414 and 451; 501, 505 and 510).
     pub drawn_errors: bool,
     /// Whether a HEAD for which nothing is stored is sent as a GET, so that the answer can be stored.
@@ -79,6 +82,7 @@ impl Default for Rules {
             client_directives: false,
             codings: accept::Codings::default(),
             credentials: Credentials::Explicit,
+            deception_guard: true,
             drawn_errors: false,
             head_as_get: true,
             heuristic: Some(freshness::Heuristic::default()),

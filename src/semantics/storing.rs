@@ -14,10 +14,15 @@ use super::status::{is_drawn_by_request, is_heuristically_cacheable, is_understo
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NotStored {
+    /// Its key has not been asked for often enough (`Admission` of a policy).
+    Admission,
     /// The request has `Authorization`, and the response does not say that it is shared (RFC 9111 3.5).
     Authorization,
     /// The request has `Cookie`, and the response does not say that it is shared.
     Cookie,
+    /// The path has marks of an attack, by which a cache and a service read it in two ways
+    /// ([`Rules::deception_guard`]).
+    DeceptivePath,
     /// An error that a single request can provoke by its fields, and that says nothing about what others get
     /// ([`Rules::drawn_errors`]).
     DrawnError,
@@ -70,6 +75,8 @@ pub enum NotStored {
     TransferCoding,
     /// The policy stores nothing with this `Content-Type`.
     Type,
+    /// The path looks like that of a static file, and the content is of another type ([`Rules::deception_guard`]).
+    TypeMismatch,
     /// `Vary: *`, or a `Vary` that can't be read.
     Vary,
     /// The policy gives responses like this one no lifetime.
@@ -85,7 +92,8 @@ impl NotStored {
         match self {
             Self::Authorization => shared.authorization,
             Self::Cookie => shared.cookie,
-            Self::Groups
+            Self::DeceptivePath
+            | Self::Groups
             | Self::Hint
             | Self::Malformed
             | Self::NoStore
@@ -95,9 +103,11 @@ impl NotStored {
             | Self::SetCookie
             | Self::Tag
             | Self::Type
+            | Self::TypeMismatch
             | Self::Vary
             | Self::ZeroLifetime => true,
-            Self::DrawnError
+            Self::Admission
+            | Self::DrawnError
             | Self::Incomplete
             | Self::LongFields
             | Self::Method
@@ -125,7 +135,8 @@ impl NotStored {
             && match self {
                 Self::Authorization => shared.authorization,
                 Self::Cookie => shared.cookie,
-                Self::DrawnError
+                Self::Admission
+                | Self::DrawnError
                 | Self::Incomplete
                 | Self::LongFields
                 | Self::Method
@@ -156,8 +167,10 @@ impl NotStored {
     /// A short name in lower case, fit for a structured-field string.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Admission => "admission",
             Self::Authorization => "authorization",
             Self::Cookie => "cookie",
+            Self::DeceptivePath => "deceptive-path",
             Self::DrawnError => "drawn-error",
             Self::Groups => "too-many-groups",
             Self::Hint => "hint",
@@ -183,6 +196,7 @@ impl NotStored {
             Self::TooSmall => "too-small",
             Self::TransferCoding => "transfer-coding",
             Self::Type => "content-type",
+            Self::TypeMismatch => "type-mismatch",
             Self::Vary => "vary",
             Self::ZeroLifetime => "zero-lifetime",
         }

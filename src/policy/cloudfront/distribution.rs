@@ -37,6 +37,7 @@ pub struct Distribution {
     pub(super) cache_tag_header: Option<HeaderName>,
     pub(super) default: Behavior,
     error_responses: Vec<CustomErrorResponse>,
+    guards_deception: bool,
     pub(super) ignores_vary: bool,
     name: Authority,
     /// What of a file has no effect.
@@ -60,14 +61,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    fn of(
-        default: &Behavior,
-        others: &[(Pattern, Behavior)],
-        errors: &[CustomErrorResponse],
-        shares_credentials: bool,
-        name: &Authority,
-    ) -> Self {
-        let rules = rules(errors, shares_credentials);
+    fn of(default: &Behavior, others: &[(Pattern, Behavior)], rules: Rules, name: &Authority) -> Self {
         Self {
             default: BehaviorPlan::of(default),
             others: others.iter().map(|(_, behavior)| BehaviorPlan::of(behavior)).collect(),
@@ -154,13 +148,14 @@ impl Distribution {
     pub fn new(default: impl Into<Behavior>) -> Self {
         let default = default.into();
         let name = Authority::from_static("distribution");
-        let plan = Plan::of(&default, &[], &[], false, &name);
+        let plan = Plan::of(&default, &[], rules(&[], true, false), &name);
         Self {
             behaviors: Vec::new(),
             chooser: Chooser::new(),
             cache_tag_header: None,
             default,
             error_responses: Vec::new(),
+            guards_deception: true,
             ignores_vary: false,
             name,
             notes: Vec::new(),
@@ -193,6 +188,14 @@ impl Distribution {
     pub fn cache_tag_header(mut self, name: HeaderName) -> Self {
         self.cache_tag_header = Some(name);
         self
+    }
+
+    /// Whether a response is refused that web cache deception may be behind; default true, which CloudFront does not do. See
+    /// [`StandardPolicy::deception_guard`](crate::StandardPolicy::deception_guard).
+    #[must_use]
+    pub fn deception_guard(mut self, on: bool) -> Self {
+        self.guards_deception = on;
+        self.settled()
     }
 
     /// Says what is special about errors with one status (`CustomErrorResponses`), in place of what was said of them before.
@@ -289,8 +292,8 @@ impl Distribution {
 
     /// With what is made of the configuration.
     fn settled(mut self) -> Self {
-        let (errors, shares) = (&self.error_responses, self.shares_credentials);
-        let plan = Plan::of(&self.default, &self.behaviors, errors, shares, &self.name);
+        let rules = rules(&self.error_responses, self.guards_deception, self.shares_credentials);
+        let plan = Plan::of(&self.default, &self.behaviors, rules, &self.name);
         self.plan = Arc::new(plan);
         self
     }
@@ -302,7 +305,7 @@ fn error_min_ttl(errors: &[CustomErrorResponse], status: StatusCode) -> Duration
 }
 
 /// The readings of RFC 9111 that CloudFront has.
-fn rules(errors: &[CustomErrorResponse], shares_credentials: bool) -> Rules {
+fn rules(errors: &[CustomErrorResponse], guards_deception: bool, shares_credentials: bool) -> Rules {
     let min_ttls = errors.iter().filter_map(|own| Some((own.error_code, own.error_caching_min_ttl?)));
     // An origin that does not answer counts as one that takes too long.
     let unanswered = error_min_ttl(errors, StatusCode::GATEWAY_TIMEOUT);
@@ -310,6 +313,7 @@ fn rules(errors: &[CustomErrorResponse], shares_credentials: bool) -> Rules {
     Rules {
         client_directives: false,
         credentials: if shares_credentials { Credentials::Rfc9111 } else { Credentials::Explicit },
+        deception_guard: guards_deception,
         drawn_errors: true,
         heuristic: None,
         max_error_lifetime: None,

@@ -57,6 +57,8 @@
 //! - What belongs to one person is not shared: where cookies or `Authorization` go to the origin and are not in the key, an
 //!   answer is stored only if it says `public` or `s-maxage`, and so is one with `Set-Cookie` where cookies are configured.
 //!   CloudFront looks at none of these: [`Distribution::share_credentials`].
+//! - Content that does not fit a path like that of a static file is not stored, for web cache deception may be behind it:
+//!   [`Distribution::deception_guard`].
 //! - What an origin codes by gzip or Brotli is for clients that accept that, whatever was asked for.
 //! - `must-revalidate` and `proxy-revalidate` forbid stale answers, and a malformed `Cache-Control` forbids to store, since
 //!   nobody can say what it means. `no-store` of a request is obeyed.
