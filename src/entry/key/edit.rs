@@ -125,7 +125,10 @@ impl<'a> Edited<'a> {
         self.keep_uris();
         self.before.hosts = Some(lines(&self.request.headers, &header::HOST));
         settle_authority(self.request);
-        if let Some(host) = authority.and_then(|authority| HeaderValue::try_from(authority.as_str()).ok()) {
+        let has_host =
+            self.request.headers.contains_key(header::HOST) || self.request.uri.authority().is_none();
+        let host = authority.filter(|_| has_host).map(|authority| HeaderValue::try_from(authority.as_str()));
+        if let Some(Ok(host)) = host {
             self.request.headers.insert(header::HOST, host);
         }
         each_uri(self.request, |uri| {
@@ -192,13 +195,21 @@ pub(super) fn forget(request: &mut Parts) {
     request.extensions.remove::<Unedited>();
 }
 
-/// Whether every authority that the request names is this one.
+/// Whether the request names this authority, and no other.
 fn has_authority(request: &mut Parts, authority: &Authority) -> bool {
-    let mut hosts = request.headers.get_all(header::HOST).into_iter();
-    let is_host = hosts.next().is_some_and(|host| host.as_bytes() == authority.as_str().as_bytes());
-    let mut has = is_host && hosts.next().is_none();
-    each_uri(request, |uri| has &= uri.authority().is_none_or(|own| own.as_str() == authority.as_str()));
-    has
+    let mut is_named = false;
+    let mut is_alone = true;
+    let mut compare = |named: &[u8]| {
+        is_named = true;
+        is_alone &= named == authority.as_str().as_bytes();
+    };
+    request.headers.get_all(header::HOST).into_iter().for_each(|host| compare(host.as_bytes()));
+    each_uri(request, |uri| {
+        if let Some(named) = uri.authority() {
+            compare(named.as_str().as_bytes());
+        }
+    });
+    is_named && is_alone
 }
 
 fn replace(uri: &mut Uri, edit: impl FnOnce(&mut http::uri::Parts)) {
@@ -227,5 +238,100 @@ fn set_lines(headers: &mut HeaderMap, name: &HeaderName, lines: impl IntoIterato
     headers.remove(name);
     for line in lines {
         headers.append(name, line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn request(uri: &str, fields: &[(&str, &str)]) -> Parts {
+        let mut request = Request::get(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).expect("a request").into_parts().0
+    }
+
+    /// URI, hosts, scheme, cookies.
+    fn seen(request: &Parts) -> (String, Vec<HeaderValue>, Option<Scheme>, Vec<HeaderValue>) {
+        let of = |name: &HeaderName| lines(&request.headers, name).into_vec();
+        (request.uri.to_string(), of(&header::HOST), request.extensions.get().cloned(), of(&header::COOKIE))
+    }
+
+    #[track_caller]
+    fn check_origin(
+        (uri, host): (&str, Option<&str>),
+        (authority, scheme): (Option<&'static str>, Option<Scheme>),
+        expected: Option<(&str, Option<&str>, Option<Scheme>)>,
+    ) {
+        let mut request = request(uri, host.map(|host| ("host", host)).as_slice());
+        let before = seen(&request);
+        let mut edited = Edited::new(&mut request);
+        edited.origin(authority.map(Authority::from_static).as_ref(), scheme.as_ref());
+        assert_eq!(edited.is_another(), expected.is_some(), "{uri} {host:?}");
+        let (uri, hosts, scheme, _) = seen(edited.request());
+        if let Some(expected) = expected {
+            let hosts: Vec<_> = hosts.iter().map(|host| host.to_str().expect("ASCII")).collect();
+            assert_eq!((&*uri, hosts.first().copied(), scheme), expected);
+        }
+        edited.undo();
+        assert_eq!(seen(&request), before);
+    }
+
+    #[test]
+    fn a01_a_request_gets_another_origin_wherever_it_names_one() {
+        let one = Some("one");
+        let https = || Some(Scheme::HTTPS);
+        check_origin(("/x", Some("two")), (one, None), Some(("/x", one, None)));
+        check_origin(("/x", None), (one, None), Some(("/x", one, None)));
+        check_origin(("http://two/x", None), (one, None), Some(("http://one/x", None, None)));
+        check_origin(("http://two/x", Some("two")), (one, None), Some(("http://one/x", one, None)));
+        check_origin(("/x", Some("two:80")), (one, https()), Some(("/x", one, https())));
+        check_origin(("http://two:80/x", None), (None, https()), Some(("https://two/x", None, https())));
+        check_origin(("/x", Some("Two:80")), (None, https()), Some(("/x", Some("two"), https())));
+        check_origin(("/x", Some("two:443")), (None, https()), Some(("/x", Some("two:443"), https())));
+        // As it is already.
+        check_origin(("/x", one), (one, Some(Scheme::HTTP)), None);
+        check_origin(("http://one/x", None), (one, None), None);
+        check_origin(("https://two/x", None), (None, https()), None);
+        check_origin(("/x", Some("two")), (None, None), None);
+    }
+
+    #[test]
+    fn what_was_taken_out_of_a_request_is_given_back_however_often_it_was_edited() {
+        let mut request = request("http://a/x?1", &[("cookie", "a=1"), ("cookie", "b=2"), ("host", "a")]);
+        request.extensions.insert(Scheme::HTTP);
+        let before = seen(&request);
+        for query in ["?2", "", "?3"] {
+            let mut edited = Edited::new(&mut request);
+            edited.queries(|_| true, |_, target| target.push_str(query));
+            edited.cookies(Some(HeaderValue::from_static("c=3")));
+            edited.origin(Some(&Authority::from_static("b")), Some(&Scheme::HTTPS));
+            edited.keep();
+        }
+        let (uri, hosts, scheme, cookies) = seen(&request);
+        assert_eq!((&*uri, scheme), ("https://b/x", Some(Scheme::HTTPS)));
+        assert_eq!(
+            (hosts, cookies),
+            (vec![HeaderValue::from_static("b")], vec![HeaderValue::from_static("c=3")])
+        );
+        restore(&mut request);
+        assert_eq!(seen(&request), before);
+        restore(&mut request);
+        assert_eq!(seen(&request), before);
+    }
+
+    #[test]
+    fn queries_can_be_given_back_alone() {
+        let mut request = request("http://a/x?1", &[("host", "a")]);
+        let mut edited = Edited::new(&mut request);
+        edited.origin(Some(&Authority::from_static("b")), None);
+        edited.queries(|_| true, |_, _| ());
+        assert_eq!(edited.request().uri, "http://b/x");
+        edited.undo_queries();
+        edited.keep();
+        assert_eq!(request.uri, "http://b/x?1");
     }
 }
