@@ -20,7 +20,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{Empty, Full};
-use larder::policy::Policies;
+use larder::policy::{KeyRules, Policies, QueryRules};
 use larder::{CacheBuilder, CacheLayer, CachePolicy, MemoryStore, RequestAction, StandardPolicy};
 use tower::{Layer, Service};
 
@@ -111,6 +111,13 @@ fn table() -> Policies {
         .fold(Policies::new(standard.clone()), |table, path| table.path(path, standard.clone()))
 }
 
+/// Rules that change nothing about the request.
+fn keyed() -> StandardPolicy {
+    let query = QueryRules::all().ignore_trackers().sorted().cleaned();
+    let host = http::uri::Authority::from_static("www.example.com");
+    StandardPolicy::default().key(KeyRules::new().query(query).cookies(["session"]).host(host).mobile())
+}
+
 fn variants(content: &Bytes) -> Vec<Variant> {
     let stored = ByHand { cache_control: "max-age=3600", content: content.clone() };
     let private = ByHand { cache_control: "no-store", content: content.clone() };
@@ -120,6 +127,7 @@ fn variants(content: &Bytes) -> Vec<Variant> {
     let small = MemoryStore::builder().capacity(16 << 20).max_object(1 << 20).build();
     let mut miss = CacheLayer::new(small).layer(stored.clone());
     let of_table = hit_with(table(), &stored);
+    let by_rules = hit_with(keyed(), &stored);
     let mut pass = CacheBuilder::default().policy(Pass).build().layer(stored);
     let mut no_store = CacheLayer::default().layer(private);
     drop(call(&mut hit, request(false, None)));
@@ -137,6 +145,7 @@ fn variants(content: &Bytes) -> Vec<Variant> {
         ),
         ("hit", Box::new(move || drop(black_box(call(&mut hit, request(false, None)))))),
         ("table", of_table),
+        ("keyed", by_rules),
         ("304", Box::new(move || drop(black_box(call(&mut not_modified, request(true, None)))))),
         (
             "miss",

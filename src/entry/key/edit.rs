@@ -10,7 +10,8 @@ use super::target::{any_query, each_uri, scheme, settle_authority};
 
 /// A request that is being edited.
 pub(crate) struct Edited<'a> {
-    before: Unedited,
+    /// Boxed, since most requests are left alone.
+    before: Option<Box<Unedited>>,
     request: &'a mut Parts,
 }
 
@@ -45,10 +46,6 @@ fn put_uris(request: &mut Parts, uris: Uris) {
 }
 
 impl Unedited {
-    fn is_empty(&self) -> bool {
-        self.cookies.is_none() && self.hosts.is_none() && self.scheme.is_none() && self.uris.is_empty()
-    }
-
     /// Of two edits, what was there before the earlier one counts.
     fn or(self, later: Self) -> Self {
         Self {
@@ -76,7 +73,7 @@ impl Unedited {
 
 impl<'a> Edited<'a> {
     pub(crate) fn new(request: &'a mut Parts) -> Self {
-        Self { before: Unedited::default(), request }
+        Self { before: None, request }
     }
 
     /// The request as it is by now.
@@ -84,10 +81,15 @@ impl<'a> Edited<'a> {
         self.request
     }
 
+    fn before(&mut self) -> &mut Unedited {
+        self.before.get_or_insert_default()
+    }
+
     /// Keeps the URIs before the first change to one.
     fn keep_uris(&mut self) {
-        if self.before.uris.is_empty() {
-            self.before.uris = uris_of(self.request);
+        if self.before().uris.is_empty() {
+            let uris = uris_of(self.request);
+            self.before().uris = uris;
         }
     }
 
@@ -115,15 +117,16 @@ impl<'a> Edited<'a> {
         });
     }
 
+    /// Whether the request already names this origin, as far as one is given, and no other.
+    pub(crate) fn has_origin(&mut self, authority: Option<&Authority>, named: Option<&Scheme>) -> bool {
+        authority.is_none_or(|authority| has_authority(self.request, authority))
+            && named.is_none_or(|named| scheme(&self.request.uri, self.request) == Ok(named))
+    }
+
     /// Gives the request another authority, another scheme, or both. The scheme of now says which port is left out.
     pub(crate) fn origin(&mut self, authority: Option<&Authority>, to: Option<&Scheme>) {
-        let to = to.filter(|to| scheme(&self.request.uri, self.request).ok() != Some(*to)).cloned();
-        let authority = authority.filter(|authority| !has_authority(self.request, authority));
-        if to.is_none() && authority.is_none() {
-            return;
-        }
         self.keep_uris();
-        self.before.hosts = Some(lines(&self.request.headers, &header::HOST));
+        self.before().hosts = Some(lines(&self.request.headers, &header::HOST));
         settle_authority(self.request);
         let has_host =
             self.request.headers.contains_key(header::HOST) || self.request.uri.authority().is_none();
@@ -135,29 +138,29 @@ impl<'a> Edited<'a> {
             if uri.authority().is_some() {
                 replace(uri, |parts| {
                     parts.authority = authority.cloned().or(parts.authority.take());
-                    parts.scheme = to.clone().or(parts.scheme.take());
+                    parts.scheme = to.cloned().or(parts.scheme.take());
                 });
             }
         });
         if let Some(to) = to {
-            self.before.scheme = Some(self.request.extensions.insert(to));
+            self.before().scheme = Some(self.request.extensions.insert(to.clone()));
         }
     }
 
     /// Gives the request other cookies, or none.
     pub(crate) fn cookies(&mut self, edited: Option<HeaderValue>) {
-        self.before.cookies = Some(lines(&self.request.headers, &header::COOKIE));
+        self.before().cookies = Some(lines(&self.request.headers, &header::COOKIE));
         set_lines(&mut self.request.headers, &header::COOKIE, edited);
     }
 
     /// Whether anything was edited.
     pub(crate) fn is_another(&self) -> bool {
-        !self.before.is_empty()
+        self.before.is_some()
     }
 
     /// Undoes what was done to queries.
     pub(crate) fn undo_queries(&mut self) {
-        let mut before = self.before.uris.iter();
+        let mut before = self.before.iter().flat_map(|before| &before.uris);
         each_uri(self.request, |uri| {
             if let Some(path) = before.next().and_then(Uri::path_and_query).cloned() {
                 replace(uri, |parts| parts.path_and_query = Some(path));
@@ -167,17 +170,19 @@ impl<'a> Edited<'a> {
 
     /// Undoes all of it.
     pub(crate) fn undo(self) {
-        self.before.restore(self.request);
+        if let Some(before) = self.before {
+            before.restore(self.request);
+        }
     }
 
     /// The request stays as it was edited, unless it is forwarded and nothing is stored: see [`restore`].
     pub(crate) fn keep(self) {
-        if self.before.is_empty() {
+        let Some(later) = self.before else {
             return;
-        }
+        };
         let unedited = match self.request.extensions.remove::<Unedited>() {
-            Some(earlier) => earlier.or(self.before),
-            None => self.before,
+            Some(earlier) => earlier.or(*later),
+            None => *later,
         };
         self.request.extensions.insert(unedited);
     }
@@ -269,7 +274,10 @@ mod tests {
         let mut request = request(uri, host.map(|host| ("host", host)).as_slice());
         let before = seen(&request);
         let mut edited = Edited::new(&mut request);
-        edited.origin(authority.map(Authority::from_static).as_ref(), scheme.as_ref());
+        let authority = authority.map(Authority::from_static);
+        if !edited.has_origin(authority.as_ref(), scheme.as_ref()) {
+            edited.origin(authority.as_ref(), scheme.as_ref());
+        }
         assert_eq!(edited.is_another(), expected.is_some(), "{uri} {host:?}");
         let (uri, hosts, scheme, _) = seen(edited.request());
         if let Some(expected) = expected {

@@ -68,12 +68,6 @@ struct OriginRules {
     scheme: Option<Scheme>,
 }
 
-impl OriginRules {
-    fn replaces(&self) -> bool {
-        self.authority.is_some() || self.scheme.is_some()
-    }
-}
-
 impl KeyRules {
     /// The absolute URI alone.
     pub fn new() -> Self {
@@ -295,13 +289,9 @@ impl KeyRules {
     }
 
     fn key_of(&self, request: &mut request::Parts) -> Result<CacheKey, KeyError> {
-        if self.origin.replaces() {
-            CacheKey::check_origin(request)?;
-        }
         let stays_edited = is_safe(&request.method);
         let mut edited = Edited::new(request);
-        self.edit(&mut edited);
-        let key = self.key_of_edited(edited.request());
+        let key = self.edit(&mut edited).and_then(|()| self.key_of_edited(edited.request()));
         if stays_edited && key.is_ok() {
             if self.query.forwards_as_sent() {
                 edited.undo_queries();
@@ -314,9 +304,11 @@ impl KeyRules {
     }
 
     /// Removes from a request what is not in its key.
-    fn edit(&self, edited: &mut Edited<'_>) {
-        if self.origin.replaces() {
-            edited.origin(self.origin.authority.as_ref(), self.origin.scheme.as_ref());
+    fn edit(&self, edited: &mut Edited<'_>) -> Result<(), KeyError> {
+        let (authority, scheme) = (self.origin.authority.as_ref(), self.origin.scheme.as_ref());
+        if (authority.is_some() || scheme.is_some()) && !edited.has_origin(authority, scheme) {
+            CacheKey::check_origin(edited.request())?;
+            edited.origin(authority, scheme);
         }
         if !self.query.is_all() {
             edited
@@ -325,6 +317,7 @@ impl KeyRules {
         if let Some(cookies) = &self.cookies {
             cookies.edit(edited);
         }
+        Ok(())
     }
 
     fn key_of_edited(&self, request: &request::Parts) -> Result<CacheKey, KeyError> {
@@ -343,8 +336,7 @@ impl KeyRules {
     pub fn leaves_out(&self, request: &request::Parts) -> bool {
         let mut request = request.clone();
         let mut edited = Edited::new(&mut request);
-        self.edit(&mut edited);
-        edited.is_another()
+        self.edit(&mut edited).is_ok() && edited.is_another()
     }
 }
 

@@ -72,7 +72,8 @@ fn has_word(line: &HeaderValue, word: &[u8]) -> bool {
 /// Whether a browser says that it is on a phone: by `Sec-CH-UA-Mobile`, or else by `Mobi` in `User-Agent`, as all of them
 /// have it.
 fn is_mobile(headers: &HeaderMap) -> bool {
-    match headers.get("sec-ch-ua-mobile").map(HeaderValue::as_bytes) {
+    static HINT: HeaderName = HeaderName::from_static("sec-ch-ua-mobile");
+    match headers.get(&HINT).map(HeaderValue::as_bytes) {
         Some(b"?1") => true,
         Some(b"?0") => false,
         _ => contains(headers, &header::USER_AGENT, "Mobi"),
