@@ -26,7 +26,8 @@ origin_proxy proxy            the proxy alone, before any origin
     --listen ADDR             where, default 127.0.0.1:8080
     --host WHOSE              the Host that the origin gets: client, the one that was asked for (default); upstream,
                               the origin's own: then Location and Content-Location are rewritten for the client
-    --profile NAME            default: careful with cookies and credentials; rfc9111: all that the RFC permits
+    --profile NAME            default: careful with cookies and credentials; rfc9111: all that the RFC permits; fastly: what a
+                              Fastly service does
     --policy FILE             what is cached, under which key, for how long; in TOML (docs/POLICY.md). Options outweigh the
                               file, and the file the profile. The file is read again on SIGHUP
     --key-header NAME         a request field that is in every key; may be given more than once

@@ -179,6 +179,8 @@ impl Finish {
 /// Which fields a request has, of those that many requests do not have. One pass costs less than looking each of them up.
 #[derive(Default)]
 struct Present {
+    /// Fields of a CDN's own.
+    cdn: bool,
     cdn_loop: bool,
     connection: bool,
     cookie: bool,
@@ -194,11 +196,17 @@ impl Present {
                 "connection" => present.connection = true,
                 "cookie" => present.cookie = true,
                 "transfer-encoding" => present.transfer_encoding = true,
-                _ => {}
+                name => present.cdn |= is_of_cdn(name),
             }
         }
         present
     }
+}
+
+/// Whether a field is one that CloudFront or Fastly adds, such as `CloudFront-Viewer-Country` and `Fastly-Client-IP`. An origin
+/// that has been behind one of them may believe it, and no client has a say in that.
+fn is_of_cdn(name: &str) -> bool {
+    name.starts_with("cloudfront-") || name.starts_with("fastly-")
 }
 
 /// Whether a request has more fields. Cookies count as one: HTTP/2 may split them (RFC 9113 8.2.3).
@@ -223,6 +231,10 @@ fn tidy(headers: &mut HeaderMap, present: &Present, protocols: Option<HeaderValu
     // This field shows the cache that there is content. The client of the origin makes its own.
     let coding = if present.transfer_encoding { headers.remove(header::TRANSFER_ENCODING) } else { None };
     remove_hop_by_hop(headers);
+    if present.cdn {
+        let names: Vec<_> = headers.keys().filter(|name| is_of_cdn(name.as_str())).cloned().collect();
+        names.iter().for_each(|name| _ = headers.remove(name));
+    }
     if let Some(coding) = coding {
         headers.insert(header::TRANSFER_ENCODING, coding);
     }

@@ -57,12 +57,19 @@ pub fn show_time(time: Duration) -> String {
     if shown.is_empty() { "0s".to_owned() } else { shown }
 }
 
+/// A size as [`size`] reads it.
+pub fn show_size(size: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let fits = |(_, shift): &(&str, u32)| size > 0 && size.trailing_zeros() >= *shift;
+    units.into_iter().find(fits).map_or(size.to_string(), |(unit, shift)| format!("{}{unit}", size >> shift))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn times_and_sizes_are_read() {
+    fn times_and_sizes_are_read_as_they_are_shown() {
         for (text, seconds, shown) in [
             ("0", 0, "0s"),
             ("90", 90, "1m30s"),
@@ -78,8 +85,11 @@ mod tests {
         {
             assert!(time(text).is_err(), "{text}");
         }
-        for (text, bytes) in [("0", 0), ("1k", 1024), ("64MiB", 64 << 20)] {
+        for (text, bytes, shown) in
+            [("0", 0, "0"), ("1k", 1024, "1KiB"), ("64MiB", 64 << 20, "64MiB"), ("1025", 1025, "1025")]
+        {
             assert_eq!(size(text), Ok(bytes));
+            assert_eq!(show_size(bytes), shown);
         }
     }
 }

@@ -2,26 +2,28 @@
 
 mod describe;
 mod error;
+mod fastly;
 mod file;
 mod matcher;
 mod profile;
 #[cfg(unix)]
 mod reload;
+mod rows;
 mod section;
 mod standard;
+mod terms;
 mod values;
 
 use std::path::PathBuf;
 
 use http::header::HeaderName;
-use larder::policy::Policies;
-use larder::{CachePolicy, CachePolicyExt, RequestAction, StandardPolicy};
+use larder::CachePolicy;
 
 pub use self::error::PolicyError;
 pub use self::profile::Profile;
 #[cfg(unix)]
 pub use self::reload::on_signal;
-use self::section::{File, Section};
+use self::section::File;
 
 /// Where a policy comes from. It can be read again while the proxy runs.
 #[derive(Clone, Default)]
@@ -51,24 +53,13 @@ impl Source {
             None => File::default(),
         };
         let profile = self.profile.or(file.profile).unwrap_or_default();
-        let policy = self.standard(profile, &file);
-        Ok(Loaded { description: describe::file(self, profile, &file), policy })
-    }
-
-    fn standard(&self, profile: Profile, file: &File) -> Box<dyn CachePolicy> {
-        let base = self.key_headers.iter().cloned().fold(standard::base(profile), StandardPolicy::key_field);
-        let default = standard::changed(base, &file.default);
-        if file.behavior.is_empty() {
-            return row(default, &file.default);
-        }
-        let policies = Policies::new(row(default.clone(), &file.default));
-        Box::new(file.behavior.iter().fold(policies, |policies, section| {
-            let policy = row(standard::changed(default.clone(), section), section);
-            match section.matcher.clone() {
-                Some(matcher) => policies.when(move |request| matcher.matches(request), policy),
-                None => policies,
+        let policy = match profile {
+            Profile::Default | Profile::Rfc9111 => {
+                rows::table(standard::base(profile), &file, &self.key_headers)
             }
-        }))
+            Profile::Fastly => rows::table(fastly::base(), &file, &self.key_headers),
+        };
+        Ok(Loaded { description: describe::file(self, profile, &file), policy })
     }
 }
 
@@ -83,13 +74,5 @@ pub fn check(source: &Source) -> bool {
             eprintln!("{error}");
             false
         }
-    }
-}
-
-/// A policy, unless the section keeps its requests from the cache. They are forwarded as the policy says.
-fn row(policy: impl CachePolicy, section: &Section) -> Box<dyn CachePolicy> {
-    match section.bypass.clone() {
-        None => Box::new(policy),
-        Some(reason) => Box::new(policy.map_request(move |_, _| RequestAction::bypass(reason.0.clone()))),
     }
 }

@@ -10,15 +10,17 @@ use serde::Deserialize;
 pub enum Profile {
     #[default]
     Default,
+    Fastly,
     Rfc9111,
 }
 
 impl Profile {
-    pub const ALL: [Self; 2] = [Self::Default, Self::Rfc9111];
+    pub const ALL: [Self; 3] = [Self::Default, Self::Fastly, Self::Rfc9111];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Default => "default",
+            Self::Fastly => "fastly",
             Self::Rfc9111 => "rfc9111",
         }
     }

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::policy::matcher::Matcher;
 use crate::policy::profile::Profile;
 use crate::policy::values::{
-    CodingsValue, Comparison, CredentialsValue, HeuristicValue, List, Name, Off, Time, Word,
+    CodingsValue, Comparison, CredentialsValue, ExcessTagsValue, HeuristicValue, LifetimeValue, List, Name,
+    Off, On, Percent, ShortErrors, Size, Status, StatusLifetimes, TagFieldName, Time, Word,
 };
 
 /// A file.
@@ -26,18 +27,31 @@ pub struct Section {
     #[serde(rename = "match", skip_serializing)]
     pub matcher: Option<Matcher>,
 
+    // Every profile.
     pub bypass: Option<Word>,
-
-    // RFC 9111: profiles `default` and `rfc9111`.
-    pub client_directives: Option<bool>,
     pub codings: Option<CodingsValue>,
-    pub credentials: Option<CredentialsValue>,
-    pub drawn_errors: Option<bool>,
     pub forward_fields: Option<List<Name>>,
+    pub jitter: Option<Percent>,
+    pub key_fields: Option<List<Name>>,
+    pub lifetime: Option<LifetimeValue>,
+    pub max_body: Option<Size>,
+    pub min_body: Option<Size>,
+    pub only_types: Option<List<String>>,
+    pub pass_for: Option<Time>,
+    pub status_lifetimes: Option<StatusLifetimes>,
+    pub strip_unkeyed: Option<bool>,
+    pub targets: Option<List<Name>>,
+    pub unkeyed_fields: Option<List<Name>>,
+    pub without_types: Option<List<String>>,
+
+    // `default` and `rfc9111`.
+    pub client_directives: Option<bool>,
+    pub credentials: Option<CredentialsValue>,
+    pub default_lifetime: Option<Time>,
+    pub drawn_errors: Option<bool>,
     pub head_as_get: Option<bool>,
     pub heuristic: Option<Off<HeuristicValue>>,
     pub immutable: Option<bool>,
-    pub key_fields: Option<List<Name>>,
     pub languages: Option<Comparison>,
     pub latency_budget: Option<Off<Time>>,
     pub max_error_lifetime: Option<Off<Time>>,
@@ -47,35 +61,62 @@ pub struct Section {
     pub private_by_key: Option<bool>,
     pub refresh_ahead: Option<Off<Time>>,
     pub stale_if_error: Option<Time>,
-    pub strip_unkeyed: Option<bool>,
-    pub targets: Option<List<Name>>,
-    pub unkeyed_fields: Option<List<Name>>,
+    pub stale_while_revalidate: Option<Time>,
+
+    // `fastly`.
+    pub brotli: Option<bool>,
+    pub cacheable: Option<List<Status>>,
+    pub cacheable_redirects: Option<On>,
+    pub cacheable_success: Option<On>,
+    pub default_ttl: Option<Time>,
+    pub excess_tags: Option<ExcessTagsValue>,
+    pub must_revalidate_counts: Option<bool>,
+    pub no_store_counts: Option<bool>,
+    pub serve_stale: Option<Time>,
+    pub share_with_credentials: Option<bool>,
+    pub short_errors: Option<ShortErrors>,
+    pub tag_fields: Option<List<TagFieldName>>,
 }
 
 /// The keys that only some profiles have.
-pub const OF_PROFILES: [(&[Profile], &[&str]); 1] = [(
-    &[Profile::Default, Profile::Rfc9111],
-    &[
-        "client_directives",
-        "codings",
-        "credentials",
-        "drawn_errors",
-        "forward_fields",
-        "head_as_get",
-        "heuristic",
-        "immutable",
-        "key_fields",
-        "languages",
-        "latency_budget",
-        "max_error_lifetime",
-        "no_vary_search",
-        "partial",
-        "post",
-        "private_by_key",
-        "refresh_ahead",
-        "stale_if_error",
-        "strip_unkeyed",
-        "targets",
-        "unkeyed_fields",
-    ],
-)];
+pub const OF_PROFILES: [(&[Profile], &[&str]); 2] = [
+    (
+        &[Profile::Default, Profile::Rfc9111],
+        &[
+            "client_directives",
+            "credentials",
+            "default_lifetime",
+            "drawn_errors",
+            "head_as_get",
+            "heuristic",
+            "immutable",
+            "languages",
+            "latency_budget",
+            "max_error_lifetime",
+            "no_vary_search",
+            "partial",
+            "post",
+            "private_by_key",
+            "refresh_ahead",
+            "stale_if_error",
+            "stale_while_revalidate",
+        ],
+    ),
+    (
+        &[Profile::Fastly],
+        &[
+            "brotli",
+            "cacheable",
+            "cacheable_redirects",
+            "cacheable_success",
+            "default_ttl",
+            "excess_tags",
+            "must_revalidate_counts",
+            "no_store_counts",
+            "serve_stale",
+            "share_with_credentials",
+            "short_errors",
+            "tag_fields",
+        ],
+    ),
+];

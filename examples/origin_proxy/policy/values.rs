@@ -1,10 +1,12 @@
 //! The values of a policy file: what each may be, and how it is shown.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::Method;
 use http::header::HeaderName;
-use larder::policy::Pattern;
+use http::{Method, StatusCode};
+use larder::policy::fastly::{ExcessTags, TagField};
+use larder::policy::{Lifetime, Pattern, StatusRange};
 use larder::semantics::Credentials;
 use larder::semantics::accept::{Codings, Languages};
 use larder::semantics::freshness::Heuristic;
@@ -45,6 +47,11 @@ by_text!(
     |text| text.parse().map(Self).map_err(|_| format!("'{text}' can't be the name of a field")),
     |name| name.0.as_str().to_owned()
 );
+
+/// The names of a list.
+pub fn names(list: &List<Name>) -> impl Iterator<Item = HeaderName> {
+    list.0.iter().map(|name| name.0.clone())
+}
 
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
@@ -107,10 +114,123 @@ impl Serialize for Time {
     }
 }
 
+/// A number of bytes: a text such as `64KiB`, or a number.
+#[derive(Clone, Copy)]
+pub struct Size(pub u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let size = match Value::deserialize(deserializer)? {
+            Value::Integer(bytes) => {
+                u64::try_from(bytes).map_err(|_| format!("'{bytes}' is no size; it is below 0"))
+            }
+            Value::String(text) => units::size(&text),
+            other => Err(format!("{other} is no size; one looks like \"64KiB\"")),
+        };
+        size.map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&units::show_size(self.0))
+    }
+}
+
+/// A share, from 0 to 100.
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct Percent(pub u8);
+
+impl TryFrom<u8> for Percent {
+    type Error = String;
+
+    fn try_from(percent: u8) -> Result<Self, String> {
+        if percent <= 100 { Ok(Self(percent)) } else { Err(format!("'{percent}' is more than 100 percent")) }
+    }
+}
+
+impl From<Percent> for u8 {
+    fn from(percent: Percent) -> Self {
+        percent.0
+    }
+}
+
+/// Lifetimes by statuses, which are texts: `404`, `200-299` or `5xx`.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(try_from = "BTreeMap<String, LifetimeValue>", into = "BTreeMap<String, LifetimeValue>")]
+pub struct StatusLifetimes(pub Vec<(StatusRange, LifetimeValue)>);
+
+impl TryFrom<BTreeMap<String, LifetimeValue>> for StatusLifetimes {
+    type Error = String;
+
+    fn try_from(table: BTreeMap<String, LifetimeValue>) -> Result<Self, String> {
+        let read = |(text, lifetime): (String, LifetimeValue)| match text.parse() {
+            Ok(range) => Ok((range, lifetime)),
+            Err(error) => Err(format!("'{text}' is no status: {error}")),
+        };
+        table.into_iter().map(read).collect::<Result<_, String>>().map(Self)
+    }
+}
+
+impl From<StatusLifetimes> for BTreeMap<String, LifetimeValue> {
+    fn from(lifetimes: StatusLifetimes) -> Self {
+        lifetimes.0.into_iter().map(|(range, lifetime)| (range.to_string(), lifetime)).collect()
+    }
+}
+
+/// A lifetime: a time, which counts where the response states none, or a table that says how it counts.
+#[derive(Clone, Copy)]
+pub struct LifetimeValue(How);
+
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum How {
+    AtLeast(Time),
+    AtMost(Time),
+    Exactly(Time),
+    UnlessStated(Time),
+}
+
+impl<'de> Deserialize<'de> for LifetimeValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            table @ Value::Table(_) => inner(table).map(Self),
+            time => inner(time).map(|time| Self(How::UnlessStated(time))),
+        }
+    }
+}
+
+impl Serialize for LifetimeValue {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            How::UnlessStated(time) => time.serialize(serializer),
+            how => how.serialize(serializer),
+        }
+    }
+}
+
+impl From<LifetimeValue> for Lifetime {
+    fn from(value: LifetimeValue) -> Self {
+        match value.0 {
+            How::AtLeast(time) => Self::at_least(time.0),
+            How::AtMost(time) => Self::at_most(time.0),
+            How::Exactly(time) => Self::exactly(time.0),
+            How::UnlessStated(time) => Self::unless_stated(time.0),
+        }
+    }
+}
+
 /// One value, or a list of them.
 #[derive(Clone, Serialize)]
 #[serde(transparent)]
 pub struct List<T>(pub Vec<T>);
+
+impl List<String> {
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for List<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -132,6 +252,12 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Off<T> {
             Value::Boolean(false) => Ok(Self(None)),
             value => inner(value).map(|value| Self(Some(value))),
         }
+    }
+}
+
+impl From<Off<Time>> for Option<Duration> {
+    fn from(value: Off<Time>) -> Self {
+        value.0.map(|time| time.0)
     }
 }
 
@@ -234,5 +360,90 @@ impl From<HeuristicValue> for Heuristic {
         heuristic.most = value.most.map_or(heuristic.most, |most| most.0);
         heuristic.percent = value.percent.unwrap_or(heuristic.percent);
         heuristic
+    }
+}
+
+/// A status: a number.
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(try_from = "u16", into = "u16")]
+pub struct Status(pub StatusCode);
+
+impl TryFrom<u16> for Status {
+    type Error = String;
+
+    fn try_from(number: u16) -> Result<Self, String> {
+        StatusCode::from_u16(number).map(Self).map_err(|_| format!("'{number}' is no status"))
+    }
+}
+
+impl From<Status> for u16 {
+    fn from(status: Status) -> Self {
+        status.0.as_u16()
+    }
+}
+
+/// What can be switched on, and not off again.
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(try_from = "bool", into = "bool")]
+pub struct On;
+
+impl TryFrom<bool> for On {
+    type Error = &'static str;
+
+    fn try_from(on: bool) -> Result<Self, &'static str> {
+        if on { Ok(Self) } else { Err("this is 'true', or left out") }
+    }
+}
+
+impl From<On> for bool {
+    fn from(_: On) -> Self {
+        true
+    }
+}
+
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExcessTagsValue {
+    Ignore,
+    Refuse,
+}
+
+impl From<ExcessTagsValue> for ExcessTags {
+    fn from(value: ExcessTagsValue) -> Self {
+        match value {
+            ExcessTagsValue::Ignore => Self::Ignore,
+            ExcessTagsValue::Refuse => Self::Refuse,
+        }
+    }
+}
+
+/// How long a server error is kept, and how long it is served stale then.
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShortErrors {
+    pub lifetime: Time,
+    pub stale: Time,
+}
+
+/// A field with tags: its name, with a comma at the end if commas are between the tags, and not spaces.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TagFieldName {
+    is_listed: bool,
+    name: Name,
+}
+
+by_text!(
+    TagFieldName,
+    |text| {
+        let (name, is_listed) = text.strip_suffix(',').map_or((text, false), |name| (name, true));
+        Ok(Self { is_listed, name: name.to_owned().try_into()? })
+    },
+    |field| format!("{}{}", field.name.0, if field.is_listed { "," } else { "" })
+);
+
+impl From<TagFieldName> for TagField {
+    fn from(field: TagFieldName) -> Self {
+        if field.is_listed { Self::listed(field.name.0) } else { Self::spaced(field.name.0) }
     }
 }

@@ -112,6 +112,33 @@ fn every_key_of_a_policy_file_is_in_the_documents() {
     }
 }
 
+/// The switches of a policy, read from its source.
+fn switches(folder: &str) -> Vec<String> {
+    let files = std::fs::read_dir(root(folder)).unwrap().map(|file| file.unwrap().path());
+    let source: String = files.map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    let methods = source.split("    #[must_use]\n    pub fn ").skip(1);
+    methods.map(|method| method.split(['(', '<']).next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_policy_file_has_every_switch_of_the_policies() {
+    let section = std::fs::read_to_string(root("examples/origin_proxy/policy/section.rs")).unwrap();
+    let switches = [switches("src/policy/standard"), switches("src/policy/fastly")].concat();
+    assert!(switches.len() > 40, "{switches:?}");
+    for switch in switches {
+        let key = match &*switch {
+            "forward_field" => "forward_fields",
+            "key_field" => "key_fields",
+            "lifetime_for" => "lifetime",
+            "status_lifetime" => "status_lifetimes",
+            // For tests.
+            "jitter_seeded" => continue,
+            switch => switch,
+        };
+        assert!(section.contains(&format!("    pub {key}: Option<")), "a file has no key for {switch}");
+    }
+}
+
 #[test]
 fn what_is_wrong_with_a_file_is_reported_with_its_line_and_the_reason() {
     for (text, said) in [
@@ -140,6 +167,22 @@ fn what_is_wrong_with_a_file_is_reported_with_its_line_and_the_reason() {
             "[default]\nbypass = 'No, never'",
             "FILE:2: 'No, never' is no reason; it is a word of a-z, 0-9 and -",
         ),
+        (
+            "profile = 'rfc9111'\n[default]\ndefault_ttl = 1",
+            "FILE:3: 'default_ttl' is a key of profile fastly, and this is rfc9111",
+        ),
+        (
+            "profile = 'fastly'\n[[behavior]]\nmatch = '/'\nstale_if_error = 1",
+            "FILE:4: 'stale_if_error' is a key of profile default and rfc9111, and this is fastly",
+        ),
+        ("[default]\nstatus_lifetimes = { 4x = 1 }", "FILE:2: '4x' is no status: "),
+        ("[default]\nlifetime = { exact = 1 }", "FILE:2: unknown value 'exact'; did you mean 'exactly'?"),
+        ("[default]\nlifetime = 'long'", "FILE:2: 'long' is no time; one looks like 90s or 1h30m"),
+        ("[default]\njitter = 101", "FILE:2: '101' is more than 100 percent"),
+        ("[default]\nmax_body = '1 kilo'", "FILE:2: '1 kilo' is no size; one looks like 64MiB"),
+        ("profile = 'fastly'\n[default]\ncacheable_success = false", "FILE:3: this is 'true', or left out"),
+        ("profile = 'fastly'\n[default]\ncacheable = [404, 42]", "FILE:3: '42' is no status"),
+        ("profile = 'fastly'\n[default]\nshort_errors = { lifetime = 1 }", "FILE:3: missing field `stale`"),
         ("[default]\nimmutable = 'yes'", "FILE:2: invalid type: string \"yes\", expected a boolean"),
         ("[default]\nimmutable = true\nimmutable = false", "FILE:3: duplicate key"),
         ("[default]\nimmutable = ", "FILE:2: "),
@@ -237,6 +280,77 @@ async fn what_bypasses_the_cache_goes_to_the_origin_as_all_else_does() {
 }
 
 #[tokio::test]
+async fn a20_what_a_client_says_of_proxies_in_front_has_no_effect_in_any_profile() {
+    let echo = any(|headers: HeaderMap| async move {
+        let fields: String =
+            headers.iter().map(|(name, value)| format!("{name}: {}\n", value.to_str().unwrap())).collect();
+        ([("cache-control", "max-age=60"), ("vary", "x-forwarded-host, cloudfront-viewer-country")], fields)
+    });
+    let origin = wire::serve_router(Router::new().fallback(echo)).await;
+    for profile in ["default", "rfc9111", "fastly"] {
+        let proxy = Proxy::before(&format!("http://{origin}"), &["--profile", profile]);
+        let forged = [
+            ("x-forwarded-host", "evil"),
+            ("x-forwarded-proto", "evil"),
+            ("x-forwarded-port", "evil"),
+            ("x-original-url", "/evil"),
+            ("x_forwarded_host", "evil"),
+            ("forwarded", "host=evil"),
+            ("cloudfront-viewer-country", "evil"),
+            ("cloudfront-forwarded-proto", "evil"),
+            ("cloudfront-is-mobile-viewer", "evil"),
+            ("fastly-client-ip", "evil"),
+            ("fastly-ssl", "evil"),
+            ("fastly-ff", "evil"),
+            ("fastly-debug", "evil"),
+        ];
+        let seen = wire::get(proxy.address, "/x", &forged).await;
+        assert!(!seen.body.contains("evil"), "{profile}: {}", seen.body);
+        assert!(seen.body.contains(&format!("x-forwarded-host: {}\n", proxy.address)), "{}", seen.body);
+        // Nor do they select: whoever sends none gets the same.
+        assert!(wire::get(proxy.address, "/x", &[]).await.is_hit(), "{profile}");
+        let request = http::Request::post(format!("http://{}/x", proxy.address));
+        let request = forged
+            .iter()
+            .filter(|(name, _)| name.starts_with(['c', 'f']))
+            .fold(request, |request, (name, value)| request.header(*name, *value));
+        let answer = wire::client()
+            .request(request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap())
+            .await
+            .unwrap();
+        let seen = crate::support::bench::read(answer).await;
+        assert!(!seen.body.contains("fastly") && !seen.body.contains("cloudfront"), "{}", seen.body);
+    }
+}
+
+/// What a Fastly service does: Surrogate-Control outweighs all else, and is for caches only.
+#[tokio::test]
+async fn fa1_the_profile_fastly_heeds_surrogate_control_and_keeps_it_from_clients() {
+    let surrogate = any(|uri: Uri| async move {
+        let control = if uri.path() == "/private" { "private" } else { "no-store" };
+        let fields =
+            [("cache-control", control), ("surrogate-control", "max-age=3600"), ("surrogate-key", "a b")];
+        (fields, "content")
+    });
+    let origin = wire::serve_router(Router::new().fallback(surrogate)).await;
+    let classic = toml("profile = 'fastly'\n[[behavior]]\nmatch = '/classic'\nno_store_counts = false");
+    let proxy =
+        Proxy::before(&format!("http://{origin}"), &["--policy", classic.name(), "--key-header", "x-user"]);
+    for (path, told) in [
+        ("/x", "larder; fwd=uri-miss; detail=\"no-store\""),
+        ("/private", "larder; fwd=uri-miss; detail=\"private\""),
+        ("/classic", "larder; fwd=uri-miss; stored; ttl=3600"),
+    ] {
+        for user in ["one", "two"] {
+            let seen = wire::get(proxy.address, path, &[("x-user", user)]).await.told(told);
+            assert_eq!((seen.field("surrogate-control"), seen.field("surrogate-key")), (None, None));
+        }
+    }
+    let seen = wire::get(proxy.address, "/classic", &[("x-user", "two")]).await.told("larder; hit; ttl=3600");
+    assert_eq!((seen.field("surrogate-control"), seen.field("surrogate-key")), (None, None));
+}
+
+#[tokio::test]
 async fn options_outweigh_the_file_and_the_file_the_profile() {
     let cookie = [("cookie", "a=1")];
     // By default, a cookie keeps an answer from being shared; by RFC 9111, it does not.
@@ -267,6 +381,49 @@ async fn options_outweigh_the_file_and_the_file_the_profile() {
             for hit in [false, true] {
                 assert_eq!(wire::get(proxy.address, path, &fields).await.is_hit(), hit, "{path} {fields:?}");
             }
+        }
+    }
+}
+
+#[tokio::test]
+async fn lifetimes_and_limits_of_content_hold_in_each_profile() {
+    let say = any(|uri: Uri| async move {
+        let status = if uri.path() == "/404" { 404 } else { 200 };
+        let kind = if uri.path() == "/video" { "video/mp4" } else { "text/plain" };
+        let control = if uri.path() == "/stated" { "max-age=30" } else { "public" };
+        let status = http::StatusCode::from_u16(status).unwrap();
+        (status, [("content-type", kind), ("cache-control", control)], "content")
+    });
+    let origin = wire::serve_router(Router::new().fallback(say)).await;
+    for (profile, default) in
+        [("default", "default_lifetime"), ("rfc9111", "default_lifetime"), ("fastly", "default_ttl")]
+    {
+        let policy = toml(&format!(
+            r#"
+            profile = "{profile}"
+            [default]
+            {default} = "2m"
+            status_lifetimes = {{ "4xx" = 7, "404" = {{ exactly = "8s" }} }}
+            without_types = "video/*"
+            [[behavior]]
+            match = "/long/*"
+            lifetime = "1d"
+            max_body = 6
+            [[behavior]]
+            match = "/stated"
+            lifetime = {{ at_least = "1h" }}
+            "#
+        ));
+        let proxy = Proxy::before(&format!("http://{origin}"), &["--policy", policy.name()]);
+        for (path, told) in [
+            ("/x", "larder; fwd=uri-miss; stored; ttl=120"),
+            ("/404", "larder; fwd=uri-miss; stored; ttl=8"),
+            ("/video", "larder; fwd=uri-miss; detail=\"content-type\""),
+            ("/long/x", "larder; fwd=uri-miss; detail=\"too-large\""),
+            ("/stated", "larder; fwd=uri-miss; stored; ttl=3600"),
+        ] {
+            let seen = wire::get(proxy.address, path, &[]).await;
+            assert_eq!(seen.cache_status(), told, "{profile} {path}");
         }
     }
 }
