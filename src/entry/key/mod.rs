@@ -64,6 +64,9 @@ enum Kind {
 /// Most keys fit here, so that making one for a look-up does not allocate.
 const INLINE: usize = 96;
 
+/// Most further parts are no longer.
+const SHORT: usize = 48;
+
 const ABSENT: u32 = u32::MAX;
 
 /// Why a request has no key. It is forwarded and nothing is stored.
@@ -173,17 +176,24 @@ impl CacheKey {
 
     fn push_part(&mut self, kind: u8, name: &[u8], value: Option<&[u8]>) {
         // No field or name comes near 4 GiB; only the length prefix of a longer one would be wrong.
-        let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(ABSENT - 1).to_le_bytes();
-        self.bytes.push(kind);
-        self.bytes.extend_from_slice(&length(name));
-        self.bytes.extend_from_slice(name);
-        match value {
-            None => self.bytes.extend_from_slice(&ABSENT.to_le_bytes()),
-            Some(value) => {
-                self.bytes.extend_from_slice(&length(value));
-                self.bytes.extend_from_slice(value);
-            }
+        let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(ABSENT - 1);
+        let (of_name, of_value) = (length(name).to_le_bytes(), value.map_or(ABSENT, length).to_le_bytes());
+        let pieces = [&[kind][..], &of_name, name, &of_value, value.unwrap_or_default()];
+        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        // At once, since each time that a `SmallVec` grows costs more than to copy a short part.
+        let mut short = [0; SHORT];
+        if total > SHORT {
+            self.bytes.reserve(total);
+            pieces.iter().for_each(|piece| self.bytes.extend_from_slice(piece));
+            return;
         }
+        let mut rest = &mut short[..];
+        for piece in pieces {
+            let (place, after) = rest.split_at_mut(piece.len());
+            place.copy_from_slice(piece);
+            rest = after;
+        }
+        self.bytes.extend_from_slice(&short[..total]);
     }
 
     /// The further parts: kind, name, value.

@@ -15,6 +15,7 @@ use http::{Extensions, request};
 use self::cookies::CookieRules;
 use self::part::KeyPart;
 pub use self::query::QueryRules;
+pub(super) use self::spellings::path_of;
 pub use self::trackers::TRACKERS;
 use super::hooks::RequestAction;
 use super::pattern::Selection;
@@ -163,8 +164,7 @@ impl KeyRules {
     }
 
     /// Keys have this host, `host` or `host:port`, whatever host was asked for; and so has each request that the inner service
-    /// gets for the cache's sake. For a service that is one site under several names. With user information it is none, and no
-    /// request has a key.
+    /// gets for the cache's sake. For a service that is one site under several names. User information is left out.
     ///
     /// ```
     /// use larder::policy::KeyRules;
@@ -175,8 +175,8 @@ impl KeyRules {
     pub fn host(mut self, authority: Authority) -> Self {
         self.origin.any.host = false;
         // As keys spell it.
-        let lower = Authority::try_from(authority.as_str().to_ascii_lowercase());
-        self.origin.authority = Some(lower.unwrap_or(authority));
+        let host = authority.as_str().rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
+        self.origin.authority = Some(Authority::try_from(host).unwrap_or(authority));
         self
     }
 

@@ -114,6 +114,15 @@ fn without_query(path: &str) -> Option<&str> {
     path.split_once('?').map(|(path, _)| path)
 }
 
+/// The path that a request has which asks for exactly this target.
+pub(in crate::policy) fn path_of(target: &PurgeTarget) -> Option<&[u8]> {
+    let PurgeTarget::Uri(uri) = target else {
+        return None;
+    };
+    let mut slashes = uri.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    uri[slashes.nth(2)?..].split(|&byte| byte == b'?').next()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
