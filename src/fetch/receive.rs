@@ -55,7 +55,7 @@ impl<S: Store> Fetch<S> {
         let length = body.size_hint().exact();
         self.sent.part = self.part_of(&parts, length);
         let mut assessment = Box::new(self.assess(&parts, received_at));
-        assessment.for_client(&mut parts.headers);
+        assessment.for_client(parts.status, &mut parts.headers, self.exchange.request.rules());
         let is_capped = self.bound(&mut assessment, length);
         let tag = self.tag_kind(&parts, &assessment);
         let received = NewResponse { assessment, is_capped, parts };

@@ -39,6 +39,7 @@ pub use self::report_only::{Report, ReportCounts, ReportOnly};
 pub(crate) use self::snapshot::{CurrentPolicy, RequestPolicy};
 pub use self::standard::StandardPolicy;
 pub use self::status_range::{InvalidStatusRange, StatusRange};
+pub(crate) use self::terms::OfOrigin;
 pub use self::terms::{Terms, VaryRule};
 use crate::semantics::Rules;
 use crate::store::PurgeTarget;
