@@ -64,9 +64,6 @@ enum Kind {
 /// Most keys fit here, so that making one for a look-up does not allocate.
 const INLINE: usize = 96;
 
-/// Most further parts are no longer.
-const SHORT: usize = 48;
-
 const ABSENT: u32 = u32::MAX;
 
 /// Why a request has no key. It is forwarded and nothing is stored.
@@ -176,24 +173,18 @@ impl CacheKey {
 
     fn push_part(&mut self, kind: u8, name: &[u8], value: Option<&[u8]>) {
         // No field or name comes near 4 GiB; only the length prefix of a longer one would be wrong.
-        let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(ABSENT - 1);
-        let (of_name, of_value) = (length(name).to_le_bytes(), value.map_or(ABSENT, length).to_le_bytes());
-        let pieces = [&[kind][..], &of_name, name, &of_value, value.unwrap_or_default()];
-        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
-        // At once, since each time that a `SmallVec` grows costs more than to copy a short part.
-        let mut short = [0; SHORT];
-        if total > SHORT {
-            self.bytes.reserve(total);
-            pieces.iter().for_each(|piece| self.bytes.extend_from_slice(piece));
-            return;
+        let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(ABSENT - 1).to_le_bytes();
+        let of_value = value.map_or(ABSENT.to_le_bytes(), length);
+        let parts: [&[u8]; 5] = [&[kind], &length(name), name, &of_value, value.unwrap_or_default()];
+        let total = parts.iter().map(|part| part.len()).sum();
+        // In one piece: a `SmallVec` that grows piece by piece costs more than the rest of a part.
+        let mut short = [0; 64];
+        if let Some(piece) = short.get_mut(..total) {
+            copy(piece, parts);
+            self.bytes.extend_from_slice(piece);
+        } else {
+            self.bytes.extend_from_slice(&parts.concat());
         }
-        let mut rest = &mut short[..];
-        for piece in pieces {
-            let (place, after) = rest.split_at_mut(piece.len());
-            place.copy_from_slice(piece);
-            rest = after;
-        }
-        self.bytes.extend_from_slice(&short[..total]);
     }
 
     /// The further parts: kind, name, value.
@@ -270,24 +261,32 @@ impl KeyNames {
 
 /// The prefix and the parts, which have `length` bytes, in one piece. Written in place to keep look-ups cheap: a
 /// `SmallVec` that grows part by part costs more than the rest of a key.
+#[inline(always)] // the length of the prefix and of most parts is known where it is called
 fn concat(prefix: &[u8; 4], parts: [&[u8]; 5], length: usize) -> SmallVec<[u8; INLINE]> {
-    fn copy(target: &mut [u8], prefix: &[u8; 4], parts: [&[u8]; 5]) {
-        let (head, mut rest) = target.split_at_mut(4);
+    fn prefixed(target: &mut [u8], prefix: &[u8; 4], parts: [&[u8]; 5]) {
+        let (head, rest) = target.split_at_mut(4);
         head.copy_from_slice(prefix);
-        for part in parts {
-            let (place, after) = rest.split_at_mut(part.len());
-            place.copy_from_slice(part);
-            rest = after;
-        }
+        copy(rest, parts);
     }
     if 4 + length <= INLINE {
         let mut bytes = [0; INLINE];
-        copy(&mut bytes, prefix, parts);
+        prefixed(&mut bytes, prefix, parts);
         SmallVec::from_buf_and_len(bytes, 4 + length)
     } else {
         let mut bytes = vec![0; 4 + length];
-        copy(&mut bytes, prefix, parts);
+        prefixed(&mut bytes, prefix, parts);
         SmallVec::from_vec(bytes)
+    }
+}
+
+/// Copies parts one after the other to the beginning of `target`, which has room for them.
+#[inline(always)]
+fn copy(target: &mut [u8], parts: [&[u8]; 5]) {
+    let mut rest = target;
+    for part in parts {
+        let (place, after) = rest.split_at_mut(part.len());
+        place.copy_from_slice(part);
+        rest = after;
     }
 }
 
