@@ -67,7 +67,7 @@ impl KeyPlan {
         }
         if self.cookies != Selection::None && request.headers.contains_key(header::COOKIE) {
             for (name, value) in sorted_cookies(&request.headers, |name| self.cookies.admits(name)) {
-                key = key.with_cookie_value(name, value);
+                key = key.with_cookie_pair(name.as_bytes(), value);
             }
         }
         Ok(key)
