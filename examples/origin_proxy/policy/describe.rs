@@ -43,7 +43,7 @@ fn shown(value: &Value) -> String {
         Value::Boolean(false) => "no".to_owned(),
         Value::Table(table) => {
             let pairs: Vec<_> = table.iter().map(|(key, value)| format!("{key} {}", shown(value))).collect();
-            pairs.join(", ")
+            pairs.join("; ")
         }
         other => other.to_string(),
     }

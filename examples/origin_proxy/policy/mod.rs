@@ -4,6 +4,7 @@ mod describe;
 mod error;
 mod fastly;
 mod file;
+mod key;
 mod matcher;
 mod profile;
 #[cfg(unix)]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::policy::key::KeySection;
 use crate::policy::matcher::Matcher;
 use crate::policy::profile::Profile;
 use crate::policy::values::{
@@ -32,7 +33,7 @@ pub struct Section {
     pub codings: Option<CodingsValue>,
     pub forward_fields: Option<List<Name>>,
     pub jitter: Option<Percent>,
-    pub key_fields: Option<List<Name>>,
+    pub key: Option<KeySection>,
     pub lifetime: Option<LifetimeValue>,
     pub max_body: Option<Size>,
     pub min_body: Option<Size>,

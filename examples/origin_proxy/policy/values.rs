@@ -37,6 +37,8 @@ macro_rules! by_text {
     };
 }
 
+pub(super) use by_text;
+
 /// A name of fields.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
