@@ -6,11 +6,13 @@ use http::header::{self, HeaderMap};
 use http::{HeaderValue, StatusCode, response};
 
 use super::Fetch;
+use crate::entry::key::asked_path;
 use crate::entry::{Part, ResponseHead};
 use crate::policy::{Judged, Terms, VaryRule};
 use crate::semantics::Rules;
 use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::cache_status::Detail;
+use crate::semantics::deception;
 use crate::semantics::fields::ResponseFields;
 use crate::semantics::framing;
 use crate::semantics::hint::CacheHint;
@@ -75,7 +77,11 @@ impl<S: Store> Fetch<S> {
                 status,
             };
             let unselectable = selectable.as_ref().err().copied();
-            terms.store = terms.of_reuse().enforce_invariants(&fetched, unselectable, rules);
+            let mut store = terms.of_reuse().enforce_invariants(&fetched, unselectable, rules);
+            if store.is_ok() && rules.deception_guard {
+                store = deception::check(&asked_path(&request.parts), status, headers);
+            }
+            terms.store = store;
             selecting = selectable.unwrap_or_default();
             if self.sent.part == Some(Part::Replay) {
                 selecting = selecting.with_field(&request.parts.headers, header::RANGE);

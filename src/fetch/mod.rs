@@ -36,6 +36,7 @@ use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::framing;
 use crate::semantics::head::{self, Agreement};
 use crate::semantics::incumbent::Incumbent;
+use crate::semantics::methods::may_be_conditional;
 use crate::semantics::outgoing::{self, AskedBy};
 use crate::semantics::range::SentRange;
 use crate::semantics::received::{Received, SentView};
@@ -296,7 +297,7 @@ impl<S: Store> Fetch<S> {
     fn asked_by(&self) -> Vec<AskedBy> {
         let Exchange { lookup, plan, request, .. } = &*self.exchange;
         // A POST whose condition fails gets a 412, and no 304 (RFC 9110 13.1.2).
-        let may_ask = !key::is_query_by_post(&request.parts);
+        let may_ask = may_be_conditional(&self.sent.method) && !key::is_query_by_post(&request.parts);
         if lookup.variants.is_empty()
             || !may_ask
             || self.core().unreliable.validations.has(&request.key, request.now)

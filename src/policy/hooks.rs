@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode, request, response};
 use super::PolicyData;
 use crate::entry::key::CacheKey;
 use crate::semantics::Rules;
+use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::cache_status::{Detail, Outcome};
 use crate::semantics::reuse::Forward;
 
@@ -96,6 +97,8 @@ impl<'a> ForwardReason<'a> {
 /// A response of the inner service, and the request that it answers.
 #[non_exhaustive]
 pub struct PolicyExchange<'a> {
+    /// What the response says of caches, as the rules read it and a hint outweighs it.
+    pub(crate) directives: &'a ResponseDirectives,
     /// Whether no client waits for it.
     pub is_background: bool,
     /// The key under which it would be stored.
@@ -118,9 +121,10 @@ impl<'a> PolicyExchange<'a> {
         request: &'a request::Parts,
         response: &'a response::Parts,
         rules: &'a Rules,
+        directives: &'a ResponseDirectives,
         data: &'a PolicyData,
     ) -> Self {
-        Self { is_background: false, key, request, response, rules, sent: None, data }
+        Self { directives, is_background: false, key, request, response, rules, sent: None, data }
     }
 
     /// What `request` has left.

@@ -82,7 +82,7 @@ impl Judged<'_> {
         }
         let mut terms = Terms::from_standard(standard, age, self.max_body, view.directives.unstored());
         terms.store = self.store.and(terms.store);
-        let mut exchange = PolicyExchange::new(key, parts, response, rules, data);
+        let mut exchange = PolicyExchange::new(key, parts, response, rules, &view.directives, data);
         exchange.is_background = self.is_background;
         exchange.sent = self.sent;
         policy.response(&exchange, &mut terms);

@@ -1,6 +1,7 @@
 //! What is cached, under which key, for how long: the decisions that are yours.
 
 mod bypass;
+pub mod cloudfront;
 mod combine;
 mod content_limits;
 mod data;

@@ -20,6 +20,10 @@ pub struct Terms {
     pub(crate) initial_age: Duration,
     /// How old it counts as when it comes in; `None` for what RFC 9111 4.2.3 says.
     pub age: Option<Duration>,
+    /// What credentials forbid, whatever `store` says.
+    pub(crate) credentials: Result<(), NotStored>,
+    /// What no policy that lifts a refusal lifts.
+    pub(crate) firm: Result<(), NotStored>,
     /// Groups (tags) by which it can be purged. Those of `Cache-Groups` are there already, in the scope of their
     /// origin: see [`groups::scoped`]. A response with more than
     /// [`Terms::MAX_GROUPS`] groups, or more than [`Terms::MAX_GROUP_BYTES`] bytes of names, is not stored.
@@ -80,6 +84,8 @@ impl Terms {
     ) -> Self {
         Self {
             age: None,
+            credentials: standard.credentials,
+            firm: standard.firm,
             groups: standard.groups,
             initial_age,
             lifetime: standard.lifetime,

@@ -304,7 +304,7 @@ fn codings(request: &HeaderMap) -> Option<Vec<Weighted>> {
 /// Whether a request accepts a coding (RFC 9110 12.5.3), given in lower case and by its first name. A request without
 /// the field accepts none, because most clients that do not send it can't decode anything; nor does a request whose
 /// field is too long or outside the grammar. This does not allocate, because hits call it.
-pub(super) fn accepts_coding(request: &HeaderMap, coding: &[u8]) -> bool {
+pub(crate) fn accepts_coding(request: &HeaderMap, coding: &[u8]) -> bool {
     if is_longer_than(request, &header::ACCEPT_ENCODING, LONGEST) {
         return false;
     }

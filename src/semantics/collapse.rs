@@ -52,7 +52,11 @@ impl NotShareable {
                 Self::Response
             }
             // Twice in a row, this is what the target always gives, with or without a cookie.
-            NotStored::NeverFresh | NotStored::Status | NotStored::ZeroLifetime
+            NotStored::DeceptivePath
+            | NotStored::NeverFresh
+            | NotStored::Status
+            | NotStored::TypeMismatch
+            | NotStored::ZeroLifetime
                 if status == StatusCode::OK =>
             {
                 Self::Chance { says_so: true }
@@ -164,7 +168,9 @@ mod tests {
             check(reason, &[200, 206, 302], 60, Response);
             check(reason, &[404, 500], 60, CHANCE);
         }
-        for reason in [NotStored::NeverFresh, NotStored::Status] {
+        for reason in
+            [NotStored::DeceptivePath, NotStored::NeverFresh, NotStored::Status, NotStored::TypeMismatch]
+        {
             check(reason, &[200], 0, BELIEVED);
             check(reason, &[201, 302, 404, 500], 0, CHANCE);
         }

@@ -20,6 +20,11 @@ pub(crate) fn is_unsafe(method: &Method) -> bool {
     !is_safe(method) && method != Method::CONNECT
 }
 
+/// Whether conditions mean anything with a method whose answer is stored (RFC 9110 13.2.1).
+pub(crate) fn may_be_conditional(method: &Method) -> bool {
+    *method != Method::OPTIONS
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,6 +17,7 @@
 //! | `coding` | RFC 9110 8.4 | content codings, and which requests accept them |
 //! | `credentials` | RFC 9111 3.5 | who may share a response |
 //! | `date` | RFC 9110 5.6.7 | HTTP dates |
+//! | `deception` | - | paths that look like those of static files, and are not |
 //! | [`etag`] | RFC 9110 8.8.3 | entity tags: comparison, generation |
 //! | [`fields`] | RFC 9111 3.1 | which fields are stored |
 //! | `framing` | RFC 9112 6 | the length and the transfer coding of a message |
@@ -54,6 +55,7 @@ mod coding;
 pub(crate) mod collapse;
 pub(crate) mod credentials;
 pub(crate) mod date;
+pub(crate) mod deception;
 pub mod etag;
 pub mod fields;
 pub(crate) mod framing;

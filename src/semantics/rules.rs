@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use http::Method;
 use http::header::HeaderName;
 
 use super::credentials::Credentials;
+use super::methods::is_retrieval;
 use super::{accept, freshness, targeted, unkeyed};
 
 /// The points at which RFC 9111 leaves a choice, or a careful cache takes a stricter reading.
@@ -20,6 +22,9 @@ pub struct Rules {
     pub codings: accept::Codings,
     /// What must be said before a response is shared between people.
     pub credentials: Credentials,
+    /// Whether a response is refused whose path looks like that of a static file and whose content is of another type, or
+    /// whose path has the marks of web cache deception. Whatever else it says: no policy lifts it.
+    pub deception_guard: bool,
     /// Whether an error is stored that one request can draw by its fields (every 4xx but 404, 410, 414 and 451; 501, 505 and 510).
     pub drawn_errors: bool,
     /// Whether a HEAD for which nothing is stored is sent as a GET, so that the answer can be stored.
@@ -37,6 +42,9 @@ pub struct Rules {
     pub max_error_lifetime: Option<Duration>,
     /// Whether `No-Vary-Search` lets a response answer for queries other than the one it was stored for.
     pub no_vary_search: bool,
+    /// Whether answers to OPTIONS are stored, each under a key of its own. By RFC 9110 9.3.7 they are not cacheable, so
+    /// nobody but the policy can say that they are.
+    pub options: bool,
     /// Whether partial content (206) is stored, combined, and completed by asking for what is missing
     /// (RFC 9111 3.3, 3.4).
     pub partial: bool,
@@ -71,6 +79,7 @@ impl Default for Rules {
             client_directives: false,
             codings: accept::Codings::default(),
             credentials: Credentials::Explicit,
+            deception_guard: true,
             drawn_errors: false,
             head_as_get: true,
             heuristic: Some(freshness::Heuristic::default()),
@@ -79,6 +88,7 @@ impl Default for Rules {
             latency_budget: None,
             max_error_lifetime: Some(Duration::from_secs(300)),
             no_vary_search: true,
+            options: false,
             partial: false,
             pass_for: Duration::from_secs(30),
             post: false,
@@ -89,5 +99,12 @@ impl Default for Rules {
             targets: targeted::DEFAULT_TARGETS.to_vec(),
             unkeyed: unkeyed::UnkeyedFields::default(),
         }
+    }
+}
+
+impl Rules {
+    /// Whether answers to a method are stored for later requests with it.
+    pub(crate) fn store_answers_to(&self, method: &Method) -> bool {
+        is_retrieval(method) || (self.options && *method == Method::OPTIONS)
     }
 }

@@ -7,7 +7,6 @@ use super::cache_control::{RequestDirectives, ResponseDirectives};
 use super::credentials::{CredentialKinds, Credentials};
 use super::fields::ResponseFields;
 use super::freshness::LifetimeSource;
-use super::methods::is_retrieval;
 use super::rules::Rules;
 use super::status::{is_drawn_by_request, is_heuristically_cacheable, is_understood};
 
@@ -19,6 +18,9 @@ pub enum NotStored {
     Authorization,
     /// The request has `Cookie`, and the response does not say that it is shared.
     Cookie,
+    /// The path has marks of an attack, by which a cache and a service read it in two ways
+    /// ([`Rules::deception_guard`]).
+    DeceptivePath,
     /// An error that a single request can provoke by its fields, and that says nothing about what others get
     /// ([`Rules::drawn_errors`]).
     DrawnError,
@@ -71,6 +73,8 @@ pub enum NotStored {
     TransferCoding,
     /// The policy stores nothing with this `Content-Type`.
     Type,
+    /// The path looks like that of a static file, and the content is of another type ([`Rules::deception_guard`]).
+    TypeMismatch,
     /// `Vary: *`, or a `Vary` that can't be read.
     Vary,
     /// The policy gives responses like this one no lifetime.
@@ -86,7 +90,8 @@ impl NotStored {
         match self {
             Self::Authorization => shared.authorization,
             Self::Cookie => shared.cookie,
-            Self::Groups
+            Self::DeceptivePath
+            | Self::Groups
             | Self::Hint
             | Self::Malformed
             | Self::NoStore
@@ -96,6 +101,7 @@ impl NotStored {
             | Self::SetCookie
             | Self::Tag
             | Self::Type
+            | Self::TypeMismatch
             | Self::Vary
             | Self::ZeroLifetime => true,
             Self::DrawnError
@@ -159,6 +165,7 @@ impl NotStored {
         match self {
             Self::Authorization => "authorization",
             Self::Cookie => "cookie",
+            Self::DeceptivePath => "deceptive-path",
             Self::DrawnError => "drawn-error",
             Self::Groups => "too-many-groups",
             Self::Hint => "hint",
@@ -184,6 +191,7 @@ impl NotStored {
             Self::TooSmall => "too-small",
             Self::TransferCoding => "transfer-coding",
             Self::Type => "content-type",
+            Self::TypeMismatch => "type-mismatch",
             Self::Vary => "vary",
             Self::ZeroLifetime => "zero-lifetime",
         }
@@ -235,14 +243,25 @@ pub(crate) struct Exchange<'a> {
 /// # Errors
 ///
 /// The first rule that forbids it.
+#[cfg(test)]
 pub(crate) fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> {
+    admit_method_and_form(exchange, rules)?;
+    admit_as_said(exchange, credentials(exchange, rules), rules)
+}
+
+/// Whether nothing forbids storing but what the response says of that, its status and credentials.
+///
+/// # Errors
+///
+/// The first rule that forbids it.
+pub(crate) fn admit_method_and_form(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> {
     let Exchange { directives, status, .. } = *exchange;
     let is_reusable_post = rules.post
         && exchange.method == Method::POST
         && exchange.names_target
         && status == StatusCode::OK
         && exchange.source.is_explicit(); // RFC 9110 9.3.3
-    if !is_retrieval(exchange.method) && !is_reusable_post {
+    if !rules.store_answers_to(exchange.method) && !is_reusable_post {
         return Err(NotStored::Method);
     }
     if exchange.request_directives.no_store {
@@ -257,18 +276,31 @@ pub(crate) fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotSto
     if directives.malformed {
         return Err(NotStored::Malformed);
     }
-    if directives.must_understand {
-        // 5.2.2.3: with a status that is understood, `no-store` next to it does not count.
-        if !is_understood(status) {
-            return Err(NotStored::NotUnderstood);
-        }
-    } else if directives.no_store {
+    // 5.2.2.3: with a status that is understood, `no-store` next to it does not count.
+    if directives.must_understand && !is_understood(status) {
+        return Err(NotStored::NotUnderstood);
+    }
+    Ok(())
+}
+
+/// Whether what the response says, its status and credentials permit storing. `credentials` is the verdict about these.
+///
+/// # Errors
+///
+/// The first rule that forbids it.
+pub(crate) fn admit_as_said(
+    exchange: &Exchange<'_>,
+    credentials: Result<(), NotStored>,
+    rules: &Rules,
+) -> Result<(), NotStored> {
+    let Exchange { directives, status, .. } = *exchange;
+    if directives.no_store && !directives.must_understand {
         return Err(NotStored::NoStore); // 5.2.2.5
     }
     if directives.private && !is_only_for_this_key(exchange, rules) {
         return Err(NotStored::Private); // 5.2.2.7
     }
-    credentials(exchange, rules)?;
+    credentials?;
     if !(exchange.source.is_explicit() || directives.public || is_heuristically_cacheable(status)) {
         return Err(NotStored::Status);
     }
@@ -280,7 +312,11 @@ pub(crate) fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotSto
 }
 
 /// RFC 9111 3.5 and, if the rules ask for it, the same for cookies.
-fn credentials(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> {
+///
+/// # Errors
+///
+/// The credential that forbids storing.
+pub(crate) fn credentials(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), NotStored> {
     let shared = shared_with(exchange.directives, rules.credentials);
     let unshared = CredentialKinds::of(exchange.request).without(exchange.keyed).without(shared);
     if unshared.authorization {

@@ -11,7 +11,6 @@ use super::fields::ResponseFields;
 use super::freshness::{self, LifetimeSource, single_date};
 use super::groups::{self, CACHE_GROUPS};
 use super::incumbent::Incumbent;
-use super::methods::is_retrieval;
 use super::range::SentRange;
 use super::reuse::Reuse;
 use super::rules::Rules;
@@ -92,6 +91,10 @@ pub(crate) struct Fetched<'a> {
 /// What the standards say of how a response is stored and reused (RFC 9111 3, 5.2.2; RFC 5861; RFC 9875).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StandardTerms {
+    /// Whether it may be shared, as far as credentials are concerned, or why not.
+    pub(crate) credentials: Result<(), NotStored>,
+    /// Whether anything forbids storing that no policy can lift, whatever is said of lifetimes and credentials.
+    pub(crate) firm: Result<(), NotStored>,
     /// Its groups, in the scope of their origin.
     pub(crate) groups: Vec<Box<str>>,
     pub(crate) lifetime: Duration,
@@ -118,7 +121,9 @@ impl StandardTerms {
         let directives = exchange.directives;
         let has_groups = exchange.response_fields.cache_groups;
         let groups = if has_groups { groups::of(exchange.response, &CACHE_GROUPS) } else { Ok(Vec::new()) };
-        let store = match storing::admit(exchange, rules) {
+        let credentials = storing::credentials(exchange, rules);
+        let firm = storing::admit_method_and_form(exchange, rules);
+        let store = match firm.and_then(|()| storing::admit_as_said(exchange, credentials, rules)) {
             // A policy that lifts the refusal of a status or of an error lifts no other one.
             Ok(()) | Err(NotStored::DrawnError | NotStored::Status) if groups.is_err() => {
                 Err(NotStored::Groups)
@@ -126,6 +131,8 @@ impl StandardTerms {
             store => store,
         };
         Self {
+            credentials,
+            firm: if groups.is_err() { firm.and(Err(NotStored::Groups)) } else { firm },
             groups: groups.unwrap_or_default().iter().map(|group| groups::scoped(uri, group)).collect(),
             lifetime,
             must_revalidate: directives.must_revalidate
@@ -177,7 +184,7 @@ impl FinalTerms {
         if status.is_informational() || status == StatusCode::NOT_MODIFIED {
             return Err(NotStored::Status); // RFC 9111 3
         }
-        if !is_retrieval(method) && !names_target {
+        if !rules.store_answers_to(method) && !names_target {
             return Err(NotStored::Method);
         }
         let is_part = status == StatusCode::PARTIAL_CONTENT;

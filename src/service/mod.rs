@@ -123,7 +123,9 @@ impl<I, S: Store> CacheService<I, S> {
         let further = parts.extensions.get::<KeyParts>().cloned();
         let has_content = further.as_ref().is_some_and(KeyParts::has_content);
         let is_query = parts.method == Method::QUERY && has_content;
-        if parts.method != Method::GET && parts.method != Method::HEAD && !is_query {
+        let is_read = parts.method == Method::GET || parts.method == Method::HEAD || is_query;
+        let has_stored_options = !is_read && has_stored_options(&parts, &policy);
+        if !is_read && !has_stored_options {
             let key = match further {
                 None => key,
                 // The answer to a POST may be stored.
@@ -136,7 +138,10 @@ impl<I, S: Store> CacheService<I, S> {
                 self.pass(parts, body, Forward::Method, None, policy, report)
             };
         }
-        let fields = RequestFields::of(&parts.headers);
+        let mut fields = RequestFields::of(&parts.headers);
+        if has_stored_options {
+            (fields.conditions, fields.range) = (false, false); // RFC 9110 13.2.1, 14.2
+        }
         if let Some(reason) = kept_apart(&parts, fields, has_content, &body) {
             report.set_key(&key);
             return self.bypass(parts, body, reason.into(), policy, report);
@@ -145,6 +150,7 @@ impl<I, S: Store> CacheService<I, S> {
             None => key,
             Some(further) => further.key(key, &parts.headers),
         };
+        let key = if has_stored_options { key.for_options() } else { key };
         report.set_key(&key);
         let request = CacheRequest::new(parts, fields, key, core.clock.now(), policy);
         let Some(lookup) = self.shared.store.try_get(&request.key) else {
@@ -532,6 +538,12 @@ impl<I, S: Store> CacheService<I, S> {
         let call = UnsafeCall::new(Arc::clone(&shared), key, bypass, policy.clone());
         reported(shared, policy, call.run(self.inner.clone(), parts, body), report)
     }
+}
+
+/// Whether a request is an OPTIONS about a path whose answers the policy has stored.
+#[cold]
+fn has_stored_options(request: &Parts, policy: &RequestPolicy) -> bool {
+    request.method == Method::OPTIONS && request.uri.path() != "*" && policy.rules(request).options
 }
 
 /// Why a GET, HEAD or QUERY is forwarded as it is; `None` where it is the cache's business. `has_known_content`: that of a

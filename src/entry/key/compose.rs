@@ -62,6 +62,12 @@ impl CacheKey {
         Ok(bytes)
     }
 
+    /// The same for OPTIONS, whose answers have a key of their own where they are stored.
+    #[must_use]
+    pub(crate) fn for_options(self) -> Self {
+        self.with("method", b"OPTIONS")
+    }
+
     /// Adds a part.
     #[must_use]
     pub fn with(mut self, name: &str, value: &[u8]) -> Self {

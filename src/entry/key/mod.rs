@@ -4,6 +4,7 @@ mod bytes;
 mod compose;
 mod edit;
 mod parts;
+mod site;
 mod target;
 
 use std::fmt;
@@ -19,7 +20,8 @@ use self::target::{Targets, authority, scheme, without_default_port};
 pub(crate) use self::edit::{Edited, restore};
 pub use self::parts::KeyParts;
 pub(crate) use self::parts::{as_query, is_query_by_post};
-pub(crate) use self::target::{asked_path, enter, host_of, settle_authority};
+pub(crate) use self::site::Site;
+pub(crate) use self::target::{asked_path, authority_of, each_uri, enter, host_of, settle_authority};
 
 /// The key under which responses are stored: the target URI, and further parts that a policy adds.
 ///

@@ -45,7 +45,7 @@ pub(super) fn leave(request: &mut Parts) {
 pub(super) fn leave(_: &mut Parts) {}
 
 /// Does something to every URI of a request: its own, the one that the client asked for, and the one with which it arrived.
-pub(super) fn each_uri(request: &mut Parts, mut edit: impl FnMut(&mut Uri)) {
+pub(crate) fn each_uri(request: &mut Parts, mut edit: impl FnMut(&mut Uri)) {
     edit(&mut request.uri);
     #[cfg(feature = "axum")]
     {
@@ -123,6 +123,20 @@ pub(crate) fn host_of(request: &Parts) -> Option<&str> {
     let authority = std::str::from_utf8(authority(uri, request).ok()?).ok()?;
     let end = authority.rfind(':').filter(|colon| !authority[*colon..].contains(']'));
     Some(&authority[..end.unwrap_or(authority.len())]).filter(|host| !host.is_empty())
+}
+
+/// The authority that the client asked for, as keys spell it; `None` where there is none.
+///
+/// # Errors
+///
+/// As [`CacheKey::of`](super::CacheKey::of).
+pub(crate) fn authority_of(request: &Parts) -> Result<Option<Cow<'_, str>>, KeyError> {
+    let uri = asked_uri(request);
+    let scheme = scheme(uri, request)?;
+    let authority = authority(uri, request)?;
+    let authority = std::str::from_utf8(authority).map_err(|_| KeyError::Authority)?;
+    let authority = settled(authority, scheme).map_or(Cow::Borrowed(authority), Cow::Owned);
+    Ok(Some(authority).filter(|authority| !authority.is_empty()))
 }
 
 #[cfg(feature = "axum")]

@@ -173,6 +173,14 @@ impl Fastly {
         ])
     }
 
+    /// Whether a response is refused that web cache deception may be behind; default true, which Fastly does not do.
+    /// See [`StandardPolicy::deception_guard`](crate::StandardPolicy::deception_guard).
+    #[must_use]
+    pub fn deception_guard(mut self, on: bool) -> Self {
+        self.rules.deception_guard = on;
+        self
+    }
+
     /// How long a response is fresh where nothing says so; default 3,600 s. The age that it comes with is subtracted, as from
     /// any lifetime.
     #[must_use]

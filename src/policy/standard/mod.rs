@@ -52,6 +52,7 @@ impl StandardPolicy {
         policy.rules.client_directives = true;
         policy.rules.codings = Codings::Negotiated;
         policy.rules.credentials = Credentials::Rfc9111;
+        policy.rules.deception_guard = false;
         policy.rules.drawn_errors = true;
         policy.rules.heuristic = Some(Heuristic::default().with_errors());
         policy.rules.languages = Languages::Negotiated;
@@ -85,6 +86,25 @@ impl StandardPolicy {
     #[must_use]
     pub fn credentials(mut self, credentials: Credentials) -> Self {
         self.rules.credentials = credentials;
+        self
+    }
+
+    /// Whether a response is refused that web cache deception may be behind; default true. Refused is content whose type
+    /// does not fit the extension of its path, such as HTML under `/account/x.css` (`type-mismatch`), and content under a
+    /// path with an encoded dot segment or control character, such as `/static/..%2faccount` (`deceptive-path`). It
+    /// only forbids, whatever `Cache-Control` says. A page under a name such as `/package/chart.js` is refused as well: give
+    /// such paths a policy with the guard off.
+    ///
+    /// ```
+    /// use larder::StandardPolicy;
+    /// use larder::policy::Policies;
+    /// let standard = StandardPolicy::default();
+    /// let policy = Policies::new(standard.clone()).path("/package/*", standard.deception_guard(false));
+    /// # let _ = policy;
+    /// ```
+    #[must_use]
+    pub fn deception_guard(mut self, on: bool) -> Self {
+        self.rules.deception_guard = on;
         self
     }
 

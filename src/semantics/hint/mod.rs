@@ -172,6 +172,7 @@ impl CacheHint {
         }
         let tags = self.tags.iter().filter(|tag| !tag.is_empty());
         if !tags.clone().all(|tag| groups::is_tag(tag)) {
+            terms.firm = terms.firm.and(Err(NotStored::Tag));
             terms.store = terms.store.and(Err(NotStored::Tag));
         }
         terms.groups.extend(tags.filter(|tag| groups::is_tag(tag)).cloned());

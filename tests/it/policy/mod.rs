@@ -1,6 +1,7 @@
 //! Cache policies and their hooks.
 
 mod bypass;
+mod cloudfront;
 mod composed;
 mod content_limits;
 mod fastly;

@@ -1,0 +1,248 @@
+//! What the origin gets to see of a request.
+
+use http::header::{self, HeaderMap, HeaderName};
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderValue, Method, Uri};
+
+use super::key::{KeyedCodings, admitted_query, is_cloudfronts, sorted_cookies};
+use super::names::{CachePolicyConfig, ForwardedHeaders, OriginRequestPolicyConfig};
+use crate::entry::key::each_uri;
+use crate::policy::Selection;
+
+/// What of a request goes to the origin: what is in the key, and what the origin request policy adds.
+#[derive(Clone, Debug)]
+pub(super) struct ForwardPlan {
+    codings: KeyedCodings,
+    pub(super) cookies: [Selection; 2],
+    keyed: Vec<HeaderName>,
+    headers: ForwardedHeaders,
+    query: [Selection; 2],
+}
+
+/// What does not depend on the behavior.
+pub(super) struct ForwardBy<'a> {
+    /// Whether CloudFront's own fields are more than a client's word.
+    pub(super) is_believed: bool,
+    /// Whether the request is forwarded without being looked up, so that its answer is for its client alone.
+    pub(super) is_bypassed: bool,
+    /// Whether parameters of signatures are not part of its query.
+    pub(super) is_signed: bool,
+    pub(super) origin_host: Option<&'a Authority>,
+}
+
+impl ForwardPlan {
+    pub(super) fn of(policy: &CachePolicyConfig, origin: Option<&OriginRequestPolicyConfig>) -> Self {
+        let none = OriginRequestPolicyConfig::new();
+        let origin = origin.unwrap_or(&none);
+        let codings = KeyedCodings { brotli: policy.brotli, gzip: policy.gzip };
+        Self {
+            codings,
+            cookies: [policy.cookies.0.clone(), origin.cookies.0.clone()],
+            keyed: policy.headers.0.clone(),
+            headers: origin.headers.0.clone(),
+            query: [policy.query_strings.0.clone(), origin.query_strings.0.clone()],
+        }
+    }
+
+    /// Whether any cookie goes to the origin.
+    pub(super) fn has_cookies(&self) -> bool {
+        self.cookies.iter().any(|names| *names != Selection::None)
+    }
+
+    fn admits_cookie(&self, name: &str) -> bool {
+        self.cookies.iter().any(|names| names.admits(name))
+    }
+
+    fn admits_parameter(&self, name: &str) -> bool {
+        self.query.iter().any(|names| names.admits(name))
+    }
+
+    /// Whether the policies name or admit a field. What they say of `Cookie` is not said here.
+    pub(super) fn admits(&self, name: &HeaderName) -> bool {
+        if is_always_removed(name) || *name == header::COOKIE {
+            return false;
+        }
+        if self.keyed.contains(name) {
+            return true;
+        }
+        // What is CloudFront's own is no field of a client.
+        let is_viewers = !is_cloudfronts(name);
+        match &self.headers {
+            ForwardedHeaders::None => false,
+            ForwardedHeaders::AllowList(names) => names.contains(name),
+            ForwardedHeaders::AllViewer(own) => is_viewers || own.contains(name),
+            ForwardedHeaders::AllExcept(names) => is_viewers && !names.contains(name),
+        }
+    }
+
+    /// Whether `Accept-Encoding` goes to the origin in its normal form.
+    pub(super) fn normalises_codings(&self) -> bool {
+        self.codings.any()
+    }
+
+    /// Leaves in a request the cookies that go to the origin, by name. The others are nobody's business.
+    pub(super) fn edit_cookies(&self, headers: &mut HeaderMap) {
+        if !headers.contains_key(header::COOKIE) {
+            return;
+        }
+        let line = if self.has_cookies() {
+            let admitted = sorted_cookies(headers, |name| self.admits_cookie(name));
+            let pairs: Vec<_> =
+                admitted.into_iter().map(|(name, value)| [name.as_bytes(), value].join(&b'=')).collect();
+            HeaderValue::from_bytes(&pairs.join(&b"; "[..])).ok().filter(|line| !line.is_empty())
+        } else {
+            None
+        };
+        match line {
+            Some(line) => drop(headers.insert(header::COOKIE, line)),
+            None => drop(headers.remove(header::COOKIE)),
+        }
+    }
+
+    /// Makes of a request what the origin gets to see.
+    pub(super) fn edit(&self, request: &mut Parts, by: &ForwardBy<'_>) {
+        self.edit_query(request, by.is_signed);
+        self.edit_cookies(&mut request.headers);
+        let is_read = is_read(&request.method);
+        let has_own_content = by.is_bypassed || !matches!(request.method, Method::GET | Method::HEAD);
+        let goes = |name: &HeaderName| {
+            let goes_anyway = match *name {
+                header::AUTHORIZATION => !is_read && request.method != Method::OPTIONS,
+                header::UPGRADE => is_websocket(&request.headers),
+                header::COOKIE | header::HOST | header::ACCEPT_ENCODING => true,
+                _ if is_always_removed(name) => false,
+                _ if is_cloudfronts(name) && !by.is_believed => return false,
+                _ => {
+                    is_fixed(name)
+                        || (has_own_content && is_of_content(name))
+                        || is_of_websocket(name, &request.headers)
+                }
+            };
+            goes_anyway || self.admits(name)
+        };
+        let gone: Vec<_> = request.headers.keys().filter(|name| !goes(name)).cloned().collect();
+        for name in gone {
+            request.headers.remove(name);
+        }
+        if self.codings.any() {
+            self.codings.normalise(request.version, &mut request.headers);
+        } else if !self.admits(&header::ACCEPT_ENCODING) {
+            request.headers.remove(header::ACCEPT_ENCODING);
+        }
+        if !self.admits(&header::USER_AGENT) {
+            request.headers.insert(header::USER_AGENT, USER_AGENT);
+        }
+        if !self.admits(&header::HOST) {
+            settle_host(request, by.origin_host);
+        }
+    }
+
+    fn edit_query(&self, request: &mut Parts, is_signed: bool) {
+        each_uri(request, |uri| {
+            let Some(query) = uri.query() else {
+                return;
+            };
+            let admitted = admitted_query(query, is_signed, |name| self.admits_parameter(name));
+            if admitted.as_deref() == Some(query) {
+                return;
+            }
+            let path = match admitted {
+                None => uri.path().to_owned(),
+                Some(query) => format!("{}?{query}", uri.path()),
+            };
+            let mut parts = uri.clone().into_parts();
+            parts.path_and_query = PathAndQuery::try_from(path).ok();
+            // A path with a part of its query is one.
+            if let Ok(edited) = Uri::from_parts(parts) {
+                *uri = edited;
+            }
+        });
+    }
+}
+
+const USER_AGENT: HeaderValue = HeaderValue::from_static("larder");
+
+/// Gives a request the host of the origin in the place of that which the client asked for. Where nobody has said it, there is
+/// none, and an HTTP client fills in its own.
+fn settle_host(request: &mut Parts, host: Option<&Authority>) {
+    let value = host.and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+    match value {
+        Some(value) => drop(request.headers.insert(header::HOST, value)),
+        None => drop(request.headers.remove(header::HOST)),
+    }
+    each_uri(request, |uri| {
+        if uri.authority().is_none() {
+            return;
+        }
+        let mut parts = std::mem::take(uri).into_parts();
+        parts.authority = host.cloned();
+        if host.is_none() {
+            parts.scheme = None;
+        }
+        parts.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
+        if let Ok(settled) = Uri::from_parts(parts) {
+            *uri = settled;
+        }
+    });
+}
+
+/// Whether a method reads what its target gives. Of others `Authorization` goes to the origin.
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::QUERY)
+}
+
+/// What no policy can forward.
+fn is_always_removed(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    matches!(
+        name,
+        "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "upgrade"
+            | "x-forwarded-proto"
+            | "x-real-ip"
+    ) || name.starts_with("x-edge-")
+        || name.starts_with("x-amz-cf-")
+}
+
+/// What goes to the origin without being named: what belongs to the connection, to the way of the request, and to the cache's
+/// own calls, which ask for parts and whether something is still valid.
+fn is_fixed(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "cdn-loop"
+            | "connection"
+            | "if-match"
+            | "if-modified-since"
+            | "if-none-match"
+            | "if-range"
+            | "if-unmodified-since"
+            | "keep-alive"
+            | "max-forwards"
+            | "range"
+            | "transfer-encoding"
+            | "via"
+            | "x-forwarded-for"
+    )
+}
+
+/// What says how the content of a request is read.
+fn is_of_content(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("content-") || matches!(name, "digest" | "repr-digest")
+}
+
+fn is_websocket(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::UPGRADE)
+        .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// What a WebSocket is opened by.
+fn is_of_websocket(name: &HeaderName, headers: &HeaderMap) -> bool {
+    name.as_str().starts_with("sec-websocket-") && is_websocket(headers)
+}

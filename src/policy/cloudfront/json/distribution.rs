@@ -1,0 +1,319 @@
+//! The configuration of a distribution.
+
+use std::marker::PhantomData;
+
+use http::StatusCode;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, IgnoredAny};
+
+use super::error::JsonError;
+use super::set::PolicySet;
+use super::values::{FieldName, List, ListVisitor, Listed, Seconds, Status};
+use crate::policy::cloudfront::distribution::{Behavior, Distribution};
+use crate::policy::cloudfront::error_responses::CustomErrorResponse;
+
+/// `DistributionConfig`. What is no cache's business is known by name, and not looked at.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+pub(super) struct DistributionForm {
+    #[serde(default)]
+    cache_behaviors: List<BehaviorForm>,
+    cache_tag_config: Option<CacheTagForm>,
+    #[serde(default)]
+    custom_error_responses: List<ErrorResponseForm>,
+    default_cache_behavior: BehaviorForm,
+    default_root_object: Option<String>,
+    #[serde(default)]
+    staging: bool,
+    #[serde(rename = "Aliases")]
+    _aliases: Option<IgnoredAny>,
+    #[serde(rename = "AnycastIpListId")]
+    _anycast_ip_list_id: Option<IgnoredAny>,
+    #[serde(rename = "CallerReference")]
+    _caller_reference: Option<IgnoredAny>,
+    #[serde(rename = "CNAMEs")]
+    _cnames: Option<IgnoredAny>,
+    #[serde(rename = "Comment")]
+    _comment: Option<IgnoredAny>,
+    #[serde(rename = "ConnectionFunctionAssociation")]
+    _connection_function_association: Option<IgnoredAny>,
+    #[serde(rename = "ConnectionMode")]
+    _connection_mode: Option<IgnoredAny>,
+    #[serde(rename = "ContinuousDeploymentPolicyId")]
+    _continuous_deployment_policy_id: Option<IgnoredAny>,
+    #[serde(rename = "Enabled")]
+    _enabled: Option<IgnoredAny>,
+    #[serde(rename = "HttpVersion")]
+    _http_version: Option<IgnoredAny>,
+    #[serde(rename = "IPV6Enabled")]
+    _ipv6_enabled: Option<IgnoredAny>,
+    #[serde(rename = "IsIPV6Enabled")]
+    _is_ipv6_enabled: Option<IgnoredAny>,
+    #[serde(rename = "Logging")]
+    _logging: Option<IgnoredAny>,
+    #[serde(rename = "OriginGroups")]
+    _origin_groups: Option<IgnoredAny>,
+    #[serde(rename = "Origins")]
+    _origins: Option<IgnoredAny>,
+    #[serde(rename = "PriceClass")]
+    _price_class: Option<IgnoredAny>,
+    #[serde(rename = "Restrictions")]
+    _restrictions: Option<IgnoredAny>,
+    #[serde(rename = "TenantConfig")]
+    _tenant_config: Option<IgnoredAny>,
+    #[serde(rename = "ViewerCertificate")]
+    _viewer_certificate: Option<IgnoredAny>,
+    #[serde(rename = "ViewerMtlsConfig")]
+    _viewer_mtls_config: Option<IgnoredAny>,
+    #[serde(rename = "WebACLId")]
+    _web_acl_id: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct CacheTagForm {
+    header_name: FieldName,
+}
+
+/// `CacheBehavior`, and `DefaultCacheBehavior`, which has no pattern.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct BehaviorForm {
+    #[serde(default)]
+    allowed_methods: AllowedMethods,
+    cache_policy_id: Option<String>,
+    #[serde(default)]
+    cached_methods: List<CachedMethod>,
+    #[serde(default)]
+    compress: bool,
+    #[serde(default)]
+    function_associations: List<IgnoredAny>,
+    #[serde(default)]
+    lambda_function_associations: List<IgnoredAny>,
+    origin_request_policy_id: Option<String>,
+    path_pattern: Option<String>,
+    response_headers_policy_id: Option<String>,
+    #[serde(default)]
+    trusted_key_groups: Signers,
+    #[serde(default)]
+    trusted_signers: Signers,
+    viewer_protocol_policy: Option<String>,
+    #[serde(rename = "DefaultTTL")]
+    default_ttl: Option<IgnoredAny>,
+    forwarded_values: Option<IgnoredAny>,
+    #[serde(rename = "MaxTTL")]
+    max_ttl: Option<IgnoredAny>,
+    #[serde(rename = "MinTTL")]
+    min_ttl: Option<IgnoredAny>,
+    #[serde(rename = "FieldLevelEncryptionId")]
+    _field_level_encryption_id: Option<IgnoredAny>,
+    #[serde(rename = "GrpcConfig")]
+    _grpc_config: Option<IgnoredAny>,
+    #[serde(rename = "RealtimeLogConfigArn")]
+    _realtime_log_config_arn: Option<IgnoredAny>,
+    #[serde(rename = "SmoothStreaming")]
+    _smooth_streaming: Option<IgnoredAny>,
+    #[serde(rename = "TargetOriginId")]
+    _target_origin_id: Option<IgnoredAny>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum AllowedMethod {
+    Delete,
+    Get,
+    Head,
+    Options,
+    Patch,
+    Post,
+    Put,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "UPPERCASE")]
+enum CachedMethod {
+    Get,
+    Head,
+    Options,
+}
+
+/// `AllowedMethods`, among which the API has `CachedMethods`.
+#[derive(Default)]
+struct AllowedMethods {
+    caches_options: bool,
+}
+
+impl<'de> Deserialize<'de> for AllowedMethods {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let list = ListVisitor { extras: &["CachedMethods"], of: PhantomData::<AllowedMethod> };
+        let Listed { cached, .. } = deserializer.deserialize_any(list)?;
+        let is_options = |method: &AllowedMethod| matches!(method, AllowedMethod::Options);
+        let is_cacheable = |method: &AllowedMethod| {
+            matches!(method, AllowedMethod::Get | AllowedMethod::Head | AllowedMethod::Options)
+        };
+        let cached = cached.unwrap_or_default();
+        if !cached.iter().all(is_cacheable) {
+            return Err(D::Error::custom("`CachedMethods` are `GET`, `HEAD` and `OPTIONS`"));
+        }
+        Ok(Self { caches_options: cached.iter().any(is_options) })
+    }
+}
+
+/// `TrustedKeyGroups` and `TrustedSigners`.
+#[derive(Default)]
+struct Signers {
+    any: bool,
+}
+
+impl<'de> Deserialize<'de> for Signers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let list = ListVisitor { extras: &["Enabled"], of: PhantomData::<IgnoredAny> };
+        let Listed { enabled, items, .. } = deserializer.deserialize_any(list)?;
+        Ok(Self { any: enabled.unwrap_or(!items.is_empty()) })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct ErrorResponseFields {
+    #[serde(rename = "ErrorCachingMinTTL")]
+    error_caching_min_ttl: Option<Seconds>,
+    error_code: Status,
+    #[serde(default)]
+    response_code: Status,
+    response_page_path: Option<String>,
+}
+
+struct ErrorResponseForm(CustomErrorResponse);
+
+impl<'de> Deserialize<'de> for ErrorResponseForm {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let fields = ErrorResponseFields::deserialize(deserializer)?;
+        let code = fields.error_code.0.filter(|code| is_custom(*code)).ok_or_else(|| {
+            let message = "`ErrorCode` is 400, 403, 404, 405, 414, 416, 500, 501, 502, 503 or 504";
+            D::Error::custom(message)
+        })?;
+        let mut response = CustomErrorResponse::new(code);
+        match (fields.response_page_path.filter(|path| !path.is_empty()), fields.response_code.0) {
+            (None, None) => {}
+            (None, Some(_)) => return Err(D::Error::custom("`ResponseCode` needs a `ResponsePagePath`")),
+            (Some(_), None) => return Err(D::Error::custom("`ResponsePagePath` needs a `ResponseCode`")),
+            (Some(path), Some(status)) => {
+                response = response
+                    .page(&path, status)
+                    .map_err(|_| D::Error::custom(format!("`ResponsePagePath` is no path: `{path}`")))?;
+            }
+        }
+        if let Some(Seconds(ttl)) = fields.error_caching_min_ttl {
+            response = response.error_caching_min_ttl(ttl);
+        }
+        Ok(Self(response))
+    }
+}
+
+/// Whether there can be a custom error response for a status.
+fn is_custom(code: StatusCode) -> bool {
+    matches!(code.as_u16(), 400 | 403 | 404 | 405 | 414 | 416 | 500..=504)
+}
+
+impl DistributionForm {
+    /// The distribution, with the policies that its behaviors name.
+    pub(super) fn resolve(self, at: &str, policies: &PolicySet) -> Result<Distribution, JsonError> {
+        let mut notes = Vec::new();
+        if self.default_root_object.is_some_and(|object| !object.is_empty()) {
+            notes.push("DefaultRootObject is not acted on: let the origin answer for /".to_owned());
+        }
+        if self.staging {
+            notes.push("Staging is not acted on: give a staging distribution a name of its own".to_owned());
+        }
+        let path = format!("{at}DefaultCacheBehavior");
+        if self.default_cache_behavior.path_pattern.is_some() {
+            let message = "the default behavior has no pattern";
+            return Err(JsonError::at(format!("{path}.PathPattern"), message));
+        }
+        let default = self.default_cache_behavior.resolve(&path, "default", policies, &mut notes)?;
+        let mut distribution = Distribution::new(default);
+        for (index, behavior) in self.cache_behaviors.0.into_iter().enumerate() {
+            let path = format!("{at}CacheBehaviors[{index}]");
+            let Some(pattern) = behavior.path_pattern.clone() else {
+                return Err(JsonError::at(path, "missing field `PathPattern`"));
+            };
+            let behavior = behavior.resolve(&path, &pattern, policies, &mut notes)?;
+            distribution = distribution.behavior(&pattern, behavior);
+        }
+        for ErrorResponseForm(response) in self.custom_error_responses.0 {
+            distribution = distribution.custom_error_response(response);
+        }
+        if let Some(CacheTagForm { header_name: FieldName(name) }) = self.cache_tag_config {
+            distribution = distribution.cache_tag_header(name);
+        }
+        distribution.notes = notes;
+        Ok(distribution)
+    }
+}
+
+impl BehaviorForm {
+    fn resolve(
+        self,
+        at: &str,
+        pattern: &str,
+        policies: &PolicySet,
+        notes: &mut Vec<String>,
+    ) -> Result<Behavior, JsonError> {
+        let has_old_ttl = self.default_ttl.is_some() || self.max_ttl.is_some() || self.min_ttl.is_some();
+        let Some(id) = self.cache_policy_id else {
+            let message = if self.forwarded_values.is_some() || has_old_ttl {
+                "`ForwardedValues` and lifetimes of a behavior are of the time before cache policies: give it a \
+                 `CachePolicyId`"
+            } else {
+                "missing field `CachePolicyId`"
+            };
+            return Err(JsonError::at(at, message));
+        };
+        if self.forwarded_values.is_some() || has_old_ttl {
+            let message =
+                "`ForwardedValues` and lifetimes of a behavior cannot be there beside a `CachePolicyId`";
+            return Err(JsonError::at(at, message));
+        }
+        let Some(cache_policy) = policies.find_cache_policy(&id) else {
+            return Err(unknown(format!("{at}.CachePolicyId"), "cache policy", &id));
+        };
+        let mut behavior = Behavior::new(cache_policy)
+            .signed(self.trusted_key_groups.any || self.trusted_signers.any)
+            .cache_options(
+                self.allowed_methods.caches_options || self.cached_methods.0.contains(&CachedMethod::Options),
+            );
+        if let Some(id) = self.origin_request_policy_id.filter(|id| !id.is_empty()) {
+            let Some(policy) = policies.find_origin_request_policy(&id) else {
+                return Err(unknown(format!("{at}.OriginRequestPolicyId"), "origin request policy", &id));
+            };
+            behavior = behavior.origin_request_policy(policy);
+        }
+        let has_functions =
+            !(self.function_associations.0.is_empty() && self.lambda_function_associations.0.is_empty());
+        for (is_there, note) in [
+            (self.compress, "Compress is not acted on: put a compressing layer inside of the cache"),
+            (has_functions, "functions are not run"),
+            (
+                self.response_headers_policy_id.is_some_and(|id| !id.is_empty()),
+                "ResponseHeadersPolicyId is not acted on: put a layer that sets fields in front of the cache",
+            ),
+            (
+                self.viewer_protocol_policy.is_some_and(|policy| policy != "allow-all"),
+                "ViewerProtocolPolicy is not acted on: refuse or redirect http in front of the cache",
+            ),
+        ] {
+            if is_there {
+                notes.push(format!("{pattern}: {note}"));
+            }
+        }
+        Ok(behavior)
+    }
+}
+
+fn unknown(path: String, kind: &str, id: &str) -> JsonError {
+    JsonError::at(
+        path,
+        format!("there is no {kind} `{id}`, neither managed nor given beside the distribution"),
+    )
+}

@@ -1,0 +1,188 @@
+//! What is in the key of a request.
+
+use std::borrow::Cow;
+
+use http::header::{self, HeaderMap, HeaderName};
+use http::request::Parts;
+use http::{HeaderValue, Version};
+use smallvec::SmallVec;
+
+use super::names::CachePolicyConfig;
+use crate::entry::key::{CacheKey, KeyError, Site, authority_of};
+use crate::policy::Selection;
+use crate::semantics::accept::{self, accepts_coding};
+use crate::semantics::credentials::cookies;
+
+/// What a cache policy has in its keys.
+#[derive(Clone, Debug)]
+pub(super) struct KeyPlan {
+    pub(super) codings: KeyedCodings,
+    pub(super) cookies: Selection,
+    /// Whether some of the fields are CloudFront's own.
+    pub(super) has_cloudfronts: bool,
+    pub(super) headers: Vec<HeaderName>,
+    pub(super) query: Selection,
+}
+
+impl KeyPlan {
+    pub(super) fn of(policy: &CachePolicyConfig) -> Self {
+        let codings = KeyedCodings { brotli: policy.brotli, gzip: policy.gzip };
+        let is_keyed = |name: &&HeaderName| !(codings.any() && **name == header::ACCEPT_ENCODING);
+        Self {
+            codings,
+            cookies: policy.cookies.0.clone(),
+            has_cloudfronts: policy.headers.0.iter().any(is_cloudfronts),
+            headers: policy.headers.0.iter().filter(is_keyed).cloned().collect(),
+            query: policy.query_strings.0.clone(),
+        }
+    }
+
+    /// The key of a request. `is_signed`: parameters of signatures are not part of its query. `is_believed` says of CloudFront's
+    /// own fields whether what the request has is more than a client's word.
+    pub(super) fn key(
+        &self,
+        site: &Site,
+        request: &Parts,
+        is_signed: bool,
+        is_believed: bool,
+    ) -> Result<CacheKey, KeyError> {
+        let has_all = self.query == Selection::All && !is_signed;
+        let key = CacheKey::of_site(site, request, |query| match has_all {
+            true => Some(Cow::Borrowed(query)),
+            false => admitted_query(query, is_signed, |name| self.query.admits(name)),
+        })?;
+        let mut key = match self.codings.keyed(request) {
+            Some(codings) => key.with("accept-encoding", codings.as_bytes()),
+            None => key,
+        };
+        for name in &self.headers {
+            key = if *name == header::HOST {
+                let host = authority_of(request)?;
+                key.with_field_value(name, host.as_deref().map(str::as_bytes))
+            } else if is_cloudfronts(name) && !is_believed {
+                key.with_field_value(name, None)
+            } else {
+                key.with_field(name, &request.headers)
+            };
+        }
+        if self.cookies != Selection::None && request.headers.contains_key(header::COOKIE) {
+            for (name, value) in sorted_cookies(&request.headers, |name| self.cookies.admits(name)) {
+                key = key.with_cookie_value(name, value);
+            }
+        }
+        Ok(key)
+    }
+}
+
+/// The codings that count in `Accept-Encoding`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KeyedCodings {
+    pub(super) brotli: bool,
+    pub(super) gzip: bool,
+}
+
+impl KeyedCodings {
+    pub(super) fn any(self) -> bool {
+        self.brotli || self.gzip
+    }
+
+    /// What of `Accept-Encoding` is in the key.
+    pub(super) fn keyed(self, request: &Parts) -> Option<&'static str> {
+        if !self.any() || request.version == Version::HTTP_10 {
+            return None;
+        }
+        let accepted = AcceptedCodings::of(&request.headers);
+        match (self.brotli && accepted.brotli, self.gzip && accepted.gzip) {
+            (true, true) => Some("br,gzip"),
+            (true, false) => Some("br"),
+            (false, true) => Some("gzip"),
+            (false, false) => None,
+        }
+    }
+
+    /// Gives a request that is forwarded the `Accept-Encoding` that the key is made of.
+    pub(super) fn normalise(self, version: Version, headers: &mut HeaderMap) {
+        if version == Version::HTTP_10 {
+            headers.remove(header::ACCEPT_ENCODING);
+            return;
+        }
+        let names = [("br", self.brotli), ("gzip", self.gzip)];
+        let names = names.into_iter().filter_map(|(name, on)| on.then_some(name));
+        accept::Codings::cloudfront(names).normalise(headers);
+    }
+}
+
+/// Which of the two codings a request accepts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct AcceptedCodings {
+    brotli: bool,
+    gzip: bool,
+}
+
+impl AcceptedCodings {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut lines = headers.get_all(header::ACCEPT_ENCODING).into_iter();
+        let first = lines.next();
+        match (first, lines.next()) {
+            (None, _) => Self::default(),
+            (Some(line), None) => Self::of_plain(line).unwrap_or_else(|| Self::of_any(headers)),
+            (Some(_), Some(_)) => Self::of_any(headers),
+        }
+    }
+
+    /// Of a line like those of browsers: known names without weights. Each hit has one.
+    fn of_plain(line: &HeaderValue) -> Option<Self> {
+        let mut accepted = Self::default();
+        for member in line.as_bytes().split(|&byte| byte == b',') {
+            match member.trim_ascii() {
+                b"br" => accepted.brotli = true,
+                b"gzip" => accepted.gzip = true,
+                b"deflate" | b"identity" | b"zstd" => {}
+                _ => return None,
+            }
+        }
+        Some(accepted)
+    }
+
+    fn of_any(headers: &HeaderMap) -> Self {
+        Self { brotli: accepts_coding(headers, b"br"), gzip: accepts_coding(headers, b"gzip") }
+    }
+}
+
+/// Whether it is a field that CloudFront sets, and nobody else.
+pub(super) fn is_cloudfronts(name: &HeaderName) -> bool {
+    name.as_str().starts_with("cloudfront-")
+}
+
+/// The parameters by which a signed URL is one.
+const SIGNATURE: [&str; 5] = ["Expires", "Policy", "Signature", "Key-Pair-Id", "Hash-Algorithm"];
+
+/// The parameters of a query whose names are admitted, as they were sent; `None` where there is none. In a signed URL those of
+/// its signature are not.
+pub(super) fn admitted_query<'a>(
+    query: &'a str,
+    is_signed: bool,
+    admits: impl Fn(&str) -> bool,
+) -> Option<Cow<'a, str>> {
+    let is_admitted = |parameter: &&str| {
+        let name = parameter.split('=').next().unwrap_or_default();
+        admits(name) && !(is_signed && SIGNATURE.contains(&name))
+    };
+    if query.split('&').all(|parameter| is_admitted(&parameter)) {
+        return Some(query.into());
+    }
+    let admitted: SmallVec<[&str; 8]> = query.split('&').filter(is_admitted).collect();
+    (!admitted.is_empty()).then(|| admitted.join("&").into())
+}
+
+/// The cookies of a request whose names are admitted, by name, and those of one name in their order. What is not of the form
+/// `name=value` is no cookie.
+pub(super) fn sorted_cookies(
+    headers: &HeaderMap,
+    admits: impl Fn(&str) -> bool,
+) -> SmallVec<[(&str, &[u8]); 8]> {
+    let named = cookies(headers).filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)));
+    let mut admitted: SmallVec<[_; 8]> = named.filter(|(name, _)| !name.is_empty() && admits(name)).collect();
+    admitted.sort_by_key(|(name, _)| *name);
+    admitted
+}

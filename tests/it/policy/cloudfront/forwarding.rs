@@ -1,0 +1,322 @@
+//! What the origin gets to see.
+
+use http::uri::Authority;
+use http::{HeaderName, Method, header};
+use larder::policy::cloudfront::{
+    CacheCookieBehavior, CacheHeaderBehavior, CachePolicyConfig, CacheQueryStringBehavior, Distribution,
+    OriginRequestCookieBehavior, OriginRequestHeaderBehavior, OriginRequestPolicyConfig,
+    OriginRequestQueryStringBehavior,
+};
+
+use super::{bench, lifetimes};
+use crate::support::{Bench, Reply};
+
+/// The fields that the origin has got, by name.
+fn seen(bench: &Bench) -> Vec<(String, String)> {
+    let last = bench.origin.last();
+    let mut seen: Vec<_> = last
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+        .collect();
+    seen.sort();
+    seen
+}
+
+fn has(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// What a browser sends, and what nobody should.
+const BROWSERS: [(&str, &str); 22] = [
+    ("accept", "text/html"),
+    ("accept-language", "de"),
+    ("authorization", "Basic eA=="),
+    ("cache-control", "max-age=0"),
+    ("cdn-loop", "edge"),
+    ("cloudfront-viewer-country", "DE"),
+    ("content-type", "text/plain"),
+    ("cookie", "z=1; a=2"),
+    ("expect", "x"),
+    ("origin", "https://a.example"),
+    ("proxy-authorization", "Basic eA=="),
+    ("referer", "https://a.example/"),
+    ("te", "trailers"),
+    ("user-agent", "browser"),
+    ("via", "1.1 edge"),
+    ("x-amz-cf-id", "1"),
+    ("x-edge-location", "1"),
+    ("x-forwarded-for", "192.0.2.1"),
+    ("x-forwarded-host", "evil.example"),
+    ("x-forwarded-proto", "https"),
+    ("x-http-method-override", "DELETE"),
+    ("x-real-ip", "192.0.2.1"),
+];
+
+#[tokio::test]
+async fn cf14_without_an_origin_request_policy_the_origin_sees_the_key_and_the_fixed_fields() {
+    let bench = bench(Distribution::new(CachePolicyConfig::caching_optimized()), [Reply::new("x")]);
+    bench.get_with("/a?b", &BROWSERS).await;
+    let fixed = [
+        ("cdn-loop", "edge"),
+        ("user-agent", "larder"),
+        ("via", "1.1 edge"),
+        ("x-forwarded-for", "192.0.2.1"),
+    ];
+    assert_eq!(seen(&bench), has(&fixed));
+    assert_eq!(bench.origin.last().uri, "/a");
+}
+
+#[tokio::test]
+async fn cf4_everything_of_the_viewer_is_forwarded_except_what_never_is() {
+    let distribution = Distribution::new(lifetimes(0, 60, 60))
+        .origin_request_policy(OriginRequestPolicyConfig::all_viewer());
+    let bench = bench(distribution, [Reply::new("x")]);
+    bench.get_with("/a?b", &BROWSERS).await;
+    let expected = [
+        ("accept", "text/html"),
+        ("accept-language", "de"),
+        ("authorization", "Basic eA=="),
+        ("cache-control", "max-age=0"),
+        ("cdn-loop", "edge"),
+        ("content-type", "text/plain"),
+        ("cookie", "a=2; z=1"),
+        ("expect", "x"),
+        ("host", "example.com"),
+        ("origin", "https://a.example"),
+        ("referer", "https://a.example/"),
+        ("user-agent", "browser"),
+        ("via", "1.1 edge"),
+        ("x-forwarded-for", "192.0.2.1"),
+        ("x-forwarded-host", "evil.example"),
+        ("x-http-method-override", "DELETE"),
+    ];
+    assert_eq!(seen(&bench), has(&expected));
+    assert_eq!(bench.origin.last().uri, "/a?b");
+}
+
+/// What of `a`, `b` and `c` goes to the origin, as query parameters, cookies and header fields.
+async fn forwarded(
+    policy: CachePolicyConfig,
+    origin: Option<OriginRequestPolicyConfig>,
+) -> (String, String, String) {
+    let distribution = Distribution::new(policy);
+    let distribution = match origin {
+        Some(origin) => distribution.origin_request_policy(origin),
+        None => distribution,
+    };
+    let bench = bench(distribution, [Reply::new("x")]);
+    let fields = [("cookie", "a=1; b=1; c=1"), ("a", "1"), ("b", "1"), ("c", "1")];
+    bench.get_with("/?a&b&c", &fields).await;
+    let last = bench.origin.last();
+    let query = last.uri.query().unwrap_or_default().replace('&', "");
+    let cookies = last.headers.get("cookie").map(|line| line.to_str().unwrap()).unwrap_or_default();
+    let cookies = cookies.replace("=1", "").replace("; ", "");
+    let fields = ["a", "b", "c"].into_iter().filter(|name| last.headers.contains_key(*name)).collect();
+    (query, cookies, fields)
+}
+
+#[tokio::test]
+async fn cf4_what_is_keyed_or_admitted_goes_to_the_origin() {
+    use CacheCookieBehavior as Keyed;
+    use OriginRequestCookieBehavior as Sent;
+    let name = HeaderName::from_static;
+    for (keyed, keyed_query, sent, sent_query, expected) in [
+        (Keyed::allow_list(["a"]), CacheQueryStringBehavior::allow_list(["a"]), None, None, "a"),
+        (
+            Keyed::allow_list(["a"]),
+            CacheQueryStringBehavior::allow_list(["a"]),
+            Some(Sent::allow_list(["b"])),
+            Some(OriginRequestQueryStringBehavior::allow_list(["b"])),
+            "ab",
+        ),
+        (
+            Keyed::allow_list(["a"]),
+            CacheQueryStringBehavior::allow_list(["a"]),
+            Some(Sent::all()),
+            Some(OriginRequestQueryStringBehavior::all()),
+            "abc",
+        ),
+        (
+            Keyed::allow_list(["a"]),
+            CacheQueryStringBehavior::allow_list(["a"]),
+            Some(Sent::all_except(["a", "b"])),
+            Some(OriginRequestQueryStringBehavior::all_except(["a", "b"])),
+            "ac",
+        ),
+        (
+            Keyed::all_except(["a"]),
+            CacheQueryStringBehavior::all_except(["a"]),
+            Some(Sent::allow_list(["a"])),
+            Some(OriginRequestQueryStringBehavior::allow_list(["a"])),
+            "abc",
+        ),
+        (
+            Keyed::all_except(["a", "b"]),
+            CacheQueryStringBehavior::all_except(["a", "b"]),
+            Some(Sent::deny_list(["b", "c"])),
+            Some(OriginRequestQueryStringBehavior::deny_list(["b", "c"])),
+            "ac",
+        ),
+        (Keyed::all(), CacheQueryStringBehavior::all(), Some(Sent::none()), None, "abc"),
+        (
+            Keyed::none(),
+            CacheQueryStringBehavior::none(),
+            Some(Sent::allow_list(["c"])),
+            Some(OriginRequestQueryStringBehavior::allow_list(["c"])),
+            "c",
+        ),
+    ] {
+        let policy = lifetimes(0, 60, 60).cookie_behavior(keyed).query_string_behavior(keyed_query);
+        let origin = sent.map(|sent| {
+            let origin = OriginRequestPolicyConfig::new().cookie_behavior(sent);
+            origin.query_string_behavior(sent_query.unwrap_or_default())
+        });
+        let (query, cookies, fields) = forwarded(policy, origin).await;
+        assert_eq!((&*query, &*cookies, &*fields), (expected, expected, ""));
+    }
+    for (sent, expected) in [
+        (OriginRequestHeaderBehavior::none(), "a"),
+        (OriginRequestHeaderBehavior::allow_list([name("b")]), "ab"),
+        (OriginRequestHeaderBehavior::all(), "abc"),
+        (OriginRequestHeaderBehavior::all_except([name("a"), name("b")]), "ac"),
+    ] {
+        let policy = lifetimes(0, 60, 60).header_behavior(CacheHeaderBehavior::allow_list([name("a")]));
+        let origin = OriginRequestPolicyConfig::new().header_behavior(sent);
+        let (query, cookies, fields) = forwarded(policy, Some(origin)).await;
+        assert_eq!((&*query, &*cookies, &*fields), ("", "", expected));
+    }
+}
+
+#[tokio::test]
+async fn cf14_the_host_is_the_origins_unless_it_is_forwarded() {
+    let distribution = || Distribution::new(lifetimes(0, 60, 60));
+    let of = async |distribution: Distribution, uri: &str| {
+        let bench = bench(distribution, [Reply::new("x")]);
+        bench.get(uri).await;
+        let last = bench.origin.last();
+        (last.headers.get("host").map(|host| host.to_str().unwrap().to_owned()), last.uri.to_string())
+    };
+    let host = Authority::from_static("origin.example");
+    assert_eq!(of(distribution(), "/a").await, (None, "/a".into()));
+    assert_eq!(of(distribution(), "http://example.com/a").await, (None, "/a".into()));
+    let own = Some("origin.example".to_owned());
+    assert_eq!(of(distribution().origin_host(host.clone()), "/a").await, (own.clone(), "/a".into()));
+    let settled = of(distribution().origin_host(host.clone()), "http://example.com/a").await;
+    assert_eq!(settled, (own, "http://origin.example/a".into()));
+    let forwards =
+        distribution().origin_host(host).origin_request_policy(OriginRequestPolicyConfig::host_header_only());
+    let kept = of(forwards, "http://example.com/a").await;
+    assert_eq!(kept, (Some("example.com".into()), "http://example.com/a".into()));
+}
+
+#[tokio::test]
+async fn a_post_reaches_the_origin_with_its_content_fields_and_its_credentials() {
+    let bench = bench(Distribution::new(CachePolicyConfig::caching_optimized()), [Reply::new("x")]);
+    let fields = [
+        ("authorization", "Basic eA=="),
+        ("content-length", "3"),
+        ("content-type", "text/plain"),
+        ("cookie", "a=1"),
+        ("if-match", "\"1\""),
+        ("x-csrf", "1"),
+    ];
+    bench.send(Method::POST, "/a?b", &fields).await;
+    let expected = [
+        ("authorization", "Basic eA=="),
+        ("content-length", "3"),
+        ("content-type", "text/plain"),
+        ("if-match", "\"1\""),
+        ("user-agent", "larder"),
+    ];
+    assert_eq!(seen(&bench), has(&expected));
+    assert_eq!(bench.origin.last().uri, "/a");
+}
+
+#[tokio::test]
+async fn cf11_where_no_cookies_are_configured_none_goes_up_and_none_comes_down() {
+    let reply = || Reply::cc("x", "max-age=60").field("set-cookie", "s=1");
+    let disabled = CachePolicyConfig::caching_disabled();
+    let distribution = Distribution::new(CachePolicyConfig::caching_optimized()).behavior("/off/*", disabled);
+    let bench = bench(distribution, [reply()]);
+    for (method, path) in [
+        (Method::GET, "/"),
+        (Method::GET, "/"),
+        (Method::POST, "/"),
+        (Method::GET, "/off/x"),
+        (Method::PUT, "/off/x"),
+    ] {
+        let seen = bench.send(method.clone(), path, &[("cookie", "s=1")]).await;
+        assert_eq!(seen.field("set-cookie"), None, "{method} {path}");
+        assert!(!bench.origin.last().headers.contains_key("cookie"), "{method} {path}");
+    }
+    // Also where the response is validated, and where it is not stored.
+    bench.origin.then(reply().field("cache-control", "no-store"));
+    assert_eq!(bench.get("/other").await.field("set-cookie"), None);
+}
+
+#[tokio::test]
+async fn cf11_where_cookies_are_configured_a_cookie_is_set_for_all_only_if_the_response_says_so() {
+    let policy = lifetimes(0, 60, 60).cookie_behavior(CacheCookieBehavior::allow_list(["lang"]));
+    let sets = |cache_control| Reply::cc("x", cache_control).field("set-cookie", "lang=de");
+    let of = |distribution| bench(distribution, [sets("max-age=60")]);
+    let bench = of(Distribution::new(policy.clone()));
+    let seen = bench.get("/").await;
+    assert_eq!(seen.field("set-cookie"), Some("lang=de"));
+    seen.told("larder; fwd=uri-miss; detail=\"set-cookie\"");
+    bench.origin.then(sets("public, max-age=60"));
+    bench.get("/").await;
+    assert_eq!(bench.get("/").await.told("larder; hit; ttl=60").field("set-cookie"), Some("lang=de"));
+    bench.origin.then(sets("max-age=60, no-cache=\"set-cookie\""));
+    bench.get("/one").await;
+    assert_eq!(bench.get("/one").await.told("larder; hit; ttl=60").field("set-cookie"), None);
+    let bench = of(Distribution::new(policy).share_credentials(true));
+    bench.get("/").await;
+    assert_eq!(bench.get("/").await.told("larder; hit; ttl=60").field("set-cookie"), Some("lang=de"));
+}
+
+#[tokio::test]
+async fn what_a_person_gets_is_shared_only_if_the_key_has_the_credential_or_the_switch_says_so() {
+    let distribution = || {
+        Distribution::new(lifetimes(0, 60, 60)).origin_request_policy(OriginRequestPolicyConfig::all_viewer())
+    };
+    let person = [("authorization", "Basic eA==")];
+    let bench = bench(distribution(), [Reply::cc("x", "max-age=60")]);
+    bench.get_with("/", &person).await.told("larder; fwd=uri-miss; detail=\"authorization\"");
+    bench.get_with("/", &[("cookie", "a=1")]).await.told("larder; fwd=uri-miss; detail=\"cookie\"");
+    let bench = super::bench(distribution().share_credentials(true), [Reply::cc("x", "max-age=60")]);
+    bench.get_with("/", &person).await.told("larder; fwd=uri-miss; stored; ttl=60");
+    assert!(bench.get_with("/", &[("authorization", "Basic eQ=="), ("cookie", "a=1")]).await.is_hit());
+    // A minimum lifts what the response says of storing, and not this.
+    let forced = Distribution::new(lifetimes(60, 60, 60))
+        .origin_request_policy(OriginRequestPolicyConfig::all_viewer());
+    let bench = super::bench(forced, [Reply::cc("x", "no-store")]);
+    bench.get_with("/", &person).await.told("larder; fwd=uri-miss; detail=\"authorization\"");
+    bench.get("/").await.told("larder; fwd=uri-miss; stored; ttl=60");
+    let keyed =
+        lifetimes(0, 60, 60).header_behavior(CacheHeaderBehavior::allow_list([header::AUTHORIZATION]));
+    let bench = super::bench(Distribution::new(keyed), [Reply::cc("x", "max-age=60")]);
+    bench.get_with("/", &person).await;
+    assert!(bench.get_with("/", &person).await.is_hit());
+    assert!(!bench.get_with("/", &[("authorization", "Basic eQ==")]).await.is_hit());
+}
+
+#[tokio::test]
+async fn a11_cloudfronts_own_fields_count_only_where_somebody_vouches_for_them() {
+    let country = HeaderName::from_static("cloudfront-viewer-country");
+    let policy = lifetimes(0, 60, 60).header_behavior(CacheHeaderBehavior::allow_list([country]));
+    let forged = [("cloudfront-viewer-country", "DE")];
+    let bench = bench(Distribution::new(policy.clone()), [Reply::new("x")]);
+    bench.get_with("/", &forged).await;
+    assert!(!bench.origin.last().headers.contains_key("cloudfront-viewer-country"));
+    assert!(bench.get("/").await.is_hit(), "a forged field is as good as none");
+    let everything = OriginRequestPolicyConfig::all_viewer_and_cloudfront_headers_2022_06();
+    let distribution = Distribution::new(lifetimes(0, 60, 60)).origin_request_policy(everything);
+    let bench = super::bench(distribution, [Reply::new("x")]);
+    bench.get_with("/", &forged).await;
+    assert!(!bench.origin.last().headers.contains_key("cloudfront-viewer-country"));
+    let bench = super::bench(Distribution::new(policy).trust_viewer_headers(true), [Reply::new("x")]);
+    bench.get_with("/", &forged).await;
+    assert_eq!(bench.origin.last().headers["cloudfront-viewer-country"], "DE");
+    assert!(!bench.get("/").await.is_hit());
+}
