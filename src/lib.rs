@@ -49,7 +49,7 @@
 //! | `axum` | yes | reads axum's `OriginalUri`, so that nested routers key by the URI the client asked for |
 //! | `blake3` | no | strong entity tags: `Tagging::strong()` |
 //! | `serde` | no | policies of CloudFront from the JSON of its API: `policy::cloudfront` |
-//! | `viewer` | no | fields that tell of a request's client: its device, address and country |
+//! | `viewer` | no | fields that tell of a request's client: its device, address and country: `ViewerLayer` |
 //!
 //! Without `axum`, do not put one layer (or one store) into several routers nested under different prefixes: axum
 //! strips the prefix, and the routers would share entries. A layer around the outermost router is safe either way.
@@ -79,6 +79,8 @@ mod shared;
 // What users plug in.
 pub mod policy;
 pub mod store;
+#[cfg(feature = "viewer")]
+pub mod viewer;
 // What all of these stand on.
 mod entry;
 mod error;
@@ -111,9 +113,11 @@ pub use service::CacheService;
 pub use service::future::ResponseFuture;
 pub use shared::Tagging;
 pub use store::{BoxStore, MemoryStore, Store};
+#[cfg(feature = "viewer")]
+pub use viewer::ViewerLayer;
 
 /// The code of the documents, compiled and run.
-#[cfg(all(doctest, feature = "axum"))]
+#[cfg(all(doctest, feature = "axum", feature = "viewer"))]
 mod documents {
     #[doc = include_str!("../docs/GUIDE.md")]
     struct Guide;

@@ -41,6 +41,15 @@ mod real {
         {
             self.0.spawn(future)
         }
+
+        /// Runs what blocks a thread on one where that stops nobody else.
+        #[cfg(feature = "viewer")]
+        pub(crate) fn spawn_blocking<T: Send + 'static>(
+            &self,
+            work: impl FnOnce() -> T + Send + 'static,
+        ) -> Task<T> {
+            self.0.spawn_blocking(work)
+        }
     }
 
     /// The output of a task; resumes its panic; `None` if the runtime shuts down first.
@@ -170,6 +179,16 @@ mod explored {
                 })
                 .await
             })
+        }
+    }
+
+    #[cfg(feature = "viewer")]
+    impl Runtime {
+        pub(crate) fn spawn_blocking<T: Send + 'static>(
+            &self,
+            work: impl FnOnce() -> T + Send + 'static,
+        ) -> Task<T> {
+            self.spawn(async move { work() })
         }
     }
 

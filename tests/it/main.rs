@@ -21,6 +21,8 @@ mod respond;
 mod semantics;
 mod service;
 mod store;
+#[cfg(feature = "viewer")]
+mod viewer;
 
 #[global_allocator]
 static ALLOCATOR: support::alloc::Counting = support::alloc::Counting;

@@ -11,6 +11,8 @@ pub mod bench;
 pub mod elsewhere;
 pub mod file;
 pub mod forward;
+#[cfg(feature = "viewer")]
+pub mod mmdb;
 pub mod naive;
 pub mod origin;
 pub mod raw;
