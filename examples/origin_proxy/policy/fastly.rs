@@ -38,6 +38,7 @@ impl Base for FastlyBase {
         let policy = set(policy, section.cacheable_redirects, |policy, _| policy.cacheable_redirects());
         let policy = set(policy, section.cacheable_success, |policy, _| policy.cacheable_success());
         let policy = set(policy, section.codings.clone(), |policy, codings| policy.codings(codings.into()));
+        let policy = set(policy, section.deception_guard, Fastly::deception_guard);
         let policy = set(policy, section.default_ttl, |policy, time| policy.default_ttl(time.0));
         let policy = set(policy, section.excess_tags, |policy, what| policy.excess_tags(what.into()));
         let policy = set(policy, section.must_revalidate_counts, Fastly::must_revalidate_counts);

@@ -34,6 +34,7 @@ impl Base for StandardBase {
         let policy = set(self.policy, section.client_directives, P::client_directives);
         let policy = set(policy, section.codings.clone(), |policy, codings| policy.codings(codings.into()));
         let policy = set(policy, section.credentials, |policy, what| policy.credentials(what.into()));
+        let policy = set(policy, section.deception_guard, P::deception_guard);
         let policy = set(policy, section.drawn_errors, P::drawn_errors);
         let policy = set(policy, section.forward_fields.as_ref(), |policy, list| {
             names(list).fold(policy, P::forward_field)

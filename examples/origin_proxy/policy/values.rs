@@ -181,6 +181,29 @@ impl From<StatusLifetimes> for BTreeMap<String, LifetimeValue> {
     }
 }
 
+/// Times by statuses, which are texts: `404`.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(try_from = "BTreeMap<String, Time>", into = "BTreeMap<String, Time>")]
+pub struct StatusTimes(pub Vec<(StatusCode, Duration)>);
+
+impl TryFrom<BTreeMap<String, Time>> for StatusTimes {
+    type Error = String;
+
+    fn try_from(table: BTreeMap<String, Time>) -> Result<Self, String> {
+        let read = |(text, time): (String, Time)| match text.parse() {
+            Ok(status) => Ok((status, time.0)),
+            Err(_) => Err(format!("'{text}' is no status")),
+        };
+        table.into_iter().map(read).collect::<Result<_, String>>().map(Self)
+    }
+}
+
+impl From<StatusTimes> for BTreeMap<String, Time> {
+    fn from(times: StatusTimes) -> Self {
+        times.0.into_iter().map(|(status, time)| (status.as_u16().to_string(), Time(time))).collect()
+    }
+}
+
 /// A lifetime: a time, which counts where the response states none, or a table that says how it counts.
 #[derive(Clone, Copy)]
 pub struct LifetimeValue(How);
