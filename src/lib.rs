@@ -107,6 +107,7 @@ pub use policy::{
 };
 pub use query_layer::{QueryBody, QueryFuture, QueryLayer, QueryService};
 pub use runtime::clock::{Clock, ClockHand};
+pub use semantics::cache_control::{CacheControl, CacheControlField, InvalidDirective};
 pub use semantics::cache_status::Outcome;
 pub use semantics::hint::CacheHint;
 pub use service::CacheService;

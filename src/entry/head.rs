@@ -21,6 +21,10 @@ use crate::semantics::validation::Validators;
 /// Status, fields and terms of a stored response, whichever layer stored it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResponseHead {
+    /// Fields that are sent and that the origin has not sent: they do not count when the response is freshened.
+    pub(super) absent: Box<[HeaderName]>,
+    /// While it is fresh, its answers have a `Date` of their own and no `Age`. There is no `Date` among its fields then.
+    pub(crate) counts_from_answers: bool,
     fields: FieldLines,
     pub(crate) groups: Box<[Box<str>]>,
     /// Looked for in the fields, it would cost a miss 500 instructions.
@@ -49,6 +53,8 @@ impl ResponseHead {
     /// A head with these fields.
     pub(crate) fn of(status: StatusCode, fields: &StoredFields<'_>, reuse: Reuse) -> Self {
         Self {
+            absent: Box::default(),
+            counts_from_answers: false,
             groups: Box::default(),
             has_no_vary_search: fields.has_no_vary_search(),
             hint: None,
@@ -71,8 +77,10 @@ impl ResponseHead {
         self
     }
 
+    /// With what the origin has said: fields that clients get otherwise or not at all, and names of those that it has not sent.
     #[must_use]
-    pub(crate) fn with_stripped(mut self, stripped: &HeaderMap) -> Self {
+    pub(crate) fn of_origin(mut self, stripped: &HeaderMap, absent: &[HeaderName]) -> Self {
+        self.absent = absent.into();
         self.stripped = (!stripped.is_empty()).then(|| Box::new(FieldLines::of(stripped)));
         self
     }
@@ -116,10 +124,10 @@ impl ResponseHead {
     pub(crate) fn to_answer(
         &self,
         purpose: Purpose,
-        age: HeaderValue,
+        time: HeaderValue,
         content: Option<&Bytes>,
     ) -> (HeaderMap, Option<Bytes>) {
-        self.fields.to_answer(purpose, age, content)
+        self.fields.to_answer(purpose, time, content)
     }
 
     /// The fields whose names are kept, with room for more.
@@ -151,7 +159,7 @@ impl ResponseHead {
 
     /// The fields as they were received, those that are not sent included.
     pub(crate) fn own_fields(&self) -> HeaderMap {
-        let mut fields = self.headers();
+        let mut fields = self.headers_of(|name| !self.absent.iter().any(|absent| absent == name), 0);
         if let Some(stripped) = &self.stripped {
             fields.extend(stripped.to_map(|_| true, 0));
         }
@@ -198,6 +206,7 @@ impl ResponseHead {
     pub(crate) fn weight(&self) -> usize {
         size_of::<Self>()
             + self.fields.weight()
+            + self.absent.iter().map(|name| size_of::<HeaderName>() + name.as_str().len()).sum::<usize>()
             + self.stripped.as_ref().map_or(0, |stripped| size_of::<FieldLines>() + stripped.weight())
             + self.reuse.selecting.weight()
             + self.hint.as_ref().map_or(0, |hint| size_of::<CacheHint>() + hint.weight())

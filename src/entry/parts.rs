@@ -1,6 +1,6 @@
 //! A head in parts that anybody can make and take, whatever it is in memory.
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, StatusCode};
 
 use super::fields::FieldLines;
@@ -33,6 +33,12 @@ use crate::semantics::reuse::Reuse;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HeadParts {
+    /// Fields among [`headers`](HeadParts::headers) that the origin has not sent: they do not count when the response is
+    /// freshened.
+    pub absent: Vec<HeaderName>,
+    /// While it is fresh, its answers have a `Date` of their own, and no `Age`: they count from themselves. Without a `Date` among
+    /// [`headers`](HeadParts::headers).
+    pub counts_from_answers: bool,
     /// `ETag` was made by this cache, not by the origin.
     pub generated_tag: bool,
     /// The groups (tags) by which it can be purged; see [`ResponseHead::groups`].
@@ -58,6 +64,8 @@ impl HeadParts {
     /// A head of a whole representation, in no group, with nothing stripped.
     pub fn new(status: StatusCode, headers: HeaderMap, reuse: Reuse) -> Self {
         Self {
+            absent: Vec::new(),
+            counts_from_answers: false,
             generated_tag: false,
             groups: Vec::new(),
             headers,
@@ -93,7 +101,8 @@ impl HeadParts {
             [header::AGE, CACHE_STATUS].iter().any(|name| self.headers.contains_key(name));
         let is_of_connection = self.headers.keys().any(is_hop_by_hop);
         let tags = self.headers.get_all(header::ETAG).iter().count();
-        if is_told_otherwise || is_of_connection || (self.generated_tag && tags != 1) {
+        let is_dated_twice = self.counts_from_answers && self.headers.contains_key(header::DATE);
+        if is_dated_twice || is_told_otherwise || is_of_connection || (self.generated_tag && tags != 1) {
             return Err(InvalidEntry::Fields);
         }
         Ok(())
@@ -105,6 +114,8 @@ impl ResponseHead {
     pub fn to_parts(&self) -> HeadParts {
         let whole = |lines: &FieldLines| lines.to_map(|_| true, 0);
         HeadParts {
+            absent: self.absent.to_vec(),
+            counts_from_answers: self.counts_from_answers,
             generated_tag: self.tag_is_ours,
             groups: self.groups.to_vec(),
             headers: self.headers(),
@@ -125,6 +136,8 @@ impl ResponseHead {
     pub fn from_parts(parts: HeadParts) -> Result<Self, InvalidEntry> {
         parts.check()?;
         let HeadParts {
+            absent,
+            counts_from_answers,
             generated_tag,
             groups,
             headers,
@@ -135,7 +148,8 @@ impl ResponseHead {
             stripped,
             upstream_status,
         } = parts;
-        let mut head = Self::new(status, &headers, reuse).with_part(part).with_stripped(&stripped);
+        let mut head = Self::new(status, &headers, reuse).with_part(part).of_origin(&stripped, &absent);
+        head.counts_from_answers = counts_from_answers;
         head.groups = groups.into_boxed_slice();
         head.hint = hint.map(Box::new);
         head.tag_is_ours = generated_tag;

@@ -18,7 +18,7 @@
 //! u8   version: 2
 //! u16  status
 //! u8   flags: 1 immutable, 2 must-revalidate, 4 no-cache, 8 outdated, 16 shared in spite of `Authorization`,
-//!             32 shared in spite of `Cookie`, 64 the entity tag was generated
+//!             32 shared in spite of `Cookie`, 64 the entity tag was generated, 128 answers count from themselves
 //! times: date, generated, request time, response time: each i64 seconds since 1970 | u32 nanoseconds
 //! durations: initial age, lifetime, stale-while-revalidate: each u64 seconds | u32 nanoseconds
 //! u8   0, or 1 | duration: stale-if-error
@@ -27,6 +27,7 @@
 //! selecting fields: u32 length | bytes, see `semantics/vary/written.rs`
 //! fields that are sent: lines
 //! fields that are not sent: lines
+//! fields that the origin has not sent: u32 count | names
 //! groups: u32 count | texts
 //! `Cache-Status` of caches nearer to the origin, or absent
 //! hint: u32 length | bytes, see `semantics/hint/written.rs`; or absent
@@ -69,6 +70,7 @@ const OUTDATED: u8 = 8;
 const SHARED_AUTHORIZATION: u8 = 16;
 const SHARED_COOKIE: u8 = 32;
 const GENERATED_TAG: u8 = 64;
+const COUNTS_FROM_ANSWERS: u8 = 128;
 
 impl StoredResponse {
     /// The response as bytes, its content included unless that is remote. The layout is documented with the source, in
@@ -158,6 +160,8 @@ impl ResponseHead {
     /// `src/entry/written.rs`; it begins with its version.
     pub fn to_bytes(&self) -> Vec<u8> {
         let HeadParts {
+            absent,
+            counts_from_answers,
             generated_tag,
             groups,
             headers,
@@ -178,6 +182,7 @@ impl ResponseHead {
             (reuse.shared.authorization, SHARED_AUTHORIZATION),
             (reuse.shared.cookie, SHARED_COOKIE),
             (generated_tag, GENERATED_TAG),
+            (counts_from_answers, COUNTS_FROM_ANSWERS),
         ];
         bytes.push(flags.iter().filter(|(is_set, _)| *is_set).fold(0, |flags, (_, flag)| flags | flag));
         for time in [reuse.date, reuse.generated, reuse.request_time, reuse.response_time] {
@@ -206,6 +211,8 @@ impl ResponseHead {
         put(&mut bytes, Some(&reuse.selecting.to_bytes()));
         put_lines(&mut bytes, &headers);
         put_lines(&mut bytes, &stripped);
+        put_count(&mut bytes, absent.len());
+        absent.iter().for_each(|name| put(&mut bytes, Some(name.as_str().as_bytes())));
         put_count(&mut bytes, groups.len());
         groups.iter().for_each(|group| put(&mut bytes, Some(group.as_bytes())));
         put(&mut bytes, upstream_status.as_ref().map(HeaderValue::as_bytes));
@@ -223,7 +230,7 @@ impl ResponseHead {
         let mut reader = versioned(bytes)?;
         let status = reader.u16().ok_or(Truncated)?;
         let status = StatusCode::from_u16(status).map_err(|_| NoPart)?;
-        let flags = reader.u8().filter(|flags| flags & 128 == 0).ok_or(Truncated)?;
+        let flags = reader.u8().ok_or(Truncated)?;
         let has = |flag| flags & flag != 0;
         let mut time = || read_time(&mut reader).ok_or(Time);
         let (date, generated, request_time, response_time) = (time()?, time()?, time()?, time()?);
@@ -249,6 +256,8 @@ impl ResponseHead {
         let selecting = Selecting::from_bytes(reader.bytes().ok_or(Truncated)?).ok_or(NotSelecting)?;
         let headers = read_lines(&mut reader).ok_or(Fields)?;
         let stripped = read_lines(&mut reader).ok_or(Fields)?;
+        let name = |reader: &mut Reader<'_>| HeaderName::from_lowercase(reader.bytes()?).ok();
+        let absent = reader.list(name).ok_or(Fields)?;
         let group = |reader: &mut Reader<'_>| std::str::from_utf8(reader.bytes()?).ok().map(Into::into);
         let groups = reader.list(group).ok_or(Fields)?;
         let upstream_status = reader.optional().ok_or(Truncated)?;
@@ -276,8 +285,10 @@ impl ResponseHead {
             stale_if_error,
             stale_while_revalidate,
         };
-        let generated_tag = has(GENERATED_TAG);
+        let (counts_from_answers, generated_tag) = (has(COUNTS_FROM_ANSWERS), has(GENERATED_TAG));
         Self::from_parts(HeadParts {
+            absent,
+            counts_from_answers,
             generated_tag,
             groups,
             headers,
@@ -562,6 +573,7 @@ mod tests {
             "226122",
             "00",       // etag: "a"
             "00000000", // nothing stripped
+            "00000000", // nothing of the policy's own
             "01000000",
             "01000000",
             "67",       // groups

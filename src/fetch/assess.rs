@@ -8,7 +8,8 @@ use http::{HeaderValue, StatusCode, response};
 use super::Fetch;
 use crate::entry::key::asked_path;
 use crate::entry::{Part, ResponseHead};
-use crate::policy::{Judged, Terms, VaryRule};
+use crate::policy::{Judged, OfOrigin, Terms, VaryRule};
+use crate::respond::dated::date_value;
 use crate::semantics::Rules;
 use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::cache_status::Detail;
@@ -26,6 +27,8 @@ use crate::store::Store;
 #[derive(Clone)]
 pub(crate) struct Assessment {
     at_least: Option<(SystemTime, SystemTime)>,
+    /// Its answers have a `Date` of their own, and no `Age`.
+    counts_from_answers: bool,
     date: Option<SystemTime>,
     pub(crate) directives: ResponseDirectives,
     /// What fields it has, as clients get it.
@@ -35,7 +38,7 @@ pub(crate) struct Assessment {
     received_age: Option<Duration>,
     pub(crate) received_at: SystemTime,
     selecting: Selecting,
-    stripped: HeaderMap,
+    of_origin: OfOrigin,
     pub(crate) terms: Terms,
 }
 
@@ -90,6 +93,7 @@ impl<S: Store> Fetch<S> {
         let (at_least, part) = (self.sent.at_least, self.sent.part.clone());
         Assessment {
             at_least,
+            counts_from_answers: false,
             date,
             directives,
             fields,
@@ -98,7 +102,7 @@ impl<S: Store> Fetch<S> {
             received_age,
             received_at,
             selecting,
-            stripped: HeaderMap::new(),
+            of_origin: OfOrigin::default(),
             terms,
         }
     }
@@ -145,11 +149,16 @@ impl Assessment {
     }
 
     /// Makes the fields of a response those that clients get, except for what is not stored.
-    pub(crate) fn for_client(&mut self, headers: &mut HeaderMap) {
-        if self.terms.strip.is_empty() && self.terms.replace.is_empty() {
+    pub(crate) fn for_client(&mut self, status: StatusCode, headers: &mut HeaderMap, rules: &Rules) {
+        let Self { of_origin, received_at, terms, .. } = self;
+        if terms.strip.is_empty() && terms.replace.is_empty() && terms.browser_lifetime.is_none() {
             return;
         }
-        self.terms.for_client(headers, &mut self.stripped);
+        self.counts_from_answers = terms.for_client(status, headers, *received_at, &rules.targets, of_origin);
+        if self.counts_from_answers {
+            headers.remove(header::AGE);
+            headers.insert(header::DATE, date_value(*received_at));
+        }
         self.fields = ResponseFields::of(headers, &[]);
     }
 
@@ -178,7 +187,12 @@ impl Assessment {
         let reuse = self.terms.of_reuse().reuse(&timing, immutable, selecting);
         let mut fields = StoredFields::of(headers, self.fields, &self.terms.unstored);
         self.terms.replace.iter().for_each(|(name, _)| fields.keep(name));
-        fields.add_missing(self.date, self.received_at, length);
+        let mut date = self.date;
+        if self.counts_from_answers {
+            fields.leave_out(header::DATE);
+            date = Some(self.received_at); // what the first client gets
+        }
+        fields.add_missing(date, self.received_at, length);
         if let Some(Part::Bytes(_)) = self.part {
             fields.remove_fields_of_part();
         }
@@ -189,9 +203,13 @@ impl Assessment {
         };
         let mut head = ResponseHead::of(status, &fields, reuse);
         head.groups = std::mem::take(&mut self.terms.groups).into_boxed_slice();
+        head.counts_from_answers = self.counts_from_answers;
         head.hint = self.hint.take();
         head.tag_is_ours = tag_is_ours;
-        (head.with_part(self.part.take()).with_stripped(&self.stripped), fields.into_added())
+        (
+            head.with_part(self.part.take()).of_origin(&self.of_origin.fields, &self.of_origin.absent),
+            fields.into_added(),
+        )
     }
 }
 

@@ -103,7 +103,9 @@ impl<S: Store> Fetch<S> {
         if !validation::meets_clients_condition(request, &not_modified.headers, now) {
             return no_content(StatusCode::BAD_GATEWAY, outcome);
         }
-        self.assess(&not_modified, now).for_client(&mut not_modified.headers);
+        let mut assessment = self.assess(&not_modified, now);
+        let rules = self.exchange.request.rules();
+        assessment.for_client(not_modified.status, &mut not_modified.headers, rules);
         let response = Response::from_parts(not_modified, CacheBody::empty());
         Answer::received(response, outcome)
     }
@@ -142,7 +144,7 @@ impl<S: Store> Fetch<S> {
         let mut detail = terms.err().map(|reason| assessment.detail(reason));
         let sent_at = self.exchange.request.now;
         stored::remove_unstored(&mut news.headers, &assessment.terms.unstored);
-        assessment.for_client(&mut news.headers);
+        assessment.for_client(news.status, &mut news.headers, self.exchange.request.rules());
         let (head, _) = assessment.head(head.status, &news.headers, sent_at, None, tag);
         let ttl = head.reuse.ttl(received_at);
         let response = StoredResponse::new(head, old.response.payload().clone());

@@ -92,7 +92,12 @@ impl Reporter {
     /// What the fields of an answer from storage are for: with places for what is reported.
     #[inline]
     pub(crate) fn purpose(&self) -> Purpose {
-        Purpose { cache_status: self.cache_status, not_modified: false, x_cache: self.x_cache }
+        Purpose {
+            cache_status: self.cache_status,
+            counts_from_itself: false,
+            not_modified: false,
+            x_cache: self.x_cache,
+        }
     }
 
     /// Whether anybody gets to see what became of a request, except by its answer.

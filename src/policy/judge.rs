@@ -81,6 +81,7 @@ impl Judged<'_> {
             hint.add_to_terms(&mut standard);
         }
         let mut terms = Terms::from_standard(standard, age, self.max_body, view.directives.unstored());
+        terms.browser_lifetime = hint.and_then(|hint| hint.browser_lifetime);
         terms.store = self.store.and(terms.store);
         let mut exchange = PolicyExchange::new(key, parts, response, rules, &view.directives, data);
         exchange.is_background = self.is_background;

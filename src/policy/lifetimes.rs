@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Pattern, PolicyExchange, StatusRange, Terms};
 use crate::entry::key::{CacheKey, asked_path};
+use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::freshness::LifetimeSource;
 use crate::semantics::status::{is_drawn_by_request, is_error, is_heuristically_cacheable};
 use crate::semantics::storing::NotStored;
@@ -104,6 +105,8 @@ impl From<Duration> for Lifetime {
 /// (`detail="zero-lifetime"`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lifetimes {
+    browser: Option<Duration>,
+    browser_as_stated: bool,
     default: Option<Duration>,
     jitter: Option<Jitter>,
     paths: Vec<(Pattern, Lifetime)>,
@@ -114,6 +117,22 @@ impl Lifetimes {
     /// None at all.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// How long clients may keep a response, counted from each answer, whatever its lifetime here:
+    /// [`Terms::browser_lifetime`], which says what they get. A [`CacheHint`](crate::CacheHint) that has one comes first.
+    #[must_use]
+    pub fn browser_lifetime(mut self, lifetime: Duration) -> Self {
+        self.browser = Some(lifetime);
+        self
+    }
+
+    /// Where a response states one lifetime for clients, by `max-age`, and this cache has another one for it, by `s-maxage`, a
+    /// targeted field, a hint or a policy, the clients' counts from each answer, as [`Lifetimes::browser_lifetime`] would.
+    #[must_use]
+    pub fn browser_lifetime_as_stated(mut self) -> Self {
+        self.browser_as_stated = true;
+        self
     }
 
     /// How long a response is fresh that states no lifetime, in place of what the cache would assume by `Last-Modified`. It is
@@ -164,6 +183,11 @@ impl Lifetimes {
         self
     }
 
+    /// Whether clients get fields of the policy's own.
+    pub(super) fn edits_fields(&self) -> bool {
+        self.browser.is_some() || self.browser_as_stated
+    }
+
     /// Gives a response its lifetime.
     pub fn apply(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
         let status = exchange.response.status;
@@ -187,9 +211,19 @@ impl Lifetimes {
                 admit(exchange, *range, terms);
             }
         }
+        terms.browser_lifetime =
+            terms.browser_lifetime.or_else(|| self.stated_for_browsers(exchange, terms)).or(self.browser);
         if let Some(jitter) = &self.jitter {
             jitter.apply(exchange.key, terms);
         }
+    }
+
+    /// What the response states for clients, where this cache has another lifetime for it.
+    fn stated_for_browsers(&self, exchange: &PolicyExchange<'_>, terms: &Terms) -> Option<Duration> {
+        let is_apart = !matches!(terms.source, LifetimeSource::MaxAge | LifetimeSource::Expires);
+        let stated = || ResponseDirectives::of(&exchange.response.headers).max_age;
+        let seconds = if self.browser_as_stated && is_apart { stated() } else { None };
+        seconds.map(|seconds| Duration::from_secs(seconds.into()))
     }
 
     fn by_path(&self, exchange: &PolicyExchange<'_>) -> Option<Lifetime> {

@@ -1,13 +1,15 @@
 //! The terms under which a response is stored and reused.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::header::{self, HeaderMap};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::Reason;
+use super::{Admission, Reason};
+use crate::semantics::browser;
 use crate::semantics::freshness::LifetimeSource;
 use crate::semantics::groups;
+use crate::semantics::status::is_error;
 use crate::semantics::storing::NotStored;
 use crate::semantics::terms::{FinalTerms, StandardTerms};
 use crate::semantics::{CredentialKinds, Rules};
@@ -16,10 +18,18 @@ use crate::semantics::{CredentialKinds, Rules};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Terms {
+    /// How often the key has to be asked for before the response is stored; `None` for once.
+    pub admission: Option<Admission>,
     /// How old it was on its arrival (RFC 9111 4.2.3).
     pub(crate) initial_age: Duration,
     /// How old it counts as when it comes in; `None` for what RFC 9111 4.2.3 says.
     pub age: Option<Duration>,
+    /// How long clients may keep it, counted from each answer, whatever its lifetime here; `None` for what its fields say. They
+    /// get it as `max-age`, in place of `max-age`, `s-maxage`, `Expires`, the stale windows and the targeted fields that count
+    /// here; other directives stay. Answers have a `Date` of their own and no `Age` then, as long as the stored
+    /// response is fresh. Errors keep their fields, and a response that is not stored gets no longer lifetime than it states.
+    /// A `Cache-Control` among [`Terms::replace`] outweighs it, and is counted in the same way.
+    pub browser_lifetime: Option<Duration>,
     /// What credentials forbid, whatever `store` says.
     pub(crate) credentials: Result<(), NotStored>,
     /// What no policy that lifts a refusal lifts.
@@ -83,7 +93,9 @@ impl Terms {
         unstored: impl Iterator<Item = &'a HeaderName>,
     ) -> Self {
         Self {
+            admission: None,
             age: None,
+            browser_lifetime: None,
             credentials: standard.credentials,
             firm: standard.firm,
             groups: standard.groups,
@@ -114,27 +126,42 @@ impl Terms {
         FinalTerms { lifetime, must_revalidate, no_cache, shared, stale_if_error, stale_while_revalidate }
     }
 
-    /// Makes the fields of a response those that clients get, except for what is not stored. The origin's fields of which
-    /// they get nothing, or something else, go to `taken`.
-    pub(crate) fn for_client(&self, headers: &mut HeaderMap, taken: &mut HeaderMap) {
-        let mut take = |headers: &mut HeaderMap, name: &HeaderName| {
-            if let header::Entry::Occupied(field) = headers.entry(name) {
-                let (name, values) = field.remove_entry_mult();
-                for value in values {
-                    taken.append(&name, value);
-                }
-            }
-        };
+    /// Makes the fields of a response, which was received at `received_at`, those that clients get, except for what is not
+    /// stored. What the origin has said goes to `of_origin`. Returns whether its answers count from themselves: they have a
+    /// `Date` of their own and no `Age`. `targets` are the targeted fields that count here.
+    pub(crate) fn for_client(
+        &self,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+        received_at: SystemTime,
+        targets: &[HeaderName],
+        of_origin: &mut OfOrigin,
+    ) -> bool {
         for name in &self.strip {
-            take(headers, name);
+            of_origin.take(headers, name);
         }
         for (name, value) in &self.replace {
-            if headers.get(name) == Some(value) {
-                continue; // as it was put in for the first client
-            }
-            take(headers, name);
-            headers.insert(name, value.clone());
+            of_origin.replace(headers, name, value.clone());
         }
+        let Some(lifetime) = self.browser_lifetime.filter(|_| !is_error(status)) else {
+            return false;
+        };
+        let is_replaced = self.replace.iter().any(|(name, _)| *name == header::CACHE_CONTROL);
+        if self.store.is_err() {
+            if !is_replaced && let Some(value) = browser::shortened(status, headers, lifetime, received_at) {
+                headers.insert(header::CACHE_CONTROL, value);
+            }
+            return false;
+        }
+        if !is_replaced {
+            let value = browser::cache_control(headers, lifetime);
+            of_origin.replace(headers, &header::CACHE_CONTROL, value);
+        }
+        // Both count from the origin's time, and a targeted field would be about this cache's lifetime.
+        for name in targets.iter().chain([&header::EXPIRES]) {
+            of_origin.take(headers, name);
+        }
+        true
     }
 
     /// How old the response was on its arrival (RFC 9111 4.2.3), or counts as ([`Terms::age`]).
@@ -160,6 +187,35 @@ impl Terms {
     pub fn refuse(&mut self, reason: impl Into<Reason>) {
         self.reason = Some(reason.into());
         self.store = Err(NotStored::Policy);
+    }
+}
+
+/// What the origin has said, where clients get something else.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OfOrigin {
+    /// Fields that it has not sent.
+    pub(crate) absent: Vec<HeaderName>,
+    /// Fields that it has sent, and clients get otherwise or not at all.
+    pub(crate) fields: HeaderMap,
+}
+
+impl OfOrigin {
+    fn take(&mut self, headers: &mut HeaderMap, name: &HeaderName) -> bool {
+        let header::Entry::Occupied(field) = headers.entry(name) else {
+            return false;
+        };
+        let (name, values) = field.remove_entry_mult();
+        for value in values {
+            self.fields.append(&name, value);
+        }
+        true
+    }
+
+    fn replace(&mut self, headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
+        if !self.take(headers, name) && !self.fields.contains_key(name) {
+            self.absent.push(name.clone());
+        }
+        headers.insert(name, value);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Answers: from what is stored, on its way in or just received, and from nothing.
 
+pub(crate) mod dated;
 pub(crate) mod open;
 pub(crate) mod request;
 
@@ -8,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use http::header::{self, HeaderMap};
 use http::{HeaderValue, Method, Response, StatusCode, response};
 
+use self::dated::date_value;
 use self::open::{Opened, OpenedContent};
 use self::request::CacheRequest;
 use crate::body::CacheBody;
@@ -85,6 +87,15 @@ impl Received {
     }
 }
 
+/// When a stored head answers.
+#[derive(Clone, Copy)]
+struct Moment {
+    /// Of the response; `None` for one from the future.
+    age: Option<Duration>,
+    is_stale: bool,
+    now: SystemTime,
+}
+
 /// The content of a stored head.
 enum Content<'a> {
     Flight(Option<Reader>),
@@ -102,9 +113,10 @@ impl CacheRequest {
         opened: Option<Opened>,
     ) -> Answer {
         let age = stored.response.head().reuse.age(self.now);
-        let outcome = Outcome::Hit { ttl: stored.ttl_at(age, self.now), detail };
+        let ttl = stored.ttl_at(age, self.now);
+        let outcome = Outcome::Hit { ttl, detail };
         let (head, content) = (stored.response.head(), Content::Stored(&stored.response, opened));
-        self.respond_stored(core, head, content, outcome, self.now, age)
+        self.respond_stored(core, head, content, outcome, Moment { age, is_stale: ttl <= 0, now: self.now })
     }
 
     /// Answers with what is stored in place of a failure, or of an answer that takes too long.
@@ -123,7 +135,7 @@ impl CacheRequest {
             return no_content(StatusCode::GATEWAY_TIMEOUT, outcome);
         };
         let (head, content) = (stored.response.head(), Content::Stored(&stored.response, opened));
-        self.respond_stored(core, head, content, outcome, now, age)
+        self.respond_stored(core, head, content, outcome, Moment { age, is_stale: true, now })
     }
 
     /// Answers the client: with what the source is, or 206, 304, 412 or 416.
@@ -139,7 +151,9 @@ impl CacheRequest {
             Source::Received(received) => return self.respond_received(received, outcome.into(), now),
             Source::Stored(stored, opened) => (stored.head(), Content::Stored(stored, opened)),
         };
-        self.respond_stored(core, head, content, outcome.into(), now, head.reuse.age(now))
+        let age = head.reuse.age(now);
+        let is_stale = head.reuse.ttl_at(age) <= 0;
+        self.respond_stored(core, head, content, outcome.into(), Moment { age, is_stale, now })
     }
 
     fn respond_received(&self, received: Received, outcome: Outcome, now: SystemTime) -> Answer {
@@ -147,7 +161,6 @@ impl CacheRequest {
         received.answer(&self.parts.method, conditions, outcome, || now)
     }
 
-    /// `age` is that of the response; `None` for one from the future.
     #[inline]
     fn respond_stored(
         &self,
@@ -155,29 +168,30 @@ impl CacheRequest {
         head: &ResponseHead,
         content: Content<'_>,
         outcome: Outcome,
-        now: SystemTime,
-        age: Option<Duration>,
+        moment: Moment,
     ) -> Answer {
+        let Moment { age, is_stale, now } = moment;
         let precondition = self.precondition(head.status, || head.representation(), now);
-        let age = age_value(age.unwrap_or_default());
-        let purpose = core.reporter.purpose();
-        let (status, headers, body) = match (precondition, content) {
+        let counts_from_itself = head.counts_from_answers && !is_stale;
+        let time = if counts_from_itself { date_value(now) } else { age_value(age.unwrap_or_default()) };
+        let purpose = Purpose { counts_from_itself, ..core.reporter.purpose() };
+        let (status, mut headers, body) = match (precondition, content) {
             (Precondition::Failed, _) => return precondition_failed(head.seen_by_pages(), outcome),
             (Precondition::NotModified, _) => {
                 let purpose = Purpose { not_modified: true, ..purpose };
-                (StatusCode::NOT_MODIFIED, head.to_answer(purpose, age, None).0, CacheBody::empty())
+                (StatusCode::NOT_MODIFIED, head.to_answer(purpose, time, None).0, CacheBody::empty())
             }
             (Precondition::Proceed, _) if self.parts.method == Method::HEAD => {
-                (head.status, head.to_answer(purpose, age, None).0, CacheBody::empty())
+                (head.status, head.to_answer(purpose, time, None).0, CacheBody::empty())
             }
             (Precondition::Proceed, Content::Flight(reader)) => {
                 let Some(reader) = reader else {
                     return no_content(StatusCode::BAD_GATEWAY, outcome); // as below
                 };
-                (head.status, head.to_answer(purpose, age, None).0, CacheBody::flight(reader))
+                (head.status, head.to_answer(purpose, time, None).0, CacheBody::flight(reader))
             }
             (Precondition::Proceed, Content::Stored(stored, opened)) => {
-                match self.content(core, stored, opened, age, now) {
+                match self.content(stored, opened, core, (purpose, time), now) {
                     Some(content) => content,
                     // A part never passes for the whole, nor what is not opened for what is. Nothing that decides lets it come
                     // to this.
@@ -185,6 +199,10 @@ impl CacheRequest {
                 }
             }
         };
+        if head.counts_from_answers && is_stale {
+            // Its age says that it is not to be kept, and is counted from here.
+            headers.insert(header::DATE, date_value(head.reuse.date));
+        }
         let upstream = Upstream::Stored(head.upstream_status().map(Into::into));
         Answer { upstream, ..Answer::new(status, headers, body, outcome) }
     }
@@ -207,10 +225,10 @@ impl CacheRequest {
     #[inline]
     fn content(
         &self,
-        core: &Core,
         stored: &StoredResponse,
         opened: Option<Opened>,
-        age: HeaderValue,
+        core: &Core,
+        (purpose, time): (Purpose, HeaderValue),
         now: SystemTime,
     ) -> Option<(StatusCode, HeaderMap, CacheBody)> {
         let (head, payload, held) = (stored.head(), stored.payload(), &core.gauges.held);
@@ -231,22 +249,21 @@ impl CacheRequest {
             }
             _ => None,
         };
-        let purpose = core.reporter.purpose();
         Some(match cut {
             None if head.part.is_some() => return None,
             None if payload.is_remote() => {
                 let body = of_store(payload.len(), payload.trailers().cloned())?;
-                (head.status, head.to_answer(purpose, age, None).0, body)
+                (head.status, head.to_answer(purpose, time, None).0, body)
             }
             None => {
                 let small = payload.content().and_then(Pieces::small);
                 let small = small.filter(|_| payload.trailers().is_none());
-                let (headers, content) = head.to_answer(purpose, age, small);
+                let (headers, content) = head.to_answer(purpose, time, small);
                 let body = content.map_or_else(|| CacheBody::stored(held, payload), CacheBody::of_bytes);
                 (head.status, headers, body)
             }
             Some(Cut { content, mut headers, status }) => {
-                headers.insert(header::AGE, age);
+                headers.insert(purpose.time(), time);
                 let body = match content {
                     CutContent::AtHand(content) => CacheBody::whole(held, content),
                     CutContent::Remote(length) => of_store(length, None)?,

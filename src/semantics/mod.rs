@@ -10,6 +10,7 @@
 //! |---|---|---|
 //! | [`accept`] | RFC 9110 12.5 | codings, languages and media types with weights |
 //! | `answer` | RFC 9110 14.6, 15 | the fields of a 206, 304 or 416, and what only the first client gets |
+//! | `browser` | - | a lifetime for clients that is not this cache's |
 //! | `bytes` | - | how values are written down |
 //! | `cache_control` | RFC 9111 5.2 | directives of requests and responses |
 //! | [`cache_status`] | RFC 9211 | reporting what the cache did |
@@ -48,6 +49,7 @@
 
 pub mod accept;
 pub(crate) mod answer;
+pub(crate) mod browser;
 pub(crate) mod bytes;
 pub(crate) mod cache_control;
 pub mod cache_status;

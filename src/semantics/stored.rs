@@ -54,6 +54,11 @@ impl<'a> StoredFields<'a> {
         self.unstored.retain(|own| own != name);
     }
 
+    /// Does not store a field: each answer has one of its own.
+    pub(crate) fn leave_out(&mut self, name: HeaderName) {
+        self.unstored.push(name);
+    }
+
     /// Adds what a stored response has that the received one may lack: a `Date`, and the `Content-Length` of the whole
     /// content, where it is known.
     pub(crate) fn add_missing(

@@ -20,7 +20,7 @@ use crate::error::BoxError;
 use crate::fetch::InnerService;
 use crate::limits::calls::CallPermit;
 use crate::observe::{Answer, RequestReport};
-use crate::policy::{Judged, RequestPolicy};
+use crate::policy::{Judged, OfOrigin, RequestPolicy};
 use crate::respond::request::CacheRequest;
 use crate::respond::{Received, no_content};
 use crate::semantics::cache_control::ResponseDirectives;
@@ -208,8 +208,10 @@ impl<S> TagOnly<S> {
             sent: sent.as_ref(),
             store: Err(NotStored::SwitchedOff),
         };
-        let (_, terms) = judged.terms(&request.policy, response, self.core().clock.now());
-        terms.for_client(&mut response.headers, &mut HeaderMap::new());
+        let now = self.core().clock.now();
+        let (_, terms) = judged.terms(&request.policy, response, now);
+        let (headers, of_origin) = (&mut response.headers, &mut OfOrigin::default());
+        terms.for_client(response.status, headers, now, &request.rules().targets, of_origin);
     }
 
     /// How to tag a response with content of this length; `None` where it has a tag, or is of a kind that gets none.

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use bytes::Bytes;
 use http::HeaderValue;
-use http::header::HeaderMap;
+use http::header::{self, HeaderMap, HeaderName};
 
 use super::block::block;
 use super::template::Template;
@@ -64,19 +64,30 @@ impl Handle {
 pub(crate) struct Purpose {
     /// Whether there is a place for `Cache-Status`.
     pub(crate) cache_status: bool,
+    /// Whether it has a `Date` of its own and no `Age`.
+    pub(crate) counts_from_itself: bool,
     /// The fields of a 304, else all of them.
     pub(crate) not_modified: bool,
     /// Whether there is a place for `X-Cache`, which is the cache's own then.
     pub(crate) x_cache: bool,
 }
 
+impl Purpose {
+    /// The field that says how old an answer is.
+    #[inline]
+    pub(crate) fn time(self) -> HeaderName {
+        if self.counts_from_itself { header::DATE } else { header::AGE }
+    }
+}
+
 impl FieldLines {
-    /// The fields of an answer, and its content. `Age` comes first, then empty places for what is reported later.
+    /// The fields of an answer, and its content. `time` comes first, which is `Age`, or the `Date` of an answer that counts from
+    /// itself; then empty places for what is reported later.
     #[inline]
     pub(crate) fn to_answer(
         &self,
         purpose: Purpose,
-        age: HeaderValue,
+        time: HeaderValue,
         content: Option<&Bytes>,
     ) -> (HeaderMap, Option<Bytes>) {
         // Where the thread ends, what it has kept is gone.
@@ -84,12 +95,12 @@ impl FieldLines {
             .try_with(|kept| kept.try_borrow().ok()?[self.id as usize % HOT].find(self, purpose, content));
         let (mut map, content) = hot.ok().flatten().unwrap_or_else(|| self.to_cold_answer(purpose, content));
         if let Some(place) = map.values_mut().next() {
-            *place = age;
+            *place = time;
         }
         (map, content)
     }
 
-    /// An answer without `Age`, which is kept if it is asked for often.
+    /// An answer without its time, which is kept if it is asked for often.
     #[inline(never)]
     fn to_cold_answer(&self, purpose: Purpose, content: Option<&Bytes>) -> (HeaderMap, Option<Bytes>) {
         let map = Template::with(self.names(), purpose, |template| self.fill(template));

@@ -30,7 +30,7 @@ struct Slot {
 pub(super) struct Template {
     /// Which lines are in the map; `None` for all of them.
     pub(super) kept: Option<Box<[bool]>>,
-    /// `Age` and what is reported later; then the kept lines.
+    /// Its time and what is reported later; then the kept lines.
     pub(super) map: HeaderMap,
     names: Box<[u8]>,
     purpose: Purpose,
@@ -68,7 +68,7 @@ impl Template {
         let kept: Box<[_]> = Names(names).map(|name| keeps(name.as_str())).collect();
         let mut map = HeaderMap::with_capacity(kept.len() + 3);
         let empty = HeaderValue::from_static("");
-        map.append(header::AGE, empty.clone());
+        map.append(purpose.time(), empty.clone());
         if purpose.cache_status {
             map.append(CACHE_STATUS, empty.clone());
         }

@@ -7,6 +7,35 @@ use crate::policy::{Lifetime, Pattern, StatusRange};
 use crate::semantics::freshness::Heuristic;
 
 impl StandardPolicy {
+    /// How long clients may keep what they get, counted from each answer, whatever the lifetime here; default as the response
+    /// says. They get `Cache-Control: max-age`, with what restricts the response and without `Age`; see
+    /// [`Terms::browser_lifetime`](crate::Terms::browser_lifetime).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use larder::StandardPolicy;
+    ///
+    /// // An hour here, where it can be purged, and a minute in browsers.
+    /// let policy = StandardPolicy::default()
+    ///     .default_lifetime(Duration::from_secs(3600))
+    ///     .browser_lifetime(Duration::from_secs(60));
+    /// # let _ = policy;
+    /// ```
+    #[must_use]
+    pub fn browser_lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetimes = self.lifetimes.browser_lifetime(lifetime);
+        self
+    }
+
+    /// Where a response states one lifetime for clients and this cache has another one for it, by `s-maxage` or a targeted field
+    /// for example, the clients' counts from each answer; default off: it counts from the origin's time, as `Age` says. See
+    /// [`Lifetimes::browser_lifetime_as_stated`](crate::policy::Lifetimes::browser_lifetime_as_stated).
+    #[must_use]
+    pub fn browser_lifetime_as_stated(mut self) -> Self {
+        self.lifetimes = self.lifetimes.browser_lifetime_as_stated();
+        self
+    }
+
     /// How long a response is fresh that states no lifetime; default none, and [`StandardPolicy::heuristic`] counts, which this
     /// replaces. It is for statuses that may be stored without a lifetime and are no errors; see
     /// [`Lifetimes::default_lifetime`](crate::policy::Lifetimes::default_lifetime).

@@ -262,7 +262,7 @@ impl CachePolicy for StandardPolicy {
     }
 
     fn is_for_storing_only(&self) -> bool {
-        true
+        !self.lifetimes.edits_fields()
     }
 
     fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {

@@ -37,6 +37,7 @@ use crate::semantics::terms::{ResponseView, StandardTerms};
 /// [`public`](CacheHint::public). So do the rules for errors: [`Rules::drawn_errors`] and [`Rules::max_error_lifetime`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CacheHint {
+    pub(crate) browser_lifetime: Option<Duration>,
     pub(crate) is_public: bool,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) no_store: bool,
@@ -49,6 +50,14 @@ impl CacheHint {
     /// A hint that says nothing.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// How long clients may keep the response, counted from each answer: see
+    /// [`Terms::browser_lifetime`](crate::Terms::browser_lifetime).
+    #[must_use]
+    pub fn browser_lifetime(mut self, lifetime: Duration) -> Self {
+        self.browser_lifetime = Some(lifetime);
+        self
     }
 
     /// How long the response is fresh, counted from now on. Zero: it is stored only if it can be validated or served stale.
@@ -109,6 +118,7 @@ impl CacheHint {
     pub fn and(mut self, other: Self) -> Self {
         self.tags.extend(other.tags);
         Self {
+            browser_lifetime: other.browser_lifetime.or(self.browser_lifetime),
             is_public: self.is_public || other.is_public,
             lifetime: other.lifetime.or(self.lifetime),
             no_store: self.no_store || other.no_store,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! u8 flags: 1 public, 2 no-store
-//! lifetime, stale-if-error, stale-while-revalidate: each u8 0, or 1 | u64 seconds | u32 nanoseconds
+//! browser lifetime, lifetime, stale-if-error, stale-while-revalidate: each u8 0, or 1 | u64 seconds | u32 nanoseconds
 //! u32 count | tags, each u32 length | text
 //! ```
 //!
@@ -25,9 +25,17 @@ impl CacheHint {
     /// assert_eq!(CacheHint::from_bytes(&hint.to_bytes()), Some(hint));
     /// ```
     pub fn to_bytes(&self) -> Vec<u8> {
-        let Self { is_public, lifetime, no_store, stale_if_error, stale_while_revalidate, tags } = self;
+        let Self {
+            browser_lifetime,
+            is_public,
+            lifetime,
+            no_store,
+            stale_if_error,
+            stale_while_revalidate,
+            tags,
+        } = self;
         let mut bytes = vec![if *is_public { PUBLIC } else { 0 } | if *no_store { NO_STORE } else { 0 }];
-        for duration in [lifetime, stale_if_error, stale_while_revalidate] {
+        for duration in [browser_lifetime, lifetime, stale_if_error, stale_while_revalidate] {
             bytes.push(duration.is_some().into());
             duration.iter().for_each(|duration| put_duration(&mut bytes, *duration));
         }
@@ -41,10 +49,19 @@ impl CacheHint {
         let mut reader = Reader(bytes);
         let flags = reader.u8().filter(|flags| *flags <= PUBLIC | NO_STORE)?;
         let mut duration = || optional_duration(&mut reader);
-        let (lifetime, stale_if_error, stale_while_revalidate) = (duration()?, duration()?, duration()?);
+        let (browser_lifetime, lifetime) = (duration()?, duration()?);
+        let (stale_if_error, stale_while_revalidate) = (duration()?, duration()?);
         let tags = reader.list(|reader| std::str::from_utf8(reader.bytes()?).ok().map(Into::into))?;
         let (is_public, no_store) = (flags & PUBLIC != 0, flags & NO_STORE != 0);
-        let hint = Self { is_public, lifetime, no_store, stale_if_error, stale_while_revalidate, tags };
+        let hint = Self {
+            browser_lifetime,
+            is_public,
+            lifetime,
+            no_store,
+            stale_if_error,
+            stale_while_revalidate,
+            tags,
+        };
         reader.is_empty().then_some(hint)
     }
 }
@@ -66,11 +83,11 @@ mod tests {
     prop_compose! {
         fn any_hint()(
             [is_public, no_store]: [bool; 2],
-            [lifetime, stale_if_error, stale_while_revalidate] in any::<[Option<Duration>; 3]>(),
+            [browser_lifetime, lifetime, stale_if_error, stale_while_revalidate] in any::<[Option<Duration>; 4]>(),
             tags in prop::collection::vec(any::<String>(), 0..4),
         ) -> CacheHint {
             let tags = tags.into_iter().map(Into::into).collect();
-            CacheHint { is_public, lifetime, no_store, stale_if_error, stale_while_revalidate, tags }
+            CacheHint { browser_lifetime, is_public, lifetime, no_store, stale_if_error, stale_while_revalidate, tags }
         }
     }
 

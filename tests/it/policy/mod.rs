@@ -1,5 +1,7 @@
 //! Cache policies and their hooks.
 
+mod admission;
+mod browser;
 mod bypass;
 mod cloudfront;
 mod composed;

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty, Full};
-use larder::{CacheBody, CacheBuilder, Tagging};
+use larder::{CacheBody, CacheBuilder, StandardPolicy, Tagging};
 use tower::{Layer, Service};
 
 use crate::support::alloc;
@@ -39,8 +39,13 @@ fn request(fields: &[(&str, &str)]) -> Request<Empty<Bytes>> {
 /// The answer to a request after one that filled the cache, and the allocations within the layer. The
 /// request is made before and the answer dropped after.
 fn measure(fields: &[(&str, &str)]) -> (u64, Response<CacheBody>) {
+    measure_by(StandardPolicy::default(), fields)
+}
+
+fn measure_by(policy: StandardPolicy, fields: &[(&str, &str)]) -> (u64, Response<CacheBody>) {
     let origin = Origin::new([eight_fields()]);
-    let mut cache = CacheBuilder::default().clock(larder::Clock::manual().0).build().layer(origin);
+    let builder = CacheBuilder::default().clock(larder::Clock::manual().0).policy(policy);
+    let mut cache = builder.build().layer(origin);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         // The first one fills the cache; then the thread learns what it answers with often.
@@ -62,6 +67,14 @@ fn a_hit_allocates_at_most_three_times() {
     assert!(answer.headers().len() >= 10, "{:?}", answer.headers());
     assert!(count <= 3, "{count} allocations");
     println!("a hit: {count} allocations");
+}
+
+#[test]
+fn kx7_a_hit_with_a_date_of_its_own_allocates_no_more() {
+    let policy = StandardPolicy::default().browser_lifetime(std::time::Duration::from_secs(60));
+    let (count, answer) = measure_by(policy, &[]);
+    assert!(answer.headers().contains_key("date") && !answer.headers().contains_key("age"));
+    assert!(count <= 3, "{count} allocations");
 }
 
 #[test]

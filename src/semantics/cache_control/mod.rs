@@ -4,11 +4,16 @@
 //! directive, and all lines of the field count. If a field contradicts itself, the most restrictive reading wins. If a
 //! member is outside the grammar, [`ResponseDirectives::malformed`] says so, and the response is not stored.
 
+mod builder;
+mod edit;
+
 use std::borrow::Cow;
 
 use http::HeaderValue;
 use http::header::{self, HeaderMap, HeaderName};
 
+pub use self::builder::{CacheControl, CacheControlField, InvalidDirective};
+pub(crate) use self::edit::edited;
 use super::fields::{delta_seconds, is_longer_than, is_token, trim};
 
 /// The directives of a response (RFC 9111 5.2.2, RFC 5861, RFC 8246). Durations are seconds.
@@ -199,8 +204,10 @@ fn match_name(name: &[u8], with: impl FnOnce(&str)) {
 }
 
 struct Directive<'a> {
-    name: &'a [u8],
     argument: Option<Cow<'a, [u8]>>,
+    name: &'a [u8],
+    /// All of it, as it stands there.
+    written: &'a [u8],
 }
 
 impl Directive<'_> {
@@ -294,6 +301,7 @@ impl<'a> Iterator for Directives<'a> {
             if self.rest.is_empty() {
                 return None;
             }
+            let begun = self.rest;
             let name = self.until(|byte| byte == b'=' || byte == b',' || byte == b'"');
             let argument = match self.rest {
                 [b'=', b'"', rest @ ..] => {
@@ -335,7 +343,8 @@ impl<'a> Iterator for Directives<'a> {
             };
             let name = trim(name);
             if is_token(name) {
-                return Some(Directive { name, argument });
+                let written = trim(&begun[..begun.len() - self.rest.len()]);
+                return Some(Directive { argument, name, written });
             }
             self.malformed = true;
         }
