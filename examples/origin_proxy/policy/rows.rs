@@ -34,7 +34,9 @@ pub fn table<B: Base>(base: B, file: &File, key_headers: &[HeaderName]) -> (Box<
     let mut description = String::new();
     let mut row = |heading: &str, base: B, section: &Section| {
         let base = keyed(base);
-        let _ = write!(description, "{heading}:\n{}{}", describe::section(section), base.description());
+        let said = describe::section(section) + &base.description();
+        let said = if said.is_empty() { "    as the profile says\n" } else { &said };
+        let _ = write!(description, "{heading}:\n{said}");
         policy(base, section)
     };
     let otherwise = row("every request", default.clone(), &file.default);

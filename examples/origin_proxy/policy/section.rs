@@ -8,8 +8,9 @@ use crate::policy::key::KeySection;
 use crate::policy::matcher::Matcher;
 use crate::policy::profile::Profile;
 use crate::policy::values::{
-    CodingsValue, Comparison, CredentialsValue, ExcessTagsValue, HeuristicValue, LifetimeValue, List, Name,
-    Off, On, Percent, ShortErrors, Size, Status, StatusLifetimes, StatusTimes, TagFieldName, Time, Word,
+    AdmissionRule, CodingsValue, Comparison, CredentialsValue, ExcessTagsValue, HeuristicValue,
+    LifetimeValue, List, Name, Off, On, Percent, ShortErrors, Size, Status, StatusLifetimes, StatusTimes,
+    TagFieldName, Time, Word,
 };
 
 /// A file.
@@ -34,6 +35,9 @@ pub struct Section {
     pub bypass: Option<Word>,
 
     // All but `cloudfront`.
+    pub admission: Option<AdmissionRule>,
+    pub browser_lifetime: Option<Time>,
+    pub browser_lifetime_as_stated: Option<On>,
     pub codings: Option<CodingsValue>,
     pub deception_guard: Option<bool>,
     pub forward_fields: Option<List<Name>>,
@@ -114,6 +118,9 @@ pub const OF_PROFILES: [(&[Profile], &[&str]); 4] = [
     (
         &[Profile::Default, Profile::Fastly, Profile::Rfc9111],
         &[
+            "admission",
+            "browser_lifetime",
+            "browser_lifetime_as_stated",
             "codings",
             "deception_guard",
             "forward_fields",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::header::HeaderName;
 use http::{Method, StatusCode};
 use larder::policy::fastly::{ExcessTags, TagField};
-use larder::policy::{Lifetime, Pattern, StatusRange};
+use larder::policy::{Admission, Lifetime, Pattern, StatusRange};
 use larder::semantics::Credentials;
 use larder::semantics::accept::{Codings, Languages};
 use larder::semantics::freshness::Heuristic;
@@ -470,5 +470,20 @@ by_text!(
 impl From<TagFieldName> for TagField {
     fn from(field: TagFieldName) -> Self {
         if field.is_listed { Self::listed(field.name.0) } else { Self::spaced(field.name.0) }
+    }
+}
+
+/// After how many requests a response is stored, and within which time they count.
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdmissionRule {
+    after: u8,
+    within: Option<Time>,
+}
+
+impl From<AdmissionRule> for Admission {
+    fn from(rule: AdmissionRule) -> Self {
+        let admission = Self::after(rule.after);
+        rule.within.map_or(admission.clone(), |time| admission.within(time.0))
     }
 }

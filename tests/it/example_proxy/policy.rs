@@ -119,7 +119,10 @@ fn every_key_of_a_policy_file_is_in_the_documents() {
 /// The switches of a policy, read from its source.
 fn switches(folder: &str) -> Vec<String> {
     let files = std::fs::read_dir(root(folder)).unwrap().map(|file| file.unwrap().path());
-    let source: String = files.map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    switches_of(&files.map(|file| std::fs::read_to_string(file).unwrap()).collect::<String>())
+}
+
+fn switches_of(source: &str) -> Vec<String> {
     let methods = source.split("    #[must_use]\n    pub fn ").skip(1);
     methods.map(|method| method.split(['(', '<']).next().unwrap().to_owned()).collect()
 }
@@ -127,8 +130,10 @@ fn switches(folder: &str) -> Vec<String> {
 #[test]
 fn a_policy_file_has_every_switch_of_the_policies() {
     let section = std::fs::read_to_string(root("examples/origin_proxy/policy/section.rs")).unwrap();
-    let switches = [switches("src/policy/standard"), switches("src/policy/fastly")].concat();
-    assert!(switches.len() > 40, "{switches:?}");
+    let distribution = std::fs::read_to_string(root("src/policy/cloudfront/distribution.rs")).unwrap();
+    let policies = ["src/policy/standard", "src/policy/fastly"].map(switches).concat();
+    let switches: Vec<_> = policies.into_iter().chain(switches_of(&distribution)).collect();
+    assert!(switches.len() > 60, "{switches:?}");
     for switch in switches {
         let key = match &*switch {
             "forward_field" => "forward_fields",
@@ -137,6 +142,13 @@ fn a_policy_file_has_every_switch_of_the_policies() {
             "status_lifetime" => "status_lifetimes",
             // For tests, and for what only a program can say.
             "jitter_seeded" | "identity" => continue,
+            // What the proxy, a behavior or an option says.
+            "behavior"
+            | "custom_error_response"
+            | "key_header"
+            | "name"
+            | "origin_host"
+            | "trust_viewer_headers" => continue,
             switch => switch,
         };
         assert!(section.contains(&format!("    pub {key}: Option<")), "a file has no key for {switch}");
@@ -301,7 +313,7 @@ async fn a20_what_a_client_says_of_proxies_in_front_has_no_effect_in_any_profile
         ([("cache-control", "max-age=60"), ("vary", "x-forwarded-host, cloudfront-viewer-country")], fields)
     });
     let origin = wire::serve_router(Router::new().fallback(echo)).await;
-    for profile in ["default", "rfc9111", "fastly"] {
+    for profile in ["cloudfront", "default", "rfc9111", "fastly"] {
         let proxy = Proxy::before(&format!("http://{origin}"), &["--profile", profile]);
         let forged = [
             ("x-forwarded-host", "evil"),
