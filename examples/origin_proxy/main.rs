@@ -35,6 +35,7 @@ mod upgrade;
 mod upstream;
 mod upstream_error;
 mod via;
+mod viewer;
 mod walk;
 
 use std::process::ExitCode;

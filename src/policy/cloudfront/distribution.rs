@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http::header::{self, HeaderName};
-use http::uri::Authority;
+use http::uri::{Authority, Scheme};
 
 use super::error_responses::CustomErrorResponse;
 use super::forwarding::ForwardPlan;
-use super::key::KeyPlan;
+use super::key::{KeyPlan, SIGNATURE};
 use super::names::{CachePolicyConfig, ForwardedHeaders, Lifetimes, OriginRequestPolicyConfig};
 use crate::entry::key::Site;
 use crate::policy::data::Chooser;
-use crate::policy::{Pattern, Selection};
+use crate::policy::{KeyRules, Pattern, QueryRules, Selection};
 use crate::semantics::{Credentials, Rules};
 
 /// What CloudFront does with the requests of a site: a policy for [`CacheBuilder::policy`](crate::CacheBuilder::policy).
@@ -70,8 +70,11 @@ impl Plan {
     ) -> Self {
         let rules = rules(shares_credentials);
         Self {
-            default: BehaviorPlan::of(default, strips_unkeyed),
-            others: others.iter().map(|(_, behavior)| BehaviorPlan::of(behavior, strips_unkeyed)).collect(),
+            default: BehaviorPlan::of(default, strips_unkeyed, name),
+            others: others
+                .iter()
+                .map(|(_, behavior)| BehaviorPlan::of(behavior, strips_unkeyed, name))
+                .collect(),
             rules_with_options: Rules { options: true, ..rules.clone() },
             rules,
             site: Site::new(name),
@@ -86,10 +89,12 @@ pub(super) struct BehaviorPlan {
     pub(super) is_signed: bool,
     pub(super) key: KeyPlan,
     pub(super) lifetimes: Lifetimes,
+    /// How purges are spelled.
+    pub(super) spelling: KeyRules,
 }
 
 impl BehaviorPlan {
-    fn of(behavior: &Behavior, strips_unkeyed: bool) -> Self {
+    fn of(behavior: &Behavior, strips_unkeyed: bool, name: &Authority) -> Self {
         let Behavior { cache_policy, caches_options, is_signed, origin_request_policy } = behavior;
         Self {
             caches_options: *caches_options,
@@ -97,8 +102,16 @@ impl BehaviorPlan {
             is_signed: *is_signed,
             key: KeyPlan::of(cache_policy),
             lifetimes: cache_policy.lifetimes(),
+            spelling: spelling(name, &cache_policy.query_strings.0, *is_signed),
         }
     }
+}
+
+/// The URIs of keys, as rules: those of a site, with what counts of the query.
+fn spelling(name: &Authority, query: &Selection, is_signed: bool) -> KeyRules {
+    let query = QueryRules::from(query.clone());
+    let query = if is_signed { query.ignore(SIGNATURE) } else { query };
+    KeyRules::new().host(name.clone()).scheme(Scheme::HTTP).query(query)
 }
 
 /// What is done with some of the requests of a distribution (CloudFront's `CacheBehavior`).
@@ -323,6 +336,8 @@ impl Distribution {
 fn rules(shares_credentials: bool) -> Rules {
     Rules {
         client_directives: false,
+        // CloudFront looks at no type of content.
+        deception_guard: false,
         credentials: if shares_credentials { Credentials::Rfc9111 } else { Credentials::Explicit },
         drawn_errors: true,
         heuristic: None,
