@@ -81,7 +81,7 @@ impl ForwardPlan {
             return true;
         }
         // What is CloudFront's own is no field of a client.
-        let is_viewers = || !is_cloudfronts(name) && !(is_read(method) && self.unkeyed.strips(name));
+        let is_viewers = || !(is_cloudfronts(name) || is_read(method) && self.unkeyed.strips(name));
         match &self.headers {
             ForwardedHeaders::None => false,
             ForwardedHeaders::AllowList(names) => names.contains(name),
