@@ -57,8 +57,6 @@
 //! - What belongs to one person is not shared: where cookies or `Authorization` go to the origin and are not in the key, an
 //!   answer is stored only if it says `public` or `s-maxage`, and so is one with `Set-Cookie` where cookies are configured.
 //!   CloudFront looks at none of these: [`Distribution::share_credentials`].
-//! - Content that does not fit a path like that of a static file is not stored, for web cache deception may be behind it:
-//!   [`Distribution::deception_guard`].
 //! - What an origin codes by gzip or Brotli is for clients that accept that, whatever was asked for.
 //! - `must-revalidate` and `proxy-revalidate` forbid stale answers, and a malformed `Cache-Control` forbids to store, since
 //!   nobody can say what it means. `no-store` of a request is obeyed.
@@ -66,10 +64,13 @@
 //! - A request that is forbidden there passes here: a GET with content bypasses the cache (403 there), and methods that are not
 //!   among the `AllowedMethods` are forwarded. Refuse them in front of the cache.
 //!
+//! More careful still by choice: [`Distribution::deception_guard`], [`Distribution::strip_unkeyed`].
+//!
 //! And where it is not: with a minimum above zero it stores what `no-store` or `private` forbids, it stores answers to OPTIONS
 //! where a behavior says so, and `s-maxage` does not forbid stale answers (RFC 9111 5.2.2.5, 5.2.2.7, 5.2.2.10, RFC 9110
 //! 9.3.7). A [`CacheHint`](crate::CacheHint) counts as what the response says.
 
+mod display;
 mod distribution;
 mod error_responses;
 mod forwarding;

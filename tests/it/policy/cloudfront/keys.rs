@@ -180,7 +180,7 @@ async fn cf8_the_first_pattern_that_matches_chooses_the_behavior() {
         .behavior("images/*", keeps(3))
         .behavior("*.php", CachePolicyConfig::caching_disabled())
         .behavior("/a?c", keeps(4));
-    let bench = bench(distribution.deception_guard(false), [Reply::new("x")]);
+    let bench = bench(distribution, [Reply::new("x")]);
     for (path, ttl) in [
         ("/", 1),
         ("/images/a/b.jpg", 2),
