@@ -1,5 +1,6 @@
 //! What is cached, under which key, for how long: the decisions that are yours.
 
+mod admission;
 mod bypass;
 pub mod cloudfront;
 mod combine;
@@ -26,10 +27,11 @@ use std::sync::{Arc, LazyLock};
 
 use http::request;
 
+pub use self::admission::Admission;
 pub use self::bypass::Bypass;
 pub use self::combine::{
-    BeforeRequest, CachePolicyExt, MapRequest, MapTerms, OnDeliver, OnForward, When, WithResponseRules,
-    WithVaryRules,
+    Admit, BeforeRequest, CachePolicyExt, MapRequest, MapTerms, OnDeliver, OnForward, When,
+    WithResponseRules, WithVaryRules,
 };
 pub use self::content_limits::ContentLimits;
 pub use self::data::PolicyData;
