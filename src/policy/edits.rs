@@ -3,7 +3,6 @@
 use http::HeaderValue;
 use http::header::{HeaderMap, HeaderName};
 
-use super::Terms;
 use crate::semantics::groups;
 
 /// Changes of a response before it is judged: by [`CachePolicy::receive`](crate::CachePolicy::receive). Without any, nothing is
@@ -87,7 +86,7 @@ impl<'a> ResponseEdits<'a> {
         let tag = tag.into();
         self.has_bad_tag |= !tag.is_empty() && !groups::is_tag(&tag);
         // One more than it may have says that there are too many.
-        if !tag.is_empty() && self.tags.len() <= Terms::MAX_GROUPS {
+        if !tag.is_empty() && self.tags.len() <= groups::MOST_STORED {
             self.tags.push(tag);
         }
     }
@@ -191,6 +190,6 @@ mod tests {
         assert_eq!(tags(' ', &[b"a  b\tc"]), (vec!["a".into(), "b\tc".into()], true));
         assert_eq!(tags(',', &[b"a,\xff"]), (vec![], true));
         let (found, is_bad) = tags(',', &["x,".repeat(100_000).as_bytes()]);
-        assert_eq!((found.len(), is_bad), (Terms::MAX_GROUPS + 1, false));
+        assert_eq!((found.len(), is_bad), (groups::MOST_STORED + 1, false));
     }
 }

@@ -51,7 +51,7 @@ pub use self::standard::StandardPolicy;
 pub use self::status_range::{InvalidStatusRange, StatusRange};
 pub(crate) use self::terms::OfOrigin;
 pub use self::terms::{Terms, VaryRule};
-pub use self::vary_rules::{VaryField, VaryRules};
+pub use self::vary_rules::{NormalForm, VaryField, VaryRules};
 use crate::semantics::Rules;
 use crate::store::PurgeTarget;
 

@@ -11,6 +11,9 @@ use super::{PolicyExchange, Terms};
 use crate::semantics::fields::list;
 use crate::semantics::storing::NotStored;
 
+/// Gives the normal form of a field's value.
+pub type NormalForm = dyn Fn(&str) -> Cow<'static, str> + Send + Sync;
+
 /// What becomes of a request field that the `Vary` of a response names.
 ///
 /// Codings and languages have switches of their own:
@@ -28,7 +31,7 @@ pub enum VaryField {
     Ignored,
     /// A GET, HEAD or QUERY has it in another form, for the service as for the cache. An empty form is that of a request without
     /// the field, and what cannot be read as text counts as empty.
-    Normalised(Arc<dyn Fn(&str) -> Cow<'static, str> + Send + Sync>),
+    Normalised(Arc<NormalForm>),
 }
 
 impl VaryField {
@@ -121,7 +124,7 @@ impl VaryRules {
         for (name, field) in &self.fields {
             if let VaryField::Normalised(normalise) = field {
                 let value = normalise(&text(&request.headers, name));
-                set(&mut request.headers, name, &value);
+                set(&mut request.headers, name, value);
             }
         }
     }
@@ -153,10 +156,10 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> String {
 }
 
 /// Sets a field, or removes it where it is empty, or cannot be the value of one.
-fn set(headers: &mut HeaderMap, name: &HeaderName, value: &Cow<'static, str>) {
+fn set(headers: &mut HeaderMap, name: &HeaderName, value: Cow<'static, str>) {
     let value = match value {
-        Cow::Borrowed(value) => HeaderValue::from_bytes(value.as_bytes()),
-        Cow::Owned(value) => HeaderValue::from_str(value),
+        Cow::Borrowed(value) => HeaderValue::from_str(value),
+        Cow::Owned(value) => HeaderValue::try_from(value),
     };
     match value {
         Ok(value) if !value.is_empty() => _ = headers.insert(name, value),
