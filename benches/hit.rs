@@ -20,7 +20,10 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{Empty, Full};
-use larder::policy::Policies;
+use larder::policy::cloudfront::{
+    CacheCookieBehavior, CacheHeaderBehavior, CachePolicyConfig, CacheQueryStringBehavior, Distribution,
+};
+use larder::policy::{Fastly, KeyRules, Policies, QueryRules};
 use larder::{CacheBuilder, CacheLayer, CachePolicy, MemoryStore, RequestAction, StandardPolicy};
 use tower::{Layer, Service};
 
@@ -103,6 +106,20 @@ fn hit_with(policy: impl CachePolicy, service: &ByHand) -> Box<dyn FnMut()> {
     Box::new(move || drop(black_box(call(&mut hit, request(false, None)))))
 }
 
+/// The query and a field are in the key, and so are two cookies.
+fn distribution() -> Distribution {
+    let cache_policy = CachePolicyConfig::new()
+        .header_behavior(CacheHeaderBehavior::allow_list([http::header::ACCEPT]))
+        .cookie_behavior(CacheCookieBehavior::allow_list(["theme", "ab"]))
+        .query_string_behavior(CacheQueryStringBehavior::all())
+        .enable_accept_encoding_gzip(true)
+        .enable_accept_encoding_brotli(true);
+    let optimized = CachePolicyConfig::caching_optimized();
+    Distribution::new(optimized.clone())
+        .behavior("/images/*", optimized)
+        .behavior("/articles/*", cache_policy)
+}
+
 /// Four rows by path, of which the last one has the page.
 fn table() -> Policies {
     let standard = StandardPolicy::default();
@@ -120,6 +137,11 @@ fn variants(content: &Bytes) -> Vec<Variant> {
     let small = MemoryStore::builder().capacity(16 << 20).max_object(1 << 20).build();
     let mut miss = CacheLayer::new(small).layer(stored.clone());
     let of_table = hit_with(table(), &stored);
+    let of_cloudfront = hit_with(Distribution::new(CachePolicyConfig::caching_optimized()), &stored);
+    let of_distribution = hit_with(distribution(), &stored);
+    let of_fastly = hit_with(Fastly::new(), &stored);
+    let rules = KeyRules::new().query(QueryRules::all().ignore_trackers().sorted());
+    let of_key = hit_with(StandardPolicy::default().key(rules), &stored);
     let mut pass = CacheBuilder::default().policy(Pass).build().layer(stored);
     let mut no_store = CacheLayer::default().layer(private);
     drop(call(&mut hit, request(false, None)));
@@ -137,6 +159,10 @@ fn variants(content: &Bytes) -> Vec<Variant> {
         ),
         ("hit", Box::new(move || drop(black_box(call(&mut hit, request(false, None)))))),
         ("table", of_table),
+        ("cloudfront", of_cloudfront),
+        ("behavior", of_distribution),
+        ("fastly", of_fastly),
+        ("keyed", of_key),
         ("304", Box::new(move || drop(black_box(call(&mut not_modified, request(true, None)))))),
         (
             "miss",

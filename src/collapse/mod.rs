@@ -331,9 +331,9 @@ impl Call {
         }
     }
 
-    /// Whether anybody waits for it, apart from the leader's client.
-    pub(crate) fn has_followers(&self) -> bool {
-        lock(&self.state).interested > 1
+    /// How many clients wait for it, with the leader's own.
+    pub(crate) fn interested(&self) -> usize {
+        lock(&self.state).interested
     }
 
     /// Its response, where all of that is here and the store does not have it yet.
@@ -431,7 +431,7 @@ impl Leader {
             why => why,
         };
         match why {
-            NotShareable::Chance { .. } => {}
+            NotShareable::Admission | NotShareable::Chance { .. } => {}
             NotShareable::Request if !self.has_credentials => {}
             NotShareable::Request | NotShareable::Response => self.remember(now, pass_for),
         }

@@ -356,6 +356,10 @@ impl<S: Store> CollapsedFetch<S> {
                 return self.followed_a_failure();
             }
             CallResult::NotShareable(NotShareable::Request) if !has_unkeyed => return Followed::Again,
+            CallResult::NotShareable(NotShareable::Admission) => {
+                self.exchange.is_counted = true;
+                return Followed::Alone;
+            }
             CallResult::NotShareable(_) | CallResult::Pending => return Followed::Alone,
             CallResult::Overloaded => {
                 let overloaded = self.core().overloaded(self.exchange.plan.forward, Some(true));

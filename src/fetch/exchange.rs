@@ -79,6 +79,8 @@ pub(crate) struct Exchange<S> {
     pub(crate) background: Option<Box<ValidationPermit>>,
     /// `Some(false)` where it has waited in vain for another request's call.
     pub(crate) collapsed: Option<bool>,
+    /// It was counted as a request for its key while it waited for another one's call.
+    pub(crate) is_counted: bool,
     /// Others wait for the answer.
     pub(crate) leader: Option<Leader>,
     pub(crate) lookup: Lookup,
@@ -106,6 +108,7 @@ impl<S: Store> Exchange<S> {
         Box::new(Self {
             background: None,
             collapsed: None,
+            is_counted: false,
             leader: None,
             lookup,
             opened: OpenedOnce::default(),

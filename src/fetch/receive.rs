@@ -56,12 +56,30 @@ impl<S: Store> Fetch<S> {
         self.sent.part = self.part_of(&parts, length);
         let mut assessment = Box::new(self.assess(&parts, received_at));
         assessment.for_client(parts.status, &mut parts.headers, self.exchange.request.rules());
+        self.admit(&mut assessment);
         let is_capped = self.bound(&mut assessment, length);
         let tag = self.tag_kind(&parts, &assessment);
         let received = NewResponse { assessment, is_capped, parts };
         match received.assessment.terms.store {
             Ok(()) => Box::pin(self.receive_storable(received, body, length, tag)),
             Err(reason) => Box::pin(self.receive_unstorable(received, body, length, tag, reason)),
+        }
+    }
+
+    /// Refuses what has not been asked for often enough. All who wait for the answer count, once each; where something is
+    /// stored under the key, it has been admitted.
+    fn admit(&self, assessment: &mut Assessment) {
+        let exchange = &*self.exchange;
+        let Some(admission) = assessment.terms.admission.take() else {
+            return;
+        };
+        if assessment.terms.store.is_err() || !exchange.lookup.variants.is_empty() {
+            return;
+        }
+        let waiting = exchange.leader.as_ref().map_or(1, |leader| leader.call().interested().max(1));
+        let further = waiting - usize::from(exchange.is_counted);
+        if !admission.admits(&exchange.request.key, further, assessment.received_at) {
+            assessment.terms.store = Err(NotStored::Admission);
         }
     }
 
@@ -78,7 +96,7 @@ impl<S: Store> Fetch<S> {
             }
         }
         let has_followers =
-            || self.exchange.leader.as_ref().is_some_and(|leader| leader.call().has_followers());
+            || self.exchange.leader.as_ref().is_some_and(|leader| leader.call().interested() > 1);
         let is_wanted = self.exchange.request.parts.method != Method::HEAD || has_followers();
         // To store it may evict content that is being read.
         let is_large = length.is_none_or(|length| length > PIECE as u64);

@@ -4,8 +4,8 @@ use http::request;
 
 use super::data::Chooser;
 use super::{
-    CachePolicy, ContentLimits, Delivery, ForwardReason, Lifetimes, PolicyData, PolicyExchange, ReportOnly,
-    RequestAction, Terms,
+    Admission, CachePolicy, ContentLimits, Delivery, ForwardReason, Lifetimes, PolicyData, PolicyExchange,
+    ReportOnly, RequestAction, Terms,
 };
 use crate::semantics::Rules;
 use crate::store::PurgeTarget;
@@ -28,6 +28,22 @@ use crate::store::PurgeTarget;
 /// # let _ = layer;
 /// ```
 pub trait CachePolicyExt: CachePolicy + Sized {
+    /// Stores a response only when its key has been asked for often enough; see [`Admission`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use larder::policy::Admission;
+    /// use larder::{CacheBuilder, CachePolicyExt, StandardPolicy};
+    ///
+    /// // At the second request within ten minutes.
+    /// let policy = StandardPolicy::default().admit(Admission::after(2).within(Duration::from_secs(600)));
+    /// let layer = CacheBuilder::default().policy(policy).build();
+    /// # let _ = layer;
+    /// ```
+    fn admit(self, admission: Admission) -> Admit<Self> {
+        Admit { admission, policy: self }
+    }
+
     /// Edits a request before this policy sees it, for example to normalise it: the key is made of it, `Vary` selects by it,
     /// and the inner service gets it like that. What is put into the data is there for the later hooks.
     ///
@@ -114,6 +130,13 @@ pub trait CachePolicyExt: CachePolicy + Sized {
 
 impl<P: CachePolicy> CachePolicyExt for P {}
 
+/// A policy that stores what is asked for often enough.
+#[derive(Clone, Debug)]
+pub struct Admit<P> {
+    admission: Admission,
+    policy: P,
+}
+
 /// A policy that gets its requests edited.
 #[derive(Clone, Debug)]
 pub struct BeforeRequest<P, F> {
@@ -196,6 +219,19 @@ macro_rules! pass_on {
         }
     };
     ($($hook:ident),+) => { $(pass_on!($hook);)+ };
+}
+
+impl<P: CachePolicy> CachePolicy for Admit<P> {
+    fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
+        self.policy.response(exchange, terms);
+        terms.admission = Some(self.admission.clone());
+    }
+
+    fn is_for_storing_only(&self) -> bool {
+        self.policy.is_for_storing_only()
+    }
+
+    pass_on!(request, rules, forward, deliver, needs_sent_fields, spellings);
 }
 
 impl<P, F> CachePolicy for BeforeRequest<P, F>

@@ -1,5 +1,6 @@
 //! What is cached, under which key, for how long: the decisions that are yours.
 
+mod admission;
 mod bypass;
 pub mod cloudfront;
 mod combine;
@@ -23,8 +24,11 @@ use std::sync::{Arc, LazyLock};
 
 use http::request;
 
+pub use self::admission::Admission;
 pub use self::bypass::Bypass;
-pub use self::combine::{BeforeRequest, CachePolicyExt, MapRequest, MapTerms, OnDeliver, OnForward, When};
+pub use self::combine::{
+    Admit, BeforeRequest, CachePolicyExt, MapRequest, MapTerms, OnDeliver, OnForward, When,
+};
 pub use self::content_limits::ContentLimits;
 pub use self::data::PolicyData;
 pub use self::fastly::Fastly;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::header::{self, HeaderMap};
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::Reason;
+use super::{Admission, Reason};
 use crate::semantics::browser;
 use crate::semantics::freshness::LifetimeSource;
 use crate::semantics::groups;
@@ -18,6 +18,8 @@ use crate::semantics::{CredentialKinds, Rules};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Terms {
+    /// How often the key has to be asked for before the response is stored; `None` for once.
+    pub admission: Option<Admission>,
     /// How old it was on its arrival (RFC 9111 4.2.3).
     pub(crate) initial_age: Duration,
     /// How old it counts as when it comes in; `None` for what RFC 9111 4.2.3 says.
@@ -91,6 +93,7 @@ impl Terms {
         unstored: impl Iterator<Item = &'a HeaderName>,
     ) -> Self {
         Self {
+            admission: None,
             age: None,
             browser_lifetime: None,
             credentials: standard.credentials,

@@ -14,6 +14,9 @@ use super::storing::NotStored;
 /// Why nobody else gets an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotShareable {
+    /// The key has not been asked for often enough. Those that wait make calls of their own at once, and those that come
+    /// later wait again: there may be enough of them.
+    Admission,
     /// It is an error, or was made for the leader's request alone; another request may get an answer that can be
     /// shared. `says_so`: if such an answer comes twice, the target is assumed to always give one.
     Chance { says_so: bool },
@@ -27,6 +30,7 @@ impl NotShareable {
     /// Of a response that is not stored for this reason. `lifetime` is the one that it would have.
     pub(crate) fn of(reason: NotStored, status: StatusCode, lifetime: Duration) -> Self {
         match reason {
+            NotStored::Admission => Self::Admission,
             NotStored::Authorization | NotStored::Cookie | NotStored::RequestNoStore => Self::Request,
             NotStored::DrawnError | NotStored::LongFields | NotStored::NoRoom => {
                 Self::Chance { says_so: false }

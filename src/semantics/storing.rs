@@ -14,6 +14,8 @@ use super::status::{is_drawn_by_request, is_heuristically_cacheable, is_understo
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NotStored {
+    /// Its key has not been asked for often enough (`Admission` of a policy).
+    Admission,
     /// The request has `Authorization`, and the response does not say that it is shared (RFC 9111 3.5).
     Authorization,
     /// The request has `Cookie`, and the response does not say that it is shared.
@@ -104,7 +106,8 @@ impl NotStored {
             | Self::TypeMismatch
             | Self::Vary
             | Self::ZeroLifetime => true,
-            Self::DrawnError
+            Self::Admission
+            | Self::DrawnError
             | Self::Incomplete
             | Self::LongFields
             | Self::Method
@@ -132,7 +135,8 @@ impl NotStored {
             && match self {
                 Self::Authorization => shared.authorization,
                 Self::Cookie => shared.cookie,
-                Self::DrawnError
+                Self::Admission
+                | Self::DrawnError
                 | Self::Incomplete
                 | Self::LongFields
                 | Self::Method
@@ -163,6 +167,7 @@ impl NotStored {
     /// A short name in lower case, fit for a structured-field string.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Admission => "admission",
             Self::Authorization => "authorization",
             Self::Cookie => "cookie",
             Self::DeceptivePath => "deceptive-path",

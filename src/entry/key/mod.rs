@@ -174,15 +174,16 @@ impl CacheKey {
     fn push_part(&mut self, kind: u8, name: &[u8], value: Option<&[u8]>) {
         // No field or name comes near 4 GiB; only the length prefix of a longer one would be wrong.
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(ABSENT - 1).to_le_bytes();
-        self.bytes.push(kind);
-        self.bytes.extend_from_slice(&length(name));
-        self.bytes.extend_from_slice(name);
-        match value {
-            None => self.bytes.extend_from_slice(&ABSENT.to_le_bytes()),
-            Some(value) => {
-                self.bytes.extend_from_slice(&length(value));
-                self.bytes.extend_from_slice(value);
-            }
+        let of_value = value.map_or(ABSENT.to_le_bytes(), length);
+        let parts: [&[u8]; 5] = [&[kind], &length(name), name, &of_value, value.unwrap_or_default()];
+        let total = parts.iter().map(|part| part.len()).sum();
+        // In one piece: a `SmallVec` that grows piece by piece costs more than the rest of a part.
+        let mut short = [0; 64];
+        if let Some(piece) = short.get_mut(..total) {
+            copy(piece, parts);
+            self.bytes.extend_from_slice(piece);
+        } else {
+            self.bytes.extend_from_slice(&parts.concat());
         }
     }
 
@@ -260,24 +261,32 @@ impl KeyNames {
 
 /// The prefix and the parts, which have `length` bytes, in one piece. Written in place to keep look-ups cheap: a
 /// `SmallVec` that grows part by part costs more than the rest of a key.
+#[inline(always)] // the length of the prefix and of most parts is known where it is called
 fn concat(prefix: &[u8; 4], parts: [&[u8]; 5], length: usize) -> SmallVec<[u8; INLINE]> {
-    fn copy(target: &mut [u8], prefix: &[u8; 4], parts: [&[u8]; 5]) {
-        let (head, mut rest) = target.split_at_mut(4);
+    fn prefixed(target: &mut [u8], prefix: &[u8; 4], parts: [&[u8]; 5]) {
+        let (head, rest) = target.split_at_mut(4);
         head.copy_from_slice(prefix);
-        for part in parts {
-            let (place, after) = rest.split_at_mut(part.len());
-            place.copy_from_slice(part);
-            rest = after;
-        }
+        copy(rest, parts);
     }
     if 4 + length <= INLINE {
         let mut bytes = [0; INLINE];
-        copy(&mut bytes, prefix, parts);
+        prefixed(&mut bytes, prefix, parts);
         SmallVec::from_buf_and_len(bytes, 4 + length)
     } else {
         let mut bytes = vec![0; 4 + length];
-        copy(&mut bytes, prefix, parts);
+        prefixed(&mut bytes, prefix, parts);
         SmallVec::from_vec(bytes)
+    }
+}
+
+/// Copies parts one after the other to the beginning of `target`, which has room for them.
+#[inline(always)]
+fn copy(target: &mut [u8], parts: [&[u8]; 5]) {
+    let mut rest = target;
+    for part in parts {
+        let (place, after) = rest.split_at_mut(part.len());
+        place.copy_from_slice(part);
+        rest = after;
     }
 }
 

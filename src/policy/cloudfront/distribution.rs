@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http::header::{self, HeaderName};
-use http::uri::Authority;
+use http::uri::{Authority, Scheme};
 
 use super::error_responses::CustomErrorResponse;
 use super::forwarding::ForwardPlan;
-use super::key::KeyPlan;
+use super::key::{KeyPlan, SIGNATURE};
 use super::names::{CachePolicyConfig, ForwardedHeaders, Lifetimes, OriginRequestPolicyConfig};
 use crate::entry::key::Site;
 use crate::policy::data::Chooser;
-use crate::policy::{Pattern, Selection};
+use crate::policy::{KeyRules, Pattern, QueryRules, Selection};
 use crate::semantics::{Credentials, Rules};
 
 /// What CloudFront does with the requests of a site: a policy for [`CacheBuilder::policy`](crate::CacheBuilder::policy).
@@ -68,8 +68,8 @@ impl Plan {
     ) -> Self {
         let rules = rules(shares_credentials);
         Self {
-            default: BehaviorPlan::of(default),
-            others: others.iter().map(|(_, behavior)| BehaviorPlan::of(behavior)).collect(),
+            default: BehaviorPlan::of(default, name),
+            others: others.iter().map(|(_, behavior)| BehaviorPlan::of(behavior, name)).collect(),
             rules_with_options: Rules { options: true, ..rules.clone() },
             rules,
             site: Site::new(name),
@@ -84,10 +84,12 @@ pub(super) struct BehaviorPlan {
     pub(super) is_signed: bool,
     pub(super) key: KeyPlan,
     pub(super) lifetimes: Lifetimes,
+    /// How purges are spelled.
+    pub(super) spelling: KeyRules,
 }
 
 impl BehaviorPlan {
-    fn of(behavior: &Behavior) -> Self {
+    fn of(behavior: &Behavior, name: &Authority) -> Self {
         let Behavior { cache_policy, caches_options, is_signed, origin_request_policy } = behavior;
         Self {
             caches_options: *caches_options,
@@ -95,8 +97,16 @@ impl BehaviorPlan {
             is_signed: *is_signed,
             key: KeyPlan::of(cache_policy),
             lifetimes: cache_policy.lifetimes(),
+            spelling: spelling(name, &cache_policy.query_strings.0, *is_signed),
         }
     }
+}
+
+/// The URIs of keys, as rules: those of a site, with what counts of the query.
+fn spelling(name: &Authority, query: &Selection, is_signed: bool) -> KeyRules {
+    let query = QueryRules::from(query.clone());
+    let query = if is_signed { query.ignore(SIGNATURE) } else { query };
+    KeyRules::new().host(name.clone()).scheme(Scheme::HTTP).query(query)
 }
 
 /// What is done with some of the requests of a distribution (CloudFront's `CacheBehavior`).

@@ -229,15 +229,17 @@ impl StandardPolicy {
 impl CachePolicy for StandardPolicy {
     fn request(&self, request: &mut request::Parts, _: &mut PolicyData) -> RequestAction {
         let action = match &self.key {
+            // At once, so that the key of most requests is not moved once more.
+            None if self.key_fields.is_empty() => return RequestAction::of(request),
             None => RequestAction::of(request),
             Some(rules) => rules.key(request),
         };
         match action {
-            RequestAction::Cache(key) if !self.key_fields.is_empty() => {
+            RequestAction::Cache(key) => {
                 let add = |key: CacheKey, name| key.with_field(name, &request.headers);
                 RequestAction::Cache(self.key_fields.iter().fold(key, add))
             }
-            plain => plain,
+            bypass => bypass,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Cache policies and their hooks.
 
+mod admission;
 mod browser;
 mod bypass;
 mod cloudfront;
