@@ -7,15 +7,22 @@ use axum::routing::get;
 use http::StatusCode;
 use http::header::{self, HeaderMap};
 
-/// Whoever asks for a page, or the answer to somebody unknown.
-fn user(headers: &HeaderMap) -> Result<&str, Response> {
+/// Somebody who is not let in.
+struct Unknown;
+
+impl IntoResponse for Unknown {
+    fn into_response(self) -> Response {
+        let ask = [(header::WWW_AUTHENTICATE, "user"), (header::CACHE_CONTROL, "no-store")];
+        (StatusCode::UNAUTHORIZED, ask, "Who are you?\n").into_response()
+    }
+}
+
+/// Whoever asks for a page.
+fn user(headers: &HeaderMap) -> Result<&str, Unknown> {
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     match given.and_then(|given| given.strip_prefix("user:")) {
         Some(user @ ("one" | "two")) => Ok(user),
-        _ => {
-            let ask = [(header::WWW_AUTHENTICATE, "user"), (header::CACHE_CONTROL, "no-store")];
-            Err((StatusCode::UNAUTHORIZED, ask, "Who are you?\n").into_response())
-        }
+        _ => Err(Unknown),
     }
 }
 
@@ -27,7 +34,7 @@ pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
 }
 
 /// Says that it is private, which keeps every shared cache from storing it that does not tell users apart.
-async fn me(headers: HeaderMap) -> Result<Response, Response> {
+async fn me(headers: HeaderMap) -> Result<Response, Unknown> {
     let user = user(&headers)?;
     let told: String = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "via"]
         .iter()
@@ -43,7 +50,7 @@ struct Tab {
 }
 
 /// Leaves it to the cache's key to tell users apart.
-async fn account(Query(Tab { tab }): Query<Tab>, headers: HeaderMap) -> Result<Response, Response> {
+async fn account(Query(Tab { tab }): Query<Tab>, headers: HeaderMap) -> Result<Response, Unknown> {
     let user = user(&headers)?;
     let tab = tab.unwrap_or_else(|| "overview".to_owned());
     let page = format!("user: {user}\ntab: {tab}\nviewer: {}\n", viewer(&headers));
@@ -51,7 +58,7 @@ async fn account(Query(Tab { tab }): Query<Tab>, headers: HeaderMap) -> Result<R
 }
 
 /// Has to be asked for each time, as far as its fields are obeyed.
-async fn balance(headers: HeaderMap) -> Result<Response, Response> {
+async fn balance(headers: HeaderMap) -> Result<Response, Unknown> {
     let user = user(&headers)?;
     let tag = format!("\"balance-{user}\"");
     let fields = [(header::CACHE_CONTROL, "no-cache, must-revalidate"), (header::ETAG, &*tag)];
