@@ -26,7 +26,7 @@
 //!
 //! | who | door |
 //! |---|---|
-//! | adds the layer | [`CacheLayer`]; [`QueryLayer`] where QUERY is to be cached, too |
+//! | adds the layer | [`CacheLayer`]; [`QueryLayer`] where QUERY, or a POST that is a query, is to be cached, too |
 //! | tunes what is cached | [`CachePolicy`], [`StandardPolicy`] |
 //! | keeps responses somewhere else | [`Store`], [`store::conformance`] |
 //! | finds out why a page was or was not cached | `Cache-Status`, [`semantics::cache_status`], [`Observer`] |

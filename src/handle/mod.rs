@@ -20,6 +20,11 @@ use crate::store::{MemoryStore, PurgeMode, PurgeTarget, Store, StoreStatistics};
 /// Each purge has a soft form, which makes stale instead of removing: it may be served while it is
 /// validated, or when the origin fails, as far as its stale windows reach.
 ///
+/// A purge names what clients ask for, and reaches everything that is stored for it, however the policy spells it in keys. Where
+/// the query is not in the key, the purge of `/a?x=1` removes what all queries of `/a` share; where the host is not, the purge of
+/// a URI, a prefix or a host removes what all hosts share. Where keys hold cookies, fields, classes or identities, all of them
+/// go. See [`KeyRules`](crate::policy::KeyRules) and [`CachePolicy::spellings`].
+///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 /// use larder::CacheLayer;
@@ -37,7 +42,8 @@ impl<S: Store> CacheHandle<S> {
         Self { shared }
     }
 
-    /// Removes every response for an absolute URI, all variants and whatever else the keys hold.
+    /// Removes every response for an absolute URI: all variants, whatever else the keys hold, and what answers for it because the
+    /// policy, or the response's `No-Vary-Search`, makes no difference.
     ///
     /// # Errors
     ///
@@ -66,7 +72,8 @@ impl<S: Store> CacheHandle<S> {
         self.invalidate_uri(uri, self.soft_for(stale_for)).await
     }
 
-    /// Removes everything that `target` names. A URI also stands for the one under which the policy stores a GET of
+    /// Removes everything that is stored for what `target` names. Where the policy stores queries otherwise than they are asked
+    /// for, a prefix that ends within a query reaches every query of that path, and a path prefix every path that begins like
     /// it.
     ///
     /// # Errors

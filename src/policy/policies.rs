@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::{Method, request};
 
 use super::data::Chooser;
+use super::key::path_of;
 use super::{
     CachePolicy, Delivery, ForwardReason, Pattern, PolicyData, PolicyExchange, RequestAction, Terms,
 };
@@ -205,13 +206,4 @@ impl CachePolicy for Policies {
         spellings.extend(self.otherwise.spellings(target));
         spellings
     }
-}
-
-/// The path that a request has which asks for exactly this target.
-fn path_of(target: &PurgeTarget) -> Option<&[u8]> {
-    let PurgeTarget::Uri(uri) = target else {
-        return None;
-    };
-    let mut slashes = uri.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-    uri[slashes.nth(2)?..].split(|&byte| byte == b'?').next()
 }

@@ -10,7 +10,8 @@ use super::target::{any_query, each_uri, scheme, settle_authority};
 
 /// A request that is being edited.
 pub(crate) struct Edited<'a> {
-    before: Unedited,
+    /// Boxed, since most requests are left alone.
+    before: Option<Box<Unedited>>,
     request: &'a mut Parts,
 }
 
@@ -45,10 +46,6 @@ fn put_uris(request: &mut Parts, uris: Uris) {
 }
 
 impl Unedited {
-    fn is_empty(&self) -> bool {
-        self.cookies.is_none() && self.hosts.is_none() && self.scheme.is_none() && self.uris.is_empty()
-    }
-
     /// Of two edits, what was there before the earlier one counts.
     fn or(self, later: Self) -> Self {
         Self {
@@ -76,7 +73,7 @@ impl Unedited {
 
 impl<'a> Edited<'a> {
     pub(crate) fn new(request: &'a mut Parts) -> Self {
-        Self { before: Unedited::default(), request }
+        Self { before: None, request }
     }
 
     /// The request as it is by now.
@@ -84,10 +81,15 @@ impl<'a> Edited<'a> {
         self.request
     }
 
+    fn before(&mut self) -> &mut Unedited {
+        self.before.get_or_insert_default()
+    }
+
     /// Keeps the URIs before the first change to one.
     fn keep_uris(&mut self) {
-        if self.before.uris.is_empty() {
-            self.before.uris = uris_of(self.request);
+        if self.before().uris.is_empty() {
+            let uris = uris_of(self.request);
+            self.before().uris = uris;
         }
     }
 
@@ -115,46 +117,50 @@ impl<'a> Edited<'a> {
         });
     }
 
+    /// Whether the request already names this origin, as far as one is given, and no other.
+    pub(crate) fn has_origin(&mut self, authority: Option<&Authority>, named: Option<&Scheme>) -> bool {
+        authority.is_none_or(|authority| has_authority(self.request, authority))
+            && named.is_none_or(|named| scheme(&self.request.uri, self.request) == Ok(named))
+    }
+
     /// Gives the request another authority, another scheme, or both. The scheme of now says which port is left out.
     pub(crate) fn origin(&mut self, authority: Option<&Authority>, to: Option<&Scheme>) {
-        let to = to.filter(|to| scheme(&self.request.uri, self.request).ok() != Some(*to)).cloned();
-        let authority = authority.filter(|authority| !has_authority(self.request, authority));
-        if to.is_none() && authority.is_none() {
-            return;
-        }
         self.keep_uris();
-        self.before.hosts = Some(lines(&self.request.headers, &header::HOST));
+        self.before().hosts = Some(lines(&self.request.headers, &header::HOST));
         settle_authority(self.request);
-        if let Some(host) = authority.and_then(|authority| HeaderValue::try_from(authority.as_str()).ok()) {
+        let has_host =
+            self.request.headers.contains_key(header::HOST) || self.request.uri.authority().is_none();
+        let host = authority.filter(|_| has_host).map(|authority| HeaderValue::try_from(authority.as_str()));
+        if let Some(Ok(host)) = host {
             self.request.headers.insert(header::HOST, host);
         }
         each_uri(self.request, |uri| {
             if uri.authority().is_some() {
                 replace(uri, |parts| {
                     parts.authority = authority.cloned().or(parts.authority.take());
-                    parts.scheme = to.clone().or(parts.scheme.take());
+                    parts.scheme = to.cloned().or(parts.scheme.take());
                 });
             }
         });
         if let Some(to) = to {
-            self.before.scheme = Some(self.request.extensions.insert(to));
+            self.before().scheme = Some(self.request.extensions.insert(to.clone()));
         }
     }
 
     /// Gives the request other cookies, or none.
     pub(crate) fn cookies(&mut self, edited: Option<HeaderValue>) {
-        self.before.cookies = Some(lines(&self.request.headers, &header::COOKIE));
+        self.before().cookies = Some(lines(&self.request.headers, &header::COOKIE));
         set_lines(&mut self.request.headers, &header::COOKIE, edited);
     }
 
     /// Whether anything was edited.
     pub(crate) fn is_another(&self) -> bool {
-        !self.before.is_empty()
+        self.before.is_some()
     }
 
     /// Undoes what was done to queries.
     pub(crate) fn undo_queries(&mut self) {
-        let mut before = self.before.uris.iter();
+        let mut before = self.before.iter().flat_map(|before| &before.uris);
         each_uri(self.request, |uri| {
             if let Some(path) = before.next().and_then(Uri::path_and_query).cloned() {
                 replace(uri, |parts| parts.path_and_query = Some(path));
@@ -164,17 +170,19 @@ impl<'a> Edited<'a> {
 
     /// Undoes all of it.
     pub(crate) fn undo(self) {
-        self.before.restore(self.request);
+        if let Some(before) = self.before {
+            before.restore(self.request);
+        }
     }
 
     /// The request stays as it was edited, unless it is forwarded and nothing is stored: see [`restore`].
     pub(crate) fn keep(self) {
-        if self.before.is_empty() {
+        let Some(later) = self.before else {
             return;
-        }
+        };
         let unedited = match self.request.extensions.remove::<Unedited>() {
-            Some(earlier) => earlier.or(self.before),
-            None => self.before,
+            Some(earlier) => earlier.or(*later),
+            None => *later,
         };
         self.request.extensions.insert(unedited);
     }
@@ -192,13 +200,21 @@ pub(super) fn forget(request: &mut Parts) {
     request.extensions.remove::<Unedited>();
 }
 
-/// Whether every authority that the request names is this one.
+/// Whether the request names this authority, and no other.
 fn has_authority(request: &mut Parts, authority: &Authority) -> bool {
-    let mut hosts = request.headers.get_all(header::HOST).into_iter();
-    let is_host = hosts.next().is_some_and(|host| host.as_bytes() == authority.as_str().as_bytes());
-    let mut has = is_host && hosts.next().is_none();
-    each_uri(request, |uri| has &= uri.authority().is_none_or(|own| own.as_str() == authority.as_str()));
-    has
+    let mut is_named = false;
+    let mut is_alone = true;
+    let mut compare = |named: &[u8]| {
+        is_named = true;
+        is_alone &= named == authority.as_str().as_bytes();
+    };
+    request.headers.get_all(header::HOST).into_iter().for_each(|host| compare(host.as_bytes()));
+    each_uri(request, |uri| {
+        if let Some(named) = uri.authority() {
+            compare(named.as_str().as_bytes());
+        }
+    });
+    is_named && is_alone
 }
 
 fn replace(uri: &mut Uri, edit: impl FnOnce(&mut http::uri::Parts)) {
@@ -227,5 +243,103 @@ fn set_lines(headers: &mut HeaderMap, name: &HeaderName, lines: impl IntoIterato
     headers.remove(name);
     for line in lines {
         headers.append(name, line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn request(uri: &str, fields: &[(&str, &str)]) -> Parts {
+        let mut request = Request::get(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).expect("a request").into_parts().0
+    }
+
+    /// URI, hosts, scheme, cookies.
+    fn seen(request: &Parts) -> (String, Vec<HeaderValue>, Option<Scheme>, Vec<HeaderValue>) {
+        let of = |name: &HeaderName| lines(&request.headers, name).into_vec();
+        (request.uri.to_string(), of(&header::HOST), request.extensions.get().cloned(), of(&header::COOKIE))
+    }
+
+    #[track_caller]
+    fn check_origin(
+        (uri, host): (&str, Option<&str>),
+        (authority, scheme): (Option<&'static str>, Option<Scheme>),
+        expected: Option<(&str, Option<&str>, Option<Scheme>)>,
+    ) {
+        let mut request = request(uri, host.map(|host| ("host", host)).as_slice());
+        let before = seen(&request);
+        let mut edited = Edited::new(&mut request);
+        let authority = authority.map(Authority::from_static);
+        if !edited.has_origin(authority.as_ref(), scheme.as_ref()) {
+            edited.origin(authority.as_ref(), scheme.as_ref());
+        }
+        assert_eq!(edited.is_another(), expected.is_some(), "{uri} {host:?}");
+        let (uri, hosts, scheme, _) = seen(edited.request());
+        if let Some(expected) = expected {
+            let hosts: Vec<_> = hosts.iter().map(|host| host.to_str().expect("ASCII")).collect();
+            assert_eq!((&*uri, hosts.first().copied(), scheme), expected);
+        }
+        edited.undo();
+        assert_eq!(seen(&request), before);
+    }
+
+    #[test]
+    fn a01_a_request_gets_another_origin_wherever_it_names_one() {
+        let one = Some("one");
+        let https = || Some(Scheme::HTTPS);
+        check_origin(("/x", Some("two")), (one, None), Some(("/x", one, None)));
+        check_origin(("/x", None), (one, None), Some(("/x", one, None)));
+        check_origin(("http://two/x", None), (one, None), Some(("http://one/x", None, None)));
+        check_origin(("http://two/x", Some("two")), (one, None), Some(("http://one/x", one, None)));
+        check_origin(("/x", Some("two:80")), (one, https()), Some(("/x", one, https())));
+        check_origin(("http://two:80/x", None), (None, https()), Some(("https://two/x", None, https())));
+        check_origin(("/x", Some("Two:80")), (None, https()), Some(("/x", Some("two"), https())));
+        check_origin(("/x", Some("two:443")), (None, https()), Some(("/x", Some("two:443"), https())));
+        // As it is already.
+        check_origin(("/x", one), (one, Some(Scheme::HTTP)), None);
+        check_origin(("http://one/x", None), (one, None), None);
+        check_origin(("https://two/x", None), (None, https()), None);
+        check_origin(("/x", Some("two")), (None, None), None);
+    }
+
+    #[test]
+    fn what_was_taken_out_of_a_request_is_given_back_however_often_it_was_edited() {
+        let mut request = request("http://a/x?1", &[("cookie", "a=1"), ("cookie", "b=2"), ("host", "a")]);
+        request.extensions.insert(Scheme::HTTP);
+        let before = seen(&request);
+        for query in ["?2", "", "?3"] {
+            let mut edited = Edited::new(&mut request);
+            edited.queries(|_| true, |_, target| target.push_str(query));
+            edited.cookies(Some(HeaderValue::from_static("c=3")));
+            edited.origin(Some(&Authority::from_static("b")), Some(&Scheme::HTTPS));
+            edited.keep();
+        }
+        let (uri, hosts, scheme, cookies) = seen(&request);
+        assert_eq!((&*uri, scheme), ("https://b/x", Some(Scheme::HTTPS)));
+        assert_eq!(
+            (hosts, cookies),
+            (vec![HeaderValue::from_static("b")], vec![HeaderValue::from_static("c=3")])
+        );
+        restore(&mut request);
+        assert_eq!(seen(&request), before);
+        restore(&mut request);
+        assert_eq!(seen(&request), before);
+    }
+
+    #[test]
+    fn queries_can_be_given_back_alone() {
+        let mut request = request("http://a/x?1", &[("host", "a")]);
+        let mut edited = Edited::new(&mut request);
+        edited.origin(Some(&Authority::from_static("b")), None);
+        edited.queries(|_| true, |_, _| ());
+        assert_eq!(edited.request().uri, "http://b/x");
+        edited.undo_queries();
+        edited.keep();
+        assert_eq!(request.uri, "http://b/x?1");
     }
 }

@@ -64,13 +64,6 @@ impl CacheKey {
         self.push(Kind::Field, name.as_str(), value);
         self
     }
-
-    /// Adds a cookie.
-    #[must_use]
-    pub(crate) fn with_cookie_value(mut self, name: &str, value: &[u8]) -> Self {
-        self.push(Kind::Cookie, name, Some(value));
-        self
-    }
 }
 
 #[cfg(test)]

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http::header::{self, HeaderName};
-use http::uri::Authority;
+use http::uri::{Authority, Scheme};
 
 use super::error_responses::CustomErrorResponse;
 use super::forwarding::ForwardPlan;
-use super::key::KeyPlan;
+use super::key::{KeyPlan, SIGNATURE};
 use super::names::{CachePolicyConfig, ForwardedHeaders, Lifetimes, OriginRequestPolicyConfig};
 use crate::entry::key::Site;
 use crate::policy::data::Chooser;
-use crate::policy::{Pattern, Selection};
+use crate::policy::{KeyRules, Pattern, QueryRules, Selection};
 use crate::semantics::{Credentials, Rules};
 
 /// What CloudFront does with the requests of a site: a policy for [`CacheBuilder::policy`](crate::CacheBuilder::policy).
@@ -44,6 +44,7 @@ pub struct Distribution {
     pub(super) origin_host: Option<Authority>,
     pub(super) plan: Arc<Plan>,
     pub(super) shares_credentials: bool,
+    strips_unkeyed: bool,
     pub(super) trusts_viewer_headers: bool,
 }
 
@@ -64,12 +65,16 @@ impl Plan {
         default: &Behavior,
         others: &[(Pattern, Behavior)],
         shares_credentials: bool,
+        strips_unkeyed: bool,
         name: &Authority,
     ) -> Self {
         let rules = rules(shares_credentials);
         Self {
-            default: BehaviorPlan::of(default),
-            others: others.iter().map(|(_, behavior)| BehaviorPlan::of(behavior)).collect(),
+            default: BehaviorPlan::of(default, strips_unkeyed, name),
+            others: others
+                .iter()
+                .map(|(_, behavior)| BehaviorPlan::of(behavior, strips_unkeyed, name))
+                .collect(),
             rules_with_options: Rules { options: true, ..rules.clone() },
             rules,
             site: Site::new(name),
@@ -84,19 +89,29 @@ pub(super) struct BehaviorPlan {
     pub(super) is_signed: bool,
     pub(super) key: KeyPlan,
     pub(super) lifetimes: Lifetimes,
+    /// How purges are spelled.
+    pub(super) spelling: KeyRules,
 }
 
 impl BehaviorPlan {
-    fn of(behavior: &Behavior) -> Self {
+    fn of(behavior: &Behavior, strips_unkeyed: bool, name: &Authority) -> Self {
         let Behavior { cache_policy, caches_options, is_signed, origin_request_policy } = behavior;
         Self {
             caches_options: *caches_options,
-            forward: ForwardPlan::of(cache_policy, origin_request_policy.as_ref()),
+            forward: ForwardPlan::of(cache_policy, origin_request_policy.as_ref(), strips_unkeyed),
             is_signed: *is_signed,
             key: KeyPlan::of(cache_policy),
             lifetimes: cache_policy.lifetimes(),
+            spelling: spelling(name, &cache_policy.query_strings.0, *is_signed),
         }
     }
+}
+
+/// The URIs of keys, as rules: those of a site, with what counts of the query.
+fn spelling(name: &Authority, query: &Selection, is_signed: bool) -> KeyRules {
+    let query = QueryRules::from(query.clone());
+    let query = if is_signed { query.ignore(SIGNATURE) } else { query };
+    KeyRules::new().host(name.clone()).scheme(Scheme::HTTP).query(query)
 }
 
 /// What is done with some of the requests of a distribution (CloudFront's `CacheBehavior`).
@@ -153,7 +168,7 @@ impl Distribution {
     pub fn new(default: impl Into<Behavior>) -> Self {
         let default = default.into();
         let name = Authority::from_static("distribution");
-        let plan = Plan::of(&default, &[], false, &name);
+        let plan = Plan::of(&default, &[], false, false, &name);
         Self {
             behaviors: Vec::new(),
             chooser: Chooser::new(),
@@ -166,6 +181,7 @@ impl Distribution {
             origin_host: None,
             plan: Arc::new(plan),
             shares_credentials: false,
+            strips_unkeyed: false,
             trusts_viewer_headers: false,
         }
     }
@@ -227,6 +243,17 @@ impl Distribution {
         self
     }
 
+    /// Adds a request field to the key of every behavior: [`CachePolicyConfig::key_header`].
+    #[must_use]
+    pub fn key_header(mut self, name: HeaderName) -> Self {
+        let behaviors = self.behaviors.iter_mut().map(|(_, behavior)| behavior);
+        for behavior in behaviors.chain([&mut self.default]) {
+            let policy = std::mem::take(&mut behavior.cache_policy);
+            behavior.cache_policy = policy.key_header(name.clone());
+        }
+        self.settled()
+    }
+
     /// The name of the distribution, with which its keys begin; default `distribution`. Distributions that share a store need
     /// different ones.
     #[must_use]
@@ -262,6 +289,15 @@ impl Distribution {
         self.settled()
     }
 
+    /// Whether what `allViewer` and `allExcept` admit of a GET, HEAD or QUERY goes to the origin without the fields that
+    /// frameworks believe ([`unkeyed::BELIEVED`](crate::semantics::unkeyed::BELIEVED)), such as `X-Forwarded-Host`, and without
+    /// those that have `_` in their names. What a policy names goes there anyway. Default false, as for CloudFront.
+    #[must_use]
+    pub fn strip_unkeyed(mut self, on: bool) -> Self {
+        self.strips_unkeyed = on;
+        self.settled()
+    }
+
     /// Whether a request's fields that begin with `CloudFront-` are believed; default false. Switch it on only behind a layer
     /// or a proxy that sets each of them that is in a policy, or removes it, whatever the client has sent. Those that the
     /// library's own layer for such fields has set are believed anyway.
@@ -289,7 +325,8 @@ impl Distribution {
 
     /// With what is made of the configuration.
     fn settled(mut self) -> Self {
-        let plan = Plan::of(&self.default, &self.behaviors, self.shares_credentials, &self.name);
+        let Self { behaviors, default, name, shares_credentials, strips_unkeyed, .. } = &self;
+        let plan = Plan::of(default, behaviors, *shares_credentials, *strips_unkeyed, name);
         self.plan = Arc::new(plan);
         self
     }
@@ -299,6 +336,8 @@ impl Distribution {
 fn rules(shares_credentials: bool) -> Rules {
     Rules {
         client_directives: false,
+        // CloudFront looks at no type of content.
+        deception_guard: false,
         credentials: if shares_credentials { Credentials::Rfc9111 } else { Credentials::Explicit },
         drawn_errors: true,
         heuristic: None,

@@ -8,6 +8,7 @@ use super::forwarding::ForwardBy;
 use super::lifetimes::{NotKept, Said, kept};
 use super::tags;
 use crate::entry::key::asked_path;
+use crate::policy::key::path_of;
 use crate::policy::{
     CachePolicy, Delivery, ForwardReason, PolicyData, PolicyExchange, RequestAction, Terms, VaryRule,
 };
@@ -16,6 +17,7 @@ use crate::semantics::fields::list;
 use crate::semantics::reuse::Forward;
 use crate::semantics::storing::NotStored;
 use crate::semantics::{CredentialKinds, Rules};
+use crate::store::PurgeTarget;
 
 /// What of a request's fields the policy looks at.
 #[derive(Default)]
@@ -137,6 +139,18 @@ impl CachePolicy for Distribution {
         if is_passed_on && !self.chosen(delivery.data).forward.has_cookies() {
             delivery.headers.remove(header::SET_COOKIE);
         }
+    }
+
+    /// Those of the behavior that a path has; of whatever else is purged, those of all.
+    fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
+        let mut others = self.behaviors.iter().zip(&self.plan.others);
+        if let Some(path) = path_of(target) {
+            let matching = others.find(|((pattern, _), _)| pattern.matches(path));
+            let behavior = matching.map_or(&self.plan.default, |(_, behavior)| behavior);
+            return behavior.spelling.spellings(target);
+        }
+        let all = others.map(|(_, behavior)| behavior).chain([&self.plan.default]);
+        all.flat_map(|behavior| behavior.spelling.spellings(target)).collect()
     }
 }
 

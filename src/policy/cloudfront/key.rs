@@ -67,7 +67,7 @@ impl KeyPlan {
         }
         if self.cookies != Selection::None && request.headers.contains_key(header::COOKIE) {
             for (name, value) in sorted_cookies(&request.headers, |name| self.cookies.admits(name)) {
-                key = key.with_cookie_value(name, value);
+                key = key.with_cookie_pair(name.as_bytes(), value);
             }
         }
         Ok(key)
@@ -155,7 +155,7 @@ pub(super) fn is_cloudfronts(name: &HeaderName) -> bool {
 }
 
 /// The parameters by which a signed URL is one.
-const SIGNATURE: [&str; 5] = ["Expires", "Policy", "Signature", "Key-Pair-Id", "Hash-Algorithm"];
+pub(super) const SIGNATURE: [&str; 5] = ["Expires", "Policy", "Signature", "Key-Pair-Id", "Hash-Algorithm"];
 
 /// The parameters of a query whose names are admitted, as they were sent; `None` where there is none. In a signed URL those of
 /// its signature are not.

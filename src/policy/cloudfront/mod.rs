@@ -68,6 +68,7 @@
 //! where a behavior says so, and `s-maxage` does not forbid stale answers (RFC 9111 5.2.2.5, 5.2.2.7, 5.2.2.10, RFC 9110
 //! 9.3.7). A [`CacheHint`](crate::CacheHint) counts as what the response says.
 
+mod display;
 mod distribution;
 mod error_responses;
 mod forwarding;

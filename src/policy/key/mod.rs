@@ -15,6 +15,7 @@ use http::{Extensions, request};
 use self::cookies::CookieRules;
 use self::part::KeyPart;
 pub use self::query::QueryRules;
+pub(super) use self::spellings::path_of;
 pub use self::trackers::TRACKERS;
 use super::hooks::RequestAction;
 use super::pattern::Selection;
@@ -66,12 +67,6 @@ struct OriginRules {
     authority: Option<Authority>,
     /// The same.
     scheme: Option<Scheme>,
-}
-
-impl OriginRules {
-    fn replaces(&self) -> bool {
-        self.authority.is_some() || self.scheme.is_some()
-    }
 }
 
 impl KeyRules {
@@ -169,7 +164,7 @@ impl KeyRules {
     }
 
     /// Keys have this host, `host` or `host:port`, whatever host was asked for; and so has each request that the inner service
-    /// gets for the cache's sake. For a service that is one site under several names.
+    /// gets for the cache's sake. For a service that is one site under several names. User information is left out.
     ///
     /// ```
     /// use larder::policy::KeyRules;
@@ -179,7 +174,9 @@ impl KeyRules {
     #[must_use]
     pub fn host(mut self, authority: Authority) -> Self {
         self.origin.any.host = false;
-        self.origin.authority = Some(authority);
+        // As keys spell it.
+        let host = authority.as_str().rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
+        self.origin.authority = Some(Authority::try_from(host).unwrap_or(authority));
         self
     }
 
@@ -292,13 +289,9 @@ impl KeyRules {
     }
 
     fn key_of(&self, request: &mut request::Parts) -> Result<CacheKey, KeyError> {
-        if self.origin.replaces() {
-            CacheKey::check_origin(request)?;
-        }
         let stays_edited = is_safe(&request.method);
         let mut edited = Edited::new(request);
-        self.edit(&mut edited);
-        let key = self.key_of_edited(edited.request());
+        let key = self.edit(&mut edited).and_then(|()| self.key_of_edited(edited.request()));
         if stays_edited && key.is_ok() {
             if self.query.forwards_as_sent() {
                 edited.undo_queries();
@@ -316,9 +309,11 @@ impl KeyRules {
     }
 
     /// Removes from a request what is not in its key.
-    fn edit(&self, edited: &mut Edited<'_>) {
-        if self.origin.replaces() {
-            edited.origin(self.origin.authority.as_ref(), self.origin.scheme.as_ref());
+    fn edit(&self, edited: &mut Edited<'_>) -> Result<(), KeyError> {
+        let (authority, scheme) = (self.origin.authority.as_ref(), self.origin.scheme.as_ref());
+        if (authority.is_some() || scheme.is_some()) && !edited.has_origin(authority, scheme) {
+            CacheKey::check_origin(edited.request())?;
+            edited.origin(authority, scheme);
         }
         if !self.query.is_all() {
             edited
@@ -327,6 +322,7 @@ impl KeyRules {
         if let Some(cookies) = &self.cookies {
             cookies.edit(edited);
         }
+        Ok(())
     }
 
     fn key_of_edited(&self, request: &request::Parts) -> Result<CacheKey, KeyError> {
@@ -345,7 +341,156 @@ impl KeyRules {
     pub fn leaves_out(&self, request: &request::Parts) -> bool {
         let mut request = request.clone();
         let mut edited = Edited::new(&mut request);
-        self.edit(&mut edited);
-        edited.is_another()
+        self.edit(&mut edited).is_ok() && edited.is_another()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::header::{self, HeaderMap};
+    use http::{HeaderValue, Method, Request};
+    use proptest::prelude::*;
+
+    /// What a client sends.
+    #[derive(Clone, Debug)]
+    struct Sent {
+        host: &'static str,
+        scheme: &'static str,
+        path: String,
+        x: Vec<String>,
+        y: Option<String>,
+        cookies: Vec<String>,
+        user: Option<String>,
+    }
+
+    #[derive(Clone)]
+    struct User(String);
+
+    impl Sent {
+        fn request(&self, method: Method) -> request::Parts {
+            let request = Request::builder()
+                .method(method)
+                .uri(format!("{}://{}{}", self.scheme, self.host, self.path));
+            let (mut request, ()) = request.body(()).expect("a request").into_parts();
+            let mut add = |name, value: &str| {
+                request.headers.append(name, HeaderValue::from_str(value).expect("a value"));
+            };
+            self.x.iter().for_each(|line| add(X, line));
+            self.y.iter().for_each(|line| add(Y, line));
+            self.cookies.iter().for_each(|line| add(header::COOKIE, line));
+            request.extensions.extend(
+                self.user
+                    .clone()
+                    .map(|user| {
+                        let mut extensions = Extensions::new();
+                        extensions.insert(User(user));
+                        extensions
+                    })
+                    .unwrap_or_default(),
+            );
+            request
+        }
+
+        /// What of it is in the key by the rules below, by the words of their documentation.
+        fn counting(&self) -> impl PartialEq + std::fmt::Debug + use<> {
+            let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
+            let mut query: Vec<_> =
+                query.split('&').filter(|part| !part.is_empty() && !part.starts_with("utm_")).collect();
+            query.sort_by_key(|part| part.split('=').next());
+            let pairs = self.cookies.iter().flat_map(|line| line.split(';')).map(str::trim);
+            let mut cookies: Vec<_> =
+                pairs.filter(|pair| pair.starts_with("a=") || pair.starts_with("b=")).collect();
+            cookies.sort_by_key(|pair| &pair[..1]);
+            let owned = |list: Vec<&str>| list.into_iter().map(str::to_owned).collect::<Vec<_>>();
+            (
+                (self.scheme, path.to_owned(), owned(query), owned(cookies)),
+                (self.x.clone(), self.y.is_some(), self.y.as_deref().map(|y| y.contains('1'))),
+                self.user.clone(),
+            )
+        }
+    }
+
+    const X: HeaderName = HeaderName::from_static("x");
+    const Y: HeaderName = HeaderName::from_static("y");
+
+    fn rules() -> KeyRules {
+        KeyRules::new()
+            .any_host()
+            .query(QueryRules::all().ignore(["utm_*"]).sorted().cleaned())
+            .cookies(["a", "b"])
+            .header(X)
+            .header_presence(Y)
+            .part("y", |request| {
+                let y = request.headers.get(Y)?.as_bytes();
+                Some([u8::from(y.contains(&b'1'))])
+            })
+            .identity("user", |extensions| extensions.get::<User>().map(|user| user.0.clone()))
+    }
+
+    prop_compose! {
+        fn any_request()(
+            host in prop::sample::select(vec!["one", "two:8080"]),
+            scheme in prop::sample::select(vec!["http", "https"]),
+            path in "/[ab]?(\\?([ab]=?[12]?&?|utm_x=1&){0,3})?",
+            x in prop::collection::vec("[12]{0,2}", 0..3),
+            y in prop::option::of("[12]{0,2}"),
+            cookies in prop::collection::vec("((a|b|_ga|c)=?[12]?;? ?){0,3}", 0..2),
+            user in prop::option::of("[12]?"),
+        ) -> Sent {
+            Sent { host, scheme, path, x, y, cookies, user }
+        }
+    }
+
+    fn key(sent: &Sent, method: Method) -> (CacheKey, request::Parts) {
+        let mut request = sent.request(method);
+        match rules().key(&mut request) {
+            RequestAction::Cache(key) => (key, request),
+            RequestAction::Bypass(reason) => panic!("{reason:?}"),
+        }
+    }
+
+    fn seen(request: &request::Parts) -> (String, HeaderMap) {
+        (request.uri.to_string(), request.headers.clone())
+    }
+
+    proptest! {
+        #[test]
+        fn a03_keys_are_the_same_exactly_if_what_counts_is(one in any_request(), other in any_request()) {
+            let (key_of_one, _) = key(&one, Method::GET);
+            let (key_of_other, _) = key(&other, Method::GET);
+            prop_assert_eq!(key_of_one == key_of_other, one.counting() == other.counting());
+        }
+
+        #[test]
+        fn a11_requests_with_one_key_look_the_same_to_the_service(one in any_request(), other in any_request()) {
+            // With nothing but URI and cookies; its host is what nobody keys here, and told to be dangerous.
+            let bare = |sent: Sent| Sent { host: "one", x: Vec::new(), y: None, user: None, ..sent };
+            let (one, other) = (bare(one), bare(other));
+            let ((key_of_one, request), (key_of_other, other)) = (key(&one, Method::GET), key(&other, Method::HEAD));
+            prop_assert_eq!(key_of_one == key_of_other, seen(&request) == seen(&other));
+        }
+
+        #[test]
+        fn a_request_is_edited_once_and_an_unsafe_one_not_at_all(sent in any_request()) {
+            let (first, mut request) = key(&sent, Method::GET);
+            let before = seen(&request);
+            let again = rules().key(&mut request);
+            prop_assert!(matches!(again, RequestAction::Cache(again) if again == first));
+            prop_assert_eq!(seen(&request), before.clone());
+            let (of_post, post) = key(&sent, Method::POST);
+            prop_assert_eq!(&of_post, &first);
+            prop_assert_eq!(seen(&post), seen(&sent.request(Method::POST)));
+            prop_assert_eq!(rules().leaves_out(&post), before != seen(&post));
+            // And a bypass gives everything back.
+            crate::entry::key::restore(&mut request);
+            prop_assert_eq!(seen(&request), seen(&sent.request(Method::GET)));
+        }
+
+        #[test]
+        fn a23_keys_by_rules_are_restored_from_their_bytes(sent in any_request()) {
+            let (key, _) = key(&sent, Method::GET);
+            prop_assert_eq!(CacheKey::from_bytes(key.as_bytes()), Ok(key));
+        }
     }
 }

@@ -66,13 +66,26 @@ fn contains(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
 
 fn has_word(line: &HeaderValue, word: &[u8]) -> bool {
     let line = &line.as_bytes()[..line.len().min(LONGEST)];
-    word.is_empty() || line.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word))
+    let Some((first, rest)) = word.split_first() else {
+        return true;
+    };
+    // Most bytes are no beginning.
+    let begins = |byte: &u8| byte.eq_ignore_ascii_case(first);
+    let mut after = line;
+    while let Some(at) = after.iter().position(begins) {
+        after = &after[at + 1..];
+        if after.get(..rest.len()).is_some_and(|next| next.eq_ignore_ascii_case(rest)) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Whether a browser says that it is on a phone: by `Sec-CH-UA-Mobile`, or else by `Mobi` in `User-Agent`, as all of them
 /// have it.
 fn is_mobile(headers: &HeaderMap) -> bool {
-    match headers.get("sec-ch-ua-mobile").map(HeaderValue::as_bytes) {
+    static HINT: HeaderName = HeaderName::from_static("sec-ch-ua-mobile");
+    match headers.get(&HINT).map(HeaderValue::as_bytes) {
         Some(b"?1") => true,
         Some(b"?0") => false,
         _ => contains(headers, &header::USER_AGENT, "Mobi"),

@@ -5,6 +5,9 @@ use smallvec::SmallVec;
 use super::trackers::TRACKERS;
 use crate::policy::pattern::{Pattern, Selection};
 
+/// More than these stay in the order in which they were sent.
+pub(super) const MOST_SORTED: usize = 256;
+
 /// What of a query is in the key, and so what the inner service gets to see of it.
 ///
 /// A query is what is between its `&`s, and nothing else separates: parts, each with the bytes before its first `=` for a name.
@@ -81,7 +84,8 @@ impl QueryRules {
         self.ignore(TRACKERS.iter().copied())
     }
 
-    /// Sorts by name. Parameters of one name keep their order, which a service may heed.
+    /// Sorts by name. Parameters of one name keep their order, which a service may heed. More than 256 stay in the order in which
+    /// they were sent, since a client could have others wait for it.
     #[must_use]
     pub fn sorted(mut self) -> Self {
         self.is_sorted = true;
@@ -103,29 +107,31 @@ impl QueryRules {
 
     /// Whether a query is another one in the key.
     pub(super) fn changes(&self, query: &str) -> bool {
-        let mut latest = "";
-        parts(query).any(|part| {
+        let (mut latest, mut is_unsorted) = (&b""[..], false);
+        let leaves_out = parts(query).any(|part| {
             let name = name(part);
-            let is_unsorted = self.is_sorted && name < latest;
+            is_unsorted |= name < latest;
             latest = name;
-            is_unsorted || !self.keeps(part)
-        })
+            !self.keeps(part, name)
+        });
+        leaves_out || (self.is_sorted && is_unsorted && parts(query).count() <= MOST_SORTED)
     }
 
     /// Appends what the key has of a query, with its question mark.
     pub(super) fn write(&self, query: &str, target: &mut String) {
-        let mut kept: SmallVec<[&str; 16]> = parts(query).filter(|part| self.keeps(part)).collect();
-        if self.is_sorted {
+        let kept = parts(query).filter(|part| self.keeps(part, name(part)));
+        let mut kept: SmallVec<[&[u8]; 16]> = kept.collect();
+        if self.is_sorted && kept.len() <= MOST_SORTED {
             kept.sort_by_key(|part| name(part));
         }
         for (at, part) in kept.into_iter().enumerate() {
             target.push(if at == 0 { '?' } else { '&' });
-            target.push_str(part);
+            // Between `&`s of a text is text.
+            target.push_str(std::str::from_utf8(part).unwrap_or_default());
         }
     }
 
-    fn keeps(&self, part: &str) -> bool {
-        let name = name(part);
+    fn keeps(&self, part: &[u8], name: &[u8]) -> bool {
         !(self.is_cleaned && part.is_empty()) && self.selection.admits(name) && !self.ignored.has(name)
     }
 }
@@ -144,48 +150,44 @@ impl<P: Into<Pattern>, const N: usize> From<[P; N]> for QueryRules {
     }
 }
 
-fn parts(query: &str) -> impl Iterator<Item = &str> {
-    query.split('&')
+fn parts(query: &str) -> impl Iterator<Item = &[u8]> {
+    query.as_bytes().split(|&byte| byte == b'&')
 }
 
-fn name(part: &str) -> &str {
-    part.split('=').next().unwrap_or_default()
+fn name(part: &[u8]) -> &[u8] {
+    part.iter().position(|&byte| byte == b'=').map_or(part, |end| &part[..end])
 }
 
 /// Patterns of names, of which few are tried for each name: a client can send many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Names {
-    /// Those that begin with a byte of their own, by that byte.
-    by_first: Vec<Pattern>,
-    /// Those that may begin with any.
+    /// By their first byte, where all names begin with it that they match. Without any, there are no lists.
+    by_first: Vec<Vec<Pattern>>,
+    /// Those of which a name may begin with any byte, or be empty.
     others: Vec<Pattern>,
 }
 
 impl Names {
     fn extend(&mut self, patterns: impl IntoIterator<Item = Pattern>) {
         for pattern in patterns {
-            match first(&pattern) {
+            match pattern.as_str().as_bytes().first() {
                 None | Some(b'*' | b'?') => self.others.push(pattern),
-                Some(_) => self.by_first.push(pattern),
+                Some(&first) => {
+                    self.by_first.resize(256, Vec::new());
+                    self.by_first[usize::from(first)].push(pattern);
+                }
             }
         }
-        self.by_first.sort_by_key(first);
     }
 
     fn is_empty(&self) -> bool {
         self.by_first.is_empty() && self.others.is_empty()
     }
 
-    fn has(&self, name: &str) -> bool {
-        let byte = name.as_bytes().first().copied();
-        let start = self.by_first.partition_point(|pattern| first(pattern) < byte);
-        let candidates = self.by_first[start..].iter().take_while(|pattern| first(pattern) == byte);
-        candidates.chain(&self.others).any(|pattern| pattern.matches(name))
+    fn has(&self, name: &[u8]) -> bool {
+        let first = name.first().and_then(|&first| self.by_first.get(usize::from(first)));
+        first.into_iter().flatten().chain(&self.others).any(|pattern| pattern.matches(name))
     }
-}
-
-fn first(pattern: &Pattern) -> Option<u8> {
-    pattern.as_str().as_bytes().first().copied()
 }
 
 #[cfg(test)]
@@ -262,6 +264,15 @@ mod tests {
         let mut expected = many.clone();
         expected.sort_by_key(|part| part[..2].to_owned());
         check(&QueryRules::all().sorted(), &[(&many.join("&"), Some(&expected.join("&")))]);
+        // What counts is counted, so that what is in the key is not changed again.
+        let numbered =
+            |count: usize| (0..count).rev().map(|number| format!("{number:03}")).collect::<Vec<_>>();
+        let (most, more) = (numbered(MOST_SORTED), numbered(MOST_SORTED + 1).join("&"));
+        let mut expected = most.clone();
+        expected.sort_unstable();
+        let rules = QueryRules::all().sorted().ignore(["x"]);
+        check(&rules, &[(&format!("x&{}", most.join("&")), Some(&expected.join("&")))]);
+        check(&rules, &[(&more, Some(&more)), (&format!("{more}&x"), Some(&more))]);
     }
 
     #[test]
@@ -315,8 +326,9 @@ mod tests {
 
     /// What counts of a query, by the words of the documentation.
     fn counting(rules: &QueryRules, query: Option<&str>) -> Vec<String> {
-        let mut kept: Vec<String> = query.map(parts).into_iter().flatten().map(str::to_owned).collect();
-        let ignored: Vec<_> = rules.ignored.by_first.iter().chain(&rules.ignored.others).collect();
+        let mut kept: Vec<String> =
+            query.map(|query| query.split('&')).into_iter().flatten().map(str::to_owned).collect();
+        let ignored: Vec<_> = rules.ignored.by_first.iter().flatten().chain(&rules.ignored.others).collect();
         kept.retain(|part| {
             let own = part.split_once('=').map_or(&**part, |(name, _)| name);
             rules.selection.admits(own) && !ignored.iter().any(|pattern| pattern.matches(own))
@@ -325,7 +337,7 @@ mod tests {
             kept.retain(|part| !part.is_empty());
         }
         if rules.is_sorted {
-            kept.sort_by(|one, other| name(one).cmp(name(other)));
+            kept.sort_by(|one, other| one.split('=').next().cmp(&other.split('=').next()));
         }
         kept
     }

@@ -33,8 +33,13 @@ impl KeyRules {
                 vec![PurgeTarget::group(&self.origin(scheme, authority), name)]
             }
             PurgeTarget::Host(authority) if self.origin.any.host || self.origin.authority.is_some() => {
-                let origin = self.origin(AnyOrigin::SCHEME, authority);
-                vec![PurgeTarget::host(origin.split_once("://")?.1)]
+                // A port is left out by the scheme.
+                let origins = ["http", "https"].map(|scheme| self.origin(scheme, authority));
+                let hosts =
+                    origins.iter().filter_map(|origin| Some(PurgeTarget::host(origin.split_once("://")?.1)));
+                let mut hosts: Vec<_> = hosts.collect();
+                hosts.dedup();
+                hosts
             }
             PurgeTarget::PathPrefix(prefix) if changes_queries => {
                 vec![PurgeTarget::path_prefix(without_query(text(prefix)?)?)]
@@ -107,4 +112,91 @@ fn text(bytes: &[u8]) -> Option<&str> {
 /// The path before the query; `None` where there is no query.
 fn without_query(path: &str) -> Option<&str> {
     path.split_once('?').map(|(path, _)| path)
+}
+
+/// The path that a request has which asks for exactly this target.
+pub(in crate::policy) fn path_of(target: &PurgeTarget) -> Option<&[u8]> {
+    let PurgeTarget::Uri(uri) = target else {
+        return None;
+    };
+    let mut slashes = uri.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    uri[slashes.nth(2)?..].split(|&byte| byte == b'?').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::QueryRules;
+    use http::uri::Authority;
+
+    fn rules(rules: &str) -> KeyRules {
+        let (host, new) = (Authority::from_static("One:443"), KeyRules::new);
+        match rules {
+            "all" => new(),
+            "none" => new().query(QueryRules::none()),
+            "sorted" => new().query(QueryRules::all().sorted()),
+            "host" => new().host(host),
+            "any host" => new().any_host(),
+            "scheme" => new().scheme(Scheme::HTTPS),
+            "any scheme" => new().any_scheme(),
+            "both" => new().host(host).scheme(Scheme::HTTPS),
+            "any" => new().any_host().any_scheme().query(QueryRules::none()),
+            _ => new().mobile().cookies(["a"]),
+        }
+    }
+
+    /// The targets that are added to one.
+    #[track_caller]
+    fn check(name: &str, target: &PurgeTarget, expected: &[PurgeTarget]) {
+        assert_eq!(rules(name).spellings(target), expected, "{name}: {target:?}");
+    }
+
+    #[test]
+    fn fa11_targets_are_spelled_as_keys_are() {
+        let (uri, prefix) = (|uri: &str| PurgeTarget::uri(uri), |prefix: &str| PurgeTarget::prefix(prefix));
+        for target in [
+            uri("http://a/x?b&a"),
+            prefix("http://a/x?b"),
+            prefix("http://a"),
+            PurgeTarget::host("a"),
+            PurgeTarget::path_prefix("/x?b"),
+            PurgeTarget::group("http://a", "g"),
+            PurgeTarget::tag("g"),
+            PurgeTarget::All,
+        ] {
+            check("all", &target, &[]);
+            check("parts", &target, &[]);
+        }
+        check("none", &uri("http://a/x?b&a"), &[uri("http://a/x")]);
+        check("none", &uri("http://a/x?"), &[uri("http://a/x")]);
+        check("none", &uri("http://a/x"), &[]);
+        check("none", &prefix("http://a/x?b"), &[uri("http://a/x")]);
+        check("none", &PurgeTarget::path_prefix("/x?b"), &[PurgeTarget::path_prefix("/x")]);
+        check("none", &PurgeTarget::path_prefix("/x"), &[]);
+        check("sorted", &uri("http://a/x?b&a"), &[uri("http://a/x?a&b")]);
+        check("sorted", &prefix("http://a/x?b"), &[uri("http://a/x"), prefix("http://a/x?")]);
+        check("host", &uri("http://a/x?b"), &[uri("http://one:443/x?b")]);
+        check("both", &uri("http://a/x?b"), &[uri("https://one/x?b")]);
+        check("both", &prefix("http://a/x?b"), &[prefix("https://one/x?b")]);
+        check("both", &prefix("http://a"), &[prefix("https://one/")]);
+        check("both", &PurgeTarget::group("http://a", "g h"), &[PurgeTarget::group("https://one", "g h")]);
+        check("both", &PurgeTarget::host("a"), &[PurgeTarget::host("one")]);
+        check("host", &PurgeTarget::host("a"), &[PurgeTarget::host("one:443"), PurgeTarget::host("one")]);
+        check("any host", &uri("https://a:8443/x"), &[uri("https:///x")]);
+        check("any host", &prefix("http://a"), &[prefix("http:///")]);
+        check("any host", &PurgeTarget::host("a"), &[PurgeTarget::host("")]);
+        check("scheme", &uri("http://a:443/x"), &[uri("https://a/x")]);
+        check("scheme", &prefix("http://a"), &[prefix("https://a")]);
+        check("scheme", &PurgeTarget::host("a"), &[]);
+        check("any scheme", &uri("http://a:443/x"), &[uri("any://a:443/x")]);
+        check("any scheme", &uri("any://a/x"), &[]);
+        check("any scheme", &PurgeTarget::host("a"), &[]);
+        check("any", &uri("https://a/x?y"), &[uri("any:///x")]);
+        check("any", &prefix("https://a/x"), &[prefix("any:///x")]);
+        // What is no target is nobody's.
+        for odd in ["", "a", "://", "http://", "http://a"] {
+            check("both", &uri(odd), &[]);
+        }
+        check("none", &PurgeTarget::Uri(b"http://a/\xff?x"[..].into()), &[]);
+    }
 }

@@ -6,6 +6,7 @@ use larder::policy::cloudfront::{
     Behavior, CacheCookieBehavior, CacheHeaderBehavior, CachePolicyConfig, CacheQueryStringBehavior,
     Distribution, OriginRequestPolicyConfig,
 };
+use larder::store::PurgeTarget;
 
 use super::{bench, lifetimes};
 use crate::support::{Bench, Reply};
@@ -205,6 +206,46 @@ async fn cf1_a_purge_reaches_a_uri_whatever_host_scheme_and_query_it_was_stored_
     // So does a successful POST.
     bench.send(Method::POST, "/a?z", &[]).await;
     assert!(!bench.get_with("/a", &[("accept-encoding", "br")]).await.is_hit());
+}
+
+#[tokio::test]
+async fn cf1_a_purge_of_a_prefix_a_host_or_a_group_reaches_every_behavior() {
+    let reply = || Reply::cc("x", "max-age=60").field("cache-groups", "\"news\"");
+    // What is not cached has no say in how purges are spelled.
+    let distribution = || {
+        Distribution::new(CachePolicyConfig::caching_disabled())
+            .name(Authority::from_static("D111.cloudfront.net"))
+            .behavior("/images/*", CachePolicyConfig::caching_optimized())
+            .behavior("/all/*", lifetimes(0, 60, 60).query_string_behavior(CacheQueryStringBehavior::all()))
+            .behavior(
+                "/signed/*",
+                Behavior::new(lifetimes(0, 60, 60).query_string_behavior(CacheQueryStringBehavior::all()))
+                    .signed(true),
+            )
+    };
+    let paths = ["/images/a?x", "/all/a?x", "/signed/a?Policy=1&x"];
+    for (target, gone) in [
+        (PurgeTarget::prefix("https://www.example.com/"), [true; 3]),
+        (PurgeTarget::prefix("https://www"), [true; 3]),
+        (PurgeTarget::prefix("http://example.com/images/a?y"), [true, false, false]),
+        (PurgeTarget::prefix("http://example.com/all/a?x"), [false, true, false]),
+        (PurgeTarget::uri("http://example.com/all/a?x"), [false, true, false]),
+        (PurgeTarget::uri("http://example.com/all/a?y"), [false; 3]),
+        (PurgeTarget::uri("http://example.com/signed/a?x&Signature=2"), [false, false, true]),
+        (PurgeTarget::host("example.com"), [true; 3]),
+        (PurgeTarget::path_prefix("/signed/a?Signature"), [false, false, true]),
+        (PurgeTarget::group("https://www.example.com", "news"), [true; 3]),
+    ] {
+        let bench = bench(distribution(), [reply()]);
+        for path in paths {
+            bench.get(path).await;
+            assert!(bench.get(path).await.is_hit(), "{path}");
+        }
+        bench.handle.purge_target(&target).await.unwrap();
+        for (path, is_gone) in paths.into_iter().zip(gone) {
+            assert_eq!(!bench.get(path).await.is_hit(), is_gone, "{target:?} {path}");
+        }
+    }
 }
 
 #[tokio::test]
