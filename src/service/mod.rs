@@ -188,7 +188,10 @@ impl<I, S: Store> CacheService<I, S> {
                 let decision = request.decide_in_front(&self.shared.core, &lookup);
                 self.carry_out(decision, request, body, lookup, report)
             }
-            Decision::Serve(index) | Decision::ServeAhead(index) | Decision::ServeStale(index) => {
+            Decision::Serve(index)
+            | Decision::ServeAhead(index)
+            | Decision::ServeStale(index)
+            | Decision::StandIn(index) => {
                 if request.has_to_open(&lookup.variants[index].response) {
                     self.open_or_miss(decision, index, request, body, lookup, report)
                 } else {
@@ -221,10 +224,13 @@ impl<I, S: Store> CacheService<I, S> {
         I: InnerService<Q>,
         Q: Body + Send + 'static,
     {
-        let is_stale = matches!(decision, Decision::ServeStale(_));
-        let detail = is_stale.then_some(Detail::StaleWhileRevalidate);
+        let detail = match decision {
+            Decision::ServeStale(_) => Some(Detail::StaleWhileRevalidate),
+            Decision::StandIn(_) => Some(Detail::StaleIfError),
+            _ => None,
+        };
         let answer = request.hit(&self.shared.core, &lookup.variants[index], detail, opened);
-        if is_stale || matches!(decision, Decision::ServeAhead(_)) {
+        if matches!(decision, Decision::ServeAhead(_) | Decision::ServeStale(_)) {
             self.validate_in_background(request, body, lookup, index);
         }
         answer
@@ -502,7 +508,11 @@ impl<I, S: Store> CacheService<I, S> {
         let Some(runtime) = Runtime::current() else {
             return;
         };
-        let Some(permit) = self.shared.core.background.begin(&request.key, request.now) else {
+        let core = &self.shared.core;
+        if core.resting.has(&request.key, request.now) {
+            return; // it has just failed
+        }
+        let Some(permit) = core.background.begin(&request.key, request.now) else {
             return;
         };
         let about_part = lookup.variants[index].response.head().part.is_some();

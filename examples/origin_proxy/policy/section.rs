@@ -70,6 +70,7 @@ pub struct Section {
     pub post: Option<bool>,
     pub private_by_key: Option<bool>,
     pub refresh_ahead: Option<Off<Time>>,
+    pub rest_after_failure: Option<Time>,
     pub stale_if_error: Option<Time>,
     pub stale_while_revalidate: Option<Time>,
 
@@ -156,6 +157,7 @@ pub const OF_PROFILES: [(&[Profile], &[&str]); 4] = [
             "post",
             "private_by_key",
             "refresh_ahead",
+            "rest_after_failure",
             "stale_if_error",
             "stale_while_revalidate",
         ],

@@ -52,6 +52,8 @@ impl Base for StandardBase {
         let policy = set(policy, section.post, P::post);
         let policy = set(policy, section.private_by_key, P::private_by_key);
         let policy = set(policy, section.refresh_ahead, |policy, time| policy.refresh_ahead(time.into()));
+        let policy =
+            set(policy, section.rest_after_failure, |policy, time| policy.rest_after_failure(time.0));
         let policy = set(policy, section.stale_if_error, |policy, time| policy.stale_if_error(time.0));
         let policy = set(policy, section.strip_unkeyed, P::strip_unkeyed);
         let policy = set(policy, section.targets.as_ref(), |policy, list| policy.targets(names(list)));
