@@ -124,6 +124,25 @@ impl CacheRequest {
             && content_type.is_none_or(|kind| accepts_media_type(&self.parts.headers, kind))
     }
 
+    /// Leaves `Range` aside where the range might be one of another coding than the bytes that the client has.
+    #[inline]
+    pub(crate) fn keep_to_one_coding(&mut self, lookup: &Lookup) {
+        if self.fields.range {
+            self.keep_range_to_one_coding(lookup);
+        }
+    }
+
+    #[cold]
+    fn keep_range_to_one_coding(&mut self, lookup: &Lookup) {
+        let stored = lookup.variants.iter().map(|stored| stored.response.head());
+        if partial::may_mix_codings(stored, &self.parts.headers) {
+            self.fields.range = false;
+            for name in [header::RANGE, header::IF_RANGE] {
+                self.parts.headers.remove(name);
+            }
+        }
+    }
+
     #[inline]
     pub(crate) fn decide(&self, core: &Core, lookup: &Lookup) -> Decision {
         let candidates = self.candidates(lookup);

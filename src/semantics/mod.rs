@@ -53,7 +53,7 @@ pub(crate) mod browser;
 pub(crate) mod bytes;
 pub(crate) mod cache_control;
 pub mod cache_status;
-mod coding;
+pub(crate) mod coding;
 pub(crate) mod collapse;
 pub(crate) mod credentials;
 pub(crate) mod date;

@@ -152,11 +152,12 @@ impl<I, S: Store> CacheService<I, S> {
         };
         let key = if has_stored_options { key.for_options() } else { key };
         report.set_key(&key);
-        let request = CacheRequest::new(parts, fields, key, core.clock.now(), policy);
+        let mut request = CacheRequest::new(parts, fields, key, core.clock.now(), policy);
         let Some(lookup) = self.shared.store.try_get(&request.key) else {
             return self.look_up(request, body, report);
         };
         let lookup = lookup.living(request.now);
+        request.keep_to_one_coding(&lookup);
         let decision = request.decide(core, &lookup);
         if let Decision::Serve(index) = decision
             && let Some(stored) = lookup.variants.get(index)
@@ -340,6 +341,7 @@ impl<I, S: Store> CacheService<I, S> {
             request.now = core.clock.now();
             // Reads fail open: it is a miss, whose result may be stored or not.
             let (is_lost, lookup) = (looked_up.is_none(), looked_up.unwrap_or_default());
+            request.keep_to_one_coding(&lookup);
             let decision = request.decide(core, &lookup);
             let decision = if is_lost { open::as_a_miss(decision) } else { decision };
             service.carry_out(decision, request, body, lookup, report).await

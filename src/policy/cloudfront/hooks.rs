@@ -42,7 +42,6 @@ impl Present {
 
 /// Among the extensions of a request: its fields that begin with `CloudFront-` are what a layer has set, not its client.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(not(feature = "viewer"), expect(dead_code, reason = "without the layer nobody vouches"))]
 pub(crate) struct VouchedFields;
 
 impl Distribution {
