@@ -248,6 +248,8 @@ pub(crate) struct Core {
     pub(crate) policy: CurrentPolicy,
     pub(crate) purges: PurgeCount,
     pub(crate) reporter: Reporter,
+    /// Keys for which the inner service has failed while a stored response stood in.
+    pub(crate) resting: KeyMemory,
     pub(crate) storing: bool,
     pub(crate) tagging: Option<Tagging>,
     pub(crate) unknown_outcomes: UnknownOutcomes,
@@ -288,6 +290,7 @@ impl Core {
             policy: CurrentPolicy::new(policy),
             purges: PurgeCount::default(),
             reporter,
+            resting: KeyMemory::new(LONGEST_REST),
             storing,
             tagging,
             unknown_outcomes: UnknownOutcomes::default(),
@@ -395,6 +398,9 @@ impl Tagging {
 
 /// The default of [`Tagging::small`].
 const SMALL: u64 = 64 * 1024;
+
+/// How long a policy can have the inner service left alone after a failure.
+const LONGEST_REST: Duration = Duration::from_secs(86_400);
 
 /// Identifies the calls and limits of one layer.
 #[derive(Clone, Copy, PartialEq, Eq)]

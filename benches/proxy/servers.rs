@@ -87,7 +87,10 @@ pub fn example() -> PathBuf {
     path.pop();
     path.set_file_name("examples");
     path.push("origin_proxy");
-    assert!(path.exists(), "build the example first: cargo build --release --example origin_proxy");
+    assert!(
+        path.exists(),
+        "build the example first: cargo build --release --features serde,viewer --example origin_proxy"
+    );
     path
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ impl Slots {
     pub async fn accept(self: &Arc<Self>, listener: &TcpListener) -> (TcpStream, Slot) {
         loop {
             match listener.accept().await {
-                Ok((stream, address)) => match self.take(address.ip()) {
+                Ok((stream, address)) => match self.take(address) {
                     Some(slot) => return (stream, slot),
                     None => refuse(stream),
                 },
@@ -58,8 +58,8 @@ impl Slots {
         }
     }
 
-    fn take(self: &Arc<Self>, client: IpAddr) -> Option<Slot> {
-        let address = network::of(client);
+    fn take(self: &Arc<Self>, client: SocketAddr) -> Option<Slot> {
+        let address = network::of(client.ip());
         let mut taken = self.taken();
         let of_address = taken.by_address.get(&address).map_or(0, Vec::len);
         if of_address >= self.limit_per_address {
@@ -133,7 +133,7 @@ fn refuse(stream: TcpStream) {
 pub struct Slot {
     /// The address that the connection is counted by.
     pub address: IpAddr,
-    pub client: IpAddr,
+    pub client: SocketAddr,
     pub activity: Arc<Activity>,
     slots: Arc<Slots>,
 }

@@ -13,6 +13,7 @@ use crate::limits::Limits;
 use crate::policy::{Profile, Source};
 use crate::serve;
 use crate::units::size;
+use crate::viewer::ViewerOptions;
 
 pub const USAGE: &str = "\
 origin_proxy                  an origin and a caching proxy on loopback: a walk through what a cache does,
@@ -30,6 +31,10 @@ origin_proxy proxy            the proxy alone, before any origin
                               Fastly service does
     --policy FILE             what is cached, under which key, for how long; in TOML (docs/POLICY.md). Options outweigh the
                               file, and the file the profile. The file is read again on SIGHUP
+    --viewer-headers          the origin gets fields such as CloudFront-Is-Mobile-Viewer (docs/PROXY.md); on in the profile
+                              cloudfront and with either of these files
+    --geo-db FILE             a database of cities or countries in MaxMind's format, for CloudFront-Viewer-Country and others
+    --asn-db FILE             such a database of networks, for CloudFront-Viewer-ASN
     --key-header NAME         a request field that is in every key; may be given more than once
     --memory SIZE             bytes held in memory, default 256MiB
     --max-object SIZE         the largest object stored, default 8MiB
@@ -82,6 +87,7 @@ pub struct ProxyOptions {
     pub timeout: Duration,
     pub upstream: Uri,
     pub upstream_ca: Option<PathBuf>,
+    pub viewer: ViewerOptions,
     pub workers: Option<usize>,
 }
 
@@ -138,6 +144,7 @@ fn proxy(mut parser: Parser) -> Result<Command, String> {
         timeout: Duration::from_secs(30),
         upstream: Uri::default(),
         upstream_ca: None,
+        viewer: ViewerOptions::default(),
         workers: None,
     };
     while let Some(word) = next(&mut parser)? {
@@ -146,6 +153,7 @@ fn proxy(mut parser: Parser) -> Result<Command, String> {
             return Ok(Command::Help);
         }
         match name.as_str() {
+            "asn-db" | "geo-db" => options.viewer.databases.push(path(&mut parser, &name)?),
             "drain" => options.drain = seconds(&value(&mut parser, "drain")?)?,
             "host" => options.host = host(&value(&mut parser, "host")?)?,
             "listen" => options.listen = address(&value(&mut parser, "listen")?)?,
@@ -155,6 +163,7 @@ fn proxy(mut parser: Parser) -> Result<Command, String> {
             "timeout" => options.timeout = seconds(&value(&mut parser, "timeout")?)?,
             "upstream" => upstream = Some(origin_url(&value(&mut parser, "upstream")?)?),
             "upstream-ca" => options.upstream_ca = Some(path(&mut parser, "upstream-ca")?),
+            "viewer-headers" => options.viewer.is_on = true,
             "workers" => options.workers = Some(workers(&value(&mut parser, "workers")?)?),
             "max-connections-per-address" => per_address = Some(number(&value(&mut parser, &name)?)?),
             name => limit(&mut options.limits, name, &mut parser)?,

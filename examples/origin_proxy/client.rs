@@ -1,6 +1,6 @@
 //! The client of a request: the server puts it into the extensions of each request.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -10,7 +10,7 @@ use crate::serve::DrainGuard;
 
 /// What the requests of one connection have in common.
 pub struct ClientConnection {
-    pub address: IpAddr,
+    pub address: SocketAddr,
     pub calls: ConnectionCalls,
     /// The cache may continue a request after its connection has ended. Such a request must not hold up a drain.
     pub drain_guard: Weak<DrainGuard>,
@@ -32,7 +32,7 @@ impl Client {
         Self(Arc::new(Request { connection, exchange, is_answered: AtomicBool::new(false) }))
     }
 
-    pub fn address(&self) -> IpAddr {
+    pub fn address(&self) -> SocketAddr {
         self.0.connection.address
     }
 

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::service::Service as HyperService;
 use hyper::upgrade::OnUpgrade;
 use larder::semantics::fields::{list, remove_hop_by_hop};
-use larder::{CacheService, QueryService};
+use larder::{CacheService, QueryService, ViewerLayer};
 use pin_project_lite::pin_project;
 use tower::Service;
 
@@ -41,6 +41,8 @@ pub struct Settings {
     pub host: Host,
     pub id: HeaderValue,
     pub origin: Uri,
+    /// Adds fields about the client.
+    pub viewer: Option<ViewerLayer>,
     /// How long the client may take to send more of its request's content.
     pub stall: Duration,
 }
@@ -98,7 +100,11 @@ impl HyperService<Request<Incoming>> for Edge {
             Host::Upstream => host::of(&request).map(|host| (host, Arc::clone(&self.settings))),
         };
         tidy(request.headers_mut(), &present, protocols);
-        let request = request.map(|body| RequestContent::new(body, self.settings.stall));
+        let (mut parts, body) = request.into_parts();
+        if let Some(viewer) = &self.settings.viewer {
+            viewer.apply(&mut parts);
+        }
+        let request = Request::from_parts(parts, RequestContent::new(body, self.settings.stall));
         // The cache is always ready.
         let future = self.cache.clone().call(request);
         EdgeFuture { kind: Kind::Cached { future, finish: Finish { forward, rewrite, switch } } }

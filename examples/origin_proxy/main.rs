@@ -1,6 +1,6 @@
 //! An origin, and a caching reverse proxy in front of it.
 //!
-//! `cargo run --release --example origin_proxy` starts both on loopback, shows what a cache does by real
+//! `cargo run --release --features serde,viewer --example origin_proxy` starts both on loopback, shows what a cache does by real
 //! HTTP requests, prints what came back, and serves until Ctrl-C. `-- --help` lists the commands and options.
 #![allow(clippy::print_stdout, clippy::print_stderr, unreachable_pub)]
 
@@ -35,6 +35,7 @@ mod upgrade;
 mod upstream;
 mod upstream_error;
 mod via;
+mod viewer;
 mod walk;
 
 use std::process::ExitCode;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::HeaderValue;
-use larder::{CacheLayer, CallLimits, MemoryStore, QueryLayer};
+use larder::{CacheLayer, CallLimits, MemoryStore, QueryLayer, ViewerLayer};
 use rustls::ClientConfig;
 use tokio::net::TcpListener;
 use tower::Layer;
@@ -12,13 +12,16 @@ use tower::Layer;
 use crate::args::ProxyOptions;
 use crate::edge::{Edge, Settings};
 use crate::limits::Limits;
+use crate::policy::{Loaded, Profile};
 use crate::stop::Stop;
 use crate::upstream::Upstream;
 use crate::{policy, serve, tls};
 
 /// Runs the proxy alone until it is interrupted.
-pub async fn run(options: ProxyOptions) -> Result<(), String> {
-    let policy = options.policy.load().map_err(|error| error.to_string())?.policy;
+pub async fn run(mut options: ProxyOptions) -> Result<(), String> {
+    let Loaded { policy, profile, .. } = options.policy.load().map_err(|error| error.to_string())?;
+    options.viewer.is_on |= profile == Profile::CloudFront;
+    let viewer = options.viewer.layer()?;
     let store = MemoryStore::builder().capacity(options.memory).max_object(options.max_object).build();
     let tls = tls::config(&options.upstream, options.upstream_ca.as_deref())?;
     let listener = serve::listen(options.listen).await?;
@@ -29,19 +32,25 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     #[cfg(unix)]
     policy::on_signal(options.policy.clone(), cache.handle())?;
     println!("larder: http://{address} before {}", options.upstream);
-    let edge = edge(address, &options, &tls, &cache);
+    let edge = edge(address, &options, &tls, viewer, &cache);
     serve::serve(listener, edge, options.limits, options.drain, stop).await;
     Ok(())
 }
 
 /// The proxy as a service.
-fn edge(address: SocketAddr, options: &ProxyOptions, tls: &Arc<ClientConfig>, cache: &CacheLayer) -> Edge {
+fn edge(
+    address: SocketAddr,
+    options: &ProxyOptions,
+    tls: &Arc<ClientConfig>,
+    viewer: Option<ViewerLayer>,
+    cache: &CacheLayer,
+) -> Edge {
     let id = id(address);
     let ProxyOptions { host, limits, timeout, ref upstream, .. } = *options;
     let cache = cache.layer(Upstream::new(upstream.clone(), tls, host, id.clone(), timeout, &limits));
     let cache = QueryLayer::new().max_content(limits.query).layer(cache);
     let (fields, stall) = (limits.fields, limits.timeouts.stall);
-    Edge::new(cache, Settings { fields, host, id, origin: upstream.clone(), stall })
+    Edge::new(cache, Settings { fields, host, id, origin: upstream.clone(), stall, viewer })
 }
 
 /// Serves the proxy in the background; it ends with the process.

@@ -98,7 +98,7 @@ impl Inner {
         // The client's scheme, whatever the origin's is.
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
         if let Some(address) = client
-            && let Ok(address) = HeaderValue::from_str(&address.to_string())
+            && let Ok(address) = HeaderValue::from_str(&address.ip().to_string())
         {
             append(headers, FORWARDED_FOR, &address);
         }

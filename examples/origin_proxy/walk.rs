@@ -36,7 +36,10 @@ fn edge(origin: Uri, clock: Clock) -> Result<Edge, String> {
     let tls = tls::config(&origin, None)?;
     let upstream = Upstream::new(origin.clone(), &tls, host, id.clone(), Duration::from_secs(10), &limits);
     let cache = QueryLayer::new().layer(cache.layer(upstream));
-    Ok(Edge::new(cache, Settings { fields: limits.fields, host, id, origin, stall: limits.timeouts.stall }))
+    Ok(Edge::new(
+        cache,
+        Settings { fields: limits.fields, host, id, origin, stall: limits.timeouts.stall, viewer: None },
+    ))
 }
 
 /// A clock that stands still at this second. The walk moves it, so that no row depends on the machine's speed, or waits.

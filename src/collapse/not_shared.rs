@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use quick_cache::sync::Cache;
 
+use super::key_memory::Lasting;
 use crate::entry::key::{CacheKey, KeyNames};
 
 /// How many keys are remembered; the least used are forgotten.
@@ -12,20 +13,6 @@ const MOST: usize = 16_384;
 
 /// A key by its name, and whether the request carried credentials that are not in the key.
 type Kind = (u128, bool);
-
-/// For how long the policy wants a key remembered.
-#[derive(Clone, Copy)]
-struct Lasting {
-    span: Duration,
-    until: SystemTime,
-}
-
-impl Lasting {
-    /// A clock that was set back does not make it last longer.
-    fn has(self, now: SystemTime) -> bool {
-        now < self.until && self.until.duration_since(now).is_ok_and(|left| left <= self.span)
-    }
-}
 
 pub(super) struct NotShared {
     /// Whether there ever was any: the cache itself takes 220 instructions to say that it is empty.

@@ -7,6 +7,7 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, StatusCode};
 
 use super::fields::{FieldLines, Fields, Purpose};
+use crate::semantics::coding;
 use crate::semantics::date;
 use crate::semantics::fields::{ResponseFields, lets_pages_see};
 use crate::semantics::hint::CacheHint;
@@ -171,6 +172,31 @@ impl ResponseHead {
             etag: self.get(&header::ETAG).filter(|_| !self.tag_is_ours),
             last_modified: self.get(&header::LAST_MODIFIED),
         }
+    }
+
+    /// `Content-Encoding`.
+    pub(crate) fn coding(&self) -> Option<&[u8]> {
+        self.get(&header::CONTENT_ENCODING)
+    }
+
+    /// Whether its content is in a coding that was chosen for the request.
+    fn is_in_negotiated_coding(&self) -> bool {
+        self.reuse.selecting.has(&header::ACCEPT_ENCODING) && coding::is_coded(self.coding())
+    }
+
+    /// Whether a strong validator of it may be that of its plain content as well. Frameworks code content and leave its tag
+    /// and its date, and they do not code ranges: a client that asks for one, and later for another, could put bytes of two
+    /// codings together.
+    pub(crate) fn may_share_validator(&self) -> bool {
+        self.part.is_none()
+            && !self.tag_is_ours
+            && self.strong_validator().is_some()
+            && self.is_in_negotiated_coding()
+    }
+
+    /// The date by which a client may put its parts together (`If-Range`): of a coding, it is that of the plain content.
+    pub(crate) fn date_of_parts(&self) -> Option<SystemTime> {
+        self.last_modified.filter(|_| !self.is_in_negotiated_coding())
     }
 
     /// The validator by which the parts of one representation know each other; see [`strong_validator`].

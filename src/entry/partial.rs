@@ -13,11 +13,12 @@ use http::{HeaderValue, Method, StatusCode, response};
 use crate::entry::pieces::{Pieces, PiecesMut, Run};
 use crate::entry::{Part, Payload, ResponseHead, StoredResponse};
 use crate::semantics::answer::{self, content_range};
+use crate::semantics::coding;
 use crate::semantics::fields::{RequestFields, remove_content_digests};
 use crate::semantics::parts::Extent;
 use crate::semantics::range::{self, Asked, ByteRange};
 use crate::semantics::reuse::Coverage;
-use crate::semantics::validation;
+use crate::semantics::validation::{self, Validators};
 
 /// The answer to a GET with `Range`, instead of the whole.
 pub(crate) struct Cut {
@@ -91,14 +92,40 @@ pub(crate) fn cut(stored: &StoredResponse, request: &HeaderMap, read: &[Pieces])
     }
 }
 
-/// What `Range` asks of a stored response, if `If-Range` allows it.
+/// What `Range` asks of a stored response, if `If-Range` allows it, and if what a client has of it can't be of another coding.
 fn asked(head: &ResponseHead, request: &HeaderMap, length: u64) -> Asked {
-    if if_range_holds(head, request) { range::asked(request, length) } else { Asked::Everything }
+    if head.may_share_validator() || !if_range_holds(head, request) {
+        return Asked::Everything;
+    }
+    range::asked(request, length)
+}
+
+/// Whether a range for this request may be one of another coding than the bytes that its client has, as far as the responses
+/// under the key say: two of them have one validator and different codings, or `If-Range` has the tag of a coding that the
+/// request does not accept.
+pub(crate) fn may_mix_codings<'a>(
+    stored: impl Iterator<Item = &'a ResponseHead>,
+    request: &HeaderMap,
+) -> bool {
+    // Looked up once: there may be many responses, and each is compared with each.
+    let stored: Vec<_> = stored.map(|head| (head.validators(), head.coding())).collect();
+    let is_left = |(own, coding): &(Validators<'_>, Option<&[u8]>)| {
+        let if_range = request.get(header::IF_RANGE).map(HeaderValue::as_bytes);
+        let is_of_it = own.strong().etag.is_some() && own.etag == if_range;
+        is_of_it && !coding::is_accepted(*coding, request)
+    };
+    let is_shared = |(at, (own, coding)): (usize, &(Validators<'_>, Option<&[u8]>))| {
+        let others = stored[at + 1..].iter();
+        others
+            .filter(|(other, _)| own.is_shared_with(*other))
+            .any(|(_, other)| !coding::is_same(*coding, *other))
+    };
+    stored.iter().any(is_left) || stored.iter().enumerate().any(is_shared)
 }
 
 fn if_range_holds(head: &ResponseHead, request: &HeaderMap) -> bool {
     let etag = head.fields().get(&header::ETAG);
-    range::if_range_holds(request, etag, head.last_modified, head.reuse().date)
+    range::if_range_holds(request, etag, head.date_of_parts(), head.reuse().date)
 }
 
 fn single(stored: &StoredResponse, range: ByteRange, length: u64) -> Option<Cut> {
@@ -266,6 +293,11 @@ impl Completion {
         let is_missing_part = extent.length() == self.length && extent.parts() == [self.missing];
         let field =
             if self.validator.as_bytes().starts_with(b"\"") { header::ETAG } else { header::LAST_MODIFIED };
+        // It may leave out what its recipient has (15.3.7.1).
+        let coding = response.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
+        if coding.is_some() && !coding::is_same(coding, stored.head().coding()) {
+            return None;
+        }
         let told = response.get(&field);
         // RFC 9110 15.3.7: a 206 always has the tag, and may omit a date that `If-Range` carried.
         let is_same = told == Some(&self.validator) || (told.is_none() && field == header::LAST_MODIFIED);
@@ -355,7 +387,7 @@ fn join(old: &StoredResponse, new: &StoredResponse) -> Option<StoredResponse> {
         return None;
     };
     let own = validator(new.head())?;
-    if validator(old.head()) != Some(own) {
+    if validator(old.head()) != Some(own) || !coding::is_same(old.head().coding(), new.head().coding()) {
         return None;
     }
     let extent = had.join(came)?;

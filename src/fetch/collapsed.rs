@@ -242,7 +242,17 @@ impl<S: Store> CollapsedFetch<S> {
                 return None;
             }
             Decision::Serve(index) | Decision::ServeAhead(index) | Decision::ServeStale(index) => {
-                match Box::pin(self.serve_found(index, leader)).await {
+                match Box::pin(self.serve_found(index, None, leader)).await {
+                    Ok(answer) => return Some(*answer),
+                    Err(decision) => decision,
+                }
+            }
+            // Another call has just failed.
+            Decision::StandIn(index) if !is_in_background => {
+                if let Some(leader) = leader {
+                    leader.publish(CallResult::Failed(None));
+                }
+                match Box::pin(self.serve_found(index, Some(Detail::StaleIfError), None)).await {
                     Ok(answer) => return Some(*answer),
                     Err(decision) => decision,
                 }
@@ -273,6 +283,7 @@ impl<S: Store> CollapsedFetch<S> {
     async fn serve_found(
         &mut self,
         mut index: usize,
+        detail: Option<Detail>,
         leader: Option<&Leader>,
     ) -> Result<Box<Answer>, Decision> {
         let has_waited = self.has_waited();
@@ -287,9 +298,10 @@ impl<S: Store> CollapsedFetch<S> {
             let (lookup, decision) = exchange.request.decide_without(core, lookup, id);
             exchange.lookup = lookup;
             match decision {
-                Decision::Serve(next) | Decision::ServeAhead(next) | Decision::ServeStale(next) => {
-                    index = next
-                }
+                Decision::Serve(next)
+                | Decision::ServeAhead(next)
+                | Decision::ServeStale(next)
+                | Decision::StandIn(next) => index = next,
                 decision => return Err(decision),
             }
         };
@@ -307,7 +319,7 @@ impl<S: Store> CollapsedFetch<S> {
         if has_waited {
             core.gauges.collapsed();
         }
-        Ok(Box::new(exchange.request.hit(core, stored, None, opened)))
+        Ok(Box::new(exchange.request.hit(core, stored, detail, opened)))
     }
 
     /// Waits for another request's call.

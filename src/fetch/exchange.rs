@@ -59,6 +59,7 @@ impl FetchPlan {
             Decision::Serve(_)
             | Decision::ServeAhead(_)
             | Decision::ServeStale(_)
+            | Decision::StandIn(_)
             | Decision::Unsatisfiable => None,
         }
     }

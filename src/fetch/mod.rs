@@ -41,7 +41,7 @@ use crate::semantics::outgoing::{self, AskedBy};
 use crate::semantics::range::SentRange;
 use crate::semantics::received::{Received, SentView};
 use crate::semantics::reuse::{Fallback, Reuse};
-use crate::semantics::status::is_server_error;
+use crate::semantics::status::{is_failure, is_server_error};
 use crate::semantics::validation::{self, Validators};
 use crate::shared::Core;
 use crate::store::{Lookup, Store, Stored};
@@ -179,7 +179,10 @@ impl<S: Store> Fetch<S> {
         }
         let response = match response {
             Ok(response) => incoming::received(response, &method, permit),
-            Err(error) => return self.failed().ok_or(error),
+            Err(error) => {
+                self.rest(None);
+                return self.failed().ok_or(error);
+            }
         };
         Ok(self.answered(response, is_conditional).await)
     }
@@ -204,6 +207,11 @@ impl<S: Store> Fetch<S> {
         {
             background.succeed();
         }
+        if is_failure(status) {
+            self.rest(Some(status));
+        } else if self.exchange.selected().is_some() {
+            self.core().resting.forget(&self.exchange.request.key);
+        }
         let sent = SentView {
             fallback: self.exchange.plan.fallback,
             has_selected: self.exchange.plan.selected().is_some(),
@@ -225,6 +233,15 @@ impl<S: Store> Fetch<S> {
             Received::New => self.receive(response).await,
             Received::NotModified => Box::pin(self.freshen(response)).await,
             Received::Unexpected => self.not_modified_unexpectedly(response.into_parts().0),
+        }
+    }
+
+    /// Leaves the inner service alone for a while after a failure, where a stored response can answer meanwhile.
+    fn rest(&self, status: Option<StatusCode>) {
+        let Exchange { background, request, .. } = &*self.exchange;
+        if self.exchange.stands_in() || (background.is_some() && self.exchange.selected().is_some()) {
+            let span = request.rules().rest_after_failure.after(status);
+            self.core().resting.remember_for(&request.key, self.core().clock.now(), span);
         }
     }
 

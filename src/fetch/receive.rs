@@ -134,6 +134,7 @@ impl<S: Store> Fetch<S> {
                 match prefetch::collect(body, self.core().small(), tag, wait_for).await {
                     Prefetch::Complete(content) => return self.store_at_once(received, content).await,
                     Prefetch::Failed(..) if has_stand_in => {
+                        self.rest(None);
                         let detail = Some(Detail::StaleIfError);
                         let outcome = Forwarding { detail, ..Forwarding::new(self.exchange.plan.forward) };
                         let (request, stored) = (&self.exchange.request, self.exchange.selected());

@@ -14,7 +14,7 @@ use crate::policy::{JudgedRequest, RequestPolicy};
 use crate::semantics::accept::accepts_media_type;
 use crate::semantics::cache_control::RequestDirectives;
 use crate::semantics::fields::RequestFields;
-use crate::semantics::reuse::{self, Candidate, Coverage, Decision, Forward};
+use crate::semantics::reuse::{self, Candidate, Coverage, Decision, Fallback, Forward};
 use crate::semantics::{CredentialKinds, Rules, answer, collapse, outgoing};
 use crate::shared::Core;
 use crate::store::{Lookup, Stored, Variants};
@@ -124,18 +124,37 @@ impl CacheRequest {
             && content_type.is_none_or(|kind| accepts_media_type(&self.parts.headers, kind))
     }
 
+    /// Leaves `Range` aside where the range might be one of another coding than the bytes that the client has.
+    #[inline]
+    pub(crate) fn keep_to_one_coding(&mut self, lookup: &Lookup) {
+        if self.fields.range {
+            self.keep_range_to_one_coding(lookup);
+        }
+    }
+
+    #[cold]
+    fn keep_range_to_one_coding(&mut self, lookup: &Lookup) {
+        let stored = lookup.variants.iter().map(|stored| stored.response.head());
+        if partial::may_mix_codings(stored, &self.parts.headers) {
+            self.fields.range = false;
+            for name in [header::RANGE, header::IF_RANGE] {
+                self.parts.headers.remove(name);
+            }
+        }
+    }
+
     #[inline]
     pub(crate) fn decide(&self, core: &Core, lookup: &Lookup) -> Decision {
         let candidates = self.candidates(lookup);
         let decision = reuse::decide(&self.view(), candidates, self.rules(), self.now);
-        self.as_far_as_completed(core, lookup, decision)
+        self.as_remembered(core, lookup, decision)
     }
 
     /// [`CacheRequest::decide`] where nothing can be validated in the background.
     pub(crate) fn decide_in_front(&self, core: &Core, lookup: &Lookup) -> Decision {
         let candidates = self.candidates(lookup);
         let decision = reuse::decide_in_front(&self.view(), candidates, self.rules(), self.now);
-        self.as_far_as_completed(core, lookup, decision)
+        self.as_remembered(core, lookup, decision)
     }
 
     #[inline]
@@ -147,15 +166,23 @@ impl CacheRequest {
         })
     }
 
-    /// Nothing is completed for a while where what came did not fit, nor what is too large for that.
+    /// What is decided with what is remembered of earlier calls. Nothing is completed for a while where what came did not fit,
+    /// nor what is too large for that; and an inner service that has failed is left alone while a stored response stands in.
     #[inline]
-    fn as_far_as_completed(&self, core: &Core, lookup: &Lookup, decision: Decision) -> Decision {
+    fn as_remembered(&self, core: &Core, lookup: &Lookup, decision: Decision) -> Decision {
         match decision {
             Decision::Complete(index)
                 if core.unreliable.parts.has(&self.key, self.now)
                     || !core.can_load(lookup.variants[index].response.payload()) =>
             {
                 Decision::Forward(Forward::Partial)
+            }
+            Decision::Validate(index, Forward::Stale, fallback)
+                if fallback.with_stored(Some(lookup.variants[index].response.head().status))
+                    == Fallback::StaleIfError
+                    && core.resting.has(&self.key, self.now) =>
+            {
+                Decision::StandIn(index)
             }
             decision => decision,
         }

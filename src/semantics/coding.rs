@@ -3,7 +3,7 @@
 use http::header::{self, HeaderMap};
 
 use super::accept::{accepts_coding, unaliased};
-use super::fields::list;
+use super::fields::{Members, list};
 
 /// The codings of IANA's registry, each by one of its names. `identity` is none.
 const REGISTERED: [&[u8]; 10] =
@@ -20,11 +20,7 @@ impl Coded {
         if !response.contains_key(header::CONTENT_ENCODING) {
             return None;
         }
-        let codings = list(response, &header::CONTENT_ENCODING).filter_map(|member| {
-            let name = unaliased(member.to_ascii_lowercase().into_boxed_slice());
-            REGISTERED.into_iter().find(|registered| **registered == *name)
-        });
-        let codings: Box<[_]> = codings.collect();
+        let codings: Box<[_]> = list(response, &header::CONTENT_ENCODING).filter_map(registered).collect();
         (!codings.is_empty()).then_some(Self(codings))
     }
 
@@ -46,6 +42,32 @@ impl Coded {
     pub(super) fn weight(&self) -> usize {
         size_of::<Self>() + size_of_val(&*self.0)
     }
+}
+
+/// Whether content with this `Content-Encoding`, if any, is in a registered coding.
+pub(crate) fn is_coded(field: Option<&[u8]>) -> bool {
+    members(field).any(|member| registered(member).is_some())
+}
+
+/// Whether two responses have their content in the same codings.
+pub(crate) fn is_same(one: Option<&[u8]>, other: Option<&[u8]>) -> bool {
+    let codings = |field| members(field).filter(|member| !member.eq_ignore_ascii_case(b"identity"));
+    let unaliased = |member: &[u8]| unaliased(member.to_ascii_lowercase().into_boxed_slice());
+    codings(one).map(unaliased).eq(codings(other).map(unaliased))
+}
+
+/// Whether a request accepts all registered codings of content with this `Content-Encoding`.
+pub(crate) fn is_accepted(field: Option<&[u8]>, request: &HeaderMap) -> bool {
+    members(field).filter_map(registered).all(|coding| accepts_coding(request, coding))
+}
+
+fn members(field: Option<&[u8]>) -> impl Iterator<Item = &[u8]> {
+    Members::new(field.unwrap_or_default())
+}
+
+fn registered(member: &[u8]) -> Option<&'static [u8]> {
+    let name = unaliased(member.to_ascii_lowercase().into_boxed_slice());
+    REGISTERED.into_iter().find(|registered| **registered == *name)
 }
 
 #[cfg(test)]
@@ -93,5 +115,26 @@ mod tests {
             check(codings, Some("gzip"), true);
         }
         check("sdch, gzip", None, false);
+    }
+
+    #[test]
+    fn codings_are_compared_by_their_names() {
+        for (one, other, expected) in [
+            (None, None, true),
+            (None, Some("identity"), true),
+            (None, Some(""), true),
+            (Some("gzip"), Some("GZip"), true),
+            (Some("x-gzip"), Some("gzip"), true),
+            (Some("gzip"), None, false),
+            (Some("gzip"), Some("br"), false),
+            (Some("gzip, br"), Some("gzip,br"), true),
+            (Some("gzip, br"), Some("br, gzip"), false),
+            (Some("sdch"), None, false),
+        ] {
+            let bytes = |field: Option<&'static str>| field.map(str::as_bytes);
+            assert_eq!(is_same(bytes(one), bytes(other)), expected, "{one:?} {other:?}");
+            assert_eq!(is_same(bytes(other), bytes(one)), expected, "{other:?} {one:?}");
+        }
+        assert!(is_coded(Some(b"sdch, X-Gzip")) && !is_coded(Some(b"sdch")) && !is_coded(None));
     }
 }

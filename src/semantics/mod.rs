@@ -53,7 +53,7 @@ pub(crate) mod browser;
 pub(crate) mod bytes;
 pub(crate) mod cache_control;
 pub mod cache_status;
-mod coding;
+pub(crate) mod coding;
 pub(crate) mod collapse;
 pub(crate) mod credentials;
 pub(crate) mod date;
@@ -74,6 +74,7 @@ pub mod parts;
 pub(crate) mod preconditions;
 pub mod range;
 pub(crate) mod received;
+pub(crate) mod rest;
 pub mod reuse;
 mod rules;
 pub(crate) mod status;
@@ -93,6 +94,7 @@ mod differential;
 pub(crate) use self::methods::is_retrieval;
 
 pub use self::credentials::{CredentialKinds, Credentials};
+pub use self::rest::FailureRest;
 pub use self::rules::Rules;
 
 #[cfg(test)]

@@ -222,6 +222,8 @@ pub(crate) enum Decision {
     Serve(usize),
     /// Answer from storage with a response that will soon be stale, and validate it in the background.
     ServeAhead(usize),
+    /// Answer from storage with a stale response in place of the inner service, which has just failed.
+    StandIn(usize),
     /// Answer from storage with a stale response, and validate it in the background (RFC 5861 3).
     ServeStale(usize),
     /// `only-if-cached`, and nothing usable: 504 (RFC 9111 5.2.1.7).

@@ -7,6 +7,7 @@ use http::header::HeaderName;
 
 use super::credentials::Credentials;
 use super::methods::is_retrieval;
+use super::rest::FailureRest;
 use super::{accept, freshness, targeted, unkeyed};
 
 /// The points at which RFC 9111 leaves a choice, or a careful cache takes a stricter reading.
@@ -60,6 +61,8 @@ pub struct Rules {
     /// How long before it becomes stale, at most half its lifetime, a response that is asked for is validated in the
     /// background. `None` for not at all.
     pub refresh_ahead: Option<Duration>,
+    /// How long the inner service is left alone after it has failed while a stored response stands in. Default not at all.
+    pub rest_after_failure: FailureRest,
     /// How long past its lifetime a response stands in for an error, if neither it nor the request says (RFC 5861 4,
     /// RFC 9111 4.2.4).
     pub stale_if_error: Duration,
@@ -94,6 +97,7 @@ impl Default for Rules {
             post: false,
             private_by_key: false,
             refresh_ahead: None,
+            rest_after_failure: FailureRest::default(),
             stale_if_error: Duration::ZERO,
             stale_while_revalidate: Duration::ZERO,
             targets: targeted::DEFAULT_TARGETS.to_vec(),

@@ -26,6 +26,15 @@ impl<'a> Validators<'a> {
         Self { etag: self.etag.filter(is_strong), last_modified: None }
     }
 
+    /// Whether another response has the validator by which a client may put parts of this one together: its tag, if that is
+    /// strong, or its date, if it has no tag.
+    pub(crate) fn is_shared_with(self, other: Self) -> bool {
+        match (self.etag, other.etag) {
+            (None, None) => self.last_modified.is_some() && self.last_modified == other.last_modified,
+            (own, other) => own == other && self.strong().etag.is_some(),
+        }
+    }
+
     /// Whether there is any.
     pub(crate) fn any(&self) -> bool {
         self.etag.is_some() || self.last_modified.is_some()

@@ -152,11 +152,12 @@ impl<I, S: Store> CacheService<I, S> {
         };
         let key = if has_stored_options { key.for_options() } else { key };
         report.set_key(&key);
-        let request = CacheRequest::new(parts, fields, key, core.clock.now(), policy);
+        let mut request = CacheRequest::new(parts, fields, key, core.clock.now(), policy);
         let Some(lookup) = self.shared.store.try_get(&request.key) else {
             return self.look_up(request, body, report);
         };
         let lookup = lookup.living(request.now);
+        request.keep_to_one_coding(&lookup);
         let decision = request.decide(core, &lookup);
         if let Decision::Serve(index) = decision
             && let Some(stored) = lookup.variants.get(index)
@@ -188,7 +189,10 @@ impl<I, S: Store> CacheService<I, S> {
                 let decision = request.decide_in_front(&self.shared.core, &lookup);
                 self.carry_out(decision, request, body, lookup, report)
             }
-            Decision::Serve(index) | Decision::ServeAhead(index) | Decision::ServeStale(index) => {
+            Decision::Serve(index)
+            | Decision::ServeAhead(index)
+            | Decision::ServeStale(index)
+            | Decision::StandIn(index) => {
                 if request.has_to_open(&lookup.variants[index].response) {
                     self.open_or_miss(decision, index, request, body, lookup, report)
                 } else {
@@ -221,10 +225,13 @@ impl<I, S: Store> CacheService<I, S> {
         I: InnerService<Q>,
         Q: Body + Send + 'static,
     {
-        let is_stale = matches!(decision, Decision::ServeStale(_));
-        let detail = is_stale.then_some(Detail::StaleWhileRevalidate);
+        let detail = match decision {
+            Decision::ServeStale(_) => Some(Detail::StaleWhileRevalidate),
+            Decision::StandIn(_) => Some(Detail::StaleIfError),
+            _ => None,
+        };
         let answer = request.hit(&self.shared.core, &lookup.variants[index], detail, opened);
-        if is_stale || matches!(decision, Decision::ServeAhead(_)) {
+        if matches!(decision, Decision::ServeAhead(_) | Decision::ServeStale(_)) {
             self.validate_in_background(request, body, lookup, index);
         }
         answer
@@ -334,6 +341,7 @@ impl<I, S: Store> CacheService<I, S> {
             request.now = core.clock.now();
             // Reads fail open: it is a miss, whose result may be stored or not.
             let (is_lost, lookup) = (looked_up.is_none(), looked_up.unwrap_or_default());
+            request.keep_to_one_coding(&lookup);
             let decision = request.decide(core, &lookup);
             let decision = if is_lost { open::as_a_miss(decision) } else { decision };
             service.carry_out(decision, request, body, lookup, report).await
@@ -502,7 +510,11 @@ impl<I, S: Store> CacheService<I, S> {
         let Some(runtime) = Runtime::current() else {
             return;
         };
-        let Some(permit) = self.shared.core.background.begin(&request.key, request.now) else {
+        let core = &self.shared.core;
+        if core.resting.has(&request.key, request.now) {
+            return; // it has just failed
+        }
+        let Some(permit) = core.background.begin(&request.key, request.now) else {
             return;
         };
         let about_part = lookup.variants[index].response.head().part.is_some();

@@ -1,9 +1,13 @@
 //! The profile `fastly`.
 
 use http::header::HeaderName;
-use larder::policy::Fastly;
+use http::request;
+use larder::policy::PolicyData;
+use larder::policy::{Fastly, KeyRules};
+use larder::semantics::Rules;
 use larder::semantics::unkeyed::UnkeyedFields;
-use larder::{CachePolicy, CachePolicyExt, RequestAction};
+use larder::store::PurgeTarget;
+use larder::{CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyExchange, RequestAction, Terms};
 
 use crate::policy::rows::{Base, set};
 use crate::policy::section::Section;
@@ -13,7 +17,7 @@ use crate::policy::values::names;
 /// What a Fastly service does. As in the other profiles, no proxy in front of this one is trusted.
 #[derive(Clone)]
 pub struct FastlyBase {
-    key_fields: Vec<HeaderName>,
+    key: KeyRules,
     policy: Fastly,
     terms: TermRules,
     unkeyed: UnkeyedFields,
@@ -22,7 +26,7 @@ pub struct FastlyBase {
 pub fn base() -> FastlyBase {
     let mut unkeyed = UnkeyedFields::default();
     unkeyed.strip(true);
-    FastlyBase { key_fields: Vec::new(), policy: Fastly::new(), terms: TermRules::default(), unkeyed }
+    FastlyBase { key: KeyRules::new(), policy: Fastly::new(), terms: TermRules::default(), unkeyed }
 }
 
 impl Base for FastlyBase {
@@ -34,6 +38,7 @@ impl Base for FastlyBase {
         let policy = set(policy, section.cacheable_redirects, |policy, _| policy.cacheable_redirects());
         let policy = set(policy, section.cacheable_success, |policy, _| policy.cacheable_success());
         let policy = set(policy, section.codings.clone(), |policy, codings| policy.codings(codings.into()));
+        let policy = set(policy, section.deception_guard, Fastly::deception_guard);
         let policy = set(policy, section.default_ttl, |policy, time| policy.default_ttl(time.0));
         let policy = set(policy, section.excess_tags, |policy, what| policy.excess_tags(what.into()));
         let policy = set(policy, section.must_revalidate_counts, Fastly::must_revalidate_counts);
@@ -56,28 +61,56 @@ impl Base for FastlyBase {
             self.unkeyed.list(names(list));
         }
         section.forward_fields.iter().flat_map(names).for_each(|name| self.unkeyed.keep(name));
-        section.key_fields.iter().flat_map(names).fold(self, Self::keyed)
+        if let Some(key) = &section.key {
+            key.headers().for_each(|name| self.unkeyed.keep(name));
+            self.key = key.changed(self.key);
+        }
+        self
     }
 
     fn keyed(mut self, name: HeaderName) -> Self {
         self.unkeyed.keep(name.clone());
-        self.key_fields.push(name);
+        self.key = self.key.header(name);
         self
     }
 
     fn policy(self) -> Box<dyn CachePolicy> {
-        let Self { key_fields, policy, terms, unkeyed } = self;
-        let policy =
-            policy.before_request(move |request, _| unkeyed.remove(&request.method, &mut request.headers));
-        if key_fields.is_empty() {
-            return terms.over(policy);
-        }
-        terms.over(policy.map_request(move |request, action| match action {
-            RequestAction::Cache(key) => {
-                let add = |key: larder::CacheKey, name| key.with_field(name, &request.headers);
-                RequestAction::Cache(key_fields.iter().fold(key, add))
-            }
-            bypass => bypass,
-        }))
+        let Self { key, policy, terms, unkeyed } = self;
+        let policy = terms.over(Keyed { key, policy });
+        Box::new(
+            policy.before_request(move |request, _| unkeyed.remove(&request.method, &mut request.headers)),
+        )
+    }
+}
+
+/// A policy with keys by rules.
+struct Keyed {
+    key: KeyRules,
+    policy: Fastly,
+}
+
+impl CachePolicy for Keyed {
+    fn request(&self, request: &mut request::Parts, _: &mut PolicyData) -> RequestAction {
+        self.key.key(request)
+    }
+
+    fn rules(&self, request: &request::Parts, data: &PolicyData) -> &Rules {
+        self.policy.rules(request, data)
+    }
+
+    fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
+        self.policy.response(exchange, terms);
+    }
+
+    fn forward(&self, request: &mut request::Parts, reason: &ForwardReason<'_>) {
+        self.policy.forward(request, reason);
+    }
+
+    fn deliver(&self, delivery: &mut Delivery<'_>) {
+        self.policy.deliver(delivery);
+    }
+
+    fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
+        self.key.spellings(target)
     }
 }

@@ -1,6 +1,4 @@
-//! Reads a policy file.
-
-use std::path::Path;
+//! Reads a policy file in TOML.
 
 use toml::de::{DeTable, DeValue};
 
@@ -9,13 +7,11 @@ use crate::policy::profile::Profile;
 use crate::policy::section::{File, OF_PROFILES};
 
 /// The file as it is understood. `profile` outweighs the one that it names.
-pub fn read(path: &Path, profile: Option<Profile>) -> Result<File, PolicyError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| PolicyError::new(format!("can't be read: {error}")).file(path))?;
-    of_toml(&text, profile).map_err(|error| error.file(path))
-}
-
-fn of_toml(text: &str, profile: Option<Profile>) -> Result<File, PolicyError> {
+///
+/// # Errors
+///
+/// What is wrong, and in which line.
+pub fn read(text: &str, profile: Option<Profile>) -> Result<File, PolicyError> {
     let wrong = |error: toml::de::Error| PolicyError::new(explained(error.message())).at(text, error.span());
     let file: File = toml::from_str(text).map_err(wrong)?;
     let profile = profile.or(file.profile).unwrap_or_default();

@@ -1,9 +1,11 @@
 //! The cache's policy: made of a profile, a file and options. Options outweigh the file, and the file the profile.
 
+mod cloudfront;
 mod describe;
 mod error;
 mod fastly;
 mod file;
+mod key;
 mod matcher;
 mod profile;
 #[cfg(unix)]
@@ -39,6 +41,7 @@ pub struct Source {
 pub struct Loaded {
     pub description: String,
     pub policy: Box<dyn CachePolicy>,
+    pub profile: Profile,
 }
 
 impl Source {
@@ -48,18 +51,45 @@ impl Source {
     ///
     /// The file can't be read, or something in it is wrong.
     pub fn load(&self) -> Result<Loaded, PolicyError> {
-        let file = match &self.file {
-            Some(path) => file::read(path, self.profile)?,
-            None => File::default(),
+        let Some(path) = &self.file else {
+            return Ok(self.of_toml(File::default()));
         };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| PolicyError::new(format!("can't be read: {error}")).file(path))?;
+        let loaded = if cloudfront::is_json(path, &text) {
+            self.of_json(&text)
+        } else {
+            file::read(&text, self.profile).map(|file| self.of_toml(file))
+        };
+        loaded.map_err(|error| error.file(path))
+    }
+
+    fn of_toml(&self, file: File) -> Loaded {
         let profile = self.profile.or(file.profile).unwrap_or_default();
-        let policy = match profile {
+        let (policy, description) = match profile {
+            Profile::CloudFront => rows::table(cloudfront::base(), &file, &self.key_headers),
             Profile::Default | Profile::Rfc9111 => {
                 rows::table(standard::base(profile), &file, &self.key_headers)
             }
             Profile::Fastly => rows::table(fastly::base(), &file, &self.key_headers),
         };
-        Ok(Loaded { description: describe::file(self, profile, &file), policy })
+        self.loaded(profile, policy, &description)
+    }
+
+    fn of_json(&self, text: &str) -> Result<Loaded, PolicyError> {
+        if let Some(profile) = self.profile.filter(|profile| *profile != Profile::CloudFront) {
+            let reason =
+                format!("this is AWS's JSON, which is for the profile cloudfront and not for {profile}");
+            return Err(PolicyError::new(reason));
+        }
+        let (policy, description) = cloudfront::of_json(text, &self.key_headers)?;
+        Ok(self.loaded(Profile::CloudFront, policy, &description))
+    }
+
+    fn loaded(&self, profile: Profile, policy: Box<dyn CachePolicy>, description: &str) -> Loaded {
+        let keyed = self.key_headers.iter().map(|name| format!("in every key, by option: {name}\n"));
+        let description = format!("profile {profile}\n{}{description}", keyed.collect::<String>());
+        Loaded { description, policy, profile }
     }
 }
 

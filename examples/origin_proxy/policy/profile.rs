@@ -8,6 +8,7 @@ use serde::Deserialize;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
+    CloudFront,
     #[default]
     Default,
     Fastly,
@@ -15,10 +16,11 @@ pub enum Profile {
 }
 
 impl Profile {
-    pub const ALL: [Self; 3] = [Self::Default, Self::Fastly, Self::Rfc9111];
+    pub const ALL: [Self; 4] = [Self::CloudFront, Self::Default, Self::Fastly, Self::Rfc9111];
 
     pub fn name(self) -> &'static str {
         match self {
+            Self::CloudFront => "cloudfront",
             Self::Default => "default",
             Self::Fastly => "fastly",
             Self::Rfc9111 => "rfc9111",

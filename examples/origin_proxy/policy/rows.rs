@@ -1,9 +1,12 @@
 //! A table of policies: one for every request, and those of the behaviors, each made of it.
 
+use std::fmt::Write;
+
 use http::header::HeaderName;
 use larder::policy::Policies;
 use larder::{CachePolicy, CachePolicyExt, RequestAction};
 
+use crate::policy::describe;
 use crate::policy::section::{File, Section};
 
 /// What a profile makes policies of.
@@ -16,28 +19,43 @@ pub trait Base: Clone {
     #[must_use]
     fn keyed(self, name: HeaderName) -> Self;
 
+    /// What it says beside the values of a section; indented lines, or nothing.
+    fn description(&self) -> String {
+        String::new()
+    }
+
     fn policy(self) -> Box<dyn CachePolicy>;
 }
 
-/// The policy of a file, with these fields in every key.
-pub fn table(base: impl Base, file: &File, key_headers: &[HeaderName]) -> Box<dyn CachePolicy> {
-    let keyed = |base| key_headers.iter().cloned().fold(base, Base::keyed);
+/// The policy of a file, with these fields in every key, and what was understood.
+pub fn table<B: Base>(base: B, file: &File, key_headers: &[HeaderName]) -> (Box<dyn CachePolicy>, String) {
+    let keyed = |base: B| key_headers.iter().cloned().fold(base, B::keyed);
     let default = base.changed(&file.default);
-    let otherwise = row(keyed(default.clone()), &file.default);
+    let mut description = String::new();
+    let mut row = |heading: &str, base: B, section: &Section| {
+        let base = keyed(base);
+        let said = describe::section(section) + &base.description();
+        let said = if said.is_empty() { "    as the profile says\n" } else { &said };
+        let _ = write!(description, "{heading}:\n{said}");
+        policy(base, section)
+    };
+    let otherwise = row("every request", default.clone(), &file.default);
     if file.behavior.is_empty() {
-        return otherwise;
+        return (otherwise, description);
     }
-    Box::new(file.behavior.iter().fold(Policies::new(otherwise), |policies, section| {
-        let policy = row(keyed(default.clone().changed(section)), section);
-        match section.matcher.clone() {
-            Some(matcher) => policies.when(move |request| matcher.matches(request), policy),
-            None => policies,
+    let mut policies = Policies::new(otherwise);
+    for (number, section) in (1..).zip(&file.behavior) {
+        if let Some(matcher) = section.matcher.clone() {
+            let heading = format!("behavior {number}, {matcher}");
+            let policy = row(&heading, default.clone().changed(section), section);
+            policies = policies.when(move |request| matcher.matches(request), policy);
         }
-    }))
+    }
+    (Box::new(policies), description)
 }
 
 /// A policy, unless the section keeps its requests from the cache. They are forwarded as the policy says.
-fn row(base: impl Base, section: &Section) -> Box<dyn CachePolicy> {
+fn policy(base: impl Base, section: &Section) -> Box<dyn CachePolicy> {
     match section.bypass.clone() {
         None => base.policy(),
         Some(reason) => {

@@ -1,12 +1,16 @@
 //! A policy file in TOML: a section for every request, and behaviors for some of them.
 
+use larder::policy::cloudfront::{CachePolicyConfig, OriginRequestPolicyConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::policy::cloudfront::Policy;
+use crate::policy::key::KeySection;
 use crate::policy::matcher::Matcher;
 use crate::policy::profile::Profile;
 use crate::policy::values::{
-    CodingsValue, Comparison, CredentialsValue, ExcessTagsValue, HeuristicValue, LifetimeValue, List, Name,
-    Off, On, Percent, ShortErrors, Size, Status, StatusLifetimes, TagFieldName, Time, Word,
+    AdmissionRule, CodingsValue, Comparison, CredentialsValue, ExcessTagsValue, HeuristicValue,
+    LifetimeValue, List, Name, Off, On, Percent, ShortErrors, Size, Status, StatusLifetimes, StatusTimes,
+    TagFieldName, Time, Word,
 };
 
 /// A file.
@@ -29,10 +33,16 @@ pub struct Section {
 
     // Every profile.
     pub bypass: Option<Word>,
+
+    // All but `cloudfront`.
+    pub admission: Option<AdmissionRule>,
+    pub browser_lifetime: Option<Time>,
+    pub browser_lifetime_as_stated: Option<On>,
     pub codings: Option<CodingsValue>,
+    pub deception_guard: Option<bool>,
     pub forward_fields: Option<List<Name>>,
     pub jitter: Option<Percent>,
-    pub key_fields: Option<List<Name>>,
+    pub key: Option<KeySection>,
     pub lifetime: Option<LifetimeValue>,
     pub max_body: Option<Size>,
     pub min_body: Option<Size>,
@@ -60,8 +70,21 @@ pub struct Section {
     pub post: Option<bool>,
     pub private_by_key: Option<bool>,
     pub refresh_ahead: Option<Off<Time>>,
+    pub rest_after_failure: Option<Time>,
     pub stale_if_error: Option<Time>,
     pub stale_while_revalidate: Option<Time>,
+
+    // `cloudfront`.
+    pub cache_options: Option<bool>,
+    #[serde(skip_serializing)]
+    pub cache_policy: Option<Policy<CachePolicyConfig>>,
+    pub cache_tag_header: Option<Name>,
+    pub error_caching_min_ttl: Option<StatusTimes>,
+    pub ignore_vary: Option<bool>,
+    #[serde(skip_serializing)]
+    pub origin_request_policy: Option<Policy<OriginRequestPolicyConfig>>,
+    pub share_credentials: Option<bool>,
+    pub signed: Option<bool>,
 
     // `fastly`.
     pub brotli: Option<bool>,
@@ -79,7 +102,43 @@ pub struct Section {
 }
 
 /// The keys that only some profiles have.
-pub const OF_PROFILES: [(&[Profile], &[&str]); 2] = [
+pub const OF_PROFILES: [(&[Profile], &[&str]); 4] = [
+    (
+        &[Profile::CloudFront],
+        &[
+            "cache_options",
+            "cache_policy",
+            "cache_tag_header",
+            "error_caching_min_ttl",
+            "ignore_vary",
+            "origin_request_policy",
+            "share_credentials",
+            "signed",
+        ],
+    ),
+    (
+        &[Profile::Default, Profile::Fastly, Profile::Rfc9111],
+        &[
+            "admission",
+            "browser_lifetime",
+            "browser_lifetime_as_stated",
+            "codings",
+            "deception_guard",
+            "forward_fields",
+            "jitter",
+            "key",
+            "lifetime",
+            "max_body",
+            "min_body",
+            "only_types",
+            "pass_for",
+            "status_lifetimes",
+            "strip_unkeyed",
+            "targets",
+            "unkeyed_fields",
+            "without_types",
+        ],
+    ),
     (
         &[Profile::Default, Profile::Rfc9111],
         &[
@@ -98,6 +157,7 @@ pub const OF_PROFILES: [(&[Profile], &[&str]); 2] = [
             "post",
             "private_by_key",
             "refresh_ahead",
+            "rest_after_failure",
             "stale_if_error",
             "stale_while_revalidate",
         ],

@@ -1,6 +1,7 @@
 //! The profiles `default` and `rfc9111`.
 
 use http::header::HeaderName;
+use larder::policy::KeyRules;
 use larder::{CachePolicy, StandardPolicy};
 
 use crate::policy::profile::Profile;
@@ -11,6 +12,8 @@ use crate::policy::values::names;
 
 #[derive(Clone)]
 pub struct StandardBase {
+    /// `None` for the URI alone.
+    key: Option<KeyRules>,
     policy: StandardPolicy,
     terms: TermRules,
 }
@@ -22,7 +25,7 @@ pub fn base(profile: Profile) -> StandardBase {
         Profile::Rfc9111 => StandardPolicy::rfc9111(),
         _ => StandardPolicy::default(),
     };
-    StandardBase { policy: policy.strip_unkeyed(true), terms: TermRules::default() }
+    StandardBase { key: None, policy: policy.strip_unkeyed(true), terms: TermRules::default() }
 }
 
 impl Base for StandardBase {
@@ -31,6 +34,7 @@ impl Base for StandardBase {
         let policy = set(self.policy, section.client_directives, P::client_directives);
         let policy = set(policy, section.codings.clone(), |policy, codings| policy.codings(codings.into()));
         let policy = set(policy, section.credentials, |policy, what| policy.credentials(what.into()));
+        let policy = set(policy, section.deception_guard, P::deception_guard);
         let policy = set(policy, section.drawn_errors, P::drawn_errors);
         let policy = set(policy, section.forward_fields.as_ref(), |policy, list| {
             names(list).fold(policy, P::forward_field)
@@ -38,8 +42,6 @@ impl Base for StandardBase {
         let policy = set(policy, section.head_as_get, P::head_as_get);
         let policy = set(policy, section.heuristic, |policy, how| policy.heuristic(how.0.map(Into::into)));
         let policy = set(policy, section.immutable, P::immutable);
-        let policy =
-            set(policy, section.key_fields.as_ref(), |policy, list| names(list).fold(policy, P::key_field));
         let policy = set(policy, section.languages, |policy, how| policy.languages(how.into()));
         let policy = set(policy, section.latency_budget, |policy, time| policy.latency_budget(time.into()));
         let policy =
@@ -50,6 +52,8 @@ impl Base for StandardBase {
         let policy = set(policy, section.post, P::post);
         let policy = set(policy, section.private_by_key, P::private_by_key);
         let policy = set(policy, section.refresh_ahead, |policy, time| policy.refresh_ahead(time.into()));
+        let policy =
+            set(policy, section.rest_after_failure, |policy, time| policy.rest_after_failure(time.0));
         let policy = set(policy, section.stale_if_error, |policy, time| policy.stale_if_error(time.0));
         let policy = set(policy, section.strip_unkeyed, P::strip_unkeyed);
         let policy = set(policy, section.targets.as_ref(), |policy, list| policy.targets(names(list)));
@@ -57,14 +61,15 @@ impl Base for StandardBase {
             set(policy, section.stale_while_revalidate, |policy, time| policy.stale_while_revalidate(time.0));
         let policy =
             set(policy, section.unkeyed_fields.as_ref(), |policy, list| policy.unkeyed_fields(names(list)));
-        Self { policy, terms: self.terms.changed(section) }
+        let key = set(self.key, section.key.as_ref(), |key, it| Some(it.changed(key.unwrap_or_default())));
+        Self { key, policy, terms: self.terms.changed(section) }
     }
 
     fn keyed(self, name: HeaderName) -> Self {
-        Self { policy: self.policy.key_field(name), ..self }
+        Self { key: Some(self.key.unwrap_or_default().header(name)), ..self }
     }
 
     fn policy(self) -> Box<dyn CachePolicy> {
-        self.terms.over(self.policy)
+        self.terms.over(set(self.policy, self.key, StandardPolicy::key))
     }
 }

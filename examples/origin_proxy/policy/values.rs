@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::header::HeaderName;
 use http::{Method, StatusCode};
 use larder::policy::fastly::{ExcessTags, TagField};
-use larder::policy::{Lifetime, Pattern, StatusRange};
+use larder::policy::{Admission, Lifetime, Pattern, StatusRange};
 use larder::semantics::Credentials;
 use larder::semantics::accept::{Codings, Languages};
 use larder::semantics::freshness::Heuristic;
@@ -36,6 +36,8 @@ macro_rules! by_text {
         }
     };
 }
+
+pub(super) use by_text;
 
 /// A name of fields.
 #[derive(Clone, Deserialize, Serialize)]
@@ -176,6 +178,29 @@ impl TryFrom<BTreeMap<String, LifetimeValue>> for StatusLifetimes {
 impl From<StatusLifetimes> for BTreeMap<String, LifetimeValue> {
     fn from(lifetimes: StatusLifetimes) -> Self {
         lifetimes.0.into_iter().map(|(range, lifetime)| (range.to_string(), lifetime)).collect()
+    }
+}
+
+/// Times by statuses, which are texts: `404`.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(try_from = "BTreeMap<String, Time>", into = "BTreeMap<String, Time>")]
+pub struct StatusTimes(pub Vec<(StatusCode, Duration)>);
+
+impl TryFrom<BTreeMap<String, Time>> for StatusTimes {
+    type Error = String;
+
+    fn try_from(table: BTreeMap<String, Time>) -> Result<Self, String> {
+        let read = |(text, time): (String, Time)| match text.parse() {
+            Ok(status) => Ok((status, time.0)),
+            Err(_) => Err(format!("'{text}' is no status")),
+        };
+        table.into_iter().map(read).collect::<Result<_, String>>().map(Self)
+    }
+}
+
+impl From<StatusTimes> for BTreeMap<String, Time> {
+    fn from(times: StatusTimes) -> Self {
+        times.0.into_iter().map(|(status, time)| (status.as_u16().to_string(), Time(time))).collect()
     }
 }
 
@@ -445,5 +470,20 @@ by_text!(
 impl From<TagFieldName> for TagField {
     fn from(field: TagFieldName) -> Self {
         if field.is_listed { Self::listed(field.name.0) } else { Self::spaced(field.name.0) }
+    }
+}
+
+/// After how many requests a response is stored, and within which time they count.
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdmissionRule {
+    after: u8,
+    within: Option<Time>,
+}
+
+impl From<AdmissionRule> for Admission {
+    fn from(rule: AdmissionRule) -> Self {
+        let admission = Self::after(rule.after);
+        rule.within.map_or(admission.clone(), |time| admission.within(time.0))
     }
 }

@@ -20,7 +20,7 @@ use self::target::{Targets, authority, scheme, without_default_port};
 pub(crate) use self::edit::{Edited, restore};
 pub use self::parts::KeyParts;
 pub(crate) use self::parts::{as_query, is_query_by_post};
-pub(crate) use self::site::Site;
+pub(crate) use self::site::{EncodedPart, Site};
 pub(crate) use self::target::{asked_path, authority_of, each_uri, enter, host_of, settle_authority};
 
 /// The key under which responses are stored: the target URI, and further parts that a policy adds.
@@ -262,8 +262,8 @@ impl KeyNames {
 /// The prefix and the parts, which have `length` bytes, in one piece. Written in place to keep look-ups cheap: a
 /// `SmallVec` that grows part by part costs more than the rest of a key.
 #[inline(always)] // the length of the prefix and of most parts is known where it is called
-fn concat(prefix: &[u8; 4], parts: [&[u8]; 5], length: usize) -> SmallVec<[u8; INLINE]> {
-    fn prefixed(target: &mut [u8], prefix: &[u8; 4], parts: [&[u8]; 5]) {
+fn concat<const N: usize>(prefix: &[u8; 4], parts: [&[u8]; N], length: usize) -> SmallVec<[u8; INLINE]> {
+    fn prefixed<const N: usize>(target: &mut [u8], prefix: &[u8; 4], parts: [&[u8]; N]) {
         let (head, rest) = target.split_at_mut(4);
         head.copy_from_slice(prefix);
         copy(rest, parts);
@@ -281,7 +281,7 @@ fn concat(prefix: &[u8; 4], parts: [&[u8]; 5], length: usize) -> SmallVec<[u8; I
 
 /// Copies parts one after the other to the beginning of `target`, which has room for them.
 #[inline(always)]
-fn copy(target: &mut [u8], parts: [&[u8]; 5]) {
+fn copy<const N: usize>(target: &mut [u8], parts: [&[u8]; N]) {
     let mut rest = target;
     for part in parts {
         let (place, after) = rest.split_at_mut(part.len());

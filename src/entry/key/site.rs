@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 
+use http::Uri;
 use http::header::HeaderName;
 use http::request::Parts;
 use http::uri::Authority;
+use smallvec::SmallVec;
 
 use super::target::{Targets, authority, scheme};
 use super::{CacheKey, KeyError, Kind, concat};
@@ -23,53 +25,93 @@ impl Site {
     }
 }
 
+/// A part of a key, as the key has it: what many keys have in common is written once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EncodedPart(Box<[u8]>);
+
+impl EncodedPart {
+    fn of(kind: Kind, name: &str, value: Option<&[u8]>) -> Self {
+        let mut key = CacheKey { bytes: SmallVec::new() };
+        key.push(kind, name, value);
+        Self(key.bytes.into_vec().into())
+    }
+
+    /// A policy's own.
+    pub(crate) fn new(name: &str, value: &[u8]) -> Self {
+        Self::of(Kind::Part, name, Some(value))
+    }
+
+    /// The fact that a request field is absent.
+    pub(crate) fn absent_field(name: &HeaderName) -> Self {
+        Self::of(Kind::Field, name.as_str(), None)
+    }
+}
+
 impl CacheKey {
-    /// The key of a request's path, and of what `query` leaves of its query. The scheme, and the host that the client asked
-    /// for, are not in it.
+    /// The key of a request's path, and of what `query` leaves of its query, with a part where there is one. The scheme, and the
+    /// host that the client asked for, are not in it.
     ///
     /// # Errors
     ///
     /// As [`CacheKey::of`].
-    pub(crate) fn of_site<F>(site: &Site, request: &Parts, query: F) -> Result<Self, KeyError>
+    #[inline]
+    pub(crate) fn of_site<F>(
+        site: &Site,
+        request: &Parts,
+        query: F,
+        part: Option<&EncodedPart>,
+    ) -> Result<Self, KeyError>
     where
         F: for<'a> Fn(&'a str) -> Option<Cow<'a, str>>,
     {
         let Targets { asked, rewritten } = Targets::of(request);
         scheme(&asked, request)?;
         authority(&asked, request)?;
-        let of = |uri: &http::Uri| {
-            let path = uri.path();
-            let query = uri.query().and_then(&query);
-            let (mark, query) = query.as_deref().map_or(("", ""), |query| ("?", query));
-            let slash = if path.starts_with('/') { "" } else { "/" };
-            let parts = [&*site.0, slash, path, mark, query].map(str::as_bytes);
-            let length: usize = parts.iter().map(|part| part.len()).sum();
-            let prefix = u32::try_from(length).map_err(|_| KeyError::TooLong)?.to_le_bytes();
-            let mut key = Self { bytes: concat(&prefix, parts, length) };
-            if path == "*" {
-                key.push(Kind::Asterisk, "", None);
-            }
-            Ok(key)
-        };
-        let key = of(&asked)?;
-        match rewritten {
-            None => Ok(key),
-            Some(rewritten) => Ok(key.rewritten_to(of(rewritten)?.uri())),
+        let mut key = site.key(&asked, &query, part)?;
+        if let Some(rewritten) = rewritten {
+            key.push(Kind::Rewritten, "", Some(site.key(rewritten, &query, None)?.uri()));
         }
+        Ok(key)
     }
 
-    /// Adds a request field with a value of its own, or the fact that it is absent.
-    #[must_use]
-    pub(crate) fn with_field_value(mut self, name: &HeaderName, value: Option<&[u8]>) -> Self {
-        self.push(Kind::Field, name.as_str(), value);
-        self
+    /// Adds a part.
+    #[inline]
+    pub(crate) fn push_encoded(&mut self, part: &EncodedPart) {
+        self.bytes.extend_from_slice(&part.0);
+    }
+
+    /// Adds a request field with this value.
+    pub(crate) fn push_field(&mut self, name: &HeaderName, value: &[u8]) {
+        self.push(Kind::Field, name.as_str(), Some(value));
     }
 
     /// Adds a cookie.
-    #[must_use]
-    pub(crate) fn with_cookie_value(mut self, name: &str, value: &[u8]) -> Self {
+    pub(crate) fn push_cookie(&mut self, name: &str, value: &[u8]) {
         self.push(Kind::Cookie, name, Some(value));
-        self
+    }
+}
+
+impl Site {
+    #[inline]
+    fn key<F>(&self, uri: &Uri, query: &F, part: Option<&EncodedPart>) -> Result<CacheKey, KeyError>
+    where
+        F: for<'a> Fn(&'a str) -> Option<Cow<'a, str>>,
+    {
+        let path = uri.path();
+        let query = uri.query().and_then(query);
+        let (mark, query) = query.as_deref().map_or(("", ""), |query| ("?", query));
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        let own = [&*self.0, slash, path, mark, query].map(str::as_bytes);
+        let length: usize = own.iter().map(|part| part.len()).sum();
+        let prefix = u32::try_from(length).map_err(|_| KeyError::TooLong)?.to_le_bytes();
+        let part = part.map_or(&[][..], |part| &part.0);
+        let [site, slash, of_path, mark, query] = own;
+        let parts = [site, slash, of_path, mark, query, part];
+        let mut key = CacheKey { bytes: concat(&prefix, parts, length + part.len()) };
+        if path == "*" {
+            key.push(Kind::Asterisk, "", None);
+        }
+        Ok(key)
     }
 }
 
@@ -82,7 +124,7 @@ mod tests {
     fn check(name: &'static str, uri: &str, expected: &str) {
         let (request, ()) = Request::get(uri).body(()).expect("a request").into_parts();
         let site = Site::new(&Authority::from_static(name));
-        let key = CacheKey::of_site(&site, &request, |query| Some(query.into())).expect("a key");
+        let key = CacheKey::of_site(&site, &request, |query| Some(query.into()), None).expect("a key");
         assert_eq!(key.uri(), expected.as_bytes());
         assert_eq!(CacheKey::from_bytes(key.as_bytes()), Ok(key));
     }
@@ -96,7 +138,7 @@ mod tests {
         check("d1.example", "*", "http://d1.example/*");
         let leaves_nothing = |uri: &str| {
             let (request, ()) = Request::get(uri).body(()).expect("a request").into_parts();
-            CacheKey::of_site(&Site::new(&Authority::from_static("d1")), &request, |_| None)
+            CacheKey::of_site(&Site::new(&Authority::from_static("d1")), &request, |_| None, None)
         };
         assert_eq!(leaves_nothing("/a?b").expect("a key").uri(), b"http://d1/a");
     }
@@ -105,7 +147,7 @@ mod tests {
     fn a02_a_request_with_contradicting_authorities_has_no_key_of_a_site() {
         let request = Request::get("http://a/").header("host", "b").body(()).expect("a request");
         let (request, ()) = request.into_parts();
-        let key = CacheKey::of_site(&Site::new(&Authority::from_static("d1")), &request, |_| None);
+        let key = CacheKey::of_site(&Site::new(&Authority::from_static("d1")), &request, |_| None, None);
         assert_eq!(key, Err(KeyError::Authority));
     }
 }

@@ -14,7 +14,7 @@ use super::names::{CachePolicyConfig, ForwardedHeaders, Lifetimes, OriginRequest
 use crate::entry::key::Site;
 use crate::policy::data::Chooser;
 use crate::policy::{KeyRules, Pattern, QueryRules, Selection};
-use crate::semantics::{Credentials, Rules};
+use crate::semantics::{Credentials, FailureRest, Rules};
 
 /// What CloudFront does with the requests of a site: a policy for [`CacheBuilder::policy`](crate::CacheBuilder::policy).
 ///
@@ -37,13 +37,21 @@ pub struct Distribution {
     pub(super) cache_tag_header: Option<HeaderName>,
     pub(super) default: Behavior,
     error_responses: Vec<CustomErrorResponse>,
-    pub(super) ignores_vary: bool,
     name: Authority,
     /// What of a file has no effect.
     pub(super) notes: Vec<String>,
     pub(super) origin_host: Option<Authority>,
     pub(super) plan: Arc<Plan>,
+    pub(super) switches: Switches,
+}
+
+/// What is on or off for all requests.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Switches {
+    pub(super) guards_deception: bool,
+    pub(super) ignores_vary: bool,
     pub(super) shares_credentials: bool,
+    pub(super) strips_unkeyed: bool,
     pub(super) trusts_viewer_headers: bool,
 }
 
@@ -63,13 +71,17 @@ impl Plan {
     fn of(
         default: &Behavior,
         others: &[(Pattern, Behavior)],
-        shares_credentials: bool,
+        errors: &[CustomErrorResponse],
+        switches: Switches,
         name: &Authority,
     ) -> Self {
-        let rules = rules(shares_credentials);
+        let (rules, strips_unkeyed) = (rules(errors, switches), switches.strips_unkeyed);
         Self {
-            default: BehaviorPlan::of(default, name),
-            others: others.iter().map(|(_, behavior)| BehaviorPlan::of(behavior, name)).collect(),
+            default: BehaviorPlan::of(default, strips_unkeyed, name),
+            others: others
+                .iter()
+                .map(|(_, behavior)| BehaviorPlan::of(behavior, strips_unkeyed, name))
+                .collect(),
             rules_with_options: Rules { options: true, ..rules.clone() },
             rules,
             site: Site::new(name),
@@ -89,11 +101,11 @@ pub(super) struct BehaviorPlan {
 }
 
 impl BehaviorPlan {
-    fn of(behavior: &Behavior, name: &Authority) -> Self {
+    fn of(behavior: &Behavior, strips_unkeyed: bool, name: &Authority) -> Self {
         let Behavior { cache_policy, caches_options, is_signed, origin_request_policy } = behavior;
         Self {
             caches_options: *caches_options,
-            forward: ForwardPlan::of(cache_policy, origin_request_policy.as_ref()),
+            forward: ForwardPlan::of(cache_policy, origin_request_policy.as_ref(), strips_unkeyed),
             is_signed: *is_signed,
             key: KeyPlan::of(cache_policy),
             lifetimes: cache_policy.lifetimes(),
@@ -163,20 +175,19 @@ impl Distribution {
     pub fn new(default: impl Into<Behavior>) -> Self {
         let default = default.into();
         let name = Authority::from_static("distribution");
-        let plan = Plan::of(&default, &[], false, &name);
+        let switches = Switches::default();
+        let plan = Plan::of(&default, &[], &[], switches, &name);
         Self {
             behaviors: Vec::new(),
             chooser: Chooser::new(),
             cache_tag_header: None,
             default,
             error_responses: Vec::new(),
-            ignores_vary: false,
             name,
             notes: Vec::new(),
             origin_host: None,
             plan: Arc::new(plan),
-            shares_credentials: false,
-            trusts_viewer_headers: false,
+            switches,
         }
     }
 
@@ -202,6 +213,15 @@ impl Distribution {
     pub fn cache_tag_header(mut self, name: HeaderName) -> Self {
         self.cache_tag_header = Some(name);
         self
+    }
+
+    /// Whether a response is refused that web cache deception may be behind; default false, because CloudFront looks at no
+    /// type of content. See
+    /// [`StandardPolicy::deception_guard`](crate::StandardPolicy::deception_guard).
+    #[must_use]
+    pub fn deception_guard(mut self, on: bool) -> Self {
+        self.switches.guards_deception = on;
+        self.settled()
     }
 
     /// Says what is special about errors with one status (`CustomErrorResponses`), in place of what was said of them before.
@@ -233,8 +253,19 @@ impl Distribution {
     /// under one key, as far as the origin gets to see the fields that it names.
     #[must_use]
     pub fn ignore_vary(mut self, on: bool) -> Self {
-        self.ignores_vary = on;
+        self.switches.ignores_vary = on;
         self
+    }
+
+    /// Adds a request field to the key of every behavior: [`CachePolicyConfig::key_header`].
+    #[must_use]
+    pub fn key_header(mut self, name: HeaderName) -> Self {
+        let behaviors = self.behaviors.iter_mut().map(|(_, behavior)| behavior);
+        for behavior in behaviors.chain([&mut self.default]) {
+            let policy = std::mem::take(&mut behavior.cache_policy);
+            behavior.cache_policy = policy.key_header(name.clone());
+        }
+        self.settled()
     }
 
     /// The name of the distribution, with which its keys begin; default `distribution`. Distributions that share a store need
@@ -268,7 +299,16 @@ impl Distribution {
     /// `Set-Cookie`, unless no cookies are configured at all.
     #[must_use]
     pub fn share_credentials(mut self, on: bool) -> Self {
-        self.shares_credentials = on;
+        self.switches.shares_credentials = on;
+        self.settled()
+    }
+
+    /// Whether what `allViewer` and `allExcept` admit of a GET, HEAD or QUERY goes to the origin without the fields that
+    /// frameworks believe ([`unkeyed::BELIEVED`](crate::semantics::unkeyed::BELIEVED)), such as `X-Forwarded-Host`, and without
+    /// those that have `_` in their names. What a policy names goes there anyway. Default false, as for CloudFront.
+    #[must_use]
+    pub fn strip_unkeyed(mut self, on: bool) -> Self {
+        self.switches.strips_unkeyed = on;
         self.settled()
     }
 
@@ -277,7 +317,7 @@ impl Distribution {
     /// library's own layer for such fields has set are believed anyway.
     #[must_use]
     pub fn trust_viewer_headers(mut self, on: bool) -> Self {
-        self.trusts_viewer_headers = on;
+        self.switches.trusts_viewer_headers = on;
         self
     }
 
@@ -293,28 +333,39 @@ impl Distribution {
 
     /// The minimum for errors with this status.
     pub(super) fn error_min_ttl(&self, status: StatusCode) -> Duration {
-        let own = self.error_responses.iter().find(|own| own.error_code == status);
-        own.and_then(|own| own.error_caching_min_ttl).unwrap_or(ERROR_MIN_TTL)
+        error_min_ttl(&self.error_responses, status)
     }
 
     /// With what is made of the configuration.
     fn settled(mut self) -> Self {
-        let plan = Plan::of(&self.default, &self.behaviors, self.shares_credentials, &self.name);
+        let Self { behaviors, default, error_responses, name, switches, .. } = &self;
+        let plan = Plan::of(default, behaviors, error_responses, *switches, name);
         self.plan = Arc::new(plan);
         self
     }
 }
 
+fn error_min_ttl(errors: &[CustomErrorResponse], status: StatusCode) -> Duration {
+    let own = errors.iter().find(|own| own.error_code == status);
+    own.and_then(|own| own.error_caching_min_ttl).unwrap_or(ERROR_MIN_TTL)
+}
+
 /// The readings of RFC 9111 that CloudFront has.
-fn rules(shares_credentials: bool) -> Rules {
+fn rules(errors: &[CustomErrorResponse], switches: Switches) -> Rules {
+    let min_ttls = errors.iter().filter_map(|own| Some((own.error_code, own.error_caching_min_ttl?)));
+    // An origin that does not answer counts as one that takes too long.
+    let unanswered = error_min_ttl(errors, StatusCode::GATEWAY_TIMEOUT);
+    let rest = min_ttls.fold(FailureRest::of(ERROR_MIN_TTL), |rest, (status, ttl)| rest.status(status, ttl));
     Rules {
         client_directives: false,
-        credentials: if shares_credentials { Credentials::Rfc9111 } else { Credentials::Explicit },
+        credentials: if switches.shares_credentials { Credentials::Rfc9111 } else { Credentials::Explicit },
+        deception_guard: switches.guards_deception,
         drawn_errors: true,
         heuristic: None,
         max_error_lifetime: None,
         no_vary_search: false,
         partial: true,
+        rest_after_failure: rest.unanswered(unanswered),
         targets: Vec::new(),
         ..Rules::default()
     }

@@ -9,6 +9,7 @@ use super::key::{KeyedCodings, admitted_query, is_cloudfronts, sorted_cookies};
 use super::names::{CachePolicyConfig, ForwardedHeaders, OriginRequestPolicyConfig};
 use crate::entry::key::each_uri;
 use crate::policy::Selection;
+use crate::semantics::unkeyed::UnkeyedFields;
 
 /// What of a request goes to the origin: what is in the key, and what the origin request policy adds.
 #[derive(Clone, Debug)]
@@ -18,6 +19,7 @@ pub(super) struct ForwardPlan {
     keyed: Vec<HeaderName>,
     headers: ForwardedHeaders,
     query: [Selection; 2],
+    unkeyed: UnkeyedFields,
 }
 
 /// What does not depend on the behavior.
@@ -32,9 +34,15 @@ pub(super) struct ForwardBy<'a> {
 }
 
 impl ForwardPlan {
-    pub(super) fn of(policy: &CachePolicyConfig, origin: Option<&OriginRequestPolicyConfig>) -> Self {
+    pub(super) fn of(
+        policy: &CachePolicyConfig,
+        origin: Option<&OriginRequestPolicyConfig>,
+        strips_unkeyed: bool,
+    ) -> Self {
         let none = OriginRequestPolicyConfig::new();
         let origin = origin.unwrap_or(&none);
+        let mut unkeyed = UnkeyedFields::default();
+        unkeyed.strip(strips_unkeyed);
         let codings = KeyedCodings { brotli: policy.brotli, gzip: policy.gzip };
         Self {
             codings,
@@ -42,6 +50,7 @@ impl ForwardPlan {
             keyed: policy.headers.0.clone(),
             headers: origin.headers.0.clone(),
             query: [policy.query_strings.0.clone(), origin.query_strings.0.clone()],
+            unkeyed,
         }
     }
 
@@ -58,8 +67,13 @@ impl ForwardPlan {
         self.query.iter().any(|names| names.admits(name))
     }
 
-    /// Whether the policies name or admit a field. What they say of `Cookie` is not said here.
+    /// Whether a field of a GET, HEAD or QUERY goes to the origin by the policies, which name or admit it. What they say of
+    /// `Cookie` is not said here.
     pub(super) fn admits(&self, name: &HeaderName) -> bool {
+        self.admits_of(&Method::GET, name)
+    }
+
+    fn admits_of(&self, method: &Method, name: &HeaderName) -> bool {
         if is_always_removed(name) || *name == header::COOKIE {
             return false;
         }
@@ -67,12 +81,12 @@ impl ForwardPlan {
             return true;
         }
         // What is CloudFront's own is no field of a client.
-        let is_viewers = !is_cloudfronts(name);
+        let is_viewers = || !(is_cloudfronts(name) || is_read(method) && self.unkeyed.strips(name));
         match &self.headers {
             ForwardedHeaders::None => false,
             ForwardedHeaders::AllowList(names) => names.contains(name),
-            ForwardedHeaders::AllViewer(own) => is_viewers || own.contains(name),
-            ForwardedHeaders::AllExcept(names) => is_viewers && !names.contains(name),
+            ForwardedHeaders::AllViewer(own) => own.contains(name) || is_viewers(),
+            ForwardedHeaders::AllExcept(names) => !names.contains(name) && is_viewers(),
         }
     }
 
@@ -119,7 +133,7 @@ impl ForwardPlan {
                         || is_of_websocket(name, &request.headers)
                 }
             };
-            goes_anyway || self.admits(name)
+            goes_anyway || self.admits_of(&request.method, name)
         };
         let gone: Vec<_> = request.headers.keys().filter(|name| !goes(name)).cloned().collect();
         for name in gone {

@@ -66,7 +66,7 @@ impl Distribution {
 
     /// Whether CloudFront's own fields are more than a client's word.
     fn believes(&self, _: &request::Parts) -> bool {
-        self.trusts_viewer_headers
+        self.switches.trusts_viewer_headers
     }
 }
 
@@ -109,7 +109,7 @@ impl CachePolicy for Distribution {
             terms.unstored.push(header::SET_COOKIE);
         }
         terms.store = self.unless_lifted(behavior, terms);
-        if self.shares_credentials {
+        if self.switches.shares_credentials {
             terms.shared = CredentialKinds::ALL;
         }
         self.keep(behavior, exchange, terms);
@@ -175,7 +175,7 @@ impl Distribution {
         match terms.credentials {
             // Nobody gets the field.
             Err(NotStored::SetCookie) if !behavior.forward.has_cookies() => Ok(()),
-            Err(_) if self.shares_credentials => Ok(()),
+            Err(_) if self.switches.shares_credentials => Ok(()),
             credentials => credentials,
         }
     }
@@ -215,6 +215,6 @@ impl Distribution {
                 _ => return VaryRule::AsSent,
             }
         }
-        if self.ignores_vary { VaryRule::Ignore } else { VaryRule::Only(names) }
+        if self.switches.ignores_vary { VaryRule::Ignore } else { VaryRule::Only(names) }
     }
 }

@@ -1,6 +1,7 @@
 //! What is in the key of a request.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
@@ -8,7 +9,7 @@ use http::{HeaderValue, Version};
 use smallvec::SmallVec;
 
 use super::names::CachePolicyConfig;
-use crate::entry::key::{CacheKey, KeyError, Site, authority_of};
+use crate::entry::key::{CacheKey, EncodedPart, KeyError, Site, authority_of};
 use crate::policy::Selection;
 use crate::semantics::accept::{self, accepts_coding};
 use crate::semantics::credentials::cookies;
@@ -20,25 +21,36 @@ pub(super) struct KeyPlan {
     pub(super) cookies: Selection,
     /// Whether some of the fields are CloudFront's own.
     pub(super) has_cloudfronts: bool,
-    pub(super) headers: Vec<HeaderName>,
-    pub(super) query: Selection,
+    headers: Vec<KeyedField>,
+    query: Selection,
+}
+
+/// A field that is in the key.
+#[derive(Clone, Debug)]
+struct KeyedField {
+    absent: EncodedPart,
+    name: HeaderName,
 }
 
 impl KeyPlan {
     pub(super) fn of(policy: &CachePolicyConfig) -> Self {
         let codings = KeyedCodings { brotli: policy.brotli, gzip: policy.gzip };
         let is_keyed = |name: &&HeaderName| !(codings.any() && **name == header::ACCEPT_ENCODING);
+        let headers = policy.headers.0.iter().filter(is_keyed).cloned();
         Self {
             codings,
             cookies: policy.cookies.0.clone(),
             has_cloudfronts: policy.headers.0.iter().any(is_cloudfronts),
-            headers: policy.headers.0.iter().filter(is_keyed).cloned().collect(),
+            headers: headers
+                .map(|name| KeyedField { absent: EncodedPart::absent_field(&name), name })
+                .collect(),
             query: policy.query_strings.0.clone(),
         }
     }
 
     /// The key of a request. `is_signed`: parameters of signatures are not part of its query. `is_believed` says of CloudFront's
     /// own fields whether what the request has is more than a client's word.
+    #[inline]
     pub(super) fn key(
         &self,
         site: &Site,
@@ -47,27 +59,34 @@ impl KeyPlan {
         is_believed: bool,
     ) -> Result<CacheKey, KeyError> {
         let has_all = self.query == Selection::All && !is_signed;
-        let key = CacheKey::of_site(site, request, |query| match has_all {
-            true => Some(Cow::Borrowed(query)),
-            false => admitted_query(query, is_signed, |name| self.query.admits(name)),
-        })?;
-        let mut key = match self.codings.keyed(request) {
-            Some(codings) => key.with("accept-encoding", codings.as_bytes()),
-            None => key,
-        };
-        for name in &self.headers {
-            key = if *name == header::HOST {
-                let host = authority_of(request)?;
-                key.with_field_value(name, host.as_deref().map(str::as_bytes))
-            } else if is_cloudfronts(name) && !is_believed {
-                key.with_field_value(name, None)
-            } else {
-                key.with_field(name, &request.headers)
-            };
+        let codings = self.codings.keyed(request);
+        let mut key = CacheKey::of_site(
+            site,
+            request,
+            |query| match has_all {
+                true => Some(Cow::Borrowed(query)),
+                false => admitted_query(query, is_signed, |name| self.query.admits(name)),
+            },
+            codings,
+        )?;
+        for KeyedField { absent, name } in &self.headers {
+            if *name == header::HOST {
+                match authority_of(request)? {
+                    Some(host) => key.push_field(name, host.as_bytes()),
+                    None => key.push_encoded(absent),
+                }
+                continue;
+            }
+            let mut lines = request.headers.get_all(name).into_iter().peekable();
+            if lines.peek().is_none() || (is_cloudfronts(name) && !is_believed) {
+                key.push_encoded(absent);
+                continue;
+            }
+            lines.for_each(|line| key.push_field(name, line.as_bytes()));
         }
         if self.cookies != Selection::None && request.headers.contains_key(header::COOKIE) {
             for (name, value) in sorted_cookies(&request.headers, |name| self.cookies.admits(name)) {
-                key = key.with_cookie_value(name, value);
+                key.push_cookie(name, value);
             }
         }
         Ok(key)
@@ -87,15 +106,20 @@ impl KeyedCodings {
     }
 
     /// What of `Accept-Encoding` is in the key.
-    pub(super) fn keyed(self, request: &Parts) -> Option<&'static str> {
+    #[inline]
+    fn keyed(self, request: &Parts) -> Option<&'static EncodedPart> {
+        static PARTS: LazyLock<[EncodedPart; 3]> = LazyLock::new(|| {
+            ["br,gzip", "br", "gzip"].map(|codings| EncodedPart::new("codings", codings.as_bytes()))
+        });
         if !self.any() || request.version == Version::HTTP_10 {
             return None;
         }
         let accepted = AcceptedCodings::of(&request.headers);
+        let [both, brotli, gzip] = &*PARTS;
         match (self.brotli && accepted.brotli, self.gzip && accepted.gzip) {
-            (true, true) => Some("br,gzip"),
-            (true, false) => Some("br"),
-            (false, true) => Some("gzip"),
+            (true, true) => Some(both),
+            (true, false) => Some(brotli),
+            (false, true) => Some(gzip),
             (false, false) => None,
         }
     }
@@ -131,6 +155,7 @@ impl AcceptedCodings {
     }
 
     /// Of a line like those of browsers: known names without weights. Each hit has one.
+    #[inline]
     fn of_plain(line: &HeaderValue) -> Option<Self> {
         let mut accepted = Self::default();
         for member in line.as_bytes().split(|&byte| byte == b',') {

@@ -174,6 +174,11 @@ impl CachePolicyConfig {
     pub fn managed(name_or_id: &str) -> Option<Self> {
         find(CACHE_POLICIES, name_or_id)
     }
+
+    /// The names of all managed policies, without the prefix.
+    pub fn managed_names() -> impl Iterator<Item = &'static str> {
+        CACHE_POLICIES.iter().map(|policy| policy.name)
+    }
 }
 
 impl OriginRequestPolicyConfig {
@@ -181,5 +186,10 @@ impl OriginRequestPolicyConfig {
     /// `216adef6-5c7f-47e4-b989-5492eafa07d3`.
     pub fn managed(name_or_id: &str) -> Option<Self> {
         find(ORIGIN_REQUEST_POLICIES, name_or_id)
+    }
+
+    /// The names of all managed policies, without the prefix.
+    pub fn managed_names() -> impl Iterator<Item = &'static str> {
+        ORIGIN_REQUEST_POLICIES.iter().map(|policy| policy.name)
     }
 }

@@ -64,10 +64,13 @@
 //! - A request that is forbidden there passes here: a GET with content bypasses the cache (403 there), and methods that are not
 //!   among the `AllowedMethods` are forwarded. Refuse them in front of the cache.
 //!
+//! More careful still by choice: [`Distribution::deception_guard`], [`Distribution::strip_unkeyed`].
+//!
 //! And where it is not: with a minimum above zero it stores what `no-store` or `private` forbids, it stores answers to OPTIONS
 //! where a behavior says so, and `s-maxage` does not forbid stale answers (RFC 9111 5.2.2.5, 5.2.2.7, 5.2.2.10, RFC 9110
 //! 9.3.7). A [`CacheHint`](crate::CacheHint) counts as what the response says.
 
+mod display;
 mod distribution;
 mod error_responses;
 mod forwarding;

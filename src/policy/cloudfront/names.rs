@@ -118,6 +118,15 @@ impl CachePolicyConfig {
         self
     }
 
+    /// Adds a request field to those in the key. [Some](is_keyable) cannot be in one, and are left out.
+    #[must_use]
+    pub fn key_header(mut self, name: HeaderName) -> Self {
+        if is_keyable(&name) && !self.headers.0.contains(&name) {
+            self.headers.0.push(name);
+        }
+        self
+    }
+
     /// The name that it was given.
     pub fn own_name(&self) -> &str {
         &self.name

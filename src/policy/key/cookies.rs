@@ -4,6 +4,7 @@ use http::HeaderValue;
 use http::header::{self, HeaderMap};
 use smallvec::SmallVec;
 
+use super::query::MOST_SORTED;
 use crate::entry::key::{CacheKey, Edited};
 use crate::policy::pattern::Selection;
 
@@ -35,7 +36,8 @@ impl CookieRules {
         }
     }
 
-    /// The cookies that count, if others came: in one line, sorted by name. Those of one name keep their order.
+    /// The cookies that count, if others came: in one line, sorted by name unless they are many. Those of one name keep their
+    /// order.
     fn edited(&self, headers: &HeaderMap) -> Option<Option<HeaderValue>> {
         let mut lines = headers.get_all(header::COOKIE).into_iter();
         let first = lines.next()?;
@@ -44,7 +46,9 @@ impl CookieRules {
             self.selection.admits(name) || self.present.iter().any(|own| own.as_bytes() == name)
         };
         let mut kept: SmallVec<[_; 8]> = pairs(headers).filter(|(name, _)| counts(name)).collect();
-        kept.sort_by_key(|(name, _)| *name);
+        if kept.len() <= MOST_SORTED {
+            kept.sort_by_key(|(name, _)| *name);
+        }
         let pieces = || {
             let separated = |(at, (_, pair))| [if at == 0 { &b""[..] } else { b"; " }, pair];
             kept.iter().copied().enumerate().flat_map(separated)

@@ -5,6 +5,9 @@ use smallvec::SmallVec;
 use super::trackers::TRACKERS;
 use crate::policy::pattern::{Pattern, Selection};
 
+/// More than these stay in the order in which they were sent.
+pub(super) const MOST_SORTED: usize = 256;
+
 /// What of a query is in the key, and so what the inner service gets to see of it.
 ///
 /// A query is what is between its `&`s, and nothing else separates: parts, each with the bytes before its first `=` for a name.
@@ -81,7 +84,8 @@ impl QueryRules {
         self.ignore(TRACKERS.iter().copied())
     }
 
-    /// Sorts by name. Parameters of one name keep their order, which a service may heed.
+    /// Sorts by name. Parameters of one name keep their order, which a service may heed. More than 256 stay in the order in which
+    /// they were sent, since a client could have others wait for it.
     #[must_use]
     pub fn sorted(mut self) -> Self {
         self.is_sorted = true;
@@ -103,20 +107,21 @@ impl QueryRules {
 
     /// Whether a query is another one in the key.
     pub(super) fn changes(&self, query: &str) -> bool {
-        let mut latest = &b""[..];
-        parts(query).any(|part| {
+        let (mut latest, mut is_unsorted) = (&b""[..], false);
+        let leaves_out = parts(query).any(|part| {
             let name = name(part);
-            let is_unsorted = self.is_sorted && name < latest;
+            is_unsorted |= name < latest;
             latest = name;
-            is_unsorted || !self.keeps(part, name)
-        })
+            !self.keeps(part, name)
+        });
+        leaves_out || (self.is_sorted && is_unsorted && parts(query).count() <= MOST_SORTED)
     }
 
     /// Appends what the key has of a query, with its question mark.
     pub(super) fn write(&self, query: &str, target: &mut String) {
         let kept = parts(query).filter(|part| self.keeps(part, name(part)));
         let mut kept: SmallVec<[&[u8]; 16]> = kept.collect();
-        if self.is_sorted {
+        if self.is_sorted && kept.len() <= MOST_SORTED {
             kept.sort_by_key(|part| name(part));
         }
         for (at, part) in kept.into_iter().enumerate() {
@@ -259,6 +264,15 @@ mod tests {
         let mut expected = many.clone();
         expected.sort_by_key(|part| part[..2].to_owned());
         check(&QueryRules::all().sorted(), &[(&many.join("&"), Some(&expected.join("&")))]);
+        // What counts is counted, so that what is in the key is not changed again.
+        let numbered =
+            |count: usize| (0..count).rev().map(|number| format!("{number:03}")).collect::<Vec<_>>();
+        let (most, more) = (numbered(MOST_SORTED), numbered(MOST_SORTED + 1).join("&"));
+        let mut expected = most.clone();
+        expected.sort_unstable();
+        let rules = QueryRules::all().sorted().ignore(["x"]);
+        check(&rules, &[(&format!("x&{}", most.join("&")), Some(&expected.join("&")))]);
+        check(&rules, &[(&more, Some(&more)), (&format!("{more}&x"), Some(&more))]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::StandardPolicy;
 use crate::policy::{Lifetime, Pattern, StatusRange};
+use crate::semantics::FailureRest;
 use crate::semantics::freshness::Heuristic;
 
 impl StandardPolicy {
@@ -132,6 +133,23 @@ impl StandardPolicy {
     #[must_use]
     pub fn refresh_ahead(mut self, window: Option<Duration>) -> Self {
         self.rules.refresh_ahead = window;
+        self
+    }
+
+    /// How long the inner service is left alone after it has failed while a stored response stands in: during that time the
+    /// requests for the same key get that response at once; default not at all.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use larder::StandardPolicy;
+    /// let policy = StandardPolicy::default()
+    ///     .stale_if_error(Duration::from_secs(3_600))
+    ///     .rest_after_failure(Duration::from_secs(10));
+    /// # let _ = policy;
+    /// ```
+    #[must_use]
+    pub fn rest_after_failure(mut self, rest: impl Into<FailureRest>) -> Self {
+        self.rules.rest_after_failure = rest.into();
         self
     }
 

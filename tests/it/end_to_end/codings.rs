@@ -379,7 +379,7 @@ async fn serve(
             }
             request
         })
-        .layer(CompressionLayer::new().compress_when(SizeAbove::new(1)))
+        .layer(CompressionLayer::new().no_br().no_deflate().no_zstd().compress_when(SizeAbove::new(1)))
         .service(ServeDir::new(&folder.0));
     let direct = wire::serve(origin.clone()).await;
     let cache = cache_builder().policy(policy).clock(clock).build();

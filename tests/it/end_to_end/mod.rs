@@ -2,6 +2,7 @@
 //! model of RFC 9111.
 
 mod codings;
+mod compression;
 mod faults;
 mod floods;
 mod model;

@@ -13,3 +13,4 @@ mod policy;
 pub mod process;
 mod tls;
 mod upgrade;
+mod viewer;

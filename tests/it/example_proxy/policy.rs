@@ -54,6 +54,8 @@ fn check_policy_prints_what_it_understood() {
         match = { path = ["/img/*", "*.png"], host = "Static.Example.com", method = "GET" }
         latency_budget = 2
         immutable = true
+        key = { query = { ignore_trackers = true }, cookies = ["a", "b*"], host = false }
+        lifetime = { at_least = "1h" }
     "#;
     let expected = "\
 profile rfc9111
@@ -67,7 +69,9 @@ behavior 1, path /admin/*:
     bypass                   admin
 behavior 2, method GET, host static.example.com, path /img/* or *.png:
     immutable                yes
+    key                      cookies a, b*; host no; query ignore_trackers yes
     latency_budget           2s
+    lifetime                 at_least 1h
 ";
     assert_eq!(check(text, &["--key-header", "X-User"]), (0, expected.to_owned()));
     assert_eq!(check("", &[]), (0, "profile default\nevery request:\n    as the profile says\n".to_owned()));
@@ -115,7 +119,10 @@ fn every_key_of_a_policy_file_is_in_the_documents() {
 /// The switches of a policy, read from its source.
 fn switches(folder: &str) -> Vec<String> {
     let files = std::fs::read_dir(root(folder)).unwrap().map(|file| file.unwrap().path());
-    let source: String = files.map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    switches_of(&files.map(|file| std::fs::read_to_string(file).unwrap()).collect::<String>())
+}
+
+fn switches_of(source: &str) -> Vec<String> {
     let methods = source.split("    #[must_use]\n    pub fn ").skip(1);
     methods.map(|method| method.split(['(', '<']).next().unwrap().to_owned()).collect()
 }
@@ -123,16 +130,25 @@ fn switches(folder: &str) -> Vec<String> {
 #[test]
 fn a_policy_file_has_every_switch_of_the_policies() {
     let section = std::fs::read_to_string(root("examples/origin_proxy/policy/section.rs")).unwrap();
-    let switches = [switches("src/policy/standard"), switches("src/policy/fastly")].concat();
-    assert!(switches.len() > 40, "{switches:?}");
+    let distribution = std::fs::read_to_string(root("src/policy/cloudfront/distribution.rs")).unwrap();
+    let policies = ["src/policy/standard", "src/policy/fastly"].map(switches).concat();
+    let switches: Vec<_> = policies.into_iter().chain(switches_of(&distribution)).collect();
+    assert!(switches.len() > 60, "{switches:?}");
     for switch in switches {
         let key = match &*switch {
             "forward_field" => "forward_fields",
-            "key_field" => "key_fields",
+            "key_field" | "query" | "cookies" => "key",
             "lifetime_for" => "lifetime",
             "status_lifetime" => "status_lifetimes",
-            // For tests.
-            "jitter_seeded" => continue,
+            // For tests, and for what only a program can say.
+            "jitter_seeded" | "identity" => continue,
+            // What the proxy, a behavior or an option says.
+            "behavior"
+            | "custom_error_response"
+            | "key_header"
+            | "name"
+            | "origin_host"
+            | "trust_viewer_headers" => continue,
             switch => switch,
         };
         assert!(section.contains(&format!("    pub {key}: Option<")), "a file has no key for {switch}");
@@ -162,7 +178,17 @@ fn what_is_wrong_with_a_file_is_reported_with_its_line_and_the_reason() {
             "FILE:3: '1 year' is no time; one looks like 90s or 1h30m",
         ),
         ("[default]\nstale_if_error = -1", "FILE:2: '-1' is no time; it is below 0"),
-        ("[default]\nkey_fields = ['a b']", "FILE:2: 'a b' can't be the name of a field"),
+        ("[default.key]\nheaders = ['a b']", "FILE:2: 'a b' can't be the name of a field"),
+        ("[default.key]\nqeury = 'all'", "FILE:2: unknown key 'qeury'; did you mean 'query'?"),
+        ("[default.key]\nquery = 'whole'", "FILE:2: unknown value 'whole'; known are 'all' and 'none'"),
+        (
+            "[default.key]\nquery = { only = 'a', except = 'b' }",
+            "FILE:2: 'only' and 'except' exclude each other",
+        ),
+        ("[default.key]\nquery = { sortd = true }", "FILE:2: unknown key 'sortd'; did you mean 'sorted'?"),
+        ("[default.key]\ncookies = { exept = 'a' }", "FILE:2: unknown key 'exept'; did you mean 'except'?"),
+        ("[default.key]\nhost = 'a b'", "FILE:2: 'a b' is no host; one looks like www.example.com"),
+        ("[default.key]\nscheme = true", "FILE:2: invalid type: boolean `true`, expected a string"),
         (
             "[default]\nbypass = 'No, never'",
             "FILE:2: 'No, never' is no reason; it is a word of a-z, 0-9 and -",
@@ -225,7 +251,7 @@ async fn the_first_behavior_that_matches_a_request_counts_and_keeps_what_it_does
         credentials = "rfc9111"
         [[behavior]]
         match = "/a/*"
-        key_fields = ["x-user"]
+        key = { headers = ["x-user"] }
         [[behavior]]
         match = "/a/b/*"
         bypass = "never"
@@ -287,7 +313,7 @@ async fn a20_what_a_client_says_of_proxies_in_front_has_no_effect_in_any_profile
         ([("cache-control", "max-age=60"), ("vary", "x-forwarded-host, cloudfront-viewer-country")], fields)
     });
     let origin = wire::serve_router(Router::new().fallback(echo)).await;
-    for profile in ["default", "rfc9111", "fastly"] {
+    for profile in ["cloudfront", "default", "rfc9111", "fastly"] {
         let proxy = Proxy::before(&format!("http://{origin}"), &["--profile", profile]);
         let forged = [
             ("x-forwarded-host", "evil"),
@@ -369,7 +395,8 @@ async fn options_outweigh_the_file_and_the_file_the_profile() {
         assert_eq!(wire::get(proxy.address, "/x", &cookie).await.is_hit(), is_shared, "{file} {arguments:?}");
     }
     // What the file keys stays keyed.
-    let keyed = toml("[default]\nkey_fields = ['x-user']\n[[behavior]]\nmatch = '/b'\nimmutable = false");
+    let keyed =
+        toml("[default]\nkey = { headers = ['x-user'] }\n[[behavior]]\nmatch = '/b'\nimmutable = false");
     let proxy = proxy(&keyed, &["--key-header", "X-Team", "--key-header", "x-forwarded-host"]).await;
     for path in ["/a", "/b"] {
         for fields in [
@@ -428,6 +455,63 @@ async fn lifetimes_and_limits_of_content_hold_in_each_profile() {
     }
 }
 
+/// Requests that share an answer, in groups, by their paths and fields.
+async fn groups(proxy: &Proxy, groups: &[&[(&str, &[(&str, &str)])]]) {
+    for group in groups {
+        for (number, (path, fields)) in group.iter().enumerate() {
+            let seen = wire::get(proxy.address, path, fields).await;
+            assert_eq!(seen.is_hit(), number > 0, "{path} {fields:?}: {seen:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn kx4_a_file_says_what_is_in_the_key_in_each_profile() {
+    for profile in ["default", "rfc9111", "fastly"] {
+        let policy = toml(&format!(
+            r#"
+            profile = "{profile}"
+            [default.key]
+            query = {{ except = ["debug"], ignore_trackers = true, sorted = true }}
+            cookies = ["theme"]
+            host = "www.example.com"
+            [[behavior]]
+            match = "/none"
+            key.query = "none"
+            [[behavior]]
+            match = "/parts"
+            key = {{ headers = "x-shop", header_presence = "x-a", header_contains = {{ name = "x-b", word = "yes" }} }}
+            [[behavior]]
+            match = "/classes"
+            key = {{ accepts = "image/avif", mobile = true, cookie_presence = "session", cookies = "none" }}
+            "#
+        ));
+        let proxy = proxy(&policy, &[]).await;
+        groups(
+            &proxy,
+            &[
+                &[
+                    ("/x?b=1&a=2", &[]),
+                    ("/x?a=2&utm_source=y&b=1&debug=1", &[]),
+                    ("/x?a=2&b=1", &[("host", "a.example")]),
+                ],
+                &[("/x?a=3", &[])],
+                &[("/x", &[("cookie", "theme=dark; id=1")]), ("/x", &[("cookie", "id=2; theme=dark")])],
+                &[("/x", &[("cookie", "theme=light")])],
+                &[("/none?a", &[]), ("/none?b", &[("host", "b.example")]), ("/none", &[])],
+                &[("/parts", &[("x-shop", "1")]), ("/parts?debug=2", &[("x-shop", "1")])],
+                &[("/parts", &[("x-shop", "2")])],
+                &[("/parts", &[("x-a", "1")]), ("/parts", &[("x-a", "2"), ("x-b", "no")])],
+                &[("/parts", &[("x-b", "oh yes")])],
+                &[("/classes", &[("accept", "image/png")]), ("/classes", &[])],
+                &[("/classes", &[("accept", "image/avif,*/*")])],
+                &[("/classes", &[("user-agent", "Mobile Mobi")])],
+            ],
+        )
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn a_header_can_be_keyed_without_a_file() {
     let origin = wire::serve_router(origin()).await;
@@ -439,9 +523,9 @@ async fn a_header_can_be_keyed_without_a_file() {
 }
 
 /// The policy of each user's own page: by the key, or never cached.
-const KEYED: &str = "[[behavior]]\nmatch = '/x'\nkey_fields = ['x-user']";
+const KEYED: &str = "[[behavior]]\nmatch = '/x'\nkey = { headers = ['x-user'] }";
 const BYPASSED: &str = "[[behavior]]\nmatch = '/x'\nbypass = 'never'";
-const BROKEN: &str = "[[behavior]]\nmatch = '/x'\nkey_felds = ['x-user']";
+const BROKEN: &str = "[[behavior]]\nmatch = '/x'\nkye = { headers = ['x-user'] }";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_file_is_read_again_on_sighup_and_no_request_is_dropped_or_torn() {
@@ -473,7 +557,7 @@ async fn the_file_is_read_again_on_sighup_and_no_request_is_dropped_or_torn() {
         };
         for _ in 0..20 {
             reload(BYPASSED, "larder: the policy is that of FILE now");
-            let stays = "larder: the policy stays as it was: FILE:3: unknown key 'key_felds'; did you mean 'key_fields'?";
+            let stays = "larder: the policy stays as it was: FILE:3: unknown key 'kye'; did you mean 'key'?";
             reload(BROKEN, stays);
             reload(KEYED, "larder: the policy is that of FILE now");
         }

@@ -26,7 +26,10 @@ fn example() -> Command {
     path.pop();
     path.set_file_name("examples");
     path.push("origin_proxy");
-    assert!(path.exists(), "build the example first: cargo build --example origin_proxy");
+    assert!(
+        path.exists(),
+        "build the example first: cargo build --features serde,viewer --example origin_proxy"
+    );
     Command::new(path)
 }
 

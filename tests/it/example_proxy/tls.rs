@@ -227,7 +227,7 @@ fn the_systems_certificates_are_trusted_unless_others_are_named() {
 fn a_file_may_have_several_certificates() {
     let (one, two) = (Authority::new(), Authority::new());
     let pem = [one.file.path(), two.file.path()].map(|path| std::fs::read_to_string(path).unwrap());
-    let both = TempFile::new("pem", &format!("A comment\n{}\nAnother one\n{}", pem[0], pem[1]));
+    let both = TempFile::new("pem", format!("A comment\n{}\nAnother one\n{}", pem[0], pem[1]));
     for authority in [one, two] {
         let origin = TlsOrigin::new(authority.server(HERE));
         let proxy = Proxy::before(&origin.url("127.0.0.1"), &["--upstream-ca", both.name()]);

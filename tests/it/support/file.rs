@@ -8,7 +8,7 @@ pub struct TempFile(PathBuf);
 
 impl TempFile {
     /// `ending` is that of its name, such as `toml`.
-    pub fn new(ending: &str, content: &str) -> Self {
+    pub fn new(ending: &str, content: impl AsRef<[u8]>) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("larder-test-{}-{number}.{ending}", std::process::id());
@@ -17,7 +17,7 @@ impl TempFile {
         file
     }
 
-    pub fn write(&self, content: &str) {
+    pub fn write(&self, content: impl AsRef<[u8]>) {
         std::fs::write(&self.0, content).unwrap();
     }
 

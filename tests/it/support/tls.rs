@@ -32,7 +32,7 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = params.self_signed(&key).unwrap();
-        let file = TempFile::new("pem", &certificate.pem());
+        let file = TempFile::new("pem", certificate.pem());
         Self { file, certificate, issuer: Issuer::new(params, key) }
     }
 
@@ -78,7 +78,7 @@ pub fn self_signed(names: &[&str], is_ca: IsCa) -> (ServerConfig, TempFile) {
     params.is_ca = is_ca;
     let key = KeyPair::generate().unwrap();
     let certificate = params.self_signed(&key).unwrap();
-    let file = TempFile::new("pem", &certificate.pem());
+    let file = TempFile::new("pem", certificate.pem());
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let builder = builder().with_no_client_auth();
     (builder.with_single_cert(vec![certificate.der().clone()], key).unwrap(), file)

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 
 use super::Seen;
 use super::bench::read;
+use super::stores::at_rest;
 
 pub type HttpClient<B> = Client<HttpConnector, B>;
 
@@ -22,6 +23,15 @@ where
     B::Data: Send,
 {
     Client::builder(TokioExecutor::new()).build_http()
+}
+
+/// For servers that speak HTTP/2 without TLS.
+pub fn http2_client<B>() -> HttpClient<B>
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+{
+    Client::builder(TokioExecutor::new()).http2_only(true).build_http()
 }
 
 /// Serves an axum router; gives its address. It ends with the test's runtime.
@@ -54,6 +64,23 @@ where
         }
     });
     address
+}
+
+/// The head and the bytes of an answer.
+pub async fn get_bytes(
+    address: SocketAddr,
+    path: &str,
+    fields: &[(&str, &str)],
+) -> (http::response::Parts, Bytes) {
+    let mut request = Request::get(format!("http://{address}{path}"));
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    let response = client().request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    at_rest().await;
+    (parts, bytes)
 }
 
 pub async fn get(address: SocketAddr, path: &str, fields: &[(&str, &str)]) -> Seen {

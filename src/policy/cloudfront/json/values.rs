@@ -116,6 +116,14 @@ impl<'de> Deserialize<'de> for Seconds {
                 Ok(Seconds(Duration::from_secs(seconds)))
             }
 
+            /// For formats with signed numbers only, such as TOML.
+            fn visit_i64<E: Error>(self, seconds: i64) -> Result<Seconds, E> {
+                match u64::try_from(seconds) {
+                    Ok(seconds) => self.visit_u64(seconds),
+                    Err(_) => Err(E::invalid_value(serde::de::Unexpected::Signed(seconds), &self)),
+                }
+            }
+
             /// `60.0` is what some tools make of `60`.
             fn visit_f64<E: Error>(self, seconds: f64) -> Result<Seconds, E> {
                 let whole = Duration::try_from_secs_f64(seconds).ok().filter(|time| time.subsec_nanos() == 0);

@@ -320,3 +320,55 @@ async fn a11_cloudfronts_own_fields_count_only_where_somebody_vouches_for_them()
     assert_eq!(bench.origin.last().headers["cloudfront-viewer-country"], "DE");
     assert!(!bench.get("/").await.is_hit());
 }
+
+#[tokio::test]
+async fn a36_what_all_viewer_admits_goes_without_believed_fields_unless_a_policy_names_them() {
+    let names = |bench: &Bench| seen(bench).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    let believed =
+        [("x-forwarded-host", "a"), ("x-http-method", "b"), ("x_forwarded_host", "c"), ("origin", "d")];
+    let keyed = CachePolicyConfig::use_origin_cache_control_headers();
+    let distribution =
+        Distribution::new(keyed).origin_request_policy(OriginRequestPolicyConfig::all_viewer());
+    let careful = distribution.clone().strip_unkeyed(true);
+    for (distribution, expected) in [
+        (
+            distribution.clone(),
+            &["host", "origin", "x-forwarded-host", "x-http-method", "x_forwarded_host"][..],
+        ),
+        (careful.clone(), &["host", "origin", "x-http-method"]),
+        (
+            careful.key_header(HeaderName::from_static("x-forwarded-host")),
+            &["host", "origin", "x-forwarded-host", "x-http-method"],
+        ),
+    ] {
+        let reply = Reply::cc("x", "max-age=60").field("vary", "x-forwarded-host");
+        let bench = bench(distribution.clone(), [reply, Reply::new("y")]);
+        bench.get_with("/a", &believed).await;
+        assert_eq!(names(&bench), expected, "{distribution}");
+        // What does not go to the origin does not select.
+        let other = [("x-forwarded-host", "b"), ("x-http-method", "b"), ("origin", "d")];
+        let is_seen = expected.contains(&"x-forwarded-host");
+        assert_eq!(bench.get_with("/a", &other).await.is_hit(), !is_seen, "{distribution}");
+        // An unsafe request keeps what its client means by it.
+        bench.send(Method::POST, "/a", &believed).await;
+        assert!(names(&bench).contains(&"x-forwarded-host".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn cf4_a_header_can_be_added_to_the_key_of_every_behavior() {
+    let name = HeaderName::from_static("x-team");
+    let distribution = Distribution::new(lifetimes(0, 60, 60))
+        .behavior("/b/*", CachePolicyConfig::caching_optimized())
+        .key_header(name.clone())
+        .key_header(name)
+        .key_header(header::COOKIE);
+    let said = distribution.to_string();
+    assert_eq!(said.matches("key: headers x-team,").count(), 2, "{said}");
+    let bench = bench(distribution, ["1", "2", "3", "4"].map(|content| Reply::cc(content, "max-age=60")));
+    for (path, team, content) in [("/a", "1", "1"), ("/a", "2", "2"), ("/b/", "1", "3"), ("/b/", "2", "4")] {
+        bench.get_with(path, &[("x-team", team)]).await.has_body(content);
+        assert!(bench.get_with(path, &[("x-team", team)]).await.is_hit());
+        assert_eq!(bench.origin.last().headers["x-team"], team);
+    }
+}

@@ -6,6 +6,7 @@ use larder::policy::cloudfront::{CachePolicyConfig, Distribution};
 
 use crate::support::{Bench, Reply, cache_builder};
 
+mod failures;
 #[cfg(feature = "serde")]
 mod files;
 mod forwarding;

@@ -1,0 +1,178 @@
+//! The profile `cloudfront`: policies by their names or in AWS's words, and distributions in AWS's JSON.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::Path;
+use std::time::Duration;
+
+use http::StatusCode;
+use http::header::HeaderName;
+use larder::CachePolicy;
+use larder::policy::cloudfront::{Behavior, CachePolicyConfig, Distribution, OriginRequestPolicyConfig};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::policy::error::{PolicyError, explained, unknown};
+use crate::policy::rows::{Base, set};
+use crate::policy::section::Section;
+
+/// What CloudFront does with some of the requests.
+#[derive(Clone)]
+pub struct CloudFrontBase {
+    cache_policy: CachePolicyConfig,
+    caches_options: bool,
+    error_min_ttls: Vec<(StatusCode, Duration)>,
+    ignores_vary: bool,
+    is_signed: bool,
+    key_headers: Vec<HeaderName>,
+    origin_request_policy: Option<OriginRequestPolicyConfig>,
+    shares_credentials: bool,
+    tag_header: Option<HeaderName>,
+}
+
+/// What holds without a file: the origin says how long a response is kept, everything that the client asks for is in the key,
+/// and the origin gets everything that the client has sent.
+pub fn base() -> CloudFrontBase {
+    CloudFrontBase {
+        cache_policy: CachePolicyConfig::use_origin_cache_control_headers_query_strings(),
+        caches_options: false,
+        error_min_ttls: Vec::new(),
+        ignores_vary: false,
+        is_signed: false,
+        key_headers: Vec::new(),
+        origin_request_policy: Some(OriginRequestPolicyConfig::all_viewer()),
+        shares_credentials: false,
+        tag_header: None,
+    }
+}
+
+impl Base for CloudFrontBase {
+    fn changed(mut self, section: &Section) -> Self {
+        // As for CloudFront, a cache policy comes alone, unless an origin request policy is named beside it.
+        if let Some(policy) = &section.cache_policy {
+            self.cache_policy = policy.0.clone();
+            self.origin_request_policy = None;
+        }
+        if let Some(policy) = &section.origin_request_policy {
+            self.origin_request_policy = Some(policy.0.clone());
+        }
+        self.caches_options = section.cache_options.unwrap_or(self.caches_options);
+        self.ignores_vary = section.ignore_vary.unwrap_or(self.ignores_vary);
+        self.is_signed = section.signed.unwrap_or(self.is_signed);
+        self.shares_credentials = section.share_credentials.unwrap_or(self.shares_credentials);
+        self.tag_header = section.cache_tag_header.as_ref().map(|name| name.0.clone()).or(self.tag_header);
+        self.error_min_ttls.extend(section.error_caching_min_ttl.iter().flat_map(|table| table.0.clone()));
+        self
+    }
+
+    fn keyed(mut self, name: HeaderName) -> Self {
+        self.key_headers.push(name);
+        self
+    }
+
+    fn description(&self) -> String {
+        self.behavior().to_string()
+    }
+
+    fn policy(self) -> Box<dyn CachePolicy> {
+        Box::new(guarded(self.distribution()))
+    }
+}
+
+impl CloudFrontBase {
+    fn behavior(&self) -> Behavior {
+        let keys = self.key_headers.iter().cloned();
+        let behavior = Behavior::new(keys.fold(self.cache_policy.clone(), CachePolicyConfig::key_header));
+        let behavior = behavior.cache_options(self.caches_options).signed(self.is_signed);
+        set(behavior, self.origin_request_policy.clone(), Behavior::origin_request_policy)
+    }
+
+    fn distribution(&self) -> Distribution {
+        let distribution = Distribution::new(self.behavior())
+            .ignore_vary(self.ignores_vary)
+            .share_credentials(self.shares_credentials);
+        let distribution = set(distribution, self.tag_header.clone(), Distribution::cache_tag_header);
+        let errors = self.error_min_ttls.iter().copied();
+        errors.fold(distribution, |all, (status, ttl)| all.error_caching_min_ttl(status, ttl))
+    }
+}
+
+/// A distribution as this proxy uses it: no proxy in front of it is trusted. What begins with `CloudFront-` is the proxy's own,
+/// since it removes what clients send under such names.
+fn guarded(distribution: Distribution) -> Distribution {
+    distribution.strip_unkeyed(true).trust_viewer_headers(true)
+}
+
+/// A distribution in AWS's JSON, and what was understood.
+///
+/// # Errors
+///
+/// Where it is wrong, and why.
+pub fn of_json(
+    text: &str,
+    key_headers: &[HeaderName],
+) -> Result<(Box<dyn CachePolicy>, String), PolicyError> {
+    let distribution = Distribution::from_json(text).map_err(|error| {
+        let place = if error.path() == "." { String::new() } else { format!("{}: ", error.path()) };
+        let reason = PolicyError::new(format!("{place}{}", explained(error.message())));
+        set(reason, error.line(), PolicyError::line)
+    })?;
+    let distribution = key_headers.iter().cloned().fold(distribution, Distribution::key_header);
+    let mut description = distribution.to_string();
+    for warning in distribution.warnings() {
+        description.push_str(&format!("warning: {warning}\n"));
+    }
+    Ok((Box::new(guarded(distribution)), description))
+}
+
+/// Whether a file is AWS's JSON.
+pub fn is_json(path: &Path, text: &str) -> bool {
+    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"))
+        || text.trim_start().starts_with('{')
+}
+
+/// A policy of CloudFront: the name or the id of a managed one, or a table with the names of AWS's API.
+#[derive(Clone)]
+pub struct Policy<T>(pub T);
+
+pub trait Managed: Sized {
+    fn managed(name: &str) -> Result<Self, String>;
+}
+
+impl Managed for CachePolicyConfig {
+    fn managed(name: &str) -> Result<Self, String> {
+        Self::managed(name).ok_or_else(|| unknown("managed cache policy", name, Self::managed_names()))
+    }
+}
+
+impl Managed for OriginRequestPolicyConfig {
+    fn managed(name: &str) -> Result<Self, String> {
+        Self::managed(name)
+            .ok_or_else(|| unknown("managed origin request policy", name, Self::managed_names()))
+    }
+}
+
+impl<'de, T: DeserializeOwned + Managed> Deserialize<'de> for Policy<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameOrTable<T>(PhantomData<T>);
+
+        impl<'de, T: DeserializeOwned + Managed> Visitor<'de> for NameOrTable<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a managed policy, or a table in AWS's words")
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<T, E> {
+                T::managed(name).map_err(E::custom)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_any(NameOrTable(PhantomData)).map(Self)
+    }
+}
