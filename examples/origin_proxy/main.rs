@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, unreachable_pub)]
 
 mod accept;
+mod account;
 mod args;
 mod client;
 mod client_calls;

@@ -16,8 +16,8 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
 use tower_http::compression::CompressionLayer;
 
-use crate::serve;
 use crate::stop::Stop;
+use crate::{account, serve};
 
 /// What the origin knows.
 #[derive(Clone, Default)]
@@ -44,7 +44,8 @@ pub fn router() -> Router {
     let page = Router::new().route("/", get(page)).layer(CompressionLayer::new());
     Router::new()
         .merge(page)
-        .route("/me", get(me))
+        .merge(account::router())
+        .route("/news", get(news))
         .route("/article/{id}", get(article).post(edit))
         .route("/asset/{name}", get(asset))
         .route("/time", get(time))
@@ -54,28 +55,33 @@ pub fn router() -> Router {
         .with_state(Site::default())
 }
 
-/// A page rendered for everybody, in whichever coding the client takes.
-async fn page(State(site): State<Site>) -> impl IntoResponse {
+/// A page rendered for everybody with the same device in the same country, in whichever coding the client takes.
+async fn page(State(site): State<Site>, headers: HeaderMap) -> impl IntoResponse {
     let count = site.requests.fetch_add(1, Ordering::Relaxed) + 1;
     let articles: String =
         (1..=20).map(|id| format!("<li><a href=\"/article/{id}\">Article {id}</a></li>")).collect();
-    let page = format!("<!doctype html><title>The pantry</title><h1>Render {count}</h1><ul>{articles}</ul>");
-    ([(header::CACHE_CONTROL, "public, max-age=60")], Html(page))
+    let viewer = account::viewer(&headers);
+    let page = format!(
+        "<!doctype html><title>The pantry</title><h1>Render {count}</h1><p>For a {viewer}</p><ul>{articles}</ul>"
+    );
+    let fields = [(header::CACHE_CONTROL, "public, max-age=60"), (header::VARY, account::VIEWER_FIELDS)];
+    (fields, Html(page))
 }
 
-/// One user's own data: nobody else's. `Authorization: user:one` and `user:two` are let in.
-async fn me(headers: HeaderMap) -> Response {
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let Some(user @ ("one" | "two")) = given.and_then(|given| given.strip_prefix("user:")) else {
-        let ask = [(header::WWW_AUTHENTICATE, "user"), (header::CACHE_CONTROL, "no-store")];
-        return (StatusCode::UNAUTHORIZED, ask, "Who are you?\n").into_response();
-    };
-    let told: String = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "via"]
-        .iter()
-        .filter_map(|name| Some(format!("{name}: {}\n", headers.get(*name)?.to_str().ok()?)))
-        .collect();
-    let fields = [(header::CACHE_CONTROL, "private, max-age=30"), (header::VARY, "authorization")];
-    (fields, format!("user: {user}\n{told}")).into_response()
+/// News for caches, and for nobody else: browsers keep none.
+async fn news(Query(News { page }): Query<News>) -> impl IntoResponse {
+    let page = page.unwrap_or(1);
+    let fields = [
+        ("cache-control", "no-store".to_owned()),
+        ("surrogate-control", "max-age=3600".to_owned()),
+        ("surrogate-key", format!("news page-{page}")),
+    ];
+    (fields, format!("News, page {page}\n"))
+}
+
+#[derive(serde::Deserialize)]
+struct News {
+    page: Option<u32>,
 }
 
 /// Shared by everybody for two seconds, then validated.

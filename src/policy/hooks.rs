@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::SystemTime;
 
 use http::{HeaderMap, StatusCode, request, response};
 
 use super::PolicyData;
 use crate::entry::key::CacheKey;
+use crate::runtime::clock::Clock;
 use crate::semantics::Rules;
 use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::cache_status::{Detail, Outcome};
@@ -136,6 +138,9 @@ impl<'a> PolicyExchange<'a> {
 /// An answer on its way to the client: from storage, from the inner service, or the cache's own.
 #[non_exhaustive]
 pub struct Delivery<'a> {
+    /// The cache's name, as `Cache-Status` has it.
+    pub cache: &'a str,
+    clock: &'a Clock,
     /// The fields of the answer, with `Cache-Status` among them.
     pub headers: &'a mut HeaderMap,
     /// What the cache did.
@@ -147,12 +152,18 @@ pub struct Delivery<'a> {
 
 impl<'a> Delivery<'a> {
     pub(crate) fn new(
+        (cache, clock): (&'a str, &'a Clock),
         status: StatusCode,
         headers: &'a mut HeaderMap,
         outcome: &'a Outcome,
         data: &'a PolicyData,
     ) -> Self {
-        Self { headers, outcome, status, data }
+        Self { cache, clock, headers, outcome, status, data }
+    }
+
+    /// The time now, by the clock of the layer.
+    pub fn now(&self) -> SystemTime {
+        self.clock.now()
     }
 
     /// What `request` has left.

@@ -216,7 +216,7 @@ pub(crate) enum Effect {
     Withdraw,
 }
 
-/// What [`admit`] examines.
+/// An exchange, as the rules about storing examine it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exchange<'a> {
     /// The method of the request as sent.

@@ -37,6 +37,30 @@ pub fn run(arguments: &[&str]) -> Output {
     example().args(arguments).output().unwrap()
 }
 
+/// The example's origin in a process of its own, which ends with the test.
+pub struct SampleOrigin {
+    process: Child,
+    pub url: String,
+}
+
+impl SampleOrigin {
+    pub fn start() -> Self {
+        let mut command = example();
+        command.args(["origin", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        Self { process, url: line.strip_prefix("origin: ").unwrap().trim().to_owned() }
+    }
+}
+
+impl Drop for SampleOrigin {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
 /// The proxy alone in a process of its own, which ends with the test.
 pub struct Proxy {
     process: Child,
@@ -151,7 +175,7 @@ fn the_walk_prints_the_expected_rows() {
     let output = run(&["--once"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}");
-    assert!(text.contains("26 of 26 rows as expected"), "{text}");
+    assert!(text.contains("47 of 47 rows as expected"), "{text}");
 }
 
 #[test]

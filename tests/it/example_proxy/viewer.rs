@@ -89,6 +89,17 @@ async fn cf5_the_fields_are_there_only_where_they_are_asked_for() {
     assert!(mobile(&seen.body) && !seen.body.contains("country"), "{}", seen.body);
 }
 
+/// `LARDER_BLESS=1` writes it.
+#[test]
+fn the_database_of_the_walk_is_what_is_written_here() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/origin_proxy/viewer.mmdb");
+    let expected = here("NZ");
+    if std::env::var_os("LARDER_BLESS").is_some() {
+        std::fs::write(path, &expected).unwrap();
+    }
+    assert!(std::fs::read(path).unwrap() == expected, "write it anew: LARDER_BLESS=1");
+}
+
 #[test]
 fn a_file_that_is_no_database_is_reported_at_the_start() {
     let broken = TempFile::new("mmdb", "no database");
