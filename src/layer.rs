@@ -9,7 +9,7 @@ use crate::handle::CacheHandle;
 use crate::limits::FillLimits;
 use crate::limits::calls::CallLimits;
 use crate::limits::held::BodyLimits;
-use crate::observe::{Observer, ServerTiming};
+use crate::observe::Observer;
 use crate::policy::CachePolicy;
 use crate::runtime::clock::Clock;
 use crate::semantics::cache_status::MOST_NAME;
@@ -219,17 +219,6 @@ impl<S: Store> CacheBuilder<S> {
     /// ```
     pub fn tag_only(self) -> Self {
         self.set(|config| config.storing = false)
-    }
-
-    /// Which answers say in `Server-Timing` what the cache did, and how long the inner service took; default none.
-    ///
-    /// ```
-    /// use larder::{CacheBuilder, ServerTiming};
-    /// let layer = CacheBuilder::default().server_timing(ServerTiming::sampled(5.0)).build();
-    /// # let _ = layer;
-    /// ```
-    pub fn server_timing(self, timing: ServerTiming) -> Self {
-        self.set(|config| config.reporter.server_timing = Some(timing))
     }
 
     /// How entity tags are generated; default [`Tagging::weak`].

@@ -100,7 +100,7 @@ pub use layer::{CacheBuilder, CacheLayer};
 pub use limits::calls::CallLimits;
 pub use limits::held::BodyLimits;
 pub use limits::{FillLimits, FillStatistics};
-pub use observe::{Event, InvalidatedBy, Observer, ServerTiming};
+pub use observe::{Event, InvalidatedBy, Observer};
 pub use policy::{
     CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyData, PolicyExchange, Reason, RequestAction,
     StandardPolicy, Terms, VaryRule,

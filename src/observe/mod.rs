@@ -1,18 +1,14 @@
 //! What became of a request: the one place where it is reported, to its client and to an observer.
 
 mod event;
-mod server_timing;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 pub use self::event::{Event, InvalidatedBy, Observer};
-use self::server_timing::SERVER_TIMING;
-pub use self::server_timing::ServerTiming;
 use crate::body::CacheBody;
 use crate::entry::Purpose;
 use crate::entry::key::CacheKey;
@@ -72,8 +68,6 @@ pub(crate) struct Reporter {
     pub(crate) observer: Option<Arc<dyn Observer>>,
     /// Whether an answer has its [`Outcome`] among its extensions.
     pub(crate) outcome_in_extensions: bool,
-    /// Which answers have `Server-Timing`.
-    pub(crate) server_timing: Option<ServerTiming>,
     /// Whether `X-Cache` is sent as well.
     pub(crate) x_cache: bool,
 }
@@ -87,7 +81,6 @@ impl Default for Reporter {
             name: "larder".into(),
             observer: None,
             outcome_in_extensions: false,
-            server_timing: None,
             x_cache: false,
         }
     }
@@ -124,23 +117,16 @@ impl Reporter {
 
     /// A request has arrived. What becomes of it is reported by what this gives.
     #[inline]
-    pub(crate) fn begin(&self, request: &request::Parts) -> RequestReport {
-        let is_timed = self.server_timing.as_ref().is_some_and(|timing| timing.is_for(request));
-        RequestReport((self.key || is_timed || self.observer.is_some()).then(|| {
-            let (method, observer) = (request.method.clone(), self.observer.clone());
-            Box::new(Arrived { at: moment(), called_at: None, is_timed, key: None, method, observer })
+    pub(crate) fn begin(&self, method: &Method) -> RequestReport {
+        RequestReport((self.key || self.observer.is_some()).then(|| {
+            let observer = self.observer.clone();
+            Box::new(Arrived { at: moment(), called_at: None, key: None, method: method.clone(), observer })
         }))
     }
 
-    /// Reports an answer in its own fields. `elapsed` is the time since the request has arrived, where that is wanted.
+    /// Reports an answer in its own fields.
     #[inline]
-    fn write(
-        &self,
-        answer: Answer,
-        policy: &RequestPolicy,
-        key: Option<&[u8]>,
-        elapsed: Option<Duration>,
-    ) -> Response<CacheBody> {
+    fn write(&self, answer: Answer, policy: &RequestPolicy, key: Option<&[u8]>) -> Response<CacheBody> {
         let Answer { outcome, mut response, upstream } = answer;
         let status = response.status();
         // It is for the nearest cache. Where the outer pass of a layer through itself answers, that is this one.
@@ -165,12 +151,6 @@ impl Reporter {
         }
         if self.x_cache {
             put(headers, &X_CACHE, HeaderValue::from_static(outcome.x_cache(status)));
-        }
-        if self.server_timing.is_some() {
-            if outcome.is_hit() {
-                headers.remove(SERVER_TIMING); // of another request
-            }
-            headers.extend(elapsed.map(|elapsed| (SERVER_TIMING, server_timing::value(&outcome, elapsed))));
         }
         policy.deliver((&self.name, &self.clock), status, headers, &outcome);
         if self.outcome_in_extensions {
@@ -199,8 +179,6 @@ struct Arrived {
     at: Instant,
     /// When the inner service was called, where nothing else knows it.
     called_at: Option<Instant>,
-    /// Whether the answer gets `Server-Timing`.
-    is_timed: bool,
     key: Option<CacheKey>,
     method: Method,
     observer: Option<Arc<dyn Observer>>,
@@ -246,7 +224,7 @@ impl RequestReport {
         answer: Answer,
     ) -> Response<CacheBody> {
         match self.0.take() {
-            None => reporter.write(answer, policy, None, None),
+            None => reporter.write(answer, policy, None),
             Some(arrived) => arrived.answered(reporter, policy, answer),
         }
     }
@@ -287,15 +265,14 @@ impl Arrived {
         policy: &RequestPolicy,
         answer: Answer,
     ) -> Response<CacheBody> {
-        let Self { at, is_timed, key, method, observer, .. } = &*self;
+        let Self { at, key, method, observer, .. } = &*self;
         if observer.is_some() {
             let (elapsed, status) = (moment().duration_since(*at), answer.response.status());
             let outcome = &answer.outcome;
             self.event(&Event::Answered { elapsed, key: key.as_ref(), method, outcome, status });
         }
         let reported = key.as_ref().filter(|_| reporter.key).map(CacheKey::uri);
-        let elapsed = is_timed.then(|| moment().duration_since(*at));
-        let mut response = reporter.write(answer, policy, reported, elapsed);
+        let mut response = reporter.write(answer, policy, reported);
         if observer.is_some() {
             response.body_mut().when_ended(move |bytes, is_whole| {
                 let Self { at, key, method, .. } = &*self;

@@ -1,4 +1,3 @@
 //! What is reported to observers and to clients.
 
 mod reports;
-mod server_timing;
