@@ -132,6 +132,8 @@ mod documents {
     struct FromNginxAndVarnish;
     #[doc = include_str!("../docs/KEYS.md")]
     struct Keys;
+    #[doc = include_str!("../docs/LIFETIMES.md")]
+    struct Lifetimes;
     #[doc = include_str!("../README.md")]
     struct Readme;
     #[doc = include_str!("../docs/RECIPES.md")]

@@ -69,8 +69,9 @@
 //! - An unsafe request that succeeds invalidates what is stored for its URI. Requests that have cookies share calls, too.
 //! - A request that is forbidden there passes here: a GET with content bypasses the cache (403 there), and methods that are not
 //!   among the `AllowedMethods` are forwarded. Refuse them in front of the cache.
+//! - Content whose type does not fit the extension of its path is not stored: [`Distribution::deception_guard`].
 //!
-//! More careful still by choice: [`Distribution::deception_guard`], [`Distribution::strip_unkeyed`].
+//! More careful still by choice: [`Distribution::strip_unkeyed`].
 //!
 //! And where it is not: with a minimum above zero it stores what `no-store` or `private` forbids, it stores answers to OPTIONS
 //! where a behavior says so, and `s-maxage` does not forbid stale answers (RFC 9111 5.2.2.5, 5.2.2.7, 5.2.2.10, RFC 9110
