@@ -250,7 +250,7 @@ fn is_of_content(name: &HeaderName) -> bool {
     name.starts_with("content-") || matches!(name, "digest" | "repr-digest")
 }
 
-fn is_websocket(headers: &HeaderMap) -> bool {
+pub(super) fn is_websocket(headers: &HeaderMap) -> bool {
     headers
         .get(header::UPGRADE)
         .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))

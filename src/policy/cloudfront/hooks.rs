@@ -4,7 +4,7 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, request};
 
 use super::distribution::{BehaviorPlan, Distribution};
-use super::forwarding::ForwardBy;
+use super::forwarding::{ForwardBy, is_websocket};
 use super::lifetimes::{NotKept, Said, kept};
 use super::tags;
 use crate::entry::key::asked_path;
@@ -24,6 +24,7 @@ use crate::store::PurgeTarget;
 struct Present {
     authorization: bool,
     cookie: bool,
+    upgrade: bool,
 }
 
 impl Present {
@@ -33,6 +34,7 @@ impl Present {
             match *name {
                 header::AUTHORIZATION => present.authorization = true,
                 header::COOKIE => present.cookie = true,
+                header::UPGRADE => present.upgrade = true,
                 _ => {}
             }
             present
@@ -86,6 +88,9 @@ impl CachePolicy for Distribution {
             if present.cookie {
                 behavior.forward.edit_cookies(&mut request.headers);
             }
+            if present.upgrade && !is_websocket(&request.headers) {
+                request.headers.remove(header::UPGRADE);
+            }
             if present.authorization && !behavior.forward.admits(&header::AUTHORIZATION) {
                 request.headers.remove(header::AUTHORIZATION);
             }
@@ -110,7 +115,6 @@ impl CachePolicy for Distribution {
         let behavior = self.chosen(exchange.data);
         if !behavior.forward.has_cookies() {
             terms.strip.push(header::SET_COOKIE);
-            terms.unstored.push(header::SET_COOKIE);
         }
         terms.store = self.unless_lifted(behavior, terms);
         if self.switches.shares_credentials {

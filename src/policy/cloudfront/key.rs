@@ -211,3 +211,51 @@ pub(super) fn sorted_cookies(
     admitted.sort_by_key(|(name, _)| *name);
     admitted
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[track_caller]
+    fn check_query(query: &str, is_signed: bool, names: &Selection, expected: Option<&str>) {
+        let admitted = admitted_query(query, is_signed, |name| names.admits(name));
+        assert_eq!(admitted.as_deref(), expected, "{query} {names:?}");
+    }
+
+    #[test]
+    fn cf1_of_a_query_the_admitted_parameters_stay_as_they_were_sent() {
+        let all = Selection::All;
+        check_query("b=2&a=1&a=0", false, &all, Some("b=2&a=1&a=0"));
+        check_query("", false, &all, Some(""));
+        check_query("&&", false, &all, Some("&&"));
+        check_query("a=1&Policy=x&policy=y&Key-Pair-Id", true, &all, Some("a=1&policy=y"));
+        check_query("Signature=x", true, &all, None);
+        check_query("a=1", false, &Selection::None, None);
+        let some = Selection::allow_list(["a", "b"]);
+        check_query("a;b=1&a=b=c&%61=1&b", false, &some, Some("a=b=c&b"));
+        check_query("c&d", false, &some, None);
+        check_query("a&&b", false, &Selection::all_except(["b"]), Some("a&"));
+    }
+
+    #[test]
+    fn cf1_cookies_are_sorted_by_name_and_those_of_one_name_are_not() {
+        let mut headers = HeaderMap::new();
+        headers.append(header::COOKIE, HeaderValue::from_static("b=2; a=1; =x; y; a=0"));
+        headers.append(header::COOKIE, HeaderValue::from_static("A=3; c="));
+        let sorted: Vec<_> = sorted_cookies(&headers, |name| name != "b").into_vec();
+        let expected: [(&str, &[u8]); 4] = [("A", b"3"), ("a", b"1"), ("a", b"0"), ("c", b"")];
+        assert_eq!(sorted, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn cf1_a_plain_accept_encoding_reads_as_any_other(
+            line in "(br|gzip|deflate|identity|zstd|x-gzip|BR|\\*|gzip;q=0|br;q=0[.]5|x| )(,[ \t]?(br|gzip|zstd|)){0,4}",
+        ) {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_str(&line).expect("a value"));
+            prop_assert_eq!(AcceptedCodings::of(&headers), AcceptedCodings::of_any(&headers), "{:?}", line);
+        }
+    }
+}

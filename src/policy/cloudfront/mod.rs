@@ -59,14 +59,15 @@
 //! # Where it is more careful
 //!
 //! - `Vary` selects among what is stored under one key, as far as the origin gets to see the fields that it names. CloudFront
-//!   ignores it: [`Distribution::ignore_vary`]. A response with `Vary: *` is never stored.
+//!   ignores it: [`Distribution::ignore_vary`]. A response with `Vary: *` is never stored. Clients get the field as it came.
 //! - What belongs to one person is not shared: where cookies or `Authorization` go to the origin and are not in the key, an
 //!   answer is stored only if it says `public` or `s-maxage`, and so is one with `Set-Cookie` where cookies are configured.
 //!   CloudFront looks at none of these: [`Distribution::share_credentials`].
 //! - What an origin codes by gzip or Brotli is for clients that accept that, whatever was asked for.
 //! - `must-revalidate` and `proxy-revalidate` forbid stale answers, and a malformed `Cache-Control` forbids to store, since
 //!   nobody can say what it means. `no-store` of a request is obeyed.
-//! - An unsafe request that succeeds invalidates what is stored for its URI. Requests that have cookies share calls, too.
+//! - An unsafe request that succeeds invalidates what is stored for its URI. Requests with
+//!   cookies share calls, and what was made for them is validated with conditions.
 //! - A request that is forbidden there passes here: a GET with content bypasses the cache (403 there), and methods that are not
 //!   among the `AllowedMethods` are forwarded. Refuse them in front of the cache.
 //! - Content whose type does not fit the extension of its path is not stored: [`Distribution::deception_guard`].

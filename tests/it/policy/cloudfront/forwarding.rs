@@ -372,3 +372,97 @@ async fn cf4_a_header_can_be_added_to_the_key_of_every_behavior() {
         assert_eq!(bench.origin.last().headers["x-team"], team);
     }
 }
+
+#[tokio::test]
+async fn a11_a_get_with_content_goes_past_the_cache() {
+    let bench =
+        bench(Distribution::new(CachePolicyConfig::caching_optimized()), [Reply::cc("x", "max-age=60")]);
+    bench.get("/").await;
+    let content = [("content-length", "3"), ("content-type", "text/plain")];
+    bench.get_with("/", &content).await.told("larder; fwd=bypass; detail=\"content\"");
+    assert_eq!(bench.origin.last().headers["content-type"], "text/plain");
+    // Without content, the field is unkeyed input.
+    bench.get_with("/other", &content[1..]).await;
+    assert!(!bench.origin.last().headers.contains_key("content-type"));
+}
+
+#[tokio::test]
+async fn a_websocket_is_opened_and_other_upgrades_are_not() {
+    let bench =
+        bench(Distribution::new(CachePolicyConfig::caching_optimized()), [Reply::cc("x", "max-age=60")]);
+    let websocket = [
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-key", "k"),
+        ("sec-websocket-version", "13"),
+    ];
+    bench.get_with("/", &websocket).await.told("larder; fwd=bypass; detail=\"upgrade\"");
+    let opened = [websocket[0], websocket[2], websocket[3], websocket[1], ("user-agent", "larder")];
+    assert_eq!(seen(&bench), has(&opened));
+    let other = [("connection", "upgrade, http2-settings"), ("upgrade", "h2c"), ("http2-settings", "x")];
+    bench.get_with("/", &other).await.told("larder; fwd=uri-miss; stored; ttl=60");
+    assert!(!bench.origin.last().headers.contains_key("upgrade"));
+    assert!(bench.get("/").await.is_hit());
+}
+
+#[tokio::test]
+async fn a_client_of_http_1_0_gets_what_is_coded_for_nobody() {
+    let bench =
+        bench(Distribution::new(CachePolicyConfig::caching_optimized()), [Reply::cc("x", "max-age=60")]);
+    let request = http::Request::get("/").version(http::Version::HTTP_10).header("accept-encoding", "gzip");
+    let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+    use tower::Service;
+    crate::support::bench::read(bench.cache.clone().call(request).await.unwrap()).await;
+    assert!(!bench.origin.last().headers.contains_key("accept-encoding"));
+    assert!(bench.get("/").await.is_hit());
+}
+
+#[tokio::test]
+async fn a_hint_of_a_handler_counts_as_what_the_response_says_within_the_policy() {
+    use http::Response;
+    use larder::CacheHint;
+    use tower::{Layer, ServiceExt, service_fn};
+    let seconds = std::time::Duration::from_secs;
+    for (hint, expected) in [
+        (CacheHint::new().lifetime(seconds(30)), "larder; fwd=uri-miss; stored; ttl=30"),
+        (CacheHint::new().lifetime(seconds(300)), "larder; fwd=uri-miss; stored; ttl=100"),
+        (CacheHint::new().lifetime(seconds(1)), "larder; fwd=uri-miss; stored; ttl=10"),
+        (CacheHint::new().no_store(), "larder; fwd=uri-miss; detail=\"hint\""),
+        (CacheHint::new().tag("\u{1}"), "larder; fwd=uri-miss; detail=\"bad-tag\""),
+    ] {
+        let handler = service_fn(move |_: http::Request<http_body_util::Empty<bytes::Bytes>>| {
+            let response = Response::builder().header("cache-control", "no-store").extension(hint.clone());
+            let response = response.body(http_body_util::Full::new(bytes::Bytes::from("x"))).unwrap();
+            std::future::ready(Ok::<_, std::convert::Infallible>(response))
+        });
+        let layer = crate::support::cache_builder().policy(Distribution::new(lifetimes(10, 60, 100))).build();
+        let request = http::Request::get("http://example.com/").body(http_body_util::Empty::new()).unwrap();
+        let answer = layer.layer(handler).oneshot(request).await.unwrap();
+        crate::support::bench::read(answer).await.told(expected);
+    }
+}
+
+#[cfg(feature = "axum")]
+#[tokio::test]
+async fn a11_below_a_nested_router_the_original_uri_has_nothing_unkeyed_either() {
+    use axum::Router;
+    use axum::extract::OriginalUri;
+    use axum::routing::get;
+    use tower::ServiceExt;
+    let page = |OriginalUri(original): OriginalUri, uri: http::Uri| async move {
+        ([("cache-control", "max-age=60")], format!("{original} {uri}"))
+    };
+    let cache = crate::support::cache_builder()
+        .policy(Distribution::new(CachePolicyConfig::caching_optimized()))
+        .build();
+    let app: Router = Router::new().nest("/api", Router::new().route("/a", get(page)).layer(cache));
+    let ask = async |uri: &str| {
+        let request = http::Request::get(uri).body(axum::body::Body::empty()).unwrap();
+        crate::support::bench::read(app.clone().oneshot(request).await.unwrap()).await
+    };
+    ask("http://evil.example/api/a?x")
+        .await
+        .has_body("/api/a /a")
+        .told("larder; fwd=uri-miss; stored; ttl=60");
+    ask("http://example.com/api/a?y").await.has_body("/api/a /a").told("larder; hit; ttl=60");
+}

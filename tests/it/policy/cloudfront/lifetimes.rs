@@ -200,3 +200,60 @@ async fn cf2_a_client_cannot_ask_for_something_fresher() {
         assert!(bench.get_with("/", &[field]).await.is_hit(), "{field:?}");
     }
 }
+
+#[tokio::test]
+async fn a08_no_minimum_lifts_what_nobody_can_read() {
+    let forced = || Distribution::new(lifetimes(60, DAY, MAX));
+    for said in [&["max-age=60, x=\"open"][..], &["no store"], &["private=\"a"], &["max-age=60", "x;y"]] {
+        let reply = said.iter().fold(Reply::new("x"), |reply, line| reply.field("cache-control", line));
+        let bench = bench(forced(), [reply]);
+        bench.get("/").await.told("larder; fwd=uri-miss; detail=\"malformed-cache-control\"");
+    }
+    // Read in whatever case and on however many lines, each forbids where the minimum is zero.
+    for said in [&["NO-STORE"][..], &["Private"], &["max-age=60", "No-Store"], &["max-age=60, pRIVATE"]] {
+        let reply = || said.iter().fold(Reply::new("x"), |reply, line| reply.field("cache-control", line));
+        check(12, Distribution::new(lifetimes(0, DAY, MAX)), reply(), NotKept).await;
+        check(16, forced(), reply(), For(60)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_number_that_is_none_reads_as_zero() {
+    let policy = || Distribution::new(lifetimes(0, DAY, MAX));
+    check(1, policy(), Reply::cc("x", "max-age=x"), For(0)).await;
+    check(1, policy(), Reply::cc("x", "max-age=-5"), For(0)).await;
+    check(3, Distribution::new(lifetimes(100, DAY, MAX)), Reply::cc("x", "s-maxage=1.5"), For(100)).await;
+}
+
+#[tokio::test]
+async fn cf2_a_304_starts_the_lifetime_again() {
+    let bench = bench(
+        Distribution::new(lifetimes(60, DAY, MAX)),
+        [Reply::cc("x", "no-store").field("etag", "\"1\"")],
+    );
+    bench.get("/").await;
+    bench.later(60);
+    bench.origin.not_modified(Some(Reply::new("").status(304)));
+    bench.get("/").await.told("larder; fwd=stale; fwd-status=304; stored; ttl=60");
+    bench.later(59);
+    bench.get("/").await.told("larder; hit; ttl=1");
+}
+
+#[tokio::test]
+async fn a_targeted_field_is_for_other_caches() {
+    let reply = Reply::cc("x", "max-age=60").field("cdn-cache-control", "max-age=5");
+    check(1, Distribution::new(lifetimes(0, DAY, MAX)), reply, For(60)).await;
+}
+
+#[tokio::test]
+async fn a_range_is_stored_and_the_rest_of_it_asked_for() {
+    let part = Reply::cc("01234", "max-age=60").status(206).field("etag", "\"1\"");
+    let rest = Reply::cc("56789", "max-age=60").status(206).field("etag", "\"1\"");
+    let replies = [part.field("content-range", "bytes 0-4/10"), rest.field("content-range", "bytes 5-9/10")];
+    let bench = bench(Distribution::new(CachePolicyConfig::caching_optimized()), replies);
+    let range = |range| [("range", range)];
+    bench.get_with("/", &range("bytes=0-4")).await.has_body("01234");
+    assert!(bench.get_with("/", &range("bytes=2-4")).await.has_body("234").is_hit());
+    bench.get("/").await.has_body("0123456789");
+    assert_eq!(bench.origin.last().headers["range"], "bytes=5-");
+}
