@@ -25,6 +25,7 @@
 //! | custom error responses, `ErrorCachingMinTTL` | [`CustomErrorResponse`], [`Distribution::error_caching_min_ttl`] |
 //! | `CacheTagConfig` | [`Distribution::cache_tag_header`] |
 //! | `Host` of the origin | [`Distribution::origin_host`] |
+//! | `OriginProtocolPolicy` | [`Distribution::origin_scheme`] |
 //! | `User-Agent: Amazon CloudFront` | `User-Agent: larder` |
 //!
 //! # Lifetimes
