@@ -40,6 +40,10 @@ impl Present {
     }
 }
 
+/// Among the extensions of a request: its fields that begin with `CloudFront-` are what a layer has set, not its client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct VouchedFields;
+
 impl Distribution {
     /// Chooses the behavior of a request, for all hooks.
     #[inline]
@@ -65,8 +69,8 @@ impl Distribution {
     }
 
     /// Whether CloudFront's own fields are more than a client's word.
-    fn believes(&self, _: &request::Parts) -> bool {
-        self.switches.trusts_viewer_headers
+    fn believes(&self, request: &request::Parts) -> bool {
+        self.switches.trusts_viewer_headers || request.extensions.get::<VouchedFields>().is_some()
     }
 }
 
@@ -123,9 +127,10 @@ impl CachePolicy for Distribution {
         let behavior = self.chosen(reason.data);
         let by = ForwardBy {
             is_believed: self.believes(request),
-            is_bypassed: reason.forward == Forward::Bypass,
             is_signed: behavior.is_signed,
+            may_be_stored: !matches!(reason.forward, Forward::Bypass | Forward::Method),
             origin_host: self.origin_host.as_ref(),
+            origin_scheme: self.origin_scheme.as_ref(),
         };
         behavior.forward.edit(request, &by);
     }
