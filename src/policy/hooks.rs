@@ -105,9 +105,11 @@ pub struct PolicyExchange<'a> {
     pub is_background: bool,
     /// The key under which it would be stored.
     pub key: &'a CacheKey,
+    /// The response as it came, before [`CachePolicy::receive`](crate::CachePolicy::receive).
+    pub received: &'a response::Parts,
     /// The request as the client sent it and [`CachePolicy::request`](crate::CachePolicy::request) has left it.
     pub request: &'a request::Parts,
-    /// The response, as it came.
+    /// The response, as [`CachePolicy::receive`](crate::CachePolicy::receive) has left it.
     pub response: &'a response::Parts,
     /// The fields of the request that was sent to the inner service, where
     /// [`CachePolicy::needs_sent_fields`](crate::CachePolicy::needs_sent_fields).
@@ -126,7 +128,8 @@ impl<'a> PolicyExchange<'a> {
         directives: &'a ResponseDirectives,
         data: &'a PolicyData,
     ) -> Self {
-        Self { directives, is_background: false, key, request, response, rules, sent: None, data }
+        let (is_background, received, sent) = (false, response, None);
+        Self { directives, is_background, key, received, request, response, rules, sent, data }
     }
 
     /// What `request` has left.

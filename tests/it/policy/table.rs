@@ -8,12 +8,13 @@ use axum::routing::get;
 use http::request::Parts;
 use http::{Method, Request, header};
 use larder::policy::cloudfront::{CachePolicyConfig, Distribution};
-use larder::policy::{self, Bypass, KeyRules, Policies};
+use larder::policy::{self, Bypass, KeyRules, Policies, QueryRules};
 use larder::store::PurgeTarget;
 use larder::{CachePolicy, CachePolicyExt, StandardPolicy};
 use tower::ServiceExt;
 
-use crate::support::{Bench, Reply, cache_builder};
+use crate::support::stores::at_rest;
+use crate::support::{Bench, Origin, Reply, cache_builder};
 
 /// What keeps every response so long, whatever it says.
 fn keeping(seconds: u64) -> impl CachePolicy {
@@ -176,5 +177,39 @@ async fn a01_no_host_or_scheme_of_a_client_makes_the_key_of_a_row_that_leaves_th
         }
         bench.handle.purge(&"http://www.example.com/x".parse().unwrap()).await.unwrap();
         bench.get_with("/x", &shop).await.told(told);
+    }
+}
+
+#[tokio::test]
+async fn a_table_within_the_table_that_it_was_cloned_from_keeps_its_own_choices() {
+    let shop = Policies::new(keeping(1)).path("/x", keeping(2));
+    let bench = bench(shop.clone().path("/shop/*", shop.path("/shop/b", keeping(3)).path("*", keeping(4))));
+    for (path, seconds) in [("/shop/b", 3), ("/shop/c", 4), ("/x", 2), ("/y", 1)] {
+        bench.get(path).await.told(&format!("larder; fwd=uri-miss; stored; ttl={seconds}"));
+    }
+}
+
+#[tokio::test]
+async fn a_purge_reaches_what_a_row_stores_for_requests_that_have_more_than_a_uri() {
+    // The last row leaves the query out of its keys; the other one, which is chosen by a field, does not.
+    let without_query = StandardPolicy::default().query(QueryRules::none());
+    let policies = Policies::new(without_query)
+        .when(|request| request.headers.contains_key("x-all"), StandardPolicy::default());
+    let bench = bench(policies);
+    let (own, uri) = ([("x-all", "1")], "http://example.com/search?q=1");
+    for purge in 0..3 {
+        bench.get_with("/search?q=1", &own).await.told("larder; fwd=uri-miss; stored; ttl=9");
+        at_rest().await;
+        bench.get_with("/search?q=1", &own).await.told("larder; hit; ttl=9");
+        match purge {
+            0 => bench.handle.purge(&uri.parse().unwrap()).await.unwrap(),
+            1 => drop(bench.send(Method::POST, "/search?q=1", &[]).await),
+            _ => {
+                Origin::then(&bench.origin, Reply::new("").field("location", "/search?q=1"));
+                bench.send(Method::POST, "/orders", &[]).await;
+                Origin::then(&bench.origin, Reply::cc("x", "max-age=9"));
+                bench.get_with("/search?q=1", &own).await.told("larder; fwd=uri-miss; stored; ttl=9");
+            }
+        }
     }
 }
