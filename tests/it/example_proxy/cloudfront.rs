@@ -97,6 +97,11 @@ fn cf9_what_is_wrong_with_awss_json_is_reported_with_its_line_path_and_reason() 
             "FILE: this is AWS's JSON, which is for the profile cloudfront and not for default",
         ),
         (sample.clone(), &["--profile", "fastly"], "FILE: this is AWS's JSON"),
+        (
+            sample.clone(),
+            &["--key-header", "Cookie"],
+            "FILE: --key-header cookie: CloudFront has no such field",
+        ),
     ] {
         for ending in ["json", "conf"] {
             let file = TempFile::new(ending, &text);
