@@ -32,6 +32,8 @@ use tower::{Layer, Service};
 struct ByHand {
     cache_control: &'static str,
     content: Bytes,
+    /// It has two fields more, for caches.
+    is_tagged: bool,
 }
 
 impl Service<Request<Empty<Bytes>>> for ByHand {
@@ -45,7 +47,7 @@ impl Service<Request<Empty<Bytes>>> for ByHand {
 
     fn call(&mut self, request: Request<Empty<Bytes>>) -> Self::Future {
         drop(request);
-        let response = Response::builder()
+        let mut response = Response::builder()
             .header("content-type", "text/html; charset=utf-8")
             .header("content-length", self.content.len())
             .header("cache-control", self.cache_control)
@@ -54,6 +56,12 @@ impl Service<Request<Empty<Bytes>>> for ByHand {
             .header("vary", "accept-encoding")
             .body(Full::new(self.content.clone()))
             .unwrap();
+        if self.is_tagged {
+            let tags = HeaderValue::from_static("all article article/4711 author/42");
+            response.headers_mut().insert("surrogate-key", tags);
+            let control = HeaderValue::from_static("max-age=3600, stale-while-revalidate=30");
+            response.headers_mut().insert("surrogate-control", control);
+        }
         std::future::ready(Ok(response))
     }
 }
@@ -129,8 +137,8 @@ fn table() -> Policies {
 }
 
 fn variants(content: &Bytes) -> Vec<Variant> {
-    let stored = ByHand { cache_control: "max-age=3600", content: content.clone() };
-    let private = ByHand { cache_control: "no-store", content: content.clone() };
+    let stored = ByHand { cache_control: "max-age=3600", content: content.clone(), is_tagged: false };
+    let private = ByHand { cache_control: "no-store", content: content.clone(), is_tagged: false };
     let mut bare = stored.clone();
     let mut hit = CacheLayer::default().layer(stored.clone());
     let mut not_modified = hit.clone();
@@ -142,6 +150,9 @@ fn variants(content: &Bytes) -> Vec<Variant> {
     let of_fastly = hit_with(Fastly::new(), &stored);
     let rules = KeyRules::new().query(QueryRules::all().ignore_trackers().sorted());
     let of_key = hit_with(StandardPolicy::default().key(rules), &stored);
+    let tagged = ByHand { is_tagged: true, ..stored.clone() };
+    let of_tagged = hit_with(Fastly::new(), &tagged);
+    let of_tagged_by_default = hit_with(StandardPolicy::default(), &tagged);
     let mut pass = CacheBuilder::default().policy(Pass).build().layer(stored);
     let mut no_store = CacheLayer::default().layer(private);
     drop(call(&mut hit, request(false, None)));
@@ -162,6 +173,8 @@ fn variants(content: &Bytes) -> Vec<Variant> {
         ("cloudfront", of_cloudfront),
         ("behavior", of_distribution),
         ("fastly", of_fastly),
+        ("tagged", of_tagged),
+        ("hit + 2", of_tagged_by_default),
         ("keyed", of_key),
         ("304", Box::new(move || drop(black_box(call(&mut not_modified, request(true, None)))))),
         (

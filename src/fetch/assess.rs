@@ -21,7 +21,7 @@ use crate::semantics::stored::{AddedFields, StoredFields};
 use crate::semantics::storing::NotStored;
 use crate::semantics::terms::{Fetched, ResponseView, Timing};
 use crate::semantics::vary::{NeverMatches, Selecting};
-use crate::store::Store;
+use crate::store::{Store, Stored};
 
 /// What the rules and the policy say of a response.
 #[derive(Clone)]
@@ -63,7 +63,8 @@ impl<S: Store> Fetch<S> {
         let mut selecting = Selecting::default();
         if terms.store.is_ok() {
             let selectable = if fields.vary || fields.content_encoding {
-                selecting_by(&terms.vary, headers, &request.parts.headers, rules)
+                let judged = terms.edits.as_ref().and_then(|edits| edits.judged.as_ref());
+                selecting_by(&terms.vary, judged.unwrap_or(headers), &request.parts.headers, rules)
             } else {
                 Ok(Selecting::default())
             };
@@ -84,11 +85,14 @@ impl<S: Store> Fetch<S> {
             if store.is_ok() && rules.deception_guard {
                 store = deception::check(&asked_path(&request.parts), status, headers);
             }
-            terms.store = store;
             selecting = selectable.unwrap_or_default();
             if self.sent.part == Some(Part::Replay) {
                 selecting = selecting.with_field(&request.parts.headers, header::RANGE);
             }
+            if terms.max_variants.is_some_and(|most| self.is_one_too_many(&selecting, most, received_at)) {
+                store = store.and(Err(NotStored::Variants));
+            }
+            terms.store = store;
         }
         let (at_least, part) = (self.sent.at_least, self.sent.part.clone());
         Assessment {
@@ -105,6 +109,15 @@ impl<S: Store> Fetch<S> {
             of_origin: OfOrigin::default(),
             terms,
         }
+    }
+
+    /// Whether a response that these fields select would be one more than `most` that are stored under its key and fresh.
+    fn is_one_too_many(&self, selecting: &Selecting, most: usize, now: SystemTime) -> bool {
+        let variants = &self.exchange.lookup.variants;
+        let is_fresh =
+            |stored: &&Stored| stored.expired.is_none() && stored.response.head().reuse().ttl(now) > 0;
+        let is_replaced = |stored: &Stored| stored.response.head().reuse().selecting == *selecting;
+        variants.iter().filter(is_fresh).count() >= most && !variants.iter().any(is_replaced)
     }
 
     /// Whether a response could be stored as far as the origin and the policy are concerned. `terms` is the verdict, which a
@@ -134,6 +147,7 @@ fn selecting_by(
 ) -> Result<Selecting, NeverMatches> {
     match rule {
         VaryRule::AsSent => Selecting::of(response, request, rules),
+        VaryRule::Except(names) => Selecting::of_all_but(names, response, request, rules),
         VaryRule::Ignore => Selecting::of_listed(&[], response, request, rules),
         VaryRule::Only(names) => Selecting::of_listed(names, response, request, rules),
     }
@@ -151,7 +165,8 @@ impl Assessment {
     /// Makes the fields of a response those that clients get, except for what is not stored.
     pub(crate) fn for_client(&mut self, status: StatusCode, headers: &mut HeaderMap, rules: &Rules) {
         let Self { of_origin, received_at, terms, .. } = self;
-        if terms.strip.is_empty() && terms.replace.is_empty() && terms.browser_lifetime.is_none() {
+        let is_as_received = terms.strip.is_empty() && terms.replace.is_empty() && terms.edits.is_none();
+        if is_as_received && terms.browser_lifetime.is_none() {
             return;
         }
         self.counts_from_answers = terms.for_client(status, headers, *received_at, &rules.targets, of_origin);

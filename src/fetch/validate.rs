@@ -140,7 +140,7 @@ impl<S: Store> Fetch<S> {
         let mut assessment = self.assess(&news, received_at);
         let terms = assessment.terms.store;
         let word = self.word_of_origin(&news, received_at, terms);
-        let unsent = assessment.terms.strip.clone();
+        let is_cookie_sent = !assessment.terms.takes(&header::SET_COOKIE);
         let mut detail = terms.err().map(|reason| assessment.detail(reason));
         let sent_at = self.exchange.request.now;
         stored::remove_unstored(&mut news.headers, &assessment.terms.unstored);
@@ -194,7 +194,7 @@ impl<S: Store> Fetch<S> {
         let (source, request) = (Source::Stored(&response, opened), &self.exchange.request);
         let mut answer = request.respond(self.core(), source, outcome, received_at);
         // What is not stored, this client gets all the same: it was sent for it.
-        if carried.contains_key(header::SET_COOKIE) && !unsent.contains(&header::SET_COOKIE) {
+        if carried.contains_key(header::SET_COOKIE) && is_cookie_sent {
             take_over(&carried, answer.response.headers_mut(), &header::SET_COOKIE);
         }
         answer

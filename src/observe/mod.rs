@@ -13,6 +13,7 @@ use crate::body::CacheBody;
 use crate::entry::Purpose;
 use crate::entry::key::CacheKey;
 use crate::policy::RequestPolicy;
+use crate::runtime::clock::Clock;
 use crate::runtime::{Instant, moment};
 use crate::semantics::cache_status::{CACHE_STATUS, Outcome, X_CACHE};
 use crate::semantics::hint::CacheHint;
@@ -58,6 +59,8 @@ impl Answer {
 pub(crate) struct Reporter {
     /// Whether `Cache-Status` is sent.
     pub(crate) cache_status: bool,
+    /// That of the layer.
+    pub(crate) clock: Clock,
     /// Whether `Cache-Status`, where it is sent, has the key's URI.
     pub(crate) key: bool,
     /// The cache's name: a token.
@@ -73,6 +76,7 @@ impl Default for Reporter {
     fn default() -> Self {
         Self {
             cache_status: true,
+            clock: Clock::default(),
             key: false,
             name: "larder".into(),
             observer: None,
@@ -148,7 +152,7 @@ impl Reporter {
         if self.x_cache {
             put(headers, &X_CACHE, HeaderValue::from_static(outcome.x_cache(status)));
         }
-        policy.deliver(status, headers, &outcome);
+        policy.deliver((&self.name, &self.clock), status, headers, &outcome);
         if self.outcome_in_extensions {
             response.extensions_mut().insert(outcome);
         }

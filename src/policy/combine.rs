@@ -5,7 +5,7 @@ use http::request;
 use super::data::Chooser;
 use super::{
     Admission, CachePolicy, ContentLimits, Delivery, ForwardReason, Lifetimes, PolicyData, PolicyExchange,
-    ReportOnly, RequestAction, Terms,
+    ReportOnly, RequestAction, ResponseEdits, ResponseRules, Terms, VaryRules,
 };
 use crate::semantics::Rules;
 use crate::store::PurgeTarget;
@@ -117,6 +117,16 @@ pub trait CachePolicyExt: CachePolicy + Sized {
         ReportOnly::new(self, candidate)
     }
 
+    /// Edits responses by rules before this policy sees them: their `Cache-Control`, `Set-Cookie`, `Vary`, and their tags.
+    fn response_rules(self, rules: ResponseRules) -> WithResponseRules<Self> {
+        WithResponseRules { policy: self, rules }
+    }
+
+    /// Says which request fields select responses, and how many variants a key has, after this policy has set the terms.
+    fn vary_rules(self, rules: VaryRules) -> WithVaryRules<Self> {
+        WithVaryRules { policy: self, rules }
+    }
+
     /// Leaves requests that match to another policy, with all its hooks and rules. It is asked once for a request, with the
     /// request as it came.
     fn when<F, P>(self, matches: F, other: P) -> When<Self, F, P>
@@ -181,6 +191,20 @@ pub struct When<P, F, O> {
     policy: P,
 }
 
+/// A policy with [`ResponseRules`].
+#[derive(Clone, Debug)]
+pub struct WithResponseRules<P> {
+    policy: P,
+    rules: ResponseRules,
+}
+
+/// A policy with [`VaryRules`].
+#[derive(Clone, Debug)]
+pub struct WithVaryRules<P> {
+    policy: P,
+    rules: VaryRules,
+}
+
 /// Passes on the hooks that a combinator leaves alone.
 macro_rules! pass_on {
     (request) => {
@@ -191,6 +215,11 @@ macro_rules! pass_on {
     (rules) => {
         fn rules(&self, request: &request::Parts, data: &PolicyData) -> &Rules {
             self.policy.rules(request, data)
+        }
+    };
+    (receive) => {
+        fn receive(&self, exchange: &PolicyExchange<'_>, edits: &mut ResponseEdits<'_>) {
+            self.policy.receive(exchange, edits);
         }
     };
     (response) => {
@@ -244,7 +273,7 @@ where
         self.policy.request(request, data)
     }
 
-    pass_on!(rules, response, forward, deliver, needs_sent_fields, spellings);
+    pass_on!(rules, receive, response, forward, deliver, needs_sent_fields, spellings);
 }
 
 impl<P, F> CachePolicy for OnForward<P, F>
@@ -257,7 +286,7 @@ where
         (self.forward)(request, reason);
     }
 
-    pass_on!(request, rules, response, deliver, needs_sent_fields, spellings);
+    pass_on!(request, rules, receive, response, deliver, needs_sent_fields, spellings);
 }
 
 impl<P, F> CachePolicy for MapRequest<P, F>
@@ -270,7 +299,7 @@ where
         (self.map)(request, action)
     }
 
-    pass_on!(rules, response, forward, deliver, needs_sent_fields, spellings);
+    pass_on!(rules, receive, response, forward, deliver, needs_sent_fields, spellings);
 }
 
 impl<P, F> CachePolicy for MapTerms<P, F>
@@ -283,7 +312,30 @@ where
         (self.map)(exchange, terms);
     }
 
-    pass_on!(request, rules, forward, deliver, needs_sent_fields, spellings);
+    pass_on!(request, rules, receive, forward, deliver, needs_sent_fields, spellings);
+}
+
+impl<P: CachePolicy> CachePolicy for WithResponseRules<P> {
+    fn receive(&self, exchange: &PolicyExchange<'_>, edits: &mut ResponseEdits<'_>) {
+        self.rules.apply(exchange, edits);
+        self.policy.receive(exchange, edits);
+    }
+
+    pass_on!(request, rules, response, forward, deliver, needs_sent_fields, spellings);
+}
+
+impl<P: CachePolicy> CachePolicy for WithVaryRules<P> {
+    fn request(&self, request: &mut request::Parts, data: &mut PolicyData) -> RequestAction {
+        self.rules.normalise(request);
+        self.policy.request(request, data)
+    }
+
+    fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
+        self.policy.response(exchange, terms);
+        self.rules.apply(exchange, terms);
+    }
+
+    pass_on!(rules, receive, forward, deliver, needs_sent_fields, spellings);
 }
 
 impl<P, F> CachePolicy for OnDeliver<P, F>
@@ -296,7 +348,7 @@ where
         (self.deliver)(delivery);
     }
 
-    pass_on!(request, rules, response, forward, needs_sent_fields, spellings);
+    pass_on!(request, rules, receive, response, forward, needs_sent_fields, spellings);
 }
 
 impl<P, F, O> When<P, F, O>
@@ -326,6 +378,10 @@ where
 
     fn rules(&self, request: &request::Parts, data: &PolicyData) -> &Rules {
         self.of(data).rules(request, data)
+    }
+
+    fn receive(&self, exchange: &PolicyExchange<'_>, edits: &mut ResponseEdits<'_>) {
+        self.of(exchange.data).receive(exchange, edits);
     }
 
     fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {

@@ -85,7 +85,7 @@ fn patterns<'a>(types: impl IntoIterator<Item = &'a str>) -> Vec<Pattern> {
 }
 
 /// The type without parameters, in lower case (RFC 9110 8.3.1).
-fn media_type(line: &[u8]) -> Vec<u8> {
+pub(super) fn media_type(line: &[u8]) -> Vec<u8> {
     let kind = line.split(|byte| *byte == b';').next().unwrap_or_default();
     kind.trim_ascii().to_ascii_lowercase()
 }

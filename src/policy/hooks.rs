@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::SystemTime;
 
 use http::{HeaderMap, StatusCode, request, response};
 
 use super::PolicyData;
 use crate::entry::key::CacheKey;
+use crate::runtime::clock::Clock;
 use crate::semantics::Rules;
 use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::cache_status::{Detail, Outcome};
@@ -103,9 +105,11 @@ pub struct PolicyExchange<'a> {
     pub is_background: bool,
     /// The key under which it would be stored.
     pub key: &'a CacheKey,
+    /// The response as it came, before [`CachePolicy::receive`](crate::CachePolicy::receive).
+    pub received: &'a response::Parts,
     /// The request as the client sent it and [`CachePolicy::request`](crate::CachePolicy::request) has left it.
     pub request: &'a request::Parts,
-    /// The response, as it came.
+    /// The response, as [`CachePolicy::receive`](crate::CachePolicy::receive) has left it.
     pub response: &'a response::Parts,
     /// The fields of the request that was sent to the inner service, where
     /// [`CachePolicy::needs_sent_fields`](crate::CachePolicy::needs_sent_fields).
@@ -124,7 +128,8 @@ impl<'a> PolicyExchange<'a> {
         directives: &'a ResponseDirectives,
         data: &'a PolicyData,
     ) -> Self {
-        Self { directives, is_background: false, key, request, response, rules, sent: None, data }
+        let (is_background, received, sent) = (false, response, None);
+        Self { directives, is_background, key, received, request, response, rules, sent, data }
     }
 
     /// What `request` has left.
@@ -136,6 +141,9 @@ impl<'a> PolicyExchange<'a> {
 /// An answer on its way to the client: from storage, from the inner service, or the cache's own.
 #[non_exhaustive]
 pub struct Delivery<'a> {
+    /// The cache's name, as `Cache-Status` has it.
+    pub cache: &'a str,
+    clock: &'a Clock,
     /// The fields of the answer, with `Cache-Status` among them.
     pub headers: &'a mut HeaderMap,
     /// What the cache did.
@@ -147,12 +155,18 @@ pub struct Delivery<'a> {
 
 impl<'a> Delivery<'a> {
     pub(crate) fn new(
+        (cache, clock): (&'a str, &'a Clock),
         status: StatusCode,
         headers: &'a mut HeaderMap,
         outcome: &'a Outcome,
         data: &'a PolicyData,
     ) -> Self {
-        Self { headers, outcome, status, data }
+        Self { cache, clock, headers, outcome, status, data }
+    }
+
+    /// The time now, by the clock of the layer.
+    pub fn now(&self) -> SystemTime {
+        self.clock.now()
     }
 
     /// What `request` has left.

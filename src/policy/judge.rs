@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use http::{HeaderMap, Method, request, response};
 
-use super::{CachePolicy, PolicyData, PolicyExchange, RequestPolicy, Terms};
+use super::{CachePolicy, PolicyData, PolicyExchange, RequestPolicy, ResponseEdits, Terms};
 use crate::entry::key::CacheKey;
 use crate::semantics::cache_control::RequestDirectives;
 use crate::semantics::hint::CacheHint;
@@ -58,6 +58,18 @@ impl Judged<'_> {
         let JudgedRequest { directives, key, now, parts } = self.request;
         let rules = policy.rules(parts, data);
         let mut view = ResponseView::of(response.status, &response.headers, received_at, rules);
+        let mut edits = ResponseEdits::new(&response.headers);
+        let mut exchange = PolicyExchange::new(key, parts, response, rules, &view.directives, data);
+        exchange.is_background = self.is_background;
+        exchange.sent = self.sent;
+        policy.receive(&exchange, &mut edits);
+        let (edits, tags, unstored) = edits.into_parts();
+        let received = response;
+        let edited = edits.as_ref().and_then(|edits| Some(with_headers(response, edits.judged.clone()?)));
+        let response = edited.as_ref().unwrap_or(response);
+        if edited.is_some() {
+            view = ResponseView::of(response.status, &response.headers, received_at, rules);
+        }
         let age = view.initial_age(now, received_at);
         let hint = response.extensions.get::<CacheHint>();
         if let Some(hint) = hint {
@@ -80,14 +92,25 @@ impl Judged<'_> {
         if let Some(hint) = hint {
             hint.add_to_terms(&mut standard);
         }
-        let mut terms = Terms::from_standard(standard, age, self.max_body, view.directives.unstored());
+        standard.add_tags(tags.tags, tags.has_bad_tag);
+        let unstored = view.directives.unstored().chain(&unstored);
+        let mut terms = Terms::from_standard(standard, age, self.max_body, unstored);
+        terms.edits = edits.map(Box::new);
         terms.browser_lifetime = hint.and_then(|hint| hint.browser_lifetime);
         terms.store = self.store.and(terms.store);
         let mut exchange = PolicyExchange::new(key, parts, response, rules, &view.directives, data);
         exchange.is_background = self.is_background;
+        exchange.received = received;
         exchange.sent = self.sent;
         policy.response(&exchange, &mut terms);
         terms.settle(rules);
         (view, terms)
     }
+}
+
+/// The same response with other fields.
+fn with_headers(response: &response::Parts, headers: HeaderMap) -> response::Parts {
+    let mut edited = response.clone();
+    edited.headers = headers;
+    edited
 }

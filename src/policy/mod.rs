@@ -6,6 +6,7 @@ pub mod cloudfront;
 mod combine;
 mod content_limits;
 mod data;
+mod edits;
 pub mod fastly;
 mod from_fn;
 mod hooks;
@@ -15,10 +16,12 @@ mod lifetimes;
 mod pattern;
 mod policies;
 mod report_only;
+mod response_rules;
 mod snapshot;
 mod standard;
 mod status_range;
 mod terms;
+mod vary_rules;
 
 use std::sync::{Arc, LazyLock};
 
@@ -28,9 +31,11 @@ pub use self::admission::Admission;
 pub use self::bypass::Bypass;
 pub use self::combine::{
     Admit, BeforeRequest, CachePolicyExt, MapRequest, MapTerms, OnDeliver, OnForward, When,
+    WithResponseRules, WithVaryRules,
 };
 pub use self::content_limits::ContentLimits;
 pub use self::data::PolicyData;
+pub use self::edits::ResponseEdits;
 pub use self::fastly::Fastly;
 pub use self::from_fn::{FromFn, RequestFn, from_fn, request_fn};
 pub use self::hooks::{Delivery, ForwardReason, PolicyExchange, Reason, RequestAction};
@@ -40,11 +45,13 @@ pub use self::lifetimes::{Lifetime, Lifetimes};
 pub use self::pattern::{Pattern, Selection};
 pub use self::policies::Policies;
 pub use self::report_only::{Report, ReportCounts, ReportOnly};
+pub use self::response_rules::{ResponseRules, TagField};
 pub(crate) use self::snapshot::{CurrentPolicy, RequestPolicy};
 pub use self::standard::StandardPolicy;
 pub use self::status_range::{InvalidStatusRange, StatusRange};
 pub(crate) use self::terms::OfOrigin;
 pub use self::terms::{Terms, VaryRule};
+pub use self::vary_rules::{NormalForm, VaryField, VaryRules};
 use crate::semantics::Rules;
 use crate::store::PurgeTarget;
 
@@ -52,7 +59,8 @@ use crate::store::PurgeTarget;
 /// [`StandardPolicy::default`]: RFC 9111 with a careful reading where credentials are concerned.
 ///
 /// A request meets the hooks in this order: [`request`](CachePolicy::request) for its key; then, unless storage answers it,
-/// [`forward`](CachePolicy::forward) for what the inner service gets to see and [`response`](CachePolicy::response) for how
+/// [`forward`](CachePolicy::forward) for what the inner service gets to see,
+/// [`receive`](CachePolicy::receive) for what the answer says, and [`response`](CachePolicy::response) for how
 /// long the answer is stored; and in any case [`deliver`](CachePolicy::deliver) for what the client gets. One policy decides
 /// about a request from beginning to end, also where [`CacheHandle::set_policy`](crate::CacheHandle::set_policy) replaces it
 /// meanwhile. What `request` puts into `data` is there for the later hooks.
@@ -102,6 +110,12 @@ pub trait CachePolicy: Send + Sync + 'static {
         &RULES
     }
 
+    /// Edits a response before it is judged, for example its `Cache-Control`; [`ResponseRules`] does that by rules. What `response`
+    /// sees is the edited one. Asked where `response` is.
+    fn receive(&self, exchange: &PolicyExchange<'_>, edits: &mut ResponseEdits<'_>) {
+        let _ = (exchange, edits);
+    }
+
     /// Edits the terms under which a response is stored and reused. They come filled in by the rules.
     fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
         let _ = (exchange, terms);
@@ -118,7 +132,7 @@ pub trait CachePolicy: Send + Sync + 'static {
     }
 
     /// Whether all that it does, except for `forward`, is for what is stored: `request` makes the key and edits nothing,
-    /// `response` strips and replaces no field, and `deliver` edits nothing. Then a layer that stores nothing
+    /// `receive` and `response` strip and replace no field, and `deliver` edits nothing. Then a layer that stores nothing
     /// ([`CacheBuilder::tag_only`](crate::CacheBuilder::tag_only)) saves making the key and the terms. It does not ask
     /// `response`, asks `request` only where somebody else wants the key, and may ask `forward` twice where it is inside
     /// itself. Default false, which is right for every policy.
@@ -154,6 +168,10 @@ macro_rules! pointer {
 
             fn rules(&self, request: &request::Parts, data: &PolicyData) -> &Rules {
                 (**self).rules(request, data)
+            }
+
+            fn receive(&self, exchange: &PolicyExchange<'_>, edits: &mut ResponseEdits<'_>) {
+                (**self).receive(exchange, edits);
             }
 
             fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {

@@ -9,7 +9,8 @@ use http::{Method, request};
 use super::data::Chooser;
 use super::key::path_of;
 use super::{
-    CachePolicy, Delivery, ForwardReason, Pattern, PolicyData, PolicyExchange, RequestAction, Terms,
+    CachePolicy, Delivery, ForwardReason, Pattern, PolicyData, PolicyExchange, RequestAction, ResponseEdits,
+    Terms,
 };
 use crate::entry::key::{asked_path, host_of};
 use crate::semantics::Rules;
@@ -169,6 +170,10 @@ impl CachePolicy for Policies {
 
     fn rules(&self, request: &request::Parts, data: &PolicyData) -> &Rules {
         self.of(data).rules(request, data)
+    }
+
+    fn receive(&self, exchange: &PolicyExchange<'_>, edits: &mut ResponseEdits<'_>) {
+        self.of(exchange.data).receive(exchange, edits);
     }
 
     fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {

@@ -10,7 +10,9 @@ use quick_cache::sync::Cache;
 use smallvec::SmallVec;
 
 use super::judge::{Judged, JudgedRequest};
-use super::{CachePolicy, Delivery, ForwardReason, PolicyData, PolicyExchange, RequestAction, Terms};
+use super::{
+    CachePolicy, Delivery, ForwardReason, PolicyData, PolicyExchange, RequestAction, ResponseEdits, Terms,
+};
 use crate::entry::key::{CacheKey, KeyNames};
 use crate::runtime::clock::Clock;
 use crate::semantics::cache_control::RequestDirectives;
@@ -241,9 +243,13 @@ impl<P: CachePolicy, C: CachePolicy> CachePolicy for ReportOnly<P, C> {
         self.policy.rules(request, data)
     }
 
+    fn receive(&self, exchange: &PolicyExchange<'_>, edits: &mut ResponseEdits<'_>) {
+        self.policy.receive(exchange, edits);
+    }
+
     fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
         if let Some(would) = exchange.data().and_then(|asked: &Asked| asked.find(&self.report)) {
-            self.judge(would, exchange.response, exchange.is_background, terms.max_body);
+            self.judge(would, exchange.received, exchange.is_background, terms.max_body);
         }
         self.policy.response(exchange, terms);
     }

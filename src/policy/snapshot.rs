@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::{Bypass, CachePolicy, Delivery, ForwardReason, PolicyData, RequestAction};
 use crate::entry::key;
+use crate::runtime::clock::Clock;
 use crate::semantics::Rules;
 use crate::semantics::cache_status::Outcome;
 use crate::semantics::reuse::Forward;
@@ -125,7 +126,13 @@ impl RequestPolicy {
     }
 
     #[inline]
-    pub(crate) fn deliver(&self, status: StatusCode, headers: &mut HeaderMap, outcome: &Outcome) {
-        self.hooks.deliver(&mut Delivery::new(status, headers, outcome, &self.data));
+    pub(crate) fn deliver(
+        &self,
+        (cache, clock): (&str, &Clock),
+        status: StatusCode,
+        headers: &mut HeaderMap,
+        outcome: &Outcome,
+    ) {
+        self.hooks.deliver(&mut Delivery::new((cache, clock), status, headers, outcome, &self.data));
     }
 }

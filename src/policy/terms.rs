@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::header::{self, HeaderMap};
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use super::edits::Edits;
 use super::{Admission, Reason};
 use crate::semantics::browser;
 use crate::semantics::freshness::LifetimeSource;
@@ -38,10 +39,15 @@ pub struct Terms {
     /// origin: see [`groups::scoped`]. A response with more than
     /// [`Terms::MAX_GROUPS`] groups, or more than [`Terms::MAX_GROUP_BYTES`] bytes of names, is not stored.
     pub groups: Vec<Box<str>>,
+    /// What the policy has changed of it before it was judged.
+    pub(crate) edits: Option<Box<Edits>>,
     /// How long it is fresh, counted from its origin (RFC 9111 4.2.1).
     pub lifetime: Duration,
     /// The most bytes of content that are stored.
     pub max_body: u64,
+    /// The most variants of its key that are stored while they are fresh; `None` for as many as the store has room for. The
+    /// response is not stored where it would be one more: what is there already is not driven out.
+    pub max_variants: Option<usize>,
     /// The fewest bytes of content that are stored.
     pub min_body: u64,
     /// Never served stale.
@@ -100,8 +106,10 @@ impl Terms {
             firm: standard.firm,
             groups: standard.groups,
             initial_age,
+            edits: None,
             lifetime: standard.lifetime,
             max_body,
+            max_variants: None,
             min_body: 0,
             must_revalidate: standard.must_revalidate,
             no_cache: standard.no_cache,
@@ -137,6 +145,12 @@ impl Terms {
         targets: &[HeaderName],
         of_origin: &mut OfOrigin,
     ) -> bool {
+        for (name, value) in self.edits.iter().flat_map(|edits| &edits.for_clients) {
+            match value {
+                None => _ = of_origin.take(headers, name),
+                Some(value) => of_origin.replace(headers, name, value.clone()),
+            }
+        }
         for name in &self.strip {
             of_origin.take(headers, name);
         }
@@ -162,6 +176,11 @@ impl Terms {
             of_origin.take(headers, name);
         }
         true
+    }
+
+    /// Whether no client gets a field.
+    pub(crate) fn takes(&self, name: &HeaderName) -> bool {
+        self.strip.contains(name) || self.edits.as_ref().is_some_and(|edits| edits.removes(name))
     }
 
     /// How old the response was on its arrival (RFC 9111 4.2.3), or counts as ([`Terms::age`]).
@@ -205,8 +224,11 @@ impl OfOrigin {
             return false;
         };
         let (name, values) = field.remove_entry_mult();
-        for value in values {
-            self.fields.append(&name, value);
+        // What nobody gets is not stored either: it says nothing of the response that would count later.
+        if name != header::SET_COOKIE {
+            for value in values {
+                self.fields.append(&name, value);
+            }
         }
         true
     }
@@ -226,8 +248,31 @@ pub enum VaryRule {
     /// Those that its `Vary` names (RFC 9111 4.1).
     #[default]
     AsSent,
+    /// Those that its `Vary` names, except these.
+    Except(Vec<HeaderName>),
     /// None: every request with the same key gets it.
     Ignore,
     /// Those that its `Vary` names, as far as they are listed.
     Only(Vec<HeaderName>),
+}
+
+impl VaryRule {
+    /// The same without a field.
+    #[must_use]
+    pub(super) fn without(self, name: &HeaderName) -> Self {
+        match self {
+            Self::AsSent => Self::Except(vec![name.clone()]),
+            Self::Except(mut names) => {
+                if !names.contains(name) {
+                    names.push(name.clone());
+                }
+                Self::Except(names)
+            }
+            Self::Ignore => Self::Ignore,
+            Self::Only(mut names) => {
+                names.retain(|own| own != name);
+                Self::Only(names)
+            }
+        }
+    }
 }

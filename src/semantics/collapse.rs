@@ -35,13 +35,21 @@ impl NotShareable {
             NotStored::DrawnError | NotStored::LongFields | NotStored::NoRoom => {
                 Self::Chance { says_so: false }
             }
-            NotStored::Hint | NotStored::NoStore | NotStored::Private | NotStored::Vary
+            NotStored::Hint
+            | NotStored::NoStore
+            | NotStored::Private
+            | NotStored::Vary
+            | NotStored::VaryBypass
                 if status.is_success() =>
             {
                 Self::Response
             }
             // Other answers are believed when they come twice, and errors only if they speak of the target.
-            NotStored::Hint | NotStored::NoStore | NotStored::Private | NotStored::Vary => {
+            NotStored::Hint
+            | NotStored::NoStore
+            | NotStored::Private
+            | NotStored::Vary
+            | NotStored::VaryBypass => {
                 let of_target = matches!(status.as_u16(), 404 | 410 | 414 | 451);
                 Self::Chance { says_so: !is_error(status) || of_target }
             }

@@ -77,8 +77,12 @@ pub enum NotStored {
     Type,
     /// The path looks like that of a static file, and the content is of another type ([`Rules::deception_guard`]).
     TypeMismatch,
+    /// There are as many fresh variants under the key as the policy allows.
+    Variants,
     /// `Vary: *`, or a `Vary` that can't be read.
     Vary,
+    /// `Vary` names a field for which the policy stores nothing.
+    VaryBypass,
     /// The policy gives responses like this one no lifetime.
     ZeroLifetime,
 }
@@ -105,6 +109,7 @@ impl NotStored {
             | Self::Type
             | Self::TypeMismatch
             | Self::Vary
+            | Self::VaryBypass
             | Self::ZeroLifetime => true,
             Self::Admission
             | Self::DrawnError
@@ -121,7 +126,8 @@ impl NotStored {
             | Self::SwitchedOff
             | Self::TooLarge
             | Self::TooSmall
-            | Self::TransferCoding => false,
+            | Self::TransferCoding
+            | Self::Variants => false,
         }
     }
 
@@ -197,7 +203,9 @@ impl NotStored {
             Self::TransferCoding => "transfer-coding",
             Self::Type => "content-type",
             Self::TypeMismatch => "type-mismatch",
+            Self::Variants => "too-many-variants",
             Self::Vary => "vary",
+            Self::VaryBypass => "vary-bypass",
             Self::ZeroLifetime => "zero-lifetime",
         }
     }
@@ -216,7 +224,7 @@ pub(crate) enum Effect {
     Withdraw,
 }
 
-/// What [`admit`] examines.
+/// An exchange, as the rules about storing examine it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exchange<'a> {
     /// The method of the request as sent.

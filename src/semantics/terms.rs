@@ -149,6 +149,17 @@ impl StandardTerms {
     }
 }
 
+impl StandardTerms {
+    /// Adds tags of a hint or of a policy. One by which nobody could purge it forbids storing.
+    pub(crate) fn add_tags(&mut self, tags: impl IntoIterator<Item = Box<str>>, has_bad_tag: bool) {
+        if has_bad_tag {
+            self.firm = self.firm.and(Err(NotStored::Tag));
+            self.store = self.store.and(Err(NotStored::Tag));
+        }
+        self.groups.extend(tags.into_iter().filter(|tag| groups::is_tag(tag)));
+    }
+}
+
 /// The terms of reuse, as the policy has left them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FinalTerms {

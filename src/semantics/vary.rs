@@ -56,12 +56,22 @@ impl Selecting {
     /// [`NeverMatches`] if `Vary` contains `*` (RFC 9111 4.1) or something that is not a field name, and if the
     /// request's selecting fields are too long.
     pub fn of(response: &HeaderMap, request: &HeaderMap, rules: &Rules) -> Result<Self, NeverMatches> {
+        Self::of_those(|_| true, response, request, rules)
+    }
+
+    /// By the fields that `Vary` names and that `selects` accepts.
+    fn of_those(
+        selects: impl Fn(&HeaderName) -> bool,
+        response: &HeaderMap,
+        request: &HeaderMap,
+        rules: &Rules,
+    ) -> Result<Self, NeverMatches> {
         let mut names = SmallVec::<[HeaderName; 4]>::new();
         for member in list(response, &header::VARY) {
             match HeaderName::from_bytes(member) {
                 Ok(name) if name == "*" => return Err(NeverMatches::Vary), // `*` is a token, so a name
                 // A field that the origin never sees does not select.
-                Ok(name) if rules.unkeyed.strips(&name) => {}
+                Ok(name) if rules.unkeyed.strips(&name) || !selects(&name) => {}
                 Ok(name) => names.push(name),
                 Err(_) => return Err(NeverMatches::Vary),
             }
@@ -113,6 +123,20 @@ impl Selecting {
         let is_named = |name: &&HeaderName| named.iter().any(|line| line == name.as_str().as_bytes());
         let selects = |name: &&HeaderName| is_named(name) && !rules.unkeyed.strips(name);
         Self::by(listed.iter().filter(selects).cloned().collect(), response, request, rules)
+    }
+
+    /// [`Selecting::of`] those fields that `Vary` names and that are not listed here.
+    ///
+    /// # Errors
+    ///
+    /// [`NeverMatches`], as there.
+    pub(crate) fn of_all_but(
+        unlisted: &[HeaderName],
+        response: &HeaderMap,
+        request: &HeaderMap,
+        rules: &Rules,
+    ) -> Result<Self, NeverMatches> {
+        Self::of_those(|name| !unlisted.contains(name), response, request, rules)
     }
 
     /// The same selecting fields, and one more field of the request.

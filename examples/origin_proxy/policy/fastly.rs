@@ -1,13 +1,9 @@
 //! The profile `fastly`.
 
 use http::header::HeaderName;
-use http::request;
-use larder::policy::PolicyData;
 use larder::policy::{Fastly, KeyRules};
-use larder::semantics::Rules;
 use larder::semantics::unkeyed::UnkeyedFields;
-use larder::store::PurgeTarget;
-use larder::{CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyExchange, RequestAction, Terms};
+use larder::{CachePolicy, CachePolicyExt};
 
 use crate::policy::rows::{Base, set};
 use crate::policy::section::Section;
@@ -26,14 +22,19 @@ pub struct FastlyBase {
 pub fn base() -> FastlyBase {
     let mut unkeyed = UnkeyedFields::default();
     unkeyed.strip(true);
-    FastlyBase { key: KeyRules::new(), policy: Fastly::new(), terms: TermRules::default(), unkeyed }
+    FastlyBase {
+        key: KeyRules::new().any_scheme(),
+        policy: Fastly::new(),
+        terms: TermRules::default(),
+        unkeyed,
+    }
 }
 
 impl Base for FastlyBase {
     fn changed(mut self, section: &Section) -> Self {
         let policy = set(self.policy, section.brotli, Fastly::brotli);
         let policy = set(policy, section.cacheable.clone(), |policy, list| {
-            policy.cacheable(list.0.into_iter().map(|status| status.0))
+            list.0.into_iter().fold(policy, |policy, status| policy.cacheable(status.0))
         });
         let policy = set(policy, section.cacheable_redirects, |policy, _| policy.cacheable_redirects());
         let policy = set(policy, section.cacheable_success, |policy, _| policy.cacheable_success());
@@ -45,7 +46,7 @@ impl Base for FastlyBase {
         let policy = set(policy, section.no_store_counts, Fastly::no_store_counts);
         let policy = set(policy, section.pass_for, |policy, time| policy.pass_for(time.0));
         let policy = set(policy, section.serve_stale, |policy, time| policy.serve_stale(time.0));
-        let policy = set(policy, section.share_with_credentials, Fastly::share_with_credentials);
+        let policy = set(policy, section.share_credentials, Fastly::share_credentials);
         let policy = set(policy, section.short_errors, |policy, errors| {
             policy.short_errors(errors.lifetime.0, errors.stale.0)
         });
@@ -76,41 +77,9 @@ impl Base for FastlyBase {
 
     fn policy(self) -> Box<dyn CachePolicy> {
         let Self { key, policy, terms, unkeyed } = self;
-        let policy = terms.over(Keyed { key, policy });
+        let policy = terms.over(policy.key(key));
         Box::new(
             policy.before_request(move |request, _| unkeyed.remove(&request.method, &mut request.headers)),
         )
-    }
-}
-
-/// A policy with keys by rules.
-struct Keyed {
-    key: KeyRules,
-    policy: Fastly,
-}
-
-impl CachePolicy for Keyed {
-    fn request(&self, request: &mut request::Parts, _: &mut PolicyData) -> RequestAction {
-        self.key.key(request)
-    }
-
-    fn rules(&self, request: &request::Parts, data: &PolicyData) -> &Rules {
-        self.policy.rules(request, data)
-    }
-
-    fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
-        self.policy.response(exchange, terms);
-    }
-
-    fn forward(&self, request: &mut request::Parts, reason: &ForwardReason<'_>) {
-        self.policy.forward(request, reason);
-    }
-
-    fn deliver(&self, delivery: &mut Delivery<'_>) {
-        self.policy.deliver(delivery);
-    }
-
-    fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
-        self.key.spellings(target)
     }
 }

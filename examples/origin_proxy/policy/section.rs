@@ -96,13 +96,12 @@ pub struct Section {
     pub must_revalidate_counts: Option<bool>,
     pub no_store_counts: Option<bool>,
     pub serve_stale: Option<Time>,
-    pub share_with_credentials: Option<bool>,
     pub short_errors: Option<ShortErrors>,
     pub tag_fields: Option<List<TagFieldName>>,
 }
 
 /// The keys that only some profiles have.
-pub const OF_PROFILES: [(&[Profile], &[&str]); 4] = [
+pub const OF_PROFILES: [(&[Profile], &[&str]); 5] = [
     (
         &[Profile::CloudFront],
         &[
@@ -112,10 +111,10 @@ pub const OF_PROFILES: [(&[Profile], &[&str]); 4] = [
             "error_caching_min_ttl",
             "ignore_vary",
             "origin_request_policy",
-            "share_credentials",
             "signed",
         ],
     ),
+    (&[Profile::CloudFront, Profile::Fastly], &["share_credentials"]),
     (
         &[Profile::Default, Profile::Fastly, Profile::Rfc9111],
         &[
@@ -174,7 +173,6 @@ pub const OF_PROFILES: [(&[Profile], &[&str]); 4] = [
             "must_revalidate_counts",
             "no_store_counts",
             "serve_stale",
-            "share_with_credentials",
             "short_errors",
             "tag_fields",
         ],

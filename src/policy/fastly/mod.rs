@@ -26,50 +26,73 @@
 //! | hit-for-pass for the TTL, from 2 minutes to an hour | the same; [`Fastly::pass_for`] |
 //! | `beresp.ttl = 1s; beresp.grace = 5s` for a 503 | [`Fastly::short_errors`] |
 //! | `Accept-Encoding` is normalised to one coding or none | the same; [`Fastly::brotli`], [`Fastly::codings`] |
+//! | the key: URL and host, without the scheme; `querystring.sort` and its like | the same; [`Fastly::key`] |
 //! | `Surrogate-Key` | the tags of a response, of which what exceeds the limits does not count; [`Fastly::tag_fields`], [`Fastly::excess_tags`] |
+//!
+//! | `Surrogate-Control` and `Surrogate-Key` reach the next cache (`Fastly-FF`), and no client | the same, where the next cache is a [`TrustedPeer`]: [`Fastly::peer_token`], [`Fastly::peers`] |
+//! | `Fastly-Debug` | the same, with a secret: [`Fastly::debug_token`] |
+//!
+//! Fields for caches never reach a client, whatever is answered: hits, misses, passes, errors, 304s. Where it matters what a
+//! status, a path or a content type is, change the terms by [`CachePolicyExt::map_terms`](crate::CachePolicyExt::map_terms),
+//! or give paths their own policy by [`Policies`](crate::policy::Policies).
 //!
 //! # Where it is more careful
 //!
 //! - What belongs to one person is not shared (RFC 9111 3.5): an answer to a request with `Authorization` or `Cookie` is kept
 //!   only if it says `public` or `s-maxage`, and for cookies `Surrogate-Control: max-age` is enough. Fastly looks at
-//!   neither; so does [`Fastly::share_with_credentials`].
+//!   neither; so does [`Fastly::share_credentials`].
 //! - `no-store` (or `private`) in `Surrogate-Control` keeps a response from being stored. What Fastly does is not documented.
 //! - `private="set-cookie"` passes, as in the boilerplate, whose pattern matches any `private`.
 //! - A malformed `Cache-Control` keeps a response from being stored, since nobody can say what it forbids.
 //! - A targeted field (RFC 9213), by default `CDN-Cache-Control`, counts after `Surrogate-Control` and before `Cache-Control`;
 //!   Fastly does not document it. [`Fastly::targets`] with no names lets none count.
+//! - A client says nothing in Fastly's name: `Fastly-FF`, `Fastly-Client-IP` and whatever else begins with `Fastly-` is removed
+//!   from requests that no peer has sent.
+//! - A redirect of a URI to itself under another scheme is not stored as long as `http` and `https` share a key.
+//! - Content whose type does not fit the extension of its path is not stored: [`Fastly::deception_guard`].
 //! - An error never replaces a good response that is stored (F15), and `no-store` of a request is obeyed.
 
+mod caller;
+mod debug;
 mod surrogate;
 mod tags;
 mod terms;
 
-use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::HeaderName;
-use http::{StatusCode, request};
+use http::request;
 
+pub use self::caller::TrustedPeer;
+use self::caller::{Caller, Recognised, Token};
+use self::debug::{FASTLY_DEBUG, KeyDigest};
 use self::surrogate::SURROGATE_CONTROL;
 use self::tags::SURROGATE_KEY;
 pub use self::tags::{ExcessTags, TagField};
-use super::{CachePolicy, Delivery, ForwardReason, PolicyData, PolicyExchange, RequestAction, Terms};
+use super::{
+    CachePolicy, Delivery, ForwardReason, KeyRules, PolicyData, PolicyExchange, RequestAction, StatusRange,
+    Terms,
+};
 use crate::semantics::Rules;
 use crate::semantics::accept::Codings;
+use crate::store::PurgeTarget;
 
 /// What a Fastly service does; see the [module](self) for the terms, and for where it is more careful.
 #[derive(Clone, Debug)]
 pub struct Fastly {
-    cacheable: Vec<RangeInclusive<u16>>,
+    cacheable: Vec<StatusRange>,
     default_ttl: Duration,
     errors: Option<ShortErrors>,
     excess_tags: ExcessTags,
+    key: KeyRules,
     must_revalidate_counts: bool,
     no_store_counts: bool,
     /// `None` for the lifetime, within Fastly's bounds.
     pass_for: Option<Duration>,
+    recognised: Recognised,
     rules: Rules,
-    shares_with_credentials: bool,
+    shares_credentials: bool,
     tag_fields: Vec<TagField>,
 }
 
@@ -94,11 +117,13 @@ impl Default for Fastly {
             default_ttl: Duration::from_secs(3_600),
             errors: None,
             excess_tags: ExcessTags::default(),
+            key: KeyRules::new().any_scheme(),
             must_revalidate_counts: true,
             no_store_counts: true,
             pass_for: None,
+            recognised: Recognised::default(),
             rules,
-            shares_with_credentials: false,
+            shares_credentials: false,
             tag_fields: vec![TagField::spaced(SURROGATE_KEY)],
         }
     }
@@ -145,32 +170,41 @@ impl Fastly {
     /// 302, 404, 410.
     ///
     /// ```
-    /// use http::StatusCode;
     /// use larder::policy::Fastly;
-    /// let policy = Fastly::new().cacheable([StatusCode::FORBIDDEN, StatusCode::GONE]);
+    /// let policy = Fastly::new().cacheable(403).cacheable(500..=503);
     /// # let _ = policy;
     /// ```
     #[must_use]
-    pub fn cacheable(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
-        self.cacheable.extend(statuses.into_iter().map(|status| status.as_u16()..=status.as_u16()));
-        self
-    }
-
-    /// Keeps every 2xx, too; a 206 is not.
-    #[must_use]
-    pub fn cacheable_success(mut self) -> Self {
-        self.cacheable.push(200..=299);
+    pub fn cacheable(mut self, statuses: impl Into<StatusRange>) -> Self {
+        self.cacheable.push(statuses.into());
         self
     }
 
     /// Keeps 303, 307 and 308, too.
     #[must_use]
     pub fn cacheable_redirects(self) -> Self {
-        self.cacheable([
-            StatusCode::SEE_OTHER,
-            StatusCode::TEMPORARY_REDIRECT,
-            StatusCode::PERMANENT_REDIRECT,
-        ])
+        self.cacheable(303).cacheable(307..=308)
+    }
+
+    /// Keeps every 2xx, too, except for 206.
+    #[must_use]
+    pub fn cacheable_success(self) -> Self {
+        self.cacheable(200..=299)
+    }
+
+    /// Recognises who looks for a fault, by this secret in `Fastly-Debug`; default nobody. At Fastly, anybody who sends the
+    /// field gets to know what is told here:
+    ///
+    /// | field | form |
+    /// |---|---|
+    /// | `Fastly-Debug-Path` | `(D larder 1790000060) (F larder 1790000000)`: delivered and fetched, with the cache's name and the time |
+    /// | `Fastly-Debug-TTL` | `(H larder 299.000 - 12)`: a hit, the lifetime left in seconds, `-` for the time left to stand in for an error, the age; `(M larder - - -)` where it is none |
+    /// | `Fastly-Debug-Digest` | BLAKE3 of the key in hexadecimal digits (feature `blake3`) |
+    /// | `Surrogate-Control`, `Surrogate-Key` | as the origin has sent them |
+    #[must_use]
+    pub fn debug_token(mut self, secret: &str) -> Self {
+        self.recognised.debug = Some(Token::new(FASTLY_DEBUG, secret));
+        self
     }
 
     /// Whether a response is refused that web cache deception may be behind; default true, which Fastly does not do.
@@ -193,6 +227,23 @@ impl Fastly {
     #[must_use]
     pub fn excess_tags(mut self, excess: ExcessTags) -> Self {
         self.excess_tags = excess;
+        self
+    }
+
+    /// What the key is made of; default the URI without its scheme, so that `http` and `https` share what is stored. With the
+    /// default, a redirect of a URI to itself under another scheme is not stored (`scheme-redirect`), since it would be sent to
+    /// those who have followed it.
+    ///
+    /// ```
+    /// use larder::policy::{Fastly, KeyRules, QueryRules};
+    /// // `querystring.sort`, `querystring.clean`, `querystring.regfilter("^(utm_|fbclid)")`, with the scheme.
+    /// let query = QueryRules::all().sorted().cleaned().ignore(["utm_*", "fbclid"]);
+    /// let policy = Fastly::new().key(KeyRules::new().query(query));
+    /// # let _ = policy;
+    /// ```
+    #[must_use]
+    pub fn key(mut self, rules: KeyRules) -> Self {
+        self.key = rules;
         self
     }
 
@@ -220,6 +271,35 @@ impl Fastly {
         self
     }
 
+    /// Recognises other caches of the same owner by a secret in a request field; default none. A request with a
+    /// [`TrustedPeer`] among its extensions is one of theirs as well. Peers get `Surrogate-Control` and the fields with tags,
+    /// and what they say in `Fastly-FF`, `Fastly-Client-IP` and their like reaches the inner service; from anybody else it does
+    /// not. The secret itself never does.
+    ///
+    /// ```
+    /// use http::HeaderName;
+    /// use larder::policy::Fastly;
+    /// # let secret = "from the configuration";
+    /// let policy = Fastly::new().peer_token(HeaderName::from_static("x-peer"), secret);
+    /// # let _ = policy;
+    /// ```
+    #[must_use]
+    pub fn peer_token(mut self, field: HeaderName, secret: &str) -> Self {
+        self.recognised.peer = Some(Token::new(field, secret));
+        self
+    }
+
+    /// Recognises other caches of the same owner by what a closure finds in a request, such as an address that a proxy
+    /// protocol has left; see [`Fastly::peer_token`]. What a client can send must not be enough.
+    #[must_use]
+    pub fn peers<F>(mut self, is_peer: F) -> Self
+    where
+        F: Fn(&request::Parts) -> bool + Send + Sync + 'static,
+    {
+        self.recognised.peers = Some(Arc::new(is_peer));
+        self
+    }
+
     /// How long past its lifetime a response stands in for a server error, or for an origin that can't be reached, where the
     /// response does not say; default zero. The console's "serve stale" is 43,200 s.
     #[must_use]
@@ -233,8 +313,8 @@ impl Fastly {
     /// Then a page that one user has asked for is everybody's, unless it says `private`, or has `Set-Cookie`, or its key or
     /// `Vary` tells users apart.
     #[must_use]
-    pub fn share_with_credentials(mut self, on: bool) -> Self {
-        self.shares_with_credentials = on;
+    pub fn share_credentials(mut self, on: bool) -> Self {
+        self.shares_credentials = on;
         self
     }
 
@@ -284,8 +364,16 @@ impl Fastly {
 }
 
 impl CachePolicy for Fastly {
-    fn request(&self, request: &mut request::Parts, _: &mut PolicyData) -> RequestAction {
-        RequestAction::of(request)
+    fn request(&self, request: &mut request::Parts, data: &mut PolicyData) -> RequestAction {
+        let caller = self.recognised.recognise(request);
+        let action = self.key.key(request);
+        if caller != Caller::default() {
+            data.insert(caller);
+            if let (RequestAction::Cache(key), true) = (&action, caller.is_debugging) {
+                data.insert(KeyDigest::of(key));
+            }
+        }
+        action
     }
 
     fn rules(&self, _: &request::Parts, _: &PolicyData) -> &Rules {
@@ -301,8 +389,18 @@ impl CachePolicy for Fastly {
     }
 
     fn deliver(&self, delivery: &mut Delivery<'_>) {
-        for name in self.caches_only() {
-            delivery.headers.remove(name);
+        match delivery.data::<Caller>() {
+            None => {
+                for name in self.caches_only() {
+                    delivery.headers.remove(name);
+                }
+            }
+            Some(caller) if caller.is_debugging => debug::add(delivery, delivery.data()),
+            Some(_) => {}
         }
+    }
+
+    fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
+        self.key.spellings(target)
     }
 }

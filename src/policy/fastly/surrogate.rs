@@ -50,11 +50,6 @@ impl SurrogateControl {
         control.stale_while_revalidate = control.stale_while_revalidate.or(window);
         control
     }
-
-    /// Whether it says how long a stale response is of use.
-    pub(super) fn has_window(&self) -> bool {
-        self.stale_if_error.is_some() || self.stale_while_revalidate.is_some()
-    }
 }
 
 fn unquoted(argument: &[u8]) -> &[u8] {

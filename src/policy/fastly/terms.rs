@@ -1,42 +1,61 @@
 //! How long a response is kept, or why not: the rules of `vcl_fetch`.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use http::{StatusCode, header};
+use http::{StatusCode, Uri, header};
 
 use super::surrogate::SurrogateControl;
 use super::tags::{ExcessTags, Tags};
 use super::{Fastly, ShortErrors};
+use crate::entry::key::host_of;
 use crate::policy::{PolicyExchange, Terms};
 use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::freshness::LifetimeSource;
-use crate::semantics::groups::{self, CACHE_GROUPS};
+use crate::semantics::hint::CacheHint;
 use crate::semantics::status::is_server_error;
 use crate::semantics::storing::{self, NotStored};
-use crate::semantics::{CredentialKinds, Credentials, targeted};
+use crate::semantics::{CredentialKinds, Credentials};
 
 /// How long hit-for-pass lasts, at least and at most.
 const PASS_FOR: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(3_600));
 
-/// What of a response is for caches.
-struct Reading {
+/// What a response says of caches.
+struct Reading<'a> {
     /// `Cache-Control`.
-    plain: ResponseDirectives,
+    plain: Cow<'a, ResponseDirectives>,
+    /// The hint says how long it is kept, in place of all fields.
+    has_lifetime: bool,
+    /// Its handler's.
+    hint: Option<&'a CacheHint>,
+    /// The hint says that it is everybody's.
+    is_public: bool,
     surrogate: SurrogateControl,
-    /// A targeted field (RFC 9213), or `Cache-Control` once more.
-    targeted: ResponseDirectives,
+    /// A targeted field (RFC 9213), or `Cache-Control` once more; as the hint has it.
+    targeted: &'a ResponseDirectives,
+}
+
+impl<'a> Reading<'a> {
+    fn of(exchange: &PolicyExchange<'a>, source: LifetimeSource) -> Self {
+        let (headers, targeted) = (&exchange.response.headers, exchange.directives);
+        let hint = exchange.response.extensions.get::<CacheHint>();
+        let plain = if hint.is_some() || targeted.targeted {
+            Cow::Owned(ResponseDirectives::of(headers))
+        } else {
+            Cow::Borrowed(targeted)
+        };
+        let is_public = hint.is_some_and(|hint| hint.is_public);
+        let (has_lifetime, surrogate) = (source == LifetimeSource::Hint, SurrogateControl::of(headers));
+        Self { plain, is_public, has_lifetime, hint, surrogate, targeted }
+    }
 }
 
 impl Fastly {
     /// Makes terms of what the rules have found.
     pub(super) fn set_terms(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
-        let (headers, status) = (&exchange.response.headers, exchange.response.status);
-        let reading = Reading {
-            plain: ResponseDirectives::of(headers),
-            surrogate: SurrogateControl::of(headers),
-            targeted: targeted::directives(headers, &self.rules.targets),
-        };
-        self.set_lifetime(&reading, status, terms);
+        let headers = &exchange.response.headers;
+        let reading = Reading::of(exchange, terms.source);
+        self.set_lifetime(&reading, exchange.response.status, terms);
         self.set_shared(&reading, terms);
         terms.store = self.admit(&reading, exchange, terms);
         let tags = Tags::of(headers, &self.tag_fields, Terms::MAX_GROUPS.saturating_sub(terms.groups.len()));
@@ -44,11 +63,14 @@ impl Fastly {
         if tags.has_excess && self.excess_tags == ExcessTags::Refuse {
             terms.store = terms.store.and(Err(NotStored::Groups));
         }
+        if terms.store.is_ok() && self.key.shares_schemes() && is_to_another_scheme(exchange) {
+            terms.refuse("scheme-redirect");
+        }
     }
 
-    fn set_lifetime(&self, reading: &Reading, status: StatusCode, terms: &mut Terms) {
-        let Reading { plain, surrogate, targeted } = reading;
-        if let Some(lifetime) = surrogate.max_age {
+    fn set_lifetime(&self, reading: &Reading<'_>, status: StatusCode, terms: &mut Terms) {
+        let Reading { plain, surrogate, targeted, .. } = reading;
+        if let (Some(lifetime), false) = (surrogate.max_age, reading.has_lifetime) {
             (terms.lifetime, terms.source) = (lifetime, LifetimeSource::Targeted);
         }
         let is_explicit = terms.source.is_explicit();
@@ -61,27 +83,36 @@ impl Fastly {
         // What is meant for browsers does not count here.
         terms.no_cache = targeted.targeted && targeted.no_cache;
         let says_so = plain.must_revalidate || plain.proxy_revalidate;
-        let forbids_stale =
-            if targeted.targeted { terms.must_revalidate } else { self.must_revalidate_counts && says_so };
-        terms.must_revalidate = forbids_stale && !surrogate.has_window();
-        if forbids_stale {
-            (terms.stale_while_revalidate, terms.stale_if_error) =
-                (Some(Duration::ZERO), Some(Duration::ZERO));
-        }
-        terms.stale_while_revalidate = surrogate.stale_while_revalidate.or(terms.stale_while_revalidate);
-        terms.stale_if_error = surrogate.stale_if_error.or(terms.stale_if_error);
-        if let Some(errors) = self.short_error(status) {
+        let forbids_stale = if targeted.targeted || reading.has_lifetime {
+            terms.must_revalidate
+        } else {
+            self.must_revalidate_counts && says_so
+        };
+        let [of_surrogate, of_hint] = [
+            (surrogate.stale_while_revalidate, surrogate.stale_if_error),
+            reading.hint.map_or((None, None), |hint| (hint.stale_while_revalidate, hint.stale_if_error)),
+        ];
+        let said = (of_hint.0.or(of_surrogate.0), of_hint.1.or(of_surrogate.1));
+        terms.must_revalidate = forbids_stale && said == (None, None);
+        let otherwise = if forbids_stale {
+            (Some(Duration::ZERO), Some(Duration::ZERO))
+        } else {
+            (terms.stale_while_revalidate, terms.stale_if_error)
+        };
+        terms.stale_while_revalidate = said.0.or(otherwise.0);
+        terms.stale_if_error = said.1.or(otherwise.1);
+        if let (Some(errors), false) = (self.short_error(status), reading.has_lifetime) {
             terms.lifetime = errors.lifetime;
             (terms.stale_while_revalidate, terms.stale_if_error) = (Some(errors.stale), Some(errors.stale));
             (terms.no_cache, terms.must_revalidate) = (false, false);
         }
     }
 
-    fn set_shared(&self, reading: &Reading, terms: &mut Terms) {
-        terms.shared = if self.shares_with_credentials {
+    fn set_shared(&self, reading: &Reading<'_>, terms: &mut Terms) {
+        terms.shared = if self.shares_credentials {
             CredentialKinds::ALL
         } else {
-            let shared = storing::shared_with(&reading.targeted, Credentials::Explicit);
+            let shared = storing::shared_with(reading.targeted, Credentials::Explicit);
             // As in a targeted field: a lifetime that is meant for shared caches alone.
             CredentialKinds { cookie: shared.cookie || reading.surrogate.max_age.is_some(), ..shared }
         };
@@ -90,33 +121,35 @@ impl Fastly {
     /// Whether the response is kept, in the order of Fastly's checks.
     fn admit(
         &self,
-        reading: &Reading,
+        reading: &Reading<'_>,
         exchange: &PolicyExchange<'_>,
         terms: &Terms,
     ) -> Result<(), NotStored> {
         use NotStored as Not;
+        terms.firm?;
         match terms.store {
             // These are decided here.
             Ok(())
-            | Err(Not::Authorization | Not::Cookie | Not::DrawnError | Not::NoStore | Not::NotUnderstood)
+            | Err(Not::Authorization | Not::Cookie | Not::DrawnError | Not::NoStore)
             | Err(Not::Private | Not::SetCookie | Not::Status) => {}
-            Err(reason) => return Err(reason),
+            store => return store,
         }
-        let Reading { plain, surrogate, targeted } = reading;
+        let Reading { plain, surrogate, targeted, .. } = reading;
         let (headers, status) = (&exchange.response.headers, exchange.response.status);
-        if [plain, targeted].iter().any(|says| says.private || !says.private_fields.is_empty()) {
+        let is_private = |says: &ResponseDirectives| says.private || !says.private_fields.is_empty();
+        if !reading.is_public && (is_private(plain) || is_private(targeted)) {
             return Err(Not::Private);
         }
-        if (plain.no_store && self.no_store_counts) || (targeted.targeted && targeted.no_store) {
+        let is_unstored = (plain.no_store && self.no_store_counts)
+            || (targeted.targeted && targeted.no_store)
+            || surrogate.no_store;
+        if is_unstored && !reading.has_lifetime {
             return Err(Not::NoStore);
         }
-        if surrogate.no_store {
-            return Err(Not::NoStore);
-        }
-        if headers.contains_key(header::SET_COOKIE) {
+        if headers.contains_key(header::SET_COOKIE) && !reading.is_public {
             return Err(Not::SetCookie);
         }
-        if !self.is_cacheable(status) && self.short_error(status).is_none() {
+        if !self.is_cacheable(status) && self.short_error(status).is_none() && !reading.has_lifetime {
             return Err(Not::Status);
         }
         let request = &exchange.request.headers;
@@ -128,20 +161,33 @@ impl Fastly {
         if unshared.cookie {
             return Err(Not::Cookie);
         }
-        // The rules look at these only where they find no other reason.
-        groups::of(headers, &CACHE_GROUPS).map(drop).map_err(|_| Not::Groups)
+        Ok(())
     }
 
-    /// Whether a status is kept without being asked for.
+    /// Whether a status is kept without a word of the handler.
     fn is_cacheable(&self, status: StatusCode) -> bool {
         matches!(status.as_u16(), 200 | 203 | 300 | 301 | 302 | 404 | 410)
-            || self.cacheable.iter().any(|range| range.contains(&status.as_u16()))
+            || self.cacheable.iter().any(|range| range.contains(status))
     }
 
     /// How long an error with this status is kept that would not be otherwise.
     fn short_error(&self, status: StatusCode) -> Option<ShortErrors> {
         self.errors.filter(|_| is_server_error(status) && !self.is_cacheable(status))
     }
+}
+
+/// Whether the response sends clients to where they are, under another scheme.
+fn is_to_another_scheme(exchange: &PolicyExchange<'_>) -> bool {
+    let asked = exchange.request;
+    let location = exchange.response.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
+    let Some(location) = location.and_then(|location| location.parse::<Uri>().ok()) else {
+        return false;
+    };
+    let path = |uri: &Uri| uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    exchange.response.status.is_redirection()
+        && location.scheme().is_some()
+        && location.host().map(str::to_ascii_lowercase) == host_of(asked).map(str::to_ascii_lowercase)
+        && path(&location) == path(&asked.uri)
 }
 
 #[cfg(test)]
@@ -244,10 +290,7 @@ mod tests {
             check_both(code, &[], Ok(3_600));
             check_both(code, &[("cache-control", "max-age=60")], Ok(60));
         }
-        let all = Fastly::new()
-            .cacheable_success()
-            .cacheable_redirects()
-            .cacheable([StatusCode::INTERNAL_SERVER_ERROR]);
+        let all = Fastly::new().cacheable_success().cacheable_redirects().cacheable(500);
         for code in [201, 204, 299, 303, 307, 308, 500] {
             check_both(code, &[], Err(NotStored::Status));
             check_both(code, &[("cache-control", "max-age=60")], Err(NotStored::Status));
@@ -323,7 +366,7 @@ mod tests {
         let surrogate = &[("surrogate-control", "max-age=60"), ("cache-control", "no-cache")];
         check(&policy, cookie, surrogate, Ok(()));
         check(&policy, authorization, surrogate, Err(NotStored::Authorization));
-        let letter = Fastly::new().share_with_credentials(true);
+        let letter = Fastly::new().share_credentials(true);
         for request in [cookie, authorization] {
             check(&letter, request, &[], Ok(()));
         }
@@ -389,7 +432,7 @@ mod tests {
     #[test]
     fn fa12_server_errors_are_kept_for_a_moment_if_the_policy_says_so() {
         let (lifetime, stale) = (Duration::from_secs(1), Duration::from_secs(5));
-        let policy = Fastly::new().short_errors(lifetime, stale).cacheable([StatusCode::NOT_IMPLEMENTED]);
+        let policy = Fastly::new().short_errors(lifetime, stale).cacheable(501);
         for code in [500, 502, 503, 504, 599] {
             for fields in [&[][..], &[("cache-control", "max-age=600, must-revalidate")]] {
                 check(&policy, code, fields, Ok(1));

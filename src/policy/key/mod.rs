@@ -303,6 +303,11 @@ impl KeyRules {
         key
     }
 
+    /// Whether the scheme that a client asks for is in no key.
+    pub(super) fn shares_schemes(&self) -> bool {
+        self.origin.any.scheme
+    }
+
     /// Removes from a request what is not in its key.
     fn edit(&self, edited: &mut Edited<'_>) -> Result<(), KeyError> {
         let (authority, scheme) = (self.origin.authority.as_ref(), self.origin.scheme.as_ref());

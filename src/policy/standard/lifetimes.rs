@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::StandardPolicy;
-use crate::policy::{Lifetime, Pattern, StatusRange};
+use crate::policy::{Lifetime, Pattern, StatusRange, VaryField};
 use crate::semantics::FailureRest;
 use crate::semantics::freshness::Heuristic;
 
@@ -114,6 +116,14 @@ impl StandardPolicy {
         self
     }
 
+    /// The most variants of a key that are stored while they are fresh; default as many as the store has room for. See
+    /// [`VaryRules::max_variants`](crate::policy::VaryRules::max_variants).
+    #[must_use]
+    pub fn max_variants(mut self, count: usize) -> Self {
+        self.vary = self.vary.max_variants(count);
+        self
+    }
+
     /// The fewest bytes of content that are stored; default 0. See [`ContentLimits::min_body`](crate::policy::ContentLimits::min_body).
     #[must_use]
     pub fn min_body(mut self, bytes: u64) -> Self {
@@ -178,6 +188,14 @@ impl StandardPolicy {
         lifetime: impl Into<Lifetime>,
     ) -> Self {
         self.lifetimes = self.lifetimes.status_lifetime(statuses, lifetime);
+        self
+    }
+
+    /// What becomes of a request field that the `Vary` of a response names; default [`VaryField::AsSent`]. See
+    /// [`VaryRules::vary`](crate::policy::VaryRules::vary).
+    #[must_use]
+    pub fn vary(mut self, name: HeaderName, field: VaryField) -> Self {
+        self.vary = self.vary.vary(name, field);
         self
     }
 

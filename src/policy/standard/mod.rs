@@ -10,7 +10,7 @@ use http::{Method, request};
 
 use super::{
     CachePolicy, ContentLimits, ForwardReason, KeyRules, Lifetimes, PolicyData, PolicyExchange,
-    RequestAction, Terms,
+    RequestAction, Terms, VaryRules,
 };
 use crate::entry::key::CacheKey;
 use crate::semantics::accept::{Codings, Languages};
@@ -39,6 +39,7 @@ pub struct StandardPolicy {
     key_fields: Vec<HeaderName>,
     lifetimes: Lifetimes,
     rules: Rules,
+    vary: VaryRules,
 }
 
 impl StandardPolicy {
@@ -228,6 +229,7 @@ impl StandardPolicy {
 
 impl CachePolicy for StandardPolicy {
     fn request(&self, request: &mut request::Parts, _: &mut PolicyData) -> RequestAction {
+        self.vary.normalise(request);
         let action = match &self.key {
             // At once, so that the key of most requests is not moved once more.
             None if self.key_fields.is_empty() => return RequestAction::of(request),
@@ -254,6 +256,7 @@ impl CachePolicy for StandardPolicy {
         if request.method == Method::POST && (self.rules.unkeyed.is_in(&request.headers) || leaves_out()) {
             terms.store = terms.store.and(Err(NotStored::Policy));
         }
+        self.vary.apply(exchange, terms);
         self.lifetimes.apply(exchange, terms);
         self.content_limits.apply(exchange, terms);
     }
@@ -264,7 +267,7 @@ impl CachePolicy for StandardPolicy {
     }
 
     fn is_for_storing_only(&self) -> bool {
-        !self.lifetimes.edits_fields()
+        !self.lifetimes.edits_fields() && !self.vary.edits_requests()
     }
 
     fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {

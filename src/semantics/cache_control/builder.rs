@@ -178,6 +178,16 @@ impl CacheControl {
         }
     }
 
+    /// Whether it says anything by this directive, whose name is in lower case.
+    pub(crate) fn says(&self, name: &str) -> bool {
+        let mut found = false;
+        let _: Result<(), std::convert::Infallible> = self.each(|own, _| {
+            found |= own == name;
+            Ok(())
+        });
+        found
+    }
+
     /// Calls `with` for each directive: its name, and its value as it is written.
     fn each<E>(&self, mut with: impl FnMut(&str, Option<&str>) -> Result<(), E>) -> Result<(), E> {
         let ResponseDirectives {
@@ -418,6 +428,15 @@ mod tests {
             let read = targeted::directives(&headers, &[CDN_CACHE_CONTROL]);
             let expected = ResponseDirectives { targeted: !is_empty, ..control.directives.clone() };
             prop_assert_eq!(read, expected);
+        }
+
+        #[test]
+        fn a_directive_is_said_if_it_is_written(control in any_control()) {
+            let text = control.to_string();
+            for name in ["public", "private", "max-age", "s-maxage", "no-store", "immutable"] {
+                let is_written = text.split(", ").any(|member| member.split('=').next() == Some(name));
+                prop_assert_eq!(control.says(name), is_written, "{} {}", name, text);
+            }
         }
     }
 }

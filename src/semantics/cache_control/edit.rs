@@ -3,7 +3,7 @@
 use http::HeaderValue;
 use http::header::{self, HeaderMap};
 
-use super::{Directives, match_name};
+use super::Directives;
 
 /// The directives of all lines of `Cache-Control` whose names `keeps` accepts, as they were written, and then `added`. `None`
 /// where a line is outside the grammar, so that nobody can say what it means without a part of it.
@@ -18,9 +18,8 @@ pub(crate) fn edited(headers: &HeaderMap, keeps: impl Fn(&str) -> bool, added: &
     for line in headers.get_all(header::CACHE_CONTROL) {
         let mut members = Directives::new(line.as_bytes());
         for directive in members.by_ref() {
-            let mut is_kept = true; // a name that is longer than any known one
-            match_name(directive.name, |name| is_kept = keeps(name));
-            if is_kept {
+            let name = String::from_utf8_lossy(directive.name).to_ascii_lowercase(); // a token
+            if keeps(&name) {
                 put(directive.written);
             }
         }

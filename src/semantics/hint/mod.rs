@@ -180,12 +180,8 @@ impl CacheHint {
         if self.no_store {
             terms.store = Err(NotStored::Hint);
         }
-        let tags = self.tags.iter().filter(|tag| !tag.is_empty());
-        if !tags.clone().all(|tag| groups::is_tag(tag)) {
-            terms.firm = terms.firm.and(Err(NotStored::Tag));
-            terms.store = terms.store.and(Err(NotStored::Tag));
-        }
-        terms.groups.extend(tags.filter(|tag| groups::is_tag(tag)).cloned());
+        let has_bad_tag = self.tags.iter().any(|tag| !tag.is_empty() && !groups::is_tag(tag));
+        terms.add_tags(self.tags.iter().cloned(), has_bad_tag);
     }
 }
 

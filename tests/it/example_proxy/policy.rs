@@ -141,7 +141,9 @@ fn a_policy_file_has_every_switch_of_the_policies() {
             "lifetime_for" => "lifetime",
             "status_lifetime" => "status_lifetimes",
             // For tests, and for what only a program can say.
-            "jitter_seeded" | "identity" => continue,
+            "jitter_seeded" | "identity" | "peers" => continue,
+            // Secrets, which no file holds that others may read.
+            "debug_token" | "peer_token" => continue,
             // What the proxy, a behavior or an option says.
             "behavior"
             | "custom_error_response"

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use http::{Method, StatusCode};
-use larder::policy::Fastly;
-use larder::policy::fastly::{ExcessTags, TagField};
+use http::Method;
+use larder::CacheHint;
+use larder::policy::fastly::{ExcessTags, TagField, TrustedPeer};
+use larder::policy::{Fastly, KeyRules, QueryRules};
 use larder::semantics::accept::Codings;
 use larder::store::PurgeTarget;
 
 use crate::reported::validation::until_calls;
+use tower::{Layer, Service};
+
+use crate::support::bench::{Seen, read};
 use crate::support::{Bench, Reply, cache_builder};
 
 fn bench(policy: Fastly, replies: impl IntoIterator<Item = Reply>) -> Bench {
@@ -86,7 +90,7 @@ async fn fa2_a_status_that_is_not_cacheable_is_not_kept_unless_it_is_named() {
     }
     kept(Fastly::new().cacheable_success(), 204, &[], 3_600).await;
     kept(Fastly::new().cacheable_redirects(), 307, &[("cache-control", "max-age=60")], 60).await;
-    kept(Fastly::new().cacheable([StatusCode::FORBIDDEN]), 403, &[("cache-control", "max-age=60")], 60).await;
+    kept(Fastly::new().cacheable(403), 403, &[("cache-control", "max-age=60")], 60).await;
 }
 
 #[tokio::test]
@@ -291,7 +295,7 @@ async fn a_client_with_credentials_shares_only_what_says_so() {
     let cookie = [("cookie", "session=1")];
     passed_to(Fastly::new(), &cookie, "cookie").await;
     passed_to(Fastly::new(), &[("authorization", "Basic eA==")], "authorization").await;
-    let letter = bench(Fastly::new().share_with_credentials(true), [Reply::new("x")]);
+    let letter = bench(Fastly::new().share_credentials(true), [Reply::new("x")]);
     letter.get_with("/", &cookie).await;
     letter.get("/").await.told("larder; hit; ttl=3600");
     letter.get_with("/", &[("authorization", "Basic eA==")]).await.told("larder; hit; ttl=3600");
@@ -319,4 +323,195 @@ async fn requests_are_told_apart_and_forwarded_by_one_coding() {
         assert_eq!(seen.headers.get("accept-encoding").map(|value| value.to_str().unwrap()), sent, "{asked}");
         assert!(bench.get_with("/", &[("accept-encoding", asked)]).await.is_hit());
     }
+}
+
+const PEER: (&str, &str) = ("x-peer", "secret");
+
+fn with_peers() -> Fastly {
+    Fastly::new().peer_token(http::HeaderName::from_static(PEER.0), PEER.1)
+}
+
+#[tokio::test]
+async fn fa9_peers_get_the_fields_for_caches_on_hits_misses_and_passes() {
+    let reply = Reply::new("x").field("surrogate-control", "max-age=60").field("surrogate-key", "a b");
+    let bench = bench(with_peers(), [reply]);
+    let fields = async |method: Method, fields: &[(&str, &str)], told: &str| {
+        let seen = bench.send(method, "/", fields).await.told(told);
+        (seen.field("surrogate-control").is_some(), seen.field("surrogate-key").is_some())
+    };
+    // The client's answer is made of the same stored response as the peer's.
+    let hit = "larder; hit; ttl=60";
+    assert_eq!(fields(Method::GET, &[], "larder; fwd=uri-miss; stored; ttl=60").await, (false, false));
+    assert_eq!(fields(Method::GET, &[PEER], hit).await, (true, true));
+    assert_eq!(fields(Method::GET, &[], hit).await, (false, false));
+    assert_eq!(fields(Method::POST, &[PEER], "larder; fwd=method").await, (true, true));
+    assert_eq!(fields(Method::GET, &[PEER], "larder; fwd=uri-miss; stored; ttl=60").await, (true, true));
+    assert_eq!(fields(Method::GET, &[], hit).await, (false, false));
+    for forged in ["", "secre", "secret2", "SECRET"] {
+        assert_eq!(fields(Method::GET, &[("x-peer", forged)], hit).await, (false, false), "{forged}");
+    }
+    for forged in
+        [("fastly-ff", "secret"), ("fastly-client", "1"), ("fastly-debug", "1"), ("fastly-key", "x")]
+    {
+        assert_eq!(fields(Method::GET, &[forged], hit).await, (false, false), "{forged:?}");
+    }
+}
+
+#[tokio::test]
+async fn fa9_a_mark_among_the_extensions_makes_a_peer_whatever_the_fields_say() {
+    let reply = Reply::new("x").field("surrogate-key", "a b");
+    let bench = bench(Fastly::new(), [reply]);
+    let request = http::Request::get("http://example.com/").extension(TrustedPeer::new());
+    let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+    let seen = read(bench.cache.clone().call(request).await.unwrap()).await;
+    assert_eq!(seen.field("surrogate-key"), Some("a b"));
+    let closure = Fastly::new().peers(|request| request.headers.contains_key("x-verified-by-the-proxy"));
+    let bench = self::bench(closure, [Reply::new("x").field("surrogate-key", "a b")]);
+    let seen = bench.get_with("/", &[("x-verified-by-the-proxy", "1")]).await;
+    assert_eq!(seen.field("surrogate-key"), Some("a b"));
+    assert_eq!(bench.get("/").await.field("surrogate-key"), None);
+}
+
+#[tokio::test]
+async fn what_a_client_says_in_fastlys_name_reaches_no_origin() {
+    let forged = [
+        ("fastly-ff", "x!PAR!cache-par"),
+        ("fastly-client", "1"),
+        ("fastly-client-ip", "127.0.0.1"),
+        ("fastly-ssl", "1"),
+        ("fastly-debug", "1"),
+        ("fastly_client_ip", "127.0.0.1"),
+    ];
+    let bench = bench(with_peers(), [Reply::cc("x", "no-store")]);
+    for method in [Method::GET, Method::HEAD, Method::POST, Method::OPTIONS, Method::DELETE] {
+        bench.send(method.clone(), "/", &forged).await;
+        for (name, _) in forged {
+            assert!(!bench.origin.last().headers.contains_key(name), "{method} {name}");
+        }
+        let peers: Vec<_> = forged.iter().copied().chain([PEER]).collect();
+        bench.send(method.clone(), "/", &peers).await;
+        let sent = bench.origin.last().headers;
+        assert!(
+            sent.contains_key("fastly-ff") && !sent.contains_key(PEER.0),
+            "{method}: the secret stays here"
+        );
+    }
+    // It selects nothing, either.
+    let bench = self::bench(Fastly::new(), [Reply::new("x").field("vary", "fastly-ssl")]);
+    bench.get_with("/", &[("fastly-ssl", "1")]).await;
+    assert!(bench.get("/").await.is_hit());
+}
+
+#[tokio::test]
+async fn fa10_a_request_with_the_token_gets_to_know_path_lifetime_key_and_tags() {
+    let reply = || Reply::new("x").field("surrogate-control", "max-age=300").field("surrogate-key", "a b");
+    let bench = bench(Fastly::new().debug_token("secret"), [reply()]);
+    let token = [("fastly-debug", "secret")];
+    let miss = bench.get_with("/", &token).await.told("larder; fwd=uri-miss; stored; ttl=300");
+    let field = |seen: &Seen, name| seen.field(name).map(str::to_owned);
+    assert_eq!(miss.field("fastly-debug-ttl"), Some("(M larder - - -)"));
+    assert_eq!(miss.field("fastly-debug-path"), Some("(D larder 1790000000) (F larder 1790000000)"));
+    assert!(!bench.origin.last().headers.contains_key("fastly-debug"));
+    bench.later(12);
+    let hit = bench.get_with("/", &token).await.told("larder; hit; ttl=288");
+    assert_eq!(hit.field("fastly-debug-ttl"), Some("(H larder 288.000 - 12)"));
+    assert_eq!(hit.field("fastly-debug-path"), Some("(D larder 1790000012) (F larder 1790000000)"));
+    assert_eq!(
+        (hit.field("surrogate-control"), hit.field("surrogate-key")),
+        (Some("max-age=300"), Some("a b"))
+    );
+    if cfg!(feature = "blake3") {
+        let other = bench.get_with("/other", &token).await;
+        let digests = [&miss, &hit, &other].map(|seen| field(seen, "fastly-debug-digest").unwrap());
+        assert_eq!(digests[0].len(), 64);
+        assert!(digests[0] == digests[1] && digests[1] != digests[2]);
+    }
+    // Nobody else: not with another word, and not where no token is set.
+    let plain = self::bench(Fastly::new(), [reply()]);
+    for (bench, word) in [(&bench, "1"), (&bench, ""), (&plain, "1"), (&plain, ""), (&plain, "secret")] {
+        let seen = bench.get_with("/", &[("fastly-debug", word)]).await;
+        let names = seen.fields.keys().filter(|name| name.as_str().contains("fastly")).count();
+        assert_eq!((names, seen.field("surrogate-key")), (0, None), "{word}");
+    }
+}
+
+#[tokio::test]
+async fn http_and_https_share_what_is_stored_unless_the_key_says_otherwise() {
+    let bench = bench(Fastly::new(), [Reply::new("x")]);
+    bench.get("http://example.com/").await;
+    bench.get("https://example.com/").await.told("larder; hit; ttl=3600");
+    bench
+        .get_with("https://other.example/", &[("host", "other.example")])
+        .await
+        .told("larder; fwd=uri-miss; stored; ttl=3600");
+    bench.handle.purge(&"http://example.com/".parse().unwrap()).await.unwrap();
+    assert!(!bench.get("https://example.com/").await.is_hit());
+    let bench = self::bench(Fastly::new().key(KeyRules::new()), [Reply::new("x")]);
+    bench.get("http://example.com/").await;
+    assert!(!bench.get("https://example.com/").await.is_hit());
+}
+
+#[tokio::test]
+async fn a_redirect_to_another_scheme_is_not_stored_where_schemes_share_a_key() {
+    let to = |location: &str| Reply::new("").status(301).field("location", location);
+    for location in ["https://example.com/a?b", "https://EXAMPLE.com:443/a?b"] {
+        let bench = bench(Fastly::new(), [to(location)]);
+        bench.get("http://example.com/a?b").await.told("larder; fwd=uri-miss; detail=\"scheme-redirect\"");
+    }
+    for location in ["https://example.com/", "https://www.example.com/a?b", "/a?b", "https://example.com/a"] {
+        let bench = bench(Fastly::new(), [to(location)]);
+        bench.get("http://example.com/a?b").await.told("larder; fwd=uri-miss; stored; ttl=3600");
+    }
+    let apart = bench(Fastly::new().key(KeyRules::new()), [to("https://example.com/a?b")]);
+    apart.get("http://example.com/a?b").await.told("larder; fwd=uri-miss; stored; ttl=3600");
+}
+
+#[tokio::test]
+async fn fa11_queries_are_sorted_filtered_and_cleaned_by_the_key() {
+    let query = QueryRules::all().sorted().cleaned().ignore(["utm_*", "fbclid"]);
+    let bench = bench(Fastly::new().key(KeyRules::new().any_scheme().query(query)), [Reply::new("x")]);
+    bench.get("/?b=2&a=1").await;
+    for same in ["/?a=1&b=2", "/?a=1&utm_source=x&b=2&fbclid=y", "/?&a=1&&b=2&"] {
+        assert!(bench.get(same).await.is_hit(), "{same}");
+    }
+    assert!(!bench.get("/?a=2&b=1").await.is_hit());
+    // `querystring.filter_except`.
+    let some = Fastly::new().key(KeyRules::new().query(QueryRules::allow_list(["page"])));
+    let bench = self::bench(some, [Reply::new("x")]);
+    bench.get("/?page=1&x=1").await;
+    assert!(bench.get("/?x=2&page=1").await.is_hit());
+    assert_eq!(bench.origin.last().uri.query(), Some("page=1"));
+}
+
+#[tokio::test]
+async fn fa2_a_handlers_hint_outweighs_the_fields() {
+    let answer = |status: u16, hint: CacheHint, fields: &[(&str, &str)]| {
+        let mut response = http::Response::builder().status(status);
+        for (name, value) in fields {
+            response = response.header(*name, *value);
+        }
+        response.extension(hint).body(http_body_util::Full::new(bytes::Bytes::from("x"))).unwrap()
+    };
+    let told = async |status: u16, hint: CacheHint, fields: &'static [(&str, &str)]| {
+        let origin = tower::service_fn(move |_: http::Request<http_body_util::Empty<bytes::Bytes>>| {
+            std::future::ready(Ok::<_, std::convert::Infallible>(answer(status, hint.clone(), fields)))
+        });
+        let mut cache = cache_builder().policy(Fastly::new()).build().layer(origin);
+        let request = http::Request::get("http://example.com/").body(http_body_util::Empty::new()).unwrap();
+        read(cache.call(request).await.unwrap()).await.cache_status().to_owned()
+    };
+    let minute = || CacheHint::new().lifetime(Duration::from_secs(60));
+    let stored = "larder; fwd=uri-miss; stored; ttl=60";
+    assert_eq!(told(200, minute(), &[("surrogate-control", "max-age=3600")]).await, stored);
+    assert_eq!(told(200, minute(), &[("cache-control", "no-store")]).await, stored);
+    assert_eq!(told(204, minute(), &[]).await, stored);
+    assert_eq!(
+        told(200, minute().public(), &[("cache-control", "private"), ("set-cookie", "a=b")]).await,
+        stored
+    );
+    let refused = |detail| format!("larder; fwd=uri-miss; detail=\"{detail}\"");
+    assert_eq!(told(200, minute(), &[("cache-control", "private")]).await, refused("private"));
+    assert_eq!(told(200, minute(), &[("set-cookie", "a=b")]).await, refused("set-cookie"));
+    assert_eq!(told(200, CacheHint::new().no_store(), &[]).await, refused("hint"));
+    assert_eq!(told(200, CacheHint::new().tag("a"), &[]).await, "larder; fwd=uri-miss; stored; ttl=3600");
 }

@@ -14,4 +14,6 @@ mod lifetimes;
 mod live;
 mod policies;
 mod report_only;
+mod responses;
 mod table;
+mod vary;

@@ -160,10 +160,10 @@ fn bytes(range: &str, body: &str) -> Reply {
 async fn ra2_parts_in_two_codings_are_not_joined() {
     for coding in ["identity", "gzip"] {
         let policy = cache_builder().policy(StandardPolicy::default().partial(true));
-        let late = |reply: Reply| reply.after(Duration::from_secs(1));
+        let late = |reply: Reply, seconds| reply.after(Duration::from_secs(seconds));
         let second = bytes("2-3", "cd").field("content-encoding", "gzip");
         let first = bytes("0-1", "ab").field("content-encoding", coding);
-        let bench = Bench::with(policy, [late(first), late(second)]);
+        let bench = Bench::with(policy, [late(first, 1), late(second, 2)]);
         // Neither of them completes the other one.
         let range = async |range| ask(&bench, "gzip", &[("range", range)]).await;
         tokio::join!(range("bytes=0-1"), range("bytes=2-3"));

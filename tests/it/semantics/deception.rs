@@ -44,7 +44,7 @@ async fn a12_a_page_under_the_name_of_a_file_is_not_stored_whatever_it_says() {
             (terms.store, terms.shared) = (Ok(()), larder::semantics::CredentialKinds::ALL);
         });
         refused(&bench(by_path, page("text/html")), path, detail).await;
-        refused(&bench(Fastly::new().share_with_credentials(true), page("text/html")), path, detail).await;
+        refused(&bench(Fastly::new().share_credentials(true), page("text/html")), path, detail).await;
         refused(&bench(policy::from_fn(|_, _| {}), page("text/html")), path, detail).await;
     }
 }

@@ -2,16 +2,19 @@
 
 use std::net::SocketAddr;
 
+use axum::Router;
+use axum::routing::get;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use http_body_util::Empty;
 use larder::viewer::{ViewerField, ViewerService};
 use larder::{CachePolicy, StandardPolicy, ViewerLayer};
+use tokio::net::TcpListener;
 use tower::{Layer, Service};
 
 use super::{BERLIN, LOS_ANGELES, UNKNOWN, city, database};
 use crate::support::bench::read;
-use crate::support::{CacheService, Origin, Reply, Seen, cache_builder};
+use crate::support::{CacheService, Origin, Reply, Seen, cache_builder, wire};
 
 const PHONE: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) Mobile/15E148";
 const ANOTHER_PHONE: &str = "Mozilla/5.0 (Linux; Android 10; K) Chrome/126.0.0.0 Mobile Safari/537.36";
@@ -129,5 +132,23 @@ async fn a18_what_a_client_writes_into_viewer_fields_makes_no_variants() {
     for value in ["a", "b", "c"] {
         let forged = [("cloudfront-viewer-city", value), ("cloudfront-viewer-made-up", value)];
         scene.ask(LOS_ANGELES, DESKTOP, &forged).await.told(HIT);
+    }
+}
+
+#[tokio::test]
+async fn cf5_a_router_of_axum_tells_the_address_and_the_version_of_the_wire() {
+    let page = |fields: HeaderMap| async move {
+        let told = |name: &str| fields.get(name).map(|value| value.to_str().unwrap().to_owned());
+        let (address, version) = (told("cloudfront-viewer-address"), told("cloudfront-viewer-http-version"));
+        format!("{} {}", address.unwrap().rsplit_once(':').unwrap().0, version.unwrap())
+    };
+    let router = Router::new().route("/", get(page)).layer(cache_builder().build()).layer(ViewerLayer::new());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    tokio::spawn(async move { axum::serve(listener, service).await.unwrap() });
+    for (client, expected) in [(wire::client(), "127.0.0.1 1.1"), (wire::http2_client(), "127.0.0.1 2.0")] {
+        let request = Request::get(format!("http://{address}/")).body(Empty::<Bytes>::new()).unwrap();
+        read(client.request(request).await.unwrap()).await.has_body(expected);
     }
 }

@@ -1,0 +1,207 @@
+//! Who asks: a client, another cache of the same owner, or somebody who looks for a fault.
+
+use std::fmt;
+use std::hint::black_box;
+use std::sync::Arc;
+
+use http::header::{HeaderMap, HeaderName};
+use http::request;
+
+/// Says, in the extensions of a request, that another cache of the same owner has sent it. A layer in front of the cache puts
+/// it there that has authenticated the sender, by its certificate or its address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TrustedPeer;
+
+impl TrustedPeer {
+    /// The mark.
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+/// Whether the sender of a request is a peer.
+type IsPeer = dyn Fn(&request::Parts) -> bool + Send + Sync;
+
+/// How those are recognised that get more than clients do.
+#[derive(Clone, Default)]
+pub(super) struct Recognised {
+    pub(super) debug: Option<Token>,
+    pub(super) peer: Option<Token>,
+    pub(super) peers: Option<Arc<IsPeer>>,
+}
+
+impl fmt::Debug for Recognised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut recognised = f.debug_struct("Recognised");
+        recognised.field("debug", &self.debug).field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+/// A field by which somebody shows a secret.
+#[derive(Clone)]
+pub(super) struct Token {
+    field: HeaderName,
+    secret: Box<[u8]>,
+}
+
+impl Token {
+    /// An empty secret is none, and nobody shows it.
+    pub(super) fn new(field: HeaderName, secret: &str) -> Self {
+        Self { field, secret: secret.as_bytes().into() }
+    }
+
+    /// Whether a request shows the secret, in one line.
+    fn is_in(&self, headers: &HeaderMap) -> bool {
+        let mut lines = headers.get_all(&self.field).into_iter();
+        match (lines.next(), lines.next()) {
+            (Some(shown), None) if !self.secret.is_empty() => is_same(shown.as_bytes(), &self.secret),
+            _ => false,
+        }
+    }
+}
+
+/// Without the secret.
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Token").field(&self.field).finish()
+    }
+}
+
+/// Takes as long for any two values of the same length.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let differs = one.iter().zip(other).fold(0, |differs, (one, other)| black_box(differs | (one ^ other)));
+    one.len() == other.len() && differs == 0
+}
+
+/// Who asks, where it is no client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Caller {
+    /// It wants to know what the cache does.
+    pub(super) is_debugging: bool,
+    pub(super) is_peer: bool,
+}
+
+impl Recognised {
+    /// Who has sent a request. What only peers may say of it is removed, and so are the secrets: the inner service sees neither.
+    pub(super) fn recognise(&self, request: &mut request::Parts) -> Caller {
+        let shows = |token: &Option<Token>| token.as_ref().is_some_and(|token| token.is_in(&request.headers));
+        let is_peer = request.extensions.get::<TrustedPeer>().is_some()
+            || shows(&self.peer)
+            || self.peers.as_ref().is_some_and(|is_peer| is_peer(request));
+        let caller = Caller { is_debugging: shows(&self.debug), is_peer };
+        for token in self.debug.iter().chain(&self.peer) {
+            request.headers.remove(&token.field);
+        }
+        if !is_peer && request.headers.keys().any(is_for_peers) {
+            let forged: Vec<_> = request.headers.keys().filter(|name| is_for_peers(name)).cloned().collect();
+            for name in forged {
+                request.headers.remove(name);
+            }
+        }
+        caller
+    }
+}
+
+/// Whether a request field is one that Fastly's caches set for each other and for the origin: `Fastly-FF`, `Fastly-Client`,
+/// `Fastly-Client-IP`, `Fastly-SSL` and whatever has such a name, also with `_` for `-`.
+fn is_for_peers(name: &HeaderName) -> bool {
+    matches!(name.as_str().as_bytes(), [b'f', b'a', b's', b't', b'l', b'y', b'-' | b'_', ..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderValue, Request};
+
+    const FIELD: HeaderName = HeaderName::from_static("x-secret");
+
+    fn request(fields: &[(&'static str, &'static str)]) -> request::Parts {
+        let mut parts = Request::new(()).into_parts().0;
+        for (name, value) in fields {
+            parts.headers.append(*name, HeaderValue::from_static(value));
+        }
+        parts
+    }
+
+    #[track_caller]
+    fn check(
+        recognised: &Recognised,
+        fields: &[(&'static str, &'static str)],
+        (is_peer, is_debugging): (bool, bool),
+        left: &[&str],
+    ) {
+        let mut request = request(fields);
+        let caller = recognised.recognise(&mut request);
+        assert_eq!(caller, Caller { is_debugging, is_peer }, "{fields:?}");
+        assert_eq!(request.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), left, "{fields:?}");
+    }
+
+    #[test]
+    fn fa9_only_a_whole_secret_in_one_line_makes_a_peer() {
+        let recognised = Recognised { peer: Some(Token::new(FIELD, "secret")), ..Recognised::default() };
+        check(&recognised, &[("x-secret", "secret"), ("fastly-ff", "a")], (true, false), &["fastly-ff"]);
+        for secret in ["", "s", "secre", "secret1", "Secret", "secret, secret", "terces"] {
+            let secret: &'static str = secret;
+            check(&recognised, &[("x-secret", secret), ("fastly-ff", "a")], (false, false), &[]);
+        }
+        check(&recognised, &[("x-secret", "secret"), ("x-secret", "secret")], (false, false), &[]);
+        // Without a secret, there is none to guess.
+        let empty = Recognised { peer: Some(Token::new(FIELD, "")), ..Recognised::default() };
+        check(&empty, &[("x-secret", "")], (false, false), &[]);
+        check(&Recognised::default(), &[("x-secret", "")], (false, false), &["x-secret"]);
+    }
+
+    #[test]
+    fn fa9_a_peer_is_known_by_an_extension_or_by_a_closure() {
+        let closure: Arc<IsPeer> = Arc::new(|request| request.headers.contains_key("x-verified"));
+        let recognised = Recognised { peers: Some(closure), ..Recognised::default() };
+        check(
+            &recognised,
+            &[("x-verified", "1"), ("fastly-ff", "a")],
+            (true, false),
+            &["x-verified", "fastly-ff"],
+        );
+        check(&recognised, &[("fastly-ff", "a")], (false, false), &[]);
+        let mut marked = request(&[("fastly-ff", "a")]);
+        marked.extensions.insert(TrustedPeer::new());
+        assert!(Recognised::default().recognise(&mut marked).is_peer);
+        assert!(marked.headers.contains_key("fastly-ff"));
+    }
+
+    #[test]
+    fn a_client_says_nothing_in_fastlys_name() {
+        for name in [
+            "fastly-ff",
+            "fastly-client",
+            "fastly-client-ip",
+            "fastly-ssl",
+            "fastly-debug",
+            "fastly-orig-accept-encoding",
+            "fastly_client_ip",
+            "fastly-anything",
+        ] {
+            check(
+                &Recognised::default(),
+                &[("accept", "*/*"), (name, "x"), (name, "y")],
+                (false, false),
+                &["accept"],
+            );
+        }
+        check(
+            &Recognised::default(),
+            &[("fastly", "x"), ("x-fastly-ff", "x")],
+            (false, false),
+            &["fastly", "x-fastly-ff"],
+        );
+    }
+
+    #[test]
+    fn fa10_the_debug_token_is_for_the_cache_alone() {
+        let debug = HeaderName::from_static("fastly-debug");
+        let recognised = Recognised { debug: Some(Token::new(debug, "secret")), ..Recognised::default() };
+        check(&recognised, &[("fastly-debug", "secret")], (false, true), &[]);
+        check(&recognised, &[("fastly-debug", "1")], (false, false), &[]);
+        assert!(!format!("{recognised:?}").contains("secret"));
+    }
+}
