@@ -122,6 +122,16 @@ pub use viewer::ViewerLayer;
 mod documents {
     #[doc = include_str!("../docs/GUIDE.md")]
     struct Guide;
+    #[doc = include_str!("../docs/FROM_CLOUDFRONT.md")]
+    struct FromCloudFront;
+    #[doc = include_str!("../docs/FROM_FASTLY.md")]
+    struct FromFastly;
+    #[doc = include_str!("../docs/FROM_NGINX_AND_VARNISH.md")]
+    struct FromNginxAndVarnish;
+    #[doc = include_str!("../docs/KEYS.md")]
+    struct Keys;
+    #[doc = include_str!("../docs/LIFETIMES.md")]
+    struct Lifetimes;
     #[doc = include_str!("../README.md")]
     struct Readme;
     #[doc = include_str!("../docs/RECIPES.md")]

@@ -351,6 +351,16 @@ impl Core {
         all
     }
 
+    /// The keys under which a GET of a URI may be stored: as the policy spells it for a GET with nothing but `Host`, and as
+    /// it is. What decides about a request by more than its URI, such as a row for a route, may spell it in either way.
+    pub(crate) fn keys_of(&self, uri: Uri) -> impl Iterator<Item = CacheKey> {
+        let plain = CacheKey::from_uri(&uri).ok();
+        let spelled = self.key_of(uri);
+        let is_other = |plain: &CacheKey| spelled.as_ref().is_none_or(|spelled| spelled.uri() != plain.uri());
+        let plain = plain.filter(is_other);
+        spelled.into_iter().chain(plain)
+    }
+
     /// The targets by which everything goes that answers for a URI: its own, and that of what answers for it because
     /// the difference in the query does not matter.
     pub(crate) fn targets_of(&self, key: &CacheKey) -> Vec<PurgeTarget> {

@@ -174,11 +174,11 @@ impl<S: Store> CacheHandle<S> {
 
     async fn invalidate_uri(&self, uri: &Uri, mode: PurgeMode) -> Result<(), PurgeError> {
         target::absolute(uri)?;
-        // As the policy spells it in keys.
-        let Some(key) = self.shared.core.key_of(uri.clone()) else {
+        let core = &self.shared.core;
+        let targets: Vec<_> = core.keys_of(uri.clone()).flat_map(|key| core.targets_of(&key)).collect();
+        if targets.is_empty() {
             return Err(PurgeError::NoKey(uri.to_string()));
-        };
-        let targets = self.shared.core.targets_of(&key);
+        }
         Ok(self.shared.invalidate(&targets, mode, InvalidatedBy::Handle).await?)
     }
 }

@@ -57,7 +57,7 @@ impl PolicyData {
 pub(super) struct Chooser(u32);
 
 impl Chooser {
-    /// Unlike every other one. A clone of a policy has the same choices, so it may be the same chooser.
+    /// Unlike every other one. A clone of a policy is the same chooser for as long as it has the same choices.
     pub(super) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))

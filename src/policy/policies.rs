@@ -128,6 +128,8 @@ impl Policies {
     }
 
     fn row(mut self, matches: Matches, policy: impl CachePolicy) -> Self {
+        // Its requests choose by other numbers than those of what it was cloned from.
+        self.chooser = Chooser::new();
         self.rows.push(Row { matches, policy: Arc::new(policy) });
         self
     }

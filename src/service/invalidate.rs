@@ -50,9 +50,9 @@ struct Target {
 }
 
 impl Target {
-    /// The request's own key, and the one under which the policy stores a GET of the same URI, where that is another one.
+    /// The request's own key, and those under which a GET of the same URI may be stored, where they are other ones.
     fn keys<'a>(&'a self, core: &'a Core) -> impl Iterator<Item = CacheKey> + 'a {
-        let stored = self.uri.clone().and_then(|uri| core.key_of(uri));
+        let stored = self.uri.clone().into_iter().flat_map(|uri| core.keys_of(uri));
         let stored = stored.filter(|stored| stored.uri() != self.key.uri());
         std::iter::once(self.key.clone()).chain(stored)
     }
@@ -180,7 +180,7 @@ impl<S: Store> UnsafeCall<S> {
             else {
                 return Vec::new();
             };
-            let named = named.into_iter().filter_map(|uri| core.key_of(uri));
+            let named = named.into_iter().flat_map(|uri| core.keys_of(uri));
             let keys = std::iter::once(key).chain(named);
             made_invalid.extend(keys.flat_map(|key| core.targets_of(&key)));
             match groups {

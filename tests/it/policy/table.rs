@@ -6,11 +6,12 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
 use http::{Method, Request, header};
-use larder::policy::{self, Bypass, Policies};
+use larder::policy::{self, Bypass, Policies, QueryRules};
 use larder::{CachePolicy, CachePolicyExt, StandardPolicy};
 use tower::ServiceExt;
 
-use crate::support::{Bench, Reply, cache_builder};
+use crate::support::stores::at_rest;
+use crate::support::{Bench, Origin, Reply, cache_builder};
 
 /// What keeps every response so long, whatever it says.
 fn keeping(seconds: u64) -> impl CachePolicy {
@@ -138,4 +139,38 @@ async fn a_closure_is_a_policy() {
     bench.get("/").await.told("larder; fwd=uri-miss; stored; ttl=9");
     // Its rules are those of the careful default.
     bench.get_with("/", &[("cookie", "a=b")]).await.told("larder; fwd=request; detail=\"cookie\"");
+}
+
+#[tokio::test]
+async fn a_table_within_the_table_that_it_was_cloned_from_keeps_its_own_choices() {
+    let shop = Policies::new(keeping(1)).path("/x", keeping(2));
+    let bench = bench(shop.clone().path("/shop/*", shop.path("/shop/b", keeping(3)).path("*", keeping(4))));
+    for (path, seconds) in [("/shop/b", 3), ("/shop/c", 4), ("/x", 2), ("/y", 1)] {
+        bench.get(path).await.told(&format!("larder; fwd=uri-miss; stored; ttl={seconds}"));
+    }
+}
+
+#[tokio::test]
+async fn a_purge_reaches_what_a_row_stores_for_requests_that_have_more_than_a_uri() {
+    // The last row leaves the query out of its keys; the other one, which is chosen by a field, does not.
+    let without_query = StandardPolicy::default().query(QueryRules::none());
+    let policies = Policies::new(without_query)
+        .when(|request| request.headers.contains_key("x-all"), StandardPolicy::default());
+    let bench = bench(policies);
+    let (own, uri) = ([("x-all", "1")], "http://example.com/search?q=1");
+    for purge in 0..3 {
+        bench.get_with("/search?q=1", &own).await.told("larder; fwd=uri-miss; stored; ttl=9");
+        at_rest().await;
+        bench.get_with("/search?q=1", &own).await.told("larder; hit; ttl=9");
+        match purge {
+            0 => bench.handle.purge(&uri.parse().unwrap()).await.unwrap(),
+            1 => drop(bench.send(Method::POST, "/search?q=1", &[]).await),
+            _ => {
+                Origin::then(&bench.origin, Reply::new("").field("location", "/search?q=1"));
+                bench.send(Method::POST, "/orders", &[]).await;
+                Origin::then(&bench.origin, Reply::cc("x", "max-age=9"));
+                bench.get_with("/search?q=1", &own).await.told("larder; fwd=uri-miss; stored; ttl=9");
+            }
+        }
+    }
 }
