@@ -9,7 +9,7 @@ use crate::handle::CacheHandle;
 use crate::limits::FillLimits;
 use crate::limits::calls::CallLimits;
 use crate::limits::held::BodyLimits;
-use crate::observe::Observer;
+use crate::observe::{Observer, ServerTiming};
 use crate::policy::CachePolicy;
 use crate::runtime::clock::Clock;
 use crate::semantics::cache_status::MOST_NAME;
@@ -199,6 +199,11 @@ impl<S: Store> CacheBuilder<S> {
     /// Decides what is cached; default [`StandardPolicy::default`](crate::StandardPolicy::default).
     pub fn policy(self, policy: impl CachePolicy) -> Self {
         self.set(|config| config.policy = Arc::new(Box::new(policy)))
+    }
+
+    /// Sends `Server-Timing` with what the cache did, and how long the inner service took; default not at all.
+    pub fn server_timing(self, timing: ServerTiming) -> Self {
+        self.set(|config| config.reporter.server_timing = Some(timing))
     }
 
     /// Stores nothing: only entity tags and `304`s.

@@ -68,6 +68,7 @@
 // Where a request enters, and the way that it takes.
 mod body;
 mod collapse;
+mod error_pages;
 mod fetch;
 mod handle;
 mod layer;
@@ -94,13 +95,14 @@ pub use body::CacheBody;
 pub use entry::key::{CacheKey, KeyError, KeyParts};
 pub use entry::{Fields, HeadParts, InvalidEntry, Part, Payload, ResponseHead, StoredResponse};
 pub use error::{BodyError, StoreError};
+pub use error_pages::{ErrorPages, ErrorPagesFuture, ErrorPagesLayer};
 pub use handle::CacheHandle;
 pub use handle::target::PurgeError;
 pub use layer::{CacheBuilder, CacheLayer};
 pub use limits::calls::CallLimits;
 pub use limits::held::BodyLimits;
 pub use limits::{FillLimits, FillStatistics};
-pub use observe::{Event, InvalidatedBy, Observer};
+pub use observe::{Event, InvalidatedBy, Observer, ServerTiming};
 pub use policy::{
     CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyData, PolicyExchange, Reason, RequestAction,
     StandardPolicy, Terms, VaryRule,

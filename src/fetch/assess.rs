@@ -8,6 +8,7 @@ use http::{HeaderValue, StatusCode, response};
 use super::Fetch;
 use crate::entry::key::asked_path;
 use crate::entry::{Part, ResponseHead};
+use crate::observe::SERVER_TIMING;
 use crate::policy::{Judged, OfOrigin, Terms, VaryRule};
 use crate::respond::dated::date_value;
 use crate::semantics::Rules;
@@ -60,6 +61,9 @@ impl<S: Store> Fetch<S> {
         let (ResponseView { date, directives, fields, received_age, .. }, mut terms) =
             judged.terms(&request.policy, response, received_at);
         terms.max_body = terms.max_body.min(max_object);
+        if self.core().reporter.server_timing.is_some() && headers.contains_key(SERVER_TIMING) {
+            terms.unstored.push(SERVER_TIMING); // it speaks of this call
+        }
         let mut selecting = Selecting::default();
         if terms.store.is_ok() {
             let selectable = if fields.vary || fields.content_encoding {

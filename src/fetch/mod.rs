@@ -31,7 +31,7 @@ use crate::limits::calls::CallPermit;
 use crate::observe::{Answer, Event};
 use crate::respond::no_content;
 use crate::respond::request::CacheRequest;
-use crate::runtime::{Instant, moment};
+use crate::runtime::moment;
 use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::framing;
 use crate::semantics::head::{self, Agreement};
@@ -170,12 +170,13 @@ impl<S: Store> Fetch<S> {
             return Ok(self.overloaded());
         };
         self.exchange.request.now = self.core().clock.now(); // the call begins here, however long the request has waited
-        // Where nobody observes it, no time is taken.
-        let begun = self.core().reporter.observer.is_some().then(moment);
+        // Where nobody wants to know, no time is taken.
+        let begun = self.core().reporter.measures().then(moment);
         let method = outgoing.method.clone();
         let response = inner.oneshot(Request::from_parts(outgoing, body)).await;
-        if let Some(begun) = begun {
-            self.report(begun, response.as_ref().ok().map(Response::status));
+        let elapsed = begun.map(|begun| moment().duration_since(begun));
+        if let Some(elapsed) = elapsed {
+            self.report(elapsed, response.as_ref().ok().map(Response::status));
         }
         let response = match response {
             Ok(response) => incoming::received(response, &method, permit),
@@ -184,14 +185,14 @@ impl<S: Store> Fetch<S> {
                 return self.failed().ok_or(error);
             }
         };
-        Ok(self.answered(response, is_conditional).await)
+        Ok(Answer { origin: elapsed, ..self.answered(response, is_conditional).await })
     }
 
     /// Reports that the inner service has answered, or failed.
-    fn report(&self, begun: Instant, status: Option<StatusCode>) {
+    fn report(&self, elapsed: Duration, status: Option<StatusCode>) {
         let Exchange { background, plan, request, shared, .. } = &*self.exchange;
         shared.core.reporter.event(&Event::Fetched {
-            elapsed: moment().duration_since(begun),
+            elapsed,
             forward: plan.forward,
             is_background: background.is_some(),
             key: &request.key,

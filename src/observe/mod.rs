@@ -1,14 +1,19 @@
 //! What became of a request: the one place where it is reported, to its client and to an observer.
 
 mod event;
+mod server_timing;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 pub use self::event::{Event, InvalidatedBy, Observer};
+pub(crate) use self::server_timing::SERVER_TIMING;
+pub use self::server_timing::ServerTiming;
 use crate::body::CacheBody;
 use crate::entry::Purpose;
 use crate::entry::key::CacheKey;
@@ -25,6 +30,8 @@ const LONGEST_KEY: usize = 1024;
 /// A response with what became of its request, which is not reported yet.
 #[derive(Debug)]
 pub(crate) struct Answer {
+    /// How long the inner service took, where it was called for this answer and somebody wants to know.
+    pub(crate) origin: Option<Duration>,
     pub(crate) outcome: Outcome,
     pub(crate) response: Response<CacheBody>,
     pub(crate) upstream: Upstream,
@@ -45,12 +52,12 @@ impl Answer {
         let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
-        Self { outcome, response, upstream: Upstream::InFields }
+        Self { origin: None, outcome, response, upstream: Upstream::InFields }
     }
 
     /// A response that was received for this client.
     pub(crate) fn received(response: Response<CacheBody>, outcome: impl Into<Outcome>) -> Self {
-        Self { outcome: outcome.into(), response, upstream: Upstream::InFields }
+        Self { origin: None, outcome: outcome.into(), response, upstream: Upstream::InFields }
     }
 }
 
@@ -68,6 +75,8 @@ pub(crate) struct Reporter {
     pub(crate) observer: Option<Arc<dyn Observer>>,
     /// Whether an answer has its [`Outcome`] among its extensions.
     pub(crate) outcome_in_extensions: bool,
+    /// Which answers have a `Server-Timing`.
+    pub(crate) server_timing: Option<ServerTiming>,
     /// Whether `X-Cache` is sent as well.
     pub(crate) x_cache: bool,
 }
@@ -81,6 +90,7 @@ impl Default for Reporter {
             name: "larder".into(),
             observer: None,
             outcome_in_extensions: false,
+            server_timing: None,
             x_cache: false,
         }
     }
@@ -117,17 +127,25 @@ impl Reporter {
 
     /// A request has arrived. What becomes of it is reported by what this gives.
     #[inline]
-    pub(crate) fn begin(&self, method: &Method) -> RequestReport {
-        RequestReport((self.key || self.observer.is_some()).then(|| {
-            let observer = self.observer.clone();
-            Box::new(Arrived { at: moment(), called_at: None, key: None, method: method.clone(), observer })
+    pub(crate) fn begin(&self, request: &Parts) -> RequestReport {
+        let is_timed = self.server_timing.as_ref().is_some_and(|timing| timing.wants(&request.headers));
+        RequestReport((self.key || self.observer.is_some() || is_timed).then(|| {
+            let (method, observer) = (request.method.clone(), self.observer.clone());
+            let at = moment();
+            Box::new(Arrived { at, called: None, is_timed, key: None, method, observer })
         }))
+    }
+
+    /// Whether anybody wants to know how long the inner service takes.
+    #[inline]
+    pub(crate) fn measures(&self) -> bool {
+        self.observer.is_some() || self.server_timing.is_some()
     }
 
     /// Reports an answer in its own fields.
     #[inline]
-    fn write(&self, answer: Answer, policy: &RequestPolicy, key: Option<&[u8]>) -> Response<CacheBody> {
-        let Answer { outcome, mut response, upstream } = answer;
+    fn write(&self, answer: Answer, policy: &RequestPolicy, more: Option<&More<'_>>) -> Response<CacheBody> {
+        let Answer { outcome, mut response, upstream, .. } = answer;
         let status = response.status();
         // It is for the nearest cache. Where the outer pass of a layer through itself answers, that is this one.
         if !response.extensions().is_empty() && !outcome.is_nested() {
@@ -143,7 +161,7 @@ impl Reporter {
                     put(headers, &CACHE_STATUS, outcome.render(&self.name, upstream.as_deref()));
                 }
             }
-            if let Some(key) = key {
+            if let Some(key) = more.and_then(|more| more.key) {
                 add_key(key, headers);
             }
         } else if let Upstream::Stored(Some(upstream)) = upstream {
@@ -152,12 +170,21 @@ impl Reporter {
         if self.x_cache {
             put(headers, &X_CACHE, HeaderValue::from_static(outcome.x_cache(status)));
         }
+        if let Some(timing) = more.and_then(|more| more.timing.clone()) {
+            headers.append(SERVER_TIMING, timing);
+        }
         policy.deliver((&self.name, &self.clock), status, headers, &outcome);
         if self.outcome_in_extensions {
             response.extensions_mut().insert(outcome);
         }
         response
     }
+}
+
+/// What is rarely reported in an answer's fields.
+struct More<'a> {
+    key: Option<&'a [u8]>,
+    timing: Option<HeaderValue>,
 }
 
 /// Sets a field that has a place among the first ones, where the answer is from storage.
@@ -177,11 +204,19 @@ pub(crate) struct RequestReport(Option<Box<Arrived>>);
 
 struct Arrived {
     at: Instant,
-    /// When the inner service was called, where nothing else knows it.
-    called_at: Option<Instant>,
+    called: Option<Called>,
+    /// Its answer has a `Server-Timing`.
+    is_timed: bool,
     key: Option<CacheKey>,
     method: Method,
     observer: Option<Arc<dyn Observer>>,
+}
+
+/// A call of the inner service that nothing else knows of.
+#[derive(Clone, Copy)]
+struct Called {
+    at: Instant,
+    took: Option<Duration>,
 }
 
 impl RequestReport {
@@ -203,14 +238,14 @@ impl RequestReport {
     #[inline]
     pub(crate) fn calls(&mut self) {
         if let Some(arrived) = &mut self.0 {
-            arrived.called_at = Some(moment());
+            arrived.called = Some(Called { at: moment(), took: None });
         }
     }
 
     /// The inner service has answered that call with `status`, or failed.
     #[inline]
-    pub(crate) fn called(&self, forward: Forward, status: Option<StatusCode>) {
-        if let Some(arrived) = &self.0 {
+    pub(crate) fn called(&mut self, forward: Forward, status: Option<StatusCode>) {
+        if let Some(arrived) = &mut self.0 {
             arrived.called(forward, status);
         }
     }
@@ -247,9 +282,13 @@ impl Arrived {
     }
 
     /// What has no key was not called for the cache's sake.
-    fn called(&self, forward: Forward, status: Option<StatusCode>) {
-        if let (Some(called_at), Some(key)) = (self.called_at, &self.key) {
-            let elapsed = moment().duration_since(called_at);
+    fn called(&mut self, forward: Forward, status: Option<StatusCode>) {
+        let Some(called) = &mut self.called else {
+            return;
+        };
+        let elapsed = moment().duration_since(called.at);
+        called.took = Some(elapsed);
+        if let Some(key) = &self.key {
             self.event(&Event::Fetched { elapsed, forward, is_background: false, key, status });
         }
     }
@@ -271,8 +310,10 @@ impl Arrived {
             let outcome = &answer.outcome;
             self.event(&Event::Answered { elapsed, key: key.as_ref(), method, outcome, status });
         }
-        let reported = key.as_ref().filter(|_| reporter.key).map(CacheKey::uri);
-        let mut response = reporter.write(answer, policy, reported);
+        let timing =
+            if self.is_timed { server_timing::value(&answer.outcome, self.origin(&answer)) } else { None };
+        let key = key.as_ref().filter(|_| reporter.key).map(CacheKey::uri);
+        let mut response = reporter.write(answer, policy, Some(&More { key, timing }));
         if observer.is_some() {
             response.body_mut().when_ended(move |bytes, is_whole| {
                 let Self { at, key, method, .. } = &*self;
@@ -281,6 +322,14 @@ impl Arrived {
             });
         }
         response
+    }
+}
+
+impl Arrived {
+    /// How long the inner service took.
+    fn origin(&self, answer: &Answer) -> Option<Duration> {
+        let called = |called: Called| called.took.unwrap_or_else(|| moment().duration_since(called.at));
+        answer.origin.or_else(|| self.called.map(called))
     }
 }
 

@@ -132,16 +132,24 @@ impl Outcome {
         if status.is_client_error() || is_server_error(status) {
             return "Error from larder";
         }
+        match self.word() {
+            Word::Hit => "Hit from larder",
+            Word::Refresh => "RefreshHit from larder",
+            Word::Miss | Word::Pass => "Miss from larder",
+        }
+    }
+
+    /// It in one word.
+    pub(crate) fn word(&self) -> Word {
         match self {
             Self::Hit { .. }
             | Self::Forwarded(Forwarding {
                 detail: Some(Detail::LatencyBudget | Detail::StaleIfError),
                 ..
-            }) => "Hit from larder",
-            Self::Forwarded(Forwarding { status: Some(StatusCode::NOT_MODIFIED), .. }) => {
-                "RefreshHit from larder"
-            }
-            _ => "Miss from larder",
+            }) => Word::Hit,
+            Self::Forwarded(Forwarding { status: Some(StatusCode::NOT_MODIFIED), .. }) => Word::Refresh,
+            Self::Forwarded(Forwarding { forward: Forward::Bypass | Forward::Method, .. }) => Word::Pass,
+            Self::Forwarded(_) | Self::Unsatisfiable => Word::Miss,
         }
     }
 
@@ -216,6 +224,29 @@ impl Outcome {
                 name.iter().for_each(|byte| line.put(&[if fits(byte) { *byte } else { b'-' }]));
             }
             line.put(b"\"");
+        }
+    }
+}
+
+/// An [`Outcome`] in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    Hit,
+    Miss,
+    /// The cache had no business with it.
+    Pass,
+    /// Validated.
+    Refresh,
+}
+
+impl Word {
+    /// The metric of `Server-Timing` that says it.
+    pub(crate) fn server_timing(self) -> &'static str {
+        match self {
+            Self::Hit => "cache;desc=hit",
+            Self::Miss => "cache;desc=miss",
+            Self::Pass => "cache;desc=pass",
+            Self::Refresh => "cache;desc=refresh",
         }
     }
 }

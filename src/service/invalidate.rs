@@ -22,7 +22,7 @@ use crate::limits::Gauges;
 use crate::observe::{Answer, InvalidatedBy};
 use crate::policy::{Reason, RequestPolicy};
 use crate::respond::request::CacheRequest;
-use crate::runtime::{Runtime, from_now_on, pause, to_its_end};
+use crate::runtime::{Runtime, from_now_on, moment, pause, to_its_end};
 use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::framing;
 use crate::semantics::invalidation::{MadeInvalid, is_named_by};
@@ -106,6 +106,7 @@ impl<S: Store> UnsafeCall<S> {
         let call = async move {
             let sent_at = self.shared.core.clock.now();
             let unknown = Unknown::new(&self);
+            let begun = self.shared.core.reporter.measures().then(moment);
             let response = match inner.call(Request::from_parts(parts, body)).await {
                 Ok(response) => incoming::received(response, &method, permit),
                 Err(error) => {
@@ -113,6 +114,7 @@ impl<S: Store> UnsafeCall<S> {
                     return Err(error);
                 }
             };
+            let origin = begun.map(|begun| moment().duration_since(begun));
             let made_invalid = self.made_invalid(&method, response.status(), response.headers());
             let before = storable.as_ref().and_then(|storable| storable.before);
             unknown.settle();
@@ -125,10 +127,10 @@ impl<S: Store> UnsafeCall<S> {
                 && let Some(mut exchange) = self.exchange(storable.request).await
             {
                 exchange.request.now = sent_at;
-                return Ok(Fetch::receive_post(exchange, response).await);
+                return Ok(Answer { origin, ..Fetch::receive_post(exchange, response).await });
             }
             let forwarding = Forwarding { detail, ..self.forwarding() };
-            Ok(self.shared.core.pass_on(response, &method, is_conditional, forwarding))
+            Ok(Answer { origin, ..self.shared.core.pass_on(response, &method, is_conditional, forwarding) })
         };
         Carried { call: Some(Box::pin(call)), gauges }.await
     }

@@ -105,7 +105,7 @@ impl<I, S: Store> CacheService<I, S> {
             let (policy, report) = (RequestPolicy::asked_before(), RequestReport::default());
             return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested), policy, report);
         }
-        let mut report = core.reporter.begin(&parts.method);
+        let mut report = core.reporter.begin(&parts);
         key::as_query(&mut parts);
         let (action, policy) = RequestPolicy::ask(&core.policy, &mut parts);
         let key = match action {
@@ -359,7 +359,7 @@ impl<I, S: Store> CacheService<I, S> {
             let (policy, report) = (RequestPolicy::asked_before(), RequestReport::default());
             return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested), policy, report);
         }
-        let mut report = core.reporter.begin(&parts.method);
+        let mut report = core.reporter.begin(&parts);
         key::as_query(&mut parts);
         let mut policy = RequestPolicy::unasked(&core.policy);
         let is_bounded = core.gauges.calls.is_bounded();
@@ -433,7 +433,7 @@ impl<I, S: Store> CacheService<I, S> {
         forward: Forward,
         detail: Option<Detail>,
         policy: RequestPolicy,
-        report: RequestReport,
+        mut report: RequestReport,
     ) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
@@ -454,6 +454,7 @@ impl<I, S: Store> CacheService<I, S> {
         let inner = self.inner.clone();
         // A call that goes through the same layer again has its leave already.
         if !core.gauges.calls.is_bounded() || is_nested {
+            report.calls();
             return ResponseFuture::pass(inner, request, shared, forwarding, policy, report);
         }
         ResponseFuture::boxed(async move {
@@ -462,6 +463,7 @@ impl<I, S: Store> CacheService<I, S> {
                 let answer = core.overloaded(forward, None);
                 return Ok(report.answered(&core.reporter, &policy, answer));
             };
+            report.calls();
             let is_conditional = validation::is_conditional(request.headers());
             let method = request.method().clone();
             match inner.oneshot(request).await {

@@ -144,13 +144,13 @@ impl<S> TagOnly<S> {
     }
 
     /// The inner service has failed.
-    pub(super) fn failed(self) {
+    pub(super) fn failed(mut self) {
         self.report.called(Forward::Bypass, None);
         self.report.failed();
     }
 
     /// Answers with what the inner service answered. The call is under way until its body ends.
-    pub(super) fn answer<B>(self, response: Response<B>, permit: CallPermit) -> Tagged<S>
+    pub(super) fn answer<B>(mut self, response: Response<B>, permit: CallPermit) -> Tagged<S>
     where
         B: Body<Error: Into<BoxError>> + Send + 'static,
     {

@@ -237,6 +237,11 @@ impl Names {
         Some(Self { names, prefix: prefix.into() })
     }
 
+    /// Whether they begin with `CloudFront-`.
+    pub(super) fn are_cloudfronts(&self) -> bool {
+        &*self.prefix == CLOUDFRONT
+    }
+
     pub(super) fn of(&self, field: ViewerField) -> &HeaderName {
         &self.names[field as usize]
     }

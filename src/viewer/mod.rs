@@ -76,6 +76,7 @@ use self::device::Device;
 pub use self::fields::ViewerField;
 use self::fields::{FieldSet, Names};
 pub use self::tls::{TlsHandshake, ViewerTls};
+use crate::policy::cloudfront::VouchedFields;
 
 /// Adds fields to each request that say something about its client; see [the module](self).
 ///
@@ -210,6 +211,9 @@ impl Viewer {
     fn apply(&self, request: &mut request::Parts) {
         let lines = request.headers.len();
         self.names.remove_all(&mut request.headers);
+        if self.names.are_cloudfronts() {
+            request.extensions.insert(VouchedFields);
+        }
         // Without room, fields are inserted one by one, or not at all.
         let _ = request.headers.try_reserve(self.fields.len());
         if self.fields.has_any(FieldSet::DEVICE) {

@@ -8,6 +8,7 @@ mod support;
 mod body;
 mod collapse;
 mod end_to_end;
+mod error_pages;
 mod example_proxy;
 mod fetch;
 mod handle;

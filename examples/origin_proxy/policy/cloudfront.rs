@@ -25,6 +25,7 @@ pub struct CloudFrontBase {
     cache_policy: CachePolicyConfig,
     caches_options: bool,
     error_min_ttls: Vec<(StatusCode, Duration)>,
+    guards_deception: bool,
     ignores_vary: bool,
     is_signed: bool,
     key_headers: Vec<HeaderName>,
@@ -40,6 +41,7 @@ pub fn base() -> CloudFrontBase {
         cache_policy: CachePolicyConfig::use_origin_cache_control_headers_query_strings(),
         caches_options: false,
         error_min_ttls: Vec::new(),
+        guards_deception: true,
         ignores_vary: false,
         is_signed: false,
         key_headers: Vec::new(),
@@ -60,6 +62,7 @@ impl Base for CloudFrontBase {
             self.origin_request_policy = Some(policy.0.clone());
         }
         self.caches_options = section.cache_options.unwrap_or(self.caches_options);
+        self.guards_deception = section.deception_guard.unwrap_or(self.guards_deception);
         self.ignores_vary = section.ignore_vary.unwrap_or(self.ignores_vary);
         self.is_signed = section.signed.unwrap_or(self.is_signed);
         self.shares_credentials = section.share_credentials.unwrap_or(self.shares_credentials);
@@ -95,6 +98,7 @@ impl CloudFrontBase {
 
     fn distribution(&self) -> Distribution {
         let distribution = Distribution::new(self.behavior())
+            .deception_guard(self.guards_deception)
             .ignore_vary(self.ignores_vary)
             .share_credentials(self.shares_credentials);
         let distribution = set(distribution, self.tag_header.clone(), Distribution::cache_tag_header);

@@ -128,7 +128,6 @@ pub const OF_PROFILES: [(&[Profile], &[&str]); 5] = [
             "browser_lifetime",
             "browser_lifetime_as_stated",
             "codings",
-            "deception_guard",
             "forward_fields",
             "jitter",
             "key",

@@ -46,13 +46,25 @@ pub struct Distribution {
 }
 
 /// What is on or off for all requests.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Switches {
     pub(super) guards_deception: bool,
     pub(super) ignores_vary: bool,
     pub(super) shares_credentials: bool,
     pub(super) strips_unkeyed: bool,
     pub(super) trusts_viewer_headers: bool,
+}
+
+impl Default for Switches {
+    fn default() -> Self {
+        Self {
+            guards_deception: true,
+            ignores_vary: false,
+            shares_credentials: false,
+            strips_unkeyed: false,
+            trusts_viewer_headers: false,
+        }
+    }
 }
 
 /// What is made of the configuration once, for all requests.
@@ -215,8 +227,8 @@ impl Distribution {
         self
     }
 
-    /// Whether a response is refused that web cache deception may be behind; default false, because CloudFront looks at no
-    /// type of content. See
+    /// Whether a response is refused that web cache deception may be behind; default true. CloudFront looks at no type
+    /// of content, and keeps what a minimum or a default lifetime makes of such a page. See
     /// [`StandardPolicy::deception_guard`](crate::StandardPolicy::deception_guard).
     #[must_use]
     pub fn deception_guard(mut self, on: bool) -> Self {

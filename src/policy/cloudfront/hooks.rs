@@ -40,6 +40,10 @@ impl Present {
     }
 }
 
+/// Among the extensions of a request: its fields that begin with `CloudFront-` are what a layer has set, not its client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct VouchedFields;
+
 impl Distribution {
     /// Chooses the behavior of a request, for all hooks.
     #[inline]
@@ -65,8 +69,8 @@ impl Distribution {
     }
 
     /// Whether CloudFront's own fields are more than a client's word.
-    fn believes(&self, _: &request::Parts) -> bool {
-        self.switches.trusts_viewer_headers
+    fn believes(&self, request: &request::Parts) -> bool {
+        self.switches.trusts_viewer_headers || request.extensions.get::<VouchedFields>().is_some()
     }
 }
 

@@ -22,7 +22,8 @@
 //! | managed policies | functions such as [`CachePolicyConfig::caching_optimized`]; by name or id [`CachePolicyConfig::managed`] |
 //! | `CachedMethods` with `OPTIONS` | [`Behavior::cache_options`] |
 //! | trusted key groups | [`Behavior::signed`] |
-//! | custom error responses, `ErrorCachingMinTTL` | [`CustomErrorResponse`], [`Distribution::error_caching_min_ttl`] |
+//! | custom error responses, `ErrorCachingMinTTL` | [`CustomErrorResponse`], [`Distribution::error_caching_min_ttl`]; the pages by [`ErrorPagesLayer::from`](crate::ErrorPagesLayer) around the cache |
+//! | `ServerTimingHeadersConfig` | [`CacheBuilder::server_timing`](crate::CacheBuilder::server_timing) |
 //! | `CacheTagConfig` | [`Distribution::cache_tag_header`] |
 //! | `Host` of the origin | [`Distribution::origin_host`] |
 //! | `User-Agent: Amazon CloudFront` | `User-Agent: larder` |
@@ -39,6 +40,11 @@
 //! `max-age` or `s-maxage`; no other. Of redirects, 301 and 302 are kept like good responses, others if they have a
 //! `Cache-Control`.
 //!
+//! While the origin fails (500, 502, 503, 504, or no answer), a good response that is stored goes on being served, without an
+//! end unless it says `stale-if-error` itself, and the origin is left alone for the minimum of that error. A 4xx always
+//! reaches the client. An origin that cannot be reached has to answer with a 502 or a 504 for that to be kept, where nothing
+//! is stored: where the inner service fails instead, put a layer inside of the cache that makes such an answer.
+//!
 //! # What the origin gets to see
 //!
 //! What is in the key, and what the origin request policy admits; beside these only the method, the path, content with its
@@ -47,8 +53,8 @@
 //! that are not cached, too. Never forwarded are `Proxy-*`, `TE`, `Trailer`, other kinds of `Upgrade`, `X-Edge-*`, `X-Amz-Cf-*`,
 //! `X-Forwarded-Proto` and `X-Real-IP`.
 //!
-//! A `CloudFront-*` field of a request is a client's word, and counts as absent, unless
-//! [`Distribution::trust_viewer_headers`] says that somebody vouches for it.
+//! A `CloudFront-*` field of a request is a client's word, and counts as absent, unless the library's `ViewerLayer` (feature
+//! `viewer`) is in front of the cache, or [`Distribution::trust_viewer_headers`] says that somebody else vouches for it.
 //!
 //! # Where it is more careful
 //!
@@ -63,8 +69,9 @@
 //! - An unsafe request that succeeds invalidates what is stored for its URI. Requests that have cookies share calls, too.
 //! - A request that is forbidden there passes here: a GET with content bypasses the cache (403 there), and methods that are not
 //!   among the `AllowedMethods` are forwarded. Refuse them in front of the cache.
+//! - Content whose type does not fit the extension of its path is not stored: [`Distribution::deception_guard`].
 //!
-//! More careful still by choice: [`Distribution::deception_guard`], [`Distribution::strip_unkeyed`].
+//! More careful still by choice: [`Distribution::strip_unkeyed`].
 //!
 //! And where it is not: with a minimum above zero it stores what `no-store` or `private` forbids, it stores answers to OPTIONS
 //! where a behavior says so, and `s-maxage` does not forbid stale answers (RFC 9111 5.2.2.5, 5.2.2.7, 5.2.2.10, RFC 9110
@@ -85,6 +92,8 @@ mod tags;
 
 pub use self::distribution::{Behavior, Distribution};
 pub use self::error_responses::CustomErrorResponse;
+#[cfg(feature = "viewer")]
+pub(crate) use self::hooks::VouchedFields;
 #[cfg(feature = "serde")]
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
 pub use self::json::{JsonError, PolicySet};

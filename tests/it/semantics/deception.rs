@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::header;
+use larder::policy::cloudfront::{CachePolicyConfig, Distribution};
 use larder::policy::{Fastly, Policies};
 use larder::{CachePolicy, CachePolicyExt, StandardPolicy, policy};
 
@@ -45,6 +46,8 @@ async fn a12_a_page_under_the_name_of_a_file_is_not_stored_whatever_it_says() {
         });
         refused(&bench(by_path, page("text/html")), path, detail).await;
         refused(&bench(Fastly::new().share_credentials(true), page("text/html")), path, detail).await;
+        let distribution = Distribution::new(CachePolicyConfig::caching_optimized()).share_credentials(true);
+        refused(&bench(distribution, page("text/html")), path, detail).await;
         refused(&bench(policy::from_fn(|_, _| {}), page("text/html")), path, detail).await;
     }
 }

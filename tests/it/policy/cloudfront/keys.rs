@@ -180,7 +180,7 @@ async fn cf8_the_first_pattern_that_matches_chooses_the_behavior() {
         .behavior("images/*", keeps(3))
         .behavior("*.php", CachePolicyConfig::caching_disabled())
         .behavior("/a?c", keeps(4));
-    let bench = bench(distribution, [Reply::new("x")]);
+    let bench = bench(distribution, [Reply::new("x").field("content-type", "image/png")]);
     for (path, ttl) in [
         ("/", 1),
         ("/images/a/b.jpg", 2),
