@@ -262,8 +262,8 @@ fn admit(exchange: &PolicyExchange<'_>, range: StatusRange, terms: &mut Terms) {
     match terms.store {
         Err(NotStored::Status) if terms.lifetime.is_zero() => {}
         Err(NotStored::Status) if is_drawn && !may_be_drawn => terms.store = Err(NotStored::DrawnError),
-        Err(NotStored::Status) => terms.store = Ok(()),
-        Err(NotStored::DrawnError) if range.is_one() => terms.store = Ok(()),
+        Err(NotStored::Status) => terms.store = terms.firm,
+        Err(NotStored::DrawnError) if range.is_one() => terms.store = terms.firm,
         _ => {}
     }
 }
