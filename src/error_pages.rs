@@ -28,15 +28,17 @@ use crate::semantics::validation::remove_conditions;
 /// use axum::{Router, routing::get};
 /// use http::{Request, StatusCode, uri::PathAndQuery};
 /// use larder::{CacheBuilder, ErrorPagesLayer};
+/// use tower::{Layer, ServiceExt};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 /// let app = Router::new().route("/404.html", get(|| async { "There is nothing here." }));
 /// let pages = ErrorPagesLayer::new()
 ///     .page(StatusCode::NOT_FOUND, PathAndQuery::from_static("/404.html"));
-/// // The first layer is the inner one, and reports what pages need to know.
-/// let app = app.layer(CacheBuilder::default().outcome_in_extensions(true).build()).layer(pages);
+/// // The cache reports what pages need to know.
+/// let app = app.layer(CacheBuilder::default().outcome_in_extensions(true).build());
+/// // Around the router: `Router::layer` would be inside of it, where a route knows of no other one.
+/// let app = pages.layer(app);
 ///
-/// use tower::ServiceExt;
 /// let request = Request::get("http://example.com/lost").body(axum::body::Body::empty()).unwrap();
 /// let answer = app.oneshot(request).await.unwrap();
 /// assert_eq!(answer.status(), StatusCode::NOT_FOUND);
