@@ -150,6 +150,7 @@ fn a_policy_file_has_every_switch_of_the_policies() {
             | "key_header"
             | "name"
             | "origin_host"
+            | "origin_scheme"
             | "trust_viewer_headers" => continue,
             switch => switch,
         };
