@@ -78,6 +78,10 @@ impl KeyRules {
     /// Adds whether `Accept` names a media type, such as `image/avif`, with a weight above 0. Ranges such as `*/*` do not count,
     /// since browsers send them that cannot show every type. The service has to decide in the same way, and needs no `Vary`
     /// then.
+    ///
+    /// A field that a service may read in either way is a third class, which shares nothing with the others: one of more than
+    /// 1,024 bytes, one whose lines differ, and one that has the name in another way than in lower case, in a well-formed list,
+    /// and with weights above 0.
     #[must_use]
     pub fn accepts(self, media_type: impl Into<Box<str>>) -> Self {
         self.with(KeyPart::Accepts(media_type.into()))
@@ -151,13 +155,19 @@ impl KeyRules {
         self.with(KeyPart::Field(name))
     }
 
-    /// Adds whether a field contains a word, in whatever case, within the first 4 KiB of a line.
+    /// Adds whether a field contains a word, in whatever case. A field with a line of more than 4 KiB, or with lines that differ in
+    /// this, is a third class, which shares nothing with the others.
+    ///
+    /// **The service still sees the whole value, which is not in the key.** It should decide by the word alone.
     #[must_use]
     pub fn header_contains(self, name: HeaderName, word: impl Into<Box<str>>) -> Self {
         self.with(KeyPart::Contains(name, word.into()))
     }
 
     /// Adds whether a request has a field.
+    ///
+    /// **The service still sees its value, which is not in the key.** If it decides by more than whether the field is there, one
+    /// client chooses what everybody gets who sends one: use [`KeyRules::header`] then.
     #[must_use]
     pub fn header_presence(self, name: HeaderName) -> Self {
         self.with(KeyPart::FieldPresence(name))
@@ -209,7 +219,9 @@ impl KeyRules {
         }))
     }
 
-    /// Adds whether a browser says that it is on a phone: by `Sec-CH-UA-Mobile`, or else by the word `Mobi` in `User-Agent`.
+    /// Adds whether a browser says that it is on a phone: by the word `Mobi` in `User-Agent`, and by `Sec-CH-UA-Mobile` where it
+    /// sends that. Where the two differ, or one of them says nothing clear, that is a third class, which shares nothing with the
+    /// others: a service may look at either.
     #[must_use]
     pub fn mobile(self) -> Self {
         self.with(KeyPart::Mobile)
