@@ -293,6 +293,14 @@ async fn the_first_behavior_that_matches_a_request_counts_and_keeps_what_it_does
         };
         seen.told(told);
     }
+    for (method, told) in
+        [("GET", "larder; fwd=uri-miss; stored; ttl=60"), ("HEAD", "larder; fwd=bypass; detail=\"head\"")]
+    {
+        let request = http::Request::builder().method(method).uri(format!("http://{}/e", proxy.address));
+        let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+        let answer = wire::client().request(request).await.unwrap();
+        crate::support::bench::read(answer).await.told(told);
+    }
 }
 
 #[tokio::test]
