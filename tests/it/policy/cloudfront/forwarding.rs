@@ -504,6 +504,9 @@ async fn max_forwards_goes_to_the_origin_only_where_the_answer_is_for_its_client
         bench.send(method.clone(), path, &[("max-forwards", "0")]).await;
         let last = bench.origin.last();
         assert_eq!(last.headers.contains_key("max-forwards"), is_there, "{method} {path}");
+    }
+}
+
 #[tokio::test]
 async fn a_set_cookie_that_was_taken_away_does_not_come_back_when_cookies_are_forwarded_later() {
     let without = Distribution::new(CachePolicyConfig::caching_optimized());
