@@ -190,32 +190,36 @@ impl Lifetimes {
 
     /// Gives a response its lifetime.
     pub fn apply(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
-        let status = exchange.response.status;
-        let has_status = |(range, _): &&(StatusRange, Lifetime)| range.contains(status);
-        let by_status = self.statuses.iter().rev().filter(has_status).min_by_key(|(range, _)| range.len());
-        let may_be_stored = is_heuristically_cacheable(status) || terms.source.is_explicit();
-        let lifetime = if is_error(status) || !may_be_stored { None } else { self.by_path(exchange) };
-        let is_for_path = lifetime.is_some();
-        let default = self.default.filter(|_| is_heuristically_cacheable(status) && !is_error(status));
-        let lifetime = lifetime
-            .or(by_status.map(|(_, lifetime)| *lifetime))
-            .map(|lifetime| (lifetime, true))
-            .or(default.map(|lifetime| (lifetime.into(), false)));
-        if let Some((lifetime, is_refused_if_zero)) = lifetime {
-            let is_zero = lifetime.apply(terms);
-            if is_zero && is_refused_if_zero {
-                terms.store = terms.store.and(Err(NotStored::ZeroLifetime));
-            } else if let Some((range, _)) = by_status
-                && !is_for_path
-            {
-                admit(exchange, *range, terms);
+        if let Some((lifetime, given)) = self.deciding(exchange, terms) {
+            match (lifetime.apply(terms), given) {
+                (true, Given::ByPath | Given::ByStatus(_)) => {
+                    terms.store = terms.store.and(Err(NotStored::ZeroLifetime));
+                }
+                (false, Given::ByStatus(range)) => admit(exchange, range, terms),
+                (_, Given::ByDefault) | (false, Given::ByPath) => {}
             }
         }
-        terms.browser_lifetime =
-            terms.browser_lifetime.or_else(|| self.stated_for_browsers(exchange, terms)).or(self.browser);
+        let for_browsers = terms.browser_lifetime.or_else(|| self.stated_for_browsers(exchange, terms));
+        terms.browser_lifetime = for_browsers.or(self.browser);
         if let Some(jitter) = &self.jitter {
             jitter.apply(exchange.key, terms);
         }
+    }
+
+    /// The lifetime that decides about a response.
+    fn deciding(&self, exchange: &PolicyExchange<'_>, terms: &Terms) -> Option<(Lifetime, Given)> {
+        let status = exchange.response.status;
+        let (is_good, needs_none) = (!is_error(status), is_heuristically_cacheable(status));
+        let by_path = || self.by_path(exchange).map(|lifetime| (lifetime, Given::ByPath));
+        let by_status = || {
+            let has_status = |(range, _): &&(StatusRange, Lifetime)| range.contains(status);
+            let all = self.statuses.iter().rev().filter(has_status);
+            let smallest = all.min_by_key(|(range, _)| range.len());
+            smallest.map(|(range, lifetime)| (*lifetime, Given::ByStatus(*range)))
+        };
+        let by_default = || self.default.map(|lifetime| (lifetime.into(), Given::ByDefault));
+        let by_path = if is_good && (needs_none || terms.source.is_explicit()) { by_path() } else { None };
+        by_path.or_else(by_status).or_else(|| if is_good && needs_none { by_default() } else { None })
     }
 
     /// What the response states for clients, where this cache has another lifetime for it.
@@ -233,6 +237,14 @@ impl Lifetimes {
         let path = asked_path(exchange.request);
         self.paths.iter().find(|(pattern, _)| pattern.matches(&*path)).map(|(_, lifetime)| *lifetime)
     }
+}
+
+/// Who gave a lifetime.
+#[derive(Clone, Copy)]
+enum Given {
+    ByDefault,
+    ByPath,
+    ByStatus(StatusRange),
 }
 
 /// Adds a row, or gives one that is there a new lifetime.
