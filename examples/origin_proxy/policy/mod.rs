@@ -10,6 +10,7 @@ mod matcher;
 mod profile;
 #[cfg(unix)]
 mod reload;
+mod response;
 mod rows;
 mod section;
 mod standard;
@@ -22,7 +23,7 @@ use http::header::HeaderName;
 use larder::CachePolicy;
 
 pub use self::error::PolicyError;
-pub use self::profile::Profile;
+pub use self::profile::{CurrentProfile, Profile};
 #[cfg(unix)]
 pub use self::reload::on_signal;
 use self::section::File;

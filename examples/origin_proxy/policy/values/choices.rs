@@ -1,11 +1,15 @@
 //! What can be chosen among a few.
 
+use std::collections::BTreeMap;
+
+use http::header::HeaderName;
+use larder::policy::VaryField;
 use larder::semantics::Credentials;
 use larder::semantics::accept::{Codings, Languages};
 use larder::semantics::freshness::Heuristic;
 use serde::{Deserialize, Serialize};
 
-use super::Time;
+use super::{Name, Time};
 
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(
@@ -92,5 +96,49 @@ impl From<HeuristicValue> for Heuristic {
         heuristic.most = value.most.map_or(heuristic.most, |most| most.0);
         heuristic.percent = value.percent.unwrap_or(heuristic.percent);
         heuristic
+    }
+}
+
+/// What becomes of a field that `Vary` names.
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VaryChoice {
+    AsSent,
+    Bypass,
+    Ignored,
+    LowerCase,
+}
+
+impl From<VaryChoice> for VaryField {
+    fn from(choice: VaryChoice) -> Self {
+        match choice {
+            VaryChoice::AsSent => Self::AsSent,
+            VaryChoice::Bypass => Self::Bypass,
+            VaryChoice::Ignored => Self::Ignored,
+            VaryChoice::LowerCase => Self::lower_case(),
+        }
+    }
+}
+
+/// What becomes of fields that `Vary` names, by their names.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(try_from = "BTreeMap<String, VaryChoice>", into = "BTreeMap<String, VaryChoice>")]
+pub struct VaryChoices(pub Vec<(HeaderName, VaryChoice)>);
+
+impl TryFrom<BTreeMap<String, VaryChoice>> for VaryChoices {
+    type Error = String;
+
+    fn try_from(table: BTreeMap<String, VaryChoice>) -> Result<Self, String> {
+        table
+            .into_iter()
+            .map(|(name, choice)| Ok((Name::try_from(name)?.0, choice)))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+impl From<VaryChoices> for BTreeMap<String, VaryChoice> {
+    fn from(choices: VaryChoices) -> Self {
+        choices.0.into_iter().map(|(name, choice)| (name.to_string(), choice)).collect()
     }
 }

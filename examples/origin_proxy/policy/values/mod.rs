@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Value;
 
-pub use self::choices::{CodingsValue, Comparison, CredentialsValue, HeuristicValue};
+pub use self::choices::{CodingsValue, Comparison, CredentialsValue, HeuristicValue, VaryChoices};
 pub use self::lifetimes::{AdmissionRule, LifetimeValue, ShortErrors, StatusLifetimes, StatusTimes};
 pub use self::numbers::{Percent, Size, Status, Time};
 pub use self::tags::{ExcessTagsValue, TagFieldName};
@@ -167,4 +167,23 @@ impl From<On> for bool {
     fn from(_: On) -> Self {
         true
     }
+}
+
+/// A secret, which is not shown.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("set")
+    }
+}
+
+/// A field that has a secret.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretField {
+    pub field: Name,
+    pub secret: Secret,
 }

@@ -1,6 +1,7 @@
 //! Fields with tags.
 
-use larder::policy::fastly::{ExcessTags, TagField};
+use larder::policy::TagField;
+use larder::policy::fastly::{self, ExcessTags};
 use serde::{Deserialize, Serialize};
 
 use super::{Name, by_text};
@@ -38,8 +39,14 @@ by_text!(
     |field| format!("{}{}", field.name.0, if field.is_listed { "," } else { "" })
 );
 
-impl From<TagFieldName> for TagField {
+impl From<TagFieldName> for fastly::TagField {
     fn from(field: TagFieldName) -> Self {
         if field.is_listed { Self::listed(field.name.0) } else { Self::spaced(field.name.0) }
+    }
+}
+
+impl From<TagFieldName> for TagField {
+    fn from(field: TagFieldName) -> Self {
+        Self::new(field.name.0).separated_by(if field.is_listed { ',' } else { ' ' })
     }
 }
