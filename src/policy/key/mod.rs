@@ -84,7 +84,7 @@ impl KeyRules {
     /// and with weights above 0.
     #[must_use]
     pub fn accepts(self, media_type: impl Into<Box<str>>) -> Self {
-        self.with(KeyPart::Accepts(media_type.into()))
+        self.with(KeyPart::Accepts(media_type.into().to_ascii_lowercase().into()))
     }
 
     /// Leaves out the host: all hosts share what is stored, which has the same path and scheme.
