@@ -192,11 +192,11 @@ impl Lifetimes {
     pub fn apply(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
         if let Some((lifetime, given)) = self.deciding(exchange, terms) {
             match (lifetime.apply(terms), given) {
-                (true, Given::ByPath | Given::ByStatus(_)) => {
+                (true, GivenBy::Path | GivenBy::Status(_)) => {
                     terms.store = terms.store.and(Err(NotStored::ZeroLifetime));
                 }
-                (false, Given::ByStatus(range)) => admit(exchange, range, terms),
-                (_, Given::ByDefault) | (false, Given::ByPath) => {}
+                (false, GivenBy::Status(range)) => admit(exchange, range, terms),
+                (_, GivenBy::Default) | (false, GivenBy::Path) => {}
             }
         }
         let for_browsers = terms.browser_lifetime.or_else(|| self.stated_for_browsers(exchange, terms));
@@ -207,17 +207,17 @@ impl Lifetimes {
     }
 
     /// The lifetime that decides about a response.
-    fn deciding(&self, exchange: &PolicyExchange<'_>, terms: &Terms) -> Option<(Lifetime, Given)> {
+    fn deciding(&self, exchange: &PolicyExchange<'_>, terms: &Terms) -> Option<(Lifetime, GivenBy)> {
         let status = exchange.response.status;
         let (is_good, needs_none) = (!is_error(status), is_heuristically_cacheable(status));
-        let by_path = || self.by_path(exchange).map(|lifetime| (lifetime, Given::ByPath));
+        let by_path = || self.by_path(exchange).map(|lifetime| (lifetime, GivenBy::Path));
         let by_status = || {
             let has_status = |(range, _): &&(StatusRange, Lifetime)| range.contains(status);
             let all = self.statuses.iter().rev().filter(has_status);
             let smallest = all.min_by_key(|(range, _)| range.len());
-            smallest.map(|(range, lifetime)| (*lifetime, Given::ByStatus(*range)))
+            smallest.map(|(range, lifetime)| (*lifetime, GivenBy::Status(*range)))
         };
-        let by_default = || self.default.map(|lifetime| (lifetime.into(), Given::ByDefault));
+        let by_default = || self.default.map(|lifetime| (lifetime.into(), GivenBy::Default));
         let by_path = if is_good && (needs_none || terms.source.is_explicit()) { by_path() } else { None };
         by_path.or_else(by_status).or_else(|| if is_good && needs_none { by_default() } else { None })
     }
@@ -241,10 +241,10 @@ impl Lifetimes {
 
 /// Who gave a lifetime.
 #[derive(Clone, Copy)]
-enum Given {
-    ByDefault,
-    ByPath,
-    ByStatus(StatusRange),
+enum GivenBy {
+    Default,
+    Path,
+    Status(StatusRange),
 }
 
 /// Adds a row, or gives one that is there a new lifetime.
@@ -262,8 +262,8 @@ fn admit(exchange: &PolicyExchange<'_>, range: StatusRange, terms: &mut Terms) {
     match terms.store {
         Err(NotStored::Status) if terms.lifetime.is_zero() => {}
         Err(NotStored::Status) if is_drawn && !may_be_drawn => terms.store = Err(NotStored::DrawnError),
-        Err(NotStored::Status) => terms.store = Ok(()),
-        Err(NotStored::DrawnError) if range.is_one() => terms.store = Ok(()),
+        Err(NotStored::Status) => terms.store = terms.firm,
+        Err(NotStored::DrawnError) if range.is_one() => terms.store = terms.firm,
         _ => {}
     }
 }

@@ -90,7 +90,8 @@ impl KeyRules {
     /// Leaves out the host: all hosts share what is stored, which has the same path and scheme.
     ///
     /// **The inner service still sees each client's own host.** If it puts that into a link or a redirect, or has other content
-    /// for another host, one client chooses what everybody gets. [`KeyRules::host`] is safe: the service sees one host.
+    /// for another host, one client chooses what everybody gets. [`KeyRules::host`] is safe: the service sees one host. Keys have
+    /// an empty host, and a part that no request for an empty host has under other rules.
     #[must_use]
     pub fn any_host(mut self) -> Self {
         self.origin.any.host = true;
@@ -101,7 +102,8 @@ impl KeyRules {
     /// Leaves out the scheme: what was stored for `http` answers for `https`.
     ///
     /// **The inner service can still see the scheme.** If it redirects `http` to `https`, that redirect is stored for `https`,
-    /// too. [`KeyRules::scheme`] is safe: the service sees one scheme. Keys have the scheme `any`.
+    /// too. [`KeyRules::scheme`] is safe: the service sees one scheme. Keys have the scheme `any`, and a part that no request
+    /// for this scheme has under other rules.
     #[must_use]
     pub fn any_scheme(mut self) -> Self {
         self.origin.any.scheme = true;

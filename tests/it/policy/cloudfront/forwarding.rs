@@ -380,6 +380,26 @@ async fn cf4_a_header_can_be_added_to_the_key_of_every_behavior() {
     }
 }
 
+#[tokio::test]
+async fn a_set_cookie_that_was_taken_away_does_not_come_back_when_cookies_are_forwarded_later() {
+    let without = Distribution::new(CachePolicyConfig::caching_optimized());
+    let reply = Reply::cc("x", "public, max-age=60").field("etag", "\"a\"").field("set-cookie", "sid=alice");
+    let bench = Bench::with(cache_builder().policy(without.clone()), [reply]);
+    let seen = bench.get("/a").await;
+    assert_eq!(seen.field("set-cookie"), None);
+    seen.told("larder; fwd=uri-miss; stored; ttl=60");
+    at_rest().await;
+    bench.handle.set_policy(without.origin_request_policy(OriginRequestPolicyConfig::all_viewer()));
+    bench.later(61);
+    bench.origin.not_modified(Some(Reply::cc("", "public, max-age=60").status(304).field("etag", "\"a\"")));
+    for told in ["fwd=stale; fwd-status=304; stored", "hit"] {
+        let seen = bench.get("/a").await;
+        assert_eq!(seen.field("set-cookie"), None, "{told}");
+        seen.told(&format!("larder; {told}; ttl=60"));
+        at_rest().await;
+    }
+}
+
 async fn send(bench: &Bench, request: http::request::Builder) -> Seen {
     let request = request.body(Empty::<Bytes>::new()).unwrap();
     read(bench.cache.clone().call(request).await.unwrap()).await
@@ -504,25 +524,5 @@ async fn max_forwards_goes_to_the_origin_only_where_the_answer_is_for_its_client
         bench.send(method.clone(), path, &[("max-forwards", "0")]).await;
         let last = bench.origin.last();
         assert_eq!(last.headers.contains_key("max-forwards"), is_there, "{method} {path}");
-    }
-}
-
-#[tokio::test]
-async fn a_set_cookie_that_was_taken_away_does_not_come_back_when_cookies_are_forwarded_later() {
-    let without = Distribution::new(CachePolicyConfig::caching_optimized());
-    let reply = Reply::cc("x", "public, max-age=60").field("etag", "\"a\"").field("set-cookie", "sid=alice");
-    let bench = Bench::with(cache_builder().policy(without.clone()), [reply]);
-    let seen = bench.get("/a").await;
-    assert_eq!(seen.field("set-cookie"), None);
-    seen.told("larder; fwd=uri-miss; stored; ttl=60");
-    at_rest().await;
-    bench.handle.set_policy(without.origin_request_policy(OriginRequestPolicyConfig::all_viewer()));
-    bench.later(61);
-    bench.origin.not_modified(Some(Reply::cc("", "public, max-age=60").status(304).field("etag", "\"a\"")));
-    for told in ["fwd=stale; fwd-status=304; stored", "hit"] {
-        let seen = bench.get("/a").await;
-        assert_eq!(seen.field("set-cookie"), None, "{told}");
-        seen.told(&format!("larder; {told}; ttl=60"));
-        at_rest().await;
     }
 }
