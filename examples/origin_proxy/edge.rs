@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::service::Service as HyperService;
 use hyper::upgrade::OnUpgrade;
 use larder::semantics::fields::{list, remove_hop_by_hop};
-use larder::{CacheService, QueryService, ViewerLayer};
+use larder::{CacheService, QueryService};
 use pin_project_lite::pin_project;
 use tower::Service;
 
@@ -22,8 +22,10 @@ use crate::client::Client;
 use crate::content::RequestContent;
 use crate::host::{self, Host};
 use crate::local_reply::{self, ResponseBody};
+use crate::policy::{CurrentProfile, Profile};
 use crate::serve::DrainGuard;
 use crate::upstream::{CDN_LOOP, Upstream};
+use crate::viewer::Viewer;
 use crate::{location, max_forwards, upgrade, via};
 
 type Cache = QueryService<CacheService<Upstream>>;
@@ -41,10 +43,10 @@ pub struct Settings {
     pub host: Host,
     pub id: HeaderValue,
     pub origin: Uri,
-    /// Adds fields about the client.
-    pub viewer: Option<ViewerLayer>,
+    pub profile: CurrentProfile,
     /// How long the client may take to send more of its request's content.
     pub stall: Duration,
+    pub viewer: Viewer,
 }
 
 impl Edge {
@@ -99,10 +101,11 @@ impl HyperService<Request<Incoming>> for Edge {
             Host::Client => None,
             Host::Upstream => host::of(&request).map(|host| (host, Arc::clone(&self.settings))),
         };
-        tidy(request.headers_mut(), &present, protocols);
+        tidy(request.headers_mut(), &present, protocols, &self.settings.profile);
         let (mut parts, body) = request.into_parts();
-        if let Some(viewer) = &self.settings.viewer {
-            viewer.apply(&mut parts);
+        let Settings { profile, viewer, .. } = &*self.settings;
+        if viewer.is_on || profile.is(Profile::CloudFront) {
+            viewer.layer.apply(&mut parts);
         }
         let request = Request::from_parts(parts, RequestContent::new(body, self.settings.stall));
         // The cache is always ready.
@@ -210,10 +213,13 @@ impl Present {
 }
 
 /// Whether a field is one that CloudFront or Fastly adds, such as `CloudFront-Viewer-Country` and `Fastly-Client-IP`. An origin
-/// that has been behind one of them may believe it, and no client has a say in that.
+/// that has been behind one of them may believe it, and no client has a say in that. The profile `fastly` removes those of Fastly
+/// itself, since it knows its peers.
 fn is_of_cdn(name: &str) -> bool {
-    name.starts_with("cloudfront-") || name.starts_with("fastly-")
+    name.starts_with("cloudfront-") || name.starts_with(FASTLY)
 }
+
+const FASTLY: &str = "fastly-";
 
 /// Whether a request has more fields. Cookies count as one: HTTP/2 may split them (RFC 9113 8.2.3).
 fn has_more_fields(headers: &HeaderMap, most: usize) -> bool {
@@ -233,12 +239,20 @@ fn forward(method: &Method, is_upgrade: bool) -> &'static str {
 
 /// A field that the origin does not get must not select a stored response: fields that `Connection` nominates are
 /// removed before the cache looks. Cookies, which HTTP/2 may split, are one line again (RFC 9113 8.2.3).
-fn tidy(headers: &mut HeaderMap, present: &Present, protocols: Option<HeaderValue>) {
+fn tidy(
+    headers: &mut HeaderMap,
+    present: &Present,
+    protocols: Option<HeaderValue>,
+    profile: &CurrentProfile,
+) {
     // This field shows the cache that there is content. The client of the origin makes its own.
     let coding = if present.transfer_encoding { headers.remove(header::TRANSFER_ENCODING) } else { None };
     remove_hop_by_hop(headers);
     if present.cdn {
-        let names: Vec<_> = headers.keys().filter(|name| is_of_cdn(name.as_str())).cloned().collect();
+        let is_removed = |name: &&HeaderName| {
+            is_of_cdn(name.as_str()) && !(name.as_str().starts_with(FASTLY) && profile.is(Profile::Fastly))
+        };
+        let names: Vec<_> = headers.keys().filter(is_removed).cloned().collect();
         names.iter().for_each(|name| _ = headers.remove(name));
     }
     if let Some(coding) = coding {

@@ -16,24 +16,39 @@ pub struct ViewerOptions {
     pub is_on: bool,
 }
 
+/// Adds the fields.
+pub struct Viewer {
+    pub is_on: bool,
+    pub layer: ViewerLayer,
+}
+
 impl ViewerOptions {
-    /// The layer that adds the fields; `None` if nobody wants them. Files are read again when they change.
+    /// Files are read again when they change.
     ///
     /// # Errors
     ///
     /// A file can't be read, or is no database.
-    pub fn layer(&self) -> Result<Option<ViewerLayer>, String> {
-        if self.databases.is_empty() && !self.is_on {
-            return Ok(None);
-        }
-        self.databases.iter().try_fold(layer(), |layer, path| Ok(layer.database(open(path)?))).map(Some)
+    pub fn viewer(&self) -> Result<Viewer, String> {
+        let with = |layer: ViewerLayer, path| Ok::<_, String>(layer.database(open(path)?));
+        let layer = self.databases.iter().try_fold(layer(), with)?;
+        Ok(Viewer { is_on: self.is_on || !self.databases.is_empty(), layer })
     }
 }
 
 /// The layer without a database.
-pub fn layer() -> ViewerLayer {
+fn layer() -> ViewerLayer {
     let of = |request: &http::request::Parts| request.extensions.get().map(Client::address);
     ViewerLayer::new().client_address(ClientAddress::by(of)).scheme(http::uri::Scheme::HTTP)
+}
+
+impl Viewer {
+    pub fn off() -> Self {
+        Self { is_on: false, layer: layer() }
+    }
+
+    pub fn by(database: Database) -> Self {
+        Self { is_on: true, layer: layer().database(database) }
+    }
 }
 
 fn open(path: &PathBuf) -> Result<Database, String> {

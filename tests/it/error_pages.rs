@@ -170,18 +170,24 @@ async fn cf10_what_the_cache_refuses_because_of_its_limits_has_no_page() {
         let layer = ErrorPagesLayer::new().page(StatusCode::SERVICE_UNAVAILABLE, PAGE);
         layer.page(StatusCode::GATEWAY_TIMEOUT, PAGE)
     };
+    // The page is stored already, so that it could be had.
     let service = pages(layer(), cache_builder(), &site());
+    get(&service, "/404.html").await.has_body("nothing here");
     let refused = ask(&service, Method::GET, "/", &[("cache-control", "only-if-cached")]).await;
     assert_eq!((refused.status.as_u16(), &*refused.body), (504, ""));
     // The only call that there may be is under way, since its content has not been read.
-    let slow = Site::new(|_| Reply::cc("slow", "no-store").frames(&["a", "b"]));
+    let slow = Site::new(|path| match path {
+        "/404.html" => Reply::cc("sorry", "max-age=60"),
+        _ => Reply::cc("slow", "no-store").frames(&["a", "b"]),
+    });
     let limits = CallLimits::new().total(1).wait(Duration::ZERO);
     let service = pages(layer(), cache_builder().call_limits(limits), &slow);
+    get(&service, "/404.html").await.has_body("sorry");
     let first = Request::get("http://example.com/first").body(Empty::<Bytes>::new()).unwrap();
     let under_way = service.clone().call(first).await.unwrap();
     let refused = get(&service, "/second").await;
     assert_eq!((refused.status.as_u16(), &*refused.body), (503, ""));
-    assert_eq!(slow.asked(), ["GET http://example.com/first"]);
+    assert_eq!(slow.asked(), ["GET /404.html", "GET http://example.com/first"]);
     drop(under_way);
     // An origin's own answer has its page.
     let failing = Site::new(|path| match path {

@@ -8,7 +8,9 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::HeaderName;
 use larder::CachePolicy;
-use larder::policy::cloudfront::{Behavior, CachePolicyConfig, Distribution, OriginRequestPolicyConfig};
+use larder::policy::cloudfront::{
+    Behavior, CachePolicyConfig, Distribution, OriginRequestPolicyConfig, is_keyable,
+};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -75,7 +77,10 @@ impl Base for CloudFrontBase {
     }
 
     fn description(&self) -> String {
-        self.behavior().to_string()
+        let warnings = self.distribution().warnings();
+        let warnings =
+            warnings.iter().map(|it| format!("    warning: {}\n", it.trim_start_matches("default: ")));
+        self.behavior().to_string() + &warnings.collect::<String>()
     }
 
     fn policy(self) -> Box<dyn CachePolicy> {
@@ -117,6 +122,7 @@ pub fn of_json(
     text: &str,
     key_headers: &[HeaderName],
 ) -> Result<(Box<dyn CachePolicy>, String), PolicyError> {
+    check_keys(key_headers)?;
     let distribution = Distribution::from_json(text).map_err(|error| {
         let place = if error.path() == "." { String::new() } else { format!("{}: ", error.path()) };
         let reason = PolicyError::new(format!("{place}{}", explained(error.message())));
@@ -128,6 +134,16 @@ pub fn of_json(
         description.push_str(&format!("warning: {warning}\n"));
     }
     Ok((Box::new(guarded(distribution)), description))
+}
+
+/// Finds fields that CloudFront can't have in a key.
+pub fn check_keys(key_headers: &[HeaderName]) -> Result<(), PolicyError> {
+    match key_headers.iter().find(|name| !is_keyable(name)) {
+        Some(name) => {
+            Err(PolicyError::new(format!("--key-header {name}: CloudFront has no such field in a key")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Whether a file is AWS's JSON.

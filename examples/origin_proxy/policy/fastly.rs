@@ -39,11 +39,15 @@ impl Base for FastlyBase {
         let policy = set(policy, section.cacheable_redirects, |policy, _| policy.cacheable_redirects());
         let policy = set(policy, section.cacheable_success, |policy, _| policy.cacheable_success());
         let policy = set(policy, section.codings.clone(), |policy, codings| policy.codings(codings.into()));
+        let policy = set(policy, section.debug_token.as_ref(), |policy, token| policy.debug_token(&token.0));
         let policy = set(policy, section.deception_guard, Fastly::deception_guard);
         let policy = set(policy, section.default_ttl, |policy, time| policy.default_ttl(time.0));
         let policy = set(policy, section.excess_tags, |policy, what| policy.excess_tags(what.into()));
         let policy = set(policy, section.must_revalidate_counts, Fastly::must_revalidate_counts);
         let policy = set(policy, section.no_store_counts, Fastly::no_store_counts);
+        let policy = set(policy, section.peer_token.as_ref(), |policy, token| {
+            policy.peer_token(token.field.0.clone(), &token.secret.0)
+        });
         let policy = set(policy, section.pass_for, |policy, time| policy.pass_for(time.0));
         let policy = set(policy, section.serve_stale, |policy, time| policy.serve_stale(time.0));
         let policy = set(policy, section.share_credentials, Fastly::share_credentials);

@@ -10,6 +10,7 @@ mod matcher;
 mod profile;
 #[cfg(unix)]
 mod reload;
+mod response;
 mod rows;
 mod section;
 mod standard;
@@ -22,7 +23,7 @@ use http::header::HeaderName;
 use larder::CachePolicy;
 
 pub use self::error::PolicyError;
-pub use self::profile::Profile;
+pub use self::profile::{CurrentProfile, Profile};
 #[cfg(unix)]
 pub use self::reload::on_signal;
 use self::section::File;
@@ -52,28 +53,31 @@ impl Source {
     /// The file can't be read, or something in it is wrong.
     pub fn load(&self) -> Result<Loaded, PolicyError> {
         let Some(path) = &self.file else {
-            return Ok(self.of_toml(File::default()));
+            return self.of_toml(File::default());
         };
         let text = std::fs::read_to_string(path)
             .map_err(|error| PolicyError::new(format!("can't be read: {error}")).file(path))?;
         let loaded = if cloudfront::is_json(path, &text) {
             self.of_json(&text)
         } else {
-            file::read(&text, self.profile).map(|file| self.of_toml(file))
+            file::read(&text, self.profile).and_then(|file| self.of_toml(file))
         };
         loaded.map_err(|error| error.file(path))
     }
 
-    fn of_toml(&self, file: File) -> Loaded {
+    fn of_toml(&self, file: File) -> Result<Loaded, PolicyError> {
         let profile = self.profile.or(file.profile).unwrap_or_default();
         let (policy, description) = match profile {
-            Profile::CloudFront => rows::table(cloudfront::base(), &file, &self.key_headers),
+            Profile::CloudFront => {
+                cloudfront::check_keys(&self.key_headers)?;
+                rows::table(cloudfront::base(), &file, &self.key_headers)
+            }
             Profile::Default | Profile::Rfc9111 => {
                 rows::table(standard::base(profile), &file, &self.key_headers)
             }
             Profile::Fastly => rows::table(fastly::base(), &file, &self.key_headers),
         };
-        self.loaded(profile, policy, &description)
+        Ok(self.loaded(profile, policy, &description))
     }
 
     fn of_json(&self, text: &str) -> Result<Loaded, PolicyError> {

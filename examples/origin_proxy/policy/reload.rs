@@ -3,10 +3,10 @@
 use larder::CacheHandle;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::policy::Source;
+use crate::policy::{CurrentProfile, Loaded, Profile, Source};
 
 /// From now on, each SIGHUP loads the policy from its source. One that can't be loaded is reported, and changes nothing.
-pub fn on_signal(source: Source, handle: CacheHandle) -> Result<(), String> {
+pub fn on_signal(source: Source, handle: CacheHandle, current: CurrentProfile) -> Result<(), String> {
     let Some(file) = source.file.clone() else {
         return Ok(()); // nothing to read: the signal ends the process
     };
@@ -17,7 +17,7 @@ pub fn on_signal(source: Source, handle: CacheHandle) -> Result<(), String> {
             let source = source.clone();
             match tokio::task::spawn_blocking(move || source.load()).await {
                 Ok(Ok(loaded)) => {
-                    handle.set_policy(loaded.policy);
+                    apply(loaded, &handle, &current);
                     println!("larder: the policy is that of {} now", file.display());
                 }
                 Ok(Err(error)) => eprintln!("larder: the policy stays as it was: {error}"),
@@ -26,4 +26,14 @@ pub fn on_signal(source: Source, handle: CacheHandle) -> Result<(), String> {
         }
     });
     Ok(())
+}
+
+/// Only the profile `fastly` looks at fields that begin with `Fastly-`: while it is in force, they get as far as the policy.
+fn apply(loaded: Loaded, handle: &CacheHandle, current: &CurrentProfile) {
+    let Loaded { policy, profile, .. } = loaded;
+    if profile != Profile::Fastly {
+        current.set(profile);
+    }
+    handle.set_policy(policy);
+    current.set(profile);
 }

@@ -7,10 +7,11 @@ use crate::policy::cloudfront::Policy;
 use crate::policy::key::KeySection;
 use crate::policy::matcher::Matcher;
 use crate::policy::profile::Profile;
+use crate::policy::response::ResponseSection;
 use crate::policy::values::{
     AdmissionRule, CodingsValue, Comparison, CredentialsValue, ExcessTagsValue, HeuristicValue,
-    LifetimeValue, List, Name, Off, On, Percent, ShortErrors, Size, Status, StatusLifetimes, StatusTimes,
-    TagFieldName, Time, Word,
+    LifetimeValue, List, Name, Off, On, Percent, Secret, SecretField, ShortErrors, Size, Status,
+    StatusLifetimes, StatusTimes, TagFieldName, Time, VaryChoices, Word,
 };
 
 /// A file.
@@ -45,13 +46,16 @@ pub struct Section {
     pub key: Option<KeySection>,
     pub lifetime: Option<LifetimeValue>,
     pub max_body: Option<Size>,
+    pub max_variants: Option<usize>,
     pub min_body: Option<Size>,
     pub only_types: Option<List<String>>,
     pub pass_for: Option<Time>,
+    pub response: Option<ResponseSection>,
     pub status_lifetimes: Option<StatusLifetimes>,
     pub strip_unkeyed: Option<bool>,
     pub targets: Option<List<Name>>,
     pub unkeyed_fields: Option<List<Name>>,
+    pub vary: Option<VaryChoices>,
     pub without_types: Option<List<String>>,
 
     // `default` and `rfc9111`.
@@ -91,10 +95,12 @@ pub struct Section {
     pub cacheable: Option<List<Status>>,
     pub cacheable_redirects: Option<On>,
     pub cacheable_success: Option<On>,
+    pub debug_token: Option<Secret>,
     pub default_ttl: Option<Time>,
     pub excess_tags: Option<ExcessTagsValue>,
     pub must_revalidate_counts: Option<bool>,
     pub no_store_counts: Option<bool>,
+    pub peer_token: Option<SecretField>,
     pub serve_stale: Option<Time>,
     pub short_errors: Option<ShortErrors>,
     pub tag_fields: Option<List<TagFieldName>>,
@@ -127,13 +133,16 @@ pub const OF_PROFILES: [(&[Profile], &[&str]); 5] = [
             "key",
             "lifetime",
             "max_body",
+            "max_variants",
             "min_body",
             "only_types",
             "pass_for",
+            "response",
             "status_lifetimes",
             "strip_unkeyed",
             "targets",
             "unkeyed_fields",
+            "vary",
             "without_types",
         ],
     ),
@@ -167,10 +176,12 @@ pub const OF_PROFILES: [(&[Profile], &[&str]); 5] = [
             "cacheable",
             "cacheable_redirects",
             "cacheable_success",
+            "debug_token",
             "default_ttl",
             "excess_tags",
             "must_revalidate_counts",
             "no_store_counts",
+            "peer_token",
             "serve_stale",
             "short_errors",
             "tag_fields",

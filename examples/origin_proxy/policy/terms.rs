@@ -1,17 +1,19 @@
 //! What a section says of lifetimes, and of what is stored at all, for policies of any profile.
 
-use larder::policy::{Admission, ContentLimits, Lifetimes};
+use larder::policy::{Admission, ContentLimits, Lifetimes, ResponseRules, VaryRules};
 use larder::{CachePolicy, CachePolicyExt};
 
 use crate::policy::rows::set;
 use crate::policy::section::Section;
 
-/// Rules that come after a policy has set the terms of a response.
-#[derive(Clone, Default, PartialEq)]
+/// Rules that come before and after those of a policy.
+#[derive(Clone, Default)]
 pub struct TermRules {
     admission: Option<Admission>,
     content_limits: ContentLimits,
     lifetimes: Lifetimes,
+    responses: Option<ResponseRules>,
+    vary: Option<VaryRules>,
 }
 
 impl TermRules {
@@ -33,22 +35,36 @@ impl TermRules {
         let limits = set(limits, section.only_types.as_ref(), |it, types| it.only_types(types.texts()));
         let limits = set(limits, section.without_types.as_ref(), |it, types| it.without_types(types.texts()));
         let admission = section.admission.map(Into::into).or(self.admission);
-        Self { admission, content_limits: limits, lifetimes }
+        let responses = set(self.responses, section.response.as_ref(), |before, it| {
+            Some(before.unwrap_or_default().and(it.rules()))
+        });
+        let vary =
+            set(self.vary, section.max_variants, |it, most| Some(it.unwrap_or_default().max_variants(most)));
+        let vary = set(vary, section.vary.as_ref(), |it, fields| {
+            let fields = fields.0.iter().cloned();
+            Some(fields.fold(it.unwrap_or_default(), |it, (name, field)| it.vary(name, field.into())))
+        });
+        Self { admission, content_limits: limits, lifetimes, responses, vary }
     }
 
     /// The policy with these rules.
     pub fn over(self, policy: impl CachePolicy) -> Box<dyn CachePolicy> {
-        let Self { admission, content_limits, lifetimes } = self;
-        if lifetimes == Lifetimes::new() && content_limits == ContentLimits::new() {
-            return admitting(policy, admission);
+        let mut policy: Box<dyn CachePolicy> = Box::new(policy);
+        if self.lifetimes != Lifetimes::new() {
+            policy = Box::new(policy.lifetimes(self.lifetimes));
         }
-        admitting(policy.lifetimes(lifetimes).content_limits(content_limits), admission)
-    }
-}
-
-fn admitting(policy: impl CachePolicy, admission: Option<Admission>) -> Box<dyn CachePolicy> {
-    match admission {
-        Some(admission) => Box::new(policy.admit(admission)),
-        None => Box::new(policy),
+        if self.content_limits != ContentLimits::new() {
+            policy = Box::new(policy.content_limits(self.content_limits));
+        }
+        if let Some(rules) = self.vary {
+            policy = Box::new(policy.vary_rules(rules));
+        }
+        if let Some(rules) = self.responses {
+            policy = Box::new(policy.response_rules(rules));
+        }
+        if let Some(admission) = self.admission {
+            policy = Box::new(policy.admit(admission));
+        }
+        policy
     }
 }

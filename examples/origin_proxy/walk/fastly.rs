@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use larder::policy::Fastly;
 use larder::store::PurgeTarget;
 
+use crate::viewer::Viewer;
 use crate::walk::site::Site;
 use crate::walk::table::{Answer, HIT, MISS, Walk};
 
 pub async fn walk(walk: &mut Walk, site: &Site) -> Result<SocketAddr, String> {
-    let proxy = site.proxy(Fastly::classic(), None).await?;
+    let proxy = site.proxy(Fastly::classic(), Viewer::off()).await?;
     walk.goes_to(proxy.address);
     walk.title("Fastly, the boilerplate of 2022: Cache-Control: no-store, Surrogate-Control: max-age=3600, Surrogate-Key: news page-1");
     let is_clean = |a: &Answer| a.field("surrogate-control") == "-" && a.field("surrogate-key") == "-";
@@ -29,7 +30,7 @@ pub async fn walk(walk: &mut Walk, site: &Site) -> Result<SocketAddr, String> {
     walk.get("/news", &[], 200, MISS, "the key news is that of both", stored).await?;
     walk.get("/news?page=2", &[], 200, MISS, "both", stored).await?;
 
-    let today = site.proxy(Fastly::new(), None).await?;
+    let today = site.proxy(Fastly::new(), Viewer::off()).await?;
     walk.goes_to(today.address);
     walk.title("Today's boilerplate");
     let passed = |a: &Answer| a.told("larder; fwd=uri-miss; detail=\"no-store\"") && is_clean(a);

@@ -7,13 +7,15 @@ use axum::Router;
 use axum::middleware::map_response;
 use axum::response::Response;
 use http::{HeaderValue, Uri, header};
-use larder::{CacheBuilder, CacheHandle, CachePolicy, Clock, ClockHand, QueryLayer, ViewerLayer};
+use larder::{CacheBuilder, CacheHandle, CachePolicy, Clock, ClockHand, QueryLayer};
 use tower::Layer;
 
 use crate::edge::{Edge, Settings};
 use crate::host::Host;
 use crate::limits::Limits;
+use crate::policy::{CurrentProfile, Profile};
 use crate::upstream::Upstream;
+use crate::viewer::Viewer;
 use crate::{origin, proxy, serve, tls};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
@@ -43,11 +45,7 @@ impl Site {
     }
 
     /// Starts a proxy with a store of its own.
-    pub async fn proxy(
-        &self,
-        policy: impl CachePolicy,
-        viewer: Option<ViewerLayer>,
-    ) -> Result<Proxy, String> {
+    pub async fn proxy(&self, policy: impl CachePolicy, viewer: Viewer) -> Result<Proxy, String> {
         let listener = serve::listen(LOOPBACK).await?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let cache = CacheBuilder::default().policy(policy).x_cache(true).clock(self.clock.clone()).build();
@@ -58,7 +56,9 @@ impl Site {
         let handle = cache.handle();
         let cache = QueryLayer::new().layer(cache.layer(upstream));
         let (fields, stall) = (limits.fields, limits.timeouts.stall);
-        proxy::spawn(listener, Edge::new(cache, Settings { fields, host, id, origin, stall, viewer }));
+        let profile = CurrentProfile::new(Profile::Default);
+        let settings = Settings { fields, host, id, origin, profile, stall, viewer };
+        proxy::spawn(listener, Edge::new(cache, settings));
         Ok(Proxy { address, cache: handle })
     }
 }

@@ -12,11 +12,11 @@ use crate::policy::key::path_of;
 use crate::policy::{
     CachePolicy, Delivery, ForwardReason, PolicyData, PolicyExchange, RequestAction, Terms, VaryRule,
 };
+use crate::semantics::Rules;
 use crate::semantics::cache_status::{Forwarding, Outcome};
 use crate::semantics::fields::list;
 use crate::semantics::reuse::Forward;
 use crate::semantics::storing::NotStored;
-use crate::semantics::{CredentialKinds, Rules};
 use crate::store::PurgeTarget;
 
 /// What of a request's fields the policy looks at.
@@ -117,9 +117,6 @@ impl CachePolicy for Distribution {
             terms.strip.push(header::SET_COOKIE);
         }
         terms.store = self.unless_lifted(behavior, terms);
-        if self.switches.shares_credentials {
-            terms.shared = CredentialKinds::ALL;
-        }
         self.keep(behavior, exchange, terms);
         terms.vary = self.vary(behavior, &response.headers);
         if let Some(name) = &self.cache_tag_header {
@@ -131,9 +128,10 @@ impl CachePolicy for Distribution {
         let behavior = self.chosen(reason.data);
         let by = ForwardBy {
             is_believed: self.believes(request),
-            is_bypassed: reason.forward == Forward::Bypass,
             is_signed: behavior.is_signed,
+            may_be_stored: !matches!(reason.forward, Forward::Bypass | Forward::Method),
             origin_host: self.origin_host.as_ref(),
+            origin_scheme: self.origin_scheme.as_ref(),
         };
         behavior.forward.edit(request, &by);
     }

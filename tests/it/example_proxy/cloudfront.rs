@@ -97,6 +97,11 @@ fn cf9_what_is_wrong_with_awss_json_is_reported_with_its_line_path_and_reason() 
             "FILE: this is AWS's JSON, which is for the profile cloudfront and not for default",
         ),
         (sample.clone(), &["--profile", "fastly"], "FILE: this is AWS's JSON"),
+        (
+            sample.clone(),
+            &["--key-header", "Cookie"],
+            "FILE: --key-header cookie: CloudFront has no such field",
+        ),
     ] {
         for ending in ["json", "conf"] {
             let file = TempFile::new(ending, &text);
@@ -186,5 +191,33 @@ async fn cf8_behaviors_in_toml_have_policies_by_name_or_in_awss_words() {
     ] {
         let seen = wire::get(proxy.address, path, fields).await;
         assert_eq!(seen.cache_status(), told, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn cf4_a_cache_policy_comes_without_an_origin_request_policy_unless_one_is_named_beside_it() {
+    let echo =
+        axum::routing::any(|headers: http::HeaderMap| async move { format!("{:?}", headers.get("x-note")) });
+    let origin = wire::serve_router(axum::Router::new().fallback(echo)).await;
+    let policy = TempFile::new(
+        "toml",
+        r#"
+        profile = "cloudfront"
+        [[behavior]]
+        match = "/alone"
+        cache_policy = "CachingOptimized"
+        [[behavior]]
+        match = "/beside"
+        cache_policy = "CachingOptimized"
+        origin_request_policy = "AllViewer"
+        [[behavior]]
+        match = "/kept"
+        cache_options = true
+        "#,
+    );
+    let proxy = Proxy::before(&format!("http://{origin}"), &["--policy", policy.name()]);
+    for (path, is_forwarded) in [("/alone", false), ("/beside", true), ("/kept", true), ("/default", true)] {
+        let seen = wire::get(proxy.address, path, &[("x-note", "1")]).await;
+        assert_eq!(seen.body.contains('1'), is_forwarded, "{path}: {}", seen.body);
     }
 }

@@ -109,6 +109,16 @@ fn every_key_of_a_policy_file_is_in_the_documents() {
         // Each is known to one list of profiles at most.
         assert!(section.matches(&format!("\"{key}\",")).count() <= 1, "{key}");
     }
+    // So is every key of its tables.
+    for table in ["key.rs", "response.rs"] {
+        let source = std::fs::read_to_string(root(&format!("examples/origin_proxy/policy/{table}"))).unwrap();
+        let fields = source.split("Section {").nth(1).unwrap().split("\n}\n").next().unwrap();
+        let names: Vec<_> = fields.lines().filter_map(|line| line.trim().split_once(": Option<")).collect();
+        assert!(names.len() > 8, "{table}: {names:?}");
+        for (name, _) in names {
+            assert!(document.contains(&format!("\n| `{name}` |")), "docs/POLICY.md has no row for {name}");
+        }
+    }
     // What is said to belong to some profiles is a key.
     let lists = section.split("OF_PROFILES").nth(1).unwrap();
     for name in lists.split('"').skip(1).step_by(2) {
@@ -150,6 +160,7 @@ fn a_policy_file_has_every_switch_of_the_policies() {
             | "key_header"
             | "name"
             | "origin_host"
+            | "origin_scheme"
             | "trust_viewer_headers" => continue,
             switch => switch,
         };
@@ -181,6 +192,21 @@ fn what_is_wrong_with_a_file_is_reported_with_its_line_and_the_reason() {
         ),
         ("[default]\nstale_if_error = -1", "FILE:2: '-1' is no time; it is below 0"),
         ("[default.key]\nheaders = ['a b']", "FILE:2: 'a b' can't be the name of a field"),
+        (
+            "[default.response]\nset_directives = 'max-age'",
+            "FILE:2: 'max-age' is no directive; max-age has a number",
+        ),
+        (
+            "[default.response]\ncache_control = 'public=1'",
+            "FILE:2: 'public=1' is no directive here; public has no value",
+        ),
+        ("[default.response]\ncache_control = 'a b'", "FILE:2: 'a b' is no directive: "),
+        ("[default.response]\nset_fields = { 'a b' = 'x' }", "FILE:2: 'a b' can't be the name of a field"),
+        (
+            "[default.response]\nstrip_varry = 'x'",
+            "FILE:2: unknown key 'strip_varry'; did you mean 'strip_vary'?",
+        ),
+        ("[default]\nvary = { a = 'ignore' }", "FILE:2: unknown value 'ignore'; did you mean 'ignored'?"),
         ("[default.key]\nqeury = 'all'", "FILE:2: unknown key 'qeury'; did you mean 'query'?"),
         ("[default.key]\nquery = 'whole'", "FILE:2: unknown value 'whole'; known are 'all' and 'none'"),
         (
@@ -291,6 +317,14 @@ async fn the_first_behavior_that_matches_a_request_counts_and_keeps_what_it_does
             "larder; fwd=uri-miss; stored; ttl=60"
         };
         seen.told(told);
+    }
+    for (method, told) in
+        [("GET", "larder; fwd=uri-miss; stored; ttl=60"), ("HEAD", "larder; fwd=bypass; detail=\"head\"")]
+    {
+        let request = http::Request::builder().method(method).uri(format!("http://{}/e", proxy.address));
+        let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+        let answer = wire::client().request(request).await.unwrap();
+        crate::support::bench::read(answer).await.told(told);
     }
 }
 
@@ -511,6 +545,76 @@ async fn kx4_a_file_says_what_is_in_the_key_in_each_profile() {
             ],
         )
         .await;
+    }
+}
+
+#[tokio::test]
+async fn kx2_a_file_says_what_is_done_to_responses_in_each_profile() {
+    let shop = any(|| async {
+        let fields = [
+            ("cache-control", "private, no-store"),
+            ("set-cookie", "visitor=1"),
+            ("vary", "user-agent, accept-language"),
+            ("cache-tag", "shop"),
+            ("x-powered-by", "shop"),
+        ];
+        (fields, "content")
+    });
+    let origin = wire::serve_router(Router::new().fallback(shop)).await;
+    for profile in ["default", "rfc9111", "fastly"] {
+        let policy = toml(&format!(
+            r#"
+            profile = "{profile}"
+            [default.response]
+            remove_directives = ["private", "no-store"]
+            set_directives = "public, max-age=60"
+            strip_set_cookie = true
+            remove_fields = "x-powered-by"
+            set_fields = {{ "x-by" = "larder" }}
+            strip_vary = "user-agent"
+            tags_from = "cache-tag,"
+            [[behavior]]
+            match = "/own"
+            vary = {{ "accept-language" = "bypass" }}
+            "#
+        ));
+        let proxy = Proxy::before(&format!("http://{origin}"), &["--policy", policy.name()]);
+        for (number, language) in ["de", "de", "fr"].into_iter().enumerate() {
+            let fields = [("accept-language", language), ("user-agent", ["a", "b", "c"][number])];
+            let seen = wire::get(proxy.address, "/x", &fields).await;
+            assert_eq!(seen.is_hit(), number == 1, "{profile} {seen:?}");
+            assert_eq!(seen.field("cache-control"), Some("public, max-age=60"));
+            assert_eq!((seen.field("set-cookie"), seen.field("x-powered-by")), (None, None));
+            assert_eq!((seen.field("x-by"), seen.field("vary")), (Some("larder"), Some("accept-language")));
+            assert_eq!(seen.field("cache-tag"), None);
+        }
+        let seen = wire::get(proxy.address, "/own", &[("accept-language", "de")]).await;
+        seen.told("larder; fwd=uri-miss; detail=\"vary-bypass\"");
+    }
+}
+
+#[tokio::test]
+async fn fa10_a_client_with_the_token_gets_to_know_more_than_others() {
+    let surrogate =
+        any(|| async { ([("surrogate-control", "max-age=60"), ("surrogate-key", "a b")], "content") });
+    let origin = wire::serve_router(Router::new().fallback(surrogate)).await;
+    let policy = toml(
+        "profile = 'fastly'\n[default]\ndebug_token = 'debug'\npeer_token = { field = 'x-peer', secret = 'peer' }",
+    );
+    let (_, said) = check(&std::fs::read_to_string(policy.path()).unwrap(), &[]);
+    assert!(
+        said.contains("debug_token              set\n") && said.contains("field x-peer; secret set\n"),
+        "{said}"
+    );
+    let proxy = Proxy::before(&format!("http://{origin}"), &["--policy", policy.name()]);
+    for (field, keys, is_told) in [
+        (("fastly-debug", "wrong"), None, false),
+        (("fastly-debug", "debug"), Some("a b"), true),
+        (("x-peer", "peer"), Some("a b"), false),
+    ] {
+        let seen = wire::get(proxy.address, "/x", &[field]).await;
+        assert_eq!(seen.field("surrogate-key"), keys, "{field:?}");
+        assert_eq!(seen.field("fastly-debug-ttl").is_some(), is_told, "{field:?} {seen:?}");
     }
 }
 

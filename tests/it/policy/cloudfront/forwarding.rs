@@ -1,15 +1,22 @@
 //! What the origin gets to see.
 
-use http::uri::Authority;
-use http::{HeaderName, Method, header};
+use bytes::Bytes;
+use http::uri::{Authority, Scheme};
+use http::{HeaderName, Method, Request, header};
+use http_body_util::Empty;
+use larder::KeyParts;
 use larder::policy::cloudfront::{
     CacheCookieBehavior, CacheHeaderBehavior, CachePolicyConfig, CacheQueryStringBehavior, Distribution,
     OriginRequestCookieBehavior, OriginRequestHeaderBehavior, OriginRequestPolicyConfig,
     OriginRequestQueryStringBehavior,
 };
 
+use tower::Service;
+
 use super::{bench, lifetimes};
-use crate::support::{Bench, Reply};
+use crate::support::bench::{Seen, read};
+use crate::support::stores::at_rest;
+use crate::support::{Bench, Reply, cache_builder};
 
 /// The fields that the origin has got, by name.
 fn seen(bench: &Bench) -> Vec<(String, String)> {
@@ -234,6 +241,26 @@ async fn a_post_reaches_the_origin_with_its_content_fields_and_its_credentials()
 }
 
 #[tokio::test]
+async fn cf14_authorization_reaches_the_origin_unasked_by_what_is_no_get_head_or_options() {
+    let authorization = [("authorization", "Basic eA=="), ("upgrade", "h2c")];
+    for (method, is_seen) in [
+        (Method::GET, false),
+        (Method::HEAD, false),
+        (Method::OPTIONS, false),
+        (Method::DELETE, true),
+        (Method::PATCH, true),
+    ] {
+        for policy in [CachePolicyConfig::caching_optimized(), CachePolicyConfig::caching_disabled()] {
+            let bench = bench(Distribution::new(policy), [Reply::new("x")]);
+            bench.send(method.clone(), "/", &authorization).await;
+            let sent = bench.origin.last().headers;
+            assert_eq!(sent.contains_key("authorization"), is_seen, "{method}");
+            assert!(!sent.contains_key("upgrade"), "{method}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn cf11_where_no_cookies_are_configured_none_goes_up_and_none_comes_down() {
     let reply = || Reply::cc("x", "max-age=60").field("set-cookie", "s=1");
     let disabled = CachePolicyConfig::caching_disabled();
@@ -409,10 +436,9 @@ async fn a_websocket_is_opened_and_other_upgrades_are_not() {
 async fn a_client_of_http_1_0_gets_what_is_coded_for_nobody() {
     let bench =
         bench(Distribution::new(CachePolicyConfig::caching_optimized()), [Reply::cc("x", "max-age=60")]);
-    let request = http::Request::get("/").version(http::Version::HTTP_10).header("accept-encoding", "gzip");
-    let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
-    use tower::Service;
-    crate::support::bench::read(bench.cache.clone().call(request).await.unwrap()).await;
+    let request = Request::get("/").version(http::Version::HTTP_10).header("accept-encoding", "gzip");
+    let request = request.body(Empty::<Bytes>::new()).unwrap();
+    read(bench.cache.clone().call(request).await.unwrap()).await;
     assert!(!bench.origin.last().headers.contains_key("accept-encoding"));
     assert!(bench.get("/").await.is_hit());
 }
@@ -430,15 +456,15 @@ async fn a_hint_of_a_handler_counts_as_what_the_response_says_within_the_policy(
         (CacheHint::new().no_store(), "larder; fwd=uri-miss; detail=\"hint\""),
         (CacheHint::new().tag("\u{1}"), "larder; fwd=uri-miss; detail=\"bad-tag\""),
     ] {
-        let handler = service_fn(move |_: http::Request<http_body_util::Empty<bytes::Bytes>>| {
+        let handler = service_fn(move |_: Request<Empty<Bytes>>| {
             let response = Response::builder().header("cache-control", "no-store").extension(hint.clone());
-            let response = response.body(http_body_util::Full::new(bytes::Bytes::from("x"))).unwrap();
+            let response = response.body(http_body_util::Full::new(Bytes::from("x"))).unwrap();
             std::future::ready(Ok::<_, std::convert::Infallible>(response))
         });
-        let layer = crate::support::cache_builder().policy(Distribution::new(lifetimes(10, 60, 100))).build();
-        let request = http::Request::get("http://example.com/").body(http_body_util::Empty::new()).unwrap();
+        let layer = cache_builder().policy(Distribution::new(lifetimes(10, 60, 100))).build();
+        let request = Request::get("http://example.com/").body(Empty::new()).unwrap();
         let answer = layer.layer(handler).oneshot(request).await.unwrap();
-        crate::support::bench::read(answer).await.told(expected);
+        read(answer).await.told(expected);
     }
 }
 
@@ -452,17 +478,184 @@ async fn a11_below_a_nested_router_the_original_uri_has_nothing_unkeyed_either()
     let page = |OriginalUri(original): OriginalUri, uri: http::Uri| async move {
         ([("cache-control", "max-age=60")], format!("{original} {uri}"))
     };
-    let cache = crate::support::cache_builder()
-        .policy(Distribution::new(CachePolicyConfig::caching_optimized()))
-        .build();
+    let cache = cache_builder().policy(Distribution::new(CachePolicyConfig::caching_optimized())).build();
     let app: Router = Router::new().nest("/api", Router::new().route("/a", get(page)).layer(cache));
     let ask = async |uri: &str| {
-        let request = http::Request::get(uri).body(axum::body::Body::empty()).unwrap();
-        crate::support::bench::read(app.clone().oneshot(request).await.unwrap()).await
+        let request = Request::get(uri).body(axum::body::Body::empty()).unwrap();
+        read(app.clone().oneshot(request).await.unwrap()).await
     };
     ask("http://evil.example/api/a?x")
         .await
         .has_body("/api/a /a")
         .told("larder; fwd=uri-miss; stored; ttl=60");
     ask("http://example.com/api/a?y").await.has_body("/api/a /a").told("larder; hit; ttl=60");
+}
+
+#[tokio::test]
+async fn a_set_cookie_that_was_taken_away_does_not_come_back_when_cookies_are_forwarded_later() {
+    let without = Distribution::new(CachePolicyConfig::caching_optimized());
+    let reply = Reply::cc("x", "public, max-age=60").field("etag", "\"a\"").field("set-cookie", "sid=alice");
+    let bench = Bench::with(cache_builder().policy(without.clone()), [reply]);
+    let seen = bench.get("/a").await;
+    assert_eq!(seen.field("set-cookie"), None);
+    seen.told("larder; fwd=uri-miss; stored; ttl=60");
+    at_rest().await;
+    bench.handle.set_policy(without.origin_request_policy(OriginRequestPolicyConfig::all_viewer()));
+    bench.later(61);
+    bench.origin.not_modified(Some(Reply::cc("", "public, max-age=60").status(304).field("etag", "\"a\"")));
+    for told in ["fwd=stale; fwd-status=304; stored", "hit"] {
+        let seen = bench.get("/a").await;
+        assert_eq!(seen.field("set-cookie"), None, "{told}");
+        seen.told(&format!("larder; {told}; ttl=60"));
+        at_rest().await;
+    }
+}
+
+async fn send(bench: &Bench, request: http::request::Builder) -> Seen {
+    let request = request.body(Empty::<Bytes>::new()).unwrap();
+    read(bench.cache.clone().call(request).await.unwrap()).await
+}
+
+/// The URI, the scheme among the extensions and the host that the origin has got.
+fn origin_seen(bench: &Bench) -> (String, Option<Scheme>, String) {
+    let last = bench.origin.last();
+    let host = last.headers.get("host").map(|host| host.to_str().unwrap().to_owned());
+    (last.uri.to_string(), last.extensions.get().cloned(), host.unwrap_or_default())
+}
+
+fn forwards_host() -> Distribution {
+    Distribution::new(lifetimes(0, 60, 60))
+        .origin_request_policy(OriginRequestPolicyConfig::host_header_only())
+}
+
+#[tokio::test]
+async fn a37_a_request_that_may_be_stored_has_one_scheme_for_the_origin() {
+    for (host, own) in [(None, false), (Some("origin.example"), false), (None, true)] {
+        let distribution = match (host, own) {
+            (Some(host), _) => {
+                Distribution::new(lifetimes(0, 60, 60)).origin_host(Authority::from_static(host))
+            }
+            (None, true) => Distribution::new(lifetimes(0, 60, 60)),
+            (None, false) => forwards_host(),
+        };
+        let expected = match (host, own) {
+            (Some(host), _) => format!("http://{host}/a"),
+            (None, true) => "/a".into(),
+            (None, false) => "http://example.com/a".into(),
+        };
+        let bench = bench(distribution, [Reply::new("x")]);
+        for method in [Method::GET, Method::HEAD] {
+            for scheme in [Scheme::HTTPS, Scheme::HTTP] {
+                bench.handle.purge_target(&larder::store::PurgeTarget::All).await.unwrap();
+                let uri = format!("{scheme}://example.com/a");
+                send(&bench, Request::builder().method(&method).uri(uri)).await;
+                let (uri, extension, _) = origin_seen(&bench);
+                assert_eq!((uri, extension), (expected.clone(), Some(Scheme::HTTP)), "{method} {scheme}");
+            }
+        }
+    }
+    // In a request of HTTP/1.1 only the extension says it.
+    let bench = bench(forwards_host(), [Reply::new("x")]);
+    let request = || Request::get("/a").extension(Scheme::HTTPS).header("host", "Example.com:443");
+    send(&bench, request()).await;
+    assert_eq!(origin_seen(&bench), ("/a".into(), Some(Scheme::HTTP), "example.com".into()));
+    assert!(bench.get("http://example.com/a").await.is_hit());
+}
+
+#[tokio::test]
+async fn a37_what_is_for_its_client_alone_keeps_its_scheme() {
+    let disabled = Distribution::new(CachePolicyConfig::caching_disabled())
+        .origin_request_policy(OriginRequestPolicyConfig::host_header_only());
+    for (method, distribution) in
+        [(Method::POST, forwards_host()), (Method::OPTIONS, forwards_host()), (Method::GET, disabled)]
+    {
+        let bench = bench(distribution, [Reply::new("x")]);
+        let request = Request::builder().method(&method).uri("https://example.com/a");
+        send(&bench, request.extension(Scheme::HTTPS)).await;
+        let (uri, extension, _) = origin_seen(&bench);
+        assert_eq!((&*uri, extension), ("https://example.com/a", Some(Scheme::HTTPS)), "{method}");
+    }
+    // Unless every request has that of the origin.
+    let bench = bench(forwards_host().origin_scheme(Scheme::HTTPS), [Reply::new("x")]);
+    for method in [Method::POST, Method::GET] {
+        send(&bench, Request::builder().method(&method).uri("http://example.com/a")).await;
+        let (uri, extension, _) = origin_seen(&bench);
+        assert_eq!((&*uri, extension), ("https://example.com/a", Some(Scheme::HTTPS)), "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a37_the_origin_sees_the_scheme_that_is_in_the_key() {
+    let name = HeaderName::from_static("cloudfront-forwarded-proto");
+    let policy = lifetimes(0, 60, 60).header_behavior(CacheHeaderBehavior::allow_list([name]));
+    let distribution =
+        Distribution::new(policy).origin_request_policy(OriginRequestPolicyConfig::host_header_only());
+    let ask = async |bench: &Bench, scheme: &str| {
+        let request = Request::get(format!("{scheme}://example.com/a"));
+        let is_hit = send(bench, request.header("cloudfront-forwarded-proto", scheme)).await.is_hit();
+        (is_hit, origin_seen(bench).0)
+    };
+    let believing = bench(distribution.clone().trust_viewer_headers(true), [Reply::new("x")]);
+    assert_eq!(ask(&believing, "https").await, (false, "https://example.com/a".into()));
+    assert_eq!(ask(&believing, "http").await, (false, "http://example.com/a".into()));
+    let doubting = bench(distribution, [Reply::new("x")]);
+    assert_eq!(ask(&doubting, "https").await, (false, "http://example.com/a".into()));
+    assert!(ask(&doubting, "http").await.0, "a client's word is in no key");
+}
+
+#[tokio::test]
+async fn a_query_is_forwarded_with_the_fields_of_its_content_that_are_in_the_key() {
+    let bench = bench(Distribution::new(lifetimes(0, 60, 60)), [Reply::new("x")]);
+    let request = Request::builder().method(Method::QUERY).uri("/a").extension(KeyParts::new().content("q"));
+    let fields = [
+        ("content-disposition", "x"),
+        ("content-language", "de"),
+        ("content-location", "/b"),
+        ("content-type", "text/plain"),
+        ("digest", "x"),
+    ];
+    let request = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    send(&bench, request).await.told("larder; fwd=uri-miss; stored; ttl=60");
+    let expected = [("content-language", "de"), ("content-type", "text/plain"), ("user-agent", "larder")];
+    assert_eq!(seen(&bench), has(&expected));
+}
+
+#[tokio::test]
+async fn max_forwards_goes_to_the_origin_only_where_the_answer_is_for_its_client() {
+    let distribution = Distribution::new(lifetimes(0, 60, 60))
+        .origin_request_policy(OriginRequestPolicyConfig::all_viewer())
+        .behavior("/off", CachePolicyConfig::caching_disabled());
+    let bench = bench(distribution, [Reply::new("x")]);
+    for (method, path, is_there) in [
+        (Method::GET, "/", false),
+        (Method::OPTIONS, "/", true),
+        (Method::TRACE, "/", true),
+        (Method::GET, "/off", true),
+    ] {
+        bench.send(method.clone(), path, &[("max-forwards", "0")]).await;
+        let last = bench.origin.last();
+        assert_eq!(last.headers.contains_key("max-forwards"), is_there, "{method} {path}");
+    }
+}
+
+#[cfg(feature = "viewer")]
+#[tokio::test]
+async fn a11_the_fields_of_the_viewer_layer_are_believed_and_those_of_its_client_are_not() {
+    use larder::ViewerLayer;
+    use larder::viewer::ViewerField;
+    use tower::{Layer, ServiceExt};
+    let mobile = HeaderName::from_static("cloudfront-is-mobile-viewer");
+    let policy = lifetimes(0, 60, 60).header_behavior(CacheHeaderBehavior::allow_list([mobile]));
+    let bench = bench(Distribution::new(policy), [Reply::new("x")]);
+    let service = ViewerLayer::new().only([ViewerField::IsMobile]).layer(bench.cache.clone());
+    let ask = async |agent: &str| {
+        let request = Request::get("/").header("user-agent", agent);
+        let request = request.header("cloudfront-is-mobile-viewer", "forged");
+        let request = request.body(Empty::<Bytes>::new()).unwrap();
+        read(service.clone().oneshot(request).await.unwrap()).await.is_hit()
+    };
+    assert!(!ask("a (iPhone)").await);
+    assert_eq!(bench.origin.last().headers["cloudfront-is-mobile-viewer"], "true");
+    assert!(ask("b (iPhone)").await);
+    assert!(!ask("a (X11)").await);
 }

@@ -154,6 +154,17 @@ async fn cf1_accept_encoding_goes_into_the_key_and_to_the_origin_in_its_normal_f
 }
 
 #[tokio::test]
+async fn cf1_a_vary_on_accept_encoding_adds_nothing_to_what_is_keyed_of_it() {
+    let distribution = Distribution::new(CachePolicyConfig::caching_optimized());
+    let bench = bench(distribution, [Reply::cc("x", "max-age=60").field("vary", "accept-encoding")]);
+    bench.get_with("/", &[("accept-encoding", "gzip, br")]).await;
+    for same in ["br;q=1, gzip", "zstd, br, gzip", "gzip, deflate, br"] {
+        assert!(bench.get_with("/", &[("accept-encoding", same)]).await.is_hit(), "{same}");
+    }
+    assert!(!bench.get_with("/", &[("accept-encoding", "gzip")]).await.is_hit());
+}
+
+#[tokio::test]
 async fn cf1_content_in_a_coding_is_for_those_who_accept_it_whatever_vary_says() {
     let distribution = Distribution::new(CachePolicyConfig::caching_optimized());
     let coded = |coding| Reply::cc(coding, "max-age=60").field("content-encoding", coding);
@@ -276,4 +287,26 @@ async fn vary_selects_by_what_the_origin_sees_unless_it_is_ignored() {
     assert!(ask(&bench, "b", "en").await);
     let bench = super::bench(distribution().ignore_vary(true), [Reply::new("x").field("vary", "*")]);
     bench.get("/").await.told("larder; fwd=uri-miss; detail=\"vary\"");
+}
+
+#[tokio::test]
+async fn a11_what_is_forwarded_of_accept_encoding_is_what_is_keyed_however_long_it_is() {
+    let many = |codings: &str, member: &str, times: usize| format!("{codings}{}", member.repeat(times));
+    for (sent, forwarded) in [
+        (many("gzip, br", ", deflate", 40), "br,gzip"),
+        (many("gzip;q=0.5, br", ", deflate", 40), "br,gzip"),
+        (many("gzip, br", ", deflate", 400), "br,gzip"),
+        (many("gzip;q=0.5, br", ", deflate", 400), "identity"),
+        (many("gzip, br;q=0", ",x", 100), "gzip"),
+        (many("br, a b", ",x", 1), "identity"),
+    ] {
+        let bench = bench(Distribution::new(CachePolicyConfig::caching_optimized()), [Reply::new("x")]);
+        bench.get_with("/", &[("accept-encoding", &sent)]).await;
+        assert_eq!(bench.origin.last().headers["accept-encoding"], forwarded, "{sent}");
+        // Whoever is forwarded with the same shares it, and nobody else.
+        for other in ["br,gzip", "gzip", "identity"] {
+            let is_hit = bench.get_with("/", &[("accept-encoding", other)]).await.is_hit();
+            assert_eq!(is_hit, other == forwarded, "{sent} {other}");
+        }
+    }
 }

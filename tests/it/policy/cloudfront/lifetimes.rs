@@ -1,9 +1,11 @@
 //! How long CloudFront keeps what, through the cache.
 
+use larder::CachePolicyExt;
+use larder::policy::Lifetimes;
 use larder::policy::cloudfront::{CachePolicyConfig, Distribution};
 
 use super::{bench, lifetimes};
-use crate::support::{Bench, Reply};
+use crate::support::{Bench, Reply, cache_builder};
 
 const MAX: u64 = 31_536_000;
 const DAY: u64 = 86_400;
@@ -256,4 +258,24 @@ async fn a_range_is_stored_and_the_rest_of_it_asked_for() {
     assert!(bench.get_with("/", &range("bytes=2-4")).await.has_body("234").is_hit());
     bench.get("/").await.has_body("0123456789");
     assert_eq!(bench.origin.last().headers["range"], "bytes=5-");
+}
+
+#[tokio::test]
+async fn cf3_what_forbids_to_keep_an_error_is_not_hidden_by_its_status() {
+    let told = |detail| format!("larder; fwd=uri-miss; detail=\"{detail}\"");
+    let stored = || "larder; fwd=uri-miss; stored; ttl=5".to_owned();
+    for (status, cache_control, plain, lifted) in [
+        (429, "public", told("status"), stored()),
+        (429, "no-store", told("no-store"), told("no-store")),
+        (429, "private", told("private"), told("private")),
+        (520, "private", told("private"), told("private")),
+        (416, "no-store, max-age=60", told("no-store"), told("no-store")),
+    ] {
+        let reply = || Reply::cc("x", cache_control).status(status);
+        let distribution = || Distribution::new(lifetimes(0, 60, 60));
+        bench(distribution(), [reply()]).get("/").await.told(&plain);
+        let lifts = Lifetimes::new().status_lifetime(status, std::time::Duration::from_secs(5));
+        let policy = distribution().lifetimes(lifts);
+        Bench::with(cache_builder().policy(policy), [reply()]).get("/").await.told(&lifted);
+    }
 }
