@@ -26,6 +26,10 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     let store = MemoryStore::builder().capacity(options.memory).max_object(options.max_object).build();
     let calls = CallLimits::new().total(options.limits.max_calls).wait(options.limits.call_wait);
     let cache = CacheLayer::builder(store).policy(policy).x_cache(true).call_limits(calls);
+    let cache = match options.server_timing.clone() {
+        Some(timing) => cache.server_timing(timing),
+        None => cache,
+    };
     let cache = cache.outcome_in_extensions(tells_outcomes).build();
     let listener = serve::listen(options.listen).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
