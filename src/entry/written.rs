@@ -456,8 +456,8 @@ mod tests {
             reuse in any_reuse(),
             status in prop::sample::select(vec![200_u16, 203, 204, 301, 404, 410, 500]),
             upstream in prop::option::of(any_value()),
-            has_tag: bool,
-            generated_tag: bool,
+            (absent, hint) in (prop::collection::vec("[a-z]{1,8}", 0..3), any::<[u32; 2]>()),
+            [has_tag, generated_tag, counts_from_answers, has_hint]: [bool; 4],
         ) -> HeadParts {
             let status = if part.is_some() { 206 } else { status };
             let mut reuse = reuse;
@@ -471,6 +471,12 @@ mod tests {
             parts.generated_tag = generated_tag && has_tag;
             parts.groups = groups.into_iter().map(Into::into).collect();
             (parts.part, parts.stripped, parts.upstream_status) = (part, stripped, upstream);
+            let name = |name: String| HeaderName::from_bytes(name.as_bytes()).expect("a name");
+            parts.absent = absent.into_iter().map(name).collect();
+            parts.counts_from_answers = counts_from_answers && !parts.headers.contains_key(header::DATE);
+            let [lifetime, tag] = hint;
+            let hint = CacheHint::new().lifetime(Duration::from_secs(lifetime.into())).tag(tag.to_string());
+            parts.hint = has_hint.then_some(hint);
             parts
         }
     }

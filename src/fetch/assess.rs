@@ -9,19 +9,19 @@ use super::Fetch;
 use crate::entry::key::asked_path;
 use crate::entry::{Part, ResponseHead};
 use crate::observe::SERVER_TIMING;
-use crate::policy::{Judged, OfOrigin, Terms, VaryRule};
+use crate::policy::{Judged, OfOrigin, Terms};
 use crate::respond::dated::date_value;
 use crate::semantics::Rules;
 use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::cache_status::Detail;
 use crate::semantics::deception;
-use crate::semantics::fields::ResponseFields;
+use crate::semantics::fields::{ResponseFields, hop_by_hop};
 use crate::semantics::framing;
 use crate::semantics::hint::CacheHint;
 use crate::semantics::stored::{AddedFields, StoredFields};
 use crate::semantics::storing::NotStored;
 use crate::semantics::terms::{Fetched, ResponseView, Timing};
-use crate::semantics::vary::{NeverMatches, Selecting};
+use crate::semantics::vary::Selecting;
 use crate::store::{Store, Stored};
 
 /// What the rules and the policy say of a response.
@@ -68,7 +68,7 @@ impl<S: Store> Fetch<S> {
         if terms.store.is_ok() {
             let selectable = if fields.vary || fields.content_encoding {
                 let judged = terms.edits.as_ref().and_then(|edits| edits.judged.as_ref());
-                selecting_by(&terms.vary, judged.unwrap_or(headers), &request.parts.headers, rules)
+                terms.vary.selecting(judged.unwrap_or(headers), &request.parts.headers, rules)
             } else {
                 Ok(Selecting::default())
             };
@@ -142,21 +142,6 @@ impl<S: Store> Fetch<S> {
     }
 }
 
-/// What selects a response, as far as the policy lets it.
-fn selecting_by(
-    rule: &VaryRule,
-    response: &HeaderMap,
-    request: &HeaderMap,
-    rules: &Rules,
-) -> Result<Selecting, NeverMatches> {
-    match rule {
-        VaryRule::AsSent => Selecting::of(response, request, rules),
-        VaryRule::Except(names) => Selecting::of_all_but(names, response, request, rules),
-        VaryRule::Ignore => Selecting::of_listed(&[], response, request, rules),
-        VaryRule::Only(names) => Selecting::of_listed(names, response, request, rules),
-    }
-}
-
 impl Assessment {
     /// How a refusal to store is reported.
     pub(crate) fn detail(&self, reason: NotStored) -> Detail {
@@ -173,7 +158,10 @@ impl Assessment {
         if is_as_received && terms.browser_lifetime.is_none() {
             return;
         }
+        // `Connection`, which names some of them, may be taken away.
+        terms.unstored.extend(hop_by_hop(headers));
         self.counts_from_answers = terms.for_client(status, headers, *received_at, &rules.targets, of_origin);
+        of_origin.forget(&terms.unstored, headers);
         if self.counts_from_answers {
             headers.remove(header::AGE);
             headers.insert(header::DATE, date_value(*received_at));

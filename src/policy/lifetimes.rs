@@ -190,32 +190,36 @@ impl Lifetimes {
 
     /// Gives a response its lifetime.
     pub fn apply(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
-        let status = exchange.response.status;
-        let has_status = |(range, _): &&(StatusRange, Lifetime)| range.contains(status);
-        let by_status = self.statuses.iter().rev().filter(has_status).min_by_key(|(range, _)| range.len());
-        let may_be_stored = is_heuristically_cacheable(status) || terms.source.is_explicit();
-        let lifetime = if is_error(status) || !may_be_stored { None } else { self.by_path(exchange) };
-        let is_for_path = lifetime.is_some();
-        let default = self.default.filter(|_| is_heuristically_cacheable(status) && !is_error(status));
-        let lifetime = lifetime
-            .or(by_status.map(|(_, lifetime)| *lifetime))
-            .map(|lifetime| (lifetime, true))
-            .or(default.map(|lifetime| (lifetime.into(), false)));
-        if let Some((lifetime, is_refused_if_zero)) = lifetime {
-            let is_zero = lifetime.apply(terms);
-            if is_zero && is_refused_if_zero {
-                terms.store = terms.store.and(Err(NotStored::ZeroLifetime));
-            } else if let Some((range, _)) = by_status
-                && !is_for_path
-            {
-                admit(exchange, *range, terms);
+        if let Some((lifetime, given)) = self.deciding(exchange, terms) {
+            match (lifetime.apply(terms), given) {
+                (true, GivenBy::Path | GivenBy::Status(_)) => {
+                    terms.store = terms.store.and(Err(NotStored::ZeroLifetime));
+                }
+                (false, GivenBy::Status(range)) => admit(exchange, range, terms),
+                (_, GivenBy::Default) | (false, GivenBy::Path) => {}
             }
         }
-        terms.browser_lifetime =
-            terms.browser_lifetime.or_else(|| self.stated_for_browsers(exchange, terms)).or(self.browser);
+        let for_browsers = terms.browser_lifetime.or_else(|| self.stated_for_browsers(exchange, terms));
+        terms.browser_lifetime = for_browsers.or(self.browser);
         if let Some(jitter) = &self.jitter {
             jitter.apply(exchange.key, terms);
         }
+    }
+
+    /// The lifetime that decides about a response.
+    fn deciding(&self, exchange: &PolicyExchange<'_>, terms: &Terms) -> Option<(Lifetime, GivenBy)> {
+        let status = exchange.response.status;
+        let (is_good, needs_none) = (!is_error(status), is_heuristically_cacheable(status));
+        let by_path = || self.by_path(exchange).map(|lifetime| (lifetime, GivenBy::Path));
+        let by_status = || {
+            let has_status = |(range, _): &&(StatusRange, Lifetime)| range.contains(status);
+            let all = self.statuses.iter().rev().filter(has_status);
+            let smallest = all.min_by_key(|(range, _)| range.len());
+            smallest.map(|(range, lifetime)| (*lifetime, GivenBy::Status(*range)))
+        };
+        let by_default = || self.default.map(|lifetime| (lifetime.into(), GivenBy::Default));
+        let by_path = if is_good && (needs_none || terms.source.is_explicit()) { by_path() } else { None };
+        by_path.or_else(by_status).or_else(|| if is_good && needs_none { by_default() } else { None })
     }
 
     /// What the response states for clients, where this cache has another lifetime for it.
@@ -235,6 +239,14 @@ impl Lifetimes {
     }
 }
 
+/// Who gave a lifetime.
+#[derive(Clone, Copy)]
+enum GivenBy {
+    Default,
+    Path,
+    Status(StatusRange),
+}
+
 /// Adds a row, or gives one that is there a new lifetime.
 fn put<T: PartialEq>(rows: &mut Vec<(T, Lifetime)>, key: T, lifetime: Lifetime) {
     match rows.iter_mut().find(|(own, _)| *own == key) {
@@ -250,8 +262,8 @@ fn admit(exchange: &PolicyExchange<'_>, range: StatusRange, terms: &mut Terms) {
     match terms.store {
         Err(NotStored::Status) if terms.lifetime.is_zero() => {}
         Err(NotStored::Status) if is_drawn && !may_be_drawn => terms.store = Err(NotStored::DrawnError),
-        Err(NotStored::Status) => terms.store = Ok(()),
-        Err(NotStored::DrawnError) if range.is_one() => terms.store = Ok(()),
+        Err(NotStored::Status) => terms.store = terms.firm,
+        Err(NotStored::DrawnError) if range.is_one() => terms.store = terms.firm,
         _ => {}
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Response, request, response};
 use quick_cache::sync::Cache;
 use smallvec::SmallVec;
@@ -13,10 +14,15 @@ use super::judge::{Judged, JudgedRequest};
 use super::{
     CachePolicy, Delivery, ForwardReason, PolicyData, PolicyExchange, RequestAction, ResponseEdits, Terms,
 };
-use crate::entry::key::{CacheKey, KeyNames};
+use crate::entry::key::{CacheKey, KeyNames, asked_path};
 use crate::runtime::clock::Clock;
 use crate::semantics::cache_control::RequestDirectives;
-use crate::semantics::{Rules, is_retrieval};
+use crate::semantics::fields::ResponseFields;
+use crate::semantics::incumbent::Incumbent;
+use crate::semantics::range::SentRange;
+use crate::semantics::storing::NotStored;
+use crate::semantics::terms::Fetched;
+use crate::semantics::{Rules, deception, framing, is_retrieval};
 use crate::store::PurgeTarget;
 
 /// How many keys the report remembers as stored; the least used are forgotten.
@@ -26,8 +32,13 @@ const MOST_KEYS: usize = 65_536;
 ///
 /// The candidate gets copies of each request and response, so nothing that it does has an effect. What it would have stored
 /// is remembered by key, for up to 65,536 keys and for as long as it would have been fresh; a later request for that key
-/// counts as a hit. Variants of one key count as one, and purges are not heard of, so the figures are estimates. Each
-/// GET, HEAD and QUERY costs a copy of its head.
+/// counts as a hit. Each GET, HEAD and QUERY costs a copy of its head.
+///
+/// The figures are estimates. What the candidate would have stored is told from heads: by its terms, by `Vary`, by
+/// `Content-Length` and by [`Rules::deception_guard`](crate::semantics::Rules::deception_guard). Not looked at are
+/// [`Terms::admission`], [`Terms::max_variants`], the length of content without a `Content-Length`, whether the store has room, what
+/// it evicts, and purges; and the variants of one key count as one. So there may be fewer hits with the candidate than
+/// [`ReportCounts::hits`] says.
 ///
 /// ```
 /// use std::time::Duration;
@@ -221,7 +232,11 @@ impl<P: CachePolicy, C: CachePolicy> ReportOnly<P, C> {
             sent: None,
             store: Ok(()),
         };
-        let (_, terms) = judged.terms_by(&self.candidate, data, response, now);
+        let (view, mut terms) = judged.terms_by(&self.candidate, data, response, now);
+        if terms.store.is_ok() {
+            let rules = self.candidate.rules(request, data);
+            terms.store = bounded(&terms, response, view.fields, method, request, rules);
+        }
         let fresh_for = terms.lifetime.saturating_sub(terms.age_on_arrival());
         self.report.count(key, &terms, fresh_for, now);
     }
@@ -288,6 +303,42 @@ impl<P: CachePolicy, C: CachePolicy> CachePolicy for ReportOnly<P, C> {
 
     fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
         self.policy.spellings(target)
+    }
+}
+
+/// What no policy lifts, as far as it can be told from both heads.
+fn bounded(
+    terms: &Terms,
+    response: &response::Parts,
+    fields: ResponseFields,
+    method: &Method,
+    request: &request::Parts,
+    rules: &Rules,
+) -> Result<(), NotStored> {
+    let (status, headers) = (response.status, &response.headers);
+    let judged = terms.edits.as_ref().and_then(|edits| edits.judged.as_ref()).unwrap_or(headers);
+    let unselectable = terms.vary.selecting(judged, &request.headers, rules).err();
+    let fetched = Fetched {
+        group_bytes: terms.groups.iter().map(|group| group.len()).sum(),
+        groups: terms.groups.len(),
+        has_transfer_coding: framing::has_transfer_coding(headers),
+        has_validator: fields.has_validator(),
+        incumbent: Incumbent::None,
+        is_known_part: true, // the cache finds that out by what is stored
+        method,
+        names_target: false,
+        sent_range: SentRange::None,
+        status,
+    };
+    terms.of_reuse().enforce_invariants(&fetched, unselectable, rules)?;
+    if rules.deception_guard {
+        deception::check(&asked_path(request), status, headers)?;
+    }
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    match length {
+        Some(length) if length > terms.max_body => Err(NotStored::TooLarge),
+        Some(length) if length < terms.min_body => Err(NotStored::TooSmall),
+        _ => Ok(()),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::semantics::groups;
 use crate::semantics::status::is_error;
 use crate::semantics::storing::NotStored;
 use crate::semantics::terms::{FinalTerms, StandardTerms};
+use crate::semantics::vary::{NeverMatches, Selecting};
 use crate::semantics::{CredentialKinds, Rules};
 
 /// The terms under which a response is stored and reused.
@@ -78,7 +79,8 @@ pub struct Terms {
     /// requests keep theirs, except for a POST that may be stored; see
     /// [`CachePolicy::deliver`](crate::CachePolicy::deliver) for all answers.
     pub strip: Vec<HeaderName>,
-    /// Fields that the first client gets and that are not stored. Those that `private` and `no-cache` name are there
+    /// Fields that the first client gets and that are not stored, not even those among them that
+    /// [`strip`](Terms::strip) and [`replace`](Terms::replace) take from clients. Those that `private` and `no-cache` name are there
     /// already (RFC 9111 5.2.2.4, 5.2.2.7).
     pub unstored: Vec<HeaderName>,
     /// Which request fields select the response.
@@ -224,13 +226,20 @@ impl OfOrigin {
             return false;
         };
         let (name, values) = field.remove_entry_mult();
-        // What nobody gets is not stored either: it says nothing of the response that would count later.
-        if name != header::SET_COOKIE {
-            for value in values {
-                self.fields.append(&name, value);
-            }
+        for value in values {
+            self.fields.append(&name, value);
         }
         true
+    }
+
+    /// Forgets what may not be stored: `unstored`, and `Set-Cookie`, which says nothing of the response that would count later.
+    /// `headers` are the fields that clients get.
+    pub(crate) fn forget(&mut self, unstored: &[HeaderName], headers: &HeaderMap) {
+        for name in unstored.iter().chain([&header::SET_COOKIE]) {
+            if self.fields.remove(name).is_some() && headers.contains_key(name) {
+                self.absent.push(name.clone()); // what clients get in its place is not the origin's
+            }
+        }
     }
 
     fn replace(&mut self, headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
@@ -257,6 +266,21 @@ pub enum VaryRule {
 }
 
 impl VaryRule {
+    /// What selects a response with these fields, as far as the rule lets it.
+    pub(crate) fn selecting(
+        &self,
+        response: &HeaderMap,
+        request: &HeaderMap,
+        rules: &Rules,
+    ) -> Result<Selecting, NeverMatches> {
+        match self {
+            Self::AsSent => Selecting::of(response, request, rules),
+            Self::Except(names) => Selecting::of_all_but(names, response, request, rules),
+            Self::Ignore => Selecting::of_listed(&[], response, request, rules),
+            Self::Only(names) => Selecting::of_listed(names, response, request, rules),
+        }
+    }
+
     /// The same without a field.
     #[must_use]
     pub(super) fn without(self, name: &HeaderName) -> Self {

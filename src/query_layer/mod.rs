@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, Method, Request, request};
+use http::{HeaderMap, Method, Request, request};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use pin_project_lite::pin_project;
@@ -20,6 +20,7 @@ use tower::{Layer, Service};
 
 use crate::body::length::into_bytes;
 use crate::entry::key::KeyParts;
+use crate::semantics::unkeyed::names_method;
 
 /// Lets the cache inside it store the answers to QUERY requests (RFC 10008).
 ///
@@ -125,9 +126,6 @@ struct Reader {
 
 type IsQuery = dyn Fn(&request::Parts, &Bytes) -> bool + Send + Sync;
 
-/// Fields by which some services take a POST for a request with another method.
-const METHOD_OVERRIDES: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
-
 impl Reader {
     fn reads(&self, method: &Method) -> bool {
         *method == Method::QUERY || (*method == Method::POST && self.is_query.is_some())
@@ -146,9 +144,7 @@ impl Reader {
     }
 
     fn is_query_by_post(&self, request: &request::Parts, content: &Bytes) -> bool {
-        // Many a service takes a name with `_` for the same one with `-`.
-        let overrides = |name: &HeaderName| METHOD_OVERRIDES.contains(&&*name.as_str().replace('_', "-"));
-        let is_another_method = request.headers.keys().any(overrides);
+        let is_another_method = request.headers.keys().any(names_method);
         !is_another_method && self.is_query.as_ref().is_some_and(|is_query| is_query(request, content))
     }
 }

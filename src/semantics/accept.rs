@@ -6,7 +6,7 @@ mod written;
 use http::HeaderValue;
 use http::header::{self, HeaderMap, HeaderName};
 
-use super::fields::{is_longer_than, is_token, list, trim};
+use super::fields::{Members, is_longer_than, is_token, list, trim};
 
 /// How `Accept-Encoding` matches. RFC 9111 4.1 lets a cache normalise a field whose meaning is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -354,11 +354,79 @@ pub(crate) fn accepts_media_type(request: &HeaderMap, content_type: &[u8]) -> bo
     found.is_some_and(|weight| weight > 0)
 }
 
-/// Whether a request asks for a media type by its name, with a weight above 0. Ranges such as `*/*` do not count: browsers
+/// Whether a request asks for a media type by its name, given in lower case, with a weight above 0. Ranges such as `*/*` do not count: browsers
 /// send them that cannot show every type.
-pub(crate) fn names_media_type(request: &HeaderMap, media_type: &[u8]) -> bool {
-    !is_longer_than(request, &header::ACCEPT, LONGEST_ACCEPT)
-        && weight_of(request, media_type).is_some_and(|weight| weight > 0)
+///
+/// `None` where services may differ: some look for the name anywhere in the field, or in its first line, others drop a field
+/// that is outside the grammar. So it is `None` for more than 1,024 bytes, for lines that say different things, and for a
+/// line that has the name in another way than in lower case, in a well-formed list, and with weights above 0.
+pub(crate) fn names_media_type(request: &HeaderMap, media_type: &[u8]) -> Option<bool> {
+    if is_longer_than(request, &header::ACCEPT, LONGEST_ACCEPT) {
+        return None;
+    }
+    agreed(request.get_all(header::ACCEPT).into_iter().map(|line| line_names(line.as_bytes(), media_type)))
+}
+
+/// What all lines of a field say, if they say the same; a field without a line says no.
+pub(crate) fn agreed(mut lines: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+    let first = lines.next().unwrap_or(Some(false));
+    first.filter(|first| lines.all(|line| line == Some(*first)))
+}
+
+/// [`names_media_type`] of one line.
+fn line_names(line: &[u8], media_type: &[u8]) -> Option<bool> {
+    if !has_word(line, media_type) {
+        return Some(false);
+    }
+    let mut is_named = false;
+    for member in Members::new(line) {
+        let (name, weight) = weighted_range(member)?;
+        if name == media_type {
+            is_named = true;
+            weight.checked_sub(1)?;
+        }
+    }
+    is_named.then_some(true)
+}
+
+/// Whether a line contains a word, in whatever case.
+pub(crate) fn has_word(line: &[u8], word: &[u8]) -> bool {
+    let Some((first, rest)) = word.split_first() else {
+        return true;
+    };
+    // Most bytes are no beginning.
+    let begins = |byte: &u8| byte.eq_ignore_ascii_case(first);
+    let mut after = line;
+    while let Some(at) = after.iter().position(begins) {
+        after = &after[at + 1..];
+        if after.get(..rest.len()).is_some_and(|next| next.eq_ignore_ascii_case(rest)) {
+            return true;
+        }
+    }
+    false
+}
+
+/// A media range and its weight; `None` for a member outside the grammar (RFC 9110 12.5.1).
+fn weighted_range(member: &[u8]) -> Option<(&[u8], u16)> {
+    let mut parts = member.split(|&byte| byte == b';').map(trim);
+    let name = parts.next()?;
+    let (family, kind) = name.split_at_checked(name.iter().position(|&byte| byte == b'/')?)?;
+    if !is_token(family) || !is_token(&kind[1..]) {
+        return None;
+    }
+    let mut weight = ALL;
+    for parameter in parts {
+        let (key, value) = parameter.split_at_checked(parameter.iter().position(|&byte| byte == b'=')?)?;
+        let value = &value[1..];
+        let is_quoted = matches!(value, [b'"', inner @ .., b'"'] if !inner.contains(&b'"'));
+        if !is_token(key) || !(is_quoted || is_token(value)) {
+            return None;
+        }
+        if key.eq_ignore_ascii_case(b"q") {
+            weight = weight.min(thousandths(value)?);
+        }
+    }
+    Some((name, weight))
 }
 
 /// The weight of a media range in `Accept`, if it is there. Among equal ranges, which differ in parameters, the best counts.
@@ -567,21 +635,54 @@ mod tests {
     #[test]
     fn kx4_a_media_type_is_asked_for_by_its_name_and_a_weight_above_0() {
         for (accept, expected) in [
-            ("image/avif", true),
-            ("text/html, Image/AVIF;q=0.001, */*", true),
-            ("image/avif;q=0, */*", false),
-            ("image/avif;q=0, image/avif;q=0.5", true),
-            ("image/avif;q=x", false),
-            ("image/avif;a=1", true),
-            ("image/*, */*", false),
-            ("image/avifs", false),
-            ("", false),
+            ("image/avif", Some(true)),
+            ("text/html, image/avif;q=0.001, */*;q=0.8", Some(true)),
+            ("image/avif;a=1", Some(true)),
+            ("a/b;profile=\"https://x/y\", image/avif", Some(true)),
+            ("image/*, */*", Some(false)),
+            ("image/webp;q=x, */*;q=1.0000", Some(false)),
+            ("", Some(false)),
+            ("image/webp|*/*", Some(false)),
+            ("image/avif|image/avif;q=0.5", Some(true)),
+            // Some services look for the name alone.
+            ("image/avif;q=0, */*", None),
+            ("image/avif;q=0, image/avif;q=0.5", None),
+            ("image/avif;q=0.5;q=0", None),
+            ("image/avifs", None),
+            ("x-image/avif", None),
+            ("a/b;c=\"image/avif\"", None),
+            ("a/b;c=\"d, image/avif\"", None),
+            // Some compare byte for byte.
+            ("Image/AVIF", None),
+            // Some drop what is outside the grammar.
+            ("image/avif;q=x", None),
+            ("image/avif;q=1.0000", None),
+            ("image/avif, */*;q=0.99999", None),
+            ("image/avif;", None),
+            ("image/avif, text", None),
+            ("image/avif, te xt/html", None),
+            ("image/avif, a/b;c=\"", None),
+            // Some read the first line.
+            ("text/html|image/avif", None),
+            ("image/avif|text/html", None),
         ] {
-            let mut request = HeaderMap::new();
-            request.insert(header::ACCEPT, HeaderValue::from_static(accept));
-            assert_eq!(names_media_type(&request, b"image/avif"), expected, "{accept}");
+            assert_eq!(names_media_type(&accepting(accept), b"image/avif"), expected, "{accept}");
         }
-        assert!(!names_media_type(&HeaderMap::new(), b"image/avif"));
+        assert_eq!(names_media_type(&HeaderMap::new(), b"image/avif"), Some(false));
+        for begin in ["image/avif", "image/webp"] {
+            let long = |length: usize| format!("{begin}, a/{}", "b".repeat(length - 14));
+            let found = |length| names_media_type(&accepting(&long(length)), b"image/avif");
+            assert_eq!(found(LONGEST_ACCEPT), Some(begin == "image/avif"));
+            assert_eq!(found(LONGEST_ACCEPT + 1), None);
+        }
+    }
+
+    /// A request with these lines of `Accept`.
+    fn accepting(lines: &str) -> HeaderMap {
+        let lines = lines.split('|').map(|line| HeaderValue::from_str(line).expect("a value"));
+        let mut request = HeaderMap::new();
+        lines.for_each(|line| _ = request.append(header::ACCEPT, line));
+        request
     }
 
     #[test]

@@ -171,18 +171,19 @@ mod tests {
             check(reason, &[200, 302, 400, 404, 500], 60, CHANCE);
         }
         // The response says that it is for one only (RFC 9111 4.1, 5.2.2.5, 5.2.2.7).
-        for reason in [NotStored::NoStore, NotStored::Private, NotStored::Vary] {
+        use NotStored::{Hint, NoStore, Private, Vary, VaryBypass};
+        for reason in [Hint, NoStore, Private, Vary, VaryBypass] {
             check(reason, &[200, 203, 204, 206], 60, Response);
             check(reason, &[301, 302, 307, 404, 410, 414, 451], 60, BELIEVED);
             check(reason, &[400, 403, 429, 500, 503, 600], 60, CHANCE);
         }
-        for reason in [NotStored::TooLarge, NotStored::Runtime, NotStored::SwitchedOff] {
+        use NotStored::{Runtime, SwitchedOff, TooLarge, TooSmall, Type};
+        for reason in [Runtime, SwitchedOff, TooLarge, TooSmall, Type] {
             check(reason, &[200, 206, 302], 60, Response);
             check(reason, &[404, 500], 60, CHANCE);
         }
-        for reason in
-            [NotStored::DeceptivePath, NotStored::NeverFresh, NotStored::Status, NotStored::TypeMismatch]
-        {
+        use NotStored::{DeceptivePath, NeverFresh, Status, TypeMismatch, ZeroLifetime};
+        for reason in [DeceptivePath, NeverFresh, Status, TypeMismatch, ZeroLifetime] {
             check(reason, &[200], 0, BELIEVED);
             check(reason, &[201, 302, 404, 500], 0, CHANCE);
         }
@@ -190,7 +191,8 @@ mod tests {
         check(NotStored::SetCookie, &[200], 0, BELIEVED);
         check(NotStored::SetCookie, &[200], 60, CHANCE);
         check(NotStored::SetCookie, &[302, 404], 0, CHANCE);
-        for reason in [NotStored::Malformed, NotStored::Partial, NotStored::Policy, NotStored::Groups] {
+        use NotStored::{Groups, Malformed, Partial, Policy, Tag, Variants};
+        for reason in [Groups, Malformed, Partial, Policy, Tag, Variants] {
             check(reason, &[200, 404, 500], 60, CHANCE);
         }
     }

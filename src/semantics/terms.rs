@@ -154,7 +154,11 @@ impl StandardTerms {
     pub(crate) fn add_tags(&mut self, tags: impl IntoIterator<Item = Box<str>>, has_bad_tag: bool) {
         if has_bad_tag {
             self.firm = self.firm.and(Err(NotStored::Tag));
-            self.store = self.store.and(Err(NotStored::Tag));
+            self.store = match self.store {
+                // As above: a policy that lifts the refusal of a status or of an error lifts no other one.
+                Ok(()) | Err(NotStored::DrawnError | NotStored::Status) => Err(NotStored::Tag),
+                store => store,
+            };
         }
         self.groups.extend(tags.into_iter().filter(|tag| groups::is_tag(tag)));
     }

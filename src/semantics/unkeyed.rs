@@ -56,6 +56,13 @@ static NAMES: [HeaderName; 41] = [
     HeaderName::from_static("x-url-scheme"),
 ];
 
+/// Whether services take a request with this field for one with another method: a field of [`BELIEVED`] whose name says
+/// `method`. Many take a name with `_` for the same one with `-`.
+pub(crate) fn names_method(name: &HeaderName) -> bool {
+    let name = name.as_str().replace('_', "-");
+    name.contains("method") && NAMES.iter().any(|own| *own == name.as_str())
+}
+
 /// The fields that are stripped from a request whose answer may be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnkeyedFields {

@@ -182,9 +182,9 @@ pub struct InvalidNetwork {
 }
 
 impl Network {
-    /// Whether an address belongs to it.
+    /// Whether an address belongs to it. An IPv4 address that is written as an IPv6 one (`::ffff:10.0.0.1`) counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, address) {
+        match (self.address, address.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
                 let differing = u32::from(own) ^ u32::from(other);
                 differing.checked_shr(32 - u32::from(self.bits)).unwrap_or_default() == 0
@@ -195,6 +195,15 @@ impl Network {
             }
             _ => false,
         }
+    }
+
+    /// An IPv4 network that is written as an IPv6 one is the IPv4 network; `None` if it reaches beyond these addresses, since it
+    /// would contain none of them.
+    fn of(address: IpAddr, bits: u8) -> Option<Self> {
+        let canonical = address.to_canonical();
+        let is_mapped = address.is_ipv6() && canonical.is_ipv4();
+        let bits = if is_mapped { bits.checked_sub(96)? } else { bits };
+        Some(Self { address: canonical, bits })
     }
 }
 
@@ -222,7 +231,7 @@ impl FromStr for Network {
         // `parse` takes `+8` as well.
         let is_number = bits.bytes().all(|byte| byte.is_ascii_digit());
         match bits.parse() {
-            Ok(bits) if is_number && bits <= most => Ok(Self { address, bits }),
+            Ok(bits) if is_number && bits <= most => Self::of(address, bits).ok_or_else(invalid),
             _ => Err(invalid()),
         }
     }
@@ -325,12 +334,25 @@ mod tests {
         check_network("0.0.0.0/0", "8.8.8.8", true);
         check_network("0.0.0.0/0", "::1", false);
         check_network("::/0", "::1", true);
+        check_network("::ffff:10.0.0.0/104", "10.255.0.1", true);
+        check_network("::ffff:10.0.0.0/104", "::ffff:10.255.0.1", true);
+        check_network("::ffff:10.0.0.0/104", "11.0.0.1", false);
+        check_network("::ffff:0.0.0.0/96", "11.0.0.1", true);
+        check_network("10.0.0.0/8", "::ffff:10.0.0.1", true);
         check_network("2001:db8::/32", "2001:db8:ffff::1", true);
         check_network("2001:db8::/32", "2001:db9::1", false);
         check_network("2001:db8::1", "2001:db8::1", true);
-        for wrong in
-            ["", "10.0.0.0/33", "::/129", "10.0.0/8", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.0/-1", "a/8"]
-        {
+        for wrong in [
+            "",
+            "::ffff:10.0.0.0/95",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0/8",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "10.0.0.0/-1",
+            "a/8",
+        ] {
             let error = wrong.parse::<Network>().expect_err(wrong);
             assert!(error.to_string().starts_with(&format!("{wrong:?}")), "{error}");
         }

@@ -212,6 +212,7 @@ async fn qy_every_other_post_is_forwarded_and_invalidates_what_is_stored_for_its
         ),
         ("with trailers", &[], with_trailers("read")),
         ("another method", &[("x-http-method-override", "PUT")], Body::from("read")),
+        ("the original method", &[("x-original-method", "PUT")], Body::from("read")),
         ("another method, in disguise", &[("x_method_override", "PUT")], Body::from("read")),
     ] {
         let echo = Echo::new(reading().max_content(8));

@@ -5,7 +5,7 @@ use http::header::HeaderName;
 use http::uri::{PathAndQuery, Scheme};
 
 use super::target::{is_authority, without_default_port};
-use super::{ABSENT, CacheKey, Kind, split_length};
+use super::{ABSENT, CacheKey, Kind, ORIGINS, split_length};
 use crate::entry::InvalidEntry;
 
 impl CacheKey {
@@ -27,7 +27,7 @@ impl CacheKey {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidEntry> {
         let (uri, mut rest) = split_length(bytes).ok_or(InvalidEntry::Truncated)?;
         let path = path_of(uri).ok_or(InvalidEntry::Key)?;
-        let (mut has_asterisk, mut has_rewritten) = (false, false);
+        let (mut has_asterisk, mut has_origin, mut has_rewritten) = (false, false, false);
         while let Some((&kind, after)) = rest.split_first() {
             let (name, after) = split_length(after).ok_or(InvalidEntry::Truncated)?;
             let (value, after) = match after.split_first_chunk() {
@@ -51,6 +51,10 @@ impl CacheKey {
                 (kind, None) if kind == Kind::Asterisk as u8 => {
                     let is_first = !std::mem::replace(&mut has_asterisk, true);
                     is_first && name.is_empty() && path.split(|&byte| byte == b'?').next() == Some(b"/*")
+                }
+                (kind, None) if kind == Kind::Origin as u8 => {
+                    let is_first = !std::mem::replace(&mut has_origin, true);
+                    is_first && ORIGINS.iter().any(|own| own.as_bytes() == name)
                 }
                 _ => false,
             };
@@ -86,16 +90,21 @@ fn is_field(name: &[u8], value: Option<&[u8]>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::key::AnyOrigin;
     use http::header::{self, HeaderMap};
     use http::{Request, Uri};
     use proptest::prelude::*;
 
     fn of(uri: &str, host: Option<&str>) -> Option<CacheKey> {
+        of_any(uri, host, AnyOrigin::default())
+    }
+
+    fn of_any(uri: &str, host: Option<&str>, origin: AnyOrigin) -> Option<CacheKey> {
         let (mut parts, ()) = Request::new(()).into_parts();
         parts.uri = uri.parse::<Uri>().ok()?;
         let host = host.map(|host| HeaderValue::from_str(host).expect("a value"));
         parts.headers.extend(host.map(|host| (header::HOST, host)));
-        CacheKey::of(&parts).ok()
+        CacheKey::of_any(&parts, origin).ok()
     }
 
     fn check(key: &CacheKey) {
@@ -124,6 +133,29 @@ mod tests {
             );
             check(&key.clone().with_cookie_pair(b"\xff", b"\xff"));
             check(&key.clone().rewritten_to(b"http://b/y").with_field(&header::COOKIE, &HeaderMap::new()));
+        }
+    }
+
+    #[test]
+    fn a01_a_key_without_an_origin_is_restored_and_no_client_can_ask_for_it() {
+        for (host, scheme) in [(true, false), (false, true), (true, true)] {
+            let key = of_any("http://a/x", None, AnyOrigin { host, scheme }).expect("a key");
+            check(&key);
+            check(&key.clone().rewritten_to(b"http://b/y").with("x", b"1"));
+        }
+        for (asked, host, scheme) in [("/x", true, false), ("any://a/x", false, true)] {
+            let key = of_any("http://a/x", None, AnyOrigin { host, scheme }).expect("a key");
+            let of_client = of(asked, None).expect("a key");
+            assert_eq!(of_client.uri(), key.uri());
+            assert_ne!(of_client, key);
+        }
+        let origins = [(false, false), (true, false), (false, true), (true, true)];
+        let keys = origins.map(|(host, scheme)| {
+            let key = of_any("http://a/x", None, AnyOrigin { host, scheme }).expect("a key");
+            key.with_uri(b"http://c/z")
+        });
+        for (at, one) in keys.iter().enumerate() {
+            assert!(keys[at + 1..].iter().all(|other| one != other), "{at}");
         }
     }
 
@@ -172,7 +204,10 @@ mod tests {
             ("a second rewritten URI", part(2, b"", Some(b"http://a/")).repeat(2)),
             ("an asterisk on another path", part(3, b"", None)),
             ("an identity whose name is no text", part(5, b"\xff", None)),
-            ("an unknown kind", part(6, b"", None)),
+            ("an origin that no policy makes", part(6, b"", None)),
+            ("an origin with a value", part(6, b"site", Some(b""))),
+            ("a second origin", [part(6, b"site", None), part(6, b"any", None)].concat()),
+            ("an unknown kind", part(7, b"", None)),
         ] {
             assert_eq!(with("http://a/", &further), Err(InvalidEntry::Key), "{what}");
         }
@@ -225,10 +260,12 @@ mod tests {
                 Just("*".to_owned()),
             ],
             host in prop::option::of("[A-Za-z.-]{0,6}(:[0-9]{0,3})?"),
+            (any_host, any_scheme) in any::<(bool, bool)>(),
             steps in prop::collection::vec(any_step(), 0..4),
         ) -> Option<CacheKey> {
             let names = [header::AUTHORIZATION, header::COOKIE, header::ACCEPT];
-            let key = of(&uri, host.as_deref())?;
+            let origin = AnyOrigin { host: any_host, scheme: any_scheme };
+            let key = of_any(&uri, host.as_deref(), origin)?;
             Some(steps.into_iter().fold(key, |key, step| match step {
                 Step::Field(name, lines) => {
                     let mut headers = HeaderMap::new();

@@ -3,6 +3,7 @@
 use http::Uri;
 use http::header::{self, HeaderMap, HeaderName};
 use http::uri::PathAndQuery;
+use smallvec::SmallVec;
 
 use super::{CacheKey, KeyError, Kind, absolute, get};
 use crate::semantics::CredentialKinds;
@@ -153,6 +154,23 @@ impl CacheKey {
         identities.peek().is_some() && identities.all(|(_, _, identity)| identity.is_some())
     }
 
+    /// Whether the key has cookies, and each of a request by its name.
+    fn has_cookies(&self, request: &HeaderMap) -> bool {
+        let names = || self.parts().filter(|(kind, ..)| *kind == Kind::Cookie as u8).map(|(_, name, _)| name);
+        if names().next().is_none() {
+            return false;
+        }
+        // As rules add them: in the order that the request has.
+        let mut rest = names();
+        if cookies(request).all(|(name, _)| rest.any(|own| own == name)) {
+            return true;
+        }
+        // A client can send so many that looking through all for each takes minutes.
+        let mut sorted: SmallVec<[&[u8]; 16]> = names().collect();
+        sorted.sort_unstable();
+        cookies(request).all(|(name, _)| sorted.binary_search(&name).is_ok())
+    }
+
     /// Which credentials of a request with these fields the key holds.
     pub fn keyed_credentials(&self, request: &HeaderMap) -> CredentialKinds {
         if self.is_uri_only() {
@@ -164,13 +182,9 @@ impl CacheKey {
             return CredentialKinds::ALL;
         }
         let has_field = |field: &HeaderName| has(Kind::Field, field.as_str().as_bytes());
-        let has_cookies = || {
-            let has_some = self.parts().any(|(kind, ..)| kind == Kind::Cookie as u8);
-            has_some && cookies(request).all(|(name, _)| has(Kind::Cookie, name))
-        };
         CredentialKinds {
             authorization: has_field(&header::AUTHORIZATION),
-            cookie: has_field(&header::COOKIE) || has_cookies(),
+            cookie: has_field(&header::COOKIE) || self.has_cookies(request),
         }
     }
 }
@@ -267,6 +281,28 @@ mod tests {
         assert!(!key().keyed_credentials(&both).authorization);
         // A key without any holds none, also where the field is empty.
         assert!(!held(of("http://a/").with("x", b"1"), &sending(&[(header::COOKIE, "")])));
+    }
+
+    #[test]
+    fn very_many_cookies_are_found_in_a_key_in_whatever_order() {
+        const MANY: usize = 70_000;
+        let sent = |cookies: &mut dyn Iterator<Item = usize>| {
+            let line: Vec<_> = cookies.map(|number| format!("{number:x}=")).collect();
+            let line = HeaderValue::try_from(line.join("; ")).expect("a value");
+            HeaderMap::from_iter([(header::COOKIE, line)])
+        };
+        let (rising, falling) = (sent(&mut (0..MANY)), sent(&mut (0..MANY).rev()));
+        let keyed = |headers: &HeaderMap| {
+            cookies(headers).fold(of("http://a/"), |key, (name, value)| key.with_cookie_pair(name, value))
+        };
+        let begun = std::time::Instant::now();
+        for headers in [&rising, &falling] {
+            assert!(keyed(&rising).keyed_credentials(headers).cookie);
+        }
+        let more = sent(&mut (0..=MANY));
+        assert!(!keyed(&rising).keyed_credentials(&more).cookie);
+        // It takes milliseconds; looking through all for each takes many minutes.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
     }
 
     #[test]

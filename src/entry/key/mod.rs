@@ -59,7 +59,16 @@ enum Kind {
     Cookie = 4,
     /// Who asks.
     Identity = 5,
+    /// The origin in the URI is a policy's, not one that a client has asked for: by its name, one of [`ORIGINS`].
+    Origin = 6,
 }
+
+/// What policies make of origins: leave out the host, the scheme or both, or name a site.
+const ORIGINS: [&str; 4] = [ANY_HOST, ANY_SCHEME, ANY_ORIGIN, SITE];
+const ANY_HOST: &str = "any-host";
+const ANY_ORIGIN: &str = "any";
+const ANY_SCHEME: &str = "any-scheme";
+const SITE: &str = "site";
 
 /// Most keys fit here, so that making one for a look-up does not allocate.
 const INLINE: usize = 96;
@@ -116,10 +125,14 @@ impl CacheKey {
         Self::of_targets(request, absolute)
     }
 
-    /// [`CacheKey::of`] where the scheme, the authority or both are left out: a scheme that nobody has, and an empty
-    /// authority, stand for all.
+    /// [`CacheKey::of`] where the scheme, the authority or both are left out: the scheme `any`, and an empty authority,
+    /// stand for all. A part tells the key from that of a client which asks for just these.
     pub(crate) fn of_any(request: &Parts, origin: AnyOrigin) -> Result<Self, KeyError> {
-        Self::of_targets(request, |uri, request| absolute_of_any(uri, request, origin))
+        let mut key = Self::of_targets(request, |uri, request| absolute_of_any(uri, request, origin))?;
+        if let Some(name) = origin.name() {
+            key.push(Kind::Origin, name, None);
+        }
+        Ok(key)
     }
 
     fn of_targets(
@@ -314,6 +327,15 @@ pub(crate) struct AnyOrigin {
 impl AnyOrigin {
     /// The scheme of keys that leave it out. It has no default port, so `a` and `a:80` stay different (A37).
     pub(crate) const SCHEME: &'static str = "any";
+
+    fn name(self) -> Option<&'static str> {
+        match (self.host, self.scheme) {
+            (false, false) => None,
+            (true, false) => Some(ANY_HOST),
+            (false, true) => Some(ANY_SCHEME),
+            (true, true) => Some(ANY_ORIGIN),
+        }
+    }
 }
 
 fn absolute_of_any(

@@ -9,11 +9,16 @@ use http::uri::Authority;
 use smallvec::SmallVec;
 
 use super::target::{Targets, authority, scheme};
-use super::{CacheKey, KeyError, Kind, concat};
+use super::{CacheKey, KeyError, Kind, SITE, concat};
 
-/// The beginning of the keys of a site: `http://` and its name.
+/// What the keys of a site have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Site(Box<str>);
+pub(crate) struct Site {
+    /// `http://` and its name.
+    origin: Box<str>,
+    /// Tells them from those of clients whose `Host` is that name.
+    part: EncodedPart,
+}
 
 impl Site {
     /// A site of this name, in the spelling of keys. Who its user is does not count.
@@ -21,7 +26,10 @@ impl Site {
         let name = name.as_str().rsplit('@').next().unwrap_or_default();
         let bare = name.strip_suffix(":80").unwrap_or(name);
         let bare = bare.strip_suffix(':').unwrap_or(bare);
-        Self(format!("http://{}", bare.to_ascii_lowercase()).into())
+        Self {
+            origin: format!("http://{}", bare.to_ascii_lowercase()).into(),
+            part: EncodedPart::of(Kind::Origin, SITE, None),
+        }
     }
 }
 
@@ -101,13 +109,13 @@ impl Site {
         let query = uri.query().and_then(query);
         let (mark, query) = query.as_deref().map_or(("", ""), |query| ("?", query));
         let slash = if path.starts_with('/') { "" } else { "/" };
-        let own = [&*self.0, slash, path, mark, query].map(str::as_bytes);
+        let own = [&*self.origin, slash, path, mark, query].map(str::as_bytes);
         let length: usize = own.iter().map(|part| part.len()).sum();
         let prefix = u32::try_from(length).map_err(|_| KeyError::TooLong)?.to_le_bytes();
         let part = part.map_or(&[][..], |part| &part.0);
         let [site, slash, of_path, mark, query] = own;
-        let parts = [site, slash, of_path, mark, query, part];
-        let mut key = CacheKey { bytes: concat(&prefix, parts, length + part.len()) };
+        let parts = [site, slash, of_path, mark, query, &self.part.0, part];
+        let mut key = CacheKey { bytes: concat(&prefix, parts, length + self.part.0.len() + part.len()) };
         if path == "*" {
             key.push(Kind::Asterisk, "", None);
         }
@@ -141,6 +149,18 @@ mod tests {
             CacheKey::of_site(&Site::new(&Authority::from_static("d1")), &request, |_| None, None)
         };
         assert_eq!(leaves_nothing("/a?b").expect("a key").uri(), b"http://d1/a");
+    }
+
+    #[test]
+    fn a01_no_host_of_a_client_makes_the_key_of_a_site() {
+        let (request, ()) = Request::get("http://d1.example/a").body(()).expect("a request").into_parts();
+        let site = Site::new(&Authority::from_static("d1.example"));
+        let of_site = CacheKey::of_site(&site, &request, |_| None, None).expect("a key");
+        let of_client = CacheKey::of(&request).expect("a key");
+        assert_ne!(of_site, of_client);
+        assert_eq!(of_site.uri(), of_client.uri());
+        assert!(of_client.is_uri_only());
+        assert_ne!(of_client.with("site", b""), of_site);
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub struct Distribution {
     /// What of a file has no effect.
     pub(super) notes: Vec<String>,
     pub(super) origin_host: Option<Authority>,
+    pub(super) origin_scheme: Option<Scheme>,
     pub(super) plan: Arc<Plan>,
     pub(super) switches: Switches,
 }
@@ -198,6 +199,7 @@ impl Distribution {
             name,
             notes: Vec::new(),
             origin_host: None,
+            origin_scheme: None,
             plan: Arc::new(plan),
             switches,
         }
@@ -296,6 +298,18 @@ impl Distribution {
         self
     }
 
+    /// The scheme that the origin gets to see of each request (`OriginProtocolPolicy`), in its URI and as the
+    /// [`Scheme`] among its extensions.
+    ///
+    /// By default a request whose answer may be stored says `http`, since the key does not tell the schemes apart, and others say
+    /// their own. Where `CloudFront-Forwarded-Proto` is in the key and believed, it is the scheme that this field names. An
+    /// origin that redirects `http` to `https` needs that, or `https` here and the redirect in front of the cache.
+    #[must_use]
+    pub fn origin_scheme(mut self, scheme: Scheme) -> Self {
+        self.origin_scheme = Some(scheme);
+        self
+    }
+
     /// What requests of the default behavior take to the origin beside what is in the key.
     #[must_use]
     pub fn origin_request_policy(mut self, policy: OriginRequestPolicyConfig) -> Self {
@@ -315,7 +329,7 @@ impl Distribution {
         self.settled()
     }
 
-    /// Whether what `allViewer` and `allExcept` admit of a GET, HEAD or QUERY goes to the origin without the fields that
+    /// Whether what `allViewer` and `allExcept` admit of a GET, HEAD, QUERY or cached OPTIONS goes to the origin without the fields that
     /// frameworks believe ([`unkeyed::BELIEVED`](crate::semantics::unkeyed::BELIEVED)), such as `X-Forwarded-Host`, and without
     /// those that have `_` in their names. What a policy names goes there anyway. Default false, as for CloudFront.
     #[must_use]

@@ -2,7 +2,7 @@
 
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
-use http::uri::{Authority, PathAndQuery};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Uri};
 
 use super::key::{KeyedCodings, admitted_query, is_cloudfronts, sorted_cookies};
@@ -26,11 +26,12 @@ pub(super) struct ForwardPlan {
 pub(super) struct ForwardBy<'a> {
     /// Whether CloudFront's own fields are more than a client's word.
     pub(super) is_believed: bool,
-    /// Whether the request is forwarded without being looked up, so that its answer is for its client alone.
-    pub(super) is_bypassed: bool,
     /// Whether parameters of signatures are not part of its query.
     pub(super) is_signed: bool,
+    /// Whether the answer may be stored. It is for the client alone where the request is forwarded without being looked up.
+    pub(super) may_be_stored: bool,
     pub(super) origin_host: Option<&'a Authority>,
+    pub(super) origin_scheme: Option<&'a Scheme>,
 }
 
 impl ForwardPlan {
@@ -70,10 +71,10 @@ impl ForwardPlan {
     /// Whether a field of a GET, HEAD or QUERY goes to the origin by the policies, which name or admit it. What they say of
     /// `Cookie` is not said here.
     pub(super) fn admits(&self, name: &HeaderName) -> bool {
-        self.admits_of(&Method::GET, name)
+        self.admits_of(true, name)
     }
 
-    fn admits_of(&self, method: &Method, name: &HeaderName) -> bool {
+    fn admits_of(&self, is_read: bool, name: &HeaderName) -> bool {
         if is_always_removed(name) || *name == header::COOKIE {
             return false;
         }
@@ -81,7 +82,7 @@ impl ForwardPlan {
             return true;
         }
         // What is CloudFront's own is no field of a client.
-        let is_viewers = || !(is_cloudfronts(name) || is_read(method) && self.unkeyed.strips(name));
+        let is_viewers = || !(is_cloudfronts(name) || is_read && self.unkeyed.strips(name));
         match &self.headers {
             ForwardedHeaders::None => false,
             ForwardedHeaders::AllowList(names) => names.contains(name),
@@ -118,22 +119,25 @@ impl ForwardPlan {
     pub(super) fn edit(&self, request: &mut Parts, by: &ForwardBy<'_>) {
         self.edit_query(request, by.is_signed);
         self.edit_cookies(&mut request.headers);
-        let is_read = is_read(&request.method);
-        let has_own_content = by.is_bypassed || !matches!(request.method, Method::GET | Method::HEAD);
+        let method = &request.method;
+        let is_read = is_read(method) || (*method == Method::OPTIONS && by.may_be_stored);
         let goes = |name: &HeaderName| {
             let goes_anyway = match *name {
-                header::AUTHORIZATION => !is_read && request.method != Method::OPTIONS,
+                header::AUTHORIZATION => !is_read && *method != Method::OPTIONS,
+                // Who answers in the origin's place must not answer for all (RFC 9110 7.6.2).
+                header::MAX_FORWARDS => return !by.may_be_stored,
                 header::UPGRADE => is_websocket(&request.headers),
                 header::COOKIE | header::HOST | header::ACCEPT_ENCODING => true,
                 _ if is_always_removed(name) => false,
                 _ if is_cloudfronts(name) && !by.is_believed => return false,
                 _ => {
                     is_fixed(name)
-                        || (has_own_content && is_of_content(name))
+                        || (!by.may_be_stored && is_of_content(name))
+                        || (*method == Method::QUERY && is_keyed_with_content(name))
                         || is_of_websocket(name, &request.headers)
                 }
             };
-            goes_anyway || self.admits_of(&request.method, name)
+            goes_anyway || self.admits_of(is_read, name)
         };
         let gone: Vec<_> = request.headers.keys().filter(|name| !goes(name)).cloned().collect();
         for name in gone {
@@ -150,6 +154,20 @@ impl ForwardPlan {
         if !self.admits(&header::HOST) {
             settle_host(request, by.origin_host);
         }
+        if let Some(scheme) = self.scheme(&request.headers, by) {
+            settle_scheme(request, &scheme);
+        }
+    }
+
+    /// The scheme that the origin gets to see; `None` for the client's own. The key does not tell the schemes apart, unless by
+    /// CloudFront's own field.
+    fn scheme(&self, headers: &HeaderMap, by: &ForwardBy<'_>) -> Option<Scheme> {
+        if by.origin_scheme.is_some() || !by.may_be_stored {
+            return by.origin_scheme.cloned();
+        }
+        let is_keyed = by.is_believed && self.keyed.contains(&FORWARDED_PROTO);
+        let keyed = headers.get(FORWARDED_PROTO).filter(|_| is_keyed);
+        Some(if keyed.is_some_and(|keyed| keyed == "https") { Scheme::HTTPS } else { Scheme::HTTP })
     }
 
     fn edit_query(&self, request: &mut Parts, is_signed: bool) {
@@ -175,6 +193,8 @@ impl ForwardPlan {
     }
 }
 
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("cloudfront-forwarded-proto");
+
 const USER_AGENT: HeaderValue = HeaderValue::from_static("larder");
 
 /// Gives a request the host of the origin in the place of that which the client asked for. Where nobody has said it, there is
@@ -195,6 +215,22 @@ fn settle_host(request: &mut Parts, host: Option<&Authority>) {
             parts.scheme = None;
         }
         parts.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
+        if let Ok(settled) = Uri::from_parts(parts) {
+            *uri = settled;
+        }
+    });
+}
+
+/// Gives a request this scheme wherever it can name one.
+fn settle_scheme(request: &mut Parts, scheme: &Scheme) {
+    request.extensions.insert(scheme.clone());
+    each_uri(request, |uri| {
+        if uri.scheme().is_none_or(|own| own == scheme) {
+            return;
+        }
+        let mut parts = uri.clone().into_parts();
+        parts.scheme = Some(scheme.clone());
+        // With another scheme it is a URI still.
         if let Ok(settled) = Uri::from_parts(parts) {
             *uri = settled;
         }
@@ -236,7 +272,6 @@ fn is_fixed(name: &HeaderName) -> bool {
             | "if-range"
             | "if-unmodified-since"
             | "keep-alive"
-            | "max-forwards"
             | "range"
             | "transfer-encoding"
             | "via"
@@ -248,6 +283,14 @@ fn is_fixed(name: &HeaderName) -> bool {
 fn is_of_content(name: &HeaderName) -> bool {
     let name = name.as_str();
     name.starts_with("content-") || matches!(name, "digest" | "repr-digest")
+}
+
+/// What of that is in the key together with the content, and its length.
+fn is_keyed_with_content(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::CONTENT_ENCODING | header::CONTENT_LANGUAGE | header::CONTENT_LENGTH | header::CONTENT_TYPE
+    )
 }
 
 fn is_websocket(headers: &HeaderMap) -> bool {

@@ -127,9 +127,10 @@ impl CachePolicy for Distribution {
         let behavior = self.chosen(reason.data);
         let by = ForwardBy {
             is_believed: self.believes(request),
-            is_bypassed: reason.forward == Forward::Bypass,
             is_signed: behavior.is_signed,
+            may_be_stored: !matches!(reason.forward, Forward::Bypass | Forward::Method),
             origin_host: self.origin_host.as_ref(),
+            origin_scheme: self.origin_scheme.as_ref(),
         };
         behavior.forward.edit(request, &by);
     }

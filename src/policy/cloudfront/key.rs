@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::names::CachePolicyConfig;
 use crate::entry::key::{CacheKey, EncodedPart, KeyError, Site, authority_of};
 use crate::policy::Selection;
-use crate::semantics::accept::{self, accepts_coding};
+use crate::semantics::accept::accepts_coding;
 use crate::semantics::credentials::cookies;
 
 /// What a cache policy has in its keys.
@@ -58,14 +58,14 @@ impl KeyPlan {
         is_signed: bool,
         is_believed: bool,
     ) -> Result<CacheKey, KeyError> {
-        let has_all = self.query == Selection::All && !is_signed;
         let codings = self.codings.keyed(request);
         let mut key = CacheKey::of_site(
             site,
             request,
-            |query| match has_all {
-                true => Some(Cow::Borrowed(query)),
-                false => admitted_query(query, is_signed, |name| self.query.admits(name)),
+            |query| match self.query {
+                Selection::None => None,
+                Selection::All if !is_signed => Some(Cow::Borrowed(query)),
+                _ => admitted_query(query, is_signed, |name| self.query.admits(name)),
             },
             codings,
         )?;
@@ -105,36 +105,43 @@ impl KeyedCodings {
         self.brotli || self.gzip
     }
 
-    /// What of `Accept-Encoding` is in the key.
+    /// Those of them that a request accepts, of which there is a list for each choice: what is in the key and what is forwarded.
     #[inline]
-    fn keyed(self, request: &Parts) -> Option<&'static EncodedPart> {
-        static PARTS: LazyLock<[EncodedPart; 3]> = LazyLock::new(|| {
-            ["br,gzip", "br", "gzip"].map(|codings| EncodedPart::new("codings", codings.as_bytes()))
-        });
-        if !self.any() || request.version == Version::HTTP_10 {
+    fn accepted(self, version: Version, headers: &HeaderMap) -> Option<usize> {
+        if !self.any() || version == Version::HTTP_10 {
             return None;
         }
-        let accepted = AcceptedCodings::of(&request.headers);
-        let [both, brotli, gzip] = &*PARTS;
+        let accepted = AcceptedCodings::of(headers);
         match (self.brotli && accepted.brotli, self.gzip && accepted.gzip) {
-            (true, true) => Some(both),
-            (true, false) => Some(brotli),
-            (false, true) => Some(gzip),
+            (true, true) => Some(0),
+            (true, false) => Some(1),
+            (false, true) => Some(2),
             (false, false) => None,
         }
     }
 
-    /// Gives a request that is forwarded the `Accept-Encoding` that the key is made of.
+    /// What of `Accept-Encoding` is in the key.
+    #[inline]
+    fn keyed(self, request: &Parts) -> Option<&'static EncodedPart> {
+        static PARTS: LazyLock<[EncodedPart; 3]> =
+            LazyLock::new(|| CODINGS.map(|codings| EncodedPart::new("codings", codings.as_bytes())));
+        self.accepted(request.version, &request.headers).map(|at| &PARTS[at])
+    }
+
+    /// Gives a request that is forwarded the `Accept-Encoding` that is in the key: `identity` where none is, and no field where
+    /// the client has sent none.
     pub(super) fn normalise(self, version: Version, headers: &mut HeaderMap) {
         if version == Version::HTTP_10 {
             headers.remove(header::ACCEPT_ENCODING);
-            return;
+        } else if headers.contains_key(header::ACCEPT_ENCODING) {
+            let codings = self.accepted(version, headers).map_or("identity", |at| CODINGS[at]);
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(codings));
         }
-        let names = [("br", self.brotli), ("gzip", self.gzip)];
-        let names = names.into_iter().filter_map(|(name, on)| on.then_some(name));
-        accept::Codings::cloudfront(names).normalise(headers);
     }
 }
+
+/// What is in the key of a request that accepts both codings, or one of them.
+const CODINGS: [&str; 3] = ["br,gzip", "br", "gzip"];
 
 /// Which of the two codings a request accepts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -135,6 +135,10 @@ pub(super) fn kept(
         (Class::Absent | Class::Drawn, Some(reason)) => Err(reason),
         (Class::Absent, None) => Ok(error(said.fresh_for)),
         (Class::Drawn, None) if said.is_by_directive => Ok(error(said.fresh_for)),
+        // Those count where somebody lifts what the status says, and where others wait for the response.
+        (Class::GoodIfSaid | Class::Never, Some(reason @ (NotKept::NoStore | NotKept::Private))) => {
+            Err(reason)
+        }
         (Class::Drawn | Class::GoodIfSaid | Class::Never, _) => Err(NotKept::Status),
     }
 }

@@ -26,6 +26,7 @@
 //! | `ServerTimingHeadersConfig` | [`CacheBuilder::server_timing`](crate::CacheBuilder::server_timing) |
 //! | `CacheTagConfig` | [`Distribution::cache_tag_header`] |
 //! | `Host` of the origin | [`Distribution::origin_host`] |
+//! | `OriginProtocolPolicy` | [`Distribution::origin_scheme`] |
 //! | `User-Agent: Amazon CloudFront` | `User-Agent: larder` |
 //!
 //! # Lifetimes

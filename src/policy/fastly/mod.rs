@@ -32,6 +32,9 @@
 //! | `Surrogate-Control` and `Surrogate-Key` reach the next cache (`Fastly-FF`), and no client | the same, where the next cache is a [`TrustedPeer`]: [`Fastly::peer_token`], [`Fastly::peers`] |
 //! | `Fastly-Debug` | the same, with a secret: [`Fastly::debug_token`] |
 //!
+//! A [`CacheHint`](crate::CacheHint) of the handler outweighs `Surrogate-Control` and targeted fields as well as
+//! `Cache-Control`, as far as it says something.
+//!
 //! Fields for caches never reach a client, whatever is answered: hits, misses, passes, errors, 304s. Where it matters what a
 //! status, a path or a content type is, change the terms by [`CachePolicyExt::map_terms`](crate::CachePolicyExt::map_terms),
 //! or give paths their own policy by [`Policies`](crate::policy::Policies).

@@ -78,15 +78,20 @@ impl KeyRules {
     /// Adds whether `Accept` names a media type, such as `image/avif`, with a weight above 0. Ranges such as `*/*` do not count,
     /// since browsers send them that cannot show every type. The service has to decide in the same way, and needs no `Vary`
     /// then.
+    ///
+    /// A field that a service may read in either way is a third class, which shares nothing with the others: one of more than
+    /// 1,024 bytes, one whose lines differ, and one that has the name in another way than in lower case, in a well-formed list,
+    /// and with weights above 0.
     #[must_use]
     pub fn accepts(self, media_type: impl Into<Box<str>>) -> Self {
-        self.with(KeyPart::Accepts(media_type.into()))
+        self.with(KeyPart::Accepts(media_type.into().to_ascii_lowercase().into()))
     }
 
     /// Leaves out the host: all hosts share what is stored, which has the same path and scheme.
     ///
     /// **The inner service still sees each client's own host.** If it puts that into a link or a redirect, or has other content
-    /// for another host, one client chooses what everybody gets. [`KeyRules::host`] is safe: the service sees one host.
+    /// for another host, one client chooses what everybody gets. [`KeyRules::host`] is safe: the service sees one host. Keys have
+    /// an empty host, and a part that no request for an empty host has under other rules.
     #[must_use]
     pub fn any_host(mut self) -> Self {
         self.origin.any.host = true;
@@ -97,7 +102,8 @@ impl KeyRules {
     /// Leaves out the scheme: what was stored for `http` answers for `https`.
     ///
     /// **The inner service can still see the scheme.** If it redirects `http` to `https`, that redirect is stored for `https`,
-    /// too. [`KeyRules::scheme`] is safe: the service sees one scheme. Keys have the scheme `any`.
+    /// too. [`KeyRules::scheme`] is safe: the service sees one scheme. Keys have the scheme `any`, and a part that no request
+    /// for this scheme has under other rules.
     #[must_use]
     pub fn any_scheme(mut self) -> Self {
         self.origin.any.scheme = true;
@@ -151,13 +157,19 @@ impl KeyRules {
         self.with(KeyPart::Field(name))
     }
 
-    /// Adds whether a field contains a word, in whatever case, within the first 4 KiB of a line.
+    /// Adds whether a field contains a word, in whatever case. A field with a line of more than 4 KiB, or with lines that differ in
+    /// this, is a third class, which shares nothing with the others.
+    ///
+    /// **The service still sees the whole value, which is not in the key.** It should decide by the word alone.
     #[must_use]
     pub fn header_contains(self, name: HeaderName, word: impl Into<Box<str>>) -> Self {
         self.with(KeyPart::Contains(name, word.into()))
     }
 
     /// Adds whether a request has a field.
+    ///
+    /// **The service still sees its value, which is not in the key.** If it decides by more than whether the field is there, one
+    /// client chooses what everybody gets who sends one: use [`KeyRules::header`] then.
     #[must_use]
     pub fn header_presence(self, name: HeaderName) -> Self {
         self.with(KeyPart::FieldPresence(name))
@@ -209,7 +221,9 @@ impl KeyRules {
         }))
     }
 
-    /// Adds whether a browser says that it is on a phone: by `Sec-CH-UA-Mobile`, or else by the word `Mobi` in `User-Agent`.
+    /// Adds whether a browser says that it is on a phone: by the word `Mobi` in `User-Agent`, and by `Sec-CH-UA-Mobile` where it
+    /// sends that. Where the two differ, or one of them says nothing clear, that is a third class, which shares nothing with the
+    /// others: a service may look at either.
     #[must_use]
     pub fn mobile(self) -> Self {
         self.with(KeyPart::Mobile)

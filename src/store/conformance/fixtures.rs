@@ -12,6 +12,7 @@ use crate::entry::key::{self, CacheKey};
 use crate::entry::{Payload, RemoteContent, ResponseHead, StoredResponse};
 use crate::error::StoreError;
 use crate::semantics::Rules;
+use crate::semantics::hint::CacheHint;
 use crate::semantics::range::ByteRange;
 use crate::semantics::reuse::Reuse;
 use crate::semantics::vary::Selecting;
@@ -82,7 +83,10 @@ pub(super) fn head(accept: &str) -> ResponseHead {
     reuse.stale_while_revalidate = Duration::from_secs(5);
     let mut head = ResponseHead::new(StatusCode::OK, &vary, reuse);
     head.groups = Box::new([GROUP.into()]);
-    head
+    head.counts_from_answers = true;
+    head.hint = Some(Box::new(CacheHint::new().tag(GROUP)));
+    let absent = [http::header::CACHE_CONTROL];
+    head.of_origin(&HeaderMap::from_iter([(http::header::EXPIRES, HeaderValue::from_static("0"))]), &absent)
 }
 
 /// Asked for and generated at these seconds, all before any had come in.

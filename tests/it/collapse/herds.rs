@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use http::Method;
+use larder::policy::cloudfront::{CachePolicyConfig, Distribution};
 use larder::{CallLimits, FillLimits, StandardPolicy};
 use tower::{Layer, Service};
 
@@ -329,6 +330,22 @@ async fn a34_by_option_an_error_answers_all_who_waited_for_it() {
         }
         assert_eq!(stage.handle.statistics().entries, 0);
         with_cookie.leave();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a34_an_error_that_cloudfront_does_not_keep_answers_nobody_else_if_it_says_so() {
+    for (cache_control, is_shared) in [("max-age=60", true), ("private", false), ("no-store", false)] {
+        let limits = FillLimits::new().share_errors(true);
+        let policy = Distribution::new(CachePolicyConfig::use_origin_cache_control_headers());
+        let stage = Stage::with(cache_builder().fill_limits(limits).policy(policy));
+        let herd = stage.herd(HERD, &[]);
+        settle().await;
+        let head = Step::head(520, &[("cache-control", cache_control)]);
+        stage.origin.call(0).steps(&[head, Step::frame("error"), Step::End]);
+        settle().await;
+        let answered = herd.iter().filter(|client| !client.is_waiting()).count();
+        assert_eq!(answered, if is_shared { HERD } else { 1 }, "{cache_control}");
     }
 }
 

@@ -154,7 +154,9 @@ fn a_policy_file_has_every_switch_of_the_policies() {
             // For tests, and for what only a program can say.
             "jitter_seeded" | "identity" | "peers" => continue,
             // What the proxy, a behavior or an option says.
-            "behavior" | "key_header" | "name" | "origin_host" | "trust_viewer_headers" => continue,
+            "behavior" | "key_header" | "name" | "origin_host" | "origin_scheme" | "trust_viewer_headers" => {
+                continue;
+            }
             switch => switch,
         };
         assert!(section.contains(&format!("    pub {key}: Option<")), "a file has no key for {switch}");

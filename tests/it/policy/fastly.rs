@@ -509,6 +509,15 @@ async fn fa2_a_handlers_hint_outweighs_the_fields() {
         told(200, minute().public(), &[("cache-control", "private"), ("set-cookie", "a=b")]).await,
         stored
     );
+    for fields in [
+        &[("surrogate-control", "no-store")],
+        &[("surrogate-control", "max-age=0")],
+        &[("cdn-cache-control", "private")],
+        &[("cdn-cache-control", "no-store")],
+        &[("cache-control", "private=\"a")],
+    ] {
+        assert_eq!(told(200, minute().public(), fields).await, stored, "{fields:?}");
+    }
     let refused = |detail| format!("larder; fwd=uri-miss; detail=\"{detail}\"");
     assert_eq!(told(200, minute(), &[("cache-control", "private")]).await, refused("private"));
     assert_eq!(told(200, minute(), &[("set-cookie", "a=b")]).await, refused("set-cookie"));

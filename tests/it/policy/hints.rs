@@ -5,9 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::Empty;
+use larder::policy::{Fastly, Lifetimes};
 use larder::semantics::freshness::LifetimeSource;
+use larder::semantics::storing::NotStored;
 use larder::store::PurgeTarget;
-use larder::{CacheHint, CachePolicyExt, StandardPolicy, Terms};
+use larder::{CacheHint, CachePolicy, CachePolicyExt, StandardPolicy, Terms};
 use tower::Service;
 
 use crate::reported::validation::until_calls;
@@ -123,6 +125,29 @@ async fn a20_tags_that_nobody_could_purge_by_and_too_many_of_them_keep_a_respons
         let bench = Bench::new([hinted(minute().tags(tags.clone()))]);
         bench.get("/").await.told(&format!("larder; fwd=uri-miss; {told}"));
     }
+}
+
+#[tokio::test]
+async fn a20_a_policy_that_lifts_another_refusal_does_not_lift_that_of_a_tag() {
+    async fn refused(policy: impl CachePolicy, code: u16) {
+        let reply = Reply::new("x").status(code).extension(CacheHint::new().tag("a\nb"));
+        let bench = Bench::with(cache_builder().policy(policy), [reply]);
+        bench.get("/").await.told("larder; fwd=uri-miss; detail=\"bad-tag\"");
+    }
+    let lifting = |refusal: NotStored| {
+        StandardPolicy::default().map_terms(move |_, terms| {
+            if terms.store == Err(refusal) {
+                terms.store = Ok(());
+            }
+            terms.fresh_for(seconds(9));
+        })
+    };
+    refused(lifting(NotStored::Status), 500).await;
+    refused(lifting(NotStored::DrawnError), 405).await;
+    refused(StandardPolicy::default().status_lifetime(500, seconds(9)), 500).await;
+    refused(StandardPolicy::default().status_lifetime(405, seconds(9)), 405).await;
+    refused(Fastly::new().cacheable(500), 500).await;
+    refused(Fastly::new().lifetimes(Lifetimes::new().status_lifetime(500, seconds(9))), 500).await;
 }
 
 #[tokio::test]

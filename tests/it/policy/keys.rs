@@ -232,8 +232,8 @@ async fn kx4_fields_are_in_the_key_by_value_presence_or_class() {
         ),
         (
             KeyRules::new().accepts("image/avif"),
-            [("accept", "image/avif,image/webp,*/*;q=0.8"), ("accept", "Image/AVIF;q=0.5")],
-            &[("accept", "image/avif;q=0, image/webp, */*")],
+            [("accept", "image/avif,image/webp,*/*;q=0.8"), ("accept", "image/avif;q=0.5")],
+            &[("accept", "image/avif;q=0, image/webp, */*"), ("accept", "image/webp, */*")],
         ),
         (
             KeyRules::new().accepts("image/avif"),
@@ -247,8 +247,8 @@ async fn kx4_fields_are_in_the_key_by_value_presence_or_class() {
         ),
         (
             KeyRules::new().mobile(),
-            [("user-agent", "X Mobile Y"), ("sec-ch-ua-mobile", "?1")],
-            &[("user-agent", "X")],
+            [("user-agent", "X Mobile Y"), ("user-agent", "Mobi")],
+            &[("user-agent", "X"), ("sec-ch-ua-mobile", "?1")],
         ),
         (
             KeyRules::new().class("tier", |request: &request::Parts| match request.headers.get("x-tier") {
@@ -274,6 +274,39 @@ async fn kx4_fields_are_in_the_key_by_value_presence_or_class() {
         let last = differing.last().unwrap().1[0];
         assert_eq!(field(&bench, last.0).as_deref(), Some(last.1), "{rules:?}");
     }
+}
+
+/// A service that looks for a word in a field, without the limits of a class.
+#[tokio::test]
+async fn kx4_what_a_class_does_not_read_to_its_end_shares_with_no_other_class() {
+    let name = HeaderName::from_static;
+    let (long_accept, long_agent) =
+        (format!("image/avif, {}", "a/b,".repeat(300)), format!("{} Mobi bot", "x".repeat(4100)));
+    let unread = |rules: KeyRules, field, values: [&str; 3]| {
+        let values = values.map(str::to_owned);
+        async move {
+            let bench = bench(StandardPolicy::default().key(rules));
+            let requests = values.each_ref().map(|value| [(field, value.as_str())]);
+            let requests = requests.each_ref().map(|request| ("/", &request[..]));
+            all_differ(&bench, &requests).await;
+        }
+    };
+    unread(KeyRules::new().accepts("image/avif"), "accept", [&long_accept, "text/html", "image/avif"]).await;
+    let malformed = "image/avif;q=1.0000";
+    unread(KeyRules::new().accepts("image/avif"), "accept", [malformed, "text/html", "image/avif"]).await;
+    unread(KeyRules::new().mobile(), "user-agent", [&long_agent, "X11", "iPhone Mobile"]).await;
+    let bots = KeyRules::new().header_contains(name("user-agent"), "bot");
+    unread(bots, "user-agent", [&long_agent, "X11", "a bot"]).await;
+    // What the hint says, and what the service makes of the User-Agent.
+    all_differ(
+        &bench(StandardPolicy::default().key(KeyRules::new().mobile())),
+        &[
+            ("/", &[("user-agent", "iPhone Mobile"), ("sec-ch-ua-mobile", "?0")]),
+            ("/", &[("user-agent", "iPhone Mobile")]),
+            ("/", &[("user-agent", "X11"), ("sec-ch-ua-mobile", "?0")]),
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]

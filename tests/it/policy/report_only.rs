@@ -123,3 +123,31 @@ async fn one_report_within_another_counts_for_itself() {
     assert_eq!(figures(&of_short), [2, 0, 2, 0, 1]);
     assert_eq!(figures(&of_long), [2, 1, 1, 0, 0]);
 }
+
+#[tokio::test]
+async fn what_no_policy_lifts_and_what_is_too_large_is_not_counted_as_stored() {
+    let plain = || Reply::cc("x", "max-age=10");
+    let sizes = || StandardPolicy::default().min_body(2).max_body(3);
+    for (candidate, path, reply, reason) in [
+        (StandardPolicy::default(), "/", plain().field("vary", "*"), Some("vary")),
+        (
+            StandardPolicy::default(),
+            "/a.css",
+            plain().field("content-type", "text/html"),
+            Some("type-mismatch"),
+        ),
+        (StandardPolicy::default(), "/a.css", plain().field("content-type", "text/css"), None),
+        (StandardPolicy::default(), "/", Reply::cc("x", "no-cache"), Some("never-fresh")),
+        (sizes(), "/", Reply::cc("x", "max-age=10").field("content-length", "1"), Some("too-small")),
+        (sizes(), "/", Reply::cc("xyz", "max-age=10").field("content-length", "3"), None),
+        (sizes(), "/", Reply::cc("wxyz", "max-age=10").field("content-length", "4"), Some("too-large")),
+    ] {
+        let (bench, report) = bench(StandardPolicy::default(), candidate, [reply]);
+        bench.get(path).await;
+        let counts = report.counts();
+        assert_eq!(counts.not_stored, BTreeMap::from_iter(reason.map(|reason| (reason, 1))), "{path}");
+        assert_eq!(counts.stored, u64::from(reason.is_none()), "{path} {reason:?}");
+        bench.get(path).await;
+        assert_eq!(report.counts().hits, u64::from(reason.is_none()), "{path} {reason:?}");
+    }
+}

@@ -5,8 +5,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
+use http::request::Parts;
 use http::{Method, Request, header};
-use larder::policy::{self, Bypass, Policies, QueryRules};
+use larder::policy::cloudfront::{CachePolicyConfig, Distribution};
+use larder::policy::{self, Bypass, KeyRules, Policies, QueryRules};
+use larder::store::PurgeTarget;
 use larder::{CachePolicy, CachePolicyExt, StandardPolicy};
 use tower::ServiceExt;
 
@@ -139,6 +142,42 @@ async fn a_closure_is_a_policy() {
     bench.get("/").await.told("larder; fwd=uri-miss; stored; ttl=9");
     // Its rules are those of the careful default.
     bench.get_with("/", &[("cookie", "a=b")]).await.told("larder; fwd=request; detail=\"cookie\"");
+}
+
+#[tokio::test]
+async fn a01_no_host_or_scheme_of_a_client_makes_the_key_of_a_row_that_leaves_them_out() {
+    let row = |request: &Parts| {
+        let is_shop = request.headers.get("host").is_some_and(|host| host == "www.example.com");
+        is_shop && request.uri.scheme_str() != Some("any")
+    };
+    let keyed = |rules| StandardPolicy::default().key(rules);
+    let table = |rules| Policies::new(StandardPolicy::default()).when(row, keyed(rules));
+    let plain = CachePolicyConfig::caching_optimized_for_uncompressed_objects();
+    let distribution = Policies::new(StandardPolicy::default()).when(row, Distribution::new(plain));
+    for (table, uri, host) in [
+        (table(KeyRules::new().any_host()), "/x", ""),
+        (table(KeyRules::new().any_scheme()), "any://www.example.com/x", "www.example.com"),
+        (distribution, "/x", "distribution"),
+    ] {
+        let bench = bench(table);
+        let told = "larder; fwd=uri-miss; stored; ttl=9";
+        let shop = [("host", "www.example.com")];
+        bench.get_with(uri, &[("host", host)]).await.told(told);
+        bench.get_with(uri, &[("host", host)]).await.told("larder; hit; ttl=9");
+        bench.get_with("/x", &shop).await.told(told);
+        bench.get_with("/x", &shop).await.told("larder; hit; ttl=9");
+        // Purges reach it by what clients ask for.
+        for target in [
+            PurgeTarget::uri("http://www.example.com/x"),
+            PurgeTarget::prefix("http://www.example.com/"),
+            PurgeTarget::host("www.example.com"),
+        ] {
+            bench.handle.purge_target(&target).await.unwrap();
+            bench.get_with("/x", &shop).await.told(told);
+        }
+        bench.handle.purge(&"http://www.example.com/x".parse().unwrap()).await.unwrap();
+        bench.get_with("/x", &shop).await.told(told);
+    }
 }
 
 #[tokio::test]

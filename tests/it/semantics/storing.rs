@@ -16,9 +16,11 @@ async fn a_fresh_response_is_stored_and_reused() {
 
 #[tokio::test]
 async fn each_reason_not_to_store_is_reported() {
-    let cases: [(&str, &[(&str, &str)], Reply, &str); 13] = [
+    let hint = larder::CacheHint::new().no_store();
+    let cases: [(&str, &[(&str, &str)], Reply, &str); 14] = [
         ("no-store", &[], Reply::cc("x", "no-store"), "no-store"),
         ("private", &[], Reply::cc("x", "private, max-age=60"), "private"),
+        ("hint", &[], Reply::cc("x", "max-age=60").extension(hint), "hint"),
         ("status", &[], Reply::new("x").status(201), "status"),
         ("never fresh", &[], Reply::new("x"), "never-fresh"),
         ("vary", &[], Reply::cc("x", "max-age=60").field("vary", "*"), "vary"),

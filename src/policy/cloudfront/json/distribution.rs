@@ -278,11 +278,10 @@ impl BehaviorForm {
         let Some(cache_policy) = policies.find_cache_policy(&id) else {
             return Err(unknown(format!("{at}.CachePolicyId"), "cache policy", &id));
         };
-        let mut behavior = Behavior::new(cache_policy)
-            .signed(self.trusted_key_groups.any || self.trusted_signers.any)
-            .cache_options(
-                self.allowed_methods.caches_options || self.cached_methods.0.contains(&CachedMethod::Options),
-            );
+        let is_signed = self.trusted_key_groups.any || self.trusted_signers.any;
+        let mut behavior = Behavior::new(cache_policy).signed(is_signed).cache_options(
+            self.allowed_methods.caches_options || self.cached_methods.0.contains(&CachedMethod::Options),
+        );
         if let Some(id) = self.origin_request_policy_id.filter(|id| !id.is_empty()) {
             let Some(policy) = policies.find_origin_request_policy(&id) else {
                 return Err(unknown(format!("{at}.OriginRequestPolicyId"), "origin request policy", &id));
@@ -292,6 +291,11 @@ impl BehaviorForm {
         let has_functions =
             !(self.function_associations.0.is_empty() && self.lambda_function_associations.0.is_empty());
         for (is_there, note) in [
+            (
+                is_signed,
+                "the signatures of TrustedKeyGroups and TrustedSigners are not checked: refuse what is not signed in front of \
+                 the cache, or everybody gets it",
+            ),
             (self.compress, "Compress is not acted on: put a compressing layer inside of the cache"),
             (has_functions, "functions are not run"),
             (

@@ -227,7 +227,13 @@ async fn cf9_a_distribution_loads_and_does_what_it_says() {
 fn cf9_what_of_a_distribution_has_no_effect_is_said() {
     let distribution = Distribution::from_json_with(API, &policies()).unwrap();
     let warnings = distribution.warnings().join("\n");
-    for word in ["DefaultRootObject", "Compress", "ViewerProtocolPolicy", "all fields of the client"] {
+    for word in [
+        "DefaultRootObject",
+        "Compress",
+        "TrustedKeyGroups",
+        "ViewerProtocolPolicy",
+        "all fields of the client",
+    ] {
         assert!(warnings.contains(word), "{word}: {warnings}");
     }
     let quiet = Distribution::new(CachePolicyConfig::caching_optimized()).warnings();

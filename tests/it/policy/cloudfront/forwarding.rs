@@ -1,15 +1,22 @@
 //! What the origin gets to see.
 
-use http::uri::Authority;
-use http::{HeaderName, Method, header};
+use bytes::Bytes;
+use http::uri::{Authority, Scheme};
+use http::{HeaderName, Method, Request, header};
+use http_body_util::Empty;
+use larder::KeyParts;
 use larder::policy::cloudfront::{
     CacheCookieBehavior, CacheHeaderBehavior, CachePolicyConfig, CacheQueryStringBehavior, Distribution,
     OriginRequestCookieBehavior, OriginRequestHeaderBehavior, OriginRequestPolicyConfig,
     OriginRequestQueryStringBehavior,
 };
 
+use tower::Service;
+
 use super::{bench, lifetimes};
-use crate::support::{Bench, Reply};
+use crate::support::bench::{Seen, read};
+use crate::support::stores::at_rest;
+use crate::support::{Bench, Reply, cache_builder};
 
 /// The fields that the origin has got, by name.
 fn seen(bench: &Bench) -> Vec<(String, String)> {
@@ -370,5 +377,152 @@ async fn cf4_a_header_can_be_added_to_the_key_of_every_behavior() {
         bench.get_with(path, &[("x-team", team)]).await.has_body(content);
         assert!(bench.get_with(path, &[("x-team", team)]).await.is_hit());
         assert_eq!(bench.origin.last().headers["x-team"], team);
+    }
+}
+
+#[tokio::test]
+async fn a_set_cookie_that_was_taken_away_does_not_come_back_when_cookies_are_forwarded_later() {
+    let without = Distribution::new(CachePolicyConfig::caching_optimized());
+    let reply = Reply::cc("x", "public, max-age=60").field("etag", "\"a\"").field("set-cookie", "sid=alice");
+    let bench = Bench::with(cache_builder().policy(without.clone()), [reply]);
+    let seen = bench.get("/a").await;
+    assert_eq!(seen.field("set-cookie"), None);
+    seen.told("larder; fwd=uri-miss; stored; ttl=60");
+    at_rest().await;
+    bench.handle.set_policy(without.origin_request_policy(OriginRequestPolicyConfig::all_viewer()));
+    bench.later(61);
+    bench.origin.not_modified(Some(Reply::cc("", "public, max-age=60").status(304).field("etag", "\"a\"")));
+    for told in ["fwd=stale; fwd-status=304; stored", "hit"] {
+        let seen = bench.get("/a").await;
+        assert_eq!(seen.field("set-cookie"), None, "{told}");
+        seen.told(&format!("larder; {told}; ttl=60"));
+        at_rest().await;
+    }
+}
+
+async fn send(bench: &Bench, request: http::request::Builder) -> Seen {
+    let request = request.body(Empty::<Bytes>::new()).unwrap();
+    read(bench.cache.clone().call(request).await.unwrap()).await
+}
+
+/// The URI, the scheme among the extensions and the host that the origin has got.
+fn origin_seen(bench: &Bench) -> (String, Option<Scheme>, String) {
+    let last = bench.origin.last();
+    let host = last.headers.get("host").map(|host| host.to_str().unwrap().to_owned());
+    (last.uri.to_string(), last.extensions.get().cloned(), host.unwrap_or_default())
+}
+
+fn forwards_host() -> Distribution {
+    Distribution::new(lifetimes(0, 60, 60))
+        .origin_request_policy(OriginRequestPolicyConfig::host_header_only())
+}
+
+#[tokio::test]
+async fn a37_a_request_that_may_be_stored_has_one_scheme_for_the_origin() {
+    for (host, own) in [(None, false), (Some("origin.example"), false), (None, true)] {
+        let distribution = match (host, own) {
+            (Some(host), _) => {
+                Distribution::new(lifetimes(0, 60, 60)).origin_host(Authority::from_static(host))
+            }
+            (None, true) => Distribution::new(lifetimes(0, 60, 60)),
+            (None, false) => forwards_host(),
+        };
+        let expected = match (host, own) {
+            (Some(host), _) => format!("http://{host}/a"),
+            (None, true) => "/a".into(),
+            (None, false) => "http://example.com/a".into(),
+        };
+        let bench = bench(distribution, [Reply::new("x")]);
+        for method in [Method::GET, Method::HEAD] {
+            for scheme in [Scheme::HTTPS, Scheme::HTTP] {
+                bench.handle.purge_target(&larder::store::PurgeTarget::All).await.unwrap();
+                let uri = format!("{scheme}://example.com/a");
+                send(&bench, Request::builder().method(&method).uri(uri)).await;
+                let (uri, extension, _) = origin_seen(&bench);
+                assert_eq!((uri, extension), (expected.clone(), Some(Scheme::HTTP)), "{method} {scheme}");
+            }
+        }
+    }
+    // In a request of HTTP/1.1 only the extension says it.
+    let bench = bench(forwards_host(), [Reply::new("x")]);
+    let request = || Request::get("/a").extension(Scheme::HTTPS).header("host", "Example.com:443");
+    send(&bench, request()).await;
+    assert_eq!(origin_seen(&bench), ("/a".into(), Some(Scheme::HTTP), "example.com".into()));
+    assert!(bench.get("http://example.com/a").await.is_hit());
+}
+
+#[tokio::test]
+async fn a37_what_is_for_its_client_alone_keeps_its_scheme() {
+    let disabled = Distribution::new(CachePolicyConfig::caching_disabled())
+        .origin_request_policy(OriginRequestPolicyConfig::host_header_only());
+    for (method, distribution) in
+        [(Method::POST, forwards_host()), (Method::OPTIONS, forwards_host()), (Method::GET, disabled)]
+    {
+        let bench = bench(distribution, [Reply::new("x")]);
+        let request = Request::builder().method(&method).uri("https://example.com/a");
+        send(&bench, request.extension(Scheme::HTTPS)).await;
+        let (uri, extension, _) = origin_seen(&bench);
+        assert_eq!((&*uri, extension), ("https://example.com/a", Some(Scheme::HTTPS)), "{method}");
+    }
+    // Unless every request has that of the origin.
+    let bench = bench(forwards_host().origin_scheme(Scheme::HTTPS), [Reply::new("x")]);
+    for method in [Method::POST, Method::GET] {
+        send(&bench, Request::builder().method(&method).uri("http://example.com/a")).await;
+        let (uri, extension, _) = origin_seen(&bench);
+        assert_eq!((&*uri, extension), ("https://example.com/a", Some(Scheme::HTTPS)), "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a37_the_origin_sees_the_scheme_that_is_in_the_key() {
+    let name = HeaderName::from_static("cloudfront-forwarded-proto");
+    let policy = lifetimes(0, 60, 60).header_behavior(CacheHeaderBehavior::allow_list([name]));
+    let distribution =
+        Distribution::new(policy).origin_request_policy(OriginRequestPolicyConfig::host_header_only());
+    let ask = async |bench: &Bench, scheme: &str| {
+        let request = Request::get(format!("{scheme}://example.com/a"));
+        let is_hit = send(bench, request.header("cloudfront-forwarded-proto", scheme)).await.is_hit();
+        (is_hit, origin_seen(bench).0)
+    };
+    let believing = bench(distribution.clone().trust_viewer_headers(true), [Reply::new("x")]);
+    assert_eq!(ask(&believing, "https").await, (false, "https://example.com/a".into()));
+    assert_eq!(ask(&believing, "http").await, (false, "http://example.com/a".into()));
+    let doubting = bench(distribution, [Reply::new("x")]);
+    assert_eq!(ask(&doubting, "https").await, (false, "http://example.com/a".into()));
+    assert!(ask(&doubting, "http").await.0, "a client's word is in no key");
+}
+
+#[tokio::test]
+async fn a_query_is_forwarded_with_the_fields_of_its_content_that_are_in_the_key() {
+    let bench = bench(Distribution::new(lifetimes(0, 60, 60)), [Reply::new("x")]);
+    let request = Request::builder().method(Method::QUERY).uri("/a").extension(KeyParts::new().content("q"));
+    let fields = [
+        ("content-disposition", "x"),
+        ("content-language", "de"),
+        ("content-location", "/b"),
+        ("content-type", "text/plain"),
+        ("digest", "x"),
+    ];
+    let request = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    send(&bench, request).await.told("larder; fwd=uri-miss; stored; ttl=60");
+    let expected = [("content-language", "de"), ("content-type", "text/plain"), ("user-agent", "larder")];
+    assert_eq!(seen(&bench), has(&expected));
+}
+
+#[tokio::test]
+async fn max_forwards_goes_to_the_origin_only_where_the_answer_is_for_its_client() {
+    let distribution = Distribution::new(lifetimes(0, 60, 60))
+        .origin_request_policy(OriginRequestPolicyConfig::all_viewer())
+        .behavior("/off", CachePolicyConfig::caching_disabled());
+    let bench = bench(distribution, [Reply::new("x")]);
+    for (method, path, is_there) in [
+        (Method::GET, "/", false),
+        (Method::OPTIONS, "/", true),
+        (Method::TRACE, "/", true),
+        (Method::GET, "/off", true),
+    ] {
+        bench.send(method.clone(), path, &[("max-forwards", "0")]).await;
+        let last = bench.origin.last();
+        assert_eq!(last.headers.contains_key("max-forwards"), is_there, "{method} {path}");
     }
 }

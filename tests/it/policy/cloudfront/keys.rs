@@ -277,3 +277,25 @@ async fn vary_selects_by_what_the_origin_sees_unless_it_is_ignored() {
     let bench = super::bench(distribution().ignore_vary(true), [Reply::new("x").field("vary", "*")]);
     bench.get("/").await.told("larder; fwd=uri-miss; detail=\"vary\"");
 }
+
+#[tokio::test]
+async fn a11_what_is_forwarded_of_accept_encoding_is_what_is_keyed_however_long_it_is() {
+    let many = |codings: &str, member: &str, times: usize| format!("{codings}{}", member.repeat(times));
+    for (sent, forwarded) in [
+        (many("gzip, br", ", deflate", 40), "br,gzip"),
+        (many("gzip;q=0.5, br", ", deflate", 40), "br,gzip"),
+        (many("gzip, br", ", deflate", 400), "br,gzip"),
+        (many("gzip;q=0.5, br", ", deflate", 400), "identity"),
+        (many("gzip, br;q=0", ",x", 100), "gzip"),
+        (many("br, a b", ",x", 1), "identity"),
+    ] {
+        let bench = bench(Distribution::new(CachePolicyConfig::caching_optimized()), [Reply::new("x")]);
+        bench.get_with("/", &[("accept-encoding", &sent)]).await;
+        assert_eq!(bench.origin.last().headers["accept-encoding"], forwarded, "{sent}");
+        // Whoever is forwarded with the same shares it, and nobody else.
+        for other in ["br,gzip", "gzip", "identity"] {
+            let is_hit = bench.get_with("/", &[("accept-encoding", other)]).await.is_hit();
+            assert_eq!(is_hit, other == forwarded, "{sent} {other}");
+        }
+    }
+}

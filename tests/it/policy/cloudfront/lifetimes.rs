@@ -1,9 +1,11 @@
 //! How long CloudFront keeps what, through the cache.
 
+use larder::CachePolicyExt;
+use larder::policy::Lifetimes;
 use larder::policy::cloudfront::{CachePolicyConfig, Distribution};
 
 use super::{bench, lifetimes};
-use crate::support::{Bench, Reply};
+use crate::support::{Bench, Reply, cache_builder};
 
 const MAX: u64 = 31_536_000;
 const DAY: u64 = 86_400;
@@ -198,5 +200,25 @@ async fn cf2_a_client_cannot_ask_for_something_fresher() {
     bench.get("/").await;
     for field in [("cache-control", "no-cache"), ("cache-control", "max-age=0"), ("pragma", "no-cache")] {
         assert!(bench.get_with("/", &[field]).await.is_hit(), "{field:?}");
+    }
+}
+
+#[tokio::test]
+async fn cf3_what_forbids_to_keep_an_error_is_not_hidden_by_its_status() {
+    let told = |detail| format!("larder; fwd=uri-miss; detail=\"{detail}\"");
+    let stored = || "larder; fwd=uri-miss; stored; ttl=5".to_owned();
+    for (status, cache_control, plain, lifted) in [
+        (429, "public", told("status"), stored()),
+        (429, "no-store", told("no-store"), told("no-store")),
+        (429, "private", told("private"), told("private")),
+        (520, "private", told("private"), told("private")),
+        (416, "no-store, max-age=60", told("no-store"), told("no-store")),
+    ] {
+        let reply = || Reply::cc("x", cache_control).status(status);
+        let distribution = || Distribution::new(lifetimes(0, 60, 60));
+        bench(distribution(), [reply()]).get("/").await.told(&plain);
+        let lifts = Lifetimes::new().status_lifetime(status, std::time::Duration::from_secs(5));
+        let policy = distribution().lifetimes(lifts);
+        Bench::with(cache_builder().policy(policy), [reply()]).get("/").await.told(&lifted);
     }
 }

@@ -1,7 +1,9 @@
 //! OPTIONS, cached by choice.
 
 use http::{Method, header};
-use larder::policy::cloudfront::{Behavior, CacheHeaderBehavior, CachePolicyConfig, Distribution};
+use larder::policy::cloudfront::{
+    Behavior, CacheHeaderBehavior, CachePolicyConfig, Distribution, OriginRequestPolicyConfig,
+};
 
 use super::{bench, lifetimes};
 use crate::support::{Bench, Reply};
@@ -86,4 +88,25 @@ async fn options_is_forwarded_where_nobody_says_otherwise_or_it_is_about_the_ser
     let distribution = Distribution::new(cors().cache_options(true)).behavior("/plain", plain);
     let bench = super::bench(distribution, [allowed()]);
     preflight(&bench, "/plain", &PREFLIGHT).await.told("larder; fwd=method");
+}
+
+/// Which of these fields of an OPTIONS reach the origin.
+async fn reaching(behavior: Behavior, path: &str) -> Vec<&'static str> {
+    let bench = bench(Distribution::new(behavior).strip_unkeyed(true), [allowed()]);
+    let names = ["content-language", "max-forwards", "x-forwarded-host", "x_host"];
+    preflight(&bench, path, &names.map(|name| (name, "1"))).await;
+    let last = bench.origin.last();
+    names.into_iter().filter(|name| last.headers.contains_key(*name)).collect()
+}
+
+#[tokio::test]
+async fn a36_an_options_that_may_be_stored_is_stripped_like_a_get() {
+    let all = || cors().origin_request_policy(OriginRequestPolicyConfig::all_viewer());
+    let none: [&str; 0] = [];
+    assert_eq!(reaching(cors().cache_options(true), "/a").await, none);
+    assert_eq!(reaching(all().cache_options(true), "/a").await, ["content-language"]);
+    // What is not stored is its client's own business.
+    let whole = ["content-language", "max-forwards", "x-forwarded-host", "x_host"];
+    assert_eq!(reaching(all(), "/a").await, whole);
+    assert_eq!(reaching(all().cache_options(true), "*").await, whole);
 }
