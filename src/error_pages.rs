@@ -88,6 +88,11 @@ impl ErrorPagesLayer {
         self
     }
 
+    /// Whether no error is replaced.
+    pub fn is_empty(&self) -> bool {
+        self.pages.is_empty()
+    }
+
     /// Whether errors of other methods than GET and HEAD are replaced, too; default false, because their clients are rarely
     /// people who look at a page.
     #[must_use]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::Uri;
 use http::header::HeaderName;
+use larder::ServerTiming;
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::host::Host;
@@ -27,15 +28,17 @@ origin_proxy proxy            the proxy alone, before any origin
     --listen ADDR             where, default 127.0.0.1:8080
     --host WHOSE              the Host that the origin gets: client, the one that was asked for (default); upstream,
                               the origin's own: then Location and Content-Location are rewritten for the client
-    --profile NAME            default: careful with cookies and credentials; rfc9111: all that the RFC permits; fastly: what a
-                              Fastly service does
-    --policy FILE             what is cached, under which key, for how long; in TOML (docs/POLICY.md). Options outweigh the
-                              file, and the file the profile. The file is read again on SIGHUP
+    --profile NAME            default: careful with cookies and credentials; rfc9111: all that the RFC permits; cloudfront,
+                              fastly: what these services do
+    --policy FILE             what is cached, under which key, for how long: in TOML, or in AWS's JSON for the profile
+                              cloudfront (docs/POLICY.md). Options outweigh the file, and the file the profile. The file is
+                              read again on SIGHUP
+    --key-header NAME         a request field that is in every key; may be given more than once
     --viewer-headers          the origin gets fields such as CloudFront-Is-Mobile-Viewer (docs/PROXY.md); on in the profile
                               cloudfront and with either of these files
     --geo-db FILE             a database of cities or countries in MaxMind's format, for CloudFront-Viewer-Country and others
     --asn-db FILE             such a database of networks, for CloudFront-Viewer-ASN
-    --key-header NAME         a request field that is in every key; may be given more than once
+    --server-timing PERCENT   of so many answers, Server-Timing says what the cache did and how long the origin took
     --memory SIZE             bytes held in memory, default 256MiB
     --max-object SIZE         the largest object stored, default 8MiB
     --timeout SECONDS         how long a call may last without a byte to or from the origin, default 30
@@ -84,6 +87,7 @@ pub struct ProxyOptions {
     pub max_object: u64,
     pub memory: u64,
     pub policy: Source,
+    pub server_timing: Option<ServerTiming>,
     pub timeout: Duration,
     pub upstream: Uri,
     pub upstream_ca: Option<PathBuf>,
@@ -141,6 +145,7 @@ fn proxy(mut parser: Parser) -> Result<Command, String> {
         max_object: 8 << 20,
         memory: 256 << 20,
         policy: Source::default(),
+        server_timing: None,
         timeout: Duration::from_secs(30),
         upstream: Uri::default(),
         upstream_ca: None,
@@ -160,6 +165,7 @@ fn proxy(mut parser: Parser) -> Result<Command, String> {
             "max-object" => options.max_object = size(&value(&mut parser, "max-object")?)?,
             "memory" => options.memory = size(&value(&mut parser, "memory")?)?,
             "key-header" | "policy" | "profile" => source(&mut options.policy, &name, &mut parser)?,
+            "server-timing" => options.server_timing = Some(share(&value(&mut parser, "server-timing")?)?),
             "timeout" => options.timeout = seconds(&value(&mut parser, "timeout")?)?,
             "upstream" => upstream = Some(origin_url(&value(&mut parser, "upstream")?)?),
             "upstream-ca" => options.upstream_ca = Some(path(&mut parser, "upstream-ca")?),
@@ -282,6 +288,13 @@ fn profile(text: &str) -> Result<Profile, String> {
 
 fn field(text: &str) -> Result<HeaderName, String> {
     text.parse().map_err(|_| format!("'{text}' can't be the name of a field"))
+}
+
+fn share(text: &str) -> Result<ServerTiming, String> {
+    match text.parse::<f64>() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(ServerTiming::sampled(percent)),
+        _ => Err(format!("'{text}' is no share; it is a number of percent, 0 to 100")),
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -24,7 +24,7 @@ pin_project! {
     /// matter, nor how long it is not polled.
     pub struct RequestContent<B = Incoming> {
         #[pin]
-        body: B,
+        body: Option<B>,
         late: Option<Pin<Box<Sleep>>>,
         stall: Duration,
     }
@@ -32,7 +32,14 @@ pin_project! {
 
 impl<B> RequestContent<B> {
     pub fn new(body: B, stall: Duration) -> Self {
-        Self { body, late: None, stall }
+        Self { body: Some(body), late: None, stall }
+    }
+}
+
+impl<B> Default for RequestContent<B> {
+    /// None.
+    fn default() -> Self {
+        Self { body: None, late: None, stall: Duration::ZERO }
     }
 }
 
@@ -49,7 +56,10 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ContentError>>> {
         let this = self.project();
-        if let Poll::Ready(frame) = this.body.poll_frame(cx) {
+        let Some(body) = this.body.as_pin_mut() else {
+            return Poll::Ready(None);
+        };
+        if let Poll::Ready(frame) = body.poll_frame(cx) {
             *this.late = None;
             return Poll::Ready(frame.map(|frame| Ok(frame?)));
         }
@@ -59,10 +69,10 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
     }
 }

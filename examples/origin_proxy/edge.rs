@@ -22,13 +22,14 @@ use crate::client::Client;
 use crate::content::RequestContent;
 use crate::host::{self, Host};
 use crate::local_reply::{self, ResponseBody};
-use crate::policy::{CurrentProfile, Profile};
+use crate::pages::{self, PagedFuture};
+use crate::policy::{Current, Profile};
 use crate::serve::DrainGuard;
 use crate::upstream::{CDN_LOOP, Upstream};
 use crate::viewer::Viewer;
 use crate::{location, max_forwards, upgrade, via};
 
-type Cache = QueryService<CacheService<Upstream>>;
+pub type Cache = QueryService<CacheService<Upstream>>;
 
 /// The cache in front of the origin, as a server sees it: it never fails.
 #[derive(Clone)]
@@ -38,12 +39,12 @@ pub struct Edge {
 }
 
 pub struct Settings {
+    pub current: Current,
     /// The most fields that a request may have.
     pub fields: usize,
     pub host: Host,
     pub id: HeaderValue,
     pub origin: Uri,
-    pub profile: CurrentProfile,
     /// How long the client may take to send more of its request's content.
     pub stall: Duration,
     pub viewer: Viewer,
@@ -101,16 +102,22 @@ impl HyperService<Request<Incoming>> for Edge {
             Host::Client => None,
             Host::Upstream => host::of(&request).map(|host| (host, Arc::clone(&self.settings))),
         };
-        tidy(request.headers_mut(), &present, protocols, &self.settings.profile);
+        let current = self.settings.current.get();
+        tidy(request.headers_mut(), &present, protocols, current.profile);
         let (mut parts, body) = request.into_parts();
-        let Settings { profile, viewer, .. } = &*self.settings;
-        if viewer.is_on || profile.is(Profile::CloudFront) {
+        let viewer = &self.settings.viewer;
+        if viewer.is_on || current.profile == Profile::CloudFront {
             viewer.layer.apply(&mut parts);
         }
         let request = Request::from_parts(parts, RequestContent::new(body, self.settings.stall));
-        // The cache is always ready.
-        let future = self.cache.clone().call(request);
-        EdgeFuture { kind: Kind::Cached { future, finish: Finish { forward, rewrite, switch } } }
+        let finish = Finish { forward, rewrite, switch };
+        let mut cache = self.cache.clone();
+        let kind = match &current.pages {
+            Some(pages) => Kind::Paged { future: pages::answer(pages, cache, request, forward), finish },
+            // The cache is always ready.
+            None => Kind::Cached { future: cache.call(request), finish },
+        };
+        EdgeFuture { kind }
     }
 }
 
@@ -126,6 +133,7 @@ pin_project! {
     #[project = KindProjection]
     enum Kind {
         Cached { #[pin] future: <Cache as Service<Request<RequestContent>>>::Future, finish: Finish },
+        Paged { future: PagedFuture, finish: Finish },
         Refused { response: Option<Response<ResponseBody>> },
     }
 }
@@ -137,12 +145,9 @@ impl Future for EdgeFuture {
         let mut response = match self.project().kind.project() {
             KindProjection::Cached { future, finish } => match ready!(future.poll(cx)) {
                 Ok(response) => finish.response(response.map(Either::Left)),
-                Err(error) => {
-                    let forward = finish.forward;
-                    let cache_status = format!("larder; fwd={forward}; detail=\"{}\"", error.detail());
-                    local_reply::error(error.status(), &cache_status)
-                }
+                Err(error) => local_reply::failed(&error, finish.forward),
             },
+            KindProjection::Paged { future, finish } => finish.response(ready!(future.as_mut().poll(cx))),
             KindProjection::Refused { response } => match response.take() {
                 Some(response) => response,
                 // Polled again after it was ready, which a caller must not do.
@@ -239,18 +244,13 @@ fn forward(method: &Method, is_upgrade: bool) -> &'static str {
 
 /// A field that the origin does not get must not select a stored response: fields that `Connection` nominates are
 /// removed before the cache looks. Cookies, which HTTP/2 may split, are one line again (RFC 9113 8.2.3).
-fn tidy(
-    headers: &mut HeaderMap,
-    present: &Present,
-    protocols: Option<HeaderValue>,
-    profile: &CurrentProfile,
-) {
+fn tidy(headers: &mut HeaderMap, present: &Present, protocols: Option<HeaderValue>, profile: Profile) {
     // This field shows the cache that there is content. The client of the origin makes its own.
     let coding = if present.transfer_encoding { headers.remove(header::TRANSFER_ENCODING) } else { None };
     remove_hop_by_hop(headers);
     if present.cdn {
         let is_removed = |name: &&HeaderName| {
-            is_of_cdn(name.as_str()) && !(name.as_str().starts_with(FASTLY) && profile.is(Profile::Fastly))
+            is_of_cdn(name.as_str()) && !(name.as_str().starts_with(FASTLY) && profile == Profile::Fastly)
         };
         let names: Vec<_> = headers.keys().filter(is_removed).cloned().collect();
         names.iter().for_each(|name| _ = headers.remove(name));

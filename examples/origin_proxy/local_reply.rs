@@ -5,6 +5,8 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{Either, Full};
 use larder::CacheBody;
 
+use crate::upstream_error::UpstreamError;
+
 /// The body of a response: the cache's, or the proxy's own.
 pub type ResponseBody = Either<CacheBody, Full<Bytes>>;
 
@@ -15,6 +17,11 @@ pub fn error(status: StatusCode, cache_status: &str) -> Response<ResponseBody> {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
+}
+
+/// What the proxy says of an origin that fails. `forward` says why the request was forwarded.
+pub fn failed(error: &UpstreamError, forward: &str) -> Response<ResponseBody> {
+    self::error(error.status(), &format!("larder; fwd={forward}; detail=\"{}\"", error.detail()))
 }
 
 /// The response to a request that ends at this proxy.

@@ -22,6 +22,7 @@ mod location;
 mod max_forwards;
 mod network;
 mod origin;
+mod pages;
 mod policy;
 mod pool;
 mod progress;

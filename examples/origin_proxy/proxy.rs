@@ -10,32 +10,39 @@ use tower::Layer;
 use crate::args::ProxyOptions;
 use crate::edge::{Edge, Settings};
 use crate::limits::Limits;
-use crate::policy::{CurrentProfile, Loaded};
+use crate::policy::{Current, Loaded};
 use crate::stop::Stop;
 use crate::upstream::Upstream;
 use crate::{policy, serve, tls};
 
 /// Runs the proxy alone until it is interrupted.
 pub async fn run(options: ProxyOptions) -> Result<(), String> {
-    let Loaded { policy, profile, .. } = options.policy.load().map_err(|error| error.to_string())?;
-    let profile = CurrentProfile::new(profile);
+    let Loaded { beside, policy, .. } = options.policy.load().map_err(|error| error.to_string())?;
+    // Pages that a file names only later can't tell the cache's own limits from the origin's errors.
+    let tells_outcomes = beside.pages.is_some();
+    let current = Current::new(beside);
     let viewer = options.viewer.viewer()?;
     let tls = tls::config(&options.upstream, options.upstream_ca.as_deref())?;
     let store = MemoryStore::builder().capacity(options.memory).max_object(options.max_object).build();
     let calls = CallLimits::new().total(options.limits.max_calls).wait(options.limits.call_wait);
-    let cache = CacheLayer::builder(store).policy(policy).x_cache(true).call_limits(calls).build();
+    let cache = CacheLayer::builder(store).policy(policy).x_cache(true).call_limits(calls);
+    let cache = match options.server_timing.clone() {
+        Some(timing) => cache.server_timing(timing),
+        None => cache,
+    };
+    let cache = cache.outcome_in_extensions(tells_outcomes).build();
     let listener = serve::listen(options.listen).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let stop = Stop::by_signal()?;
     #[cfg(unix)]
-    policy::on_signal(options.policy.clone(), cache.handle(), profile.clone())?;
+    policy::on_signal(options.policy.clone(), cache.handle(), current.clone())?;
     println!("larder: http://{address} before {}", options.upstream);
     let ProxyOptions { drain, host, limits, timeout, upstream: origin, .. } = options;
     let id = id(address);
     let cache = cache.layer(Upstream::new(origin.clone(), &tls, host, id.clone(), timeout, &limits));
     let cache = QueryLayer::new().max_content(limits.query).layer(cache);
     let (fields, stall) = (limits.fields, limits.timeouts.stall);
-    let settings = Settings { fields, host, id, origin, profile, stall, viewer };
+    let settings = Settings { current, fields, host, id, origin, stall, viewer };
     serve::serve(listener, Edge::new(cache, settings), limits, drain, stop).await;
     Ok(())
 }

@@ -113,27 +113,26 @@ fn guarded(distribution: Distribution) -> Distribution {
     distribution.strip_unkeyed(true).trust_viewer_headers(true)
 }
 
-/// A distribution in AWS's JSON, and what was understood.
+/// A distribution in AWS's JSON.
 ///
 /// # Errors
 ///
 /// Where it is wrong, and why.
-pub fn of_json(
-    text: &str,
-    key_headers: &[HeaderName],
-) -> Result<(Box<dyn CachePolicy>, String), PolicyError> {
+pub fn of_json(text: &str, key_headers: &[HeaderName]) -> Result<Distribution, PolicyError> {
     check_keys(key_headers)?;
     let distribution = Distribution::from_json(text).map_err(|error| {
         let place = if error.path() == "." { String::new() } else { format!("{}: ", error.path()) };
         let reason = PolicyError::new(format!("{place}{}", explained(error.message())));
         set(reason, error.line(), PolicyError::line)
     })?;
-    let distribution = key_headers.iter().cloned().fold(distribution, Distribution::key_header);
-    let mut description = distribution.to_string();
-    for warning in distribution.warnings() {
-        description.push_str(&format!("warning: {warning}\n"));
-    }
-    Ok((Box::new(guarded(distribution)), description))
+    Ok(guarded(key_headers.iter().cloned().fold(distribution, Distribution::key_header)))
+}
+
+/// What a distribution says, with what deserves a second look.
+pub fn described(distribution: &Distribution) -> String {
+    let warnings = distribution.warnings();
+    let warnings = warnings.iter().map(|warning| format!("warning: {warning}\n"));
+    distribution.to_string() + &warnings.collect::<String>()
 }
 
 /// Finds fields that CloudFront can't have in a key.

@@ -33,6 +33,10 @@ fn check(text: &str, document: &DeTable<'_>, profile: Profile) -> Result<(), Pol
         for behavior in behaviors.iter() {
             let DeValue::Table(section) = behavior.get_ref() else { continue };
             check_profile(text, section, profile)?;
+            if let Some((key, _)) = section.get_key_value("error_pages") {
+                let reason = "'error_pages' is for [default]: an error of any request gets its page";
+                return Err(PolicyError::new(reason).at(text, Some(key.span())));
+            }
             if !section.contains_key("match") {
                 let reason = "a [[behavior]] needs 'match', which says what it is for";
                 return Err(PolicyError::new(reason).at(text, Some(behavior.span())));

@@ -1,6 +1,7 @@
 //! The cache's policy: made of a profile, a file and options. Options outweigh the file, and the file the profile.
 
 mod cloudfront;
+mod current;
 mod describe;
 mod error;
 mod fastly;
@@ -20,10 +21,11 @@ mod values;
 use std::path::PathBuf;
 
 use http::header::HeaderName;
-use larder::CachePolicy;
+use larder::{CachePolicy, ErrorPagesLayer};
 
+pub use self::current::{Beside, Current};
 pub use self::error::PolicyError;
-pub use self::profile::{CurrentProfile, Profile};
+pub use self::profile::Profile;
 #[cfg(unix)]
 pub use self::reload::on_signal;
 use self::section::File;
@@ -40,9 +42,9 @@ pub struct Source {
 
 /// A policy, and what was understood of its source.
 pub struct Loaded {
+    pub beside: Beside,
     pub description: String,
     pub policy: Box<dyn CachePolicy>,
-    pub profile: Profile,
 }
 
 impl Source {
@@ -77,7 +79,8 @@ impl Source {
             }
             Profile::Fastly => rows::table(fastly::base(), &file, &self.key_headers),
         };
-        Ok(self.loaded(profile, policy, &description))
+        let pages = file.default.error_pages.map(Into::into);
+        Ok(self.loaded(Beside { pages, profile }, policy, &description))
     }
 
     fn of_json(&self, text: &str) -> Result<Loaded, PolicyError> {
@@ -86,14 +89,17 @@ impl Source {
                 format!("this is AWS's JSON, which is for the profile cloudfront and not for {profile}");
             return Err(PolicyError::new(reason));
         }
-        let (policy, description) = cloudfront::of_json(text, &self.key_headers)?;
-        Ok(self.loaded(Profile::CloudFront, policy, &description))
+        let distribution = cloudfront::of_json(text, &self.key_headers)?;
+        let pages = Some(ErrorPagesLayer::from(&distribution)).filter(|pages| !pages.is_empty());
+        let description = cloudfront::described(&distribution);
+        let beside = Beside { pages, profile: Profile::CloudFront };
+        Ok(self.loaded(beside, Box::new(distribution), &description))
     }
 
-    fn loaded(&self, profile: Profile, policy: Box<dyn CachePolicy>, description: &str) -> Loaded {
+    fn loaded(&self, beside: Beside, policy: Box<dyn CachePolicy>, description: &str) -> Loaded {
         let keyed = self.key_headers.iter().map(|name| format!("in every key, by option: {name}\n"));
-        let description = format!("profile {profile}\n{}{description}", keyed.collect::<String>());
-        Loaded { description, policy, profile }
+        let (keyed, profile) = (keyed.collect::<String>(), beside.profile);
+        Loaded { beside, description: format!("profile {profile}\n{keyed}{description}"), policy }
     }
 }
 

@@ -1,8 +1,6 @@
 //! What a policy starts from.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use serde::Deserialize;
 
@@ -37,23 +35,5 @@ impl Profile {
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// The profile of the policy that is in force: a file that is read again may name another one.
-#[derive(Clone)]
-pub struct CurrentProfile(Arc<AtomicU8>);
-
-impl CurrentProfile {
-    pub fn new(profile: Profile) -> Self {
-        Self(Arc::new(AtomicU8::new(profile as u8)))
-    }
-
-    pub fn is(&self, profile: Profile) -> bool {
-        self.0.load(Ordering::Relaxed) == profile as u8
-    }
-
-    pub fn set(&self, profile: Profile) {
-        self.0.store(profile as u8, Ordering::Relaxed);
     }
 }

@@ -3,10 +3,10 @@
 use larder::CacheHandle;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::policy::{CurrentProfile, Loaded, Profile, Source};
+use crate::policy::{Current, Loaded, Profile, Source};
 
 /// From now on, each SIGHUP loads the policy from its source. One that can't be loaded is reported, and changes nothing.
-pub fn on_signal(source: Source, handle: CacheHandle, current: CurrentProfile) -> Result<(), String> {
+pub fn on_signal(source: Source, handle: CacheHandle, current: Current) -> Result<(), String> {
     let Some(file) = source.file.clone() else {
         return Ok(()); // nothing to read: the signal ends the process
     };
@@ -29,11 +29,11 @@ pub fn on_signal(source: Source, handle: CacheHandle, current: CurrentProfile) -
 }
 
 /// Only the profile `fastly` looks at fields that begin with `Fastly-`: while it is in force, they get as far as the policy.
-fn apply(loaded: Loaded, handle: &CacheHandle, current: &CurrentProfile) {
-    let Loaded { policy, profile, .. } = loaded;
-    if profile != Profile::Fastly {
-        current.set(profile);
+fn apply(loaded: Loaded, handle: &CacheHandle, current: &Current) {
+    let Loaded { beside, policy, .. } = loaded;
+    if beside.profile != Profile::Fastly {
+        current.set(beside.clone());
     }
     handle.set_policy(policy);
-    current.set(profile);
+    current.set(beside);
 }

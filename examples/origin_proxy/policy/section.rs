@@ -9,7 +9,7 @@ use crate::policy::matcher::Matcher;
 use crate::policy::profile::Profile;
 use crate::policy::response::ResponseSection;
 use crate::policy::values::{
-    AdmissionRule, CodingsValue, Comparison, CredentialsValue, ExcessTagsValue, HeuristicValue,
+    AdmissionRule, CodingsValue, Comparison, CredentialsValue, ErrorPages, ExcessTagsValue, HeuristicValue,
     LifetimeValue, List, Name, Off, On, Percent, Secret, SecretField, ShortErrors, Size, Status,
     StatusLifetimes, StatusTimes, TagFieldName, Time, VaryChoices, Word,
 };
@@ -34,6 +34,8 @@ pub struct Section {
 
     // Every profile.
     pub bypass: Option<Word>,
+    /// Of all requests: a behavior has none.
+    pub error_pages: Option<ErrorPages>,
 
     // All but `cloudfront`.
     pub admission: Option<AdmissionRule>,

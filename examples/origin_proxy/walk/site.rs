@@ -13,7 +13,7 @@ use tower::Layer;
 use crate::edge::{Edge, Settings};
 use crate::host::Host;
 use crate::limits::Limits;
-use crate::policy::{CurrentProfile, Profile};
+use crate::policy::{Beside, Current};
 use crate::upstream::Upstream;
 use crate::viewer::Viewer;
 use crate::{origin, proxy, serve, tls};
@@ -56,8 +56,8 @@ impl Site {
         let handle = cache.handle();
         let cache = QueryLayer::new().layer(cache.layer(upstream));
         let (fields, stall) = (limits.fields, limits.timeouts.stall);
-        let profile = CurrentProfile::new(Profile::Default);
-        let settings = Settings { fields, host, id, origin, profile, stall, viewer };
+        let current = Current::new(Beside::default());
+        let settings = Settings { current, fields, host, id, origin, stall, viewer };
         proxy::spawn(listener, Edge::new(cache, settings));
         Ok(Proxy { address, cache: handle })
     }

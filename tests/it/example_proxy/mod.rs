@@ -10,6 +10,7 @@ mod interim;
 mod interim_io;
 mod limits;
 mod pace;
+mod pages;
 mod policy;
 pub mod process;
 mod tls;

@@ -148,20 +148,15 @@ fn a_policy_file_has_every_switch_of_the_policies() {
         let key = match &*switch {
             "forward_field" => "forward_fields",
             "key_field" | "query" | "cookies" => "key",
+            "custom_error_response" => "error_pages",
             "lifetime_for" => "lifetime",
             "status_lifetime" => "status_lifetimes",
             // For tests, and for what only a program can say.
             "jitter_seeded" | "identity" | "peers" => continue,
-            // Secrets, which no file holds that others may read.
-            "debug_token" | "peer_token" => continue,
             // What the proxy, a behavior or an option says.
-            "behavior"
-            | "custom_error_response"
-            | "key_header"
-            | "name"
-            | "origin_host"
-            | "origin_scheme"
-            | "trust_viewer_headers" => continue,
+            "behavior" | "key_header" | "name" | "origin_host" | "origin_scheme" | "trust_viewer_headers" => {
+                continue;
+            }
             switch => switch,
         };
         assert!(section.contains(&format!("    pub {key}: Option<")), "a file has no key for {switch}");

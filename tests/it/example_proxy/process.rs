@@ -208,6 +208,7 @@ fn an_invalid_command_line_is_reported_in_one_sentence() {
         (&["proxy", upstream, "--timeout", "-1"], "'-1' is no time limit"),
         (&["proxy", upstream, "--drain", "x"], "'x' is no time limit"),
         (&["proxy", upstream, "--workers", "0"], "'0' is no number of workers"),
+        (&["proxy", upstream, "--server-timing", "101"], "'101' is no share"),
         (&["proxy", upstream, "--stall", "0"], "'0' is no time limit"),
         (&["proxy", upstream, "--max-connections", "0"], "'0' is no number for a limit"),
         (&["proxy", upstream, "--max-streams", "99999999999"], "'99999999999' is no number for a limit"),
@@ -239,6 +240,7 @@ fn an_invalid_command_line_is_reported_in_one_sentence() {
         "max-query SIZE",
         "max-streams N",
         "ping SECONDS",
+        "server-timing PERCENT",
         "stall SECONDS",
         "timeout SECONDS",
     ] {
@@ -467,5 +469,22 @@ async fn eh_early_hints_leave_no_field_in_the_stored_response() {
     for hit in [false, true] {
         let seen = wire::get(proxy.address, "/x", &[]).await.has_body("final");
         assert_eq!((seen.status.as_u16(), seen.field("link"), seen.is_hit()), (200, None, hit));
+    }
+}
+
+#[tokio::test]
+async fn cf15_server_timing_says_what_the_cache_did_if_an_option_asks_for_it() {
+    let origin = wire::serve_router(echo()).await;
+    for (arguments, miss, hit) in [
+        (&[][..], None, None),
+        (&["--server-timing", "100"], Some("cache;desc=miss, origin;dur="), Some("cache;desc=hit")),
+    ] {
+        let proxy = Proxy::before(&format!("http://{origin}"), arguments);
+        for expected in [miss, hit] {
+            let seen = wire::get(proxy.address, "/x", &[]).await;
+            let timing = seen.field("server-timing");
+            assert_eq!(timing.is_some(), expected.is_some(), "{seen:?}");
+            assert!(timing.unwrap_or_default().starts_with(expected.unwrap_or_default()), "{timing:?}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod choices;
 mod lifetimes;
 mod numbers;
+mod pages;
 mod tags;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use toml::Value;
 pub use self::choices::{CodingsValue, Comparison, CredentialsValue, HeuristicValue, VaryChoices};
 pub use self::lifetimes::{AdmissionRule, LifetimeValue, ShortErrors, StatusLifetimes, StatusTimes};
 pub use self::numbers::{Percent, Size, Status, Time};
+pub use self::pages::ErrorPages;
 pub use self::tags::{ExcessTagsValue, TagFieldName};
 
 /// Reads a value that a text stands for.
