@@ -299,7 +299,7 @@ impl Distribution {
     }
 
     /// The scheme that the origin gets to see of each request (`OriginProtocolPolicy`), in its URI and as the
-    /// [`http::uri::Scheme`](Scheme) among its extensions.
+    /// [`Scheme`] among its extensions.
     ///
     /// By default a request whose answer may be stored says `http`, since the key does not tell the schemes apart, and others say
     /// their own. Where `CloudFront-Forwarded-Proto` is in the key and believed, it is the scheme that this field names. An

@@ -160,8 +160,8 @@ mod tests {
             contains(&headers, &name, |line| Some(has_word(line, "wörd bot".as_bytes())))
         };
         let (with, without) = ("a WöRD Bot".to_owned(), "a wörd".to_owned());
-        assert_eq!(found(&[with.clone()]), Some(true));
-        assert_eq!(found(&[without.clone()]), Some(false));
+        assert_eq!(found(std::slice::from_ref(&with)), Some(true));
+        assert_eq!(found(std::slice::from_ref(&without)), Some(false));
         assert_eq!(found(&[String::new()]), Some(false));
         assert_eq!(found(&[]), Some(false));
         assert_eq!(found(&[with.clone(), with.clone()]), Some(true));

@@ -174,7 +174,9 @@ async fn kx2_a_set_cookie_for_the_first_client_is_for_nobody_else() {
     for client in clients.into_iter().chain([late]) {
         cookies.push(client.seen().await.field("set-cookie").map(str::to_owned));
     }
-    assert_eq!(cookies, [Some("a=b".to_owned()), None, None]);
+    // One of the two whose requests came together leads; over a store that takes its time, it may be either.
+    assert_eq!(cookies.pop(), Some(None), "who came late");
+    assert_eq!(cookies.iter().flatten().collect::<Vec<_>>(), ["a=b"]);
     assert_eq!(stage.origin.calls(), 1);
 }
 
