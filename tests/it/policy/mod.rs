@@ -13,6 +13,7 @@ mod keys;
 mod lifetimes;
 mod live;
 mod policies;
+mod profiles;
 mod report_only;
 mod responses;
 mod table;
