@@ -155,7 +155,8 @@ async fn cf1_accept_encoding_goes_into_the_key_and_to_the_origin_in_its_normal_f
 
 #[tokio::test]
 async fn cf1_a_vary_on_accept_encoding_adds_nothing_to_what_is_keyed_of_it() {
-    let distribution = Distribution::new(CachePolicyConfig::caching_optimized());
+    let distribution = Distribution::new(CachePolicyConfig::caching_optimized())
+        .origin_request_policy(OriginRequestPolicyConfig::all_viewer());
     let bench = bench(distribution, [Reply::cc("x", "max-age=60").field("vary", "accept-encoding")]);
     bench.get_with("/", &[("accept-encoding", "gzip, br")]).await;
     for same in ["br;q=1, gzip", "zstd, br, gzip", "gzip, deflate, br"] {
