@@ -2,12 +2,13 @@
 //! the results as a table; this test compares each row.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::Full;
-use larder::StandardPolicy;
+use larder::{Clock, StandardPolicy};
 use tower::{Layer, Service, service_fn};
 
 use crate::support::bench::{Seen, read};
@@ -358,11 +359,13 @@ async fn is_poisoned(technique: &Technique, policy: StandardPolicy) -> bool {
         let response = Response::builder().status(status).header("cache-control", cache_control);
         std::future::ready(Ok::<_, Infallible>(response.body(Full::new(Bytes::from(body))).unwrap()))
     });
-    let cache = cache_builder().policy(policy).build().layer(origin);
+    let (clock, hand) = Clock::manual();
+    let cache = cache_builder().policy(policy).clock(clock).build().layer(origin);
     let ask = async |ask: &Ask| -> Seen { read(cache.clone().call(ask.request()).await.unwrap()).await };
     let plain = Ask::plain(technique.plain);
     if technique.is_warm {
         ask(&plain).await;
+        hand.advance(Duration::from_secs(1));
     }
     ask(&technique.attack).await;
     let seen = ask(&plain).await;

@@ -46,9 +46,9 @@ fn an_origin_of_https_gets_its_own_name_and_http11_in_the_handshake() {
             .has("\r\nvia: 1.1 larder\r\n");
         connection.answer(FINAL);
         let answer = client.next().is("HTTP/1.1 200 OK", "final").has("\r\nvia: 1.1 larder\r\n");
-        answer.has("\r\ncache-status: larder; fwd=uri-miss; stored; ttl=60\r\n");
+        answer.has("\r\ncache-status: larder; fwd=uri-miss; stored; ttl=");
         client.get("/x");
-        client.next().is("HTTP/1.1 200 OK", "final").has("\r\ncache-status: larder; hit; ttl=60\r\n");
+        client.next().is("HTTP/1.1 200 OK", "final").has("\r\ncache-status: larder; hit; ttl=");
     }
 }
 

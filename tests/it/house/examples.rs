@@ -27,7 +27,7 @@ use larder::store::conformance::{Capabilities, check_all};
 use larder::{CacheKey, HeadParts, Payload, ResponseHead, StoredResponse};
 use tower::ServiceExt;
 
-use crate::support::wire;
+use crate::support::{WallClock, wire};
 
 async fn ask(app: &Router, method: Method, path: &str) -> (u16, String) {
     let uri = format!("http://example.com{path}");
@@ -40,19 +40,21 @@ async fn ask(app: &Router, method: Method, path: &str) -> (u16, String) {
 #[tokio::test]
 async fn the_basic_example_answers_its_second_request_from_storage() {
     let app = basic::app();
-    assert_eq!(ask(&app, Method::GET, "/").await.1, "larder; fwd=uri-miss; stored; ttl=60");
-    assert_eq!(ask(&app, Method::GET, "/").await.1, "larder; hit; ttl=60");
+    let clock = WallClock::start();
+    clock.told(&ask(&app, Method::GET, "/").await.1, "larder; fwd=uri-miss; stored; ttl=60");
+    clock.told(&ask(&app, Method::GET, "/").await.1, "larder; hit; ttl=60");
 }
 
 #[tokio::test]
 async fn each_route_of_the_example_has_its_own_lifetime() {
     let app = per_route::app();
+    let clock = WallClock::start();
     for (path, said) in [
         ("/", "larder; fwd=uri-miss; stored; ttl=60"),
         ("/products/1", "larder; fwd=uri-miss; stored; ttl=3600"),
         ("/login", "larder; fwd=bypass; detail=\"route\""),
     ] {
-        assert_eq!(ask(&app, Method::GET, path).await.1, said);
+        clock.told(&ask(&app, Method::GET, path).await.1, said);
     }
 }
 
@@ -70,12 +72,14 @@ async fn the_handler_of_the_example_purges_what_has_the_tag() {
 async fn the_client_of_the_example_gets_its_second_answer_from_storage() {
     let address =
         wire::serve(crate::support::origin::always(crate::support::Reply::cc("four", "max-age=60"))).await;
+    let clock = WallClock::start();
     let answers = client::ask_twice(&format!("http://{address}/")).await.unwrap();
-    let said: Vec<_> = answers.iter().map(|(said, content)| (said.as_str(), &content[..])).collect();
-    assert_eq!(
-        said,
-        [("larder; fwd=uri-miss; stored; ttl=60", &b"four"[..]), ("larder; hit; ttl=60", b"four")]
-    );
+    for ((said, content), expected) in
+        answers.iter().zip(["larder; fwd=uri-miss; stored; ttl=60", "larder; hit; ttl=60"])
+    {
+        clock.told(said, expected);
+        assert_eq!(&content[..], b"four");
+    }
 }
 
 /// A directory of a test, which goes with it.
@@ -113,7 +117,8 @@ async fn the_store_of_the_example_keeps_the_contract() {
 async fn the_example_serves_stored_responses_after_a_restart() {
     let directory = Directory::new();
     let app = own_store::app(&directory.0);
-    assert_eq!(ask(&app, Method::GET, "/").await.1, "larder; fwd=uri-miss; stored; ttl=3600");
+    let clock = WallClock::start();
+    clock.told(&ask(&app, Method::GET, "/").await.1, "larder; fwd=uri-miss; stored; ttl=3600");
     // The response is written after it has been answered.
     let is_written = || {
         let mut files = std::fs::read_dir(&directory.0).unwrap();

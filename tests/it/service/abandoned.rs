@@ -11,7 +11,7 @@ use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use larder::{FillLimits, StandardPolicy};
+use larder::{Clock, FillLimits, MemoryStore, StandardPolicy};
 use tokio::sync::Semaphore;
 use tower::{Layer, Service, service_fn};
 
@@ -263,10 +263,15 @@ fn request(method: Method) -> Request<Empty<Bytes>> {
     Request::builder().method(method).uri("http://a/").body(Empty::new()).unwrap()
 }
 
+/// A layer whose store answers at once, and whose clock stands still.
+fn in_memory() -> larder::CacheLayer {
+    larder::CacheLayer::builder(MemoryStore::default()).clock(Clock::manual().0).build()
+}
+
 #[test]
 fn a32_without_a_runtime_a_dropped_request_only_makes_the_stored_response_stale() {
     // Where there is nothing to wait in, only a store that answers at once can be asked when something is dropped.
-    let cache = larder::CacheLayer::default().layer(hangs_on_post());
+    let cache = in_memory().layer(hangs_on_post());
     let send = |method| cache.clone().call(request(method));
     let told = |method| {
         let response = send(method).now_or_never().expect("it is there at once").unwrap();
@@ -299,7 +304,7 @@ async fn a32_a_request_costs_no_task_while_its_client_waits() {
 #[test]
 fn a32_an_abandoned_request_ends_with_its_runtime_and_only_makes_stale() {
     // Only a store that answers at once can be asked when the runtime has ended.
-    let layer = larder::CacheLayer::default();
+    let layer = in_memory();
     let cache = layer.layer(hangs_on_post());
     let told = || {
         let response = cache.clone().call(request(Method::GET)).now_or_never().expect("at once").unwrap();

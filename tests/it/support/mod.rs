@@ -22,6 +22,7 @@ pub mod stepped;
 pub mod stores;
 pub mod streaming;
 pub mod tls;
+pub mod wall_clock;
 pub mod wire;
 pub mod written;
 
@@ -31,6 +32,7 @@ pub use stepped::{Answer, Client, Reading, Stage, Step, settle};
 pub use stores::{
     CacheBuilder, CacheHandle, CacheLayer, CacheService, cache_builder, cache_builder_over, cache_layer,
 };
+pub use wall_clock::WallClock;
 
 /// What a future gives where there is no runtime, and nothing outside of it to wait for.
 #[track_caller]

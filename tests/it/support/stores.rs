@@ -19,7 +19,7 @@ use larder::store::{
     BeginOutcome, ContentWriter, Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome,
     RemoteContent, Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
 };
-use larder::{BoxStore, CacheKey, MemoryStore, ResponseHead, StoreError, StoredResponse};
+use larder::{BoxStore, CacheKey, Clock, MemoryStore, ResponseHead, StoreError, StoredResponse};
 use tokio::runtime::{Handle, Id};
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
@@ -44,7 +44,8 @@ pub fn cache_builder() -> CacheBuilder {
     cache_builder_over(MemoryStore::default())
 }
 
-/// Sets up a layer over this store, as it is, slow and writing all down, or as the place for heads alone.
+/// Sets up a layer over this store, as it is, slow and writing all down, or as the place for heads alone. Its clock stands
+/// still.
 pub fn cache_builder_over(store: MemoryStore) -> CacheBuilder {
     CacheLayer::builder(match kind() {
         Kind::Elsewhere => BoxStore::new(Elsewhere::of(store)),
@@ -52,6 +53,7 @@ pub fn cache_builder_over(store: MemoryStore) -> CacheBuilder {
         Kind::Slow => BoxStore::new(Slow::of(Remembering::half_of(Written::of(store)))),
         Kind::Streams => BoxStore::new(Slow::of(Elsewhere::of(store))),
     })
+    .clock(Clock::manual().0)
 }
 
 #[derive(Clone, Copy)]
