@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http::header::HeaderName;
+use http::uri::Authority;
 use larder::CachePolicy;
 use larder::policy::cloudfront::{
     Behavior, CachePolicyConfig, Distribution, OriginRequestPolicyConfig, is_keyable,
@@ -16,6 +17,7 @@ use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::policy::error::{PolicyError, explained, unknown};
+use crate::policy::matcher::Matcher;
 use crate::policy::rows::{Base, set};
 use crate::policy::section::Section;
 
@@ -29,6 +31,7 @@ pub struct CloudFrontBase {
     ignores_vary: bool,
     is_signed: bool,
     key_headers: Vec<HeaderName>,
+    name: Option<Authority>,
     origin_request_policy: Option<OriginRequestPolicyConfig>,
     shares_credentials: bool,
     tag_header: Option<HeaderName>,
@@ -45,6 +48,7 @@ pub fn base() -> CloudFrontBase {
         ignores_vary: false,
         is_signed: false,
         key_headers: Vec::new(),
+        name: None,
         origin_request_policy: Some(OriginRequestPolicyConfig::all_viewer()),
         shares_credentials: false,
         tag_header: None,
@@ -53,6 +57,8 @@ pub fn base() -> CloudFrontBase {
 
 impl Base for CloudFrontBase {
     fn changed(mut self, section: &Section) -> Self {
+        // Other hosts are another distribution, as its alternate domain names would be: their keys stay apart.
+        self.name = section.matcher.as_ref().and_then(name_of).or(self.name);
         // As for CloudFront, a cache policy comes alone, unless an origin request policy is named beside it.
         if let Some(policy) = &section.cache_policy {
             self.cache_policy = policy.0.clone();
@@ -101,10 +107,18 @@ impl CloudFrontBase {
             .deception_guard(self.guards_deception)
             .ignore_vary(self.ignores_vary)
             .share_credentials(self.shares_credentials);
+        let distribution = set(distribution, self.name.clone(), Distribution::name);
         let distribution = set(distribution, self.tag_header.clone(), Distribution::cache_tag_header);
         let errors = self.error_min_ttls.iter().copied();
         errors.fold(distribution, |all, (status, ttl)| all.error_caching_min_ttl(status, ttl))
     }
+}
+
+/// The name of the distribution for the hosts of a matcher, such as `a.example+b.example`.
+fn name_of(matcher: &Matcher) -> Option<Authority> {
+    let name = matcher.hosts().collect::<Vec<_>>().join("+");
+    // What no authority can have in it, and no host either.
+    name.replace('*', "(any)").replace('?', "(one)").parse().ok()
 }
 
 /// A distribution as this proxy uses it: no proxy in front of it is trusted. What begins with `CloudFront-` is the proxy's own,

@@ -54,6 +54,11 @@ fn in_lower_case(hosts: List<PatternText>) -> List<PatternText> {
 }
 
 impl Matcher {
+    /// The patterns of hosts, none if it is for every host.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.host.iter().flat_map(|hosts| &hosts.0).map(|host| host.0.as_str())
+    }
+
     pub fn matches(&self, request: &request::Parts) -> bool {
         fn any<T>(list: Option<&List<T>>, matches: impl Fn(&T) -> bool) -> bool {
             list.is_none_or(|list| list.0.iter().any(matches))
@@ -76,7 +81,7 @@ impl fmt::Display for Matcher {
             }
         };
         part("method", self.method.iter().flat_map(|list| &list.0).map(|one| one.0.as_str()).collect());
-        part("host", self.host.iter().flat_map(|list| &list.0).map(|one| one.0.as_str()).collect());
+        part("host", self.hosts().collect());
         part("path", self.path.iter().flat_map(|list| &list.0).map(|one| one.0.as_str()).collect());
         f.write_str(&parts.join(", "))
     }

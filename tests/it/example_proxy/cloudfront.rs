@@ -221,3 +221,38 @@ async fn cf4_a_cache_policy_comes_without_an_origin_request_policy_unless_one_is
         assert_eq!(seen.body.contains('1'), is_forwarded, "{path}: {}", seen.body);
     }
 }
+
+#[tokio::test]
+async fn cf8_behaviors_for_different_hosts_share_nothing() {
+    let echo = axum::routing::any(|headers: http::HeaderMap| async move {
+        ([("cache-control", "max-age=600")], format!("{:?}", headers.get("host")))
+    });
+    let origin = wire::serve_router(axum::Router::new().fallback(echo)).await;
+    let policy = TempFile::new(
+        "toml",
+        r#"
+        profile = "cloudfront"
+        [default]
+        cache_policy = "CachingOptimized"
+        origin_request_policy = "AllViewer"
+        [[behavior]]
+        match = { host = "a.example", path = "/img/*" }
+        [[behavior]]
+        match = { host = "a.example" }
+        [[behavior]]
+        match = { host = ["b.example", "*.b.example"] }
+        "#,
+    );
+    let proxy = Proxy::before(&format!("http://{origin}"), &["--policy", policy.name()]);
+    for path in ["/x", "/img/x"] {
+        for host in ["a.example", "www.b.example", "c.example"] {
+            for is_hit in [false, true] {
+                let seen = wire::get(proxy.address, path, &[("host", host)]).await;
+                assert_eq!(seen.is_hit(), is_hit, "{host} {path}");
+                assert_eq!(seen.body, format!("Some({host:?})"));
+            }
+        }
+        // One distribution has them all.
+        assert!(wire::get(proxy.address, path, &[("host", "b.example")]).await.is_hit());
+    }
+}
