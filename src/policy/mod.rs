@@ -1,57 +1,42 @@
 //! What is cached, under which key, for how long: the decisions that are yours.
 
-mod admission;
 mod bypass;
 pub mod cloudfront;
 mod combine;
-mod content_limits;
 mod data;
-mod edits;
 pub mod fastly;
-mod from_fn;
 mod hooks;
 mod judge;
 mod key;
-mod lifetimes;
 mod pattern;
-mod policies;
-mod report_only;
-mod response_rules;
+mod response;
 mod snapshot;
 mod standard;
-mod status_range;
 mod terms;
-mod vary_rules;
 
 use std::sync::{Arc, LazyLock};
 
 use http::request;
 
-pub use self::admission::Admission;
 pub use self::bypass::Bypass;
 pub use self::combine::{
-    Admit, BeforeRequest, CachePolicyExt, MapRequest, MapTerms, OnDeliver, OnForward, When,
-    WithResponseRules, WithVaryRules,
+    Admit, BeforeRequest, CachePolicyExt, FromFn, MapRequest, MapTerms, OnDeliver, OnForward, Policies,
+    Report, ReportCounts, ReportOnly, RequestFn, When, WithResponseRules, WithVaryRules, from_fn, request_fn,
 };
-pub use self::content_limits::ContentLimits;
 pub use self::data::PolicyData;
-pub use self::edits::ResponseEdits;
 pub use self::fastly::Fastly;
-pub use self::from_fn::{FromFn, RequestFn, from_fn, request_fn};
 pub use self::hooks::{Delivery, ForwardReason, PolicyExchange, Reason, RequestAction};
 pub(crate) use self::judge::{Judged, JudgedRequest};
 pub use self::key::{KeyRules, QueryRules, TRACKERS};
-pub use self::lifetimes::{Lifetime, Lifetimes};
 pub use self::pattern::{Pattern, Selection};
-pub use self::policies::Policies;
-pub use self::report_only::{Report, ReportCounts, ReportOnly};
-pub use self::response_rules::{ResponseRules, TagField};
+pub use self::response::{
+    Admission, ContentLimits, InvalidStatusRange, Lifetime, Lifetimes, NormalForm, ResponseEdits,
+    ResponseRules, StatusRange, TagField, VaryField, VaryRules,
+};
 pub(crate) use self::snapshot::{CurrentPolicy, RequestPolicy};
 pub use self::standard::StandardPolicy;
-pub use self::status_range::{InvalidStatusRange, StatusRange};
 pub(crate) use self::terms::OfOrigin;
 pub use self::terms::{Terms, VaryRule};
-pub use self::vary_rules::{NormalForm, VaryField, VaryRules};
 use crate::semantics::Rules;
 use crate::store::PurgeTarget;
 

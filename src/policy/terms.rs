@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::header::{self, HeaderMap};
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::edits::Edits;
+use super::response::edits::Edits;
 use super::{Admission, Reason};
 use crate::semantics::browser;
 use crate::semantics::freshness::LifetimeSource;

@@ -10,7 +10,7 @@ use http::header::{self, HeaderMap, HeaderName};
 
 pub use self::tags::TagField;
 use self::tags::TagSource;
-use super::{Pattern, PolicyExchange, ResponseEdits};
+use crate::policy::{Pattern, PolicyExchange, ResponseEdits};
 use crate::semantics::cache_control::{CacheControl, edited};
 use crate::semantics::fields::list;
 

@@ -2,7 +2,7 @@
 
 use http::request;
 
-use super::{CachePolicy, PolicyData, PolicyExchange, RequestAction, Terms};
+use crate::policy::{CachePolicy, PolicyData, PolicyExchange, RequestAction, Terms};
 
 /// A policy that is RFC 9111 as [`StandardPolicy::default`](crate::StandardPolicy::default) reads it, with terms that a closure edits.
 ///

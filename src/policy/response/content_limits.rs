@@ -2,7 +2,7 @@
 
 use http::header;
 
-use super::{Pattern, PolicyExchange, Selection, Terms};
+use crate::policy::{Pattern, PolicyExchange, Selection, Terms};
 use crate::semantics::storing::NotStored;
 
 /// Which content is stored, by its size and its `Content-Type`. [`StandardPolicy`](crate::StandardPolicy) has switches of the same

@@ -1,11 +1,19 @@
 //! Policies made of others, so that to change one thing is not to lose all others.
 
+mod closures;
+mod policies;
+mod report_only;
+
 use http::request;
 
-use super::data::Chooser;
-use super::{
+pub use self::closures::{FromFn, RequestFn, from_fn, request_fn};
+pub use self::policies::Policies;
+pub use self::report_only::{Report, ReportCounts, ReportOnly};
+
+use crate::policy::data::Chooser;
+use crate::policy::{
     Admission, CachePolicy, ContentLimits, Delivery, ForwardReason, Lifetimes, PolicyData, PolicyExchange,
-    ReportOnly, RequestAction, ResponseEdits, ResponseRules, Terms, VaryRules,
+    RequestAction, ResponseEdits, ResponseRules, Terms, VaryRules,
 };
 use crate::semantics::Rules;
 use crate::store::PurgeTarget;

@@ -4,8 +4,8 @@ use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use super::{Pattern, PolicyExchange, StatusRange, Terms};
 use crate::entry::key::{CacheKey, asked_path};
+use crate::policy::{Pattern, PolicyExchange, StatusRange, Terms};
 use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::freshness::LifetimeSource;
 use crate::semantics::status::{is_drawn_by_request, is_error, is_heuristically_cacheable};
@@ -184,7 +184,7 @@ impl Lifetimes {
     }
 
     /// Whether clients get fields of the policy's own.
-    pub(super) fn edits_fields(&self) -> bool {
+    pub(in crate::policy) fn edits_fields(&self) -> bool {
         self.browser.is_some() || self.browser_as_stated
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, request};
 
-use super::{PolicyExchange, Terms};
+use crate::policy::{PolicyExchange, Terms};
 use crate::semantics::fields::list;
 use crate::semantics::storing::NotStored;
 
@@ -112,7 +112,7 @@ impl VaryRules {
     }
 
     /// Whether the inner service and clients would see a difference.
-    pub(super) fn edits_requests(&self) -> bool {
+    pub(in crate::policy) fn edits_requests(&self) -> bool {
         self.fields.iter().any(|(_, field)| matches!(field, VaryField::Normalised(_)))
     }
 

@@ -10,11 +10,11 @@ use http::{HeaderMap, Method, Response, request, response};
 use quick_cache::sync::Cache;
 use smallvec::SmallVec;
 
-use super::judge::{Judged, JudgedRequest};
-use super::{
+use crate::entry::key::{CacheKey, KeyNames, asked_path};
+use crate::policy::judge::{Judged, JudgedRequest};
+use crate::policy::{
     CachePolicy, Delivery, ForwardReason, PolicyData, PolicyExchange, RequestAction, ResponseEdits, Terms,
 };
-use crate::entry::key::{CacheKey, KeyNames, asked_path};
 use crate::runtime::clock::Clock;
 use crate::semantics::cache_control::RequestDirectives;
 use crate::semantics::fields::ResponseFields;

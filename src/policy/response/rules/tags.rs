@@ -5,7 +5,7 @@ use std::fmt;
 use http::header::{self, HeaderName};
 
 use crate::entry::key::asked_path;
-use crate::policy::content_limits::media_type;
+use crate::policy::response::content_limits::media_type;
 use crate::policy::{Pattern, PolicyExchange, ResponseEdits};
 
 /// A field of a response that lists tags. Each part of its lines between separators is a tag, without white space around it.

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use http::{Method, request};
 
-use super::data::Chooser;
-use super::key::path_of;
-use super::{
+use crate::entry::key::{asked_path, host_of};
+use crate::policy::data::Chooser;
+use crate::policy::key::path_of;
+use crate::policy::{
     CachePolicy, Delivery, ForwardReason, Pattern, PolicyData, PolicyExchange, RequestAction, ResponseEdits,
     Terms,
 };
-use crate::entry::key::{asked_path, host_of};
 use crate::semantics::Rules;
 use crate::store::PurgeTarget;
 

@@ -1,0 +1,17 @@
+//! What policies say of responses, in parts that any policy can have.
+
+mod admission;
+mod content_limits;
+pub(super) mod edits;
+mod lifetimes;
+mod rules;
+mod status_range;
+mod vary_rules;
+
+pub use self::admission::Admission;
+pub use self::content_limits::ContentLimits;
+pub use self::edits::ResponseEdits;
+pub use self::lifetimes::{Lifetime, Lifetimes};
+pub use self::rules::{ResponseRules, TagField};
+pub use self::status_range::{InvalidStatusRange, StatusRange};
+pub use self::vary_rules::{NormalForm, VaryField, VaryRules};
