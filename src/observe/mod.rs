@@ -128,6 +128,11 @@ impl Reporter {
     /// A request has arrived. What becomes of it is reported by what this gives.
     #[inline]
     pub(crate) fn begin(&self, request: &Parts) -> RequestReport {
+        if self.key || self.measures() { self.begin_measured(request) } else { RequestReport(None) }
+    }
+
+    #[inline(never)] // so that a request of which nobody wants to know more is short
+    fn begin_measured(&self, request: &Parts) -> RequestReport {
         let is_timed = self.server_timing.as_ref().is_some_and(|timing| timing.wants(&request.headers));
         RequestReport((self.key || self.observer.is_some() || is_timed).then(|| {
             let (method, observer) = (request.method.clone(), self.observer.clone());

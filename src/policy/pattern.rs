@@ -10,28 +10,41 @@ use std::fmt;
 /// assert!(images.matches("/images/2026/cat.jpeg") && !images.matches("/Images/cat.jpeg"));
 /// ```
 #[derive(Clone, PartialEq, Eq)]
-pub struct Pattern(Box<str>);
+pub struct Pattern {
+    /// How much of it comes before the first `*` or `?`: most patterns are decided by that.
+    plain: usize,
+    text: Box<str>,
+}
 
 impl Pattern {
     /// Any text is a pattern.
     pub fn new(pattern: impl Into<Box<str>>) -> Self {
-        Self(pattern.into())
+        let text = pattern.into();
+        Self { plain: text.find(['*', '?']).unwrap_or(text.len()), text }
     }
 
     /// The pattern as it was given.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// Whether all of a text is as the pattern says. Takes at most time in proportion to both lengths multiplied, and no memory.
     pub fn matches(&self, text: impl AsRef<[u8]>) -> bool {
-        matches(self.0.as_bytes(), text.as_ref())
+        let (plain, pattern) = self.text.as_bytes().split_at(self.plain);
+        let Some(text) = text.as_ref().strip_prefix(plain) else {
+            return false;
+        };
+        match pattern {
+            [] => text.is_empty(),
+            [b'*'] => true,
+            _ => matches(pattern, text),
+        }
     }
 }
 
 impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Debug::fmt(&self.text, f)
     }
 }
 

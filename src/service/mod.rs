@@ -108,7 +108,7 @@ impl<I, S: Store> CacheService<I, S> {
         let mut report = core.reporter.begin(&parts);
         key::as_query(&mut parts);
         let (action, policy) = RequestPolicy::ask(&core.policy, &mut parts);
-        let key = match action {
+        let mut key = match action {
             RequestAction::Bypass(reason) => {
                 // An unsafe request invalidates its target all the same (RFC 9111 4.4).
                 if is_unsafe(&parts.method)
@@ -146,11 +146,13 @@ impl<I, S: Store> CacheService<I, S> {
             report.set_key(&key);
             return self.bypass(parts, body, reason.into(), policy, report);
         }
-        let key = match further {
-            None => key,
-            Some(further) => further.key(key, &parts.headers),
-        };
-        let key = if has_stored_options { key.for_options() } else { key };
+        // In place: a key is moved by a copy of all its bytes.
+        if let Some(further) = further {
+            key = further.key(key, &parts.headers);
+        }
+        if has_stored_options {
+            key = key.for_options();
+        }
         report.set_key(&key);
         let mut request = CacheRequest::new(parts, fields, key, core.clock.now(), policy);
         let Some(lookup) = self.shared.store.try_get(&request.key) else {

@@ -71,7 +71,7 @@ const ANY_SCHEME: &str = "any-scheme";
 const SITE: &str = "site";
 
 /// Most keys fit here, so that making one for a look-up does not allocate.
-const INLINE: usize = 96;
+const INLINE: usize = 112;
 
 const ABSENT: u32 = u32::MAX;
 

@@ -117,10 +117,14 @@ impl VaryRules {
     }
 
     /// Normalises fields of a request, in [`CachePolicy::request`](crate::CachePolicy::request).
+    #[inline]
     pub fn normalise(&self, request: &mut request::Parts) {
-        if self.fields.is_empty() || ![Method::GET, Method::HEAD, Method::QUERY].contains(&request.method) {
-            return;
+        if !self.fields.is_empty() && [Method::GET, Method::HEAD, Method::QUERY].contains(&request.method) {
+            self.normalise_fields(request);
         }
+    }
+
+    fn normalise_fields(&self, request: &mut request::Parts) {
         for (name, field) in &self.fields {
             if let VaryField::Normalised(normalise) = field {
                 let value = normalise(&text(&request.headers, name));
