@@ -28,6 +28,7 @@ use crate::limits::{FillLimits, Gauges};
 use crate::observe::{Event, InvalidatedBy, Reporter};
 use crate::policy::{CachePolicy, CurrentPolicy, PolicyData, RequestAction, StandardPolicy};
 use crate::runtime::clock::Clock;
+use crate::runtime::moment;
 use crate::semantics::etag::TagKind;
 use crate::semantics::range::ByteRange;
 use crate::store::{
@@ -133,13 +134,14 @@ impl<S: Store> Shared<S> {
             return Ok(());
         }
         let targets = &*self.core.with_spellings(targets);
+        let begun = moment();
         let invalidated = self.store.invalidate(targets, mode).await;
         match &invalidated {
             Ok(()) => self.core.purges.add(),
             Err(error) => self.core.reporter.event(&Event::StoreFailed { error }),
         }
-        let succeeded = invalidated.is_ok();
-        self.core.reporter.event(&Event::Invalidated { by, mode, succeeded, targets });
+        let (elapsed, succeeded) = (moment().duration_since(begun), invalidated.is_ok());
+        self.core.reporter.event(&Event::Invalidated { by, elapsed, mode, succeeded, targets });
         invalidated
     }
 

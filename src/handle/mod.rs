@@ -1,5 +1,7 @@
 //! Purging and statistics, from outside the flow of requests.
 
+#[cfg(feature = "metrics")]
+mod metrics;
 pub(crate) mod target;
 
 use std::fmt;

@@ -20,6 +20,7 @@ use crate::fetch::InnerService;
 use crate::fetch::collapsed::CollapsedFetch;
 use crate::fetch::exchange::{Exchange, FetchPlan};
 use crate::observe::{Answer, RequestReport};
+use crate::policy::words::{CONTENT, UPGRADE};
 use crate::policy::{Bypass, Reason, RequestAction, RequestPolicy};
 use crate::respond::no_content;
 use crate::respond::open::{self, Gone, Opened};
@@ -572,11 +573,11 @@ fn kept_apart<Q: Body>(
     body: &Q,
 ) -> Option<&'static str> {
     if fields.upgrade {
-        return Some("upgrade");
+        return Some(UPGRADE);
     }
     let (least, is_end) = (body.size_hint().lower(), body.is_end_stream());
     let has_content = framing::request_has_content(request.version, fields.content, least, is_end);
-    (has_content && !has_known_content).then_some("content")
+    (has_content && !has_known_content).then_some(CONTENT)
 }
 
 /// The future of an answer that is reported when it is there.
