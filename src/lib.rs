@@ -50,6 +50,7 @@
 //! | `blake3` | no | strong entity tags: `Tagging::strong()` |
 //! | `metrics` | no | counters, gauges and histograms, by the facade of that name: `MetricsObserver` |
 //! | `serde` | no | policies of CloudFront from the JSON of its API: `policy::cloudfront` |
+//! | `tracing` | no | events and spans, by the facade of that name: `TracingObserver` |
 //! | `viewer` | no | fields that tell of a request's client: its device, address and country: `ViewerLayer` |
 //!
 //! Without `axum`, do not put one layer (or one store) into several routers nested under different prefixes: axum
@@ -105,6 +106,8 @@ pub use limits::held::BodyLimits;
 pub use limits::{FillLimits, FillStatistics};
 #[cfg(feature = "metrics")]
 pub use observe::metrics::{MetricsBuilder, MetricsObserver};
+#[cfg(feature = "tracing")]
+pub use observe::tracing::TracingObserver;
 pub use observe::{Event, InvalidatedBy, Observer, ServerTiming};
 pub use policy::{
     CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyData, PolicyExchange, Reason, RequestAction,

@@ -24,6 +24,7 @@ use crate::body::flight::Flight;
 use crate::entry::key::CacheKey;
 use crate::entry::{ResponseHead, StoredResponse};
 use crate::limits::{GaugeGuard, Gauges};
+use crate::observe::span::Waiting;
 use crate::runtime::slab::Slab;
 use crate::runtime::{Mutex, lock};
 pub(crate) use crate::semantics::collapse::NotShareable;
@@ -59,6 +60,7 @@ pub(crate) struct Call {
     began: SystemTime,
     purged: PurgeState,
     state: Mutex<State>,
+    pub(crate) waiting_spans: Waiting,
 }
 
 struct State {
@@ -277,7 +279,7 @@ impl Call {
             result: CallResult::Pending,
             waiting: Slab::default(),
         };
-        Arc::new(Self { began, purged, state: Mutex::new(state) })
+        Arc::new(Self { began, purged, state: Mutex::new(state), waiting_spans: Waiting::default() })
     }
 
     /// The purge state from which it was made, as the store gave it.

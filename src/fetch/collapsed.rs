@@ -325,6 +325,7 @@ impl<S: Store> CollapsedFetch<S> {
     /// Waits for another request's call.
     async fn follow(&mut self, mut follower: Follower, ticket: &mut CollapseKey) -> Followed {
         self.exchange.collapsed = Some(false);
+        follower.call().waiting_spans.add(&self.exchange.cause);
         // It is open only until the store has what it brought.
         let is_over = follower.call().has_result();
         let budget = self.budget();

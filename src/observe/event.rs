@@ -174,3 +174,15 @@ pub enum InvalidatedBy {
     /// An unsafe request that succeeded (RFC 9111 4.4).
     UnsafeRequest,
 }
+
+impl InvalidatedBy {
+    /// It in a word or two, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Handle => "handle",
+            Self::Origin => "origin",
+            Self::UnknownOutcome => "unknown-outcome",
+            Self::UnsafeRequest => "unsafe-request",
+        }
+    }
+}

@@ -4,6 +4,9 @@ mod event;
 #[cfg(feature = "metrics")]
 pub(crate) mod metrics;
 mod server_timing;
+pub(crate) mod span;
+#[cfg(feature = "tracing")]
+pub(crate) mod tracing;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,6 +28,11 @@ use crate::runtime::{Instant, moment};
 use crate::semantics::cache_status::{CACHE_STATUS, Outcome, X_CACHE};
 use crate::semantics::hint::CacheHint;
 use crate::semantics::reuse::Forward;
+
+/// What a request has come to whose client has left before there was an answer, in place of an
+/// [`OutcomeKind`](crate::OutcomeKind).
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+const ABANDONED: &str = "abandoned";
 
 /// The longest URI that is reported whole.
 const LONGEST_KEY: usize = 1024;

@@ -143,13 +143,14 @@ impl Detail {
 }
 
 impl Outcome {
-    /// What the standard's other parameters do not say, as one word: [`Detail::as_str`], or `only-if-cached`.
-    pub fn detail(&self) -> Option<&str> {
+    /// What the standard's other parameters do not say, as `Cache-Status` has it: at most 64 bytes of printable ASCII, whatever a
+    /// policy has said.
+    pub fn detail(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::Forwarded(Forwarding { detail, .. }) | Self::Hit { detail, .. } => {
-                detail.as_ref().map(Detail::as_str)
+                detail.as_ref().map(|detail| printable(detail.as_str()))
             }
-            Self::Unsatisfiable => Some(ONLY_IF_CACHED),
+            Self::Unsatisfiable => Some(ONLY_IF_CACHED.into()),
         }
     }
 
@@ -287,8 +288,6 @@ impl Outcome {
             line.put(b"; detail=\"");
             let name = detail.as_str().as_bytes();
             let name = &name[..name.len().min(MOST_NAME)];
-            // A policy's own word may hold any byte; a structured-fields string may not.
-            let fits = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
             if name.iter().all(fits) {
                 line.put(name);
             } else {
@@ -320,6 +319,20 @@ impl Word {
             Self::Refresh => "cache;desc=refresh",
         }
     }
+}
+
+/// A word as it is reported.
+fn printable(word: &str) -> Cow<'_, str> {
+    if word.len() <= MOST_NAME && word.as_bytes().iter().all(fits) {
+        return word.into();
+    }
+    let bytes = word.as_bytes().iter().take(MOST_NAME);
+    bytes.map(|byte| if fits(byte) { char::from(*byte) } else { '-' }).collect::<String>().into()
+}
+
+/// A policy's own word may hold any byte; a structured-fields string may not.
+fn fits(byte: &u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }
 
 /// The `detail` of [`Outcome::Unsatisfiable`].

@@ -4,3 +4,5 @@
 mod metrics;
 mod reports;
 mod server_timing;
+#[cfg(feature = "tracing")]
+mod tracing;
