@@ -106,7 +106,7 @@ impl<I, S: Store> CacheService<I, S> {
             let (policy, report) = (RequestPolicy::asked_before(), RequestReport::default());
             return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested), policy, report);
         }
-        let mut report = core.reporter.begin(&parts);
+        let mut report = core.reporter.begin(&mut parts);
         key::as_query(&mut parts);
         let (action, policy) = RequestPolicy::ask(&core.policy, &mut parts);
         let mut key = match action {
@@ -362,7 +362,7 @@ impl<I, S: Store> CacheService<I, S> {
             let (policy, report) = (RequestPolicy::asked_before(), RequestReport::default());
             return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested), policy, report);
         }
-        let mut report = core.reporter.begin(&parts);
+        let mut report = core.reporter.begin(&mut parts);
         key::as_query(&mut parts);
         let mut policy = RequestPolicy::unasked(&core.policy);
         let is_bounded = core.gauges.calls.is_bounded();

@@ -68,7 +68,7 @@ use http::header::HeaderName;
 use http::request;
 
 pub use self::caller::TrustedPeer;
-use self::caller::{Caller, Recognised, Token};
+use self::caller::{Caller, Recognised};
 use self::debug::{FASTLY_DEBUG, KeyDigest};
 use self::surrogate::SURROGATE_CONTROL;
 use self::tags::SURROGATE_KEY;
@@ -79,6 +79,7 @@ use super::{
 };
 use crate::semantics::Rules;
 use crate::semantics::accept::Codings;
+use crate::semantics::secret::Token;
 use crate::store::PurgeTarget;
 
 /// What a Fastly service does; see the [module](self) for the terms, and for where it is more careful.

@@ -1,5 +1,6 @@
 //! What is reported to observers and to clients.
 
+mod fields;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod reports;
