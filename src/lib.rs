@@ -145,4 +145,9 @@ mod documents {
     struct Readme;
     #[doc = include_str!("../docs/RECIPES.md")]
     struct Recipes;
+    #[cfg(all(feature = "metrics", feature = "tracing"))]
+    #[doc = include_str!("../docs/WATCHING.md")]
+    struct Watching;
+    #[doc = include_str!("../docs/WHY.md")]
+    struct Why;
 }

@@ -27,6 +27,7 @@ use crate::limits::{GaugeGuard, Gauges};
 use crate::observe::span::Waiting;
 use crate::runtime::slab::Slab;
 use crate::runtime::{Mutex, lock};
+use crate::semantics::cache_status::Detail;
 pub(crate) use crate::semantics::collapse::NotShareable;
 use crate::store::Fence;
 
@@ -88,8 +89,8 @@ struct State {
 pub(crate) enum CallResult {
     /// Only its own request may have the answer.
     NotShareable(NotShareable),
-    /// An error that is not stored, and that answers all requests that waited.
-    Error(StoredResponse),
+    /// An error that is not stored, and why; it answers all requests that waited.
+    Error(StoredResponse, Box<Detail>),
     /// It failed; with this status, if it was an answer.
     Failed(Option<StatusCode>),
     /// The call was not made, because as many calls as allowed are under way.
