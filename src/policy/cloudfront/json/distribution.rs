@@ -24,7 +24,12 @@ pub(super) struct DistributionForm {
     default_cache_behavior: BehaviorForm,
     default_root_object: Option<String>,
     #[serde(default)]
+    origin_groups: List<IgnoredAny>,
+    restrictions: Option<RestrictionsForm>,
+    #[serde(default)]
     staging: bool,
+    #[serde(rename = "WebACLId")]
+    web_acl_id: Option<String>,
     #[serde(rename = "Aliases")]
     _aliases: Option<IgnoredAny>,
     #[serde(rename = "AnycastIpListId")]
@@ -51,22 +56,34 @@ pub(super) struct DistributionForm {
     _is_ipv6_enabled: Option<IgnoredAny>,
     #[serde(rename = "Logging")]
     _logging: Option<IgnoredAny>,
-    #[serde(rename = "OriginGroups")]
-    _origin_groups: Option<IgnoredAny>,
     #[serde(rename = "Origins")]
     _origins: Option<IgnoredAny>,
     #[serde(rename = "PriceClass")]
     _price_class: Option<IgnoredAny>,
-    #[serde(rename = "Restrictions")]
-    _restrictions: Option<IgnoredAny>,
     #[serde(rename = "TenantConfig")]
     _tenant_config: Option<IgnoredAny>,
     #[serde(rename = "ViewerCertificate")]
     _viewer_certificate: Option<IgnoredAny>,
     #[serde(rename = "ViewerMtlsConfig")]
     _viewer_mtls_config: Option<IgnoredAny>,
-    #[serde(rename = "WebACLId")]
-    _web_acl_id: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct RestrictionsForm {
+    geo_restriction: GeoRestrictionForm,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct GeoRestrictionForm {
+    restriction_type: String,
+    #[serde(rename = "Items")]
+    _items: Option<IgnoredAny>,
+    #[serde(rename = "Locations")]
+    _locations: Option<IgnoredAny>,
+    #[serde(rename = "Quantity")]
+    _quantity: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -93,6 +110,7 @@ struct BehaviorForm {
     origin_request_policy_id: Option<String>,
     path_pattern: Option<String>,
     response_headers_policy_id: Option<String>,
+    target_origin_id: Option<String>,
     #[serde(default)]
     trusted_key_groups: Signers,
     #[serde(default)]
@@ -100,24 +118,21 @@ struct BehaviorForm {
     viewer_protocol_policy: Option<String>,
     #[serde(rename = "DefaultTTL")]
     default_ttl: Option<IgnoredAny>,
+    field_level_encryption_id: Option<String>,
     forwarded_values: Option<IgnoredAny>,
     #[serde(rename = "MaxTTL")]
     max_ttl: Option<IgnoredAny>,
     #[serde(rename = "MinTTL")]
     min_ttl: Option<IgnoredAny>,
-    #[serde(rename = "FieldLevelEncryptionId")]
-    _field_level_encryption_id: Option<IgnoredAny>,
     #[serde(rename = "GrpcConfig")]
     _grpc_config: Option<IgnoredAny>,
     #[serde(rename = "RealtimeLogConfigArn")]
     _realtime_log_config_arn: Option<IgnoredAny>,
     #[serde(rename = "SmoothStreaming")]
     _smooth_streaming: Option<IgnoredAny>,
-    #[serde(rename = "TargetOriginId")]
-    _target_origin_id: Option<IgnoredAny>,
 }
 
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "UPPERCASE")]
 enum AllowedMethod {
     Delete,
@@ -141,12 +156,14 @@ enum CachedMethod {
 #[derive(Default)]
 struct AllowedMethods {
     caches_options: bool,
+    /// Some methods are named, and others are missing.
+    leaves_out: bool,
 }
 
 impl<'de> Deserialize<'de> for AllowedMethods {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let list = ListVisitor { extras: &["CachedMethods"], of: PhantomData::<AllowedMethod> };
-        let Listed { cached, .. } = deserializer.deserialize_any(list)?;
+        let Listed { cached, items, .. } = deserializer.deserialize_any(list)?;
         let is_options = |method: &AllowedMethod| matches!(method, AllowedMethod::Options);
         let is_cacheable = |method: &AllowedMethod| {
             matches!(method, AllowedMethod::Get | AllowedMethod::Head | AllowedMethod::Options)
@@ -155,7 +172,8 @@ impl<'de> Deserialize<'de> for AllowedMethods {
         if !cached.iter().all(is_cacheable) {
             return Err(D::Error::custom("`CachedMethods` are `GET`, `HEAD` and `OPTIONS`"));
         }
-        Ok(Self { caches_options: cached.iter().any(is_options) })
+        let leaves_out = !items.is_empty() && !items.contains(&AllowedMethod::Post);
+        Ok(Self { caches_options: cached.iter().any(is_options), leaves_out })
     }
 }
 
@@ -220,11 +238,32 @@ impl DistributionForm {
     /// The distribution, with the policies that its behaviors name.
     pub(super) fn resolve(self, at: &str, policies: &PolicySet) -> Result<Distribution, JsonError> {
         let mut notes = Vec::new();
-        if self.default_root_object.is_some_and(|object| !object.is_empty()) {
-            notes.push("DefaultRootObject is not acted on: let the origin answer for /".to_owned());
-        }
-        if self.staging {
-            notes.push("Staging is not acted on: give a staging distribution a name of its own".to_owned());
+        let is_said = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        let origin = &self.default_cache_behavior.target_origin_id;
+        let has_origins = self.cache_behaviors.0.iter().any(|behavior| behavior.target_origin_id != *origin);
+        for (is_there, note) in [
+            (
+                is_said(&self.default_root_object),
+                "DefaultRootObject is not acted on: let the origin answer for /",
+            ),
+            (self.staging, "Staging is not acted on: give a staging distribution a name of its own"),
+            (
+                has_origins,
+                "TargetOriginId is not acted on, and behaviors name different origins: route to them inside of the cache",
+            ),
+            (
+                !self.origin_groups.0.is_empty(),
+                "OriginGroups are not acted on: let the service inside of the cache try the next origin",
+            ),
+            (
+                self.restrictions.is_some_and(|it| it.geo_restriction.restriction_type != "none"),
+                "GeoRestriction is not acted on: refuse these countries in front of the cache",
+            ),
+            (is_said(&self.web_acl_id), "WebACLId is not acted on: put the firewall in front of the cache"),
+        ] {
+            if is_there {
+                notes.push(note.to_owned());
+            }
         }
         let path = format!("{at}DefaultCacheBehavior");
         if self.default_cache_behavior.path_pattern.is_some() {
@@ -297,6 +336,15 @@ impl BehaviorForm {
                  the cache, or everybody gets it",
             ),
             (self.compress, "Compress is not acted on: put a compressing layer inside of the cache"),
+            (
+                self.field_level_encryption_id.is_some_and(|id| !id.is_empty()),
+                "FieldLevelEncryptionId is not acted on: what clients send reaches the origin as it is",
+            ),
+            (
+                self.allowed_methods.leaves_out,
+                "AllowedMethods is not acted on: POST and other unsafe methods reach the origin unless you refuse them in front \
+                 of the cache",
+            ),
             (has_functions, "functions are not run"),
             (
                 self.response_headers_policy_id.is_some_and(|id| !id.is_empty()),
