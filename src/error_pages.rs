@@ -52,7 +52,7 @@ use crate::semantics::validation::remove_conditions;
 /// and so does what the cache refuses by itself, because of its limits
 /// ([`CallLimits`](crate::CallLimits)) or `only-if-cached`, as long as
 /// [`CacheBuilder::outcome_in_extensions`](crate::CacheBuilder::outcome_in_extensions) is on, by which that is known.
-/// An error of the inner service that is no response is no business of this layer.
+/// Where the inner service returns `Err`, this layer passes it on.
 #[derive(Clone, Default)]
 pub struct ErrorPagesLayer {
     has_all_methods: bool,

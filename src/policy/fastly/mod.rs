@@ -28,7 +28,6 @@
 //! | `Accept-Encoding` is normalised to one coding or none | the same; [`Fastly::brotli`], [`Fastly::codings`] |
 //! | the key: URL and host, without the scheme; `querystring.sort` and its like | the same; [`Fastly::key`] |
 //! | `Surrogate-Key` | the tags of a response, of which what exceeds the limits does not count; [`Fastly::tag_fields`], [`Fastly::excess_tags`] |
-//!
 //! | `Surrogate-Control` and `Surrogate-Key` reach the next cache (`Fastly-FF`), and no client | the same, where the next cache is a [`TrustedPeer`]: [`Fastly::peer_token`], [`Fastly::peers`] |
 //! | `Fastly-Debug` | the same, with a secret: [`Fastly::debug_token`] |
 //!
