@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
+use http::uri::Scheme;
+
 use crate::client_calls::ConnectionCalls;
 use crate::interim::Exchange;
 use crate::serve::DrainGuard;
@@ -14,6 +16,8 @@ pub struct ClientConnection {
     pub calls: ConnectionCalls,
     /// The cache may continue a request after its connection has ended. Such a request must not hold up a drain.
     pub drain_guard: Weak<DrainGuard>,
+    /// `https` if it speaks TLS.
+    pub scheme: Scheme,
 }
 
 /// The client of one request. One value has it all: each further extension would cost an allocation.
@@ -34,6 +38,10 @@ impl Client {
 
     pub fn address(&self) -> SocketAddr {
         self.0.connection.address
+    }
+
+    pub fn scheme(&self) -> &Scheme {
+        &self.0.connection.scheme
     }
 
     /// The limits on calls for this request; `None` once it is answered, since a call that begins then is not for its

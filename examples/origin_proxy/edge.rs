@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::service::Service as HyperService;
@@ -22,10 +22,12 @@ use crate::client::Client;
 use crate::content::RequestContent;
 use crate::host::{self, Host};
 use crate::local_reply::{self, ResponseBody};
+use crate::location::Named;
 use crate::pages::{self, PagedFuture};
 use crate::policy::{Current, Profile};
 use crate::serve::DrainGuard;
 use crate::upstream::{CDN_LOOP, Upstream};
+use crate::upstreams::Upstreams;
 use crate::viewer::Viewer;
 use crate::{location, max_forwards, upgrade, via};
 
@@ -44,9 +46,9 @@ pub struct Settings {
     pub fields: usize,
     pub host: Host,
     pub id: HeaderValue,
-    pub origin: Uri,
     /// How long the client may take to send more of its request's content.
     pub stall: Duration,
+    pub upstreams: Arc<Upstreams>,
     pub viewer: Viewer,
 }
 
@@ -100,7 +102,7 @@ impl HyperService<Request<Incoming>> for Edge {
         let forward = forward(request.method(), protocols.is_some());
         let rewrite = match self.settings.host {
             Host::Client => None,
-            Host::Upstream => host::of(&request).map(|host| (host, Arc::clone(&self.settings))),
+            Host::Upstream => Named::by(&request).map(|named| (named, Arc::clone(&self.settings))),
         };
         let current = self.settings.current.get();
         tidy(request.headers_mut(), &present, protocols, current.profile);
@@ -164,7 +166,7 @@ struct Finish {
     /// Why a request that fails was forwarded.
     forward: &'static str,
     /// The client's name for the origin, where references to the origin are rewritten.
-    rewrite: Option<(HeaderValue, Arc<Settings>)>,
+    rewrite: Option<(Named, Arc<Settings>)>,
     switch: Option<Switch>,
 }
 
@@ -184,7 +186,7 @@ impl Finish {
             upgrade::tunnel(switch.client, hyper::upgrade::on(&mut response), switch.guard);
         }
         if let Some((client, settings)) = &self.rewrite {
-            location::rewrite(response.headers_mut(), &settings.origin, client);
+            location::rewrite(response.headers_mut(), &settings.upstreams, client);
         }
         response
     }

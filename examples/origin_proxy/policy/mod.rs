@@ -24,7 +24,7 @@ use http::header::HeaderName;
 use larder::{CachePolicy, ErrorPagesLayer};
 
 pub use self::current::{Beside, Current};
-pub use self::error::PolicyError;
+pub use self::error::{PolicyError, explained, unknown};
 pub use self::profile::Profile;
 #[cfg(unix)]
 pub use self::reload::on_signal;

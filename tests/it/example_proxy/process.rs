@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use crate::support::file::TempFile;
 use crate::support::raw::{GUARD, Nobody};
 use crate::support::wire;
 
-fn example() -> Command {
+pub fn example() -> Command {
     // target/<profile>/deps/it-... -> target/<profile>/examples/origin_proxy
     let mut path = std::env::current_exe().unwrap();
     path.pop();
@@ -104,16 +105,30 @@ impl Proxy {
         (proxy, lines)
     }
 
+    /// A proxy whose options are all in a file.
+    pub fn by_config(file: &TempFile) -> Self {
+        let mut command = example();
+        command.args(["proxy", "--config", file.name()]);
+        Self::spawned(command)
+    }
+
+    /// A proxy that reports its state to this socket, as systemd has it.
+    pub fn notifying(socket: &Path, upstream: &str) -> Self {
+        let mut command = example();
+        command.env("NOTIFY_SOCKET", socket);
+        Self::started(command, upstream, &[])
+    }
+
     fn started(mut command: Command, upstream: &str, arguments: &[&str]) -> Self {
-        let mut process = command
-            .args(["proxy", "--listen", "127.0.0.1:0", "--upstream", upstream])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        command.args(["proxy", "--listen", "127.0.0.1:0", "--upstream", upstream]).args(arguments);
+        Self::spawned(command)
+    }
+
+    fn spawned(mut command: Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.strip_prefix("larder: http://").unwrap().split(' ').next().unwrap();
+        let address = line.split("://").nth(1).unwrap().split(' ').next().unwrap();
         Self { address: address.parse().unwrap(), process }
     }
 
