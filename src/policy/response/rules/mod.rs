@@ -8,9 +8,8 @@ use std::sync::Arc;
 use http::HeaderValue;
 use http::header::{self, HeaderMap, HeaderName};
 
-pub use self::tags::TagField;
 use self::tags::TagSource;
-use crate::policy::{Pattern, PolicyExchange, ResponseEdits};
+use crate::policy::{Pattern, PolicyExchange, ResponseEdits, TagField};
 use crate::semantics::cache_control::{CacheControl, edited};
 use crate::semantics::fields::list;
 
