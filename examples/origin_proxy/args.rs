@@ -35,6 +35,12 @@ origin_proxy proxy            the proxy alone, before any origin
     --upstream-ca FILE        the certificates (PEM) to trust for https, instead of the system's
     --health-path PATH        what each upstream is asked for, to find out whether it is healthy: any 2xx or 3xx says so
     --health-interval SECONDS how often, and how long the answer may take; default 5
+    --shield URL              another proxy, which is asked in place of the origin; each --upstream is asked only while the
+                              shield can't be reached (docs/SHIELDING.md)
+    --edge URL                at a shield: the admin service of a proxy that asks it; may be given more than once. What is
+                              purged here is then purged there
+    --peer-token-file FILE    the secret by which the proxies know each other, 16 characters or more. Of several lines, the
+                              first is shown, and all are believed. The file is read again on SIGHUP
     --listen ADDR             where, default 127.0.0.1:8080
     --tls-cert FILE           clients speak TLS: the certificate (PEM), with those of authorities in between
     --tls-key FILE            its key (PEM). Both files are read again on SIGHUP
@@ -96,14 +102,17 @@ pub enum Command {
 
 pub struct ProxyOptions {
     pub drain: Duration,
+    pub edges: Vec<Uri>,
     pub health: Option<HealthCheck>,
     pub host: Host,
     pub limits: Limits,
     pub listen: SocketAddr,
     pub max_object: u64,
     pub memory: u64,
+    pub peer_token_file: Option<PathBuf>,
     pub policy: Source,
     pub server_timing: Option<ServerTiming>,
+    pub shield: Option<Uri>,
     pub timeout: Duration,
     pub tls: Option<TlsFiles>,
     pub upstream_ca: Option<PathBuf>,
@@ -200,10 +209,13 @@ impl Default for ProxyOptions {
             host: Host::Client,
             limits: Limits::default(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            edges: Vec::new(),
             max_object: 8 << 20,
             memory: 256 << 20,
+            peer_token_file: None,
             policy: Source::default(),
             server_timing: None,
+            shield: None,
             timeout: Duration::from_secs(30),
             tls: None,
             upstream_ca: None,
@@ -238,8 +250,14 @@ impl ProxyOptions {
         let limits = &mut options.limits;
         let per_address = parts.connections_per_address.unwrap_or(limits.connections.div_ceil(2));
         limits.connections_per_address = per_address.min(limits.connections);
-        if options.upstreams.is_empty() {
+        if options.upstreams.is_empty() && options.shield.is_none() {
             return Err("the proxy needs --upstream URL, the origin it stands before".to_owned());
+        }
+        options.policy.has_peers = options.peer_token_file.is_some();
+        if options.shield.is_some() && !options.policy.has_peers {
+            return Err(
+                "--shield goes with --peer-token-file, by which the shield knows this proxy".to_owned()
+            );
         }
         options.health = match (parts.health_path, parts.health_interval) {
             (Some(path), interval) => {
@@ -256,9 +274,15 @@ impl ProxyOptions {
         Ok(options)
     }
 
+    /// Whatever requests are sent to: the shield first.
+    pub fn servers(&self) -> Vec<Uri> {
+        self.shield.iter().chain(&self.upstreams).cloned().collect()
+    }
+
     fn set(&mut self, parts: &mut Parts, given: &Given) -> Result<(), String> {
         match given.name.as_str() {
             "asn-db" | "geo-db" => self.viewer.databases.push(given.path()),
+            "edge" => self.edges.push(origin_url(given.text()?)?),
             "drain" => self.drain = seconds(given.text()?)?,
             "health-interval" => parts.health_interval = Some(seconds(given.text()?)?),
             "health-path" => parts.health_path = Some(health_path(given.text()?)?),
@@ -268,9 +292,11 @@ impl ProxyOptions {
             "max-connections-per-address" => parts.connections_per_address = Some(number(given.text()?)?),
             "max-object" => self.max_object = size(given.text()?)?,
             "memory" => self.memory = size(given.text()?)?,
+            "peer-token-file" => self.peer_token_file = Some(given.path()),
             "policy" => self.policy.file = Some(given.path()),
             "profile" => self.policy.profile = Some(profile(given.text()?)?),
             "server-timing" => self.server_timing = Some(share(given.text()?)?),
+            "shield" => self.shield = Some(origin_url(given.text()?)?),
             "timeout" => self.timeout = seconds(given.text()?)?,
             "tls-cert" => parts.tls_cert = Some(given.path()),
             "tls-key" => parts.tls_key = Some(given.path()),

@@ -24,7 +24,7 @@ pub struct HealthCheck {
     pub path: PathAndQuery,
 }
 
-/// Checks each upstream at once, and then in these intervals, until the process ends.
+/// Checks each upstream but a shield at once, and then in these intervals, until the process ends.
 pub fn watch(upstreams: &Arc<Upstreams>, check: &HealthCheck, tls: &Arc<ClientConfig>) {
     let connector = Connector::new(check.interval, None, tls);
     // A connection of its own shows that the upstream accepts any.
@@ -32,7 +32,8 @@ pub fn watch(upstreams: &Arc<Upstreams>, check: &HealthCheck, tls: &Arc<ClientCo
         .pool_timer(TokioTimer::new())
         .pool_max_idle_per_host(0)
         .build(connector);
-    for index in 0..upstreams.iter().count() {
+    let checked = upstreams.iter().enumerate().filter(|(_, node)| !node.is_shield());
+    for (index, _) in checked {
         let (upstreams, check, client) = (Arc::clone(upstreams), check.clone(), client.clone());
         tokio::spawn(async move {
             let mut ticks = interval(check.interval);

@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue};
 use crate::policy::{PolicyError as FileError, explained, unknown};
 
 /// Options that may be given more than once.
-const LISTS: [&str; 4] = ["asn-db", "geo-db", "key-header", "upstream"];
+const LISTS: [&str; 5] = ["asn-db", "edge", "geo-db", "key-header", "upstream"];
 
 /// Options without a value.
 pub const SWITCHES: [&str; 1] = ["viewer-headers"];

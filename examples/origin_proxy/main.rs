@@ -29,6 +29,7 @@ mod max_forwards;
 mod network;
 mod origin;
 mod pages;
+mod peers;
 mod policy;
 mod pool;
 mod progress;

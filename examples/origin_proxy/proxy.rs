@@ -14,6 +14,7 @@ use crate::args::ProxyOptions;
 use crate::client_tls::ClientTls;
 use crate::edge::{Edge, Settings};
 use crate::limits::Limits;
+use crate::peers::PeerTokens;
 use crate::policy::{Current, Loaded};
 use crate::serve::Entrance;
 use crate::stop::Stop;
@@ -25,6 +26,7 @@ use crate::{check_health, config, policy, serve, service_manager, tls};
 /// What the files have that options name.
 struct Files {
     loaded: Loaded,
+    peers: Option<PeerTokens>,
     tls: Option<ClientTls>,
     upstream_tls: Arc<ClientConfig>,
     viewer: Viewer,
@@ -34,8 +36,9 @@ impl Files {
     fn read(options: &ProxyOptions) -> Result<Self, String> {
         Ok(Self {
             loaded: options.policy.load().map_err(|error| error.to_string())?,
+            peers: options.peer_token_file.clone().map(PeerTokens::load).transpose()?,
             tls: options.tls.clone().map(ClientTls::load).transpose()?,
-            upstream_tls: tls::config(&options.upstreams, options.upstream_ca.as_deref())?,
+            upstream_tls: tls::config(&options.servers(), options.upstream_ca.as_deref())?,
             viewer: options.viewer.viewer()?,
         })
     }
@@ -43,7 +46,8 @@ impl Files {
 
 /// Runs the proxy alone until it is interrupted.
 pub async fn run(options: ProxyOptions) -> Result<(), String> {
-    let Files { loaded: Loaded { beside, policy, .. }, tls, upstream_tls, viewer } = Files::read(&options)?;
+    let Files { loaded: Loaded { beside, policy, .. }, peers, tls, upstream_tls, viewer } =
+        Files::read(&options)?;
     // Pages that a file names only later can't tell the cache's own limits from the origin's errors.
     let tells_outcomes = beside.pages.is_some();
     let current = Current::new(beside);
@@ -65,19 +69,29 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         let reload = move || tls.reload().map(|file| file.display().to_string());
         crate::hang_up::on_hang_up("the certificate", reload)?;
     }
-    let upstreams = Upstreams::new(options.upstreams.iter().cloned(), options.health.is_some());
+    #[cfg(unix)]
+    if let Some(peers) = peers.clone() {
+        let reload = move || peers.reload().map(|file| file.display().to_string());
+        crate::hang_up::on_hang_up("the secret of peers", reload)?;
+    }
+    let shield = options.shield.clone().zip(peers.clone());
+    let upstreams = Upstreams::new(shield, options.upstreams.iter().cloned(), options.health.is_some());
     if let Some(check) = &options.health {
         check_health::watch(&upstreams, check, &upstream_tls);
     }
-    let names: Vec<_> = options.upstreams.iter().map(ToString::to_string).collect();
+    let names: Vec<_> = options.servers().iter().map(ToString::to_string).collect();
     let scheme = if tls.is_some() { "https" } else { "http" };
     println!("larder: {scheme}://{address} before {}", names.join(", "));
-    let ProxyOptions { drain, host, limits, timeout, .. } = options;
+    let ProxyOptions { drain, host, mut limits, timeout, .. } = options;
     let id = id(address);
     let origin = Upstream::new(Arc::clone(&upstreams), &upstream_tls, host, id.clone(), timeout, &limits);
     let cache = QueryLayer::new().max_content(limits.query).layer(cache.layer(origin));
     let (fields, stall) = (limits.fields, limits.timeouts.stall);
-    let settings = Settings { current, fields, host, id, stall, upstreams, viewer };
+    if peers.is_some() {
+        // Who has sent a request is known only when all of its fields are.
+        limits.fields += crate::peers::MORE_FIELDS;
+    }
+    let settings = Settings { current, fields, host, id, peers, stall, upstreams, viewer };
     service_manager::ready();
     serve::serve(Entrance { listener, tls }, Edge::new(cache, settings), limits, drain, stop).await;
     Ok(())

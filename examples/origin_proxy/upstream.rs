@@ -32,7 +32,7 @@ use crate::via::{self, append};
 pub const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// A request body: the client's, or the stored content of a QUERY.
 pub type RequestBody = QueryBody<RequestContent>;
@@ -69,7 +69,7 @@ impl Upstream {
 }
 
 impl Inner {
-    /// The request as any upstream gets it. It has no `Host` if it should have that of the upstream.
+    /// The request as any upstream gets it.
     fn rewrite(&self, mut request: Request<RequestBody>) -> Request<RequestBody> {
         let named = host::of(&request);
         let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
@@ -96,7 +96,7 @@ impl Inner {
             headers.insert(FORWARDED_HOST, named.clone());
         }
         headers.remove(header::HOST);
-        if let Some(host) = named.filter(|_| self.host == Host::Client) {
+        if let Some(host) = named {
             headers.insert(header::HOST, host);
         }
         // The client's scheme, whatever the origin's is.
@@ -124,7 +124,7 @@ impl Inner {
             && let Some(node) = self.upstreams.next(&tried)
         {
             let progress = Progress::new(self.timeout);
-            let request = addressed(request, node).map(|body| SentContent::new(body, progress.clone()));
+            let request = self.addressed(request, node).map(|body| SentContent::new(body, progress.clone()));
             let answer = progress.limit(self.sender.send(request, &progress)).await;
             let error = match answer {
                 Some(Ok(answer)) => {
@@ -145,17 +145,22 @@ impl Inner {
         }
         Err(failure.unwrap_or(UpstreamError::Sick))
     }
-}
 
-/// The request to this upstream.
-fn addressed(mut request: Request<RequestBody>, node: &Node) -> Request<RequestBody> {
-    let mut uri = node.uri.clone().into_parts();
-    uri.path_and_query = request.uri().path_and_query().cloned().or(Some(PathAndQuery::from_static("/")));
-    if let Ok(uri) = Uri::from_parts(uri) {
-        *request.uri_mut() = uri;
+    /// The request to this upstream.
+    fn addressed(&self, mut request: Request<RequestBody>, node: &Node) -> Request<RequestBody> {
+        let mut uri = node.uri.clone().into_parts();
+        uri.path_and_query = request.uri().path_and_query().cloned().or(Some(PathAndQuery::from_static("/")));
+        if let Ok(uri) = Uri::from_parts(uri) {
+            *request.uri_mut() = uri;
+        }
+        let headers = request.headers_mut();
+        // Which host is the origin's own, a shield knows.
+        if (self.host == Host::Upstream && !node.is_shield()) || !headers.contains_key(header::HOST) {
+            headers.insert(header::HOST, node.host.clone());
+        }
+        node.mark(headers);
+        request
     }
-    request.headers_mut().entry(header::HOST).or_insert_with(|| node.host.clone());
-    request
 }
 
 /// A transfer coding that changes the content, and that the client of this proxy does not decode.

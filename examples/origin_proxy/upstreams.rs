@@ -1,12 +1,15 @@
-//! The servers that requests can be sent to: the healthy ones take turns.
+//! The servers that requests can be sent to: the healthy ones take turns. Where there is a shield, it gets them all, and the
+//! others only what it can't take.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use http::header::HeaderMap;
 use http::{HeaderValue, Uri};
 use tokio::time::Instant;
 
 use crate::health::{Change, Health, Recovery};
+use crate::peers::PeerTokens;
 
 pub struct Upstreams {
     nodes: Vec<Node>,
@@ -16,6 +19,8 @@ pub struct Upstreams {
 
 /// One server.
 pub struct Node {
+    /// It is a shield, and knows this proxy by its mark.
+    mark: Option<PeerTokens>,
     /// Its authority.
     pub host: HeaderValue,
     /// `http://HOST[:PORT]/`, or the same with `https`.
@@ -24,15 +29,18 @@ pub struct Node {
 }
 
 impl Upstreams {
-    /// `is_checked` if something checks their health.
-    pub fn new(uris: impl IntoIterator<Item = Uri>, is_checked: bool) -> Arc<Self> {
+    /// `is_checked` if something checks their health; nothing checks a shield's.
+    pub fn new(
+        shield: Option<(Uri, PeerTokens)>,
+        uris: impl IntoIterator<Item = Uri>,
+        is_checked: bool,
+    ) -> Arc<Self> {
         let uris: Vec<_> = uris.into_iter().collect();
-        let recovery = match (is_checked, uris.len()) {
-            (true, _) => Recovery::ByCheck,
-            (false, 0 | 1) => Recovery::Unneeded,
-            (false, _) => Recovery::ByRest,
-        };
-        let nodes = uris.into_iter().map(|uri| Node::new(uri, recovery)).collect();
+        let of = |others| if others == 0 { Recovery::Unneeded } else { Recovery::ByRest };
+        let recovery = if is_checked { Recovery::ByCheck } else { of(uris.len().saturating_sub(1)) };
+        let shield = shield.map(|(uri, mark)| Node { mark: Some(mark), ..Node::new(uri, of(uris.len())) });
+        let others = uris.into_iter().map(|uri| Node::new(uri, recovery));
+        let nodes = shield.into_iter().chain(others).collect();
         Arc::new(Self { nodes, turn: AtomicUsize::new(0) })
     }
 
@@ -44,13 +52,16 @@ impl Upstreams {
         self.nodes.len() > 1
     }
 
-    /// The next healthy one of those that are not `tried`.
+    /// The next healthy one of those that are not `tried`; the shield, if it is one of them.
     pub fn next(&self, tried: &[&Node]) -> Option<&Node> {
         if let [only] = &self.nodes[..] {
             return (tried.is_empty() && only.is_healthy()).then_some(only);
         }
         let is_tried = |node: &Node| tried.iter().any(|tried| std::ptr::eq(*tried, node));
         let fit: Vec<_> = self.nodes.iter().filter(|node| !is_tried(node) && node.is_healthy()).collect();
+        if let Some(shield) = fit.iter().find(|node| node.is_shield()) {
+            return Some(shield);
+        }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(fit.len())?;
         fit.get(turn).copied()
     }
@@ -59,7 +70,23 @@ impl Upstreams {
 impl Node {
     fn new(uri: Uri, recovery: Recovery) -> Self {
         let host = uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
-        Self { host: host.unwrap_or(HeaderValue::from_static("")), uri, health: Health::new(recovery) }
+        Self {
+            host: host.unwrap_or(HeaderValue::from_static("")),
+            mark: None,
+            uri,
+            health: Health::new(recovery),
+        }
+    }
+
+    pub fn is_shield(&self) -> bool {
+        self.mark.is_some()
+    }
+
+    /// Marks a request for a shield.
+    pub fn mark(&self, headers: &mut HeaderMap) {
+        if let Some(mark) = &self.mark {
+            mark.mark(headers);
+        }
     }
 
     fn is_healthy(&self) -> bool {
@@ -97,7 +124,7 @@ mod tests {
     use crate::health::{FALL, REST};
 
     fn upstreams(count: usize) -> Arc<Upstreams> {
-        Upstreams::new((0..count).map(|n| format!("http://{n}.example/").parse().unwrap()), false)
+        Upstreams::new(None, (0..count).map(|n| format!("http://{n}.example/").parse().unwrap()), false)
     }
 
     /// Who is asked by so many calls.

@@ -79,11 +79,11 @@ impl Peers {
         self
     }
 
-    /// The response fields that are for caches only, which peers get as the origin has sent them, and clients do not get. Default:
-    /// `Cache-Tag`, `CDN-Cache-Control`, `Surrogate-Control` and `Surrogate-Key`.
+    /// Further response fields that are for caches only: peers get them as the origin has sent them, and clients do not get them.
+    /// `Cache-Tag`, `CDN-Cache-Control`, `Surrogate-Control` and `Surrogate-Key` always are.
     #[must_use]
     pub fn fields(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
-        self.fields = names.into_iter().collect();
+        self.fields.extend(names);
         self
     }
 

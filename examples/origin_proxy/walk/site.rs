@@ -54,13 +54,13 @@ impl Site {
         let (host, id, limits) = (Host::Client, HeaderValue::from_static("larder-walk"), Limits::default());
         let (origin, timeout) = (self.origin.clone(), Duration::from_secs(10));
         let tls = tls::config(std::slice::from_ref(&origin), None)?;
-        let upstreams = Upstreams::new([origin], false);
+        let upstreams = Upstreams::new(None, [origin], false);
         let upstream = Upstream::new(Arc::clone(&upstreams), &tls, host, id.clone(), timeout, &limits);
         let handle = cache.handle();
         let cache = QueryLayer::new().layer(cache.layer(upstream));
         let (fields, stall) = (limits.fields, limits.timeouts.stall);
         let current = Current::new(Beside::default());
-        let settings = Settings { current, fields, host, id, stall, upstreams, viewer };
+        let settings = Settings { current, fields, host, id, peers: None, stall, upstreams, viewer };
         proxy::spawn(listener, Edge::new(cache, settings));
         Ok(Proxy { address, cache: handle })
     }

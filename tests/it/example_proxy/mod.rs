@@ -16,6 +16,7 @@ mod packaging;
 mod pages;
 mod policy;
 pub mod process;
+mod shielding;
 mod tls;
 mod upgrade;
 mod upstreams;

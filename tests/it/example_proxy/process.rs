@@ -105,6 +105,27 @@ impl Proxy {
         (proxy, lines)
     }
 
+    /// A proxy that asks a shield.
+    pub fn behind(shield: &str, arguments: &[&str]) -> Self {
+        let mut command = example();
+        command.args(["proxy", "--listen", "127.0.0.1:0", "--shield", shield]).args(arguments);
+        Self::spawned(command)
+    }
+
+    /// A proxy that listens here; `None` where somebody else does.
+    pub fn at(address: SocketAddr, arguments: &[&str]) -> Option<Self> {
+        let mut command = example();
+        command.args(["proxy", "--listen", &address.to_string()]).args(arguments).stdout(Stdio::piped());
+        let mut proxy = Self { process: command.spawn().unwrap(), address };
+        let mut line = String::new();
+        BufReader::new(proxy.process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        (!line.is_empty()).then_some(proxy)
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// A proxy whose options are all in a file.
     pub fn by_config(file: &TempFile) -> Self {
         let mut command = example();
@@ -337,20 +358,13 @@ async fn an_origin_that_is_away_gives_502_and_a_slow_one_504() {
 /// A proxy whose upstream is itself: its port has to be chosen beforehand. None where somebody else takes the port
 /// meanwhile, so that the proxy can't start.
 fn before_itself() -> Option<Proxy> {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let process = example()
-        .args(["proxy", "--listen", &address.to_string(), "--upstream", &format!("http://{address}")])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut proxy = Proxy { process, address };
-    let mut line = String::new();
-    BufReader::new(proxy.process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    if line.is_empty() {
-        assert_eq!(proxy.process.wait().unwrap().code(), Some(2), "what can't listen says so");
-        return None;
-    }
-    Some(proxy)
+    let address = free_address();
+    Proxy::at(address, &["--upstream", &format!("http://{address}")])
+}
+
+/// An address at which nobody listens, for now.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 #[tokio::test]
