@@ -82,6 +82,8 @@ origin_proxy proxy            the proxy alone, before any origin
     --max-calls-per-connection N
                               default 64, fewer with few descriptors
     --max-calls-per-address N default 256, fewer with few descriptors
+    --max-calls-per-upstream N
+                              at each --upstream; default as many as in all
     --call-wait SECONDS       how long a request waits for its call, then 503; default 2
   what the origin may do:
     --max-answer-fields N     the most fields of an answer, default 1000
@@ -350,6 +352,7 @@ fn limit(limits: &mut Limits, name: &str, value: &str) -> Result<(), String> {
         "max-calls" => limits.max_calls = number(value)?,
         "max-calls-per-address" => limits.calls.per_address = number(value)?,
         "max-calls-per-connection" => limits.calls.per_connection = number(value)?,
+        "max-calls-per-upstream" => limits.calls_per_upstream = Some(number(value)?),
         "max-connections" => limits.connections = number(value)?,
         "max-fields" => limits.fields = number(value)?,
         "max-query" => limits.query = size(value)?.try_into().unwrap_or(usize::MAX),

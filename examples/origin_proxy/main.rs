@@ -34,6 +34,7 @@ mod policy;
 mod pool;
 mod progress;
 mod proxy;
+mod purge_edges;
 mod retry;
 mod serve;
 mod service_manager;

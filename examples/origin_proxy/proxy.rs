@@ -19,7 +19,7 @@ use crate::policy::{Current, Loaded};
 use crate::serve::Entrance;
 use crate::stop::Stop;
 use crate::upstream::Upstream;
-use crate::upstreams::Upstreams;
+use crate::upstreams::{Care, Upstreams};
 use crate::viewer::Viewer;
 use crate::{check_health, config, policy, serve, service_manager, tls};
 
@@ -75,7 +75,8 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         crate::hang_up::on_hang_up("the secret of peers", reload)?;
     }
     let shield = options.shield.clone().zip(peers.clone());
-    let upstreams = Upstreams::new(shield, options.upstreams.iter().cloned(), options.health.is_some());
+    let care = Care { is_checked: options.health.is_some(), most_calls: options.limits.calls_per_upstream };
+    let upstreams = Upstreams::new(shield, options.upstreams.iter().cloned(), care);
     if let Some(check) = &options.health {
         check_health::watch(&upstreams, check, &upstream_tls);
     }

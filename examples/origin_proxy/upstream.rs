@@ -26,7 +26,7 @@ use crate::progress::{self, Progress, SentContent};
 use crate::retry::copy;
 use crate::upgrade;
 use crate::upstream_error::UpstreamError;
-use crate::upstreams::{Node, Upstreams};
+use crate::upstreams::{Node, UpstreamCall, Upstreams};
 use crate::via::{self, append};
 
 pub const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
@@ -38,7 +38,7 @@ pub const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-pro
 pub type RequestBody = QueryBody<RequestContent>;
 
 /// A body of the origin; the call is in progress until it ends.
-pub type OriginBody = progress::OriginBody<Option<ClientCall>>;
+pub type OriginBody = progress::OriginBody<(Option<ClientCall>, UpstreamCall)>;
 
 /// Sends requests to the origin.
 #[derive(Clone)]
@@ -115,21 +115,23 @@ impl Inner {
     async fn send(
         &self,
         request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Progress), UpstreamError> {
+    ) -> Result<(Response<Incoming>, Progress, UpstreamCall), UpstreamError> {
         let again = self.upstreams.are_several() && !carries_content(&request);
         let again = again.then(|| copy(&request, RequestBody::default()));
         let mut next = Some(request);
         let (mut tried, mut failure) = (Vec::new(), None);
-        while let Some(request) = next.take()
-            && let Some(node) = self.upstreams.next(&tried)
-        {
+        while let Some(request) = next.take() {
+            let (node, call) = match self.upstreams.begin(&tried, self.call_wait).await {
+                Ok(begun) => begun,
+                Err(none) => return Err(failure.unwrap_or(none)),
+            };
             let progress = Progress::new(self.timeout);
             let request = self.addressed(request, node).map(|body| SentContent::new(body, progress.clone()));
             let answer = progress.limit(self.sender.send(request, &progress)).await;
             let error = match answer {
                 Some(Ok(answer)) => {
                     node.answers();
-                    return Ok((answer, progress));
+                    return Ok((answer, progress, call));
                 }
                 Some(Err(error)) => UpstreamError::from(error),
                 None => UpstreamError::TooSlow,
@@ -196,7 +198,7 @@ impl Service<Request<RequestBody>> for Upstream {
                 None => None,
             };
             drop(client);
-            let (mut answer, progress) = upstream.send(request).await?;
+            let (mut answer, progress, upstream_call) = upstream.send(request).await?;
             let is_switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             // RFC 9110 15.2.2: only to what was asked for.
             if is_switched && !upgrade::is_answer_to(asked.as_ref(), answer.headers()) {
@@ -215,7 +217,7 @@ impl Service<Request<RequestBody>> for Upstream {
             // leaves here has this proxy's version.
             let received = std::mem::replace(answer.version_mut(), Version::HTTP_11);
             via::add(answer.headers_mut(), received);
-            Ok(answer.map(|body| OriginBody::new(body, progress, call)))
+            Ok(answer.map(|body| OriginBody::new(body, progress, (call, upstream_call))))
         })
     }
 }

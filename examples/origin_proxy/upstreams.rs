@@ -3,13 +3,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use http::header::HeaderMap;
 use http::{HeaderValue, Uri};
-use tokio::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
 
 use crate::health::{Change, Health, Recovery};
 use crate::peers::PeerTokens;
+use crate::upstream_error::UpstreamError;
 
 pub struct Upstreams {
     nodes: Vec<Node>,
@@ -17,8 +20,24 @@ pub struct Upstreams {
     turn: AtomicUsize,
 }
 
+/// What is known of health, and how many calls there may be.
+#[derive(Clone, Copy, Default)]
+pub struct Care {
+    /// Whether something checks the servers' health; nothing checks a shield's.
+    pub is_checked: bool,
+    /// The most calls under way at each server but a shield.
+    pub most_calls: Option<usize>,
+}
+
+/// A call under way at one server. It ends when the value is dropped.
+pub struct UpstreamCall {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
 /// One server.
 pub struct Node {
+    /// How many calls more there may be.
+    calls: Option<Arc<Semaphore>>,
     /// It is a shield, and knows this proxy by its mark.
     mark: Option<PeerTokens>,
     /// Its authority.
@@ -29,17 +48,19 @@ pub struct Node {
 }
 
 impl Upstreams {
-    /// `is_checked` if something checks their health; nothing checks a shield's.
     pub fn new(
         shield: Option<(Uri, PeerTokens)>,
         uris: impl IntoIterator<Item = Uri>,
-        is_checked: bool,
+        care: Care,
     ) -> Arc<Self> {
         let uris: Vec<_> = uris.into_iter().collect();
         let of = |others| if others == 0 { Recovery::Unneeded } else { Recovery::ByRest };
-        let recovery = if is_checked { Recovery::ByCheck } else { of(uris.len().saturating_sub(1)) };
+        let recovery = if care.is_checked { Recovery::ByCheck } else { of(uris.len().saturating_sub(1)) };
         let shield = shield.map(|(uri, mark)| Node { mark: Some(mark), ..Node::new(uri, of(uris.len())) });
-        let others = uris.into_iter().map(|uri| Node::new(uri, recovery));
+        let others = uris.into_iter().map(|uri| Node {
+            calls: care.most_calls.map(|most| Arc::new(Semaphore::new(most))),
+            ..Node::new(uri, recovery)
+        });
         let nodes = shield.into_iter().chain(others).collect();
         Arc::new(Self { nodes, turn: AtomicUsize::new(0) })
     }
@@ -52,8 +73,36 @@ impl Upstreams {
         self.nodes.len() > 1
     }
 
+    /// Begins a call at the next healthy one that is not `tried` and has room. If none has, waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError::Sick`] if none is healthy, and [`UpstreamError::Busy`] after so long a wait.
+    pub async fn begin(
+        &self,
+        tried: &[&Node],
+        wait: Duration,
+    ) -> Result<(&Node, UpstreamCall), UpstreamError> {
+        let (mut passed, mut full) = (tried.to_vec(), None);
+        while let Some(node) = self.next(&passed) {
+            match &node.calls {
+                None => return Ok((node, UpstreamCall { _permit: None })),
+                Some(calls) => match Arc::clone(calls).try_acquire_owned() {
+                    Ok(permit) => return Ok((node, UpstreamCall { _permit: Some(permit) })),
+                    Err(_) => _ = full.get_or_insert((node, calls)),
+                },
+            }
+            passed.push(node);
+        }
+        let (node, calls) = full.ok_or(UpstreamError::Sick)?;
+        match timeout(wait, Arc::clone(calls).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok((node, UpstreamCall { _permit: Some(permit) })),
+            _ => Err(UpstreamError::Busy),
+        }
+    }
+
     /// The next healthy one of those that are not `tried`; the shield, if it is one of them.
-    pub fn next(&self, tried: &[&Node]) -> Option<&Node> {
+    fn next(&self, tried: &[&Node]) -> Option<&Node> {
         if let [only] = &self.nodes[..] {
             return (tried.is_empty() && only.is_healthy()).then_some(only);
         }
@@ -71,6 +120,7 @@ impl Node {
     fn new(uri: Uri, recovery: Recovery) -> Self {
         let host = uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
         Self {
+            calls: None,
             host: host.unwrap_or(HeaderValue::from_static("")),
             mark: None,
             uri,
@@ -124,7 +174,11 @@ mod tests {
     use crate::health::{FALL, REST};
 
     fn upstreams(count: usize) -> Arc<Upstreams> {
-        Upstreams::new(None, (0..count).map(|n| format!("http://{n}.example/").parse().unwrap()), false)
+        Upstreams::new(
+            None,
+            (0..count).map(|n| format!("http://{n}.example/").parse().unwrap()),
+            Care::default(),
+        )
     }
 
     /// Who is asked by so many calls.
@@ -148,6 +202,24 @@ mod tests {
         let upstreams = upstreams(2);
         upstreams.iter().for_each(|node| (0..FALL).for_each(|_| node.fails("away")));
         assert_eq!(asked(&upstreams, 2), "--");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_beyond_the_bound_of_one_go_to_another_and_then_wait() {
+        const WAIT: Duration = Duration::from_secs(2);
+        let care = Care { most_calls: Some(1), ..Care::default() };
+        let uris = ["http://0.example/", "http://1.example/"].map(|uri| uri.parse().unwrap());
+        let upstreams = Upstreams::new(None, uris, care);
+        let host = |node: &Node| node.uri.host().unwrap().to_owned();
+        let (first, call) = upstreams.begin(&[], WAIT).await.unwrap_or_else(|_| panic!("there is room"));
+        let (second, _kept) = upstreams.begin(&[], WAIT).await.unwrap_or_else(|_| panic!("there is room"));
+        assert_ne!(host(first), host(second));
+        let begun = Instant::now();
+        assert!(matches!(upstreams.begin(&[], WAIT).await, Err(UpstreamError::Busy)));
+        assert_eq!(begun.elapsed(), WAIT);
+        drop(call);
+        let (third, _) = upstreams.begin(&[], WAIT).await.unwrap_or_else(|_| panic!("there is room"));
+        assert_eq!(host(third), host(first));
     }
 
     #[test]

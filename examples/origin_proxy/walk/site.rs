@@ -16,7 +16,7 @@ use crate::host::Host;
 use crate::limits::Limits;
 use crate::policy::{Beside, Current};
 use crate::upstream::Upstream;
-use crate::upstreams::Upstreams;
+use crate::upstreams::{Care, Upstreams};
 use crate::viewer::Viewer;
 use crate::{origin, proxy, serve, tls};
 
@@ -54,7 +54,7 @@ impl Site {
         let (host, id, limits) = (Host::Client, HeaderValue::from_static("larder-walk"), Limits::default());
         let (origin, timeout) = (self.origin.clone(), Duration::from_secs(10));
         let tls = tls::config(std::slice::from_ref(&origin), None)?;
-        let upstreams = Upstreams::new(None, [origin], false);
+        let upstreams = Upstreams::new(None, [origin], Care::default());
         let upstream = Upstream::new(Arc::clone(&upstreams), &tls, host, id.clone(), timeout, &limits);
         let handle = cache.handle();
         let cache = QueryLayer::new().layer(cache.layer(upstream));

@@ -263,22 +263,31 @@ fn an_invalid_command_line_is_reported_in_one_sentence() {
     assert!(help.status.success() && text.contains("--upstream URL"));
     for option in [
         "call-wait SECONDS",
+        "config FILE",
         "drain SECONDS",
+        "edge URL",
         "head SECONDS",
         "head-size SIZE",
+        "health-interval SECONDS",
+        "health-path PATH",
         "idle SECONDS",
         "max-answer-fields N",
         "max-calls-per-address N",
         "max-calls-per-connection N",
+        "max-calls-per-upstream N",
         "max-connections N",
         "max-connections-per-address N",
         "max-fields N",
         "max-query SIZE",
         "max-streams N",
+        "peer-token-file FILE",
         "ping SECONDS",
         "server-timing PERCENT",
+        "shield URL",
         "stall SECONDS",
         "timeout SECONDS",
+        "tls-cert FILE",
+        "tls-key FILE",
     ] {
         assert!(text.contains(&format!("    --{option}")), "{option}");
     }

@@ -1,9 +1,10 @@
 //! Several upstreams: they take turns, the sick ones are left alone, and when all are sick the cache stands in.
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 
 use crate::example_proxy::process::{Proxy, in_time};
-use crate::support::raw::{Client, GUARD, Nobody, Origin};
+use crate::support::raw::{Asked, Client, GUARD, Nobody, Origin};
 
 const NOT_STORED: &str = "HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 5\r\n\r\nfinal";
 const STALE: &str =
@@ -25,18 +26,16 @@ fn said(lines: &mpsc::Receiver<String>, expected: &str) {
 
 /// Answers checks, by a script that the test may change; other requests are for the test.
 struct Checked {
-    healthy: std::sync::Arc<std::sync::atomic::AtomicBool>,
-    requests: mpsc::Receiver<crate::support::raw::Asked>,
+    healthy: Arc<AtomicBool>,
+    requests: mpsc::Receiver<Asked>,
     url: String,
 }
 
 impl Checked {
     fn new() -> Self {
-        use std::sync::atomic::Ordering;
-        let (origin, healthy) = (Origin::new(), std::sync::Arc::new(true.into()));
+        let (origin, healthy) = (Origin::new(), Arc::new(AtomicBool::new(true)));
         let (sender, requests) = mpsc::channel();
-        let (url, answers) =
-            (origin.upstream(), std::sync::Arc::<std::sync::atomic::AtomicBool>::clone(&healthy));
+        let (url, answers) = (origin.upstream(), Arc::clone(&healthy));
         std::thread::spawn(move || {
             while let Some(mut asked) = origin.next_or_none() {
                 if !asked.message.head.starts_with("GET /health HTTP/1.1\r\n") {
@@ -53,7 +52,7 @@ impl Checked {
     }
 
     fn set_healthy(&self, healthy: bool) {
-        self.healthy.store(healthy, std::sync::atomic::Ordering::SeqCst);
+        self.healthy.store(healthy, Ordering::SeqCst);
     }
 
     #[track_caller]
@@ -171,4 +170,27 @@ fn an_upstream_that_does_not_answer_its_check_in_time_is_sick() {
     let url = format!("http://{}", silent.local_addr().unwrap());
     let (_proxy, lines) = before(&[&url], &["--health-path", "/", "--health-interval", "0.1"]);
     said(&lines, &format!("larder: upstream {url}/ is sick: the check got no answer in time"));
+}
+
+#[test]
+fn a35_calls_beyond_the_bound_of_one_upstream_go_to_another_and_then_get_503() {
+    let origins = [Origin::new(), Origin::new()];
+    let urls = origins.each_ref().map(Origin::upstream);
+    let bounds = ["--max-calls-per-upstream", "1", "--call-wait", "0.2"];
+    let (proxy, _lines) = before(&[&urls[0], &urls[1]], &bounds);
+    let mut clients = [(); 3].map(|()| Client::of(&proxy));
+    clients[0].get("/0");
+    let mut first = origins[0].asked("/0");
+    clients[1].get("/1");
+    let mut second = origins[1].asked("/1");
+    clients[2].get("/2");
+    clients[2].next().is("HTTP/1.1 503 Service Unavailable", "").has("detail=\"too-many-calls\"");
+    first.answer(NOT_STORED);
+    clients[0].next().is("HTTP/1.1 200 OK", "final");
+    // Whoever's turn it is: only one has room.
+    clients[2].get("/3");
+    origins[0].asked("/3").answer(NOT_STORED);
+    clients[2].next().is("HTTP/1.1 200 OK", "final");
+    second.answer(NOT_STORED);
+    clients[1].next().is("HTTP/1.1 200 OK", "final");
 }
