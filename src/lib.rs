@@ -92,11 +92,13 @@ mod schedules;
 pub mod semantics;
 
 pub use body::CacheBody;
-pub use entry::key::{CacheKey, KeyError, KeyParts};
+pub use entry::key::{CacheKey, KeyError, KeyParts, ShownPart, ShownValue};
 pub use entry::{Fields, HeadParts, InvalidEntry, Part, Payload, ResponseHead, StoredResponse};
 pub use error::{BodyError, StoreError};
 pub use error_pages::{ErrorPages, ErrorPagesFuture, ErrorPagesLayer};
 pub use handle::CacheHandle;
+pub use handle::explain::{ExplainedCall, ExplainedStep, Explanation};
+pub use handle::inspect::{InspectedKey, InspectedVariant, Inspection};
 pub use handle::target::PurgeError;
 pub use layer::{CacheBuilder, CacheLayer};
 pub use limits::calls::CallLimits;

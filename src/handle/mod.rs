@@ -1,5 +1,7 @@
-//! Purging and statistics, from outside the flow of requests.
+//! Purging, statistics, and looking at what is stored and why, from outside the flow of requests.
 
+pub(crate) mod explain;
+pub(crate) mod inspect;
 pub(crate) mod target;
 
 use std::fmt;
