@@ -22,7 +22,7 @@ use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::reuse::{Decision, Fallback, Forward};
 use crate::service::classify::{Ways, classify};
 use crate::service::{alias_for, detail_of, equivalent, invalidate};
-use crate::store::{Lookup, Store, Stored};
+use crate::store::{Lookup, PurgeTarget, Store, Stored};
 
 /// What would happen to a request now, step by step.
 ///
@@ -55,7 +55,6 @@ pub enum ExplainedCall {
     /// After the answer, to validate what was served.
     Background,
     /// Before the answer.
-    #[non_exhaustive]
     Foreground {
         /// Whether it is asked if what is stored is still valid.
         is_conditional: bool,
@@ -203,7 +202,7 @@ impl<S: Store> CacheHandle<S> {
             format!(
                 "a 2xx or 3xx invalidates what is stored for {}, and what Location, Content-Location and \
                  Cache-Group-Invalidation of the same origin name",
-                listed(targets.iter().map(|target| format!("{target:?}")))
+                listed(targets.iter().filter_map(shown_target))
             ),
         );
         let forward = if bypass.is_some() { Forward::Bypass } else { Forward::Method };
@@ -458,6 +457,13 @@ fn why_forwarded(forward: Forward) -> &'static str {
 
 fn listed(items: impl Iterator<Item = String>) -> String {
     items.collect::<Vec<_>>().join(", ")
+}
+
+fn shown_target(target: &PurgeTarget) -> Option<String> {
+    match target {
+        PurgeTarget::Uri(uri) => Some(String::from_utf8_lossy(uri).into_owned()),
+        _ => None,
+    }
 }
 
 fn shown_part(part: &ShownPart) -> String {

@@ -1,4 +1,6 @@
-//! Purges and invalidation.
+//! Purges and invalidation, what is stored, and what would happen to a request.
 
+pub mod explain;
+mod inspect;
 mod purging;
 mod spelled;
