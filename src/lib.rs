@@ -117,7 +117,7 @@ pub use semantics::hint::CacheHint;
 pub use service::CacheService;
 pub use service::future::ResponseFuture;
 pub use shared::Tagging;
-pub use store::{BoxStore, MemoryStore, Store};
+pub use store::{BoxStore, MemoryStore, PurgeReceipt, Store};
 #[cfg(feature = "viewer")]
 pub use viewer::ViewerLayer;
 

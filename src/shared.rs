@@ -31,8 +31,8 @@ use crate::runtime::clock::Clock;
 use crate::semantics::etag::TagKind;
 use crate::semantics::range::ByteRange;
 use crate::store::{
-    BeginOutcome, ContentWriter, Fence, GuardLimits, Guarded, Lookup, PurgeMode, PurgeScope, PurgeTarget,
-    PutOutcome, RemoteContent, Store, StoreLimits, StoredBody, StoredId,
+    BeginOutcome, ContentWriter, Fence, GuardLimits, Guarded, Lookup, PurgeMode, PurgeNumber, PurgeReceipt,
+    PurgeScope, PurgeTarget, PutOutcome, RemoteContent, Store, StoreLimits, StoredBody, StoredId,
 };
 
 /// The cache that all services of a layer share.
@@ -128,19 +128,20 @@ impl<S: Store> Shared<S> {
         targets: &[PurgeTarget],
         mode: PurgeMode,
         by: InvalidatedBy,
-    ) -> Result<(), StoreError> {
+    ) -> Result<PurgeReceipt, StoreError> {
         if targets.is_empty() {
-            return Ok(());
+            return Ok(PurgeReceipt { mode, number: PurgeNumber::default(), targets: Vec::new() });
         }
-        let targets = &*self.core.with_spellings(targets);
-        let invalidated = self.store.invalidate(targets, mode).await;
+        let targets = self.core.with_spellings(targets);
+        let invalidated = self.store.invalidate(&targets, mode).await;
         match &invalidated {
-            Ok(()) => self.core.purges.add(),
+            Ok(_) => self.core.purges.add(),
             Err(error) => self.core.reporter.event(&Event::StoreFailed { error }),
         }
-        let succeeded = invalidated.is_ok();
-        self.core.reporter.event(&Event::Invalidated { by, mode, succeeded, targets });
-        invalidated
+        let (number, succeeded) =
+            (*invalidated.as_ref().unwrap_or(&PurgeNumber::default()), invalidated.is_ok());
+        self.core.reporter.event(&Event::Invalidated { by, mode, number, succeeded, targets: &targets });
+        invalidated.map(|number| PurgeReceipt { mode, number, targets: targets.into_owned() })
     }
 
     fn reported<T>(&self, result: Result<T, StoreError>) -> Option<T> {

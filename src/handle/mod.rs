@@ -15,9 +15,13 @@ use crate::limits::FillStatistics;
 use crate::observe::InvalidatedBy;
 use crate::policy::CachePolicy;
 use crate::shared::Shared;
-use crate::store::{MemoryStore, PurgeMode, PurgeTarget, Store, StoreStatistics};
+use crate::store::{MemoryStore, PurgeMode, PurgeReceipt, PurgeTarget, Store, StoreStatistics};
 
 /// Purges what a layer has stored, and reports how much that is. Cheap to clone.
+///
+/// A purge has taken effect when it returns, and gives a [`PurgeReceipt`]: under which number it is known, and what it has
+/// reached. No request that begins later gets what was purged, nor does one that waits for a call from before the purge, and
+/// what such a call brings is not stored as fresh. A purge that is repeated finds nothing and succeeds.
 ///
 /// Each purge has a soft form, which makes stale instead of removing: it may be served while it is
 /// validated, or when the origin fails, as far as its stale windows reach.
@@ -51,7 +55,7 @@ impl<S: Store> CacheHandle<S> {
     ///
     /// When the store can't be sure that the purge has taken effect, and when the purge can't mean anything that is
     /// stored; so for all purges.
-    pub async fn purge(&self, uri: &Uri) -> Result<(), PurgeError> {
+    pub async fn purge(&self, uri: &Uri) -> Result<PurgeReceipt, PurgeError> {
         self.invalidate_uri(uri, PurgeMode::Remove).await
     }
 
@@ -60,7 +64,7 @@ impl<S: Store> CacheHandle<S> {
     /// # Errors
     ///
     /// See [`CacheHandle::purge`].
-    pub async fn soft_purge(&self, uri: &Uri) -> Result<(), PurgeError> {
+    pub async fn soft_purge(&self, uri: &Uri) -> Result<PurgeReceipt, PurgeError> {
         self.invalidate_uri(uri, self.soft()).await
     }
 
@@ -70,7 +74,7 @@ impl<S: Store> CacheHandle<S> {
     /// # Errors
     ///
     /// See [`CacheHandle::purge`].
-    pub async fn soft_purge_for(&self, uri: &Uri, stale_for: Duration) -> Result<(), PurgeError> {
+    pub async fn soft_purge_for(&self, uri: &Uri, stale_for: Duration) -> Result<PurgeReceipt, PurgeError> {
         self.invalidate_uri(uri, self.soft_for(stale_for)).await
     }
 
@@ -81,7 +85,7 @@ impl<S: Store> CacheHandle<S> {
     /// # Errors
     ///
     /// See [`CacheHandle::purge`].
-    pub async fn purge_target(&self, target: &PurgeTarget) -> Result<(), PurgeError> {
+    pub async fn purge_target(&self, target: &PurgeTarget) -> Result<PurgeReceipt, PurgeError> {
         self.purge_targets(std::slice::from_ref(target)).await
     }
 
@@ -90,7 +94,7 @@ impl<S: Store> CacheHandle<S> {
     /// # Errors
     ///
     /// See [`CacheHandle::purge`].
-    pub async fn soft_purge_target(&self, target: &PurgeTarget) -> Result<(), PurgeError> {
+    pub async fn soft_purge_target(&self, target: &PurgeTarget) -> Result<PurgeReceipt, PurgeError> {
         self.soft_purge_targets(std::slice::from_ref(target)).await
     }
 
@@ -114,7 +118,7 @@ impl<S: Store> CacheHandle<S> {
     /// # Errors
     ///
     /// See [`CacheHandle::purge`]. Where one of the targets can't mean anything that is stored, none is purged.
-    pub async fn purge_targets(&self, targets: &[PurgeTarget]) -> Result<(), PurgeError> {
+    pub async fn purge_targets(&self, targets: &[PurgeTarget]) -> Result<PurgeReceipt, PurgeError> {
         self.invalidate_targets(targets, PurgeMode::Remove).await
     }
 
@@ -123,7 +127,7 @@ impl<S: Store> CacheHandle<S> {
     /// # Errors
     ///
     /// See [`CacheHandle::purge_targets`].
-    pub async fn soft_purge_targets(&self, targets: &[PurgeTarget]) -> Result<(), PurgeError> {
+    pub async fn soft_purge_targets(&self, targets: &[PurgeTarget]) -> Result<PurgeReceipt, PurgeError> {
         self.invalidate_targets(targets, self.soft()).await
     }
 
@@ -136,8 +140,30 @@ impl<S: Store> CacheHandle<S> {
         &self,
         targets: &[PurgeTarget],
         stale_for: Duration,
-    ) -> Result<(), PurgeError> {
+    ) -> Result<PurgeReceipt, PurgeError> {
         self.invalidate_targets(targets, self.soft_for(stale_for)).await
+    }
+
+    /// Carries out what was purged in another node, with the targets and mode that [`Event::Invalidated`] or a receipt of that
+    /// node has. It is reported as [`InvalidatedBy::Peer`], so that an observer that hands purges on does not send it back.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use larder::CacheLayer;
+    /// let (one, other) = (CacheLayer::default().handle(), CacheLayer::default().handle());
+    /// let receipt = one.purge(&"http://example.com/".parse().unwrap()).await?;
+    /// other.follow(&receipt.targets, receipt.mode).await?;
+    /// # Ok::<(), larder::PurgeError>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the store can't be sure that the purge has taken effect. Targets are taken as they are: they were checked where
+    /// they come from.
+    ///
+    /// [`Event::Invalidated`]: crate::Event::Invalidated
+    pub async fn follow(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeReceipt, PurgeError> {
+        Ok(self.shared.invalidate(targets, mode, InvalidatedBy::Peer).await?)
     }
 
     /// What the store holds and how it has done.
@@ -160,21 +186,21 @@ impl<S: Store> CacheHandle<S> {
         at.checked_add(stale_for).map_or(PurgeMode::Expire(at), |until| PurgeMode::ExpireUntil { at, until })
     }
 
-    async fn invalidate_targets(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), PurgeError> {
+    async fn invalidate_targets(
+        &self,
+        targets: &[PurgeTarget],
+        mode: PurgeMode,
+    ) -> Result<PurgeReceipt, PurgeError> {
         let mut purged = Vec::with_capacity(targets.len());
         for target in targets {
             let target = target::checked(target)?;
             purged.extend(target::spelled_by(|uri| self.shared.core.key_of(uri), &target));
             purged.push(target);
         }
-        let targets = purged;
-        if targets.is_empty() {
-            return Ok(());
-        }
-        Ok(self.shared.invalidate(&targets, mode, InvalidatedBy::Handle).await?)
+        Ok(self.shared.invalidate(&purged, mode, InvalidatedBy::Handle).await?)
     }
 
-    async fn invalidate_uri(&self, uri: &Uri, mode: PurgeMode) -> Result<(), PurgeError> {
+    async fn invalidate_uri(&self, uri: &Uri, mode: PurgeMode) -> Result<PurgeReceipt, PurgeError> {
         target::absolute(uri)?;
         let core = &self.shared.core;
         let targets: Vec<_> = core.keys_of(uri.clone()).flat_map(|key| core.targets_of(&key)).collect();

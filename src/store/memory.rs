@@ -12,8 +12,8 @@ use smallvec::{SmallVec, smallvec};
 use super::purges::{HeldNames, Purges, number};
 use super::stamp::Verdict;
 use super::{
-    BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, Store,
-    StoreLimits, StoreStatistics, Stored, StoredBody, StoredId, Variants,
+    BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget, PutOutcome,
+    Store, StoreLimits, StoreStatistics, Stored, StoredBody, StoredId, Variants,
 };
 use crate::entry::key::CacheKey;
 use crate::entry::{RemoteContent, ResponseHead, StoredResponse};
@@ -417,9 +417,11 @@ impl Store for MemoryStore {
         Ok(self.inner.purges.concern(key, since, scope))
     }
 
-    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), StoreError> {
+    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeNumber, StoreError> {
+        let mut number = PurgeNumber::default();
         for target in targets {
             let purged = self.inner.purges.purge(target, mode);
+            number = PurgeNumber::new(purged);
             if mode == PurgeMode::Remove {
                 // The stamp alone does it; this gives the memory back at once where that is cheap.
                 match target {
@@ -429,7 +431,7 @@ impl Store for MemoryStore {
                 }
             }
         }
-        Ok(())
+        Ok(number)
     }
 
     fn limits(&self) -> StoreLimits {

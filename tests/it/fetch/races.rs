@@ -30,7 +30,8 @@ async fn purge(handle: &CacheHandle, by: By, is_soft: bool) {
         By::Prefix => PurgeTarget::Prefix(b"http://example.com/"[..].into()),
         By::Uri => {
             let uri = Uri::from_static("http://example.com/");
-            return if is_soft { handle.soft_purge(&uri).await } else { handle.purge(&uri).await }.unwrap();
+            if is_soft { handle.soft_purge(&uri).await } else { handle.purge(&uri).await }.unwrap();
+            return;
         }
     };
     if is_soft { handle.soft_purge_target(&target).await } else { handle.purge_target(&target).await }
