@@ -15,7 +15,7 @@ use crate::limits::FillStatistics;
 use crate::observe::InvalidatedBy;
 use crate::policy::CachePolicy;
 use crate::shared::Shared;
-use crate::store::{MemoryStore, PurgeMode, PurgeReceipt, PurgeTarget, Store, StoreStatistics};
+use crate::store::{MemoryStore, PurgeMode, PurgeReceipt, PurgeTarget, Store, StoreLimits, StoreStatistics};
 
 /// Purges what a layer has stored, and reports how much that is. Cheap to clone.
 ///
@@ -176,6 +176,19 @@ impl<S: Store> CacheHandle<S> {
         self.shared.core.gauges.statistics()
     }
 
+    /// What the store takes, and how it wants to be asked.
+    pub fn store_limits(&self) -> StoreLimits {
+        self.shared.store.limits()
+    }
+
+    /// Everything by which goes what is stored for an absolute URI.
+    pub(crate) fn targets_of(&self, uri: &Uri) -> Result<Vec<PurgeTarget>, PurgeError> {
+        target::absolute(uri)?;
+        let core = &self.shared.core;
+        let targets: Vec<_> = core.keys_of(uri.clone()).flat_map(|key| core.targets_of(&key)).collect();
+        if targets.is_empty() { Err(PurgeError::NoKey(uri.to_string())) } else { Ok(targets) }
+    }
+
     fn soft(&self) -> PurgeMode {
         PurgeMode::Expire(self.shared.core.clock.now())
     }
@@ -201,12 +214,7 @@ impl<S: Store> CacheHandle<S> {
     }
 
     async fn invalidate_uri(&self, uri: &Uri, mode: PurgeMode) -> Result<PurgeReceipt, PurgeError> {
-        target::absolute(uri)?;
-        let core = &self.shared.core;
-        let targets: Vec<_> = core.keys_of(uri.clone()).flat_map(|key| core.targets_of(&key)).collect();
-        if targets.is_empty() {
-            return Err(PurgeError::NoKey(uri.to_string()));
-        }
+        let targets = self.targets_of(uri)?;
         Ok(self.shared.invalidate(&targets, mode, InvalidatedBy::Handle).await?)
     }
 }

@@ -234,8 +234,8 @@ proptest! {
                     bench.later(later);
                     let uri = format!("http://example.com{}", PATHS[path]).parse().unwrap();
                     match purge {
-                        0 => bench.handle.purge(&uri).await.unwrap(),
-                        1 => bench.handle.soft_purge(&uri).await.unwrap(),
+                        0 => drop(bench.handle.purge(&uri).await.unwrap()),
+                        1 => drop(bench.handle.soft_purge(&uri).await.unwrap()),
                         _ => {}
                     }
                 }
