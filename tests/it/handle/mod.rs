@@ -1,4 +1,9 @@
 //! Purges and invalidation.
 
+mod following;
+mod lists;
 mod purging;
+mod receipts;
+mod soft;
 mod spelled;
+mod vocabularies;
