@@ -7,6 +7,7 @@ mod content;
 mod guarded;
 mod lookup;
 mod memory;
+mod notation;
 mod places;
 mod purges;
 mod receipt;
@@ -22,6 +23,7 @@ pub use content::{BeginOutcome, ContentWriter, StoredBody};
 pub use guarded::{GuardLimits, Guarded};
 pub use lookup::{Expired, Fence, Lookup, Stored, StoredId, Variants};
 pub use memory::{MemoryStore, MemoryStoreBuilder};
+pub use notation::InvalidItem;
 pub use receipt::{PurgeNumber, PurgeReceipt};
 pub use target::{PurgeMode, PurgeScope, PurgeTarget};
 
