@@ -48,6 +48,7 @@
 //! |---|---|---|
 //! | `axum` | yes | reads axum's `OriginalUri`, so that nested routers key by the URI the client asked for |
 //! | `blake3` | no | strong entity tags: `Tagging::strong()` |
+//! | `metrics` | no | counters, gauges and histograms, by the facade of that name: `MetricsObserver` |
 //! | `serde` | no | policies of CloudFront from the JSON of its API: `policy::cloudfront` |
 //! | `viewer` | no | fields that tell of a request's client: its device, address and country: `ViewerLayer` |
 //!
@@ -104,6 +105,8 @@ pub use layer::{CacheBuilder, CacheLayer};
 pub use limits::calls::CallLimits;
 pub use limits::held::BodyLimits;
 pub use limits::{FillLimits, FillStatistics};
+#[cfg(feature = "metrics")]
+pub use observe::metrics::{MetricsBuilder, MetricsObserver};
 pub use observe::{Event, InvalidatedBy, Observer, ServerTiming};
 pub use policy::{
     CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyData, PolicyExchange, Reason, RequestAction,
@@ -114,6 +117,7 @@ pub use runtime::clock::{Clock, ClockHand};
 pub use semantics::cache_control::{CacheControl, CacheControlField, InvalidDirective};
 pub use semantics::cache_status::Outcome;
 pub use semantics::hint::CacheHint;
+pub use semantics::outcome_kind::OutcomeKind;
 pub use service::CacheService;
 pub use service::future::ResponseFuture;
 pub use shared::Tagging;

@@ -28,6 +28,7 @@ use crate::limits::{FillLimits, Gauges};
 use crate::observe::{Event, InvalidatedBy, Reporter};
 use crate::policy::{CachePolicy, CurrentPolicy, PolicyData, RequestAction, StandardPolicy};
 use crate::runtime::clock::Clock;
+use crate::runtime::moment;
 use crate::semantics::etag::TagKind;
 use crate::semantics::range::ByteRange;
 use crate::store::{
@@ -133,15 +134,25 @@ impl<S: Store> Shared<S> {
             return Ok(PurgeReceipt { mode, number: PurgeNumber::default(), targets: Vec::new() });
         }
         let targets = self.core.with_spellings(targets);
+        let begun = moment();
         let invalidated = self.store.invalidate(&targets, mode).await;
         match &invalidated {
             Ok(_) => self.core.purges.add(),
             Err(error) => self.core.reporter.event(&Event::StoreFailed { error }),
         }
+        let elapsed = moment().duration_since(begun);
         let (number, succeeded) =
             (*invalidated.as_ref().unwrap_or(&PurgeNumber::default()), invalidated.is_ok());
-        self.core.reporter.event(&Event::Invalidated { by, mode, number, succeeded, targets: &targets });
-        invalidated.map(|number| PurgeReceipt { mode, number, targets: targets.into_owned() })
+        let targets = targets.into_owned();
+        self.core.reporter.event(&Event::Invalidated {
+            by,
+            elapsed,
+            mode,
+            number,
+            succeeded,
+            targets: &targets,
+        });
+        invalidated.map(|number| PurgeReceipt { mode, number, targets })
     }
 
     fn reported<T>(&self, result: Result<T, StoreError>) -> Option<T> {

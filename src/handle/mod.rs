@@ -2,6 +2,8 @@
 
 pub(crate) mod explain;
 pub(crate) mod inspect;
+#[cfg(feature = "metrics")]
+mod metrics;
 pub(crate) mod target;
 
 use std::fmt;

@@ -8,6 +8,7 @@ use http::request::Parts;
 use http_body::Body;
 
 use crate::entry::key::{self, CacheKey, KeyParts};
+use crate::policy::words::{CONTENT, UPGRADE};
 use crate::policy::{Reason, RequestAction, RequestPolicy};
 use crate::respond::request::CacheRequest;
 use crate::semantics::cache_status::Detail;
@@ -122,9 +123,9 @@ pub(super) fn kept_apart<Q: Body>(
     body: &Q,
 ) -> Option<&'static str> {
     if fields.upgrade {
-        return Some("upgrade");
+        return Some(UPGRADE);
     }
     let (least, is_end) = (body.size_hint().lower(), body.is_end_stream());
     let has_content = framing::request_has_content(request.version, fields.content, least, is_end);
-    (has_content && !has_known_content).then_some("content")
+    (has_content && !has_known_content).then_some(CONTENT)
 }

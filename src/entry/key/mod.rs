@@ -98,7 +98,11 @@ pub enum KeyError {
 }
 
 impl KeyError {
-    pub(crate) fn as_str(self) -> &'static str {
+    /// Each of them.
+    pub const ALL: &'static [Self] = &[Self::Authority, Self::Query, Self::Scheme, Self::TooLong];
+
+    /// What `Cache-Status` says of it, as `detail`.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Authority => "ambiguous-authority",
             Self::Query => "invalid-query",

@@ -16,6 +16,8 @@ pub mod mmdb;
 pub mod naive;
 pub mod origin;
 pub mod raw;
+#[cfg(feature = "metrics")]
+pub mod recorder;
 pub mod remembering;
 pub mod source;
 pub mod stepped;
