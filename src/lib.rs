@@ -78,7 +78,9 @@ mod query_layer;
 mod respond;
 mod service;
 mod shared;
-// What users plug in.
+// What users plug in, and operate with.
+#[cfg(feature = "admin")]
+pub mod admin;
 pub mod policy;
 pub mod store;
 #[cfg(feature = "viewer")]

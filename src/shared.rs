@@ -339,7 +339,7 @@ impl Core {
     /// a request.
     pub(crate) fn key_of(&self, uri: Uri) -> Option<CacheKey> {
         let mut request = key::get(uri);
-        match self.policy.snapshot().request(&mut request, &mut PolicyData::default()) {
+        match self.policy.for_purges().request(&mut request, &mut PolicyData::default()) {
             RequestAction::Cache(key) => Some(key),
             RequestAction::Bypass(_) => CacheKey::of(&request).ok(),
         }
@@ -347,7 +347,7 @@ impl Core {
 
     /// The targets, and those under which the policy stores what they name.
     fn with_spellings<'a>(&self, targets: &'a [PurgeTarget]) -> Cow<'a, [PurgeTarget]> {
-        let policy = self.policy.snapshot();
+        let policy = self.policy.for_purges();
         let mut all = Cow::Borrowed(targets);
         for spelling in targets.iter().flat_map(|target| policy.spellings(target)) {
             if all.contains(&spelling) {

@@ -94,7 +94,8 @@ pub(super) fn check_site(request: &Parts) -> Result<(), Refusal> {
     let mut origins = headers.get_all(header::ORIGIN).into_iter();
     let own = own_authority(request);
     let has_foreign_origin = origins.any(|origin| {
-        let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, after)| after);
+        let authority =
+            origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, after)| after);
         !authority.zip(own.as_deref()).is_some_and(|(theirs, own)| theirs.eq_ignore_ascii_case(own))
     });
     if is_foreign || has_foreign_origin { Err(Refusal::other_site()) } else { Ok(()) }
@@ -142,7 +143,11 @@ mod tests {
             headers.append(*name, HeaderValue::from_static(value));
         }
         let token = Token::new(TOKEN).expect("a token");
-        assert_eq!(token.check(&headers).err().map(|refusal| refusal.status().as_u16()), expected, "{fields:?}");
+        assert_eq!(
+            token.check(&headers).err().map(|refusal| refusal.status().as_u16()),
+            expected,
+            "{fields:?}"
+        );
     }
 
     #[test]
@@ -189,7 +194,11 @@ mod tests {
             check_site_of("/", &[host, ("origin", origin)], false);
         }
         check_site_of("/", &[("origin", "https://evil.example")], false);
-        check_site_of("/", &[host, ("origin", "https://admin.example:8443"), ("origin", "https://evil")], false);
+        check_site_of(
+            "/",
+            &[host, ("origin", "https://admin.example:8443"), ("origin", "https://evil")],
+            false,
+        );
         for site in ["cross-site", "same-site", "", "Same-Origin"] {
             check_site_of("/", &[host, ("sec-fetch-site", site)], false);
         }

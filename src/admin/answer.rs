@@ -50,7 +50,9 @@ impl Body for AdminBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Content::Live(_) => SizeHint::default(),
-            Content::Whole(content) => SizeHint::with_exact(content.as_ref().map_or(0, |whole| whole.len() as u64)),
+            Content::Whole(content) => {
+                SizeHint::with_exact(content.as_ref().map_or(0, |whole| whole.len() as u64))
+            }
         }
     }
 }
@@ -194,7 +196,8 @@ impl Refusal {
 impl From<Refusal> for Answer {
     fn from(refusal: Refusal) -> Self {
         let Refusal { fields, help, message, status, word } = refusal;
-        let mut answer = Self::json(&json!({ "error": word, "message": message, "help": help })).status(status);
+        let mut answer =
+            Self::json(&json!({ "error": word, "message": message, "help": help })).status(status);
         answer.headers.extend(fields);
         answer
     }

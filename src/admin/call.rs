@@ -42,7 +42,10 @@ impl Call {
     /// Reads the content as JSON.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
         serde_json::from_slice(&self.content).map_err(|error| {
-            Refusal::invalid(format!("the content is not the JSON that is expected: {error}"), "see the guide, \"Admin\"")
+            Refusal::invalid(
+                format!("the content is not the JSON that is expected: {error}"),
+                "see the guide, \"Admin\"",
+            )
         })
     }
 
@@ -66,7 +69,8 @@ impl Call {
     pub(super) fn described(&self) -> Result<Parts, Refusal> {
         const HELP: &str = "say ?url=https://example.com/path, with &method=GET and &header=Name:value where they matter, \
                             percent-encoded";
-        let url = self.parameter("url").ok_or_else(|| Refusal::invalid("the parameter `url` is missing", HELP))?;
+        let url =
+            self.parameter("url").ok_or_else(|| Refusal::invalid("the parameter `url` is missing", HELP))?;
         let uri = absolute(&url)?;
         let method = self.parameter("method").unwrap_or_else(|| "GET".to_owned());
         let method = Method::from_bytes(method.as_bytes())
@@ -109,7 +113,9 @@ pub(super) fn decoded(text: &str, is_query: bool) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
-        let hex = after.first_chunk::<2>().and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        let hex = after
+            .first_chunk::<2>()
+            .and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
         let (value, next) = match (byte, hex) {
             (b'%', Some(decoded)) if after[0] != b'+' => (decoded, &after[2..]),
             (b'+', _) if is_query => (b' ', after),
@@ -145,22 +151,35 @@ mod tests {
     }
 
     fn call(query: &str) -> Call {
-        let (request, ()) = Request::get(format!("/explain?{query}")).body(()).expect("a request").into_parts();
+        let (request, ()) =
+            Request::get(format!("/explain?{query}")).body(()).expect("a request").into_parts();
         Call { content: Bytes::new(), request, rest: String::new() }
     }
 
     #[test]
     fn a_request_is_described_by_parameters() {
-        let described = call("url=https://a/x%3Fy=1&method=HEAD&header=Accept:+text/html&header=x:1&header=x:2");
+        let described =
+            call("url=https://a/x%3Fy=1&method=HEAD&header=Accept:+text/html&header=x:1&header=x:2");
         let request = described.described().expect("a request");
         assert_eq!((request.method, request.uri.to_string().as_str()), (Method::HEAD, "https://a/x?y=1"));
         assert_eq!(request.headers["accept"], "text/html");
         assert_eq!(request.headers["host"], "a");
         assert_eq!(request.headers.get_all("x").iter().count(), 2);
-        for query in ["", "url=", "url=/x", "url=a/x", "url=https://a/&method=G%20T", "url=https://a/&header=x",
-            "url=https://a/&header=x%0a:1", "url=https://a/&header=x:%0d%0ay"]
-        {
-            assert_eq!(call(query).described().err().map(|refusal| refusal.status().as_u16()), Some(400), "{query}");
+        for query in [
+            "",
+            "url=",
+            "url=/x",
+            "url=a/x",
+            "url=https://a/&method=G%20T",
+            "url=https://a/&header=x",
+            "url=https://a/&header=x%0a:1",
+            "url=https://a/&header=x:%0d%0ay",
+        ] {
+            assert_eq!(
+                call(query).described().err().map(|refusal| refusal.status().as_u16()),
+                Some(400),
+                "{query}"
+            );
         }
     }
 }

@@ -111,7 +111,9 @@ pub(super) async fn create<S: Store>(state: &State<S>, call: &Call) -> Result<An
     };
     let created = Answer::json(&answer).status(StatusCode::CREATED);
     let id = answer["Invalidation"]["Id"].as_str().and_then(|id| format!("invalidation/{id}").parse().ok());
-    Ok(id.map_or(created, |location| Answer::json(&answer).status(StatusCode::CREATED).field(header::LOCATION, location)))
+    Ok(id.map_or(created, |location| {
+        Answer::json(&answer).status(StatusCode::CREATED).field(header::LOCATION, location)
+    }))
 }
 
 /// `GET /invalidation/{id}`.

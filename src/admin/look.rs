@@ -99,7 +99,10 @@ fn asked(request: &Parts) -> Value {
 }
 
 fn parts(parts: &[ShownPart]) -> Vec<Value> {
-    parts.iter().map(|part| json!({ "kind": part.kind, "name": part.name, "value": value(&part.value) })).collect()
+    parts
+        .iter()
+        .map(|part| json!({ "kind": part.kind, "name": part.name, "value": value(&part.value) }))
+        .collect()
 }
 
 /// A text, `null` for none, or `{"hidden": true}`.

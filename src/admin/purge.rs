@@ -58,7 +58,9 @@ impl Order {
             None if self.soft => Ok(How::Soft),
             None => Ok(How::Hard),
             Some(seconds) if seconds <= LONGEST_STALE => Ok(How::SoftFor(Duration::from_secs(seconds))),
-            Some(_) => Err(Refusal::invalid("soft_for is longer than a year", "say it in seconds, at most 31536000")),
+            Some(_) => {
+                Err(Refusal::invalid("soft_for is longer than a year", "say it in seconds, at most 31536000"))
+            }
         }
     }
 
@@ -74,7 +76,11 @@ impl Order {
         targets.extend(self.host.iter().map(|host| PurgeTarget::host(&**host)));
         if let Some(prefix) = &self.prefix {
             let is_path = prefix.starts_with('/');
-            targets.push(if is_path { PurgeTarget::path_prefix(prefix) } else { PurgeTarget::prefix(prefix) });
+            targets.push(if is_path {
+                PurgeTarget::path_prefix(prefix)
+            } else {
+                PurgeTarget::prefix(prefix)
+            });
         }
         if self.all {
             targets.push(PurgeTarget::All);
@@ -110,13 +116,17 @@ pub(super) async fn by_order<S: Store>(state: &State<S>, call: &Call) -> Result<
 pub(super) async fn by_method<S: Store>(state: &State<S>, call: &Call) -> Result<Answer, Refusal> {
     let uri = &call.request.uri;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let named = path.strip_prefix('/').filter(|url| url.starts_with("http://") || url.starts_with("https://"));
+    let named =
+        path.strip_prefix('/').filter(|url| url.starts_with("http://") || url.starts_with("https://"));
     let url = match (named, uri.authority(), call.field("host")) {
         (Some(named), ..) => named.to_owned(),
         (None, Some(_), _) => uri.to_string(),
         (None, None, Some(host)) => format!("{host}{path}"),
         (None, None, None) => {
-            return Err(Refusal::invalid("the request names no host", "send PURGE with an absolute URL, or with Host"));
+            return Err(Refusal::invalid(
+                "the request names no host",
+                "send PURGE with an absolute URL, or with Host",
+            ));
         }
     };
     let receipt = purge(&state.handle, &of_url(&state.handle, &url)?, How::of(call)).await?;

@@ -70,7 +70,8 @@ impl Warmer {
                 let response = service.oneshot(request).await.map_err(|error| error.to_string())?;
                 let (parts, body) = response.into_parts();
                 let cache_status = parts.headers.get(CACHE_STATUS);
-                let cache_status = cache_status.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+                let cache_status =
+                    cache_status.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
                 let (mut body, mut bytes) = (std::pin::pin!(body), 0);
                 while let Some(frame) = body.frame().await {
                     let frame = frame.map_err(|_| "the content broke off".to_owned())?;
@@ -87,7 +88,9 @@ impl Warmer {
     /// Asks for one URL when it is its turn.
     async fn warm(self, uri: Uri) -> Result<Warmed, String> {
         let _turn = self.turns.acquire().await.map_err(|error| error.to_string())?;
-        briefly(LONGEST, (self.ask)(&uri)).await.unwrap_or_else(|| Err("it took longer than 30 seconds".to_owned()))
+        briefly(LONGEST, (self.ask)(&uri))
+            .await
+            .unwrap_or_else(|| Err("it took longer than 30 seconds".to_owned()))
     }
 }
 
@@ -101,11 +104,14 @@ struct Order {
 
 /// `POST /warm`.
 pub(super) async fn warm<S: Store>(state: &State<S>, call: &Call) -> Result<Answer, Refusal> {
-    const HELP: &str = "send {\"urls\": [\"https://example.com/\"]} with 1 to 1,000 URLs, and \"at_one_time\" from 1 to 64";
-    let warmer = state.warmer.as_ref().ok_or_else(|| Refusal::not_set_up("a way to ask for URLs", "Admin::warm"))?;
+    const HELP: &str =
+        "send {\"urls\": [\"https://example.com/\"]} with 1 to 1,000 URLs, and \"at_one_time\" from 1 to 64";
+    let warmer =
+        state.warmer.as_ref().ok_or_else(|| Refusal::not_set_up("a way to ask for URLs", "Admin::warm"))?;
     let order: Order = call.json()?;
     let at_one_time = order.at_one_time.unwrap_or(AT_ONE_TIME);
-    if order.urls.is_empty() || order.urls.len() > MOST_URLS || !(1..=MOST_AT_ONE_TIME).contains(&at_one_time) {
+    if order.urls.is_empty() || order.urls.len() > MOST_URLS || !(1..=MOST_AT_ONE_TIME).contains(&at_one_time)
+    {
         return Err(Refusal::invalid(format!("{} URLs, {at_one_time} at one time", order.urls.len()), HELP));
     }
     let uris: Vec<_> = order.urls.iter().map(|url| absolute(url)).collect::<Result<_, _>>()?;

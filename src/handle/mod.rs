@@ -9,6 +9,8 @@ pub(crate) mod target;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+#[cfg(feature = "admin")]
+use std::time::SystemTime;
 
 use http::Uri;
 
@@ -18,6 +20,9 @@ use crate::observe::InvalidatedBy;
 use crate::policy::CachePolicy;
 use crate::shared::Shared;
 use crate::store::{MemoryStore, PurgeMode, PurgeReceipt, PurgeTarget, Store, StoreLimits, StoreStatistics};
+
+/// The longest development mode: nobody forgets it for longer.
+const LONGEST_BYPASS: Duration = Duration::from_secs(86_400);
 
 /// Purges what a layer has stored, and reports how much that is. Cheap to clone.
 ///
@@ -98,6 +103,34 @@ impl<S: Store> CacheHandle<S> {
     /// See [`CacheHandle::purge`].
     pub async fn soft_purge_target(&self, target: &PurgeTarget) -> Result<PurgeReceipt, PurgeError> {
         self.soft_purge_targets(std::slice::from_ref(target)).await
+    }
+
+    /// Development mode: from now on every request is forwarded, for so long, at most a day; zero ends it. What is stored stays,
+    /// and unsafe requests still invalidate it. `Cache-Status` says `fwd=bypass; detail="development-mode"`.
+    ///
+    /// Another call sets another end, and [`CacheHandle::set_policy`] changes nothing about it.
+    pub fn bypass_for(&self, time: Duration) {
+        let core = &self.shared.core;
+        let until = core.clock.now() + time.min(LONGEST_BYPASS);
+        core.policy.bypass_until((!time.is_zero()).then_some(until), &core.clock);
+    }
+
+    /// For how long every request is still forwarded, if it is.
+    pub fn bypass_left(&self) -> Option<Duration> {
+        let core = &self.shared.core;
+        let until = core.policy.bypassed_until()?;
+        until.duration_since(core.clock.now()).ok()
+    }
+
+    /// The name of the cache in `Cache-Status`.
+    pub fn name(&self) -> &str {
+        &self.shared.core.reporter.name
+    }
+
+    /// The time by the clock of the layer.
+    #[cfg(feature = "admin")]
+    pub(crate) fn now(&self) -> SystemTime {
+        self.shared.core.clock.now()
     }
 
     /// Replaces the policy of the layer. Requests under way keep the one that they have; what is stored keeps the terms under
