@@ -46,6 +46,7 @@
 //!
 //! | feature | default | what |
 //! |---|---|---|
+//! | `admin` | no | a service to operate a cache, and its page: `admin` |
 //! | `axum` | yes | reads axum's `OriginalUri`, so that nested routers key by the URI the client asked for |
 //! | `blake3` | no | strong entity tags: `Tagging::strong()` |
 //! | `metrics` | no | counters, gauges and histograms, by the facade of that name: `MetricsObserver` |
@@ -128,8 +129,10 @@ pub use store::{BoxStore, MemoryStore, PurgeReceipt, Store};
 pub use viewer::ViewerLayer;
 
 /// The code of the documents, compiled and run.
-#[cfg(all(doctest, feature = "axum", feature = "viewer"))]
+#[cfg(all(doctest, feature = "admin", feature = "axum", feature = "viewer"))]
 mod documents {
+    #[doc = include_str!("../docs/ADMIN.md")]
+    struct Admin;
     #[doc = include_str!("../docs/GUIDE.md")]
     struct Guide;
     #[doc = include_str!("../docs/FROM_CLOUDFRONT.md")]

@@ -61,6 +61,8 @@ async fn log_in(browser: &Browser, site: &Site) {
     browser.keys("#token", TOKEN).await;
     browser.click("#enter button").await;
     browser.until("return document.querySelector('#requests')").await;
+    // From now on nothing is missed of what happens.
+    browser.until("return document.querySelector('#live[data-open]')").await;
 }
 
 fn keep(name: &str, picture: &[u8]) {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::wire::{HttpClient, client};
 
 /// How long the browser may take until something is so.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Browser {
     client: HttpClient<Full<Bytes>>,
@@ -115,20 +115,17 @@ impl Browser {
         self.run("return document.body.innerText").await.as_str().unwrap().to_owned()
     }
 
-    /// What the page has written to the console, such as what its policy has refused.
+    /// The warnings and errors of the page's console, such as what its policy has refused.
     pub async fn complaints(&self) -> Vec<Value> {
         let log = self.send("POST", "/se/log", Some(json!({ "type": "browser" }))).await;
-        log.as_array().unwrap().clone()
+        let is_serious = |line: &&Value| matches!(line["level"].as_str(), Some("SEVERE" | "WARNING"));
+        log.as_array().unwrap().iter().filter(is_serious).cloned().collect()
     }
 
     /// A picture of the window, in PNG.
     pub async fn picture(&self) -> Vec<u8> {
         let picture = self.send("GET", "/screenshot", None).await;
         decoded(picture.as_str().unwrap())
-    }
-
-    pub async fn resize(&self, width: u32, height: u32) {
-        self.send("POST", "/window/rect", Some(json!({ "width": width, "height": height }))).await;
     }
 
     /// Whether the page thinks that people want it dark.
@@ -149,7 +146,9 @@ impl Drop for Browser {
         {
             let request =
                 format!("DELETE /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
-            let _ = stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_end(&mut Vec::new()));
+            let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
+            // The answer comes when the browser has ended.
+            let _ = stream.write_all(request.as_bytes()).and_then(|()| stream.read(&mut [0; 64]));
         }
         let _ = self.driver.kill();
         let _ = self.driver.wait();
