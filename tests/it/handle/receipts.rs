@@ -80,6 +80,7 @@ async fn kx8_a_receipt_and_the_event_of_its_purge_have_one_number() {
     check(handle.soft_purge_target(&tag).await.unwrap());
     check(handle.purge_targets(&two).await.unwrap());
     check(handle.soft_purge_targets(&two).await.unwrap());
+    check(handle.soft_purge_target_for(&tag, seconds).await.unwrap());
     check(handle.soft_purge_targets_for(&two, seconds).await.unwrap());
     // So has the purge that an unsafe request makes.
     bench.send(Method::POST, "/a?x=1", &[]).await;
