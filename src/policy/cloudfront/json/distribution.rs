@@ -23,8 +23,16 @@ pub(super) struct DistributionForm {
     custom_error_responses: List<ErrorResponseForm>,
     default_cache_behavior: BehaviorForm,
     default_root_object: Option<String>,
+    enabled: Option<bool>,
+    #[serde(default)]
+    origin_groups: List<IgnoredAny>,
+    #[serde(default)]
+    origins: List<OriginForm>,
+    restrictions: Option<RestrictionsForm>,
     #[serde(default)]
     staging: bool,
+    #[serde(rename = "WebACLId")]
+    web_acl_id: Option<String>,
     #[serde(rename = "Aliases")]
     _aliases: Option<IgnoredAny>,
     #[serde(rename = "AnycastIpListId")]
@@ -41,8 +49,6 @@ pub(super) struct DistributionForm {
     _connection_mode: Option<IgnoredAny>,
     #[serde(rename = "ContinuousDeploymentPolicyId")]
     _continuous_deployment_policy_id: Option<IgnoredAny>,
-    #[serde(rename = "Enabled")]
-    _enabled: Option<IgnoredAny>,
     #[serde(rename = "HttpVersion")]
     _http_version: Option<IgnoredAny>,
     #[serde(rename = "IPV6Enabled")]
@@ -51,22 +57,42 @@ pub(super) struct DistributionForm {
     _is_ipv6_enabled: Option<IgnoredAny>,
     #[serde(rename = "Logging")]
     _logging: Option<IgnoredAny>,
-    #[serde(rename = "OriginGroups")]
-    _origin_groups: Option<IgnoredAny>,
-    #[serde(rename = "Origins")]
-    _origins: Option<IgnoredAny>,
     #[serde(rename = "PriceClass")]
     _price_class: Option<IgnoredAny>,
-    #[serde(rename = "Restrictions")]
-    _restrictions: Option<IgnoredAny>,
     #[serde(rename = "TenantConfig")]
     _tenant_config: Option<IgnoredAny>,
     #[serde(rename = "ViewerCertificate")]
     _viewer_certificate: Option<IgnoredAny>,
     #[serde(rename = "ViewerMtlsConfig")]
     _viewer_mtls_config: Option<IgnoredAny>,
-    #[serde(rename = "WebACLId")]
-    _web_acl_id: Option<IgnoredAny>,
+}
+
+/// `Origin`, of which the cache has to know what changes requests.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct OriginForm {
+    custom_headers: Option<List<IgnoredAny>>,
+    /// `CustomHeaders` of CloudFormation.
+    origin_custom_headers: Option<List<IgnoredAny>>,
+    origin_path: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct RestrictionsForm {
+    geo_restriction: Option<GeoRestrictionForm>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct GeoRestrictionForm {
+    restriction_type: String,
+    #[serde(rename = "Items")]
+    _items: Option<IgnoredAny>,
+    #[serde(rename = "Locations")]
+    _locations: Option<IgnoredAny>,
+    #[serde(rename = "Quantity")]
+    _quantity: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -93,6 +119,7 @@ struct BehaviorForm {
     origin_request_policy_id: Option<String>,
     path_pattern: Option<String>,
     response_headers_policy_id: Option<String>,
+    target_origin_id: Option<String>,
     #[serde(default)]
     trusted_key_groups: Signers,
     #[serde(default)]
@@ -100,24 +127,21 @@ struct BehaviorForm {
     viewer_protocol_policy: Option<String>,
     #[serde(rename = "DefaultTTL")]
     default_ttl: Option<IgnoredAny>,
+    field_level_encryption_id: Option<String>,
     forwarded_values: Option<IgnoredAny>,
     #[serde(rename = "MaxTTL")]
     max_ttl: Option<IgnoredAny>,
     #[serde(rename = "MinTTL")]
     min_ttl: Option<IgnoredAny>,
-    #[serde(rename = "FieldLevelEncryptionId")]
-    _field_level_encryption_id: Option<IgnoredAny>,
     #[serde(rename = "GrpcConfig")]
     _grpc_config: Option<IgnoredAny>,
     #[serde(rename = "RealtimeLogConfigArn")]
     _realtime_log_config_arn: Option<IgnoredAny>,
     #[serde(rename = "SmoothStreaming")]
     _smooth_streaming: Option<IgnoredAny>,
-    #[serde(rename = "TargetOriginId")]
-    _target_origin_id: Option<IgnoredAny>,
 }
 
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "UPPERCASE")]
 enum AllowedMethod {
     Delete,
@@ -141,12 +165,14 @@ enum CachedMethod {
 #[derive(Default)]
 struct AllowedMethods {
     caches_options: bool,
+    /// Some methods are named, and others are missing.
+    leaves_out: bool,
 }
 
 impl<'de> Deserialize<'de> for AllowedMethods {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let list = ListVisitor { extras: &["CachedMethods"], of: PhantomData::<AllowedMethod> };
-        let Listed { cached, .. } = deserializer.deserialize_any(list)?;
+        let Listed { cached, items, .. } = deserializer.deserialize_any(list)?;
         let is_options = |method: &AllowedMethod| matches!(method, AllowedMethod::Options);
         let is_cacheable = |method: &AllowedMethod| {
             matches!(method, AllowedMethod::Get | AllowedMethod::Head | AllowedMethod::Options)
@@ -155,7 +181,8 @@ impl<'de> Deserialize<'de> for AllowedMethods {
         if !cached.iter().all(is_cacheable) {
             return Err(D::Error::custom("`CachedMethods` are `GET`, `HEAD` and `OPTIONS`"));
         }
-        Ok(Self { caches_options: cached.iter().any(is_options) })
+        let leaves_out = !items.is_empty() && !items.contains(&AllowedMethod::Post);
+        Ok(Self { caches_options: cached.iter().any(is_options), leaves_out })
     }
 }
 
@@ -199,6 +226,11 @@ impl<'de> Deserialize<'de> for ErrorResponseForm {
             (None, Some(_)) => return Err(D::Error::custom("`ResponseCode` needs a `ResponsePagePath`")),
             (Some(_), None) => return Err(D::Error::custom("`ResponsePagePath` needs a `ResponseCode`")),
             (Some(path), Some(status)) => {
+                if !is_custom(status) && status != StatusCode::OK {
+                    let message =
+                        "`ResponseCode` is 200, 400, 403, 404, 405, 414, 416, 500, 501, 502, 503 or 504";
+                    return Err(D::Error::custom(message));
+                }
                 response = response
                     .page(&path, status)
                     .map_err(|_| D::Error::custom(format!("`ResponsePagePath` is no path: `{path}`")))?;
@@ -220,11 +252,46 @@ impl DistributionForm {
     /// The distribution, with the policies that its behaviors name.
     pub(super) fn resolve(self, at: &str, policies: &PolicySet) -> Result<Distribution, JsonError> {
         let mut notes = Vec::new();
-        if self.default_root_object.is_some_and(|object| !object.is_empty()) {
-            notes.push("DefaultRootObject is not acted on: let the origin answer for /".to_owned());
-        }
-        if self.staging {
-            notes.push("Staging is not acted on: give a staging distribution a name of its own".to_owned());
+        let is_said = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        let origin = &self.default_cache_behavior.target_origin_id;
+        let has_origins = self.cache_behaviors.0.iter().any(|behavior| behavior.target_origin_id != *origin);
+        for (is_there, note) in [
+            (
+                is_said(&self.default_root_object),
+                "DefaultRootObject is not acted on: let the origin answer for /",
+            ),
+            (self.staging, "Staging is not acted on: give a staging distribution a name of its own"),
+            (
+                has_origins,
+                "TargetOriginId is not acted on, and behaviors name different origins: route to them inside of the cache",
+            ),
+            (
+                self.origins.0.iter().any(|origin| is_said(&origin.origin_path)),
+                "OriginPath is not acted on: put it before the path inside of the cache",
+            ),
+            (
+                self.origins.0.iter().any(|origin| {
+                    let lists = [&origin.custom_headers, &origin.origin_custom_headers];
+                    lists.into_iter().flatten().any(|list| !list.0.is_empty())
+                }),
+                "CustomHeaders of an origin are not acted on: set them inside of the cache",
+            ),
+            (self.enabled == Some(false), "Enabled is not acted on: this distribution answers all the same"),
+            (
+                !self.origin_groups.0.is_empty(),
+                "OriginGroups are not acted on: let the service inside of the cache try the next origin",
+            ),
+            (
+                self.restrictions
+                    .and_then(|all| all.geo_restriction)
+                    .is_some_and(|only| only.restriction_type != "none"),
+                "GeoRestriction is not acted on: refuse these countries in front of the cache",
+            ),
+            (is_said(&self.web_acl_id), "WebACLId is not acted on: put the firewall in front of the cache"),
+        ] {
+            if is_there {
+                notes.push(note.to_owned());
+            }
         }
         let path = format!("{at}DefaultCacheBehavior");
         if self.default_cache_behavior.path_pattern.is_some() {
@@ -241,7 +308,15 @@ impl DistributionForm {
             let behavior = behavior.resolve(&path, &pattern, policies, &mut notes)?;
             distribution = distribution.behavior(&pattern, behavior);
         }
-        for ErrorResponseForm(response) in self.custom_error_responses.0 {
+        for (index, ErrorResponseForm(response)) in self.custom_error_responses.0.into_iter().enumerate() {
+            let others = distribution.custom_error_responses();
+            if others.iter().any(|other| other.error_code == response.error_code) {
+                let path = format!("{at}CustomErrorResponses[{index}].ErrorCode");
+                return Err(JsonError::at(
+                    path,
+                    format!("{} was there before", response.error_code.as_u16()),
+                ));
+            }
             distribution = distribution.custom_error_response(response);
         }
         if let Some(CacheTagForm { header_name: FieldName(name) }) = self.cache_tag_config {
@@ -297,6 +372,15 @@ impl BehaviorForm {
                  the cache, or everybody gets it",
             ),
             (self.compress, "Compress is not acted on: put a compressing layer inside of the cache"),
+            (
+                self.field_level_encryption_id.is_some_and(|id| !id.is_empty()),
+                "FieldLevelEncryptionId is not acted on: what clients send reaches the origin as it is",
+            ),
+            (
+                self.allowed_methods.leaves_out,
+                "AllowedMethods is not acted on: POST and other unsafe methods reach the origin unless you refuse them in front \
+                 of the cache",
+            ),
             (has_functions, "functions are not run"),
             (
                 self.response_headers_policy_id.is_some_and(|id| !id.is_empty()),

@@ -26,6 +26,19 @@ impl JsonError {
         self
     }
 
+    /// The same about the member that the message begins with, where it is about what members say together.
+    fn about_member(self, text: &str) -> Self {
+        let member = self.message.strip_prefix('`').and_then(|rest| rest.split('`').next());
+        let Some(member) = member else {
+            return self;
+        };
+        let path = if self.path == "." { member.to_owned() } else { format!("{}.{member}", self.path) };
+        match place_of(text, &path) {
+            None => self,
+            place => Self { path, place, ..self },
+        }
+    }
+
     /// The path to the value, such as `CachePolicyConfig.MinTTL`; `.` for the whole.
     pub fn path(&self) -> &str {
         &self.path
@@ -61,7 +74,7 @@ pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, JsonError> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
-        of(error.inner(), path)
+        of(error.inner(), path).about_member(text)
     })?;
     reader.end().map_err(|error| of(&error, ".".into()))?;
     Ok(value)
@@ -80,8 +93,11 @@ fn place_of(text: &str, path: &str) -> Option<(usize, usize)> {
     let segments: Vec<_> = path.split(['.', '[']).map(|name| name.trim_end_matches(']')).collect();
     let mut reader = serde_json::Deserializer::from_str(text);
     let error = Walk(&segments).deserialize(&mut reader).err()?;
-    (error.line() > 0).then(|| (error.line(), error.column()))
+    // Where nothing is at the path, reading ends with another error.
+    (error.to_string().starts_with(HERE) && error.line() > 0).then(|| (error.line(), error.column()))
 }
+
+const HERE: &str = "here";
 
 /// Goes down a path, and fails at its end: an error knows where it is.
 struct Walk<'a>(&'a [&'a str]);
@@ -91,7 +107,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         if self.0.is_empty() {
-            return Err(D::Error::custom("here"));
+            return Err(D::Error::custom(HERE));
         }
         deserializer.deserialize_any(self)
     }
