@@ -145,6 +145,8 @@ mod documents {
     struct Keys;
     #[doc = include_str!("../docs/LIFETIMES.md")]
     struct Lifetimes;
+    #[doc = include_str!("../docs/PURGING.md")]
+    struct Purging;
     #[doc = include_str!("../README.md")]
     struct Readme;
     #[doc = include_str!("../docs/RECIPES.md")]

@@ -133,6 +133,19 @@ impl<S: Store> CacheHandle<S> {
         self.shared.core.clock.now()
     }
 
+    /// Makes everything stale that `target` names, and lets it go after `stale_for`.
+    ///
+    /// # Errors
+    ///
+    /// See [`CacheHandle::purge`].
+    pub async fn soft_purge_target_for(
+        &self,
+        target: &PurgeTarget,
+        stale_for: Duration,
+    ) -> Result<PurgeReceipt, PurgeError> {
+        self.soft_purge_targets_for(std::slice::from_ref(target), stale_for).await
+    }
+
     /// Replaces the policy of the layer. Requests under way keep the one that they have; what is stored keeps the terms under
     /// which it was stored.
     pub fn set_policy(&self, policy: impl CachePolicy) {

@@ -236,6 +236,9 @@ impl Inner {
 
     /// The variants that no purge has removed, with those marked that one has expired.
     fn without_purged(&self, key: &CacheKey, variants: &Variants, latest: u64) -> Variants {
+        if variants.advance_mark(key, latest) {
+            return variants.clone();
+        }
         let verdicts: Vec<_> =
             variants.iter().map(|stored| self.purges.judge(key, &stored.response, stored.fence)).collect();
         if verdicts.iter().all(|verdict| *verdict == Verdict::Untouched) {

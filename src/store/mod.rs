@@ -9,6 +9,7 @@ mod lookup;
 mod memory;
 mod notation;
 mod places;
+mod purge;
 mod purges;
 mod receipt;
 mod stamp;
@@ -24,6 +25,7 @@ pub use guarded::{GuardLimits, Guarded};
 pub use lookup::{Expired, Fence, Lookup, Stored, StoredId, Variants};
 pub use memory::{MemoryStore, MemoryStoreBuilder};
 pub use notation::InvalidItem;
+pub use purge::{InvalidPurge, Purge};
 pub use receipt::{PurgeNumber, PurgeReceipt};
 pub use target::{PurgeMode, PurgeScope, PurgeTarget};
 

@@ -5,22 +5,22 @@ use std::time::Duration;
 
 use http::{Method, Uri};
 use larder::policy::{KeyRules, QueryRules};
-use larder::store::{PurgeMode, PurgeTarget};
+use larder::store::{Purge, PurgeMode, PurgeTarget};
 use larder::{Event, InvalidatedBy, StandardPolicy};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::support::{Bench, Reply, cache_builder};
 
-type Purge = (Vec<PurgeTarget>, PurgeMode);
+type Purged = (Vec<PurgeTarget>, PurgeMode);
 
 /// A node whose purges come out of a channel, except those that it follows itself.
-fn node(policy: StandardPolicy, reply: Reply) -> (Bench, UnboundedReceiver<Purge>) {
+fn node(policy: StandardPolicy, reply: Reply) -> (Bench, UnboundedReceiver<Purged>) {
     let (purges, received) = unbounded_channel();
     let observer = hands_on(purges);
     (Bench::with(cache_builder().policy(policy).observer(observer), [reply]), received)
 }
 
-fn hands_on(purges: UnboundedSender<Purge>) -> impl Fn(&Event<'_>) + Send + Sync + 'static {
+fn hands_on(purges: UnboundedSender<Purged>) -> impl Fn(&Event<'_>) + Send + Sync + 'static {
     move |event| {
         if let Event::Invalidated { by, mode, targets, .. } = event
             && *by != InvalidatedBy::Peer
@@ -31,23 +31,24 @@ fn hands_on(purges: UnboundedSender<Purge>) -> impl Fn(&Event<'_>) + Send + Sync
 }
 
 /// Hands on what has come, each node's to the other one, until nothing is left. How many purges that took.
-async fn settle(nodes: &mut [(Bench, UnboundedReceiver<Purge>); 2]) -> usize {
+async fn settle(nodes: &mut [(Bench, UnboundedReceiver<Purged>); 2]) -> usize {
     let mut count = 0;
     while let Some((to, (targets, mode))) =
         (0..2).find_map(|from| Some((1 - from, nodes[from].1.try_recv().ok()?)))
     {
-        nodes[to].0.handle.follow(&targets, mode).await.unwrap();
+        let purge = Purge::from_bytes(&Purge::new(targets, mode).to_bytes()).unwrap();
+        nodes[to].0.handle.follow(&purge.targets, purge.mode).await.unwrap();
         count += 1;
         assert!(count < 100, "purges go round");
     }
     count
 }
 
-fn pages(policy: &StandardPolicy) -> [(Bench, UnboundedReceiver<Purge>); 2] {
+fn pages(policy: &StandardPolicy) -> [(Bench, UnboundedReceiver<Purged>); 2] {
     [0, 1].map(|_| node(policy.clone(), Reply::cc("x", "max-age=60").field("cache-groups", "\"news\"")))
 }
 
-async fn are_stored(nodes: &[(Bench, UnboundedReceiver<Purge>); 2]) -> [bool; 2] {
+async fn are_stored(nodes: &[(Bench, UnboundedReceiver<Purged>); 2]) -> [bool; 2] {
     let only = [("cache-control", "only-if-cached")];
     let mut stored = [false; 2];
     for ((bench, _), stored) in nodes.iter().zip(&mut stored) {

@@ -92,7 +92,7 @@ async fn a_soft_purge_with_an_end_by_any_target_over_any_store_is_a_hard_one_fro
         for target in targets() {
             let bench = filled(kind).await;
             let ten = Duration::from_secs(10);
-            bench.handle.soft_purge_targets_for(&[target.clone()], ten).await.unwrap();
+            bench.handle.soft_purge_target_for(&target, ten).await.unwrap();
             bench.later(9);
             bench.origin.then(Reply::new("").status(503));
             let seen = bench.get_with("/page", &[("accept", "x")]).await.has_body("old");
