@@ -10,7 +10,7 @@ use crate::entry::aliases;
 use crate::entry::key::CacheKey;
 use crate::entry::partial;
 use crate::entry::{ResponseHead, StoredResponse};
-use crate::policy::{JudgedRequest, RequestPolicy};
+use crate::policy::{JudgedRequest, RequestPolicy, TrustedPeer};
 use crate::runtime::Runtime;
 use crate::semantics::accept::accepts_media_type;
 use crate::semantics::cache_control::RequestDirectives;
@@ -152,6 +152,9 @@ impl CacheRequest {
     pub(crate) fn decide(&self, core: &Core, lookup: &Lookup) -> Decision {
         let candidates = self.candidates(lookup);
         let decision = reuse::decide(&self.view(), candidates, self.rules(), self.now);
+        if matches!(decision, Decision::ServeStale(_)) && self.is_of_peer() {
+            return self.decide_in_front(core, lookup);
+        }
         self.as_remembered(core, lookup, decision)
     }
 
@@ -163,6 +166,11 @@ impl CacheRequest {
             }
             decision => decision,
         }
+    }
+
+    /// Whether another cache asks, which would store what it gets.
+    fn is_of_peer(&self) -> bool {
+        self.parts.extensions.get::<TrustedPeer>().is_some()
     }
 
     /// [`CacheRequest::decide`] where nothing can be validated in the background.
