@@ -185,9 +185,10 @@ impl<S: Store> CacheBuilder<S> {
         self.set(|config| config.reporter.name = name.into())
     }
 
-    /// Reports every [`Event`](crate::Event) to an observer; default none.
+    /// Reports every [`Event`](crate::Event) to an observer, and to those that were added before, in this order; default
+    /// none.
     pub fn observer(self, observer: impl Observer) -> Self {
-        self.set(|config| config.reporter.observer = Some(Arc::new(observer)))
+        self.set(|config| config.reporter.add_observer(Arc::new(observer)))
     }
 
     /// Puts the [`Outcome`](crate::Outcome) of each request among the extensions of its response, for layers that are

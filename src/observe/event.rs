@@ -7,8 +7,9 @@ use http::{Method, StatusCode};
 use crate::entry::key::CacheKey;
 use crate::error::StoreError;
 use crate::semantics::cache_status::Outcome;
+use crate::semantics::outcome_kind::OutcomeKind;
 use crate::semantics::reuse::Forward;
-use crate::store::{PurgeMode, PurgeTarget, PutOutcome};
+use crate::store::{PurgeMode, PurgeNumber, PurgeTarget, PutOutcome};
 
 /// Gets every [`Event`] of a layer: for metrics, logs and traces.
 ///
@@ -80,6 +81,8 @@ pub enum Event<'a> {
         is_whole: bool,
         /// The key of the request; `None` where it bypasses the cache.
         key: Option<&'a CacheKey>,
+        /// What the cache did, in one word.
+        kind: OutcomeKind,
         /// The request's method.
         method: &'a Method,
     },
@@ -131,11 +134,15 @@ pub enum Event<'a> {
     Invalidated {
         /// On whose behalf.
         by: InvalidatedBy,
+        /// How long the store took.
+        elapsed: Duration,
         /// What was to be done with them.
         mode: PurgeMode,
+        /// The number that the store gave the purge; the default one where it has failed.
+        number: PurgeNumber,
         /// Whether the store said that it has taken effect; if not, [`Event::StoreFailed`] came before.
         succeeded: bool,
-        /// What was named.
+        /// What was named, as keys spell it, and the other spellings under which the policy stores it.
         targets: &'a [PurgeTarget],
     },
     /// The store got a response, or refused it before it had all of it.
@@ -164,6 +171,8 @@ pub enum InvalidatedBy {
     Handle,
     /// The inner service: a response took back what was stored.
     Origin,
+    /// Another node ([`CacheHandle::follow`](crate::CacheHandle::follow)): it knows of this purge already.
+    Peer,
     /// An unsafe request whose outcome nobody knows.
     UnknownOutcome,
     /// An unsafe request that succeeded (RFC 9111 4.4).

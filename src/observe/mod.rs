@@ -1,6 +1,8 @@
 //! What became of a request: the one place where it is reported, to its client and to an observer.
 
 mod event;
+#[cfg(feature = "metrics")]
+pub(crate) mod metrics;
 mod server_timing;
 
 use std::fmt;
@@ -61,6 +63,16 @@ impl Answer {
     }
 }
 
+/// Two observers, one after the other.
+struct Both(Arc<dyn Observer>, Arc<dyn Observer>);
+
+impl Observer for Both {
+    fn event(&self, event: &Event<'_>) {
+        self.0.event(event);
+        self.1.event(event);
+    }
+}
+
 /// How a cache reports.
 #[derive(Clone)]
 pub(crate) struct Reporter {
@@ -112,6 +124,14 @@ impl Reporter {
             not_modified: false,
             x_cache: self.x_cache,
         }
+    }
+
+    /// Reports to one more.
+    pub(crate) fn add_observer(&mut self, observer: Arc<dyn Observer>) {
+        self.observer = Some(match self.observer.take() {
+            None => observer,
+            Some(earlier) => Arc::new(Both(earlier, observer)),
+        });
     }
 
     /// Whether anybody gets to see what became of a request, except by its answer.
@@ -318,12 +338,20 @@ impl Arrived {
         let timing =
             if self.is_timed { server_timing::value(&answer.outcome, self.origin(&answer)) } else { None };
         let key = key.as_ref().filter(|_| reporter.key).map(CacheKey::uri);
+        let kind = answer.outcome.kind();
         let mut response = reporter.write(answer, policy, Some(&More { key, timing }));
         if observer.is_some() {
             response.body_mut().when_ended(move |bytes, is_whole| {
                 let Self { at, key, method, .. } = &*self;
                 let elapsed = moment().duration_since(*at);
-                self.last_event(&Event::BodyEnded { bytes, elapsed, is_whole, key: key.as_ref(), method });
+                self.last_event(&Event::BodyEnded {
+                    bytes,
+                    elapsed,
+                    is_whole,
+                    key: key.as_ref(),
+                    kind,
+                    method,
+                });
             });
         }
         response

@@ -14,6 +14,7 @@ mod response;
 mod snapshot;
 mod standard;
 mod terms;
+pub(crate) mod words;
 
 use std::sync::{Arc, LazyLock};
 

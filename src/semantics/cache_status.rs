@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::freshness::number_text;
+use super::outcome_kind::OutcomeKind;
 use super::reuse::Forward;
 use super::status::is_server_error;
 use super::storing::NotStored;
@@ -59,6 +60,24 @@ impl Forwarding {
     }
 }
 
+impl Forwarding {
+    fn kind(&self) -> OutcomeKind {
+        match (&self.detail, self.forward, self.status) {
+            // What is stored stands in, and has a lifetime.
+            (Some(Detail::CallLimit), ..) if self.ttl.is_some() => OutcomeKind::Stale,
+            (Some(Detail::CallLimit | Detail::ServiceFailed | Detail::UnexpectedNotModified), ..) => {
+                OutcomeKind::Error
+            }
+            (Some(Detail::LatencyBudget | Detail::StaleIfError), ..) => OutcomeKind::Stale,
+            (_, Forward::Bypass | Forward::Method, _) => OutcomeKind::Bypass,
+            (.., Some(StatusCode::NOT_MODIFIED)) => OutcomeKind::Revalidated,
+            _ if self.collapsed == Some(true) => OutcomeKind::Collapsed,
+            (_, Forward::Partial, _) => OutcomeKind::Partial,
+            _ => OutcomeKind::Miss,
+        }
+    }
+}
+
 impl From<Forwarding> for Outcome {
     fn from(forwarding: Forwarding) -> Self {
         Self::Forwarded(forwarding)
@@ -94,7 +113,20 @@ pub enum Detail {
 }
 
 impl Detail {
-    fn as_str(&self) -> &str {
+    /// Each of them that neither is why a response is not stored nor has a word of a policy.
+    pub const PLAIN: &'static [Self] = &[
+        Self::CallLimit,
+        Self::LatencyBudget,
+        Self::Nested,
+        Self::NotInvalidated,
+        Self::ServiceFailed,
+        Self::StaleIfError,
+        Self::StaleWhileRevalidate,
+        Self::UnexpectedNotModified,
+    ];
+
+    /// The word. That of a policy is as the policy has given it: it may hold any character, and have any length.
+    pub fn as_str(&self) -> &str {
         match self {
             Self::Bypass(reason) | Self::Refused(reason) => reason,
             Self::CallLimit => "call-limit",
@@ -111,6 +143,43 @@ impl Detail {
 }
 
 impl Outcome {
+    /// What the standard's other parameters do not say, as one word: [`Detail::as_str`], or `only-if-cached`.
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            Self::Forwarded(Forwarding { detail, .. }) | Self::Hit { detail, .. } => {
+                detail.as_ref().map(Detail::as_str)
+            }
+            Self::Unsatisfiable => Some(ONLY_IF_CACHED),
+        }
+    }
+
+    /// Why the request was forwarded, if it was.
+    pub fn forward(&self) -> Option<Forward> {
+        match self {
+            Self::Forwarded(forwarding) => Some(forwarding.forward),
+            Self::Hit { .. } | Self::Unsatisfiable => None,
+        }
+    }
+
+    /// Which kind it is, for counting.
+    pub fn kind(&self) -> OutcomeKind {
+        match self {
+            Self::Hit { detail: None, ttl: 1.. } => OutcomeKind::Hit,
+            Self::Hit { .. } => OutcomeKind::Stale,
+            Self::Forwarded(forwarding) => forwarding.kind(),
+            Self::Unsatisfiable => OutcomeKind::Miss,
+        }
+    }
+
+    /// Seconds of freshness left of what is stored, negative where it is stale.
+    pub fn ttl(&self) -> Option<i64> {
+        match self {
+            Self::Forwarded(forwarding) => forwarding.ttl,
+            Self::Hit { ttl, .. } => Some(*ttl),
+            Self::Unsatisfiable => None,
+        }
+    }
+
     /// Whether the inner service was not asked.
     pub fn is_hit(&self) -> bool {
         matches!(self, Self::Hit { .. })
@@ -213,7 +282,9 @@ impl Outcome {
                 detail.as_ref()
             }
             Self::Unsatisfiable => {
-                line.put(b"; detail=\"only-if-cached\"");
+                line.put(b"; detail=\"");
+                line.put(ONLY_IF_CACHED.as_bytes());
+                line.put(b"\"");
                 None
             }
         };
@@ -255,6 +326,9 @@ impl Word {
         }
     }
 }
+
+/// The `detail` of [`Outcome::Unsatisfiable`].
+pub(crate) const ONLY_IF_CACHED: &str = "only-if-cached";
 
 /// The longest member: two names and less than 96 bytes of parameters.
 const LINE: usize = 2 * MOST_NAME + 96;

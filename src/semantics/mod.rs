@@ -30,6 +30,7 @@
 //! | `invalidation` | RFC 9111 4.4 | what an unsafe request makes invalid |
 //! | `methods` | RFC 9110 9 | what a method says of caching |
 //! | `no_vary_search` | draft-ietf-httpbis-no-vary-search | parts of a query that do not matter |
+//! | `outcome_kind` | | outcomes in one word, for counting |
 //! | `outgoing` | RFC 9111 4.3.1 | what is asked in place of the client's conditions |
 //! | [`parts`] | RFC 9111 3.3, 3.4 | partial content: what is held, and what is missing |
 //! | `preconditions` | RFC 9110 13 | `If-None-Match` and its relatives |
@@ -69,6 +70,7 @@ pub(crate) mod incumbent;
 pub(crate) mod invalidation;
 pub(crate) mod methods;
 pub(crate) mod no_vary_search;
+pub(crate) mod outcome_kind;
 pub(crate) mod outgoing;
 pub mod parts;
 pub(crate) mod preconditions;

@@ -52,7 +52,7 @@ pub struct Section {
     /// Of all requests: a behavior has none.
     pub error_pages: Option<ErrorPages>,
 
-    // All but `cloudfront`.
+    // All except `cloudfront`, which has `deception_guard` alone.
     pub admission: Option<AdmissionRule>,
     pub browser_lifetime: Option<Time>,
     pub browser_lifetime_as_stated: Option<On>,

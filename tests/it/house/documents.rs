@@ -3,6 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use larder::KeyError;
+use larder::semantics::cache_status::Detail;
+use larder::semantics::reuse::Forward;
+use larder::semantics::storing::NotStored;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -129,17 +134,60 @@ fn every_test_that_the_architecture_names_exists() {
     }
 }
 
-/// Each string that an `as_str` returns: the words of `Cache-Status`.
+/// The words of `Cache-Status`: each string that an `as_str` returns, and those by which this crate's own policies bypass and
+/// refuse.
 fn words() -> BTreeSet<String> {
-    let mut words = BTreeSet::new();
-    for file in files("src", "rs") {
+    let strings = |text: &str| text.split('"').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let of_policies = read("src/policy/words.rs");
+    let constants = of_policies.lines().filter(|line| line.contains(": &str = "));
+    let mut words: BTreeSet<_> = constants.flat_map(strings).collect();
+    // Words for counting, of which no field says anything.
+    let kinds = root().join("src/semantics/outcome_kind.rs");
+    for file in files("src", "rs").into_iter().filter(|file| *file != kinds) {
         for body in read(file).split("fn as_str(").skip(1) {
-            let body = body.split("\n    }\n").next().unwrap();
-            let strings = body.split('"').skip(1).step_by(2);
-            words.extend(strings.map(str::to_owned));
+            words.extend(strings(body.split("\n    }\n").next().unwrap()));
         }
     }
     words
+}
+
+/// Those that say why a request was forwarded.
+pub fn forwards() -> BTreeSet<String> {
+    Forward::ALL.iter().map(|forward| forward.as_str().to_owned()).collect()
+}
+
+/// Those that are a `detail`.
+pub fn details() -> BTreeSet<String> {
+    let forwards = forwards();
+    // `method` and `partial` are both.
+    let both = NotStored::ALL.iter().map(|reason| reason.as_str().to_owned());
+    let details = words().into_iter().filter(|word| !forwards.contains(word)).chain(both);
+    details.chain(["only-if-cached".to_owned()]).collect()
+}
+
+#[test]
+fn every_word_of_cache_status_is_in_a_list() {
+    let own =
+        Detail::PLAIN.iter().map(Detail::as_str).chain(KeyError::ALL.iter().map(|error| error.as_str()));
+    let listed: BTreeSet<_> =
+        own.chain(NotStored::ALL.iter().map(|reason| reason.as_str())).map(str::to_owned).collect();
+    let of_policies = read("src/policy/words.rs");
+    for word in words() {
+        let is_listed = listed.contains(&word) || of_policies.contains(&format!("\"{word}\""));
+        assert!(is_listed || forwards().contains(&word), "{word:?} is in no list of the crate");
+    }
+}
+
+#[test]
+fn the_words_of_policies_of_this_crate_are_in_one_place() {
+    for file in files("src", "rs") {
+        let source = read(&file);
+        let library = source.split("#[cfg(test)]\nmod tests").next().unwrap();
+        for line in library.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            let says = line.contains("bypass(\"") || line.contains("refuse(\"");
+            assert!(!says, "{}: the word belongs into src/policy/words.rs: {line}", file.display());
+        }
+    }
 }
 
 #[test]

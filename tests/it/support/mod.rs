@@ -8,6 +8,8 @@ use proptest::test_runner::{Config, RngSeed};
 
 pub mod alloc;
 pub mod bench;
+#[cfg(feature = "admin")]
+pub mod browser;
 pub mod elsewhere;
 pub mod file;
 pub mod forward;
@@ -16,6 +18,8 @@ pub mod mmdb;
 pub mod naive;
 pub mod origin;
 pub mod raw;
+#[cfg(feature = "metrics")]
+pub mod recorder;
 pub mod remembering;
 pub mod source;
 pub mod stepped;
