@@ -13,8 +13,8 @@ use axum::routing::get;
 use bytes::Bytes;
 use larder::semantics::range::ByteRange;
 use larder::store::{
-    BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, RemoteContent,
-    Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
+    BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget, PutOutcome,
+    RemoteContent, Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
 };
 use larder::{CacheKey, CacheLayer, MemoryStore, ResponseHead, StoreError, StoredResponse};
 use tokio::fs;
@@ -111,7 +111,7 @@ impl Store for DirectoryStore {
         self.write(key).await.map(|()| outcome)
     }
 
-    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), StoreError> {
+    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeNumber, StoreError> {
         let directory = self.directory.lock().await;
         let failed = |error| StoreError::new("look through the directory", error);
         let mut files = fs::read_dir(&*directory).await.map_err(failed)?;

@@ -19,7 +19,7 @@ async fn product(Path(id): Path<u32>) -> (Extension<Tags>, [(&'static str, &'sta
 
 async fn change_prices(State(cache): State<CacheHandle>) -> StatusCode {
     match cache.purge_target(&PurgeTarget::tag("prices")).await {
-        Ok(()) => StatusCode::NO_CONTENT,
+        Ok(_) => StatusCode::NO_CONTENT,
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -46,6 +46,7 @@
 //!
 //! | feature | default | what |
 //! |---|---|---|
+//! | `admin` | no | a service to operate a cache, and its page: `admin` |
 //! | `axum` | yes | reads axum's `OriginalUri`, so that nested routers key by the URI the client asked for |
 //! | `blake3` | no | strong entity tags: `Tagging::strong()` |
 //! | `metrics` | no | counters, gauges and histograms, by the facade of that name: `MetricsObserver` |
@@ -79,7 +80,9 @@ mod query_layer;
 mod respond;
 mod service;
 mod shared;
-// What users plug in.
+// What users plug in, and operate with.
+#[cfg(feature = "admin")]
+pub mod admin;
 pub mod policy;
 pub mod store;
 #[cfg(feature = "viewer")]
@@ -94,11 +97,13 @@ mod schedules;
 pub mod semantics;
 
 pub use body::CacheBody;
-pub use entry::key::{CacheKey, KeyError, KeyParts};
+pub use entry::key::{CacheKey, KeyError, KeyParts, ShownPart, ShownValue};
 pub use entry::{Fields, HeadParts, InvalidEntry, Part, Payload, ResponseHead, StoredResponse};
 pub use error::{BodyError, StoreError};
 pub use error_pages::{ErrorPages, ErrorPagesFuture, ErrorPagesLayer};
 pub use handle::CacheHandle;
+pub use handle::explain::{ExplainedCall, ExplainedStep, Explanation};
+pub use handle::inspect::{InspectedKey, InspectedVariant, Inspection};
 pub use handle::target::PurgeError;
 pub use layer::{CacheBuilder, CacheLayer};
 pub use limits::calls::CallLimits;
@@ -122,13 +127,15 @@ pub use semantics::outcome_kind::OutcomeKind;
 pub use service::CacheService;
 pub use service::future::ResponseFuture;
 pub use shared::Tagging;
-pub use store::{BoxStore, MemoryStore, Store};
+pub use store::{BoxStore, MemoryStore, PurgeReceipt, Store};
 #[cfg(feature = "viewer")]
 pub use viewer::ViewerLayer;
 
 /// The code of the documents, compiled and run.
-#[cfg(all(doctest, feature = "axum", feature = "viewer"))]
+#[cfg(all(doctest, feature = "admin", feature = "axum", feature = "viewer"))]
 mod documents {
+    #[doc = include_str!("../docs/ADMIN.md")]
+    struct Admin;
     #[doc = include_str!("../docs/GUIDE.md")]
     struct Guide;
     #[doc = include_str!("../docs/FROM_CLOUDFRONT.md")]
@@ -141,6 +148,8 @@ mod documents {
     struct Keys;
     #[doc = include_str!("../docs/LIFETIMES.md")]
     struct Lifetimes;
+    #[doc = include_str!("../docs/PURGING.md")]
+    struct Purging;
     #[doc = include_str!("../README.md")]
     struct Readme;
     #[doc = include_str!("../docs/RECIPES.md")]

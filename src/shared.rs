@@ -32,8 +32,8 @@ use crate::runtime::moment;
 use crate::semantics::etag::TagKind;
 use crate::semantics::range::ByteRange;
 use crate::store::{
-    BeginOutcome, ContentWriter, Fence, GuardLimits, Guarded, Lookup, PurgeMode, PurgeScope, PurgeTarget,
-    PutOutcome, RemoteContent, Store, StoreLimits, StoredBody, StoredId,
+    BeginOutcome, ContentWriter, Fence, GuardLimits, Guarded, Lookup, PurgeMode, PurgeNumber, PurgeReceipt,
+    PurgeScope, PurgeTarget, PutOutcome, RemoteContent, Store, StoreLimits, StoredBody, StoredId,
 };
 
 /// The cache that all services of a layer share.
@@ -129,20 +129,30 @@ impl<S: Store> Shared<S> {
         targets: &[PurgeTarget],
         mode: PurgeMode,
         by: InvalidatedBy,
-    ) -> Result<(), StoreError> {
+    ) -> Result<PurgeReceipt, StoreError> {
         if targets.is_empty() {
-            return Ok(());
+            return Ok(PurgeReceipt { mode, number: PurgeNumber::default(), targets: Vec::new() });
         }
-        let targets = &*self.core.with_spellings(targets);
+        let targets = self.core.with_spellings(targets);
         let begun = moment();
-        let invalidated = self.store.invalidate(targets, mode).await;
+        let invalidated = self.store.invalidate(&targets, mode).await;
         match &invalidated {
-            Ok(()) => self.core.purges.add(),
+            Ok(_) => self.core.purges.add(),
             Err(error) => self.core.reporter.event(&Event::StoreFailed { error }),
         }
-        let (elapsed, succeeded) = (moment().duration_since(begun), invalidated.is_ok());
-        self.core.reporter.event(&Event::Invalidated { by, elapsed, mode, succeeded, targets });
-        invalidated
+        let elapsed = moment().duration_since(begun);
+        let (number, succeeded) =
+            (*invalidated.as_ref().unwrap_or(&PurgeNumber::default()), invalidated.is_ok());
+        let targets = targets.into_owned();
+        self.core.reporter.event(&Event::Invalidated {
+            by,
+            elapsed,
+            mode,
+            number,
+            succeeded,
+            targets: &targets,
+        });
+        invalidated.map(|number| PurgeReceipt { mode, number, targets })
     }
 
     fn reported<T>(&self, result: Result<T, StoreError>) -> Option<T> {
@@ -329,7 +339,7 @@ impl Core {
     /// a request.
     pub(crate) fn key_of(&self, uri: Uri) -> Option<CacheKey> {
         let mut request = key::get(uri);
-        match self.policy.snapshot().request(&mut request, &mut PolicyData::default()) {
+        match self.policy.for_purges().request(&mut request, &mut PolicyData::default()) {
             RequestAction::Cache(key) => Some(key),
             RequestAction::Bypass(_) => CacheKey::of(&request).ok(),
         }
@@ -337,7 +347,7 @@ impl Core {
 
     /// The targets, and those under which the policy stores what they name.
     fn with_spellings<'a>(&self, targets: &'a [PurgeTarget]) -> Cow<'a, [PurgeTarget]> {
-        let policy = self.policy.snapshot();
+        let policy = self.policy.for_purges();
         let mut all = Cow::Borrowed(targets);
         for spelling in targets.iter().flat_map(|target| policy.spellings(target)) {
             if all.contains(&spelling) {

@@ -7,13 +7,19 @@
 mod accept;
 mod account;
 mod args;
+mod check_health;
 mod client;
 mod client_calls;
+mod client_tls;
+mod config;
 mod connection;
 mod connector;
 mod content;
 mod descriptors;
 mod edge;
+#[cfg(unix)]
+mod hang_up;
+mod health;
 mod host;
 mod interim;
 mod limits;
@@ -23,12 +29,15 @@ mod max_forwards;
 mod network;
 mod origin;
 mod pages;
+mod peers;
 mod policy;
 mod pool;
 mod progress;
 mod proxy;
+mod purge_edges;
 mod retry;
 mod serve;
+mod service_manager;
 mod stop;
 mod tls;
 mod traffic;
@@ -36,6 +45,7 @@ mod units;
 mod upgrade;
 mod upstream;
 mod upstream_error;
+mod upstreams;
 mod via;
 mod viewer;
 mod walk;
@@ -61,6 +71,7 @@ fn main() -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         match command {
+            Command::CheckConfig(file) => Ok(proxy::check(&file)),
             Command::CheckPolicy(source) => Ok(policy::check(&source)),
             Command::Help => {
                 println!("{USAGE}");

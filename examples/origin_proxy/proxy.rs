@@ -1,28 +1,56 @@
 //! The caching reverse proxy: a server, the cache, and a client of the origin.
 
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 
 use http::HeaderValue;
 use larder::{CacheLayer, CallLimits, MemoryStore, QueryLayer};
+use rustls::ClientConfig;
 use tokio::net::TcpListener;
 use tower::Layer;
 
 use crate::args::ProxyOptions;
+use crate::client_tls::ClientTls;
 use crate::edge::{Edge, Settings};
 use crate::limits::Limits;
+use crate::peers::PeerTokens;
 use crate::policy::{Current, Loaded};
+use crate::serve::Entrance;
 use crate::stop::Stop;
 use crate::upstream::Upstream;
-use crate::{policy, serve, tls};
+use crate::upstreams::{Care, Upstreams};
+use crate::viewer::Viewer;
+use crate::{check_health, config, policy, serve, service_manager, tls};
+
+/// What the files have that options name.
+struct Files {
+    loaded: Loaded,
+    peers: Option<PeerTokens>,
+    tls: Option<ClientTls>,
+    upstream_tls: Arc<ClientConfig>,
+    viewer: Viewer,
+}
+
+impl Files {
+    fn read(options: &ProxyOptions) -> Result<Self, String> {
+        Ok(Self {
+            loaded: options.policy.load().map_err(|error| error.to_string())?,
+            peers: options.peer_token_file.clone().map(PeerTokens::load).transpose()?,
+            tls: options.tls.clone().map(ClientTls::load).transpose()?,
+            upstream_tls: tls::config(&options.servers(), options.upstream_ca.as_deref())?,
+            viewer: options.viewer.viewer()?,
+        })
+    }
+}
 
 /// Runs the proxy alone until it is interrupted.
 pub async fn run(options: ProxyOptions) -> Result<(), String> {
-    let Loaded { beside, policy, .. } = options.policy.load().map_err(|error| error.to_string())?;
+    let Files { loaded: Loaded { beside, policy, .. }, peers, tls, upstream_tls, viewer } =
+        Files::read(&options)?;
     // Pages that a file names only later can't tell the cache's own limits from the origin's errors.
     let tells_outcomes = beside.pages.is_some();
     let current = Current::new(beside);
-    let viewer = options.viewer.viewer()?;
-    let tls = tls::config(&options.upstream, options.upstream_ca.as_deref())?;
     let store = MemoryStore::builder().capacity(options.memory).max_object(options.max_object).build();
     let calls = CallLimits::new().total(options.limits.max_calls).wait(options.limits.call_wait);
     let cache = CacheLayer::builder(store).policy(policy).x_cache(true).call_limits(calls);
@@ -36,20 +64,63 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     let stop = Stop::by_signal()?;
     #[cfg(unix)]
     policy::on_signal(options.policy.clone(), cache.handle(), current.clone())?;
-    println!("larder: http://{address} before {}", options.upstream);
-    let ProxyOptions { drain, host, limits, timeout, upstream: origin, .. } = options;
+    #[cfg(unix)]
+    if let Some(tls) = tls.clone() {
+        let reload = move || tls.reload().map(|file| file.display().to_string());
+        crate::hang_up::on_hang_up("the certificate", reload)?;
+    }
+    #[cfg(unix)]
+    if let Some(peers) = peers.clone() {
+        let reload = move || peers.reload().map(|file| file.display().to_string());
+        crate::hang_up::on_hang_up("the secret of peers", reload)?;
+    }
+    let shield = options.shield.clone().zip(peers.clone());
+    let care = Care { is_checked: options.health.is_some(), most_calls: options.limits.calls_per_upstream };
+    let upstreams = Upstreams::new(shield, options.upstreams.iter().cloned(), care);
+    if let Some(check) = &options.health {
+        check_health::watch(&upstreams, check, &upstream_tls);
+    }
+    let names: Vec<_> = options.servers().iter().map(ToString::to_string).collect();
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    println!("larder: {scheme}://{address} before {}", names.join(", "));
+    let ProxyOptions { drain, host, mut limits, timeout, .. } = options;
     let id = id(address);
-    let cache = cache.layer(Upstream::new(origin.clone(), &tls, host, id.clone(), timeout, &limits));
-    let cache = QueryLayer::new().max_content(limits.query).layer(cache);
+    let origin = Upstream::new(Arc::clone(&upstreams), &upstream_tls, host, id.clone(), timeout, &limits);
+    let cache = QueryLayer::new().max_content(limits.query).layer(cache.layer(origin));
     let (fields, stall) = (limits.fields, limits.timeouts.stall);
-    let settings = Settings { current, fields, host, id, origin, stall, viewer };
-    serve::serve(listener, Edge::new(cache, settings), limits, drain, stop).await;
+    if peers.is_some() {
+        // Who has sent a request is known only when all of its fields are.
+        limits.fields += crate::peers::MORE_FIELDS;
+    }
+    let settings = Settings { current, fields, host, id, peers, stall, upstreams, viewer };
+    service_manager::ready();
+    serve::serve(Entrance { listener, tls }, Edge::new(cache, settings), limits, drain, stop).await;
     Ok(())
+}
+
+/// Prints what was understood of a file of options and of the files that it names, or what is wrong with one of them; whether
+/// the proxy would start.
+pub fn check(file: &Path) -> bool {
+    let checked = config::merged(Some(file), Vec::new()).and_then(|given| {
+        let files = Files::read(&ProxyOptions::of(&given)?)?;
+        Ok((given, files.loaded.description))
+    });
+    match checked {
+        Ok((given, policy)) => {
+            given.iter().for_each(|given| println!("{given}"));
+            print!("\n{policy}");
+            true
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            false
+        }
+    }
 }
 
 /// Serves the proxy in the background; it ends with the process.
 pub fn spawn(listener: TcpListener, edge: Edge) {
-    tokio::spawn(serve::serve(listener, edge, Limits::default(), serve::DRAIN, Stop::never()));
+    tokio::spawn(serve::serve(listener.into(), edge, Limits::default(), serve::DRAIN, Stop::never()));
 }
 
 /// A name that no other proxy has: a chain of these proxies is no loop.

@@ -141,6 +141,17 @@ pub(crate) enum Role {
     Leader(Leader),
 }
 
+/// What a request would find that does not join yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prospect {
+    /// No call: it would make one, and others could wait for it.
+    First,
+    /// Answers for the key cannot be shared.
+    NotShared,
+    /// A call that it could wait for.
+    UnderWay,
+}
+
 impl Collapser {
     pub(crate) fn new(gauges: Arc<Gauges>) -> Self {
         Self {
@@ -166,6 +177,17 @@ impl Collapser {
     fn ended_count(&self, key: &CacheKey) -> &AtomicU32 {
         let hash = self.hasher.hash_one(key);
         &self.ended[usize::try_from(hash % COUNTS as u64).unwrap_or_default()]
+    }
+
+    /// Whether requests for the key wait for each other, and whether there is a call to wait for.
+    pub(crate) fn prospect(&self, ticket: &CollapseKey, has_credentials: bool, now: SystemTime) -> Prospect {
+        if self.not_shared.has(&ticket.key, has_credentials, now) {
+            Prospect::NotShared
+        } else if lock(self.shard(ticket)).contains_key(ticket) {
+            Prospect::UnderWay
+        } else {
+            Prospect::First
+        }
     }
 
     /// Finds a call to wait for, or begins one. `purged` is that of the look-up that found nothing of use.

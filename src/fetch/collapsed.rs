@@ -66,6 +66,11 @@ impl<S: Store> CollapsedFetch<S> {
         Self { deadline: None, exchange, failures: 0, has_seen_stale: false }
     }
 
+    /// The request, which joins no call.
+    pub(crate) fn into_exchange(self) -> Box<Exchange<S>> {
+        self.exchange
+    }
+
     pub(crate) async fn run<I, Q>(mut self, inner: I, body: Q) -> Result<Answer, I::Error>
     where
         I: InnerService<Q>,
@@ -153,7 +158,7 @@ impl<S: Store> CollapsedFetch<S> {
     }
 
     /// What this request has in common with others that may share a call; `None` where nobody could share it.
-    fn ticket(&self) -> Option<CollapseKey> {
+    pub(crate) fn ticket(&self) -> Option<CollapseKey> {
         let Exchange { lookup, plan, request, .. } = &*self.exchange;
         let about_part = self.exchange.selected().is_some_and(|stored| stored.response.head().part.is_some());
         let may_collapse = may_collapse(

@@ -329,7 +329,7 @@ impl<S: Store> Fetch<S> {
     }
 
     /// Whether a 304 speaks of what is stored.
-    fn asks_conditionally(&self) -> bool {
+    pub(crate) fn asks_conditionally(&self) -> bool {
         self.replaces_conditions() && self.validators().any(|validators| validators.any())
     }
 

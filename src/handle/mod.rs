@@ -1,5 +1,7 @@
-//! Purging and statistics, from outside the flow of requests.
+//! Purging, statistics, and looking at what is stored and why, from outside the flow of requests.
 
+pub(crate) mod explain;
+pub(crate) mod inspect;
 #[cfg(feature = "metrics")]
 mod metrics;
 pub(crate) mod target;
@@ -7,6 +9,8 @@ pub(crate) mod target;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+#[cfg(feature = "admin")]
+use std::time::SystemTime;
 
 use http::Uri;
 
@@ -15,9 +19,16 @@ use crate::limits::FillStatistics;
 use crate::observe::InvalidatedBy;
 use crate::policy::CachePolicy;
 use crate::shared::Shared;
-use crate::store::{MemoryStore, PurgeMode, PurgeTarget, Store, StoreStatistics};
+use crate::store::{MemoryStore, PurgeMode, PurgeReceipt, PurgeTarget, Store, StoreLimits, StoreStatistics};
+
+/// The longest development mode: nobody forgets it for longer.
+const LONGEST_BYPASS: Duration = Duration::from_secs(86_400);
 
 /// Purges what a layer has stored, and reports how much that is. Cheap to clone.
+///
+/// A purge has taken effect when it returns, and gives a [`PurgeReceipt`]: under which number it is known, and what it has
+/// reached. No request that begins later gets what was purged, nor does one that waits for a call from before the purge, and
+/// what such a call brings is not stored as fresh. A purge that is repeated finds nothing and succeeds.
 ///
 /// Each purge has a soft form, which makes stale instead of removing: it may be served while it is
 /// validated, or when the origin fails, as far as its stale windows reach.
@@ -51,7 +62,7 @@ impl<S: Store> CacheHandle<S> {
     ///
     /// When the store can't be sure that the purge has taken effect, and when the purge can't mean anything that is
     /// stored; so for all purges.
-    pub async fn purge(&self, uri: &Uri) -> Result<(), PurgeError> {
+    pub async fn purge(&self, uri: &Uri) -> Result<PurgeReceipt, PurgeError> {
         self.invalidate_uri(uri, PurgeMode::Remove).await
     }
 
@@ -60,7 +71,7 @@ impl<S: Store> CacheHandle<S> {
     /// # Errors
     ///
     /// See [`CacheHandle::purge`].
-    pub async fn soft_purge(&self, uri: &Uri) -> Result<(), PurgeError> {
+    pub async fn soft_purge(&self, uri: &Uri) -> Result<PurgeReceipt, PurgeError> {
         self.invalidate_uri(uri, self.soft()).await
     }
 
@@ -70,7 +81,7 @@ impl<S: Store> CacheHandle<S> {
     /// # Errors
     ///
     /// See [`CacheHandle::purge`].
-    pub async fn soft_purge_for(&self, uri: &Uri, stale_for: Duration) -> Result<(), PurgeError> {
+    pub async fn soft_purge_for(&self, uri: &Uri, stale_for: Duration) -> Result<PurgeReceipt, PurgeError> {
         self.invalidate_uri(uri, self.soft_for(stale_for)).await
     }
 
@@ -81,7 +92,7 @@ impl<S: Store> CacheHandle<S> {
     /// # Errors
     ///
     /// See [`CacheHandle::purge`].
-    pub async fn purge_target(&self, target: &PurgeTarget) -> Result<(), PurgeError> {
+    pub async fn purge_target(&self, target: &PurgeTarget) -> Result<PurgeReceipt, PurgeError> {
         self.purge_targets(std::slice::from_ref(target)).await
     }
 
@@ -90,8 +101,49 @@ impl<S: Store> CacheHandle<S> {
     /// # Errors
     ///
     /// See [`CacheHandle::purge`].
-    pub async fn soft_purge_target(&self, target: &PurgeTarget) -> Result<(), PurgeError> {
+    pub async fn soft_purge_target(&self, target: &PurgeTarget) -> Result<PurgeReceipt, PurgeError> {
         self.soft_purge_targets(std::slice::from_ref(target)).await
+    }
+
+    /// Development mode: from now on every request is forwarded, for so long, at most a day; zero ends it. What is stored stays,
+    /// and unsafe requests still invalidate it. `Cache-Status` says `fwd=bypass; detail="development-mode"`.
+    ///
+    /// Another call sets another end, and [`CacheHandle::set_policy`] changes nothing about it.
+    pub fn bypass_for(&self, time: Duration) {
+        let core = &self.shared.core;
+        let until = core.clock.now() + time.min(LONGEST_BYPASS);
+        core.policy.bypass_until((!time.is_zero()).then_some(until), &core.clock);
+    }
+
+    /// For how long every request is still forwarded, if it is.
+    pub fn bypass_left(&self) -> Option<Duration> {
+        let core = &self.shared.core;
+        let until = core.policy.bypassed_until()?;
+        until.duration_since(core.clock.now()).ok()
+    }
+
+    /// The name of the cache in `Cache-Status`.
+    pub fn name(&self) -> &str {
+        &self.shared.core.reporter.name
+    }
+
+    /// The time by the clock of the layer.
+    #[cfg(feature = "admin")]
+    pub(crate) fn now(&self) -> SystemTime {
+        self.shared.core.clock.now()
+    }
+
+    /// Makes everything stale that `target` names, and lets it go after `stale_for`.
+    ///
+    /// # Errors
+    ///
+    /// See [`CacheHandle::purge`].
+    pub async fn soft_purge_target_for(
+        &self,
+        target: &PurgeTarget,
+        stale_for: Duration,
+    ) -> Result<PurgeReceipt, PurgeError> {
+        self.soft_purge_targets_for(std::slice::from_ref(target), stale_for).await
     }
 
     /// Replaces the policy of the layer. Requests under way keep the one that they have; what is stored keeps the terms under
@@ -114,7 +166,7 @@ impl<S: Store> CacheHandle<S> {
     /// # Errors
     ///
     /// See [`CacheHandle::purge`]. Where one of the targets can't mean anything that is stored, none is purged.
-    pub async fn purge_targets(&self, targets: &[PurgeTarget]) -> Result<(), PurgeError> {
+    pub async fn purge_targets(&self, targets: &[PurgeTarget]) -> Result<PurgeReceipt, PurgeError> {
         self.invalidate_targets(targets, PurgeMode::Remove).await
     }
 
@@ -123,7 +175,7 @@ impl<S: Store> CacheHandle<S> {
     /// # Errors
     ///
     /// See [`CacheHandle::purge_targets`].
-    pub async fn soft_purge_targets(&self, targets: &[PurgeTarget]) -> Result<(), PurgeError> {
+    pub async fn soft_purge_targets(&self, targets: &[PurgeTarget]) -> Result<PurgeReceipt, PurgeError> {
         self.invalidate_targets(targets, self.soft()).await
     }
 
@@ -136,8 +188,30 @@ impl<S: Store> CacheHandle<S> {
         &self,
         targets: &[PurgeTarget],
         stale_for: Duration,
-    ) -> Result<(), PurgeError> {
+    ) -> Result<PurgeReceipt, PurgeError> {
         self.invalidate_targets(targets, self.soft_for(stale_for)).await
+    }
+
+    /// Carries out what was purged in another node, with the targets and mode that [`Event::Invalidated`] or a receipt of that
+    /// node has. It is reported as [`InvalidatedBy::Peer`], so that an observer that hands purges on does not send it back.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use larder::CacheLayer;
+    /// let (one, other) = (CacheLayer::default().handle(), CacheLayer::default().handle());
+    /// let receipt = one.purge(&"http://example.com/".parse().unwrap()).await?;
+    /// other.follow(&receipt.targets, receipt.mode).await?;
+    /// # Ok::<(), larder::PurgeError>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the store can't be sure that the purge has taken effect. Targets are taken as they are: they were checked where
+    /// they come from.
+    ///
+    /// [`Event::Invalidated`]: crate::Event::Invalidated
+    pub async fn follow(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeReceipt, PurgeError> {
+        Ok(self.shared.invalidate(targets, mode, InvalidatedBy::Peer).await?)
     }
 
     /// What the store holds and how it has done.
@@ -150,6 +224,19 @@ impl<S: Store> CacheHandle<S> {
         self.shared.core.gauges.statistics()
     }
 
+    /// What the store takes, and how it wants to be asked.
+    pub fn store_limits(&self) -> StoreLimits {
+        self.shared.store.limits()
+    }
+
+    /// Everything by which goes what is stored for an absolute URI.
+    pub(crate) fn targets_of(&self, uri: &Uri) -> Result<Vec<PurgeTarget>, PurgeError> {
+        target::absolute(uri)?;
+        let core = &self.shared.core;
+        let targets: Vec<_> = core.keys_of(uri.clone()).flat_map(|key| core.targets_of(&key)).collect();
+        if targets.is_empty() { Err(PurgeError::NoKey(uri.to_string())) } else { Ok(targets) }
+    }
+
     fn soft(&self) -> PurgeMode {
         PurgeMode::Expire(self.shared.core.clock.now())
     }
@@ -160,27 +247,22 @@ impl<S: Store> CacheHandle<S> {
         at.checked_add(stale_for).map_or(PurgeMode::Expire(at), |until| PurgeMode::ExpireUntil { at, until })
     }
 
-    async fn invalidate_targets(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), PurgeError> {
+    async fn invalidate_targets(
+        &self,
+        targets: &[PurgeTarget],
+        mode: PurgeMode,
+    ) -> Result<PurgeReceipt, PurgeError> {
         let mut purged = Vec::with_capacity(targets.len());
         for target in targets {
             let target = target::checked(target)?;
             purged.extend(target::spelled_by(|uri| self.shared.core.key_of(uri), &target));
             purged.push(target);
         }
-        let targets = purged;
-        if targets.is_empty() {
-            return Ok(());
-        }
-        Ok(self.shared.invalidate(&targets, mode, InvalidatedBy::Handle).await?)
+        Ok(self.shared.invalidate(&purged, mode, InvalidatedBy::Handle).await?)
     }
 
-    async fn invalidate_uri(&self, uri: &Uri, mode: PurgeMode) -> Result<(), PurgeError> {
-        target::absolute(uri)?;
-        let core = &self.shared.core;
-        let targets: Vec<_> = core.keys_of(uri.clone()).flat_map(|key| core.targets_of(&key)).collect();
-        if targets.is_empty() {
-            return Err(PurgeError::NoKey(uri.to_string()));
-        }
+    async fn invalidate_uri(&self, uri: &Uri, mode: PurgeMode) -> Result<PurgeReceipt, PurgeError> {
+        let targets = self.targets_of(uri)?;
         Ok(self.shared.invalidate(&targets, mode, InvalidatedBy::Handle).await?)
     }
 }

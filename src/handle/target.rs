@@ -21,8 +21,8 @@ pub enum PurgeError {
          for without a host, as PurgeTarget::Uri or PurgeTarget::Prefix)"
     )]
     NotAbsolute(String),
-    /// A prefix of paths that does not begin with a slash.
-    #[error("'{0}' is no prefix of paths; it begins with '/', as in /images/")]
+    /// A path, or a prefix of paths, that does not begin with a slash.
+    #[error("'{0}' is no path; it begins with '/', as in /images/")]
     NotAPath(String),
     /// The store failed: what was to go may still be there.
     #[error(transparent)]
@@ -52,13 +52,14 @@ pub(crate) fn checked(target: &PurgeTarget) -> Result<PurgeTarget, PurgeError> {
             _ => PurgeTarget::Tag(group.clone()),
         },
         PurgeTarget::Host(authority) => PurgeTarget::Host(spelled_authority(authority)?),
-        PurgeTarget::PathPrefix(prefix) if !prefix.starts_with(b"/") => {
-            return Err(PurgeError::NotAPath(String::from_utf8_lossy(prefix).into_owned()));
+        PurgeTarget::Path(path) | PurgeTarget::PathPrefix(path) if !path.starts_with(b"/") => {
+            return Err(PurgeError::NotAPath(String::from_utf8_lossy(path).into_owned()));
         }
         PurgeTarget::Prefix(prefix) => PurgeTarget::Prefix(spelled(prefix)?),
         PurgeTarget::Uri(uri) => PurgeTarget::Uri(spelled_uri(uri)?),
         PurgeTarget::All
         | PurgeTarget::Key(_)
+        | PurgeTarget::Path(_)
         | PurgeTarget::PathPrefix(_)
         | PurgeTarget::Tag(_)
         | PurgeTarget::TagAnyCase(_) => target.clone(),
@@ -90,6 +91,15 @@ pub(crate) fn spelled_by(key_of: impl Fn(Uri) -> Option<CacheKey>, target: &Purg
                 |uri: Box<[u8]>| Some(PurgeTarget::host(authority_of(std::str::from_utf8(&uri).ok()?)?));
             roots.into_iter().flatten().filter_map(host).collect()
         }
+        PurgeTarget::Path(path) => {
+            // Of whatever host: a policy that spells paths by the host has to say so itself.
+            let uris = uris(&[b"http://host.invalid", &**path].concat());
+            uris.iter()
+                .filter_map(|uri| path_of(uri))
+                .filter(|own| *own != &**path)
+                .map(|own| PurgeTarget::Path(own.into()))
+                .collect()
+        }
         PurgeTarget::Prefix(prefix) => {
             let path = prefix.split(|&byte| byte == b'?').next().unwrap_or_default();
             let has_path = path.iter().filter(|&&byte| byte == b'/').count() > 2;
@@ -104,6 +114,12 @@ pub(crate) fn spelled_by(key_of: impl Fn(Uri) -> Option<CacheKey>, target: &Purg
 /// The authority of a key's URI.
 fn authority_of(uri: &str) -> Option<&str> {
     uri.split_once("://")?.1.split('/').next()
+}
+
+/// The path and query of a key's URI.
+fn path_of(uri: &[u8]) -> Option<&[u8]> {
+    let mut slashes = uri.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    slashes.nth(2).map(|path| &uri[path..])
 }
 
 /// The URI of the key of a request for `uri`.

@@ -9,7 +9,7 @@ use crate::error::StoreError;
 use crate::semantics::cache_status::Outcome;
 use crate::semantics::outcome_kind::OutcomeKind;
 use crate::semantics::reuse::Forward;
-use crate::store::{PurgeMode, PurgeTarget, PutOutcome};
+use crate::store::{PurgeMode, PurgeNumber, PurgeTarget, PutOutcome};
 
 /// Gets every [`Event`] of a layer: for metrics, logs and traces.
 ///
@@ -138,9 +138,11 @@ pub enum Event<'a> {
         elapsed: Duration,
         /// What was to be done with them.
         mode: PurgeMode,
+        /// The number that the store gave the purge; the default one where it has failed.
+        number: PurgeNumber,
         /// Whether the store said that it has taken effect; if not, [`Event::StoreFailed`] came before.
         succeeded: bool,
-        /// What was named.
+        /// What was named, as keys spell it, and the other spellings under which the policy stores it.
         targets: &'a [PurgeTarget],
     },
     /// The store got a response, or refused it before it had all of it.
@@ -169,6 +171,8 @@ pub enum InvalidatedBy {
     Handle,
     /// The inner service: a response took back what was stored.
     Origin,
+    /// Another node ([`CacheHandle::follow`](crate::CacheHandle::follow)): it knows of this purge already.
+    Peer,
     /// An unsafe request whose outcome nobody knows.
     UnknownOutcome,
     /// An unsafe request that succeeded (RFC 9111 4.4).
@@ -181,6 +185,7 @@ impl InvalidatedBy {
         match self {
             Self::Handle => "handle",
             Self::Origin => "origin",
+            Self::Peer => "peer",
             Self::UnknownOutcome => "unknown-outcome",
             Self::UnsafeRequest => "unsafe-request",
         }

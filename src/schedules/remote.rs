@@ -9,8 +9,8 @@ use crate::error::StoreError;
 use crate::runtime::{Mutex, lock};
 use crate::semantics::range::ByteRange;
 use crate::store::{
-    BeginOutcome, BoxStore, Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, Store,
-    StoreLimits, StoreStatistics, StoredBody, StoredId,
+    BeginOutcome, BoxStore, Expected, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget,
+    PutOutcome, Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
 };
 
 /// Forgets no purge of what was ever looked up, so that it need not be told what is expected.
@@ -115,7 +115,7 @@ impl Store for Remote {
         self.store.purged_since(key, since, scope).await
     }
 
-    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), StoreError> {
+    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeNumber, StoreError> {
         self.store.invalidate(targets, mode).await
     }
 

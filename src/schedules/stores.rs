@@ -14,8 +14,8 @@ use crate::entry::{Payload, RemoteContent, ResponseHead, StoredResponse};
 use crate::error::StoreError;
 use crate::semantics::range::ByteRange;
 use crate::store::{
-    BeginOutcome, BoxStore, ContentWriter, Expected, Fence, Lookup, MemoryStore, PurgeMode, PurgeScope,
-    PurgeTarget, PutOutcome, Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
+    BeginOutcome, BoxStore, ContentWriter, Expected, Fence, Lookup, MemoryStore, PurgeMode, PurgeNumber,
+    PurgeScope, PurgeTarget, PutOutcome, Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
 };
 
 /// What a scenario's store is like.
@@ -135,7 +135,7 @@ impl Store for Slow {
         Self::call(self.0.purged_since(key, since, scope)).await
     }
 
-    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), StoreError> {
+    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeNumber, StoreError> {
         Self::call(self.0.invalidate(targets, mode)).await
     }
 
@@ -235,7 +235,7 @@ impl<S: Store + Clone> Store for Streaming<S> {
         self.store.purged_since(key, since, scope).await
     }
 
-    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), StoreError> {
+    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeNumber, StoreError> {
         self.store.invalidate(targets, mode).await
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::content::BoxFuture;
 use super::{
-    BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, Store,
-    StoreLimits, StoreStatistics, StoredBody, StoredId,
+    BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget, PutOutcome,
+    Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
 };
 use crate::entry::key::CacheKey;
 use crate::entry::{RemoteContent, ResponseHead, StoredResponse};
@@ -68,7 +68,7 @@ trait DynStore: Send + Sync {
         fence: Fence,
     ) -> BoxFuture<'a, PutOutcome>;
     fn purged_since<'a>(&'a self, key: &'a CacheKey, since: Fence, scope: PurgeScope) -> BoxFuture<'a, bool>;
-    fn invalidate<'a>(&'a self, targets: &'a [PurgeTarget], mode: PurgeMode) -> BoxFuture<'a, ()>;
+    fn invalidate<'a>(&'a self, targets: &'a [PurgeTarget], mode: PurgeMode) -> BoxFuture<'a, PurgeNumber>;
     fn limits(&self) -> StoreLimits;
     fn statistics(&self) -> StoreStatistics;
 }
@@ -127,7 +127,7 @@ impl<S: Store> DynStore for S {
         Box::pin(Store::purged_since(self, key, since, scope))
     }
 
-    fn invalidate<'a>(&'a self, targets: &'a [PurgeTarget], mode: PurgeMode) -> BoxFuture<'a, ()> {
+    fn invalidate<'a>(&'a self, targets: &'a [PurgeTarget], mode: PurgeMode) -> BoxFuture<'a, PurgeNumber> {
         Box::pin(Store::invalidate(self, targets, mode))
     }
 
@@ -201,7 +201,11 @@ macro_rules! pass_on {
             self.$inner().purged_since(key, since, scope).await
         }
 
-        async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), StoreError> {
+        async fn invalidate(
+            &self,
+            targets: &[PurgeTarget],
+            mode: PurgeMode,
+        ) -> Result<PurgeNumber, StoreError> {
             self.$inner().invalidate(targets, mode).await
         }
 

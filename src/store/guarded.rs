@@ -16,8 +16,8 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::content::BoxFuture;
 use super::{
-    BeginOutcome, ContentWriter, Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome,
-    RemoteContent, Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
+    BeginOutcome, ContentWriter, Expected, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget,
+    PutOutcome, RemoteContent, Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
 };
 use crate::entry::key::CacheKey;
 use crate::entry::{ResponseHead, StoredResponse};
@@ -239,7 +239,7 @@ impl<S: Store> Store for Guarded<S> {
         self.call("look for purges", read, self.store.purged_since(key, since, scope)).await
     }
 
-    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), StoreError> {
+    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeNumber, StoreError> {
         let purge = self.store.invalidate(targets, mode);
         match &self.guard {
             None => purge.await,
@@ -347,8 +347,8 @@ impl Guard {
     /// they succeed again. Where it succeeds, the next call may probe.
     async fn purge(
         &self,
-        purge: impl Future<Output = Result<(), StoreError>> + Send,
-    ) -> Result<(), StoreError> {
+        purge: impl Future<Output = Result<PurgeNumber, StoreError>> + Send,
+    ) -> Result<PurgeNumber, StoreError> {
         let ended = in_time("invalidate", self.limits.purge, purge).await;
         self.count(ended.is_err());
         if ended.is_ok()

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use smallvec::SmallVec;
 
 use super::purges::HeldNames;
 use crate::entry::StoredResponse;
+use crate::entry::key::CacheKey;
 
 /// The purge state of a store at one moment. Its meaning is the store's own, except that the default one stands before
 /// every purge.
@@ -129,6 +130,18 @@ impl Variants {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             (one, other) => one.is_none() && other.is_none(),
         }
+    }
+
+    /// Whether no purge beyond their mark can concern any of them, as far as their names say; if so, the mark is `latest` then.
+    pub(super) fn advance_mark(&self, key: &CacheKey, latest: u64) -> bool {
+        let Some(Shelf { checked, held: Some(held), .. }) = self.0.as_deref() else {
+            return false;
+        };
+        let are_untouched = held.are_untouched(key, checked.load(Ordering::Acquire));
+        if are_untouched {
+            checked.fetch_max(latest, Ordering::AcqRel);
+        }
+        are_untouched
     }
 
     pub(super) fn mark(&self) -> Option<&AtomicU64> {

@@ -12,8 +12,8 @@ use smallvec::{SmallVec, smallvec};
 use super::purges::{HeldNames, Purges, number};
 use super::stamp::Verdict;
 use super::{
-    BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, Store,
-    StoreLimits, StoreStatistics, Stored, StoredBody, StoredId, Variants,
+    BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget, PutOutcome,
+    Store, StoreLimits, StoreStatistics, Stored, StoredBody, StoredId, Variants,
 };
 use crate::entry::key::CacheKey;
 use crate::entry::{RemoteContent, ResponseHead, StoredResponse};
@@ -236,6 +236,9 @@ impl Inner {
 
     /// The variants that no purge has removed, with those marked that one has expired.
     fn without_purged(&self, key: &CacheKey, variants: &Variants, latest: u64) -> Variants {
+        if variants.advance_mark(key, latest) {
+            return variants.clone();
+        }
         let verdicts: Vec<_> =
             variants.iter().map(|stored| self.purges.judge(key, &stored.response, stored.fence)).collect();
         if verdicts.iter().all(|verdict| *verdict == Verdict::Untouched) {
@@ -417,9 +420,11 @@ impl Store for MemoryStore {
         Ok(self.inner.purges.concern(key, since, scope))
     }
 
-    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), StoreError> {
+    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeNumber, StoreError> {
+        let mut number = PurgeNumber::default();
         for target in targets {
             let purged = self.inner.purges.purge(target, mode);
+            number = PurgeNumber::new(purged);
             if mode == PurgeMode::Remove {
                 // The stamp alone does it; this gives the memory back at once where that is cheap.
                 match target {
@@ -429,7 +434,7 @@ impl Store for MemoryStore {
                 }
             }
         }
-        Ok(())
+        Ok(number)
     }
 
     fn limits(&self) -> StoreLimits {

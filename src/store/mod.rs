@@ -7,8 +7,11 @@ mod content;
 mod guarded;
 mod lookup;
 mod memory;
+mod notation;
 mod places;
+mod purge;
 mod purges;
+mod receipt;
 mod stamp;
 mod target;
 
@@ -21,6 +24,9 @@ pub use content::{BeginOutcome, ContentWriter, StoredBody};
 pub use guarded::{GuardLimits, Guarded};
 pub use lookup::{Expired, Fence, Lookup, Stored, StoredId, Variants};
 pub use memory::{MemoryStore, MemoryStoreBuilder};
+pub use notation::InvalidItem;
+pub use purge::{InvalidPurge, Purge};
+pub use receipt::{PurgeNumber, PurgeReceipt};
 pub use target::{PurgeMode, PurgeScope, PurgeTarget};
 
 pub use crate::entry::RemoteContent;
@@ -70,6 +76,10 @@ use crate::semantics::range::ByteRange;
 /// *Visibility.* When [`Store::invalidate`] has returned, no later `get` gives an affected response (removed), or
 /// gives it without [`Stored::expired`] (expired), not even one whose `put` was under way. When it can't be sure
 /// that the purge has taken effect, it returns an error.
+///
+/// *Numbers.* Each purge has a number of its own ([`PurgeNumber`]), greater than those of all purges that had returned when it
+/// began. A store with a log of purges gives the number of the log. A purge that is repeated has the same effect under another
+/// number.
 ///
 /// *What it does not know.* Targets and modes may be added. A store that meets one that it does not know purges more, never
 /// less: for a target, everything that the target may name, and everything where it can't tell; for a mode, as
@@ -154,13 +164,13 @@ pub trait Store: Send + Sync + 'static {
         scope: PurgeScope,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Makes everything that the targets name go, or go stale. An error says that this may not have taken effect for any
-    /// of them.
+    /// Makes everything that the targets name go, or go stale, and gives the number of that purge, the default one where
+    /// there are no targets. An error says that this may not have taken effect for any of them.
     fn invalidate(
         &self,
         targets: &[PurgeTarget],
         mode: PurgeMode,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    ) -> impl Future<Output = Result<PurgeNumber, StoreError>> + Send;
 
     /// What the store takes, and how it wants to be asked. Asked often: it only reads a field.
     fn limits(&self) -> StoreLimits;

@@ -141,6 +141,13 @@ impl Places {
         read(self.shard(name)).places.contains_key(&name)
     }
 
+    /// Whether a purge beyond number `since` has stamped a name, or a narrower target in it.
+    pub(super) fn is_stamped_since(&self, name: Name, since: u64) -> bool {
+        let shard = read(self.shard(name));
+        let stamps = shard.places.get(&name).and_then(|place| place.stamps.as_deref());
+        stamps.is_some_and(|stamps| stamps.latest > since)
+    }
+
     /// Stamps a name, or only the `narrower` target in it. Returns whether anything holds the name; if not, only the
     /// `number` of the purge remains.
     pub(super) fn stamp(&self, name: Name, narrower: Option<Name>, stamp: &Stamp, number: u64) -> bool {

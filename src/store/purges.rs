@@ -32,6 +32,8 @@ const SEGMENTS: usize = 64;
 /// How many purges of groups are remembered for expected responses, whose groups nobody knows yet. Beyond that, a
 /// response that was requested before the oldest of them is not stored if it is in any group.
 const PINNED: usize = 1_024;
+/// Ends a prefix of paths that is a whole path: no URI has a space.
+const END: u8 = b' ';
 /// Marks the fence of an [`Expected`](super::Expected): the names of what is fetched under it are held.
 const GUARDED: u128 = 1 << 64;
 
@@ -67,7 +69,7 @@ struct Wide {
     /// Names of groups that are held for responses that were expected when the groups were purged, the oldest purge
     /// first.
     pinned: VecDeque<(u64, Name)>,
-    /// Of URIs; and of paths, which start with a slash.
+    /// Of URIs; and of paths, which start with a slash, and are whole where they end with [`END`].
     prefixes: Prefixes,
     /// What older prefixes of paths have become.
     segments: Prefixes,
@@ -156,6 +158,14 @@ impl HeldNames {
             self.add(host);
         }
         names.base
+    }
+
+    /// Whether no purge beyond number `since` can concern what holds these names under a key, as far as they say. Nothing is hashed
+    /// again, so the first hit after a purge of something else takes 1,400 instructions less than by [`Purges::judge`], and 3,300
+    /// less if the response has three tags.
+    pub(super) fn are_untouched(&self, key: &CacheKey, since: u64) -> bool {
+        self.purges.judge_wide(key, since) == Verdict::Untouched
+            && !self.names.iter().any(|name| self.purges.places.is_stamped_since(*name, since))
     }
 
     /// Holds the names by which a further response under the same key can be purged.
@@ -264,6 +274,12 @@ impl Purges {
                     self.places.stamp(own, None, &stamp, number)
                 }
             }
+            PurgeTarget::Path(path) => {
+                let whole = [path, &[END][..]].concat();
+                self.purge_path_prefix(&mut wide, &whole, stamp, number)
+            }
+            // No URI has one, and here it means another target.
+            PurgeTarget::PathPrefix(prefix) if prefix.contains(&END) => false,
             PurgeTarget::PathPrefix(prefix) => self.purge_path_prefix(&mut wide, prefix, stamp, number),
             PurgeTarget::Prefix(prefix) => self.purge_prefix(&mut wide, prefix, stamp, number),
             PurgeTarget::Tag(tag) => {
@@ -423,13 +439,7 @@ impl Purges {
     }
 
     fn judge_key(&self, key: &CacheKey, fence: u64) -> Verdict {
-        let mut verdict = {
-            let wide = read(&self.wide);
-            let of_prefixes =
-                wide.prefixes().filter(|(prefix, _)| key.uris().any(|uri| has_prefix(uri, prefix)));
-            let stamps = std::iter::once(&wide.all).chain(of_prefixes.map(|(_, stamp)| stamp));
-            stamps.fold(Verdict::Untouched, |verdict, stamp| stamp.judge(fence, verdict))
-        };
+        let mut verdict = self.judge_wide(key, fence);
         let own = self.key(key);
         for uri in key.uris() {
             let names = self.uri_names(uri);
@@ -442,6 +452,13 @@ impl Purges {
             verdict = self.places.judge(*own, |_| false, fence, verdict);
         }
         verdict
+    }
+
+    fn judge_wide(&self, key: &CacheKey, fence: u64) -> Verdict {
+        let wide = read(&self.wide);
+        let of_prefixes = wide.prefixes().filter(|(prefix, _)| key.uris().any(|uri| has_prefix(uri, prefix)));
+        let stamps = std::iter::once(&wide.all).chain(of_prefixes.map(|(_, stamp)| stamp));
+        stamps.fold(Verdict::Untouched, |verdict, stamp| stamp.judge(fence, verdict))
     }
 
     /// Whether a purge since `fence` found no holder for a name of a response that was fetched without holding its
@@ -538,10 +555,13 @@ fn origin_of(uri: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((&uri[..scheme], &uri[scheme..path], &uri[path..]))
 }
 
-/// Whether a prefix of URIs, or of paths, is that of a URI.
+/// Whether a prefix of URIs, or of paths, or a whole path, is that of a URI.
 fn has_prefix(uri: &[u8], prefix: &[u8]) -> bool {
     if prefix.starts_with(b"/") {
-        origin_of(uri).is_some_and(|(_, _, path)| path.starts_with(prefix))
+        origin_of(uri).is_some_and(|(_, _, path)| match prefix.strip_suffix(&[END]) {
+            Some(whole) => path == whole,
+            None => path.starts_with(prefix),
+        })
     } else {
         uri.starts_with(prefix)
     }
@@ -687,6 +707,8 @@ mod tests {
         purges.purge(&PurgeTarget::host("a"), PurgeMode::Remove);
         assert_eq!(hit(), [true, true, false, false]);
         purges.purge(&PurgeTarget::path_prefix("/y"), PurgeMode::Remove);
+        purges.purge(&PurgeTarget::path("/"), PurgeMode::Remove);
+        purges.purge(&PurgeTarget::path_prefix("/x "), PurgeMode::Remove);
         assert_eq!(hit(), [true, true, false, false]);
         purges.purge(&PurgeTarget::path_prefix("/"), PurgeMode::Remove);
         assert_eq!(hit(), [true; 4]);

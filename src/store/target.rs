@@ -33,6 +33,8 @@ pub enum PurgeTarget {
     Host(Box<str>),
     /// Every response under one key.
     Key(CacheKey),
+    /// Every response whose key has a URI with exactly this path and query, whatever scheme and host. It starts with `/`.
+    Path(Box<[u8]>),
     /// Every response whose key has a URI with a path that starts with these bytes, whatever scheme and host. The query
     /// counts as part of the path. They start with `/`.
     PathPrefix(Box<[u8]>),
@@ -67,6 +69,7 @@ impl PurgeTarget {
             Self::Group(group) => groups.any(|own| own == &**group),
             Self::Host(authority) => uris.any(|uri| split(uri).0 == authority.as_bytes()),
             Self::Key(purged) => key == purged,
+            Self::Path(path) => path.starts_with(b"/") && uris.any(|uri| split(uri).1 == &**path),
             Self::PathPrefix(prefix) => {
                 prefix.starts_with(b"/") && uris.any(|uri| split(uri).1.starts_with(prefix))
             }
@@ -86,6 +89,11 @@ impl PurgeTarget {
     /// All of one authority, such as `example.com` or `example.com:8080`.
     pub fn host(authority: impl Into<Box<str>>) -> Self {
         Self::Host(authority.into())
+    }
+
+    /// One path with its query, on whatever host.
+    pub fn path(path: impl fmt::Display) -> Self {
+        Self::Path(path.to_string().into_bytes().into())
     }
 
     /// All paths, on whatever host, that begin like this.
@@ -189,6 +197,10 @@ mod tests {
         check(&PurgeTarget::host("a"), &["http://a/x", "http://a/x/y?q", "https://a/x"]);
         check(&PurgeTarget::host("a:81"), &["http://a:81/x"]);
         check(&PurgeTarget::host(""), &["http:///x"]);
+        check(&PurgeTarget::path("/x"), &["http://a/x", "https://a/x", "http://a:81/x", "http:///x"]);
+        check(&PurgeTarget::path("/x/y?q"), &["http://a/x/y?q"]);
+        check(&PurgeTarget::path("/x/y"), &[]);
+        check(&PurgeTarget::path(""), &[]);
         check(&PurgeTarget::path_prefix("/x/y?"), &["http://a/x/y?q"]);
         check(&PurgeTarget::path_prefix("x"), &[]);
         check(&PurgeTarget::prefix("http://a/x"), &["http://a/x", "http://a/x/y?q"]);

@@ -142,6 +142,15 @@ pub fn of_json(text: &str, key_headers: &[HeaderName]) -> Result<Distribution, P
     Ok(guarded(key_headers.iter().cloned().fold(distribution, Distribution::key_header)))
 }
 
+/// The field with tags that AWS's JSON names.
+pub fn tag_header(text: &str) -> Option<HeaderName> {
+    let json: serde_json::Value = serde_json::from_str(text).ok()?;
+    let name = ["/CacheTagConfig/HeaderName", "/DistributionConfig/CacheTagConfig/HeaderName"]
+        .iter()
+        .find_map(|path| json.pointer(path)?.as_str());
+    name?.parse().ok()
+}
+
 /// What a distribution says, with what deserves a second look.
 pub fn described(distribution: &Distribution) -> String {
     let warnings = distribution.warnings();

@@ -21,10 +21,11 @@ mod values;
 use std::path::PathBuf;
 
 use http::header::HeaderName;
-use larder::{CachePolicy, ErrorPagesLayer};
+use larder::policy::Peers;
+use larder::{CachePolicy, CachePolicyExt, ErrorPagesLayer};
 
 pub use self::current::{Beside, Current};
-pub use self::error::PolicyError;
+pub use self::error::{PolicyError, explained, unknown};
 pub use self::profile::Profile;
 #[cfg(unix)]
 pub use self::reload::on_signal;
@@ -34,6 +35,8 @@ use self::section::File;
 #[derive(Clone, Default)]
 pub struct Source {
     pub file: Option<PathBuf>,
+    /// Whether other proxies ask this one, or it asks them.
+    pub has_peers: bool,
     /// Fields of requests that are in every key.
     pub key_headers: Vec<HeaderName>,
     /// `None` for that of the file, or the default one.
@@ -79,6 +82,7 @@ impl Source {
             }
             Profile::Fastly => rows::table(fastly::base(), &file, &self.key_headers),
         };
+        let policy = self.for_peers(policy, file.fields_for_caches());
         let pages = file.default.error_pages.map(Into::into);
         Ok(self.loaded(Beside { pages, profile }, policy, &description))
     }
@@ -93,7 +97,21 @@ impl Source {
         let pages = Some(ErrorPagesLayer::from(&distribution)).filter(|pages| !pages.is_empty());
         let description = cloudfront::described(&distribution);
         let beside = Beside { pages, profile: Profile::CloudFront };
-        Ok(self.loaded(beside, Box::new(distribution), &description))
+        let policy = self.for_peers(Box::new(distribution), cloudfront::tag_header(text));
+        Ok(self.loaded(beside, policy, &description))
+    }
+
+    /// The policy, and what it does for peers if there are any. `fields` are for caches.
+    fn for_peers(
+        &self,
+        policy: Box<dyn CachePolicy>,
+        fields: impl IntoIterator<Item = HeaderName>,
+    ) -> Box<dyn CachePolicy> {
+        if !self.has_peers {
+            return policy;
+        }
+        // Who is one was found out before.
+        Box::new(policy.with_peers(Peers::new().fields(fields)))
     }
 
     fn loaded(&self, beside: Beside, policy: Box<dyn CachePolicy>, description: &str) -> Loaded {

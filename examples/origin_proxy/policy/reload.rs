@@ -1,31 +1,20 @@
 //! Reads the policy again when the process is told to (SIGHUP). Requests under way keep the policy that they have.
 
 use larder::CacheHandle;
-use tokio::signal::unix::{SignalKind, signal};
 
+use crate::hang_up::on_hang_up;
 use crate::policy::{Current, Loaded, Profile, Source};
 
 /// From now on, each SIGHUP loads the policy from its source. One that can't be loaded is reported, and changes nothing.
 pub fn on_signal(source: Source, handle: CacheHandle, current: Current) -> Result<(), String> {
     let Some(file) = source.file.clone() else {
-        return Ok(()); // nothing to read: the signal ends the process
+        return Ok(()); // nothing to read
     };
-    let mut hang_up =
-        signal(SignalKind::hangup()).map_err(|error| format!("can't listen for signals: {error}"))?;
-    tokio::spawn(async move {
-        while hang_up.recv().await.is_some() {
-            let source = source.clone();
-            match tokio::task::spawn_blocking(move || source.load()).await {
-                Ok(Ok(loaded)) => {
-                    apply(loaded, &handle, &current);
-                    println!("larder: the policy is that of {} now", file.display());
-                }
-                Ok(Err(error)) => eprintln!("larder: the policy stays as it was: {error}"),
-                Err(error) => eprintln!("larder: the policy stays as it was: {error}"),
-            }
-        }
-    });
-    Ok(())
+    on_hang_up("the policy", move || {
+        let loaded = source.load().map_err(|error| error.to_string())?;
+        apply(loaded, &handle, &current);
+        Ok(file.display().to_string())
+    })
 }
 
 /// Only the profile `fastly` looks at fields that begin with `Fastly-`: while it is in force, they get as far as the policy.

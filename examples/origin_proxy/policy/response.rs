@@ -31,6 +31,10 @@ pub struct ResponseSection {
 }
 
 impl ResponseSection {
+    pub fn tag_fields(&self) -> impl Iterator<Item = &TagFieldName> {
+        self.tags_from.iter().flat_map(|list| &list.0)
+    }
+
     pub fn rules(&self) -> ResponseRules {
         let rules = ResponseRules::new();
         let rules =

@@ -359,7 +359,7 @@ impl Purges {
             PurgeTarget::Group(_) => 1,
             PurgeTarget::Host(_) => 2,
             PurgeTarget::Key(_) => 3,
-            PurgeTarget::PathPrefix(_) => 4,
+            PurgeTarget::Path(_) | PurgeTarget::PathPrefix(_) => 4,
             PurgeTarget::Prefix(_) => 5,
             PurgeTarget::Tag(_) | PurgeTarget::TagAnyCase(_) => 6,
             PurgeTarget::Uri(_) => 7,

@@ -1,61 +1,25 @@
-//! Who asks: a client, another cache of the same owner, or somebody who looks for a fault.
-
-use std::fmt;
-use std::sync::Arc;
+//! Who asks, and what is removed of what they say in Fastly's name.
 
 use http::header::HeaderName;
 use http::request;
 
+use crate::policy::peer::{Caller, Peers};
 use crate::semantics::secret::Token;
 
-/// Says, in the extensions of a request, that another cache of the same owner has sent it. A layer in front of the cache puts
-/// it there that has authenticated the sender, by its certificate or its address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TrustedPeer;
-
-impl TrustedPeer {
-    /// The mark.
-    pub fn new() -> Self {
-        Self
-    }
-}
-
-/// Whether the sender of a request is a peer.
-type IsPeer = dyn Fn(&request::Parts) -> bool + Send + Sync;
-
 /// How those are recognised that get more than clients do.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Recognised {
     pub(super) debug: Option<Token>,
-    pub(super) peer: Option<Token>,
-    pub(super) peers: Option<Arc<IsPeer>>,
-}
-
-impl fmt::Debug for Recognised {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut recognised = f.debug_struct("Recognised");
-        recognised.field("debug", &self.debug).field("peer", &self.peer).finish_non_exhaustive()
-    }
-}
-
-/// Who asks, where it is no client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Caller {
-    /// It wants to know what the cache does.
-    pub(super) is_debugging: bool,
-    pub(super) is_peer: bool,
+    pub(super) peers: Peers,
 }
 
 impl Recognised {
     /// Who has sent a request. What only peers may say of it is removed, and so are the secrets: the inner service sees neither.
     pub(super) fn recognise(&self, request: &mut request::Parts) -> Caller {
-        let shows = |token: &Option<Token>| token.as_ref().is_some_and(|token| token.is_in(&request.headers));
-        let is_peer = request.extensions.get::<TrustedPeer>().is_some()
-            || shows(&self.peer)
-            || self.peers.as_ref().is_some_and(|is_peer| is_peer(request));
-        let caller = Caller { is_debugging: shows(&self.debug), is_peer };
-        for token in self.debug.iter().chain(&self.peer) {
+        let is_debugging = self.debug.as_ref().is_some_and(|token| token.is_in(&request.headers));
+        let is_peer = self.peers.recognise(request);
+        let caller = Caller { is_debugging, is_peer };
+        if let Some(token) = &self.debug {
             request.headers.remove(token.field());
         }
         if !is_peer && request.headers.keys().any(is_for_peers) {
@@ -77,9 +41,8 @@ fn is_for_peers(name: &HeaderName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::TrustedPeer;
     use http::{HeaderValue, Request};
-
-    const FIELD: HeaderName = HeaderName::from_static("x-secret");
 
     fn request(fields: &[(&'static str, &'static str)]) -> request::Parts {
         let mut parts = Request::new(()).into_parts().0;
@@ -103,24 +66,9 @@ mod tests {
     }
 
     #[test]
-    fn fa9_only_a_whole_secret_in_one_line_makes_a_peer() {
-        let recognised = Recognised { peer: Some(Token::new(FIELD, "secret")), ..Recognised::default() };
-        check(&recognised, &[("x-secret", "secret"), ("fastly-ff", "a")], (true, false), &["fastly-ff"]);
-        for secret in ["", "s", "secre", "secret1", "Secret", "secret, secret", "terces"] {
-            let secret: &'static str = secret;
-            check(&recognised, &[("x-secret", secret), ("fastly-ff", "a")], (false, false), &[]);
-        }
-        check(&recognised, &[("x-secret", "secret"), ("x-secret", "secret")], (false, false), &[]);
-        // Without a secret, there is none to guess.
-        let empty = Recognised { peer: Some(Token::new(FIELD, "")), ..Recognised::default() };
-        check(&empty, &[("x-secret", "")], (false, false), &[]);
-        check(&Recognised::default(), &[("x-secret", "")], (false, false), &["x-secret"]);
-    }
-
-    #[test]
     fn fa9_a_peer_is_known_by_an_extension_or_by_a_closure() {
-        let closure: Arc<IsPeer> = Arc::new(|request| request.headers.contains_key("x-verified"));
-        let recognised = Recognised { peers: Some(closure), ..Recognised::default() };
+        let peers = Peers::new().by(|request| request.headers.contains_key("x-verified"));
+        let recognised = Recognised { peers, ..Recognised::default() };
         check(
             &recognised,
             &[("x-verified", "1"), ("fastly-ff", "a")],

@@ -41,6 +41,7 @@ impl KeyRules {
                 hosts.dedup();
                 hosts
             }
+            PurgeTarget::Path(path) if changes_queries => vec![PurgeTarget::path(self.path(text(path)?))],
             PurgeTarget::PathPrefix(prefix) if changes_queries => {
                 vec![PurgeTarget::path_prefix(without_query(text(prefix)?)?)]
             }
@@ -48,15 +49,7 @@ impl KeyRules {
             PurgeTarget::Uri(uri) => {
                 let (scheme, rest) = text(uri)?.split_once("://")?;
                 let (authority, path) = rest.split_at(rest.find('/')?);
-                let mut uri = self.origin(scheme, authority);
-                match path.split_once('?') {
-                    Some((path, query)) => {
-                        uri.push_str(path);
-                        self.query.write(query, &mut uri);
-                    }
-                    None => uri.push_str(path),
-                }
-                vec![PurgeTarget::uri(uri)]
+                vec![PurgeTarget::uri(self.origin(scheme, authority) + &self.path(path))]
             }
             _ => return None,
         })
@@ -81,6 +74,16 @@ impl KeyRules {
             }
             None => vec![PurgeTarget::prefix(format!("{origin}{path}"))],
         })
+    }
+
+    /// Path and query in a key, for those that were asked for.
+    fn path(&self, asked: &str) -> String {
+        let Some((path, query)) = asked.split_once('?') else {
+            return asked.to_owned();
+        };
+        let mut path = path.to_owned();
+        self.query.write(query, &mut path);
+        path
     }
 
     /// The origin in a key, for one that was asked for.
@@ -116,11 +119,15 @@ fn without_query(path: &str) -> Option<&str> {
 
 /// The path that a request has which asks for exactly this target.
 pub(in crate::policy) fn path_of(target: &PurgeTarget) -> Option<&[u8]> {
-    let PurgeTarget::Uri(uri) = target else {
-        return None;
+    let path = match target {
+        PurgeTarget::Path(path) => path,
+        PurgeTarget::Uri(uri) => {
+            let mut slashes = uri.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+            &uri[slashes.nth(2)?..]
+        }
+        _ => return None,
     };
-    let mut slashes = uri.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-    uri[slashes.nth(2)?..].split(|&byte| byte == b'?').next()
+    path.split(|&byte| byte == b'?').next()
 }
 
 #[cfg(test)]
@@ -173,6 +180,10 @@ mod tests {
         check("none", &prefix("http://a/x?b"), &[uri("http://a/x")]);
         check("none", &PurgeTarget::path_prefix("/x?b"), &[PurgeTarget::path_prefix("/x")]);
         check("none", &PurgeTarget::path_prefix("/x"), &[]);
+        check("none", &PurgeTarget::path("/x?b"), &[PurgeTarget::path("/x")]);
+        check("sorted", &PurgeTarget::path("/x?b&a"), &[PurgeTarget::path("/x?a&b")]);
+        check("sorted", &PurgeTarget::path("/x?a&b"), &[]);
+        check("any host", &PurgeTarget::path("/x?b&a"), &[]);
         check("sorted", &uri("http://a/x?b&a"), &[uri("http://a/x?a&b")]);
         check("sorted", &prefix("http://a/x?b"), &[uri("http://a/x"), prefix("http://a/x?")]);
         check("host", &uri("http://a/x?b"), &[uri("http://one:443/x?b")]);

@@ -41,6 +41,7 @@ pub(super) fn key_targets() -> Vec<PurgeTarget> {
         PurgeTarget::All,
         PurgeTarget::host("example.com"),
         PurgeTarget::Key(here()),
+        PurgeTarget::path("/news/today?page=1"),
         PurgeTarget::path_prefix("/news/"),
         PurgeTarget::prefix("http://example.com/news/"),
         PurgeTarget::prefix("http://example.com/"),

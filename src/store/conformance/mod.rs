@@ -114,6 +114,7 @@ pub async fn violations<S: Store>(make: impl AsyncFn() -> S, capabilities: Capab
         soft_purges_add_up,
         one_call_purges_many_targets,
         a_purge_of_no_targets_changes_nothing,
+        each_purge_has_a_greater_number_than_those_before,
         a_purge_of_a_uri_reaches_keys_with_further_parts,
         a_purge_reaches_either_uri_of_a_key,
         a_purge_leaves_alone_what_it_does_not_name if exact_purges,

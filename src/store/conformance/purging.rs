@@ -11,7 +11,9 @@ use super::fixtures::{
     purged_at, put, response, sure, targets, together, ungrouped, until, yield_now,
 };
 use crate::entry::{Payload, ResponseHead, StoredResponse};
-use crate::store::{Expired, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, Store};
+use crate::store::{
+    Expired, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget, PutOutcome, Store,
+};
 
 /// Whether nothing that a look-up has found passes for fresh.
 fn is_stale(lookup: &Lookup) -> bool {
@@ -110,8 +112,26 @@ pub async fn one_call_purges_many_targets<S: Store>(store: &S) {
 /// It is no purge, and no failure.
 pub async fn a_purge_of_no_targets_changes_nothing<S: Store>(store: &S) {
     fill(store, &here(), "content", "x").await;
-    sure(store.invalidate(&[], PurgeMode::Remove).await);
+    let number = sure(store.invalidate(&[], PurgeMode::Remove).await);
+    assert_eq!(number, PurgeNumber::default(), "the number of no purge");
     assert_eq!(contents(store, &here()).await, ["content"]);
+}
+
+/// The same purge again has the same effect and another number, as has one of several targets, or of nothing that is there.
+pub async fn each_purge_has_a_greater_number_than_those_before<S: Store>(store: &S) {
+    fill(store, &here(), "content", "x").await;
+    let mut last = PurgeNumber::default();
+    let all = targets();
+    let calls = all.iter().flat_map(|target| [std::slice::from_ref(target); 2]).chain([&all[..]]);
+    for mode in [PurgeMode::Expire(purged_at()), PurgeMode::Remove] {
+        for targets in calls.clone() {
+            let number = sure(store.invalidate(targets, mode).await);
+            assert!(number > last, "{number} after {last}: {targets:?}");
+            last = number;
+        }
+        assert!(is_stale(&look_up(store, &here()).await), "{mode:?}");
+    }
+    assert!(look_up(store, &here()).await.variants.is_empty());
 }
 
 /// A URI names what is stored under it for whomever.
@@ -131,6 +151,7 @@ pub async fn a_purge_reaches_either_uri_of_a_key<S: Store>(store: &S) {
         PurgeTarget::Uri(here().uri().into()),
         PurgeTarget::host("example.com"),
         PurgeTarget::host("inner.example"),
+        PurgeTarget::path("/tenant/1"),
         PurgeTarget::path_prefix("/tenant/"),
         PurgeTarget::prefix("http://inner.example/tenant/"),
         PurgeTarget::uri("http://inner.example/tenant/1"),
@@ -155,6 +176,8 @@ pub async fn a_purge_leaves_alone_what_it_does_not_name<S: Store>(store: &S) {
         PurgeTarget::host("http://example.com"),
         PurgeTarget::Key(here().with("part", b"")),
         PurgeTarget::Key(key_of("http://example.com/news/today?page=2")),
+        PurgeTarget::path("/news/today"),
+        PurgeTarget::path("/news/"),
         PurgeTarget::path_prefix("/new/"),
         PurgeTarget::path_prefix("/today"),
         PurgeTarget::path_prefix("news/"),

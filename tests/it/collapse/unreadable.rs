@@ -53,9 +53,9 @@ async fn a_request_after_a_purge_does_not_join_an_older_call_if_both_look_ups_ha
             let stage = stage(fails);
             let old = asked(&stage).await;
             match way {
-                "purge" => stage.handle.purge(&uri).await.unwrap(),
-                "soft purge" => stage.handle.soft_purge(&uri).await.unwrap(),
-                "purge of everything" => stage.handle.purge_target(&PurgeTarget::All).await.unwrap(),
+                "purge" => drop(stage.handle.purge(&uri).await.unwrap()),
+                "soft purge" => drop(stage.handle.soft_purge(&uri).await.unwrap()),
+                "purge of everything" => drop(stage.handle.purge_target(&PurgeTarget::All).await.unwrap()),
                 _ => {
                     let post = stage.send(Method::POST, "/", &[]);
                     settle().await;

@@ -1,7 +1,9 @@
 //! The example `origin_proxy` as a process of its own: what its clients and its origin get on real sockets.
 
 mod calls;
+mod client_tls;
 mod cloudfront;
+mod configuration;
 mod content;
 mod failures;
 mod fields;
@@ -10,9 +12,12 @@ mod interim;
 mod interim_io;
 mod limits;
 mod pace;
+mod packaging;
 mod pages;
 mod policy;
 pub mod process;
+mod shielding;
 mod tls;
 mod upgrade;
+mod upstreams;
 mod viewer;

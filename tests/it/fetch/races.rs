@@ -14,10 +14,28 @@ const HEAD: [(&str, &str); 3] =
 enum By {
     All,
     Group,
+    Host,
     Key,
+    Path,
+    PathPrefix,
     Prefix,
+    Tag,
+    TagAnyCase,
     Uri,
 }
+
+const ALL: [By; 10] = [
+    By::All,
+    By::Group,
+    By::Host,
+    By::Key,
+    By::Path,
+    By::PathPrefix,
+    By::Prefix,
+    By::Tag,
+    By::TagAnyCase,
+    By::Uri,
+];
 
 async fn purge(handle: &CacheHandle, by: By, is_soft: bool) {
     let target = match by {
@@ -27,10 +45,16 @@ async fn purge(handle: &CacheHandle, by: By, is_soft: bool) {
             let request = http::Request::get("http://example.com/").body(()).unwrap();
             PurgeTarget::Key(larder::CacheKey::of(&request.into_parts().0).unwrap())
         }
+        By::Host => PurgeTarget::host("example.com"),
+        By::Path => PurgeTarget::path("/"),
+        By::PathPrefix => PurgeTarget::path_prefix("/"),
+        By::Tag => PurgeTarget::tag("g"),
+        By::TagAnyCase => PurgeTarget::tag_any_case("G"),
         By::Prefix => PurgeTarget::Prefix(b"http://example.com/"[..].into()),
         By::Uri => {
             let uri = Uri::from_static("http://example.com/");
-            return if is_soft { handle.soft_purge(&uri).await } else { handle.purge(&uri).await }.unwrap();
+            if is_soft { handle.soft_purge(&uri).await } else { handle.purge(&uri).await }.unwrap();
+            return;
         }
     };
     if is_soft { handle.soft_purge_target(&target).await } else { handle.purge_target(&target).await }
@@ -87,7 +111,7 @@ async fn purge_against_fill(
 
 #[tokio::test(start_paused = true)]
 async fn f08_a_purge_reaches_a_response_in_flight() {
-    for by in [By::All, By::Group, By::Key, By::Prefix, By::Uri] {
+    for by in ALL {
         for purged_at in 0..=5 {
             for renewed_at in purged_at..=5 {
                 for length in [None, Some("3")] {
@@ -100,7 +124,7 @@ async fn f08_a_purge_reaches_a_response_in_flight() {
 
 #[tokio::test(start_paused = true)]
 async fn f08_a_soft_purge_reaches_a_response_in_flight() {
-    for by in [By::All, By::Group, By::Key, By::Prefix, By::Uri] {
+    for by in ALL {
         for purged_at in 0..=5 {
             for renewed_at in purged_at..=5 {
                 for length in [None, Some("3")] {

@@ -202,7 +202,7 @@ async fn a_purge_reaches_what_a_row_stores_for_requests_that_have_more_than_a_ur
         at_rest().await;
         bench.get_with("/search?q=1", &own).await.told("larder; hit; ttl=9");
         match purge {
-            0 => bench.handle.purge(&uri.parse().unwrap()).await.unwrap(),
+            0 => drop(bench.handle.purge(&uri.parse().unwrap()).await.unwrap()),
             1 => drop(bench.send(Method::POST, "/search?q=1", &[]).await),
             _ => {
                 Origin::then(&bench.origin, Reply::new("").field("location", "/search?q=1"));

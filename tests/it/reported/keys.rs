@@ -9,7 +9,7 @@ use axum::routing::get;
 use bytes::Bytes;
 use http::{Method, Request, Uri, request};
 use http_body_util::Empty;
-use larder::store::{PurgeMode, PurgeTarget, Store};
+use larder::store::{PurgeMode, PurgeNumber, PurgeTarget, Store};
 use larder::{BoxStore, CachePolicy, MemoryStore, PurgeError, RequestAction, StoreError};
 use tokio::sync::Semaphore;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
@@ -32,7 +32,7 @@ struct Gated {
 impl Store for Gated {
     forward!(store: try_get, get, open, expect, put, begin, freshen, purged_since, limits, statistics);
 
-    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), StoreError> {
+    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeNumber, StoreError> {
         self.gate.acquire().await.unwrap().forget();
         self.store.invalidate(targets, mode).await
     }

@@ -68,6 +68,7 @@ async fn each_flaw_of_a_store_is_found_and_named() {
             ],
         ),
         (Flaw::MixesStreams, &["streams_at_one_time_do_not_mix"]),
+        (Flaw::NumbersPurgesAlike, &["each_purge_has_a_greater_number_than_those_before"]),
         (Flaw::OpensRangesShort, &["ranges_of_remote_content_are_opened_exactly"]),
         (Flaw::PurgesTheFirstTargetOnly, &["one_call_purges_many_targets"]),
         (
@@ -107,7 +108,7 @@ async fn the_suite_names_the_rule_that_a_store_breaks() {
 
 #[tokio::test]
 async fn a_store_with_coarse_purges_passes_if_it_says_so() {
-    use larder::store::{PurgeMode, PurgeTarget, Store};
+    use larder::store::{PurgeMode, PurgeNumber, PurgeTarget, Store};
 
     use crate::support::forward::forward;
 
@@ -119,7 +120,7 @@ async fn a_store_with_coarse_purges_passes_if_it_says_so() {
             &self,
             targets: &[PurgeTarget],
             mode: PurgeMode,
-        ) -> Result<(), larder::StoreError> {
+        ) -> Result<PurgeNumber, larder::StoreError> {
             let all = [PurgeTarget::All];
             self.0.invalidate(if targets.is_empty() { &[] } else { &all }, mode).await
         }

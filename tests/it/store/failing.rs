@@ -13,8 +13,9 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Empty, StreamBody};
 use larder::semantics::range::ByteRange;
 use larder::store::{
-    BeginOutcome, ContentWriter, Expected, Fence, GuardLimits, Guarded, Lookup, PurgeMode, PurgeScope,
-    PurgeTarget, PutOutcome, RemoteContent, Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
+    BeginOutcome, ContentWriter, Expected, Fence, GuardLimits, Guarded, Lookup, PurgeMode, PurgeNumber,
+    PurgeScope, PurgeTarget, PutOutcome, RemoteContent, Store, StoreLimits, StoreStatistics, StoredBody,
+    StoredId,
 };
 use larder::{
     BoxStore, CacheKey, CacheLayer, CachePolicy, CacheService, Event, ForwardReason, MemoryStore, PurgeError,
@@ -70,7 +71,7 @@ impl Store for Down {
     async fn purged_since(&self, _: &CacheKey, _: Fence, _: PurgeScope) -> Result<bool, StoreError> {
         down("look for purges")
     }
-    async fn invalidate(&self, _: &[PurgeTarget], _: PurgeMode) -> Result<(), StoreError> {
+    async fn invalidate(&self, _: &[PurgeTarget], _: PurgeMode) -> Result<PurgeNumber, StoreError> {
         down("invalidate")
     }
     fn limits(&self) -> StoreLimits {
@@ -215,7 +216,7 @@ impl Store for Moody {
         self.called().await?;
         self.store.purged_since(key, since, scope).await
     }
-    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), StoreError> {
+    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeNumber, StoreError> {
         self.called().await?;
         self.store.invalidate(targets, mode).await
     }

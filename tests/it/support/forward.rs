@@ -74,7 +74,7 @@ macro_rules! forward {
             &self,
             targets: &[larder::store::PurgeTarget],
             mode: larder::store::PurgeMode,
-        ) -> Result<(), larder::StoreError> {
+        ) -> Result<larder::store::PurgeNumber, larder::StoreError> {
             larder::Store::invalidate(&*self.$field, targets, mode).await
         }
     };

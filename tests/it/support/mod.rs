@@ -8,6 +8,8 @@ use proptest::test_runner::{Config, RngSeed};
 
 pub mod alloc;
 pub mod bench;
+#[cfg(feature = "admin")]
+pub mod browser;
 pub mod elsewhere;
 pub mod file;
 pub mod forward;

@@ -10,8 +10,9 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use larder::semantics::range::ByteRange;
 use larder::store::{
-    BeginOutcome, ContentWriter, Expected, Expired, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget,
-    PutOutcome, RemoteContent, Store, StoreLimits, StoreStatistics, Stored, StoredBody, StoredId, Variants,
+    BeginOutcome, ContentWriter, Expected, Expired, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope,
+    PurgeTarget, PutOutcome, RemoteContent, Store, StoreLimits, StoreStatistics, Stored, StoredBody,
+    StoredId, Variants,
 };
 use larder::{CacheKey, Payload, ResponseHead, StoreError, StoredResponse};
 
@@ -30,6 +31,7 @@ pub enum Flaw {
     MixesStreams,
     #[default]
     None,
+    NumbersPurgesAlike,
     OldReplacesNewAfterSoftPurge,
     OldReplacesNewer,
     OpensRangesShort,
@@ -281,13 +283,22 @@ impl Store for Naive {
             }))
     }
 
-    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), StoreError> {
+    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeNumber, StoreError> {
         tokio::task::yield_now().await;
         let most = if self.flaw == Flaw::PurgesTheFirstTargetOnly { 1 } else { targets.len() };
+        let is_none = targets.is_empty();
         let targets = targets.iter().take(most).map(|target| (target.clone(), mode));
-        self.state.lock().unwrap().purges.extend(targets);
+        let number = {
+            let purges = &mut self.state.lock().unwrap().purges;
+            purges.extend(targets);
+            purges.len() as u64
+        };
         tokio::task::yield_now().await;
-        Ok(())
+        Ok(match self.flaw {
+            _ if is_none => PurgeNumber::default(),
+            Flaw::NumbersPurgesAlike => PurgeNumber::new(1),
+            _ => PurgeNumber::new(number),
+        })
     }
 
     fn limits(&self) -> StoreLimits {

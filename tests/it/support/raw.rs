@@ -164,6 +164,11 @@ impl Origin {
         self.requests.recv_timeout(GUARD).expect("the origin is asked")
     }
 
+    /// The next request, whenever it comes.
+    pub fn next_or_none(&self) -> Option<Asked> {
+        self.requests.recv().ok()
+    }
+
     /// The next request for this path; others are dropped.
     #[track_caller]
     pub fn within(&self, path: &str) -> Asked {

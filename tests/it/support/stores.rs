@@ -16,8 +16,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use larder::semantics::range::ByteRange;
 use larder::store::{
-    BeginOutcome, ContentWriter, Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome,
-    RemoteContent, Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
+    BeginOutcome, ContentWriter, Expected, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget,
+    PutOutcome, RemoteContent, Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
 };
 use larder::{BoxStore, CacheKey, Clock, MemoryStore, ResponseHead, StoreError, StoredResponse};
 use tokio::runtime::{Handle, Id};
@@ -208,7 +208,7 @@ impl<S: Store, P: Script> Store for Scripted<S, P> {
         self.call(Op::PurgedSince, self.store.purged_since(key, since, scope)).await
     }
 
-    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<(), StoreError> {
+    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeNumber, StoreError> {
         self.call(Op::Invalidate, self.store.invalidate(targets, mode)).await
     }
 
