@@ -27,7 +27,6 @@ pub use self::current::{Beside, Current};
 pub use self::error::{PolicyError, explained, unknown};
 pub use self::profile::Profile;
 pub use self::reload::apply;
-pub use self::reload::apply;
 #[cfg(unix)]
 pub use self::reload::on_signal;
 use self::section::File;
