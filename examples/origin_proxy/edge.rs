@@ -47,6 +47,8 @@ pub struct Settings {
     pub fields: usize,
     pub host: Host,
     pub id: HeaderValue,
+    /// Only who shows the debug token is told what the cache does.
+    pub is_discreet: bool,
     pub peers: Option<PeerTokens>,
     /// How long the client may take to send more of its request's content.
     pub stall: Duration,
@@ -106,13 +108,14 @@ impl HyperService<Request<Incoming>> for Edge {
     type Future = EdgeFuture;
 
     fn call(&self, mut request: Request<Incoming>) -> EdgeFuture {
+        let is_discreet = self.settings.is_discreet;
         let present = Present::of(request.headers());
         let mut is_peer = false;
         if present.peer {
             (request, is_peer) = self.unmarked(request);
         }
         if let Some(response) = self.refusal(&mut request, &present, is_peer) {
-            return EdgeFuture { kind: Kind::Refused { response: Some(response) } };
+            return EdgeFuture { is_discreet, kind: Kind::Refused { response: Some(response) } };
         }
         let protocols = if present.connection { upgrade::asked(&request) } else { None };
         // Not for the cache, which keeps requests for as long as it validates in the background.
@@ -140,13 +143,14 @@ impl HyperService<Request<Incoming>> for Edge {
             // The cache is always ready.
             None => Kind::Cached { future: cache.call(request), finish },
         };
-        EdgeFuture { kind }
+        EdgeFuture { is_discreet, kind }
     }
 }
 
 pin_project! {
     /// The response to a client. A hit is there when the future is polled for the first time.
     pub struct EdgeFuture {
+        is_discreet: bool,
         #[pin]
         kind: Kind,
     }
@@ -165,7 +169,8 @@ impl Future for EdgeFuture {
     type Output = Result<Response<ResponseBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut response = match self.project().kind.project() {
+        let this = self.project();
+        let mut response = match this.kind.project() {
             KindProjection::Cached { future, finish } => match ready!(future.poll(cx)) {
                 Ok(response) => finish.response(response.map(Either::Left)),
                 Err(error) => local_reply::failed(&error, finish.forward),
@@ -178,6 +183,9 @@ impl Future for EdgeFuture {
             },
         };
         via::complete(response.headers_mut());
+        if *this.is_discreet {
+            local_reply::hide(&mut response);
+        }
         Poll::Ready(Ok(response))
     }
 }
