@@ -148,7 +148,8 @@ impl Proxy {
     fn spawned(mut command: Command) -> Self {
         let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        // Byte by byte: whoever reads the next lines gets all of them.
+        BufReader::with_capacity(1, process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let address = line.split("://").nth(1).unwrap().split(' ').next().unwrap();
         Self { address: address.parse().unwrap(), process }
     }
