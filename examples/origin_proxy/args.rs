@@ -11,6 +11,7 @@ use http::uri::PathAndQuery;
 use larder::ServerTiming;
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::admin::AdminOptions;
 use crate::check_health::HealthCheck;
 use crate::client_tls::TlsFiles;
 use crate::config::{self, Given, SWITCHES};
@@ -42,6 +43,9 @@ origin_proxy proxy            the proxy alone, before any origin
     --peer-token-file FILE    the secret by which the proxies know each other, 16 characters or more. Of several lines, the
                               first is shown, and all are believed. The file is read again on SIGHUP
     --listen ADDR             where, default 127.0.0.1:8080
+    --admin ADDR              where the admin service listens (docs/ADMIN.md), and GET /health, which needs no token; by default
+                              nowhere
+    --admin-token-file FILE   its token: the first line, 16 characters or more
     --tls-cert FILE           clients speak TLS: the certificate (PEM), with those of authorities in between
     --tls-key FILE            its key (PEM). Both files are read again on SIGHUP
     --host WHOSE              the Host that the origin gets: client, the one that was asked for (default); upstream,
@@ -103,6 +107,7 @@ pub enum Command {
 }
 
 pub struct ProxyOptions {
+    pub admin: Option<AdminOptions>,
     pub drain: Duration,
     pub edges: Vec<Uri>,
     pub health: Option<HealthCheck>,
@@ -206,6 +211,7 @@ pub fn options() -> impl Iterator<Item = &'static str> {
 impl Default for ProxyOptions {
     fn default() -> Self {
         Self {
+            admin: None,
             drain: serve::DRAIN,
             health: None,
             host: Host::Client,
@@ -231,6 +237,8 @@ impl Default for ProxyOptions {
 /// Options that mean something only with another one.
 #[derive(Default)]
 struct Parts {
+    admin: Option<SocketAddr>,
+    admin_token_file: Option<PathBuf>,
     connections_per_address: Option<usize>,
     health_interval: Option<Duration>,
     health_path: Option<PathAndQuery>,
@@ -268,6 +276,14 @@ impl ProxyOptions {
             (None, None) => None,
             (None, Some(_)) => return Err("--health-interval goes with --health-path".to_owned()),
         };
+        options.admin = match (parts.admin, parts.admin_token_file) {
+            (Some(listen), Some(token_file)) => Some(AdminOptions { listen, token_file }),
+            (None, None) => None,
+            _ => return Err("--admin and --admin-token-file go together".to_owned()),
+        };
+        if options.admin.is_none() && !options.edges.is_empty() {
+            return Err("--edge goes with --admin: what is purged there is purged at the edges".to_owned());
+        }
         options.tls = match (parts.tls_cert, parts.tls_key) {
             (Some(certificates), Some(key)) => Some(TlsFiles { certificates, key }),
             (None, None) => None,
@@ -283,6 +299,8 @@ impl ProxyOptions {
 
     fn set(&mut self, parts: &mut Parts, given: &Given) -> Result<(), String> {
         match given.name.as_str() {
+            "admin" => parts.admin = Some(address(given.text()?)?),
+            "admin-token-file" => parts.admin_token_file = Some(given.path()),
             "asn-db" | "geo-db" => self.viewer.databases.push(given.path()),
             "edge" => self.edges.push(origin_url(given.text()?)?),
             "drain" => self.drain = seconds(given.text()?)?,

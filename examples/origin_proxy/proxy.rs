@@ -10,6 +10,7 @@ use rustls::ClientConfig;
 use tokio::net::TcpListener;
 use tower::Layer;
 
+use crate::admin::{AdminOptions, Observers, Operated};
 use crate::args::ProxyOptions;
 use crate::client_tls::ClientTls;
 use crate::edge::{Edge, Settings};
@@ -21,10 +22,12 @@ use crate::stop::Stop;
 use crate::upstream::Upstream;
 use crate::upstreams::{Care, Upstreams};
 use crate::viewer::Viewer;
-use crate::{check_health, config, policy, serve, service_manager, tls};
+use crate::{admin, check_health, config, policy, serve, service_manager, tls};
 
 /// What the files have that options name.
 struct Files {
+    /// The token of the admin service.
+    admin: Option<String>,
     loaded: Loaded,
     peers: Option<PeerTokens>,
     tls: Option<ClientTls>,
@@ -35,6 +38,7 @@ struct Files {
 impl Files {
     fn read(options: &ProxyOptions) -> Result<Self, String> {
         Ok(Self {
+            admin: options.admin.as_ref().map(AdminOptions::token).transpose()?,
             loaded: options.policy.load().map_err(|error| error.to_string())?,
             peers: options.peer_token_file.clone().map(PeerTokens::load).transpose()?,
             tls: options.tls.clone().map(ClientTls::load).transpose()?,
@@ -46,7 +50,7 @@ impl Files {
 
 /// Runs the proxy alone until it is interrupted.
 pub async fn run(options: ProxyOptions) -> Result<(), String> {
-    let Files { loaded: Loaded { beside, policy, .. }, peers, tls, upstream_tls, viewer } =
+    let Files { admin: token, loaded: Loaded { beside, policy, .. }, peers, tls, upstream_tls, viewer } =
         Files::read(&options)?;
     // Pages that a file names only later can't tell the cache's own limits from the origin's errors.
     let tells_outcomes = beside.pages.is_some();
@@ -60,6 +64,8 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         Some(timing) => cache.server_timing(timing),
         None => cache,
     };
+    let observers = Observers::new();
+    let cache = if options.admin.is_some() { observers.observing(cache) } else { cache };
     let cache = cache.outcome_in_extensions(tells_outcomes).build();
     let listener = serve::listen(options.listen).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
@@ -85,10 +91,24 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     let names: Vec<_> = options.servers().iter().map(ToString::to_string).collect();
     let scheme = if tls.is_some() { "https" } else { "http" };
     println!("larder: {scheme}://{address} before {}", names.join(", "));
-    let ProxyOptions { drain, host, mut limits, timeout, .. } = options;
+    let ProxyOptions { admin, drain, edges, host, mut limits, policy, timeout, .. } = options;
     let id = id(address);
     let origin = Upstream::new(Arc::clone(&upstreams), &upstream_tls, host, id.clone(), timeout, &limits);
+    let handle = cache.handle();
     let cache = QueryLayer::new().max_content(limits.query).layer(cache.layer(origin));
+    if let Some((admin, token)) = admin.zip(token) {
+        let operated = Operated {
+            cache: cache.clone(),
+            current: current.clone(),
+            edges,
+            handle,
+            limits,
+            observers,
+            policy,
+            tls: upstream_tls,
+        };
+        admin::spawn(&admin, &token, operated).await?;
+    }
     let (fields, stall) = (limits.fields, limits.timeouts.stall);
     if peers.is_some() {
         // Who has sent a request is known only when all of its fields are.

@@ -9,7 +9,6 @@ mod file;
 mod key;
 mod matcher;
 mod profile;
-#[cfg(unix)]
 mod reload;
 mod response;
 mod rows;
@@ -27,6 +26,7 @@ use larder::{CachePolicy, CachePolicyExt, ErrorPagesLayer};
 pub use self::current::{Beside, Current};
 pub use self::error::{PolicyError, explained, unknown};
 pub use self::profile::Profile;
+pub use self::reload::apply;
 #[cfg(unix)]
 pub use self::reload::on_signal;
 use self::section::File;

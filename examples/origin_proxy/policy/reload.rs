@@ -2,10 +2,14 @@
 
 use larder::CacheHandle;
 
+#[cfg(unix)]
 use crate::hang_up::on_hang_up;
-use crate::policy::{Current, Loaded, Profile, Source};
+#[cfg(unix)]
+use crate::policy::Source;
+use crate::policy::{Current, Loaded, Profile};
 
 /// From now on, each SIGHUP loads the policy from its source. One that can't be loaded is reported, and changes nothing.
+#[cfg(unix)]
 pub fn on_signal(source: Source, handle: CacheHandle, current: Current) -> Result<(), String> {
     let Some(file) = source.file.clone() else {
         return Ok(()); // nothing to read
@@ -18,7 +22,7 @@ pub fn on_signal(source: Source, handle: CacheHandle, current: Current) -> Resul
 }
 
 /// Only the profile `fastly` looks at fields that begin with `Fastly-`: while it is in force, they get as far as the policy.
-fn apply(loaded: Loaded, handle: &CacheHandle, current: &Current) {
+pub fn apply(loaded: Loaded, handle: &CacheHandle, current: &Current) {
     let Loaded { beside, policy, .. } = loaded;
     if beside.profile != Profile::Fastly {
         current.set(beside.clone());
