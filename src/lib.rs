@@ -51,6 +51,7 @@
 //! | `blake3` | no | strong entity tags: `Tagging::strong()` |
 //! | `metrics` | no | counters, gauges and histograms, by the facade of that name: `MetricsObserver` |
 //! | `serde` | no | policies of CloudFront from the JSON of its API: `policy::cloudfront` |
+//! | `tracing` | no | events and spans, by the facade of that name: `TracingObserver` |
 //! | `viewer` | no | fields that tell of a request's client: its device, address and country: `ViewerLayer` |
 //!
 //! Without `axum`, do not put one layer (or one store) into several routers nested under different prefixes: axum
@@ -110,7 +111,9 @@ pub use limits::held::BodyLimits;
 pub use limits::{FillLimits, FillStatistics};
 #[cfg(feature = "metrics")]
 pub use observe::metrics::{MetricsBuilder, MetricsObserver};
-pub use observe::{Event, InvalidatedBy, Observer, ServerTiming};
+#[cfg(feature = "tracing")]
+pub use observe::tracing::TracingObserver;
+pub use observe::{Event, InvalidatedBy, Observer, ServerTiming, XCache};
 pub use policy::{
     CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyData, PolicyExchange, Reason, RequestAction,
     StandardPolicy, Terms, VaryRule,
@@ -151,4 +154,9 @@ mod documents {
     struct Readme;
     #[doc = include_str!("../docs/RECIPES.md")]
     struct Recipes;
+    #[cfg(all(feature = "metrics", feature = "tracing"))]
+    #[doc = include_str!("../docs/WATCHING.md")]
+    struct Watching;
+    #[doc = include_str!("../docs/WHY.md")]
+    struct Why;
 }

@@ -289,7 +289,7 @@ impl Core {
         let gauges = Arc::new(Gauges::new(fill_limits, held, calls, capacity));
         reporter.cache_status = cache_status.unwrap_or(storing);
         reporter.clock = clock.clone();
-        reporter.key &= reporter.cache_status;
+        reporter.settle();
         let most_in_memory = if takes_streams { max_object.min(gauges.kept()) } else { max_object };
         Self {
             aliases: QueryAliases::default(),

@@ -111,8 +111,9 @@ impl HyperService<Request<Incoming>> for Edge {
         if present.peer {
             (request, is_peer) = self.unmarked(request);
         }
+        let is_one_of_many = self.settings.peers.is_some();
         if let Some(response) = self.refusal(&mut request, &present, is_peer) {
-            return EdgeFuture { kind: Kind::Refused { response: Some(response) } };
+            return EdgeFuture { is_one_of_many, kind: Kind::Refused { response: Some(response) } };
         }
         let protocols = if present.connection { upgrade::asked(&request) } else { None };
         // Not for the cache, which keeps requests for as long as it validates in the background.
@@ -140,13 +141,15 @@ impl HyperService<Request<Incoming>> for Edge {
             // The cache is always ready.
             None => Kind::Cached { future: cache.call(request), finish },
         };
-        EdgeFuture { kind }
+        EdgeFuture { is_one_of_many, kind }
     }
 }
 
 pin_project! {
     /// The response to a client. A hit is there when the future is polled for the first time.
     pub struct EdgeFuture {
+        // `X-Cache` is a list then.
+        is_one_of_many: bool,
         #[pin]
         kind: Kind,
     }
@@ -165,7 +168,8 @@ impl Future for EdgeFuture {
     type Output = Result<Response<ResponseBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut response = match self.project().kind.project() {
+        let this = self.project();
+        let mut response = match this.kind.project() {
             KindProjection::Cached { future, finish } => match ready!(future.poll(cx)) {
                 Ok(response) => finish.response(response.map(Either::Left)),
                 Err(error) => local_reply::failed(&error, finish.forward),
@@ -178,6 +182,9 @@ impl Future for EdgeFuture {
             },
         };
         via::complete(response.headers_mut());
+        if *this.is_one_of_many {
+            local_reply::as_member(response.headers_mut());
+        }
         Poll::Ready(Ok(response))
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use http::HeaderValue;
-use larder::{CacheLayer, CallLimits, MemoryStore, QueryLayer};
+use larder::{CacheLayer, CallLimits, MemoryStore, QueryLayer, XCache};
 use rustls::ClientConfig;
 use tokio::net::TcpListener;
 use tower::Layer;
@@ -57,7 +57,9 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     let current = Current::new(beside);
     let store = MemoryStore::builder().capacity(options.memory).max_object(options.max_object).build();
     let calls = CallLimits::new().total(options.limits.max_calls).wait(options.limits.call_wait);
-    let cache = CacheLayer::builder(store).policy(policy).x_cache(true).call_limits(calls);
+    // Where there are several proxies, each has a member in a list.
+    let x_cache = if peers.is_some() { XCache::Fastly } else { XCache::CloudFront };
+    let cache = CacheLayer::builder(store).policy(policy).x_cache(x_cache).call_limits(calls);
     let cache = match options.server_timing.clone() {
         Some(timing) => cache.server_timing(timing),
         None => cache,

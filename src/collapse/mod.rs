@@ -24,8 +24,10 @@ use crate::body::flight::Flight;
 use crate::entry::key::CacheKey;
 use crate::entry::{ResponseHead, StoredResponse};
 use crate::limits::{GaugeGuard, Gauges};
+use crate::observe::span::Waiting;
 use crate::runtime::slab::Slab;
 use crate::runtime::{Mutex, lock};
+use crate::semantics::cache_status::Detail;
 pub(crate) use crate::semantics::collapse::NotShareable;
 use crate::store::Fence;
 
@@ -59,6 +61,7 @@ pub(crate) struct Call {
     began: SystemTime,
     purged: PurgeState,
     state: Mutex<State>,
+    pub(crate) waiting_spans: Waiting,
 }
 
 struct State {
@@ -86,8 +89,8 @@ struct State {
 pub(crate) enum CallResult {
     /// Only its own request may have the answer.
     NotShareable(NotShareable),
-    /// An error that is not stored, and that answers all requests that waited.
-    Error(StoredResponse),
+    /// An error that is not stored, and why; it answers all requests that waited.
+    Error(StoredResponse, Box<Detail>),
     /// It failed; with this status, if it was an answer.
     Failed(Option<StatusCode>),
     /// The call was not made, because as many calls as allowed are under way.
@@ -299,7 +302,7 @@ impl Call {
             result: CallResult::Pending,
             waiting: Slab::default(),
         };
-        Arc::new(Self { began, purged, state: Mutex::new(state) })
+        Arc::new(Self { began, purged, state: Mutex::new(state), waiting_spans: Waiting::default() })
     }
 
     /// The purge state from which it was made, as the store gave it.

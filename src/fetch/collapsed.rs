@@ -22,10 +22,11 @@ use crate::limits::key_queues::QueueTurn;
 use crate::observe::Answer;
 use crate::respond::no_content;
 use crate::runtime::{Deadline, Runtime, joined, moment, polled_once};
-use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
+use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::collapse::may_collapse;
 use crate::semantics::reuse::{Decision, Fallback};
 use crate::semantics::status::{is_error, is_server_error};
+use crate::semantics::storing::NotStored;
 use crate::shared::Core;
 use crate::store::{PurgeScope, Store};
 
@@ -330,6 +331,7 @@ impl<S: Store> CollapsedFetch<S> {
     /// Waits for another request's call.
     async fn follow(&mut self, mut follower: Follower, ticket: &mut CollapseKey) -> Followed {
         self.exchange.collapsed = Some(false);
+        follower.call().waiting_spans.add(&self.exchange.cause);
         // It is open only until the store has what it brought.
         let is_over = follower.call().has_result();
         let budget = self.budget();
@@ -368,8 +370,10 @@ impl<S: Store> CollapsedFetch<S> {
         }
         let has_unkeyed = self.exchange.request.unkeyed().any();
         let shared = match &result {
-            CallResult::Error(response) if !has_unkeyed => Some(self.exchange.answer_error(response)),
-            CallResult::NotShareable(NotShareable::Chance { .. }) | CallResult::Error(_) => {
+            CallResult::Error(response, why) if !has_unkeyed => {
+                Some(self.exchange.answer_error(response, why))
+            }
+            CallResult::NotShareable(NotShareable::Chance { .. }) | CallResult::Error(..) => {
                 return self.followed_a_failure();
             }
             CallResult::NotShareable(NotShareable::Request) if !has_unkeyed => return Followed::Again,
@@ -561,7 +565,9 @@ impl<S: Store> CollapsedFetch<S> {
                 Some(Ended::Panicked(panic)) => resume_unwind(panic),
                 // The runtime shuts down; nobody deserts a call that is waited for here.
                 Some(Ended::Deserted) | None => {
-                    Ok(no_content(StatusCode::BAD_GATEWAY, Outcome::forwarded(forward)))
+                    let detail = Some(Detail::NotStored(NotStored::Runtime));
+                    let outcome = Forwarding { detail, ..Forwarding::new(forward) };
+                    Ok(no_content(StatusCode::BAD_GATEWAY, outcome))
                 }
             }
         }

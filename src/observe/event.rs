@@ -178,3 +178,16 @@ pub enum InvalidatedBy {
     /// An unsafe request that succeeded (RFC 9111 4.4).
     UnsafeRequest,
 }
+
+impl InvalidatedBy {
+    /// It in a word or two, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Handle => "handle",
+            Self::Origin => "origin",
+            Self::Peer => "peer",
+            Self::UnknownOutcome => "unknown-outcome",
+            Self::UnsafeRequest => "unsafe-request",
+        }
+    }
+}

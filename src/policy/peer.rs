@@ -1,11 +1,12 @@
 //! Who asks: a client, another cache of the same owner, or somebody who looks for a fault.
 
 use std::fmt;
-use std::hint::black_box;
 use std::sync::Arc;
 
-use http::header::{HeaderMap, HeaderName};
+use http::header::HeaderName;
 use http::request;
+
+use crate::semantics::secret::Token;
 
 /// Says, in the extensions of a request, that another cache of the same owner has sent it. [`Peers::recognise`] puts it there,
 /// or a layer in front of the cache that has authenticated the sender, by its certificate or its address.
@@ -102,7 +103,7 @@ impl Peers {
             || self.tokens.iter().any(|token| token.is_in(&request.headers))
             || self.by.as_ref().is_some_and(|is_peer| is_peer(request));
         for token in &self.tokens {
-            request.headers.remove(&token.field);
+            request.headers.remove(token.field());
         }
         if is_peer {
             request.extensions.insert(TrustedPeer::new());
@@ -117,42 +118,6 @@ pub(super) struct Caller {
     /// It wants to know what the cache does.
     pub(super) is_debugging: bool,
     pub(super) is_peer: bool,
-}
-
-/// A field by which somebody shows a secret.
-#[derive(Clone)]
-pub(super) struct Token {
-    pub(super) field: HeaderName,
-    secret: Box<[u8]>,
-}
-
-impl Token {
-    /// An empty secret is none, and nobody shows it.
-    pub(super) fn new(field: HeaderName, secret: &str) -> Self {
-        Self { field, secret: secret.as_bytes().into() }
-    }
-
-    /// Whether a request shows the secret, in one line.
-    pub(super) fn is_in(&self, headers: &HeaderMap) -> bool {
-        let mut lines = headers.get_all(&self.field).into_iter();
-        match (lines.next(), lines.next()) {
-            (Some(shown), None) if !self.secret.is_empty() => is_same(shown.as_bytes(), &self.secret),
-            _ => false,
-        }
-    }
-}
-
-/// Without the secret.
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Token").field(&self.field).finish()
-    }
-}
-
-/// Takes as long for any two values of the same length.
-fn is_same(one: &[u8], other: &[u8]) -> bool {
-    let differs = one.iter().zip(other).fold(0, |differs, (one, other)| black_box(differs | (one ^ other)));
-    one.len() == other.len() && differs == 0
 }
 
 #[cfg(test)]

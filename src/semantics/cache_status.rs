@@ -65,9 +65,15 @@ impl Forwarding {
         match (&self.detail, self.forward, self.status) {
             // What is stored stands in, and has a lifetime.
             (Some(Detail::CallLimit), ..) if self.ttl.is_some() => OutcomeKind::Stale,
-            (Some(Detail::CallLimit | Detail::ServiceFailed | Detail::UnexpectedNotModified), ..) => {
-                OutcomeKind::Error
-            }
+            (
+                Some(
+                    Detail::CallLimit
+                    | Detail::ServiceFailed
+                    | Detail::UnexpectedNotModified
+                    | Detail::UnfitPart,
+                ),
+                ..,
+            ) => OutcomeKind::Error,
             (Some(Detail::LatencyBudget | Detail::StaleIfError), ..) => OutcomeKind::Stale,
             (_, Forward::Bypass | Forward::Method, _) => OutcomeKind::Bypass,
             (.., Some(StatusCode::NOT_MODIFIED)) => OutcomeKind::Revalidated,
@@ -106,6 +112,8 @@ pub enum Detail {
     NotInvalidated,
     /// The inner service answered 304, and nothing that it was asked about can be meant.
     UnexpectedNotModified,
+    /// The inner service was asked for what a stored part lacks, and answered with something else.
+    UnfitPart,
     /// The policy bypasses this request, for this reason.
     Bypass(Cow<'static, str>),
     /// The policy does not store this response, for this reason.
@@ -123,6 +131,7 @@ impl Detail {
         Self::StaleIfError,
         Self::StaleWhileRevalidate,
         Self::UnexpectedNotModified,
+        Self::UnfitPart,
     ];
 
     /// The word. That of a policy is as the policy has given it: it may hold any character, and have any length.
@@ -138,18 +147,20 @@ impl Detail {
             Self::StaleIfError => "stale-if-error",
             Self::StaleWhileRevalidate => "stale-while-revalidate",
             Self::UnexpectedNotModified => "unexpected-304",
+            Self::UnfitPart => "unfit-part",
         }
     }
 }
 
 impl Outcome {
-    /// What the standard's other parameters do not say, as one word: [`Detail::as_str`], or `only-if-cached`.
-    pub fn detail(&self) -> Option<&str> {
+    /// What the standard's other parameters do not say, as `Cache-Status` has it: at most 64 bytes of printable ASCII, whatever a
+    /// policy has said.
+    pub fn detail(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::Forwarded(Forwarding { detail, .. }) | Self::Hit { detail, .. } => {
-                detail.as_ref().map(Detail::as_str)
+                detail.as_ref().map(|detail| printable(detail.as_str()))
             }
-            Self::Unsatisfiable => Some(ONLY_IF_CACHED),
+            Self::Unsatisfiable => Some(ONLY_IF_CACHED.into()),
         }
     }
 
@@ -193,11 +204,6 @@ impl Outcome {
     /// Whether the request has passed the same layer before.
     pub(crate) fn is_nested(&self) -> bool {
         matches!(self, Self::Forwarded(Forwarding { detail: Some(Detail::Nested), .. }))
-    }
-
-    /// Forwarded for a reason, with nothing else to report.
-    pub(crate) fn forwarded(forward: Forward) -> Self {
-        Forwarding::new(forward).into()
     }
 
     /// The value of `X-Cache` as CloudFront words it: `Hit`, `Miss`, `RefreshHit` or `Error`, `from larder`. `status`
@@ -292,8 +298,6 @@ impl Outcome {
             line.put(b"; detail=\"");
             let name = detail.as_str().as_bytes();
             let name = &name[..name.len().min(MOST_NAME)];
-            // A policy's own word may hold any byte; a structured-fields string may not.
-            let fits = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
             if name.iter().all(fits) {
                 line.put(name);
             } else {
@@ -325,6 +329,20 @@ impl Word {
             Self::Refresh => "cache;desc=refresh",
         }
     }
+}
+
+/// A word as it is reported.
+fn printable(word: &str) -> Cow<'_, str> {
+    if word.len() <= MOST_NAME && word.as_bytes().iter().all(fits) {
+        return word.into();
+    }
+    let bytes = word.as_bytes().iter().take(MOST_NAME);
+    bytes.map(|byte| if fits(byte) { char::from(*byte) } else { '-' }).collect::<String>().into()
+}
+
+/// A policy's own word may hold any byte; a structured-fields string may not.
+fn fits(byte: &u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }
 
 /// The `detail` of [`Outcome::Unsatisfiable`].
@@ -398,7 +416,7 @@ mod tests {
         check(Outcome::Hit { ttl: i64::MAX, detail: None }, "larder; hit; ttl=999999999999999");
         check(Outcome::Hit { ttl: i64::MIN, detail: None }, "larder; hit; ttl=-999999999999999");
         check(Outcome::Unsatisfiable, "larder; detail=\"only-if-cached\"");
-        check(Outcome::forwarded(Forward::Method), "larder; fwd=method");
+        check(Outcome::Forwarded(Forwarding::new(Forward::Method)), "larder; fwd=method");
         check(
             Outcome::Forwarded(Forwarding {
                 status: Some(StatusCode::NOT_MODIFIED),
@@ -461,7 +479,7 @@ mod tests {
         assert_eq!(hit.x_cache(StatusCode::NOT_MODIFIED), "Hit from larder");
         assert_eq!(hit.x_cache(StatusCode::NOT_FOUND), "Error from larder");
         assert_eq!(refreshed.x_cache(StatusCode::OK), "RefreshHit from larder");
-        let miss = Outcome::forwarded(Forward::UriMiss);
+        let miss = Outcome::Forwarded(Forwarding::new(Forward::UriMiss));
         assert_eq!(miss.x_cache(StatusCode::OK), "Miss from larder");
         assert_eq!(miss.x_cache(StatusCode::BAD_GATEWAY), "Error from larder");
     }

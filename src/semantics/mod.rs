@@ -38,6 +38,7 @@
 //! | `received` | RFC 9111 3.4, 4.3 | what a response is to the request that brought it |
 //! | [`reuse`] | RFC 9111 4 | which stored response answers, and how |
 //! | `rules` | RFC 9111 | the choices that it leaves |
+//! | `secret` | | secrets that a request shows in a field, compared in constant time |
 //! | `status` | RFC 9110 15 | what a status says of caching |
 //! | `stored` | RFC 9111 3.1 | the fields of a stored response |
 //! | [`storing`] | RFC 9111 3 | whether a response may be stored |
@@ -79,6 +80,7 @@ pub(crate) mod received;
 pub(crate) mod rest;
 pub mod reuse;
 mod rules;
+pub(crate) mod secret;
 pub(crate) mod status;
 pub(crate) mod stored;
 pub mod storing;

@@ -95,7 +95,7 @@ where
 
 impl<I, S: Store> CacheService<I, S> {
     #[inline(always)] // a hit would move the request's head once more
-    fn enter<Q>(&self, parts: Parts, body: Q) -> ResponseFuture<I, Q, S>
+    fn enter<Q>(&self, mut parts: Parts, body: Q) -> ResponseFuture<I, Q, S>
     where
         I: InnerService<Q>,
         Q: Body + Send + 'static,
@@ -106,7 +106,7 @@ impl<I, S: Store> CacheService<I, S> {
             let (policy, report) = (RequestPolicy::asked_before(), RequestReport::default());
             return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested), policy, report);
         }
-        let report = core.reporter.begin(&parts);
+        let report = core.reporter.begin(&mut parts);
         classify(core, parts, Entering { body, report, service: self })
     }
 
@@ -276,7 +276,7 @@ impl<I, S: Store> CacheService<I, S> {
             let (policy, report) = (RequestPolicy::asked_before(), RequestReport::default());
             return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested), policy, report);
         }
-        let mut report = core.reporter.begin(&parts);
+        let mut report = core.reporter.begin(&mut parts);
         key::as_query(&mut parts);
         let mut policy = RequestPolicy::unasked(&core.policy);
         let is_bounded = core.gauges.calls.is_bounded();

@@ -243,9 +243,9 @@ impl Handles {
         };
         match outcome {
             Outcome::Forwarded(forwarding) if forwarding.detail.as_ref().is_some_and(is_why_not_stored) => {
-                self.not_stored.count(word);
+                self.not_stored.count(&word);
             }
-            _ => self.details.count(word),
+            _ => self.details.count(&word),
         }
     }
 

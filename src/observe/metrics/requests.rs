@@ -5,14 +5,12 @@ use metrics::{Counter, Histogram};
 
 use super::names::{REQUEST_DURATION, REQUESTS, RESPONSE_BODY_SIZE};
 use super::register::Register;
+use crate::observe::ABANDONED;
 use crate::semantics::outcome_kind::OutcomeKind;
 use crate::semantics::reuse::Forward;
 
 /// What a label says where it does not apply.
 const NONE: &str = "none";
-
-/// The value of `outcome` for a request whose client has left before there was an answer.
-const ABANDONED: &str = "abandoned";
 
 /// The methods that are told apart. The first ones can be answered from storage. All others are `_OTHER`, as in
 /// OpenTelemetry's conventions.

@@ -3,7 +3,8 @@
 use http::header::HeaderName;
 use http::request;
 
-use crate::policy::peer::{Caller, Peers, Token};
+use crate::policy::peer::{Caller, Peers};
+use crate::semantics::secret::Token;
 
 /// How those are recognised that get more than clients do.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +20,7 @@ impl Recognised {
         let is_peer = self.peers.recognise(request);
         let caller = Caller { is_debugging, is_peer };
         if let Some(token) = &self.debug {
-            request.headers.remove(&token.field);
+            request.headers.remove(token.field());
         }
         if !is_peer && request.headers.keys().any(is_for_peers) {
             let forged: Vec<_> = request.headers.keys().filter(|name| is_for_peers(name)).cloned().collect();

@@ -70,13 +70,14 @@ use self::debug::{FASTLY_DEBUG, KeyDigest};
 use self::surrogate::SURROGATE_CONTROL;
 pub use self::tags::ExcessTags;
 use self::tags::SURROGATE_KEY;
-use super::peer::{Caller, Token};
+use super::peer::Caller;
 use super::{
     CachePolicy, Delivery, ForwardReason, KeyRules, PolicyData, PolicyExchange, RequestAction, StatusRange,
     TagField, Terms,
 };
 use crate::semantics::Rules;
 use crate::semantics::accept::Codings;
+use crate::semantics::secret::Token;
 use crate::store::PurgeTarget;
 
 /// What a Fastly service does; see the [module](self) for the terms, and for where it is more careful.

@@ -141,7 +141,7 @@ fn fa9_tags_and_lifetimes_for_caches_reach_the_edge_and_no_client_in_any_profile
 }
 
 #[test]
-fn cs1_cache_status_has_a_member_for_each_hop() {
+fn cs2_cache_status_and_x_cache_have_a_member_for_each_hop() {
     let Site { edge, origin, secret: _secret, shield: _shield } = Site::new(&[]);
     let answer = "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-length: 1\r\n\r\nx";
     let told = |message: &Message| {
@@ -151,10 +151,16 @@ fn cs1_cache_status_has_a_member_for_each_hop() {
     let stored = "larder; fwd=uri-miss; stored; ttl=600";
     let miss = ask(&edge, &origin, "/x", "", Some(answer));
     assert_eq!(told(&miss), format!("{stored}, {stored}"));
-    miss.has("\r\nvia: 1.1 larder, 1.1 larder\r\n");
+    miss.has("\r\nvia: 1.1 larder, 1.1 larder\r\n").has("\r\nx-cache: MISS, MISS\r\n");
     // The edge's copy still has what the shield did when it was fetched.
-    let hit = told(&ask(&edge, &origin, "/x", "", None));
-    assert!(hit.starts_with(&format!("{stored}, larder; hit; ttl=")), "{hit}");
+    let hit = ask(&edge, &origin, "/x", "", None).has("\r\nx-cache: MISS, HIT\r\n");
+    assert!(told(&hit).starts_with(&format!("{stored}, larder; hit; ttl=")), "{hit:?}");
+    hit.has("\r\nx-cache-hits: 0, 1\r\n");
+    // What a proxy makes itself is a member of the list as well.
+    let mut client = Client::of(&edge);
+    client.send("GET /x HTTP/1.1\r\nhost: ,\r\n\r\n");
+    client.next().is("HTTP/1.1 400 Bad Request", "").has("\r\nx-cache: MISS\r\n");
+    origin.was_not_asked();
 }
 
 #[test]

@@ -191,14 +191,16 @@ fn the_words_of_policies_of_this_crate_are_in_one_place() {
 }
 
 #[test]
-fn the_guide_explains_every_word_of_cache_status() {
-    let (guide, words) = (read("docs/GUIDE.md"), words());
-    assert!(words.contains("uri-miss") && words.contains("never-fresh") && words.len() > 40, "{words:?}");
-    for word in words {
-        let has_row =
-            guide.contains(&format!("| `{word}` |")) || guide.contains(&format!("| `fwd={word}` |"));
-        assert!(has_row, "docs/GUIDE.md has no row for the word {word:?} of Cache-Status");
-    }
+fn every_reason_has_a_row_that_says_what_to_do_and_every_row_is_of_a_reason() {
+    let (page, forwards, details) = (read("docs/WHY.md"), forwards(), details());
+    assert!(forwards.len() >= 8 && details.len() > 40, "{forwards:?} {details:?}");
+    let tables = page.split("\n## Why it was forwarded").nth(1).expect("the tables");
+    let rows = tables.lines().filter_map(|line| line.strip_prefix("| `"));
+    let rows: Vec<_> = rows.map(|row| row.split('`').next().unwrap().to_owned()).collect();
+    let once: BTreeSet<_> = rows.iter().cloned().collect();
+    assert_eq!(rows.len(), once.len(), "a word of docs/WHY.md has two rows: {rows:?}");
+    let reasons = forwards.iter().map(|word| format!("fwd={word}")).chain(details);
+    assert_eq!(once, reasons.collect(), "the rows of docs/WHY.md, and the words of Cache-Status");
 }
 
 #[test]
@@ -230,8 +232,8 @@ fn the_guide_has_every_option_of_the_builder() {
 }
 
 #[test]
-fn the_guide_has_every_event() {
-    let (guide, events) = (read("docs/GUIDE.md"), read("src/observe/event.rs"));
+fn the_page_about_watching_has_every_event() {
+    let (page, events) = (read("docs/WATCHING.md"), read("src/observe/event.rs"));
     let events = events.split("pub enum Event<").nth(1).expect("the events").split("\n}\n").next().unwrap();
     // A variant stands four blanks deep, and has fields.
     let is_variant =
@@ -241,8 +243,8 @@ fn the_guide_has_every_event() {
     assert!(names.len() > 5, "{names:?}");
     for name in names {
         assert!(
-            guide.contains(&format!("| `Event::{name}` |")),
-            "docs/GUIDE.md has no row for Event::{name}"
+            page.contains(&format!("| `Event::{name}` |")),
+            "docs/WATCHING.md has no row for Event::{name}"
         );
     }
 }

@@ -283,3 +283,106 @@ fn the_table_of_metrics_has_each_of_them_and_no_other() {
         .collect();
     assert_eq!(documented, registered);
 }
+
+/// A metric that a query names, with what it says of labels: `label=` to `value`, or a pattern of values.
+fn selectors(query: &str) -> Vec<(String, Vec<(String, String)>)> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut found = Vec::new();
+    for (start, _) in query.match_indices("larder_") {
+        if query[..start].ends_with(is_name) {
+            continue;
+        }
+        let rest = &query[start..];
+        let name = &rest[..rest.find(|c| !is_name(c)).unwrap_or(rest.len())];
+        let labels =
+            rest[name.len()..].strip_prefix('{').map_or("", |labels| labels.split('}').next().unwrap());
+        let labels = labels.split("\",").filter(|label| !label.is_empty()).map(|label| {
+            let (name, value) = label.split_once('"').unwrap_or_else(|| panic!("{query}"));
+            (name.trim_end_matches(['=', '!', '~']).to_owned(), value.trim_end_matches('"').to_owned())
+        });
+        found.push((name.to_owned(), labels.collect()));
+    }
+    found
+}
+
+/// The label by which a query groups.
+fn groups(query: &str) -> Vec<String> {
+    let lists = query.split(" by (").skip(1).map(|rest| rest.split(')').next().unwrap());
+    lists.flat_map(|list| list.split(", ").map(str::to_owned)).collect()
+}
+
+/// What is wrong with a query, as far as names of metrics, of labels and of their values go.
+fn faults(query: &str, series: &[String]) -> Vec<String> {
+    let mut faults = Vec::new();
+    let of = |metric: &str| {
+        // A histogram has these series; a count and a level have one.
+        let base =
+            ["_bucket", "_sum", "_count"].iter().find_map(|end| metric.strip_suffix(end)).unwrap_or(metric);
+        let own: Vec<_> = series.iter().filter(|series| series.split('{').next() == Some(base)).collect();
+        let is_histogram = base.ends_with("_seconds") || base == "larder_response_body_size_bytes";
+        if is_histogram == (base == metric) { Vec::new() } else { own }
+    };
+    for (metric, labels) in selectors(query) {
+        let own = of(&metric);
+        if own.is_empty() {
+            faults.push(format!("there is no {metric}"));
+        }
+        for (label, values) in labels.into_iter().filter(|(label, _)| label != "cache") {
+            for value in values.split(['|', '\\']).filter(|value| !value.is_empty()) {
+                let pair = format!("{label}={value:?}");
+                if !own.iter().any(|series| series.contains(&pair)) {
+                    faults.push(format!("no series of {metric} has {pair}"));
+                }
+            }
+        }
+        for label in groups(query).into_iter().filter(|label| label != "le") {
+            if !own.iter().any(|series| series.contains(&format!("{label}="))) {
+                faults.push(format!("{metric} has no label {label}"));
+            }
+        }
+    }
+    faults
+}
+
+#[test]
+fn the_dashboard_and_the_documents_ask_for_metrics_and_labels_that_there_are() {
+    let recorder = Recorder::default();
+    let _metrics = MetricsObserver::with_recorder(&recorder);
+    let series = recorder.series();
+    let dashboard = include_str!("../../../docs/grafana/larder.json");
+    let dashboard: serde_json::Value = serde_json::from_str(dashboard).expect("JSON");
+    let mut queries = Vec::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            queries.push(target["expr"].as_str().expect("a query").to_owned());
+        }
+    }
+    assert!(queries.len() > 25, "{queries:?}");
+    let shown: BTreeSet<_> =
+        queries.iter().flat_map(|query| selectors(query)).map(|(name, _)| name).collect();
+    let names: BTreeSet<_> = series.iter().map(|series| series.split('{').next().unwrap()).collect();
+    for name in names {
+        assert!(shown.iter().any(|shown| shown.starts_with(name)), "the dashboard does not show {name}");
+    }
+    for page in [include_str!("../../../docs/WATCHING.md"), include_str!("../../../docs/WHY.md")] {
+        let texts = page.split('`').flat_map(str::lines);
+        queries.extend(texts.filter(|text| text.contains("(larder_")).map(str::to_owned));
+    }
+    assert!(queries.len() > 35, "{queries:?}");
+    for query in queries {
+        assert_eq!(faults(&query, &series), [""; 0], "{query}");
+    }
+    // The check finds what is wrong.
+    assert_eq!(faults("rate(larder_request_total[5m])", &series), ["there is no larder_request_total"]);
+    assert_eq!(
+        faults("larder_request_duration_seconds", &series),
+        ["there is no larder_request_duration_seconds"]
+    );
+    assert_eq!(
+        faults("sum by (status) (larder_requests_total{outcome=~\"hit|fresh\"})", &series),
+        [
+            "no series of larder_requests_total has outcome=\"fresh\"",
+            "larder_requests_total has no label status"
+        ]
+    );
+}

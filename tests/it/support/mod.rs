@@ -22,6 +22,8 @@ pub mod raw;
 pub mod recorder;
 pub mod remembering;
 pub mod source;
+#[cfg(feature = "tracing")]
+pub mod spans;
 pub mod stepped;
 pub mod stores;
 pub mod streaming;
