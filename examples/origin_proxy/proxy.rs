@@ -37,12 +37,13 @@ struct Files {
 
 impl Files {
     fn read(options: &ProxyOptions) -> Result<Self, String> {
+        let others = [options.servers(), options.edges.clone()].concat();
         Ok(Self {
             admin: options.admin.as_ref().map(AdminOptions::token).transpose()?,
             loaded: options.policy.load().map_err(|error| error.to_string())?,
             peers: options.peer_token_file.clone().map(PeerTokens::load).transpose()?,
             tls: options.tls.clone().map(ClientTls::load).transpose()?,
-            upstream_tls: tls::config(&options.servers(), options.upstream_ca.as_deref())?,
+            upstream_tls: tls::config(&others, options.upstream_ca.as_deref())?,
             viewer: options.viewer.viewer()?,
         })
     }
