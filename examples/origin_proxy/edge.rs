@@ -108,14 +108,15 @@ impl HyperService<Request<Incoming>> for Edge {
     type Future = EdgeFuture;
 
     fn call(&self, mut request: Request<Incoming>) -> EdgeFuture {
-        let is_discreet = self.settings.is_discreet;
         let present = Present::of(request.headers());
         let mut is_peer = false;
         if present.peer {
             (request, is_peer) = self.unmarked(request);
         }
+        let Settings { is_discreet, peers, .. } = &*self.settings;
+        let manner = Manner { is_discreet: *is_discreet, is_one_of_many: peers.is_some() };
         if let Some(response) = self.refusal(&mut request, &present, is_peer) {
-            return EdgeFuture { is_discreet, kind: Kind::Refused { response: Some(response) } };
+            return EdgeFuture { manner, kind: Kind::Refused { response: Some(response) } };
         }
         let protocols = if present.connection { upgrade::asked(&request) } else { None };
         // Not for the cache, which keeps requests for as long as it validates in the background.
@@ -143,14 +144,23 @@ impl HyperService<Request<Incoming>> for Edge {
             // The cache is always ready.
             None => Kind::Cached { future: cache.call(request), finish },
         };
-        EdgeFuture { is_discreet, kind }
+        EdgeFuture { manner, kind }
     }
+}
+
+/// What answers of the proxy's own say of it.
+#[derive(Clone, Copy)]
+struct Manner {
+    /// Nothing: only who shows the debug token is told.
+    is_discreet: bool,
+    /// `X-Cache` is a list.
+    is_one_of_many: bool,
 }
 
 pin_project! {
     /// The response to a client. A hit is there when the future is polled for the first time.
     pub struct EdgeFuture {
-        is_discreet: bool,
+        manner: Manner,
         #[pin]
         kind: Kind,
     }
@@ -183,7 +193,10 @@ impl Future for EdgeFuture {
             },
         };
         via::complete(response.headers_mut());
-        if *this.is_discreet {
+        if this.manner.is_one_of_many {
+            local_reply::as_member(response.headers_mut());
+        }
+        if this.manner.is_discreet {
             local_reply::hide(&mut response);
         }
         Poll::Ready(Ok(response))

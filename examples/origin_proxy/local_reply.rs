@@ -1,7 +1,8 @@
 //! Responses that the proxy makes itself.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::header::{self, HeaderMap};
+use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{Either, Full};
 use larder::CacheBody;
 
@@ -14,9 +15,19 @@ pub type ResponseBody = Either<CacheBody, Full<Bytes>>;
 #[derive(Clone)]
 pub struct Reported(pub Box<str>);
 
+const ERROR: &str = "Error from larder";
+const GENERATED: &str = "GeneratedResponse from larder";
+
+/// Gives a response that the proxy has made itself the `X-Cache` of a list, in Fastly's words.
+pub fn as_member(headers: &mut HeaderMap) {
+    if headers.get("x-cache").is_some_and(|word| word == ERROR || word == GENERATED) {
+        headers.insert("x-cache", HeaderValue::from_static("MISS"));
+    }
+}
+
 /// An error without content. `cache_status` says how the request was handled (RFC 9211).
 pub fn error(status: StatusCode, cache_status: &str) -> Response<ResponseBody> {
-    let mut response = answer(status, "Error from larder", cache_status, Bytes::new());
+    let mut response = answer(status, ERROR, cache_status, Bytes::new());
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
@@ -30,7 +41,7 @@ pub fn failed(error: &UpstreamError, forward: &str) -> Response<ResponseBody> {
 
 /// The response to a request that ends at this proxy.
 pub fn generated(cache_status: &str, content: impl Into<Bytes>) -> Response<ResponseBody> {
-    answer(StatusCode::OK, "GeneratedResponse from larder", cache_status, content.into())
+    answer(StatusCode::OK, GENERATED, cache_status, content.into())
 }
 
 fn answer(

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use http::HeaderValue;
-use larder::{CacheLayer, CallLimits, MemoryStore, QueryLayer};
+use larder::{CacheLayer, CallLimits, MemoryStore, QueryLayer, XCache};
 use rustls::ClientConfig;
 use tokio::net::TcpListener;
 use tower::Layer;
@@ -40,13 +40,14 @@ struct Files {
 
 impl Files {
     fn read(options: &ProxyOptions) -> Result<Self, String> {
+        let others = [options.servers(), options.edges.clone()].concat();
         Ok(Self {
             admin: options.admin.as_ref().map(AdminOptions::token).transpose()?,
             debug: options.debug_token_file.as_deref().map(debug_token::load).transpose()?,
             loaded: options.policy.load().map_err(|error| error.to_string())?,
             peers: options.peer_token_file.clone().map(PeerTokens::load).transpose()?,
             tls: options.tls.clone().map(ClientTls::load).transpose()?,
-            upstream_tls: tls::config(&options.servers(), options.upstream_ca.as_deref())?,
+            upstream_tls: tls::config(&others, options.upstream_ca.as_deref())?,
             viewer: options.viewer.viewer()?,
         })
     }
@@ -68,7 +69,9 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     let current = Current::new(beside);
     let store = MemoryStore::builder().capacity(options.memory).max_object(options.max_object).build();
     let calls = CallLimits::new().total(options.limits.max_calls).wait(options.limits.call_wait);
-    let cache = CacheLayer::builder(store).policy(policy).x_cache(true).call_limits(calls);
+    // Where there are several proxies, each has a member in a list.
+    let x_cache = if peers.is_some() { XCache::Fastly } else { XCache::CloudFront };
+    let cache = CacheLayer::builder(store).policy(policy).x_cache(x_cache).call_limits(calls);
     let cache = match options.server_timing.clone() {
         Some(timing) => cache.server_timing(timing),
         None => cache,

@@ -10,7 +10,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use serde_json::{Value, json};
 
-use super::live::Live;
+use super::events::Live;
 
 /// The body of an answer of the [`AdminService`](super::AdminService).
 #[derive(Debug)]

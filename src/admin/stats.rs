@@ -50,7 +50,7 @@ fn watched(watch: &Watch, most: usize) -> Value {
     let outcomes: Map<_, _> = watch.outcomes().map(|(word, count)| (word.to_owned(), json!(count))).collect();
     let reasons = watch.reasons().into_iter().map(|(reason, count)| (reason.into_string(), json!(count)));
     let totals: Map<_, _> =
-        Count::ALL.iter().map(|count| (count.as_str().to_owned(), json!(watch.total(*count)))).collect();
+        Count::ALL.iter().map(|count| (count.name().to_owned(), json!(watch.total(*count)))).collect();
     let (requests, of_hits) = (watch.total(Count::Requests), watch.total(Count::Hits));
     json!({
         "seconds": watch.watched().as_secs(),
@@ -63,7 +63,7 @@ fn watched(watch: &Watch, most: usize) -> Value {
         "latency": { "hit": latency(hits), "fetch": latency(fetches) },
         "series": {
             "step": STEP,
-            "columns": std::iter::once("at").chain(Count::ALL.iter().map(|count| count.as_str())).collect::<Vec<_>>(),
+            "columns": std::iter::once("at").chain(Count::ALL.iter().map(|count| count.name())).collect::<Vec<_>>(),
             "points": watch.points(most).iter().map(point).collect::<Vec<_>>(),
         },
     })

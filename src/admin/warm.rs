@@ -1,98 +1,23 @@
-//! URLs are asked for through a service, so that what they answer is stored.
+//! URLs are asked for, so that what they answer is stored.
 
-use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::{Request, Response, StatusCode, Uri};
-use http_body::Body;
-use http_body_util::BodyExt;
+use http::Uri;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
-use tower::{Service, ServiceExt};
 
 use super::answer::{Answer, Refusal};
 use super::call::{Call, absolute};
 use super::state::State;
-use crate::runtime::{Runtime, briefly, joined};
-use crate::semantics::cache_status::CACHE_STATUS;
+use super::warmer::{MOST_AT_ONE_TIME, Warmed};
+use crate::runtime::{Runtime, joined};
 use crate::store::Store;
 
 /// The most URLs of one request.
 const MOST_URLS: usize = 1_000;
 /// How many of them are asked for at one time, by default.
 const AT_ONE_TIME: usize = 8;
-/// The most that are asked for at one time.
-const MOST_AT_ONE_TIME: usize = 64;
-/// How long one may take until its content has come to its end.
-const LONGEST: Duration = Duration::from_secs(30);
-
-type Asking = Pin<Box<dyn Future<Output = Result<Warmed, String>> + Send>>;
-
-/// Asks for one URL.
-#[derive(Clone)]
-pub(super) struct Warmer {
-    ask: Arc<dyn Fn(&Uri) -> Asking + Send + Sync>,
-    /// Of all requests together.
-    turns: Arc<Semaphore>,
-}
-
-/// What a URL answered.
-struct Warmed {
-    bytes: u64,
-    cache_status: Option<String>,
-    status: StatusCode,
-}
-
-impl fmt::Debug for Warmer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Warmer").finish_non_exhaustive()
-    }
-}
-
-impl Warmer {
-    pub(super) fn new<W, F, Q, B>(service: W, request: F) -> Self
-    where
-        W: Service<Request<Q>, Response = Response<B>, Future: Send, Error: fmt::Display + Send>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        F: Fn(&Uri) -> Request<Q> + Send + Sync + 'static,
-        Q: Send + 'static,
-        B: Body<Data: Send, Error: Send> + Send + 'static,
-    {
-        let ask = move |uri: &Uri| -> Asking {
-            let (service, request) = (service.clone(), request(uri));
-            Box::pin(async move {
-                let response = service.oneshot(request).await.map_err(|error| error.to_string())?;
-                let (parts, body) = response.into_parts();
-                let cache_status = parts.headers.get(CACHE_STATUS);
-                let cache_status =
-                    cache_status.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-                let (mut body, mut bytes) = (std::pin::pin!(body), 0);
-                while let Some(frame) = body.frame().await {
-                    let frame = frame.map_err(|_| "the content broke off".to_owned())?;
-                    if let Some(data) = frame.data_ref() {
-                        bytes += bytes::Buf::remaining(data) as u64;
-                    }
-                }
-                Ok(Warmed { bytes, cache_status, status: parts.status })
-            })
-        };
-        Self { ask: Arc::new(ask), turns: Arc::new(Semaphore::new(MOST_AT_ONE_TIME)) }
-    }
-
-    /// Asks for one URL when it is its turn.
-    async fn warm(self, uri: Uri) -> Result<Warmed, String> {
-        let _turn = self.turns.acquire().await.map_err(|error| error.to_string())?;
-        briefly(LONGEST, (self.ask)(&uri))
-            .await
-            .unwrap_or_else(|| Err("it took longer than 30 seconds".to_owned()))
-    }
-}
 
 /// The content of `POST /warm`.
 #[derive(Debug, Deserialize)]

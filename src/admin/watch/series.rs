@@ -36,7 +36,7 @@ impl Count {
     pub(in crate::admin) const ALL: [Self; 6] =
         [Self::CacheBytes, Self::Errors, Self::Fetches, Self::Hits, Self::OriginBytes, Self::Requests];
 
-    pub(in crate::admin) fn as_str(self) -> &'static str {
+    pub(in crate::admin) fn name(self) -> &'static str {
         match self {
             Self::CacheBytes => "cache_bytes",
             Self::Errors => "errors",

@@ -90,9 +90,18 @@ impl Proxy {
 
     /// A proxy, and the lines that it prints after the first one.
     pub fn with_lines(upstream: &str, arguments: &[&str]) -> (Self, mpsc::Receiver<String>) {
+        Self::printing(&["--upstream", upstream], arguments)
+    }
+
+    /// The same for a proxy that asks a shield.
+    pub fn behind_with_lines(shield: &str, arguments: &[&str]) -> (Self, mpsc::Receiver<String>) {
+        Self::printing(&["--shield", shield], arguments)
+    }
+
+    fn printing(before: &[&str], arguments: &[&str]) -> (Self, mpsc::Receiver<String>) {
         let mut command = example();
-        command.stderr(Stdio::piped());
-        let mut proxy = Self::started(command, upstream, arguments);
+        command.args(["proxy", "--listen", "127.0.0.1:0"]).args(before).args(arguments);
+        let mut proxy = Self::spawned(command.stderr(Stdio::piped()));
         let (sender, lines) = mpsc::channel();
         let (out, err) = (proxy.process.stdout.take().unwrap(), proxy.process.stderr.take().unwrap());
         let streams: [Box<dyn Read + Send>; 2] = [Box::new(out), Box::new(err)];
@@ -109,7 +118,7 @@ impl Proxy {
     pub fn behind(shield: &str, arguments: &[&str]) -> Self {
         let mut command = example();
         command.args(["proxy", "--listen", "127.0.0.1:0", "--shield", shield]).args(arguments);
-        Self::spawned(command)
+        Self::spawned(&mut command)
     }
 
     /// A proxy that listens here; `None` where somebody else does.
@@ -130,7 +139,7 @@ impl Proxy {
     pub fn by_config(file: &TempFile) -> Self {
         let mut command = example();
         command.args(["proxy", "--config", file.name()]);
-        Self::spawned(command)
+        Self::spawned(&mut command)
     }
 
     /// A proxy that reports its state to this socket, as systemd has it.
@@ -142,13 +151,14 @@ impl Proxy {
 
     fn started(mut command: Command, upstream: &str, arguments: &[&str]) -> Self {
         command.args(["proxy", "--listen", "127.0.0.1:0", "--upstream", upstream]).args(arguments);
-        Self::spawned(command)
+        Self::spawned(&mut command)
     }
 
-    fn spawned(mut command: Command) -> Self {
+    fn spawned(command: &mut Command) -> Self {
         let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        // Byte by byte: whoever reads the next lines gets all of them.
+        BufReader::with_capacity(1, process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let address = line.split("://").nth(1).unwrap().split(' ').next().unwrap();
         Self { address: address.parse().unwrap(), process }
     }
@@ -367,13 +377,8 @@ async fn an_origin_that_is_away_gives_502_and_a_slow_one_504() {
 /// A proxy whose upstream is itself: its port has to be chosen beforehand. None where somebody else takes the port
 /// meanwhile, so that the proxy can't start.
 fn before_itself() -> Option<Proxy> {
-    let address = free_address();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     Proxy::at(address, &["--upstream", &format!("http://{address}")])
-}
-
-/// An address at which nobody listens, for now.
-pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 #[tokio::test]

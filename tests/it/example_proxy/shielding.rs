@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 
 use axum::Router;
 use axum::routing::get;
@@ -15,7 +16,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::Notify;
 
-use crate::example_proxy::process::{Proxy, free_address, run};
+use crate::example_proxy::process::{Proxy, run};
 use crate::support::file::TempFile;
 use crate::support::raw::{Client, GUARD, Message, Nobody, Origin};
 use crate::support::tls::{Authority, TlsClient};
@@ -47,6 +48,67 @@ impl Site {
         let edge = Proxy::behind(&shield.url(), &[&peers, of_edge].concat());
         Self { edge, origin, secret, shield }
     }
+}
+
+/// A proxy with an admin service, and where that is.
+fn operated(
+    start: impl FnOnce(&[&str]) -> (Proxy, mpsc::Receiver<String>),
+    token: &TempFile,
+) -> (Proxy, String) {
+    let (proxy, lines) = start(&["--admin", "127.0.0.1:0", "--admin-token-file", token.name()]);
+    let lines = std::iter::from_fn(|| lines.recv_timeout(GUARD).ok());
+    let admin = lines.filter_map(|line| line.strip_prefix("larder: admin at ").map(str::to_owned)).next();
+    (proxy, admin.expect("it says where its admin service listens"))
+}
+
+#[test]
+fn fa9_one_purge_goes_to_the_shield_and_its_edges_and_names_the_one_that_does_not_answer() {
+    const TOKEN: &str = "a-token-of-the-admin-service";
+    let (origin, secret, token) =
+        (Origin::new(), TempFile::new("txt", SECRET), TempFile::new("token", TOKEN));
+    let peers = ["--peer-token-file", secret.name()];
+    // The edges come before the shield, whose port nobody else gets meanwhile.
+    let reserved = Nobody::reserving();
+    let (shield_at, shield_url) = (reserved.address.to_string(), format!("http://{}", reserved.address));
+    let edge = || operated(|admin| Proxy::behind_with_lines(&shield_url, &[&peers, admin].concat()), &token);
+    let edges = [edge(), edge()];
+    let named: Vec<_> = edges.iter().flat_map(|(_, admin)| ["--edge", admin]).collect();
+    let started = |admin: &[&str]| {
+        // The later one counts.
+        Proxy::with_lines(
+            &origin.upstream(),
+            &[&["--listen", &shield_at], &peers[..], &named, admin].concat(),
+        )
+    };
+    let (_shield, admin) = operated(started, &token);
+    let purge = |order: &str| {
+        let mut client = Client::over(TcpStream::connect(admin.trim_start_matches("http://")).unwrap());
+        let head = format!("POST /purge HTTP/1.1\r\nhost: admin\r\nauthorization: Bearer {TOKEN}\r\n");
+        client.send(&format!("{head}content-length: {}\r\n\r\n{order}", order.len()));
+        client.next()
+    };
+    let page = |content: &str| {
+        format!(
+            "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\nsurrogate-key: news\r\ncontent-length: 3\r\n\r\n{content}"
+        )
+    };
+    ask(&edges[0].0, &origin, "/x", "", Some(&page("old"))).is("HTTP/1.1 200 OK", "old");
+    ask(&edges[1].0, &origin, "/x", "", None).is("HTTP/1.1 200 OK", "old");
+    let purged = purge("{\"url\":\"http://a.example/x\"}").has("HTTP/1.1 200 OK");
+    for (_, admin) in &edges {
+        assert!(purged.content.contains(&format!("{{\"edge\":\"{admin}/\",\"status\":200}}")), "{purged:?}");
+    }
+    ask(&edges[0].0, &origin, "/x", "", Some(&page("new"))).is("HTTP/1.1 200 OK", "new");
+    ask(&edges[1].0, &origin, "/x", "", None).is("HTTP/1.1 200 OK", "new");
+    // One is gone: the other one and the shield have purged, and the answer says so.
+    let [(left, _), (gone, gone_admin)] = edges;
+    drop(gone);
+    let purged = purge("{\"all\":true}").has("HTTP/1.1 502 Bad Gateway");
+    assert!(
+        purged.content.contains(&format!("purged here, but not at {gone_admin}/ (it can't be reached")),
+        "{purged:?}"
+    );
+    ask(&left, &origin, "/x", "", Some(&page("end"))).is("HTTP/1.1 200 OK", "end");
 }
 
 /// What one request gets, which the origin answers if `answer` says how.
@@ -141,7 +203,7 @@ fn fa9_tags_and_lifetimes_for_caches_reach_the_edge_and_no_client_in_any_profile
 }
 
 #[test]
-fn cs1_cache_status_has_a_member_for_each_hop() {
+fn cs2_cache_status_and_x_cache_have_a_member_for_each_hop() {
     let Site { edge, origin, secret: _secret, shield: _shield } = Site::new(&[]);
     let answer = "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-length: 1\r\n\r\nx";
     let told = |message: &Message| {
@@ -151,10 +213,16 @@ fn cs1_cache_status_has_a_member_for_each_hop() {
     let stored = "larder; fwd=uri-miss; stored; ttl=600";
     let miss = ask(&edge, &origin, "/x", "", Some(answer));
     assert_eq!(told(&miss), format!("{stored}, {stored}"));
-    miss.has("\r\nvia: 1.1 larder, 1.1 larder\r\n");
+    miss.has("\r\nvia: 1.1 larder, 1.1 larder\r\n").has("\r\nx-cache: MISS, MISS\r\n");
     // The edge's copy still has what the shield did when it was fetched.
-    let hit = told(&ask(&edge, &origin, "/x", "", None));
-    assert!(hit.starts_with(&format!("{stored}, larder; hit; ttl=")), "{hit}");
+    let hit = ask(&edge, &origin, "/x", "", None).has("\r\nx-cache: MISS, HIT\r\n");
+    assert!(told(&hit).starts_with(&format!("{stored}, larder; hit; ttl=")), "{hit:?}");
+    hit.has("\r\nx-cache-hits: 0, 1\r\n");
+    // What a proxy makes itself is a member of the list as well.
+    let mut client = Client::of(&edge);
+    client.send("GET /x HTTP/1.1\r\nhost: ,\r\n\r\n");
+    client.next().is("HTTP/1.1 400 Bad Request", "").has("\r\nx-cache: MISS\r\n");
+    origin.was_not_asked();
 }
 
 #[test]
@@ -287,13 +355,10 @@ fn fa9_what_is_made_for_browsers_is_made_at_the_edge_alone() {
 fn a_loop_of_edge_and_shield_is_refused() {
     let secret = TempFile::new("txt", SECRET);
     let peers = ["--peer-token-file", secret.name()];
-    let looped = || {
-        let address = free_address();
-        let shield = Proxy::before(&format!("http://{address}"), &peers);
-        let edge = Proxy::at(address, &[&["--shield", &shield.url()][..], &peers].concat())?;
-        Some((edge, shield))
-    };
-    let (edge, shield) = (0..100).find_map(|_| looped()).expect("one port of a hundred stays free");
+    let reserved = Nobody::reserving();
+    let shield = Proxy::before(&format!("http://{}", reserved.address), &peers);
+    let edge = Proxy::at(reserved.address, &[&["--shield", &shield.url()][..], &peers].concat());
+    let edge = edge.expect("the port is reserved");
     for proxy in [&edge, &shield] {
         let mut client = Client::of(proxy);
         client.get("/x");
