@@ -64,7 +64,7 @@ async fn each_request_is_a_line_of_the_common_format_with_what_the_cache_did() {
 }
 
 #[tokio::test]
-async fn a19_what_clients_and_origins_send_ends_neither_a_field_nor_a_line_of_the_log() {
+async fn a41_what_clients_and_origins_send_ends_neither_a_field_nor_a_line_of_the_log() {
     for format in ["common", "json"] {
         let (origin, log) = (Origin::new(), TempFile::new("log", ""));
         let proxy = origin.proxy(&["--access-log", log.name(), "--access-log-format", format]);
