@@ -230,7 +230,7 @@ impl Body for LoggedBody {
             }
             (Some(Ok(_)), None) => {}
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
