@@ -168,7 +168,7 @@ fn the_files_in_the_guides_can_be_used() {
             let is_of_others =
                 ["--file", "--tag", "--publish", "--volume", "--read-only", "--time", "--signal"]
                     .into_iter()
-                    .chain(["--now", "--release", "--features", "--example", "--deploy-hook"])
+                    .chain(["--help", "--now", "--release", "--features", "--example", "--deploy-hook"])
                     .any(|other| other == option);
             assert!(is_of_others || help.contains(option), "{guide}: {option}");
         }
