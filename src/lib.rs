@@ -154,6 +154,8 @@ mod documents {
     struct Readme;
     #[doc = include_str!("../docs/RECIPES.md")]
     struct Recipes;
+    #[doc = include_str!("../docs/SHIELDING.md")]
+    struct Shielding;
     #[cfg(all(feature = "metrics", feature = "tracing"))]
     #[doc = include_str!("../docs/WATCHING.md")]
     struct Watching;

@@ -4,7 +4,6 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, Request, Response};
 
 use crate::local_reply::{self, ResponseBody};
-use crate::peers::PEER;
 
 /// Every method passes through the proxy; these are the defined ones (RFC 9110 9.3, RFC 5789, RFC 10008).
 const ALLOWED: HeaderValue =
@@ -13,7 +12,7 @@ const ALLOWED: HeaderValue =
 const CACHE_STATUS: &str = "larder; detail=\"max-forwards\"";
 
 /// RFC 9110 9.3.8: fields that must not be in the answer to a TRACE.
-const SENSITIVE: [HeaderName; 4] = [header::AUTHORIZATION, header::COOKIE, PEER, header::PROXY_AUTHORIZATION];
+const SENSITIVE: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
 
 /// Decrements the number of a request. A request that may go no further is answered.
 pub fn count_down<B>(request: &mut Request<B>) -> Option<Response<ResponseBody>> {

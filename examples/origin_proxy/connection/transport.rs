@@ -172,3 +172,84 @@ fn write_now(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
 fn write_now(_: &TcpStream, _: &[u8]) -> io::Result<usize> {
     Err(io::ErrorKind::WouldBlock.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Read;
+    use std::time::Duration;
+
+    use http::Version;
+    use rustls::crypto::ring;
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
+
+    use super::super::{ObservedIo, Socket};
+    use super::*;
+
+    /// A server and a client who trusts it.
+    fn configs() -> (TlsAcceptor, ClientConfig) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = params.self_signed(&key).unwrap().der().clone();
+        let provider = Arc::new(ring::default_provider());
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider));
+        let server = server.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let server = server.with_single_cert(vec![certificate.clone()], key).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let client = ClientConfig::builder_with_provider(provider);
+        let client = client.with_safe_default_protocol_versions().unwrap();
+        (TlsAcceptor::from(Arc::new(server)), client.with_root_certificates(roots).with_no_client_auth())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_tls_keeps_for_a_full_socket_goes_out_when_there_is_room() {
+        let (acceptor, config) = configs();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        accepted.set_nonblocking(true).unwrap();
+        let activity = Arc::new(Activity::new());
+        drop(activity.open_request(Version::HTTP_2));
+        let accepted = TcpStream::from_std(accepted).unwrap();
+        let socket = Socket::new(accepted, Arc::clone(&activity), Some(&acceptor));
+        let mut io = ObservedIo::new(&socket);
+        let (may_read, reads) = std::sync::mpsc::channel::<usize>();
+        let client = std::thread::spawn(move || {
+            let connection =
+                ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+            let mut client = StreamOwned::new(connection, stream);
+            let mut begin = [0; 1024];
+            client.read_exact(&mut begin).unwrap(); // which makes the handshake
+            let mut rest = vec![0; reads.recv().unwrap() - begin.len()];
+            client.read_exact(&mut rest).unwrap();
+        });
+        let mut written = 0;
+        poll_fn(|cx| {
+            while !activity.is_blocked() {
+                match Pin::new(&mut io).poll_write(cx, &[7; 1024]) {
+                    Poll::Ready(length) => written += length.unwrap(),
+                    Poll::Pending => return Poll::Pending,
+                }
+                assert!(!socket.has_failed_to_flush(cx));
+                if socket.has_collected() {
+                    return Poll::Pending; // the handshake
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+        assert!(!socket.has_collected(), "TLS has it all");
+        may_read.send(written).unwrap();
+        // Nobody writes any more: only the task that drives the connection is there.
+        let flushed = poll_fn(|cx| {
+            assert!(!socket.has_failed_to_flush(cx));
+            if activity.is_blocked() { Poll::Pending } else { Poll::Ready(()) }
+        });
+        flushed.await;
+        tokio::task::spawn_blocking(move || client.join().unwrap()).await.unwrap();
+    }
+}

@@ -78,6 +78,14 @@ async fn http2_is_chosen_in_the_handshake_and_large_content_arrives_whole() {
         assert!(response.into_body().collect().await.unwrap().to_bytes() == content.as_bytes());
     }
     answers.join().unwrap();
+    // What one version has stored answers the other one: both have the scheme of the connection.
+    let (address, config) = (proxy.address, authority.client(&["http/1.1"]));
+    let hit = tokio::task::spawn_blocking(move || {
+        let mut client = TlsClient::new(config, address, "localhost");
+        client.send(format!("GET /x HTTP/1.1\r\nhost: localhost:{}\r\n\r\n", address.port())).unwrap();
+        client.next()
+    });
+    hit.await.unwrap().has("\r\ncache-status: larder; hit; ttl=");
 }
 
 #[test]

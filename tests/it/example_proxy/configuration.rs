@@ -1,8 +1,9 @@
 //! Options in a file: what it may say, what is wrong with it, and what outweighs what.
 
 use crate::example_proxy::process::{Proxy, run};
-use crate::support::file::TempFile;
+use crate::support::file::{TempFile, TempFolder};
 use crate::support::raw::{Client, Origin};
+use crate::support::tls::Authority;
 
 const STORED: &str = "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-length: 5\r\n\r\nfinal";
 
@@ -133,6 +134,44 @@ fn every_option_may_be_in_a_file() {
         // No option takes a date, and each says so by its own name.
         let (is_good, text) = check(&TempFile::new("toml", format!("{name} = 2000-01-01\n")));
         assert!(!is_good && text.contains(&format!(":1: '{name}' ")), "{name}: {text}");
+    }
+}
+
+#[test]
+fn the_files_in_the_guides_can_be_used() {
+    let folder = TempFolder::new();
+    let (policy, secret) = ("[default]\njitter = 5\n", "a-secret-of-the-owner");
+    let issued = Authority::new().issue(&["a.example"]);
+    let read = |file: &TempFile| std::fs::read(file.path()).unwrap();
+    for (name, content) in [
+        ("policy.toml", policy.as_bytes().to_vec()),
+        ("peers.txt", secret.as_bytes().to_vec()),
+        ("tls/fullchain.pem", read(&issued.certificate)),
+        ("tls/key.pem", read(&issued.key)),
+    ] {
+        folder.write(name, content);
+    }
+    for guide in ["RUNNING.md", "SHIELDING.md"] {
+        let text = std::fs::read_to_string(format!("{}/docs/{guide}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let blocks: Vec<_> =
+            text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        assert_eq!(blocks.len(), 1, "{guide}");
+        for block in blocks {
+            let file = folder.write("larder.toml", block);
+            let output = run(&["check-config", file.to_str().unwrap()]);
+            assert!(output.status.success(), "{guide}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        // Each option that a guide names is one.
+        let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
+        let words = text.split(|c: char| !(c.is_ascii_lowercase() || c == '-'));
+        for option in words.filter(|word| word.starts_with("--") && word.len() > 3) {
+            let is_of_others =
+                ["--file", "--tag", "--publish", "--volume", "--read-only", "--time", "--signal"]
+                    .into_iter()
+                    .chain(["--help", "--now", "--release", "--features", "--example", "--deploy-hook"])
+                    .any(|other| other == option);
+            assert!(is_of_others || help.contains(option), "{guide}: {option}");
+        }
     }
 }
 

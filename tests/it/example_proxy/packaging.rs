@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::example_proxy::process::{Proxy, example, in_time, run};
-use crate::support::file::TempFile;
+use crate::support::file::{TempFile, TempFolder};
 use crate::support::raw::{GUARD, Origin};
 
 fn packaging() -> PathBuf {
@@ -67,14 +67,11 @@ fn systemd_accepts_the_unit() {
     // It looks for the programs.
     let program = example().get_program().to_str().unwrap().to_owned();
     let unit = text("larder.service").replace("/usr/local/bin/larder-proxy", &program);
-    let folder = std::env::temp_dir().join(format!("larder-unit-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let file = folder.join("larder.service");
-    std::fs::write(&file, &unit).unwrap();
+    let folder = TempFolder::new();
+    let file = folder.write("larder.service", &unit);
     let output = Command::new("systemd-analyze").arg("verify").arg(&file).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     let about_it: Vec<_> = said.lines().filter(|line| line.contains("larder")).collect();
-    std::fs::remove_dir_all(&folder).unwrap();
     assert!(about_it.is_empty(), "{about_it:?}");
     assert!(of_unit(&unit, "ExecReload")[0].ends_with(" -HUP $MAINPID"));
 }
