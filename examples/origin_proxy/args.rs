@@ -40,7 +40,7 @@ origin_proxy proxy            the proxy alone, before any origin
     --asn-db FILE             such a database of networks, for CloudFront-Viewer-ASN
     --server-timing PERCENT   of so many answers, Server-Timing says what the cache did and how long the origin took
     --memory SIZE             bytes held in memory, default 256MiB
-    --max-object SIZE         the largest object stored, default 8MiB
+    --max-object SIZE         the largest object stored, default 8MiB, or --memory if that is less
     --timeout SECONDS         how long a call may last without a byte to or from the origin, default 30
     --drain SECONDS           how long open requests may take to end when the proxy is stopped, default 10; a second
                               signal ends them at once
@@ -70,6 +70,9 @@ origin_proxy proxy            the proxy alone, before any origin
 origin_proxy check-policy FILE prints what was understood of a policy, or what is wrong with it: then the exit status is 1
     --profile, --key-header   as for the proxy
     SIZE is a number of bytes, or one with KiB, MiB or GiB";
+
+/// The largest object stored, unless an option says something else.
+const MAX_OBJECT: u64 = 8 << 20;
 
 pub enum Command {
     CheckPolicy(Source),
@@ -123,10 +126,31 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
     }
 }
 
+/// The options that have been given.
+#[derive(Default)]
+struct Given(Vec<String>);
+
+impl Given {
+    /// Those that may be given more than once.
+    const REPEATED: [&str; 3] = ["asn-db", "geo-db", "key-header"];
+
+    /// Adds an option, unless it has been given and may not be given again.
+    fn add(&mut self, name: &str) -> Result<(), String> {
+        if self.0.iter().any(|given| given == name) && !Self::REPEATED.contains(&name) {
+            return Err(format!("--{name} is given twice"));
+        }
+        self.0.push(name.to_owned());
+        Ok(())
+    }
+}
+
 fn origin(mut parser: Parser) -> Result<Command, String> {
     let mut listen = SocketAddr::from(([127, 0, 0, 1], 8081));
+    let mut given = Given::default();
     while let Some(word) = next(&mut parser)? {
-        match word.option()?.as_str() {
+        let name = word.option()?;
+        given.add(&name)?;
+        match name.as_str() {
             "help" | "h" => return Ok(Command::Help),
             "listen" => listen = address(&value(&mut parser, "listen")?)?,
             name => return Err(unknown(name)),
@@ -136,13 +160,14 @@ fn origin(mut parser: Parser) -> Result<Command, String> {
 }
 
 fn proxy(mut parser: Parser) -> Result<Command, String> {
-    let (mut upstream, mut per_address) = (None, None);
+    let (mut upstream, mut per_address, mut max_object) = (None, None, None);
+    let mut given = Given::default();
     let mut options = ProxyOptions {
         drain: serve::DRAIN,
         host: Host::Client,
         limits: Limits::default(),
         listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-        max_object: 8 << 20,
+        max_object: MAX_OBJECT,
         memory: 256 << 20,
         policy: Source::default(),
         server_timing: None,
@@ -157,12 +182,13 @@ fn proxy(mut parser: Parser) -> Result<Command, String> {
         if name == "help" || name == "h" {
             return Ok(Command::Help);
         }
+        given.add(&name)?;
         match name.as_str() {
             "asn-db" | "geo-db" => options.viewer.databases.push(path(&mut parser, &name)?),
             "drain" => options.drain = seconds(&value(&mut parser, "drain")?)?,
             "host" => options.host = host(&value(&mut parser, "host")?)?,
             "listen" => options.listen = address(&value(&mut parser, "listen")?)?,
-            "max-object" => options.max_object = size(&value(&mut parser, "max-object")?)?,
+            "max-object" => max_object = Some(size(&value(&mut parser, "max-object")?)?),
             "memory" => options.memory = size(&value(&mut parser, "memory")?)?,
             "key-header" | "policy" | "profile" => source(&mut options.policy, &name, &mut parser)?,
             "server-timing" => options.server_timing = Some(share(&value(&mut parser, "server-timing")?)?),
@@ -177,16 +203,21 @@ fn proxy(mut parser: Parser) -> Result<Command, String> {
     }
     options.limits.connections_per_address =
         per_address.unwrap_or(options.limits.connections.div_ceil(2)).min(options.limits.connections);
+    if max_object.is_some_and(|size| size > options.memory) {
+        return Err("--max-object is above --memory, in which the object has to fit".to_owned());
+    }
+    options.max_object = max_object.unwrap_or(MAX_OBJECT.min(options.memory));
     options.upstream = upstream.ok_or("the proxy needs --upstream URL, the origin it stands before")?;
     Ok(Command::Proxy(Box::new(options)))
 }
 
 fn check_policy(mut parser: Parser) -> Result<Command, String> {
-    let mut policy = Source::default();
+    let (mut policy, mut given) = (Source::default(), Given::default());
     while let Some(word) = next(&mut parser)? {
         match word {
             Word::Option(name) if name == "help" || name == "h" => return Ok(Command::Help),
             Word::Option(name) if name == "key-header" || name == "profile" => {
+                given.add(&name)?;
                 source(&mut policy, &name, &mut parser)?;
             }
             Word::Option(name) => return Err(unknown(&name)),

@@ -218,10 +218,11 @@ impl Present {
 }
 
 /// Whether a field is one that CloudFront or Fastly adds, such as `CloudFront-Viewer-Country` and `Fastly-Client-IP`. An origin
-/// that has been behind one of them may believe it, and no client has a say in that. The profile `fastly` removes those of Fastly
-/// itself, since it knows its peers.
+/// that has been behind one of them may believe it, and no client has a say in that. To many servers, `_` is the same as `-`.
+/// The profile `fastly` removes those of Fastly itself, since it knows its peers.
 fn is_of_cdn(name: &str) -> bool {
-    name.starts_with("cloudfront-") || name.starts_with(FASTLY)
+    let rest = name.strip_prefix("cloudfront").or_else(|| name.strip_prefix("fastly"));
+    rest.is_some_and(|rest| rest.starts_with(['-', '_']))
 }
 
 const FASTLY: &str = "fastly-";

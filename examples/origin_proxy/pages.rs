@@ -1,6 +1,5 @@
 //! Pages in the place of errors. What the proxy says itself of an origin that fails is an error like the origin's own.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -12,6 +11,7 @@ use tower::{Layer, Service, ServiceExt};
 use crate::content::RequestContent;
 use crate::edge::Cache;
 use crate::local_reply::{self, ResponseBody};
+use crate::upstream_error::UpstreamError;
 
 pub type PagedFuture = Pin<Box<dyn Future<Output = Response<ResponseBody>> + Send>>;
 
@@ -26,12 +26,12 @@ pub fn answer(
     Box::pin(async move {
         match service.oneshot(request).await {
             Ok(response) => response,
-            Err(never) => match never {},
+            Err(refused) => local_reply::failed(&refused, forward),
         }
     })
 }
 
-/// The cache as a service that never fails.
+/// The cache as a service that fails only where a limit of this proxy refuses a call: a page would be one more.
 #[derive(Clone)]
 struct Answering {
     cache: Cache,
@@ -40,20 +40,21 @@ struct Answering {
 
 impl Service<Request<RequestContent>> for Answering {
     type Response = Response<ResponseBody>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>> + Send>>;
+    type Error = UpstreamError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, UpstreamError>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
         Poll::Ready(Ok(())) // so is the cache
     }
 
     fn call(&mut self, request: Request<RequestContent>) -> Self::Future {
         let (called, forward) = (self.cache.call(request), self.forward);
         Box::pin(async move {
-            Ok(match called.await {
-                Ok(response) => response.map(Either::Left),
-                Err(error) => local_reply::failed(&error, forward),
-            })
+            match called.await {
+                Ok(response) => Ok(response.map(Either::Left)),
+                Err(refused @ UpstreamError::Busy) => Err(refused),
+                Err(error) => Ok(local_reply::failed(&error, forward)),
+            }
         })
     }
 }

@@ -17,9 +17,9 @@ use crate::{policy, serve, tls};
 
 /// Runs the proxy alone until it is interrupted.
 pub async fn run(options: ProxyOptions) -> Result<(), String> {
-    let Loaded { beside, policy, .. } = options.policy.load().map_err(|error| error.to_string())?;
-    // Pages that a file names only later can't tell the cache's own limits from the origin's errors.
-    let tells_outcomes = beside.pages.is_some();
+    let loaded = options.policy.load().map_err(|error| error.to_string())?;
+    loaded.warn();
+    let Loaded { beside, policy, .. } = loaded;
     let current = Current::new(beside);
     let viewer = options.viewer.viewer()?;
     let tls = tls::config(&options.upstream, options.upstream_ca.as_deref())?;
@@ -30,7 +30,8 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         Some(timing) => cache.server_timing(timing),
         None => cache,
     };
-    let cache = cache.outcome_in_extensions(tells_outcomes).build();
+    // By its outcome, a page that a file names, now or later, tells the cache's own limits from the origin's errors.
+    let cache = cache.outcome_in_extensions(true).build();
     let listener = serve::listen(options.listen).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let stop = Stop::by_signal()?;

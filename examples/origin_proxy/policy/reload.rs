@@ -5,18 +5,21 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::policy::{Current, Loaded, Profile, Source};
 
-/// From now on, each SIGHUP loads the policy from its source. One that can't be loaded is reported, and changes nothing.
+/// From now on, each SIGHUP loads the policy from its source. One that can't be loaded is reported, and changes nothing. Nor does
+/// the signal where there is no file.
 pub fn on_signal(source: Source, handle: CacheHandle, current: Current) -> Result<(), String> {
-    let Some(file) = source.file.clone() else {
-        return Ok(()); // nothing to read: the signal ends the process
-    };
     let mut hang_up =
         signal(SignalKind::hangup()).map_err(|error| format!("can't listen for signals: {error}"))?;
     tokio::spawn(async move {
         while hang_up.recv().await.is_some() {
+            let Some(file) = source.file.clone() else {
+                eprintln!("larder: there is no policy to read again: no --policy was given");
+                continue;
+            };
             let source = source.clone();
             match tokio::task::spawn_blocking(move || source.load()).await {
                 Ok(Ok(loaded)) => {
+                    loaded.warn();
                     apply(loaded, &handle, &current);
                     println!("larder: the policy is that of {} now", file.display());
                 }

@@ -12,6 +12,7 @@ mod limits;
 mod pace;
 mod pages;
 mod policy;
+mod policy_checks;
 pub mod process;
 mod tls;
 mod upgrade;
