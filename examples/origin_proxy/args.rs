@@ -33,7 +33,10 @@ origin_proxy proxy            the proxy alone, before any origin
     --policy FILE             what is cached, under which key, for how long: in TOML, or in AWS's JSON for the profile
                               cloudfront (docs/POLICY.md). Options outweigh the file, and the file the profile. The file is
                               read again on SIGHUP
+    --candidate FILE          another policy, which is asked and counted, and never acted on: on SIGHUP and at the end, the
+                              proxy prints how many more hits it would have had, or fewer
     --key-header NAME         a request field that is in every key; may be given more than once
+    --graphql                 the answer to a POST is stored if the POST is certainly a GraphQL query
     --viewer-headers          the origin gets fields such as CloudFront-Is-Mobile-Viewer (docs/PROXY.md); on in the profile
                               cloudfront and with either of these files
     --geo-db FILE             a database of cities or countries in MaxMind's format, for CloudFront-Viewer-Country and others
@@ -84,6 +87,7 @@ pub enum Command {
 
 pub struct ProxyOptions {
     pub drain: Duration,
+    pub graphql: bool,
     pub host: Host,
     pub limits: Limits,
     pub listen: SocketAddr,
@@ -128,9 +132,9 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
 
 /// The options that have been given.
 #[derive(Default)]
-struct Given(Vec<String>);
+struct Once(Vec<String>);
 
-impl Given {
+impl Once {
     /// Those that may be given more than once.
     const REPEATED: [&str; 3] = ["asn-db", "geo-db", "key-header"];
 
@@ -146,10 +150,10 @@ impl Given {
 
 fn origin(mut parser: Parser) -> Result<Command, String> {
     let mut listen = SocketAddr::from(([127, 0, 0, 1], 8081));
-    let mut given = Given::default();
+    let mut once = Once::default();
     while let Some(word) = next(&mut parser)? {
         let name = word.option()?;
-        given.add(&name)?;
+        once.add(&name)?;
         match name.as_str() {
             "help" | "h" => return Ok(Command::Help),
             "listen" => listen = address(&value(&mut parser, "listen")?)?,
@@ -161,9 +165,10 @@ fn origin(mut parser: Parser) -> Result<Command, String> {
 
 fn proxy(mut parser: Parser) -> Result<Command, String> {
     let (mut upstream, mut per_address, mut max_object) = (None, None, None);
-    let mut given = Given::default();
+    let mut once = Once::default();
     let mut options = ProxyOptions {
         drain: serve::DRAIN,
+        graphql: false,
         host: Host::Client,
         limits: Limits::default(),
         listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
@@ -182,15 +187,18 @@ fn proxy(mut parser: Parser) -> Result<Command, String> {
         if name == "help" || name == "h" {
             return Ok(Command::Help);
         }
-        given.add(&name)?;
+        once.add(&name)?;
         match name.as_str() {
             "asn-db" | "geo-db" => options.viewer.databases.push(path(&mut parser, &name)?),
             "drain" => options.drain = seconds(&value(&mut parser, "drain")?)?,
+            "graphql" => options.graphql = true,
             "host" => options.host = host(&value(&mut parser, "host")?)?,
             "listen" => options.listen = address(&value(&mut parser, "listen")?)?,
             "max-object" => max_object = Some(size(&value(&mut parser, "max-object")?)?),
             "memory" => options.memory = size(&value(&mut parser, "memory")?)?,
-            "key-header" | "policy" | "profile" => source(&mut options.policy, &name, &mut parser)?,
+            "candidate" | "key-header" | "policy" | "profile" => {
+                source(&mut options.policy, &name, &mut parser)?
+            }
             "server-timing" => options.server_timing = Some(share(&value(&mut parser, "server-timing")?)?),
             "timeout" => options.timeout = seconds(&value(&mut parser, "timeout")?)?,
             "upstream" => upstream = Some(origin_url(&value(&mut parser, "upstream")?)?),
@@ -212,12 +220,12 @@ fn proxy(mut parser: Parser) -> Result<Command, String> {
 }
 
 fn check_policy(mut parser: Parser) -> Result<Command, String> {
-    let (mut policy, mut given) = (Source::default(), Given::default());
+    let (mut policy, mut once) = (Source::default(), Once::default());
     while let Some(word) = next(&mut parser)? {
         match word {
             Word::Option(name) if name == "help" || name == "h" => return Ok(Command::Help),
             Word::Option(name) if name == "key-header" || name == "profile" => {
-                given.add(&name)?;
+                once.add(&name)?;
                 source(&mut policy, &name, &mut parser)?;
             }
             Word::Option(name) => return Err(unknown(&name)),
@@ -234,6 +242,7 @@ fn check_policy(mut parser: Parser) -> Result<Command, String> {
 /// An option that says where the policy comes from.
 fn source(source: &mut Source, name: &str, parser: &mut Parser) -> Result<(), String> {
     match name {
+        "candidate" => source.candidate = Some(path(parser, name)?),
         "policy" => source.file = Some(path(parser, name)?),
         "profile" => source.profile = Some(profile(&value(parser, name)?)?),
         _ => source.key_headers.push(field(&value(parser, name)?)?),

@@ -38,13 +38,16 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     #[cfg(unix)]
     policy::on_signal(options.policy.clone(), cache.handle(), current.clone())?;
     println!("larder: http://{address} before {}", options.upstream);
-    let ProxyOptions { drain, host, limits, timeout, upstream: origin, .. } = options;
+    let ProxyOptions { drain, graphql, host, limits, timeout, upstream: origin, .. } = options;
     let id = id(address);
     let cache = cache.layer(Upstream::new(origin.clone(), &tls, host, id.clone(), timeout, &limits));
-    let cache = QueryLayer::new().max_content(limits.query).layer(cache);
+    let queries = QueryLayer::new().max_content(limits.query);
+    let queries = if graphql { queries.graphql() } else { queries };
+    let cache = queries.layer(cache);
     let (fields, stall) = (limits.fields, limits.timeouts.stall);
-    let settings = Settings { current, fields, host, id, origin, stall, viewer };
+    let settings = Settings { current: current.clone(), fields, host, id, origin, stall, viewer };
     serve::serve(listener, Edge::new(cache, settings), limits, drain, stop).await;
+    current.print_counts();
     Ok(())
 }
 

@@ -67,8 +67,15 @@ pub fn explained(message: &str) -> String {
         (None, Some(names)) => ("value", names),
         // In the words of TOML.
         (None, None) => {
-            let words = [("a map", "a table"), ("type: map", "type: table"), ("a sequence", "a list"), ("type: sequence", "type: list")];
-            return words.iter().fold(message.to_owned(), |message, (serdes, tomls)| message.replace(serdes, tomls));
+            let words = [
+                ("a map", "a table"),
+                ("type: map", "type: table"),
+                ("a sequence", "a list"),
+                ("type: sequence", "type: list"),
+            ];
+            return words
+                .iter()
+                .fold(message.to_owned(), |message, (serdes, tomls)| message.replace(serdes, tomls));
         }
     };
     let name = names.next().unwrap_or_default();

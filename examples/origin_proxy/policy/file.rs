@@ -16,17 +16,17 @@ pub struct Read {
     pub places: Places,
 }
 
-/// Reads a file. `outweighing` outweighs the profile that it names.
+/// Reads a file. `outweighing` outweighs the profile that it names, and one that names none has the profile `otherwise`.
 ///
 /// # Errors
 ///
 /// What is wrong, and in which line.
-pub fn read(text: &str, outweighing: Option<Profile>) -> Result<Read, PolicyError> {
+pub fn read(text: &str, outweighing: Option<Profile>, otherwise: Profile) -> Result<Read, PolicyError> {
     let wrong = |error: toml::de::Error| PolicyError::new(explained(error.message())).at(text, error.span());
     let document = DeTable::parse(text).map_err(wrong)?;
     // A profile that nobody knows is reported below.
     if let Some(named) = named_profile(document.get_ref()) {
-        check(text, document.get_ref(), outweighing.or(named).unwrap_or_default())?;
+        check(text, document.get_ref(), outweighing.or(named).unwrap_or(otherwise))?;
     }
     let file: File = toml::from_str(text).map_err(wrong)?;
     let places = Places::of(text, document.get_ref());
@@ -53,10 +53,21 @@ fn check(text: &str, document: &DeTable<'_>, profile: Profile) -> Result<(), Pol
         if number == DEFAULT {
             misplaced("match", "'match' is for a [[behavior]]; [default] is for every request")?;
         } else {
-            misplaced("error_pages", "'error_pages' is for [default]: an error of any request gets its page")?;
+            misplaced(
+                "error_pages",
+                "'error_pages' is for [default]: an error of any request gets its page",
+            )?;
         }
         for key in section.keys() {
             check_key(key.get_ref(), number, profile).map_err(|wrong| wrong.at(text, Some(key.span())))?;
+        }
+        let is_table = |value: &Spanned<DeValue<'_>>| matches!(value.get_ref(), DeValue::Table(_));
+        if profile == Profile::CloudFront && section.get("lifetime").is_some_and(|value| !is_table(value)) {
+            misplaced(
+                "lifetime",
+                "what states no lifetime has the DefaultTTL of 'cache_policy' in the profile cloudfront; others are \
+                 { exactly = ... }, { at_least = ... } and { at_most = ... }",
+            )?;
         }
         if number != DEFAULT && !section.contains_key("match") {
             let reason = "a [[behavior]] needs 'match', which says what it is for";

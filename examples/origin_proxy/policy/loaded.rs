@@ -3,27 +3,50 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use larder::CachePolicy;
+use larder::{CachePolicy, CachePolicyExt};
 
+use crate::policy::candidate::Candidate;
 use crate::policy::current::Beside;
 use crate::policy::rows::Understood;
 use crate::policy::warning::Warning;
 
-/// A policy, and what was understood of its source, which is shown by [`Display`](fmt::Display).
+/// A policy, and what was understood of its source.
 pub struct Loaded {
     pub beside: Beside,
-    pub file: Option<PathBuf>,
     pub policy: Box<dyn CachePolicy>,
-    /// What was understood of the whole.
+    pub understood: Understanding,
+    /// Of a policy that is only counted, and that `policy` has in it.
+    pub candidate: Option<Understanding>,
+}
+
+impl Loaded {
+    /// With another policy, which is only counted.
+    #[must_use]
+    pub fn beside_candidate(self, file: PathBuf, candidate: Self) -> Self {
+        let policy = self.policy.report_only(candidate.policy);
+        let counted = Candidate { file, report: policy.report() };
+        let beside = Beside { candidate: Some(counted), ..self.beside };
+        Self { beside, policy: Box::new(policy), candidate: Some(candidate.understood), ..self }
+    }
+
+    /// Prints the warnings to standard error, with their places in the file.
+    pub fn warn(&self) {
+        std::iter::once(&self.understood).chain(&self.candidate).for_each(Understanding::warn);
+    }
+}
+
+/// What was understood of a source; shown by [`Display`](fmt::Display).
+pub struct Understanding {
+    pub file: Option<PathBuf>,
+    /// Of the whole.
     pub said: String,
-    /// What was understood of the sections of a file in TOML.
+    /// Of the sections of a file in TOML.
     pub sections: Vec<Understood>,
     pub warnings: Vec<Warning>,
 }
 
-impl Loaded {
-    /// Prints the warnings to standard error, with their places in the file.
-    pub fn warn(&self) {
+impl Understanding {
+    fn warn(&self) {
         for Warning { line, section, text } in &self.warnings {
             let file = self.file.as_ref().map(|file| file.display().to_string());
             let place = match (file, line) {
@@ -39,7 +62,7 @@ impl Loaded {
     }
 }
 
-impl fmt::Display for Loaded {
+impl fmt::Display for Understanding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let of = |number: Option<usize>| self.warnings.iter().filter(move |it| it.section == number);
         f.write_str(&self.said)?;

@@ -1,5 +1,6 @@
 //! The cache's policy: made of a profile, a file and options. Options outweigh the file, and the file the profile.
 
+mod candidate;
 mod cloudfront;
 mod current;
 mod describe;
@@ -30,6 +31,7 @@ pub use self::current::{Beside, Current};
 pub use self::error::PolicyError;
 use self::file::Read;
 pub use self::loaded::Loaded;
+use self::loaded::Understanding;
 pub use self::profile::Profile;
 #[cfg(unix)]
 pub use self::reload::on_signal;
@@ -39,20 +41,40 @@ use self::warning::Warning;
 /// Where a policy comes from. It can be read again while the proxy runs.
 #[derive(Clone, Default)]
 pub struct Source {
+    /// A file with another policy, which is only counted.
+    pub candidate: Option<PathBuf>,
     pub file: Option<PathBuf>,
     /// Fields of requests that are in every key.
     pub key_headers: Vec<HeaderName>,
-    /// `None` for that of the file, or the default one.
+    /// `None` for that of the file.
     pub profile: Option<Profile>,
+    /// Where the file names none.
+    pub otherwise: Profile,
 }
 
 impl Source {
-    /// Reads the file, if there is one, and makes the policy.
+    /// Reads the files, if there are any, and makes the policy.
     ///
     /// # Errors
     ///
-    /// The file can't be read, or something in it is wrong.
+    /// A file can't be read, or something in it is wrong.
     pub fn load(&self) -> Result<Loaded, PolicyError> {
+        let loaded = self.load_policy()?;
+        let Some(path) = self.candidate.clone() else {
+            return Ok(loaded);
+        };
+        let candidate = Self {
+            candidate: None,
+            file: Some(path.clone()),
+            key_headers: self.key_headers.clone(),
+            // A candidate may be for another profile.
+            profile: None,
+            otherwise: self.profile.unwrap_or(self.otherwise),
+        };
+        Ok(loaded.beside_candidate(path, candidate.load_policy()?))
+    }
+
+    fn load_policy(&self) -> Result<Loaded, PolicyError> {
         let Some(path) = &self.file else {
             return self.of_toml(Read::default());
         };
@@ -61,13 +83,13 @@ impl Source {
         let loaded = if cloudfront::is_json(path, &text) {
             self.of_json(&text)
         } else {
-            file::read(&text, self.profile).and_then(|read| self.of_toml(read))
+            file::read(&text, self.profile, self.otherwise).and_then(|read| self.of_toml(read))
         };
         loaded.map_err(|error| error.file(path))
     }
 
     fn of_toml(&self, Read { file, places }: Read) -> Result<Loaded, PolicyError> {
-        let profile = self.profile.or(file.profile).unwrap_or_default();
+        let profile = self.profile.or(file.profile).unwrap_or(self.otherwise);
         let mut warnings = warning::of(&file, &places);
         let (policy, sections) = match profile {
             Profile::CloudFront => {
@@ -80,12 +102,15 @@ impl Source {
             Profile::Fastly => rows::table(fastly::base(), &file, &self.key_headers),
         };
         for (number, section) in sections.iter().enumerate() {
-            let of_section =
-                |text: &String| Warning { line: places.line(number, ""), section: Some(number), text: text.clone() };
+            let of_section = |text: &String| Warning {
+                line: places.line(number, ""),
+                section: Some(number),
+                text: text.clone(),
+            };
             warnings.extend(section.warnings.iter().map(of_section));
         }
         let pages = file.default.error_pages.map(Into::into);
-        Ok(self.loaded(Beside { pages, profile }, policy, sections, String::new(), warnings))
+        Ok(self.loaded(Beside { candidate: None, pages, profile }, policy, sections, String::new(), warnings))
     }
 
     fn of_json(&self, text: &str) -> Result<Loaded, PolicyError> {
@@ -97,7 +122,7 @@ impl Source {
         let distribution = cloudfront::of_json(text, &self.key_headers)?;
         let pages = Some(ErrorPagesLayer::from(&distribution)).filter(|pages| !pages.is_empty());
         let warnings = distribution.warnings().into_iter().map(Warning::new).collect();
-        let beside = Beside { pages, profile: Profile::CloudFront };
+        let beside = Beside { candidate: None, pages, profile: Profile::CloudFront };
         let said = distribution.to_string();
         Ok(self.loaded(beside, Box::new(distribution), Vec::new(), said, warnings))
     }
@@ -112,7 +137,8 @@ impl Source {
     ) -> Loaded {
         let keyed = self.key_headers.iter().map(|name| format!("in every key, by option: {name}\n"));
         let said = format!("profile {}\n{}{said}", beside.profile, keyed.collect::<String>());
-        Loaded { beside, file: self.file.clone(), policy, said, sections, warnings }
+        let understood = Understanding { file: self.file.clone(), said, sections, warnings };
+        Loaded { beside, policy, understood, candidate: None }
     }
 }
 
@@ -120,7 +146,7 @@ impl Source {
 pub fn check(source: &Source) -> bool {
     match source.load() {
         Ok(loaded) => {
-            print!("{loaded}");
+            print!("{}", loaded.understood);
             true
         }
         Err(error) => {

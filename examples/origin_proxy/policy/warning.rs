@@ -41,9 +41,13 @@ pub fn of(file: &File, places: &Places) -> Vec<Warning> {
             warnings.push(Warning { line: places.line(number, key), section: Some(number), text });
         };
         if let Some((key, covering)) = covered(file, number) {
-            warn(key, format!("no request gets here: behavior {covering} matches everything that this one does"));
+            warn(
+                key,
+                format!("no request gets here: behavior {covering} matches everything that this one does"),
+            );
         }
-        for pattern in section.matcher.iter().flat_map(|matcher| matcher.paths()).filter(|it| names_query(it)) {
+        for pattern in section.matcher.iter().flat_map(|matcher| matcher.paths()).filter(|it| names_query(it))
+        {
             warn("match", never_matches_query(pattern));
         }
         let tag_paths = section.response.iter().flat_map(|response| response.tag_paths());
@@ -87,7 +91,8 @@ fn never_matches_query(pattern: &str) -> String {
 fn pairs(section: &Section) -> impl Iterator<Item = (&'static str, &'static str)> {
     let has_default = section.lifetime.is_some() && section.default_lifetime.is_some();
     let has_browser = section.browser_lifetime.is_some() && section.browser_lifetime_as_stated.is_some();
-    let default = ("default_lifetime", "'default_lifetime' has no effect beside 'lifetime', which comes first");
+    let default =
+        ("default_lifetime", "'default_lifetime' has no effect beside 'lifetime', which comes first");
     let browser = (
         "browser_lifetime",
         "'browser_lifetime' is only for responses that state no 'max-age' for clients, since \

@@ -105,7 +105,7 @@ fn cf10_pages_that_come_by_sighup_do_not_replace_what_the_limits_refuse() {
         origin.asked("/sorry.html").answer(PAGE);
         first.next().is("HTTP/1.1 200 OK", "sorry");
         first.get("/1");
-        let under_way = origin.asked("/1");
+        let mut under_way = origin.asked("/1");
         second.get("/2");
         second.next().is("HTTP/1.1 503 Service Unavailable", "").has(&format!("detail=\"{detail}\""));
         // The origin's own 503 has its page.

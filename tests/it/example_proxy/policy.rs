@@ -460,19 +460,22 @@ async fn lifetimes_and_limits_of_content_hold_in_each_profile() {
         (status, [("content-type", kind), ("cache-control", control)], "content")
     });
     let origin = wire::serve_router(Router::new().fallback(say)).await;
-    for (profile, default) in
-        [("default", "default_lifetime"), ("rfc9111", "default_lifetime"), ("fastly", "default_ttl")]
-    {
+    for (profile, default) in [
+        ("cloudfront", "lifetime = { exactly = '2m' }"),
+        ("default", "default_lifetime = '2m'"),
+        ("rfc9111", "default_lifetime = '2m'"),
+        ("fastly", "default_ttl = '2m'"),
+    ] {
         let policy = toml(&format!(
             r#"
             profile = "{profile}"
             [default]
-            {default} = "2m"
+            {default}
             status_lifetimes = {{ "4xx" = 7, "404" = {{ exactly = "8s" }} }}
             without_types = "video/*"
             [[behavior]]
             match = "/long/*"
-            lifetime = "1d"
+            lifetime = {{ at_least = "1d" }}
             max_body = 6
             [[behavior]]
             match = "/stated"
@@ -579,7 +582,7 @@ async fn kx2_a_file_says_what_is_done_to_responses_in_each_profile() {
         (fields, "content")
     });
     let origin = wire::serve_router(Router::new().fallback(shop)).await;
-    for profile in ["default", "rfc9111", "fastly"] {
+    for profile in ["cloudfront", "default", "rfc9111", "fastly"] {
         let policy = toml(&format!(
             r#"
             profile = "{profile}"

@@ -14,17 +14,32 @@ fn is_wrong(text: &str, said: &str) {
 #[test]
 fn a_pattern_of_hosts_that_no_host_matches_is_an_error() {
     for (host, said) in [
-        ("https://example.com", "matches no host, since hosts are compared without a scheme, a port and a path; write 'example.com'"),
-        ("*.example.com:8080", "matches no host, since hosts are compared without a scheme, a port and a path; write '*.example.com'"),
-        ("[::1]:80", "matches no host, since hosts are compared without a scheme, a port and a path; write '[::1]'"),
-        ("example.com/a", "matches no host, since hosts are compared without a scheme, a port and a path; write 'example.com'"),
+        (
+            "https://example.com",
+            "matches no host, since hosts are compared without a scheme, a port and a path; write 'example.com'",
+        ),
+        (
+            "*.example.com:8080",
+            "matches no host, since hosts are compared without a scheme, a port and a path; write '*.example.com'",
+        ),
+        (
+            "[::1]:80",
+            "matches no host, since hosts are compared without a scheme, a port and a path; write '[::1]'",
+        ),
+        (
+            "example.com/a",
+            "matches no host, since hosts are compared without a scheme, a port and a path; write 'example.com'",
+        ),
         ("::1", "matches no host; write '[::1]'"),
         ("käse.example", "matches no host; clients send such names in ASCII, as xn--..."),
         ("a b", "is no host; one looks like www.example.com or *.example.com"),
         ("https://", "is no host; one looks like www.example.com or *.example.com"),
         ("", "is no host; one looks like www.example.com or *.example.com"),
     ] {
-        is_wrong(&format!("[[behavior]]\nmatch = {{ host = ['a', '{host}'] }}"), &format!("2: '{host}' {said}"));
+        is_wrong(
+            &format!("[[behavior]]\nmatch = {{ host = ['a', '{host}'] }}"),
+            &format!("2: '{host}' {said}"),
+        );
     }
     let (status, said) = check("[[behavior]]\nmatch = { host = ['[::1]', 'a?.Example.com', '*'] }", &[]);
     assert!(status == 0 && said.contains("host [::1] or a?.example.com or *"), "{said}");
@@ -35,15 +50,24 @@ fn a_name_that_is_nearly_a_known_one_is_an_error_where_names_are_open() {
     for (text, said) in [
         ("set_directives = 's-max-age=60'", "unknown directive 's-max-age'; did you mean 's-maxage'?"),
         ("cache_control = 'publik'", "unknown directive 'publik'; did you mean 'public'?"),
-        ("remove_directives = ['private', 'No-Stor']", "unknown directive 'no-stor'; did you mean 'no-store'?"),
-        ("remove_directives = 'max-age=60'", "'max-age=60' is more than the name of a directive; write 'max-age'"),
+        (
+            "remove_directives = ['private', 'No-Stor']",
+            "unknown directive 'no-stor'; did you mean 'no-store'?",
+        ),
+        (
+            "remove_directives = 'max-age=60'",
+            "'max-age=60' is more than the name of a directive; write 'max-age'",
+        ),
         ("remove_directives = 'a b'", "'a b' can't be the name of a directive"),
     ] {
         is_wrong(&format!("[default.response]\n{text}"), &format!("2: {said}"));
     }
     let (status, said) =
         check("[default.response]\nset_directives = 'community=x'\nremove_directives = 'post-check'", &[]);
-    assert!(status == 0 && said.contains("remove_directives post-check; set_directives community=x"), "{said}");
+    assert!(
+        status == 0 && said.contains("remove_directives post-check; set_directives community=\"x\""),
+        "{said}"
+    );
     for (codings, said) in [
         ("['br', 'gzipp']", "unknown coding 'gzipp'; did you mean 'gzip'?"),
         ("{ one_of = ['br', 'gzipp'] }", "unknown coding 'gzipp'; did you mean 'gzip'?"),
@@ -82,7 +106,15 @@ fn numbers_that_nothing_fits_are_an_error() {
             "3: '200' is no status of an error",
         ),
         ("[default]\nerror_pages = { 600 = '/a' }", "2: '600' is no status of an error"),
-        ("[default]\nadmission = { after = 0 }", "2: 'after' is 1 or more; with 1, the first request is enough"),
+        (
+            "[default]\nadmission = { after = 0 }",
+            "2: 'after' is 1 or more; with 1, the first request is enough",
+        ),
+        (
+            "profile = 'cloudfront'\n[default]\nlifetime = 1",
+            "3: what states no lifetime has the DefaultTTL of 'cache_policy' in the profile cloudfront; others are \
+             { exactly = ... }, { at_least = ... } and { at_most = ... }",
+        ),
         (
             "[default]\nadmission = { after = 2, within = 0 }",
             "2: 'within' is above 0; requests count for so long",
@@ -90,7 +122,9 @@ fn numbers_that_nothing_fits_are_an_error() {
     ] {
         is_wrong(text, said);
     }
-    for (page, is_right) in [(200, true), (404, true), (503, true), (100, false), (204, false), (304, false), (600, false)] {
+    for (page, is_right) in
+        [(200, true), (404, true), (503, true), (100, false), (204, false), (304, false), (600, false)]
+    {
         let (status, said) =
             check(&format!("[default]\nerror_pages = {{ 404 = {{ path = '/a', status = {page} }} }}"), &[]);
         assert_eq!(status == 0, is_right, "{said}");
@@ -101,10 +135,16 @@ fn numbers_that_nothing_fits_are_an_error() {
 #[test]
 fn a_value_of_another_type_is_reported_in_the_words_of_the_file() {
     for (text, said) in [
-        ("heuristic = true", "'true' says too little; this is 'false', or a table with 'percent', 'most' and 'errors'"),
+        (
+            "heuristic = true",
+            "'true' says too little; this is 'false', or a table with 'percent', 'most' and 'errors'",
+        ),
         ("heuristic = 7", "invalid type: integer `7`, expected a table with 'percent', 'most' and 'errors'"),
         ("latency_budget = true", "'true' says too little; this is 'false', or a time such as \"90s\""),
-        ("key.host = true", "'true' says too little; this is 'false', or the one host that all requests are for"),
+        (
+            "key.host = true",
+            "'true' says too little; this is 'false', or the one host that all requests are for",
+        ),
         ("key.scheme = true", "'true' says too little; this is 'false', or \"http\" or \"https\""),
         ("key = 'x'", "invalid type: string \"x\", expected a table that says what is in the key"),
         ("key.cookies = 7", "7 is no name; this is \"all\", \"none\", a name or a list of names"),
@@ -122,17 +162,36 @@ fn a_value_of_another_type_is_reported_in_the_words_of_the_file() {
 #[test]
 fn an_unknown_key_is_explained_by_the_keys_of_the_profile_alone() {
     for (profile, key, said) in [
-        ("fastly", "stale_if_error", "'stale_if_error' is a key of profile default and rfc9111, and this is fastly, where it is 'serve_stale'"),
-        ("fastly", "head_as_get", "'head_as_get' is a key of profile default and rfc9111, and this is fastly"),
-        ("default", "default_ttl", "'default_ttl' is a key of profile fastly, and this is default, where it is 'default_lifetime'"),
-        ("cloudfront", "key", "'key' is a key of profile default, fastly and rfc9111, and this is cloudfront, where it is part of 'cache_policy'"),
+        (
+            "fastly",
+            "stale_if_error",
+            "'stale_if_error' is a key of profile default and rfc9111, and this is fastly, where it is 'serve_stale'",
+        ),
+        (
+            "fastly",
+            "head_as_get",
+            "'head_as_get' is a key of profile default and rfc9111, and this is fastly",
+        ),
+        (
+            "default",
+            "default_ttl",
+            "'default_ttl' is a key of profile fastly, and this is default, where it is 'default_lifetime'",
+        ),
+        (
+            "cloudfront",
+            "key",
+            "'key' is a key of profile default, fastly and rfc9111, and this is cloudfront, where it is part of 'cache_policy'",
+        ),
         ("rfc9111", "default_ltl", "unknown key 'default_ltl'; known are 'admission', 'browser_lifetime',"),
         ("fastly", "default_ltl", "unknown key 'default_ltl'; did you mean 'default_ttl'?"),
     ] {
         let (status, output) = check(&format!("profile = '{profile}'\n[default]\n{key} = 1"), &[]);
         assert_eq!(status, 1);
         assert!(output.starts_with(&format!("FILE:3: {said}")), "{output}");
-        assert!(key != "default_ltl" || !output.contains("cache_policy") && !output.contains("'match'"), "{output}");
+        assert!(
+            key != "default_ltl" || !output.contains("cache_policy") && !output.contains("'match'"),
+            "{output}"
+        );
     }
     let (_, output) = check("[[behavior]]\nmatch = '/'\nx = 1", &[]);
     assert!(output.contains("'match'") && !output.contains("error_pages"), "{output}");
@@ -234,7 +293,8 @@ fn keys_that_have_no_effect_beside_others_have_a_warning() {
 
 #[test]
 fn a_pattern_that_looks_like_a_query_has_a_warning() {
-    let warning = "the query is no part of a path, and '?' in '/x?page=*' is any character; see 'query' of 'key'";
+    let warning =
+        "the query is no part of a path, and '?' in '/x?page=*' is any character; see 'query' of 'key'";
     warns("[[behavior]]\nmatch = ['/a', '/x?page=*']", &[("behavior 1, path /a or /x?page=*", warning)]);
     warns("[default.response]\ntag_paths = { '/x?page=*' = 'a' }", &[("every request", warning)]);
     warns("[[behavior]]\nmatch = ['/a=?', '/b?c']", &[]);
@@ -248,8 +308,11 @@ fn the_proxy_prints_warnings_at_its_start_and_whenever_the_file_is_read_again() 
     let origin = Origin::new();
     let (proxy, lines) = Proxy::with_lines(&origin.upstream(), &["--policy", policy.name()]);
     let next = || lines.recv_timeout(GUARD).unwrap().replace(policy.name(), "FILE");
-    let warning =
-        |line: usize| format!("larder: warning: FILE:{line}: no request gets here: behavior 1 matches everything that this one does");
+    let warning = |line: usize| {
+        format!(
+            "larder: warning: FILE:{line}: no request gets here: behavior 1 matches everything that this one does"
+        )
+    };
     assert_eq!(next(), warning(4));
     policy.write(format!("\n{SECOND_LOOK}"));
     proxy.signal("HUP");
@@ -268,7 +331,10 @@ fn a_distributions_warnings_are_printed_as_well() {
     let origin = Origin::new();
     let (_proxy, lines) = Proxy::with_lines(&origin.upstream(), &["--policy", policy.name()]);
     let line = lines.recv_timeout(GUARD).unwrap();
-    assert!(line.starts_with(&format!("larder: warning: {}: default: goes to the origin", policy.name())), "{line}");
+    assert!(
+        line.starts_with(&format!("larder: warning: {}: default: goes to the origin", policy.name())),
+        "{line}"
+    );
     let output = run(&["check-policy", policy.name()]);
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("\nwarning: default: goes to the origin and is not in the key"), "{said}");

@@ -19,7 +19,8 @@ impl TryFrom<BTreeMap<String, LifetimeValue>> for StatusLifetimes {
     type Error = String;
 
     fn try_from(table: BTreeMap<String, LifetimeValue>) -> Result<Self, String> {
-        let has = |range: StatusRange, status| StatusCode::from_u16(status).is_ok_and(|it| range.contains(it));
+        let has =
+            |range: StatusRange, status| StatusCode::from_u16(status).is_ok_and(|it| range.contains(it));
         let read = |(text, lifetime): (String, LifetimeValue)| match text.parse() {
             Ok(range) if (600..=999).any(|status| has(range, status)) => {
                 Err(format!("'{text}' is no status; they are 100 to 599"))

@@ -60,10 +60,13 @@ impl<'de> Deserialize<'de> for Page {
             path => Table { path: inner(path)?, status: None },
         };
         // Another status has no content, says something about a request that it is not for, or is not for a page.
-        let is_of_page = |status: StatusCode| status == StatusCode::OK || (400..600).contains(&status.as_u16());
+        let is_of_page =
+            |status: StatusCode| status == StatusCode::OK || (400..600).contains(&status.as_u16());
         if let Some(Status(status)) = status.filter(|status| !is_of_page(status.0)) {
             let number = status.as_u16();
-            return Err(D::Error::custom(format!("'{number}' is no status of a page; that is 200, 4xx or 5xx")));
+            return Err(D::Error::custom(format!(
+                "'{number}' is no status of a page; that is 200, 4xx or 5xx"
+            )));
         }
         Ok(Self { path, status })
     }
