@@ -11,6 +11,7 @@ use crate::args::ProxyOptions;
 use crate::edge::{Edge, Settings};
 use crate::limits::Limits;
 use crate::policy::{Current, Loaded};
+use crate::reasons::Reasons;
 use crate::stop::Stop;
 use crate::upstream::Upstream;
 use crate::{policy, serve, tls};
@@ -40,7 +41,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     println!("larder: http://{address} before {}", options.upstream);
     let ProxyOptions { drain, graphql, host, limits, timeout, upstream: origin, .. } = options;
     let id = id(address);
-    let cache = cache.layer(Upstream::new(origin.clone(), &tls, host, id.clone(), timeout, &limits));
+    let cache = cache.layer(Reasons(Upstream::new(origin.clone(), &tls, host, id.clone(), timeout, &limits)));
     let queries = QueryLayer::new().max_content(limits.query);
     let queries = if graphql { queries.graphql() } else { queries };
     let cache = queries.layer(cache);

@@ -37,6 +37,7 @@ pub use self::profile::Profile;
 pub use self::reload::on_signal;
 use self::rows::Understood;
 use self::warning::Warning;
+use crate::reasons;
 
 /// Where a policy comes from. It can be read again while the proxy runs.
 #[derive(Clone, Default)]
@@ -60,6 +61,7 @@ impl Source {
     /// A file can't be read, or something in it is wrong.
     pub fn load(&self) -> Result<Loaded, PolicyError> {
         let loaded = self.load_policy()?;
+        let loaded = Loaded { policy: Box::new(reasons::told(loaded.policy)), ..loaded };
         let Some(path) = self.candidate.clone() else {
             return Ok(loaded);
         };

@@ -52,7 +52,7 @@ fn cf10_a_stored_page_stands_in_for_an_origin_that_is_away() {
     origin.asked("/x").die();
     let answer = client.next().is("HTTP/1.1 502 Bad Gateway", "sorry");
     answer
-        .has("\r\ncache-status: larder; fwd=miss; detail=\"origin-broken\"\r\n")
+        .has("\r\ncache-status: larder; fwd=uri-miss; detail=\"origin-broken\"\r\n")
         .has("\r\nvia: 1.1 larder\r\n");
     // Where there is no page, the error goes out as it is.
     let policy = TempFile::new("toml", "[default]\nerror_pages = { 502 = '/none.html' }");
