@@ -26,6 +26,19 @@ impl JsonError {
         self
     }
 
+    /// A message about two members of one object begins with the name of one, such as "`MinTTL` (2) is longer than": it is found
+    /// only when the whole object has been read.
+    fn about_member(mut self, text: &str) -> Self {
+        let named = self.message.strip_prefix('`').and_then(|rest| rest.split_once("` ("));
+        let Some((name, _)) = named.filter(|(name, _)| name.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+        else {
+            return self;
+        };
+        self.path = if self.path == "." { name.to_owned() } else { format!("{}.{name}", self.path) };
+        self.place = place_of(text, &self.path).or(self.place);
+        self
+    }
+
     /// The path to the value, such as `CachePolicyConfig.MinTTL`; `.` for the whole.
     pub fn path(&self) -> &str {
         &self.path
@@ -61,7 +74,7 @@ pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, JsonError> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
-        of(error.inner(), path)
+        of(error.inner(), path).about_member(text)
     })?;
     reader.end().map_err(|error| of(&error, ".".into()))?;
     Ok(value)

@@ -121,6 +121,27 @@ impl Wrapped {
         with_id.or(self.origin_request_policy_config.take()).or(in_properties)
     }
 
+    /// Finds policies beside a distribution that nothing in it can name, because they have no id.
+    fn check_beside(&self) -> Result<(), JsonError> {
+        let has_no_id = |id: &Option<String>| id.is_none();
+        for (name, is_there) in [
+            ("CachePolicy", self.cache_policy.as_ref().is_some_and(|policy| has_no_id(&policy.id))),
+            ("CachePolicyConfig", self.cache_policy_config.is_some()),
+            (
+                "OriginRequestPolicy",
+                self.origin_request_policy.as_ref().is_some_and(|policy| has_no_id(&policy.id)),
+            ),
+            ("OriginRequestPolicyConfig", self.origin_request_policy_config.is_some()),
+        ] {
+            if is_there {
+                let list = if name.starts_with("Cache") { "CachePolicies" } else { "OriginRequestPolicies" };
+                let message = format!("beside a distribution, a policy needs an `Id`: see `{list}`");
+                return Err(JsonError::at(name, message));
+            }
+        }
+        Ok(())
+    }
+
     /// Adds the policies that are there beside a distribution.
     fn add_to(&mut self, mut policies: PolicySet) -> Result<PolicySet, JsonError> {
         for (index, member) in self.cache_policies.take().unwrap_or_default().into_iter().enumerate() {
@@ -267,6 +288,9 @@ impl Distribution {
                 read::<DistributionForm>(text)?.resolve("", policies)
             };
         };
+        if wrapped.distribution.is_some() || wrapped.distribution_config.is_some() {
+            wrapped.check_beside()?;
+        }
         let policies = wrapped.add_to(policies.clone())?;
         if let Some(WithDistribution { distribution_config, domain_name, .. }) = wrapped.distribution.take() {
             let distribution = distribution_config.resolve("Distribution.DistributionConfig.", &policies)?;

@@ -121,7 +121,13 @@ fn cf9_what_is_wrong_with_a_file_is_said_with_its_place() {
     check("\"MinTTL\": 1", "\"MinTTL\": 1.5", "MinTTL", Some(4), "a number of seconds");
     check("\"MinTTL\": 1", "\"MinTTL\": 9999999999", "MinTTL", Some(4), "a hundred years");
     check("\"MinTTL\": 1,", "", ".", Some(12), "missing field `MinTTL`");
-    check("\"MinTTL\": 1", "\"MinTTL\": 601", ".", None, "`MinTTL` (601) is longer than `MaxTTL` (600)");
+    check(
+        "\"MinTTL\": 1",
+        "\"MinTTL\": 601",
+        "MinTTL",
+        Some(4),
+        "`MinTTL` (601) is longer than `MaxTTL` (600)",
+    );
     check("\"MinTTL\"", "\"MinTtl\"", "MinTtl", Some(4), "unknown field `MinTtl`");
     check("\"Name\": \"mine\",", "", ".", Some(12), "missing field `Name`");
     let at = format!("{PARAMETERS}.HeadersConfig.HeaderBehavior");
@@ -424,4 +430,45 @@ fn cf9_every_managed_policy_is_found_by_its_name_and_by_its_id() {
             assert_eq!(OriginRequestPolicyConfig::managed(&asked).as_ref(), Some(&policy), "{asked}");
         }
     }
+}
+
+#[test]
+fn cf9_lifetimes_that_contradict_are_found_where_they_stand_also_within_a_wrapper() {
+    let text = format!("{{\n\"CachePolicyConfig\": {}}}", api().replace("\"MinTTL\": 1", "\"MinTTL\": 601"));
+    for error in
+        [CachePolicyConfig::from_json(&text).unwrap_err(), Distribution::from_json(&text).unwrap_err()]
+    {
+        assert_eq!((error.path(), error.line()), ("CachePolicyConfig.MinTTL", Some(5)), "{error}");
+    }
+}
+
+#[test]
+fn cf9_a_policy_beside_a_distribution_that_nothing_can_name_is_an_error() {
+    let distribution = r#""DistributionConfig": {"DefaultCacheBehavior": {"TargetOriginId": "web",
+        "ViewerProtocolPolicy": "allow-all", "CachePolicyId": "83da9c7e-98b4-4e11-a168-04f0df8e2c65"}}"#;
+    let origin_request = r#"{"Name": "x", "HeadersConfig": {"HeaderBehavior": "none"},
+        "CookiesConfig": {"CookieBehavior": "none"}, "QueryStringsConfig": {"QueryStringBehavior": "none"}}"#;
+    let cache = api();
+    for (name, beside, list) in [
+        ("CachePolicyConfig", cache.clone(), "CachePolicies"),
+        ("CachePolicy", format!("{{\"CachePolicyConfig\": {cache}}}"), "CachePolicies"),
+        ("OriginRequestPolicyConfig", origin_request.to_owned(), "OriginRequestPolicies"),
+        (
+            "OriginRequestPolicy",
+            format!("{{\"OriginRequestPolicyConfig\": {origin_request}}}"),
+            "OriginRequestPolicies",
+        ),
+    ] {
+        let error =
+            Distribution::from_json(&format!("{{{distribution},\n\"{name}\": {beside}}}")).unwrap_err();
+        assert_eq!((error.path(), error.line()), (name, Some(3)), "{error}");
+        assert_eq!(
+            error.message(),
+            format!("beside a distribution, a policy needs an `Id`: see `{list}`"),
+            "{error}"
+        );
+    }
+    let with_id =
+        format!("{{{distribution}, \"CachePolicy\": {{\"Id\": \"1\", \"CachePolicyConfig\": {cache}}}}}");
+    assert!(Distribution::from_json(&with_id).is_ok());
 }
