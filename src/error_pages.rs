@@ -15,6 +15,7 @@ use tower::{Layer, Service, ServiceExt};
 
 use crate::entry::key::{KeyParts, each_uri};
 use crate::policy::cloudfront::Distribution;
+use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::cache_status::{CACHE_STATUS, Detail, Forwarding, Outcome, X_CACHE};
 use crate::semantics::validation::remove_conditions;
 
@@ -47,12 +48,13 @@ use crate::semantics::validation::remove_conditions;
 /// ```
 ///
 /// Errors of GET and HEAD are replaced; see [`ErrorPagesLayer::all_methods`]. The page comes with its own fields, except for
-/// those that say how long an answer is kept and what caches did: these are the error's. It has neither validators nor ranges,
+/// those that say how long an answer may be stored and what caches did: these are the error's. A page that is for one person
+/// (`private`, `no-cache`, `no-store`, or a `Set-Cookie`) keeps its own, beside an error's directives that are as strict. It has neither validators nor ranges,
 /// for a client would take them for those of what it has asked for. Where the page is no success, the error goes out as it is;
 /// and so does what the cache refuses by itself, because of its limits
 /// ([`CallLimits`](crate::CallLimits)) or `only-if-cached`, as long as
 /// [`CacheBuilder::outcome_in_extensions`](crate::CacheBuilder::outcome_in_extensions) is on, by which that is known.
-/// An error of the inner service that is no response is no business of this layer.
+/// Where the inner service returns `Err`, this layer passes it on.
 #[derive(Clone, Default)]
 pub struct ErrorPagesLayer {
     has_all_methods: bool,
@@ -79,9 +81,12 @@ impl ErrorPagesLayer {
     }
 
     /// Replaces errors with this status by the content at a path, under another status: 200 for a page that finds out by
-    /// itself what to show.
+    /// itself what to show. A status that is neither 200 nor an error (4xx, 5xx) says something else about content: such a page
+    /// goes out under the status of the error.
     #[must_use]
     pub fn page_as(mut self, error: StatusCode, path: PathAndQuery, status: StatusCode) -> Self {
+        let has_page = status == StatusCode::OK || status.is_client_error() || status.is_server_error();
+        let status = if has_page { status } else { error };
         let pages = Arc::make_mut(&mut self.pages);
         pages.retain(|page| page.replaces != error);
         pages.push(Page { path, replaces: error, status });
@@ -227,21 +232,29 @@ impl Page {
 /// What of a page's fields is true of the page only.
 const OF_PAGE: [HeaderName; 3] = [header::ACCEPT_RANGES, header::ETAG, header::LAST_MODIFIED];
 
-/// What is true of the answer whatever its content is: how long it is kept, what caches did, and what a client can do about it.
-static OF_ERROR: [HeaderName; 12] = [
+/// What is true of the answer whatever its content is: what caches did, and what a client can do about it.
+static OF_ERROR: [HeaderName; 7] = [
     header::AGE,
     header::ALLOW,
-    header::CACHE_CONTROL,
     header::DATE,
-    header::EXPIRES,
-    header::PRAGMA,
     header::RETRY_AFTER,
     header::WWW_AUTHENTICATE,
     CACHE_STATUS,
     X_CACHE,
-    HeaderName::from_static("cdn-cache-control"),
-    HeaderName::from_static("surrogate-control"),
 ];
+
+/// Whether a field says how long an answer may be stored: by anybody, or by the caches that it is for (RFC 9213).
+fn is_of_storing(name: &HeaderName) -> bool {
+    matches!(*name, header::CACHE_CONTROL | header::EXPIRES | header::PRAGMA)
+        || name.as_str() == "surrogate-control"
+        || name.as_str().ends_with("-cache-control")
+}
+
+/// Whether `Cache-Control` says that others may not have it, or not without asking.
+fn is_restricted(headers: &HeaderMap) -> bool {
+    let directives = ResponseDirectives::of(headers);
+    directives.no_store || directives.private || directives.no_cache || directives.unstored().next().is_some()
+}
 
 /// A page in the place of an error.
 fn composed<B>(error: Response<B>, page: Response<B>, status: StatusCode) -> Response<B> {
@@ -252,6 +265,15 @@ fn composed<B>(error: Response<B>, page: Response<B>, status: StatusCode) -> Res
     OF_PAGE.iter().chain(&OF_ERROR).for_each(|name| drop(parts.headers.remove(name)));
     for name in OF_ERROR.iter().chain([&header::VARY]) {
         take_over(&error.headers, &mut parts.headers, name);
+    }
+    // The stricter word counts, or a cache in front gives a page to everybody that is for one person.
+    if !is_restricted(&parts.headers) && !parts.headers.contains_key(header::SET_COOKIE) {
+        let of_page: Vec<_> = parts.headers.keys().filter(|name| is_of_storing(name)).cloned().collect();
+        of_page.iter().for_each(|name| drop(parts.headers.remove(name)));
+        let of_error = error.headers.keys().filter(|name| is_of_storing(name));
+        of_error.for_each(|name| take_over(&error.headers, &mut parts.headers, name));
+    } else if is_restricted(&error.headers) {
+        take_over(&error.headers, &mut parts.headers, &header::CACHE_CONTROL);
     }
     Response::from_parts(parts, content)
 }

@@ -208,7 +208,7 @@ impl<S: Store> CollapsedFetch<S> {
         self.core().collapser.supersede(ticket, has_credentials, purged, now, call, because)
     }
 
-    /// NotShareable this request needs another call than the one that it could join; `None` if it does not.
+    /// Why this request needs another call than the one that it could join; `None` if it does not.
     fn wants_another(&self, call: &Call, now: SystemTime) -> Option<Because> {
         // A reload does not get what the origin said before it (RFC 9111 5.2.1.4).
         let is_reload = self.exchange.request.directives.no_cache;

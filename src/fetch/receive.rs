@@ -55,9 +55,10 @@ impl<S: Store> Fetch<S> {
         let length = body.size_hint().exact();
         self.sent.part = self.part_of(&parts, length);
         let mut assessment = Box::new(self.assess(&parts, received_at));
-        assessment.for_client(parts.status, &mut parts.headers, self.exchange.request.rules());
         self.admit(&mut assessment);
         let is_capped = self.bound(&mut assessment, length);
+        // After all that may refuse it: what is not stored states no longer lifetime to clients.
+        assessment.for_client(parts.status, &mut parts.headers, self.exchange.request.rules());
         let tag = self.tag_kind(&parts, &assessment);
         let received = NewResponse { assessment, is_capped, parts };
         match received.assessment.terms.store {

@@ -75,6 +75,12 @@ use crate::store::PurgeTarget;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no policy",
+    label = "no `CachePolicy`",
+    note = "`larder::policy::from_fn` and `request_fn` make a policy of a closure, and `larder::policy::Bypass::new` one that \
+            keeps requests from the cache"
+)]
 pub trait CachePolicy: Send + Sync + 'static {
     /// Whether a request is the cache's business, and under which key. It may edit the request, for example to normalise
     /// it: the inner service gets it like that, and `Vary` selects by it.

@@ -138,6 +138,20 @@ impl<P: Into<Pattern>, const N: usize> From<[P; N]> for Selection {
     }
 }
 
+impl<P: Into<Pattern>> From<Vec<P>> for Selection {
+    /// [`Selection::allow_list`].
+    fn from(names: Vec<P>) -> Self {
+        Self::allow_list(names)
+    }
+}
+
+impl From<&str> for Selection {
+    /// Those that the pattern matches.
+    fn from(name: &str) -> Self {
+        Self::allow_list([name])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

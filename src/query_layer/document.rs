@@ -71,9 +71,14 @@ fn selection<'a>(tokens: &mut Tokens<'a>, mut next: Token<'a>) -> Option<()> {
 /// Skips everything up to a closing bracket, of which the opening one has been read.
 fn skip_until_closed(tokens: &mut Tokens<'_>, closing: char) -> Option<()> {
     let mut open = vec![closing];
+    // Counted, since to look for them takes as long as the content is deep.
+    let mut arguments = usize::from(closing == ')');
     while let Some(awaited) = open.last().copied() {
         match tokens.next()? {
-            Token::Mark('(') => open.push(')'),
+            Token::Mark('(') => {
+                open.push(')');
+                arguments += 1;
+            }
             Token::Mark('[') => open.push(']'),
             Token::Mark('{') => open.push('}'),
             Token::Mark(mark @ (')' | ']' | '}')) => {
@@ -81,9 +86,10 @@ fn skip_until_closed(tokens: &mut Tokens<'_>, closing: char) -> Option<()> {
                     return None;
                 }
                 open.pop();
+                arguments -= usize::from(mark == ')');
             }
             // Values are of arguments, so that no JSON passes for a document.
-            Token::Value if !open.contains(&')') => return None,
+            Token::Value if arguments == 0 => return None,
             Token::End => return None,
             Token::Mark(_) | Token::Name(_) | Token::Value => {}
         }

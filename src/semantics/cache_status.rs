@@ -116,6 +116,11 @@ impl Outcome {
         matches!(self, Self::Hit { .. })
     }
 
+    /// Whether the policy, or the request itself, kept it from the cache.
+    pub(crate) fn is_bypass(&self) -> bool {
+        matches!(self, Self::Forwarded(Forwarding { forward: Forward::Bypass, .. }))
+    }
+
     /// Whether the request has passed the same layer before.
     pub(crate) fn is_nested(&self) -> bool {
         matches!(self, Self::Forwarded(Forwarding { detail: Some(Detail::Nested), .. }))

@@ -233,3 +233,45 @@ async fn without_pages_answers_are_as_they_were() {
     let seen = read(service.clone().call(request).await.unwrap()).await.has_body("lost");
     assert_eq!(seen.status, 404);
 }
+
+#[tokio::test]
+async fn cf10_a_page_for_one_person_is_not_given_to_everybody_by_the_words_of_the_error() {
+    let public = "public, max-age=600";
+    // What the error says, what the page says, whether the page has a cookie, and what clients get.
+    for (error, page, has_cookie, expected) in [
+        (public, "private, no-store", true, "private, no-store"),
+        (public, "max-age=5", false, public),
+        (public, "max-age=5", true, "max-age=5"),
+        (public, "no-cache", false, "no-cache"),
+        (public, "private=\"x-user\", max-age=5", false, "private=\"x-user\", max-age=5"),
+        ("no-store", "max-age=5", true, "max-age=5, no-store"),
+        ("no-cache", "private", false, "private, no-cache"),
+    ] {
+        let page =
+            Reply::cc("for alice", page).field("cdn-cache-control", page).field("x-cache-control", "1");
+        let page = if has_cookie { page.field("set-cookie", "sid=alice") } else { page };
+        let error = Reply::cc("lost", error).field("cdn-cache-control", error).status(404);
+        let site = Site::new(move |path| if path == "/404.html" { page.clone() } else { error.clone() });
+        let answer = {
+            let request = Request::get("http://example.com/a").body(Empty::<Bytes>::new()).unwrap();
+            pages(not_found(), cache_builder(), &site).call(request).await.unwrap()
+        };
+        let lines = answer.headers().get_all("cache-control").iter();
+        let lines: Vec<_> = lines.map(|line| line.to_str().unwrap().to_owned()).collect();
+        assert_eq!(lines.join(", "), expected);
+        read(answer).await.has_body("for alice");
+    }
+}
+
+#[tokio::test]
+async fn cf10_a_page_has_the_status_of_its_error_where_another_one_can_have_no_content() {
+    for (status, expected) in [(101, 404), (204, 404), (304, 404), (206, 404), (410, 410), (503, 503)] {
+        let status = StatusCode::from_u16(status).unwrap();
+        let service = pages(
+            ErrorPagesLayer::new().page_as(StatusCode::NOT_FOUND, PAGE, status),
+            cache_builder(),
+            &site(),
+        );
+        assert_eq!(get(&service, "/a").await.has_body("nothing here").status, expected);
+    }
+}

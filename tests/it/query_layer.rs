@@ -385,3 +385,12 @@ async fn qy_graphql_queries_are_stored_and_mutations_invalidate_them() {
     }
     echo.post("text/plain", query).await.told("larder; fwd=method");
 }
+
+#[test]
+fn a_document_that_is_deep_and_long_takes_time_in_proportion_to_its_length() {
+    // In the square of it, this would take minutes.
+    let half = 1 << 18;
+    let document = format!("{}({}", "{".repeat(half), "1 ".repeat(half / 2));
+    let request = Request::post("/graphql").header("content-type", "application/graphql").body(()).unwrap();
+    assert!(!QueryLayer::is_graphql_query(&request.into_parts().0, &Bytes::from(document)));
+}

@@ -21,7 +21,9 @@ pub(crate) use self::edit::{Edited, restore};
 pub use self::parts::KeyParts;
 pub(crate) use self::parts::{as_query, is_query_by_post};
 pub(crate) use self::site::{EncodedPart, Site};
-pub(crate) use self::target::{asked_path, authority_of, each_uri, enter, host_of, settle_authority};
+pub(crate) use self::target::{
+    asked_path, asked_uri, authority_of, each_uri, enter, host_of, settle_authority,
+};
 
 /// The key under which responses are stored: the target URI, and further parts that a policy adds.
 ///

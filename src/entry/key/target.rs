@@ -108,7 +108,12 @@ impl<'a> Targets<'a> {
     }
 }
 
-/// The path that the client asked for, or that a policy gives: as sent, without the query.
+/// The URI that the client asked for, or that a policy gives.
+pub(crate) fn asked_uri(request: &Parts) -> Cow<'_, Uri> {
+    Targets::of(request).asked
+}
+
+/// The path of [`asked_uri`]: as sent, without the query.
 #[inline]
 pub(crate) fn asked_path(request: &Parts) -> Cow<'_, str> {
     match Targets::of(request).asked {
@@ -119,7 +124,7 @@ pub(crate) fn asked_path(request: &Parts) -> Cow<'_, str> {
 
 /// The host that the client asked for, as sent and without a port; `None` where there is none, or none that is clear.
 pub(crate) fn host_of(request: &Parts) -> Option<&str> {
-    let uri = asked_uri(request);
+    let uri = sent_uri(request);
     let authority = std::str::from_utf8(authority(uri, request).ok()?).ok()?;
     let end = authority.rfind(':').filter(|colon| !authority[*colon..].contains(']'));
     Some(&authority[..end.unwrap_or(authority.len())]).filter(|host| !host.is_empty())
@@ -131,7 +136,7 @@ pub(crate) fn host_of(request: &Parts) -> Option<&str> {
 ///
 /// As [`CacheKey::of`](super::CacheKey::of).
 pub(crate) fn authority_of(request: &Parts) -> Result<Option<Cow<'_, str>>, KeyError> {
-    let uri = asked_uri(request);
+    let uri = sent_uri(request);
     let scheme = scheme(uri, request)?;
     let authority = authority(uri, request)?;
     let authority = std::str::from_utf8(authority).map_err(|_| KeyError::Authority)?;
@@ -140,7 +145,7 @@ pub(crate) fn authority_of(request: &Parts) -> Result<Option<Cow<'_, str>>, KeyE
 }
 
 #[cfg(feature = "axum")]
-fn asked_uri(request: &Parts) -> &Uri {
+fn sent_uri(request: &Parts) -> &Uri {
     let original = request.extensions.get();
     original.map_or(
         &request.uri,
@@ -149,7 +154,7 @@ fn asked_uri(request: &Parts) -> &Uri {
 }
 
 #[cfg(not(feature = "axum"))]
-fn asked_uri(request: &Parts) -> &Uri {
+fn sent_uri(request: &Parts) -> &Uri {
     &request.uri
 }
 

@@ -1,5 +1,7 @@
 //! What the origin gets to see of a request.
 
+use std::borrow::Cow;
+
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -242,11 +244,12 @@ fn is_read(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::QUERY)
 }
 
-/// What no policy can forward.
+/// What no policy can forward. Many services take `_` for `-`.
 fn is_always_removed(name: &HeaderName) -> bool {
     let name = name.as_str();
+    let dashed = if name.contains('_') { Cow::Owned(name.replace('_', "-")) } else { Cow::Borrowed(name) };
     matches!(
-        name,
+        &*dashed,
         "proxy-authenticate"
             | "proxy-authorization"
             | "proxy-connection"
@@ -255,8 +258,8 @@ fn is_always_removed(name: &HeaderName) -> bool {
             | "upgrade"
             | "x-forwarded-proto"
             | "x-real-ip"
-    ) || name.starts_with("x-edge-")
-        || name.starts_with("x-amz-cf-")
+    ) || dashed.starts_with("x-edge-")
+        || dashed.starts_with("x-amz-cf-")
 }
 
 /// What goes to the origin without being named: what belongs to the connection, to the way of the request, and to the cache's

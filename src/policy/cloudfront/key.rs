@@ -181,9 +181,9 @@ impl AcceptedCodings {
     }
 }
 
-/// Whether it is a field that CloudFront sets, and nobody else.
+/// Whether it is a field that CloudFront sets, and nobody else. Many services take `_` for `-`.
 pub(super) fn is_cloudfronts(name: &HeaderName) -> bool {
-    name.as_str().starts_with("cloudfront-")
+    name.as_str().strip_prefix("cloudfront").is_some_and(|rest| rest.starts_with(['-', '_']))
 }
 
 /// The parameters by which a signed URL is one.

@@ -268,7 +268,7 @@ impl<P: CachePolicy> CachePolicy for Admit<P> {
         self.policy.is_for_storing_only()
     }
 
-    pass_on!(request, rules, forward, deliver, needs_sent_fields, spellings);
+    pass_on!(request, rules, receive, forward, deliver, needs_sent_fields, spellings);
 }
 
 impl<P, F> CachePolicy for BeforeRequest<P, F>

@@ -23,6 +23,11 @@ use crate::store::PurgeTarget;
 /// that is nested below another one, without the query and as they were sent. Change one thing in a row by
 /// [`CachePolicyExt`](crate::CachePolicyExt), or by a switch of a policy that was cloned.
 ///
+/// Rows share what is stored wherever their keys are equal, as those of most policies are for one URI. Clients may choose by which
+/// row a response is fetched, for instance by a field that [`Policies::when`] looks at: then rows with equal keys have to
+/// forward the same, or what they differ by belongs into the key. That holds as well for a row that fixes the host of its keys
+/// ([`KeyRules::host`](crate::policy::KeyRules::host)), beside a row that serves this host itself.
+///
 /// ```
 /// use std::time::Duration;
 /// use http::Method;

@@ -34,6 +34,9 @@ const MOST_KEYS: usize = 65_536;
 /// is remembered by key, for up to 65,536 keys and for as long as it would have been fresh; a later request for that key
 /// counts as a hit. Each GET, HEAD and QUERY costs a copy of its head.
 ///
+/// Answers that bypass the cache now are judged by the fields that clients get. What the candidate gets as
+/// [`PolicyExchange::sent`] is what the policy in force has sent.
+///
 /// The figures are estimates. What the candidate would have stored is told from heads: by its terms, by `Vary`, by
 /// `Content-Length` and by [`Rules::deception_guard`](crate::semantics::Rules::deception_guard). Not looked at are
 /// [`Terms::admission`], [`Terms::max_variants`], the length of content without a `Content-Length`, whether the store has room, what
@@ -78,11 +81,11 @@ pub struct ReportCounts {
     pub lost: u64,
     /// The candidate would have forwarded them.
     pub misses: u64,
-    /// Responses that the candidate would not have stored, by the word that `Cache-Status` has for the reason.
+    /// Responses that the candidate would have fetched and not stored, by the word that `Cache-Status` has for the reason.
     pub not_stored: BTreeMap<&'static str, u64>,
     /// Answered in all: the sum of bypassed, hits and misses.
     pub requests: u64,
-    /// Responses that the candidate would have stored.
+    /// Responses that the candidate would have fetched and stored.
     pub stored: u64,
 }
 
@@ -160,6 +163,14 @@ impl Report {
     }
 }
 
+/// What the candidate gets to know of a response, beside its head.
+struct Seen<'a> {
+    is_background: bool,
+    max_body: u64,
+    /// As the policy in force has sent the request.
+    sent: Option<&'a HeaderMap>,
+}
+
 /// What the candidate would do with a request.
 struct Would {
     data: PolicyData,
@@ -209,18 +220,22 @@ impl<P: CachePolicy, C: CachePolicy> ReportOnly<P, C> {
         Would { data, is_hit, is_judged: AtomicBool::new(false), key, request }
     }
 
-    /// Asks the candidate about a response, unless it has been asked about the one to this request.
-    fn judge(&self, would: &Would, response: &response::Parts, is_background: bool, max_body: u64) {
-        let Some(key) = would.key.as_ref().filter(|_| !would.is_judged.swap(true, Ordering::Relaxed)) else {
+    /// Asks the candidate about a response, unless it has been asked about the one to this request, or would not have asked for
+    /// one.
+    fn judge(&self, would: &Would, response: &response::Parts, seen: Seen<'_>) {
+        let Some(key) = would.key.as_ref().filter(|_| !would.is_hit) else {
             return;
         };
+        if would.is_judged.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let Would { data, request, .. } = would;
         let now = self.clock.now();
         // A HEAD is forwarded as a GET where the answer is to be stored.
         let method = if request.method == Method::HEAD { &Method::GET } else { &request.method };
         let judged = Judged {
-            is_background,
-            max_body,
+            is_background: seen.is_background,
+            max_body: seen.max_body,
             method,
             names_target: false,
             request: JudgedRequest {
@@ -229,7 +244,7 @@ impl<P: CachePolicy, C: CachePolicy> ReportOnly<P, C> {
                 now,
                 parts: request,
             },
-            sent: None,
+            sent: seen.sent,
             store: Ok(()),
         };
         let (view, mut terms) = judged.terms_by(&self.candidate, data, response, now);
@@ -264,7 +279,8 @@ impl<P: CachePolicy, C: CachePolicy> CachePolicy for ReportOnly<P, C> {
 
     fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
         if let Some(would) = exchange.data().and_then(|asked: &Asked| asked.find(&self.report)) {
-            self.judge(would, exchange.received, exchange.is_background, terms.max_body);
+            let PolicyExchange { is_background, sent, .. } = *exchange;
+            self.judge(would, exchange.received, Seen { is_background, max_body: terms.max_body, sent });
         }
         self.policy.response(exchange, terms);
     }
@@ -289,16 +305,17 @@ impl<P: CachePolicy, C: CachePolicy> CachePolicy for ReportOnly<P, C> {
             (false, true) => add(&counters.lost),
             _ => {}
         }
-        // The candidate would have fetched what storage has given: from now on it would have it, too. An answer that is not
-        // the whole response says too little.
+        // The candidate would have fetched what storage has given, and looked at what has bypassed the cache: from now on it
+        // would have it, too. An answer that is not the whole response says too little.
         let is_whole = !matches!(delivery.status.as_u16(), 206 | 304 | 412 | 416);
-        if is_hit && !would.is_hit && is_whole {
-            self.judge(would, &stored(delivery.status, delivery.headers), false, u64::MAX);
+        if (is_hit || delivery.outcome.is_bypass()) && is_whole {
+            let seen = Seen { is_background: false, max_body: u64::MAX, sent: None };
+            self.judge(would, &stored(delivery.status, delivery.headers), seen);
         }
     }
 
     fn needs_sent_fields(&self) -> bool {
-        self.policy.needs_sent_fields()
+        self.policy.needs_sent_fields() || self.candidate.needs_sent_fields()
     }
 
     fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {

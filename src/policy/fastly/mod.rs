@@ -28,7 +28,6 @@
 //! | `Accept-Encoding` is normalised to one coding or none | the same; [`Fastly::brotli`], [`Fastly::codings`] |
 //! | the key: URL and host, without the scheme; `querystring.sort` and its like | the same; [`Fastly::key`] |
 //! | `Surrogate-Key` | the tags of a response, of which what exceeds the limits does not count; [`Fastly::tag_fields`], [`Fastly::excess_tags`] |
-//!
 //! | `Surrogate-Control` and `Surrogate-Key` reach the next cache (`Fastly-FF`), and no client | the same, where the next cache is a [`TrustedPeer`]: [`Fastly::peer_token`], [`Fastly::peers`] |
 //! | `Fastly-Debug` | the same, with a secret: [`Fastly::debug_token`] |
 //!
@@ -71,11 +70,11 @@ pub use self::caller::TrustedPeer;
 use self::caller::{Caller, Recognised, Token};
 use self::debug::{FASTLY_DEBUG, KeyDigest};
 use self::surrogate::SURROGATE_CONTROL;
+pub use self::tags::ExcessTags;
 use self::tags::SURROGATE_KEY;
-pub use self::tags::{ExcessTags, TagField};
 use super::{
     CachePolicy, Delivery, ForwardReason, KeyRules, PolicyData, PolicyExchange, RequestAction, StatusRange,
-    Terms,
+    TagField, Terms,
 };
 use crate::semantics::Rules;
 use crate::semantics::accept::Codings;
@@ -330,13 +329,12 @@ impl Fastly {
         self
     }
 
-    /// The response fields with tags; default `Surrogate-Key`. Of all of them together, 16,384 bytes count, and no tag of
+    /// The response fields with tags, which clients do not get unless they are [shown](TagField::shown); default `Surrogate-Key`. Of all of them together, 16,384 bytes count, and no tag of
     /// more than 1,024 bytes.
     ///
     /// ```
     /// use http::HeaderName;
-    /// use larder::policy::Fastly;
-    /// use larder::policy::fastly::TagField;
+    /// use larder::policy::{Fastly, TagField};
     /// // Tags of objects that lie in S3, and of a service that was behind Cloudflare.
     /// let policy = Fastly::new().tag_fields([
     ///     TagField::spaced(HeaderName::from_static("surrogate-key")),
@@ -362,7 +360,8 @@ impl Fastly {
     /// Whether a response field is for caches only.
     fn caches_only(&self) -> impl Iterator<Item = &HeaderName> {
         static CONTROL: HeaderName = SURROGATE_CONTROL;
-        std::iter::once(&CONTROL).chain(self.tag_fields.iter().map(TagField::name))
+        std::iter::once(&CONTROL)
+            .chain(self.tag_fields.iter().filter(|field| !field.is_shown()).map(TagField::name))
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use http::HeaderMap;
 use http::header::HeaderName;
 
+use crate::policy::TagField;
 use crate::semantics::fields::trim;
 
 pub(super) const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
@@ -14,29 +15,6 @@ pub(super) const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-
 const MOST_BYTES: usize = 16_384;
 /// The longest tag; no purge names a longer one.
 const LONGEST_TAG: usize = 1_024;
-
-/// A response field with tags.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TagField {
-    name: HeaderName,
-    separator: u8,
-}
-
-impl TagField {
-    /// With spaces between the tags, as `Surrogate-Key` has them.
-    pub fn spaced(name: HeaderName) -> Self {
-        Self { name, separator: b' ' }
-    }
-
-    /// With commas between the tags, and spaces around them, as `Cache-Tag` has them.
-    pub fn listed(name: HeaderName) -> Self {
-        Self { name, separator: b',' }
-    }
-
-    pub(super) fn name(&self) -> &HeaderName {
-        &self.name
-    }
-}
 
 /// What is done with a response that has more tags than count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,10 +42,8 @@ impl Tags {
         let mut seen = HashSet::new(); // seeded
         let mut end = 0;
         for field in fields {
-            let is_separator =
-                |byte: &u8| *byte == field.separator || (field.separator == b' ' && *byte == b'\t');
-            let lines = headers.get_all(&field.name).into_iter();
-            for tag in lines.flat_map(|line| line.as_bytes().split(is_separator)) {
+            let lines = headers.get_all(field.name()).into_iter();
+            for tag in lines.flat_map(|line| field.split(line.as_bytes())) {
                 end += tag.len();
                 let (is_within, tag) = (end <= MOST_BYTES, trim(tag));
                 end += 1;

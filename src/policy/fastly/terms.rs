@@ -8,7 +8,7 @@ use http::{StatusCode, Uri, header};
 use super::surrogate::SurrogateControl;
 use super::tags::{ExcessTags, Tags};
 use super::{Fastly, ShortErrors};
-use crate::entry::key::host_of;
+use crate::entry::key::{asked_uri, host_of};
 use crate::policy::{PolicyExchange, Terms};
 use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::freshness::LifetimeSource;
@@ -187,7 +187,7 @@ fn is_to_another_scheme(exchange: &PolicyExchange<'_>) -> bool {
     exchange.response.status.is_redirection()
         && location.scheme().is_some()
         && location.host().map(str::to_ascii_lowercase) == host_of(asked).map(str::to_ascii_lowercase)
-        && path(&location) == path(&asked.uri)
+        && path(&location) == path(&asked_uri(asked))
 }
 
 #[cfg(test)]

@@ -140,7 +140,7 @@ impl KeyRules {
     /// service sees all of them.
     ///
     /// Names and values compare byte for byte, the order of different names does not matter, and what has no `=` is no cookie.
-    /// What is said of `Set-Cookie` stays: such a response is stored only where it says that it is shared.
+    /// The rule for `Set-Cookie` still holds: such a response is stored only where it says that it is shared.
     #[must_use]
     pub fn cookies(mut self, counting: impl Into<Selection>) -> Self {
         let present = self.parts.iter().filter_map(|part| match part {

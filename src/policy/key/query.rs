@@ -150,6 +150,20 @@ impl<P: Into<Pattern>, const N: usize> From<[P; N]> for QueryRules {
     }
 }
 
+impl<P: Into<Pattern>> From<Vec<P>> for QueryRules {
+    /// [`QueryRules::allow_list`].
+    fn from(names: Vec<P>) -> Self {
+        Self::allow_list(names)
+    }
+}
+
+impl From<&str> for QueryRules {
+    /// The parameters that the pattern matches.
+    fn from(name: &str) -> Self {
+        Self::allow_list([name])
+    }
+}
+
 fn parts(query: &str) -> impl Iterator<Item = &[u8]> {
     query.as_bytes().split(|&byte| byte == b'&')
 }

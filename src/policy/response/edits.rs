@@ -3,6 +3,7 @@
 use http::HeaderValue;
 use http::header::{HeaderMap, HeaderName};
 
+use crate::policy::TagField;
 use crate::semantics::groups;
 
 /// Changes of a response before it is judged: by [`CachePolicy::receive`](crate::CachePolicy::receive). Without any, nothing is
@@ -50,9 +51,9 @@ impl<'a> ResponseEdits<'a> {
         self.set_here(name, value);
     }
 
-    /// Removes a field for everybody.
+    /// Removes a field for everybody, also where it has been removed for this cache, or for all but the first client, before.
     pub fn remove(&mut self, name: &HeaderName) {
-        if self.headers().contains_key(name) {
+        if self.received.contains_key(name) || self.headers().contains_key(name) {
             self.edits.for_clients.push((name.clone(), None));
             self.remove_here(name);
         }
@@ -91,13 +92,13 @@ impl<'a> ResponseEdits<'a> {
         }
     }
 
-    /// Adds the tags of a field: the parts of its lines between separators, without white space around them.
-    pub(super) fn tag_by(&mut self, name: &HeaderName, separator: char) {
-        let lines: Vec<_> = self.headers().get_all(name).iter().cloned().collect();
-        for line in lines {
-            match line.to_str() {
-                Ok(line) => line.split(separator).for_each(|tag| self.tag(tag.trim())),
-                Err(_) => self.has_bad_tag = true, // nobody could name it
+    /// Adds the tags of a field, without white space around them.
+    pub(super) fn tag_by(&mut self, field: &TagField) {
+        let lines: Vec<_> = self.headers().get_all(field.name()).iter().cloned().collect();
+        for tag in lines.iter().flat_map(|line| field.split(line.as_bytes())) {
+            match std::str::from_utf8(tag) {
+                Ok(tag) if tag.is_ascii() => self.tag(tag.trim()),
+                _ => self.has_bad_tag = true, // nobody could name it
             }
         }
     }
@@ -179,7 +180,7 @@ mod tests {
             let line = |line: &&[u8]| (header::VIA, HeaderValue::from_bytes(line).expect("a value"));
             let headers = lines.iter().map(line).collect();
             let mut edits = ResponseEdits::new(&headers);
-            edits.tag_by(&header::VIA, separator);
+            edits.tag_by(&TagField::listed(header::VIA).separated_by(separator));
             let (_, EditedTags { has_bad_tag, tags }, _) = edits.into_parts();
             (tags.iter().map(ToString::to_string).collect::<Vec<_>>(), has_bad_tag)
         };
@@ -187,8 +188,9 @@ mod tests {
             tags(',', &[b" a, b b,,c ", b"d"]),
             (vec!["a".into(), "b b".into(), "c".into(), "d".into()], false)
         );
-        assert_eq!(tags(' ', &[b"a  b\tc"]), (vec!["a".into(), "b\tc".into()], true));
-        assert_eq!(tags(',', &[b"a,\xff"]), (vec![], true));
+        assert_eq!(tags(' ', &[b"a  b\tc"]), (vec!["a".into(), "b".into(), "c".into()], false));
+        assert_eq!(tags(',', &[b"a,b\tc"]), (vec!["a".into(), "b\tc".into()], true));
+        assert_eq!(tags(',', &[b"a,\xff"]), (vec!["a".into()], true));
         let (found, is_bad) = tags(',', &["x,".repeat(100_000).as_bytes()]);
         assert_eq!((found.len(), is_bad), (groups::MOST_STORED + 1, false));
     }

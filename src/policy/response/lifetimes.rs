@@ -42,7 +42,7 @@ impl Lifetime {
         Self { length, over: Over::AtLeast }
     }
 
-    /// The shorter one of this lifetime and of the stated one. What states none has none.
+    /// The shorter one of this lifetime and of the stated one. A response that states no lifetime gets none.
     pub const fn at_most(length: Duration) -> Self {
         Self { length, over: Over::AtMost }
     }

@@ -7,6 +7,7 @@ use http::Version;
 use larder::StandardPolicy;
 
 use crate::reported::validation::until_calls;
+use crate::support::stores::at_rest;
 use crate::support::{Bench, Reply, cache_builder, cache_layer, wire};
 
 #[tokio::test]
@@ -168,6 +169,23 @@ async fn a21_connection_cannot_nominate_fields_that_caching_needs() {
     let fields =
         [("connection", "host, cache-control"), ("cache-control", "no-store"), ("host", "b.example")];
     bench.get_with("/y", &fields).await.told("larder; fwd=uri-miss; detail=\"request-no-store\"");
+}
+
+#[tokio::test]
+async fn a24_stacked_codings_are_stored_and_answered_as_they_are() {
+    // Whoever decoded it would do so thousands of times, and the last time get gigabytes.
+    let stacked = vec!["gzip"; 4_000].join(", ");
+    let accepts = [("accept-encoding", "gzip, br")];
+    let reply = Reply::cc("\u{1f}bomb", "max-age=60").field("content-encoding", &stacked);
+    let bench = Bench::new([reply]);
+    for told in ["larder; fwd=uri-miss; stored; ttl=60", "larder; hit; ttl=60"] {
+        let seen = bench.get_with("/", &accepts).await.told(told).has_body("\u{1f}bomb");
+        assert_eq!(seen.field("content-encoding"), Some(&*stacked));
+        at_rest().await;
+    }
+    // Who does not accept it does not get it from storage.
+    assert!(!bench.get_with("/", &[("accept-encoding", "identity")]).await.is_hit());
+    assert!(!bench.get_with("/", &[("accept-encoding", "br")]).await.is_hit());
 }
 
 #[tokio::test]

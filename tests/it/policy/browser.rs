@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use http::{HeaderValue, Method, header};
-use larder::policy::Policies;
-use larder::{CacheHint, CachePolicyExt, StandardPolicy};
+use larder::policy::{Admission, Policies};
+use larder::{CacheHint, CachePolicy, CachePolicyExt, StandardPolicy};
 
 use crate::reported::validation::until_calls;
 use crate::support::{Bench, Reply, Seen, Stage, cache_builder, settle};
@@ -132,6 +132,21 @@ async fn kx7_the_origins_own_lifetime_counts_when_the_response_is_freshened() {
         bench.get("/").await;
         let hit = bench.get("/").await;
         assert_eq!((hit.field("cache-control"), hit.age()), (control, Some(0)), "{hit:?}");
+    }
+}
+
+#[tokio::test]
+async fn kx7_what_is_refused_at_last_gets_no_longer_lifetime() {
+    let hour = StandardPolicy::default().browser_lifetime(Duration::from_secs(3600));
+    let reply = Reply::cc("xyz", "max-age=10").field("age", "5").field("content-length", "3");
+    for (policy, detail) in [
+        (Box::new(hour.clone().max_body(1)) as Box<dyn CachePolicy>, "too-large"),
+        (Box::new(hour.clone().admit(Admission::after(2))), "admission"),
+        (Box::new(hour.map_terms(|_, terms| terms.refuse("mine"))), "mine"),
+    ] {
+        let bench = Bench::with(cache_builder().policy(policy), [reply.clone()]);
+        let seen = bench.get("/").await.told(&format!("larder; fwd=uri-miss; detail=\"{detail}\""));
+        assert_eq!((seen.field("cache-control"), seen.age()), (Some("max-age=10"), Some(5)));
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use http::Method;
+use axum::Router;
+use axum::body::Body;
+use axum::routing::get;
+use http::{Method, Request, StatusCode};
 use larder::CacheHint;
-use larder::policy::fastly::{ExcessTags, TagField, TrustedPeer};
-use larder::policy::{Fastly, KeyRules, QueryRules};
+use larder::policy::fastly::{ExcessTags, TrustedPeer};
+use larder::policy::{Fastly, KeyRules, QueryRules, TagField};
 use larder::semantics::accept::Codings;
 use larder::store::PurgeTarget;
 
@@ -464,6 +467,18 @@ async fn a_redirect_to_another_scheme_is_not_stored_where_schemes_share_a_key() 
     }
     let apart = bench(Fastly::new().key(KeyRules::new()), [to("https://example.com/a?b")]);
     apart.get("http://example.com/a?b").await.told("larder; fwd=uri-miss; stored; ttl=3600");
+}
+
+#[tokio::test]
+async fn a_redirect_to_another_scheme_is_not_stored_below_a_nested_router() {
+    let to = || async { (StatusCode::MOVED_PERMANENTLY, [("location", "https://example.com/api/x")]) };
+    let layer = cache_builder().policy(Fastly::new()).build();
+    let mut app: Router = Router::new().nest("/api", Router::new().route("/x", get(to)).layer(layer));
+    for scheme in ["http", "https"] {
+        let request = Request::get(format!("{scheme}://example.com/api/x")).body(Body::empty()).unwrap();
+        let answer = app.call(request).await.unwrap();
+        assert_eq!(answer.headers()["cache-status"], "larder; fwd=uri-miss; detail=\"scheme-redirect\"");
+    }
 }
 
 #[tokio::test]

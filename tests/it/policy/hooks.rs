@@ -1,18 +1,23 @@
 //! The hooks of a policy: what each one sees and changes, and for which requests.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Extensions, Method, Request, request};
+use larder::policy::{
+    Admission, ContentLimits, Lifetimes, Policies, ResponseEdits, ResponseRules, VaryRules,
+};
 use larder::semantics::Rules;
 use larder::semantics::storing::NotStored;
+use larder::store::PurgeTarget;
 use larder::{
     CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyData, PolicyExchange, RequestAction,
     StandardPolicy, Terms, VaryRule,
 };
 
-use crate::support::stores::cache_builder;
+use crate::support::stores::{at_rest, cache_builder};
 use crate::support::{Bench, Reply, Stage, settle};
 
 const DEVICE: HeaderName = HeaderName::from_static("x-device");
@@ -361,5 +366,103 @@ async fn key_parts_from_an_outer_layer_are_in_the_key() {
     bench.handle.purge(&"http://example.com/".parse().unwrap()).await.unwrap();
     for parts in [None, part("a"), part("b")] {
         assert!(!get(parts.clone()).await, "{parts:?}");
+    }
+}
+
+/// Records which of its hooks were asked.
+#[derive(Clone, Default)]
+struct Recording {
+    asked: Arc<Mutex<BTreeSet<&'static str>>>,
+    default: StandardPolicy,
+}
+
+impl Recording {
+    fn note(&self, hook: &'static str) {
+        self.asked.lock().unwrap().insert(hook);
+    }
+}
+
+impl CachePolicy for Recording {
+    fn request(&self, request: &mut request::Parts, data: &mut PolicyData) -> RequestAction {
+        self.note("request");
+        self.default.request(request, data)
+    }
+
+    fn rules(&self, request: &request::Parts, data: &PolicyData) -> &Rules {
+        self.note("rules");
+        self.default.rules(request, data)
+    }
+
+    fn receive(&self, exchange: &PolicyExchange<'_>, edits: &mut ResponseEdits<'_>) {
+        self.note("receive");
+        self.default.receive(exchange, edits);
+    }
+
+    fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
+        self.note("response");
+        self.default.response(exchange, terms);
+    }
+
+    fn forward(&self, request: &mut request::Parts, reason: &ForwardReason<'_>) {
+        self.note("forward");
+        self.default.forward(request, reason);
+    }
+
+    fn deliver(&self, delivery: &mut Delivery<'_>) {
+        self.note("deliver");
+        self.default.deliver(delivery);
+    }
+
+    fn needs_sent_fields(&self) -> bool {
+        self.note("needs_sent_fields");
+        true
+    }
+
+    fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
+        self.note("spellings");
+        self.default.spellings(target)
+    }
+}
+
+#[tokio::test]
+async fn each_combinator_asks_every_hook_of_what_it_is_made_of() {
+    type Wrap = fn(Recording) -> Box<dyn CachePolicy>;
+    let combinators: [(&str, Wrap); 14] = [
+        ("itself", |policy| Box::new(policy)),
+        ("admit", |policy| Box::new(policy.admit(Admission::after(1)))),
+        ("arc", |policy| Box::new(Arc::new(policy))),
+        ("before_request", |policy| Box::new(policy.before_request(|_, _| ()))),
+        ("content_limits", |policy| Box::new(policy.content_limits(ContentLimits::new()))),
+        ("lifetimes", |policy| Box::new(policy.lifetimes(Lifetimes::new()))),
+        ("map_request", |policy| Box::new(policy.map_request(|_, action| action))),
+        ("map_terms", |policy| Box::new(policy.map_terms(|_, _| ()))),
+        ("on_deliver", |policy| Box::new(policy.on_deliver(|_| ()))),
+        ("on_forward", |policy| Box::new(policy.on_forward(|_, _| ()))),
+        ("report_only", |policy| Box::new(policy.report_only(StandardPolicy::default()))),
+        ("response_rules", |policy| Box::new(policy.response_rules(ResponseRules::new()))),
+        ("table", |policy| Box::new(Policies::new(StandardPolicy::default()).path("*", policy))),
+        ("vary_rules and when", |policy| {
+            Box::new(StandardPolicy::default().when(|_| true, policy.vary_rules(VaryRules::new())))
+        }),
+    ];
+    for (name, wrap) in combinators {
+        let recording = Recording::default();
+        let asked = Arc::clone(&recording.asked);
+        let bench = Bench::with(cache_builder().policy(wrap(recording)), [Reply::cc("x", "max-age=60")]);
+        bench.get("/").await;
+        at_rest().await;
+        bench.handle.purge(&"http://example.com/".parse().unwrap()).await.unwrap();
+        let asked: Vec<_> = asked.lock().unwrap().iter().copied().collect();
+        let all = [
+            "deliver",
+            "forward",
+            "needs_sent_fields",
+            "receive",
+            "request",
+            "response",
+            "rules",
+            "spellings",
+        ];
+        assert_eq!(asked, all, "{name}");
     }
 }

@@ -43,14 +43,29 @@ async fn a_candidate_that_keeps_longer_is_counted_and_changes_nothing() {
     bench.get("/").await.told("larder; fwd=stale; stored; ttl=10");
     assert_eq!(figures(&report), [3, 2, 1, 1, 0]);
     at_rest().await;
-    // What was fetched meanwhile was judged, too.
-    bench.later(99);
+    // It would not have fetched what was fetched meanwhile.
+    bench.later(49);
     bench.get("/").await;
     assert_eq!(figures(&report), [4, 3, 1, 2, 0]);
-    bench.later(100);
+    bench.later(1);
     bench.get("/").await;
-    assert_eq!(figures(&report), [5, 3, 2, 2, 0]);
-    assert_eq!(report.counts().stored, 4);
+    assert_eq!(figures(&report), [5, 3, 2, 2, 1]);
+    bench.later(98);
+    bench.get("/").await;
+    assert_eq!(figures(&report), [6, 4, 2, 3, 1]);
+    assert_eq!(report.counts().stored, 2);
+}
+
+#[tokio::test]
+async fn a_candidate_that_bypasses_less_is_judged_by_what_clients_get() {
+    let now = Policies::new(StandardPolicy::default()).path("/adm/*", Bypass::new("admin"));
+    let replies = [Reply::cc("x", "max-age=10")];
+    let (bench, report) = bench(now, StandardPolicy::default(), replies);
+    for _ in 0..10 {
+        bench.get("/adm/x").await.told("larder; fwd=bypass; detail=\"admin\"");
+    }
+    assert_eq!(figures(&report), [10, 9, 1, 9, 0]);
+    assert_eq!(report.counts().stored, 1);
 }
 
 #[tokio::test]

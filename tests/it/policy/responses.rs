@@ -199,7 +199,7 @@ async fn kx2_members_of_vary_are_stripped_for_everybody() {
 async fn kx2_tags_are_derived_from_fields_paths_and_types_and_purged_by_a_handle() {
     let rules = rules()
         .tags_from(HeaderName::from_static("cache-tag"))
-        .tags_from(TagField::new(HeaderName::from_static("surrogate-key")).separated_by(' ').shown())
+        .tags_from(TagField::spaced(HeaderName::from_static("surrogate-key")).shown())
         .tag_paths("/img/*", "images")
         .tag_types("Image/*", "pictures")
         .edit(|exchange, edits| {
@@ -376,4 +376,20 @@ async fn kx2_what_is_not_stored_does_not_come_back_with_a_304() {
         seen.told(&format!("larder; {told}; ttl=60"));
         at_rest().await;
     }
+}
+
+#[tokio::test]
+async fn kx2_what_is_removed_for_everybody_is_removed_for_the_first_client_too() {
+    let rules = rules().set_cookie_for_first_client().strip_set_cookie();
+    let bench = bench(rules, Reply::cc("x", "public, max-age=60").field("set-cookie", "sid=1"));
+    for told in ["larder; fwd=uri-miss; stored; ttl=60", "larder; hit; ttl=60"] {
+        assert_eq!(bench.get("/").await.told(told).field("set-cookie"), None);
+        at_rest().await;
+    }
+    let rules = ResponseRules::new()
+        .remove_directives(["private", "max-age"])
+        .for_this_cache_only()
+        .remove_field(header::CACHE_CONTROL);
+    let bench = self::bench(rules, Reply::cc("x", "private, max-age=60"));
+    assert_eq!(bench.get("/").await.field("cache-control"), None);
 }

@@ -1,7 +1,7 @@
 //! Fields with tags.
 
 use larder::policy::TagField;
-use larder::policy::fastly::{self, ExcessTags};
+use larder::policy::fastly::ExcessTags;
 use serde::{Deserialize, Serialize};
 
 use super::{Name, by_text};
@@ -39,14 +39,8 @@ by_text!(
     |field| format!("{}{}", field.name.0, if field.is_listed { "," } else { "" })
 );
 
-impl From<TagFieldName> for fastly::TagField {
-    fn from(field: TagFieldName) -> Self {
-        if field.is_listed { Self::listed(field.name.0) } else { Self::spaced(field.name.0) }
-    }
-}
-
 impl From<TagFieldName> for TagField {
     fn from(field: TagFieldName) -> Self {
-        Self::new(field.name.0).separated_by(if field.is_listed { ',' } else { ' ' })
+        if field.is_listed { Self::listed(field.name.0) } else { Self::spaced(field.name.0) }
     }
 }

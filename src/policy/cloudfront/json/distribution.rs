@@ -23,8 +23,11 @@ pub(super) struct DistributionForm {
     custom_error_responses: List<ErrorResponseForm>,
     default_cache_behavior: BehaviorForm,
     default_root_object: Option<String>,
+    enabled: Option<bool>,
     #[serde(default)]
     origin_groups: List<IgnoredAny>,
+    #[serde(default)]
+    origins: List<OriginForm>,
     restrictions: Option<RestrictionsForm>,
     #[serde(default)]
     staging: bool,
@@ -46,8 +49,6 @@ pub(super) struct DistributionForm {
     _connection_mode: Option<IgnoredAny>,
     #[serde(rename = "ContinuousDeploymentPolicyId")]
     _continuous_deployment_policy_id: Option<IgnoredAny>,
-    #[serde(rename = "Enabled")]
-    _enabled: Option<IgnoredAny>,
     #[serde(rename = "HttpVersion")]
     _http_version: Option<IgnoredAny>,
     #[serde(rename = "IPV6Enabled")]
@@ -56,8 +57,6 @@ pub(super) struct DistributionForm {
     _is_ipv6_enabled: Option<IgnoredAny>,
     #[serde(rename = "Logging")]
     _logging: Option<IgnoredAny>,
-    #[serde(rename = "Origins")]
-    _origins: Option<IgnoredAny>,
     #[serde(rename = "PriceClass")]
     _price_class: Option<IgnoredAny>,
     #[serde(rename = "TenantConfig")]
@@ -68,10 +67,20 @@ pub(super) struct DistributionForm {
     _viewer_mtls_config: Option<IgnoredAny>,
 }
 
+/// `Origin`, of which the cache has to know what changes requests.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct OriginForm {
+    custom_headers: Option<List<IgnoredAny>>,
+    /// `CustomHeaders` of CloudFormation.
+    origin_custom_headers: Option<List<IgnoredAny>>,
+    origin_path: Option<String>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 struct RestrictionsForm {
-    geo_restriction: GeoRestrictionForm,
+    geo_restriction: Option<GeoRestrictionForm>,
 }
 
 #[derive(Deserialize)]
@@ -217,6 +226,11 @@ impl<'de> Deserialize<'de> for ErrorResponseForm {
             (None, Some(_)) => return Err(D::Error::custom("`ResponseCode` needs a `ResponsePagePath`")),
             (Some(_), None) => return Err(D::Error::custom("`ResponsePagePath` needs a `ResponseCode`")),
             (Some(path), Some(status)) => {
+                if !is_custom(status) && status != StatusCode::OK {
+                    let message =
+                        "`ResponseCode` is 200, 400, 403, 404, 405, 414, 416, 500, 501, 502, 503 or 504";
+                    return Err(D::Error::custom(message));
+                }
                 response = response
                     .page(&path, status)
                     .map_err(|_| D::Error::custom(format!("`ResponsePagePath` is no path: `{path}`")))?;
@@ -252,11 +266,25 @@ impl DistributionForm {
                 "TargetOriginId is not acted on, and behaviors name different origins: route to them inside of the cache",
             ),
             (
+                self.origins.0.iter().any(|origin| is_said(&origin.origin_path)),
+                "OriginPath is not acted on: put it before the path inside of the cache",
+            ),
+            (
+                self.origins.0.iter().any(|origin| {
+                    let lists = [&origin.custom_headers, &origin.origin_custom_headers];
+                    lists.into_iter().flatten().any(|list| !list.0.is_empty())
+                }),
+                "CustomHeaders of an origin are not acted on: set them inside of the cache",
+            ),
+            (self.enabled == Some(false), "Enabled is not acted on: this distribution answers all the same"),
+            (
                 !self.origin_groups.0.is_empty(),
                 "OriginGroups are not acted on: let the service inside of the cache try the next origin",
             ),
             (
-                self.restrictions.is_some_and(|it| it.geo_restriction.restriction_type != "none"),
+                self.restrictions
+                    .and_then(|all| all.geo_restriction)
+                    .is_some_and(|only| only.restriction_type != "none"),
                 "GeoRestriction is not acted on: refuse these countries in front of the cache",
             ),
             (is_said(&self.web_acl_id), "WebACLId is not acted on: put the firewall in front of the cache"),
@@ -280,7 +308,15 @@ impl DistributionForm {
             let behavior = behavior.resolve(&path, &pattern, policies, &mut notes)?;
             distribution = distribution.behavior(&pattern, behavior);
         }
-        for ErrorResponseForm(response) in self.custom_error_responses.0 {
+        for (index, ErrorResponseForm(response)) in self.custom_error_responses.0.into_iter().enumerate() {
+            let others = distribution.custom_error_responses();
+            if others.iter().any(|other| other.error_code == response.error_code) {
+                let path = format!("{at}CustomErrorResponses[{index}].ErrorCode");
+                return Err(JsonError::at(
+                    path,
+                    format!("{} was there before", response.error_code.as_u16()),
+                ));
+            }
             distribution = distribution.custom_error_response(response);
         }
         if let Some(CacheTagForm { header_name: FieldName(name) }) = self.cache_tag_config {

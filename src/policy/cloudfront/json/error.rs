@@ -26,17 +26,17 @@ impl JsonError {
         self
     }
 
-    /// A message about two members of one object begins with the name of one, such as "`MinTTL` (2) is longer than": it is found
-    /// only when the whole object has been read.
-    fn about_member(mut self, text: &str) -> Self {
-        let named = self.message.strip_prefix('`').and_then(|rest| rest.split_once("` ("));
-        let Some((name, _)) = named.filter(|(name, _)| name.bytes().all(|byte| byte.is_ascii_alphanumeric()))
-        else {
+    /// The same about the member that the message begins with, where it is about what members say together.
+    fn about_member(self, text: &str) -> Self {
+        let member = self.message.strip_prefix('`').and_then(|rest| rest.split('`').next());
+        let Some(member) = member else {
             return self;
         };
-        self.path = if self.path == "." { name.to_owned() } else { format!("{}.{name}", self.path) };
-        self.place = place_of(text, &self.path).or(self.place);
-        self
+        let path = if self.path == "." { member.to_owned() } else { format!("{}.{member}", self.path) };
+        match place_of(text, &path) {
+            None => self,
+            place => Self { path, place, ..self },
+        }
     }
 
     /// The path to the value, such as `CachePolicyConfig.MinTTL`; `.` for the whole.
@@ -93,8 +93,11 @@ fn place_of(text: &str, path: &str) -> Option<(usize, usize)> {
     let segments: Vec<_> = path.split(['.', '[']).map(|name| name.trim_end_matches(']')).collect();
     let mut reader = serde_json::Deserializer::from_str(text);
     let error = Walk(&segments).deserialize(&mut reader).err()?;
-    (error.line() > 0).then(|| (error.line(), error.column()))
+    // Where nothing is at the path, reading ends with another error.
+    (error.to_string().starts_with(HERE) && error.line() > 0).then(|| (error.line(), error.column()))
 }
+
+const HERE: &str = "here";
 
 /// Goes down a path, and fails at its end: an error knows where it is.
 struct Walk<'a>(&'a [&'a str]);
@@ -104,7 +107,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         if self.0.is_empty() {
-            return Err(D::Error::custom("here"));
+            return Err(D::Error::custom(HERE));
         }
         deserializer.deserialize_any(self)
     }

@@ -121,25 +121,49 @@ impl Wrapped {
         with_id.or(self.origin_request_policy_config.take()).or(in_properties)
     }
 
-    /// Finds policies beside a distribution that nothing in it can name, because they have no id.
-    fn check_beside(&self) -> Result<(), JsonError> {
-        let has_no_id = |id: &Option<String>| id.is_none();
-        for (name, is_there) in [
-            ("CachePolicy", self.cache_policy.as_ref().is_some_and(|policy| has_no_id(&policy.id))),
+    /// Finds a configuration that would have no effect beside another one.
+    fn check_one(&self) -> Result<(), JsonError> {
+        let properties = self.properties.as_ref();
+        let of_properties = |has: fn(&Properties) -> bool| properties.is_some_and(has);
+        let distributions = [
+            ("Distribution", self.distribution.is_some()),
+            ("DistributionConfig", self.distribution_config.is_some()),
+            ("Properties.DistributionConfig", of_properties(|all| all.distribution_config.is_some())),
+        ];
+        let cache_policies = [
             ("CachePolicyConfig", self.cache_policy_config.is_some()),
-            (
-                "OriginRequestPolicy",
-                self.origin_request_policy.as_ref().is_some_and(|policy| has_no_id(&policy.id)),
-            ),
+            ("Properties.CachePolicyConfig", of_properties(|all| all.cache_policy_config.is_some())),
+        ];
+        let origin_request_policies = [
             ("OriginRequestPolicyConfig", self.origin_request_policy_config.is_some()),
-        ] {
-            if is_there {
-                let list = if name.starts_with("Cache") { "CachePolicies" } else { "OriginRequestPolicies" };
-                let message = format!("beside a distribution, a policy needs an `Id`: see `{list}`");
-                return Err(JsonError::at(name, message));
-            }
+            (
+                "Properties.OriginRequestPolicyConfig",
+                of_properties(|all| all.origin_request_policy_config.is_some()),
+            ),
+        ];
+        let named = |all: &[(&'static str, bool)]| -> Vec<&'static str> {
+            all.iter().filter(|(_, is_there)| *is_there).map(|(name, _)| *name).collect()
+        };
+        let [of_distribution, of_cache, of_origin] =
+            [named(&distributions), named(&cache_policies), named(&origin_request_policies)];
+        let second = |names: &[&'static str], has_other: bool| names.get(usize::from(!has_other)).copied();
+        let beside =
+            |path| Err(JsonError::at(path, "there is another configuration beside it, and one can count"));
+        if let Some(path) = second(&of_distribution, false) {
+            return beside(path);
         }
-        Ok(())
+        if let (Some(path), true) = (of_cache.first().or(of_origin.first()), !of_distribution.is_empty()) {
+            let message = "beside a distribution it has no id by which a behavior could name it: put it into \
+                           `CachePolicies` or `OriginRequestPolicies`";
+            return Err(JsonError::at(*path, message));
+        }
+        if let Some(path) = second(&of_cache, self.cache_policy.is_some()) {
+            return beside(path);
+        }
+        match second(&of_origin, self.origin_request_policy.is_some()) {
+            Some(path) => beside(path),
+            None => Ok(()),
+        }
     }
 
     /// Adds the policies that are there beside a distribution.
@@ -288,9 +312,7 @@ impl Distribution {
                 read::<DistributionForm>(text)?.resolve("", policies)
             };
         };
-        if wrapped.distribution.is_some() || wrapped.distribution_config.is_some() {
-            wrapped.check_beside()?;
-        }
+        wrapped.check_one()?;
         let policies = wrapped.add_to(policies.clone())?;
         if let Some(WithDistribution { distribution_config, domain_name, .. }) = wrapped.distribution.take() {
             let distribution = distribution_config.resolve("Distribution.DistributionConfig.", &policies)?;

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use http::HeaderValue;
 use http::header::{self, HeaderMap, HeaderName};
 
-pub use self::tags::TagField;
 use self::tags::TagSource;
-use crate::policy::{Pattern, PolicyExchange, ResponseEdits};
+use crate::policy::{Pattern, PolicyExchange, ResponseEdits, TagField};
 use crate::semantics::cache_control::{CacheControl, edited};
 use crate::semantics::fields::list;
 
@@ -32,7 +31,7 @@ use crate::semantics::fields::list;
 ///     .remove_directives(["private", "no-store", "no-cache"])
 ///     .set_directives(CacheControl::new().public().max_age(Duration::from_secs(60)))
 ///     .strip_set_cookie()
-///     .tags_from(TagField::new(HeaderName::from_static("x-cache-tags")))
+///     .tags_from(TagField::listed(HeaderName::from_static("x-cache-tags")))
 ///     .tag_paths("/products/*", "products");
 /// let policy = StandardPolicy::default().response_rules(rules);
 /// # let _ = CacheBuilder::default().policy(policy).build();

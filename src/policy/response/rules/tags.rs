@@ -2,54 +2,11 @@
 
 use std::fmt;
 
-use http::header::{self, HeaderName};
+use http::header;
 
 use crate::entry::key::asked_path;
 use crate::policy::response::content_limits::media_type;
-use crate::policy::{Pattern, PolicyExchange, ResponseEdits};
-
-/// A field of a response that lists tags. Each part of its lines between separators is a tag, without white space around it.
-/// Clients do not get the field.
-///
-/// ```
-/// use http::HeaderName;
-/// use larder::policy::TagField;
-/// let surrogate_key = TagField::new(HeaderName::from_static("surrogate-key")).separated_by(' ');
-/// # let _ = surrogate_key;
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TagField {
-    is_shown: bool,
-    name: HeaderName,
-    separator: char,
-}
-
-impl TagField {
-    /// A field with a list that is separated by commas.
-    pub fn new(name: HeaderName) -> Self {
-        Self { is_shown: false, name, separator: ',' }
-    }
-
-    /// Another separator than a comma.
-    #[must_use]
-    pub fn separated_by(mut self, separator: char) -> Self {
-        self.separator = separator;
-        self
-    }
-
-    /// Clients get the field.
-    #[must_use]
-    pub fn shown(mut self) -> Self {
-        self.is_shown = true;
-        self
-    }
-}
-
-impl From<HeaderName> for TagField {
-    fn from(name: HeaderName) -> Self {
-        Self::new(name)
-    }
-}
+use crate::policy::{Pattern, PolicyExchange, ResponseEdits, TagField};
 
 #[derive(Clone)]
 pub(super) enum TagSource {
@@ -61,10 +18,10 @@ pub(super) enum TagSource {
 impl TagSource {
     pub(super) fn apply(&self, exchange: &PolicyExchange<'_>, edits: &mut ResponseEdits<'_>) {
         match self {
-            Self::Field(TagField { is_shown, name, separator }) => {
-                edits.tag_by(name, *separator);
-                if !is_shown {
-                    edits.remove(name);
+            Self::Field(field) => {
+                edits.tag_by(field);
+                if !field.is_shown() {
+                    edits.remove(field.name());
                 }
             }
             Self::Path(paths, tag) => {
@@ -85,7 +42,7 @@ impl TagSource {
 impl fmt::Debug for TagSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Field(field) => write!(f, "tags from {}", field.name),
+            Self::Field(field) => write!(f, "tags from {}", field.name()),
             Self::Path(pattern, tag) => write!(f, "tag {pattern:?} {tag}"),
             Self::Type(pattern, tag) => write!(f, "tag type {pattern:?} {tag}"),
         }

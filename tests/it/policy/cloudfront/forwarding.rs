@@ -659,3 +659,25 @@ async fn a11_the_fields_of_the_viewer_layer_are_believed_and_those_of_its_client
     assert!(ask("b (iPhone)").await);
     assert!(!ask("a (X11)").await);
 }
+
+#[tokio::test]
+async fn a11_a_clients_fields_with_underscores_do_not_pass_for_cloudfronts_own() {
+    let fields = [
+        ("cloudfront_viewer_country", "XX"),
+        ("cloudfront-viewer_country", "XX"),
+        ("x_forwarded_proto", "https"),
+        ("x_real_ip", "192.0.2.1"),
+        ("x_amz_cf_id", "1"),
+        ("x_edge_location", "1"),
+        ("x_own", "kept"),
+    ];
+    let policy = Distribution::new(CachePolicyConfig::caching_optimized())
+        .origin_request_policy(OriginRequestPolicyConfig::all_viewer());
+    let bench = Bench::with(cache_builder().policy(policy), [Reply::cc("x", "max-age=60")]);
+    for method in [Method::GET, Method::POST] {
+        bench.send(method, "/a", &fields).await;
+        let seen = bench.origin.last().headers;
+        let with_underscores: Vec<_> = seen.keys().filter(|name| name.as_str().contains('_')).collect();
+        assert_eq!(with_underscores, ["x_own"]);
+    }
+}
