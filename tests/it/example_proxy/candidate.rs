@@ -47,7 +47,7 @@ async fn a_candidate_is_counted_and_never_acted_on() {
             line.replace(policy.name(), "POLICY").replace(candidate.name(), "FILE")
         };
         let counted = "larder: the candidate FILE: 2 hits instead of 1 (2 gained, 1 lost) of 6 requests; \
-                       2 bypassed; answers stored: 3; not stored: private 1";
+                       2 bypassed; answers stored: 1; not stored: private 1";
         proxy.signal("HUP");
         let reads = if with_policy { "the policy is that of POLICY and " } else { "" };
         let reads = format!("larder: {reads}the candidate is that of FILE now");
