@@ -33,14 +33,17 @@ origin_proxy proxy            the proxy alone, before any origin
     --policy FILE             what is cached, under which key, for how long: in TOML, or in AWS's JSON for the profile
                               cloudfront (docs/POLICY.md). Options outweigh the file, and the file the profile. The file is
                               read again on SIGHUP
+    --candidate FILE          another policy, which is asked and counted, and never acted on: on SIGHUP and at the end, the
+                              proxy prints how many more hits it would have had, or fewer
     --key-header NAME         a request field that is in every key; may be given more than once
+    --graphql                 the answer to a POST is stored if the POST is certainly a GraphQL query
     --viewer-headers          the origin gets fields such as CloudFront-Is-Mobile-Viewer (docs/PROXY.md); on in the profile
                               cloudfront and with either of these files
     --geo-db FILE             a database of cities or countries in MaxMind's format, for CloudFront-Viewer-Country and others
     --asn-db FILE             such a database of networks, for CloudFront-Viewer-ASN
     --server-timing PERCENT   of so many answers, Server-Timing says what the cache did and how long the origin took
     --memory SIZE             bytes held in memory, default 256MiB
-    --max-object SIZE         the largest object stored, default 8MiB
+    --max-object SIZE         the largest object stored, default 8MiB, or --memory if that is less
     --timeout SECONDS         how long a call may last without a byte to or from the origin, default 30
     --drain SECONDS           how long open requests may take to end when the proxy is stopped, default 10; a second
                               signal ends them at once
@@ -71,6 +74,9 @@ origin_proxy check-policy FILE prints what was understood of a policy, or what i
     --profile, --key-header   as for the proxy
     SIZE is a number of bytes, or one with KiB, MiB or GiB";
 
+/// The largest object stored, unless an option says something else.
+const MAX_OBJECT: u64 = 8 << 20;
+
 pub enum Command {
     CheckPolicy(Source),
     Help,
@@ -81,6 +87,7 @@ pub enum Command {
 
 pub struct ProxyOptions {
     pub drain: Duration,
+    pub graphql: bool,
     pub host: Host,
     pub limits: Limits,
     pub listen: SocketAddr,
@@ -123,10 +130,31 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
     }
 }
 
+/// The options that have been given.
+#[derive(Default)]
+struct Once(Vec<String>);
+
+impl Once {
+    /// Those that may be given more than once.
+    const REPEATED: [&str; 3] = ["asn-db", "geo-db", "key-header"];
+
+    /// Adds an option, unless it has been given and may not be given again.
+    fn add(&mut self, name: &str) -> Result<(), String> {
+        if self.0.iter().any(|given| given == name) && !Self::REPEATED.contains(&name) {
+            return Err(format!("--{name} is given twice"));
+        }
+        self.0.push(name.to_owned());
+        Ok(())
+    }
+}
+
 fn origin(mut parser: Parser) -> Result<Command, String> {
     let mut listen = SocketAddr::from(([127, 0, 0, 1], 8081));
+    let mut once = Once::default();
     while let Some(word) = next(&mut parser)? {
-        match word.option()?.as_str() {
+        let name = word.option()?;
+        once.add(&name)?;
+        match name.as_str() {
             "help" | "h" => return Ok(Command::Help),
             "listen" => listen = address(&value(&mut parser, "listen")?)?,
             name => return Err(unknown(name)),
@@ -136,13 +164,15 @@ fn origin(mut parser: Parser) -> Result<Command, String> {
 }
 
 fn proxy(mut parser: Parser) -> Result<Command, String> {
-    let (mut upstream, mut per_address) = (None, None);
+    let (mut upstream, mut per_address, mut max_object) = (None, None, None);
+    let mut once = Once::default();
     let mut options = ProxyOptions {
         drain: serve::DRAIN,
+        graphql: false,
         host: Host::Client,
         limits: Limits::default(),
         listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-        max_object: 8 << 20,
+        max_object: MAX_OBJECT,
         memory: 256 << 20,
         policy: Source::default(),
         server_timing: None,
@@ -157,14 +187,18 @@ fn proxy(mut parser: Parser) -> Result<Command, String> {
         if name == "help" || name == "h" {
             return Ok(Command::Help);
         }
+        once.add(&name)?;
         match name.as_str() {
             "asn-db" | "geo-db" => options.viewer.databases.push(path(&mut parser, &name)?),
             "drain" => options.drain = seconds(&value(&mut parser, "drain")?)?,
+            "graphql" => options.graphql = true,
             "host" => options.host = host(&value(&mut parser, "host")?)?,
             "listen" => options.listen = address(&value(&mut parser, "listen")?)?,
-            "max-object" => options.max_object = size(&value(&mut parser, "max-object")?)?,
+            "max-object" => max_object = Some(size(&value(&mut parser, "max-object")?)?),
             "memory" => options.memory = size(&value(&mut parser, "memory")?)?,
-            "key-header" | "policy" | "profile" => source(&mut options.policy, &name, &mut parser)?,
+            "candidate" | "key-header" | "policy" | "profile" => {
+                source(&mut options.policy, &name, &mut parser)?
+            }
             "server-timing" => options.server_timing = Some(share(&value(&mut parser, "server-timing")?)?),
             "timeout" => options.timeout = seconds(&value(&mut parser, "timeout")?)?,
             "upstream" => upstream = Some(origin_url(&value(&mut parser, "upstream")?)?),
@@ -177,16 +211,21 @@ fn proxy(mut parser: Parser) -> Result<Command, String> {
     }
     options.limits.connections_per_address =
         per_address.unwrap_or(options.limits.connections.div_ceil(2)).min(options.limits.connections);
+    if max_object.is_some_and(|size| size > options.memory) {
+        return Err("--max-object is above --memory, in which the object has to fit".to_owned());
+    }
+    options.max_object = max_object.unwrap_or(MAX_OBJECT.min(options.memory));
     options.upstream = upstream.ok_or("the proxy needs --upstream URL, the origin it stands before")?;
     Ok(Command::Proxy(Box::new(options)))
 }
 
 fn check_policy(mut parser: Parser) -> Result<Command, String> {
-    let mut policy = Source::default();
+    let (mut policy, mut once) = (Source::default(), Once::default());
     while let Some(word) = next(&mut parser)? {
         match word {
             Word::Option(name) if name == "help" || name == "h" => return Ok(Command::Help),
             Word::Option(name) if name == "key-header" || name == "profile" => {
+                once.add(&name)?;
                 source(&mut policy, &name, &mut parser)?;
             }
             Word::Option(name) => return Err(unknown(&name)),
@@ -203,6 +242,7 @@ fn check_policy(mut parser: Parser) -> Result<Command, String> {
 /// An option that says where the policy comes from.
 fn source(source: &mut Source, name: &str, parser: &mut Parser) -> Result<(), String> {
     match name {
+        "candidate" => source.candidate = Some(path(parser, name)?),
         "policy" => source.file = Some(path(parser, name)?),
         "profile" => source.profile = Some(profile(&value(parser, name)?)?),
         _ => source.key_headers.push(field(&value(parser, name)?)?),

@@ -27,6 +27,7 @@ mod policy;
 mod pool;
 mod progress;
 mod proxy;
+mod reasons;
 mod retry;
 mod serve;
 mod stop;

@@ -11,15 +11,16 @@ use crate::args::ProxyOptions;
 use crate::edge::{Edge, Settings};
 use crate::limits::Limits;
 use crate::policy::{Current, Loaded};
+use crate::reasons::Reasons;
 use crate::stop::Stop;
 use crate::upstream::Upstream;
 use crate::{policy, serve, tls};
 
 /// Runs the proxy alone until it is interrupted.
 pub async fn run(options: ProxyOptions) -> Result<(), String> {
-    let Loaded { beside, policy, .. } = options.policy.load().map_err(|error| error.to_string())?;
-    // Pages that a file names only later can't tell the cache's own limits from the origin's errors.
-    let tells_outcomes = beside.pages.is_some();
+    let loaded = options.policy.load().map_err(|error| error.to_string())?;
+    loaded.warn();
+    let Loaded { beside, policy, .. } = loaded;
     let current = Current::new(beside);
     let viewer = options.viewer.viewer()?;
     let tls = tls::config(&options.upstream, options.upstream_ca.as_deref())?;
@@ -30,20 +31,24 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         Some(timing) => cache.server_timing(timing),
         None => cache,
     };
-    let cache = cache.outcome_in_extensions(tells_outcomes).build();
+    // By its outcome, a page that a file names, now or later, tells the cache's own limits from the origin's errors.
+    let cache = cache.outcome_in_extensions(true).build();
     let listener = serve::listen(options.listen).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let stop = Stop::by_signal()?;
     #[cfg(unix)]
     policy::on_signal(options.policy.clone(), cache.handle(), current.clone())?;
     println!("larder: http://{address} before {}", options.upstream);
-    let ProxyOptions { drain, host, limits, timeout, upstream: origin, .. } = options;
+    let ProxyOptions { drain, graphql, host, limits, timeout, upstream: origin, .. } = options;
     let id = id(address);
-    let cache = cache.layer(Upstream::new(origin.clone(), &tls, host, id.clone(), timeout, &limits));
-    let cache = QueryLayer::new().max_content(limits.query).layer(cache);
+    let cache = cache.layer(Reasons(Upstream::new(origin.clone(), &tls, host, id.clone(), timeout, &limits)));
+    let queries = QueryLayer::new().max_content(limits.query);
+    let queries = if graphql { queries.graphql() } else { queries };
+    let cache = queries.layer(cache);
     let (fields, stall) = (limits.fields, limits.timeouts.stall);
-    let settings = Settings { current, fields, host, id, origin, stall, viewer };
+    let settings = Settings { current: current.clone(), fields, host, id, origin, stall, viewer };
     serve::serve(listener, Edge::new(cache, settings), limits, drain, stop).await;
+    current.print_counts();
     Ok(())
 }
 
