@@ -2,6 +2,7 @@
 
 mod admin;
 mod calls;
+mod candidate;
 mod client_tls;
 mod cloudfront;
 mod configuration;
@@ -16,6 +17,7 @@ mod pace;
 mod packaging;
 mod pages;
 mod policy;
+mod policy_checks;
 pub mod process;
 mod shielding;
 mod tls;
