@@ -15,7 +15,7 @@ use crate::access_log::{self, Format};
 use crate::admin::AdminOptions;
 use crate::check_health::HealthCheck;
 use crate::client_tls::TlsFiles;
-use crate::config::{self, Given, SWITCHES};
+use crate::config::{self, Given, LISTS, SWITCHES};
 use crate::host::Host;
 use crate::limits::Limits;
 use crate::policy::{Profile, Source};
@@ -56,7 +56,10 @@ origin_proxy proxy            the proxy alone, before any origin
     --policy FILE             what is cached, under which key, for how long: in TOML, or in AWS's JSON for the profile
                               cloudfront (docs/POLICY.md). Options outweigh the file, and the file the profile. The file is
                               read again on SIGHUP
+    --candidate FILE          another policy, which is asked and counted, and never acted on: on SIGHUP and at the end, the
+                              proxy prints how many more hits it would have had, or fewer
     --key-header NAME         a request field that is in every key; may be given more than once
+    --graphql                 the answer to a POST is stored if the POST is certainly a GraphQL query
     --viewer-headers          the origin gets fields such as CloudFront-Is-Mobile-Viewer (docs/PROXY.md); on in the profile
                               cloudfront and with either of these files
     --geo-db FILE             a database of cities or countries in MaxMind's format, for CloudFront-Viewer-Country and others
@@ -67,7 +70,7 @@ origin_proxy proxy            the proxy alone, before any origin
                               told what the cache did
     --server-timing PERCENT   of so many answers, Server-Timing says what the cache did and how long the origin took
     --memory SIZE             bytes held in memory, default 256MiB
-    --max-object SIZE         the largest object stored, default 8MiB
+    --max-object SIZE         the largest object stored, default 8MiB, or --memory if that is less
     --timeout SECONDS         how long a call may last without a byte to or from the origin, default 30
     --drain SECONDS           how long open requests may take to end when the proxy is stopped, default 10; a second
                               signal ends them at once
@@ -102,6 +105,9 @@ origin_proxy check-policy FILE prints what was understood of a policy, or what i
     --profile, --key-header   as for the proxy
     SIZE is a number of bytes, or one with KiB, MiB or GiB";
 
+/// The largest object stored, unless an option says something else.
+const MAX_OBJECT: u64 = 8 << 20;
+
 pub enum Command {
     CheckConfig(PathBuf),
     CheckPolicy(Source),
@@ -118,6 +124,7 @@ pub struct ProxyOptions {
     pub drain: Duration,
     pub edges: Vec<Uri>,
     pub health: Option<HealthCheck>,
+    pub graphql: bool,
     pub host: Host,
     pub limits: Limits,
     pub listen: SocketAddr,
@@ -164,10 +171,28 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
     }
 }
 
+/// The options that have been given.
+#[derive(Default)]
+struct Once(Vec<String>);
+
+impl Once {
+    /// Adds an option, unless it has been given and may not be given again.
+    fn add(&mut self, name: &str) -> Result<(), String> {
+        if self.0.iter().any(|given| given == name) && !LISTS.contains(&name) {
+            return Err(format!("--{name} is given twice"));
+        }
+        self.0.push(name.to_owned());
+        Ok(())
+    }
+}
+
 fn origin(mut parser: Parser) -> Result<Command, String> {
     let mut listen = SocketAddr::from(([127, 0, 0, 1], 8081));
+    let mut once = Once::default();
     while let Some(word) = next(&mut parser)? {
-        match word.option()?.as_str() {
+        let name = word.option()?;
+        once.add(&name)?;
+        match name.as_str() {
             "help" | "h" => return Ok(Command::Help),
             "listen" => listen = address(&value(&mut parser, "listen")?)?,
             name => return Err(unknown(name)),
@@ -177,9 +202,11 @@ fn origin(mut parser: Parser) -> Result<Command, String> {
 }
 
 fn proxy(mut parser: Parser) -> Result<Command, String> {
-    let (mut config, mut flags) = (None, Vec::new());
+    let (mut config, mut flags, mut once) = (None, Vec::new(), Once::default());
     while let Some(word) = next(&mut parser)? {
-        match word.option()?.as_str() {
+        let name = word.option()?;
+        once.add(&name)?;
+        match name.as_str() {
             "help" | "h" => return Ok(Command::Help),
             "config" => config = Some(path(&mut parser, "config")?),
             name if SWITCHES.contains(&name) => flags.push(Given::flag(name, OsString::new())),
@@ -222,12 +249,13 @@ impl Default for ProxyOptions {
             admin: None,
             debug_token_file: None,
             drain: serve::DRAIN,
+            graphql: false,
             health: None,
             host: Host::Client,
             limits: Limits::default(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             edges: Vec::new(),
-            max_object: 8 << 20,
+            max_object: MAX_OBJECT,
             memory: 256 << 20,
             peer_token_file: None,
             policy: Source::default(),
@@ -251,6 +279,7 @@ struct Parts {
     connections_per_address: Option<usize>,
     health_interval: Option<Duration>,
     health_path: Option<PathAndQuery>,
+    max_object: Option<u64>,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
 }
@@ -278,6 +307,10 @@ impl ProxyOptions {
                 "--shield goes with --peer-token-file, by which the shield knows this proxy".to_owned()
             );
         }
+        if parts.max_object.is_some_and(|size| size > options.memory) {
+            return Err("--max-object is above --memory, in which the object has to fit".to_owned());
+        }
+        options.max_object = parts.max_object.unwrap_or(MAX_OBJECT.min(options.memory));
         options.health = match (parts.health_path, parts.health_interval) {
             (Some(path), interval) => {
                 Some(HealthCheck { interval: interval.unwrap_or(Duration::from_secs(5)), path })
@@ -316,16 +349,18 @@ impl ProxyOptions {
             "admin" => parts.admin = Some(address(given.text()?)?),
             "admin-token-file" => parts.admin_token_file = Some(given.path()),
             "asn-db" | "geo-db" => self.viewer.databases.push(given.path()),
+            "candidate" => self.policy.candidate = Some(given.path()),
             "debug-token-file" => self.debug_token_file = Some(given.path()),
             "edge" => self.edges.push(origin_url(given.text()?)?),
             "drain" => self.drain = seconds(given.text()?)?,
+            "graphql" => self.graphql = true,
             "health-interval" => parts.health_interval = Some(seconds(given.text()?)?),
             "health-path" => parts.health_path = Some(health_path(given.text()?)?),
             "host" => self.host = host(given.text()?)?,
             "key-header" => self.policy.key_headers.push(field(given.text()?)?),
             "listen" => self.listen = address(given.text()?)?,
             "max-connections-per-address" => parts.connections_per_address = Some(number(given.text()?)?),
-            "max-object" => self.max_object = size(given.text()?)?,
+            "max-object" => parts.max_object = Some(size(given.text()?)?),
             "memory" => self.memory = size(given.text()?)?,
             "peer-token-file" => self.peer_token_file = Some(given.path()),
             "policy" => self.policy.file = Some(given.path()),
@@ -346,11 +381,12 @@ impl ProxyOptions {
 }
 
 fn check_policy(mut parser: Parser) -> Result<Command, String> {
-    let mut policy = Source::default();
+    let (mut policy, mut once) = (Source::default(), Once::default());
     while let Some(word) = next(&mut parser)? {
         match word {
             Word::Option(name) if name == "help" || name == "h" => return Ok(Command::Help),
             Word::Option(name) if name == "key-header" || name == "profile" => {
+                once.add(&name)?;
                 source(&mut policy, &name, &mut parser)?;
             }
             Word::Option(name) => return Err(unknown(&name)),
@@ -367,6 +403,7 @@ fn check_policy(mut parser: Parser) -> Result<Command, String> {
 /// An option that says where the policy comes from.
 fn source(source: &mut Source, name: &str, parser: &mut Parser) -> Result<(), String> {
     match name {
+        "candidate" => source.candidate = Some(path(parser, name)?),
         "policy" => source.file = Some(path(parser, name)?),
         "profile" => source.profile = Some(profile(&value(parser, name)?)?),
         _ => source.key_headers.push(field(&value(parser, name)?)?),

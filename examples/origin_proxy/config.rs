@@ -16,10 +16,10 @@ use toml::de::{DeTable, DeValue};
 use crate::policy::{PolicyError as FileError, explained, unknown};
 
 /// Options that may be given more than once.
-const LISTS: [&str; 5] = ["asn-db", "edge", "geo-db", "key-header", "upstream"];
+pub const LISTS: [&str; 5] = ["asn-db", "edge", "geo-db", "key-header", "upstream"];
 
 /// Options without a value.
-pub const SWITCHES: [&str; 1] = ["viewer-headers"];
+pub const SWITCHES: [&str; 2] = ["graphql", "viewer-headers"];
 
 /// An option as it was given.
 pub struct Given {

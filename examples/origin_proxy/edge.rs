@@ -26,13 +26,14 @@ use crate::location::Named;
 use crate::pages::{self, PagedFuture};
 use crate::peers::{self, PEER, PeerTokens};
 use crate::policy::{Current, Profile};
+use crate::reasons::Reasons;
 use crate::serve::DrainGuard;
 use crate::upstream::{CDN_LOOP, Upstream};
 use crate::upstreams::Upstreams;
 use crate::viewer::Viewer;
 use crate::{location, max_forwards, upgrade, via};
 
-pub type Cache = QueryService<CacheService<Upstream>>;
+pub type Cache = QueryService<CacheService<Reasons<Upstream>>>;
 
 /// The cache in front of the origin, as a server sees it: it never fails.
 #[derive(Clone)]
@@ -123,7 +124,6 @@ impl HyperService<Request<Incoming>> for Edge {
         let client = hyper::upgrade::on(&mut request);
         let guard = |request: &Request<_>| request.extensions().get().and_then(Client::drain_guard);
         let switch = protocols.is_some().then(|| Switch { client, guard: guard(&request) });
-        let forward = forward(request.method(), protocols.is_some());
         let rewrite = match self.settings.host {
             Host::Client => None,
             Host::Upstream => Named::by(&request).map(|named| (named, Arc::clone(&self.settings))),
@@ -137,10 +137,10 @@ impl HyperService<Request<Incoming>> for Edge {
             viewer.layer.apply(&mut parts);
         }
         let request = Request::from_parts(parts, RequestContent::new(body, self.settings.stall));
-        let finish = Finish { forward, rewrite, switch };
+        let finish = Finish { rewrite, switch };
         let mut cache = self.cache.clone();
         let kind = match current.pages.as_ref().filter(|_| !is_peer) {
-            Some(pages) => Kind::Paged { future: pages::answer(pages, cache, request, forward), finish },
+            Some(pages) => Kind::Paged { future: pages::answer(pages, cache, request), finish },
             // The cache is always ready.
             None => Kind::Cached { future: cache.call(request), finish },
         };
@@ -183,7 +183,7 @@ impl Future for EdgeFuture {
         let mut response = match this.kind.project() {
             KindProjection::Cached { future, finish } => match ready!(future.poll(cx)) {
                 Ok(response) => finish.response(response.map(Either::Left)),
-                Err(error) => local_reply::failed(&error, finish.forward),
+                Err(failure) => local_reply::failed(&failure),
             },
             KindProjection::Paged { future, finish } => finish.response(ready!(future.as_mut().poll(cx))),
             KindProjection::Refused { response } => match response.take() {
@@ -205,8 +205,6 @@ impl Future for EdgeFuture {
 
 /// What is to be done with the cache's response.
 struct Finish {
-    /// Why a request that fails was forwarded.
-    forward: &'static str,
     /// The client's name for the origin, where references to the origin are rewritten.
     rewrite: Option<(Named, Arc<Settings>)>,
     switch: Option<Switch>,
@@ -265,10 +263,11 @@ impl Present {
 }
 
 /// Whether a field is one that CloudFront or Fastly adds, such as `CloudFront-Viewer-Country` and `Fastly-Client-IP`. An origin
-/// that has been behind one of them may believe it, and no client has a say in that. The profile `fastly` removes those of Fastly
-/// itself, since it knows its peers.
+/// that has been behind one of them may believe it, and no client has a say in that. To many servers, `_` is the same as `-`.
+/// The profile `fastly` removes those of Fastly itself, since it knows its peers.
 fn is_of_cdn(name: &str) -> bool {
-    name.starts_with("cloudfront-") || name.starts_with(FASTLY)
+    let rest = name.strip_prefix("cloudfront").or_else(|| name.strip_prefix("fastly"));
+    rest.is_some_and(|rest| rest.starts_with(['-', '_']))
 }
 
 const FASTLY: &str = "fastly-";
@@ -277,16 +276,6 @@ const FASTLY: &str = "fastly-";
 fn has_more_fields(headers: &HeaderMap, most: usize) -> bool {
     let crumbs = || headers.get_all(header::COOKIE).into_iter().count();
     headers.len() > most && headers.len() - crumbs().saturating_sub(1) > most
-}
-
-/// Why a request that failed was forwarded, in the words of RFC 9211 2.2.
-fn forward(method: &Method, is_upgrade: bool) -> &'static str {
-    let is_looked_up = *method == Method::GET || *method == Method::HEAD || *method == Method::QUERY;
-    match is_looked_up {
-        false => "method",
-        true if is_upgrade => "bypass",
-        true => "miss",
-    }
 }
 
 /// A field that the origin does not get must not select a stored response: fields that `Connection` nominates are

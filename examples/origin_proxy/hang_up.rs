@@ -2,9 +2,9 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// From now on, each SIGHUP reads something again, and a line says what came of it. `reload` may block. It returns the name of
-/// what was read, or why nothing has changed.
-pub fn on_hang_up<R>(what: &'static str, reload: R) -> Result<(), String>
+/// From now on, each SIGHUP reads something again, and a line says what came of it. `reload` may block. It returns what is so now,
+/// or why nothing has changed, which the line has after `unchanged`.
+pub fn on_hang_up<R>(unchanged: &'static str, reload: R) -> Result<(), String>
 where
     R: Fn() -> Result<String, String> + Clone + Send + 'static,
 {
@@ -14,8 +14,8 @@ where
         while hang_up.recv().await.is_some() {
             let reloaded = tokio::task::spawn_blocking(reload.clone()).await;
             match reloaded.unwrap_or_else(|error| Err(error.to_string())) {
-                Ok(source) => println!("larder: {what} is that of {source} now"),
-                Err(error) => eprintln!("larder: {what} stays as it was: {error}"),
+                Ok(now) => println!("larder: {now} now"),
+                Err(error) => eprintln!("larder: {unchanged}{error}"),
             }
         }
     });

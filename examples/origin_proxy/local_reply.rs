@@ -6,7 +6,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{Either, Full};
 use larder::CacheBody;
 
-use crate::upstream_error::UpstreamError;
+use crate::reasons::Failure;
 
 /// The body of a response: the cache's, or the proxy's own.
 pub type ResponseBody = Either<CacheBody, Full<Bytes>>;
@@ -34,9 +34,10 @@ pub fn error(status: StatusCode, cache_status: &str) -> Response<ResponseBody> {
     response
 }
 
-/// What the proxy says of an origin that fails. `forward` says why the request was forwarded.
-pub fn failed(error: &UpstreamError, forward: &str) -> Response<ResponseBody> {
-    self::error(error.status(), &format!("larder; fwd={forward}; detail=\"{}\"", error.detail()))
+/// What the proxy says of an origin that fails.
+pub fn failed(Failure { forward, why }: &Failure) -> Response<ResponseBody> {
+    let forward = forward.map(|forward| format!("; fwd={}", forward.as_str())).unwrap_or_default();
+    error(why.status(), &format!("larder{forward}; detail=\"{}\"", why.detail()))
 }
 
 /// The response to a request that ends at this proxy.

@@ -38,6 +38,7 @@ mod pool;
 mod progress;
 mod proxy;
 mod purge_edges;
+mod reasons;
 mod retry;
 mod serve;
 mod service_manager;

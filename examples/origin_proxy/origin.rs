@@ -16,7 +16,7 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
 use tower_http::compression::CompressionLayer;
 
-use crate::stop::Stop;
+use crate::stop::{self, Stop};
 use crate::{account, serve};
 
 /// What the origin knows.
@@ -33,6 +33,7 @@ pub async fn run(address: SocketAddr) -> Result<(), String> {
     let listener = serve::listen(address).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let mut stop = Stop::by_signal()?;
+    stop::ignore_hang_up()?;
     println!("origin: http://{address}");
     axum::serve(listener, router())
         .with_graceful_shutdown(async move { stop.asked().await })

@@ -1,6 +1,5 @@
 //! Pages in the place of errors. What the proxy says itself of an origin that fails is an error like the origin's own.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -12,48 +11,43 @@ use tower::{Layer, Service, ServiceExt};
 use crate::content::RequestContent;
 use crate::edge::Cache;
 use crate::local_reply::{self, ResponseBody};
+use crate::reasons::Failure;
+use crate::upstream_error::UpstreamError;
 
 pub type PagedFuture = Pin<Box<dyn Future<Output = Response<ResponseBody>> + Send>>;
 
-/// The cache's response, or a page. `forward` says why a request that fails was forwarded.
-pub fn answer(
-    pages: &ErrorPagesLayer,
-    cache: Cache,
-    request: Request<RequestContent>,
-    forward: &'static str,
-) -> PagedFuture {
-    let service = pages.layer(Answering { cache, forward });
+/// The cache's response, or a page.
+pub fn answer(pages: &ErrorPagesLayer, cache: Cache, request: Request<RequestContent>) -> PagedFuture {
+    let service = pages.layer(Answering(cache));
     Box::pin(async move {
         match service.oneshot(request).await {
             Ok(response) => response,
-            Err(never) => match never {},
+            Err(refused) => local_reply::failed(&refused),
         }
     })
 }
 
-/// The cache as a service that never fails.
+/// The cache as a service that fails only where a limit of this proxy refuses a call: a page would be one more.
 #[derive(Clone)]
-struct Answering {
-    cache: Cache,
-    forward: &'static str,
-}
+struct Answering(Cache);
 
 impl Service<Request<RequestContent>> for Answering {
     type Response = Response<ResponseBody>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>> + Send>>;
+    type Error = Failure;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Failure>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         Poll::Ready(Ok(())) // so is the cache
     }
 
     fn call(&mut self, request: Request<RequestContent>) -> Self::Future {
-        let (called, forward) = (self.cache.call(request), self.forward);
+        let called = self.0.call(request);
         Box::pin(async move {
-            Ok(match called.await {
-                Ok(response) => response.map(Either::Left),
-                Err(error) => local_reply::failed(&error, forward),
-            })
+            match called.await {
+                Ok(response) => Ok(response.map(Either::Left)),
+                Err(refused @ Failure { why: UpstreamError::Busy, .. }) => Err(refused),
+                Err(failure) => Ok(local_reply::failed(&failure)),
+            }
         })
     }
 }

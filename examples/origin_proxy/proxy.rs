@@ -18,6 +18,7 @@ use crate::edge::{Edge, Settings};
 use crate::limits::Limits;
 use crate::peers::PeerTokens;
 use crate::policy::{Current, Loaded};
+use crate::reasons::Reasons;
 use crate::serve::Entrance;
 use crate::stop::Stop;
 use crate::upstream::Upstream;
@@ -55,17 +56,9 @@ impl Files {
 
 /// Runs the proxy alone until it is interrupted.
 pub async fn run(options: ProxyOptions) -> Result<(), String> {
-    let Files {
-        admin: token,
-        debug,
-        loaded: Loaded { beside, policy, .. },
-        peers,
-        tls,
-        upstream_tls,
-        viewer,
-    } = Files::read(&options)?;
-    // Pages that a file names only later can't tell the cache's own limits from the origin's errors.
-    let tells_outcomes = beside.pages.is_some();
+    let Files { admin: token, debug, loaded, peers, tls, upstream_tls, viewer } = Files::read(&options)?;
+    loaded.warn();
+    let Loaded { beside, policy, .. } = loaded;
     let current = Current::new(beside);
     let store = MemoryStore::builder().capacity(options.memory).max_object(options.max_object).build();
     let calls = CallLimits::new().total(options.limits.max_calls).wait(options.limits.call_wait);
@@ -84,25 +77,34 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         None => cache,
     };
     let log = AccessLog::open(&options.access_log)?;
-    let cache = cache.outcome_in_extensions(tells_outcomes || log.is_some()).build();
+    // By its outcome, a page that a file names, now or later, tells the cache's own limits from the origin's errors.
+    let cache = cache.outcome_in_extensions(true).build();
     let listener = serve::listen(options.listen).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let stop = Stop::by_signal()?;
     #[cfg(unix)]
-    policy::on_signal(options.policy.clone(), cache.handle(), current.clone())?;
+    policy::on_signal(
+        options.policy.clone(),
+        cache.handle(),
+        current.clone(),
+        tls.is_some() || peers.is_some(),
+    )?;
     #[cfg(unix)]
     if let Some(tls) = tls.clone() {
-        let reload = move || tls.reload().map(|file| file.display().to_string());
-        crate::hang_up::on_hang_up("the certificate", reload)?;
+        let reload =
+            move || tls.reload().map(|file| format!("the certificate is that of {}", file.display()));
+        crate::hang_up::on_hang_up("the certificate stays as it was: ", reload)?;
     }
     #[cfg(unix)]
     if let Some(peers) = peers.clone() {
-        let reload = move || peers.reload().map(|file| file.display().to_string());
-        crate::hang_up::on_hang_up("the secret of peers", reload)?;
+        let reload =
+            move || peers.reload().map(|file| format!("the secret of peers is that of {}", file.display()));
+        crate::hang_up::on_hang_up("the secret of peers stays as it was: ", reload)?;
     }
     #[cfg(unix)]
     if let Some(log) = log.clone() {
-        crate::hang_up::on_hang_up("the access log", move || log.reopen())?;
+        let reopen = move || log.reopen().map(|file| format!("the access log is that of {file}"));
+        crate::hang_up::on_hang_up("the access log stays as it was: ", reopen)?;
     }
     let shield = options.shield.clone().zip(peers.clone());
     let care = Care { is_checked: options.health.is_some(), most_calls: options.limits.calls_per_upstream };
@@ -113,11 +115,13 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     let names: Vec<_> = options.servers().iter().map(ToString::to_string).collect();
     let scheme = if tls.is_some() { "https" } else { "http" };
     println!("larder: {scheme}://{address} before {}", names.join(", "));
-    let ProxyOptions { admin, drain, edges, host, mut limits, policy, timeout, .. } = options;
+    let ProxyOptions { admin, drain, edges, graphql, host, mut limits, policy, timeout, .. } = options;
     let id = id(address);
     let origin = Upstream::new(Arc::clone(&upstreams), &upstream_tls, host, id.clone(), timeout, &limits);
     let handle = cache.handle();
-    let cache = QueryLayer::new().max_content(limits.query).layer(cache.layer(origin));
+    let queries = QueryLayer::new().max_content(limits.query);
+    let queries = if graphql { queries.graphql() } else { queries };
+    let cache = queries.layer(cache.layer(Reasons(origin)));
     if let Some((admin, token)) = admin.zip(token) {
         let operated = Operated {
             cache: cache.clone(),
@@ -136,7 +140,8 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         // Who has sent a request is known only when all of its fields are.
         limits.fields += crate::peers::MORE_FIELDS;
     }
-    let settings = Settings { current, fields, host, id, is_discreet, peers, stall, upstreams, viewer };
+    let settings =
+        Settings { current: current.clone(), fields, host, id, is_discreet, peers, stall, upstreams, viewer };
     service_manager::ready();
     let (entrance, edge) = (Entrance { listener, tls }, Edge::new(cache, settings));
     match log {
@@ -146,6 +151,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
             log.flush();
         }
     }
+    current.print_counts();
     Ok(())
 }
 
@@ -154,7 +160,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
 pub fn check(file: &Path) -> bool {
     let checked = config::merged(Some(file), Vec::new()).and_then(|given| {
         let files = Files::read(&ProxyOptions::of(&given)?)?;
-        Ok((given, files.loaded.description))
+        Ok((given, files.loaded.understood))
     });
     match checked {
         Ok((given, policy)) => {

@@ -39,6 +39,13 @@ impl Stop {
     }
 }
 
+/// From now on, SIGHUP does nothing, where there is nothing to read again. Once it has been listened for, it never ends the process.
+pub fn ignore_hang_up() -> Result<(), String> {
+    #[cfg(unix)]
+    drop(signal(SignalKind::hangup()).map_err(|error| format!("can't listen for signals: {error}"))?);
+    Ok(())
+}
+
 impl Signals {
     #[cfg(unix)]
     fn new() -> io::Result<Self> {

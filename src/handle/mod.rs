@@ -35,7 +35,8 @@ const LONGEST_BYPASS: Duration = Duration::from_secs(86_400);
 /// Each purge has a soft form, which makes stale instead of removing: it may be served while it is
 /// validated, or when the origin fails, as far as its stale windows reach.
 ///
-/// A purge names what clients ask for, and reaches everything that is stored for it, however the policy spells it in keys. Where
+/// A purge names what clients ask for, and reaches everything that is stored for it, however the policy spells it in keys, and
+/// whether keys say `http` or `https`: behind a server that ends TLS, the cache does not know what clients have asked for. Where
 /// the query is not in the key, the purge of `/a?x=1` removes what all queries of `/a` share; where the host is not, the purge of
 /// a URI, a prefix or a host removes what all hosts share. Where keys hold cookies, fields, classes or identities, all of them
 /// go. See [`KeyRules`](crate::policy::KeyRules) and [`CachePolicy::spellings`].
@@ -235,7 +236,16 @@ impl<S: Store> CacheHandle<S> {
     pub(crate) fn targets_of(&self, uri: &Uri) -> Result<Vec<PurgeTarget>, PurgeError> {
         target::absolute(uri)?;
         let core = &self.shared.core;
-        let targets: Vec<_> = core.keys_of(uri.clone()).flat_map(|key| core.targets_of(&key)).collect();
+        let uris = [Some(uri.clone()), target::uri_by_other_scheme(uri)];
+        let keys = uris.into_iter().flatten().flat_map(|uri| core.keys_of(uri));
+        let mut targets: Vec<_> = keys.flat_map(|key| core.targets_of(&key)).collect();
+        let mut seen = Vec::new(); // policies may leave the scheme out of keys
+        targets.retain(|target| {
+            !seen.contains(target) && {
+                seen.push(target.clone());
+                true
+            }
+        });
         if targets.is_empty() { Err(PurgeError::NoKey(uri.to_string())) } else { Ok(targets) }
     }
 
@@ -257,8 +267,11 @@ impl<S: Store> CacheHandle<S> {
         let mut purged = Vec::with_capacity(targets.len());
         for target in targets {
             let target = target::checked(target)?;
-            purged.extend(target::spelled_by(|uri| self.shared.core.key_of(uri), &target));
-            purged.push(target);
+            let twin = target::by_other_scheme(&target);
+            for target in [Some(target), twin].into_iter().flatten() {
+                purged.extend(target::spelled_by(|uri| self.shared.core.key_of(uri), &target));
+                purged.push(target);
+            }
         }
         Ok(self.shared.invalidate(&purged, mode, InvalidatedBy::Handle).await?)
     }

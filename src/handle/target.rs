@@ -1,6 +1,7 @@
 //! Checks what a purge names: a target that nothing stored can match is an error, not a success that removes nothing.
 
 use http::Uri;
+use http::uri::Scheme;
 use thiserror::Error;
 
 use crate::entry::key::{self, CacheKey};
@@ -109,6 +110,46 @@ pub(crate) fn spelled_by(key_of: impl Fn(Uri) -> Option<CacheKey>, target: &Purg
         PurgeTarget::Uri(uri) => uris(uri).into_iter().map(PurgeTarget::Uri).collect(),
         _ => Vec::new(),
     }
+}
+
+/// The same target under the other one of the schemes `http` and `https`, where it names one of them.
+pub(crate) fn by_other_scheme(target: &PurgeTarget) -> Option<PurgeTarget> {
+    Some(match target {
+        PurgeTarget::Group(group) => {
+            let group = String::from_utf8(other_scheme(group.as_bytes())?).ok()?;
+            PurgeTarget::Group(group.into())
+        }
+        PurgeTarget::Prefix(prefix) => PurgeTarget::Prefix(other_scheme(prefix)?.into()),
+        PurgeTarget::Uri(uri) => PurgeTarget::Uri(other_scheme(uri)?.into()),
+        _ => return None,
+    })
+}
+
+/// The same URI under the other scheme.
+pub(crate) fn uri_by_other_scheme(uri: &Uri) -> Option<Uri> {
+    let mut parts = uri.clone().into_parts();
+    let (other, default) = match parts.scheme.as_ref()? {
+        scheme if *scheme == Scheme::HTTP => (Scheme::HTTPS, ":80"),
+        scheme if *scheme == Scheme::HTTPS => (Scheme::HTTP, ":443"),
+        _ => return None,
+    };
+    parts.scheme = Some(other);
+    // Neither has the default port of the other one.
+    let authority = parts.authority.as_ref()?.as_str();
+    if let Some(bare) = authority.strip_suffix(default) {
+        parts.authority = Some(bare.parse().ok()?);
+    }
+    Uri::from_parts(parts).ok()
+}
+
+/// In the spelling of keys, which leaves out default ports.
+fn other_scheme(uri: &[u8]) -> Option<Vec<u8>> {
+    let (other, rest) = match (uri.strip_prefix(b"http://"), uri.strip_prefix(b"https://")) {
+        (Some(rest), _) => (&b"https://"[..], rest),
+        (_, Some(rest)) => (&b"http://"[..], rest),
+        _ => return None,
+    };
+    Some([other, rest].concat())
 }
 
 /// The authority of a key's URI.

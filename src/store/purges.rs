@@ -837,6 +837,30 @@ mod tests {
     }
 
     #[test]
+    fn a33_a_flood_of_purged_paths_hits_only_what_is_older_than_the_last_thousand_of_them() {
+        let purges = Arc::<Purges>::default();
+        let purge = |numbers: std::ops::Range<usize>| {
+            for number in numbers {
+                purges.purge(&PurgeTarget::path(format!("/u/{number}")), PurgeMode::Remove);
+            }
+        };
+        let oldest = ["/u/x", "/v/x", "/u/10"].map(|path| Kept::new(&purges, path, None));
+        purge(0..PREFIXES);
+        let verdicts = || oldest.each_ref().map(|kept| kept.verdict(&purges));
+        assert_eq!(verdicts(), [Verdict::Untouched, Verdict::Untouched, Verdict::Removed]);
+        let younger = Kept::new(&purges, "/u/x", None);
+        purge(PREFIXES..2 * PREFIXES);
+        assert_eq!(
+            verdicts(),
+            [Verdict::Removed, Verdict::Untouched, Verdict::Removed],
+            "by the first segment"
+        );
+        assert_eq!(younger.verdict(&purges), Verdict::Untouched);
+        let wide = read(&purges.wide);
+        assert_eq!((wide.prefixes.len(), wide.segments.len()), (PREFIXES, 1));
+    }
+
+    #[test]
     fn a33_a_flood_of_purged_queries_affects_only_their_path() {
         let purges = Arc::<Purges>::default();
         let (fence, _on_its_way) = purges.expect(&key("/x?1"));

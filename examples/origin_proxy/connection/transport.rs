@@ -249,7 +249,7 @@ mod tests {
             assert!(!socket.has_failed_to_flush(cx));
             if activity.is_blocked() { Poll::Pending } else { Poll::Ready(()) }
         });
-        flushed.await;
+        tokio::time::timeout(Duration::from_secs(30), flushed).await.expect("all is flushed");
         tokio::task::spawn_blocking(move || client.join().unwrap()).await.unwrap();
     }
 }

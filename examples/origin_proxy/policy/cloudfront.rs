@@ -20,6 +20,7 @@ use crate::policy::error::{PolicyError, explained, unknown};
 use crate::policy::matcher::Matcher;
 use crate::policy::rows::{Base, set};
 use crate::policy::section::Section;
+use crate::policy::terms::TermRules;
 
 /// What CloudFront does with some of the requests.
 #[derive(Clone)]
@@ -35,6 +36,7 @@ pub struct CloudFrontBase {
     origin_request_policy: Option<OriginRequestPolicyConfig>,
     shares_credentials: bool,
     tag_header: Option<HeaderName>,
+    terms: TermRules,
 }
 
 /// What holds without a file: the origin says how long a response is kept, everything that the client asks for is in the key,
@@ -52,6 +54,7 @@ pub fn base() -> CloudFrontBase {
         origin_request_policy: Some(OriginRequestPolicyConfig::all_viewer()),
         shares_credentials: false,
         tag_header: None,
+        terms: TermRules::default(),
     }
 }
 
@@ -73,6 +76,7 @@ impl Base for CloudFrontBase {
         self.is_signed = section.signed.unwrap_or(self.is_signed);
         self.shares_credentials = section.share_credentials.unwrap_or(self.shares_credentials);
         self.tag_header = section.cache_tag_header.as_ref().map(|name| name.0.clone()).or(self.tag_header);
+        self.terms = self.terms.changed(section);
         self.error_min_ttls.extend(section.error_caching_min_ttl.iter().flat_map(|table| table.0.clone()));
         self
     }
@@ -83,14 +87,17 @@ impl Base for CloudFrontBase {
     }
 
     fn description(&self) -> String {
+        self.behavior().to_string()
+    }
+
+    fn warnings(&self) -> Vec<String> {
         let warnings = self.distribution().warnings();
-        let warnings =
-            warnings.iter().map(|it| format!("    warning: {}\n", it.trim_start_matches("default: ")));
-        self.behavior().to_string() + &warnings.collect::<String>()
+        warnings.iter().map(|warning| warning.trim_start_matches("default: ").to_owned()).collect()
     }
 
     fn policy(self) -> Box<dyn CachePolicy> {
-        Box::new(guarded(self.distribution()))
+        let distribution = guarded(self.distribution());
+        self.terms.over(distribution)
     }
 }
 
@@ -149,13 +156,6 @@ pub fn tag_header(text: &str) -> Option<HeaderName> {
         .iter()
         .find_map(|path| json.pointer(path)?.as_str());
     name?.parse().ok()
-}
-
-/// What a distribution says, with what deserves a second look.
-pub fn described(distribution: &Distribution) -> String {
-    let warnings = distribution.warnings();
-    let warnings = warnings.iter().map(|warning| format!("warning: {warning}\n"));
-    distribution.to_string() + &warnings.collect::<String>()
 }
 
 /// Finds fields that CloudFront can't have in a key.

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use larder::ErrorPagesLayer;
 
 use crate::policy::Profile;
+use crate::policy::candidate::Candidate;
 
 /// It changes when a file is read again.
 #[derive(Clone)]
@@ -15,6 +16,8 @@ pub struct Current(Arc<ArcSwap<Beside>>);
 /// What a policy says that is done around the cache.
 #[derive(Clone, Default)]
 pub struct Beside {
+    /// What is counted of another policy.
+    pub candidate: Option<Candidate>,
     /// `None` if errors stay as they are.
     pub pages: Option<ErrorPagesLayer>,
     pub profile: Profile,
@@ -27,6 +30,13 @@ impl Current {
 
     pub fn get(&self) -> impl Deref<Target = Arc<Beside>> {
         self.0.load()
+    }
+
+    /// Prints what has been counted of a candidate so far.
+    pub fn print_counts(&self) {
+        if let Some(candidate) = &self.get().candidate {
+            println!("larder: {candidate}");
+        }
     }
 
     pub fn set(&self, beside: Beside) {

@@ -1,8 +1,11 @@
 //! What is wrong with a file: where, and what was meant perhaps.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+use crate::policy::places;
 
 /// What is wrong with a file.
 #[derive(Debug)]
@@ -35,10 +38,10 @@ impl PolicyError {
     /// At these bytes of a text.
     #[must_use]
     pub fn at(self, text: &str, span: Option<Range<usize>>) -> Self {
-        let Some(before) = span.and_then(|span| text.as_bytes().get(..span.start)) else {
-            return self;
-        };
-        self.line(before.iter().filter(|byte| **byte == b'\n').count() + 1)
+        match span {
+            Some(span) => self.line(places::line(text, span.start)),
+            None => self,
+        }
     }
 }
 
@@ -62,7 +65,18 @@ pub fn explained(message: &str) -> String {
     let (kind, mut names) = match (is_unknown("unknown field "), is_unknown("unknown variant ")) {
         (Some(names), _) => ("key", names),
         (None, Some(names)) => ("value", names),
-        (None, None) => return message.to_owned(),
+        // In the words of TOML.
+        (None, None) => {
+            let words = [
+                ("a map", "a table"),
+                ("type: map", "type: table"),
+                ("a sequence", "a list"),
+                ("type: sequence", "type: list"),
+            ];
+            return words
+                .iter()
+                .fold(message.to_owned(), |message, (serdes, tomls)| message.replace(serdes, tomls));
+        }
     };
     let name = names.next().unwrap_or_default();
     unknown(kind, name, names)
@@ -74,18 +88,31 @@ pub fn unknown<'a>(kind: &str, name: &str, known: impl IntoIterator<Item = &'a s
     known.sort_unstable();
     let near: Vec<_> =
         known.iter().take_while(|(distance, _)| *distance <= 1 + name.len() / 4).take(3).collect();
-    let list = |names: &mut dyn Iterator<Item = &(usize, &str)>, last: &str| {
-        let names: Vec<_> = names.map(|(_, name)| format!("'{name}'")).collect();
-        match names.split_last() {
-            Some((end, rest)) if !rest.is_empty() => format!("{} {last} {end}", rest.join(", ")),
-            _ => names.concat(),
-        }
-    };
     if near.is_empty() {
         known.sort_unstable_by_key(|(_, name)| *name);
-        format!("unknown {kind} '{name}'; known are {}", list(&mut known.iter(), "and"))
+        format!("unknown {kind} '{name}'; known are {}", listed(known.iter().map(|(_, name)| *name), "and"))
     } else {
-        format!("unknown {kind} '{name}'; did you mean {}?", list(&mut near.into_iter(), "or"))
+        let near = listed(near.into_iter().map(|(_, name)| *name), "or");
+        format!("unknown {kind} '{name}'; did you mean {near}?")
+    }
+}
+
+/// A name of an open list that is so near to one that is known that it is a mistake.
+pub fn mistaken<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let nearest = known.iter().map(|known| (distance(name, known), *known)).min()?;
+    (1..=2).contains(&nearest.0).then_some(nearest.1)
+}
+
+/// Names in quotation marks, with a word before the last one.
+pub fn listed<'a>(names: impl Iterator<Item = &'a str>, last: &str) -> String {
+    joined(&names.map(|name| format!("'{name}'")).collect::<Vec<_>>(), last)
+}
+
+/// Names as they are, with a word before the last one.
+pub fn joined<S: Borrow<str>>(names: &[S], last: &str) -> String {
+    match names.split_last() {
+        Some((end, rest)) if !rest.is_empty() => format!("{} {last} {}", rest.join(", "), end.borrow()),
+        _ => names.concat(),
     }
 }
 
@@ -139,6 +166,7 @@ mod tests {
             ),
             ("unknown variant `fastli`, expected `fastly`", "unknown value 'fastli'; did you mean 'fastly'?"),
             ("invalid type: integer `1`, expected a string", "invalid type: integer `1`, expected a string"),
+            ("invalid type: sequence, expected a map", "invalid type: list, expected a table"),
         ] {
             assert_eq!(explained(message), explanation);
         }

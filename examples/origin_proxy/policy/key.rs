@@ -8,10 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use toml::Value;
 
 use crate::policy::rows::set;
-use crate::policy::values::{List, Name, Off, On, PatternText, by_text, inner, names};
+use crate::policy::values::{List, Name, Off, OffOr, On, PatternText, by_text, inner, names};
 
 #[derive(Clone, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a table that says what is in the key")]
 pub struct KeySection {
     accepts: Option<List<String>>,
     cookie_presence: Option<List<String>>,
@@ -68,6 +68,10 @@ by_text!(
     |host| host.0.as_str().to_owned()
 );
 
+impl OffOr for Host {
+    const LOOKS: &str = "the one host that all requests are for";
+}
+
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 struct SchemeName(Scheme);
@@ -78,9 +82,13 @@ by_text!(
     |scheme| scheme.0.as_str().to_owned()
 );
 
+impl OffOr for SchemeName {
+    const LOOKS: &str = "\"http\" or \"https\"";
+}
+
 /// A field, and a word that it contains or not.
 #[derive(Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with 'name' and 'word'")]
 struct Containing {
     name: Name,
     word: String,
@@ -93,7 +101,7 @@ enum AllOrNone {
     None,
 }
 
-/// Names: `all`, `none`, a list of those that count, or `{ except = [...] }`.
+/// Names: `all`, `none`, one that counts, a list of them, or `{ except = [...] }`.
 #[derive(Clone, Serialize)]
 #[serde(untagged)]
 enum Names {
@@ -111,9 +119,15 @@ struct Except {
 impl<'de> Deserialize<'de> for Names {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Value::deserialize(deserializer)? {
-            list @ Value::Array(_) => inner(list).map(Self::Only),
             table @ Value::Table(_) => inner(table).map(Self::Except),
-            word => inner(word).map(Self::AllOrNone),
+            // A word in capitals is not the name of a parameter.
+            Value::String(word) if ["all", "none"].contains(&&*word.to_ascii_lowercase()) => {
+                inner(Value::String(word)).map(Self::AllOrNone)
+            }
+            list @ (Value::Array(_) | Value::String(_)) => inner(list).map(Self::Only),
+            other => Err(D::Error::custom(format!(
+                "{other} is no name; this is \"all\", \"none\", a name or a list of names"
+            ))),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Which requests a behavior is for.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use http::request;
 use larder::policy::Pattern;
@@ -43,7 +44,35 @@ impl<'de> Deserialize<'de> for Matcher {
         {
             return Err(D::Error::custom(format!("'{pattern}' matches no path; they begin with /")));
         }
+        for pattern in host.iter().flat_map(|hosts| &hosts.0) {
+            check_host(pattern.0.as_str()).map_err(D::Error::custom)?;
+        }
         Ok(Self { host: host.map(in_lower_case), method, path })
+    }
+}
+
+/// Finds what is more than the name of a host, and what no host has in its name.
+fn check_host(pattern: &str) -> Result<(), String> {
+    if pattern.parse::<Ipv6Addr>().is_ok() {
+        return Err(format!("'{pattern}' matches no host; write '[{pattern}]'"));
+    }
+    if !pattern.is_ascii() {
+        return Err(format!("'{pattern}' matches no host; clients send such names in ASCII, as xn--..."));
+    }
+    let name = pattern.split_once("://").map_or(pattern, |(_, rest)| rest);
+    let name = name.split('/').next().unwrap_or_default();
+    let name = match name.rfind([':', ']']) {
+        Some(colon) if name.as_bytes()[colon] == b':' => &name[..colon],
+        _ => name,
+    };
+    let is_of_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._*?[]:".contains(&byte);
+    if name.is_empty() || !name.bytes().all(is_of_host) {
+        Err(format!("'{pattern}' is no host; one looks like www.example.com or *.example.com"))
+    } else if name != pattern {
+        let reason = "hosts are compared without a scheme, a port and a path";
+        Err(format!("'{pattern}' matches no host, since {reason}; write '{name}'"))
+    } else {
+        Ok(())
     }
 }
 
@@ -59,6 +88,26 @@ impl Matcher {
         self.host.iter().flat_map(|hosts| &hosts.0).map(|host| host.0.as_str())
     }
 
+    /// The patterns of paths, none if it is for every path.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.path.iter().flat_map(|paths| &paths.0).map(|path| path.0.as_str())
+    }
+
+    /// Whether it certainly matches all that `other` matches.
+    pub fn covers(&self, other: &Self) -> bool {
+        fn all<T>(own: Option<&List<T>>, other: Option<&List<T>>, covers: impl Fn(&T, &T) -> bool) -> bool {
+            let covered = |other: &T| own.is_none_or(|own| own.0.iter().any(|own| covers(own, other)));
+            own.is_none() || other.is_some_and(|other| other.0.iter().all(covered))
+        }
+        let path = |own: &PatternText, other: &PatternText| covers(own.0.as_str(), other.0.as_str());
+        let has_every_path = || self.paths().any(|path| covers(path, "/*"));
+        all(self.method.as_ref(), other.method.as_ref(), |own, other| own.0 == other.0)
+            && all(self.host.as_ref(), other.host.as_ref(), |own, other| {
+                covers(own.0.as_str(), other.0.as_str())
+            })
+            && (has_every_path() || all(self.path.as_ref(), other.path.as_ref(), path))
+    }
+
     pub fn matches(&self, request: &request::Parts) -> bool {
         fn any<T>(list: Option<&List<T>>, matches: impl Fn(&T) -> bool) -> bool {
             list.is_none_or(|list| list.0.iter().any(matches))
@@ -72,6 +121,12 @@ impl Matcher {
     }
 }
 
+/// Whether a pattern certainly matches all that `other` matches.
+fn covers(pattern: &str, other: &str) -> bool {
+    let beginning = pattern.strip_suffix('*').filter(|beginning| !beginning.contains(['*', '?']));
+    pattern == other || beginning.is_some_and(|beginning| other.starts_with(beginning))
+}
+
 impl fmt::Display for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
@@ -82,7 +137,7 @@ impl fmt::Display for Matcher {
         };
         part("method", self.method.iter().flat_map(|list| &list.0).map(|one| one.0.as_str()).collect());
         part("host", self.hosts().collect());
-        part("path", self.path.iter().flat_map(|list| &list.0).map(|one| one.0.as_str()).collect());
+        part("path", self.paths().collect());
         f.write_str(&parts.join(", "))
     }
 }

@@ -1,5 +1,6 @@
 //! The cache's policy: made of a profile, a file and options. Options outweigh the file, and the file the profile.
 
+mod candidate;
 mod cloudfront;
 mod current;
 mod describe;
@@ -7,7 +8,9 @@ mod error;
 mod fastly;
 mod file;
 mod key;
+mod loaded;
 mod matcher;
+mod places;
 mod profile;
 mod reload;
 mod response;
@@ -16,6 +19,7 @@ mod section;
 mod standard;
 mod terms;
 mod values;
+mod warning;
 
 use std::path::PathBuf;
 
@@ -25,54 +29,75 @@ use larder::{CachePolicy, CachePolicyExt, ErrorPagesLayer};
 
 pub use self::current::{Beside, Current};
 pub use self::error::{PolicyError, explained, unknown};
+use self::file::Read;
+pub use self::loaded::Loaded;
+use self::loaded::Understanding;
 pub use self::profile::Profile;
 pub use self::reload::apply;
 #[cfg(unix)]
 pub use self::reload::on_signal;
-use self::section::File;
+use self::rows::Understood;
+use self::warning::Warning;
+use crate::reasons;
 
 /// Where a policy comes from. It can be read again while the proxy runs.
 #[derive(Clone, Default)]
 pub struct Source {
+    /// A file with another policy, which is only counted.
+    pub candidate: Option<PathBuf>,
     pub file: Option<PathBuf>,
     /// Whether other proxies ask this one, or it asks them.
     pub has_peers: bool,
     /// Fields of requests that are in every key.
     pub key_headers: Vec<HeaderName>,
-    /// `None` for that of the file, or the default one.
+    /// `None` for that of the file.
     pub profile: Option<Profile>,
-}
-
-/// A policy, and what was understood of its source.
-pub struct Loaded {
-    pub beside: Beside,
-    pub description: String,
-    pub policy: Box<dyn CachePolicy>,
+    /// Where the file names none.
+    pub otherwise: Profile,
 }
 
 impl Source {
-    /// Reads the file, if there is one, and makes the policy.
+    /// Reads the files, if there are any, and makes the policy.
     ///
     /// # Errors
     ///
-    /// The file can't be read, or something in it is wrong.
+    /// A file can't be read, or something in it is wrong.
     pub fn load(&self) -> Result<Loaded, PolicyError> {
+        let loaded = self.load_policy()?;
+        let loaded = Loaded { policy: Box::new(reasons::told(loaded.policy)), ..loaded };
+        let Some(path) = self.candidate.clone() else {
+            return Ok(loaded);
+        };
+        let candidate = Self {
+            candidate: None,
+            file: Some(path.clone()),
+            has_peers: self.has_peers,
+            key_headers: self.key_headers.clone(),
+            // A candidate may be for another profile.
+            profile: None,
+            otherwise: self.profile.unwrap_or(self.otherwise),
+        };
+        Ok(loaded.beside_candidate(path, candidate.load_policy()?))
+    }
+
+    fn load_policy(&self) -> Result<Loaded, PolicyError> {
         let Some(path) = &self.file else {
-            return self.of_toml(File::default());
+            return self.of_toml(Read::default());
         };
         let text = std::fs::read_to_string(path)
             .map_err(|error| PolicyError::new(format!("can't be read: {error}")).file(path))?;
         let loaded = if cloudfront::is_json(path, &text) {
             self.of_json(&text)
         } else {
-            file::read(&text, self.profile).and_then(|file| self.of_toml(file))
+            file::read(&text, self.profile, self.otherwise).and_then(|read| self.of_toml(read))
         };
         loaded.map_err(|error| error.file(path))
     }
 
-    fn of_toml(&self, file: File) -> Result<Loaded, PolicyError> {
-        let profile = self.profile.or(file.profile).unwrap_or_default();
-        let (policy, description) = match profile {
+    fn of_toml(&self, Read { file, places }: Read) -> Result<Loaded, PolicyError> {
+        let profile = self.profile.or(file.profile).unwrap_or(self.otherwise);
+        let mut warnings = warning::of(&file, &places);
+        let (policy, sections) = match profile {
             Profile::CloudFront => {
                 cloudfront::check_keys(&self.key_headers)?;
                 rows::table(cloudfront::base(), &file, &self.key_headers)
@@ -83,8 +108,16 @@ impl Source {
             Profile::Fastly => rows::table(fastly::base(), &file, &self.key_headers),
         };
         let policy = self.for_peers(policy, file.fields_for_caches());
+        for (number, section) in sections.iter().enumerate() {
+            let of_section = |text: &String| Warning {
+                line: places.line(number, ""),
+                section: Some(number),
+                text: text.clone(),
+            };
+            warnings.extend(section.warnings.iter().map(of_section));
+        }
         let pages = file.default.error_pages.map(Into::into);
-        Ok(self.loaded(Beside { pages, profile }, policy, &description))
+        Ok(self.loaded(Beside { candidate: None, pages, profile }, policy, sections, String::new(), warnings))
     }
 
     fn of_json(&self, text: &str) -> Result<Loaded, PolicyError> {
@@ -95,10 +128,11 @@ impl Source {
         }
         let distribution = cloudfront::of_json(text, &self.key_headers)?;
         let pages = Some(ErrorPagesLayer::from(&distribution)).filter(|pages| !pages.is_empty());
-        let description = cloudfront::described(&distribution);
-        let beside = Beside { pages, profile: Profile::CloudFront };
+        let warnings = distribution.warnings().into_iter().map(Warning::new).collect();
+        let beside = Beside { candidate: None, pages, profile: Profile::CloudFront };
+        let said = distribution.to_string();
         let policy = self.for_peers(Box::new(distribution), cloudfront::tag_header(text));
-        Ok(self.loaded(beside, policy, &description))
+        Ok(self.loaded(beside, policy, Vec::new(), said, warnings))
     }
 
     /// The policy, and what it does for peers if there are any. `fields` are for caches.
@@ -114,10 +148,18 @@ impl Source {
         Box::new(policy.with_peers(Peers::new().fields(fields)))
     }
 
-    fn loaded(&self, beside: Beside, policy: Box<dyn CachePolicy>, description: &str) -> Loaded {
+    fn loaded(
+        &self,
+        beside: Beside,
+        policy: Box<dyn CachePolicy>,
+        sections: Vec<Understood>,
+        said: String,
+        warnings: Vec<Warning>,
+    ) -> Loaded {
         let keyed = self.key_headers.iter().map(|name| format!("in every key, by option: {name}\n"));
-        let (keyed, profile) = (keyed.collect::<String>(), beside.profile);
-        Loaded { beside, description: format!("profile {profile}\n{keyed}{description}"), policy }
+        let said = format!("profile {}\n{}{said}", beside.profile, keyed.collect::<String>());
+        let understood = Understanding { file: self.file.clone(), said, sections, warnings };
+        Loaded { beside, policy, understood, candidate: None }
     }
 }
 
@@ -125,7 +167,7 @@ impl Source {
 pub fn check(source: &Source) -> bool {
     match source.load() {
         Ok(loaded) => {
-            print!("{}", loaded.description);
+            print!("{}", loaded.understood);
             true
         }
         Err(error) => {

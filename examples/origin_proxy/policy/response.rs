@@ -9,14 +9,15 @@ use larder::CacheControl;
 use larder::policy::ResponseRules;
 use serde::{Deserialize, Serialize};
 
+use crate::policy::error::mistaken;
 use crate::policy::rows::set;
 use crate::policy::values::{List, Name, On, TagFieldName, by_text, names};
 
 /// The rules are applied in the order of these fields.
 #[derive(Clone, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a table that says what is done to responses")]
 pub struct ResponseSection {
-    remove_directives: Option<List<String>>,
+    remove_directives: Option<List<DirectiveName>>,
     set_directives: Option<Directives>,
     cache_control: Option<Directives>,
     for_this_cache_only: Option<On>,
@@ -35,10 +36,15 @@ impl ResponseSection {
         self.tags_from.iter().flat_map(|list| &list.0)
     }
 
+    /// The patterns of paths that get tags.
+    pub fn tag_paths(&self) -> impl Iterator<Item = &str> {
+        self.tag_paths.iter().flat_map(BTreeMap::keys).map(String::as_str)
+    }
+
     pub fn rules(&self) -> ResponseRules {
         let rules = ResponseRules::new();
         let rules =
-            set(rules, self.remove_directives.as_ref(), |it, list| it.remove_directives(list.texts()));
+            set(rules, self.remove_directives.as_ref(), |it, list| it.remove_directives(names_of(list)));
         let rules = set(rules, self.set_directives.clone(), |it, directives| it.set_directives(directives.0));
         let rules = set(rules, self.cache_control.clone(), |it, directives| it.cache_control(directives.0));
         let rules = set(rules, self.for_this_cache_only, |it, _| it.for_this_cache_only());
@@ -82,6 +88,55 @@ impl From<Fields> for BTreeMap<String, String> {
     }
 }
 
+/// The name of a directive.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+struct DirectiveName(String);
+
+by_text!(
+    DirectiveName,
+    |text| {
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if let Some((name, _)) = text.split_once('=') {
+            return Err(format!("'{text}' is more than the name of a directive; write '{name}'"));
+        }
+        if text.is_empty() || !text.bytes().all(is_token) {
+            return Err(format!("'{text}' can't be the name of a directive"));
+        }
+        check_directive(&text.to_ascii_lowercase()).map(|()| Self(text.to_owned()))
+    },
+    |name| name.0
+);
+
+fn names_of(list: &List<DirectiveName>) -> impl Iterator<Item = &str> {
+    list.0.iter().map(|name| name.0.as_str())
+}
+
+/// The directives of responses that caches know.
+const DIRECTIVES: [&str; 13] = [
+    "immutable",
+    "max-age",
+    "must-revalidate",
+    "must-understand",
+    "no-cache",
+    "no-store",
+    "no-transform",
+    "private",
+    "proxy-revalidate",
+    "public",
+    "s-maxage",
+    "stale-if-error",
+    "stale-while-revalidate",
+];
+
+/// Finds a name in lower case that is nearly that of a directive. Others may be extensions.
+fn check_directive(name: &str) -> Result<(), String> {
+    match mistaken(name, &DIRECTIVES) {
+        Some(meant) => Err(format!("unknown directive '{name}'; did you mean '{meant}'?")),
+        None => Ok(()),
+    }
+}
+
 /// Directives as `Cache-Control` has them: `public, max-age=60`.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
@@ -118,6 +173,9 @@ fn directive(control: CacheControl, text: &str) -> Result<CacheControl, String> 
         "s-maxage" => Ok(control.s_maxage(seconds()?)),
         "stale-if-error" => Ok(control.stale_if_error(seconds()?)),
         "stale-while-revalidate" => Ok(control.stale_while_revalidate(seconds()?)),
-        _ => control.extension(name, value).map_err(|error| format!("'{text}' is no directive: {error}")),
+        name => {
+            check_directive(name)?;
+            control.extension(name, value).map_err(|error| format!("'{text}' is no directive: {error}"))
+        }
     }
 }

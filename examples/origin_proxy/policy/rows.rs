@@ -1,7 +1,5 @@
 //! A table of policies: one for every request, and those of the behaviors, each made of it.
 
-use std::fmt::Write;
-
 use http::header::HeaderName;
 use larder::policy::Policies;
 use larder::{CachePolicy, CachePolicyExt, RequestAction};
@@ -24,34 +22,53 @@ pub trait Base: Clone {
         String::new()
     }
 
+    /// What of it deserves a second look.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     fn policy(self) -> Box<dyn CachePolicy>;
 }
 
-/// The policy of a file, with these fields in every key, and what was understood.
-pub fn table<B: Base>(base: B, file: &File, key_headers: &[HeaderName]) -> (Box<dyn CachePolicy>, String) {
+/// What was understood of a section.
+pub struct Understood {
+    /// Which requests it is for.
+    pub heading: String,
+    /// Indented lines.
+    pub said: String,
+    pub warnings: Vec<String>,
+}
+
+/// The policy of a file, with these fields in every key, and what was understood: of what is for every request, and of each
+/// behavior.
+pub fn table<B: Base>(
+    base: B,
+    file: &File,
+    key_headers: &[HeaderName],
+) -> (Box<dyn CachePolicy>, Vec<Understood>) {
     let keyed = |base: B| key_headers.iter().cloned().fold(base, B::keyed);
     let default = base.changed(&file.default);
-    let mut description = String::new();
-    let mut row = |heading: &str, base: B, section: &Section| {
+    let mut understood = Vec::new();
+    let mut row = |heading: String, base: B, section: &Section| {
         let base = keyed(base);
         let said = describe::section(section) + &base.description();
-        let said = if said.is_empty() { "    as the profile says\n" } else { &said };
-        let _ = write!(description, "{heading}:\n{said}");
+        let said = if said.is_empty() { "    as the profile says\n".to_owned() } else { said };
+        understood.push(Understood { heading, said, warnings: base.warnings() });
         policy(base, section)
     };
-    let otherwise = row("every request", default.clone(), &file.default);
+    let otherwise = row("every request".to_owned(), default.clone(), &file.default);
     if file.behavior.is_empty() {
-        return (otherwise, description);
+        return (otherwise, understood);
     }
     let mut policies = Policies::new(otherwise);
     for (number, section) in (1..).zip(&file.behavior) {
         if let Some(matcher) = section.matcher.clone() {
             let heading = format!("behavior {number}, {matcher}");
-            let policy = row(&heading, default.clone().changed(section), section);
+            let policy = row(heading, default.clone().changed(section), section);
             policies = policies.when(move |request| matcher.matches(request), policy);
         }
     }
-    (Box::new(policies), description)
+    (Box::new(policies), understood)
 }
 
 /// A policy, unless the section keeps its requests from the cache. They are forwarded as the policy says.

@@ -42,7 +42,7 @@ impl File {
 
 /// What is said for all requests or for some of them. Each key is named after the switch of the library that it sets.
 #[derive(Clone, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a table of keys")]
 pub struct Section {
     #[serde(rename = "match", skip_serializing)]
     pub matcher: Option<Matcher>,
@@ -52,28 +52,29 @@ pub struct Section {
     /// Of all requests: a behavior has none.
     pub error_pages: Option<ErrorPages>,
 
-    // All except `cloudfront`, which has `deception_guard` alone.
     pub admission: Option<AdmissionRule>,
     pub browser_lifetime: Option<Time>,
     pub browser_lifetime_as_stated: Option<On>,
-    pub codings: Option<CodingsValue>,
     pub deception_guard: Option<bool>,
-    pub forward_fields: Option<List<Name>>,
     pub jitter: Option<Percent>,
-    pub key: Option<KeySection>,
     pub lifetime: Option<LifetimeValue>,
     pub max_body: Option<Size>,
     pub max_variants: Option<usize>,
     pub min_body: Option<Size>,
     pub only_types: Option<List<String>>,
-    pub pass_for: Option<Time>,
     pub response: Option<ResponseSection>,
     pub status_lifetimes: Option<StatusLifetimes>,
+    pub vary: Option<VaryChoices>,
+    pub without_types: Option<List<String>>,
+
+    // All except `cloudfront`.
+    pub codings: Option<CodingsValue>,
+    pub forward_fields: Option<List<Name>>,
+    pub key: Option<KeySection>,
+    pub pass_for: Option<Time>,
     pub strip_unkeyed: Option<bool>,
     pub targets: Option<List<Name>>,
     pub unkeyed_fields: Option<List<Name>>,
-    pub vary: Option<VaryChoices>,
-    pub without_types: Option<List<String>>,
 
     // `default` and `rfc9111`.
     pub client_directives: Option<bool>,
@@ -123,8 +124,41 @@ pub struct Section {
     pub tag_fields: Option<List<TagFieldName>>,
 }
 
-/// The keys that only some profiles have.
-pub const OF_PROFILES: [(&[Profile], &[&str]); 5] = [
+/// Keys that mean nearly the same as one of another profile: what to write instead.
+pub const NAMESAKES: [(&str, Profile, &str); 8] = [
+    ("cache_tag_header", Profile::Fastly, "'tag_fields'"),
+    ("default_lifetime", Profile::CloudFront, "DefaultTTL of 'cache_policy'"),
+    ("default_lifetime", Profile::Fastly, "'default_ttl'"),
+    ("default_ttl", Profile::Default, "'default_lifetime'"),
+    ("default_ttl", Profile::Rfc9111, "'default_lifetime'"),
+    ("key", Profile::CloudFront, "part of 'cache_policy'"),
+    ("stale_if_error", Profile::Fastly, "'serve_stale'"),
+    ("tag_fields", Profile::CloudFront, "'cache_tag_header'"),
+];
+
+/// The keys of a section, by the profiles that have them. All have `match` in addition.
+pub const KEYS: [(&[Profile], &[&str]); 6] = [
+    (
+        &Profile::ALL,
+        &[
+            "admission",
+            "browser_lifetime",
+            "browser_lifetime_as_stated",
+            "bypass",
+            "deception_guard",
+            "error_pages",
+            "jitter",
+            "lifetime",
+            "max_body",
+            "max_variants",
+            "min_body",
+            "only_types",
+            "response",
+            "status_lifetimes",
+            "vary",
+            "without_types",
+        ],
+    ),
     (
         &[Profile::CloudFront],
         &[
@@ -140,28 +174,7 @@ pub const OF_PROFILES: [(&[Profile], &[&str]); 5] = [
     (&[Profile::CloudFront, Profile::Fastly], &["share_credentials"]),
     (
         &[Profile::Default, Profile::Fastly, Profile::Rfc9111],
-        &[
-            "admission",
-            "browser_lifetime",
-            "browser_lifetime_as_stated",
-            "codings",
-            "forward_fields",
-            "jitter",
-            "key",
-            "lifetime",
-            "max_body",
-            "max_variants",
-            "min_body",
-            "only_types",
-            "pass_for",
-            "response",
-            "status_lifetimes",
-            "strip_unkeyed",
-            "targets",
-            "unkeyed_fields",
-            "vary",
-            "without_types",
-        ],
+        &["codings", "forward_fields", "key", "pass_for", "strip_unkeyed", "targets", "unkeyed_fields"],
     ),
     (
         &[Profile::Default, Profile::Rfc9111],

@@ -15,6 +15,7 @@ use crate::edge::{Edge, Settings};
 use crate::host::Host;
 use crate::limits::Limits;
 use crate::policy::{Beside, Current};
+use crate::reasons::{self, Reasons};
 use crate::upstream::Upstream;
 use crate::upstreams::{Care, Upstreams};
 use crate::viewer::Viewer;
@@ -50,14 +51,18 @@ impl Site {
     pub async fn proxy(&self, policy: impl CachePolicy, viewer: Viewer) -> Result<Proxy, String> {
         let listener = serve::listen(LOOPBACK).await?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
-        let cache = CacheBuilder::default().policy(policy).x_cache(true).clock(self.clock.clone()).build();
+        let cache = CacheBuilder::default()
+            .policy(reasons::told(policy))
+            .x_cache(true)
+            .clock(self.clock.clone())
+            .build();
         let (host, id, limits) = (Host::Client, HeaderValue::from_static("larder-walk"), Limits::default());
         let (origin, timeout) = (self.origin.clone(), Duration::from_secs(10));
         let tls = tls::config(std::slice::from_ref(&origin), None)?;
         let upstreams = Upstreams::new(None, [origin], Care::default());
         let upstream = Upstream::new(Arc::clone(&upstreams), &tls, host, id.clone(), timeout, &limits);
         let handle = cache.handle();
-        let cache = QueryLayer::new().layer(cache.layer(upstream));
+        let cache = QueryLayer::new().layer(cache.layer(Reasons(upstream)));
         let (fields, stall) = (limits.fields, limits.timeouts.stall);
         let current = Current::new(Beside::default());
         let settings =

@@ -14,7 +14,7 @@ use crate::support::raw::{Asked, Client, Origin};
 const FINAL: &str = "HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 5\r\n\r\nfinal";
 const STORED: &str = "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ncontent-length: 5\r\n\r\nfinal";
 
-const BUSY: &str = "larder; fwd=miss; detail=\"too-many-calls\"";
+const BUSY: &str = "larder; fwd=uri-miss; detail=\"too-many-calls\"";
 
 /// A client with one HTTP/2 connection, and the origin's end.
 struct Bench {

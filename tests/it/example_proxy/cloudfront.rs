@@ -256,3 +256,75 @@ async fn cf8_behaviors_for_different_hosts_share_nothing() {
         assert!(wire::get(proxy.address, path, &[("host", "b.example")]).await.is_hit());
     }
 }
+
+#[tokio::test]
+async fn a_file_of_this_profile_has_the_terms_that_any_policy_can_have() {
+    let say = axum::routing::any(|uri: http::Uri| async move {
+        let status = if uri.path() == "/teapot" { 418 } else { 200 };
+        let kind = if uri.path() == "/types/video" { "video/mp4" } else { "text/plain" };
+        let fields =
+            [("cache-control", "max-age=30"), ("content-type", kind), ("x-secret", "s"), ("vary", "x-lang")];
+        (http::StatusCode::from_u16(status).unwrap(), fields, "content")
+    });
+    let origin = wire::serve_router(axum::Router::new().fallback(say)).await;
+    let policy = TempFile::new(
+        "toml",
+        r#"
+        profile = "cloudfront"
+        [default]
+        status_lifetimes = { "418" = { exactly = "2h" } }
+        response = { remove_fields = "x-secret" }
+        [[behavior]]
+        match = "/browser"
+        browser_lifetime = "1d"
+        [[behavior]]
+        match = "/admission"
+        admission = { after = 2 }
+        [[behavior]]
+        match = "/types/*"
+        only_types = "text/*"
+        [[behavior]]
+        match = "/none/*"
+        without_types = "text/*"
+        [[behavior]]
+        match = "/large"
+        max_body = 6
+        [[behavior]]
+        match = "/small"
+        min_body = 8
+        [[behavior]]
+        match = "/vary"
+        vary = { "x-lang" = "bypass" }
+        [[behavior]]
+        match = "/variants"
+        max_variants = 1
+        [[behavior]]
+        match = "/long"
+        lifetime = { at_least = "1h" }
+        "#,
+    );
+    let proxy = Proxy::before(&format!("http://{origin}"), &["--policy", policy.name()]);
+    let clock = WallClock::start();
+    let stored = "larder; fwd=uri-miss; stored; ttl=30";
+    for (path, told) in [
+        ("/x", stored),
+        ("/x", "larder; hit; ttl=30"),
+        ("/teapot", "larder; fwd=uri-miss; stored; ttl=7200"),
+        ("/browser", stored),
+        ("/admission", "larder; fwd=uri-miss; detail=\"admission\""),
+        ("/admission", stored),
+        ("/types/text", stored),
+        ("/types/video", "larder; fwd=uri-miss; detail=\"content-type\""),
+        ("/none/text", "larder; fwd=uri-miss; detail=\"content-type\""),
+        ("/large", "larder; fwd=uri-miss; detail=\"too-large\""),
+        ("/small", "larder; fwd=uri-miss; detail=\"too-small\""),
+        ("/vary", "larder; fwd=uri-miss; detail=\"vary-bypass\""),
+        ("/long", "larder; fwd=uri-miss; stored; ttl=3600"),
+    ] {
+        let seen = wire::get(proxy.address, path, &[("x-lang", "de")]).await;
+        clock.told(seen.cache_status(), told);
+        let control = if path == "/browser" { "max-age=86400" } else { "max-age=30" };
+        assert_eq!(seen.field("cache-control"), Some(control), "{path}");
+        assert_eq!(seen.field("x-secret"), None, "{path}");
+    }
+}

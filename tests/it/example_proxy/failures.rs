@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 
 use crate::example_proxy::process::Proxy;
+use crate::support::file::TempFile;
 use crate::support::raw::{Client, GUARD, Message, Nobody, Origin, get};
 
 const FINAL: &str = "HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 5\r\n\r\nfinal";
@@ -14,7 +15,9 @@ fn b19_each_failure_of_the_origin_is_reported_by_name() {
     let nobody = Nobody::new();
     let away = Proxy::before(&format!("http://{}", nobody.address), &[]);
     let unknown = Proxy::before("http://no-such-host.invalid", &[]);
-    for (method, forward) in [("GET", "miss"), ("HEAD", "miss"), ("POST", "method"), ("OPTIONS", "method")] {
+    for (method, forward) in
+        [("GET", "uri-miss"), ("HEAD", "uri-miss"), ("POST", "method"), ("OPTIONS", "method")]
+    {
         for proxy in [&away, &unknown] {
             let mut client = Client::of(proxy);
             client.send(&get("/x").replace("GET", method));
@@ -29,7 +32,7 @@ fn b19_each_failure_of_the_origin_is_reported_by_name() {
     let mut client = Client::of(&proxy);
     client.get("/x");
     let asked = origin.asked("/x");
-    let told = "\r\ncache-status: larder; fwd=miss; detail=\"origin-timeout\"\r\n";
+    let told = "\r\ncache-status: larder; fwd=uri-miss; detail=\"origin-timeout\"\r\n";
     client.next().is("HTTP/1.1 504 Gateway Timeout", "").has(told).has("\r\nvia: 1.1 larder\r\n");
     drop(asked);
 
@@ -47,8 +50,37 @@ fn b19_each_failure_of_the_origin_is_reported_by_name() {
         let mut asked = origin.asked("/x");
         asked.answer(answer);
         asked.die();
-        let told = format!("\r\ncache-status: larder; fwd=miss; detail=\"{detail}\"\r\n");
+        let told = format!("\r\ncache-status: larder; fwd=uri-miss; detail=\"{detail}\"\r\n");
         client.next().is("HTTP/1.1 502 Bad Gateway", "").has(&told);
+    }
+}
+
+#[test]
+fn a_failure_says_why_the_cache_had_forwarded_the_request() {
+    const STORED: &str =
+        "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\nvary: x-lang\r\ncontent-length: 5\r\n\r\nfinal";
+    for profile in ["default", "rfc9111", "fastly"] {
+        let policy = TempFile::new("toml", "[[behavior]]\nmatch = '/bypass'\nbypass = 'x'");
+        let origin = Origin::new();
+        let proxy = origin.proxy(&["--profile", profile, "--policy", policy.name()]);
+        let mut client = Client::of(&proxy);
+        let ask =
+            |path: &str, fields: &str| format!("GET {path} HTTP/1.1\r\nhost: a.example\r\n{fields}\r\n\r\n");
+        client.send(&ask("/x", "x-lang: de"));
+        origin.asked("/x").answer(STORED);
+        client.next().is("HTTP/1.1 200 OK", "final");
+        for (path, fields, forward) in [
+            ("/x", "x-lang: fr", "vary-miss"),
+            ("/y", "x-lang: de", "uri-miss"),
+            ("/bypass", "x-lang: de", "bypass"),
+        ] {
+            client.send(&ask(path, fields));
+            let mut asked = origin.asked(path);
+            asked.answer("SMTP\r\n\r\n");
+            asked.die();
+            let told = format!("\r\ncache-status: larder; fwd={forward}; detail=\"origin-invalid\"\r\n");
+            client.next().is("HTTP/1.1 502 Bad Gateway", "").has(&told);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod access_log;
 mod admin;
 mod calls;
+mod candidate;
 mod client_tls;
 mod cloudfront;
 mod configuration;
@@ -17,6 +18,7 @@ mod pace;
 mod packaging;
 mod pages;
 mod policy;
+mod policy_checks;
 pub mod process;
 mod shielding;
 mod tls;

@@ -52,7 +52,7 @@ fn cf10_a_stored_page_stands_in_for_an_origin_that_is_away() {
     origin.asked("/x").die();
     let answer = client.next().is("HTTP/1.1 502 Bad Gateway", "sorry");
     answer
-        .has("\r\ncache-status: larder; fwd=miss; detail=\"origin-broken\"\r\n")
+        .has("\r\ncache-status: larder; fwd=uri-miss; detail=\"origin-broken\"\r\n")
         .has("\r\nvia: 1.1 larder\r\n");
     // Where there is no page, the error goes out as it is.
     let policy = TempFile::new("toml", "[default]\nerror_pages = { 502 = '/none.html' }");
@@ -86,6 +86,31 @@ fn cf10_a_distributions_error_pages_come_from_awss_json_and_from_a_file_that_is_
         policy.write(json("/two.html"));
         proxy.signal("HUP");
         assert!(lines.recv_timeout(GUARD).unwrap().contains("the policy is that of"));
+    }
+}
+
+#[test]
+fn cf10_pages_that_come_by_sighup_do_not_replace_what_the_limits_refuse() {
+    const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy";
+    for (limit, detail) in [("--max-calls", "call-limit"), ("--max-calls-per-address", "too-many-calls")] {
+        let policy = TempFile::new("toml", "");
+        let origin = Origin::new();
+        let arguments = ["--policy", policy.name(), limit, "1", "--call-wait", "0.1"];
+        let (proxy, lines) = Proxy::with_lines(&origin.upstream(), &arguments);
+        policy.write("[default]\nerror_pages = { 503 = '/sorry.html' }");
+        proxy.signal("HUP");
+        assert!(lines.recv_timeout(GUARD).unwrap().contains("the policy is that of"));
+        let (mut first, mut second) = (Client::of(&proxy), Client::of(&proxy));
+        first.get("/sorry.html");
+        origin.asked("/sorry.html").answer(PAGE);
+        first.next().is("HTTP/1.1 200 OK", "sorry");
+        first.get("/1");
+        let mut under_way = origin.asked("/1");
+        second.get("/2");
+        second.next().is("HTTP/1.1 503 Service Unavailable", "").has(&format!("detail=\"{detail}\""));
+        // The origin's own 503 has its page.
+        under_way.answer(BUSY);
+        first.next().is("HTTP/1.1 503 Service Unavailable", "sorry");
     }
 }
 

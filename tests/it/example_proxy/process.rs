@@ -53,6 +53,10 @@ impl SampleOrigin {
         BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         Self { process, url: line.strip_prefix("origin: ").unwrap().trim().to_owned() }
     }
+
+    pub fn signal(&self, name: &str) {
+        signal(&self.process, name);
+    }
 }
 
 impl Drop for SampleOrigin {
@@ -163,10 +167,9 @@ impl Proxy {
         Self { address: address.parse().unwrap(), process }
     }
 
-    /// `INT` or `TERM`.
+    /// `HUP`, `INT` or `TERM`.
     pub fn signal(&self, name: &str) {
-        let id = self.process.id().to_string();
-        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+        signal(&self.process, name);
     }
 
     /// Returns when nobody listens any more: the signal has arrived. The test holds a connection open, so that the
@@ -181,6 +184,11 @@ impl Proxy {
     pub fn ends_well(mut self) -> bool {
         in_time("the proxy ends", || self.process.try_wait().unwrap()).success()
     }
+}
+
+fn signal(process: &Child, name: &str) {
+    let id = process.id().to_string();
+    assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
 }
 
 impl Drop for Proxy {
@@ -251,6 +259,13 @@ fn an_invalid_command_line_is_reported_in_one_sentence() {
         (&["proxy", upstream, "--profile", "x"], "there is no profile 'x'"),
         (&["proxy", upstream, "--memory", "lots"], "'lots' is no size"),
         (&["proxy", upstream, "--max-object", "99999999999GiB"], "is no size"),
+        (&["proxy", upstream, "--memory", "1MiB", "--max-object", "2MiB"], "--max-object is above --memory"),
+        (&["proxy", upstream, "--max-object", "300MiB"], "--max-object is above --memory"),
+        (&["proxy", upstream, upstream], "--upstream is given twice"),
+        (&["proxy", "--profile", "fastly", "--profile", "fastly"], "--profile is given twice"),
+        (&["proxy", "--viewer-headers", "--viewer-headers"], "--viewer-headers is given twice"),
+        (&["check-policy", "--profile", "fastly", "a", "--profile", "fastly"], "--profile is given twice"),
+        (&["origin", "--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"], "--listen is given twice"),
         (&["proxy", upstream, "--timeout", "-1"], "'-1' is no time limit"),
         (&["proxy", upstream, "--drain", "x"], "'x' is no time limit"),
         (&["proxy", upstream, "--workers", "0"], "'0' is no number of workers"),

@@ -87,7 +87,7 @@ fn a_connection_over_tls_is_used_again_unless_it_carries_content() {
 #[track_caller]
 fn fails(client: &mut Client, detail: &str) {
     client.get("/x");
-    let told = format!("\r\ncache-status: larder; fwd=miss; detail=\"{detail}\"\r\n");
+    let told = format!("\r\ncache-status: larder; fwd=uri-miss; detail=\"{detail}\"\r\n");
     let answer = client.next().is("HTTP/1.1 502 Bad Gateway", "").has(&told);
     answer.has("\r\nx-cache: Error from larder\r\n").has("\r\nvia: 1.1 larder\r\n");
 }

@@ -100,16 +100,36 @@ async fn a_purge_of_one_host_reaches_what_all_hosts_share() {
     for rules in [fixed, KeyRules::new().any_host()] {
         let uris = ["http://a/x", "http://b/xy", "https://a/x"];
         let purges: &[(PurgeTarget, &[usize])] = &[
-            (PurgeTarget::uri("http://c/x"), &[0]),
-            (PurgeTarget::uri("https://c:443/x"), &[2]),
-            (PurgeTarget::prefix("http://c/x"), &[0, 1]),
-            (PurgeTarget::prefix("https://c"), &[2]),
+            (PurgeTarget::uri("http://c/x"), &[0, 2]),
+            (PurgeTarget::uri("https://c:443/x"), &[0, 2]),
+            (PurgeTarget::prefix("http://c/x"), &[0, 1, 2]),
+            (PurgeTarget::prefix("https://c/xy"), &[1]),
             (PurgeTarget::host("c:8080"), &[0, 1, 2]),
             (PurgeTarget::path_prefix("/xy"), &[1]),
             (PurgeTarget::path("/x"), &[0, 2]),
             (PurgeTarget::uri("http://c/y"), &[]),
         ];
         check(&standard(rules), &uris, purges).await;
+    }
+}
+
+#[tokio::test]
+async fn a_purge_reaches_what_is_stored_under_the_other_scheme() {
+    let uris = ["http://a/x", "https://a/x", "http://a:8080/x", "https://a:8080/x", "http://b/x"];
+    let purges: &[(PurgeTarget, &[usize])] = &[
+        (PurgeTarget::uri("https://a/x"), &[0, 1]),
+        (PurgeTarget::uri("http://a/x"), &[0, 1]),
+        (PurgeTarget::uri("https://a:443/x"), &[0, 1]),
+        (PurgeTarget::uri("http://a:8080/x"), &[2, 3]),
+        (PurgeTarget::prefix("https://a/"), &[0, 1]),
+        (PurgeTarget::host("b"), &[4]),
+    ];
+    check(&StandardPolicy::default(), &uris, purges).await;
+    for uri in ["https://b/x", "https://b:443/x", "http://b:80/x"] {
+        let bench = bench(StandardPolicy::default());
+        fill(&bench, &uris).await;
+        bench.handle.purge(&uri.parse().unwrap()).await.unwrap();
+        assert_eq!(stored(&bench, &uris).await, [true, true, true, true, false], "{uri}");
     }
 }
 

@@ -44,10 +44,10 @@ async fn fa4_tags_of_three_vocabularies_share_one_index_and_are_not_mixed_up() {
         (PurgeTarget::tag_any_case("NEWS"), &[0, 1, 2, 3]),
         (PurgeTarget::tag_any_case("sport"), &[0, 1]),
         (PurgeTarget::from_invalidation("#news").unwrap(), &[0, 1, 2, 3]),
-        // A group is that of one origin, and in no other field.
+        // A group is that of one origin, whatever the scheme, and in no other field.
         (group("http://a", "news"), &[2]),
         (group("http://b", "news"), &[3]),
-        (group("https://a", "news"), &[]),
+        (group("https://a", "news"), &[2]),
         (group("http://a", "News"), &[]),
         (group("http://a", "Sport"), &[]),
         (group("http://a", "http://b news"), &[4]),

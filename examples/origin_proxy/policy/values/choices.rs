@@ -7,28 +7,79 @@ use larder::policy::VaryField;
 use larder::semantics::Credentials;
 use larder::semantics::accept::{Codings, Languages};
 use larder::semantics::freshness::Heuristic;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use toml::Value;
 
-use super::{Name, Time};
+use super::{List, Name, OffOr, Time, by_text, inner};
+use crate::policy::error::{mistaken, unknown};
 
-#[derive(Clone, Deserialize, Serialize)]
-#[serde(
-    untagged,
-    expecting = "codings are \"as-sent\", \"negotiated\", a list of names, or a list under 'cloudfront', 'fastly' or 'one_of'"
-)]
+/// Codings: how they are compared, those that are known, or those with a form in which the origin is asked for them.
+#[derive(Clone, Serialize)]
+#[serde(untagged)]
 pub enum CodingsValue {
     How(Comparison),
-    Known(Vec<String>),
+    Known(List<Coding>),
     Form(CodingsForm),
 }
 
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CodingsForm {
-    Cloudfront(Vec<String>),
-    Fastly(Vec<String>),
-    OneOf(Vec<String>),
+    Cloudfront(List<Coding>),
+    Fastly(List<Coding>),
+    OneOf(List<Coding>),
 }
+
+impl<'de> Deserialize<'de> for CodingsValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(text) if text == "as-sent" => Ok(Self::How(Comparison::AsSent)),
+            Value::String(text) if text == "negotiated" => Ok(Self::How(Comparison::Negotiated)),
+            list @ (Value::Array(_) | Value::String(_)) => inner(list).map(Self::Known),
+            form @ Value::Table(_) => inner(form).map(Self::Form),
+            other => Err(D::Error::custom(format!(
+                "{other} is no coding; there are \"as-sent\", \"negotiated\", a list of codings, and a list under \
+                 'cloudfront', 'fastly' or 'one_of'"
+            ))),
+        }
+    }
+}
+
+/// A content coding.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Coding(String);
+
+by_text!(
+    Coding,
+    |text| {
+        // Those of IANA's registry, with the two other names that RFC 9110 8.4.1 has.
+        const KNOWN: [&str; 12] = [
+            "aes128gcm",
+            "br",
+            "compress",
+            "dcb",
+            "dcz",
+            "deflate",
+            "exi",
+            "gzip",
+            "pack200-gzip",
+            "x-compress",
+            "x-gzip",
+            "zstd",
+        ];
+        match text.to_ascii_lowercase().as_str() {
+            "identity" => Err("'identity' is known in any case; leave it out".to_owned()),
+            name if KNOWN.contains(&name) => Ok(Self(text.to_owned())),
+            name if mistaken(name, &["as-sent", "negotiated"]).is_some() => {
+                Err(unknown("coding", text, ["as-sent", "negotiated"]))
+            }
+            _ => Err(unknown("coding", text, KNOWN)),
+        }
+    },
+    |coding| coding.0
+);
 
 /// How a field of negotiation is compared.
 #[derive(Clone, Copy, Deserialize, Serialize)]
@@ -51,8 +102,8 @@ impl From<CodingsValue> for Codings {
     }
 }
 
-fn texts(names: &[String]) -> impl Iterator<Item = &str> {
-    names.iter().map(String::as_str)
+fn texts(names: &List<Coding>) -> impl Iterator<Item = &str> {
+    names.0.iter().map(|coding| coding.0.as_str())
 }
 
 impl From<Comparison> for Languages {
@@ -82,11 +133,15 @@ impl From<CredentialsValue> for Credentials {
 
 /// Heuristic freshness; what is left out is as by default.
 #[derive(Clone, Copy, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with 'percent', 'most' and 'errors'")]
 pub struct HeuristicValue {
     errors: Option<bool>,
     most: Option<Time>,
     percent: Option<u32>,
+}
+
+impl OffOr for HeuristicValue {
+    const LOOKS: &str = "a table with 'percent', 'most' and 'errors'";
 }
 
 impl From<HeuristicValue> for Heuristic {

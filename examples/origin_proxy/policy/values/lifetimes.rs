@@ -8,7 +8,7 @@ use larder::policy::{Admission, Lifetime, StatusRange};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Value;
 
-use super::{Time, inner};
+use super::{Status, Time, inner};
 
 /// Lifetimes by statuses, which are texts: `404`, `200-299` or `5xx`.
 #[derive(Clone, Deserialize, Serialize)]
@@ -19,7 +19,12 @@ impl TryFrom<BTreeMap<String, LifetimeValue>> for StatusLifetimes {
     type Error = String;
 
     fn try_from(table: BTreeMap<String, LifetimeValue>) -> Result<Self, String> {
+        let has =
+            |range: StatusRange, status| StatusCode::from_u16(status).is_ok_and(|it| range.contains(it));
         let read = |(text, lifetime): (String, LifetimeValue)| match text.parse() {
+            Ok(range) if (600..=999).any(|status| has(range, status)) => {
+                Err(format!("'{text}' is no status; they are 100 to 599"))
+            }
             Ok(range) => Ok((range, lifetime)),
             Err(error) => Err(format!("'{text}' is no status: {error}")),
         };
@@ -33,7 +38,7 @@ impl From<StatusLifetimes> for BTreeMap<String, LifetimeValue> {
     }
 }
 
-/// Times by statuses, which are texts: `404`.
+/// Times by statuses of errors, which are texts: `404`.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(try_from = "BTreeMap<String, Time>", into = "BTreeMap<String, Time>")]
 pub struct StatusTimes(pub Vec<(StatusCode, Duration)>);
@@ -42,10 +47,7 @@ impl TryFrom<BTreeMap<String, Time>> for StatusTimes {
     type Error = String;
 
     fn try_from(table: BTreeMap<String, Time>) -> Result<Self, String> {
-        let read = |(text, time): (String, Time)| match text.parse() {
-            Ok(status) => Ok((status, time.0)),
-            Err(_) => Err(format!("'{text}' is no status")),
-        };
+        let read = |(text, time): (String, Time)| Ok((Status::of_error(&text)?, time.0));
         table.into_iter().map(read).collect::<Result<_, String>>().map(Self)
     }
 }
@@ -100,7 +102,7 @@ impl From<LifetimeValue> for Lifetime {
 
 /// How long a server error is kept, and how long it is served stale then.
 #[derive(Clone, Copy, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with 'lifetime' and 'stale'")]
 pub struct ShortErrors {
     pub lifetime: Time,
     pub stale: Time,
@@ -108,15 +110,40 @@ pub struct ShortErrors {
 
 /// After how many requests a response is stored, and within which time they count.
 #[derive(Clone, Copy, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct AdmissionRule {
+#[serde(try_from = "AdmissionTable", into = "AdmissionTable")]
+pub struct AdmissionRule(AdmissionTable);
+
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, expecting = "a table with 'after' and 'within'")]
+struct AdmissionTable {
     after: u8,
     within: Option<Time>,
 }
 
+impl TryFrom<AdmissionTable> for AdmissionRule {
+    type Error = &'static str;
+
+    fn try_from(table: AdmissionTable) -> Result<Self, &'static str> {
+        if table.after == 0 {
+            return Err("'after' is 1 or more; with 1, the first request is enough");
+        }
+        if table.within.is_some_and(|time| time.0.is_zero()) {
+            return Err("'within' is above 0; requests count for so long");
+        }
+        Ok(Self(table))
+    }
+}
+
+impl From<AdmissionRule> for AdmissionTable {
+    fn from(rule: AdmissionRule) -> Self {
+        rule.0
+    }
+}
+
 impl From<AdmissionRule> for Admission {
     fn from(rule: AdmissionRule) -> Self {
-        let admission = Self::after(rule.after);
-        rule.within.map_or(admission.clone(), |time| admission.within(time.0))
+        let AdmissionTable { after, within } = rule.0;
+        let admission = Self::after(after);
+        within.map_or(admission.clone(), |time| admission.within(time.0))
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::Method;
 use http::header::HeaderName;
 use larder::policy::Pattern;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Value;
 
@@ -82,9 +82,19 @@ pub struct PatternText(pub Pattern);
 by_text!(PatternText, |text| Ok(Self(Pattern::new(text))), |pattern| pattern.0.as_str().to_owned());
 
 /// A reason, as `Cache-Status` has it.
-#[derive(Clone, Deserialize, Serialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Serialize)]
+#[serde(into = "String")]
 pub struct Word(pub String);
+
+impl<'de> Deserialize<'de> for Word {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = match Value::deserialize(deserializer)? {
+            Value::String(text) => text.try_into(),
+            other => Err(format!("{other} is no reason; say a word, such as \"admin\"")),
+        };
+        word.map_err(D::Error::custom)
+    }
+}
 
 by_text!(
     Word,
@@ -123,10 +133,19 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for List<T> {
 #[derive(Clone, Copy)]
 pub struct Off<T>(pub Option<T>);
 
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Off<T> {
+/// What `false` can be in the place of.
+pub trait OffOr: DeserializeOwned {
+    /// What it looks like.
+    const LOOKS: &str;
+}
+
+impl<'de, T: OffOr> Deserialize<'de> for Off<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Value::deserialize(deserializer)? {
             Value::Boolean(false) => Ok(Self(None)),
+            Value::Boolean(true) => {
+                Err(D::Error::custom(format!("'true' says too little; this is 'false', or {}", T::LOOKS)))
+            }
             value => inner(value).map(|value| Self(Some(value))),
         }
     }
@@ -184,7 +203,7 @@ impl Serialize for Secret {
 
 /// A field that has a secret.
 #[derive(Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with 'field' and 'secret'")]
 pub struct SecretField {
     pub field: Name,
     pub secret: Secret,

@@ -7,6 +7,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Value;
 
+use super::OffOr;
 use crate::units;
 
 /// A time: a text such as `90s` or `1h30m`, or a number of seconds.
@@ -24,6 +25,10 @@ impl<'de> Deserialize<'de> for Time {
         };
         time.map(Self).map_err(D::Error::custom)
     }
+}
+
+impl OffOr for Time {
+    const LOOKS: &str = "a time such as \"90s\"";
 }
 
 impl Serialize for Time {
@@ -83,7 +88,20 @@ impl TryFrom<u16> for Status {
     type Error = String;
 
     fn try_from(number: u16) -> Result<Self, String> {
-        StatusCode::from_u16(number).map(Self).map_err(|_| format!("'{number}' is no status"))
+        match StatusCode::from_u16(number) {
+            Ok(status) if status.as_u16() < 600 => Ok(Self(status)),
+            _ => Err(format!("'{number}' is no status; they are 100 to 599")),
+        }
+    }
+}
+
+impl Status {
+    /// Of an error, as a text: the key of a table.
+    pub fn of_error(text: &str) -> Result<StatusCode, String> {
+        let status = text.parse::<StatusCode>().ok();
+        status
+            .filter(|status| status.is_client_error() || status.is_server_error())
+            .ok_or_else(|| format!("'{text}' is no status of an error"))
     }
 }
 

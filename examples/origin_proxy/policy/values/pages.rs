@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use http::StatusCode;
 use http::uri::PathAndQuery;
 use larder::ErrorPagesLayer;
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Value;
 
@@ -19,11 +20,7 @@ impl TryFrom<BTreeMap<String, Page>> for ErrorPages {
     type Error = String;
 
     fn try_from(table: BTreeMap<String, Page>) -> Result<Self, String> {
-        let is_error = |status: &StatusCode| status.is_client_error() || status.is_server_error();
-        let read = |(text, page): (String, Page)| match text.parse::<StatusCode>().ok().filter(is_error) {
-            Some(status) => Ok((status, page)),
-            None => Err(format!("'{text}' is no status of an error")),
-        };
+        let read = |(text, page): (String, Page)| Ok((Status::of_error(&text)?, page));
         table.into_iter().map(read).collect::<Result<_, String>>().map(Self)
     }
 }
@@ -62,6 +59,15 @@ impl<'de> Deserialize<'de> for Page {
             table @ Value::Table(_) => inner(table)?,
             path => Table { path: inner(path)?, status: None },
         };
+        // Another status has no content, says something about a request that it is not for, or is not for a page.
+        let is_of_page =
+            |status: StatusCode| status == StatusCode::OK || (400..600).contains(&status.as_u16());
+        if let Some(Status(status)) = status.filter(|status| !is_of_page(status.0)) {
+            let number = status.as_u16();
+            return Err(D::Error::custom(format!(
+                "'{number}' is no status of a page; that is 200, 4xx or 5xx"
+            )));
+        }
         Ok(Self { path, status })
     }
 }
