@@ -82,7 +82,7 @@ impl<S: Store> CacheHandle<S> {
     /// counted, except that a store may take the look-up for a use of what it finds.
     ///
     /// The request is one as it would reach the layer, without content: what layers in front of it put into its extensions
-    /// ([`KeyParts`](crate::KeyParts), an identity) has to be there to count. The policy's hook `request` is asked, as for any
+    /// ([`KeyParts`], an identity) has to be there to count. The policy's hook `request` is asked, as for any
     /// request.
     ///
     /// ```
