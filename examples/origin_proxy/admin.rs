@@ -29,6 +29,9 @@ use crate::stop::Stop;
 /// Where health is asked for.
 const HEALTH: &str = "/health";
 
+/// The most connections: clients need the descriptors.
+const MOST_CONNECTIONS: usize = 64;
+
 /// What the options say of it.
 #[derive(Clone)]
 pub struct AdminOptions {
@@ -122,6 +125,8 @@ pub async fn spawn(options: &AdminOptions, token: &str, operated: Operated) -> R
     let listener = serve::listen(options.listen).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     println!("larder: admin at http://{address}");
+    let connections = limits.connections.min(MOST_CONNECTIONS);
+    let limits = Limits { connections, connections_per_address: connections, ..limits };
     let service = Entrance(PurgeEdges::new(admin.build(), edges, &tls));
     tokio::spawn(serve::serve(listener.into(), service, limits, serve::DRAIN, Stop::never()));
     Ok(())

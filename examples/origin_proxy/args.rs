@@ -11,6 +11,7 @@ use http::uri::PathAndQuery;
 use larder::ServerTiming;
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::access_log::{self, Format};
 use crate::admin::AdminOptions;
 use crate::check_health::HealthCheck;
 use crate::client_tls::TlsFiles;
@@ -63,6 +64,10 @@ origin_proxy proxy            the proxy alone, before any origin
                               cloudfront and with either of these files
     --geo-db FILE             a database of cities or countries in MaxMind's format, for CloudFront-Viewer-Country and others
     --asn-db FILE             such a database of networks, for CloudFront-Viewer-ASN
+    --access-log FILE         a line for each request, added to a file, which is opened again on SIGHUP; - is the standard output
+    --access-log-format FORMAT common (default) or json (docs/WATCHING.md)
+    --debug-token-file FILE   the first line is a secret, 16 characters or more: only a request with it in Larder-Debug is
+                              told what the cache did
     --server-timing PERCENT   of so many answers, Server-Timing says what the cache did and how long the origin took
     --memory SIZE             bytes held in memory, default 256MiB
     --max-object SIZE         the largest object stored, default 8MiB, or --memory if that is less
@@ -113,7 +118,9 @@ pub enum Command {
 }
 
 pub struct ProxyOptions {
+    pub access_log: access_log::Options,
     pub admin: Option<AdminOptions>,
+    pub debug_token_file: Option<PathBuf>,
     pub drain: Duration,
     pub edges: Vec<Uri>,
     pub health: Option<HealthCheck>,
@@ -238,7 +245,9 @@ pub fn options() -> impl Iterator<Item = &'static str> {
 impl Default for ProxyOptions {
     fn default() -> Self {
         Self {
+            access_log: access_log::Options::default(),
             admin: None,
+            debug_token_file: None,
             drain: serve::DRAIN,
             graphql: false,
             health: None,
@@ -314,6 +323,9 @@ impl ProxyOptions {
             (None, None) => None,
             _ => return Err("--admin and --admin-token-file go together".to_owned()),
         };
+        if options.access_log.format.is_some() && options.access_log.file.is_none() {
+            return Err("--access-log-format goes with --access-log".to_owned());
+        }
         if options.admin.is_none() && !options.edges.is_empty() {
             return Err("--edge goes with --admin: what is purged there is purged at the edges".to_owned());
         }
@@ -332,10 +344,13 @@ impl ProxyOptions {
 
     fn set(&mut self, parts: &mut Parts, given: &Given) -> Result<(), String> {
         match given.name.as_str() {
+            "access-log" => self.access_log.file = Some(given.file_or_dash()),
+            "access-log-format" => self.access_log.format = Some(log_format(given.text()?)?),
             "admin" => parts.admin = Some(address(given.text()?)?),
             "admin-token-file" => parts.admin_token_file = Some(given.path()),
             "asn-db" | "geo-db" => self.viewer.databases.push(given.path()),
             "candidate" => self.policy.candidate = Some(given.path()),
+            "debug-token-file" => self.debug_token_file = Some(given.path()),
             "edge" => self.edges.push(origin_url(given.text()?)?),
             "drain" => self.drain = seconds(given.text()?)?,
             "graphql" => self.graphql = true,
@@ -471,6 +486,11 @@ fn host(text: &str) -> Result<Host, String> {
         "upstream" => Ok(Host::Upstream),
         _ => Err(format!("there is no host '{text}' to send; there are client and upstream")),
     }
+}
+
+fn log_format(text: &str) -> Result<Format, String> {
+    let named = Format::ALL.into_iter().find(|format| format.name() == text);
+    named.ok_or_else(|| format!("there is no format '{text}' of an access log; there are common and json"))
 }
 
 fn profile(text: &str) -> Result<Profile, String> {

@@ -52,6 +52,11 @@ impl Given {
         }
     }
 
+    /// A path, or `-`, which is no file.
+    pub fn file_or_dash(&self) -> PathBuf {
+        if self.value == "-" { PathBuf::from("-") } else { self.path() }
+    }
+
     /// What is wrong with it, and where it stands if it is in a file.
     pub fn wrong(&self, reason: String) -> String {
         match &self.place {

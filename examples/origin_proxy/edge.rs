@@ -48,6 +48,8 @@ pub struct Settings {
     pub fields: usize,
     pub host: Host,
     pub id: HeaderValue,
+    /// Only who shows the debug token is told what the cache does.
+    pub is_discreet: bool,
     pub peers: Option<PeerTokens>,
     /// How long the client may take to send more of its request's content.
     pub stall: Duration,
@@ -112,9 +114,10 @@ impl HyperService<Request<Incoming>> for Edge {
         if present.peer {
             (request, is_peer) = self.unmarked(request);
         }
-        let is_one_of_many = self.settings.peers.is_some();
+        let Settings { is_discreet, peers, .. } = &*self.settings;
+        let manner = Manner { is_discreet: *is_discreet, is_one_of_many: peers.is_some() };
         if let Some(response) = self.refusal(&mut request, &present, is_peer) {
-            return EdgeFuture { is_one_of_many, kind: Kind::Refused { response: Some(response) } };
+            return EdgeFuture { manner, kind: Kind::Refused { response: Some(response) } };
         }
         let protocols = if present.connection { upgrade::asked(&request) } else { None };
         // Not for the cache, which keeps requests for as long as it validates in the background.
@@ -141,15 +144,23 @@ impl HyperService<Request<Incoming>> for Edge {
             // The cache is always ready.
             None => Kind::Cached { future: cache.call(request), finish },
         };
-        EdgeFuture { is_one_of_many, kind }
+        EdgeFuture { manner, kind }
     }
+}
+
+/// What answers of the proxy's own say of it.
+#[derive(Clone, Copy)]
+struct Manner {
+    /// Nothing: only who shows the debug token is told.
+    is_discreet: bool,
+    /// `X-Cache` is a list.
+    is_one_of_many: bool,
 }
 
 pin_project! {
     /// The response to a client. A hit is there when the future is polled for the first time.
     pub struct EdgeFuture {
-        // `X-Cache` is a list then.
-        is_one_of_many: bool,
+        manner: Manner,
         #[pin]
         kind: Kind,
     }
@@ -182,8 +193,11 @@ impl Future for EdgeFuture {
             },
         };
         via::complete(response.headers_mut());
-        if *this.is_one_of_many {
+        if this.manner.is_one_of_many {
             local_reply::as_member(response.headers_mut());
+        }
+        if this.manner.is_discreet {
+            local_reply::hide(&mut response);
         }
         Poll::Ready(Ok(response))
     }

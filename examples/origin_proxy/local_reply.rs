@@ -11,6 +11,10 @@ use crate::reasons::Failure;
 /// The body of a response: the cache's, or the proxy's own.
 pub type ResponseBody = Either<CacheBody, Full<Bytes>>;
 
+/// What the proxy says of an answer of its own, for the access log.
+#[derive(Clone)]
+pub struct Reported(pub Box<str>);
+
 const ERROR: &str = "Error from larder";
 const GENERATED: &str = "GeneratedResponse from larder";
 
@@ -56,5 +60,15 @@ fn answer(
         headers.insert("cache-status", cache_status);
     }
     headers.insert(header::CONTENT_LENGTH, length);
+    response.extensions_mut().insert(Reported(cache_status.into()));
     response
+}
+
+/// Takes away what an answer of the proxy's own says of the cache: nobody is told but who shows the debug token, which only the cache
+/// looks at.
+pub fn hide<B>(response: &mut Response<B>) {
+    if response.extensions().get::<Reported>().is_some() {
+        response.headers_mut().remove("cache-status");
+        response.headers_mut().remove("x-cache");
+    }
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, unreachable_pub)]
 
 mod accept;
+mod access_log;
 mod account;
 mod admin;
 mod args;
@@ -16,6 +17,7 @@ mod config;
 mod connection;
 mod connector;
 mod content;
+mod debug_token;
 mod descriptors;
 mod edge;
 #[cfg(unix)]

@@ -10,6 +10,7 @@ use rustls::ClientConfig;
 use tokio::net::TcpListener;
 use tower::Layer;
 
+use crate::access_log::{AccessLog, Logged};
 use crate::admin::{AdminOptions, Observers, Operated};
 use crate::args::ProxyOptions;
 use crate::client_tls::ClientTls;
@@ -23,12 +24,14 @@ use crate::stop::Stop;
 use crate::upstream::Upstream;
 use crate::upstreams::{Care, Upstreams};
 use crate::viewer::Viewer;
-use crate::{admin, check_health, config, policy, serve, service_manager, tls};
+use crate::{admin, check_health, config, debug_token, policy, serve, service_manager, tls};
 
 /// What the files have that options name.
 struct Files {
     /// The token of the admin service.
     admin: Option<String>,
+    /// The secret of those who are told what the cache did; none for everybody.
+    debug: Option<String>,
     loaded: Loaded,
     peers: Option<PeerTokens>,
     tls: Option<ClientTls>,
@@ -41,6 +44,7 @@ impl Files {
         let others = [options.servers(), options.edges.clone()].concat();
         Ok(Self {
             admin: options.admin.as_ref().map(AdminOptions::token).transpose()?,
+            debug: options.debug_token_file.as_deref().map(debug_token::load).transpose()?,
             loaded: options.policy.load().map_err(|error| error.to_string())?,
             peers: options.peer_token_file.clone().map(PeerTokens::load).transpose()?,
             tls: options.tls.clone().map(ClientTls::load).transpose()?,
@@ -52,7 +56,7 @@ impl Files {
 
 /// Runs the proxy alone until it is interrupted.
 pub async fn run(options: ProxyOptions) -> Result<(), String> {
-    let Files { admin: token, loaded, peers, tls, upstream_tls, viewer } = Files::read(&options)?;
+    let Files { admin: token, debug, loaded, peers, tls, upstream_tls, viewer } = Files::read(&options)?;
     loaded.warn();
     let Loaded { beside, policy, .. } = loaded;
     let current = Current::new(beside);
@@ -67,6 +71,12 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     };
     let observers = Observers::new();
     let cache = if options.admin.is_some() { observers.observing(cache) } else { cache };
+    let is_discreet = debug.is_some();
+    let cache = match debug {
+        Some(secret) => cache.debug_token(&secret),
+        None => cache,
+    };
+    let log = AccessLog::open(&options.access_log)?;
     // By its outcome, a page that a file names, now or later, tells the cache's own limits from the origin's errors.
     let cache = cache.outcome_in_extensions(true).build();
     let listener = serve::listen(options.listen).await?;
@@ -90,6 +100,11 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         let reload =
             move || peers.reload().map(|file| format!("the secret of peers is that of {}", file.display()));
         crate::hang_up::on_hang_up("the secret of peers stays as it was: ", reload)?;
+    }
+    #[cfg(unix)]
+    if let Some(log) = log.clone() {
+        let reopen = move || log.reopen().map(|file| format!("the access log is that of {file}"));
+        crate::hang_up::on_hang_up("the access log stays as it was: ", reopen)?;
     }
     let shield = options.shield.clone().zip(peers.clone());
     let care = Care { is_checked: options.health.is_some(), most_calls: options.limits.calls_per_upstream };
@@ -125,9 +140,17 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         // Who has sent a request is known only when all of its fields are.
         limits.fields += crate::peers::MORE_FIELDS;
     }
-    let settings = Settings { current: current.clone(), fields, host, id, peers, stall, upstreams, viewer };
+    let settings =
+        Settings { current: current.clone(), fields, host, id, is_discreet, peers, stall, upstreams, viewer };
     service_manager::ready();
-    serve::serve(Entrance { listener, tls }, Edge::new(cache, settings), limits, drain, stop).await;
+    let (entrance, edge) = (Entrance { listener, tls }, Edge::new(cache, settings));
+    match log {
+        None => serve::serve(entrance, edge, limits, drain, stop).await,
+        Some(log) => {
+            serve::serve(entrance, Logged::new(edge, log.clone()), limits, drain, stop).await;
+            log.flush();
+        }
+    }
     current.print_counts();
     Ok(())
 }

@@ -124,7 +124,7 @@ impl Answer {
 /// Why a request is refused: in a word, in a sentence, and what to do.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    fields: HeaderMap,
+    field: Option<Box<(HeaderName, HeaderValue)>>,
     help: String,
     message: String,
     status: StatusCode,
@@ -138,7 +138,7 @@ impl Refusal {
         message: impl Into<String>,
         help: impl Into<String>,
     ) -> Self {
-        Self { fields: HeaderMap::new(), help: help.into(), message: message.into(), status, word }
+        Self { field: None, help: help.into(), message: message.into(), status, word }
     }
 
     /// 400: what the request says makes no sense.
@@ -147,15 +147,13 @@ impl Refusal {
     }
 
     pub(super) fn no_token() -> Self {
-        let mut refusal = Self::new(
+        let refusal = Self::new(
             StatusCode::UNAUTHORIZED,
             "no-token",
             "the request has no token",
             "send the field `Authorization: Bearer TOKEN`, or `Fastly-Key: TOKEN`",
         );
-        let challenge = HeaderValue::from_static("Bearer realm=\"larder\"");
-        refusal.fields.insert(header::WWW_AUTHENTICATE, challenge);
-        refusal
+        refusal.field(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"larder\""))
     }
 
     pub(super) fn wrong_token() -> Self {
@@ -183,7 +181,7 @@ impl Refusal {
 
     /// The same with a field.
     pub(super) fn field(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.fields.insert(name, value);
+        self.field = Some(Box::new((name, value)));
         self
     }
 
@@ -195,10 +193,10 @@ impl Refusal {
 
 impl From<Refusal> for Answer {
     fn from(refusal: Refusal) -> Self {
-        let Refusal { fields, help, message, status, word } = refusal;
+        let Refusal { field, help, message, status, word } = refusal;
         let mut answer =
             Self::json(&json!({ "error": word, "message": message, "help": help })).status(status);
-        answer.headers.extend(fields);
+        answer.headers.extend(field.map(|field| *field));
         answer
     }
 }

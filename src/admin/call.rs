@@ -81,8 +81,8 @@ impl Call {
         *request.uri_mut() = uri;
         for field in self.parameters("header") {
             let line = field.split_once(':').and_then(|(name, value)| {
-                let name = HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
-                Some((name, HeaderValue::from_str(value.trim()).ok()?))
+                let name = HeaderName::from_bytes(name.trim_matches(' ').as_bytes()).ok()?;
+                Some((name, HeaderValue::from_str(value.trim_matches([' ', '\t'])).ok()?))
             });
             let Some((name, value)) = line else {
                 return Err(Refusal::invalid(format!("{field:?} is no field"), HELP));

@@ -20,10 +20,12 @@ pub(super) struct State<S> {
     pub(super) watch: Option<Watch>,
 }
 
+type Replace = dyn Fn(&str) -> Result<(), String> + Send + Sync;
+
 /// How the text of the policy is read and replaced.
 pub(super) struct PolicySource {
     read: Arc<dyn Fn() -> String + Send + Sync>,
-    replace: Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>,
+    replace: Arc<Replace>,
 }
 
 impl PolicySource {

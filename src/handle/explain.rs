@@ -3,24 +3,22 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, StatusCode};
-use http_body_util::Empty;
 
 use super::CacheHandle;
 use super::inspect::InspectedVariant;
+use super::signpost::Classified;
 use crate::collapse::Prospect;
-use crate::entry::key::{self, CacheKey, KeyParts, ShownPart, ShownValue};
+use crate::entry::key::{CacheKey, KeyParts, ShownPart, ShownValue};
 use crate::entry::partial::Needed;
 use crate::fetch::Fetch;
 use crate::fetch::collapsed::CollapsedFetch;
 use crate::fetch::exchange::{Exchange, FetchPlan, Goal};
-use crate::policy::{Reason, RequestPolicy};
+use crate::policy::Reason;
 use crate::respond::request::CacheRequest;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::reuse::{Decision, Fallback, Forward};
-use crate::service::classify::{Ways, classify};
 use crate::service::{alias_for, detail_of, equivalent, invalidate};
 use crate::store::{Lookup, PurgeTarget, Store, Stored};
 
@@ -79,51 +77,12 @@ impl fmt::Display for ExplainedStep {
     }
 }
 
-/// Which way a request would take.
-pub(super) enum Classified {
-    Change { bypass: Option<Reason>, key: CacheKey, request: Box<Parts> },
-    LookUp(Box<CacheRequest>),
-    Pass { detail: Option<Detail>, forward: Forward, key: Option<CacheKey> },
-}
-
-/// Goes no way, and remembers which one it would be.
-#[derive(Default)]
-struct Signpost {
-    content: Empty<Bytes>,
-    key: Option<CacheKey>,
-}
-
-impl Ways for Signpost {
-    type Content = Empty<Bytes>;
-    type End = Classified;
-
-    fn content(&self) -> &Empty<Bytes> {
-        &self.content
-    }
-
-    fn keyed(&mut self, key: &CacheKey) {
-        self.key = Some(key.clone());
-    }
-
-    fn change(self, key: CacheKey, request: Parts, bypass: Option<Reason>, _: RequestPolicy) -> Classified {
-        Classified::Change { bypass, key, request: Box::new(request) }
-    }
-
-    fn look_up(self, request: CacheRequest) -> Classified {
-        Classified::LookUp(Box::new(request.lasting()))
-    }
-
-    fn pass(self, _: Parts, forward: Forward, detail: Option<Detail>, _: RequestPolicy) -> Classified {
-        Classified::Pass { detail, forward, key: self.key }
-    }
-}
-
 impl<S: Store> CacheHandle<S> {
     /// Says what would happen to a request now, step by step, and why. Nothing is fetched, nothing is stored, and nothing is
     /// counted, except that a store may take the look-up for a use of what it finds.
     ///
     /// The request is one as it would reach the layer, without content: what layers in front of it put into its extensions
-    /// ([`KeyParts`](crate::KeyParts), an identity) has to be there to count. The policy's hook `request` is asked, as for any
+    /// ([`KeyParts`], an identity) has to be there to count. The policy's hook `request` is asked, as for any
     /// request.
     ///
     /// ```
@@ -176,11 +135,6 @@ impl<S: Store> CacheHandle<S> {
                 explanation
             }
         }
-    }
-
-    pub(super) fn classified(&self, mut request: Parts) -> Classified {
-        key::enter(&mut request);
-        classify(&self.shared.core, request, Signpost::default())
     }
 
     fn explain_change(

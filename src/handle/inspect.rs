@@ -7,7 +7,7 @@ use http::header::HeaderValue;
 use http::request::Parts;
 
 use super::CacheHandle;
-use super::explain::Classified;
+use super::signpost::Classified;
 use crate::entry::key::{self, CacheKey, ShownPart, ShownValue, is_secret};
 use crate::respond::request::CacheRequest;
 use crate::store::{Expired, Store, Stored};

@@ -6,6 +6,8 @@ pub(crate) mod inspect;
 mod metrics;
 pub(crate) mod target;
 
+mod signpost;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

@@ -164,7 +164,7 @@ mod absent {
     }
 
     #[derive(Default)]
-    pub(crate) struct Waiting;
+    pub(crate) struct Waiting(());
 
     impl Waiting {
         pub(crate) fn add(&self, _: &Cause) {}

@@ -89,17 +89,6 @@ where
             return self.tag(parts, body);
         }
         key::enter(&mut parts);
-        self.enter(parts, body)
-    }
-}
-
-impl<I, S: Store> CacheService<I, S> {
-    #[inline(always)] // a hit would move the request's head once more
-    fn enter<Q>(&self, mut parts: Parts, body: Q) -> ResponseFuture<I, Q, S>
-    where
-        I: InnerService<Q>,
-        Q: Body + Send + 'static,
-    {
         let core = &self.shared.core;
         if core.is_nested(&parts) {
             // The outer pass asks the policy, and reports.
@@ -109,7 +98,9 @@ impl<I, S: Store> CacheService<I, S> {
         let report = core.reporter.begin(&mut parts);
         classify(core, parts, Entering { body, report, service: self })
     }
+}
 
+impl<I, S: Store> CacheService<I, S> {
     /// Carries out what was decided, with what was found.
     fn carry_out<Q>(
         &self,

@@ -65,7 +65,8 @@ impl Site {
         let cache = QueryLayer::new().layer(cache.layer(Reasons(upstream)));
         let (fields, stall) = (limits.fields, limits.timeouts.stall);
         let current = Current::new(Beside::default());
-        let settings = Settings { current, fields, host, id, peers: None, stall, upstreams, viewer };
+        let settings =
+            Settings { current, fields, host, id, is_discreet: false, peers: None, stall, upstreams, viewer };
         proxy::spawn(listener, Edge::new(cache, settings));
         Ok(Proxy { address, cache: handle })
     }

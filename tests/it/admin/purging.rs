@@ -36,7 +36,7 @@ async fn check(
 }
 
 #[tokio::test]
-async fn the_method_purge_names_a_url_by_its_target() {
+async fn fa5_the_method_purge_names_a_url_by_its_target() {
     let example = ("host", "example.com");
     check("PURGE", "http://example.com/a", &[], "", [false, true, true, true]).await;
     check("PURGE", "/a", &[example], "", [false, true, true, true]).await;
@@ -112,7 +112,7 @@ async fn nothing_is_purged_where_one_target_is_wrong() {
 }
 
 #[tokio::test]
-async fn what_speaks_fastlys_api_is_understood() {
+async fn fa13_what_speaks_fastlys_api_is_understood() {
     let key = ("fastly-key", super::TOKEN);
     let json = check("POST", "/purge/example.com/a", &[], "", [false, true, true, true]).await;
     assert_eq!((&json["status"], json["id"].is_string()), (&json!("ok"), true), "{json}");
@@ -142,7 +142,7 @@ async fn what_speaks_fastlys_api_is_understood() {
 }
 
 #[tokio::test]
-async fn a_soft_purge_of_fastlys_api_keeps_what_may_stand_in() {
+async fn fa13_a_soft_purge_of_fastlys_api_keeps_what_may_stand_in() {
     let desk = desk().await;
     let fields = [BEARER, ("fastly-soft-purge", "1")];
     desk.ask_with("POST", "/service/1/purge/news", &fields, "").await.ok();
@@ -155,7 +155,7 @@ fn list(reference: &str, items: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn an_invalidation_list_of_cloudfront_is_carried_out_once() {
+async fn cf6_an_invalidation_list_of_cloudfront_is_carried_out_once() {
     check("POST", "/invalidation", &[], &list("1", &["/a"]), [false, true, true, true]).await;
     check("POST", "/invalidation", &[], &list("1", &["/a*"]), [false, false, true, true]).await;
     check("POST", "/invalidation", &[], &list("1", &["#shop", "/b"]), [false, true, true, false]).await;

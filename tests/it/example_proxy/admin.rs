@@ -112,10 +112,12 @@ async fn a_policy_is_replaced_with_its_file_if_it_is_one() {
     assert!(status == 422 && text.contains("surprise") && text.contains(policy.name()), "{text}");
     assert!(!text.contains(".new-"), "{text}");
     assert_eq!(std::fs::read_to_string(policy.path()).unwrap(), "[default]\n");
+    let left = format!(".new-{}", policy.path().file_name().unwrap().display());
+    let left = policy.path().with_file_name(left);
+    assert!(!left.exists());
     let new = "[default]\ndefault_lifetime = 3600\n";
     desk.ok("PUT", "/policy", new).await;
     assert_eq!(std::fs::read_to_string(policy.path()).unwrap(), new);
-    let left = policy.path().with_file_name(format!(".new-{}", policy.path().file_name().unwrap().display()));
     assert!(!left.exists());
 }
 

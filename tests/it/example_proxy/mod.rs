@@ -1,5 +1,6 @@
 //! The example `origin_proxy` as a process of its own: what its clients and its origin get on real sockets.
 
+mod access_log;
 mod admin;
 mod calls;
 mod candidate;

@@ -60,7 +60,7 @@ fn ids() -> Vec<String> {
         ("FA", 13),
         ("FE", 1),
         ("KX", 11),
-        ("A", 39),
+        ("A", 41),
         ("F", 18),
         ("B", 20),
     ];
@@ -141,9 +141,10 @@ fn words() -> BTreeSet<String> {
     let of_policies = read("src/policy/words.rs");
     let constants = of_policies.lines().filter(|line| line.contains(": &str = "));
     let mut words: BTreeSet<_> = constants.flat_map(strings).collect();
-    // Words for counting, of which no field says anything.
-    let kinds = root().join("src/semantics/outcome_kind.rs");
-    for file in files("src", "rs").into_iter().filter(|file| *file != kinds) {
+    // Words for counting and drawing, of which no field says anything.
+    let (kinds, admin) = (root().join("src/semantics/outcome_kind.rs"), root().join("src/admin"));
+    let is_elsewhere = |file: &PathBuf| *file == kinds || file.starts_with(&admin);
+    for file in files("src", "rs").into_iter().filter(|file| !is_elsewhere(file)) {
         for body in read(file).split("fn as_str(").skip(1) {
             words.extend(strings(body.split("\n    }\n").next().unwrap()));
         }

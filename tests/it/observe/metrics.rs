@@ -175,7 +175,7 @@ fn each_word_of_cache_status_has_a_series_of_its_own() {
 
 /// What a client, an origin and a policy that repeats what they say can put into anything that is reported.
 #[tokio::test]
-async fn hostile_text_adds_no_series_and_is_in_no_label() {
+async fn a40_hostile_text_adds_no_series_and_is_in_no_label() {
     let recorder = Recorder::default();
     let policy = Policies::new(StandardPolicy::default())
         .path("/echo/*", request_fn(|request| RequestAction::bypass(request.uri.path().to_owned())));

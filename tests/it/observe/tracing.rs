@@ -71,7 +71,7 @@ async fn each_request_is_one_event_with_every_member_of_cache_status() {
 }
 
 #[tokio::test]
-async fn a_url_and_a_tag_are_reported_at_trace_alone_and_escaped() {
+async fn a41_a_url_and_a_tag_are_reported_at_trace_alone_and_escaped() {
     let (spans, _guard) = Spans::capture();
     let policy = Policies::new(StandardPolicy::default()).path(
         "/echo/*",

@@ -165,7 +165,7 @@ where
 #[track_caller]
 fn check_reason(fields: &HeaderMap) {
     let lines = fields.get_all("cache-status").into_iter();
-    let own = lines.filter_map(|line| line.to_str().ok()?.rsplit(", ").next()).last();
+    let own = lines.filter_map(|line| line.to_str().ok()?.rsplit(", ").next()).next_back();
     let Some(own) = own.filter(|own| own.starts_with("larder; fwd=")) else {
         return;
     };
