@@ -2,9 +2,10 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -14,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::service::Service as HyperService;
 use larder::admin::{Admin, Watch};
 use larder::{CacheBuilder, CacheHandle, CacheLayer, MetricsObserver};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use rustls::ClientConfig;
 use tower::Service;
 
@@ -31,6 +32,15 @@ const HEALTH: &str = "/health";
 
 /// The most connections: clients need the descriptors.
 const MOST_CONNECTIONS: usize = 64;
+
+/// The upper bounds of histograms of times, in seconds: from a fast hit to a slow origin.
+const SECONDS: &[f64] =
+    &[0.00001, 0.0001, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// The upper bounds of histograms of sizes, in bytes.
+const BYTES: &[f64] = &[1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
+
+/// How often the recorder sums up what histograms have got. It keeps each value until then, or until somebody reads the metrics.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// What the options say of it.
 #[derive(Clone)]
@@ -65,11 +75,14 @@ pub struct Observers {
 }
 
 impl Observers {
-    pub fn new() -> Self {
+    pub fn new() -> Result<Self, String> {
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)
+            .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), BYTES));
         // A recorder of its own, which nothing else writes to.
-        let recorder = PrometheusBuilder::new().build_recorder();
+        let recorder = builder.map_err(|error| error.to_string())?.build_recorder();
         let metrics = MetricsObserver::with_recorder(&recorder);
-        Self { metrics, rendered: recorder.handle(), watch: Watch::new() }
+        Ok(Self { metrics, rendered: recorder.handle(), watch: Watch::new() })
     }
 
     pub fn observing(&self, cache: CacheBuilder) -> CacheBuilder {
@@ -95,6 +108,7 @@ pub async fn spawn(options: &AdminOptions, token: &str, operated: Operated) -> R
     let Operated { cache, current, edges, handle, limits, observers, policy, tls } = operated;
     let Observers { metrics, rendered, watch } = observers;
     let of_metrics = handle.clone();
+    tokio::spawn(keep_up(rendered.clone()));
     let request = |uri: &http::Uri| {
         let mut request = Request::new(RequestContent::default());
         let host = uri.authority().and_then(|authority| HeaderValue::try_from(authority.as_str()).ok());
@@ -118,7 +132,7 @@ pub async fn spawn(options: &AdminOptions, token: &str, operated: Operated) -> R
                 move || {
                     std::fs::read_to_string(&read).unwrap_or_else(|error| format!("can't be read: {error}"))
                 },
-                move |text| replace(&policy, &file, text, &handle, &current),
+                move |text| policy::replace(&policy, &file, text, &handle, &current),
             )
         }
     };
@@ -132,39 +146,12 @@ pub async fn spawn(options: &AdminOptions, token: &str, operated: Operated) -> R
     Ok(())
 }
 
-/// Replaces the policy and its file, if the text is a policy.
-fn replace(
-    source: &Source,
-    file: &Path,
-    text: &str,
-    handle: &CacheHandle,
-    current: &Current,
-) -> Result<(), String> {
-    // In the same folder and with the same ending: that it is JSON, and what it names beside it, may depend on that.
-    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let new = file.with_file_name(format!(".new-{name}"));
-    let written =
-        std::fs::write(&new, text).map_err(|error| format!("{} can't be written: {error}", new.display()));
-    let loaded = written.and_then(|()| {
-        let source = Source { file: Some(new.clone()), ..source.clone() };
-        source
-            .load()
-            .map_err(|error| error.to_string().replace(&*new.to_string_lossy(), &file.to_string_lossy()))
-    });
-    let replaced = loaded.and_then(|loaded| {
-        std::fs::rename(&new, file)
-            .map_err(|error| format!("{} can't be replaced: {error}", file.display()))?;
-        Ok(loaded)
-    });
-    match replaced {
-        Ok(loaded) => {
-            policy::apply(loaded, handle, current);
-            Ok(())
-        }
-        Err(error) => {
-            drop(std::fs::remove_file(&new)); // it may not be there
-            Err(error)
-        }
+/// Keeps the memory of the recorder bounded while nobody reads the metrics.
+async fn keep_up(recorder: PrometheusHandle) {
+    let mut interval = tokio::time::interval(UPKEEP);
+    loop {
+        interval.tick().await;
+        recorder.run_upkeep();
     }
 }
 

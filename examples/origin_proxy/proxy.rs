@@ -69,7 +69,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         Some(timing) => cache.server_timing(timing),
         None => cache,
     };
-    let observers = Observers::new();
+    let observers = Observers::new()?;
     let cache = if options.admin.is_some() { observers.observing(cache) } else { cache };
     let is_discreet = debug.is_some();
     let cache = match debug {

@@ -1,24 +1,29 @@
 //! One purge for a shield and its edges: what is purged at the shield is then purged at each edge.
 //!
 //! The order matters. An edge that is purged first may ask the shield again and get what is still stored there. So the admin service
-//! of the shield answers first, and a request that it refuses goes no further. Each edge gets the same request, with the token of
+//! of the shield answers first, and a request that it refuses goes no further. Each edge gets the same purge, with the token of
 //! whoever sent it, so all have the same token.
+//!
+//! A copy names its purge, so that proxies that are each other's edges don't send it around for ever.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, request};
-use http_body::Body;
-use http_body_util::{BodyExt, Either, Full, Limited};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Either, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use larder::semantics::fields::remove_hop_by_hop;
+use pin_project_lite::pin_project;
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -31,14 +36,21 @@ use crate::upstream_error::UpstreamError;
 /// How long an edge may take. Whoever purges waits for it.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// The most bytes of content that a request may have, as for the admin service.
-const MOST_CONTENT: usize = 1 << 20;
+/// The field by which a proxy knows a purge that it has repeated already.
+const PURGE_ID: HeaderName = HeaderName::from_static("larder-purge-id");
+/// How many purges are known: more than are on their way at one time.
+const MOST_IDS: usize = 1_024;
+/// The longest name of a purge.
+const LONGEST_ID: usize = 64;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The admin service of a shield, which repeats purges at edges.
 #[derive(Clone)]
 pub struct PurgeEdges<A> {
     admin: A,
     edges: Arc<[Uri]>,
+    ids: Arc<Ids>,
     sender: Client<Connector, Full<Bytes>>,
 }
 
@@ -52,14 +64,14 @@ impl<A> PurgeEdges<A> {
     /// `edges` are the URLs of their admin services.
     pub fn new(admin: A, edges: impl IntoIterator<Item = Uri>, tls: &Arc<ClientConfig>) -> Self {
         let sender = Client::builder(TokioExecutor::new()).build(Connector::new(WAIT, None, tls));
-        Self { admin, edges: edges.into_iter().collect(), sender }
+        Self { admin, edges: edges.into_iter().collect(), ids: Arc::default(), sender }
     }
 
     /// Sends a purge to all edges at once.
-    async fn purge(&self, request: &request::Parts, content: &Bytes) -> Vec<Purged> {
+    async fn purge(&self, request: &request::Parts, content: &Bytes, id: &HeaderValue) -> Vec<Purged> {
         let mut calls = JoinSet::new();
         for (index, edge) in self.edges.iter().enumerate() {
-            let (sender, copy) = (self.sender.clone(), addressed(request, content, edge));
+            let (sender, copy) = (self.sender.clone(), addressed(request, content.clone(), edge, id));
             calls.spawn(async move {
                 let answer = match copy {
                     Some(copy) => timeout(WAIT, sender.request(copy)).await,
@@ -99,33 +111,55 @@ fn is_purge(request: &request::Parts) -> bool {
     request.method.as_str() == "PURGE" || (request.method == Method::POST && is_route())
 }
 
-/// The same request to the admin service of an edge.
-fn addressed(request: &request::Parts, content: &Bytes, edge: &Uri) -> Option<Request<Full<Bytes>>> {
-    // PURGE may name its URL as its target, which the admin service takes as a path as well.
-    let target = match request.uri.authority() {
-        Some(_) => format!("/{}", request.uri).parse().ok()?,
-        None => request.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")),
+/// The same purge for the admin service of an edge.
+fn addressed(
+    request: &request::Parts,
+    content: Bytes,
+    edge: &Uri,
+    id: &HeaderValue,
+) -> Option<Request<Full<Bytes>>> {
+    let (method, target) = if request.method.as_str() == "PURGE" {
+        // The target and `Host` of a copy are the edge's own, so its path names what goes.
+        (Method::POST, format!("/purge/{}", purged_url(request)?).parse().ok()?)
+    } else {
+        (request.method.clone(), request.uri.path_and_query().cloned()?)
     };
     let mut uri = edge.clone().into_parts();
     uri.path_and_query = Some(target);
-    let mut copy = Request::new(Full::new(content.clone()));
-    (*copy.method_mut(), *copy.uri_mut()) = (request.method.clone(), Uri::from_parts(uri).ok()?);
+    let mut copy = Request::new(Full::new(content));
+    (*copy.method_mut(), *copy.uri_mut()) = (method, Uri::from_parts(uri).ok()?);
     let mut headers: HeaderMap = request.headers.clone();
     remove_hop_by_hop(&mut headers);
-    headers.remove(header::CONTENT_LENGTH);
+    // The client that sends the copy says to whom it goes. A page of the shield is another site at the edge.
+    for name in [header::CONTENT_LENGTH, header::HOST, header::ORIGIN, SEC_FETCH_SITE] {
+        headers.remove(name);
+    }
+    headers.insert(PURGE_ID, id.clone());
     *copy.headers_mut() = headers;
     Some(copy)
 }
 
+/// What a PURGE names, as the admin service reads it: the URL that its path is, or its target, or without a scheme its `Host`.
+fn purged_url(request: &request::Parts) -> Option<String> {
+    let path = request.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let named =
+        path.strip_prefix('/').filter(|url| url.starts_with("http://") || url.starts_with("https://"));
+    match (named, request.uri.authority()) {
+        (Some(named), _) => Some(named.to_owned()),
+        (None, Some(_)) => Some(request.uri.to_string()),
+        (None, None) => Some(format!("{}{path}", request.headers.get(header::HOST)?.to_str().ok()?)),
+    }
+}
+
 impl<A, B, Q> Service<Request<Q>> for PurgeEdges<A>
 where
-    A: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible, Future: Send>
+    A: Service<Request<Read<Q>>, Response = Response<B>, Error = Infallible, Future: Send>
         + Clone
         + Send
         + Sync
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send,
-    Q: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    Q: Body<Data = Bytes> + Send + 'static,
 {
     type Response = Response<Either<B, Full<Bytes>>>;
     type Error = Infallible;
@@ -139,16 +173,18 @@ where
         let mut this = self.clone();
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let Ok(content) = Limited::new(body, MOST_CONTENT).collect().await else {
-                let help = "send less, in several requests";
-                return Ok(refused("content", "the content is longer than 1 MiB, or broke off", help));
-            };
-            let content = content.to_bytes();
-            let own = this.admin.call(Request::from_parts(parts.clone(), Full::new(content.clone()))).await?;
-            if this.edges.is_empty() || !is_purge(&parts) || !own.status().is_success() {
+            let is_repeated = !this.edges.is_empty() && is_purge(&parts);
+            // Only the admin service reads: what it does not want to read is read by nobody.
+            let copied = is_repeated.then(Copied::default);
+            let body = Read { body, copied: copied.clone() };
+            let own = this.admin.call(Request::from_parts(parts.clone(), body)).await?;
+            let Some(copied) = copied.filter(|_| own.status().is_success()) else {
                 return Ok(own.map(Either::Left));
-            }
-            let edges = this.purge(&parts, &content).await;
+            };
+            let Some(id) = this.ids.first_seen(&parts.headers) else {
+                return Ok(own.map(Either::Left));
+            };
+            let edges = this.purge(&parts, &copied.take(), &id).await;
             let (head, body) = own.into_parts();
             let own = body.collect().await.map(|own| own.to_bytes()).unwrap_or_default();
             Ok(reported(head, own, &edges))
@@ -156,12 +192,75 @@ where
     }
 }
 
-fn refused<B>(error: &str, message: &str, help: &str) -> Response<Either<B, Full<Bytes>>> {
-    let text = json!({ "error": error, "message": message, "help": help }).to_string() + "\n";
-    let mut response = Response::new(Either::Right(Full::new(text.into())));
-    *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+/// The content of a request as somebody else has read it.
+#[derive(Clone, Default)]
+struct Copied(Arc<Mutex<BytesMut>>);
+
+impl Copied {
+    fn add(&self, data: &[u8]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(data);
+    }
+
+    fn take(&self) -> Bytes {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).freeze()
+    }
+}
+
+pin_project! {
+    /// The content of a request, of which a copy is made while it is read.
+    pub struct Read<Q> {
+        #[pin]
+        body: Q,
+        copied: Option<Copied>,
+    }
+}
+
+impl<Q: Body<Data = Bytes>> Body for Read<Q> {
+    type Data = Bytes;
+    type Error = Q::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Q::Error>>> {
+        let this = self.project();
+        let polled = ready!(this.body.poll_frame(cx));
+        if let (Some(Ok(frame)), Some(copied)) = (&polled, this.copied) {
+            frame.data_ref().into_iter().for_each(|data| copied.add(data));
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The purges that this process has repeated of late. Of proxies that name each other as edges, each repeats one once.
+#[derive(Default)]
+struct Ids(Mutex<VecDeque<HeaderValue>>);
+
+impl Ids {
+    /// The name of a purge that has not been repeated here: the one that it came with, or a new one.
+    fn first_seen(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let given = headers.get(PURGE_ID).filter(|id| id.len() <= LONGEST_ID);
+        if given.is_some_and(|id| known.contains(id)) {
+            return None;
+        }
+        // A random number: each state has keys of its own.
+        let new = || HeaderValue::from(RandomState::new().hash_one(SystemTime::now()));
+        let id = given.cloned().unwrap_or_else(new);
+        if known.len() >= MOST_IDS {
+            known.pop_front();
+        }
+        known.push_back(id.clone());
+        Some(id)
+    }
 }
 
 /// The shield's own answer, with what became of the purge at the edges where it has room for that; an error if one of them has not
@@ -202,8 +301,6 @@ fn reported<B>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use axum::Router;
     use axum::body::to_bytes;
     use axum::extract::Request as AxumRequest;
@@ -220,6 +317,11 @@ mod tests {
         fn add(&self, node: &str, request: &request::Parts, content: &[u8]) {
             let token = request.headers.get("authorization").and_then(|token| token.to_str().ok());
             let content = String::from_utf8_lossy(content);
+            if node != "shield" {
+                assert_ne!(request.headers["host"], "own.example", "it is the edge's");
+                assert!(!request.headers.contains_key("origin"), "{:?}", request.headers);
+                assert!(request.headers.contains_key(PURGE_ID), "{:?}", request.headers);
+            }
             let line =
                 format!("{node}: {} {} {} {content}", request.method, request.uri, token.unwrap_or("-"));
             self.0.lock().unwrap().push(line);
@@ -237,7 +339,7 @@ mod tests {
             let log = log.clone();
             async move {
                 let (parts, body) = request.into_parts();
-                log.add(name, &parts, &to_bytes(body, MOST_CONTENT).await.unwrap());
+                log.add(name, &parts, &to_bytes(body, 1_000).await.unwrap());
                 StatusCode::from_u16(status).unwrap()
             }
         };
@@ -247,15 +349,24 @@ mod tests {
         uri.parse().unwrap()
     }
 
-    /// What a shield with these edges answers, if its own service gives this.
-    async fn ask(
+    /// The services of shields with these edges, whose own services give this.
+    fn shield(
         log: &Log,
         edges: &[Uri],
-        (method, target, content): (&str, &str, &str),
         (status, own): (u16, &'static str),
-    ) -> (u16, String) {
-        let (log, method) = (log.clone(), method.parse::<Method>().unwrap());
-        let admin = service_fn(move |request: Request<Full<Bytes>>| {
+    ) -> PurgeEdges<
+        impl Service<
+            Request<Read<Full<Bytes>>>,
+            Response = Response<Full<Bytes>>,
+            Error = Infallible,
+            Future: Send,
+        > + Clone
+        + Send
+        + Sync
+        + 'static,
+    > {
+        let log = log.clone();
+        let admin = service_fn(move |request: Request<Read<Full<Bytes>>>| {
             let log = log.clone();
             async move {
                 let (parts, body) = request.into_parts();
@@ -263,10 +374,21 @@ mod tests {
                 Ok::<_, Infallible>(Response::builder().status(status).body(Full::from(own)).unwrap())
             }
         });
-        let mut service = PurgeEdges::new(admin, edges.iter().cloned(), &tls::config(edges, None).unwrap());
+        PurgeEdges::new(admin, edges.iter().cloned(), &tls::config(edges, None).unwrap())
+    }
+
+    /// What such a shield answers.
+    async fn ask(
+        log: &Log,
+        edges: &[Uri],
+        (method, target, content): (&str, &str, &str),
+        own: (u16, &'static str),
+    ) -> (u16, String) {
+        let method = method.parse::<Method>().unwrap();
         let request = Request::builder().method(method).uri(target).header("authorization", "Bearer x");
+        let request = request.header("host", "own.example").header("origin", "http://own.example");
         let request = request.body(Full::<Bytes>::from(content.to_owned())).unwrap();
-        let (head, body) = service.call(request).await.unwrap().into_parts();
+        let (head, body) = shield(log, edges, own).call(request).await.unwrap().into_parts();
         let content = body.collect().await.unwrap().to_bytes();
         (head.status.as_u16(), String::from_utf8(content.to_vec()).unwrap())
     }
@@ -329,8 +451,13 @@ mod tests {
         let log = Log::default();
         let edges = [edge("one", 200, &log).await];
         for ((method, target), sent) in [
-            (("PURGE", "http://a.example/x?y"), "/http://a.example/x?y"),
-            (("PURGE", "/http://a.example/x"), "/http://a.example/x"),
+            (("PURGE", "http://a.example/x?y"), "/purge/http://a.example/x?y"),
+            (("PURGE", "/http://a.example/x"), "/purge/http://a.example/x"),
+            // As HTTP/2 has it, or a client that takes this for a proxy.
+            (("PURGE", "http://own.example/https://a.example/x?y"), "/purge/https://a.example/x?y"),
+            (("PURGE", "/x?to=http://b/"), "/purge/own.example/x?to=http://b/"),
+            (("POST", "http://own.example/purge"), "/purge"),
+            (("POST", "http://own.example/service/1/purge_all?x"), "/service/1/purge_all?x"),
             (("POST", "/purge/a.example/x"), "/purge/a.example/x"),
             (("POST", "/service/1/purge"), "/service/1/purge"),
             (("POST", "/service/1/purge/key"), "/service/1/purge/key"),
@@ -340,17 +467,61 @@ mod tests {
             // An answer that has no room for more stays as it is.
             let own = (200, "{\"a\":\"1\",\"b\":\"2\"}");
             assert_eq!(ask(&log, &edges, (method, target, "c"), own).await, (200, own.1.to_owned()));
-            assert_eq!(log.take()[1], format!("one: {method} {sent} Bearer x c"));
+            assert_eq!(log.take()[1], format!("one: POST {sent} Bearer x c"), "{method} {target}");
         }
     }
 
     #[tokio::test]
-    async fn content_without_end_is_refused() {
+    async fn a_purge_that_comes_back_goes_no_further() {
         let log = Log::default();
         let edges = [edge("one", 200, &log).await];
-        let content = "x".repeat(MOST_CONTENT + 1);
-        let (status, text) = ask(&log, &edges, ("POST", "/purge", &content), (200, "{}")).await;
-        assert!(status == 413 && text.contains("longer than 1 MiB"), "{status} {text}");
+        let mut shield = shield(&log, &edges, (200, "{\"status\":\"ok\"}"));
+        let mut ask = async |id: Option<&HeaderValue>| {
+            let request = Request::post("/purge").body(Full::<Bytes>::default()).unwrap();
+            let mut request = request;
+            request.headers_mut().extend(id.map(|id| (PURGE_ID, id.clone())));
+            let answer = shield.call(request).await.unwrap();
+            assert_eq!(answer.status(), 200);
+            log.take().len()
+        };
+        let [first, second] = ["1", "2"].map(HeaderValue::from_static);
+        assert_eq!((ask(Some(&first)).await, ask(Some(&first)).await), (2, 1));
+        assert_eq!((ask(Some(&second)).await, ask(Some(&first)).await), (2, 1));
+        // A purge without a name is a new one each time.
+        assert_eq!((ask(None).await, ask(None).await), (2, 2));
+        for number in 0..MOST_IDS {
+            assert_eq!(ask(Some(&HeaderValue::from(number))).await, 2);
+        }
+        assert_eq!(ask(Some(&first)).await, 2, "no more than so many are known");
+    }
+
+    /// Content that nobody may ask for.
+    struct Untouched;
+
+    impl Body for Untouched {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            panic!("the content is read")
+        }
+    }
+
+    #[tokio::test]
+    async fn a19_what_the_shield_refuses_by_its_head_is_not_read() {
+        let log = Log::default();
+        let edges = [edge("one", 200, &log).await];
+        let admin = service_fn(|_: Request<Read<Untouched>>| async {
+            Ok::<_, Infallible>(Response::builder().status(401).body(Full::<Bytes>::default()).unwrap())
+        });
+        for edges in [&edges[..], &[]] {
+            let mut service = PurgeEdges::new(admin, edges.to_vec(), &tls::config(edges, None).unwrap());
+            let answer = service.call(Request::post("/purge").body(Untouched).unwrap()).await.unwrap();
+            assert_eq!(answer.status(), 401);
+        }
         assert!(log.take().is_empty());
     }
 }

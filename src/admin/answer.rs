@@ -179,6 +179,12 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, "not-set-up", message, format!("build it with `{method}`"))
     }
 
+    /// 503: the process ends before the answer is there.
+    pub(super) fn ending() -> Self {
+        let message = "the process is about to end";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ending", message, "send it again when it runs again")
+    }
+
     /// The same with a field.
     pub(super) fn field(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.field = Some(Box::new((name, value)));

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use http::Uri;
 use http::request::Parts;
+use http::uri::Scheme;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Refusal};
@@ -18,21 +20,37 @@ use crate::store::Store;
 pub(super) async fn explain<S: Store>(state: &State<S>, call: &Call) -> Result<Answer, Refusal> {
     let request = call.described()?;
     let explanation = state.handle.explain(&request).await;
+    let other = other_scheme(state, &request).await;
     let (inner, is_conditional) = match explanation.call {
         ExplainedCall::Background => ("background", true),
         ExplainedCall::Foreground { is_conditional } => ("before-the-answer", is_conditional),
         ExplainedCall::None => ("none", false),
     };
-    let steps: Vec<_> =
-        explanation.steps.iter().map(|step| json!({ "step": step.name, "finding": step.finding })).collect();
-    let status = explanation.outcome.as_ref().map(|outcome| {
+    let steps = explanation.steps.iter().map(|step| json!({ "step": step.name, "finding": step.finding }));
+    let of_other = other.as_ref().map(|(other, _)| {
+        let finding = format!(
+            "something is stored for {}, with the other scheme: explain that URL, if a TLS server in front of this one takes the requests",
+            other.uri
+        );
+        json!({ "step": "scheme", "finding": finding })
+    });
+    let steps: Vec<_> = steps.chain(of_other).collect();
+    let rendered = |outcome: &Outcome| {
         let value = outcome.render(state.handle.name(), None);
         String::from_utf8_lossy(value.as_bytes()).into_owned()
-    });
+    };
+    let other = match other {
+        None => None,
+        Some((request, _)) => {
+            let explanation = state.handle.explain(&request).await;
+            let status = explanation.outcome.as_ref().map(rendered);
+            Some(json!({ "url": request.uri.to_string(), "cache_status": status }))
+        }
+    };
     Ok(Answer::json(&json!({
         "request": asked(&request),
         "hit": explanation.outcome.as_ref().is_some_and(Outcome::is_hit),
-        "cache_status": status,
+        "cache_status": explanation.outcome.as_ref().map(rendered),
         "status": explanation.status.map(|status| status.as_u16()),
         "call": inner,
         "conditional": is_conditional,
@@ -40,6 +58,7 @@ pub(super) async fn explain<S: Store>(state: &State<S>, call: &Call) -> Result<A
             "uri": String::from_utf8_lossy(key.uri()),
             "parts": parts(&explanation.parts),
         })),
+        "other_scheme": other,
         "steps": steps,
         "unknown": explanation.unknown,
     })))
@@ -49,31 +68,50 @@ pub(super) async fn explain<S: Store>(state: &State<S>, call: &Call) -> Result<A
 pub(super) async fn inspect<S: Store>(state: &State<S>, call: &Call) -> Result<Answer, Refusal> {
     let request = call.described()?;
     let inspection = state.handle.inspect(&request).await;
-    let keys: Vec<_> = inspection.keys.iter().map(|key| of_key(key, state)).collect();
+    let other = other_scheme(state, &request).await;
+    let others = other.iter().flat_map(|(_, keys)| keys.iter().map(|key| of_key(key, true, state)));
+    let keys: Vec<_> = inspection.keys.iter().map(|key| of_key(key, false, state)).chain(others).collect();
     Ok(Answer::json(&json!({ "request": asked(&request), "keys": keys })))
 }
 
-fn of_key<S>(inspected: &InspectedKey, state: &State<S>) -> Value {
+/// The request with the other one of `http` and `https`, and the keys that have something for it, if any have: behind a TLS server,
+/// the keys of a site of `https` say `http`. Those that the request has itself are left out.
+async fn other_scheme<S: Store>(state: &State<S>, request: &Parts) -> Option<(Parts, Vec<InspectedKey>)> {
+    let mut other = request.clone();
+    let mut uri = other.uri.into_parts();
+    uri.scheme = Some(if uri.scheme == Some(Scheme::HTTP) { Scheme::HTTPS } else { Scheme::HTTP });
+    other.uri = Uri::from_parts(uri).ok()?;
+    let own = state.handle.inspect(request).await.keys;
+    let found = state.handle.inspect(&other).await.keys.into_iter();
+    let keys: Vec<_> = found
+        .filter(|found| !found.variants.is_empty() && !own.iter().any(|own| own.key == found.key))
+        .collect();
+    (!keys.is_empty()).then_some((other, keys))
+}
+
+fn of_key<S>(inspected: &InspectedKey, has_other_scheme: bool, state: &State<S>) -> Value {
     let uri = String::from_utf8_lossy(inspected.key.uri());
-    let variants: Vec<_> = inspected.variants.iter().map(variant).collect();
+    let variants: Vec<_> =
+        inspected.variants.iter().map(|found| variant(found, found.selected && !has_other_scheme)).collect();
     json!({
         "uri": uri,
         "parts": parts(&inspected.parts),
-        "of_request": inspected.is_of_request,
+        "of_request": inspected.is_of_request && !has_other_scheme,
+        "other_scheme": has_other_scheme,
         "store_failed": inspected.failed,
         "hits": state.watch.as_ref().and_then(|watch| watch.hits_of(&inspected.key)),
         "variants": variants,
     })
 }
 
-fn variant(variant: &InspectedVariant) -> Value {
+fn variant(variant: &InspectedVariant, is_selected: bool) -> Value {
     let pairs = |pairs: &[(String, ShownValue)]| -> Vec<Value> {
         pairs.iter().map(|(name, shown)| json!([name, value(shown)])).collect()
     };
     let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs());
     json!({
         "status": variant.status.as_u16(),
-        "selected": variant.selected,
+        "selected": is_selected,
         "fresh": variant.ttl > 0,
         "age": seconds(variant.age),
         "lifetime": variant.lifetime.as_secs(),

@@ -14,7 +14,7 @@ fn source<S>(state: &State<S>) -> Result<&PolicySource, Refusal> {
 
 /// `GET /policy`.
 pub(super) async fn read<S: Store>(state: &State<S>, _: &Call) -> Result<Answer, Refusal> {
-    Ok(Answer::text("text/plain; charset=utf-8", source(state)?.text()))
+    Ok(Answer::text("text/plain; charset=utf-8", source(state)?.text().await?))
 }
 
 /// `PUT /policy`.
@@ -22,7 +22,7 @@ pub(super) async fn replace<S: Store>(state: &State<S>, call: &Call) -> Result<A
     let source = source(state)?;
     let text = std::str::from_utf8(&call.content)
         .map_err(|_| Refusal::invalid("the content is no UTF-8", "send the text of the policy"))?;
-    source.replace(text).map_err(|error| {
+    source.replace(text.to_owned()).await?.map_err(|error| {
         let status = StatusCode::UNPROCESSABLE_ENTITY;
         Refusal::new(status, "policy", error, "correct the text; the policy in force is the one before")
     })?;

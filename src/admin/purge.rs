@@ -148,7 +148,7 @@ fn mode(mode: PurgeMode) -> &'static str {
 
 /// By what a URL goes. Without a scheme, it is meant under both: `example.com/path`.
 pub(super) fn of_url<S: Store>(handle: &CacheHandle<S>, url: &str) -> Result<Vec<PurgeTarget>, Refusal> {
-    if url.contains("://") {
+    if has_scheme(url) {
         return handle.targets_of(&absolute(url)?).map_err(refused);
     }
     let mut targets = Vec::new();
@@ -156,6 +156,15 @@ pub(super) fn of_url<S: Store>(handle: &CacheHandle<S>, url: &str) -> Result<Vec
         targets.extend(handle.targets_of(&absolute(&format!("{scheme}://{url}"))?).map_err(refused)?);
     }
     Ok(targets)
+}
+
+/// Whether a URL begins with a scheme. One that has `://` further behind may be a path with another URL in its query.
+fn has_scheme(url: &str) -> bool {
+    let is_scheme = |scheme: &str| {
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+    };
+    url.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme))
 }
 
 /// What an item of an invalidation list names.

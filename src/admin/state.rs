@@ -4,10 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::access::Token;
+use super::answer::Refusal;
 use super::invalidations::Invalidations;
 use super::warmer::Warmer;
 use super::watch::Watch;
 use crate::handle::CacheHandle;
+use crate::runtime::{Runtime, joined};
 
 /// Everything that one admin service knows.
 pub(super) struct State<S> {
@@ -38,12 +40,23 @@ impl PolicySource {
 }
 
 impl PolicySource {
-    pub(super) fn text(&self) -> String {
-        (self.read)()
+    pub(super) async fn text(&self) -> Result<String, Refusal> {
+        let read = Arc::clone(&self.read);
+        aside(move || read()).await
     }
 
-    pub(super) fn replace(&self, text: &str) -> Result<(), String> {
-        (self.replace)(text)
+    /// Once it has begun it ends, also where the client leaves.
+    pub(super) async fn replace(&self, text: String) -> Result<Result<(), String>, Refusal> {
+        let replace = Arc::clone(&self.replace);
+        aside(move || replace(&text)).await
+    }
+}
+
+/// Calls what may wait for a disk, where no other request waits for it.
+async fn aside<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    match Runtime::current() {
+        None => Ok(call()),
+        Some(runtime) => joined(runtime.spawn_blocking(call)).await.ok_or_else(Refusal::ending),
     }
 }
 

@@ -51,7 +51,9 @@ fn watched(watch: &Watch, most: usize) -> Value {
     let reasons = watch.reasons().into_iter().map(|(reason, count)| (reason.into_string(), json!(count)));
     let totals: Map<_, _> =
         Count::ALL.iter().map(|count| (count.name().to_owned(), json!(watch.total(*count)))).collect();
-    let (requests, of_hits) = (watch.total(Count::Requests), watch.total(Count::Hits));
+    // Of what is the cache's business, as on the dashboard.
+    let requests = watch.total(Count::Requests).saturating_sub(watch.total(Count::Bypassed));
+    let of_hits = watch.total(Count::Hits);
     json!({
         "seconds": watch.watched().as_secs(),
         "hit_ratio": (requests > 0).then(|| of_hits as f64 / requests as f64),

@@ -43,7 +43,7 @@ mod real {
         }
 
         /// Runs what blocks a thread on one where that stops nobody else.
-        #[cfg(feature = "viewer")]
+        #[cfg(any(feature = "admin", feature = "viewer"))]
         pub(crate) fn spawn_blocking<T: Send + 'static>(
             &self,
             work: impl FnOnce() -> T + Send + 'static,
@@ -182,7 +182,7 @@ mod explored {
         }
     }
 
-    #[cfg(feature = "viewer")]
+    #[cfg(any(feature = "admin", feature = "viewer"))]
     impl Runtime {
         pub(crate) fn spawn_blocking<T: Send + 'static>(
             &self,

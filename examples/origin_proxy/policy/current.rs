@@ -1,7 +1,7 @@
 //! What the proxy has to know of the policy in force, beside what the cache has of it.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use larder::ErrorPagesLayer;
@@ -9,9 +9,12 @@ use larder::ErrorPagesLayer;
 use crate::policy::Profile;
 use crate::policy::candidate::Candidate;
 
-/// It changes when a file is read again.
+/// It changes when a file is read again, or replaced.
 #[derive(Clone)]
-pub struct Current(Arc<ArcSwap<Beside>>);
+pub struct Current {
+    beside: Arc<ArcSwap<Beside>>,
+    changing: Arc<Mutex<()>>,
+}
 
 /// What a policy says that is done around the cache.
 #[derive(Clone, Default)]
@@ -25,11 +28,11 @@ pub struct Beside {
 
 impl Current {
     pub fn new(beside: Beside) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(beside)))
+        Self { beside: Arc::new(ArcSwap::from_pointee(beside)), changing: Arc::default() }
     }
 
     pub fn get(&self) -> impl Deref<Target = Arc<Beside>> {
-        self.0.load()
+        self.beside.load()
     }
 
     /// Prints what has been counted of a candidate so far.
@@ -40,6 +43,12 @@ impl Current {
     }
 
     pub fn set(&self, beside: Beside) {
-        self.0.store(Arc::new(beside));
+        self.beside.store(Arc::new(beside));
+    }
+
+    /// Changes the policy and its file while nobody else does, so that what is in force is what the file has.
+    pub fn change<T>(&self, change: impl FnOnce() -> T) -> T {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        change()
     }
 }

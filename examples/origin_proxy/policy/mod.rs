@@ -13,6 +13,7 @@ mod matcher;
 mod places;
 mod profile;
 mod reload;
+mod replace;
 mod response;
 mod rows;
 mod section;
@@ -36,6 +37,7 @@ pub use self::profile::Profile;
 pub use self::reload::apply;
 #[cfg(unix)]
 pub use self::reload::on_signal;
+pub use self::replace::replace;
 use self::rows::Understood;
 use self::warning::Warning;
 use crate::reasons;

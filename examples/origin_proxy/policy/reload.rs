@@ -28,10 +28,12 @@ pub fn on_signal(
     };
     on_hang_up("the policy stays as it was: ", move || {
         current.print_counts();
-        let loaded = source.load().map_err(|error| error.to_string())?;
-        loaded.warn();
-        apply(loaded, &handle, &current);
-        Ok(read.clone())
+        current.change(|| {
+            let loaded = source.load().map_err(|error| error.to_string())?;
+            loaded.warn();
+            apply(loaded, &handle, &current);
+            Ok(read.clone())
+        })
     })
 }
 

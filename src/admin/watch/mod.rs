@@ -45,6 +45,8 @@ const LIVE_QUEUE: usize = 64;
 pub struct Watch(Arc<Inner>);
 
 struct Inner {
+    /// Requests whose client has left without an answer.
+    abandoned: AtomicU64,
     began: SystemTime,
     clock: Clock,
     fetches: Histogram,
@@ -71,6 +73,7 @@ impl Default for Inner {
 impl Inner {
     fn new(clock: Clock) -> Self {
         Self {
+            abandoned: AtomicU64::new(0),
             began: clock.now(),
             clock,
             fetches: Histogram::default(),
@@ -91,6 +94,19 @@ impl Inner {
     fn add(&self, now: SystemTime, what: Count, number: u64) {
         self.totals[what as usize].fetch_add(number, Ordering::Relaxed);
         self.series.add(now, what, number);
+    }
+
+    /// Counts a request that has an answer, or has got none from the inner service.
+    fn has_ended(&self, now: SystemTime, kind: OutcomeKind) {
+        if let Some(place) = OutcomeKind::ALL.iter().position(|known| *known == kind) {
+            self.outcomes[place].fetch_add(1, Ordering::Relaxed);
+        }
+        self.add(now, Count::Requests, 1);
+        match kind {
+            OutcomeKind::Bypass => self.add(now, Count::Bypassed, 1),
+            OutcomeKind::Hit | OutcomeKind::Stale => self.add(now, Count::Hits, 1),
+            _ => {}
+        }
     }
 
     fn has_reason(&self, reason: &str) {
@@ -145,7 +161,8 @@ impl Watch {
 
     pub(super) fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let words = OutcomeKind::ALL.iter().map(|kind| kind.as_str());
-        words.zip(self.0.outcomes.iter().map(|count| count.load(Ordering::Relaxed)))
+        let known = words.zip(&self.0.outcomes).chain([("abandoned", &self.0.abandoned)]);
+        known.map(|(word, count)| (word, count.load(Ordering::Relaxed)))
     }
 
     pub(super) fn reasons(&self) -> Vec<(Box<str>, u64)> {
@@ -199,13 +216,9 @@ impl Watch {
     ) {
         let inner = &*self.0;
         let now = inner.clock.now();
-        if let Some(place) = OutcomeKind::ALL.iter().position(|known| *known == kind) {
-            inner.outcomes[place].fetch_add(1, Ordering::Relaxed);
-        }
-        inner.add(now, Count::Requests, 1);
+        inner.has_ended(now, kind);
         let (forward, detail) = words(outcome);
         if outcome.is_hit() {
-            inner.add(now, Count::Hits, 1);
             inner.hits.add(elapsed);
         } else {
             inner.has_reason(detail.unwrap_or(forward));
@@ -258,19 +271,21 @@ impl Observer for Watch {
                 self.answered((*key, method.as_str()), outcome, kind, status.as_u16(), *elapsed);
             }
             Event::BodyEnded { bytes, kind, .. } => {
-                let is_stored =
-                    matches!(kind, OutcomeKind::Hit | OutcomeKind::Revalidated | OutcomeKind::Stale);
-                let what = if is_stored { Count::CacheBytes } else { Count::OriginBytes };
+                let is_saved = matches!(
+                    kind,
+                    OutcomeKind::Collapsed | OutcomeKind::Hit | OutcomeKind::Revalidated | OutcomeKind::Stale
+                );
+                let what = if is_saved { Count::CacheBytes } else { Count::OriginBytes };
                 inner.add(inner.clock.now(), what, *bytes);
             }
             Event::Failed { .. } => {
                 let now = inner.clock.now();
-                inner.add(now, Count::Requests, 1);
+                inner.has_ended(now, OutcomeKind::Error);
                 inner.add(now, Count::Errors, 1);
                 inner.has_reason("service-failed");
             }
             Event::Dropped { .. } => {
-                inner.add(inner.clock.now(), Count::Requests, 1);
+                inner.abandoned.fetch_add(1, Ordering::Relaxed);
                 inner.has_reason("client-left");
             }
             Event::Fetched { elapsed, .. } => {

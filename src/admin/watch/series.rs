@@ -21,23 +21,34 @@ struct Slot {
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::admin) enum Count {
-    /// Bytes of content that came from storage.
+    /// Requests that were none of the cache's business.
+    Bypassed,
+    /// Bytes of content that the inner service did not have to send: from storage, or of another request's call.
     CacheBytes,
     Errors,
     Fetches,
-    /// Answers from storage, fresh or stale.
+    /// Answers from storage, fresh or stale, also where they stand in for a failure.
     Hits,
     /// Bytes of content that came from the inner service.
     OriginBytes,
+    /// Requests with an end: not those whose client has left.
     Requests,
 }
 
 impl Count {
-    pub(in crate::admin) const ALL: [Self; 6] =
-        [Self::CacheBytes, Self::Errors, Self::Fetches, Self::Hits, Self::OriginBytes, Self::Requests];
+    pub(in crate::admin) const ALL: [Self; 7] = [
+        Self::Bypassed,
+        Self::CacheBytes,
+        Self::Errors,
+        Self::Fetches,
+        Self::Hits,
+        Self::OriginBytes,
+        Self::Requests,
+    ];
 
     pub(in crate::admin) fn name(self) -> &'static str {
         match self {
+            Self::Bypassed => "bypassed",
             Self::CacheBytes => "cache_bytes",
             Self::Errors => "errors",
             Self::Fetches => "fetches",
@@ -112,14 +123,14 @@ mod tests {
         series.add(at(10), Count::Requests, 5);
         let points = series.points(at(15), 100);
         assert_eq!(points.len(), 2, "{points:?}");
-        assert_eq!(points[0], Point { at: 1_790_000_000, counts: [0, 0, 0, 3, 0, 0] });
-        assert_eq!(points[1], Point { at: 1_790_000_010, counts: [0, 0, 0, 0, 0, 5] });
+        assert_eq!(points[0], Point { at: 1_790_000_000, counts: [0, 0, 0, 0, 3, 0, 0] });
+        assert_eq!(points[1], Point { at: 1_790_000_010, counts: [0, 0, 0, 0, 0, 0, 5] });
         assert_eq!(series.points(at(15), 1), points[1..]);
         // Four hours later, they are gone, and their places are those of others.
         let later = STEP * POINTS as u64;
         assert_eq!(series.points(at(later + 10), 10_000), []);
         series.add(at(later), Count::Hits, 7);
-        let expected = Point { at: 1_790_000_000 + later, counts: [0, 0, 0, 7, 0, 0] };
+        let expected = Point { at: 1_790_000_000 + later, counts: [0, 0, 0, 0, 7, 0, 0] };
         assert_eq!(series.points(at(later), 10_000), [points[1], expected]);
     }
 }

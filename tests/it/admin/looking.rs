@@ -75,3 +75,32 @@ async fn a19_an_inspection_shows_what_is_stored_without_secrets_and_as_text() {
     let none = desk.ask("GET", "/inspect?url=http://example.com/y", "").await.ok();
     assert_eq!(none["keys"][0]["variants"], json!([]));
 }
+
+#[tokio::test]
+async fn what_is_stored_under_the_other_scheme_is_found_and_said() {
+    let desk = Desk::new([Reply::cc("x", "max-age=60")]);
+    for target in ["/explain?url=https://example.com/x", "/explain?url=http://example.com/x"] {
+        let json = desk.ask("GET", target, "").await.ok();
+        assert_eq!(json["other_scheme"], json!(null), "nothing is stored: {json}");
+    }
+    desk.bench.get("/x").await; // by http
+    let json = desk.ask("GET", "/explain?url=https://example.com/x", "").await.ok();
+    assert_eq!((&json["hit"], &json["cache_status"]), (&json!(false), &json!("larder; fwd=uri-miss")));
+    let other = json!({"url": "http://example.com/x", "cache_status": "larder; hit; ttl=60"});
+    assert_eq!(json["other_scheme"], other, "{json}");
+    let step = json["steps"].as_array().unwrap().last().unwrap();
+    assert_eq!(step["step"], "scheme");
+    assert!(step["finding"].as_str().unwrap().contains("http://example.com/x"), "{json}");
+    let json = desk.ask("GET", "/inspect?url=https://example.com/x", "").await.ok();
+    let keys = json["keys"].as_array().unwrap();
+    let shown: Vec<_> =
+        keys.iter().map(|key| (&key["uri"], &key["of_request"], &key["other_scheme"])).collect();
+    let [own, other] = ["https://example.com/x", "http://example.com/x"].map(|uri| json!(uri));
+    assert_eq!(shown, [(&own, &json!(true), &json!(false)), (&other, &json!(false), &json!(true))]);
+    assert_eq!(
+        (keys[0]["variants"].as_array().unwrap().len(), &keys[1]["variants"][0]["status"]),
+        (0, &json!(200))
+    );
+    let json = desk.ask("GET", "/inspect?url=http://example.com/x", "").await.ok();
+    assert_eq!(json["keys"].as_array().unwrap().len(), 1, "{json}");
+}

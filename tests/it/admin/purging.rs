@@ -50,6 +50,34 @@ async fn fa5_the_method_purge_names_a_url_by_its_target() {
 }
 
 #[tokio::test]
+async fn fa5_a_url_may_have_another_one_in_its_query() {
+    const LOGIN: &str = "/login?next=https://b.example/";
+    for (method, target, host, order) in [
+        ("PURGE", LOGIN, "example.com", None),
+        ("POST", "/purge/example.com/login?next=https://b.example/", "admin.example", None),
+        (
+            "POST",
+            "/purge",
+            "admin.example",
+            Some(json!({"url": "example.com/login?next=https://b.example/"})),
+        ),
+        (
+            "POST",
+            "/purge",
+            "admin.example",
+            Some(json!({"url": "http://example.com/login?next=https://b.example/"})),
+        ),
+    ] {
+        let desk = Desk::new([Reply::cc("x", "max-age=60")]);
+        desk.bench.get(LOGIN).await;
+        assert_eq!(desk.stored(&[LOGIN]).await, [true]);
+        let content = order.map(|order| order.to_string()).unwrap_or_default();
+        desk.ask_with(method, target, &[BEARER, ("host", host)], &content).await.ok();
+        assert_eq!(desk.stored(&[LOGIN]).await, [false], "{method} {target} {content}");
+    }
+}
+
+#[tokio::test]
 async fn an_order_in_json_names_what_goes() {
     for (order, left) in [
         (json!({"url": "http://example.com/a"}), [false, true, true, true]),

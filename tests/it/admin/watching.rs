@@ -31,6 +31,7 @@ async fn requests_are_counted_by_outcome_reason_and_time() {
     assert_eq!((&totals["requests"], &totals["hits"], &totals["errors"]), (&json!(6), &json!(3), &json!(1)));
     assert_eq!((&totals["cache_bytes"], &totals["origin_bytes"]), (&json!(36), &json!(13)));
     assert_eq!((&watch["outcomes"]["hit"], &watch["outcomes"]["miss"]), (&json!(3), &json!(2)), "{json}");
+    assert_eq!(watch["outcomes"]["error"], 1, "{json}");
     assert_eq!(watch["reasons"], json!({"private": 1, "service-failed": 1, "uri-miss": 1}), "{json}");
     assert_eq!((&watch["purges"], &watch["latency"]["hit"]["count"]), (&json!(1), &json!(3)));
     assert_eq!(json["store"]["entries"], 1, "{json}");
@@ -42,6 +43,36 @@ async fn requests_are_counted_by_outcome_reason_and_time() {
     let one = desk.ask("GET", "/stats?points=1", "").await.ok();
     assert_eq!(one["watch"]["series"]["points"].as_array().unwrap().len(), 1);
     desk.ask("GET", "/stats?points=0", "").await.refused(400, "invalid");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_hit_ratio_is_that_of_the_dashboard() {
+    let desk = Desk::new([Reply::cc("four", "max-age=60, stale-if-error=600")]);
+    desk.bench.get("/x").await;
+    desk.bench.get("/x").await;
+    // What stands in for a failure comes from storage.
+    desk.bench.later(61);
+    desk.bench.origin.then(Reply::refused());
+    assert_eq!(desk.bench.get("/x").await.status, 200);
+    // What is none of the cache's business says nothing of it.
+    desk.bench.try_send(http::Method::POST, "/y", &[]).await.unwrap();
+    // Nor does a client that leaves.
+    desk.bench.origin.then(Reply::new("late").after(Duration::from_secs(1)));
+    drop(tokio::time::timeout(Duration::ZERO, desk.bench.get("/never")).await);
+    let watch = &desk.ask("GET", "/stats", "").await.ok()["watch"];
+    let outcomes = &watch["outcomes"];
+    assert_eq!(
+        (&outcomes["hit"], &outcomes["stale"], &outcomes["bypass"]),
+        (&json!(1), &json!(1), &json!(1))
+    );
+    let totals = &watch["totals"];
+    assert_eq!(outcomes["abandoned"], 1, "{watch}");
+    assert_eq!((&totals["hits"], &totals["bypassed"]), (&json!(2), &json!(1)), "{watch}");
+    let of = |word: &str| outcomes[word].as_u64().unwrap();
+    let all: u64 = outcomes.as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!(totals["requests"], all - of("abandoned"), "{watch}");
+    let asked = (all - of("abandoned") - of("bypass")) as f64;
+    assert_eq!(watch["hit_ratio"], json!(2.0 / asked), "{watch}");
 }
 
 #[tokio::test]

@@ -1,19 +1,24 @@
 //! The admin listener of the example proxy.
 
+use std::collections::BTreeSet;
+use std::net::TcpStream;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 
 use super::process::{Proxy, SampleOrigin, run};
 use crate::support::file::TempFile;
-use crate::support::raw::GUARD;
-use crate::support::wire::{HttpClient, client};
+use crate::support::raw::{Client, GUARD, Nobody};
+use crate::support::wire::{HttpClient, client, http2_client};
 
 const TOKEN: &str = "a-token-of-the-admin-service-in-a-test";
 
 /// A proxy with an admin listener.
 struct Desk {
-    client: HttpClient<Full<bytes::Bytes>>,
+    client: HttpClient<Full<Bytes>>,
     _proxy: Proxy,
     /// The URLs of the proxy, and of its admin listener.
     site: String,
@@ -22,7 +27,8 @@ struct Desk {
 
 impl Desk {
     fn start(upstream: &str, token: &TempFile, more: &[&str]) -> Self {
-        let arguments = [&["--admin", "127.0.0.1:0", "--admin-token-file", token.name()], more].concat();
+        let listen = if more.contains(&"--admin") { &[][..] } else { &["--admin", "127.0.0.1:0"] };
+        let arguments = [listen, &["--admin-token-file", token.name()], more].concat();
         let (proxy, lines) = Proxy::with_lines(upstream, &arguments);
         let admin = loop {
             let line = lines.recv_timeout(GUARD).expect("it says where its admin service listens");
@@ -119,6 +125,113 @@ async fn a_policy_is_replaced_with_its_file_if_it_is_one() {
     desk.ok("PUT", "/policy", new).await;
     assert_eq!(std::fs::read_to_string(policy.path()).unwrap(), new);
     assert!(!left.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_that_are_sent_at_one_time_come_one_after_the_other() {
+    let (origin, token) = (SampleOrigin::start(), token());
+    let policy = TempFile::new("toml", "[default]\n");
+    let desk = Desk::start(&origin.url, &token, &["--policy", policy.name()]);
+    let texts: Vec<_> = (0..50).map(|number| format!("[default]\ndefault_lifetime = {number}\n")).collect();
+    let answers = join_all(texts.iter().map(|text| desk.ok("PUT", "/policy", text))).await;
+    assert_eq!(answers.len(), 50);
+    assert!(texts.contains(&std::fs::read_to_string(policy.path()).unwrap()));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_policy_that_is_replaced_keeps_its_mode_and_its_place() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let (origin, token) = (SampleOrigin::start(), token());
+    let policy = TempFile::new("toml", "[default]\n");
+    std::fs::set_permissions(policy.path(), PermissionsExt::from_mode(0o600)).unwrap();
+    let link = policy.path().with_extension("link.toml");
+    symlink(policy.path(), &link).unwrap();
+    let desk = Desk::start(&origin.url, &token, &["--policy", link.to_str().unwrap()]);
+    let new = "[default]\ndefault_lifetime = 60\n";
+    let answer = desk.ask("PUT", "/policy", Some(TOKEN), new).await;
+    let is_link = std::fs::symlink_metadata(&link).unwrap().is_symlink();
+    std::fs::remove_file(&link).unwrap();
+    assert_eq!((answer.0, is_link), (200, true), "{answer:?}");
+    assert_eq!(std::fs::read_to_string(policy.path()).unwrap(), new);
+    assert_eq!(std::fs::metadata(policy.path()).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn what_the_dashboard_asks_for_is_rendered() {
+    let (origin, token) = (SampleOrigin::start(), token());
+    let desk = Desk::start(&origin.url, &token, &[]);
+    desk.get("/fresh").await;
+    desk.get("/fresh").await;
+    desk.ok("POST", "/purge", "{\"all\": true}").await;
+    let (_, metrics) = desk.ask("GET", "/metrics", Some(TOKEN), "").await;
+    let rendered: BTreeSet<_> = metrics
+        .lines()
+        .filter_map(|line| line.split(['{', ' ']).next())
+        .filter(|name| *name != "#")
+        .collect();
+    let dashboard = include_str!("../../../docs/grafana/larder.json");
+    let words = dashboard.split(|part: char| !part.is_ascii_alphanumeric() && part != '_');
+    let histograms = words
+        .filter(|word| word.starts_with("larder_") && (word.ends_with("_bucket") || word.ends_with("_sum")));
+    let asked: BTreeSet<_> = histograms.collect();
+    assert!(asked.len() >= 3, "{asked:?}");
+    assert_eq!(asked.difference(&rendered).collect::<Vec<_>>(), Vec::<&&str>::new(), "{metrics}");
+}
+
+#[tokio::test]
+async fn a19_without_the_token_no_content_is_waited_for() {
+    let (origin, token) = (SampleOrigin::start(), token());
+    let edge = ["--edge", "http://127.0.0.1:9"];
+    for more in [&[][..], &edge] {
+        let desk = Desk::start(&origin.url, &token, more);
+        let mut client = Client::over(TcpStream::connect(desk.admin.trim_start_matches("http://")).unwrap());
+        // Nothing of the content is sent.
+        client.send("POST /purge HTTP/1.1\r\nhost: admin\r\ncontent-length: 1000000\r\n\r\n");
+        client.next().has("HTTP/1.1 401 Unauthorized");
+    }
+}
+
+#[tokio::test]
+async fn fa9_one_purge_goes_once_around_proxies_that_name_each_other() {
+    let (origin, token) = (SampleOrigin::start(), token());
+    let reserved = Nobody::reserving();
+    let (at, url) = (reserved.address.to_string(), format!("http://{}", reserved.address));
+    let one = Desk::start(&origin.url, &token, &["--edge", &url]);
+    let other = Desk::start(&origin.url, &token, &["--admin", &at, "--edge", &one.admin]);
+    let purged = one.ok("POST", "/purge", "{\"all\": true}").await;
+    assert_eq!(purged["edges"], json!([{ "edge": format!("{url}/"), "status": 200 }]), "{purged}");
+    // The first one gets it back, and keeps it.
+    for (desk, purges) in [(&one, 2), (&other, 1)] {
+        let stats = desk.ok("GET", "/stats", "").await;
+        assert_eq!(stats["watch"]["purges"], purges, "{stats}");
+    }
+}
+
+#[tokio::test]
+async fn fa5_a_purge_reaches_edges_by_either_version_of_http() {
+    let (origin, token) = (SampleOrigin::start(), token());
+    let edge = Desk::start(&origin.url, &token, &[]);
+    let shield = Desk::start(&origin.url, &token, &["--edge", &edge.admin]);
+    let page = format!("{}/fresh", edge.site);
+    for (client, version) in [(client::<Full<Bytes>>(), "HTTP/1"), (http2_client(), "HTTP/2")] {
+        for (method, target, content) in [
+            ("PURGE", format!("/{page}"), String::new()),
+            ("POST", format!("/purge/{page}"), String::new()),
+            ("POST", "/purge".to_owned(), json!({ "url": page }).to_string()),
+        ] {
+            edge.get("/fresh").await;
+            let stored = edge.get("/fresh").await;
+            assert!(stored.contains("hit"), "{stored}");
+            let request = Request::builder().method(method).uri(format!("{}{target}", shield.admin));
+            let request = request.header("authorization", format!("Bearer {TOKEN}"));
+            let request = request.header("origin", &*shield.admin).body(Full::from(content)).unwrap();
+            let answer = client.request(request).await.unwrap();
+            assert_eq!(answer.status(), 200, "{version} {method} {target}");
+            let purged = edge.get("/fresh").await;
+            assert!(purged.contains("uri-miss"), "{version} {method} {target}: {purged}");
+        }
+    }
 }
 
 #[test]
