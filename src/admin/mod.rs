@@ -162,7 +162,7 @@ impl<S> fmt::Debug for Admin<S> {
 ///
 /// The token comes as `Authorization: Bearer` or as `Fastly-Key`; without one, the answer is 401, with a wrong one 403. Requests by
 /// pages of other sites are refused whatever they have, there are no CORS fields, and no answer may be kept. Nothing else of a request
-/// opens anything: no address, and no field of a proxy. Errors are JSON: `error` (a word), `message`, `help`.
+/// grants access: no address, and no field of a proxy. Errors are JSON: `error` (a word), `message`, `help`.
 ///
 /// It speaks HTTP and no TLS: a token that crosses a network needs a TLS server around this service.
 pub struct AdminService<S = MemoryStore> {

@@ -55,6 +55,7 @@ async fn the_hit_ratio_is_that_of_the_dashboard() {
     desk.bench.origin.then(Reply::refused());
     assert_eq!(desk.bench.get("/x").await.status, 200);
     // What is none of the cache's business says nothing of it.
+    desk.bench.origin.then(Reply::new("posted"));
     desk.bench.try_send(http::Method::POST, "/y", &[]).await.unwrap();
     // Nor does a client that leaves.
     desk.bench.origin.then(Reply::new("late").after(Duration::from_secs(1)));

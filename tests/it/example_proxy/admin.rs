@@ -213,22 +213,22 @@ async fn fa5_a_purge_reaches_edges_by_either_version_of_http() {
     let (origin, token) = (SampleOrigin::start(), token());
     let edge = Desk::start(&origin.url, &token, &[]);
     let shield = Desk::start(&origin.url, &token, &["--edge", &edge.admin]);
-    let page = format!("{}/fresh", edge.site);
+    let page = format!("{}/article/1", edge.site);
     for (client, version) in [(client::<Full<Bytes>>(), "HTTP/1"), (http2_client(), "HTTP/2")] {
         for (method, target, content) in [
             ("PURGE", format!("/{page}"), String::new()),
             ("POST", format!("/purge/{page}"), String::new()),
             ("POST", "/purge".to_owned(), json!({ "url": page }).to_string()),
         ] {
-            edge.get("/fresh").await;
-            let stored = edge.get("/fresh").await;
+            edge.get("/article/1").await;
+            let stored = edge.get("/article/1").await;
             assert!(stored.contains("hit"), "{stored}");
             let request = Request::builder().method(method).uri(format!("{}{target}", shield.admin));
             let request = request.header("authorization", format!("Bearer {TOKEN}"));
             let request = request.header("origin", &*shield.admin).body(Full::from(content)).unwrap();
             let answer = client.request(request).await.unwrap();
             assert_eq!(answer.status(), 200, "{version} {method} {target}");
-            let purged = edge.get("/fresh").await;
+            let purged = edge.get("/article/1").await;
             assert!(purged.contains("uri-miss"), "{version} {method} {target}: {purged}");
         }
     }
