@@ -144,7 +144,7 @@ async fn a_policy_that_is_replaced_keeps_its_mode_and_its_place() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let (origin, token) = (SampleOrigin::start(), token());
     let policy = TempFile::new("toml", "[default]\n");
-    std::fs::set_permissions(policy.path(), PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(policy.path(), PermissionsExt::from_mode(0o640)).unwrap();
     let link = policy.path().with_extension("link.toml");
     symlink(policy.path(), &link).unwrap();
     let desk = Desk::start(&origin.url, &token, &["--policy", link.to_str().unwrap()]);
@@ -154,7 +154,7 @@ async fn a_policy_that_is_replaced_keeps_its_mode_and_its_place() {
     std::fs::remove_file(&link).unwrap();
     assert_eq!((answer.0, is_link), (200, true), "{answer:?}");
     assert_eq!(std::fs::read_to_string(policy.path()).unwrap(), new);
-    assert_eq!(std::fs::metadata(policy.path()).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(std::fs::metadata(policy.path()).unwrap().permissions().mode() & 0o777, 0o640);
 }
 
 #[tokio::test]
