@@ -1,12 +1,14 @@
 //! The admin listener of the example proxy.
 
+use std::sync::Arc;
+
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 
 use super::process::{Proxy, SampleOrigin, run};
 use crate::support::file::TempFile;
-use crate::support::raw::GUARD;
+use crate::support::raw::{GUARD, Origin};
 use crate::support::wire::{HttpClient, client};
 
 const TOKEN: &str = "a-token-of-the-admin-service-in-a-test";
@@ -100,6 +102,21 @@ async fn the_admin_listener_operates_the_proxy_for_whoever_has_the_token() {
         Request::get(format!("{}/stats", desk.site)).header("authorization", format!("Bearer {TOKEN}"));
     let response = desk.client.request(request.body(Full::default()).unwrap()).await.unwrap();
     assert!(response.headers().contains_key("cache-status"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warmed_url_reaches_the_origin_with_its_own_scheme() {
+    let (origin, token) = (Origin::new(), token());
+    let desk = Arc::new(Desk::start(&origin.upstream(), &token, &[]));
+    for scheme in ["https", "http"] {
+        let (warming, order) = (desk.clone(), json!({ "urls": [format!("{scheme}://a.example/{scheme}")] }));
+        let warmed = tokio::spawn(async move { warming.ok("POST", "/warm", &order.to_string()).await });
+        let mut asked = origin.asked(&format!("/{scheme}"));
+        asked.message = asked.message.has(&format!("\r\nx-forwarded-proto: {scheme}\r\n"));
+        asked.answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        let warmed = warmed.await.unwrap();
+        assert_eq!(warmed["failed"], 0, "{warmed}");
+    }
 }
 
 #[tokio::test]
