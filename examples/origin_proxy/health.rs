@@ -195,7 +195,11 @@ mod tests {
         assert_eq!(bench.does_not_answer("/y"), None);
         assert_eq!(bench.does_not_answer("/z"), Some(Change::Sick));
         assert_eq!(bench.0.answers(), Some(Change::Healthy));
-        assert_eq!((bench.does_not_answer("/x"), bench.fails()), (None, None), "it counts from the beginning");
+        assert_eq!(
+            (bench.does_not_answer("/x"), bench.fails()),
+            (None, None),
+            "it counts from the beginning"
+        );
         assert_eq!(bench.fails(), Some(Change::Sick));
     }
 

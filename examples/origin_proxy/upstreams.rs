@@ -222,7 +222,7 @@ mod tests {
         // What the sick one would have had is shared evenly.
         assert_eq!(asked(&upstreams, 6), "020202");
         tokio::time::advance(REST).await;
-        assert_eq!(asked(&upstreams, 6), "012020", "one call is a trial");
+        assert_eq!(asked(&upstreams, 6), "010202", "one call is a trial");
         upstreams.nodes[1].answers();
         assert_eq!(asked(&upstreams, 6), "012012");
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::process::{Proxy, SampleOrigin, run};
 use crate::support::file::TempFile;
-use crate::support::raw::{GUARD, Origin};
+use crate::support::raw::{Client, GUARD, Nobody, Origin};
 use crate::support::wire::{HttpClient, client};
 
 const TOKEN: &str = "a-token-of-the-admin-service-in-a-test";
@@ -16,7 +16,7 @@ const TOKEN: &str = "a-token-of-the-admin-service-in-a-test";
 /// A proxy with an admin listener.
 struct Desk {
     client: HttpClient<Full<bytes::Bytes>>,
-    _proxy: Proxy,
+    proxy: Proxy,
     /// The URLs of the proxy, and of its admin listener.
     site: String,
     admin: String,
@@ -32,7 +32,7 @@ impl Desk {
                 break url.to_owned();
             }
         };
-        Self { client: client(), site: format!("http://{}", proxy.address), _proxy: proxy, admin }
+        Self { client: client(), site: format!("http://{}", proxy.address), proxy, admin }
     }
 
     async fn ask(&self, method: &str, target: &str, token: Option<&str>, content: &str) -> (u16, String) {
@@ -102,6 +102,34 @@ async fn the_admin_listener_operates_the_proxy_for_whoever_has_the_token() {
         Request::get(format!("{}/stats", desk.site)).header("authorization", format!("Bearer {TOKEN}"));
     let response = desk.client.request(request.body(Full::default()).unwrap()).await.unwrap();
     assert!(response.headers().contains_key("cache-status"));
+}
+
+#[tokio::test]
+async fn probes_learn_that_every_upstream_is_sick_and_that_the_process_lives() {
+    let (nobody, token) = (Nobody::new(), token());
+    let upstream = format!("http://{}", nobody.address);
+    let desk = Desk::start(&upstream, &token, &["--health-path", "/", "--health-interval", "0.05"]);
+    let sick = (503, "every upstream is sick\n".to_owned());
+    while desk.ask("GET", "/health", None, "").await != sick {}
+    assert_eq!(desk.ask("GET", "/health/live", None, "").await, (200, "ok\n".to_owned()));
+    assert_eq!(desk.ask("POST", "/health/live", None, "").await.0, 405);
+}
+
+#[tokio::test]
+async fn probes_learn_that_the_process_drains() {
+    let (origin, token) = (Origin::new(), token());
+    let desk = Desk::start(&origin.upstream(), &token, &["--drain", "600"]);
+    let mut client = Client::of(&desk.proxy);
+    client.get("/open");
+    let mut asked = origin.asked("/open");
+    assert_eq!(desk.ask("GET", "/health", None, "").await, (200, "ok\n".to_owned()));
+    desk.proxy.signal("TERM");
+    desk.proxy.listens_no_more();
+    assert_eq!(desk.ask("GET", "/health", None, "").await, (503, "draining\n".to_owned()));
+    assert_eq!(desk.ask("HEAD", "/health", None, "").await, (503, String::new()));
+    assert_eq!(desk.ask("GET", "/health/live", None, "").await, (200, "ok\n".to_owned()));
+    asked.answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    client.next().is("HTTP/1.1 200 OK", "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
