@@ -1,4 +1,4 @@
-//! The admin service on a listener of its own, with a health endpoint that needs no token.
+//! The admin service on a listener of its own, with endpoints for probes, which need no token.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -26,9 +26,7 @@ use crate::policy::{self, Current, Source};
 use crate::purge_edges::PurgeEdges;
 use crate::serve::{self, BoxError};
 use crate::stop::Stop;
-
-/// Where health is asked for.
-const HEALTH: &str = "/health";
+use crate::vitals::Vitals;
 
 /// The most connections: clients need the descriptors.
 const MOST_CONNECTIONS: usize = 64;
@@ -101,11 +99,12 @@ pub struct Operated {
     pub observers: Observers,
     pub policy: Source,
     pub tls: Arc<ClientConfig>,
+    pub vitals: Vitals,
 }
 
 /// Serves it in the background, as long as the process lives: also while the proxy drains.
 pub async fn spawn(options: &AdminOptions, token: &str, operated: Operated) -> Result<(), String> {
-    let Operated { cache, current, edges, handle, limits, observers, policy, tls } = operated;
+    let Operated { cache, current, edges, handle, limits, observers, policy, tls, vitals } = operated;
     let Observers { metrics, rendered, watch } = observers;
     let of_metrics = handle.clone();
     tokio::spawn(keep_up(rendered.clone()));
@@ -141,7 +140,7 @@ pub async fn spawn(options: &AdminOptions, token: &str, operated: Operated) -> R
     println!("larder: admin at http://{address}");
     let connections = limits.connections.min(MOST_CONNECTIONS);
     let limits = Limits { connections, connections_per_address: connections, ..limits };
-    let service = Entrance(PurgeEdges::new(admin.build(), edges, &tls));
+    let service = Entrance { service: PurgeEdges::new(admin.build(), edges, &tls), vitals };
     tokio::spawn(serve::serve(listener.into(), service, limits, serve::DRAIN, Stop::never()));
     Ok(())
 }
@@ -155,9 +154,12 @@ async fn keep_up(recorder: PrometheusHandle) {
     }
 }
 
-/// The service as a server sees it, and the health of the process.
+/// The service as a server sees it, and the answers to probes.
 #[derive(Clone)]
-struct Entrance<S>(S);
+struct Entrance<S> {
+    service: S,
+    vitals: Vitals,
+}
 
 impl<S, B> HyperService<Request<Incoming>> for Entrance<S>
 where
@@ -172,28 +174,11 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        if request.uri().path() == HEALTH {
-            return Box::pin(std::future::ready(Ok(health(request.method()))));
+        if let Some(answer) = self.vitals.answer(request.method(), request.uri().path()) {
+            return Box::pin(std::future::ready(Ok(answer.map(Either::Right))));
         }
-        let mut service = self.0.clone();
+        let mut service = self.service.clone();
         // The admin service is always ready.
         Box::pin(async move { Ok(service.call(request).await?.map(Either::Left)) })
     }
-}
-
-/// That the process answers; nothing else of it.
-fn health<B>(method: &Method) -> Response<Either<B, Full<Bytes>>> {
-    let is_read = matches!(*method, Method::GET | Method::HEAD);
-    let (status, text) =
-        if is_read { (StatusCode::OK, "ok\n") } else { (StatusCode::METHOD_NOT_ALLOWED, "") };
-    let content = if *method == Method::HEAD { "" } else { text };
-    let mut response = Response::new(Either::Right(Full::from(content)));
-    *response.status_mut() = status;
-    let fields = response.headers_mut();
-    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    if !is_read {
-        fields.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-    }
-    response
 }

@@ -44,8 +44,8 @@ origin_proxy proxy            the proxy alone, before any origin
     --peer-token-file FILE    the secret by which the proxies know each other, 16 characters or more. Of several lines, the
                               first is shown, and all are believed. The file is read again on SIGHUP
     --listen ADDR             where, default 127.0.0.1:8080
-    --admin ADDR              where the admin service listens (docs/ADMIN.md), and GET /health, which needs no token; by default
-                              nowhere
+    --admin ADDR              where the admin service listens (docs/ADMIN.md), and GET /health and /health/live, which need no token;
+                              by default nowhere
     --admin-token-file FILE   its token: the first line, 16 characters or more
     --tls-cert FILE           clients speak TLS: the certificate (PEM), with those of authorities in between
     --tls-key FILE            its key (PEM). Both files are read again on SIGHUP

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::service::Service as HyperService;
 use hyper::upgrade::OnUpgrade;
 use larder::semantics::fields::{list, remove_hop_by_hop};
-use larder::{CacheService, QueryService};
+use larder::{CacheService, QueryService, XCache};
 use pin_project_lite::pin_project;
 use tower::Service;
 
@@ -55,6 +55,8 @@ pub struct Settings {
     pub stall: Duration,
     pub upstreams: Arc<Upstreams>,
     pub viewer: Viewer,
+    /// The form of `X-Cache`.
+    pub x_cache: XCache,
 }
 
 impl Edge {
@@ -114,8 +116,8 @@ impl HyperService<Request<Incoming>> for Edge {
         if present.peer {
             (request, is_peer) = self.unmarked(request);
         }
-        let Settings { is_discreet, peers, .. } = &*self.settings;
-        let manner = Manner { is_discreet: *is_discreet, is_one_of_many: peers.is_some() };
+        let Settings { is_discreet, x_cache, .. } = &*self.settings;
+        let manner = Manner { is_discreet: *is_discreet, is_listed: *x_cache == XCache::Fastly };
         if let Some(response) = self.refusal(&mut request, &present, is_peer) {
             return EdgeFuture { manner, kind: Kind::Refused { response: Some(response) } };
         }
@@ -154,7 +156,7 @@ struct Manner {
     /// Nothing: only who shows the debug token is told.
     is_discreet: bool,
     /// `X-Cache` is a list.
-    is_one_of_many: bool,
+    is_listed: bool,
 }
 
 pin_project! {
@@ -193,7 +195,7 @@ impl Future for EdgeFuture {
             },
         };
         via::complete(response.headers_mut());
-        if this.manner.is_one_of_many {
+        if this.manner.is_listed {
             local_reply::as_member(response.headers_mut());
         }
         if this.manner.is_discreet {

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So many failures in a row, of calls and checks, make an upstream sick.
+/// So many failures in a row, of calls or of checks, make an upstream sick.
 pub const FALL: u32 = 3;
 
-/// How long a sick upstream is left alone if nothing checks it. Then calls find out.
+/// How long a sick upstream is left alone if nothing checks it. Then a single call finds out.
 pub const REST: Duration = Duration::from_secs(10);
 
 /// How an upstream becomes healthy again.
@@ -16,7 +16,7 @@ pub const REST: Duration = Duration::from_secs(10);
 pub enum Recovery {
     /// A check succeeds.
     ByCheck,
-    /// Time passes ([`REST`]), after which one success or failure decides.
+    /// Time passes ([`REST`]), after which the outcome of one call decides.
     ByRest,
     /// It is never sick: there is no other one, and nothing checks it.
     Unneeded,
@@ -33,7 +33,27 @@ struct State {
     /// In a row.
     failures: u32,
     is_known: bool,
+    /// Those whose requests are among the failures.
+    paths: Vec<Box<str>>,
     sick_since: Option<Instant>,
+}
+
+/// How a call has failed.
+#[derive(Clone, Copy, Debug)]
+pub enum Failure<'a> {
+    /// There was no connection to send the request by, whatever the request was.
+    Connecting,
+    /// A request for this path was sent and not answered. That may be the fault of the request, which anybody can repeat.
+    Answering(&'a str),
+}
+
+/// Whether an upstream can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fitness {
+    /// It has had its rest: whoever [begins a trial](Health::begin_trial) may ask it.
+    Due,
+    Healthy,
+    Sick,
 }
 
 /// That an upstream has become sick or healthy.
@@ -48,19 +68,51 @@ impl Health {
         Self { recovery, state: Mutex::default() }
     }
 
-    pub fn is_healthy(&self, now: Instant) -> bool {
-        self.state().sick_since.is_none_or(|since| self.recovery == Recovery::ByRest && since + REST <= now)
+    pub fn is_checked(&self) -> bool {
+        self.recovery == Recovery::ByCheck
     }
 
-    /// A call has got an answer, or has not.
-    pub fn called(&self, is_answered: bool, now: Instant) -> Option<Change> {
+    pub fn fitness(&self, now: Instant) -> Fitness {
+        match self.state().sick_since {
+            None => Fitness::Healthy,
+            Some(since) if self.recovery == Recovery::ByRest && since + REST <= now => Fitness::Due,
+            Some(_) => Fitness::Sick,
+        }
+    }
+
+    /// Whether the caller, and nobody else, may ask an upstream that is [due](Fitness::Due). A new rest begins with that, so a call that
+    /// is never heard of again leads to another trial.
+    pub fn begin_trial(&self, now: Instant) -> bool {
         let mut state = self.state();
-        match is_answered {
-            // An answer is no check.
-            true if state.sick_since.is_some() && self.recovery == Recovery::ByCheck => None,
-            true => state.succeeds(),
-            false if self.recovery == Recovery::Unneeded => None,
-            false => state.fails(now, FALL),
+        let is_due = state.sick_since.is_some_and(|since| since + REST <= now);
+        if is_due {
+            state.sick_since = Some(now);
+        }
+        is_due
+    }
+
+    /// A call was answered.
+    pub fn answers(&self) -> Option<Change> {
+        let mut state = self.state();
+        // An answer is no check.
+        if state.sick_since.is_some() && self.is_checked() { None } else { state.succeeds() }
+    }
+
+    /// A call was not answered.
+    pub fn fails(&self, failure: Failure<'_>, now: Instant) -> Option<Change> {
+        let mut state = self.state();
+        match (failure, self.recovery) {
+            (_, Recovery::Unneeded) => None,
+            // Checks find out whether it is the upstream's fault. Calls need not guess.
+            (Failure::Answering(_), Recovery::ByCheck) => None,
+            (Failure::Answering(path), Recovery::ByRest) if state.sick_since.is_none() => {
+                if state.paths.iter().any(|failed| **failed == *path) {
+                    return None;
+                }
+                state.paths.push(path.into());
+                state.fails(now, FALL)
+            }
+            _ => state.fails(now, FALL),
         }
     }
 
@@ -80,6 +132,7 @@ impl Health {
 impl State {
     fn succeeds(&mut self) -> Option<Change> {
         self.failures = 0;
+        self.paths = Vec::new();
         self.sick_since.take().map(|_| Change::Healthy)
     }
 
@@ -105,16 +158,21 @@ mod tests {
             Self(Health::new(recovery), Instant::now())
         }
 
-        fn call(&self, is_answered: bool) -> Option<Change> {
-            self.0.called(is_answered, self.1)
+        /// A call can't connect.
+        fn fails(&self) -> Option<Change> {
+            self.0.fails(Failure::Connecting, self.1)
+        }
+
+        fn does_not_answer(&self, path: &str) -> Option<Change> {
+            self.0.fails(Failure::Answering(path), self.1)
         }
 
         fn check(&self, is_good: bool) -> Option<Change> {
             self.0.checked(is_good, self.1)
         }
 
-        fn is_healthy(&self) -> bool {
-            self.0.is_healthy(self.1)
+        fn fitness(&self) -> Fitness {
+            self.0.fitness(self.1)
         }
     }
 
@@ -122,41 +180,77 @@ mod tests {
     fn three_calls_in_a_row_that_fail_make_an_upstream_sick() {
         let bench = Bench::new(Recovery::ByRest);
         for _ in 0..2 {
-            assert_eq!((bench.call(false), bench.call(false), bench.call(true)), (None, None, None));
+            assert_eq!((bench.fails(), bench.fails(), bench.0.answers()), (None, None, None));
         }
-        assert_eq!((bench.call(false), bench.call(false)), (None, None));
-        assert!(bench.is_healthy());
-        assert_eq!(bench.call(false), Some(Change::Sick));
-        assert!(!bench.is_healthy());
+        assert_eq!((bench.fails(), bench.fails()), (None, None));
+        assert_eq!(bench.fitness(), Fitness::Healthy);
+        assert_eq!(bench.fails(), Some(Change::Sick));
+        assert_eq!(bench.fitness(), Fitness::Sick);
     }
 
     #[test]
-    fn an_upstream_that_nothing_checks_is_asked_again_after_a_rest() {
+    fn a42_calls_for_one_path_that_get_no_answer_count_once() {
+        let bench = Bench::new(Recovery::ByRest);
+        assert!((0..100).all(|_| bench.does_not_answer("/x").is_none()));
+        assert_eq!(bench.does_not_answer("/y"), None);
+        assert_eq!(bench.does_not_answer("/z"), Some(Change::Sick));
+        assert_eq!(bench.0.answers(), Some(Change::Healthy));
+        assert_eq!(
+            (bench.does_not_answer("/x"), bench.fails()),
+            (None, None),
+            "it counts from the beginning"
+        );
+        assert_eq!(bench.fails(), Some(Change::Sick));
+    }
+
+    #[test]
+    fn a42_where_checks_run_no_call_that_was_sent_makes_an_upstream_sick() {
+        let bench = Bench::new(Recovery::ByCheck);
+        assert!((0..100).all(|n| bench.does_not_answer(&format!("/{n}")).is_none()));
+        assert_eq!((bench.fails(), bench.fails(), bench.fails()), (None, None, Some(Change::Sick)));
+    }
+
+    #[test]
+    fn after_a_rest_one_call_alone_decides() {
         let mut bench = Bench::new(Recovery::ByRest);
-        (0..FALL).for_each(|_| _ = bench.call(false));
+        (0..FALL).for_each(|_| _ = bench.fails());
         bench.1 += REST - Duration::from_millis(1);
-        assert!(!bench.is_healthy());
+        assert_eq!((bench.fitness(), bench.0.begin_trial(bench.1)), (Fitness::Sick, false));
         bench.1 += Duration::from_millis(1);
-        assert!(bench.is_healthy());
+        assert_eq!((bench.fitness(), bench.0.begin_trial(bench.1)), (Fitness::Due, true));
+        assert_eq!((bench.fitness(), bench.0.begin_trial(bench.1)), (Fitness::Sick, false));
         // One failure is enough for another rest, and is nothing new.
-        assert_eq!(bench.call(false), None);
-        assert!(!bench.is_healthy());
+        bench.1 += Duration::from_secs(1);
+        assert_eq!(bench.does_not_answer("/x"), None);
+        bench.1 += REST - Duration::from_secs(1);
+        assert_eq!(bench.fitness(), Fitness::Sick);
+        bench.1 += Duration::from_secs(1);
+        assert!(bench.0.begin_trial(bench.1));
+        assert_eq!(bench.0.answers(), Some(Change::Healthy));
+        assert_eq!(bench.fitness(), Fitness::Healthy);
+        assert_eq!(bench.fails(), None, "it counts from the beginning");
+    }
+
+    #[test]
+    fn a_trial_that_is_never_heard_of_again_is_followed_by_another() {
+        let mut bench = Bench::new(Recovery::ByRest);
+        (0..FALL).for_each(|_| _ = bench.fails());
         bench.1 += REST;
-        assert_eq!(bench.call(true), Some(Change::Healthy));
-        assert!(bench.is_healthy());
-        assert_eq!(bench.call(false), None, "it counts from the beginning");
+        assert!(bench.0.begin_trial(bench.1));
+        bench.1 += REST;
+        assert!(bench.0.begin_trial(bench.1));
     }
 
     #[test]
     fn an_upstream_that_is_checked_becomes_healthy_by_a_check_alone() {
         let mut bench = Bench::new(Recovery::ByCheck);
         assert_eq!(bench.check(true), None);
-        (0..FALL).for_each(|_| _ = bench.call(false));
+        (0..FALL).for_each(|_| _ = bench.fails());
         bench.1 += 100 * REST;
-        assert_eq!(bench.call(true), None);
-        assert!(!bench.is_healthy());
+        assert_eq!(bench.0.answers(), None);
+        assert_eq!(bench.fitness(), Fitness::Sick);
         assert_eq!(bench.check(true), Some(Change::Healthy));
-        assert!(bench.is_healthy());
+        assert_eq!(bench.fitness(), Fitness::Healthy);
         let changes: Vec<_> = (0..FALL).map(|_| bench.check(false)).collect();
         assert_eq!(changes, [None, None, Some(Change::Sick)]);
     }
@@ -164,15 +258,15 @@ mod tests {
     #[test]
     fn the_first_check_decides_by_itself() {
         let bench = Bench::new(Recovery::ByCheck);
-        assert!(bench.is_healthy(), "until there is a check");
+        assert_eq!(bench.fitness(), Fitness::Healthy, "until there is a check");
         assert_eq!(bench.check(false), Some(Change::Sick));
-        assert!(!bench.is_healthy());
+        assert_eq!(bench.fitness(), Fitness::Sick);
     }
 
     #[test]
     fn an_only_upstream_that_nothing_checks_is_never_sick() {
         let bench = Bench::new(Recovery::Unneeded);
-        assert!((0..100).all(|_| bench.call(false).is_none()));
-        assert!(bench.is_healthy());
+        assert!((0..100).all(|_| bench.fails().is_none()));
+        assert_eq!(bench.fitness(), Fitness::Healthy);
     }
 }

@@ -52,6 +52,7 @@ mod upstream_error;
 mod upstreams;
 mod via;
 mod viewer;
+mod vitals;
 mod walk;
 
 use std::process::ExitCode;

@@ -17,13 +17,14 @@ use crate::client_tls::ClientTls;
 use crate::edge::{Edge, Settings};
 use crate::limits::Limits;
 use crate::peers::PeerTokens;
-use crate::policy::{Current, Loaded};
+use crate::policy::{Current, Loaded, Profile};
 use crate::reasons::Reasons;
 use crate::serve::Entrance;
 use crate::stop::Stop;
 use crate::upstream::Upstream;
 use crate::upstreams::{Care, Upstreams};
 use crate::viewer::Viewer;
+use crate::vitals::Vitals;
 use crate::{admin, check_health, config, debug_token, policy, serve, service_manager, tls};
 
 /// What the files have that options name.
@@ -62,8 +63,9 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     let current = Current::new(beside);
     let store = MemoryStore::builder().capacity(options.memory).max_object(options.max_object).build();
     let calls = CallLimits::new().total(options.limits.max_calls).wait(options.limits.call_wait);
-    // Where there are several proxies, each has a member in a list.
-    let x_cache = if peers.is_some() { XCache::Fastly } else { XCache::CloudFront };
+    // Where there are several proxies, each has a member in a list. The form does not change while the process runs.
+    let is_listed = peers.is_some() || current.get().profile == Profile::Fastly;
+    let x_cache = if is_listed { XCache::Fastly } else { XCache::CloudFront };
     let cache = CacheLayer::builder(store).policy(policy).x_cache(x_cache).call_limits(calls);
     let cache = match options.server_timing.clone() {
         Some(timing) => cache.server_timing(timing),
@@ -87,7 +89,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         options.policy.clone(),
         cache.handle(),
         current.clone(),
-        tls.is_some() || peers.is_some(),
+        tls.is_some() || peers.is_some() || log.is_some(),
     )?;
     #[cfg(unix)]
     if let Some(tls) = tls.clone() {
@@ -132,6 +134,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
             observers,
             policy,
             tls: upstream_tls,
+            vitals: Vitals { draining: stop.draining(), upstreams: Arc::clone(&upstreams) },
         };
         admin::spawn(&admin, &token, operated).await?;
     }
@@ -140,8 +143,18 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         // Who has sent a request is known only when all of its fields are.
         limits.fields += crate::peers::MORE_FIELDS;
     }
-    let settings =
-        Settings { current: current.clone(), fields, host, id, is_discreet, peers, stall, upstreams, viewer };
+    let settings = Settings {
+        current: current.clone(),
+        fields,
+        host,
+        id,
+        is_discreet,
+        peers,
+        stall,
+        upstreams,
+        viewer,
+        x_cache,
+    };
     service_manager::ready();
     let (entrance, edge) = (Entrance { listener, tls }, Edge::new(cache, settings));
     match log {
@@ -159,7 +172,9 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
 /// the proxy would start.
 pub fn check(file: &Path) -> bool {
     let checked = config::merged(Some(file), Vec::new()).and_then(|given| {
-        let files = Files::read(&ProxyOptions::of(&given)?)?;
+        let options = ProxyOptions::of(&given)?;
+        let files = Files::read(&options)?;
+        options.access_log.check()?;
         Ok((given, files.loaded.understood))
     });
     match checked {

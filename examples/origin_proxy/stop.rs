@@ -1,13 +1,26 @@
 //! Requests to stop the process: by Ctrl-C, or by the system.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Listens for requests to stop. The first one asks for a drain, the second one for an end at once.
 pub struct Stop {
+    draining: Draining,
     signals: Option<Signals>,
+}
+
+/// Whether the process was asked to stop.
+#[derive(Clone, Default)]
+pub struct Draining(Arc<AtomicBool>);
+
+impl Draining {
+    pub fn has_begun(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 #[cfg(unix)]
@@ -23,11 +36,15 @@ impl Stop {
     /// From now on, a signal does not end the process by itself.
     pub fn by_signal() -> Result<Self, String> {
         let signals = Signals::new().map_err(|error| format!("can't listen for signals: {error}"))?;
-        Ok(Self { signals: Some(signals) })
+        Ok(Self { draining: Draining::default(), signals: Some(signals) })
     }
 
     pub fn never() -> Self {
-        Self { signals: None }
+        Self { draining: Draining::default(), signals: None }
+    }
+
+    pub fn draining(&self) -> Draining {
+        self.draining.clone()
     }
 
     /// Ready at the next request to stop.
@@ -36,6 +53,7 @@ impl Stop {
             Some(signals) => signals.next().await,
             None => std::future::pending().await,
         }
+        self.draining.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{self, HeaderName};
-use http::uri::PathAndQuery;
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 use larder::QueryBody;
@@ -19,6 +19,7 @@ use tower::Service;
 use crate::client::Client;
 use crate::client_calls::ClientCall;
 use crate::content::RequestContent;
+use crate::health::Failure;
 use crate::host::{self, Host};
 use crate::limits::Limits;
 use crate::pool::{Sender, carries_content};
@@ -74,8 +75,10 @@ impl Inner {
         let named = host::of(&request);
         let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
         let client = request.extensions().get::<Client>();
-        let scheme = client.map_or("http", |client| client.scheme().as_str());
-        let scheme = HeaderValue::from_static(if scheme == "https" { "https" } else { "http" });
+        // A request that no client has sent, as one that warms the cache, has only the scheme of its URI.
+        let scheme = client.map(Client::scheme).or(request.uri().scheme());
+        let is_secure = scheme == Some(&Scheme::HTTPS);
+        let scheme = HeaderValue::from_static(if is_secure { "https" } else { "http" });
         let client = client.map(Client::address);
         let has_open_content =
             !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
@@ -125,6 +128,7 @@ impl Inner {
                 Ok(begun) => begun,
                 Err(none) => return Err(failure.unwrap_or(none)),
             };
+            let asked = request.uri().clone();
             let progress = Progress::new(self.timeout);
             let request = self.addressed(request, node).map(|body| SentContent::new(body, progress.clone()));
             let answer = progress.limit(self.sender.send(request, &progress)).await;
@@ -136,12 +140,12 @@ impl Inner {
                 Some(Err(error)) => UpstreamError::from(error),
                 None => UpstreamError::TooSlow,
             };
-            if error.is_origins() {
-                node.fails(&error.to_string());
-            }
             if error.is_unsent() {
+                node.fails(Failure::Connecting, &error.to_string());
                 tried.push(node);
                 next = again.as_ref().map(|again| copy(again, RequestBody::default()));
+            } else if error.is_origins() {
+                node.fails(Failure::Answering(asked.path()), &error.to_string());
             }
             failure = Some(error);
         }

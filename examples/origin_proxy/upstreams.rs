@@ -1,5 +1,6 @@
 //! The servers that requests can be sent to: the healthy ones take turns. Where there is a shield, it gets them all, and the
-//! others only what it can't take.
+//! others only what it can't take. While all are sick, those that nothing checks take turns: only an answer can tell that one is well
+//! again, and a client who has made them sick keeps nobody from them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +11,7 @@ use http::{HeaderValue, Uri};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
-use crate::health::{Change, Health, Recovery};
+use crate::health::{Change, Failure, Fitness, Health, Recovery};
 use crate::peers::PeerTokens;
 use crate::upstream_error::UpstreamError;
 
@@ -73,11 +74,17 @@ impl Upstreams {
         self.nodes.len() > 1
     }
 
-    /// Begins a call at the next healthy one that is not `tried` and has room. If none has, waits for it.
+    /// Whether each is known to be sick.
+    pub fn are_sick(&self) -> bool {
+        let now = Instant::now();
+        self.nodes.iter().all(|node| node.health.fitness(now) != Fitness::Healthy)
+    }
+
+    /// Begins a call at the next fit one that is not `tried` and has room. If none has, waits for it.
     ///
     /// # Errors
     ///
-    /// [`UpstreamError::Sick`] if none is healthy, and [`UpstreamError::Busy`] after so long a wait.
+    /// [`UpstreamError::Sick`] if none is fit, and [`UpstreamError::Busy`] after so long a wait.
     pub async fn begin(
         &self,
         tried: &[&Node],
@@ -101,18 +108,34 @@ impl Upstreams {
         }
     }
 
-    /// The next healthy one of those that are not `tried`; the shield, if it is one of them.
+    /// The next fit one of those that are not `tried`; the shield, if it is one of them.
     fn next(&self, tried: &[&Node]) -> Option<&Node> {
-        if let [only] = &self.nodes[..] {
-            return (tried.is_empty() && only.is_healthy()).then_some(only);
-        }
+        let now = Instant::now();
+        let fitness = |node: &Node| node.health.fitness(now);
         let is_tried = |node: &Node| tried.iter().any(|tried| std::ptr::eq(*tried, node));
-        let fit: Vec<_> = self.nodes.iter().filter(|node| !is_tried(node) && node.is_healthy()).collect();
-        if let Some(shield) = fit.iter().find(|node| node.is_shield()) {
+        let untried = || self.nodes.iter().filter(|node| !is_tried(node));
+        let mut fit: Vec<_> = untried().filter(|node| fitness(node) != Fitness::Sick).collect();
+        while let Some(node) = self.in_turn(&fit) {
+            if fitness(node) == Fitness::Healthy || node.health.begin_trial(now) {
+                return Some(node);
+            }
+            // Another call has begun the trial meanwhile.
+            fit.retain(|other| !std::ptr::eq(*other, node));
+        }
+        if !self.are_sick() {
+            return None;
+        }
+        self.in_turn(&untried().filter(|node| !node.health.is_checked()).collect::<Vec<_>>())
+    }
+
+    fn in_turn<'a>(&self, nodes: &[&'a Node]) -> Option<&'a Node> {
+        if let Some(shield) = nodes.iter().find(|node| node.is_shield()) {
             return Some(shield);
         }
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(fit.len())?;
-        fit.get(turn).copied()
+        if nodes.is_empty() {
+            return None;
+        }
+        nodes.get(self.turn.fetch_add(1, Ordering::Relaxed) % nodes.len()).copied()
     }
 }
 
@@ -139,18 +162,14 @@ impl Node {
         }
     }
 
-    fn is_healthy(&self) -> bool {
-        self.health.is_healthy(Instant::now())
-    }
-
     /// A call was answered.
     pub fn answers(&self) {
-        self.report(self.health.called(true, Instant::now()), "");
+        self.report(self.health.answers(), "");
     }
 
     /// A call was not answered.
-    pub fn fails(&self, why: &str) {
-        self.report(self.health.called(false, Instant::now()), why);
+    pub fn fails(&self, failure: Failure<'_>, why: &str) {
+        self.report(self.health.fails(failure, Instant::now()), why);
     }
 
     /// A check has succeeded, or has failed for this reason.
@@ -181,6 +200,15 @@ mod tests {
         )
     }
 
+    fn checked(count: usize) -> Arc<Upstreams> {
+        let uris = (0..count).map(|n| format!("http://{n}.example/").parse().unwrap());
+        Upstreams::new(None, uris, Care { is_checked: true, ..Care::default() })
+    }
+
+    fn make_sick(node: &Node) {
+        (0..FALL).for_each(|_| node.fails(Failure::Connecting, "away"));
+    }
+
     /// Who is asked by so many calls.
     fn asked(upstreams: &Upstreams, calls: usize) -> String {
         (0..calls).map(|_| upstreams.next(&[]).map_or("-", |node| &node.uri.host().unwrap()[..1])).collect()
@@ -190,18 +218,49 @@ mod tests {
     async fn healthy_upstreams_take_turns() {
         let upstreams = upstreams(3);
         assert_eq!(asked(&upstreams, 6), "012012");
-        (0..FALL).for_each(|_| upstreams.nodes[1].fails("away"));
+        make_sick(&upstreams.nodes[1]);
         // What the sick one would have had is shared evenly.
         assert_eq!(asked(&upstreams, 6), "020202");
         tokio::time::advance(REST).await;
+        assert_eq!(asked(&upstreams, 6), "010202", "one call is a trial");
+        upstreams.nodes[1].answers();
         assert_eq!(asked(&upstreams, 6), "012012");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_is_asked_while_all_are_sick() {
+    async fn a_shield_that_was_sick_gets_one_call_until_that_is_answered() {
+        let uris = ["http://0.example/", "http://1.example/"].map(|uri| uri.parse().unwrap());
+        let file = std::env::temp_dir().join(format!("larder-shield-secret-{}", std::process::id()));
+        std::fs::write(&file, "a-secret-of-the-owner").unwrap();
+        let secret = PeerTokens::load(file.clone()).unwrap();
+        std::fs::remove_file(file).unwrap();
+        let shield = ("http://9.example/".parse().unwrap(), secret);
+        let upstreams = Upstreams::new(Some(shield), uris, Care { is_checked: true, ..Care::default() });
+        assert_eq!(asked(&upstreams, 2), "99");
+        make_sick(&upstreams.nodes[0]);
+        assert_eq!(asked(&upstreams, 2), "01");
+        tokio::time::advance(REST).await;
+        assert_eq!(asked(&upstreams, 3), "901");
+        upstreams.nodes[0].answers();
+        assert_eq!(asked(&upstreams, 2), "99");
+        // Nothing checks it, so it is asked when all are sick; whoever is checked is not.
+        upstreams.iter().for_each(make_sick);
+        assert_eq!(asked(&upstreams, 2), "99");
+        assert!(upstreams.next(&[&upstreams.nodes[0]]).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a42_while_all_are_sick_that_nothing_checks_they_take_turns() {
         let upstreams = upstreams(2);
-        upstreams.iter().for_each(|node| (0..FALL).for_each(|_| node.fails("away")));
-        assert_eq!(asked(&upstreams, 2), "--");
+        upstreams.iter().for_each(make_sick);
+        assert!(upstreams.are_sick());
+        assert_eq!(asked(&upstreams, 4), "0101");
+        upstreams.nodes[1].answers();
+        assert!(!upstreams.are_sick());
+        assert_eq!(asked(&upstreams, 2), "11");
+        let upstreams = checked(2);
+        upstreams.iter().for_each(make_sick);
+        assert_eq!(asked(&upstreams, 2), "--", "a check tells when one is well again");
     }
 
     #[tokio::test(start_paused = true)]

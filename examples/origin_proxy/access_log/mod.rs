@@ -42,6 +42,17 @@ pub enum Format {
     Json,
 }
 
+impl Options {
+    /// Finds out whether the log could be written, and leaves no file behind.
+    ///
+    /// # Errors
+    ///
+    /// One sentence: it could not.
+    pub fn check(&self) -> Result<(), String> {
+        self.file.as_deref().map_or(Ok(()), writer::check)
+    }
+}
+
 impl Format {
     pub const ALL: [Self; 2] = [Self::Common, Self::Json];
 

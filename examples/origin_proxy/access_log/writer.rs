@@ -96,6 +96,19 @@ fn is_standard_output(file: &Path) -> bool {
     file.as_os_str() == "-"
 }
 
+/// Whether the file could be opened. One that is not there is not made: whoever checks may be another user.
+pub fn check(file: &Path) -> Result<(), String> {
+    if is_standard_output(file) || file.exists() {
+        return open(file).map(drop);
+    }
+    let name = file.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let beside = file.with_file_name(format!(".check-{name}-{}", std::process::id()));
+    open(&beside)
+        .map_err(|_| format!("{}: can't be written to: its folder takes no file", file.display()))?;
+    _ = std::fs::remove_file(beside);
+    Ok(())
+}
+
 /// Lines are added. URLs may have secrets in them: others of the system have no right to read a new file.
 fn open(file: &Path) -> Result<Output, String> {
     if is_standard_output(file) {

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use larder::XCache;
 use larder::policy::cloudfront::{CachePolicyConfig, Distribution, OriginRequestPolicyConfig};
 use larder::viewer::Database;
 
@@ -26,7 +27,7 @@ pub async fn walk(walk: &mut Walk, site: &Site) -> Result<SocketAddr, String> {
     let database = Database::from_bytes(DATABASE.to_vec()).map_err(|error| error.to_string())?;
     let distribution = Distribution::from_json(POLICIES).map_err(|error| error.to_string())?;
     let distribution = distribution.trust_viewer_headers(true);
-    let proxy = site.proxy(distribution, Viewer::by(database)).await?.address;
+    let proxy = site.proxy(distribution, XCache::CloudFront, Viewer::by(database)).await?.address;
     walk.goes_to(proxy);
     walk.title("CloudFront: cache policy private-dynamic-content (0 s, 0 s, 1 day; Authorization, query), origin request policy forward-all");
     users(walk).await?;
@@ -74,7 +75,7 @@ async fn minimum(walk: &mut Walk, site: &Site) -> Result<(), String> {
     let forward_all = OriginRequestPolicyConfig::from_json(POLICIES).map_err(|error| error.to_string())?;
     let distribution =
         Distribution::new(policy.min_ttl(Duration::from_secs(1))).origin_request_policy(forward_all);
-    walk.goes_to(site.proxy(distribution, Viewer::off()).await?.address);
+    walk.goes_to(site.proxy(distribution, XCache::CloudFront, Viewer::off()).await?.address);
     walk.title("The same with a minimum of 1 s, for Cache-Control: no-cache, must-revalidate");
     walk.get(
         "/account/balance",

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::middleware::map_response;
 use axum::response::Response;
 use http::{HeaderValue, Uri, header};
-use larder::{CacheBuilder, CacheHandle, CachePolicy, Clock, ClockHand, QueryLayer};
+use larder::{CacheBuilder, CacheHandle, CachePolicy, Clock, ClockHand, QueryLayer, XCache};
 use tower::Layer;
 
 use crate::edge::{Edge, Settings};
@@ -48,12 +48,17 @@ impl Site {
     }
 
     /// Starts a proxy with a store of its own.
-    pub async fn proxy(&self, policy: impl CachePolicy, viewer: Viewer) -> Result<Proxy, String> {
+    pub async fn proxy(
+        &self,
+        policy: impl CachePolicy,
+        x_cache: XCache,
+        viewer: Viewer,
+    ) -> Result<Proxy, String> {
         let listener = serve::listen(LOOPBACK).await?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let cache = CacheBuilder::default()
             .policy(reasons::told(policy))
-            .x_cache(true)
+            .x_cache(x_cache)
             .clock(self.clock.clone())
             .build();
         let (host, id, limits) = (Host::Client, HeaderValue::from_static("larder-walk"), Limits::default());
@@ -65,8 +70,18 @@ impl Site {
         let cache = QueryLayer::new().layer(cache.layer(Reasons(upstream)));
         let (fields, stall) = (limits.fields, limits.timeouts.stall);
         let current = Current::new(Beside::default());
-        let settings =
-            Settings { current, fields, host, id, is_discreet: false, peers: None, stall, upstreams, viewer };
+        let settings = Settings {
+            current,
+            fields,
+            host,
+            id,
+            is_discreet: false,
+            peers: None,
+            stall,
+            upstreams,
+            viewer,
+            x_cache,
+        };
         proxy::spawn(listener, Edge::new(cache, settings));
         Ok(Proxy { address, cache: handle })
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{Method, header};
-use larder::{CachePolicyExt, StandardPolicy};
+use larder::{CachePolicyExt, StandardPolicy, XCache};
 
 use crate::viewer::Viewer;
 use crate::walk::site::Site;
@@ -19,7 +19,7 @@ fn policy() -> impl larder::CachePolicy {
 }
 
 pub async fn walk(walk: &mut Walk, site: &Site) -> Result<SocketAddr, String> {
-    let proxy = site.proxy(policy(), Viewer::off()).await?.address;
+    let proxy = site.proxy(policy(), XCache::CloudFront, Viewer::off()).await?.address;
     walk.goes_to(proxy);
     walk.title("The default policy, with a key for each user in /me");
     /// Past the lifetime of what is fresh for two seconds.

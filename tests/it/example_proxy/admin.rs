@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpStream;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::process::{Proxy, SampleOrigin, run};
 use crate::support::file::TempFile;
-use crate::support::raw::{Client, GUARD, Nobody};
+use crate::support::raw::{Client, GUARD, Nobody, Origin};
 use crate::support::wire::{HttpClient, client, http2_client};
 
 const TOKEN: &str = "a-token-of-the-admin-service-in-a-test";
@@ -19,7 +20,7 @@ const TOKEN: &str = "a-token-of-the-admin-service-in-a-test";
 /// A proxy with an admin listener.
 struct Desk {
     client: HttpClient<Full<Bytes>>,
-    _proxy: Proxy,
+    proxy: Proxy,
     /// The URLs of the proxy, and of its admin listener.
     site: String,
     admin: String,
@@ -36,7 +37,7 @@ impl Desk {
                 break url.to_owned();
             }
         };
-        Self { client: client(), site: format!("http://{}", proxy.address), _proxy: proxy, admin }
+        Self { client: client(), site: format!("http://{}", proxy.address), proxy, admin }
     }
 
     async fn ask(&self, method: &str, target: &str, token: Option<&str>, content: &str) -> (u16, String) {
@@ -106,6 +107,49 @@ async fn the_admin_listener_operates_the_proxy_for_whoever_has_the_token() {
         Request::get(format!("{}/stats", desk.site)).header("authorization", format!("Bearer {TOKEN}"));
     let response = desk.client.request(request.body(Full::default()).unwrap()).await.unwrap();
     assert!(response.headers().contains_key("cache-status"));
+}
+
+#[tokio::test]
+async fn probes_learn_that_every_upstream_is_sick_and_that_the_process_lives() {
+    let (nobody, token) = (Nobody::new(), token());
+    let upstream = format!("http://{}", nobody.address);
+    let desk = Desk::start(&upstream, &token, &["--health-path", "/", "--health-interval", "0.05"]);
+    let sick = (503, "every upstream is sick\n".to_owned());
+    while desk.ask("GET", "/health", None, "").await != sick {}
+    assert_eq!(desk.ask("GET", "/health/live", None, "").await, (200, "ok\n".to_owned()));
+    assert_eq!(desk.ask("POST", "/health/live", None, "").await.0, 405);
+}
+
+#[tokio::test]
+async fn probes_learn_that_the_process_drains() {
+    let (origin, token) = (Origin::new(), token());
+    let desk = Desk::start(&origin.upstream(), &token, &["--drain", "600"]);
+    let mut client = Client::of(&desk.proxy);
+    client.get("/open");
+    let mut asked = origin.asked("/open");
+    assert_eq!(desk.ask("GET", "/health", None, "").await, (200, "ok\n".to_owned()));
+    desk.proxy.signal("TERM");
+    desk.proxy.listens_no_more();
+    assert_eq!(desk.ask("GET", "/health", None, "").await, (503, "draining\n".to_owned()));
+    assert_eq!(desk.ask("HEAD", "/health", None, "").await, (503, String::new()));
+    assert_eq!(desk.ask("GET", "/health/live", None, "").await, (200, "ok\n".to_owned()));
+    asked.answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    client.next().is("HTTP/1.1 200 OK", "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warmed_url_reaches_the_origin_with_its_own_scheme() {
+    let (origin, token) = (Origin::new(), token());
+    let desk = Arc::new(Desk::start(&origin.upstream(), &token, &[]));
+    for scheme in ["https", "http"] {
+        let (warming, order) = (desk.clone(), json!({ "urls": [format!("{scheme}://a.example/{scheme}")] }));
+        let warmed = tokio::spawn(async move { warming.ok("POST", "/warm", &order.to_string()).await });
+        let mut asked = origin.asked(&format!("/{scheme}"));
+        asked.message = asked.message.has(&format!("\r\nx-forwarded-proto: {scheme}\r\n"));
+        asked.answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        let warmed = warmed.await.unwrap();
+        assert_eq!(warmed["failed"], 0, "{warmed}");
+    }
 }
 
 #[tokio::test]

@@ -50,6 +50,25 @@ fn the_command_lines_upstreams_replace_those_of_the_file() {
 }
 
 #[test]
+fn check_config_finds_an_access_log_that_can_not_be_written_and_makes_no_file() {
+    let folder = TempFolder::new();
+    let file = |log: &std::path::Path| {
+        TempFile::new(
+            "toml",
+            format!("upstream = 'http://a.example'\naccess-log = {:?}\n", log.display().to_string()),
+        )
+    };
+    let log = folder.path().join("access.log");
+    let (can_be_used, said) = check(&file(&log));
+    assert!(can_be_used, "{said}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    for log in [folder.path().join("nowhere").join("access.log"), folder.path().to_path_buf()] {
+        let (can_be_used, said) = check(&file(&log));
+        assert!(!can_be_used && said.contains(&format!("{}: can't be written to", log.display())), "{said}");
+    }
+}
+
+#[test]
 fn check_config_prints_what_it_understood_of_a_file_and_of_those_that_it_names() {
     let policy = TempFile::new("toml", "[default]\ndefault_lifetime = \"5m\"\n");
     let name = policy.path().file_name().unwrap().to_str().unwrap();

@@ -34,8 +34,27 @@ pub fn example() -> Command {
     Command::new(path)
 }
 
+/// Runs the example to its end. One that goes on, where it should have said what is wrong, is ended.
 pub fn run(arguments: &[&str]) -> Output {
-    example().args(arguments).output().unwrap()
+    let mut command = example();
+    let mut process = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut stdout, mut stderr) = (process.stdout.take().unwrap(), process.stderr.take().unwrap());
+    let (sender, read) = mpsc::channel();
+    std::thread::spawn(move || {
+        let of_errors = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            stderr.read_to_end(&mut text).map(|_| text)
+        });
+        let mut text = Vec::new();
+        let of_output = stdout.read_to_end(&mut text).map(|_| text);
+        sender.send((of_output, of_errors.join().unwrap()))
+    });
+    let Ok((stdout, stderr)) = read.recv_timeout(GUARD) else {
+        process.kill().unwrap();
+        process.wait().unwrap();
+        panic!("{arguments:?} has no end");
+    };
+    Output { status: process.wait().unwrap(), stdout: stdout.unwrap(), stderr: stderr.unwrap() }
 }
 
 /// The example's origin in a process of its own, which ends with the test.

@@ -222,6 +222,22 @@ fn cs2_cache_status_and_x_cache_have_a_member_for_each_hop() {
 }
 
 #[test]
+fn cs2_the_profile_fastly_says_x_cache_in_fastlys_form_without_peers() {
+    let origin = Origin::new();
+    let proxy = origin.proxy(&["--profile", "fastly"]);
+    let answer = "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-length: 1\r\n\r\nx";
+    let miss = ask(&proxy, &origin, "/x", "", Some(answer));
+    miss.has("\r\nx-cache: MISS\r\n").has("\r\nx-cache-hits: 0\r\n").has("\r\nx-served-by: larder\r\n");
+    for hits in 1..3 {
+        let hit = ask(&proxy, &origin, "/x", "", None).has("\r\nx-cache: HIT\r\n");
+        hit.has(&format!("\r\nx-cache-hits: {hits}\r\n"));
+    }
+    let mut client = Client::of(&proxy);
+    client.send("GET /x HTTP/1.1\r\nhost: ,\r\n\r\n");
+    client.next().is("HTTP/1.1 400 Bad Request", "").has("\r\nx-cache: MISS\r\n");
+}
+
+#[test]
 fn fa9_an_edge_says_who_its_client_is_and_the_origin_learns_it() {
     let (authority, secret, origin) = (Authority::new(), TempFile::new("txt", SECRET), Origin::new());
     let issued = authority.issue(&["localhost"]);

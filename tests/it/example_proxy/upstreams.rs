@@ -119,6 +119,59 @@ fn a_request_that_may_have_been_read_is_not_sent_to_another_upstream() {
 }
 
 #[test]
+fn a42_a_url_that_is_never_answered_makes_no_upstream_sick() {
+    let origins = [Origin::new(), Origin::new()];
+    let urls = origins.each_ref().map(Origin::upstream);
+    let (proxy, _lines) = before(&[&urls[0], &urls[1]], &[]);
+    let mut client = Client::of(&proxy);
+    for turn in 0..8 {
+        client.get("/killer");
+        origins[turn % 2].asked("/killer").die();
+        client.next().is("HTTP/1.1 502 Bad Gateway", "").has("detail=\"origin-broken\"");
+    }
+    for turn in 0..4 {
+        let path = format!("/{turn}");
+        client.get(&path);
+        origins[turn % 2].asked(&path).answer(NOT_STORED);
+        client.next().is("HTTP/1.1 200 OK", "final");
+    }
+}
+
+#[test]
+fn a42_an_upstream_that_passes_its_checks_is_asked_whatever_calls_it_leaves_unanswered() {
+    let one = Checked::new();
+    let (proxy, _lines) = before(&[&one.url], &["--health-path", "/health", "--health-interval", "600"]);
+    let mut client = Client::of(&proxy);
+    for turn in 0..8 {
+        client.get(&format!("/{turn}"));
+        one.requests.recv_timeout(GUARD).expect("it is asked").die();
+        client.next().is("HTTP/1.1 502 Bad Gateway", "").has("detail=\"origin-broken\"");
+    }
+    one.answers(&mut client, "/other", NOT_STORED);
+}
+
+#[test]
+fn a42_when_all_upstreams_are_sick_and_nothing_checks_them_they_are_asked_anyway() {
+    let origins = [Origin::new(), Origin::new()];
+    let urls = origins.each_ref().map(Origin::upstream);
+    let (proxy, lines) = before(&[&urls[0], &urls[1]], &[]);
+    let mut client = Client::of(&proxy);
+    for turn in 0..6 {
+        let path = format!("/{turn}");
+        client.get(&path);
+        origins[turn % 2].asked(&path).die();
+        client.next().is("HTTP/1.1 502 Bad Gateway", "");
+    }
+    for url in &urls {
+        said(&lines, &format!("larder: upstream {url}/ is sick: the origin breaks off"));
+    }
+    client.get("/x");
+    origins[0].asked("/x").answer(NOT_STORED);
+    client.next().is("HTTP/1.1 200 OK", "final");
+    said(&lines, &format!("larder: upstream {}/ is healthy again", urls[0]));
+}
+
+#[test]
 fn while_all_upstreams_are_sick_what_is_stored_stands_in_and_other_requests_fail_at_once() {
     let one = Checked::new();
     let (proxy, lines) =

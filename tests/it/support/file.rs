@@ -48,6 +48,10 @@ impl TempFolder {
         Self(folder)
     }
 
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Writes a file, whose name may have folders, and gives its path.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let file = self.0.join(name);
