@@ -14,6 +14,6 @@ pub(super) const SCHEME_REDIRECT: &str = "scheme-redirect";
 pub(crate) const UPGRADE: &str = "upgrade";
 
 /// Each of them.
-#[cfg(any(test, feature = "metrics"))]
+#[cfg(feature = "metrics")]
 pub(crate) const ALL: [&str; 6] =
     [CACHING_DISABLED, CONTENT, DEVELOPMENT_MODE, NO_CACHE, SCHEME_REDIRECT, UPGRADE];
