@@ -11,11 +11,13 @@ pub mod bench;
 pub mod elsewhere;
 pub mod file;
 pub mod forward;
+pub mod hostile;
 #[cfg(feature = "viewer")]
 pub mod mmdb;
 pub mod naive;
 pub mod origin;
 pub mod raw;
+pub mod records;
 pub mod remembering;
 pub mod source;
 pub mod stepped;
