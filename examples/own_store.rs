@@ -162,7 +162,7 @@ impl Store for DirectoryStore {
 /// A key and the responses under it; `None` where there is no file, or one that this version of the library has not written.
 async fn read(file: &Path) -> Option<(CacheKey, Vec<StoredResponse>)> {
     let (key, record) = Record::decode_any(fs::read(file).await.ok()?.into()).ok()?;
-    Some((key, record.responses.into_iter().map(|recorded| recorded.response).collect()))
+    Some((key, record.variants.into_iter().map(|recorded| recorded.response).collect()))
 }
 
 /// The name of a key's file. A client that wants two keys to have one name gains nothing but misses: the file says whose it is.

@@ -84,8 +84,8 @@ const ELSEWHERE: u8 = 1;
 /// let bytes = Record::new(1, [recorded]).encode(&key).unwrap();
 ///
 /// let read = Record::decode(&key, bytes.clone().into()).unwrap();
-/// assert_eq!(read.responses[0].response.payload().to_bytes().unwrap(), "hello");
-/// assert_eq!(read.responses[0].fence, Fence::from_bits(3));
+/// assert_eq!(read.variants[0].response.payload().to_bytes().unwrap(), "hello");
+/// assert_eq!(read.variants[0].fence, Fence::from_bits(3));
 /// // Bytes that are found under another name are not taken for that one's.
 /// let other = CacheKey::from_uri(&Uri::from_static("http://example.com/other")).unwrap();
 /// assert_eq!(Record::decode(&other, bytes.into()).unwrap_err(), InvalidEntry::Key);
@@ -93,14 +93,14 @@ const ELSEWHERE: u8 = 1;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Record {
-    /// The responses, the newest first.
-    pub responses: Vec<Recorded>,
     /// Another number in each record that takes the place of one under the same key: random, or counted. It is in the first
     /// 16 bytes, by which a store can compare and swap.
     pub revision: u64,
     /// How many responses were there that can't be read, each of which is a miss: a later version wrote them, or they have
     /// changed. They are not written again.
     pub unread: usize,
+    /// The responses, the newest first.
+    pub variants: Vec<Recorded>,
 }
 
 /// One response in a record.
@@ -140,8 +140,8 @@ impl From<Recorded> for Stored {
 
 impl Record {
     /// A record of these responses, the newest first.
-    pub fn new(revision: u64, responses: impl IntoIterator<Item = Recorded>) -> Self {
-        Self { responses: responses.into_iter().collect(), revision, unread: 0 }
+    pub fn new(revision: u64, variants: impl IntoIterator<Item = Recorded>) -> Self {
+        Self { revision, unread: 0, variants: variants.into_iter().collect() }
     }
 
     /// The record as bytes, with the content that is in memory. The layout is documented with the source, in
@@ -151,17 +151,16 @@ impl Record {
     ///
     /// [`InvalidEntry::TooLarge`] where all but the content is more than 4 GiB.
     pub fn encode(&self, key: &CacheKey) -> Result<Vec<u8>, InvalidEntry> {
-        let payloads = || self.responses.iter().map(|recorded| recorded.response.payload());
+        let payloads = || self.variants.iter().map(|recorded| recorded.response.payload());
         let pieces = || payloads().filter_map(Payload::pieces).flatten();
         let length: usize = pieces().map(Bytes::len).sum();
-        let mut bytes =
-            Vec::with_capacity(FIXED + key.as_bytes().len() + self.responses.len() * 512 + length);
+        let mut bytes = Vec::with_capacity(FIXED + key.as_bytes().len() + self.variants.len() * 512 + length);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&FORMAT.to_le_bytes());
         bytes.extend_from_slice(&self.revision.to_le_bytes());
         bytes.extend_from_slice(&[0; 4]);
         put_section(&mut bytes, KEY, |target| target.extend_from_slice(key.as_bytes()));
-        for recorded in &self.responses {
+        for recorded in &self.variants {
             put_section(&mut bytes, RESPONSE, |target| recorded.write(target));
         }
         let head = u32::try_from(bytes.len() + CHECKSUM).map_err(|_| InvalidEntry::TooLarge)?;
@@ -326,7 +325,7 @@ impl<'a> Sealed<'a> {
         while !self.sections.is_empty() {
             match next_section(&mut self.sections)? {
                 (RESPONSE, response) => match read_response(response, &mut content)? {
-                    Ok(recorded) => record.responses.push(recorded),
+                    Ok(recorded) => record.variants.push(recorded),
                     Err(_) => record.unread += 1,
                 },
                 (KEY, _) => return Err(InvalidEntry::Sections),
@@ -378,8 +377,8 @@ mod tests {
 
     fn check(read: &Record, written: &Record) {
         assert_eq!((read.revision, read.unread), (written.revision, 0));
-        assert_eq!(read.responses.len(), written.responses.len());
-        for (read, written) in read.responses.iter().zip(&written.responses) {
+        assert_eq!(read.variants.len(), written.variants.len());
+        for (read, written) in read.variants.iter().zip(&written.variants) {
             assert_eq!((read.fence, read.id, read.order), (written.fence, written.id, written.order));
             check_same(&read.response, &written.response);
             check_invariants(&read.response);
@@ -428,7 +427,7 @@ mod tests {
 
     fn contents(record: &Record) -> Vec<Bytes> {
         let content = |recorded: &Recorded| recorded.response.payload().to_bytes().unwrap_or_default();
-        record.responses.iter().map(content).collect()
+        record.variants.iter().map(content).collect()
     }
 
     #[test]
@@ -439,13 +438,13 @@ mod tests {
                 Bytes::from(Record::new(1, [plain(&written)]).encode(&key("http://a/")).expect("a record"));
             let read = Record::decode(&key("http://a/"), bytes.clone()).expect("a record");
             let within = bytes.as_ptr_range();
-            let payload = read.responses[0].response.payload();
+            let payload = read.variants[0].response.payload();
             for piece in payload.pieces().expect("it is in memory") {
                 assert!(within.contains(&piece.as_ptr()), "{length}");
                 assert!(piece.len() <= PIECE);
             }
             assert_eq!(payload.to_bytes().expect("it is in memory"), written);
-            let compacted = read.responses[0].response.clone().compacted();
+            let compacted = read.variants[0].response.clone().compacted();
             for piece in compacted.payload().pieces().expect("it is in memory") {
                 assert!(!within.contains(&piece.as_ptr()), "{length}");
             }
@@ -463,13 +462,13 @@ mod tests {
     #[test]
     fn a23_a_record_under_another_key_is_refused() {
         let bytes = Bytes::from(Record::new(1, [plain(b"a")]).encode(&key("http://a/")).expect("a record"));
-        let read = |uri: &str| Record::decode(&key(uri), bytes.clone()).map(|record| record.responses.len());
+        let read = |uri: &str| Record::decode(&key(uri), bytes.clone()).map(|record| record.variants.len());
         assert_eq!(read("http://a/"), Ok(1));
         for other in ["http://a/b", "https://a/", "http://b/", "http://a/?"] {
             assert_eq!(read(other), Err(InvalidEntry::Key), "{other}");
         }
         let (own, record) = Record::decode_any(bytes.clone()).expect("a record");
-        assert_eq!((own, record.responses.len()), (key("http://a/"), 1));
+        assert_eq!((own, record.variants.len()), (key("http://a/"), 1));
         assert!(Record::decode_any(sealed(b"no key", &[], b"")).is_err());
     }
 
@@ -571,7 +570,7 @@ mod tests {
                 let checksum = XxHash3_64::oneshot(&changed[..head - CHECKSUM]);
                 changed[head - CHECKSUM..head].copy_from_slice(&checksum.to_le_bytes());
                 if let Ok((_, read)) = Record::decode_any(changed.into()) {
-                    read.responses.iter().for_each(|recorded| check_invariants(&recorded.response));
+                    read.variants.iter().for_each(|recorded| check_invariants(&recorded.response));
                 }
             }
         }

@@ -151,7 +151,7 @@ async fn what_is_stored_does_not_keep_the_buffer_that_it_was_read_into() {
             let buffer = Bytes::from_owner(ReadBuffer { bytes, _held: Arc::clone(&held) });
             let part = buffer.slice(1024 * 1024..);
             let read = if is_written {
-                Record::decode(&key, part).unwrap().responses.remove(0).response
+                Record::decode(&key, part).unwrap().variants.remove(0).response
             } else {
                 StoredResponse::from_parts(head(), Payload::from_bytes(part)).unwrap()
             };

@@ -109,7 +109,7 @@ fn f14_records_are_written_and_read_as_they_were_when_the_format_was_made() {
         assert_eq!(digits, fixture(name), "{name}");
         let read = Record::decode(&key(), written(&record).into()).unwrap();
         assert_eq!((read.revision, read.unread), (record.revision, 0));
-        for (read, record) in read.responses.iter().zip(&record.responses) {
+        for (read, record) in read.variants.iter().zip(&record.variants) {
             assert_eq!((read.id, read.fence, read.order), (record.id, record.fence, record.order));
             assert_eq!(read.response.head(), record.response.head());
             let content = |recorded: &Recorded| {
@@ -118,7 +118,7 @@ fn f14_records_are_written_and_read_as_they_were_when_the_format_was_made() {
             };
             assert_eq!(content(read), content(record));
         }
-        assert_eq!(read.responses.len(), record.responses.len());
+        assert_eq!(read.variants.len(), record.variants.len());
     }
 }
 
@@ -316,7 +316,7 @@ async fn a23_a_record_of_another_key_is_a_miss() {
 #[test]
 fn a23_a_head_that_no_layer_stores_makes_that_response_a_miss() {
     let record = plain();
-    let head = record.responses[0].response.head().to_bytes();
+    let head = record.variants[0].response.head().to_bytes();
     let status = head.windows(7).position(|bytes| bytes == [129, 2, 0, 0, 0, 200, 0]).unwrap() + 5;
     let whole = written(&record);
     let at = whole.windows(head.len()).position(|bytes| bytes == head).unwrap() + status;
@@ -328,6 +328,6 @@ fn a23_a_head_that_no_layer_stores_makes_that_response_a_miss() {
             (status != 200).then_some(InvalidEntry::Checksum)
         );
         let read = Record::decode(&key(), hostile::sealed(&bytes).into()).unwrap();
-        assert_eq!((read.unread, read.responses.len()), (unread, 1 - unread), "{status}");
+        assert_eq!((read.unread, read.variants.len()), (unread, 1 - unread), "{status}");
     }
 }

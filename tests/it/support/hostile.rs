@@ -25,11 +25,11 @@ fn check_record(bytes: &[u8]) {
         return;
     };
     let same = Record::decode(&key, bytes.to_vec().into()).expect("a record of its own key");
-    assert_eq!((same.responses.len(), same.unread), (record.responses.len(), record.unread));
-    record.responses.iter().for_each(|recorded| check_response(&recorded.response));
+    assert_eq!((same.variants.len(), same.unread), (record.variants.len(), record.unread));
+    record.variants.iter().for_each(|recorded| check_response(&recorded.response));
     let written = record.encode(&key).expect("it has been written");
     let (_, read) = Record::decode_any(written.clone().into()).expect("it was read before");
-    assert_eq!((read.responses.len(), read.unread), (record.responses.len(), 0));
+    assert_eq!((read.variants.len(), read.unread), (record.variants.len(), 0));
     assert_eq!(read.encode(&key).expect("it has been written"), written);
 }
 

@@ -6,12 +6,11 @@ use std::sync::{Arc, Mutex};
 use larder::semantics::range::ByteRange;
 use larder::store::record::{Record, RecordNames, Recorded};
 use larder::store::{
-    BeginOutcome, Fence, Lookup, PurgeScope, PutOutcome, RemoteContent, Store, StoreLimits, Stored,
-    StoredBody, StoredId, Variants,
+    BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget, PutOutcome,
+    RemoteContent, Store, StoreLimits, StoreStatistics, Stored, StoredBody, StoredId, Variants,
 };
-use larder::{CacheKey, MemoryStore, ResponseHead, StoreError, StoredResponse};
+use larder::{CacheKey, ResponseHead, StoreError, StoredResponse};
 
-use super::forward::forward;
 use super::hostile::{with_format, with_sections};
 
 /// A version of the library, as far as a record shows it.
@@ -34,14 +33,24 @@ const OTHER: u16 = 9;
 #[derive(Default)]
 pub struct Records {
     bytes: Mutex<HashMap<String, Vec<u8>>>,
-    /// It has the purges, and nothing is stored in it.
-    purges: MemoryStore,
+    /// All purges. A fence is the number of those before it and one more, so that the default fence stands before all.
+    log: Mutex<Vec<PurgeTarget>>,
 }
 
 impl Records {
     /// The names and bytes of all records.
     pub fn all(&self) -> HashMap<String, Vec<u8>> {
         self.bytes.lock().unwrap().clone()
+    }
+
+    fn fence(&self) -> Fence {
+        Fence::from_bits(self.log.lock().unwrap().len() as u128 + 1)
+    }
+
+    fn is_purged(&self, key: &CacheKey, response: Option<&StoredResponse>, since: Fence) -> bool {
+        let before = usize::try_from(since.bits().saturating_sub(1)).unwrap();
+        let groups = || response.into_iter().flat_map(|response| response.head().groups());
+        self.log.lock().unwrap().iter().skip(before).any(|target| target.names(key, groups()))
     }
 
     /// Writes over all records.
@@ -52,14 +61,13 @@ impl Records {
 
 /// One node's way to the records.
 pub struct Node {
-    purges: Arc<MemoryStore>,
     records: Arc<Records>,
     version: Version,
 }
 
 impl Node {
     pub fn of(records: &Arc<Records>, version: Version) -> Self {
-        Self { purges: Arc::new(records.purges.clone()), records: Arc::clone(records), version }
+        Self { records: Arc::clone(records), version }
     }
 
     fn name(&self, key: &CacheKey) -> String {
@@ -92,21 +100,15 @@ impl Node {
 }
 
 impl Store for Node {
-    forward!(purges: expect, purged_since, invalidate, statistics);
-
     fn try_get(&self, _: &CacheKey) -> Option<Lookup> {
         None
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {
-        let fence = self.purges.expect(key).fence().unwrap_or_default();
-        let mut found = Vec::new();
-        for recorded in self.read(key).responses {
-            if !self.purges.purged_since(key, recorded.fence, PurgeScope::Key).await? {
-                found.push(Stored::from(recorded));
-            }
-        }
-        Ok(Lookup::new(fence, Variants::new(found)))
+        let fence = self.records.fence();
+        let mut found = self.read(key).variants;
+        found.retain(|recorded| !self.records.is_purged(key, Some(&recorded.response), recorded.fence));
+        Ok(Lookup::new(fence, Variants::new(found.into_iter().map(Stored::from))))
     }
 
     async fn open(
@@ -124,15 +126,15 @@ impl Store for Node {
         response: StoredResponse,
         fence: Fence,
     ) -> Result<PutOutcome, StoreError> {
-        if self.purges.purged_since(key, fence, PurgeScope::KeyOrAnyGroup).await? {
+        if self.records.is_purged(key, Some(&response), fence) {
             return Ok(PutOutcome::Superseded);
         }
         let mut record = self.read(key);
         let selecting = &response.head().reuse().selecting;
-        record.responses.retain(|recorded| recorded.response.head().reuse().selecting != *selecting);
+        record.variants.retain(|recorded| recorded.response.head().reuse().selecting != *selecting);
         record.revision += 1;
         let id = StoredId::from_bits(record.revision);
-        record.responses.insert(0, Recorded::new(id, fence, response));
+        record.variants.insert(0, Recorded::new(id, fence, response));
         self.write(key, &record);
         Ok(PutOutcome::Stored)
     }
@@ -148,13 +150,42 @@ impl Store for Node {
         head: ResponseHead,
         fence: Fence,
     ) -> Result<PutOutcome, StoreError> {
-        match self.read(key).responses.iter().find(|recorded| recorded.id == of) {
+        match self.read(key).variants.iter().find(|recorded| recorded.id == of) {
             None => Ok(PutOutcome::Superseded),
             Some(recorded) => {
                 let payload = recorded.response.payload().clone();
                 self.put(key, StoredResponse::new(head, payload), fence).await
             }
         }
+    }
+
+    /// The log forgets nothing.
+    fn expect(&self, _: &CacheKey) -> Expected {
+        Expected::default()
+    }
+
+    async fn purged_since(
+        &self,
+        key: &CacheKey,
+        since: Fence,
+        scope: PurgeScope,
+    ) -> Result<bool, StoreError> {
+        let is_purged = match scope {
+            PurgeScope::Key => self.records.is_purged(key, None, since),
+            _ => self.records.fence() != since,
+        };
+        Ok(is_purged)
+    }
+
+    /// Everything goes for good: more than a soft purge asks for.
+    async fn invalidate(&self, targets: &[PurgeTarget], _: PurgeMode) -> Result<PurgeNumber, StoreError> {
+        let mut log = self.records.log.lock().unwrap();
+        log.extend_from_slice(targets);
+        Ok(PurgeNumber::new(log.len() as u64))
+    }
+
+    fn statistics(&self) -> StoreStatistics {
+        StoreStatistics::default()
     }
 
     fn limits(&self) -> StoreLimits {

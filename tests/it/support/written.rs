@@ -28,8 +28,8 @@ impl<S: Store> Store for Written<S> {
         let recorded = Recorded::new(StoredId::from_bits(1), fence, response.clone());
         let bytes = Record::new(1, [recorded]).encode(key).expect("a head of less than 4 GiB");
         let record = Record::decode(key, bytes.into()).expect("what a layer stores");
-        assert_eq!((record.unread, record.responses.len()), (0, 1));
-        let read = record.responses[0].response.clone();
+        assert_eq!((record.unread, record.variants.len()), (0, 1));
+        let read = record.variants[0].response.clone();
         assert_eq!(read.head(), response.head());
         let content = |response: &StoredResponse| {
             let payload = response.payload();
