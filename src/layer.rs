@@ -9,7 +9,7 @@ use crate::handle::CacheHandle;
 use crate::limits::FillLimits;
 use crate::limits::calls::CallLimits;
 use crate::limits::held::BodyLimits;
-use crate::observe::{Observer, ServerTiming};
+use crate::observe::{Observer, ServerTiming, XCache};
 use crate::policy::CachePolicy;
 use crate::runtime::clock::Clock;
 use crate::semantics::cache_status::MOST_NAME;
@@ -149,6 +149,22 @@ impl<S: Store> CacheBuilder<S> {
         self.set(|config| config.clock = clock)
     }
 
+    /// Tells what the cache does only to requests that show this secret in the field `Larder-Debug`; by default everybody is told.
+    ///
+    /// Answers to all others have no `Cache-Status`, whichever cache on the way has sent it, no `Server-Timing` of this cache, and where
+    /// [`CacheBuilder::x_cache`] is on, no `X-Cache`. The secret is compared in constant time, and no policy and no inner service gets
+    /// to see it. An empty secret is none, and nobody shows it.
+    ///
+    /// ```
+    /// # let secret = "from the configuration";
+    /// use larder::CacheBuilder;
+    /// let layer = CacheBuilder::default().debug_token(secret).key_in_cache_status(true).build();
+    /// # let _ = layer;
+    /// ```
+    pub fn debug_token(self, secret: &str) -> Self {
+        self.set(|config| config.reporter.limit_to(secret))
+    }
+
     /// Switched off, requests go to the inner service and responses to their clients as if there were no cache, but with the
     /// same types; default on.
     pub fn enabled(self, on: bool) -> Self {
@@ -185,9 +201,10 @@ impl<S: Store> CacheBuilder<S> {
         self.set(|config| config.reporter.name = name.into())
     }
 
-    /// Reports every [`Event`](crate::Event) to an observer; default none.
+    /// Reports every [`Event`](crate::Event) to an observer, and to those that were added before, in this order; default
+    /// none.
     pub fn observer(self, observer: impl Observer) -> Self {
-        self.set(|config| config.reporter.observer = Some(Arc::new(observer)))
+        self.set(|config| config.reporter.add_observer(Arc::new(observer)))
     }
 
     /// Puts the [`Outcome`](crate::Outcome) of each request among the extensions of its response, for layers that are
@@ -236,9 +253,9 @@ impl<S: Store> CacheBuilder<S> {
         self.set(|config| config.tagging = None)
     }
 
-    /// Sends `X-Cache: Hit|Miss|RefreshHit|Error from larder` as well as `Cache-Status`; default off.
-    pub fn x_cache(self, on: bool) -> Self {
-        self.set(|config| config.reporter.x_cache = on)
+    /// Sends `X-Cache` as well as `Cache-Status`, in the form of CloudFront (`true` means that, too) or of Fastly; default off.
+    pub fn x_cache(self, form: impl Into<XCache>) -> Self {
+        self.set(|config| config.reporter.x_cache = form.into())
     }
 }
 

@@ -46,9 +46,12 @@
 //!
 //! | feature | default | what |
 //! |---|---|---|
+//! | `admin` | no | a service to operate a cache, and its page: `admin` |
 //! | `axum` | yes | reads axum's `OriginalUri`, so that nested routers key by the URI the client asked for |
 //! | `blake3` | no | strong entity tags: `Tagging::strong()` |
+//! | `metrics` | no | counters, gauges and histograms, by the facade of that name: `MetricsObserver` |
 //! | `serde` | no | policies of CloudFront from the JSON of its API: `policy::cloudfront` |
+//! | `tracing` | no | events and spans, by the facade of that name: `TracingObserver` |
 //! | `viewer` | no | fields that tell of a request's client: its device, address and country: `ViewerLayer` |
 //!
 //! Without `axum`, do not put one layer (or one store) into several routers nested under different prefixes: axum
@@ -77,7 +80,9 @@ mod query_layer;
 mod respond;
 mod service;
 mod shared;
-// What users plug in.
+// What users plug in, and operate with.
+#[cfg(feature = "admin")]
+pub mod admin;
 pub mod policy;
 pub mod store;
 #[cfg(feature = "viewer")]
@@ -92,17 +97,23 @@ mod schedules;
 pub mod semantics;
 
 pub use body::CacheBody;
-pub use entry::key::{CacheKey, KeyError, KeyParts};
+pub use entry::key::{CacheKey, KeyError, KeyParts, ShownPart, ShownValue};
 pub use entry::{Fields, HeadParts, InvalidEntry, Part, Payload, ResponseHead, StoredResponse};
 pub use error::{BodyError, StoreError};
 pub use error_pages::{ErrorPages, ErrorPagesFuture, ErrorPagesLayer};
 pub use handle::CacheHandle;
+pub use handle::explain::{ExplainedCall, ExplainedStep, Explanation};
+pub use handle::inspect::{InspectedKey, InspectedVariant, Inspection};
 pub use handle::target::PurgeError;
 pub use layer::{CacheBuilder, CacheLayer};
 pub use limits::calls::CallLimits;
 pub use limits::held::BodyLimits;
 pub use limits::{FillLimits, FillStatistics};
-pub use observe::{Event, InvalidatedBy, Observer, ServerTiming};
+#[cfg(feature = "metrics")]
+pub use observe::metrics::{MetricsBuilder, MetricsObserver};
+#[cfg(feature = "tracing")]
+pub use observe::tracing::TracingObserver;
+pub use observe::{Event, InvalidatedBy, Observer, ServerTiming, XCache};
 pub use policy::{
     CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyData, PolicyExchange, Reason, RequestAction,
     StandardPolicy, Terms, VaryRule,
@@ -112,6 +123,7 @@ pub use runtime::clock::{Clock, ClockHand};
 pub use semantics::cache_control::{CacheControl, CacheControlField, InvalidDirective};
 pub use semantics::cache_status::Outcome;
 pub use semantics::hint::CacheHint;
+pub use semantics::outcome_kind::OutcomeKind;
 pub use service::CacheService;
 pub use service::future::ResponseFuture;
 pub use shared::Tagging;
@@ -120,8 +132,10 @@ pub use store::{BoxStore, MemoryStore, PurgeReceipt, Store};
 pub use viewer::ViewerLayer;
 
 /// The code of the documents, compiled and run.
-#[cfg(all(doctest, feature = "axum", feature = "viewer"))]
+#[cfg(all(doctest, feature = "admin", feature = "axum", feature = "metrics", feature = "viewer"))]
 mod documents {
+    #[doc = include_str!("../docs/ADMIN.md")]
+    struct Admin;
     #[doc = include_str!("../docs/GUIDE.md")]
     struct Guide;
     #[doc = include_str!("../docs/FROM_CLOUDFRONT.md")]
@@ -140,4 +154,11 @@ mod documents {
     struct Readme;
     #[doc = include_str!("../docs/RECIPES.md")]
     struct Recipes;
+    #[doc = include_str!("../docs/SHIELDING.md")]
+    struct Shielding;
+    #[cfg(all(feature = "metrics", feature = "tracing"))]
+    #[doc = include_str!("../docs/WATCHING.md")]
+    struct Watching;
+    #[doc = include_str!("../docs/WHY.md")]
+    struct Why;
 }

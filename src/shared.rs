@@ -28,6 +28,7 @@ use crate::limits::{FillLimits, Gauges};
 use crate::observe::{Event, InvalidatedBy, Reporter};
 use crate::policy::{CachePolicy, CurrentPolicy, PolicyData, RequestAction, StandardPolicy};
 use crate::runtime::clock::Clock;
+use crate::runtime::moment;
 use crate::semantics::etag::TagKind;
 use crate::semantics::range::ByteRange;
 use crate::store::{
@@ -133,15 +134,25 @@ impl<S: Store> Shared<S> {
             return Ok(PurgeReceipt { mode, number: PurgeNumber::default(), targets: Vec::new() });
         }
         let targets = self.core.with_spellings(targets);
+        let begun = moment();
         let invalidated = self.store.invalidate(&targets, mode).await;
         match &invalidated {
             Ok(_) => self.core.purges.add(),
             Err(error) => self.core.reporter.event(&Event::StoreFailed { error }),
         }
+        let elapsed = moment().duration_since(begun);
         let (number, succeeded) =
             (*invalidated.as_ref().unwrap_or(&PurgeNumber::default()), invalidated.is_ok());
-        self.core.reporter.event(&Event::Invalidated { by, mode, number, succeeded, targets: &targets });
-        invalidated.map(|number| PurgeReceipt { mode, number, targets: targets.into_owned() })
+        let targets = targets.into_owned();
+        self.core.reporter.event(&Event::Invalidated {
+            by,
+            elapsed,
+            mode,
+            number,
+            succeeded,
+            targets: &targets,
+        });
+        invalidated.map(|number| PurgeReceipt { mode, number, targets })
     }
 
     fn reported<T>(&self, result: Result<T, StoreError>) -> Option<T> {
@@ -278,7 +289,7 @@ impl Core {
         let gauges = Arc::new(Gauges::new(fill_limits, held, calls, capacity));
         reporter.cache_status = cache_status.unwrap_or(storing);
         reporter.clock = clock.clone();
-        reporter.key &= reporter.cache_status;
+        reporter.settle();
         let most_in_memory = if takes_streams { max_object.min(gauges.kept()) } else { max_object };
         Self {
             aliases: QueryAliases::default(),
@@ -328,7 +339,7 @@ impl Core {
     /// a request.
     pub(crate) fn key_of(&self, uri: Uri) -> Option<CacheKey> {
         let mut request = key::get(uri);
-        match self.policy.snapshot().request(&mut request, &mut PolicyData::default()) {
+        match self.policy.for_purges().request(&mut request, &mut PolicyData::default()) {
             RequestAction::Cache(key) => Some(key),
             RequestAction::Bypass(_) => CacheKey::of(&request).ok(),
         }
@@ -336,7 +347,7 @@ impl Core {
 
     /// The targets, and those under which the policy stores what they name.
     fn with_spellings<'a>(&self, targets: &'a [PurgeTarget]) -> Cow<'a, [PurgeTarget]> {
-        let policy = self.policy.snapshot();
+        let policy = self.policy.for_purges();
         let mut all = Cow::Borrowed(targets);
         for spelling in targets.iter().flat_map(|target| policy.spellings(target)) {
             if all.contains(&spelling) {

@@ -24,6 +24,8 @@ const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nvia:
 
 /// The slots for connections.
 pub struct Slots {
+    /// Whether clients speak TLS, in which nothing can be said before the handshake.
+    is_tls: bool,
     limit: usize,
     limit_per_address: usize,
     taken: Mutex<Taken>,
@@ -36,8 +38,8 @@ struct Taken {
 }
 
 impl Slots {
-    pub fn new(limit: usize, limit_per_address: usize) -> Self {
-        Self { limit, limit_per_address, taken: Mutex::default() }
+    pub fn new(limit: usize, limit_per_address: usize, is_tls: bool) -> Self {
+        Self { is_tls, limit, limit_per_address, taken: Mutex::default() }
     }
 
     /// The next connection that gets a slot. Never fails: if nothing can be accepted, it tries again later.
@@ -46,6 +48,7 @@ impl Slots {
             match listener.accept().await {
                 Ok((stream, address)) => match self.take(address) {
                     Some(slot) => return (stream, slot),
+                    None if self.is_tls => drop(stream),
                     None => refuse(stream),
                 },
                 Err(error) if ended_early(&error) => {}

@@ -1,14 +1,21 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
 use http::header::HeaderName;
+use http::uri::PathAndQuery;
 use larder::ServerTiming;
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::access_log::{self, Format};
+use crate::admin::AdminOptions;
+use crate::check_health::HealthCheck;
+use crate::client_tls::TlsFiles;
+use crate::config::{self, Given, LISTS, SWITCHES};
 use crate::host::Host;
 use crate::limits::Limits;
 use crate::policy::{Profile, Source};
@@ -23,9 +30,25 @@ origin_proxy --once           the walk only; the exit status is 1 if a row is no
 origin_proxy origin           the origin alone
     --listen ADDR             where, default 127.0.0.1:8081
 origin_proxy proxy            the proxy alone, before any origin
-    --upstream URL            the origin, http://HOST[:PORT] or https://HOST[:PORT]; required
+    --config FILE             options in a file of TOML, by the names that they have here (docs/RUNNING.md). Those of the
+                              command line outweigh it
+    --upstream URL            the origin, http://HOST[:PORT] or https://HOST[:PORT]; required. If it is given more than
+                              once, requests go to each in turn, except for those that fail
     --upstream-ca FILE        the certificates (PEM) to trust for https, instead of the system's
+    --health-path PATH        what each upstream is asked for, to find out whether it is healthy: any 2xx or 3xx says so
+    --health-interval SECONDS how often, and how long the answer may take; default 5
+    --shield URL              another proxy, which is asked in place of the origin; each --upstream is asked only while the
+                              shield can't be reached (docs/SHIELDING.md)
+    --edge URL                at a shield: the admin service of a proxy that asks it; may be given more than once. What is
+                              purged here is then purged there
+    --peer-token-file FILE    the secret by which the proxies know each other, 16 characters or more. Of several lines, the
+                              first is shown, and all are believed. The file is read again on SIGHUP
     --listen ADDR             where, default 127.0.0.1:8080
+    --admin ADDR              where the admin service listens (docs/ADMIN.md), and GET /health, which needs no token; by default
+                              nowhere
+    --admin-token-file FILE   its token: the first line, 16 characters or more
+    --tls-cert FILE           clients speak TLS: the certificate (PEM), with those of authorities in between
+    --tls-key FILE            its key (PEM). Both files are read again on SIGHUP
     --host WHOSE              the Host that the origin gets: client, the one that was asked for (default); upstream,
                               the origin's own: then Location and Content-Location are rewritten for the client
     --profile NAME            default: careful with cookies and credentials; rfc9111: all that the RFC permits; cloudfront,
@@ -41,6 +64,10 @@ origin_proxy proxy            the proxy alone, before any origin
                               cloudfront and with either of these files
     --geo-db FILE             a database of cities or countries in MaxMind's format, for CloudFront-Viewer-Country and others
     --asn-db FILE             such a database of networks, for CloudFront-Viewer-ASN
+    --access-log FILE         a line for each request, added to a file, which is opened again on SIGHUP; - is the standard output
+    --access-log-format FORMAT common (default) or json (docs/WATCHING.md)
+    --debug-token-file FILE   the first line is a secret, 16 characters or more: only a request with it in Larder-Debug is
+                              told what the cache did
     --server-timing PERCENT   of so many answers, Server-Timing says what the cache did and how long the origin took
     --memory SIZE             bytes held in memory, default 256MiB
     --max-object SIZE         the largest object stored, default 8MiB, or --memory if that is less
@@ -67,9 +94,13 @@ origin_proxy proxy            the proxy alone, before any origin
     --max-calls-per-connection N
                               default 64, fewer with few descriptors
     --max-calls-per-address N default 256, fewer with few descriptors
+    --max-calls-per-upstream N
+                              at each --upstream; default as many as in all
     --call-wait SECONDS       how long a request waits for its call, then 503; default 2
   what the origin may do:
     --max-answer-fields N     the most fields of an answer, default 1000
+origin_proxy check-config FILE prints what was understood of a file for --config and of the files that it names, or what is
+                              wrong with one of them: then the exit status is 1
 origin_proxy check-policy FILE prints what was understood of a policy, or what is wrong with it: then the exit status is 1
     --profile, --key-header   as for the proxy
     SIZE is a number of bytes, or one with KiB, MiB or GiB";
@@ -78,6 +109,7 @@ origin_proxy check-policy FILE prints what was understood of a policy, or what i
 const MAX_OBJECT: u64 = 8 << 20;
 
 pub enum Command {
+    CheckConfig(PathBuf),
     CheckPolicy(Source),
     Help,
     Origin { listen: SocketAddr },
@@ -86,18 +118,26 @@ pub enum Command {
 }
 
 pub struct ProxyOptions {
+    pub access_log: access_log::Options,
+    pub admin: Option<AdminOptions>,
+    pub debug_token_file: Option<PathBuf>,
     pub drain: Duration,
+    pub edges: Vec<Uri>,
+    pub health: Option<HealthCheck>,
     pub graphql: bool,
     pub host: Host,
     pub limits: Limits,
     pub listen: SocketAddr,
     pub max_object: u64,
     pub memory: u64,
+    pub peer_token_file: Option<PathBuf>,
     pub policy: Source,
     pub server_timing: Option<ServerTiming>,
+    pub shield: Option<Uri>,
     pub timeout: Duration,
-    pub upstream: Uri,
+    pub tls: Option<TlsFiles>,
     pub upstream_ca: Option<PathBuf>,
+    pub upstreams: Vec<Uri>,
     pub viewer: ViewerOptions,
     pub workers: Option<usize>,
 }
@@ -117,12 +157,13 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
                 return Err(format!("--once goes without a command, not with '{command}'"));
             }
             Some(Word::Value(command)) => match command.as_str() {
+                "check-config" => return check_config(parser),
                 "check-policy" => return check_policy(parser),
                 "origin" => return origin(parser),
                 "proxy" => return proxy(parser),
                 _ => {
                     return Err(format!(
-                        "there is no command '{command}'; there are check-policy, origin and proxy"
+                        "there is no command '{command}'; there are check-config, check-policy, origin and proxy"
                     ));
                 }
             },
@@ -135,12 +176,9 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
 struct Once(Vec<String>);
 
 impl Once {
-    /// Those that may be given more than once.
-    const REPEATED: [&str; 3] = ["asn-db", "geo-db", "key-header"];
-
     /// Adds an option, unless it has been given and may not be given again.
     fn add(&mut self, name: &str) -> Result<(), String> {
-        if self.0.iter().any(|given| given == name) && !Self::REPEATED.contains(&name) {
+        if self.0.iter().any(|given| given == name) && !LISTS.contains(&name) {
             return Err(format!("--{name} is given twice"));
         }
         self.0.push(name.to_owned());
@@ -164,59 +202,182 @@ fn origin(mut parser: Parser) -> Result<Command, String> {
 }
 
 fn proxy(mut parser: Parser) -> Result<Command, String> {
-    let (mut upstream, mut per_address, mut max_object) = (None, None, None);
-    let mut once = Once::default();
-    let mut options = ProxyOptions {
-        drain: serve::DRAIN,
-        graphql: false,
-        host: Host::Client,
-        limits: Limits::default(),
-        listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-        max_object: MAX_OBJECT,
-        memory: 256 << 20,
-        policy: Source::default(),
-        server_timing: None,
-        timeout: Duration::from_secs(30),
-        upstream: Uri::default(),
-        upstream_ca: None,
-        viewer: ViewerOptions::default(),
-        workers: None,
-    };
+    let (mut config, mut flags, mut once) = (None, Vec::new(), Once::default());
     while let Some(word) = next(&mut parser)? {
         let name = word.option()?;
-        if name == "help" || name == "h" {
-            return Ok(Command::Help);
-        }
         once.add(&name)?;
         match name.as_str() {
-            "asn-db" | "geo-db" => options.viewer.databases.push(path(&mut parser, &name)?),
-            "drain" => options.drain = seconds(&value(&mut parser, "drain")?)?,
-            "graphql" => options.graphql = true,
-            "host" => options.host = host(&value(&mut parser, "host")?)?,
-            "listen" => options.listen = address(&value(&mut parser, "listen")?)?,
-            "max-object" => max_object = Some(size(&value(&mut parser, "max-object")?)?),
-            "memory" => options.memory = size(&value(&mut parser, "memory")?)?,
-            "candidate" | "key-header" | "policy" | "profile" => {
-                source(&mut options.policy, &name, &mut parser)?
+            "help" | "h" => return Ok(Command::Help),
+            "config" => config = Some(path(&mut parser, "config")?),
+            name if SWITCHES.contains(&name) => flags.push(Given::flag(name, OsString::new())),
+            name if options().any(|known| known == name) => {
+                let value = parser.value().map_err(|_| format!("--{name} needs a value"))?;
+                flags.push(Given::flag(name, value));
             }
-            "server-timing" => options.server_timing = Some(share(&value(&mut parser, "server-timing")?)?),
-            "timeout" => options.timeout = seconds(&value(&mut parser, "timeout")?)?,
-            "upstream" => upstream = Some(origin_url(&value(&mut parser, "upstream")?)?),
-            "upstream-ca" => options.upstream_ca = Some(path(&mut parser, "upstream-ca")?),
-            "viewer-headers" => options.viewer.is_on = true,
-            "workers" => options.workers = Some(workers(&value(&mut parser, "workers")?)?),
-            "max-connections-per-address" => per_address = Some(number(&value(&mut parser, &name)?)?),
-            name => limit(&mut options.limits, name, &mut parser)?,
+            name => return Err(unknown(name)),
         }
     }
-    options.limits.connections_per_address =
-        per_address.unwrap_or(options.limits.connections.div_ceil(2)).min(options.limits.connections);
-    if max_object.is_some_and(|size| size > options.memory) {
-        return Err("--max-object is above --memory, in which the object has to fit".to_owned());
-    }
-    options.max_object = max_object.unwrap_or(MAX_OBJECT.min(options.memory));
-    options.upstream = upstream.ok_or("the proxy needs --upstream URL, the origin it stands before")?;
+    let options = ProxyOptions::of(&config::merged(config.as_deref(), flags)?)?;
     Ok(Command::Proxy(Box::new(options)))
+}
+
+fn check_config(mut parser: Parser) -> Result<Command, String> {
+    let mut file = None;
+    while let Some(word) = next(&mut parser)? {
+        match word {
+            Word::Option(name) if name == "help" || name == "h" => return Ok(Command::Help),
+            Word::Option(name) => return Err(unknown(&name)),
+            Word::Value(path) if file.is_none() => file = Some(path.into()),
+            more => _ = more.option()?,
+        }
+    }
+    file.map(Command::CheckConfig)
+        .ok_or_else(|| "check-config needs FILE, the options that it reads".to_owned())
+}
+
+/// The names of the proxy's options, as [`USAGE`] has them.
+pub fn options() -> impl Iterator<Item = &'static str> {
+    let of_proxy = USAGE.lines().skip_while(|line| !line.starts_with("origin_proxy proxy "));
+    let of_proxy = of_proxy.take_while(|line| !line.starts_with("origin_proxy check-"));
+    of_proxy.filter_map(|line| line.trim_start().strip_prefix("--")?.split(' ').next())
+}
+
+impl Default for ProxyOptions {
+    fn default() -> Self {
+        Self {
+            access_log: access_log::Options::default(),
+            admin: None,
+            debug_token_file: None,
+            drain: serve::DRAIN,
+            graphql: false,
+            health: None,
+            host: Host::Client,
+            limits: Limits::default(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            edges: Vec::new(),
+            max_object: MAX_OBJECT,
+            memory: 256 << 20,
+            peer_token_file: None,
+            policy: Source::default(),
+            server_timing: None,
+            shield: None,
+            timeout: Duration::from_secs(30),
+            tls: None,
+            upstream_ca: None,
+            upstreams: Vec::new(),
+            viewer: ViewerOptions::default(),
+            workers: None,
+        }
+    }
+}
+
+/// Options that mean something only with another one.
+#[derive(Default)]
+struct Parts {
+    admin: Option<SocketAddr>,
+    admin_token_file: Option<PathBuf>,
+    connections_per_address: Option<usize>,
+    health_interval: Option<Duration>,
+    health_path: Option<PathAndQuery>,
+    max_object: Option<u64>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+}
+
+impl ProxyOptions {
+    /// What was given, over the defaults.
+    ///
+    /// # Errors
+    ///
+    /// One sentence, with file and line if it is about what a file says.
+    pub fn of(given: &[Given]) -> Result<Self, String> {
+        let (mut options, mut parts) = (Self::default(), Parts::default());
+        for given in given {
+            options.set(&mut parts, given).map_err(|reason| given.wrong(reason))?;
+        }
+        let limits = &mut options.limits;
+        let per_address = parts.connections_per_address.unwrap_or(limits.connections.div_ceil(2));
+        limits.connections_per_address = per_address.min(limits.connections);
+        if options.upstreams.is_empty() && options.shield.is_none() {
+            return Err("the proxy needs --upstream URL, the origin it stands before".to_owned());
+        }
+        options.policy.has_peers = options.peer_token_file.is_some();
+        if options.shield.is_some() && !options.policy.has_peers {
+            return Err(
+                "--shield goes with --peer-token-file, by which the shield knows this proxy".to_owned()
+            );
+        }
+        if parts.max_object.is_some_and(|size| size > options.memory) {
+            return Err("--max-object is above --memory, in which the object has to fit".to_owned());
+        }
+        options.max_object = parts.max_object.unwrap_or(MAX_OBJECT.min(options.memory));
+        options.health = match (parts.health_path, parts.health_interval) {
+            (Some(path), interval) => {
+                Some(HealthCheck { interval: interval.unwrap_or(Duration::from_secs(5)), path })
+            }
+            (None, None) => None,
+            (None, Some(_)) => return Err("--health-interval goes with --health-path".to_owned()),
+        };
+        options.admin = match (parts.admin, parts.admin_token_file) {
+            (Some(listen), Some(token_file)) => Some(AdminOptions { listen, token_file }),
+            (None, None) => None,
+            _ => return Err("--admin and --admin-token-file go together".to_owned()),
+        };
+        if options.access_log.format.is_some() && options.access_log.file.is_none() {
+            return Err("--access-log-format goes with --access-log".to_owned());
+        }
+        if options.admin.is_none() && !options.edges.is_empty() {
+            return Err("--edge goes with --admin: what is purged there is purged at the edges".to_owned());
+        }
+        options.tls = match (parts.tls_cert, parts.tls_key) {
+            (Some(certificates), Some(key)) => Some(TlsFiles { certificates, key }),
+            (None, None) => None,
+            _ => return Err("--tls-cert and --tls-key go together".to_owned()),
+        };
+        Ok(options)
+    }
+
+    /// Whatever requests are sent to: the shield first.
+    pub fn servers(&self) -> Vec<Uri> {
+        self.shield.iter().chain(&self.upstreams).cloned().collect()
+    }
+
+    fn set(&mut self, parts: &mut Parts, given: &Given) -> Result<(), String> {
+        match given.name.as_str() {
+            "access-log" => self.access_log.file = Some(given.file_or_dash()),
+            "access-log-format" => self.access_log.format = Some(log_format(given.text()?)?),
+            "admin" => parts.admin = Some(address(given.text()?)?),
+            "admin-token-file" => parts.admin_token_file = Some(given.path()),
+            "asn-db" | "geo-db" => self.viewer.databases.push(given.path()),
+            "candidate" => self.policy.candidate = Some(given.path()),
+            "debug-token-file" => self.debug_token_file = Some(given.path()),
+            "edge" => self.edges.push(origin_url(given.text()?)?),
+            "drain" => self.drain = seconds(given.text()?)?,
+            "graphql" => self.graphql = true,
+            "health-interval" => parts.health_interval = Some(seconds(given.text()?)?),
+            "health-path" => parts.health_path = Some(health_path(given.text()?)?),
+            "host" => self.host = host(given.text()?)?,
+            "key-header" => self.policy.key_headers.push(field(given.text()?)?),
+            "listen" => self.listen = address(given.text()?)?,
+            "max-connections-per-address" => parts.connections_per_address = Some(number(given.text()?)?),
+            "max-object" => parts.max_object = Some(size(given.text()?)?),
+            "memory" => self.memory = size(given.text()?)?,
+            "peer-token-file" => self.peer_token_file = Some(given.path()),
+            "policy" => self.policy.file = Some(given.path()),
+            "profile" => self.policy.profile = Some(profile(given.text()?)?),
+            "server-timing" => self.server_timing = Some(share(given.text()?)?),
+            "shield" => self.shield = Some(origin_url(given.text()?)?),
+            "timeout" => self.timeout = seconds(given.text()?)?,
+            "tls-cert" => parts.tls_cert = Some(given.path()),
+            "tls-key" => parts.tls_key = Some(given.path()),
+            "upstream" => self.upstreams.push(origin_url(given.text()?)?),
+            "upstream-ca" => self.upstream_ca = Some(given.path()),
+            "viewer-headers" => self.viewer.is_on = true,
+            "workers" => self.workers = Some(workers(given.text()?)?),
+            name => limit(&mut self.limits, name, given.text()?)?,
+        }
+        Ok(())
+    }
 }
 
 fn check_policy(mut parser: Parser) -> Result<Command, String> {
@@ -251,23 +412,23 @@ fn source(source: &mut Source, name: &str, parser: &mut Parser) -> Result<(), St
 }
 
 /// An option that sets a limit.
-fn limit(limits: &mut Limits, name: &str, parser: &mut Parser) -> Result<(), String> {
-    let mut value = || value(parser, name);
+fn limit(limits: &mut Limits, name: &str, value: &str) -> Result<(), String> {
     match name {
-        "call-wait" => limits.call_wait = seconds(&value()?)?,
-        "head" => limits.timeouts.head = seconds(&value()?)?,
-        "head-size" => limits.head_size = head_size(&value()?)?,
-        "idle" => limits.timeouts.idle = seconds(&value()?)?,
-        "max-answer-fields" => limits.origin.fields = number(&value()?)?,
-        "max-calls" => limits.max_calls = number(&value()?)?,
-        "max-calls-per-address" => limits.calls.per_address = number(&value()?)?,
-        "max-calls-per-connection" => limits.calls.per_connection = number(&value()?)?,
-        "max-connections" => limits.connections = number(&value()?)?,
-        "max-fields" => limits.fields = number(&value()?)?,
-        "max-query" => limits.query = size(&value()?)?.try_into().unwrap_or(usize::MAX),
-        "max-streams" => limits.streams = number(&value()?)?,
-        "ping" => limits.ping = seconds(&value()?)?,
-        "stall" => limits.timeouts.stall = seconds(&value()?)?,
+        "call-wait" => limits.call_wait = seconds(value)?,
+        "head" => limits.timeouts.head = seconds(value)?,
+        "head-size" => limits.head_size = head_size(value)?,
+        "idle" => limits.timeouts.idle = seconds(value)?,
+        "max-answer-fields" => limits.origin.fields = number(value)?,
+        "max-calls" => limits.max_calls = number(value)?,
+        "max-calls-per-address" => limits.calls.per_address = number(value)?,
+        "max-calls-per-connection" => limits.calls.per_connection = number(value)?,
+        "max-calls-per-upstream" => limits.calls_per_upstream = Some(number(value)?),
+        "max-connections" => limits.connections = number(value)?,
+        "max-fields" => limits.fields = number(value)?,
+        "max-query" => limits.query = size(value)?.try_into().unwrap_or(usize::MAX),
+        "max-streams" => limits.streams = number(value)?,
+        "ping" => limits.ping = seconds(value)?,
+        "stall" => limits.timeouts.stall = seconds(value)?,
         _ => return Err(unknown(name)),
     }
     Ok(())
@@ -321,6 +482,11 @@ fn host(text: &str) -> Result<Host, String> {
     }
 }
 
+fn log_format(text: &str) -> Result<Format, String> {
+    let named = Format::ALL.into_iter().find(|format| format.name() == text);
+    named.ok_or_else(|| format!("there is no format '{text}' of an access log; there are common and json"))
+}
+
 fn profile(text: &str) -> Result<Profile, String> {
     let names = || Profile::ALL.map(Profile::name).join(", ");
     Profile::named(text).ok_or_else(|| format!("there is no profile '{text}'; there are {}", names()))
@@ -360,6 +526,11 @@ fn head_size(text: &str) -> Result<u32, String> {
         size @ 0x2000..=0x100_0000 => Ok(size as u32),
         _ => Err(format!("'{text}' is no size of a head; it is 8KiB to 16MiB")),
     }
+}
+
+fn health_path(text: &str) -> Result<PathAndQuery, String> {
+    let path = text.parse::<PathAndQuery>().ok().filter(|_| text.starts_with('/'));
+    path.ok_or_else(|| format!("'{text}' is no path to check; one looks like /health"))
 }
 
 fn workers(text: &str) -> Result<usize, String> {

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
+use http::uri::Scheme;
+
 use crate::client_calls::ConnectionCalls;
 use crate::interim::Exchange;
 use crate::serve::DrainGuard;
@@ -14,11 +16,17 @@ pub struct ClientConnection {
     pub calls: ConnectionCalls,
     /// The cache may continue a request after its connection has ended. Such a request must not hold up a drain.
     pub drain_guard: Weak<DrainGuard>,
+    /// `https` if it speaks TLS.
+    pub scheme: Scheme,
 }
 
 /// The client of one request. One value has it all: each further extension would cost an allocation.
 #[derive(Clone)]
-pub struct Client(Arc<Request>);
+pub struct Client {
+    /// The scheme of its own client, where it is another proxy of ours.
+    behind_peer: Option<Scheme>,
+    request: Arc<Request>,
+}
 
 struct Request {
     connection: Arc<ClientConnection>,
@@ -29,38 +37,49 @@ struct Request {
 impl Client {
     pub fn new(connection: &Arc<ClientConnection>, exchange: Option<Exchange>) -> Self {
         let connection = Arc::clone(connection);
-        Self(Arc::new(Request { connection, exchange, is_answered: AtomicBool::new(false) }))
+        let request = Request { connection, exchange, is_answered: AtomicBool::new(false) };
+        Self { behind_peer: None, request: Arc::new(request) }
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.0.connection.address
+        self.request.connection.address
+    }
+
+    pub fn scheme(&self) -> &Scheme {
+        self.behind_peer.as_ref().unwrap_or(&self.request.connection.scheme)
     }
 
     /// The limits on calls for this request; `None` once it is answered, since a call that begins then is not for its
-    /// client.
+    /// client, and for another proxy of ours, which has them for its own clients.
     pub fn calls(&self) -> Option<&ConnectionCalls> {
-        (!self.0.is_answered.load(Ordering::Acquire)).then_some(&self.0.connection.calls)
+        let is_answered = self.request.is_answered.load(Ordering::Acquire);
+        (!is_answered && self.behind_peer.is_none()).then_some(&self.request.connection.calls)
+    }
+
+    /// It is another proxy of ours, whose client has asked by this scheme.
+    pub fn is_behind_peer(&mut self, scheme: Scheme) {
+        self.behind_peer = Some(scheme);
     }
 
     /// How interim responses reach the client, if they can.
     pub fn exchange(&self) -> Option<&Exchange> {
-        self.0.exchange.as_ref()
+        self.request.exchange.as_ref()
     }
 
     /// Holds up a drain, and keeps the connection's slot, until the value is dropped. `None` once the connection has
     /// ended.
     pub fn drain_guard(&self) -> Option<Arc<DrainGuard>> {
-        self.0.connection.drain_guard.upgrade()
+        self.request.connection.drain_guard.upgrade()
     }
 
     pub fn set_answered(&self) {
-        self.0.is_answered.store(true, Ordering::Release);
+        self.request.is_answered.store(true, Ordering::Release);
         self.end_exchange();
     }
 
     /// No interim response is sent any more.
     pub fn end_exchange(&self) {
-        if let Some(exchange) = &self.0.exchange {
+        if let Some(exchange) = &self.request.exchange {
             exchange.close();
         }
     }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::service::Service as HyperService;
@@ -22,11 +22,14 @@ use crate::client::Client;
 use crate::content::RequestContent;
 use crate::host::{self, Host};
 use crate::local_reply::{self, ResponseBody};
+use crate::location::Named;
 use crate::pages::{self, PagedFuture};
+use crate::peers::{self, PEER, PeerTokens};
 use crate::policy::{Current, Profile};
 use crate::reasons::Reasons;
 use crate::serve::DrainGuard;
 use crate::upstream::{CDN_LOOP, Upstream};
+use crate::upstreams::Upstreams;
 use crate::viewer::Viewer;
 use crate::{location, max_forwards, upgrade, via};
 
@@ -45,9 +48,12 @@ pub struct Settings {
     pub fields: usize,
     pub host: Host,
     pub id: HeaderValue,
-    pub origin: Uri,
+    /// Only who shows the debug token is told what the cache does.
+    pub is_discreet: bool,
+    pub peers: Option<PeerTokens>,
     /// How long the client may take to send more of its request's content.
     pub stall: Duration,
+    pub upstreams: Arc<Upstreams>,
     pub viewer: Viewer,
 }
 
@@ -57,11 +63,17 @@ impl Edge {
     }
 
     /// The response to a request that does not reach the cache. What this changes in one that does is for the origin.
-    fn refusal(&self, request: &mut Request<Incoming>, present: &Present) -> Option<Response<ResponseBody>> {
+    fn refusal(
+        &self,
+        request: &mut Request<Incoming>,
+        present: &Present,
+        is_peer: bool,
+    ) -> Option<Response<ResponseBody>> {
         let refused =
             |status, detail| Some(local_reply::error(status, &format!("larder; detail=\"{detail}\"")));
-        // HTTP/1 requests of more fields do not get here.
-        if has_more_fields(request.headers(), self.settings.fields) {
+        let more = if is_peer { peers::MORE_FIELDS } else { 0 };
+        // HTTP/1 requests of more fields do not get here, where there are no peers.
+        if has_more_fields(request.headers(), self.settings.fields + more) {
             return refused(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too-many-fields");
         }
         if !host::is_valid(request) {
@@ -81,6 +93,14 @@ impl Edge {
         }
         max_forwards::count_down(request)
     }
+
+    /// A request with the mark of another proxy, whoever has made it, and whether it was one of ours. The mark ends here.
+    fn unmarked(&self, request: Request<Incoming>) -> (Request<Incoming>, bool) {
+        let (mut parts, body) = request.into_parts();
+        let is_peer = self.settings.peers.as_ref().is_some_and(|peers| peers.recognise(&mut parts));
+        parts.headers.remove(PEER);
+        (Request::from_parts(parts, body), is_peer)
+    }
 }
 
 impl HyperService<Request<Incoming>> for Edge {
@@ -90,8 +110,14 @@ impl HyperService<Request<Incoming>> for Edge {
 
     fn call(&self, mut request: Request<Incoming>) -> EdgeFuture {
         let present = Present::of(request.headers());
-        if let Some(response) = self.refusal(&mut request, &present) {
-            return EdgeFuture { kind: Kind::Refused { response: Some(response) } };
+        let mut is_peer = false;
+        if present.peer {
+            (request, is_peer) = self.unmarked(request);
+        }
+        let Settings { is_discreet, peers, .. } = &*self.settings;
+        let manner = Manner { is_discreet: *is_discreet, is_one_of_many: peers.is_some() };
+        if let Some(response) = self.refusal(&mut request, &present, is_peer) {
+            return EdgeFuture { manner, kind: Kind::Refused { response: Some(response) } };
         }
         let protocols = if present.connection { upgrade::asked(&request) } else { None };
         // Not for the cache, which keeps requests for as long as it validates in the background.
@@ -100,30 +126,41 @@ impl HyperService<Request<Incoming>> for Edge {
         let switch = protocols.is_some().then(|| Switch { client, guard: guard(&request) });
         let rewrite = match self.settings.host {
             Host::Client => None,
-            Host::Upstream => host::of(&request).map(|host| (host, Arc::clone(&self.settings))),
+            Host::Upstream => Named::by(&request).map(|named| (named, Arc::clone(&self.settings))),
         };
         let current = self.settings.current.get();
-        tidy(request.headers_mut(), &present, protocols, current.profile);
+        tidy(request.headers_mut(), &present, protocols, current.profile, is_peer);
         let (mut parts, body) = request.into_parts();
         let viewer = &self.settings.viewer;
-        if viewer.is_on || current.profile == Profile::CloudFront {
+        // What an edge says of its client is better than what could be said of the edge.
+        if !is_peer && (viewer.is_on || current.profile == Profile::CloudFront) {
             viewer.layer.apply(&mut parts);
         }
         let request = Request::from_parts(parts, RequestContent::new(body, self.settings.stall));
         let finish = Finish { rewrite, switch };
         let mut cache = self.cache.clone();
-        let kind = match &current.pages {
+        let kind = match current.pages.as_ref().filter(|_| !is_peer) {
             Some(pages) => Kind::Paged { future: pages::answer(pages, cache, request), finish },
             // The cache is always ready.
             None => Kind::Cached { future: cache.call(request), finish },
         };
-        EdgeFuture { kind }
+        EdgeFuture { manner, kind }
     }
+}
+
+/// What answers of the proxy's own say of it.
+#[derive(Clone, Copy)]
+struct Manner {
+    /// Nothing: only who shows the debug token is told.
+    is_discreet: bool,
+    /// `X-Cache` is a list.
+    is_one_of_many: bool,
 }
 
 pin_project! {
     /// The response to a client. A hit is there when the future is polled for the first time.
     pub struct EdgeFuture {
+        manner: Manner,
         #[pin]
         kind: Kind,
     }
@@ -142,7 +179,8 @@ impl Future for EdgeFuture {
     type Output = Result<Response<ResponseBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut response = match self.project().kind.project() {
+        let this = self.project();
+        let mut response = match this.kind.project() {
             KindProjection::Cached { future, finish } => match ready!(future.poll(cx)) {
                 Ok(response) => finish.response(response.map(Either::Left)),
                 Err(failure) => local_reply::failed(&failure),
@@ -155,6 +193,12 @@ impl Future for EdgeFuture {
             },
         };
         via::complete(response.headers_mut());
+        if this.manner.is_one_of_many {
+            local_reply::as_member(response.headers_mut());
+        }
+        if this.manner.is_discreet {
+            local_reply::hide(&mut response);
+        }
         Poll::Ready(Ok(response))
     }
 }
@@ -162,7 +206,7 @@ impl Future for EdgeFuture {
 /// What is to be done with the cache's response.
 struct Finish {
     /// The client's name for the origin, where references to the origin are rewritten.
-    rewrite: Option<(HeaderValue, Arc<Settings>)>,
+    rewrite: Option<(Named, Arc<Settings>)>,
     switch: Option<Switch>,
 }
 
@@ -182,7 +226,7 @@ impl Finish {
             upgrade::tunnel(switch.client, hyper::upgrade::on(&mut response), switch.guard);
         }
         if let Some((client, settings)) = &self.rewrite {
-            location::rewrite(response.headers_mut(), &settings.origin, client);
+            location::rewrite(response.headers_mut(), &settings.upstreams, client);
         }
         response
     }
@@ -196,6 +240,8 @@ struct Present {
     cdn_loop: bool,
     connection: bool,
     cookie: bool,
+    /// The mark of another proxy of ours.
+    peer: bool,
     transfer_encoding: bool,
 }
 
@@ -207,6 +253,7 @@ impl Present {
                 "cdn-loop" => present.cdn_loop = true,
                 "connection" => present.connection = true,
                 "cookie" => present.cookie = true,
+                "larder-peer" => present.peer = true,
                 "transfer-encoding" => present.transfer_encoding = true,
                 name => present.cdn |= is_of_cdn(name),
             }
@@ -232,12 +279,18 @@ fn has_more_fields(headers: &HeaderMap, most: usize) -> bool {
 }
 
 /// A field that the origin does not get must not select a stored response: fields that `Connection` nominates are
-/// removed before the cache looks. Cookies, which HTTP/2 may split, are one line again (RFC 9113 8.2.3).
-fn tidy(headers: &mut HeaderMap, present: &Present, protocols: Option<HeaderValue>, profile: Profile) {
+/// removed before the cache looks, and those that only a CDN may set unless another proxy of ours has sent them. Cookies, which HTTP/2 may split, are one line again (RFC 9113 8.2.3).
+fn tidy(
+    headers: &mut HeaderMap,
+    present: &Present,
+    protocols: Option<HeaderValue>,
+    profile: Profile,
+    is_peer: bool,
+) {
     // This field shows the cache that there is content. The client of the origin makes its own.
     let coding = if present.transfer_encoding { headers.remove(header::TRANSFER_ENCODING) } else { None };
     remove_hop_by_hop(headers);
-    if present.cdn {
+    if present.cdn && !is_peer {
         let is_removed = |name: &&HeaderName| {
             is_of_cdn(name.as_str()) && !(name.as_str().starts_with(FASTLY) && profile == Profile::Fastly)
         };

@@ -31,7 +31,8 @@ pub fn is_valid<B>(request: &Request<B>) -> bool {
         (Version::HTTP_11, _, host) => host.is_some(),
         // RFC 9113 8.3.1: a Host that names another entity than `:authority` makes a request malformed.
         (_, Some(target), Some(host)) => {
-            normalized(target.as_bytes(), &Scheme::HTTP) == normalized(host.as_bytes(), &Scheme::HTTP)
+            let scheme = request.extensions().get().unwrap_or(&Scheme::HTTP);
+            normalized(target.as_bytes(), scheme) == normalized(host.as_bytes(), scheme)
         }
         (_, target, host) => target.is_some() || host.is_some(),
     }

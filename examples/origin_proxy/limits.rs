@@ -11,6 +11,8 @@ pub struct Limits {
     /// How long a request may wait for its call to begin.
     pub call_wait: Duration,
     pub calls: client_calls::Bounds,
+    /// At each upstream; `None` for as many as there are in all.
+    pub calls_per_upstream: Option<usize>,
     pub connections: usize,
     pub connections_per_address: usize,
     /// The most fields of a request.
@@ -39,6 +41,7 @@ impl Default for Limits {
                 per_address: shares.calls.div_ceil(2).min(256),
                 per_connection: shares.calls.div_ceil(4).min(64),
             },
+            calls_per_upstream: None,
             connections: shares.connections,
             connections_per_address: shares.connections.div_ceil(2),
             fields: 100,

@@ -1,7 +1,8 @@
 //! Responses that the proxy makes itself.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::header::{self, HeaderMap};
+use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{Either, Full};
 use larder::CacheBody;
 
@@ -10,9 +11,23 @@ use crate::reasons::Failure;
 /// The body of a response: the cache's, or the proxy's own.
 pub type ResponseBody = Either<CacheBody, Full<Bytes>>;
 
+/// What the proxy says of an answer of its own, for the access log.
+#[derive(Clone)]
+pub struct Reported(pub Box<str>);
+
+const ERROR: &str = "Error from larder";
+const GENERATED: &str = "GeneratedResponse from larder";
+
+/// Gives a response that the proxy has made itself the `X-Cache` of a list, in Fastly's words.
+pub fn as_member(headers: &mut HeaderMap) {
+    if headers.get("x-cache").is_some_and(|word| word == ERROR || word == GENERATED) {
+        headers.insert("x-cache", HeaderValue::from_static("MISS"));
+    }
+}
+
 /// An error without content. `cache_status` says how the request was handled (RFC 9211).
 pub fn error(status: StatusCode, cache_status: &str) -> Response<ResponseBody> {
-    let mut response = answer(status, "Error from larder", cache_status, Bytes::new());
+    let mut response = answer(status, ERROR, cache_status, Bytes::new());
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
@@ -27,7 +42,7 @@ pub fn failed(Failure { forward, why }: &Failure) -> Response<ResponseBody> {
 
 /// The response to a request that ends at this proxy.
 pub fn generated(cache_status: &str, content: impl Into<Bytes>) -> Response<ResponseBody> {
-    answer(StatusCode::OK, "GeneratedResponse from larder", cache_status, content.into())
+    answer(StatusCode::OK, GENERATED, cache_status, content.into())
 }
 
 fn answer(
@@ -45,5 +60,15 @@ fn answer(
         headers.insert("cache-status", cache_status);
     }
     headers.insert(header::CONTENT_LENGTH, length);
+    response.extensions_mut().insert(Reported(cache_status.into()));
     response
+}
+
+/// Takes away what an answer of the proxy's own says of the cache: nobody is told but who shows the debug token, which only the cache
+/// looks at.
+pub fn hide<B>(response: &mut Response<B>) {
+    if response.extensions().get::<Reported>().is_some() {
+        response.headers_mut().remove("cache-status");
+        response.headers_mut().remove("x-cache");
+    }
 }

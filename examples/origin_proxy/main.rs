@@ -1,19 +1,28 @@
 //! An origin, and a caching reverse proxy in front of it.
 //!
-//! `cargo run --release --features serde,viewer --example origin_proxy` starts both on loopback, shows what a cache does by real
+//! `cargo run --release --features admin,metrics,serde,viewer --example origin_proxy` starts both on loopback, shows what a cache does by real
 //! HTTP requests, prints what came back, and serves until Ctrl-C. `-- --help` lists the commands and options.
 #![allow(clippy::print_stdout, clippy::print_stderr, unreachable_pub)]
 
 mod accept;
+mod access_log;
 mod account;
+mod admin;
 mod args;
+mod check_health;
 mod client;
 mod client_calls;
+mod client_tls;
+mod config;
 mod connection;
 mod connector;
 mod content;
+mod debug_token;
 mod descriptors;
 mod edge;
+#[cfg(unix)]
+mod hang_up;
+mod health;
 mod host;
 mod interim;
 mod limits;
@@ -23,13 +32,16 @@ mod max_forwards;
 mod network;
 mod origin;
 mod pages;
+mod peers;
 mod policy;
 mod pool;
 mod progress;
 mod proxy;
+mod purge_edges;
 mod reasons;
 mod retry;
 mod serve;
+mod service_manager;
 mod stop;
 mod tls;
 mod traffic;
@@ -37,6 +49,7 @@ mod units;
 mod upgrade;
 mod upstream;
 mod upstream_error;
+mod upstreams;
 mod via;
 mod viewer;
 mod walk;
@@ -62,6 +75,7 @@ fn main() -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         match command {
+            Command::CheckConfig(file) => Ok(proxy::check(&file)),
             Command::CheckPolicy(source) => Ok(policy::check(&source)),
             Command::Help => {
                 println!("{USAGE}");

@@ -80,7 +80,7 @@ where
             progress.observe(capture_connection(&mut request));
             return self.content.request(request).await;
         }
-        let again = is_repeatable(&request).then(|| copy(&request));
+        let again = is_repeatable(&request).then(|| copy(&request, Empty::new()));
         progress.observe(capture_connection(&mut request));
         match self.pooled.request(request).await {
             Ok(mut response) => {
@@ -101,7 +101,7 @@ where
 }
 
 /// Whether anything can follow the head of this request on its connection.
-fn carries_content<B: Body>(request: &Request<B>) -> bool {
+pub fn carries_content<B: Body>(request: &Request<B>) -> bool {
     let length = request.headers().get(header::CONTENT_LENGTH);
     !request.body().is_end_stream()
         || request.headers().contains_key(header::TRANSFER_ENCODING)

@@ -1,60 +1,183 @@
 //! The caching reverse proxy: a server, the cache, and a client of the origin.
 
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 
 use http::HeaderValue;
-use larder::{CacheLayer, CallLimits, MemoryStore, QueryLayer};
+use larder::{CacheLayer, CallLimits, MemoryStore, QueryLayer, XCache};
+use rustls::ClientConfig;
 use tokio::net::TcpListener;
 use tower::Layer;
 
+use crate::access_log::{AccessLog, Logged};
+use crate::admin::{AdminOptions, Observers, Operated};
 use crate::args::ProxyOptions;
+use crate::client_tls::ClientTls;
 use crate::edge::{Edge, Settings};
 use crate::limits::Limits;
+use crate::peers::PeerTokens;
 use crate::policy::{Current, Loaded};
 use crate::reasons::Reasons;
+use crate::serve::Entrance;
 use crate::stop::Stop;
 use crate::upstream::Upstream;
-use crate::{policy, serve, tls};
+use crate::upstreams::{Care, Upstreams};
+use crate::viewer::Viewer;
+use crate::{admin, check_health, config, debug_token, policy, serve, service_manager, tls};
+
+/// What the files have that options name.
+struct Files {
+    /// The token of the admin service.
+    admin: Option<String>,
+    /// The secret of those who are told what the cache did; none for everybody.
+    debug: Option<String>,
+    loaded: Loaded,
+    peers: Option<PeerTokens>,
+    tls: Option<ClientTls>,
+    upstream_tls: Arc<ClientConfig>,
+    viewer: Viewer,
+}
+
+impl Files {
+    fn read(options: &ProxyOptions) -> Result<Self, String> {
+        let others = [options.servers(), options.edges.clone()].concat();
+        Ok(Self {
+            admin: options.admin.as_ref().map(AdminOptions::token).transpose()?,
+            debug: options.debug_token_file.as_deref().map(debug_token::load).transpose()?,
+            loaded: options.policy.load().map_err(|error| error.to_string())?,
+            peers: options.peer_token_file.clone().map(PeerTokens::load).transpose()?,
+            tls: options.tls.clone().map(ClientTls::load).transpose()?,
+            upstream_tls: tls::config(&others, options.upstream_ca.as_deref())?,
+            viewer: options.viewer.viewer()?,
+        })
+    }
+}
 
 /// Runs the proxy alone until it is interrupted.
 pub async fn run(options: ProxyOptions) -> Result<(), String> {
-    let loaded = options.policy.load().map_err(|error| error.to_string())?;
+    let Files { admin: token, debug, loaded, peers, tls, upstream_tls, viewer } = Files::read(&options)?;
     loaded.warn();
     let Loaded { beside, policy, .. } = loaded;
     let current = Current::new(beside);
-    let viewer = options.viewer.viewer()?;
-    let tls = tls::config(&options.upstream, options.upstream_ca.as_deref())?;
     let store = MemoryStore::builder().capacity(options.memory).max_object(options.max_object).build();
     let calls = CallLimits::new().total(options.limits.max_calls).wait(options.limits.call_wait);
-    let cache = CacheLayer::builder(store).policy(policy).x_cache(true).call_limits(calls);
+    // Where there are several proxies, each has a member in a list.
+    let x_cache = if peers.is_some() { XCache::Fastly } else { XCache::CloudFront };
+    let cache = CacheLayer::builder(store).policy(policy).x_cache(x_cache).call_limits(calls);
     let cache = match options.server_timing.clone() {
         Some(timing) => cache.server_timing(timing),
         None => cache,
     };
+    let observers = Observers::new();
+    let cache = if options.admin.is_some() { observers.observing(cache) } else { cache };
+    let is_discreet = debug.is_some();
+    let cache = match debug {
+        Some(secret) => cache.debug_token(&secret),
+        None => cache,
+    };
+    let log = AccessLog::open(&options.access_log)?;
     // By its outcome, a page that a file names, now or later, tells the cache's own limits from the origin's errors.
     let cache = cache.outcome_in_extensions(true).build();
     let listener = serve::listen(options.listen).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let stop = Stop::by_signal()?;
     #[cfg(unix)]
-    policy::on_signal(options.policy.clone(), cache.handle(), current.clone())?;
-    println!("larder: http://{address} before {}", options.upstream);
-    let ProxyOptions { drain, graphql, host, limits, timeout, upstream: origin, .. } = options;
+    policy::on_signal(
+        options.policy.clone(),
+        cache.handle(),
+        current.clone(),
+        tls.is_some() || peers.is_some(),
+    )?;
+    #[cfg(unix)]
+    if let Some(tls) = tls.clone() {
+        let reload =
+            move || tls.reload().map(|file| format!("the certificate is that of {}", file.display()));
+        crate::hang_up::on_hang_up("the certificate stays as it was: ", reload)?;
+    }
+    #[cfg(unix)]
+    if let Some(peers) = peers.clone() {
+        let reload =
+            move || peers.reload().map(|file| format!("the secret of peers is that of {}", file.display()));
+        crate::hang_up::on_hang_up("the secret of peers stays as it was: ", reload)?;
+    }
+    #[cfg(unix)]
+    if let Some(log) = log.clone() {
+        let reopen = move || log.reopen().map(|file| format!("the access log is that of {file}"));
+        crate::hang_up::on_hang_up("the access log stays as it was: ", reopen)?;
+    }
+    let shield = options.shield.clone().zip(peers.clone());
+    let care = Care { is_checked: options.health.is_some(), most_calls: options.limits.calls_per_upstream };
+    let upstreams = Upstreams::new(shield, options.upstreams.iter().cloned(), care);
+    if let Some(check) = &options.health {
+        check_health::watch(&upstreams, check, &upstream_tls);
+    }
+    let names: Vec<_> = options.servers().iter().map(ToString::to_string).collect();
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    println!("larder: {scheme}://{address} before {}", names.join(", "));
+    let ProxyOptions { admin, drain, edges, graphql, host, mut limits, policy, timeout, .. } = options;
     let id = id(address);
-    let cache = cache.layer(Reasons(Upstream::new(origin.clone(), &tls, host, id.clone(), timeout, &limits)));
+    let origin = Upstream::new(Arc::clone(&upstreams), &upstream_tls, host, id.clone(), timeout, &limits);
+    let handle = cache.handle();
     let queries = QueryLayer::new().max_content(limits.query);
     let queries = if graphql { queries.graphql() } else { queries };
-    let cache = queries.layer(cache);
+    let cache = queries.layer(cache.layer(Reasons(origin)));
+    if let Some((admin, token)) = admin.zip(token) {
+        let operated = Operated {
+            cache: cache.clone(),
+            current: current.clone(),
+            edges,
+            handle,
+            limits,
+            observers,
+            policy,
+            tls: upstream_tls,
+        };
+        admin::spawn(&admin, &token, operated).await?;
+    }
     let (fields, stall) = (limits.fields, limits.timeouts.stall);
-    let settings = Settings { current: current.clone(), fields, host, id, origin, stall, viewer };
-    serve::serve(listener, Edge::new(cache, settings), limits, drain, stop).await;
+    if peers.is_some() {
+        // Who has sent a request is known only when all of its fields are.
+        limits.fields += crate::peers::MORE_FIELDS;
+    }
+    let settings =
+        Settings { current: current.clone(), fields, host, id, is_discreet, peers, stall, upstreams, viewer };
+    service_manager::ready();
+    let (entrance, edge) = (Entrance { listener, tls }, Edge::new(cache, settings));
+    match log {
+        None => serve::serve(entrance, edge, limits, drain, stop).await,
+        Some(log) => {
+            serve::serve(entrance, Logged::new(edge, log.clone()), limits, drain, stop).await;
+            log.flush();
+        }
+    }
     current.print_counts();
     Ok(())
 }
 
+/// Prints what was understood of a file of options and of the files that it names, or what is wrong with one of them; whether
+/// the proxy would start.
+pub fn check(file: &Path) -> bool {
+    let checked = config::merged(Some(file), Vec::new()).and_then(|given| {
+        let files = Files::read(&ProxyOptions::of(&given)?)?;
+        Ok((given, files.loaded.understood))
+    });
+    match checked {
+        Ok((given, policy)) => {
+            given.iter().for_each(|given| println!("{given}"));
+            print!("\n{policy}");
+            true
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            false
+        }
+    }
+}
+
 /// Serves the proxy in the background; it ends with the process.
 pub fn spawn(listener: TcpListener, edge: Edge) {
-    tokio::spawn(serve::serve(listener, edge, Limits::default(), serve::DRAIN, Stop::never()));
+    tokio::spawn(serve::serve(listener.into(), edge, Limits::default(), serve::DRAIN, Stop::never()));
 }
 
 /// A name that no other proxy has: a chain of these proxies is no loop.

@@ -7,6 +7,7 @@ use http::Request;
 use larder::semantics::reuse::Forward;
 use larder::{CachePolicy, CachePolicyExt};
 use pin_project_lite::pin_project;
+use thiserror::Error;
 use tower::Service;
 
 use crate::upstream_error::UpstreamError;
@@ -21,7 +22,8 @@ pub fn told(policy: impl CachePolicy) -> impl CachePolicy {
 }
 
 /// Why there is no response from the origin, and why it was asked, as far as the policy has said so.
-#[derive(Debug)]
+#[derive(Debug, Error)]
+#[error("{why}")]
 pub struct Failure {
     pub forward: Option<Forward>,
     pub why: UpstreamError,

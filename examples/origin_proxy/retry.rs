@@ -6,9 +6,7 @@
 //! answered another request before and not a byte came for this one. It is sent over a new connection, since the other
 //! ones in the pool may be closed as well.
 
-use bytes::Bytes;
 use http::{Extensions, Method, Request};
-use http_body_util::Empty;
 use hyper_util::client::legacy::Error;
 
 use crate::traffic::Traffic;
@@ -21,8 +19,9 @@ pub fn is_repeatable<B>(request: &Request<B>) -> bool {
     )
 }
 
-pub fn copy<B>(request: &Request<B>) -> Request<Empty<Bytes>> {
-    let mut copy = Request::new(Empty::new());
+/// The same request with another body.
+pub fn copy<B, C>(request: &Request<B>, body: C) -> Request<C> {
+    let mut copy = Request::new(body);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();

@@ -1,4 +1,4 @@
-//! A server for HTTP/1.1 and HTTP/2 on one port. When it is asked to stop, it drains its connections.
+//! A server for HTTP/1.1 and HTTP/2 on one port, with TLS or without. When it is asked to stop, it drains its connections.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -20,9 +20,11 @@ use tokio::sync::mpsc;
 use crate::accept::{Slot, Slots};
 use crate::client::{Client, ClientConnection};
 use crate::client_calls::ClientCalls;
+use crate::client_tls::ClientTls;
 use crate::connection::{self, Activity, ObservedBody, ObservedIo, OpenRequest, Socket};
 use crate::interim::{self, InterimIo};
 use crate::limits::Limits;
+use crate::service_manager;
 use crate::stop::Stop;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -38,8 +40,21 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| format!("can't listen on {address}: {error}"))
 }
 
+/// Where clients connect, and how.
+pub struct Entrance {
+    pub listener: TcpListener,
+    /// `None` for plain connections.
+    pub tls: Option<ClientTls>,
+}
+
+impl From<TcpListener> for Entrance {
+    fn from(listener: TcpListener) -> Self {
+        Self { listener, tls: None }
+    }
+}
+
 /// Serves until it is asked to stop. Then it lets open requests end, for as long as `drain` or until it is asked again.
-pub async fn serve<S, B>(listener: TcpListener, service: S, limits: Limits, drain: Duration, mut stop: Stop)
+pub async fn serve<S, B>(entrance: Entrance, service: S, limits: Limits, drain: Duration, mut stop: Stop)
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Future: Send,
@@ -49,7 +64,10 @@ where
     B::Error: Into<BoxError>,
 {
     let builder = builder(&limits);
-    let slots = Arc::new(Slots::new(limits.connections, limits.connections_per_address));
+    let Entrance { listener, tls } = entrance;
+    let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+    let slots = Slots::new(limits.connections, limits.connections_per_address, tls.is_some());
+    let slots = Arc::new(slots);
     let calls = ClientCalls::new(limits.calls);
     let (open, mut closed) = mpsc::channel(1);
     loop {
@@ -61,9 +79,11 @@ where
         let activity = Arc::clone(&slot.activity);
         let (address, calls) = (slot.client, calls.connection(slot.address));
         let drain_guard = Arc::new(DrainGuard(open.clone(), slot));
-        let client = ClientConnection { address, calls, drain_guard: Arc::downgrade(&drain_guard) };
+        let (scheme, guard) = (scheme.clone(), Arc::downgrade(&drain_guard));
+        let client = ClientConnection { address, calls, drain_guard: guard, scheme };
+        let acceptor = tls.as_ref().map(ClientTls::acceptor);
         let interim = interim::Connection::default();
-        let socket = Socket::new(stream, Arc::clone(&activity));
+        let socket = Socket::new(stream, Arc::clone(&activity), acceptor.as_ref());
         let io = InterimIo::new(TokioIo::new(ObservedIo::new(&socket)), interim.clone());
         let service =
             ConnectionService { activity, client: Arc::new(client), interim, service: service.clone() };
@@ -75,6 +95,7 @@ where
         });
     }
     drop((listener, open));
+    service_manager::stopping();
     slots.drain();
     tokio::select! {
         _ = closed.recv() => {}
@@ -126,9 +147,10 @@ where
         let exchange = (request.version() == Version::HTTP_11).then(|| self.interim.open());
         let client = Client::new(&self.client, exchange);
         request.extensions_mut().insert(client.clone());
-        // There is no TLS here, whatever the target says.
-        if request.uri().scheme().is_some_and(|named| *named != Scheme::HTTP) {
-            request.extensions_mut().insert(Scheme::HTTP);
+        // The connection says it, whatever the target does.
+        let (scheme, named) = (&self.client.scheme, request.uri().scheme());
+        if *scheme == Scheme::HTTPS || named.is_some_and(|named| named != scheme) {
+            request.extensions_mut().insert(scheme.clone());
         }
         ResponseFuture { client, future: self.service.call(request), open: Some(open) }
     }

@@ -15,14 +15,15 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 
-/// The configuration for an upstream. If `ca` names a PEM file, its certificates are trusted, and those of the system
+/// The configuration for upstreams. If `ca` names a PEM file, its certificates are trusted, and those of the system
 /// are not.
 ///
 /// # Errors
 ///
 /// One sentence: there is no certificate to trust, or the upstream has a host that no certificate can be for.
-pub fn config(upstream: &Uri, ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
-    let is_https = upstream.scheme() == Some(&Scheme::HTTPS);
+pub fn config(upstreams: &[Uri], ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
+    let of_https = || upstreams.iter().filter(|upstream| upstream.scheme() == Some(&Scheme::HTTPS));
+    let is_https = of_https().next().is_some();
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS can't be used: {error}"))?;
@@ -35,9 +36,7 @@ pub fn config(upstream: &Uri, ca: Option<&Path>) -> Result<Arc<ClientConfig>, St
         // Not used.
         (false, None) => builder.with_root_certificates(RootCertStore::empty()),
     };
-    if is_https {
-        check_name(upstream)?;
-    }
+    of_https().try_for_each(check_name)?;
     let mut config = builder.with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))

@@ -1,4 +1,6 @@
 //! The way to the origin: a pooled HTTP/1.1 client as a tower service.
+//!
+//! Where there are several upstreams, a request without content that could not be sent to one of them is sent to another.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
-use hyper::body::Body;
+use hyper::body::{Body, Incoming};
 use larder::QueryBody;
 use larder::semantics::fields::{list, remove_hop_by_hop};
 use rustls::ClientConfig;
@@ -19,24 +21,26 @@ use crate::client_calls::ClientCall;
 use crate::content::RequestContent;
 use crate::host::{self, Host};
 use crate::limits::Limits;
-use crate::pool::Sender;
+use crate::pool::{Sender, carries_content};
 use crate::progress::{self, Progress, SentContent};
+use crate::retry::copy;
 use crate::upgrade;
 use crate::upstream_error::UpstreamError;
+use crate::upstreams::{Node, UpstreamCall, Upstreams};
 use crate::via::{self, append};
 
 pub const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// A request body: the client's, or the stored content of a QUERY.
 pub type RequestBody = QueryBody<RequestContent>;
 
 /// A body of the origin; the call is in progress until it ends.
-pub type OriginBody = progress::OriginBody<Option<ClientCall>>;
+pub type OriginBody = progress::OriginBody<(Option<ClientCall>, UpstreamCall)>;
 
-/// Sends requests to one origin.
+/// Sends requests to the origin.
 #[derive(Clone)]
 pub struct Upstream(Arc<Inner>);
 
@@ -44,37 +48,35 @@ struct Inner {
     call_wait: Duration,
     host: Host,
     id: HeaderValue,
-    origin: Uri,
-    own_host: HeaderValue,
     sender: Sender<SentContent<RequestBody>>,
     timeout: Duration,
+    upstreams: Arc<Upstreams>,
 }
 
 impl Upstream {
-    /// `origin` is `http://HOST[:PORT]/` or the same with `https`; `id` names this proxy in `CDN-Loop`.
+    /// `id` names this proxy in `CDN-Loop`.
     pub fn new(
-        origin: Uri,
+        upstreams: Arc<Upstreams>,
         tls: &Arc<ClientConfig>,
         host: Host,
         id: HeaderValue,
         timeout: Duration,
         limits: &Limits,
     ) -> Self {
-        let own_host = origin.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
-        let own_host = own_host.unwrap_or(HeaderValue::from_static(""));
         let sender = Sender::new(timeout, limits.origin, tls);
-        Self(Arc::new(Inner { call_wait: limits.call_wait, host, id, origin, own_host, sender, timeout }))
+        Self(Arc::new(Inner { call_wait: limits.call_wait, host, id, sender, timeout, upstreams }))
     }
 }
 
 impl Inner {
-    /// The request as the origin gets it.
+    /// The request as any upstream gets it.
     fn rewrite(&self, mut request: Request<RequestBody>) -> Request<RequestBody> {
-        let mut uri = self.origin.clone().into_parts();
-        uri.path_and_query = request.uri().path_and_query().cloned().or(Some(PathAndQuery::from_static("/")));
         let named = host::of(&request);
         let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
-        let client = request.extensions().get().map(Client::address);
+        let client = request.extensions().get::<Client>();
+        let scheme = client.map_or("http", |client| client.scheme().as_str());
+        let scheme = HeaderValue::from_static(if scheme == "https" { "https" } else { "http" });
+        let client = client.map(Client::address);
         let has_open_content =
             !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
         let headers = request.headers_mut();
@@ -93,10 +95,12 @@ impl Inner {
         if let Some(named) = &named {
             headers.insert(FORWARDED_HOST, named.clone());
         }
-        let host = named.filter(|_| self.host == Host::Client).unwrap_or_else(|| self.own_host.clone());
-        headers.insert(header::HOST, host);
+        headers.remove(header::HOST);
+        if let Some(host) = named {
+            headers.insert(header::HOST, host);
+        }
         // The client's scheme, whatever the origin's is.
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(FORWARDED_PROTO, scheme);
         if let Some(address) = client
             && let Ok(address) = HeaderValue::from_str(&address.ip().to_string())
         {
@@ -104,9 +108,59 @@ impl Inner {
         }
         via::add(headers, received);
         append(headers, CDN_LOOP, &self.id);
+        request
+    }
+
+    /// Sends a request to the upstream whose turn it is, and while it can't be sent, to the others.
+    async fn send(
+        &self,
+        request: Request<RequestBody>,
+    ) -> Result<(Response<Incoming>, Progress, UpstreamCall), UpstreamError> {
+        let again = self.upstreams.are_several() && !carries_content(&request);
+        let again = again.then(|| copy(&request, RequestBody::default()));
+        let mut next = Some(request);
+        let (mut tried, mut failure) = (Vec::new(), None);
+        while let Some(request) = next.take() {
+            let (node, call) = match self.upstreams.begin(&tried, self.call_wait).await {
+                Ok(begun) => begun,
+                Err(none) => return Err(failure.unwrap_or(none)),
+            };
+            let progress = Progress::new(self.timeout);
+            let request = self.addressed(request, node).map(|body| SentContent::new(body, progress.clone()));
+            let answer = progress.limit(self.sender.send(request, &progress)).await;
+            let error = match answer {
+                Some(Ok(answer)) => {
+                    node.answers();
+                    return Ok((answer, progress, call));
+                }
+                Some(Err(error)) => UpstreamError::from(error),
+                None => UpstreamError::TooSlow,
+            };
+            if error.is_origins() {
+                node.fails(&error.to_string());
+            }
+            if error.is_unsent() {
+                tried.push(node);
+                next = again.as_ref().map(|again| copy(again, RequestBody::default()));
+            }
+            failure = Some(error);
+        }
+        Err(failure.unwrap_or(UpstreamError::Sick))
+    }
+
+    /// The request to this upstream.
+    fn addressed(&self, mut request: Request<RequestBody>, node: &Node) -> Request<RequestBody> {
+        let mut uri = node.uri.clone().into_parts();
+        uri.path_and_query = request.uri().path_and_query().cloned().or(Some(PathAndQuery::from_static("/")));
         if let Ok(uri) = Uri::from_parts(uri) {
             *request.uri_mut() = uri;
         }
+        let headers = request.headers_mut();
+        // Which host is the origin's own, a shield knows.
+        if (self.host == Host::Upstream && !node.is_shield()) || !headers.contains_key(header::HOST) {
+            headers.insert(header::HOST, node.host.clone());
+        }
+        node.mark(headers);
         request
     }
 }
@@ -144,10 +198,7 @@ impl Service<Request<RequestBody>> for Upstream {
                 None => None,
             };
             drop(client);
-            let progress = Progress::new(upstream.timeout);
-            let request = request.map(|body| SentContent::new(body, progress.clone()));
-            let answer = progress.limit(upstream.sender.send(request, &progress)).await;
-            let mut answer = answer.ok_or(UpstreamError::TooSlow)??;
+            let (mut answer, progress, upstream_call) = upstream.send(request).await?;
             let is_switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             // RFC 9110 15.2.2: only to what was asked for.
             if is_switched && !upgrade::is_answer_to(asked.as_ref(), answer.headers()) {
@@ -166,7 +217,7 @@ impl Service<Request<RequestBody>> for Upstream {
             // leaves here has this proxy's version.
             let received = std::mem::replace(answer.version_mut(), Version::HTTP_11);
             via::add(answer.headers_mut(), received);
-            Ok(answer.map(|body| OriginBody::new(body, progress, call)))
+            Ok(answer.map(|body| OriginBody::new(body, progress, (call, upstream_call))))
         })
     }
 }

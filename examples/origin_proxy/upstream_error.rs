@@ -26,6 +26,8 @@ pub enum UpstreamError {
     Content(legacy::Error),
     #[error("the origin does not answer in HTTP: {0}")]
     Invalid(legacy::Error),
+    #[error("every origin is sick")]
+    Sick,
     #[error("the client's content stalls")]
     Stalled,
     #[error("the origin switches protocols, unasked")]
@@ -41,7 +43,7 @@ pub enum UpstreamError {
 impl UpstreamError {
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Sick => StatusCode::SERVICE_UNAVAILABLE,
             Self::Content(_) => StatusCode::BAD_REQUEST,
             Self::Stalled => StatusCode::REQUEST_TIMEOUT,
             Self::TooSlow => StatusCode::GATEWAY_TIMEOUT,
@@ -55,6 +57,16 @@ impl UpstreamError {
         }
     }
 
+    /// Whether there was no connection by which the origin could have got the request.
+    pub fn is_unsent(&self) -> bool {
+        matches!(self, Self::Certificate(_) | Self::Tls(_) | Self::Unreachable(_))
+    }
+
+    /// Whether the origin is to blame.
+    pub fn is_origins(&self) -> bool {
+        !matches!(self, Self::Busy | Self::Content(_) | Self::Sick | Self::Stalled)
+    }
+
     /// The word in `Cache-Status` (RFC 9211 2.8), which distinguishes these failures from the cache's own.
     pub fn detail(&self) -> &'static str {
         match self {
@@ -62,6 +74,7 @@ impl UpstreamError {
             Self::Busy => "too-many-calls",
             Self::Certificate(error) => tls::detail(error),
             Self::Content(_) => "client-broken",
+            Self::Sick => "origin-sick",
             Self::Stalled => "client-timeout",
             Self::Coded | Self::Invalid(_) => "origin-invalid",
             Self::Switches => "origin-switches",

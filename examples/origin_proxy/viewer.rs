@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use http::uri::Scheme;
 use larder::ViewerLayer;
 use larder::viewer::{ClientAddress, Database, DatabaseFile};
 
@@ -38,7 +39,7 @@ impl ViewerOptions {
 /// The layer without a database.
 fn layer() -> ViewerLayer {
     let of = |request: &http::request::Parts| request.extensions.get().map(Client::address);
-    ViewerLayer::new().client_address(ClientAddress::by(of)).scheme(http::uri::Scheme::HTTP)
+    ViewerLayer::new().client_address(ClientAddress::by(of)).scheme(Scheme::HTTP)
 }
 
 impl Viewer {

@@ -24,8 +24,10 @@ use crate::body::flight::Flight;
 use crate::entry::key::CacheKey;
 use crate::entry::{ResponseHead, StoredResponse};
 use crate::limits::{GaugeGuard, Gauges};
+use crate::observe::span::Waiting;
 use crate::runtime::slab::Slab;
 use crate::runtime::{Mutex, lock};
+use crate::semantics::cache_status::Detail;
 pub(crate) use crate::semantics::collapse::NotShareable;
 use crate::store::Fence;
 
@@ -59,6 +61,7 @@ pub(crate) struct Call {
     began: SystemTime,
     purged: PurgeState,
     state: Mutex<State>,
+    pub(crate) waiting_spans: Waiting,
 }
 
 struct State {
@@ -86,8 +89,8 @@ struct State {
 pub(crate) enum CallResult {
     /// Only its own request may have the answer.
     NotShareable(NotShareable),
-    /// An error that is not stored, and that answers all requests that waited.
-    Error(StoredResponse),
+    /// An error that is not stored, and why; it answers all requests that waited.
+    Error(StoredResponse, Box<Detail>),
     /// It failed; with this status, if it was an answer.
     Failed(Option<StatusCode>),
     /// The call was not made, because as many calls as allowed are under way.
@@ -138,6 +141,17 @@ pub(crate) enum Role {
     Leader(Leader),
 }
 
+/// What a request would find that does not join yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prospect {
+    /// No call: it would make one, and others could wait for it.
+    First,
+    /// Answers for the key cannot be shared.
+    NotShared,
+    /// A call that it could wait for.
+    UnderWay,
+}
+
 impl Collapser {
     pub(crate) fn new(gauges: Arc<Gauges>) -> Self {
         Self {
@@ -163,6 +177,17 @@ impl Collapser {
     fn ended_count(&self, key: &CacheKey) -> &AtomicU32 {
         let hash = self.hasher.hash_one(key);
         &self.ended[usize::try_from(hash % COUNTS as u64).unwrap_or_default()]
+    }
+
+    /// Whether requests for the key wait for each other, and whether there is a call to wait for.
+    pub(crate) fn prospect(&self, ticket: &CollapseKey, has_credentials: bool, now: SystemTime) -> Prospect {
+        if self.not_shared.has(&ticket.key, has_credentials, now) {
+            Prospect::NotShared
+        } else if lock(self.shard(ticket)).contains_key(ticket) {
+            Prospect::UnderWay
+        } else {
+            Prospect::First
+        }
     }
 
     /// Finds a call to wait for, or begins one. `purged` is that of the look-up that found nothing of use.
@@ -277,7 +302,7 @@ impl Call {
             result: CallResult::Pending,
             waiting: Slab::default(),
         };
-        Arc::new(Self { began, purged, state: Mutex::new(state) })
+        Arc::new(Self { began, purged, state: Mutex::new(state), waiting_spans: Waiting::default() })
     }
 
     /// The purge state from which it was made, as the store gave it.

@@ -22,10 +22,11 @@ use crate::limits::key_queues::QueueTurn;
 use crate::observe::Answer;
 use crate::respond::no_content;
 use crate::runtime::{Deadline, Runtime, joined, moment, polled_once};
-use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
+use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::semantics::collapse::may_collapse;
 use crate::semantics::reuse::{Decision, Fallback};
 use crate::semantics::status::{is_error, is_server_error};
+use crate::semantics::storing::NotStored;
 use crate::shared::Core;
 use crate::store::{PurgeScope, Store};
 
@@ -63,6 +64,11 @@ enum Followed {
 impl<S: Store> CollapsedFetch<S> {
     pub(crate) fn new(exchange: Box<Exchange<S>>) -> Self {
         Self { deadline: None, exchange, failures: 0, has_seen_stale: false }
+    }
+
+    /// The request, which joins no call.
+    pub(crate) fn into_exchange(self) -> Box<Exchange<S>> {
+        self.exchange
     }
 
     pub(crate) async fn run<I, Q>(mut self, inner: I, body: Q) -> Result<Answer, I::Error>
@@ -152,7 +158,7 @@ impl<S: Store> CollapsedFetch<S> {
     }
 
     /// What this request has in common with others that may share a call; `None` where nobody could share it.
-    fn ticket(&self) -> Option<CollapseKey> {
+    pub(crate) fn ticket(&self) -> Option<CollapseKey> {
         let Exchange { lookup, plan, request, .. } = &*self.exchange;
         let about_part = self.exchange.selected().is_some_and(|stored| stored.response.head().part.is_some());
         let may_collapse = may_collapse(
@@ -325,6 +331,7 @@ impl<S: Store> CollapsedFetch<S> {
     /// Waits for another request's call.
     async fn follow(&mut self, mut follower: Follower, ticket: &mut CollapseKey) -> Followed {
         self.exchange.collapsed = Some(false);
+        follower.call().waiting_spans.add(&self.exchange.cause);
         // It is open only until the store has what it brought.
         let is_over = follower.call().has_result();
         let budget = self.budget();
@@ -363,8 +370,10 @@ impl<S: Store> CollapsedFetch<S> {
         }
         let has_unkeyed = self.exchange.request.unkeyed().any();
         let shared = match &result {
-            CallResult::Error(response) if !has_unkeyed => Some(self.exchange.answer_error(response)),
-            CallResult::NotShareable(NotShareable::Chance { .. }) | CallResult::Error(_) => {
+            CallResult::Error(response, why) if !has_unkeyed => {
+                Some(self.exchange.answer_error(response, why))
+            }
+            CallResult::NotShareable(NotShareable::Chance { .. }) | CallResult::Error(..) => {
                 return self.followed_a_failure();
             }
             CallResult::NotShareable(NotShareable::Request) if !has_unkeyed => return Followed::Again,
@@ -556,7 +565,9 @@ impl<S: Store> CollapsedFetch<S> {
                 Some(Ended::Panicked(panic)) => resume_unwind(panic),
                 // The runtime shuts down; nobody deserts a call that is waited for here.
                 Some(Ended::Deserted) | None => {
-                    Ok(no_content(StatusCode::BAD_GATEWAY, Outcome::forwarded(forward)))
+                    let detail = Some(Detail::NotStored(NotStored::Runtime));
+                    let outcome = Forwarding { detail, ..Forwarding::new(forward) };
+                    Ok(no_content(StatusCode::BAD_GATEWAY, outcome))
                 }
             }
         }

@@ -11,7 +11,7 @@ use crate::entry::partial::Completion;
 use crate::entry::pieces::Run;
 use crate::observe::Answer;
 use crate::respond::no_content;
-use crate::semantics::cache_status::Forwarding;
+use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::store::Store;
 
 impl<S: Store> Fetch<S> {
@@ -50,7 +50,11 @@ impl<S: Store> Fetch<S> {
             return self.receive(response).await;
         }
         // Nothing for a client that wants the whole. The next one gets it: nothing is completed under this key.
-        let outcome = Forwarding { status: Some(status), ..Forwarding::new(self.exchange.plan.forward) };
+        let outcome = Forwarding {
+            detail: Some(Detail::UnfitPart),
+            status: Some(status),
+            ..Forwarding::new(self.exchange.plan.forward)
+        };
         no_content(StatusCode::BAD_GATEWAY, outcome)
     }
 }

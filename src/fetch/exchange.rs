@@ -8,6 +8,7 @@ use crate::collapse::Leader;
 use crate::collapse::background::ValidationPermit;
 use crate::collapse::purge_state::PurgeState;
 use crate::observe::Answer;
+use crate::observe::span::Cause;
 use crate::respond::open::{self, Gone, OpenedOnce};
 use crate::respond::request::CacheRequest;
 use crate::semantics::cache_status::{Detail, Forwarding};
@@ -78,6 +79,8 @@ pub(crate) struct Exchange<S> {
     /// The right to validate in the background, held until the response is stored, or not.
     /// Boxed, as it is rare.
     pub(crate) background: Option<Box<ValidationPermit>>,
+    /// In which span the request was made.
+    pub(crate) cause: Cause,
     /// `Some(false)` where it has waited in vain for another request's call.
     pub(crate) collapsed: Option<bool>,
     /// It was counted as a request for its key while it waited for another one's call.
@@ -108,6 +111,7 @@ impl<S: Store> Exchange<S> {
         let purges = shared.core.purges.now();
         Box::new(Self {
             background: None,
+            cause: Cause::current(),
             collapsed: None,
             is_counted: false,
             leader: None,

@@ -28,6 +28,7 @@ use crate::entry::key;
 use crate::entry::partial::Completion;
 use crate::error::BoxError;
 use crate::limits::calls::CallPermit;
+use crate::observe::span::{Cause, FetchSpan};
 use crate::observe::{Answer, Event};
 use crate::respond::no_content;
 use crate::respond::request::CacheRequest;
@@ -166,6 +167,7 @@ impl<S: Store> Fetch<S> {
             self.sent.fields = Some(outgoing.headers.clone());
         }
         let is_conditional = validation::is_conditional(&outgoing.headers);
+        let cause = std::mem::take(&mut self.exchange.cause);
         let Some(permit) = self.permit().await else {
             return Ok(self.overloaded());
         };
@@ -173,7 +175,9 @@ impl<S: Store> Fetch<S> {
         // Where nobody wants to know, no time is taken.
         let begun = self.core().reporter.measures().then(moment);
         let method = outgoing.method.clone();
-        let response = inner.oneshot(Request::from_parts(outgoing, body)).await;
+        let span = self.span(cause);
+        let response = span.around(inner.oneshot(Request::from_parts(outgoing, body))).await;
+        self.end(span, response.as_ref().ok().map(Response::status));
         let elapsed = begun.map(|begun| moment().duration_since(begun));
         if let Some(elapsed) = elapsed {
             self.report(elapsed, response.as_ref().ok().map(Response::status));
@@ -186,6 +190,24 @@ impl<S: Store> Fetch<S> {
             }
         };
         Ok(Answer { origin: elapsed, ..self.answered(response, is_conditional).await })
+    }
+
+    /// The span of the call, which those that wait for it learn of.
+    fn span(&self, cause: Cause) -> FetchSpan {
+        let Exchange { background, leader, plan, request, .. } = &*self.exchange;
+        let (method, uri) = (&self.sent.method, request.key.uri());
+        let span = FetchSpan::begin(cause, method, uri, plan.forward, background.is_some());
+        if let Some(leader) = leader {
+            leader.call().waiting_spans.begin(&span);
+        }
+        span
+    }
+
+    fn end(&self, span: FetchSpan, status: Option<StatusCode>) {
+        span.end(status);
+        if let Some(leader) = &self.exchange.leader {
+            leader.call().waiting_spans.end();
+        }
     }
 
     /// Reports that the inner service has answered, or failed.
@@ -307,7 +329,7 @@ impl<S: Store> Fetch<S> {
     }
 
     /// Whether a 304 speaks of what is stored.
-    fn asks_conditionally(&self) -> bool {
+    pub(crate) fn asks_conditionally(&self) -> bool {
         self.replaces_conditions() && self.validators().any(|validators| validators.any())
     }
 

@@ -322,7 +322,8 @@ impl<S: Store> Fetch<S> {
         if let Some(leader) = self.exchange.leader.take() {
             let content = Content { pieces: pieces.clone(), tag: tag.clone(), trailers: trailers.clone() };
             let (response, _) = complete(&mut assessment, parts.status, &parts.headers, sent_at, content);
-            leader.publish(CallResult::Error(response));
+            let why = Box::new(assessment.detail(reason));
+            leader.publish(CallResult::Error(response, why));
         }
         if let Some(tag) = tag {
             parts.headers.insert(header::ETAG, tag);

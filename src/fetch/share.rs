@@ -10,7 +10,7 @@ use crate::entry::{ResponseHead, StoredResponse};
 use crate::fetch::exchange::Exchange;
 use crate::observe::Answer;
 use crate::respond::Source;
-use crate::semantics::cache_status::Forwarding;
+use crate::semantics::cache_status::{Detail, Forwarding};
 use crate::store::Store;
 
 /// Why what is on its way does not answer a request.
@@ -23,8 +23,9 @@ pub(super) enum Unshared {
 
 impl<S: Store> Exchange<S> {
     /// An error that is shared with those that waited for it, and not stored.
-    pub(super) fn answer_error(&self, response: &StoredResponse) -> Answer {
-        let outcome = Forwarding { collapsed: Some(true), ..Forwarding::new(self.plan.forward) };
+    pub(super) fn answer_error(&self, response: &StoredResponse, why: &Detail) -> Answer {
+        let (collapsed, detail) = (Some(true), Some(why.clone()));
+        let outcome = Forwarding { collapsed, detail, ..Forwarding::new(self.plan.forward) };
         let now = self.shared.core.clock.now();
         self.request.respond(&self.shared.core, Source::Stored(response, None), outcome, now)
     }

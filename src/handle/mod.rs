@@ -1,10 +1,18 @@
-//! Purging and statistics, from outside the flow of requests.
+//! Purging, statistics, and looking at what is stored and why, from outside the flow of requests.
 
+pub(crate) mod explain;
+pub(crate) mod inspect;
+#[cfg(feature = "metrics")]
+mod metrics;
 pub(crate) mod target;
+
+mod signpost;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+#[cfg(feature = "admin")]
+use std::time::SystemTime;
 
 use http::Uri;
 
@@ -13,7 +21,10 @@ use crate::limits::FillStatistics;
 use crate::observe::InvalidatedBy;
 use crate::policy::CachePolicy;
 use crate::shared::Shared;
-use crate::store::{MemoryStore, PurgeMode, PurgeReceipt, PurgeTarget, Store, StoreStatistics};
+use crate::store::{MemoryStore, PurgeMode, PurgeReceipt, PurgeTarget, Store, StoreLimits, StoreStatistics};
+
+/// The longest development mode: nobody forgets it for longer.
+const LONGEST_BYPASS: Duration = Duration::from_secs(86_400);
 
 /// Purges what a layer has stored, and reports how much that is. Cheap to clone.
 ///
@@ -95,6 +106,34 @@ impl<S: Store> CacheHandle<S> {
     /// See [`CacheHandle::purge`].
     pub async fn soft_purge_target(&self, target: &PurgeTarget) -> Result<PurgeReceipt, PurgeError> {
         self.soft_purge_targets(std::slice::from_ref(target)).await
+    }
+
+    /// Development mode: from now on every request is forwarded, for so long, at most a day; zero ends it. What is stored stays,
+    /// and unsafe requests still invalidate it. `Cache-Status` says `fwd=bypass; detail="development-mode"`.
+    ///
+    /// Another call sets another end, and [`CacheHandle::set_policy`] changes nothing about it.
+    pub fn bypass_for(&self, time: Duration) {
+        let core = &self.shared.core;
+        let until = core.clock.now() + time.min(LONGEST_BYPASS);
+        core.policy.bypass_until((!time.is_zero()).then_some(until), &core.clock);
+    }
+
+    /// For how long every request is still forwarded, if it is.
+    pub fn bypass_left(&self) -> Option<Duration> {
+        let core = &self.shared.core;
+        let until = core.policy.bypassed_until()?;
+        until.duration_since(core.clock.now()).ok()
+    }
+
+    /// The name of the cache in `Cache-Status`.
+    pub fn name(&self) -> &str {
+        &self.shared.core.reporter.name
+    }
+
+    /// The time by the clock of the layer.
+    #[cfg(feature = "admin")]
+    pub(crate) fn now(&self) -> SystemTime {
+        self.shared.core.clock.now()
     }
 
     /// Makes everything stale that `target` names, and lets it go after `stale_for`.
@@ -188,6 +227,28 @@ impl<S: Store> CacheHandle<S> {
         self.shared.core.gauges.statistics()
     }
 
+    /// What the store takes, and how it wants to be asked.
+    pub fn store_limits(&self) -> StoreLimits {
+        self.shared.store.limits()
+    }
+
+    /// Everything by which goes what is stored for an absolute URI.
+    pub(crate) fn targets_of(&self, uri: &Uri) -> Result<Vec<PurgeTarget>, PurgeError> {
+        target::absolute(uri)?;
+        let core = &self.shared.core;
+        let uris = [Some(uri.clone()), target::uri_by_other_scheme(uri)];
+        let keys = uris.into_iter().flatten().flat_map(|uri| core.keys_of(uri));
+        let mut targets: Vec<_> = keys.flat_map(|key| core.targets_of(&key)).collect();
+        let mut seen = Vec::new(); // policies may leave the scheme out of keys
+        targets.retain(|target| {
+            !seen.contains(target) && {
+                seen.push(target.clone());
+                true
+            }
+        });
+        if targets.is_empty() { Err(PurgeError::NoKey(uri.to_string())) } else { Ok(targets) }
+    }
+
     fn soft(&self) -> PurgeMode {
         PurgeMode::Expire(self.shared.core.clock.now())
     }
@@ -216,21 +277,7 @@ impl<S: Store> CacheHandle<S> {
     }
 
     async fn invalidate_uri(&self, uri: &Uri, mode: PurgeMode) -> Result<PurgeReceipt, PurgeError> {
-        target::absolute(uri)?;
-        let core = &self.shared.core;
-        let uris = [Some(uri.clone()), target::uri_by_other_scheme(uri)];
-        let keys = uris.into_iter().flatten().flat_map(|uri| core.keys_of(uri));
-        let mut targets: Vec<_> = keys.flat_map(|key| core.targets_of(&key)).collect();
-        let mut seen = Vec::new(); // policies may leave the scheme out of keys
-        targets.retain(|target| {
-            !seen.contains(target) && {
-                seen.push(target.clone());
-                true
-            }
-        });
-        if targets.is_empty() {
-            return Err(PurgeError::NoKey(uri.to_string()));
-        }
+        let targets = self.targets_of(uri)?;
         Ok(self.shared.invalidate(&targets, mode, InvalidatedBy::Handle).await?)
     }
 }

@@ -7,6 +7,7 @@ use http::{Method, StatusCode};
 use crate::entry::key::CacheKey;
 use crate::error::StoreError;
 use crate::semantics::cache_status::Outcome;
+use crate::semantics::outcome_kind::OutcomeKind;
 use crate::semantics::reuse::Forward;
 use crate::store::{PurgeMode, PurgeNumber, PurgeTarget, PutOutcome};
 
@@ -80,6 +81,8 @@ pub enum Event<'a> {
         is_whole: bool,
         /// The key of the request; `None` where it bypasses the cache.
         key: Option<&'a CacheKey>,
+        /// What the cache did, in one word.
+        kind: OutcomeKind,
         /// The request's method.
         method: &'a Method,
     },
@@ -131,6 +134,8 @@ pub enum Event<'a> {
     Invalidated {
         /// On whose behalf.
         by: InvalidatedBy,
+        /// How long the store took.
+        elapsed: Duration,
         /// What was to be done with them.
         mode: PurgeMode,
         /// The number that the store gave the purge; the default one where it has failed.
@@ -172,4 +177,17 @@ pub enum InvalidatedBy {
     UnknownOutcome,
     /// An unsafe request that succeeded (RFC 9111 4.4).
     UnsafeRequest,
+}
+
+impl InvalidatedBy {
+    /// It in a word or two, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Handle => "handle",
+            Self::Origin => "origin",
+            Self::Peer => "peer",
+            Self::UnknownOutcome => "unknown-outcome",
+            Self::UnsafeRequest => "unsafe-request",
+        }
+    }
 }

@@ -1,7 +1,13 @@
 //! What became of a request: the one place where it is reported, to its client and to an observer.
 
 mod event;
+#[cfg(feature = "metrics")]
+pub(crate) mod metrics;
 mod server_timing;
+pub(crate) mod span;
+#[cfg(feature = "tracing")]
+pub(crate) mod tracing;
+mod x_cache;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +20,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 pub use self::event::{Event, InvalidatedBy, Observer};
 pub(crate) use self::server_timing::SERVER_TIMING;
 pub use self::server_timing::ServerTiming;
+pub use self::x_cache::XCache;
+use self::x_cache::{HitCounts, X_CACHE_HITS, X_SERVED_BY};
 use crate::body::CacheBody;
 use crate::entry::Purpose;
 use crate::entry::key::CacheKey;
@@ -23,6 +31,15 @@ use crate::runtime::{Instant, moment};
 use crate::semantics::cache_status::{CACHE_STATUS, Outcome, X_CACHE};
 use crate::semantics::hint::CacheHint;
 use crate::semantics::reuse::Forward;
+use crate::semantics::secret::Token;
+
+/// What a request has come to whose client has left before there was an answer, in place of an
+/// [`OutcomeKind`](crate::OutcomeKind).
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+const ABANDONED: &str = "abandoned";
+
+/// The field by which a request shows the debug token.
+const LARDER_DEBUG: HeaderName = HeaderName::from_static("larder-debug");
 
 /// The longest URI that is reported whole.
 const LONGEST_KEY: usize = 1024;
@@ -61,6 +78,16 @@ impl Answer {
     }
 }
 
+/// Two observers, one after the other.
+struct Both(Arc<dyn Observer>, Arc<dyn Observer>);
+
+impl Observer for Both {
+    fn event(&self, event: &Event<'_>) {
+        self.0.event(event);
+        self.1.event(event);
+    }
+}
+
 /// How a cache reports.
 #[derive(Clone)]
 pub(crate) struct Reporter {
@@ -68,6 +95,12 @@ pub(crate) struct Reporter {
     pub(crate) cache_status: bool,
     /// That of the layer.
     pub(crate) clock: Clock,
+    /// What a request has to show that is to be told anything in fields.
+    debug_token: Option<Token>,
+    /// How often each key was hit, where the form of `X-Cache` says so.
+    hits: Option<Arc<HitCounts>>,
+    /// Every request has a report, because of what is configured.
+    is_wanted: bool,
     /// Whether `Cache-Status`, where it is sent, has the key's URI.
     pub(crate) key: bool,
     /// The cache's name: a token.
@@ -77,8 +110,8 @@ pub(crate) struct Reporter {
     pub(crate) outcome_in_extensions: bool,
     /// Which answers have a `Server-Timing`.
     pub(crate) server_timing: Option<ServerTiming>,
-    /// Whether `X-Cache` is sent as well.
-    pub(crate) x_cache: bool,
+    /// How `X-Cache` is sent as well.
+    pub(crate) x_cache: XCache,
 }
 
 impl Default for Reporter {
@@ -86,12 +119,15 @@ impl Default for Reporter {
         Self {
             cache_status: true,
             clock: Clock::default(),
+            debug_token: None,
+            hits: None,
+            is_wanted: false,
             key: false,
             name: "larder".into(),
             observer: None,
             outcome_in_extensions: false,
             server_timing: None,
-            x_cache: false,
+            x_cache: XCache::Off,
         }
     }
 }
@@ -110,8 +146,28 @@ impl Reporter {
             cache_status: self.cache_status,
             counts_from_itself: false,
             not_modified: false,
-            x_cache: self.x_cache,
+            x_cache: self.x_cache == XCache::CloudFront,
         }
+    }
+
+    /// What follows from the configuration, once that is complete.
+    pub(crate) fn settle(&mut self) {
+        self.key &= self.cache_status;
+        self.hits = (self.x_cache == XCache::Fastly).then(Arc::default);
+        self.is_wanted = self.key || self.measures() || self.debug_token.is_some() || self.hits.is_some();
+    }
+
+    /// Tells something in fields only where a request shows a secret.
+    pub(crate) fn limit_to(&mut self, secret: &str) {
+        self.debug_token = Some(Token::new(LARDER_DEBUG, secret));
+    }
+
+    /// Reports to one more.
+    pub(crate) fn add_observer(&mut self, observer: Arc<dyn Observer>) {
+        self.observer = Some(match self.observer.take() {
+            None => observer,
+            Some(earlier) => Arc::new(Both(earlier, observer)),
+        });
     }
 
     /// Whether anybody gets to see what became of a request, except by its answer.
@@ -127,18 +183,25 @@ impl Reporter {
 
     /// A request has arrived. What becomes of it is reported by what this gives.
     #[inline]
-    pub(crate) fn begin(&self, request: &Parts) -> RequestReport {
-        if self.key || self.measures() { self.begin_measured(request) } else { RequestReport(None) }
+    pub(crate) fn begin(&self, request: &mut Parts) -> RequestReport {
+        if self.is_wanted { self.begin_wanted(request) } else { RequestReport(None) }
     }
 
     #[inline(never)] // so that a request of which nobody wants to know more is short
-    fn begin_measured(&self, request: &Parts) -> RequestReport {
-        let is_timed = self.server_timing.as_ref().is_some_and(|timing| timing.wants(&request.headers));
-        RequestReport((self.key || self.observer.is_some() || is_timed).then(|| {
-            let (method, observer) = (request.method.clone(), self.observer.clone());
-            let at = moment();
-            Box::new(Arrived { at, called: None, is_timed, key: None, method, observer })
-        }))
+    fn begin_wanted(&self, request: &mut Parts) -> RequestReport {
+        let is_hidden = self.debug_token.as_ref().is_some_and(|token| {
+            let is_hidden = !token.is_in(&request.headers);
+            // Nobody else gets to see it.
+            request.headers.remove(token.field());
+            is_hidden
+        });
+        let timing = self.server_timing.as_ref().filter(|_| !is_hidden);
+        let is_timed = timing.is_some_and(|timing| timing.wants(&request.headers));
+        let (method, observer) = (request.method.clone(), self.observer.clone());
+        let arrived =
+            Arrived { at: moment(), called: None, is_hidden, is_timed, key: None, method, observer };
+        let is_wanted = arrived.is_wanted() || self.key || self.hits.is_some();
+        RequestReport(is_wanted.then(|| Box::new(arrived)))
     }
 
     /// Whether anybody wants to know how long the inner service takes.
@@ -157,6 +220,37 @@ impl Reporter {
             response.extensions_mut().remove::<CacheHint>();
         }
         let headers = response.headers_mut();
+        if more.is_some_and(|more| more.is_hidden) {
+            self.hide(headers);
+        } else {
+            self.write_fields(headers, upstream, &outcome, status, more);
+        }
+        policy.deliver((&self.name, &self.clock), status, headers, &outcome);
+        if self.outcome_in_extensions {
+            response.extensions_mut().insert(outcome);
+        }
+        response
+    }
+
+    /// Takes away what this cache and those nearer to the origin report.
+    fn hide(&self, headers: &mut HeaderMap) {
+        headers.remove(CACHE_STATUS);
+        if self.x_cache != XCache::Off {
+            for name in [X_CACHE, X_CACHE_HITS, X_SERVED_BY] {
+                headers.remove(name);
+            }
+        }
+    }
+
+    #[inline]
+    fn write_fields(
+        &self,
+        headers: &mut HeaderMap,
+        upstream: Upstream,
+        outcome: &Outcome,
+        status: StatusCode,
+        more: Option<&More<'_>>,
+    ) {
         if self.cache_status {
             match upstream {
                 Upstream::InFields => {
@@ -166,29 +260,31 @@ impl Reporter {
                     put(headers, &CACHE_STATUS, outcome.render(&self.name, upstream.as_deref()));
                 }
             }
-            if let Some(key) = more.and_then(|more| more.key) {
-                add_key(key, headers);
+            if let Some(key) = more.and_then(|more| more.key).filter(|_| self.key) {
+                add_key(key.uri(), headers);
             }
         } else if let Upstream::Stored(Some(upstream)) = upstream {
             headers.extend(HeaderValue::from_bytes(&upstream).ok().map(|upstream| (CACHE_STATUS, upstream)));
         }
-        if self.x_cache {
-            put(headers, &X_CACHE, HeaderValue::from_static(outcome.x_cache(status)));
+        match self.x_cache {
+            XCache::CloudFront => put(headers, &X_CACHE, HeaderValue::from_static(outcome.x_cache(status))),
+            XCache::Fastly => {
+                let key = more.and_then(|more| more.key);
+                x_cache::append(headers, outcome, &self.name, key, self.hits.as_deref());
+            }
+            XCache::Off => {}
         }
         if let Some(timing) = more.and_then(|more| more.timing.clone()) {
             headers.append(SERVER_TIMING, timing);
         }
-        policy.deliver((&self.name, &self.clock), status, headers, &outcome);
-        if self.outcome_in_extensions {
-            response.extensions_mut().insert(outcome);
-        }
-        response
     }
 }
 
 /// What is rarely reported in an answer's fields.
 struct More<'a> {
-    key: Option<&'a [u8]>,
+    /// Nothing is reported in fields.
+    is_hidden: bool,
+    key: Option<&'a CacheKey>,
     timing: Option<HeaderValue>,
 }
 
@@ -210,6 +306,8 @@ pub(crate) struct RequestReport(Option<Box<Arrived>>);
 struct Arrived {
     at: Instant,
     called: Option<Called>,
+    /// Its answer says nothing of the cache.
+    is_hidden: bool,
     /// Its answer has a `Server-Timing`.
     is_timed: bool,
     key: Option<CacheKey>,
@@ -280,6 +378,11 @@ impl RequestReport {
 }
 
 impl Arrived {
+    /// Whether there is anything about it that its answer does not say by itself.
+    fn is_wanted(&self) -> bool {
+        self.is_hidden || self.is_timed || self.observer.is_some()
+    }
+
     fn event(&self, event: &Event<'_>) {
         if let Some(observer) = &self.observer {
             observer.event(event);
@@ -317,13 +420,21 @@ impl Arrived {
         }
         let timing =
             if self.is_timed { server_timing::value(&answer.outcome, self.origin(&answer)) } else { None };
-        let key = key.as_ref().filter(|_| reporter.key).map(CacheKey::uri);
-        let mut response = reporter.write(answer, policy, Some(&More { key, timing }));
+        let kind = answer.outcome.kind();
+        let more = More { is_hidden: self.is_hidden, key: key.as_ref(), timing };
+        let mut response = reporter.write(answer, policy, Some(&more));
         if observer.is_some() {
             response.body_mut().when_ended(move |bytes, is_whole| {
                 let Self { at, key, method, .. } = &*self;
                 let elapsed = moment().duration_since(*at);
-                self.last_event(&Event::BodyEnded { bytes, elapsed, is_whole, key: key.as_ref(), method });
+                self.last_event(&Event::BodyEnded {
+                    bytes,
+                    elapsed,
+                    is_whole,
+                    key: key.as_ref(),
+                    kind,
+                    method,
+                });
             });
         }
         response

@@ -9,10 +9,12 @@ mod hooks;
 mod judge;
 mod key;
 mod pattern;
+mod peer;
 mod response;
 mod snapshot;
 mod standard;
 mod terms;
+pub(crate) mod words;
 
 use std::sync::{Arc, LazyLock};
 
@@ -21,7 +23,8 @@ use http::request;
 pub use self::bypass::Bypass;
 pub use self::combine::{
     Admit, BeforeRequest, CachePolicyExt, FromFn, MapRequest, MapTerms, OnDeliver, OnForward, Policies,
-    Report, ReportCounts, ReportOnly, RequestFn, When, WithResponseRules, WithVaryRules, from_fn, request_fn,
+    Report, ReportCounts, ReportOnly, RequestFn, When, WithPeers, WithResponseRules, WithVaryRules, from_fn,
+    request_fn,
 };
 pub use self::data::PolicyData;
 pub use self::fastly::Fastly;
@@ -29,6 +32,7 @@ pub use self::hooks::{Delivery, ForwardReason, PolicyExchange, Reason, RequestAc
 pub(crate) use self::judge::{Judged, JudgedRequest};
 pub use self::key::{KeyRules, QueryRules, TRACKERS};
 pub use self::pattern::{Pattern, Selection};
+pub use self::peer::{Peers, TrustedPeer};
 pub use self::response::{
     Admission, ContentLimits, InvalidStatusRange, Lifetime, Lifetimes, NormalForm, ResponseEdits,
     ResponseRules, StatusRange, TagField, VaryField, VaryRules,

@@ -75,7 +75,7 @@ fn are_small(ranges: &[ByteRange]) -> bool {
 }
 
 /// What was decided without something that was there, or may have been.
-pub(crate) fn as_a_miss(decision: Decision) -> Decision {
+fn as_a_miss(decision: Decision) -> Decision {
     match decision {
         Decision::Forward(_) => Decision::Forward(Forward::Miss),
         decision => decision,
@@ -83,6 +83,16 @@ pub(crate) fn as_a_miss(decision: Decision) -> Decision {
 }
 
 impl CacheRequest {
+    /// Decides by what a store that had to be waited for has found; `None` where it failed. Reads fail open: it is a miss, whose
+    /// result may be stored or not.
+    pub(crate) fn decide_on(&mut self, core: &Core, looked_up: Option<Lookup>) -> (Lookup, Decision) {
+        let (is_lost, lookup) = (looked_up.is_none(), looked_up.unwrap_or_default());
+        self.keep_to_one_coding(&lookup);
+        let decision = self.decide(core, &lookup);
+        let decision = if is_lost { as_a_miss(decision) } else { decision };
+        (lookup, decision)
+    }
+
     /// Decides anew without a response whose content is gone.
     pub(crate) fn decide_without(&self, core: &Core, lookup: Lookup, id: StoredId) -> (Lookup, Decision) {
         let lookup = lookup.without(id);

@@ -10,7 +10,8 @@ use crate::entry::aliases;
 use crate::entry::key::CacheKey;
 use crate::entry::partial;
 use crate::entry::{ResponseHead, StoredResponse};
-use crate::policy::{JudgedRequest, RequestPolicy};
+use crate::policy::{JudgedRequest, RequestPolicy, TrustedPeer};
+use crate::runtime::Runtime;
 use crate::semantics::accept::accepts_media_type;
 use crate::semantics::cache_control::RequestDirectives;
 use crate::semantics::fields::RequestFields;
@@ -120,8 +121,12 @@ impl CacheRequest {
     /// about something that this request may have.
     pub(crate) fn may_have(&self, head: &ResponseHead) -> bool {
         let content_type = head.fields().get(&header::CONTENT_TYPE);
+        self.selects(head) && content_type.is_none_or(|kind| accepts_media_type(&self.parts.headers, kind))
+    }
+
+    /// Whether a stored response is one of those that are for this request, fresh or not.
+    pub(crate) fn selects(&self, head: &ResponseHead) -> bool {
         reuse::may_answer(&self.view(), head.reuse(), self.rules())
-            && content_type.is_none_or(|kind| accepts_media_type(&self.parts.headers, kind))
     }
 
     /// Leaves `Range` aside where the range might be one of another coding than the bytes that the client has.
@@ -147,11 +152,29 @@ impl CacheRequest {
     pub(crate) fn decide(&self, core: &Core, lookup: &Lookup) -> Decision {
         let candidates = self.candidates(lookup);
         let decision = reuse::decide(&self.view(), candidates, self.rules(), self.now);
+        if matches!(decision, Decision::ServeStale(_)) && self.is_of_peer() {
+            return self.decide_in_front(core, lookup);
+        }
         self.as_remembered(core, lookup, decision)
     }
 
+    /// What was decided, or, where there is no runtime to validate anything in the background, what is decided without that.
+    pub(crate) fn as_tasks_allow(&self, core: &Core, lookup: &Lookup, decision: Decision) -> Decision {
+        match decision {
+            Decision::ServeAhead(_) | Decision::ServeStale(_) if Runtime::current().is_none() => {
+                self.decide_in_front(core, lookup)
+            }
+            decision => decision,
+        }
+    }
+
+    /// Whether another cache asks, which would store what it gets.
+    fn is_of_peer(&self) -> bool {
+        self.parts.extensions.get::<TrustedPeer>().is_some()
+    }
+
     /// [`CacheRequest::decide`] where nothing can be validated in the background.
-    pub(crate) fn decide_in_front(&self, core: &Core, lookup: &Lookup) -> Decision {
+    fn decide_in_front(&self, core: &Core, lookup: &Lookup) -> Decision {
         let candidates = self.candidates(lookup);
         let decision = reuse::decide_in_front(&self.view(), candidates, self.rules(), self.now);
         self.as_remembered(core, lookup, decision)

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::freshness::number_text;
+use super::outcome_kind::OutcomeKind;
 use super::reuse::Forward;
 use super::status::is_server_error;
 use super::storing::NotStored;
@@ -59,6 +60,30 @@ impl Forwarding {
     }
 }
 
+impl Forwarding {
+    fn kind(&self) -> OutcomeKind {
+        match (&self.detail, self.forward, self.status) {
+            // What is stored stands in, and has a lifetime.
+            (Some(Detail::CallLimit), ..) if self.ttl.is_some() => OutcomeKind::Stale,
+            (
+                Some(
+                    Detail::CallLimit
+                    | Detail::ServiceFailed
+                    | Detail::UnexpectedNotModified
+                    | Detail::UnfitPart,
+                ),
+                ..,
+            ) => OutcomeKind::Error,
+            (Some(Detail::LatencyBudget | Detail::StaleIfError), ..) => OutcomeKind::Stale,
+            (_, Forward::Bypass | Forward::Method, _) => OutcomeKind::Bypass,
+            (.., Some(StatusCode::NOT_MODIFIED)) => OutcomeKind::Revalidated,
+            _ if self.collapsed == Some(true) => OutcomeKind::Collapsed,
+            (_, Forward::Partial, _) => OutcomeKind::Partial,
+            _ => OutcomeKind::Miss,
+        }
+    }
+}
+
 impl From<Forwarding> for Outcome {
     fn from(forwarding: Forwarding) -> Self {
         Self::Forwarded(forwarding)
@@ -87,6 +112,8 @@ pub enum Detail {
     NotInvalidated,
     /// The inner service answered 304, and nothing that it was asked about can be meant.
     UnexpectedNotModified,
+    /// The inner service was asked for what a stored part lacks, and answered with something else.
+    UnfitPart,
     /// The policy bypasses this request, for this reason.
     Bypass(Cow<'static, str>),
     /// The policy does not store this response, for this reason.
@@ -94,7 +121,21 @@ pub enum Detail {
 }
 
 impl Detail {
-    fn as_str(&self) -> &str {
+    /// Each of them that neither is why a response is not stored nor has a word of a policy.
+    pub const PLAIN: &'static [Self] = &[
+        Self::CallLimit,
+        Self::LatencyBudget,
+        Self::Nested,
+        Self::NotInvalidated,
+        Self::ServiceFailed,
+        Self::StaleIfError,
+        Self::StaleWhileRevalidate,
+        Self::UnexpectedNotModified,
+        Self::UnfitPart,
+    ];
+
+    /// The word. That of a policy is as the policy has given it: it may hold any character, and have any length.
+    pub fn as_str(&self) -> &str {
         match self {
             Self::Bypass(reason) | Self::Refused(reason) => reason,
             Self::CallLimit => "call-limit",
@@ -106,11 +147,50 @@ impl Detail {
             Self::StaleIfError => "stale-if-error",
             Self::StaleWhileRevalidate => "stale-while-revalidate",
             Self::UnexpectedNotModified => "unexpected-304",
+            Self::UnfitPart => "unfit-part",
         }
     }
 }
 
 impl Outcome {
+    /// What the standard's other parameters do not say, as `Cache-Status` has it: at most 64 bytes of printable ASCII, whatever a
+    /// policy has said.
+    pub fn detail(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Forwarded(Forwarding { detail, .. }) | Self::Hit { detail, .. } => {
+                detail.as_ref().map(|detail| printable(detail.as_str()))
+            }
+            Self::Unsatisfiable => Some(ONLY_IF_CACHED.into()),
+        }
+    }
+
+    /// Why the request was forwarded, if it was.
+    pub fn forward(&self) -> Option<Forward> {
+        match self {
+            Self::Forwarded(forwarding) => Some(forwarding.forward),
+            Self::Hit { .. } | Self::Unsatisfiable => None,
+        }
+    }
+
+    /// Which kind it is, for counting.
+    pub fn kind(&self) -> OutcomeKind {
+        match self {
+            Self::Hit { detail: None, ttl: 1.. } => OutcomeKind::Hit,
+            Self::Hit { .. } => OutcomeKind::Stale,
+            Self::Forwarded(forwarding) => forwarding.kind(),
+            Self::Unsatisfiable => OutcomeKind::Miss,
+        }
+    }
+
+    /// Seconds of freshness left of what is stored, negative where it is stale.
+    pub fn ttl(&self) -> Option<i64> {
+        match self {
+            Self::Forwarded(forwarding) => forwarding.ttl,
+            Self::Hit { ttl, .. } => Some(*ttl),
+            Self::Unsatisfiable => None,
+        }
+    }
+
     /// Whether the inner service was not asked.
     pub fn is_hit(&self) -> bool {
         matches!(self, Self::Hit { .. })
@@ -124,11 +204,6 @@ impl Outcome {
     /// Whether the request has passed the same layer before.
     pub(crate) fn is_nested(&self) -> bool {
         matches!(self, Self::Forwarded(Forwarding { detail: Some(Detail::Nested), .. }))
-    }
-
-    /// Forwarded for a reason, with nothing else to report.
-    pub(crate) fn forwarded(forward: Forward) -> Self {
-        Forwarding::new(forward).into()
     }
 
     /// The value of `X-Cache` as CloudFront words it: `Hit`, `Miss`, `RefreshHit` or `Error`, `from larder`. `status`
@@ -213,7 +288,9 @@ impl Outcome {
                 detail.as_ref()
             }
             Self::Unsatisfiable => {
-                line.put(b"; detail=\"only-if-cached\"");
+                line.put(b"; detail=\"");
+                line.put(ONLY_IF_CACHED.as_bytes());
+                line.put(b"\"");
                 None
             }
         };
@@ -221,8 +298,6 @@ impl Outcome {
             line.put(b"; detail=\"");
             let name = detail.as_str().as_bytes();
             let name = &name[..name.len().min(MOST_NAME)];
-            // A policy's own word may hold any byte; a structured-fields string may not.
-            let fits = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
             if name.iter().all(fits) {
                 line.put(name);
             } else {
@@ -255,6 +330,23 @@ impl Word {
         }
     }
 }
+
+/// A word as it is reported.
+fn printable(word: &str) -> Cow<'_, str> {
+    if word.len() <= MOST_NAME && word.as_bytes().iter().all(fits) {
+        return word.into();
+    }
+    let bytes = word.as_bytes().iter().take(MOST_NAME);
+    bytes.map(|byte| if fits(byte) { char::from(*byte) } else { '-' }).collect::<String>().into()
+}
+
+/// A policy's own word may hold any byte; a structured-fields string may not.
+fn fits(byte: &u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
+}
+
+/// The `detail` of [`Outcome::Unsatisfiable`].
+pub(crate) const ONLY_IF_CACHED: &str = "only-if-cached";
 
 /// The longest member: two names and less than 96 bytes of parameters.
 const LINE: usize = 2 * MOST_NAME + 96;
@@ -324,7 +416,7 @@ mod tests {
         check(Outcome::Hit { ttl: i64::MAX, detail: None }, "larder; hit; ttl=999999999999999");
         check(Outcome::Hit { ttl: i64::MIN, detail: None }, "larder; hit; ttl=-999999999999999");
         check(Outcome::Unsatisfiable, "larder; detail=\"only-if-cached\"");
-        check(Outcome::forwarded(Forward::Method), "larder; fwd=method");
+        check(Outcome::Forwarded(Forwarding::new(Forward::Method)), "larder; fwd=method");
         check(
             Outcome::Forwarded(Forwarding {
                 status: Some(StatusCode::NOT_MODIFIED),
@@ -387,7 +479,7 @@ mod tests {
         assert_eq!(hit.x_cache(StatusCode::NOT_MODIFIED), "Hit from larder");
         assert_eq!(hit.x_cache(StatusCode::NOT_FOUND), "Error from larder");
         assert_eq!(refreshed.x_cache(StatusCode::OK), "RefreshHit from larder");
-        let miss = Outcome::forwarded(Forward::UriMiss);
+        let miss = Outcome::Forwarded(Forwarding::new(Forward::UriMiss));
         assert_eq!(miss.x_cache(StatusCode::OK), "Miss from larder");
         assert_eq!(miss.x_cache(StatusCode::BAD_GATEWAY), "Error from larder");
     }

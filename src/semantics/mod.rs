@@ -30,6 +30,7 @@
 //! | `invalidation` | RFC 9111 4.4 | what an unsafe request makes invalid |
 //! | `methods` | RFC 9110 9 | what a method says of caching |
 //! | `no_vary_search` | draft-ietf-httpbis-no-vary-search | parts of a query that do not matter |
+//! | `outcome_kind` | | outcomes in one word, for counting |
 //! | `outgoing` | RFC 9111 4.3.1 | what is asked in place of the client's conditions |
 //! | [`parts`] | RFC 9111 3.3, 3.4 | partial content: what is held, and what is missing |
 //! | `preconditions` | RFC 9110 13 | `If-None-Match` and its relatives |
@@ -37,6 +38,7 @@
 //! | `received` | RFC 9111 3.4, 4.3 | what a response is to the request that brought it |
 //! | [`reuse`] | RFC 9111 4 | which stored response answers, and how |
 //! | `rules` | RFC 9111 | the choices that it leaves |
+//! | `secret` | | secrets that a request shows in a field, compared in constant time |
 //! | `status` | RFC 9110 15 | what a status says of caching |
 //! | `stored` | RFC 9111 3.1 | the fields of a stored response |
 //! | [`storing`] | RFC 9111 3 | whether a response may be stored |
@@ -69,6 +71,7 @@ pub(crate) mod incumbent;
 pub(crate) mod invalidation;
 pub(crate) mod methods;
 pub(crate) mod no_vary_search;
+pub(crate) mod outcome_kind;
 pub(crate) mod outgoing;
 pub mod parts;
 pub(crate) mod preconditions;
@@ -77,6 +80,7 @@ pub(crate) mod received;
 pub(crate) mod rest;
 pub mod reuse;
 mod rules;
+pub(crate) mod secret;
 pub(crate) mod status;
 pub(crate) mod stored;
 pub mod storing;

@@ -176,6 +176,18 @@ pub enum Forward {
 }
 
 impl Forward {
+    /// Each of them.
+    pub const ALL: &'static [Self] = &[
+        Self::Bypass,
+        Self::Method,
+        Self::Miss,
+        Self::Partial,
+        Self::Request,
+        Self::Stale,
+        Self::UriMiss,
+        Self::VaryMiss,
+    ];
+
     /// The token of RFC 9211 2.2.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -88,6 +88,44 @@ pub enum NotStored {
 }
 
 impl NotStored {
+    /// Each of them.
+    pub const ALL: &'static [Self] = &[
+        Self::Admission,
+        Self::Authorization,
+        Self::Cookie,
+        Self::DeceptivePath,
+        Self::DrawnError,
+        Self::Groups,
+        Self::Hint,
+        Self::Incomplete,
+        Self::LongFields,
+        Self::Malformed,
+        Self::Method,
+        Self::NeverFresh,
+        Self::NoRoom,
+        Self::NoStore,
+        Self::NotUnderstood,
+        Self::Partial,
+        Self::Policy,
+        Self::Private,
+        Self::RequestNoStore,
+        Self::Runtime,
+        Self::SetCookie,
+        Self::Status,
+        Self::Store,
+        Self::SwitchedOff,
+        Self::Tag,
+        Self::TooLarge,
+        Self::TooSmall,
+        Self::TransferCoding,
+        Self::Type,
+        Self::TypeMismatch,
+        Self::Variants,
+        Self::Vary,
+        Self::VaryBypass,
+        Self::ZeroLifetime,
+    ];
+
     /// Whether a 304 (or a 200 to a HEAD) that is not stored for this reason takes the stored response out of use for
     /// everybody else. It does if the origin or the policy forbids storing, and does not if the reason is what one
     /// client asked for, or the store. A request's credentials count if the stored response was `shared` in spite of

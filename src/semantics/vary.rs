@@ -149,6 +149,11 @@ impl Selecting {
         Self { coded: self.coded, fields: fields.into_boxed_slice() }
     }
 
+    /// Their names, and the values that the request had, if any.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&HeaderName, Option<&[u8]>)> {
+        self.fields.iter().map(|field| (&field.name, field.value.as_deref()))
+    }
+
     /// Whether a field is among them.
     pub(crate) fn has(&self, name: &HeaderName) -> bool {
         self.fields.iter().any(|field| field.name == *name)

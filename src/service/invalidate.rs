@@ -63,6 +63,11 @@ impl Target {
     }
 }
 
+/// The targets that a successful unsafe request invalidates in any case: those of its own URI.
+pub(crate) fn own_targets(core: &Core, key: CacheKey, request: &Parts) -> Vec<PurgeTarget> {
+    Target { key, uri: key::absolute_uri(request) }.purge_targets(core)
+}
+
 /// What makes the answer to a POST one to later GETs, if it says so.
 struct Storable {
     /// Keeps the store from forgetting purges that come while the request is under way.

@@ -1,8 +1,9 @@
 //! A request enters: it is looked up and decided, then served, passed, or handed to the inner service.
 
+pub(crate) mod classify;
 pub(crate) mod future;
+pub(crate) mod invalidate;
 
-mod invalidate;
 mod tag_only;
 
 use std::sync::Arc;
@@ -22,19 +23,19 @@ use crate::fetch::exchange::{Exchange, FetchPlan};
 use crate::observe::{Answer, RequestReport};
 use crate::policy::{Bypass, Reason, RequestAction, RequestPolicy};
 use crate::respond::no_content;
-use crate::respond::open::{self, Gone, Opened};
+use crate::respond::open::{Gone, Opened};
 use crate::respond::request::CacheRequest;
 use crate::runtime::Runtime;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::fields::RequestFields;
 use crate::semantics::framing;
-use crate::semantics::methods::is_unsafe;
 use crate::semantics::reuse::{Decision, Forward};
 use crate::semantics::validation;
+use crate::service::classify::{Ways, classify, kept_apart};
 use crate::service::future::{Reported, ResponseFuture};
 use crate::service::invalidate::UnsafeCall;
 use crate::service::tag_only::TagOnly;
-use crate::shared::Shared;
+use crate::shared::{Core, Shared};
 use crate::store::{Lookup, MemoryStore, PurgeScope, Store, Stored};
 
 /// A service with a cache in front, made by [`CacheLayer`](crate::CacheLayer).
@@ -88,90 +89,18 @@ where
             return self.tag(parts, body);
         }
         key::enter(&mut parts);
-        self.enter(parts, body)
-    }
-}
-
-impl<I, S: Store> CacheService<I, S> {
-    #[inline(always)] // a hit would move the request's head once more
-    fn enter<Q>(&self, mut parts: Parts, body: Q) -> ResponseFuture<I, Q, S>
-    where
-        I: InnerService<Q>,
-        Q: Body + Send + 'static,
-    {
         let core = &self.shared.core;
         if core.is_nested(&parts) {
             // The outer pass asks the policy, and reports.
             let (policy, report) = (RequestPolicy::asked_before(), RequestReport::default());
             return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested), policy, report);
         }
-        let mut report = core.reporter.begin(&parts);
-        key::as_query(&mut parts);
-        let (action, policy) = RequestPolicy::ask(&core.policy, &mut parts);
-        let mut key = match action {
-            RequestAction::Bypass(reason) => {
-                // An unsafe request invalidates its target all the same (RFC 9111 4.4).
-                if is_unsafe(&parts.method)
-                    && let Ok(key) = CacheKey::of(&parts)
-                {
-                    return self.invalidate(key, parts, body, Some(reason), policy, report);
-                }
-                return self.bypass(parts, body, reason, policy, report);
-            }
-            RequestAction::Cache(key) => key,
-        };
-        let further = parts.extensions.get::<KeyParts>().cloned();
-        let has_content = further.as_ref().is_some_and(KeyParts::has_content);
-        let is_query = parts.method == Method::QUERY && has_content;
-        let is_read = parts.method == Method::GET || parts.method == Method::HEAD || is_query;
-        let has_stored_options = !is_read && has_stored_options(&parts, &policy);
-        if !is_read && !has_stored_options {
-            let key = match further {
-                None => key,
-                // The answer to a POST may be stored.
-                Some(further) => further.key_without_content(key),
-            };
-            report.set_key(&key);
-            return if is_unsafe(&parts.method) {
-                self.invalidate(key, parts, body, None, policy, report)
-            } else {
-                self.pass(parts, body, Forward::Method, None, policy, report)
-            };
-        }
-        let mut fields = RequestFields::of(&parts.headers);
-        if has_stored_options {
-            (fields.conditions, fields.range) = (false, false); // RFC 9110 13.2.1, 14.2
-        }
-        if let Some(reason) = kept_apart(&parts, fields, has_content, &body) {
-            report.set_key(&key);
-            return self.bypass(parts, body, reason.into(), policy, report);
-        }
-        // In place: a key is moved by a copy of all its bytes.
-        if let Some(further) = further {
-            key = further.key(key, &parts.headers);
-        }
-        if has_stored_options {
-            key = key.for_options();
-        }
-        report.set_key(&key);
-        let mut request = CacheRequest::new(parts, fields, key, core.clock.now(), policy);
-        let Some(lookup) = self.shared.store.try_get(&request.key) else {
-            return self.look_up(request, body, report);
-        };
-        let lookup = lookup.living(request.now);
-        request.keep_to_one_coding(&lookup);
-        let decision = request.decide(core, &lookup);
-        if let Decision::Serve(index) = decision
-            && let Some(stored) = lookup.variants.get(index)
-            && !stored.response.payload().is_remote()
-        {
-            // Short, because it is the way of most requests: nothing large is moved.
-            let answer = request.hit(core, stored, None, None);
-            return ResponseFuture::ready(report.answered(&core.reporter, &request.policy, answer));
-        }
-        self.carry_out(decision, request, body, lookup, report)
+        let report = core.reporter.begin(&mut parts);
+        classify(core, parts, Entering { body, report, service: self })
     }
+}
 
+impl<I, S: Store> CacheService<I, S> {
     /// Carries out what was decided, with what was found.
     fn carry_out<Q>(
         &self,
@@ -185,16 +114,11 @@ impl<I, S: Store> CacheService<I, S> {
         I: InnerService<Q>,
         Q: Body + Send + 'static,
     {
-        match decision {
-            Decision::ServeAhead(_) | Decision::ServeStale(_) if Runtime::current().is_none() => {
-                // Without a runtime, nothing can be validated in the background.
-                let decision = request.decide_in_front(&self.shared.core, &lookup);
-                self.carry_out(decision, request, body, lookup, report)
-            }
-            Decision::Serve(index)
+        match request.as_tasks_allow(&self.shared.core, &lookup, decision) {
+            decision @ (Decision::Serve(index)
             | Decision::ServeAhead(index)
             | Decision::ServeStale(index)
-            | Decision::StandIn(index) => {
+            | Decision::StandIn(index)) => {
                 if request.has_to_open(&lookup.variants[index].response) {
                     self.open_or_miss(decision, index, request, body, lookup, report)
                 } else {
@@ -203,13 +127,10 @@ impl<I, S: Store> CacheService<I, S> {
                     ResponseFuture::ready(report.answered(&self.shared.core.reporter, &policy, answer))
                 }
             }
-            Decision::Forward(Forward::UriMiss) | Decision::Unsatisfiable if lookup.variants.is_empty() => {
-                match self.shared.core.aliases.lookup(&request.key) {
-                    Some(key) => self.search(request, body, lookup, key, decision, report),
-                    None => self.fetch_or_refuse(request, body, lookup, decision, report),
-                }
-            }
-            decision => self.fetch_or_refuse(request, body, lookup, decision, report),
+            decision => match alias_for(&self.shared.core, &request, &lookup, decision) {
+                Some(key) => self.search(request, body, lookup, key, decision, report),
+                None => self.fetch_or_refuse(request, body, lookup, decision, report),
+            },
         }
     }
 
@@ -227,12 +148,7 @@ impl<I, S: Store> CacheService<I, S> {
         I: InnerService<Q>,
         Q: Body + Send + 'static,
     {
-        let detail = match decision {
-            Decision::ServeStale(_) => Some(Detail::StaleWhileRevalidate),
-            Decision::StandIn(_) => Some(Detail::StaleIfError),
-            _ => None,
-        };
-        let answer = request.hit(&self.shared.core, &lookup.variants[index], detail, opened);
+        let answer = request.hit(&self.shared.core, &lookup.variants[index], detail_of(decision), opened);
         if matches!(decision, Decision::ServeAhead(_) | Decision::ServeStale(_)) {
             self.validate_in_background(request, body, lookup, index);
         }
@@ -313,17 +229,11 @@ impl<I, S: Store> CacheService<I, S> {
         ResponseFuture::boxed(async move {
             let shared = &service.shared;
             let core = &shared.core;
-            let found = shared.get(&key).await.unwrap_or_default();
-            request.now = core.clock.now();
-            if let Some(index) = request.finds(core, &key, &found) {
-                let stored = &found.variants[index];
-                // A purge of what is asked for reaches what answers for it, whatever was known when it was purged.
-                if shared.is_untouched(&request.key, stored.fence, PurgeScope::Key).await
-                    && let Ok(opened) = request.open_under(shared, &key, &stored.response).await
-                {
-                    let answer = request.hit(core, stored, None, opened);
-                    return Ok(report.answered(&core.reporter, &request.policy, answer));
-                }
+            if let Some(stored) = equivalent(shared, &mut request, &key).await
+                && let Ok(opened) = request.open_under(shared, &key, &stored.response).await
+            {
+                let answer = request.hit(core, &stored, None, opened);
+                return Ok(report.answered(&core.reporter, &request.policy, answer));
             }
             service.fetch_or_refuse(request, body, missed, otherwise, report).await
         })
@@ -341,11 +251,7 @@ impl<I, S: Store> CacheService<I, S> {
             request.calls_ended = Some(core.collapser.ended(&request.key));
             let looked_up = service.shared.get(&request.key).await;
             request.now = core.clock.now();
-            // Reads fail open: it is a miss, whose result may be stored or not.
-            let (is_lost, lookup) = (looked_up.is_none(), looked_up.unwrap_or_default());
-            request.keep_to_one_coding(&lookup);
-            let decision = request.decide(core, &lookup);
-            let decision = if is_lost { open::as_a_miss(decision) } else { decision };
+            let (lookup, decision) = request.decide_on(core, looked_up);
             service.carry_out(decision, request, body, lookup, report).await
         })
     }
@@ -361,7 +267,7 @@ impl<I, S: Store> CacheService<I, S> {
             let (policy, report) = (RequestPolicy::asked_before(), RequestReport::default());
             return self.pass(parts, body, Forward::Bypass, Some(Detail::Nested), policy, report);
         }
-        let mut report = core.reporter.begin(&parts);
+        let mut report = core.reporter.begin(&mut parts);
         key::as_query(&mut parts);
         let mut policy = RequestPolicy::unasked(&core.policy);
         let is_bounded = core.gauges.calls.is_bounded();
@@ -556,27 +462,106 @@ impl<I, S: Store> CacheService<I, S> {
     }
 }
 
-/// Whether a request is an OPTIONS about a path whose answers the policy has stored.
-#[cold]
-fn has_stored_options(request: &Parts, policy: &RequestPolicy) -> bool {
-    request.method == Method::OPTIONS && request.uri.path() != "*" && policy.rules(request).options
+/// What is to be said of an answer from storage.
+pub(crate) fn detail_of(decision: Decision) -> Option<Detail> {
+    match decision {
+        Decision::ServeStale(_) => Some(Detail::StaleWhileRevalidate),
+        Decision::StandIn(_) => Some(Detail::StaleIfError),
+        _ => None,
+    }
 }
 
-/// Why a GET, HEAD or QUERY is forwarded as it is; `None` where it is the cache's business. `has_known_content`: that of a
-/// QUERY, which is part of what is asked.
-#[inline]
-fn kept_apart<Q: Body>(
-    request: &Parts,
-    fields: RequestFields,
-    has_known_content: bool,
-    body: &Q,
-) -> Option<&'static str> {
-    if fields.upgrade {
-        return Some("upgrade");
+/// The key of an equivalent query under which a request that finds nothing may be answered.
+pub(crate) fn alias_for(
+    core: &Core,
+    request: &CacheRequest,
+    lookup: &Lookup,
+    decision: Decision,
+) -> Option<CacheKey> {
+    let finds_nothing = matches!(decision, Decision::Forward(Forward::UriMiss) | Decision::Unsatisfiable);
+    if finds_nothing && lookup.variants.is_empty() { core.aliases.lookup(&request.key) } else { None }
+}
+
+/// What is stored under the key of an equivalent query and answers the request.
+pub(crate) async fn equivalent<S: Store>(
+    shared: &Shared<S>,
+    request: &mut CacheRequest,
+    key: &CacheKey,
+) -> Option<Stored> {
+    let found = shared.get(key).await.unwrap_or_default();
+    request.now = shared.core.clock.now();
+    let index = request.finds(&shared.core, key, &found)?;
+    let stored = found.variants[index].clone();
+    // A purge of what is asked for reaches what answers for it, whatever was known when it was purged.
+    shared.is_untouched(&request.key, stored.fence, PurgeScope::Key).await.then_some(stored)
+}
+
+/// A request that has just entered.
+struct Entering<'a, I, Q, S> {
+    body: Q,
+    report: RequestReport,
+    service: &'a CacheService<I, S>,
+}
+
+impl<I, Q, S> Ways for Entering<'_, I, Q, S>
+where
+    I: InnerService<Q>,
+    Q: Body + Send + 'static,
+    S: Store,
+{
+    type Content = Q;
+    type End = ResponseFuture<I, Q, S>;
+
+    #[inline(always)]
+    fn content(&self) -> &Q {
+        &self.body
     }
-    let (least, is_end) = (body.size_hint().lower(), body.is_end_stream());
-    let has_content = framing::request_has_content(request.version, fields.content, least, is_end);
-    (has_content && !has_known_content).then_some("content")
+
+    #[inline(always)]
+    fn keyed(&mut self, key: &CacheKey) {
+        self.report.set_key(key);
+    }
+
+    fn change(
+        self,
+        key: CacheKey,
+        request: Parts,
+        bypass: Option<Reason>,
+        policy: RequestPolicy,
+    ) -> Self::End {
+        self.service.invalidate(key, request, self.body, bypass, policy, self.report)
+    }
+
+    #[inline(always)] // the way of most requests
+    fn look_up(self, mut request: CacheRequest) -> Self::End {
+        let Self { body, report, service } = self;
+        let core = &service.shared.core;
+        let Some(lookup) = service.shared.store.try_get(&request.key) else {
+            return service.look_up(request, body, report);
+        };
+        let lookup = lookup.living(request.now);
+        request.keep_to_one_coding(&lookup);
+        let decision = request.decide(core, &lookup);
+        if let Decision::Serve(index) = decision
+            && let Some(stored) = lookup.variants.get(index)
+            && !stored.response.payload().is_remote()
+        {
+            // Short, because it is the way of most requests: nothing large is moved.
+            let answer = request.hit(core, stored, None, None);
+            return ResponseFuture::ready(report.answered(&core.reporter, &request.policy, answer));
+        }
+        service.carry_out(decision, request, body, lookup, report)
+    }
+
+    fn pass(
+        self,
+        request: Parts,
+        forward: Forward,
+        detail: Option<Detail>,
+        policy: RequestPolicy,
+    ) -> Self::End {
+        self.service.pass(request, self.body, forward, detail, policy, self.report)
+    }
 }
 
 /// The future of an answer that is reported when it is there.

@@ -5,6 +5,8 @@
 
 mod support;
 
+#[cfg(feature = "admin")]
+mod admin;
 mod body;
 mod collapse;
 mod end_to_end;

@@ -126,7 +126,7 @@ mod tests {
             let (stream, _) = listener.accept().unwrap();
             stream.set_nonblocking(true).unwrap();
             let activity = Arc::new(Activity::new());
-            let socket = Socket::new(TcpStream::from_std(stream).unwrap(), Arc::clone(&activity));
+            let socket = Socket::new(TcpStream::from_std(stream).unwrap(), Arc::clone(&activity), None);
             let service = service_fn(|_| async { Ok::<_, Infallible>(Response::new(String::new())) });
             let io = TokioIo::new(ObservedIo::new(&socket));
             let connection = http1::Builder::new().serve_connection(io, service);

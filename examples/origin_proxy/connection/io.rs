@@ -12,8 +12,10 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 
 use super::Activity;
+use super::transport::Transport;
 
 /// The most bytes that are collected. A larger write saves little by being part of another one, and is not copied.
 const COLLECTED: usize = 32 << 10;
@@ -28,13 +30,17 @@ pub struct Socket {
 struct State {
     /// What was taken from hyper, of which `written` bytes are written. It has no memory while it is empty.
     collected: Vec<u8>,
-    stream: TcpStream,
+    /// Whether what was collected is written, and TLS has not written all of it.
+    is_flushing: bool,
+    stream: Transport,
     written: usize,
 }
 
 impl Socket {
-    pub fn new(stream: TcpStream, activity: Arc<Activity>) -> Arc<Self> {
-        let state = State { collected: Vec::new(), stream, written: 0 };
+    /// A connection that speaks TLS if there is an acceptor.
+    pub fn new(stream: TcpStream, activity: Arc<Activity>, tls: Option<&TlsAcceptor>) -> Arc<Self> {
+        let stream = Transport::new(stream, Arc::clone(&activity), tls);
+        let state = State { collected: Vec::new(), is_flushing: false, stream, written: 0 };
         Arc::new(Self { activity, state: Mutex::new(state) })
     }
 
@@ -52,11 +58,15 @@ impl Socket {
             return false;
         }
         let mut state = self.state();
-        if state.collected.is_empty() {
+        if state.collected.is_empty() && !state.is_flushing {
             return false;
         }
-        match state.poll_write_collected(cx, &self.activity) {
-            Poll::Ready(Ok(())) => matches!(state.poll_flush(cx, &self.activity), Poll::Ready(Err(_))),
+        match state.poll_write_collected(cx) {
+            Poll::Ready(Ok(())) => {
+                let flushed = state.poll_flush(cx);
+                state.is_flushing = flushed.is_pending();
+                matches!(flushed, Poll::Ready(Err(_)))
+            }
             Poll::Ready(Err(_)) => true,
             Poll::Pending => false,
         }
@@ -75,14 +85,14 @@ impl State {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if !activity.is_http2() {
-            return poll_write(&mut self.stream, cx, activity, slices);
+            return Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         }
         let length = slices.iter().map(|slice| slice.len()).sum::<usize>();
         if self.collected.len() + length > COLLECTED {
-            ready!(self.poll_write_collected(cx, activity))?;
+            ready!(self.poll_write_collected(cx))?;
         }
         if length > COLLECTED {
-            return poll_write(&mut self.stream, cx, activity, slices);
+            return Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         }
         if self.collected.is_empty() {
             self.collected.reserve_exact(COLLECTED);
@@ -92,9 +102,9 @@ impl State {
         Poll::Ready(Ok(length))
     }
 
-    fn poll_write_collected(&mut self, cx: &mut Context<'_>, activity: &Activity) -> Poll<io::Result<()>> {
+    fn poll_write_collected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.collected.get(self.written..).filter(|rest| !rest.is_empty()) {
-            match ready!(poll_write(&mut self.stream, cx, activity, &[IoSlice::new(rest)]))? {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.written += written,
             }
@@ -103,44 +113,9 @@ impl State {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>, activity: &Activity) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        activity.flushed();
-        Poll::Ready(Ok(()))
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
-}
-
-/// Writes to the system.
-fn poll_write(
-    stream: &mut TcpStream,
-    cx: &mut Context<'_>,
-    activity: &Activity,
-    slices: &[IoSlice<'_>],
-) -> Poll<io::Result<usize>> {
-    let mut written = Pin::new(&mut *stream).poll_write_vectored(cx, slices);
-    if written.is_pending() && activity.is_probing() {
-        let bytes = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
-        written = match write_now(stream, bytes) {
-            Ok(0) => Poll::Pending,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            written => Poll::Ready(written),
-        };
-    }
-    activity.wrote(&written);
-    written
-}
-
-/// Writes what there is room for, even if tokio knows of none.
-#[cfg(unix)]
-fn write_now(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    use std::io::Write;
-    use std::os::fd::AsFd;
-    std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?).write(bytes)
-}
-
-#[cfg(not(unix))]
-fn write_now(_: &TcpStream, _: &[u8]) -> io::Result<usize> {
-    Err(io::ErrorKind::WouldBlock.into())
 }
 
 /// hyper's handle of a socket.
@@ -156,7 +131,7 @@ impl Drop for ObservedIo {
     fn drop(&mut self) {
         if self.0.activity.is_blocked() {
             // The client will not take what it has not taken, so the system need not keep it.
-            let _ = self.0.state().stream.set_zero_linger();
+            self.0.state().stream.forget_unsent();
         }
     }
 }
@@ -198,12 +173,12 @@ impl AsyncWrite for ObservedIo {
         if !state.collected.is_empty() {
             return Poll::Ready(Ok(())); // the task that drives the connection flushes in a moment
         }
-        state.poll_flush(cx, &self.0.activity)
+        state.poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.0.state();
-        ready!(state.poll_write_collected(cx, &self.0.activity))?;
+        ready!(state.poll_write_collected(cx))?;
         Pin::new(&mut state.stream).poll_shutdown(cx)
     }
 }
@@ -234,7 +209,7 @@ mod tests {
             stream.set_nonblocking(true).unwrap();
             let activity = Arc::new(Activity::new());
             drop(activity.open_request(version));
-            let socket = Socket::new(TcpStream::from_std(stream).unwrap(), activity);
+            let socket = Socket::new(TcpStream::from_std(stream).unwrap(), activity, None);
             Self { client, io: ObservedIo::new(&socket), socket }
         }
 

@@ -14,6 +14,7 @@ mod activity;
 mod body;
 mod drive;
 mod io;
+mod transport;
 
 pub use activity::{Activity, OpenRequest, Shutdown, Timeouts};
 pub use body::ObservedBody;

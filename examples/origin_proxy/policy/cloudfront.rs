@@ -149,6 +149,15 @@ pub fn of_json(text: &str, key_headers: &[HeaderName]) -> Result<Distribution, P
     Ok(guarded(key_headers.iter().cloned().fold(distribution, Distribution::key_header)))
 }
 
+/// The field with tags that AWS's JSON names.
+pub fn tag_header(text: &str) -> Option<HeaderName> {
+    let json: serde_json::Value = serde_json::from_str(text).ok()?;
+    let name = ["/CacheTagConfig/HeaderName", "/DistributionConfig/CacheTagConfig/HeaderName"]
+        .iter()
+        .find_map(|path| json.pointer(path)?.as_str());
+    name?.parse().ok()
+}
+
 /// Finds fields that CloudFront can't have in a key.
 pub fn check_keys(key_headers: &[HeaderName]) -> Result<(), PolicyError> {
     match key_headers.iter().find(|name| !is_keyable(name)) {

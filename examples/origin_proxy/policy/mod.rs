@@ -12,7 +12,6 @@ mod loaded;
 mod matcher;
 mod places;
 mod profile;
-#[cfg(unix)]
 mod reload;
 mod response;
 mod rows;
@@ -25,14 +24,16 @@ mod warning;
 use std::path::PathBuf;
 
 use http::header::HeaderName;
-use larder::{CachePolicy, ErrorPagesLayer};
+use larder::policy::Peers;
+use larder::{CachePolicy, CachePolicyExt, ErrorPagesLayer};
 
 pub use self::current::{Beside, Current};
-pub use self::error::PolicyError;
+pub use self::error::{PolicyError, explained, unknown};
 use self::file::Read;
 pub use self::loaded::Loaded;
 use self::loaded::Understanding;
 pub use self::profile::Profile;
+pub use self::reload::apply;
 #[cfg(unix)]
 pub use self::reload::on_signal;
 use self::rows::Understood;
@@ -45,6 +46,8 @@ pub struct Source {
     /// A file with another policy, which is only counted.
     pub candidate: Option<PathBuf>,
     pub file: Option<PathBuf>,
+    /// Whether other proxies ask this one, or it asks them.
+    pub has_peers: bool,
     /// Fields of requests that are in every key.
     pub key_headers: Vec<HeaderName>,
     /// `None` for that of the file.
@@ -68,6 +71,7 @@ impl Source {
         let candidate = Self {
             candidate: None,
             file: Some(path.clone()),
+            has_peers: self.has_peers,
             key_headers: self.key_headers.clone(),
             // A candidate may be for another profile.
             profile: None,
@@ -103,6 +107,7 @@ impl Source {
             }
             Profile::Fastly => rows::table(fastly::base(), &file, &self.key_headers),
         };
+        let policy = self.for_peers(policy, file.fields_for_caches());
         for (number, section) in sections.iter().enumerate() {
             let of_section = |text: &String| Warning {
                 line: places.line(number, ""),
@@ -126,7 +131,21 @@ impl Source {
         let warnings = distribution.warnings().into_iter().map(Warning::new).collect();
         let beside = Beside { candidate: None, pages, profile: Profile::CloudFront };
         let said = distribution.to_string();
-        Ok(self.loaded(beside, Box::new(distribution), Vec::new(), said, warnings))
+        let policy = self.for_peers(Box::new(distribution), cloudfront::tag_header(text));
+        Ok(self.loaded(beside, policy, Vec::new(), said, warnings))
+    }
+
+    /// The policy, and what it does for peers if there are any. `fields` are for caches.
+    fn for_peers(
+        &self,
+        policy: Box<dyn CachePolicy>,
+        fields: impl IntoIterator<Item = HeaderName>,
+    ) -> Box<dyn CachePolicy> {
+        if !self.has_peers {
+            return policy;
+        }
+        // Who is one was found out before.
+        Box::new(policy.with_peers(Peers::new().fields(fields)))
     }
 
     fn loaded(

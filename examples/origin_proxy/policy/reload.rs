@@ -1,40 +1,42 @@
 //! Reads the policy again when the process is told to (SIGHUP). Requests under way keep the policy that they have.
 
+#[cfg(unix)]
 use std::path::PathBuf;
 
 use larder::CacheHandle;
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::policy::{Current, Loaded, Profile, Source};
+#[cfg(unix)]
+use crate::hang_up::on_hang_up;
+#[cfg(unix)]
+use crate::policy::Source;
+use crate::policy::{Current, Loaded, Profile};
+
+#[cfg(unix)]
+const NOTHING: &str = "there is no policy to read again: no --policy was given";
 
 /// From now on, each SIGHUP loads the policy from its source. One that can't be loaded is reported, and changes nothing. Nor does
-/// the signal where there is no file.
-pub fn on_signal(source: Source, handle: CacheHandle, current: Current) -> Result<(), String> {
-    let mut hang_up =
-        signal(SignalKind::hangup()).map_err(|error| format!("can't listen for signals: {error}"))?;
-    tokio::spawn(async move {
-        while hang_up.recv().await.is_some() {
-            current.print_counts();
-            let Some(read) = read(&source) else {
-                eprintln!("larder: there is no policy to read again: no --policy was given");
-                continue;
-            };
-            let source = source.clone();
-            match tokio::task::spawn_blocking(move || source.load()).await {
-                Ok(Ok(loaded)) => {
-                    loaded.warn();
-                    apply(loaded, &handle, &current);
-                    println!("larder: {read} now");
-                }
-                Ok(Err(error)) => eprintln!("larder: the policy stays as it was: {error}"),
-                Err(error) => eprintln!("larder: the policy stays as it was: {error}"),
-            }
-        }
-    });
-    Ok(())
+/// the signal where there is no file; that is said unless it `has_others` to read.
+#[cfg(unix)]
+pub fn on_signal(
+    source: Source,
+    handle: CacheHandle,
+    current: Current,
+    has_others: bool,
+) -> Result<(), String> {
+    let Some(read) = read(&source) else {
+        return if has_others { Ok(()) } else { on_hang_up("", || Err(NOTHING.to_owned())) };
+    };
+    on_hang_up("the policy stays as it was: ", move || {
+        current.print_counts();
+        let loaded = source.load().map_err(|error| error.to_string())?;
+        loaded.warn();
+        apply(loaded, &handle, &current);
+        Ok(read.clone())
+    })
 }
 
 /// What is read, if there are files.
+#[cfg(unix)]
 fn read(source: &Source) -> Option<String> {
     let of = |what: &str, file: &PathBuf| format!("the {what} is that of {}", file.display());
     let policy = source.file.as_ref().map(|file| of("policy", file));
@@ -43,7 +45,7 @@ fn read(source: &Source) -> Option<String> {
 }
 
 /// Only the profile `fastly` looks at fields that begin with `Fastly-`: while it is in force, they get as far as the policy.
-fn apply(loaded: Loaded, handle: &CacheHandle, current: &Current) {
+pub fn apply(loaded: Loaded, handle: &CacheHandle, current: &Current) {
     let Loaded { beside, policy, .. } = loaded;
     if beside.profile != Profile::Fastly {
         current.set(beside.clone());

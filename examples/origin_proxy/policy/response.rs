@@ -32,6 +32,10 @@ pub struct ResponseSection {
 }
 
 impl ResponseSection {
+    pub fn tag_fields(&self) -> impl Iterator<Item = &TagFieldName> {
+        self.tags_from.iter().flat_map(|list| &list.0)
+    }
+
     /// The patterns of paths that get tags.
     pub fn tag_paths(&self) -> impl Iterator<Item = &str> {
         self.tag_paths.iter().flat_map(BTreeMap::keys).map(String::as_str)

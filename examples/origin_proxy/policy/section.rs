@@ -1,5 +1,6 @@
 //! A policy file in TOML: a section for every request, and behaviors for some of them.
 
+use http::header::HeaderName;
 use larder::policy::cloudfront::{CachePolicyConfig, OriginRequestPolicyConfig};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,20 @@ pub struct File {
     /// For every request, as far as its behavior says nothing else.
     pub default: Section,
     pub profile: Option<Profile>,
+}
+
+impl File {
+    /// The names of response fields that are for caches: tags, and lifetimes.
+    pub fn fields_for_caches(&self) -> Vec<HeaderName> {
+        let sections = || [&self.default].into_iter().chain(&self.behavior);
+        let tags = sections().flat_map(|it| {
+            let of_rules = it.response.iter().flat_map(ResponseSection::tag_fields);
+            of_rules.chain(it.tag_fields.iter().flat_map(|list| &list.0)).map(TagFieldName::name)
+        });
+        let named = sections()
+            .flat_map(|it| it.cache_tag_header.iter().chain(it.targets.iter().flat_map(|list| &list.0)));
+        tags.chain(named.map(|name| &name.0)).cloned().collect()
+    }
 }
 
 /// What is said for all requests or for some of them. Each key is named after the switch of the library that it sets.

@@ -1,6 +1,7 @@
 //! The origin of the walk, and proxies before it, all by one clock.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use axum::Router;
@@ -16,6 +17,7 @@ use crate::limits::Limits;
 use crate::policy::{Beside, Current};
 use crate::reasons::{self, Reasons};
 use crate::upstream::Upstream;
+use crate::upstreams::{Care, Upstreams};
 use crate::viewer::Viewer;
 use crate::{origin, proxy, serve, tls};
 
@@ -56,13 +58,15 @@ impl Site {
             .build();
         let (host, id, limits) = (Host::Client, HeaderValue::from_static("larder-walk"), Limits::default());
         let (origin, timeout) = (self.origin.clone(), Duration::from_secs(10));
-        let tls = tls::config(&origin, None)?;
-        let upstream = Upstream::new(origin.clone(), &tls, host, id.clone(), timeout, &limits);
+        let tls = tls::config(std::slice::from_ref(&origin), None)?;
+        let upstreams = Upstreams::new(None, [origin], Care::default());
+        let upstream = Upstream::new(Arc::clone(&upstreams), &tls, host, id.clone(), timeout, &limits);
         let handle = cache.handle();
         let cache = QueryLayer::new().layer(cache.layer(Reasons(upstream)));
         let (fields, stall) = (limits.fields, limits.timeouts.stall);
         let current = Current::new(Beside::default());
-        let settings = Settings { current, fields, host, id, origin, stall, viewer };
+        let settings =
+            Settings { current, fields, host, id, is_discreet: false, peers: None, stall, upstreams, viewer };
         proxy::spawn(listener, Edge::new(cache, settings));
         Ok(Proxy { address, cache: handle })
     }

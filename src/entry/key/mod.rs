@@ -4,6 +4,7 @@ mod bytes;
 mod compose;
 mod edit;
 mod parts;
+mod shown;
 mod site;
 mod target;
 
@@ -20,6 +21,8 @@ use self::target::{Targets, authority, scheme, without_default_port};
 pub(crate) use self::edit::{Edited, restore};
 pub use self::parts::KeyParts;
 pub(crate) use self::parts::{as_query, is_query_by_post};
+pub(crate) use self::shown::is_secret;
+pub use self::shown::{ShownPart, ShownValue};
 pub(crate) use self::site::{EncodedPart, Site};
 pub(crate) use self::target::{
     asked_path, asked_uri, authority_of, each_uri, enter, host_of, settle_authority,
@@ -97,7 +100,11 @@ pub enum KeyError {
 }
 
 impl KeyError {
-    pub(crate) fn as_str(self) -> &'static str {
+    /// Each of them.
+    pub const ALL: &'static [Self] = &[Self::Authority, Self::Query, Self::Scheme, Self::TooLong];
+
+    /// What `Cache-Status` says of it, as `detail`.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Authority => "ambiguous-authority",
             Self::Query => "invalid-query",

@@ -9,6 +9,7 @@ use super::lifetimes::{NotKept, Said, kept};
 use super::tags;
 use crate::entry::key::asked_path;
 use crate::policy::key::path_of;
+use crate::policy::words::{CACHING_DISABLED, NO_CACHE};
 use crate::policy::{
     CachePolicy, Delivery, ForwardReason, PolicyData, PolicyExchange, RequestAction, Terms, VaryRule,
 };
@@ -81,7 +82,7 @@ impl CachePolicy for Distribution {
         let behavior = self.choose(request, data);
         let present = Present::of(&request.headers);
         if behavior.lifetimes.are_zero() {
-            return RequestAction::bypass("caching-disabled");
+            return RequestAction::bypass(CACHING_DISABLED);
         }
         if matches!(request.method, Method::GET | Method::HEAD | Method::QUERY | Method::OPTIONS) {
             // What the origin does not get to see is nobody's credential.
@@ -200,7 +201,7 @@ impl Distribution {
                 terms.stale_while_revalidate = Some(kept.stale_while_revalidate);
             }
             Err(_) if terms.store.is_err() => {}
-            Err(NotKept::NoCache) => terms.refuse("no-cache"),
+            Err(NotKept::NoCache) => terms.refuse(NO_CACHE),
             Err(NotKept::NoStore) => terms.store = Err(NotStored::NoStore),
             Err(NotKept::Private) => terms.store = Err(NotStored::Private),
             Err(NotKept::Status) => terms.store = Err(NotStored::Status),

@@ -3,17 +3,19 @@
 mod closures;
 mod policies;
 mod report_only;
+mod with_peers;
 
 use http::request;
 
 pub use self::closures::{FromFn, RequestFn, from_fn, request_fn};
 pub use self::policies::Policies;
 pub use self::report_only::{Report, ReportCounts, ReportOnly};
+pub use self::with_peers::WithPeers;
 
 use crate::policy::data::Chooser;
 use crate::policy::{
-    Admission, CachePolicy, ContentLimits, Delivery, ForwardReason, Lifetimes, PolicyData, PolicyExchange,
-    RequestAction, ResponseEdits, ResponseRules, Terms, VaryRules,
+    Admission, CachePolicy, ContentLimits, Delivery, ForwardReason, Lifetimes, Peers, PolicyData,
+    PolicyExchange, RequestAction, ResponseEdits, ResponseRules, Terms, VaryRules,
 };
 use crate::semantics::Rules;
 use crate::store::PurgeTarget;
@@ -118,6 +120,32 @@ pub trait CachePolicyExt: CachePolicy + Sized {
         F: Fn(&mut request::Parts, &ForwardReason<'_>) + Send + Sync + 'static,
     {
         OnForward { forward, policy: self }
+    }
+
+    /// Gives other caches of the same owner, which ask this one in place of the origin, what they need; see [`Peers`] for how they
+    /// are recognised.
+    ///
+    /// | | a peer gets | a client gets |
+    /// |---|---|---|
+    /// | fields for caches ([`Peers::fields`]): tags, targeted fields | as the origin has sent them | none |
+    /// | what is made for browsers: [`Terms::browser_lifetime`], [`Terms::replace`] | what the origin has sent, since the peer makes it itself | as this policy has it |
+    /// | a stale response while it is validated (`stale-while-revalidate`) | never | within the window |
+    /// | a stale response in place of an error (`stale-if-error`) | within the window | within the window |
+    ///
+    /// What peers get is stored apart from what clients get. A URI, a tag or whatever else that is purged goes for both.
+    ///
+    /// ```
+    /// use http::HeaderName;
+    /// use larder::policy::Peers;
+    /// use larder::{CacheBuilder, CachePolicyExt, StandardPolicy};
+    /// # let secret = "from the configuration";
+    ///
+    /// let peers = Peers::new().token(HeaderName::from_static("x-peer"), secret);
+    /// let shield = CacheBuilder::default().policy(StandardPolicy::default().with_peers(peers)).build();
+    /// # let _ = shield;
+    /// ```
+    fn with_peers(self, peers: Peers) -> WithPeers<Self> {
+        WithPeers::new(self, peers)
     }
 
     /// Asks another policy, too, and counts what it would do; see [`ReportOnly`].

@@ -1,97 +1,26 @@
-//! Who asks: a client, another cache of the same owner, or somebody who looks for a fault.
+//! Who asks, and what is removed of what they say in Fastly's name.
 
-use std::fmt;
-use std::hint::black_box;
-use std::sync::Arc;
-
-use http::header::{HeaderMap, HeaderName};
+use http::header::HeaderName;
 use http::request;
 
-/// Says, in the extensions of a request, that another cache of the same owner has sent it. A layer in front of the cache puts
-/// it there that has authenticated the sender, by its certificate or its address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TrustedPeer;
-
-impl TrustedPeer {
-    /// The mark.
-    pub fn new() -> Self {
-        Self
-    }
-}
-
-/// Whether the sender of a request is a peer.
-type IsPeer = dyn Fn(&request::Parts) -> bool + Send + Sync;
+use crate::policy::peer::{Caller, Peers};
+use crate::semantics::secret::Token;
 
 /// How those are recognised that get more than clients do.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Recognised {
     pub(super) debug: Option<Token>,
-    pub(super) peer: Option<Token>,
-    pub(super) peers: Option<Arc<IsPeer>>,
-}
-
-impl fmt::Debug for Recognised {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut recognised = f.debug_struct("Recognised");
-        recognised.field("debug", &self.debug).field("peer", &self.peer).finish_non_exhaustive()
-    }
-}
-
-/// A field by which somebody shows a secret.
-#[derive(Clone)]
-pub(super) struct Token {
-    field: HeaderName,
-    secret: Box<[u8]>,
-}
-
-impl Token {
-    /// An empty secret is none, and nobody shows it.
-    pub(super) fn new(field: HeaderName, secret: &str) -> Self {
-        Self { field, secret: secret.as_bytes().into() }
-    }
-
-    /// Whether a request shows the secret, in one line.
-    fn is_in(&self, headers: &HeaderMap) -> bool {
-        let mut lines = headers.get_all(&self.field).into_iter();
-        match (lines.next(), lines.next()) {
-            (Some(shown), None) if !self.secret.is_empty() => is_same(shown.as_bytes(), &self.secret),
-            _ => false,
-        }
-    }
-}
-
-/// Without the secret.
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Token").field(&self.field).finish()
-    }
-}
-
-/// Takes as long for any two values of the same length.
-fn is_same(one: &[u8], other: &[u8]) -> bool {
-    let differs = one.iter().zip(other).fold(0, |differs, (one, other)| black_box(differs | (one ^ other)));
-    one.len() == other.len() && differs == 0
-}
-
-/// Who asks, where it is no client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Caller {
-    /// It wants to know what the cache does.
-    pub(super) is_debugging: bool,
-    pub(super) is_peer: bool,
+    pub(super) peers: Peers,
 }
 
 impl Recognised {
     /// Who has sent a request. What only peers may say of it is removed, and so are the secrets: the inner service sees neither.
     pub(super) fn recognise(&self, request: &mut request::Parts) -> Caller {
-        let shows = |token: &Option<Token>| token.as_ref().is_some_and(|token| token.is_in(&request.headers));
-        let is_peer = request.extensions.get::<TrustedPeer>().is_some()
-            || shows(&self.peer)
-            || self.peers.as_ref().is_some_and(|is_peer| is_peer(request));
-        let caller = Caller { is_debugging: shows(&self.debug), is_peer };
-        for token in self.debug.iter().chain(&self.peer) {
-            request.headers.remove(&token.field);
+        let is_debugging = self.debug.as_ref().is_some_and(|token| token.is_in(&request.headers));
+        let is_peer = self.peers.recognise(request);
+        let caller = Caller { is_debugging, is_peer };
+        if let Some(token) = &self.debug {
+            request.headers.remove(token.field());
         }
         if !is_peer && request.headers.keys().any(is_for_peers) {
             let forged: Vec<_> = request.headers.keys().filter(|name| is_for_peers(name)).cloned().collect();
@@ -112,9 +41,8 @@ fn is_for_peers(name: &HeaderName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::TrustedPeer;
     use http::{HeaderValue, Request};
-
-    const FIELD: HeaderName = HeaderName::from_static("x-secret");
 
     fn request(fields: &[(&'static str, &'static str)]) -> request::Parts {
         let mut parts = Request::new(()).into_parts().0;
@@ -138,24 +66,9 @@ mod tests {
     }
 
     #[test]
-    fn fa9_only_a_whole_secret_in_one_line_makes_a_peer() {
-        let recognised = Recognised { peer: Some(Token::new(FIELD, "secret")), ..Recognised::default() };
-        check(&recognised, &[("x-secret", "secret"), ("fastly-ff", "a")], (true, false), &["fastly-ff"]);
-        for secret in ["", "s", "secre", "secret1", "Secret", "secret, secret", "terces"] {
-            let secret: &'static str = secret;
-            check(&recognised, &[("x-secret", secret), ("fastly-ff", "a")], (false, false), &[]);
-        }
-        check(&recognised, &[("x-secret", "secret"), ("x-secret", "secret")], (false, false), &[]);
-        // Without a secret, there is none to guess.
-        let empty = Recognised { peer: Some(Token::new(FIELD, "")), ..Recognised::default() };
-        check(&empty, &[("x-secret", "")], (false, false), &[]);
-        check(&Recognised::default(), &[("x-secret", "")], (false, false), &["x-secret"]);
-    }
-
-    #[test]
     fn fa9_a_peer_is_known_by_an_extension_or_by_a_closure() {
-        let closure: Arc<IsPeer> = Arc::new(|request| request.headers.contains_key("x-verified"));
-        let recognised = Recognised { peers: Some(closure), ..Recognised::default() };
+        let peers = Peers::new().by(|request| request.headers.contains_key("x-verified"));
+        let recognised = Recognised { peers, ..Recognised::default() };
         check(
             &recognised,
             &[("x-verified", "1"), ("fastly-ff", "a")],

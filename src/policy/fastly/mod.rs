@@ -28,7 +28,7 @@
 //! | `Accept-Encoding` is normalised to one coding or none | the same; [`Fastly::brotli`], [`Fastly::codings`] |
 //! | the key: URL and host, without the scheme; `querystring.sort` and its like | the same; [`Fastly::key`] |
 //! | `Surrogate-Key` | the tags of a response, of which what exceeds the limits does not count; [`Fastly::tag_fields`], [`Fastly::excess_tags`] |
-//! | `Surrogate-Control` and `Surrogate-Key` reach the next cache (`Fastly-FF`), and no client | the same, where the next cache is a [`TrustedPeer`]: [`Fastly::peer_token`], [`Fastly::peers`] |
+//! | `Surrogate-Control` and `Surrogate-Key` reach the next cache (`Fastly-FF`), and no client | the same, where the next cache is a [`TrustedPeer`](super::TrustedPeer): [`Fastly::peer_token`], [`Fastly::peers`] |
 //! | `Fastly-Debug` | the same, with a secret: [`Fastly::debug_token`] |
 //!
 //! A [`CacheHint`](crate::CacheHint) of the handler outweighs `Surrogate-Control` and targeted fields as well as
@@ -60,24 +60,24 @@ mod surrogate;
 mod tags;
 mod terms;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::HeaderName;
 use http::request;
 
-pub use self::caller::TrustedPeer;
-use self::caller::{Caller, Recognised, Token};
+use self::caller::Recognised;
 use self::debug::{FASTLY_DEBUG, KeyDigest};
 use self::surrogate::SURROGATE_CONTROL;
 pub use self::tags::ExcessTags;
 use self::tags::SURROGATE_KEY;
+use super::peer::Caller;
 use super::{
     CachePolicy, Delivery, ForwardReason, KeyRules, PolicyData, PolicyExchange, RequestAction, StatusRange,
     TagField, Terms,
 };
 use crate::semantics::Rules;
 use crate::semantics::accept::Codings;
+use crate::semantics::secret::Token;
 use crate::store::PurgeTarget;
 
 /// What a Fastly service does; see the [module](self) for the terms, and for where it is more careful.
@@ -274,7 +274,7 @@ impl Fastly {
     }
 
     /// Recognises other caches of the same owner by a secret in a request field; default none. A request with a
-    /// [`TrustedPeer`] among its extensions is one of theirs as well. Peers get `Surrogate-Control` and the fields with tags,
+    /// [`TrustedPeer`](super::TrustedPeer) among its extensions is one of theirs as well. Peers get `Surrogate-Control` and the fields with tags,
     /// and what they say in `Fastly-FF`, `Fastly-Client-IP` and their like reaches the inner service; from anybody else it does
     /// not. The secret itself never does.
     ///
@@ -287,7 +287,7 @@ impl Fastly {
     /// ```
     #[must_use]
     pub fn peer_token(mut self, field: HeaderName, secret: &str) -> Self {
-        self.recognised.peer = Some(Token::new(field, secret));
+        self.recognised.peers = self.recognised.peers.token(field, secret);
         self
     }
 
@@ -298,7 +298,7 @@ impl Fastly {
     where
         F: Fn(&request::Parts) -> bool + Send + Sync + 'static,
     {
-        self.recognised.peers = Some(Arc::new(is_peer));
+        self.recognised.peers = self.recognised.peers.by(is_peer);
         self
     }
 

@@ -9,6 +9,7 @@ use super::surrogate::SurrogateControl;
 use super::tags::{ExcessTags, Tags};
 use super::{Fastly, ShortErrors};
 use crate::entry::key::{asked_uri, host_of};
+use crate::policy::words::SCHEME_REDIRECT;
 use crate::policy::{PolicyExchange, Terms};
 use crate::semantics::cache_control::ResponseDirectives;
 use crate::semantics::freshness::LifetimeSource;
@@ -64,7 +65,7 @@ impl Fastly {
             terms.store = terms.store.and(Err(NotStored::Groups));
         }
         if terms.store.is_ok() && self.key.shares_schemes() && is_to_another_scheme(exchange) {
-            terms.refuse("scheme-redirect");
+            terms.refuse(SCHEME_REDIRECT);
         }
     }
 

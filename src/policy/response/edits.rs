@@ -80,6 +80,11 @@ impl<'a> ResponseEdits<'a> {
         }
     }
 
+    /// Leaves these fields as the origin has sent them, for those who get the answer.
+    pub(in crate::policy) fn show(&mut self, names: &[HeaderName]) {
+        self.edits.for_clients.retain(|(name, _)| !names.contains(name));
+    }
+
     /// Adds a tag by which the response can be purged, whatever its origin. A response with a tag that has a control character, or
     /// looks like the group of an origin, is not stored (`detail="bad-tag"`), nor is one with too many of them. An empty one
     /// does not count.

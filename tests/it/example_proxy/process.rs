@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use crate::support::file::TempFile;
 use crate::support::raw::{GUARD, Nobody};
 use crate::support::wire;
 
-fn example() -> Command {
+pub fn example() -> Command {
     // target/<profile>/deps/it-... -> target/<profile>/examples/origin_proxy
     let mut path = std::env::current_exe().unwrap();
     path.pop();
@@ -28,7 +29,7 @@ fn example() -> Command {
     path.push("origin_proxy");
     assert!(
         path.exists(),
-        "build the example first: cargo build --features serde,viewer --example origin_proxy"
+        "build the example first: cargo build --features admin,metrics,serde,viewer --example origin_proxy"
     );
     Command::new(path)
 }
@@ -93,9 +94,18 @@ impl Proxy {
 
     /// A proxy, and the lines that it prints after the first one.
     pub fn with_lines(upstream: &str, arguments: &[&str]) -> (Self, mpsc::Receiver<String>) {
+        Self::printing(&["--upstream", upstream], arguments)
+    }
+
+    /// The same for a proxy that asks a shield.
+    pub fn behind_with_lines(shield: &str, arguments: &[&str]) -> (Self, mpsc::Receiver<String>) {
+        Self::printing(&["--shield", shield], arguments)
+    }
+
+    fn printing(before: &[&str], arguments: &[&str]) -> (Self, mpsc::Receiver<String>) {
         let mut command = example();
-        command.stderr(Stdio::piped());
-        let mut proxy = Self::started(command, upstream, arguments);
+        command.args(["proxy", "--listen", "127.0.0.1:0"]).args(before).args(arguments);
+        let mut proxy = Self::spawned(command.stderr(Stdio::piped()));
         let (sender, lines) = mpsc::channel();
         let (out, err) = (proxy.process.stdout.take().unwrap(), proxy.process.stderr.take().unwrap());
         let streams: [Box<dyn Read + Send>; 2] = [Box::new(out), Box::new(err)];
@@ -108,16 +118,52 @@ impl Proxy {
         (proxy, lines)
     }
 
-    fn started(mut command: Command, upstream: &str, arguments: &[&str]) -> Self {
-        let mut process = command
-            .args(["proxy", "--listen", "127.0.0.1:0", "--upstream", upstream])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+    /// A proxy that asks a shield.
+    pub fn behind(shield: &str, arguments: &[&str]) -> Self {
+        let mut command = example();
+        command.args(["proxy", "--listen", "127.0.0.1:0", "--shield", shield]).args(arguments);
+        Self::spawned(&mut command)
+    }
+
+    /// A proxy that listens here; `None` where somebody else does.
+    pub fn at(address: SocketAddr, arguments: &[&str]) -> Option<Self> {
+        let mut command = example();
+        command.args(["proxy", "--listen", &address.to_string()]).args(arguments).stdout(Stdio::piped());
+        let mut proxy = Self { process: command.spawn().unwrap(), address };
         let mut line = String::new();
-        BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.strip_prefix("larder: http://").unwrap().split(' ').next().unwrap();
+        BufReader::new(proxy.process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        (!line.is_empty()).then_some(proxy)
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A proxy whose options are all in a file.
+    pub fn by_config(file: &TempFile) -> Self {
+        let mut command = example();
+        command.args(["proxy", "--config", file.name()]);
+        Self::spawned(&mut command)
+    }
+
+    /// A proxy that reports its state to this socket, as systemd has it.
+    pub fn notifying(socket: &Path, upstream: &str) -> Self {
+        let mut command = example();
+        command.env("NOTIFY_SOCKET", socket);
+        Self::started(command, upstream, &[])
+    }
+
+    fn started(mut command: Command, upstream: &str, arguments: &[&str]) -> Self {
+        command.args(["proxy", "--listen", "127.0.0.1:0", "--upstream", upstream]).args(arguments);
+        Self::spawned(&mut command)
+    }
+
+    fn spawned(command: &mut Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        // Byte by byte: whoever reads the next lines gets all of them.
+        BufReader::with_capacity(1, process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let address = line.split("://").nth(1).unwrap().split(' ').next().unwrap();
         Self { address: address.parse().unwrap(), process }
     }
 
@@ -242,22 +288,31 @@ fn an_invalid_command_line_is_reported_in_one_sentence() {
     assert!(help.status.success() && text.contains("--upstream URL"));
     for option in [
         "call-wait SECONDS",
+        "config FILE",
         "drain SECONDS",
+        "edge URL",
         "head SECONDS",
         "head-size SIZE",
+        "health-interval SECONDS",
+        "health-path PATH",
         "idle SECONDS",
         "max-answer-fields N",
         "max-calls-per-address N",
         "max-calls-per-connection N",
+        "max-calls-per-upstream N",
         "max-connections N",
         "max-connections-per-address N",
         "max-fields N",
         "max-query SIZE",
         "max-streams N",
+        "peer-token-file FILE",
         "ping SECONDS",
         "server-timing PERCENT",
+        "shield URL",
         "stall SECONDS",
         "timeout SECONDS",
+        "tls-cert FILE",
+        "tls-key FILE",
     ] {
         assert!(text.contains(&format!("    --{option}")), "{option}");
     }
@@ -338,19 +393,7 @@ async fn an_origin_that_is_away_gives_502_and_a_slow_one_504() {
 /// meanwhile, so that the proxy can't start.
 fn before_itself() -> Option<Proxy> {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let process = example()
-        .args(["proxy", "--listen", &address.to_string(), "--upstream", &format!("http://{address}")])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut proxy = Proxy { process, address };
-    let mut line = String::new();
-    BufReader::new(proxy.process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    if line.is_empty() {
-        assert_eq!(proxy.process.wait().unwrap().code(), Some(2), "what can't listen says so");
-        return None;
-    }
-    Some(proxy)
+    Proxy::at(address, &["--upstream", &format!("http://{address}")])
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
-//! Purges and invalidation.
+//! Purges and invalidation, what is stored, and what would happen to a request.
 
+pub mod explain;
 mod following;
+mod inspect;
 mod lists;
 mod purging;
 mod receipts;

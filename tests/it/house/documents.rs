@@ -3,6 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use larder::KeyError;
+use larder::semantics::cache_status::Detail;
+use larder::semantics::reuse::Forward;
+use larder::semantics::storing::NotStored;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -55,7 +60,7 @@ fn ids() -> Vec<String> {
         ("FA", 13),
         ("FE", 1),
         ("KX", 11),
-        ("A", 39),
+        ("A", 41),
         ("F", 18),
         ("B", 20),
     ];
@@ -129,28 +134,74 @@ fn every_test_that_the_architecture_names_exists() {
     }
 }
 
-/// Each string that an `as_str` returns: the words of `Cache-Status`.
+/// The words of `Cache-Status`: each string that an `as_str` returns, and those by which this crate's own policies bypass and
+/// refuse.
 fn words() -> BTreeSet<String> {
-    let mut words = BTreeSet::new();
-    for file in files("src", "rs") {
+    let strings = |text: &str| text.split('"').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let of_policies = read("src/policy/words.rs");
+    let constants = of_policies.lines().filter(|line| line.contains(": &str = "));
+    let mut words: BTreeSet<_> = constants.flat_map(strings).collect();
+    // Words for counting and drawing, of which no field says anything.
+    let (kinds, admin) = (root().join("src/semantics/outcome_kind.rs"), root().join("src/admin"));
+    let is_elsewhere = |file: &PathBuf| *file == kinds || file.starts_with(&admin);
+    for file in files("src", "rs").into_iter().filter(|file| !is_elsewhere(file)) {
         for body in read(file).split("fn as_str(").skip(1) {
-            let body = body.split("\n    }\n").next().unwrap();
-            let strings = body.split('"').skip(1).step_by(2);
-            words.extend(strings.map(str::to_owned));
+            words.extend(strings(body.split("\n    }\n").next().unwrap()));
         }
     }
     words
 }
 
+/// Those that say why a request was forwarded.
+pub fn forwards() -> BTreeSet<String> {
+    Forward::ALL.iter().map(|forward| forward.as_str().to_owned()).collect()
+}
+
+/// Those that are a `detail`.
+pub fn details() -> BTreeSet<String> {
+    let forwards = forwards();
+    // `method` and `partial` are both.
+    let both = NotStored::ALL.iter().map(|reason| reason.as_str().to_owned());
+    let details = words().into_iter().filter(|word| !forwards.contains(word)).chain(both);
+    details.chain(["only-if-cached".to_owned()]).collect()
+}
+
 #[test]
-fn the_guide_explains_every_word_of_cache_status() {
-    let (guide, words) = (read("docs/GUIDE.md"), words());
-    assert!(words.contains("uri-miss") && words.contains("never-fresh") && words.len() > 40, "{words:?}");
-    for word in words {
-        let has_row =
-            guide.contains(&format!("| `{word}` |")) || guide.contains(&format!("| `fwd={word}` |"));
-        assert!(has_row, "docs/GUIDE.md has no row for the word {word:?} of Cache-Status");
+fn every_word_of_cache_status_is_in_a_list() {
+    let own =
+        Detail::PLAIN.iter().map(Detail::as_str).chain(KeyError::ALL.iter().map(|error| error.as_str()));
+    let listed: BTreeSet<_> =
+        own.chain(NotStored::ALL.iter().map(|reason| reason.as_str())).map(str::to_owned).collect();
+    let of_policies = read("src/policy/words.rs");
+    for word in words() {
+        let is_listed = listed.contains(&word) || of_policies.contains(&format!("\"{word}\""));
+        assert!(is_listed || forwards().contains(&word), "{word:?} is in no list of the crate");
     }
+}
+
+#[test]
+fn the_words_of_policies_of_this_crate_are_in_one_place() {
+    for file in files("src", "rs") {
+        let source = read(&file);
+        let library = source.split("#[cfg(test)]\nmod tests").next().unwrap();
+        for line in library.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            let says = line.contains("bypass(\"") || line.contains("refuse(\"");
+            assert!(!says, "{}: the word belongs into src/policy/words.rs: {line}", file.display());
+        }
+    }
+}
+
+#[test]
+fn every_reason_has_a_row_that_says_what_to_do_and_every_row_is_of_a_reason() {
+    let (page, forwards, details) = (read("docs/WHY.md"), forwards(), details());
+    assert!(forwards.len() >= 8 && details.len() > 40, "{forwards:?} {details:?}");
+    let tables = page.split("\n## Why it was forwarded").nth(1).expect("the tables");
+    let rows = tables.lines().filter_map(|line| line.strip_prefix("| `"));
+    let rows: Vec<_> = rows.map(|row| row.split('`').next().unwrap().to_owned()).collect();
+    let once: BTreeSet<_> = rows.iter().cloned().collect();
+    assert_eq!(rows.len(), once.len(), "a word of docs/WHY.md has two rows: {rows:?}");
+    let reasons = forwards.iter().map(|word| format!("fwd={word}")).chain(details);
+    assert_eq!(once, reasons.collect(), "the rows of docs/WHY.md, and the words of Cache-Status");
 }
 
 #[test]
@@ -182,8 +233,8 @@ fn the_guide_has_every_option_of_the_builder() {
 }
 
 #[test]
-fn the_guide_has_every_event() {
-    let (guide, events) = (read("docs/GUIDE.md"), read("src/observe/event.rs"));
+fn the_page_about_watching_has_every_event() {
+    let (page, events) = (read("docs/WATCHING.md"), read("src/observe/event.rs"));
     let events = events.split("pub enum Event<").nth(1).expect("the events").split("\n}\n").next().unwrap();
     // A variant stands four blanks deep, and has fields.
     let is_variant =
@@ -193,8 +244,8 @@ fn the_guide_has_every_event() {
     assert!(names.len() > 5, "{names:?}");
     for name in names {
         assert!(
-            guide.contains(&format!("| `Event::{name}` |")),
-            "docs/GUIDE.md has no row for Event::{name}"
+            page.contains(&format!("| `Event::{name}` |")),
+            "docs/WATCHING.md has no row for Event::{name}"
         );
     }
 }

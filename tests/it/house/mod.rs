@@ -2,5 +2,5 @@
 
 mod api;
 mod architecture;
-mod documents;
+pub mod documents;
 mod examples;

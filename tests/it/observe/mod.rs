@@ -1,4 +1,9 @@
 //! What is reported to observers and to clients.
 
+mod fields;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod reports;
 mod server_timing;
+#[cfg(feature = "tracing")]
+mod tracing;

@@ -7,8 +7,8 @@ use axum::body::Body;
 use axum::routing::get;
 use http::{Method, Request, StatusCode};
 use larder::CacheHint;
-use larder::policy::fastly::{ExcessTags, TrustedPeer};
-use larder::policy::{Fastly, KeyRules, QueryRules, TagField};
+use larder::policy::fastly::ExcessTags;
+use larder::policy::{Fastly, KeyRules, QueryRules, TagField, TrustedPeer};
 use larder::semantics::accept::Codings;
 use larder::store::PurgeTarget;
 

@@ -12,6 +12,7 @@ mod hooks;
 mod keys;
 mod lifetimes;
 mod live;
+mod peers;
 mod policies;
 mod profiles;
 mod report_only;

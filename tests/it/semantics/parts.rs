@@ -143,7 +143,7 @@ async fn ra2_a_206_that_does_not_fit_is_not_combined() {
         let bench =
             Bench::rfc9111([part("bytes 0-4/10", "01234"), odd, Reply::cc("0123456789", "max-age=60")]);
         range(&bench, "bytes=0-4").await;
-        let seen = bench.get("/").await.told("larder; fwd=partial; fwd-status=206");
+        let seen = bench.get("/").await.told("larder; fwd=partial; fwd-status=206; detail=\"unfit-part\"");
         assert_eq!(seen.status, 502, "{range_told} {tag}");
         // The next one does not fall for it again.
         bench.get("/").await.told("larder; fwd=partial; stored; ttl=60").has_body("0123456789");

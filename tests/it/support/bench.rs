@@ -157,5 +157,18 @@ where
         }
     }
     at_rest().await;
+    check_reason(&seen.fields);
     seen
+}
+
+/// Whatever a scenario is about: a response that was forwarded and is not stored says why.
+#[track_caller]
+fn check_reason(fields: &HeaderMap) {
+    let lines = fields.get_all("cache-status").into_iter();
+    let own = lines.filter_map(|line| line.to_str().ok()?.rsplit(", ").next()).next_back();
+    let Some(own) = own.filter(|own| own.starts_with("larder; fwd=")) else {
+        return;
+    };
+    let has_reason = own.contains("; detail=") || own.contains("fwd=method");
+    assert!(has_reason || own.contains("; stored"), "there is no reason why this is not stored: {own}");
 }

@@ -8,6 +8,8 @@ use proptest::test_runner::{Config, RngSeed};
 
 pub mod alloc;
 pub mod bench;
+#[cfg(feature = "admin")]
+pub mod browser;
 pub mod elsewhere;
 pub mod file;
 pub mod forward;
@@ -17,9 +19,13 @@ pub mod mmdb;
 pub mod naive;
 pub mod origin;
 pub mod raw;
+#[cfg(feature = "metrics")]
+pub mod recorder;
 pub mod records;
 pub mod remembering;
 pub mod source;
+#[cfg(feature = "tracing")]
+pub mod spans;
 pub mod stepped;
 pub mod stores;
 pub mod streaming;

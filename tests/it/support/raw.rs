@@ -30,6 +30,14 @@ impl Nobody {
         socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
         Self { address: socket.local_addr().unwrap(), _socket: socket }
     }
+
+    /// The same, except that a process which the test starts may listen there.
+    pub fn reserving() -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        Self { address: socket.local_addr().unwrap(), _socket: socket }
+    }
 }
 
 /// A request that the origin got, with its content.
@@ -162,6 +170,11 @@ impl Origin {
     #[track_caller]
     pub fn any(&self) -> Asked {
         self.requests.recv_timeout(GUARD).expect("the origin is asked")
+    }
+
+    /// The next request, whenever it comes.
+    pub fn next_or_none(&self) -> Option<Asked> {
+        self.requests.recv().ok()
     }
 
     /// The next request for this path; others are dropped.

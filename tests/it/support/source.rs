@@ -28,7 +28,7 @@ pub struct Import {
     pub name: Option<String>,
 }
 
-/// Every file of `src`, by its path below it.
+/// Every file of Rust in `src`, by its path below it.
 pub fn files() -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = BTreeMap::new();
@@ -38,7 +38,7 @@ pub fn files() -> BTreeMap<String, String> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else {
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
                 let name = path.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/");
                 found.insert(name, std::fs::read_to_string(&path).unwrap());
             }

@@ -1,15 +1,18 @@
-//! TLS byte by byte: an authority that issues certificates, and an origin that shows them and whose answers the test
-//! writes.
+//! TLS byte by byte: an authority that issues certificates, an origin that shows them and whose answers the test writes, and a
+//! client.
 
 use std::io::{BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::{WantsServerCert, WebPkiClientVerifier};
-use rustls::{ConfigBuilder, RootCertStore, ServerConfig, ServerConnection, StreamOwned, WantsVerifier};
+use rustls::{
+    ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, ServerConfig, ServerConnection,
+    StreamOwned, WantsVerifier,
+};
 
 use super::file::TempFile;
 use super::raw::{GUARD, Message};
@@ -55,6 +58,28 @@ impl Authority {
         self.certified(builder().with_client_cert_verifier(verifier.build().unwrap()), names, |_| {})
     }
 
+    /// A certificate for these names and its key, as files.
+    pub fn issue(&self, names: &[&str]) -> Issued {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
+        Issued {
+            certificate: TempFile::new("pem", certificate.pem()),
+            key: TempFile::new("pem", key.serialize_pem()),
+        }
+    }
+
+    /// A client that trusts this authority and speaks these protocols.
+    pub fn client(&self, protocols: &[&str]) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.der().clone()).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        config
+    }
+
     fn certified(
         &self,
         builder: ConfigBuilder<ServerConfig, WantsServerCert>,
@@ -68,6 +93,26 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         builder.with_single_cert(vec![certificate.der().clone()], key).unwrap()
+    }
+}
+
+/// A certificate and its key.
+pub struct Issued {
+    pub certificate: TempFile,
+    pub key: TempFile,
+}
+
+impl Issued {
+    /// What a proxy has to be told.
+    pub fn options(&self) -> [&str; 4] {
+        ["--tls-cert", self.certificate.name(), "--tls-key", self.key.name()]
+    }
+
+    /// The files have another certificate and key from now on.
+    pub fn becomes(&self, other: &Self) {
+        for (file, other) in [(&self.certificate, &other.certificate), (&self.key, &other.key)] {
+            file.write(std::fs::read(other.path()).unwrap());
+        }
     }
 }
 
@@ -159,5 +204,47 @@ impl TlsConnection {
     /// Ends the connection without a word of TLS.
     pub fn cut(self) {
         self.0.get_ref().sock.shutdown(std::net::Shutdown::Both).unwrap();
+    }
+}
+
+/// A client that speaks HTTP/1.1 over TLS.
+pub struct TlsClient(pub BufReader<StreamOwned<ClientConnection, TcpStream>>);
+
+impl TlsClient {
+    /// `name` is what the certificate has to be for.
+    pub fn new(config: ClientConfig, address: SocketAddr, name: &'static str) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        Self::over(stream, config, name)
+    }
+
+    pub fn over(stream: TcpStream, config: ClientConfig, name: &'static str) -> Self {
+        stream.set_read_timeout(Some(GUARD)).unwrap();
+        let connection = ClientConnection::new(Arc::new(config), name.try_into().unwrap()).unwrap();
+        Self(BufReader::new(StreamOwned::new(connection, stream)))
+    }
+
+    /// # Errors
+    ///
+    /// The connection or the handshake fails.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.0.get_mut().write_all(bytes.as_ref())?;
+        self.0.get_mut().flush()
+    }
+
+    pub fn get(&mut self, path: &str) {
+        self.send(super::raw::get(path)).unwrap();
+    }
+
+    #[track_caller]
+    pub fn next(&mut self) -> Message {
+        Message::read(&mut self.0).expect("the proxy answers")
+    }
+
+    pub fn try_next(&mut self) -> Option<Message> {
+        Message::read(&mut self.0)
+    }
+
+    pub fn tls(&self) -> &ClientConnection {
+        &self.0.get_ref().conn
     }
 }

@@ -1,5 +1,6 @@
 //! Fields with tags.
 
+use http::header::HeaderName;
 use larder::policy::TagField;
 use larder::policy::fastly::ExcessTags;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,12 @@ by_text!(
     },
     |field| format!("{}{}", field.name.0, if field.is_listed { "," } else { "" })
 );
+
+impl TagFieldName {
+    pub fn name(&self) -> &HeaderName {
+        &self.name.0
+    }
+}
 
 impl From<TagFieldName> for TagField {
     fn from(field: TagFieldName) -> Self {

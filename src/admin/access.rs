@@ -1,0 +1,209 @@
+//! Who may use the admin service: whoever has the token, from a page of its own or from none.
+
+use std::fmt;
+
+use http::header::{self, HeaderMap, HeaderName};
+use http::request::Parts;
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+
+use super::answer::Refusal;
+
+/// The fewest bytes of a token: what nobody guesses.
+const SHORTEST: usize = 16;
+/// The most bytes of a token, so that it fits into a field everywhere.
+const LONGEST: usize = 1_024;
+
+/// The field in which clients of Fastly's API send their token.
+const FASTLY_KEY: HeaderName = HeaderName::from_static("fastly-key");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Why a token is none.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// It has fewer than 16 bytes, or none.
+    #[error("the admin token has fewer than 16 bytes: make a random one, as by `openssl rand -hex 32`")]
+    Short,
+    /// It has more than 1,024 bytes.
+    #[error("the admin token has more than 1,024 bytes")]
+    Long,
+    /// It has bytes that a field can't hold in one word: white space, control characters, or others than ASCII.
+    #[error("the admin token has other bytes than visible ASCII characters: no white space, no line break")]
+    Bytes,
+}
+
+/// What a client has to know.
+pub(super) struct Token(Box<[u8]>);
+
+impl Token {
+    pub(super) fn new(token: &str) -> Result<Self, TokenError> {
+        match token.len() {
+            ..SHORTEST => Err(TokenError::Short),
+            SHORTEST..=LONGEST if token.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                Ok(Self(token.as_bytes().into()))
+            }
+            SHORTEST..=LONGEST => Err(TokenError::Bytes),
+            _ => Err(TokenError::Long),
+        }
+    }
+
+    /// Refuses a request that does not have the token. Nothing else is looked at: no address, and no field that says what
+    /// another proxy has seen.
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let presented = presented(headers).ok_or_else(Refusal::no_token)?;
+        if self.is(presented) { Ok(()) } else { Err(Refusal::wrong_token()) }
+    }
+
+    /// Takes as long for every token of one length.
+    fn is(&self, presented: &[u8]) -> bool {
+        // Of another length, all the same something is compared.
+        let compared = if presented.len() == self.0.len() { presented } else { &self.0 };
+        let is_same = compared.ct_eq(&self.0);
+        bool::from(is_same) && presented.len() == self.0.len()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// The token of a request: `Authorization: Bearer` or, without that field, `Fastly-Key`. A field that is there twice has none.
+fn presented(headers: &HeaderMap) -> Option<&[u8]> {
+    let only = |name: &HeaderName| {
+        let mut lines = headers.get_all(name).into_iter();
+        let line = lines.next()?;
+        lines.next().is_none().then_some(line.as_bytes())
+    };
+    if !headers.contains_key(header::AUTHORIZATION) {
+        return only(&FASTLY_KEY);
+    }
+    let (scheme, token) = only(&header::AUTHORIZATION)?.split_at_checked("Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
+}
+
+/// Refuses what a page of another site sends, whatever token it has: by what browsers say of a request, which no page can
+/// change.
+pub(super) fn check_site(request: &Parts) -> Result<(), Refusal> {
+    let headers = &request.headers;
+    let mut sites = headers.get_all(SEC_FETCH_SITE).into_iter();
+    let is_foreign = sites.any(|site| !matches!(site.as_bytes(), b"none" | b"same-origin"));
+    let mut origins = headers.get_all(header::ORIGIN).into_iter();
+    let own = own_authority(request);
+    let has_foreign_origin = origins.any(|origin| {
+        let authority =
+            origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, after)| after);
+        !authority.zip(own.as_deref()).is_some_and(|(theirs, own)| theirs.eq_ignore_ascii_case(own))
+    });
+    if is_foreign || has_foreign_origin { Err(Refusal::other_site()) } else { Ok(()) }
+}
+
+/// Whether a browser asks for a document to show, as where somebody follows a link: what it gets tells nothing, and no page can
+/// read it.
+pub(super) fn is_navigation(request: &Parts) -> bool {
+    request.headers.get(SEC_FETCH_DEST).is_some_and(|dest| dest == "document")
+}
+
+/// By which authority the service was asked, as a browser spells it in `Origin`.
+fn own_authority(request: &Parts) -> Option<String> {
+    let of_field = || Some(request.headers.get(header::HOST)?.to_str().ok()?.to_owned());
+    request.uri.authority().map(|authority| authority.as_str().to_owned()).or_else(of_field)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderValue, Request};
+
+    const TOKEN: &str = "0123456789abcdef";
+
+    #[test]
+    fn a19_a_token_that_could_be_guessed_is_none() {
+        for (token, expected) in [
+            ("", TokenError::Short),
+            ("0123456789abcde", TokenError::Short),
+            ("0123456789abcde ", TokenError::Bytes),
+            ("0123456789abcdef\n", TokenError::Bytes),
+            ("0123456789abcdé", TokenError::Bytes),
+            (&*"x".repeat(1_025), TokenError::Long),
+        ] {
+            assert_eq!(Token::new(token).err(), Some(expected), "{token:?}");
+        }
+        assert!(Token::new(TOKEN).is_ok() && Token::new(&"x".repeat(1_024)).is_ok());
+        assert!(!format!("{:?}", Token::new(TOKEN)).contains(TOKEN));
+    }
+
+    #[track_caller]
+    fn check(fields: &[(&'static str, &'static str)], expected: Option<u16>) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        let token = Token::new(TOKEN).expect("a token");
+        assert_eq!(
+            token.check(&headers).err().map(|refusal| refusal.status().as_u16()),
+            expected,
+            "{fields:?}"
+        );
+    }
+
+    #[test]
+    fn a19_only_the_token_opens() {
+        check(&[("authorization", "Bearer 0123456789abcdef")], None);
+        check(&[("authorization", "bearer   0123456789abcdef")], None);
+        check(&[("fastly-key", TOKEN)], None);
+        check(&[], Some(401));
+        check(&[("authorization", "Basic 0123456789abcdef")], Some(401));
+        check(&[("authorization", TOKEN)], Some(401));
+        check(&[("authorization", "Bearer")], Some(401));
+        check(&[("authorization", "Bearer 0123456789abcdeX")], Some(403));
+        check(&[("authorization", "Bearer 0123456789abcdef0")], Some(403));
+        check(&[("authorization", "Bearer 0123456789abcde")], Some(403));
+        check(&[("authorization", "Bearer ")], Some(403));
+        check(&[("fastly-key", "")], Some(403));
+        // What counts is one field, not any.
+        check(&[("authorization", "Bearer 0123456789abcdeX"), ("fastly-key", TOKEN)], Some(403));
+        check(&[("fastly-key", TOKEN), ("fastly-key", TOKEN)], Some(401));
+        // Nor does it matter where a request says that it comes from.
+        check(&[("x-forwarded-for", "127.0.0.1"), ("forwarded", "for=127.0.0.1;by=admin")], Some(401));
+        check(&[("cookie", "token=0123456789abcdef")], Some(401));
+    }
+
+    #[track_caller]
+    fn check_site_of(uri: &str, fields: &[(&'static str, &'static str)], is_own: bool) {
+        let (mut request, ()) = Request::get(uri).body(()).expect("a request").into_parts();
+        for (name, value) in fields {
+            request.headers.append(*name, HeaderValue::from_static(value));
+        }
+        assert_eq!(check_site(&request).is_ok(), is_own, "{uri} {fields:?}");
+    }
+
+    #[test]
+    fn a19_pages_of_other_sites_are_refused() {
+        let host = ("host", "admin.example:8443");
+        check_site_of("/", &[host], true);
+        check_site_of("/", &[host, ("origin", "https://admin.example:8443")], true);
+        check_site_of("/", &[host, ("origin", "https://Admin.example:8443")], true);
+        check_site_of("https://admin.example/", &[("origin", "https://admin.example")], true);
+        check_site_of("/", &[host, ("sec-fetch-site", "same-origin")], true);
+        check_site_of("/", &[host, ("sec-fetch-site", "none")], true);
+        for origin in ["https://evil.example", "https://admin.example", "null", "", "admin.example:8443"] {
+            check_site_of("/", &[host, ("origin", origin)], false);
+        }
+        check_site_of("/", &[("origin", "https://evil.example")], false);
+        check_site_of(
+            "/",
+            &[host, ("origin", "https://admin.example:8443"), ("origin", "https://evil")],
+            false,
+        );
+        for site in ["cross-site", "same-site", "", "Same-Origin"] {
+            check_site_of("/", &[host, ("sec-fetch-site", site)], false);
+        }
+        // A field that a page may set says nothing.
+        let forwarded = ("x-forwarded-host", "evil.example");
+        check_site_of("/", &[host, forwarded, ("origin", "https://evil.example")], false);
+    }
+}

@@ -1,0 +1,203 @@
+//! A service to operate a cache: purges, what is stored and why, statistics, and a page for people.
+
+mod access;
+mod answer;
+mod bypass;
+mod call;
+mod cloudfront;
+mod events;
+mod fastly;
+mod invalidations;
+mod live;
+mod look;
+mod page;
+mod policy;
+mod purge;
+mod routes;
+mod state;
+mod stats;
+mod warm;
+mod warmer;
+mod watch;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Method, Request, Response, Uri};
+use http_body::Body;
+use tower::Service;
+
+use self::access::Token;
+pub use self::access::TokenError;
+pub use self::answer::AdminBody;
+use self::invalidations::Invalidations;
+use self::state::{PolicySource, State};
+use self::warmer::Warmer;
+pub use self::watch::Watch;
+use crate::error::BoxError;
+use crate::handle::CacheHandle;
+use crate::store::{MemoryStore, Store};
+
+/// Sets up an [`AdminService`].
+///
+/// ```
+/// use axum::Router;
+/// use larder::CacheBuilder;
+/// use larder::admin::{Admin, Watch};
+///
+/// # fn token() -> String { "0123456789abcdef".into() }
+/// let watch = Watch::new();
+/// let layer = CacheBuilder::default().observer(watch.clone()).build();
+/// let admin = Admin::new(layer.handle(), &token())?.watch(watch).build();
+/// let app: Router = Router::new()
+///     // .route(...)
+///     .layer(layer)
+///     .nest_service("/cache", admin); // after the layer: nothing of it is cached
+/// # Ok::<(), larder::admin::TokenError>(())
+/// ```
+#[must_use = "`build` makes the service"]
+pub struct Admin<S = MemoryStore> {
+    state: State<S>,
+}
+
+impl<S: Store> Admin<S> {
+    /// A service for the layer of this handle, for whoever has the token: 16 to 1,024 visible ASCII characters.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError`], where the token is none: without one, there is no service.
+    pub fn new(handle: CacheHandle<S>, token: &str) -> Result<Self, TokenError> {
+        let token = Token::new(token)?;
+        let invalidations = Invalidations::default();
+        let state =
+            State { handle, invalidations, metrics: None, policy: None, token, warmer: None, watch: None };
+        Ok(Self { state })
+    }
+
+    /// Makes the service.
+    pub fn build(self) -> AdminService<S> {
+        AdminService { state: Arc::new(self.state) }
+    }
+
+    /// What `GET /metrics` answers, in the text format of Prometheus: as a recorder of the crate `metrics` renders it. Default
+    /// none.
+    pub fn metrics(mut self, render: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.state.metrics = Some(Arc::new(render));
+        self
+    }
+
+    /// How `GET /policy` reads the text of the policy, and how `PUT /policy` replaces it: where it came from a file. An error is
+    /// shown to whoever sent the text. Default neither.
+    pub fn policy(
+        mut self,
+        read: impl Fn() -> String + Send + Sync + 'static,
+        replace: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        self.state.policy = Some(PolicySource::new(read, replace));
+        self
+    }
+
+    /// How `POST /warm` asks for a URL: by a service with the cache in it, and requests as clients would send them. Default not at
+    /// all.
+    ///
+    /// ```
+    /// use axum::{Router, body::Body, routing::get};
+    /// use larder::CacheLayer;
+    /// use larder::admin::Admin;
+    ///
+    /// let layer = CacheLayer::default();
+    /// let app: Router = Router::new().route("/", get(|| async { "Hello" })).layer(layer.clone());
+    /// let request = |uri: &http::Uri| http::Request::get(uri).body(Body::empty()).unwrap_or_default();
+    /// let admin = Admin::new(layer.handle(), "0123456789abcdef")?.warm(app.clone(), request).build();
+    /// # let _ = admin;
+    /// # Ok::<(), larder::admin::TokenError>(())
+    /// ```
+    pub fn warm<W, F, Q, B>(mut self, service: W, request: F) -> Self
+    where
+        W: Service<Request<Q>, Response = Response<B>, Future: Send, Error: fmt::Display + Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        F: Fn(&Uri) -> Request<Q> + Send + Sync + 'static,
+        Q: Send + 'static,
+        B: Body<Data: Send, Error: Send> + Send + 'static,
+    {
+        self.state.warmer = Some(Warmer::new(service, request));
+        self
+    }
+
+    /// What the service knows of what has happened: the clone of an observer of the layer. Default nothing, so that there are no
+    /// numbers of requests.
+    pub fn watch(mut self, watch: Watch) -> Self {
+        self.state.watch = Some(watch);
+        self
+    }
+}
+
+impl<S> fmt::Debug for Admin<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").finish_non_exhaustive()
+    }
+}
+
+/// Operates a cache over HTTP, for whoever has its token. Made by [`Admin`]; cheap to clone, and always ready.
+///
+/// | request | what |
+/// |---|---|
+/// | `GET /` | a page for people, which asks for the token |
+/// | `PURGE url` | purges what is stored for a URL: the request's own, or the one that its path is (`/https://example.com/x`) |
+/// | `POST /purge` | JSON: `url`, `urls`, `tag`, `tags`, `prefix`, `host`, `items` (as in an invalidation list), `all`; `soft`, `soft_for` (seconds) |
+/// | `POST /purge/{url}`, `POST /service/{id}/purge`, `.../purge/{key}`, `.../purge_all` | as Fastly's API has them, with `Surrogate-Key`, `Fastly-Soft-Purge` and its answers |
+/// | `POST /invalidation`, `GET /invalidation/{id}` | CloudFront's invalidation lists: `CallerReference`, `Paths.Items` with `/path*` and `#tag` |
+/// | `GET /inspect?url=`, `GET /explain?url=` | what is stored for a request ([`CacheHandle::inspect`]), and what would happen to it ([`CacheHandle::explain`]); with `&method=` and any number of `&header=Name:value` |
+/// | `GET /stats`, `GET /hot`, `GET /live` | numbers, the keys with the most hits and misses, and events as they happen (server-sent events): by a [`Watch`] |
+/// | `GET /metrics` | what [`Admin::metrics`] renders |
+/// | `POST /warm` | JSON: `urls`, `at_one_time`: asks for them by [`Admin::warm`] |
+/// | `POST /bypass?for=60`, `GET /bypass`, `DELETE /bypass` | development mode: for so many seconds every request is forwarded |
+/// | `GET /policy`, `PUT /policy` | the text of the policy, by [`Admin::policy`] |
+///
+/// The token comes as `Authorization: Bearer` or as `Fastly-Key`; without one, the answer is 401, with a wrong one 403. Requests by
+/// pages of other sites are refused whatever they have, there are no CORS fields, and no answer may be kept. Nothing else of a request
+/// opens anything: no address, and no field of a proxy. Errors are JSON: `error` (a word), `message`, `help`.
+///
+/// It speaks HTTP and no TLS: a token that crosses a network needs a TLS server around this service.
+pub struct AdminService<S = MemoryStore> {
+    state: Arc<State<S>>,
+}
+
+impl<S> Clone for AdminService<S> {
+    fn clone(&self) -> Self {
+        Self { state: Arc::clone(&self.state) }
+    }
+}
+
+impl<S> fmt::Debug for AdminService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminService").finish_non_exhaustive()
+    }
+}
+
+impl<S, B> Service<Request<B>> for AdminService<S>
+where
+    S: Store,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    type Response = Response<AdminBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let state = Arc::clone(&self.state);
+        let (parts, body) = request.into_parts();
+        let is_head = parts.method == Method::HEAD;
+        Box::pin(async move { Ok(routes::answer(state, parts, body).await.response(is_head)) })
+    }
+}

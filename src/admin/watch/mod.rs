@@ -1,0 +1,316 @@
+//! An observer with bounded memory: what the admin service knows of what has happened.
+
+mod histogram;
+mod series;
+mod top;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::json;
+use tokio::sync::broadcast;
+
+use self::histogram::Histogram;
+pub(super) use self::histogram::Latency;
+use self::series::Series;
+pub(super) use self::series::{Count, Point, STEP};
+pub(super) use self::top::Frequent;
+use self::top::Top;
+use crate::entry::key::CacheKey;
+use crate::observe::{Event, Observer};
+use crate::runtime::clock::Clock;
+use crate::runtime::{Mutex, lock};
+use crate::semantics::cache_status::{Forwarding, Outcome};
+use crate::semantics::outcome_kind::OutcomeKind;
+
+/// The most different reasons that are counted; a policy may make up any number of words. Others count as `other`.
+const MOST_REASONS: usize = 128;
+/// The longest reason, as in `Cache-Status`.
+const LONGEST_REASON: usize = 64;
+/// How many events of one second are shown live.
+const MOST_LIVE: u64 = 20;
+/// How many events wait for a reader that is slow, before it misses some.
+const LIVE_QUEUE: usize = 64;
+
+/// Counts, times and lists of what a layer does, for the [`AdminService`](super::AdminService), in less than 5 MiB. Cheap to
+/// clone: give one clone to [`CacheBuilder::observer`](crate::CacheBuilder::observer), and the other to
+/// [`Admin::watch`](super::Admin::watch).
+///
+/// It keeps four hours of counts in steps of 10 seconds, the most frequent keys of the last 10 to 20 minutes, and nothing of
+/// clients or content. Counts are since it was made.
+#[derive(Clone, Default)]
+pub struct Watch(Arc<Inner>);
+
+struct Inner {
+    began: SystemTime,
+    clock: Clock,
+    fetches: Histogram,
+    hits: Histogram,
+    hot_hits: Top,
+    hot_misses: Top,
+    /// Of live events: the second that it is, and how many it has had.
+    live_rate: [AtomicU64; 2],
+    live: broadcast::Sender<Arc<str>>,
+    outcomes: [AtomicU64; OutcomeKind::ALL.len()],
+    purges: AtomicU64,
+    reasons: Mutex<BTreeMap<Box<str>, u64>>,
+    series: Series,
+    store_failures: AtomicU64,
+    totals: [AtomicU64; Count::ALL.len()],
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self::new(Clock::default())
+    }
+}
+
+impl Inner {
+    fn new(clock: Clock) -> Self {
+        Self {
+            began: clock.now(),
+            clock,
+            fetches: Histogram::default(),
+            hits: Histogram::default(),
+            hot_hits: Top::default(),
+            hot_misses: Top::default(),
+            live_rate: Default::default(),
+            live: broadcast::channel(LIVE_QUEUE).0,
+            outcomes: Default::default(),
+            purges: AtomicU64::new(0),
+            reasons: Mutex::default(),
+            series: Series::default(),
+            store_failures: AtomicU64::new(0),
+            totals: Default::default(),
+        }
+    }
+
+    fn add(&self, now: SystemTime, what: Count, number: u64) {
+        self.totals[what as usize].fetch_add(number, Ordering::Relaxed);
+        self.series.add(now, what, number);
+    }
+
+    fn has_reason(&self, reason: &str) {
+        let end = reason.char_indices().map(|(at, _)| at).find(|at| *at >= LONGEST_REASON);
+        let reason = &reason[..end.unwrap_or(reason.len())];
+        let mut reasons = lock(&self.reasons);
+        if let Some(count) = reasons.get_mut(reason) {
+            *count += 1;
+        } else {
+            let reason = if reasons.len() < MOST_REASONS { reason } else { "other" };
+            *reasons.entry(reason.into()).or_default() += 1;
+        }
+    }
+
+    /// Whether one more event may be shown in this second.
+    fn may_show(&self, now: SystemTime) -> bool {
+        let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let [is, shown] = &self.live_rate;
+        if is.swap(second, Ordering::Relaxed) != second {
+            shown.store(0, Ordering::Relaxed);
+        }
+        shown.fetch_add(1, Ordering::Relaxed) < MOST_LIVE
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
+}
+
+impl Watch {
+    /// One that has seen nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One whose time is that of a layer with this clock.
+    pub fn with_clock(clock: Clock) -> Self {
+        Self(Arc::new(Inner::new(clock)))
+    }
+
+    /// How often a key was hit of late, where it is among the most frequent ones.
+    pub(super) fn hits_of(&self, key: &CacheKey) -> Option<u64> {
+        self.0.hot_hits.count(key.uri(), self.0.clock.now())
+    }
+
+    /// For how long it has watched.
+    pub(super) fn watched(&self) -> Duration {
+        self.0.clock.now().duration_since(self.0.began).unwrap_or_default()
+    }
+
+    pub(super) fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let words = OutcomeKind::ALL.iter().map(|kind| kind.as_str());
+        words.zip(self.0.outcomes.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    pub(super) fn reasons(&self) -> Vec<(Box<str>, u64)> {
+        lock(&self.0.reasons).iter().map(|(reason, count)| (reason.clone(), *count)).collect()
+    }
+
+    pub(super) fn total(&self, what: Count) -> u64 {
+        self.0.totals[what as usize].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn purges(&self) -> u64 {
+        self.0.purges.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn store_failures(&self) -> u64 {
+        self.0.store_failures.load(Ordering::Relaxed)
+    }
+
+    /// What hits took, and calls of the inner service, until their heads were there.
+    pub(super) fn latencies(&self) -> [Latency; 2] {
+        [self.0.hits.latency(), self.0.fetches.latency()]
+    }
+
+    pub(super) fn points(&self, most: usize) -> Vec<Point> {
+        self.0.series.points(self.0.clock.now(), most)
+    }
+
+    /// The keys with the most hits, and those with the most misses, of late.
+    pub(super) fn hot(&self, number: usize) -> [Vec<Frequent>; 2] {
+        let now = self.0.clock.now();
+        [self.0.hot_hits.most(number, now), self.0.hot_misses.most(number, now)]
+    }
+
+    /// What happens from now on, each as a line of JSON.
+    pub(super) fn live(&self) -> broadcast::Receiver<Arc<str>> {
+        self.0.live.subscribe()
+    }
+
+    /// How many readers there are.
+    pub(super) fn live_readers(&self) -> usize {
+        self.0.live.receiver_count()
+    }
+
+    fn answered(
+        &self,
+        (key, method): (Option<&CacheKey>, &str),
+        outcome: &Outcome,
+        kind: OutcomeKind,
+        status: u16,
+        elapsed: Duration,
+    ) {
+        let inner = &*self.0;
+        let now = inner.clock.now();
+        if let Some(place) = OutcomeKind::ALL.iter().position(|known| *known == kind) {
+            inner.outcomes[place].fetch_add(1, Ordering::Relaxed);
+        }
+        inner.add(now, Count::Requests, 1);
+        let (forward, detail) = words(outcome);
+        if outcome.is_hit() {
+            inner.add(now, Count::Hits, 1);
+            inner.hits.add(elapsed);
+        } else {
+            inner.has_reason(detail.unwrap_or(forward));
+        }
+        if kind == OutcomeKind::Error || status >= 500 {
+            inner.add(now, Count::Errors, 1);
+        }
+        if let Some(key) = key {
+            let top = if outcome.is_hit() { &inner.hot_hits } else { &inner.hot_misses };
+            top.add(key.uri(), now);
+        }
+        if inner.live.receiver_count() > 0 && inner.may_show(now) {
+            let uri = key.map(|key| {
+                let uri = key.uri();
+                String::from_utf8_lossy(&uri[..uri.len().min(top::LONGEST)]).into_owned()
+            });
+            let at = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let event = json!({
+                "at": at.as_secs_f64(),
+                "method": method,
+                "url": uri,
+                "outcome": kind.as_str(),
+                "reason": detail.unwrap_or(forward),
+                "status": status,
+                "seconds": elapsed.as_secs_f64(),
+            });
+            // Nobody may listen any more.
+            drop(inner.live.send(event.to_string().into()));
+        }
+    }
+}
+
+/// Why a request was forwarded, and the detail.
+fn words(outcome: &Outcome) -> (&'static str, Option<&str>) {
+    match outcome {
+        Outcome::Forwarded(Forwarding { detail, forward, .. }) => {
+            (forward.as_str(), detail.as_ref().map(|detail| detail.as_str()))
+        }
+        Outcome::Hit { detail, .. } => ("hit", detail.as_ref().map(|detail| detail.as_str())),
+        Outcome::Unsatisfiable => ("only-if-cached", None),
+    }
+}
+
+impl Observer for Watch {
+    fn event(&self, event: &Event<'_>) {
+        let inner = &*self.0;
+        match event {
+            Event::Answered { elapsed, key, method, outcome, status, .. } => {
+                let kind = outcome.kind();
+                self.answered((*key, method.as_str()), outcome, kind, status.as_u16(), *elapsed);
+            }
+            Event::BodyEnded { bytes, kind, .. } => {
+                let is_stored =
+                    matches!(kind, OutcomeKind::Hit | OutcomeKind::Revalidated | OutcomeKind::Stale);
+                let what = if is_stored { Count::CacheBytes } else { Count::OriginBytes };
+                inner.add(inner.clock.now(), what, *bytes);
+            }
+            Event::Failed { .. } => {
+                let now = inner.clock.now();
+                inner.add(now, Count::Requests, 1);
+                inner.add(now, Count::Errors, 1);
+                inner.has_reason("service-failed");
+            }
+            Event::Dropped { .. } => {
+                inner.add(inner.clock.now(), Count::Requests, 1);
+                inner.has_reason("client-left");
+            }
+            Event::Fetched { elapsed, .. } => {
+                inner.add(inner.clock.now(), Count::Fetches, 1);
+                inner.fetches.add(*elapsed);
+            }
+            Event::Invalidated { .. } => {
+                inner.purges.fetch_add(1, Ordering::Relaxed);
+            }
+            Event::StoreFailed { .. } => {
+                inner.store_failures.fetch_add(1, Ordering::Relaxed);
+            }
+            Event::Freshened { .. } | Event::Put { .. } => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_bounded_in_number_and_length() {
+        let watch = Watch::new();
+        for number in 0..10_000 {
+            watch.0.has_reason(&format!("{number}-{}", "é".repeat(1_000)));
+        }
+        let reasons = watch.reasons();
+        assert!(reasons.len() <= MOST_REASONS + 1, "{}", reasons.len());
+        assert!(reasons.iter().all(|(reason, _)| reason.len() <= LONGEST_REASON + 1));
+        assert_eq!(reasons.iter().map(|(_, count)| count).sum::<u64>(), 10_000);
+    }
+
+    #[test]
+    fn live_events_of_one_second_are_bounded() {
+        let watch = Watch::new();
+        let shown = |second| {
+            let now = UNIX_EPOCH + Duration::from_secs(second);
+            (0..1_000).filter(|_| watch.0.may_show(now)).count() as u64
+        };
+        assert_eq!((shown(5), shown(5), shown(6)), (MOST_LIVE, 0, MOST_LIVE));
+    }
+}

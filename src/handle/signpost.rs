@@ -1,0 +1,61 @@
+//! Which way a request would take, without going it.
+
+use bytes::Bytes;
+use http::request::Parts;
+use http_body_util::Empty;
+
+use super::CacheHandle;
+use crate::entry::key::{self, CacheKey};
+use crate::policy::{Reason, RequestPolicy};
+use crate::respond::request::CacheRequest;
+use crate::semantics::cache_status::Detail;
+use crate::semantics::reuse::Forward;
+use crate::service::classify::{Ways, classify};
+use crate::store::Store;
+
+/// Which way a request would take.
+pub(super) enum Classified {
+    Change { bypass: Option<Reason>, key: CacheKey, request: Box<Parts> },
+    LookUp(Box<CacheRequest>),
+    Pass { detail: Option<Detail>, forward: Forward, key: Option<CacheKey> },
+}
+
+/// Goes no way, and remembers which one it would be.
+#[derive(Default)]
+struct Signpost {
+    content: Empty<Bytes>,
+    key: Option<CacheKey>,
+}
+
+impl Ways for Signpost {
+    type Content = Empty<Bytes>;
+    type End = Classified;
+
+    fn content(&self) -> &Empty<Bytes> {
+        &self.content
+    }
+
+    fn keyed(&mut self, key: &CacheKey) {
+        self.key = Some(key.clone());
+    }
+
+    fn change(self, key: CacheKey, request: Parts, bypass: Option<Reason>, _: RequestPolicy) -> Classified {
+        Classified::Change { bypass, key, request: Box::new(request) }
+    }
+
+    fn look_up(self, request: CacheRequest) -> Classified {
+        Classified::LookUp(Box::new(request.lasting()))
+    }
+
+    fn pass(self, _: Parts, forward: Forward, detail: Option<Detail>, _: RequestPolicy) -> Classified {
+        Classified::Pass { detail, forward, key: self.key }
+    }
+}
+
+impl<S: Store> CacheHandle<S> {
+    /// Which way a request without content would take.
+    pub(super) fn classified(&self, mut request: Parts) -> Classified {
+        key::enter(&mut request);
+        classify(&self.shared.core, request, Signpost::default())
+    }
+}

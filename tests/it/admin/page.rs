@@ -1,0 +1,213 @@
+//! The page for people, in a real browser.
+
+use std::fs;
+use std::path::Path;
+
+use axum::http::HeaderMap;
+use axum::routing::get;
+use axum::{Router, extract::Query};
+use larder::admin::{Admin, Watch};
+use larder::{CacheBuilder, CacheHandle};
+use serde_json::json;
+use std::collections::HashMap;
+
+use super::TOKEN;
+use crate::support::browser::Browser;
+use crate::support::wire::serve_router;
+
+/// What would run if any of it became markup.
+const HOSTILE: &str =
+    "<img src=x onerror=\"document.title='stolen'\"><script>document.title='stolen'</script>";
+
+async fn answer(Query(query): Query<HashMap<String, String>>) -> (HeaderMap, &'static str) {
+    let mut fields = HeaderMap::new();
+    let is_private = query.contains_key("private");
+    let control = if is_private { "private" } else { "max-age=600" };
+    fields.insert("cache-control", control.parse().unwrap());
+    fields.insert("cache-groups", "\"news\", \"<b onclick=alert(1)>\"".parse().unwrap());
+    fields.insert("x-hostile", HOSTILE.parse().unwrap());
+    (fields, "some content of this page")
+}
+
+struct Site {
+    handle: CacheHandle,
+    url: String,
+}
+
+/// A cached site with its admin service under `/cache`.
+async fn site() -> Site {
+    let watch = Watch::new();
+    let layer = CacheBuilder::default().observer(watch.clone()).build();
+    let handle = layer.handle();
+    let app = Router::new().route("/{*path}", get(answer)).layer(layer.clone());
+    let admin = Admin::new(layer.handle(), TOKEN).unwrap().watch(watch).build();
+    let address = serve_router(app.nest_service("/cache", admin)).await;
+    Site { handle, url: format!("http://{address}") }
+}
+
+impl Site {
+    async fn get(&self, path: &str) -> String {
+        let client = crate::support::wire::client::<http_body_util::Empty<bytes::Bytes>>();
+        let uri = format!("{}{path}", self.url).parse().unwrap();
+        let response = client.get(uri).await.unwrap();
+        let status = response.headers()["cache-status"].to_str().unwrap().to_owned();
+        crate::support::bench::read(response).await;
+        status
+    }
+}
+
+async fn log_in(browser: &Browser, site: &Site) {
+    browser.open(&format!("{}/cache/", site.url)).await;
+    browser.keys("#token", TOKEN).await;
+    browser.click("#enter button").await;
+    browser.until("return document.querySelector('#requests')").await;
+    // From now on nothing is missed of what happens.
+    browser.until("return document.querySelector('#live[data-open]')").await;
+}
+
+fn keep(name: &str, picture: &[u8]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/admin-page");
+    fs::create_dir_all(&folder).unwrap();
+    assert!(picture.starts_with(b"\x89PNG"), "a picture");
+    fs::write(folder.join(name), picture).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_logs_in_sees_numbers_move_explains_a_url_and_purges_a_tag() {
+    let site = site().await;
+    let browser = Browser::start(1280, 1600).await;
+    // Without a token, there is a log-in and nothing else; with a wrong one, too.
+    browser.open(&format!("{}/cache/", site.url)).await;
+    let text = browser.text().await;
+    assert!(text.contains("Log in") && !text.contains("Purge") && !text.contains("Hit ratio"), "{text}");
+    browser.keys("#token", "not-the-token-of-it").await;
+    browser.click("#enter button").await;
+    browser.until("return document.querySelector('#refused').textContent").await;
+    assert_eq!(browser.run("return document.querySelector('#desk').childElementCount").await, json!(0));
+
+    log_in(&browser, &site).await;
+    let requests = "return Number(document.querySelector('#requests').textContent)";
+    assert_eq!(browser.run(requests).await, json!(0));
+    for _ in 0..20 {
+        site.get("/hot").await;
+    }
+    for _ in 0..4 {
+        site.get("/own?private=1").await;
+    }
+    browser.until("return Number(document.querySelector('#requests').textContent) >= 24").await;
+    assert_eq!(browser.run("return document.querySelector('#hit-ratio').textContent").await, json!("79.2 %"));
+    browser.until("return document.querySelector('#reasons').textContent.includes('private: 4')").await;
+    browser.until("return document.querySelector('#hot-hits').textContent.includes('/hot')").await;
+    browser.until("return document.querySelectorAll('#live tr').length >= 20").await;
+    assert!(
+        browser
+            .run("return document.querySelector('#plot title').textContent")
+            .await
+            .to_string()
+            .contains("Hit ratio")
+    );
+
+    let url = format!("{}/hot", site.url);
+    browser.keys("#url", &url).await;
+    browser.click("#explain").await;
+    browser
+        .until("return document.querySelector('#explained')?.textContent.startsWith('larder; hit; ttl=')")
+        .await;
+    assert!(browser.text().await.contains("It would be a hit"));
+    keep("desk.png", &browser.picture().await);
+
+    browser.keys("#target", "news").await;
+    browser.click("#purge button").await;
+    browser.until("return document.querySelector('#sure').open").await;
+    assert!(browser.text().await.contains("Purge: a tag news?"));
+    // The question is answered by no first.
+    browser.keys("#sure button", "\u{e007}").await;
+    browser.until("return !document.querySelector('#sure').open").await;
+    assert!(site.get("/hot").await.contains("hit"));
+    browser.click("#purge button").await;
+    browser.until("return document.querySelector('#sure').open").await;
+    browser.click("#yes").await;
+    browser.until("return document.querySelector('#purged').textContent.startsWith('Done, as number')").await;
+    assert!(site.get("/hot").await.contains("uri-miss"));
+
+    browser.click("#leave").await;
+    assert_eq!(browser.run("return document.querySelector('#desk').childElementCount").await, json!(0));
+    // Nothing was refused by the page's own policy, and no error was thrown.
+    let complaints = browser.complaints().await;
+    let others =
+        complaints.iter().filter(|line| !line["message"].as_str().unwrap().contains("status of 403"));
+    assert_eq!(others.collect::<Vec<_>>(), Vec::<&serde_json::Value>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a19_hostile_text_is_shown_as_text() {
+    let site = site().await;
+    let browser = Browser::start(1280, 1200).await;
+    log_in(&browser, &site).await;
+    let hostile = "/%3Cscript%3E?%3Cimg%20src=x%20onerror=alert(1)%3E";
+    site.get(hostile).await;
+    site.get(hostile).await;
+    browser.until("return document.querySelectorAll('#live tr').length >= 2").await;
+    browser.keys("#url", &format!("{}{hostile}", site.url)).await;
+    browser.click("#inspect").await;
+    browser.until("return document.querySelector('#found').textContent.includes('x-hostile')").await;
+    let text = browser.text().await;
+    assert!(text.contains(HOSTILE) && text.contains("<b onclick=alert(1)>"), "{text}");
+    browser.click("#explain").await;
+    browser.until("return document.querySelector('#explained')").await;
+    // Also where an error quotes what was asked.
+    browser
+        .run("document.querySelector('#fields').value = arguments[0] || '<img src=x onerror=alert(1)>'")
+        .await;
+    browser.click("#explain").await;
+    browser.until("return document.querySelector('#found').textContent.includes('is no field')").await;
+    let count =
+        "return document.querySelectorAll('#desk img, #desk script, #desk b, #desk [onerror]').length";
+    assert_eq!(browser.run(count).await, json!(0));
+    assert_eq!(browser.run("return document.title").await, json!("larder"));
+    // And if some became markup, the policy of the page would not run it.
+    browser.run("const made = document.createElement('script'); made.textContent = \"document.title = 'stolen'\"; document.body.append(made)").await;
+    browser.run("const made = document.createElement('div'); made.innerHTML = \"<img src=x onerror=\\\"document.title='stolen'\\\">\"; document.body.append(made)").await;
+    assert_eq!(browser.run("return document.title").await, json!("larder"));
+    let refused = browser.complaints().await;
+    let by_policy =
+        refused.iter().filter(|line| line["message"].as_str().unwrap().contains("Content Security Policy"));
+    assert!(by_policy.count() >= 2, "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_is_usable_by_keyboard_on_a_phone_dark_and_light() {
+    let site = site().await;
+    let browser = Browser::start(390, 844).await;
+    browser.open(&format!("{}/cache/", site.url)).await;
+    // The field has the focus, and Enter logs in.
+    assert_eq!(browser.run("return document.activeElement.id").await, json!("token"));
+    browser.keys("#token", &format!("{TOKEN}\u{e007}")).await;
+    browser.until("return document.querySelector('#requests')").await;
+    for _ in 0..5 {
+        site.get(
+            "/a/long/path/that/would/be/wider/than/a/phone/if/nothing/broke/it?with=a&query=of&many=parts",
+        )
+        .await;
+    }
+    browser.until("return document.querySelector('#hot-hits').textContent.includes('phone')").await;
+    let overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+    assert_eq!(browser.run(overflow).await, json!(0), "nothing has to be scrolled sideways");
+    let small = "return [...document.querySelectorAll('button, input:not([type=checkbox]), select')] \
+                 .filter((one) => one.offsetParent && one.getBoundingClientRect().height < 40).map((one) => one.id)";
+    assert_eq!(browser.run(small).await, json!([]), "what is touched is large enough");
+    let unnamed = "return [...document.querySelectorAll('input, select, textarea')] \
+                   .filter((one) => one.offsetParent && !one.labels.length).map((one) => one.id)";
+    assert_eq!(browser.run(unnamed).await, json!([]), "each field has its label");
+    let back = "return getComputedStyle(document.body).backgroundColor";
+    browser.dark(false).await;
+    let light = browser.run(back).await;
+    keep("phone-light.png", &browser.picture().await);
+    browser.dark(true).await;
+    assert_ne!(browser.run(back).await, light);
+    keep("phone-dark.png", &browser.picture().await);
+    // A page that is loaded again is still logged in, until somebody logs out.
+    browser.open(&format!("{}/cache", site.url)).await;
+    browser.until("return document.querySelector('#requests')").await;
+    assert!(site.handle.statistics().entries > 0);
+}

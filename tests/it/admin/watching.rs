@@ -1,0 +1,116 @@
+//! What the admin service knows of what has happened.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Empty};
+use serde_json::{Value, json};
+use tower::Service;
+
+use super::{BEARER, Desk};
+use crate::support::{Reply, settle};
+
+#[tokio::test]
+async fn requests_are_counted_by_outcome_reason_and_time() {
+    let desk = Desk::new([Reply::cc("twelve bytes", "max-age=60")]);
+    desk.bench.get("/x").await;
+    for _ in 0..3 {
+        desk.bench.get("/x").await;
+    }
+    desk.bench.later(10);
+    desk.bench.origin.then(Reply::cc("x", "private"));
+    desk.bench.get("/y").await;
+    desk.bench.origin.then(Reply::refused());
+    assert!(desk.bench.try_send(http::Method::GET, "/z", &[]).await.is_err());
+    desk.ask("POST", "/purge", "{\"tag\": \"x\"}").await.ok();
+    let json = desk.ask("GET", "/stats", "").await.ok();
+    let watch = &json["watch"];
+    assert_eq!(watch["hit_ratio"], json!(0.5), "{json}");
+    let totals = &watch["totals"];
+    assert_eq!((&totals["requests"], &totals["hits"], &totals["errors"]), (&json!(6), &json!(3), &json!(1)));
+    assert_eq!((&totals["cache_bytes"], &totals["origin_bytes"]), (&json!(36), &json!(13)));
+    assert_eq!((&watch["outcomes"]["hit"], &watch["outcomes"]["miss"]), (&json!(3), &json!(2)), "{json}");
+    assert_eq!(watch["reasons"], json!({"private": 1, "service-failed": 1, "uri-miss": 1}), "{json}");
+    assert_eq!((&watch["purges"], &watch["latency"]["hit"]["count"]), (&json!(1), &json!(3)));
+    assert_eq!(json["store"]["entries"], 1, "{json}");
+    let points = watch["series"]["points"].as_array().unwrap();
+    let columns = watch["series"]["columns"].as_array().unwrap();
+    let at = |name: &str| columns.iter().position(|column| column == name).unwrap();
+    let of = |name: &str| points.iter().map(|point| point[at(name)].as_u64().unwrap()).collect::<Vec<_>>();
+    assert_eq!((of("requests"), of("hits")), (vec![4, 2], vec![3, 0]));
+    let one = desk.ask("GET", "/stats?points=1", "").await.ok();
+    assert_eq!(one["watch"]["series"]["points"].as_array().unwrap().len(), 1);
+    desk.ask("GET", "/stats?points=0", "").await.refused(400, "invalid");
+}
+
+#[tokio::test]
+async fn the_keys_with_the_most_hits_and_misses_are_known() {
+    let desk = Desk::new([Reply::cc("x", "max-age=60")]);
+    for _ in 0..5 {
+        desk.bench.get("/hot").await;
+    }
+    desk.bench.origin.then(Reply::cc("x", "no-store"));
+    for _ in 0..4 {
+        desk.bench.get("/never").await;
+    }
+    desk.bench.get("/once").await;
+    let json = desk.ask("GET", "/hot", "").await.ok();
+    let of = |list: &str| -> Vec<(String, u64)> {
+        let pair = |key: &Value| (key["url"].as_str().unwrap().to_owned(), key["count"].as_u64().unwrap());
+        json[list].as_array().unwrap().iter().map(pair).collect()
+    };
+    assert_eq!(of("hits"), [("http://example.com/hot".to_owned(), 4)]);
+    assert_eq!(of("misses")[0], ("http://example.com/never".to_owned(), 4));
+    assert_eq!(of("misses").len(), 3);
+    let one = desk.ask("GET", "/hot?n=1", "").await.ok();
+    assert_eq!(one["misses"].as_array().unwrap().len(), 1);
+}
+
+/// The next event of a live stream.
+async fn next(body: &mut larder::admin::AdminBody) -> String {
+    let frame = body.frame().await.unwrap().unwrap();
+    String::from_utf8(frame.into_data().unwrap().into()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_is_seen_live_with_its_reason() {
+    let desk = Desk::new([Reply::cc("x", "max-age=60")]);
+    let live = |desk: &Desk| {
+        let request = Request::get("/live").header(BEARER.0, BEARER.1).body(Empty::<Bytes>::new()).unwrap();
+        desk.admin.clone().call(request)
+    };
+    let response = live(&desk).await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut body = response.into_body();
+    assert_eq!(next(&mut body).await, ": live\n\n");
+    desk.bench.get("/x?%3Cscript%3E=1").await;
+    let event = next(&mut body).await;
+    let json: Value = serde_json::from_str(event.strip_prefix("data: ").unwrap().trim_end()).unwrap();
+    assert_eq!(json["url"], "http://example.com/x?%3Cscript%3E=1");
+    assert_eq!(
+        (&json["outcome"], &json["reason"], &json["status"]),
+        (&json!("miss"), &json!("uri-miss"), &json!(200))
+    );
+    // Of very many, a few are shown.
+    for _ in 0..1_000 {
+        desk.bench.get("/x?%3Cscript%3E=1").await;
+    }
+    let mut shown = 0;
+    while tokio::time::timeout(Duration::from_secs(1), next(&mut body)).await.is_ok() {
+        shown += 1;
+    }
+    assert!((1..=20).contains(&shown), "{shown}");
+    // A stream without events says that it is alive.
+    let quiet = tokio::time::timeout(Duration::from_secs(20), next(&mut body)).await.unwrap();
+    assert_eq!(quiet, ": quiet\n\n");
+    // Readers are bounded, and leave their place when they go.
+    let mut readers = Vec::new();
+    for _ in 0..15 {
+        readers.push(live(&desk).await.unwrap());
+    }
+    assert_eq!(live(&desk).await.unwrap().status(), 503);
+    drop(readers);
+    settle().await;
+    assert_eq!(live(&desk).await.unwrap().status(), 200);
+}

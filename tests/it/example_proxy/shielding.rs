@@ -1,0 +1,462 @@
+//! Edges before a shield before an origin (FA6, FA9): real processes on loopback.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use axum::Router;
+use axum::routing::get;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::sync::Notify;
+
+use crate::example_proxy::process::{Proxy, run};
+use crate::support::file::TempFile;
+use crate::support::raw::{Client, GUARD, Message, Nobody, Origin};
+use crate::support::tls::{Authority, TlsClient};
+use crate::support::wire;
+
+const SECRET: &str = "a-secret-of-the-owner";
+const HOST: &str = "host: a.example\r\n";
+
+/// The profiles of the example.
+const PROFILES: [&str; 4] = ["default", "rfc9111", "cloudfront", "fastly"];
+
+/// An origin, a shield before it, and an edge before that.
+struct Site {
+    edge: Proxy,
+    origin: Origin,
+    secret: TempFile,
+    shield: Proxy,
+}
+
+impl Site {
+    fn new(arguments: &[&str]) -> Self {
+        Self::with(arguments, arguments)
+    }
+
+    fn with(of_shield: &[&str], of_edge: &[&str]) -> Self {
+        let (origin, secret) = (Origin::new(), TempFile::new("txt", SECRET));
+        let peers = ["--peer-token-file", secret.name()];
+        let shield = origin.proxy(&[&peers, of_shield].concat());
+        let edge = Proxy::behind(&shield.url(), &[&peers, of_edge].concat());
+        Self { edge, origin, secret, shield }
+    }
+}
+
+/// A proxy with an admin service, and where that is.
+fn operated(
+    start: impl FnOnce(&[&str]) -> (Proxy, mpsc::Receiver<String>),
+    token: &TempFile,
+) -> (Proxy, String) {
+    let (proxy, lines) = start(&["--admin", "127.0.0.1:0", "--admin-token-file", token.name()]);
+    let lines = std::iter::from_fn(|| lines.recv_timeout(GUARD).ok());
+    let admin = lines.filter_map(|line| line.strip_prefix("larder: admin at ").map(str::to_owned)).next();
+    (proxy, admin.expect("it says where its admin service listens"))
+}
+
+#[test]
+fn fa9_one_purge_goes_to_the_shield_and_its_edges_and_names_the_one_that_does_not_answer() {
+    const TOKEN: &str = "a-token-of-the-admin-service";
+    let (origin, secret, token) =
+        (Origin::new(), TempFile::new("txt", SECRET), TempFile::new("token", TOKEN));
+    let peers = ["--peer-token-file", secret.name()];
+    // The edges come before the shield, whose port nobody else gets meanwhile.
+    let reserved = Nobody::reserving();
+    let (shield_at, shield_url) = (reserved.address.to_string(), format!("http://{}", reserved.address));
+    let edge = || operated(|admin| Proxy::behind_with_lines(&shield_url, &[&peers, admin].concat()), &token);
+    let edges = [edge(), edge()];
+    let named: Vec<_> = edges.iter().flat_map(|(_, admin)| ["--edge", admin]).collect();
+    let started = |admin: &[&str]| {
+        // The later one counts.
+        Proxy::with_lines(
+            &origin.upstream(),
+            &[&["--listen", &shield_at], &peers[..], &named, admin].concat(),
+        )
+    };
+    let (_shield, admin) = operated(started, &token);
+    let purge = |order: &str| {
+        let mut client = Client::over(TcpStream::connect(admin.trim_start_matches("http://")).unwrap());
+        let head = format!("POST /purge HTTP/1.1\r\nhost: admin\r\nauthorization: Bearer {TOKEN}\r\n");
+        client.send(&format!("{head}content-length: {}\r\n\r\n{order}", order.len()));
+        client.next()
+    };
+    let page = |content: &str| {
+        format!(
+            "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\nsurrogate-key: news\r\ncontent-length: 3\r\n\r\n{content}"
+        )
+    };
+    ask(&edges[0].0, &origin, "/x", "", Some(&page("old"))).is("HTTP/1.1 200 OK", "old");
+    ask(&edges[1].0, &origin, "/x", "", None).is("HTTP/1.1 200 OK", "old");
+    let purged = purge("{\"url\":\"http://a.example/x\"}").has("HTTP/1.1 200 OK");
+    for (_, admin) in &edges {
+        assert!(purged.content.contains(&format!("{{\"edge\":\"{admin}/\",\"status\":200}}")), "{purged:?}");
+    }
+    ask(&edges[0].0, &origin, "/x", "", Some(&page("new"))).is("HTTP/1.1 200 OK", "new");
+    ask(&edges[1].0, &origin, "/x", "", None).is("HTTP/1.1 200 OK", "new");
+    // One is gone: the other one and the shield have purged, and the answer says so.
+    let [(left, _), (gone, gone_admin)] = edges;
+    drop(gone);
+    let purged = purge("{\"all\":true}").has("HTTP/1.1 502 Bad Gateway");
+    assert!(
+        purged.content.contains(&format!("purged here, but not at {gone_admin}/ (it can't be reached")),
+        "{purged:?}"
+    );
+    ask(&left, &origin, "/x", "", Some(&page("end"))).is("HTTP/1.1 200 OK", "end");
+}
+
+/// What one request gets, which the origin answers if `answer` says how.
+#[track_caller]
+fn ask(proxy: &Proxy, origin: &Origin, path: &str, fields: &str, answer: Option<&str>) -> Message {
+    let mut client = Client::of(proxy);
+    client.send(&format!("GET {path} HTTP/1.1\r\n{HOST}{fields}\r\n"));
+    if let Some(answer) = answer {
+        origin.asked(path).answer(answer);
+    }
+    client.next()
+}
+
+/// The fields of an edge's request.
+fn mark(secret: &str) -> String {
+    format!("larder-peer: {secret}\r\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f06_a_thousand_cold_requests_at_each_of_two_edges_make_one_call_at_the_origin() {
+    const CONNECTIONS: usize = 10;
+    const STREAMS: usize = 100;
+    let (calls, release) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let (called, released) = (Arc::clone(&calls), Arc::clone(&release));
+    let slow = get(move || {
+        let (called, released) = (called.clone(), released.clone());
+        async move {
+            called.fetch_add(1, Ordering::SeqCst);
+            released.notified().await;
+            ([("cache-control", "max-age=600")], "cold")
+        }
+    });
+    let origin = wire::serve_router(Router::new().route("/x", slow)).await;
+    let secret = TempFile::new("txt", SECRET);
+    let peers = ["--peer-token-file", secret.name()];
+    let shield = Proxy::before(&format!("http://{origin}"), &peers);
+    let edges = [(); 2].map(|()| Proxy::behind(&shield.url(), &peers));
+    let connect = async |address: SocketAddr| {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (client, connection) =
+            http2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        client
+    };
+    let clients = edges.iter().flat_map(|edge| [(); CONNECTIONS].map(|()| connect(edge.address)));
+    let clients = join_all(clients).await;
+    let ask = async |mut client: http2::SendRequest<Empty<Bytes>>| {
+        let request = Request::get("http://a.example/x").body(Empty::new()).unwrap();
+        let (parts, body) = client.send_request(request).await.unwrap().into_parts();
+        (parts, body.collect().await.unwrap().to_bytes())
+    };
+    let asked = clients.iter().flat_map(|client| (0..STREAMS).map(|_| ask(client.clone())));
+    let waits = async {
+        while calls.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        release.notify_one();
+    };
+    let both = async { tokio::join!(join_all(asked), waits) };
+    let (answers, ()) = tokio::time::timeout(GUARD, both).await.expect("one call is enough for all");
+    assert_eq!(answers.len(), 2 * CONNECTIONS * STREAMS);
+    for (head, content) in answers {
+        assert_eq!((head.status, &content[..]), (StatusCode::OK, &b"cold"[..]), "{head:?}");
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn fa9_tags_and_lifetimes_for_caches_reach_the_edge_and_no_client_in_any_profile() {
+    let fields = "surrogate-key: a b\r\nsurrogate-control: max-age=600\r\ncache-tag: a\r\ncdn-cache-control: max-age=600\r\n";
+    let answer =
+        format!("HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\n{fields}content-length: 1\r\n\r\nx");
+    for profile in PROFILES {
+        let Site { edge, origin, shield, secret: _secret } = Site::new(&["--profile", profile]);
+        for answer in [Some(&*answer), None] {
+            let got = ask(&edge, &origin, "/x", "", answer);
+            for field in fields.lines() {
+                got.head.lines().for_each(|line| assert_ne!(line, field, "{profile}"));
+            }
+            // As the edge got it.
+            let seen = ask(&shield, &origin, "/x", &mark(SECRET), None);
+            assert!(seen.head.contains("\r\ncache-status: larder; hit; ttl="), "{profile}: {seen:?}");
+            for field in fields.lines() {
+                assert!(seen.head.lines().any(|line| line == field), "{profile}: {field} in {seen:?}");
+            }
+        }
+        origin.was_not_asked();
+    }
+}
+
+#[test]
+fn cs2_cache_status_and_x_cache_have_a_member_for_each_hop() {
+    let Site { edge, origin, secret: _secret, shield: _shield } = Site::new(&[]);
+    let answer = "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-length: 1\r\n\r\nx";
+    let told = |message: &Message| {
+        let lines = message.head.lines().filter_map(|line| line.strip_prefix("cache-status: "));
+        lines.collect::<Vec<_>>().join(", ")
+    };
+    let stored = "larder; fwd=uri-miss; stored; ttl=600";
+    let miss = ask(&edge, &origin, "/x", "", Some(answer));
+    assert_eq!(told(&miss), format!("{stored}, {stored}"));
+    miss.has("\r\nvia: 1.1 larder, 1.1 larder\r\n").has("\r\nx-cache: MISS, MISS\r\n");
+    // The edge's copy still has what the shield did when it was fetched.
+    let hit = ask(&edge, &origin, "/x", "", None).has("\r\nx-cache: MISS, HIT\r\n");
+    assert!(told(&hit).starts_with(&format!("{stored}, larder; hit; ttl=")), "{hit:?}");
+    hit.has("\r\nx-cache-hits: 0, 1\r\n");
+    // What a proxy makes itself is a member of the list as well.
+    let mut client = Client::of(&edge);
+    client.send("GET /x HTTP/1.1\r\nhost: ,\r\n\r\n");
+    client.next().is("HTTP/1.1 400 Bad Request", "").has("\r\nx-cache: MISS\r\n");
+    origin.was_not_asked();
+}
+
+#[test]
+fn fa9_an_edge_says_who_its_client_is_and_the_origin_learns_it() {
+    let (authority, secret, origin) = (Authority::new(), TempFile::new("txt", SECRET), Origin::new());
+    let issued = authority.issue(&["localhost"]);
+    let peers = ["--peer-token-file", secret.name(), "--viewer-headers"];
+    let shield = origin.proxy(&[&peers[..], &["--host", "upstream"]].concat());
+    let edge = Proxy::behind(&shield.url(), &[&peers, &issued.options()[..]].concat());
+    let mut client = TlsClient::new(authority.client(&["http/1.1"]), edge.address, "localhost");
+    let forged = "cloudfront-viewer-country: XX\r\nfastly-ssl: 1\r\nx-forwarded-proto: gopher\r\n";
+    client.send(format!("GET /x HTTP/1.1\r\n{HOST}{forged}\r\n")).unwrap();
+    let mut asked = origin.asked("/x");
+    asked.message = asked
+        .message
+        .has("\r\nx-forwarded-proto: https\r\n")
+        .has("\r\nx-forwarded-host: a.example\r\n")
+        .has("\r\nx-forwarded-for: 127.0.0.1, 127.0.0.1\r\n")
+        .has("\r\nvia: 1.1 larder, 1.1 larder\r\n")
+        .has("\r\ncloudfront-forwarded-proto: https\r\n")
+        .has(&format!("\r\ncloudfront-viewer-address: {}\r\n", client.0.get_ref().sock.local_addr().unwrap()))
+        .lacks("cloudfront-viewer-country")
+        .lacks("fastly-ssl")
+        .lacks("larder-peer")
+        .lacks(SECRET);
+    // The shield knows what the origin is called, and by which name the client has asked.
+    let location =
+        format!("HTTP/1.1 302 Found\r\nlocation: {}/y\r\ncontent-length: 0\r\n\r\n", origin.upstream());
+    asked.answer(&location);
+    client.next().is("HTTP/1.1 302 Found", "").has("\r\nlocation: https://a.example/y\r\n");
+}
+
+#[test]
+fn a_forged_mark_makes_no_peer_and_reaches_nobody() {
+    let Site { edge, origin, secret: _secret, shield } = Site::new(&[]);
+    let answer =
+        "HTTP/1.1 200 OK\r\ncache-control: no-store\r\nsurrogate-key: a\r\ncontent-length: 1\r\n\r\nx";
+    let (short, long) = (&SECRET[..SECRET.len() - 1], format!("{SECRET}x"));
+    for forged in ["", "x", short, &long, &SECRET.to_uppercase(), &format!("{SECRET}, {SECRET}")] {
+        for proxy in [&shield, &edge] {
+            let mut client = Client::of(proxy);
+            let fields =
+                format!("{}x-forwarded-proto: https\r\ncloudfront-viewer-country: XX\r\n", mark(forged));
+            client.send(&format!("GET /x HTTP/1.1\r\n{HOST}{fields}\r\n"));
+            let mut asked = origin.asked("/x");
+            asked.message = asked
+                .message
+                .lacks("larder-peer")
+                .lacks("cloudfront-viewer-country")
+                .has("\r\nx-forwarded-proto: http\r\n");
+            asked.answer(answer);
+            client.next().is("HTTP/1.1 200 OK", "x").lacks("surrogate-key");
+        }
+    }
+    // Twice is no mark either.
+    let twice = mark(SECRET) + &mark(SECRET);
+    ask(&shield, &origin, "/x", &twice, Some(answer)).lacks("surrogate-key");
+    // A proxy that knows no peers removes it as well.
+    let alone = origin.proxy(&[]);
+    let mut client = Client::of(&alone);
+    client.send(&format!("GET /x HTTP/1.1\r\n{HOST}{}\r\n", mark(SECRET)));
+    let mut asked = origin.asked("/x");
+    asked.message = asked.message.lacks("larder-peer");
+    asked.answer(answer);
+    client.next().is("HTTP/1.1 200 OK", "x");
+}
+
+#[test]
+fn the_secret_is_in_no_answer_to_a_trace() {
+    let Site { edge, origin, secret: _secret, shield } = Site::new(&[]);
+    for (proxy, left, fields) in [(&edge, 1, String::new()), (&shield, 0, mark(SECRET))] {
+        let mut client = Client::of(proxy);
+        client.send(&format!("TRACE /x HTTP/1.1\r\n{HOST}max-forwards: {left}\r\n{fields}\r\n"));
+        let answer = client.next().has("HTTP/1.1 200 OK").has("detail=\"max-forwards\"");
+        let text = format!("{}{}", answer.head, answer.content).to_lowercase();
+        assert!(
+            text.contains("trace /x") && !text.contains("larder-peer") && !text.contains(SECRET),
+            "{text}"
+        );
+    }
+    origin.was_not_asked();
+}
+
+#[test]
+fn fa9_a_peer_gets_nothing_stale_while_it_is_validated_and_a_client_does_in_any_profile() {
+    let answer = |content| {
+        let windows = "max-age=0, stale-while-revalidate=600, stale-if-error=600";
+        format!("HTTP/1.1 200 OK\r\ncache-control: {windows}\r\ncontent-length: 3\r\n\r\n{content}")
+    };
+    for profile in PROFILES {
+        let Site { origin, secret: _secret, shield, .. } = Site::new(&["--profile", profile]);
+        for fields in [String::new(), mark(SECRET)] {
+            ask(&shield, &origin, "/x", &fields, Some(&answer("old"))).is("HTTP/1.1 200 OK", "old");
+        }
+        let client = ask(&shield, &origin, "/x", "", None).is("HTTP/1.1 200 OK", "old");
+        client.has("detail=\"stale-while-revalidate\"");
+        origin.asked("/x").answer(&answer("new"));
+        let peer = ask(&shield, &origin, "/x", &mark(SECRET), Some(&answer("new")));
+        peer.is("HTTP/1.1 200 OK", "new").has("; fwd=stale; ");
+        let failed = "HTTP/1.1 500 Broken\r\ncontent-length: 0\r\n\r\n";
+        let peer = ask(&shield, &origin, "/x", &mark(SECRET), Some(failed));
+        peer.is("HTTP/1.1 200 OK", "new").has("detail=\"stale-if-error\"");
+    }
+}
+
+#[test]
+fn fa9_what_is_made_for_browsers_is_made_at_the_edge_alone() {
+    let policy = TempFile::new(
+        "toml",
+        "[default]\nbrowser_lifetime = \"5s\"\n[default.error_pages]\n503 = \"/sorry\"\n",
+    );
+    let Site { edge, origin, secret: _secret, shield } = Site::new(&["--policy", policy.name()]);
+    let answer = "HTTP/1.1 200 OK\r\ncache-control: public, max-age=60\r\ncontent-length: 1\r\n\r\nx";
+    let client = ask(&edge, &origin, "/x", "", Some(answer));
+    client.has("\r\ncache-control: public, max-age=5\r\n");
+    ask(&shield, &origin, "/x", &mark(SECRET), None).has("\r\ncache-control: public, max-age=60\r\n");
+    // The edge asks for the page by itself, the shield gives the error.
+    let lost = "HTTP/1.1 503 Away\r\ncontent-length: 4\r\n\r\nlost";
+    let peer = ask(&shield, &origin, "/lost", &mark(SECRET), Some(lost));
+    peer.is("HTTP/1.1 503 Away", "lost");
+    let mut client = Client::of(&edge);
+    client.get("/lost");
+    origin.asked("/lost").answer(lost);
+    origin.asked("/sorry").answer("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nsorry");
+    let page = client.next();
+    assert_eq!(page.content, "sorry", "{page:?}");
+}
+
+#[test]
+fn a_loop_of_edge_and_shield_is_refused() {
+    let secret = TempFile::new("txt", SECRET);
+    let peers = ["--peer-token-file", secret.name()];
+    let reserved = Nobody::reserving();
+    let shield = Proxy::before(&format!("http://{}", reserved.address), &peers);
+    let edge = Proxy::at(reserved.address, &[&["--shield", &shield.url()][..], &peers].concat());
+    let edge = edge.expect("the port is reserved");
+    for proxy in [&edge, &shield] {
+        let mut client = Client::of(proxy);
+        client.get("/x");
+        client.next().is("HTTP/1.1 508 Loop Detected", "");
+    }
+}
+
+#[test]
+fn while_the_shield_is_away_the_origin_is_asked_directly_and_gets_no_mark() {
+    let (origin, nobody, secret) = (Origin::new(), Nobody::new(), TempFile::new("txt", SECRET));
+    let upstream = origin.upstream();
+    let shield = format!("http://{}", nobody.address);
+    let edge = Proxy::behind(&shield, &["--peer-token-file", secret.name(), "--upstream", &upstream]);
+    let mut client = Client::of(&edge);
+    for turn in 0..5 {
+        let path = format!("/{turn}");
+        client.get(&path);
+        let mut asked = origin.asked(&path);
+        asked.message = asked.message.lacks("larder-peer").lacks(SECRET);
+        asked.answer("HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 1\r\n\r\nx");
+        client.next().is("HTTP/1.1 200 OK", "x");
+    }
+    // With nobody else to ask, it is an error.
+    let edge = Proxy::behind(&shield, &["--peer-token-file", secret.name()]);
+    let mut client = Client::of(&edge);
+    client.get("/x");
+    client.next().is("HTTP/1.1 502 Bad Gateway", "").has("detail=\"origin-unreachable\"");
+}
+
+#[test]
+fn a_secret_is_replaced_without_a_gap() {
+    const NEW: &str = "another-secret-of-the-owner";
+    let (origin, secret) = (Origin::new(), TempFile::new("txt", SECRET));
+    let (shield, lines) = Proxy::with_lines(&origin.upstream(), &["--peer-token-file", secret.name()]);
+    let answer =
+        "HTTP/1.1 200 OK\r\ncache-control: no-store\r\nsurrogate-key: a\r\ncontent-length: 1\r\n\r\nx";
+    let is_peer =
+        |shown: &str| ask(&shield, &origin, "/x", &mark(shown), Some(answer)).head.contains("surrogate-key");
+    assert_eq!((is_peer(SECRET), is_peer(NEW)), (true, false));
+    for (content, expected) in [
+        (format!("{SECRET}\n{NEW}\n"), (true, true)),
+        (format!("{NEW}\n"), (false, true)),
+        // What can't be used changes nothing.
+        ("short".to_owned(), (false, true)),
+    ] {
+        secret.write(&content);
+        shield.signal("HUP");
+        let line = lines.recv_timeout(GUARD).unwrap();
+        assert!(line.starts_with("larder: the secret of peers "), "{line}");
+        assert!(!line.contains(SECRET) && !line.contains(NEW), "{line}");
+        assert_eq!((is_peer(SECRET), is_peer(NEW)), expected, "{content}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_the_options_of_peers_is_said_at_the_start() {
+    let file = |content| TempFile::new("txt", content);
+    let shield = "--shield=http://127.0.0.1:1";
+    for (content, said) in [
+        ("", "has no secret"),
+        ("\n \n", "has no secret"),
+        ("short", "line 1 is no secret"),
+        ("a-secret-of-the-owner\n\nwith a space in it", "line 3 is no secret"),
+        ("a-secret-of-the-öwner", "line 1 is no secret"),
+    ] {
+        let file = file(content);
+        let output = run(&["proxy", shield, "--listen=127.0.0.1:0", "--peer-token-file", file.name()]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), text.lines().count()), (Some(2), 1), "{text}");
+        assert!(text.contains(&format!("--peer-token-file {}: {said}", file.name())), "{said}: {text}");
+        assert!(content.trim().is_empty() || !text.contains(content), "it is not shown: {text}");
+    }
+    for (arguments, said) in [
+        (&[shield][..], "--shield goes with --peer-token-file"),
+        (&[shield, "--peer-token-file=/no/such"], "--peer-token-file /no/such: can't be read"),
+        (&["--shield=127.0.0.1"], "'127.0.0.1' is no upstream URL"),
+    ] {
+        let output = run(&[&["proxy", "--listen=127.0.0.1:0"], arguments].concat());
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), text.lines().count()), (Some(2), 1), "{text}");
+        assert!(text.contains(said), "{said}: {text}");
+    }
+}
+
+#[test]
+fn a_peers_request_may_have_the_fields_that_its_edge_adds() {
+    let Site { edge, origin, secret: _secret, shield } = Site::new(&["--max-fields", "10"]);
+    // As many as a client may have, and more than it may have.
+    for (count, status) in [(9, "HTTP/1.1 200 OK"), (10, "HTTP/1.1 431 Request Header Fields Too Large")] {
+        let fields: String = (0..count).map(|number| format!("x-{number}: 1\r\n")).collect();
+        for proxy in [&edge, &shield] {
+            let mut stream = TcpStream::connect(proxy.address).unwrap();
+            stream.write_all(format!("GET /{count} HTTP/1.1\r\n{HOST}{fields}\r\n").as_bytes()).unwrap();
+            let mut client = Client::over(stream);
+            if status.ends_with("OK") {
+                origin
+                    .asked(&format!("/{count}"))
+                    .answer("HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 1\r\n\r\nx");
+            }
+            let head = client.try_head().unwrap();
+            assert!(head.starts_with(status), "{count}: {head}");
+        }
+    }
+}
