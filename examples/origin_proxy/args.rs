@@ -370,7 +370,13 @@ impl ProxyOptions {
             "timeout" => self.timeout = seconds(given.text()?)?,
             "tls-cert" => parts.tls_cert = Some(given.path()),
             "tls-key" => parts.tls_key = Some(given.path()),
-            "upstream" => self.upstreams.push(origin_url(given.text()?)?),
+            "upstream" => {
+                let upstream = origin_url(given.text()?)?;
+                if self.upstreams.contains(&upstream) {
+                    return Err(format!("--upstream {upstream} is given twice"));
+                }
+                self.upstreams.push(upstream);
+            }
             "upstream-ca" => self.upstream_ca = Some(given.path()),
             "viewer-headers" => self.viewer.is_on = true,
             "workers" => self.workers = Some(workers(given.text()?)?),

@@ -145,7 +145,7 @@ where
             };
             let content = content.to_bytes();
             let own = this.admin.call(Request::from_parts(parts.clone(), Full::new(content.clone()))).await?;
-            if !is_purge(&parts) || !own.status().is_success() {
+            if this.edges.is_empty() || !is_purge(&parts) || !own.status().is_success() {
                 return Ok(own.map(Either::Left));
             }
             let edges = this.purge(&parts, &content).await;

@@ -38,7 +38,8 @@ fn options_of_a_file_hold_unless_the_command_line_has_them() {
 #[test]
 fn the_command_lines_upstreams_replace_those_of_the_file() {
     let (of_file, of_flag) = (Origin::new(), Origin::new());
-    let file = TempFile::new("toml", format!("upstream = [{:?}, {0:?}]\n", of_file.upstream()));
+    let file =
+        TempFile::new("toml", format!("upstream = [{:?}, \"http://127.0.0.1:1\"]\n", of_file.upstream()));
     let proxy = of_flag.proxy(&["--config", file.name()]);
     let mut client = Client::of(&proxy);
     for path in ["/1", "/2"] {

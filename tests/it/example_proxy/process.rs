@@ -104,7 +104,10 @@ impl Proxy {
 
     fn printing(before: &[&str], arguments: &[&str]) -> (Self, mpsc::Receiver<String>) {
         let mut command = example();
-        command.args(["proxy", "--listen", "127.0.0.1:0"]).args(before).args(arguments);
+        command.arg("proxy").args(before).args(arguments);
+        if !arguments.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         let mut proxy = Self::spawned(command.stderr(Stdio::piped()));
         let (sender, lines) = mpsc::channel();
         let (out, err) = (proxy.process.stdout.take().unwrap(), proxy.process.stderr.take().unwrap());
@@ -261,7 +264,8 @@ fn an_invalid_command_line_is_reported_in_one_sentence() {
         (&["proxy", upstream, "--max-object", "99999999999GiB"], "is no size"),
         (&["proxy", upstream, "--memory", "1MiB", "--max-object", "2MiB"], "--max-object is above --memory"),
         (&["proxy", upstream, "--max-object", "300MiB"], "--max-object is above --memory"),
-        (&["proxy", upstream, upstream], "--upstream is given twice"),
+        (&["proxy", upstream, upstream], "--upstream http://127.0.0.1:1/ is given twice"),
+        (&["proxy", upstream, "--timeout", "1", "--timeout", "1"], "--timeout is given twice"),
         (&["proxy", "--profile", "fastly", "--profile", "fastly"], "--profile is given twice"),
         (&["proxy", "--viewer-headers", "--viewer-headers"], "--viewer-headers is given twice"),
         (&["check-policy", "--profile", "fastly", "a", "--profile", "fastly"], "--profile is given twice"),

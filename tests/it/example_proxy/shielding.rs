@@ -74,7 +74,6 @@ fn fa9_one_purge_goes_to_the_shield_and_its_edges_and_names_the_one_that_does_no
     let edges = [edge(), edge()];
     let named: Vec<_> = edges.iter().flat_map(|(_, admin)| ["--edge", admin]).collect();
     let started = |admin: &[&str]| {
-        // The later one counts.
         Proxy::with_lines(
             &origin.upstream(),
             &[&["--listen", &shield_at], &peers[..], &named, admin].concat(),

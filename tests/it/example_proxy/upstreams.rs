@@ -9,7 +9,7 @@ use crate::support::raw::{Asked, Client, GUARD, Nobody, Origin};
 const NOT_STORED: &str = "HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 5\r\n\r\nfinal";
 const STALE: &str =
     "HTTP/1.1 200 OK\r\ncache-control: max-age=0, stale-if-error=600\r\ncontent-length: 3\r\n\r\nold";
-const SICK: &str = "\r\ncache-status: larder; fwd=miss; detail=\"origin-sick\"\r\n";
+const SICK: &str = "\r\ncache-status: larder; fwd=uri-miss; detail=\"origin-sick\"\r\n";
 
 /// A proxy before the first, and before all the others.
 fn before(upstreams: &[&str], arguments: &[&str]) -> (Proxy, mpsc::Receiver<String>) {
