@@ -4,14 +4,13 @@
 //! A purge reads every file, so it does not keep what the contract of `Store` says under *Cost*, and may take longer than the
 //! cache waits for it. A store for many responses needs an index from names to files.
 
-use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
-use bytes::Bytes;
 use larder::semantics::range::ByteRange;
+use larder::store::record::{Record, RecordNames, Recorded};
 use larder::store::{
     BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget, PutOutcome,
     RemoteContent, Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
@@ -45,13 +44,8 @@ impl DirectoryStore {
         let directory = self.directory.lock().await;
         let found = self.memory.get(key).await?;
         let fresh = found.variants.iter().filter(|stored| stored.expired.is_none());
-        let mut bytes = Vec::new();
-        for part in
-            [key.as_bytes().to_vec()].into_iter().chain(fresh.map(|stored| stored.response.to_bytes()))
-        {
-            bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
-            bytes.extend_from_slice(&part);
-        }
+        let record = Record::new(0, fresh.map(Recorded::from));
+        let bytes = record.encode(key).map_err(|error| StoreError::new("write a record", error))?;
         // A reader sees the old file or the new one, also after a crash.
         let (file, new) = (directory.join(name(key)), directory.join("new"));
         let written = match fs::write(&new, bytes).await {
@@ -165,25 +159,15 @@ impl Store for DirectoryStore {
     }
 }
 
-/// A key and the responses under it; `None` where there is no file, or one that was written by something else.
+/// A key and the responses under it; `None` where there is no file, or one that this version of the library has not written.
 async fn read(file: &Path) -> Option<(CacheKey, Vec<StoredResponse>)> {
-    let mut rest = Bytes::from(fs::read(file).await.ok()?);
-    let mut parts = Vec::new();
-    while let Some(length) = rest.first_chunk().copied().map(u64::from_le_bytes) {
-        let length = usize::try_from(length).ok().filter(|length| *length <= rest.len() - 8)?;
-        parts.push(rest.split_to(8 + length).slice(8..));
-    }
-    let mut parts = parts.into_iter();
-    let key = CacheKey::from_bytes(&parts.next()?).ok()?;
-    Some((key, parts.filter_map(|part| StoredResponse::from_bytes(part).ok()).collect()))
+    let (key, record) = Record::decode_any(fs::read(file).await.ok()?.into()).ok()?;
+    Some((key, record.variants.into_iter().map(|recorded| recorded.response).collect()))
 }
 
-/// The name of a key's file. Two keys may have one: the file says whose it is. Another release of Rust may give other names,
-/// which costs misses.
+/// The name of a key's file. A client that wants two keys to have one name gains nothing but misses: the file says whose it is.
 fn name(key: &CacheKey) -> String {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(key.as_bytes());
-    format!("{:016x}.entry", hasher.finish())
+    RecordNames::new("own").of(key).replace(':', "-") + ".entry"
 }
 
 /// The application over a store in this directory.

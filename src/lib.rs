@@ -28,7 +28,7 @@
 //! |---|---|
 //! | adds the layer | [`CacheLayer`]; [`QueryLayer`] where QUERY, or a POST that is a query, is to be cached, too |
 //! | tunes what is cached | [`CachePolicy`], [`StandardPolicy`] |
-//! | keeps responses somewhere else | [`Store`], [`store::conformance`] |
+//! | keeps responses somewhere else | [`Store`], [`store::conformance`], [`store::record`] |
 //! | finds out why a page was or was not cached | `Cache-Status`, [`semantics::cache_status`], [`Observer`] |
 //!
 //! # Who gets what

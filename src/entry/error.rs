@@ -7,6 +7,9 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidEntry {
+    /// The checksum is another one: the bytes have changed since they were written.
+    #[error("the bytes have changed since they were written")]
+    Checksum,
     /// The content is not what the head says: longer or shorter than `Content-Length` or its parts.
     #[error("the content is not as long as the head says")]
     Content,
@@ -17,25 +20,31 @@ pub enum InvalidEntry {
     /// The bytes make no hint of a handler.
     #[error("the hint is not valid")]
     Hint,
-    /// The bytes make no key.
-    #[error("the bytes are no cache key")]
+    /// The bytes make no key, or they are a record of another one.
+    #[error("the bytes are no cache key, or another one")]
     Key,
     /// Status and parts do not go together, or the parts are none of a representation.
     #[error("the status is none of a stored response, or the parts are none of a representation")]
     Part,
+    /// A section is missing, comes twice, or is out of order.
+    #[error("a section is missing, comes twice, or is out of order")]
+    Sections,
     /// The selecting fields are none.
     #[error("the selecting fields are not valid")]
     Selecting,
     /// A time can't be represented.
     #[error("a time is out of range")]
     Time,
+    /// It takes more bytes than the form can say.
+    #[error("the entry takes more than 4 GiB without its content")]
+    TooLarge,
     /// The bytes go on after the entry has ended.
     #[error("the bytes go on after the entry has ended")]
     Trailing,
     /// The bytes end too early.
     #[error("the bytes end before the entry does")]
     Truncated,
-    /// Another version of this library wrote it.
+    /// Another version of this library wrote it, or something else.
     #[error("the entry is of an unknown version")]
     Version,
 }

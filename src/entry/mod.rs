@@ -4,13 +4,16 @@ pub(crate) mod aliases;
 pub(crate) mod key;
 pub(crate) mod partial;
 pub(crate) mod pieces;
+pub(crate) mod sections;
+pub(crate) mod written;
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod error;
 mod fields;
 mod head;
 mod parts;
 mod payload;
-mod written;
 
 use std::sync::Arc;
 
@@ -45,6 +48,14 @@ impl StoredResponse {
     /// The content and what follows it.
     pub fn payload(&self) -> &Payload {
         &self.payload
+    }
+
+    /// The same, with content in memory in blocks of its own: what was read from a record
+    /// ([`Record::decode`](crate::store::record::Record::decode)) keeps all of that in memory otherwise. Content that has
+    /// blocks of its own is not copied.
+    #[must_use]
+    pub fn compacted(self) -> Self {
+        Self { payload: self.payload.compacted(), ..self }
     }
 
     /// Whether `other` is the newer word of the origin: see [`Reuse::is_older_than`](crate::semantics::reuse::Reuse::is_older_than).

@@ -59,6 +59,19 @@ impl Payload {
         Self::new(content.freeze(), None)
     }
 
+    /// Content in memory that is not copied: it keeps all of the buffer that it is a slice of.
+    pub(crate) fn slice_of(content: &Bytes) -> Self {
+        Self { content: Pieces::slices_of(content), extra: None }
+    }
+
+    /// Content in memory in blocks of its own.
+    pub(crate) fn compacted(self) -> Self {
+        match self.content.is_slices() {
+            true => Self { content: self.content.copied(), ..self },
+            false => self,
+        }
+    }
+
     /// Content that the store has elsewhere.
     pub fn remote(content: RemoteContent) -> Self {
         let extra = Extra { remote: Some(content), trailers: None };

@@ -32,6 +32,8 @@ impl Default for Kind {
 /// long.
 #[derive(Debug)]
 pub(crate) struct Large {
+    /// The pieces are slices of one buffer, which each of them keeps.
+    are_slices: bool,
     length: usize,
     pieces: Box<[Bytes]>,
 }
@@ -66,9 +68,34 @@ impl Pieces {
             1 => Self(Kind::Small(pieces.remove(0))),
             _ => {
                 let length = pieces.iter().map(Bytes::len).sum();
-                Self(Kind::Large(Arc::new(Large { length, pieces: pieces.into_boxed_slice() })))
+                Self(Kind::Large(Arc::new(Large {
+                    are_slices: false,
+                    length,
+                    pieces: pieces.into_boxed_slice(),
+                })))
             }
         }
+    }
+
+    /// Content that is not copied, and counts as large whatever its length: it is held for those who read it, not by a store.
+    pub(crate) fn slices_of(content: &Bytes) -> Self {
+        if content.is_empty() {
+            return Self::default(); // nothing to keep a buffer for
+        }
+        let ends = (0..content.len()).step_by(PIECE).map(|start| start..content.len().min(start + PIECE));
+        let pieces = ends.map(|range| content.slice(range)).collect();
+        Self(Kind::Large(Arc::new(Large { are_slices: true, length: content.len(), pieces })))
+    }
+
+    pub(crate) fn is_slices(&self) -> bool {
+        matches!(&self.0, Kind::Large(large) if large.are_slices)
+    }
+
+    /// A copy in blocks of its own.
+    pub(crate) fn copied(&self) -> Self {
+        let mut copy = PiecesMut::default();
+        self.iter().for_each(|piece| copy.extend(piece));
+        copy.freeze()
     }
 
     /// The content in blocks of its own: small content is copied unless it is the only owner of one that fits.
@@ -153,7 +180,10 @@ impl Pieces {
     /// The content in one block: a copy if it has more than one piece.
     pub(crate) fn to_bytes(&self) -> Bytes {
         match &self.0 {
-            Kind::Large(large) => large.pieces.concat().into(),
+            Kind::Large(large) => match &large.pieces[..] {
+                [only] => only.clone(),
+                pieces => pieces.concat().into(),
+            },
             Kind::Small(content) => content.clone(),
         }
     }
@@ -269,7 +299,8 @@ impl PiecesMut {
     /// Content that counts as large whatever its length: it was made for one reader, and is not shared with the store.
     pub(crate) fn freeze_for_one(self) -> Pieces {
         let length = self.len();
-        Pieces(Kind::Large(Arc::new(Large { length, pieces: self.into_pieces().into_boxed_slice() })))
+        let pieces = self.into_pieces().into_boxed_slice();
+        Pieces(Kind::Large(Arc::new(Large { are_slices: false, length, pieces })))
     }
 
     fn into_pieces(mut self) -> Vec<Bytes> {

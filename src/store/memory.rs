@@ -266,6 +266,7 @@ impl Inner {
     }
 
     fn put(&self, key: &CacheKey, response: StoredResponse, fence: Fence) -> PutOutcome {
+        let response = response.compacted();
         let head = Arc::clone(&response.head);
         let replaces = |stored: &Stored| stored.response.head().reuse().selecting == head.reuse.selecting;
         let writing = self.writer(key);

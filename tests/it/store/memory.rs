@@ -7,7 +7,8 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use larder::semantics::reuse::Reuse;
 use larder::semantics::vary::Selecting;
-use larder::store::{PutOutcome, Store};
+use larder::store::record::{Record, Recorded};
+use larder::store::{Fence, PutOutcome, Store, StoredId};
 use larder::{CacheKey, HeadParts, MemoryStore, Payload, ResponseHead, StoredResponse};
 
 use crate::support::{Bench, Reply, alloc, cache_builder_over};
@@ -136,24 +137,26 @@ async fn what_is_stored_does_not_keep_the_buffer_that_it_was_read_into() {
         let reuse = Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::from_secs(60), Selecting::default());
         ResponseHead::from_parts(HeadParts::new(StatusCode::OK, HeaderMap::new(), reuse)).unwrap()
     };
+    let key = CacheKey::from_uri(&"http://a/".parse().unwrap()).unwrap();
     for length in [1, 1_000, 64 * 1024, 64 * 1024 + 1] {
         let content = Bytes::from(vec![b'x'; length]);
         let whole = StoredResponse::from_parts(head(), Payload::from_bytes(content.clone())).unwrap();
         for is_written in [true, false] {
-            let part = if is_written { whole.to_bytes() } else { content.to_vec() };
+            let recorded = Recorded::new(StoredId::from_bits(1), Fence::default(), whole.clone());
+            let record = Record::new(1, [recorded]).encode(&key).unwrap();
+            let part = if is_written { record } else { content.to_vec() };
             let held = Arc::new(());
             let mut bytes = vec![0; 1024 * 1024];
             bytes.extend_from_slice(&part);
             let buffer = Bytes::from_owner(ReadBuffer { bytes, _held: Arc::clone(&held) });
             let part = buffer.slice(1024 * 1024..);
             let read = if is_written {
-                StoredResponse::from_bytes(part).unwrap()
+                Record::decode(&key, part).unwrap().variants.remove(0).response
             } else {
                 StoredResponse::from_parts(head(), Payload::from_bytes(part)).unwrap()
             };
             drop(buffer);
-            let (store, key) =
-                (MemoryStore::default(), CacheKey::from_uri(&"http://a/".parse().unwrap()).unwrap());
+            let store = MemoryStore::default();
             let fence = store.expect(&key).fence().unwrap();
             assert_eq!(store.put(&key, read, fence).await.unwrap(), PutOutcome::Stored);
             assert_eq!(Arc::strong_count(&held), 1, "{length} bytes, written: {is_written}");

@@ -4,5 +4,6 @@ mod conformance;
 mod elsewhere;
 pub mod failing;
 mod memory;
+mod records;
 mod streams;
 mod waiting;

@@ -13,6 +13,7 @@ pub mod browser;
 pub mod elsewhere;
 pub mod file;
 pub mod forward;
+pub mod hostile;
 #[cfg(feature = "viewer")]
 pub mod mmdb;
 pub mod naive;
@@ -20,6 +21,7 @@ pub mod origin;
 pub mod raw;
 #[cfg(feature = "metrics")]
 pub mod recorder;
+pub mod records;
 pub mod remembering;
 pub mod source;
 #[cfg(feature = "tracing")]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use larder::store::record::{Record, Recorded};
 use larder::store::{Fence, PutOutcome, Store, StoredId};
 use larder::{CacheKey, ResponseHead, StoreError, StoredResponse};
 
@@ -24,7 +25,11 @@ impl<S: Store> Store for Written<S> {
         response: StoredResponse,
         fence: Fence,
     ) -> Result<PutOutcome, StoreError> {
-        let read = StoredResponse::from_bytes(response.to_bytes().into()).expect("what a layer stores");
+        let recorded = Recorded::new(StoredId::from_bits(1), fence, response.clone());
+        let bytes = Record::new(1, [recorded]).encode(key).expect("a head of less than 4 GiB");
+        let record = Record::decode(key, bytes.into()).expect("what a layer stores");
+        assert_eq!((record.unread, record.variants.len()), (0, 1));
+        let read = record.variants[0].response.clone();
         assert_eq!(read.head(), response.head());
         let content = |response: &StoredResponse| {
             let payload = response.payload();
