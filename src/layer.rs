@@ -16,7 +16,7 @@ use crate::semantics::cache_status::MOST_NAME;
 use crate::semantics::fields::is_token;
 use crate::service::CacheService;
 use crate::shared::{Config, Core, Shared, Tagging};
-use crate::store::{GuardLimits, Guarded, MemoryStore, Store};
+use crate::store::{GuardLimits, Guarded, Leases, MemoryStore, Store};
 
 /// Puts a shared HTTP cache in front of a service.
 ///
@@ -185,6 +185,14 @@ impl<S: Store> CacheBuilder<S> {
     /// requests the cache sees, and costs.
     pub fn key_in_cache_status(self, on: bool) -> Self {
         self.set(|config| config.reporter.key = on)
+    }
+
+    /// Lets many nodes over one store make one call for what they all lack ([`Leases`]); default not: each node makes its own.
+    ///
+    /// A miss then costs one more question to the leases, and one more look into the store. Requests that no other request could
+    /// share a call with ask for nothing.
+    pub fn leases(self, leases: impl Leases) -> Self {
+        self.set(|config| config.leases = Some(Arc::new(leases)))
     }
 
     /// The cache's name in `Cache-Status`; default `larder`.

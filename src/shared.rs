@@ -32,8 +32,9 @@ use crate::runtime::moment;
 use crate::semantics::etag::TagKind;
 use crate::semantics::range::ByteRange;
 use crate::store::{
-    BeginOutcome, ContentWriter, Fence, GuardLimits, Guarded, Lookup, PurgeMode, PurgeNumber, PurgeReceipt,
-    PurgeScope, PurgeTarget, PutOutcome, RemoteContent, Store, StoreLimits, StoredBody, StoredId,
+    BeginOutcome, ContentWriter, Fence, GuardLimits, Guarded, LeaseAnswer, LeaseName, Leases, Lookup,
+    PurgeMode, PurgeNumber, PurgeReceipt, PurgeScope, PurgeTarget, PutOutcome, RemoteContent, Store,
+    StoreLimits, StoredBody, StoredId,
 };
 
 /// The cache that all services of a layer share.
@@ -155,6 +156,11 @@ impl<S: Store> Shared<S> {
         invalidated.map(|number| PurgeReceipt { mode, number, targets })
     }
 
+    /// Asks which node makes a call; `None` where nobody knows.
+    pub(crate) async fn lease(&self, leases: &dyn Leases, name: LeaseName<'_>) -> Option<LeaseAnswer> {
+        self.reported(leases.ask(name).await)
+    }
+
     fn reported<T>(&self, result: Result<T, StoreError>) -> Option<T> {
         result.inspect_err(|error| self.core.reporter.event(&Event::StoreFailed { error })).ok()
     }
@@ -222,6 +228,7 @@ pub(crate) struct Config {
     pub(crate) enabled: bool,
     pub(crate) fill_limits: FillLimits,
     pub(crate) guard_limits: GuardLimits,
+    pub(crate) leases: Option<Arc<dyn Leases>>,
     pub(crate) policy: Arc<Box<dyn CachePolicy>>,
     pub(crate) reporter: Reporter,
     pub(crate) storing: bool,
@@ -238,6 +245,7 @@ impl Default for Config {
             enabled: true,
             fill_limits: FillLimits::default(),
             guard_limits: GuardLimits::default(),
+            leases: None,
             policy: Arc::new(Box::new(StandardPolicy::default())),
             reporter: Reporter::default(),
             storing: true,
@@ -255,6 +263,8 @@ pub(crate) struct Core {
     pub(crate) enabled: bool,
     pub(crate) gauges: Arc<Gauges>,
     id: CoreId,
+    /// Decides which node makes a call, where nodes ask each other.
+    pub(crate) leases: Option<Arc<dyn Leases>>,
     /// The most content of one response that is taken into memory.
     pub(crate) most_in_memory: u64,
     pub(crate) policy: CurrentPolicy,
@@ -279,6 +289,7 @@ impl Core {
             clock,
             enabled,
             fill_limits,
+            leases,
             policy,
             mut reporter,
             storing,
@@ -299,6 +310,7 @@ impl Core {
             enabled,
             gauges,
             id: CoreId::default(),
+            leases,
             most_in_memory,
             policy: CurrentPolicy::new(policy),
             purges: PurgeCount::default(),

@@ -29,7 +29,7 @@ use crate::runtime::slab::Slab;
 use crate::runtime::{Mutex, lock};
 use crate::semantics::cache_status::Detail;
 pub(crate) use crate::semantics::collapse::NotShareable;
-use crate::store::Fence;
+use crate::store::{Fence, Lease, LeaseEnd};
 
 /// One where schedules are explored, so that the random hash of a collapse key has no part in them.
 const SHARDS: usize = if cfg!(shuttle) { 1 } else { 16 };
@@ -265,6 +265,7 @@ impl Collapser {
             _counted: counted,
             has_credentials,
             has_seen_failure: false,
+            lease: None,
             ticket: Box::new(ticket.clone()),
         })
     }
@@ -428,8 +429,16 @@ pub(crate) struct Leader {
     has_credentials: bool,
     /// The leader's own request waited for a call that failed.
     has_seen_failure: bool,
+    /// The right to make the call for all nodes, where they ask for it. Boxed: it is rare.
+    lease: Option<Box<HeldLease>>,
     /// Boxed: a leader is moved about, and lies in futures.
     ticket: Box<CollapseKey>,
+}
+
+/// A lease, and how it ends.
+struct HeldLease {
+    end: LeaseEnd,
+    lease: Box<dyn Lease>,
 }
 
 impl Leader {
@@ -442,6 +451,29 @@ impl Leader {
         self.has_credentials
     }
 
+    /// The leader among all nodes, until it is dropped.
+    pub(crate) fn with_lease(mut self, lease: Box<dyn Lease>) -> Self {
+        self.lease = Some(Box::new(HeldLease { end: LeaseEnd::Over, lease }));
+        self
+    }
+
+    /// What other nodes are told when this is dropped.
+    fn end_lease_with(&mut self, end: LeaseEnd) {
+        if let Some(held) = &mut self.lease {
+            held.end = end;
+        }
+    }
+
+    /// The call has failed, and no node is to make another one for a while, where a stored response stands in.
+    pub(crate) fn fail(&mut self, rest: Duration) {
+        self.end_lease_with(LeaseEnd::Failed(rest));
+    }
+
+    /// What those that may follow have in common.
+    pub(crate) fn ticket(&self) -> &CollapseKey {
+        &self.ticket
+    }
+
     /// Publishes the result to all followers, and to requests that join until this is dropped.
     pub(crate) fn publish(&self, result: CallResult) {
         self.call.publish(result);
@@ -449,16 +481,20 @@ impl Leader {
 
     /// Says that the answer cannot be shared. The collapser remembers that for as long as `pass_for` says, unless other
     /// requests may get answers that can be shared.
-    pub(crate) fn not_shareable(self, why: NotShareable, now: SystemTime, pass_for: Duration) {
+    pub(crate) fn not_shareable(mut self, why: NotShareable, now: SystemTime, pass_for: Duration) {
         let why = match why {
             // It has come twice.
             NotShareable::Chance { says_so: true } if self.has_seen_failure => NotShareable::Response,
             why => why,
         };
         match why {
-            NotShareable::Admission | NotShareable::Chance { .. } => {}
+            NotShareable::Admission => self.end_lease_with(LeaseEnd::NotShareable(Duration::ZERO)),
+            NotShareable::Chance { .. } => {}
             NotShareable::Request if !self.has_credentials => {}
-            NotShareable::Request | NotShareable::Response => self.remember(now, pass_for),
+            NotShareable::Request | NotShareable::Response => {
+                self.end_lease_with(LeaseEnd::NotShareable(pass_for));
+                self.remember(now, pass_for);
+            }
         }
         // An answer to a request with credentials says nothing about requests without.
         let why =
@@ -489,6 +525,9 @@ impl Drop for Leader {
         self.collapser.ended_count(&self.ticket.key).fetch_add(1, Ordering::Release);
         self.collapser.close(&self.ticket, &self.call);
         self.call.end();
+        if let Some(held) = self.lease.take() {
+            held.lease.end(held.end);
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::fetch::Fetch;
 use crate::fetch::InnerService;
 use crate::fetch::drive::{DetachedCall, Ended};
 use crate::fetch::exchange::{Exchange, FetchPlan, Goal};
+use crate::fetch::lease::Led;
 use crate::fetch::share::Unshared;
 use crate::limits::key_queues::QueueTurn;
 use crate::observe::Answer;
@@ -35,12 +36,14 @@ const MOST_ROUNDS: usize = 3;
 
 /// A request that joins a call for the same response, or leads one.
 pub(crate) struct CollapsedFetch<S> {
-    deadline: Option<Deadline>,
-    exchange: Box<Exchange<S>>,
+    pub(super) deadline: Option<Deadline>,
+    pub(super) exchange: Box<Exchange<S>>,
     /// How many calls that this request has waited for have failed.
     failures: u32,
     /// This request has waited for a call whose answer was stored without being fresh.
     has_seen_stale: bool,
+    /// This request has waited for as long as requests wait.
+    pub(super) is_late: bool,
 }
 
 /// What came of waiting.
@@ -63,7 +66,7 @@ enum Followed {
 
 impl<S: Store> CollapsedFetch<S> {
     pub(crate) fn new(exchange: Box<Exchange<S>>) -> Self {
-        Self { deadline: None, exchange, failures: 0, has_seen_stale: false }
+        Self { deadline: None, exchange, failures: 0, has_seen_stale: false, is_late: false }
     }
 
     /// The request, which joins no call.
@@ -89,6 +92,14 @@ impl<S: Store> CollapsedFetch<S> {
                     if let Some(answer) = self.look_again(Some(&leader)).await {
                         return Ok(answer);
                     }
+                    let leader = match self.core().leases.clone() {
+                        None => leader,
+                        Some(leases) => match Box::pin(self.lead(leader, &*leases)).await {
+                            Led::Alone => break true,
+                            Led::Answer(answer) => return Ok(*answer),
+                            Led::Leader(leader) => leader,
+                        },
+                    };
                     let leader = leader.after_failure(self.failures > 0);
                     self.exchange.open_selected().await;
                     return self.call(Some(leader), inner, body).await;
@@ -100,6 +111,7 @@ impl<S: Store> CollapsedFetch<S> {
                     Followed::Answer(answer) => return Ok(*answer),
                     Followed::InTurn => break false,
                     Followed::Late(call) => {
+                        self.is_late = true;
                         role = self.supersede(&ticket, &call, Because::Late);
                         continue;
                     }
@@ -149,7 +161,7 @@ impl<S: Store> CollapsedFetch<S> {
         Some((turn, moment().duration_since(begun)))
     }
 
-    fn core(&self) -> &Core {
+    pub(super) fn core(&self) -> &Core {
         &self.exchange.shared.core
     }
 
@@ -224,8 +236,17 @@ impl<S: Store> CollapsedFetch<S> {
 
     /// Looks into the store again: between the first look and the lead, another call may have ended.
     async fn look_again(&mut self, leader: Option<&Leader>) -> Option<Answer> {
+        let may_find_more = self.has_waited() || self.may_have_missed();
+        self.look_up_again(leader, may_find_more).await
+    }
+
+    /// [`CollapsedFetch::look_again`]; it waits for the store only where it may find more than at first.
+    pub(super) async fn look_up_again(
+        &mut self,
+        leader: Option<&Leader>,
+        may_find_more: bool,
+    ) -> Option<Answer> {
         let has_waited = self.has_waited();
-        let may_find_more = has_waited || self.may_have_missed();
         let exchange = &mut *self.exchange;
         if has_waited {
             exchange.expect();
@@ -479,13 +500,13 @@ impl<S: Store> CollapsedFetch<S> {
     }
 
     /// How long an answer is waited for, where a stored one may stand in.
-    fn budget(&self) -> Option<Duration> {
+    pub(super) fn budget(&self) -> Option<Duration> {
         self.exchange.request.rules().latency_budget.filter(|_| self.exchange.stands_in())
     }
 
     /// The stored response in place of the answer of the call that this request has waited for. `None` where nothing may
     /// stand in, or its content is gone.
-    async fn stand_in(&self, detail: Detail, status: Option<StatusCode>) -> Option<Box<Answer>> {
+    pub(super) async fn stand_in(&self, detail: Detail, status: Option<StatusCode>) -> Option<Box<Answer>> {
         let exchange = &*self.exchange;
         let stored = exchange.selected().filter(|_| exchange.stands_in())?;
         let opened = exchange.request.open(&exchange.shared, &stored.response).await.ok()?;

@@ -6,6 +6,7 @@ pub(crate) mod exchange;
 pub(crate) mod assess;
 mod complete;
 mod drive;
+mod lease;
 mod receive;
 mod share;
 mod stream;
@@ -260,11 +261,14 @@ impl<S: Store> Fetch<S> {
     }
 
     /// Leaves the inner service alone for a while after a failure, where a stored response can answer meanwhile.
-    fn rest(&self, status: Option<StatusCode>) {
+    fn rest(&mut self, status: Option<StatusCode>) {
         let Exchange { background, request, .. } = &*self.exchange;
         if self.exchange.stands_in() || (background.is_some() && self.exchange.selected().is_some()) {
             let span = request.rules().rest_after_failure.after(status);
             self.core().resting.remember_for(&request.key, self.core().clock.now(), span);
+            if let Some(leader) = &mut self.exchange.leader {
+                leader.fail(span);
+            }
         }
     }
 

@@ -121,7 +121,7 @@ impl<S: Store> Fetch<S> {
 
     /// A response that may be stored: small content is taken in first, anything else is stored while the client gets it.
     fn receive_storable(
-        self,
+        mut self,
         received: NewResponse,
         mut body: Incoming,
         length: Option<u64>,

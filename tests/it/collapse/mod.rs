@@ -3,5 +3,6 @@
 mod collapsing;
 mod herds;
 mod leaders;
+mod leases;
 mod overtaken;
 mod unreadable;

@@ -12,6 +12,7 @@ pub mod bench;
 pub mod browser;
 pub mod elsewhere;
 pub mod file;
+pub mod fleet;
 pub mod forward;
 pub mod hostile;
 #[cfg(feature = "viewer")]
