@@ -9,6 +9,7 @@
 
 mod changing;
 mod collapsing;
+mod leases;
 mod origin;
 mod passing;
 mod purging;

@@ -14,11 +14,12 @@ use shuttle::future::{JoinHandle, yield_now};
 use tower::{Layer, Service};
 
 use super::HAS_PANICKED;
+use super::leases::Desk;
 use super::origin::{FRAMES, Origin, Refused, Script, Scripted};
 use super::remote::Remote;
 use super::stores::{Kind, Streams};
 use crate::handle::CacheHandle;
-use crate::layer::CacheLayer;
+use crate::layer::{CacheBuilder, CacheLayer};
 use crate::limits::{FillLimits, FillStatistics};
 use crate::policy::StandardPolicy;
 use crate::runtime;
@@ -95,19 +96,33 @@ impl World {
         max_object: u64,
         kind: Kind,
     ) -> Self {
-        let (clock, hand) = Clock::manual();
         // Small, for there is one for each schedule.
         let store = MemoryStore::builder().capacity(256 * 1024).max_object(max_object).build();
-        let store = remote(kind.store(store));
-        let layer = CacheLayer::builder(store).policy(policy).clock(clock).fill_limits(limits).build();
-        let origin = Origin::new(script);
+        let builder = CacheLayer::builder(remote(kind.store(store))).policy(policy).fill_limits(limits);
+        let (clock, hand) = Clock::manual();
+        Self::node(builder.clock(clock), &Origin::new(script), hand, kind)
+    }
+
+    /// Nodes over one store, which ask for leases.
+    pub(super) fn fleet<const N: usize>(script: Script, leases: &Desk) -> [Self; N] {
+        let kind = Kind::chosen();
+        let store = kind.store(MemoryStore::builder().capacity(256 * 1024).max_object(1024).build());
+        let ((clock, hand), origin) = (Clock::manual(), Origin::new(script));
+        [(); N].map(|()| {
+            let builder = CacheLayer::builder(store.clone()).fill_limits(patient()).leases(leases.clone());
+            Self::node(builder.clock(clock.clone()), &origin, hand.clone(), kind)
+        })
+    }
+
+    fn node(builder: CacheBuilder<BoxStore>, origin: &Origin, clock: ClockHand, kind: Kind) -> Self {
+        let layer = builder.build();
         Self {
             cache: layer.layer(origin.clone()),
-            clock: hand,
+            clock,
             shared: Arc::clone(&layer.shared),
             handle: layer.handle(),
             is_slow: kind.is_slow,
-            origin,
+            origin: origin.clone(),
             promised: Arc::default(),
         }
     }
