@@ -4,6 +4,7 @@ pub mod conformance;
 pub mod record;
 
 mod boxed;
+mod breaker;
 mod content;
 mod guarded;
 mod lookup;
@@ -13,6 +14,8 @@ mod places;
 mod purge;
 mod purges;
 mod receipt;
+#[cfg(feature = "redis")]
+mod redis;
 mod stamp;
 mod target;
 
@@ -28,6 +31,8 @@ pub use memory::{MemoryStore, MemoryStoreBuilder};
 pub use notation::InvalidItem;
 pub use purge::{InvalidPurge, Purge};
 pub use receipt::{PurgeNumber, PurgeReceipt};
+#[cfg(feature = "redis")]
+pub use self::redis::{InvalidRedisConfig, RedisAdvice, RedisConfig, RedisHealth, RedisStore};
 pub use target::{PurgeMode, PurgeScope, PurgeTarget};
 
 pub use crate::entry::RemoteContent;

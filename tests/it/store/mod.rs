@@ -5,5 +5,7 @@ mod elsewhere;
 pub mod failing;
 mod memory;
 mod records;
+#[cfg(feature = "redis")]
+mod redis;
 mod streams;
 mod waiting;

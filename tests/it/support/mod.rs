@@ -11,6 +11,8 @@ pub mod bench;
 #[cfg(feature = "admin")]
 pub mod browser;
 pub mod elsewhere;
+#[cfg(feature = "redis")]
+pub mod faulty;
 pub mod file;
 pub mod forward;
 pub mod hostile;
@@ -23,6 +25,8 @@ pub mod raw;
 pub mod recorder;
 pub mod records;
 pub mod remembering;
+#[cfg(feature = "redis")]
+pub mod servers;
 pub mod source;
 #[cfg(feature = "tracing")]
 pub mod spans;
