@@ -14,6 +14,7 @@ pub mod elsewhere;
 pub mod file;
 pub mod forward;
 pub mod hostile;
+pub mod logs;
 #[cfg(feature = "viewer")]
 pub mod mmdb;
 pub mod naive;
