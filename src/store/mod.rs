@@ -1,6 +1,7 @@
 //! Where stored responses are kept: the contract, and the stores that keep it.
 
 pub mod conformance;
+pub mod log;
 pub mod record;
 
 mod boxed;

@@ -3,6 +3,7 @@
 mod conformance;
 mod elsewhere;
 pub mod failing;
+mod log;
 mod memory;
 mod records;
 #[cfg(feature = "redis")]

@@ -16,6 +16,7 @@ pub mod faulty;
 pub mod file;
 pub mod forward;
 pub mod hostile;
+pub mod logs;
 #[cfg(feature = "viewer")]
 pub mod mmdb;
 pub mod naive;
