@@ -24,6 +24,8 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(feature = "redis")]
+pub use self::redis::{InvalidRedisConfig, RedisAdvice, RedisConfig, RedisHealth, RedisStore};
 pub use boxed::BoxStore;
 pub use content::{BeginOutcome, ContentWriter, StoredBody};
 pub use guarded::{GuardLimits, Guarded};
@@ -32,8 +34,6 @@ pub use memory::{MemoryStore, MemoryStoreBuilder};
 pub use notation::InvalidItem;
 pub use purge::{InvalidPurge, Purge};
 pub use receipt::{PurgeNumber, PurgeReceipt};
-#[cfg(feature = "redis")]
-pub use self::redis::{InvalidRedisConfig, RedisAdvice, RedisConfig, RedisHealth, RedisStore};
 pub use target::{PurgeMode, PurgeScope, PurgeTarget};
 
 pub use crate::entry::RemoteContent;

@@ -102,7 +102,9 @@ pub enum InvalidRedisConfig {
     #[error("a Cluster has database 0 alone, not {0}")]
     Database(i64),
     /// No address, or one that is none.
-    #[error("`{0}` is no address: write `host` or `host:port`, several of them with commas between, IPv6 in brackets")]
+    #[error(
+        "`{0}` is no address: write `host` or `host:port`, several of them with commas between, IPv6 in brackets"
+    )]
     Address(String),
     /// A number that has to be greater than zero.
     #[error("{0} is zero")]
@@ -333,10 +335,9 @@ impl RedisConfig {
         if !has_addresses {
             return Err(InvalidRedisConfig::Address(String::new()));
         }
-        for (name, is_zero) in [
-            ("the deadline", self.deadline.is_zero()),
-            ("the largest object", self.max_object == 0),
-        ] {
+        for (name, is_zero) in
+            [("the deadline", self.deadline.is_zero()), ("the largest object", self.max_object == 0)]
+        {
             if is_zero {
                 return Err(InvalidRedisConfig::Zero(name));
             }

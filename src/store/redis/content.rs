@@ -150,7 +150,9 @@ impl Piece {
         let mut command = cmd("GETRANGE");
         command.arg(&self.name).arg(self.offset).arg(self.offset + self.length - 1);
         match self.contents.link.send(&command, self.contents.limit).await? {
-            Value::BulkString(data) => Ok(Some(Bytes::from(data)).filter(|data| data.len() as u64 == self.length)),
+            Value::BulkString(data) => {
+                Ok(Some(Bytes::from(data)).filter(|data| data.len() as u64 == self.length))
+            }
             Value::Nil => Ok(None),
             other => Err(LinkError::bad(format!("{other:?} to GETRANGE"))),
         }

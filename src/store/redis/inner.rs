@@ -259,7 +259,8 @@ impl Inner {
     /// How long a response is of use after its reception.
     pub(super) fn time_of_use(&self, head: &ResponseHead) -> Duration {
         let reuse = head.reuse();
-        let stale = self.config.keep.max(reuse.stale_while_revalidate).max(reuse.stale_if_error.unwrap_or_default());
+        let stale =
+            self.config.keep.max(reuse.stale_while_revalidate).max(reuse.stale_if_error.unwrap_or_default());
         reuse.lifetime.saturating_sub(reuse.initial_age).saturating_add(stale)
     }
 
@@ -294,4 +295,3 @@ impl Inner {
         self.write(key, StoredResponse::new(head, payload), fence, &Replaces::Id(of)).await
     }
 }
-

@@ -28,7 +28,8 @@ const PROBES: Duration = Duration::from_millis(250);
 const IN_FLIGHT: usize = 4_096;
 
 /// Sends what was kept while the link was down, by way of [`Link::anyway`]. An error says that not all of it has arrived.
-pub(super) type Resend = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), Unsent>> + Send>> + Send + Sync>;
+pub(super) type Resend =
+    Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), Unsent>> + Send>> + Send + Sync>;
 
 /// Why something has not arrived.
 pub(super) enum Unsent {

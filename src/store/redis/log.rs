@@ -172,7 +172,8 @@ impl RedisLog {
         replicas: Option<Replicas>,
     ) -> Result<Value, LinkError> {
         let incarnation = format!("{:016x}", random().max(1));
-        let arguments: Vec<&[u8]> = [incarnation.as_bytes()].into_iter().chain(more.iter().copied()).collect();
+        let arguments: Vec<&[u8]> =
+            [incarnation.as_bytes()].into_iter().chain(more.iter().copied()).collect();
         let takes_plain = &self.shared.takes_plain;
         if !takes_plain.load(Ordering::Relaxed) {
             match self.run_form(&script.modern, &arguments, replicas).await {

@@ -36,8 +36,8 @@ use self::link::Unsent;
 use self::writer::Writer;
 use super::log::Verdict;
 use super::{
-    BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget, PutOutcome, Store,
-    StoreLimits, StoreStatistics, StoredBody, StoredId,
+    BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget, PutOutcome,
+    Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
 };
 use crate::entry::key::CacheKey;
 use crate::entry::{RemoteContent, ResponseHead, StoredResponse};
@@ -118,7 +118,6 @@ async fn resend(inner: Weak<Inner>) -> Result<(), Unsent> {
     }
 }
 
-
 impl RedisStore {
     /// Content that does not fit into the record goes into slices first.
     async fn put_whole(
@@ -149,6 +148,7 @@ impl RedisStore {
     }
 }
 
+/// Futures are boxed: those of a request have those of its store in them, and these are large.
 impl Store for RedisStore {
     /// It has to be waited for.
     fn try_get(&self, _: &CacheKey) -> Option<Lookup> {
@@ -158,7 +158,7 @@ impl Store for RedisStore {
     async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {
         let limit = self.0.config.deadline;
         // Around all steps, so that a request loses no more than that.
-        let found = Deadline::new(limit).in_time(self.0.look_up(key)).await;
+        let found = Deadline::new(limit).in_time(Box::pin(self.0.look_up(key))).await;
         found.unwrap_or(Err(LinkError::Slow(limit))).map_err(|error| error.to("look up"))
     }
 
@@ -168,7 +168,7 @@ impl Store for RedisStore {
         content: RemoteContent,
         range: Option<ByteRange>,
     ) -> Result<Option<StoredBody>, StoreError> {
-        let opened = self.0.contents(key).open(content, range).await;
+        let opened = Box::pin(self.0.contents(key).open(content, range)).await;
         opened.map(|body| body.map(StoredBody::new)).map_err(|error| error.to("open content"))
     }
 
@@ -183,7 +183,7 @@ impl Store for RedisStore {
         response: StoredResponse,
         fence: Fence,
     ) -> Result<PutOutcome, StoreError> {
-        self.put_whole(key, response, fence).await.map_err(|error| error.to("put"))
+        Box::pin(self.put_whole(key, response, fence)).await.map_err(|error| error.to("put"))
     }
 
     async fn begin(
@@ -210,7 +210,7 @@ impl Store for RedisStore {
         head: ResponseHead,
         fence: Fence,
     ) -> Result<PutOutcome, StoreError> {
-        self.0.freshen(key, of, head, fence).await.map_err(|error| error.to("freshen"))
+        Box::pin(self.0.freshen(key, of, head, fence)).await.map_err(|error| error.to("freshen"))
     }
 
     async fn purged_since(
@@ -220,13 +220,13 @@ impl Store for RedisStore {
         scope: PurgeScope,
     ) -> Result<bool, StoreError> {
         let limit = self.0.config.deadline;
-        let known = Deadline::new(limit).in_time(self.0.catch_up(self.0.counter.read())).await;
+        let known = Deadline::new(limit).in_time(Box::pin(self.0.catch_up(self.0.counter.read()))).await;
         known.unwrap_or(Err(LinkError::Slow(limit))).map_err(|error| error.to("look for purges"))?;
         Ok(self.0.replica.concerns(key, since, scope))
     }
 
     async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeNumber, StoreError> {
-        self.0.replica.purge(&self.0.log, targets, mode).await
+        Box::pin(self.0.replica.purge(&self.0.log, targets, mode)).await
     }
 
     fn limits(&self) -> StoreLimits {

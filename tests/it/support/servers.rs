@@ -215,7 +215,18 @@ impl Server {
 
     pub fn with(kind: Kind, more: &[&str]) -> Self {
         let (port, directory) = (free_port(), Directory::new());
-        let fixed = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "notice"];
+        let fixed = [
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--daemonize",
+            "no",
+            "--loglevel",
+            "notice",
+        ];
         let port_word = port.to_string();
         let own = ["--port", &port_word];
         let arguments = own.iter().chain(&fixed).chain(more).map(ToString::to_string).collect();
@@ -296,7 +307,8 @@ impl Watched {
              sentinel down-after-milliseconds larder 500\nsentinel failover-timeout larder 2000\n"
         );
         fs::write(directory.0.join("sentinel.conf"), configuration).expect("a file");
-        let sentinel = Process::start(Path::new("redis-sentinel"), &["sentinel.conf".to_owned()], &directory.0);
+        let sentinel =
+            Process::start(Path::new("redis-sentinel"), &["sentinel.conf".to_owned()], &directory.0);
         let watched = Self { primary, replica, sentinel_port, _sentinel: sentinel, _directory: directory };
         eventually("a replica that Sentinel knows was waited for", || {
             ask(watched.sentinel_port, &[b"SENTINEL", b"REPLICAS", b"larder"])
@@ -328,15 +340,16 @@ impl Cluster {
         const NODE: [&str; 6] =
             ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0"];
         let node = |_| Server::with(Kind::Redis, &NODE);
-        let cluster =
-            Self { primaries: (0..3).map(node).collect(), replicas: (0..3).map(node).collect() };
+        let cluster = Self { primaries: (0..3).map(node).collect(), replicas: (0..3).map(node).collect() };
         let ok = |server: &Server, words: &[&str]| {
             assert_eq!(server.ask(words), Answer::Text("OK".to_owned()), "{words:?}");
         };
         for (number, server) in cluster.servers().enumerate() {
             ok(server, &["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]);
         }
-        for (server, range) in cluster.primaries.iter().zip([["0", "5460"], ["5461", "10922"], ["10923", "16383"]]) {
+        for (server, range) in
+            cluster.primaries.iter().zip([["0", "5460"], ["5461", "10922"], ["10923", "16383"]])
+        {
             ok(server, &["CLUSTER", "ADDSLOTSRANGE", range[0], range[1]]);
         }
         let first = cluster.primaries[0].port.to_string();
@@ -349,13 +362,18 @@ impl Cluster {
                 replica.ask(&["CLUSTER", "REPLICATE", &id]) == Answer::Text("OK".to_owned())
             });
         }
-        eventually("the cluster was to be ready", || cluster.servers().all(|server| {
-            let info = server.ask(&["CLUSTER", "INFO"]).text();
-            info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:6")
-        }));
-        eventually("the replicas were to be in sync", || cluster.replicas.iter().all(|replica| {
-            replica.ask(&["INFO", "replication"]).text().contains("master_link_status:up")
-        }));
+        eventually("the cluster was to be ready", || {
+            cluster.servers().all(|server| {
+                let info = server.ask(&["CLUSTER", "INFO"]).text();
+                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:6")
+            })
+        });
+        eventually("the replicas were to be in sync", || {
+            cluster
+                .replicas
+                .iter()
+                .all(|replica| replica.ask(&["INFO", "replication"]).text().contains("master_link_status:up"))
+        });
         cluster
     }
 
@@ -364,7 +382,8 @@ impl Cluster {
     }
 
     pub fn url(&self) -> String {
-        let nodes: Vec<_> = self.primaries.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
+        let nodes: Vec<_> =
+            self.primaries.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
         format!("redis-cluster://{}", nodes.join(","))
     }
 }
