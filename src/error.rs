@@ -121,4 +121,13 @@ impl StoreError {
     pub fn is_timeout(&self) -> bool {
         matches!(self.cause, StoreFailure::TimedOut(_))
     }
+
+    /// The time within which the store has not answered.
+    #[cfg(feature = "redis")]
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        match self.cause {
+            StoreFailure::TimedOut(limit) => Some(limit),
+            _ => None,
+        }
+    }
 }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
+use super::breaker::Breaker;
 use super::content::BoxFuture;
 use super::{
     BeginOutcome, ContentWriter, Expected, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget,
@@ -22,7 +23,7 @@ use super::{
 use crate::entry::key::CacheKey;
 use crate::entry::{ResponseHead, StoredResponse};
 use crate::error::{BodyError, StoreError};
-use crate::runtime::{Deadline, Instant, Mutex, lock, moment};
+use crate::runtime::Deadline;
 use crate::semantics::range::ByteRange;
 
 /// How long calls of a store may take, and when it is not called any more.
@@ -139,7 +140,7 @@ impl<S: Store> Guarded<S> {
 
     /// Whether the circuit is open: the store is not called, except for purges and by a probe now and then.
     pub fn is_open(&self) -> bool {
-        self.guard.as_ref().is_some_and(|guard| matches!(*lock(&guard.circuit), Circuit::Open { .. }))
+        self.guard.as_ref().is_some_and(|guard| guard.breaker.is_open())
     }
 
     #[inline]
@@ -265,17 +266,8 @@ impl<S> fmt::Debug for Guarded<S> {
 }
 
 struct Guard {
-    circuit: Mutex<Circuit>,
+    breaker: Breaker,
     limits: GuardLimits,
-}
-
-enum Circuit {
-    Closed(Recent),
-    /// Not called since then, or probed then; `None` where a purge has succeeded since.
-    Open {
-        is_probed: bool,
-        since: Option<Instant>,
-    },
 }
 
 /// A call within its deadline.
@@ -288,47 +280,9 @@ async fn in_time<T>(
     ended.unwrap_or_else(|| Err(StoreError::timed_out(action, limit)))
 }
 
-/// How calls have ended of late.
-struct Recent {
-    calls: u32,
-    failures: u32,
-    in_a_row: u32,
-    since: Instant,
-}
-
-impl Recent {
-    /// Calls are counted for so long at a time.
-    const WINDOW: Duration = Duration::from_secs(1);
-    /// Of fewer calls, half say nothing.
-    const ENOUGH: u32 = 20;
-
-    fn new(since: Instant) -> Self {
-        Self { calls: 0, failures: 0, in_a_row: 0, since }
-    }
-
-    /// Counts a call. Whether it was one failure too many.
-    fn add(&mut self, has_failed: bool, most_in_a_row: u32, now: Instant) -> bool {
-        if now.duration_since(self.since) >= Self::WINDOW {
-            *self = Self { in_a_row: self.in_a_row, ..Self::new(now) };
-        }
-        self.calls += 1;
-        self.failures += u32::from(has_failed);
-        self.in_a_row = if has_failed { self.in_a_row + 1 } else { 0 };
-        has_failed
-            && (self.in_a_row >= most_in_a_row
-                || (self.calls >= Self::ENOUGH && self.failures * 2 >= self.calls))
-    }
-}
-
-/// Leave to make one call. Dropped before the end of the call, it says nothing of the store.
-struct Turn<'a> {
-    guard: &'a Guard,
-    is_probe: bool,
-}
-
 impl Guard {
     fn new(limits: GuardLimits) -> Self {
-        Self { circuit: Mutex::new(Circuit::Closed(Recent::new(moment()))), limits }
+        Self { breaker: Breaker::new(limits.failures, limits.pause), limits }
     }
 
     async fn call<T>(
@@ -337,7 +291,7 @@ impl Guard {
         limit: Duration,
         call: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        let turn = self.turn().ok_or_else(|| StoreError::circuit_open(action))?;
+        let turn = self.breaker.turn().ok_or_else(|| StoreError::circuit_open(action))?;
         let ended = in_time(action, limit, call).await;
         turn.end(ended.is_err());
         ended
@@ -350,65 +304,11 @@ impl Guard {
         purge: impl Future<Output = Result<PurgeNumber, StoreError>> + Send,
     ) -> Result<PurgeNumber, StoreError> {
         let ended = in_time("invalidate", self.limits.purge, purge).await;
-        self.count(ended.is_err());
-        if ended.is_ok()
-            && let Circuit::Open { since, .. } = &mut *lock(&self.circuit)
-        {
-            *since = None;
+        self.breaker.count(ended.is_err());
+        if ended.is_ok() {
+            self.breaker.probe_now();
         }
         ended
-    }
-
-    /// `None` while the circuit is open and no probe is due.
-    fn turn(&self) -> Option<Turn<'_>> {
-        let mut circuit = lock(&self.circuit);
-        let is_probe = match &mut *circuit {
-            Circuit::Closed(_) => false,
-            Circuit::Open { is_probed, since } => {
-                let is_early = |since| moment().duration_since(since) < self.limits.pause;
-                if *is_probed || since.is_some_and(is_early) {
-                    return None;
-                }
-                *is_probed = true;
-                true
-            }
-        };
-        Some(Turn { guard: self, is_probe })
-    }
-
-    fn count(&self, has_failed: bool) {
-        let mut circuit = lock(&self.circuit);
-        if let Circuit::Closed(recent) = &mut *circuit {
-            let now = moment();
-            if recent.add(has_failed, self.limits.failures, now) {
-                *circuit = Circuit::Open { is_probed: false, since: Some(now) };
-            }
-        }
-    }
-}
-
-impl Turn<'_> {
-    fn end(mut self, has_failed: bool) {
-        if !std::mem::take(&mut self.is_probe) {
-            return self.guard.count(has_failed);
-        }
-        let now = moment();
-        *lock(&self.guard.circuit) = if has_failed {
-            Circuit::Open { is_probed: false, since: Some(now) }
-        } else {
-            Circuit::Closed(Recent::new(now))
-        };
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        // Another call may probe.
-        if self.is_probe
-            && let Circuit::Open { is_probed, .. } = &mut *lock(&self.guard.circuit)
-        {
-            *is_probed = false;
-        }
     }
 }
 
@@ -476,7 +376,7 @@ impl Body for GuardedBody {
                 Some(Some(Err(error))) => Some(Err(error)),
                 Some(None) => None,
                 None => {
-                    self.guard.count(true);
+                    self.guard.breaker.count(true);
                     Some(Err(BodyError::inner(StoreError::timed_out("read content", limit))))
                 }
             });

@@ -1,9 +1,12 @@
 //! Where stored responses are kept: the contract, and the stores that keep it.
 
+#[cfg(any(feature = "conformance", test))]
 pub mod conformance;
+pub mod log;
 pub mod record;
 
 mod boxed;
+mod breaker;
 mod content;
 mod guarded;
 mod lease;
@@ -14,6 +17,8 @@ mod places;
 mod purge;
 mod purges;
 mod receipt;
+#[cfg(feature = "redis")]
+mod redis;
 mod stamp;
 mod target;
 
@@ -21,6 +26,8 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(feature = "redis")]
+pub use self::redis::{InvalidRedisConfig, RedisAdvice, RedisConfig, RedisHealth, RedisStore};
 pub use boxed::BoxStore;
 pub use content::{BeginOutcome, ContentWriter, StoredBody};
 pub use guarded::{GuardLimits, Guarded};

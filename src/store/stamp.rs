@@ -6,10 +6,24 @@ use super::{Expired, PurgeMode};
 
 /// What purges say about a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
+    /// Soft purges have made it stale.
     Expired(Expired),
+    /// It is gone.
     Removed,
+    /// No purge concerns it.
     Untouched,
+}
+
+impl Verdict {
+    /// The same after a further soft purge.
+    pub(super) fn and(self, expired: Expired) -> Self {
+        match self {
+            Self::Expired(earlier) => Self::Expired(earlier.and(expired)),
+            Self::Removed => Self::Removed,
+            Self::Untouched => Self::Expired(expired),
+        }
+    }
 }
 
 /// The purges of one target.
@@ -47,16 +61,25 @@ impl Stamp {
         }
     }
 
+    /// The number of the latest purge.
+    pub(super) fn latest(&self) -> u64 {
+        self.numbers().map(|(number, _)| number).max().unwrap_or_default()
+    }
+
+    /// The numbers of the purges that count, and whether each is a hard one or, for what follows from it, like one.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = (u64, bool)> {
+        let hard = (self.removed > 0).then_some((self.removed, true));
+        hard.into_iter()
+            .chain(self.expired.iter().map(|(number, expired)| (*number, expired.until.is_some())))
+    }
+
     /// What this stamp says about a response that was fetched under `fence`, added to an earlier verdict.
     pub(super) fn judge(&self, fence: u64, so_far: Verdict) -> Verdict {
         if so_far == Verdict::Removed || self.removed > fence {
             return Verdict::Removed;
         }
         let since = self.expired.iter().filter(|(number, _)| *number > fence);
-        since.fold(so_far, |so_far, (_, expired)| match so_far {
-            Verdict::Expired(earlier) => Verdict::Expired(earlier.and(*expired)),
-            _ => Verdict::Expired(*expired),
-        })
+        since.fold(so_far, |so_far, (_, expired)| so_far.and(*expired))
     }
 }
 

@@ -123,7 +123,7 @@ impl PurgeTarget {
 }
 
 /// The authority of a key's URI, and the path with the query.
-fn split(uri: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn split(uri: &[u8]) -> (&[u8], &[u8]) {
     const SEPARATOR: &[u8] = b"://";
     let start = uri.windows(SEPARATOR.len()).position(|window| window == SEPARATOR);
     let rest = &uri[start.map_or(0, |start| start + SEPARATOR.len())..];

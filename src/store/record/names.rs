@@ -10,6 +10,9 @@ use crate::entry::key::CacheKey;
 
 /// Gives keys the names of their records: a namespace, the format, and 128 bits of a keyed hash (SipHash-1-3).
 ///
+/// A name also has a hash of the key's URI, in braces: a Cluster keeps all names with the same braces on one node, so whatever has
+/// to be changed together with a record, or is said of its URI, can be there, too ([`RecordNames::slot`]).
+///
 /// A version that writes another format uses other names, so old and new run side by side over one store and neither reads nor
 /// overwrites what the other one writes. Names are short, and say nothing of a key, which may hold credentials. All who share a
 /// store need the same namespace and the same secret. Two keys with one name cost misses and nothing else, because a record says
@@ -21,7 +24,7 @@ use crate::entry::key::CacheKey;
 /// let names = RecordNames::new("shop").secret(*b"sixteen bytes...");
 /// let key = CacheKey::from_uri(&"http://example.com/".parse().unwrap()).unwrap();
 /// let name = names.of(&key);
-/// assert!(name.starts_with("shop.1:e") && name.len() == "shop.1:e".len() + 32);
+/// assert!(name.starts_with(&format!("shop.1:e{}", names.slot(&key))) && name.len() == "shop.1:e".len() + 18 + 32);
 /// ```
 #[derive(Clone)]
 pub struct RecordNames {
@@ -41,15 +44,33 @@ impl RecordNames {
         Self { secret, ..self }
     }
 
-    /// The name of a key's record: the namespace, `.`, the format, `:e`, and 32 hexadecimal digits.
+    /// The name of a key's record: the namespace, `.`, the format, `:e`, the [slot](RecordNames::slot), and 32 hexadecimal
+    /// digits.
     pub fn of(&self, key: &CacheKey) -> String {
-        let mut hasher = SipHasher13::new_with_key(&self.secret);
-        hasher.write(key.as_bytes());
-        let mut name = String::with_capacity(self.prefix.len() + 32);
+        let mut name = String::with_capacity(self.prefix.len() + 18 + 32);
         name.push_str(&self.prefix);
+        self.push_slot(&mut name, key);
         // A string takes all that is written.
-        let _ = write!(name, "{:032x}", hasher.finish128().as_u128());
+        let _ = write!(name, "{:032x}", self.hash(key.as_bytes()));
         name
+    }
+
+    /// What the names of all records have in common whose keys have the same URI: 16 hexadecimal digits in braces.
+    pub fn slot(&self, key: &CacheKey) -> String {
+        let mut slot = String::with_capacity(18);
+        self.push_slot(&mut slot, key);
+        slot
+    }
+
+    fn push_slot(&self, name: &mut String, key: &CacheKey) {
+        let half = self.hash(key.uri()) >> 64;
+        let _ = write!(name, "{{{half:016x}}}");
+    }
+
+    fn hash(&self, bytes: &[u8]) -> u128 {
+        let mut hasher = SipHasher13::new_with_key(&self.secret);
+        hasher.write(bytes);
+        hasher.finish128().as_u128()
     }
 }
 
@@ -72,7 +93,7 @@ mod tests {
     #[test]
     fn f14_a_name_has_the_format_and_is_the_same_in_each_build() {
         let names = RecordNames::new("shop").secret(*b"0123456789abcdef");
-        assert_eq!(names.of(&key("http://a/")), "shop.1:e69c44b7eff083623cafdadd114b8f3aa");
+        assert_eq!(names.of(&key("http://a/")), "shop.1:e{TAG}69c44b7eff083623cafdadd114b8f3aa");
     }
 
     #[test]
@@ -87,6 +108,19 @@ mod tests {
         ] {
             assert_ne!(name, other);
         }
+    }
+
+    #[test]
+    fn keys_of_one_uri_have_one_slot() {
+        let names = RecordNames::new("shop");
+        let (plain, with_part) = (key("http://a/?q"), key("http://a/?q").with("part", b"1"));
+        let slot = names.slot(&plain);
+        assert_eq!(slot, names.slot(&with_part));
+        assert_ne!(names.of(&plain), names.of(&with_part));
+        for name in [names.of(&plain), names.of(&with_part)] {
+            assert!(name.starts_with(&format!("shop.1:e{slot}")), "{name}");
+        }
+        assert_ne!(slot, names.slot(&key("http://a/")));
     }
 
     #[test]

@@ -260,7 +260,7 @@ async fn kx11_hints_count_in_background_validations_and_for_stored_answers_to_a_
 async fn kx11_the_policy_comes_after_the_hint_and_has_the_last_word() {
     let policy = StandardPolicy::default().default_lifetime(seconds(5)).map_terms(|exchange, terms| {
         assert_eq!((terms.source, terms.lifetime), (LifetimeSource::Hint, seconds(60)));
-        assert_eq!(terms.groups, ["a".into()]);
+        assert_eq!(terms.groups, [Box::<str>::from("a")]);
         match exchange.request.uri.path() {
             "/shorter" => terms.lifetime = seconds(1),
             "/not" => terms.refuse("mine"),

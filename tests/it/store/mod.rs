@@ -3,7 +3,10 @@
 mod conformance;
 mod elsewhere;
 pub mod failing;
+mod log;
 mod memory;
 mod records;
+#[cfg(feature = "redis")]
+mod redis;
 mod streams;
 mod waiting;

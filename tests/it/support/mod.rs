@@ -11,10 +11,13 @@ pub mod bench;
 #[cfg(feature = "admin")]
 pub mod browser;
 pub mod elsewhere;
+#[cfg(feature = "redis")]
+pub mod faulty;
 pub mod file;
 pub mod fleet;
 pub mod forward;
 pub mod hostile;
+pub mod logs;
 #[cfg(feature = "viewer")]
 pub mod mmdb;
 pub mod naive;
@@ -24,6 +27,8 @@ pub mod raw;
 pub mod recorder;
 pub mod records;
 pub mod remembering;
+#[cfg(feature = "redis")]
+pub mod servers;
 pub mod source;
 #[cfg(feature = "tracing")]
 pub mod spans;

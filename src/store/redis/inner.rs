@@ -1,0 +1,297 @@
+//! What a store does with its link, the log of purges and its records.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::{Value, cmd};
+
+use super::advice::Adviser;
+use super::config::{InvalidRedisConfig, RedisConfig};
+use super::connect::Target;
+use super::content::{Contents, LINGER, milliseconds};
+use super::counter::{Coming, Counter};
+use super::error::LinkError;
+use super::link::Link;
+use super::log::RedisLog;
+use super::random::random;
+use super::scripts::Script;
+use crate::entry::key::CacheKey;
+use crate::entry::{ResponseHead, StoredResponse};
+use crate::store::log::{Replica, Verdict};
+use crate::store::record::{FORMAT, Record, RecordNames, Recorded};
+use crate::store::{Fence, Lookup, PutOutcome, Stored, StoredId, Variants};
+
+/// KEYS: a record. ARGV: its first 16 bytes, as they have to be; a new record; how long it lives, in milliseconds. 1, or what is
+/// there instead.
+const SWAP: &str = "
+local now = redis.pcall('GETRANGE', KEYS[1], 0, 15)
+if type(now) == 'table' then now = '' end
+if now ~= ARGV[1] then return redis.call('GET', KEYS[1]) end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
+";
+/// How many bytes of a record are compared.
+const COMPARED: usize = 16;
+/// How often a record is written anew where another node was faster.
+const ATTEMPTS: usize = 8;
+/// The most bytes of a record: older responses that do not fit into it are dropped.
+const MAX_RECORD: usize = 8 << 20;
+
+pub(super) struct Inner {
+    pub(super) adviser: Adviser,
+    pub(super) config: RedisConfig,
+    pub(super) counter: Counter,
+    pub(super) link: Link,
+    pub(super) log: RedisLog,
+    pub(super) names: RecordNames,
+    pub(super) replica: Replica,
+    swap: Script,
+    /// One look-up at a time reads the log, and the others find that it was read.
+    turns: tokio::sync::Mutex<()>,
+}
+
+/// What is under a key.
+#[derive(Default)]
+struct Found {
+    /// The first bytes of what is there, by which it is replaced.
+    compared: Vec<u8>,
+    /// Nothing where it is no record.
+    record: Record,
+}
+
+impl Found {
+    fn read(key: &CacheKey, value: Value) -> Result<Self, LinkError> {
+        let bytes = match value {
+            Value::BulkString(bytes) => Bytes::from(bytes),
+            Value::Nil => return Ok(Self::default()),
+            other => return Err(LinkError::bad(format!("{other:?} to GET"))),
+        };
+        let compared = bytes.iter().copied().take(COMPARED).collect();
+        // What can't be read is a miss, and is written over.
+        Ok(Self { compared, record: Record::decode(key, bytes).unwrap_or_default() })
+    }
+}
+
+/// What a response takes the place of.
+pub(super) enum Replaces {
+    /// The one with this identity, which has to be there.
+    Id(StoredId),
+    /// The one that the same fields select.
+    SameSelection,
+}
+
+impl Inner {
+    pub(super) fn new(config: RedisConfig) -> Result<Self, InvalidRedisConfig> {
+        config.check()?;
+        let content = config.content_deadline.max(config.deadline);
+        let waiting = config.replicas.map_or(Duration::ZERO, |replicas| replicas.limit);
+        let link = Link::new(Target::of(&config)?, config.deadline, content + waiting);
+        let log = RedisLog::new(link.clone(), &config.namespace, config.deadline, content, config.replicas);
+        Ok(Self {
+            adviser: Adviser::new(link.clone(), content, config.listener.clone()),
+            counter: Counter::new(log.clone()),
+            link,
+            log,
+            names: RecordNames::new(&config.namespace).secret(config.secret),
+            replica: Replica::new(config.secret),
+            swap: Script::new(SWAP),
+            turns: tokio::sync::Mutex::new(()),
+            config: RedisConfig { content_deadline: content, ..config },
+        })
+    }
+
+    /// Everything that was purged before a reading of the state began is known when this returns.
+    pub(super) async fn catch_up(&self, coming: Coming) -> Result<(), LinkError> {
+        let state = coming.state().await?;
+        if self.replica.is_at(state) {
+            return Ok(());
+        }
+        let _turn = self.turns.lock().await;
+        if self.replica.is_at(state) {
+            return Ok(());
+        }
+        self.replica.catch_up(&self.log).await.map_err(|error| LinkError::of_store(&error))
+    }
+
+    async fn find(&self, key: &CacheKey, limit: Duration) -> Result<Found, LinkError> {
+        let mut command = cmd("GET");
+        command.arg(self.names.of(key));
+        match self.link.send(&command, limit).await {
+            Ok(value) => Found::read(key, value),
+            // Another type of value, of which nobody in this namespace knows.
+            Err(LinkError::Refused(why)) if why.contains("WRONGTYPE") => Ok(Found::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn look_up(&self, key: &CacheKey) -> Result<Lookup, LinkError> {
+        // Begun before the record is asked for, so that both are on their way at one time.
+        let coming = self.counter.read();
+        let found = self.find(key, self.config.deadline).await?;
+        self.catch_up(coming).await?;
+        // Before anything is judged: a purge in between counts as a later one.
+        let fence = self.replica.fence();
+        self.adviser.look();
+        Ok(Lookup::new(fence, Variants::new(self.judged(key, &found.record))))
+    }
+
+    /// Those that no purge has removed, the newest first.
+    fn judged(&self, key: &CacheKey, record: &Record) -> Vec<Stored> {
+        let judged = record.variants.iter().filter_map(|recorded| {
+            let mut stored = Stored::from(recorded.clone());
+            match self.replica.judge(key, &stored.response, stored.fence) {
+                Verdict::Removed => return None,
+                Verdict::Expired(expired) => stored.expired = Some(expired),
+                Verdict::Untouched => {}
+            }
+            Some(stored)
+        });
+        judged.collect()
+    }
+
+    pub(super) fn contents(&self, key: &CacheKey) -> Contents {
+        let Inner { config, link, names, .. } = self;
+        let prefix = format!("{}.{FORMAT}:b{}", config.namespace, names.slot(key));
+        Contents { limit: config.content_deadline, link: link.clone(), prefix }
+    }
+
+    /// Writes a response before the others of its key.
+    pub(super) async fn write(
+        &self,
+        key: &CacheKey,
+        response: StoredResponse,
+        fence: Fence,
+        replaces: &Replaces,
+    ) -> Result<PutOutcome, LinkError> {
+        let coming = self.counter.read();
+        let mut found = self.find(key, self.config.content_deadline).await?;
+        self.catch_up(coming).await?;
+        let response = Recorded::new(StoredId::from_bits(random()), fence, response);
+        for _ in 0..ATTEMPTS {
+            let present = self.judged(key, &found.record);
+            let Some(list) = self.merged(key, &response, &present, replaces) else {
+                return Ok(PutOutcome::Superseded);
+            };
+            let time = list.iter().map(|recorded| self.time_left(recorded, &response)).max();
+            let record = Record::new(random(), list);
+            let bytes = record.encode(key).map_err(|error| LinkError::bad(error.to_string()))?;
+            match self.swap(key, &found.compared, &bytes, time.unwrap_or(LINGER)).await? {
+                Value::Int(_) => {
+                    self.let_go(key, &found.record, &record).await;
+                    return Ok(PutOutcome::Stored);
+                }
+                now => found = Found::read(key, now)?,
+            }
+            if bytes.starts_with(&found.compared) && found.compared.len() == COMPARED {
+                // It was sent twice.
+                return Ok(PutOutcome::Stored);
+            }
+        }
+        Err(LinkError::bad("other nodes write the same record all the time"))
+    }
+
+    async fn swap(
+        &self,
+        key: &CacheKey,
+        compared: &[u8],
+        bytes: &[u8],
+        time: Duration,
+    ) -> Result<Value, LinkError> {
+        let (name, time) = (self.names.of(key), milliseconds(time).to_string());
+        let arguments = [compared, bytes, time.as_bytes()];
+        self.link.run(&self.swap, &[name.as_bytes()], &arguments, self.config.content_deadline).await
+    }
+
+    /// The responses of a new record, the newest first; `None` where the response is not to be stored.
+    fn merged(
+        &self,
+        key: &CacheKey,
+        new: &Recorded,
+        present: &[Stored],
+        replaces: &Replaces,
+    ) -> Option<Vec<Recorded>> {
+        let verdict = self.replica.judge(key, &new.response, new.fence);
+        if verdict == Verdict::Removed {
+            return None;
+        }
+        let only_replaces = matches!(replaces, Replaces::Id(_));
+        let selecting = &new.response.head().reuse().selecting;
+        let replaces = |stored: &Stored| match replaces {
+            Replaces::Id(id) => stored.id == *id,
+            Replaces::SameSelection => stored.response.head().reuse().selecting == *selecting,
+        };
+        // What was asked for before a soft purge does not replace what was asked for after it, and nothing replaces what is
+        // newer.
+        let is_newer = |stored: &Stored| {
+            (verdict != Verdict::Untouched && stored.fence.bits() > new.fence.bits())
+                || (stored.expired.is_none() && new.response.is_older_than(&stored.response))
+        };
+        let is_missing = only_replaces && !present.iter().any(&replaces);
+        if is_missing || present.iter().any(|stored| replaces(stored) && is_newer(stored)) {
+            return None;
+        }
+        let now = new.response.head().reuse().response_time;
+        let mut size = new.response.weight();
+        let mut list = vec![new.clone()];
+        for stored in present.iter().filter(|stored| !replaces(stored) && !stored.is_gone(now)) {
+            let recorded = Recorded::from(stored);
+            size += stored.response.weight();
+            if list.len() >= self.config.max_variants || size > MAX_RECORD {
+                break; // the rest is older
+            }
+            if !self.time_left(&recorded, new).is_zero() {
+                list.push(recorded);
+            }
+        }
+        Some(list)
+    }
+
+    /// How long a response is of use from the reception of the new one on. The store reads no clock: by the times of messages.
+    fn time_left(&self, recorded: &Recorded, new: &Recorded) -> Duration {
+        let (reuse, now) = (recorded.response.head().reuse(), new.response.head().reuse().response_time);
+        let time = self.time_of_use(recorded.response.head());
+        match now.duration_since(reuse.response_time) {
+            Ok(since) => time.saturating_sub(since),
+            Err(until) => time.saturating_add(until.duration()),
+        }
+    }
+
+    /// How long a response is of use after its reception.
+    pub(super) fn time_of_use(&self, head: &ResponseHead) -> Duration {
+        let reuse = head.reuse();
+        let stale =
+            self.config.keep.max(reuse.stale_while_revalidate).max(reuse.stale_if_error.unwrap_or_default());
+        reuse.lifetime.saturating_sub(reuse.initial_age).saturating_add(stale)
+    }
+
+    /// Content of which the new record says nothing goes when those who read it have ended.
+    async fn let_go(&self, key: &CacheKey, before: &Record, after: &Record) {
+        let remote = |recorded: &Recorded| recorded.response.payload().as_remote();
+        let kept: Vec<_> = after.variants.iter().filter_map(remote).collect();
+        for content in before.variants.iter().filter_map(remote).filter(|content| !kept.contains(content)) {
+            // Where that fails it goes when its time is over.
+            let _ = self.contents(key).expire(content, LINGER).await;
+        }
+    }
+
+    pub(super) async fn freshen(
+        &self,
+        key: &CacheKey,
+        of: StoredId,
+        head: ResponseHead,
+        fence: Fence,
+    ) -> Result<PutOutcome, LinkError> {
+        let found = self.find(key, self.config.content_deadline).await?;
+        let Some(recorded) = found.record.variants.iter().find(|recorded| recorded.id == of) else {
+            return Ok(PutOutcome::Superseded);
+        };
+        let payload = recorded.response.payload().clone();
+        if let Some(content) = payload.as_remote() {
+            let time = self.time_of_use(&head).saturating_add(LINGER);
+            if !self.contents(key).expire(content, time).await? {
+                return Ok(PutOutcome::Superseded);
+            }
+        }
+        self.write(key, StoredResponse::new(head, payload), fence, &Replaces::Id(of)).await
+    }
+}

@@ -1,0 +1,290 @@
+//! The link to the servers: a deadline around everything, and a breaker, with which a server that hangs or is gone costs requests
+//! nothing after the first few.
+//!
+//! While the breaker is open nothing is sent but a PING now and then, in a task. When that is answered, what the store has kept for
+//! this moment is sent first, and only then the breaker closes: a purge that had not arrived is in effect before anything is read.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use redis::{Cmd, Pipeline, Value};
+use tokio::sync::Semaphore;
+
+use super::channel::Channel;
+use super::config::Replicas;
+use super::connect::Target;
+use super::error::LinkError;
+use super::scripts::Script;
+use crate::runtime::{Deadline, Mutex, Runtime, lock, pause};
+use crate::store::breaker::Breaker;
+
+/// After so many failures in a row nothing is sent for a moment.
+const FAILURES: u32 = 8;
+/// How often a server is probed while the breaker is open.
+const PROBES: Duration = Duration::from_millis(250);
+/// The most commands that wait for their answers. A command that nobody waits for any more is answered all the same (R19).
+const IN_FLIGHT: usize = 4_096;
+
+/// Sends what was kept while the link was down, by way of [`Link::anyway`]. An error says that not all of it has arrived.
+pub(super) type Resend =
+    Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), Unsent>> + Send>> + Send + Sync>;
+
+/// Why something has not arrived.
+pub(super) enum Unsent {
+    /// The link has failed.
+    Link,
+    /// The server does not take it.
+    Refused,
+}
+
+impl From<LinkError> for Unsent {
+    fn from(error: LinkError) -> Self {
+        if error.is_failure_of_link() { Self::Link } else { Self::Refused }
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Link {
+    /// Sends also while the breaker is open, and says nothing to it.
+    is_anyway: bool,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// A connection of its own for commands that wait, which would hold up all others (R7).
+    blocking: Channel,
+    breaker: Breaker,
+    channel: Channel,
+    in_flight: Semaphore,
+    probe_limit: Duration,
+    resend: OnceLock<Resend>,
+    sent: AtomicU64,
+    tended: Mutex<Tended>,
+    /// Another one, for purges that wait for replicas: `WAIT` counts those that have what its own connection has sent.
+    waiting: Channel,
+}
+
+impl Link {
+    /// `probe` is how long a PING may take, `within` the longest that any command may.
+    pub(super) fn new(target: Target, probe: Duration, within: Duration) -> Self {
+        let target = Arc::new(target);
+        let shared = Shared {
+            blocking: Channel::new(Arc::clone(&target), within),
+            breaker: Breaker::new(FAILURES, PROBES),
+            channel: Channel::new(Arc::clone(&target), within),
+            in_flight: Semaphore::new(IN_FLIGHT),
+            probe_limit: probe,
+            resend: OnceLock::new(),
+            sent: AtomicU64::new(0),
+            tended: Mutex::default(),
+            waiting: Channel::new(target, within),
+        };
+        Self { is_anyway: false, shared: Arc::new(shared) }
+    }
+
+    /// The link for what has to be sent before the breaker closes.
+    pub(super) fn anyway(&self) -> Self {
+        Self { is_anyway: true, ..self.clone() }
+    }
+
+    /// What is sent when the link is back.
+    pub(super) fn set_resend(&self, resend: Resend) {
+        let _ = self.shared.resend.set(resend);
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.shared.breaker.is_open()
+    }
+
+    /// Commands that were sent, probes included.
+    pub(super) fn sent(&self) -> u64 {
+        self.shared.sent.load(Ordering::Relaxed)
+    }
+
+    /// Connections that were made.
+    pub(super) fn made(&self) -> u64 {
+        [&self.shared.channel, &self.shared.blocking, &self.shared.waiting].map(Channel::made).iter().sum()
+    }
+
+    /// Sends a command. `limit` is around everything: for a turn, for the connection, and for the answer.
+    pub(super) async fn send(&self, command: &Cmd, limit: Duration) -> Result<Value, LinkError> {
+        self.check()?;
+        self.counted(self.shared.send(&self.shared.channel, command, limit).await)
+    }
+
+    /// Sends a command that waits for something at the server.
+    pub(super) async fn send_blocking(&self, command: &Cmd, limit: Duration) -> Result<Value, LinkError> {
+        self.check()?;
+        self.counted(self.shared.send(&self.shared.blocking, command, limit).await)
+    }
+
+    /// Runs a script by its hash, or whole where the server does not have it.
+    pub(super) async fn run(
+        &self,
+        script: &Script,
+        keys: &[&[u8]],
+        arguments: &[&[u8]],
+        limit: Duration,
+    ) -> Result<Value, LinkError> {
+        self.check()?;
+        let Shared { channel, .. } = &*self.shared;
+        let both = async {
+            match self.shared.send(channel, &script.by_hash(keys, arguments), limit).await {
+                // A server that was started anew, or was a replica before, has none.
+                Err(LinkError::NoScript) => {
+                    self.shared.send(channel, &script.whole(keys, arguments), limit).await
+                }
+                ended => ended,
+            }
+        };
+        let ended = Deadline::new(limit).in_time(both).await;
+        self.counted(ended.unwrap_or(Err(LinkError::Slow(limit))))
+    }
+
+    /// Runs a script, and waits until replicas have what it has written.
+    pub(super) async fn run_and_wait(
+        &self,
+        script: &Script,
+        keys: &[&[u8]],
+        arguments: &[&[u8]],
+        limit: Duration,
+        replicas: Replicas,
+    ) -> Result<Value, LinkError> {
+        self.check()?;
+        // Both at once over one connection, and the script whole: what is sent after another answer may take another connection, on
+        // which there is nothing to wait for.
+        let mut pipeline = Pipeline::new();
+        pipeline.add_command(script.whole(keys, arguments));
+        pipeline.cmd("WAIT").arg(replicas.count).arg(replicas.limit.as_millis().to_string());
+        let waiting = &self.shared.waiting;
+        let sent = self.shared.in_time(waiting, limit + replicas.limit, waiting.send_together(&pipeline));
+        let mut values = self.counted(sent.await)?.into_iter();
+        match (values.next(), values.next()) {
+            (Some(value), Some(Value::Int(count)))
+                if usize::try_from(count).is_ok_and(|count| count >= replicas.count) =>
+            {
+                Ok(value)
+            }
+            (_, Some(Value::Int(count))) => {
+                let why = format!("{count} replicas have the purge, of {} that have to", replicas.count);
+                Err(LinkError::Refused(why.into()))
+            }
+            other => Err(LinkError::bad(format!("{other:?} to WAIT"))),
+        }
+    }
+
+    fn check(&self) -> Result<(), LinkError> {
+        match self.shared.breaker.is_open() && !self.is_anyway {
+            true => Err(LinkError::Open),
+            false => Ok(()),
+        }
+    }
+
+    fn counted<T>(&self, ended: Result<T, LinkError>) -> Result<T, LinkError> {
+        if !self.is_anyway {
+            self.shared.breaker.count(ended.as_ref().is_err_and(LinkError::is_failure_of_link));
+            if self.shared.breaker.is_open() {
+                self.tend();
+            }
+        }
+        ended
+    }
+
+    /// Sees to it that the breaker closes again, and that what was kept arrives.
+    pub(super) fn tend(&self) {
+        let mut tended = lock(&self.shared.tended);
+        tended.wishes += 1;
+        if !std::mem::replace(&mut tended.is_running, true) {
+            drop(tended);
+            let tending = Tending { has_ended: false, shared: Arc::downgrade(&self.shared) };
+            match Runtime::current() {
+                Some(runtime) => drop(runtime.spawn(tending.run())),
+                None => drop(tending),
+            }
+        }
+    }
+}
+
+impl Shared {
+    async fn send(&self, channel: &Channel, command: &Cmd, limit: Duration) -> Result<Value, LinkError> {
+        self.in_time(channel, limit, channel.send(command)).await
+    }
+
+    async fn in_time<T>(
+        &self,
+        channel: &Channel,
+        limit: Duration,
+        sending: impl Future<Output = Result<T, LinkError>>,
+    ) -> Result<T, LinkError> {
+        let whole = async {
+            let _permit = self.in_flight.acquire().await;
+            self.sent.fetch_add(1, Ordering::Relaxed);
+            sending.await
+        };
+        match Deadline::new(limit).in_time(whole).await {
+            Some(ended) => ended,
+            None => {
+                channel.was_too_late();
+                Err(LinkError::Slow(limit))
+            }
+        }
+    }
+}
+
+/// Whether a task tends to the breaker and to what was kept, and how often one was wished for.
+#[derive(Default)]
+struct Tended {
+    is_running: bool,
+    wishes: u64,
+}
+
+struct Tending {
+    has_ended: bool,
+    shared: Weak<Shared>,
+}
+
+impl Tending {
+    async fn run(mut self) {
+        while pause(PROBES).await {
+            let Some(shared) = self.shared.upgrade() else { return };
+            let wishes = lock(&shared.tended).wishes;
+            if shared.is_done().await {
+                let mut tended = lock(&shared.tended);
+                if tended.wishes == wishes {
+                    tended.is_running = false;
+                    self.has_ended = true;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Tending {
+    fn drop(&mut self) {
+        if !self.has_ended
+            && let Some(shared) = self.shared.upgrade()
+        {
+            lock(&shared.tended).is_running = false;
+        }
+    }
+}
+
+impl Shared {
+    /// Probes the server, and sends what was kept. Whether nothing is left to do.
+    async fn is_done(&self) -> bool {
+        let Some(turn) = self.breaker.turn() else {
+            return false;
+        };
+        let answer = self.send(&self.channel, &redis::cmd("PING"), self.probe_limit).await;
+        let mut ended = answer.map(drop).map_err(Unsent::from);
+        if let (Ok(()), Some(resend)) = (&ended, self.resend.get()) {
+            ended = resend().await;
+        }
+        // What the server refuses is tried again, but reads need not wait for it: whoever purged has seen the error.
+        turn.end(matches!(ended, Err(Unsent::Link)));
+        ended.is_ok()
+    }
+}

@@ -1,0 +1,3 @@
+//! [`RedisStore`](larder::store::RedisStore) on real servers.
+
+mod conformance;
