@@ -67,7 +67,7 @@ impl RecordNames {
         let _ = write!(name, "{{{half:016x}}}");
     }
 
-    fn hash(&self, bytes: &[u8]) -> u128 {
+    pub(crate) fn hash(&self, bytes: &[u8]) -> u128 {
         let mut hasher = SipHasher13::new_with_key(&self.secret);
         hasher.write(bytes);
         hasher.finish128().as_u128()

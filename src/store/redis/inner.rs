@@ -11,6 +11,7 @@ use super::connect::Target;
 use super::content::{Contents, LINGER, milliseconds};
 use super::counter::{Coming, Counter};
 use super::error::LinkError;
+use super::leases::Tokens;
 use super::link::Link;
 use super::log::RedisLog;
 use super::random::random;
@@ -46,6 +47,8 @@ pub(super) struct Inner {
     pub(super) names: RecordNames,
     pub(super) replica: Replica,
     swap: Script,
+    /// Of leases that this node holds.
+    pub(super) tokens: Tokens,
     /// One look-up at a time reads the log, and the others find that it was read.
     turns: tokio::sync::Mutex<()>,
 }
@@ -95,6 +98,7 @@ impl Inner {
             names: RecordNames::new(&config.namespace).secret(config.secret),
             replica: Replica::new(config.secret),
             swap: Script::new(SWAP),
+            tokens: Tokens::default(),
             turns: tokio::sync::Mutex::new(()),
             config: RedisConfig { content_deadline: content, ..config },
         })
@@ -166,10 +170,11 @@ impl Inner {
         let coming = self.counter.read();
         let mut found = self.find(key, self.config.content_deadline).await?;
         self.catch_up(coming).await?;
-        let response = Recorded::new(StoredId::from_bits(random()), fence, response);
+        let order = self.tokens.of(key);
+        let response = Recorded { order, ..Recorded::new(StoredId::from_bits(random()), fence, response) };
         for _ in 0..ATTEMPTS {
             let present = self.judged(key, &found.record);
-            let Some(list) = self.merged(key, &response, &present, replaces) else {
+            let Some(list) = self.merged(key, &response, &present, &found.record, replaces) else {
                 return Ok(PutOutcome::Superseded);
             };
             let time = list.iter().map(|recorded| self.time_left(recorded, &response)).max();
@@ -208,6 +213,7 @@ impl Inner {
         key: &CacheKey,
         new: &Recorded,
         present: &[Stored],
+        record: &Record,
         replaces: &Replaces,
     ) -> Option<Vec<Recorded>> {
         let verdict = self.replica.judge(key, &new.response, new.fence);
@@ -220,11 +226,20 @@ impl Inner {
             Replaces::Id(id) => stored.id == *id,
             Replaces::SameSelection => stored.response.head().reuse().selecting == *selecting,
         };
+        let order = |stored: &Stored| {
+            record
+                .variants
+                .iter()
+                .find(|recorded| recorded.id == stored.id)
+                .map_or(0, |recorded| recorded.order)
+        };
         // What was asked for before a soft purge does not replace what was asked for after it, and nothing replaces what is
         // newer.
         let is_newer = |stored: &Stored| {
             (verdict != Verdict::Untouched && stored.fence.bits() > new.fence.bits())
                 || (stored.expired.is_none() && new.response.is_older_than(&stored.response))
+                // Of two calls with leases, the first one made does not replace what the second one brought.
+                || (stored.expired.is_none() && new.order > 0 && order(stored) > new.order)
         };
         let is_missing = only_replaces && !present.iter().any(&replaces);
         if is_missing || present.iter().any(|stored| replaces(stored) && is_newer(stored)) {
@@ -234,7 +249,7 @@ impl Inner {
         let mut size = new.response.weight();
         let mut list = vec![new.clone()];
         for stored in present.iter().filter(|stored| !replaces(stored) && !stored.is_gone(now)) {
-            let recorded = Recorded::from(stored);
+            let recorded = Recorded { order: order(stored), ..Recorded::from(stored) };
             size += stored.response.weight();
             if list.len() >= self.config.max_variants || size > MAX_RECORD {
                 break; // the rest is older

@@ -58,6 +58,8 @@ struct Shared {
     breaker: Breaker,
     channel: Channel,
     in_flight: Semaphore,
+    /// One more for the ends of leases: commands that wait on one connection wait for each other.
+    listening: Channel,
     probe_limit: Duration,
     resend: OnceLock<Resend>,
     sent: AtomicU64,
@@ -75,6 +77,7 @@ impl Link {
             breaker: Breaker::new(FAILURES, PROBES),
             channel: Channel::new(Arc::clone(&target), within),
             in_flight: Semaphore::new(IN_FLIGHT),
+            listening: Channel::new(Arc::clone(&target), within),
             probe_limit: probe,
             resend: OnceLock::new(),
             sent: AtomicU64::new(0),
@@ -105,7 +108,8 @@ impl Link {
 
     /// Connections that were made.
     pub(super) fn made(&self) -> u64 {
-        [&self.shared.channel, &self.shared.blocking, &self.shared.waiting].map(Channel::made).iter().sum()
+        let Shared { blocking, channel, listening, waiting, .. } = &*self.shared;
+        [channel, blocking, listening, waiting].map(Channel::made).iter().sum()
     }
 
     /// Sends a command. `limit` is around everything: for a turn, for the connection, and for the answer.
@@ -118,6 +122,12 @@ impl Link {
     pub(super) async fn send_blocking(&self, command: &Cmd, limit: Duration) -> Result<Value, LinkError> {
         self.check()?;
         self.counted(self.shared.send(&self.shared.blocking, command, limit).await)
+    }
+
+    /// Sends a command that waits for the end of a lease.
+    pub(super) async fn send_listening(&self, command: &Cmd, limit: Duration) -> Result<Value, LinkError> {
+        self.check()?;
+        self.counted(self.shared.send(&self.shared.listening, command, limit).await)
     }
 
     /// Runs a script by its hash, or whole where the server does not have it.

@@ -10,6 +10,7 @@
 //! | `scripts.rs`, `log.rs`, `counter.rs` | scripts; the log of purges; its state, read once for all who ask |
 //! | `content.rs`, `writer.rs` | content in slices, and on its way into them |
 //! | `inner.rs` | records: read, judged, written |
+//! | `leases.rs` | one call for all nodes |
 
 mod advice;
 mod channel;
@@ -19,6 +20,7 @@ mod content;
 mod counter;
 mod error;
 mod inner;
+mod leases;
 mod link;
 mod log;
 mod random;
@@ -32,6 +34,8 @@ pub use self::advice::RedisAdvice;
 pub use self::config::{InvalidRedisConfig, RedisConfig};
 use self::error::LinkError;
 use self::inner::{Inner, Replaces};
+use self::leases::Desk;
+pub use self::leases::RedisLeases;
 use self::link::Unsent;
 use self::writer::Writer;
 use super::log::Verdict;
@@ -93,6 +97,21 @@ impl RedisStore {
         let weak = Arc::downgrade(&inner);
         inner.link.set_resend(Box::new(move || Box::pin(resend(weak.clone()))));
         Ok(Self(inner))
+    }
+
+    /// Leases in the same servers and namespace, for [`CacheBuilder::leases`](crate::CacheBuilder::leases).
+    ///
+    /// ```
+    /// use larder::CacheLayer;
+    /// use larder::store::RedisStore;
+    /// let store = RedisStore::new("redis://127.0.0.1:6379".parse()?)?;
+    /// let leases = store.leases();
+    /// let layer = CacheLayer::builder(store).leases(leases).build();
+    /// # let _ = layer;
+    /// # Ok::<(), larder::store::InvalidRedisConfig>(())
+    /// ```
+    pub fn leases(&self) -> RedisLeases {
+        RedisLeases::new(Arc::new(Desk::new(Arc::clone(&self.0))))
     }
 
     /// How it does.

@@ -1,3 +1,4 @@
 //! [`RedisStore`](larder::store::RedisStore) on real servers.
 
 mod conformance;
+mod leases;

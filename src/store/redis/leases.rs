@@ -1,0 +1,485 @@
+//! Leases in Redis: one call for all nodes of a namespace.
+//!
+//! ```text
+//! NS.F:w{URI}NAME   string   OWNER, `f` after a failure, or `n` where a call's result can't be shared; with a time to live
+//! NS.F:w{URI}NAME:q string   somebody waits for its end
+//! NS.F:c{URI}KEY    string   the last token of the key
+//! {NS.F}:d          stream   w NAME  e END    ends that somebody waits for, trimmed to about the last 4,096
+//! ```
+//!
+//! A lease is renewed at a third of its time as long as it is held. Whoever waits for its end listens to the stream before it looks
+//! at the lease once more, so no end is missed; and where the time of a lease is over, it looks again, so a node that has died costs
+//! no more than that time. All else is a matter of fences.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use redis::{Value, cmd};
+use tokio::sync::{oneshot, watch};
+
+use super::content::milliseconds;
+use super::error::LinkError;
+use super::inner::Inner;
+use super::random::random;
+use super::scripts::Script;
+use crate::entry::key::CacheKey;
+use crate::runtime::{Deadline, Mutex, Runtime, lock, pause};
+use crate::store::content::BoxFuture;
+use crate::store::record::FORMAT;
+use crate::store::{Lease, LeaseAnswer, LeaseEnd, LeaseName, Leases};
+
+/// KEYS: lease, token. ARGV: owner, milliseconds. `{1, token}`, or `{0, what is there, milliseconds}`. A token is the server's time in
+/// microseconds or one more than the last, so it grows also where the last one is forgotten.
+const ASK: &str = "
+local now = redis.call('GET', KEYS[1])
+if now and now ~= ARGV[1] then
+  local left = redis.call('PTTL', KEYS[1])
+  redis.call('SET', KEYS[1] .. ':q', 1, 'PX', math.max(left, 1) + 60000)
+  return {0, now, left}
+end
+local time = redis.call('TIME')
+local token = math.max(time[1] * 1000000 + time[2], tonumber(redis.call('GET', KEYS[2]) or 0) + 1)
+token = string.format('%.0f', token)
+redis.call('SET', KEYS[2], token, 'PX', 86400000)
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return {1, token}
+";
+/// KEYS: lease. ARGV: owner, milliseconds. 0 where the lease is lost.
+const RENEW: &str = "
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+";
+/// KEYS: lease. ARGV: owner, what stays in its place or nothing, milliseconds. Whether somebody waits.
+const END: &str = "
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  if ARGV[2] == '' then redis.call('DEL', KEYS[1]) else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+end
+return redis.call('DEL', KEYS[1] .. ':q')
+";
+/// KEYS: lease. What is there, and milliseconds.
+const LOOK: &str = "return {redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1])}";
+
+const FAILED: &str = "f";
+const NOT_SHAREABLE: &str = "n";
+
+/// How long a node that listens waits for an end in one call.
+const POLL: Duration = Duration::from_secs(1);
+/// How many ends the stream keeps; a node that misses some looks again when the leases' time is over.
+const ENDS: &str = "4096";
+
+/// The leases of a [`RedisStore`](super::RedisStore), by [`RedisStore::leases`](super::RedisStore::leases).
+///
+/// One command more for a miss, and two more when its result is stored. Clones are the same leases.
+#[derive(Clone)]
+pub struct RedisLeases {
+    desk: Arc<Desk>,
+    time: Duration,
+}
+
+impl RedisLeases {
+    pub(super) fn new(desk: Arc<Desk>) -> Self {
+        Self { desk, time: Duration::from_secs(3) }
+    }
+
+    /// How long a lease lasts that is not renewed; default 3 s. A node that dies keeps others from making its calls for that long
+    /// at most.
+    #[must_use]
+    pub fn time(mut self, time: Duration) -> Self {
+        self.time = time.max(Duration::from_millis(10));
+        self
+    }
+}
+
+impl Leases for RedisLeases {
+    fn ask<'a>(&'a self, name: LeaseName<'a>) -> BoxFuture<'a, LeaseAnswer> {
+        Box::pin(async move {
+            let asked = self.desk.ask(name, self.time).await;
+            asked.map_err(|error| error.to("ask for a lease"))
+        })
+    }
+}
+
+impl std::fmt::Debug for RedisLeases {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisLeases").field("time", &self.time).finish_non_exhaustive()
+    }
+}
+
+/// What a node knows of leases: the tokens of its own, and who waits for the ends of others'.
+pub(super) struct Desk {
+    inner: Arc<Inner>,
+    listening: Mutex<Listening>,
+    scripts: Scripts,
+    stream: String,
+}
+
+struct Scripts {
+    ask: Script,
+    end: Script,
+    look: Script,
+    renew: Script,
+}
+
+#[derive(Default)]
+struct Listening {
+    /// Whether a task reads the stream, and has begun to: `None` where there is none.
+    begun: Option<watch::Receiver<bool>>,
+    waiting: HashMap<String, Vec<oneshot::Sender<LeaseEnd>>>,
+}
+
+/// What is there in place of a lease.
+enum There {
+    Held,
+    Ended(LeaseEnd),
+}
+
+impl There {
+    fn of(value: &Value, left: &Value) -> Result<(Self, Duration), LinkError> {
+        let left = match left {
+            Value::Int(left) => Duration::from_millis(u64::try_from(*left).unwrap_or_default()),
+            other => return Err(LinkError::bad(format!("{other:?} as the time of a lease"))),
+        };
+        let there = match value {
+            Value::Nil => Self::Ended(LeaseEnd::Over),
+            Value::BulkString(text) if text == FAILED.as_bytes() => Self::Ended(LeaseEnd::Failed(left)),
+            Value::BulkString(text) if text == NOT_SHAREABLE.as_bytes() => {
+                Self::Ended(LeaseEnd::NotShareable(left))
+            }
+            Value::BulkString(_) => Self::Held,
+            other => return Err(LinkError::bad(format!("{other:?} as a lease"))),
+        };
+        Ok((there, left))
+    }
+}
+
+impl Desk {
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
+        let stream = format!("{{{}.{FORMAT}}}:d", inner.config.namespace);
+        let [ask, end, look, renew] = [ASK, END, LOOK, RENEW].map(Script::new);
+        Self { inner, listening: Mutex::default(), scripts: Scripts { ask, end, look, renew }, stream }
+    }
+
+    fn name(&self, name: LeaseName<'_>) -> String {
+        let LeaseName { has_credentials, key, variant } = name;
+        let Inner { config, names, .. } = &*self.inner;
+        let length = (key.as_bytes().len() as u64).to_le_bytes();
+        let kind = [u8::from(has_credentials), u8::from(variant.is_some())];
+        let bytes = [&length[..], key.as_bytes(), &kind, variant.unwrap_or_default()].concat();
+        format!("{}.{FORMAT}:w{}{:032x}", config.namespace, names.slot(key), names.hash(&bytes))
+    }
+
+    fn token_name(&self, key: &CacheKey) -> String {
+        let Inner { config, names, .. } = &*self.inner;
+        format!("{}.{FORMAT}:c{}{:032x}", config.namespace, names.slot(key), names.hash(key.as_bytes()))
+    }
+
+    async fn run(&self, script: &Script, keys: &[&str], arguments: &[&str]) -> Result<Value, LinkError> {
+        let keys: Vec<_> = keys.iter().map(|key| key.as_bytes()).collect();
+        let arguments: Vec<_> = arguments.iter().map(|argument| argument.as_bytes()).collect();
+        self.inner.link.run(script, &keys, &arguments, self.inner.config.deadline).await
+    }
+
+    async fn ask(self: &Arc<Self>, name: LeaseName<'_>, time: Duration) -> Result<LeaseAnswer, LinkError> {
+        let (lease, token) = (self.name(name), self.token_name(name.key));
+        let owner = format!("{:016x}", random());
+        let limit = milliseconds(time).to_string();
+        let answer = self.run(&self.scripts.ask, &[&lease, &token], &[&owner, &limit]).await?;
+        let bad = || LinkError::bad(format!("{answer:?} to a question for a lease"));
+        let Value::Array(values) = &answer else { return Err(bad()) };
+        match &values[..] {
+            [Value::Int(1), Value::BulkString(token)] => {
+                let token = std::str::from_utf8(token).ok().and_then(|token| token.parse().ok());
+                let key = name.key.clone();
+                self.inner.tokens.add(&key, token.ok_or_else(bad)?);
+                let held =
+                    HeldLease { alive: Some(Arc::new(())), desk: Arc::clone(self), key, name: lease, owner };
+                held.renew(time);
+                Ok(LeaseAnswer::Granted(Box::new(held)))
+            }
+            [Value::Int(0), there, left] => Ok(match There::of(there, left)? {
+                (There::Ended(LeaseEnd::Failed(rest)), _) => LeaseAnswer::Resting(rest),
+                (There::Ended(end), _) => LeaseAnswer::Held(Box::pin(std::future::ready(end))),
+                (There::Held, _) => LeaseAnswer::Held(Box::pin(Arc::clone(self).wait(lease))),
+            }),
+            _ => Err(bad()),
+        }
+    }
+
+    /// Waits until a lease has ended, or its time is over. What nobody can tell counts as an end: the store knows more.
+    async fn wait(self: Arc<Self>, lease: String) -> LeaseEnd {
+        let (mut ended, mut begun) = self.listen(&lease);
+        // An end that comes from now on is heard.
+        if begun.wait_for(|begun| *begun).await.is_err() {
+            return LeaseEnd::Over;
+        }
+        loop {
+            let left = match self.look(&lease).await {
+                Ok((There::Held, left)) => left,
+                Ok((There::Ended(end), _)) => return end,
+                Err(_) => return LeaseEnd::Over,
+            };
+            match Deadline::new(left.max(Duration::from_millis(1))).in_time(&mut ended).await {
+                Some(end) => return end.unwrap_or(LeaseEnd::Over),
+                None => {} // its time is over, unless it was renewed
+            }
+        }
+    }
+
+    async fn look(&self, lease: &str) -> Result<(There, Duration), LinkError> {
+        match self.run(&self.scripts.look, &[lease], &[]).await? {
+            Value::Array(values) if values.len() == 2 => There::of(&values[0], &values[1]),
+            other => Err(LinkError::bad(format!("{other:?} to a look at a lease"))),
+        }
+    }
+
+    /// Waits among those that a task tells of ends, which it begins where there is none.
+    fn listen(self: &Arc<Self>, lease: &str) -> (oneshot::Receiver<LeaseEnd>, watch::Receiver<bool>) {
+        let (end, ended) = oneshot::channel();
+        let mut listening = lock(&self.listening);
+        listening.waiting.entry(lease.to_owned()).or_default().push(end);
+        if let Some(begun) = &listening.begun {
+            return (ended, begun.clone());
+        }
+        let (begin, begun) = watch::channel(false);
+        listening.begun = Some(begun.clone());
+        drop(listening);
+        let reader = Reader { begin, desk: Arc::downgrade(self), has_ended: false };
+        match Runtime::current() {
+            Some(runtime) => drop(runtime.spawn(reader.run())),
+            None => drop(reader),
+        }
+        (ended, begun)
+    }
+
+    /// The last entry of the stream: what comes after it has not been read.
+    async fn last_end(&self) -> Result<String, LinkError> {
+        let mut command = cmd("XREVRANGE");
+        command.arg(&self.stream).arg("+").arg("-").arg("COUNT").arg(1);
+        let last = self.inner.link.send(&command, self.inner.config.deadline).await?;
+        Ok(entries(&last).last().map_or_else(|| "0-0".to_owned(), |(id, ..)| (*id).to_owned()))
+    }
+
+    async fn ends_after(&self, last: &str) -> Result<Value, LinkError> {
+        let mut command = cmd("XREAD");
+        command.arg("COUNT").arg(1_000).arg("BLOCK").arg(milliseconds(POLL).to_string());
+        command.arg("STREAMS").arg(&self.stream).arg(last);
+        self.inner.link.send_listening(&command, self.inner.config.deadline + POLL).await
+    }
+
+    fn tell(&self, lease: &str, end: LeaseEnd) {
+        let waiting = lock(&self.listening).waiting.remove(lease);
+        for waiting in waiting.into_iter().flatten() {
+            let _ = waiting.send(end); // its request may be gone
+        }
+    }
+
+    /// Gives a lease back, and tells those that wait.
+    async fn end(&self, lease: &str, owner: &str, end: LeaseEnd) -> Result<(), LinkError> {
+        let (stays, time) = match end {
+            LeaseEnd::Failed(rest) if !rest.is_zero() => (FAILED, rest),
+            LeaseEnd::NotShareable(time) if !time.is_zero() => (NOT_SHAREABLE, time),
+            _ => ("", Duration::ZERO),
+        };
+        let time = milliseconds(time).to_string();
+        let ended = self.run(&self.scripts.end, &[lease], &[owner, stays, &time]).await?;
+        if ended != Value::Int(0) {
+            let mut command = cmd("XADD");
+            command.arg(&self.stream).arg("MAXLEN").arg("~").arg(ENDS).arg("*");
+            command.arg("w").arg(lease).arg("e").arg(written(end));
+            self.inner.link.send(&command, self.inner.config.deadline).await?;
+        }
+        Ok(())
+    }
+}
+
+fn written(end: LeaseEnd) -> String {
+    match end {
+        LeaseEnd::Failed(rest) => format!("{FAILED}{}", milliseconds(rest)),
+        LeaseEnd::NotShareable(time) => format!("{NOT_SHAREABLE}{}", milliseconds(time)),
+        LeaseEnd::Over => "o".to_owned(),
+    }
+}
+
+/// An end that a later version has written is one: the store knows more.
+fn read(end: &str) -> LeaseEnd {
+    let time = || end.get(1..).and_then(|time| time.parse().ok()).map(Duration::from_millis);
+    match (end.get(..1), time()) {
+        (Some(FAILED), Some(rest)) => LeaseEnd::Failed(rest),
+        (Some(NOT_SHAREABLE), Some(time)) => LeaseEnd::NotShareable(time),
+        _ => LeaseEnd::Over,
+    }
+}
+
+/// The entries of a stream, with their fields.
+fn entries(value: &Value) -> Vec<(&str, Vec<&str>)> {
+    let text = |value| match value {
+        &Value::BulkString(ref bytes) => std::str::from_utf8(bytes).ok(),
+        _ => None,
+    };
+    let entry = |entry| match entry {
+        &Value::Array(ref parts) => match &parts[..] {
+            [id, Value::Array(fields)] => Some((text(id)?, fields.iter().filter_map(text).collect())),
+            _ => None,
+        },
+        _ => None,
+    };
+    match value {
+        Value::Array(list) => list.iter().filter_map(entry).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// What XREAD gives of its only stream: a map in RESP3, a list of pairs in RESP2.
+fn of_stream(value: &Value) -> Option<&Value> {
+    match value {
+        Value::Map(streams) => streams.first().map(|(_, entries)| entries),
+        Value::Array(streams) => match streams.first()? {
+            Value::Array(pair) => pair.get(1),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Tells those that wait, as long as there are any.
+struct Reader {
+    begin: watch::Sender<bool>,
+    desk: Weak<Desk>,
+    has_ended: bool,
+}
+
+impl Reader {
+    async fn run(mut self) {
+        let Some(mut last) = self.first().await else { return };
+        self.begin.send_replace(true);
+        loop {
+            let Some(desk) = self.desk.upgrade() else { return };
+            {
+                let mut listening = lock(&desk.listening);
+                listening.waiting.retain(|_, waiting| {
+                    waiting.retain(|waiting| !waiting.is_closed());
+                    !waiting.is_empty()
+                });
+                if listening.waiting.is_empty() {
+                    listening.begun = None;
+                    self.has_ended = true;
+                    return;
+                }
+            }
+            let Ok(ends) = desk.ends_after(&last).await else {
+                // Those that wait look again when the time of what they wait for is over.
+                if !pause(POLL / 10).await {
+                    return;
+                }
+                continue;
+            };
+            for (id, fields) in of_stream(&ends).map(entries).unwrap_or_default() {
+                last = id.to_owned();
+                let field = |name| fields.chunks_exact(2).find(|pair| pair[0] == name).map(|pair| pair[1]);
+                if let (Some(lease), Some(end)) = (field("w"), field("e")) {
+                    desk.tell(lease, read(end));
+                }
+            }
+        }
+    }
+
+    async fn first(&self) -> Option<String> {
+        self.desk.upgrade()?.last_end().await.ok()
+    }
+}
+
+/// Those that wait are told so by the end of what they wait for.
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if !self.has_ended
+            && let Some(desk) = self.desk.upgrade()
+        {
+            let waiting = std::mem::take(&mut *lock(&desk.listening));
+            drop(waiting);
+        }
+    }
+}
+
+struct HeldLease {
+    /// Until it has ended.
+    alive: Option<Arc<()>>,
+    desk: Arc<Desk>,
+    key: CacheKey,
+    name: String,
+    owner: String,
+}
+
+impl HeldLease {
+    /// Renews it in a task, as long as it is held.
+    fn renew(&self, time: Duration) {
+        let Some(alive) = self.alive.as_ref().map(Arc::downgrade) else { return };
+        let (desk, name, owner) = (Arc::downgrade(&self.desk), self.name.clone(), self.owner.clone());
+        let limit = milliseconds(time).to_string();
+        let renewing = async move {
+            while pause(time / 3).await && alive.strong_count() > 0 {
+                let Some(desk) = desk.upgrade() else { return };
+                let renewed = desk.run(&desk.scripts.renew, &[&name], &[&owner, &limit]).await;
+                if renewed.is_ok_and(|renewed| renewed == Value::Int(0)) {
+                    return; // it is lost
+                }
+            }
+        };
+        if let Some(runtime) = Runtime::current() {
+            drop(runtime.spawn(renewing));
+        }
+    }
+
+    fn give_back(&mut self, end: LeaseEnd) {
+        if self.alive.take().is_none() {
+            return;
+        }
+        self.desk.inner.tokens.remove(&self.key);
+        let (desk, name, owner) =
+            (Arc::clone(&self.desk), std::mem::take(&mut self.name), std::mem::take(&mut self.owner));
+        if let Some(runtime) = Runtime::current() {
+            // Where that fails, its time is over soon.
+            drop(runtime.spawn(async move { drop(desk.end(&name, &owner, end).await) }));
+        }
+    }
+}
+
+impl Lease for HeldLease {
+    fn end(mut self: Box<Self>, end: LeaseEnd) {
+        self.give_back(end);
+    }
+}
+
+impl Drop for HeldLease {
+    fn drop(&mut self) {
+        self.give_back(LeaseEnd::Over);
+    }
+}
+
+/// The tokens of the leases that this node holds: a call's result has the token of its lease.
+#[derive(Default)]
+pub(super) struct Tokens(Mutex<HashMap<CacheKey, (u64, usize)>>);
+
+impl Tokens {
+    fn add(&self, key: &CacheKey, token: u64) {
+        let mut tokens = lock(&self.0);
+        let (last, leases) = tokens.entry(key.clone()).or_default();
+        *last = token.max(*last);
+        *leases += 1;
+    }
+
+    fn remove(&self, key: &CacheKey) {
+        let mut tokens = lock(&self.0);
+        if let Some((_, leases)) = tokens.get_mut(key) {
+            *leases -= 1;
+            if *leases == 0 {
+                tokens.remove(key);
+            }
+        }
+    }
+
+    /// 0 where there is none.
+    pub(super) fn of(&self, key: &CacheKey) -> u64 {
+        lock(&self.0).get(key).map_or(0, |(token, _)| *token)
+    }
+}
