@@ -121,14 +121,21 @@ pub enum Answer {
     List(Vec<Answer>),
     Nothing,
     Number(i64),
-    Text(String),
+    Text(Vec<u8>),
 }
 
 impl Answer {
+    pub fn bytes(self) -> Option<Vec<u8>> {
+        match self {
+            Self::Text(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
     #[track_caller]
     pub fn text(self) -> String {
         match self {
-            Self::Text(text) => text,
+            Self::Text(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             other => panic!("{other:?} is no text"),
         }
     }
@@ -174,7 +181,7 @@ fn answer(reader: &mut impl BufRead) -> std::io::Result<Answer> {
     let (kind, rest) = line.trim_end().split_at(1);
     let length = || rest.parse::<i64>().expect("a length");
     Ok(match kind {
-        "+" => Answer::Text(rest.to_owned()),
+        "+" => Answer::Text(rest.as_bytes().to_vec()),
         "-" => Answer::Error(rest.to_owned()),
         ":" => Answer::Number(length()),
         "$" | "*" if length() < 0 => Answer::Nothing,
@@ -182,11 +189,23 @@ fn answer(reader: &mut impl BufRead) -> std::io::Result<Answer> {
             let mut bytes = vec![0; usize::try_from(length()).expect("a length") + 2];
             reader.read_exact(&mut bytes)?;
             bytes.truncate(bytes.len() - 2);
-            Answer::Text(String::from_utf8_lossy(&bytes).into_owned())
+            Answer::Text(bytes)
         }
         "*" => Answer::List((0..length()).map(|_| answer(reader)).collect::<Result<_, _>>()?),
         other => panic!("no answer begins with {other}"),
     })
+}
+
+/// The answer of the node that has the key.
+pub fn ask_any(ports: &[u16], words: &[&[u8]]) -> Answer {
+    let answers = ports.iter().map(|port| ask(*port, words).expect("an answer"));
+    let moved = |answer: &Answer| matches!(answer, Answer::Error(why) if why.starts_with("MOVED"));
+    answers.into_iter().find(|answer| !moved(answer)).expect("one of them has the key")
+}
+
+#[track_caller]
+pub fn ok(answer: &Answer) {
+    assert_eq!(*answer, Answer::Text(b"OK".to_vec()));
 }
 
 /// Asks again until it is so. What is waited for is another process, which reports nothing by itself.
@@ -240,7 +259,7 @@ impl Server {
         self.process = None;
         self.process = Some(Process::start(&self.kind.program(), &self.arguments, &self.directory.0));
         let since = Instant::now();
-        while ask(self.port, &[b"PING"]).ok() != Some(Answer::Text("PONG".to_owned())) {
+        while ask(self.port, &[b"PING"]).ok() != Some(Answer::Text(b"PONG".to_vec())) {
             let log = || fs::read_to_string(self.directory.0.join("log")).unwrap_or_default();
             assert!(since.elapsed() < Duration::from_secs(60), "the server does not start: {}", log());
             sleep(Duration::from_millis(5));
@@ -261,7 +280,7 @@ impl Server {
     }
 
     pub fn set(&self, name: &str, value: &str) {
-        assert_eq!(self.ask(&["CONFIG", "SET", name, value]), Answer::Text("OK".to_owned()));
+        ok(&self.ask(&["CONFIG", "SET", name, value]));
     }
 
     /// How often a command was called since the last call of `CONFIG RESETSTAT`.
@@ -341,25 +360,22 @@ impl Cluster {
             ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0"];
         let node = |_| Server::with(Kind::Redis, &NODE);
         let cluster = Self { primaries: (0..3).map(node).collect(), replicas: (0..3).map(node).collect() };
-        let ok = |server: &Server, words: &[&str]| {
-            assert_eq!(server.ask(words), Answer::Text("OK".to_owned()), "{words:?}");
-        };
         for (number, server) in cluster.servers().enumerate() {
-            ok(server, &["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]);
+            ok(&server.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]));
         }
         for (server, range) in
             cluster.primaries.iter().zip([["0", "5460"], ["5461", "10922"], ["10923", "16383"]])
         {
-            ok(server, &["CLUSTER", "ADDSLOTSRANGE", range[0], range[1]]);
+            ok(&server.ask(&["CLUSTER", "ADDSLOTSRANGE", range[0], range[1]]));
         }
         let first = cluster.primaries[0].port.to_string();
         for server in cluster.servers().skip(1) {
-            ok(server, &["CLUSTER", "MEET", "127.0.0.1", &first]);
+            ok(&server.ask(&["CLUSTER", "MEET", "127.0.0.1", &first]));
         }
         for (replica, primary) in cluster.replicas.iter().zip(&cluster.primaries) {
             let id = primary.ask(&["CLUSTER", "MYID"]).text();
             eventually("a primary was to be known", || {
-                replica.ask(&["CLUSTER", "REPLICATE", &id]) == Answer::Text("OK".to_owned())
+                replica.ask(&["CLUSTER", "REPLICATE", &id]) == Answer::Text(b"OK".to_vec())
             });
         }
         eventually("the cluster was to be ready", || {
@@ -375,6 +391,10 @@ impl Cluster {
                 .all(|replica| replica.ask(&["INFO", "replication"]).text().contains("master_link_status:up"))
         });
         cluster
+    }
+
+    pub fn ports(&self) -> Vec<u16> {
+        self.primaries.iter().map(|server| server.port).collect()
     }
 
     fn servers(&self) -> impl Iterator<Item = &Server> {
