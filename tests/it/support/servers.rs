@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::file::TempFolder;
+
 /// Where servers come from that no package of the system has.
 const FETCHED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/servers");
 
@@ -81,25 +83,6 @@ impl Drop for Process {
     }
 }
 
-/// A directory that goes with this.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("larder-servers-{}-{number}", std::process::id()));
-        fs::create_dir_all(&path).expect("a directory");
-        Self(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// A port that nobody listens at, nor at the one 10,000 above, which a node of a cluster takes as well. Outgoing connections get
 /// their ports from elsewhere (32768 and on).
 pub fn free_port() -> u16 {
@@ -125,6 +108,15 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// To `PING`, be it from one that wants a password first.
+    fn is_of_a_server_that_is_ready(&self) -> bool {
+        match self {
+            Self::Text(text) => text == b"PONG",
+            Self::Error(why) => why.starts_with("NOAUTH"),
+            _ => false,
+        }
+    }
+
     pub fn bytes(self) -> Option<Vec<u8>> {
         match self {
             Self::Text(bytes) => Some(bytes),
@@ -221,7 +213,7 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 /// A server, which ends with this.
 pub struct Server {
     arguments: Vec<String>,
-    directory: Directory,
+    folder: TempFolder,
     kind: Kind,
     pub port: u16,
     process: Option<Process>,
@@ -233,7 +225,7 @@ impl Server {
     }
 
     pub fn with(kind: Kind, more: &[&str]) -> Self {
-        let (port, directory) = (free_port(), Directory::new());
+        let (port, folder) = (free_port(), TempFolder::new());
         let fixed = [
             "--bind",
             "127.0.0.1",
@@ -249,7 +241,7 @@ impl Server {
         let port_word = port.to_string();
         let own = ["--port", &port_word];
         let arguments = own.iter().chain(&fixed).chain(more).map(ToString::to_string).collect();
-        let mut server = Self { arguments, directory, kind, port, process: None };
+        let mut server = Self { arguments, folder, kind, port, process: None };
         server.restart();
         server
     }
@@ -257,10 +249,10 @@ impl Server {
     /// At the same port, and empty.
     pub fn restart(&mut self) {
         self.process = None;
-        self.process = Some(Process::start(&self.kind.program(), &self.arguments, &self.directory.0));
+        self.process = Some(Process::start(&self.kind.program(), &self.arguments, self.folder.path()));
         let since = Instant::now();
-        while ask(self.port, &[b"PING"]).ok() != Some(Answer::Text(b"PONG".to_vec())) {
-            let log = || fs::read_to_string(self.directory.0.join("log")).unwrap_or_default();
+        while !matches!(ask(self.port, &[b"PING"]), Ok(answer) if answer.is_of_a_server_that_is_ready()) {
+            let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
             assert!(since.elapsed() < Duration::from_secs(60), "the server does not start: {}", log());
             sleep(Duration::from_millis(5));
         }
@@ -311,7 +303,7 @@ pub struct Watched {
     pub replica: Server,
     pub sentinel_port: u16,
     _sentinel: Process,
-    _directory: Directory,
+    _folder: TempFolder,
 }
 
 impl Watched {
@@ -320,15 +312,15 @@ impl Watched {
         let primary = Server::with(Kind::Redis, &QUICK);
         let port = primary.port.to_string();
         let replica = Server::with(Kind::Redis, &[&QUICK[..], &["--replicaof", "127.0.0.1", &port]].concat());
-        let (directory, sentinel_port) = (Directory::new(), free_port());
+        let (folder, sentinel_port) = (TempFolder::new(), free_port());
         let configuration = format!(
             "port {sentinel_port}\nbind 127.0.0.1\nsentinel monitor larder 127.0.0.1 {port} 1\n\
              sentinel down-after-milliseconds larder 500\nsentinel failover-timeout larder 2000\n"
         );
-        fs::write(directory.0.join("sentinel.conf"), configuration).expect("a file");
+        folder.write("sentinel.conf", configuration);
         let sentinel =
-            Process::start(Path::new("redis-sentinel"), &["sentinel.conf".to_owned()], &directory.0);
-        let watched = Self { primary, replica, sentinel_port, _sentinel: sentinel, _directory: directory };
+            Process::start(Path::new("redis-sentinel"), &["sentinel.conf".to_owned()], folder.path());
+        let watched = Self { primary, replica, sentinel_port, _sentinel: sentinel, _folder: folder };
         eventually("a replica that Sentinel knows was waited for", || {
             ask(watched.sentinel_port, &[b"SENTINEL", b"REPLICAS", b"larder"])
                 .is_ok_and(|answer| matches!(answer, Answer::List(list) if !list.is_empty()))

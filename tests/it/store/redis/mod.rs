@@ -7,11 +7,12 @@ mod conformance;
 mod faults;
 mod losing;
 mod reading;
+mod setting_up;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use larder::store::{Purge, PurgeMode, PurgeTarget, RedisConfig, RedisHealth, RedisStore};
+use larder::store::{PurgeTarget, RedisConfig, RedisHealth, RedisStore};
 use larder::{BoxStore, CacheLayer, StoreError};
 
 use crate::support::stores::{Op, Script, Scripted};
@@ -60,7 +61,7 @@ impl Node {
 
     /// Gets what the origin answers now.
     async fn fetch(&self, path: &str, body: &str) -> Seen {
-        self.bench.origin.then(Reply::cc(body, "max-age=60").field("cache-tag", "news"));
+        self.bench.origin.then(Reply::cc(body, "max-age=60").field("cache-groups", "\"news\""));
         self.get(path).await.has_body(body)
     }
 

@@ -59,7 +59,8 @@ async fn look_ups_that_are_on_their_way_together_share_one_reading_of_the_counte
     node.get("/0").await.told(HIT);
     assert_eq!(node.health().commands - before, 2, "the record, and the counter");
     let before = node.health().commands;
-    let seen = join_all((0..64).map(|path| node.store.get(Box::leak(Box::new(key(&format!("/{path}"))))))).await;
+    let seen =
+        join_all((0..64).map(|path| node.store.get(Box::leak(Box::new(key(&format!("/{path}"))))))).await;
     assert!(seen.into_iter().all(|lookup| lookup.unwrap().variants.len() == 1));
     assert_eq!(node.health().commands - before, 65, "64 records, and the counter");
     assert_eq!(node.health().connections, 1);
@@ -69,7 +70,8 @@ async fn look_ups_that_are_on_their_way_together_share_one_reading_of_the_counte
 async fn large_content_is_in_slices_in_the_slot_of_its_record() {
     let cluster = Cluster::shared();
     let namespace = namespace();
-    let config = || config(&cluster.url()).namespace(&namespace).slice(64 << 10).keep(Duration::from_secs(3_600));
+    let config =
+        || config(&cluster.url()).namespace(&namespace).slice(64 << 10).keep(Duration::from_secs(3_600));
     let (one, other) = (Node::new(config()), Node::new(config()));
     let content: String = (0..20_000).map(|line| format!("{line:09}\n")).collect();
     one.fill("/large", &content).await;
@@ -170,7 +172,8 @@ async fn a_stream_that_is_dropped_leaves_no_slices() {
     let server = Server::start(Kind::Redis);
     let node = Node::new(config(&server.url()).slice(16 << 10));
     let fence = node.store.get(&key("/")).await.unwrap().fence;
-    let larder::store::BeginOutcome::Writer(mut writer) = node.store.begin(&key("/"), None, fence).await.unwrap()
+    let larder::store::BeginOutcome::Writer(mut writer) =
+        node.store.begin(&key("/"), None, fence).await.unwrap()
     else {
         panic!("it takes streams");
     };
