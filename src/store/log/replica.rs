@@ -145,6 +145,12 @@ impl Replica {
             && number != u64::MAX
     }
 
+    /// Whether a fence is one of the log as it is now.
+    pub(crate) fn has_given(&self, fence: Fence) -> bool {
+        let (incarnation, _) = parts(fence);
+        incarnation != 0 && incarnation == self.published.incarnation.load(Ordering::SeqCst)
+    }
+
     /// Reads the log to its end, and appends what it lacks. One task reads, and the others wait for it: whoever has seen a state
     /// that this replica is not [at](Self::is_at) calls this.
     ///

@@ -1,0 +1,34 @@
+//! What both levels of a tier have in common.
+
+use crate::entry::StoredResponse;
+use crate::entry::key::CacheKey;
+use crate::store::{Expected, Fence, Store};
+
+/// A fence of one level. While it is there, that level forgets no purge since then that concerns the key.
+#[derive(Clone)]
+pub(super) struct LevelFence {
+    pub(super) fence: Fence,
+    _held: Expected,
+}
+
+impl LevelFence {
+    /// One of a level that forgets nothing.
+    pub(super) fn of(fence: Fence) -> Self {
+        Self { fence, _held: Expected::default() }
+    }
+}
+
+/// The fence of a level now; `None` where it can't say.
+pub(super) async fn fence<S: Store>(store: &S, key: &CacheKey) -> Option<LevelFence> {
+    let held = store.expect(key);
+    let fence = match held.fence() {
+        Some(fence) => fence,
+        None => store.get(key).await.ok()?.fence,
+    };
+    Some(LevelFence { fence, _held: held })
+}
+
+/// Whether two levels have the same response: one message, with the same head over it.
+pub(super) fn is_same(one: &StoredResponse, other: &StoredResponse) -> bool {
+    one.head().reuse() == other.head().reuse() && one.payload().len() == other.payload().len()
+}
