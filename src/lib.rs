@@ -132,7 +132,14 @@ pub use store::{BoxStore, MemoryStore, PurgeReceipt, Store};
 pub use viewer::ViewerLayer;
 
 /// The code of the documents, compiled and run.
-#[cfg(all(doctest, feature = "admin", feature = "axum", feature = "metrics", feature = "viewer"))]
+#[cfg(all(
+    doctest,
+    feature = "admin",
+    feature = "axum",
+    feature = "conformance",
+    feature = "metrics",
+    feature = "viewer"
+))]
 mod documents {
     #[doc = include_str!("../docs/ADMIN.md")]
     struct Admin;

@@ -1,5 +1,6 @@
 //! Where stored responses are kept: the contract, and the stores that keep it.
 
+#[cfg(any(feature = "conformance", test))]
 pub mod conformance;
 pub mod log;
 pub mod record;

@@ -6,17 +6,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
-use http_body_util::BodyExt;
 
 use crate::entry::key::{self, CacheKey};
-use crate::entry::{Payload, RemoteContent, ResponseHead, StoredResponse};
-use crate::error::StoreError;
+use crate::entry::{Payload, ResponseHead, StoredResponse};
 use crate::semantics::Rules;
 use crate::semantics::hint::CacheHint;
-use crate::semantics::range::ByteRange;
 use crate::semantics::reuse::Reuse;
 use crate::semantics::vary::Selecting;
-use crate::store::{Expected, Fence, Lookup, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, Store, Stored};
+use crate::store::{PurgeMode, PurgeTarget};
 
 /// A cache group in the scope of its origin.
 const GROUP: &str = "http://example.com news";
@@ -118,95 +115,19 @@ pub(super) fn ungrouped(content: &'static str, accept: &str) -> StoredResponse {
     StoredResponse::new(head, Payload::from_bytes(content.into()))
 }
 
-/// What a store gives where it does not fail.
-#[track_caller]
-pub(super) fn sure<T>(result: Result<T, StoreError>) -> T {
-    match result {
-        Ok(value) => value,
-        Err(error) => panic!("{error}"),
-    }
+/// [`ungrouped`], in this group.
+pub(super) fn grouped(content: &'static str, group: &str) -> StoredResponse {
+    let mut head = head("x");
+    head.groups = Box::new([group.into()]);
+    StoredResponse::new(head, Payload::from_bytes(content.into()))
 }
 
-/// A look-up while nothing else goes on: what is found at once, if anything is, is what is found by waiting.
-pub(super) async fn look_up<S: Store>(store: &S, key: &CacheKey) -> Lookup {
-    let waited = sure(store.get(key).await);
-    if let Some(at_once) = store.try_get(key) {
-        let found = |lookup: &Lookup| {
-            lookup.variants.iter().map(|stored| (stored.id, stored.expired)).collect::<Vec<_>>()
-        };
-        assert_eq!(found(&at_once), found(&waited), "try_get and get find the same");
-    }
-    waited
-}
-
-pub(super) async fn put<S: Store>(
-    store: &S,
-    key: &CacheKey,
-    response: StoredResponse,
-    fence: Fence,
-) -> PutOutcome {
-    sure(store.put(key, response, fence).await)
-}
-
-pub(super) async fn fill<S: Store>(store: &S, key: &CacheKey, content: &'static str, accept: &str) {
-    let fence = look_up(store, key).await.fence;
-    assert_eq!(put(store, key, response(content, accept), fence).await, PutOutcome::Stored, "{content}");
-}
-
-pub(super) async fn invalidate<S: Store>(store: &S, target: &PurgeTarget, mode: PurgeMode) {
-    sure(store.invalidate(std::slice::from_ref(target), mode).await);
-}
-
-pub(super) async fn is_purged<S: Store>(store: &S, key: &CacheKey, since: Fence, scope: PurgeScope) -> bool {
-    sure(store.purged_since(key, since, scope).await)
-}
-
-/// A response is on its way, and its fence.
-pub(super) async fn expect<S: Store>(store: &S, key: &CacheKey) -> (Expected, Fence) {
-    let fence = sure(store.get(key).await).fence;
-    let expected = store.expect(key);
-    let fence = expected.fence().unwrap_or(fence);
-    (expected, fence)
-}
-
-/// The contents under a key.
-pub(super) async fn contents<S: Store>(store: &S, key: &CacheKey) -> Vec<String> {
-    let mut contents = Vec::new();
-    for stored in look_up(store, key).await.variants.iter() {
-        let content = content(store, key, stored).await;
-        contents.push(String::from_utf8_lossy(&content).into_owned());
-    }
-    contents
-}
-
-/// The content of what a look-up found just now.
-pub(super) async fn content<S: Store>(store: &S, key: &CacheKey, stored: &Stored) -> Bytes {
-    let payload = stored.response.payload();
-    let content = match payload.as_remote() {
-        None => payload.to_bytes(),
-        Some(remote) => opened(store, key, remote, None).await,
-    };
-    match content {
-        Some(content) => {
-            assert_eq!(content.len() as u64, payload.len(), "content is as long as its head says");
-            content
-        }
-        None => panic!("what was found a moment ago is gone"),
-    }
-}
-
-/// All of what is opened, or of a range of it.
-pub(super) async fn opened<S: Store>(
-    store: &S,
-    key: &CacheKey,
-    content: RemoteContent,
-    range: Option<ByteRange>,
-) -> Option<Bytes> {
-    let body = sure(store.open(key, content, range).await)?;
-    match body.collect().await {
-        Ok(content) => Some(content.to_bytes()),
-        Err(error) => panic!("opened content breaks off: {error}"),
-    }
+/// So many bytes, in which no page is like the one before.
+pub(super) fn bytes(length: usize) -> Bytes {
+    let pattern: Vec<u8> = (0..=250).collect();
+    let mut bytes = pattern.repeat(length / pattern.len() + 1);
+    bytes.truncate(length);
+    bytes.into()
 }
 
 /// Lets others go on.

@@ -1,58 +1,43 @@
-//! The contract of [`Store`] as a test that every store can run.
+//! The contract of [`Store`](super::Store) as a test that every store can run (feature `conformance`).
 //!
-//! Each rule is a function whose name says it. It gets an empty store and panics where the store breaks the rule. A test can
-//! call one of them; [`check_all`] runs all.
+//! Each rule is a function whose name says it. It makes empty stores, opens each of them for two nodes ([`Nodes`]), and panics
+//! where the store breaks the rule: where one node does everything, or where one of storing, purging and reading is done by the
+//! other node. A test can call one of them; [`check_all`] runs all.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 //! use larder::MemoryStore;
-//! use larder::store::conformance::{self, Capabilities};
+//! use larder::store::conformance::{Subject, check_all, purging};
 //!
-//! conformance::check_all(async || MemoryStore::default(), Capabilities::all()).await;
-//! conformance::purging::one_call_purges_many_targets(&MemoryStore::default()).await;
+//! let subject = Subject::new(async || MemoryStore::default()).operations(50);
+//! check_all(&subject).await;
+//! purging::one_call_purges_many_targets(&subject).await;
 //! # });
 //! ```
 
 pub mod content;
+pub mod order;
 pub mod purging;
 pub mod storing;
 
+mod capabilities;
 mod fixtures;
+mod fleet;
+mod subject;
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::task::Poll;
+
+pub use self::capabilities::Capabilities;
+pub use self::subject::{Nodes, Subject};
 
 #[cfg(all(test, shuttle))]
 pub(crate) use self::fixtures::{here, response, targets};
 
 use self::content::*;
+use self::fleet::caught;
+use self::order::*;
 use self::purging::*;
 use self::storing::*;
-use super::Store;
-
-/// What a store promises beyond what every store has to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Capabilities {
-    /// A purge hits nothing but what its target names. A store that keeps coarse stamps of purges may hit more.
-    pub exact_purges: bool,
-}
-
-impl Capabilities {
-    /// Everything.
-    pub fn all() -> Self {
-        Self { exact_purges: true }
-    }
-
-    /// Sets [`Capabilities::exact_purges`].
-    #[must_use]
-    pub fn exact_purges(mut self, are_exact: bool) -> Self {
-        self.exact_purges = are_exact;
-        self
-    }
-}
 
 /// A rule of the contract that a store breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,25 +55,27 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Runs every rule, each on an empty store from `make`.
+/// Runs every rule, each on empty stores.
 ///
 /// # Panics
 ///
-/// When the store breaks the contract of [`Store`]; the message names each rule that it breaks, and says how.
-pub async fn check_all<S: Store>(make: impl AsyncFn() -> S, capabilities: Capabilities) {
-    let violations = violations(make, capabilities).await;
+/// When the store breaks the contract of [`Store`](super::Store); the message names each rule that it breaks, and says how.
+pub async fn check_all<N: Nodes>(subject: &Subject<'_, N>) {
+    let violations = violations(subject).await;
     let list: Vec<_> = violations.iter().map(Violation::to_string).collect();
     assert!(list.is_empty(), "the store breaks rules of its contract:\n{}", list.join("\n"));
 }
 
-/// The rules that a store breaks, each tried on an empty store from `make`.
-pub async fn violations<S: Store>(make: impl AsyncFn() -> S, capabilities: Capabilities) -> Vec<Violation> {
+/// The rules that a store breaks, each tried on empty stores.
+pub async fn violations<N: Nodes>(subject: &Subject<'_, N>) -> Vec<Violation> {
     let mut violations = Vec::new();
+    let promises = subject.capabilities;
     macro_rules! run {
         ($($rule:ident $(if $needs:ident)?,)+) => { $(
-            if true $(&& capabilities.$needs)? {
-                let store = make().await;
-                violations.extend(violation(stringify!($rule), $rule(&store)).await);
+            if true $(&& promises.$needs)? {
+                if let Err(message) = caught($rule(subject)).await {
+                    violations.push(Violation { rule: stringify!($rule), message });
+                }
             }
         )+ };
     }
@@ -98,34 +85,50 @@ pub async fn violations<S: Store>(make: impl AsyncFn() -> S, capabilities: Capab
         what_is_put_is_found_as_it_was,
         keys_that_differ_in_any_part_are_different,
         content_of_any_length_is_kept_whole,
+        content_as_large_as_the_limit_is_kept_whole,
         content_that_is_too_large_is_refused,
         variants_are_kept_apart_and_found_the_newest_first,
         a_response_replaces_the_one_with_its_selecting_fields,
         the_number_of_variants_is_bounded,
         no_identity_is_given_twice,
         an_older_response_does_not_replace_a_newer_one,
+        an_older_response_of_one_node_does_not_replace_a_newer_one_of_another,
         a_freshened_head_keeps_its_content,
         only_what_is_still_there_is_freshened,
         an_older_304_freshens_nothing,
+        what_is_held_is_counted if statistics,
         // Purging.
         a_purge_removes_what_its_target_names,
         a_soft_purge_makes_stale_what_its_target_names,
+        what_is_asked_for_after_a_soft_purge_is_fresh,
         an_expiry_with_an_end_says_so,
         soft_purges_add_up,
         one_call_purges_many_targets,
+        one_call_purges_a_thousand_targets,
         a_purge_of_no_targets_changes_nothing,
         each_purge_has_a_greater_number_than_those_before,
         a_purge_of_a_uri_reaches_keys_with_further_parts,
         a_purge_reaches_either_uri_of_a_key,
+        a_tag_reaches_every_response_that_has_it,
+        a_group_reaches_every_response_of_its_origin,
+        a_prefix_reaches_everything_below_it,
+        a_path_prefix_reaches_everything_below_it_on_every_host,
+        a_host_reaches_everything_on_it,
+        a_purge_of_all_reaches_everything,
+        a_purge_reaches_the_variants_that_it_names,
         a_purge_leaves_alone_what_it_does_not_name if exact_purges,
         many_purges_of_nothing_hit_nothing if exact_purges,
+        a_purge_is_seen_by_purged_since,
+        what_was_purged_stays_away,
+        // Purges against what is on its way.
         a_fence_of_get_stands_before_later_purges,
         a_fence_of_try_get_stands_before_later_purges,
         the_default_fence_stands_before_all_purges,
+        a_put_and_a_purge_in_any_order_leave_nothing_old,
+        a_freshening_and_a_purge_in_any_order_leave_nothing_old,
         what_was_asked_for_before_a_soft_purge_is_never_fresh,
         an_old_response_does_not_replace_a_newer_one_after_a_soft_purge,
         a_freshening_from_before_a_soft_purge_leaves_it_stale,
-        a_purge_is_seen_by_purged_since,
         a_purge_is_remembered_for_what_is_on_its_way,
         a_purge_of_another_query_is_remembered_for_what_is_on_its_way,
         fills_and_purges_at_one_time_leave_nothing_old,
@@ -144,18 +147,4 @@ pub async fn violations<S: Store>(make: impl AsyncFn() -> S, capabilities: Capab
         a_stream_that_is_too_large_is_refused,
     }
     violations
-}
-
-/// Runs a rule to its end or its panic.
-async fn violation(rule: &'static str, run: impl Future<Output = ()>) -> Option<Violation> {
-    let mut run = pin!(run);
-    std::future::poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(|()| None),
-        Err(panic) => {
-            let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-            let message = text.or_else(|| panic.downcast_ref::<String>().cloned());
-            Poll::Ready(Some(Violation { rule, message: message.unwrap_or_else(|| "a panic".to_owned()) }))
-        }
-    })
-    .await
 }

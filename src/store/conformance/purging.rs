@@ -1,153 +1,220 @@
-//! What is purged is gone or stale, and no purge is lost to a fetch under way.
+//! What is purged is gone or stale.
 
-use std::cell::Cell;
-use std::pin::Pin;
 use std::time::Duration;
 
-use http::HeaderValue;
-
 use super::fixtures::{
-    contents, expect, fill, group_targets, head, here, invalidate, is_purged, key_of, key_targets, look_up,
-    purged_at, put, response, sure, targets, together, ungrouped, until, yield_now,
+    group_targets, here, key_of, key_targets, purged_at, response, targets, ungrouped, until,
 };
-use crate::entry::{Payload, ResponseHead, StoredResponse};
-use crate::store::{
-    Expired, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget, PutOutcome, Store,
-};
-
-/// Whether nothing that a look-up has found passes for fresh.
-fn is_stale(lookup: &Lookup) -> bool {
-    lookup.variants.iter().all(|stored| stored.expired.is_some())
-}
+use super::fleet::Fleet;
+use super::subject::{Nodes, Subject};
+use crate::entry::key::CacheKey;
+use crate::store::{Expired, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget, PutOutcome, Store};
 
 /// By every kind of target. What is fetched afterwards is found.
-pub async fn a_purge_removes_what_its_target_names<S: Store>(store: &S) {
-    for target in targets() {
-        fill(store, &here(), "old", "x").await;
-        invalidate(store, &target, PurgeMode::Remove).await;
-        assert!(look_up(store, &here()).await.variants.is_empty(), "{target:?} removes");
-        fill(store, &here(), "new", "x").await;
-        assert_eq!(contents(store, &here()).await, ["new"], "{target:?} is over");
-    }
+pub async fn a_purge_removes_what_its_target_names<N: Nodes>(subject: &Subject<'_, N>) {
+    subject
+        .each_way(async |fleet| {
+            for target in targets() {
+                fleet.fill(&here(), "old", "x").await;
+                fleet.finds(&here(), &["old"], "it was put").await;
+                fleet.invalidate(&target, PurgeMode::Remove).await;
+                fleet.finds_nothing(&here(), &format!("{target:?} removes")).await;
+                fleet.fill(&here(), "new", "x").await;
+                fleet.finds(&here(), &["new"], &format!("{target:?} is over")).await;
+            }
+        })
+        .await;
+}
+
+/// What the reader finds is stale as is expected, and nothing else is there.
+async fn finds_expired<N: Nodes>(fleet: &Fleet<'_, N>, expected: Option<Expired>, why: &str) {
+    let check = |lookup: &Lookup| {
+        let expired: Vec<_> = lookup.variants.iter().map(|stored| stored.expired).collect();
+        match expired == [expected] {
+            true => Ok(()),
+            false => Err(format!("{expired:?}, not {expected:?}: {why}")),
+        }
+    };
+    fleet.look_up_until(&here(), check).await;
 }
 
 /// By every kind of target: it is still there, and says since when it is stale.
-pub async fn a_soft_purge_makes_stale_what_its_target_names<S: Store>(store: &S) {
-    for target in targets() {
-        fill(store, &here(), "old", "x").await;
-        invalidate(store, &target, PurgeMode::Expire(purged_at())).await;
-        let after = look_up(store, &here()).await;
-        let expired: Vec<_> = after.variants.iter().map(|stored| stored.expired).collect();
-        assert_eq!(expired, [Some(Expired::new(purged_at(), None))], "{target:?} makes stale");
-        assert_eq!(contents(store, &here()).await, ["old"], "{target:?} leaves it there");
-        fill(store, &here(), "fresh", "x").await;
-        assert_eq!(look_up(store, &here()).await.variants[0].expired, None, "{target:?} is over");
-        invalidate(store, &target, PurgeMode::Expire(purged_at())).await;
-        invalidate(store, &target, PurgeMode::Remove).await;
-        let removed = look_up(store, &here()).await;
-        assert!(removed.variants.is_empty(), "{target:?} removes what it had expired");
-    }
+pub async fn a_soft_purge_makes_stale_what_its_target_names<N: Nodes>(subject: &Subject<'_, N>) {
+    let mode = PurgeMode::Expire(purged_at());
+    subject
+        .each_way(async |fleet| {
+            for target in targets() {
+                fleet.fill(&here(), "old", "x").await;
+                fleet.finds(&here(), &["old"], "it was put").await;
+                fleet.invalidate(&target, mode).await;
+                let expired = Expired::new(purged_at(), None);
+                finds_expired(fleet, Some(expired), &format!("{target:?} makes stale")).await;
+                fleet.finds(&here(), &["old"], &format!("{target:?} leaves it there")).await;
+                fleet.invalidate(&target, PurgeMode::Remove).await;
+                fleet.finds_nothing(&here(), &format!("{target:?} removes what it had expired")).await;
+            }
+        })
+        .await;
+}
+
+/// What was expired is replaced, wherever the newer response comes from.
+pub async fn what_is_asked_for_after_a_soft_purge_is_fresh<N: Nodes>(subject: &Subject<'_, N>) {
+    subject
+        .each_way_of_replacing(async |fleet| {
+            for target in targets() {
+                fleet.fill(&here(), "old", "x").await;
+                fleet.finds(&here(), &["old"], "it was put").await;
+                fleet.invalidate(&target, PurgeMode::Expire(purged_at())).await;
+                fleet.fill(&here(), "fresh", "x").await;
+                fleet.finds(&here(), &["fresh"], &format!("{target:?} is over")).await;
+                finds_expired(fleet, None, &format!("{target:?} is over")).await;
+                fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
+            }
+        })
+        .await;
 }
 
 /// By every kind of target: since when it is stale, and from when on it is gone.
-pub async fn an_expiry_with_an_end_says_so<S: Store>(store: &S) {
-    for target in targets() {
-        fill(store, &here(), "old", "x").await;
-        invalidate(store, &target, until(60)).await;
-        let expected = Expired::new(purged_at(), Some(purged_at() + Duration::from_secs(60)));
-        let after = look_up(store, &here()).await;
-        let expired: Vec<_> = after.variants.iter().map(|stored| stored.expired).collect();
-        assert_eq!(expired, [Some(expected)], "{target:?}");
-        fill(store, &here(), "fresh", "x").await;
-        assert_eq!(look_up(store, &here()).await.variants[0].expired, None, "{target:?} is over");
-    }
+pub async fn an_expiry_with_an_end_says_so<N: Nodes>(subject: &Subject<'_, N>) {
+    let expected = Expired::new(purged_at(), Some(purged_at() + Duration::from_secs(60)));
+    subject
+        .each_way(async |fleet| {
+            for target in targets() {
+                fleet.fill(&here(), "old", "x").await;
+                fleet.finds(&here(), &["old"], "it was put").await;
+                fleet.invalidate(&target, until(60)).await;
+                finds_expired(fleet, Some(expected), &format!("{target:?}")).await;
+                fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
+            }
+        })
+        .await;
 }
 
 /// It is stale since the first of them, and gone from the earliest end on, in whatever order they come.
-pub async fn soft_purges_add_up<S: Store>(store: &S) {
+pub async fn soft_purges_add_up<N: Nodes>(subject: &Subject<'_, N>) {
     let soft = PurgeMode::Expire(purged_at());
-    let end = |seconds| Some(purged_at() + Duration::from_secs(seconds));
-    for (modes, expected) in [
-        (&[soft, until(60)][..], end(60)),
-        (&[until(60), soft], end(60)),
-        (&[until(60), until(90)], end(60)),
-        (&[until(90), until(60)], end(60)),
-    ] {
-        fill(store, &here(), "old", "x").await;
-        for (mode, target) in modes.iter().zip([PurgeTarget::tag("news"), PurgeTarget::Key(here())]) {
-            invalidate(store, &target, *mode).await;
-        }
-        let after = look_up(store, &here()).await;
-        let expired = after.variants.first().and_then(|stored| stored.expired);
-        assert_eq!(expired, Some(Expired::new(purged_at(), expected)), "{modes:?}");
-        invalidate(store, &PurgeTarget::All, PurgeMode::Remove).await;
-    }
-    // Many of one target, of which a store may not keep every one: the end holds.
-    fill(store, &here(), "old", "x").await;
-    invalidate(store, &PurgeTarget::Key(here()), until(60)).await;
-    for _ in 0..100 {
-        invalidate(store, &PurgeTarget::Key(here()), soft).await;
-    }
-    let after = look_up(store, &here()).await;
-    let expired = after.variants.first().and_then(|stored| stored.expired);
-    assert_eq!(expired.and_then(|expired| expired.until), end(60), "no end is forgotten");
+    let end = |seconds| Some(Expired::new(purged_at(), Some(purged_at() + Duration::from_secs(seconds))));
+    subject
+        .each_way(async |fleet| {
+            for (modes, expected) in [
+                (&[soft, until(60)][..], end(60)),
+                (&[until(60), soft], end(60)),
+                (&[until(60), until(90)], end(60)),
+                (&[until(90), until(60)], end(60)),
+            ] {
+                fleet.fill(&here(), "old", "x").await;
+                for (mode, target) in modes.iter().zip([PurgeTarget::tag("news"), PurgeTarget::Key(here())]) {
+                    fleet.invalidate(&target, *mode).await;
+                }
+                finds_expired(fleet, expected, &format!("{modes:?}")).await;
+                fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
+            }
+            // Many of one target, of which a store may not keep every one: the end holds.
+            fleet.fill(&here(), "old", "x").await;
+            fleet.invalidate(&PurgeTarget::Key(here()), until(60)).await;
+            for _ in 0..100 {
+                fleet.invalidate_now(&[PurgeTarget::Key(here())], soft).await;
+            }
+            finds_expired(fleet, end(60), "no end is forgotten").await;
+        })
+        .await;
 }
 
-/// Each of them.
-pub async fn one_call_purges_many_targets<S: Store>(store: &S) {
+/// Each of them, and each by any of its names.
+pub async fn one_call_purges_many_targets<N: Nodes>(subject: &Subject<'_, N>) {
     let keys: Vec<_> = (0..8).map(|number| key_of(&format!("http://host-{number}.example/"))).collect();
-    for mode in [PurgeMode::Remove, PurgeMode::Expire(purged_at())] {
-        for key in &keys {
-            let fence = look_up(store, key).await.fence;
-            put(store, key, ungrouped("content", "x"), fence).await;
-        }
-        let named: Vec<_> = keys.iter().map(|key| PurgeTarget::Uri(key.uri().into())).collect();
-        sure(store.invalidate(&named, mode).await);
-        for (number, key) in keys.iter().enumerate() {
-            assert!(is_stale(&look_up(store, key).await), "{mode:?}, target {number}");
-        }
-    }
+    subject
+        .each_way(async |fleet| {
+            for mode in [PurgeMode::Remove, PurgeMode::Expire(purged_at())] {
+                for key in &keys {
+                    fleet.fill_with(key, ungrouped("content", "x")).await;
+                }
+                let named: Vec<_> = keys.iter().map(|key| PurgeTarget::Uri(key.uri().into())).collect();
+                fleet.invalidate_all(&named, mode).await;
+                for (number, key) in keys.iter().enumerate() {
+                    fleet.finds_nothing_fresh(key, &format!("{mode:?}, target {number}")).await;
+                }
+            }
+        })
+        .await;
+}
+
+/// As a list of a thousand from an invalidation, of which the last counts as well as the first.
+pub async fn one_call_purges_a_thousand_targets<N: Nodes>(subject: &Subject<'_, N>) {
+    const COUNT: usize = 1_000;
+    let key = |number: usize| key_of(&format!("http://example.com/{number}"));
+    let named: Vec<_> = (0..COUNT).map(|number| PurgeTarget::Uri(key(number).uri().into())).collect();
+    subject
+        .each_way(async |fleet| {
+            let some = [0, 1, 499, 998, 999].map(key);
+            for key in &some {
+                fleet.fill_with(key, ungrouped("content", "x")).await;
+            }
+            fleet.fill(&here(), "another", "x").await;
+            fleet.invalidate_all(&named, PurgeMode::Remove).await;
+            for key in &some {
+                fleet.finds_nothing(key, &format!("{key:?} is one of {COUNT} targets")).await;
+            }
+            if subject.capabilities.exact_purges {
+                fleet.finds(&here(), &["another"], "it is none of them").await;
+            }
+        })
+        .await;
 }
 
 /// It is no purge, and no failure.
-pub async fn a_purge_of_no_targets_changes_nothing<S: Store>(store: &S) {
-    fill(store, &here(), "content", "x").await;
-    let number = sure(store.invalidate(&[], PurgeMode::Remove).await);
-    assert_eq!(number, PurgeNumber::default(), "the number of no purge");
-    assert_eq!(contents(store, &here()).await, ["content"]);
+pub async fn a_purge_of_no_targets_changes_nothing<N: Nodes>(subject: &Subject<'_, N>) {
+    subject
+        .each_way(async |fleet| {
+            fleet.fill(&here(), "content", "x").await;
+            let number = fleet.invalidate_now(&[], PurgeMode::Remove).await;
+            assert_eq!(number, PurgeNumber::default(), "the number of no purge");
+            fleet.finds(&here(), &["content"], "nothing was purged").await;
+        })
+        .await;
 }
 
-/// The same purge again has the same effect and another number, as has one of several targets, or of nothing that is there.
-pub async fn each_purge_has_a_greater_number_than_those_before<S: Store>(store: &S) {
-    fill(store, &here(), "content", "x").await;
-    let mut last = PurgeNumber::default();
-    let all = targets();
-    let calls = all.iter().flat_map(|target| [std::slice::from_ref(target); 2]).chain([&all[..]]);
-    for mode in [PurgeMode::Expire(purged_at()), PurgeMode::Remove] {
-        for targets in calls.clone() {
-            let number = sure(store.invalidate(targets, mode).await);
-            assert!(number > last, "{number} after {last}: {targets:?}");
-            last = number;
-        }
-        assert!(is_stale(&look_up(store, &here()).await), "{mode:?}");
-    }
-    assert!(look_up(store, &here()).await.variants.is_empty());
+/// Whichever node purges. The same purge again has the same effect and another number, as has one of several targets, or of
+/// nothing that is there.
+pub async fn each_purge_has_a_greater_number_than_those_before<N: Nodes>(subject: &Subject<'_, N>) {
+    subject
+        .each_way(async |fleet| {
+            fleet.fill(&here(), "content", "x").await;
+            let mut last = PurgeNumber::default();
+            let all = targets();
+            let calls = all.iter().flat_map(|target| [std::slice::from_ref(target); 2]).chain([&all[..]]);
+            for mode in [PurgeMode::Expire(purged_at()), PurgeMode::Remove] {
+                for (turn, targets) in calls.clone().enumerate() {
+                    let node = if turn.is_multiple_of(2) { fleet.purger() } else { fleet.reader() };
+                    let number = super::fleet::sure(node.invalidate(targets, mode).await);
+                    assert!(number > last, "{number} after {last}: {targets:?}");
+                    last = number;
+                }
+                fleet.finds_nothing_fresh(&here(), &format!("{mode:?}")).await;
+            }
+            fleet.finds_nothing(&here(), "it was purged").await;
+        })
+        .await;
 }
 
 /// A URI names what is stored under it for whomever.
-pub async fn a_purge_of_a_uri_reaches_keys_with_further_parts<S: Store>(store: &S) {
+pub async fn a_purge_of_a_uri_reaches_keys_with_further_parts<N: Nodes>(subject: &Subject<'_, N>) {
     let key = here().with("user", b"1");
-    for target in key_targets().into_iter().filter(|target| !matches!(target, PurgeTarget::Key(_))) {
-        fill(store, &key, "old", "x").await;
-        invalidate(store, &target, PurgeMode::Remove).await;
-        assert!(look_up(store, &key).await.variants.is_empty(), "{target:?} reaches {key:?}");
-    }
+    subject
+        .each_way(async |fleet| {
+            for target in key_targets().into_iter().filter(|target| !matches!(target, PurgeTarget::Key(_))) {
+                fleet.fill(&key, "old", "x").await;
+                fleet.invalidate(&target, PurgeMode::Remove).await;
+                fleet.finds_nothing(&key, &format!("{target:?} reaches {key:?}")).await;
+            }
+        })
+        .await;
 }
 
 /// What a middleware has rewritten is stored under both URIs ([`CacheKey::uris`](crate::CacheKey::uris)).
-pub async fn a_purge_reaches_either_uri_of_a_key<S: Store>(store: &S) {
+pub async fn a_purge_reaches_either_uri_of_a_key<N: Nodes>(subject: &Subject<'_, N>) {
     let key = here().rewritten_to(b"http://inner.example/tenant/1");
-    for target in [
+    let targets = [
         PurgeTarget::Uri(here().uri().into()),
         PurgeTarget::host("example.com"),
         PurgeTarget::host("inner.example"),
@@ -155,16 +222,149 @@ pub async fn a_purge_reaches_either_uri_of_a_key<S: Store>(store: &S) {
         PurgeTarget::path_prefix("/tenant/"),
         PurgeTarget::prefix("http://inner.example/tenant/"),
         PurgeTarget::uri("http://inner.example/tenant/1"),
-    ] {
-        fill(store, &key, "content", "x").await;
-        assert_eq!(contents(store, &key).await, ["content"], "{target:?}");
-        invalidate(store, &target, PurgeMode::Remove).await;
-        assert!(look_up(store, &key).await.variants.is_empty(), "{target:?} removes");
-    }
+    ];
+    subject
+        .each_way(async |fleet| {
+            for target in &targets {
+                fleet.fill(&key, "content", "x").await;
+                fleet.finds(&key, &["content"], &format!("before {target:?}")).await;
+                fleet.invalidate(target, PurgeMode::Remove).await;
+                fleet.finds_nothing(&key, &format!("{target:?} removes")).await;
+            }
+        })
+        .await;
+}
+
+/// Fills these keys in turn with responses in the group `news` or in none, purges, and looks which of them are left.
+async fn reaches<N: Nodes>(
+    subject: &Subject<'_, N>,
+    target: &PurgeTarget,
+    keys: &[(CacheKey, Option<&str>, bool)],
+) {
+    subject
+        .each_way(async |fleet| {
+            for mode in [PurgeMode::Expire(purged_at()), PurgeMode::Remove] {
+                for (key, group, _) in keys {
+                    let response = match group {
+                        Some(group) => super::fixtures::grouped("content", group),
+                        None => ungrouped("content", "x"),
+                    };
+                    fleet.fill_with(key, response).await;
+                    fleet.finds(key, &["content"], "it was put").await;
+                }
+                fleet.invalidate(target, mode).await;
+                for (key, _, is_named) in keys {
+                    let why = format!("{target:?}, {mode:?}, {key:?}");
+                    match (is_named, mode) {
+                        (true, PurgeMode::Remove) => fleet.finds_nothing(key, &why).await,
+                        (true, _) => fleet.finds_nothing_fresh(key, &why).await,
+                        (false, _) if subject.capabilities.exact_purges => {
+                            fleet.finds(key, &["content"], &why).await;
+                        }
+                        (false, _) => {}
+                    }
+                }
+                fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
+            }
+        })
+        .await;
+}
+
+/// In every origin, and no response without it.
+pub async fn a_tag_reaches_every_response_that_has_it<N: Nodes>(subject: &Subject<'_, N>) {
+    let keys = [
+        (key_of("http://one.example/a"), Some("http://one.example news"), true),
+        (key_of("https://two.example/b?x=1"), Some("https://two.example news"), true),
+        (key_of("http://one.example/c").with("user", b"1"), Some("http://one.example news"), true),
+        (key_of("http://one.example/d"), Some("http://one.example sport"), false),
+        (key_of("http://one.example/news"), None, false),
+    ];
+    reaches(subject, &PurgeTarget::tag("news"), &keys).await;
+}
+
+/// And what has the same name in another origin stays.
+pub async fn a_group_reaches_every_response_of_its_origin<N: Nodes>(subject: &Subject<'_, N>) {
+    let keys = [
+        (key_of("http://one.example/a"), Some("http://one.example news"), true),
+        (key_of("http://one.example/b?x=1"), Some("http://one.example news"), true),
+        (key_of("http://two.example/a"), Some("http://two.example news"), false),
+        (key_of("http://one.example/d"), None, false),
+    ];
+    reaches(subject, &PurgeTarget::group("http://one.example", "news"), &keys).await;
+}
+
+/// Everything below it, whatever the query and the further parts.
+pub async fn a_prefix_reaches_everything_below_it<N: Nodes>(subject: &Subject<'_, N>) {
+    let keys = [
+        (key_of("http://one.example/shop/"), None, true),
+        (key_of("http://one.example/shop/a/b/c?x=1"), None, true),
+        (key_of("http://one.example/shop/a").with("user", b"1"), Some("http://one.example news"), true),
+        (key_of("http://one.example/shopping"), None, false),
+        (key_of("http://one.example/"), None, false),
+        (key_of("http://two.example/shop/a"), None, false),
+    ];
+    reaches(subject, &PurgeTarget::prefix("http://one.example/shop/"), &keys).await;
+}
+
+/// On every host.
+pub async fn a_path_prefix_reaches_everything_below_it_on_every_host<N: Nodes>(subject: &Subject<'_, N>) {
+    let keys = [
+        (key_of("http://one.example/shop/a"), None, true),
+        (key_of("https://two.example/shop/b?x=1"), None, true),
+        (key_of("http://one.example/shopping"), None, false),
+        (key_of("http://one.example/a/shop/a"), None, false),
+    ];
+    reaches(subject, &PurgeTarget::path_prefix("/shop/"), &keys).await;
+}
+
+/// Under either scheme.
+pub async fn a_host_reaches_everything_on_it<N: Nodes>(subject: &Subject<'_, N>) {
+    let keys = [
+        (key_of("http://one.example/"), None, true),
+        (key_of("https://one.example/a/b?x=1"), None, true),
+        (key_of("http://one.example/c").with("user", b"1"), Some("http://one.example news"), true),
+        (key_of("http://www.one.example/"), None, false),
+        (key_of("http://one.example:8080/"), None, false),
+        (key_of("http://two.example/"), None, false),
+    ];
+    reaches(subject, &PurgeTarget::host("one.example"), &keys).await;
+}
+
+/// Whatever it is.
+pub async fn a_purge_of_all_reaches_everything<N: Nodes>(subject: &Subject<'_, N>) {
+    let keys = [
+        (key_of("http://one.example/"), None, true),
+        (key_of("https://two.example/a/b?x=1"), Some("https://two.example news"), true),
+        (here().with("user", b"1"), None, true),
+    ];
+    reaches(subject, &PurgeTarget::All, &keys).await;
+}
+
+/// By every kind of target: a purge of what one variant has reaches that one alone, unless it names the key.
+pub async fn a_purge_reaches_the_variants_that_it_names<N: Nodes>(subject: &Subject<'_, N>) {
+    subject
+        .each_way(async |fleet| {
+            for target in targets() {
+                fleet.fill_with(&here(), ungrouped("in no group", "text/html")).await;
+                fleet.fill(&here(), "grouped", "application/json").await;
+                fleet.finds(&here(), &["grouped", "in no group"], "they were put").await;
+                fleet.invalidate(&target, PurgeMode::Remove).await;
+                let is_of_key = !group_targets().contains(&target);
+                match is_of_key {
+                    true => fleet.finds_nothing(&here(), &format!("{target:?}")).await,
+                    false if subject.capabilities.exact_purges => {
+                        fleet.finds(&here(), &["in no group"], &format!("{target:?}")).await;
+                    }
+                    false => {}
+                }
+                fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
+            }
+        })
+        .await;
 }
 
 /// Names that are much alike are not the same.
-pub async fn a_purge_leaves_alone_what_it_does_not_name<S: Store>(store: &S) {
+pub async fn a_purge_leaves_alone_what_it_does_not_name<N: Nodes>(subject: &Subject<'_, N>) {
     let others = [
         PurgeTarget::group("http://example.com", "new"),
         PurgeTarget::group("http://example.com", "News"),
@@ -191,225 +391,87 @@ pub async fn a_purge_leaves_alone_what_it_does_not_name<S: Store>(store: &S) {
         PurgeTarget::tag_any_case("http://example.com news"),
         PurgeTarget::uri("http://example.com/news/today"),
     ];
-    fill(store, &here(), "content", "x").await;
-    for other in &others {
-        invalidate(store, other, PurgeMode::Remove).await;
-        assert_eq!(contents(store, &here()).await, ["content"], "{other:?}");
-    }
-    sure(store.invalidate(&others, PurgeMode::Remove).await);
-    assert_eq!(contents(store, &here()).await, ["content"], "all of them in one call");
+    subject
+        .each_way(async |fleet| {
+            fleet.fill(&here(), "content", "x").await;
+            for other in &others {
+                fleet.invalidate(other, PurgeMode::Remove).await;
+                fleet.finds(&here(), &["content"], &format!("{other:?}")).await;
+            }
+            fleet.invalidate_all(&others, PurgeMode::Remove).await;
+            fleet.finds(&here(), &["content"], "all of them in one call").await;
+        })
+        .await;
 }
 
 /// Strangers purge what does not exist, by unsafe requests.
-pub async fn many_purges_of_nothing_hit_nothing<S: Store>(store: &S) {
+pub async fn many_purges_of_nothing_hit_nothing<N: Nodes>(subject: &Subject<'_, N>) {
     const MANY: usize = 2_000;
-    fill(store, &here(), "stored", "x").await;
-    let (expected, fence) = expect(store, &here()).await;
-    for number in 0..MANY {
-        let nothing = [
-            PurgeTarget::group("http://example.com", &number.to_string()),
-            PurgeTarget::host(format!("{number}.example")),
-            PurgeTarget::Key(here().with("part", &number.to_le_bytes())),
-            PurgeTarget::prefix(format!("http://{number}.example/x")),
-            PurgeTarget::prefix(format!("http://{number}.example/")),
-            PurgeTarget::tag(number.to_string()),
-            PurgeTarget::tag_any_case(number.to_string()),
-            PurgeTarget::uri(format!("http://example.com/{number}")),
-        ];
-        sure(store.invalidate(&nothing, PurgeMode::Remove).await);
-    }
-    assert_eq!(contents(store, &here()).await, ["stored"], "none of {MANY} purges names it");
-    if expected.fence().is_some() {
-        let key = here().with("part", b"");
-        let written = put(store, &key, ungrouped("content", "x"), fence).await;
-        assert_eq!(written, PutOutcome::Stored, "none of {MANY} purges names what was on its way");
-    }
-}
-
-/// A response is refused that was asked for before a purge.
-async fn is_refused<S: Store>(store: &S, target: &PurgeTarget, before: Fence, whose: &str) {
-    let written = put(store, &here(), response("old", "x"), before).await;
-    assert_eq!(written, PutOutcome::Superseded, "{target:?} came after {whose}");
-    assert!(look_up(store, &here()).await.variants.is_empty(), "{target:?} came after {whose}");
-}
-
-/// By every kind of target.
-pub async fn a_fence_of_get_stands_before_later_purges<S: Store>(store: &S) {
-    for target in targets() {
-        let before = sure(store.get(&here()).await).fence;
-        invalidate(store, &target, PurgeMode::Remove).await;
-        is_refused(store, &target, before, "the fence of get").await;
-    }
-}
-
-/// By every kind of target, where the store answers at once.
-pub async fn a_fence_of_try_get_stands_before_later_purges<S: Store>(store: &S) {
-    for target in targets() {
-        let Some(before) = store.try_get(&here()).map(|lookup| lookup.fence) else {
-            continue;
-        };
-        invalidate(store, &target, PurgeMode::Remove).await;
-        is_refused(store, &target, before, "the fence of try_get").await;
-    }
-}
-
-/// It is what a request has whose look-up has failed.
-pub async fn the_default_fence_stands_before_all_purges<S: Store>(store: &S) {
-    for target in targets() {
-        invalidate(store, &target, PurgeMode::Remove).await;
-        is_refused(store, &target, Fence::default(), "the default fence").await;
-    }
-}
-
-/// It is refused, or stored and stale.
-pub async fn what_was_asked_for_before_a_soft_purge_is_never_fresh<S: Store>(store: &S) {
-    for target in targets() {
-        let before = look_up(store, &here()).await.fence;
-        invalidate(store, &target, PurgeMode::Expire(purged_at())).await;
-        put(store, &here(), response("old", "x"), before).await;
-        assert!(is_stale(&look_up(store, &here()).await), "{target:?}");
-        invalidate(store, &PurgeTarget::All, PurgeMode::Remove).await;
-    }
-}
-
-/// Two calls, one from before a soft purge and one from after it: whichever lands last, what was asked for after it stays.
-pub async fn an_old_response_does_not_replace_a_newer_one_after_a_soft_purge<S: Store>(store: &S) {
-    for target in targets() {
-        let (_early, before) = expect(store, &here()).await;
-        invalidate(store, &target, PurgeMode::Expire(purged_at())).await;
-        let (_late, after) = expect(store, &here()).await;
-        assert_eq!(put(store, &here(), response("new", "x"), after).await, PutOutcome::Stored, "{target:?}");
-        put(store, &here(), response("old", "x"), before).await;
-        assert_eq!(contents(store, &here()).await, ["new"], "{target:?}");
-        assert_eq!(look_up(store, &here()).await.variants[0].expired, None, "{target:?}");
-        invalidate(store, &PurgeTarget::All, PurgeMode::Remove).await;
-    }
-}
-
-/// The 304 is about what was asked for before the purge.
-pub async fn a_freshening_from_before_a_soft_purge_leaves_it_stale<S: Store>(store: &S) {
-    for target in targets() {
-        fill(store, &here(), "content", "x").await;
-        let (_expected, before) = expect(store, &here()).await;
-        let id = look_up(store, &here()).await.variants[0].id;
-        invalidate(store, &target, PurgeMode::Expire(purged_at())).await;
-        sure(store.freshen(&here(), id, head("x"), before).await);
-        assert!(is_stale(&look_up(store, &here()).await), "{target:?}");
-        invalidate(store, &PurgeTarget::All, PurgeMode::Remove).await;
-    }
+    subject
+        .each_way(async |fleet| {
+            fleet.fill(&here(), "stored", "x").await;
+            let (expected, fence) = fleet.expect(&here()).await;
+            for number in 0..MANY {
+                let nothing = [
+                    PurgeTarget::group("http://example.com", &number.to_string()),
+                    PurgeTarget::host(format!("{number}.example")),
+                    PurgeTarget::Key(here().with("part", &number.to_le_bytes())),
+                    PurgeTarget::prefix(format!("http://{number}.example/x")),
+                    PurgeTarget::prefix(format!("http://{number}.example/")),
+                    PurgeTarget::tag(number.to_string()),
+                    PurgeTarget::tag_any_case(number.to_string()),
+                    PurgeTarget::uri(format!("http://example.com/{number}")),
+                ];
+                fleet.invalidate_now(&nothing, PurgeMode::Remove).await;
+            }
+            fleet.finds(&here(), &["stored"], &format!("none of {MANY} purges names it")).await;
+            if expected.fence().is_some() {
+                let key = here().with("part", b"");
+                let written = fleet.put(&key, ungrouped("content", "x"), fence).await;
+                let why = format!("none of {MANY} purges names what was on its way");
+                assert_eq!(written, PutOutcome::Stored, "{why}");
+            }
+        })
+        .await;
 }
 
 /// Hard or soft, by every kind of target; with a guard ([`Store::expect`]) or without.
-pub async fn a_purge_is_seen_by_purged_since<S: Store>(store: &S) {
-    for mode in [PurgeMode::Remove, PurgeMode::Expire(purged_at()), until(60)] {
-        for target in targets() {
-            let before = look_up(store, &here()).await.fence;
-            let (_expected, guarded) = expect(store, &here()).await;
-            invalidate(store, &target, mode).await;
-            for fence in [before, guarded, Fence::default()] {
-                let any_group = is_purged(store, &here(), fence, PurgeScope::KeyOrAnyGroup).await;
-                assert!(any_group, "{target:?}, {mode:?} may concern the key");
-                if !group_targets().contains(&target) {
-                    let of_key = is_purged(store, &here(), fence, PurgeScope::Key).await;
-                    assert!(of_key, "{target:?}, {mode:?} concerns the key");
+pub async fn a_purge_is_seen_by_purged_since<N: Nodes>(subject: &Subject<'_, N>) {
+    subject
+        .each_way(async |fleet| {
+            for mode in [PurgeMode::Remove, PurgeMode::Expire(purged_at()), until(60)] {
+                for target in targets() {
+                    let before = fleet.look_up_to_fill(&here()).await.fence;
+                    let (_expected, guarded) = fleet.expect(&here()).await;
+                    fleet.invalidate(&target, mode).await;
+                    for fence in [before, guarded, Default::default()] {
+                        let any_group = fleet.is_purged(&here(), fence, PurgeScope::KeyOrAnyGroup).await;
+                        assert!(any_group, "{target:?}, {mode:?} may concern the key");
+                        if !group_targets().contains(&target) {
+                            let of_key = fleet.is_purged(&here(), fence, PurgeScope::Key).await;
+                            assert!(of_key, "{target:?}, {mode:?} concerns the key");
+                        }
+                    }
                 }
             }
-        }
-    }
+        })
+        .await;
 }
 
-/// Whether or not it concerned anything that was stored, and whatever else was expected.
-pub async fn a_purge_is_remembered_for_what_is_on_its_way<S: Store>(store: &S) {
-    for target in targets() {
-        for is_stored in [false, true] {
-            if is_stored {
-                fill(store, &here(), "stored", "x").await;
+/// What a purge has removed does not come back by another one, of something else.
+pub async fn what_was_purged_stays_away<N: Nodes>(subject: &Subject<'_, N>) {
+    subject
+        .each_way(async |fleet| {
+            for target in targets() {
+                fleet.fill_with(&here(), response("old", "x")).await;
+                fleet.invalidate(&target, PurgeMode::Remove).await;
+                fleet.invalidate_now(&[target.clone()], PurgeMode::Expire(purged_at())).await;
+                fleet.invalidate_now(&[PurgeTarget::uri("http://other.example/")], PurgeMode::Remove).await;
+                for turn in 0..3 {
+                    fleet.finds_nothing(&here(), &format!("{target:?}, look-up {turn}")).await;
+                    fleet.fill(&key_of("http://other.example/"), "another", "x").await;
+                }
             }
-            let (expected, fence) = expect(store, &here()).await;
-            let another = expect(store, &here()).await;
-            invalidate(store, &target, PurgeMode::Remove).await;
-            assert!(look_up(store, &here()).await.variants.is_empty(), "{target:?} removes what is stored");
-            drop(another);
-            invalidate(store, &PurgeTarget::uri("http://example.com/other"), PurgeMode::Remove).await;
-            invalidate(store, &PurgeTarget::tag("other"), PurgeMode::Remove).await;
-            let (_late, late_fence) = expect(store, &here()).await;
-            let written = put(store, &here(), response("old", "x"), fence).await;
-            assert_eq!(written, PutOutcome::Superseded, "{target:?} came while it was on its way");
-            drop(expected);
-            let written = put(store, &here(), response("new", "x"), late_fence).await;
-            assert_eq!(written, PutOutcome::Stored, "{target:?} came before it was asked for");
-            assert_eq!(contents(store, &here()).await, ["new"], "{target:?}");
-        }
-        let (_expected, fence) = expect(store, &here()).await;
-        invalidate(store, &target, PurgeMode::Expire(purged_at())).await;
-        put(store, &here(), response("old", "y"), fence).await;
-        assert!(is_stale(&look_up(store, &here()).await), "{target:?}: on its way at a soft purge");
-        invalidate(store, &PurgeTarget::All, PurgeMode::Remove).await;
-    }
-}
-
-/// What is stored may say that it answers for other queries, so a purge of one of these is about it, too.
-pub async fn a_purge_of_another_query_is_remembered_for_what_is_on_its_way<S: Store>(store: &S) {
-    let another = key_of("http://example.com/news/today?page=2");
-    let (expected, fence) = expect(store, &here()).await;
-    invalidate(store, &PurgeTarget::Uri(another.uri().into()), PurgeMode::Remove).await;
-    let plain = head("x");
-    let mut headers = plain.headers();
-    headers.insert("no-vary-search", HeaderValue::from_static("params"));
-    let answers_for_others = ResponseHead::new(plain.status(), &headers, plain.reuse().clone());
-    let old = StoredResponse::new(answers_for_others, Payload::from_bytes("old".into()));
-    let written = put(store, &here(), old, fence).await;
-    drop(expected);
-    if written == PutOutcome::Stored {
-        let fence = look_up(store, &here()).await.variants[0].fence;
-        let is_purged = is_purged(store, &another, fence, PurgeScope::Key).await;
-        assert!(is_purged, "purged while it was on its way");
-    }
-    fill(store, &here(), "no more than itself", "x").await;
-    assert_eq!(contents(store, &here()).await, ["no more than itself"]);
-}
-
-/// Fills of what changes, each change followed by a purge. Once that has returned, nothing older is fresh.
-pub async fn fills_and_purges_at_one_time_leave_nothing_old<S: Store>(store: &S) {
-    const FILLS: usize = 6;
-    let (version, promised) = (&Cell::new(0), &Cell::new(0));
-    let is_new = async || {
-        let least = promised.get();
-        let lookup = sure(store.get(&here()).await);
-        for stored in lookup.variants.iter().filter(|stored| stored.expired.is_none()) {
-            let made = stored.response.head().reuse().lifetime.as_secs();
-            assert!(made >= least, "version {made} is fresh after a purge of all before {least}");
-        }
-    };
-    let fill = async |number: usize| {
-        for turn in 0..6 {
-            let (_expected, fence) = expect(store, &here()).await;
-            let mut head = head(if (number + turn).is_multiple_of(2) { "x" } else { "y" });
-            head.reuse.lifetime = Duration::from_secs(version.get());
-            for _ in 0..(number + turn) % 4 {
-                yield_now().await;
-            }
-            let response = StoredResponse::new(head, Payload::from_bytes("content".into()));
-            sure(store.put(&here(), response, fence).await);
-            is_new().await;
-        }
-    };
-    let change = async || {
-        for (turn, target) in targets().iter().enumerate() {
-            version.set(version.get() + 1);
-            let changed = version.get();
-            let mode =
-                if turn.is_multiple_of(2) { PurgeMode::Remove } else { PurgeMode::Expire(purged_at()) };
-            invalidate(store, target, mode).await;
-            promised.set(changed);
-            is_new().await;
-            for _ in 0..turn % 3 {
-                yield_now().await;
-            }
-        }
-    };
-    let fills = (0..FILLS).map(|number| Box::pin(fill(number)) as Pin<Box<dyn Future<Output = ()> + '_>>);
-    let change: Pin<Box<dyn Future<Output = ()> + '_>> = Box::pin(change());
-    together(fills.chain(std::iter::once(change))).await;
-    is_new().await;
+        })
+        .await;
 }

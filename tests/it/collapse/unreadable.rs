@@ -1,9 +1,11 @@
 //! Requests share calls while the store can't be read, and a purge counts all the same.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
-use larder::store::{PurgeTarget, conformance};
+use larder::store::PurgeTarget;
+use larder::store::conformance::{Subject, check_all};
 use larder::{BoxStore, CacheLayer, MemoryStore};
 
 use crate::support::remembering::Remembering;
@@ -26,8 +28,7 @@ async fn asked(stage: &Stage) -> Client {
 
 #[tokio::test]
 async fn a_store_that_forgets_no_purge_keeps_the_contract() {
-    let remembering = async || Remembering::of(MemoryStore::default());
-    conformance::check_all(remembering, conformance::Capabilities::all()).await;
+    check_all(&Subject::new(async || Arc::new(Remembering::of(MemoryStore::default())))).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,7 +23,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use larder::semantics::reuse::Reuse;
 use larder::semantics::vary::Selecting;
 use larder::store::Store;
-use larder::store::conformance::{Capabilities, check_all};
+use larder::store::conformance::{Nodes, Subject, check_all};
 use larder::{CacheKey, HeadParts, Payload, ResponseHead, StoredResponse};
 use tower::ServiceExt;
 
@@ -101,16 +101,18 @@ impl Drop for Directory {
     }
 }
 
+impl Nodes for Directory {
+    type Store = own_store::DirectoryStore;
+
+    async fn open(&self) -> [own_store::DirectoryStore; 2] {
+        let store = own_store::DirectoryStore::new(&self.0);
+        [store.clone(), store]
+    }
+}
+
 #[tokio::test]
 async fn the_store_of_the_example_keeps_the_contract() {
-    let directories = std::sync::Mutex::new(Vec::new());
-    let make = async || {
-        let directory = Directory::new();
-        let store = own_store::DirectoryStore::new(&directory.0);
-        directories.lock().unwrap().push(directory);
-        store
-    };
-    check_all(make, Capabilities::all()).await;
+    check_all(&Subject::new(async || Directory::new()).operations(100)).await;
 }
 
 #[tokio::test]

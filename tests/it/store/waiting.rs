@@ -1,9 +1,11 @@
 //! Stores whose calls take time: what waits for them, what does not, and what their failures cause.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{Method, Request, Uri};
 use http_body_util::Empty;
-use larder::store::conformance;
+use larder::store::conformance::{Subject, check_all};
 use larder::{BoxStore, FillLimits, MemoryStore};
 use tower::{Layer, Service};
 
@@ -26,14 +28,12 @@ fn flaky(fails: fn(Op, usize) -> bool) -> CacheBuilder {
 
 #[tokio::test]
 async fn a_slow_store_keeps_the_contract() {
-    let slow = async || Slow::of(MemoryStore::default());
-    conformance::check_all(slow, conformance::Capabilities::all()).await;
+    check_all(&Subject::new(async || Arc::new(Slow::of(MemoryStore::default()))).operations(200)).await;
 }
 
 #[tokio::test]
 async fn a_store_that_keeps_responses_as_bytes_keeps_the_contract() {
-    let written = async || Written::of(MemoryStore::default());
-    conformance::check_all(written, conformance::Capabilities::all()).await;
+    check_all(&Subject::new(async || Arc::new(Written::of(MemoryStore::default()))).operations(200)).await;
 }
 
 #[tokio::test]
