@@ -7,4 +7,5 @@ mod log;
 mod memory;
 mod records;
 mod streams;
+mod tiered;
 mod waiting;
