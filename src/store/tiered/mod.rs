@@ -28,7 +28,7 @@ pub use self::limits::TierLimits;
 use self::near::Near;
 use super::Store;
 use super::log::{Follower, Followed, MemoryLog, Replica};
-use crate::runtime::{Mutex, lock};
+use crate::runtime::{self, Mutex, lock};
 
 /// In how many places keys are counted that are found far.
 const PLACES: usize = 4_096;
@@ -87,8 +87,14 @@ enum Link {
 impl<N: Store, F: Store> TieredStore<N, F> {
     /// A near store before a far one that is purged by way of this tier, and its clones, only.
     pub fn new(near: N, far: F, limits: TierLimits) -> Self {
-        let near = Arc::new(Near::new(near, Arc::new(Replica::new([0; 16])), limits.bound));
-        Self::with(near, far, limits, Link::Own(MemoryLog::default()))
+        let (log, replica) = (MemoryLog::default(), Arc::new(Replica::new([0; 16])));
+        // It has nothing to wait for.
+        runtime::from_now_on({
+            let (log, replica) = (log.clone(), Arc::clone(&replica));
+            async move { drop(replica.catch_up(&log).await) }
+        });
+        let near = Arc::new(Near::new(near, replica, limits.bound));
+        Self::with(near, far, limits, Link::Own(log))
     }
 
     /// A near store before one whose log of purges tells what other nodes purge. It is followed in a task, which begins when the

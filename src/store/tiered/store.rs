@@ -62,7 +62,7 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
             return Err(StoreError::new("put", "the far store does not say what was purged"));
         };
         let verdict = inner.replica.judge(key, &response, fence);
-        if inner.is_own() && verdict != Verdict::Untouched {
+        if inner.is_own() && (verdict != Verdict::Untouched || inner.may_be_purged_elsewhere(&response, fence)) {
             return Ok(PutOutcome::Superseded);
         }
         let near_fence = near_fence.filter(|_| verdict == Verdict::Untouched && inner.is_for_near(key, &response));
@@ -122,16 +122,22 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
         let response = near.map(|near| StoredResponse::new(head.clone(), near.response.payload().clone()));
         if inner.is_own() {
             // In the groups that its head names from now on, and in those that it has named.
-            let both = near.map(|near| &near.response).into_iter().chain(&response);
-            let is_purged = both.into_iter().any(|one| inner.replica.judge(key, one, fence) != Verdict::Untouched);
+            let mut both = near.map(|near| &near.response).into_iter().chain(&response);
+            let is_purged = both.any(|one| {
+                inner.may_be_purged_elsewhere(one, fence)
+                    || inner.replica.judge(key, one, fence) != Verdict::Untouched
+            });
             if is_purged || inner.replica.concerns(key, fence, PurgeScope::Key) {
                 return Ok(PutOutcome::Superseded);
             }
         }
+        let mut is_far = false;
         let outcome = match (near, &response) {
             (Some(near), Some(response)) => {
                 let found = inner.far.get(key).await?;
-                match found.variants.iter().find(|far| is_same(&far.response, &near.response)) {
+                let far = found.variants.iter().find(|far| is_same(&far.response, &near.response));
+                is_far = far.is_some();
+                match far {
                     Some(far) => inner.far.freshen(key, far.id, head, far_fence.fence).await?,
                     // The far store has dropped it, or does not have it yet.
                     None => inner.far.put(key, response.clone(), far_fence.fence).await?,
@@ -145,6 +151,8 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
             Some(response) if outcome == PutOutcome::Stored && is_untouched(&response) => {
                 inner.put_near_instead(key, response, near_fence).await;
             }
+            // The head that was refused was older than what both have.
+            _ if outcome != PutOutcome::Stored && is_far => {}
             _ => inner.forget_key(key).await,
         }
         Ok(outcome)
@@ -203,7 +211,7 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
             (Some(near), Some(far)) => Some(near.saturating_add(far)),
             (near, far) => near.or(far),
         };
-        StoreLimits { capacity, is_tiered: true, ..far }
+        StoreLimits { capacity, is_tiered: true, max_variants: self.inner.most_variants(), ..far }
     }
 
     /// Of the near store: the far one has its own, and other nodes fill it, too.
@@ -215,6 +223,16 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
 impl<N: Store, F: Store> Inner<N, F> {
     pub(super) fn is_own(&self) -> bool {
         matches!(self.link, Link::Own(_))
+    }
+
+    fn most_variants(&self) -> usize {
+        self.near.store().limits().max_variants.max(self.far.limits().max_variants)
+    }
+
+    /// Whether a purge since a fence may concern a response as one that answers for another query. The fence of its level says
+    /// nothing of that, so it is not stored where it would be judged by that.
+    pub(super) fn may_be_purged_elsewhere(&self, response: &StoredResponse, fence: Fence) -> bool {
+        response.may_answer_for_other_queries() && fence != self.replica.fence()
     }
 
     /// Makes what the log is known to have count near. The purges of a log of its own are made near by who purges.
@@ -298,14 +316,22 @@ impl<N: Store, F: Store> Inner<N, F> {
                 }
             }
         }
-        let marked = far.into_iter().map(|stored| Stored { id: self.far_id(stored.id), ..stored.clone() });
-        let variants: Vec<_> = only_near.iter().cloned().chain(marked).collect();
-        Lookup::new(fence, Variants::new(variants))
+        // One response has one identity: that of the near store where it is there.
+        let near = self.near_variants(key).await;
+        let named = |stored: &Stored| {
+            let is_it = |near: &&Stored| {
+                is_same(&near.response, &stored.response) && near.expired == stored.expired && !self.is_late(near)
+            };
+            let marked = || Stored { id: self.far_id(stored.id), ..stored.clone() };
+            near.iter().find(is_it).cloned().unwrap_or_else(marked)
+        };
+        let variants = only_near.iter().cloned().chain(far.into_iter().map(named));
+        Lookup::new(fence, Variants::new(variants.take(self.most_variants())))
     }
 
     fn is_late(&self, near: &Stored) -> bool {
         self.limits.near_lifetime.is_some()
-            && near.response.head().near_until.is_none_or(|until| until <= moment())
+            && near.response.head().near_until.is_some_and(|until| until <= moment())
     }
 
     /// Whether what was found far goes near now. Each look counts.
@@ -325,12 +351,17 @@ impl<N: Store, F: Store> Inner<N, F> {
     /// Whether a new response goes near at once.
     fn is_for_near(&self, key: &CacheKey, response: &StoredResponse) -> bool {
         let is_near = || self.near.store().try_get(key).is_some_and(|found| !found.variants.is_empty());
-        response.payload().len() <= self.limits.near_object && (self.limits.promote_at <= 1 || is_near())
+        self.may_be_near(response) && (self.limits.promote_at <= 1 || is_near())
+    }
+
+    /// What may answer for other queries is judged by its fence for each of them, and stays with the fence that it has far.
+    fn may_be_near(&self, response: &StoredResponse) -> bool {
+        response.payload().len() <= self.limits.near_object && !response.may_answer_for_other_queries()
     }
 
     /// Puts near. Whether it is there.
     async fn put_near(&self, key: &CacheKey, response: &StoredResponse, fence: &LevelFence) -> bool {
-        if response.payload().len() > self.limits.near_object {
+        if !self.may_be_near(response) {
             return false;
         }
         let mut response = response.clone();

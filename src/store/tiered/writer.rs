@@ -37,7 +37,8 @@ impl<N: Store, F: Store> ContentWriter for TierWriter<N, F> {
             let Self { far_fence, fence, key, tier, writer } = *self;
             // The groups are known by now.
             let response = StoredResponse::new(head.clone(), Payload::default());
-            if tier.is_own() && tier.replica.judge(&key, &response, fence) != Verdict::Untouched {
+            let is_purged = || tier.replica.judge(&key, &response, fence) != Verdict::Untouched;
+            if tier.is_own() && (tier.may_be_purged_elsewhere(&response, fence) || is_purged()) {
                 return Ok(PutOutcome::Superseded);
             }
             let outcome = writer.commit(head, trailers).await?;

@@ -1,6 +1,7 @@
 //! A store that several nodes share: records outside of each process, judged by a log of purges.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use larder::semantics::range::ByteRange;
@@ -19,6 +20,7 @@ use super::turn;
 #[derive(Clone, Default)]
 pub struct Shared {
     pub log: MemoryLog,
+    ids: Arc<AtomicU64>,
     records: Arc<Mutex<HashMap<String, Vec<u8>>>>,
 }
 
@@ -106,7 +108,8 @@ impl FarNode {
             return Ok(PutOutcome::Superseded);
         }
         let others = present.iter().filter(|stored| !replaces(stored)).take(VARIANTS - 1).map(Recorded::from);
-        let new = Recorded::new(StoredId::from_bits(revision), fence, response.clone());
+        let id = StoredId::from_bits(self.shared.ids.fetch_add(1, Ordering::SeqCst));
+        let new = Recorded::new(id, fence, response.clone());
         let record = Record::new(revision, std::iter::once(new).chain(others));
         let bytes = record.encode(key).map_err(|error| StoreError::new("put", error))?;
         records.insert(self.names.of(key), bytes);
