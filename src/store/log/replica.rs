@@ -87,6 +87,11 @@ impl Replica {
         }
     }
 
+    /// Knows a log that has no entries yet.
+    pub(in crate::store) fn begin(&self, state: LogState) {
+        self.change(|known| known.take(&LogPage::new(Vec::new(), state), state.base, 0));
+    }
+
     /// Up to which number the log has been read.
     pub fn number(&self) -> u64 {
         self.published.at.load(Ordering::SeqCst)

@@ -2,7 +2,7 @@
 
 use crate::entry::StoredResponse;
 use crate::entry::key::CacheKey;
-use crate::store::{Expected, Fence, Store};
+use crate::store::{Expected, Fence, Store, Stored};
 
 /// A fence of one level. While it is there, that level forgets no purge since then that concerns the key.
 #[derive(Clone)]
@@ -31,4 +31,20 @@ pub(super) async fn fence<S: Store>(store: &S, key: &CacheKey) -> Option<LevelFe
 /// Whether two levels have the same response: one message, with the same head over it.
 pub(super) fn is_same(one: &StoredResponse, other: &StoredResponse) -> bool {
     one.head().reuse() == other.head().reuse() && one.payload().len() == other.payload().len()
+}
+
+/// Whether one takes the place of the other.
+pub(super) fn is_for_same(one: &Stored, other: &Stored) -> bool {
+    one.response.head().reuse().selecting == other.response.head().reuse().selecting
+}
+
+/// Adds a response to others, the newest first: before those that it stands before in `order`, or before older ones.
+pub(super) fn insert(stored: Stored, order: &[Stored], variants: &mut Vec<Stored>) {
+    let time = |stored: &Stored| stored.response.head().reuse().response_time;
+    let later = order.iter().skip_while(|one| one.id != stored.id).skip(1);
+    let later: Vec<_> = later.collect();
+    let is_later = |one: &Stored| later.iter().any(|later| is_for_same(one, later));
+    let at = variants.iter().position(is_later);
+    let at = at.or_else(|| variants.iter().position(|one| time(one) < time(&stored)));
+    variants.insert(at.unwrap_or(variants.len()), stored);
 }

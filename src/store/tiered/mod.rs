@@ -28,7 +28,7 @@ pub use self::limits::TierLimits;
 use self::near::Near;
 use super::Store;
 use super::log::{Follower, Followed, MemoryLog, Replica};
-use crate::runtime::{self, Mutex, lock};
+use crate::runtime::{Mutex, lock};
 
 /// In how many places keys are counted that are found far.
 const PLACES: usize = 4_096;
@@ -87,13 +87,10 @@ enum Link {
 impl<N: Store, F: Store> TieredStore<N, F> {
     /// A near store before a far one that is purged by way of this tier, and its clones, only.
     pub fn new(near: N, far: F, limits: TierLimits) -> Self {
-        let (log, replica) = (MemoryLog::default(), Arc::new(Replica::new([0; 16])));
-        // It has nothing to wait for.
-        runtime::from_now_on({
-            let (log, replica) = (log.clone(), Arc::clone(&replica));
-            async move { drop(replica.catch_up(&log).await) }
-        });
-        let near = Arc::new(Near::new(near, replica, limits.bound));
+        let log = MemoryLog::default();
+        let replica = Replica::new([0; 16]);
+        replica.begin(log.now());
+        let near = Arc::new(Near::new(near, Arc::new(replica), limits.bound));
         Self::with(near, far, limits, Link::Own(log))
     }
 

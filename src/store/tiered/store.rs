@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::level::{self, LevelFence, is_same};
+use super::level::{self, LevelFence, insert, is_for_same, is_same};
 use super::writer::TierWriter;
 use super::{Inner, Link, TieredStore};
 use crate::entry::key::CacheKey;
@@ -297,15 +297,12 @@ impl<N: Store, F: Store> Inner<N, F> {
     ) -> Lookup {
         let fence = if self.is_own() { fence } else { found.fence };
         let near = self.near_variants(key).await;
-        let in_place_of = |one: &Stored, other: &Stored| {
-            one.response.head().reuse().selecting == other.response.head().reuse().selecting
-        };
         // Not on its way any more, or still on its way there.
         let is_only_near = |near: &&Stored| {
-            found.variants.iter().all(|far| !in_place_of(far, near) || far.response.is_older_than(&near.response))
+            found.variants.iter().all(|far| !is_for_same(far, near) || far.response.is_older_than(&near.response))
         };
         let only_near: Vec<_> = near.iter().filter(is_only_near).cloned().collect();
-        let is_replaced = |far: &&Stored| only_near.iter().any(|near| in_place_of(far, near));
+        let is_replaced = |far: &&Stored| only_near.iter().any(|near| is_for_same(far, near));
         let far: Vec<_> = found.variants.iter().filter(|far| !is_replaced(far)).collect();
         if let Some(near_fence) = near_fence
             && self.is_due(key, &far)
@@ -317,6 +314,7 @@ impl<N: Store, F: Store> Inner<N, F> {
             }
         }
         // One response has one identity: that of the near store where it is there.
+        let order = near;
         let near = self.near_variants(key).await;
         let named = |stored: &Stored| {
             let is_it = |near: &&Stored| {
@@ -325,8 +323,10 @@ impl<N: Store, F: Store> Inner<N, F> {
             let marked = || Stored { id: self.far_id(stored.id), ..stored.clone() };
             near.iter().find(is_it).cloned().unwrap_or_else(marked)
         };
-        let variants = only_near.iter().cloned().chain(far.into_iter().map(named));
-        Lookup::new(fence, Variants::new(variants.take(self.most_variants())))
+        let mut variants = far.into_iter().map(named).collect();
+        only_near.into_iter().rev().for_each(|stored| insert(stored, &order, &mut variants));
+        variants.truncate(self.most_variants());
+        Lookup::new(fence, Variants::new(variants))
     }
 
     fn is_late(&self, near: &Stored) -> bool {
