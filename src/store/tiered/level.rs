@@ -7,7 +7,7 @@ use crate::store::{Expected, Fence, Store, Stored};
 /// A fence of one level. While it is there, that level forgets no purge since then that concerns the key.
 #[derive(Clone)]
 pub(super) struct LevelFence {
-    pub(super) fence: Fence,
+    fence: Fence,
     _held: Expected,
 }
 
@@ -15,6 +15,11 @@ impl LevelFence {
     /// One of a level that forgets nothing.
     pub(super) fn of(fence: Fence) -> Self {
         Self { fence, _held: Expected::default() }
+    }
+
+    /// Its bits. Not a field: a block that names only that would leave the rest behind, to be dropped.
+    pub(super) fn fence(&self) -> Fence {
+        self.fence
     }
 }
 

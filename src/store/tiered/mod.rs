@@ -15,6 +15,7 @@ mod level;
 mod limits;
 mod near;
 mod store;
+mod under_way;
 mod writer;
 
 use std::fmt;
@@ -26,6 +27,7 @@ use tokio::sync::Semaphore;
 
 pub use self::limits::TierLimits;
 use self::near::Near;
+use self::under_way::PurgesUnderWay;
 use super::Store;
 use super::log::{Follower, Followed, MemoryLog, Replica};
 use crate::runtime::{Mutex, lock};
@@ -74,6 +76,8 @@ struct Inner<N, F> {
     near: Arc<Near<N>>,
     random: RandomState,
     replica: Arc<Replica>,
+    /// Of a far store whose log is here.
+    under_way: PurgesUnderWay,
 }
 
 /// Where the log is.
@@ -127,6 +131,7 @@ impl<N: Store, F: Store> TieredStore<N, F> {
             near,
             random,
             replica,
+            under_way: PurgesUnderWay::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -162,7 +167,7 @@ impl<N: Store, F: Store> Inner<N, F> {
     fn is_near_open(&self) -> bool {
         match self.link {
             Link::Followed(..) => self.near.is_open(),
-            Link::Own(_) => true,
+            Link::Own(_) => self.under_way.are_none(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::level::{self, LevelFence, insert, is_for_same, is_same};
 use super::writer::TierWriter;
+use super::under_way::UnderWay;
 use super::{Inner, Link, TieredStore};
 use crate::entry::key::CacheKey;
 use crate::entry::{RemoteContent, ResponseHead, StoredResponse};
@@ -26,7 +27,7 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
     async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {
         let inner = &*self.inner;
         inner.hear().await;
-        let fence = inner.replica.fence();
+        let fence = inner.fence();
         // Before the far store is asked: what is purged after its answer is purged near after this.
         let near_fence = level::fence(inner.near.store(), key).await;
         match inner.far.get(key).await {
@@ -68,11 +69,11 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
         let near_fence = near_fence.filter(|_| verdict == Verdict::Untouched && inner.is_for_near(key, &response));
         if inner.limits.far_in_background
             && let Some(near_fence) = &near_fence
-            && inner.put_in_background(key, &response, near_fence, &far_fence).await
+            && let Some(outcome) = inner.put_in_background(key, &response, near_fence, &far_fence).await
         {
-            return Ok(PutOutcome::Stored);
+            return Ok(outcome);
         }
-        let outcome = inner.far.put(key, response.clone(), far_fence.fence).await?;
+        let outcome = inner.far.put(key, response.clone(), far_fence.fence()).await?;
         match outcome {
             PutOutcome::Stored => inner.put_near_instead(key, response, near_fence).await,
             // Another node has what is newer.
@@ -95,7 +96,7 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
         if inner.is_own() && inner.replica.concerns(key, fence, PurgeScope::Key) {
             return Ok(BeginOutcome::Refused(PutOutcome::Superseded));
         }
-        Ok(match inner.far.begin(key, expected_length, far_fence.fence).await? {
+        Ok(match inner.far.begin(key, expected_length, far_fence.fence()).await? {
             BeginOutcome::Writer(writer) => {
                 let tier = Arc::clone(inner);
                 BeginOutcome::Writer(Box::new(TierWriter { far_fence, fence, key: key.clone(), tier, writer }))
@@ -138,12 +139,12 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
                 let far = found.variants.iter().find(|far| is_same(&far.response, &near.response));
                 is_far = far.is_some();
                 match far {
-                    Some(far) => inner.far.freshen(key, far.id, head, far_fence.fence).await?,
+                    Some(far) => inner.far.freshen(key, far.id, head, far_fence.fence()).await?,
                     // The far store has dropped it, or does not have it yet.
-                    None => inner.far.put(key, response.clone(), far_fence.fence).await?,
+                    None => inner.far.put(key, response.clone(), far_fence.fence()).await?,
                 }
             }
-            _ => inner.far.freshen(key, inner.far_id(of), head, far_fence.fence).await?,
+            _ => inner.far.freshen(key, inner.far_id(of), head, far_fence.fence()).await?,
         };
         let is_untouched =
             |response: &StoredResponse| inner.replica.judge(key, response, fence) == Verdict::Untouched;
@@ -151,9 +152,10 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
             Some(response) if outcome == PutOutcome::Stored && is_untouched(&response) => {
                 inner.put_near_instead(key, response, near_fence).await;
             }
-            // The head that was refused was older than what both have.
-            _ if outcome != PutOutcome::Stored && is_far => {}
-            _ => inner.forget_key(key).await,
+            // What is near has an older head, or the far store something else.
+            Some(_) if !is_far => inner.forget_key(key).await,
+            _ if outcome == PutOutcome::Stored => inner.forget_key(key).await,
+            _ => {}
         }
         Ok(outcome)
     }
@@ -197,9 +199,11 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
                 purged
             }
             Link::Own(log) => {
+                let under_way = UnderWay::new(&inner.under_way, inner.replica.fence());
                 let number = inner.replica.purge(log, targets, mode).await?;
                 let purged = inner.far.invalidate(targets, mode).await;
                 inner.near.store().invalidate(targets, mode).await?;
+                drop(under_way);
                 purged.map(|_| number)
             }
         }
@@ -225,6 +229,12 @@ impl<N: Store, F: Store> Inner<N, F> {
         matches!(self.link, Link::Own(_))
     }
 
+    /// A fence before all purges that do not count in both levels yet.
+    fn fence(&self) -> Fence {
+        let fence = self.replica.fence();
+        self.under_way.first().unwrap_or(fence)
+    }
+
     fn most_variants(&self) -> usize {
         self.near.store().limits().max_variants.max(self.far.limits().max_variants)
     }
@@ -245,7 +255,7 @@ impl<N: Store, F: Store> Inner<N, F> {
 
     /// What the near store has, where it may answer and has something.
     fn near_answer(&self, key: &CacheKey) -> Option<Lookup> {
-        // Before the look: what is heard has been known before.
+        // Before the look: what is in effect has been known before.
         let fence = self.replica.fence();
         if !self.is_near_open() {
             self.follow();
@@ -359,22 +369,22 @@ impl<N: Store, F: Store> Inner<N, F> {
         response.payload().len() <= self.limits.near_object && !response.may_answer_for_other_queries()
     }
 
-    /// Puts near. Whether it is there.
-    async fn put_near(&self, key: &CacheKey, response: &StoredResponse, fence: &LevelFence) -> bool {
+    /// Puts near; what is not for the near store is too large for it.
+    async fn put_near(&self, key: &CacheKey, response: &StoredResponse, fence: &LevelFence) -> PutOutcome {
         if !self.may_be_near(response) {
-            return false;
+            return PutOutcome::TooLarge;
         }
         let mut response = response.clone();
         if let Some(lifetime) = self.limits.near_lifetime {
             Arc::make_mut(&mut response.head).near_until = moment().checked_add(lifetime);
         }
-        matches!(self.near.store().put(key, response, fence.fence).await, Ok(PutOutcome::Stored))
+        self.near.store().put(key, response, fence.fence()).await.unwrap_or(PutOutcome::TooLarge)
     }
 
     /// Puts near what is far, or makes what was there go.
     async fn put_near_instead(&self, key: &CacheKey, response: StoredResponse, fence: Option<LevelFence>) {
         let is_near = match fence {
-            Some(fence) => self.put_near(key, &response, &fence).await,
+            Some(fence) => self.put_near(key, &response, &fence).await == PutOutcome::Stored,
             None => false,
         };
         if !is_near {
@@ -391,30 +401,37 @@ impl<N: Store, F: Store> Inner<N, F> {
 }
 
 impl<N: Store, F: Store> Inner<N, F> {
-    /// Puts near, and into the far store in a task. Whether that was possible.
+    /// Puts near, and into the far store in a task; `None` where that is not possible.
     async fn put_in_background(
         self: &Arc<Self>,
         key: &CacheKey,
         response: &StoredResponse,
         near_fence: &LevelFence,
         far_fence: &LevelFence,
-    ) -> bool {
+    ) -> Option<PutOutcome> {
         if !self.is_near_open() {
-            return false;
+            return None;
         }
-        let Some(runtime) = Runtime::current() else { return false };
-        let Ok(permit) = Arc::clone(&self.background).try_acquire_owned() else { return false };
-        if !self.put_near(key, response, near_fence).await {
-            return false;
+        let runtime = Runtime::current()?;
+        let permit = Arc::clone(&self.background).try_acquire_owned().ok()?;
+        match self.put_near(key, response, near_fence).await {
+            PutOutcome::Stored => {}
+            PutOutcome::Superseded => return Some(PutOutcome::Superseded),
+            PutOutcome::TooLarge => return None,
         }
         let (tier, key, response) = (Arc::clone(self), key.clone(), response.clone());
         let far_fence = far_fence.clone();
         drop(runtime.spawn(async move {
-            if let Ok(PutOutcome::Superseded) = tier.far.put(&key, response, far_fence.fence).await {
+            let put = tier.far.put(&key, response.clone(), far_fence.fence()).await;
+            let near = tier.near_variants(&key).await;
+            // Another node has what is newer; here, there may be something else by now.
+            if let Ok(PutOutcome::Superseded) = put
+                && near.iter().any(|stored| is_same(&stored.response, &response))
+            {
                 tier.forget_key(&key).await;
             }
             drop(permit);
         }));
-        true
+        Some(PutOutcome::Stored)
     }
 }
