@@ -38,6 +38,12 @@ pub(super) fn is_same(one: &StoredResponse, other: &StoredResponse) -> bool {
     one.head().reuse() == other.head().reuse() && one.payload().len() == other.payload().len()
 }
 
+/// Whether what is near is no less than what is far.
+pub(super) fn stands_for(near: &Stored, far: &Stored) -> bool {
+    let is_stale = near.expired.is_some() && far.expired.is_none();
+    is_for_same(near, far) && !is_stale && !near.response.is_older_than(&far.response)
+}
+
 /// Whether one takes the place of the other.
 pub(super) fn is_for_same(one: &Stored, other: &Stored) -> bool {
     one.response.head().reuse().selecting == other.response.head().reuse().selecting

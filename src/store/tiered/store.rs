@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::level::{self, LevelFence, insert, is_for_same, is_same};
+use super::level::{self, LevelFence, insert, is_for_same, is_same, stands_for};
 use super::writer::TierWriter;
 use super::under_way::UnderWay;
 use super::{Inner, Link, TieredStore};
@@ -121,6 +121,12 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
         let near = inner.near_variants(key).await;
         let near = near.iter().find(|stored| stored.id == of);
         let response = near.map(|near| StoredResponse::new(head.clone(), near.response.payload().clone()));
+        if let (Some(near), Some(response)) = (near, &response)
+            && near.expired.is_none()
+            && response.is_older_than(&near.response)
+        {
+            return Ok(PutOutcome::Superseded);
+        }
         if inner.is_own() {
             // In the groups that its head names from now on, and in those that it has named.
             let mut both = near.map(|near| &near.response).into_iter().chain(&response);
@@ -307,34 +313,27 @@ impl<N: Store, F: Store> Inner<N, F> {
     ) -> Lookup {
         let fence = if self.is_own() { fence } else { found.fence };
         let near = self.near_variants(key).await;
-        // Not on its way any more, or still on its way there.
-        let is_only_near = |near: &&Stored| {
-            found.variants.iter().all(|far| !is_for_same(far, near) || far.response.is_older_than(&near.response))
-        };
-        let only_near: Vec<_> = near.iter().filter(is_only_near).cloned().collect();
-        let is_replaced = |far: &&Stored| only_near.iter().any(|near| is_for_same(far, near));
-        let far: Vec<_> = found.variants.iter().filter(|far| !is_replaced(far)).collect();
         if let Some(near_fence) = near_fence
-            && self.is_due(key, &far)
+            && self.is_due(key, &found.variants)
         {
-            for stored in far.iter().rev().filter(|stored| stored.expired.is_none()) {
-                if !near.iter().any(|near| is_same(&near.response, &stored.response) && !self.is_late(near)) {
+            // The oldest first, so that the newest is the last that was put.
+            for stored in found.variants.iter().rev().filter(|stored| stored.expired.is_none()) {
+                if near.iter().all(|near| !stands_for(near, stored) || self.is_late(near)) {
                     self.put_near(key, &stored.response, &near_fence).await;
                 }
             }
         }
-        // One response has one identity: that of the near store where it is there.
         let order = near;
         let near = self.near_variants(key).await;
-        let named = |stored: &Stored| {
-            let is_it = |near: &&Stored| {
-                is_same(&near.response, &stored.response) && near.expired == stored.expired && !self.is_late(near)
-            };
-            let marked = || Stored { id: self.far_id(stored.id), ..stored.clone() };
-            near.iter().find(is_it).cloned().unwrap_or_else(marked)
+        // One response has one identity: that of the near store where it is there.
+        let named = |far: &Stored| {
+            let near = near.iter().find(|near| stands_for(near, far) && !self.is_late(near));
+            near.cloned().unwrap_or_else(|| Stored { id: self.far_id(far.id), ..far.clone() })
         };
-        let mut variants = far.into_iter().map(named).collect();
-        only_near.into_iter().rev().for_each(|stored| insert(stored, &order, &mut variants));
+        let mut variants = found.variants.iter().map(named).collect();
+        // Not there any more, or still on its way there.
+        let is_only_near = |near: &&Stored| !found.variants.iter().any(|far| is_for_same(near, far));
+        near.iter().filter(is_only_near).rev().for_each(|stored| insert(stored.clone(), &order, &mut variants));
         variants.truncate(self.most_variants());
         Lookup::new(fence, Variants::new(variants))
     }
@@ -345,7 +344,7 @@ impl<N: Store, F: Store> Inner<N, F> {
     }
 
     /// Whether what was found far goes near now. Each look counts.
-    fn is_due(&self, key: &CacheKey, found: &[&Stored]) -> bool {
+    fn is_due(&self, key: &CacheKey, found: &[Stored]) -> bool {
         if found.is_empty() || self.limits.promote_at <= 1 {
             return !found.is_empty();
         }
