@@ -28,7 +28,7 @@ use std::task::{Context, Poll};
 
 use http::{Method, Request, Response, Uri};
 use http_body::Body;
-use tower::Service;
+use tower::{Service, ServiceExt};
 
 use self::access::Token;
 pub use self::access::TokenError;
@@ -72,8 +72,16 @@ impl<S: Store> Admin<S> {
     pub fn new(handle: CacheHandle<S>, token: &str) -> Result<Self, TokenError> {
         let token = Token::new(token)?;
         let invalidations = Invalidations::default();
-        let state =
-            State { handle, invalidations, metrics: None, policy: None, token, warmer: None, watch: None };
+        let state = State {
+            handle,
+            invalidations,
+            metrics: None,
+            policy: None,
+            token,
+            warmer: None,
+            warms_for_peers: true,
+            watch: None,
+        };
         Ok(Self { state })
     }
 
@@ -103,6 +111,10 @@ impl<S: Store> Admin<S> {
     /// How `POST /warm` asks for a URL: by a service with the cache in it, and requests as clients would send them. Default not at
     /// all.
     ///
+    /// What is stored under another key than that of clients' requests warms nothing. So the service has the layers that clients'
+    /// requests pass before the cache, and `request` makes what the server would: with the scheme that keys have. Behind a server
+    /// that takes TLS that is `http`, whatever is asked for, as where the URI is a path and `Host` has the rest.
+    ///
     /// ```
     /// use axum::{Router, body::Body, routing::get};
     /// use larder::CacheLayer;
@@ -110,7 +122,12 @@ impl<S: Store> Admin<S> {
     ///
     /// let layer = CacheLayer::default();
     /// let app: Router = Router::new().route("/", get(|| async { "Hello" })).layer(layer.clone());
-    /// let request = |uri: &http::Uri| http::Request::get(uri).body(Body::empty()).unwrap_or_default();
+    /// // As an HTTP/1.1 server would read it: a path, and a host.
+    /// let request = |uri: &http::Uri| {
+    ///     let host = uri.authority().map_or("", |authority| authority.as_str());
+    ///     let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    ///     http::Request::get(path).header("host", host).body(Body::empty()).unwrap_or_default()
+    /// };
     /// let admin = Admin::new(layer.handle(), "0123456789abcdef")?.warm(app.clone(), request).build();
     /// # let _ = admin;
     /// # Ok::<(), larder::admin::TokenError>(())
@@ -126,7 +143,18 @@ impl<S: Store> Admin<S> {
         Q: Send + 'static,
         B: Body<Data: Send, Error: Send> + Send + 'static,
     {
-        self.state.warmer = Some(Warmer::new(service, request));
+        self.state.warmer = Some(Warmer::new(move |visit| {
+            let answer = service.clone().oneshot(visit.with(request(&visit.uri)));
+            Box::pin(async move { warmer::read(answer.await.map_err(|error| error.to_string())?).await })
+        }));
+        self
+    }
+
+    /// Whether `POST /warm` asks also as another cache of the same owner, where the policy keeps apart what those get
+    /// ([`CachePolicyExt::with_peers`](crate::CachePolicyExt::with_peers)); default yes. An edge, which no other cache asks, says no.
+    /// Who sends `peer` in an order decides for that order.
+    pub fn warm_for_peers(mut self, is_on: bool) -> Self {
+        self.state.warms_for_peers = is_on;
         self
     }
 

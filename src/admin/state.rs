@@ -19,6 +19,7 @@ pub(super) struct State<S> {
     pub(super) policy: Option<PolicySource>,
     pub(super) token: Token,
     pub(super) warmer: Option<Warmer>,
+    pub(super) warms_for_peers: bool,
     pub(super) watch: Option<Watch>,
 }
 

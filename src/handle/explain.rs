@@ -307,7 +307,8 @@ impl Explanation {
         }
         if request.method == Method::POST && !has_content {
             unknown.push(
-                "the content, by which a QueryLayer may take a POST for a query: then it would be looked up".to_owned(),
+                "the content, by which a QueryLayer may take a POST for a query: then it would be looked up"
+                    .to_owned(),
             );
         }
         Self {
@@ -330,7 +331,8 @@ impl Explanation {
             return;
         }
         self.unknown.push(
-            "whether the answer gets an entity tag: that depends on its status, its fields and its content".to_owned(),
+            "whether the answer gets an entity tag: that depends on its status, its fields and its content"
+                .to_owned(),
         );
         if RequestFields::of(&request.headers).conditions {
             self.unknown.push(

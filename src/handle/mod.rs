@@ -232,6 +232,12 @@ impl<S: Store> CacheHandle<S> {
         self.shared.store.limits()
     }
 
+    /// Whether the policy keeps apart what other caches of the same owner get for a URI, and what clients do.
+    #[cfg(feature = "admin")]
+    pub(crate) fn keeps_peers_apart(&self, uri: &Uri) -> bool {
+        self.shared.core.key_for_peers(uri.clone()).is_some()
+    }
+
     /// Everything by which goes what is stored for an absolute URI.
     pub(crate) fn targets_of(&self, uri: &Uri) -> Result<Vec<PurgeTarget>, PurgeError> {
         target::absolute(uri)?;
