@@ -30,8 +30,8 @@ use http::{Method, Request, Response, Uri};
 use http_body::Body;
 use tower::{Service, ServiceExt};
 
-use self::access::Token;
 pub use self::access::TokenError;
+use self::access::Tokens;
 pub use self::answer::AdminBody;
 use self::invalidations::Invalidations;
 use self::state::{PolicySource, State};
@@ -70,14 +70,14 @@ impl<S: Store> Admin<S> {
     ///
     /// [`TokenError`], where the token is none: without one, there is no service.
     pub fn new(handle: CacheHandle<S>, token: &str) -> Result<Self, TokenError> {
-        let token = Token::new(token)?;
+        let tokens = Tokens::new(token)?;
         let invalidations = Invalidations::default();
         let state = State {
             handle,
             invalidations,
             metrics: None,
             policy: None,
-            token,
+            tokens,
             warmer: None,
             warms_for_peers: true,
             watch: None,
@@ -195,6 +195,27 @@ impl<S> fmt::Debug for Admin<S> {
 /// It speaks HTTP and no TLS: a token that crosses a network needs a TLS server around this service.
 pub struct AdminService<S = MemoryStore> {
     state: Arc<State<S>>,
+}
+
+impl<S> AdminService<S> {
+    /// Replaces the token, for this service and its clones: whoever has one of these is let in from now on, and nobody else. With the
+    /// old one and the new one among them, a token is replaced without a gap.
+    ///
+    /// ```
+    /// use larder::CacheLayer;
+    /// use larder::admin::Admin;
+    /// let admin = Admin::new(CacheLayer::default().handle(), "0123456789abcdef")?.build();
+    /// admin.set_tokens(["fedcba9876543210", "0123456789abcdef"])?;
+    /// assert!(admin.set_tokens(["short"]).is_err());
+    /// # Ok::<(), larder::admin::TokenError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError`], where one of them is none, or there is none at all. Then nothing has changed.
+    pub fn set_tokens<'a>(&self, tokens: impl IntoIterator<Item = &'a str>) -> Result<(), TokenError> {
+        self.state.tokens.replace(tokens)
+    }
 }
 
 impl<S> Clone for AdminService<S> {
