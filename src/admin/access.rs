@@ -113,15 +113,22 @@ fn presented(headers: &HeaderMap) -> Option<&[u8]> {
 pub(super) fn check_site(request: &Parts) -> Result<(), Refusal> {
     let headers = &request.headers;
     let mut sites = headers.get_all(SEC_FETCH_SITE).into_iter();
-    let is_foreign = sites.any(|site| !matches!(site.as_bytes(), b"none" | b"same-origin"));
-    let mut origins = headers.get_all(header::ORIGIN).into_iter();
+    if sites.any(|site| !matches!(site.as_bytes(), b"none" | b"same-origin")) {
+        return Err(Refusal::other_site("the request comes from a page of another site"));
+    }
     let own = own_authority(request);
-    let has_foreign_origin = origins.any(|origin| {
+    for origin in headers.get_all(header::ORIGIN) {
         let authority =
             origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, after)| after);
-        !authority.zip(own.as_deref()).is_some_and(|(theirs, own)| theirs.eq_ignore_ascii_case(own))
-    });
-    if is_foreign || has_foreign_origin { Err(Refusal::other_site()) } else { Ok(()) }
+        if !authority.zip(own.as_deref()).is_some_and(|(theirs, own)| theirs.eq_ignore_ascii_case(own)) {
+            let origin = String::from_utf8_lossy(origin.as_bytes());
+            let own = own.as_deref().unwrap_or("(no host)");
+            return Err(Refusal::other_site(format!(
+                "the request comes from a page of {origin}, and this service was asked as {own}"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a browser asks for a document to show, as where somebody follows a link: what it gets tells nothing, and no page can

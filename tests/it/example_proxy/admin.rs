@@ -230,7 +230,13 @@ async fn a_warmed_url_takes_the_way_of_a_clients_request() {
     {
         assert!(head.contains(&format!("\r\n{field}\r\n")), "{field} in {head}");
     }
-    for field in ["cloudfront-viewer-country", "cloudfront-viewer-address", "x-forwarded-for", "larder-"] {
+    for field in [
+        "cloudfront-viewer-country",
+        "cloudfront-viewer-address",
+        "x-forwarded-for",
+        "larder-peer",
+        "larder-debug",
+    ] {
         assert!(!head.contains(field), "{field} in {head}");
     }
     // Who has the token of the admin service may know what the cache did, and nobody else.
