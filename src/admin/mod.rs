@@ -181,14 +181,14 @@ impl<S> fmt::Debug for Admin<S> {
 /// | `POST /purge` | JSON: `url`, `urls`, `tag`, `tags`, `prefix`, `host`, `items` (as in an invalidation list), `all`; `soft`, `soft_for` (seconds) |
 /// | `POST /purge/{url}`, `POST /service/{id}/purge`, `.../purge/{key}`, `.../purge_all` | as Fastly's API has them, with `Surrogate-Key`, `Fastly-Soft-Purge` and its answers |
 /// | `POST /invalidation`, `GET /invalidation/{id}` | CloudFront's invalidation lists: `CallerReference`, `Paths.Items` with `/path*` and `#tag` |
-/// | `GET /inspect?url=`, `GET /explain?url=` | what is stored for a request ([`CacheHandle::inspect`]), and what would happen to it ([`CacheHandle::explain`]); with `&method=` and any number of `&header=Name:value` |
+/// | `GET /inspect?url=`, `GET /explain?url=` | what is stored for a request ([`CacheHandle::inspect`]), and what would happen to it ([`CacheHandle::explain`]); with `&method=` and any number of `&header=Name:value`; `&peer=1` for what another cache of the same owner gets |
 /// | `GET /stats`, `GET /hot`, `GET /live` | numbers, the keys with the most hits and misses, and events as they happen (server-sent events): by a [`Watch`] |
 /// | `GET /metrics` | what [`Admin::metrics`] renders |
-/// | `POST /warm` | JSON: `urls`, `at_one_time`: asks for them by [`Admin::warm`] |
+/// | `POST /warm` | JSON: `urls`, `at_one_time`, `headers` (`["Name: value"]`), `peer`: asks for them by [`Admin::warm`] |
 /// | `POST /bypass?for=60`, `GET /bypass`, `DELETE /bypass` | development mode: for so many seconds every request is forwarded |
 /// | `GET /policy`, `PUT /policy` | the text of the policy, by [`Admin::policy`] |
 ///
-/// The token comes as `Authorization: Bearer` or as `Fastly-Key`; without one, the answer is 401, with a wrong one 403. Requests by
+/// The token comes as `Authorization: Bearer` or as `Fastly-Key`, and [`AdminService::set_tokens`] replaces it; without one, the answer is 401, with a wrong one 403. Requests by
 /// pages of other sites are refused whatever they have, there are no CORS fields, and no answer may be kept. Nothing else of a request
 /// grants access: no address, and no field of a proxy. Errors are JSON: `error` (a word), `message`, `help`.
 ///

@@ -210,7 +210,7 @@ async fn a_warmed_url_is_stored_under_the_scheme_of_a_listener_with_tls() {
     let (config, address) = (authority.client(&[]), desk.proxy.address);
     let hit = tokio::task::spawn_blocking(move || {
         let mut client = TlsClient::new(config, address, "a.example");
-        client.send("GET /x HTTP/1.1\r\nhost: a.example\r\n\r\n".to_owned()).unwrap();
+        client.send("GET /x HTTP/1.1\r\nhost: a.example\r\n\r\n").unwrap();
         client.next()
     });
     hit.await.unwrap().has("\r\ncache-status: larder; hit; ttl=");
