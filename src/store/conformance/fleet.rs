@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -49,7 +48,8 @@ impl fmt::Display for Way {
 
 /// Runs a rule to its end, or to the message of its panic.
 pub(super) async fn caught<T>(run: impl Future<Output = T>) -> Result<T, String> {
-    let mut run = pin!(run);
+    // The futures of rules are large, and stacks of tests are small.
+    let mut run = Box::pin(run);
     std::future::poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Ok),
         Err(panic) => {
