@@ -14,6 +14,7 @@ pub mod elsewhere;
 #[cfg(feature = "redis")]
 pub mod faulty;
 pub mod file;
+pub mod fleet;
 pub mod forward;
 pub mod hostile;
 pub mod logs;
@@ -59,6 +60,9 @@ pub fn alone<F: Future>(future: F) -> F::Output {
         })
         .expect("it comes to its end by itself")
 }
+
+/// Lets others go first: here, they go when this waits.
+pub async fn turn() {}
 
 /// So many random cases, by the [`seed`].
 pub fn cases(cases: u32) -> Config {
