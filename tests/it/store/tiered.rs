@@ -67,7 +67,8 @@ async fn a_tier_over_a_store_of_its_own_keeps_the_contract() {
         let memory = async || TieredStore::new(near(), MemoryStore::default(), limits.clone());
         check_all(&Subject::new(memory).capabilities(promises()).operations(100)).await;
     }
-    let elsewhere = async || TieredStore::new(MemoryStore::default(), Elsewhere::waiting(), TierLimits::new());
+    let elsewhere =
+        async || TieredStore::new(MemoryStore::default(), Elsewhere::waiting(), TierLimits::new());
     check_all(&Subject::new(elsewhere).capabilities(promises()).operations(100)).await;
     let boxed = async || {
         let tier = TieredStore::new(MemoryStore::default(), MemoryStore::default(), TierLimits::new());

@@ -2,11 +2,18 @@
 
 use std::time::Duration;
 
-use larder::store::PurgeTarget;
+use larder::CacheKey;
+use larder::store::record::RecordNames;
+use larder::store::{PurgeTarget, Store};
 
 use super::{HIT, Node, config, namespace};
 use crate::support::Reply;
-use crate::support::servers::{Kind, Server};
+use crate::support::faulty::Faulty;
+use crate::support::servers::{Answer, Kind, Server, eventually, ok};
+
+fn key() -> CacheKey {
+    CacheKey::from_uri(&"http://example.com/".parse().unwrap()).unwrap()
+}
 
 /// Nodes that have read and purged: the first two before something is lost, the third one not at all.
 fn three_nodes(url: &str) -> [Node; 3] {
@@ -133,5 +140,82 @@ async fn a_server_that_evicts_anything_gives_nothing_that_was_purged_and_nothing
         let evicted = server.ask(&["INFO", "stats"]).text();
         let evicted = evicted.lines().find_map(|line| line.strip_prefix("evicted_keys:")).unwrap().to_owned();
         assert_ne!(evicted, "0", "{policy}");
+    }
+}
+
+/// A server, its replica, and the way to whichever is the primary.
+struct Pair {
+    primary: Server,
+    replica: Server,
+    way: Faulty,
+}
+
+impl Pair {
+    fn start() -> Self {
+        let primary = Server::start(Kind::Redis);
+        let port = primary.port.to_string();
+        let arguments = ["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"];
+        let replica = Server::with(Kind::Redis, &arguments);
+        eventually("a replica was waited for", || {
+            replica.ask(&["INFO", "replication"]).text().contains("master_link_status:up")
+        });
+        Self { way: Faulty::before(primary.port), primary, replica }
+    }
+
+    /// From now on, the replica hears nothing. What is in the sockets would still reach it, but for the second command.
+    fn part(&self) {
+        self.replica.freeze();
+        self.primary.ask(&["CLIENT", "KILL", "TYPE", "replica"]);
+    }
+
+    fn fail_over(&mut self) {
+        self.primary.kill();
+        self.replica.thaw();
+        ok(&self.replica.ask(&["REPLICAOF", "NO", "ONE"]));
+        self.way.lead_to(self.replica.port);
+    }
+}
+
+#[tokio::test]
+async fn f17_a_purge_that_a_failover_has_lost_is_made_again_by_a_node_that_knows_it() {
+    // By the node that has purged, and by one that has only read of it.
+    for reads in [false, true] {
+        let mut pair = Pair::start();
+        let namespace = namespace();
+        let node = || Node::new(config(&pair.way.url()).namespace(&namespace));
+        let (one, other, third) = (node(), node(), node());
+        one.fill("/", "old").await;
+        other.get("/").await.has_body("old").told(HIT);
+        third.get("/").await.has_body("old").told(HIT);
+        let name = RecordNames::new(&namespace).of(&key());
+        let is_there = || pair.replica.ask(&["EXISTS", &name]) == Answer::Number(1);
+        eventually("the replica was to have the record", is_there);
+        pair.part();
+        one.purge(PurgeTarget::tag("news")).await.unwrap();
+        let knows = match reads {
+            true => {
+                assert!(other.store.get(&key()).await.unwrap().variants.is_empty());
+                drop(one);
+                &other
+            }
+            false => &one,
+        };
+        pair.fail_over();
+        assert!(is_there(), "the record has survived, and the purge has not");
+        // Whoever knows it gives nothing, and the log has it again then.
+        assert!(found(knows).await.is_empty(), "by the node that knows of it");
+        assert!(found(&third).await.is_empty(), "by a node that does not");
+        third.fill("/", "new").await;
+        knows.get("/").await.has_body("new").told(HIT);
+    }
+}
+
+/// What is found when the way is known.
+async fn found(node: &Node) -> Vec<larder::store::Stored> {
+    loop {
+        if let Ok(lookup) = node.store.get(&key()).await {
+            return lookup.variants.to_vec();
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
