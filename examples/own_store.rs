@@ -32,16 +32,25 @@ impl DirectoryStore {
         Self { directory: Arc::new(Mutex::new(directory.into())), memory: MemoryStore::default() }
     }
 
-    /// Writes down what is stored under a key now, in a task of its own. The cache drops a call that takes too long, and with
-    /// it a lock that it holds, but the system goes on writing; the task holds the lock until the write has ended.
-    async fn write(&self, key: &CacheKey) -> Result<(), StoreError> {
+    /// Changes what is in memory under a key, and writes down what is there then, in a task of its own. The cache drops a call that
+    /// takes too long, and with it a lock that it holds, but the system goes on writing; the task holds the lock until the write
+    /// has ended.
+    async fn change(
+        &self,
+        key: &CacheKey,
+        change: impl Future<Output = Result<PutOutcome, StoreError>> + Send + 'static,
+    ) -> Result<PutOutcome, StoreError> {
+        // Before the change: nobody else reads the file, which is older, over it.
+        let directory = Arc::clone(&self.directory).lock_owned().await;
         let (store, key) = (self.clone(), key.clone());
-        let written = tokio::spawn(async move { store.write_alone(&key).await });
+        let written = tokio::spawn(async move {
+            let outcome = change.await?;
+            store.write(&directory, &key).await.map(|()| outcome)
+        });
         written.await.map_err(|error| StoreError::new("write a file", error))?
     }
 
-    async fn write_alone(&self, key: &CacheKey) -> Result<(), StoreError> {
-        let directory = self.directory.lock().await;
+    async fn write(&self, directory: &Path, key: &CacheKey) -> Result<(), StoreError> {
         let found = self.memory.get(key).await?;
         let fresh = found.variants.iter().filter(|stored| stored.expired.is_none());
         let record = Record::new(0, fresh.map(Recorded::from));
@@ -74,10 +83,15 @@ impl Store for DirectoryStore {
             return Ok(found);
         }
         let directory = self.directory.lock().await;
+        let found = self.memory.get(key).await?;
+        if !found.variants.is_empty() {
+            return Ok(found); // it was put in the meantime
+        }
         if let Some((own, responses)) = read(&directory.join(name(key))).await
             && own == *key
         {
-            for response in responses {
+            // The newest is put last, and comes first.
+            for response in responses.into_iter().rev() {
                 self.memory.put(key, response, expected.fence().unwrap_or_default()).await?;
             }
         }
@@ -90,8 +104,8 @@ impl Store for DirectoryStore {
         response: StoredResponse,
         fence: Fence,
     ) -> Result<PutOutcome, StoreError> {
-        let outcome = self.memory.put(key, response, fence).await?;
-        self.write(key).await.map(|()| outcome)
+        let (memory, to) = (self.memory.clone(), key.clone());
+        self.change(key, async move { memory.put(&to, response, fence).await }).await
     }
 
     async fn freshen(
@@ -101,8 +115,8 @@ impl Store for DirectoryStore {
         head: ResponseHead,
         fence: Fence,
     ) -> Result<PutOutcome, StoreError> {
-        let outcome = self.memory.freshen(key, of, head, fence).await?;
-        self.write(key).await.map(|()| outcome)
+        let (memory, to) = (self.memory.clone(), key.clone());
+        self.change(key, async move { memory.freshen(&to, of, head, fence).await }).await
     }
 
     async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeNumber, StoreError> {

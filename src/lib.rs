@@ -50,6 +50,8 @@
 //! | `axum` | yes | reads axum's `OriginalUri`, so that nested routers key by the URI the client asked for |
 //! | `blake3` | no | strong entity tags: `Tagging::strong()` |
 //! | `metrics` | no | counters, gauges and histograms, by the facade of that name: `MetricsObserver` |
+//! | `redis` | no | responses shared by a fleet, in Redis or Valkey: `store::RedisStore` |
+//! | `redis-tls` | no | the same by TLS: `rediss://` |
 //! | `serde` | no | policies of CloudFront from the JSON of its API: `policy::cloudfront` |
 //! | `tracing` | no | events and spans, by the facade of that name: `TracingObserver` |
 //! | `viewer` | no | fields that tell of a request's client: its device, address and country: `ViewerLayer` |
@@ -143,6 +145,9 @@ pub use viewer::ViewerLayer;
 mod documents {
     #[doc = include_str!("../docs/ADMIN.md")]
     struct Admin;
+    #[cfg(feature = "redis")]
+    #[doc = include_str!("../docs/FLEET.md")]
+    struct Fleet;
     #[doc = include_str!("../docs/GUIDE.md")]
     struct Guide;
     #[doc = include_str!("../docs/FROM_CLOUDFRONT.md")]

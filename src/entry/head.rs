@@ -7,6 +7,7 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, StatusCode};
 
 use super::fields::{FieldLines, Fields, Purpose};
+use crate::runtime::Instant;
 use crate::semantics::coding;
 use crate::semantics::date;
 use crate::semantics::fields::{ResponseFields, lets_pages_see};
@@ -33,6 +34,8 @@ pub struct ResponseHead {
     /// What its handler has said of it, which still counts when it is freshened.
     pub(crate) hint: Option<Box<CacheHint>>,
     pub(crate) last_modified: Option<SystemTime>,
+    /// A near tier asks for it again from then on. It says nothing of the response, and is not written down.
+    pub(crate) near_until: Option<Instant>,
     /// What of the representation is there; `None` for all of it.
     pub(crate) part: Option<Box<Part>>,
     pub(crate) reuse: Reuse,
@@ -63,6 +66,7 @@ impl ResponseHead {
                 .last_modified()
                 .and_then(|date| date::parse(date.as_bytes(), reuse.response_time)),
             fields: FieldLines::of(fields.iter()),
+            near_until: None,
             part: None,
             reuse,
             status,

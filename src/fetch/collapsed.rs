@@ -252,8 +252,9 @@ impl<S: Store> CollapsedFetch<S> {
             exchange.expect();
         }
         let shared = &exchange.shared;
-        let looked_up = match shared.store.try_get(&exchange.request.key) {
-            None if may_find_more => shared.get(&exchange.request.key).await,
+        let has_far = (may_find_more || exchange.background.is_some()) && shared.store.limits().is_tiered;
+        let looked_up = match shared.store.try_get(&exchange.request.key).filter(|_| !has_far) {
+            None if may_find_more || has_far => shared.get(&exchange.request.key).await,
             looked_up => looked_up,
         };
         if may_find_more {

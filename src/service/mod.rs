@@ -550,6 +550,12 @@ where
             let answer = request.hit(core, stored, None, None);
             return ResponseFuture::ready(report.answered(&core.reporter, &request.policy, answer));
         }
+        // A far tier may have what answers, or what is newer.
+        if !matches!(decision, Decision::Serve(_) | Decision::ServeAhead(_))
+            && service.shared.store.limits().is_tiered
+        {
+            return service.look_up(request, body, report);
+        }
         service.carry_out(decision, request, body, lookup, report)
     }
 

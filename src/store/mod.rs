@@ -21,6 +21,7 @@ mod receipt;
 mod redis;
 mod stamp;
 mod target;
+mod tiered;
 
 use std::any::Any;
 use std::fmt;
@@ -38,6 +39,7 @@ pub use notation::InvalidItem;
 pub use purge::{InvalidPurge, Purge};
 pub use receipt::{PurgeNumber, PurgeReceipt};
 pub use target::{PurgeMode, PurgeScope, PurgeTarget};
+pub use tiered::{TierLimits, TieredStore};
 
 pub use crate::entry::RemoteContent;
 use crate::entry::key::CacheKey;
@@ -247,6 +249,9 @@ pub struct StoreLimits {
     pub capacity: Option<u64>,
     /// Calls of the store end within a time of its own, or fail: nobody has to guard it. Default `false`.
     pub is_guarded: bool,
+    /// [`Store::try_get`] looks into a near part of what there is: where nothing there answers a request, [`Store::get`] is asked
+    /// before the request is forwarded. Default `false`.
+    pub is_tiered: bool,
     /// The most bytes of content that the store takes in one response; default 8 MiB. It bounds what one fill keeps in
     /// memory, unless the store takes content piece by piece.
     pub max_object: u64,
@@ -264,6 +269,7 @@ impl Default for StoreLimits {
         Self {
             capacity: None,
             is_guarded: false,
+            is_tiered: false,
             max_object: 8 * 1024 * 1024,
             max_variants: 64,
             takes_streams: false,
@@ -289,6 +295,13 @@ impl StoreLimits {
     #[must_use]
     pub fn is_guarded(mut self, is_guarded: bool) -> Self {
         self.is_guarded = is_guarded;
+        self
+    }
+
+    /// Sets [`StoreLimits::is_tiered`].
+    #[must_use]
+    pub fn is_tiered(mut self, is_tiered: bool) -> Self {
+        self.is_tiered = is_tiered;
         self
     }
 

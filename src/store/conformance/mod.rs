@@ -15,7 +15,9 @@
 //! # });
 //! ```
 
+pub mod concurrency;
 pub mod content;
+pub mod lasting;
 pub mod order;
 pub mod purging;
 pub mod storing;
@@ -23,6 +25,7 @@ pub mod storing;
 mod capabilities;
 mod fixtures;
 mod fleet;
+mod history;
 mod subject;
 
 use std::fmt;
@@ -33,8 +36,10 @@ pub use self::subject::{Nodes, Subject};
 #[cfg(all(test, shuttle))]
 pub(crate) use self::fixtures::{here, response, targets};
 
+use self::concurrency::*;
 use self::content::*;
 use self::fleet::caught;
+use self::lasting::*;
 use self::order::*;
 use self::purging::*;
 use self::storing::*;
@@ -132,6 +137,8 @@ pub async fn violations<N: Nodes>(subject: &Subject<'_, N>) -> Vec<Violation> {
         a_purge_is_remembered_for_what_is_on_its_way,
         a_purge_of_another_query_is_remembered_for_what_is_on_its_way,
         fills_and_purges_at_one_time_leave_nothing_old,
+        // All of that at one time.
+        what_is_done_at_one_time_is_as_if_done_in_one_order,
         // Content that is elsewhere or on its way.
         ranges_of_remote_content_are_opened_exactly,
         content_that_is_not_there_is_not_opened,
@@ -145,6 +152,13 @@ pub async fn violations<N: Nodes>(subject: &Subject<'_, N>) -> Vec<Violation> {
         a_stream_that_is_overtaken_by_a_soft_purge_is_never_fresh,
         a_stream_that_is_overtaken_by_a_purge_is_refused,
         a_stream_that_is_too_large_is_refused,
+        // Time, an end of the nodes, and faults of what keeps the bytes.
+        what_is_stale_is_kept,
+        what_is_stored_outlives_its_freshness_lifetime,
+        what_is_stored_is_there_after_reopening if durable,
+        what_was_purged_is_gone_after_reopening,
+        a_purge_after_reopening_reaches_what_is_older,
+        a_bad_record_is_a_miss_and_is_replaced,
     }
     violations
 }

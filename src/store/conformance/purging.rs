@@ -21,6 +21,7 @@ pub async fn a_purge_removes_what_its_target_names<N: Nodes>(subject: &Subject<'
                 fleet.finds_nothing(&here(), &format!("{target:?} removes")).await;
                 fleet.fill(&here(), "new", "x").await;
                 fleet.finds(&here(), &["new"], &format!("{target:?} is over")).await;
+                fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
             }
         })
         .await;

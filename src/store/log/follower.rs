@@ -70,10 +70,12 @@ impl FollowLimits {
 #[derive(Debug)]
 pub struct Follower {
     _alive: Arc<()>,
+    /// The task has the other end.
+    running: Weak<()>,
 }
 
 /// Whoever takes what a replica has learned.
-pub(crate) trait Hearer: Send + Sync + 'static {
+pub(in crate::store) trait Hearer: Send + Sync + 'static {
     /// Takes what is new.
     fn hear(&self) -> impl Future<Output = ()> + Send;
 }
@@ -89,17 +91,26 @@ impl Follower {
         Self::start_for(log, replica, limits, Arc::new(()))
     }
 
-    pub(crate) fn start_for<L: PurgeLog>(
+    pub(in crate::store) fn start_for<L: PurgeLog>(
         log: Arc<L>,
         replica: Arc<Replica>,
         limits: FollowLimits,
         hearer: Arc<impl Hearer>,
     ) -> Option<Self> {
         let runtime = Runtime::current()?;
-        let alive = Arc::new(());
-        let following = follow(log, replica, limits, hearer, Arc::downgrade(&alive));
-        drop(runtime.spawn(following));
-        Some(Self { _alive: alive })
+        let (alive, running) = (Arc::new(()), Arc::new(()));
+        let follower = Self { running: Arc::downgrade(&running), _alive: alive };
+        let alive = Arc::downgrade(&follower._alive);
+        drop(runtime.spawn(async move {
+            follow(log, replica, limits, hearer, alive).await;
+            drop(running);
+        }));
+        Some(follower)
+    }
+
+    /// Whether its task goes on: it ends with the runtime.
+    pub fn is_running(&self) -> bool {
+        self.running.strong_count() > 0
     }
 }
 

@@ -103,6 +103,11 @@ impl Log {
 }
 
 impl MemoryLog {
+    /// Its state.
+    pub(in crate::store) fn now(&self) -> LogState {
+        lock(&self.inner.log).state
+    }
+
     /// Begins anew, without any entry, as a server that has kept nothing.
     pub fn restart(&self) {
         *lock(&self.inner.log) = Log::default();
@@ -156,7 +161,7 @@ impl PurgeLog for MemoryLog {
     }
 
     async fn state(&self) -> Result<LogState, StoreError> {
-        Ok(lock(&self.inner.log).state)
+        Ok(self.now())
     }
 
     async fn table(&self) -> Result<Option<MarkTable>, StoreError> {

@@ -37,6 +37,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub(super) use self::follower::Hearer;
 pub use self::follower::{FollowLimits, Followed, Follower};
 pub use self::mark::Mark;
 pub use self::memory::MemoryLog;

@@ -82,6 +82,11 @@ impl Replica {
         Self { known: RwLock::new(Known::new(names)), published, start: moment(), turns: Turns::new(()) }
     }
 
+    /// Knows a log that has no entries yet.
+    pub(in crate::store) fn begin(&self, state: LogState) {
+        self.change(|known| known.take(&LogPage::new(Vec::new(), state), state.base, 0));
+    }
+
     /// Up to which number the log has been read.
     pub fn number(&self) -> u64 {
         self.published.at.load(Ordering::SeqCst)
@@ -138,6 +143,12 @@ impl Replica {
             && number >= untouched_from.load(Ordering::SeqCst)
             && known.load(Ordering::SeqCst) == incarnation
             && number != u64::MAX
+    }
+
+    /// Whether a fence is one of the log as it is now.
+    pub(crate) fn has_given(&self, fence: Fence) -> bool {
+        let (incarnation, _) = parts(fence);
+        incarnation != 0 && incarnation == self.published.incarnation.load(Ordering::SeqCst)
     }
 
     /// Reads the log to its end, and appends what it lacks. One task reads, and the others wait for it: whoever has seen a state

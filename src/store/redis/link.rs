@@ -185,6 +185,14 @@ impl Link {
         }
     }
 
+    /// Several commands together took longer than this.
+    pub(super) fn was_slow(&self, limit: Duration) -> LinkError {
+        self.shared.channel.was_too_late();
+        let slow = LinkError::Slow(limit);
+        let _ = self.counted::<()>(Err(slow.clone()));
+        slow
+    }
+
     fn check(&self) -> Result<(), LinkError> {
         match self.shared.breaker.is_open() && !self.is_anyway {
             true => Err(LinkError::Open),

@@ -137,7 +137,26 @@ async fn resend(inner: Weak<Inner>) -> Result<(), Unsent> {
     }
 }
 
+/// The fence of a look-up that has failed stands before all purges: nothing is stored under it, so nothing need be asked.
+fn says_nothing(fence: Fence) -> bool {
+    fence == Fence::default()
+}
+
 impl RedisStore {
+    /// A deadline around all steps of a read, so that a request loses no more than that.
+    async fn in_time<T>(
+        &self,
+        action: &'static str,
+        read: impl Future<Output = Result<T, LinkError>>,
+    ) -> Result<T, StoreError> {
+        let limit = self.0.config.deadline;
+        let ended = match Deadline::new(limit).in_time(read).await {
+            Some(ended) => ended,
+            None => Err(self.0.link.was_slow(limit)),
+        };
+        ended.map_err(|error| error.to(action))
+    }
+
     /// Content that does not fit into the record goes into slices first.
     async fn put_whole(
         &self,
@@ -149,6 +168,9 @@ impl RedisStore {
         let payload = response.payload();
         if payload.len() > config.max_object {
             return Ok(PutOutcome::TooLarge);
+        }
+        if says_nothing(fence) {
+            return Ok(PutOutcome::Superseded);
         }
         // What another store keeps elsewhere is for that one to open.
         if payload.is_remote() || payload.len() <= config.inline {
@@ -175,10 +197,7 @@ impl Store for RedisStore {
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {
-        let limit = self.0.config.deadline;
-        // Around all steps, so that a request loses no more than that.
-        let found = Deadline::new(limit).in_time(Box::pin(self.0.look_up(key))).await;
-        found.unwrap_or(Err(LinkError::Slow(limit))).map_err(|error| error.to("look up"))
+        self.in_time("look up", Box::pin(self.0.look_up(key))).await
     }
 
     async fn open(
@@ -215,7 +234,7 @@ impl Store for RedisStore {
         if expected_length.is_some_and(|length| length > config.max_object) {
             return Ok(BeginOutcome::Refused(PutOutcome::TooLarge));
         }
-        // As far as this node knows: what else was purged is found when it is committed.
+        // As far as this node knows, to which the default fence says nothing: what else was purged is found when it is committed.
         if replica.concerns(key, fence, PurgeScope::Key) {
             return Ok(BeginOutcome::Refused(PutOutcome::Superseded));
         }
@@ -229,6 +248,9 @@ impl Store for RedisStore {
         head: ResponseHead,
         fence: Fence,
     ) -> Result<PutOutcome, StoreError> {
+        if says_nothing(fence) {
+            return Ok(PutOutcome::Superseded);
+        }
         Box::pin(self.0.freshen(key, of, head, fence)).await.map_err(|error| error.to("freshen"))
     }
 
@@ -238,9 +260,11 @@ impl Store for RedisStore {
         since: Fence,
         scope: PurgeScope,
     ) -> Result<bool, StoreError> {
-        let limit = self.0.config.deadline;
-        let known = Deadline::new(limit).in_time(Box::pin(self.0.catch_up(self.0.counter.read()))).await;
-        known.unwrap_or(Err(LinkError::Slow(limit))).map_err(|error| error.to("look for purges"))?;
+        if says_nothing(since) {
+            return Ok(true);
+        }
+        let known = Box::pin(self.0.catch_up(self.0.counter.read()));
+        self.in_time("look for purges", known).await?;
         Ok(self.0.replica.concerns(key, since, scope))
     }
 

@@ -6,7 +6,7 @@ use http::StatusCode;
 use larder::store::LeaseEnd;
 use larder::{FillLimits, StandardPolicy};
 
-use crate::support::fleet::Fleet;
+use crate::support::leasing::Fleet;
 use crate::support::{Client, Stage, Step, settle};
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=60");

@@ -112,7 +112,7 @@ impl Nodes for Directory {
 
 #[tokio::test]
 async fn the_store_of_the_example_keeps_the_contract() {
-    check_all(&Subject::new(async || Directory::new()).operations(100)).await;
+    check_all(&Subject::new(async || Directory::new()).operations(20)).await;
 }
 
 #[tokio::test]

@@ -2,21 +2,27 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use larder::store::conformance::{Capabilities, Nodes, Subject, check_all, violations};
+use larder::store::conformance::concurrency::what_is_done_at_one_time_is_as_if_done_in_one_order;
+use larder::store::conformance::{Capabilities, Nodes, Subject, Violation, check_all, violations};
 use larder::store::{GuardLimits, Guarded};
 use larder::{BoxStore, MemoryStore};
 
 use crate::support::elsewhere::Elsewhere;
 use crate::support::naive::{Flaw, Naive};
+use crate::support::records::Server;
 
 async fn keeps_the_contract<N: Nodes>(make: impl AsyncFn() -> N) {
     check_all(&Subject::new(make).operations(200)).await;
 }
 
-#[tokio::test]
+/// On several threads.
+#[tokio::test(flavor = "multi_thread")]
 async fn the_memory_store_keeps_the_contract() {
     check_all(&Subject::new(async || MemoryStore::default())).await;
+    let subject = Subject::new(async || MemoryStore::default());
+    what_is_done_at_one_time_is_as_if_done_in_one_order(&subject).await;
     keeps_the_contract(async || {
         MemoryStore::builder().capacity(4 << 20).max_object(1 << 20).max_variants(3).build()
     })
@@ -43,13 +49,21 @@ async fn stores_that_keep_content_elsewhere_keep_the_contract() {
     keeps_the_contract(async || BoxStore::new(Naive::default())).await;
 }
 
+const ONE_ORDER: &str = "what_is_done_at_one_time_is_as_if_done_in_one_order";
+
 /// Which rules a store with a flaw breaks.
 async fn broken_by(flaw: Flaw) -> Vec<&'static str> {
-    let violations = violations(&Subject::new(async || Naive::with(flaw)).operations(50)).await;
+    let subject = Subject::new(async || Naive::with(flaw)).operations(20);
+    let violations = violations(&subject.capabilities(Capabilities::all().reads_no_clock(false))).await;
     violations.iter().map(|violation| violation.rule).collect()
 }
 
-#[tokio::test]
+/// The same without what finds many flaws, but depends on who is first.
+async fn broken_one_by_one(flaw: Flaw) -> Vec<&'static str> {
+    broken_by(flaw).await.into_iter().filter(|rule| *rule != ONE_ORDER).collect()
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_flaw_of_a_store_is_found_and_named() {
     for (flaw, rules) in [
         (
@@ -57,6 +71,8 @@ async fn each_flaw_of_a_store_is_found_and_named() {
             &["content_is_read_to_its_end_or_breaks_when_it_is_purged_meanwhile"][..],
         ),
         (Flaw::FenceOfTryGetIsFromTheFuture, &["a_fence_of_try_get_stands_before_later_purges"]),
+        (Flaw::DropsAfterLifetime, &["what_is_stored_outlives_its_freshness_lifetime"]),
+        (Flaw::DropsWhatIsNeverFresh, &["what_is_stale_is_kept"]),
         (Flaw::ForgetsEnds, &["an_expiry_with_an_end_says_so", "soft_purges_add_up"]),
         (
             Flaw::FreshenIgnoresFence,
@@ -65,7 +81,13 @@ async fn each_flaw_of_a_store_is_found_and_named() {
                 "a_freshening_from_before_a_soft_purge_leaves_it_stale",
             ],
         ),
-        (Flaw::FreshensAnything, &["only_what_is_still_there_is_freshened"]),
+        (
+            Flaw::FreshensAnything,
+            &[
+                "only_what_is_still_there_is_freshened",
+                "a_freshening_and_a_purge_in_any_order_leave_nothing_old",
+            ],
+        ),
         (Flaw::KeepsAllVariants, &["the_number_of_variants_is_bounded"]),
         (
             Flaw::OldReplacesNewAfterSoftPurge,
@@ -75,6 +97,7 @@ async fn each_flaw_of_a_store_is_found_and_named() {
             Flaw::OldReplacesNewer,
             &[
                 "an_older_response_does_not_replace_a_newer_one",
+                "an_older_response_of_one_node_does_not_replace_a_newer_one_of_another",
                 "an_older_304_freshens_nothing",
                 "a_stream_of_an_older_response_does_not_replace_a_newer_one",
             ],
@@ -96,11 +119,12 @@ async fn each_flaw_of_a_store_is_found_and_named() {
         ),
         (Flaw::UriSparesFurtherParts, &["a_purge_of_a_uri_reaches_keys_with_further_parts"]),
     ] {
-        assert_eq!(broken_by(flaw).await, rules, "{flaw:?}");
+        assert_eq!(broken_one_by_one(flaw).await, rules, "{flaw:?}");
     }
     // Some break more than one rule, of which this is the one that names it.
     for (flaw, rule) in [
         (Flaw::FenceOfGetIsFromTheFuture, "a_fence_of_get_stands_before_later_purges"),
+        (Flaw::FreshensWithoutSwap, ONE_ORDER),
         (Flaw::HostsHaveASchemeEach, "a_purge_removes_what_its_target_names"),
         (Flaw::KeepsDroppedStreams, "a_stream_that_is_dropped_leaves_nothing"),
         (Flaw::SeesNoPurges, "a_purge_is_seen_by_purged_since"),
@@ -109,6 +133,64 @@ async fn each_flaw_of_a_store_is_found_and_named() {
     ] {
         let broken = broken_by(flaw).await;
         assert!(broken.contains(&rule), "{flaw:?}: {broken:?}");
+    }
+}
+
+fn late(knows_after: Duration) -> impl AsyncFn() -> Server {
+    async move || Server { knows_after, ..Server::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_two_nodes_are_connected_to_keeps_the_contract() {
+    keeps_the_contract(async || Server::default()).await;
+    // As do nodes that know late of each other's purges, and say so.
+    let bound = Duration::from_millis(250);
+    let subject = Subject::new(late(bound)).operations(200);
+    check_all(&subject.capabilities(Capabilities::all().staleness(bound))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_that_know_later_of_purges_than_they_say_break_the_contract() {
+    let rule = "a_purge_removes_what_its_target_names";
+    for (knows_after, promised) in [(1, 0), (300, 250)] {
+        let subject = Subject::new(late(Duration::from_millis(knows_after))).operations(50);
+        let promised = Capabilities::all().staleness(Duration::from_millis(promised));
+        let violations = violations(&subject.capabilities(promised)).await;
+        let violation = violations.iter().find(|violation| violation.rule == rule);
+        let message = &violation.expect("it is broken").message;
+        assert!(message.starts_with("read by another node: 1 responses are found"), "{message}");
+        assert!(violations.iter().any(|violation| violation.rule == ONE_ORDER), "{violations:?}");
+    }
+}
+
+#[tokio::test]
+async fn each_flaw_of_what_is_between_nodes_is_found_and_named() {
+    use crate::support::records::Flaw;
+    for (flaw, rules) in [
+        (Flaw::ForgetsPurges, &["what_was_purged_is_gone_after_reopening"][..]),
+        (Flaw::ForgetsRecords, &["what_is_stored_is_there_after_reopening"]),
+        (Flaw::TakesRecordsOfOtherKeys, &["a_bad_record_is_a_miss_and_is_replaced"]),
+    ] {
+        let subject = Subject::new(async || Server { flaw, ..Server::default() }).operations(20);
+        let broken: Vec<_> = violations(&subject).await.iter().map(|violation| violation.rule).collect();
+        assert_eq!(broken, rules, "{flaw:?}");
+    }
+    let flaw = Flaw::PurgesStayOnTheirNode;
+    let subject = Subject::new(async || Server { flaw, ..Server::default() }).operations(200);
+    let violations = violations(&subject).await;
+    let by_another = |violation: &&Violation| violation.message.contains("another node: ");
+    let rules: Vec<_> = violations.iter().filter(by_another).map(|violation| violation.rule).collect();
+    for rule in [
+        "a_purge_removes_what_its_target_names",
+        "a_soft_purge_makes_stale_what_its_target_names",
+        "a_fence_of_get_stands_before_later_purges",
+        "a_put_and_a_purge_in_any_order_leave_nothing_old",
+        "a_freshening_and_a_purge_in_any_order_leave_nothing_old",
+    ] {
+        assert!(rules.contains(&rule), "{rule}: {violations:?}");
+    }
+    for rule in ["each_purge_has_a_greater_number_than_those_before", ONE_ORDER] {
+        assert!(violations.iter().any(|violation| violation.rule == rule), "{rule}: {violations:?}");
     }
 }
 
@@ -150,7 +232,7 @@ fn every_rule_is_run_by_check_all() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/conformance");
     let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
     let listed = read("mod.rs");
-    for file in ["content.rs", "order.rs", "purging.rs", "storing.rs"] {
+    for file in ["concurrency.rs", "content.rs", "lasting.rs", "order.rs", "purging.rs", "storing.rs"] {
         let source = read(file);
         let rules = source.split("pub async fn ").skip(1).map(|rest| rest.split('<').next().unwrap());
         for rule in rules {

@@ -9,4 +9,5 @@ mod records;
 #[cfg(feature = "redis")]
 mod redis;
 mod streams;
+mod tiered;
 mod waiting;

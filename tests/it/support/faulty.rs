@@ -35,6 +35,7 @@ struct State {
     faults: Faults,
     has_ended: bool,
     open: Vec<TcpStream>,
+    server: u16,
     up: u64,
 }
 
@@ -55,8 +56,9 @@ impl Faulty {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let shared = Arc::<Shared>::default();
+        shared.state.lock().unwrap().server = server;
         let accepting = Arc::clone(&shared);
-        thread::spawn(move || accept(&listener, server, &accepting));
+        thread::spawn(move || accept(&listener, &accepting));
         Self { port, shared }
     }
 
@@ -67,6 +69,12 @@ impl Faulty {
     pub fn set(&self, faults: Faults) {
         self.shared.state.lock().unwrap().faults = faults;
         self.shared.changed.notify_all();
+    }
+
+    /// From now on, connections lead to another server; those that exist are closed.
+    pub fn lead_to(&self, server: u16) {
+        self.shared.state.lock().unwrap().server = server;
+        self.cut();
     }
 
     /// Closes all connections.
@@ -98,15 +106,15 @@ impl Drop for Faulty {
     }
 }
 
-fn accept(listener: &TcpListener, server: u16, shared: &Arc<Shared>) {
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     for client in listener.incoming().flatten() {
-        let refuses = {
+        let (refuses, server) = {
             let mut state = shared.state.lock().unwrap();
             if state.has_ended {
                 return;
             }
             state.accepted += 1;
-            state.faults.refuses
+            (state.faults.refuses, state.server)
         };
         let address = SocketAddr::from(([127, 0, 0, 1], server));
         if refuses {

@@ -20,6 +20,7 @@ pub mod hostile;
 pub mod logs;
 #[cfg(feature = "viewer")]
 pub mod mmdb;
+pub mod leasing;
 pub mod naive;
 pub mod origin;
 pub mod raw;
@@ -60,6 +61,9 @@ pub fn alone<F: Future>(future: F) -> F::Output {
         })
         .expect("it comes to its end by itself")
 }
+
+/// Lets others go first: here, they go when this waits.
+pub async fn turn() {}
 
 /// So many random cases, by the [`seed`].
 pub fn cases(cases: u32) -> Config {

@@ -15,15 +15,19 @@ use larder::store::{
     StoredId, Variants,
 };
 use larder::{CacheKey, Payload, ResponseHead, StoreError, StoredResponse};
+use tokio::time::Instant;
 
 /// What a store of these does wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flaw {
     BreaksOffWhenPurgedWithoutAnError,
+    DropsAfterLifetime,
+    DropsWhatIsNeverFresh,
     FenceOfGetIsFromTheFuture,
     FenceOfTryGetIsFromTheFuture,
     ForgetsEnds,
     FreshensAnything,
+    FreshensWithoutSwap,
     FreshenIgnoresFence,
     HostsHaveASchemeEach,
     KeepsAllVariants,
@@ -57,6 +61,7 @@ struct State {
     mixed: BytesMut,
     next: u64,
     purges: Vec<(PurgeTarget, PurgeMode)>,
+    written: HashMap<StoredId, Instant>,
 }
 
 const MAX_OBJECT: u64 = 300_000;
@@ -111,7 +116,16 @@ impl Naive {
     }
 
     fn look_up(&self, state: &State, key: &CacheKey) -> Lookup {
-        let stored = state.entries.get(key).into_iter().flatten();
+        let stored = state.entries.get(key).into_iter().flatten().filter(|stored| {
+            let lifetime = stored.response.head().reuse().lifetime;
+            match self.flaw {
+                Flaw::DropsAfterLifetime => {
+                    lifetime.is_zero() || state.written[&stored.id].elapsed() < lifetime
+                }
+                Flaw::DropsWhatIsNeverFresh => !lifetime.is_zero(),
+                _ => true,
+            }
+        });
         let found = stored.filter_map(|stored| {
             let mut stored = stored.clone();
             match self.judge(state, key, stored.response.head(), stored.fence) {
@@ -151,6 +165,7 @@ impl Naive {
         }
         state.next += 1;
         let new = Stored::new(StoredId::from_bits(state.next), fence, response);
+        state.written.insert(new.id, Instant::now());
         let most = if self.flaw == Flaw::KeepsAllVariants { usize::MAX } else { MAX_VARIANTS };
         let others = present.iter().filter(|stored| !replaces(stored)).cloned();
         let list = std::iter::once(new).chain(others).take(most).collect();
@@ -246,9 +261,11 @@ impl Store for Naive {
         head: ResponseHead,
         fence: Fence,
     ) -> Result<PutOutcome, StoreError> {
+        let seen = self.look_up(&self.state.lock().unwrap(), key).variants;
         tokio::task::yield_now().await;
         let mut state = self.state.lock().unwrap();
         let present = self.look_up(&state, key).variants;
+        let present = if self.flaw == Flaw::FreshensWithoutSwap { seen } else { present };
         let found = present.iter().find(|stored| stored.id == of);
         let found = found.or(present.first().filter(|_| self.flaw == Flaw::FreshensAnything));
         let Some(Stored { id, response, .. }) = found else {
@@ -256,7 +273,12 @@ impl Store for Naive {
         };
         let fence = if self.flaw == Flaw::FreshenIgnoresFence { Fence::from_bits(FUTURE) } else { fence };
         let response = StoredResponse::new(head, response.payload().clone());
-        Ok(self.write(&mut state, key, response, fence, |stored| stored.id == *id))
+        let selecting = response.head().reuse().selecting.clone();
+        let replaces = |stored: &Stored| match self.flaw {
+            Flaw::FreshensWithoutSwap => stored.response.head().reuse().selecting == selecting,
+            _ => stored.id == *id,
+        };
+        Ok(self.write(&mut state, key, response, fence, replaces))
     }
 
     async fn purged_since(

@@ -1,15 +1,20 @@
 //! Caches whose store is outside of their process, and has bytes only: records, of one version of the library or of several.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use larder::semantics::range::ByteRange;
+use larder::store::conformance::Nodes;
 use larder::store::record::{Record, RecordNames, Recorded};
 use larder::store::{
-    BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget, PutOutcome,
-    RemoteContent, Store, StoreLimits, StoreStatistics, Stored, StoredBody, StoredId, Variants,
+    BeginOutcome, Expected, Expired, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget,
+    PutOutcome, RemoteContent, Store, StoreLimits, StoreStatistics, Stored, StoredBody, StoredId, Variants,
 };
 use larder::{CacheKey, ResponseHead, StoreError, StoredResponse};
+
+use tokio::time::Instant;
 
 use super::hostile::{with_format, with_sections};
 
@@ -29,28 +34,40 @@ pub enum Version {
 /// The format of a later version.
 const OTHER: u16 = 9;
 
+/// What a server or its nodes do wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flaw {
+    /// No purge is remembered when the nodes end.
+    ForgetsPurges,
+    /// No record is there when the nodes begin again.
+    ForgetsRecords,
+    #[default]
+    None,
+    /// Each node has a log of its own.
+    PurgesStayOnTheirNode,
+    /// Whosever record is found is taken.
+    TakesRecordsOfOtherKeys,
+}
+
 /// What all nodes share.
 #[derive(Default)]
 pub struct Records {
     bytes: Mutex<HashMap<String, Vec<u8>>>,
-    /// All purges. A fence is the number of those before it and one more, so that the default fence stands before all.
-    log: Mutex<Vec<PurgeTarget>>,
+    log: Log,
+    next: AtomicU64,
+    /// One call at a time, as in a server's script.
+    turn: Mutex<()>,
 }
+
+/// All purges, when they came and by which node. A fence is the number of those before it and one more, so that the default fence
+/// stands before all.
+#[derive(Default)]
+struct Log(Mutex<Vec<(PurgeTarget, PurgeMode, Instant, u64)>>);
 
 impl Records {
     /// The names and bytes of all records.
     pub fn all(&self) -> HashMap<String, Vec<u8>> {
         self.bytes.lock().unwrap().clone()
-    }
-
-    fn fence(&self) -> Fence {
-        Fence::from_bits(self.log.lock().unwrap().len() as u128 + 1)
-    }
-
-    fn is_purged(&self, key: &CacheKey, response: Option<&StoredResponse>, since: Fence) -> bool {
-        let before = usize::try_from(since.bits().saturating_sub(1)).unwrap();
-        let groups = || response.into_iter().flat_map(|response| response.head().groups());
-        self.log.lock().unwrap().iter().skip(before).any(|target| target.names(key, groups()))
     }
 
     /// Writes over all records.
@@ -61,13 +78,22 @@ impl Records {
 
 /// One node's way to the records.
 pub struct Node {
+    flaw: Flaw,
+    /// How long the purges of other nodes take to come here.
+    knows_after: Duration,
+    log: Option<Arc<Log>>,
+    number: u64,
     records: Arc<Records>,
     version: Version,
 }
 
+const MAX_VARIANTS: usize = 8;
+
 impl Node {
     pub fn of(records: &Arc<Records>, version: Version) -> Self {
-        Self { records: Arc::clone(records), version }
+        let number = records.next.fetch_add(1, Ordering::SeqCst);
+        let records = Arc::clone(records);
+        Self { flaw: Flaw::None, knows_after: Duration::ZERO, log: None, number, records, version }
     }
 
     fn name(&self, key: &CacheKey) -> String {
@@ -85,7 +111,11 @@ impl Node {
             }
             Version::Other | Version::Renamed => Vec::new(),
         };
-        Record::decode(key, bytes.into()).unwrap_or_default()
+        match self.flaw {
+            Flaw::TakesRecordsOfOtherKeys => Record::decode_any(bytes.into()).map(|(_, record)| record),
+            _ => Record::decode(key, bytes.into()),
+        }
+        .unwrap_or_default()
     }
 
     fn write(&self, key: &CacheKey, record: &Record) {
@@ -97,6 +127,79 @@ impl Node {
         };
         self.records.bytes.lock().unwrap().insert(self.name(key), bytes);
     }
+
+    fn log(&self) -> MutexGuard<'_, Vec<(PurgeTarget, PurgeMode, Instant, u64)>> {
+        self.log.as_deref().unwrap_or(&self.records.log).0.lock().unwrap()
+    }
+
+    /// How many purges are known here. They come in their order.
+    fn known(&self) -> usize {
+        let is_known = |of: u64, at: Instant| of == self.number || at.elapsed() >= self.knows_after;
+        let log = self.log();
+        log.iter().rposition(|(.., at, of)| is_known(*of, *at)).map_or(0, |last| last + 1)
+    }
+
+    fn fence(&self) -> Fence {
+        Fence::from_bits(self.known() as u128 + 1)
+    }
+
+    /// What the purges that are known have made of a response since a fence: `None` where it is gone.
+    fn judged(&self, key: &CacheKey, response: &StoredResponse, since: Fence) -> Option<Option<Expired>> {
+        let (before, known) = (usize::try_from(since.bits().saturating_sub(1)).unwrap(), self.known());
+        let mut expired: Option<Expired> = None;
+        for (target, mode, ..) in self.log()[..known].iter().skip(before) {
+            if target.names(key, response.head().groups()) {
+                let by_this = match *mode {
+                    PurgeMode::Expire(at) => Expired::new(at, None),
+                    PurgeMode::ExpireUntil { at, until } => Expired::new(at, Some(until)),
+                    _ => return None,
+                };
+                expired = Some(expired.map_or(by_this, |expired| expired.and(by_this)));
+            }
+        }
+        Some(expired)
+    }
+
+    fn found(&self, key: &CacheKey) -> Vec<Stored> {
+        let recorded = self.read(key).variants.into_iter();
+        let judged = recorded.filter_map(|recorded| {
+            let expired = self.judged(key, &recorded.response, recorded.fence)?;
+            let mut stored = Stored::from(recorded);
+            stored.expired = expired;
+            Some(stored)
+        });
+        judged.collect()
+    }
+
+    /// In the place of those that are to be replaced.
+    fn put_now(
+        &self,
+        key: &CacheKey,
+        response: StoredResponse,
+        fence: Fence,
+        replaces: impl Fn(&Stored) -> bool,
+    ) -> PutOutcome {
+        if response.payload().len() > self.limits().max_object {
+            return PutOutcome::TooLarge;
+        }
+        let mut found = self.found(key);
+        let Some(expired) = self.judged(key, &response, fence) else {
+            return PutOutcome::Superseded;
+        };
+        let is_older = |stored: &Stored| {
+            let is_older = stored.expired.is_none() && response.is_older_than(&stored.response);
+            is_older || (expired.is_some() && stored.fence.bits() > fence.bits())
+        };
+        if found.iter().any(|stored| replaces(stored) && is_older(stored)) {
+            return PutOutcome::Superseded;
+        }
+        found.retain(|stored| !replaces(stored));
+        let revision = self.records.next.fetch_add(1, Ordering::SeqCst);
+        let new = Stored::new(StoredId::from_bits(revision), fence, response);
+        let variants = std::iter::once(&new).chain(&found).take(MAX_VARIANTS);
+        self.write(key, &Record::new(revision, variants.map(Recorded::from)));
+        PutOutcome::Stored
+    }
 }
 
 impl Store for Node {
@@ -105,10 +208,8 @@ impl Store for Node {
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {
-        let fence = self.records.fence();
-        let mut found = self.read(key).variants;
-        found.retain(|recorded| !self.records.is_purged(key, Some(&recorded.response), recorded.fence));
-        Ok(Lookup::new(fence, Variants::new(found.into_iter().map(Stored::from))))
+        let _turn = self.records.turn.lock().unwrap();
+        Ok(Lookup::new(self.fence(), Variants::new(self.found(key))))
     }
 
     async fn open(
@@ -126,17 +227,10 @@ impl Store for Node {
         response: StoredResponse,
         fence: Fence,
     ) -> Result<PutOutcome, StoreError> {
-        if self.records.is_purged(key, Some(&response), fence) {
-            return Ok(PutOutcome::Superseded);
-        }
-        let mut record = self.read(key);
-        let selecting = &response.head().reuse().selecting;
-        record.variants.retain(|recorded| recorded.response.head().reuse().selecting != *selecting);
-        record.revision += 1;
-        let id = StoredId::from_bits(record.revision);
-        record.variants.insert(0, Recorded::new(id, fence, response));
-        self.write(key, &record);
-        Ok(PutOutcome::Stored)
+        let _turn = self.records.turn.lock().unwrap();
+        let selecting = response.head().reuse().selecting.clone();
+        let replaces = |stored: &Stored| stored.response.head().reuse().selecting == selecting;
+        Ok(self.put_now(key, response, fence, replaces))
     }
 
     async fn begin(&self, _: &CacheKey, _: Option<u64>, _: Fence) -> Result<BeginOutcome, StoreError> {
@@ -150,13 +244,12 @@ impl Store for Node {
         head: ResponseHead,
         fence: Fence,
     ) -> Result<PutOutcome, StoreError> {
-        match self.read(key).variants.iter().find(|recorded| recorded.id == of) {
-            None => Ok(PutOutcome::Superseded),
-            Some(recorded) => {
-                let payload = recorded.response.payload().clone();
-                self.put(key, StoredResponse::new(head, payload), fence).await
-            }
-        }
+        let _turn = self.records.turn.lock().unwrap();
+        let found = self.found(key).into_iter().find(|stored| stored.id == of);
+        Ok(found.map_or(PutOutcome::Superseded, |stored| {
+            let response = StoredResponse::new(head, stored.response.payload().clone());
+            self.put_now(key, response, fence, |stored| stored.id == of)
+        }))
     }
 
     /// The log forgets nothing.
@@ -164,24 +257,16 @@ impl Store for Node {
         Expected::default()
     }
 
-    async fn purged_since(
-        &self,
-        key: &CacheKey,
-        since: Fence,
-        scope: PurgeScope,
-    ) -> Result<bool, StoreError> {
-        let is_purged = match scope {
-            PurgeScope::Key => self.records.is_purged(key, None, since),
-            _ => self.records.fence() != since,
-        };
-        Ok(is_purged)
+    /// By any purge, whatever it names.
+    async fn purged_since(&self, _: &CacheKey, since: Fence, _: PurgeScope) -> Result<bool, StoreError> {
+        Ok(self.fence().bits() > since.bits())
     }
 
-    /// Everything goes for good: more than a soft purge asks for.
-    async fn invalidate(&self, targets: &[PurgeTarget], _: PurgeMode) -> Result<PurgeNumber, StoreError> {
-        let mut log = self.records.log.lock().unwrap();
-        log.extend_from_slice(targets);
-        Ok(PurgeNumber::new(log.len() as u64))
+    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeNumber, StoreError> {
+        let mut log = self.log();
+        let now = Instant::now();
+        log.extend(targets.iter().map(|target| (target.clone(), mode, now, self.number)));
+        Ok(if targets.is_empty() { PurgeNumber::default() } else { PurgeNumber::new(log.len() as u64) })
     }
 
     fn statistics(&self) -> StoreStatistics {
@@ -189,6 +274,42 @@ impl Store for Node {
     }
 
     fn limits(&self) -> StoreLimits {
-        StoreLimits::new().waits(true)
+        StoreLimits::new().max_object(1 << 20).max_variants(MAX_VARIANTS).waits(true)
+    }
+}
+
+/// A server, to which two nodes connect.
+#[derive(Default)]
+pub struct Server {
+    pub flaw: Flaw,
+    pub knows_after: Duration,
+    pub records: Arc<Records>,
+}
+
+impl Nodes for Server {
+    type Store = Node;
+
+    async fn open(&self) -> [Node; 2] {
+        [(); 2].map(|()| {
+            let log = (self.flaw == Flaw::PurgesStayOnTheirNode).then(Arc::default);
+            let node = Node::of(&self.records, Version::Current);
+            Node { flaw: self.flaw, knows_after: self.knows_after, log, ..node }
+        })
+    }
+
+    async fn close(&self, _: [Node; 2]) {
+        match self.flaw {
+            Flaw::ForgetsPurges => self.records.log.0.lock().unwrap().clear(),
+            Flaw::ForgetsRecords => self.records.bytes.lock().unwrap().clear(),
+            _ => {}
+        }
+    }
+
+    async fn bytes(&self, key: &CacheKey) -> Option<Vec<u8>> {
+        self.records.bytes.lock().unwrap().get(&RecordNames::new("nodes").of(key)).cloned()
+    }
+
+    async fn overwrite(&self, key: &CacheKey, bytes: Vec<u8>) {
+        self.records.bytes.lock().unwrap().insert(RecordNames::new("nodes").of(key), bytes);
     }
 }

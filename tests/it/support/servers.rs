@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::file::TempFolder;
+
 /// Where servers come from that no package of the system has.
 const FETCHED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/servers");
 
@@ -81,25 +83,6 @@ impl Drop for Process {
     }
 }
 
-/// A directory that goes with this.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("larder-servers-{}-{number}", std::process::id()));
-        fs::create_dir_all(&path).expect("a directory");
-        Self(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// A port that nobody listens at, nor at the one 10,000 above, which a node of a cluster takes as well. Outgoing connections get
 /// their ports from elsewhere (32768 and on).
 pub fn free_port() -> u16 {
@@ -121,14 +104,30 @@ pub enum Answer {
     List(Vec<Answer>),
     Nothing,
     Number(i64),
-    Text(String),
+    Text(Vec<u8>),
 }
 
 impl Answer {
+    /// To `PING`, be it from one that wants a password first.
+    fn is_of_a_server_that_is_ready(&self) -> bool {
+        match self {
+            Self::Text(text) => text == b"PONG",
+            Self::Error(why) => why.starts_with("NOAUTH"),
+            _ => false,
+        }
+    }
+
+    pub fn bytes(self) -> Option<Vec<u8>> {
+        match self {
+            Self::Text(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
     #[track_caller]
     pub fn text(self) -> String {
         match self {
-            Self::Text(text) => text,
+            Self::Text(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             other => panic!("{other:?} is no text"),
         }
     }
@@ -174,7 +173,7 @@ fn answer(reader: &mut impl BufRead) -> std::io::Result<Answer> {
     let (kind, rest) = line.trim_end().split_at(1);
     let length = || rest.parse::<i64>().expect("a length");
     Ok(match kind {
-        "+" => Answer::Text(rest.to_owned()),
+        "+" => Answer::Text(rest.as_bytes().to_vec()),
         "-" => Answer::Error(rest.to_owned()),
         ":" => Answer::Number(length()),
         "$" | "*" if length() < 0 => Answer::Nothing,
@@ -182,11 +181,23 @@ fn answer(reader: &mut impl BufRead) -> std::io::Result<Answer> {
             let mut bytes = vec![0; usize::try_from(length()).expect("a length") + 2];
             reader.read_exact(&mut bytes)?;
             bytes.truncate(bytes.len() - 2);
-            Answer::Text(String::from_utf8_lossy(&bytes).into_owned())
+            Answer::Text(bytes)
         }
         "*" => Answer::List((0..length()).map(|_| answer(reader)).collect::<Result<_, _>>()?),
         other => panic!("no answer begins with {other}"),
     })
+}
+
+/// The answer of the node that has the key.
+pub fn ask_any(ports: &[u16], words: &[&[u8]]) -> Answer {
+    let answers = ports.iter().map(|port| ask(*port, words).expect("an answer"));
+    let moved = |answer: &Answer| matches!(answer, Answer::Error(why) if why.starts_with("MOVED"));
+    answers.into_iter().find(|answer| !moved(answer)).expect("one of them has the key")
+}
+
+#[track_caller]
+pub fn ok(answer: &Answer) {
+    assert_eq!(*answer, Answer::Text(b"OK".to_vec()));
 }
 
 /// Asks again until it is so. What is waited for is another process, which reports nothing by itself.
@@ -202,7 +213,7 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 /// A server, which ends with this.
 pub struct Server {
     arguments: Vec<String>,
-    directory: Directory,
+    folder: TempFolder,
     kind: Kind,
     pub port: u16,
     process: Option<Process>,
@@ -214,7 +225,7 @@ impl Server {
     }
 
     pub fn with(kind: Kind, more: &[&str]) -> Self {
-        let (port, directory) = (free_port(), Directory::new());
+        let (port, folder) = (free_port(), TempFolder::new());
         let fixed = [
             "--bind",
             "127.0.0.1",
@@ -230,7 +241,7 @@ impl Server {
         let port_word = port.to_string();
         let own = ["--port", &port_word];
         let arguments = own.iter().chain(&fixed).chain(more).map(ToString::to_string).collect();
-        let mut server = Self { arguments, directory, kind, port, process: None };
+        let mut server = Self { arguments, folder, kind, port, process: None };
         server.restart();
         server
     }
@@ -238,10 +249,10 @@ impl Server {
     /// At the same port, and empty.
     pub fn restart(&mut self) {
         self.process = None;
-        self.process = Some(Process::start(&self.kind.program(), &self.arguments, &self.directory.0));
+        self.process = Some(Process::start(&self.kind.program(), &self.arguments, self.folder.path()));
         let since = Instant::now();
-        while ask(self.port, &[b"PING"]).ok() != Some(Answer::Text("PONG".to_owned())) {
-            let log = || fs::read_to_string(self.directory.0.join("log")).unwrap_or_default();
+        while !matches!(ask(self.port, &[b"PING"]), Ok(answer) if answer.is_of_a_server_that_is_ready()) {
+            let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
             assert!(since.elapsed() < Duration::from_secs(60), "the server does not start: {}", log());
             sleep(Duration::from_millis(5));
         }
@@ -261,7 +272,7 @@ impl Server {
     }
 
     pub fn set(&self, name: &str, value: &str) {
-        assert_eq!(self.ask(&["CONFIG", "SET", name, value]), Answer::Text("OK".to_owned()));
+        ok(&self.ask(&["CONFIG", "SET", name, value]));
     }
 
     /// How often a command was called since the last call of `CONFIG RESETSTAT`.
@@ -292,7 +303,7 @@ pub struct Watched {
     pub replica: Server,
     pub sentinel_port: u16,
     _sentinel: Process,
-    _directory: Directory,
+    _folder: TempFolder,
 }
 
 impl Watched {
@@ -301,15 +312,15 @@ impl Watched {
         let primary = Server::with(Kind::Redis, &QUICK);
         let port = primary.port.to_string();
         let replica = Server::with(Kind::Redis, &[&QUICK[..], &["--replicaof", "127.0.0.1", &port]].concat());
-        let (directory, sentinel_port) = (Directory::new(), free_port());
+        let (folder, sentinel_port) = (TempFolder::new(), free_port());
         let configuration = format!(
             "port {sentinel_port}\nbind 127.0.0.1\nsentinel monitor larder 127.0.0.1 {port} 1\n\
              sentinel down-after-milliseconds larder 500\nsentinel failover-timeout larder 2000\n"
         );
-        fs::write(directory.0.join("sentinel.conf"), configuration).expect("a file");
+        folder.write("sentinel.conf", configuration);
         let sentinel =
-            Process::start(Path::new("redis-sentinel"), &["sentinel.conf".to_owned()], &directory.0);
-        let watched = Self { primary, replica, sentinel_port, _sentinel: sentinel, _directory: directory };
+            Process::start(Path::new("redis-sentinel"), &["sentinel.conf".to_owned()], folder.path());
+        let watched = Self { primary, replica, sentinel_port, _sentinel: sentinel, _folder: folder };
         eventually("a replica that Sentinel knows was waited for", || {
             ask(watched.sentinel_port, &[b"SENTINEL", b"REPLICAS", b"larder"])
                 .is_ok_and(|answer| matches!(answer, Answer::List(list) if !list.is_empty()))
@@ -341,25 +352,22 @@ impl Cluster {
             ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0"];
         let node = |_| Server::with(Kind::Redis, &NODE);
         let cluster = Self { primaries: (0..3).map(node).collect(), replicas: (0..3).map(node).collect() };
-        let ok = |server: &Server, words: &[&str]| {
-            assert_eq!(server.ask(words), Answer::Text("OK".to_owned()), "{words:?}");
-        };
         for (number, server) in cluster.servers().enumerate() {
-            ok(server, &["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]);
+            ok(&server.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]));
         }
         for (server, range) in
             cluster.primaries.iter().zip([["0", "5460"], ["5461", "10922"], ["10923", "16383"]])
         {
-            ok(server, &["CLUSTER", "ADDSLOTSRANGE", range[0], range[1]]);
+            ok(&server.ask(&["CLUSTER", "ADDSLOTSRANGE", range[0], range[1]]));
         }
         let first = cluster.primaries[0].port.to_string();
         for server in cluster.servers().skip(1) {
-            ok(server, &["CLUSTER", "MEET", "127.0.0.1", &first]);
+            ok(&server.ask(&["CLUSTER", "MEET", "127.0.0.1", &first]));
         }
         for (replica, primary) in cluster.replicas.iter().zip(&cluster.primaries) {
             let id = primary.ask(&["CLUSTER", "MYID"]).text();
             eventually("a primary was to be known", || {
-                replica.ask(&["CLUSTER", "REPLICATE", &id]) == Answer::Text("OK".to_owned())
+                replica.ask(&["CLUSTER", "REPLICATE", &id]) == Answer::Text(b"OK".to_vec())
             });
         }
         eventually("the cluster was to be ready", || {
@@ -375,6 +383,10 @@ impl Cluster {
                 .all(|replica| replica.ask(&["INFO", "replication"]).text().contains("master_link_status:up"))
         });
         cluster
+    }
+
+    pub fn ports(&self) -> Vec<u16> {
+        self.primaries.iter().map(|server| server.port).collect()
     }
 
     fn servers(&self) -> impl Iterator<Item = &Server> {

@@ -1,0 +1,179 @@
+//! Two stores, one before the other: memory before whatever all nodes share.
+//!
+//! Each level has purges and fences of its own; what both are measured by is a log of purges ([`Replica`]). Its numbers are the
+//! fences of the tier. Invariants:
+//!
+//! - A purge is in the log, then in effect in the far store, and then in the near one.
+//! - Whoever puts into a level takes a fence of that level first, and then asks the log whether the response is purged. So a
+//!   purge that comes before that fence is seen by the log, and one that comes after it by the level.
+//! - The near store answers only while all that the log is known to have is in effect there, and only where the log was seen whole
+//!   within the bound.
+//!
+//! A purge that has returned on another node is therefore out of the near tier within the bound, whatever happens to the link.
+
+mod level;
+mod limits;
+mod near;
+mod store;
+mod under_way;
+mod writer;
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use tokio::sync::Semaphore;
+
+pub use self::limits::TierLimits;
+use self::near::Near;
+use self::under_way::PurgesUnderWay;
+use super::Store;
+use super::log::{Followed, Follower, MemoryLog, Replica};
+use crate::runtime::{Mutex, lock};
+
+/// In how many places keys are counted that are found far.
+const PLACES: usize = 4_096;
+/// How many responses may be on their way to the far store in the background; a further one is waited for.
+const IN_BACKGROUND: usize = 64;
+
+/// Two stores, one before the other: a near one that answers at once, as a [`MemoryStore`](crate::MemoryStore), and a far one that
+/// has more, or that other nodes share.
+///
+/// What is found near costs no waiting. What is not, or is not fresh there, is looked for far, and brought near for the next time.
+/// What is stored goes to both, and so do purges: far, and then near.
+///
+/// ```
+/// use larder::store::{TierLimits, TieredStore};
+/// use larder::{CacheLayer, MemoryStore};
+/// # let disk = MemoryStore::default();
+/// let near = MemoryStore::builder().capacity(64 << 20).build();
+/// let layer = CacheLayer::new(TieredStore::new(near, disk, TierLimits::new()));
+/// # let _ = layer;
+/// ```
+///
+/// The near store has to give content back as it got it: in memory, or for the far store to open.
+pub struct TieredStore<N, F> {
+    inner: Arc<Inner<N, F>>,
+}
+
+impl<N, F> Clone for TieredStore<N, F> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+struct Inner<N, F> {
+    /// Permits to put into the far store in the background.
+    background: Arc<Semaphore>,
+    far: F,
+    /// Marks the ids of the far store.
+    far_mark: u64,
+    /// How often keys were found far, by the place of their hash; none where that does not matter.
+    hits: Box<[AtomicU32]>,
+    limits: TierLimits,
+    link: Link,
+    near: Arc<Near<N>>,
+    random: RandomState,
+    replica: Arc<Replica>,
+    /// Of a far store whose log is here.
+    under_way: PurgesUnderWay,
+}
+
+/// Where the log is.
+enum Link {
+    /// In the far store, which other nodes purge, too.
+    Followed(Mutex<Option<Follower>>, Box<dyn Fn() -> Option<Follower> + Send + Sync>),
+    /// Here: all purges of the far store go by way of this tier.
+    Own(MemoryLog),
+}
+
+impl<N: Store, F: Store> TieredStore<N, F> {
+    /// A near store before a far one that is purged by way of this tier, and its clones, only.
+    pub fn new(near: N, far: F, limits: TierLimits) -> Self {
+        let log = MemoryLog::default();
+        let replica = Replica::new([0; 16]);
+        replica.begin(log.now());
+        let near = Arc::new(Near::new(near, Arc::new(replica), limits.bound));
+        Self::with(near, far, limits, Link::Own(log))
+    }
+
+    /// A near store before one whose log of purges tells what other nodes purge. It is followed in a task, which begins when the
+    /// tier is made or first used in a runtime, and ends with the tier.
+    pub fn following(near: N, far: F, limits: TierLimits) -> Self
+    where
+        F: Followed,
+    {
+        let near = Arc::new(Near::new(near, Arc::clone(far.replica()), limits.bound));
+        let start = {
+            let (near, log, limits) = (Arc::clone(&near), far.log(), limits.follow.clone());
+            move || {
+                let replica = Arc::clone(near.replica());
+                Follower::start_for(Arc::clone(&log), replica, limits.clone(), Arc::clone(&near))
+            }
+        };
+        let tier = Self::with(near, far, limits, Link::Followed(Mutex::new(None), Box::new(start)));
+        tier.inner.follow();
+        tier
+    }
+
+    fn with(near: Arc<Near<N>>, far: F, limits: TierLimits, link: Link) -> Self {
+        let random = RandomState::new();
+        let replica = Arc::clone(near.replica());
+        let places = if limits.promote_at > 1 { PLACES } else { 0 };
+        let inner = Inner {
+            background: Arc::new(Semaphore::new(IN_BACKGROUND)),
+            far,
+            far_mark: random.hash_one("far"),
+            hits: (0..places).map(|_| AtomicU32::new(0)).collect(),
+            limits,
+            link,
+            near,
+            random,
+            replica,
+            under_way: PurgesUnderWay::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The far store.
+    pub fn far(&self) -> &F {
+        &self.inner.far
+    }
+
+    /// The near store. What is done to it is not done to the far one.
+    pub fn near(&self) -> &N {
+        self.inner.near.store()
+    }
+
+    /// Whether the near store answers now: where a log is followed, that was seen whole within the bound, and what is new in it is
+    /// in effect.
+    pub fn is_near_open(&self) -> bool {
+        self.inner.is_near_open()
+    }
+}
+
+impl<N: Store, F: Store> Inner<N, F> {
+    /// Begins to follow, unless that goes on.
+    fn follow(&self) {
+        if let Link::Followed(follower, start) = &self.link {
+            let mut follower = lock(follower);
+            if !follower.as_ref().is_some_and(Follower::is_running) {
+                *follower = start();
+            }
+        }
+    }
+
+    fn is_near_open(&self) -> bool {
+        match self.link {
+            Link::Followed(..) => self.near.is_open(),
+            Link::Own(_) => self.under_way.are_none(),
+        }
+    }
+}
+
+impl<N, F> fmt::Debug for TieredStore<N, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TieredStore").field("limits", &self.inner.limits).finish_non_exhaustive()
+    }
+}

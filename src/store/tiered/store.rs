@@ -1,0 +1,447 @@
+//! What a tier does with each call of a store.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::level::{self, LevelFence, insert, is_for_same, is_same, stands_for};
+use super::under_way::UnderWay;
+use super::writer::TierWriter;
+use super::{Inner, Link, TieredStore};
+use crate::entry::key::CacheKey;
+use crate::entry::{RemoteContent, ResponseHead, StoredResponse};
+use crate::error::StoreError;
+use crate::runtime::{Runtime, moment};
+use crate::semantics::range::ByteRange;
+use crate::store::log::{Hearer, Verdict};
+use crate::store::{
+    BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget, PutOutcome,
+    Store, StoreLimits, StoreStatistics, Stored, StoredBody, StoredId, Variants,
+};
+
+impl<N: Store, F: Store> Store for TieredStore<N, F> {
+    fn try_get(&self, key: &CacheKey) -> Option<Lookup> {
+        self.inner.near_answer(key)
+    }
+
+    async fn get(&self, key: &CacheKey) -> Result<Lookup, StoreError> {
+        let inner = &*self.inner;
+        inner.hear().await;
+        let fence = inner.fence();
+        // Before the far store is asked: what is purged after its answer is purged near after this.
+        let near_fence = level::fence(inner.near.store(), key).await;
+        match inner.far.get(key).await {
+            Ok(found) => Ok(inner.found_far(key, found, fence, near_fence).await),
+            Err(error) => inner.near_answer(key).ok_or(error),
+        }
+    }
+
+    async fn open(
+        &self,
+        key: &CacheKey,
+        content: RemoteContent,
+        range: Option<ByteRange>,
+    ) -> Result<Option<StoredBody>, StoreError> {
+        self.inner.far.open(key, content, range).await
+    }
+
+    /// The log remembers.
+    fn expect(&self, _: &CacheKey) -> Expected {
+        Expected::default()
+    }
+
+    async fn put(
+        &self,
+        key: &CacheKey,
+        response: StoredResponse,
+        fence: Fence,
+    ) -> Result<PutOutcome, StoreError> {
+        let inner = &self.inner;
+        inner.hear().await;
+        let near_fence = level::fence(inner.near.store(), key).await;
+        let Some(far_fence) = inner.far_fence(key, fence).await else {
+            return Err(StoreError::new("put", "the far store does not say what was purged"));
+        };
+        let verdict = inner.replica.judge(key, &response, fence);
+        if inner.is_own()
+            && (verdict != Verdict::Untouched || inner.may_be_purged_elsewhere(&response, fence))
+        {
+            return Ok(PutOutcome::Superseded);
+        }
+        let near_fence =
+            near_fence.filter(|_| verdict == Verdict::Untouched && inner.is_for_near(key, &response));
+        if inner.limits.far_in_background
+            && let Some(near_fence) = &near_fence
+            && let Some(outcome) = inner.put_in_background(key, &response, near_fence, &far_fence).await
+        {
+            return Ok(outcome);
+        }
+        let outcome = inner.far.put(key, response.clone(), far_fence.fence()).await?;
+        match outcome {
+            PutOutcome::Stored => inner.put_near_instead(key, response, near_fence).await,
+            // Another node has what is newer.
+            PutOutcome::Superseded => inner.forget_key(key).await,
+            PutOutcome::TooLarge => {}
+        }
+        Ok(outcome)
+    }
+
+    async fn begin(
+        &self,
+        key: &CacheKey,
+        expected_length: Option<u64>,
+        fence: Fence,
+    ) -> Result<BeginOutcome, StoreError> {
+        let inner = &self.inner;
+        let Some(far_fence) = inner.far_fence(key, fence).await else {
+            return Ok(BeginOutcome::PutWhole);
+        };
+        if inner.is_own() && inner.replica.concerns(key, fence, PurgeScope::Key) {
+            return Ok(BeginOutcome::Refused(PutOutcome::Superseded));
+        }
+        Ok(match inner.far.begin(key, expected_length, far_fence.fence()).await? {
+            BeginOutcome::Writer(writer) => {
+                let tier = Arc::clone(inner);
+                BeginOutcome::Writer(Box::new(TierWriter {
+                    far_fence,
+                    fence,
+                    key: key.clone(),
+                    tier,
+                    writer,
+                }))
+            }
+            other => other,
+        })
+    }
+
+    async fn freshen(
+        &self,
+        key: &CacheKey,
+        of: StoredId,
+        head: ResponseHead,
+        fence: Fence,
+    ) -> Result<PutOutcome, StoreError> {
+        let inner = &*self.inner;
+        inner.hear().await;
+        let near_fence = level::fence(inner.near.store(), key).await;
+        let Some(far_fence) = inner.far_fence(key, fence).await else {
+            return Err(StoreError::new("freshen", "the far store does not say what was purged"));
+        };
+        let near = inner.near_variants(key).await;
+        let near = near.iter().find(|stored| stored.id == of);
+        let response = near.map(|near| StoredResponse::new(head.clone(), near.response.payload().clone()));
+        if let (Some(near), Some(response)) = (near, &response)
+            && near.expired.is_none()
+            && response.is_older_than(&near.response)
+        {
+            return Ok(PutOutcome::Superseded);
+        }
+        if inner.is_own() {
+            // In the groups that its head names from now on, and in those that it has named.
+            let mut both = near.map(|near| &near.response).into_iter().chain(&response);
+            let is_purged = both.any(|one| {
+                inner.may_be_purged_elsewhere(one, fence)
+                    || inner.replica.judge(key, one, fence) != Verdict::Untouched
+            });
+            if is_purged || inner.replica.concerns(key, fence, PurgeScope::Key) {
+                return Ok(PutOutcome::Superseded);
+            }
+        }
+        let mut is_far = false;
+        let outcome = match (near, &response) {
+            (Some(near), Some(response)) => {
+                let found = inner.far.get(key).await?;
+                let far = found.variants.iter().find(|far| is_same(&far.response, &near.response));
+                is_far = far.is_some();
+                match far {
+                    Some(far) => inner.far.freshen(key, far.id, head, far_fence.fence()).await?,
+                    // The far store has dropped it, or does not have it yet.
+                    None => inner.far.put(key, response.clone(), far_fence.fence()).await?,
+                }
+            }
+            _ => inner.far.freshen(key, inner.far_id(of), head, far_fence.fence()).await?,
+        };
+        let is_untouched =
+            |response: &StoredResponse| inner.replica.judge(key, response, fence) == Verdict::Untouched;
+        match response {
+            Some(response) if outcome == PutOutcome::Stored && is_untouched(&response) => {
+                inner.put_near_instead(key, response, near_fence).await;
+            }
+            // What is near has an older head, or the far store something else.
+            Some(_) if !is_far => inner.forget_key(key).await,
+            _ if outcome == PutOutcome::Stored => inner.forget_key(key).await,
+            _ => {}
+        }
+        Ok(outcome)
+    }
+
+    async fn purged_since(
+        &self,
+        key: &CacheKey,
+        since: Fence,
+        scope: PurgeScope,
+    ) -> Result<bool, StoreError> {
+        let inner = &*self.inner;
+        // A near fence is that of a response that was found near: a store in memory has few bits in it, and a log many.
+        let may_be_near = since.bits() >> 64 <= 1 && since != Fence::default();
+        let is_purged_near = async || {
+            if !inner.is_near_open() {
+                return Ok(true);
+            }
+            inner.near.store().purged_since(key, since, scope).await
+        };
+        match inner.link {
+            Link::Followed(..) if may_be_near => is_purged_near().await,
+            Link::Followed(..) => inner.far.purged_since(key, since, scope).await,
+            Link::Own(_) if inner.replica.has_given(since) => Ok(inner.replica.concerns(key, since, scope)),
+            // Of one of both levels, which is the one that says so.
+            Link::Own(_) => Ok(is_purged_near().await? || inner.far.purged_since(key, since, scope).await?),
+        }
+    }
+
+    async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeNumber, StoreError> {
+        let inner = &*self.inner;
+        match &inner.link {
+            Link::Followed(..) => {
+                let purged = inner.far.invalidate(targets, mode).await;
+                if purged.is_err() {
+                    // Here it takes effect all the same.
+                    inner.near.store().invalidate(targets, mode).await?;
+                }
+                inner.hear().await;
+                purged
+            }
+            Link::Own(log) => {
+                let under_way = UnderWay::new(&inner.under_way, inner.replica.fence());
+                let number = inner.replica.purge(log, targets, mode).await?;
+                let purged = inner.far.invalidate(targets, mode).await;
+                inner.near.store().invalidate(targets, mode).await?;
+                drop(under_way);
+                purged.map(|_| number)
+            }
+        }
+    }
+
+    fn limits(&self) -> StoreLimits {
+        let (near, far) = (self.inner.near.store().limits(), self.inner.far.limits());
+        let capacity = match (near.capacity, far.capacity) {
+            (Some(near), Some(far)) => Some(near.saturating_add(far)),
+            (near, far) => near.or(far),
+        };
+        StoreLimits { capacity, is_tiered: true, max_variants: self.inner.most_variants(), ..far }
+    }
+
+    /// Of the near store: the far one has its own, and other nodes fill it, too.
+    fn statistics(&self) -> StoreStatistics {
+        self.inner.near.store().statistics()
+    }
+}
+
+impl<N: Store, F: Store> Inner<N, F> {
+    pub(super) fn is_own(&self) -> bool {
+        matches!(self.link, Link::Own(_))
+    }
+
+    /// A fence before all purges that do not count in both levels yet.
+    fn fence(&self) -> Fence {
+        let fence = self.replica.fence();
+        self.under_way.first().unwrap_or(fence)
+    }
+
+    fn most_variants(&self) -> usize {
+        self.near.store().limits().max_variants.max(self.far.limits().max_variants)
+    }
+
+    /// Whether a purge since a fence may concern a response as one that answers for another query. The fence of its level says
+    /// nothing of that, so it is not stored where it would be judged by that.
+    pub(super) fn may_be_purged_elsewhere(&self, response: &StoredResponse, fence: Fence) -> bool {
+        response.may_answer_for_other_queries() && fence != self.replica.fence()
+    }
+
+    /// Makes what the log is known to have count near. The purges of a log of its own are made near by who purges.
+    pub(super) async fn hear(&self) {
+        if !self.is_own() {
+            self.follow();
+            self.near.hear().await;
+        }
+    }
+
+    /// What the near store has, where it may answer and has something.
+    fn near_answer(&self, key: &CacheKey) -> Option<Lookup> {
+        // Before the look: what is in effect has been known before.
+        let fence = self.replica.fence();
+        if !self.is_near_open() {
+            self.follow();
+            return None;
+        }
+        let found = self.near.store().try_get(key)?;
+        if found.variants.is_empty() || self.is_to_be_asked_again(&found.variants) {
+            return None;
+        }
+        Some(Lookup { fence, ..found })
+    }
+
+    fn is_to_be_asked_again(&self, variants: &Variants) -> bool {
+        self.limits.near_lifetime.is_some() && {
+            let now = moment();
+            variants.iter().any(|stored| stored.response.head().near_until.is_some_and(|until| until <= now))
+        }
+    }
+
+    /// What the near store has and may answer with, whatever its time.
+    async fn near_variants(&self, key: &CacheKey) -> Variants {
+        if !self.is_near_open() {
+            return Variants::default();
+        }
+        self.near.store().get(key).await.map(|found| found.variants).unwrap_or_default()
+    }
+
+    /// The fence for the far store, with which nothing is put there that the log does not know to be purged. Of a store that
+    /// has the log, it is that of the log.
+    async fn far_fence(&self, key: &CacheKey, fence: Fence) -> Option<LevelFence> {
+        match self.is_own() {
+            true => level::fence(&self.far, key).await,
+            false => Some(LevelFence::of(fence)),
+        }
+    }
+
+    /// Ids of the far store are marked: the near one may give the same.
+    pub(super) fn far_id(&self, id: StoredId) -> StoredId {
+        StoredId::from_bits(id.bits() ^ self.far_mark)
+    }
+
+    /// What the far store has found, and what is newer or only there near; and brings it near if that is due.
+    async fn found_far(
+        &self,
+        key: &CacheKey,
+        found: Lookup,
+        fence: Fence,
+        near_fence: Option<LevelFence>,
+    ) -> Lookup {
+        let fence = if self.is_own() { fence } else { found.fence };
+        let near = self.near_variants(key).await;
+        if let Some(near_fence) = near_fence
+            && self.is_due(key, &found.variants)
+        {
+            // The oldest first, so that the newest is the last that was put.
+            for stored in found.variants.iter().rev().filter(|stored| stored.expired.is_none()) {
+                if near.iter().all(|near| !stands_for(near, stored) || self.is_late(near)) {
+                    self.put_near(key, &stored.response, &near_fence).await;
+                }
+            }
+        }
+        let order = near;
+        let near = self.near_variants(key).await;
+        // One response has one identity: that of the near store where it is there.
+        let named = |far: &Stored| {
+            let near = near.iter().find(|near| stands_for(near, far) && !self.is_late(near));
+            near.cloned().unwrap_or_else(|| Stored { id: self.far_id(far.id), ..far.clone() })
+        };
+        let mut variants = found.variants.iter().map(named).collect();
+        // Not there any more, or still on its way there.
+        let is_only_near = |near: &&Stored| !found.variants.iter().any(|far| is_for_same(near, far));
+        near.iter()
+            .filter(is_only_near)
+            .rev()
+            .for_each(|stored| insert(stored.clone(), &order, &mut variants));
+        variants.truncate(self.most_variants());
+        Lookup::new(fence, Variants::new(variants))
+    }
+
+    fn is_late(&self, near: &Stored) -> bool {
+        self.limits.near_lifetime.is_some()
+            && near.response.head().near_until.is_some_and(|until| until <= moment())
+    }
+
+    /// Whether what was found far goes near now. Each look counts.
+    fn is_due(&self, key: &CacheKey, found: &[Stored]) -> bool {
+        if found.is_empty() || self.limits.promote_at <= 1 {
+            return !found.is_empty();
+        }
+        let place =
+            usize::try_from(self.random.hash_one(key) % self.hits.len().max(1) as u64).unwrap_or_default();
+        let Some(hits) = self.hits.get(place) else { return true };
+        let is_due = hits.fetch_add(1, Ordering::Relaxed) + 1 >= self.limits.promote_at;
+        if is_due {
+            hits.store(0, Ordering::Relaxed);
+        }
+        is_due
+    }
+
+    /// Whether a new response goes near at once.
+    fn is_for_near(&self, key: &CacheKey, response: &StoredResponse) -> bool {
+        let is_near = || self.near.store().try_get(key).is_some_and(|found| !found.variants.is_empty());
+        self.may_be_near(response) && (self.limits.promote_at <= 1 || is_near())
+    }
+
+    /// What may answer for other queries is judged by its fence for each of them, and stays with the fence that it has far.
+    fn may_be_near(&self, response: &StoredResponse) -> bool {
+        response.payload().len() <= self.limits.near_object && !response.may_answer_for_other_queries()
+    }
+
+    /// Puts near; what is not for the near store is too large for it.
+    async fn put_near(&self, key: &CacheKey, response: &StoredResponse, fence: &LevelFence) -> PutOutcome {
+        if !self.may_be_near(response) {
+            return PutOutcome::TooLarge;
+        }
+        let mut response = response.clone();
+        if let Some(lifetime) = self.limits.near_lifetime {
+            Arc::make_mut(&mut response.head).near_until = moment().checked_add(lifetime);
+        }
+        self.near.store().put(key, response, fence.fence()).await.unwrap_or(PutOutcome::TooLarge)
+    }
+
+    /// Puts near what is far, or makes what was there go.
+    async fn put_near_instead(&self, key: &CacheKey, response: StoredResponse, fence: Option<LevelFence>) {
+        let is_near = match fence {
+            Some(fence) => self.put_near(key, &response, &fence).await == PutOutcome::Stored,
+            None => false,
+        };
+        if !is_near {
+            self.forget_key(key).await;
+        }
+    }
+
+    /// Makes what is near under a key go: the far store has something else.
+    pub(super) async fn forget_key(&self, key: &CacheKey) {
+        if self.near.store().try_get(key).is_none_or(|found| !found.variants.is_empty()) {
+            self.near.forget_key(key).await;
+        }
+    }
+}
+
+impl<N: Store, F: Store> Inner<N, F> {
+    /// Puts near, and into the far store in a task; `None` where that is not possible.
+    async fn put_in_background(
+        self: &Arc<Self>,
+        key: &CacheKey,
+        response: &StoredResponse,
+        near_fence: &LevelFence,
+        far_fence: &LevelFence,
+    ) -> Option<PutOutcome> {
+        if !self.is_near_open() {
+            return None;
+        }
+        let runtime = Runtime::current()?;
+        let permit = Arc::clone(&self.background).try_acquire_owned().ok()?;
+        match self.put_near(key, response, near_fence).await {
+            PutOutcome::Stored => {}
+            PutOutcome::Superseded => return Some(PutOutcome::Superseded),
+            PutOutcome::TooLarge => return None,
+        }
+        let (tier, key, response) = (Arc::clone(self), key.clone(), response.clone());
+        let far_fence = far_fence.clone();
+        drop(runtime.spawn(async move {
+            let put = tier.far.put(&key, response.clone(), far_fence.fence()).await;
+            let near = tier.near_variants(&key).await;
+            // Another node has what is newer; here, there may be something else by now.
+            if let Ok(PutOutcome::Superseded) = put
+                && near.iter().any(|stored| is_same(&stored.response, &response))
+            {
+                tier.forget_key(&key).await;
+            }
+            drop(permit);
+        }));
+        Some(PutOutcome::Stored)
+    }
+}
