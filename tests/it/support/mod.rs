@@ -17,10 +17,10 @@ pub mod file;
 pub mod fleet;
 pub mod forward;
 pub mod hostile;
+pub mod leasing;
 pub mod logs;
 #[cfg(feature = "viewer")]
 pub mod mmdb;
-pub mod leasing;
 pub mod naive;
 pub mod origin;
 pub mod raw;
