@@ -152,10 +152,9 @@ struct Pair {
 
 impl Pair {
     fn start() -> Self {
-        let primary = Server::start(Kind::Redis);
+        let primary = Server::with(Kind::Redis, &["--repl-diskless-sync-delay", "0"]);
         let port = primary.port.to_string();
-        let arguments = ["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"];
-        let replica = Server::with(Kind::Redis, &arguments);
+        let replica = Server::with(Kind::Redis, &["--replicaof", "127.0.0.1", &port]);
         eventually("a replica was waited for", || {
             replica.ask(&["INFO", "replication"]).text().contains("master_link_status:up")
         });
@@ -188,8 +187,8 @@ async fn f17_a_purge_that_a_failover_has_lost_is_made_again_by_a_node_that_knows
         other.get("/").await.has_body("old").told(HIT);
         third.get("/").await.has_body("old").told(HIT);
         let name = RecordNames::new(&namespace).of(&key());
-        let is_there = || pair.replica.ask(&["EXISTS", &name]) == Answer::Number(1);
-        eventually("the replica was to have the record", is_there);
+        let is_there = |pair: &Pair| pair.replica.ask(&["EXISTS", &name]) == Answer::Number(1);
+        eventually("the replica was to have the record", || is_there(&pair));
         pair.part();
         one.purge(PurgeTarget::tag("news")).await.unwrap();
         let knows = match reads {
@@ -201,7 +200,7 @@ async fn f17_a_purge_that_a_failover_has_lost_is_made_again_by_a_node_that_knows
             false => &one,
         };
         pair.fail_over();
-        assert!(is_there(), "the record has survived, and the purge has not");
+        assert!(is_there(&pair), "the record has survived, and the purge has not");
         // Whoever knows it gives nothing, and the log has it again then.
         assert!(found(knows).await.is_empty(), "by the node that knows of it");
         assert!(found(&third).await.is_empty(), "by a node that does not");
