@@ -86,6 +86,23 @@ async fn what_was_purged_is_gone_for_a_node_that_starts_when_the_log_was_trimmed
 }
 
 #[tokio::test]
+async fn a_node_that_starts_reads_more_than_there_is_time_for_in_one_look_up() {
+    let server = Server::start(Kind::Redis);
+    let namespace = namespace();
+    let one = Node::new(config(&server.url()).namespace(&namespace));
+    one.fill("/", "old").await;
+    one.purge(PurgeTarget::tag("other")).await.unwrap();
+    // All places but one have a stamp, that of the last purge, and the log has been trimmed.
+    let [log, table] = ["l", "s"].map(|name| format!("{{{namespace}.1}}:{name}"));
+    let all = "local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1][1] \
+        for place = 0, 65535 do redis.call('HSET', KEYS[2], place .. 'r', string.sub(last, 1, -3)) end \
+        return redis.call('XTRIM', KEYS[1], 'MAXLEN', 0)";
+    assert_eq!(server.ask(&["EVAL", all, "2", &log, &table]).number(), 1);
+    let late = Node::new(config(&server.url()).namespace(&namespace).deadline(Duration::from_millis(10)));
+    assert!(found(&late).await.is_empty(), "it knows the table");
+}
+
+#[tokio::test]
 async fn where_memory_is_full_nothing_is_stored_and_purges_take_effect() {
     for kind in [Kind::Redis, Kind::Valkey] {
         let server = Server::start(kind);
@@ -140,6 +157,16 @@ async fn a_server_that_evicts_anything_gives_nothing_that_was_purged_and_nothing
         let evicted = server.ask(&["INFO", "stats"]).text();
         let evicted = evicted.lines().find_map(|line| line.strip_prefix("evicted_keys:")).unwrap().to_owned();
         assert_ne!(evicted, "0", "{policy}");
+    }
+}
+
+/// What is found, at last.
+async fn found(node: &Node) -> Vec<larder::store::Stored> {
+    loop {
+        if let Ok(lookup) = node.store.get(&key()).await {
+            return lookup.variants.to_vec();
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
@@ -206,15 +233,5 @@ async fn f17_a_purge_that_a_failover_has_lost_is_made_again_by_a_node_that_knows
         assert!(found(&third).await.is_empty(), "by a node that does not");
         third.fill("/", "new").await;
         knows.get("/").await.has_body("new").told(HIT);
-    }
-}
-
-/// What is found when the way is known.
-async fn found(node: &Node) -> Vec<larder::store::Stored> {
-    loop {
-        if let Ok(lookup) = node.store.get(&key()).await {
-            return lookup.variants.to_vec();
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
