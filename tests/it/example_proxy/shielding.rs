@@ -16,7 +16,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::Notify;
 
-use crate::example_proxy::process::{Proxy, run};
+use crate::example_proxy::process::{Proxy, in_time, run};
 use crate::support::file::TempFile;
 use crate::support::raw::{Client, GUARD, Message, Nobody, Origin};
 use crate::support::tls::{Authority, TlsClient};
@@ -219,6 +219,64 @@ fn cs2_cache_status_and_x_cache_have_a_member_for_each_hop() {
     client.send("GET /x HTTP/1.1\r\nhost: ,\r\n\r\n");
     client.next().is("HTTP/1.1 400 Bad Request", "").has("\r\nx-cache: MISS\r\n");
     origin.was_not_asked();
+}
+
+#[test]
+fn cs2_each_node_has_a_name_of_its_own_where_it_is_given_one() {
+    let log = TempFile::new("log", "");
+    let of_edge = ["--name", "edge-1", "--access-log", log.name(), "--max-connections", "2"];
+    let Site { edge, origin, secret: _secret, shield: _shield } = Site::with(&["--name", "shield"], &of_edge);
+    let answer = "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-length: 1\r\n\r\nx";
+    ask(&edge, &origin, "/x", "", Some(answer));
+    let hit = ask(&edge, &origin, "/x", "", None)
+        .has("\r\nvia: 1.1 shield, 1.1 edge-1\r\n")
+        .has("\r\nx-served-by: shield, edge-1\r\n");
+    let told: Vec<_> = hit.head.lines().filter_map(|line| line.strip_prefix("cache-status: ")).collect();
+    let told = told.join(", ");
+    assert!(told.starts_with("shield; fwd=uri-miss; stored; ttl=600, edge-1; hit; ttl="), "{told}");
+    // What they send to the next one.
+    let mut client = Client::of(&edge);
+    client.send(&format!("GET /y HTTP/1.1\r\n{HOST}\r\n"));
+    let mut asked = origin.asked("/y");
+    asked.message = asked
+        .message
+        .has("\r\nvia: 1.1 edge-1, 1.1 shield\r\n")
+        .has("\r\ncdn-loop: edge-1-")
+        .has(", shield-");
+    asked.answer("HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 1\r\n\r\nx");
+    client.next().has("\r\nvia: 1.1 shield, 1.1 edge-1\r\n");
+    // What they answer themselves.
+    client.send(&format!("OPTIONS /x HTTP/1.1\r\n{HOST}max-forwards: 0\r\n\r\n"));
+    client.next().has("\r\ncache-status: edge-1; detail=\"max-forwards\"\r\n").has("\r\nvia: 1.1 edge-1\r\n");
+    let mut other = Client::of(&edge);
+    other.send("GET /x HTTP/1.1\r\nhost: ,\r\n\r\n");
+    other.next().has("\r\ncache-status: edge-1; detail=\"invalid-host\"\r\n").has("\r\nvia: 1.1 edge-1\r\n");
+    in_time("the request is logged", || {
+        std::fs::read_to_string(log.path()).unwrap().contains("\"edge-1; hit; ttl=").then_some(())
+    });
+}
+
+#[test]
+fn cs2_a_refused_connection_and_an_origin_that_is_away_are_answered_in_the_name_as_well() {
+    let origin = Origin::new();
+    let proxy = origin.proxy(&["--name", "a1", "--max-connections", "1"]);
+    let mut client = Client::of(&proxy);
+    client.get("/x");
+    let mut asked = origin.asked("/x");
+    // The only slot is that of a client who waits for an answer.
+    let mut refused = Client::of(&proxy);
+    let refused = refused.next().has("\r\nvia: 1.1 a1\r\n");
+    refused.has("\r\ncache-status: a1; detail=\"too-many-connections\"\r\n");
+    asked.answer("HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 1\r\n\r\nx");
+    client.next().has("\r\nvia: 1.1 a1\r\n");
+    let nobody = Nobody::new();
+    let proxy = Proxy::before(&format!("http://{}", nobody.address), &["--name", "a1"]);
+    let mut client = Client::of(&proxy);
+    client.get("/x");
+    client
+        .next()
+        .has("\r\ncache-status: a1; fwd=uri-miss; detail=\"origin-unreachable\"\r\n")
+        .has("via: 1.1 a1\r\n");
 }
 
 #[test]
