@@ -61,9 +61,42 @@ fn operated(
     (proxy, admin.expect("it says where its admin service listens"))
 }
 
+const TOKEN: &str = "a-token-of-the-admin-service";
+
+/// A request to an admin service, and its answer.
+#[track_caller]
+fn operate(admin: &str, line: &str, content: &str) -> Message {
+    let mut client = Client::over(TcpStream::connect(admin.trim_start_matches("http://")).unwrap());
+    let head = format!("{line} HTTP/1.1\r\nhost: admin\r\nauthorization: Bearer {TOKEN}\r\n");
+    client.send(&format!("{head}content-length: {}\r\n\r\n{content}", content.len()));
+    client.next()
+}
+
+/// A response with a tag, for an hour.
+fn page(content: &str) -> String {
+    let fields = "cache-control: max-age=600\r\nsurrogate-key: news\r\ncontent-length: 3";
+    format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{content}")
+}
+
+#[test]
+fn fa9_the_shield_has_purged_before_an_edge_is_told() {
+    let (origin, edge, token) = (Origin::new(), Origin::new(), TempFile::new("token", TOKEN));
+    let started = |admin: &[&str]| {
+        Proxy::with_lines(&origin.upstream(), &[&["--edge", &edge.upstream()], admin].concat())
+    };
+    let (shield, admin) = operated(started, &token);
+    ask(&shield, &origin, "/x", "", Some(&page("old"))).is("HTTP/1.1 200 OK", "old");
+    let purge = std::thread::spawn(move || operate(&admin, "POST /purge", "{\"tag\":\"news\"}"));
+    let mut told = edge.asked("/purge");
+    assert_eq!(told.message.content, "{\"tag\":\"news\"}");
+    // An edge that fills itself again before it has answered gets new content.
+    ask(&shield, &origin, "/x", "", Some(&page("new"))).is("HTTP/1.1 200 OK", "new");
+    told.answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+    purge.join().unwrap().has("HTTP/1.1 200 OK");
+}
+
 #[test]
 fn fa9_one_purge_goes_to_the_shield_and_its_edges_and_names_the_one_that_does_not_answer() {
-    const TOKEN: &str = "a-token-of-the-admin-service";
     let (origin, secret, token) =
         (Origin::new(), TempFile::new("txt", SECRET), TempFile::new("token", TOKEN));
     let peers = ["--peer-token-file", secret.name()];
@@ -80,17 +113,7 @@ fn fa9_one_purge_goes_to_the_shield_and_its_edges_and_names_the_one_that_does_no
         )
     };
     let (_shield, admin) = operated(started, &token);
-    let purge = |order: &str| {
-        let mut client = Client::over(TcpStream::connect(admin.trim_start_matches("http://")).unwrap());
-        let head = format!("POST /purge HTTP/1.1\r\nhost: admin\r\nauthorization: Bearer {TOKEN}\r\n");
-        client.send(&format!("{head}content-length: {}\r\n\r\n{order}", order.len()));
-        client.next()
-    };
-    let page = |content: &str| {
-        format!(
-            "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\nsurrogate-key: news\r\ncontent-length: 3\r\n\r\n{content}"
-        )
-    };
+    let purge = |order: &str| operate(&admin, "POST /purge", order);
     ask(&edges[0].0, &origin, "/x", "", Some(&page("old"))).is("HTTP/1.1 200 OK", "old");
     ask(&edges[1].0, &origin, "/x", "", None).is("HTTP/1.1 200 OK", "old");
     let purged = purge("{\"url\":\"http://a.example/x\"}").has("HTTP/1.1 200 OK");
@@ -141,10 +164,15 @@ async fn f06_a_thousand_cold_requests_at_each_of_two_edges_make_one_call_at_the_
         }
     });
     let origin = wire::serve_router(Router::new().route("/x", slow)).await;
-    let secret = TempFile::new("txt", SECRET);
+    let (secret, token) = (TempFile::new("txt", SECRET), TempFile::new("token", TOKEN));
     let peers = ["--peer-token-file", secret.name()];
-    let shield = Proxy::before(&format!("http://{origin}"), &peers);
-    let edges = [(); 2].map(|()| Proxy::behind(&shield.url(), &peers));
+    let upstream = format!("http://{origin}");
+    let (shield, shield_admin) =
+        operated(|admin| Proxy::with_lines(&upstream, &[&peers, admin].concat()), &token);
+    let edge =
+        || operated(|admin| Proxy::behind_with_lines(&shield.url(), &[&peers, admin].concat()), &token);
+    let [(one, one_admin), (other, other_admin)] = [edge(), edge()];
+    let edges = [one, other];
     let connect = async |address: SocketAddr| {
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let (client, connection) =
@@ -160,10 +188,22 @@ async fn f06_a_thousand_cold_requests_at_each_of_two_edges_make_one_call_at_the_
         (parts, body.collect().await.unwrap().to_bytes())
     };
     let asked = clients.iter().flat_map(|client| (0..STREAMS).map(|_| ask(client.clone())));
+    // All of them are there before there is an answer: at each edge one asks the shield and the others wait, and at the shield one
+    // edge waits for the call of the other.
+    let waiting = |admin: &str| {
+        let stats: serde_json::Value =
+            serde_json::from_str(&operate(admin, "GET /stats", "").content).unwrap();
+        stats["fills"]["waiting"].as_u64().unwrap()
+    };
+    let others = (CONNECTIONS * STREAMS - 1) as u64;
+    let all_wait = move || {
+        in_time("all requests wait", || {
+            let waiting = [&one_admin, &other_admin, &shield_admin].map(|admin| waiting(admin));
+            (waiting == [others, others, 1]).then_some(())
+        });
+    };
     let waits = async {
-        while calls.load(Ordering::SeqCst) == 0 {
-            tokio::task::yield_now().await;
-        }
+        tokio::task::spawn_blocking(all_wait).await.unwrap();
         release.notify_one();
     };
     let both = async { tokio::join!(join_all(asked), waits) };
