@@ -86,9 +86,10 @@ fn fa9_the_shield_has_purged_before_an_edge_is_told() {
     };
     let (shield, admin) = operated(started, &token);
     ask(&shield, &origin, "/x", "", Some(&page("old"))).is("HTTP/1.1 200 OK", "old");
-    let purge = std::thread::spawn(move || operate(&admin, "POST /purge", "{\"tag\":\"news\"}"));
+    let purge =
+        std::thread::spawn(move || operate(&admin, "POST /purge", "{\"url\":\"http://a.example/x\"}"));
     let mut told = edge.asked("/purge");
-    assert_eq!(told.message.content, "{\"tag\":\"news\"}");
+    assert_eq!(told.message.content, "{\"url\":\"http://a.example/x\"}");
     // An edge that fills itself again before it has answered gets new content.
     ask(&shield, &origin, "/x", "", Some(&page("new"))).is("HTTP/1.1 200 OK", "new");
     told.answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
