@@ -72,7 +72,7 @@ fn operate(admin: &str, line: &str, content: &str) -> Message {
     client.next()
 }
 
-/// A response with a tag, for an hour.
+/// A response with a tag, for ten minutes.
 fn page(content: &str) -> String {
     let fields = "cache-control: max-age=600\r\nsurrogate-key: news\r\ncontent-length: 3";
     format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{content}")
