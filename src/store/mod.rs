@@ -1,6 +1,8 @@
 //! Where stored responses are kept: the contract, and the stores that keep it.
 
 #[cfg(any(feature = "conformance", test))]
+pub mod chaos;
+#[cfg(any(feature = "conformance", test))]
 pub mod conformance;
 pub mod record;
 
