@@ -181,23 +181,34 @@ impl<N: Nodes> Fleet<'_, N> {
 
     /// What an attempt gives once it succeeds, which it has to within the bound of staleness.
     pub(super) async fn until<T>(&self, attempt: impl AsyncFn() -> Result<T, String>) -> T {
-        match self.tried(attempt).await {
+        match self.tried(&self.waited, attempt).await {
             Ok(output) => output,
             Err(message) => panic!("{message}"),
         }
     }
 
-    async fn tried<T>(&self, attempt: impl AsyncFn() -> Result<T, String>) -> Result<T, String> {
+    /// The same, while something else goes on: its waiting is none of this.
+    pub(super) async fn until_meanwhile(&self, attempt: impl AsyncFn() -> Result<(), String>) {
+        if let Err(message) = self.tried(&Cell::default(), attempt).await {
+            panic!("{message}");
+        }
+    }
+
+    async fn tried<T>(
+        &self,
+        waited: &Cell<Duration>,
+        attempt: impl AsyncFn() -> Result<T, String>,
+    ) -> Result<T, String> {
         let mut step = Duration::from_millis(1);
         loop {
             let outcome = attempt().await;
-            let left = self.staleness().saturating_sub(self.waited.get());
+            let left = self.staleness().saturating_sub(waited.get());
             if outcome.is_ok() || left.is_zero() {
                 return outcome;
             }
             let next = step.min(left);
             self.subject.wait(next).await;
-            self.waited.set(self.waited.get() + next);
+            waited.set(waited.get() + next);
             step *= 2;
         }
     }
@@ -382,7 +393,7 @@ impl<N: Nodes> Fleet<'_, N> {
                 false => Err(String::new()),
             };
             // What does not concern this key is known at the end of the bound.
-            let _ = self.tried(known).await;
+            let _ = self.tried(&self.waited, known).await;
         }
         number
     }

@@ -279,7 +279,7 @@ pub async fn fills_and_purges_at_one_time_leave_nothing_old<N: Nodes>(subject: &
                         _ => Ok(()),
                     }
                 };
-                fleet.until(async || is_new(&sure(fleet.reader().get(&here()).await))).await;
+                fleet.until_meanwhile(async || is_new(&sure(fleet.reader().get(&here()).await))).await;
             };
             let fill = async |number: usize| {
                 for turn in 0..6 {
