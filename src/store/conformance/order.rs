@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-use super::fixtures::{head, here, key_of, purged_at, response, targets, together, yield_now};
+use super::fixtures::{head, here, key_of, purged_at, response, targets, together};
 use super::fleet::{Fleet, sure};
 use super::subject::{Nodes, Subject};
 use crate::entry::{Payload, ResponseHead, StoredResponse};
+use crate::runtime::yield_now;
 use crate::store::{Fence, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, Store};
 
 /// A response is refused that was asked for before a purge.
@@ -111,7 +112,7 @@ pub async fn a_freshening_and_a_purge_in_any_order_leave_nothing_old<N: Nodes>(s
                 fleet.fill(&here(), "old", "x").await;
                 let (expected, fence) = fleet.expect(&here()).await;
                 let (id, _) = fleet.id_to_freshen(&here()).await;
-                let written = sure(fleet.filler().freshen(&here(), id, head("x"), fence).await);
+                let written = fleet.freshen(&here(), id, head("x"), fence).await;
                 assert_eq!(written, PutOutcome::Stored, "{target:?}: nothing was purged yet");
                 purge().await;
                 fleet.finds_nothing(&here(), &format!("{target:?} after the write")).await;
@@ -122,7 +123,7 @@ pub async fn a_freshening_and_a_purge_in_any_order_leave_nothing_old<N: Nodes>(s
                 let (expected, fence) = fleet.expect(&here()).await;
                 let (id, _) = fleet.id_to_freshen(&here()).await;
                 purge().await;
-                let written = sure(fleet.filler().freshen(&here(), id, head("x"), fence).await);
+                let written = fleet.freshen(&here(), id, head("x"), fence).await;
                 fleet.assert_refused(written, &format!("{target:?} between validation and write"));
                 fleet.finds_nothing(&here(), &format!("{target:?} between validation and write")).await;
                 drop(expected);
@@ -130,7 +131,7 @@ pub async fn a_freshening_and_a_purge_in_any_order_leave_nothing_old<N: Nodes>(s
                 fleet.invalidate(&target, PurgeMode::Remove).await;
                 fleet.fill(&here(), "new", "x").await;
                 let (_expected, fence) = fleet.expect(&here()).await;
-                let written = sure(fleet.filler().freshen(&here(), id, head("x"), fence).await);
+                let written = fleet.freshen(&here(), id, head("x"), fence).await;
                 assert_eq!(written, PutOutcome::Superseded, "{target:?}: another response is there");
                 fleet.finds(&here(), &["new"], &format!("{target:?} before it was put")).await;
                 fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
@@ -185,7 +186,7 @@ pub async fn a_freshening_from_before_a_soft_purge_leaves_it_stale<N: Nodes>(sub
                 let (_expected, before) = fleet.expect(&here()).await;
                 let (id, _) = fleet.id_to_freshen(&here()).await;
                 fleet.invalidate_now(&[target.clone()], PurgeMode::Expire(purged_at())).await;
-                sure(fleet.filler().freshen(&here(), id, head("x"), before).await);
+                fleet.freshen(&here(), id, head("x"), before).await;
                 fleet.finds_nothing_fresh(&here(), &format!("{target:?}")).await;
                 fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
             }
@@ -278,7 +279,7 @@ pub async fn fills_and_purges_at_one_time_leave_nothing_old<N: Nodes>(subject: &
                         _ => Ok(()),
                     }
                 };
-                fleet.until(async || is_new(&sure(fleet.reader().get(&here()).await))).await;
+                fleet.until_meanwhile(async || is_new(&sure(fleet.reader().get(&here()).await))).await;
             };
             let fill = async |number: usize| {
                 for turn in 0..6 {

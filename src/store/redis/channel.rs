@@ -9,7 +9,7 @@ use redis::{Cmd, Pipeline, RedisResult, Value};
 use tokio::sync::watch;
 
 use super::connect::{Connection, Target, WhenLost, too_late};
-use super::error::{LinkError, needs_another_connection};
+use super::error::{LinkError, is_of_replica, needs_another_connection, no_runtime};
 use crate::runtime::{Deadline, Runtime, pause};
 
 /// A connection on which so many commands in a row were too late is dropped: a timeout by itself never does that (R2).
@@ -105,7 +105,7 @@ impl Channel {
         match decided.as_deref() {
             Ok(State::Made { connection, number }) => Ok((connection.clone(), *number)),
             Ok(State::Failed(why)) => Err(LinkError::Down(why.clone())),
-            _ => Err(LinkError::Down("there is no runtime that could make one".into())),
+            _ => Err(no_runtime()),
         }
     }
 }
@@ -130,7 +130,9 @@ impl Attempts {
                 Some(Ok(value))
             }
             Err(error) => {
-                let is_lost = needs_another_connection(&error);
+                let is_lost = needs_another_connection(&error)
+                    // Sentinel knows who is the primary now (R17). A Cluster finds out by itself, and one server is one server.
+                    || (is_of_replica(&error) && shared.target.has_sentinel());
                 if is_lost {
                     shared.lost(number);
                 }

@@ -90,6 +90,10 @@ impl Target {
         Ok(())
     }
 
+    pub(super) fn has_sentinel(&self) -> bool {
+        matches!(self.servers, Servers::Sentinel { .. })
+    }
+
     /// Makes a connection within `limit`, or longer where many addresses are tried; `within` is the longest that a command takes.
     pub(super) async fn connect(
         &self,

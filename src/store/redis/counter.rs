@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::watch;
 
-use super::error::LinkError;
+use super::error::{LinkError, no_runtime};
 use super::log::RedisLog;
 use crate::runtime::{Mutex, Runtime, lock};
 use crate::store::log::LogState;
@@ -53,7 +53,7 @@ impl Coming {
     pub(super) async fn state(mut self) -> Result<LogState, LinkError> {
         match self.0.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(reading)) => reading.clone(),
-            _ => Err(LinkError::Down("there is no runtime that could read".into())),
+            _ => Err(no_runtime()),
         }
     }
 }

@@ -78,10 +78,17 @@ impl LinkError {
     }
 }
 
+/// Where nothing can be done in the background, nothing can be done.
+pub(super) fn no_runtime() -> LinkError {
+    LinkError::Down("there is no runtime".into())
+}
+
 /// Whether the connection is of no use any more, so that another one may answer at once.
 pub(super) fn needs_another_connection(error: &RedisError) -> bool {
-    error.is_unrecoverable_error()
-        || error.is_connection_dropped()
-        // It was a primary before, and its clients have to ask Sentinel who is one now.
-        || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+    error.is_unrecoverable_error() || error.is_connection_dropped()
+}
+
+/// Whether it comes from a replica, which was a primary before.
+pub(super) fn is_of_replica(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }

@@ -1,5 +1,6 @@
 //! What a store does with its link, the log of purges and its records.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use super::config::{InvalidRedisConfig, RedisConfig};
 use super::connect::Target;
 use super::content::{Contents, LINGER, milliseconds};
 use super::counter::{Coming, Counter};
-use super::error::LinkError;
+use super::error::{LinkError, no_runtime};
 use super::leases::Tokens;
 use super::link::Link;
 use super::log::RedisLog;
@@ -18,7 +19,8 @@ use super::random::random;
 use super::scripts::Script;
 use crate::entry::key::CacheKey;
 use crate::entry::{ResponseHead, StoredResponse};
-use crate::store::log::{Replica, Verdict};
+use crate::runtime::{Runtime, joined};
+use crate::store::log::{LogState, Replica, Verdict};
 use crate::store::record::{FORMAT, Record, RecordNames, Recorded};
 use crate::store::{Fence, Lookup, PutOutcome, Stored, StoredId, Variants};
 
@@ -70,7 +72,7 @@ impl Found {
             other => return Err(LinkError::bad(format!("{other:?} to GET"))),
         };
         let compared = bytes.iter().copied().take(COMPARED).collect();
-        // What can't be read is a miss, and is written over.
+        // The bytes are a copy of the crate's (R18), and the last one. What can't be read is a miss, and is written over.
         Ok(Self { compared, record: Record::decode(key, bytes).unwrap_or_default() })
     }
 }
@@ -105,11 +107,21 @@ impl Inner {
     }
 
     /// Everything that was purged before a reading of the state began is known when this returns.
-    pub(super) async fn catch_up(&self, coming: Coming) -> Result<(), LinkError> {
+    pub(super) async fn catch_up(self: &Arc<Self>, coming: Coming) -> Result<(), LinkError> {
         let state = coming.state().await?;
         if self.replica.is_at(state) {
             return Ok(());
         }
+        // In a task: a node that starts may have more to read than there is time for in one look-up.
+        let (inner, runtime) = (Arc::clone(self), Runtime::current());
+        let reading = runtime.map(|runtime| runtime.spawn(async move { inner.read_to(state).await }));
+        match reading {
+            Some(reading) => joined(reading).await.unwrap_or_else(|| Err(no_runtime())),
+            None => Err(no_runtime()),
+        }
+    }
+
+    async fn read_to(&self, state: LogState) -> Result<(), LinkError> {
         let _turn = self.turns.lock().await;
         if self.replica.is_at(state) {
             return Ok(());
@@ -128,8 +140,9 @@ impl Inner {
         }
     }
 
-    pub(super) async fn look_up(&self, key: &CacheKey) -> Result<Lookup, LinkError> {
-        // Begun before the record is asked for, so that both are on their way at one time.
+    pub(super) async fn look_up(self: &Arc<Self>, key: &CacheKey) -> Result<Lookup, LinkError> {
+        // Begun before the record is asked for, so that both are on their way at one time. In a Cluster they are in two slots, so
+        // they are two commands (R15).
         let coming = self.counter.read();
         let found = self.find(key, self.config.deadline).await?;
         self.catch_up(coming).await?;
@@ -161,7 +174,7 @@ impl Inner {
 
     /// Writes a response before the others of its key.
     pub(super) async fn write(
-        &self,
+        self: &Arc<Self>,
         key: &CacheKey,
         response: StoredResponse,
         fence: Fence,
@@ -290,7 +303,7 @@ impl Inner {
     }
 
     pub(super) async fn freshen(
-        &self,
+        self: &Arc<Self>,
         key: &CacheKey,
         of: StoredId,
         head: ResponseHead,

@@ -231,10 +231,10 @@ impl RedisLog {
 
 impl PurgeLog for RedisLog {
     async fn append(&self, entry: &NewEntry) -> Result<Appended, StoreError> {
+        let unsure = Unsure(Some(&self.link));
         let appended = self.add(entry).await;
-        if appended.is_err() {
-            // Whoever asked for it keeps it, and appends it again when the log can be read.
-            self.link.tend();
+        if appended.is_ok() {
+            unsure.has_arrived();
         }
         appended.map_err(|error| error.to("invalidate"))
     }
@@ -261,6 +261,24 @@ impl PurgeLog for RedisLog {
         command.arg(&*self.shared.keys[2]);
         let table = self.link.send(&command, self.shared.load).await.map(|value| table_of(&value));
         table.map_err(|error| error.to("load the table of purges"))
+    }
+}
+
+/// A purge that may not have arrived, also where nobody waits for it any more. Whoever has asked for it keeps it, and appends it again
+/// when the log can be read.
+struct Unsure<'a>(Option<&'a Link>);
+
+impl Unsure<'_> {
+    fn has_arrived(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unsure<'_> {
+    fn drop(&mut self) {
+        if let Some(link) = self.0 {
+            link.tend();
+        }
     }
 }
 

@@ -105,7 +105,10 @@ async fn each_flaw_of_a_store_is_found_and_named() {
         (Flaw::MixesStreams, &["streams_at_one_time_do_not_mix"]),
         (Flaw::NumbersPurgesAlike, &["each_purge_has_a_greater_number_than_those_before"]),
         (Flaw::OpensRangesShort, &["ranges_of_remote_content_are_opened_exactly"]),
-        (Flaw::PurgesTheFirstTargetOnly, &["one_call_purges_many_targets"]),
+        (
+            Flaw::PurgesTheFirstTargetOnly,
+            &["one_call_purges_many_targets", "one_call_purges_a_thousand_targets"],
+        ),
         (
             Flaw::TakesWhatIsTooLarge,
             &["content_that_is_too_large_is_refused", "a_stream_that_is_too_large_is_refused"],

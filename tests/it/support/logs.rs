@@ -108,8 +108,15 @@ pub fn key(uri: &str) -> CacheKey {
 
 /// A response in these groups.
 pub fn response(groups: &[&str]) -> StoredResponse {
-    let reuse = Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::ZERO, Selecting::default());
+    response_with(groups, "", 0)
+}
+
+/// A response with this content, which came at this second.
+pub fn response_with(groups: &[&str], content: &str, second: u64) -> StoredResponse {
+    let at = UNIX_EPOCH + Duration::from_secs(second);
+    let reuse = Reuse::new(at, at, Duration::ZERO, Selecting::default());
     let mut parts = HeadParts::new(StatusCode::OK, HeaderMap::new(), reuse);
     parts.groups = groups.iter().map(|group| (*group).into()).collect();
-    StoredResponse::from_parts(ResponseHead::from_parts(parts).unwrap(), Payload::default()).unwrap()
+    let payload = Payload::from_bytes(content.to_owned().into());
+    StoredResponse::from_parts(ResponseHead::from_parts(parts).unwrap(), payload).unwrap()
 }

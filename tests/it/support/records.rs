@@ -270,7 +270,8 @@ impl Store for Node {
     }
 
     fn statistics(&self) -> StoreStatistics {
-        StoreStatistics::default()
+        let bytes = self.records.bytes.lock().unwrap();
+        StoreStatistics::new(bytes.values().map(|bytes| bytes.len() as u64).sum(), bytes.len() as u64, 0)
     }
 
     fn limits(&self) -> StoreLimits {

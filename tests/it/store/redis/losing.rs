@@ -86,6 +86,23 @@ async fn what_was_purged_is_gone_for_a_node_that_starts_when_the_log_was_trimmed
 }
 
 #[tokio::test]
+async fn a_node_that_starts_reads_more_than_there_is_time_for_in_one_look_up() {
+    let server = Server::start(Kind::Redis);
+    let namespace = namespace();
+    let one = Node::new(config(&server.url()).namespace(&namespace));
+    one.fill("/", "old").await;
+    one.purge(PurgeTarget::tag("other")).await.unwrap();
+    // All places but one have a stamp, that of the last purge, and the log has been trimmed.
+    let [log, table] = ["l", "s"].map(|name| format!("{{{namespace}.1}}:{name}"));
+    let all = "local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1][1] \
+        for place = 0, 65535 do redis.call('HSET', KEYS[2], place .. 'r', string.sub(last, 1, -3)) end \
+        return redis.call('XTRIM', KEYS[1], 'MAXLEN', 0)";
+    assert_eq!(server.ask(&["EVAL", all, "2", &log, &table]).number(), 1);
+    let late = Node::new(config(&server.url()).namespace(&namespace).deadline(Duration::from_millis(10)));
+    assert!(found(&late).await.is_empty(), "it knows the table");
+}
+
+#[tokio::test]
 async fn where_memory_is_full_nothing_is_stored_and_purges_take_effect() {
     for kind in [Kind::Redis, Kind::Valkey] {
         let server = Server::start(kind);
@@ -143,6 +160,16 @@ async fn a_server_that_evicts_anything_gives_nothing_that_was_purged_and_nothing
     }
 }
 
+/// What is found, at last.
+async fn found(node: &Node) -> Vec<larder::store::Stored> {
+    loop {
+        if let Ok(lookup) = node.store.get(&key()).await {
+            return lookup.variants.to_vec();
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// A server, its replica, and the way to whichever is the primary.
 struct Pair {
     primary: Server,
@@ -152,10 +179,9 @@ struct Pair {
 
 impl Pair {
     fn start() -> Self {
-        let primary = Server::start(Kind::Redis);
+        let primary = Server::with(Kind::Redis, &["--repl-diskless-sync-delay", "0"]);
         let port = primary.port.to_string();
-        let arguments = ["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"];
-        let replica = Server::with(Kind::Redis, &arguments);
+        let replica = Server::with(Kind::Redis, &["--replicaof", "127.0.0.1", &port]);
         eventually("a replica was waited for", || {
             replica.ask(&["INFO", "replication"]).text().contains("master_link_status:up")
         });
@@ -188,8 +214,8 @@ async fn f17_a_purge_that_a_failover_has_lost_is_made_again_by_a_node_that_knows
         other.get("/").await.has_body("old").told(HIT);
         third.get("/").await.has_body("old").told(HIT);
         let name = RecordNames::new(&namespace).of(&key());
-        let is_there = || pair.replica.ask(&["EXISTS", &name]) == Answer::Number(1);
-        eventually("the replica was to have the record", is_there);
+        let is_there = |pair: &Pair| pair.replica.ask(&["EXISTS", &name]) == Answer::Number(1);
+        eventually("the replica was to have the record", || is_there(&pair));
         pair.part();
         one.purge(PurgeTarget::tag("news")).await.unwrap();
         let knows = match reads {
@@ -201,21 +227,11 @@ async fn f17_a_purge_that_a_failover_has_lost_is_made_again_by_a_node_that_knows
             false => &one,
         };
         pair.fail_over();
-        assert!(is_there(), "the record has survived, and the purge has not");
+        assert!(is_there(&pair), "the record has survived, and the purge has not");
         // Whoever knows it gives nothing, and the log has it again then.
         assert!(found(knows).await.is_empty(), "by the node that knows of it");
         assert!(found(&third).await.is_empty(), "by a node that does not");
         third.fill("/", "new").await;
         knows.get("/").await.has_body("new").told(HIT);
-    }
-}
-
-/// What is found when the way is known.
-async fn found(node: &Node) -> Vec<larder::store::Stored> {
-    loop {
-        if let Ok(lookup) = node.store.get(&key()).await {
-            return lookup.variants.to_vec();
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

@@ -108,7 +108,7 @@ async fn a_wrong_password_and_a_missing_one_are_told() {
 
 #[tokio::test]
 async fn a_purge_that_too_few_replicas_have_is_an_error() {
-    let primary = Server::start(Kind::Redis);
+    let primary = Server::with(Kind::Redis, &["--repl-diskless-sync-delay", "0"]);
     let namespace = namespace();
     let of = |config: RedisConfig| Node::new(config.namespace(&namespace));
     let waiting = of(config(&primary.url()).wait_for_replicas(1, Duration::from_millis(20)));
