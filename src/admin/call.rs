@@ -16,7 +16,7 @@ const MOST_CONTENT: usize = 1 << 20;
 /// A request whose token is right.
 pub(super) struct Call {
     pub(super) content: Bytes,
-    /// What the path has in the place of `*`.
+    /// What the target has in the place of `**`.
     pub(super) rest: String,
     pub(super) request: Parts,
 }
@@ -37,6 +37,11 @@ impl Call {
             )
         })?;
         Ok(Self { content: content.to_bytes(), rest, request })
+    }
+
+    /// What the path has in the place of `**`, decoded, without the query.
+    pub(super) fn rest_of_path(&self) -> String {
+        decoded(self.rest.split('?').next().unwrap_or_default(), false)
     }
 
     /// Reads the content as JSON.
@@ -109,7 +114,7 @@ pub(super) fn absolute(url: &str) -> Result<Uri, Refusal> {
 }
 
 /// Percent-decoded text; bytes that are no UTF-8 become replacement characters. In a query, `+` is a space.
-pub(super) fn decoded(text: &str, is_query: bool) -> String {
+fn decoded(text: &str, is_query: bool) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {

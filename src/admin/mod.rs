@@ -32,7 +32,7 @@ use tower::Service;
 
 use self::access::Token;
 pub use self::access::TokenError;
-pub use self::answer::AdminBody;
+pub use self::answer::{AdminBody, LARDER_ADMIN};
 use self::invalidations::Invalidations;
 use self::state::{PolicySource, State};
 use self::warmer::Warmer;
@@ -71,7 +71,7 @@ impl<S: Store> Admin<S> {
     /// [`TokenError`], where the token is none: without one, there is no service.
     pub fn new(handle: CacheHandle<S>, token: &str) -> Result<Self, TokenError> {
         let token = Token::new(token)?;
-        let invalidations = Invalidations::default();
+        let invalidations = Arc::new(Invalidations::default());
         let state =
             State { handle, invalidations, metrics: None, policy: None, token, warmer: None, watch: None };
         Ok(Self { state })
@@ -162,7 +162,8 @@ impl<S> fmt::Debug for Admin<S> {
 ///
 /// The token comes as `Authorization: Bearer` or as `Fastly-Key`; without one, the answer is 401, with a wrong one 403. Requests by
 /// pages of other sites are refused whatever they have, there are no CORS fields, and no answer may be kept. Nothing else of a request
-/// grants access: no address, and no field of a proxy. Errors are JSON: `error` (a word), `message`, `help`.
+/// grants access: no address, and no field of a proxy. Errors are JSON: `error` (a word), `message`, `help`. Each answer has the field
+/// [`LARDER_ADMIN`].
 ///
 /// It speaks HTTP and no TLS: a token that crosses a network needs a TLS server around this service.
 pub struct AdminService<S = MemoryStore> {

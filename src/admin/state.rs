@@ -14,7 +14,7 @@ use crate::runtime::{Runtime, joined};
 /// Everything that one admin service knows.
 pub(super) struct State<S> {
     pub(super) handle: CacheHandle<S>,
-    pub(super) invalidations: Invalidations,
+    pub(super) invalidations: Arc<Invalidations>,
     pub(super) metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
     pub(super) policy: Option<PolicySource>,
     pub(super) token: Token,

@@ -46,6 +46,7 @@
 //! | `targeted` | RFC 9213 | cache control for one class of caches |
 //! | `terms` | RFC 9111 3, 4, 5 | the terms of a response, and what no policy lifts |
 //! | [`unkeyed`] | - | fields that services believe and that no key holds |
+//! | `uri` | RFC 3986 3.1 | what a scheme is |
 //! | `validation` | RFC 9111 4.3 | asking the origin, freshening what is stored |
 //! | [`vary`] | RFC 9111 4.1 | selecting fields |
 
@@ -88,6 +89,7 @@ pub(crate) mod tagging;
 pub(crate) mod targeted;
 pub(crate) mod terms;
 pub mod unkeyed;
+pub(crate) mod uri;
 pub(crate) mod validation;
 pub mod vary;
 

@@ -20,7 +20,7 @@ pub(super) use self::series::{Count, Point, STEP};
 pub(super) use self::top::Frequent;
 use self::top::Top;
 use crate::entry::key::CacheKey;
-use crate::observe::{Event, Observer};
+use crate::observe::{Event, InvalidatedBy, Observer};
 use crate::runtime::clock::Clock;
 use crate::runtime::{Mutex, lock};
 use crate::semantics::cache_status::{Forwarding, Outcome};
@@ -292,13 +292,16 @@ impl Observer for Watch {
                 inner.add(inner.clock.now(), Count::Fetches, 1);
                 inner.fetches.add(*elapsed);
             }
-            Event::Invalidated { .. } => {
+            // Unsafe requests, and answers that take back what was stored, are no purges.
+            Event::Invalidated {
+                by: InvalidatedBy::Handle | InvalidatedBy::Peer, succeeded: true, ..
+            } => {
                 inner.purges.fetch_add(1, Ordering::Relaxed);
             }
             Event::StoreFailed { .. } => {
                 inner.store_failures.fetch_add(1, Ordering::Relaxed);
             }
-            Event::Freshened { .. } | Event::Put { .. } => {}
+            Event::Freshened { .. } | Event::Invalidated { .. } | Event::Put { .. } => {}
         }
     }
 }

@@ -110,6 +110,29 @@ fn fa9_one_purge_goes_to_the_shield_and_its_edges_and_names_the_one_that_does_no
     ask(&left, &origin, "/x", "", Some(&page("end"))).is("HTTP/1.1 200 OK", "end");
 }
 
+#[test]
+fn a19_a_listener_for_clients_is_no_edge_and_its_origin_gets_no_token() {
+    const TOKEN: &str = "a-token-of-the-admin-service";
+    let (origin, token) = (Origin::new(), TempFile::new("token", TOKEN));
+    let clients = origin.proxy(&[]);
+    let edge = ["--edge", &clients.url()];
+    let (_shield, admin) =
+        operated(|admin| Proxy::with_lines(&origin.upstream(), &[&edge, admin].concat()), &token);
+    let mut client = Client::over(TcpStream::connect(admin.trim_start_matches("http://")).unwrap());
+    let head = format!("POST /purge HTTP/1.1\r\nhost: admin\r\nauthorization: Bearer {TOKEN}\r\n");
+    client.send(&format!("{head}content-length: 12\r\n\r\n{{\"all\":true}}"));
+    // It says that it is one, and the proxy before it does not repeat that.
+    let mut asked = origin.any();
+    assert!(
+        asked.message.head.starts_with("HEAD / ") && !asked.message.head.contains(TOKEN),
+        "{}",
+        asked.message.head
+    );
+    asked.answer("HTTP/1.1 200 OK\r\nlarder-admin: 1\r\ncontent-length: 2\r\n\r\n");
+    client.next().has("HTTP/1.1 502 Bad Gateway").has("what answers there is not an admin service");
+    origin.was_not_asked();
+}
+
 /// What one request gets, which the origin answers if `answer` says how.
 #[track_caller]
 fn ask(proxy: &Proxy, origin: &Origin, path: &str, fields: &str, answer: Option<&str>) -> Message {
