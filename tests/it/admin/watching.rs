@@ -5,10 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
+use larder::store::{PurgeMode, PurgeTarget};
+use larder::{BoxStore, CacheLayer, MemoryStore};
 use serde_json::{Value, json};
 use tower::Service;
 
 use super::{BEARER, Desk};
+use crate::support::stores::{Flaky, Op};
 use crate::support::{Reply, settle};
 
 #[tokio::test]
@@ -145,4 +148,21 @@ async fn what_happens_is_seen_live_with_its_reason() {
     drop(readers);
     settle().await;
     assert_eq!(live(&desk).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_purge_is_counted_where_somebody_has_purged_and_it_has_taken_effect() {
+    let desk = Desk::new([Reply::cc("x", "max-age=60")]);
+    let purges = async |desk: &Desk| desk.ask("GET", "/stats", "").await.ok()["watch"]["purges"].clone();
+    for _ in 0..3 {
+        desk.bench.send(http::Method::POST, "/x", &[]).await;
+    }
+    assert_eq!(purges(&desk).await, 0, "a client changes what it likes");
+    desk.ask("POST", "/purge", "{\"all\": true}").await.ok();
+    desk.bench.handle.follow(&[PurgeTarget::All], PurgeMode::Remove).await.unwrap();
+    assert_eq!(purges(&desk).await, 2);
+    let store = BoxStore::new(Flaky::by(MemoryStore::default(), |op, _| op == Op::Invalidate));
+    let desk = Desk::with(CacheLayer::builder(store), [Reply::cc("x", "max-age=60")], |admin| admin);
+    desk.ask("POST", "/purge", "{\"all\": true}").await.refused(503, "store");
+    assert_eq!(purges(&desk).await, 0);
 }
