@@ -46,7 +46,7 @@ origin_proxy proxy            the proxy alone, before any origin
     --listen ADDR             where, default 127.0.0.1:8080
     --admin ADDR              where the admin service listens (docs/ADMIN.md), and GET /health and /health/live, which need no token;
                               by default nowhere
-    --admin-token-file FILE   its token: the first line, 16 characters or more
+    --admin-token-file FILE   its token, 16 characters or more; each line is one. The file is read again on SIGHUP
     --tls-cert FILE           clients speak TLS: the certificate (PEM), with those of authorities in between
     --tls-key FILE            its key (PEM). Both files are read again on SIGHUP
     --host WHOSE              the Host that the origin gets: client, the one that was asked for (default); upstream,
@@ -67,7 +67,7 @@ origin_proxy proxy            the proxy alone, before any origin
     --access-log FILE         a line for each request, added to a file, which is opened again on SIGHUP; - is the standard output
     --access-log-format FORMAT common (default) or json (docs/WATCHING.md)
     --debug-token-file FILE   the first line is a secret, 16 characters or more: only a request with it in Larder-Debug is
-                              told what the cache did
+                              told what the cache did. The file is read again on SIGHUP
     --server-timing PERCENT   of so many answers, Server-Timing says what the cache did and how long the origin took
     --memory SIZE             bytes held in memory, default 256MiB
     --max-object SIZE         the largest object stored, default 8MiB, or --memory if that is less

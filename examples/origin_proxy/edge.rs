@@ -65,9 +65,9 @@ impl Edge {
     }
 
     /// The response to a request that does not reach the cache. What this changes in one that does is for the origin.
-    fn refusal(
+    fn refusal<B>(
         &self,
-        request: &mut Request<Incoming>,
+        request: &mut Request<B>,
         present: &Present,
         is_peer: bool,
     ) -> Option<Response<ResponseBody>> {
@@ -97,7 +97,7 @@ impl Edge {
     }
 
     /// A request with the mark of another proxy, whoever has made it, and whether it was one of ours. The mark ends here.
-    fn unmarked(&self, request: Request<Incoming>) -> (Request<Incoming>, bool) {
+    fn unmarked<B>(&self, request: Request<B>) -> (Request<B>, bool) {
         let (mut parts, body) = request.into_parts();
         let is_peer = self.settings.peers.as_ref().is_some_and(|peers| peers.recognise(&mut parts));
         parts.headers.remove(PEER);
@@ -110,11 +110,24 @@ impl HyperService<Request<Incoming>> for Edge {
     type Error = Infallible;
     type Future = EdgeFuture;
 
-    fn call(&self, mut request: Request<Incoming>) -> EdgeFuture {
+    fn call(&self, request: Request<Incoming>) -> EdgeFuture {
+        self.answer(request, false, |body| RequestContent::new(body, self.settings.stall))
+    }
+}
+
+impl Edge {
+    /// Answers a request. It is one of another proxy of ours where that is known already, or where it shows the secret.
+    pub fn answer<B>(
+        &self,
+        mut request: Request<B>,
+        mut is_peer: bool,
+        content: impl FnOnce(B) -> RequestContent,
+    ) -> EdgeFuture {
         let present = Present::of(request.headers());
-        let mut is_peer = false;
         if present.peer {
-            (request, is_peer) = self.unmarked(request);
+            let has_mark;
+            (request, has_mark) = self.unmarked(request);
+            is_peer |= has_mark;
         }
         let Settings { is_discreet, x_cache, .. } = &*self.settings;
         let manner = Manner { is_discreet: *is_discreet, is_listed: *x_cache == XCache::Fastly };
@@ -138,7 +151,7 @@ impl HyperService<Request<Incoming>> for Edge {
         if !is_peer && (viewer.is_on || current.profile == Profile::CloudFront) {
             viewer.layer.apply(&mut parts);
         }
-        let request = Request::from_parts(parts, RequestContent::new(body, self.settings.stall));
+        let request = Request::from_parts(parts, content(body));
         let finish = Finish { rewrite, switch };
         let mut cache = self.cache.clone();
         let kind = match current.pages.as_ref().filter(|_| !is_peer) {

@@ -8,6 +8,7 @@ mod accept;
 mod access_log;
 mod account;
 mod admin;
+mod admin_warm;
 mod args;
 mod check_health;
 mod client;

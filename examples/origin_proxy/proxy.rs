@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use http::HeaderValue;
+use http::uri::Scheme;
 use larder::{CacheLayer, CallLimits, MemoryStore, QueryLayer, XCache};
 use rustls::ClientConfig;
 use tokio::net::TcpListener;
@@ -12,8 +13,10 @@ use tower::Layer;
 
 use crate::access_log::{AccessLog, Logged};
 use crate::admin::{AdminOptions, Observers, Operated};
+use crate::admin_warm::Warming;
 use crate::args::ProxyOptions;
 use crate::client_tls::ClientTls;
+use crate::debug_token::DebugToken;
 use crate::edge::{Edge, Settings};
 use crate::limits::Limits;
 use crate::peers::PeerTokens;
@@ -25,14 +28,14 @@ use crate::upstream::Upstream;
 use crate::upstreams::{Care, Upstreams};
 use crate::viewer::Viewer;
 use crate::vitals::Vitals;
-use crate::{admin, check_health, config, debug_token, policy, serve, service_manager, tls};
+use crate::{admin, check_health, config, policy, serve, service_manager, tls};
 
 /// What the files have that options name.
 struct Files {
-    /// The token of the admin service.
-    admin: Option<String>,
+    /// The tokens of the admin service.
+    admin: Option<Vec<String>>,
     /// The secret of those who are told what the cache did; none for everybody.
-    debug: Option<String>,
+    debug: Option<DebugToken>,
     loaded: Loaded,
     peers: Option<PeerTokens>,
     tls: Option<ClientTls>,
@@ -44,8 +47,8 @@ impl Files {
     fn read(options: &ProxyOptions) -> Result<Self, String> {
         let others = [options.servers(), options.edges.clone()].concat();
         Ok(Self {
-            admin: options.admin.as_ref().map(AdminOptions::token).transpose()?,
-            debug: options.debug_token_file.as_deref().map(debug_token::load).transpose()?,
+            admin: options.admin.as_ref().map(AdminOptions::tokens).transpose()?,
+            debug: options.debug_token_file.clone().map(DebugToken::load).transpose()?,
             loaded: options.policy.load().map_err(|error| error.to_string())?,
             peers: options.peer_token_file.clone().map(PeerTokens::load).transpose()?,
             tls: options.tls.clone().map(ClientTls::load).transpose()?,
@@ -57,7 +60,7 @@ impl Files {
 
 /// Runs the proxy alone until it is interrupted.
 pub async fn run(options: ProxyOptions) -> Result<(), String> {
-    let Files { admin: token, debug, loaded, peers, tls, upstream_tls, viewer } = Files::read(&options)?;
+    let Files { admin: tokens, debug, loaded, peers, tls, upstream_tls, viewer } = Files::read(&options)?;
     loaded.warn();
     let Loaded { beside, policy, .. } = loaded;
     let current = Current::new(beside);
@@ -74,8 +77,8 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     let observers = Observers::new()?;
     let cache = if options.admin.is_some() { observers.observing(cache) } else { cache };
     let is_discreet = debug.is_some();
-    let cache = match debug {
-        Some(secret) => cache.debug_token(&secret),
+    let cache = match &debug {
+        Some(debug) => debug.limit(cache),
         None => cache,
     };
     let log = AccessLog::open(&options.access_log)?;
@@ -89,7 +92,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         options.policy.clone(),
         cache.handle(),
         current.clone(),
-        tls.is_some() || peers.is_some() || log.is_some(),
+        tls.is_some() || peers.is_some() || log.is_some() || tokens.is_some() || debug.is_some(),
     )?;
     #[cfg(unix)]
     if let Some(tls) = tls.clone() {
@@ -104,6 +107,14 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         crate::hang_up::on_hang_up("the secret of peers stays as it was: ", reload)?;
     }
     #[cfg(unix)]
+    if let Some(debug) = debug.clone() {
+        let handle = cache.handle();
+        let reload = move || {
+            debug.reload(&handle).map(|file| format!("the debug token is that of {}", file.display()))
+        };
+        crate::hang_up::on_hang_up("the debug token stays as it was: ", reload)?;
+    }
+    #[cfg(unix)]
     if let Some(log) = log.clone() {
         let reopen = move || log.reopen().map(|file| format!("the access log is that of {file}"));
         crate::hang_up::on_hang_up("the access log stays as it was: ", reopen)?;
@@ -114,8 +125,10 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     if let Some(check) = &options.health {
         check_health::watch(&upstreams, check, &upstream_tls);
     }
+    // Whoever asks another proxy, and purges none, is asked by clients alone.
+    let is_shield = options.shield.is_none() || !options.edges.is_empty();
     let names: Vec<_> = options.servers().iter().map(ToString::to_string).collect();
-    let scheme = if tls.is_some() { "https" } else { "http" };
+    let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     println!("larder: {scheme}://{address} before {}", names.join(", "));
     let ProxyOptions { admin, drain, edges, graphql, host, mut limits, policy, timeout, .. } = options;
     let id = id(address);
@@ -124,20 +137,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     let queries = QueryLayer::new().max_content(limits.query);
     let queries = if graphql { queries.graphql() } else { queries };
     let cache = queries.layer(cache.layer(Reasons(origin)));
-    if let Some((admin, token)) = admin.zip(token) {
-        let operated = Operated {
-            cache: cache.clone(),
-            current: current.clone(),
-            edges,
-            handle,
-            limits,
-            observers,
-            policy,
-            tls: upstream_tls,
-            vitals: Vitals { draining: stop.draining(), upstreams: Arc::clone(&upstreams) },
-        };
-        admin::spawn(&admin, &token, operated).await?;
-    }
+    let admin_limits = limits;
     let (fields, stall) = (limits.fields, limits.timeouts.stall);
     if peers.is_some() {
         // Who has sent a request is known only when all of its fields are.
@@ -149,14 +149,29 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         host,
         id,
         is_discreet,
-        peers,
+        peers: peers.clone(),
         stall,
-        upstreams,
+        upstreams: Arc::clone(&upstreams),
         viewer,
         x_cache,
     };
-    service_manager::ready();
     let (entrance, edge) = (Entrance { listener, tls }, Edge::new(cache, settings));
+    if let Some((admin, tokens)) = admin.zip(tokens) {
+        let operated = Operated {
+            current: current.clone(),
+            edges,
+            handle,
+            limits: admin_limits,
+            observers,
+            policy,
+            tls: upstream_tls,
+            vitals: Vitals { draining: stop.draining(), upstreams },
+            warming: Warming { debug, edge: edge.clone(), peers, scheme },
+            warms_for_peers: is_shield,
+        };
+        admin::spawn(admin, &tokens, operated).await?;
+    }
+    service_manager::ready();
     match log {
         None => serve::serve(entrance, edge, limits, drain, stop).await,
         Some(log) => {

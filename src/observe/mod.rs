@@ -14,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
@@ -96,7 +97,7 @@ pub(crate) struct Reporter {
     /// That of the layer.
     pub(crate) clock: Clock,
     /// What a request has to show that is to be told anything in fields.
-    debug_token: Option<Token>,
+    debug_token: Option<Arc<ArcSwap<Token>>>,
     /// How often each key was hit, where the form of `X-Cache` says so.
     hits: Option<Arc<HitCounts>>,
     /// Every request has a report, because of what is configured.
@@ -153,13 +154,22 @@ impl Reporter {
     /// What follows from the configuration, once that is complete.
     pub(crate) fn settle(&mut self) {
         self.key &= self.cache_status;
+        // Of this layer alone, whatever else was built from the same configuration.
+        self.debug_token = self.debug_token.take().map(|token| Arc::new(ArcSwap::new(token.load_full())));
         self.hits = (self.x_cache == XCache::Fastly).then(Arc::default);
         self.is_wanted = self.key || self.measures() || self.debug_token.is_some() || self.hits.is_some();
     }
 
     /// Tells something in fields only where a request shows a secret.
     pub(crate) fn limit_to(&mut self, secret: &str) {
-        self.debug_token = Some(Token::new(LARDER_DEBUG, secret));
+        self.debug_token = Some(Arc::new(ArcSwap::from_pointee(Token::new(LARDER_DEBUG, secret))));
+    }
+
+    /// Makes another secret the one that counts; `false` where nobody has to show one.
+    pub(crate) fn replace_limit(&self, secret: &str) -> bool {
+        let Some(token) = &self.debug_token else { return false };
+        token.store(Arc::new(Token::new(LARDER_DEBUG, secret)));
+        true
     }
 
     /// Reports to one more.
@@ -190,6 +200,7 @@ impl Reporter {
     #[inline(never)] // so that a request of which nobody wants to know more is short
     fn begin_wanted(&self, request: &mut Parts) -> RequestReport {
         let is_hidden = self.debug_token.as_ref().is_some_and(|token| {
+            let token = token.load();
             let is_hidden = !token.is_in(&request.headers);
             // Nobody else gets to see it.
             request.headers.remove(token.field());

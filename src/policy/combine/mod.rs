@@ -132,7 +132,8 @@ pub trait CachePolicyExt: CachePolicy + Sized {
     /// | a stale response while it is validated (`stale-while-revalidate`) | never | within the window |
     /// | a stale response in place of an error (`stale-if-error`) | within the window | within the window |
     ///
-    /// What peers get is stored apart from what clients get. A URI, a tag or whatever else that is purged goes for both.
+    /// What peers get is stored apart from what clients get. A URI, a tag or whatever else that is purged goes for both, and
+    /// [`CacheHandle::inspect`](crate::CacheHandle::inspect) and [`explain`](crate::CacheHandle::explain) look at both.
     ///
     /// ```
     /// use http::HeaderName;
