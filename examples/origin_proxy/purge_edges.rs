@@ -19,13 +19,12 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, request};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Either, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use larder::admin::LARDER_ADMIN;
+use larder::admin::{LARDER_ADMIN, purged_url};
 use larder::semantics::fields::remove_hop_by_hop;
 use pin_project_lite::pin_project;
 use rustls::ClientConfig;
@@ -160,18 +159,6 @@ fn addressed(
     headers.insert(PURGE_ID, id.clone());
     *copy.headers_mut() = headers;
     Some(copy)
-}
-
-/// What a PURGE names, as the admin service reads it: the URL that its path is, or its target, or without a scheme its `Host`.
-fn purged_url(request: &request::Parts) -> Option<String> {
-    let path = request.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let named =
-        path.strip_prefix('/').filter(|url| url.starts_with("http://") || url.starts_with("https://"));
-    match (named, request.uri.authority()) {
-        (Some(named), _) => Some(named.to_owned()),
-        (None, Some(_)) => Some(request.uri.to_string()),
-        (None, None) => Some(format!("{}{path}", request.headers.get(header::HOST)?.to_str().ok()?)),
-    }
 }
 
 impl<A, B, Q> Service<Request<Q>> for PurgeEdges<A>

@@ -34,6 +34,7 @@ pub use self::access::TokenError;
 use self::access::Tokens;
 pub use self::answer::{AdminBody, LARDER_ADMIN};
 use self::invalidations::Invalidations;
+pub use self::purge::purged_url;
 use self::state::{PolicySource, State};
 use self::warmer::Warmer;
 pub use self::watch::Watch;
@@ -97,12 +98,12 @@ impl<S: Store> Admin<S> {
         self
     }
 
-    /// How `GET /policy` reads the text of the policy, and how `PUT /policy` replaces it: where it came from a file. An error is
+    /// How `GET /policy` reads the text of the policy, and how `PUT /policy` replaces it, which may give warnings: where it came from a file. An error is
     /// shown to whoever sent the text. Default neither.
     pub fn policy(
         mut self,
         read: impl Fn() -> String + Send + Sync + 'static,
-        replace: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static,
+        replace: impl Fn(&str) -> Result<Vec<String>, String> + Send + Sync + 'static,
     ) -> Self {
         self.state.policy = Some(PolicySource::new(read, replace));
         self

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, StatusCode};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderName, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -127,23 +129,31 @@ pub(super) async fn by_order<S: Store>(state: &State<S>, call: &Call) -> Result<
     })))
 }
 
-/// `PURGE url`: of the request's own target, absolute or by its `Host`, or of the URL that its path is.
-pub(super) async fn by_method<S: Store>(state: &State<S>, call: &Call) -> Result<Answer, Refusal> {
-    let uri = &call.request.uri;
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+/// The URL that a request with the method PURGE names, as an [`AdminService`](super::AdminService) reads it: the one that its path is
+/// (`/https://example.com/x`), or its own target, absolute or, without a scheme, by its `Host`. `None` where it has neither.
+///
+/// ```
+/// let request = http::Request::builder().method("PURGE").uri("/x?y").header("host", "example.com");
+/// let (request, ()) = request.body(())?.into_parts();
+/// assert_eq!(larder::admin::purged_url(&request).as_deref(), Some("example.com/x?y"));
+/// # Ok::<(), http::Error>(())
+/// ```
+pub fn purged_url(request: &Parts) -> Option<String> {
+    let path = request.uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let named =
         path.strip_prefix('/').filter(|url| url.starts_with("http://") || url.starts_with("https://"));
-    let url = match (named, uri.authority(), call.field("host")) {
-        (Some(named), ..) => named.to_owned(),
-        (None, Some(_), _) => uri.to_string(),
-        (None, None, Some(host)) => format!("{host}{path}"),
-        (None, None, None) => {
-            return Err(Refusal::invalid(
-                "the request names no host",
-                "send PURGE with an absolute URL, or with Host",
-            ));
-        }
-    };
+    match (named, request.uri.authority()) {
+        (Some(named), _) => Some(named.to_owned()),
+        (None, Some(_)) => Some(request.uri.to_string()),
+        (None, None) => Some(format!("{}{path}", request.headers.get(header::HOST)?.to_str().ok()?)),
+    }
+}
+
+/// `PURGE url`.
+pub(super) async fn by_method<S: Store>(state: &State<S>, call: &Call) -> Result<Answer, Refusal> {
+    let url = purged_url(&call.request).ok_or_else(|| {
+        Refusal::invalid("the request names no host", "send PURGE with an absolute URL, or with Host")
+    })?;
     let receipt = purge(&state.handle, &of_url(&state.handle, &url)?, How::of(call)).await?;
     Ok(Answer::json(&done(&receipt)))
 }

@@ -23,7 +23,7 @@ pub(super) struct State<S> {
     pub(super) watch: Option<Watch>,
 }
 
-type Replace = dyn Fn(&str) -> Result<(), String> + Send + Sync;
+type Replace = dyn Fn(&str) -> Result<Vec<String>, String> + Send + Sync;
 
 /// How the text of the policy is read and replaced.
 pub(super) struct PolicySource {
@@ -34,7 +34,7 @@ pub(super) struct PolicySource {
 impl PolicySource {
     pub(super) fn new(
         read: impl Fn() -> String + Send + Sync + 'static,
-        replace: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static,
+        replace: impl Fn(&str) -> Result<Vec<String>, String> + Send + Sync + 'static,
     ) -> Self {
         Self { read: Arc::new(read), replace: Arc::new(replace) }
     }
@@ -47,7 +47,7 @@ impl PolicySource {
     }
 
     /// Once it has begun it ends, also where the client leaves.
-    pub(super) async fn replace(&self, text: String) -> Result<Result<(), String>, Refusal> {
+    pub(super) async fn replace(&self, text: String) -> Result<Result<Vec<String>, String>, Refusal> {
         let replace = Arc::clone(&self.replace);
         aside(move || replace(&text)).await
     }

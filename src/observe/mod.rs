@@ -32,7 +32,7 @@ use crate::runtime::{Instant, moment};
 use crate::semantics::cache_status::{CACHE_STATUS, Outcome, X_CACHE};
 use crate::semantics::hint::CacheHint;
 use crate::semantics::reuse::Forward;
-use crate::semantics::secret::Token;
+use crate::semantics::token::TokenField;
 
 /// What a request has come to whose client has left before there was an answer, in place of an
 /// [`OutcomeKind`](crate::OutcomeKind).
@@ -97,7 +97,7 @@ pub(crate) struct Reporter {
     /// That of the layer.
     pub(crate) clock: Clock,
     /// What a request has to show that is to be told anything in fields.
-    debug_token: Option<Arc<ArcSwap<Token>>>,
+    debug_token: Option<Arc<ArcSwap<TokenField>>>,
     /// How often each key was hit, where the form of `X-Cache` says so.
     hits: Option<Arc<HitCounts>>,
     /// Every request has a report, because of what is configured.
@@ -162,13 +162,13 @@ impl Reporter {
 
     /// Tells something in fields only where a request shows a secret.
     pub(crate) fn limit_to(&mut self, secret: &str) {
-        self.debug_token = Some(Arc::new(ArcSwap::from_pointee(Token::new(LARDER_DEBUG, secret))));
+        self.debug_token = Some(Arc::new(ArcSwap::from_pointee(TokenField::new(LARDER_DEBUG, secret))));
     }
 
     /// Makes another secret the one that counts; `false` where nobody has to show one.
     pub(crate) fn replace_limit(&self, secret: &str) -> bool {
         let Some(token) = &self.debug_token else { return false };
-        token.store(Arc::new(Token::new(LARDER_DEBUG, secret)));
+        token.store(Arc::new(TokenField::new(LARDER_DEBUG, secret)));
         true
     }
 
@@ -203,7 +203,7 @@ impl Reporter {
             let token = token.load();
             let is_hidden = !token.is_in(&request.headers);
             // Nobody else gets to see it.
-            request.headers.remove(token.field());
+            request.headers.remove(token.name());
             is_hidden
         });
         let timing = self.server_timing.as_ref().filter(|_| !is_hidden);

@@ -187,7 +187,7 @@ async fn the_policy_is_read_and_replaced_as_text() {
                 "wrong" => Err("line 1: <b>wrong</b>".to_owned()),
                 new => {
                     new.clone_into(&mut replaced.lock().unwrap());
-                    Ok(())
+                    Ok(vec!["line 2: <b>odd</b>".to_owned()])
                 }
             },
         )
@@ -197,7 +197,8 @@ async fn the_policy_is_read_and_replaced_as_text() {
         (told.text.as_str(), &told.fields["content-type"]),
         ("old", &"text/plain; charset=utf-8".parse().unwrap())
     );
-    desk.ask("PUT", "/policy", "new").await.ok();
+    let json = desk.ask("PUT", "/policy", "new").await.ok();
+    assert_eq!(json, json!({"status": "ok", "warnings": ["line 2: <b>odd</b>"]}));
     assert_eq!(*text.lock().unwrap(), "new");
     let json = desk.ask("PUT", "/policy", "wrong").await.refused(422, "policy");
     assert_eq!(json["message"], "line 1: <b>wrong</b>");
