@@ -6,8 +6,9 @@ use http::{StatusCode, header};
 
 use super::answer::{Answer, Refusal};
 use super::call::Call;
+use super::how::How;
 use super::invalidations::{Batch, Done};
-use super::purge::{How, MOST_NAMED, of_item, purge};
+use super::purge::{MOST_NAMED, of_item, purge};
 use super::state::State;
 use crate::runtime::to_its_end;
 use crate::store::Store;

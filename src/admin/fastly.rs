@@ -5,7 +5,8 @@ use serde_json::{Map, json};
 
 use super::answer::{Answer, Refusal};
 use super::call::Call;
-use super::purge::{How, done, of_tag, of_url, purge};
+use super::how::How;
+use super::purge::{done, of_tag, of_url, purge};
 use super::state::State;
 use crate::store::{PurgeTarget, Store};
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::answer::Refusal;
-use super::purge::How;
+use super::how::How;
 use crate::runtime::{Mutex, lock};
 
 /// The most lists that are remembered by their `CallerReference`.

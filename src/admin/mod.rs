@@ -7,6 +7,7 @@ mod call;
 mod cloudfront;
 mod events;
 mod fastly;
+mod how;
 mod invalidations;
 mod live;
 mod look;

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderName, StatusCode, header};
+use http::{StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Refusal};
 use super::call::{Call, absolute};
+use super::how::How;
 use super::state::State;
 use crate::handle::CacheHandle;
 use crate::handle::target::PurgeError;
@@ -17,8 +18,6 @@ use crate::semantics::groups;
 use crate::semantics::uri::is_scheme;
 use crate::store::{PurgeMode, PurgeReceipt, PurgeTarget, Store};
 
-/// Asks for a soft purge, whatever its value, as at Fastly.
-const SOFT_PURGE: HeaderName = HeaderName::from_static("fastly-soft-purge");
 /// The most that one request may name.
 pub(super) const MOST_NAMED: usize = 3_000;
 /// The most prefixes of paths that one request may name: the store in memory tells as many apart.
@@ -27,22 +26,6 @@ const MOST_PREFIXES: usize = 1_024;
 const LONGEST_TAG: usize = 1_024;
 /// The longest that something may be served stale after a soft purge, in seconds: a year.
 const LONGEST_STALE: u64 = 31_536_000;
-
-/// How much of what is purged is left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum How {
-    Hard,
-    Soft,
-    /// Soft, and gone after this long.
-    SoftFor(Duration),
-}
-
-impl How {
-    /// As the fields of a request ask for it.
-    pub(super) fn of(call: &Call) -> Self {
-        if call.request.headers.contains_key(SOFT_PURGE) { Self::Soft } else { Self::Hard }
-    }
-}
 
 /// The content of `POST /purge`.
 #[derive(Debug, Default, Deserialize)]
