@@ -175,7 +175,10 @@ mod tests {
             let other = lists.once(&batch("r", "/b"), How::Hard, never).await;
             let never = async { panic!("it is carried out twice") };
             let soft = lists.once(&batch("r", "/a"), How::Soft, never).await;
-            assert_eq!([other, soft].map(|refused| refused.err().unwrap().status().as_u16()), [409; 2]);
+            assert_eq!(
+                [other, soft].map(|refused| refused.err().expect("a refusal").status().as_u16()),
+                [409; 2]
+            );
             go_on.notify_one();
         };
         let again = async {
