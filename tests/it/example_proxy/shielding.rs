@@ -88,11 +88,14 @@ fn fa9_the_shield_has_purged_before_an_edge_is_told() {
     ask(&shield, &origin, "/x", "", Some(&page("old"))).is("HTTP/1.1 200 OK", "old");
     let purge =
         std::thread::spawn(move || operate(&admin, "POST /purge", "{\"url\":\"http://a.example/x\"}"));
+    let mut question = edge.asked("/");
+    assert!(!question.message.head.contains(TOKEN), "{}", question.message.head);
+    question.answer("HTTP/1.1 401 Unauthorized\r\nlarder-admin: 1\r\ncontent-length: 0\r\n\r\n");
     let mut told = edge.asked("/purge");
     assert_eq!(told.message.content, "{\"url\":\"http://a.example/x\"}");
     // An edge that fills itself again before it has answered gets new content.
     ask(&shield, &origin, "/x", "", Some(&page("new"))).is("HTTP/1.1 200 OK", "new");
-    told.answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+    told.answer("HTTP/1.1 200 OK\r\nlarder-admin: 1\r\ncontent-length: 2\r\n\r\n{}");
     purge.join().unwrap().has("HTTP/1.1 200 OK");
 }
 
@@ -136,7 +139,6 @@ fn fa9_one_purge_goes_to_the_shield_and_its_edges_and_names_the_one_that_does_no
 
 #[test]
 fn a19_a_listener_for_clients_is_no_edge_and_its_origin_gets_no_token() {
-    const TOKEN: &str = "a-token-of-the-admin-service";
     let (origin, token) = (Origin::new(), TempFile::new("token", TOKEN));
     let clients = origin.proxy(&[]);
     let edge = ["--edge", &clients.url()];
