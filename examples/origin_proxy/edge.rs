@@ -14,14 +14,14 @@ use hyper::body::Incoming;
 use hyper::service::Service as HyperService;
 use hyper::upgrade::OnUpgrade;
 use larder::semantics::fields::{list, remove_hop_by_hop};
-use larder::{CacheService, QueryService, XCache};
+use larder::{CacheService, QueryService};
 use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::client::Client;
 use crate::content::RequestContent;
 use crate::host::{self, Host};
-use crate::local_reply::{self, ResponseBody};
+use crate::local_reply::{self, Manner, ResponseBody};
 use crate::location::Named;
 use crate::pages::{self, PagedFuture};
 use crate::peers::{self, PEER, PeerTokens};
@@ -48,15 +48,12 @@ pub struct Settings {
     pub fields: usize,
     pub host: Host,
     pub id: HeaderValue,
-    /// Only who shows the debug token is told what the cache does.
-    pub is_discreet: bool,
+    pub manner: Manner,
     pub peers: Option<PeerTokens>,
     /// How long the client may take to send more of its request's content.
     pub stall: Duration,
     pub upstreams: Arc<Upstreams>,
     pub viewer: Viewer,
-    /// The form of `X-Cache`.
-    pub x_cache: XCache,
 }
 
 impl Edge {
@@ -129,8 +126,9 @@ impl Edge {
             (request, has_mark) = self.unmarked(request);
             is_peer |= has_mark;
         }
-        let Settings { is_discreet, x_cache, .. } = &*self.settings;
-        let manner = Manner { is_discreet: *is_discreet, is_listed: *x_cache == XCache::Fastly };
+        let of_clients = self.settings.manner;
+        // As the cache does, which reports to peers.
+        let manner = Manner { is_discreet: of_clients.is_discreet && !is_peer, ..of_clients };
         if let Some(response) = self.refusal(&mut request, &present, is_peer) {
             return EdgeFuture { manner, kind: Kind::Refused { response: Some(response) } };
         }
@@ -161,15 +159,6 @@ impl Edge {
         };
         EdgeFuture { manner, kind }
     }
-}
-
-/// What answers of the proxy's own say of it.
-#[derive(Clone, Copy)]
-struct Manner {
-    /// Nothing: only who shows the debug token is told.
-    is_discreet: bool,
-    /// `X-Cache` is a list.
-    is_listed: bool,
 }
 
 pin_project! {

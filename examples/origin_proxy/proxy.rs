@@ -19,6 +19,7 @@ use crate::client_tls::ClientTls;
 use crate::debug_token::DebugToken;
 use crate::edge::{Edge, Settings};
 use crate::limits::Limits;
+use crate::local_reply::Manner;
 use crate::peers::PeerTokens;
 use crate::policy::{Current, Loaded, Profile};
 use crate::reasons::Reasons;
@@ -76,7 +77,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     };
     let observers = Observers::new()?;
     let cache = if options.admin.is_some() { observers.observing(cache) } else { cache };
-    let is_discreet = debug.is_some();
+    let manner = Manner { is_discreet: debug.is_some(), is_listed };
     let cache = match &debug {
         Some(debug) => debug.limit(cache),
         None => cache,
@@ -148,14 +149,13 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         fields,
         host,
         id,
-        is_discreet,
+        manner,
         peers: peers.clone(),
         stall,
         upstreams: Arc::clone(&upstreams),
         viewer,
-        x_cache,
     };
-    let (entrance, edge) = (Entrance { listener, tls }, Edge::new(cache, settings));
+    let (entrance, edge) = (Entrance { listener, manner, tls }, Edge::new(cache, settings));
     if let Some((admin, tokens)) = admin.zip(tokens) {
         let operated = Operated {
             current: current.clone(),

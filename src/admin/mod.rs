@@ -98,10 +98,10 @@ impl<S: Store> Admin<S> {
     }
 
     /// How `GET /policy` reads the text of the policy, and how `PUT /policy` replaces it: where it came from a file. An error is
-    /// shown to whoever sent the text. Default neither.
+    /// shown to whoever asked for the text or sent it. Default neither.
     pub fn policy(
         mut self,
-        read: impl Fn() -> String + Send + Sync + 'static,
+        read: impl Fn() -> Result<String, String> + Send + Sync + 'static,
         replace: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
         self.state.policy = Some(PolicySource::new(read, replace));

@@ -1,6 +1,6 @@
 //! Inspections and explanations by the admin service.
 
-use larder::policy::Peers;
+use larder::policy::{KeyRules, Peers};
 use larder::{CachePolicyExt, StandardPolicy};
 use serde_json::json;
 
@@ -42,6 +42,29 @@ async fn a_url_is_explained_before_and_after_it_is_stored() {
     let post = desk.ask("GET", "/explain?url=http://example.com/x&method=POST", "").await.ok();
     assert_eq!(post["cache_status"], "larder; fwd=method");
     desk.ask("GET", "/explain", "").await.refused(400, "invalid");
+}
+
+#[tokio::test]
+async fn a19_an_explanation_shows_no_secret_of_the_request_and_of_what_is_stored() {
+    let reply = || reply().field("vary", "authorization, cookie").field("www-authenticate", "stored-secret");
+    let policy = StandardPolicy::default().key(KeyRules::new().cookies(["id"]));
+    let desk = Desk::with(cache_builder().policy(policy), [reply()], |admin| admin);
+    let fields = [("authorization", "Basic asked-secret"), ("cookie", "id=asked-secret")];
+    let target = "/explain?url=http://example.com/x&header=Authorization:Basic%20asked-secret\
+                  &header=Cookie:id=asked-secret&header=X-Token:asked-secret";
+    let of = async |expected: &str| {
+        let told = desk.ask("GET", target, "").await;
+        assert!(told.text.contains(expected), "{told:?}");
+        for secret in ["asked-secret", "stored-secret", "hidden-from-operators"] {
+            assert!(!told.text.contains(secret), "{secret}: {told:?}");
+        }
+    };
+    of("larder; fwd=uri-miss").await;
+    desk.bench.get_with("/x", &fields).await;
+    of("larder; hit; ttl=60").await;
+    desk.bench.get_with("/x", &[("authorization", "Basic other"), fields[1]]).await;
+    desk.bench.later(61);
+    of("larder; fwd=stale").await;
 }
 
 #[tokio::test]

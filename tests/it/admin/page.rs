@@ -11,7 +11,8 @@ use axum::routing::get;
 use axum::{Router, extract::Query};
 use futures_util::StreamExt;
 use larder::admin::{Admin, Watch};
-use larder::{CacheBuilder, CacheHandle};
+use larder::policy::{Policies, request_fn};
+use larder::{CacheBuilder, CacheHandle, RequestAction, StandardPolicy};
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,7 +46,9 @@ struct Site {
 /// A cached site with its admin service under `/cache`.
 async fn site() -> Site {
     let watch = Watch::new();
-    let layer = CacheBuilder::default().observer(watch.clone()).build();
+    let policy = Policies::new(StandardPolicy::default())
+        .path("/reason/*", request_fn(|_| RequestAction::bypass(HOSTILE.to_owned())));
+    let layer = CacheBuilder::default().observer(watch.clone()).policy(policy).build();
     let handle = layer.handle();
     let app = Router::new().route("/{*path}", get(answer)).layer(layer.clone());
     let admin = Admin::new(layer.handle(), TOKEN).unwrap().watch(watch).build();
@@ -162,7 +165,15 @@ async fn a19_hostile_text_is_shown_as_text() {
     let hostile = "/%3Cscript%3E?%3Cimg%20src=x%20onerror=alert(1)%3E";
     site.get(hostile).await;
     site.get(hostile).await;
-    browser.until("return document.querySelectorAll('#live tr').length >= 2").await;
+    // A policy can give a reason that it has read in the request.
+    site.get("/reason/x").await;
+    browser.until("return document.querySelectorAll('#live tr').length >= 3").await;
+    browser.until("return document.querySelector('#live').textContent.includes('<img src=x')").await;
+    browser.until("return document.querySelector('#reasons').textContent.includes('<img src=x')").await;
+    browser.keys("#url", &format!("{}/reason/x", site.url)).await;
+    browser.click("#explain").await;
+    browser.until("return document.querySelector('#found').textContent.includes('<img src=x')").await;
+    browser.run("document.querySelector('#url').value = ''").await;
     browser.keys("#url", &format!("{}{hostile}", site.url)).await;
     browser.click("#inspect").await;
     browser.until("return document.querySelector('#found').textContent.includes('x-hostile')").await;
