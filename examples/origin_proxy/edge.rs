@@ -113,7 +113,7 @@ impl HyperService<Request<Incoming>> for Edge {
 }
 
 impl Edge {
-    /// Answers a request. It is one of another proxy of ours where that is known already, or where it shows the secret.
+    /// Answers a request. It is one of another proxy of ours where that is known already, or where it shows the token.
     pub fn answer<B>(
         &self,
         mut request: Request<B>,

@@ -82,8 +82,8 @@ fn answer(
     response
 }
 
-/// Takes away what an answer of the proxy's own says of the cache: nobody is told but who shows the debug token, which only the cache
-/// looks at.
+/// Takes away what an answer of the proxy's own says of the cache: that is only for whoever shows the debug token, which only the
+/// cache looks at.
 pub fn hide<B>(response: &mut Response<B>) {
     if response.extensions().get::<Reported>().is_some() {
         response.headers_mut().remove("cache-status");

@@ -35,7 +35,7 @@ use crate::{admin, check_health, config, policy, serve, service_manager, tls};
 struct Files {
     /// The tokens of the admin service.
     admin: Option<Vec<String>>,
-    /// The secret of those who are told what the cache did; none for everybody.
+    /// The token of those to whom it is reported what the cache did; none for everybody.
     debug: Option<DebugToken>,
     loaded: Loaded,
     peers: Option<PeerTokens>,
@@ -104,8 +104,8 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     #[cfg(unix)]
     if let Some(peers) = peers.clone() {
         let reload =
-            move || peers.reload().map(|file| format!("the secret of peers is that of {}", file.display()));
-        crate::hang_up::on_hang_up("the secret of peers stays as it was: ", reload)?;
+            move || peers.reload().map(|file| format!("the peer tokens are those of {}", file.display()));
+        crate::hang_up::on_hang_up("the peer tokens stay as they were: ", reload)?;
     }
     #[cfg(unix)]
     if let Some(debug) = debug.clone() {

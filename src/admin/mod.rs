@@ -68,7 +68,7 @@ impl<S: Store> Admin<S> {
     ///
     /// # Errors
     ///
-    /// [`TokenError`], where the token is none: without one, there is no service.
+    /// [`TokenError`], where the token is not 16 to 1,024 visible ASCII characters: without one, there is no service.
     pub fn new(handle: CacheHandle<S>, token: &str) -> Result<Self, TokenError> {
         let tokens = Tokens::new(token)?;
         let invalidations = Invalidations::default();
@@ -212,7 +212,7 @@ impl<S> AdminService<S> {
     ///
     /// # Errors
     ///
-    /// [`TokenError`], where one of them is none, or there is none at all. Then nothing has changed.
+    /// [`TokenError`], where one of them is not a token, or there is none at all. Then nothing has changed.
     pub fn set_tokens<'a>(&self, tokens: impl IntoIterator<Item = &'a str>) -> Result<(), TokenError> {
         self.state.tokens.replace(tokens)
     }

@@ -96,7 +96,7 @@ pub(crate) struct Reporter {
     pub(crate) cache_status: bool,
     /// That of the layer.
     pub(crate) clock: Clock,
-    /// What a request has to show that is to be told anything in fields.
+    /// What a request has to show so that its answer reports anything in fields.
     debug_token: Option<Arc<ArcSwap<Token>>>,
     /// How often each key was hit, where the form of `X-Cache` says so.
     hits: Option<Arc<HitCounts>>,
@@ -160,7 +160,7 @@ impl Reporter {
         self.is_wanted = self.key || self.measures() || self.debug_token.is_some() || self.hits.is_some();
     }
 
-    /// Tells something in fields only where a request shows a secret.
+    /// Reports in fields only where a request shows a secret, or comes from a peer.
     pub(crate) fn limit_to(&mut self, secret: &str) {
         self.debug_token = Some(Arc::new(ArcSwap::from_pointee(Token::new(LARDER_DEBUG, secret))));
     }

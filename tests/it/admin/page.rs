@@ -186,7 +186,7 @@ async fn a19_hostile_text_is_shown_as_text() {
         .run("document.querySelector('#fields').value = arguments[0] || '<img src=x onerror=alert(1)>'")
         .await;
     browser.click("#explain").await;
-    browser.until("return document.querySelector('#found').textContent.includes('is no field')").await;
+    browser.until("return document.querySelector('#found').textContent.includes('is not a field')").await;
     let count =
         "return document.querySelectorAll('#desk img, #desk script, #desk b, #desk [onerror]').length";
     assert_eq!(browser.run(count).await, json!(0));

@@ -22,6 +22,7 @@ use crate::support::raw::{Client, GUARD, Message, Nobody, Origin};
 use crate::support::tls::{Authority, TlsClient};
 use crate::support::wire;
 
+const ADMIN_TOKEN: &str = "a-token-of-the-admin-service";
 const SECRET: &str = "a-secret-of-the-owner";
 const HOST: &str = "host: a.example\r\n";
 
@@ -63,9 +64,8 @@ fn operated(
 
 #[test]
 fn fa9_one_purge_goes_to_the_shield_and_its_edges_and_names_the_one_that_does_not_answer() {
-    const TOKEN: &str = "a-token-of-the-admin-service";
     let (origin, secret, token) =
-        (Origin::new(), TempFile::new("txt", SECRET), TempFile::new("token", TOKEN));
+        (Origin::new(), TempFile::new("txt", SECRET), TempFile::new("token", ADMIN_TOKEN));
     let peers = ["--peer-token-file", secret.name()];
     // The edges come before the shield, whose port nobody else gets meanwhile.
     let reserved = Nobody::reserving();
@@ -82,7 +82,7 @@ fn fa9_one_purge_goes_to_the_shield_and_its_edges_and_names_the_one_that_does_no
     let (_shield, admin) = operated(started, &token);
     let purge = |order: &str| {
         let mut client = Client::over(TcpStream::connect(admin.trim_start_matches("http://")).unwrap());
-        let head = format!("POST /purge HTTP/1.1\r\nhost: admin\r\nauthorization: Bearer {TOKEN}\r\n");
+        let head = format!("POST /purge HTTP/1.1\r\nhost: admin\r\nauthorization: Bearer {ADMIN_TOKEN}\r\n");
         client.send(&format!("{head}content-length: {}\r\n\r\n{order}", order.len()));
         client.next()
     };
@@ -126,6 +126,15 @@ fn mark(secret: &str) -> String {
     format!("larder-peer: {secret}\r\n")
 }
 
+/// How many clients wait for calls of a proxy.
+async fn waiting(admin: &str) -> u64 {
+    let request = Request::get(format!("{admin}/stats")).header("fastly-key", ADMIN_TOKEN);
+    let response = wire::client::<Empty<Bytes>>().request(request.body(Empty::new()).unwrap()).await.unwrap();
+    let content = response.into_body().collect().await.unwrap().to_bytes();
+    let stats: serde_json::Value = serde_json::from_slice(&content).unwrap();
+    stats["fills"]["waiting"].as_u64().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn f06_a_thousand_cold_requests_at_each_of_two_edges_make_one_call_at_the_origin() {
     const CONNECTIONS: usize = 10;
@@ -143,8 +152,11 @@ async fn f06_a_thousand_cold_requests_at_each_of_two_edges_make_one_call_at_the_
     let origin = wire::serve_router(Router::new().route("/x", slow)).await;
     let secret = TempFile::new("txt", SECRET);
     let peers = ["--peer-token-file", secret.name()];
-    let shield = Proxy::before(&format!("http://{origin}"), &peers);
-    let edges = [(); 2].map(|()| Proxy::behind(&shield.url(), &peers));
+    let token = TempFile::new("token", ADMIN_TOKEN);
+    let origin = format!("http://{origin}");
+    let (shield, of_shield) = operated(|admin| Proxy::with_lines(&origin, &[&peers, admin].concat()), &token);
+    let edge = |admin: &[&str]| Proxy::behind_with_lines(&shield.url(), &[&peers, admin].concat());
+    let edges = [(); 2].map(|()| operated(edge, &token));
     let connect = async |address: SocketAddr| {
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let (client, connection) =
@@ -152,7 +164,7 @@ async fn f06_a_thousand_cold_requests_at_each_of_two_edges_make_one_call_at_the_
         tokio::spawn(connection);
         client
     };
-    let clients = edges.iter().flat_map(|edge| [(); CONNECTIONS].map(|()| connect(edge.address)));
+    let clients = edges.iter().flat_map(|(edge, _)| [(); CONNECTIONS].map(|()| connect(edge.address)));
     let clients = join_all(clients).await;
     let ask = async |mut client: http2::SendRequest<Empty<Bytes>>| {
         let request = Request::get("http://a.example/x").body(Empty::new()).unwrap();
@@ -161,8 +173,11 @@ async fn f06_a_thousand_cold_requests_at_each_of_two_edges_make_one_call_at_the_
     };
     let asked = clients.iter().flat_map(|client| (0..STREAMS).map(|_| ask(client.clone())));
     let waits = async {
-        while calls.load(Ordering::SeqCst) == 0 {
-            tokio::task::yield_now().await;
+        // Before anything is stored anywhere, all of them are there.
+        let [(_, one), (_, other)] = &edges;
+        for (admin, most) in [(one, CONNECTIONS * STREAMS), (other, CONNECTIONS * STREAMS), (&of_shield, 2)] {
+            // All except the one that calls.
+            while waiting(admin).await < most as u64 - 1 {}
         }
         release.notify_one();
     };
@@ -219,6 +234,41 @@ fn cs2_cache_status_and_x_cache_have_a_member_for_each_hop() {
     client.send("GET /x HTTP/1.1\r\nhost: ,\r\n\r\n");
     client.next().is("HTTP/1.1 400 Bad Request", "").has("\r\nx-cache: MISS\r\n");
     origin.was_not_asked();
+}
+
+#[test]
+fn fa6_whoever_shows_the_debug_token_to_an_edge_learns_what_the_shield_did_and_nobody_else() {
+    const DEBUG: &str = "larder-debug: a-token-of-whoever-debugs\r\n";
+    let token = TempFile::new("token", "a-token-of-whoever-debugs");
+    let Site { edge, origin, secret: _secret, shield } = Site::new(&["--debug-token-file", token.name()]);
+    let answer = "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-length: 1\r\n\r\nx";
+    let knows_nothing = |message: Message| {
+        ["cache-status", "x-cache", "x-served-by"]
+            .into_iter()
+            .fold(message, |message, name| message.lacks(name))
+    };
+    knows_nothing(ask(&edge, &origin, "/x", "", Some(answer)));
+    let hit = ask(&edge, &origin, "/x", DEBUG, None).has("\r\nx-cache: MISS, HIT\r\n");
+    hit.has("\r\ncache-status: larder; fwd=uri-miss; stored; ttl=600, larder; hit; ttl=");
+    knows_nothing(ask(&edge, &origin, "/x", "", None));
+    let miss = ask(&edge, &origin, "/y", DEBUG, Some(answer)).has("\r\nx-cache: MISS, MISS\r\n");
+    miss.has("\r\nx-served-by: larder, larder\r\n");
+    // At the shield, the same: an edge gets to know, and a client does not, also where the proxy itself answers.
+    ask(&shield, &origin, "/x", &mark(SECRET), None)
+        .has("\r\nx-cache: HIT\r\n")
+        .has("\r\ncache-status: larder; hit;");
+    knows_nothing(ask(&shield, &origin, "/z", "", Some(answer)));
+    let loops = "cdn-loop: larder\r\nmax-forwards: 0\r\n";
+    for (fields, is_told) in [(mark(SECRET), true), (String::new(), false)] {
+        let mut client = Client::of(&shield);
+        client.send(&format!("OPTIONS /x HTTP/1.1\r\n{HOST}{loops}{fields}\r\n"));
+        let own = client.next().has("HTTP/1.1 200 OK");
+        if is_told {
+            own.has("detail=\"max-forwards\"")
+        } else {
+            knows_nothing(own)
+        };
+    }
 }
 
 #[test]
@@ -419,7 +469,7 @@ fn a_secret_is_replaced_without_a_gap() {
         secret.write(&content);
         shield.signal("HUP");
         let line = lines.recv_timeout(GUARD).unwrap();
-        assert!(line.starts_with("larder: the secret of peers "), "{line}");
+        assert!(line.starts_with("larder: the peer tokens "), "{line}");
         assert!(!line.contains(SECRET) && !line.contains(NEW), "{line}");
         assert_eq!((is_peer(SECRET), is_peer(NEW)), expected, "{content}");
     }
@@ -432,9 +482,9 @@ fn what_is_wrong_with_the_options_of_peers_is_said_at_the_start() {
     for (content, said) in [
         ("", "has no secret"),
         ("\n \n", "has no secret"),
-        ("short", "line 1 is no secret"),
-        ("a-secret-of-the-owner\n\nwith a space in it", "line 3 is no secret"),
-        ("a-secret-of-the-öwner", "line 1 is no secret"),
+        ("short", "line 1 is not a token"),
+        ("a-secret-of-the-owner\n\nwith a space in it", "line 3 is not a token"),
+        ("a-secret-of-the-öwner", "line 1 is not a token"),
     ] {
         let file = file(content);
         let output = run(&["proxy", shield, "--listen=127.0.0.1:0", "--peer-token-file", file.name()]);
@@ -446,7 +496,7 @@ fn what_is_wrong_with_the_options_of_peers_is_said_at_the_start() {
     for (arguments, said) in [
         (&[shield][..], "--shield goes with --peer-token-file"),
         (&[shield, "--peer-token-file=/no/such"], "--peer-token-file /no/such: can't be read"),
-        (&["--shield=127.0.0.1"], "'127.0.0.1' is no upstream URL"),
+        (&["--shield=127.0.0.1"], "'127.0.0.1' is not an upstream URL"),
     ] {
         let output = run(&[&["proxy", "--listen=127.0.0.1:0"], arguments].concat());
         let text = String::from_utf8_lossy(&output.stderr);
