@@ -253,7 +253,7 @@ fn the_answer_of_a_proxy_without_room_says_of_the_cache_what_its_other_answers_d
     let refused = |proxy: &Proxy| {
         let mut client = Client::of(proxy);
         client.get("/x");
-        let asked = origin.asked("/x"); // which keeps its place
+        let mut asked = origin.asked("/x"); // which keeps its place
         let busy = Client::of(proxy).next().has("HTTP/1.1 503 Service Unavailable");
         asked.answer(FINAL);
         busy

@@ -480,8 +480,8 @@ fn what_is_wrong_with_the_options_of_peers_is_said_at_the_start() {
     let file = |content| TempFile::new("txt", content);
     let shield = "--shield=http://127.0.0.1:1";
     for (content, said) in [
-        ("", "has no secret"),
-        ("\n \n", "has no secret"),
+        ("", "has no token"),
+        ("\n \n", "has no token"),
         ("short", "line 1 is not a token"),
         ("a-secret-of-the-owner\n\nwith a space in it", "line 3 is not a token"),
         ("a-secret-of-the-öwner", "line 1 is not a token"),
