@@ -14,7 +14,7 @@ use serde_json::json;
 use tower::{Layer, ServiceExt};
 
 use super::{BEARER, Desk, TOKEN};
-use crate::support::{Origin, Reply, cache_builder};
+use crate::support::{Origin, Reply, cache_builder, settle};
 
 #[tokio::test]
 async fn in_development_mode_every_request_is_forwarded_until_its_end() {
@@ -119,6 +119,7 @@ async fn warmed_shield(order: serde_json::Value, is_edge: bool) -> (Vec<(bool, S
     let told: serde_json::Value = serde_json::from_slice(&content).unwrap();
     let urls = told["urls"].as_array().unwrap_or_else(|| panic!("{told}")).iter();
     let warmed = urls.map(|url| (url["peer"] == true, url["cache_status"].as_str().unwrap().to_owned()));
+    settle().await;
     let mut stored = [false; 2];
     for (stored, fields) in stored.iter_mut().zip([("x-other", "1"), ("x-peer", "secret")]) {
         let mut request = request(&"http://example.com/a".parse().unwrap());
@@ -129,7 +130,7 @@ async fn warmed_shield(order: serde_json::Value, is_edge: bool) -> (Vec<(bool, S
     (warmed.collect(), stored)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn fa9_what_edges_get_is_warmed_as_well_as_what_clients_get() {
     let stored = "larder; fwd=uri-miss; stored; ttl=60".to_owned();
     let (peers, clients) = ((true, stored.clone()), (false, stored));
@@ -151,7 +152,7 @@ async fn fa9_what_edges_get_is_warmed_as_well_as_what_clients_get() {
     assert_eq!(warmed_shield(forged, false).await, only_clients);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn urls_are_warmed_for_the_fields_that_select_a_variant() {
     let layer = cache_builder().build();
     let reply = Reply::cc("content", "max-age=60").field("vary", "accept-language");
@@ -164,8 +165,10 @@ async fn urls_are_warmed_for_the_fields_that_select_a_variant() {
     let order = |headers: &[&str]| json!({"urls": ["http://example.com/a"], "headers": headers}).to_string();
     desk.ask("POST", "/warm", &order(&["Accept-Language: de"])).await.ok();
     assert_eq!(origin.last().headers["accept-language"], "de");
+    settle().await;
     let again = desk.ask("POST", "/warm", &order(&[])).await.ok();
     assert_eq!(again["urls"][0]["cache_status"], "larder; fwd=vary-miss; stored; ttl=60");
+    settle().await;
     let again = desk.ask("POST", "/warm", &order(&["accept-language: de"])).await.ok();
     assert_eq!(again["urls"][0]["cache_status"], "larder; hit; ttl=60");
     for wrong in ["accept-language", "a b: c", "x: a\nb"] {
