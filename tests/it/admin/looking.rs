@@ -1,11 +1,14 @@
 //! Inspections and explanations by the admin service.
 
+use std::task::Poll;
+use std::time::Duration;
+
 use larder::policy::{KeyRules, Peers};
 use larder::{CachePolicyExt, StandardPolicy};
 use serde_json::json;
 
 use super::Desk;
-use crate::support::{Reply, cache_builder};
+use crate::support::{Reply, cache_builder, settle};
 
 fn reply() -> Reply {
     Reply::cc("x", "public, max-age=60")
@@ -99,6 +102,37 @@ async fn a19_an_inspection_shows_what_is_stored_without_secrets_and_as_text() {
     assert!(fields.contains(&json!(["x-evil", "<img src=x onerror=alert(1)>"])), "{json}");
     let none = desk.ask("GET", "/inspect?url=http://example.com/y", "").await.ok();
     assert_eq!(none["keys"][0]["variants"], json!([]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_under_way_is_said_to_be_shared() {
+    let desk = Desk::new([reply().after(Duration::from_secs(3_600))]);
+    let mut first = std::pin::pin!(desk.bench.get("/x"));
+    let polled = std::future::poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx).is_pending()));
+    assert!(polled.await, "it is under way");
+    settle().await;
+    let json = desk.ask("GET", "/explain?url=http://example.com/x", "").await.ok();
+    assert_eq!((&json["call"], &json["conditional"]), (&json!("shared"), &json!(false)), "{json}");
+    first.await;
+}
+
+#[tokio::test]
+async fn a_default_port_hides_nothing_that_is_stored_under_the_other_scheme() {
+    let desk = Desk::new([Reply::cc("x", "max-age=60")]);
+    desk.bench.get("/x").await; // by http
+    for own in ["https://example.com:443/x", "https://example.com/x"] {
+        let json = desk.ask("GET", &format!("/explain?url={own}"), "").await.ok();
+        assert_eq!(json["other_scheme"]["url"], "http://example.com/x", "{own}: {json}");
+        assert_eq!(json["other_scheme"]["cache_status"], "larder; hit; ttl=60");
+        let json = desk.ask("GET", &format!("/inspect?url={own}"), "").await.ok();
+        assert_eq!(json["keys"].as_array().unwrap().len(), 2, "{own}: {json}");
+    }
+    // Another port is another site, under both schemes.
+    desk.bench.get_with("/x", &[("host", "example.com:8080")]).await;
+    let json = desk.ask("GET", "/explain?url=https://example.com:8080/x", "").await.ok();
+    assert_eq!(json["other_scheme"]["url"], "http://example.com:8080/x", "{json}");
+    let json = desk.ask("GET", "/explain?url=https://example.com:80/x", "").await.ok();
+    assert_eq!(json["other_scheme"], json!(null), "{json}");
 }
 
 #[tokio::test]

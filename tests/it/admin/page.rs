@@ -37,6 +37,8 @@ async fn answer(Query(query): Query<HashMap<String, String>>) -> (HeaderMap, &'s
 }
 
 struct Site {
+    /// A request for `/waits` has come.
+    asked: Arc<Notify>,
     /// Ends all live streams.
     cut: Arc<Notify>,
     handle: CacheHandle,
@@ -50,7 +52,13 @@ async fn site() -> Site {
         .path("/reason/*", request_fn(|_| RequestAction::bypass(HOSTILE.to_owned())));
     let layer = CacheBuilder::default().observer(watch.clone()).policy(policy).build();
     let handle = layer.handle();
-    let app = Router::new().route("/{*path}", get(answer)).layer(layer.clone());
+    let asked = Arc::new(Notify::new());
+    let has_come = Arc::clone(&asked);
+    let waits = get(move || async move {
+        has_come.notify_one();
+        std::future::pending::<()>().await;
+    });
+    let app = Router::new().route("/waits", waits).route("/{*path}", get(answer)).layer(layer.clone());
     let admin = Admin::new(layer.handle(), TOKEN).unwrap().watch(watch).build();
     let cut = Arc::new(Notify::new());
     let until = Arc::clone(&cut);
@@ -60,7 +68,7 @@ async fn site() -> Site {
     });
     let admin = Router::new().fallback_service(admin).layer(cuttable);
     let address = serve_router(app.nest_service("/cache", admin)).await;
-    Site { cut, handle, url: format!("http://{address}") }
+    Site { asked, cut, handle, url: format!("http://{address}") }
 }
 
 impl Site {
@@ -133,6 +141,18 @@ async fn somebody_logs_in_sees_numbers_move_explains_a_url_and_purges_a_tag() {
         .await;
     assert!(browser.text().await.contains("It would be a hit"));
     keep("desk.png", &browser.picture().await);
+
+    let waits = tokio::spawn({
+        let uri: axum::http::Uri = format!("{}/waits", site.url).parse().unwrap();
+        async move { crate::support::wire::client::<http_body_util::Empty<bytes::Bytes>>().get(uri).await }
+    });
+    site.asked.notified().await;
+    browser.run("document.querySelector('#url').value = ''").await;
+    browser.keys("#url", &format!("{}/waits", site.url)).await;
+    browser.click("#explain").await;
+    let said = "The origin is being asked already";
+    browser.until(&format!("return document.querySelector('#found').textContent.includes('{said}')")).await;
+    waits.abort();
 
     browser.keys("#target", "news").await;
     browser.click("#purge button").await;
