@@ -131,7 +131,7 @@ async fn a_default_port_hides_nothing_that_is_stored_under_the_other_scheme() {
     desk.bench.get_with("/x", &[("host", "example.com:8080")]).await;
     let json = desk.ask("GET", "/explain?url=https://example.com:8080/x", "").await.ok();
     assert_eq!(json["other_scheme"]["url"], "http://example.com:8080/x", "{json}");
-    let json = desk.ask("GET", "/explain?url=https://example.com:80/x", "").await.ok();
+    let json = desk.ask("GET", "/explain?url=https://example.com:8443/x", "").await.ok();
     assert_eq!(json["other_scheme"], json!(null), "{json}");
 }
 
