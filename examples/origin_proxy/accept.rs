@@ -21,10 +21,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The slots for connections.
 pub struct Slots {
-    /// What a connection gets for which there is none.
-    busy: String,
-    /// Whether clients speak TLS, in which nothing can be said before the handshake.
-    is_tls: bool,
+    /// How it is said to a connection that there is no slot; `None` where nothing can be said.
+    busy: Option<Manner>,
     limit: usize,
     limit_per_address: usize,
     taken: Mutex<Taken>,
@@ -37,8 +35,8 @@ struct Taken {
 }
 
 impl Slots {
-    pub fn new(limit: usize, limit_per_address: usize, is_tls: bool, manner: Manner) -> Self {
-        Self { busy: busy(manner), is_tls, limit, limit_per_address, taken: Mutex::default() }
+    pub fn new(limit: usize, limit_per_address: usize, busy: Option<Manner>) -> Self {
+        Self { busy, limit, limit_per_address, taken: Mutex::default() }
     }
 
     /// The next connection that gets a slot. Never fails: if nothing can be accepted, it tries again later.
@@ -47,8 +45,7 @@ impl Slots {
             match listener.accept().await {
                 Ok((stream, address)) => match self.take(address) {
                     Some(slot) => return (stream, slot),
-                    None if self.is_tls => drop(stream),
-                    None => refuse(stream, &self.busy),
+                    None => refuse(stream, self.busy),
                 },
                 Err(error) if ended_early(&error) => {}
                 // Out of descriptors, most likely. Without a pause, this would spin.
@@ -123,24 +120,27 @@ fn ended_early(error: &io::Error) -> bool {
 }
 
 /// The answer where there is no slot. What the connection would have asked, nobody knows.
-fn busy(manner: Manner) -> String {
+fn answer(manner: Manner) -> String {
+    let name = manner.name;
     let told = match manner.is_discreet {
         true => String::new(),
         false => format!(
-            "cache-status: larder; detail=\"too-many-connections\"\r\nx-cache: {}\r\n",
+            "cache-status: {}\r\nx-cache: {}\r\n",
+            name.with_detail("too-many-connections"),
             manner.of_error()
         ),
     };
     format!(
-        "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nvia: 1.1 larder\r\n{told}\
-         connection: close\r\ncontent-length: 0\r\n\r\n"
+        "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nvia: 1.1 {}\r\n{told}\
+         connection: close\r\ncontent-length: 0\r\n\r\n",
+        name.as_str()
     )
 }
 
 /// Answers before a request has come. An HTTP/2 client sees only that the connection ends.
-fn refuse(stream: TcpStream, answer: &str) {
-    if let Ok(mut stream) = stream.into_std() {
-        let _ = stream.write_all(answer.as_bytes());
+fn refuse(stream: TcpStream, busy: Option<Manner>) {
+    if let (Some(manner), Ok(mut stream)) = (busy, stream.into_std()) {
+        let _ = stream.write_all(answer(manner).as_bytes());
         // A connection that is closed with something unread is reset, and the client may lose the answer.
         let _ = stream.read(&mut [0; 4096]);
     }

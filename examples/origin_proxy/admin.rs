@@ -151,7 +151,8 @@ pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated)
     let limits = Limits { connections, connections_per_address: connections, ..limits };
     let service = Probed { service: PurgeEdges::new(admin.clone(), edges, &tls), vitals };
     // Nothing of it is cached.
-    let entrance = Entrance { listener, manner: Manner { is_discreet: true, is_listed: false }, tls: None };
+    let manner = Manner { is_discreet: true, ..Manner::default() };
+    let entrance = Entrance { listener, manner, tls: None };
     tokio::spawn(serve::serve(entrance, service, limits, serve::DRAIN, Stop::never()));
     #[cfg(unix)]
     crate::hang_up::on_hang_up("the admin tokens stay as they were: ", move || {

@@ -68,8 +68,8 @@ impl Edge {
         present: &Present,
         is_peer: bool,
     ) -> Option<Response<ResponseBody>> {
-        let refused =
-            |status, detail| Some(local_reply::error(status, &format!("larder; detail=\"{detail}\"")));
+        let name = self.settings.manner.name;
+        let refused = |status, detail| Some(local_reply::error(status, &name.with_detail(detail)));
         let more = if is_peer { peers::MORE_FIELDS } else { 0 };
         // HTTP/1 requests of more fields do not get here, where there are no peers.
         if has_more_fields(request.headers(), self.settings.fields + more) {
@@ -90,7 +90,7 @@ impl Edge {
         if request.method() == Method::CONNECT {
             return refused(StatusCode::METHOD_NOT_ALLOWED, "connect");
         }
-        max_forwards::count_down(request)
+        max_forwards::count_down(request, name)
     }
 
     /// A request with the mark of another proxy, whoever has made it, and whether it was one of ours. The mark ends here.
@@ -153,7 +153,7 @@ impl Edge {
         let finish = Finish { rewrite, switch };
         let mut cache = self.cache.clone();
         let kind = match current.pages.as_ref().filter(|_| !is_peer) {
-            Some(pages) => Kind::Paged { future: pages::answer(pages, cache, request), finish },
+            Some(pages) => Kind::Paged { future: pages::answer(pages, manner.name, cache, request), finish },
             // The cache is always ready.
             None => Kind::Cached { future: cache.call(request), finish },
         };
@@ -187,7 +187,7 @@ impl Future for EdgeFuture {
         let mut response = match this.kind.project() {
             KindProjection::Cached { future, finish } => match ready!(future.poll(cx)) {
                 Ok(response) => finish.response(response.map(Either::Left)),
-                Err(failure) => local_reply::failed(&failure),
+                Err(failure) => local_reply::failed(this.manner.name, &failure),
             },
             KindProjection::Paged { future, finish } => finish.response(ready!(future.as_mut().poll(cx))),
             KindProjection::Refused { response } => match response.take() {
@@ -196,7 +196,7 @@ impl Future for EdgeFuture {
                 None => return Poll::Pending,
             },
         };
-        via::complete(response.headers_mut());
+        via::complete(response.headers_mut(), this.manner.name);
         if this.manner.is_listed {
             local_reply::as_member(response.headers_mut());
         }

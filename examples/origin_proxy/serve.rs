@@ -69,8 +69,9 @@ where
     let builder = builder(&limits);
     let Entrance { listener, manner, tls } = entrance;
     let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-    let slots = Slots::new(limits.connections, limits.connections_per_address, tls.is_some(), manner);
-    let slots = Arc::new(slots);
+    // Nothing can be said to a client of TLS before the handshake.
+    let busy = tls.is_none().then_some(manner);
+    let slots = Arc::new(Slots::new(limits.connections, limits.connections_per_address, busy));
     let calls = ClientCalls::new(limits.calls);
     let (open, mut closed) = mpsc::channel(1);
     loop {
