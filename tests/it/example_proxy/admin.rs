@@ -160,6 +160,48 @@ async fn probes_learn_that_the_process_drains() {
     client.next().is("HTTP/1.1 200 OK", "");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_by_tag_reaches_what_has_the_usual_fields_of_tags() {
+    let (origin, token) = (Origin::new(), token());
+    let tagged = "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\nsurrogate-key: a news\r\ncache-tag: b, shop\r\n\
+                  content-length: 1\r\n\r\nx";
+    let missed = |desk: &Desk| {
+        let mut client = Client::of(&desk.proxy);
+        client.get("/x");
+        origin.asked("/x").answer(tagged);
+        client.next().is("HTTP/1.1 200 OK", "x")
+    };
+    let hit = |desk: &Desk| {
+        let mut client = Client::of(&desk.proxy);
+        client.get("/x");
+        client.next().is("HTTP/1.1 200 OK", "x").has("larder; hit")
+    };
+    for profile in ["default", "rfc9111"] {
+        let desk = Desk::start(&origin.upstream(), &token, &["--profile", profile]);
+        for tag in ["news", "shop"] {
+            missed(&desk).has("stored").lacks("surrogate-key").lacks("cache-tag");
+            hit(&desk).lacks("surrogate-key").lacks("cache-tag");
+            desk.ok("POST", "/purge", &json!({ "tag": tag }).to_string()).await;
+        }
+        missed(&desk).has("stored");
+    }
+    // A file that says where tags are, for every request or for some, decides alone.
+    for (text, purging) in [
+        ("[default.response]\ntags_from = []\n", None),
+        ("[[behavior]]\nmatch = '/*'\n[behavior.response]\ntags_from = 'cache-tag,'\n", Some("shop")),
+    ] {
+        let policy = TempFile::new("toml", text);
+        let desk = Desk::start(&origin.upstream(), &token, &["--policy", policy.name()]);
+        missed(&desk).has("stored").has("surrogate-key: a news");
+        desk.ok("POST", "/purge", "{\"tag\": \"news\"}").await;
+        hit(&desk);
+        if let Some(tag) = purging {
+            desk.ok("POST", "/purge", &json!({ "tag": tag }).to_string()).await;
+            missed(&desk).lacks("cache-tag");
+        }
+    }
+}
+
 const STORED: &str = "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-length: 1\r\n\r\nx";
 
 /// Warms a URL, which the origin is asked for so many times, and gives what is told of it and what the origin has got.
