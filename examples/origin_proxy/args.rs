@@ -18,6 +18,7 @@ use crate::client_tls::TlsFiles;
 use crate::config::{self, Given, LISTS, SWITCHES};
 use crate::host::Host;
 use crate::limits::Limits;
+use crate::node_name::NodeName;
 use crate::policy::{Profile, Source};
 use crate::serve;
 use crate::units::size;
@@ -44,6 +45,7 @@ origin_proxy proxy            the proxy alone, before any origin
     --peer-token-file FILE    the secret by which the proxies know each other, 16 characters or more. Of several lines, the
                               first is shown, and all are believed. The file is read again on SIGHUP
     --listen ADDR             where, default 127.0.0.1:8080
+    --name NAME               what this proxy is called in Cache-Status, Via and X-Served-By, default larder
     --admin ADDR              where the admin service listens (docs/ADMIN.md), and GET /health and /health/live, which need no token;
                               by default nowhere
     --admin-token-file FILE   its token, 16 characters or more; each line is one. The file is read again on SIGHUP
@@ -130,6 +132,7 @@ pub struct ProxyOptions {
     pub listen: SocketAddr,
     pub max_object: u64,
     pub memory: u64,
+    pub name: NodeName,
     pub peer_token_file: Option<PathBuf>,
     pub policy: Source,
     pub server_timing: Option<ServerTiming>,
@@ -257,6 +260,7 @@ impl Default for ProxyOptions {
             edges: Vec::new(),
             max_object: MAX_OBJECT,
             memory: 256 << 20,
+            name: NodeName::default(),
             peer_token_file: None,
             policy: Source::default(),
             server_timing: None,
@@ -361,6 +365,7 @@ impl ProxyOptions {
             "listen" => self.listen = address(given.text()?)?,
             "max-connections-per-address" => parts.connections_per_address = Some(number(given.text()?)?),
             "max-object" => parts.max_object = Some(size(given.text()?)?),
+            "name" => self.name = NodeName::new(given.text()?)?,
             "memory" => self.memory = size(given.text()?)?,
             "peer-token-file" => self.peer_token_file = Some(given.path()),
             "policy" => self.policy.file = Some(given.path()),

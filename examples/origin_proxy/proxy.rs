@@ -19,6 +19,7 @@ use crate::client_tls::ClientTls;
 use crate::debug_token::DebugToken;
 use crate::edge::{Edge, Settings};
 use crate::limits::Limits;
+use crate::node_name::NodeName;
 use crate::peers::PeerTokens;
 use crate::policy::{Current, Loaded, Profile};
 use crate::reasons::Reasons;
@@ -69,7 +70,11 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     // Where there are several proxies, each has a member in a list. The form does not change while the process runs.
     let is_listed = peers.is_some() || current.get().profile == Profile::Fastly;
     let x_cache = if is_listed { XCache::Fastly } else { XCache::CloudFront };
-    let cache = CacheLayer::builder(store).policy(policy).x_cache(x_cache).call_limits(calls);
+    let cache = CacheLayer::builder(store)
+        .name(options.name.as_str())
+        .policy(policy)
+        .x_cache(x_cache)
+        .call_limits(calls);
     let cache = match options.server_timing.clone() {
         Some(timing) => cache.server_timing(timing),
         None => cache,
@@ -81,7 +86,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         Some(debug) => debug.limit(cache),
         None => cache,
     };
-    let log = AccessLog::open(&options.access_log)?;
+    let log = AccessLog::open(&options.access_log, options.name)?;
     // By its outcome, a page that a file names, now or later, tells the cache's own limits from the origin's errors.
     let cache = cache.outcome_in_extensions(true).build();
     let listener = serve::listen(options.listen).await?;
@@ -130,9 +135,10 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     let names: Vec<_> = options.servers().iter().map(ToString::to_string).collect();
     let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     println!("larder: {scheme}://{address} before {}", names.join(", "));
-    let ProxyOptions { admin, drain, edges, graphql, host, mut limits, policy, timeout, .. } = options;
-    let id = id(address);
-    let origin = Upstream::new(Arc::clone(&upstreams), &upstream_tls, host, id.clone(), timeout, &limits);
+    let ProxyOptions { admin, drain, edges, graphql, host, mut limits, name, policy, timeout, .. } = options;
+    let id = id(name, address);
+    let origin =
+        Upstream::new(Arc::clone(&upstreams), &upstream_tls, host, (id.clone(), name), timeout, &limits);
     let handle = cache.handle();
     let queries = QueryLayer::new().max_content(limits.query);
     let queries = if graphql { queries.graphql() } else { queries };
@@ -149,13 +155,14 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         host,
         id,
         is_discreet,
+        name,
         peers: peers.clone(),
         stall,
         upstreams: Arc::clone(&upstreams),
         viewer,
         x_cache,
     };
-    let (entrance, edge) = (Entrance { listener, tls }, Edge::new(cache, settings));
+    let (entrance, edge) = (Entrance { listener, name, tls }, Edge::new(cache, settings));
     if let Some((admin, tokens)) = admin.zip(tokens) {
         let operated = Operated {
             current: current.clone(),
@@ -211,8 +218,9 @@ pub fn spawn(listener: TcpListener, edge: Edge) {
 }
 
 /// A name that no other proxy has: a chain of these proxies is no loop.
-fn id(address: SocketAddr) -> HeaderValue {
+fn id(name: NodeName, address: SocketAddr) -> HeaderValue {
     use std::hash::{BuildHasher, RandomState};
     let random = RandomState::new().hash_one(address);
-    HeaderValue::from_str(&format!("larder-{random:016x}")).unwrap_or(HeaderValue::from_static("larder"))
+    let id = HeaderValue::from_str(&format!("{}-{random:016x}", name.as_str()));
+    id.unwrap_or(HeaderValue::from_static("larder"))
 }

@@ -27,7 +27,7 @@ pub(crate) use self::server_timing::SERVER_TIMING;
 pub use self::server_timing::ServerTiming;
 pub use self::x_cache::XCache;
 use self::x_cache::{HitCounts, X_CACHE_HITS, X_SERVED_BY};
-use crate::body::CacheBody;
+use crate::body::{CacheBody, WhenEnded};
 use crate::entry::Purpose;
 use crate::entry::key::CacheKey;
 use crate::policy::RequestPolicy;
@@ -35,6 +35,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::{Instant, moment};
 use crate::semantics::cache_status::{CACHE_STATUS, Outcome, X_CACHE};
 use crate::semantics::hint::CacheHint;
+use crate::semantics::outcome_kind::OutcomeKind;
 use crate::semantics::reuse::Forward;
 use crate::semantics::secret::Token;
 
@@ -216,9 +217,17 @@ impl Reporter {
         let timing = self.server_timing.as_ref().filter(|_| !is_hidden);
         let is_timed = timing.is_some_and(|timing| timing.wants(&request.headers));
         let (method, observer) = (request.method.clone(), self.observer.clone());
-        let (at, failures) = (moment(), self.failures.clone());
-        let arrived =
-            Arrived { at, called: None, failures, is_hidden, is_timed, key: None, method, observer };
+        let arrived = Arrived {
+            at: moment(),
+            called: None,
+            failures: self.failures.clone(),
+            is_hidden,
+            is_timed,
+            key: None,
+            kind: None,
+            method,
+            observer,
+        };
         let is_wanted = arrived.is_wanted() || self.key || self.hits.is_some();
         RequestReport(is_wanted.then(|| Box::new(arrived)))
     }
@@ -331,6 +340,8 @@ struct Arrived {
     /// Its answer has a `Server-Timing`.
     is_timed: bool,
     key: Option<CacheKey>,
+    /// What became of it, once it has its answer.
+    kind: Option<OutcomeKind>,
     method: Method,
     observer: Option<Arc<dyn Observer>>,
 }
@@ -430,7 +441,7 @@ impl Arrived {
     }
 
     fn answered(
-        self: Box<Self>,
+        mut self: Box<Self>,
         reporter: &Reporter,
         policy: &RequestPolicy,
         answer: Answer,
@@ -447,20 +458,20 @@ impl Arrived {
         let more = More { is_hidden: self.is_hidden, key: key.as_ref(), timing };
         let mut response = reporter.write(answer, policy, Some(&more));
         if observer.is_some() {
-            response.body_mut().when_ended(move |bytes, is_whole| {
-                let Self { at, key, method, .. } = &*self;
-                let elapsed = moment().duration_since(*at);
-                self.last_event(&Event::BodyEnded {
-                    bytes,
-                    elapsed,
-                    is_whole,
-                    key: key.as_ref(),
-                    kind,
-                    method,
-                });
-            });
+            self.kind = Some(kind);
+            response.body_mut().when_ended(self);
         }
         response
+    }
+}
+
+impl WhenEnded for Arrived {
+    fn ended(self: Box<Self>, bytes: u64, is_whole: bool) {
+        let Self { at, key, kind, method, .. } = &*self;
+        if let Some(kind) = *kind {
+            let (elapsed, key) = (moment().duration_since(*at), key.as_ref());
+            self.last_event(&Event::BodyEnded { bytes, elapsed, is_whole, key, kind, method });
+        }
     }
 }
 

@@ -104,19 +104,21 @@ impl Inner {
 
     fn add(&self, now: SystemTime, what: Count, number: u64) {
         self.totals[what as usize].fetch_add(number, Ordering::Relaxed);
-        self.series.add(now, what, number);
+        self.series.at(now).add(what, number);
     }
 
     /// Counts a request that has an answer, or has got none from the inner service.
     fn has_ended(&self, now: SystemTime, kind: OutcomeKind) {
-        if let Some(place) = OutcomeKind::ALL.iter().position(|known| *known == kind) {
-            self.outcomes[place].fetch_add(1, Ordering::Relaxed);
-        }
-        self.add(now, Count::Requests, 1);
-        match kind {
-            OutcomeKind::Bypass => self.add(now, Count::Bypassed, 1),
-            OutcomeKind::Hit | OutcomeKind::Stale => self.add(now, Count::Hits, 1),
-            _ => {}
+        self.outcomes[kind as usize].fetch_add(1, Ordering::Relaxed);
+        let what = match kind {
+            OutcomeKind::Bypass => Some(Count::Bypassed),
+            OutcomeKind::Hit | OutcomeKind::Stale => Some(Count::Hits),
+            _ => None,
+        };
+        let point = self.series.at(now);
+        for what in std::iter::once(Count::Requests).chain(what) {
+            self.totals[what as usize].fetch_add(1, Ordering::Relaxed);
+            point.add(what, 1);
         }
     }
 
