@@ -13,18 +13,20 @@ use http_body::Body;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::service::Service as HyperService;
-use larder::admin::{Admin, AdminService, TokenError, Watch};
+use larder::admin::{Admin, AdminAct, AdminService, TokenError, UpstreamState, Watch};
 use larder::{CacheBuilder, CacheHandle, CacheLayer, MetricsObserver};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use rustls::ClientConfig;
 use tower::Service;
 
 use crate::admin_warm::{self, Warming};
+use crate::client::Client;
 use crate::limits::Limits;
 use crate::policy::{self, Current, Source};
 use crate::purge_edges::PurgeEdges;
 use crate::serve::{self, BoxError};
 use crate::stop::Stop;
+use crate::upstreams::{Node, Upstreams};
 use crate::vitals::Vitals;
 
 /// The most connections: clients need the descriptors.
@@ -116,7 +118,8 @@ pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated)
     let Operated { current, edges, handle, limits, observers, policy, tls, vitals, warming, warms_for_peers } =
         operated;
     let Observers { metrics, rendered, watch } = observers;
-    let of_metrics = handle.clone();
+    let (of_metrics, of_health) = (handle.clone(), Arc::clone(&vitals.upstreams));
+    let upstreams = Arc::clone(&vitals.upstreams);
     tokio::spawn(keep_up(rendered.clone()));
     let first = tokens.first().map_or("", String::as_str);
     let admin = Admin::new(handle.clone(), first)
@@ -124,9 +127,11 @@ pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated)
         .watch(watch)
         .warm(warming, admin_warm::request)
         .warm_for_peers(warms_for_peers)
+        .audit(audit)
+        .upstreams(move || upstreams.iter().map(Node::state).collect())
         .metrics(move || {
             of_metrics.record(&metrics);
-            rendered.render()
+            rendered.render() + &health_metrics(&of_health)
         });
     let admin = match policy.file.clone() {
         None => admin,
@@ -155,6 +160,25 @@ pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated)
         Ok(format!("the admin tokens are those of {}", options.token_file.display()))
     })?;
     Ok(())
+}
+
+/// Says on standard error what was done, and for whom.
+fn audit(act: &AdminAct<'_>) {
+    match act.extensions.get::<Client>() {
+        Some(client) => eprintln!("larder: admin, {}: {act}", client.address()),
+        None => eprintln!("larder: admin: {act}"),
+    }
+}
+
+/// Which upstreams are well, in the text format of Prometheus.
+fn health_metrics(upstreams: &Upstreams) -> String {
+    const NAME: &str = "larder_upstream_healthy";
+    let mut text = format!("# HELP {NAME} Whether an upstream is thought to be well\n# TYPE {NAME} gauge\n");
+    for UpstreamState { is_healthy, url, .. } in upstreams.iter().map(Node::state) {
+        // A URI has no character that would end the label.
+        text += &format!("{NAME}{{upstream=\"{url}\"}} {}\n", u8::from(is_healthy));
+    }
+    text
 }
 
 fn set_tokens(admin: &AdminService, tokens: &[String]) -> Result<(), String> {

@@ -61,7 +61,7 @@ impl TracingObserver {
     }
 
     fn ended(&self, ending: &Ending<'_>) {
-        let Ending { elapsed, key, method, outcome, status, word } = *ending;
+        let Ending { elapsed, key, method, outcome, reason, status, word } = *ending;
         let forwarding = match outcome {
             Some(Outcome::Forwarded(forwarding)) => Some(forwarding),
             _ => None,
@@ -76,7 +76,7 @@ impl TracingObserver {
                 larder.stored = forwarding.map(|forwarding| forwarding.stored),
                 larder.collapsed = forwarding.and_then(|forwarding| forwarding.collapsed),
                 larder.ttl = outcome.and_then(Outcome::ttl),
-                larder.detail = outcome.and_then(Outcome::detail).as_deref(),
+                larder.detail = outcome.and_then(Outcome::detail).as_deref().or(reason),
                 larder.seconds = elapsed.as_secs_f64(),
                 http.request.method = method.as_str(),
                 http.response.status_code = status.map(|status| status.as_u16()),
@@ -96,6 +96,8 @@ struct Ending<'a> {
     key: Option<&'a CacheKey>,
     method: &'a Method,
     outcome: Option<&'a Outcome>,
+    /// What the error of the inner service is.
+    reason: Option<&'static str>,
     status: Option<StatusCode>,
     word: &'static str,
 }
@@ -105,15 +107,15 @@ impl Observer for TracingObserver {
         match *event {
             Event::Answered { elapsed, key, method, outcome, status, .. } => {
                 let (word, outcome, status) = (outcome.kind().as_str(), Some(outcome), Some(status));
-                self.ended(&Ending { elapsed, key, method, outcome, status, word });
+                self.ended(&Ending { elapsed, key, method, outcome, reason: None, status, word });
             }
             Event::Dropped { elapsed, key, method, .. } => {
                 let (outcome, status, word) = (None, None, ABANDONED);
-                self.ended(&Ending { elapsed, key, method, outcome, status, word });
+                self.ended(&Ending { elapsed, key, method, outcome, reason: None, status, word });
             }
-            Event::Failed { elapsed, key, method, .. } => {
-                let (outcome, status, word) = (None, None, OutcomeKind::Error.as_str());
-                self.ended(&Ending { elapsed, key, method, outcome, status, word });
+            Event::Failed { elapsed, key, method, reason, .. } => {
+                let (outcome, reason, word) = (None, Some(reason), OutcomeKind::Error.as_str());
+                self.ended(&Ending { elapsed, key, method, outcome, reason, status: None, word });
             }
             Event::Invalidated { by, elapsed, mode, succeeded, targets, .. } => {
                 debug!(
