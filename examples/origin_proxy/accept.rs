@@ -79,6 +79,13 @@ impl Slots {
         }
     }
 
+    /// Asks clients of HTTP/2 to open other connections for what they ask for next.
+    pub fn drain_http2(&self) {
+        for activity in self.taken().by_address.values().flatten().filter(|activity| activity.is_http2()) {
+            activity.shut_down(Shutdown::Graceful);
+        }
+    }
+
     fn taken(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
