@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -24,13 +24,17 @@ use crate::client::Client;
 use crate::limits::Limits;
 use crate::policy::{self, Current, Source};
 use crate::purge_edges::PurgeEdges;
+use crate::say::say;
 use crate::serve::{self, BoxError};
 use crate::stop::Stop;
 use crate::upstreams::{Node, Upstreams};
 use crate::vitals::Vitals;
 
 /// The most connections: clients need the descriptors.
-const MOST_CONNECTIONS: usize = 64;
+const MOST_CONNECTIONS: usize = 128;
+
+/// How many more there may be for probes.
+const SPARE: usize = 8;
 
 /// The upper bounds of histograms of times, in seconds: from a fast hit to a slow origin.
 const SECONDS: &[f64] =
@@ -151,7 +155,9 @@ pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated)
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     println!("larder: admin at http://{address}");
     let connections = limits.connections.min(MOST_CONNECTIONS);
-    let limits = Limits { connections, connections_per_address: connections, ..limits };
+    // One address, from which nobody reads, keeps nobody else out.
+    let connections_per_address = connections.div_ceil(2);
+    let limits = Limits { connections, connections_per_address, spare_connections: SPARE, ..limits };
     let service = Entrance { service: PurgeEdges::new(admin.clone(), edges, &tls), vitals };
     tokio::spawn(serve::serve(listener.into(), service, limits, serve::DRAIN, Stop::never()));
     #[cfg(unix)]
@@ -165,8 +171,8 @@ pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated)
 /// Says on standard error what was done, and for whom.
 fn audit(act: &AdminAct<'_>) {
     match act.extensions.get::<Client>() {
-        Some(client) => eprintln!("larder: admin, {}: {act}", client.address()),
-        None => eprintln!("larder: admin: {act}"),
+        Some(client) => say(format_args!("admin, {}: {act}", client.address())),
+        None => say(format_args!("admin: {act}")),
     }
 }
 
@@ -217,8 +223,28 @@ where
         if let Some(answer) = self.vitals.answer(request.method(), request.uri().path()) {
             return Box::pin(std::future::ready(Ok(answer.map(Either::Right))));
         }
+        if request.extensions().get().is_some_and(Client::is_spare) {
+            return Box::pin(std::future::ready(Ok(busy().map(Either::Right))));
+        }
         let mut service = self.service.clone();
         // The admin service is always ready.
         Box::pin(async move { Ok(service.call(request).await?.map(Either::Left)) })
     }
+}
+
+/// There is no room for more than probes.
+fn busy() -> Response<Full<Bytes>> {
+    let text = "{\"error\":\"connections\",\"message\":\"there are as many connections as there may be\",\
+                \"help\":\"close some of them, or ask again\"}\n";
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONNECTION, "close"),
+        (header::CONTENT_TYPE, "application/json"),
+        (header::RETRY_AFTER, "1"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
 }

@@ -328,6 +328,10 @@ impl ProxyOptions {
             (None, None) => None,
             _ => return Err("--admin and --admin-token-file go together".to_owned()),
         };
+        let is_taken = |admin: &AdminOptions| admin.listen == options.listen && options.listen.port() != 0;
+        if options.admin.as_ref().is_some_and(is_taken) {
+            return Err(format!("--admin and --listen are the same address, {}", options.listen));
+        }
         if options.access_log.format.is_some() && options.access_log.file.is_none() {
             return Err("--access-log-format goes with --access-log".to_owned());
         }

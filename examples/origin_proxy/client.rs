@@ -18,6 +18,8 @@ pub struct ClientConnection {
     /// The cache may continue a request after its connection has ended. Such a request must not hold up a drain.
     pub drain_guard: Weak<DrainGuard>,
     pub draining: Draining,
+    /// There is no room for it but for a probe.
+    pub is_spare: bool,
     /// `https` if it speaks TLS.
     pub scheme: Scheme,
 }
@@ -45,6 +47,11 @@ impl Client {
 
     pub fn address(&self) -> SocketAddr {
         self.request.connection.address
+    }
+
+    /// Whether there is no room for its connection but for a probe.
+    pub fn is_spare(&self) -> bool {
+        self.request.connection.is_spare
     }
 
     /// Whether the server was asked to stop.

@@ -81,7 +81,7 @@ where
     let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     // Nothing can be said to a client of TLS before the handshake.
     let busy = tls.is_none().then_some(name);
-    let slots = Arc::new(Slots::new(limits.connections, limits.connections_per_address, busy));
+    let slots = Arc::new(Slots::new(&limits, busy));
     let calls = ClientCalls::new(limits.calls);
     let (open, mut closed) = mpsc::channel(1);
     let draining = stop.draining();
@@ -104,11 +104,11 @@ where
         };
         let _ = stream.set_nodelay(true);
         let activity = Arc::clone(&slot.activity);
-        let (address, calls) = (slot.client, calls.connection(slot.address));
+        let (address, calls, is_spare) = (slot.client, calls.connection(slot.address), slot.is_spare);
         let drain_guard = Arc::new(DrainGuard(open.clone(), slot));
         let (scheme, guard) = (scheme.clone(), Arc::downgrade(&drain_guard));
         let draining = draining.clone();
-        let client = ClientConnection { address, calls, drain_guard: guard, draining, scheme };
+        let client = ClientConnection { address, calls, drain_guard: guard, draining, is_spare, scheme };
         let acceptor = tls.as_ref().map(ClientTls::acceptor);
         let interim = interim::Connection::default();
         let socket = Socket::new(stream, Arc::clone(&activity), acceptor.as_ref());
@@ -226,7 +226,8 @@ where
         let this = self.project();
         let mut response = ready!(this.future.poll(cx))?;
         // HTTP/2 has GOAWAY, and what is a tunnel from now on has no next request.
-        let is_last = this.client.is_of_ending_server() && response.status() != StatusCode::SWITCHING_PROTOCOLS;
+        let is_last =
+            this.client.is_of_ending_server() && response.status() != StatusCode::SWITCHING_PROTOCOLS;
         if is_last && this.open.as_ref().is_some_and(|open| !open.is_http2()) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

@@ -2,8 +2,8 @@
 //! others only what it can't take. While all are sick, those that nothing checks take turns: only an answer can tell that one is well
 //! again, and a client who has made them sick keeps nobody from them.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::select_all;
@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::health::{Change, Failure, Fitness, Health, Recovery};
 use crate::peers::PeerTokens;
+use crate::say::say;
 use crate::upstream_error::UpstreamError;
 
 pub struct Upstreams {
@@ -253,10 +254,10 @@ impl Node {
             why.clone_into(&mut self.why.lock().unwrap_or_else(PoisonError::into_inner));
         }
         match change {
-            Some(Change::Answers) => eprintln!("larder: upstream {} answers again", self.uri),
-            Some(Change::Fails) => eprintln!("larder: upstream {} fails: {why}", self.uri),
-            Some(Change::Sick) => eprintln!("larder: upstream {} is sick: {why}", self.uri),
-            Some(Change::Healthy) => eprintln!("larder: upstream {} is healthy again", self.uri),
+            Some(Change::Answers) => say(format_args!("upstream {} answers again", self.uri)),
+            Some(Change::Fails) => say(format_args!("upstream {} fails: {why}", self.uri)),
+            Some(Change::Sick) => say(format_args!("upstream {} is sick: {why}", self.uri)),
+            Some(Change::Healthy) => say(format_args!("upstream {} is healthy again", self.uri)),
             None => {}
         }
     }

@@ -52,7 +52,8 @@ impl Call {
                 Some(None) => break,
                 None => {
                     let message = format!("no more of the content came for {} seconds", STALL.as_secs());
-                    let help = "send it again, with as much content as `Content-Length` says; nothing was done";
+                    let help =
+                        "send it again, with as much content as `Content-Length` says; nothing was done";
                     return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "timeout", message, help));
                 }
             }

@@ -38,7 +38,7 @@ pub use self::answer::AdminBody;
 pub use self::audit::AdminAct;
 use self::audit::Audit;
 use self::invalidations::Invalidations;
-pub use self::policy::PolicyFault;
+pub use self::state::PolicyFault;
 use self::state::{PolicySource, State};
 pub use self::upstreams::UpstreamState;
 use self::warmer::Warmer;

@@ -5,18 +5,8 @@ use serde_json::json;
 
 use super::answer::{Answer, Refusal};
 use super::call::Call;
-use super::state::{PolicySource, State};
+use super::state::{PolicyFault, PolicySource, State};
 use crate::store::Store;
-
-/// Why a text has not become the policy, in one sentence.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PolicyFault {
-    /// The text can't be kept: a file can't be written, or another fault that no other text would mend.
-    File(String),
-    /// The text is no policy.
-    Text(String),
-}
 
 fn source<S>(state: &State<S>) -> Result<&PolicySource, Refusal> {
     state.policy.as_ref().ok_or_else(|| Refusal::not_set_up("a policy as text", "Admin::policy"))

@@ -7,7 +7,6 @@ use super::access::Tokens;
 use super::answer::Refusal;
 use super::audit::Audit;
 use super::invalidations::Invalidations;
-use super::policy::PolicyFault;
 use super::upstreams::UpstreamState;
 use super::warmer::Warmer;
 use super::watch::Watch;
@@ -26,6 +25,16 @@ pub(super) struct State<S> {
     pub(super) warmer: Option<Warmer>,
     pub(super) warms_for_peers: bool,
     pub(super) watch: Option<Watch>,
+}
+
+/// Why a text has not become the policy, in one sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PolicyFault {
+    /// The text can't be kept: a file can't be written, or another fault that no other text would mend.
+    File(String),
+    /// The text is no policy.
+    Text(String),
 }
 
 type Replace = dyn Fn(&str) -> Result<Vec<String>, PolicyFault> + Send + Sync;

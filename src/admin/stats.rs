@@ -76,7 +76,9 @@ fn watched(watch: &Watch, most: usize) -> Value {
 
 fn latency(latency: Latency) -> Value {
     let Latency { count, p50, p90, p99 } = latency;
-    json!({ "count": count, "p50": p50, "p90": p90, "p99": p99 })
+    // Of nothing, there is no half.
+    let of = |time: f64| (count > 0).then_some(time);
+    json!({ "count": count, "p50": of(p50), "p90": of(p90), "p99": of(p99) })
 }
 
 fn point(point: &Point) -> Vec<u64> {

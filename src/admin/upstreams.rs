@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// A server behind the cache: [`Admin::upstreams`](super::Admin::upstreams).
+/// A server behind the cache: [`Admin::upstreams`](super::Admin::upstreams). Exhaustive on purpose: whoever knows the servers makes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamState {
     /// How many calls are under way there.

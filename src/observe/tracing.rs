@@ -29,7 +29,8 @@ pub(super) const TARGET: &str = "larder";
 /// | WARN | a call of the store that failed | `error` |
 /// | TRACE | the URL of a request, and the names that a purge is about | `url.full`, `larder.target` |
 ///
-/// `larder.outcome` is an [`OutcomeKind`], or `abandoned` where the client has left. URLs and names, which may have
+/// `larder.outcome` is an [`OutcomeKind`], or `abandoned` where the client has left. Of a request that got the error of the inner service,
+/// `larder.detail` is the error's word ([`CacheBuilder::errors`](crate::CacheBuilder::errors)). URLs and names, which may have
 /// secrets in them, are only in events of the level TRACE, and what is not printable ASCII is escaped in them.
 ///
 /// The calls of the inner service are spans `larder.fetch` of the level DEBUG, whether or not there is this observer: a child of the

@@ -9,6 +9,7 @@ use crate::policy::candidate::Candidate;
 use crate::policy::current::Beside;
 use crate::policy::rows::Understood;
 use crate::policy::warning::Warning;
+use crate::say::say;
 
 /// A policy, and what was understood of its source.
 pub struct Loaded {
@@ -37,7 +38,7 @@ impl Loaded {
 
     /// Prints the warnings to standard error.
     pub fn warn(&self) {
-        self.warnings().iter().for_each(|warning| eprintln!("larder: warning: {warning}"));
+        self.warnings().iter().for_each(|warning| say(format_args!("warning: {warning}")));
     }
 }
 

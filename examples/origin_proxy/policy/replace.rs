@@ -8,6 +8,7 @@ use larder::CacheHandle;
 use larder::admin::PolicyFault;
 
 use crate::policy::{Current, Source, apply};
+use crate::say::say;
 
 /// Replaces the policy and its file, if the text is a policy, and gives the warnings, which are printed as well. The file keeps its
 /// mode, stays where a link to it points, and belongs to whom it did as far as the process may say so; what it had is kept beside
@@ -42,7 +43,8 @@ pub fn replace(
         if draft.has_other_owner {
             warnings.push(format!("{} belongs to the user of the process now", file.display()));
         }
-        warnings.iter().for_each(|warning| eprintln!("larder: warning: {warning}"));
+        current.print_counts();
+        warnings.iter().for_each(|warning| say(format_args!("warning: {warning}")));
         apply(loaded, handle, current);
         Ok(warnings)
     })

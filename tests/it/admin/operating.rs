@@ -7,15 +7,17 @@ use axum::body::Body;
 use axum::routing::get;
 use axum::{Router, http::Request};
 use bytes::Bytes;
+use http::StatusCode;
 use http_body_util::Empty;
 use larder::admin::{Admin, PolicyFault, UpstreamState};
 use larder::policy::Peers;
 use larder::{CacheKey, CacheLayer, CachePolicy, CachePolicyExt, PolicyData, RequestAction, StandardPolicy};
-use http::StatusCode;
 use serde_json::{Value, json};
 use tower::{Layer, Service, ServiceExt};
+use tracing::Level;
 
 use super::{BEARER, Desk, TOKEN};
+use crate::support::spans::Spans;
 use crate::support::{Origin, Reply, cache_builder, settle};
 
 #[tokio::test]
@@ -308,7 +310,10 @@ async fn a19_a_guessed_token_is_told_once_in_ten_seconds_with_the_number_of_gues
         guess().await;
     }
     let lines = next();
-    assert!(lines.len() == 1 && lines[0].1.starts_with("GET /stats: 403 {\"error\":\"wrong-token\""), "{lines:?}");
+    assert!(
+        lines.len() == 1 && lines[0].1.starts_with("GET /stats: 403 {\"error\":\"wrong-token\""),
+        "{lines:?}"
+    );
     assert!(!lines[0].1.contains("another-guess"), "{lines:?}");
     desk.bench.later(10);
     guess().await;
@@ -345,7 +350,8 @@ async fn a19_content_that_stalls_is_waited_for_so_long_and_no_longer() {
     desk.bench.get("/x").await;
     let begun = tokio::time::Instant::now();
     let body = Stalling(Some(Bytes::from_static(b"{\"all\": true")));
-    let request = Request::post("/purge").header("authorization", format!("Bearer {TOKEN}")).body(body).unwrap();
+    let request =
+        Request::post("/purge").header("authorization", format!("Bearer {TOKEN}")).body(body).unwrap();
     let response = desk.admin.clone().call(request).await.unwrap();
     assert_eq!((response.status(), begun.elapsed().as_secs()), (StatusCode::REQUEST_TIMEOUT, 30));
     assert_eq!(desk.stored(&["/x"]).await, [true]);
@@ -368,4 +374,20 @@ async fn what_is_known_of_upstreams_is_among_the_numbers() {
     assert_eq!(desk.ask("GET", "/stats", "").await.ok()["upstreams"], expected);
     let desk = Desk::new([]);
     assert_eq!(desk.ask("GET", "/stats", "").await.ok()["upstreams"], Value::Null);
+}
+
+#[tokio::test]
+async fn what_changes_something_is_an_event_of_tracing() {
+    let (spans, _guard) = Spans::capture();
+    let desk = Desk::new([]);
+    desk.ask("POST", "/purge", "{\"tag\": \"news\"}").await.ok();
+    desk.ask("GET", "/stats", "").await.ok();
+    let [told] = &spans.take(Level::INFO)[..] else { panic!("one event") };
+    assert_eq!((told.get("message"), told.get("url.full")), (Some("admin"), Some("/purge")));
+    assert_eq!(told.get("http.response.status_code"), Some("200"));
+    assert!(told.get("larder.answer").is_some_and(|answer| answer.contains("tag news")), "{told:?}");
+    let wrong = [("authorization", "Bearer another-guess-of-somebody")];
+    desk.ask_with("GET", "/stats", &wrong, "").await.refused(403, "wrong-token");
+    let [told] = &spans.take(Level::WARN)[..] else { panic!("one event") };
+    assert_eq!(told.get("http.response.status_code"), Some("403"));
 }

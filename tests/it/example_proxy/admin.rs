@@ -214,13 +214,13 @@ async fn a_proxy_that_is_to_stop_says_so_before_it_stops_listening() {
     let (origin, token) = (SampleOrigin::start(), token());
     let desk = Desk::start(&origin.url, &token, &["--drain-wait", "600"]);
     let mut before = Client::of(&desk.proxy);
-    before.get("/fresh");
+    before.get("/article/1");
     before.next().lacks("connection: close");
     desk.proxy.signal("TERM");
     while desk.ask("GET", "/health", None, "").await != (503, "draining\n".to_owned()) {}
     // Who was connected, and who connects, is told to go.
     for mut client in [before, Client::of(&desk.proxy)] {
-        client.get("/fresh");
+        client.get("/article/1");
         client.next().has("HTTP/1.1 200").has("\r\nconnection: close\r\n");
         assert!(client.is_closed());
     }
@@ -234,13 +234,13 @@ async fn under_load_no_client_loses_a_request_to_a_drain() {
     let desk = Desk::start(&origin.url, &token, &[]);
     let mut clients: Vec<_> = (0..16).map(|_| Client::of(&desk.proxy)).collect();
     for client in &mut clients {
-        client.get("/fresh");
+        client.get("/article/1");
         client.next().has("HTTP/1.1 200");
     }
     let running = clients.into_iter().map(|mut client| {
         std::thread::spawn(move || {
             loop {
-                client.get("/fresh");
+                client.get("/article/1");
                 // An end in place of an answer is a request that is lost.
                 let answer = client.try_next().expect("an answer");
                 if answer.head.contains("connection: close") {
@@ -253,6 +253,43 @@ async fn under_load_no_client_loses_a_request_to_a_drain() {
     desk.proxy.signal("TERM");
     assert!(running.into_iter().all(|client| client.join().unwrap()));
     assert!(desk.proxy.ends_well());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a19_one_address_keeps_neither_probes_nor_others_from_the_admin_listener() {
+    /// As many as one address may have.
+    const MOST: usize = 64;
+    let (origin, token) = (SampleOrigin::start(), token());
+    let desk = Desk::start(&origin.url, &token, &[]);
+    let address = desk.admin.strip_prefix("http://").unwrap();
+    let head = format!("host: a\r\nauthorization: Bearer {TOKEN}\r\n");
+    // Content that does not come.
+    let stalled = (0..MOST).map(|_| {
+        let mut client = Client::over(TcpStream::connect(address).unwrap());
+        let fields = "expect: 100-continue\r\ncontent-length: 10\r\n";
+        client.send(&format!("POST /purge HTTP/1.1\r\n{head}{fields}\r\n"));
+        assert!(client.try_head().unwrap().starts_with("HTTP/1.1 100 "));
+        client
+    });
+    let _stalled: Vec<_> = stalled.collect();
+    let ask = |path: &str| {
+        let mut client = Client::over(TcpStream::connect(address).unwrap());
+        client.send(&format!("GET {path} HTTP/1.1\r\n{head}\r\n"));
+        client
+    };
+    // Whoever else stays without a word is no hindrance either.
+    let _silent: Vec<_> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
+    for _ in 0..20 {
+        ask("/health").next().is("HTTP/1.1 200 OK", "ok\n");
+        ask("/stats").next().has("HTTP/1.1 503 ").has("\r\nconnection: close\r\n");
+    }
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let other = socket.connect(address.parse().unwrap()).await.unwrap().into_std().unwrap();
+    other.set_nonblocking(false).unwrap();
+    let mut operator = Client::over(other);
+    operator.send(&format!("GET /stats HTTP/1.1\r\n{head}\r\n"));
+    operator.next().has("HTTP/1.1 200 OK");
 }
 
 const STORED: &str = "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-length: 1\r\n\r\nx";
