@@ -315,7 +315,24 @@ mod tests {
     #[test]
     fn an_only_upstream_that_nothing_checks_is_never_sick() {
         let bench = Bench::new(Recovery::Unneeded);
-        assert!((0..100).all(|_| bench.fails().is_none()));
+        (0..100).for_each(|_| _ = bench.fails());
         assert_eq!(bench.fitness(), Fitness::Healthy);
+    }
+
+    #[test]
+    fn an_only_upstream_that_fails_is_told_once_and_once_when_it_answers_again() {
+        let mut bench = Bench::new(Recovery::Unneeded);
+        let is_well = |bench: &Bench| bench.0.standing().0;
+        assert!(is_well(&bench));
+        assert_eq!((bench.0.answers(), bench.fails(), bench.fails()), (None, Some(Change::Fails), None));
+        assert!(!is_well(&bench));
+        assert_eq!((bench.0.answers(), bench.0.answers()), (Some(Change::Answers), None));
+        // However often it changes, that is told once in a while.
+        for _ in 0..10 {
+            assert_eq!((bench.does_not_answer("/x"), is_well(&bench)), (None, false));
+            assert_eq!((bench.0.answers(), is_well(&bench)), (None, true));
+        }
+        bench.1 += REST;
+        assert_eq!((bench.fails(), bench.0.answers()), (Some(Change::Fails), Some(Change::Answers)));
     }
 }

@@ -19,7 +19,9 @@ pub enum FailedBy {
 
 /// Reads errors of one type.
 #[derive(Clone)]
-pub(crate) struct Failures(Arc<dyn Fn(&dyn Any) -> FailedBy + Send + Sync>);
+pub(crate) struct Failures(Arc<Read>);
+
+type Read = dyn Fn(&dyn Any) -> FailedBy + Send + Sync;
 
 impl Failures {
     pub(crate) fn of<E: 'static>(read: impl Fn(&E) -> FailedBy + Send + Sync + 'static) -> Self {
