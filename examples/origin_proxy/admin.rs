@@ -22,10 +22,11 @@ use tower::Service;
 use crate::admin_warm::{self, Warming};
 use crate::client::Client;
 use crate::limits::Limits;
+use crate::local_reply::Manner;
 use crate::policy::{self, Current, Source};
 use crate::purge_edges::PurgeEdges;
 use crate::say::say;
-use crate::serve::{self, BoxError};
+use crate::serve::{self, BoxError, Entrance};
 use crate::stop::Stop;
 use crate::upstreams::{Node, Upstreams};
 use crate::vitals::Vitals;
@@ -143,7 +144,8 @@ pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated)
             let read = file.clone();
             admin.policy(
                 move || {
-                    std::fs::read_to_string(&read).unwrap_or_else(|error| format!("can't be read: {error}"))
+                    let wrong = |error| format!("--policy {}: can't be read: {error}", read.display());
+                    std::fs::read_to_string(&read).map_err(wrong)
                 },
                 move |text| policy::replace(&policy, &file, text, &handle, &current),
             )
@@ -158,8 +160,11 @@ pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated)
     // One address, from which nobody reads, keeps nobody else out.
     let connections_per_address = connections.div_ceil(2);
     let limits = Limits { connections, connections_per_address, spare_connections: SPARE, ..limits };
-    let service = Entrance { service: PurgeEdges::new(admin.clone(), edges, &tls), vitals };
-    tokio::spawn(serve::serve(listener.into(), service, limits, serve::DRAIN, Stop::never()));
+    let service = Probed { service: PurgeEdges::new(admin.clone(), edges, &tls), vitals };
+    // Nothing of it is cached.
+    let manner = Manner { is_discreet: true, ..Manner::default() };
+    let entrance = Entrance { listener, manner, tls: None };
+    tokio::spawn(serve::serve(entrance, service, limits, serve::DRAIN, Stop::never()));
     #[cfg(unix)]
     crate::hang_up::on_hang_up("the admin tokens stay as they were: ", move || {
         set_tokens(&admin, &options.tokens()?)?;
@@ -202,12 +207,12 @@ async fn keep_up(recorder: PrometheusHandle) {
 
 /// The service as a server sees it, and the answers to probes.
 #[derive(Clone)]
-struct Entrance<S> {
+struct Probed<S> {
     service: S,
     vitals: Vitals,
 }
 
-impl<S, B> HyperService<Request<Incoming>> for Entrance<S>
+impl<S, B> HyperService<Request<Incoming>> for Probed<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
         + Clone

@@ -74,7 +74,7 @@ impl<S: Store> Admin<S> {
     ///
     /// # Errors
     ///
-    /// [`TokenError`], where the token is none: without one, there is no service.
+    /// [`TokenError`], where the token is not 16 to 1,024 visible ASCII characters: without one, there is no service.
     pub fn new(handle: CacheHandle<S>, token: &str) -> Result<Self, TokenError> {
         let tokens = Tokens::new(token)?;
         let invalidations = Invalidations::default();
@@ -122,10 +122,10 @@ impl<S: Store> Admin<S> {
     }
 
     /// How `GET /policy` reads the text of the policy, and how `PUT /policy` replaces it: where it came from a file. What it gives is
-    /// told to whoever sent the text: warnings, or what is wrong. Default neither.
+    /// told to whoever asked for the text or sent it: warnings, or what is wrong. Default neither.
     pub fn policy(
         mut self,
-        read: impl Fn() -> String + Send + Sync + 'static,
+        read: impl Fn() -> Result<String, String> + Send + Sync + 'static,
         replace: impl Fn(&str) -> Result<Vec<String>, PolicyFault> + Send + Sync + 'static,
     ) -> Self {
         self.state.policy = Some(PolicySource::new(read, replace));
@@ -242,7 +242,7 @@ impl<S> AdminService<S> {
     ///
     /// # Errors
     ///
-    /// [`TokenError`], where one of them is none, or there is none at all. Then nothing has changed.
+    /// [`TokenError`], where one of them is not a token, or there is none at all. Then nothing has changed.
     pub fn set_tokens<'a>(&self, tokens: impl IntoIterator<Item = &'a str>) -> Result<(), TokenError> {
         self.state.tokens.replace(tokens)
     }

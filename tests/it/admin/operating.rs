@@ -186,7 +186,7 @@ async fn the_policy_is_read_and_replaced_as_text() {
     let (read, replaced) = (Arc::clone(&text), Arc::clone(&text));
     let desk = Desk::with(cache_builder(), [], |admin| {
         admin.policy(
-            move || read.lock().unwrap().clone(),
+            move || Ok(read.lock().unwrap().clone()),
             move |new| match new {
                 "wrong" => Err(PolicyFault::Text("line 1: <b>wrong</b>".to_owned())),
                 "unwritten" => Err(PolicyFault::File("/etc/x.toml can't be replaced".to_owned())),
@@ -216,6 +216,15 @@ async fn the_policy_is_read_and_replaced_as_text() {
         desk.ask("PUT", "/policy", nothing).await.refused(400, "invalid");
     }
     assert_eq!(*text.lock().unwrap(), "new");
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_be_read_is_no_policy() {
+    let desk = Desk::with(cache_builder(), [], |admin| {
+        admin.policy(|| Err("/etc/policy.toml: can't be read".to_owned()), |_| Ok(Vec::new()))
+    });
+    let json = desk.ask("GET", "/policy", "").await.refused(503, "policy");
+    assert_eq!(json["message"], "/etc/policy.toml: can't be read");
 }
 
 #[tokio::test]
@@ -269,7 +278,7 @@ async fn what_changes_something_is_told_with_its_answer_and_without_the_token() 
     let told = Arc::new(Mutex::new(Vec::new()));
     let lines = Arc::clone(&told);
     let desk = Desk::with(cache_builder(), [Reply::cc("x", "max-age=60")], |admin| {
-        let admin = admin.policy(String::new, |_| Ok(Vec::new()));
+        let admin = admin.policy(|| Ok(String::new()), |_| Ok(Vec::new()));
         admin.audit(move |act| lines.lock().unwrap().push(act.to_string()))
     });
     let next = || std::mem::take(&mut *told.lock().unwrap());
