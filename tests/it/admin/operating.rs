@@ -387,7 +387,7 @@ async fn what_is_known_of_upstreams_is_among_the_numbers() {
 
 #[tokio::test]
 async fn what_changes_something_is_an_event_of_tracing() {
-    let (spans, _guard) = Spans::capture();
+    let (spans, _guard) = Spans::capture_target("larder");
     let desk = Desk::new([]);
     desk.ask("POST", "/purge", "{\"tag\": \"news\"}").await.ok();
     desk.ask("GET", "/stats", "").await.ok();
