@@ -91,6 +91,18 @@ impl Answer {
         Self { body: AdminBody(Content::Live(Box::new(live))), ..answer }
     }
 
+    /// What it says; nothing of a stream.
+    pub(super) fn content(&self) -> &[u8] {
+        match &self.body.0 {
+            Content::Live(_) => &[],
+            Content::Whole(content) => content.as_deref().unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
     pub(super) fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self

@@ -2,6 +2,7 @@
 
 mod access;
 mod answer;
+mod audit;
 mod bypass;
 mod call;
 mod cloudfront;
@@ -17,6 +18,7 @@ mod purge;
 mod routes;
 mod state;
 mod stats;
+mod upstreams;
 mod warm;
 mod warmer;
 mod watch;
@@ -34,9 +36,13 @@ use tower::{Service, ServiceExt};
 pub use self::access::TokenError;
 use self::access::Tokens;
 pub use self::answer::{AdminBody, LARDER_ADMIN};
+pub use self::audit::AdminAct;
+use self::audit::Audit;
 use self::invalidations::Invalidations;
 pub use self::purge::purged_url;
+pub use self::state::PolicyFault;
 use self::state::{PolicySource, State};
+pub use self::upstreams::UpstreamState;
 use self::warmer::Warmer;
 pub use self::watch::Watch;
 use crate::error::BoxError;
@@ -75,16 +81,34 @@ impl<S: Store> Admin<S> {
         let tokens = Tokens::new(token)?;
         let invalidations = Arc::new(Invalidations::default());
         let state = State {
+            audit: Audit::default(),
             handle,
             invalidations,
             metrics: None,
             policy: None,
             tokens,
+            upstreams: None,
             warmer: None,
             warms_for_peers: true,
             watch: None,
         };
         Ok(Self { state })
+    }
+
+    /// Who is told of what changes something or was to (each request but GET and HEAD), and of requests with a wrong token or from
+    /// another site: of these, once in ten seconds at most, with their number. Default nobody. With the feature `tracing`, the same are
+    /// events of the target `larder`: INFO, or WARN for those that were refused.
+    ///
+    /// ```
+    /// use larder::CacheLayer;
+    /// use larder::admin::Admin;
+    /// let admin = Admin::new(CacheLayer::default().handle(), "0123456789abcdef")?.audit(|act| eprintln!("cache: {act}"));
+    /// # let _ = admin.build();
+    /// # Ok::<(), larder::admin::TokenError>(())
+    /// ```
+    pub fn audit(mut self, tell: impl Fn(&AdminAct<'_>) + Send + Sync + 'static) -> Self {
+        self.state.audit = Audit::by(tell);
+        self
     }
 
     /// Makes the service.
@@ -99,14 +123,20 @@ impl<S: Store> Admin<S> {
         self
     }
 
-    /// How `GET /policy` reads the text of the policy, and how `PUT /policy` replaces it, which may give warnings: where it came from a file. An error is
-    /// shown to whoever asked for the text or sent it. Default neither.
+    /// How `GET /policy` reads the text of the policy, and how `PUT /policy` replaces it: where it came from a file. What it gives is
+    /// told to whoever asked for the text or sent it: warnings, or what is wrong. Default neither.
     pub fn policy(
         mut self,
         read: impl Fn() -> Result<String, String> + Send + Sync + 'static,
-        replace: impl Fn(&str) -> Result<Vec<String>, String> + Send + Sync + 'static,
+        replace: impl Fn(&str) -> Result<Vec<String>, PolicyFault> + Send + Sync + 'static,
     ) -> Self {
         self.state.policy = Some(PolicySource::new(read, replace));
+        self
+    }
+
+    /// What `GET /stats` says of the servers behind the cache. Default nothing.
+    pub fn upstreams(mut self, states: impl Fn() -> Vec<UpstreamState> + Send + Sync + 'static) -> Self {
+        self.state.upstreams = Some(Box::new(states));
         self
     }
 

@@ -9,6 +9,7 @@ use crate::policy::candidate::Candidate;
 use crate::policy::current::Beside;
 use crate::policy::rows::Understood;
 use crate::policy::warning::Warning;
+use crate::say::say;
 
 /// A policy, and what was understood of its source.
 pub struct Loaded {
@@ -29,20 +30,16 @@ impl Loaded {
         Self { beside, policy: Box::new(policy), candidate: Some(candidate.understood), ..self }
     }
 
-    /// Prints the warnings.
-    pub fn warn(&self) {
-        self.warnings().for_each(|warning| warn(&warning));
-    }
-
     /// The warnings, with their places in the file.
-    pub fn warnings(&self) -> impl Iterator<Item = String> {
-        std::iter::once(&self.understood).chain(&self.candidate).flat_map(Understanding::warnings)
+    pub fn warnings(&self) -> Vec<String> {
+        let understood = std::iter::once(&self.understood).chain(&self.candidate);
+        understood.flat_map(Understanding::shown_warnings).collect()
     }
-}
 
-/// Prints a warning to standard error.
-pub fn warn(warning: &str) {
-    eprintln!("larder: warning: {warning}");
+    /// Prints the warnings to standard error.
+    pub fn warn(&self) {
+        self.warnings().iter().for_each(|warning| say(format_args!("warning: {warning}")));
+    }
 }
 
 /// What was understood of a source; shown by [`Display`](fmt::Display).
@@ -56,7 +53,7 @@ pub struct Understanding {
 }
 
 impl Understanding {
-    fn warnings(&self) -> impl Iterator<Item = String> {
+    fn shown_warnings(&self) -> impl Iterator<Item = String> {
         self.warnings.iter().map(|Warning { line, section, text }| {
             let file = self.file.as_ref().map(|file| file.display().to_string());
             let place = match (file, line) {
