@@ -22,7 +22,7 @@ mod receipt;
 #[cfg(feature = "redis")]
 mod redis;
 mod stamp;
-mod target;
+pub(crate) mod target;
 mod tiered;
 
 use std::any::Any;
