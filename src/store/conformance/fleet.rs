@@ -72,7 +72,18 @@ impl<N: Nodes> Subject<'_, N> {
             if let Err(message) = caught(rule(&fleet)).await {
                 panic!("{way}: {message}");
             }
+            nodes.close(fleet.handles).await;
         }
+    }
+
+    /// [`Subject::each_way`], for what takes long and depends on who purges.
+    pub(super) async fn each_way_of_purging(&self, rule: impl AsyncFn(&Fleet<'_, N>)) {
+        self.each_way(async |fleet| {
+            if fleet.way.filler == fleet.way.reader {
+                rule(fleet).await;
+            }
+        })
+        .await;
     }
 
     /// [`Subject::each_way`], for what is written in the place of another response.

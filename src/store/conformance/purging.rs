@@ -408,7 +408,7 @@ pub async fn a_purge_leaves_alone_what_it_does_not_name<N: Nodes>(subject: &Subj
 pub async fn many_purges_of_nothing_hit_nothing<N: Nodes>(subject: &Subject<'_, N>) {
     const MANY: usize = 2_000;
     subject
-        .each_way(async |fleet| {
+        .each_way_of_purging(async |fleet| {
             fleet.fill(&here(), "stored", "x").await;
             let (expected, fence) = fleet.expect(&here()).await;
             for number in 0..MANY {
