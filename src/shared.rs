@@ -26,7 +26,7 @@ use crate::limits::calls::{CallLimits, CallPermits};
 use crate::limits::held::{BodyLimits, Held};
 use crate::limits::{FillLimits, Gauges};
 use crate::observe::{Event, InvalidatedBy, Reporter};
-use crate::policy::{CachePolicy, CurrentPolicy, PolicyData, RequestAction, StandardPolicy};
+use crate::policy::{CachePolicy, CurrentPolicy, PolicyData, RequestAction, StandardPolicy, TrustedPeer};
 use crate::runtime::clock::Clock;
 use crate::runtime::moment;
 use crate::semantics::etag::TagKind;
@@ -338,7 +338,19 @@ impl Core {
     /// The key under which the policy stores the plain GET of a URI; that of the URI alone where the policy bypasses such
     /// a request.
     pub(crate) fn key_of(&self, uri: Uri) -> Option<CacheKey> {
+        self.key_of_plain(key::get(uri))
+    }
+
+    /// The key under which the policy stores what another cache of the same owner gets for a GET of a URI; `None` where that is
+    /// what clients get.
+    pub(crate) fn key_for_peers(&self, uri: Uri) -> Option<CacheKey> {
+        let of_clients = self.key_of(uri.clone());
         let mut request = key::get(uri);
+        request.extensions.insert(TrustedPeer::new());
+        self.key_of_plain(request).filter(|key| of_clients.as_ref() != Some(key))
+    }
+
+    fn key_of_plain(&self, mut request: Parts) -> Option<CacheKey> {
         match self.policy.for_purges().request(&mut request, &mut PolicyData::default()) {
             RequestAction::Cache(key) => Some(key),
             RequestAction::Bypass(_) => CacheKey::of(&request).ok(),
@@ -361,6 +373,19 @@ impl Core {
             all.to_mut().push(spelling);
         }
         all
+    }
+
+    /// Other keys under which the policy says that what has this key is stored.
+    pub(crate) fn spellings_of(&self, key: &CacheKey) -> Vec<CacheKey> {
+        let policy = self.policy.for_purges();
+        let named = [PurgeTarget::Key(key.clone()), PurgeTarget::Uri(key.uri().into())];
+        let spelled = named.iter().flat_map(|target| policy.spellings(target));
+        let keys = spelled.filter_map(|target| match target {
+            PurgeTarget::Key(key) => Some(key),
+            PurgeTarget::Uri(uri) => CacheKey::from_uri(&Uri::try_from(&*uri).ok()?).ok(),
+            _ => None,
+        });
+        keys.collect()
     }
 
     /// The keys under which a GET of a URI may be stored: as the policy spells it for a GET with nothing but `Host`, and as

@@ -8,19 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
+use http::{Request, Response};
 use http_body::Body;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::service::Service as HyperService;
-use larder::admin::{Admin, Watch};
+use larder::admin::{Admin, AdminService, TokenError, Watch};
 use larder::{CacheBuilder, CacheHandle, CacheLayer, MetricsObserver};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use rustls::ClientConfig;
 use tower::Service;
 
-use crate::content::RequestContent;
-use crate::edge::Cache;
+use crate::admin_warm::{self, Warming};
 use crate::limits::Limits;
 use crate::policy::{self, Current, Source};
 use crate::purge_edges::PurgeEdges;
@@ -48,20 +47,27 @@ pub struct AdminOptions {
 }
 
 impl AdminOptions {
-    /// The token: the first line of the file.
+    /// The tokens: the lines of the file.
     ///
     /// # Errors
     ///
-    /// One sentence: the file can't be read, or has no token. It says nothing of what the file has.
-    pub fn token(&self) -> Result<String, String> {
+    /// One sentence: the file can't be read, or has no token, or what is none. It says nothing of what the file has.
+    pub fn tokens(&self) -> Result<Vec<String>, String> {
         let wrong =
             |why: &dyn std::fmt::Display| format!("--admin-token-file {}: {why}", self.token_file.display());
         let text = std::fs::read_to_string(&self.token_file)
             .map_err(|error| wrong(&format_args!("can't be read: {error}")))?;
-        let token = text.lines().next().unwrap_or_default().trim();
-        // For nothing but to find out whether it is one.
-        drop(Admin::new(CacheLayer::default().handle(), token).map_err(|error| wrong(&error))?);
-        Ok(token.to_owned())
+        let mut tokens = Vec::new();
+        let lines = text.lines().map(str::trim).enumerate();
+        for (number, token) in lines.filter(|(_, line)| !line.is_empty()) {
+            // For nothing but to find out whether it is one.
+            drop(
+                Admin::new(CacheLayer::default().handle(), token)
+                    .map_err(|error| wrong(&format_args!("line {}: {error}", number + 1)))?,
+            );
+            tokens.push(token.to_owned());
+        }
+        if tokens.is_empty() { Err(wrong(&TokenError::Short)) } else { Ok(tokens) }
     }
 }
 
@@ -90,7 +96,6 @@ impl Observers {
 
 /// What the admin service operates.
 pub struct Operated {
-    pub cache: Cache,
     pub current: Current,
     /// The admin services of proxies that ask this one.
     pub edges: Vec<http::Uri>,
@@ -100,25 +105,25 @@ pub struct Operated {
     pub policy: Source,
     pub tls: Arc<ClientConfig>,
     pub vitals: Vitals,
+    pub warming: Warming,
+    /// Whether URLs are warmed for edges, too.
+    pub warms_for_peers: bool,
 }
 
-/// Serves it in the background, as long as the process lives: also while the proxy drains.
-pub async fn spawn(options: &AdminOptions, token: &str, operated: Operated) -> Result<(), String> {
-    let Operated { cache, current, edges, handle, limits, observers, policy, tls, vitals } = operated;
+/// Serves it in the background, as long as the process lives: also while the proxy drains. The tokens are those that the options
+/// have named.
+pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated) -> Result<(), String> {
+    let Operated { current, edges, handle, limits, observers, policy, tls, vitals, warming, warms_for_peers } =
+        operated;
     let Observers { metrics, rendered, watch } = observers;
     let of_metrics = handle.clone();
     tokio::spawn(keep_up(rendered.clone()));
-    let request = |uri: &http::Uri| {
-        let mut request = Request::new(RequestContent::default());
-        let host = uri.authority().and_then(|authority| HeaderValue::try_from(authority.as_str()).ok());
-        request.headers_mut().extend(host.map(|host| (header::HOST, host)));
-        *request.uri_mut() = uri.clone();
-        request
-    };
-    let admin = Admin::new(handle.clone(), token)
+    let first = tokens.first().map_or("", String::as_str);
+    let admin = Admin::new(handle.clone(), first)
         .map_err(|error| error.to_string())?
         .watch(watch)
-        .warm(cache, request)
+        .warm(warming, admin_warm::request)
+        .warm_for_peers(warms_for_peers)
         .metrics(move || {
             of_metrics.record(&metrics);
             rendered.render()
@@ -135,14 +140,25 @@ pub async fn spawn(options: &AdminOptions, token: &str, operated: Operated) -> R
             )
         }
     };
+    let admin = admin.build();
+    set_tokens(&admin, tokens)?;
     let listener = serve::listen(options.listen).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     println!("larder: admin at http://{address}");
     let connections = limits.connections.min(MOST_CONNECTIONS);
     let limits = Limits { connections, connections_per_address: connections, ..limits };
-    let service = Entrance { service: PurgeEdges::new(admin.build(), edges, &tls), vitals };
+    let service = Entrance { service: PurgeEdges::new(admin.clone(), edges, &tls), vitals };
     tokio::spawn(serve::serve(listener.into(), service, limits, serve::DRAIN, Stop::never()));
+    #[cfg(unix)]
+    crate::hang_up::on_hang_up("the admin tokens stay as they were: ", move || {
+        set_tokens(&admin, &options.tokens()?)?;
+        Ok(format!("the admin tokens are those of {}", options.token_file.display()))
+    })?;
     Ok(())
+}
+
+fn set_tokens(admin: &AdminService, tokens: &[String]) -> Result<(), String> {
+    admin.set_tokens(tokens.iter().map(String::as_str)).map_err(|error| error.to_string())
 }
 
 /// Keeps the memory of the recorder bounded while nobody reads the metrics.

@@ -18,6 +18,7 @@ use crate::client_tls::TlsFiles;
 use crate::config::{self, Given, LISTS, SWITCHES};
 use crate::host::Host;
 use crate::limits::Limits;
+use crate::node_name::NodeName;
 use crate::policy::{Profile, Source};
 use crate::serve;
 use crate::units::size;
@@ -44,9 +45,10 @@ origin_proxy proxy            the proxy alone, before any origin
     --peer-token-file FILE    the secret by which the proxies know each other, 16 characters or more. Of several lines, the
                               first is shown, and all are believed. The file is read again on SIGHUP
     --listen ADDR             where, default 127.0.0.1:8080
+    --name NAME               what this proxy is called in Cache-Status, Via and X-Served-By, default larder
     --admin ADDR              where the admin service listens (docs/ADMIN.md), and GET /health and /health/live, which need no token;
                               by default nowhere
-    --admin-token-file FILE   its token: the first line, 16 characters or more
+    --admin-token-file FILE   its token, 16 characters or more; each line is one. The file is read again on SIGHUP
     --tls-cert FILE           clients speak TLS: the certificate (PEM), with those of authorities in between
     --tls-key FILE            its key (PEM). Both files are read again on SIGHUP
     --host WHOSE              the Host that the origin gets: client, the one that was asked for (default); upstream,
@@ -67,7 +69,7 @@ origin_proxy proxy            the proxy alone, before any origin
     --access-log FILE         a line for each request, added to a file, which is opened again on SIGHUP; - is the standard output
     --access-log-format FORMAT common (default) or json (docs/WATCHING.md)
     --debug-token-file FILE   the first line is a secret, 16 characters or more: only a request with it in Larder-Debug is
-                              told what the cache did
+                              told what the cache did. The file is read again on SIGHUP
     --server-timing PERCENT   of so many answers, Server-Timing says what the cache did and how long the origin took
     --memory SIZE             bytes held in memory, default 256MiB
     --max-object SIZE         the largest object stored, default 8MiB, or --memory if that is less
@@ -130,6 +132,7 @@ pub struct ProxyOptions {
     pub listen: SocketAddr,
     pub max_object: u64,
     pub memory: u64,
+    pub name: NodeName,
     pub peer_token_file: Option<PathBuf>,
     pub policy: Source,
     pub server_timing: Option<ServerTiming>,
@@ -257,6 +260,7 @@ impl Default for ProxyOptions {
             edges: Vec::new(),
             max_object: MAX_OBJECT,
             memory: 256 << 20,
+            name: NodeName::default(),
             peer_token_file: None,
             policy: Source::default(),
             server_timing: None,
@@ -361,6 +365,7 @@ impl ProxyOptions {
             "listen" => self.listen = address(given.text()?)?,
             "max-connections-per-address" => parts.connections_per_address = Some(number(given.text()?)?),
             "max-object" => parts.max_object = Some(size(given.text()?)?),
+            "name" => self.name = NodeName::new(given.text()?)?,
             "memory" => self.memory = size(given.text()?)?,
             "peer-token-file" => self.peer_token_file = Some(given.path()),
             "policy" => self.policy.file = Some(given.path()),

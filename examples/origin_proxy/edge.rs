@@ -23,6 +23,7 @@ use crate::content::RequestContent;
 use crate::host::{self, Host};
 use crate::local_reply::{self, ResponseBody};
 use crate::location::Named;
+use crate::node_name::NodeName;
 use crate::pages::{self, PagedFuture};
 use crate::peers::{self, PEER, PeerTokens};
 use crate::policy::{Current, Profile};
@@ -50,6 +51,7 @@ pub struct Settings {
     pub id: HeaderValue,
     /// Only who shows the debug token is told what the cache does.
     pub is_discreet: bool,
+    pub name: NodeName,
     pub peers: Option<PeerTokens>,
     /// How long the client may take to send more of its request's content.
     pub stall: Duration,
@@ -65,14 +67,14 @@ impl Edge {
     }
 
     /// The response to a request that does not reach the cache. What this changes in one that does is for the origin.
-    fn refusal(
+    fn refusal<B>(
         &self,
-        request: &mut Request<Incoming>,
+        request: &mut Request<B>,
         present: &Present,
         is_peer: bool,
     ) -> Option<Response<ResponseBody>> {
-        let refused =
-            |status, detail| Some(local_reply::error(status, &format!("larder; detail=\"{detail}\"")));
+        let name = self.settings.name;
+        let refused = |status, detail| Some(local_reply::error(status, &name.with_detail(detail)));
         let more = if is_peer { peers::MORE_FIELDS } else { 0 };
         // HTTP/1 requests of more fields do not get here, where there are no peers.
         if has_more_fields(request.headers(), self.settings.fields + more) {
@@ -93,11 +95,11 @@ impl Edge {
         if request.method() == Method::CONNECT {
             return refused(StatusCode::METHOD_NOT_ALLOWED, "connect");
         }
-        max_forwards::count_down(request)
+        max_forwards::count_down(request, name)
     }
 
     /// A request with the mark of another proxy, whoever has made it, and whether it was one of ours. The mark ends here.
-    fn unmarked(&self, request: Request<Incoming>) -> (Request<Incoming>, bool) {
+    fn unmarked<B>(&self, request: Request<B>) -> (Request<B>, bool) {
         let (mut parts, body) = request.into_parts();
         let is_peer = self.settings.peers.as_ref().is_some_and(|peers| peers.recognise(&mut parts));
         parts.headers.remove(PEER);
@@ -110,14 +112,27 @@ impl HyperService<Request<Incoming>> for Edge {
     type Error = Infallible;
     type Future = EdgeFuture;
 
-    fn call(&self, mut request: Request<Incoming>) -> EdgeFuture {
+    fn call(&self, request: Request<Incoming>) -> EdgeFuture {
+        self.answer(request, false, |body| RequestContent::new(body, self.settings.stall))
+    }
+}
+
+impl Edge {
+    /// Answers a request. It is one of another proxy of ours where that is known already, or where it shows the secret.
+    pub fn answer<B>(
+        &self,
+        mut request: Request<B>,
+        mut is_peer: bool,
+        content: impl FnOnce(B) -> RequestContent,
+    ) -> EdgeFuture {
         let present = Present::of(request.headers());
-        let mut is_peer = false;
         if present.peer {
-            (request, is_peer) = self.unmarked(request);
+            let has_mark;
+            (request, has_mark) = self.unmarked(request);
+            is_peer |= has_mark;
         }
-        let Settings { is_discreet, x_cache, .. } = &*self.settings;
-        let manner = Manner { is_discreet: *is_discreet, is_listed: *x_cache == XCache::Fastly };
+        let Settings { is_discreet, name, x_cache, .. } = *self.settings;
+        let manner = Manner { is_discreet, is_listed: x_cache == XCache::Fastly, name };
         if let Some(response) = self.refusal(&mut request, &present, is_peer) {
             return EdgeFuture { manner, kind: Kind::Refused { response: Some(response) } };
         }
@@ -138,11 +153,11 @@ impl HyperService<Request<Incoming>> for Edge {
         if !is_peer && (viewer.is_on || current.profile == Profile::CloudFront) {
             viewer.layer.apply(&mut parts);
         }
-        let request = Request::from_parts(parts, RequestContent::new(body, self.settings.stall));
+        let request = Request::from_parts(parts, content(body));
         let finish = Finish { rewrite, switch };
         let mut cache = self.cache.clone();
         let kind = match current.pages.as_ref().filter(|_| !is_peer) {
-            Some(pages) => Kind::Paged { future: pages::answer(pages, cache, request), finish },
+            Some(pages) => Kind::Paged { future: pages::answer(pages, name, cache, request), finish },
             // The cache is always ready.
             None => Kind::Cached { future: cache.call(request), finish },
         };
@@ -157,6 +172,7 @@ struct Manner {
     is_discreet: bool,
     /// `X-Cache` is a list.
     is_listed: bool,
+    name: NodeName,
 }
 
 pin_project! {
@@ -185,7 +201,7 @@ impl Future for EdgeFuture {
         let mut response = match this.kind.project() {
             KindProjection::Cached { future, finish } => match ready!(future.poll(cx)) {
                 Ok(response) => finish.response(response.map(Either::Left)),
-                Err(failure) => local_reply::failed(&failure),
+                Err(failure) => local_reply::failed(this.manner.name, &failure),
             },
             KindProjection::Paged { future, finish } => finish.response(ready!(future.as_mut().poll(cx))),
             KindProjection::Refused { response } => match response.take() {
@@ -194,7 +210,7 @@ impl Future for EdgeFuture {
                 None => return Poll::Pending,
             },
         };
-        via::complete(response.headers_mut());
+        via::complete(response.headers_mut(), this.manner.name);
         if this.manner.is_listed {
             local_reply::as_member(response.headers_mut());
         }

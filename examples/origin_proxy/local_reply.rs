@@ -6,6 +6,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{Either, Full};
 use larder::CacheBody;
 
+use crate::node_name::NodeName;
 use crate::reasons::Failure;
 
 /// The body of a response: the cache's, or the proxy's own.
@@ -34,10 +35,10 @@ pub fn error(status: StatusCode, cache_status: &str) -> Response<ResponseBody> {
     response
 }
 
-/// What the proxy says of an origin that fails.
-pub fn failed(Failure { forward, why }: &Failure) -> Response<ResponseBody> {
+/// What the proxy of this name says of an origin that fails.
+pub fn failed(name: NodeName, Failure { forward, why }: &Failure) -> Response<ResponseBody> {
     let forward = forward.map(|forward| format!("; fwd={}", forward.as_str())).unwrap_or_default();
-    error(why.status(), &format!("larder{forward}; detail=\"{}\"", why.detail()))
+    error(why.status(), &format!("{}{forward}; detail=\"{}\"", name.as_str(), why.detail()))
 }
 
 /// The response to a request that ends at this proxy.

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -31,6 +32,8 @@ const SHORTEST: usize = 16;
 pub struct PeerTokens {
     current: Arc<ArcSwap<Tokens>>,
     file: PathBuf,
+    /// By which schemes clients have asked edges: `http`, and `https`.
+    schemes: Arc<[AtomicBool; 2]>,
 }
 
 struct Tokens {
@@ -44,7 +47,7 @@ impl PeerTokens {
     /// One sentence: the file can't be read, or has no secret, or what is none.
     pub fn load(file: PathBuf) -> Result<Self, String> {
         let tokens = read(&file)?;
-        Ok(Self { current: Arc::new(ArcSwap::from_pointee(tokens)), file })
+        Ok(Self { current: Arc::new(ArcSwap::from_pointee(tokens)), file, schemes: Arc::default() })
     }
 
     /// Reads the file again, and returns its name.
@@ -62,11 +65,24 @@ impl PeerTokens {
         headers.insert(PEER, self.current.load().shown.clone());
     }
 
+    /// The scheme of what edges ask for where a URL is known by `named`: the other one, where all of their clients have asked by that.
+    /// So it is where TLS servers in front of the edges take what is asked by `https`.
+    pub fn scheme(&self, named: Scheme) -> Scheme {
+        let is_https = named == Scheme::HTTPS;
+        let has_asked = |is_https: bool| self.schemes[usize::from(is_https)].load(Ordering::Relaxed);
+        match has_asked(!is_https) && !has_asked(is_https) {
+            false => named,
+            true if is_https => Scheme::HTTP,
+            true => Scheme::HTTPS,
+        }
+    }
+
     /// Whether an edge has sent the request. Then what it says of its client is believed.
     pub fn recognise(&self, request: &mut request::Parts) -> bool {
         let is_peer = self.current.load().believed.recognise(request);
         if is_peer {
             let is_https = request.headers.get(FORWARDED_PROTO).is_some_and(|scheme| scheme == "https");
+            self.schemes[usize::from(is_https)].store(true, Ordering::Relaxed);
             let scheme = if is_https { Scheme::HTTPS } else { Scheme::HTTP };
             if let Some(client) = request.extensions.get_mut::<Client>() {
                 client.is_behind_peer(scheme.clone());

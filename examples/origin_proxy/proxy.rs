@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use http::HeaderValue;
+use http::uri::Scheme;
 use larder::{CacheLayer, CallLimits, MemoryStore, QueryLayer, XCache};
 use rustls::ClientConfig;
 use tokio::net::TcpListener;
@@ -12,10 +13,13 @@ use tower::Layer;
 
 use crate::access_log::{AccessLog, Logged};
 use crate::admin::{AdminOptions, Observers, Operated};
+use crate::admin_warm::Warming;
 use crate::args::ProxyOptions;
 use crate::client_tls::ClientTls;
+use crate::debug_token::DebugToken;
 use crate::edge::{Edge, Settings};
 use crate::limits::Limits;
+use crate::node_name::NodeName;
 use crate::peers::PeerTokens;
 use crate::policy::{Current, Loaded, Profile};
 use crate::reasons::Reasons;
@@ -25,14 +29,14 @@ use crate::upstream::Upstream;
 use crate::upstreams::{Care, Upstreams};
 use crate::viewer::Viewer;
 use crate::vitals::Vitals;
-use crate::{admin, check_health, config, debug_token, policy, serve, service_manager, tls};
+use crate::{admin, check_health, config, policy, serve, service_manager, tls};
 
 /// What the files have that options name.
 struct Files {
-    /// The token of the admin service.
-    admin: Option<String>,
+    /// The tokens of the admin service.
+    admin: Option<Vec<String>>,
     /// The secret of those who are told what the cache did; none for everybody.
-    debug: Option<String>,
+    debug: Option<DebugToken>,
     loaded: Loaded,
     peers: Option<PeerTokens>,
     tls: Option<ClientTls>,
@@ -44,8 +48,8 @@ impl Files {
     fn read(options: &ProxyOptions) -> Result<Self, String> {
         let others = [options.servers(), options.edges.clone()].concat();
         Ok(Self {
-            admin: options.admin.as_ref().map(AdminOptions::token).transpose()?,
-            debug: options.debug_token_file.as_deref().map(debug_token::load).transpose()?,
+            admin: options.admin.as_ref().map(AdminOptions::tokens).transpose()?,
+            debug: options.debug_token_file.clone().map(DebugToken::load).transpose()?,
             loaded: options.policy.load().map_err(|error| error.to_string())?,
             peers: options.peer_token_file.clone().map(PeerTokens::load).transpose()?,
             tls: options.tls.clone().map(ClientTls::load).transpose()?,
@@ -57,7 +61,7 @@ impl Files {
 
 /// Runs the proxy alone until it is interrupted.
 pub async fn run(options: ProxyOptions) -> Result<(), String> {
-    let Files { admin: token, debug, loaded, peers, tls, upstream_tls, viewer } = Files::read(&options)?;
+    let Files { admin: tokens, debug, loaded, peers, tls, upstream_tls, viewer } = Files::read(&options)?;
     loaded.warn();
     let Loaded { beside, policy, .. } = loaded;
     let current = Current::new(beside);
@@ -66,7 +70,11 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     // Where there are several proxies, each has a member in a list. The form does not change while the process runs.
     let is_listed = peers.is_some() || current.get().profile == Profile::Fastly;
     let x_cache = if is_listed { XCache::Fastly } else { XCache::CloudFront };
-    let cache = CacheLayer::builder(store).policy(policy).x_cache(x_cache).call_limits(calls);
+    let cache = CacheLayer::builder(store)
+        .name(options.name.as_str())
+        .policy(policy)
+        .x_cache(x_cache)
+        .call_limits(calls);
     let cache = match options.server_timing.clone() {
         Some(timing) => cache.server_timing(timing),
         None => cache,
@@ -74,11 +82,11 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     let observers = Observers::new()?;
     let cache = if options.admin.is_some() { observers.observing(cache) } else { cache };
     let is_discreet = debug.is_some();
-    let cache = match debug {
-        Some(secret) => cache.debug_token(&secret),
+    let cache = match &debug {
+        Some(debug) => debug.limit(cache),
         None => cache,
     };
-    let log = AccessLog::open(&options.access_log)?;
+    let log = AccessLog::open(&options.access_log, options.name)?;
     // By its outcome, a page that a file names, now or later, tells the cache's own limits from the origin's errors.
     let cache = cache.outcome_in_extensions(true).build();
     let listener = serve::listen(options.listen).await?;
@@ -89,7 +97,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         options.policy.clone(),
         cache.handle(),
         current.clone(),
-        tls.is_some() || peers.is_some() || log.is_some(),
+        tls.is_some() || peers.is_some() || log.is_some() || tokens.is_some() || debug.is_some(),
     )?;
     #[cfg(unix)]
     if let Some(tls) = tls.clone() {
@@ -104,6 +112,14 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         crate::hang_up::on_hang_up("the secret of peers stays as it was: ", reload)?;
     }
     #[cfg(unix)]
+    if let Some(debug) = debug.clone() {
+        let handle = cache.handle();
+        let reload = move || {
+            debug.reload(&handle).map(|file| format!("the debug token is that of {}", file.display()))
+        };
+        crate::hang_up::on_hang_up("the debug token stays as it was: ", reload)?;
+    }
+    #[cfg(unix)]
     if let Some(log) = log.clone() {
         let reopen = move || log.reopen().map(|file| format!("the access log is that of {file}"));
         crate::hang_up::on_hang_up("the access log stays as it was: ", reopen)?;
@@ -114,30 +130,20 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     if let Some(check) = &options.health {
         check_health::watch(&upstreams, check, &upstream_tls);
     }
+    // Whoever asks another proxy, and purges none, is asked by clients alone.
+    let is_shield = options.shield.is_none() || !options.edges.is_empty();
     let names: Vec<_> = options.servers().iter().map(ToString::to_string).collect();
-    let scheme = if tls.is_some() { "https" } else { "http" };
+    let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     println!("larder: {scheme}://{address} before {}", names.join(", "));
-    let ProxyOptions { admin, drain, edges, graphql, host, mut limits, policy, timeout, .. } = options;
-    let id = id(address);
-    let origin = Upstream::new(Arc::clone(&upstreams), &upstream_tls, host, id.clone(), timeout, &limits);
+    let ProxyOptions { admin, drain, edges, graphql, host, mut limits, name, policy, timeout, .. } = options;
+    let id = id(name, address);
+    let origin =
+        Upstream::new(Arc::clone(&upstreams), &upstream_tls, host, (id.clone(), name), timeout, &limits);
     let handle = cache.handle();
     let queries = QueryLayer::new().max_content(limits.query);
     let queries = if graphql { queries.graphql() } else { queries };
     let cache = queries.layer(cache.layer(Reasons(origin)));
-    if let Some((admin, token)) = admin.zip(token) {
-        let operated = Operated {
-            cache: cache.clone(),
-            current: current.clone(),
-            edges,
-            handle,
-            limits,
-            observers,
-            policy,
-            tls: upstream_tls,
-            vitals: Vitals { draining: stop.draining(), upstreams: Arc::clone(&upstreams) },
-        };
-        admin::spawn(&admin, &token, operated).await?;
-    }
+    let admin_limits = limits;
     let (fields, stall) = (limits.fields, limits.timeouts.stall);
     if peers.is_some() {
         // Who has sent a request is known only when all of its fields are.
@@ -149,14 +155,30 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         host,
         id,
         is_discreet,
-        peers,
+        name,
+        peers: peers.clone(),
         stall,
-        upstreams,
+        upstreams: Arc::clone(&upstreams),
         viewer,
         x_cache,
     };
+    let (entrance, edge) = (Entrance { listener, name, tls }, Edge::new(cache, settings));
+    if let Some((admin, tokens)) = admin.zip(tokens) {
+        let operated = Operated {
+            current: current.clone(),
+            edges,
+            handle,
+            limits: admin_limits,
+            observers,
+            policy,
+            tls: upstream_tls,
+            vitals: Vitals { draining: stop.draining(), upstreams },
+            warming: Warming { debug, edge: edge.clone(), peers, scheme },
+            warms_for_peers: is_shield,
+        };
+        admin::spawn(admin, &tokens, operated).await?;
+    }
     service_manager::ready();
-    let (entrance, edge) = (Entrance { listener, tls }, Edge::new(cache, settings));
     match log {
         None => serve::serve(entrance, edge, limits, drain, stop).await,
         Some(log) => {
@@ -196,8 +218,9 @@ pub fn spawn(listener: TcpListener, edge: Edge) {
 }
 
 /// A name that no other proxy has: a chain of these proxies is no loop.
-fn id(address: SocketAddr) -> HeaderValue {
+fn id(name: NodeName, address: SocketAddr) -> HeaderValue {
     use std::hash::{BuildHasher, RandomState};
     let random = RandomState::new().hash_one(address);
-    HeaderValue::from_str(&format!("larder-{random:016x}")).unwrap_or(HeaderValue::from_static("larder"))
+    let id = HeaderValue::from_str(&format!("{}-{random:016x}", name.as_str()));
+    id.unwrap_or(HeaderValue::from_static("larder"))
 }

@@ -1,10 +1,12 @@
 //! Who may use the admin service: whoever has the token, from a page of its own or from none.
 
 use std::fmt;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 use thiserror::Error;
 
 use super::answer::Refusal;
@@ -34,11 +36,13 @@ pub enum TokenError {
     Bytes,
 }
 
-/// What a client has to know.
-pub(super) struct Token(Box<[u8]>);
+/// What a client has to know: one of these.
+pub(super) struct Tokens(ArcSwap<Vec<Token>>);
+
+struct Token(Box<[u8]>);
 
 impl Token {
-    pub(super) fn new(token: &str) -> Result<Self, TokenError> {
+    fn new(token: &str) -> Result<Self, TokenError> {
         match token.len() {
             ..SHORTEST => Err(TokenError::Short),
             SHORTEST..=LONGEST if token.bytes().all(|byte| byte.is_ascii_graphic()) => {
@@ -49,25 +53,44 @@ impl Token {
         }
     }
 
-    /// Refuses a request that does not have the token. Nothing else is looked at: no address, and no field that says what
-    /// another proxy has seen.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let presented = presented(headers).ok_or_else(Refusal::no_token)?;
-        if self.is(presented) { Ok(()) } else { Err(Refusal::wrong_token()) }
-    }
-
     /// Takes as long for every token of one length.
-    fn is(&self, presented: &[u8]) -> bool {
+    fn is(&self, presented: &[u8]) -> Choice {
         // Of another length, all the same something is compared.
-        let compared = if presented.len() == self.0.len() { presented } else { &self.0 };
-        let is_same = compared.ct_eq(&self.0);
-        bool::from(is_same) && presented.len() == self.0.len()
+        let is_as_long = presented.len() == self.0.len();
+        let compared = if is_as_long { presented } else { &self.0 };
+        compared.ct_eq(&self.0) & Choice::from(u8::from(is_as_long))
     }
 }
 
-impl fmt::Debug for Token {
+impl Tokens {
+    pub(super) fn new(token: &str) -> Result<Self, TokenError> {
+        Ok(Self(ArcSwap::from_pointee(vec![Token::new(token)?])))
+    }
+
+    /// From now on, these count and no others. One that is none changes nothing.
+    pub(super) fn replace<'a>(&self, tokens: impl IntoIterator<Item = &'a str>) -> Result<(), TokenError> {
+        let tokens: Vec<_> = tokens.into_iter().map(Token::new).collect::<Result<_, _>>()?;
+        if tokens.is_empty() {
+            return Err(TokenError::Short);
+        }
+        self.0.store(Arc::new(tokens));
+        Ok(())
+    }
+
+    /// Refuses a request that has none of the tokens. Nothing else is looked at: no address, and no field that says what
+    /// another proxy has seen.
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let presented = presented(headers).ok_or_else(Refusal::no_token)?;
+        let tokens = self.0.load();
+        // All of them are compared, whichever it is.
+        let is_one = tokens.iter().fold(Choice::from(0), |is_one, token| is_one | token.is(presented));
+        if bool::from(is_one) { Ok(()) } else { Err(Refusal::wrong_token()) }
+    }
+}
+
+impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(..)")
+        f.write_str("Tokens(..)")
     }
 }
 
@@ -90,15 +113,22 @@ fn presented(headers: &HeaderMap) -> Option<&[u8]> {
 pub(super) fn check_site(request: &Parts) -> Result<(), Refusal> {
     let headers = &request.headers;
     let mut sites = headers.get_all(SEC_FETCH_SITE).into_iter();
-    let is_foreign = sites.any(|site| !matches!(site.as_bytes(), b"none" | b"same-origin"));
-    let mut origins = headers.get_all(header::ORIGIN).into_iter();
+    if sites.any(|site| !matches!(site.as_bytes(), b"none" | b"same-origin")) {
+        return Err(Refusal::other_site("the request comes from a page of another site"));
+    }
     let own = own_authority(request);
-    let has_foreign_origin = origins.any(|origin| {
+    for origin in headers.get_all(header::ORIGIN) {
         let authority =
             origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, after)| after);
-        !authority.zip(own.as_deref()).is_some_and(|(theirs, own)| theirs.eq_ignore_ascii_case(own))
-    });
-    if is_foreign || has_foreign_origin { Err(Refusal::other_site()) } else { Ok(()) }
+        if !authority.zip(own.as_deref()).is_some_and(|(theirs, own)| theirs.eq_ignore_ascii_case(own)) {
+            let origin = String::from_utf8_lossy(origin.as_bytes());
+            let own = own.as_deref().unwrap_or("(no host)");
+            return Err(Refusal::other_site(format!(
+                "the request comes from a page of {origin}, and this service was asked as {own}"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a browser asks for a document to show, as where somebody follows a link: what it gets tells nothing, and no page can
@@ -130,10 +160,10 @@ mod tests {
             ("0123456789abcdé", TokenError::Bytes),
             (&*"x".repeat(1_025), TokenError::Long),
         ] {
-            assert_eq!(Token::new(token).err(), Some(expected), "{token:?}");
+            assert_eq!(Tokens::new(token).err(), Some(expected), "{token:?}");
         }
-        assert!(Token::new(TOKEN).is_ok() && Token::new(&"x".repeat(1_024)).is_ok());
-        assert!(!format!("{:?}", Token::new(TOKEN)).contains(TOKEN));
+        assert!(Tokens::new(TOKEN).is_ok() && Tokens::new(&"x".repeat(1_024)).is_ok());
+        assert!(!format!("{:?}", Tokens::new(TOKEN)).contains(TOKEN));
     }
 
     #[track_caller]
@@ -142,9 +172,9 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        let token = Token::new(TOKEN).expect("a token");
+        let tokens = Tokens::new(TOKEN).expect("a token");
         assert_eq!(
-            token.check(&headers).err().map(|refusal| refusal.status().as_u16()),
+            tokens.check(&headers).err().map(|refusal| refusal.status().as_u16()),
             expected,
             "{fields:?}"
         );
@@ -170,6 +200,22 @@ mod tests {
         // Nor does it matter where a request says that it comes from.
         check(&[("x-forwarded-for", "127.0.0.1"), ("forwarded", "for=127.0.0.1;by=admin")], Some(401));
         check(&[("cookie", "token=0123456789abcdef")], Some(401));
+    }
+
+    #[test]
+    fn a19_each_of_several_tokens_opens_and_one_that_is_none_changes_nothing() {
+        let tokens = Tokens::new(TOKEN).expect("a token");
+        let opens = |token: &'static str| {
+            tokens.check(&HeaderMap::from_iter([(FASTLY_KEY, HeaderValue::from_static(token))])).is_ok()
+        };
+        let (new, longer) = ("fedcba9876543210", "0123456789abcdef0");
+        assert_eq!([TOKEN, new, longer].map(opens), [true, false, false]);
+        assert_eq!(tokens.replace([new, longer, "short"]), Err(TokenError::Short));
+        assert_eq!(tokens.replace([]), Err(TokenError::Short));
+        assert_eq!([TOKEN, new, longer].map(opens), [true, false, false]);
+        assert_eq!(tokens.replace([new, longer]), Ok(()));
+        assert_eq!([TOKEN, new, longer].map(opens), [false, true, true]);
+        assert!(!opens("fedcba987654321") && !opens(""));
     }
 
     #[track_caller]

@@ -161,12 +161,13 @@ impl Refusal {
         Self::new(StatusCode::FORBIDDEN, "wrong-token", "the token is not the right one", help)
     }
 
-    pub(super) fn other_site() -> Self {
+    pub(super) fn other_site(message: impl Into<String>) -> Self {
         Self::new(
             StatusCode::FORBIDDEN,
             "other-site",
-            "the request comes from a page of another site",
-            "use the page of this service, or a client that is no browser",
+            message,
+            "use the page of this service, or a client that is no browser; if this is that page, a server in front of the service \
+             changes `Host`: let it send the browser's (nginx: proxy_set_header Host $http_host)",
         )
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body::Body;
 use http_body_util::{BodyExt, Limited};
 use serde::de::DeserializeOwned;
@@ -79,21 +79,29 @@ impl Call {
         *request.method_mut() = method;
         let host = uri.authority().map(|authority| HeaderValue::try_from(authority.as_str()));
         *request.uri_mut() = uri;
-        for field in self.parameters("header") {
-            let line = field.split_once(':').and_then(|(name, value)| {
-                let name = HeaderName::from_bytes(name.trim_matches(' ').as_bytes()).ok()?;
-                Some((name, HeaderValue::from_str(value.trim_matches([' ', '\t'])).ok()?))
-            });
-            let Some((name, value)) = line else {
-                return Err(Refusal::invalid(format!("{field:?} is no field"), HELP));
-            };
-            request.headers_mut().append(name, value);
-        }
+        *request.headers_mut() = fields(self.parameters("header"), HELP)?;
         if let Some(Ok(host)) = host {
             request.headers_mut().entry(http::header::HOST).or_insert(host);
         }
         Ok(request.into_parts().0)
     }
+}
+
+/// Fields, each as a line: `Name: value`.
+pub(super) fn fields(
+    lines: impl IntoIterator<Item = String>,
+    help: &'static str,
+) -> Result<HeaderMap, Refusal> {
+    let mut fields = HeaderMap::new();
+    for field in lines {
+        let line = field.split_once(':').and_then(|(name, value)| {
+            let name = HeaderName::from_bytes(name.trim_matches(' ').as_bytes()).ok()?;
+            Some((name, HeaderValue::from_str(value.trim_matches([' ', '\t'])).ok()?))
+        });
+        let (name, value) = line.ok_or_else(|| Refusal::invalid(format!("{field:?} is no field"), help))?;
+        fields.append(name, value);
+    }
+    Ok(fields)
 }
 
 /// A URL with scheme and host.

@@ -7,16 +7,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::watch::Watch;
+use super::watch::Reader;
 use crate::runtime::pause;
 
 /// After so long without an event, a comment says that the stream is alive.
 const QUIET: Duration = Duration::from_secs(15);
 
-type Received = (Result<Arc<str>, RecvError>, Receiver<Arc<str>>);
+type Received = (Result<Arc<str>, RecvError>, Reader);
 
 /// What happens from now on. A reader that is slow misses events, and learns how many.
 pub(super) struct Live {
@@ -26,10 +25,10 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn of(watch: &Watch) -> Self {
+    pub(super) fn of(reader: Reader) -> Self {
         Self {
             greeting: Some(Bytes::from_static(b": live\n\n")),
-            next: Box::pin(receive(watch.live())),
+            next: Box::pin(receive(reader)),
             quiet: Box::pin(pause(QUIET)),
         }
     }
@@ -38,8 +37,8 @@ impl Live {
         if let Some(greeting) = self.greeting.take() {
             return Poll::Ready(Some(greeting)); // so that the head goes out at once
         }
-        if let Poll::Ready((received, receiver)) = self.next.as_mut().poll(cx) {
-            self.next = Box::pin(receive(receiver));
+        if let Poll::Ready((received, reader)) = self.next.as_mut().poll(cx) {
+            self.next = Box::pin(receive(reader));
             self.quiet = Box::pin(pause(QUIET));
             return Poll::Ready(match received {
                 // JSON has no line breaks of its own.
@@ -63,9 +62,9 @@ impl Live {
     }
 }
 
-async fn receive(mut receiver: Receiver<Arc<str>>) -> Received {
-    let received = receiver.recv().await;
-    (received, receiver)
+async fn receive(mut reader: Reader) -> Received {
+    let received = reader.events.recv().await;
+    (received, reader)
 }
 
 impl fmt::Debug for Live {

@@ -11,46 +11,55 @@ use super::answer::{Answer, Refusal};
 use super::call::Call;
 use super::state::State;
 use crate::entry::key::{ShownPart, ShownValue};
-use crate::handle::explain::ExplainedCall;
+use crate::handle::explain::{ExplainedCall, Explanation};
 use crate::handle::inspect::{InspectedKey, InspectedVariant};
+use crate::policy::TrustedPeer;
 use crate::semantics::cache_status::Outcome;
 use crate::store::Store;
 
 /// `GET /explain`.
 pub(super) async fn explain<S: Store>(state: &State<S>, call: &Call) -> Result<Answer, Refusal> {
-    let request = call.described()?;
+    let request = described(call)?;
+    let name = state.handle.name();
     let explanation = state.handle.explain(&request).await;
-    let other = other_scheme(state, &request).await;
+    let mut told = explained(&explanation, name);
+    told["request"] = asked(&request);
+    told["as_peer"] = explanation.as_peer.as_deref().map_or(Value::Null, |of_peer| explained(of_peer, name));
+    told["other_scheme"] = Value::Null;
+    if let Some((other, _)) = other_scheme(state, &request).await {
+        let finding = format!(
+            "something is stored for {}, with the other scheme: explain that URL, if a TLS server in front of this one takes the requests",
+            other.uri
+        );
+        if let Value::Array(steps) = &mut told["steps"] {
+            steps.push(json!({ "step": "scheme", "finding": finding }));
+        }
+        let explanation = state.handle.explain(&other).await;
+        told["other_scheme"] = json!({
+            "url": other.uri.to_string(),
+            "cache_status": status(&explanation, name),
+            "as_peer": explanation.as_peer.as_deref().map(|of_peer| status(of_peer, name)),
+        });
+    }
+    Ok(Answer::json(&told))
+}
+
+/// What `Cache-Status` would say.
+fn status(explanation: &Explanation, name: &str) -> Option<String> {
+    let value = explanation.outcome.as_ref()?.render(name, None);
+    Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+fn explained(explanation: &Explanation, name: &str) -> Value {
     let (inner, is_conditional) = match explanation.call {
         ExplainedCall::Background => ("background", true),
         ExplainedCall::Foreground { is_conditional } => ("before-the-answer", is_conditional),
         ExplainedCall::None => ("none", false),
     };
     let steps = explanation.steps.iter().map(|step| json!({ "step": step.name, "finding": step.finding }));
-    let of_other = other.as_ref().map(|(other, _)| {
-        let finding = format!(
-            "something is stored for {}, with the other scheme: explain that URL, if a TLS server in front of this one takes the requests",
-            other.uri
-        );
-        json!({ "step": "scheme", "finding": finding })
-    });
-    let steps: Vec<_> = steps.chain(of_other).collect();
-    let rendered = |outcome: &Outcome| {
-        let value = outcome.render(state.handle.name(), None);
-        String::from_utf8_lossy(value.as_bytes()).into_owned()
-    };
-    let other = match other {
-        None => None,
-        Some((request, _)) => {
-            let explanation = state.handle.explain(&request).await;
-            let status = explanation.outcome.as_ref().map(rendered);
-            Some(json!({ "url": request.uri.to_string(), "cache_status": status }))
-        }
-    };
-    Ok(Answer::json(&json!({
-        "request": asked(&request),
+    json!({
         "hit": explanation.outcome.as_ref().is_some_and(Outcome::is_hit),
-        "cache_status": explanation.outcome.as_ref().map(rendered),
+        "cache_status": status(explanation, name),
         "status": explanation.status.map(|status| status.as_u16()),
         "call": inner,
         "conditional": is_conditional,
@@ -58,15 +67,29 @@ pub(super) async fn explain<S: Store>(state: &State<S>, call: &Call) -> Result<A
             "uri": String::from_utf8_lossy(key.uri()),
             "parts": parts(&explanation.parts),
         })),
-        "other_scheme": other,
-        "steps": steps,
+        "steps": steps.collect::<Vec<_>>(),
         "unknown": explanation.unknown,
-    })))
+    })
+}
+
+/// The request that a call describes: of a client or, where it says so, of another cache of the same owner. Whoever has the token
+/// may say so. No field says it, since a field could be a client's.
+fn described(call: &Call) -> Result<Parts, Refusal> {
+    let mut request = call.described()?;
+    match call.parameter("peer").as_deref() {
+        None | Some("0") => {}
+        Some("1") => _ = request.extensions.insert(TrustedPeer::new()),
+        Some(other) => {
+            let help = "say &peer=1 for a request of another cache of the same owner";
+            return Err(Refusal::invalid(format!("the parameter `peer` is {other:?}"), help));
+        }
+    }
+    Ok(request)
 }
 
 /// `GET /inspect`.
 pub(super) async fn inspect<S: Store>(state: &State<S>, call: &Call) -> Result<Answer, Refusal> {
-    let request = call.described()?;
+    let request = described(call)?;
     let inspection = state.handle.inspect(&request).await;
     let other = other_scheme(state, &request).await;
     let others = other.iter().flat_map(|(_, keys)| keys.iter().map(|key| of_key(key, true, state)));
@@ -97,6 +120,7 @@ fn of_key<S>(inspected: &InspectedKey, has_other_scheme: bool, state: &State<S>)
         "uri": uri,
         "parts": parts(&inspected.parts),
         "of_request": inspected.is_of_request && !has_other_scheme,
+        "for_peers": inspected.is_for_peers,
         "other_scheme": has_other_scheme,
         "store_failed": inspected.failed,
         "hits": state.watch.as_ref().and_then(|watch| watch.hits_of(&inspected.key)),
@@ -133,7 +157,8 @@ fn variant(variant: &InspectedVariant, is_selected: bool) -> Value {
 }
 
 fn asked(request: &Parts) -> Value {
-    json!({ "method": request.method.as_str(), "url": request.uri.to_string() })
+    let is_peer = request.extensions.get::<TrustedPeer>().is_some();
+    json!({ "method": request.method.as_str(), "url": request.uri.to_string(), "peer": is_peer })
 }
 
 fn parts(parts: &[ShownPart]) -> Vec<Value> {

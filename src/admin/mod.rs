@@ -28,10 +28,10 @@ use std::task::{Context, Poll};
 
 use http::{Method, Request, Response, Uri};
 use http_body::Body;
-use tower::Service;
+use tower::{Service, ServiceExt};
 
-use self::access::Token;
 pub use self::access::TokenError;
+use self::access::Tokens;
 pub use self::answer::AdminBody;
 use self::invalidations::Invalidations;
 use self::state::{PolicySource, State};
@@ -70,10 +70,18 @@ impl<S: Store> Admin<S> {
     ///
     /// [`TokenError`], where the token is none: without one, there is no service.
     pub fn new(handle: CacheHandle<S>, token: &str) -> Result<Self, TokenError> {
-        let token = Token::new(token)?;
+        let tokens = Tokens::new(token)?;
         let invalidations = Invalidations::default();
-        let state =
-            State { handle, invalidations, metrics: None, policy: None, token, warmer: None, watch: None };
+        let state = State {
+            handle,
+            invalidations,
+            metrics: None,
+            policy: None,
+            tokens,
+            warmer: None,
+            warms_for_peers: true,
+            watch: None,
+        };
         Ok(Self { state })
     }
 
@@ -103,6 +111,10 @@ impl<S: Store> Admin<S> {
     /// How `POST /warm` asks for a URL: by a service with the cache in it, and requests as clients would send them. Default not at
     /// all.
     ///
+    /// What is stored under another key than that of clients' requests warms nothing. So the service has the layers that clients'
+    /// requests pass before the cache, and `request` makes what the server would: with the scheme that keys have. Behind a server
+    /// that takes TLS that is `http`, whatever is asked for, as where the URI is a path and `Host` has the rest.
+    ///
     /// ```
     /// use axum::{Router, body::Body, routing::get};
     /// use larder::CacheLayer;
@@ -110,7 +122,12 @@ impl<S: Store> Admin<S> {
     ///
     /// let layer = CacheLayer::default();
     /// let app: Router = Router::new().route("/", get(|| async { "Hello" })).layer(layer.clone());
-    /// let request = |uri: &http::Uri| http::Request::get(uri).body(Body::empty()).unwrap_or_default();
+    /// // As an HTTP/1.1 server would read it: a path, and a host.
+    /// let request = |uri: &http::Uri| {
+    ///     let host = uri.authority().map_or("", |authority| authority.as_str());
+    ///     let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    ///     http::Request::get(path).header("host", host).body(Body::empty()).unwrap_or_default()
+    /// };
     /// let admin = Admin::new(layer.handle(), "0123456789abcdef")?.warm(app.clone(), request).build();
     /// # let _ = admin;
     /// # Ok::<(), larder::admin::TokenError>(())
@@ -126,7 +143,18 @@ impl<S: Store> Admin<S> {
         Q: Send + 'static,
         B: Body<Data: Send, Error: Send> + Send + 'static,
     {
-        self.state.warmer = Some(Warmer::new(service, request));
+        self.state.warmer = Some(Warmer::new(move |visit| {
+            let answer = service.clone().oneshot(visit.with(request(&visit.uri)));
+            Box::pin(async move { warmer::read(answer.await.map_err(|error| error.to_string())?).await })
+        }));
+        self
+    }
+
+    /// Whether `POST /warm` asks also as another cache of the same owner, where the policy keeps apart what those get
+    /// ([`CachePolicyExt::with_peers`](crate::CachePolicyExt::with_peers)); default yes. An edge, which no other cache asks, says no.
+    /// Who sends `peer` in an order decides for that order.
+    pub fn warm_for_peers(mut self, is_on: bool) -> Self {
+        self.state.warms_for_peers = is_on;
         self
     }
 
@@ -153,20 +181,41 @@ impl<S> fmt::Debug for Admin<S> {
 /// | `POST /purge` | JSON: `url`, `urls`, `tag`, `tags`, `prefix`, `host`, `items` (as in an invalidation list), `all`; `soft`, `soft_for` (seconds) |
 /// | `POST /purge/{url}`, `POST /service/{id}/purge`, `.../purge/{key}`, `.../purge_all` | as Fastly's API has them, with `Surrogate-Key`, `Fastly-Soft-Purge` and its answers |
 /// | `POST /invalidation`, `GET /invalidation/{id}` | CloudFront's invalidation lists: `CallerReference`, `Paths.Items` with `/path*` and `#tag` |
-/// | `GET /inspect?url=`, `GET /explain?url=` | what is stored for a request ([`CacheHandle::inspect`]), and what would happen to it ([`CacheHandle::explain`]); with `&method=` and any number of `&header=Name:value` |
+/// | `GET /inspect?url=`, `GET /explain?url=` | what is stored for a request ([`CacheHandle::inspect`]), and what would happen to it ([`CacheHandle::explain`]); with `&method=` and any number of `&header=Name:value`; `&peer=1` for what another cache of the same owner gets |
 /// | `GET /stats`, `GET /hot`, `GET /live` | numbers, the keys with the most hits and misses, and events as they happen (server-sent events): by a [`Watch`] |
 /// | `GET /metrics` | what [`Admin::metrics`] renders |
-/// | `POST /warm` | JSON: `urls`, `at_one_time`: asks for them by [`Admin::warm`] |
+/// | `POST /warm` | JSON: `urls`, `at_one_time`, `headers` (`["Name: value"]`), `peer`: asks for them by [`Admin::warm`] |
 /// | `POST /bypass?for=60`, `GET /bypass`, `DELETE /bypass` | development mode: for so many seconds every request is forwarded |
 /// | `GET /policy`, `PUT /policy` | the text of the policy, by [`Admin::policy`] |
 ///
-/// The token comes as `Authorization: Bearer` or as `Fastly-Key`; without one, the answer is 401, with a wrong one 403. Requests by
+/// The token comes as `Authorization: Bearer` or as `Fastly-Key`, and [`AdminService::set_tokens`] replaces it; without one, the answer is 401, with a wrong one 403. Requests by
 /// pages of other sites are refused whatever they have, there are no CORS fields, and no answer may be kept. Nothing else of a request
 /// grants access: no address, and no field of a proxy. Errors are JSON: `error` (a word), `message`, `help`.
 ///
 /// It speaks HTTP and no TLS: a token that crosses a network needs a TLS server around this service.
 pub struct AdminService<S = MemoryStore> {
     state: Arc<State<S>>,
+}
+
+impl<S> AdminService<S> {
+    /// Replaces the token, for this service and its clones: whoever has one of these is let in from now on, and nobody else. With the
+    /// old one and the new one among them, a token is replaced without a gap.
+    ///
+    /// ```
+    /// use larder::CacheLayer;
+    /// use larder::admin::Admin;
+    /// let admin = Admin::new(CacheLayer::default().handle(), "0123456789abcdef")?.build();
+    /// admin.set_tokens(["fedcba9876543210", "0123456789abcdef"])?;
+    /// assert!(admin.set_tokens(["short"]).is_err());
+    /// # Ok::<(), larder::admin::TokenError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError`], where one of them is none, or there is none at all. Then nothing has changed.
+    pub fn set_tokens<'a>(&self, tokens: impl IntoIterator<Item = &'a str>) -> Result<(), TokenError> {
+        self.state.tokens.replace(tokens)
+    }
 }
 
 impl<S> Clone for AdminService<S> {

@@ -85,7 +85,7 @@ where
         return Ok(page::page());
     }
     access::check_site(&request)?;
-    state.token.check(&request.headers)?;
+    state.tokens.check(&request.headers)?;
     if request.method.as_str() == PURGE {
         let call = Call::read(request, String::new(), body).await?;
         return purge::by_method(state, &call).await;

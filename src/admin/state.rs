@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::access::Token;
+use super::access::Tokens;
 use super::answer::Refusal;
 use super::invalidations::Invalidations;
 use super::warmer::Warmer;
@@ -17,8 +17,9 @@ pub(super) struct State<S> {
     pub(super) invalidations: Invalidations,
     pub(super) metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
     pub(super) policy: Option<PolicySource>,
-    pub(super) token: Token,
+    pub(super) tokens: Tokens,
     pub(super) warmer: Option<Warmer>,
+    pub(super) warms_for_peers: bool,
     pub(super) watch: Option<Watch>,
 }
 

@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 
 use super::CacheHandle;
 use super::inspect::InspectedVariant;
-use super::signpost::Classified;
+use super::signpost::{Classified, is_of_peer, of_peer};
 use crate::collapse::Prospect;
 use crate::entry::key::{CacheKey, KeyParts, ShownPart, ShownValue};
 use crate::entry::partial::Needed;
@@ -18,6 +18,7 @@ use crate::fetch::exchange::{Exchange, FetchPlan, Goal};
 use crate::policy::Reason;
 use crate::respond::request::CacheRequest;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
+use crate::semantics::fields::RequestFields;
 use crate::semantics::reuse::{Decision, Fallback, Forward};
 use crate::service::{alias_for, detail_of, equivalent, invalidate};
 use crate::store::{Lookup, PurgeTarget, Store, Stored};
@@ -29,6 +30,10 @@ use crate::store::{Lookup, PurgeTarget, Store, Stored};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Explanation {
+    /// What would happen to the same request of another cache of the same owner, where the policy keeps apart what those get
+    /// ([`CachePolicyExt::with_peers`](crate::CachePolicyExt::with_peers)), as at a shield. `None` where it does not, and for a
+    /// request that has a [`TrustedPeer`](crate::policy::TrustedPeer) among its extensions.
+    pub as_peer: Option<Box<Explanation>>,
     /// Whether the inner service would be called.
     pub call: ExplainedCall,
     /// The key under which it would be looked up; `None` where it has none.
@@ -65,7 +70,7 @@ pub enum ExplainedCall {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExplainedStep {
-    /// Which one, in a word: `policy`, `key`, `store`, `variant`, `decision`, `call` or `answer`.
+    /// Which one, in a word: `policy`, `key`, `store`, `variant`, `decision`, `call`, `answer` or `peers`.
     pub name: &'static str,
     /// What was found. It may quote what clients and origins have sent.
     pub finding: String,
@@ -99,6 +104,28 @@ impl<S: Store> CacheHandle<S> {
     /// # });
     /// ```
     pub async fn explain(&self, request: &Parts) -> Explanation {
+        let mut explanation = self.explain_one(request).await;
+        if !is_of_peer(request) {
+            let peers = of_peer(request);
+            let key = |request: &Parts| Some(self.classified(request.clone()).keyed()?.0);
+            if key(request) != key(&peers) {
+                let of_peers = self.explain_one(&peers).await;
+                let status = of_peers.outcome.as_ref().map(|outcome| outcome.render(self.name(), None));
+                let status = status.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+                explanation.says(
+                    "peers",
+                    format!(
+                        "what other caches of the same owner get is kept apart: such a request would be {}",
+                        status.as_deref().unwrap_or("forwarded")
+                    ),
+                );
+                explanation.as_peer = Some(Box::new(of_peers));
+            }
+        }
+        explanation
+    }
+
+    async fn explain_one(&self, request: &Parts) -> Explanation {
         let core = &self.shared.core;
         let mut explanation = Explanation::of(request);
         if !core.enabled {
@@ -106,10 +133,7 @@ impl<S: Store> CacheHandle<S> {
             return explanation;
         }
         if !core.storing {
-            explanation.says(
-                "decision",
-                "the layer stores nothing: the request is forwarded, and its answer may get a tag",
-            );
+            explanation.is_tagged_only(request);
             return explanation;
         }
         if core.is_nested(request) {
@@ -272,7 +296,7 @@ impl<S: Store> CacheHandle<S> {
 impl Explanation {
     fn of(request: &Parts) -> Self {
         let mut unknown = Vec::new();
-        if request.extensions.is_empty() {
+        if request.extensions.len() == usize::from(is_of_peer(request)) {
             unknown.push(
                 "what layers in front of the cache would add to the request, or change of it".to_owned(),
             );
@@ -281,7 +305,14 @@ impl Explanation {
         if request.method.as_str() == "QUERY" && !has_content {
             unknown.push("the content, which a QueryLayer would make part of the key of a QUERY".to_owned());
         }
+        if request.method == Method::POST && !has_content {
+            unknown.push(
+                "the content, by which a QueryLayer may take a POST for a query: then it would be looked up"
+                    .to_owned(),
+            );
+        }
         Self {
+            as_peer: None,
             call: ExplainedCall::Foreground { is_conditional: false },
             key: None,
             outcome: None,
@@ -289,6 +320,24 @@ impl Explanation {
             status: None,
             steps: Vec::new(),
             unknown,
+        }
+    }
+
+    /// The layer stores nothing, and what is known of the request is little.
+    fn is_tagged_only(&mut self, request: &Parts) {
+        self.says("decision", "the layer stores nothing: the request is forwarded");
+        let is_read = matches!(request.method, Method::GET | Method::HEAD | Method::QUERY);
+        if !is_read {
+            return;
+        }
+        self.unknown.push(
+            "whether the answer gets an entity tag: that depends on its status, its fields and its content"
+                .to_owned(),
+        );
+        if RequestFields::of(&request.headers).conditions {
+            self.unknown.push(
+                "whether the client's condition makes it a 304 or 412: it is evaluated on the answer's own tag".to_owned(),
+            );
         }
     }
 

@@ -7,7 +7,7 @@ use http::header::HeaderValue;
 use http::request::Parts;
 
 use super::CacheHandle;
-use super::signpost::Classified;
+use super::signpost::{is_of_peer, of_client, of_peer};
 use crate::entry::key::{self, CacheKey, ShownPart, ShownValue, is_secret};
 use crate::respond::request::CacheRequest;
 use crate::store::{Expired, Store, Stored};
@@ -16,7 +16,9 @@ use crate::store::{Expired, Store, Stored};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Inspection {
-    /// The keys that were looked up: that of the request, and those of a plain GET of its URI where these are other ones.
+    /// The keys that were looked up: that of the request; that of the same request by another cache of the same owner, where the
+    /// policy keeps apart what those get; and those of a plain GET of its URI, where these are other ones. Other keys by which the
+    /// policy says that it is stored ([`CachePolicy::spellings`](crate::CachePolicy::spellings)) are there if they have anything.
     pub keys: Vec<InspectedKey>,
 }
 
@@ -26,6 +28,8 @@ pub struct Inspection {
 pub struct InspectedKey {
     /// Whether the store could not say what it has.
     pub failed: bool,
+    /// Whether it is for other caches of the same owner, which ask this one, and not for clients.
+    pub is_for_peers: bool,
     /// Whether it is the key of the request as it was given.
     pub is_of_request: bool,
     /// The key.
@@ -92,27 +96,73 @@ impl<S: Store> CacheHandle<S> {
     /// # });
     /// ```
     pub async fn inspect(&self, request: &Parts) -> Inspection {
-        let core = &self.shared.core;
-        let (own, asked) = match self.classified(request.clone()) {
-            Classified::LookUp(request) => (Some(request.key.clone()), Some(request)),
-            Classified::Change { key, .. } => (Some(key), None),
-            Classified::Pass { key, .. } => (key, None),
-        };
-        let others = key::absolute_uri(request).into_iter().flat_map(|uri| core.keys_of(uri));
-        let others = others.filter(|key| own.as_ref() != Some(key));
+        let now = || self.shared.core.clock.now();
         let mut keys = Vec::new();
-        for (is_of_request, key) in
-            own.clone().map(|key| (true, key)).into_iter().chain(others.map(|key| (false, key)))
-        {
+        for Candidate { asked, is_for_peers, is_of_request, is_spelling, key } in self.candidates(request) {
             let found = self.shared.get(&key).await;
             let (failed, lookup) = (found.is_none(), found.unwrap_or_default());
-            let variants = lookup.variants.iter().map(|stored| {
-                InspectedVariant::of(stored, core.clock.now(), asked.as_deref().filter(|_| is_of_request))
-            });
-            let (variants, parts) = (variants.collect(), key.shown_parts());
-            keys.push(InspectedKey { failed, is_of_request, key, parts, variants });
+            if is_spelling && lookup.variants.is_empty() {
+                continue;
+            }
+            let of = |stored| InspectedVariant::of(stored, now(), asked.as_deref());
+            let (variants, parts) = (lookup.variants.iter().map(of).collect(), key.shown_parts());
+            keys.push(InspectedKey { failed, is_for_peers, is_of_request, key, parts, variants });
         }
         Inspection { keys }
+    }
+
+    /// The keys under which something may be stored for a request, each of them once.
+    fn candidates(&self, request: &Parts) -> Vec<Candidate> {
+        let core = &self.shared.core;
+        let mut candidates: Vec<Candidate> = Vec::new();
+        let mut add = |candidate: Candidate| {
+            if candidates.iter().all(|known| known.key != candidate.key) {
+                candidates.push(candidate);
+            }
+        };
+        let is_peers = is_of_peer(request);
+        let [own, other] = match is_peers {
+            false => [request.clone(), of_peer(request)],
+            true => [request.clone(), of_client(request)],
+        }
+        .map(|request| self.classified(request).keyed());
+        let key = |keyed: &Option<(CacheKey, _)>| keyed.as_ref().map(|(key, _)| key.clone());
+        let (own_key, are_apart) = (key(&own), key(&own) != key(&other));
+        for (keyed, is_of_request) in [(own, true), (other, false)] {
+            if let Some((key, asked)) = keyed {
+                let is_for_peers = are_apart && is_of_request == is_peers;
+                add(Candidate { asked, is_for_peers, is_of_request, ..Candidate::plain(key) });
+            }
+        }
+        let uri = key::absolute_uri(request);
+        for key in uri.iter().flat_map(|uri| core.keys_of(uri.clone())) {
+            add(Candidate::plain(key));
+        }
+        for key in uri.into_iter().filter_map(|uri| core.key_for_peers(uri)) {
+            add(Candidate { is_for_peers: true, ..Candidate::plain(key) });
+        }
+        for key in own_key.iter().flat_map(|key| core.spellings_of(key)) {
+            add(Candidate { is_spelling: true, ..Candidate::plain(key) });
+        }
+        candidates
+    }
+}
+
+/// A key under which something may be stored for a request.
+struct Candidate {
+    /// The request that has it.
+    asked: Option<Box<CacheRequest>>,
+    is_for_peers: bool,
+    is_of_request: bool,
+    /// It is another spelling, of interest only if something is there.
+    is_spelling: bool,
+    key: CacheKey,
+}
+
+impl Candidate {
+    /// Of a plain GET.
+    fn plain(key: CacheKey) -> Self {
+        Self { asked: None, is_for_peers: false, is_of_request: false, is_spelling: false, key }
     }
 }
 

@@ -130,6 +130,13 @@ impl<S: Store> CacheHandle<S> {
         &self.shared.core.reporter.name
     }
 
+    /// Replaces the secret that a request shows in `Larder-Debug` ([`CacheBuilder::debug_token`](crate::CacheBuilder::debug_token)):
+    /// it counts for every request that comes from now on. Returns `false`, and changes nothing, where the layer was built without
+    /// one, so that everybody is told what the cache does. An empty secret is none, and nobody shows it.
+    pub fn set_debug_token(&self, secret: &str) -> bool {
+        self.shared.core.reporter.replace_limit(secret)
+    }
+
     /// The time by the clock of the layer.
     #[cfg(feature = "admin")]
     pub(crate) fn now(&self) -> SystemTime {
@@ -230,6 +237,12 @@ impl<S: Store> CacheHandle<S> {
     /// What the store takes, and how it wants to be asked.
     pub fn store_limits(&self) -> StoreLimits {
         self.shared.store.limits()
+    }
+
+    /// Whether the policy keeps apart what other caches of the same owner get for a URI, and what clients do.
+    #[cfg(feature = "admin")]
+    pub(crate) fn keeps_peers_apart(&self, uri: &Uri) -> bool {
+        self.shared.core.key_for_peers(uri.clone()).is_some()
     }
 
     /// Everything by which goes what is stored for an absolute URI.

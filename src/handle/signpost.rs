@@ -6,7 +6,7 @@ use http_body_util::Empty;
 
 use super::CacheHandle;
 use crate::entry::key::{self, CacheKey};
-use crate::policy::{Reason, RequestPolicy};
+use crate::policy::{Reason, RequestPolicy, TrustedPeer};
 use crate::respond::request::CacheRequest;
 use crate::semantics::cache_status::Detail;
 use crate::semantics::reuse::Forward;
@@ -18,6 +18,37 @@ pub(super) enum Classified {
     Change { bypass: Option<Reason>, key: CacheKey, request: Box<Parts> },
     LookUp(Box<CacheRequest>),
     Pass { detail: Option<Detail>, forward: Forward, key: Option<CacheKey> },
+}
+
+impl Classified {
+    /// The key, and the request if it would be looked up.
+    pub(super) fn keyed(self) -> Option<(CacheKey, Option<Box<CacheRequest>>)> {
+        match self {
+            Self::Change { key, .. } => Some((key, None)),
+            Self::LookUp(request) => Some((request.key.clone(), Some(request))),
+            Self::Pass { key, .. } => key.map(|key| (key, None)),
+        }
+    }
+}
+
+/// Whether a request counts as one of another cache of the same owner, before the policy has looked at it.
+pub(super) fn is_of_peer(request: &Parts) -> bool {
+    request.extensions.get::<TrustedPeer>().is_some()
+}
+
+/// The same request of another cache of the same owner. No field says so, which a client could send as well, but an extension,
+/// which only code in this process can add.
+pub(super) fn of_peer(request: &Parts) -> Parts {
+    let mut request = request.clone();
+    request.extensions.insert(TrustedPeer::new());
+    request
+}
+
+/// The same request without that.
+pub(super) fn of_client(request: &Parts) -> Parts {
+    let mut request = request.clone();
+    request.extensions.remove::<TrustedPeer>();
+    request
 }
 
 /// Goes no way, and remembers which one it would be.

@@ -14,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
@@ -22,7 +23,7 @@ pub(crate) use self::server_timing::SERVER_TIMING;
 pub use self::server_timing::ServerTiming;
 pub use self::x_cache::XCache;
 use self::x_cache::{HitCounts, X_CACHE_HITS, X_SERVED_BY};
-use crate::body::CacheBody;
+use crate::body::{CacheBody, WhenEnded};
 use crate::entry::Purpose;
 use crate::entry::key::CacheKey;
 use crate::policy::RequestPolicy;
@@ -30,6 +31,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::{Instant, moment};
 use crate::semantics::cache_status::{CACHE_STATUS, Outcome, X_CACHE};
 use crate::semantics::hint::CacheHint;
+use crate::semantics::outcome_kind::OutcomeKind;
 use crate::semantics::reuse::Forward;
 use crate::semantics::secret::Token;
 
@@ -96,7 +98,7 @@ pub(crate) struct Reporter {
     /// That of the layer.
     pub(crate) clock: Clock,
     /// What a request has to show that is to be told anything in fields.
-    debug_token: Option<Token>,
+    debug_token: Option<Arc<ArcSwap<Token>>>,
     /// How often each key was hit, where the form of `X-Cache` says so.
     hits: Option<Arc<HitCounts>>,
     /// Every request has a report, because of what is configured.
@@ -153,13 +155,22 @@ impl Reporter {
     /// What follows from the configuration, once that is complete.
     pub(crate) fn settle(&mut self) {
         self.key &= self.cache_status;
+        // Of this layer alone, whatever else was built from the same configuration.
+        self.debug_token = self.debug_token.take().map(|token| Arc::new(ArcSwap::new(token.load_full())));
         self.hits = (self.x_cache == XCache::Fastly).then(Arc::default);
         self.is_wanted = self.key || self.measures() || self.debug_token.is_some() || self.hits.is_some();
     }
 
     /// Tells something in fields only where a request shows a secret.
     pub(crate) fn limit_to(&mut self, secret: &str) {
-        self.debug_token = Some(Token::new(LARDER_DEBUG, secret));
+        self.debug_token = Some(Arc::new(ArcSwap::from_pointee(Token::new(LARDER_DEBUG, secret))));
+    }
+
+    /// Makes another secret the one that counts; `false` where nobody has to show one.
+    pub(crate) fn replace_limit(&self, secret: &str) -> bool {
+        let Some(token) = &self.debug_token else { return false };
+        token.store(Arc::new(Token::new(LARDER_DEBUG, secret)));
+        true
     }
 
     /// Reports to one more.
@@ -190,6 +201,7 @@ impl Reporter {
     #[inline(never)] // so that a request of which nobody wants to know more is short
     fn begin_wanted(&self, request: &mut Parts) -> RequestReport {
         let is_hidden = self.debug_token.as_ref().is_some_and(|token| {
+            let token = token.load();
             let is_hidden = !token.is_in(&request.headers);
             // Nobody else gets to see it.
             request.headers.remove(token.field());
@@ -198,8 +210,16 @@ impl Reporter {
         let timing = self.server_timing.as_ref().filter(|_| !is_hidden);
         let is_timed = timing.is_some_and(|timing| timing.wants(&request.headers));
         let (method, observer) = (request.method.clone(), self.observer.clone());
-        let arrived =
-            Arrived { at: moment(), called: None, is_hidden, is_timed, key: None, method, observer };
+        let arrived = Arrived {
+            at: moment(),
+            called: None,
+            is_hidden,
+            is_timed,
+            key: None,
+            kind: None,
+            method,
+            observer,
+        };
         let is_wanted = arrived.is_wanted() || self.key || self.hits.is_some();
         RequestReport(is_wanted.then(|| Box::new(arrived)))
     }
@@ -311,6 +331,8 @@ struct Arrived {
     /// Its answer has a `Server-Timing`.
     is_timed: bool,
     key: Option<CacheKey>,
+    /// What became of it, once it has its answer.
+    kind: Option<OutcomeKind>,
     method: Method,
     observer: Option<Arc<dyn Observer>>,
 }
@@ -407,7 +429,7 @@ impl Arrived {
     }
 
     fn answered(
-        self: Box<Self>,
+        mut self: Box<Self>,
         reporter: &Reporter,
         policy: &RequestPolicy,
         answer: Answer,
@@ -424,20 +446,20 @@ impl Arrived {
         let more = More { is_hidden: self.is_hidden, key: key.as_ref(), timing };
         let mut response = reporter.write(answer, policy, Some(&more));
         if observer.is_some() {
-            response.body_mut().when_ended(move |bytes, is_whole| {
-                let Self { at, key, method, .. } = &*self;
-                let elapsed = moment().duration_since(*at);
-                self.last_event(&Event::BodyEnded {
-                    bytes,
-                    elapsed,
-                    is_whole,
-                    key: key.as_ref(),
-                    kind,
-                    method,
-                });
-            });
+            self.kind = Some(kind);
+            response.body_mut().when_ended(self);
         }
         response
+    }
+}
+
+impl WhenEnded for Arrived {
+    fn ended(self: Box<Self>, bytes: u64, is_whole: bool) {
+        let Self { at, key, kind, method, .. } = &*self;
+        if let Some(kind) = *kind {
+            let (elapsed, key) = (moment().duration_since(*at), key.as_ref());
+            self.last_event(&Event::BodyEnded { bytes, elapsed, is_whole, key, kind, method });
+        }
     }
 }
 

@@ -57,6 +57,7 @@ impl Base for FastlyBase {
         let policy = set(policy, section.tag_fields.clone(), |policy, list| {
             policy.tag_fields(list.0.into_iter().map(Into::into))
         });
+        let policy = set(policy, section.timer, Fastly::timer);
         self.policy = set(policy, section.targets.as_ref(), |policy, list| policy.targets(names(list)));
         self.terms = self.terms.changed(section);
         if let Some(on) = section.strip_unkeyed {

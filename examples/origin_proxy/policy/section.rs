@@ -122,6 +122,7 @@ pub struct Section {
     pub serve_stale: Option<Time>,
     pub short_errors: Option<ShortErrors>,
     pub tag_fields: Option<List<TagFieldName>>,
+    pub timer: Option<bool>,
 }
 
 /// Keys that mean nearly the same as one of another profile: what to write instead.
@@ -215,6 +216,7 @@ pub const KEYS: [(&[Profile], &[&str]); 6] = [
             "serve_stale",
             "short_errors",
             "tag_fields",
+            "timer",
         ],
     ),
 ];

@@ -14,6 +14,7 @@ use tower::Layer;
 use crate::edge::{Edge, Settings};
 use crate::host::Host;
 use crate::limits::Limits;
+use crate::node_name::NodeName;
 use crate::policy::{Beside, Current};
 use crate::reasons::{self, Reasons};
 use crate::upstream::Upstream;
@@ -61,11 +62,13 @@ impl Site {
             .x_cache(x_cache)
             .clock(self.clock.clone())
             .build();
-        let (host, id, limits) = (Host::Client, HeaderValue::from_static("larder-walk"), Limits::default());
+        let (host, limits, name) = (Host::Client, Limits::default(), NodeName::default());
+        let id = HeaderValue::from_static("larder-walk");
         let (origin, timeout) = (self.origin.clone(), Duration::from_secs(10));
         let tls = tls::config(std::slice::from_ref(&origin), None)?;
         let upstreams = Upstreams::new(None, [origin], Care::default());
-        let upstream = Upstream::new(Arc::clone(&upstreams), &tls, host, id.clone(), timeout, &limits);
+        let upstream =
+            Upstream::new(Arc::clone(&upstreams), &tls, host, (id.clone(), name), timeout, &limits);
         let handle = cache.handle();
         let cache = QueryLayer::new().layer(cache.layer(Reasons(upstream)));
         let (fields, stall) = (limits.fields, limits.timeouts.stall);
@@ -76,6 +79,7 @@ impl Site {
             host,
             id,
             is_discreet: false,
+            name,
             peers: None,
             stall,
             upstreams,

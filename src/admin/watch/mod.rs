@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
-use tokio::sync::broadcast;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
 use self::histogram::Histogram;
 pub(super) use self::histogram::Latency;
@@ -34,6 +34,15 @@ const LONGEST_REASON: usize = 64;
 const MOST_LIVE: u64 = 20;
 /// How many events wait for a reader that is slow, before it misses some.
 const LIVE_QUEUE: usize = 64;
+
+/// How many readers there may be at one time.
+pub(super) const MOST_READERS: usize = 16;
+
+/// A reader of what happens, which has its place as long as it reads.
+pub(super) struct Reader {
+    pub(super) events: broadcast::Receiver<Arc<str>>,
+    _place: OwnedSemaphorePermit,
+}
 
 /// Counts, times and lists of what a layer does, for the [`AdminService`](super::AdminService), in less than 5 MiB. Cheap to
 /// clone: give one clone to [`CacheBuilder::observer`](crate::CacheBuilder::observer), and the other to
@@ -58,6 +67,7 @@ struct Inner {
     live: broadcast::Sender<Arc<str>>,
     outcomes: [AtomicU64; OutcomeKind::ALL.len()],
     purges: AtomicU64,
+    readers: Arc<Semaphore>,
     reasons: Mutex<BTreeMap<Box<str>, u64>>,
     series: Series,
     store_failures: AtomicU64,
@@ -84,6 +94,7 @@ impl Inner {
             live: broadcast::channel(LIVE_QUEUE).0,
             outcomes: Default::default(),
             purges: AtomicU64::new(0),
+            readers: Arc::new(Semaphore::new(MOST_READERS)),
             reasons: Mutex::default(),
             series: Series::default(),
             store_failures: AtomicU64::new(0),
@@ -93,19 +104,21 @@ impl Inner {
 
     fn add(&self, now: SystemTime, what: Count, number: u64) {
         self.totals[what as usize].fetch_add(number, Ordering::Relaxed);
-        self.series.add(now, what, number);
+        self.series.at(now).add(what, number);
     }
 
     /// Counts a request that has an answer, or has got none from the inner service.
     fn has_ended(&self, now: SystemTime, kind: OutcomeKind) {
-        if let Some(place) = OutcomeKind::ALL.iter().position(|known| *known == kind) {
-            self.outcomes[place].fetch_add(1, Ordering::Relaxed);
-        }
-        self.add(now, Count::Requests, 1);
-        match kind {
-            OutcomeKind::Bypass => self.add(now, Count::Bypassed, 1),
-            OutcomeKind::Hit | OutcomeKind::Stale => self.add(now, Count::Hits, 1),
-            _ => {}
+        self.outcomes[kind as usize].fetch_add(1, Ordering::Relaxed);
+        let what = match kind {
+            OutcomeKind::Bypass => Some(Count::Bypassed),
+            OutcomeKind::Hit | OutcomeKind::Stale => Some(Count::Hits),
+            _ => None,
+        };
+        let point = self.series.at(now);
+        for what in std::iter::once(Count::Requests).chain(what) {
+            self.totals[what as usize].fetch_add(1, Ordering::Relaxed);
+            point.add(what, 1);
         }
     }
 
@@ -196,14 +209,11 @@ impl Watch {
         [self.0.hot_hits.most(number, now), self.0.hot_misses.most(number, now)]
     }
 
-    /// What happens from now on, each as a line of JSON.
-    pub(super) fn live(&self) -> broadcast::Receiver<Arc<str>> {
-        self.0.live.subscribe()
-    }
-
-    /// How many readers there are.
-    pub(super) fn live_readers(&self) -> usize {
-        self.0.live.receiver_count()
+    /// What happens from now on, each as a line of JSON; `None` where there are [`MOST_READERS`] already. A place is taken and the
+    /// reader is one of them in one step, however many come at one time.
+    pub(super) fn live(&self) -> Option<Reader> {
+        let place = Arc::clone(&self.0.readers).try_acquire_owned().ok()?;
+        Some(Reader { events: self.0.live.subscribe(), _place: place })
     }
 
     fn answered(
@@ -327,5 +337,25 @@ mod tests {
             (0..1_000).filter(|_| watch.0.may_show(now)).count() as u64
         };
         assert_eq!((shown(5), shown(5), shown(6)), (MOST_LIVE, 0, MOST_LIVE));
+    }
+
+    #[test]
+    fn a19_no_more_readers_get_a_place_than_there_are_however_many_come_at_one_time() {
+        const THREADS: usize = 8;
+        let watch = Watch::new();
+        let barrier = std::sync::Barrier::new(THREADS);
+        for _ in 0..100 {
+            let readers = std::thread::scope(|scope| {
+                let come = || {
+                    barrier.wait();
+                    (0..MOST_READERS).filter_map(|_| watch.live()).collect::<Vec<_>>()
+                };
+                let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(come)).collect();
+                threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect::<Vec<_>>()
+            });
+            assert_eq!((readers.len(), watch.0.live.receiver_count()), (MOST_READERS, MOST_READERS));
+            assert!(watch.live().is_none());
+        }
+        assert!(watch.live().is_some(), "who has left leaves a place");
     }
 }

@@ -30,6 +30,7 @@
 //! | `Surrogate-Key` | the tags of a response, of which what exceeds the limits does not count; [`Fastly::tag_fields`], [`Fastly::excess_tags`] |
 //! | `Surrogate-Control` and `Surrogate-Key` reach the next cache (`Fastly-FF`), and no client | the same, where the next cache is a [`TrustedPeer`](super::TrustedPeer): [`Fastly::peer_token`], [`Fastly::peers`] |
 //! | `Fastly-Debug` | the same, with a secret: [`Fastly::debug_token`] |
+//! | `X-Timer` | the same, by choice: [`Fastly::timer`] |
 //!
 //! A [`CacheHint`](crate::CacheHint) of the handler outweighs `Surrogate-Control` and targeted fields as well as
 //! `Cache-Control`, as far as it says something.
@@ -59,6 +60,7 @@ mod debug;
 mod surrogate;
 mod tags;
 mod terms;
+mod timer;
 
 use std::time::Duration;
 
@@ -70,6 +72,7 @@ use self::debug::{FASTLY_DEBUG, KeyDigest};
 use self::surrogate::SURROGATE_CONTROL;
 pub use self::tags::ExcessTags;
 use self::tags::SURROGATE_KEY;
+use self::timer::Timer;
 use super::peer::Caller;
 use super::{
     CachePolicy, Delivery, ForwardReason, KeyRules, PolicyData, PolicyExchange, RequestAction, StatusRange,
@@ -96,6 +99,7 @@ pub struct Fastly {
     rules: Rules,
     shares_credentials: bool,
     tag_fields: Vec<TagField>,
+    tells_time: bool,
 }
 
 /// How long a server error is kept that would not be otherwise.
@@ -127,6 +131,7 @@ impl Default for Fastly {
             rules,
             shares_credentials: false,
             tag_fields: vec![TagField::spaced(SURROGATE_KEY)],
+            tells_time: false,
         }
     }
 }
@@ -357,6 +362,15 @@ impl Fastly {
         self
     }
 
+    /// Whether each answer has an `X-Timer` as at Fastly; default false. `S1522968843.555952,VS0,VE14`: the time at which the request
+    /// came, in seconds since 1970, and the milliseconds until its answer was there. Of several caches, the nearest to the client counts, whose
+    /// time has that of the others in it. [`CacheBuilder::server_timing`](crate::CacheBuilder::server_timing) says more, in the standard's form.
+    #[must_use]
+    pub fn timer(mut self, on: bool) -> Self {
+        self.tells_time = on;
+        self
+    }
+
     /// Whether a response field is for caches only.
     fn caches_only(&self) -> impl Iterator<Item = &HeaderName> {
         static CONTROL: HeaderName = SURROGATE_CONTROL;
@@ -368,6 +382,9 @@ impl Fastly {
 impl CachePolicy for Fastly {
     fn request(&self, request: &mut request::Parts, data: &mut PolicyData) -> RequestAction {
         let caller = self.recognised.recognise(request);
+        if self.tells_time {
+            data.insert(Timer::begin());
+        }
         let action = self.key.key(request);
         if caller != Caller::default() {
             data.insert(caller);
@@ -399,6 +416,9 @@ impl CachePolicy for Fastly {
             }
             Some(caller) if caller.is_debugging => debug::add(delivery, delivery.data()),
             Some(_) => {}
+        }
+        if let Some(timer) = delivery.data::<Timer>() {
+            timer.add(delivery);
         }
     }
 

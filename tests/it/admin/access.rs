@@ -111,6 +111,13 @@ async fn a19_a_page_of_another_site_is_refused_even_with_the_token() {
     let preflight = [host, ("origin", "https://evil.example"), ("access-control-request-method", "POST")];
     let told = desk.ask_with("OPTIONS", "/purge", &preflight, "").await;
     told.refused(403, "other-site");
+    // What to do where the page is this service's own, and a proxy has changed `Host`.
+    let other_host = [("host", "inside:9000"), BEARER, ("origin", "https://admin.example")];
+    let told =
+        desk.ask_with("POST", "/purge", &other_host, "{\"all\": true}").await.refused(403, "other-site");
+    let message = told["message"].as_str().unwrap();
+    assert!(message.contains("https://admin.example") && message.contains("inside:9000"), "{message}");
+    assert!(told["help"].as_str().unwrap().contains("proxy_set_header Host $http_host"), "{told}");
     assert_eq!(desk.stored(&["/x"]).await, [true]);
     let own = [host, BEARER, ("origin", "https://admin.example"), ("sec-fetch-site", "same-origin")];
     desk.ask_with("POST", "/purge", &own, "{\"all\": true}").await.ok();

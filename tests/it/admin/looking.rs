@@ -1,5 +1,7 @@
 //! Inspections and explanations by the admin service.
 
+use larder::policy::Peers;
+use larder::{CachePolicyExt, StandardPolicy};
 use serde_json::json;
 
 use super::Desk;
@@ -21,7 +23,7 @@ async fn a_url_is_explained_before_and_after_it_is_stored() {
     assert_eq!((&json["hit"], &json["call"]), (&json!(false), &json!("before-the-answer")), "{json}");
     assert_eq!(json["cache_status"], "larder; fwd=uri-miss");
     assert_eq!(json["key"], json!({"uri": "http://example.com/x", "parts": []}));
-    assert_eq!(json["request"], json!({"method": "GET", "url": "http://example.com/x"}));
+    assert_eq!(json["request"], json!({"method": "GET", "url": "http://example.com/x", "peer": false}));
     assert!(json["unknown"].as_array().unwrap().len() >= 2, "{json}");
     assert_eq!(desk.bench.origin.calls(), 0);
     desk.bench.get_with("/x", &[("accept-language", "de")]).await;
@@ -86,7 +88,8 @@ async fn what_is_stored_under_the_other_scheme_is_found_and_said() {
     desk.bench.get("/x").await; // by http
     let json = desk.ask("GET", "/explain?url=https://example.com/x", "").await.ok();
     assert_eq!((&json["hit"], &json["cache_status"]), (&json!(false), &json!("larder; fwd=uri-miss")));
-    let other = json!({"url": "http://example.com/x", "cache_status": "larder; hit; ttl=60"});
+    let other =
+        json!({"url": "http://example.com/x", "cache_status": "larder; hit; ttl=60", "as_peer": null});
     assert_eq!(json["other_scheme"], other, "{json}");
     let step = json["steps"].as_array().unwrap().last().unwrap();
     assert_eq!(step["step"], "scheme");
@@ -103,4 +106,44 @@ async fn what_is_stored_under_the_other_scheme_is_found_and_said() {
     );
     let json = desk.ask("GET", "/inspect?url=http://example.com/x", "").await.ok();
     assert_eq!(json["keys"].as_array().unwrap().len(), 1, "{json}");
+}
+
+#[tokio::test]
+async fn fa9_at_a_shield_what_edges_would_get_is_found_without_knowing_of_it() {
+    let peer = http::HeaderName::from_static("x-peer");
+    let policy = StandardPolicy::default().with_peers(Peers::new().token(peer, "secret"));
+    let desk = Desk::with(cache_builder().policy(policy), [Reply::cc("x", "max-age=60")], |admin| admin);
+    desk.bench.get_with("/x", &[("x-peer", "secret")]).await;
+    let json = desk.ask("GET", "/explain?url=http://example.com/x", "").await.ok();
+    let (hit, miss) = (json!("larder; hit; ttl=60"), json!("larder; fwd=uri-miss"));
+    assert_eq!((&json["cache_status"], &json["as_peer"]["cache_status"]), (&miss, &hit), "{json}");
+    assert_eq!((&json["as_peer"]["hit"], &json["as_peer"]["status"]), (&json!(true), &json!(200)));
+    let step = json["steps"].as_array().unwrap().last().unwrap();
+    assert_eq!(step["step"], "peers", "{json}");
+    let json = desk.ask("GET", "/explain?url=http://example.com/x&peer=1", "").await.ok();
+    assert_eq!((&json["cache_status"], &json["as_peer"]), (&hit, &json!(null)), "{json}");
+    assert_eq!(json["request"]["peer"], true);
+    // Behind a TLS server in front of the edges.
+    let json = desk.ask("GET", "/explain?url=https://example.com/x", "").await.ok();
+    assert_eq!((&json["other_scheme"]["cache_status"], &json["other_scheme"]["as_peer"]), (&miss, &hit));
+
+    let shown = async |target: &str| {
+        let json = desk.ask("GET", target, "").await.ok();
+        let keys = json["keys"].as_array().unwrap().iter();
+        let number = |key: &serde_json::Value| key["variants"].as_array().unwrap().len();
+        let shown = keys.map(|key| (key["of_request"] == true, key["for_peers"] == true, number(key)));
+        shown.collect::<Vec<_>>()
+    };
+    let url = "/inspect?url=http://example.com/x";
+    assert_eq!(shown(url).await, [(true, false, 0), (false, true, 1)]);
+    assert_eq!(shown(&format!("{url}&peer=1")).await, [(true, true, 1), (false, false, 0)]);
+    // No field is a mark: not that of the proxy, and not one that is guessed.
+    let forged = format!("{url}&header=larder-peer:1&header=x-peer:guess");
+    assert_eq!(shown(&forged).await, [(true, false, 0), (false, true, 1)]);
+    for target in ["/inspect", "/explain"] {
+        desk.ask("GET", &format!("{target}?url=http://example.com/x&peer=yes"), "")
+            .await
+            .refused(400, "invalid");
+    }
+    assert_eq!(desk.bench.origin.calls(), 1);
 }

@@ -8,12 +8,13 @@ use axum::{Router, http::Request};
 use bytes::Bytes;
 use http_body_util::Empty;
 use larder::admin::Admin;
-use larder::{CacheKey, CacheLayer, CachePolicy, PolicyData, RequestAction, StandardPolicy};
+use larder::policy::Peers;
+use larder::{CacheKey, CacheLayer, CachePolicy, CachePolicyExt, PolicyData, RequestAction, StandardPolicy};
 use serde_json::json;
 use tower::{Layer, ServiceExt};
 
 use super::{BEARER, Desk, TOKEN};
-use crate::support::{Origin, Reply, cache_builder};
+use crate::support::{Origin, Reply, cache_builder, settle};
 
 #[tokio::test]
 async fn in_development_mode_every_request_is_forwarded_until_its_end() {
@@ -99,6 +100,80 @@ async fn urls_are_warmed_through_a_service() {
         desk.ask("POST", "/warm", &order.to_string()).await.refused(400, "invalid");
     }
     assert_eq!(origin.calls(), 3);
+}
+
+/// A cache at a shield, and a desk that warms it.
+async fn warmed_shield(order: serde_json::Value, is_edge: bool) -> (Vec<(bool, String)>, [bool; 2]) {
+    let peer = http::HeaderName::from_static("x-peer");
+    let policy = StandardPolicy::default().with_peers(Peers::new().token(peer, "secret"));
+    let layer = cache_builder().policy(policy).build();
+    let cache = layer.layer(Origin::new([Reply::cc("content", "max-age=60")]));
+    let service = cache.clone();
+    let request = |uri: &http::Uri| http::Request::get(uri).body(Empty::<Bytes>::new()).unwrap();
+    let admin =
+        Admin::new(layer.handle(), TOKEN).unwrap().warm_for_peers(!is_edge).warm(service, request).build();
+    let order =
+        Request::post("/warm").header(BEARER.0, BEARER.1).body(Body::from(order.to_string())).unwrap();
+    let answer = admin.oneshot(order).await.unwrap();
+    let content = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+    let told: serde_json::Value = serde_json::from_slice(&content).unwrap();
+    let urls = told["urls"].as_array().unwrap_or_else(|| panic!("{told}")).iter();
+    let warmed = urls.map(|url| (url["peer"] == true, url["cache_status"].as_str().unwrap().to_owned()));
+    settle().await;
+    let mut stored = [false; 2];
+    for (stored, fields) in stored.iter_mut().zip([("x-other", "1"), ("x-peer", "secret")]) {
+        let mut request = request(&"http://example.com/a".parse().unwrap());
+        request.headers_mut().insert(fields.0, fields.1.parse().unwrap());
+        let response = cache.clone().oneshot(request).await.unwrap();
+        *stored = response.headers()["cache-status"].to_str().unwrap().contains("hit");
+    }
+    (warmed.collect(), stored)
+}
+
+#[tokio::test(start_paused = true)]
+async fn fa9_what_edges_get_is_warmed_as_well_as_what_clients_get() {
+    let stored = "larder; fwd=uri-miss; stored; ttl=60".to_owned();
+    let (peers, clients) = ((true, stored.clone()), (false, stored));
+    let order = |peer: Option<bool>| match peer {
+        None => json!({"urls": ["http://example.com/a"]}),
+        Some(peer) => json!({"urls": ["http://example.com/a"], "peer": peer}),
+    };
+    let both = (vec![peers.clone(), clients.clone()], [true, true]);
+    assert_eq!(warmed_shield(order(None), false).await, both);
+    let only_peers = (vec![peers], [false, true]);
+    assert_eq!(warmed_shield(order(Some(true)), false).await, only_peers);
+    let only_clients = (vec![clients], [true, false]);
+    assert_eq!(warmed_shield(order(Some(false)), false).await, only_clients);
+    // Nobody asks an edge but clients, unless an order says otherwise.
+    assert_eq!(warmed_shield(order(None), true).await, only_clients);
+    assert_eq!(warmed_shield(order(Some(true)), true).await, only_peers);
+    // A field that says so is a client's, unless it is the secret.
+    let forged = json!({"urls": ["http://example.com/a"], "peer": false, "headers": ["x-peer: guess", "larder-peer: 1"]});
+    assert_eq!(warmed_shield(forged, false).await, only_clients);
+}
+
+#[tokio::test(start_paused = true)]
+async fn urls_are_warmed_for_the_fields_that_select_a_variant() {
+    let layer = cache_builder().build();
+    let reply = Reply::cc("content", "max-age=60").field("vary", "accept-language");
+    let origin = Origin::new([reply]);
+    let cache = layer.layer(origin.clone());
+    let request = |uri: &http::Uri| {
+        http::Request::get(uri).header("accept-language", "en").body(Empty::<Bytes>::new()).unwrap()
+    };
+    let desk = Desk::with(cache_builder(), [], |admin| admin.warm(cache.clone(), request));
+    let order = |headers: &[&str]| json!({"urls": ["http://example.com/a"], "headers": headers}).to_string();
+    desk.ask("POST", "/warm", &order(&["Accept-Language: de"])).await.ok();
+    assert_eq!(origin.last().headers["accept-language"], "de");
+    settle().await;
+    let again = desk.ask("POST", "/warm", &order(&[])).await.ok();
+    assert_eq!(again["urls"][0]["cache_status"], "larder; fwd=vary-miss; stored; ttl=60");
+    settle().await;
+    let again = desk.ask("POST", "/warm", &order(&["accept-language: de"])).await.ok();
+    assert_eq!(again["urls"][0]["cache_status"], "larder; hit; ttl=60");
+    for wrong in ["accept-language", "a b: c", "x: a\nb"] {
+        desk.ask("POST", "/warm", &order(&[wrong])).await.refused(400, "invalid");
+    }
 }
 
 #[tokio::test]

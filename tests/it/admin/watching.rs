@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tower::Service;
 
 use super::{BEARER, Desk};
+use crate::observe::metrics::documented_hit_ratio;
 use crate::support::{Reply, settle};
 
 #[tokio::test]
@@ -74,6 +75,13 @@ async fn the_hit_ratio_is_that_of_the_dashboard() {
     assert_eq!(totals["requests"], all - of("abandoned"), "{watch}");
     let asked = (all - of("abandoned") - of("bypass")) as f64;
     assert_eq!(watch["hit_ratio"], json!(2.0 / asked), "{watch}");
+    // As the documented query has it: its two sums are over these outcomes.
+    let query = documented_hit_ratio();
+    let [hits, others] = ["{outcome=~\"", "{outcome!~\""].map(|start| {
+        let words = query.split(start).nth(1).unwrap().split('"').next().unwrap();
+        words.split('|').map(of).sum::<u64>()
+    });
+    assert_eq!(watch["hit_ratio"], json!(hits as f64 / (all - others) as f64), "{watch}");
 }
 
 #[tokio::test]

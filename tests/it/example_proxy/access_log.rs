@@ -176,6 +176,35 @@ async fn only_who_shows_the_debug_token_is_told_what_the_cache_did_and_the_log_k
     assert!(!lines.concat().contains(SECRET), "{lines:?}");
 }
 
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_debug_token_is_replaced_on_sighup_and_what_is_none_changes_nothing() {
+    const OLD: &str = "0123456789abcdef";
+    const NEW: &str = "fedcba9876543210";
+    let token = TempFile::new("token", OLD);
+    let (proxy, lines) = Proxy::with_lines(&origin().await, &["--debug-token-file", token.name()]);
+    let told = async || {
+        let is_told = async |shown| {
+            wire::get(proxy.address, "/page", &[("larder-debug", shown)])
+                .await
+                .field("cache-status")
+                .is_some()
+        };
+        (is_told(OLD).await, is_told(NEW).await)
+    };
+    assert_eq!(told().await, (true, false));
+    for (content, line, expected) in [
+        (NEW, format!("larder: the debug token is that of {} now", token.name()), (false, true)),
+        ("short", "larder: the debug token stays as it was: --debug-token-file".to_owned(), (false, true)),
+    ] {
+        token.write(content);
+        proxy.signal("HUP");
+        let said = lines.recv_timeout(GUARD).unwrap();
+        assert!(said.starts_with(&line) && !said.contains(NEW), "{said}");
+        assert_eq!(told().await, expected, "{content}");
+    }
+}
+
 #[test]
 fn wrong_options_of_the_log_and_of_the_token_are_reported_in_one_sentence() {
     let short = TempFile::new("token", "short\n");

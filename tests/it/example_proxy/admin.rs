@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::process::{Proxy, SampleOrigin, run};
 use crate::support::file::TempFile;
 use crate::support::raw::{Client, GUARD, Nobody, Origin};
+use crate::support::tls::{Authority, TlsClient};
 use crate::support::wire::{HttpClient, client, http2_client};
 
 const TOKEN: &str = "a-token-of-the-admin-service-in-a-test";
@@ -20,6 +21,8 @@ const TOKEN: &str = "a-token-of-the-admin-service-in-a-test";
 /// A proxy with an admin listener.
 struct Desk {
     client: HttpClient<Full<Bytes>>,
+    /// What the proxy says.
+    lines: Mutex<mpsc::Receiver<String>>,
     proxy: Proxy,
     /// The URLs of the proxy, and of its admin listener.
     site: String,
@@ -28,16 +31,36 @@ struct Desk {
 
 impl Desk {
     fn start(upstream: &str, token: &TempFile, more: &[&str]) -> Self {
+        Self::by(token, more, |arguments| Proxy::with_lines(upstream, arguments))
+    }
+
+    fn by(
+        token: &TempFile,
+        more: &[&str],
+        start: impl FnOnce(&[&str]) -> (Proxy, mpsc::Receiver<String>),
+    ) -> Self {
         let listen = if more.contains(&"--admin") { &[][..] } else { &["--admin", "127.0.0.1:0"] };
         let arguments = [listen, &["--admin-token-file", token.name()], more].concat();
-        let (proxy, lines) = Proxy::with_lines(upstream, &arguments);
+        let (proxy, lines) = start(&arguments);
         let admin = loop {
             let line = lines.recv_timeout(GUARD).expect("it says where its admin service listens");
             if let Some(url) = line.strip_prefix("larder: admin at ") {
                 break url.to_owned();
             }
         };
-        Self { client: client(), site: format!("http://{}", proxy.address), proxy, admin }
+        Self {
+            client: client(),
+            lines: lines.into(),
+            site: format!("http://{}", proxy.address),
+            proxy,
+            admin,
+        }
+    }
+
+    /// Has files read again, and gives what is said of it.
+    fn hang_up(&self) -> String {
+        self.proxy.signal("HUP");
+        self.lines.lock().unwrap().recv_timeout(GUARD).expect("it says what has changed")
     }
 
     async fn ask(&self, method: &str, target: &str, token: Option<&str>, content: &str) -> (u16, String) {
@@ -137,19 +160,181 @@ async fn probes_learn_that_the_process_drains() {
     client.next().is("HTTP/1.1 200 OK", "");
 }
 
+const STORED: &str = "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-length: 1\r\n\r\nx";
+
+/// Warms a URL, which the origin is asked for so many times, and gives what is told of it and what the origin has got.
+async fn warmed(
+    desk: &Arc<Desk>,
+    origin: &Origin,
+    order: Value,
+    path: &str,
+    calls: usize,
+) -> (Value, Vec<String>) {
+    let desk = desk.clone();
+    let warming = tokio::spawn(async move { desk.ok("POST", "/warm", &order.to_string()).await });
+    let mut heads = Vec::new();
+    for _ in 0..calls {
+        let mut asked = origin.asked(path);
+        asked.answer(STORED);
+        heads.push(asked.message.head);
+    }
+    let told = warming.await.unwrap();
+    assert_eq!((&told["failed"], told["urls"].as_array().unwrap().len()), (&json!(0), calls), "{told}");
+    (told, heads)
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_warmed_url_reaches_the_origin_with_its_own_scheme() {
+async fn a_warmed_url_is_stored_where_clients_find_it_whatever_its_scheme() {
     let (origin, token) = (Origin::new(), token());
     let desk = Arc::new(Desk::start(&origin.upstream(), &token, &[]));
     for scheme in ["https", "http"] {
-        let (warming, order) = (desk.clone(), json!({ "urls": [format!("{scheme}://a.example/{scheme}")] }));
-        let warmed = tokio::spawn(async move { warming.ok("POST", "/warm", &order.to_string()).await });
-        let mut asked = origin.asked(&format!("/{scheme}"));
-        asked.message = asked.message.has(&format!("\r\nx-forwarded-proto: {scheme}\r\n"));
-        asked.answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
-        let warmed = warmed.await.unwrap();
-        assert_eq!(warmed["failed"], 0, "{warmed}");
+        let order = json!({ "urls": [format!("{scheme}://a.example/{scheme}")] });
+        let (told, heads) = warmed(&desk, &origin, order, &format!("/{scheme}"), 1).await;
+        assert_eq!(told["urls"][0]["cache_status"], "larder; fwd=uri-miss; stored; ttl=600", "{told}");
+        // As that of a client: the listener speaks plain HTTP.
+        assert!(heads[0].contains("\r\nx-forwarded-proto: http\r\n"), "{}", heads[0]);
+        let mut client = Client::of(&desk.proxy);
+        client.send(&format!("GET /{scheme} HTTP/1.1\r\nhost: a.example\r\n\r\n"));
+        client.next().is("HTTP/1.1 200 OK", "x").has("\r\ncache-status: larder; hit; ttl=");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warmed_url_is_stored_under_the_scheme_of_a_listener_with_tls() {
+    let (authority, origin, token) = (Authority::new(), Origin::new(), token());
+    let issued = authority.issue(&["a.example"]);
+    let tls = ["--tls-cert", issued.certificate.name(), "--tls-key", issued.key.name()];
+    let desk = Arc::new(Desk::start(&origin.upstream(), &token, &tls));
+    let (_, heads) = warmed(&desk, &origin, json!({ "urls": ["http://a.example/x"] }), "/x", 1).await;
+    assert!(heads[0].contains("\r\nx-forwarded-proto: https\r\n"), "{}", heads[0]);
+    let (config, address) = (authority.client(&[]), desk.proxy.address);
+    let hit = tokio::task::spawn_blocking(move || {
+        let mut client = TlsClient::new(config, address, "a.example");
+        client.send("GET /x HTTP/1.1\r\nhost: a.example\r\n\r\n").unwrap();
+        client.next()
+    });
+    hit.await.unwrap().has("\r\ncache-status: larder; hit; ttl=");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warmed_url_takes_the_way_of_a_clients_request() {
+    let (origin, token, debug) = (Origin::new(), token(), TempFile::new("token", "0123456789abcdef"));
+    let more = ["--viewer-headers", "--debug-token-file", debug.name()];
+    let desk = Arc::new(Desk::start(&origin.upstream(), &token, &more));
+    let fields = ["CloudFront-Viewer-Country: XX", "Larder-Peer: guess", "User-Agent: iPhone Mobile/15E148"];
+    let order = json!({ "urls": ["http://a.example/x"], "headers": fields });
+    let (told, heads) = warmed(&desk, &origin, order, "/x", 1).await;
+    let head = &heads[0];
+    // What the proxy finds out about a client, by its fields; nobody has an address here.
+    for field in ["cloudfront-is-mobile-viewer: true", "cloudfront-forwarded-proto: http", "host: a.example"]
+    {
+        assert!(head.contains(&format!("\r\n{field}\r\n")), "{field} in {head}");
+    }
+    for field in [
+        "cloudfront-viewer-country",
+        "cloudfront-viewer-address",
+        "x-forwarded-for",
+        "larder-peer",
+        "larder-debug",
+    ] {
+        assert!(!head.contains(field), "{field} in {head}");
+    }
+    // Who has the token of the admin service may know what the cache did, and nobody else.
+    assert_eq!(told["urls"][0]["cache_status"], "larder; fwd=uri-miss; stored; ttl=600", "{told}");
+    // Nor does it get anything that no client would.
+    let refused = json!({ "urls": ["http://a.example/x"], "headers": ["Host: a b"] });
+    let told = desk.ok("POST", "/warm", &refused.to_string()).await;
+    assert_eq!((&told["urls"][0]["status"], &told["failed"]), (&json!(400), &json!(0)), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fa9_a_url_that_is_warmed_at_a_shield_answers_edges_under_their_clients_scheme() {
+    const SECRET: &str = "a-secret-of-the-owner";
+    let (origin, token, secret) = (Origin::new(), token(), TempFile::new("txt", SECRET));
+    let peers = ["--peer-token-file", secret.name()];
+    let desk = Arc::new(Desk::start(&origin.upstream(), &token, &peers));
+    let edge = |desk: &Desk, path: &str, scheme: &str| {
+        let mut client = Client::of(&desk.proxy);
+        let mark = format!("larder-peer: {SECRET}\r\nx-forwarded-proto: {scheme}\r\n");
+        client.send(&format!("GET {path} HTTP/1.1\r\nhost: a.example\r\n{mark}\r\n"));
+        if path == "/any" {
+            origin.asked(path).answer(STORED);
+        }
+        client.next().is("HTTP/1.1 200 OK", "x")
+    };
+    // Before any edge has asked, the URL says the scheme.
+    let order = |path: &str| json!({ "urls": [format!("https://a.example{path}")] });
+    let (told, _) = warmed(&desk, &origin, order("/first"), "/first", 2).await;
+    let whose: Vec<_> = told["urls"].as_array().unwrap().iter().map(|url| &url["peer"]).collect();
+    assert_eq!(whose, [true, false], "{told}");
+    edge(&desk, "/first", "https").has("\r\ncache-status: larder; hit; ttl=");
+    // As `https` has been asked for, it goes on to be believed.
+    warmed(&desk, &origin, order("/second"), "/second", 2).await;
+    edge(&desk, "/second", "https").has("\r\ncache-status: larder; hit; ttl=");
+
+    // Edges behind TLS servers say `http` of everything.
+    let desk = Arc::new(Desk::start(&origin.upstream(), &token, &peers));
+    edge(&desk, "/any", "http");
+    warmed(&desk, &origin, order("/third"), "/third", 2).await;
+    edge(&desk, "/third", "http").has("\r\ncache-status: larder; hit; ttl=");
+    let explained = desk.ok("GET", "/explain?url=https://a.example/third", "").await;
+    assert_eq!(
+        explained["other_scheme"]["as_peer"].as_str().unwrap().find("larder; hit"),
+        Some(0),
+        "{explained}"
+    );
+    // Nothing that a client says is the mark, and nothing of it is remembered.
+    let forged = ["larder-peer: a-guess-of-somebody", "x-forwarded-proto: https"];
+    let order = json!({ "urls": ["http://a.example/forged"], "headers": forged, "peer": false });
+    let (told, heads) = warmed(&desk, &origin, order, "/forged", 1).await;
+    assert!(heads[0].contains("\r\nx-forwarded-proto: http\r\n"), "{}", heads[0]);
+    assert_eq!(told["urls"][0]["peer"], false, "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fa9_an_edge_is_warmed_for_its_clients_alone() {
+    let (origin, token, secret) = (Origin::new(), token(), TempFile::new("txt", "a-secret-of-the-owner"));
+    let peers = ["--peer-token-file", secret.name()];
+    let shield = origin.proxy(&peers);
+    let edge = Desk::by(&token, &peers, |arguments| Proxy::behind_with_lines(&shield.url(), arguments));
+    let edge = Arc::new(edge);
+    let (told, _) = warmed(&edge, &origin, json!({ "urls": ["https://a.example/x"] }), "/x", 1).await;
+    let status = told["urls"][0]["cache_status"].as_str().unwrap();
+    assert_eq!(status.matches("fwd=uri-miss; stored").count(), 2, "at the shield and at the edge: {status}");
+    let mut client = Client::of(&edge.proxy);
+    client.send("GET /x HTTP/1.1\r\nhost: a.example\r\n\r\n");
+    client.next().has("larder; hit; ttl=");
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a19_tokens_are_replaced_on_sighup_and_what_is_none_changes_nothing() {
+    const NEW: &str = "another-token-of-the-admin-service";
+    let (origin, token) = (SampleOrigin::start(), token());
+    let desk = Desk::start(&origin.url, &token, &[]);
+    let opens = async || {
+        let status = async |token| desk.ask("GET", "/stats", Some(token), "").await.0;
+        (status(TOKEN).await, status(NEW).await)
+    };
+    assert_eq!(opens().await, (200, 403));
+    let (said, name) = ("larder: the admin tokens are those of", token.name());
+    let wrong = "larder: the admin tokens stay as they were: --admin-token-file";
+    for (content, line, expected) in [
+        // For a while, both will do.
+        (format!("{NEW}\n\n{TOKEN}\n"), format!("{said} {name} now"), (200, 200)),
+        (format!("{NEW}\nshort\n"), format!("{wrong} {name}: line 2: "), (200, 200)),
+        (NEW.to_owned(), format!("{said} {name} now"), (403, 200)),
+        ("\n".to_owned(), format!("{wrong} {name}: "), (403, 200)),
+    ] {
+        token.write(&content);
+        let told = desk.hang_up();
+        assert!(told.starts_with(&line), "{told}");
+        assert!(!told.contains(TOKEN) && !told.contains(NEW), "{told}");
+        assert_eq!(opens().await, expected, "{content}");
+    }
+    std::fs::remove_file(token.path()).unwrap();
+    assert!(desk.hang_up().contains("can't be read"));
+    assert_eq!(opens().await, (403, 200));
 }
 
 #[tokio::test]

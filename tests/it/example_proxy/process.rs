@@ -127,6 +127,11 @@ impl Proxy {
         if !arguments.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
+        Self::of_command_with_lines(&mut command)
+    }
+
+    /// The same for a command that is not only the example.
+    pub fn of_command_with_lines(command: &mut Command) -> (Self, mpsc::Receiver<String>) {
         let mut proxy = Self::spawned(command.stderr(Stdio::piped()));
         let (sender, lines) = mpsc::channel();
         let (out, err) = (proxy.process.stdout.take().unwrap(), proxy.process.stderr.take().unwrap());
@@ -187,6 +192,11 @@ impl Proxy {
         BufReader::with_capacity(1, process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let address = line.split("://").nth(1).unwrap().split(' ').next().unwrap();
         Self { address: address.parse().unwrap(), process }
+    }
+
+    /// Of the process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// `HUP`, `INT` or `TERM`.
@@ -279,6 +289,7 @@ fn an_invalid_command_line_is_reported_in_one_sentence() {
         (&["proxy", upstream, "--host", "x"], "there is no host 'x' to send"),
         (&["proxy", upstream, "--host"], "--host needs a value"),
         (&["proxy", upstream, "--profile", "x"], "there is no profile 'x'"),
+        (&["proxy", upstream, "--name", "an edge"], "'an edge' is no name"),
         (&["proxy", upstream, "--memory", "lots"], "'lots' is no size"),
         (&["proxy", upstream, "--max-object", "99999999999GiB"], "is no size"),
         (&["proxy", upstream, "--memory", "1MiB", "--max-object", "2MiB"], "--max-object is above --memory"),
@@ -328,6 +339,7 @@ fn an_invalid_command_line_is_reported_in_one_sentence() {
         "max-fields N",
         "max-query SIZE",
         "max-streams N",
+        "name NAME",
         "peer-token-file FILE",
         "ping SECONDS",
         "server-timing PERCENT",

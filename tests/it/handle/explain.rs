@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request};
-use larder::policy::{Bypass, KeyRules, Policies, QueryRules};
+use larder::policy::{Bypass, KeyRules, Peers, Policies, QueryRules, TrustedPeer};
 use larder::semantics::cache_status::Outcome;
-use larder::{CachePolicy, ExplainedCall, Explanation, KeyParts, ShownValue, StandardPolicy};
+use larder::{CachePolicy, CachePolicyExt, ExplainedCall, Explanation, KeyParts, ShownValue, StandardPolicy};
 use proptest::prelude::*;
 
 use crate::support::{Bench, Reply, Seen, cache_builder, cases, settle};
@@ -249,4 +249,55 @@ proptest! {
             }
         });
     }
+}
+
+#[tokio::test]
+async fn fa9_what_another_cache_would_get_is_explained_beside_what_a_client_would() {
+    let peer = HeaderName::from_static("x-peer");
+    let policy = StandardPolicy::default().with_peers(Peers::new().token(peer, "secret"));
+    let bench = Bench::with(cache_builder().policy(policy), [Reply::cc("x", "max-age=60")]);
+    bench.get_with("/x", &[("x-peer", "secret")]).await;
+    let explained = check(&bench, Method::GET, "/y", &[("x-peer", "forged")]).await.0;
+    assert_eq!(told(explained.as_peer.as_ref().expect("kept apart")), "larder; fwd=uri-miss");
+
+    let asked = request(Method::GET, "/x", &[]);
+    let explained = bench.handle.explain(&asked).await;
+    let of_peer = explained.as_peer.as_ref().expect("kept apart");
+    assert_eq!(
+        (told(&explained), told(of_peer)),
+        ("larder; fwd=uri-miss".into(), "larder; hit; ttl=60".into())
+    );
+    let said = explained.steps.last().unwrap();
+    assert_eq!(said.name, "peers");
+    assert!(said.finding.ends_with("would be larder; hit; ttl=60"), "{said}");
+    // Nothing is known of the layers in front of the cache, whoever asks.
+    assert_eq!(explained.unknown[0], of_peer.unknown[0]);
+
+    let mut marked = asked.clone();
+    marked.extensions.insert(TrustedPeer::new());
+    let explained = bench.handle.explain(&marked).await;
+    assert_eq!((told(&explained).as_str(), explained.as_peer.is_none()), ("larder; hit; ttl=60", true));
+    // Who knows the secret is a peer anyway.
+    let known = request(Method::GET, "/x", &[("x-peer", "secret")]);
+    let explained = bench.handle.explain(&known).await;
+    assert_eq!((told(&explained).as_str(), explained.as_peer.is_none()), ("larder; hit; ttl=60", true));
+}
+
+#[tokio::test]
+async fn what_depends_on_content_is_said_to_be_unknown() {
+    let unknown = async |bench: &Bench, method: Method, fields: &[(&str, &str)]| {
+        bench.handle.explain(&request(method, "/x", fields)).await.unknown.join("; ")
+    };
+    let says = |unknown: &str, word: &str| unknown.contains(word);
+    let caching = Bench::new([Reply::cc("x", "max-age=60")]);
+    assert!(says(&unknown(&caching, Method::POST, &[]).await, "by which a QueryLayer may take a POST"));
+    assert!(says(&unknown(&caching, Method::QUERY, &[]).await, "the content, which a QueryLayer"));
+    assert!(!says(&unknown(&caching, Method::PUT, &[]).await, "QueryLayer"));
+    // A layer that stores nothing knows nothing of an answer's tag before it has the answer.
+    let tagging = Bench::with(cache_builder().tag_only(), [Reply::cc("x", "max-age=60")]);
+    let plain = unknown(&tagging, Method::GET, &[]).await;
+    assert!(says(&plain, "whether the answer gets an entity tag") && !says(&plain, "condition"), "{plain}");
+    assert!(says(&unknown(&tagging, Method::GET, &[("if-none-match", "\"a\"")]).await, "304 or 412"));
+    assert!(!says(&unknown(&tagging, Method::POST, &[]).await, "tag"), "only what is read has one");
+    assert_eq!(tagging.origin.calls(), 0);
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use http::Method;
-use larder::policy::KeyRules;
+use larder::policy::{KeyRules, Peers, TrustedPeer};
 use larder::store::PurgeTarget;
-use larder::{ShownValue, StandardPolicy};
+use larder::{CacheKey, CachePolicy, CachePolicyExt, PolicyData, RequestAction, ShownValue, StandardPolicy};
 
 use super::explain::request;
 use crate::support::{Bench, Reply, cache_builder};
@@ -77,4 +77,60 @@ async fn a_request_that_bypasses_the_cache_is_looked_up_by_its_uri() {
     let upgrade = [("connection", "upgrade"), ("upgrade", "websocket")];
     let bypass = bench.handle.inspect(&request(Method::GET, "/x", &upgrade)).await;
     assert_eq!(bypass.keys[0].variants.len(), 1, "{bypass:?}");
+}
+
+#[tokio::test]
+async fn fa9_what_is_kept_for_other_caches_is_shown_and_said_to_be_theirs() {
+    let peer = http::HeaderName::from_static("x-peer");
+    let policy = StandardPolicy::default().with_peers(Peers::new().token(peer, "secret"));
+    let bench = Bench::with(cache_builder().policy(policy), [Reply::cc("x", "max-age=60")]);
+    bench.get_with("/x", &[("x-peer", "secret")]).await;
+    let client = request(Method::GET, "/x", &[]);
+    let mut marked = client.clone();
+    marked.extensions.insert(TrustedPeer::new());
+    let forged = request(Method::GET, "/x", &[("x-peer", "guess"), ("larder-peer", "")]);
+    for (asked, first_is_for_peers) in [(client, false), (marked, true), (forged, false)] {
+        let found = bench.handle.inspect(&asked).await;
+        let [first, second] = &found.keys[..] else { panic!("{found:?}") };
+        assert_eq!((first.is_of_request, second.is_of_request), (true, false));
+        assert_eq!((first.is_for_peers, second.is_for_peers), (first_is_for_peers, !first_is_for_peers));
+        for key in &found.keys {
+            assert_eq!(key.variants.len(), usize::from(key.is_for_peers), "{key:?}");
+            assert!(key.variants.iter().all(|variant| variant.selected), "{key:?}");
+            assert_eq!(key.key.uri(), b"http://example.com/x");
+        }
+    }
+}
+
+/// Keeps responses under a key that only its hook `spellings` knows beforehand, as a policy that divides clients by what they
+/// have bought.
+struct Divided;
+
+impl CachePolicy for Divided {
+    fn request(&self, request: &mut http::request::Parts, _: &mut PolicyData) -> RequestAction {
+        match (CacheKey::of(request), request.headers.contains_key("x-member")) {
+            (Ok(key), true) => RequestAction::Cache(key.with("tier", b"member")),
+            _ => RequestAction::of(request),
+        }
+    }
+
+    fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
+        match target {
+            PurgeTarget::Key(key) => vec![PurgeTarget::Key(key.clone().with("tier", b"member"))],
+            _ => Vec::new(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_stored_under_another_spelling_of_the_policy_is_shown() {
+    let bench = Bench::with(cache_builder().policy(Divided), [Reply::cc("x", "max-age=60")]);
+    let asked = request(Method::GET, "/x", &[]);
+    assert_eq!(bench.handle.inspect(&asked).await.keys.len(), 1, "nothing is there");
+    bench.get_with("/x", &[("x-member", "1")]).await;
+    let found = bench.handle.inspect(&asked).await;
+    let [own, spelled] = &found.keys[..] else { panic!("{found:?}") };
+    assert!(own.is_of_request && own.variants.is_empty() && !own.is_for_peers, "{own:?}");
+    assert!(!spelled.is_of_request && !spelled.is_for_peers, "{spelled:?}");
+    assert_eq!((spelled.variants.len(), &spelled.parts[0].value), (1, &text("member")));
 }

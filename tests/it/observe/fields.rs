@@ -79,6 +79,24 @@ async fn a19_a_wrong_debug_token_is_none_and_the_inner_service_sees_neither() {
 }
 
 #[tokio::test]
+async fn a19_the_debug_token_of_one_layer_is_replaced_while_it_runs() {
+    let builder = cache_builder().debug_token(SECRET);
+    let bench = Bench::with(builder.clone(), [Reply::cc("four", "no-store")]);
+    let other = Bench::with(builder, [Reply::cc("four", "no-store")]);
+    let is_told = async |bench: &Bench, shown| {
+        bench.get_with("/x", &[("larder-debug", shown)]).await.field("cache-status").is_some()
+    };
+    assert!(bench.handle.set_debug_token("another secret"));
+    assert!(!is_told(&bench, SECRET).await && is_told(&bench, "another secret").await);
+    assert!(is_told(&other, SECRET).await, "a layer of its own");
+    assert!(bench.handle.set_debug_token(""));
+    assert!(!is_told(&bench, "another secret").await && !is_told(&bench, "").await);
+    // Where nobody has to show a secret, there is none to replace.
+    let open = Bench::with(cache_builder(), [Reply::cc("four", "no-store")]);
+    assert!(!open.handle.set_debug_token(SECRET) && is_told(&open, "").await);
+}
+
+#[tokio::test]
 async fn nobody_is_told_anything_with_a_debug_token_where_cache_status_is_switched_off() {
     let builder = cache_builder().debug_token(SECRET).cache_status(false);
     let bench = Bench::with(builder, [Reply::cc("four", "max-age=60")]);

@@ -539,3 +539,27 @@ async fn fa2_a_handlers_hint_outweighs_the_fields() {
     assert_eq!(told(200, CacheHint::new().no_store(), &[]).await, refused("hint"));
     assert_eq!(told(200, CacheHint::new().tag("a"), &[]).await, "larder; fwd=uri-miss; stored; ttl=3600");
 }
+
+#[tokio::test]
+async fn x_timer_has_fastlys_form_where_it_is_switched_on() {
+    // What a cache nearer to the origin has measured, when this was stored, is over.
+    let reply = Reply::cc("x", "max-age=60").field("x-timer", "S1.000001,VS0,VE9999999");
+    let silent = bench(Fastly::new(), [Reply::cc("x", "max-age=60")]);
+    assert_eq!(silent.get("/").await.field("x-timer"), None);
+    let bench = bench(Fastly::new().timer(true), [reply]);
+    for is_hit in [false, true] {
+        let seen = bench.get("/").await;
+        assert_eq!(seen.is_hit(), is_hit);
+        let value = seen.field("x-timer").unwrap();
+        let [began, node, took] = value.split(',').collect::<Vec<_>>()[..] else { panic!("{value}") };
+        let (seconds, micros) = began.strip_prefix('S').unwrap().split_once('.').unwrap();
+        let now = bench.clock.now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let took: u64 = took.strip_prefix("VE").unwrap().parse().unwrap();
+        // It has begun before now, by what it took.
+        let began: u64 = seconds.parse().unwrap();
+        assert!(began <= now && began + took / 1_000 + 1 >= now, "{value}, now {now}");
+        assert_eq!((node, micros.len(), micros.parse::<u32>().is_ok()), ("VS0", 6, true), "{value}");
+        assert!(took < 9_999_999, "{value}");
+    }
+    assert_eq!(bench.origin.calls(), 1);
+}
