@@ -17,7 +17,7 @@ mod purge;
 mod purges;
 mod receipt;
 mod stamp;
-mod target;
+pub(crate) mod target;
 
 use std::any::Any;
 use std::fmt;
