@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use larder::policy::KeyRules;
 use larder::policy::cloudfront::{CachePolicyConfig, Distribution};
+use larder::store::chaos::StoreCall;
 use larder::{BoxStore, CacheLayer, MemoryStore, StandardPolicy};
 use serde_json::{Value, json};
 
 use super::{BEARER, Desk};
-use crate::support::stores::{Gate, Gated, Op};
+use crate::support::stores::{before, faulty};
 use crate::support::{Reply, cache_builder, settle};
 
 const PATHS: [&str; 4] = ["/a", "/a?x=1", "/images/1", "/b"];
@@ -363,8 +364,8 @@ async fn cf6_a_reference_is_that_of_one_list_in_one_mode() {
 
 #[tokio::test(start_paused = true)]
 async fn b15_a_purge_whose_client_leaves_goes_to_its_end() {
-    let gate = Gate::before(&[Op::Invalidate]);
-    let store = BoxStore::new(Gated::new(MemoryStore::default(), gate.clone()));
+    let (gate, at_gate) = before(&[StoreCall::Invalidate]);
+    let store = BoxStore::new(faulty(MemoryStore::default(), [at_gate]));
     let desk = Desk::with(CacheLayer::builder(store), [Reply::cc("x", "max-age=60")], |admin| admin);
     let desk = Arc::new(desk);
     let asked = list("1", &["/a"]);

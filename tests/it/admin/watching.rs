@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Empty};
+use larder::store::chaos::StoreCall;
 use larder::store::{PurgeMode, PurgeTarget};
 use larder::{BoxStore, CacheLayer, FailedBy, MemoryStore};
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ use tower::Service;
 
 use super::{BEARER, Desk};
 use crate::observe::metrics::documented_hit_ratio;
-use crate::support::stores::{Flaky, Op};
+use crate::support::stores::flaky;
 use crate::support::{Refused, Reply, alloc, cache_builder, settle};
 
 #[tokio::test]
@@ -229,7 +230,7 @@ async fn a_purge_is_counted_where_somebody_has_purged_and_it_has_taken_effect() 
     desk.ask("POST", "/purge", "{\"all\": true}").await.ok();
     desk.bench.handle.follow(&[PurgeTarget::All], PurgeMode::Remove).await.unwrap();
     assert_eq!(purges(&desk).await, 2);
-    let store = BoxStore::new(Flaky::by(MemoryStore::default(), |op, _| op == Op::Invalidate));
+    let store = BoxStore::new(flaky(MemoryStore::default(), |op, _| op == StoreCall::Invalidate));
     let desk = Desk::with(CacheLayer::builder(store), [Reply::cc("x", "max-age=60")], |admin| admin);
     desk.ask("POST", "/purge", "{\"all\": true}").await.refused(503, "store");
     assert_eq!(purges(&desk).await, 0);

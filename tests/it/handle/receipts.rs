@@ -6,13 +6,14 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use http::{Method, Uri};
 use larder::policy::{KeyRules, QueryRules};
+use larder::store::chaos::StoreCall;
 use larder::store::{PurgeMode, PurgeNumber, PurgeTarget, Store};
 use larder::{
     BoxStore, CacheLayer, Event, InvalidatedBy, MemoryStore, PurgeError, PurgeReceipt, StandardPolicy,
 };
 
 use crate::store::failing::Down;
-use crate::support::stores::{Gate, Gated, Op};
+use crate::support::stores::{before, faulty};
 use crate::support::{Bench, Reply, cache_builder, settle};
 
 /// A purge as its event has it.
@@ -193,9 +194,9 @@ async fn receipts_and_events_have_each_target_once() {
 
 #[tokio::test(start_paused = true)]
 async fn b15_a_purge_whose_caller_leaves_goes_to_its_end_and_is_reported() {
-    let gate = Gate::before(&[Op::Invalidate]);
+    let (gate, at_gate) = before(&[StoreCall::Invalidate]);
     let purges = Purges::default();
-    let store = BoxStore::new(Gated::new(MemoryStore::default(), gate.clone()));
+    let store = BoxStore::new(faulty(MemoryStore::default(), [at_gate]));
     let builder = CacheLayer::builder(store).observer(purges.observer());
     let bench = Bench::with(builder, [Reply::cc("x", "max-age=60")]);
     bench.get("/a?x=1").await;
