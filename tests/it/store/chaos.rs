@@ -180,7 +180,8 @@ impl Versions {
         Response = Response<Full<Bytes>>,
         Error = Infallible,
         Future: Send,
-    > + Clone + use<> {
+    > + Clone
+    + use<> {
         let version = Arc::clone(&self.0);
         service_fn(move |request: Request<Empty<Bytes>>| {
             let version = version.load(Ordering::SeqCst);

@@ -211,12 +211,17 @@ async fn f17_nothing_that_was_purged_comes_back_from_a_near_tier_whatever_the_lo
         assert_eq!((near(&one, URI), near(&other, URI)), (None, None), "{loss}");
         assert_eq!((found(&one, URI).await, found(&other, URI).await), (None, None), "{loss}");
         assert_eq!(fill(&other, URI, "new", 2).await, PutOutcome::Stored, "{loss}");
-        assert_eq!((near(&other, URI), found(&one, URI).await), (Some("new".into()), Some("new".into())), "{loss}");
+        assert_eq!(
+            (near(&other, URI), found(&one, URI).await),
+            (Some("new".into()), Some("new".into())),
+            "{loss}"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn f17_a_purge_that_another_node_has_heard_of_stays_in_effect_when_the_log_and_its_own_node_have_lost_it() {
+async fn f17_a_purge_that_another_node_has_heard_of_stays_in_effect_when_the_log_and_its_own_node_have_lost_it()
+ {
     let (shared, one, other) = nodes(&TierLimits::new()).await;
     fill(&one, URI, "content", 1).await;
     found(&other, URI).await;
@@ -286,7 +291,10 @@ async fn what_goes_far_in_the_background_is_near_at_once() {
     assert_eq!((near(&one, URI), found(&plain, URI).await), (Some("content".into()), None));
     assert_eq!(found(&one, URI).await, Some("content".into()), "also for whoever waits");
     turns().await;
-    assert_eq!((found(&plain, URI).await, found(&other, URI).await), (Some("content".into()), Some("content".into())));
+    assert_eq!(
+        (found(&plain, URI).await, found(&other, URI).await),
+        (Some("content".into()), Some("content".into()))
+    );
     // A purge that comes before it has arrived.
     fill(&one, OTHER, "content", 1).await;
     purge(&other, OTHER).await;
@@ -316,7 +324,8 @@ fn a_tier_that_was_made_outside_of_a_runtime_begins_to_follow_in_one_and_again_i
     let shared = Shared::default();
     let tier = tier_over(&shared, TierLimits::new());
     for _ in 0..2 {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         runtime.block_on(async {
             assert_eq!(near(&tier, URI), None);
             turns().await;
