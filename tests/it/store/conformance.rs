@@ -1,9 +1,13 @@
 //! The conformance suite for stores: correct stores pass it, and for each flawed one it names the rule that is broken.
 
+use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use larder::store::conformance;
 use larder::store::conformance::concurrency::what_is_done_at_one_time_is_as_if_done_in_one_order;
 use larder::store::conformance::{Capabilities, Nodes, Subject, Violation, check_all, violations};
 use larder::store::{GuardLimits, Guarded};
@@ -11,7 +15,7 @@ use larder::{BoxStore, MemoryStore};
 
 use crate::support::elsewhere::Elsewhere;
 use crate::support::naive::{Flaw, Naive};
-use crate::support::records::Server;
+use crate::support::records::{self, Server};
 
 async fn keeps_the_contract<N: Nodes>(make: impl AsyncFn() -> N) {
     check_all(&Subject::new(make).operations(200)).await;
@@ -64,7 +68,8 @@ async fn broken_one_by_one(flaw: Flaw) -> Vec<&'static str> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_flaw_of_a_store_is_found_and_named() {
+async fn each_flaw_of_a_store_is_found_and_named_and_each_rule_finds_one() {
+    let mut found = BTreeSet::new();
     for (flaw, rules) in [
         (
             Flaw::BreaksOffWhenPurgedWithoutAnError,
@@ -122,22 +127,73 @@ async fn each_flaw_of_a_store_is_found_and_named() {
         ),
         (Flaw::UriSparesFurtherParts, &["a_purge_of_a_uri_reaches_keys_with_further_parts"]),
     ] {
-        assert_eq!(broken_one_by_one(flaw).await, rules, "{flaw:?}");
+        let broken = broken_one_by_one(flaw).await;
+        assert_eq!(broken, rules, "{flaw:?}");
+        found.extend(broken);
     }
     // Some break more than one rule, of which this is the one that names it.
-    for (flaw, rule) in [
-        (Flaw::FenceOfGetIsFromTheFuture, "a_fence_of_get_stands_before_later_purges"),
-        (Flaw::FreshensWithoutSwap, ONE_ORDER),
-        (Flaw::HostsHaveASchemeEach, "a_purge_removes_what_its_target_names"),
-        (Flaw::KeepsDroppedStreams, "a_stream_that_is_dropped_leaves_nothing"),
-        (Flaw::SeesNoPurges, "a_purge_is_seen_by_purged_since"),
-        (Flaw::ShowsStreamsBeforeTheirEnd, "a_stream_is_found_once_it_is_committed"),
-        (Flaw::TagsHaveACase, "a_purge_removes_what_its_target_names"),
-    ] {
-        let broken = broken_by(flaw).await;
-        assert!(broken.contains(&rule), "{flaw:?}: {broken:?}");
+    macro_rules! breaks {
+        ($($flaw:ident: $room:ident::$rule:ident,)+) => { $(
+            let subject = Subject::new(async || Naive::with(Flaw::$flaw)).operations(500);
+            let outcome = AssertUnwindSafe(conformance::$room::$rule(&subject)).catch_unwind().await;
+            assert!(outcome.is_err(), "{:?} keeps the rule {}", Flaw::$flaw, stringify!($rule));
+            found.insert(stringify!($rule));
+        )+ };
     }
+    breaks! {
+        AllSparesOtherHosts: purging::a_purge_of_all_reaches_everything,
+        CountsNothing: storing::what_is_held_is_counted,
+        CutsContent: storing::content_of_any_length_is_kept_whole,
+        DefaultFenceIsFromTheFuture: order::the_default_fence_stands_before_all_purges,
+        FenceOfGetIsFromTheFuture: order::a_fence_of_get_stands_before_later_purges,
+        FindsWhatNobodyPut: storing::an_empty_store_finds_nothing,
+        ForgetsPurgesButTheLast: order::a_purge_is_remembered_for_what_is_on_its_way,
+        FreshensWithOtherContent: content::a_freshened_head_keeps_its_remote_content,
+        FreshensWithoutSwap: concurrency::what_is_done_at_one_time_is_as_if_done_in_one_order,
+        GroupsAreInEveryOrigin: purging::a_group_reaches_every_response_of_its_origin,
+        GroupsPurgeTheKey: purging::a_purge_reaches_the_variants_that_it_names,
+        HostsHaveASchemeEach: purging::a_purge_removes_what_its_target_names,
+        HostsSpareOthers: purging::a_host_reaches_everything_on_it,
+        KeepsDroppedStreams: content::a_stream_that_is_dropped_leaves_nothing,
+        KeepsWhatIsReplaced: storing::a_response_replaces_the_one_with_its_selecting_fields,
+        KeysAreUris: storing::keys_that_differ_in_any_part_are_different,
+        KnowsOneUri: purging::a_purge_reaches_either_uri_of_a_key,
+        LastPurgeCounts: purging::what_was_purged_stays_away,
+        LosesTrailers: storing::what_is_put_is_found_as_it_was,
+        ManyPurgesPurgeAll: purging::many_purges_of_nothing_hit_nothing,
+        NoTargetsMeanAll: purging::a_purge_of_no_targets_changes_nothing,
+        OldestComesFirst: storing::variants_are_kept_apart_and_found_the_newest_first,
+        OpensAnything: content::content_that_is_not_there_is_not_opened,
+        PathPrefixesAreOfOneHost: purging::a_path_prefix_reaches_everything_below_it_on_every_host,
+        PrefixesSpareFurtherParts: purging::a_prefix_reaches_everything_below_it,
+        RefusesTheLimit: storing::content_as_large_as_the_limit_is_kept_whole,
+        ReusesIdentities: storing::no_identity_is_given_twice,
+        SaysItTakesNoStreams: content::a_store_without_streams_asks_for_whole_content,
+        SeesNoPurges: purging::a_purge_is_seen_by_purged_since,
+        SeesNoPurgesOfOtherQueries: order::a_purge_of_another_query_is_remembered_for_what_is_on_its_way,
+        ShowsStreamsBeforeTheirEnd: content::a_stream_is_found_once_it_is_committed,
+        SoftPurgesLast: purging::what_is_asked_for_after_a_soft_purge_is_fresh,
+        SoftPurgesRemove: purging::a_soft_purge_makes_stale_what_its_target_names,
+        SoftPurgesSpareWhatIsOnItsWay: order::what_was_asked_for_before_a_soft_purge_is_never_fresh,
+        TagsAreOfOneOrigin: purging::a_tag_reaches_every_response_that_has_it,
+        TagsHaveACase: purging::a_purge_removes_what_its_target_names,
+    }
+    // The rest is found between two nodes.
+    found.extend(BETWEEN_NODES.iter().flat_map(|(_, rules)| *rules));
+    let never: Vec<_> = rules().into_iter().filter(|rule| !found.contains(&**rule)).collect();
+    assert!(never.is_empty(), "no flaw breaks these rules: {never:?}");
 }
+
+/// What is wrong between nodes or while none of them is there, and the rule that finds it.
+const BETWEEN_NODES: [(records::Flaw, &[&str]); 4] = [
+    (records::Flaw::ForgetsPurges, &["what_was_purged_is_gone_after_reopening"]),
+    (records::Flaw::ForgetsRecords, &["what_is_stored_is_there_after_reopening"]),
+    (
+        records::Flaw::SparesWhatIsOlder,
+        &["what_was_purged_is_gone_after_reopening", "a_purge_after_reopening_reaches_what_is_older"],
+    ),
+    (records::Flaw::TakesRecordsOfOtherKeys, &["a_bad_record_is_a_miss_and_is_replaced"]),
+];
 
 fn late(knows_after: Duration) -> impl AsyncFn() -> Server {
     async move || Server { knows_after, ..Server::default() }
@@ -168,17 +224,12 @@ async fn nodes_that_know_later_of_purges_than_they_say_break_the_contract() {
 
 #[tokio::test]
 async fn each_flaw_of_what_is_between_nodes_is_found_and_named() {
-    use crate::support::records::Flaw;
-    for (flaw, rules) in [
-        (Flaw::ForgetsPurges, &["what_was_purged_is_gone_after_reopening"][..]),
-        (Flaw::ForgetsRecords, &["what_is_stored_is_there_after_reopening"]),
-        (Flaw::TakesRecordsOfOtherKeys, &["a_bad_record_is_a_miss_and_is_replaced"]),
-    ] {
+    for (flaw, rules) in BETWEEN_NODES {
         let subject = Subject::new(async || Server { flaw, ..Server::default() }).operations(20);
         let broken: Vec<_> = violations(&subject).await.iter().map(|violation| violation.rule).collect();
         assert_eq!(broken, rules, "{flaw:?}");
     }
-    let flaw = Flaw::PurgesStayOnTheirNode;
+    let flaw = records::Flaw::PurgesStayOnTheirNode;
     let subject = Subject::new(async || Server { flaw, ..Server::default() }).operations(200);
     let violations = violations(&subject).await;
     let by_another = |violation: &&Violation| violation.message.contains("another node: ");
@@ -230,16 +281,27 @@ async fn a_store_with_coarse_purges_passes_if_it_says_so() {
     assert!(broken.contains(&"a_purge_leaves_alone_what_it_does_not_name"), "{broken:?}");
 }
 
+fn source(file: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/conformance");
+    std::fs::read_to_string(folder.join(file)).unwrap()
+}
+
+/// The names of all rules.
+fn rules() -> Vec<String> {
+    let files = ["concurrency.rs", "content.rs", "lasting.rs", "order.rs", "purging.rs", "storing.rs"];
+    let rules = files.map(|file| {
+        let source = source(file);
+        let rules =
+            source.split("pub async fn ").skip(1).map(|rest| rest.split('<').next().unwrap().to_owned());
+        rules.collect::<Vec<_>>()
+    });
+    rules.concat()
+}
+
 #[test]
 fn every_rule_is_run_by_check_all() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/conformance");
-    let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
-    let listed = read("mod.rs");
-    for file in ["concurrency.rs", "content.rs", "lasting.rs", "order.rs", "purging.rs", "storing.rs"] {
-        let source = read(file);
-        let rules = source.split("pub async fn ").skip(1).map(|rest| rest.split('<').next().unwrap());
-        for rule in rules {
-            assert!(listed.contains(&format!("        {rule}")), "{file}: {rule} is not in the list");
-        }
+    let listed = source("mod.rs");
+    for rule in rules() {
+        assert!(listed.contains(&format!("        {rule}")), "{rule} is not in the list");
     }
 }
