@@ -551,7 +551,9 @@ where
             return ResponseFuture::ready(report.answered(&core.reporter, &request.policy, answer));
         }
         // A far tier may have what answers, or what is newer.
-        if !matches!(decision, Decision::Serve(_) | Decision::ServeAhead(_)) && service.shared.store.limits().is_tiered {
+        if !matches!(decision, Decision::Serve(_) | Decision::ServeAhead(_))
+            && service.shared.store.limits().is_tiered
+        {
             return service.look_up(request, body, report);
         }
         service.carry_out(decision, request, body, lookup, report)

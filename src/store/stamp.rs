@@ -69,7 +69,8 @@ impl Stamp {
     /// The numbers of the purges that count, and whether each is a hard one or, for what follows from it, like one.
     pub(super) fn numbers(&self) -> impl Iterator<Item = (u64, bool)> {
         let hard = (self.removed > 0).then_some((self.removed, true));
-        hard.into_iter().chain(self.expired.iter().map(|(number, expired)| (*number, expired.until.is_some())))
+        hard.into_iter()
+            .chain(self.expired.iter().map(|(number, expired)| (*number, expired.until.is_some())))
     }
 
     /// What this stamp says about a response that was fetched under `fence`, added to an earlier verdict.

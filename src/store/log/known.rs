@@ -278,8 +278,12 @@ impl Known {
             return Step::More;
         }
         let there: HashSet<u64> = found.entries.iter().map(|entry| entry.number).collect();
-        let lost: Vec<u64> =
-            self.entries.range(from + 1..).map(|(number, _)| *number).filter(|n| !there.contains(n)).collect();
+        let lost: Vec<u64> = self
+            .entries
+            .range(from + 1..)
+            .map(|(number, _)| *number)
+            .filter(|n| !there.contains(n))
+            .collect();
         lost.into_iter().for_each(|number| self.lose(number));
         let from = found.entries.first().map_or(found.state.last, |entry| entry.predecessor).min(from);
         self.at = from;

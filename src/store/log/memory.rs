@@ -83,7 +83,8 @@ impl Log {
             self.state.base = number;
             HashMap::new()
         });
-        let replaced = new.marks.iter().map(|mark| (mark.clone(), table.insert(mark.clone(), number))).collect();
+        let replaced =
+            new.marks.iter().map(|mark| (mark.clone(), table.insert(mark.clone(), number))).collect();
         let entry = LogEntry::new(number, predecessor, new.purge.clone());
         self.entries.push_back(Kept { entry, replaced });
         self.trim(ENTRIES);
@@ -165,7 +166,8 @@ impl PurgeLog for MemoryLog {
 
     async fn table(&self) -> Result<Option<MarkTable>, StoreError> {
         let log = lock(&self.inner.log);
-        let marks = |table: &HashMap<Mark, u64>| table.iter().map(|(mark, number)| (mark.clone(), *number)).collect();
+        let marks =
+            |table: &HashMap<Mark, u64>| table.iter().map(|(mark, number)| (mark.clone(), *number)).collect();
         Ok(log.table.as_ref().map(|table| MarkTable::new(log.state.incarnation, marks(table))))
     }
 }

@@ -67,7 +67,8 @@ impl Names {
     /// What a target reaches.
     pub(super) fn reach(&self, target: &PurgeTarget) -> Reach {
         let named = |kind, bytes: &[u8]| Reach::Name { is_group: false, name: self.name(kind, bytes) };
-        let grouped = |kind, name: &str| Reach::Name { is_group: true, name: self.name(kind, name.as_bytes()) };
+        let grouped =
+            |kind, name: &str| Reach::Name { is_group: true, name: self.name(kind, name.as_bytes()) };
         match target {
             PurgeTarget::All => Reach::Everything,
             PurgeTarget::Group(group) => grouped(Kind::Group, group),
@@ -110,7 +111,11 @@ impl Names {
     }
 
     /// Calls `with` for each name by which a response in these groups can be reached besides.
-    pub(super) fn of_groups<'a>(&self, groups: impl IntoIterator<Item = &'a str>, mut with: impl FnMut(Name)) {
+    pub(super) fn of_groups<'a>(
+        &self,
+        groups: impl IntoIterator<Item = &'a str>,
+        mut with: impl FnMut(Name),
+    ) {
         for group in groups {
             let tag = groups::tag(group);
             with(self.name(Kind::Group, group.as_bytes()));

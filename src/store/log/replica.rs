@@ -79,12 +79,7 @@ impl Replica {
     pub fn new(secret: [u8; 16]) -> Self {
         let names = Names::new(secret);
         let published = Published { untouched_from: AtomicU64::new(u64::MAX), ..Published::default() };
-        Self {
-            known: RwLock::new(Known::new(names)),
-            published,
-            start: moment(),
-            turns: Turns::new(()),
-        }
+        Self { known: RwLock::new(Known::new(names)), published, start: moment(), turns: Turns::new(()) }
     }
 
     /// Knows a log that has no entries yet.

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::time::UNIX_EPOCH;
 
+use super::MarkTable;
 use super::mark::{Mark, Place, place_of};
 use super::names::{Name, Names, Reach};
 use super::prefixes::Prefixes;
-use super::MarkTable;
 use crate::entry::key::CacheKey;
 use crate::store::stamp::{Stamp, Verdict};
 use crate::store::{Expired, Purge, PurgeMode, PurgeScope, PurgeTarget};
@@ -105,7 +105,9 @@ impl Stamps {
             Reach::Everything => Some(Mark::everything(is_hard)),
             Reach::Name { name, .. } => Some(Mark::name(is_hard, name)),
             Reach::Nothing => None,
-            Reach::Prefix(prefix) if !self.prefixes.are_full_for(&prefix) => Some(Mark::prefix(is_hard, &prefix)),
+            Reach::Prefix(prefix) if !self.prefixes.are_full_for(&prefix) => {
+                Some(Mark::prefix(is_hard, &prefix))
+            }
             Reach::Prefix(prefix) => Some(match self.names.host_of(&prefix) {
                 Some(host) => Mark::name(is_hard, host),
                 // By a hard one the table gets rid of all prefixes.

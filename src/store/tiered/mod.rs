@@ -29,7 +29,7 @@ pub use self::limits::TierLimits;
 use self::near::Near;
 use self::under_way::PurgesUnderWay;
 use super::Store;
-use super::log::{Follower, Followed, MemoryLog, Replica};
+use super::log::{Followed, Follower, MemoryLog, Replica};
 use crate::runtime::{Mutex, lock};
 
 /// In how many places keys are counted that are found far.

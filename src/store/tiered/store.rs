@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::level::{self, LevelFence, insert, is_for_same, is_same, stands_for};
-use super::writer::TierWriter;
 use super::under_way::UnderWay;
+use super::writer::TierWriter;
 use super::{Inner, Link, TieredStore};
 use crate::entry::key::CacheKey;
 use crate::entry::{RemoteContent, ResponseHead, StoredResponse};
@@ -63,10 +63,13 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
             return Err(StoreError::new("put", "the far store does not say what was purged"));
         };
         let verdict = inner.replica.judge(key, &response, fence);
-        if inner.is_own() && (verdict != Verdict::Untouched || inner.may_be_purged_elsewhere(&response, fence)) {
+        if inner.is_own()
+            && (verdict != Verdict::Untouched || inner.may_be_purged_elsewhere(&response, fence))
+        {
             return Ok(PutOutcome::Superseded);
         }
-        let near_fence = near_fence.filter(|_| verdict == Verdict::Untouched && inner.is_for_near(key, &response));
+        let near_fence =
+            near_fence.filter(|_| verdict == Verdict::Untouched && inner.is_for_near(key, &response));
         if inner.limits.far_in_background
             && let Some(near_fence) = &near_fence
             && let Some(outcome) = inner.put_in_background(key, &response, near_fence, &far_fence).await
@@ -99,7 +102,13 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
         Ok(match inner.far.begin(key, expected_length, far_fence.fence()).await? {
             BeginOutcome::Writer(writer) => {
                 let tier = Arc::clone(inner);
-                BeginOutcome::Writer(Box::new(TierWriter { far_fence, fence, key: key.clone(), tier, writer }))
+                BeginOutcome::Writer(Box::new(TierWriter {
+                    far_fence,
+                    fence,
+                    key: key.clone(),
+                    tier,
+                    writer,
+                }))
             }
             other => other,
         })
@@ -188,9 +197,7 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
             Link::Followed(..) => inner.far.purged_since(key, since, scope).await,
             Link::Own(_) if inner.replica.has_given(since) => Ok(inner.replica.concerns(key, since, scope)),
             // Of one of both levels, which is the one that says so.
-            Link::Own(_) => {
-                Ok(is_purged_near().await? || inner.far.purged_since(key, since, scope).await?)
-            }
+            Link::Own(_) => Ok(is_purged_near().await? || inner.far.purged_since(key, since, scope).await?),
         }
     }
 
@@ -335,7 +342,10 @@ impl<N: Store, F: Store> Inner<N, F> {
         let mut variants = found.variants.iter().map(named).collect();
         // Not there any more, or still on its way there.
         let is_only_near = |near: &&Stored| !found.variants.iter().any(|far| is_for_same(near, far));
-        near.iter().filter(is_only_near).rev().for_each(|stored| insert(stored.clone(), &order, &mut variants));
+        near.iter()
+            .filter(is_only_near)
+            .rev()
+            .for_each(|stored| insert(stored.clone(), &order, &mut variants));
         variants.truncate(self.most_variants());
         Lookup::new(fence, Variants::new(variants))
     }
@@ -350,7 +360,8 @@ impl<N: Store, F: Store> Inner<N, F> {
         if found.is_empty() || self.limits.promote_at <= 1 {
             return !found.is_empty();
         }
-        let place = usize::try_from(self.random.hash_one(key) % self.hits.len().max(1) as u64).unwrap_or_default();
+        let place =
+            usize::try_from(self.random.hash_one(key) % self.hits.len().max(1) as u64).unwrap_or_default();
         let Some(hits) = self.hits.get(place) else { return true };
         let is_due = hits.fetch_add(1, Ordering::Relaxed) + 1 >= self.limits.promote_at;
         if is_due {

@@ -324,7 +324,9 @@ async fn older_entries_are_coarse_and_hide_no_less() {
     }
     late.read().await;
     for node in [&one, &late, &Node::of(&log).await] {
-        assert!(!node.has(HERE, before) && !node.has("http://z/0", before) && !node.has("http://z/65999", before));
+        assert!(
+            !node.has(HERE, before) && !node.has("http://z/0", before) && !node.has("http://z/65999", before)
+        );
         assert!(!node.has("http://s/", before) && !node.has("http://u/", before));
         let recent = (0..1_000).filter(|n| node.has(&format!("http://y/{n}"), node.replica.fence())).count();
         assert_eq!(recent, 1_000);

@@ -7,7 +7,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use http::{HeaderMap, StatusCode};
 use larder::semantics::reuse::Reuse;
 use larder::semantics::vary::Selecting;
-use larder::store::log::{Appended, LogPage, LogState, MarkTable, MemoryLog, NewEntry, PurgeLog, Replica, Verdict};
+use larder::store::log::{
+    Appended, LogPage, LogState, MarkTable, MemoryLog, NewEntry, PurgeLog, Replica, Verdict,
+};
 use larder::store::{Fence, PurgeMode, PurgeNumber, PurgeTarget};
 use larder::{CacheKey, HeadParts, Payload, ResponseHead, StoreError, StoredResponse};
 
