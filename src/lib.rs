@@ -28,7 +28,7 @@
 //! |---|---|
 //! | adds the layer | [`CacheLayer`]; [`QueryLayer`] where QUERY, or a POST that is a query, is to be cached, too |
 //! | tunes what is cached | [`CachePolicy`], [`StandardPolicy`] |
-//! | keeps responses somewhere else | [`Store`], [`store::conformance`], [`store::record`] |
+//! | keeps responses somewhere else | [`Store`], `store::conformance`, [`store::record`] |
 //! | finds out why a page was or was not cached | `Cache-Status`, [`semantics::cache_status`], [`Observer`] |
 //!
 //! # Who gets what
@@ -49,6 +49,7 @@
 //! | `admin` | no | a service to operate a cache, and its page: `admin` |
 //! | `axum` | yes | reads axum's `OriginalUri`, so that nested routers key by the URI the client asked for |
 //! | `blake3` | no | strong entity tags: `Tagging::strong()` |
+//! | `conformance` | no | for tests: the contract of stores (`store::conformance`), and a store with faults (`store::chaos`) |
 //! | `metrics` | no | counters, gauges and histograms, by the facade of that name: `MetricsObserver` |
 //! | `serde` | no | policies of CloudFront from the JSON of its API: `policy::cloudfront` |
 //! | `tracing` | no | events and spans, by the facade of that name: `TracingObserver` |

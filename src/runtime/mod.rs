@@ -20,6 +20,8 @@ mod real {
     use tokio::time::Sleep;
 
     pub(crate) use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+    #[cfg(any(feature = "conformance", test))]
+    pub(crate) use tokio::task::yield_now;
     pub(crate) use tokio::time::Instant;
 
     /// Something that runs tasks.
@@ -139,9 +141,9 @@ mod explored {
     use std::task::{Poll, Waker};
     use std::time::Duration;
 
-    use shuttle::future::yield_now;
     use shuttle::rand::{Rng, thread_rng};
 
+    pub(crate) use shuttle::future::yield_now;
     pub(crate) use shuttle::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
     pub(crate) use std::time::Instant;
 
@@ -282,6 +284,8 @@ mod explored {
     }
 }
 
+#[cfg(all(shuttle, any(feature = "conformance", test)))]
+pub(crate) use explored::yield_now;
 #[cfg(shuttle)]
 pub(crate) use explored::{
     Deadline, Instant, Mutex, MutexGuard, Runtime, RwLock, RwLockReadGuard, RwLockWriteGuard, briefly,
@@ -289,6 +293,8 @@ pub(crate) use explored::{
 };
 #[cfg(all(test, shuttle))]
 pub(crate) use explored::{all_ended, begin};
+#[cfg(all(not(shuttle), any(feature = "conformance", test)))]
+pub(crate) use real::yield_now;
 #[cfg(not(shuttle))]
 pub(crate) use real::{
     Deadline, Instant, Mutex, MutexGuard, Runtime, RwLock, RwLockReadGuard, RwLockWriteGuard, briefly,

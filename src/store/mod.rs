@@ -1,6 +1,8 @@
 //! Where stored responses are kept: the contract, and the stores that keep it.
 
 #[cfg(any(feature = "conformance", test))]
+pub mod chaos;
+#[cfg(any(feature = "conformance", test))]
 pub mod conformance;
 pub mod log;
 pub mod record;
@@ -96,7 +98,7 @@ use crate::semantics::range::ByteRange;
 /// drops the future of a call that takes too long ([`Guarded`]); whether a write or a purge has taken effect then is open.
 ///
 /// No method has a default: a store around another one that forgets to pass a call on does not compile.
-/// [`conformance`] puts a store through all of this.
+/// [`conformance`] (feature `conformance`) puts a store through all of this.
 ///
 /// [`Payload::remote`]: crate::Payload::remote
 pub trait Store: Send + Sync + 'static {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::fixtures::{grouped, key_of, purged_at, together, yield_now};
+use super::fixtures::{grouped, key_of, purged_at, together};
 use super::fleet::{content_of, sure};
 use super::history::{Held, History, PurgeOfKey, Read, Write};
 use super::subject::{Nodes, Subject};
 use crate::entry::key::CacheKey;
 use crate::entry::{Payload, StoredResponse};
-use crate::runtime::{self, Runtime};
+use crate::runtime::{self, Runtime, yield_now};
 use crate::store::{Fence, PurgeMode, PurgeTarget, PutOutcome, Store};
 
 const TASKS: usize = 32;

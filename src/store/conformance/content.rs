@@ -93,7 +93,7 @@ pub async fn a_freshened_head_keeps_its_remote_content<N: Nodes>(subject: &Subje
                 return;
             };
             let (id, fence) = fleet.id_to_freshen(&here()).await;
-            let written = sure(fleet.filler().freshen(&here(), id, head("x"), fence).await);
+            let written = fleet.freshen(&here(), id, head("x"), fence).await;
             assert_eq!(written, PutOutcome::Stored);
             let by_old_head = fleet.opened(&here(), remote, None).await;
             assert!(by_old_head.is_some_and(|content| content == bytes), "by the head from before");
@@ -165,7 +165,7 @@ pub async fn a_stream_is_found_once_it_is_committed<N: Nodes>(subject: &Subject<
                         "nobody reads half of it: {found:?}"
                     );
                 }
-                assert_eq!(sure(writer.commit(head("x"), Some(trailers())).await), PutOutcome::Stored);
+                assert_eq!(fleet.commit(writer, head("x"), Some(trailers())).await, PutOutcome::Stored);
                 fleet.finds(&here(), &["one two six"], "it was committed").await;
                 let lookup = fleet.look_up(&here()).await;
                 assert_eq!(lookup.variants[0].response.payload().trailers(), Some(&trailers()));
@@ -209,7 +209,7 @@ pub async fn streams_at_one_time_do_not_mix<N: Nodes>(subject: &Subject<'_, N>) 
                 }
             }
             for (writer, accept, _expected) in writers.into_iter().rev() {
-                assert_eq!(sure(writer.commit(head(accept), None).await), PutOutcome::Stored, "{accept}");
+                assert_eq!(fleet.commit(writer, head(accept), None).await, PutOutcome::Stored, "{accept}");
             }
             fleet.finds(&here(), &["x1 x2", "y1 y2"], "the newest first").await;
             fleet.finds(&other, &["other1 other2"], "of another key").await;
@@ -230,7 +230,7 @@ pub async fn a_stream_of_an_older_response_does_not_replace_a_newer_one<N: Nodes
             write(&mut writer, "older").await;
             let newer = StoredResponse::new(timed(11, 10), Payload::from_bytes("newer".into()));
             assert_eq!(fleet.put(&here(), newer, fence).await, PutOutcome::Stored);
-            assert_eq!(sure(writer.commit(timed(10, 9), None).await), PutOutcome::Superseded);
+            assert_eq!(fleet.commit(writer, timed(10, 9), None).await, PutOutcome::Superseded);
             fleet.finds(&here(), &["newer"], "the stream was of an older one").await;
         })
         .await;
@@ -246,8 +246,8 @@ pub async fn a_stream_that_is_overtaken_by_a_soft_purge_is_never_fresh<N: Nodes>
                     return;
                 };
                 write(&mut writer, "old").await;
-                fleet.invalidate_now(&[target.clone()], PurgeMode::Expire(purged_at())).await;
-                sure(writer.commit(head("x"), None).await);
+                fleet.invalidate_now(std::slice::from_ref(&target), PurgeMode::Expire(purged_at())).await;
+                fleet.commit(writer, head("x"), None).await;
                 fleet.finds_nothing_fresh(&here(), &format!("{target:?}")).await;
                 fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
             }
@@ -265,8 +265,8 @@ pub async fn a_stream_that_is_overtaken_by_a_purge_is_refused<N: Nodes>(subject:
                     return;
                 };
                 write(&mut writer, "old").await;
-                fleet.invalidate_now(&[target.clone()], PurgeMode::Remove).await;
-                let written = sure(writer.commit(head("x"), None).await);
+                fleet.invalidate_now(std::slice::from_ref(&target), PurgeMode::Remove).await;
+                let written = fleet.commit(writer, head("x"), None).await;
                 fleet.assert_refused(written, &format!("{target:?}"));
                 fleet.finds_nothing(&here(), &format!("{target:?}")).await;
                 fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
@@ -298,7 +298,7 @@ pub async fn a_stream_that_is_too_large_is_refused<N: Nodes>(subject: &Subject<'
                     match sure(writer.write(data).await) {
                         ControlFlow::Break(outcome) => break outcome,
                         ControlFlow::Continue(()) if left == 0 => {
-                            break sure(writer.commit(head("x"), None).await);
+                            break fleet.commit(writer, head("x"), None).await;
                         }
                         ControlFlow::Continue(()) => {}
                     }

@@ -130,19 +130,6 @@ pub(super) fn bytes(length: usize) -> Bytes {
     bytes.into()
 }
 
-/// Lets others go on.
-pub(super) async fn yield_now() {
-    let mut has_yielded = false;
-    std::future::poll_fn(|cx| {
-        if std::mem::replace(&mut has_yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
 /// Runs all of them at one time, to their ends.
 pub(super) async fn together<'a>(futures: impl IntoIterator<Item = Pin<Box<dyn Future<Output = ()> + 'a>>>) {
     let mut running: Vec<_> = futures.into_iter().collect();

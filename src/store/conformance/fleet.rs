@@ -1,22 +1,24 @@
 //! Two nodes on one store, and which of them does what.
 
+use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body_util::{BodyExt, Collected};
 
 use super::fixtures::{here, response};
 use super::subject::{Nodes, Subject};
 use crate::entry::key::CacheKey;
-use crate::entry::{RemoteContent, StoredResponse};
+use crate::entry::{RemoteContent, ResponseHead, StoredResponse};
 use crate::error::StoreError;
 use crate::semantics::range::ByteRange;
 use crate::store::{
-    Expected, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget, PutOutcome, Store, StoreLimits,
-    Stored, StoredId,
+    ContentWriter, Expected, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget, PutOutcome,
+    Store, StoreLimits, Stored, StoredId,
 };
 
 /// Which node does what: the number of its handle.
@@ -66,11 +68,22 @@ impl<N: Nodes> Subject<'_, N> {
     pub(super) async fn each_way(&self, rule: impl AsyncFn(&Fleet<'_, N>)) {
         for way in WAYS {
             let nodes = self.make().await;
-            let fleet = Fleet { handles: nodes.open().await, subject: self, way };
+            let fleet = Fleet::new(self, nodes.open().await, way);
             if let Err(message) = caught(rule(&fleet)).await {
                 panic!("{way}: {message}");
             }
+            nodes.close(fleet.handles).await;
         }
+    }
+
+    /// [`Subject::each_way`], for what takes long and depends on who purges.
+    pub(super) async fn each_way_of_purging(&self, rule: impl AsyncFn(&Fleet<'_, N>)) {
+        self.each_way(async |fleet| {
+            if fleet.way.filler == fleet.way.reader {
+                rule(fleet).await;
+            }
+        })
+        .await;
     }
 
     /// [`Subject::each_way`], for what is written in the place of another response.
@@ -95,11 +108,11 @@ impl<N: Nodes> Subject<'_, N> {
         for way in [WAYS[0], WAYS[1]] {
             let nodes = self.make().await;
             let run = async {
-                let fleet = Fleet { handles: nodes.open().await, subject: self, way };
+                let fleet = Fleet::new(self, nodes.open().await, way);
                 before(&fleet).await;
                 nodes.close(fleet.handles).await;
                 between(&nodes).await;
-                after(&Fleet { handles: nodes.open().await, subject: self, way }).await;
+                after(&Fleet::new(self, nodes.open().await, way)).await;
             };
             if let Err(message) = caught(run).await {
                 panic!("{way}: {message}");
@@ -111,7 +124,11 @@ impl<N: Nodes> Subject<'_, N> {
 impl<'a, N: Nodes> Fleet<'a, N> {
     /// One of which one node stores, and the other one reads.
     pub(super) fn of(subject: &'a Subject<'a, N>, handles: [N::Store; 2]) -> Self {
-        Self { handles, subject, way: WAYS[1] }
+        Self::new(subject, handles, WAYS[1])
+    }
+
+    fn new(subject: &'a Subject<'a, N>, handles: [N::Store; 2], way: Way) -> Self {
+        Self { handles, subject, waited: Cell::default(), way }
     }
 }
 
@@ -119,6 +136,8 @@ impl<'a, N: Nodes> Fleet<'a, N> {
 pub(super) struct Fleet<'a, N: Nodes> {
     handles: [N::Store; 2],
     subject: &'a Subject<'a, N>,
+    /// How long was waited since something was changed, so that it is known everywhere.
+    waited: Cell<Duration>,
     way: Way,
 }
 
@@ -178,23 +197,34 @@ impl<N: Nodes> Fleet<'_, N> {
 
     /// What an attempt gives once it succeeds, which it has to within the bound of staleness.
     pub(super) async fn until<T>(&self, attempt: impl AsyncFn() -> Result<T, String>) -> T {
-        match self.tried(attempt).await {
+        match self.tried(&self.waited, attempt).await {
             Ok(output) => output,
             Err(message) => panic!("{message}"),
         }
     }
 
-    async fn tried<T>(&self, attempt: impl AsyncFn() -> Result<T, String>) -> Result<T, String> {
-        let (mut waited, mut step) = (Duration::ZERO, Duration::from_millis(1));
+    /// The same, while something else goes on: its waiting is none of this.
+    pub(super) async fn until_meanwhile(&self, attempt: impl AsyncFn() -> Result<(), String>) {
+        if let Err(message) = self.tried(&Cell::default(), attempt).await {
+            panic!("{message}");
+        }
+    }
+
+    async fn tried<T>(
+        &self,
+        waited: &Cell<Duration>,
+        attempt: impl AsyncFn() -> Result<T, String>,
+    ) -> Result<T, String> {
+        let mut step = Duration::from_millis(1);
         loop {
             let outcome = attempt().await;
-            let left = self.staleness().saturating_sub(waited);
+            let left = self.staleness().saturating_sub(waited.get());
             if outcome.is_ok() || left.is_zero() {
                 return outcome;
             }
             let next = step.min(left);
             self.subject.wait(next).await;
-            waited += next;
+            waited.set(waited.get() + next);
             step *= 2;
         }
     }
@@ -305,8 +335,33 @@ impl<N: Nodes> Fleet<'_, N> {
         }
     }
 
+    /// From now on, something is new that others may not know yet.
+    fn changed<T>(&self, outcome: Result<T, StoreError>) -> T {
+        self.waited.set(Duration::ZERO);
+        sure(outcome)
+    }
+
     pub(super) async fn put(&self, key: &CacheKey, response: StoredResponse, fence: Fence) -> PutOutcome {
-        sure(self.filler().put(key, response, fence).await)
+        self.changed(self.filler().put(key, response, fence).await)
+    }
+
+    pub(super) async fn freshen(
+        &self,
+        key: &CacheKey,
+        of: StoredId,
+        head: ResponseHead,
+        fence: Fence,
+    ) -> PutOutcome {
+        self.changed(self.filler().freshen(key, of, head, fence).await)
+    }
+
+    pub(super) async fn commit(
+        &self,
+        writer: Box<dyn ContentWriter>,
+        head: ResponseHead,
+        trailers: Option<HeaderMap>,
+    ) -> PutOutcome {
+        self.changed(writer.commit(head, trailers).await)
     }
 
     /// Asks for a response and stores it.
@@ -356,14 +411,14 @@ impl<N: Nodes> Fleet<'_, N> {
                 false => Err(String::new()),
             };
             // What does not concern this key is known at the end of the bound.
-            let _ = self.tried(known).await;
+            let _ = self.tried(&self.waited, known).await;
         }
         number
     }
 
     /// Purges. Other nodes may not know yet.
     pub(super) async fn invalidate_now(&self, targets: &[PurgeTarget], mode: PurgeMode) -> PurgeNumber {
-        sure(self.purger().invalidate(targets, mode).await)
+        self.changed(self.purger().invalidate(targets, mode).await)
     }
 
     /// Whether the filler says that a key was purged.

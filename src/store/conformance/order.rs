@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-use super::fixtures::{head, here, key_of, purged_at, response, targets, together, yield_now};
+use super::fixtures::{head, here, key_of, purged_at, response, targets, together};
 use super::fleet::{Fleet, sure};
 use super::subject::{Nodes, Subject};
 use crate::entry::{Payload, ResponseHead, StoredResponse};
+use crate::runtime::yield_now;
 use crate::store::{Fence, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, Store};
 
 /// A response is refused that was asked for before a purge.
@@ -26,7 +27,7 @@ pub async fn a_fence_of_get_stands_before_later_purges<N: Nodes>(subject: &Subje
         .each_way(async |fleet| {
             for target in targets() {
                 let before = sure(fleet.filler().get(&here()).await).fence;
-                fleet.invalidate_now(&[target.clone()], PurgeMode::Remove).await;
+                fleet.invalidate_now(std::slice::from_ref(&target), PurgeMode::Remove).await;
                 is_refused(fleet, &target, before, "the fence of get").await;
             }
         })
@@ -41,7 +42,7 @@ pub async fn a_fence_of_try_get_stands_before_later_purges<N: Nodes>(subject: &S
                 let Some(before) = fleet.filler().try_get(&here()).map(|lookup| lookup.fence) else {
                     continue;
                 };
-                fleet.invalidate_now(&[target.clone()], PurgeMode::Remove).await;
+                fleet.invalidate_now(std::slice::from_ref(&target), PurgeMode::Remove).await;
                 is_refused(fleet, &target, before, "the fence of try_get").await;
             }
         })
@@ -53,7 +54,7 @@ pub async fn the_default_fence_stands_before_all_purges<N: Nodes>(subject: &Subj
     subject
         .each_way(async |fleet| {
             for target in targets() {
-                fleet.invalidate_now(&[target.clone()], PurgeMode::Remove).await;
+                fleet.invalidate_now(std::slice::from_ref(&target), PurgeMode::Remove).await;
                 is_refused(fleet, &target, Fence::default(), "the default fence").await;
             }
         })
@@ -111,7 +112,7 @@ pub async fn a_freshening_and_a_purge_in_any_order_leave_nothing_old<N: Nodes>(s
                 fleet.fill(&here(), "old", "x").await;
                 let (expected, fence) = fleet.expect(&here()).await;
                 let (id, _) = fleet.id_to_freshen(&here()).await;
-                let written = sure(fleet.filler().freshen(&here(), id, head("x"), fence).await);
+                let written = fleet.freshen(&here(), id, head("x"), fence).await;
                 assert_eq!(written, PutOutcome::Stored, "{target:?}: nothing was purged yet");
                 purge().await;
                 fleet.finds_nothing(&here(), &format!("{target:?} after the write")).await;
@@ -122,7 +123,7 @@ pub async fn a_freshening_and_a_purge_in_any_order_leave_nothing_old<N: Nodes>(s
                 let (expected, fence) = fleet.expect(&here()).await;
                 let (id, _) = fleet.id_to_freshen(&here()).await;
                 purge().await;
-                let written = sure(fleet.filler().freshen(&here(), id, head("x"), fence).await);
+                let written = fleet.freshen(&here(), id, head("x"), fence).await;
                 fleet.assert_refused(written, &format!("{target:?} between validation and write"));
                 fleet.finds_nothing(&here(), &format!("{target:?} between validation and write")).await;
                 drop(expected);
@@ -130,7 +131,7 @@ pub async fn a_freshening_and_a_purge_in_any_order_leave_nothing_old<N: Nodes>(s
                 fleet.invalidate(&target, PurgeMode::Remove).await;
                 fleet.fill(&here(), "new", "x").await;
                 let (_expected, fence) = fleet.expect(&here()).await;
-                let written = sure(fleet.filler().freshen(&here(), id, head("x"), fence).await);
+                let written = fleet.freshen(&here(), id, head("x"), fence).await;
                 assert_eq!(written, PutOutcome::Superseded, "{target:?}: another response is there");
                 fleet.finds(&here(), &["new"], &format!("{target:?} before it was put")).await;
                 fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
@@ -145,7 +146,7 @@ pub async fn what_was_asked_for_before_a_soft_purge_is_never_fresh<N: Nodes>(sub
         .each_way(async |fleet| {
             for target in targets() {
                 let before = fleet.look_up_to_fill(&here()).await.fence;
-                fleet.invalidate_now(&[target.clone()], PurgeMode::Expire(purged_at())).await;
+                fleet.invalidate_now(std::slice::from_ref(&target), PurgeMode::Expire(purged_at())).await;
                 fleet.put(&here(), response("old", "x"), before).await;
                 fleet.finds_nothing_fresh(&here(), &format!("{target:?}")).await;
                 fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
@@ -184,8 +185,8 @@ pub async fn a_freshening_from_before_a_soft_purge_leaves_it_stale<N: Nodes>(sub
                 fleet.fill(&here(), "content", "x").await;
                 let (_expected, before) = fleet.expect(&here()).await;
                 let (id, _) = fleet.id_to_freshen(&here()).await;
-                fleet.invalidate_now(&[target.clone()], PurgeMode::Expire(purged_at())).await;
-                sure(fleet.filler().freshen(&here(), id, head("x"), before).await);
+                fleet.invalidate_now(std::slice::from_ref(&target), PurgeMode::Expire(purged_at())).await;
+                fleet.freshen(&here(), id, head("x"), before).await;
                 fleet.finds_nothing_fresh(&here(), &format!("{target:?}")).await;
                 fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
             }
@@ -222,7 +223,7 @@ pub async fn a_purge_is_remembered_for_what_is_on_its_way<N: Nodes>(subject: &Su
                     fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
                 }
                 let (_expected, fence) = fleet.expect(&here()).await;
-                fleet.invalidate_now(&[target.clone()], PurgeMode::Expire(purged_at())).await;
+                fleet.invalidate_now(std::slice::from_ref(&target), PurgeMode::Expire(purged_at())).await;
                 fleet.put(&here(), response("old", "y"), fence).await;
                 fleet.finds_nothing_fresh(&here(), &format!("{target:?}: on its way at a soft purge")).await;
                 fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
@@ -278,7 +279,7 @@ pub async fn fills_and_purges_at_one_time_leave_nothing_old<N: Nodes>(subject: &
                         _ => Ok(()),
                     }
                 };
-                fleet.until(async || is_new(&sure(fleet.reader().get(&here()).await))).await;
+                fleet.until_meanwhile(async || is_new(&sure(fleet.reader().get(&here()).await))).await;
             };
             let fill = async |number: usize| {
                 for turn in 0..6 {

@@ -409,7 +409,7 @@ pub async fn a_purge_leaves_alone_what_it_does_not_name<N: Nodes>(subject: &Subj
 pub async fn many_purges_of_nothing_hit_nothing<N: Nodes>(subject: &Subject<'_, N>) {
     const MANY: usize = 2_000;
     subject
-        .each_way(async |fleet| {
+        .each_way_of_purging(async |fleet| {
             fleet.fill(&here(), "stored", "x").await;
             let (expected, fence) = fleet.expect(&here()).await;
             for number in 0..MANY {
@@ -466,7 +466,7 @@ pub async fn what_was_purged_stays_away<N: Nodes>(subject: &Subject<'_, N>) {
             for target in targets() {
                 fleet.fill_with(&here(), response("old", "x")).await;
                 fleet.invalidate(&target, PurgeMode::Remove).await;
-                fleet.invalidate_now(&[target.clone()], PurgeMode::Expire(purged_at())).await;
+                fleet.invalidate_now(std::slice::from_ref(&target), PurgeMode::Expire(purged_at())).await;
                 fleet.invalidate_now(&[PurgeTarget::uri("http://other.example/")], PurgeMode::Remove).await;
                 for turn in 0..3 {
                     fleet.finds_nothing(&here(), &format!("{target:?}, look-up {turn}")).await;

@@ -241,7 +241,7 @@ pub async fn a_freshened_head_keeps_its_content<N: Nodes>(subject: &Subject<'_, 
             let (id, fence) = fleet.id_to_freshen(&here()).await;
             let mut fresh = head("text/html");
             fresh.reuse.lifetime = LIFETIME;
-            let written = sure(fleet.filler().freshen(&here(), id, fresh, fence).await);
+            let written = fleet.freshen(&here(), id, fresh, fence).await;
             assert_eq!(written, PutOutcome::Stored, "the response is still there");
             let check = |lookup: &Lookup| match lookup.variants.first() {
                 Some(stored) if stored.response.head().reuse().lifetime == LIFETIME => Ok(()),
@@ -261,12 +261,12 @@ pub async fn only_what_is_still_there_is_freshened<N: Nodes>(subject: &Subject<'
             fleet.fill(&here(), "content", "text/html").await;
             let (id, fence) = fleet.id_to_freshen(&here()).await;
             let key = here();
-            let freshen = |id| fleet.filler().freshen(&key, id, head("text/html"), fence);
-            assert_eq!(sure(freshen(id).await), PutOutcome::Stored);
-            assert_eq!(sure(freshen(id).await), PutOutcome::Superseded, "it has been freshened before");
+            let freshen = |id| fleet.freshen(&key, id, head("text/html"), fence);
+            assert_eq!(freshen(id).await, PutOutcome::Stored);
+            assert_eq!(freshen(id).await, PutOutcome::Superseded, "it has been freshened before");
             let (id, _) = fleet.id_to_freshen(&key).await;
             fleet.fill(&here(), "newer", "text/html").await;
-            assert_eq!(sure(freshen(id).await), PutOutcome::Superseded, "a newer response came first");
+            assert_eq!(freshen(id).await, PutOutcome::Superseded, "a newer response came first");
             fleet.finds(&here(), &["newer"], "it was not freshened").await;
         })
         .await;
@@ -280,9 +280,9 @@ pub async fn an_older_304_freshens_nothing<N: Nodes>(subject: &Subject<'_, N>) {
             fleet.fill_with(&here(), response).await;
             let (id, fence) = fleet.id_to_freshen(&here()).await;
             let key = here();
-            let freshen = |generated| fleet.filler().freshen(&key, id, timed(generated, 0), fence);
-            assert_eq!(sure(freshen(10).await), PutOutcome::Superseded, "an older one");
-            assert_eq!(sure(freshen(12).await), PutOutcome::Stored, "a newer one");
+            let freshen = |generated| fleet.freshen(&key, id, timed(generated, 0), fence);
+            assert_eq!(freshen(10).await, PutOutcome::Superseded, "an older one");
+            assert_eq!(freshen(12).await, PutOutcome::Stored, "a newer one");
         })
         .await;
 }

@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use http::Method;
 use larder::store::PurgeTarget;
+use larder::store::chaos::StoreCall;
 use larder::store::conformance::{Subject, check_all};
 use larder::{BoxStore, CacheLayer, MemoryStore};
 
 use crate::support::remembering::Remembering;
-use crate::support::stores::{Flaky, Op};
+use crate::support::stores::flaky;
 use crate::support::{Client, Stage, Step, settle};
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=60");
 
 /// Over a store that forgets no purge, and whose calls fail by a script.
-fn stage(fails: fn(Op, usize) -> bool) -> Stage {
-    let store = Flaky::by(Remembering::of(MemoryStore::default()), fails);
+fn stage(fails: fn(StoreCall, u64) -> bool) -> Stage {
+    let store = flaky(Remembering::of(MemoryStore::default()), fails);
     Stage::with(CacheLayer::builder(BoxStore::new(store)))
 }
 
@@ -33,7 +34,7 @@ async fn a_store_that_forgets_no_purge_keeps_the_contract() {
 
 #[tokio::test(start_paused = true)]
 async fn a_herd_shares_one_call_while_look_ups_fail() {
-    let stage = stage(|op, _| op == Op::Get);
+    let stage = stage(|op, _| op == StoreCall::Get);
     let herd = stage.herd(10, &[]);
     settle().await;
     assert_eq!(stage.origin.calls(), 1);
@@ -48,8 +49,8 @@ async fn a_request_after_a_purge_does_not_join_an_older_call_if_both_look_ups_ha
     let uri = "http://example.com/".parse().unwrap();
     for way in ["purge", "soft purge", "purge of everything", "POST"] {
         // Also where the store can't say whether anything was purged.
-        for fails in [(|op, _| op == Op::Get) as fn(Op, usize) -> bool, |op, _| {
-            matches!(op, Op::Get | Op::PurgedSince)
+        for fails in [(|op, _| op == StoreCall::Get) as fn(StoreCall, u64) -> bool, |op, _| {
+            matches!(op, StoreCall::Get | StoreCall::PurgedSince)
         }] {
             let stage = stage(fails);
             let old = asked(&stage).await;
@@ -80,7 +81,7 @@ async fn a_request_after_a_purge_does_not_join_an_older_call_if_both_look_ups_ha
 /// What answers the earlier call is for those that wait for the later one, too, so that one is as old.
 #[tokio::test(start_paused = true)]
 async fn a_request_after_a_purge_does_not_join_a_call_that_inherits_an_older_answer() {
-    let stage = stage(|op, _| matches!(op, Op::Get | Op::PurgedSince));
+    let stage = stage(|op, _| matches!(op, StoreCall::Get | StoreCall::PurgedSince));
     let [first, second, third] = [asked(&stage).await, asked(&stage).await, asked(&stage).await];
     stage.handle.purge(&"http://example.com/".parse().unwrap()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(6)).await;

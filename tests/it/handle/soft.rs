@@ -8,7 +8,7 @@ use larder::{BoxStore, CacheLayer, MemoryStore};
 use crate::support::elsewhere::Elsewhere;
 use crate::support::naive::Naive;
 use crate::support::remembering::Remembering;
-use crate::support::stores::Slow;
+use crate::support::stores::slow;
 use crate::support::written::Written;
 use crate::support::{Bench, Reply};
 
@@ -20,13 +20,13 @@ fn store(kind: &str) -> BoxStore {
     let memory = MemoryStore::default;
     match kind {
         "memory" => BoxStore::new(memory()),
-        "guarded" => BoxStore::new(Guarded::new(Slow::of(memory()), GuardLimits::new())),
+        "guarded" => BoxStore::new(Guarded::new(slow(memory()), GuardLimits::new())),
         "boxed" => BoxStore::new(BoxStore::new(memory())),
-        "slow" => BoxStore::new(Slow::of(memory())),
-        "remembering" => BoxStore::new(Slow::of(Remembering::of(memory()))),
-        "written down" => BoxStore::new(Slow::of(Written::of(memory()))),
-        "elsewhere" => BoxStore::new(Slow::of(Elsewhere::of(memory()))),
-        _ => BoxStore::new(Slow::of(Naive::default())),
+        "slow" => BoxStore::new(slow(memory())),
+        "remembering" => BoxStore::new(slow(Remembering::of(memory()))),
+        "written down" => BoxStore::new(slow(Written::of(memory()))),
+        "elsewhere" => BoxStore::new(slow(Elsewhere::of(memory()))),
+        _ => BoxStore::new(slow(Naive::default())),
     }
 }
 

@@ -12,6 +12,7 @@ use http::{HeaderMap, Method, Request};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, StreamBody};
 use larder::semantics::range::ByteRange;
+use larder::store::chaos::StoreCall;
 use larder::store::{
     BeginOutcome, ContentWriter, Expected, Fence, GuardLimits, Guarded, Lookup, PurgeMode, PurgeNumber,
     PurgeScope, PurgeTarget, PutOutcome, RemoteContent, Store, StoreLimits, StoreStatistics, StoredBody,
@@ -26,7 +27,7 @@ use tower::{Layer, Service};
 use crate::support::bench::read;
 use crate::support::forward::forward;
 use crate::support::origin::always;
-use crate::support::stores::{Flaky, Op};
+use crate::support::stores::flaky;
 use crate::support::{Bench, Origin, Reply, Seen};
 
 pub struct Down;
@@ -453,8 +454,8 @@ async fn an_unsafe_request_that_failed_purges_nothing_and_reports_nothing_of_the
 #[tokio::test]
 async fn an_error_does_not_replace_what_is_stored_while_that_cannot_be_read() {
     // The look-ups of the second request, and of its write.
-    let fails = |op, number| op == Op::Get && (1..3).contains(&number);
-    let layer = CacheLayer::builder(BoxStore::new(Flaky::by(MemoryStore::default(), fails)));
+    let fails = |op, number| op == StoreCall::Get && (1..3).contains(&number);
+    let layer = CacheLayer::builder(BoxStore::new(flaky(MemoryStore::default(), fails)));
     let replies = [Reply::cc("good", "max-age=600"), Reply::cc("gone", "max-age=60").status(404)];
     let bench = Bench::with(layer, replies);
     bench.get("/").await.has_body("good");

@@ -1,5 +1,6 @@
 //! Stores and their contract.
 
+mod chaos;
 mod conformance;
 mod elsewhere;
 pub mod failing;

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Uri};
+use larder::store::chaos::{ChaosStore, StoreCall};
 use larder::store::{PutOutcome, Store};
 use larder::{BoxStore, Event, FillLimits, MemoryStore, StandardPolicy};
 
 use crate::support::elsewhere::Elsewhere;
-use crate::support::stores::{Flaky, Gate, Gated, Hanging, Op};
+use crate::support::stores::{before, faulty, flaky, hanging};
 use crate::support::streaming::{Noting, Refusal, Saw};
 use crate::support::{Answer, CacheBuilder, CacheLayer, Client, Stage, Step, settle};
 
@@ -142,8 +143,8 @@ async fn small_content_is_put_whole() {
 #[tokio::test(start_paused = true)]
 async fn a_response_is_seen_when_it_is_committed_and_not_before() {
     for length in [Some(200_000), None] {
-        let gate = Gate::before(&[Op::Commit]);
-        let stage = Stage::with(over(Gated::new(elsewhere(), gate.clone())));
+        let (gate, at_gate) = before(&[StoreCall::Commit]);
+        let stage = Stage::with(over(faulty(elsewhere(), [at_gate])));
         let clients = stage.herd(3, &[]);
         settle().await;
         let content = text(200_000);
@@ -284,17 +285,17 @@ async fn a_purge_reaches_what_the_store_is_taking() {
 }
 
 /// A store that fails in some of its calls.
-fn failing(fails: fn(Op, usize) -> bool) -> Flaky<Noting<Elsewhere>> {
-    Flaky::by(Noting::of(elsewhere()), fails)
+fn failing(fails: fn(StoreCall, u64) -> bool) -> ChaosStore<Noting<Elsewhere>> {
+    flaky(Noting::of(elsewhere()), fails)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_fails_costs_its_clients_nothing_and_reports_it() {
     for (fails, action) in [
-        ((|op, _| op == Op::Begin) as fn(Op, usize) -> bool, "failed to answer"),
-        (|op, number| op == Op::Write && number == 0, "failed to answer"),
-        (|op, number| op == Op::Write && number == 20, "failed to answer"),
-        (|op, _| op == Op::Commit, "failed to answer"),
+        ((|op, _| op == StoreCall::Begin) as fn(StoreCall, u64) -> bool, "failed to answer"),
+        (|op, number| op == StoreCall::Write && number == 0, "failed to answer"),
+        (|op, number| op == StoreCall::Write && number == 20, "failed to answer"),
+        (|op, _| op == StoreCall::Commit, "failed to answer"),
     ] {
         let watched = Watched::default();
         // Of more content than is kept.
@@ -322,9 +323,9 @@ async fn a_store_that_fails_costs_its_clients_nothing_and_reports_it() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_still_in_memory_is_put_where_the_store_has_failed_to_take_it() {
-    for fails in
-        [(|op, _| op == Op::Begin) as fn(Op, usize) -> bool, |op, number| op == Op::Write && number == 1]
-    {
+    for fails in [(|op, _| op == StoreCall::Begin) as fn(StoreCall, u64) -> bool, |op, number| {
+        op == StoreCall::Write && number == 1
+    }] {
         let watched = Watched::default();
         let stage = Stage::with(watched.by(over(failing(fails))));
         let content = text(200_000);
@@ -414,13 +415,13 @@ async fn read_through(stage: &Stage, content: &str) -> Duration {
 #[tokio::test(start_paused = true)]
 async fn a_client_does_not_wait_for_a_slow_store_while_there_is_room() {
     // As much is kept as there is content.
-    for op in [Op::Begin, Op::Write, Op::Commit] {
-        let gate = Gate::before(match op {
-            Op::Begin => &[Op::Begin],
-            Op::Write => &[Op::Write],
-            _ => &[Op::Commit],
+    for op in [StoreCall::Begin, StoreCall::Write, StoreCall::Commit] {
+        let (gate, at_gate) = before(match op {
+            StoreCall::Begin => &[StoreCall::Begin],
+            StoreCall::Write => &[StoreCall::Write],
+            _ => &[StoreCall::Commit],
         });
-        let stage = Stage::with(over(Gated::new(elsewhere(), gate.clone())).fill_limits(in_flight(32 * MIB)));
+        let stage = Stage::with(over(faulty(elsewhere(), [at_gate])).fill_limits(in_flight(32 * MIB)));
         let content = text(4 * MIB);
         let took = read_through(&stage, &content).await;
         assert!(took < Duration::from_millis(10), "{op:?}: {took:?}");
@@ -437,8 +438,8 @@ async fn a_client_does_not_wait_for_a_slow_store_while_there_is_room() {
 #[tokio::test(start_paused = true)]
 async fn beyond_that_a_client_waits_for_a_store_that_takes_content_and_a_second_for_one_that_does_not() {
     for takes in [true, false] {
-        let (gate, watched) = (Gate::before(&[Op::Write]), Watched::default());
-        let builder = over(Gated::new(elsewhere(), gate.clone())).fill_limits(in_flight(8 * MIB));
+        let ((gate, at_gate), watched) = (before(&[StoreCall::Write]), Watched::default());
+        let builder = over(faulty(elsewhere(), [at_gate])).fill_limits(in_flight(8 * MIB));
         let stage = Stage::with(watched.by(builder));
         let content = text(6 * MIB);
         // 16 pieces in 100 ms.
@@ -471,20 +472,20 @@ async fn beyond_that_a_client_waits_for_a_store_that_takes_content_and_a_second_
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_is_given_up_by_its_guard() {
-    for op in [Op::Begin, Op::Write, Op::Commit] {
+    for op in [StoreCall::Begin, StoreCall::Write, StoreCall::Commit] {
         let watched = Watched::default();
-        let hangs: &[Op] = match op {
-            Op::Begin => &[Op::Begin, Op::Put],
-            Op::Write => &[Op::Write, Op::Put],
-            _ => &[Op::Commit, Op::Put],
+        let hangs: &[StoreCall] = match op {
+            StoreCall::Begin => &[StoreCall::Begin, StoreCall::Put],
+            StoreCall::Write => &[StoreCall::Write, StoreCall::Put],
+            _ => &[StoreCall::Commit, StoreCall::Put],
         };
-        let stage = Stage::with(watched.by(over(Hanging::in_calls(elsewhere(), hangs))));
+        let stage = Stage::with(watched.by(over(hanging(elsewhere(), hangs))));
         let took = read_through(&stage, &text(MIB)).await;
         assert!(took < Duration::from_millis(10), "{op:?}: {took:?}");
         tokio::time::sleep(Duration::from_secs(10)).await;
         let failed = match op {
-            Op::Begin => &["failed to begin to put", "failed to put"][..],
-            Op::Write => &["failed to write content", "failed to put"],
+            StoreCall::Begin => &["failed to begin to put", "failed to put"][..],
+            StoreCall::Write => &["failed to write content", "failed to put"],
             _ => &["failed to commit content"],
         };
         assert_eq!(watched.seen(), failed);
@@ -579,8 +580,8 @@ async fn who_comes_while_the_beginning_is_there_shares_it_and_who_comes_later_ma
 
 #[tokio::test(start_paused = true)]
 async fn who_comes_when_all_has_come_waits_for_the_store_to_have_it() {
-    let gate = Gate::before(&[Op::Commit]);
-    let stage = Stage::with(over(Gated::new(elsewhere(), gate.clone())).fill_limits(in_flight(MIB)));
+    let (gate, at_gate) = before(&[StoreCall::Commit]);
+    let stage = Stage::with(over(faulty(elsewhere(), [at_gate])).fill_limits(in_flight(MIB)));
     let content = text(2 * MIB);
     stage.fill("/", &[fresh(None), Step::frame(&*content), Step::End]).await.has_body(&content);
     let clients = stage.herd(3, &[]);

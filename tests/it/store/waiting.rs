@@ -5,30 +5,31 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, Request, Uri};
 use http_body_util::Empty;
+use larder::store::chaos::{Fault, StoreCall};
 use larder::store::conformance::{Subject, check_all};
 use larder::{BoxStore, FillLimits, MemoryStore};
 use tower::{Layer, Service};
 
 use crate::support::bench::read;
 use crate::support::origin::always;
-use crate::support::stores::{Flaky, Gate, Gated, Hanging, Op, Slow};
+use crate::support::stores::{after, before, faulty, flaky, hanging, slow};
 use crate::support::written::Written;
 use crate::support::{Answer, Bench, CacheBuilder, CacheLayer, Reply, Stage, Step, alone, settle};
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=60");
 
 /// A stage over a store whose calls wait at a gate.
-fn gated(gate: &Gate) -> Stage {
-    Stage::with(CacheLayer::builder(BoxStore::new(Gated::new(MemoryStore::default(), gate.clone()))))
+fn gated(at_gate: Fault) -> Stage {
+    Stage::with(CacheLayer::builder(BoxStore::new(faulty(MemoryStore::default(), [at_gate]))))
 }
 
-fn flaky(fails: fn(Op, usize) -> bool) -> CacheBuilder {
-    CacheLayer::builder(BoxStore::new(Flaky::by(MemoryStore::default(), fails)))
+fn failing(fails: fn(StoreCall, u64) -> bool) -> CacheBuilder {
+    CacheLayer::builder(BoxStore::new(flaky(MemoryStore::default(), fails)))
 }
 
 #[tokio::test]
 async fn a_slow_store_keeps_the_contract() {
-    check_all(&Subject::new(async || Arc::new(Slow::of(MemoryStore::default()))).operations(200)).await;
+    check_all(&Subject::new(async || Arc::new(slow(MemoryStore::default()))).operations(200)).await;
 }
 
 #[tokio::test]
@@ -38,7 +39,10 @@ async fn a_store_that_keeps_responses_as_bytes_keeps_the_contract() {
 
 #[tokio::test]
 async fn a_look_up_that_fails_is_a_miss_and_the_answer_is_stored() {
-    let bench = Bench::with(flaky(|op, number| op == Op::Get && number == 0), [Reply::cc("x", "max-age=60")]);
+    let bench = Bench::with(
+        failing(|op, number| op == StoreCall::Get && number == 0),
+        [Reply::cc("x", "max-age=60")],
+    );
     bench.get("/").await.told("larder; fwd=miss; stored; ttl=60");
     bench.get("/").await.told("larder; hit; ttl=60");
     assert_eq!(bench.origin.calls(), 1);
@@ -46,7 +50,7 @@ async fn a_look_up_that_fails_is_a_miss_and_the_answer_is_stored() {
 
 #[tokio::test]
 async fn a_freshening_that_fails_after_the_answer_is_counted_as_unstored() {
-    let layer = flaky(|op, number| op == Op::Freshen && number == 0);
+    let layer = failing(|op, number| op == StoreCall::Freshen && number == 0);
     let bench = Bench::with(layer, [Reply::cc("x", "max-age=60").field("etag", "\"a\"")]);
     bench.get("/").await;
     bench.later(61);
@@ -62,7 +66,7 @@ async fn a_freshening_that_fails_after_the_answer_is_counted_as_unstored() {
 
 #[tokio::test]
 async fn a_purge_that_fails_is_reported() {
-    let bench = Bench::with(flaky(|op, _| op == Op::Invalidate), [Reply::cc("x", "max-age=60")]);
+    let bench = Bench::with(failing(|op, _| op == StoreCall::Invalidate), [Reply::cc("x", "max-age=60")]);
     let uri = Uri::from_static("http://example.com/");
     assert!(bench.handle.purge(&uri).await.is_err() && bench.handle.soft_purge(&uri).await.is_err());
     let seen = bench.send(Method::POST, "/", &[]).await;
@@ -72,7 +76,7 @@ async fn a_purge_that_fails_is_reported() {
 /// Without a deadline, a request waits for its look-up as long as that takes, but nothing is left of it when it leaves.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_a_hanging_look_up_leaves_nothing_behind() {
-    let store = Hanging::in_calls(MemoryStore::default(), &[Op::Get]);
+    let store = hanging(MemoryStore::default(), &[StoreCall::Get]);
     let stage = Stage::with(CacheLayer::builder(BoxStore::new(store)));
     let herd = stage.herd(10, &[]);
     settle().await;
@@ -87,8 +91,8 @@ async fn a_client_that_leaves_a_hanging_look_up_leaves_nothing_behind() {
 
 #[tokio::test(start_paused = true)]
 async fn an_invalidation_continues_without_its_client_beyond_the_bound_of_abandoned_requests() {
-    let gate = Gate::before(&[Op::Invalidate]);
-    let store = Gated::new(MemoryStore::default(), gate.clone());
+    let (gate, at_gate) = before(&[StoreCall::Invalidate]);
+    let store = faulty(MemoryStore::default(), [at_gate]);
     let layer = CacheLayer::builder(BoxStore::new(store)).fill_limits(FillLimits::new().abandoned(0));
     let stage = Stage::with(layer);
     stage.fill("/", &[Step::head(200, &[FRESH]), Step::frame("old"), Step::End]).await;
@@ -106,9 +110,9 @@ async fn an_invalidation_continues_without_its_client_beyond_the_bound_of_abando
 
 #[tokio::test(start_paused = true)]
 async fn a_miss_is_looked_up_once_if_no_call_has_ended_meanwhile() {
-    let gate = Gate::after(&[Op::Get]);
+    let (gate, at_gate) = after(&[StoreCall::Get]);
     gate.open();
-    let stage = gated(&gate);
+    let stage = gated(at_gate);
     for path in ["/", "/other"] {
         stage.fill(path, &[Step::head(200, &[FRESH]), Step::frame("x"), Step::End]).await;
     }
@@ -118,8 +122,8 @@ async fn a_miss_is_looked_up_once_if_no_call_has_ended_meanwhile() {
 #[tokio::test(start_paused = true)]
 async fn a_leader_looks_up_again_if_a_call_for_its_key_has_ended_meanwhile() {
     for length in [None, Some(("content-length", "1"))] {
-        let gate = Gate::after(&[Op::Get]);
-        let stage = gated(&gate);
+        let (gate, at_gate) = after(&[StoreCall::Get]);
+        let stage = gated(at_gate);
         gate.open();
         let first = stage.get("/");
         settle().await;
@@ -148,8 +152,8 @@ async fn a_leader_looks_up_again_if_a_call_for_its_key_has_ended_meanwhile() {
 #[tokio::test(start_paused = true)]
 async fn a_herd_on_a_response_that_is_never_fresh_validates_once_after_it_is_stored() {
     for status in [200, 404] {
-        let gate = Gate::before(&[Op::Put]);
-        let stage = gated(&gate);
+        let (gate, at_gate) = before(&[StoreCall::Put]);
+        let stage = gated(at_gate);
         let herd = stage.herd(10, &[]);
         settle().await;
         let tag = ("etag", "\"a\"");
@@ -171,8 +175,8 @@ async fn a_herd_on_a_response_that_is_never_fresh_validates_once_after_it_is_sto
 
 #[tokio::test(start_paused = true)]
 async fn a_herd_validates_once_a_response_that_expires_before_its_call_has_ended() {
-    let gate = Gate::after(&[Op::Put]);
-    let stage = gated(&gate);
+    let (gate, at_gate) = after(&[StoreCall::Put]);
+    let stage = gated(at_gate);
     let tag = ("etag", "\"a\"");
     let steps = [Step::head(200, &[FRESH, tag, ("content-length", "4")]), Step::frame("page"), Step::End];
     stage.fill("/", &steps).await.told("larder; fwd=uri-miss; stored; ttl=60");
@@ -197,8 +201,8 @@ fn small(content: &str) -> [Step; 3] {
 
 #[tokio::test(start_paused = true)]
 async fn no_client_waits_for_the_store_once_small_content_is_received() {
-    let gate = Gate::before(&[Op::Put]);
-    let stage = gated(&gate);
+    let (gate, at_gate) = before(&[StoreCall::Put]);
+    let stage = gated(at_gate);
     let clients = stage.herd(3, &[]);
     settle().await;
     stage.origin.call(0).steps(&small("page"));
@@ -227,8 +231,8 @@ async fn no_client_waits_for_the_store_once_small_content_is_received() {
 
 #[tokio::test(start_paused = true)]
 async fn small_content_is_stored_although_its_client_has_left() {
-    let gate = Gate::before(&[Op::Put]);
-    let stage = gated(&gate);
+    let (gate, at_gate) = before(&[StoreCall::Put]);
+    let stage = gated(at_gate);
     // Nobody else can wait for the second one.
     for fields in [&[][..], &[("range", "bytes=0-1")]] {
         gate.close();
@@ -247,7 +251,7 @@ async fn small_content_is_stored_although_its_client_has_left() {
 
 #[tokio::test(start_paused = true)]
 async fn a_put_that_fails_after_the_answer_is_counted_as_unstored() {
-    let stage = Stage::with(flaky(|op, number| op == Op::Put && number == 0));
+    let stage = Stage::with(failing(|op, number| op == StoreCall::Put && number == 0));
     stage.fill("/", &small("page")).await.told("larder; fwd=uri-miss; stored; ttl=60");
     assert_eq!(stage.handle.fills().unstored, 1);
     stage.fill("/", &small("page")).await.told("larder; fwd=uri-miss; stored; ttl=60");
@@ -258,8 +262,8 @@ async fn a_put_that_fails_after_the_answer_is_counted_as_unstored() {
 #[tokio::test(start_paused = true)]
 async fn a_purge_reaches_a_response_that_the_store_is_still_writing() {
     for is_soft in [false, true] {
-        let gate = Gate::before(&[Op::Put]);
-        let stage = gated(&gate);
+        let (gate, at_gate) = before(&[StoreCall::Put]);
+        let stage = gated(at_gate);
         stage.fill("/", &small("old")).await;
         let uri = Uri::from_static("http://example.com/");
         let handle = &stage.handle;
@@ -279,8 +283,8 @@ async fn a_purge_reaches_a_response_that_the_store_is_still_writing() {
 
 #[tokio::test(start_paused = true)]
 async fn beyond_the_bound_of_bytes_in_flight_clients_wait_for_the_store() {
-    let gate = Gate::before(&[Op::Put]);
-    let store = Gated::new(MemoryStore::default(), gate.clone());
+    let (gate, at_gate) = before(&[StoreCall::Put]);
+    let store = faulty(MemoryStore::default(), [at_gate]);
     let limits = FillLimits::new().in_flight(4096);
     let stage = Stage::with(CacheLayer::builder(BoxStore::new(store)).fill_limits(limits));
     stage.origin.script(&small(&"x".repeat(1000)));
@@ -300,7 +304,7 @@ async fn beyond_the_bound_of_bytes_in_flight_clients_wait_for_the_store() {
 #[test]
 fn without_a_runtime_a_client_gets_its_answer_once_it_is_stored() {
     let origin = always(Reply::cc("page", "max-age=60"));
-    let mut cache = CacheLayer::new(BoxStore::new(Slow::of(MemoryStore::default()))).layer(origin.clone());
+    let mut cache = CacheLayer::new(BoxStore::new(slow(MemoryStore::default()))).layer(origin.clone());
     let mut get = || {
         let request = Request::get("http://a/").body(Empty::<Bytes>::new()).unwrap();
         let answer = cache.call(request);
@@ -312,8 +316,8 @@ fn without_a_runtime_a_client_gets_its_answer_once_it_is_stored() {
 
 #[tokio::test(start_paused = true)]
 async fn no_client_waits_for_the_store_after_a_304() {
-    let gate = Gate::before(&[Op::Freshen]);
-    let stage = gated(&gate);
+    let (gate, at_gate) = before(&[StoreCall::Freshen]);
+    let stage = gated(at_gate);
     let tag = ("etag", "\"a\"");
     stage.fill("/", &[Step::head(200, &[FRESH, tag]), Step::frame("page"), Step::End]).await;
     stage.later(61);
@@ -334,8 +338,8 @@ async fn no_client_waits_for_the_store_after_a_304() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_after_a_validation_does_not_share_it_although_its_call_is_open() {
-    let gate = Gate::before(&[Op::Freshen]);
-    let stage = gated(&gate);
+    let (_gate, at_gate) = before(&[StoreCall::Freshen]);
+    let stage = gated(at_gate);
     let never_fresh = [("cache-control", "no-cache"), ("etag", "\"a\"")];
     stage.fill("/", &[Step::head(200, &never_fresh), Step::frame("page"), Step::End]).await;
     for calls in 2..5 {
@@ -352,8 +356,8 @@ async fn a_request_after_a_validation_does_not_share_it_although_its_call_is_ope
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_stream_does_not_wait_for_the_store() {
     for length in [None, Some(("content-length", "6"))] {
-        let gate = Gate::before(&[Op::Put]);
-        let stage = gated(&gate);
+        let (gate, at_gate) = before(&[StoreCall::Put]);
+        let stage = gated(at_gate);
         let clients = stage.herd(3, &[]);
         settle().await;
         let fields: Vec<_> = [FRESH].into_iter().chain(length).collect();
@@ -384,8 +388,8 @@ async fn the_end_of_a_stream_does_not_wait_for_the_store() {
 
 #[tokio::test(start_paused = true)]
 async fn content_too_large_to_store_streams_while_the_store_is_slow() {
-    let gate = Gate::before(&[Op::Freshen]);
-    let store = Gated::new(MemoryStore::builder().max_object(100_000).build(), gate.clone());
+    let (gate, at_gate) = before(&[StoreCall::Freshen]);
+    let store = faulty(MemoryStore::builder().max_object(100_000).build(), [at_gate]);
     let stage = Stage::with(CacheLayer::builder(BoxStore::new(store)));
     let stale = ("cache-control", "max-age=60, stale-if-error=600");
     stage.fill("/", &[Step::head(200, &[stale]), Step::frame("old"), Step::End]).await;
@@ -410,9 +414,9 @@ async fn content_too_large_to_store_streams_while_the_store_is_slow() {
 
 #[tokio::test(start_paused = true)]
 async fn a_response_that_expires_during_its_look_up_answers_no_other_query() {
-    let gate = Gate::after(&[Op::Get]);
+    let (gate, at_gate) = after(&[StoreCall::Get]);
     gate.open();
-    let stage = gated(&gate);
+    let stage = gated(at_gate);
     let head = [FRESH, ("no-vary-search", "params")];
     stage.fill("/?1", &[Step::head(200, &head), Step::frame("old"), Step::End]).await;
     stage.get("/?2").seen().await.has_body("old").told("larder; hit; ttl=60");
@@ -434,8 +438,8 @@ async fn a_response_that_expires_during_its_look_up_answers_no_other_query() {
 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_stream_does_not_wait_for_room_to_count_its_bytes_twice() {
-    let gate = Gate::before(&[Op::Put]);
-    let store = Gated::new(MemoryStore::default(), gate.clone());
+    let (gate, at_gate) = before(&[StoreCall::Put]);
+    let store = faulty(MemoryStore::default(), [at_gate]);
     let limits = FillLimits::new().in_flight(1 << 20);
     let stage = Stage::with(CacheLayer::builder(BoxStore::new(store)).fill_limits(limits));
     let client = stage.get("/").reading();

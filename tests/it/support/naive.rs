@@ -5,44 +5,76 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use larder::semantics::range::ByteRange;
+use larder::semantics::reuse::Reuse;
+use larder::semantics::vary::Selecting;
 use larder::store::{
     BeginOutcome, ContentWriter, Expected, Expired, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope,
     PurgeTarget, PutOutcome, RemoteContent, Store, StoreLimits, StoreStatistics, Stored, StoredBody,
     StoredId, Variants,
 };
-use larder::{CacheKey, Payload, ResponseHead, StoreError, StoredResponse};
+use larder::{CacheKey, HeadParts, Payload, ResponseHead, StoreError, StoredResponse};
 use tokio::time::Instant;
 
 /// What a store of these does wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flaw {
+    AllSparesOtherHosts,
     BreaksOffWhenPurgedWithoutAnError,
+    CountsNothing,
+    CutsContent,
+    DefaultFenceIsFromTheFuture,
     DropsAfterLifetime,
     DropsWhatIsNeverFresh,
     FenceOfGetIsFromTheFuture,
     FenceOfTryGetIsFromTheFuture,
+    FindsWhatNobodyPut,
     ForgetsEnds,
-    FreshensAnything,
-    FreshensWithoutSwap,
+    ForgetsPurgesButTheLast,
     FreshenIgnoresFence,
+    FreshensAnything,
+    FreshensWithOtherContent,
+    FreshensWithoutSwap,
+    GroupsAreInEveryOrigin,
+    GroupsPurgeTheKey,
     HostsHaveASchemeEach,
+    HostsSpareOthers,
     KeepsAllVariants,
     KeepsDroppedStreams,
+    KeepsWhatIsReplaced,
+    KeysAreUris,
+    KnowsOneUri,
+    LastPurgeCounts,
+    LosesTrailers,
+    ManyPurgesPurgeAll,
     MixesStreams,
     #[default]
     None,
+    NoTargetsMeanAll,
     NumbersPurgesAlike,
+    OldestComesFirst,
     OldReplacesNewAfterSoftPurge,
     OldReplacesNewer,
+    OpensAnything,
     OpensRangesShort,
+    PathPrefixesAreOfOneHost,
+    PrefixesSpareFurtherParts,
     PurgesTheFirstTargetOnly,
+    RefusesTheLimit,
+    ReusesIdentities,
+    SaysItTakesNoStreams,
     SeesNoPurges,
+    SeesNoPurgesOfOtherQueries,
     ShowsStreamsBeforeTheirEnd,
+    SoftPurgesLast,
+    SoftPurgesRemove,
+    SoftPurgesSpareWhatIsOnItsWay,
     StreamsForgetTheirFence,
+    TagsAreOfOneOrigin,
     TagsHaveACase,
     TakesWhatIsTooLarge,
     UriSparesFurtherParts,
@@ -92,19 +124,65 @@ impl Naive {
                 let is_plain = key.is_uri_only() || key.uris().count() > 1;
                 is_plain && target.names(key, groups)
             }
+            (Flaw::AllSparesOtherHosts, PurgeTarget::All) => {
+                !key.uri().starts_with(b"https:") && target.names(key, groups)
+            }
+            (Flaw::GroupsAreInEveryOrigin, PurgeTarget::Group(group)) => {
+                let name = group.split_once(' ').map_or("", |(_, name)| name);
+                PurgeTarget::tag(name.to_owned()).names(key, groups)
+            }
+            (Flaw::HostsSpareOthers | Flaw::PathPrefixesAreOfOneHost, _) if self.spares(target, key) => false,
+            (Flaw::KnowsOneUri, target) if !matches!(target, PurgeTarget::Key(_)) => {
+                target.names(&plain(key), groups)
+            }
+            (Flaw::PrefixesSpareFurtherParts, PurgeTarget::Prefix(_)) => {
+                key.is_uri_only() && target.names(key, groups)
+            }
+            (Flaw::TagsAreOfOneOrigin, PurgeTarget::Tag(tag)) => {
+                PurgeTarget::group("http://example.com", tag).names(key, groups)
+            }
             _ => target.names(key, groups),
         }
     }
 
+    /// What a target leaves out that is right only of keys under example.com.
+    fn spares(&self, target: &PurgeTarget, key: &CacheKey) -> bool {
+        let is_of_flaw = match self.flaw {
+            Flaw::HostsSpareOthers => matches!(target, PurgeTarget::Host(_)),
+            _ => matches!(target, PurgeTarget::PathPrefix(_)),
+        };
+        is_of_flaw && key.uri().starts_with(b"https:")
+    }
+
     fn judge(&self, state: &State, key: &CacheKey, head: &ResponseHead, fence: Fence) -> Verdict {
+        const MANY: usize = 10_000;
         let groups: Vec<_> = head.groups().collect();
-        let since = state.purges.iter().skip(usize::try_from(fence.bits()).unwrap_or(usize::MAX));
+        let before = match self.flaw {
+            Flaw::DefaultFenceIsFromTheFuture if fence == Fence::default() => usize::MAX,
+            Flaw::ForgetsPurgesButTheLast => {
+                usize::try_from(fence.bits()).unwrap_or(usize::MAX).max(state.purges.len().saturating_sub(1))
+            }
+            _ => usize::try_from(fence.bits()).unwrap_or(usize::MAX),
+        };
+        if self.flaw == Flaw::ManyPurgesPurgeAll && state.purges.len() > MANY {
+            return Verdict::Gone;
+        }
+        let since = state.purges.iter().enumerate().filter(|(number, (_, mode))| {
+            let lasts = self.flaw == Flaw::SoftPurgesLast && !matches!(mode, PurgeMode::Remove);
+            lasts || *number >= before
+        });
+        let since = since.map(|(_, purge)| purge);
         let mut verdict = Verdict::Untouched;
         for (_, mode) in since.filter(|(target, _)| self.concerns(target, key, &groups)) {
             let expired = match *mode {
+                _ if self.flaw == Flaw::SoftPurgesRemove => return Verdict::Gone,
                 PurgeMode::Expire(at) => Expired::new(at, None),
                 PurgeMode::ExpireUntil { at, .. } if self.flaw == Flaw::ForgetsEnds => Expired::new(at, None),
                 PurgeMode::ExpireUntil { at, until } => Expired::new(at, Some(until)),
+                _ if self.flaw == Flaw::LastPurgeCounts => {
+                    verdict = Verdict::Gone;
+                    continue;
+                }
                 _ => return Verdict::Gone,
             };
             verdict = Verdict::Expired(match verdict {
@@ -116,6 +194,7 @@ impl Naive {
     }
 
     fn look_up(&self, state: &State, key: &CacheKey) -> Lookup {
+        let key = if self.flaw == Flaw::KeysAreUris { &plain(key) } else { key };
         let stored = state.entries.get(key).into_iter().flatten().filter(|stored| {
             let lifetime = stored.response.head().reuse().lifetime;
             match self.flaw {
@@ -135,6 +214,14 @@ impl Naive {
             }
             Some(stored)
         });
+        let mut found: Vec<_> = found.collect();
+        let held = state.entries.get(key).map_or(0, Vec::len);
+        match self.flaw {
+            Flaw::FindsWhatNobodyPut if held == 0 => found.push(made_up()),
+            Flaw::GroupsPurgeTheKey if found.len() < held => found.clear(),
+            Flaw::OldestComesFirst => found.reverse(),
+            _ => {}
+        }
         Lookup::new(Fence::from_bits(state.purges.len() as u128), Variants::new(found))
     }
 
@@ -147,6 +234,7 @@ impl Naive {
         fence: Fence,
         replaces: impl Fn(&Stored) -> bool,
     ) -> PutOutcome {
+        let key = if self.flaw == Flaw::KeysAreUris { &plain(key) } else { key };
         let verdict = self.judge(state, key, response.head(), fence);
         let present = self.look_up(state, key).variants;
         let is_older = |stored: &Stored| {
@@ -164,10 +252,18 @@ impl Naive {
             return PutOutcome::Superseded;
         }
         state.next += 1;
-        let new = Stored::new(StoredId::from_bits(state.next), fence, response);
+        let fence = match (self.flaw, &verdict) {
+            (Flaw::SoftPurgesSpareWhatIsOnItsWay, Verdict::Expired(_)) => {
+                Fence::from_bits(state.purges.len() as u128)
+            }
+            _ => fence,
+        };
+        let id = if self.flaw == Flaw::ReusesIdentities { key.as_bytes().len() as u64 } else { state.next };
+        let new = Stored::new(StoredId::from_bits(id), fence, response);
         state.written.insert(new.id, Instant::now());
         let most = if self.flaw == Flaw::KeepsAllVariants { usize::MAX } else { MAX_VARIANTS };
-        let others = present.iter().filter(|stored| !replaces(stored)).cloned();
+        let keeps = |stored: &&Stored| self.flaw == Flaw::KeepsWhatIsReplaced || !replaces(stored);
+        let others = present.iter().filter(keeps).cloned();
         let list = std::iter::once(new).chain(others).take(most).collect();
         state.entries.insert(key.clone(), list);
         PutOutcome::Stored
@@ -176,13 +272,23 @@ impl Naive {
     fn put_now(&self, key: &CacheKey, response: &StoredResponse, fence: Fence) -> PutOutcome {
         let mut state = self.state.lock().unwrap();
         let payload = response.payload();
-        if payload.len() > MAX_OBJECT && self.flaw != Flaw::TakesWhatIsTooLarge {
+        let is_too_large = match self.flaw {
+            Flaw::RefusesTheLimit => payload.len() >= MAX_OBJECT,
+            Flaw::TakesWhatIsTooLarge => false,
+            _ => payload.len() > MAX_OBJECT,
+        };
+        if is_too_large {
             return PutOutcome::TooLarge;
         }
         state.next += 1;
-        let remote = RemoteContent::new(state.next.into(), payload.len());
-        state.contents.insert(remote.id, payload.to_bytes().expect("content comes in memory"));
-        let payload = Payload::remote(remote).with_trailers(payload.trailers().cloned());
+        let mut content = payload.to_bytes().expect("content comes in memory");
+        if self.flaw == Flaw::CutsContent {
+            content.truncate(65_536);
+        }
+        let remote = RemoteContent::new(state.next.into(), content.len() as u64);
+        state.contents.insert(remote.id, content);
+        let trailers = payload.trailers().filter(|_| self.flaw != Flaw::LosesTrailers);
+        let payload = Payload::remote(remote).with_trailers(trailers.cloned());
         let selecting = response.head().reuse().selecting.clone();
         let replaces = |stored: &Stored| stored.response.head().reuse().selecting == selecting;
         self.write(&mut state, key, StoredResponse::new(response.head().clone(), payload), fence, replaces)
@@ -217,7 +323,7 @@ impl Store for Naive {
         tokio::task::yield_now().await;
         let state = self.state.lock().unwrap();
         let Some(content) = state.contents.get(&content.id) else {
-            return Ok(None);
+            return Ok((self.flaw == Flaw::OpensAnything).then(|| Bytes::from_static(b"anything").into()));
         };
         let content = range.map_or(content.clone(), |range| {
             let end = if self.flaw == Flaw::OpensRangesShort { range.last } else { range.last + 1 };
@@ -273,6 +379,11 @@ impl Store for Naive {
         };
         let fence = if self.flaw == Flaw::FreshenIgnoresFence { Fence::from_bits(FUTURE) } else { fence };
         let response = StoredResponse::new(head, response.payload().clone());
+        if self.flaw == Flaw::FreshensWithOtherContent
+            && let Some(remote) = response.payload().as_remote()
+        {
+            state.contents.remove(&remote.id);
+        }
         let selecting = response.head().reuse().selecting.clone();
         let replaces = |stored: &Stored| match self.flaw {
             Flaw::FreshensWithoutSwap => stored.response.head().reuse().selecting == selecting,
@@ -298,6 +409,9 @@ impl Store for Naive {
                 PurgeScope::KeyOrAnyGroup if is_group(target) => true,
                 // What is stored under this may be answered by another query of its path.
                 _ => match target {
+                    target if self.flaw == Flaw::SeesNoPurgesOfOtherQueries => {
+                        self.concerns(target, key, &[])
+                    }
                     PurgeTarget::Uri(uri) => base(uri) == base(key.uri()),
                     PurgeTarget::Key(purged) => base(purged.uri()) == base(key.uri()),
                     target => self.concerns(target, key, &[]),
@@ -309,6 +423,8 @@ impl Store for Naive {
         tokio::task::yield_now().await;
         let most = if self.flaw == Flaw::PurgesTheFirstTargetOnly { 1 } else { targets.len() };
         let is_none = targets.is_empty();
+        let all = [PurgeTarget::All];
+        let targets = if is_none && self.flaw == Flaw::NoTargetsMeanAll { &all } else { targets };
         let targets = targets.iter().take(most).map(|target| (target.clone(), mode));
         let number = {
             let purges = &mut self.state.lock().unwrap().purges;
@@ -325,14 +441,30 @@ impl Store for Naive {
 
     fn limits(&self) -> StoreLimits {
         let limits = StoreLimits::new().max_object(MAX_OBJECT).max_variants(MAX_VARIANTS);
-        limits.takes_streams(true).waits(true)
+        limits.takes_streams(self.flaw != Flaw::SaysItTakesNoStreams).waits(true)
     }
 
     fn statistics(&self) -> StoreStatistics {
+        if self.flaw == Flaw::CountsNothing {
+            return StoreStatistics::default();
+        }
         let state = self.state.lock().unwrap();
         let bytes = state.contents.values().map(|content| content.len() as u64).sum();
         StoreStatistics::new(bytes, state.entries.len() as u64, 0)
     }
+}
+
+/// A key that has no more than one URI.
+fn plain(key: &CacheKey) -> CacheKey {
+    CacheKey::from_uri(&key.uri().try_into().unwrap()).unwrap()
+}
+
+/// A response that nobody has put.
+fn made_up() -> Stored {
+    let reuse = Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::ZERO, Selecting::default());
+    let parts = HeadParts::new(StatusCode::OK, HeaderMap::new(), reuse);
+    let head = ResponseHead::from_parts(parts).unwrap();
+    Stored::new(StoredId::from_bits(0), Fence::default(), StoredResponse::new(head, Payload::default()))
 }
 
 /// A URI without its query.

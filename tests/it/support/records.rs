@@ -45,6 +45,8 @@ pub enum Flaw {
     None,
     /// Each node has a log of its own.
     PurgesStayOnTheirNode,
+    /// Purges concern what was stored since the nodes have begun.
+    SparesWhatIsOlder,
     /// Whosever record is found is taken.
     TakesRecordsOfOtherKeys,
 }
@@ -163,6 +165,9 @@ impl Node {
     fn found(&self, key: &CacheKey) -> Vec<Stored> {
         let recorded = self.read(key).variants.into_iter();
         let judged = recorded.filter_map(|recorded| {
+            if self.flaw == Flaw::SparesWhatIsOlder && recorded.id.bits() < self.number {
+                return Some(Stored::from(recorded));
+            }
             let expired = self.judged(key, &recorded.response, recorded.fence)?;
             let mut stored = Stored::from(recorded);
             stored.expired = expired;
@@ -270,7 +275,8 @@ impl Store for Node {
     }
 
     fn statistics(&self) -> StoreStatistics {
-        StoreStatistics::default()
+        let bytes = self.records.bytes.lock().unwrap();
+        StoreStatistics::new(bytes.values().map(|bytes| bytes.len() as u64).sum(), bytes.len() as u64, 0)
     }
 
     fn limits(&self) -> StoreLimits {
