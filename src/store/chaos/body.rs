@@ -64,6 +64,6 @@ impl Body for ChaosBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.hint.clone()
+        self.hint
     }
 }
