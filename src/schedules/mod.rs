@@ -9,6 +9,7 @@
 
 mod changing;
 mod collapsing;
+mod nodes;
 mod origin;
 mod passing;
 mod purging;

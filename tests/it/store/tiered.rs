@@ -9,6 +9,7 @@ use larder::{BoxStore, MemoryStore};
 use crate::support::elsewhere::Elsewhere;
 use crate::support::fleet::{FarNode, Shared};
 use crate::support::logs::{key, response_with};
+use crate::support::{Bench, CacheLayer, Reply};
 
 type Tier = TieredStore<MemoryStore, FarNode>;
 
@@ -334,4 +335,35 @@ fn a_tier_that_was_made_outside_of_a_runtime_begins_to_follow_in_one_and_again_i
             assert!(tier.is_near_open());
         });
     }
+}
+
+fn bench(tier: &Tier, replies: impl IntoIterator<Item = Reply>) -> Bench {
+    Bench::with(CacheLayer::builder(BoxStore::new(tier.clone())), replies)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_variant_that_only_another_node_has_fetched_is_a_hit() {
+    let (_, one, other) = nodes(&TierLimits::new()).await;
+    let reply = |language| Reply::cc(language, "max-age=60").field("vary", "accept-language");
+    let (one, other) = (bench(&one, [reply("de"), reply("en")]), bench(&other, [Reply::new("unasked")]));
+    let ask = async |bench: &Bench, language| bench.get_with("/", &[("accept-language", language)]).await;
+    assert!(!ask(&one, "de").await.is_hit());
+    assert!(ask(&other, "de").await.has_body("de").is_hit());
+    assert!(!ask(&one, "en").await.is_hit());
+    // Near, there is only the other one.
+    assert!(ask(&other, "en").await.has_body("en").is_hit());
+    assert_eq!((one.origin.calls(), other.origin.calls()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_node_has_fetched_again_is_served_instead_of_what_is_stale_near() {
+    let (_, one, other) = nodes(&TierLimits::new()).await;
+    let reply = |content| Reply::cc(content, "max-age=10");
+    let (one, other) = (bench(&one, [reply("old"), reply("new")]), bench(&other, [Reply::new("unasked")]));
+    one.get("/").await;
+    assert!(other.get("/").await.has_body("old").is_hit());
+    [&one, &other].map(|bench| bench.later(11));
+    one.get("/").await.has_body("new");
+    assert!(other.get("/").await.has_body("new").is_hit());
+    assert_eq!((one.origin.calls(), other.origin.calls()), (2, 0));
 }
