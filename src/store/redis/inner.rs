@@ -46,7 +46,7 @@ pub(super) struct Inner {
     pub(super) link: Link,
     pub(super) log: RedisLog,
     pub(super) names: RecordNames,
-    pub(super) replica: Replica,
+    pub(super) replica: Arc<Replica>,
     swap: Script,
     /// One look-up at a time reads the log, and the others find that it was read.
     turns: tokio::sync::Mutex<()>,
@@ -95,7 +95,7 @@ impl Inner {
             link,
             log,
             names: RecordNames::new(&config.namespace).secret(config.secret),
-            replica: Replica::new(config.secret),
+            replica: Arc::new(Replica::new(config.secret)),
             swap: Script::new(SWAP),
             turns: tokio::sync::Mutex::new(()),
             config: RedisConfig { content_deadline: content, ..config },

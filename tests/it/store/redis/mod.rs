@@ -8,6 +8,7 @@ mod faults;
 mod losing;
 mod reading;
 mod setting_up;
+mod tiers;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
