@@ -1,8 +1,8 @@
 //! Nodes that share a store and a log of purges, each with a near tier that follows the log.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use shuttle::future::yield_now;
@@ -11,7 +11,7 @@ use super::{below, explore, one_of};
 use crate::entry::key::CacheKey;
 use crate::entry::{RemoteContent, ResponseHead, StoredResponse};
 use crate::error::StoreError;
-use crate::runtime::{self, Instant, moment};
+use crate::runtime::{self, Instant, Mutex, lock, moment};
 use crate::semantics::range::ByteRange;
 use crate::store::conformance::{here, response, targets};
 use crate::store::log::{Followed, MemoryLog, PurgeLog, Replica, Verdict};
@@ -90,7 +90,7 @@ impl Store for Far {
         self.know().await?;
         let fence = self.replica.fence();
         let stored = {
-            let all = self.shared.stored.lock().unwrap_or_else(PoisonError::into_inner);
+            let all = lock(&self.shared.stored);
             all.get(key).cloned().unwrap_or_default()
         };
         turns().await;
@@ -118,7 +118,7 @@ impl Store for Far {
     ) -> Result<PutOutcome, StoreError> {
         self.know().await?;
         let outcome = {
-            let mut all = self.shared.stored.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = lock(&self.shared.stored);
             let stored = all.entry(key.clone()).or_default();
             let mut kept = self.judged(key, stored);
             let selecting = &response.head().reuse().selecting;
