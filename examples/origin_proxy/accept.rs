@@ -13,16 +13,16 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::connection::{Activity, Shutdown};
+use crate::local_reply::Manner;
 use crate::network;
-use crate::node_name::NodeName;
 
 /// How long nothing is accepted when the system has no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The slots for connections.
 pub struct Slots {
-    /// Who tells a client that there is no slot; `None` where nothing can be said.
-    busy: Option<NodeName>,
+    /// How it is said to a connection that there is no slot; `None` where nothing can be said.
+    busy: Option<Manner>,
     limit: usize,
     limit_per_address: usize,
     taken: Mutex<Taken>,
@@ -35,7 +35,7 @@ struct Taken {
 }
 
 impl Slots {
-    pub fn new(limit: usize, limit_per_address: usize, busy: Option<NodeName>) -> Self {
+    pub fn new(limit: usize, limit_per_address: usize, busy: Option<Manner>) -> Self {
         Self { busy, limit, limit_per_address, taken: Mutex::default() }
     }
 
@@ -119,16 +119,28 @@ fn ended_early(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
+/// The answer where there is no slot. What the connection would have asked, nobody knows.
+fn answer(manner: Manner) -> String {
+    let name = manner.name;
+    let told = match manner.is_discreet {
+        true => String::new(),
+        false => format!(
+            "cache-status: {}\r\nx-cache: {}\r\n",
+            name.with_detail("too-many-connections"),
+            manner.of_error()
+        ),
+    };
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nvia: 1.1 {}\r\n{told}\
+         connection: close\r\ncontent-length: 0\r\n\r\n",
+        name.as_str()
+    )
+}
+
 /// Answers before a request has come. An HTTP/2 client sees only that the connection ends.
-fn refuse(stream: TcpStream, busy: Option<NodeName>) {
-    if let (Some(name), Ok(mut stream)) = (busy, stream.into_std()) {
-        let (told, name) = (name.with_detail("too-many-connections"), name.as_str());
-        let busy = format!(
-            "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nvia: 1.1 {name}\r\n\
-             cache-status: {told}\r\nx-cache: Error from larder\r\n\
-             connection: close\r\ncontent-length: 0\r\n\r\n"
-        );
-        let _ = stream.write_all(busy.as_bytes());
+fn refuse(stream: TcpStream, busy: Option<Manner>) {
+    if let (Some(manner), Ok(mut stream)) = (busy, stream.into_std()) {
+        let _ = stream.write_all(answer(manner).as_bytes());
         // A connection that is closed with something unread is reset, and the client may lose the answer.
         let _ = stream.read(&mut [0; 4096]);
     }

@@ -16,13 +16,32 @@ pub type ResponseBody = Either<CacheBody, Full<Bytes>>;
 #[derive(Clone)]
 pub struct Reported(pub Box<str>);
 
+/// How answers of the proxy's own say what it did.
+#[derive(Clone, Copy, Default)]
+pub struct Manner {
+    /// Not at all: only whoever shows the debug token gets to know, and other proxies of ours.
+    pub is_discreet: bool,
+    /// By an `X-Cache` that is a list.
+    pub is_listed: bool,
+    pub name: NodeName,
+}
+
+impl Manner {
+    /// The `X-Cache` of an error.
+    pub fn of_error(self) -> &'static str {
+        if self.is_listed { MISS } else { ERROR }
+    }
+}
+
 const ERROR: &str = "Error from larder";
 const GENERATED: &str = "GeneratedResponse from larder";
+/// In a list, where there is no other word.
+const MISS: &str = "MISS";
 
 /// Gives a response that the proxy has made itself the `X-Cache` of a list, in Fastly's words.
 pub fn as_member(headers: &mut HeaderMap) {
     if headers.get("x-cache").is_some_and(|word| word == ERROR || word == GENERATED) {
-        headers.insert("x-cache", HeaderValue::from_static("MISS"));
+        headers.insert("x-cache", HeaderValue::from_static(MISS));
     }
 }
 
@@ -65,8 +84,8 @@ fn answer(
     response
 }
 
-/// Takes away what an answer of the proxy's own says of the cache: nobody is told but who shows the debug token, which only the cache
-/// looks at.
+/// Takes away what an answer of the proxy's own says of the cache: that is only for whoever shows the debug token, which only the
+/// cache looks at.
 pub fn hide<B>(response: &mut Response<B>) {
     if response.extensions().get::<Reported>().is_some() {
         response.headers_mut().remove("cache-status");

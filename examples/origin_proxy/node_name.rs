@@ -29,7 +29,7 @@ impl NodeName {
             name.starts_with(|first: char| first.is_ascii_alphabetic()) && name.bytes().all(is_part);
         if !is_name || name.len() > MOST {
             return Err(format!(
-                "'{name}' is no name: it begins with a letter, and goes on with letters, digits and - . _, {MOST} in all"
+                "'{name}' is not a name: it begins with a letter, and goes on with letters, digits and - . _, {MOST} in all"
             ));
         }
         Ok(Self(Box::leak(Box::new(Forms::of(name)))))
@@ -87,7 +87,7 @@ mod tests {
         }
         for wrong in ["", "1", "-a", "a b", "a;b", "a\"", "ä", &format!("{longest}a")] {
             let error = NodeName::new(wrong).err().expect(wrong);
-            assert!(error.starts_with(&format!("'{wrong}' is no name")), "{error}");
+            assert!(error.starts_with(&format!("'{wrong}' is not a name")), "{error}");
         }
     }
 

@@ -19,6 +19,7 @@ use crate::client_tls::ClientTls;
 use crate::debug_token::DebugToken;
 use crate::edge::{Edge, Settings};
 use crate::limits::Limits;
+use crate::local_reply::Manner;
 use crate::node_name::NodeName;
 use crate::peers::PeerTokens;
 use crate::policy::{Current, Loaded, Profile};
@@ -35,7 +36,7 @@ use crate::{admin, check_health, config, policy, serve, service_manager, tls};
 struct Files {
     /// The tokens of the admin service.
     admin: Option<Vec<String>>,
-    /// The secret of those who are told what the cache did; none for everybody.
+    /// The token of those to whom it is reported what the cache did; none for everybody.
     debug: Option<DebugToken>,
     loaded: Loaded,
     peers: Option<PeerTokens>,
@@ -81,7 +82,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     };
     let observers = Observers::new()?;
     let cache = if options.admin.is_some() { observers.observing(cache) } else { cache };
-    let is_discreet = debug.is_some();
+    let manner = Manner { is_discreet: debug.is_some(), is_listed, name: options.name };
     let cache = match &debug {
         Some(debug) => debug.limit(cache),
         None => cache,
@@ -108,8 +109,8 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     #[cfg(unix)]
     if let Some(peers) = peers.clone() {
         let reload =
-            move || peers.reload().map(|file| format!("the secret of peers is that of {}", file.display()));
-        crate::hang_up::on_hang_up("the secret of peers stays as it was: ", reload)?;
+            move || peers.reload().map(|file| format!("the peer tokens are those of {}", file.display()));
+        crate::hang_up::on_hang_up("the peer tokens stay as they were: ", reload)?;
     }
     #[cfg(unix)]
     if let Some(debug) = debug.clone() {
@@ -154,15 +155,13 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         fields,
         host,
         id,
-        is_discreet,
-        name,
+        manner,
         peers: peers.clone(),
         stall,
         upstreams: Arc::clone(&upstreams),
         viewer,
-        x_cache,
     };
-    let (entrance, edge) = (Entrance { listener, name, tls }, Edge::new(cache, settings));
+    let (entrance, edge) = (Entrance { listener, manner, tls }, Edge::new(cache, settings));
     if let Some((admin, tokens)) = admin.zip(tokens) {
         let operated = Operated {
             current: current.clone(),

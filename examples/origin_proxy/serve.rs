@@ -24,7 +24,7 @@ use crate::client_tls::ClientTls;
 use crate::connection::{self, Activity, ObservedBody, ObservedIo, OpenRequest, Socket};
 use crate::interim::{self, InterimIo};
 use crate::limits::Limits;
-use crate::node_name::NodeName;
+use crate::local_reply::Manner;
 use crate::service_manager;
 use crate::stop::Stop;
 
@@ -44,15 +44,15 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
 /// Where clients connect, and how.
 pub struct Entrance {
     pub listener: TcpListener,
-    /// What this proxy is called.
-    pub name: NodeName,
+    /// What is said to a connection for which there is no room.
+    pub manner: Manner,
     /// `None` for plain connections.
     pub tls: Option<ClientTls>,
 }
 
 impl From<TcpListener> for Entrance {
     fn from(listener: TcpListener) -> Self {
-        Self { listener, name: NodeName::default(), tls: None }
+        Self { listener, manner: Manner::default(), tls: None }
     }
 }
 
@@ -67,10 +67,10 @@ where
     B::Error: Into<BoxError>,
 {
     let builder = builder(&limits);
-    let Entrance { listener, name, tls } = entrance;
+    let Entrance { listener, manner, tls } = entrance;
     let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     // Nothing can be said to a client of TLS before the handshake.
-    let busy = tls.is_none().then_some(name);
+    let busy = tls.is_none().then_some(manner);
     let slots = Arc::new(Slots::new(limits.connections, limits.connections_per_address, busy));
     let calls = ClientCalls::new(limits.calls);
     let (open, mut closed) = mpsc::channel(1);

@@ -166,7 +166,7 @@ impl Refusal {
             StatusCode::FORBIDDEN,
             "other-site",
             message,
-            "use the page of this service, or a client that is no browser; if this is that page, a server in front of the service \
+            "use the page of this service, or a client that is not a browser; if this is that page, a server in front of the service \
              changes `Host`: let it send the browser's (nginx: proxy_set_header Host $http_host)",
         )
     }

@@ -44,7 +44,7 @@ impl Call {
         serde_json::from_slice(&self.content).map_err(|error| {
             Refusal::invalid(
                 format!("the content is not the JSON that is expected: {error}"),
-                "see the guide, \"Admin\"",
+                "see docs/ADMIN.md, which has an example of each request",
             )
         })
     }
@@ -74,7 +74,7 @@ impl Call {
         let uri = absolute(&url)?;
         let method = self.parameter("method").unwrap_or_else(|| "GET".to_owned());
         let method = Method::from_bytes(method.as_bytes())
-            .map_err(|_| Refusal::invalid(format!("{method:?} is no method"), HELP))?;
+            .map_err(|_| Refusal::invalid(format!("{method:?} is not a method"), HELP))?;
         let mut request = Request::new(());
         *request.method_mut() = method;
         let host = uri.authority().map(|authority| HeaderValue::try_from(authority.as_str()));
@@ -98,7 +98,8 @@ pub(super) fn fields(
             let name = HeaderName::from_bytes(name.trim_matches(' ').as_bytes()).ok()?;
             Some((name, HeaderValue::from_str(value.trim_matches([' ', '\t'])).ok()?))
         });
-        let (name, value) = line.ok_or_else(|| Refusal::invalid(format!("{field:?} is no field"), help))?;
+        let (name, value) =
+            line.ok_or_else(|| Refusal::invalid(format!("{field:?} is not a field"), help))?;
         fields.append(name, value);
     }
     Ok(fields)
@@ -108,7 +109,7 @@ pub(super) fn fields(
 pub(super) fn absolute(url: &str) -> Result<Uri, Refusal> {
     let refused = || {
         Refusal::invalid(
-            format!("{url:?} is no absolute URL"),
+            format!("{url:?} is not an absolute URL"),
             "write it with scheme and host and percent-encoded, as in https://example.com/path",
         )
     };

@@ -68,7 +68,7 @@ impl<S: Store> Admin<S> {
     ///
     /// # Errors
     ///
-    /// [`TokenError`], where the token is none: without one, there is no service.
+    /// [`TokenError`], where the token is not 16 to 1,024 visible ASCII characters: without one, there is no service.
     pub fn new(handle: CacheHandle<S>, token: &str) -> Result<Self, TokenError> {
         let tokens = Tokens::new(token)?;
         let invalidations = Invalidations::default();
@@ -98,10 +98,10 @@ impl<S: Store> Admin<S> {
     }
 
     /// How `GET /policy` reads the text of the policy, and how `PUT /policy` replaces it: where it came from a file. An error is
-    /// shown to whoever sent the text. Default neither.
+    /// shown to whoever asked for the text or sent it. Default neither.
     pub fn policy(
         mut self,
-        read: impl Fn() -> String + Send + Sync + 'static,
+        read: impl Fn() -> Result<String, String> + Send + Sync + 'static,
         replace: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
         self.state.policy = Some(PolicySource::new(read, replace));
@@ -212,7 +212,7 @@ impl<S> AdminService<S> {
     ///
     /// # Errors
     ///
-    /// [`TokenError`], where one of them is none, or there is none at all. Then nothing has changed.
+    /// [`TokenError`], where one of them is not a token, or there is none at all. Then nothing has changed.
     pub fn set_tokens<'a>(&self, tokens: impl IntoIterator<Item = &'a str>) -> Result<(), TokenError> {
         self.state.tokens.replace(tokens)
     }

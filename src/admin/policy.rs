@@ -14,7 +14,16 @@ fn source<S>(state: &State<S>) -> Result<&PolicySource, Refusal> {
 
 /// `GET /policy`.
 pub(super) async fn read<S: Store>(state: &State<S>, _: &Call) -> Result<Answer, Refusal> {
-    Ok(Answer::text("text/plain; charset=utf-8", source(state)?.text().await?))
+    let text = source(state)?.text().await?.map_err(|error| {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Refusal::new(
+            status,
+            "policy",
+            error,
+            "make it readable and ask again; the policy in force is the one before",
+        )
+    })?;
+    Ok(Answer::text("text/plain; charset=utf-8", text))
 }
 
 /// `PUT /policy`.

@@ -23,17 +23,18 @@ pub(super) struct State<S> {
     pub(super) watch: Option<Watch>,
 }
 
+type Read = dyn Fn() -> Result<String, String> + Send + Sync;
 type Replace = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 
 /// How the text of the policy is read and replaced.
 pub(super) struct PolicySource {
-    read: Arc<dyn Fn() -> String + Send + Sync>,
+    read: Arc<Read>,
     replace: Arc<Replace>,
 }
 
 impl PolicySource {
     pub(super) fn new(
-        read: impl Fn() -> String + Send + Sync + 'static,
+        read: impl Fn() -> Result<String, String> + Send + Sync + 'static,
         replace: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
         Self { read: Arc::new(read), replace: Arc::new(replace) }
@@ -41,7 +42,7 @@ impl PolicySource {
 }
 
 impl PolicySource {
-    pub(super) async fn text(&self) -> Result<String, Refusal> {
+    pub(super) async fn text(&self) -> Result<Result<String, String>, Refusal> {
         let read = Arc::clone(&self.read);
         aside(move || read()).await
     }

@@ -132,7 +132,7 @@ impl<S: Store> CacheHandle<S> {
 
     /// Replaces the secret that a request shows in `Larder-Debug` ([`CacheBuilder::debug_token`](crate::CacheBuilder::debug_token)):
     /// it counts for every request that comes from now on. Returns `false`, and changes nothing, where the layer was built without
-    /// one, so that everybody is told what the cache does. An empty secret is none, and nobody shows it.
+    /// one, so that it reports to everybody. An empty secret is none, and nobody shows it.
     pub fn set_debug_token(&self, secret: &str) -> bool {
         self.shared.core.reporter.replace_limit(secret)
     }

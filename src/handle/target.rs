@@ -23,7 +23,7 @@ pub enum PurgeError {
     )]
     NotAbsolute(String),
     /// A path, or a prefix of paths, that does not begin with a slash.
-    #[error("'{0}' is no path; it begins with '/', as in /images/")]
+    #[error("'{0}' is not a path; it begins with '/', as in /images/")]
     NotAPath(String),
     /// The store failed: what was to go may still be there.
     #[error(transparent)]

@@ -26,7 +26,7 @@ use self::x_cache::{HitCounts, X_CACHE_HITS, X_SERVED_BY};
 use crate::body::{CacheBody, WhenEnded};
 use crate::entry::Purpose;
 use crate::entry::key::CacheKey;
-use crate::policy::RequestPolicy;
+use crate::policy::{RequestPolicy, TrustedPeer};
 use crate::runtime::clock::Clock;
 use crate::runtime::{Instant, moment};
 use crate::semantics::cache_status::{CACHE_STATUS, Outcome, X_CACHE};
@@ -97,7 +97,7 @@ pub(crate) struct Reporter {
     pub(crate) cache_status: bool,
     /// That of the layer.
     pub(crate) clock: Clock,
-    /// What a request has to show that is to be told anything in fields.
+    /// What a request has to show so that its answer reports anything in fields.
     debug_token: Option<Arc<ArcSwap<Token>>>,
     /// How often each key was hit, where the form of `X-Cache` says so.
     hits: Option<Arc<HitCounts>>,
@@ -161,7 +161,7 @@ impl Reporter {
         self.is_wanted = self.key || self.measures() || self.debug_token.is_some() || self.hits.is_some();
     }
 
-    /// Tells something in fields only where a request shows a secret.
+    /// Reports in fields only where a request shows a secret, or comes from a peer.
     pub(crate) fn limit_to(&mut self, secret: &str) {
         self.debug_token = Some(Arc::new(ArcSwap::from_pointee(Token::new(LARDER_DEBUG, secret))));
     }
@@ -192,6 +192,14 @@ impl Reporter {
         }
     }
 
+    /// What is stored under the key is about to be replaced, or to get a new head: its hits are counted from here.
+    #[inline]
+    pub(crate) fn replaces(&self, key: &CacheKey) {
+        if let Some(hits) = &self.hits {
+            hits.forget(key);
+        }
+    }
+
     /// A request has arrived. What becomes of it is reported by what this gives.
     #[inline]
     pub(crate) fn begin(&self, request: &mut Parts) -> RequestReport {
@@ -205,10 +213,9 @@ impl Reporter {
             let is_hidden = !token.is_in(&request.headers);
             // Nobody else gets to see it.
             request.headers.remove(token.field());
-            is_hidden
+            is_hidden && request.extensions.get::<TrustedPeer>().is_none()
         });
-        let timing = self.server_timing.as_ref().filter(|_| !is_hidden);
-        let is_timed = timing.is_some_and(|timing| timing.wants(&request.headers));
+        let is_timed = self.server_timing.as_ref().is_some_and(|timing| timing.wants(&request.headers));
         let (method, observer) = (request.method.clone(), self.observer.clone());
         let arrived = Arrived {
             at: moment(),
@@ -289,8 +296,7 @@ impl Reporter {
         match self.x_cache {
             XCache::CloudFront => put(headers, &X_CACHE, HeaderValue::from_static(outcome.x_cache(status))),
             XCache::Fastly => {
-                let key = more.and_then(|more| more.key);
-                x_cache::append(headers, outcome, &self.name, key, self.hits.as_deref());
+                x_cache::append(headers, outcome, &self.name, more.and_then(|more| more.hits));
             }
             XCache::Off => {}
         }
@@ -302,6 +308,8 @@ impl Reporter {
 
 /// What is rarely reported in an answer's fields.
 struct More<'a> {
+    /// How often what is stored under the key has answered, where that is counted.
+    hits: Option<u64>,
     /// Nothing is reported in fields.
     is_hidden: bool,
     key: Option<&'a CacheKey>,
@@ -326,7 +334,7 @@ pub(crate) struct RequestReport(Option<Box<Arrived>>);
 struct Arrived {
     at: Instant,
     called: Option<Called>,
-    /// Its answer says nothing of the cache.
+    /// Its answer says nothing of the cache, unless the policy recognises a peer.
     is_hidden: bool,
     /// Its answer has a `Server-Timing`.
     is_timed: bool,
@@ -440,10 +448,16 @@ impl Arrived {
             let outcome = &answer.outcome;
             self.event(&Event::Answered { elapsed, key: key.as_ref(), method, outcome, status });
         }
+        // The policy may have recognised a peer by what it does not have any more.
+        let is_hidden = self.is_hidden && !policy.is_for_peer();
+        let is_timed = self.is_timed && !is_hidden;
         let timing =
-            if self.is_timed { server_timing::value(&answer.outcome, self.origin(&answer)) } else { None };
+            if is_timed { server_timing::value(&answer.outcome, self.origin(&answer)) } else { None };
         let kind = answer.outcome.kind();
-        let more = More { is_hidden: self.is_hidden, key: key.as_ref(), timing };
+        // Also where the client does not get to know.
+        let hits =
+            key.as_ref().zip(reporter.hits.as_ref()).map(|(key, hits)| hits.count(key, &answer.outcome));
+        let more = More { hits, is_hidden, key: key.as_ref(), timing };
         let mut response = reporter.write(answer, policy, Some(&more));
         if observer.is_some() {
             self.kind = Some(kind);

@@ -14,6 +14,7 @@ use tower::Layer;
 use crate::edge::{Edge, Settings};
 use crate::host::Host;
 use crate::limits::Limits;
+use crate::local_reply::Manner;
 use crate::node_name::NodeName;
 use crate::policy::{Beside, Current};
 use crate::reasons::{self, Reasons};
@@ -73,19 +74,8 @@ impl Site {
         let cache = QueryLayer::new().layer(cache.layer(Reasons(upstream)));
         let (fields, stall) = (limits.fields, limits.timeouts.stall);
         let current = Current::new(Beside::default());
-        let settings = Settings {
-            current,
-            fields,
-            host,
-            id,
-            is_discreet: false,
-            name,
-            peers: None,
-            stall,
-            upstreams,
-            viewer,
-            x_cache,
-        };
+        let manner = Manner { is_discreet: false, is_listed: x_cache == XCache::Fastly, name };
+        let settings = Settings { current, fields, host, id, manner, peers: None, stall, upstreams, viewer };
         proxy::spawn(listener, Edge::new(cache, settings));
         Ok(Proxy { address, cache: handle })
     }

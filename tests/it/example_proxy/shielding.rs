@@ -321,6 +321,41 @@ fn cs2_a_refused_connection_and_an_origin_that_is_away_are_answered_in_the_name_
 }
 
 #[test]
+fn fa6_whoever_shows_the_debug_token_to_an_edge_learns_what_the_shield_did_and_nobody_else() {
+    const DEBUG: &str = "larder-debug: a-token-of-whoever-debugs\r\n";
+    let token = TempFile::new("token", "a-token-of-whoever-debugs");
+    let Site { edge, origin, secret: _secret, shield } = Site::new(&["--debug-token-file", token.name()]);
+    let answer = "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-length: 1\r\n\r\nx";
+    let knows_nothing = |message: Message| {
+        ["cache-status", "x-cache", "x-served-by"]
+            .into_iter()
+            .fold(message, |message, name| message.lacks(name))
+    };
+    knows_nothing(ask(&edge, &origin, "/x", "", Some(answer)));
+    let hit = ask(&edge, &origin, "/x", DEBUG, None).has("\r\nx-cache: MISS, HIT\r\n");
+    hit.has("\r\ncache-status: larder; fwd=uri-miss; stored; ttl=600, larder; hit; ttl=");
+    knows_nothing(ask(&edge, &origin, "/x", "", None));
+    let miss = ask(&edge, &origin, "/y", DEBUG, Some(answer)).has("\r\nx-cache: MISS, MISS\r\n");
+    miss.has("\r\nx-served-by: larder, larder\r\n");
+    // At the shield, the same: an edge gets to know, and a client does not, also where the proxy itself answers.
+    ask(&shield, &origin, "/x", &mark(SECRET), None)
+        .has("\r\nx-cache: HIT\r\n")
+        .has("\r\ncache-status: larder; hit;");
+    knows_nothing(ask(&shield, &origin, "/z", "", Some(answer)));
+    let loops = "cdn-loop: larder\r\nmax-forwards: 0\r\n";
+    for (fields, is_told) in [(mark(SECRET), true), (String::new(), false)] {
+        let mut client = Client::of(&shield);
+        client.send(&format!("OPTIONS /x HTTP/1.1\r\n{HOST}{loops}{fields}\r\n"));
+        let own = client.next().has("HTTP/1.1 200 OK");
+        if is_told {
+            own.has("detail=\"max-forwards\"")
+        } else {
+            knows_nothing(own)
+        };
+    }
+}
+
+#[test]
 fn cs2_the_profile_fastly_says_x_cache_in_fastlys_form_without_peers() {
     let origin = Origin::new();
     let proxy = origin.proxy(&["--profile", "fastly"]);
@@ -518,7 +553,7 @@ fn a_secret_is_replaced_without_a_gap() {
         secret.write(&content);
         shield.signal("HUP");
         let line = lines.recv_timeout(GUARD).unwrap();
-        assert!(line.starts_with("larder: the secret of peers "), "{line}");
+        assert!(line.starts_with("larder: the peer tokens "), "{line}");
         assert!(!line.contains(SECRET) && !line.contains(NEW), "{line}");
         assert_eq!((is_peer(SECRET), is_peer(NEW)), expected, "{content}");
     }
@@ -529,11 +564,11 @@ fn what_is_wrong_with_the_options_of_peers_is_said_at_the_start() {
     let file = |content| TempFile::new("txt", content);
     let shield = "--shield=http://127.0.0.1:1";
     for (content, said) in [
-        ("", "has no secret"),
-        ("\n \n", "has no secret"),
-        ("short", "line 1 is no secret"),
-        ("a-secret-of-the-owner\n\nwith a space in it", "line 3 is no secret"),
-        ("a-secret-of-the-öwner", "line 1 is no secret"),
+        ("", "has no token"),
+        ("\n \n", "has no token"),
+        ("short", "line 1 is not a token"),
+        ("a-secret-of-the-owner\n\nwith a space in it", "line 3 is not a token"),
+        ("a-secret-of-the-öwner", "line 1 is not a token"),
     ] {
         let file = file(content);
         let output = run(&["proxy", shield, "--listen=127.0.0.1:0", "--peer-token-file", file.name()]);
@@ -545,7 +580,7 @@ fn what_is_wrong_with_the_options_of_peers_is_said_at_the_start() {
     for (arguments, said) in [
         (&[shield][..], "--shield goes with --peer-token-file"),
         (&[shield, "--peer-token-file=/no/such"], "--peer-token-file /no/such: can't be read"),
-        (&["--shield=127.0.0.1"], "'127.0.0.1' is no upstream URL"),
+        (&["--shield=127.0.0.1"], "'127.0.0.1' is not an upstream URL"),
     ] {
         let output = run(&[&["proxy", "--listen=127.0.0.1:0"], arguments].concat());
         let text = String::from_utf8_lossy(&output.stderr);
