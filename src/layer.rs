@@ -9,7 +9,7 @@ use crate::handle::CacheHandle;
 use crate::limits::FillLimits;
 use crate::limits::calls::CallLimits;
 use crate::limits::held::BodyLimits;
-use crate::observe::{Observer, ServerTiming, XCache};
+use crate::observe::{FailedBy, Failures, Observer, ServerTiming, XCache};
 use crate::policy::CachePolicy;
 use crate::runtime::clock::Clock;
 use crate::semantics::cache_status::MOST_NAME;
@@ -206,6 +206,30 @@ impl<S: Store> CacheBuilder<S> {
     /// none.
     pub fn observer(self, observer: impl Observer) -> Self {
         self.set(|config| config.reporter.add_observer(Arc::new(observer)))
+    }
+
+    /// Says what errors of the inner service mean, for observers ([`Event::Failed`](crate::Event::Failed)): `E` is its error, exactly.
+    /// Default `service-failed` for every error.
+    ///
+    /// ```
+    /// use larder::{CacheBuilder, FailedBy};
+    ///
+    /// #[derive(Debug)]
+    /// enum OriginError {
+    ///     ClientGone,
+    ///     Timeout,
+    /// }
+    ///
+    /// let layer = CacheBuilder::default()
+    ///     .errors(|error: &OriginError| match error {
+    ///         OriginError::ClientGone => FailedBy::Client,
+    ///         OriginError::Timeout => FailedBy::Service("origin-timeout"),
+    ///     })
+    ///     .build();
+    /// # let _ = layer;
+    /// ```
+    pub fn errors<E: 'static>(self, kind: impl Fn(&E) -> FailedBy + Send + Sync + 'static) -> Self {
+        self.set(|config| config.reporter.failures = Some(Failures::of(kind)))
     }
 
     /// Puts the [`Outcome`](crate::Outcome) of each request among the extensions of its response, for layers that are

@@ -116,7 +116,7 @@ pub use limits::{FillLimits, FillStatistics};
 pub use observe::metrics::{MetricsBuilder, MetricsObserver};
 #[cfg(feature = "tracing")]
 pub use observe::tracing::TracingObserver;
-pub use observe::{Event, InvalidatedBy, Observer, ServerTiming, XCache};
+pub use observe::{Event, FailedBy, InvalidatedBy, Observer, ServerTiming, XCache};
 pub use policy::{
     CachePolicy, CachePolicyExt, Delivery, ForwardReason, PolicyData, PolicyExchange, Reason, RequestAction,
     StandardPolicy, Terms, VaryRule,

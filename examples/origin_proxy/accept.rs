@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::connection::{Activity, Shutdown};
+use crate::limits::Limits;
 use crate::local_reply::Manner;
 use crate::network;
 
@@ -25,6 +26,8 @@ pub struct Slots {
     busy: Option<Manner>,
     limit: usize,
     limit_per_address: usize,
+    /// How many connections beyond these there may be, by each of which a probe may ask.
+    spare: usize,
     taken: Mutex<Taken>,
 }
 
@@ -32,11 +35,18 @@ pub struct Slots {
 struct Taken {
     by_address: HashMap<IpAddr, Vec<Arc<Activity>>>,
     in_all: usize,
+    /// Connections beyond the limits, the oldest first.
+    spare: Vec<(IpAddr, Arc<Activity>)>,
 }
 
+/// The most of them that one address keeps, where there is another one.
+const SPARE_PER_ADDRESS: usize = 4;
+
 impl Slots {
-    pub fn new(limit: usize, limit_per_address: usize, busy: Option<Manner>) -> Self {
-        Self { busy, limit, limit_per_address, taken: Mutex::default() }
+    pub fn new(limits: &Limits, busy: Option<Manner>) -> Self {
+        let Limits { connections, connections_per_address, spare_connections, .. } = *limits;
+        let (limit, limit_per_address) = (connections, connections_per_address);
+        Self { busy, limit, limit_per_address, spare: spare_connections, taken: Mutex::default() }
     }
 
     /// The next connection that gets a slot. Never fails: if nothing can be accepted, it tries again later.
@@ -61,20 +71,35 @@ impl Slots {
         let address = network::of(client.ip());
         let mut taken = self.taken();
         let of_address = taken.by_address.get(&address).map_or(0, Vec::len);
-        if of_address >= self.limit_per_address {
-            taken.free(Some(address))?;
-        } else if taken.in_all >= self.limit {
-            taken.free(None)?;
-        }
+        let has_room = if of_address >= self.limit_per_address {
+            taken.free(Some(address)).is_some()
+        } else {
+            taken.in_all < self.limit || taken.free(None).is_some()
+        };
         let activity = Arc::new(Activity::new());
-        taken.by_address.entry(address).or_default().push(Arc::clone(&activity));
-        taken.in_all += 1;
-        Some(Slot { address, client, activity, slots: Arc::clone(self) })
+        if has_room {
+            taken.by_address.entry(address).or_default().push(Arc::clone(&activity));
+            taken.in_all += 1;
+        } else if self.spare > 0 {
+            taken.add_spare(address, &activity, self.spare);
+        } else {
+            return None;
+        }
+        Some(Slot { address, client, activity, is_spare: !has_room, slots: Arc::clone(self) })
     }
 
     /// Asks all connections to end when their open requests are answered.
     pub fn drain(&self) {
-        for activity in self.taken().by_address.values().flatten() {
+        let taken = self.taken();
+        for activity in taken.by_address.values().flatten().chain(taken.spare.iter().map(|(_, spare)| spare))
+        {
+            activity.shut_down(Shutdown::Graceful);
+        }
+    }
+
+    /// Asks clients of HTTP/2 to open other connections for what they ask for next.
+    pub fn drain_http2(&self) {
+        for activity in self.taken().by_address.values().flatten().filter(|activity| activity.is_http2()) {
             activity.shut_down(Shutdown::Graceful);
         }
     }
@@ -98,6 +123,20 @@ impl Taken {
         activity.shut_down(Shutdown::Now);
         self.remove(of, &activity);
         Some(())
+    }
+
+    /// Takes a connection beyond the limits. If there are as many as there may be, the oldest one ends: of its own address if that
+    /// has a few, otherwise of all. A probe needs none for long.
+    fn add_spare(&mut self, address: IpAddr, activity: &Arc<Activity>, most: usize) {
+        let mut own =
+            self.spare.iter().enumerate().filter(|(_, (of, _))| *of == address).map(|(index, _)| index);
+        let first = own.next();
+        let has_few = first.is_some() && 1 + own.count() >= SPARE_PER_ADDRESS;
+        if has_few || self.spare.len() >= most {
+            let (_, oldest) = self.spare.remove(first.filter(|_| has_few).unwrap_or(0));
+            oldest.shut_down(Shutdown::Now);
+        }
+        self.spare.push((address, Arc::clone(activity)));
     }
 
     /// Frees a slot, unless it is free: a connection that has to end for another one has none any more.
@@ -152,11 +191,18 @@ pub struct Slot {
     pub address: IpAddr,
     pub client: SocketAddr,
     pub activity: Arc<Activity>,
+    /// It is one beyond the limits, for a probe.
+    pub is_spare: bool,
     slots: Arc<Slots>,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.slots.taken().remove(self.address, &self.activity);
+        let mut taken = self.slots.taken();
+        if self.is_spare {
+            taken.spare.retain(|(_, spare)| !Arc::ptr_eq(spare, &self.activity));
+        } else {
+            taken.remove(self.address, &self.activity);
+        }
     }
 }

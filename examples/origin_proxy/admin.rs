@@ -8,28 +8,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::service::Service as HyperService;
-use larder::admin::{Admin, AdminService, TokenError, Watch};
+use larder::admin::{Admin, AdminAct, AdminService, TokenError, UpstreamState, Watch};
 use larder::{CacheBuilder, CacheHandle, CacheLayer, MetricsObserver};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use rustls::ClientConfig;
 use tower::Service;
 
 use crate::admin_warm::{self, Warming};
+use crate::client::Client;
 use crate::limits::Limits;
 use crate::local_reply::Manner;
 use crate::policy::{self, Current, Source};
 use crate::purge_edges::PurgeEdges;
+use crate::say::say;
 use crate::serve::{self, BoxError, Entrance};
 use crate::stop::Stop;
+use crate::upstreams::{Node, Upstreams};
 use crate::vitals::Vitals;
 
 /// The most connections: clients need the descriptors.
-const MOST_CONNECTIONS: usize = 64;
+const MOST_CONNECTIONS: usize = 128;
+
+/// How many more there may be for probes.
+const SPARE: usize = 8;
 
 /// The upper bounds of histograms of times, in seconds: from a fast hit to a slow origin.
 const SECONDS: &[f64] =
@@ -117,7 +123,8 @@ pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated)
     let Operated { current, edges, handle, limits, observers, policy, tls, vitals, warming, warms_for_peers } =
         operated;
     let Observers { metrics, rendered, watch } = observers;
-    let of_metrics = handle.clone();
+    let (of_metrics, of_health) = (handle.clone(), Arc::clone(&vitals.upstreams));
+    let upstreams = Arc::clone(&vitals.upstreams);
     tokio::spawn(keep_up(rendered.clone()));
     let first = tokens.first().map_or("", String::as_str);
     let admin = Admin::new(handle.clone(), first)
@@ -125,9 +132,11 @@ pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated)
         .watch(watch)
         .warm(warming, admin_warm::request)
         .warm_for_peers(warms_for_peers)
+        .audit(audit)
+        .upstreams(move || upstreams.iter().map(Node::state).collect())
         .metrics(move || {
             of_metrics.record(&metrics);
-            rendered.render()
+            rendered.render() + &health_metrics(&of_health)
         });
     let admin = match policy.file.clone() {
         None => admin,
@@ -148,7 +157,9 @@ pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated)
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     println!("larder: admin at http://{address}");
     let connections = limits.connections.min(MOST_CONNECTIONS);
-    let limits = Limits { connections, connections_per_address: connections, ..limits };
+    // One address, from which nobody reads, keeps nobody else out.
+    let connections_per_address = connections.div_ceil(2);
+    let limits = Limits { connections, connections_per_address, spare_connections: SPARE, ..limits };
     let service = Probed { service: PurgeEdges::new(admin.clone(), edges, &tls), vitals };
     // Nothing of it is cached.
     let manner = Manner { is_discreet: true, ..Manner::default() };
@@ -160,6 +171,25 @@ pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated)
         Ok(format!("the admin tokens are those of {}", options.token_file.display()))
     })?;
     Ok(())
+}
+
+/// Says on standard error what was done, and for whom.
+fn audit(act: &AdminAct<'_>) {
+    match act.extensions.get::<Client>() {
+        Some(client) => say(format_args!("admin, {}: {act}", client.address())),
+        None => say(format_args!("admin: {act}")),
+    }
+}
+
+/// Which upstreams are well, in the text format of Prometheus.
+fn health_metrics(upstreams: &Upstreams) -> String {
+    const NAME: &str = "larder_upstream_healthy";
+    let mut text = format!("# HELP {NAME} Whether an upstream is thought to be well\n# TYPE {NAME} gauge\n");
+    for UpstreamState { is_healthy, url, .. } in upstreams.iter().map(Node::state) {
+        // A URI has no character that would end the label.
+        text += &format!("{NAME}{{upstream=\"{url}\"}} {}\n", u8::from(is_healthy));
+    }
+    text
 }
 
 fn set_tokens(admin: &AdminService, tokens: &[String]) -> Result<(), String> {
@@ -198,8 +228,28 @@ where
         if let Some(answer) = self.vitals.answer(request.method(), request.uri().path()) {
             return Box::pin(std::future::ready(Ok(answer.map(Either::Right))));
         }
+        if request.extensions().get().is_some_and(Client::is_spare) {
+            return Box::pin(std::future::ready(Ok(busy().map(Either::Right))));
+        }
         let mut service = self.service.clone();
         // The admin service is always ready.
         Box::pin(async move { Ok(service.call(request).await?.map(Either::Left)) })
     }
+}
+
+/// There is no room for more than probes.
+fn busy() -> Response<Full<Bytes>> {
+    let text = "{\"error\":\"connections\",\"message\":\"there are as many connections as there may be\",\
+                \"help\":\"close some of them, or ask again\"}\n";
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONNECTION, "close"),
+        (header::CONTENT_TYPE, "application/json"),
+        (header::RETRY_AFTER, "1"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
 }

@@ -20,7 +20,7 @@ use crate::host::Host;
 use crate::limits::Limits;
 use crate::node_name::NodeName;
 use crate::policy::{Profile, Source};
-use crate::serve;
+use crate::serve::{self, Drain};
 use crate::units::size;
 use crate::viewer::ViewerOptions;
 
@@ -76,6 +76,7 @@ origin_proxy proxy            the proxy alone, before any origin
     --timeout SECONDS         how long a call may last without a byte to or from the origin, default 30
     --drain SECONDS           how long open requests may take to end when the proxy is stopped, default 10; a second
                               signal ends them at once
+    --drain-wait SECONDS      how long it goes on before that, with 503 at /health and Connection: close in each answer; default 0
     --workers N               threads, default one for each core
   what clients may do:
     --head SECONDS            how long a connection may take to send its first request head, or one that it has begun,
@@ -123,7 +124,7 @@ pub struct ProxyOptions {
     pub access_log: access_log::Options,
     pub admin: Option<AdminOptions>,
     pub debug_token_file: Option<PathBuf>,
-    pub drain: Duration,
+    pub drain: Drain,
     pub edges: Vec<Uri>,
     pub health: Option<HealthCheck>,
     pub graphql: bool,
@@ -327,6 +328,10 @@ impl ProxyOptions {
             (None, None) => None,
             _ => return Err("--admin and --admin-token-file go together".to_owned()),
         };
+        let is_taken = |admin: &AdminOptions| admin.listen == options.listen && options.listen.port() != 0;
+        if options.admin.as_ref().is_some_and(is_taken) {
+            return Err(format!("--admin and --listen are the same address, {}", options.listen));
+        }
         if options.access_log.format.is_some() && options.access_log.file.is_none() {
             return Err("--access-log-format goes with --access-log".to_owned());
         }
@@ -356,7 +361,8 @@ impl ProxyOptions {
             "candidate" => self.policy.candidate = Some(given.path()),
             "debug-token-file" => self.debug_token_file = Some(given.path()),
             "edge" => self.edges.push(origin_url(given.text()?)?),
-            "drain" => self.drain = seconds(given.text()?)?,
+            "drain" => self.drain.limit = seconds(given.text()?)?,
+            "drain-wait" => self.drain.wait = wait(given.text()?)?,
             "graphql" => self.graphql = true,
             "health-interval" => parts.health_interval = Some(seconds(given.text()?)?),
             "health-path" => parts.health_path = Some(health_path(given.text()?)?),
@@ -521,6 +527,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .filter(|seconds| *seconds > 0.0)
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .ok_or_else(|| format!("'{text}' is not a time limit; it is a number of seconds above 0"))
+}
+
+/// A time, which may be none.
+fn wait(text: &str) -> Result<Duration, String> {
+    if text == "0" { Ok(Duration::ZERO) } else { seconds(text) }
 }
 
 /// How many of something there may be, as far as it can be counted here: tokio's semaphores and HTTP/2 have bounds.

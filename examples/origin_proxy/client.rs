@@ -9,6 +9,7 @@ use http::uri::Scheme;
 use crate::client_calls::ConnectionCalls;
 use crate::interim::Exchange;
 use crate::serve::DrainGuard;
+use crate::stop::Draining;
 
 /// What the requests of one connection have in common.
 pub struct ClientConnection {
@@ -16,6 +17,9 @@ pub struct ClientConnection {
     pub calls: ConnectionCalls,
     /// The cache may continue a request after its connection has ended. Such a request must not hold up a drain.
     pub drain_guard: Weak<DrainGuard>,
+    pub draining: Draining,
+    /// There is no room for it but for a probe.
+    pub is_spare: bool,
     /// `https` if it speaks TLS.
     pub scheme: Scheme,
 }
@@ -43,6 +47,16 @@ impl Client {
 
     pub fn address(&self) -> SocketAddr {
         self.request.connection.address
+    }
+
+    /// Whether there is no room for its connection but for a probe.
+    pub fn is_spare(&self) -> bool {
+        self.request.connection.is_spare
+    }
+
+    /// Whether the server was asked to stop.
+    pub fn is_of_ending_server(&self) -> bool {
+        self.request.connection.draining.has_begun()
     }
 
     pub fn scheme(&self) -> &Scheme {

@@ -2,6 +2,8 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::say::{say, tell};
+
 /// From now on, each SIGHUP reads something again, and a line says what came of it. `reload` may block. It returns what is so now,
 /// or why nothing has changed, which the line has after `unchanged`.
 pub fn on_hang_up<R>(unchanged: &'static str, reload: R) -> Result<(), String>
@@ -14,8 +16,8 @@ where
         while hang_up.recv().await.is_some() {
             let reloaded = tokio::task::spawn_blocking(reload.clone()).await;
             match reloaded.unwrap_or_else(|error| Err(error.to_string())) {
-                Ok(now) => println!("larder: {now} now"),
-                Err(error) => eprintln!("larder: {unchanged}{error}"),
+                Ok(now) => tell(format_args!("{now} now")),
+                Err(error) => say(format_args!("{unchanged}{error}")),
             }
         }
     });

@@ -24,6 +24,7 @@ pub enum Recovery {
 
 /// What calls and checks have shown of one upstream.
 pub struct Health {
+    began: Instant,
     recovery: Recovery,
     state: Mutex<State>,
 }
@@ -32,10 +33,18 @@ pub struct Health {
 struct State {
     /// In a row.
     failures: u32,
+    /// The last call has failed, of one that is never sick.
+    is_failing: bool,
     is_known: bool,
+    /// Somebody was told that it fails.
+    is_told: bool,
     /// Those whose requests are among the failures.
     paths: Vec<Box<str>>,
     sick_since: Option<Instant>,
+    /// When somebody was told that it fails.
+    told_at: Option<Instant>,
+    /// When it was well, or was not, for the last time before what is so now.
+    turned_at: Option<Instant>,
 }
 
 /// How a call has failed.
@@ -56,20 +65,30 @@ pub enum Fitness {
     Sick,
 }
 
-/// That an upstream has become sick or healthy.
+/// What has become of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
+    /// One that is never sick answers again, after somebody was told that it fails.
+    Answers,
+    /// One that is never sick fails. That is told once in a [`REST`] at most, however often it changes.
+    Fails,
     Healthy,
     Sick,
 }
 
 impl Health {
     pub fn new(recovery: Recovery) -> Self {
-        Self { recovery, state: Mutex::default() }
+        Self { began: Instant::now(), recovery, state: Mutex::default() }
     }
 
     pub fn is_checked(&self) -> bool {
         self.recovery == Recovery::ByCheck
+    }
+
+    /// Whether it is well, and since when that is so or not.
+    pub fn standing(&self) -> (bool, Instant) {
+        let state = self.state();
+        (state.sick_since.is_none() && !state.is_failing, state.turned_at.unwrap_or(self.began))
     }
 
     pub fn fitness(&self, now: Instant) -> Fitness {
@@ -94,6 +113,9 @@ impl Health {
     /// A call was answered.
     pub fn answers(&self) -> Option<Change> {
         let mut state = self.state();
+        if self.recovery == Recovery::Unneeded {
+            return state.answers_again();
+        }
         // An answer is no check.
         if state.sick_since.is_some() && self.is_checked() { None } else { state.succeeds() }
     }
@@ -102,7 +124,7 @@ impl Health {
     pub fn fails(&self, failure: Failure<'_>, now: Instant) -> Option<Change> {
         let mut state = self.state();
         match (failure, self.recovery) {
-            (_, Recovery::Unneeded) => None,
+            (_, Recovery::Unneeded) => state.fails_at_times(now),
             // Checks find out whether it is the upstream's fault. Calls need not guess.
             (Failure::Answering(_), Recovery::ByCheck) => None,
             (Failure::Answering(path), Recovery::ByRest) if state.sick_since.is_none() => {
@@ -133,7 +155,30 @@ impl State {
     fn succeeds(&mut self) -> Option<Change> {
         self.failures = 0;
         self.paths = Vec::new();
-        self.sick_since.take().map(|_| Change::Healthy)
+        self.sick_since.take()?;
+        self.turned_at = Some(Instant::now());
+        Some(Change::Healthy)
+    }
+
+    /// A call has failed at one that is never sick.
+    fn fails_at_times(&mut self, now: Instant) -> Option<Change> {
+        if !std::mem::replace(&mut self.is_failing, true) {
+            self.turned_at = Some(now);
+        }
+        if self.is_told || self.told_at.is_some_and(|told| now < told + REST) {
+            return None;
+        }
+        self.is_told = true;
+        self.told_at = Some(now);
+        Some(Change::Fails)
+    }
+
+    /// A call was answered by one that is never sick.
+    fn answers_again(&mut self) -> Option<Change> {
+        if std::mem::take(&mut self.is_failing) {
+            self.turned_at = Some(Instant::now());
+        }
+        std::mem::take(&mut self.is_told).then_some(Change::Answers)
     }
 
     fn fails(&mut self, now: Instant, fall: u32) -> Option<Change> {
@@ -142,7 +187,11 @@ impl State {
             return None;
         }
         // One that fails after its rest rests again.
-        self.sick_since.replace(now).is_none().then_some(Change::Sick)
+        if self.sick_since.replace(now).is_some() {
+            return None;
+        }
+        self.turned_at = Some(now);
+        Some(Change::Sick)
     }
 }
 
@@ -266,7 +315,24 @@ mod tests {
     #[test]
     fn an_only_upstream_that_nothing_checks_is_never_sick() {
         let bench = Bench::new(Recovery::Unneeded);
-        assert!((0..100).all(|_| bench.fails().is_none()));
+        (0..100).for_each(|_| _ = bench.fails());
         assert_eq!(bench.fitness(), Fitness::Healthy);
+    }
+
+    #[test]
+    fn an_only_upstream_that_fails_is_told_once_and_once_when_it_answers_again() {
+        let mut bench = Bench::new(Recovery::Unneeded);
+        let is_well = |bench: &Bench| bench.0.standing().0;
+        assert!(is_well(&bench));
+        assert_eq!((bench.0.answers(), bench.fails(), bench.fails()), (None, Some(Change::Fails), None));
+        assert!(!is_well(&bench));
+        assert_eq!((bench.0.answers(), bench.0.answers()), (Some(Change::Answers), None));
+        // However often it changes, that is told once in a while.
+        for _ in 0..10 {
+            assert_eq!((bench.does_not_answer("/x"), is_well(&bench)), (None, false));
+            assert_eq!((bench.0.answers(), is_well(&bench)), (None, true));
+        }
+        bench.1 += REST;
+        assert_eq!((bench.fails(), bench.0.answers()), (Some(Change::Fails), Some(Change::Answers)));
     }
 }

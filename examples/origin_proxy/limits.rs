@@ -27,6 +27,8 @@ pub struct Limits {
     pub ping: Duration,
     /// The most bytes of a QUERY's content that are stored.
     pub query: usize,
+    /// Connections beyond these, which are for probes alone.
+    pub spare_connections: usize,
     /// The most open requests of an HTTP/2 connection.
     pub streams: u32,
 }
@@ -55,6 +57,7 @@ impl Default for Limits {
             },
             ping: Duration::from_secs(20),
             query: 16 << 10,
+            spare_connections: 0,
             streams: 100,
         }
     }

@@ -42,6 +42,7 @@ mod proxy;
 mod purge_edges;
 mod reasons;
 mod retry;
+mod say;
 mod serve;
 mod service_manager;
 mod stop;

@@ -23,7 +23,7 @@ use crate::local_reply::Manner;
 use crate::node_name::NodeName;
 use crate::peers::PeerTokens;
 use crate::policy::{Current, Loaded, Profile};
-use crate::reasons::Reasons;
+use crate::reasons::{self, Reasons};
 use crate::serve::Entrance;
 use crate::stop::Stop;
 use crate::upstream::Upstream;
@@ -75,7 +75,8 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         .name(options.name.as_str())
         .policy(policy)
         .x_cache(x_cache)
-        .call_limits(calls);
+        .call_limits(calls)
+        .errors(reasons::failed_by);
     let cache = match options.server_timing.clone() {
         Some(timing) => cache.server_timing(timing),
         None => cache,

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use http::Request;
 use larder::semantics::reuse::Forward;
-use larder::{CachePolicy, CachePolicyExt};
+use larder::{CachePolicy, CachePolicyExt, FailedBy};
 use pin_project_lite::pin_project;
 use thiserror::Error;
 use tower::Service;
@@ -27,6 +27,14 @@ pub fn told(policy: impl CachePolicy) -> impl CachePolicy {
 pub struct Failure {
     pub forward: Option<Forward>,
     pub why: UpstreamError,
+}
+
+/// Who is to blame, for observers.
+pub fn failed_by(Failure { why, .. }: &Failure) -> FailedBy {
+    match why {
+        UpstreamError::Content(_) | UpstreamError::Stalled => FailedBy::Client,
+        why => FailedBy::Service(why.detail()),
+    }
 }
 
 /// The way to the origin, which says with a failure why a request had been forwarded.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::uri::Scheme;
-use http::{Request, Response, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -16,6 +16,7 @@ use hyper_util::server::conn::auto::Builder;
 use pin_project_lite::pin_project;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 
 use crate::accept::{Slot, Slots};
 use crate::client::{Client, ClientConnection};
@@ -30,8 +31,17 @@ use crate::stop::Stop;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long open requests may take to end, unless an option sets it.
-pub const DRAIN: Duration = Duration::from_secs(10);
+/// How a server ends that is asked to stop.
+#[derive(Clone, Copy)]
+pub struct Drain {
+    /// How long open requests may take to end, once no connection is accepted any more.
+    pub limit: Duration,
+    /// How long connections are accepted still, while answers and [`Vitals`](crate::vitals::Vitals) say that there are better servers.
+    pub wait: Duration,
+}
+
+/// Unless options set it.
+pub const DRAIN: Drain = Drain { limit: Duration::from_secs(10), wait: Duration::ZERO };
 
 /// Holds up a drain, up to its time limit, and keeps the slot of its connection.
 #[expect(dead_code, reason = "what counts is when it is dropped")]
@@ -56,8 +66,8 @@ impl From<TcpListener> for Entrance {
     }
 }
 
-/// Serves until it is asked to stop. Then it lets open requests end, for as long as `drain` or until it is asked again.
-pub async fn serve<S, B>(entrance: Entrance, service: S, limits: Limits, drain: Duration, mut stop: Stop)
+/// Serves until it is asked to stop. Then it drains, or ends at once if it is asked again.
+pub async fn serve<S, B>(entrance: Entrance, service: S, limits: Limits, drain: Drain, mut stop: Stop)
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Future: Send,
@@ -71,20 +81,34 @@ where
     let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     // Nothing can be said to a client of TLS before the handshake.
     let busy = tls.is_none().then_some(manner);
-    let slots = Arc::new(Slots::new(limits.connections, limits.connections_per_address, busy));
+    let slots = Arc::new(Slots::new(&limits, busy));
     let calls = ClientCalls::new(limits.calls);
     let (open, mut closed) = mpsc::channel(1);
-    loop {
+    let draining = stop.draining();
+    // When it accepts no connections any more, once it is asked to stop.
+    let mut end = None;
+    let is_hurried = loop {
         let (stream, slot) = tokio::select! {
             accepted = slots.accept(&listener) => accepted,
-            () = stop.asked() => break,
+            () = stop.asked() => match end {
+                None if drain.wait.is_zero() => break false,
+                None => {
+                    service_manager::stopping();
+                    slots.drain_http2();
+                    end = Some(Instant::now() + drain.wait);
+                    continue;
+                }
+                Some(_) => break true,
+            },
+            () = until(end) => break false,
         };
         let _ = stream.set_nodelay(true);
         let activity = Arc::clone(&slot.activity);
-        let (address, calls) = (slot.client, calls.connection(slot.address));
+        let (address, calls, is_spare) = (slot.client, calls.connection(slot.address), slot.is_spare);
         let drain_guard = Arc::new(DrainGuard(open.clone(), slot));
         let (scheme, guard) = (scheme.clone(), Arc::downgrade(&drain_guard));
-        let client = ClientConnection { address, calls, drain_guard: guard, scheme };
+        let draining = draining.clone();
+        let client = ClientConnection { address, calls, drain_guard: guard, draining, is_spare, scheme };
         let acceptor = tls.as_ref().map(ClientTls::acceptor);
         let interim = interim::Connection::default();
         let socket = Socket::new(stream, Arc::clone(&activity), acceptor.as_ref());
@@ -97,14 +121,27 @@ where
             connection::drive(served, socket, limits.timeouts).await;
             drop(drain_guard);
         });
-    }
+    };
     drop((listener, open));
-    service_manager::stopping();
+    if is_hurried {
+        return;
+    }
+    if end.is_none() {
+        service_manager::stopping();
+    }
     slots.drain();
     tokio::select! {
         _ = closed.recv() => {}
-        () = tokio::time::sleep(drain) => {}
+        () = tokio::time::sleep(drain.limit) => {}
         () = stop.asked() => {}
+    }
+}
+
+/// Ready at this time; never, if there is none.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -187,7 +224,13 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = ready!(this.future.poll(cx))?;
+        let mut response = ready!(this.future.poll(cx))?;
+        // HTTP/2 has GOAWAY, and what is a tunnel from now on has no next request.
+        let is_last =
+            this.client.is_of_ending_server() && response.status() != StatusCode::SWITCHING_PROTOCOLS;
+        if is_last && this.open.as_ref().is_some_and(|open| !open.is_http2()) {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         // hyper writes the response only after this: no interim response follows it.
         this.client.set_answered();
         let mut open = this.open.take();

@@ -12,6 +12,7 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 use larder::QueryBody;
+use larder::admin::LARDER_ADMIN;
 use larder::semantics::fields::{list, remove_hop_by_hop};
 use rustls::ClientConfig;
 use tower::Service;
@@ -219,6 +220,7 @@ impl Service<Request<RequestBody>> for Upstream {
             if list(answer.headers(), &header::TRANSFER_ENCODING).any(is_coding) {
                 return Err(UpstreamError::Coded);
             }
+            answer.headers_mut().remove(LARDER_ADMIN); // no origin passes for an admin service
             // Before the cache stores it: a hit reports how its response was received. RFC 9110 2.5: the message that
             // leaves here has this proxy's version.
             let received = std::mem::replace(answer.version_mut(), Version::HTTP_11);

@@ -14,7 +14,7 @@ use crate::tls;
 /// What failed between this proxy and the origin, or at the origin.
 #[derive(Debug, Error)]
 pub enum UpstreamError {
-    #[error("the origin breaks off: {0}")]
+    #[error("the origin breaks off: {}", innermost(.0))]
     Broken(legacy::Error),
     #[error("the client has too many calls under way at the origin")]
     Busy,
@@ -22,9 +22,9 @@ pub enum UpstreamError {
     Certificate(CertificateError),
     #[error("the origin's content is in a transfer coding that nobody asked for")]
     Coded,
-    #[error("the client's content breaks off: {0}")]
+    #[error("the client's content breaks off: {}", innermost(.0))]
     Content(legacy::Error),
-    #[error("the origin does not answer in HTTP: {0}")]
+    #[error("the origin does not answer in HTTP: {}", innermost(.0))]
     Invalid(legacy::Error),
     #[error("every origin is sick")]
     Sick,
@@ -32,11 +32,11 @@ pub enum UpstreamError {
     Stalled,
     #[error("the origin switches protocols, unasked")]
     Switches,
-    #[error("TLS with the origin fails: {0}")]
+    #[error("TLS with the origin fails: {}", innermost(.0))]
     Tls(legacy::Error),
     #[error("the origin takes too long")]
     TooSlow,
-    #[error("the origin can't be reached: {0}")]
+    #[error("the origin can't be reached: {}", innermost(.0))]
     Unreachable(legacy::Error),
 }
 
@@ -106,6 +106,13 @@ impl From<legacy::Error> for UpstreamError {
             (false, _) => Self::Broken(error),
         }
     }
+}
+
+/// What has failed in the end, which says more than that a client has: "Connection refused".
+fn innermost(error: &legacy::Error) -> String {
+    let first = error.source().map(|first| first as &(dyn Error + 'static));
+    let last = std::iter::successors(first, |&error| cause(error)).last();
+    last.map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// All errors of one type among the causes of `error`.

@@ -2,18 +2,20 @@
 //! others only what it can't take. While all are sick, those that nothing checks take turns: only an answer can tell that one is well
 //! again, and a client who has made them sick keeps nobody from them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::select_all;
 use http::header::HeaderMap;
 use http::{HeaderValue, Uri};
+use larder::admin::UpstreamState;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use crate::health::{Change, Failure, Fitness, Health, Recovery};
 use crate::peers::PeerTokens;
+use crate::say::say;
 use crate::upstream_error::UpstreamError;
 
 pub struct Upstreams {
@@ -33,7 +35,15 @@ pub struct Care {
 
 /// A call under way at one server. It ends when the value is dropped.
 pub struct UpstreamCall {
+    /// How many there are.
+    open: Arc<AtomicUsize>,
     _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for UpstreamCall {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// One server.
@@ -47,6 +57,10 @@ pub struct Node {
     /// `http://HOST[:PORT]/`, or the same with `https`.
     pub uri: Uri,
     health: Health,
+    /// Calls under way.
+    open: Arc<AtomicUsize>,
+    /// Why the last call or check that has failed did so.
+    why: Mutex<String>,
 }
 
 impl Upstreams {
@@ -170,13 +184,33 @@ impl Node {
             mark: None,
             uri,
             health: Health::new(recovery),
+            open: Arc::default(),
+            why: Mutex::default(),
         }
     }
 
     /// Room for a call, if there is any now.
     fn room_now(&self) -> Option<UpstreamCall> {
         let permit = self.calls.clone().map(Semaphore::try_acquire_owned).transpose().ok()?;
-        Some(UpstreamCall { _permit: permit })
+        Some(self.call(permit))
+    }
+
+    fn call(&self, permit: Option<OwnedSemaphorePermit>) -> UpstreamCall {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        UpstreamCall { open: Arc::clone(&self.open), _permit: permit }
+    }
+
+    /// What is known of it.
+    pub fn state(&self) -> UpstreamState {
+        let (is_healthy, since) = self.health.standing();
+        let why = (!is_healthy).then(|| self.why.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        UpstreamState {
+            calls: self.open.load(Ordering::Relaxed),
+            is_healthy,
+            since: since.elapsed(),
+            url: self.uri.to_string(),
+            why,
+        }
     }
 
     /// Waits for room for a call.
@@ -185,7 +219,7 @@ impl Node {
             Some(calls) => calls.acquire_owned().await.ok(), // nobody closes it
             None => None,
         };
-        UpstreamCall { _permit: permit }
+        self.call(permit)
     }
 
     pub fn is_shield(&self) -> bool {
@@ -216,9 +250,14 @@ impl Node {
     }
 
     fn report(&self, change: Option<Change>, why: &str) {
+        if !why.is_empty() {
+            why.clone_into(&mut self.why.lock().unwrap_or_else(PoisonError::into_inner));
+        }
         match change {
-            Some(Change::Sick) => eprintln!("larder: upstream {} is sick: {why}", self.uri),
-            Some(Change::Healthy) => eprintln!("larder: upstream {} is healthy again", self.uri),
+            Some(Change::Answers) => say(format_args!("upstream {} answers again", self.uri)),
+            Some(Change::Fails) => say(format_args!("upstream {} fails: {why}", self.uri)),
+            Some(Change::Sick) => say(format_args!("upstream {} is sick: {why}", self.uri)),
+            Some(Change::Healthy) => say(format_args!("upstream {} is healthy again", self.uri)),
             None => {}
         }
     }

@@ -12,6 +12,13 @@ use serde_json::{Value, json};
 
 use super::events::Live;
 
+/// The field that each answer of an [`AdminService`](super::AdminService) has, with the value `1`, whether or not the request has the
+/// token. A client that is about to send a token to a configured address can ask without one first: what answers without this field
+/// may be anything.
+///
+/// A proxy that forwards what its origins answer removes the field, or an origin could pass for an admin service.
+pub const LARDER_ADMIN: HeaderName = HeaderName::from_static("larder-admin");
+
 /// The body of an answer of the [`AdminService`](super::AdminService).
 #[derive(Debug)]
 pub struct AdminBody(Content);
@@ -84,6 +91,18 @@ impl Answer {
         Self { body: AdminBody(Content::Live(Box::new(live))), ..answer }
     }
 
+    /// What it says; nothing of a stream.
+    pub(super) fn content(&self) -> &[u8] {
+        match &self.body.0 {
+            Content::Live(_) => &[],
+            Content::Whole(content) => content.as_deref().unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
     pub(super) fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
@@ -104,6 +123,7 @@ impl Answer {
             (header::X_FRAME_OPTIONS, "DENY"),
             (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
             (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+            (LARDER_ADMIN, "1"),
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }

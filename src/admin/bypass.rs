@@ -35,5 +35,10 @@ pub(super) async fn end<S: Store>(state: &State<S>, _: &Call) -> Result<Answer, 
 
 fn answer<S: Store>(state: &State<S>) -> Answer {
     let left = state.handle.bypass_left();
-    Answer::json(&json!({ "bypass": left.is_some(), "seconds": left.map(|left| left.as_secs()) }))
+    Answer::json(&json!({ "bypass": left.is_some(), "seconds": left.map(rounded_up) }))
+}
+
+/// In seconds; what has just begun is as long as it was asked for.
+pub(super) fn rounded_up(left: Duration) -> u64 {
+    left.as_secs() + u64::from(left.subsec_nanos() > 0)
 }

@@ -1,22 +1,27 @@
 //! A request to the admin service, as its functions read it.
 
-use bytes::Bytes;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body::Body;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use super::answer::Refusal;
 use crate::error::BoxError;
+use crate::runtime::briefly;
 
 /// The most bytes of content that a request may have.
 const MOST_CONTENT: usize = 1 << 20;
+/// How long no content may come, before the request is answered without it.
+const STALL: Duration = Duration::from_secs(30);
 
 /// A request whose token is right.
 pub(super) struct Call {
     pub(super) content: Bytes,
-    /// What the path has in the place of `*`.
+    /// What the target has in the place of `**`.
     pub(super) rest: String,
     pub(super) request: Parts,
 }
@@ -27,16 +32,38 @@ impl Call {
     where
         B: Body<Error: Into<BoxError>> + Send,
     {
-        let body = std::pin::pin!(Limited::new(body, MOST_CONTENT));
-        let content = body.collect().await.map_err(|_| {
-            Refusal::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "content",
-                "the content is longer than 1 MiB, or broke off",
-                "send less, in several requests",
-            )
-        })?;
-        Ok(Self { content: content.to_bytes(), rest, request })
+        let mut body = std::pin::pin!(Limited::new(body, MOST_CONTENT));
+        let mut content = BytesMut::new();
+        loop {
+            match briefly(STALL, body.frame()).await {
+                Some(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        content.put(data);
+                    }
+                }
+                Some(Some(Err(error))) if error.is::<LengthLimitError>() => {
+                    let help = "send less, in several requests";
+                    let message = "the content is longer than 1 MiB";
+                    return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "content", message, help));
+                }
+                Some(Some(Err(_))) => {
+                    return Err(Refusal::invalid("the content broke off", "send it again; nothing was done"));
+                }
+                Some(None) => break,
+                None => {
+                    let message = format!("no more of the content came for {} seconds", STALL.as_secs());
+                    let help =
+                        "send it again, with as much content as `Content-Length` says; nothing was done";
+                    return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "timeout", message, help));
+                }
+            }
+        }
+        Ok(Self { content: content.freeze(), rest, request })
+    }
+
+    /// What the path has in the place of `**`, decoded, without the query.
+    pub(super) fn rest_of_path(&self) -> String {
+        decoded(self.rest.split('?').next().unwrap_or_default(), false)
     }
 
     /// Reads the content as JSON.
@@ -118,7 +145,7 @@ pub(super) fn absolute(url: &str) -> Result<Uri, Refusal> {
 }
 
 /// Percent-decoded text; bytes that are no UTF-8 become replacement characters. In a query, `+` is a space.
-pub(super) fn decoded(text: &str, is_query: bool) -> String {
+fn decoded(text: &str, is_query: bool) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {

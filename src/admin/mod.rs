@@ -2,11 +2,13 @@
 
 mod access;
 mod answer;
+mod audit;
 mod bypass;
 mod call;
 mod cloudfront;
 mod events;
 mod fastly;
+mod how;
 mod invalidations;
 mod live;
 mod look;
@@ -16,6 +18,7 @@ mod purge;
 mod routes;
 mod state;
 mod stats;
+mod upstreams;
 mod warm;
 mod warmer;
 mod watch;
@@ -32,9 +35,14 @@ use tower::{Service, ServiceExt};
 
 pub use self::access::TokenError;
 use self::access::Tokens;
-pub use self::answer::AdminBody;
+pub use self::answer::{AdminBody, LARDER_ADMIN};
+pub use self::audit::AdminAct;
+use self::audit::Audit;
 use self::invalidations::Invalidations;
+pub use self::purge::purged_url;
+pub use self::state::PolicyFault;
 use self::state::{PolicySource, State};
+pub use self::upstreams::UpstreamState;
 use self::warmer::Warmer;
 pub use self::watch::Watch;
 use crate::error::BoxError;
@@ -71,18 +79,36 @@ impl<S: Store> Admin<S> {
     /// [`TokenError`], where the token is not 16 to 1,024 visible ASCII characters: without one, there is no service.
     pub fn new(handle: CacheHandle<S>, token: &str) -> Result<Self, TokenError> {
         let tokens = Tokens::new(token)?;
-        let invalidations = Invalidations::default();
+        let invalidations = Arc::new(Invalidations::default());
         let state = State {
+            audit: Audit::default(),
             handle,
             invalidations,
             metrics: None,
             policy: None,
             tokens,
+            upstreams: None,
             warmer: None,
             warms_for_peers: true,
             watch: None,
         };
         Ok(Self { state })
+    }
+
+    /// Who is told of what changes something or was to (each request but GET and HEAD), and of requests with a wrong token or from
+    /// another site: of these, once in ten seconds at most, with their number. Default nobody. With the feature `tracing`, the same are
+    /// events of the target `larder`: INFO, or WARN for those that were refused.
+    ///
+    /// ```
+    /// use larder::CacheLayer;
+    /// use larder::admin::Admin;
+    /// let admin = Admin::new(CacheLayer::default().handle(), "0123456789abcdef")?.audit(|act| eprintln!("cache: {act}"));
+    /// # let _ = admin.build();
+    /// # Ok::<(), larder::admin::TokenError>(())
+    /// ```
+    pub fn audit(mut self, tell: impl Fn(&AdminAct<'_>) + Send + Sync + 'static) -> Self {
+        self.state.audit = Audit::by(tell);
+        self
     }
 
     /// Makes the service.
@@ -97,14 +123,20 @@ impl<S: Store> Admin<S> {
         self
     }
 
-    /// How `GET /policy` reads the text of the policy, and how `PUT /policy` replaces it: where it came from a file. An error is
-    /// shown to whoever asked for the text or sent it. Default neither.
+    /// How `GET /policy` reads the text of the policy, and how `PUT /policy` replaces it: where it came from a file. What it gives is
+    /// told to whoever asked for the text or sent it: warnings, or what is wrong. Default neither.
     pub fn policy(
         mut self,
         read: impl Fn() -> Result<String, String> + Send + Sync + 'static,
-        replace: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static,
+        replace: impl Fn(&str) -> Result<Vec<String>, PolicyFault> + Send + Sync + 'static,
     ) -> Self {
         self.state.policy = Some(PolicySource::new(read, replace));
+        self
+    }
+
+    /// What `GET /stats` says of the servers behind the cache. Default nothing.
+    pub fn upstreams(mut self, states: impl Fn() -> Vec<UpstreamState> + Send + Sync + 'static) -> Self {
+        self.state.upstreams = Some(Box::new(states));
         self
     }
 
@@ -190,7 +222,8 @@ impl<S> fmt::Debug for Admin<S> {
 ///
 /// The token comes as `Authorization: Bearer` or as `Fastly-Key`, and [`AdminService::set_tokens`] replaces it; without one, the answer is 401, with a wrong one 403. Requests by
 /// pages of other sites are refused whatever they have, there are no CORS fields, and no answer may be kept. Nothing else of a request
-/// grants access: no address, and no field of a proxy. Errors are JSON: `error` (a word), `message`, `help`.
+/// grants access: no address, and no field of a proxy. Errors are JSON: `error` (a word), `message`, `help`. Each answer has the field
+/// [`LARDER_ADMIN`].
 ///
 /// It speaks HTTP and no TLS: a token that crosses a network needs a TLS server around this service.
 pub struct AdminService<S = MemoryStore> {

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::answer::{Answer, Refusal};
 use super::call::Call;
-use super::state::{PolicySource, State};
+use super::state::{PolicyFault, PolicySource, State};
 use crate::store::Store;
 
 fn source<S>(state: &State<S>) -> Result<&PolicySource, Refusal> {
@@ -31,9 +31,22 @@ pub(super) async fn replace<S: Store>(state: &State<S>, call: &Call) -> Result<A
     let source = source(state)?;
     let text = std::str::from_utf8(&call.content)
         .map_err(|_| Refusal::invalid("the content is no UTF-8", "send the text of the policy"))?;
-    source.replace(text.to_owned()).await?.map_err(|error| {
-        let status = StatusCode::UNPROCESSABLE_ENTITY;
-        Refusal::new(status, "policy", error, "correct the text; the policy in force is the one before")
+    if text.trim().is_empty() {
+        return Err(Refusal::invalid(
+            "the text is empty; the policy in force is the one before",
+            "send the text of the policy: with curl, `--data-binary @FILE`, of a file that exists; a policy that changes nothing of \
+             the profile is the text `[default]`",
+        ));
+    }
+    let warnings = source.replace(text.to_owned()).await?.map_err(|fault| match fault {
+        PolicyFault::Text(why) => {
+            let help = "correct the text; the policy in force is the one before";
+            Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "policy", why, help)
+        }
+        PolicyFault::File(why) => {
+            let help = "the text was not used, and the policy in force is the one before: let the process write its file, and send it again";
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "policy-file", why, help)
+        }
     })?;
-    Ok(Answer::json(&json!({ "status": "ok" })))
+    Ok(Answer::json(&json!({ "status": "ok", "warnings": warnings })))
 }

@@ -69,7 +69,10 @@ where
     S: Store,
     B: Body<Error: Into<BoxError>> + Send,
 {
-    answered(&state, request, body).await.unwrap_or_else(Answer::from)
+    let asked = state.audit.asked(&request);
+    let answer = answered(&state, request, body).await.unwrap_or_else(Answer::from);
+    state.audit.answered(&asked, &answer, state.handle.now());
+    answer
 }
 
 async fn answered<S, B>(state: &State<S>, request: Parts, body: B) -> Result<Answer, Refusal>

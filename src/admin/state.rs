@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::access::Tokens;
 use super::answer::Refusal;
+use super::audit::Audit;
 use super::invalidations::Invalidations;
+use super::upstreams::UpstreamState;
 use super::warmer::Warmer;
 use super::watch::Watch;
 use crate::handle::CacheHandle;
@@ -13,18 +15,31 @@ use crate::runtime::{Runtime, joined};
 
 /// Everything that one admin service knows.
 pub(super) struct State<S> {
+    pub(super) audit: Audit,
     pub(super) handle: CacheHandle<S>,
-    pub(super) invalidations: Invalidations,
+    pub(super) invalidations: Arc<Invalidations>,
     pub(super) metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
     pub(super) policy: Option<PolicySource>,
     pub(super) tokens: Tokens,
+    pub(super) upstreams: Option<Box<Upstreams>>,
     pub(super) warmer: Option<Warmer>,
     pub(super) warms_for_peers: bool,
     pub(super) watch: Option<Watch>,
 }
 
+/// Why a text has not become the policy, in one sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PolicyFault {
+    /// The text can't be kept: a file can't be written, or another fault that no other text would mend.
+    File(String),
+    /// The text is no policy.
+    Text(String),
+}
+
 type Read = dyn Fn() -> Result<String, String> + Send + Sync;
-type Replace = dyn Fn(&str) -> Result<(), String> + Send + Sync;
+type Replace = dyn Fn(&str) -> Result<Vec<String>, PolicyFault> + Send + Sync;
+type Upstreams = dyn Fn() -> Vec<UpstreamState> + Send + Sync;
 
 /// How the text of the policy is read and replaced.
 pub(super) struct PolicySource {
@@ -35,7 +50,7 @@ pub(super) struct PolicySource {
 impl PolicySource {
     pub(super) fn new(
         read: impl Fn() -> Result<String, String> + Send + Sync + 'static,
-        replace: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static,
+        replace: impl Fn(&str) -> Result<Vec<String>, PolicyFault> + Send + Sync + 'static,
     ) -> Self {
         Self { read: Arc::new(read), replace: Arc::new(replace) }
     }
@@ -48,7 +63,7 @@ impl PolicySource {
     }
 
     /// Once it has begun it ends, also where the client leaves.
-    pub(super) async fn replace(&self, text: String) -> Result<Result<(), String>, Refusal> {
+    pub(super) async fn replace(&self, text: String) -> Result<Result<Vec<String>, PolicyFault>, Refusal> {
         let replace = Arc::clone(&self.replace);
         aside(move || replace(&text)).await
     }

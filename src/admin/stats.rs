@@ -4,8 +4,10 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Refusal};
+use super::bypass::rounded_up;
 use super::call::Call;
 use super::state::State;
+use super::upstreams::UpstreamState;
 use super::watch::{Count, Frequent, Latency, Point, STEP, Watch};
 use crate::store::Store;
 
@@ -40,7 +42,8 @@ pub(super) async fn stats<S: Store>(state: &State<S>, call: &Call) -> Result<Ans
             "unstored": fills.unstored,
             "waiting": fills.waiting,
         },
-        "bypass": state.handle.bypass_left().map(|left| json!({ "seconds": left.as_secs() })),
+        "upstreams": state.upstreams.as_ref().map(|states| states().iter().map(UpstreamState::json).collect::<Vec<_>>()),
+        "bypass": state.handle.bypass_left().map(|left| json!({ "seconds": rounded_up(left) })),
         "watch": state.watch.as_ref().map(|watch| watched(watch, most)),
     })))
 }
@@ -73,7 +76,9 @@ fn watched(watch: &Watch, most: usize) -> Value {
 
 fn latency(latency: Latency) -> Value {
     let Latency { count, p50, p90, p99 } = latency;
-    json!({ "count": count, "p50": p50, "p90": p90, "p99": p99 })
+    // Of nothing, there is no half.
+    let of = |time: f64| (count > 0).then_some(time);
+    json!({ "count": count, "p50": of(p50), "p90": of(p90), "p99": of(p99) })
 }
 
 fn point(point: &Point) -> Vec<u64> {

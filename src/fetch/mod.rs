@@ -49,14 +49,20 @@ use crate::store::{Lookup, Store, Stored};
 
 /// A service that can stand behind the cache: the bounds of [`CacheService`](crate::CacheService), once.
 pub(crate) trait InnerService<Q>:
-    Service<Request<Q>, Response = Response<Self::Body>, Future: Send, Error: Send> + Clone + Send + 'static
+    Service<Request<Q>, Response = Response<Self::Body>, Future: Send, Error: Send + 'static>
+    + Clone
+    + Send
+    + 'static
 {
     type Body: Body<Data: Send, Error: Into<BoxError>> + Send + 'static;
 }
 
 impl<I, Q, B> InnerService<Q> for I
 where
-    I: Service<Request<Q>, Response = Response<B>, Future: Send, Error: Send> + Clone + Send + 'static,
+    I: Service<Request<Q>, Response = Response<B>, Future: Send, Error: Send + 'static>
+        + Clone
+        + Send
+        + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     type Body = B;

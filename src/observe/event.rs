@@ -86,7 +86,7 @@ pub enum Event<'a> {
         /// The request's method.
         method: &'a Method,
     },
-    /// A client left before its request had an answer.
+    /// A client left before its request had an answer, or is to blame for there being none ([`FailedBy::Client`](crate::FailedBy)).
     #[non_exhaustive]
     Dropped {
         /// From the arrival of the request to the moment at which the client left.
@@ -105,6 +105,8 @@ pub enum Event<'a> {
         key: Option<&'a CacheKey>,
         /// The request's method.
         method: &'a Method,
+        /// What the error is, in a word: by [`CacheBuilder::errors`](crate::CacheBuilder::errors), otherwise `service-failed`.
+        reason: &'static str,
     },
     /// The inner service was called for the cache's sake, or for an answer that can get a tag where nothing is stored
     /// ([`CacheBuilder::tag_only`](crate::CacheBuilder::tag_only)), and answered or failed.

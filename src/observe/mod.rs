@@ -1,6 +1,7 @@
 //! What became of a request: the one place where it is reported, to its client and to an observer.
 
 mod event;
+mod failures;
 #[cfg(feature = "metrics")]
 pub(crate) mod metrics;
 mod server_timing;
@@ -9,6 +10,7 @@ pub(crate) mod span;
 pub(crate) mod tracing;
 mod x_cache;
 
+use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,6 +21,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 pub use self::event::{Event, InvalidatedBy, Observer};
+pub use self::failures::FailedBy;
+pub(crate) use self::failures::Failures;
 pub(crate) use self::server_timing::SERVER_TIMING;
 pub use self::server_timing::ServerTiming;
 pub use self::x_cache::XCache;
@@ -33,7 +37,7 @@ use crate::semantics::cache_status::{CACHE_STATUS, Outcome, X_CACHE};
 use crate::semantics::hint::CacheHint;
 use crate::semantics::outcome_kind::OutcomeKind;
 use crate::semantics::reuse::Forward;
-use crate::semantics::secret::Token;
+use crate::semantics::token::TokenField;
 
 /// What a request has come to whose client has left before there was an answer, in place of an
 /// [`OutcomeKind`](crate::OutcomeKind).
@@ -98,7 +102,9 @@ pub(crate) struct Reporter {
     /// That of the layer.
     pub(crate) clock: Clock,
     /// What a request has to show so that its answer reports anything in fields.
-    debug_token: Option<Arc<ArcSwap<Token>>>,
+    debug_token: Option<Arc<ArcSwap<TokenField>>>,
+    /// What errors of the inner service mean.
+    pub(crate) failures: Option<Failures>,
     /// How often each key was hit, where the form of `X-Cache` says so.
     hits: Option<Arc<HitCounts>>,
     /// Every request has a report, because of what is configured.
@@ -122,6 +128,7 @@ impl Default for Reporter {
             cache_status: true,
             clock: Clock::default(),
             debug_token: None,
+            failures: None,
             hits: None,
             is_wanted: false,
             key: false,
@@ -163,13 +170,13 @@ impl Reporter {
 
     /// Reports in fields only where a request shows a secret, or comes from a peer.
     pub(crate) fn limit_to(&mut self, secret: &str) {
-        self.debug_token = Some(Arc::new(ArcSwap::from_pointee(Token::new(LARDER_DEBUG, secret))));
+        self.debug_token = Some(Arc::new(ArcSwap::from_pointee(TokenField::new(LARDER_DEBUG, secret))));
     }
 
     /// Makes another secret the one that counts; `false` where nobody has to show one.
     pub(crate) fn replace_limit(&self, secret: &str) -> bool {
         let Some(token) = &self.debug_token else { return false };
-        token.store(Arc::new(Token::new(LARDER_DEBUG, secret)));
+        token.store(Arc::new(TokenField::new(LARDER_DEBUG, secret)));
         true
     }
 
@@ -212,7 +219,7 @@ impl Reporter {
             let token = token.load();
             let is_hidden = !token.is_in(&request.headers);
             // Nobody else gets to see it.
-            request.headers.remove(token.field());
+            request.headers.remove(token.name());
             is_hidden && request.extensions.get::<TrustedPeer>().is_none()
         });
         let is_timed = self.server_timing.as_ref().is_some_and(|timing| timing.wants(&request.headers));
@@ -220,6 +227,7 @@ impl Reporter {
         let arrived = Arrived {
             at: moment(),
             called: None,
+            failures: self.failures.clone(),
             is_hidden,
             is_timed,
             key: None,
@@ -334,6 +342,7 @@ pub(crate) struct RequestReport(Option<Box<Arrived>>);
 struct Arrived {
     at: Instant,
     called: Option<Called>,
+    failures: Option<Failures>,
     /// Its answer says nothing of the cache, unless the policy recognises a peer.
     is_hidden: bool,
     /// Its answer has a `Server-Timing`.
@@ -398,11 +407,14 @@ impl RequestReport {
     }
 
     /// The request gets the error of the inner service.
-    pub(crate) fn failed(mut self) {
+    pub(crate) fn failed(mut self, error: &dyn Any) {
         if let Some(arrived) = self.0.take() {
-            let Arrived { at, key, method, .. } = &*arrived;
-            let elapsed = moment().duration_since(*at);
-            arrived.event(&Event::Failed { elapsed, key: key.as_ref(), method });
+            let Arrived { at, failures, key, method, .. } = &*arrived;
+            let (elapsed, key) = (moment().duration_since(*at), key.as_ref());
+            arrived.event(&match Failures::read(failures.as_ref(), error) {
+                FailedBy::Client => Event::Dropped { elapsed, key, method },
+                FailedBy::Service(reason) => Event::Failed { elapsed, key, method, reason },
+            });
         }
     }
 }

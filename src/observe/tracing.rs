@@ -30,7 +30,8 @@ pub(super) const TARGET: &str = "larder";
 /// | WARN | a call of the store that failed | `error` |
 /// | TRACE | the URL of a request, and the names that a purge is about | `url.full`, `larder.target` |
 ///
-/// `larder.outcome` is an [`OutcomeKind`], or `abandoned` where the client has left. URLs and names, which may have
+/// `larder.outcome` is an [`OutcomeKind`], or `abandoned` where the client has left. Of a request that got the error of the inner service,
+/// `larder.detail` is the error's word ([`CacheBuilder::errors`](crate::CacheBuilder::errors)). URLs and names, which may have
 /// secrets in them, are only in events of the level TRACE, and what is not printable ASCII is escaped in them.
 ///
 /// The calls of the inner service are spans `larder.fetch` of the level DEBUG, whether or not there is this observer: a child of the
@@ -62,7 +63,7 @@ impl TracingObserver {
     }
 
     fn ended(&self, ending: &Ending<'_>) {
-        let Ending { elapsed, key, method, outcome, status, word } = *ending;
+        let Ending { elapsed, key, method, outcome, reason, status, word } = *ending;
         let forwarding = match outcome {
             Some(Outcome::Forwarded(forwarding)) => Some(forwarding),
             _ => None,
@@ -77,7 +78,7 @@ impl TracingObserver {
                 larder.stored = forwarding.map(|forwarding| forwarding.stored),
                 larder.collapsed = forwarding.and_then(|forwarding| forwarding.collapsed),
                 larder.ttl = outcome.and_then(Outcome::ttl),
-                larder.detail = outcome.and_then(Outcome::detail).as_deref(),
+                larder.detail = outcome.and_then(Outcome::detail).as_deref().or(reason),
                 larder.seconds = elapsed.as_secs_f64(),
                 http.request.method = method.as_str(),
                 http.response.status_code = status.map(|status| status.as_u16()),
@@ -97,6 +98,8 @@ struct Ending<'a> {
     key: Option<&'a CacheKey>,
     method: &'a Method,
     outcome: Option<&'a Outcome>,
+    /// What the error of the inner service is.
+    reason: Option<&'static str>,
     status: Option<StatusCode>,
     word: &'static str,
 }
@@ -106,15 +109,15 @@ impl Observer for TracingObserver {
         match *event {
             Event::Answered { elapsed, key, method, outcome, status, .. } => {
                 let (word, outcome, status) = (outcome.kind().as_str(), Some(outcome), Some(status));
-                self.ended(&Ending { elapsed, key, method, outcome, status, word });
+                self.ended(&Ending { elapsed, key, method, outcome, reason: None, status, word });
             }
             Event::Dropped { elapsed, key, method, .. } => {
                 let (outcome, status, word) = (None, None, ABANDONED);
-                self.ended(&Ending { elapsed, key, method, outcome, status, word });
+                self.ended(&Ending { elapsed, key, method, outcome, reason: None, status, word });
             }
-            Event::Failed { elapsed, key, method, .. } => {
-                let (outcome, status, word) = (None, None, OutcomeKind::Error.as_str());
-                self.ended(&Ending { elapsed, key, method, outcome, status, word });
+            Event::Failed { elapsed, key, method, reason, .. } => {
+                let (outcome, reason, word) = (None, Some(reason), OutcomeKind::Error.as_str());
+                self.ended(&Ending { elapsed, key, method, outcome, reason, status: None, word });
             }
             Event::Invalidated { by, elapsed, mode, succeeded, targets, .. } => {
                 debug!(

@@ -131,7 +131,7 @@ where
                 let response = match response {
                     Ok(response) => incoming::received(response, method, CallPermit::default()),
                     Err(error) => {
-                        report.failed();
+                        report.failed(&error);
                         return Poll::Ready(Err(error));
                     }
                 };
@@ -156,7 +156,7 @@ where
                 let response = match response {
                     Ok(response) => response,
                     Err(error) => {
-                        exchange.failed();
+                        exchange.failed(&error);
                         return Poll::Ready(Err(error));
                     }
                 };
@@ -186,6 +186,7 @@ pin_project! {
 impl<F, S, E> Future for Reported<F, S>
 where
     F: Future<Output = Result<Answer, E>>,
+    E: 'static,
 {
     type Output = Result<Response<CacheBody>, E>;
 
@@ -196,7 +197,7 @@ where
         Poll::Ready(match answer {
             Ok(answer) => Ok(report.answered(&this.shared.core.reporter, this.policy, answer)),
             Err(error) => {
-                report.failed();
+                report.failed(&error);
                 Err(error)
             }
         })

@@ -381,7 +381,7 @@ impl<I, S: Store> CacheService<I, S> {
                     Ok(report.answered(&core.reporter, &policy, answer))
                 }
                 Err(error) => {
-                    report.failed();
+                    report.failed(&error);
                     Err(error)
                 }
             }

@@ -4,6 +4,7 @@
 //! Nothing that storing needs happens here: no look-up, no call that others share, no task, and no key or terms where nobody
 //! asks for them.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName};
@@ -137,16 +138,16 @@ impl<S> TagOnly<S> {
                 Tagged::Awaited(awaited) => Ok(awaited.answer().await),
             },
             Err(error) => {
-                self.failed();
+                self.failed(&error);
                 Err(error)
             }
         }
     }
 
     /// The inner service has failed.
-    pub(super) fn failed(mut self) {
+    pub(super) fn failed(mut self, error: &dyn Any) {
         self.report.called(Forward::Bypass, None);
-        self.report.failed();
+        self.report.failed(error);
     }
 
     /// Answers with what the inner service answered. The call is under way until its body ends.

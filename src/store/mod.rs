@@ -21,7 +21,7 @@ mod receipt;
 #[cfg(feature = "redis")]
 mod redis;
 mod stamp;
-mod target;
+pub(crate) mod target;
 mod tiered;
 
 use std::any::Any;

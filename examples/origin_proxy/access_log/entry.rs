@@ -132,16 +132,19 @@ fn escaped(bytes: &[u8]) -> String {
     text
 }
 
-/// A string of JSON (RFC 8259 7) in printable ASCII. A byte that is none stands for the character with its number.
+/// A string of JSON (RFC 8259 7) in printable ASCII. A byte that is no UTF-8 stands for the character with its number.
 fn quoted(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() + 2);
     text.push('"');
-    for &byte in bytes.iter().take(LONGEST) {
-        match byte {
-            b'"' | b'\\' => text.extend(['\\', char::from(byte)]),
-            b' '..=b'~' => text.push(char::from(byte)),
-            _ => _ = write!(text, "\\u{byte:04x}"),
+    for chunk in bytes[..bytes.len().min(LONGEST)].utf8_chunks() {
+        for char in chunk.valid().chars() {
+            match char {
+                '"' | '\\' => text.extend(['\\', char]),
+                ' '..='~' => text.push(char),
+                _ => char.encode_utf16(&mut [0; 2]).iter().for_each(|unit| _ = write!(text, "\\u{unit:04x}")),
+            }
         }
+        chunk.invalid().iter().for_each(|byte| _ = write!(text, "\\u{byte:04x}"));
     }
     text.push('"');
     text
@@ -237,6 +240,10 @@ mod tests {
         assert_eq!(object["user_agent"].as_str(), Some("a\"b\\c\t\u{ff} \u{80}"));
         assert_eq!(object["content_type"].as_str(), Some("\"},{\"status\":500"));
         assert_eq!(object["status"].as_u64(), Some(200));
+        let text = HeaderValue::from_bytes("gr\u{fc}n \u{1f33f}".as_bytes()).expect("a value");
+        let json = self::entry(Request::get("/").header("user-agent", text)).json(&ENDING);
+        let object: serde_json::Value = serde_json::from_str(&json).expect("an object");
+        assert_eq!(object["user_agent"].as_str(), Some("gr\u{fc}n \u{1f33f}"));
         let long = self::entry(Request::get(format!("/{}", "x".repeat(60_000))));
         for line in [line, long.common(&ENDING), long.json(&ENDING)] {
             assert_eq!(line.lines().count(), 1, "{line}");

@@ -17,6 +17,10 @@ const GRACE_HTTP1: Duration = Duration::from_millis(250);
 /// makes room for it, and the client has to acknowledge GOAWAY.
 const GRACE_HTTP2: Duration = Duration::from_secs(2);
 
+/// How long an HTTP/1 connection has to be silent before it ends because it was asked to: its client may have sent a request that is
+/// on its way, and would get an end in place of an answer.
+pub(super) const SILENCE: Duration = Duration::from_millis(250);
+
 /// HTTP/2 writes that have at most this many bytes may be control frames, such as those that keep a connection alive:
 /// they are no progress of a request.
 const CONTROL: usize = 64;
@@ -158,12 +162,25 @@ impl Activity {
         [Shutdown::Graceful, Shutdown::Now].into_iter().find(|&how| how as u8 == self.shutdown.load(Acquire))
     }
 
+    /// Until when a connection that was asked to end may get a request; `None` if it is time to end it, or if hyper does that with the
+    /// answer of an open request.
+    pub(super) fn silent_at(&self) -> Option<Instant> {
+        if self.is_http2() || self.open_requests.load(Acquire) > 0 {
+            return None;
+        }
+        let times = self.times();
+        let is_begun = self.head.load(Acquire) == TIMED;
+        let head = if is_begun { times.head_since } else { times.accepted_at };
+        let due = times.last_progress.max(times.accepted_at).max(head) + SILENCE;
+        (due > Instant::now()).then_some(due)
+    }
+
     /// Names the task that is woken when the connection is asked to end.
     pub(super) fn wakes(&self, driver: &Waker) {
         self.times().driver = Some(driver.clone());
     }
 
-    pub(super) fn is_http2(&self) -> bool {
+    pub fn is_http2(&self) -> bool {
         self.is_http2.load(Acquire)
     }
 
@@ -305,6 +322,10 @@ pub struct OpenRequest {
 }
 
 impl OpenRequest {
+    pub fn is_http2(&self) -> bool {
+        self.is_http2
+    }
+
     /// Says whether the client has to wait for what comes next. HTTP/1 writes what there is into its socket, which says
     /// whether the client takes it.
     pub fn set_waiting(&mut self, is_waiting: bool) {

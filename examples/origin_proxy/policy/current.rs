@@ -8,6 +8,7 @@ use larder::ErrorPagesLayer;
 
 use crate::policy::Profile;
 use crate::policy::candidate::Candidate;
+use crate::say::tell;
 
 /// It changes when a file is read again, or replaced.
 #[derive(Clone)]
@@ -38,7 +39,7 @@ impl Current {
     /// Prints what has been counted of a candidate so far.
     pub fn print_counts(&self) {
         if let Some(candidate) = &self.get().candidate {
-            println!("larder: {candidate}");
+            tell(candidate);
         }
     }
 

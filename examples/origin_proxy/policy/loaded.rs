@@ -9,6 +9,7 @@ use crate::policy::candidate::Candidate;
 use crate::policy::current::Beside;
 use crate::policy::rows::Understood;
 use crate::policy::warning::Warning;
+use crate::say::say;
 
 /// A policy, and what was understood of its source.
 pub struct Loaded {
@@ -29,9 +30,15 @@ impl Loaded {
         Self { beside, policy: Box::new(policy), candidate: Some(candidate.understood), ..self }
     }
 
-    /// Prints the warnings to standard error, with their places in the file.
+    /// The warnings, with their places in the file.
+    pub fn warnings(&self) -> Vec<String> {
+        let understood = std::iter::once(&self.understood).chain(&self.candidate);
+        understood.flat_map(Understanding::shown_warnings).collect()
+    }
+
+    /// Prints the warnings to standard error.
     pub fn warn(&self) {
-        std::iter::once(&self.understood).chain(&self.candidate).for_each(Understanding::warn);
+        self.warnings().iter().for_each(|warning| say(format_args!("warning: {warning}")));
     }
 }
 
@@ -46,8 +53,8 @@ pub struct Understanding {
 }
 
 impl Understanding {
-    fn warn(&self) {
-        for Warning { line, section, text } in &self.warnings {
+    fn shown_warnings(&self) -> impl Iterator<Item = String> {
+        self.warnings.iter().map(|Warning { line, section, text }| {
             let file = self.file.as_ref().map(|file| file.display().to_string());
             let place = match (file, line) {
                 (Some(file), Some(line)) => format!("{file}:{line}: "),
@@ -57,8 +64,8 @@ impl Understanding {
             // A line says it all.
             let section = section.filter(|_| line.is_none()).and_then(|number| self.sections.get(number));
             let heading = section.map(|section| format!("{}: ", section.heading)).unwrap_or_default();
-            eprintln!("larder: warning: {place}{heading}{text}");
-        }
+            format!("{place}{heading}{text}")
+        })
     }
 }
 

@@ -36,6 +36,11 @@ impl ResponseSection {
         self.tags_from.iter().flat_map(|list| &list.0)
     }
 
+    /// Whether it says which fields have tags, were it none.
+    pub fn names_tag_fields(&self) -> bool {
+        self.tags_from.is_some()
+    }
+
     /// The patterns of paths that get tags.
     pub fn tag_paths(&self) -> impl Iterator<Item = &str> {
         self.tag_paths.iter().flat_map(BTreeMap::keys).map(String::as_str)

@@ -1,10 +1,11 @@
 //! The profiles `default` and `rfc9111`.
 
 use http::header::HeaderName;
-use larder::policy::KeyRules;
+use larder::policy::{KeyRules, ResponseRules, TagField};
 use larder::{CachePolicy, StandardPolicy};
 
 use crate::policy::profile::Profile;
+use crate::policy::response::ResponseSection;
 use crate::policy::rows::{Base, set};
 use crate::policy::section::Section;
 use crate::policy::terms::TermRules;
@@ -12,6 +13,8 @@ use crate::policy::values::names;
 
 #[derive(Clone)]
 pub struct StandardBase {
+    /// Whether a section says which fields have tags.
+    has_tag_fields: bool,
     /// `None` for the URI alone.
     key: Option<KeyRules>,
     policy: StandardPolicy,
@@ -25,7 +28,15 @@ pub fn base(profile: Profile) -> StandardBase {
         Profile::Rfc9111 => StandardPolicy::rfc9111(),
         _ => StandardPolicy::default(),
     };
-    StandardBase { key: None, policy: policy.strip_unkeyed(true), terms: TermRules::default() }
+    let policy = policy.strip_unkeyed(true);
+    StandardBase { has_tag_fields: false, key: None, policy, terms: TermRules::default() }
+}
+
+/// Tags as origins behind Fastly and behind Cloudflare, Akamai or CloudFront name them: without them, a purge by tag is carried out
+/// and reaches nothing.
+fn usual_tags() -> ResponseRules {
+    let [spaced, listed] = ["surrogate-key", "cache-tag"].map(HeaderName::from_static);
+    ResponseRules::new().tags_from(TagField::spaced(spaced)).tags_from(TagField::listed(listed))
 }
 
 impl Base for StandardBase {
@@ -62,7 +73,9 @@ impl Base for StandardBase {
         let policy =
             set(policy, section.unkeyed_fields.as_ref(), |policy, list| policy.unkeyed_fields(names(list)));
         let key = set(self.key, section.key.as_ref(), |key, it| Some(it.changed(key.unwrap_or_default())));
-        Self { key, policy, terms: self.terms.changed(section) }
+        let has_tag_fields =
+            self.has_tag_fields || section.response.as_ref().is_some_and(ResponseSection::names_tag_fields);
+        Self { has_tag_fields, key, policy, terms: self.terms.changed(section) }
     }
 
     fn keyed(self, name: HeaderName) -> Self {
@@ -70,6 +83,8 @@ impl Base for StandardBase {
     }
 
     fn policy(self) -> Box<dyn CachePolicy> {
-        self.terms.over(set(self.policy, self.key, StandardPolicy::key))
+        let policy = set(self.policy, self.key, StandardPolicy::key);
+        let terms = if self.has_tag_fields { self.terms } else { self.terms.then(usual_tags()) };
+        terms.over(policy)
     }
 }

@@ -47,6 +47,12 @@ impl TermRules {
         Self { admission, content_limits: limits, lifetimes, responses, vary }
     }
 
+    /// With further rules for responses, after the others.
+    #[must_use]
+    pub fn then(self, rules: ResponseRules) -> Self {
+        Self { responses: Some(self.responses.unwrap_or_default().and(rules)), ..self }
+    }
+
     /// The policy with these rules.
     pub fn over(self, policy: impl CachePolicy) -> Box<dyn CachePolicy> {
         let mut policy: Box<dyn CachePolicy> = Box::new(policy);

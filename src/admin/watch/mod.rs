@@ -20,7 +20,7 @@ pub(super) use self::series::{Count, Point, STEP};
 pub(super) use self::top::Frequent;
 use self::top::Top;
 use crate::entry::key::CacheKey;
-use crate::observe::{Event, Observer};
+use crate::observe::{Event, InvalidatedBy, Observer};
 use crate::runtime::clock::Clock;
 use crate::runtime::{Mutex, lock};
 use crate::semantics::cache_status::{Forwarding, Outcome};
@@ -248,24 +248,47 @@ impl Watch {
                 _ => inner.hot_misses.add(key.uri(), now),
             }
         }
-        if inner.live.receiver_count() > 0 && inner.may_show(now) {
-            let uri = key.map(|key| {
-                let uri = key.uri();
-                String::from_utf8_lossy(&uri[..uri.len().min(top::LONGEST)]).into_owned()
-            });
-            let at = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-            let event = json!({
-                "at": at.as_secs_f64(),
-                "method": cut(method, LONGEST_METHOD),
-                "url": uri,
-                "outcome": kind.as_str(),
-                "reason": cut(detail.unwrap_or(forward), LONGEST_REASON),
-                "status": status,
-                "seconds": elapsed.as_secs_f64(),
-            });
-            // Nobody may listen any more.
-            drop(inner.live.send(event.to_string().into()));
+        self.show(now, (key, method), (kind, detail.unwrap_or(forward), Some(status)), elapsed);
+    }
+
+    /// A request has got the error of the inner service.
+    fn failed(&self, request: (Option<&CacheKey>, &str), reason: &str, elapsed: Duration) {
+        let inner = &*self.0;
+        let now = inner.clock.now();
+        inner.has_ended(now, OutcomeKind::Error);
+        inner.add(now, Count::Errors, 1);
+        inner.has_reason(reason);
+        self.show(now, request, (OutcomeKind::Error, reason, None), elapsed);
+    }
+
+    /// Shows a request to those who read, if there is room in this second. One without a status has got no answer from the cache.
+    fn show(
+        &self,
+        now: SystemTime,
+        (key, method): (Option<&CacheKey>, &str),
+        (kind, reason, status): (OutcomeKind, &str, Option<u16>),
+        elapsed: Duration,
+    ) {
+        let inner = &*self.0;
+        if inner.live.receiver_count() == 0 || !inner.may_show(now) {
+            return;
         }
+        let uri = key.map(|key| {
+            let uri = key.uri();
+            String::from_utf8_lossy(&uri[..uri.len().min(top::LONGEST)]).into_owned()
+        });
+        let at = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let event = json!({
+            "at": at.as_secs_f64(),
+            "method": cut(method, LONGEST_METHOD),
+            "url": uri,
+            "outcome": kind.as_str(),
+            "reason": cut(reason, LONGEST_REASON),
+            "status": status,
+            "seconds": elapsed.as_secs_f64(),
+        });
+        // Nobody may listen any more.
+        drop(inner.live.send(event.to_string().into()));
     }
 }
 
@@ -302,11 +325,8 @@ impl Observer for Watch {
                 let what = if is_saved { Count::CacheBytes } else { Count::OriginBytes };
                 inner.add(inner.clock.now(), what, *bytes);
             }
-            Event::Failed { .. } => {
-                let now = inner.clock.now();
-                inner.has_ended(now, OutcomeKind::Error);
-                inner.add(now, Count::Errors, 1);
-                inner.has_reason("service-failed");
+            Event::Failed { elapsed, key, method, reason, .. } => {
+                self.failed((*key, method.as_str()), reason, *elapsed);
             }
             Event::Dropped { .. } => {
                 inner.abandoned.fetch_add(1, Ordering::Relaxed);
@@ -316,13 +336,16 @@ impl Observer for Watch {
                 inner.add(inner.clock.now(), Count::Fetches, 1);
                 inner.fetches.add(*elapsed);
             }
-            Event::Invalidated { .. } => {
+            // Unsafe requests, and answers that take back what was stored, are no purges.
+            Event::Invalidated {
+                by: InvalidatedBy::Handle | InvalidatedBy::Peer, succeeded: true, ..
+            } => {
                 inner.purges.fetch_add(1, Ordering::Relaxed);
             }
             Event::StoreFailed { .. } => {
                 inner.store_failures.fetch_add(1, Ordering::Relaxed);
             }
-            Event::Freshened { .. } | Event::Put { .. } => {}
+            Event::Freshened { .. } | Event::Invalidated { .. } | Event::Put { .. } => {}
         }
     }
 }

@@ -1,19 +1,23 @@
 //! Development mode, warming up, the policy as text, and where the service is mounted.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::routing::get;
 use axum::{Router, http::Request};
 use bytes::Bytes;
+use http::StatusCode;
 use http_body_util::Empty;
-use larder::admin::Admin;
+use larder::admin::{Admin, PolicyFault, UpstreamState};
 use larder::policy::Peers;
 use larder::{CacheKey, CacheLayer, CachePolicy, CachePolicyExt, PolicyData, RequestAction, StandardPolicy};
-use serde_json::json;
-use tower::{Layer, ServiceExt};
+use serde_json::{Value, json};
+use tower::{Layer, Service, ServiceExt};
+use tracing::Level;
 
 use super::{BEARER, Desk, TOKEN};
+use crate::support::spans::Spans;
 use crate::support::{Origin, Reply, cache_builder, settle};
 
 #[tokio::test]
@@ -184,10 +188,11 @@ async fn the_policy_is_read_and_replaced_as_text() {
         admin.policy(
             move || Ok(read.lock().unwrap().clone()),
             move |new| match new {
-                "wrong" => Err("line 1: <b>wrong</b>".to_owned()),
+                "wrong" => Err(PolicyFault::Text("line 1: <b>wrong</b>".to_owned())),
+                "unwritten" => Err(PolicyFault::File("/etc/x.toml can't be replaced".to_owned())),
                 new => {
                     new.clone_into(&mut replaced.lock().unwrap());
-                    Ok(())
+                    Ok(vec!["line 1: no request gets here".to_owned()])
                 }
             },
         )
@@ -197,17 +202,26 @@ async fn the_policy_is_read_and_replaced_as_text() {
         (told.text.as_str(), &told.fields["content-type"]),
         ("old", &"text/plain; charset=utf-8".parse().unwrap())
     );
-    desk.ask("PUT", "/policy", "new").await.ok();
+    let json = desk.ask("PUT", "/policy", "new").await.ok();
+    assert_eq!(json, json!({ "status": "ok", "warnings": ["line 1: no request gets here"] }));
     assert_eq!(*text.lock().unwrap(), "new");
     let json = desk.ask("PUT", "/policy", "wrong").await.refused(422, "policy");
     assert_eq!(json["message"], "line 1: <b>wrong</b>");
+    assert!(json["help"].as_str().unwrap().contains("correct the text"), "{json}");
+    // The text is not to blame.
+    let json = desk.ask("PUT", "/policy", "unwritten").await.refused(500, "policy-file");
+    assert!(!json["help"].as_str().unwrap().contains("correct"), "{json}");
+    // As curl sends it of a file that is missing.
+    for nothing in ["", " \n\t\r\n"] {
+        desk.ask("PUT", "/policy", nothing).await.refused(400, "invalid");
+    }
     assert_eq!(*text.lock().unwrap(), "new");
 }
 
 #[tokio::test]
 async fn a_policy_that_cannot_be_read_is_no_policy() {
     let desk = Desk::with(cache_builder(), [], |admin| {
-        admin.policy(|| Err("/etc/policy.toml: can't be read".to_owned()), |_| Ok(()))
+        admin.policy(|| Err("/etc/policy.toml: can't be read".to_owned()), |_| Ok(Vec::new()))
     });
     let json = desk.ask("GET", "/policy", "").await.refused(503, "policy");
     assert_eq!(json["message"], "/etc/policy.toml: can't be read");
@@ -257,4 +271,132 @@ async fn a_token_opens_one_service_and_no_other() {
     let service = Admin::new(other.handle(), "another-token-of-another-service").unwrap().build();
     let request = Request::get("/stats").header(BEARER.0, BEARER.1).body(Body::empty()).unwrap();
     assert_eq!(service.oneshot(request).await.unwrap().status(), 403);
+}
+
+#[tokio::test]
+async fn what_changes_something_is_told_with_its_answer_and_without_the_token() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let lines = Arc::clone(&told);
+    let desk = Desk::with(cache_builder(), [Reply::cc("x", "max-age=60")], |admin| {
+        let admin = admin.policy(|| Ok(String::new()), |_| Ok(Vec::new()));
+        admin.audit(move |act| lines.lock().unwrap().push(act.to_string()))
+    });
+    let next = || std::mem::take(&mut *told.lock().unwrap());
+    for (method, target, content, expected) in [
+        ("POST", "/purge", "{\"tag\": \"news\"}", "POST /purge: 200 {\"mode\":\"hard\",\"number\":1,"),
+        ("POST", "/service/7/purge/a", "", "POST /service/7/purge/a: 200 {"),
+        ("POST", "/bypass?for=600", "", "POST /bypass?for=600: 200 {\"bypass\":true,\"seconds\":600}"),
+        ("DELETE", "/bypass", "", "DELETE /bypass: 200 {\"bypass\":false"),
+        ("PUT", "/policy", "[default]", "PUT /policy: 200 {\"status\":\"ok\""),
+        ("PUT", "/policy", "", "PUT /policy: 400 {\"error\":\"invalid\""),
+        ("POST", "/purge", "{\"tag\": \"a\\nforged \u{85}\u{2028}line\"}", "POST /purge: "),
+    ] {
+        desk.ask(method, target, content).await;
+        let lines = next();
+        assert!(lines.len() == 1 && lines[0].starts_with(expected), "{lines:?}");
+        assert!(!lines[0].contains(['\n', '\u{85}', '\u{2028}']) && !lines[0].contains(TOKEN), "{lines:?}");
+    }
+    // Who reads changes nothing.
+    for target in ["/stats", "/bypass", "/explain?url=http://a/"] {
+        desk.ask("GET", target, "").await.ok();
+    }
+    assert_eq!(next(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a19_a_guessed_token_is_told_once_in_ten_seconds_with_the_number_of_guesses() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let lines = Arc::clone(&told);
+    let desk = Desk::with(cache_builder(), [], |admin| {
+        admin.audit(move |act| lines.lock().unwrap().push((act.refused, act.to_string())))
+    });
+    let guess = async || {
+        let wrong = [("authorization", "Bearer another-guess-of-somebody")];
+        desk.ask_with("GET", "/stats", &wrong, "").await.refused(403, "wrong-token");
+    };
+    let next = || std::mem::take(&mut *told.lock().unwrap());
+    for _ in 0..50 {
+        guess().await;
+    }
+    let lines = next();
+    assert!(
+        lines.len() == 1 && lines[0].1.starts_with("GET /stats: 403 {\"error\":\"wrong-token\""),
+        "{lines:?}"
+    );
+    assert!(!lines[0].1.contains("another-guess"), "{lines:?}");
+    desk.bench.later(10);
+    guess().await;
+    let lines = next();
+    assert_eq!(lines.iter().map(|(refused, _)| *refused).collect::<Vec<_>>(), [50]);
+    assert!(lines[0].1.ends_with("(50 were refused since the last of these lines)"), "{lines:?}");
+    // A probe without one guesses nothing.
+    desk.bench.later(10);
+    desk.ask_with("GET", "/stats", &[], "").await.refused(401, "no-token");
+    assert_eq!(next().len(), 0);
+}
+
+/// Content of which the first part comes, and nothing more.
+struct Stalling(Option<Bytes>);
+
+impl http_body::Body for Stalling {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        match self.0.take() {
+            Some(part) => std::task::Poll::Ready(Some(Ok(http_body::Frame::data(part)))),
+            None => std::task::Poll::Pending,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a19_content_that_stalls_is_waited_for_so_long_and_no_longer() {
+    let desk = Desk::new([Reply::cc("x", "max-age=60")]);
+    desk.bench.get("/x").await;
+    let begun = tokio::time::Instant::now();
+    let body = Stalling(Some(Bytes::from_static(b"{\"all\": true")));
+    let request =
+        Request::post("/purge").header("authorization", format!("Bearer {TOKEN}")).body(body).unwrap();
+    let response = desk.admin.clone().call(request).await.unwrap();
+    assert_eq!((response.status(), begun.elapsed().as_secs()), (StatusCode::REQUEST_TIMEOUT, 30));
+    assert_eq!(desk.stored(&["/x"]).await, [true]);
+}
+
+#[tokio::test]
+async fn what_is_known_of_upstreams_is_among_the_numbers() {
+    let states = || {
+        let since = Duration::from_secs(90);
+        let url = "http://b/".to_owned();
+        let sick = UpstreamState { calls: 2, is_healthy: false, since, url, why: Some("refused".to_owned()) };
+        let well = UpstreamState { is_healthy: true, url: "http://a/".to_owned(), why: None, ..sick.clone() };
+        vec![well, sick]
+    };
+    let desk = Desk::with(cache_builder(), [], |admin| admin.upstreams(states));
+    let expected = json!([
+        { "url": "http://a/", "healthy": true, "since": 90, "why": null, "calls": 2 },
+        { "url": "http://b/", "healthy": false, "since": 90, "why": "refused", "calls": 2 },
+    ]);
+    assert_eq!(desk.ask("GET", "/stats", "").await.ok()["upstreams"], expected);
+    let desk = Desk::new([]);
+    assert_eq!(desk.ask("GET", "/stats", "").await.ok()["upstreams"], Value::Null);
+}
+
+#[tokio::test]
+async fn what_changes_something_is_an_event_of_tracing() {
+    let (spans, _guard) = Spans::capture_target("larder");
+    let desk = Desk::new([]);
+    desk.ask("POST", "/purge", "{\"tag\": \"news\"}").await.ok();
+    desk.ask("GET", "/stats", "").await.ok();
+    let [told] = &spans.take(Level::INFO)[..] else { panic!("one event") };
+    assert_eq!((told.get("message"), told.get("url.full")), (Some("admin"), Some("/purge")));
+    assert_eq!(told.get("http.response.status_code"), Some("200"));
+    assert!(told.get("larder.answer").is_some_and(|answer| answer.contains("tag news")), "{told:?}");
+    let wrong = [("authorization", "Bearer another-guess-of-somebody")];
+    desk.ask_with("GET", "/stats", &wrong, "").await.refused(403, "wrong-token");
+    let [told] = &spans.take(Level::WARN)[..] else { panic!("one event") };
+    assert_eq!(told.get("http.response.status_code"), Some("403"));
 }

@@ -176,6 +176,16 @@ async fn somebody_logs_in_sees_numbers_move_explains_a_url_and_purges_a_tag() {
     browser.until("return document.querySelector('#purged').textContent.startsWith('Done, as number')").await;
     assert!(site.get("/hot").await.contains("uri-miss"));
 
+    // So is that of development mode, which costs as much.
+    for (answer, forwarded) in [("#no", false), ("#yes", true)] {
+        browser.click("#develop button").await;
+        browser.until("return document.querySelector('#sure').open").await;
+        assert!(browser.text().await.contains("Forward every request to the service, for 600 seconds?"));
+        browser.click(answer).await;
+        browser.until(&format!("return document.querySelector('#developing').hidden !== {forwarded}")).await;
+        assert_eq!(site.get("/hot").await.contains("development-mode"), forwarded);
+    }
+
     browser.click("#leave").await;
     assert_eq!(browser.run("return document.querySelector('#desk').childElementCount").await, json!(0));
     // Nothing was refused by the page's own policy, and no error was thrown.

@@ -1,16 +1,20 @@
 //! What the admin service knows of what has happened.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Empty};
+use larder::store::{PurgeMode, PurgeTarget};
+use larder::{BoxStore, CacheLayer, FailedBy, MemoryStore};
 use serde_json::{Value, json};
 use tower::Service;
 
 use super::{BEARER, Desk};
 use crate::observe::metrics::documented_hit_ratio;
-use crate::support::{Reply, alloc, settle};
+use crate::support::stores::{Flaky, Op};
+use crate::support::{Refused, Reply, alloc, cache_builder, settle};
 
 #[tokio::test]
 async fn requests_are_counted_by_outcome_reason_and_time() {
@@ -212,4 +216,52 @@ async fn what_happens_is_seen_live_with_its_reason() {
     drop(readers);
     settle().await;
     assert_eq!(live(&desk).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_purge_is_counted_where_somebody_has_purged_and_it_has_taken_effect() {
+    let desk = Desk::new([Reply::cc("x", "max-age=60")]);
+    let purges = async |desk: &Desk| desk.ask("GET", "/stats", "").await.ok()["watch"]["purges"].clone();
+    for _ in 0..3 {
+        desk.bench.send(http::Method::POST, "/x", &[]).await;
+    }
+    assert_eq!(purges(&desk).await, 0, "a client changes what it likes");
+    desk.ask("POST", "/purge", "{\"all\": true}").await.ok();
+    desk.bench.handle.follow(&[PurgeTarget::All], PurgeMode::Remove).await.unwrap();
+    assert_eq!(purges(&desk).await, 2);
+    let store = BoxStore::new(Flaky::by(MemoryStore::default(), |op, _| op == Op::Invalidate));
+    let desk = Desk::with(CacheLayer::builder(store), [Reply::cc("x", "max-age=60")], |admin| admin);
+    desk.ask("POST", "/purge", "{\"all\": true}").await.refused(503, "store");
+    assert_eq!(purges(&desk).await, 0);
+}
+
+#[tokio::test]
+async fn a_failure_has_the_word_of_its_error_in_the_numbers_and_live() {
+    let blamed = Arc::new(Mutex::new(FailedBy::Service("origin-timeout")));
+    let blame = Arc::clone(&blamed);
+    let builder = cache_builder().errors(move |_: &Refused| *blame.lock().unwrap());
+    let desk = Desk::with(builder, [], |admin| admin);
+    let request = Request::get("/live").header(BEARER.0, BEARER.1).body(Empty::<Bytes>::new()).unwrap();
+    let mut live = desk.admin.clone().call(request).await.unwrap().into_body();
+    next(&mut live).await; // the greeting
+    for (method, path) in [(http::Method::GET, "/x"), (http::Method::POST, "/y")] {
+        desk.bench.origin.then(Reply::refused());
+        assert!(desk.bench.try_send(method.clone(), path, &[]).await.is_err());
+        let event = next(&mut live).await;
+        let event: Value = serde_json::from_str(event.trim().strip_prefix("data: ").unwrap()).unwrap();
+        assert_eq!(
+            (&event["method"], &event["outcome"], &event["reason"], &event["status"]),
+            (&json!(method.as_str()), &json!("error"), &json!("origin-timeout"), &Value::Null),
+            "{event}"
+        );
+    }
+    // One whose content breaks off is a client that has left.
+    *blamed.lock().unwrap() = FailedBy::Client;
+    desk.bench.origin.then(Reply::refused());
+    assert!(desk.bench.try_send(http::Method::POST, "/y", &[]).await.is_err());
+    let watch = &desk.ask("GET", "/stats", "").await.ok()["watch"];
+    assert_eq!(watch["reasons"], json!({ "client-left": 1, "origin-timeout": 2 }), "{watch}");
+    let outcomes = &watch["outcomes"];
+    assert_eq!((&outcomes["error"], &outcomes["abandoned"]), (&json!(2), &json!(1)), "{watch}");
+    assert_eq!((&watch["totals"]["errors"], &watch["totals"]["requests"]), (&json!(2), &json!(2)), "{watch}");
 }

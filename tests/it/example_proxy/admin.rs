@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 
 use super::process::{Proxy, SampleOrigin, run};
-use crate::support::file::TempFile;
+use crate::support::file::{TempFile, TempFolder};
 use crate::support::raw::{Client, GUARD, Nobody, Origin};
 use crate::support::tls::{Authority, TlsClient};
 use crate::support::wire::{HttpClient, client, http2_client, serve_router};
@@ -60,7 +60,14 @@ impl Desk {
     /// Has files read again, and gives what is said of it.
     fn hang_up(&self) -> String {
         self.proxy.signal("HUP");
-        self.lines.lock().unwrap().recv_timeout(GUARD).expect("it says what has changed")
+        self.line(|line| !line.starts_with("larder: admin, "))
+    }
+
+    /// The next line that it prints of which this is true.
+    fn line(&self, is_meant: impl Fn(&str) -> bool) -> String {
+        let lines = self.lines.lock().unwrap();
+        let mut lines = std::iter::from_fn(|| lines.recv_timeout(GUARD).ok());
+        lines.find(|line| is_meant(line)).expect("it says so")
     }
 
     async fn ask(&self, method: &str, target: &str, token: Option<&str>, content: &str) -> (u16, String) {
@@ -158,6 +165,131 @@ async fn probes_learn_that_the_process_drains() {
     assert_eq!(desk.ask("GET", "/health/live", None, "").await, (200, "ok\n".to_owned()));
     asked.answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     client.next().is("HTTP/1.1 200 OK", "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_by_tag_reaches_what_has_the_usual_fields_of_tags() {
+    let (origin, token) = (Origin::new(), token());
+    let tagged = "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\nsurrogate-key: a news\r\ncache-tag: b, shop\r\n\
+                  content-length: 1\r\n\r\nx";
+    let missed = |desk: &Desk| {
+        let mut client = Client::of(&desk.proxy);
+        client.get("/x");
+        origin.asked("/x").answer(tagged);
+        client.next().is("HTTP/1.1 200 OK", "x")
+    };
+    let hit = |desk: &Desk| {
+        let mut client = Client::of(&desk.proxy);
+        client.get("/x");
+        client.next().is("HTTP/1.1 200 OK", "x").has("larder; hit")
+    };
+    for profile in ["default", "rfc9111"] {
+        let desk = Desk::start(&origin.upstream(), &token, &["--profile", profile]);
+        for tag in ["news", "shop"] {
+            missed(&desk).has("stored").lacks("surrogate-key").lacks("cache-tag");
+            hit(&desk).lacks("surrogate-key").lacks("cache-tag");
+            desk.ok("POST", "/purge", &json!({ "tag": tag }).to_string()).await;
+        }
+        missed(&desk).has("stored");
+    }
+    // A file that says where tags are, for every request or for some, decides alone.
+    for (text, purging) in [
+        ("[default.response]\ntags_from = []\n", None),
+        ("[[behavior]]\nmatch = '/*'\n[behavior.response]\ntags_from = 'cache-tag,'\n", Some("shop")),
+    ] {
+        let policy = TempFile::new("toml", text);
+        let desk = Desk::start(&origin.upstream(), &token, &["--policy", policy.name()]);
+        missed(&desk).has("stored").has("surrogate-key: a news");
+        desk.ok("POST", "/purge", "{\"tag\": \"news\"}").await;
+        hit(&desk);
+        if let Some(tag) = purging {
+            desk.ok("POST", "/purge", &json!({ "tag": tag }).to_string()).await;
+            missed(&desk).lacks("cache-tag");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_is_to_stop_says_so_before_it_stops_listening() {
+    let (origin, token) = (SampleOrigin::start(), token());
+    let desk = Desk::start(&origin.url, &token, &["--drain-wait", "600"]);
+    let mut before = Client::of(&desk.proxy);
+    before.get("/article/1");
+    before.next().lacks("connection: close");
+    desk.proxy.signal("TERM");
+    while desk.ask("GET", "/health", None, "").await != (503, "draining\n".to_owned()) {}
+    // Who was connected, and who connects, is told to go.
+    for mut client in [before, Client::of(&desk.proxy)] {
+        client.get("/article/1");
+        client.next().has("HTTP/1.1 200").has("\r\nconnection: close\r\n");
+        assert!(client.is_closed());
+    }
+    desk.proxy.signal("TERM");
+    assert!(desk.proxy.ends_well());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_load_no_client_loses_a_request_to_a_drain() {
+    let (origin, token) = (SampleOrigin::start(), token());
+    let desk = Desk::start(&origin.url, &token, &[]);
+    let mut clients: Vec<_> = (0..16).map(|_| Client::of(&desk.proxy)).collect();
+    for client in &mut clients {
+        client.get("/article/1");
+        client.next().has("HTTP/1.1 200");
+    }
+    let running = clients.into_iter().map(|mut client| {
+        std::thread::spawn(move || {
+            loop {
+                client.get("/article/1");
+                // An end in place of an answer is a request that is lost.
+                let answer = client.try_next().expect("an answer");
+                if answer.head.contains("connection: close") {
+                    return client.is_closed();
+                }
+            }
+        })
+    });
+    let running: Vec<_> = running.collect();
+    desk.proxy.signal("TERM");
+    assert!(running.into_iter().all(|client| client.join().unwrap()));
+    assert!(desk.proxy.ends_well());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a19_one_address_keeps_neither_probes_nor_others_from_the_admin_listener() {
+    /// As many as one address may have.
+    const MOST: usize = 64;
+    let (origin, token) = (SampleOrigin::start(), token());
+    let desk = Desk::start(&origin.url, &token, &[]);
+    let address = desk.admin.strip_prefix("http://").unwrap();
+    let head = format!("host: a\r\nauthorization: Bearer {TOKEN}\r\n");
+    // Content that does not come.
+    let stalled = (0..MOST).map(|_| {
+        let mut client = Client::over(TcpStream::connect(address).unwrap());
+        let fields = "expect: 100-continue\r\ncontent-length: 10\r\n";
+        client.send(&format!("POST /purge HTTP/1.1\r\n{head}{fields}\r\n"));
+        assert!(client.try_head().unwrap().starts_with("HTTP/1.1 100 "));
+        client
+    });
+    let _stalled: Vec<_> = stalled.collect();
+    let ask = |path: &str| {
+        let mut client = Client::over(TcpStream::connect(address).unwrap());
+        client.send(&format!("GET {path} HTTP/1.1\r\n{head}\r\n"));
+        client
+    };
+    // Whoever else stays without a word is no hindrance either.
+    let _silent: Vec<_> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
+    for _ in 0..20 {
+        ask("/health").next().is("HTTP/1.1 200 OK", "ok\n");
+        ask("/stats").next().has("HTTP/1.1 503 ").has("\r\nconnection: close\r\n");
+    }
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let other = socket.connect(address.parse().unwrap()).await.unwrap().into_std().unwrap();
+    other.set_nonblocking(false).unwrap();
+    let mut operator = Client::over(other);
+    operator.send(&format!("GET /stats HTTP/1.1\r\n{head}\r\n"));
+    operator.next().has("HTTP/1.1 200 OK");
 }
 
 const STORED: &str = "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-length: 1\r\n\r\nx";
@@ -350,10 +482,116 @@ async fn a_policy_is_replaced_with_its_file_if_it_is_one() {
     let left = format!(".new-{}", policy.path().file_name().unwrap().display());
     let left = policy.path().with_file_name(left);
     assert!(!left.exists());
+    let (status, text) = desk.ask("PUT", "/policy", Some(TOKEN), " \n").await;
+    assert!(status == 400 && text.contains("the text is empty"), "{text}");
+    assert_eq!(std::fs::read_to_string(policy.path()).unwrap(), "[default]\n");
+    let old = policy.path().with_file_name(format!("{}.old", policy.path().file_name().unwrap().display()));
     let new = "[default]\ndefault_lifetime = 3600\n";
-    desk.ok("PUT", "/policy", new).await;
-    assert_eq!(std::fs::read_to_string(policy.path()).unwrap(), new);
+    // The same text twice takes nothing from what was before it.
+    for _ in 0..2 {
+        desk.ok("PUT", "/policy", new).await;
+        assert_eq!(std::fs::read_to_string(policy.path()).unwrap(), new);
+        assert_eq!(std::fs::read_to_string(&old).unwrap(), "[default]\n");
+    }
+    std::fs::remove_file(&old).unwrap();
     assert!(!left.exists());
+}
+
+#[tokio::test]
+async fn who_has_changed_what_is_said_on_standard_error_with_warnings() {
+    let (origin, token) = (SampleOrigin::start(), token());
+    let folder = TempFolder::new();
+    let policy = folder.write("policy.toml", "[default]\n");
+    let name = policy.to_str().unwrap();
+    let desk = Desk::start(&origin.url, &token, &["--policy", name]);
+    let text = "[default]\n[[behavior]]\nmatch = '/a/*'\n[[behavior]]\nmatch = '/a/b'\n";
+    let told = desk.ok("PUT", "/policy", text).await;
+    let warnings = told["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 1, "{told}");
+    let warning = warnings[0].as_str().unwrap();
+    assert!(warning.starts_with(&format!("{name}:5: ")) && !warning.contains(".new-"), "{warning}");
+    assert_eq!(desk.line(|_| true), format!("larder: warning: {warning}"));
+    let line = desk.line(|_| true);
+    assert!(line.starts_with("larder: admin, 127.0.0.1:") && line.contains(": PUT /policy: 200 {"), "{line}");
+    desk.ok("POST", "/purge", "{\"tag\": \"news\"}").await;
+    let line = desk.line(|_| true);
+    assert!(line.contains(": POST /purge: 200 {") && line.contains("tag news"), "{line}");
+    desk.ok("POST", "/bypass?for=60", "").await;
+    assert!(desk.line(|_| true).contains("\"seconds\":60"));
+    for _ in 0..20 {
+        desk.ask("GET", "/stats", Some("another-token-of-no-service"), "").await;
+    }
+    desk.ok("DELETE", "/bypass", "").await;
+    let line = desk.line(|_| true);
+    assert!(line.contains(": GET /stats: 403 ") && !line.contains("another-token"), "{line}");
+    // In ten seconds there is one of these lines.
+    let line = desk.line(|_| true);
+    assert!(line.contains(": DELETE /bypass: 200 "), "{line}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_policy_whose_file_can_not_be_written_says_which_and_why() {
+    let (origin, token) = (SampleOrigin::start(), token());
+    let folder = TempFolder::new();
+    let policy = folder.write("policy.toml", "[default]\n");
+    let desk = Desk::start(&origin.url, &token, &["--policy", policy.to_str().unwrap()]);
+    let refused = async |why: &str| {
+        let (status, text) = desk.ask("PUT", "/policy", Some(TOKEN), "[default]\nimmutable = true\n").await;
+        assert!(status == 500 && text.contains("\"policy-file\"") && text.contains(why), "{text}");
+        assert!(!text.contains("correct the text"), "{text}");
+    };
+    // Nobody can write there, not even root: a folder has the name.
+    std::fs::create_dir(policy.with_file_name("policy.toml.old")).unwrap();
+    refused("policy.toml.old can't be written: ").await;
+    assert_eq!(std::fs::read_to_string(&policy).unwrap(), "[default]\n");
+    std::fs::create_dir(policy.with_file_name(".new-policy.toml")).unwrap();
+    refused(".new-policy.toml can't be written: ").await;
+    std::fs::remove_dir(policy.with_file_name(".new-policy.toml")).unwrap();
+    std::fs::remove_file(&policy).unwrap();
+    refused("policy.toml can't be replaced, because it is not there: ").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_of_upstreams_is_in_numbers_and_metrics_and_a_single_one_that_fails_is_told() {
+    let (nobody, token) = (Nobody::reserving(), token());
+    let upstream = format!("http://{}/", nobody.address);
+    let desk = Desk::start(&upstream, &token, &[]);
+    let told = async || {
+        let stats = desk.ok("GET", "/stats", "").await;
+        let (_, metrics) = desk.ask("GET", "/metrics", Some(TOKEN), "").await;
+        let metric = format!("larder_upstream_healthy{{upstream=\"{upstream}\"}} ");
+        let value = metrics.lines().find_map(|line| line.strip_prefix(&metric)).map(ToOwned::to_owned);
+        (stats["upstreams"][0].clone(), value.expect("a value"))
+    };
+    let (state, value) = told().await;
+    assert_eq!((&state["url"], &state["healthy"], &*value), (&json!(upstream), &json!(true), "1"));
+    assert_eq!((&state["why"], &state["calls"]), (&Value::Null, &json!(0)));
+    for _ in 0..3 {
+        assert!(desk.get("/x").await.contains("detail=\"origin-unreachable\""));
+    }
+    let line = desk.line(|line| line.starts_with("larder: upstream "));
+    let said = format!("larder: upstream {upstream} fails: the origin can't be reached: ");
+    assert!(line.starts_with(&said) && line.to_lowercase().contains("refused"), "{line}");
+    let (state, value) = told().await;
+    assert_eq!((&state["healthy"], &*value), (&json!(false), "0"), "{state}");
+    assert!(state["why"].as_str().unwrap().to_lowercase().contains("refused"), "{state}");
+    let stats = desk.ok("GET", "/stats", "").await;
+    assert_eq!(stats["watch"]["reasons"]["origin-unreachable"], 3, "{stats}");
+    assert_eq!(stats["watch"]["outcomes"]["error"], 3, "{stats}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_content_breaks_off_is_no_error_of_the_service() {
+    let (origin, token) = (Origin::new(), token());
+    let desk = Desk::start(&origin.upstream(), &token, &[]);
+    let outcomes = async || desk.ok("GET", "/stats", "").await["watch"]["outcomes"].clone();
+    let mut client = Client::of(&desk.proxy);
+    client.send("POST /x HTTP/1.1\r\nhost: a.example\r\ncontent-length: 10\r\n\r\nhalf");
+    client.0.get_mut().shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(client.try_next().is_none_or(|answer| answer.head.starts_with("HTTP/1.1 400")));
+    while outcomes().await["abandoned"] != 1 {}
+    assert_eq!(outcomes().await["error"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

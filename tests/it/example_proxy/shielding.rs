@@ -88,11 +88,14 @@ fn fa9_the_shield_has_purged_before_an_edge_is_told() {
     ask(&shield, &origin, "/x", "", Some(&page("old"))).is("HTTP/1.1 200 OK", "old");
     let purge =
         std::thread::spawn(move || operate(&admin, "POST /purge", "{\"url\":\"http://a.example/x\"}"));
+    let mut question = edge.asked("/");
+    assert!(!question.message.head.contains(TOKEN), "{}", question.message.head);
+    question.answer("HTTP/1.1 401 Unauthorized\r\nlarder-admin: 1\r\ncontent-length: 0\r\n\r\n");
     let mut told = edge.asked("/purge");
     assert_eq!(told.message.content, "{\"url\":\"http://a.example/x\"}");
     // An edge that fills itself again before it has answered gets new content.
     ask(&shield, &origin, "/x", "", Some(&page("new"))).is("HTTP/1.1 200 OK", "new");
-    told.answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+    told.answer("HTTP/1.1 200 OK\r\nlarder-admin: 1\r\ncontent-length: 2\r\n\r\n{}");
     purge.join().unwrap().has("HTTP/1.1 200 OK");
 }
 
@@ -132,6 +135,29 @@ fn fa9_one_purge_goes_to_the_shield_and_its_edges_and_names_the_one_that_does_no
         "{purged:?}"
     );
     ask(&left, &origin, "/x", "", Some(&page("end"))).is("HTTP/1.1 200 OK", "end");
+}
+
+#[test]
+fn a19_a_listener_for_clients_is_no_edge_and_its_origin_gets_no_token() {
+    let (origin, token) = (Origin::new(), TempFile::new("token", TOKEN));
+    let clients = origin.proxy(&[]);
+    let edge = ["--edge", &clients.url()];
+    let (_shield, admin) =
+        operated(|admin| Proxy::with_lines(&origin.upstream(), &[&edge, admin].concat()), &token);
+    let mut client = Client::over(TcpStream::connect(admin.trim_start_matches("http://")).unwrap());
+    let head = format!("POST /purge HTTP/1.1\r\nhost: admin\r\nauthorization: Bearer {TOKEN}\r\n");
+    client.send(&format!("{head}content-length: 12\r\n\r\n{{\"all\":true}}"));
+    // It says that it is one, and the proxy before it does not repeat that.
+    let mut asked = origin.any();
+    assert!(
+        asked.message.head.starts_with("GET / ") && !asked.message.head.contains(TOKEN),
+        "{}",
+        asked.message.head
+    );
+    asked.answer("HTTP/1.1 200 OK\r\nlarder-admin: 1\r\ncontent-length: 2\r\n\r\nok");
+    let answer = client.next().has("HTTP/1.1 502 Bad Gateway");
+    assert!(answer.content.contains("what answers there is not an admin service"), "{answer:?}");
+    origin.was_not_asked();
 }
 
 /// What one request gets, which the origin answers if `answer` says how.

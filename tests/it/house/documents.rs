@@ -225,7 +225,7 @@ fn the_guide_has_every_option_of_the_builder() {
     let builder = layer.split("impl<S: Store> CacheBuilder<S> {").nth(1).expect("the options");
     let builder = builder.split("\n}\n").next().unwrap();
     let options: Vec<_> =
-        builder.split("pub fn ").skip(1).map(|after| after.split('(').next().unwrap()).collect();
+        builder.split("pub fn ").skip(1).map(|after| after.split(['(', '<']).next().unwrap()).collect();
     assert!(options.len() > 10, "{options:?}");
     for option in options.into_iter().filter(|option| *option != "build") {
         assert!(guide.contains(&format!("`{option}(")), "docs/GUIDE.md does not explain the option {option}");

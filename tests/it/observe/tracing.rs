@@ -66,7 +66,9 @@ async fn each_request_is_one_event_with_every_member_of_cache_status() {
     bench.try_send(Method::PUT, "/b", &[]).await.unwrap_err();
     assert_eq!(
         requests(&spans),
-        ["http.request.method=PUT larder.cache=larder larder.outcome=error message=request"]
+        [
+            "http.request.method=PUT larder.cache=larder larder.detail=service-failed larder.outcome=error message=request"
+        ]
     );
 }
 

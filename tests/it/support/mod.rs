@@ -41,7 +41,7 @@ pub mod wire;
 pub mod written;
 
 pub use bench::{Bench, Seen};
-pub use origin::{Origin, Reply};
+pub use origin::{Origin, Refused, Reply};
 pub use stepped::{Answer, Client, Reading, Stage, Step, settle};
 pub use stores::{
     CacheBuilder, CacheHandle, CacheLayer, CacheService, cache_builder, cache_builder_over, cache_layer,
