@@ -10,6 +10,7 @@
 mod changing;
 mod collapsing;
 mod leases;
+mod nodes;
 mod origin;
 mod passing;
 mod purging;

@@ -89,7 +89,7 @@ impl<N: Nodes> Subject<'_, N> {
     /// [`Subject::each_way`], for what is written in the place of another response.
     pub(super) async fn each_way_of_replacing(&self, rule: impl AsyncFn(&Fleet<'_, N>)) {
         self.each_way(async |fleet| {
-            if self.capabilities.shared_replacements || fleet.way.filler == fleet.way.reader {
+            if fleet.sees_replacements() {
                 rule(fleet).await;
             }
         })
@@ -180,6 +180,11 @@ impl<N: Nodes> Fleet<'_, N> {
     /// The node that looks at what has come of it.
     pub(super) fn reader(&self) -> &N::Store {
         &self.handles[self.way.reader]
+    }
+
+    /// Whether the reader finds what the filler writes in the place of another response.
+    pub(super) fn sees_replacements(&self) -> bool {
+        self.subject.capabilities.shared_replacements || self.way.filler == self.way.reader
     }
 
     pub(super) fn limits(&self) -> StoreLimits {

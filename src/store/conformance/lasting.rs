@@ -201,6 +201,9 @@ pub async fn a_bad_record_is_a_miss_and_is_replaced<N: Nodes>(subject: &Subject<
                     let fence =
                         sure(fleet.filler().get(&key).await.or_else(|_| Ok(Default::default()))).fence;
                     sure(fleet.filler().put(&key, response("new", "x"), fence).await);
+                    if !fleet.sees_replacements() {
+                        continue;
+                    }
                     let lookup = sure(fleet.reader().get(&key).await);
                     let first = lookup.variants.first();
                     let Some(first) = first else { panic!("damage {number}: nothing can be stored there") };

@@ -47,7 +47,7 @@ pub(super) struct Inner {
     pub(super) link: Link,
     pub(super) log: RedisLog,
     pub(super) names: RecordNames,
-    pub(super) replica: Replica,
+    pub(super) replica: Arc<Replica>,
     swap: Script,
     /// Of leases that this node holds.
     pub(super) tokens: Tokens,
@@ -98,7 +98,7 @@ impl Inner {
             link,
             log,
             names: RecordNames::new(&config.namespace).secret(config.secret),
-            replica: Replica::new(config.secret),
+            replica: Arc::new(Replica::new(config.secret)),
             swap: Script::new(SWAP),
             tokens: Tokens::default(),
             turns: tokio::sync::Mutex::new(()),

@@ -9,6 +9,7 @@
 //! A number is the time of the server in microseconds, or one more than the last where that is greater. So a number that a failover
 //! has lost is not given again, whatever the clocks are. Everything is read and written by scripts, each of which is one step.
 
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -99,8 +100,10 @@ impl LogScript {
     }
 }
 
+/// The log of purges of a [`RedisStore`](super::RedisStore), for a near tier that follows it: its long polls have a connection of their
+/// own.
 #[derive(Clone)]
-pub(super) struct RedisLog {
+pub struct RedisLog {
     link: Link,
     shared: Arc<Shared>,
 }
@@ -279,6 +282,13 @@ impl Drop for Unsure<'_> {
         if let Some(link) = self.0 {
             link.tend();
         }
+    }
+}
+
+impl fmt::Debug for RedisLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = String::from_utf8_lossy(&self.shared.keys[1]);
+        f.debug_struct("RedisLog").field("name", &name).finish_non_exhaustive()
     }
 }
 

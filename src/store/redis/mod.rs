@@ -37,8 +37,9 @@ use self::inner::{Inner, Replaces};
 use self::leases::Desk;
 pub use self::leases::RedisLeases;
 use self::link::Unsent;
+pub use self::log::RedisLog;
 use self::writer::Writer;
-use super::log::Verdict;
+use super::log::{Followed, Replica, Verdict};
 use super::{
     BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget, PutOutcome,
     Store, StoreLimits, StoreStatistics, StoredBody, StoredId,
@@ -281,6 +282,18 @@ impl Store for RedisStore {
     /// It would have to ask.
     fn statistics(&self) -> StoreStatistics {
         StoreStatistics::default()
+    }
+}
+
+impl Followed for RedisStore {
+    type Log = RedisLog;
+
+    fn log(&self) -> Arc<RedisLog> {
+        Arc::new(self.0.log.clone())
+    }
+
+    fn replica(&self) -> &Arc<Replica> {
+        &self.0.replica
     }
 }
 

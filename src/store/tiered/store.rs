@@ -153,10 +153,12 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
                 let found = inner.far.get(key).await?;
                 let far = found.variants.iter().find(|far| is_same(&far.response, &near.response));
                 is_far = far.is_some();
+                let is_replaced = || found.variants.iter().any(|far| is_for_same(far, near));
                 match far {
                     Some(far) => inner.far.freshen(key, far.id, head, far_fence.fence()).await?,
+                    None if is_replaced() => PutOutcome::Superseded,
                     // The far store has dropped it, or does not have it yet.
-                    None => inner.far.put(key, response.clone(), far_fence.fence()).await?,
+                    None => inner.freshen_near_alone(key, of, response, &near_fence, &far_fence).await?,
                 }
             }
             _ => inner.far.freshen(key, inner.far_id(of), head, far_fence.fence()).await?,
@@ -399,6 +401,23 @@ impl<N: Store, F: Store> Inner<N, F> {
         };
         if !is_near {
             self.forget_key(key).await;
+        }
+    }
+
+    /// Gives what is only near a new head, and puts it far with that.
+    async fn freshen_near_alone(
+        &self,
+        key: &CacheKey,
+        of: StoredId,
+        response: &StoredResponse,
+        near_fence: &Option<LevelFence>,
+        far_fence: &LevelFence,
+    ) -> Result<PutOutcome, StoreError> {
+        let Some(near_fence) = near_fence else { return Ok(PutOutcome::Superseded) };
+        let head = response.head().clone();
+        match self.near.store().freshen(key, of, head, near_fence.fence()).await? {
+            PutOutcome::Stored => self.far.put(key, response.clone(), far_fence.fence()).await,
+            outcome => Ok(outcome),
         }
     }
 

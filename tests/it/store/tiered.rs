@@ -9,6 +9,7 @@ use larder::{BoxStore, MemoryStore};
 use crate::support::elsewhere::Elsewhere;
 use crate::support::fleet::{FarNode, Shared};
 use crate::support::logs::{key, response_with};
+use crate::support::{Bench, CacheLayer, Reply};
 
 type Tier = TieredStore<MemoryStore, FarNode>;
 
@@ -211,12 +212,17 @@ async fn f17_nothing_that_was_purged_comes_back_from_a_near_tier_whatever_the_lo
         assert_eq!((near(&one, URI), near(&other, URI)), (None, None), "{loss}");
         assert_eq!((found(&one, URI).await, found(&other, URI).await), (None, None), "{loss}");
         assert_eq!(fill(&other, URI, "new", 2).await, PutOutcome::Stored, "{loss}");
-        assert_eq!((near(&other, URI), found(&one, URI).await), (Some("new".into()), Some("new".into())), "{loss}");
+        assert_eq!(
+            (near(&other, URI), found(&one, URI).await),
+            (Some("new".into()), Some("new".into())),
+            "{loss}"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn f17_a_purge_that_another_node_has_heard_of_stays_in_effect_when_the_log_and_its_own_node_have_lost_it() {
+async fn f17_a_purge_that_another_node_has_heard_of_stays_in_effect_when_the_log_and_its_own_node_have_lost_it()
+ {
     let (shared, one, other) = nodes(&TierLimits::new()).await;
     fill(&one, URI, "content", 1).await;
     found(&other, URI).await;
@@ -286,7 +292,10 @@ async fn what_goes_far_in_the_background_is_near_at_once() {
     assert_eq!((near(&one, URI), found(&plain, URI).await), (Some("content".into()), None));
     assert_eq!(found(&one, URI).await, Some("content".into()), "also for whoever waits");
     turns().await;
-    assert_eq!((found(&plain, URI).await, found(&other, URI).await), (Some("content".into()), Some("content".into())));
+    assert_eq!(
+        (found(&plain, URI).await, found(&other, URI).await),
+        (Some("content".into()), Some("content".into()))
+    );
     // A purge that comes before it has arrived.
     fill(&one, OTHER, "content", 1).await;
     purge(&other, OTHER).await;
@@ -316,7 +325,8 @@ fn a_tier_that_was_made_outside_of_a_runtime_begins_to_follow_in_one_and_again_i
     let shared = Shared::default();
     let tier = tier_over(&shared, TierLimits::new());
     for _ in 0..2 {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         runtime.block_on(async {
             assert_eq!(near(&tier, URI), None);
             turns().await;
@@ -325,4 +335,36 @@ fn a_tier_that_was_made_outside_of_a_runtime_begins_to_follow_in_one_and_again_i
             assert!(tier.is_near_open());
         });
     }
+}
+
+fn bench(tier: &Tier, replies: impl IntoIterator<Item = Reply>) -> Bench {
+    Bench::with(CacheLayer::builder(BoxStore::new(tier.clone())), replies)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_variant_that_only_another_node_has_fetched_is_a_hit() {
+    let (_, one, other) = nodes(&TierLimits::new()).await;
+    let reply = |language| Reply::cc(language, "max-age=60").field("vary", "accept-language");
+    let (one, other) = (bench(&one, [reply("de"), reply("en")]), bench(&other, [Reply::new("unasked")]));
+    let ask = async |bench: &Bench, language| bench.get_with("/", &[("accept-language", language)]).await;
+    assert!(!ask(&one, "de").await.is_hit());
+    assert!(ask(&other, "de").await.has_body("de").is_hit());
+    assert!(!ask(&one, "en").await.is_hit());
+    // Near, there is only the other one.
+    assert!(ask(&other, "en").await.has_body("en").is_hit());
+    assert_eq!((one.origin.calls(), other.origin.calls()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_node_has_fetched_again_is_served_instead_of_what_is_stale_near() {
+    let (_, one, other) = nodes(&TierLimits::new()).await;
+    let reply = |content| Reply::cc(content, "max-age=10");
+    let (one, other) = (bench(&one, [reply("old"), reply("new")]), bench(&other, [Reply::new("unasked")]));
+    one.get("/").await;
+    assert!(other.get("/").await.has_body("old").is_hit());
+    one.later(11);
+    other.later(11);
+    one.get("/").await.has_body("new");
+    assert!(other.get("/").await.has_body("new").is_hit());
+    assert_eq!((one.origin.calls(), other.origin.calls()), (2, 0));
 }

@@ -30,7 +30,6 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    accepted: u64,
     down: u64,
     faults: Faults,
     has_ended: bool,
@@ -84,11 +83,6 @@ impl Faulty {
         }
     }
 
-    /// How many connections were accepted, refused ones included.
-    pub fn accepted(&self) -> u64 {
-        self.shared.state.lock().unwrap().accepted
-    }
-
     /// How many bytes have passed to the server and from it.
     pub fn passed(&self) -> (u64, u64) {
         let state = self.shared.state.lock().unwrap();
@@ -109,11 +103,10 @@ impl Drop for Faulty {
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     for client in listener.incoming().flatten() {
         let (refuses, server) = {
-            let mut state = shared.state.lock().unwrap();
+            let state = shared.state.lock().unwrap();
             if state.has_ended {
                 return;
             }
-            state.accepted += 1;
             (state.faults.refuses, state.server)
         };
         let address = SocketAddr::from(([127, 0, 0, 1], server));

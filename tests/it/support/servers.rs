@@ -275,14 +275,6 @@ impl Server {
         ok(&self.ask(&["CONFIG", "SET", name, value]));
     }
 
-    /// How often a command was called since the last call of `CONFIG RESETSTAT`.
-    pub fn calls(&self, command: &str) -> u64 {
-        let prefix = format!("cmdstat_{command}:calls=");
-        let statistics = self.ask(&["INFO", "commandstats"]).text();
-        let found = statistics.lines().find_map(|line| line.strip_prefix(&prefix));
-        found.map_or(0, |rest| rest.split(',').next().unwrap().parse().expect("a number"))
-    }
-
     /// kill -9.
     pub fn kill(&mut self) {
         self.process = None;

@@ -90,6 +90,12 @@ fn restless<S: Store>(store: S, seed: u64, faults: impl IntoIterator<Item = Faul
     by(store, &chaos, faults)
 }
 
+/// A store to which nothing is done, except that whoever reads an answer waits until what comes of it is stored.
+#[cfg(feature = "redis")]
+pub fn waited_for<S: Store>(store: S) -> ChaosStore<S> {
+    restless(store, 0, [])
+}
+
 /// A store each of whose calls waits for one to three turns of the other tasks before it has its effect, and for up to two
 /// afterwards, by the seed in `LARDER_SEED`.
 pub fn slow<S: Store>(store: S) -> ChaosStore<S> {

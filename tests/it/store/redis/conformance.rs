@@ -50,7 +50,7 @@ async fn check(url: &str, ports: &[u16], settings: fn(RedisConfig) -> RedisConfi
     // Redis removes what has a time to live when that is over.
     let promises = Capabilities::all().statistics(false).reads_no_clock(false);
     let subject = Subject::new(async || Place::new(url, ports, settings)).capabilities(promises);
-    check_all(&subject.operations(60)).await;
+    check_all(&subject.operations(20)).await;
 }
 
 async fn check_on(kind: Kind, settings: fn(RedisConfig) -> RedisConfig) {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use larder::CacheKey;
 use larder::store::record::RecordNames;
-use larder::store::{PurgeTarget, Store};
+use larder::store::{PurgeMode, PurgeTarget, Store};
 
 use super::{HIT, Node, config, namespace};
 use crate::support::Reply;
 use crate::support::faulty::Faulty;
-use crate::support::servers::{Answer, Kind, Server, eventually, ok};
+use crate::support::servers::{Answer, Cluster, Kind, Server, eventually, ok};
 
 fn key() -> CacheKey {
     CacheKey::from_uri(&"http://example.com/".parse().unwrap()).unwrap()
@@ -233,5 +233,43 @@ async fn f17_a_purge_that_a_failover_has_lost_is_made_again_by_a_node_that_knows
         assert!(found(&third).await.is_empty(), "by a node that does not");
         third.fill("/", "new").await;
         knows.get("/").await.has_body("new").told(HIT);
+    }
+}
+
+#[tokio::test]
+async fn f10_a_node_of_a_cluster_that_is_gone_is_replaced_by_its_replica_and_no_purge_is_lost() {
+    let mut cluster = Cluster::start();
+    let namespace = namespace();
+    let config = config(&cluster.url()).namespace(&namespace).wait_for_replicas(1, Duration::from_secs(20));
+    let patient = Node::new(config.clone());
+    for path in 0..12 {
+        patient.fill(&format!("/{path}"), "old").await;
+    }
+    let purged = (0..6).map(|path| PurgeTarget::uri(format!("http://example.com/{path}")));
+    patient.store.invalidate(&purged.collect::<Vec<_>>(), PurgeMode::Remove).await.unwrap();
+    // That which has the log.
+    let name = format!("{{{namespace}.1}}:n");
+    let has_log = |server: &Server| server.ask(&["EXISTS", &name]) == Answer::Number(1);
+    let place = cluster.primaries.iter().position(has_log).unwrap();
+    cluster.primaries[place].kill();
+    let node = || {
+        Node::new(config.clone().deadline(Duration::from_secs(1)).content_deadline(Duration::from_secs(1)))
+    };
+    for node in [patient, node()] {
+        // Whatever is asked meanwhile, the origin answers, or what is right.
+        let back = async {
+            loop {
+                node.bench.origin.then(Reply::cc("new", "max-age=60"));
+                let seen = node.get("/0").await.has_body("new");
+                if seen.is_hit() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(120), back).await.expect("the replica takes over");
+        for path in 1..6 {
+            node.get(&format!("/{path}")).await.has_body("new");
+        }
     }
 }

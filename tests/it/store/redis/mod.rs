@@ -9,14 +9,15 @@ mod leases;
 mod losing;
 mod reading;
 mod setting_up;
+mod tiers;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use larder::store::{PurgeTarget, RedisConfig, RedisHealth, RedisStore};
-use larder::{BoxStore, CacheLayer, StoreError};
+use larder::{BoxStore, CacheLayer};
 
-use crate::support::stores::{Op, Script, Scripted};
+use crate::support::stores::waited_for;
 use crate::support::{Bench, Reply, Seen};
 
 /// A namespace that nobody else has.
@@ -30,15 +31,6 @@ fn config(url: &str) -> RedisConfig {
     config.deadline(Duration::from_secs(20)).content_deadline(Duration::from_secs(20))
 }
 
-/// Nothing happens around a call, except that whoever reads an answer waits until what comes of it is stored.
-struct Nothing;
-
-impl Script for Nothing {
-    async fn before(&self, _: Op) -> Result<(), StoreError> {
-        Ok(())
-    }
-}
-
 /// A cache over a store, with its own origin.
 struct Node {
     bench: Bench,
@@ -48,8 +40,8 @@ struct Node {
 impl Node {
     fn new(config: RedisConfig) -> Self {
         let store = RedisStore::new(config).unwrap();
-        let scripted = BoxStore::new(Scripted::new(store.clone(), Nothing));
-        Self { bench: Bench::with(CacheLayer::builder(scripted), []), store }
+        let waited_for = BoxStore::new(waited_for(store.clone()));
+        Self { bench: Bench::with(CacheLayer::builder(waited_for), []), store }
     }
 
     fn health(&self) -> RedisHealth {

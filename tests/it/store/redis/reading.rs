@@ -8,7 +8,7 @@ use larder::CacheKey;
 use larder::store::record::RecordNames;
 use larder::store::{PurgeTarget, RedisConfig, Store};
 
-use super::{FILLED, HIT, Node, config, namespace};
+use super::{HIT, Node, config, namespace};
 use crate::support::Reply;
 use crate::support::servers::{Answer, Cluster, Kind, Server, ask_any};
 
@@ -177,7 +177,8 @@ async fn a_stream_that_is_dropped_leaves_no_slices() {
     else {
         panic!("it takes streams");
     };
-    writer.write(Bytes::from(vec![b'x'; 100_000])).await.unwrap();
+    let written = writer.write(Bytes::from(vec![b'x'; 100_000])).await.unwrap();
+    assert!(written.is_continue());
     let slices = || server.ask(&["KEYS", "larder.1:b*"]).list().len();
     assert_eq!(slices(), 6);
     drop(writer);
@@ -200,5 +201,4 @@ async fn variants_of_one_key_are_shared_and_replaced_one_by_one() {
             seen.has_body(language).told(HIT);
         }
     }
-    assert_eq!(FILLED, "larder; fwd=uri-miss; stored; ttl=60");
 }

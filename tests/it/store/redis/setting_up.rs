@@ -71,7 +71,7 @@ const RIGHTS: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn a_user_with_the_rights_that_are_named_is_enough() {
+async fn a28_a_user_with_the_rights_that_are_named_is_enough() {
     for kind in [Kind::Redis, Kind::Valkey] {
         let server = Server::start(kind);
         let rights = [&["ACL", "SETUSER", "cache", "on", ">secret"][..], RIGHTS].concat();

@@ -1,0 +1,94 @@
+//! A tier in memory before the store.
+
+use std::time::Duration;
+
+use larder::store::{PurgeMode, PurgeTarget, RedisStore, Store, TierLimits, TieredStore};
+use larder::{BoxStore, CacheKey, CacheLayer, MemoryStore};
+
+use super::{FILLED, HIT, config, namespace};
+use crate::support::servers::{Cluster, Kind, Server};
+use crate::support::stores::waited_for;
+use crate::support::{Bench, Reply};
+
+type Tier = TieredStore<MemoryStore, RedisStore>;
+
+fn key() -> CacheKey {
+    CacheKey::from_uri(&"http://example.com/".parse().unwrap()).unwrap()
+}
+
+/// So long that no machine is too slow for it.
+fn patient() -> TierLimits {
+    TierLimits::new().bound(Duration::from_secs(60))
+}
+
+struct Node {
+    bench: Bench,
+    tier: std::sync::Arc<Tier>,
+}
+
+impl Node {
+    fn new(url: &str, namespace: &str, limits: TierLimits) -> Self {
+        let far = RedisStore::new(config(url).namespace(namespace)).unwrap();
+        let tier = std::sync::Arc::new(TieredStore::following(MemoryStore::default(), far, limits));
+        let store = BoxStore::new(waited_for(std::sync::Arc::clone(&tier)));
+        Self { bench: Bench::with(CacheLayer::builder(store), []), tier }
+    }
+
+    /// Whether it is found without waiting.
+    fn is_near(&self) -> bool {
+        self.tier.try_get(&key()).is_some_and(|lookup| !lookup.variants.is_empty())
+    }
+
+    /// Asks until it is near, as the log has to be followed first.
+    async fn bring_near(&self, body: &str) {
+        while !self.is_near() {
+            self.bench.get("/").await.has_body(body).told(HIT);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+async fn purge_reaches_near_tiers(url: &str) {
+    let namespace = namespace();
+    let [one, other] = [(); 2].map(|()| Node::new(url, &namespace, patient()));
+    for round in 0..3 {
+        let body = round.to_string();
+        one.bench.origin.then(Reply::cc(&body, "max-age=60").field("cache-groups", "\"news\""));
+        one.bench.get("/").await.has_body(&body).told(FILLED);
+        one.bring_near(&body).await;
+        other.bring_near(&body).await;
+        one.tier.invalidate(&[PurgeTarget::tag("news")], PurgeMode::Remove).await.unwrap();
+        assert!(!one.is_near(), "where it is purged it is gone at once");
+        // The bound is a minute; what follows the log takes milliseconds, and does not wait for that.
+        while other.is_near() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_purge_of_another_node_reaches_the_near_tier_by_the_log() {
+    for kind in Kind::ALL {
+        purge_reaches_near_tiers(&Server::start(kind).url()).await;
+    }
+    purge_reaches_near_tiers(&Cluster::shared().url()).await;
+}
+
+#[tokio::test]
+async fn while_the_server_is_frozen_the_near_tier_gives_nothing_older_than_the_bound() {
+    let server = Server::start(Kind::Redis);
+    let limits = TierLimits::new().bound(Duration::from_millis(250));
+    let node = Node::new(&server.url(), &namespace(), limits);
+    node.bench.origin.then(Reply::cc("x", "max-age=60"));
+    node.bench.get("/").await.has_body("x");
+    node.bring_near("x").await;
+    server.freeze();
+    let frozen = std::time::Instant::now();
+    while node.is_near() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // What was proven just before is as old as the bound at most. The machine may be slow, so this is the one thing that can be said.
+    assert!(frozen.elapsed() < Duration::from_secs(20));
+    server.thaw();
+    node.bring_near("x").await;
+}
