@@ -6,6 +6,7 @@ use super::{Expired, PurgeMode};
 
 /// What purges say about a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Verdict {
     /// Soft purges have made it stale.
     Expired(Expired),
