@@ -14,6 +14,7 @@
 
 use std::convert::Infallible;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -24,7 +25,9 @@ use larder::policy::cloudfront::{
     CacheCookieBehavior, CacheHeaderBehavior, CachePolicyConfig, CacheQueryStringBehavior, Distribution,
 };
 use larder::policy::{Fastly, KeyRules, Policies, QueryRules};
-use larder::{CacheBuilder, CacheLayer, CachePolicy, MemoryStore, RequestAction, StandardPolicy};
+use larder::{
+    CacheBuilder, CacheLayer, CachePolicy, Event, MemoryStore, Observer, RequestAction, StandardPolicy,
+};
 use tower::{Layer, Service};
 
 /// The service: it builds a response with six fields, as a handler does.
@@ -114,6 +117,55 @@ fn hit_with(policy: impl CachePolicy, service: &ByHand) -> Box<dyn FnMut()> {
     Box::new(move || drop(black_box(call(&mut hit, request(false, None)))))
 }
 
+/// A hit that observers see.
+fn hit_observed_by<const N: usize>(service: &ByHand, observers: [Arc<dyn Observer>; N]) -> Box<dyn FnMut()> {
+    let observe = |layer: CacheBuilder, observer: Arc<dyn Observer>| {
+        layer.observer(move |event: &Event<'_>| observer.event(event))
+    };
+    let layer = observers.into_iter().fold(CacheBuilder::default(), observe);
+    let mut hit = layer.build().layer(service.clone());
+    drop(call(&mut hit, request(false, None)));
+    Box::new(move || drop(black_box(call(&mut hit, request(false, None)))))
+}
+
+/// What it costs to be seen: by nobody who does anything, and by the observers of the crate.
+#[cfg(all(feature = "admin", feature = "metrics", feature = "tracing"))]
+fn observed(service: &ByHand) -> Vec<Variant> {
+    use larder::admin::Watch;
+    use larder::{MetricsObserver, TracingObserver};
+
+    // Buckets as an exporter is given them.
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new()
+        .set_buckets(&[1e-5, 1e-4, 1e-3, 0.01, 0.1, 1.0, 1e3, 1e5, 1e7])
+        .unwrap()
+        .build_recorder();
+    let metered = || -> Arc<dyn Observer> { Arc::new(MetricsObserver::with_recorder(&recorder)) };
+    // As the example does every five seconds. The recorder keeps each value of a histogram until then.
+    let kept_up = |mut hit: Box<dyn FnMut()>| -> Box<dyn FnMut()> {
+        let (recorder, mut calls) = (recorder.handle(), 0);
+        Box::new(move || {
+            hit();
+            calls += 1;
+            if calls % 10_000 == 0 {
+                recorder.run_upkeep();
+            }
+        })
+    };
+    let of_nobody = hit_observed_by(service, [Arc::new(|_: &Event<'_>| {})]);
+    let of_watch = hit_observed_by(service, [Arc::new(Watch::new())]);
+    let of_metrics = kept_up(hit_observed_by(service, [metered()]));
+    let of_both = kept_up(hit_observed_by(service, [metered(), Arc::new(Watch::new())]));
+    // Nobody has enabled the events: what every program pays that could.
+    let of_tracing = hit_observed_by(service, [Arc::new(TracingObserver::new())]);
+    vec![
+        ("seen", of_nobody),
+        ("watched", of_watch),
+        ("metered", of_metrics),
+        ("both", of_both),
+        ("traced", of_tracing),
+    ]
+}
+
 /// The query and a field are in the key, and so are two cookies.
 fn distribution() -> Distribution {
     let cache_policy = CachePolicyConfig::new()
@@ -152,13 +204,17 @@ fn variants(content: &Bytes) -> Vec<Variant> {
     let of_key = hit_with(StandardPolicy::default().key(rules), &stored);
     let tagged = ByHand { is_tagged: true, ..stored.clone() };
     let of_tagged = hit_with(Fastly::new(), &tagged);
+    #[cfg(all(feature = "admin", feature = "metrics", feature = "tracing"))]
+    let observed = observed(&stored);
+    #[cfg(not(all(feature = "admin", feature = "metrics", feature = "tracing")))]
+    let observed = Vec::<Variant>::new();
     let of_tagged_by_default = hit_with(StandardPolicy::default(), &tagged);
     let mut pass = CacheBuilder::default().policy(Pass).build().layer(stored);
     let mut no_store = CacheLayer::default().layer(private);
     drop(call(&mut hit, request(false, None)));
     let mut number = 0;
     let mut one_more = bare.clone();
-    vec![
+    let mut variants: Vec<Variant> = vec![
         ("bare", Box::new(move || drop(black_box(call(&mut bare, request(false, None)))))),
         (
             "bare + 1",
@@ -186,7 +242,9 @@ fn variants(content: &Bytes) -> Vec<Variant> {
         ),
         ("pass", Box::new(move || drop(black_box(call(&mut pass, request(false, None)))))),
         ("no-store", Box::new(move || drop(black_box(call(&mut no_store, request(false, None)))))),
-    ]
+    ];
+    variants.extend(observed);
+    variants
 }
 
 fn main() {

@@ -149,7 +149,8 @@ impl<S: Store> CacheBuilder<S> {
         self.set(|config| config.clock = clock)
     }
 
-    /// Tells what the cache does only to requests that show this secret in the field `Larder-Debug`; by default everybody is told.
+    /// Reports what the cache does only to requests that show this secret in the field `Larder-Debug`, and to those of a
+    /// [`TrustedPeer`](crate::policy::TrustedPeer), which reports it to its own clients or does not; by default to everybody.
     ///
     /// Answers to all others have no `Cache-Status`, whichever cache on the way has sent it, no `Server-Timing` of this cache, and where
     /// [`CacheBuilder::x_cache`] is on, no `X-Cache`. The secret is compared in constant time, and no policy and no inner service gets

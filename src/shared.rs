@@ -1,6 +1,5 @@
 //! What all services and handles of a layer share: its configuration, its state and its store.
 
-use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +30,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::moment;
 use crate::semantics::etag::TagKind;
 use crate::semantics::range::ByteRange;
+use crate::store::target::distinct;
 use crate::store::{
     BeginOutcome, ContentWriter, Fence, GuardLimits, Guarded, Lookup, PurgeMode, PurgeNumber, PurgeReceipt,
     PurgeScope, PurgeTarget, PutOutcome, RemoteContent, Store, StoreLimits, StoredBody, StoredId,
@@ -143,7 +143,6 @@ impl<S: Store> Shared<S> {
         let elapsed = moment().duration_since(begun);
         let (number, succeeded) =
             (*invalidated.as_ref().unwrap_or(&PurgeNumber::default()), invalidated.is_ok());
-        let targets = targets.into_owned();
         self.core.reporter.event(&Event::Invalidated {
             by,
             elapsed,
@@ -357,22 +356,17 @@ impl Core {
         }
     }
 
-    /// The targets, and those under which the policy stores what they name.
-    fn with_spellings<'a>(&self, targets: &'a [PurgeTarget]) -> Cow<'a, [PurgeTarget]> {
+    /// The targets, and those under which the policy stores what they name, each of them once.
+    fn with_spellings(&self, targets: &[PurgeTarget]) -> Vec<PurgeTarget> {
         let policy = self.policy.for_purges();
-        let mut all = Cow::Borrowed(targets);
+        let mut all = targets.to_vec();
         for spelling in targets.iter().flat_map(|target| policy.spellings(target)) {
-            if all.contains(&spelling) {
-                continue;
+            if let PurgeTarget::Uri(uri) = &spelling {
+                all.extend(self.aliases.lookup_uri(uri).map(PurgeTarget::Uri));
             }
-            if let PurgeTarget::Uri(uri) = &spelling
-                && let Some(same) = self.aliases.lookup_uri(uri)
-            {
-                all.to_mut().push(PurgeTarget::Uri(same));
-            }
-            all.to_mut().push(spelling);
+            all.push(spelling);
         }
-        all
+        distinct(all)
     }
 
     /// Other keys under which the policy says that what has this key is stored.

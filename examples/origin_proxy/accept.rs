@@ -13,19 +13,16 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::connection::{Activity, Shutdown};
+use crate::local_reply::Manner;
 use crate::network;
 
 /// How long nothing is accepted when the system has no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
 
-const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nvia: 1.1 larder\r\n\
-    cache-status: larder; detail=\"too-many-connections\"\r\nx-cache: Error from larder\r\n\
-    connection: close\r\ncontent-length: 0\r\n\r\n";
-
 /// The slots for connections.
 pub struct Slots {
-    /// Whether clients speak TLS, in which nothing can be said before the handshake.
-    is_tls: bool,
+    /// How it is said to a connection that there is no slot; `None` where nothing can be said.
+    busy: Option<Manner>,
     limit: usize,
     limit_per_address: usize,
     taken: Mutex<Taken>,
@@ -38,8 +35,8 @@ struct Taken {
 }
 
 impl Slots {
-    pub fn new(limit: usize, limit_per_address: usize, is_tls: bool) -> Self {
-        Self { is_tls, limit, limit_per_address, taken: Mutex::default() }
+    pub fn new(limit: usize, limit_per_address: usize, busy: Option<Manner>) -> Self {
+        Self { busy, limit, limit_per_address, taken: Mutex::default() }
     }
 
     /// The next connection that gets a slot. Never fails: if nothing can be accepted, it tries again later.
@@ -48,8 +45,7 @@ impl Slots {
             match listener.accept().await {
                 Ok((stream, address)) => match self.take(address) {
                     Some(slot) => return (stream, slot),
-                    None if self.is_tls => drop(stream),
-                    None => refuse(stream),
+                    None => refuse(stream, self.busy),
                 },
                 Err(error) if ended_early(&error) => {}
                 // Out of descriptors, most likely. Without a pause, this would spin.
@@ -123,10 +119,28 @@ fn ended_early(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
+/// The answer where there is no slot. What the connection would have asked, nobody knows.
+fn answer(manner: Manner) -> String {
+    let name = manner.name;
+    let told = match manner.is_discreet {
+        true => String::new(),
+        false => format!(
+            "cache-status: {}\r\nx-cache: {}\r\n",
+            name.with_detail("too-many-connections"),
+            manner.of_error()
+        ),
+    };
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nvia: 1.1 {}\r\n{told}\
+         connection: close\r\ncontent-length: 0\r\n\r\n",
+        name.as_str()
+    )
+}
+
 /// Answers before a request has come. An HTTP/2 client sees only that the connection ends.
-fn refuse(stream: TcpStream) {
-    if let Ok(mut stream) = stream.into_std() {
-        let _ = stream.write_all(BUSY);
+fn refuse(stream: TcpStream, busy: Option<Manner>) {
+    if let (Some(manner), Ok(mut stream)) = (busy, stream.into_std()) {
+        let _ = stream.write_all(answer(manner).as_bytes());
         // A connection that is closed with something unread is reset, and the client may lose the answer.
         let _ = stream.read(&mut [0; 4096]);
     }

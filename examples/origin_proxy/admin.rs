@@ -21,9 +21,10 @@ use tower::Service;
 
 use crate::admin_warm::{self, Warming};
 use crate::limits::Limits;
+use crate::local_reply::Manner;
 use crate::policy::{self, Current, Source};
 use crate::purge_edges::PurgeEdges;
-use crate::serve::{self, BoxError};
+use crate::serve::{self, BoxError, Entrance};
 use crate::stop::Stop;
 use crate::vitals::Vitals;
 
@@ -134,7 +135,8 @@ pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated)
             let read = file.clone();
             admin.policy(
                 move || {
-                    std::fs::read_to_string(&read).unwrap_or_else(|error| format!("can't be read: {error}"))
+                    let wrong = |error| format!("--policy {}: can't be read: {error}", read.display());
+                    std::fs::read_to_string(&read).map_err(wrong)
                 },
                 move |text| policy::replace(&policy, &file, text, &handle, &current),
             )
@@ -147,8 +149,11 @@ pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated)
     println!("larder: admin at http://{address}");
     let connections = limits.connections.min(MOST_CONNECTIONS);
     let limits = Limits { connections, connections_per_address: connections, ..limits };
-    let service = Entrance { service: PurgeEdges::new(admin.clone(), edges, &tls), vitals };
-    tokio::spawn(serve::serve(listener.into(), service, limits, serve::DRAIN, Stop::never()));
+    let service = Probed { service: PurgeEdges::new(admin.clone(), edges, &tls), vitals };
+    // Nothing of it is cached.
+    let manner = Manner { is_discreet: true, ..Manner::default() };
+    let entrance = Entrance { listener, manner, tls: None };
+    tokio::spawn(serve::serve(entrance, service, limits, serve::DRAIN, Stop::never()));
     #[cfg(unix)]
     crate::hang_up::on_hang_up("the admin tokens stay as they were: ", move || {
         set_tokens(&admin, &options.tokens()?)?;
@@ -172,12 +177,12 @@ async fn keep_up(recorder: PrometheusHandle) {
 
 /// The service as a server sees it, and the answers to probes.
 #[derive(Clone)]
-struct Entrance<S> {
+struct Probed<S> {
     service: S,
     vitals: Vitals,
 }
 
-impl<S, B> HyperService<Request<Incoming>> for Entrance<S>
+impl<S, B> HyperService<Request<Incoming>> for Probed<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
         + Clone

@@ -18,6 +18,7 @@ use crate::client_tls::TlsFiles;
 use crate::config::{self, Given, LISTS, SWITCHES};
 use crate::host::Host;
 use crate::limits::Limits;
+use crate::node_name::NodeName;
 use crate::policy::{Profile, Source};
 use crate::serve;
 use crate::units::size;
@@ -41,9 +42,10 @@ origin_proxy proxy            the proxy alone, before any origin
                               shield can't be reached (docs/SHIELDING.md)
     --edge URL                at a shield: the admin service of a proxy that asks it; may be given more than once. What is
                               purged here is then purged there
-    --peer-token-file FILE    the secret by which the proxies know each other, 16 characters or more. Of several lines, the
+    --peer-token-file FILE    the token by which the proxies know each other, 16 characters or more. Of several lines, the
                               first is shown, and all are believed. The file is read again on SIGHUP
     --listen ADDR             where, default 127.0.0.1:8080
+    --name NAME               what this proxy is called in Cache-Status, Via and X-Served-By, default larder
     --admin ADDR              where the admin service listens (docs/ADMIN.md), and GET /health and /health/live, which need no token;
                               by default nowhere
     --admin-token-file FILE   its token, 16 characters or more; each line is one. The file is read again on SIGHUP
@@ -66,8 +68,8 @@ origin_proxy proxy            the proxy alone, before any origin
     --asn-db FILE             such a database of networks, for CloudFront-Viewer-ASN
     --access-log FILE         a line for each request, added to a file, which is opened again on SIGHUP; - is the standard output
     --access-log-format FORMAT common (default) or json (docs/WATCHING.md)
-    --debug-token-file FILE   the first line is a secret, 16 characters or more: only a request with it in Larder-Debug is
-                              told what the cache did. The file is read again on SIGHUP
+    --debug-token-file FILE   the first line is a token, 16 characters or more: it is reported what the cache did only to
+                              requests with it in Larder-Debug, and to other proxies. The file is read again on SIGHUP
     --server-timing PERCENT   of so many answers, Server-Timing says what the cache did and how long the origin took
     --memory SIZE             bytes held in memory, default 256MiB
     --max-object SIZE         the largest object stored, default 8MiB, or --memory if that is less
@@ -130,6 +132,7 @@ pub struct ProxyOptions {
     pub listen: SocketAddr,
     pub max_object: u64,
     pub memory: u64,
+    pub name: NodeName,
     pub peer_token_file: Option<PathBuf>,
     pub policy: Source,
     pub server_timing: Option<ServerTiming>,
@@ -257,6 +260,7 @@ impl Default for ProxyOptions {
             edges: Vec::new(),
             max_object: MAX_OBJECT,
             memory: 256 << 20,
+            name: NodeName::default(),
             peer_token_file: None,
             policy: Source::default(),
             server_timing: None,
@@ -361,6 +365,7 @@ impl ProxyOptions {
             "listen" => self.listen = address(given.text()?)?,
             "max-connections-per-address" => parts.connections_per_address = Some(number(given.text()?)?),
             "max-object" => parts.max_object = Some(size(given.text()?)?),
+            "name" => self.name = NodeName::new(given.text()?)?,
             "memory" => self.memory = size(given.text()?)?,
             "peer-token-file" => self.peer_token_file = Some(given.path()),
             "policy" => self.policy.file = Some(given.path()),
@@ -477,7 +482,8 @@ fn unknown(name: &str) -> String {
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("'{text}' is no address to listen on; one looks like 127.0.0.1:8080"))
+    text.parse()
+        .map_err(|_| format!("'{text}' is not an address to listen on; one looks like 127.0.0.1:8080"))
 }
 
 fn host(text: &str) -> Result<Host, String> {
@@ -505,7 +511,7 @@ fn field(text: &str) -> Result<HeaderName, String> {
 fn share(text: &str) -> Result<ServerTiming, String> {
     match text.parse::<f64>() {
         Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(ServerTiming::sampled(percent)),
-        _ => Err(format!("'{text}' is no share; it is a number of percent, 0 to 100")),
+        _ => Err(format!("'{text}' is not a share; it is a number of percent, 0 to 100")),
     }
 }
 
@@ -514,7 +520,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|seconds| *seconds > 0.0)
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .ok_or_else(|| format!("'{text}' is no time limit; it is a number of seconds above 0"))
+        .ok_or_else(|| format!("'{text}' is not a time limit; it is a number of seconds above 0"))
 }
 
 /// How many of something there may be, as far as it can be counted here: tokio's semaphores and HTTP/2 have bounds.
@@ -523,31 +529,31 @@ fn number<N: TryFrom<u32>>(text: &str) -> Result<N, String> {
         .ok()
         .filter(|number| (1..=1 << 24).contains(number))
         .and_then(|number| N::try_from(number).ok())
-        .ok_or_else(|| format!("'{text}' is no number for a limit; it is 1 to {}", 1 << 24))
+        .ok_or_else(|| format!("'{text}' is not a number for a limit; it is 1 to {}", 1 << 24))
 }
 
 /// hyper needs 8 KiB to read into.
 fn head_size(text: &str) -> Result<u32, String> {
     match size(text)? {
         size @ 0x2000..=0x100_0000 => Ok(size as u32),
-        _ => Err(format!("'{text}' is no size of a head; it is 8KiB to 16MiB")),
+        _ => Err(format!("'{text}' is not a size of a head; it is 8KiB to 16MiB")),
     }
 }
 
 fn health_path(text: &str) -> Result<PathAndQuery, String> {
     let path = text.parse::<PathAndQuery>().ok().filter(|_| text.starts_with('/'));
-    path.ok_or_else(|| format!("'{text}' is no path to check; one looks like /health"))
+    path.ok_or_else(|| format!("'{text}' is not a path to check; one looks like /health"))
 }
 
 fn workers(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number @ 1..=1024) => Ok(number),
-        _ => Err(format!("'{text}' is no number of workers; it is 1 to 1024")),
+        _ => Err(format!("'{text}' is not a number of workers; it is 1 to 1024")),
     }
 }
 
 fn origin_url(text: &str) -> Result<Uri, String> {
-    let wrong = |why: &str| format!("'{text}' is no upstream URL: {why}");
+    let wrong = |why: &str| format!("'{text}' is not an upstream URL: {why}");
     let uri: Uri = text.parse().map_err(|_| wrong("it is not a URL"))?;
     match uri.scheme_str() {
         Some("http" | "https") => {}

@@ -1,4 +1,4 @@
-//! The secret of those who look for a fault: only they are told what the cache did.
+//! The token of those who look for a fault: the cache reports what it did to them alone.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use larder::{CacheBuilder, CacheHandle};
 /// The field that shows it.
 const DEBUG: HeaderName = HeaderName::from_static("larder-debug");
 
-/// The fewest characters of a secret.
+/// The fewest characters of a token.
 const SHORTEST: usize = 16;
 
-/// The secret of a file, which can be read again while the proxy runs.
+/// The token of a file, which can be read again while the proxy runs.
 #[derive(Clone)]
 pub struct DebugToken {
     file: PathBuf,
-    secret: Arc<ArcSwap<String>>,
+    token: Arc<ArcSwap<String>>,
 }
 
 impl DebugToken {
@@ -25,15 +25,15 @@ impl DebugToken {
     ///
     /// # Errors
     ///
-    /// One sentence: the file can't be read, or has no secret.
+    /// One sentence: the file can't be read, or has no token.
     pub fn load(file: PathBuf) -> Result<Self, String> {
-        let secret = read(&file)?;
-        Ok(Self { file, secret: Arc::new(ArcSwap::from_pointee(secret)) })
+        let token = read(&file)?;
+        Ok(Self { file, token: Arc::new(ArcSwap::from_pointee(token)) })
     }
 
-    /// The cache that tells nobody else.
+    /// The cache that reports to nobody else.
     pub fn limit(&self, cache: CacheBuilder) -> CacheBuilder {
-        cache.debug_token(&self.secret.load())
+        cache.debug_token(&self.token.load())
     }
 
     /// Reads the file again: from now on, what it has counts. Returns its name.
@@ -42,17 +42,17 @@ impl DebugToken {
     ///
     /// As for [`load`](Self::load). Then nothing has changed.
     pub fn reload(&self, handle: &CacheHandle) -> Result<&Path, String> {
-        let secret = read(&self.file)?;
-        handle.set_debug_token(&secret);
-        self.secret.store(Arc::new(secret));
+        let token = read(&self.file)?;
+        handle.set_debug_token(&token);
+        self.token.store(Arc::new(token));
         Ok(&self.file)
     }
 
-    /// Shows the secret, for a request of the proxy's own.
+    /// Shows the token, for a request of the proxy's own.
     pub fn show(&self, headers: &mut HeaderMap) {
-        if let Ok(mut secret) = HeaderValue::from_str(&self.secret.load()) {
-            secret.set_sensitive(true);
-            headers.insert(DEBUG, secret);
+        if let Ok(mut token) = HeaderValue::from_str(&self.token.load()) {
+            token.set_sensitive(true);
+            headers.insert(DEBUG, token);
         }
     }
 }

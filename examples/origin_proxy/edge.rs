@@ -14,14 +14,14 @@ use hyper::body::Incoming;
 use hyper::service::Service as HyperService;
 use hyper::upgrade::OnUpgrade;
 use larder::semantics::fields::{list, remove_hop_by_hop};
-use larder::{CacheService, QueryService, XCache};
+use larder::{CacheService, QueryService};
 use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::client::Client;
 use crate::content::RequestContent;
 use crate::host::{self, Host};
-use crate::local_reply::{self, ResponseBody};
+use crate::local_reply::{self, Manner, ResponseBody};
 use crate::location::Named;
 use crate::pages::{self, PagedFuture};
 use crate::peers::{self, PEER, PeerTokens};
@@ -48,15 +48,12 @@ pub struct Settings {
     pub fields: usize,
     pub host: Host,
     pub id: HeaderValue,
-    /// Only who shows the debug token is told what the cache does.
-    pub is_discreet: bool,
+    pub manner: Manner,
     pub peers: Option<PeerTokens>,
     /// How long the client may take to send more of its request's content.
     pub stall: Duration,
     pub upstreams: Arc<Upstreams>,
     pub viewer: Viewer,
-    /// The form of `X-Cache`.
-    pub x_cache: XCache,
 }
 
 impl Edge {
@@ -71,8 +68,8 @@ impl Edge {
         present: &Present,
         is_peer: bool,
     ) -> Option<Response<ResponseBody>> {
-        let refused =
-            |status, detail| Some(local_reply::error(status, &format!("larder; detail=\"{detail}\"")));
+        let name = self.settings.manner.name;
+        let refused = |status, detail| Some(local_reply::error(status, &name.with_detail(detail)));
         let more = if is_peer { peers::MORE_FIELDS } else { 0 };
         // HTTP/1 requests of more fields do not get here, where there are no peers.
         if has_more_fields(request.headers(), self.settings.fields + more) {
@@ -93,7 +90,7 @@ impl Edge {
         if request.method() == Method::CONNECT {
             return refused(StatusCode::METHOD_NOT_ALLOWED, "connect");
         }
-        max_forwards::count_down(request)
+        max_forwards::count_down(request, name)
     }
 
     /// A request with the mark of another proxy, whoever has made it, and whether it was one of ours. The mark ends here.
@@ -116,7 +113,7 @@ impl HyperService<Request<Incoming>> for Edge {
 }
 
 impl Edge {
-    /// Answers a request. It is one of another proxy of ours where that is known already, or where it shows the secret.
+    /// Answers a request. It is one of another proxy of ours where that is known already, or where it shows the token.
     pub fn answer<B>(
         &self,
         mut request: Request<B>,
@@ -129,8 +126,9 @@ impl Edge {
             (request, has_mark) = self.unmarked(request);
             is_peer |= has_mark;
         }
-        let Settings { is_discreet, x_cache, .. } = &*self.settings;
-        let manner = Manner { is_discreet: *is_discreet, is_listed: *x_cache == XCache::Fastly };
+        let of_clients = self.settings.manner;
+        // As the cache does, which reports to peers.
+        let manner = Manner { is_discreet: of_clients.is_discreet && !is_peer, ..of_clients };
         if let Some(response) = self.refusal(&mut request, &present, is_peer) {
             return EdgeFuture { manner, kind: Kind::Refused { response: Some(response) } };
         }
@@ -155,21 +153,12 @@ impl Edge {
         let finish = Finish { rewrite, switch };
         let mut cache = self.cache.clone();
         let kind = match current.pages.as_ref().filter(|_| !is_peer) {
-            Some(pages) => Kind::Paged { future: pages::answer(pages, cache, request), finish },
+            Some(pages) => Kind::Paged { future: pages::answer(pages, manner.name, cache, request), finish },
             // The cache is always ready.
             None => Kind::Cached { future: cache.call(request), finish },
         };
         EdgeFuture { manner, kind }
     }
-}
-
-/// What answers of the proxy's own say of it.
-#[derive(Clone, Copy)]
-struct Manner {
-    /// Nothing: only who shows the debug token is told.
-    is_discreet: bool,
-    /// `X-Cache` is a list.
-    is_listed: bool,
 }
 
 pin_project! {
@@ -198,7 +187,7 @@ impl Future for EdgeFuture {
         let mut response = match this.kind.project() {
             KindProjection::Cached { future, finish } => match ready!(future.poll(cx)) {
                 Ok(response) => finish.response(response.map(Either::Left)),
-                Err(failure) => local_reply::failed(&failure),
+                Err(failure) => local_reply::failed(this.manner.name, &failure),
             },
             KindProjection::Paged { future, finish } => finish.response(ready!(future.as_mut().poll(cx))),
             KindProjection::Refused { response } => match response.take() {
@@ -207,7 +196,7 @@ impl Future for EdgeFuture {
                 None => return Poll::Pending,
             },
         };
-        via::complete(response.headers_mut());
+        via::complete(response.headers_mut(), this.manner.name);
         if this.manner.is_listed {
             local_reply::as_member(response.headers_mut());
         }

@@ -6,6 +6,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{Either, Full};
 use larder::CacheBody;
 
+use crate::node_name::NodeName;
 use crate::reasons::Failure;
 
 /// The body of a response: the cache's, or the proxy's own.
@@ -15,13 +16,32 @@ pub type ResponseBody = Either<CacheBody, Full<Bytes>>;
 #[derive(Clone)]
 pub struct Reported(pub Box<str>);
 
+/// How answers of the proxy's own say what it did.
+#[derive(Clone, Copy, Default)]
+pub struct Manner {
+    /// Not at all: only whoever shows the debug token gets to know, and other proxies of ours.
+    pub is_discreet: bool,
+    /// By an `X-Cache` that is a list.
+    pub is_listed: bool,
+    pub name: NodeName,
+}
+
+impl Manner {
+    /// The `X-Cache` of an error.
+    pub fn of_error(self) -> &'static str {
+        if self.is_listed { MISS } else { ERROR }
+    }
+}
+
 const ERROR: &str = "Error from larder";
 const GENERATED: &str = "GeneratedResponse from larder";
+/// In a list, where there is no other word.
+const MISS: &str = "MISS";
 
 /// Gives a response that the proxy has made itself the `X-Cache` of a list, in Fastly's words.
 pub fn as_member(headers: &mut HeaderMap) {
     if headers.get("x-cache").is_some_and(|word| word == ERROR || word == GENERATED) {
-        headers.insert("x-cache", HeaderValue::from_static("MISS"));
+        headers.insert("x-cache", HeaderValue::from_static(MISS));
     }
 }
 
@@ -34,10 +54,10 @@ pub fn error(status: StatusCode, cache_status: &str) -> Response<ResponseBody> {
     response
 }
 
-/// What the proxy says of an origin that fails.
-pub fn failed(Failure { forward, why }: &Failure) -> Response<ResponseBody> {
+/// What the proxy of this name says of an origin that fails.
+pub fn failed(name: NodeName, Failure { forward, why }: &Failure) -> Response<ResponseBody> {
     let forward = forward.map(|forward| format!("; fwd={}", forward.as_str())).unwrap_or_default();
-    error(why.status(), &format!("larder{forward}; detail=\"{}\"", why.detail()))
+    error(why.status(), &format!("{}{forward}; detail=\"{}\"", name.as_str(), why.detail()))
 }
 
 /// The response to a request that ends at this proxy.
@@ -64,8 +84,8 @@ fn answer(
     response
 }
 
-/// Takes away what an answer of the proxy's own says of the cache: nobody is told but who shows the debug token, which only the cache
-/// looks at.
+/// Takes away what an answer of the proxy's own says of the cache: that is only for whoever shows the debug token, which only the
+/// cache looks at.
 pub fn hide<B>(response: &mut Response<B>) {
     if response.extensions().get::<Reported>().is_some() {
         response.headers_mut().remove("cache-status");

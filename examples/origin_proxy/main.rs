@@ -31,6 +31,7 @@ mod local_reply;
 mod location;
 mod max_forwards;
 mod network;
+mod node_name;
 mod origin;
 mod pages;
 mod peers;

@@ -11,25 +11,34 @@ use tower::{Layer, Service, ServiceExt};
 use crate::content::RequestContent;
 use crate::edge::Cache;
 use crate::local_reply::{self, ResponseBody};
+use crate::node_name::NodeName;
 use crate::reasons::Failure;
 use crate::upstream_error::UpstreamError;
 
 pub type PagedFuture = Pin<Box<dyn Future<Output = Response<ResponseBody>> + Send>>;
 
-/// The cache's response, or a page.
-pub fn answer(pages: &ErrorPagesLayer, cache: Cache, request: Request<RequestContent>) -> PagedFuture {
-    let service = pages.layer(Answering(cache));
+/// The cache's response, or a page. `name` is what the proxy is called.
+pub fn answer(
+    pages: &ErrorPagesLayer,
+    name: NodeName,
+    cache: Cache,
+    request: Request<RequestContent>,
+) -> PagedFuture {
+    let service = pages.layer(Answering { cache, name });
     Box::pin(async move {
         match service.oneshot(request).await {
             Ok(response) => response,
-            Err(refused) => local_reply::failed(&refused),
+            Err(refused) => local_reply::failed(name, &refused),
         }
     })
 }
 
 /// The cache as a service that fails only where a limit of this proxy refuses a call: a page would be one more.
 #[derive(Clone)]
-struct Answering(Cache);
+struct Answering {
+    cache: Cache,
+    name: NodeName,
+}
 
 impl Service<Request<RequestContent>> for Answering {
     type Response = Response<ResponseBody>;
@@ -41,12 +50,12 @@ impl Service<Request<RequestContent>> for Answering {
     }
 
     fn call(&mut self, request: Request<RequestContent>) -> Self::Future {
-        let called = self.0.call(request);
+        let (called, name) = (self.cache.call(request), self.name);
         Box::pin(async move {
             match called.await {
                 Ok(response) => Ok(response.map(Either::Left)),
                 Err(refused @ Failure { why: UpstreamError::Busy, .. }) => Err(refused),
-                Err(failure) => Ok(local_reply::failed(&failure)),
+                Err(failure) => Ok(local_reply::failed(name, &failure)),
             }
         })
     }

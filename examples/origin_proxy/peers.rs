@@ -1,7 +1,7 @@
-//! Other proxies of the same owner: an edge asks a shield in place of the origin, and shows a secret by which the shield knows it.
+//! Other proxies of the same owner: an edge asks a shield in place of the origin, and shows a token by which the shield knows it.
 //!
 //! A shield believes what an edge says of its client: the scheme, and fields such as `CloudFront-Viewer-Country`. It makes
-//! nothing for browsers, since the edge does. Whoever else sends the field with the secret says nothing by it: the field is
+//! nothing for browsers, since the edge does. Whoever else sends the field with a token says nothing by it: the field is
 //! removed at the first step of a request, whoever has sent it, and so reaches no origin and no stored response.
 
 use std::path::{Path, PathBuf};
@@ -17,16 +17,16 @@ use larder::policy::Peers;
 use crate::client::Client;
 use crate::upstream::FORWARDED_PROTO;
 
-/// The field with the secret.
+/// The field with the token.
 pub const PEER: HeaderName = HeaderName::from_static("larder-peer");
 
 /// How many fields more than a client's a request of an edge may have: the edge adds some.
 pub const MORE_FIELDS: usize = 32;
 
-/// The fewest characters of a secret.
+/// The fewest characters of a token.
 const SHORTEST: usize = 16;
 
-/// The secrets of a file: an edge shows the first one, a shield believes them all. So they are replaced without a gap: the new
+/// The tokens of a file: an edge shows the first one, a shield believes them all. So they are replaced without a gap: the new
 /// one is added as the last one everywhere, then becomes the first one, and then the old one goes.
 #[derive(Clone)]
 pub struct PeerTokens {
@@ -44,7 +44,7 @@ struct Tokens {
 impl PeerTokens {
     /// # Errors
     ///
-    /// One sentence: the file can't be read, or has no secret, or what is none.
+    /// One sentence: the file can't be read, or has no token, or what is none.
     pub fn load(file: PathBuf) -> Result<Self, String> {
         let tokens = read(&file)?;
         Ok(Self { current: Arc::new(ArcSwap::from_pointee(tokens)), file, schemes: Arc::default() })
@@ -60,7 +60,7 @@ impl PeerTokens {
         Ok(&self.file)
     }
 
-    /// Shows the secret.
+    /// Shows the token.
     pub fn mark(&self, headers: &mut HeaderMap) {
         headers.insert(PEER, self.current.load().shown.clone());
     }
@@ -98,15 +98,17 @@ fn read(file: &Path) -> Result<Tokens, String> {
     let text = std::fs::read_to_string(file).map_err(|error| wrong(&format!("can't be read: {error}")))?;
     let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     // Which line is wrong is said, and not what it has.
-    let is_secret = |line: &str| line.len() >= SHORTEST && line.bytes().all(|byte| byte.is_ascii_graphic());
-    if let Some(number) = text.lines().position(|line| !line.trim().is_empty() && !is_secret(line.trim())) {
-        let reason =
-            format!("line {} is no secret: it has {SHORTEST} visible ASCII characters or more", number + 1);
+    let is_token = |line: &str| line.len() >= SHORTEST && line.bytes().all(|byte| byte.is_ascii_graphic());
+    if let Some(number) = text.lines().position(|line| !line.trim().is_empty() && !is_token(line.trim())) {
+        let reason = format!(
+            "line {} is not a token: one has {SHORTEST} visible ASCII characters or more",
+            number + 1
+        );
         return Err(wrong(&reason));
     }
-    let first = lines.first().ok_or_else(|| wrong("has no secret"))?;
-    let mut shown = HeaderValue::from_str(first).map_err(|_| wrong("has no secret"))?;
+    let first = lines.first().ok_or_else(|| wrong("has no token"))?;
+    let mut shown = HeaderValue::from_str(first).map_err(|_| wrong("has no token"))?;
     shown.set_sensitive(true);
-    let believed = lines.iter().fold(Peers::new(), |peers, secret| peers.token(PEER, secret));
+    let believed = lines.iter().fold(Peers::new(), |peers, token| peers.token(PEER, token));
     Ok(Tokens { believed, shown })
 }

@@ -19,6 +19,8 @@ use crate::client_tls::ClientTls;
 use crate::debug_token::DebugToken;
 use crate::edge::{Edge, Settings};
 use crate::limits::Limits;
+use crate::local_reply::Manner;
+use crate::node_name::NodeName;
 use crate::peers::PeerTokens;
 use crate::policy::{Current, Loaded, Profile};
 use crate::reasons::Reasons;
@@ -34,7 +36,7 @@ use crate::{admin, check_health, config, policy, serve, service_manager, tls};
 struct Files {
     /// The tokens of the admin service.
     admin: Option<Vec<String>>,
-    /// The secret of those who are told what the cache did; none for everybody.
+    /// The token of those to whom it is reported what the cache did; none for everybody.
     debug: Option<DebugToken>,
     loaded: Loaded,
     peers: Option<PeerTokens>,
@@ -69,19 +71,23 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     // Where there are several proxies, each has a member in a list. The form does not change while the process runs.
     let is_listed = peers.is_some() || current.get().profile == Profile::Fastly;
     let x_cache = if is_listed { XCache::Fastly } else { XCache::CloudFront };
-    let cache = CacheLayer::builder(store).policy(policy).x_cache(x_cache).call_limits(calls);
+    let cache = CacheLayer::builder(store)
+        .name(options.name.as_str())
+        .policy(policy)
+        .x_cache(x_cache)
+        .call_limits(calls);
     let cache = match options.server_timing.clone() {
         Some(timing) => cache.server_timing(timing),
         None => cache,
     };
     let observers = Observers::new()?;
     let cache = if options.admin.is_some() { observers.observing(cache) } else { cache };
-    let is_discreet = debug.is_some();
+    let manner = Manner { is_discreet: debug.is_some(), is_listed, name: options.name };
     let cache = match &debug {
         Some(debug) => debug.limit(cache),
         None => cache,
     };
-    let log = AccessLog::open(&options.access_log)?;
+    let log = AccessLog::open(&options.access_log, options.name)?;
     // By its outcome, a page that a file names, now or later, tells the cache's own limits from the origin's errors.
     let cache = cache.outcome_in_extensions(true).build();
     let listener = serve::listen(options.listen).await?;
@@ -103,8 +109,8 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     #[cfg(unix)]
     if let Some(peers) = peers.clone() {
         let reload =
-            move || peers.reload().map(|file| format!("the secret of peers is that of {}", file.display()));
-        crate::hang_up::on_hang_up("the secret of peers stays as it was: ", reload)?;
+            move || peers.reload().map(|file| format!("the peer tokens are those of {}", file.display()));
+        crate::hang_up::on_hang_up("the peer tokens stay as they were: ", reload)?;
     }
     #[cfg(unix)]
     if let Some(debug) = debug.clone() {
@@ -130,9 +136,10 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     let names: Vec<_> = options.servers().iter().map(ToString::to_string).collect();
     let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     println!("larder: {scheme}://{address} before {}", names.join(", "));
-    let ProxyOptions { admin, drain, edges, graphql, host, mut limits, policy, timeout, .. } = options;
-    let id = id(address);
-    let origin = Upstream::new(Arc::clone(&upstreams), &upstream_tls, host, id.clone(), timeout, &limits);
+    let ProxyOptions { admin, drain, edges, graphql, host, mut limits, name, policy, timeout, .. } = options;
+    let id = id(name, address);
+    let origin =
+        Upstream::new(Arc::clone(&upstreams), &upstream_tls, host, (id.clone(), name), timeout, &limits);
     let handle = cache.handle();
     let queries = QueryLayer::new().max_content(limits.query);
     let queries = if graphql { queries.graphql() } else { queries };
@@ -148,14 +155,13 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         fields,
         host,
         id,
-        is_discreet,
+        manner,
         peers: peers.clone(),
         stall,
         upstreams: Arc::clone(&upstreams),
         viewer,
-        x_cache,
     };
-    let (entrance, edge) = (Entrance { listener, tls }, Edge::new(cache, settings));
+    let (entrance, edge) = (Entrance { listener, manner, tls }, Edge::new(cache, settings));
     if let Some((admin, tokens)) = admin.zip(tokens) {
         let operated = Operated {
             current: current.clone(),
@@ -211,8 +217,9 @@ pub fn spawn(listener: TcpListener, edge: Edge) {
 }
 
 /// A name that no other proxy has: a chain of these proxies is no loop.
-fn id(address: SocketAddr) -> HeaderValue {
+fn id(name: NodeName, address: SocketAddr) -> HeaderValue {
     use std::hash::{BuildHasher, RandomState};
     let random = RandomState::new().hash_one(address);
-    HeaderValue::from_str(&format!("larder-{random:016x}")).unwrap_or(HeaderValue::from_static("larder"))
+    let id = HeaderValue::from_str(&format!("{}-{random:016x}", name.as_str()));
+    id.unwrap_or(HeaderValue::from_static("larder"))
 }

@@ -4,6 +4,9 @@
 //! of the shield answers first, and a request that it refuses goes no further. Each edge gets the same purge, with the token of
 //! whoever sent it, so all have the same token.
 //!
+//! Before the token goes anywhere, the edge is asked without it whether an admin service answers there: a wrong address may be that of a
+//! listener for clients, which would take the token to its origin, and whose 200 says nothing about purges.
+//!
 //! A copy names its purge, so that proxies that are each other's edges don't send it around for ever.
 
 use std::collections::VecDeque;
@@ -16,12 +19,12 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, request};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Either, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use larder::admin::{LARDER_ADMIN, purged_url};
 use larder::semantics::fields::remove_hop_by_hop;
 use pin_project_lite::pin_project;
 use rustls::ClientConfig;
@@ -33,7 +36,7 @@ use tower::{BoxError, Service};
 use crate::connector::Connector;
 use crate::upstream_error::UpstreamError;
 
-/// How long an edge may take. Whoever purges waits for it.
+/// How long an edge may take. Whoever sends a purge waits for it.
 const WAIT: Duration = Duration::from_secs(5);
 
 /// The field by which a proxy knows a purge that it has repeated already.
@@ -51,8 +54,10 @@ pub struct PurgeEdges<A> {
     admin: A,
     edges: Arc<[Uri]>,
     ids: Arc<Ids>,
-    sender: Client<Connector, Full<Bytes>>,
+    sender: Sender,
 }
+
+type Sender = Client<Connector, Full<Bytes>>;
 
 /// What became of a purge at one edge.
 struct Purged {
@@ -72,18 +77,13 @@ impl<A> PurgeEdges<A> {
         let mut calls = JoinSet::new();
         for (index, edge) in self.edges.iter().enumerate() {
             let (sender, copy) = (self.sender.clone(), addressed(request, content.clone(), edge, id));
+            let edge = edge.clone();
             calls.spawn(async move {
-                let answer = match copy {
-                    Some(copy) => timeout(WAIT, sender.request(copy)).await,
+                let outcome = match copy {
+                    Some(copy) => timeout(WAIT, repeated(&sender, &edge, copy)).await,
                     None => return (index, Err("the request can't be sent there".to_owned())),
                 };
-                let outcome = match answer {
-                    Ok(Ok(answer)) if answer.status().is_success() => Ok(answer.status()),
-                    Ok(Ok(answer)) => Err(format!("it answers {}", answer.status())),
-                    Ok(Err(error)) => Err(UpstreamError::from(error).to_string().replace("the origin", "it")),
-                    Err(_) => Err("it does not answer in time".to_owned()),
-                };
-                (index, outcome)
+                (index, outcome.unwrap_or_else(|_| Err("it does not answer in time".to_owned())))
             });
         }
         let mut outcomes: Vec<_> = self.edges.iter().map(|_| Err("it was not asked".to_owned())).collect();
@@ -94,6 +94,28 @@ impl<A> PurgeEdges<A> {
         }
         let named = self.edges.iter().map(ToString::to_string);
         named.zip(outcomes).map(|(edge, outcome)| Purged { edge, outcome }).collect()
+    }
+}
+
+/// What an edge answers to a copy of a purge, which it gets only if it shows without the token that it is an admin service.
+async fn repeated(sender: &Sender, edge: &Uri, copy: Request<Full<Bytes>>) -> Result<StatusCode, String> {
+    let mut question = Request::new(Full::default());
+    (*question.method_mut(), *question.uri_mut()) = (Method::HEAD, edge.clone());
+    status_of(sender, question).await?;
+    match status_of(sender, copy).await? {
+        status if status.is_success() => Ok(status),
+        status => Err(format!("it answers {status}")),
+    }
+}
+
+/// The status with which an admin service answers; an error where something else does.
+async fn status_of(sender: &Sender, request: Request<Full<Bytes>>) -> Result<StatusCode, String> {
+    let answer = sender.request(request).await;
+    let answer =
+        answer.map_err(|error| UpstreamError::from(error).to_string().replace("the origin", "it"))?;
+    match answer.headers().contains_key(LARDER_ADMIN) {
+        true => Ok(answer.status()),
+        false => Err("what answers there is not an admin service of larder".to_owned()),
     }
 }
 
@@ -139,18 +161,6 @@ fn addressed(
     Some(copy)
 }
 
-/// What a PURGE names, as the admin service reads it: the URL that its path is, or its target, or without a scheme its `Host`.
-fn purged_url(request: &request::Parts) -> Option<String> {
-    let path = request.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let named =
-        path.strip_prefix('/').filter(|url| url.starts_with("http://") || url.starts_with("https://"));
-    match (named, request.uri.authority()) {
-        (Some(named), _) => Some(named.to_owned()),
-        (None, Some(_)) => Some(request.uri.to_string()),
-        (None, None) => Some(format!("{}{path}", request.headers.get(header::HOST)?.to_str().ok()?)),
-    }
-}
-
 impl<A, B, Q> Service<Request<Q>> for PurgeEdges<A>
 where
     A: Service<Request<Read<Q>>, Response = Response<B>, Error = Infallible, Future: Send>
@@ -158,7 +168,7 @@ where
         + Send
         + Sync
         + 'static,
-    B: Body<Data = Bytes, Error: Into<BoxError>> + Send,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     Q: Body<Data = Bytes> + Send + 'static,
 {
     type Response = Response<Either<B, Full<Bytes>>>;
@@ -170,25 +180,49 @@ where
     }
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
-        let mut this = self.clone();
+        let (parts, body) = request.into_parts();
+        if self.edges.is_empty() || !is_purge(&parts) {
+            let own = self.admin.call(Request::from_parts(parts, Read { body, copied: None }));
+            return Box::pin(async move { Ok(own.await?.map(Either::Left)) });
+        }
+        // In a task: a purge goes to all nodes, also where its client leaves.
+        let carried_out = tokio::spawn(self.clone().carry_out(parts, body));
         Box::pin(async move {
-            let (parts, body) = request.into_parts();
-            let is_repeated = !this.edges.is_empty() && is_purge(&parts);
-            // Only the admin service reads: what it does not want to read is read by nobody.
-            let copied = is_repeated.then(Copied::default);
-            let body = Read { body, copied: copied.clone() };
-            let own = this.admin.call(Request::from_parts(parts.clone(), body)).await?;
-            let Some(copied) = copied.filter(|_| own.status().is_success()) else {
-                return Ok(own.map(Either::Left));
-            };
-            let Some(id) = this.ids.first_seen(&parts.headers) else {
-                return Ok(own.map(Either::Left));
-            };
-            let edges = this.purge(&parts, &copied.take(), &id).await;
-            let (head, body) = own.into_parts();
-            let own = body.collect().await.map(|own| own.to_bytes()).unwrap_or_default();
-            Ok(reported(head, own, &edges))
+            match carried_out.await {
+                Ok(answer) => Ok(answer),
+                Err(ended) => match ended.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(_) => std::future::pending().await, // the process ends
+                },
+            }
         })
+    }
+}
+
+impl<A> PurgeEdges<A> {
+    /// One purge, at this node and then at its edges.
+    async fn carry_out<B, Q>(mut self, parts: request::Parts, body: Q) -> Response<Either<B, Full<Bytes>>>
+    where
+        A: Service<Request<Read<Q>>, Response = Response<B>, Error = Infallible>,
+        B: Body<Data = Bytes, Error: Into<BoxError>>,
+    {
+        // Only the admin service reads: what it does not want to read is read by nobody.
+        let copied = Copied::default();
+        let body = Read { body, copied: Some(copied.clone()) };
+        let own = match self.admin.call(Request::from_parts(parts.clone(), body)).await {
+            Ok(own) => own,
+            Err(never) => match never {},
+        };
+        if !own.status().is_success() {
+            return own.map(Either::Left);
+        }
+        let Some(id) = self.ids.first_seen(&parts.headers) else {
+            return own.map(Either::Left);
+        };
+        let edges = self.purge(&parts, &copied.take(), &id).await;
+        let (head, body) = own.into_parts();
+        let own = body.collect().await.map(|own| own.to_bytes()).unwrap_or_default();
+        reported(head, own, &edges)
     }
 }
 
@@ -304,6 +338,8 @@ mod tests {
     use axum::Router;
     use axum::body::to_bytes;
     use axum::extract::Request as AxumRequest;
+    use axum::response::IntoResponse;
+    use tokio::sync::Notify;
     use tower::service_fn;
 
     use super::*;
@@ -311,7 +347,7 @@ mod tests {
 
     /// What each node was asked, in order.
     #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<String>>>);
+    struct Log(Arc<Mutex<Vec<String>>>, Arc<Notify>);
 
     impl Log {
         fn add(&self, node: &str, request: &request::Parts, content: &[u8]) {
@@ -320,11 +356,19 @@ mod tests {
             if node != "shield" {
                 assert_ne!(request.headers["host"], "own.example", "it is the edge's");
                 assert!(!request.headers.contains_key("origin"), "{:?}", request.headers);
-                assert!(request.headers.contains_key(PURGE_ID), "{:?}", request.headers);
+                let is_question = request.method == Method::HEAD;
+                assert_ne!(request.headers.contains_key(PURGE_ID), is_question, "{:?}", request.headers);
             }
             let line =
                 format!("{node}: {} {} {} {content}", request.method, request.uri, token.unwrap_or("-"));
             self.0.lock().unwrap().push(line);
+            self.1.notify_one();
+        }
+
+        /// The first line, as soon as there is one.
+        async fn next(&self) -> String {
+            self.1.notified().await;
+            self.take().remove(0)
         }
 
         fn take(&self) -> Vec<String> {
@@ -334,13 +378,28 @@ mod tests {
 
     /// An edge that answers with this status.
     async fn edge(name: &'static str, status: u16, log: &Log) -> Uri {
+        node(name, status, true, log).await
+    }
+
+    /// Something that answers with this status.
+    async fn node(name: &'static str, status: u16, is_admin: bool, log: &Log) -> Uri {
         let log = log.clone();
         let answer = move |request: AxumRequest| {
             let log = log.clone();
             async move {
                 let (parts, body) = request.into_parts();
+                let is_question = parts.method == Method::HEAD;
+                if is_question && is_admin {
+                    assert!(!parts.headers.contains_key("authorization"), "{:?}", parts.headers);
+                    return (StatusCode::UNAUTHORIZED, [(LARDER_ADMIN, "1")]).into_response();
+                }
                 log.add(name, &parts, &to_bytes(body, 1_000).await.unwrap());
-                StatusCode::from_u16(status).unwrap()
+                let status = StatusCode::from_u16(status).unwrap();
+                if is_admin {
+                    (status, [(LARDER_ADMIN, "1")]).into_response()
+                } else {
+                    status.into_response()
+                }
             }
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -428,6 +487,46 @@ mod tests {
         assert!(message.contains(&edges[1].to_string()) && message.contains(&edges[2].to_string()));
         assert!(!message.contains(&edges[0].to_string()), "{message}");
         assert_eq!(log.take().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a19_what_is_not_an_admin_service_gets_no_token_and_has_not_purged() {
+        let log = Log::default();
+        let edges = [node("clients", 200, false, &log).await, edge("two", 200, &log).await];
+        let (status, text) = ask(&log, &edges, ("POST", "/purge", "{}"), (200, "{\"status\":\"ok\"}")).await;
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((status, &value["edges"][1]["status"]), (502, &json!(200)));
+        assert_eq!(value["edges"][0]["error"], "what answers there is not an admin service of larder");
+        let mut asked = log.take();
+        asked.sort_unstable();
+        let expected =
+            ["clients: HEAD / - ", "shield: POST /purge Bearer x {}", "two: POST /purge Bearer x {}"];
+        assert_eq!(asked, expected);
+    }
+
+    #[tokio::test]
+    async fn fa9_a_purge_whose_client_leaves_reaches_the_edges() {
+        let log = Log::default();
+        let edges = [edge("one", 200, &log).await];
+        let (arrived, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (arrives, goes_on) = (Arc::clone(&arrived), Arc::clone(&go_on));
+        let admin = service_fn(move |_: Request<Read<Full<Bytes>>>| {
+            let (arrives, goes_on) = (Arc::clone(&arrives), Arc::clone(&goes_on));
+            async move {
+                arrives.notify_one();
+                goes_on.notified().await;
+                Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("{}")))
+            }
+        });
+        let mut shield = PurgeEdges::new(admin, edges.iter().cloned(), &tls::config(&edges, None).unwrap());
+        let answer = shield.call(Request::post("/purge").body(Full::<Bytes>::default()).unwrap());
+        let client = tokio::spawn(answer);
+        arrived.notified().await;
+        client.abort();
+        assert!(client.await.is_err());
+        go_on.notify_one();
+        let asked = log.next().await;
+        assert_eq!(asked, "one: POST /purge - ");
     }
 
     #[tokio::test]

@@ -24,6 +24,7 @@ use crate::client_tls::ClientTls;
 use crate::connection::{self, Activity, ObservedBody, ObservedIo, OpenRequest, Socket};
 use crate::interim::{self, InterimIo};
 use crate::limits::Limits;
+use crate::local_reply::Manner;
 use crate::service_manager;
 use crate::stop::Stop;
 
@@ -43,13 +44,15 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
 /// Where clients connect, and how.
 pub struct Entrance {
     pub listener: TcpListener,
+    /// What is said to a connection for which there is no room.
+    pub manner: Manner,
     /// `None` for plain connections.
     pub tls: Option<ClientTls>,
 }
 
 impl From<TcpListener> for Entrance {
     fn from(listener: TcpListener) -> Self {
-        Self { listener, tls: None }
+        Self { listener, manner: Manner::default(), tls: None }
     }
 }
 
@@ -64,10 +67,11 @@ where
     B::Error: Into<BoxError>,
 {
     let builder = builder(&limits);
-    let Entrance { listener, tls } = entrance;
+    let Entrance { listener, manner, tls } = entrance;
     let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-    let slots = Slots::new(limits.connections, limits.connections_per_address, tls.is_some());
-    let slots = Arc::new(slots);
+    // Nothing can be said to a client of TLS before the handshake.
+    let busy = tls.is_none().then_some(manner);
+    let slots = Arc::new(Slots::new(limits.connections, limits.connections_per_address, busy));
     let calls = ClientCalls::new(limits.calls);
     let (open, mut closed) = mpsc::channel(1);
     loop {

@@ -64,7 +64,8 @@ fn check_name(upstream: &Uri) -> Result<(), String> {
     let host = upstream.host().unwrap_or_default();
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let name = ServerName::try_from(host);
-    name.map(drop).map_err(|_| format!("'{upstream}' is no upstream URL: no certificate can be for '{host}'"))
+    name.map(drop)
+        .map_err(|_| format!("'{upstream}' is not an upstream URL: no certificate can be for '{host}'"))
 }
 
 /// Why a certificate is not accepted, as a word of `Cache-Status`.

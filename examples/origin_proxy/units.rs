@@ -11,18 +11,18 @@ pub fn size(text: &str) -> Result<u64, String> {
         "k" | "kb" | "kib" => 10,
         "m" | "mb" | "mib" => 20,
         "g" | "gb" | "gib" => 30,
-        _ => return Err(format!("'{text}' is no size; one looks like 64MiB")),
+        _ => return Err(format!("'{text}' is not a size; one looks like 64MiB")),
     };
     number
         .parse::<u64>()
         .ok()
         .and_then(|number| number.checked_mul(1 << shift))
-        .ok_or_else(|| format!("'{text}' is no size; one looks like 64MiB"))
+        .ok_or_else(|| format!("'{text}' is not a size; one looks like 64MiB"))
 }
 
 /// A number of seconds, or numbers with the units s, m, h, d and w, such as `90s` and `1h30m`.
 pub fn time(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is no time; one looks like 90s or 1h30m");
+    let wrong = || format!("'{text}' is not a time; one looks like 90s or 1h30m");
     let (mut rest, mut seconds) = (text, 0u64);
     while !rest.is_empty() {
         let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();

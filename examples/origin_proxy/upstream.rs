@@ -12,6 +12,7 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 use larder::QueryBody;
+use larder::admin::LARDER_ADMIN;
 use larder::semantics::fields::{list, remove_hop_by_hop};
 use rustls::ClientConfig;
 use tower::Service;
@@ -22,6 +23,7 @@ use crate::content::RequestContent;
 use crate::health::Failure;
 use crate::host::{self, Host};
 use crate::limits::Limits;
+use crate::node_name::NodeName;
 use crate::pool::{Sender, carries_content};
 use crate::progress::{self, Progress, SentContent};
 use crate::retry::copy;
@@ -49,23 +51,24 @@ struct Inner {
     call_wait: Duration,
     host: Host,
     id: HeaderValue,
+    name: NodeName,
     sender: Sender<SentContent<RequestBody>>,
     timeout: Duration,
     upstreams: Arc<Upstreams>,
 }
 
 impl Upstream {
-    /// `id` names this proxy in `CDN-Loop`.
+    /// `id` names this proxy in `CDN-Loop`, and `name` in `Via`.
     pub fn new(
         upstreams: Arc<Upstreams>,
         tls: &Arc<ClientConfig>,
         host: Host,
-        id: HeaderValue,
+        (id, name): (HeaderValue, NodeName),
         timeout: Duration,
         limits: &Limits,
     ) -> Self {
         let sender = Sender::new(timeout, limits.origin, tls);
-        Self(Arc::new(Inner { call_wait: limits.call_wait, host, id, sender, timeout, upstreams }))
+        Self(Arc::new(Inner { call_wait: limits.call_wait, host, id, name, sender, timeout, upstreams }))
     }
 }
 
@@ -109,7 +112,7 @@ impl Inner {
         {
             append(headers, FORWARDED_FOR, &address);
         }
-        via::add(headers, received);
+        via::add(headers, self.name, received);
         append(headers, CDN_LOOP, &self.id);
         request
     }
@@ -217,10 +220,11 @@ impl Service<Request<RequestBody>> for Upstream {
             if list(answer.headers(), &header::TRANSFER_ENCODING).any(is_coding) {
                 return Err(UpstreamError::Coded);
             }
+            answer.headers_mut().remove(LARDER_ADMIN); // no origin passes for an admin service
             // Before the cache stores it: a hit reports how its response was received. RFC 9110 2.5: the message that
             // leaves here has this proxy's version.
             let received = std::mem::replace(answer.version_mut(), Version::HTTP_11);
-            via::add(answer.headers_mut(), received);
+            via::add(answer.headers_mut(), upstream.name, received);
             Ok(answer.map(|body| OriginBody::new(body, progress, (call, upstream_call))))
         })
     }

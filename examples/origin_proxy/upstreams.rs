@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::select_all;
 use http::header::HeaderMap;
 use http::{HeaderValue, Uri};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -80,7 +81,7 @@ impl Upstreams {
         self.nodes.iter().all(|node| node.health.fitness(now) != Fitness::Healthy)
     }
 
-    /// Begins a call at the next fit one that is not `tried` and has room. If none has, waits for it.
+    /// Begins a call at the next fit one that is not `tried` and has room. If none has, waits for whichever has room first.
     ///
     /// # Errors
     ///
@@ -90,42 +91,63 @@ impl Upstreams {
         tried: &[&Node],
         wait: Duration,
     ) -> Result<(&Node, UpstreamCall), UpstreamError> {
-        let (mut passed, mut full) = (tried.to_vec(), None);
+        timeout(wait, self.begin_with_room(tried)).await.unwrap_or(Err(UpstreamError::Busy))
+    }
+
+    async fn begin_with_room(&self, tried: &[&Node]) -> Result<(&Node, UpstreamCall), UpstreamError> {
+        loop {
+            let full = match self.begin_now(tried) {
+                Ok(begun) => return Ok(begun),
+                Err(full) if full.is_empty() => return Err(UpstreamError::Sick),
+                Err(full) => full,
+            };
+            let rooms = full.into_iter().map(|node| Box::pin(async move { (node, node.room().await) }));
+            let ((node, call), ..) = select_all(rooms).await;
+            // It may have become sick meanwhile.
+            if self.admits(node) {
+                return Ok((node, call));
+            }
+        }
+    }
+
+    /// The same without a wait: if no fit one has room, those that are full.
+    fn begin_now(&self, tried: &[&Node]) -> Result<(&Node, UpstreamCall), Vec<&Node>> {
+        let (mut passed, mut full) = (tried.to_vec(), Vec::new());
         while let Some(node) = self.next(&passed) {
-            match &node.calls {
-                None => return Ok((node, UpstreamCall { _permit: None })),
-                Some(calls) => match Arc::clone(calls).try_acquire_owned() {
-                    Ok(permit) => return Ok((node, UpstreamCall { _permit: Some(permit) })),
-                    Err(_) => _ = full.get_or_insert((node, calls)),
-                },
+            match node.room_now() {
+                Some(call) if self.admits(node) => return Ok((node, call)),
+                // Another call has begun the trial meanwhile.
+                Some(_) => {}
+                None => full.push(node),
             }
             passed.push(node);
         }
-        let (node, calls) = full.ok_or(UpstreamError::Sick)?;
-        match timeout(wait, Arc::clone(calls).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok((node, UpstreamCall { _permit: Some(permit) })),
-            _ => Err(UpstreamError::Busy),
-        }
+        Err(full)
     }
 
     /// The next fit one of those that are not `tried`; the shield, if it is one of them.
     fn next(&self, tried: &[&Node]) -> Option<&Node> {
         let now = Instant::now();
-        let fitness = |node: &Node| node.health.fitness(now);
         let is_tried = |node: &Node| tried.iter().any(|tried| std::ptr::eq(*tried, node));
         let untried = || self.nodes.iter().filter(|node| !is_tried(node));
-        let mut fit: Vec<_> = untried().filter(|node| fitness(node) != Fitness::Sick).collect();
-        while let Some(node) = self.in_turn(&fit) {
-            if fitness(node) == Fitness::Healthy || node.health.begin_trial(now) {
-                return Some(node);
-            }
-            // Another call has begun the trial meanwhile.
-            fit.retain(|other| !std::ptr::eq(*other, node));
+        let fit: Vec<_> = untried().filter(|node| node.health.fitness(now) != Fitness::Sick).collect();
+        self.in_turn(&fit)
+            .or_else(|| self.in_turn(&untried().filter(|node| self.is_last_resort(node)).collect::<Vec<_>>()))
+    }
+
+    /// Whether a call may begin there now. One that is due has its trial with that.
+    fn admits(&self, node: &Node) -> bool {
+        let now = Instant::now();
+        match node.health.fitness(now) {
+            Fitness::Healthy => true,
+            Fitness::Due if node.health.begin_trial(now) => true,
+            Fitness::Due | Fitness::Sick => self.is_last_resort(node),
         }
-        if !self.are_sick() {
-            return None;
-        }
-        self.in_turn(&untried().filter(|node| !node.health.is_checked()).collect::<Vec<_>>())
+    }
+
+    /// Whether it is asked although it is sick: while all are, an answer is what tells that one is well again, unless checks do.
+    fn is_last_resort(&self, node: &Node) -> bool {
+        self.are_sick() && !node.health.is_checked()
     }
 
     fn in_turn<'a>(&self, nodes: &[&'a Node]) -> Option<&'a Node> {
@@ -149,6 +171,21 @@ impl Node {
             uri,
             health: Health::new(recovery),
         }
+    }
+
+    /// Room for a call, if there is any now.
+    fn room_now(&self) -> Option<UpstreamCall> {
+        let permit = self.calls.clone().map(Semaphore::try_acquire_owned).transpose().ok()?;
+        Some(UpstreamCall { _permit: permit })
+    }
+
+    /// Waits for room for a call.
+    async fn room(&self) -> UpstreamCall {
+        let permit = match self.calls.clone() {
+            Some(calls) => calls.acquire_owned().await.ok(), // nobody closes it
+            None => None,
+        };
+        UpstreamCall { _permit: permit }
     }
 
     pub fn is_shield(&self) -> bool {
@@ -211,7 +248,8 @@ mod tests {
 
     /// Who is asked by so many calls.
     fn asked(upstreams: &Upstreams, calls: usize) -> String {
-        (0..calls).map(|_| upstreams.next(&[]).map_or("-", |node| &node.uri.host().unwrap()[..1])).collect()
+        let ask = || upstreams.begin_now(&[]).ok().map_or("-", |(node, _)| &node.uri.host().unwrap()[..1]);
+        (0..calls).map(|_| ask()).collect()
     }
 
     #[tokio::test(start_paused = true)]
@@ -279,6 +317,64 @@ mod tests {
         drop(call);
         let (third, _) = upstreams.begin(&[], WAIT).await.unwrap_or_else(|_| panic!("there is room"));
         assert_eq!(host(third), host(first));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_waits_goes_to_whichever_upstream_has_room_first() {
+        const WAIT: Duration = Duration::from_secs(2);
+        let care = Care { most_calls: Some(1), ..Care::default() };
+        // The first that is full is each of them in turn.
+        for first in 0..3 {
+            let uris = (0..3).map(|n| format!("http://{n}.example/").parse().unwrap());
+            let upstreams = Upstreams::new(None, uris, care);
+            for freed in 0..3 {
+                upstreams.turn.store(first, Ordering::Relaxed);
+                let mut calls: Vec<_> = (0..3).map(|_| upstreams.begin_now(&[]).ok().unwrap()).collect();
+                assert!(upstreams.begin_now(&[]).is_err());
+                let (node, call) = calls.remove(freed);
+                let frees = async {
+                    tokio::time::sleep(WAIT / 2).await;
+                    drop(call);
+                };
+                let (begun, ()) = tokio::join!(upstreams.begin(&[], WAIT), frees);
+                assert!(std::ptr::eq(begun.ok().unwrap().0, node), "{first} {freed}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_waits_goes_to_none_that_has_become_sick_meanwhile() {
+        const WAIT: Duration = Duration::from_secs(2);
+        let uris = ["http://0.example/", "http://1.example/"].map(|uri| uri.parse().unwrap());
+        let care = Care { is_checked: true, most_calls: Some(1) };
+        let upstreams = Upstreams::new(None, uris, care);
+        let mut calls: Vec<_> = (0..2).map(|_| upstreams.begin_now(&[]).ok().unwrap()).collect();
+        let fails = async {
+            tokio::time::sleep(WAIT / 4).await;
+            let (sick, call) = calls.remove(0);
+            make_sick(sick);
+            drop(call);
+            tokio::time::sleep(WAIT / 4).await;
+            calls.remove(0).0
+        };
+        let (begun, well) = tokio::join!(upstreams.begin(&[], WAIT), fails);
+        assert!(std::ptr::eq(begun.ok().unwrap().0, well));
+        // While all are, and checks tell when one is well again, nobody waits.
+        upstreams.iter().for_each(make_sick);
+        assert!(matches!(upstreams.begin(&[], WAIT).await, Err(UpstreamError::Sick)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upstream_that_is_due_and_full_has_its_trial_when_there_is_room() {
+        let uris = ["http://0.example/", "http://1.example/"].map(|uri| uri.parse().unwrap());
+        let upstreams = Upstreams::new(None, uris, Care { most_calls: Some(1), ..Care::default() });
+        let (node, call) = upstreams.begin_now(&[]).ok().unwrap();
+        make_sick(node);
+        tokio::time::advance(REST).await;
+        let other = upstreams.begin_now(&[]).ok().unwrap();
+        assert!(!std::ptr::eq(other.0, node));
+        drop((call, other));
+        assert!((0..2).any(|_| upstreams.begin_now(&[]).is_ok_and(|(asked, _)| std::ptr::eq(asked, node))));
     }
 
     #[test]

@@ -3,23 +3,18 @@
 use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, Version};
 
+use crate::node_name::NodeName;
+
 /// Adds this proxy's member to a message that was received in this version.
-pub fn add(headers: &mut HeaderMap, received: Version) {
-    let member = match received {
-        Version::HTTP_09 => "0.9 larder",
-        Version::HTTP_10 => "1.0 larder",
-        Version::HTTP_2 => "2.0 larder",
-        Version::HTTP_3 => "3.0 larder",
-        _ => "1.1 larder",
-    };
-    append(headers, header::VIA, &HeaderValue::from_static(member));
+pub fn add(headers: &mut HeaderMap, name: NodeName, received: Version) {
+    append(headers, header::VIA, name.via(received));
 }
 
 /// Adds the member that is missing if the proxy itself made the response. A response from the origin has got its member
 /// before it was stored.
-pub fn complete(headers: &mut HeaderMap) {
+pub fn complete(headers: &mut HeaderMap, name: NodeName) {
     if !headers.contains_key(header::VIA) {
-        add(headers, Version::HTTP_11);
+        add(headers, name, Version::HTTP_11);
     }
 }
 

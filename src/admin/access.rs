@@ -6,10 +6,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
-use subtle::{Choice, ConstantTimeEq};
 use thiserror::Error;
 
 use super::answer::Refusal;
+use crate::semantics::token::Token;
 
 /// The fewest bytes of a token: what nobody guesses.
 const SHORTEST: usize = 16;
@@ -39,37 +39,24 @@ pub enum TokenError {
 /// What a client has to know: one of these.
 pub(super) struct Tokens(ArcSwap<Vec<Token>>);
 
-struct Token(Box<[u8]>);
-
-impl Token {
-    fn new(token: &str) -> Result<Self, TokenError> {
-        match token.len() {
-            ..SHORTEST => Err(TokenError::Short),
-            SHORTEST..=LONGEST if token.bytes().all(|byte| byte.is_ascii_graphic()) => {
-                Ok(Self(token.as_bytes().into()))
-            }
-            SHORTEST..=LONGEST => Err(TokenError::Bytes),
-            _ => Err(TokenError::Long),
-        }
-    }
-
-    /// Takes as long for every token of one length.
-    fn is(&self, presented: &[u8]) -> Choice {
-        // Of another length, all the same something is compared.
-        let is_as_long = presented.len() == self.0.len();
-        let compared = if is_as_long { presented } else { &self.0 };
-        compared.ct_eq(&self.0) & Choice::from(u8::from(is_as_long))
+/// A token that nobody guesses, and that a field can hold.
+fn checked(token: &str) -> Result<Token, TokenError> {
+    match token.len() {
+        ..SHORTEST => Err(TokenError::Short),
+        SHORTEST..=LONGEST if token.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Token::new(token)),
+        SHORTEST..=LONGEST => Err(TokenError::Bytes),
+        _ => Err(TokenError::Long),
     }
 }
 
 impl Tokens {
     pub(super) fn new(token: &str) -> Result<Self, TokenError> {
-        Ok(Self(ArcSwap::from_pointee(vec![Token::new(token)?])))
+        Ok(Self(ArcSwap::from_pointee(vec![checked(token)?])))
     }
 
     /// From now on, these count and no others. One that is none changes nothing.
     pub(super) fn replace<'a>(&self, tokens: impl IntoIterator<Item = &'a str>) -> Result<(), TokenError> {
-        let tokens: Vec<_> = tokens.into_iter().map(Token::new).collect::<Result<_, _>>()?;
+        let tokens: Vec<_> = tokens.into_iter().map(checked).collect::<Result<_, _>>()?;
         if tokens.is_empty() {
             return Err(TokenError::Short);
         }
@@ -83,8 +70,8 @@ impl Tokens {
         let presented = presented(headers).ok_or_else(Refusal::no_token)?;
         let tokens = self.0.load();
         // All of them are compared, whichever it is.
-        let is_one = tokens.iter().fold(Choice::from(0), |is_one, token| is_one | token.is(presented));
-        if bool::from(is_one) { Ok(()) } else { Err(Refusal::wrong_token()) }
+        let is_one = tokens.iter().fold(false, |is_one, token| is_one | token.is(presented));
+        if is_one { Ok(()) } else { Err(Refusal::wrong_token()) }
     }
 }
 

@@ -12,6 +12,13 @@ use serde_json::{Value, json};
 
 use super::events::Live;
 
+/// The field that each answer of an [`AdminService`](super::AdminService) has, with the value `1`, whether or not the request has the
+/// token. A client that is about to send a token to a configured address can ask without one first: what answers without this field
+/// may be anything.
+///
+/// A proxy that forwards what its origins answer removes the field, or an origin could pass for an admin service.
+pub const LARDER_ADMIN: HeaderName = HeaderName::from_static("larder-admin");
+
 /// The body of an answer of the [`AdminService`](super::AdminService).
 #[derive(Debug)]
 pub struct AdminBody(Content);
@@ -104,6 +111,7 @@ impl Answer {
             (header::X_FRAME_OPTIONS, "DENY"),
             (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
             (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+            (LARDER_ADMIN, "1"),
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
@@ -166,7 +174,7 @@ impl Refusal {
             StatusCode::FORBIDDEN,
             "other-site",
             message,
-            "use the page of this service, or a client that is no browser; if this is that page, a server in front of the service \
+            "use the page of this service, or a client that is not a browser; if this is that page, a server in front of the service \
              changes `Host`: let it send the browser's (nginx: proxy_set_header Host $http_host)",
         )
     }

@@ -16,7 +16,7 @@ const MOST_CONTENT: usize = 1 << 20;
 /// A request whose token is right.
 pub(super) struct Call {
     pub(super) content: Bytes,
-    /// What the path has in the place of `*`.
+    /// What the target has in the place of `**`.
     pub(super) rest: String,
     pub(super) request: Parts,
 }
@@ -39,12 +39,17 @@ impl Call {
         Ok(Self { content: content.to_bytes(), rest, request })
     }
 
+    /// What the path has in the place of `**`, decoded, without the query.
+    pub(super) fn rest_of_path(&self) -> String {
+        decoded(self.rest.split('?').next().unwrap_or_default(), false)
+    }
+
     /// Reads the content as JSON.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
         serde_json::from_slice(&self.content).map_err(|error| {
             Refusal::invalid(
                 format!("the content is not the JSON that is expected: {error}"),
-                "see the guide, \"Admin\"",
+                "see docs/ADMIN.md, which has an example of each request",
             )
         })
     }
@@ -74,7 +79,7 @@ impl Call {
         let uri = absolute(&url)?;
         let method = self.parameter("method").unwrap_or_else(|| "GET".to_owned());
         let method = Method::from_bytes(method.as_bytes())
-            .map_err(|_| Refusal::invalid(format!("{method:?} is no method"), HELP))?;
+            .map_err(|_| Refusal::invalid(format!("{method:?} is not a method"), HELP))?;
         let mut request = Request::new(());
         *request.method_mut() = method;
         let host = uri.authority().map(|authority| HeaderValue::try_from(authority.as_str()));
@@ -98,7 +103,8 @@ pub(super) fn fields(
             let name = HeaderName::from_bytes(name.trim_matches(' ').as_bytes()).ok()?;
             Some((name, HeaderValue::from_str(value.trim_matches([' ', '\t'])).ok()?))
         });
-        let (name, value) = line.ok_or_else(|| Refusal::invalid(format!("{field:?} is no field"), help))?;
+        let (name, value) =
+            line.ok_or_else(|| Refusal::invalid(format!("{field:?} is not a field"), help))?;
         fields.append(name, value);
     }
     Ok(fields)
@@ -108,7 +114,7 @@ pub(super) fn fields(
 pub(super) fn absolute(url: &str) -> Result<Uri, Refusal> {
     let refused = || {
         Refusal::invalid(
-            format!("{url:?} is no absolute URL"),
+            format!("{url:?} is not an absolute URL"),
             "write it with scheme and host and percent-encoded, as in https://example.com/path",
         )
     };
@@ -117,7 +123,7 @@ pub(super) fn absolute(url: &str) -> Result<Uri, Refusal> {
 }
 
 /// Percent-decoded text; bytes that are no UTF-8 become replacement characters. In a query, `+` is a space.
-pub(super) fn decoded(text: &str, is_query: bool) -> String {
+fn decoded(text: &str, is_query: bool) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {

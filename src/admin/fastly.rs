@@ -4,15 +4,14 @@ use serde::Deserialize;
 use serde_json::{Map, json};
 
 use super::answer::{Answer, Refusal};
-use super::call::{Call, decoded};
-use super::purge::{How, done, of_url, purge};
+use super::call::Call;
+use super::how::How;
+use super::purge::{done, of_tag, of_url, purge};
 use super::state::State;
 use crate::store::{PurgeTarget, Store};
 
 /// The most keys of one request, as at Fastly.
 const MOST_KEYS: usize = 256;
-/// The longest key, as at Fastly.
-const LONGEST_KEY: usize = 1_024;
 
 /// The content of `POST /service/{id}/purge`.
 #[derive(Debug, Deserialize)]
@@ -29,9 +28,8 @@ pub(super) async fn url<S: Store>(state: &State<S>, call: &Call) -> Result<Answe
 
 /// `POST /service/{id}/purge/{key}`: what has one surrogate key.
 pub(super) async fn key<S: Store>(state: &State<S>, call: &Call) -> Result<Answer, Refusal> {
-    let path = call.rest.split('?').next().unwrap_or_default();
-    let key = checked(decoded(path, false))?;
-    let receipt = purge(&state.handle, &[PurgeTarget::tag(key)], How::of(call)).await?;
+    let target = of_key(&call.rest_of_path())?;
+    let receipt = purge(&state.handle, &[target], How::of(call)).await?;
     Ok(Answer::json(&done(&receipt)))
 }
 
@@ -47,8 +45,7 @@ pub(super) async fn keys<S: Store>(state: &State<S>, call: &Call) -> Result<Answ
             "name 1 to 256, in the field Surrogate-Key or as {\"surrogate_keys\": [\"a\", \"b\"]}",
         ));
     }
-    let keys: Vec<_> = keys.into_iter().map(checked).collect::<Result<_, _>>()?;
-    let targets: Vec<_> = keys.iter().map(|key| PurgeTarget::tag(&**key)).collect();
+    let targets: Vec<_> = keys.iter().map(|key| of_key(key)).collect::<Result<_, _>>()?;
     let receipt = purge(&state.handle, &targets, How::of(call)).await?;
     let id = receipt.number.to_string();
     let ids: Map<_, _> = keys.into_iter().map(|key| (key, json!(id))).collect();
@@ -61,14 +58,7 @@ pub(super) async fn all<S: Store>(state: &State<S>, _: &Call) -> Result<Answer, 
     Ok(Answer::json(&json!({ "status": "ok" })))
 }
 
-/// A key that a response can have.
-fn checked(key: String) -> Result<String, Refusal> {
-    let is_key = (1..=LONGEST_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
-    if is_key {
-        return Ok(key);
-    }
-    Err(Refusal::invalid(
-        "a surrogate key has 1 to 1,024 visible ASCII characters, and no space",
-        "correct the key; nothing was purged",
-    ))
+/// What a surrogate key names: they are separated by spaces.
+fn of_key(key: &str) -> Result<PurgeTarget, Refusal> {
+    of_tag(key, |char| char.is_ascii_graphic())
 }

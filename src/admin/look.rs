@@ -2,9 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::Uri;
 use http::request::Parts;
-use http::uri::Scheme;
+use http::{HeaderValue, Uri, header};
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Refusal};
@@ -13,6 +12,7 @@ use super::state::State;
 use crate::entry::key::{ShownPart, ShownValue};
 use crate::handle::explain::{ExplainedCall, Explanation};
 use crate::handle::inspect::{InspectedKey, InspectedVariant};
+use crate::handle::target::uri_by_other_scheme;
 use crate::policy::TrustedPeer;
 use crate::semantics::cache_status::Outcome;
 use crate::store::Store;
@@ -55,6 +55,7 @@ fn explained(explanation: &Explanation, name: &str) -> Value {
         ExplainedCall::Background => ("background", true),
         ExplainedCall::Foreground { is_conditional } => ("before-the-answer", is_conditional),
         ExplainedCall::None => ("none", false),
+        ExplainedCall::Shared => ("shared", false),
     };
     let steps = explanation.steps.iter().map(|step| json!({ "step": step.name, "finding": step.finding }));
     json!({
@@ -101,9 +102,14 @@ pub(super) async fn inspect<S: Store>(state: &State<S>, call: &Call) -> Result<A
 /// the keys of a site of `https` say `http`. Those that the request has itself are left out.
 async fn other_scheme<S: Store>(state: &State<S>, request: &Parts) -> Option<(Parts, Vec<InspectedKey>)> {
     let mut other = request.clone();
-    let mut uri = other.uri.into_parts();
-    uri.scheme = Some(if uri.scheme == Some(Scheme::HTTP) { Scheme::HTTPS } else { Scheme::HTTP });
-    other.uri = Uri::from_parts(uri).ok()?;
+    other.uri = uri_by_other_scheme(&request.uri)?;
+    // As a client would write it: the default port of one scheme is not that of the other one.
+    let host = |uri: &Uri| HeaderValue::from_str(uri.authority()?.as_str()).ok();
+    if other.headers.get(header::HOST) == host(&request.uri).as_ref()
+        && let Some(host) = host(&other.uri)
+    {
+        other.headers.insert(header::HOST, host);
+    }
     let own = state.handle.inspect(request).await.keys;
     let found = state.handle.inspect(&other).await.keys.into_iter();
     let keys: Vec<_> = found

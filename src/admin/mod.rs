@@ -7,6 +7,7 @@ mod call;
 mod cloudfront;
 mod events;
 mod fastly;
+mod how;
 mod invalidations;
 mod live;
 mod look;
@@ -32,8 +33,9 @@ use tower::{Service, ServiceExt};
 
 pub use self::access::TokenError;
 use self::access::Tokens;
-pub use self::answer::AdminBody;
+pub use self::answer::{AdminBody, LARDER_ADMIN};
 use self::invalidations::Invalidations;
+pub use self::purge::purged_url;
 use self::state::{PolicySource, State};
 use self::warmer::Warmer;
 pub use self::watch::Watch;
@@ -68,10 +70,10 @@ impl<S: Store> Admin<S> {
     ///
     /// # Errors
     ///
-    /// [`TokenError`], where the token is none: without one, there is no service.
+    /// [`TokenError`], where the token is not 16 to 1,024 visible ASCII characters: without one, there is no service.
     pub fn new(handle: CacheHandle<S>, token: &str) -> Result<Self, TokenError> {
         let tokens = Tokens::new(token)?;
-        let invalidations = Invalidations::default();
+        let invalidations = Arc::new(Invalidations::default());
         let state = State {
             handle,
             invalidations,
@@ -97,12 +99,12 @@ impl<S: Store> Admin<S> {
         self
     }
 
-    /// How `GET /policy` reads the text of the policy, and how `PUT /policy` replaces it: where it came from a file. An error is
-    /// shown to whoever sent the text. Default neither.
+    /// How `GET /policy` reads the text of the policy, and how `PUT /policy` replaces it, which may give warnings: where it came from a file. An error is
+    /// shown to whoever asked for the text or sent it. Default neither.
     pub fn policy(
         mut self,
-        read: impl Fn() -> String + Send + Sync + 'static,
-        replace: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static,
+        read: impl Fn() -> Result<String, String> + Send + Sync + 'static,
+        replace: impl Fn(&str) -> Result<Vec<String>, String> + Send + Sync + 'static,
     ) -> Self {
         self.state.policy = Some(PolicySource::new(read, replace));
         self
@@ -190,7 +192,8 @@ impl<S> fmt::Debug for Admin<S> {
 ///
 /// The token comes as `Authorization: Bearer` or as `Fastly-Key`, and [`AdminService::set_tokens`] replaces it; without one, the answer is 401, with a wrong one 403. Requests by
 /// pages of other sites are refused whatever they have, there are no CORS fields, and no answer may be kept. Nothing else of a request
-/// grants access: no address, and no field of a proxy. Errors are JSON: `error` (a word), `message`, `help`.
+/// grants access: no address, and no field of a proxy. Errors are JSON: `error` (a word), `message`, `help`. Each answer has the field
+/// [`LARDER_ADMIN`].
 ///
 /// It speaks HTTP and no TLS: a token that crosses a network needs a TLS server around this service.
 pub struct AdminService<S = MemoryStore> {
@@ -212,7 +215,7 @@ impl<S> AdminService<S> {
     ///
     /// # Errors
     ///
-    /// [`TokenError`], where one of them is none, or there is none at all. Then nothing has changed.
+    /// [`TokenError`], where one of them is not a token, or there is none at all. Then nothing has changed.
     pub fn set_tokens<'a>(&self, tokens: impl IntoIterator<Item = &'a str>) -> Result<(), TokenError> {
         self.state.tokens.replace(tokens)
     }

@@ -14,7 +14,16 @@ fn source<S>(state: &State<S>) -> Result<&PolicySource, Refusal> {
 
 /// `GET /policy`.
 pub(super) async fn read<S: Store>(state: &State<S>, _: &Call) -> Result<Answer, Refusal> {
-    Ok(Answer::text("text/plain; charset=utf-8", source(state)?.text().await?))
+    let text = source(state)?.text().await?.map_err(|error| {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Refusal::new(
+            status,
+            "policy",
+            error,
+            "make it readable and ask again; the policy in force is the one before",
+        )
+    })?;
+    Ok(Answer::text("text/plain; charset=utf-8", text))
 }
 
 /// `PUT /policy`.
@@ -22,9 +31,9 @@ pub(super) async fn replace<S: Store>(state: &State<S>, call: &Call) -> Result<A
     let source = source(state)?;
     let text = std::str::from_utf8(&call.content)
         .map_err(|_| Refusal::invalid("the content is no UTF-8", "send the text of the policy"))?;
-    source.replace(text.to_owned()).await?.map_err(|error| {
+    let warnings = source.replace(text.to_owned()).await?.map_err(|error| {
         let status = StatusCode::UNPROCESSABLE_ENTITY;
         Refusal::new(status, "policy", error, "correct the text; the policy in force is the one before")
     })?;
-    Ok(Answer::json(&json!({ "status": "ok" })))
+    Ok(Answer::json(&json!({ "status": "ok", "warnings": warnings })))
 }

@@ -2,39 +2,30 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, StatusCode};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Refusal};
 use super::call::{Call, absolute};
+use super::how::How;
 use super::state::State;
 use crate::handle::CacheHandle;
 use crate::handle::target::PurgeError;
+use crate::semantics::groups;
+use crate::semantics::uri::is_scheme;
 use crate::store::{PurgeMode, PurgeReceipt, PurgeTarget, Store};
 
-/// Asks for a soft purge, whatever its value, as at Fastly.
-const SOFT_PURGE: HeaderName = HeaderName::from_static("fastly-soft-purge");
-/// The most targets of one request.
-pub(super) const MOST_TARGETS: usize = 3_000;
+/// The most that one request may name.
+pub(super) const MOST_NAMED: usize = 3_000;
+/// The most prefixes of paths that one request may name: the store in memory tells as many apart.
+const MOST_PREFIXES: usize = 1_024;
+/// The longest tag, as at Fastly.
+const LONGEST_TAG: usize = 1_024;
 /// The longest that something may be served stale after a soft purge, in seconds: a year.
 const LONGEST_STALE: u64 = 31_536_000;
-
-/// How much of what is purged is left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum How {
-    Hard,
-    Soft,
-    /// Soft, and gone after this long.
-    SoftFor(Duration),
-}
-
-impl How {
-    /// As the fields of a request ask for it.
-    pub(super) fn of(call: &Call) -> Self {
-        if call.request.headers.contains_key(SOFT_PURGE) { Self::Soft } else { Self::Hard }
-    }
-}
 
 /// The content of `POST /purge`.
 #[derive(Debug, Default, Deserialize)]
@@ -64,7 +55,27 @@ impl Order {
         }
     }
 
+    /// How much it names.
+    fn named(&self) -> usize {
+        let lists = [&self.items, &self.tags, &self.urls].into_iter().map(Vec::len);
+        let single = [&self.host, &self.prefix, &self.tag, &self.url].into_iter().flatten().count();
+        lists.sum::<usize>() + single + usize::from(self.all)
+    }
+
     fn targets<S: Store>(&self, handle: &CacheHandle<S>) -> Result<Vec<PurgeTarget>, Refusal> {
+        match self.named() {
+            0 => {
+                return Err(Refusal::invalid(
+                    "the request names nothing to purge",
+                    "say at least one of url, urls, tag, tags, prefix, host, items and all, as in {\"tag\": \"news\"}",
+                ));
+            }
+            named if named > MOST_NAMED => {
+                let message = format!("the request names {named} things to purge, more than {MOST_NAMED}");
+                return Err(Refusal::invalid(message, "purge by a tag or a prefix, or in several requests"));
+            }
+            _ => {}
+        }
         let mut targets = Vec::new();
         for url in self.url.iter().chain(&self.urls) {
             targets.extend(of_url(handle, url)?);
@@ -72,24 +83,13 @@ impl Order {
         for item in &self.items {
             targets.push(of_item(item)?);
         }
-        targets.extend(self.tag.iter().chain(&self.tags).map(|tag| PurgeTarget::tag(&**tag)));
-        targets.extend(self.host.iter().map(|host| PurgeTarget::host(&**host)));
-        if let Some(prefix) = &self.prefix {
-            let is_path = prefix.starts_with('/');
-            targets.push(if is_path {
-                PurgeTarget::path_prefix(prefix)
-            } else {
-                PurgeTarget::prefix(prefix)
-            });
+        for tag in self.tag.iter().chain(&self.tags) {
+            targets.push(of_tag(tag, |char| char != ',')?);
         }
+        targets.extend(self.host.as_deref().map(of_host).transpose()?);
+        targets.extend(self.prefix.as_deref().map(of_prefix).transpose()?);
         if self.all {
             targets.push(PurgeTarget::All);
-        }
-        if targets.is_empty() {
-            return Err(Refusal::invalid(
-                "the request names nothing to purge",
-                "say at least one of url, urls, tag, tags, prefix, host, items and all, as in {\"tag\": \"news\"}",
-            ));
         }
         Ok(targets)
     }
@@ -112,23 +112,31 @@ pub(super) async fn by_order<S: Store>(state: &State<S>, call: &Call) -> Result<
     })))
 }
 
-/// `PURGE url`: of the request's own target, absolute or by its `Host`, or of the URL that its path is.
-pub(super) async fn by_method<S: Store>(state: &State<S>, call: &Call) -> Result<Answer, Refusal> {
-    let uri = &call.request.uri;
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+/// The URL that a request with the method PURGE names, as an [`AdminService`](super::AdminService) reads it: the one that its path is
+/// (`/https://example.com/x`), or its own target, absolute or, without a scheme, by its `Host`. `None` where it has neither.
+///
+/// ```
+/// let request = http::Request::builder().method("PURGE").uri("/x?y").header("host", "example.com");
+/// let (request, ()) = request.body(())?.into_parts();
+/// assert_eq!(larder::admin::purged_url(&request).as_deref(), Some("example.com/x?y"));
+/// # Ok::<(), http::Error>(())
+/// ```
+pub fn purged_url(request: &Parts) -> Option<String> {
+    let path = request.uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let named =
         path.strip_prefix('/').filter(|url| url.starts_with("http://") || url.starts_with("https://"));
-    let url = match (named, uri.authority(), call.field("host")) {
-        (Some(named), ..) => named.to_owned(),
-        (None, Some(_), _) => uri.to_string(),
-        (None, None, Some(host)) => format!("{host}{path}"),
-        (None, None, None) => {
-            return Err(Refusal::invalid(
-                "the request names no host",
-                "send PURGE with an absolute URL, or with Host",
-            ));
-        }
-    };
+    match (named, request.uri.authority()) {
+        (Some(named), _) => Some(named.to_owned()),
+        (None, Some(_)) => Some(request.uri.to_string()),
+        (None, None) => Some(format!("{}{path}", request.headers.get(header::HOST)?.to_str().ok()?)),
+    }
+}
+
+/// `PURGE url`.
+pub(super) async fn by_method<S: Store>(state: &State<S>, call: &Call) -> Result<Answer, Refusal> {
+    let url = purged_url(&call.request).ok_or_else(|| {
+        Refusal::invalid("the request names no host", "send PURGE with an absolute URL, or with Host")
+    })?;
     let receipt = purge(&state.handle, &of_url(&state.handle, &url)?, How::of(call)).await?;
     Ok(Answer::json(&done(&receipt)))
 }
@@ -148,6 +156,12 @@ fn mode(mode: PurgeMode) -> &'static str {
 
 /// By what a URL goes. Without a scheme, it is meant under both: `example.com/path`.
 pub(super) fn of_url<S: Store>(handle: &CacheHandle<S>, url: &str) -> Result<Vec<PurgeTarget>, Refusal> {
+    if url.ends_with('*') {
+        return Err(Refusal::invalid(
+            format!("{url:?} ends with '*', and a URL names nothing but itself"),
+            "for all that begins like it, send POST /purge with {\"items\": [\"https://example.com/images/*\"]}",
+        ));
+    }
     if has_scheme(url) {
         return handle.targets_of(&absolute(url)?).map_err(refused);
     }
@@ -158,13 +172,50 @@ pub(super) fn of_url<S: Store>(handle: &CacheHandle<S>, url: &str) -> Result<Vec
     Ok(targets)
 }
 
-/// Whether a URL begins with a scheme. One that has `://` further behind may be a path with another URL in its query.
+/// Whether a URL begins with a scheme. One that has `://` later may be a path with another URL in its query.
 fn has_scheme(url: &str) -> bool {
-    let is_scheme = |scheme: &str| {
-        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
-    };
-    url.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme))
+    url.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme.as_bytes()))
+}
+
+/// What one tag names. Where tags are listed in a field or by a person, only a list has other characters than `may_have` says.
+pub(super) fn of_tag(tag: &str, may_have: impl Fn(char) -> bool) -> Result<PurgeTarget, Refusal> {
+    let is_one = tag.len() <= LONGEST_TAG && tag.trim() == tag && tag.chars().all(may_have);
+    if is_one && groups::is_tag(tag) {
+        return Ok(PurgeTarget::tag(tag));
+    }
+    let shown: String = tag.chars().take(100).collect();
+    Err(Refusal::invalid(
+        format!("{shown:?} is not one tag"),
+        "name each tag by itself, as in {\"tags\": [\"a\", \"b\"]}; one has 1 to 1,024 bytes, no comma, and as a surrogate key \
+         no space; nothing was purged",
+    ))
+}
+
+fn of_host(authority: &str) -> Result<PurgeTarget, Refusal> {
+    if authority.contains('*') {
+        return Err(Refusal::invalid(
+            format!("{authority:?} has a '*', and a host names nothing but itself"),
+            "send a request for each host, or purge by a tag; nothing was purged",
+        ));
+    }
+    Ok(PurgeTarget::host(authority))
+}
+
+fn of_prefix(prefix: &str) -> Result<PurgeTarget, Refusal> {
+    if prefix.ends_with('*') {
+        return Err(Refusal::invalid(
+            format!("{prefix:?} ends with '*', and a prefix is how paths or URLs begin"),
+            "leave out the '*', or say it in items, as in {\"items\": [\"/images/*\"]}; nothing was purged",
+        ));
+    }
+    if !prefix.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        return Err(Refusal::invalid(
+            format!("{prefix:?} has a character that no URL has"),
+            "percent-encode it as requests have it; nothing was purged",
+        ));
+    }
+    let is_path = prefix.starts_with('/');
+    Ok(if is_path { PurgeTarget::path_prefix(prefix) } else { PurgeTarget::prefix(prefix) })
 }
 
 /// What an item of an invalidation list names.
@@ -179,9 +230,12 @@ pub(super) async fn purge<S: Store>(
     targets: &[PurgeTarget],
     how: How,
 ) -> Result<PurgeReceipt, Refusal> {
-    if targets.len() > MOST_TARGETS {
-        let message = format!("{} targets are more than {MOST_TARGETS}", targets.len());
-        return Err(Refusal::invalid(message, "purge by a tag or a prefix, or in several requests"));
+    let prefixes = targets.iter().filter(|target| matches!(target, PurgeTarget::PathPrefix(_))).count();
+    if prefixes > MOST_PREFIXES {
+        let message = format!(
+            "{prefixes} prefixes of paths on every host are more than {MOST_PREFIXES} are told apart"
+        );
+        return Err(Refusal::invalid(message, "name the paths themselves, or a host, or purge by a tag"));
     }
     let purged = match how {
         How::Hard => handle.purge_targets(targets).await,

@@ -14,7 +14,7 @@ use crate::runtime::{Runtime, joined};
 /// Everything that one admin service knows.
 pub(super) struct State<S> {
     pub(super) handle: CacheHandle<S>,
-    pub(super) invalidations: Invalidations,
+    pub(super) invalidations: Arc<Invalidations>,
     pub(super) metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
     pub(super) policy: Option<PolicySource>,
     pub(super) tokens: Tokens,
@@ -23,31 +23,32 @@ pub(super) struct State<S> {
     pub(super) watch: Option<Watch>,
 }
 
-type Replace = dyn Fn(&str) -> Result<(), String> + Send + Sync;
+type Read = dyn Fn() -> Result<String, String> + Send + Sync;
+type Replace = dyn Fn(&str) -> Result<Vec<String>, String> + Send + Sync;
 
 /// How the text of the policy is read and replaced.
 pub(super) struct PolicySource {
-    read: Arc<dyn Fn() -> String + Send + Sync>,
+    read: Arc<Read>,
     replace: Arc<Replace>,
 }
 
 impl PolicySource {
     pub(super) fn new(
-        read: impl Fn() -> String + Send + Sync + 'static,
-        replace: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static,
+        read: impl Fn() -> Result<String, String> + Send + Sync + 'static,
+        replace: impl Fn(&str) -> Result<Vec<String>, String> + Send + Sync + 'static,
     ) -> Self {
         Self { read: Arc::new(read), replace: Arc::new(replace) }
     }
 }
 
 impl PolicySource {
-    pub(super) async fn text(&self) -> Result<String, Refusal> {
+    pub(super) async fn text(&self) -> Result<Result<String, String>, Refusal> {
         let read = Arc::clone(&self.read);
         aside(move || read()).await
     }
 
     /// Once it has begun it ends, also where the client leaves.
-    pub(super) async fn replace(&self, text: String) -> Result<Result<(), String>, Refusal> {
+    pub(super) async fn replace(&self, text: String) -> Result<Result<Vec<String>, String>, Refusal> {
         let replace = Arc::clone(&self.replace);
         aside(move || replace(&text)).await
     }

@@ -108,7 +108,7 @@ pub(super) fn number(call: &Call, name: &str, default: usize, most: usize) -> Re
         Some(_) => Err(Refusal::new(
             StatusCode::BAD_REQUEST,
             "invalid",
-            format!("the parameter `{name}` is no number from 1 to {most}"),
+            format!("the parameter `{name}` is not a number from 1 to {most}"),
             format!("say ?{name}={default}"),
         )),
     }

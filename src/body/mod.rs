@@ -44,13 +44,18 @@ pub struct CacheBody {
 struct Ending {
     bytes: u64,
     is_whole: bool,
-    then: Option<Box<dyn FnOnce(u64, bool) + Send>>,
+    then: Option<Box<dyn WhenEnded>>,
+}
+
+/// Is told, once, how many bytes of content were read of a body, and whether that was all.
+pub(crate) trait WhenEnded: Send {
+    fn ended(self: Box<Self>, bytes: u64, is_whole: bool);
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
         if let Some(then) = self.then.take() {
-            then(self.bytes, self.is_whole);
+            then.ended(self.bytes, self.is_whole);
         }
     }
 }
@@ -147,10 +152,10 @@ impl CacheBody {
         Kind::Passing { body: Passing::new(held, body) }.into()
     }
 
-    /// Has it said, once, how many bytes of content were read, and whether that was all.
-    pub(crate) fn when_ended(&mut self, then: impl FnOnce(u64, bool) + Send + 'static) {
+    /// Has this told how it ends.
+    pub(crate) fn when_ended(&mut self, then: Box<dyn WhenEnded>) {
         let is_whole = self.is_end_stream();
-        self.ending = Some(Box::new(Ending { bytes: 0, is_whole, then: Some(Box::new(then)) }));
+        self.ending = Some(Box::new(Ending { bytes: 0, is_whole, then: Some(then) }));
     }
 
     /// Small content from memory.

@@ -148,6 +148,8 @@ pub(crate) enum Prospect {
     First,
     /// Answers for the key cannot be shared.
     NotShared,
+    /// A call that was made before a purge, with this purge state: it could wait for it if that purge does not concern the key.
+    Outdated(Fence),
     /// A call that it could wait for.
     UnderWay,
 }
@@ -180,13 +182,20 @@ impl Collapser {
     }
 
     /// Whether requests for the key wait for each other, and whether there is a call to wait for.
-    pub(crate) fn prospect(&self, ticket: &CollapseKey, has_credentials: bool, now: SystemTime) -> Prospect {
+    pub(crate) fn prospect(
+        &self,
+        ticket: &CollapseKey,
+        has_credentials: bool,
+        purged: PurgeState,
+        now: SystemTime,
+    ) -> Prospect {
         if self.not_shared.has(&ticket.key, has_credentials, now) {
-            Prospect::NotShared
-        } else if lock(self.shard(ticket)).contains_key(ticket) {
-            Prospect::UnderWay
-        } else {
-            Prospect::First
+            return Prospect::NotShared;
+        }
+        match lock(self.shard(ticket)).get(ticket) {
+            Some(call) if call.purged.is_same(purged) => Prospect::UnderWay,
+            Some(call) => Prospect::Outdated(call.fence()),
+            None => Prospect::First,
         }
     }
 

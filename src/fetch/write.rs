@@ -75,6 +75,7 @@ impl<S: Store> EntryWrite<S> {
             // is stored, so that the new one is the newest of its key.
             end_stale_use(&self.shared, &self.key, *validated).await;
         }
+        self.shared.core.reporter.replaces(&self.key);
         let stored = self.store_unless_worse(new).await;
         self.shared.core.collapser.forget(&self.key, self.has_credentials);
         stored
@@ -106,6 +107,7 @@ impl<S: Store> EntryWrite<S> {
 
     /// Gives a stored response a new head.
     pub(super) async fn freshen(&self, of: StoredId, head: ResponseHead) -> PutOutcome {
+        self.shared.core.reporter.replaces(&self.key);
         self.shared.freshen(&self.key, of, head, self.fence).await
     }
 

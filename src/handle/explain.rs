@@ -10,6 +10,7 @@ use super::CacheHandle;
 use super::inspect::InspectedVariant;
 use super::signpost::{Classified, is_of_peer, of_peer};
 use crate::collapse::Prospect;
+use crate::collapse::background::ValidationProspect;
 use crate::entry::key::{CacheKey, KeyParts, ShownPart, ShownValue};
 use crate::entry::partial::Needed;
 use crate::fetch::Fetch;
@@ -21,7 +22,8 @@ use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::fields::RequestFields;
 use crate::semantics::reuse::{Decision, Fallback, Forward};
 use crate::service::{alias_for, detail_of, equivalent, invalidate};
-use crate::store::{Lookup, PurgeTarget, Store, Stored};
+use crate::shared::Core;
+use crate::store::{Lookup, PurgeScope, PurgeTarget, Store, Stored};
 
 /// What would happen to a request now, step by step.
 ///
@@ -64,6 +66,8 @@ pub enum ExplainedCall {
     },
     /// Not at all.
     None,
+    /// Before the answer, by another request, whose call is under way. If its answer can't be shared, this one makes a call of its own.
+    Shared,
 }
 
 /// A step on the way to an answer.
@@ -134,6 +138,7 @@ impl<S: Store> CacheHandle<S> {
         }
         if !core.storing {
             explanation.is_tagged_only(request);
+            explanation.waits_for_room(core, None);
             return explanation;
         }
         if core.is_nested(request) {
@@ -155,6 +160,7 @@ impl<S: Store> CacheHandle<S> {
                     _ => format!("a {} is forwarded, and its answer is not stored", request.method),
                 };
                 explanation.says("policy", because);
+                explanation.waits_for_room(core, None);
                 explanation.forwarded(forward, detail);
                 explanation
             }
@@ -174,6 +180,7 @@ impl<S: Store> CacheHandle<S> {
         }
         explanation
             .says("decision", format!("a {} is forwarded: it may change what is stored", request.method));
+        explanation.waits_for_room(&self.shared.core, Some(&key));
         let targets = invalidate::own_targets(&self.shared.core, key, request);
         explanation.says(
             "answer",
@@ -232,7 +239,7 @@ impl<S: Store> CacheHandle<S> {
                 explanation
             }
             decision => match FetchPlan::of(decision, &lookup) {
-                Some(plan) => self.explain_fetch(explanation, request, lookup, plan),
+                Some(plan) => self.explain_fetch(explanation, request, lookup, plan).await,
                 None => {
                     explanation.says("decision", "only-if-cached, and nothing stored may answer");
                     explanation.outcome = Some(Outcome::Unsatisfiable);
@@ -244,7 +251,7 @@ impl<S: Store> CacheHandle<S> {
         }
     }
 
-    fn explain_fetch(
+    async fn explain_fetch(
         &self,
         mut explanation: Explanation,
         request: CacheRequest,
@@ -268,25 +275,39 @@ impl<S: Store> CacheHandle<S> {
         }
         let (has_credentials, now) = (request.unkeyed().any(), request.now);
         let exchange = Exchange::new(Arc::clone(&self.shared), request, lookup, plan);
+        let purged = exchange.purged();
         let fetch = CollapsedFetch::new(exchange);
         let ticket = fetch.ticket();
-        let is_conditional = Fetch::new(fetch.into_exchange()).asks_conditionally();
+        let exchange = fetch.into_exchange();
+        let prospect = match ticket {
+            None => None,
+            Some(ticket) => Some(match core.collapser.prospect(&ticket, has_credentials, purged, now) {
+                Prospect::Outdated(fence)
+                    if self.shared.is_untouched(&ticket.key, fence, PurgeScope::KeyOrAnyGroup).await =>
+                {
+                    Prospect::UnderWay
+                }
+                prospect => prospect,
+            }),
+        };
+        explanation.says("call", why_called(prospect));
+        explanation.forwarded(plan.forward, None);
+        if prospect == Some(Prospect::UnderWay) {
+            explanation.call = ExplainedCall::Shared;
+            explanation
+                .unknown
+                .push("whether that answer can be shared: if not, it makes a call of its own".to_owned());
+            return explanation;
+        }
+        if exchange.stands_in() && core.gauges.calls.is_full(Some(&exchange.request.key)) {
+            explanation.stands_in(&exchange);
+            return explanation;
+        }
+        explanation.waits_for_room(core, Some(&exchange.request.key));
+        let is_conditional = Fetch::new(exchange).asks_conditionally();
         if is_conditional {
             explanation.says("call", "the inner service is asked whether what is stored is still valid");
         }
-        let prospect = ticket.map(|ticket| core.collapser.prospect(&ticket, has_credentials, now));
-        explanation.says(
-            "call",
-            match prospect {
-                None => "nobody could share its answer: it makes a call of its own",
-                Some(Prospect::First) => "it makes a call, and requests that come meanwhile wait for its answer",
-                Some(Prospect::NotShared) => {
-                    "answers for the key could not be shared lately: it makes a call of its own (hit-for-pass)"
-                }
-                Some(Prospect::UnderWay) => "a call for the same is under way: it waits for that answer",
-            },
-        );
-        explanation.forwarded(plan.forward, None);
         explanation.call = ExplainedCall::Foreground { is_conditional };
         explanation.unknown.push("whether the answer is stored: that depends on what it says".to_owned());
         explanation
@@ -388,13 +409,7 @@ impl Explanation {
     }
 
     /// It is answered from storage.
-    fn answered(
-        &mut self,
-        core: &crate::shared::Core,
-        request: &CacheRequest,
-        stored: &Stored,
-        decision: Decision,
-    ) {
+    fn answered(&mut self, core: &Core, request: &CacheRequest, stored: &Stored, decision: Decision) {
         self.says("decision", why_served(decision));
         let answer = request.hit(core, stored, detail_of(decision), None);
         let status = match request.has_to_open(&stored.response) {
@@ -405,12 +420,8 @@ impl Explanation {
                 Needed::Nothing | Needed::Whole => stored.response.head().status(),
             },
         };
-        let validates = matches!(decision, Decision::ServeAhead(_) | Decision::ServeStale(_));
-        let rests = core.resting.has(&request.key, request.now);
-        if validates && rests {
-            self.says("call", "it has just failed, and is left alone for a while");
-        }
-        self.call = if validates && !rests { ExplainedCall::Background } else { ExplainedCall::None };
+        let is_due = matches!(decision, Decision::ServeAhead(_) | Decision::ServeStale(_));
+        self.call = if is_due { self.validates(core, request) } else { ExplainedCall::None };
         if request.has_to_open(&stored.response) {
             self.unknown.push("whether the store still has the content, which it keeps elsewhere".to_owned());
         }
@@ -427,6 +438,59 @@ impl Explanation {
         self.status = Some(status);
     }
 
+    /// A validation in the background is due.
+    fn validates(&mut self, core: &Core, request: &CacheRequest) -> ExplainedCall {
+        let (key, now) = (&request.key, request.now);
+        let prospect = match core.resting.has(key, now) {
+            true => ValidationProspect::Resting,
+            false => core.background.prospect(key, now),
+        };
+        let why_not = match prospect {
+            ValidationProspect::Begins if core.gauges.calls.is_full(Some(key)) => {
+                "as many calls of the inner service as may be are under way: there is no validation now"
+            }
+            ValidationProspect::Begins => return ExplainedCall::Background,
+            ValidationProspect::Full => {
+                "as many validations in the background as may be are under way: there is none now"
+            }
+            ValidationProspect::Resting => {
+                "the inner service has just failed, and is left alone for a while: there is no validation now"
+            }
+            ValidationProspect::Running => "a validation in the background is under way already",
+        };
+        self.says("call", why_not);
+        ExplainedCall::None
+    }
+
+    /// What is stored answers, since no call can be made.
+    fn stands_in<S: Store>(&mut self, exchange: &Exchange<S>) {
+        self.says("call", "as many calls as may be are under way: what is stored stands in");
+        let answer = exchange.stand_in(Detail::CallLimit, None);
+        let remote = exchange.selected().filter(|stored| exchange.request.has_to_open(&stored.response));
+        self.status = Some(match remote {
+            None => answer.response.status(),
+            Some(stored) => stored.response.head().status(), // nothing has been opened
+        });
+        self.outcome = Some(answer.outcome);
+        self.call = ExplainedCall::None;
+    }
+
+    /// Says it where as many calls are under way as may be.
+    fn waits_for_room(&mut self, core: &Core, key: Option<&CacheKey>) {
+        let calls = &core.gauges.calls;
+        if !calls.is_full(key) {
+            return;
+        }
+        let seconds = calls.wait_limit().as_secs_f64();
+        self.says(
+            "call",
+            format!(
+                "as many calls as may be are under way: it waits up to {seconds} s for one of them to end, and then gets a 503"
+            ),
+        );
+        self.unknown.push("whether a call ends in time for this one to be made".to_owned());
+    }
+
     fn forwarded(&mut self, forward: Forward, detail: Option<Detail>) {
         self.outcome = Some(Forwarding { detail, ..Forwarding::new(forward) }.into());
     }
@@ -435,13 +499,27 @@ impl Explanation {
 fn why_served(decision: Decision) -> &'static str {
     match decision {
         Decision::ServeAhead(_) => {
-            "it is fresh, but not for long: it answers, and is validated in the background"
+            "it is fresh, but not for long: it answers, and a validation in the background is due"
         }
         Decision::ServeStale(_) => {
-            "it is stale, within stale-while-revalidate: it answers, and is validated in the background"
+            "it is stale, within stale-while-revalidate: it answers, and a validation in the background is due"
         }
         Decision::StandIn(_) => "it is stale, and stands in because the inner service has just failed",
         _ => "it may be served as it is",
+    }
+}
+
+fn why_called(prospect: Option<Prospect>) -> &'static str {
+    match prospect {
+        None => "nobody could share its answer: it makes a call of its own",
+        Some(Prospect::First) => "it makes a call, and requests that come meanwhile wait for its answer",
+        Some(Prospect::NotShared) => {
+            "answers for the key could not be shared lately: it makes a call of its own (hit-for-pass)"
+        }
+        Some(Prospect::Outdated(_)) => {
+            "a call for the same was made before a purge: it does not wait for that, and makes a call of its own"
+        }
+        Some(Prospect::UnderWay) => "a call for the same is under way: it waits for that answer",
     }
 }
 

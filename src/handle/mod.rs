@@ -17,10 +17,13 @@ use std::time::SystemTime;
 use http::Uri;
 
 use self::target::PurgeError;
+use crate::error::StoreError;
 use crate::limits::FillStatistics;
 use crate::observe::InvalidatedBy;
 use crate::policy::CachePolicy;
+use crate::runtime::to_its_end;
 use crate::shared::Shared;
+use crate::store::target::distinct;
 use crate::store::{MemoryStore, PurgeMode, PurgeReceipt, PurgeTarget, Store, StoreLimits, StoreStatistics};
 
 /// The longest development mode: nobody forgets it for longer.
@@ -30,7 +33,8 @@ const LONGEST_BYPASS: Duration = Duration::from_secs(86_400);
 ///
 /// A purge has taken effect when it returns, and gives a [`PurgeReceipt`]: under which number it is known, and what it has
 /// reached. No request that begins later gets what was purged, nor does one that waits for a call from before the purge, and
-/// what such a call brings is not stored as fresh. A purge that is repeated finds nothing and succeeds.
+/// what such a call brings is not stored as fresh. A purge that is repeated finds nothing and succeeds. In a tokio runtime, one that
+/// has begun goes to its end and is reported, even if its future is dropped.
 ///
 /// Each purge has a soft form, which makes stale instead of removing: it may be served while it is
 /// validated, or when the origin fails, as far as its stale windows reach.
@@ -132,7 +136,7 @@ impl<S: Store> CacheHandle<S> {
 
     /// Replaces the secret that a request shows in `Larder-Debug` ([`CacheBuilder::debug_token`](crate::CacheBuilder::debug_token)):
     /// it counts for every request that comes from now on. Returns `false`, and changes nothing, where the layer was built without
-    /// one, so that everybody is told what the cache does. An empty secret is none, and nobody shows it.
+    /// one, so that it reports to everybody. An empty secret is none, and nobody shows it.
     pub fn set_debug_token(&self, secret: &str) -> bool {
         self.shared.core.reporter.replace_limit(secret)
     }
@@ -221,7 +225,7 @@ impl<S: Store> CacheHandle<S> {
     ///
     /// [`Event::Invalidated`]: crate::Event::Invalidated
     pub async fn follow(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeReceipt, PurgeError> {
-        Ok(self.shared.invalidate(targets, mode, InvalidatedBy::Peer).await?)
+        self.carry_out(targets.to_vec(), mode, InvalidatedBy::Peer).await
     }
 
     /// What the store holds and how it has done.
@@ -251,14 +255,7 @@ impl<S: Store> CacheHandle<S> {
         let core = &self.shared.core;
         let uris = [Some(uri.clone()), target::uri_by_other_scheme(uri)];
         let keys = uris.into_iter().flatten().flat_map(|uri| core.keys_of(uri));
-        let mut targets: Vec<_> = keys.flat_map(|key| core.targets_of(&key)).collect();
-        let mut seen = Vec::new(); // policies may leave the scheme out of keys
-        targets.retain(|target| {
-            !seen.contains(target) && {
-                seen.push(target.clone());
-                true
-            }
-        });
+        let targets = distinct(keys.flat_map(|key| core.targets_of(&key)).collect()); // the scheme may be in none of the keys
         if targets.is_empty() { Err(PurgeError::NoKey(uri.to_string())) } else { Ok(targets) }
     }
 
@@ -286,12 +283,25 @@ impl<S: Store> CacheHandle<S> {
                 purged.push(target);
             }
         }
-        Ok(self.shared.invalidate(&purged, mode, InvalidatedBy::Handle).await?)
+        self.carry_out(distinct(purged), mode, InvalidatedBy::Handle).await
     }
 
     async fn invalidate_uri(&self, uri: &Uri, mode: PurgeMode) -> Result<PurgeReceipt, PurgeError> {
-        let targets = self.targets_of(uri)?;
-        Ok(self.shared.invalidate(&targets, mode, InvalidatedBy::Handle).await?)
+        self.carry_out(self.targets_of(uri)?, mode, InvalidatedBy::Handle).await
+    }
+
+    /// A purge that has begun goes to its end and is reported, also where nobody waits for it any more.
+    async fn carry_out(
+        &self,
+        targets: Vec<PurgeTarget>,
+        mode: PurgeMode,
+        by: InvalidatedBy,
+    ) -> Result<PurgeReceipt, PurgeError> {
+        let shared = Arc::clone(&self.shared);
+        let purged = to_its_end(async move { shared.invalidate(&targets, mode, by).await }).await;
+        purged
+            .unwrap_or_else(|| Err(StoreError::new("invalidate", "the runtime shuts down")))
+            .map_err(PurgeError::from)
     }
 }
 

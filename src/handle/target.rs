@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::entry::key::{self, CacheKey};
 use crate::error::StoreError;
 use crate::semantics::groups;
+use crate::semantics::uri::is_scheme;
 use crate::store::PurgeTarget;
 
 /// Why a purge has not taken effect, or not for sure.
@@ -23,7 +24,7 @@ pub enum PurgeError {
     )]
     NotAbsolute(String),
     /// A path, or a prefix of paths, that does not begin with a slash.
-    #[error("'{0}' is no path; it begins with '/', as in /images/")]
+    #[error("'{0}' is not a path; it begins with '/', as in /images/")]
     NotAPath(String),
     /// The store failed: what was to go may still be there.
     #[error(transparent)]
@@ -200,9 +201,6 @@ fn spelled_origin(origin: &str) -> Result<String, PurgeError> {
 /// An absolute URI, or the beginning of one, with scheme and host in lower case and without a default port.
 fn spelled(uri: &[u8]) -> Result<Box<[u8]>, PurgeError> {
     let scheme = uri.windows(3).position(|three| three == b"://").filter(|&length| length > 0);
-    let is_scheme = |scheme: &[u8]| {
-        scheme.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
-    };
     let Some(scheme) = scheme.filter(|&length| is_scheme(&uri[..length])) else {
         return Err(PurgeError::NotAbsolute(String::from_utf8_lossy(uri).into_owned()));
     };

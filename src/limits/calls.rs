@@ -97,6 +97,17 @@ impl CallPermits {
         self.limits.wait.as_secs().max(1)
     }
 
+    /// How long a request waits for its call.
+    pub(crate) fn wait_limit(&self) -> Duration {
+        self.limits.wait
+    }
+
+    /// Whether there is no room for a call now.
+    pub(crate) fn is_full(&self, key: Option<&CacheKey>) -> bool {
+        let of_key = self.keys.as_ref().zip(key).is_some_and(|(keys, key)| keys.is_full(key));
+        of_key || self.total.as_ref().is_some_and(|total| total.available_permits() == 0)
+    }
+
     /// A permit to call, if there is room now.
     pub(crate) fn try_begin(&self, key: Option<&CacheKey>) -> Option<CallPermit> {
         if !self.is_bounded() {

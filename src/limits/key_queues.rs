@@ -66,6 +66,12 @@ impl KeyQueues {
         }
     }
 
+    /// Whether nobody gets a turn at once.
+    pub(crate) fn is_full(&self, key: &CacheKey) -> bool {
+        let queues = lock(&self.queues);
+        queues.get(&self.names.of(key)).is_some_and(|queue| queue.semaphore.available_permits() == 0)
+    }
+
     /// How many keys have a queue.
     #[cfg(test)]
     fn len(&self) -> usize {

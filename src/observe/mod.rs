@@ -23,16 +23,17 @@ pub(crate) use self::server_timing::SERVER_TIMING;
 pub use self::server_timing::ServerTiming;
 pub use self::x_cache::XCache;
 use self::x_cache::{HitCounts, X_CACHE_HITS, X_SERVED_BY};
-use crate::body::CacheBody;
+use crate::body::{CacheBody, WhenEnded};
 use crate::entry::Purpose;
 use crate::entry::key::CacheKey;
-use crate::policy::RequestPolicy;
+use crate::policy::{RequestPolicy, TrustedPeer};
 use crate::runtime::clock::Clock;
 use crate::runtime::{Instant, moment};
 use crate::semantics::cache_status::{CACHE_STATUS, Outcome, X_CACHE};
 use crate::semantics::hint::CacheHint;
+use crate::semantics::outcome_kind::OutcomeKind;
 use crate::semantics::reuse::Forward;
-use crate::semantics::secret::Token;
+use crate::semantics::token::TokenField;
 
 /// What a request has come to whose client has left before there was an answer, in place of an
 /// [`OutcomeKind`](crate::OutcomeKind).
@@ -96,8 +97,8 @@ pub(crate) struct Reporter {
     pub(crate) cache_status: bool,
     /// That of the layer.
     pub(crate) clock: Clock,
-    /// What a request has to show that is to be told anything in fields.
-    debug_token: Option<Arc<ArcSwap<Token>>>,
+    /// What a request has to show so that its answer reports anything in fields.
+    debug_token: Option<Arc<ArcSwap<TokenField>>>,
     /// How often each key was hit, where the form of `X-Cache` says so.
     hits: Option<Arc<HitCounts>>,
     /// Every request has a report, because of what is configured.
@@ -160,15 +161,15 @@ impl Reporter {
         self.is_wanted = self.key || self.measures() || self.debug_token.is_some() || self.hits.is_some();
     }
 
-    /// Tells something in fields only where a request shows a secret.
+    /// Reports in fields only where a request shows a secret, or comes from a peer.
     pub(crate) fn limit_to(&mut self, secret: &str) {
-        self.debug_token = Some(Arc::new(ArcSwap::from_pointee(Token::new(LARDER_DEBUG, secret))));
+        self.debug_token = Some(Arc::new(ArcSwap::from_pointee(TokenField::new(LARDER_DEBUG, secret))));
     }
 
     /// Makes another secret the one that counts; `false` where nobody has to show one.
     pub(crate) fn replace_limit(&self, secret: &str) -> bool {
         let Some(token) = &self.debug_token else { return false };
-        token.store(Arc::new(Token::new(LARDER_DEBUG, secret)));
+        token.store(Arc::new(TokenField::new(LARDER_DEBUG, secret)));
         true
     }
 
@@ -191,6 +192,14 @@ impl Reporter {
         }
     }
 
+    /// What is stored under the key is about to be replaced, or to get a new head: its hits are counted from here.
+    #[inline]
+    pub(crate) fn replaces(&self, key: &CacheKey) {
+        if let Some(hits) = &self.hits {
+            hits.forget(key);
+        }
+    }
+
     /// A request has arrived. What becomes of it is reported by what this gives.
     #[inline]
     pub(crate) fn begin(&self, request: &mut Parts) -> RequestReport {
@@ -203,14 +212,21 @@ impl Reporter {
             let token = token.load();
             let is_hidden = !token.is_in(&request.headers);
             // Nobody else gets to see it.
-            request.headers.remove(token.field());
-            is_hidden
+            request.headers.remove(token.name());
+            is_hidden && request.extensions.get::<TrustedPeer>().is_none()
         });
-        let timing = self.server_timing.as_ref().filter(|_| !is_hidden);
-        let is_timed = timing.is_some_and(|timing| timing.wants(&request.headers));
+        let is_timed = self.server_timing.as_ref().is_some_and(|timing| timing.wants(&request.headers));
         let (method, observer) = (request.method.clone(), self.observer.clone());
-        let arrived =
-            Arrived { at: moment(), called: None, is_hidden, is_timed, key: None, method, observer };
+        let arrived = Arrived {
+            at: moment(),
+            called: None,
+            is_hidden,
+            is_timed,
+            key: None,
+            kind: None,
+            method,
+            observer,
+        };
         let is_wanted = arrived.is_wanted() || self.key || self.hits.is_some();
         RequestReport(is_wanted.then(|| Box::new(arrived)))
     }
@@ -280,8 +296,7 @@ impl Reporter {
         match self.x_cache {
             XCache::CloudFront => put(headers, &X_CACHE, HeaderValue::from_static(outcome.x_cache(status))),
             XCache::Fastly => {
-                let key = more.and_then(|more| more.key);
-                x_cache::append(headers, outcome, &self.name, key, self.hits.as_deref());
+                x_cache::append(headers, outcome, &self.name, more.and_then(|more| more.hits));
             }
             XCache::Off => {}
         }
@@ -293,6 +308,8 @@ impl Reporter {
 
 /// What is rarely reported in an answer's fields.
 struct More<'a> {
+    /// How often what is stored under the key has answered, where that is counted.
+    hits: Option<u64>,
     /// Nothing is reported in fields.
     is_hidden: bool,
     key: Option<&'a CacheKey>,
@@ -317,11 +334,13 @@ pub(crate) struct RequestReport(Option<Box<Arrived>>);
 struct Arrived {
     at: Instant,
     called: Option<Called>,
-    /// Its answer says nothing of the cache.
+    /// Its answer says nothing of the cache, unless the policy recognises a peer.
     is_hidden: bool,
     /// Its answer has a `Server-Timing`.
     is_timed: bool,
     key: Option<CacheKey>,
+    /// What became of it, once it has its answer.
+    kind: Option<OutcomeKind>,
     method: Method,
     observer: Option<Arc<dyn Observer>>,
 }
@@ -418,7 +437,7 @@ impl Arrived {
     }
 
     fn answered(
-        self: Box<Self>,
+        mut self: Box<Self>,
         reporter: &Reporter,
         policy: &RequestPolicy,
         answer: Answer,
@@ -429,26 +448,32 @@ impl Arrived {
             let outcome = &answer.outcome;
             self.event(&Event::Answered { elapsed, key: key.as_ref(), method, outcome, status });
         }
+        // The policy may have recognised a peer by what it does not have any more.
+        let is_hidden = self.is_hidden && !policy.is_for_peer();
+        let is_timed = self.is_timed && !is_hidden;
         let timing =
-            if self.is_timed { server_timing::value(&answer.outcome, self.origin(&answer)) } else { None };
+            if is_timed { server_timing::value(&answer.outcome, self.origin(&answer)) } else { None };
         let kind = answer.outcome.kind();
-        let more = More { is_hidden: self.is_hidden, key: key.as_ref(), timing };
+        // Also where the client does not get to know.
+        let hits =
+            key.as_ref().zip(reporter.hits.as_ref()).map(|(key, hits)| hits.count(key, &answer.outcome));
+        let more = More { hits, is_hidden, key: key.as_ref(), timing };
         let mut response = reporter.write(answer, policy, Some(&more));
         if observer.is_some() {
-            response.body_mut().when_ended(move |bytes, is_whole| {
-                let Self { at, key, method, .. } = &*self;
-                let elapsed = moment().duration_since(*at);
-                self.last_event(&Event::BodyEnded {
-                    bytes,
-                    elapsed,
-                    is_whole,
-                    key: key.as_ref(),
-                    kind,
-                    method,
-                });
-            });
+            self.kind = Some(kind);
+            response.body_mut().when_ended(self);
         }
         response
+    }
+}
+
+impl WhenEnded for Arrived {
+    fn ended(self: Box<Self>, bytes: u64, is_whole: bool) {
+        let Self { at, key, kind, method, .. } = &*self;
+        if let Some(kind) = *kind {
+            let (elapsed, key) = (moment().duration_since(*at), key.as_ref());
+            self.last_event(&Event::BodyEnded { bytes, elapsed, is_whole, key, kind, method });
+        }
     }
 }
 

@@ -89,33 +89,39 @@ mod traced {
     #[derive(Default)]
     pub(crate) struct Waiting(Mutex<Links>);
 
-    #[derive(Default)]
-    struct Links {
-        /// That of the call, as long as it is under way.
-        fetch: Option<Span>,
-        /// Those that came before the call was made.
-        waiting: Vec<Span>,
+    /// What the spans of requests follow from that wait.
+    enum Links {
+        /// The call is not made yet: those that wait for it.
+        Ahead(Vec<Span>),
+        /// Nothing: the call has been answered, or nobody looks at its span. No span is kept.
+        Nothing,
+        /// The call, which is under way.
+        UnderWay(Span),
+    }
+
+    impl Default for Links {
+        fn default() -> Self {
+            Self::Ahead(Vec::new())
+        }
     }
 
     impl Waiting {
         /// The call is made.
         pub(crate) fn begin(&self, fetch: &FetchSpan) {
-            if fetch.span.is_disabled() {
-                return;
-            }
-            let mut links = lock(&self.0);
-            let waiting = std::mem::take(&mut links.waiting);
-            links.fetch = Some(fetch.span.clone());
-            drop(links);
-            for span in waiting {
-                span.follows_from(&fetch.span);
+            let is_disabled = fetch.span.is_disabled();
+            let links = if is_disabled { Links::Nothing } else { Links::UnderWay(fetch.span.clone()) };
+            if let Links::Ahead(waiting) = self.replace(links)
+                && !is_disabled
+            {
+                for span in waiting {
+                    span.follows_from(&fetch.span);
+                }
             }
         }
 
         /// The call has been answered.
         pub(crate) fn end(&self) {
-            let ended = lock(&self.0).fetch.take();
-            drop(ended); // which may call a subscriber
+            drop(self.replace(Links::Nothing)); // which may call a subscriber
         }
 
         /// A request waits for the call.
@@ -124,12 +130,17 @@ mod traced {
                 return;
             };
             let mut links = lock(&self.0);
-            let Some(fetch) = links.fetch.clone() else {
-                links.waiting.push(span.clone());
-                return;
+            let fetch = match &mut *links {
+                Links::Ahead(waiting) => return waiting.push(span.clone()),
+                Links::Nothing => return,
+                Links::UnderWay(fetch) => fetch.clone(),
             };
             drop(links);
             span.follows_from(&fetch);
+        }
+
+        fn replace(&self, links: Links) -> Links {
+            std::mem::replace(&mut lock(&self.0), links)
         }
     }
 }

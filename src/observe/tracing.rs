@@ -1,5 +1,6 @@
 //! Events of the crate `tracing`.
 
+use std::fmt;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -129,17 +130,15 @@ impl Observer for TracingObserver {
                     "purge"
                 );
                 for target in targets {
-                    let text = format!("{target:?}");
-                    trace!(target: TARGET, { larder.target = %text.as_bytes().escape_ascii() }, "purge");
+                    trace!(target: TARGET, { larder.target = %Escaped(target) }, "purge");
                 }
             }
             Event::StoreFailed { error, .. } => {
-                let text = error.to_string();
                 warn!(
                     target: TARGET,
                     {
                         larder.cache = &*self.cache,
-                        error = %text.as_bytes().escape_ascii(),
+                        error = %Escaped(error),
                     },
                     "the store has failed"
                 );
@@ -148,6 +147,15 @@ impl Observer for TracingObserver {
             Event::BodyEnded { .. } | Event::Fetched { .. } | Event::Freshened { .. } | Event::Put { .. } => {
             }
         }
+    }
+}
+
+/// A text in printable ASCII. Where nobody looks at the event, it is not made.
+struct Escaped<T>(T);
+
+impl<T: fmt::Display> fmt::Display for Escaped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.to_string().as_bytes().escape_ascii().fmt(f)
     }
 }
 

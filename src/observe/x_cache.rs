@@ -8,7 +8,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use quick_cache::sync::Cache;
 
 use crate::entry::key::{CacheKey, KeyNames};
-use crate::semantics::cache_status::{Forwarding, Outcome, Word};
+use crate::semantics::cache_status::{Outcome, Word};
 
 pub(super) const X_CACHE_HITS: HeaderName = HeaderName::from_static("x-cache-hits");
 pub(super) const X_SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
@@ -27,9 +27,9 @@ pub enum XCache {
     /// what a cache nearer to the origin has sent.
     CloudFront,
     /// Fastly's: lists to which each cache on the way adds a member, the nearest to the client last. `X-Cache` is `HIT` or
-    /// `MISS`, which is also said of what passes and of what was validated. `X-Cache-Hits` counts the hits since the response was
-    /// fetched, 0 for none: of the 16,384 keys that were asked for last, and of all variants of a key together. `X-Served-By` has the
-    /// name of the cache.
+    /// `MISS`, which is also said of what passes and of what was validated. `X-Cache-Hits` counts the hits since this
+    /// cache has fetched or validated the response, whoever has asked and whoever gets to know, 0 for none: of the 16,384 keys that
+    /// were asked for last, and of all variants of a key together. `X-Served-By` has the name of the cache.
     ///
     /// Behind a shield, `X-Cache: MISS, HIT` and `X-Cache-Hits: 0, 1` say that the edge had it, and that the shield had not when the
     /// edge asked for it.
@@ -59,32 +59,26 @@ impl Default for HitCounts {
 
 impl HitCounts {
     /// How often it has answered, with this time.
-    fn count(&self, key: &CacheKey, outcome: &Outcome) -> u64 {
-        let name = self.names.of(key);
-        if outcome.word() == Word::Hit {
-            let counted = self.counts.get_or_insert_with(&name, || Ok::<_, ()>(Arc::default()));
-            return counted.map_or(1, |count| count.fetch_add(1, Ordering::Relaxed) + 1);
+    pub(super) fn count(&self, key: &CacheKey, outcome: &Outcome) -> u64 {
+        if outcome.word() != Word::Hit {
+            return 0;
         }
-        if let Outcome::Forwarded(Forwarding { stored: true, .. }) = outcome {
-            self.counts.remove(&name);
-        }
-        0
+        let counted = self.counts.get_or_insert_with(&self.names.of(key), || Ok::<_, ()>(Arc::default()));
+        counted.map_or(1, |count| count.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Something else is stored under the key from now on.
+    pub(super) fn forget(&self, key: &CacheKey) {
+        self.counts.remove(&self.names.of(key));
     }
 }
 
 /// Adds this cache's members to the lists of Fastly.
 #[inline(never)] // it is rare, and a hit has room for what it inlines
-pub(super) fn append(
-    headers: &mut HeaderMap,
-    outcome: &Outcome,
-    name: &str,
-    key: Option<&CacheKey>,
-    counts: Option<&HitCounts>,
-) {
+pub(super) fn append(headers: &mut HeaderMap, outcome: &Outcome, name: &str, hits: Option<u64>) {
     let is_hit = outcome.word() == Word::Hit;
-    let hits = key.zip(counts).map_or(u64::from(is_hit), |(key, counts)| counts.count(key, outcome));
     push(headers, &super::X_CACHE, if is_hit { "HIT" } else { "MISS" });
-    push(headers, &X_CACHE_HITS, hits);
+    push(headers, &X_CACHE_HITS, hits.unwrap_or(u64::from(is_hit)));
     push(headers, &X_SERVED_BY, name);
 }
 

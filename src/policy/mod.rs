@@ -80,7 +80,7 @@ use crate::store::PurgeTarget;
 /// }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no policy",
+    message = "`{Self}` is not a policy",
     label = "no `CachePolicy`",
     note = "`larder::policy::from_fn` and `request_fn` make a policy of a closure, and `larder::policy::Bypass::new` one that \
             keeps requests from the cache"

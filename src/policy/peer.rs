@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::HeaderName;
 use http::request;
 
-use crate::semantics::secret::Token;
+use crate::semantics::token::TokenField;
 
 /// Says, in the extensions of a request, that another cache of the same owner has sent it. [`Peers::recognise`] puts it there,
 /// or a layer in front of the cache that has authenticated the sender, by its certificate or its address.
@@ -47,7 +47,7 @@ type IsPeer = dyn Fn(&request::Parts) -> bool + Send + Sync;
 pub struct Peers {
     by: Option<Arc<IsPeer>>,
     pub(super) fields: Vec<HeaderName>,
-    tokens: Vec<Token>,
+    tokens: Vec<TokenField>,
 }
 
 impl Default for Peers {
@@ -92,7 +92,7 @@ impl Peers {
     /// will do: so they can be replaced one cache after the other.
     #[must_use]
     pub fn token(mut self, field: HeaderName, secret: &str) -> Self {
-        self.tokens.push(Token::new(field, secret));
+        self.tokens.push(TokenField::new(field, secret));
         self
     }
 
@@ -103,7 +103,7 @@ impl Peers {
             || self.tokens.iter().any(|token| token.is_in(&request.headers))
             || self.by.as_ref().is_some_and(|is_peer| is_peer(request));
         for token in &self.tokens {
-            request.headers.remove(token.field());
+            request.headers.remove(token.name());
         }
         if is_peer {
             request.extensions.insert(TrustedPeer::new());

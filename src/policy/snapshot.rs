@@ -9,6 +9,7 @@ use arc_swap::{ArcSwap, Guard};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
+use super::peer::Caller;
 use super::words::DEVELOPMENT_MODE;
 use super::{
     Bypass, CachePolicy, Delivery, ForwardReason, PolicyData, PolicyExchange, RequestAction, ResponseEdits,
@@ -222,6 +223,11 @@ impl RequestPolicy {
             return RequestAction::Bypass(reason);
         }
         self.hooks.request(request, &mut self.data)
+    }
+
+    /// Whether the policy has recognised another cache of the same owner.
+    pub(crate) fn is_for_peer(&self) -> bool {
+        self.data.get::<Caller>().is_some_and(|caller| caller.is_peer)
     }
 
     /// For a request that takes its time.

@@ -5,6 +5,7 @@ use http::{Method, StatusCode, Uri, header};
 
 use super::groups::{self, CACHE_GROUP_INVALIDATION, TooMany};
 use super::methods::is_safe;
+use super::uri::is_scheme;
 
 /// Whether the answer to a request invalidates stored responses for its target: the method is unsafe or unknown, and
 /// the answer is not an error.
@@ -107,10 +108,7 @@ pub(crate) fn resolve(base: &Uri, reference: &[u8]) -> Option<Uri> {
 }
 
 fn has_scheme(reference: &str) -> bool {
-    reference.split_once(':').is_some_and(|(scheme, _)| {
-        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
-    })
+    reference.split_once(':').is_some_and(|(scheme, _)| is_scheme(scheme.as_bytes()))
 }
 
 fn same_authority(scheme: &str, one: &str, other: &str) -> bool {

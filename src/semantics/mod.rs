@@ -38,14 +38,15 @@
 //! | `received` | RFC 9111 3.4, 4.3 | what a response is to the request that brought it |
 //! | [`reuse`] | RFC 9111 4 | which stored response answers, and how |
 //! | `rules` | RFC 9111 | the choices that it leaves |
-//! | `secret` | | secrets that a request shows in a field, compared in constant time |
 //! | `status` | RFC 9110 15 | what a status says of caching |
 //! | `stored` | RFC 9111 3.1 | the fields of a stored response |
 //! | [`storing`] | RFC 9111 3 | whether a response may be stored |
 //! | `tagging` | RFC 9110 8.8.3 | which responses get an entity tag here |
 //! | `targeted` | RFC 9213 | cache control for one class of caches |
 //! | `terms` | RFC 9111 3, 4, 5 | the terms of a response, and what no policy lifts |
+//! | `token` | | tokens that a request shows in a field, compared in constant time |
 //! | [`unkeyed`] | - | fields that services believe and that no key holds |
+//! | `uri` | RFC 3986 3.1 | what a scheme is |
 //! | `validation` | RFC 9111 4.3 | asking the origin, freshening what is stored |
 //! | [`vary`] | RFC 9111 4.1 | selecting fields |
 
@@ -80,14 +81,15 @@ pub(crate) mod received;
 pub(crate) mod rest;
 pub mod reuse;
 mod rules;
-pub(crate) mod secret;
 pub(crate) mod status;
 pub(crate) mod stored;
 pub mod storing;
 pub(crate) mod tagging;
 pub(crate) mod targeted;
 pub(crate) mod terms;
+pub(crate) mod token;
 pub mod unkeyed;
+pub(crate) mod uri;
 pub(crate) mod validation;
 pub mod vary;
 

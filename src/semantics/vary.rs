@@ -40,7 +40,7 @@ pub enum NeverMatches {
     #[error("the request's selecting fields are too long to be compared")]
     TooLong,
     /// `Vary` has a member `*`, or one that is not a field name.
-    #[error("`Vary` has a member `*` or one that is no field name")]
+    #[error("`Vary` has a member `*` or one that is not a field name")]
     Vary,
 }
 

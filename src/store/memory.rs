@@ -356,8 +356,8 @@ impl Inner {
 /// What a name by which a response can be purged takes in the table of those: its place, at the table's usual load.
 const NAME: u64 = 48;
 /// What an entry takes in addition to its key and its responses: the slot in quick_cache's table, the block of the
-/// variants with the purge mark and the names, and the place of its URI's name.
-const ENTRY: u64 = 144 + size_of::<HeldNames>() as u64 + NAME;
+/// variants with the purge mark and the names, and the places of the names of its URI and path.
+const ENTRY: u64 = 144 + size_of::<HeldNames>() as u64 + 2 * NAME;
 
 fn weight_of(response: &StoredResponse) -> u64 {
     let names = 2 * response.head().groups().count() + usize::from(response.may_answer_for_other_queries());

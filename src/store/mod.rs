@@ -18,7 +18,7 @@ mod purge;
 mod purges;
 mod receipt;
 mod stamp;
-mod target;
+pub(crate) mod target;
 mod tiered;
 
 use std::any::Any;

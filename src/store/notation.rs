@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::PurgeTarget;
 use crate::semantics::groups;
+use crate::semantics::uri::is_scheme;
 
 /// The longest item of a list.
 const LONGEST: usize = 4_000;
@@ -85,7 +86,7 @@ impl PurgeTarget {
             return Ok(Self::All);
         }
         let authority = rest.split_once("://");
-        if !rest.starts_with('/') && authority.is_none_or(|(scheme, _)| !is_scheme(scheme)) {
+        if !rest.starts_with('/') && authority.is_none_or(|(scheme, _)| !is_scheme(scheme.as_bytes())) {
             return Err(InvalidItem::Form(own()));
         }
         if !rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
@@ -110,11 +111,6 @@ fn is_tag(tag: &str) -> bool {
     (1..=LONGEST_TAG).contains(&tag.len())
         && tag.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',')
         && groups::is_tag(tag)
-}
-
-fn is_scheme(scheme: &str) -> bool {
-    scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
 }
 
 /// For logs and people: where [`PurgeTarget::from_invalidation`] reads a form, that form, otherwise a word and what it is about.

@@ -32,8 +32,6 @@ const SEGMENTS: usize = 64;
 /// How many purges of groups are remembered for expected responses, whose groups nobody knows yet. Beyond that, a
 /// response that was requested before the oldest of them is not stored if it is in any group.
 const PINNED: usize = 1_024;
-/// Ends a prefix of paths that is a whole path: no URI has a space.
-const END: u8 = b' ';
 /// Marks the fence of an [`Expected`](super::Expected): the names of what is fetched under it are held.
 const GUARDED: u128 = 1 << 64;
 
@@ -60,8 +58,8 @@ struct Counts {
 #[derive(Default)]
 struct Wide {
     all: Stamp,
-    /// The number of the latest purge of a path when nothing was held at all.
-    bygone_path: u64,
+    /// The number of the latest purge of a prefix of paths when nothing was held at all.
+    bygone_prefix: u64,
     /// A response that was requested before this purge, and is in a group, may have been purged by it.
     forgotten_group: u64,
     /// The number of the latest purge of a group.
@@ -69,7 +67,7 @@ struct Wide {
     /// Names of groups that are held for responses that were expected when the groups were purged, the oldest purge
     /// first.
     pinned: VecDeque<(u64, Name)>,
-    /// Of URIs; and of paths, which start with a slash, and are whole where they end with [`END`].
+    /// Of URIs; and of paths, which start with a slash.
     prefixes: Prefixes,
     /// What older prefixes of paths have become.
     segments: Prefixes,
@@ -96,9 +94,11 @@ enum Kind {
     Key = 5,
     /// `scheme://authority/`, narrower than the host.
     Origin = 6,
+    /// The path and query of a URI, whatever its origin.
+    Path = 7,
     /// A tag as it is spelled, narrower than the folded one.
-    Tag = 7,
-    Uri = 8,
+    Tag = 8,
+    Uri = 9,
 }
 
 /// The names of a URI.
@@ -125,6 +125,7 @@ impl GroupNames {
 
 /// Names that are held until this is dropped.
 pub(super) struct HeldNames {
+    /// Most have the three of one URI.
     names: SmallVec<[Name; 3]>,
     purges: Arc<Purges>,
 }
@@ -156,6 +157,9 @@ impl HeldNames {
         self.add(names.uri);
         if let Some(host) = names.host {
             self.add(host);
+        }
+        if let Some(path) = self.purges.path_of(uri) {
+            self.add(path);
         }
         names.base
     }
@@ -274,12 +278,7 @@ impl Purges {
                     self.places.stamp(own, None, &stamp, number)
                 }
             }
-            PurgeTarget::Path(path) => {
-                let whole = [path, &[END][..]].concat();
-                self.purge_path_prefix(&mut wide, &whole, stamp, number)
-            }
-            // No URI has one, and here it means another target.
-            PurgeTarget::PathPrefix(prefix) if prefix.contains(&END) => false,
+            PurgeTarget::Path(path) => self.places.stamp(self.name(Kind::Path, path), None, &stamp, number),
             PurgeTarget::PathPrefix(prefix) => self.purge_path_prefix(&mut wide, prefix, stamp, number),
             PurgeTarget::Prefix(prefix) => self.purge_prefix(&mut wide, prefix, stamp, number),
             PurgeTarget::Tag(tag) => {
@@ -357,7 +356,7 @@ impl Purges {
             return false;
         }
         if !self.places.are_held() {
-            wide.bygone_path = number;
+            wide.bygone_prefix = number;
             return false;
         }
         if prefix == b"/" {
@@ -447,6 +446,9 @@ impl Purges {
             if let Some((host, origin)) = self.host_and_origin(uri) {
                 verdict = self.places.judge(host, |narrower| narrower == origin, fence, verdict);
             }
+            if let Some(path) = self.path_of(uri) {
+                verdict = self.places.judge(path, |_| false, fence, verdict);
+            }
         }
         if !key.is_uri_only() {
             verdict = self.places.judge(*own, |_| false, fence, verdict);
@@ -467,9 +469,9 @@ impl Purges {
         let own = (!key.is_uri_only()).then(|| self.name(Kind::Key, key.as_bytes()));
         let of_uris = key.uris().flat_map(|uri| {
             let names = self.uri_names(uri);
-            std::iter::once(names.uri).chain(names.host)
+            std::iter::once(names.uri).chain(names.host).chain(self.path_of(uri))
         });
-        read(&self.wide).bygone_path > number(fence)
+        read(&self.wide).bygone_prefix > number(fence)
             || of_uris.chain(own).chain(groups).any(|name| self.places.may_have_missed(name, number(fence)))
     }
 
@@ -516,6 +518,11 @@ impl Purges {
         UriNames { base, host, uri: name_of(hash, Kind::Uri) }
     }
 
+    /// The name of a URI's path and query.
+    fn path_of(&self, uri: &[u8]) -> Option<Name> {
+        origin_of(uri).map(|(_, _, path)| self.name(Kind::Path, path))
+    }
+
     /// The name of a URI's host, and that of its origin, which is narrower.
     fn host_and_origin(&self, uri: &[u8]) -> Option<(Name, Name)> {
         let (scheme, authority, _) = origin_of(uri)?;
@@ -555,13 +562,10 @@ fn origin_of(uri: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((&uri[..scheme], &uri[scheme..path], &uri[path..]))
 }
 
-/// Whether a prefix of URIs, or of paths, or a whole path, is that of a URI.
+/// Whether a prefix of URIs, or of paths, is that of a URI.
 fn has_prefix(uri: &[u8], prefix: &[u8]) -> bool {
     if prefix.starts_with(b"/") {
-        origin_of(uri).is_some_and(|(_, _, path)| match prefix.strip_suffix(&[END]) {
-            Some(whole) => path == whole,
-            None => path.starts_with(prefix),
-        })
+        origin_of(uri).is_some_and(|(_, _, path)| path.starts_with(prefix))
     } else {
         uri.starts_with(prefix)
     }
@@ -675,14 +679,19 @@ mod tests {
             purges.purge(&prefix(&format!("http://host-{number}/x")), PurgeMode::Remove);
             purges.purge(&PurgeTarget::host(format!("host-{number}")), PurgeMode::Remove);
             purges.purge(&PurgeTarget::tag_any_case(number.to_string()), PurgeMode::Remove);
+            purges.purge(&PurgeTarget::path(format!("/{number}")), PurgeMode::Remove);
         }
         assert_eq!(purges.state().1, stamped, "nobody who looks up has to judge anything again");
-        assert_eq!(purges.places.count(), (4, 0), "the names of what is stored: URI, origin, group and tag");
+        assert_eq!(
+            purges.places.count(),
+            (5, 0),
+            "the names of what is stored: URI, host, path, group and tag"
+        );
         assert!(read(&purges.wide).pinned.is_empty() && read(&purges.wide).prefixes.is_empty());
         assert_eq!(kept.verdict(&purges), Verdict::Untouched);
         drop(kept);
         assert_eq!(purges.places.count(), (0, 0));
-        // Of paths, nobody knows whose they would be, but that nothing is there at all.
+        // Of prefixes of paths, nobody knows whose they would be, but that nothing is there at all.
         purges.purge(&PurgeTarget::path_prefix("/kept"), PurgeMode::Remove);
         assert!(read(&purges.wide).prefixes.is_empty());
     }
@@ -708,7 +717,7 @@ mod tests {
         assert_eq!(hit(), [true, true, false, false]);
         purges.purge(&PurgeTarget::path_prefix("/y"), PurgeMode::Remove);
         purges.purge(&PurgeTarget::path("/"), PurgeMode::Remove);
-        purges.purge(&PurgeTarget::path_prefix("/x "), PurgeMode::Remove);
+        purges.purge(&PurgeTarget::path_prefix("/x "), PurgeMode::Remove); // no URI has a space
         assert_eq!(hit(), [true, true, false, false]);
         purges.purge(&PurgeTarget::path_prefix("/"), PurgeMode::Remove);
         assert_eq!(hit(), [true; 4]);
@@ -837,27 +846,34 @@ mod tests {
     }
 
     #[test]
-    fn a33_a_flood_of_purged_paths_hits_only_what_is_older_than_the_last_thousand_of_them() {
+    fn a33_a_flood_of_purged_paths_hits_these_paths_alone_and_leaves_nothing_behind() {
         let purges = Arc::<Purges>::default();
-        let purge = |numbers: std::ops::Range<usize>| {
-            for number in numbers {
-                purges.purge(&PurgeTarget::path(format!("/u/{number}")), PurgeMode::Remove);
-            }
+        let kept = ["/u/x", "/v/x", "/p10000/x"].map(|path| Kept::new(&purges, path, None));
+        let purged = ["/p0/x", "/p3000/x?y"].map(|path| Kept::new(&purges, path, None));
+        let (places, stamps) = purges.places.count();
+        for number in 0..10_000 {
+            purges.purge(&PurgeTarget::path(format!("/p{number}/x")), PurgeMode::Remove);
+            purges.purge(&PurgeTarget::path(format!("/p{number}/x?y")), PurgeMode::Remove);
+        }
+        assert_eq!(kept.each_ref().map(|kept| kept.verdict(&purges)), [Verdict::Untouched; 3]);
+        assert_eq!(purged.each_ref().map(|kept| kept.verdict(&purges)), [Verdict::Removed; 2]);
+        assert_eq!(purges.places.count(), (places, stamps + 2));
+        assert!(read(&purges.wide).prefixes().next().is_none());
+    }
+
+    #[test]
+    fn a_path_is_purged_on_every_host_and_for_what_is_expected() {
+        let purges = Arc::<Purges>::default();
+        let expected = |uri: &'static str| {
+            let key = CacheKey::of(&crate::entry::key::get(http::Uri::from_static(uri))).expect("a key");
+            let (fence, on_its_way) = purges.expect(&key);
+            (key, fence, on_its_way)
         };
-        let oldest = ["/u/x", "/v/x", "/u/10"].map(|path| Kept::new(&purges, path, None));
-        purge(0..PREFIXES);
-        let verdicts = || oldest.each_ref().map(|kept| kept.verdict(&purges));
-        assert_eq!(verdicts(), [Verdict::Untouched, Verdict::Untouched, Verdict::Removed]);
-        let younger = Kept::new(&purges, "/u/x", None);
-        purge(PREFIXES..2 * PREFIXES);
-        assert_eq!(
-            verdicts(),
-            [Verdict::Removed, Verdict::Untouched, Verdict::Removed],
-            "by the first segment"
-        );
-        assert_eq!(younger.verdict(&purges), Verdict::Untouched);
-        let wide = read(&purges.wide);
-        assert_eq!((wide.prefixes.len(), wide.segments.len()), (PREFIXES, 1));
+        let all =
+            ["http://a/x", "https://b:81/x", "http://a/x?", "http://a/x/", "http://a/y/x"].map(expected);
+        purges.purge(&PurgeTarget::path("/x"), PurgeMode::Remove);
+        let hit = all.each_ref().map(|(key, fence, _)| purges.concern(key, *fence, PurgeScope::Key));
+        assert_eq!(hit, [true, true, false, false, false]);
     }
 
     #[test]
@@ -880,10 +896,12 @@ mod tests {
         let purges = Arc::<Purges>::default();
         let (before, _) = purges.state();
         purges.purge(&uri("/x"), PurgeMode::Remove);
+        purges.purge(&PurgeTarget::path("/z"), PurgeMode::Remove);
         purges.purge(&PurgeTarget::Tag("t".into()), PurgeMode::Remove);
         let (after, _) = purges.state();
         for (fence, path, group, verdict) in [
             (before, "/x", None, Verdict::Removed),
+            (before, "/z", None, Verdict::Removed),
             (before, "/y", Some("t"), Verdict::Removed),
             (before, "/y", None, Verdict::Untouched),
             (after, "/x", Some("t"), Verdict::Untouched),

@@ -1,5 +1,6 @@
 //! What an invalidation is aimed at, and what it does.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::time::SystemTime;
 
@@ -20,7 +21,7 @@ use crate::semantics::groups;
 /// let article = PurgeTarget::uri(&http::Uri::from_static("https://example.com/article/7"));
 /// # let _ = (images, article);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PurgeTarget {
     /// Everything.
@@ -46,6 +47,17 @@ pub enum PurgeTarget {
     TagAnyCase(Box<str>),
     /// Every response whose key has this URI, whatever its other parts (see [`CacheKey::uris`]).
     Uri(Box<[u8]>),
+}
+
+/// Each target once, where it comes first.
+pub(crate) fn distinct(mut targets: Vec<PurgeTarget>) -> Vec<PurgeTarget> {
+    if targets.len() > 1 {
+        let mut seen = HashSet::with_capacity(targets.len());
+        let are_first: Vec<_> = targets.iter().map(|target| seen.insert(target)).collect();
+        let mut are_first = are_first.into_iter();
+        targets.retain(|_| are_first.next() == Some(true));
+    }
+    targets
 }
 
 impl PurgeTarget {

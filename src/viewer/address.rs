@@ -176,7 +176,7 @@ pub struct Network {
 
 /// A text is no [`Network`].
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{text:?} is no network: write an address and its length, as in 10.0.0.0/8 or 2001:db8::/32")]
+#[error("{text:?} is not a network: write an address and its length, as in 10.0.0.0/8 or 2001:db8::/32")]
 pub struct InvalidNetwork {
     text: String,
 }

@@ -23,6 +23,7 @@ use self::writer::Writer;
 use crate::client::Client;
 use crate::edge::{Edge, EdgeFuture};
 use crate::local_reply::{Reported, ResponseBody};
+use crate::node_name::NodeName;
 use crate::serve::BoxError;
 
 /// Where the log is written, and how.
@@ -68,6 +69,8 @@ impl Format {
 #[derive(Clone)]
 pub struct AccessLog {
     format: Format,
+    /// What the cache is called.
+    name: NodeName,
     writer: Arc<Writer>,
 }
 
@@ -75,12 +78,12 @@ impl AccessLog {
     /// # Errors
     ///
     /// One sentence: the file can't be written to.
-    pub fn open(options: &Options) -> Result<Option<Self>, String> {
+    pub fn open(options: &Options, name: NodeName) -> Result<Option<Self>, String> {
         let Some(file) = &options.file else {
             return Ok(None);
         };
         let writer = Arc::new(Writer::open(file.clone())?);
-        Ok(Some(Self { format: options.format.unwrap_or_default(), writer }))
+        Ok(Some(Self { format: options.format.unwrap_or_default(), name, writer }))
     }
 
     /// Opens the file again: it was moved. Returns its name.
@@ -148,7 +151,7 @@ impl Line {
         match response.extensions().get::<Outcome>() {
             Some(outcome) => {
                 self.entry.outcome = outcome.kind().as_str();
-                let told = outcome.render("larder", None);
+                let told = outcome.render(self.log.name.as_str(), None);
                 self.entry.cache_status = Some(told.to_str().unwrap_or_default().into());
             }
             // An answer of the proxy's own.

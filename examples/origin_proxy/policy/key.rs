@@ -64,7 +64,10 @@ struct Host(Authority);
 
 by_text!(
     Host,
-    |text| text.parse().map(Self).map_err(|_| format!("'{text}' is no host; one looks like www.example.com")),
+    |text| text
+        .parse()
+        .map(Self)
+        .map_err(|_| format!("'{text}' is not a host; one looks like www.example.com")),
     |host| host.0.as_str().to_owned()
 );
 
@@ -78,7 +81,7 @@ struct SchemeName(Scheme);
 
 by_text!(
     SchemeName,
-    |text| text.parse().map(Self).map_err(|_| format!("'{text}' is no scheme; there are http and https")),
+    |text| text.parse().map(Self).map_err(|_| format!("'{text}' is not a scheme; there are http and https")),
     |scheme| scheme.0.as_str().to_owned()
 );
 
@@ -126,7 +129,7 @@ impl<'de> Deserialize<'de> for Names {
             }
             list @ (Value::Array(_) | Value::String(_)) => inner(list).map(Self::Only),
             other => Err(D::Error::custom(format!(
-                "{other} is no name; this is \"all\", \"none\", a name or a list of names"
+                "{other} is not a name; this is \"all\", \"none\", a name or a list of names"
             ))),
         }
     }

@@ -29,10 +29,20 @@ impl Loaded {
         Self { beside, policy: Box::new(policy), candidate: Some(candidate.understood), ..self }
     }
 
-    /// Prints the warnings to standard error, with their places in the file.
+    /// Prints the warnings.
     pub fn warn(&self) {
-        std::iter::once(&self.understood).chain(&self.candidate).for_each(Understanding::warn);
+        self.warnings().for_each(|warning| warn(&warning));
     }
+
+    /// The warnings, with their places in the file.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        std::iter::once(&self.understood).chain(&self.candidate).flat_map(Understanding::warnings)
+    }
+}
+
+/// Prints a warning to standard error.
+pub fn warn(warning: &str) {
+    eprintln!("larder: warning: {warning}");
 }
 
 /// What was understood of a source; shown by [`Display`](fmt::Display).
@@ -46,8 +56,8 @@ pub struct Understanding {
 }
 
 impl Understanding {
-    fn warn(&self) {
-        for Warning { line, section, text } in &self.warnings {
+    fn warnings(&self) -> impl Iterator<Item = String> {
+        self.warnings.iter().map(|Warning { line, section, text }| {
             let file = self.file.as_ref().map(|file| file.display().to_string());
             let place = match (file, line) {
                 (Some(file), Some(line)) => format!("{file}:{line}: "),
@@ -57,8 +67,8 @@ impl Understanding {
             // A line says it all.
             let section = section.filter(|_| line.is_none()).and_then(|number| self.sections.get(number));
             let heading = section.map(|section| format!("{}: ", section.heading)).unwrap_or_default();
-            eprintln!("larder: warning: {place}{heading}{text}");
-        }
+            format!("{place}{heading}{text}")
+        })
     }
 }
 

@@ -67,7 +67,7 @@ fn check_host(pattern: &str) -> Result<(), String> {
     };
     let is_of_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._*?[]:".contains(&byte);
     if name.is_empty() || !name.bytes().all(is_of_host) {
-        Err(format!("'{pattern}' is no host; one looks like www.example.com or *.example.com"))
+        Err(format!("'{pattern}' is not a host; one looks like www.example.com or *.example.com"))
     } else if name != pattern {
         let reason = "hosts are compared without a scheme, a port and a path";
         Err(format!("'{pattern}' matches no host, since {reason}; write '{name}'"))

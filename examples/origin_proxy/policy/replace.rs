@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use larder::CacheHandle;
 
+use crate::policy::loaded::warn;
 use crate::policy::{Current, Source, apply};
 
-/// Replaces the policy and its file, if the text is a policy. The file keeps its mode, and stays where a link to it points.
+/// Replaces the policy and its file, if the text is a policy, and returns the warnings about it. The file keeps its mode, and stays
+/// where a link to it points. As on SIGHUP, the warnings and the counts of a candidate are printed.
 ///
 /// # Errors
 ///
@@ -19,20 +21,22 @@ pub fn replace(
     text: &str,
     handle: &CacheHandle,
     current: &Current,
-) -> Result<(), String> {
+) -> Result<Vec<String>, String> {
     current.change(|| {
         // In the same folder and with the same ending: that it is JSON, and what it names beside it, may depend on that.
         let trial = Draft::write(file, file, text)?;
         let source = Source { file: Some(trial.0.clone()), ..source.clone() };
-        let loaded = source.load().map_err(|error| {
-            error.to_string().replace(&*trial.0.to_string_lossy(), &file.to_string_lossy())
-        })?;
+        let of_file = |text: String| text.replace(&*trial.0.to_string_lossy(), &file.to_string_lossy());
+        let loaded = source.load().map_err(|error| of_file(error.to_string()))?;
+        let warnings: Vec<_> = loaded.warnings().map(of_file).collect();
         drop(trial);
         let place = fs::canonicalize(file).map_err(|error| wrong(file, "replaced", &error))?;
         let draft = Draft::write(&place, file, text)?;
         fs::rename(&draft.0, &place).map_err(|error| wrong(file, "replaced", &error))?;
+        current.print_counts();
+        warnings.iter().for_each(|warning| warn(warning));
         apply(loaded, handle, current);
-        Ok(())
+        Ok(warnings)
     })
 }
 

@@ -153,11 +153,11 @@ fn directive(control: CacheControl, text: &str) -> Result<CacheControl, String> 
     let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
     let seconds = || match value.map(str::parse) {
         Some(Ok(seconds)) => Ok(std::time::Duration::from_secs(seconds)),
-        _ => Err(format!("'{text}' is no directive; {name} has a number of seconds")),
+        _ => Err(format!("'{text}' is not a directive; {name} has a number of seconds")),
     };
     let flag = |set: fn(CacheControl) -> CacheControl, control| match value {
         None => Ok(set(control)),
-        Some(_) => Err(format!("'{text}' is no directive here; {name} has no value")),
+        Some(_) => Err(format!("'{text}' is not a directive here; {name} has no value")),
     };
     match name.to_ascii_lowercase().as_str() {
         "immutable" => flag(CacheControl::immutable, control),
@@ -175,7 +175,7 @@ fn directive(control: CacheControl, text: &str) -> Result<CacheControl, String> 
         "stale-while-revalidate" => Ok(control.stale_while_revalidate(seconds()?)),
         name => {
             check_directive(name)?;
-            control.extension(name, value).map_err(|error| format!("'{text}' is no directive: {error}"))
+            control.extension(name, value).map_err(|error| format!("'{text}' is not a directive: {error}"))
         }
     }
 }

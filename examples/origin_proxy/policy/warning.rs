@@ -84,7 +84,9 @@ fn names_query(pattern: &str) -> bool {
 }
 
 fn never_matches_query(pattern: &str) -> String {
-    format!("the query is no part of a path, and '?' in '{pattern}' is any character; see 'query' of 'key'")
+    format!(
+        "the query is not a part of a path, and '?' in '{pattern}' is any character; see 'query' of 'key'"
+    )
 }
 
 /// Keys of which one takes the effect of the other.

@@ -14,6 +14,8 @@ use tower::Layer;
 use crate::edge::{Edge, Settings};
 use crate::host::Host;
 use crate::limits::Limits;
+use crate::local_reply::Manner;
+use crate::node_name::NodeName;
 use crate::policy::{Beside, Current};
 use crate::reasons::{self, Reasons};
 use crate::upstream::Upstream;
@@ -61,27 +63,19 @@ impl Site {
             .x_cache(x_cache)
             .clock(self.clock.clone())
             .build();
-        let (host, id, limits) = (Host::Client, HeaderValue::from_static("larder-walk"), Limits::default());
+        let (host, limits, name) = (Host::Client, Limits::default(), NodeName::default());
+        let id = HeaderValue::from_static("larder-walk");
         let (origin, timeout) = (self.origin.clone(), Duration::from_secs(10));
         let tls = tls::config(std::slice::from_ref(&origin), None)?;
         let upstreams = Upstreams::new(None, [origin], Care::default());
-        let upstream = Upstream::new(Arc::clone(&upstreams), &tls, host, id.clone(), timeout, &limits);
+        let upstream =
+            Upstream::new(Arc::clone(&upstreams), &tls, host, (id.clone(), name), timeout, &limits);
         let handle = cache.handle();
         let cache = QueryLayer::new().layer(cache.layer(Reasons(upstream)));
         let (fields, stall) = (limits.fields, limits.timeouts.stall);
         let current = Current::new(Beside::default());
-        let settings = Settings {
-            current,
-            fields,
-            host,
-            id,
-            is_discreet: false,
-            peers: None,
-            stall,
-            upstreams,
-            viewer,
-            x_cache,
-        };
+        let manner = Manner { is_discreet: false, is_listed: x_cache == XCache::Fastly, name };
+        let settings = Settings { current, fields, host, id, manner, peers: None, stall, upstreams, viewer };
         proxy::spawn(listener, Edge::new(cache, settings));
         Ok(Proxy { address, cache: handle })
     }

@@ -20,7 +20,7 @@ pub(super) use self::series::{Count, Point, STEP};
 pub(super) use self::top::Frequent;
 use self::top::Top;
 use crate::entry::key::CacheKey;
-use crate::observe::{Event, Observer};
+use crate::observe::{Event, InvalidatedBy, Observer};
 use crate::runtime::clock::Clock;
 use crate::runtime::{Mutex, lock};
 use crate::semantics::cache_status::{Forwarding, Outcome};
@@ -30,6 +30,8 @@ use crate::semantics::outcome_kind::OutcomeKind;
 const MOST_REASONS: usize = 128;
 /// The longest reason, as in `Cache-Status`.
 const LONGEST_REASON: usize = 64;
+/// The longest method that is shown live. A client may make one up.
+const LONGEST_METHOD: usize = 32;
 /// How many events of one second are shown live.
 const MOST_LIVE: u64 = 20;
 /// How many events wait for a reader that is slow, before it misses some.
@@ -48,8 +50,8 @@ pub(super) struct Reader {
 /// clone: give one clone to [`CacheBuilder::observer`](crate::CacheBuilder::observer), and the other to
 /// [`Admin::watch`](super::Admin::watch).
 ///
-/// It keeps four hours of counts in steps of 10 seconds, the most frequent keys of the last 10 to 20 minutes, and nothing of
-/// clients or content. Counts are since it was made.
+/// It keeps four hours of counts in steps of 10 seconds, and the most frequent keys of the last 10 to 20 minutes: of clients nothing
+/// but the URLs that they ask for, and nothing of content. Counts are since it was made.
 #[derive(Clone, Default)]
 pub struct Watch(Arc<Inner>);
 
@@ -104,25 +106,26 @@ impl Inner {
 
     fn add(&self, now: SystemTime, what: Count, number: u64) {
         self.totals[what as usize].fetch_add(number, Ordering::Relaxed);
-        self.series.add(now, what, number);
+        self.series.at(now).add(what, number);
     }
 
     /// Counts a request that has an answer, or has got none from the inner service.
     fn has_ended(&self, now: SystemTime, kind: OutcomeKind) {
-        if let Some(place) = OutcomeKind::ALL.iter().position(|known| *known == kind) {
-            self.outcomes[place].fetch_add(1, Ordering::Relaxed);
-        }
-        self.add(now, Count::Requests, 1);
-        match kind {
-            OutcomeKind::Bypass => self.add(now, Count::Bypassed, 1),
-            OutcomeKind::Hit | OutcomeKind::Stale => self.add(now, Count::Hits, 1),
-            _ => {}
+        self.outcomes[kind as usize].fetch_add(1, Ordering::Relaxed);
+        let what = match kind {
+            OutcomeKind::Bypass => Some(Count::Bypassed),
+            OutcomeKind::Hit | OutcomeKind::Stale => Some(Count::Hits),
+            _ => None,
+        };
+        let point = self.series.at(now);
+        for what in std::iter::once(Count::Requests).chain(what) {
+            self.totals[what as usize].fetch_add(1, Ordering::Relaxed);
+            point.add(what, 1);
         }
     }
 
     fn has_reason(&self, reason: &str) {
-        let end = reason.char_indices().map(|(at, _)| at).find(|at| *at >= LONGEST_REASON);
-        let reason = &reason[..end.unwrap_or(reason.len())];
+        let reason = cut(reason, LONGEST_REASON);
         let mut reasons = lock(&self.reasons);
         if let Some(count) = reasons.get_mut(reason) {
             *count += 1;
@@ -136,7 +139,10 @@ impl Inner {
     fn may_show(&self, now: SystemTime) -> bool {
         let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let [is, shown] = &self.live_rate;
-        if is.swap(second, Ordering::Relaxed) != second {
+        let latest = is.fetch_max(second, Ordering::Relaxed);
+        // Not by one that has read the clock a moment earlier. If it is much earlier, the clock was set back.
+        if latest < second || latest - second > 2 {
+            is.store(second, Ordering::Relaxed);
             shown.store(0, Ordering::Relaxed);
         }
         shown.fetch_add(1, Ordering::Relaxed) < MOST_LIVE
@@ -235,8 +241,12 @@ impl Watch {
             inner.add(now, Count::Errors, 1);
         }
         if let Some(key) = key {
-            let top = if outcome.is_hit() { &inner.hot_hits } else { &inner.hot_misses };
-            top.add(key.uri(), now);
+            match kind {
+                OutcomeKind::Hit | OutcomeKind::Stale => inner.hot_hits.add(key.uri(), now),
+                // No rule of the cache would make them hits.
+                OutcomeKind::Bypass | OutcomeKind::Error => {}
+                _ => inner.hot_misses.add(key.uri(), now),
+            }
         }
         if inner.live.receiver_count() > 0 && inner.may_show(now) {
             let uri = key.map(|key| {
@@ -246,10 +256,10 @@ impl Watch {
             let at = now.duration_since(UNIX_EPOCH).unwrap_or_default();
             let event = json!({
                 "at": at.as_secs_f64(),
-                "method": method,
+                "method": cut(method, LONGEST_METHOD),
                 "url": uri,
                 "outcome": kind.as_str(),
-                "reason": detail.unwrap_or(forward),
+                "reason": cut(detail.unwrap_or(forward), LONGEST_REASON),
                 "status": status,
                 "seconds": elapsed.as_secs_f64(),
             });
@@ -257,6 +267,12 @@ impl Watch {
             drop(inner.live.send(event.to_string().into()));
         }
     }
+}
+
+/// The first `most` bytes of a text, or as many fewer as its characters have it.
+fn cut(text: &str, most: usize) -> &str {
+    let ends = text.char_indices().map(|(at, char)| at + char.len_utf8());
+    &text[..ends.take_while(|end| *end <= most).last().unwrap_or(0)]
 }
 
 /// Why a request was forwarded, and the detail.
@@ -300,13 +316,16 @@ impl Observer for Watch {
                 inner.add(inner.clock.now(), Count::Fetches, 1);
                 inner.fetches.add(*elapsed);
             }
-            Event::Invalidated { .. } => {
+            // Unsafe requests, and answers that take back what was stored, are no purges.
+            Event::Invalidated {
+                by: InvalidatedBy::Handle | InvalidatedBy::Peer, succeeded: true, ..
+            } => {
                 inner.purges.fetch_add(1, Ordering::Relaxed);
             }
             Event::StoreFailed { .. } => {
                 inner.store_failures.fetch_add(1, Ordering::Relaxed);
             }
-            Event::Freshened { .. } | Event::Put { .. } => {}
+            Event::Freshened { .. } | Event::Invalidated { .. } | Event::Put { .. } => {}
         }
     }
 }
@@ -323,7 +342,7 @@ mod tests {
         }
         let reasons = watch.reasons();
         assert!(reasons.len() <= MOST_REASONS + 1, "{}", reasons.len());
-        assert!(reasons.iter().all(|(reason, _)| reason.len() <= LONGEST_REASON + 1));
+        assert!(reasons.iter().all(|(reason, _)| reason.len() <= LONGEST_REASON));
         assert_eq!(reasons.iter().map(|(_, count)| count).sum::<u64>(), 10_000);
     }
 
@@ -335,6 +354,10 @@ mod tests {
             (0..1_000).filter(|_| watch.0.may_show(now)).count() as u64
         };
         assert_eq!((shown(5), shown(5), shown(6)), (MOST_LIVE, 0, MOST_LIVE));
+        assert_eq!(shown(1), MOST_LIVE, "the clock was set back");
+        // At the turn of a second, some threads have read the one before.
+        let at_the_turn: u64 = (0..100).map(|turn| shown(2 + turn % 2)).sum();
+        assert_eq!(at_the_turn, 2 * MOST_LIVE);
     }
 
     #[test]

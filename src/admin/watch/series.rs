@@ -12,7 +12,7 @@ const POINTS: usize = 1_440;
 pub(super) struct Series(Box<[Slot]>);
 
 #[derive(Default)]
-struct Slot {
+pub(super) struct Slot {
     /// Which point it is: seconds since 1970 / [`STEP`].
     number: AtomicU64,
     counts: [AtomicU64; Count::ALL.len()],
@@ -66,6 +66,12 @@ pub(in crate::admin) struct Point {
     pub(in crate::admin) counts: [u64; Count::ALL.len()],
 }
 
+impl Slot {
+    pub(super) fn add(&self, what: Count, number: u64) {
+        self.counts[what as usize].fetch_add(number, Ordering::Relaxed);
+    }
+}
+
 impl Default for Series {
     fn default() -> Self {
         Self((0..POINTS).map(|_| Slot::default()).collect())
@@ -73,7 +79,8 @@ impl Default for Series {
 }
 
 impl Series {
-    pub(super) fn add(&self, now: SystemTime, what: Count, number: u64) {
+    /// The point for what happens now.
+    pub(super) fn at(&self, now: SystemTime) -> &Slot {
         let point = number_of(now);
         let slot = &self.0[index(point)];
         let before = slot.number.load(Ordering::Acquire);
@@ -84,7 +91,7 @@ impl Series {
                 slot.counts.iter().for_each(|count| count.store(0, Ordering::Relaxed));
             }
         }
-        slot.counts[what as usize].fetch_add(number, Ordering::Relaxed);
+        slot
     }
 
     /// The points of the last `most` steps in which something happened, the oldest first.
@@ -118,9 +125,9 @@ mod tests {
     fn the_last_points_are_kept_and_older_ones_make_room() {
         let series = Series::default();
         let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(1_790_000_000 + seconds);
-        series.add(at(0), Count::Hits, 1);
-        series.add(at(9), Count::Hits, 2);
-        series.add(at(10), Count::Requests, 5);
+        series.at(at(0)).add(Count::Hits, 1);
+        series.at(at(9)).add(Count::Hits, 2);
+        series.at(at(10)).add(Count::Requests, 5);
         let points = series.points(at(15), 100);
         assert_eq!(points.len(), 2, "{points:?}");
         assert_eq!(points[0], Point { at: 1_790_000_000, counts: [0, 0, 0, 0, 3, 0, 0] });
@@ -129,7 +136,7 @@ mod tests {
         // Four hours later, they are gone, and their places are those of others.
         let later = STEP * POINTS as u64;
         assert_eq!(series.points(at(later + 10), 10_000), []);
-        series.add(at(later), Count::Hits, 7);
+        series.at(at(later)).add(Count::Hits, 7);
         let expected = Point { at: 1_790_000_000 + later, counts: [0, 0, 0, 0, 7, 0, 0] };
         assert_eq!(series.points(at(later), 10_000), [points[1], expected]);
     }

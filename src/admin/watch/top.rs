@@ -2,9 +2,11 @@
 //! El Abbadi, 2005), in two windows.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::mem;
 use std::time::{Duration, SystemTime};
+
+use quick_cache::DefaultHashBuilder;
 
 use crate::runtime::{Mutex, lock};
 
@@ -19,7 +21,7 @@ const WINDOW: Duration = Duration::from_secs(600);
 
 /// Counts of the most frequent keys.
 pub(super) struct Top {
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     shards: [Mutex<Shard>; SHARDS],
 }
 
@@ -42,7 +44,7 @@ pub(in crate::admin) struct Frequent {
 
 /// At most [`KEYS`] keys: the number of times each was seen, and by how much that may be too many.
 #[derive(Default)]
-struct Counts(HashMap<Box<[u8]>, (u64, u64)>);
+struct Counts(HashMap<Box<[u8]>, (u64, u64), DefaultHashBuilder>);
 
 impl Counts {
     fn add(&mut self, key: &[u8]) {
@@ -84,7 +86,7 @@ impl Shard {
 
 impl Default for Top {
     fn default() -> Self {
-        Self { hasher: RandomState::new(), shards: std::array::from_fn(|_| Mutex::default()) }
+        Self { hasher: DefaultHashBuilder::default(), shards: std::array::from_fn(|_| Mutex::default()) }
     }
 }
 

@@ -41,12 +41,19 @@ pub(crate) use self::target::{
 /// let key = CacheKey::of(&parts).unwrap();
 /// assert_eq!(key.uri(), b"http://example.com/a?b=%2F");
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq, Hash)]
 pub struct CacheKey {
     // u32 length of the URI | URI | for each further part: u8 kind | u32 length of name | name | u32 length
     // of value, or ABSENT | value. Integers are little-endian. Lengths come first, so that no two lists
     // of parts have one encoding.
     bytes: SmallVec<[u8; INLINE]>,
+}
+
+/// All bytes at once: what is derived copies one by one.
+impl Clone for CacheKey {
+    fn clone(&self) -> Self {
+        Self { bytes: SmallVec::from_slice(&self.bytes) }
+    }
 }
 
 /// What a further part is.

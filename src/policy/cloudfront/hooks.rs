@@ -148,8 +148,11 @@ impl CachePolicy for Distribution {
         }
     }
 
-    /// Those of the behavior that a path has; of whatever else is purged, those of all.
+    /// Those of the behavior that a path has; of whatever else is purged, those of all. A tag has no case.
     fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
+        if let PurgeTarget::Tag(tag) = target {
+            return vec![PurgeTarget::TagAnyCase(tag.clone())];
+        }
         let mut others = self.behaviors.iter().zip(&self.plan.others);
         if let Some(path) = path_of(target) {
             let matching = others.find(|((pattern, _), _)| pattern.matches(path));

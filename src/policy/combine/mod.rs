@@ -1,5 +1,8 @@
 //! Policies made of others, so that to change one thing is not to lose all others.
 
+#[macro_use]
+mod delegate;
+
 mod closures;
 mod policies;
 mod report_only;
@@ -17,7 +20,6 @@ use crate::policy::{
     Admission, CachePolicy, ContentLimits, Delivery, ForwardReason, Lifetimes, Peers, PolicyData,
     PolicyExchange, RequestAction, ResponseEdits, ResponseRules, Terms, VaryRules,
 };
-use crate::semantics::Rules;
 use crate::store::PurgeTarget;
 
 /// Changes one thing about a policy, and keeps everything else.
@@ -242,51 +244,6 @@ pub struct WithVaryRules<P> {
     rules: VaryRules,
 }
 
-/// Passes on the hooks that a combinator leaves alone.
-macro_rules! pass_on {
-    (request) => {
-        fn request(&self, request: &mut request::Parts, data: &mut PolicyData) -> RequestAction {
-            self.policy.request(request, data)
-        }
-    };
-    (rules) => {
-        fn rules(&self, request: &request::Parts, data: &PolicyData) -> &Rules {
-            self.policy.rules(request, data)
-        }
-    };
-    (receive) => {
-        fn receive(&self, exchange: &PolicyExchange<'_>, edits: &mut ResponseEdits<'_>) {
-            self.policy.receive(exchange, edits);
-        }
-    };
-    (response) => {
-        fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
-            self.policy.response(exchange, terms);
-        }
-    };
-    (forward) => {
-        fn forward(&self, request: &mut request::Parts, reason: &ForwardReason<'_>) {
-            self.policy.forward(request, reason);
-        }
-    };
-    (deliver) => {
-        fn deliver(&self, delivery: &mut Delivery<'_>) {
-            self.policy.deliver(delivery);
-        }
-    };
-    (needs_sent_fields) => {
-        fn needs_sent_fields(&self) -> bool {
-            self.policy.needs_sent_fields()
-        }
-    };
-    (spellings) => {
-        fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
-            self.policy.spellings(target)
-        }
-    };
-    ($($hook:ident),+) => { $(pass_on!($hook);)+ };
-}
-
 impl<P: CachePolicy> CachePolicy for Admit<P> {
     fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
         self.policy.response(exchange, terms);
@@ -413,25 +370,7 @@ where
         self.policy.request(request, data)
     }
 
-    fn rules(&self, request: &request::Parts, data: &PolicyData) -> &Rules {
-        self.of(data).rules(request, data)
-    }
-
-    fn receive(&self, exchange: &PolicyExchange<'_>, edits: &mut ResponseEdits<'_>) {
-        self.of(exchange.data).receive(exchange, edits);
-    }
-
-    fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
-        self.of(exchange.data).response(exchange, terms);
-    }
-
-    fn forward(&self, request: &mut request::Parts, reason: &ForwardReason<'_>) {
-        self.of(reason.data).forward(request, reason);
-    }
-
-    fn deliver(&self, delivery: &mut Delivery<'_>) {
-        self.of(delivery.data).deliver(delivery);
-    }
+    leave_to_chosen!();
 
     fn needs_sent_fields(&self) -> bool {
         self.policy.needs_sent_fields() || self.other.needs_sent_fields()

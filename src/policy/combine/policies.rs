@@ -9,11 +9,7 @@ use http::{Method, request};
 use crate::entry::key::{asked_path, host_of};
 use crate::policy::data::Chooser;
 use crate::policy::key::path_of;
-use crate::policy::{
-    CachePolicy, Delivery, ForwardReason, Pattern, PolicyData, PolicyExchange, RequestAction, ResponseEdits,
-    Terms,
-};
-use crate::semantics::Rules;
+use crate::policy::{CachePolicy, Pattern, PolicyData, RequestAction};
 use crate::store::PurgeTarget;
 
 /// Policies by path, route, method, host or anything else of a request: the first row that matches decides about the request
@@ -175,25 +171,7 @@ impl CachePolicy for Policies {
         self.rows[at].policy.request(request, data)
     }
 
-    fn rules(&self, request: &request::Parts, data: &PolicyData) -> &Rules {
-        self.of(data).rules(request, data)
-    }
-
-    fn receive(&self, exchange: &PolicyExchange<'_>, edits: &mut ResponseEdits<'_>) {
-        self.of(exchange.data).receive(exchange, edits);
-    }
-
-    fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
-        self.of(exchange.data).response(exchange, terms);
-    }
-
-    fn forward(&self, request: &mut request::Parts, reason: &ForwardReason<'_>) {
-        self.of(reason.data).forward(request, reason);
-    }
-
-    fn deliver(&self, delivery: &mut Delivery<'_>) {
-        self.of(delivery.data).deliver(delivery);
-    }
+    leave_to_chosen!();
 
     fn needs_sent_fields(&self) -> bool {
         self.otherwise.needs_sent_fields() || self.rows.iter().any(|row| row.policy.needs_sent_fields())

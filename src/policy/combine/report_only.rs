@@ -12,9 +12,7 @@ use smallvec::SmallVec;
 
 use crate::entry::key::{CacheKey, KeyNames, asked_path};
 use crate::policy::judge::{Judged, JudgedRequest};
-use crate::policy::{
-    CachePolicy, Delivery, ForwardReason, PolicyData, PolicyExchange, RequestAction, ResponseEdits, Terms,
-};
+use crate::policy::{CachePolicy, Delivery, PolicyData, PolicyExchange, RequestAction, Terms};
 use crate::runtime::clock::Clock;
 use crate::semantics::cache_control::RequestDirectives;
 use crate::semantics::fields::ResponseFields;
@@ -23,7 +21,6 @@ use crate::semantics::range::SentRange;
 use crate::semantics::storing::NotStored;
 use crate::semantics::terms::Fetched;
 use crate::semantics::{Rules, deception, framing, is_retrieval};
-use crate::store::PurgeTarget;
 
 /// How many keys the report remembers as stored; the least used are forgotten.
 const MOST_KEYS: usize = 65_536;
@@ -269,24 +266,12 @@ impl<P: CachePolicy, C: CachePolicy> CachePolicy for ReportOnly<P, C> {
         self.policy.request(request, data)
     }
 
-    fn rules(&self, request: &request::Parts, data: &PolicyData) -> &Rules {
-        self.policy.rules(request, data)
-    }
-
-    fn receive(&self, exchange: &PolicyExchange<'_>, edits: &mut ResponseEdits<'_>) {
-        self.policy.receive(exchange, edits);
-    }
-
     fn response(&self, exchange: &PolicyExchange<'_>, terms: &mut Terms) {
         if let Some(would) = exchange.data().and_then(|asked: &Asked| asked.find(&self.report)) {
             let PolicyExchange { is_background, sent, .. } = *exchange;
             self.judge(would, exchange.received, Seen { is_background, max_body: terms.max_body, sent });
         }
         self.policy.response(exchange, terms);
-    }
-
-    fn forward(&self, request: &mut request::Parts, reason: &ForwardReason<'_>) {
-        self.policy.forward(request, reason);
     }
 
     fn deliver(&self, delivery: &mut Delivery<'_>) {
@@ -318,9 +303,7 @@ impl<P: CachePolicy, C: CachePolicy> CachePolicy for ReportOnly<P, C> {
         self.policy.needs_sent_fields() || self.candidate.needs_sent_fields()
     }
 
-    fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
-        self.policy.spellings(target)
-    }
+    pass_on!(rules, receive, forward, spellings);
 }
 
 /// What no policy lifts, as far as it can be told from both heads.

@@ -4,10 +4,8 @@ use http::request;
 
 use crate::policy::peer::Caller;
 use crate::policy::{
-    CachePolicy, Delivery, ForwardReason, Peers, PolicyData, PolicyExchange, RequestAction, ResponseEdits,
-    Terms,
+    CachePolicy, Delivery, Peers, PolicyData, PolicyExchange, RequestAction, ResponseEdits, Terms,
 };
-use crate::semantics::Rules;
 use crate::store::PurgeTarget;
 
 /// The part of a key that keeps what peers get apart.
@@ -44,10 +42,6 @@ impl<P: CachePolicy> CachePolicy for WithPeers<P> {
         }
     }
 
-    fn rules(&self, request: &request::Parts, data: &PolicyData) -> &Rules {
-        self.policy.rules(request, data)
-    }
-
     fn receive(&self, exchange: &PolicyExchange<'_>, edits: &mut ResponseEdits<'_>) {
         self.policy.receive(exchange, edits);
         if caller(exchange.data).is_peer {
@@ -64,10 +58,6 @@ impl<P: CachePolicy> CachePolicy for WithPeers<P> {
         }
     }
 
-    fn forward(&self, request: &mut request::Parts, reason: &ForwardReason<'_>) {
-        self.policy.forward(request, reason);
-    }
-
     fn deliver(&self, delivery: &mut Delivery<'_>) {
         self.policy.deliver(delivery);
         if caller(delivery.data) == Caller::default() {
@@ -77,10 +67,6 @@ impl<P: CachePolicy> CachePolicy for WithPeers<P> {
         }
     }
 
-    fn needs_sent_fields(&self) -> bool {
-        self.policy.needs_sent_fields()
-    }
-
     fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
         let mut spellings = self.policy.spellings(target);
         if let PurgeTarget::Key(key) = target {
@@ -88,4 +74,6 @@ impl<P: CachePolicy> CachePolicy for WithPeers<P> {
         }
         spellings
     }
+
+    pass_on!(rules, forward, needs_sent_fields);
 }

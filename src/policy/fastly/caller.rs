@@ -4,12 +4,12 @@ use http::header::HeaderName;
 use http::request;
 
 use crate::policy::peer::{Caller, Peers};
-use crate::semantics::secret::Token;
+use crate::semantics::token::TokenField;
 
 /// How those are recognised that get more than clients do.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Recognised {
-    pub(super) debug: Option<Token>,
+    pub(super) debug: Option<TokenField>,
     pub(super) peers: Peers,
 }
 
@@ -20,7 +20,7 @@ impl Recognised {
         let is_peer = self.peers.recognise(request);
         let caller = Caller { is_debugging, is_peer };
         if let Some(token) = &self.debug {
-            request.headers.remove(token.field());
+            request.headers.remove(token.name());
         }
         if !is_peer && request.headers.keys().any(is_for_peers) {
             let forged: Vec<_> = request.headers.keys().filter(|name| is_for_peers(name)).cloned().collect();
@@ -112,7 +112,8 @@ mod tests {
     #[test]
     fn fa10_the_debug_token_is_for_the_cache_alone() {
         let debug = HeaderName::from_static("fastly-debug");
-        let recognised = Recognised { debug: Some(Token::new(debug, "secret")), ..Recognised::default() };
+        let recognised =
+            Recognised { debug: Some(TokenField::new(debug, "secret")), ..Recognised::default() };
         check(&recognised, &[("fastly-debug", "secret")], (false, true), &[]);
         check(&recognised, &[("fastly-debug", "1")], (false, false), &[]);
         assert!(!format!("{recognised:?}").contains("secret"));

@@ -80,7 +80,7 @@ use super::{
 };
 use crate::semantics::Rules;
 use crate::semantics::accept::Codings;
-use crate::semantics::secret::Token;
+use crate::semantics::token::TokenField;
 use crate::store::PurgeTarget;
 
 /// What a Fastly service does; see the [module](self) for the terms, and for where it is more careful.
@@ -210,7 +210,7 @@ impl Fastly {
     /// | `Surrogate-Control`, `Surrogate-Key` | as the origin has sent them |
     #[must_use]
     pub fn debug_token(mut self, secret: &str) -> Self {
-        self.recognised.debug = Some(Token::new(FASTLY_DEBUG, secret));
+        self.recognised.debug = Some(TokenField::new(FASTLY_DEBUG, secret));
         self
     }
 

@@ -246,7 +246,7 @@ pub async fn a_stream_that_is_overtaken_by_a_soft_purge_is_never_fresh<N: Nodes>
                     return;
                 };
                 write(&mut writer, "old").await;
-                fleet.invalidate_now(std::slice::from_ref(&target), PurgeMode::Expire(purged_at())).await;
+                fleet.invalidate_now(&target, PurgeMode::Expire(purged_at())).await;
                 fleet.commit(writer, head("x"), None).await;
                 fleet.finds_nothing_fresh(&here(), &format!("{target:?}")).await;
                 fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
@@ -265,7 +265,7 @@ pub async fn a_stream_that_is_overtaken_by_a_purge_is_refused<N: Nodes>(subject:
                     return;
                 };
                 write(&mut writer, "old").await;
-                fleet.invalidate_now(std::slice::from_ref(&target), PurgeMode::Remove).await;
+                fleet.invalidate_now(&target, PurgeMode::Remove).await;
                 let written = fleet.commit(writer, head("x"), None).await;
                 fleet.assert_refused(written, &format!("{target:?}"));
                 fleet.finds_nothing(&here(), &format!("{target:?}")).await;

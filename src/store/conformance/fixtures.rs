@@ -20,7 +20,7 @@ const GROUP: &str = "http://example.com news";
 
 pub(super) fn key_of(uri: &str) -> CacheKey {
     let key = Uri::try_from(uri).ok().and_then(|uri| CacheKey::of(&key::get(uri)).ok());
-    key.unwrap_or_else(|| panic!("{uri} is no key's URI"))
+    key.unwrap_or_else(|| panic!("{uri} is not a key's URI"))
 }
 
 pub(crate) fn here() -> CacheKey {

@@ -400,11 +400,11 @@ impl<N: Nodes> Fleet<'_, N> {
     /// [`Fleet::invalidate`], of many targets.
     pub(super) async fn invalidate_all(&self, targets: &[PurgeTarget], mode: PurgeMode) -> PurgeNumber {
         if self.staleness().is_zero() {
-            return self.invalidate_now(targets, mode).await;
+            return self.invalidate_all_now(targets, mode).await;
         }
         let key = here();
         let before = [self.look_up_to_fill(&key).await.fence, self.look_up(&key).await.fence];
-        let number = self.invalidate_now(targets, mode).await;
+        let number = self.invalidate_all_now(targets, mode).await;
         for (node, since) in [self.filler(), self.reader()].into_iter().zip(before) {
             let known = async || match sure(node.purged_since(&key, since, PurgeScope::KeyOrAnyGroup).await) {
                 true => Ok(()),
@@ -417,7 +417,11 @@ impl<N: Nodes> Fleet<'_, N> {
     }
 
     /// Purges. Other nodes may not know yet.
-    pub(super) async fn invalidate_now(&self, targets: &[PurgeTarget], mode: PurgeMode) -> PurgeNumber {
+    pub(super) async fn invalidate_now(&self, target: &PurgeTarget, mode: PurgeMode) -> PurgeNumber {
+        self.invalidate_all_now(std::slice::from_ref(target), mode).await
+    }
+
+    pub(super) async fn invalidate_all_now(&self, targets: &[PurgeTarget], mode: PurgeMode) -> PurgeNumber {
         self.changed(self.purger().invalidate(targets, mode).await)
     }
 

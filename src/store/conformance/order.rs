@@ -27,7 +27,7 @@ pub async fn a_fence_of_get_stands_before_later_purges<N: Nodes>(subject: &Subje
         .each_way(async |fleet| {
             for target in targets() {
                 let before = sure(fleet.filler().get(&here()).await).fence;
-                fleet.invalidate_now(std::slice::from_ref(&target), PurgeMode::Remove).await;
+                fleet.invalidate_now(&target, PurgeMode::Remove).await;
                 is_refused(fleet, &target, before, "the fence of get").await;
             }
         })
@@ -42,7 +42,7 @@ pub async fn a_fence_of_try_get_stands_before_later_purges<N: Nodes>(subject: &S
                 let Some(before) = fleet.filler().try_get(&here()).map(|lookup| lookup.fence) else {
                     continue;
                 };
-                fleet.invalidate_now(std::slice::from_ref(&target), PurgeMode::Remove).await;
+                fleet.invalidate_now(&target, PurgeMode::Remove).await;
                 is_refused(fleet, &target, before, "the fence of try_get").await;
             }
         })
@@ -54,7 +54,7 @@ pub async fn the_default_fence_stands_before_all_purges<N: Nodes>(subject: &Subj
     subject
         .each_way(async |fleet| {
             for target in targets() {
-                fleet.invalidate_now(std::slice::from_ref(&target), PurgeMode::Remove).await;
+                fleet.invalidate_now(&target, PurgeMode::Remove).await;
                 is_refused(fleet, &target, Fence::default(), "the default fence").await;
             }
         })
@@ -66,8 +66,7 @@ pub async fn a_put_and_a_purge_in_any_order_leave_nothing_old<N: Nodes>(subject:
     subject
         .each_way(async |fleet| {
             for target in targets() {
-                let purge =
-                    async || fleet.invalidate_now(std::slice::from_ref(&target), PurgeMode::Remove).await;
+                let purge = async || fleet.invalidate_now(&target, PurgeMode::Remove).await;
                 // The call, the write, the purge.
                 let (expected, fence) = fleet.expect(&here()).await;
                 fleet.put(&here(), response("old", "x"), fence).await;
@@ -106,8 +105,7 @@ pub async fn a_freshening_and_a_purge_in_any_order_leave_nothing_old<N: Nodes>(s
     subject
         .each_way(async |fleet| {
             for target in targets() {
-                let purge =
-                    async || fleet.invalidate_now(std::slice::from_ref(&target), PurgeMode::Remove).await;
+                let purge = async || fleet.invalidate_now(&target, PurgeMode::Remove).await;
                 // The validation, the write, the purge.
                 fleet.fill(&here(), "old", "x").await;
                 let (expected, fence) = fleet.expect(&here()).await;
@@ -146,7 +144,7 @@ pub async fn what_was_asked_for_before_a_soft_purge_is_never_fresh<N: Nodes>(sub
         .each_way(async |fleet| {
             for target in targets() {
                 let before = fleet.look_up_to_fill(&here()).await.fence;
-                fleet.invalidate_now(std::slice::from_ref(&target), PurgeMode::Expire(purged_at())).await;
+                fleet.invalidate_now(&target, PurgeMode::Expire(purged_at())).await;
                 fleet.put(&here(), response("old", "x"), before).await;
                 fleet.finds_nothing_fresh(&here(), &format!("{target:?}")).await;
                 fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
@@ -185,7 +183,7 @@ pub async fn a_freshening_from_before_a_soft_purge_leaves_it_stale<N: Nodes>(sub
                 fleet.fill(&here(), "content", "x").await;
                 let (_expected, before) = fleet.expect(&here()).await;
                 let (id, _) = fleet.id_to_freshen(&here()).await;
-                fleet.invalidate_now(std::slice::from_ref(&target), PurgeMode::Expire(purged_at())).await;
+                fleet.invalidate_now(&target, PurgeMode::Expire(purged_at())).await;
                 fleet.freshen(&here(), id, head("x"), before).await;
                 fleet.finds_nothing_fresh(&here(), &format!("{target:?}")).await;
                 fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
@@ -210,7 +208,7 @@ pub async fn a_purge_is_remembered_for_what_is_on_its_way<N: Nodes>(subject: &Su
                     drop(another);
                     let others = [PurgeTarget::uri("http://example.com/other"), PurgeTarget::tag("other")];
                     for other in others {
-                        fleet.invalidate_now(&[other], PurgeMode::Remove).await;
+                        fleet.invalidate_now(&other, PurgeMode::Remove).await;
                     }
                     let (_late, late_fence) = fleet.expect(&here()).await;
                     let written = fleet.put(&here(), response("old", "x"), fence).await;
@@ -223,7 +221,7 @@ pub async fn a_purge_is_remembered_for_what_is_on_its_way<N: Nodes>(subject: &Su
                     fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
                 }
                 let (_expected, fence) = fleet.expect(&here()).await;
-                fleet.invalidate_now(std::slice::from_ref(&target), PurgeMode::Expire(purged_at())).await;
+                fleet.invalidate_now(&target, PurgeMode::Expire(purged_at())).await;
                 fleet.put(&here(), response("old", "y"), fence).await;
                 fleet.finds_nothing_fresh(&here(), &format!("{target:?}: on its way at a soft purge")).await;
                 fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
@@ -300,7 +298,7 @@ pub async fn fills_and_purges_at_one_time_leave_nothing_old<N: Nodes>(subject: &
                     let changed = version.get();
                     let is_hard = turn.is_multiple_of(2);
                     let mode = if is_hard { PurgeMode::Remove } else { PurgeMode::Expire(purged_at()) };
-                    fleet.invalidate_now(std::slice::from_ref(target), mode).await;
+                    fleet.invalidate_now(target, mode).await;
                     promised.set(changed);
                     is_new().await;
                     for _ in 0..turn % 3 {

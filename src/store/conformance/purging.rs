@@ -114,7 +114,7 @@ pub async fn soft_purges_add_up<N: Nodes>(subject: &Subject<'_, N>) {
             fleet.fill(&here(), "old", "x").await;
             fleet.invalidate(&PurgeTarget::Key(here()), until(60)).await;
             for _ in 0..100 {
-                fleet.invalidate_now(&[PurgeTarget::Key(here())], soft).await;
+                fleet.invalidate_now(&PurgeTarget::Key(here()), soft).await;
             }
             finds_expired(fleet, end(60), "no end is forgotten").await;
         })
@@ -168,7 +168,7 @@ pub async fn a_purge_of_no_targets_changes_nothing<N: Nodes>(subject: &Subject<'
     subject
         .each_way(async |fleet| {
             fleet.fill(&here(), "content", "x").await;
-            let number = fleet.invalidate_now(&[], PurgeMode::Remove).await;
+            let number = fleet.invalidate_all_now(&[], PurgeMode::Remove).await;
             assert_eq!(number, PurgeNumber::default(), "the number of no purge");
             fleet.finds(&here(), &["content"], "nothing was purged").await;
         })
@@ -423,7 +423,7 @@ pub async fn many_purges_of_nothing_hit_nothing<N: Nodes>(subject: &Subject<'_, 
                     PurgeTarget::tag_any_case(number.to_string()),
                     PurgeTarget::uri(format!("http://example.com/{number}")),
                 ];
-                fleet.invalidate_now(&nothing, PurgeMode::Remove).await;
+                fleet.invalidate_all_now(&nothing, PurgeMode::Remove).await;
             }
             fleet.finds(&here(), &["stored"], &format!("none of {MANY} purges names it")).await;
             if expected.fence().is_some() {
@@ -466,8 +466,8 @@ pub async fn what_was_purged_stays_away<N: Nodes>(subject: &Subject<'_, N>) {
             for target in targets() {
                 fleet.fill_with(&here(), response("old", "x")).await;
                 fleet.invalidate(&target, PurgeMode::Remove).await;
-                fleet.invalidate_now(std::slice::from_ref(&target), PurgeMode::Expire(purged_at())).await;
-                fleet.invalidate_now(&[PurgeTarget::uri("http://other.example/")], PurgeMode::Remove).await;
+                fleet.invalidate_now(&target, PurgeMode::Expire(purged_at())).await;
+                fleet.invalidate_now(&PurgeTarget::uri("http://other.example/"), PurgeMode::Remove).await;
                 for turn in 0..3 {
                     fleet.finds_nothing(&here(), &format!("{target:?}, look-up {turn}")).await;
                     fleet.fill(&key_of("http://other.example/"), "another", "x").await;

@@ -1,11 +1,13 @@
 //! Inspections and explanations by the admin service.
 
-use larder::policy::Peers;
+use std::time::Duration;
+
+use larder::policy::{KeyRules, Peers};
 use larder::{CachePolicyExt, StandardPolicy};
 use serde_json::json;
 
 use super::Desk;
-use crate::support::{Reply, cache_builder};
+use crate::support::{Reply, cache_builder, settle};
 
 fn reply() -> Reply {
     Reply::cc("x", "public, max-age=60")
@@ -45,6 +47,29 @@ async fn a_url_is_explained_before_and_after_it_is_stored() {
 }
 
 #[tokio::test]
+async fn a19_an_explanation_shows_no_secret_of_the_request_and_of_what_is_stored() {
+    let reply = || reply().field("vary", "authorization, cookie").field("www-authenticate", "stored-secret");
+    let policy = StandardPolicy::default().key(KeyRules::new().cookies(["id"]));
+    let desk = Desk::with(cache_builder().policy(policy), [reply()], |admin| admin);
+    let fields = [("authorization", "Basic asked-secret"), ("cookie", "id=asked-secret")];
+    let target = "/explain?url=http://example.com/x&header=Authorization:Basic%20asked-secret\
+                  &header=Cookie:id=asked-secret&header=X-Token:asked-secret";
+    let of = async |expected: &str| {
+        let told = desk.ask("GET", target, "").await;
+        assert!(told.text.contains(expected), "{told:?}");
+        for secret in ["asked-secret", "stored-secret", "hidden-from-operators"] {
+            assert!(!told.text.contains(secret), "{secret}: {told:?}");
+        }
+    };
+    of("larder; fwd=uri-miss").await;
+    desk.bench.get_with("/x", &fields).await;
+    of("larder; hit; ttl=60").await;
+    desk.bench.get_with("/x", &[("authorization", "Basic other"), fields[1]]).await;
+    desk.bench.later(61);
+    of("larder; fwd=stale").await;
+}
+
+#[tokio::test]
 async fn an_explanation_has_the_name_of_the_cache() {
     let desk = Desk::with(cache_builder().name("edge-1"), [reply()], |admin| admin);
     let json = desk.ask("GET", "/explain?url=http://example.com/x", "").await.ok();
@@ -76,6 +101,43 @@ async fn a19_an_inspection_shows_what_is_stored_without_secrets_and_as_text() {
     assert!(fields.contains(&json!(["x-evil", "<img src=x onerror=alert(1)>"])), "{json}");
     let none = desk.ask("GET", "/inspect?url=http://example.com/y", "").await.ok();
     assert_eq!(none["keys"][0]["variants"], json!([]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_under_way_is_said_to_be_shared() {
+    let desk = Desk::new([reply().after(Duration::from_secs(3_600))]);
+    let mut first = std::pin::pin!(desk.bench.get("/x"));
+    let explained = async {
+        while desk.bench.origin.calls() == 0 {
+            settle().await;
+        }
+        desk.ask("GET", "/explain?url=http://example.com/x", "").await.ok()
+    };
+    let json = tokio::select! {
+        answer = first.as_mut() => panic!("it waits for an hour: {answer:?}"),
+        json = explained => json,
+    };
+    assert_eq!((&json["call"], &json["conditional"]), (&json!("shared"), &json!(false)), "{json}");
+    first.await;
+}
+
+#[tokio::test]
+async fn a_default_port_hides_nothing_that_is_stored_under_the_other_scheme() {
+    let desk = Desk::new([Reply::cc("x", "max-age=60")]);
+    desk.bench.get("/x").await; // by http
+    for own in ["https://example.com:443/x", "https://example.com/x"] {
+        let json = desk.ask("GET", &format!("/explain?url={own}"), "").await.ok();
+        assert_eq!(json["other_scheme"]["url"], "http://example.com/x", "{own}: {json}");
+        assert_eq!(json["other_scheme"]["cache_status"], "larder; hit; ttl=60");
+        let json = desk.ask("GET", &format!("/inspect?url={own}"), "").await.ok();
+        assert_eq!(json["keys"].as_array().unwrap().len(), 2, "{own}: {json}");
+    }
+    // Another port is another site, under both schemes.
+    desk.bench.get_with("/x", &[("host", "example.com:8080")]).await;
+    let json = desk.ask("GET", "/explain?url=https://example.com:8080/x", "").await.ok();
+    assert_eq!(json["other_scheme"]["url"], "http://example.com:8080/x", "{json}");
+    let json = desk.ask("GET", "/explain?url=https://example.com:8443/x", "").await.ok();
+    assert_eq!(json["other_scheme"], json!(null), "{json}");
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ const BEARER: (&str, &str) = ("authorization", "Bearer 0123456789abcdef012345678
 pub struct Desk {
     pub admin: AdminService<BoxStore>,
     pub bench: Bench,
+    pub watch: Watch,
 }
 
 /// What the service answered.
@@ -71,10 +72,10 @@ impl Desk {
         let watch = Watch::with_clock(clock.clone());
         let layer = builder.clock(clock).observer(watch.clone()).build();
         let origin = Origin::new(replies);
-        let admin = Admin::new(layer.handle(), TOKEN).unwrap().watch(watch);
+        let admin = Admin::new(layer.handle(), TOKEN).unwrap().watch(watch.clone());
         let cache = layer.layer(origin.clone());
         let bench = Bench { cache, handle: layer.handle(), clock: hand, origin };
-        Self { admin: set_up(admin).build(), bench }
+        Self { admin: set_up(admin).build(), bench, watch }
     }
 
     /// With the token, and with content if there is any.

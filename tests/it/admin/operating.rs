@@ -182,12 +182,12 @@ async fn the_policy_is_read_and_replaced_as_text() {
     let (read, replaced) = (Arc::clone(&text), Arc::clone(&text));
     let desk = Desk::with(cache_builder(), [], |admin| {
         admin.policy(
-            move || read.lock().unwrap().clone(),
+            move || Ok(read.lock().unwrap().clone()),
             move |new| match new {
                 "wrong" => Err("line 1: <b>wrong</b>".to_owned()),
                 new => {
                     new.clone_into(&mut replaced.lock().unwrap());
-                    Ok(())
+                    Ok(vec!["line 2: <b>odd</b>".to_owned()])
                 }
             },
         )
@@ -197,11 +197,21 @@ async fn the_policy_is_read_and_replaced_as_text() {
         (told.text.as_str(), &told.fields["content-type"]),
         ("old", &"text/plain; charset=utf-8".parse().unwrap())
     );
-    desk.ask("PUT", "/policy", "new").await.ok();
+    let json = desk.ask("PUT", "/policy", "new").await.ok();
+    assert_eq!(json, json!({"status": "ok", "warnings": ["line 2: <b>odd</b>"]}));
     assert_eq!(*text.lock().unwrap(), "new");
     let json = desk.ask("PUT", "/policy", "wrong").await.refused(422, "policy");
     assert_eq!(json["message"], "line 1: <b>wrong</b>");
     assert_eq!(*text.lock().unwrap(), "new");
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_be_read_is_no_policy() {
+    let desk = Desk::with(cache_builder(), [], |admin| {
+        admin.policy(|| Err("/etc/policy.toml: can't be read".to_owned()), |_| Ok(Vec::new()))
+    });
+    let json = desk.ask("GET", "/policy", "").await.refused(503, "policy");
+    assert_eq!(json["message"], "/etc/policy.toml: can't be read");
 }
 
 #[tokio::test]

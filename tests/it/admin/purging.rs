@@ -1,9 +1,16 @@
 //! Purges by the admin service: its own, those of Fastly's API, and CloudFront's lists.
 
-use serde_json::json;
+use std::sync::Arc;
+
+use larder::policy::KeyRules;
+use larder::policy::cloudfront::{CachePolicyConfig, Distribution};
+use larder::store::chaos::StoreCall;
+use larder::{BoxStore, CacheLayer, MemoryStore, StandardPolicy};
+use serde_json::{Value, json};
 
 use super::{BEARER, Desk};
-use crate::support::Reply;
+use crate::support::stores::{before, faulty};
+use crate::support::{Reply, cache_builder, settle};
 
 const PATHS: [&str; 4] = ["/a", "/a?x=1", "/images/1", "/b"];
 
@@ -134,7 +141,10 @@ async fn nothing_is_purged_where_one_target_is_wrong() {
     ] {
         desk.ask("POST", "/purge", &order.to_string()).await.refused(400, "invalid");
     }
-    let many = json!({"all": true, "tags": vec!["x"; 5_000]});
+    let many = json!({"all": true, "tags": vec!["x"; 3_000]});
+    let refused = desk.ask("POST", "/purge", &many.to_string()).await.refused(400, "invalid");
+    assert_eq!(refused["message"], "the request names 3001 things to purge, more than 3000");
+    let many = json!({"items": (0..1_025).map(|number| format!("/{number}/*")).collect::<Vec<_>>()});
     desk.ask("POST", "/purge", &many.to_string()).await.refused(400, "invalid");
     assert_eq!(desk.stored(&PATHS).await, [true; 4]);
 }
@@ -218,4 +228,166 @@ async fn cf6_an_invalidation_list_of_cloudfront_is_carried_out_once() {
     }
     desk.ask("POST", "/invalidation", &list("1", &["/b"])).await.json();
     assert_eq!(desk.stored(&["/b"]).await, [false]);
+}
+
+#[tokio::test]
+async fn a_list_counts_by_what_it_names_and_each_target_is_answered_once() {
+    for (policy, url, expected) in [
+        (StandardPolicy::default(), "http://example.com/a", &["http", "https"][..]),
+        (StandardPolicy::default(), "example.com/a", &["http", "https"]),
+        (
+            StandardPolicy::default().key(KeyRules::new().any_scheme()),
+            "example.com/a",
+            &["any", "http", "https"],
+        ),
+    ] {
+        let desk = Desk::with(cache_builder().policy(policy), [Reply::cc("x", "max-age=60")], |admin| admin);
+        let told = desk.ask("POST", "/purge", &json!({"urls": [url, url]}).to_string()).await.ok();
+        let mut targets: Vec<_> = told["targets"].as_array().unwrap().iter().map(Value::as_str).collect();
+        targets.sort_unstable();
+        let expected: Vec<_> = expected.iter().map(|scheme| format!("{scheme}://example.com/a")).collect();
+        assert_eq!(targets, expected.iter().map(|url| Some(&**url)).collect::<Vec<_>>(), "{url}");
+        let urls: Vec<_> = (0..3_000).map(|number| format!("example.com/{number}")).collect();
+        let told = desk.ask("POST", "/purge", &json!({ "urls": urls }).to_string()).await.ok();
+        assert_eq!(told["targets"].as_array().unwrap().len(), 3_000 * expected.len());
+    }
+}
+
+#[tokio::test]
+async fn cf6_a_list_of_3000_paths_purges_these_and_nothing_else() {
+    let desk = Desk::new([Reply::cc("x", "max-age=60")]);
+    let others = ["/other/z", "/p0", "/p3000/x", "/p7/x?y"];
+    let named = ["/p0/x", "/p7/x", "/p2999/x"];
+    for path in others.iter().chain(&named) {
+        desk.bench.get(path).await;
+    }
+    let paths: Vec<_> = (0..3_000).map(|number| format!("/p{number}/x")).collect();
+    let paths: Vec<_> = paths.iter().map(|path| &**path).collect();
+    for reference in ["1", "2"] {
+        let told = desk.ask("POST", "/invalidation", &list(reference, &paths)).await;
+        assert_eq!(told.status.as_u16(), 201, "{told:?}");
+        assert_eq!(desk.stored(&others).await, [true; 4]);
+        assert_eq!(desk.stored(&named).await, [false; 3]);
+    }
+}
+
+#[tokio::test]
+async fn cf12_in_cloudfronts_profile_a_tag_has_no_case_however_it_is_purged() {
+    let name = http::HeaderName::from_static("cache-tag");
+    for (target, content) in [
+        ("/purge", json!({"tag": "news"})),
+        ("/purge", json!({"tags": ["nothing", "NEWS"]})),
+        ("/purge", json!({"items": ["#news"]})),
+        ("/service/1/purge/news", json!("")),
+        ("/service/1/purge", json!({"surrogate_keys": ["nEWS"]})),
+        ("/invalidation", serde_json::from_str(&list("1", &["#news"])).unwrap()),
+    ] {
+        let distribution =
+            Distribution::new(CachePolicyConfig::caching_optimized()).cache_tag_header(name.clone());
+        let tagged = Reply::cc("x", "max-age=60").field("cache-tag", "News, sport");
+        let desk = Desk::with(
+            cache_builder().policy(distribution),
+            [tagged, Reply::cc("x", "max-age=60")],
+            |admin| admin,
+        );
+        desk.bench.get("/a").await;
+        desk.bench.get("/b").await;
+        let told = desk.ask("POST", target, &content.to_string()).await;
+        assert!(told.status.is_success(), "{told:?}");
+        assert_eq!(desk.stored(&["/a", "/b"]).await, [false, true], "{target} {content}");
+    }
+}
+
+#[tokio::test]
+async fn b15_what_looks_like_a_purge_of_more_than_it_names_is_refused_on_every_route() {
+    let desk = desk().await;
+    let items = |refused: Value| refused["help"].as_str().unwrap().contains("items");
+    for order in [
+        json!({"prefix": "/images/*"}),
+        json!({"prefix": "http://example.com/images/*"}),
+        json!({"url": "http://example.com/images/*"}),
+        json!({"urls": ["example.com/*"]}),
+    ] {
+        let refused = desk.ask("POST", "/purge", &order.to_string()).await.refused(400, "invalid");
+        assert!(items(refused), "{order}");
+    }
+    for (method, target) in
+        [("PURGE", "http://example.com/images/*"), ("POST", "/purge/example.com/images/*")]
+    {
+        assert!(items(desk.ask(method, target, "").await.refused(400, "invalid")), "{target}");
+    }
+    let long = "x".repeat(1_025);
+    for tag in ["", "a,b", " news", "news ", "a\u{7}", &*long, "http://example.com news"] {
+        for order in [json!({"tag": tag}), json!({"tags": ["news", tag]})] {
+            let refused = desk.ask("POST", "/purge", &order.to_string()).await.refused(400, "invalid");
+            assert!(refused["help"].as_str().unwrap().starts_with("name each tag by itself"), "{refused}");
+        }
+    }
+    for key in ["", "a b", "\u{e9}", &*long] {
+        let keys = json!({"surrogate_keys": ["news", key]});
+        desk.ask("POST", "/service/1/purge", &keys.to_string()).await.refused(400, "invalid");
+    }
+    for order in [json!({"host": "*.example.com"}), json!({"prefix": "/a b"}), json!({"prefix": "/a#b"})] {
+        desk.ask("POST", "/purge", &order.to_string()).await.refused(400, "invalid");
+    }
+    assert_eq!(desk.stored(&PATHS).await, [true; 4]);
+    // Surrogate keys are separated by spaces, and groups are quoted.
+    desk.ask("POST", "/service/1/purge/a,b", "").await.ok();
+    desk.ask("POST", "/purge", "{\"tag\": \"two words\"}").await.ok();
+}
+
+#[tokio::test]
+async fn cf6_a_reference_is_that_of_one_list_in_one_mode() {
+    let desk = desk().await;
+    let soft = [BEARER, ("fastly-soft-purge", "1")];
+    let mut batch: Value = serde_json::from_str(&list("1", &["/a"])).unwrap();
+    batch["Paths"].as_object_mut().unwrap().remove("Quantity");
+    let told = desk.ask_with("POST", "/invalidation", &soft, &batch.to_string()).await;
+    assert_eq!(told.status.as_u16(), 201, "{told:?}");
+    assert_eq!(told.json()["Invalidation"]["InvalidationBatch"]["Paths"]["Quantity"], 1, "{told:?}");
+    desk.ask("POST", "/invalidation", &list("1", &["/a"])).await.refused(409, "caller-reference");
+    let again = desk.ask_with("POST", "/invalidation", &soft, &list("1", &["/a"])).await;
+    assert_eq!(again.json(), told.json());
+    let id = told.json()["Invalidation"]["Id"].as_str().unwrap().to_owned();
+    assert_eq!(desk.ask("GET", &format!("/invalidation/{id}?x"), "").await.ok(), told.json());
+    // Of a long list, the items are not remembered, but that it was carried out.
+    let long: Vec<_> = (0..2_000).map(|number| format!("/{number}/{}", "x".repeat(20))).collect();
+    let long: Vec<_> = long.iter().map(|item| &**item).collect();
+    let first = desk.ask("POST", "/invalidation", &list("2", &long)).await.json();
+    assert_eq!(first["Invalidation"]["InvalidationBatch"]["Paths"]["Items"], json!(long));
+    assert_eq!(desk.ask("POST", "/invalidation", &list("2", &long)).await.json(), first);
+    desk.ask("POST", "/invalidation", &list("2", &long[1..])).await.refused(409, "caller-reference");
+    let id = first["Invalidation"]["Id"].as_str().unwrap();
+    let shown = desk.ask("GET", &format!("/invalidation/{id}"), "").await.ok();
+    assert_eq!(shown["Invalidation"]["InvalidationBatch"]["Paths"], json!({"Quantity": 2_000}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn b15_a_purge_whose_client_leaves_goes_to_its_end() {
+    let (gate, at_gate) = before(&[StoreCall::Invalidate]);
+    let store = BoxStore::new(faulty(MemoryStore::default(), [at_gate]));
+    let desk = Desk::with(CacheLayer::builder(store), [Reply::cc("x", "max-age=60")], |admin| admin);
+    let desk = Arc::new(desk);
+    let asked = list("1", &["/a"]);
+    for (round, (target, content)) in
+        [("/purge", "{\"all\": true}"), ("/invalidation", &asked), ("/purge/example.com/a", "")]
+            .into_iter()
+            .enumerate()
+    {
+        desk.bench.get("/a").await;
+        let (client, content) = (Arc::clone(&desk), content.to_owned());
+        let client = tokio::spawn(async move { client.ask("POST", target, &content).await });
+        settle().await;
+        assert_eq!(gate.arrived(), round + 1);
+        client.abort();
+        assert!(client.await.is_err());
+        gate.pass(1);
+        settle().await;
+        assert_eq!(desk.stored(&["/a"]).await, [false], "{target}");
+        let purges = desk.ask("GET", "/stats", "").await.ok()["watch"]["purges"].clone();
+        assert_eq!(purges, round + 1, "it is reported");
+    }
+    // The list is known: nothing waits at the gate.
+    assert_eq!(desk.ask("POST", "/invalidation", &asked).await.status.as_u16(), 201);
+    assert_eq!(gate.arrived(), 3);
 }

@@ -14,7 +14,7 @@ use super::process::{Proxy, SampleOrigin, run};
 use crate::support::file::TempFile;
 use crate::support::raw::{Client, GUARD, Nobody, Origin};
 use crate::support::tls::{Authority, TlsClient};
-use crate::support::wire::{HttpClient, client, http2_client};
+use crate::support::wire::{HttpClient, client, http2_client, serve_router};
 
 const TOKEN: &str = "a-token-of-the-admin-service-in-a-test";
 
@@ -358,13 +358,34 @@ async fn a_policy_is_replaced_with_its_file_if_it_is_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn policies_that_are_sent_at_one_time_come_one_after_the_other() {
+    let page = axum::routing::get(|| async { "no lifetime" });
+    let origin = serve_router(axum::Router::new().route("/{path}", page)).await;
+    let (token, policy) = (token(), TempFile::new("toml", "[default]\n"));
+    let desk = Desk::start(&format!("http://{origin}"), &token, &["--policy", policy.name()]);
+    for round in 0..5 {
+        let text = |number| format!("[default]\ndefault_lifetime = {number}\n");
+        let texts: Vec<_> = (1..=50).map(|number| text(100 * round + number)).collect();
+        let answers = join_all(texts.iter().map(|text| desk.ok("PUT", "/policy", text))).await;
+        assert_eq!(answers.len(), 50);
+        // The one that came last is in the file, and in force.
+        let in_file = std::fs::read_to_string(policy.path()).unwrap();
+        assert!(texts.contains(&in_file), "{in_file}");
+        let lifetime = in_file.trim_end().rsplit(' ').next().unwrap();
+        let expected = format!("larder; fwd=uri-miss; stored; ttl={lifetime}");
+        assert_eq!(desk.get(&format!("/{round}")).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_policy_file_that_is_gone_is_no_policy_to_send_back() {
     let (origin, token) = (SampleOrigin::start(), token());
     let policy = TempFile::new("toml", "[default]\n");
     let desk = Desk::start(&origin.url, &token, &["--policy", policy.name()]);
-    let texts: Vec<_> = (0..50).map(|number| format!("[default]\ndefault_lifetime = {number}\n")).collect();
-    let answers = join_all(texts.iter().map(|text| desk.ok("PUT", "/policy", text))).await;
-    assert_eq!(answers.len(), 50);
-    assert!(texts.contains(&std::fs::read_to_string(policy.path()).unwrap()));
+    std::fs::remove_file(policy.path()).unwrap();
+    let (status, text) = desk.ask("GET", "/policy", Some(TOKEN), "").await;
+    let json: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, &json["error"]), (503, &json!("policy")), "{text}");
+    assert!(json["message"].as_str().unwrap().contains("can't be read"), "{text}");
 }
 
 #[cfg(unix)]

@@ -127,7 +127,7 @@ fn cf9_what_is_wrong_with_awss_json_is_reported_with_its_line_path_and_reason() 
             "[default.cache_policy]\nName = 'x'\nMinTTL = 0\nMaxTL = 1",
             "FILE:4: unknown key 'MaxTL'; did you mean 'MaxTTL'?",
         ),
-        ("[default]\nerror_caching_min_ttl = { 4xx = 1 }", "FILE:2: '4xx' is no status"),
+        ("[default]\nerror_caching_min_ttl = { 4xx = 1 }", "FILE:2: '4xx' is not a status"),
         (
             "[default]\nstale_if_error = 1",
             "FILE:2: 'stale_if_error' is a key of profile default and rfc9111, and this is cloudfront",

@@ -105,8 +105,8 @@ fn what_is_wrong_with_a_file_is_said_with_its_line() {
         ("upstream = ".to_owned(), Some(1), ""),
         (format!("{upstream}\ntimout = 5\n"), Some(3), "unknown option 'timout'; did you mean 'timeout'?"),
         (format!("{upstream}config = 'x'\n"), Some(2), "unknown option 'config'"),
-        (format!("{upstream}timeout = -1\n"), Some(2), "'-1' is no time limit"),
-        (format!("{upstream}timeout = 'soon'\n"), Some(2), "'soon' is no time limit"),
+        (format!("{upstream}timeout = -1\n"), Some(2), "'-1' is not a time limit"),
+        (format!("{upstream}timeout = 'soon'\n"), Some(2), "'soon' is not a time limit"),
         (format!("{upstream}timeout = [1, 2]\n"), Some(2), "'timeout' has one value, not a list"),
         (format!("{upstream}memory = true\n"), Some(2), "'memory' needs a text or a number"),
         (format!("{upstream}viewer-headers = 1\n"), Some(2), "'viewer-headers' is true or false"),
@@ -114,9 +114,9 @@ fn what_is_wrong_with_a_file_is_said_with_its_line() {
         (
             "upstream = [\n  'http://a.example',\n  'b.example',\n]\n".to_owned(),
             Some(3),
-            "'b.example' is no upstream URL",
+            "'b.example' is not an upstream URL",
         ),
-        (format!("{upstream}health-path = 'health'\n"), Some(2), "'health' is no path to check"),
+        (format!("{upstream}health-path = 'health'\n"), Some(2), "'health' is not a path to check"),
         // What no line says.
         ("timeout = 5\n".to_owned(), None, "the proxy needs --upstream"),
         (format!("{upstream}health-interval = 5\n"), None, "--health-interval goes with --health-path"),

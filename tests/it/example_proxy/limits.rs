@@ -11,6 +11,7 @@ use hyper_util::rt::TokioExecutor;
 
 use crate::example_proxy::process::{Proxy, in_time};
 use crate::support::bench::read;
+use crate::support::file::TempFile;
 use crate::support::raw::{Client, GUARD, Origin, get};
 
 #[expect(dead_code, reason = "the example uses more of it")]
@@ -243,6 +244,25 @@ fn f18_a_new_connection_replaces_the_longest_idle_one() {
         origin.asked("/x").answer(FINAL);
         client.next().is("HTTP/1.1 200 OK", "final");
     }
+}
+
+#[test]
+fn the_answer_of_a_proxy_without_room_says_of_the_cache_what_its_other_answers_do() {
+    let (origin, token) = (Origin::new(), TempFile::new("token", "0123456789abcdef"));
+    let with = |more: &[&str]| origin.proxy(&[&["--max-connections", "1"], more].concat());
+    let refused = |proxy: &Proxy| {
+        let mut client = Client::of(proxy);
+        client.get("/x");
+        let mut asked = origin.asked("/x"); // which keeps its place
+        let busy = Client::of(proxy).next().has("HTTP/1.1 503 Service Unavailable");
+        asked.answer(FINAL);
+        busy
+    };
+    refused(&with(&[])).has("\r\nx-cache: Error from larder\r\n").has("detail=\"too-many-connections\"");
+    let listed = refused(&with(&["--profile", "fastly"]));
+    listed.has("\r\nx-cache: MISS\r\n").has("detail=\"too-many-connections\"");
+    let discreet = refused(&with(&["--debug-token-file", token.name()]));
+    discreet.lacks("x-cache").lacks("cache-status").has("\r\nretry-after: 1\r\n");
 }
 
 #[test]

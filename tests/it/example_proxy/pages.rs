@@ -117,8 +117,8 @@ fn cf10_pages_that_come_by_sighup_do_not_replace_what_the_limits_refuse() {
 #[test]
 fn what_is_wrong_with_error_pages_is_reported() {
     for (text, said) in [
-        ("[default]\nerror_pages = { 200 = '/a' }", "FILE:2: '200' is no status of an error"),
-        ("[default]\nerror_pages = { 404 = 'a' }", "FILE:2: 'a' is no path; one looks like /404.html"),
+        ("[default]\nerror_pages = { 200 = '/a' }", "FILE:2: '200' is not a status of an error"),
+        ("[default]\nerror_pages = { 404 = 'a' }", "FILE:2: 'a' is not a path; one looks like /404.html"),
         (
             "[default]\nerror_pages = { 404 = { pth = '/a' } }",
             "FILE:2: unknown key 'pth'; did you mean 'path'?",

@@ -123,7 +123,7 @@ fn every_key_of_a_policy_file_is_in_the_documents() {
     // What is said to belong to some profiles is a key.
     let lists = section.split("pub const KEYS").nth(1).unwrap();
     for name in lists.split('"').skip(1).step_by(2) {
-        assert!(keys.contains(&name), "{name} is no key");
+        assert!(keys.contains(&name), "{name} is not a key");
     }
 }
 
@@ -201,22 +201,22 @@ fn what_is_wrong_with_a_file_is_reported_with_its_line_and_the_reason() {
         ("[[behavior]]\nmatch = {}", "FILE:2: nothing is named here; 'host', 'method' and 'path' can be"),
         ("[[behavior]]\nmatch = { paht = '/x' }", "FILE:2: unknown key 'paht'; did you mean 'path'?"),
         ("[[behavior]]\nmatch = ['/x', 'a/b']", "FILE:2: 'a/b' matches no path; they begin with /"),
-        ("[[behavior]]\nmatch = { method = 'get' }", "FILE:2: 'get' is no method; one looks like GET"),
+        ("[[behavior]]\nmatch = { method = 'get' }", "FILE:2: 'get' is not a method; one looks like GET"),
         (
             "[default]\n\nstale_if_error = '1 year'",
-            "FILE:3: '1 year' is no time; one looks like 90s or 1h30m",
+            "FILE:3: '1 year' is not a time; one looks like 90s or 1h30m",
         ),
-        ("[default]\nstale_if_error = -1", "FILE:2: '-1' is no time; it is below 0"),
+        ("[default]\nstale_if_error = -1", "FILE:2: '-1' is not a time; it is below 0"),
         ("[default.key]\nheaders = ['a b']", "FILE:2: 'a b' can't be the name of a field"),
         (
             "[default.response]\nset_directives = 'max-age'",
-            "FILE:2: 'max-age' is no directive; max-age has a number",
+            "FILE:2: 'max-age' is not a directive; max-age has a number",
         ),
         (
             "[default.response]\ncache_control = 'public=1'",
-            "FILE:2: 'public=1' is no directive here; public has no value",
+            "FILE:2: 'public=1' is not a directive here; public has no value",
         ),
-        ("[default.response]\ncache_control = 'a b'", "FILE:2: 'a b' is no directive: "),
+        ("[default.response]\ncache_control = 'a b'", "FILE:2: 'a b' is not a directive: "),
         ("[default.response]\nset_fields = { 'a b' = 'x' }", "FILE:2: 'a b' can't be the name of a field"),
         (
             "[default.response]\nstrip_varry = 'x'",
@@ -230,10 +230,10 @@ fn what_is_wrong_with_a_file_is_reported_with_its_line_and_the_reason() {
         ),
         ("[default.key]\nquery = { sortd = true }", "FILE:2: unknown key 'sortd'; did you mean 'sorted'?"),
         ("[default.key]\ncookies = { exept = 'a' }", "FILE:2: unknown key 'exept'; did you mean 'except'?"),
-        ("[default.key]\nhost = 'a b'", "FILE:2: 'a b' is no host; one looks like www.example.com"),
+        ("[default.key]\nhost = 'a b'", "FILE:2: 'a b' is not a host; one looks like www.example.com"),
         (
             "[default]\nbypass = 'No, never'",
-            "FILE:2: 'No, never' is no reason; it is a word of a-z, 0-9 and -",
+            "FILE:2: 'No, never' is not a reason; it is a word of a-z, 0-9 and -",
         ),
         (
             "profile = 'rfc9111'\n[default]\ndefault_ttl = 1",
@@ -243,13 +243,13 @@ fn what_is_wrong_with_a_file_is_reported_with_its_line_and_the_reason() {
             "profile = 'fastly'\n[[behavior]]\nmatch = '/'\nstale_if_error = 1",
             "FILE:4: 'stale_if_error' is a key of profile default and rfc9111, and this is fastly",
         ),
-        ("[default]\nstatus_lifetimes = { 4x = 1 }", "FILE:2: '4x' is no status: "),
+        ("[default]\nstatus_lifetimes = { 4x = 1 }", "FILE:2: '4x' is not a status: "),
         ("[default]\nlifetime = { exact = 1 }", "FILE:2: unknown value 'exact'; did you mean 'exactly'?"),
-        ("[default]\nlifetime = 'long'", "FILE:2: 'long' is no time; one looks like 90s or 1h30m"),
+        ("[default]\nlifetime = 'long'", "FILE:2: 'long' is not a time; one looks like 90s or 1h30m"),
         ("[default]\njitter = 101", "FILE:2: '101' is more than 100 percent"),
-        ("[default]\nmax_body = '1 kilo'", "FILE:2: '1 kilo' is no size; one looks like 64MiB"),
+        ("[default]\nmax_body = '1 kilo'", "FILE:2: '1 kilo' is not a size; one looks like 64MiB"),
         ("profile = 'fastly'\n[default]\ncacheable_success = false", "FILE:3: this is 'true', or left out"),
-        ("profile = 'fastly'\n[default]\ncacheable = [404, 42]", "FILE:3: '42' is no status"),
+        ("profile = 'fastly'\n[default]\ncacheable = [404, 42]", "FILE:3: '42' is not a status"),
         ("profile = 'fastly'\n[default]\nshort_errors = { lifetime = 1 }", "FILE:3: missing field `stale`"),
         ("[default]\nimmutable = 'yes'", "FILE:2: invalid type: string \"yes\", expected a boolean"),
         ("[default]\nimmutable = true\nimmutable = false", "FILE:3: duplicate key"),

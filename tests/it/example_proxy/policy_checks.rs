@@ -32,9 +32,9 @@ fn a_pattern_of_hosts_that_no_host_matches_is_an_error() {
         ),
         ("::1", "matches no host; write '[::1]'"),
         ("käse.example", "matches no host; clients send such names in ASCII, as xn--..."),
-        ("a b", "is no host; one looks like www.example.com or *.example.com"),
-        ("https://", "is no host; one looks like www.example.com or *.example.com"),
-        ("", "is no host; one looks like www.example.com or *.example.com"),
+        ("a b", "is not a host; one looks like www.example.com or *.example.com"),
+        ("https://", "is not a host; one looks like www.example.com or *.example.com"),
+        ("", "is not a host; one looks like www.example.com or *.example.com"),
     ] {
         is_wrong(
             &format!("[[behavior]]\nmatch = {{ host = ['a', '{host}'] }}"),
@@ -75,7 +75,7 @@ fn a_name_that_is_nearly_a_known_one_is_an_error_where_names_are_open() {
         ("['identity']", "'identity' is known in any case; leave it out"),
         (
             "7",
-            "7 is no coding; there are \"as-sent\", \"negotiated\", a list of codings, and a list under 'cloudfront', 'fastly' or 'one_of'",
+            "7 is not a coding; there are \"as-sent\", \"negotiated\", a list of codings, and a list under 'cloudfront', 'fastly' or 'one_of'",
         ),
     ] {
         is_wrong(&format!("[default]\ncodings = {codings}"), &format!("2: {said}"));
@@ -98,14 +98,17 @@ fn numbers_that_nothing_fits_are_an_error() {
             "[default]\nmax_body = '1KiB'\n[[behavior]]\nmatch = '/x'\nmin_body = '1MiB'",
             "5: nothing is stored, since 'min_body' (1MiB) is above 'max_body' (1KiB) here",
         ),
-        ("[default]\nstatus_lifetimes = { 6xx = 1 }", "2: '6xx' is no status; they are 100 to 599"),
-        ("[default]\nstatus_lifetimes = { 500-600 = 1 }", "2: '500-600' is no status; they are 100 to 599"),
-        ("profile = 'fastly'\n[default]\ncacheable = 600", "3: '600' is no status; they are 100 to 599"),
+        ("[default]\nstatus_lifetimes = { 6xx = 1 }", "2: '6xx' is not a status; they are 100 to 599"),
+        (
+            "[default]\nstatus_lifetimes = { 500-600 = 1 }",
+            "2: '500-600' is not a status; they are 100 to 599",
+        ),
+        ("profile = 'fastly'\n[default]\ncacheable = 600", "3: '600' is not a status; they are 100 to 599"),
         (
             "profile = 'cloudfront'\n[default]\nerror_caching_min_ttl = { 200 = 1 }",
-            "3: '200' is no status of an error",
+            "3: '200' is not a status of an error",
         ),
-        ("[default]\nerror_pages = { 600 = '/a' }", "2: '600' is no status of an error"),
+        ("[default]\nerror_pages = { 600 = '/a' }", "2: '600' is not a status of an error"),
         (
             "[default]\nadmission = { after = 0 }",
             "2: 'after' is 1 or more; with 1, the first request is enough",
@@ -128,7 +131,7 @@ fn numbers_that_nothing_fits_are_an_error() {
         let (status, said) =
             check(&format!("[default]\nerror_pages = {{ 404 = {{ path = '/a', status = {page} }} }}"), &[]);
         assert_eq!(status == 0, is_right, "{said}");
-        assert!(is_right || said.contains(&format!("'{page}' is no status")), "{said}");
+        assert!(is_right || said.contains(&format!("'{page}' is not a status")), "{said}");
     }
 }
 
@@ -147,9 +150,9 @@ fn a_value_of_another_type_is_reported_in_the_words_of_the_file() {
         ),
         ("key.scheme = true", "'true' says too little; this is 'false', or \"http\" or \"https\""),
         ("key = 'x'", "invalid type: string \"x\", expected a table that says what is in the key"),
-        ("key.cookies = 7", "7 is no name; this is \"all\", \"none\", a name or a list of names"),
+        ("key.cookies = 7", "7 is not a name; this is \"all\", \"none\", a name or a list of names"),
         ("key.query = 'All'", "unknown value 'All'; did you mean 'all'?"),
-        ("bypass = true", "true is no reason; say a word, such as \"admin\""),
+        ("bypass = true", "true is not a reason; say a word, such as \"admin\""),
         ("admission = 2", "invalid type: integer `2`, expected a table with 'after' and 'within'"),
         ("vary = 'x'", "invalid type: string \"x\", expected a table"),
     ] {
@@ -294,7 +297,7 @@ fn keys_that_have_no_effect_beside_others_have_a_warning() {
 #[test]
 fn a_pattern_that_looks_like_a_query_has_a_warning() {
     let warning =
-        "the query is no part of a path, and '?' in '/x?page=*' is any character; see 'query' of 'key'";
+        "the query is not a part of a path, and '?' in '/x?page=*' is any character; see 'query' of 'key'";
     warns("[[behavior]]\nmatch = ['/a', '/x?page=*']", &[("behavior 1, path /a or /x?page=*", warning)]);
     warns("[default.response]\ntag_paths = { '/x?page=*' = 'a' }", &[("every request", warning)]);
     warns("[[behavior]]\nmatch = ['/a=?', '/b?c']", &[]);

@@ -127,6 +127,11 @@ impl Proxy {
         if !arguments.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
+        Self::of_command_with_lines(&mut command)
+    }
+
+    /// The same for a command that is not only the example.
+    pub fn of_command_with_lines(command: &mut Command) -> (Self, mpsc::Receiver<String>) {
         let mut proxy = Self::spawned(command.stderr(Stdio::piped()));
         let (sender, lines) = mpsc::channel();
         let (out, err) = (proxy.process.stdout.take().unwrap(), proxy.process.stderr.take().unwrap());
@@ -187,6 +192,11 @@ impl Proxy {
         BufReader::with_capacity(1, process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let address = line.split("://").nth(1).unwrap().split(' ').next().unwrap();
         Self { address: address.parse().unwrap(), process }
+    }
+
+    /// Of the process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// `HUP`, `INT` or `TERM`.
@@ -265,7 +275,7 @@ fn an_invalid_command_line_is_reported_in_one_sentence() {
         (&["--once", "proxy"], "--once goes without a command"),
         (&["proxy"], "the proxy needs --upstream"),
         (&["proxy", "--upstream"], "--upstream needs a value"),
-        (&["proxy", "--upstream", "not a url"], "'not a url' is no upstream URL"),
+        (&["proxy", "--upstream", "not a url"], "'not a url' is not an upstream URL"),
         (
             &["proxy", upstream, "--upstream-ca", "/no/such.pem"],
             "--upstream-ca goes with an upstream of https",
@@ -273,14 +283,15 @@ fn an_invalid_command_line_is_reported_in_one_sentence() {
         (&["proxy", "--upstream", "http://user@a.example"], "user information"),
         (&["proxy", "--upstream", "http://a.example/path"], "has to end after the host"),
         (&["proxy", "--upstream", "ftp://a.example"], "has to start with http:// or https://"),
-        (&["proxy", upstream, "--listen", "8080"], "'8080' is no address"),
+        (&["proxy", upstream, "--listen", "8080"], "'8080' is not an address"),
         (&["proxy", upstream, "--listen", &taken.1], "can't listen on"),
         (&["origin", "--listen", &taken.1], "can't listen on"),
         (&["proxy", upstream, "--host", "x"], "there is no host 'x' to send"),
         (&["proxy", upstream, "--host"], "--host needs a value"),
         (&["proxy", upstream, "--profile", "x"], "there is no profile 'x'"),
-        (&["proxy", upstream, "--memory", "lots"], "'lots' is no size"),
-        (&["proxy", upstream, "--max-object", "99999999999GiB"], "is no size"),
+        (&["proxy", upstream, "--name", "an edge"], "'an edge' is not a name"),
+        (&["proxy", upstream, "--memory", "lots"], "'lots' is not a size"),
+        (&["proxy", upstream, "--max-object", "99999999999GiB"], "is not a size"),
         (&["proxy", upstream, "--memory", "1MiB", "--max-object", "2MiB"], "--max-object is above --memory"),
         (&["proxy", upstream, "--max-object", "300MiB"], "--max-object is above --memory"),
         (&["proxy", upstream, upstream], "--upstream http://127.0.0.1:1/ is given twice"),
@@ -289,15 +300,15 @@ fn an_invalid_command_line_is_reported_in_one_sentence() {
         (&["proxy", "--viewer-headers", "--viewer-headers"], "--viewer-headers is given twice"),
         (&["check-policy", "--profile", "fastly", "a", "--profile", "fastly"], "--profile is given twice"),
         (&["origin", "--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"], "--listen is given twice"),
-        (&["proxy", upstream, "--timeout", "-1"], "'-1' is no time limit"),
-        (&["proxy", upstream, "--drain", "x"], "'x' is no time limit"),
-        (&["proxy", upstream, "--workers", "0"], "'0' is no number of workers"),
-        (&["proxy", upstream, "--server-timing", "101"], "'101' is no share"),
-        (&["proxy", upstream, "--stall", "0"], "'0' is no time limit"),
-        (&["proxy", upstream, "--max-connections", "0"], "'0' is no number for a limit"),
-        (&["proxy", upstream, "--max-streams", "99999999999"], "'99999999999' is no number for a limit"),
+        (&["proxy", upstream, "--timeout", "-1"], "'-1' is not a time limit"),
+        (&["proxy", upstream, "--drain", "x"], "'x' is not a time limit"),
+        (&["proxy", upstream, "--workers", "0"], "'0' is not a number of workers"),
+        (&["proxy", upstream, "--server-timing", "101"], "'101' is not a share"),
+        (&["proxy", upstream, "--stall", "0"], "'0' is not a time limit"),
+        (&["proxy", upstream, "--max-connections", "0"], "'0' is not a number for a limit"),
+        (&["proxy", upstream, "--max-streams", "99999999999"], "'99999999999' is not a number for a limit"),
         (&["proxy", upstream, "--max-calls-per-address"], "--max-calls-per-address needs a value"),
-        (&["proxy", upstream, "--head-size", "1KiB"], "'1KiB' is no size of a head"),
+        (&["proxy", upstream, "--head-size", "1KiB"], "'1KiB' is not a size of a head"),
         (&["proxy", upstream, "extra"], "'extra' is an argument too many"),
     ] {
         let output = run(arguments);
@@ -328,6 +339,7 @@ fn an_invalid_command_line_is_reported_in_one_sentence() {
         "max-fields N",
         "max-query SIZE",
         "max-streams N",
+        "name NAME",
         "peer-token-file FILE",
         "ping SECONDS",
         "server-timing PERCENT",

@@ -16,7 +16,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::Notify;
 
-use crate::example_proxy::process::{Proxy, run};
+use crate::example_proxy::process::{Proxy, in_time, run};
 use crate::support::file::TempFile;
 use crate::support::raw::{Client, GUARD, Message, Nobody, Origin};
 use crate::support::tls::{Authority, TlsClient};
@@ -61,9 +61,46 @@ fn operated(
     (proxy, admin.expect("it says where its admin service listens"))
 }
 
+const TOKEN: &str = "a-token-of-the-admin-service";
+
+/// A request to an admin service, and its answer.
+#[track_caller]
+fn operate(admin: &str, line: &str, content: &str) -> Message {
+    let mut client = Client::over(TcpStream::connect(admin.trim_start_matches("http://")).unwrap());
+    let head = format!("{line} HTTP/1.1\r\nhost: admin\r\nauthorization: Bearer {TOKEN}\r\n");
+    client.send(&format!("{head}content-length: {}\r\n\r\n{content}", content.len()));
+    client.next()
+}
+
+/// A response with a tag, for ten minutes.
+fn page(content: &str) -> String {
+    let fields = "cache-control: max-age=600\r\nsurrogate-key: news\r\ncontent-length: 3";
+    format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{content}")
+}
+
+#[test]
+fn fa9_the_shield_has_purged_before_an_edge_is_told() {
+    let (origin, edge, token) = (Origin::new(), Origin::new(), TempFile::new("token", TOKEN));
+    let started = |admin: &[&str]| {
+        Proxy::with_lines(&origin.upstream(), &[&["--edge", &edge.upstream()], admin].concat())
+    };
+    let (shield, admin) = operated(started, &token);
+    ask(&shield, &origin, "/x", "", Some(&page("old"))).is("HTTP/1.1 200 OK", "old");
+    let purge =
+        std::thread::spawn(move || operate(&admin, "POST /purge", "{\"url\":\"http://a.example/x\"}"));
+    let mut question = edge.asked("/");
+    assert!(!question.message.head.contains(TOKEN), "{}", question.message.head);
+    question.answer("HTTP/1.1 401 Unauthorized\r\nlarder-admin: 1\r\ncontent-length: 0\r\n\r\n");
+    let mut told = edge.asked("/purge");
+    assert_eq!(told.message.content, "{\"url\":\"http://a.example/x\"}");
+    // An edge that fills itself again before it has answered gets new content.
+    ask(&shield, &origin, "/x", "", Some(&page("new"))).is("HTTP/1.1 200 OK", "new");
+    told.answer("HTTP/1.1 200 OK\r\nlarder-admin: 1\r\ncontent-length: 2\r\n\r\n{}");
+    purge.join().unwrap().has("HTTP/1.1 200 OK");
+}
+
 #[test]
 fn fa9_one_purge_goes_to_the_shield_and_its_edges_and_names_the_one_that_does_not_answer() {
-    const TOKEN: &str = "a-token-of-the-admin-service";
     let (origin, secret, token) =
         (Origin::new(), TempFile::new("txt", SECRET), TempFile::new("token", TOKEN));
     let peers = ["--peer-token-file", secret.name()];
@@ -80,17 +117,7 @@ fn fa9_one_purge_goes_to_the_shield_and_its_edges_and_names_the_one_that_does_no
         )
     };
     let (_shield, admin) = operated(started, &token);
-    let purge = |order: &str| {
-        let mut client = Client::over(TcpStream::connect(admin.trim_start_matches("http://")).unwrap());
-        let head = format!("POST /purge HTTP/1.1\r\nhost: admin\r\nauthorization: Bearer {TOKEN}\r\n");
-        client.send(&format!("{head}content-length: {}\r\n\r\n{order}", order.len()));
-        client.next()
-    };
-    let page = |content: &str| {
-        format!(
-            "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\nsurrogate-key: news\r\ncontent-length: 3\r\n\r\n{content}"
-        )
-    };
+    let purge = |order: &str| operate(&admin, "POST /purge", order);
     ask(&edges[0].0, &origin, "/x", "", Some(&page("old"))).is("HTTP/1.1 200 OK", "old");
     ask(&edges[1].0, &origin, "/x", "", None).is("HTTP/1.1 200 OK", "old");
     let purged = purge("{\"url\":\"http://a.example/x\"}").has("HTTP/1.1 200 OK");
@@ -108,6 +135,29 @@ fn fa9_one_purge_goes_to_the_shield_and_its_edges_and_names_the_one_that_does_no
         "{purged:?}"
     );
     ask(&left, &origin, "/x", "", Some(&page("end"))).is("HTTP/1.1 200 OK", "end");
+}
+
+#[test]
+fn a19_a_listener_for_clients_is_no_edge_and_its_origin_gets_no_token() {
+    let (origin, token) = (Origin::new(), TempFile::new("token", TOKEN));
+    let clients = origin.proxy(&[]);
+    let edge = ["--edge", &clients.url()];
+    let (_shield, admin) =
+        operated(|admin| Proxy::with_lines(&origin.upstream(), &[&edge, admin].concat()), &token);
+    let mut client = Client::over(TcpStream::connect(admin.trim_start_matches("http://")).unwrap());
+    let head = format!("POST /purge HTTP/1.1\r\nhost: admin\r\nauthorization: Bearer {TOKEN}\r\n");
+    client.send(&format!("{head}content-length: 12\r\n\r\n{{\"all\":true}}"));
+    // It says that it is one, and the proxy before it does not repeat that.
+    let mut asked = origin.any();
+    assert!(
+        asked.message.head.starts_with("GET / ") && !asked.message.head.contains(TOKEN),
+        "{}",
+        asked.message.head
+    );
+    asked.answer("HTTP/1.1 200 OK\r\nlarder-admin: 1\r\ncontent-length: 2\r\n\r\nok");
+    let answer = client.next().has("HTTP/1.1 502 Bad Gateway");
+    assert!(answer.content.contains("what answers there is not an admin service"), "{answer:?}");
+    origin.was_not_asked();
 }
 
 /// What one request gets, which the origin answers if `answer` says how.
@@ -141,10 +191,15 @@ async fn f06_a_thousand_cold_requests_at_each_of_two_edges_make_one_call_at_the_
         }
     });
     let origin = wire::serve_router(Router::new().route("/x", slow)).await;
-    let secret = TempFile::new("txt", SECRET);
+    let (secret, token) = (TempFile::new("txt", SECRET), TempFile::new("token", TOKEN));
     let peers = ["--peer-token-file", secret.name()];
-    let shield = Proxy::before(&format!("http://{origin}"), &peers);
-    let edges = [(); 2].map(|()| Proxy::behind(&shield.url(), &peers));
+    let upstream = format!("http://{origin}");
+    let (shield, shield_admin) =
+        operated(|admin| Proxy::with_lines(&upstream, &[&peers, admin].concat()), &token);
+    let edge =
+        || operated(|admin| Proxy::behind_with_lines(&shield.url(), &[&peers, admin].concat()), &token);
+    let [(one, one_admin), (other, other_admin)] = [edge(), edge()];
+    let edges = [one, other];
     let connect = async |address: SocketAddr| {
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let (client, connection) =
@@ -160,10 +215,22 @@ async fn f06_a_thousand_cold_requests_at_each_of_two_edges_make_one_call_at_the_
         (parts, body.collect().await.unwrap().to_bytes())
     };
     let asked = clients.iter().flat_map(|client| (0..STREAMS).map(|_| ask(client.clone())));
+    // All of them are there before there is an answer: at each edge one asks the shield and the others wait, and at the shield one
+    // edge waits for the call of the other.
+    let waiting = |admin: &str| {
+        let stats: serde_json::Value =
+            serde_json::from_str(&operate(admin, "GET /stats", "").content).unwrap();
+        stats["fills"]["waiting"].as_u64().unwrap()
+    };
+    let others = (CONNECTIONS * STREAMS - 1) as u64;
+    let all_wait = move || {
+        in_time("all requests wait", || {
+            let waiting = [&one_admin, &other_admin, &shield_admin].map(|admin| waiting(admin));
+            (waiting == [others, others, 1]).then_some(())
+        });
+    };
     let waits = async {
-        while calls.load(Ordering::SeqCst) == 0 {
-            tokio::task::yield_now().await;
-        }
+        tokio::task::spawn_blocking(all_wait).await.unwrap();
         release.notify_one();
     };
     let both = async { tokio::join!(join_all(asked), waits) };
@@ -219,6 +286,99 @@ fn cs2_cache_status_and_x_cache_have_a_member_for_each_hop() {
     client.send("GET /x HTTP/1.1\r\nhost: ,\r\n\r\n");
     client.next().is("HTTP/1.1 400 Bad Request", "").has("\r\nx-cache: MISS\r\n");
     origin.was_not_asked();
+}
+
+#[test]
+fn cs2_each_node_has_a_name_of_its_own_where_it_is_given_one() {
+    let log = TempFile::new("log", "");
+    let of_edge = ["--name", "edge-1", "--access-log", log.name(), "--max-connections", "2"];
+    let Site { edge, origin, secret: _secret, shield: _shield } = Site::with(&["--name", "shield"], &of_edge);
+    let answer = "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-length: 1\r\n\r\nx";
+    ask(&edge, &origin, "/x", "", Some(answer));
+    let hit = ask(&edge, &origin, "/x", "", None)
+        .has("\r\nvia: 1.1 shield, 1.1 edge-1\r\n")
+        .has("\r\nx-served-by: shield, edge-1\r\n");
+    let told: Vec<_> = hit.head.lines().filter_map(|line| line.strip_prefix("cache-status: ")).collect();
+    let told = told.join(", ");
+    assert!(told.starts_with("shield; fwd=uri-miss; stored; ttl=600, edge-1; hit; ttl="), "{told}");
+    // What they send to the next one.
+    let mut client = Client::of(&edge);
+    client.send(&format!("GET /y HTTP/1.1\r\n{HOST}\r\n"));
+    let mut asked = origin.asked("/y");
+    asked.message = asked
+        .message
+        .has("\r\nvia: 1.1 edge-1, 1.1 shield\r\n")
+        .has("\r\ncdn-loop: edge-1-")
+        .has(", shield-");
+    asked.answer("HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 1\r\n\r\nx");
+    client.next().has("\r\nvia: 1.1 shield, 1.1 edge-1\r\n");
+    // What they answer themselves.
+    client.send(&format!("OPTIONS /x HTTP/1.1\r\n{HOST}max-forwards: 0\r\n\r\n"));
+    client.next().has("\r\ncache-status: edge-1; detail=\"max-forwards\"\r\n").has("\r\nvia: 1.1 edge-1\r\n");
+    let mut other = Client::of(&edge);
+    other.send("GET /x HTTP/1.1\r\nhost: ,\r\n\r\n");
+    other.next().has("\r\ncache-status: edge-1; detail=\"invalid-host\"\r\n").has("\r\nvia: 1.1 edge-1\r\n");
+    in_time("the request is logged", || {
+        std::fs::read_to_string(log.path()).unwrap().contains("\"edge-1; hit; ttl=").then_some(())
+    });
+}
+
+#[test]
+fn cs2_a_refused_connection_and_an_origin_that_is_away_are_answered_in_the_name_as_well() {
+    let origin = Origin::new();
+    let proxy = origin.proxy(&["--name", "a1", "--max-connections", "1"]);
+    let mut client = Client::of(&proxy);
+    client.get("/x");
+    let mut asked = origin.asked("/x");
+    // The only slot is that of a client who waits for an answer.
+    let mut refused = Client::of(&proxy);
+    let refused = refused.next().has("\r\nvia: 1.1 a1\r\n");
+    refused.has("\r\ncache-status: a1; detail=\"too-many-connections\"\r\n");
+    asked.answer("HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 1\r\n\r\nx");
+    client.next().has("\r\nvia: 1.1 a1\r\n");
+    let nobody = Nobody::new();
+    let proxy = Proxy::before(&format!("http://{}", nobody.address), &["--name", "a1"]);
+    let mut client = Client::of(&proxy);
+    client.get("/x");
+    client
+        .next()
+        .has("\r\ncache-status: a1; fwd=uri-miss; detail=\"origin-unreachable\"\r\n")
+        .has("via: 1.1 a1\r\n");
+}
+
+#[test]
+fn fa6_whoever_shows_the_debug_token_to_an_edge_learns_what_the_shield_did_and_nobody_else() {
+    const DEBUG: &str = "larder-debug: a-token-of-whoever-debugs\r\n";
+    let token = TempFile::new("token", "a-token-of-whoever-debugs");
+    let Site { edge, origin, secret: _secret, shield } = Site::new(&["--debug-token-file", token.name()]);
+    let answer = "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-length: 1\r\n\r\nx";
+    let knows_nothing = |message: Message| {
+        ["cache-status", "x-cache", "x-served-by"]
+            .into_iter()
+            .fold(message, |message, name| message.lacks(name))
+    };
+    knows_nothing(ask(&edge, &origin, "/x", "", Some(answer)));
+    let hit = ask(&edge, &origin, "/x", DEBUG, None).has("\r\nx-cache: MISS, HIT\r\n");
+    hit.has("\r\ncache-status: larder; fwd=uri-miss; stored; ttl=600, larder; hit; ttl=");
+    knows_nothing(ask(&edge, &origin, "/x", "", None));
+    let miss = ask(&edge, &origin, "/y", DEBUG, Some(answer)).has("\r\nx-cache: MISS, MISS\r\n");
+    miss.has("\r\nx-served-by: larder, larder\r\n");
+    // At the shield, the same: an edge gets to know, and a client does not, also where the proxy itself answers.
+    ask(&shield, &origin, "/x", &mark(SECRET), None)
+        .has("\r\nx-cache: HIT\r\n")
+        .has("\r\ncache-status: larder; hit;");
+    knows_nothing(ask(&shield, &origin, "/z", "", Some(answer)));
+    let loops = "cdn-loop: larder\r\nmax-forwards: 0\r\n";
+    for (fields, is_told) in [(mark(SECRET), true), (String::new(), false)] {
+        let mut client = Client::of(&shield);
+        client.send(&format!("OPTIONS /x HTTP/1.1\r\n{HOST}{loops}{fields}\r\n"));
+        let own = client.next().has("HTTP/1.1 200 OK");
+        if is_told {
+            own.has("detail=\"max-forwards\"")
+        } else {
+            knows_nothing(own)
+        };
+    }
 }
 
 #[test]
@@ -419,7 +579,7 @@ fn a_secret_is_replaced_without_a_gap() {
         secret.write(&content);
         shield.signal("HUP");
         let line = lines.recv_timeout(GUARD).unwrap();
-        assert!(line.starts_with("larder: the secret of peers "), "{line}");
+        assert!(line.starts_with("larder: the peer tokens "), "{line}");
         assert!(!line.contains(SECRET) && !line.contains(NEW), "{line}");
         assert_eq!((is_peer(SECRET), is_peer(NEW)), expected, "{content}");
     }
@@ -430,11 +590,11 @@ fn what_is_wrong_with_the_options_of_peers_is_said_at_the_start() {
     let file = |content| TempFile::new("txt", content);
     let shield = "--shield=http://127.0.0.1:1";
     for (content, said) in [
-        ("", "has no secret"),
-        ("\n \n", "has no secret"),
-        ("short", "line 1 is no secret"),
-        ("a-secret-of-the-owner\n\nwith a space in it", "line 3 is no secret"),
-        ("a-secret-of-the-öwner", "line 1 is no secret"),
+        ("", "has no token"),
+        ("\n \n", "has no token"),
+        ("short", "line 1 is not a token"),
+        ("a-secret-of-the-owner\n\nwith a space in it", "line 3 is not a token"),
+        ("a-secret-of-the-öwner", "line 1 is not a token"),
     ] {
         let file = file(content);
         let output = run(&["proxy", shield, "--listen=127.0.0.1:0", "--peer-token-file", file.name()]);
@@ -446,7 +606,7 @@ fn what_is_wrong_with_the_options_of_peers_is_said_at_the_start() {
     for (arguments, said) in [
         (&[shield][..], "--shield goes with --peer-token-file"),
         (&[shield, "--peer-token-file=/no/such"], "--peer-token-file /no/such: can't be read"),
-        (&["--shield=127.0.0.1"], "'127.0.0.1' is no upstream URL"),
+        (&["--shield=127.0.0.1"], "'127.0.0.1' is not an upstream URL"),
     ] {
         let output = run(&[&["proxy", "--listen=127.0.0.1:0"], arguments].concat());
         let text = String::from_utf8_lossy(&output.stderr);

@@ -6,10 +6,12 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request};
 use larder::policy::{Bypass, KeyRules, Peers, Policies, QueryRules, TrustedPeer};
 use larder::semantics::cache_status::Outcome;
-use larder::{CachePolicy, CachePolicyExt, ExplainedCall, Explanation, KeyParts, ShownValue, StandardPolicy};
+use larder::{
+    CachePolicy, CachePolicyExt, CallLimits, ExplainedCall, Explanation, KeyParts, ShownValue, StandardPolicy,
+};
 use proptest::prelude::*;
 
-use crate::support::{Bench, Reply, Seen, cache_builder, cases, settle};
+use crate::support::{Bench, Reply, Seen, Stage, Step, cache_builder, cases, settle};
 
 pub fn request(method: Method, path: &str, fields: &[(&str, &str)]) -> Parts {
     let (mut parts, ()) = Request::builder().method(method).uri(path).body(()).unwrap().into_parts();
@@ -134,6 +136,115 @@ async fn a_stale_answer_and_its_background_validation_are_foreseen() {
 }
 
 #[tokio::test]
+async fn a_validation_that_rests_after_a_failure_or_is_under_way_is_not_foreseen_once_more() {
+    let lifetime = "max-age=10, stale-while-revalidate=600";
+    let bench = Bench::new([Reply::cc("x", lifetime)]);
+    check(&bench, Method::GET, "/x", &[]).await;
+    bench.later(20);
+    bench.origin.then(Reply::new("").status(500));
+    let (due, _) = check(&bench, Method::GET, "/x", &[]).await;
+    assert_eq!(due.call, ExplainedCall::Background);
+    let (rests, _) = check(&bench, Method::GET, "/x", &[]).await;
+    assert_eq!(rests.call, ExplainedCall::None);
+    assert!(says(&rests, "call", "has just failed, and is left alone for a while"), "{rests:?}");
+    bench.later(61);
+    let (due, _) = check(&bench, Method::GET, "/x", &[]).await;
+    assert_eq!(due.call, ExplainedCall::Background);
+
+    let stage = Stage::new();
+    let head = [("cache-control", lifetime)];
+    stage.fill("/", &[Step::head(200, &head), Step::frame("x"), Step::End]).await;
+    stage.later(20);
+    let stale = stage.get("/");
+    settle().await;
+    assert_eq!(stage.origin.calls(), 2);
+    let explained = stage.handle.explain(&request(Method::GET, "/", &[])).await;
+    assert_eq!(explained.call, ExplainedCall::None);
+    assert!(says(&explained, "call", "a validation in the background is under way already"), "{explained:?}");
+    assert!(stale.seen().await.is_hit());
+    stage.origin.call(1).step(Step::head(200, &head)).frame("y").end();
+}
+
+#[tokio::test]
+async fn a_request_that_would_wait_for_the_call_of_another_one_makes_none() {
+    let stage = Stage::new();
+    let first = stage.get("/");
+    settle().await;
+    let asked = request(Method::GET, "/", &[]);
+    let explained = stage.handle.explain(&asked).await;
+    assert_eq!(explained.call, ExplainedCall::Shared);
+    assert!(says(&explained, "call", "it waits for that answer"), "{explained:?}");
+    assert_eq!(told(&explained), "larder; fwd=uri-miss");
+    let second = stage.get("/");
+    settle().await;
+    assert_eq!(stage.origin.calls(), 1);
+    // A purge of something else changes nothing, and whoever comes after one of it asks for himself.
+    let purge = async |path: &str| {
+        let uri = format!("http://example.com{path}").parse().unwrap();
+        stage.handle.purge(&uri).await.unwrap();
+        stage.handle.explain(&asked).await
+    };
+    assert_eq!(purge("/other").await.call, ExplainedCall::Shared);
+    let outdated = purge("/").await;
+    assert_eq!(outdated.call, ExplainedCall::Foreground { is_conditional: false });
+    assert!(says(&outdated, "call", "was made before a purge"), "{outdated:?}");
+    let third = stage.get("/");
+    settle().await;
+    assert_eq!(stage.origin.calls(), 2);
+    for call in 0..2 {
+        stage.origin.call(call).head(&[("cache-control", "max-age=60")]).frame("x").end();
+    }
+    for client in [first, second, third] {
+        client.seen().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_as_many_calls_are_under_way_as_may_be_the_explanation_says_what_comes_of_it() {
+    let limits = CallLimits::new().total(1).wait(Duration::from_secs(3));
+    let stage = Stage::with(cache_builder().call_limits(limits));
+    for (path, control) in
+        [("/in", "max-age=10, stale-if-error=600"), ("/swr", "max-age=10, stale-while-revalidate=600")]
+    {
+        stage
+            .fill(path, &[Step::head(200, &[("cache-control", control)]), Step::frame("x"), Step::End])
+            .await;
+    }
+    stage.later(20);
+    let free = stage.handle.explain(&request(Method::GET, "/cold", &[])).await;
+    assert!(!says(&free, "call", "as many calls"), "{free:?}");
+    let busy = stage.get("/busy");
+    settle().await;
+    let calls = stage.origin.calls();
+    for (method, path) in [(Method::GET, "/cold"), (Method::POST, "/cold"), (Method::OPTIONS, "/cold")] {
+        let explained = stage.handle.explain(&request(method.clone(), path, &[])).await;
+        assert!(matches!(explained.call, ExplainedCall::Foreground { .. }), "{method} {explained:?}");
+        assert!(says(&explained, "call", "it waits up to 3 s"), "{method} {explained:?}");
+        assert!(explained.unknown.iter().any(|line| line.contains("a call ends in time")), "{explained:?}");
+        assert_eq!(stage.send(method, path, &[]).seen().await.status, 503);
+    }
+    for (path, expected) in [
+        ("/in", "larder; fwd=stale; ttl=-10; detail=\"call-limit\""),
+        ("/swr", "larder; hit; ttl=-10; detail=\"stale-while-revalidate\""),
+    ] {
+        let explained = stage.handle.explain(&request(Method::GET, path, &[])).await;
+        assert_eq!(
+            (explained.call, explained.status.unwrap().as_u16()),
+            (ExplainedCall::None, 200),
+            "{path}"
+        );
+        assert!(says(&explained, "call", "as many calls"), "{explained:?}");
+        let seen = stage.get(path).seen().await;
+        assert_eq!(seen.cache_status(), told(&explained));
+        assert_eq!(seen.cache_status(), expected);
+    }
+    settle().await;
+    assert_eq!(stage.origin.calls(), calls);
+    stage.origin.call(calls - 1).head(&[("cache-control", "no-store")]).end();
+    busy.seen().await;
+}
+
+#[tokio::test]
 async fn what_a_layer_in_front_would_add_to_the_key_is_said_to_be_unknown() {
     #[derive(Clone)]
     struct User(&'static str);
@@ -246,6 +357,40 @@ proptest! {
                 settle().await;
                 assert_eq!(seen.cache_status(), plain.cache_status());
                 assert_eq!(explained.origin.calls(), control.origin.calls());
+            }
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(100))]
+    #[test]
+    fn an_explanation_agrees_with_what_happens_where_the_origin_fails_and_the_cache_rests(
+        steps in prop::collection::vec(
+            (any::<bool>(), 0usize..5, 0usize..2, prop_oneof![4 => Just(0u64), 2 => 1u64..4, 1 => 4u64..40]),
+            1..25,
+        ),
+    ) {
+        const REPLIES: [&str; 5] = [
+            "max-age=10, stale-while-revalidate=40",
+            "max-age=0, stale-while-revalidate=40",
+            "max-age=5, stale-if-error=100",
+            "max-age=5, stale-while-revalidate=10, stale-if-error=100",
+            "max-age=30",
+        ];
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let policy = StandardPolicy::default().refresh_ahead(Some(Duration::from_secs(5)));
+            let bench = Bench::with(cache_builder().policy(policy), [Reply::new("x")]);
+            for (fails, reply, path, later) in steps {
+                let reply = Reply::cc("content", REPLIES[reply]).field("etag", "\"a\"");
+                bench.origin.then(if fails { Reply::new("").status(500) } else { reply });
+                bench.origin.not_modified(fails.then(|| Reply::new("").status(500)));
+                bench.later(later);
+                // Once more, without time between.
+                for _ in 0..2 {
+                    check(&bench, Method::GET, PATHS[path], &[]).await;
+                }
             }
         });
     }

@@ -6,11 +6,15 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use http::{Method, Uri};
 use larder::policy::{KeyRules, QueryRules};
+use larder::store::chaos::StoreCall;
 use larder::store::{PurgeMode, PurgeNumber, PurgeTarget, Store};
-use larder::{CacheLayer, Event, InvalidatedBy, MemoryStore, PurgeError, PurgeReceipt, StandardPolicy};
+use larder::{
+    BoxStore, CacheLayer, Event, InvalidatedBy, MemoryStore, PurgeError, PurgeReceipt, StandardPolicy,
+};
 
 use crate::store::failing::Down;
-use crate::support::{Bench, Reply, cache_builder};
+use crate::support::stores::{before, faulty};
+use crate::support::{Bench, Reply, cache_builder, settle};
 
 /// A purge as its event has it.
 type Seen = (InvalidatedBy, PurgeNumber, bool, Vec<PurgeTarget>);
@@ -160,4 +164,59 @@ fn layers_over_one_store_share_its_numbers() {
     assert!(numbers.is_sorted() && numbers[0] != numbers[2], "{numbers:?}");
     let own = store.invalidate(&[PurgeTarget::All], PurgeMode::Remove).now_or_never().unwrap().unwrap();
     assert!(own > numbers[2]);
+}
+
+#[tokio::test]
+async fn receipts_and_events_have_each_target_once() {
+    let by_all = StandardPolicy::default();
+    let by_any = by_all.clone().key(KeyRules::new().any_scheme().query(QueryRules::none()));
+    let [http, https, any] = ["http", "https", "any"].map(|scheme| format!("{scheme}://example.com/a"));
+    for (policy, spelled) in [(by_all, &[&http, &https][..]), (by_any, &[&any, &http, &https])] {
+        let purges = Purges::default();
+        let builder = cache_builder().policy(policy).observer(purges.observer());
+        let bench = Bench::with(builder, [Reply::cc("x", "max-age=60")]);
+        let named: Vec<_> = [&http, &https, &http].map(PurgeTarget::uri).into();
+        let mut targets = bench.handle.purge_targets(&named).await.unwrap().targets;
+        let seen = purges.take();
+        assert_eq!(seen[0].3, targets);
+        targets.sort_by_key(PurgeTarget::to_string);
+        assert_eq!(targets, spelled.iter().map(PurgeTarget::uri).collect::<Vec<_>>());
+        let mut one = bench.handle.purge(&http.parse().unwrap()).await.unwrap().targets;
+        one.sort_by_key(PurgeTarget::to_string);
+        assert_eq!(one, targets);
+        // Of whatever length a list is.
+        let many: Vec<_> =
+            (0..3_000).map(|number| PurgeTarget::uri(format!("{http}/{}", number % 1_500))).collect();
+        let receipt = bench.handle.purge_targets(&many).await.unwrap();
+        assert_eq!(receipt.targets.len(), 1_500 * spelled.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn b15_a_purge_whose_caller_leaves_goes_to_its_end_and_is_reported() {
+    let (gate, at_gate) = before(&[StoreCall::Invalidate]);
+    let purges = Purges::default();
+    let store = BoxStore::new(faulty(MemoryStore::default(), [at_gate]));
+    let builder = CacheLayer::builder(store).observer(purges.observer());
+    let bench = Bench::with(builder, [Reply::cc("x", "max-age=60")]);
+    bench.get("/a?x=1").await;
+    for leave in [0, 1, 2] {
+        let handle = bench.handle.clone();
+        let purge = tokio::spawn(async move {
+            match leave {
+                0 => handle.purge(&page()).await,
+                1 => handle.purge_target(&PurgeTarget::All).await,
+                _ => handle.follow(&[PurgeTarget::All], PurgeMode::Remove).await,
+            }
+        });
+        settle().await;
+        assert_eq!(gate.arrived(), leave + 1);
+        purge.abort();
+        assert!(purge.await.is_err() && purges.take().is_empty());
+        gate.pass(1);
+        settle().await;
+        let seen = purges.take();
+        assert!(matches!(&seen[..], [(_, number, true, _)] if number.get() > 0), "{leave}: {seen:?}");
+        assert!(!bench.get("/a?x=1").await.is_hit());
+    }
 }

@@ -1,14 +1,15 @@
 //! The fields that say what a cache did: in which form, and for whom.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, HeaderName, Method, Request};
 use http_body_util::Empty;
+use larder::policy::{Peers, TrustedPeer};
 use larder::store::PurgeTarget;
-use larder::{ServerTiming, XCache};
+use larder::{CachePolicyExt, ServerTiming, StandardPolicy, XCache};
 use tower::{Layer, ServiceExt};
 
 use crate::support::bench::read;
-use crate::support::{Bench, Origin, Reply, Seen, cache_builder};
+use crate::support::{Bench, Origin, Reply, Seen, cache_builder, settle};
 
 const SECRET: &str = "3f9c0a";
 
@@ -106,6 +107,29 @@ async fn nobody_is_told_anything_with_a_debug_token_where_cache_status_is_switch
     }
 }
 
+#[tokio::test]
+async fn fa6_other_caches_of_the_owner_need_no_debug_token() {
+    let form = |form| {
+        let peers = Peers::new().token(HeaderName::from_static("x-peer"), "secret");
+        let policy = StandardPolicy::default().with_peers(peers);
+        cache_builder().debug_token(SECRET).server_timing(ServerTiming::always()).x_cache(form).policy(policy)
+    };
+    for (of_x_cache, more) in [(XCache::CloudFront, 3), (XCache::Fastly, 5)] {
+        let bench = Bench::with(form(of_x_cache), [Reply::cc("four", "max-age=60")]);
+        // A miss, a hit, and what passes. The policy recognises a peer by a field that is gone then.
+        for method in [Method::GET, Method::GET, Method::OPTIONS] {
+            let of_peer = bench.send(method.clone(), "/", &[("x-peer", "secret")]).await;
+            assert_eq!(told(&of_peer).len(), more, "{method} {of_peer:?}");
+            let forged = bench.send(method.clone(), "/", &[("x-peer", "guess")]).await;
+            assert_eq!(told(&forged), [""; 0], "{method}");
+        }
+        let mut request = Request::get("http://example.com/").body(Empty::<Bytes>::new()).unwrap();
+        request.extensions_mut().insert(TrustedPeer::new());
+        let known = read(bench.cache.clone().oneshot(request).await.unwrap()).await;
+        assert_eq!(told(&known).len(), more, "a layer in front of the cache has recognised it");
+    }
+}
+
 /// `X-Cache` and `X-Cache-Hits`.
 fn lists(fields: &HeaderMap) -> (&str, &str) {
     let text = |name: &str| {
@@ -135,6 +159,26 @@ async fn cs2_each_cache_adds_its_members_to_the_lists_of_fastly() {
     assert_eq!(lists(&get("/").await), ("HIT, MISS", "1, 0"));
     assert_eq!(lists(&get("/").await), ("HIT, HIT", "1, 1"), "counted from the fetch");
     assert_eq!(lists(&get("/other").await), ("MISS, MISS", "0, 0"), "each key by itself");
+}
+
+#[tokio::test]
+async fn cs2_hits_are_counted_of_what_is_stored_whoever_gets_to_know() {
+    let builder = cache_builder().debug_token(SECRET).x_cache(XCache::Fastly);
+    let bench = Bench::with(builder, [Reply::cc("four", "max-age=60, stale-while-revalidate=600")]);
+    let debug = [("larder-debug", SECRET)];
+    for _ in 0..6 {
+        assert_eq!(told(&bench.get("/").await), [""; 0]); // a miss, and five hits
+    }
+    assert_eq!(lists(&bench.get_with("/", &debug).await.fields), ("HIT", "6"));
+    bench.handle.purge_target(&PurgeTarget::All).await.unwrap();
+    bench.get("/").await;
+    assert_eq!(lists(&bench.get_with("/", &debug).await.fields), ("HIT", "1"), "another object");
+    // One that was fetched in the background, which nobody got.
+    bench.later(61);
+    assert_eq!(lists(&bench.get_with("/", &debug).await.fields), ("HIT", "2"));
+    settle().await;
+    assert_eq!(lists(&bench.get_with("/", &debug).await.fields), ("HIT", "1"));
+    assert_eq!(bench.origin.calls(), 3);
 }
 
 #[tokio::test]

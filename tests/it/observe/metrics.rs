@@ -345,6 +345,30 @@ fn faults(query: &str, series: &[String]) -> Vec<String> {
 }
 
 #[test]
+fn the_dashboard_shows_the_hit_ratio_that_the_documents_define() {
+    let dashboard = include_str!("../../../docs/grafana/larder.json");
+    let dashboard: serde_json::Value = serde_json::from_str(dashboard).expect("JSON");
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let ratios: Vec<_> =
+        panels.filter(|panel| panel["title"].as_str().unwrap().contains("Hit ratio")).collect();
+    assert_eq!(ratios.len(), 2);
+    for panel in ratios {
+        let [query] = &panel["targets"].as_array().unwrap()[..] else { panic!("one number: {panel}") };
+        let query = query["expr"].as_str().unwrap();
+        let query = query.replace("cache=~\"$cache\",", "").replace("$__rate_interval", "5m");
+        assert_eq!(query, documented_hit_ratio());
+    }
+}
+
+/// The query for the hit ratio in docs/WATCHING.md.
+pub fn documented_hit_ratio() -> String {
+    let page = include_str!("../../../docs/WATCHING.md");
+    let row = page.lines().find(|line| line.starts_with('|') && line.contains("hit ratio")).unwrap();
+    // In a table, `|` is `\|`.
+    row.split('`').nth(1).unwrap().replace("\\|", "|")
+}
+
+#[test]
 fn the_dashboard_and_the_documents_ask_for_metrics_and_labels_that_there_are() {
     let recorder = Recorder::default();
     let _metrics = MetricsObserver::with_recorder(&recorder);

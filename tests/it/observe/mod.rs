@@ -2,7 +2,7 @@
 
 mod fields;
 #[cfg(feature = "metrics")]
-mod metrics;
+pub mod metrics;
 mod reports;
 mod server_timing;
 #[cfg(feature = "tracing")]

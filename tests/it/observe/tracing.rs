@@ -80,7 +80,9 @@ async fn a41_a_url_and_a_tag_are_reported_at_trace_alone_and_escaped() {
     let bench = Bench::with(observed().policy(policy), [Reply::cc("four", "max-age=60")]);
     bench.get("/secret?token=evil%0A").await;
     bench.get("/echo/secret").await;
-    bench.handle.purge_target(&PurgeTarget::tag("secret \u{e9}vil\u{1b}")).await.unwrap();
+    let tag = PurgeTarget::tag("secret \u{e9}vil\u{1b}");
+    let targets = [tag, PurgeTarget::uri("http://example.com/secret"), PurgeTarget::path_prefix("/secret/")];
+    bench.handle.purge_targets(&targets).await.unwrap();
     let visible: Vec<_> =
         [Level::DEBUG, Level::WARN].into_iter().flat_map(|level| spans.take(level)).collect();
     assert_eq!(visible.len(), 3, "{visible:?}");
@@ -95,7 +97,10 @@ async fn a41_a_url_and_a_tag_are_reported_at_trace_alone_and_escaped() {
         hidden.contains(&"message=request url.full=http://example.com/secret?token=evil%0A".to_owned()),
         "{hidden:?}"
     );
-    assert!(hidden.iter().any(|event| event.contains("larder.target=Tag(")), "{hidden:?}");
+    for target in ["tag secret \\xc3\\xa9vil\\\\u{1b}", "http://example.com/secret", "/secret/*"] {
+        let event = format!("larder.target={target} message=purge");
+        assert!(hidden.contains(&event), "{event} {hidden:?}");
+    }
     assert!(hidden.concat().bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{hidden:?}");
     for (_, span) in spans.named("larder.fetch") {
         assert!(!span.fields.to_string().contains("secret"), "{span:?}");
@@ -213,6 +218,36 @@ async fn a_validation_in_the_background_is_a_root_that_follows_from_its_cause() 
     assert_eq!((span.parent, &span.follows[..], span.handles), (None, &[cause][..], 0));
     assert_eq!(span.fields.get("larder.background"), Some("true"));
     assert_eq!(span.fields.get("http.response.status_code"), Some("304"));
+}
+
+/// Otherwise spans would end late, and a herd would be held.
+#[tokio::test]
+async fn no_span_of_a_request_is_kept_by_a_call_whose_span_has_ended_or_is_none() {
+    for is_looked_at in [true, false] {
+        let (spans, _guard) = if is_looked_at { Spans::capture() } else { Spans::capture_target("test") };
+        let stage = Stage::new();
+        let (_, first) = client(&stage.cache, "/");
+        settle().await;
+        let handles =
+            |id: u64| spans.named("client").into_iter().find(|(own, _)| *own == id).unwrap().1.handles;
+        if is_looked_at {
+            // The span ends with the head, and what comes then reads the content as it comes.
+            stage.origin.call(0).head(&[("cache-control", "max-age=60")]);
+            settle().await;
+        }
+        let waiting: Vec<_> = (0..3).map(|_| client(&stage.cache, "/")).collect();
+        settle().await;
+        for (waiter, seen) in waiting {
+            seen.abort();
+            assert!(seen.await.is_err_and(|error| error.is_cancelled()));
+            assert_eq!(handles(waiter), 0, "the call goes on without it: {is_looked_at}");
+        }
+        if !is_looked_at {
+            stage.origin.call(0).head(&[("cache-control", "max-age=60")]);
+        }
+        stage.origin.call(0).frame("x").end();
+        first.await.unwrap();
+    }
 }
 
 /// The call goes on in a task of its own.

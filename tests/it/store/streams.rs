@@ -292,10 +292,10 @@ fn failing(fails: fn(StoreCall, u64) -> bool) -> ChaosStore<Noting<Elsewhere>> {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_fails_costs_its_clients_nothing_and_reports_it() {
     for (fails, action) in [
-        ((|op, _| op == StoreCall::Begin) as fn(StoreCall, u64) -> bool, "failed to answer"),
-        (|op, number| op == StoreCall::Write && number == 0, "failed to answer"),
-        (|op, number| op == StoreCall::Write && number == 20, "failed to answer"),
-        (|op, _| op == StoreCall::Commit, "failed to answer"),
+        ((|op, _| op == StoreCall::Begin) as fn(StoreCall, u64) -> bool, "failed to begin to write"),
+        (|op, number| op == StoreCall::Write && number == 0, "failed to write content"),
+        (|op, number| op == StoreCall::Write && number == 20, "failed to write content"),
+        (|op, _| op == StoreCall::Commit, "failed to commit"),
     ] {
         let watched = Watched::default();
         // Of more content than is kept.
@@ -323,9 +323,11 @@ async fn a_store_that_fails_costs_its_clients_nothing_and_reports_it() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_still_in_memory_is_put_where_the_store_has_failed_to_take_it() {
-    for fails in [(|op, _| op == StoreCall::Begin) as fn(StoreCall, u64) -> bool, |op, number| {
-        op == StoreCall::Write && number == 1
-    }] {
+    type Fails = fn(StoreCall, u64) -> bool;
+    for (fails, action) in [
+        ((|op, _| op == StoreCall::Begin) as Fails, "failed to begin to write"),
+        (|op, number| op == StoreCall::Write && number == 1, "failed to write content"),
+    ] {
         let watched = Watched::default();
         let stage = Stage::with(watched.by(over(failing(fails))));
         let content = text(200_000);
@@ -337,7 +339,7 @@ async fn what_is_still_in_memory_is_put_where_the_store_has_failed_to_take_it() 
         call.frame(&content[150_000..]).end();
         client.await.unwrap().told(STORED).has_body(&content);
         settle().await;
-        assert_eq!(watched.seen(), ["failed to answer", "Stored 200000"]);
+        assert_eq!(watched.seen(), [action, "Stored 200000"]);
         stage.get("/").seen().await.told(HIT).has_body(&content);
         assert_idle(&stage);
     }

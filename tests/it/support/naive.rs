@@ -68,7 +68,6 @@ pub enum Flaw {
     ReusesIdentities,
     SaysItTakesNoStreams,
     SeesNoPurges,
-    SeesNoPurgesOfOtherQueries,
     ShowsStreamsBeforeTheirEnd,
     SoftPurgesLast,
     SoftPurgesRemove,
@@ -409,9 +408,6 @@ impl Store for Naive {
                 PurgeScope::KeyOrAnyGroup if is_group(target) => true,
                 // What is stored under this may be answered by another query of its path.
                 _ => match target {
-                    target if self.flaw == Flaw::SeesNoPurgesOfOtherQueries => {
-                        self.concerns(target, key, &[])
-                    }
                     PurgeTarget::Uri(uri) => base(uri) == base(key.uri()),
                     PurgeTarget::Key(purged) => base(purged.uri()) == base(key.uri()),
                     target => self.concerns(target, key, &[]),
@@ -421,10 +417,10 @@ impl Store for Naive {
 
     async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeNumber, StoreError> {
         tokio::task::yield_now().await;
-        let most = if self.flaw == Flaw::PurgesTheFirstTargetOnly { 1 } else { targets.len() };
         let is_none = targets.is_empty();
         let all = [PurgeTarget::All];
         let targets = if is_none && self.flaw == Flaw::NoTargetsMeanAll { &all } else { targets };
+        let most = if self.flaw == Flaw::PurgesTheFirstTargetOnly { 1 } else { targets.len() };
         let targets = targets.iter().take(most).map(|target| (target.clone(), mode));
         let number = {
             let purges = &mut self.state.lock().unwrap().purges;

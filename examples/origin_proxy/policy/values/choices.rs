@@ -39,7 +39,7 @@ impl<'de> Deserialize<'de> for CodingsValue {
             list @ (Value::Array(_) | Value::String(_)) => inner(list).map(Self::Known),
             form @ Value::Table(_) => inner(form).map(Self::Form),
             other => Err(D::Error::custom(format!(
-                "{other} is no coding; there are \"as-sent\", \"negotiated\", a list of codings, and a list under \
+                "{other} is not a coding; there are \"as-sent\", \"negotiated\", a list of codings, and a list under \
                  'cloudfront', 'fastly' or 'one_of'"
             ))),
         }

@@ -23,10 +23,10 @@ impl TryFrom<BTreeMap<String, LifetimeValue>> for StatusLifetimes {
             |range: StatusRange, status| StatusCode::from_u16(status).is_ok_and(|it| range.contains(it));
         let read = |(text, lifetime): (String, LifetimeValue)| match text.parse() {
             Ok(range) if (600..=999).any(|status| has(range, status)) => {
-                Err(format!("'{text}' is no status; they are 100 to 599"))
+                Err(format!("'{text}' is not a status; they are 100 to 599"))
             }
             Ok(range) => Ok((range, lifetime)),
-            Err(error) => Err(format!("'{text}' is no status: {error}")),
+            Err(error) => Err(format!("'{text}' is not a status: {error}")),
         };
         table.into_iter().map(read).collect::<Result<_, String>>().map(Self)
     }

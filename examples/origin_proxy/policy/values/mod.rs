@@ -69,7 +69,7 @@ by_text!(
     |text| {
         let is_upper = !text.bytes().any(|byte| byte.is_ascii_lowercase());
         let method = text.parse().ok().filter(|_| is_upper);
-        method.map(Self).ok_or_else(|| format!("'{text}' is no method; one looks like GET"))
+        method.map(Self).ok_or_else(|| format!("'{text}' is not a method; one looks like GET"))
     },
     |method| method.0.as_str().to_owned()
 );
@@ -90,7 +90,7 @@ impl<'de> Deserialize<'de> for Word {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word = match Value::deserialize(deserializer)? {
             Value::String(text) => text.try_into(),
-            other => Err(format!("{other} is no reason; say a word, such as \"admin\"")),
+            other => Err(format!("{other} is not a reason; say a word, such as \"admin\"")),
         };
         word.map_err(D::Error::custom)
     }
@@ -102,7 +102,7 @@ by_text!(
         let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         match text.bytes().all(is_word) && (1..=64).contains(&text.len()) {
             true => Ok(Self(text.to_owned())),
-            false => Err(format!("'{text}' is no reason; it is a word of a-z, 0-9 and -")),
+            false => Err(format!("'{text}' is not a reason; it is a word of a-z, 0-9 and -")),
         }
     },
     |word| word.0

@@ -19,9 +19,9 @@ impl<'de> Deserialize<'de> for Time {
         let time = match Value::deserialize(deserializer)? {
             Value::Integer(seconds) => u64::try_from(seconds)
                 .map(Duration::from_secs)
-                .map_err(|_| format!("'{seconds}' is no time; it is below 0")),
+                .map_err(|_| format!("'{seconds}' is not a time; it is below 0")),
             Value::String(text) => units::time(&text),
-            other => Err(format!("{other} is no time; one looks like \"90s\"")),
+            other => Err(format!("{other} is not a time; one looks like \"90s\"")),
         };
         time.map(Self).map_err(D::Error::custom)
     }
@@ -45,10 +45,10 @@ impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let size = match Value::deserialize(deserializer)? {
             Value::Integer(bytes) => {
-                u64::try_from(bytes).map_err(|_| format!("'{bytes}' is no size; it is below 0"))
+                u64::try_from(bytes).map_err(|_| format!("'{bytes}' is not a size; it is below 0"))
             }
             Value::String(text) => units::size(&text),
-            other => Err(format!("{other} is no size; one looks like \"64KiB\"")),
+            other => Err(format!("{other} is not a size; one looks like \"64KiB\"")),
         };
         size.map(Self).map_err(D::Error::custom)
     }
@@ -90,7 +90,7 @@ impl TryFrom<u16> for Status {
     fn try_from(number: u16) -> Result<Self, String> {
         match StatusCode::from_u16(number) {
             Ok(status) if status.as_u16() < 600 => Ok(Self(status)),
-            _ => Err(format!("'{number}' is no status; they are 100 to 599")),
+            _ => Err(format!("'{number}' is not a status; they are 100 to 599")),
         }
     }
 }
@@ -101,7 +101,7 @@ impl Status {
         let status = text.parse::<StatusCode>().ok();
         status
             .filter(|status| status.is_client_error() || status.is_server_error())
-            .ok_or_else(|| format!("'{text}' is no status of an error"))
+            .ok_or_else(|| format!("'{text}' is not a status of an error"))
     }
 }
 

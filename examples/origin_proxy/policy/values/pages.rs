@@ -65,7 +65,7 @@ impl<'de> Deserialize<'de> for Page {
         if let Some(Status(status)) = status.filter(|status| !is_of_page(status.0)) {
             let number = status.as_u16();
             return Err(D::Error::custom(format!(
-                "'{number}' is no status of a page; that is 200, 4xx or 5xx"
+                "'{number}' is not a status of a page; that is 200, 4xx or 5xx"
             )));
         }
         Ok(Self { path, status })
@@ -90,7 +90,7 @@ by_text!(
     Path,
     |text| match text.parse() {
         Ok(path) if text.starts_with('/') => Ok(Self(path)),
-        _ => Err(format!("'{text}' is no path; one looks like /404.html")),
+        _ => Err(format!("'{text}' is not a path; one looks like /404.html")),
     },
     |path| path.0.as_str().to_owned()
 );

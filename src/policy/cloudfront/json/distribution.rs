@@ -233,7 +233,7 @@ impl<'de> Deserialize<'de> for ErrorResponseForm {
                 }
                 response = response
                     .page(&path, status)
-                    .map_err(|_| D::Error::custom(format!("`ResponsePagePath` is no path: `{path}`")))?;
+                    .map_err(|_| D::Error::custom(format!("`ResponsePagePath` is not a path: `{path}`")))?;
             }
         }
         if let Some(Seconds(ttl)) = fields.error_caching_min_ttl {

@@ -401,7 +401,7 @@ fn cf9_what_is_wrong_with_a_distribution_is_said_with_its_place() {
     check("\"ErrorCode\": 404", "\"ErrorCode\": 429", &code, "`ErrorCode` is 400");
     let page = format!("{at}.ResponsePagePath");
     check("\"ResponseCode\": \"200\"", "\"ResponseCode\": \"\"", &page, "needs a `ResponseCode`");
-    check("\"/404.html\"", "\"404.html\"", &page, "is no path");
+    check("\"/404.html\"", "\"404.html\"", &page, "is not a path");
     let at = format!("{CONFIG}.CustomErrorResponses.Items[0].ResponseCode");
     check("\"ResponseCode\": \"200\"", "\"ResponseCode\": \"99\"", &at, "an HTTP status");
     let at = format!("{CONFIG}.DefaultCacheBehavior.AllowedMethods.CachedMethods");
