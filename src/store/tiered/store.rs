@@ -147,12 +147,14 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
                 return Ok(PutOutcome::Superseded);
             }
         }
-        let mut is_far = false;
+        let mut is_behind = false;
         let outcome = match (near, &response) {
             (Some(near), Some(response)) => {
                 let found = inner.far.get(key).await?;
                 let far = found.variants.iter().find(|far| is_same(&far.response, &near.response));
-                is_far = far.is_some();
+                let is_newer =
+                    |far: &Stored| is_for_same(far, near) && near.response.is_older_than(&far.response);
+                is_behind = found.variants.iter().any(is_newer);
                 let is_replaced = || found.variants.iter().any(|far| is_for_same(far, near));
                 match far {
                     Some(far) => inner.far.freshen(key, far.id, head, far_fence.fence()).await?,
@@ -169,8 +171,8 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
             Some(response) if outcome == PutOutcome::Stored && is_untouched(&response) => {
                 inner.put_near_instead(key, response, near_fence).await;
             }
-            // What is near has an older head, or the far store something else.
-            Some(_) if !is_far => inner.forget_key(key).await,
+            // What is near has an older head, or the far store what is newer.
+            _ if is_behind => inner.forget_key(key).await,
             _ if outcome == PutOutcome::Stored => inner.forget_key(key).await,
             _ => {}
         }
@@ -451,15 +453,19 @@ impl<N: Store, F: Store> Inner<N, F> {
         let (tier, key, response) = (Arc::clone(self), key.clone(), response.clone());
         let far_fence = far_fence.clone();
         drop(runtime.spawn(async move {
-            let put = tier.far.put(&key, response.clone(), far_fence.fence()).await;
-            let near = tier.near_variants(&key).await;
-            // Another node has what is newer; here, there may be something else by now.
-            if let Ok(PutOutcome::Superseded) = put
-                && near.iter().any(|stored| is_same(&stored.response, &response))
+            // By now it may have another head, or something else may be in its place: that goes far by itself.
+            let is_near = async || {
+                let near = tier.near_variants(&key).await;
+                near.iter().any(|stored| is_same(&stored.response, &response))
+            };
+            if is_near().await
+                && let Ok(PutOutcome::Superseded) =
+                    tier.far.put(&key, response.clone(), far_fence.fence()).await
+                && is_near().await
             {
-                tier.forget_key(&key).await;
+                tier.forget_key(&key).await; // another node has what is newer
             }
-            drop(permit);
+            drop((far_fence, permit));
         }));
         Some(PutOutcome::Stored)
     }
