@@ -30,7 +30,9 @@ use std::fmt;
 use std::sync::Arc;
 
 #[cfg(feature = "redis")]
-pub use self::redis::{InvalidRedisConfig, RedisAdvice, RedisConfig, RedisHealth, RedisLeases, RedisLog, RedisStore};
+pub use self::redis::{
+    InvalidRedisConfig, RedisAdvice, RedisConfig, RedisHealth, RedisLeases, RedisLog, RedisStore,
+};
 pub use boxed::BoxStore;
 pub use content::{BeginOutcome, ContentWriter, StoredBody};
 pub use guarded::{GuardLimits, Guarded};
