@@ -17,7 +17,6 @@ use crate::fetch::Fetch;
 use crate::fetch::InnerService;
 use crate::fetch::drive::{DetachedCall, Ended};
 use crate::fetch::exchange::{Exchange, FetchPlan, Goal};
-use crate::fetch::lease::Led;
 use crate::fetch::share::Unshared;
 use crate::limits::key_queues::QueueTurn;
 use crate::observe::Answer;
@@ -64,6 +63,16 @@ enum Followed {
     TooOld(Arc<Call>),
 }
 
+/// What came of asking for a lease.
+pub(super) enum Led {
+    /// Nobody can share what this request gets.
+    Alone,
+    /// Boxed: the others are small.
+    Answer(Box<Answer>),
+    /// The call is this node's to make, with a lease or without.
+    Leader(Leader),
+}
+
 impl<S: Store> CollapsedFetch<S> {
     pub(crate) fn new(exchange: Box<Exchange<S>>) -> Self {
         Self { deadline: None, exchange, failures: 0, has_seen_stale: false, is_late: false }
@@ -89,7 +98,7 @@ impl<S: Store> CollapsedFetch<S> {
         let is_alone = loop {
             match role {
                 Role::Leader(leader) => {
-                    if let Some(answer) = self.look_again(Some(&leader)).await {
+                    if let Some(answer) = self.look_again(Some(&leader), false).await {
                         return Ok(answer);
                     }
                     let leader = match self.core().leases.clone() {
@@ -137,7 +146,7 @@ impl<S: Store> CollapsedFetch<S> {
         // Many have waited, and what one of them gets may do for all the others, so they go a few at a time.
         let turn = if is_alone { None } else { self.turn().await };
         if self.has_waited()
-            && let Some(answer) = self.look_again(None).await
+            && let Some(answer) = self.look_again(None, false).await
         {
             return Ok(answer);
         }
@@ -235,17 +244,14 @@ impl<S: Store> CollapsedFetch<S> {
     }
 
     /// Looks into the store again: between the first look and the lead, another call may have ended.
-    async fn look_again(&mut self, leader: Option<&Leader>) -> Option<Answer> {
-        let may_find_more = self.has_waited() || self.may_have_missed();
-        self.look_up_again(leader, may_find_more).await
-    }
-
-    /// [`CollapsedFetch::look_again`]; it waits for the store only where it may find more than at first.
-    pub(super) async fn look_up_again(
+    ///
+    /// `may_find_more`: it waits for a store that takes its time.
+    pub(super) async fn look_again(
         &mut self,
         leader: Option<&Leader>,
         may_find_more: bool,
     ) -> Option<Answer> {
+        let may_find_more = may_find_more || self.has_waited() || self.may_have_missed();
         let has_waited = self.has_waited();
         let exchange = &mut *self.exchange;
         if has_waited {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::collapse::{CallResult, Leader, NotShareable};
-use crate::fetch::collapsed::CollapsedFetch;
+use crate::fetch::collapsed::{CollapsedFetch, Led};
 use crate::observe::Answer;
 use crate::respond::no_content;
 use crate::runtime::Deadline;
@@ -14,16 +14,6 @@ use crate::store::{LeaseAnswer, LeaseEnd, LeaseName, Leases, Store};
 
 /// How many calls of other nodes a request waits for before it makes its own in any case.
 const MOST_CALLS: usize = 2;
-
-/// What came of asking.
-pub(super) enum Led {
-    /// Nobody can share what this request gets.
-    Alone,
-    /// Boxed: the others are small.
-    Answer(Box<Answer>),
-    /// The call is this node's to make, with a lease or without.
-    Leader(Leader),
-}
 
 impl<S: Store> CollapsedFetch<S> {
     /// Gets the right to make the call for all nodes, or what another node's call has brought. Where nobody knows who has that
@@ -38,7 +28,7 @@ impl<S: Store> CollapsedFetch<S> {
                 Some(LeaseAnswer::Granted(lease)) => {
                     leader = leader.with_lease(lease);
                     // Another node's call may have ended since this request looked.
-                    return match self.look_up_again(Some(&leader), true).await {
+                    return match self.look_again(Some(&leader), true).await {
                         Some(answer) => Led::Answer(Box::new(answer)),
                         None => Led::Leader(leader),
                     };
@@ -64,7 +54,7 @@ impl<S: Store> CollapsedFetch<S> {
                     return Led::Alone;
                 }
                 Some(LeaseEnd::Failed(rest)) => self.rest(&leader, rest).await,
-                Some(LeaseEnd::Over) => self.look_up_again(Some(&leader), true).await,
+                Some(LeaseEnd::Over) => self.look_again(Some(&leader), true).await,
             };
             if let Some(answer) = answer {
                 return Led::Answer(Box::new(answer));
@@ -87,7 +77,7 @@ impl<S: Store> CollapsedFetch<S> {
     async fn rest(&mut self, leader: &Leader, rest: Duration) -> Option<Answer> {
         let (core, key) = (self.core(), &self.exchange.request.key);
         core.resting.remember_for(key, core.clock.now(), rest);
-        if let Some(answer) = self.look_up_again(Some(leader), true).await {
+        if let Some(answer) = self.look_again(Some(leader), true).await {
             return Some(answer);
         }
         if self.exchange.background.is_some() {

@@ -1,108 +1,12 @@
 //! One call for many nodes: if a client leaves, a call fails, or a lease is lost, the clients of all nodes get their answers.
 
-use std::collections::HashMap;
-use std::future::poll_fn;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Poll, Waker};
-
 use shuttle::future::yield_now;
 
+use super::desk::Desk;
 use super::origin::{Fault, Script};
 use super::world::{MOST_POLLS, Seen, World};
 use super::{below, explore, one_of};
-use crate::error::StoreError;
-use crate::runtime::{self, Mutex, lock};
-use crate::store::{Lease, LeaseAnswer, LeaseEnd, LeaseName, Leases};
-
-/// Leases of nodes that ask and are answered as the schedule says.
-#[derive(Clone, Default)]
-pub(super) struct Desk {
-    held: Arc<Mutex<HashMap<Vec<u8>, Arc<Held>>>>,
-}
-
-/// One lease: how it has ended, and who waits for that.
-#[derive(Default)]
-struct Held(Mutex<(Option<LeaseEnd>, Vec<Waker>)>);
-
-impl Held {
-    fn end(&self, end: LeaseEnd) {
-        let mut state = lock(&self.0);
-        state.0.get_or_insert(end);
-        let waiting = std::mem::take(&mut state.1);
-        drop(state);
-        waiting.into_iter().for_each(Waker::wake);
-    }
-
-    async fn ended(self: Arc<Self>) -> LeaseEnd {
-        poll_fn(|cx| {
-            let mut state = lock(&self.0);
-            if let Some(end) = state.0 {
-                return Poll::Ready(end);
-            }
-            state.1.push(cx.waker().clone());
-            Poll::Pending
-        })
-        .await
-    }
-}
-
-struct OneLease {
-    desk: Desk,
-    held: Arc<Held>,
-    name: Vec<u8>,
-}
-
-impl Lease for OneLease {
-    fn end(self: Box<Self>, end: LeaseEnd) {
-        let mut all = lock(&self.desk.held);
-        if all.get(&self.name).is_some_and(|held| Arc::ptr_eq(held, &self.held)) {
-            all.remove(&self.name);
-        }
-        drop(all);
-        self.held.end(end);
-    }
-}
-
-impl Desk {
-    /// Those that hold leases are taken for dead, whether they are or not.
-    fn expire(&self) {
-        let held = std::mem::take(&mut *lock(&self.held));
-        held.into_values().for_each(|held| held.end(LeaseEnd::Over));
-    }
-
-    fn is_empty(&self) -> bool {
-        lock(&self.held).is_empty()
-    }
-}
-
-impl Leases for Desk {
-    fn ask<'a>(
-        &'a self,
-        name: LeaseName<'a>,
-    ) -> Pin<Box<dyn Future<Output = Result<LeaseAnswer, StoreError>> + Send + 'a>> {
-        Box::pin(async move {
-            for _ in 0..below(3) {
-                yield_now().await;
-            }
-            let name = [name.key.as_bytes(), name.variant.unwrap_or_default()].concat();
-            let answer = {
-                let mut all = lock(&self.held);
-                if let Some(held) = all.get(&name) {
-                    LeaseAnswer::Held(Box::pin(Arc::clone(held).ended()))
-                } else {
-                    let held = Arc::new(Held::default());
-                    all.insert(name.clone(), Arc::clone(&held));
-                    LeaseAnswer::Granted(Box::new(OneLease { desk: self.clone(), held, name }))
-                }
-            };
-            for _ in 0..below(3) {
-                yield_now().await;
-            }
-            Ok(answer)
-        })
-    }
-}
+use crate::runtime;
 
 /// Nothing is left at any node, nor of any lease.
 async fn settle(nodes: &[World], desk: &Desk) {

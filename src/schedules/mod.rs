@@ -9,6 +9,7 @@
 
 mod changing;
 mod collapsing;
+mod desk;
 mod leases;
 mod nodes;
 mod origin;

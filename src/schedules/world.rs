@@ -14,7 +14,7 @@ use shuttle::future::{JoinHandle, yield_now};
 use tower::{Layer, Service};
 
 use super::HAS_PANICKED;
-use super::leases::Desk;
+use super::desk::Desk;
 use super::origin::{FRAMES, Origin, Refused, Script, Scripted};
 use super::remote::Remote;
 use super::stores::{Kind, Streams};
