@@ -291,7 +291,7 @@ fn cs2_cache_status_and_x_cache_have_a_member_for_each_hop() {
 #[test]
 fn cs2_each_node_has_a_name_of_its_own_where_it_is_given_one() {
     let log = TempFile::new("log", "");
-    let of_edge = ["--name", "edge-1", "--access-log", log.name(), "--max-connections", "2"];
+    let of_edge = ["--name", "edge-1", "--access-log", log.name()];
     let Site { edge, origin, secret: _secret, shield: _shield } = Site::with(&["--name", "shield"], &of_edge);
     let answer = "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-length: 1\r\n\r\nx";
     ask(&edge, &origin, "/x", "", Some(answer));

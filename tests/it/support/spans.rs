@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::subscriber::DefaultGuard;
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 use tracing_core::span::Current;
 
 #[derive(Clone, Default)]
@@ -79,6 +79,10 @@ impl Spans {
     }
 
     fn installed(self) -> (Self, DefaultGuard) {
+        // With one subscriber alone, the first thread that comes to an event decides for all whether it is of interest, and that
+        // may be another test's thread, which has none.
+        static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
+        LazyLock::force(&SECOND);
         let guard = tracing::subscriber::set_default(self.clone());
         (self, guard)
     }
