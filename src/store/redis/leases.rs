@@ -219,9 +219,9 @@ impl Desk {
                 Ok((There::Ended(end), _)) => return end,
                 Err(_) => return LeaseEnd::Over,
             };
-            match Deadline::new(left.max(Duration::from_millis(1))).in_time(&mut ended).await {
-                Some(end) => return end.unwrap_or(LeaseEnd::Over),
-                None => {} // its time is over, unless it was renewed
+            // When its time is over, it may have been renewed.
+            if let Some(end) = Deadline::new(left.max(Duration::from_millis(1))).in_time(&mut ended).await {
+                return end.unwrap_or(LeaseEnd::Over);
             }
         }
     }
@@ -313,17 +313,21 @@ fn read(end: &str) -> LeaseEnd {
 
 /// The entries of a stream, with their fields.
 fn entries(value: &Value) -> Vec<(&str, Vec<&str>)> {
-    let text = |value| match value {
-        &Value::BulkString(ref bytes) => std::str::from_utf8(bytes).ok(),
-        _ => None,
-    };
-    let entry = |entry| match entry {
-        &Value::Array(ref parts) => match &parts[..] {
-            [id, Value::Array(fields)] => Some((text(id)?, fields.iter().filter_map(text).collect())),
+    fn text(value: &Value) -> Option<&str> {
+        match value {
+            Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
             _ => None,
-        },
-        _ => None,
-    };
+        }
+    }
+    fn entry(entry: &Value) -> Option<(&str, Vec<&str>)> {
+        match entry {
+            Value::Array(parts) => match &parts[..] {
+                [id, Value::Array(fields)] => Some((text(id)?, fields.iter().filter_map(text).collect())),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
     match value {
         Value::Array(list) => list.iter().filter_map(entry).collect(),
         _ => Vec::new(),
