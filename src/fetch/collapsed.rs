@@ -18,6 +18,7 @@ use crate::fetch::InnerService;
 use crate::fetch::drive::{DetachedCall, Ended};
 use crate::fetch::exchange::{Exchange, FetchPlan, Goal};
 use crate::fetch::share::Unshared;
+use crate::fetch::waited::{Followed, Led};
 use crate::limits::key_queues::QueueTurn;
 use crate::observe::Answer;
 use crate::respond::no_content;
@@ -43,34 +44,6 @@ pub(crate) struct CollapsedFetch<S> {
     has_seen_stale: bool,
     /// This request has waited for as long as requests wait.
     pub(super) is_late: bool,
-}
-
-/// What came of waiting.
-enum Followed {
-    /// Nobody can share that: at once a call of its own.
-    Alone,
-    /// Boxed: the others are small.
-    Answer(Box<Answer>),
-    /// Another call may do, or this one's.
-    Again,
-    /// Too much of the call's content has come in to share it: all who come now make another one together.
-    Begun(Arc<Call>),
-    /// Two calls were in vain: it makes a call of its own when its turn comes.
-    InTurn,
-    /// The call takes too long: all who wait make another one together.
-    Late(Arc<Call>),
-    /// What the call brought is too old for all that come now: they make another one together.
-    TooOld(Arc<Call>),
-}
-
-/// What came of asking for a lease.
-pub(super) enum Led {
-    /// Nobody can share what this request gets.
-    Alone,
-    /// Boxed: the others are small.
-    Answer(Box<Answer>),
-    /// The call is this node's to make, with a lease or without.
-    Leader(Leader),
 }
 
 impl<S: Store> CollapsedFetch<S> {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::collapse::{CallResult, Leader, NotShareable};
-use crate::fetch::collapsed::{CollapsedFetch, Led};
+use crate::fetch::collapsed::CollapsedFetch;
+use crate::fetch::waited::Led;
 use crate::observe::Answer;
 use crate::respond::no_content;
 use crate::runtime::Deadline;

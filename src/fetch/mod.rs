@@ -11,6 +11,7 @@ mod receive;
 mod share;
 mod stream;
 mod validate;
+mod waited;
 mod write;
 
 use std::time::{Duration, SystemTime};
