@@ -40,7 +40,7 @@ use crate::semantics::reuse::Forward;
 use crate::semantics::token::TokenField;
 
 /// What a request has come to whose client has left before there was an answer, in place of an
-/// [`OutcomeKind`](crate::OutcomeKind).
+/// [`OutcomeKind`].
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 const ABANDONED: &str = "abandoned";
 
