@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
+use std::thread::{self, ThreadId};
 
 use larder::store::Store;
 use larder::store::chaos::{Chaos, ChaosStore, Fault, Gate, StoreCall};
@@ -84,8 +85,8 @@ fn by<S: Store>(store: S, chaos: &Chaos, faults: impl IntoIterator<Item = Fault>
 /// A store whose calls all come to their ends without the test's help, so that [`at_rest`] waits for them.
 fn restless<S: Store>(store: S, seed: u64, faults: impl IntoIterator<Item = Fault>) -> ChaosStore<S> {
     let chaos = Chaos::with_seed(seed);
-    if let Ok(runtime) = Handle::try_current() {
-        RESTLESS.lock().unwrap().entry(runtime.id()).or_default().push(chaos.clone());
+    for test in Test::here() {
+        RESTLESS.lock().unwrap().entry(test).or_default().push(chaos.clone());
     }
     by(store, &chaos, faults)
 }
@@ -128,17 +129,30 @@ pub fn after(calls: &[StoreCall]) -> (Gate, Fault) {
     (gate, fault.after_effect())
 }
 
-/// What to wait for, by the runtime: one for each test.
-static RESTLESS: LazyLock<Mutex<HashMap<Id, Vec<Chaos>>>> = LazyLock::new(Mutex::default);
+/// What tells one test from the others: each has a thread of its own, and its runtimes.
+#[derive(PartialEq, Eq, Hash)]
+enum Test {
+    Runtime(Id),
+    Thread(ThreadId),
+}
+
+impl Test {
+    /// All that the test has here: a store may be made outside of the runtime in which it is used.
+    fn here() -> impl Iterator<Item = Self> {
+        let runtime = Handle::try_current().ok().map(|runtime| Self::Runtime(runtime.id()));
+        runtime.into_iter().chain([Self::Thread(thread::current().id())])
+    }
+}
+
+/// What to wait for.
+static RESTLESS: LazyLock<Mutex<HashMap<Test, Vec<Chaos>>>> = LazyLock::new(Mutex::default);
 
 /// Waits until no store of this test has anything to do: what was answered is stored then.
 pub async fn at_rest() {
-    let Ok(runtime) = Handle::try_current() else {
-        return;
-    };
     let is_busy = || {
         let restless = RESTLESS.lock().unwrap();
-        restless.get(&runtime.id()).is_some_and(|all| all.iter().any(|chaos| chaos.under_way() > 0))
+        Test::here()
+            .any(|test| restless.get(&test).is_some_and(|all| all.iter().any(|chaos| chaos.under_way() > 0)))
     };
     while is_busy() {
         yield_now().await;
