@@ -12,6 +12,7 @@ use crate::args::{number, seconds};
 use crate::config::Given;
 use crate::say::say;
 use crate::store_link::StoreLink;
+use crate::tls;
 use crate::units::{show_size, size};
 
 /// The handle of the proxy's cache, whichever its store is.
@@ -235,15 +236,13 @@ impl Shared {
             config = config.secret(secret(file)?);
         }
         if let Some(file) = &self.ca {
+            tls::roots("store-ca", file)?;
             let wrong = |error| format!("--store-ca {}: can't be read: {error}", file.display());
             config = config.root_certificates(&std::fs::read(file).map_err(wrong)?);
         }
-        RedisStore::new(config).map_err(|error| match (&error, &self.ca) {
-            (InvalidRedisConfig::Certificates(_), Some(file)) => {
-                format!("--store-ca {}: {error}", file.display())
-            }
-            (InvalidRedisConfig::Namespace(_), _) => format!("--store-namespace: {error}"),
-            (InvalidRedisConfig::Zero("the largest object"), _) => "--max-object is zero".to_owned(),
+        RedisStore::new(config).map_err(|error| match error {
+            InvalidRedisConfig::Namespace(_) => format!("--store-namespace: {error}"),
+            InvalidRedisConfig::Zero("the largest object") => "--max-object is zero".to_owned(),
             _ => format!("--store: {error}"),
         })
     }

@@ -1,0 +1,202 @@
+//! Several proxies over one store with leases, each a process of its own; and the walk through such a fleet.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::routing::get;
+use http::StatusCode;
+use tokio::sync::Notify;
+
+use super::process::{Proxy, example, in_time};
+use super::shielding::{TOKEN, operate, operated};
+use crate::support::file::{TempFile, TempFolder};
+use crate::support::raw::{Client, GUARD, Message, Origin};
+use crate::support::servers::{Answer, Cluster, Kind, Server};
+use crate::support::wire;
+
+/// Proxies before one origin that share a store and leases, with their admin services.
+fn fleet<const N: usize>(upstream: &str, store: &str, more: &[&str]) -> [(Proxy, String); N] {
+    let token = TempFile::new("token", TOKEN);
+    // Whatever else the machine has to do.
+    let options = [&["--store", store, "--lease", "--store-deadline", "20"], more].concat();
+    [(); N].map(|()| operated(|admin| Proxy::with_lines(upstream, &[&options, admin].concat()), &token))
+}
+
+/// 500 requests at each of four proxies for what none has, all of which wait until all of them are there.
+async fn one_call(store: &str, more: &[&str]) {
+    const CONNECTIONS: usize = 5;
+    const STREAMS: usize = 100;
+    let (calls, release) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let (called, released) = (Arc::clone(&calls), Arc::clone(&release));
+    let slow = get(move || {
+        let (called, released) = (called.clone(), released.clone());
+        async move {
+            called.fetch_add(1, Ordering::SeqCst);
+            released.notified().await;
+            ([("cache-control", "max-age=600")], "cold")
+        }
+    });
+    let origin = wire::serve_router(Router::new().route("/x", slow)).await;
+    let nodes: [_; 4] = fleet(&format!("http://{origin}"), store, more);
+    let addresses: Vec<_> = nodes.iter().map(|(proxy, _)| proxy.address).collect();
+    let asked = wire::herds(&addresses, CONNECTIONS, STREAMS, "http://a.example/x").await;
+    // Before there is an answer: at each proxy one asks for the lease, and the others wait for that one.
+    let admins: Vec<_> = nodes.iter().map(|(_, admin)| admin.clone()).collect();
+    let waiting = |admin: &String| {
+        let stats: serde_json::Value =
+            serde_json::from_str(&operate(admin, "GET /stats", "").content).unwrap();
+        stats["fills"]["waiting"].as_u64().unwrap()
+    };
+    let others = (CONNECTIONS * STREAMS - 1) as u64;
+    let all_wait = move || {
+        in_time("all requests wait", || admins.iter().all(|admin| waiting(admin) == others).then_some(()))
+    };
+    let waits = async {
+        tokio::task::spawn_blocking(all_wait).await.unwrap();
+        release.notify_one();
+    };
+    let both = async { tokio::join!(asked, waits) };
+    let (answers, ()) = tokio::time::timeout(GUARD, both).await.expect("one call is enough for all");
+    assert_eq!(answers.len(), 4 * CONNECTIONS * STREAMS);
+    for (head, content) in answers {
+        assert_eq!((head.status, &content[..]), (StatusCode::OK, &b"cold"[..]), "{head:?}");
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f06_500_cold_requests_at_each_of_four_proxies_over_redis_make_one_call_at_the_origin() {
+    let server = Server::start(Kind::Redis);
+    one_call(&server.url(), &[]).await;
+    one_call(&server.url(), &["--near", "1MiB", "--store-namespace", "near"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f06_500_cold_requests_at_each_of_four_proxies_over_a_cluster_make_one_call_at_the_origin() {
+    one_call(&Cluster::shared().url(), &["--store-namespace", "herds-of-proxies"]).await;
+}
+
+/// What one request gets, which the origin answers if `answer` says how.
+#[track_caller]
+fn ask(proxy: &Proxy, origin: &Origin, answer: Option<&str>) -> Message {
+    let mut client = Client::of(proxy);
+    client.get("/x");
+    if let Some(answer) = answer {
+        origin.asked("/x").answer(answer);
+    }
+    client.next()
+}
+
+#[test]
+fn when_the_origin_has_failed_one_proxy_no_other_one_asks_it_for_a_while() {
+    let (server, origin) = (Server::start(Kind::Redis), Origin::new());
+    let policy = TempFile::new("toml", "[default]\nrest_after_failure = \"10m\"\n");
+    let [(one, _), (other, _)] = fleet(&origin.upstream(), &server.url(), &["--policy", policy.name()]);
+    // Stale from the beginning, and good for when the origin fails.
+    let stale = "HTTP/1.1 200 OK\r\ncache-control: max-age=60, stale-if-error=6000\r\nage: 120\r\n\
+                 content-length: 3\r\n\r\nold";
+    ask(&one, &origin, Some(stale)).is("HTTP/1.1 200 OK", "old");
+    let failure = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+    ask(&one, &origin, Some(failure)).is("HTTP/1.1 200 OK", "old");
+    for proxy in [&other, &one, &other] {
+        ask(proxy, &origin, None).is("HTTP/1.1 200 OK", "old");
+    }
+    origin.was_not_asked();
+}
+
+#[test]
+fn what_is_refreshed_ahead_is_refreshed_by_one_proxy_for_all() {
+    let (server, origin) = (Server::start(Kind::Redis), Origin::new());
+    let policy = TempFile::new("toml", "[default]\nrefresh_ahead = \"10h\"\n");
+    let [(one, _), (other, _)] = fleet(&origin.upstream(), &server.url(), &["--policy", policy.name()]);
+    let answer = |age: u32, content: &str| {
+        format!(
+            "HTTP/1.1 200 OK\r\ncache-control: max-age=86400\r\nage: {age}\r\ncontent-length: 3\r\n\r\n{content}"
+        )
+    };
+    // Fresh for five hours more.
+    ask(&one, &origin, Some(&answer(68_400, "old"))).is("HTTP/1.1 200 OK", "old");
+    ask(&one, &origin, None).is("HTTP/1.1 200 OK", "old");
+    let mut asked = origin.asked("/x");
+    ask(&other, &origin, None).is("HTTP/1.1 200 OK", "old");
+    in_time("the other one waits for the lease", || match server.ask(&["KEYS", "*:q"]) {
+        Answer::List(waited_for) => (!waited_for.is_empty()).then_some(()),
+        other => panic!("{other:?}"),
+    });
+    asked.answer(&answer(0, "new"));
+    for proxy in [&one, &other] {
+        in_time("the new one is stored", || {
+            let content = ask(proxy, &origin, None).content;
+            assert!(content == "new" || content == "old", "{content}");
+            (content == "new").then_some(())
+        });
+    }
+    ask(&other, &origin, None).is("HTTP/1.1 200 OK", "new");
+    origin.was_not_asked();
+}
+
+/// The walk, whose folders are in this one.
+fn walk(folder: &TempFolder, arguments: &[&str]) -> Command {
+    let mut command = example();
+    command.arg("fleet").args(arguments).env("TMPDIR", folder.path());
+    command
+}
+
+/// Whether no process works in a folder, or in one inside of it.
+fn nobody_works_in(folder: &Path) -> bool {
+    let folder = folder.canonicalize().unwrap();
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    // Of those that end meanwhile, and those of others, nothing can be read.
+    let places = processes.filter_map(|process| std::fs::read_link(process.path().join("cwd")).ok());
+    places.into_iter().all(|place| !place.starts_with(&folder))
+}
+
+#[test]
+fn the_walk_through_a_fleet_prints_the_expected_rows_and_leaves_nothing_behind() {
+    let folder = TempFolder::new();
+    let output = walk(&folder, &[]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("16 of 16 rows as expected"), "{text}");
+    assert!(nobody_works_in(folder.path()));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_walk_that_is_ended_takes_what_it_has_started_with_it() {
+    for signal in ["-INT", "-KILL"] {
+        let folder = TempFolder::new();
+        let mut walk = walk(&folder, &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(walk.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let begun = lines.into_iter().find(|line| line.contains("the origin was asked"));
+        assert!(begun.is_some(), "it walks");
+        assert!(!nobody_works_in(folder.path()));
+        assert!(Command::new("kill").args([signal, &walk.id().to_string()]).status().unwrap().success());
+        let status = walk.wait().unwrap();
+        assert_eq!(status.code(), (signal == "-INT").then_some(2));
+        in_time("what it has started ends", || nobody_works_in(folder.path()).then_some(()));
+        // Nobody can do that whom the system has ended.
+        let left = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, usize::from(signal == "-KILL"));
+    }
+}
+
+#[test]
+fn a_walk_without_servers_says_what_is_missing() {
+    let folder = TempFolder::new();
+    for (arguments, said) in [
+        (&["--server", "/no/such-server"][..], "/no/such-server can't be started: No such file"),
+        (&["--server"], "--server needs a value"),
+        (&["--frob"], "there is no option 'frob' here"),
+    ] {
+        let output = walk(&folder, arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), text.lines().count()), (Some(2), 1), "{text}");
+        assert!(text.contains(said), "{text}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
