@@ -149,7 +149,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     let id = id(name, address);
     let origin =
         Upstream::new(Arc::clone(&upstreams), &upstream_tls, host, (id.clone(), name), timeout, &limits);
-    let handle = cache.handle();
+    let (handle, fills) = (cache.handle(), cache.handle());
     let queries = QueryLayer::new().max_content(limits.query);
     let queries = if graphql { queries.graphql() } else { queries };
     let cache = queries.layer(cache.layer(Reasons(origin)));
@@ -196,7 +196,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         }
     }
     if let Some(link) = link {
-        link.leave();
+        link.leave(|| fills.fills()).await;
     }
     current.print_counts();
     Ok(())

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use larder::admin::StoreState;
 use larder::store::RedisStore;
-use larder::{CacheKey, Store, StoreError};
-use tokio::time::{MissedTickBehavior, interval};
+use larder::{CacheKey, FillStatistics, Store, StoreError};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::say::{say, tell};
 
 /// How often it is looked at.
 const LOOKS: Duration = Duration::from_millis(250);
+/// How long the last responses may take to be stored when the process ends, and how often it is looked whether they are.
+const LAST: Duration = Duration::from_millis(500);
+const STEP: Duration = Duration::from_millis(5);
 /// What is looked up to find out whether the servers answer. Nothing is stored under it.
 const NOTHING: &str = "http://larder.invalid/";
 
@@ -56,8 +59,18 @@ impl StoreLink {
         tokio::spawn(watch(self.clone()));
     }
 
-    /// Says what is lost with the process.
-    pub fn leave(&self) {
+    /// Lets the last responses be stored, and their leases end, for which other proxies may wait. Says what is lost with the process.
+    pub async fn leave(&self, fills: impl Fn() -> FillStatistics) {
+        let stored = async {
+            while fills().fills > 0 {
+                sleep(STEP).await;
+            }
+            // What is sent after the ends of leases, over the same connection, is answered after them.
+            _ = self.ask().await;
+        };
+        if !self.0.redis.health().is_open {
+            _ = timeout(LAST, stored).await;
+        }
         let purges = self.0.redis.health().purges_to_repeat;
         if purges > 0 {
             say(format_args!("purges that may not have arrived in the store: {purges}; send them again"));

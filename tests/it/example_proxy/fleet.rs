@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::Router;
 use axum::routing::get;
 use http::StatusCode;
+use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::process::{Proxy, example, in_time};
@@ -18,12 +19,57 @@ use crate::support::raw::{Client, GUARD, Message, Origin};
 use crate::support::servers::{Answer, Cluster, Kind, Server};
 use crate::support::wire;
 
-/// Proxies before one origin that share a store and leases, with their admin services.
-fn fleet<const N: usize>(upstream: &str, store: &str, more: &[&str]) -> [(Proxy, String); N] {
+/// A proxy with an admin service.
+pub struct Node {
+    pub admin: String,
+    pub proxy: Proxy,
+}
+
+impl Node {
+    pub fn of((proxy, admin): (Proxy, String)) -> Self {
+        Self { admin, proxy }
+    }
+
+    /// What `GET /stats` says.
+    pub fn stats(&self) -> Value {
+        serde_json::from_str(&operate(&self.admin, "GET /stats", "").content).unwrap()
+    }
+
+    /// What one request gets, for which the origin is not asked, or answers by itself. What it has brought is stored after this.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Message {
+        let mut client = Client::of(&self.proxy);
+        client.get(path);
+        let answer = client.next();
+        self.has_stored();
+        answer
+    }
+
+    /// What one request gets, which the origin answers like that. It is stored after this.
+    #[track_caller]
+    pub fn fill(&self, origin: &Origin, path: &str, answer: &str) -> Message {
+        let mut client = Client::of(&self.proxy);
+        client.get(path);
+        origin.asked(path).answer(answer);
+        let answer = client.next();
+        self.has_stored();
+        answer
+    }
+
+    /// A client may have the last byte before the store has it.
+    #[track_caller]
+    fn has_stored(&self) {
+        in_time("it is stored", || (self.stats()["fills"]["fills"] == 0).then_some(()));
+    }
+}
+
+/// Proxies before one origin that share a store and leases.
+fn fleet<const N: usize>(upstream: &str, store: &str, more: &[&str]) -> [Node; N] {
     let token = TempFile::new("token", TOKEN);
     // Whatever else the machine has to do.
     let options = [&["--store", store, "--lease", "--store-deadline", "20"], more].concat();
-    [(); N].map(|()| operated(|admin| Proxy::with_lines(upstream, &[&options, admin].concat()), &token))
+    let start = |admin: &[&str]| Proxy::with_lines(upstream, &[&options, admin].concat());
+    [(); N].map(|()| Node::of(operated(start, &token)))
 }
 
 /// 500 requests at each of four proxies for what none has, all of which wait until all of them are there.
@@ -42,25 +88,22 @@ async fn one_call(store: &str, more: &[&str]) {
     });
     let origin = wire::serve_router(Router::new().route("/x", slow)).await;
     let nodes: [_; 4] = fleet(&format!("http://{origin}"), store, more);
-    let addresses: Vec<_> = nodes.iter().map(|(proxy, _)| proxy.address).collect();
+    let addresses: Vec<_> = nodes.iter().map(|node| node.proxy.address).collect();
     let asked = wire::herds(&addresses, CONNECTIONS, STREAMS, "http://a.example/x").await;
     // Before there is an answer: at each proxy one asks for the lease, and the others wait for that one.
-    let admins: Vec<_> = nodes.iter().map(|(_, admin)| admin.clone()).collect();
-    let waiting = |admin: &String| {
-        let stats: serde_json::Value =
-            serde_json::from_str(&operate(admin, "GET /stats", "").content).unwrap();
-        stats["fills"]["waiting"].as_u64().unwrap()
-    };
-    let others = (CONNECTIONS * STREAMS - 1) as u64;
+    let others = CONNECTIONS * STREAMS - 1;
     let all_wait = move || {
-        in_time("all requests wait", || admins.iter().all(|admin| waiting(admin) == others).then_some(()))
+        let waits = |node: &Node| node.stats()["fills"]["waiting"] == others;
+        in_time("all requests wait", || nodes.iter().all(waits).then_some(()));
+        nodes
     };
     let waits = async {
-        tokio::task::spawn_blocking(all_wait).await.unwrap();
+        let nodes = tokio::task::spawn_blocking(all_wait).await.unwrap();
         release.notify_one();
+        nodes
     };
     let both = async { tokio::join!(asked, waits) };
-    let (answers, ()) = tokio::time::timeout(GUARD, both).await.expect("one call is enough for all");
+    let (answers, _nodes) = tokio::time::timeout(GUARD, both).await.expect("one call is enough for all");
     assert_eq!(answers.len(), 4 * CONNECTIONS * STREAMS);
     for (head, content) in answers {
         assert_eq!((head.status, &content[..]), (StatusCode::OK, &b"cold"[..]), "{head:?}");
@@ -80,30 +123,19 @@ async fn f06_500_cold_requests_at_each_of_four_proxies_over_a_cluster_make_one_c
     one_call(&Cluster::shared().url(), &["--store-namespace", "herds-of-proxies"]).await;
 }
 
-/// What one request gets, which the origin answers if `answer` says how.
-#[track_caller]
-fn ask(proxy: &Proxy, origin: &Origin, answer: Option<&str>) -> Message {
-    let mut client = Client::of(proxy);
-    client.get("/x");
-    if let Some(answer) = answer {
-        origin.asked("/x").answer(answer);
-    }
-    client.next()
-}
-
 #[test]
 fn when_the_origin_has_failed_one_proxy_no_other_one_asks_it_for_a_while() {
     let (server, origin) = (Server::start(Kind::Redis), Origin::new());
     let policy = TempFile::new("toml", "[default]\nrest_after_failure = \"10m\"\n");
-    let [(one, _), (other, _)] = fleet(&origin.upstream(), &server.url(), &["--policy", policy.name()]);
+    let [one, other] = fleet(&origin.upstream(), &server.url(), &["--policy", policy.name()]);
     // Stale from the beginning, and good for when the origin fails.
     let stale = "HTTP/1.1 200 OK\r\ncache-control: max-age=60, stale-if-error=6000\r\nage: 120\r\n\
                  content-length: 3\r\n\r\nold";
-    ask(&one, &origin, Some(stale)).is("HTTP/1.1 200 OK", "old");
+    one.fill(&origin, "/x", stale).is("HTTP/1.1 200 OK", "old");
     let failure = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
-    ask(&one, &origin, Some(failure)).is("HTTP/1.1 200 OK", "old");
-    for proxy in [&other, &one, &other] {
-        ask(proxy, &origin, None).is("HTTP/1.1 200 OK", "old");
+    one.fill(&origin, "/x", failure).is("HTTP/1.1 200 OK", "old");
+    for node in [&other, &one, &other] {
+        node.get("/x").is("HTTP/1.1 200 OK", "old");
     }
     origin.was_not_asked();
 }
@@ -112,30 +144,30 @@ fn when_the_origin_has_failed_one_proxy_no_other_one_asks_it_for_a_while() {
 fn what_is_refreshed_ahead_is_refreshed_by_one_proxy_for_all() {
     let (server, origin) = (Server::start(Kind::Redis), Origin::new());
     let policy = TempFile::new("toml", "[default]\nrefresh_ahead = \"10h\"\n");
-    let [(one, _), (other, _)] = fleet(&origin.upstream(), &server.url(), &["--policy", policy.name()]);
+    let [one, other] = fleet(&origin.upstream(), &server.url(), &["--policy", policy.name()]);
     let answer = |age: u32, content: &str| {
-        format!(
-            "HTTP/1.1 200 OK\r\ncache-control: max-age=86400\r\nage: {age}\r\ncontent-length: 3\r\n\r\n{content}"
-        )
+        let fields = format!("cache-control: max-age=86400\r\nage: {age}\r\ncontent-length: 3");
+        format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{content}")
+    };
+    let ask = |node: &Node| {
+        let mut client = Client::of(&node.proxy);
+        client.get("/x");
+        client.next().has("larder; hit; ttl=").content
     };
     // Fresh for five hours more.
-    ask(&one, &origin, Some(&answer(68_400, "old"))).is("HTTP/1.1 200 OK", "old");
-    ask(&one, &origin, None).is("HTTP/1.1 200 OK", "old");
+    one.fill(&origin, "/x", &answer(68_400, "old")).is("HTTP/1.1 200 OK", "old");
+    assert_eq!(ask(&one), "old");
     let mut asked = origin.asked("/x");
-    ask(&other, &origin, None).is("HTTP/1.1 200 OK", "old");
+    assert_eq!(ask(&other), "old");
     in_time("the other one waits for the lease", || match server.ask(&["KEYS", "*:q"]) {
         Answer::List(waited_for) => (!waited_for.is_empty()).then_some(()),
         other => panic!("{other:?}"),
     });
     asked.answer(&answer(0, "new"));
-    for proxy in [&one, &other] {
-        in_time("the new one is stored", || {
-            let content = ask(proxy, &origin, None).content;
-            assert!(content == "new" || content == "old", "{content}");
-            (content == "new").then_some(())
-        });
+    for node in [&one, &other] {
+        in_time("the new one is stored", || (ask(node) == "new").then_some(()));
     }
-    ask(&other, &origin, None).is("HTTP/1.1 200 OK", "new");
+    assert_eq!((ask(&one), ask(&other)), ("new".to_owned(), "new".to_owned()));
     origin.was_not_asked();
 }
 

@@ -8,7 +8,6 @@ use std::sync::mpsc;
 
 use axum::Router;
 use axum::routing::get;
-use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::Notify;
 

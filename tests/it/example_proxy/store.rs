@@ -9,11 +9,12 @@ use axum::Router;
 use axum::routing::any;
 use serde_json::{Value, json};
 
+use super::fleet::Node;
 use super::process::{Proxy, in_time, run};
 use super::shielding::{TOKEN, operate, operated};
 use crate::support::file::TempFile;
 use crate::support::raw::{Client, GUARD, Message, Origin};
-use crate::support::servers::{Kind, Server, Watched, free_port};
+use crate::support::servers::{Answer, Kind, Server, Watched, free_port};
 use crate::support::tls::Authority;
 use crate::support::wire;
 
@@ -26,29 +27,15 @@ fn page(content: &str) -> String {
     format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{content}")
 }
 
-/// What one request gets, which the origin answers if `answer` says how.
-#[track_caller]
-fn ask(proxy: &Proxy, origin: &Origin, path: &str, answer: Option<&str>) -> Message {
-    let mut client = Client::of(proxy);
-    client.get(path);
-    if let Some(answer) = answer {
-        origin.asked(path).answer(answer);
-    }
-    client.next()
-}
-
 /// A proxy with these options, whose store is here, and its admin service.
-fn at(store: &str, origin: &Origin, token: &TempFile, more: &[&str]) -> (Proxy, String) {
+fn at(store: &str, origin: &Origin, token: &TempFile, more: &[&str]) -> Node {
     let options = [&["--store", store], &PATIENT[..], more].concat();
-    operated(|admin| Proxy::with_lines(&origin.upstream(), &[&options, admin].concat()), token)
+    let start = |admin: &[&str]| Proxy::with_lines(&origin.upstream(), &[&options, admin].concat());
+    Node::of(operated(start, token))
 }
 
 fn token() -> TempFile {
     TempFile::new("token", TOKEN)
-}
-
-fn stats(admin: &str) -> Value {
-    serde_json::from_str(&operate(admin, "GET /stats", "").content).unwrap()
 }
 
 fn says(output: &Output) -> String {
@@ -149,14 +136,13 @@ fn a_file_may_name_stores_the_nearest_first_and_their_passwords_are_not_printed(
 /// What one proxy has stored another one serves, and what one has purged neither serves.
 fn proxies_share(store: &str, more: &[&str]) {
     let (origin, token) = (Origin::new(), token());
-    let (one, _) = at(store, &origin, &token, more);
-    let (other, admin) = at(store, &origin, &token, more);
-    ask(&one, &origin, "/x", Some(&page("old"))).is("HTTP/1.1 200 OK", "old");
-    ask(&other, &origin, "/x", None).is("HTTP/1.1 200 OK", "old").has("larder; hit; ttl=");
+    let [one, other] = [(); 2].map(|()| at(store, &origin, &token, more));
+    one.fill(&origin, "/x", &page("old")).is("HTTP/1.1 200 OK", "old");
+    other.get("/x").is("HTTP/1.1 200 OK", "old").has("larder; hit; ttl=");
     origin.was_not_asked();
-    operate(&admin, "POST /purge", "{\"tag\":\"news\"}").has("HTTP/1.1 200 OK");
-    ask(&one, &origin, "/x", Some(&page("new"))).is("HTTP/1.1 200 OK", "new");
-    ask(&other, &origin, "/x", None).is("HTTP/1.1 200 OK", "new");
+    operate(&other.admin, "POST /purge", "{\"tag\":\"news\"}").has("HTTP/1.1 200 OK");
+    one.fill(&origin, "/x", &page("new")).is("HTTP/1.1 200 OK", "new");
+    other.get("/x").is("HTTP/1.1 200 OK", "new").has("larder; hit; ttl=");
     origin.was_not_asked();
 }
 
@@ -200,13 +186,13 @@ fn proxies_share_what_they_store_and_purge_in_a_server_of_tls() {
 fn proxies_of_another_namespace_or_secret_share_nothing() {
     let (server, origin, token) = (Server::start(Kind::Redis), Origin::new(), token());
     let secret = TempFile::new("txt", "a-secret-of-this-fleet\n");
-    let (plain, _) = at(&server.url(), &origin, &token, &[]);
-    ask(&plain, &origin, "/x", Some(&page("one"))).is("HTTP/1.1 200 OK", "one");
+    let plain = at(&server.url(), &origin, &token, &[]);
+    plain.fill(&origin, "/x", &page("one")).is("HTTP/1.1 200 OK", "one");
     for more in [&["--store-namespace", "shop"], &["--store-secret-file", secret.name()]] {
-        let (proxy, _) = at(&server.url(), &origin, &token, more);
-        ask(&proxy, &origin, "/x", Some(&page("two"))).is("HTTP/1.1 200 OK", "two");
+        let other = at(&server.url(), &origin, &token, more);
+        other.fill(&origin, "/x", &page("two")).is("HTTP/1.1 200 OK", "two");
     }
-    ask(&plain, &origin, "/x", None).is("HTTP/1.1 200 OK", "one");
+    plain.get("/x").is("HTTP/1.1 200 OK", "one");
 }
 
 /// The next line that a proxy prints of which this is a part.
@@ -230,9 +216,8 @@ async fn counting() -> (String, Arc<AtomicUsize>) {
 
 /// A proxy with an admin service, and all that it prints.
 struct Site {
-    admin: String,
     lines: Receiver<String>,
-    proxy: Proxy,
+    node: Node,
     /// What it had printed when it was ready, apart from its first line.
     said: Vec<String>,
 }
@@ -245,28 +230,30 @@ impl Site {
         loop {
             let line = lines.recv_timeout(GUARD).expect("it says where its admin service listens");
             if let Some(admin) = line.strip_prefix("larder: admin at ") {
-                return Self { admin: admin.to_owned(), lines, proxy, said };
+                return Self { lines, node: Node::of((proxy, admin.to_owned())), said };
             }
             said.push(line);
         }
     }
 
     fn get(&self, path: &str) -> Message {
-        let mut client = Client::of(&self.proxy);
-        client.get(path);
-        client.next().has("HTTP/1.1 200 OK\r\n")
+        self.node.get(path).has("HTTP/1.1 200 OK\r\n")
+    }
+
+    fn operate(&self, line: &str, content: &str) -> Message {
+        operate(&self.node.admin, line, content)
     }
 
     /// What `GET /stats` says of the store's servers.
     fn servers(&self) -> Value {
-        stats(&self.admin)["store"]["servers"].clone()
+        self.node.stats()["store"]["servers"].clone()
     }
 
     /// All that it prints until it ends.
     fn ends(self) -> Vec<String> {
-        let Self { lines, proxy, mut said, .. } = self;
-        proxy.signal("TERM");
-        assert!(proxy.ends_well());
+        let Self { lines, node, mut said } = self;
+        node.proxy.signal("TERM");
+        assert!(node.proxy.ends_well());
         said.extend(lines);
         said
     }
@@ -284,14 +271,14 @@ async fn memory_before_redis_answers_and_goes_by_the_purges_of_others() {
         assert_eq!(one.get("/x").content, "1");
         in_time("memory has what it answers", || {
             assert_eq!(other.get("/x").content, "1");
-            let is_near = stats(&other.admin)["store"]["entries"] == 1;
+            let is_near = other.node.stats()["store"]["entries"] == 1;
             (is_near && other.servers()["near_open"] == true).then_some(())
         });
-        operate(&one.admin, "POST /purge", "{\"url\":\"http://a.example/x\"}").has("HTTP/1.1 200 OK");
+        one.operate("POST /purge", "{\"url\":\"http://a.example/x\"}").has("HTTP/1.1 200 OK");
         assert_eq!(one.get("/x").content, "2");
         in_time("the other one has heard of the purge", || (other.get("/x").content == "2").then_some(()));
         assert_eq!(calls.load(Ordering::SeqCst), 2);
-        operate(&one.admin, "POST /purge", "{\"all\":true}").has("HTTP/1.1 200 OK");
+        one.operate("POST /purge", "{\"all\":true}").has("HTTP/1.1 200 OK");
     }
 }
 
@@ -304,8 +291,7 @@ async fn with_redis_gone_the_origin_answers_and_whoever_purges_gets_an_error_unt
     assert_eq!((&servers["healthy"], &servers["near_open"]), (&json!(true), &Value::Null), "{servers}");
     server.kill();
     assert_eq!(site.get("/x").content, "2");
-    let refused =
-        operate(&site.admin, "POST /purge", "{\"all\":true}").has("HTTP/1.1 503 Service Unavailable");
+    let refused = site.operate("POST /purge", "{\"all\":true}").has("HTTP/1.1 503 Service Unavailable");
     assert!(refused.content.contains("can't say that the purge has taken effect"), "{refused:?}");
     in_time("Redis is left alone", || {
         site.get("/x");
@@ -313,9 +299,9 @@ async fn with_redis_gone_the_origin_answers_and_whoever_purges_gets_an_error_unt
     });
     next(&site.lines, "the store does not answer, so it is left alone, and requests go to the origin");
     // The proxy is a good one to send clients to all the same.
-    operate(&site.admin, "GET /health", "").is("HTTP/1.1 200 OK", "ok\n");
+    site.operate("GET /health", "").is("HTTP/1.1 200 OK", "ok\n");
     assert_eq!(site.servers()["purges_to_repeat"], 1);
-    let metrics = operate(&site.admin, "GET /metrics", "").content;
+    let metrics = site.operate("GET /metrics", "").content;
     for line in [
         "larder_store_healthy 0",
         "larder_store_purges_to_repeat 1",
@@ -326,14 +312,16 @@ async fn with_redis_gone_the_origin_answers_and_whoever_purges_gets_an_error_unt
     assert!(!metrics.contains("larder_store_near_open"), "there is no memory before it");
     // Nothing is stored meanwhile.
     let before = calls.load(Ordering::SeqCst);
-    site.get("/x").has("\r\ncache-status: larder; fwd=");
-    assert_eq!(calls.load(Ordering::SeqCst), before + 1);
+    for _ in 0..2 {
+        site.get("/new").has("\r\ncache-status: larder; fwd=uri-miss");
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), before + 2);
     server.restart();
     next(&site.lines, "the store answers again");
     in_time("the purge is made again", || (site.servers()["purges_to_repeat"] == 0).then_some(()));
     let stored = site.get("/x");
     site.get("/x").is("HTTP/1.1 200 OK", &stored.content).has("larder; hit; ttl=");
-    operate(&site.admin, "POST /purge", "{\"all\":true}").has("HTTP/1.1 200 OK");
+    site.operate("POST /purge", "{\"all\":true}").has("HTTP/1.1 200 OK");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -386,7 +374,7 @@ async fn a_proxy_that_ends_says_which_purges_may_be_lost_with_it() {
     let site = Site::start(&upstream, &token, &["--store", &server.url()]);
     site.get("/x");
     server.kill();
-    operate(&site.admin, "POST /purge", "{\"all\":true}").has("HTTP/1.1 503 Service Unavailable");
+    site.operate("POST /purge", "{\"all\":true}").has("HTTP/1.1 503 Service Unavailable");
     let said = "larder: purges that may not have arrived in the store: 1; send them again";
     let lines = site.ends();
     assert!(lines.iter().any(|line| line == said), "{lines:#?}");
@@ -396,17 +384,19 @@ async fn a_proxy_that_ends_says_which_purges_may_be_lost_with_it() {
 fn what_is_under_way_when_a_proxy_is_stopped_is_stored_for_the_others() {
     let (server, origin, token) = (Server::start(Kind::Redis), Origin::new(), token());
     let site = Site::start(&origin.upstream(), &token, &["--store", &server.url(), "--lease"]);
-    site.proxy.signal("HUP");
-    next(&site.lines, "there is no policy to read again");
-    let mut client = Client::of(&site.proxy);
+    site.node.proxy.signal("HUP");
+    next(&site.lines, "the admin tokens are those of");
+    let mut client = Client::of(&site.node.proxy);
     client.get("/x");
     let mut asked = origin.asked("/x");
-    site.proxy.signal("TERM");
-    site.proxy.listens_no_more();
+    site.node.proxy.signal("TERM");
+    site.node.proxy.listens_no_more();
     asked.answer(&page("end"));
     client.next().is("HTTP/1.1 200 OK", "end");
-    assert!(site.proxy.ends_well());
-    let (other, _) = at(&server.url(), &origin, &token, &["--lease"]);
-    ask(&other, &origin, "/x", None).is("HTTP/1.1 200 OK", "end").has("larder; hit; ttl=");
+    assert!(site.node.proxy.ends_well());
+    // Nor does the lease keep anybody waiting.
+    assert_eq!(server.ask(&["KEYS", "*:w*"]), Answer::List(Vec::new()));
+    let other = at(&server.url(), &origin, &token, &["--lease"]);
+    other.get("/x").is("HTTP/1.1 200 OK", "end").has("larder; hit; ttl=");
     origin.was_not_asked();
 }
