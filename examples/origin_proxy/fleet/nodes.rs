@@ -91,4 +91,4 @@ impl Node {
 }
 
 /// In seconds. The default is 0.1; this is for machines that have other things to do.
-const DEADLINE: &str = "2";
+const DEADLINE: &str = "5";
