@@ -313,7 +313,7 @@ async fn with_redis_gone_the_origin_answers_and_whoever_purges_gets_an_error_unt
     // Nothing is stored meanwhile.
     let before = calls.load(Ordering::SeqCst);
     for _ in 0..2 {
-        site.get("/new").has("\r\ncache-status: larder; fwd=uri-miss");
+        site.get("/new").has("\r\ncache-status: larder; fwd=miss; detail=\"store\"\r\n");
     }
     assert_eq!(calls.load(Ordering::SeqCst), before + 2);
     server.restart();
