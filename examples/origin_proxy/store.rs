@@ -206,13 +206,13 @@ impl StoreOptions {
         let redis = shared.redis()?;
         let leases = shared.has_leases.then(|| redis.leases());
         let Some(near) = shared.near else {
-            let link = StoreLink::new(redis.clone(), shared.to_string(), None);
+            let link = StoreLink::new(redis.clone(), leases.clone(), shared.to_string(), None);
             return Ok(Opened { leases, link: Some(link), store: BoxStore::new(redis) });
         };
         let tier = TieredStore::following(memory(near), redis.clone(), TierLimits::new());
         let of_near = tier.clone();
         let is_near_open = move || of_near.is_near_open();
-        let link = StoreLink::new(redis, shared.to_string(), Some(Box::new(is_near_open)));
+        let link = StoreLink::new(redis, leases.clone(), shared.to_string(), Some(Box::new(is_near_open)));
         Ok(Opened { leases, link: Some(link), store: BoxStore::new(tier) })
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder::admin::StoreState;
-use larder::store::RedisStore;
+use larder::store::{RedisLeases, RedisStore};
 use larder::{CacheKey, FillStatistics, Store, StoreError};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -25,6 +25,8 @@ pub struct StoreLink(Arc<Inner>);
 struct Inner {
     /// Whether memory before the servers answers, where there is some.
     is_near_open: Option<Box<dyn Fn() -> bool + Send + Sync>>,
+    /// What shares calls with other proxies.
+    leases: Option<RedisLeases>,
     /// The store, as it may be shown.
     name: String,
     redis: RedisStore,
@@ -33,14 +35,15 @@ struct Inner {
 impl StoreLink {
     pub fn new(
         redis: RedisStore,
+        leases: Option<RedisLeases>,
         name: String,
         is_near_open: Option<Box<dyn Fn() -> bool + Send + Sync>>,
     ) -> Self {
-        Self(Arc::new(Inner { is_near_open, name, redis }))
+        Self(Arc::new(Inner { is_near_open, leases, name, redis }))
     }
 
     pub fn state(&self) -> StoreState {
-        let Inner { is_near_open, name, redis } = &*self.0;
+        let Inner { is_near_open, name, redis, .. } = &*self.0;
         let health = redis.health();
         StoreState {
             commands: health.commands,
@@ -65,8 +68,9 @@ impl StoreLink {
             while fills().fills > 0 {
                 sleep(STEP).await;
             }
-            // What is sent after the ends of leases, over the same connection, is answered after them.
-            _ = self.ask().await;
+            if let Some(leases) = &self.0.leases {
+                leases.given_back().await;
+            }
         };
         if !self.0.redis.health().is_open {
             _ = timeout(LAST, stored).await;

@@ -199,7 +199,9 @@ fn the_packaged_configuration_with_the_store_that_it_suggests_can_be_used() {
     let suggested: Vec<_> = lines.map(|line| line.strip_prefix("#   ").unwrap_or(line)).collect();
     let file = folder.write("larder.toml", suggested.join("\n"));
     let checked = succeeds(example().arg("check-config").arg(file));
-    for line in ["store = \"memory\"", "store = \"redis-cluster://cache:***@10.0.0.1,", "lease = true", "near = "] {
+    for line in
+        ["store = \"memory\"", "store = \"redis-cluster://cache:***@10.0.0.1,", "lease = true", "near = "]
+    {
         assert!(checked.contains(line), "{line} in {checked}");
     }
 }
