@@ -176,7 +176,6 @@ pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated)
     set_tokens(&admin, tokens)?;
     let listener = serve::listen(options.listen).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    println!("larder: admin at http://{address}");
     let connections = limits.connections.min(MOST_CONNECTIONS);
     // One address, from which nobody reads, keeps nobody else out.
     let connections_per_address = connections.div_ceil(2);
@@ -191,6 +190,8 @@ pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated)
         set_tokens(&admin, &options.tokens()?)?;
         Ok(format!("the admin tokens are those of {}", options.token_file.display()))
     })?;
+    // Whoever reads that may send SIGHUP.
+    println!("larder: admin at http://{address}");
     Ok(())
 }
 
