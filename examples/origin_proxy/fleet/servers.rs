@@ -37,9 +37,16 @@ impl Cluster {
                 program.display()
             )
         })?;
+        // Servers are started in folders of their own. A name without a folder is looked for where the system looks.
+        let program = match program.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => {
+                std::path::absolute(program).map_err(|error| error.to_string())?
+            }
+            _ => program.to_owned(),
+        };
         let mut servers = Vec::new();
         for number in 1..=6 {
-            servers.push(Server::start(program, &folder.join(&format!("server-{number}"))).await?);
+            servers.push(Server::start(&program, &folder.join(&format!("server-{number}"))).await?);
         }
         let replicas = servers.split_off(3);
         let cluster = Self { primaries: servers, replicas };

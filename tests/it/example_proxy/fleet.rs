@@ -189,13 +189,16 @@ fn nobody_works_in(folder: &Path) -> bool {
 
 #[test]
 fn the_walk_through_a_fleet_prints_the_expected_rows_and_leaves_nothing_behind() {
-    let folder = TempFolder::new();
-    let output = walk(&folder, &[]).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("16 of 16 rows as expected"), "{text}");
-    assert!(nobody_works_in(folder.path()));
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    for arguments in [&[][..], &["--server", "target/servers/valkey-server"]] {
+        let folder = TempFolder::new();
+        let mut walk = walk(&folder, arguments);
+        let output = walk.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(text.contains("16 of 16 rows as expected"), "{text}");
+        assert!(nobody_works_in(folder.path()));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
 }
 
 #[test]
