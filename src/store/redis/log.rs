@@ -18,7 +18,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Value, cmd};
 
-use super::config::Replicas;
+use super::clocks::Clocks;
+use super::config::{RedisConfig, Replicas};
 use super::error::LinkError;
 use super::link::Link;
 use super::random::random;
@@ -48,6 +49,13 @@ end
 const STATE: &str = "
 local incarnation, base, last = state()
 return incarnation .. ':' .. base .. ':' .. last
+";
+
+/// KEYS: n, l, s. ARGV: a new incarnation. The state, and the time of the server in microseconds.
+const TIMED_STATE: &str = "
+local incarnation, base, last = state()
+local time = redis.call('TIME')
+return {incarnation .. ':' .. base .. ':' .. last, time[1] * 1000000 + time[2]}
 ";
 
 /// KEYS: n, l, s. ARGV: a new incarnation, the first number, the most entries.
@@ -110,6 +118,7 @@ pub struct RedisLog {
 
 struct Shared {
     append: LogScript,
+    clocks: Arc<Clocks>,
     /// How long a call may take.
     deadline: Duration,
     /// `n`, `l` and `s`.
@@ -121,26 +130,24 @@ struct Shared {
     state: LogScript,
     /// The server knows no flags of scripts.
     takes_plain: AtomicBool,
+    timed_state: LogScript,
 }
 
 impl RedisLog {
-    pub(super) fn new(
-        link: Link,
-        namespace: &str,
-        deadline: Duration,
-        load: Duration,
-        replicas: Option<Replicas>,
-    ) -> Self {
+    pub(super) fn new(link: Link, config: &RedisConfig, load: Duration, clocks: Arc<Clocks>) -> Self {
+        let RedisConfig { deadline, namespace, replicas, .. } = config;
         let key = |name: char| format!("{{{namespace}.{FORMAT}}}:{name}").into_bytes().into_boxed_slice();
         let shared = Shared {
             append: LogScript::new(APPEND),
-            deadline,
+            clocks,
+            deadline: *deadline,
             keys: ['n', 'l', 's'].map(key),
             load,
             read: LogScript::new(READ),
-            replicas,
+            replicas: *replicas,
             state: LogScript::new(STATE),
             takes_plain: AtomicBool::new(false),
+            timed_state: LogScript::new(TIMED_STATE),
         };
         Self { link, shared: Arc::new(shared) }
     }
@@ -150,8 +157,32 @@ impl RedisLog {
         Self { link: self.link.anyway(), shared: Arc::clone(&self.shared) }
     }
 
-    /// The state by one plain command, as long as there is a log.
+    /// The state, and the server's time where that is due.
     pub(super) async fn glance(&self) -> Result<LogState, LinkError> {
+        let (clocks, connections) = (&self.shared.clocks, self.link.made());
+        if !clocks.are_due(connections) {
+            return self.glance_at_state().await;
+        }
+        let asked = clocks.here();
+        match self.run(&self.shared.timed_state, &[], None).await {
+            Ok(Value::Array(values)) if values.len() == 2 => {
+                if let Value::Int(time) = values[1] {
+                    clocks.compare(asked, Some(time), connections);
+                }
+                state_of(&values[0])
+            }
+            Ok(other) => Err(LinkError::bad(format!("{other:?} as the state of the log and the time"))),
+            // A user who may not ask for the time: the clocks are not compared.
+            Err(LinkError::Refused(_)) => {
+                clocks.compare(asked, None, connections);
+                self.glance_at_state().await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The state by one plain command, as long as there is a log.
+    async fn glance_at_state(&self) -> Result<LogState, LinkError> {
         let mut command = cmd("GET");
         command.arg(&*self.shared.keys[0]);
         match self.link.send(&command, self.shared.deadline).await? {
