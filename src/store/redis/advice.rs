@@ -43,8 +43,8 @@ impl fmt::Display for RedisAdvice {
         match self {
             Self::ClockDiffers { by, is_ahead } => write!(
                 f,
-                "the clock of this node is {} s {} that of Redis: let a time service set both",
-                by.as_secs(),
+                "the clock of this node is {:.0} s {} that of Redis: let a time service set both",
+                by.as_secs_f64(),
                 if *is_ahead { "ahead of" } else { "behind" }
             ),
             Self::EvictionPolicy(policy) => write!(
