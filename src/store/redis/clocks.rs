@@ -8,7 +8,8 @@
 //! The server that is asked is the one that has the log of purges. Where its clock is set, or another server takes over whose clock
 //! differs, what was stored before is as far off as that, until it is stored again.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::advice::{Listener, RedisAdvice, give};
@@ -21,7 +22,12 @@ const NOTICED: Duration = Duration::from_secs(1);
 /// Clocks are compared so often, and after each new connection.
 const EVERY: Duration = Duration::from_secs(60);
 
+/// Of a clock of which nothing is known.
+const UNKNOWN: i64 = i64::MIN;
+
 pub(super) struct Clocks {
+    /// By how many microseconds the clock of this node is ahead.
+    ahead: AtomicI64,
     clock: Clock,
     compared: Mutex<Option<Compared>>,
     listener: Option<Listener>,
@@ -30,8 +36,6 @@ pub(super) struct Clocks {
 
 #[derive(Clone, Copy)]
 struct Compared {
-    /// By how many microseconds the clock of this node is ahead; `None` where the server does not say.
-    ahead: Option<i64>,
     /// How many connections there were.
     connections: u64,
     here: Here,
@@ -55,7 +59,8 @@ impl Here {
 
 impl Clocks {
     pub(super) fn new(clock: Clock, listener: Option<Listener>) -> Self {
-        Self { clock, compared: Mutex::default(), listener, was_told: AtomicBool::new(false) }
+        let (ahead, was_told) = (AtomicI64::new(UNKNOWN), AtomicBool::new(false));
+        Self { ahead, clock, compared: Mutex::default(), listener, was_told }
     }
 
     pub(super) fn here(&self) -> Here {
@@ -82,7 +87,8 @@ impl Clocks {
         }
         let middle = i64::midpoint(microseconds(asked.clock), microseconds(here.clock));
         let ahead = server.map(|server| middle.saturating_sub(server));
-        *lock(&self.compared) = Some(Compared { ahead, connections, here });
+        self.ahead.store(ahead.unwrap_or(UNKNOWN), Ordering::Relaxed);
+        *lock(&self.compared) = Some(Compared { connections, here });
         if let Some(ahead) = ahead.filter(|ahead| is_noticed(*ahead))
             && !self.was_told.swap(true, Ordering::Relaxed)
         {
@@ -93,7 +99,7 @@ impl Clocks {
 
     /// By how many microseconds the clock of this node is ahead of the server's.
     pub(super) fn ahead(&self) -> Option<i64> {
-        lock(&self.compared).and_then(|compared| compared.ahead)
+        Some(self.ahead.load(Ordering::Relaxed)).filter(|ahead| *ahead != UNKNOWN)
     }
 
     /// Gives a response whose times are of a clock that is `ahead` by so much the times of this node's clock.
@@ -101,7 +107,7 @@ impl Clocks {
         let by = self.ahead().zip(ahead).map_or(0, |(own, other)| own.saturating_sub(other));
         if is_noticed(by) {
             let reuse = response.head().reuse().by_another_clock(by);
-            std::sync::Arc::make_mut(&mut response.head).reuse = reuse;
+            Arc::make_mut(&mut response.head).reuse = reuse;
         }
     }
 }
