@@ -159,22 +159,22 @@ impl RedisLog {
 
     /// The state, and the server's time where that is due.
     pub(super) async fn glance(&self) -> Result<LogState, LinkError> {
-        let (clocks, connections) = (&self.shared.clocks, self.link.made());
-        if !clocks.are_due(connections) {
+        let clocks = &self.shared.clocks;
+        if !clocks.are_due(self.link.made()) {
             return self.glance_at_state().await;
         }
         let asked = clocks.here();
         match self.run(&self.shared.timed_state, &[], None).await {
             Ok(Value::Array(values)) if values.len() == 2 => {
                 if let Value::Int(time) = values[1] {
-                    clocks.compare(asked, Some(time), connections);
+                    clocks.compare(asked, Some(time), self.link.made());
                 }
                 state_of(&values[0])
             }
             Ok(other) => Err(LinkError::bad(format!("{other:?} as the state of the log and the time"))),
             // A user who may not ask for the time: the clocks are not compared.
             Err(LinkError::Refused(_)) => {
-                clocks.compare(asked, None, connections);
+                clocks.compare(asked, None, self.link.made());
                 self.glance_at_state().await
             }
             Err(error) => Err(error),
