@@ -335,8 +335,15 @@ fn number<T: FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
+/// The greatest number that a script counts up to exactly, which its clock shows in the year 2255. What is greater is of no script.
+const GREATEST: u64 = 1 << 53;
+
+fn log_number(text: &[u8]) -> Option<u64> {
+    number(text).filter(|number| *number <= GREATEST)
+}
+
 fn number_of(value: &Value) -> Result<u64, LinkError> {
-    number(text(value)?).ok_or_else(|| LinkError::bad(format!("{value:?} in the log of purges")))
+    log_number(text(value)?).ok_or_else(|| LinkError::bad(format!("{value:?} in the log of purges")))
 }
 
 fn state_of(value: &Value) -> Result<LogState, LinkError> {
@@ -346,7 +353,7 @@ fn state_of(value: &Value) -> Result<LogState, LinkError> {
 fn read_state(state: &[u8]) -> Option<LogState> {
     let mut parts = std::str::from_utf8(state).ok()?.split(':');
     let incarnation = u64::from_str_radix(parts.next()?, 16).ok()?;
-    let (base, last) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    let (base, last) = (log_number(parts.next()?.as_bytes())?, log_number(parts.next()?.as_bytes())?);
     parts.next().is_none().then(|| LogState::new(incarnation, base, last))
 }
 
@@ -355,7 +362,7 @@ fn entry_of(value: &Value) -> Result<LogEntry, LinkError> {
     let bad = || LinkError::bad(format!("{value:?} as an entry of the log"));
     let Value::Array(parts) = value else { return Err(bad()) };
     let [id, Value::Array(fields)] = &parts[..] else { return Err(bad()) };
-    let id = text(id)?.strip_suffix(b"-0").and_then(number).ok_or_else(bad)?;
+    let id = text(id)?.strip_suffix(b"-0").and_then(log_number).ok_or_else(bad)?;
     let field = |name: &[u8]| {
         fields.chunks_exact(2).find(|pair| text(&pair[0]).is_ok_and(|own| own == name)).map(|pair| &pair[1])
     };
@@ -375,7 +382,7 @@ fn table_of(value: &Value) -> Option<MarkTable> {
     for (field, value) in pairs {
         match (text(field).ok()?, text(value).ok()?) {
             (b"i", digits) => incarnation = u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok(),
-            (mark, digits) => marks.push((Mark::from_bytes(mark), number(digits)?)),
+            (mark, digits) => marks.push((Mark::from_bytes(mark), log_number(digits)?)),
         }
     }
     Some(MarkTable::new(incarnation?, marks))
