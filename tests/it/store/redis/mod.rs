@@ -75,3 +75,15 @@ impl Node {
 
 const HIT: &str = "larder; hit; ttl=60";
 const FILLED: &str = "larder; fwd=uri-miss; stored; ttl=60";
+
+/// Waits for what tasks do.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let waited = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waited)
+        .await
+        .unwrap_or_else(|_| panic!("{what} for a minute"));
+}

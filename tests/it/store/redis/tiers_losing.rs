@@ -10,7 +10,7 @@ use larder::store::{PurgeMode, PurgeTarget, Store, TierLimits};
 
 use super::losing::Pair;
 use super::tiers::{Node, key, patient};
-use super::{FILLED, config, namespace};
+use super::{FILLED, config, namespace, until};
 use crate::support::Reply;
 use crate::support::faulty::{Faults, Faulty};
 use crate::support::servers::{Answer, Cluster, Kind, Server, eventually};
@@ -80,12 +80,16 @@ impl Two {
         self.way.cut();
     }
 
-    /// They can again, when one of them has heard nothing for longer than the bound.
+    /// They can again, when one of them has heard nothing for longer than the bound. What it had near is gone as soon as that
+    /// answers again, though nobody has asked for anything meanwhile.
     async fn meet(&self) {
-        while self.away.is_near() {
-            moments().await;
-        }
+        until("the bound was to be over", || !self.away.is_near()).await;
         self.way.set(Faults::default());
+        until("the near tier was to answer again", || {
+            assert!(!self.away.is_near(), "it gives what was purged");
+            self.away.tier.is_near_open()
+        })
+        .await;
     }
 }
 
@@ -98,9 +102,7 @@ async fn a_purge_that_came_while_the_link_was_down_is_heard_of_when_it_is_back()
         two.part();
         two.here.purge().await;
         two.way.set(Faults::default());
-        while two.away.is_near() {
-            moments().await;
-        }
+        until("the purge was to be heard of", || !two.away.is_near()).await;
         two.away.has_near_only("new").await;
     }
 }
@@ -182,35 +184,40 @@ async fn f17_a_server_that_starts_empty_makes_near_tiers_forget_what_they_had() 
     // A minute, so that the near tier would go on answering.
     let two = Two::with(&server, patient()).await;
     server.restart();
-    while two.away.is_near() || two.here.is_near() {
-        moments().await;
-    }
+    until("near tiers were to be emptied", || !two.away.is_near() && !two.here.is_near()).await;
     two.away.has_near_only("new").await;
     two.here.has_near_only("new").await;
 }
 
 #[tokio::test]
 async fn f17_without_the_counter_of_purges_nothing_that_was_purged_is_near() {
-    without_key("n").await;
+    without_keys(&["n"]).await;
 }
 
 #[tokio::test]
 async fn f17_without_the_log_of_purges_nothing_that_was_purged_is_near() {
-    without_key("l").await;
+    without_keys(&["l"]).await;
 }
 
 #[tokio::test]
 async fn f17_without_the_table_of_purges_nothing_that_was_purged_is_near() {
-    without_key("s").await;
+    without_keys(&["s"]).await;
 }
 
-async fn without_key(name: &str) {
+#[tokio::test]
+async fn f17_without_the_log_of_purges_and_its_table_nothing_that_was_purged_is_near() {
+    without_keys(&["l", "s"]).await;
+}
+
+async fn without_keys(names: &[&str]) {
     for kind in Kind::ALL {
         let server = Server::start(kind);
         let two = Two::with(&server, short()).await;
         two.part();
         two.here.purge().await;
-        assert_eq!(server.ask(&["DEL", &format!("{{{}.1}}:{name}", two.namespace)]).number(), 1);
+        for name in names {
+            assert_eq!(server.ask(&["DEL", &format!("{{{}.1}}:{name}", two.namespace)]).number(), 1);
+        }
         two.meet().await;
         two.away.has_near_only("new").await;
         // Nor is it for one that starts then, and everything goes on.
@@ -218,9 +225,7 @@ async fn without_key(name: &str) {
         late.has_near_only("new").await;
         late.purge().await;
         for node in [&two.away, &two.here, &late] {
-            while node.is_near() {
-                moments().await;
-            }
+            until("the purge was to be heard of", || !node.is_near()).await;
             node.has_near_only("newer").await;
         }
     }
@@ -261,9 +266,7 @@ async fn f17_a_purge_that_a_failover_has_lost_stays_out_of_near_tiers_and_comes_
     eventually("the replica was to have the record", || has_record(&pair, &namespace));
     pair.part();
     purger.purge().await;
-    while heard.is_near() {
-        moments().await;
-    }
+    until("the purge was to be heard of", || !heard.is_near()).await;
     drop(purger);
     pair.fail_over();
     assert!(has_record(&pair, &namespace), "the record has survived, and the purge has not");
@@ -311,10 +314,12 @@ async fn f17_a_purge_that_no_replica_has_is_an_error_and_takes_effect_after_the_
     pair.fail_over();
     // The promoted server has no replica, so that waiting for one fails; what it has, it has.
     purger.answers_with("new");
-    while !matches!(pair.replica.ask(&["XLEN", &format!("{{{namespace}.1}}:l")]), Answer::Number(1..)) {
-        purger.bench.get("/").await.has_body("new");
-        moments().await;
-    }
+    let log = format!("{{{namespace}.1}}:l");
+    until("the purge was to be appended again", || {
+        matches!(pair.replica.ask(&["XLEN", &log]), Answer::Number(1..))
+    })
+    .await;
+    purger.bench.get("/").await.has_body("new");
     let [third] = nodes(&pair, &namespace);
     third.has_near_only("new").await;
 }
@@ -340,9 +345,7 @@ async fn f17_a_node_of_a_cluster_that_has_the_log_and_starts_empty_makes_everyth
     one.purge().await;
     // While it is gone, nothing can be judged, be it stored on another one.
     cluster.primaries[places[0]].kill();
-    while one.tier.is_near_open() {
-        moments().await;
-    }
+    until("the bound was to be over", || !one.tier.is_near_open()).await;
     one.bench.origin.then(Reply::cc("of the origin", "max-age=60"));
     one.bench.get("/kept").await.has_body("of the origin");
     one.tier.invalidate(&[PurgeTarget::tag("other")], PurgeMode::Remove).await.unwrap_err();
