@@ -242,9 +242,15 @@ impl Purges {
 
     /// Holds the names by which a response under a key can be purged.
     pub(super) fn hold(self: &Arc<Self>, key: &CacheKey, response: &StoredResponse) -> HeldNames {
+        let mut held = self.hold_key(key);
+        held.add_response(key, response);
+        held
+    }
+
+    /// Holds the names by which every response under a key can be purged.
+    pub(super) fn hold_key(self: &Arc<Self>, key: &CacheKey) -> HeldNames {
         let mut held = HeldNames::new(self);
         held.add_key(key);
-        held.add_response(key, response);
         held
     }
 
