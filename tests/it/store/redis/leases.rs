@@ -142,7 +142,7 @@ async fn leases_are_given_to_one_node_at_a_time_by_a_cluster() {
 async fn a_lease_that_is_held_for_longer_than_its_time_is_renewed() {
     let server = Server::start(Kind::Redis);
     let [store] = nodes(&server.url());
-    let leases = store.leases().time(Duration::from_millis(60));
+    let leases = store.leases().time(Duration::from_millis(600));
     let key = key("/");
     let lease = granted(&leases, LeaseName::new(&key)).await;
     let end = held(leases.ask(LeaseName::new(&key)).await.unwrap());
