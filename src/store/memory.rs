@@ -278,7 +278,10 @@ impl Inner {
             let mut stored = stored.clone();
             match verdict {
                 Verdict::Removed => return None,
-                Verdict::Expired(expired) => stored.expired = Some(expired),
+                // What a former life of the store has brought may have been purged softly then.
+                Verdict::Expired(now) => {
+                    stored.expired = Some(stored.expired.map_or(now, |former| former.and(now)));
+                }
                 Verdict::Untouched => {}
             }
             Some(stored)

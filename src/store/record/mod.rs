@@ -517,8 +517,8 @@ mod tests {
         assert_eq!(both(&[], b""), Ok((vec![one.clone(), two.clone()], 0)));
         assert_eq!(both(&[], &added(3)), Ok((vec![one.clone(), two.clone()], 0)));
         assert_eq!(both(&[], &added(NEEDED | 3)), Err(InvalidEntry::Version));
-        assert_eq!(both(&[(5, b"later")], b""), Ok((vec![one, two.clone()], 0)));
-        assert_eq!(both(&[(NEEDED | 5, b"later")], b""), Ok((vec![two.clone()], 1)));
+        assert_eq!(both(&[(6, b"later")], b""), Ok((vec![one, two.clone()], 0)));
+        assert_eq!(both(&[(NEEDED | 6, b"later")], b""), Ok((vec![two.clone()], 1)));
         // Content in a place that is not known, some of it in the record.
         let mut elsewhere = response_with(&first, &[]);
         let at =

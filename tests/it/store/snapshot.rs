@@ -118,6 +118,23 @@ async fn what_was_purged_softly_is_stale_and_its_end_is_kept() {
 }
 
 #[tokio::test]
+async fn a_soft_purge_in_the_next_life_does_not_lengthen_what_has_an_end() {
+    let folder = TempFolder::new();
+    let before = Life::new();
+    before.stores("/page", Reply::cc("old", "max-age=600, stale-if-error=600")).await;
+    let uri = Uri::from_static(PAGE);
+    before.bench.handle.soft_purge_for(&uri, Duration::from_secs(60)).await.unwrap();
+    before.store.save_snapshot(file(&folder)).unwrap();
+
+    let after = Life::new();
+    after.store.load_snapshot(file(&folder)).unwrap();
+    after.bench.handle.soft_purge(&uri).await.unwrap();
+    after.bench.later(60);
+    after.bench.origin.then(Reply::new("broken").status(503));
+    after.bench.get("/page").await.has_body("broken");
+}
+
+#[tokio::test]
 async fn an_unsafe_request_invalidates_what_a_snapshot_has_brought() {
     let folder = TempFolder::new();
     let before = Life::new();
