@@ -7,7 +7,7 @@ use larder::{BoxStore, CacheLayer, Clock};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{FILLED, HIT, Node, config, namespace};
-use crate::support::servers::Server;
+use crate::support::servers::{Server, eventually};
 use crate::support::stores::waited_for;
 use crate::support::{Bench, Reply, Seen};
 
@@ -61,7 +61,11 @@ impl Fleet {
     /// For all of them.
     fn later(&mut self, seconds: u64) {
         self.passed += seconds;
-        self.server.set_clock(&(beginning() + self.passed).to_string());
+        let now = (beginning() + self.passed).to_string();
+        self.server.set_clock(&now);
+        // Threads of the server read the file each for itself.
+        let shows = || self.server.ask(&["TIME"]).list().swap_remove(0).text() == now;
+        eventually("the server was to show its new time", || (0..5).all(|_| shows()));
         self.nodes.iter().for_each(|node| node.bench.later(seconds));
     }
 
