@@ -1,6 +1,7 @@
 //! What a node knows of a log, and what it makes of a page of it: no waiting, and no I/O.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::ops::Bound;
 
 use bytes::Bytes;
 
@@ -205,7 +206,7 @@ impl Known {
             } else {
                 self.lose(entry.number);
                 // Smaller than a number that the log has lost: what was put under that one would outlive this entry.
-                self.learn(entry, self.above() + 1);
+                self.learn(entry, self.above().saturating_add(1));
                 self.append_later(entry.purge.clone());
                 self.change(None);
             }
@@ -280,7 +281,7 @@ impl Known {
         let there: HashSet<u64> = found.entries.iter().map(|entry| entry.number).collect();
         let lost: Vec<u64> = self
             .entries
-            .range(from + 1..)
+            .range((Bound::Excluded(from), Bound::Unbounded))
             .map(|(number, _)| *number)
             .filter(|n| !there.contains(n))
             .collect();

@@ -77,7 +77,7 @@ fn beginning() -> LogState {
 impl Log {
     fn append(&mut self, new: &NewEntry) -> Appended {
         let predecessor = self.state.last;
-        let number = self.given.max(new.above) + 1;
+        let number = self.given.max(new.above).saturating_add(1);
         (self.given, self.state.last) = (number, number);
         let table = self.table.get_or_insert_with(|| {
             self.state.base = number;

@@ -167,11 +167,19 @@ impl Replica {
     pub(super) async fn read_on<L: PurgeLog>(&self, log: &L, wait: Duration) -> Result<(), StoreError> {
         // A node that knows nothing does not wait for an entry.
         let (mut wait, mut there) = (if self.is_blind() { Duration::ZERO } else { wait }, 0);
+        let mut has_recovered = false;
         loop {
             let (from, sent) = (self.number(), moment());
             let page = log.read_after(from, wait).await?;
             let mut step = self.change(|known| known.take(&page, from, there));
             if step == Step::Lost {
+                // Somebody else has written into it, or it loses more all the time.
+                if std::mem::replace(&mut has_recovered, true) {
+                    return Err(StoreError::new(
+                        "read the log of purges",
+                        "its entries do not follow each other",
+                    ));
+                }
                 step = self.recover(log).await?;
             }
             if step == Step::Complete {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::advice::{Listener, RedisAdvice};
+use crate::runtime::clock::Clock;
 
 /// One server.
 #[derive(Clone, PartialEq, Eq)]
@@ -75,6 +76,7 @@ pub struct RedisConfig {
     pub(super) account: Account,
     #[cfg(feature = "redis-tls")]
     pub(super) certificates: Option<redis::TlsCertificates>,
+    pub(super) clock: Clock,
     pub(super) content_deadline: Duration,
     pub(super) database: i64,
     pub(super) deadline: Duration,
@@ -134,6 +136,7 @@ impl RedisConfig {
             account: Account::default(),
             #[cfg(feature = "redis-tls")]
             certificates: None,
+            clock: Clock::system(),
             content_deadline: Duration::from_secs(2),
             database: 0,
             deadline: Duration::from_millis(100),
@@ -297,6 +300,14 @@ impl RedisConfig {
     #[must_use]
     pub fn wait_for_replicas(mut self, count: usize, limit: Duration) -> Self {
         self.replicas = (count > 0).then_some(Replicas { count, limit });
+        self
+    }
+
+    /// The clock of the cache, where that has another one than the system's ([`CacheBuilder::clock`](crate::CacheBuilder::clock)). It
+    /// is compared with the server's, so that responses are as old here as they are on the node that has stored them.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
         self
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use redis::{Value, cmd};
 
 use super::advice::Adviser;
+use super::clocks::Clocks;
 use super::config::{InvalidRedisConfig, RedisConfig};
 use super::connect::Target;
 use super::content::{Contents, LINGER, milliseconds};
@@ -45,6 +46,7 @@ const MAX_RECORD: usize = 8 << 20;
 
 pub(super) struct Inner {
     pub(super) adviser: Adviser,
+    clocks: Arc<Clocks>,
     pub(super) config: RedisConfig,
     pub(super) counter: Counter,
     pub(super) link: Link,
@@ -96,9 +98,11 @@ impl Inner {
         let content = config.content_deadline.max(config.deadline);
         let waiting = config.replicas.map_or(Duration::ZERO, |replicas| replicas.limit);
         let link = Link::new(Target::of(&config)?, config.deadline, content + waiting);
-        let log = RedisLog::new(link.clone(), &config.namespace, config.deadline, content, config.replicas);
+        let clocks = Arc::new(Clocks::new(config.clock.clone(), config.listener.clone()));
+        let log = RedisLog::new(link.clone(), &config, content, Arc::clone(&clocks));
         Ok(Self {
             adviser: Adviser::new(link.clone(), content, config.listener.clone()),
+            clocks,
             counter: Counter::new(log.clone()),
             link,
             log,
@@ -158,7 +162,7 @@ impl Inner {
         Ok(Lookup::new(fence, Variants::new(self.judged(key, &found.record))))
     }
 
-    /// Those that no purge has removed, the newest first.
+    /// Those that no purge has removed, the newest first, with the times of this node's clock.
     fn judged(&self, key: &CacheKey, record: &Record) -> Vec<Stored> {
         let judged = record.variants.iter().filter_map(|recorded| {
             let mut stored = Stored::from(recorded.clone());
@@ -167,6 +171,7 @@ impl Inner {
                 Verdict::Expired(expired) => stored.expired = Some(expired),
                 Verdict::Untouched => {}
             }
+            self.clocks.put_right(&mut stored.response, recorded.ahead);
             Some(stored)
         });
         judged.collect()
@@ -192,16 +197,16 @@ impl Inner {
         let mut found = self.find(key, self.config.content_deadline).await?;
         self.catch_up(coming).await?;
         let order = self.tokens.of(key);
-        let response = Recorded { order, ..Recorded::new(StoredId::from_bits(random()), fence, response) };
+        let new = Recorded::new(StoredId::from_bits(random()), fence, response);
+        let response = Recorded { ahead: self.clocks.ahead(), order, ..new };
         for _ in 0..ATTEMPTS {
             let present = self.judged(key, &found.record);
-            let Some(list) = self.merged(key, &response, &present, &found.record, replaces) else {
+            let Some((list, time)) = self.merged(key, &response, &present, &found.record, replaces) else {
                 return Ok(PutOutcome::Superseded);
             };
-            let time = list.iter().map(|recorded| self.time_left(recorded, &response)).max();
             let record = Record::new(random(), list);
             let bytes = record.encode(key).map_err(|error| LinkError::bad(error.to_string()))?;
-            match self.swap(key, &found.compared, &bytes, time.unwrap_or(LINGER)).await? {
+            match self.swap(key, &found.compared, &bytes, time).await? {
                 Value::Int(_) => {
                     self.let_go(key, &found.record, &record).await;
                     return Ok(PutOutcome::Stored);
@@ -228,7 +233,7 @@ impl Inner {
         self.link.run(&self.swap, &[name.as_bytes()], &arguments, self.config.content_deadline).await
     }
 
-    /// The responses of a new record, the newest first; `None` where the response is not to be stored.
+    /// The responses of a new record, the newest first, and how long it is of use; `None` where the response is not to be stored.
     fn merged(
         &self,
         key: &CacheKey,
@@ -236,7 +241,7 @@ impl Inner {
         present: &[Stored],
         record: &Record,
         replaces: &Replaces,
-    ) -> Option<Vec<Recorded>> {
+    ) -> Option<(Vec<Recorded>, Duration)> {
         let verdict = self.replica.judge(key, &new.response, new.fence);
         if verdict == Verdict::Removed {
             return None;
@@ -247,13 +252,9 @@ impl Inner {
             Replaces::Id(id) => stored.id == *id,
             Replaces::SameSelection => stored.response.head().reuse().selecting == *selecting,
         };
-        let order = |stored: &Stored| {
-            record
-                .variants
-                .iter()
-                .find(|recorded| recorded.id == stored.id)
-                .map_or(0, |recorded| recorded.order)
-        };
+        // As it is written, whatever its times are by the clock of this node.
+        let recorded = |stored: &Stored| record.variants.iter().find(|recorded| recorded.id == stored.id);
+        let order = |stored: &Stored| recorded(stored).map_or(0, |recorded| recorded.order);
         // What was asked for before a soft purge does not replace what was asked for after it, and nothing replaces what is
         // newer.
         let is_newer = |stored: &Stored| {
@@ -269,23 +270,25 @@ impl Inner {
         let now = new.response.head().reuse().response_time;
         let mut size = new.response.weight();
         let mut list = vec![new.clone()];
+        let mut longest = self.time_left(&new.response, new);
         for stored in present.iter().filter(|stored| !replaces(stored) && !stored.is_gone(now)) {
-            let recorded = Recorded { order: order(stored), ..Recorded::from(stored) };
             size += stored.response.weight();
             if list.len() >= self.config.max_variants || size > MAX_RECORD {
                 break; // the rest is older
             }
-            if !self.time_left(&recorded, new).is_zero() {
-                list.push(recorded);
+            let time = self.time_left(&stored.response, new);
+            if let Some(recorded) = recorded(stored).filter(|_| !time.is_zero()) {
+                list.push(recorded.clone());
+                longest = longest.max(time);
             }
         }
-        Some(list)
+        Some((list, longest))
     }
 
     /// How long a response is of use from the reception of the new one on. The store reads no clock: by the times of messages.
-    fn time_left(&self, recorded: &Recorded, new: &Recorded) -> Duration {
-        let (reuse, now) = (recorded.response.head().reuse(), new.response.head().reuse().response_time);
-        let time = self.time_of_use(recorded.response.head());
+    fn time_left(&self, response: &StoredResponse, new: &Recorded) -> Duration {
+        let (reuse, now) = (response.head().reuse(), new.response.head().reuse().response_time);
+        let time = self.time_of_use(response.head());
         match now.duration_since(reuse.response_time) {
             Ok(since) => time.saturating_sub(since),
             Err(until) => time.saturating_add(until.duration()),

@@ -30,11 +30,11 @@ use crate::store::record::FORMAT;
 use crate::store::{Lease, LeaseAnswer, LeaseEnd, LeaseName, Leases};
 
 /// KEYS: lease, token. ARGV: owner, milliseconds. `{1, token}`, or `{0, what is there, milliseconds}`. A token is the server's time in
-/// microseconds or one more than the last, so it grows also where the last one is forgotten.
+/// microseconds or one more than the last, so it grows also where the last one is forgotten. What has no time to live is no lease.
 const ASK: &str = "
 local now = redis.call('GET', KEYS[1])
-if now and now ~= ARGV[1] then
-  local left = redis.call('PTTL', KEYS[1])
+local left = redis.call('PTTL', KEYS[1])
+if now and now ~= ARGV[1] and left >= 0 then
   redis.call('SET', KEYS[1] .. ':q', 1, 'PX', math.max(left, 1) + 60000)
   return {0, now, left}
 end
@@ -175,6 +175,7 @@ enum There {
 impl There {
     fn of(value: &Value, left: &Value) -> Result<(Self, Duration), LinkError> {
         let left = match left {
+            Value::Int(..0) => return Ok((Self::Ended(LeaseEnd::Over), Duration::ZERO)),
             Value::Int(left) => Duration::from_millis(u64::try_from(*left).unwrap_or_default()),
             other => return Err(LinkError::bad(format!("{other:?} as the time of a lease"))),
         };

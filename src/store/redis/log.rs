@@ -18,7 +18,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Value, cmd};
 
-use super::config::Replicas;
+use super::clocks::Clocks;
+use super::config::{RedisConfig, Replicas};
 use super::error::LinkError;
 use super::link::Link;
 use super::random::random;
@@ -48,6 +49,13 @@ end
 const STATE: &str = "
 local incarnation, base, last = state()
 return incarnation .. ':' .. base .. ':' .. last
+";
+
+/// KEYS: n, l, s. ARGV: a new incarnation. The state, and the time of the server in microseconds.
+const TIMED_STATE: &str = "
+local incarnation, base, last = state()
+local time = redis.call('TIME')
+return {incarnation .. ':' .. base .. ':' .. last, time[1] * 1000000 + time[2]}
 ";
 
 /// KEYS: n, l, s. ARGV: a new incarnation, the first number, the most entries.
@@ -110,6 +118,7 @@ pub struct RedisLog {
 
 struct Shared {
     append: LogScript,
+    clocks: Arc<Clocks>,
     /// How long a call may take.
     deadline: Duration,
     /// `n`, `l` and `s`.
@@ -121,26 +130,24 @@ struct Shared {
     state: LogScript,
     /// The server knows no flags of scripts.
     takes_plain: AtomicBool,
+    timed_state: LogScript,
 }
 
 impl RedisLog {
-    pub(super) fn new(
-        link: Link,
-        namespace: &str,
-        deadline: Duration,
-        load: Duration,
-        replicas: Option<Replicas>,
-    ) -> Self {
+    pub(super) fn new(link: Link, config: &RedisConfig, load: Duration, clocks: Arc<Clocks>) -> Self {
+        let RedisConfig { deadline, namespace, replicas, .. } = config;
         let key = |name: char| format!("{{{namespace}.{FORMAT}}}:{name}").into_bytes().into_boxed_slice();
         let shared = Shared {
             append: LogScript::new(APPEND),
-            deadline,
+            clocks,
+            deadline: *deadline,
             keys: ['n', 'l', 's'].map(key),
             load,
             read: LogScript::new(READ),
-            replicas,
+            replicas: *replicas,
             state: LogScript::new(STATE),
             takes_plain: AtomicBool::new(false),
+            timed_state: LogScript::new(TIMED_STATE),
         };
         Self { link, shared: Arc::new(shared) }
     }
@@ -150,8 +157,32 @@ impl RedisLog {
         Self { link: self.link.anyway(), shared: Arc::clone(&self.shared) }
     }
 
-    /// The state by one plain command, as long as there is a log.
+    /// The state, and the server's time where that is due.
     pub(super) async fn glance(&self) -> Result<LogState, LinkError> {
+        let clocks = &self.shared.clocks;
+        if !clocks.are_due(self.link.made()) {
+            return self.glance_at_state().await;
+        }
+        let asked = clocks.here();
+        match self.run(&self.shared.timed_state, &[], None).await {
+            Ok(Value::Array(values)) if values.len() == 2 => {
+                if let Value::Int(time) = values[1] {
+                    clocks.compare(asked, Some(time), self.link.made());
+                }
+                state_of(&values[0])
+            }
+            Ok(other) => Err(LinkError::bad(format!("{other:?} as the state of the log and the time"))),
+            // A user who may not ask for the time: the clocks are not compared.
+            Err(LinkError::Refused(_)) => {
+                clocks.compare(asked, None, self.link.made());
+                self.glance_at_state().await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The state by one plain command, as long as there is a log.
+    async fn glance_at_state(&self) -> Result<LogState, LinkError> {
         let mut command = cmd("GET");
         command.arg(&*self.shared.keys[0]);
         match self.link.send(&command, self.shared.deadline).await? {
@@ -304,8 +335,15 @@ fn number<T: FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
+/// The greatest number that a script counts up to exactly, which its clock shows in the year 2255. What is greater is of no script.
+const GREATEST: u64 = 1 << 53;
+
+fn log_number(text: &[u8]) -> Option<u64> {
+    number(text).filter(|number| *number <= GREATEST)
+}
+
 fn number_of(value: &Value) -> Result<u64, LinkError> {
-    number(text(value)?).ok_or_else(|| LinkError::bad(format!("{value:?} in the log of purges")))
+    log_number(text(value)?).ok_or_else(|| LinkError::bad(format!("{value:?} in the log of purges")))
 }
 
 fn state_of(value: &Value) -> Result<LogState, LinkError> {
@@ -315,7 +353,7 @@ fn state_of(value: &Value) -> Result<LogState, LinkError> {
 fn read_state(state: &[u8]) -> Option<LogState> {
     let mut parts = std::str::from_utf8(state).ok()?.split(':');
     let incarnation = u64::from_str_radix(parts.next()?, 16).ok()?;
-    let (base, last) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    let (base, last) = (log_number(parts.next()?.as_bytes())?, log_number(parts.next()?.as_bytes())?);
     parts.next().is_none().then(|| LogState::new(incarnation, base, last))
 }
 
@@ -324,7 +362,7 @@ fn entry_of(value: &Value) -> Result<LogEntry, LinkError> {
     let bad = || LinkError::bad(format!("{value:?} as an entry of the log"));
     let Value::Array(parts) = value else { return Err(bad()) };
     let [id, Value::Array(fields)] = &parts[..] else { return Err(bad()) };
-    let id = text(id)?.strip_suffix(b"-0").and_then(number).ok_or_else(bad)?;
+    let id = text(id)?.strip_suffix(b"-0").and_then(log_number).ok_or_else(bad)?;
     let field = |name: &[u8]| {
         fields.chunks_exact(2).find(|pair| text(&pair[0]).is_ok_and(|own| own == name)).map(|pair| &pair[1])
     };
@@ -344,7 +382,7 @@ fn table_of(value: &Value) -> Option<MarkTable> {
     for (field, value) in pairs {
         match (text(field).ok()?, text(value).ok()?) {
             (b"i", digits) => incarnation = u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok(),
-            (mark, digits) => marks.push((Mark::from_bytes(mark), number(digits)?)),
+            (mark, digits) => marks.push((Mark::from_bytes(mark), log_number(digits)?)),
         }
     }
     Some(MarkTable::new(incarnation?, marks))

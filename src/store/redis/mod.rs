@@ -6,6 +6,7 @@
 //! | file | what |
 //! |---|---|
 //! | `config.rs`, `advice.rs` | settings; what the set-up of the servers lets fear |
+//! | `clocks.rs` | how far the clock of this node is from that of the servers |
 //! | `connect.rs`, `channel.rs`, `link.rs` | connections; one that is kept up; deadlines and the breaker |
 //! | `scripts.rs`, `log.rs`, `counter.rs` | scripts; the log of purges; its state, read once for all who ask |
 //! | `content.rs`, `writer.rs` | content in slices, and on its way into them |
@@ -14,6 +15,7 @@
 
 mod advice;
 mod channel;
+mod clocks;
 mod config;
 mod connect;
 mod content;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use larder::store::{PurgeMode, PurgeTarget, RedisAdvice, RedisConfig, RedisStore, Store};
 use larder::{CacheKey, PurgeError};
 
-use super::{HIT, Node, config, namespace};
+use super::{HIT, Node, config, namespace, until};
 use crate::support::Reply;
 use crate::support::faulty::{Faults, Faulty};
 use crate::support::servers::{Kind, Server, free_port};
@@ -20,18 +20,6 @@ fn key() -> CacheKey {
 
 fn short(url: &str) -> RedisConfig {
     config(url).deadline(DEADLINE).content_deadline(DEADLINE)
-}
-
-/// Waits for what tasks do.
-async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let waited = async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), waited)
-        .await
-        .unwrap_or_else(|_| panic!("{what} for a minute"));
 }
 
 /// Requests are answered by the origin, the first few after a try, and then nothing is sent any more.

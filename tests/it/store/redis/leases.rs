@@ -158,7 +158,7 @@ async fn a_node_that_is_to_end_waits_until_the_servers_know_of_the_ends_of_its_l
 async fn a_lease_that_is_held_for_longer_than_its_time_is_renewed() {
     let server = Server::start(Kind::Redis);
     let [store] = nodes(&server.url());
-    let leases = store.leases().time(Duration::from_millis(60));
+    let leases = store.leases().time(Duration::from_millis(600));
     let key = key("/");
     let lease = granted(&leases, LeaseName::new(&key)).await;
     let end = held(leases.ask(LeaseName::new(&key)).await.unwrap());

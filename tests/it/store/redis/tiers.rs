@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder::store::{PurgeMode, PurgeTarget, RedisStore, Store, TierLimits, TieredStore};
+use larder::store::{PurgeMode, PurgeTarget, RedisConfig, RedisStore, Store, TierLimits, TieredStore};
 use larder::{BoxStore, CacheKey, CacheLayer, MemoryStore};
 
 use super::{FILLED, HIT, config, namespace};
@@ -10,37 +10,41 @@ use crate::support::servers::{Cluster, Kind, Server};
 use crate::support::stores::waited_for;
 use crate::support::{Bench, Reply};
 
-type Tier = TieredStore<MemoryStore, RedisStore>;
+pub(super) type Tier = TieredStore<MemoryStore, RedisStore>;
 
-fn key() -> CacheKey {
+pub(super) fn key() -> CacheKey {
     CacheKey::from_uri(&"http://example.com/".parse().unwrap()).unwrap()
 }
 
 /// So long that no machine is too slow for it.
-fn patient() -> TierLimits {
+pub(super) fn patient() -> TierLimits {
     TierLimits::new().bound(Duration::from_secs(60))
 }
 
-struct Node {
-    bench: Bench,
-    tier: std::sync::Arc<Tier>,
+pub(super) struct Node {
+    pub(super) bench: Bench,
+    pub(super) tier: std::sync::Arc<Tier>,
 }
 
 impl Node {
-    fn new(url: &str, namespace: &str, limits: TierLimits) -> Self {
-        let far = RedisStore::new(config(url).namespace(namespace)).unwrap();
+    pub(super) fn new(url: &str, namespace: &str, limits: TierLimits) -> Self {
+        Self::of(config(url).namespace(namespace), limits)
+    }
+
+    pub(super) fn of(config: RedisConfig, limits: TierLimits) -> Self {
+        let far = RedisStore::new(config).unwrap();
         let tier = std::sync::Arc::new(TieredStore::following(MemoryStore::default(), far, limits));
         let store = BoxStore::new(waited_for(std::sync::Arc::clone(&tier)));
         Self { bench: Bench::with(CacheLayer::builder(store), []), tier }
     }
 
     /// Whether it is found without waiting.
-    fn is_near(&self) -> bool {
+    pub(super) fn is_near(&self) -> bool {
         self.tier.try_get(&key()).is_some_and(|lookup| !lookup.variants.is_empty())
     }
 
     /// Asks until it is near, as the log has to be followed first.
-    async fn bring_near(&self, body: &str) {
+    pub(super) async fn bring_near(&self, body: &str) {
         while !self.is_near() {
             self.bench.get("/").await.has_body(body).told(HIT);
             tokio::time::sleep(Duration::from_millis(1)).await;
