@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::UNIX_EPOCH;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
 use shuttle::future::yield_now;
 
@@ -24,7 +24,6 @@ use crate::store::{
 /// What all nodes share.
 #[derive(Clone, Default)]
 struct Shared {
-    ids: Arc<AtomicU64>,
     log: MemoryLog,
     stored: Arc<Mutex<HashMap<CacheKey, Vec<Stored>>>>,
 }
@@ -53,7 +52,7 @@ impl Far {
         turns().await;
         let state = self.log.state().await?;
         turns().await;
-        if !self.replica.is_at(state) {
+        if !self.replica.sees(state) {
             self.replica.catch_up(&*self.log).await?;
         }
         Ok(())
@@ -61,6 +60,7 @@ impl Far {
 
     fn judged(&self, key: &CacheKey, stored: &[Stored]) -> Vec<Stored> {
         let judge = |stored: &Stored| match self.replica.judge(key, &stored.response, stored.fence) {
+            _ if !self.replica.is_announced(stored.id.bits()) => None,
             Verdict::Expired(expired) => Some(Stored { expired: Some(expired), ..stored.clone() }),
             Verdict::Removed => None,
             Verdict::Untouched => Some(stored.clone()),
@@ -116,7 +116,10 @@ impl Store for Far {
         response: StoredResponse,
         fence: Fence,
     ) -> Result<PutOutcome, StoreError> {
-        self.know().await?;
+        turns().await;
+        let announced = self.replica.announce(&*self.log, key, &response, fence, Duration::MAX).await?;
+        let Some(number) = announced else { return Ok(PutOutcome::Superseded) };
+        turns().await;
         let outcome = {
             let mut all = lock(&self.shared.stored);
             let stored = all.entry(key.clone()).or_default();
@@ -130,7 +133,7 @@ impl Store for Far {
                 Verdict::Expired(_) if replaced.is_some_and(is_later) => PutOutcome::Superseded,
                 _ => {
                     replaced.into_iter().for_each(|at| drop(kept.remove(at)));
-                    let id = StoredId::from_bits(self.shared.ids.fetch_add(1, Ordering::SeqCst));
+                    let id = StoredId::from_bits(number);
                     kept.insert(0, Stored::new(id, fence, response));
                     *stored = kept;
                     PutOutcome::Stored
@@ -162,12 +165,13 @@ impl Store for Far {
         scope: PurgeScope,
     ) -> Result<bool, StoreError> {
         self.know().await?;
-        Ok(self.replica.concerns(key, since, scope))
+        Ok(self.replica.concerns(key, since, scope)
+            || self.replica.is_noted(&*self.log, key, since).await?)
     }
 
     async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeNumber, StoreError> {
         turns().await;
-        let purged = self.replica.purge(&*self.log, targets, mode).await;
+        let purged = self.replica.purge_announced(&*self.log, targets, mode).await;
         turns().await;
         purged
     }

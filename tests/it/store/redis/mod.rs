@@ -5,6 +5,7 @@
 
 mod conformance;
 mod faults;
+mod floods;
 mod leases;
 mod losing;
 mod reading;
