@@ -165,8 +165,7 @@ impl Store for Far {
         scope: PurgeScope,
     ) -> Result<bool, StoreError> {
         self.know().await?;
-        Ok(self.replica.concerns(key, since, scope)
-            || self.replica.is_noted(&*self.log, key, since).await?)
+        Ok(self.replica.concerns(key, since, scope) || self.replica.is_noted(&*self.log, key, since).await?)
     }
 
     async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeNumber, StoreError> {
@@ -220,9 +219,12 @@ impl Fleet {
 
     /// Makes everything that was there go, and gives the moment of the promise.
     async fn purge(&self, node: usize) -> Instant {
+        self.purge_by(node, &targets()[below(targets().len())]).await
+    }
+
+    async fn purge_by(&self, node: usize, target: &PurgeTarget) -> Instant {
         self.has_changed.store(true, Ordering::SeqCst);
         let how = one_of(&[PurgeMode::Remove, PurgeMode::Expire(UNIX_EPOCH)]);
-        let target = &targets()[below(targets().len())];
         let purged = self.tiers[node].invalidate(std::slice::from_ref(target), how).await;
         purged.expect("the log does not fail");
         moment()
@@ -361,4 +363,46 @@ fn a_purge_that_the_log_loses_is_appended_again_by_whoever_knows_it() {
         }
         fleet.end().await;
     });
+}
+
+/// As by an unsafe request, while nothing is stored, while it is, and while it is on its way.
+async fn purged_by_uri(loses: bool) {
+    let fleet = Fleet::new();
+    let fills = [0, 1].map(|node| shuttle::future::spawn(fleet.clone().fill(node)));
+    let loss = shuttle::future::spawn({
+        let log = fleet.shared.log.clone();
+        async move {
+            for _ in 0..2 * below(2) * usize::from(loses) {
+                turns().await;
+                log.lose(0); // what came after the last entry
+            }
+        }
+    });
+    turns().await;
+    let purger = one_of(&[0, 1]);
+    let promised = fleet.purge_by(purger, &PurgeTarget::Uri(here().uri().into())).await;
+    fleet.is_new_near(purger);
+    for node in [0, 1] {
+        fleet.is_new(node).await;
+        fleet.is_proven(node, promised).await;
+        fleet.is_new_near(node);
+    }
+    for task in fills.into_iter().chain([loss]) {
+        task.await.expect("a fill, or a loss");
+    }
+    for node in [0, 1] {
+        fleet.is_new(node).await;
+        fleet.is_new_near(node);
+    }
+    fleet.end().await;
+}
+
+#[test]
+fn a_purge_of_a_uri_is_in_effect_whether_it_is_an_entry_or_only_noted() {
+    explore(|| purged_by_uri(false));
+}
+
+#[test]
+fn a_purge_of_a_uri_is_in_effect_when_what_was_announced_is_lost() {
+    explore(|| purged_by_uri(true));
 }

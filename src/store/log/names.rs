@@ -109,10 +109,9 @@ impl Names {
     /// The URIs that these targets name, where all of them are URIs; empty otherwise.
     pub(super) fn asked(&self, targets: &[PurgeTarget]) -> Vec<AskedUri> {
         let asked = |target: &PurgeTarget| match target {
-            PurgeTarget::Uri(uri) => Some(AskedUri::new(
-                self.name(Kind::Uri, uri),
-                self.name(Kind::Queries, without_query(uri)),
-            )),
+            PurgeTarget::Uri(uri) => {
+                Some(AskedUri::new(self.name(Kind::Uri, uri), self.name(Kind::Queries, without_query(uri))))
+            }
             _ => None,
         };
         targets.iter().map(asked).collect::<Option<_>>().unwrap_or_default()

@@ -315,8 +315,7 @@ impl Replica {
         if !self.sees(announced.state) {
             self.catch_up(log).await?;
         }
-        let is_refused =
-            is_noted(&announced, fence) || self.judge(key, response, fence) == Verdict::Removed;
+        let is_refused = is_noted(&announced, fence) || self.judge(key, response, fence) == Verdict::Removed;
         Ok((!is_refused).then_some(announced.state.clock))
     }
 

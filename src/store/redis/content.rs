@@ -316,7 +316,11 @@ mod tests {
             let sealed = sealed(CONTENT, 3, &data);
             for first in 0..=length / BLOCK {
                 let blocks = sealed.get(first * (BLOCK + CHECKSUM)..).unwrap_or_default().to_vec();
-                assert_eq!(opened(CONTENT, 3, first, blocks).as_deref(), data.get(first * BLOCK..), "{length}");
+                assert_eq!(
+                    opened(CONTENT, 3, first, blocks).as_deref(),
+                    data.get(first * BLOCK..),
+                    "{length}"
+                );
             }
         }
     }

@@ -159,7 +159,8 @@ impl RedisLog {
             return ended.into_iter().next().ok_or_else(|| LinkError::bad("nothing to a purge"));
         }
         // The call before may still be on its way: the deadline is around both.
-        let limit = self.shared.deadline + self.shared.replicas.map_or(Duration::ZERO, |replicas| replicas.limit);
+        let limit =
+            self.shared.deadline + self.shared.replicas.map_or(Duration::ZERO, |replicas| replicas.limit);
         let ended = Deadline::new(limit).in_time(self.shared.batches.add(self, entry)).await;
         ended.unwrap_or(Err(LinkError::Slow(limit)))
     }
@@ -170,7 +171,8 @@ impl RedisLog {
         uris: &[u64],
         time: Option<Duration>,
     ) -> Result<Announced, LinkError> {
-        let mut words = vec![time.map(|time| milliseconds(time).to_string()).unwrap_or_default().into_bytes()];
+        let mut words =
+            vec![time.map(|time| milliseconds(time).to_string()).unwrap_or_default().into_bytes()];
         uris.iter().for_each(|name| push_name(&mut words, *name));
         let arguments: Vec<_> = words.iter().map(Vec::as_slice).collect();
         match self.run(&self.shared.announce, &arguments, None).await? {

@@ -90,8 +90,7 @@ struct Inner<N, F> {
 }
 
 /// Announces to the log what is going to be near before it is far. `false` where a purge has come meanwhile.
-type Announce =
-    Box<dyn Fn(CacheKey, StoredResponse, Fence) -> BoxFuture<'static, bool> + Send + Sync>;
+type Announce = Box<dyn Fn(CacheKey, StoredResponse, Fence) -> BoxFuture<'static, bool> + Send + Sync>;
 
 /// Where the log is.
 enum Link {

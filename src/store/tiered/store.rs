@@ -310,7 +310,9 @@ impl<N: Store, F: Store> Inner<N, F> {
     fn is_to_be_asked_again(&self, variants: &Variants) -> bool {
         self.near_lifetime().is_some() && {
             let now = moment();
-            variants.iter().any(|stored| stored.response.head().near_until.0.is_some_and(|until| until <= now))
+            variants
+                .iter()
+                .any(|stored| stored.response.head().near_until.0.is_some_and(|until| until <= now))
         }
     }
 

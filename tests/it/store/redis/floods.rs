@@ -6,9 +6,7 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use http::Method;
 use larder::CacheKey;
-use larder::store::{
-    Fence, PurgeMode, PurgeTarget, PutOutcome, RedisStore, Store, TierLimits, TieredStore,
-};
+use larder::store::{Fence, PurgeMode, PurgeTarget, PutOutcome, RedisStore, Store, TierLimits, TieredStore};
 use larder::{MemoryStore, StoredResponse};
 
 use super::{HIT, Node, config, namespace};
@@ -318,7 +316,8 @@ async fn purges_that_share_a_call_fail_together_and_are_made_again() {
     one.fill("/1", "old").await;
     server.set("maxmemory", "1");
     let targets = [uri("/"), uri("/1")];
-    let purges = targets.iter().map(|target| one.store.invalidate(std::slice::from_ref(target), PurgeMode::Remove));
+    let purges =
+        targets.iter().map(|target| one.store.invalidate(std::slice::from_ref(target), PurgeMode::Remove));
     assert!(join_all(purges).await.iter().all(Result::is_err));
     assert_eq!(one.health().purges_to_repeat, 2);
     server.set("maxmemory", "0");
@@ -334,9 +333,8 @@ async fn records_are_spread_over_as_many_connections_as_are_asked_for() {
     for kind in Kind::ALL {
         let server = Server::start(kind);
         let namespace = namespace();
-        let node = |count| {
-            Node::new(config(&server.url()).namespace(&namespace).slice(16 << 10).connections(count))
-        };
+        let node =
+            |count| Node::new(config(&server.url()).namespace(&namespace).slice(16 << 10).connections(count));
         let [one, many] = [1, 4].map(node);
         let content = "x".repeat(50_000);
         for path in 0..64 {
