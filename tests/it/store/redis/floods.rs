@@ -97,7 +97,7 @@ async fn flood(place: &Place) {
         one.bench.send(Method::POST, &format!("/{number}"), &[]).await;
         // What is stored meanwhile is of use, too. A fill during which a purge shares a place with it is in vain.
         let every = posts() / (OBJECTS / 2);
-        if number % every == 0 && number / every < OBJECTS / 2 {
+        if number.is_multiple_of(every) && number / every < OBJECTS / 2 {
             let path = object(OBJECTS / 2 + number / every);
             while !other.get(&path).await.is_hit() {}
         }
