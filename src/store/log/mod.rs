@@ -94,15 +94,12 @@ pub trait PurgeLog: Send + Sync + 'static {
     /// for what was noted for them. Without a time it only looks. Each announcement gets a number of its own, the clock of the
     /// state that is given back, and has been made when this returns.
     ///
-    /// By default the log only reads its state: right where each purge is an entry.
+    /// A log that adds each entry, whether it asks or not, only reads its state and has noted nothing: 0.
     fn announce(
         &self,
         uris: &[u64],
         time: Option<Duration>,
-    ) -> impl Future<Output = Result<Announced, StoreError>> + Send {
-        let _ = (uris, time);
-        async { Ok(Announced::new(self.state().await?, 0)) }
-    }
+    ) -> impl Future<Output = Result<Announced, StoreError>> + Send;
 }
 
 /// Where a log is.
