@@ -255,8 +255,8 @@ async fn f17_what_was_announced_under_a_number_that_the_log_has_lost_is_known_to
     let before = one.replica.fence();
     let kept = announce(&one, HERE, before).await.unwrap();
     one.purge(&PurgeTarget::tag("x")).await;
-    let lost = announce(&one, THERE, one.replica.fence()).await.unwrap();
     let on_its_way = one.replica.fence();
+    let lost = announce(&one, THERE, on_its_way).await.unwrap();
     log.lose(0);
     for node in [&one, &other] {
         node.read().await;
