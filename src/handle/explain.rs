@@ -291,6 +291,9 @@ impl<S: Store> CacheHandle<S> {
             }),
         };
         explanation.says("call", why_called(prospect));
+        if core.leases.is_some() && matches!(prospect, Some(Prospect::First | Prospect::Outdated(_))) {
+            explanation.leases();
+        }
         explanation.forwarded(plan.forward, None);
         if prospect == Some(Prospect::UnderWay) {
             explanation.call = ExplainedCall::Shared;
@@ -438,6 +441,15 @@ impl Explanation {
         self.status = Some(status);
     }
 
+    /// The call is one that nodes share.
+    fn leases(&mut self) {
+        self.says(
+            "call",
+            "nodes share their calls by leases: where another one makes this call, its result is waited for",
+        );
+        self.unknown.push("whether another node has the lease of this call: nobody is asked".to_owned());
+    }
+
     /// A validation in the background is due.
     fn validates(&mut self, core: &Core, request: &CacheRequest) -> ExplainedCall {
         let (key, now) = (&request.key, request.now);
@@ -449,7 +461,12 @@ impl Explanation {
             ValidationProspect::Begins if core.gauges.calls.is_full(Some(key)) => {
                 "as many calls of the inner service as may be are under way: there is no validation now"
             }
-            ValidationProspect::Begins => return ExplainedCall::Background,
+            ValidationProspect::Begins => {
+                if core.leases.is_some() {
+                    self.leases();
+                }
+                return ExplainedCall::Background;
+            }
             ValidationProspect::Full => {
                 "as many validations in the background as may be are under way: there is none now"
             }

@@ -51,14 +51,27 @@ struct OneLease {
     name: Vec<u8>,
 }
 
-impl Lease for OneLease {
-    fn end(self: Box<Self>, end: LeaseEnd) {
+impl OneLease {
+    fn give_back(&self, end: LeaseEnd) {
         let mut all = lock(&self.desk.held);
         if all.get(&self.name).is_some_and(|held| Arc::ptr_eq(held, &self.held)) {
             all.remove(&self.name);
         }
         drop(all);
         self.held.end(end);
+    }
+}
+
+impl Lease for OneLease {
+    fn end(self: Box<Self>, end: LeaseEnd) {
+        self.give_back(end);
+    }
+}
+
+/// Whoever has asked for it has left before the answer came. What has ended once stays as it ended.
+impl Drop for OneLease {
+    fn drop(&mut self) {
+        self.give_back(LeaseEnd::Over);
     }
 }
 

@@ -391,6 +391,10 @@ impl FromStr for RedisConfig {
             return Err(InvalidRedisConfig::Tls);
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        if path.contains('@') {
+            // A password with a slash in it, which is not to be taken for an address, and shown.
+            return Err(InvalidRedisConfig::User);
+        }
         let (account, hosts) = match authority.rsplit_once('@') {
             Some((account, hosts)) => (read_account(account)?, hosts),
             None => (Account::default(), authority),
@@ -521,7 +525,13 @@ mod tests {
     fn a_password_is_shown_nowhere() {
         let shown = format!("{:?}", read("redis://me:secret@a").sentinel_user("you", "secret"));
         assert!(shown.contains("me") && !shown.contains("secret"), "{shown}");
-        for url in ["rediz://me:secret@a", "me:secret@a", "redis://me:secret@", "redis://me:secret@a/x"] {
+        for url in [
+            "rediz://me:secret@a",
+            "me:secret@a",
+            "redis://me:secret@",
+            "redis://me:secret@a/x",
+            "redis://me:secret/secret@a",
+        ] {
             let error = url.parse::<RedisConfig>().expect_err(url).to_string();
             assert!(!error.contains("secret"), "{error}");
         }

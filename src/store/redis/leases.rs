@@ -91,6 +91,26 @@ impl RedisLeases {
     }
 }
 
+impl RedisLeases {
+    /// Waits until this node holds no lease, and has told the servers of the ends of all that it had. A process that is about to end
+    /// does so, and no other node waits for it in vain. There is no time limit: put one around it.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::time::Duration;
+    /// use larder::store::RedisStore;
+    /// let leases = RedisStore::new("redis://127.0.0.1:6379".parse()?)?.leases();
+    /// // Serve with these leases, and then:
+    /// let _ = tokio::time::timeout(Duration::from_millis(500), leases.given_back()).await;
+    /// # Ok::<(), larder::store::InvalidRedisConfig>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn given_back(&self) {
+        // The sender is in the desk, so it does not end.
+        let _ = self.desk.outstanding.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
 impl Leases for RedisLeases {
     fn ask<'a>(&'a self, name: LeaseName<'a>) -> BoxFuture<'a, LeaseAnswer> {
         Box::pin(async move {
@@ -110,8 +130,26 @@ impl std::fmt::Debug for RedisLeases {
 pub(super) struct Desk {
     inner: Arc<Inner>,
     listening: Mutex<Listening>,
+    /// How many leases are held, or have ended without the servers knowing.
+    outstanding: watch::Sender<usize>,
     scripts: Scripts,
     stream: String,
+}
+
+/// Counts as outstanding for as long as it is there.
+struct Outstanding(Arc<Desk>);
+
+impl Outstanding {
+    fn at(desk: &Arc<Desk>) -> Self {
+        desk.outstanding.send_modify(|count| *count += 1);
+        Self(Arc::clone(desk))
+    }
+}
+
+impl Drop for Outstanding {
+    fn drop(&mut self) {
+        self.0.outstanding.send_modify(|count| *count -= 1);
+    }
 }
 
 struct Scripts {
@@ -157,7 +195,8 @@ impl Desk {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
         let stream = format!("{{{}.{FORMAT}}}:d", inner.config.namespace);
         let [ask, end, look, renew] = [ASK, END, LOOK, RENEW].map(Script::new);
-        Self { inner, listening: Mutex::default(), scripts: Scripts { ask, end, look, renew }, stream }
+        let (outstanding, scripts) = (watch::Sender::new(0), Scripts { ask, end, look, renew });
+        Self { inner, listening: Mutex::default(), outstanding, scripts, stream }
     }
 
     fn name(&self, name: LeaseName<'_>) -> String {
@@ -192,8 +231,13 @@ impl Desk {
                 let token = std::str::from_utf8(token).ok().and_then(|token| token.parse().ok());
                 let key = name.key.clone();
                 self.inner.tokens.add(&key, token.ok_or_else(bad)?);
-                let held =
-                    HeldLease { alive: Some(Arc::new(())), desk: Arc::clone(self), key, name: lease, owner };
+                let held = HeldLease {
+                    alive: Some(Arc::new(Outstanding::at(self))),
+                    desk: Arc::clone(self),
+                    key,
+                    name: lease,
+                    owner,
+                };
                 held.renew(time);
                 Ok(LeaseAnswer::Granted(Box::new(held)))
             }
@@ -407,7 +451,7 @@ impl Drop for Reader {
 
 struct HeldLease {
     /// Until it has ended.
-    alive: Option<Arc<()>>,
+    alive: Option<Arc<Outstanding>>,
     desk: Arc<Desk>,
     key: CacheKey,
     name: String,
@@ -435,15 +479,16 @@ impl HeldLease {
     }
 
     fn give_back(&mut self, end: LeaseEnd) {
-        if self.alive.take().is_none() {
-            return;
-        }
+        let Some(outstanding) = self.alive.take().and_then(Arc::into_inner) else { return };
         self.desk.inner.tokens.remove(&self.key);
         let (desk, name, owner) =
             (Arc::clone(&self.desk), std::mem::take(&mut self.name), std::mem::take(&mut self.owner));
         if let Some(runtime) = Runtime::current() {
             // Where that fails, its time is over soon.
-            drop(runtime.spawn(async move { drop(desk.end(&name, &owner, end).await) }));
+            drop(runtime.spawn(async move {
+                drop(desk.end(&name, &owner, end).await);
+                drop(outstanding);
+            }));
         }
     }
 }

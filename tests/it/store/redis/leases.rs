@@ -15,7 +15,7 @@ use larder::{BoxStore, CacheKey, CacheLayer, Clock, HeadParts, Payload, Response
 use tower::Layer;
 
 use crate::support::Stage;
-use crate::support::servers::{Cluster, Kind, Server};
+use crate::support::servers::{Answer, Cluster, Kind, Server};
 use crate::support::stepped::Stepped;
 
 /// Nodes of a namespace that nobody else has.
@@ -136,6 +136,22 @@ async fn leases_are_given_to_one_node_at_a_time_by_an_old_redis() {
 #[tokio::test]
 async fn leases_are_given_to_one_node_at_a_time_by_a_cluster() {
     two_nodes(&Cluster::shared().url()).await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_to_end_waits_until_the_servers_know_of_the_ends_of_its_leases() {
+    let server = Server::start(Kind::Redis);
+    let [store] = nodes(&server.url());
+    let leases = store.leases();
+    leases.given_back().await; // there are none
+    let key = key("/");
+    let lease = granted(&leases, LeaseName::new(&key)).await;
+    let given_back = tokio::spawn(async move { leases.given_back().await });
+    tokio::task::yield_now().await;
+    assert!(!given_back.is_finished());
+    lease.end(LeaseEnd::Over);
+    given_back.await.unwrap();
+    assert_eq!(server.ask(&["KEYS", "*:w*"]), Answer::List(Vec::new()));
 }
 
 #[tokio::test]
