@@ -35,7 +35,7 @@ pub struct ResponseHead {
     pub(crate) hint: Option<Box<CacheHint>>,
     pub(crate) last_modified: Option<SystemTime>,
     /// A near tier asks for it again from then on. It says nothing of the response, and is not written down.
-    pub(crate) near_until: Option<Instant>,
+    pub(crate) near_until: NearUntil,
     /// What of the representation is there; `None` for all of it.
     pub(crate) part: Option<Box<Part>>,
     pub(crate) reuse: Reuse,
@@ -47,6 +47,18 @@ pub struct ResponseHead {
     /// `Cache-Status` of caches nearer to the origin.
     pub(super) upstream_status: Option<Box<[u8]>>,
 }
+
+/// A moment, or none. Heads that differ by it alone are the same.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NearUntil(pub(crate) Option<Instant>);
+
+impl PartialEq for NearUntil {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for NearUntil {}
 
 impl ResponseHead {
     /// A head with the fields as they were received. `Age` and `Cache-Status` are kept apart from them.
@@ -66,7 +78,7 @@ impl ResponseHead {
                 .last_modified()
                 .and_then(|date| date::parse(date.as_bytes(), reuse.response_time)),
             fields: FieldLines::of(fields.iter()),
-            near_until: None,
+            near_until: NearUntil::default(),
             part: None,
             reuse,
             status,

@@ -22,6 +22,7 @@ use http::header::HeaderMap;
 pub use self::error::InvalidEntry;
 pub use self::fields::Fields;
 pub(crate) use self::fields::Purpose;
+pub(crate) use self::head::NearUntil;
 pub use self::head::{Part, ResponseHead};
 pub use self::parts::HeadParts;
 pub use self::payload::{Payload, RemoteContent};

@@ -1,6 +1,9 @@
 //! What a store does with its link, the log of purges and its records.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +24,7 @@ use super::scripts::Script;
 use crate::entry::key::CacheKey;
 use crate::entry::{ResponseHead, StoredResponse};
 use crate::runtime::{Runtime, joined};
-use crate::store::log::{LogState, Replica, Verdict};
+use crate::store::log::{Announced, LogState, Replica, Verdict, is_noted};
 use crate::store::record::{FORMAT, Record, RecordNames, Recorded};
 use crate::store::{Fence, Lookup, PutOutcome, Stored, StoredId, Variants};
 
@@ -92,12 +95,38 @@ pub(super) enum Replaces {
     SameSelection,
 }
 
+/// Waits for two at the same time.
+async fn both<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>) -> (A, B) {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    let (mut first, mut second) = (None, None);
+    poll_fn(move |cx| {
+        if first.is_none()
+            && let Poll::Ready(ended) = one.as_mut().poll(cx)
+        {
+            first = Some(ended);
+        }
+        if second.is_none()
+            && let Poll::Ready(ended) = other.as_mut().poll(cx)
+        {
+            second = Some(ended);
+        }
+        match (first.take(), second.take()) {
+            (Some(first), Some(second)) => Poll::Ready((first, second)),
+            ended => {
+                (first, second) = ended;
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
 impl Inner {
     pub(super) fn new(config: RedisConfig) -> Result<Self, InvalidRedisConfig> {
         config.check()?;
         let content = config.content_deadline.max(config.deadline);
         let waiting = config.replicas.map_or(Duration::ZERO, |replicas| replicas.limit);
-        let link = Link::new(Target::of(&config)?, config.deadline, content + waiting);
+        let link = Link::new(Target::of(&config)?, config.connections, config.deadline, content + waiting);
         let clocks = Arc::new(Clocks::new(config.clock.clone(), config.listener.clone()));
         let log = RedisLog::new(link.clone(), &config, content, Arc::clone(&clocks));
         Ok(Self {
@@ -118,8 +147,11 @@ impl Inner {
 
     /// Everything that was purged before a reading of the state began is known when this returns.
     pub(super) async fn catch_up(self: &Arc<Self>, coming: Coming) -> Result<(), LinkError> {
-        let state = coming.state().await?;
-        if self.replica.is_at(state) {
+        self.catch_up_to(coming.state().await?).await
+    }
+
+    async fn catch_up_to(self: &Arc<Self>, state: LogState) -> Result<(), LinkError> {
+        if self.replica.sees(state) {
             return Ok(());
         }
         // In a task: a node that starts may have more to read than there is time for in one look-up.
@@ -133,7 +165,7 @@ impl Inner {
 
     async fn read_to(&self, state: LogState) -> Result<(), LinkError> {
         let _turn = self.turns.lock().await;
-        if self.replica.is_at(state) {
+        if self.replica.sees(state) {
             return Ok(());
         }
         self.replica.catch_up(&self.log).await.map_err(|error| LinkError::of_store(&error))
@@ -142,7 +174,7 @@ impl Inner {
     async fn find(&self, key: &CacheKey, limit: Duration) -> Result<Found, LinkError> {
         let mut command = cmd("GET");
         command.arg(self.names.of(key));
-        match self.link.send(&command, limit).await {
+        match self.link_of(key).send(&command, limit).await {
             Ok(value) => Found::read(key, value),
             // Another type of value, of which nobody in this namespace knows.
             Err(LinkError::Refused(why)) if why.contains("WRONGTYPE") => Ok(Found::default()),
@@ -164,7 +196,8 @@ impl Inner {
 
     /// Those that no purge has removed, the newest first, with the times of this node's clock.
     fn judged(&self, key: &CacheKey, record: &Record) -> Vec<Stored> {
-        let judged = record.variants.iter().filter_map(|recorded| {
+        let is_announced = |recorded: &&Recorded| self.replica.is_announced(recorded.id.bits());
+        let judged = record.variants.iter().filter(is_announced).filter_map(|recorded| {
             let mut stored = Stored::from(recorded.clone());
             match self.replica.judge(key, &stored.response, stored.fence) {
                 Verdict::Removed => return None,
@@ -177,10 +210,18 @@ impl Inner {
         judged.collect()
     }
 
+    /// By which connection what is under a key is sent: always the same, where that has a connection of its own.
+    fn link_of(&self, key: &CacheKey) -> Link {
+        match self.config.connections {
+            1 => self.link.clone(),
+            _ => self.link.of(self.names.hash(key.as_bytes())),
+        }
+    }
+
     pub(super) fn contents(&self, key: &CacheKey) -> Contents {
-        let Inner { config, link, names, .. } = self;
+        let Inner { config, names, .. } = self;
         let prefix = format!("{}.{FORMAT}:b{}", config.namespace, names.slot(key));
-        Contents { limit: config.content_deadline, link: link.clone(), prefix }
+        Contents { limit: config.content_deadline, link: self.link_of(key), prefix }
     }
 
     /// Writes a response before the others of its key.
@@ -193,13 +234,28 @@ impl Inner {
     ) -> Result<PutOutcome, LinkError> {
         let writer = usize::try_from(self.names.hash(key.as_bytes()) % WRITERS as u128).unwrap_or_default();
         let _turn = self.writers[writer].lock().await;
-        let coming = self.counter.read();
-        let mut found = self.find(key, self.config.content_deadline).await?;
-        self.catch_up(coming).await?;
+        let mut answers_for_others = response.may_answer_for_other_queries();
+        // Until this has been answered nothing is written: a purge that comes then finds that it has something to purge.
+        let announced = self.announce(key, &response, answers_for_others);
+        let found = self.find(key, self.config.content_deadline);
+        let (announced, found) = both(announced, found).await;
+        let (announced, mut found) = (announced?, found?);
+        self.catch_up_to(announced.state).await?;
+        if is_noted(&announced, fence) {
+            return Ok(PutOutcome::Superseded);
+        }
         let order = self.tokens.of(key);
-        let new = Recorded::new(StoredId::from_bits(random()), fence, response);
+        let new = Recorded::new(StoredId::from_bits(announced.state.clock), fence, response);
         let response = Recorded { ahead: self.clocks.ahead(), order, ..new };
         for _ in 0..ATTEMPTS {
+            let mut variants = found.record.variants.iter();
+            if !answers_for_others
+                && variants.any(|recorded| recorded.response.may_answer_for_other_queries())
+            {
+                // It may live for longer now, in a record with this one.
+                answers_for_others = true;
+                self.announce(key, &response.response, true).await?;
+            }
             let present = self.judged(key, &found.record);
             let Some((list, time)) = self.merged(key, &response, &present, &found.record, replaces) else {
                 return Ok(PutOutcome::Superseded);
@@ -221,6 +277,25 @@ impl Inner {
         Err(LinkError::bad("other nodes write the same record all the time"))
     }
 
+    /// Says to the log that a response will be under a key, for as long as it is of use.
+    async fn announce(
+        &self,
+        key: &CacheKey,
+        response: &StoredResponse,
+        answers_for_others: bool,
+    ) -> Result<Announced, LinkError> {
+        let uris = self.replica.uris(key, answers_for_others);
+        let time = self.time_of_use(response.head()).saturating_add(LINGER);
+        self.log.announce_or_look(&uris, Some(time)).await
+    }
+
+    /// Whether a purge since the fence may concern a response on its way that the log has no entry of. All entries are known then.
+    pub(super) async fn is_noted(self: &Arc<Self>, key: &CacheKey, since: Fence) -> Result<bool, LinkError> {
+        let announced = self.log.announce_or_look(&self.replica.uris(key, false), None).await?;
+        self.catch_up_to(announced.state).await?;
+        Ok(is_noted(&announced, since))
+    }
+
     async fn swap(
         &self,
         key: &CacheKey,
@@ -230,7 +305,8 @@ impl Inner {
     ) -> Result<Value, LinkError> {
         let (name, time) = (self.names.of(key), milliseconds(time).to_string());
         let arguments = [compared, bytes, time.as_bytes()];
-        self.link.run(&self.swap, &[name.as_bytes()], &arguments, self.config.content_deadline).await
+        let link = self.link_of(key);
+        link.run(&self.swap, &[name.as_bytes()], &arguments, self.config.content_deadline).await
     }
 
     /// The responses of a new record, the newest first, and how long it is of use; `None` where the response is not to be stored.

@@ -3,13 +3,14 @@
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::level::{self, LevelFence, insert, is_for_same, is_same, stands_for};
 use super::under_way::UnderWay;
 use super::writer::TierWriter;
-use super::{Inner, Link, TieredStore};
+use super::{ANNOUNCED_FOR, Inner, Link, TieredStore};
 use crate::entry::key::CacheKey;
-use crate::entry::{RemoteContent, ResponseHead, StoredResponse};
+use crate::entry::{NearUntil, RemoteContent, ResponseHead, StoredResponse};
 use crate::error::StoreError;
 use crate::runtime::{Runtime, moment};
 use crate::semantics::range::ByteRange;
@@ -72,7 +73,7 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
             near_fence.filter(|_| verdict == Verdict::Untouched && inner.is_for_near(key, &response));
         if inner.limits.far_in_background
             && let Some(near_fence) = &near_fence
-            && let Some(outcome) = inner.put_in_background(key, &response, near_fence, &far_fence).await
+            && let Some(outcome) = inner.put_in_background(key, &response, near_fence, &far_fence).await?
         {
             return Ok(outcome);
         }
@@ -285,10 +286,33 @@ impl<N: Store, F: Store> Inner<N, F> {
         Some(Lookup { fence, ..found })
     }
 
+    /// How long a response may be answered from the near store before the far one is asked again.
+    fn near_lifetime(&self) -> Option<Duration> {
+        match self.is_own() {
+            true => self.limits.near_lifetime,
+            false => Some(self.limits.near_lifetime.map_or(ANNOUNCED_FOR, |time| time.min(ANNOUNCED_FOR))),
+        }
+    }
+
+    /// Of what goes near now.
+    fn near_until(&self) -> NearUntil {
+        NearUntil(self.near_lifetime().and_then(|lifetime| moment().checked_add(lifetime)))
+    }
+
+    /// Whether the announcement of what is near may not count any more, so that purges may have been missed. What the far store
+    /// has comes near again before that.
+    fn is_forgotten(&self, near: &Stored) -> bool {
+        let longer = ANNOUNCED_FOR.saturating_sub(self.near_lifetime().unwrap_or_default());
+        let until = near.response.head().near_until.0.and_then(|until| until.checked_add(longer));
+        !self.is_own() && until.is_none_or(|until| until <= moment())
+    }
+
     fn is_to_be_asked_again(&self, variants: &Variants) -> bool {
-        self.limits.near_lifetime.is_some() && {
+        self.near_lifetime().is_some() && {
             let now = moment();
-            variants.iter().any(|stored| stored.response.head().near_until.is_some_and(|until| until <= now))
+            variants
+                .iter()
+                .any(|stored| stored.response.head().near_until.0.is_some_and(|until| until <= now))
         }
     }
 
@@ -343,7 +367,9 @@ impl<N: Store, F: Store> Inner<N, F> {
         };
         let mut variants = found.variants.iter().map(named).collect();
         // Not there any more, or still on its way there.
-        let is_only_near = |near: &&Stored| !found.variants.iter().any(|far| is_for_same(near, far));
+        let is_only_near = |near: &&Stored| {
+            !self.is_forgotten(near) && !found.variants.iter().any(|far| is_for_same(near, far))
+        };
         near.iter()
             .filter(is_only_near)
             .rev()
@@ -353,8 +379,8 @@ impl<N: Store, F: Store> Inner<N, F> {
     }
 
     fn is_late(&self, near: &Stored) -> bool {
-        self.limits.near_lifetime.is_some()
-            && near.response.head().near_until.is_some_and(|until| until <= moment())
+        self.near_lifetime().is_some()
+            && near.response.head().near_until.0.is_some_and(|until| until <= moment())
     }
 
     /// Whether what was found far goes near now. Each look counts.
@@ -389,8 +415,8 @@ impl<N: Store, F: Store> Inner<N, F> {
             return PutOutcome::TooLarge;
         }
         let mut response = response.clone();
-        if let Some(lifetime) = self.limits.near_lifetime {
-            Arc::make_mut(&mut response.head).near_until = moment().checked_add(lifetime);
+        if self.near_lifetime().is_some() {
+            Arc::make_mut(&mut response.head).near_until = self.near_until();
         }
         self.near.store().put(key, response, fence.fence()).await.unwrap_or(PutOutcome::TooLarge)
     }
@@ -416,10 +442,27 @@ impl<N: Store, F: Store> Inner<N, F> {
         far_fence: &LevelFence,
     ) -> Result<PutOutcome, StoreError> {
         let Some(near_fence) = near_fence else { return Ok(PutOutcome::Superseded) };
-        let head = response.head().clone();
+        if !self.announce(key, response, far_fence).await? {
+            return Ok(PutOutcome::Superseded);
+        }
+        let mut head = response.head().clone();
+        head.near_until = self.near_until();
         match self.near.store().freshen(key, of, head, near_fence.fence()).await? {
             PutOutcome::Stored => self.far.put(key, response.clone(), far_fence.fence()).await,
             outcome => Ok(outcome),
+        }
+    }
+
+    /// Announces what is going to be near before it is far; `false` where it has been purged.
+    async fn announce(
+        &self,
+        key: &CacheKey,
+        response: &StoredResponse,
+        fence: &LevelFence,
+    ) -> Result<bool, StoreError> {
+        match &self.link {
+            Link::Followed(_, _, announce) => announce(key.clone(), response.clone(), fence.fence()).await,
+            Link::Own(_) => Ok(true),
         }
     }
 
@@ -432,23 +475,28 @@ impl<N: Store, F: Store> Inner<N, F> {
 }
 
 impl<N: Store, F: Store> Inner<N, F> {
-    /// Puts near, and into the far store in a task; `None` where that is not possible.
+    /// Puts near, and into the far store in a task; `None` where that is not possible. What is near and not yet far has to be
+    /// announced, which is a round trip.
     async fn put_in_background(
         self: &Arc<Self>,
         key: &CacheKey,
         response: &StoredResponse,
         near_fence: &LevelFence,
         far_fence: &LevelFence,
-    ) -> Option<PutOutcome> {
+    ) -> Result<Option<PutOutcome>, StoreError> {
         if !self.is_near_open() {
-            return None;
+            return Ok(None);
         }
-        let runtime = Runtime::current()?;
-        let permit = Arc::clone(&self.background).try_acquire_owned().ok()?;
+        let Some(runtime) = Runtime::current() else { return Ok(None) };
+        let Ok(permit) = Arc::clone(&self.background).try_acquire_owned() else { return Ok(None) };
+        if !self.announce(key, response, far_fence).await? {
+            self.forget_key(key).await;
+            return Ok(Some(PutOutcome::Superseded));
+        }
         match self.put_near(key, response, near_fence).await {
             PutOutcome::Stored => {}
-            PutOutcome::Superseded => return Some(PutOutcome::Superseded),
-            PutOutcome::TooLarge => return None,
+            PutOutcome::Superseded => return Ok(Some(PutOutcome::Superseded)),
+            PutOutcome::TooLarge => return Ok(None),
         }
         let (tier, key, response) = (Arc::clone(self), key.clone(), response.clone());
         let far_fence = far_fence.clone();
@@ -467,6 +515,6 @@ impl<N: Store, F: Store> Inner<N, F> {
             }
             drop((far_fence, permit));
         }));
-        Some(PutOutcome::Stored)
+        Ok(Some(PutOutcome::Stored))
     }
 }

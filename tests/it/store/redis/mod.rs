@@ -6,6 +6,7 @@
 mod clocks;
 mod conformance;
 mod faults;
+mod floods;
 mod hostile;
 mod leases;
 mod losing;
