@@ -11,6 +11,7 @@ use super::inspect::InspectedVariant;
 use super::signpost::{Classified, is_of_peer, of_peer};
 use crate::collapse::Prospect;
 use crate::collapse::background::ValidationProspect;
+use crate::entry::Levels;
 use crate::entry::key::{CacheKey, KeyParts, ShownPart, ShownValue};
 use crate::entry::partial::Needed;
 use crate::fetch::Fetch;
@@ -387,7 +388,7 @@ impl Explanation {
     }
 
     fn has_variant(&mut self, variant: &InspectedVariant) {
-        let InspectedVariant { age, expired, lifetime, selected, status, ttl, .. } = variant;
+        let InspectedVariant { age, expired, levels, lifetime, selected, status, ttl, .. } = variant;
         let age = age.map_or("from the future".to_owned(), |age| format!("{} s old", age.as_secs()));
         let state = match expired {
             Some(_) => "purged softly",
@@ -397,11 +398,16 @@ impl Explanation {
         let fields =
             listed(variant.selecting.iter().map(|(name, value)| format!("{name} {}", shown_value(value))));
         let fields = if variant.selecting.is_empty() { String::new() } else { format!(", for {fields}") };
+        let levels = match levels {
+            Levels::Both => "",
+            Levels::Far => ", kept far alone",
+            Levels::Near => ", kept near alone",
+        };
         let selected = if *selected { "it is for this request" } else { "it is not for this request" };
         self.says(
             "variant",
             format!(
-                "{}, {age}, lifetime {} s, {state}{fields}: {selected}",
+                "{}, {age}, lifetime {} s, {state}{levels}{fields}: {selected}",
                 status.as_u16(),
                 lifetime.as_secs()
             ),

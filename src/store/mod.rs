@@ -45,7 +45,7 @@ pub use receipt::{PurgeNumber, PurgeReceipt};
 pub use target::{PurgeMode, PurgeScope, PurgeTarget};
 pub use tiered::{TierLimits, TieredStore};
 
-pub use crate::entry::RemoteContent;
+pub use crate::entry::{Levels, RemoteContent};
 use crate::entry::key::CacheKey;
 use crate::entry::{ResponseHead, StoredResponse};
 use crate::error::StoreError;

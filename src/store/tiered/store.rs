@@ -3,13 +3,14 @@
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::level::{self, LevelFence, insert, is_for_same, is_same, stands_for};
 use super::under_way::UnderWay;
 use super::writer::TierWriter;
 use super::{Inner, Link, TieredStore};
 use crate::entry::key::CacheKey;
-use crate::entry::{RemoteContent, ResponseHead, StoredResponse};
+use crate::entry::{Levels, RemoteContent, ResponseHead, StoredResponse};
 use crate::error::StoreError;
 use crate::runtime::{Runtime, moment};
 use crate::semantics::range::ByteRange;
@@ -59,6 +60,9 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
         let inner = &self.inner;
         inner.hear().await;
         let near_fence = level::fence(inner.near.store(), key).await;
+        if response.head().levels() == Levels::Near {
+            return inner.put_near_alone(key, response, fence, near_fence).await;
+        }
         let Some(far_fence) = inner.far_fence(key, fence).await else {
             return Err(StoreError::new("put", "the far store does not say what was purged"));
         };
@@ -136,7 +140,8 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
         {
             return Ok(PutOutcome::Superseded);
         }
-        if inner.is_own() {
+        let is_near_alone = near.is_some() && head.levels() == Levels::Near;
+        if inner.is_own() || is_near_alone {
             // In the groups that its head names from now on, and in those that it has named.
             let mut both = near.map(|near| &near.response).into_iter().chain(&response);
             let is_purged = both.any(|one| {
@@ -147,6 +152,10 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
                 return Ok(PutOutcome::Superseded);
             }
         }
+        if is_near_alone {
+            let Some(near_fence) = near_fence else { return Ok(PutOutcome::Superseded) };
+            return inner.near.store().freshen(key, of, head, near_fence.fence()).await;
+        }
         let mut is_behind = false;
         let outcome = match (near, &response) {
             (Some(near), Some(response)) => {
@@ -155,7 +164,10 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
                 let is_newer =
                     |far: &Stored| is_for_same(far, near) && near.response.is_older_than(&far.response);
                 is_behind = found.variants.iter().any(is_newer);
-                let is_replaced = || found.variants.iter().any(|far| is_for_same(far, near));
+                let is_replaced = || {
+                    let mut alike = found.variants.iter().filter(|far| is_for_same(far, near));
+                    alike.any(|far| !far.response.is_older_than(&near.response))
+                };
                 match far {
                     Some(far) => inner.far.freshen(key, far.id, head, far_fence.fence()).await?,
                     None if is_replaced() => PutOutcome::Superseded,
@@ -380,7 +392,9 @@ impl<N: Store, F: Store> Inner<N, F> {
 
     /// What may answer for other queries is judged by its fence for each of them, and stays with the fence that it has far.
     fn may_be_near(&self, response: &StoredResponse) -> bool {
-        response.payload().len() <= self.limits.near_object && !response.may_answer_for_other_queries()
+        response.head().levels() != Levels::Far
+            && response.payload().len() <= self.limits.near_object
+            && !response.may_answer_for_other_queries()
     }
 
     /// Puts near; what is not for the near store is too large for it.
@@ -389,7 +403,9 @@ impl<N: Store, F: Store> Inner<N, F> {
             return PutOutcome::TooLarge;
         }
         let mut response = response.clone();
-        if let Some(lifetime) = self.limits.near_lifetime {
+        if let Some(lifetime) = self.limits.near_lifetime
+            && response.head().levels() != Levels::Near
+        {
             Arc::make_mut(&mut response.head).near_until = moment().checked_add(lifetime);
         }
         self.near.store().put(key, response, fence.fence()).await.unwrap_or(PutOutcome::TooLarge)
@@ -404,6 +420,50 @@ impl<N: Store, F: Store> Inner<N, F> {
         if !is_near {
             self.forget_key(key).await;
         }
+    }
+
+    /// Puts what is for the near store alone, and ends the use of what that replaces far.
+    async fn put_near_alone(
+        &self,
+        key: &CacheKey,
+        response: StoredResponse,
+        fence: Fence,
+        near_fence: Option<LevelFence>,
+    ) -> Result<PutOutcome, StoreError> {
+        let Some(near_fence) = near_fence else {
+            return Err(StoreError::new("put", "the near store does not say what was purged"));
+        };
+        let is_purged = self.replica.judge(key, &response, fence) != Verdict::Untouched;
+        if is_purged || (self.is_own() && self.may_be_purged_elsewhere(&response, fence)) {
+            return Ok(PutOutcome::Superseded);
+        }
+        let outcome = self.put_near(key, &response, &near_fence).await;
+        if outcome == PutOutcome::Stored && !self.end_use_far(key, &response).await {
+            self.forget_key(key).await;
+            return Ok(PutOutcome::Superseded);
+        }
+        Ok(outcome)
+    }
+
+    /// Ends the use of what a response that is near replaces far: that is not served any more when the response has left the near
+    /// store. By its head, not by a purge: other nodes keep what they have near. Returns `false` where the far one is the newer.
+    ///
+    /// Where the far store fails, its response stays as it is. A cache may lose the newest one.
+    async fn end_use_far(&self, key: &CacheKey, response: &StoredResponse) -> bool {
+        let Ok(found) = self.far.get(key).await else { return true };
+        let selecting = &response.head().reuse().selecting;
+        let far = found.variants.iter();
+        for far in far.filter(|far| far.response.head().reuse().selecting == *selecting) {
+            if response.is_older_than(&far.response) {
+                return false;
+            }
+            let mut head = far.response.head().clone();
+            if !(head.reuse.outdated && head.reuse.lifetime.is_zero()) {
+                (head.reuse.outdated, head.reuse.lifetime) = (true, Duration::ZERO);
+                _ = self.far.freshen(key, far.id, head, far.fence).await;
+            }
+        }
+        true
     }
 
     /// Gives what is only near a new head, and puts it far with that.
