@@ -61,8 +61,7 @@ impl<S: Store> Fetch<S> {
         let (ResponseView { date, directives, fields, received_age, .. }, mut terms) =
             judged.terms(&request.policy, response, received_at);
         let is_whole = self.comes_whole(&terms);
-        terms.max_body =
-            terms.max_body.min(if is_whole { self.core().most_in_memory } else { max_object });
+        terms.max_body = terms.max_body.min(if is_whole { self.core().most_in_memory } else { max_object });
         if self.core().reporter.server_timing.is_some() && headers.contains_key(SERVER_TIMING) {
             terms.unstored.push(SERVER_TIMING); // it speaks of this call
         }

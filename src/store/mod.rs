@@ -45,8 +45,8 @@ pub use receipt::{PurgeNumber, PurgeReceipt};
 pub use target::{PurgeMode, PurgeScope, PurgeTarget};
 pub use tiered::{TierLimits, TieredStore};
 
-pub use crate::entry::{Levels, RemoteContent};
 use crate::entry::key::CacheKey;
+pub use crate::entry::{Levels, RemoteContent};
 use crate::entry::{ResponseHead, StoredResponse};
 use crate::error::StoreError;
 use crate::semantics::range::ByteRange;

@@ -142,9 +142,18 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
         }
         let is_near_alone = near.is_some() && head.levels() == Levels::Near;
         if inner.is_own() || is_near_alone {
+            let far = match near {
+                Some(_) => None,
+                None => {
+                    inner.far.get(key).await?.variants.iter().find(|far| far.id == inner.far_id(of)).cloned()
+                }
+            };
+            let Some(before) = near.or(far.as_ref()).map(|stored| &stored.response) else {
+                return Ok(PutOutcome::Superseded);
+            };
             // In the groups that its head names from now on, and in those that it has named.
-            let mut both = near.map(|near| &near.response).into_iter().chain(&response);
-            let is_purged = both.any(|one| {
+            let after = StoredResponse::new(head.clone(), before.payload().clone());
+            let is_purged = [before, &after].into_iter().any(|one| {
                 inner.may_be_purged_elsewhere(one, fence)
                     || inner.replica.judge(key, one, fence) != Verdict::Untouched
             });
