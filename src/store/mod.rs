@@ -36,7 +36,7 @@ pub use self::redis::{
 pub use boxed::BoxStore;
 pub use content::{BeginOutcome, ContentWriter, StoredBody};
 pub use guarded::{GuardLimits, Guarded};
-pub use lease::{Lease, LeaseAnswer, LeaseEnd, LeaseName, Leases};
+pub use lease::{Lease, LeaseAnswer, LeaseEnd, LeaseName, LeaseState, Leases};
 pub use lookup::{Expired, Fence, Lookup, Stored, StoredId, Variants};
 pub use memory::{MemoryStore, MemoryStoreBuilder};
 pub use notation::InvalidItem;

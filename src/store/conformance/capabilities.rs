@@ -14,7 +14,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// What was stored before both nodes closed the store is there when they open it again.
+    /// What was stored before both nodes closed the store is there when they open it again, and its purges are: fences from before
+    /// still judge, and numbers go on.
     pub durable: bool,
     /// What a write answers takes account of purges by other nodes. Without that, it may answer
     /// [`PutOutcome::Stored`](crate::store::PutOutcome::Stored) to what one of them has made go or go stale: it is never found, or
