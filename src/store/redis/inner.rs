@@ -12,6 +12,7 @@ use super::connect::Target;
 use super::content::{Contents, LINGER, milliseconds};
 use super::counter::{Coming, Counter};
 use super::error::{LinkError, no_runtime};
+use super::gets::Gets;
 use super::leases::Tokens;
 use super::link::Link;
 use super::log::RedisLog;
@@ -47,6 +48,7 @@ pub(super) struct Inner {
     pub(super) adviser: Adviser,
     pub(super) config: RedisConfig,
     pub(super) counter: Counter,
+    gets: Gets,
     pub(super) link: Link,
     pub(super) log: RedisLog,
     pub(super) names: RecordNames,
@@ -100,6 +102,7 @@ impl Inner {
         Ok(Self {
             adviser: Adviser::new(link.clone(), content, config.listener.clone()),
             counter: Counter::new(log.clone()),
+            gets: Gets::default(),
             link,
             log,
             names: RecordNames::new(&config.namespace).secret(config.secret),
@@ -114,7 +117,11 @@ impl Inner {
 
     /// Everything that was purged before a reading of the state began is known when this returns.
     pub(super) async fn catch_up(self: &Arc<Self>, coming: Coming) -> Result<(), LinkError> {
-        let state = coming.state().await?;
+        self.catch_up_to(coming.state().await?).await
+    }
+
+    /// Everything that a state of the log speaks of is known when this returns.
+    async fn catch_up_to(self: &Arc<Self>, state: LogState) -> Result<(), LinkError> {
         if self.replica.is_at(state) {
             return Ok(());
         }
@@ -147,11 +154,18 @@ impl Inner {
     }
 
     pub(super) async fn look_up(self: &Arc<Self>, key: &CacheKey) -> Result<Lookup, LinkError> {
-        // Begun before the record is asked for, so that both are on their way at one time. In a Cluster they are in two slots, so
-        // they are two commands (R15).
-        let coming = self.counter.read();
-        let found = self.find(key, self.config.deadline).await?;
-        self.catch_up(coming).await?;
+        let found = if self.config.is_cluster() {
+            // Begun before the record is asked for, so that both are on their way at one time. They are in two slots, so they are
+            // two commands (R15).
+            let coming = self.counter.read();
+            let found = self.find(key, self.config.deadline).await?;
+            self.catch_up(coming).await?;
+            found
+        } else {
+            let (value, state) = self.gets.get(&self.log, self.names.of(key)).await?;
+            self.catch_up_to(state).await?;
+            Found::read(key, value)?
+        };
         // Before anything is judged: a purge in between counts as a later one.
         let fence = self.replica.fence();
         self.adviser.look();

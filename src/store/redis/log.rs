@@ -164,6 +164,27 @@ impl RedisLog {
         }
     }
 
+    /// The state, and what is under these names, in their order: by one command, where all keys are on one server. What is no text
+    /// there is nothing.
+    pub(super) async fn glance_with(&self, names: &[&str]) -> Result<(LogState, Vec<Value>), LinkError> {
+        let mut command = cmd("MGET");
+        command.arg(&*self.shared.keys[0]).arg(names);
+        let mut values = match self.link.send(&command, self.shared.deadline).await? {
+            Value::Array(values) if values.len() == names.len() + 1 => values,
+            other => return Err(LinkError::bad(format!("{other:?} to MGET"))),
+        };
+        let state = match &values[0] {
+            Value::BulkString(text) => read_state(text),
+            _ => None,
+        };
+        let state = match state {
+            Some(state) => state,
+            None => self.begin().await?,
+        };
+        values.remove(0);
+        Ok((state, values))
+    }
+
     async fn begin(&self) -> Result<LogState, LinkError> {
         state_of(&self.run(&self.shared.state, &[], None).await?)
     }

@@ -9,7 +9,7 @@
 //! | `connect.rs`, `channel.rs`, `link.rs` | connections; one that is kept up; deadlines and the breaker |
 //! | `scripts.rs`, `log.rs`, `counter.rs` | scripts; the log of purges; its state, read once for all who ask |
 //! | `content.rs`, `writer.rs` | content in slices, and on its way into them |
-//! | `inner.rs` | records: read, judged, written |
+//! | `gets.rs`, `inner.rs` | look-ups that are sent together; records: read, judged, written |
 //! | `leases.rs` | one call for all nodes |
 
 mod advice;
@@ -19,6 +19,7 @@ mod connect;
 mod content;
 mod counter;
 mod error;
+mod gets;
 mod inner;
 mod leases;
 mod link;
@@ -53,8 +54,8 @@ use crate::semantics::range::ByteRange;
 /// Keeps responses in Redis or Valkey: one server, a primary with Sentinel, or a Cluster.
 ///
 /// Nodes with stores of one namespace share everything: what one node has stored, the others serve, and what one node has purged, no
-/// other one gives from then on. A purge costs one script whatever it hits. A hit costs one round trip: the record of its key, and
-/// beside it the number of the last purge, which all look-ups share that are on their way.
+/// other one gives from then on. A purge costs one script whatever it hits. A hit costs one round trip: the record of its key, and with it
+/// the number of the last purge. Look-ups of one moment are one command, except in a Cluster, where they share the second one.
 ///
 /// Connections are made when they are needed. Calls have deadlines ([`RedisConfig::deadline`]), and a server that hangs or is gone is
 /// left alone after eight failures, until it answers a probe: requests go to the origin meanwhile. A purge that may not have
