@@ -108,7 +108,13 @@ async fn each_flaw_of_a_store_is_found_and_named_and_each_rule_finds_one() {
             ],
         ),
         (Flaw::MixesStreams, &["streams_at_one_time_do_not_mix"]),
-        (Flaw::NumbersPurgesAlike, &["each_purge_has_a_greater_number_than_those_before"]),
+        (
+            Flaw::NumbersPurgesAlike,
+            &[
+                "each_purge_has_a_greater_number_than_those_before",
+                "a_purge_after_reopening_has_a_greater_number",
+            ],
+        ),
         (Flaw::OpensRangesShort, &["ranges_of_remote_content_are_opened_exactly"]),
         (
             Flaw::PurgesTheFirstTargetOnly,
