@@ -10,6 +10,7 @@ mod memory;
 mod records;
 #[cfg(feature = "redis")]
 mod redis;
+mod snapshot;
 mod streams;
 mod tiered;
 mod waiting;
