@@ -214,7 +214,11 @@ const BETWEEN_NODES: [(records::Flaw, &[&str]); 5] = [
     (records::Flaw::ForgetsRecords, &["what_is_stored_is_there_after_reopening"]),
     (
         records::Flaw::SparesWhatIsOlder,
-        &["what_was_purged_is_gone_after_reopening", "a_purge_after_reopening_reaches_what_is_older"],
+        &[
+            "what_was_purged_is_gone_after_reopening",
+            "a_purge_after_reopening_reaches_what_is_older",
+            "a_fence_from_before_reopening_stands_before_later_purges",
+        ],
     ),
     (records::Flaw::TakesRecordsOfOtherKeys, &["a_bad_record_is_a_miss_and_is_replaced"]),
 ];
