@@ -21,7 +21,7 @@ pub enum Levels {
 
 impl Levels {
     /// The word of policy files and of the admin service: `both`, `far` or `near`.
-    pub fn as_str(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Both => "both",
             Self::Far => "far",

@@ -48,7 +48,7 @@ impl Nodes for Fars {
 
 /// What no store of these tests has.
 pub fn promises() -> Capabilities {
-    Capabilities::all().durable(false).statistics(false)
+    Capabilities::all().durable(false).durable_fences(false).statistics(false)
 }
 
 #[tokio::test(start_paused = true)]
