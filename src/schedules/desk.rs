@@ -11,7 +11,7 @@ use shuttle::future::yield_now;
 use super::below;
 use crate::error::StoreError;
 use crate::runtime::{Mutex, lock};
-use crate::store::{Lease, LeaseAnswer, LeaseEnd, LeaseName, Leases};
+use crate::store::{Lease, LeaseAnswer, LeaseEnd, LeaseName, LeaseState, Leases};
 
 /// Leases of nodes that ask and are answered as the schedule says.
 #[derive(Clone, Default)]
@@ -112,5 +112,14 @@ impl Leases for Desk {
             }
             Ok(answer)
         })
+    }
+
+    fn look<'a>(
+        &'a self,
+        name: LeaseName<'a>,
+    ) -> Pin<Box<dyn Future<Output = Result<LeaseState, StoreError>> + Send + 'a>> {
+        let name = [name.key.as_bytes(), name.variant.unwrap_or_default()].concat();
+        let is_held = lock(&self.held).contains_key(&name);
+        Box::pin(std::future::ready(Ok(if is_held { LeaseState::Held } else { LeaseState::Free })))
     }
 }

@@ -330,6 +330,11 @@ impl RedisConfig {
         self
     }
 
+    /// Whether keys may be on several servers.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.servers, Servers::Cluster(_))
+    }
+
     /// Finds what is wrong before anything is sent.
     pub(super) fn check(&self) -> Result<(), InvalidRedisConfig> {
         let is_part_of_name = |c: char| !matches!(c, '{' | '}') && !c.is_whitespace() && !c.is_control();

@@ -16,6 +16,7 @@ use super::connect::Target;
 use super::content::{Contents, LINGER, milliseconds};
 use super::counter::{Coming, Counter};
 use super::error::{LinkError, no_runtime};
+use super::gets::Gets;
 use super::leases::Tokens;
 use super::link::Link;
 use super::log::RedisLog;
@@ -52,6 +53,8 @@ pub(super) struct Inner {
     clocks: Arc<Clocks>,
     pub(super) config: RedisConfig,
     pub(super) counter: Counter,
+    /// One for each connection.
+    gets: Box<[Gets]>,
     pub(super) link: Link,
     pub(super) log: RedisLog,
     pub(super) names: RecordNames,
@@ -133,6 +136,7 @@ impl Inner {
             adviser: Adviser::new(link.clone(), content, config.listener.clone()),
             clocks,
             counter: Counter::new(log.clone()),
+            gets: (0..config.connections.max(1)).map(|_| Gets::default()).collect(),
             link,
             log,
             names: RecordNames::new(&config.namespace).secret(config.secret),
@@ -150,6 +154,7 @@ impl Inner {
         self.catch_up_to(coming.state().await?).await
     }
 
+    /// Everything that a state of the log speaks of is known when this returns.
     async fn catch_up_to(self: &Arc<Self>, state: LogState) -> Result<(), LinkError> {
         if self.replica.sees(state) {
             return Ok(());
@@ -183,11 +188,28 @@ impl Inner {
     }
 
     pub(super) async fn look_up(self: &Arc<Self>, key: &CacheKey) -> Result<Lookup, LinkError> {
-        // Begun before the record is asked for, so that both are on their way at one time. In a Cluster they are in two slots, so
-        // they are two commands (R15).
-        let coming = self.counter.read();
-        let found = self.find(key, self.config.deadline).await?;
-        self.catch_up(coming).await?;
+        let found = if self.config.is_cluster() {
+            // Begun before the record is asked for, so that both are on their way at one time. They are in two slots, so they are
+            // two commands (R15).
+            let coming = self.counter.read();
+            let found = self.find(key, self.config.deadline).await?;
+            self.catch_up(coming).await?;
+            found
+        } else {
+            if self.log.is_time_due() {
+                self.counter.read().state().await?;
+            }
+            let (value, state) = match self.config.connections {
+                1 => self.gets[0].get(&self.log, self.names.of(key)).await?,
+                _ => {
+                    let hash = self.names.hash(key.as_bytes());
+                    let channel = usize::try_from(hash % self.gets.len() as u128).unwrap_or_default();
+                    self.gets[channel].get(&self.log.over(hash), self.names.of(key)).await?
+                }
+            };
+            self.catch_up_to(state).await?;
+            Found::read(key, value)?
+        };
         // Before anything is judged: a purge in between counts as a later one.
         let fence = self.replica.fence();
         self.adviser.look();

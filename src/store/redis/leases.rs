@@ -27,7 +27,7 @@ use crate::entry::key::CacheKey;
 use crate::runtime::{Deadline, Mutex, Runtime, lock, pause};
 use crate::store::content::BoxFuture;
 use crate::store::record::FORMAT;
-use crate::store::{Lease, LeaseAnswer, LeaseEnd, LeaseName, Leases};
+use crate::store::{Lease, LeaseAnswer, LeaseEnd, LeaseName, LeaseState, Leases};
 
 /// KEYS: lease, token. ARGV: owner, milliseconds. `{1, token}`, or `{0, what is there, milliseconds}`. A token is the server's time in
 /// microseconds or one more than the last, so it grows also where the last one is forgotten. What has no time to live is no lease.
@@ -116,6 +116,19 @@ impl Leases for RedisLeases {
         Box::pin(async move {
             let asked = self.desk.ask(name, self.time).await;
             asked.map_err(|error| error.to("ask for a lease"))
+        })
+    }
+
+    fn look<'a>(&'a self, name: LeaseName<'a>) -> BoxFuture<'a, LeaseState> {
+        Box::pin(async move {
+            let found = self.desk.look(&self.desk.name(name)).await;
+            let state = found.map(|(there, left)| match there {
+                There::Held => LeaseState::Held,
+                There::Ended(LeaseEnd::Failed(_)) => LeaseState::Resting(left),
+                There::Ended(LeaseEnd::NotShareable(_)) => LeaseState::NotShareable(left),
+                There::Ended(LeaseEnd::Over) => LeaseState::Free,
+            });
+            state.map_err(|error| error.to("look at a lease"))
         })
     }
 }

@@ -87,6 +87,16 @@ impl RedisLog {
         Self { is_alone: true, link: self.link.anyway(), shared: Arc::clone(&self.shared) }
     }
 
+    /// The log over the connection of what has this hash.
+    pub(super) fn over(&self, hash: u128) -> Self {
+        Self { link: self.link.of(hash), ..self.clone() }
+    }
+
+    /// Whether the clock of this node is to be compared with the server's, which [`RedisLog::glance`] does.
+    pub(super) fn is_time_due(&self) -> bool {
+        self.shared.clocks.are_due(self.link.made())
+    }
+
     /// The state, and the server's time where that is due.
     pub(super) async fn glance(&self) -> Result<LogState, LinkError> {
         let clocks = &self.shared.clocks;
@@ -123,6 +133,27 @@ impl RedisLog {
             Value::Nil => self.begin().await,
             other => Err(LinkError::bad(format!("{other:?} to GET"))),
         }
+    }
+
+    /// The state, and what is under these names, in their order: by one command, where all keys are on one server. What is no text
+    /// there is nothing.
+    pub(super) async fn glance_with(&self, names: &[&str]) -> Result<(LogState, Vec<Value>), LinkError> {
+        let mut command = cmd("MGET");
+        command.arg(&*self.shared.keys[0]).arg(names);
+        let mut values = match self.link.send(&command, self.shared.deadline).await? {
+            Value::Array(values) if values.len() == names.len() + 1 => values,
+            other => return Err(LinkError::bad(format!("{other:?} to MGET"))),
+        };
+        let state = match &values[0] {
+            Value::BulkString(text) => read_state(text),
+            _ => None,
+        };
+        let state = match state {
+            Some(state) => state,
+            None => self.begin().await?,
+        };
+        values.remove(0);
+        Ok((state, values))
     }
 
     async fn begin(&self) -> Result<LogState, LinkError> {

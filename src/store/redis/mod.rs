@@ -11,7 +11,7 @@
 //! | `scripts.rs`, `log_scripts.rs`, `log.rs` | scripts; those of the log of purges, and its layout; the log |
 //! | `batches.rs`, `counter.rs` | purges, sent together; the state of the log, read once for all who ask |
 //! | `content.rs`, `writer.rs` | content in slices, and on its way into them |
-//! | `inner.rs` | records: read, judged, written |
+//! | `gets.rs`, `inner.rs` | look-ups that are sent together; records: read, judged, written |
 //! | `leases.rs` | one call for all nodes |
 
 mod advice;
@@ -23,6 +23,7 @@ mod connect;
 mod content;
 mod counter;
 mod error;
+mod gets;
 mod inner;
 mod leases;
 mod link;
@@ -58,8 +59,8 @@ use crate::semantics::range::ByteRange;
 /// Keeps responses in Redis or Valkey: one server, a primary with Sentinel, or a Cluster.
 ///
 /// Nodes with stores of one namespace share everything: what one node has stored, the others serve, and what one node has purged, no
-/// other one gives from then on. A purge costs one script whatever it hits. A hit costs one round trip: the record of its key, and
-/// beside it the number of the last purge, which all look-ups share that are on their way.
+/// other one gives from then on. A purge costs one script whatever it hits. A hit costs one round trip: the record of its key, and with it
+/// the number of the last purge. Look-ups of one moment are one command, except in a Cluster, where they share the second one.
 ///
 /// Connections are made when they are needed. Calls have deadlines ([`RedisConfig::deadline`]), and a server that hangs or is gone is
 /// left alone after eight failures, until it answers a probe: requests go to the origin meanwhile. A purge that may not have

@@ -10,7 +10,7 @@ use super::under_way::UnderWay;
 use super::writer::TierWriter;
 use super::{ANNOUNCED_FOR, Inner, Link, TieredStore};
 use crate::entry::key::CacheKey;
-use crate::entry::{NearUntil, RemoteContent, ResponseHead, StoredResponse};
+use crate::entry::{Levels, NearUntil, RemoteContent, ResponseHead, StoredResponse};
 use crate::error::StoreError;
 use crate::runtime::{Runtime, moment};
 use crate::semantics::range::ByteRange;
@@ -60,6 +60,9 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
         let inner = &self.inner;
         inner.hear().await;
         let near_fence = level::fence(inner.near.store(), key).await;
+        if response.head().levels() == Levels::Near {
+            return inner.put_near_alone(key, response, fence, near_fence).await;
+        }
         let Some(far_fence) = inner.far_fence(key, fence).await else {
             return Err(StoreError::new("put", "the far store does not say what was purged"));
         };
@@ -137,16 +140,29 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
         {
             return Ok(PutOutcome::Superseded);
         }
-        if inner.is_own() {
+        let is_near_alone = near.is_some() && head.levels() == Levels::Near;
+        if inner.is_own() || is_near_alone {
+            let far = match near {
+                Some(_) => None,
+                None => {
+                    inner.far.get(key).await?.variants.iter().find(|far| far.id == inner.far_id(of)).cloned()
+                }
+            };
+            let Some(before) = near.or(far.as_ref()).map(|stored| &stored.response) else {
+                return Ok(PutOutcome::Superseded);
+            };
             // In the groups that its head names from now on, and in those that it has named.
-            let mut both = near.map(|near| &near.response).into_iter().chain(&response);
-            let is_purged = both.any(|one| {
+            let after = StoredResponse::new(head.clone(), before.payload().clone());
+            let is_purged = [before, &after].into_iter().any(|one| {
                 inner.may_be_purged_elsewhere(one, fence)
                     || inner.replica.judge(key, one, fence) != Verdict::Untouched
             });
             if is_purged || inner.replica.concerns(key, fence, PurgeScope::Key) {
                 return Ok(PutOutcome::Superseded);
             }
+        }
+        if let Some(response) = response.as_ref().filter(|_| is_near_alone) {
+            return inner.freshen_near(key, of, response, near_fence.as_ref(), &far_fence).await;
         }
         let mut is_behind = false;
         let outcome = match (near, &response) {
@@ -156,12 +172,17 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
                 let is_newer =
                     |far: &Stored| is_for_same(far, near) && near.response.is_older_than(&far.response);
                 is_behind = found.variants.iter().any(is_newer);
-                let is_replaced = || found.variants.iter().any(|far| is_for_same(far, near));
+                let is_replaced = || {
+                    let mut alike = found.variants.iter().filter(|far| is_for_same(far, near));
+                    alike.any(|far| !far.response.is_older_than(&near.response))
+                };
                 match far {
                     Some(far) => inner.far.freshen(key, far.id, head, far_fence.fence()).await?,
                     None if is_replaced() => PutOutcome::Superseded,
                     // The far store has dropped it, or does not have it yet.
-                    None => inner.freshen_near_alone(key, of, response, &near_fence, &far_fence).await?,
+                    None => {
+                        inner.freshen_near_alone(key, of, response, near_fence.as_ref(), &far_fence).await?
+                    }
                 }
             }
             _ => inner.far.freshen(key, inner.far_id(of), head, far_fence.fence()).await?,
@@ -294,16 +315,26 @@ impl<N: Store, F: Store> Inner<N, F> {
         }
     }
 
+    /// How long a response with this head may be answered from the near store. What is there alone is not asked for far, so only its
+    /// announcement bounds that.
+    fn near_time(&self, head: &ResponseHead) -> Option<Duration> {
+        match head.levels() {
+            Levels::Near => (!self.is_own()).then_some(ANNOUNCED_FOR),
+            _ => self.near_lifetime(),
+        }
+    }
+
     /// Of what goes near now.
-    fn near_until(&self) -> NearUntil {
-        NearUntil(self.near_lifetime().and_then(|lifetime| moment().checked_add(lifetime)))
+    fn near_until(&self, head: &ResponseHead) -> NearUntil {
+        NearUntil(self.near_time(head).and_then(|time| moment().checked_add(time)))
     }
 
     /// Whether the announcement of what is near may not count any more, so that purges may have been missed. What the far store
     /// has comes near again before that.
     fn is_forgotten(&self, near: &Stored) -> bool {
-        let longer = ANNOUNCED_FOR.saturating_sub(self.near_lifetime().unwrap_or_default());
-        let until = near.response.head().near_until.0.and_then(|until| until.checked_add(longer));
+        let head = near.response.head();
+        let longer = ANNOUNCED_FOR.saturating_sub(self.near_time(head).unwrap_or_default());
+        let until = head.near_until.0.and_then(|until| until.checked_add(longer));
         !self.is_own() && until.is_none_or(|until| until <= moment())
     }
 
@@ -406,7 +437,9 @@ impl<N: Store, F: Store> Inner<N, F> {
 
     /// What may answer for other queries is judged by its fence for each of them, and stays with the fence that it has far.
     fn may_be_near(&self, response: &StoredResponse) -> bool {
-        response.payload().len() <= self.limits.near_object && !response.may_answer_for_other_queries()
+        response.head().levels() != Levels::Far
+            && response.payload().len() <= self.limits.near_object
+            && !response.may_answer_for_other_queries()
     }
 
     /// Puts near; what is not for the near store is too large for it.
@@ -415,8 +448,9 @@ impl<N: Store, F: Store> Inner<N, F> {
             return PutOutcome::TooLarge;
         }
         let mut response = response.clone();
-        if self.near_lifetime().is_some() {
-            Arc::make_mut(&mut response.head).near_until = self.near_until();
+        let until = self.near_until(response.head());
+        if until.0.is_some() {
+            Arc::make_mut(&mut response.head).near_until = until;
         }
         self.near.store().put(key, response, fence.fence()).await.unwrap_or(PutOutcome::TooLarge)
     }
@@ -432,13 +466,75 @@ impl<N: Store, F: Store> Inner<N, F> {
         }
     }
 
+    /// Puts what is for the near store alone, and ends the use of what that replaces far.
+    async fn put_near_alone(
+        &self,
+        key: &CacheKey,
+        response: StoredResponse,
+        fence: Fence,
+        near_fence: Option<LevelFence>,
+    ) -> Result<PutOutcome, StoreError> {
+        let Some(near_fence) = near_fence else {
+            return Err(StoreError::new("put", "the near store does not say what was purged"));
+        };
+        let is_purged = self.replica.judge(key, &response, fence) != Verdict::Untouched;
+        if is_purged || (self.is_own() && self.may_be_purged_elsewhere(&response, fence)) {
+            return Ok(PutOutcome::Superseded);
+        }
+        if !self.announce(key, &response, &LevelFence::of(fence)).await? {
+            return Ok(PutOutcome::Superseded);
+        }
+        let outcome = self.put_near(key, &response, &near_fence).await;
+        if outcome == PutOutcome::Stored && !self.end_use_far(key, &response).await {
+            self.forget_key(key).await;
+            return Ok(PutOutcome::Superseded);
+        }
+        Ok(outcome)
+    }
+
+    /// Ends the use of what a response that is near replaces far: that is not served any more when the response has left the near
+    /// store. By its head, not by a purge: other nodes keep what they have near. Returns `false` where the far one is the newer.
+    ///
+    /// Where the far store fails, its response stays as it is. A cache may lose the newest one.
+    async fn end_use_far(&self, key: &CacheKey, response: &StoredResponse) -> bool {
+        let Ok(found) = self.far.get(key).await else { return true };
+        let selecting = &response.head().reuse().selecting;
+        let far = found.variants.iter();
+        for far in far.filter(|far| far.response.head().reuse().selecting == *selecting) {
+            if response.is_older_than(&far.response) {
+                return false;
+            }
+            let mut head = far.response.head().clone();
+            if !(head.reuse.outdated && head.reuse.lifetime.is_zero()) {
+                (head.reuse.outdated, head.reuse.lifetime) = (true, Duration::ZERO);
+                _ = self.far.freshen(key, far.id, head, far.fence).await;
+            }
+        }
+        true
+    }
+
     /// Gives what is only near a new head, and puts it far with that.
     async fn freshen_near_alone(
         &self,
         key: &CacheKey,
         of: StoredId,
         response: &StoredResponse,
-        near_fence: &Option<LevelFence>,
+        near_fence: Option<&LevelFence>,
+        far_fence: &LevelFence,
+    ) -> Result<PutOutcome, StoreError> {
+        match self.freshen_near(key, of, response, near_fence, far_fence).await? {
+            PutOutcome::Stored => self.far.put(key, response.clone(), far_fence.fence()).await,
+            outcome => Ok(outcome),
+        }
+    }
+
+    /// Gives what is near, and not far, a new head.
+    async fn freshen_near(
+        &self,
+        key: &CacheKey,
+        of: StoredId,
+        response: &StoredResponse,
+        near_fence: Option<&LevelFence>,
         far_fence: &LevelFence,
     ) -> Result<PutOutcome, StoreError> {
         let Some(near_fence) = near_fence else { return Ok(PutOutcome::Superseded) };
@@ -446,11 +542,8 @@ impl<N: Store, F: Store> Inner<N, F> {
             return Ok(PutOutcome::Superseded);
         }
         let mut head = response.head().clone();
-        head.near_until = self.near_until();
-        match self.near.store().freshen(key, of, head, near_fence.fence()).await? {
-            PutOutcome::Stored => self.far.put(key, response.clone(), far_fence.fence()).await,
-            outcome => Ok(outcome),
-        }
+        head.near_until = self.near_until(&head);
+        self.near.store().freshen(key, of, head, near_fence.fence()).await
     }
 
     /// Announces what is going to be near before it is far; `false` where it has been purged.

@@ -215,8 +215,8 @@ async fn where_nodes_share_their_calls_it_is_said_that_another_one_may_make_this
         is_unknown
     };
     let explained = asks(Method::GET, &[]).await;
-    assert_eq!(explained.call, ExplainedCall::Foreground { is_conditional: false });
-    assert!(shares(&explained), "{explained:?}");
+    assert_eq!(explained.call, ExplainedCall::Shared, "it looks up who has the lease");
+    assert!(says(&explained, "lease", "another node has the lease") && !shares(&explained), "{explained:?}");
     assert_eq!(fleet.desk.asked(), asked, "an explanation asks for no lease");
     // Whose answer is for nobody else asks for none.
     assert!(!shares(&asks(Method::DELETE, &[]).await));

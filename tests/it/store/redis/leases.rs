@@ -8,8 +8,8 @@ use http::{HeaderMap, StatusCode};
 use larder::semantics::reuse::Reuse;
 use larder::semantics::vary::Selecting;
 use larder::store::{
-    Fence, Lease, LeaseAnswer, LeaseEnd, LeaseName, Leases, PutOutcome, RedisConfig, RedisLeases, RedisStore,
-    Store,
+    Fence, Lease, LeaseAnswer, LeaseEnd, LeaseName, LeaseState, Leases, PutOutcome, RedisConfig, RedisLeases,
+    RedisStore, Store,
 };
 use larder::{BoxStore, CacheKey, CacheLayer, Clock, HeadParts, Payload, ResponseHead, StoredResponse};
 use tower::Layer;
@@ -66,7 +66,9 @@ async fn are_given_to_one_node_at_a_time(first: &RedisStore, second: &RedisStore
     let (first, second) = (first.leases(), second.leases());
     let (key, other) = (key("/"), key("/other"));
     let name = LeaseName::new(&key);
+    assert_eq!(second.look(name).await.unwrap(), LeaseState::Free);
     let lease = granted(&first, name).await;
+    assert_eq!(second.look(name).await.unwrap(), LeaseState::Held);
     let mut ends = Vec::new();
     for _ in 0..3 {
         ends.push(held(second.ask(name).await.unwrap()));
@@ -95,6 +97,8 @@ async fn are_given_to_one_node_at_a_time(first: &RedisStore, second: &RedisStore
             other => panic!("{other:?}"),
         }
     }
+    let found = first.look(name).await.unwrap();
+    assert!(matches!(found, LeaseState::NotShareable(left) if left <= minute && !left.is_zero()));
     let name = LeaseName::new(&other);
     let lease = loop {
         // The one from above is given back in the background.
@@ -107,6 +111,8 @@ async fn are_given_to_one_node_at_a_time(first: &RedisStore, second: &RedisStore
     let end = held(second.ask(name).await.unwrap());
     lease.end(LeaseEnd::Failed(minute));
     assert!(matches!(end.await.unwrap(), LeaseEnd::Failed(left) if left <= minute && !left.is_zero()));
+    let found = second.look(name).await.unwrap();
+    assert!(matches!(found, LeaseState::Resting(left) if left <= minute && !left.is_zero()));
     match second.ask(name).await.unwrap() {
         LeaseAnswer::Resting(left) => assert!(left <= minute && !left.is_zero()),
         other => panic!("{other:?}"),
