@@ -67,7 +67,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     loaded.warn();
     let Loaded { beside, policy, .. } = loaded;
     let current = Current::new(beside);
-    let Opened { leases, link, store } = options.store.open()?;
+    let Opened { leases, link, snapshot, store } = options.store.open()?;
     let calls = CallLimits::new().total(options.limits.max_calls).wait(options.limits.call_wait);
     // Where there are several proxies, each has a member in a list. The form does not change while the process runs.
     let is_listed = peers.is_some() || current.get().profile == Profile::Fastly;
@@ -197,6 +197,9 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     }
     if let Some(link) = link {
         link.leave(|| fills.fills()).await;
+    }
+    if let Some(snapshot) = snapshot {
+        snapshot.write();
     }
     current.print_counts();
     Ok(())

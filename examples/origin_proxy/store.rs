@@ -10,7 +10,7 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 
 use crate::args::{number, seconds};
 use crate::config::Given;
-use crate::say::say;
+use crate::say::{say, tell};
 use crate::store_link::StoreLink;
 use crate::tls;
 use crate::units::{show_size, size};
@@ -32,7 +32,7 @@ pub struct StoreOptions {
 }
 
 enum Kind {
-    Memory { capacity: u64 },
+    Memory { capacity: u64, snapshot: Option<PathBuf> },
     Shared(Box<Shared>),
 }
 
@@ -50,7 +50,7 @@ struct Shared {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { kind: Kind::Memory { capacity: MEMORY }, max_object: MAX_OBJECT }
+        Self { kind: Kind::Memory { capacity: MEMORY, snapshot: None }, max_object: MAX_OBJECT }
     }
 }
 
@@ -67,6 +67,7 @@ pub struct StoreParts {
     near: Option<u64>,
     replicas: Option<usize>,
     secret: Option<PathBuf>,
+    snapshot: Option<PathBuf>,
 }
 
 enum Level {
@@ -100,6 +101,7 @@ impl StoreParts {
             "max-object" => self.max_object = Some(size(given.text()?)?),
             "memory" => self.memory = Some(size(given.text()?)?),
             "near" => self.near = Some(size(given.text()?)?),
+            "snapshot" => self.snapshot = Some(given.path()),
             "store" => self.levels.push(Level::of(given.text()?)?),
             "store-ca" => self.ca = Some(given.path()),
             "store-deadline" => self.deadline = Some(seconds(given.text()?)?),
@@ -149,12 +151,16 @@ impl StoreParts {
                 return Err("--max-object is above --memory, in which the object has to fit".to_owned());
             }
             let max_object = self.max_object.unwrap_or(MAX_OBJECT.min(capacity));
-            return Ok(StoreOptions { kind: Kind::Memory { capacity }, max_object });
+            return Ok(StoreOptions { kind: Kind::Memory { capacity, snapshot: self.snapshot }, max_object });
         };
         if self.memory.is_some() {
             return Err(
                 "--memory is for --store memory alone; --near says how much of it is before Redis".to_owned()
             );
+        }
+        if self.snapshot.is_some() {
+            return Err("--snapshot is for --store memory alone: Redis is there all the time, and knows of purges meanwhile"
+                .to_owned());
         }
         if self.ca.is_some() && !url.starts_with("rediss") {
             return Err("--store-ca goes with a --store of rediss, which speaks TLS".to_owned());
@@ -184,7 +190,35 @@ pub struct Opened {
     pub leases: Option<RedisLeases>,
     /// The link to the servers, where there are some.
     pub link: Option<StoreLink>,
+    /// What is in memory, to be written down at the end.
+    pub snapshot: Option<Snapshot>,
     pub store: BoxStore,
+}
+
+/// A file for what is in memory between two processes.
+pub struct Snapshot {
+    file: PathBuf,
+    store: MemoryStore,
+}
+
+impl Snapshot {
+    /// Reads what the last process has left.
+    fn read(file: &Path, store: &MemoryStore) -> Self {
+        match store.load_snapshot(file) {
+            Ok(counts) if counts.bytes == 0 => {}
+            Ok(counts) => tell(format!("{} responses from {}", counts.responses, file.display())),
+            Err(error) => say(format!("nothing more from {}: {error}", file.display())),
+        }
+        Self { file: file.to_owned(), store: store.clone() }
+    }
+
+    /// Writes it for the next process.
+    pub fn write(&self) {
+        match self.store.save_snapshot(&self.file) {
+            Ok(counts) => tell(format!("{} responses into {}", counts.responses, self.file.display())),
+            Err(error) => say(format!("nothing is kept in {}: {error}", self.file.display())),
+        }
+    }
 }
 
 impl StoreOptions {
@@ -198,8 +232,10 @@ impl StoreOptions {
             MemoryStore::builder().capacity(capacity).max_object(self.max_object.min(capacity)).build()
         };
         let shared = match &self.kind {
-            Kind::Memory { capacity } => {
-                return Ok(Opened { leases: None, link: None, store: BoxStore::new(memory(*capacity)) });
+            Kind::Memory { capacity, snapshot } => {
+                let store = memory(*capacity);
+                let snapshot = snapshot.as_deref().map(|file| Snapshot::read(file, &store));
+                return Ok(Opened { leases: None, link: None, snapshot, store: BoxStore::new(store) });
             }
             Kind::Shared(shared) => shared,
         };
@@ -207,13 +243,13 @@ impl StoreOptions {
         let leases = shared.has_leases.then(|| redis.leases());
         let Some(near) = shared.near else {
             let link = StoreLink::new(redis.clone(), leases.clone(), shared.to_string(), None);
-            return Ok(Opened { leases, link: Some(link), store: BoxStore::new(redis) });
+            return Ok(Opened { leases, link: Some(link), snapshot: None, store: BoxStore::new(redis) });
         };
         let tier = TieredStore::following(memory(near), redis.clone(), TierLimits::new());
         let of_near = tier.clone();
         let is_near_open = move || of_near.is_near_open();
         let link = StoreLink::new(redis, leases.clone(), shared.to_string(), Some(Box::new(is_near_open)));
-        Ok(Opened { leases, link: Some(link), store: BoxStore::new(tier) })
+        Ok(Opened { leases, link: Some(link), snapshot: None, store: BoxStore::new(tier) })
     }
 
     /// Finds out whether a store can be made.

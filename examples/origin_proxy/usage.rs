@@ -55,6 +55,7 @@ origin_proxy proxy            the proxy alone, before any origin
                               USER:PASSWORD@ before the host (docs/FLEET.md). If it is given twice, the nearer one comes first:
                               memory, and then Redis
     --memory SIZE             bytes held by --store memory where there is no other store, default 256MiB
+    --snapshot FILE           what --store memory holds is written there when the proxy is stopped, and read when it is started
     --near SIZE               bytes held in memory before a store in Redis, by which --store memory need not be given; default
                               256MiB where it is
     --lease                   all proxies that share a store in Redis make one call for what all of them lack

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
@@ -46,6 +46,8 @@ struct Inner {
     cache: Cache<CacheKey, Entry, ByWeight, DefaultHashBuilder, Evictions>,
     evictions: AtomicU64,
     ids: AtomicU64,
+    /// It was written down, and takes no purges any more.
+    is_written_down: AtomicBool,
     max_object: u64,
     max_variants: usize,
     /// The most that one key may weigh, all variants together.
@@ -157,6 +159,7 @@ impl MemoryStoreBuilder {
                 cache,
                 evictions: AtomicU64::new(0),
                 ids: AtomicU64::new(1),
+                is_written_down: AtomicBool::new(false),
                 max_object,
                 max_variants: self.max_variants,
                 max_key,
@@ -198,6 +201,11 @@ impl MemoryStore {
                 store.inner.cache.retain(|_, entry| entry.variants.iter().any(keeps));
             });
         }
+    }
+
+    /// Takes no purges any more, or takes them again.
+    pub(super) fn set_written_down(&self, is_written_down: bool) {
+        self.inner.is_written_down.store(is_written_down, Ordering::SeqCst);
     }
 
     /// The purge state now.
@@ -496,6 +504,12 @@ impl Store for MemoryStore {
     }
 
     async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeNumber, StoreError> {
+        if self.inner.is_written_down.load(Ordering::SeqCst) {
+            return Err(StoreError::new(
+                "invalidate",
+                "what is stored was written down for the next process",
+            ));
+        }
         let mut number = PurgeNumber::default();
         for target in targets {
             let purged = self.inner.purges.purge(target, mode);

@@ -73,25 +73,27 @@ impl MemoryStore {
     /// Writes all that is stored into a file, in place of what was there: whole, or not at all. Only the owner of the process may
     /// read it. What was purged is not in it, and what was purged softly is stale when it comes back.
     ///
-    /// Purges that come later do not reach the file. So this is the last that a process does with the store, when the server has
-    /// drained and takes no purges any more. It blocks: call it outside of async tasks, or by `spawn_blocking`.
+    /// Purges that come later could not reach the file. So this is the last that a process does with the store, when the server has
+    /// drained: from then on each purge is an error, unless the file can't be written. It blocks: call it outside of async tasks, or by
+    /// `spawn_blocking`.
     ///
     /// A near level of a [`TieredStore`](super::TieredStore) can't be kept like this: what other nodes purge while the process is
     /// not there would come back.
     ///
     /// # Errors
     ///
-    /// Those of the file system, after which there is no file or the one from before. Purges that come again and again while it
-    /// writes are one, too: then no moment can be found at which the file is right.
+    /// Those of the file system, after which there is no file or the one from before.
     pub fn save_snapshot(&self, path: impl AsRef<Path>) -> io::Result<SnapshotCounts> {
         let path = path.as_ref();
         let draft = beside(path, ".new");
+        self.set_written_down(true);
         let written = self.draft_snapshot(&draft).and_then(|counts| {
             fs::rename(&draft, path)?;
             sync_folder_of(path)?;
             Ok(counts)
         });
         if written.is_err() {
+            self.set_written_down(false);
             // What can't be removed is replaced by the next one.
             let _ = fs::remove_file(&draft);
         }
@@ -140,7 +142,8 @@ impl MemoryStore {
         })
     }
 
-    /// What is read of the store without a purge meanwhile, which may have missed what was read before.
+    /// What is read of the store without a purge meanwhile, which may have missed what was read before: one that had begun when the
+    /// store was told to take none.
     fn between_purges<T>(&self, mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         for _ in 0..ATTEMPTS {
             let fence = self.fence();

@@ -186,11 +186,20 @@ fn the_files_in_the_guides_can_be_used() {
         let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
         let words = text.split(|c: char| !(c.is_ascii_lowercase() || c == '-'));
         for option in words.filter(|word| word.starts_with("--") && word.len() > 3) {
-            let is_of_others =
-                ["--file", "--tag", "--publish", "--volume", "--read-only", "--time", "--signal"]
-                    .into_iter()
-                    .chain(["--help", "--now", "--release", "--features", "--example", "--deploy-hook"])
-                    .any(|other| other == option);
+            let is_of_others = [
+                "--bench",
+                "--features",
+                "--file",
+                "--tag",
+                "--publish",
+                "--volume",
+                "--read-only",
+                "--time",
+                "--signal",
+            ]
+            .into_iter()
+            .chain(["--help", "--now", "--release", "--features", "--example", "--deploy-hook"])
+            .any(|other| other == option);
             assert!(is_of_others || help.contains(option), "{guide}: {option}");
         }
     }

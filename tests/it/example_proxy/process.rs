@@ -361,6 +361,7 @@ fn an_invalid_command_line_is_reported_in_one_sentence() {
         "ping SECONDS",
         "server-timing PERCENT",
         "shield URL",
+        "snapshot FILE",
         "stall SECONDS",
         "store STORE",
         "store-ca FILE",

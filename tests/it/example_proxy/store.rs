@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::fleet::Node;
 use super::process::{Proxy, in_time, run};
 use super::shielding::{TOKEN, operate, operated};
-use crate::support::file::TempFile;
+use crate::support::file::{TempFile, TempFolder};
 use crate::support::raw::{Client, GUARD, Message, Origin};
 use crate::support::servers::{Answer, Kind, Server, Watched, free_port};
 use crate::support::tls::Authority;
@@ -86,6 +86,7 @@ fn options_that_make_no_store_are_reported_in_one_sentence_without_a_password() 
         (&["--store", "redis://a", "--store-ca", "a"], "--store-ca goes with a --store of rediss"),
         (&["--store", "rediss://a", "--store-ca", "/no/such.pem"], "--store-ca /no/such.pem: can't be read"),
         (&["--store", "rediss://a", "--store-ca", no_certificate.name()], "has no certificate"),
+        (&["--store", "redis://a", "--snapshot", "a"], "--snapshot is for --store memory alone"),
         (&["--store", "redis://a", "--max-object", "0"], "--max-object is zero"),
     ] {
         let output = run(&[&["proxy", upstream, "--listen", "127.0.0.1:0"], arguments].concat());
@@ -280,6 +281,29 @@ async fn memory_before_redis_answers_and_goes_by_the_purges_of_others() {
         assert_eq!(calls.load(Ordering::SeqCst), 2);
         one.operate("POST /purge", "{\"all\":true}").has("HTTP/1.1 200 OK");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_memory_survives_a_restart_without_what_was_purged_and_not_a_kill() {
+    let (folder, token, (upstream, calls)) = (TempFolder::new(), token(), counting().await);
+    let file = folder.path().join("snapshot");
+    let options = ["--snapshot", file.to_str().unwrap()];
+    let site = Site::start(&upstream, &token, &options);
+    assert_eq!([site.get("/kept").content, site.get("/purged").content], ["1", "2"]);
+    site.operate("POST /purge", "{\"url\":\"http://a.example/purged\"}").has("HTTP/1.1 200 OK");
+    let said = site.ends();
+    let written = format!("larder: 1 responses into {}", file.display());
+    assert!(said.contains(&written), "{said:?}");
+
+    let site = Site::start(&upstream, &token, &options);
+    let read = format!("larder: 1 responses from {}", file.display());
+    assert!(site.said.contains(&read), "{:?}", site.said);
+    assert_eq!([site.get("/kept").content, site.get("/purged").content], ["1", "3"]);
+    // What is killed leaves nothing: what was purged since it has started can't come back.
+    drop(site);
+    let site = Site::start(&upstream, &token, &options);
+    assert_eq!(site.get("/kept").content, "4");
+    assert_eq!(calls.load(Ordering::SeqCst), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

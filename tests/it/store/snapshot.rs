@@ -168,7 +168,6 @@ async fn a_snapshot_is_read_once_and_no_snapshot_is_nothing_to_read() {
     let before = Life::new();
     before.stores("/page", Reply::cc("old", "max-age=600")).await;
     before.store.save_snapshot(file(&folder)).unwrap();
-    before.store.save_snapshot(file(&folder)).unwrap();
     assert_eq!(before.store.load_snapshot(file(&folder)).unwrap().skipped, 1);
     let counts = MemoryStore::new().load_snapshot(file(&folder)).unwrap();
     assert_eq!((counts.responses, counts.bytes), (0, 0));
@@ -194,6 +193,18 @@ async fn a_snapshot_that_can_not_be_written_leaves_the_one_from_before() {
     folder.write("snapshot", "the one from before");
     assert!(Life::new().store.save_snapshot(file(&folder)).is_err());
     assert_eq!(std::fs::read(file(&folder)).unwrap(), b"the one from before");
+}
+
+#[tokio::test]
+async fn a_purge_that_would_not_reach_the_snapshot_is_an_error() {
+    let folder = TempFolder::new();
+    let life = Life::new();
+    life.stores("/page", Reply::cc("old", "max-age=600")).await;
+    let uri = Uri::from_static(PAGE);
+    assert!(life.store.save_snapshot(folder.path().join("missing/snapshot")).is_err());
+    life.bench.handle.purge(&uri).await.expect("nothing was written");
+    life.store.save_snapshot(file(&folder)).unwrap();
+    assert!(life.bench.handle.purge(&uri).await.is_err());
 }
 
 #[tokio::test]
