@@ -70,11 +70,12 @@ async fn f14_a_record_of_another_format_under_a_name_of_this_one_is_a_miss_and_n
 
 /// Appends an entry as another version of this format would, and gives its number.
 fn append(server: &Server, namespace: &str, purge: &[u8], mark: &str) {
-    const APPEND: &str = "local incarnation, base, last = string.match(redis.call('GET', KEYS[1]), '^(%x+):(%d+):(%d+)$') \
-        local number = string.format('%.0f', tonumber(last) + 1) \
+    const APPEND: &str = "local state = redis.call('GET', KEYS[1]) \
+        local incarnation, base, last, clock, lost = string.match(state, '^(%x+):(%d+):(%d+):(%d+):(.*)$') \
+        local number = string.format('%.0f', tonumber(clock) + 1) \
         redis.call('HSET', KEYS[3], ARGV[2], number) \
         redis.call('XADD', KEYS[2], number .. '-0', 'p', last, 't', ARGV[1], 'of a later version', 'something') \
-        redis.call('SET', KEYS[1], incarnation .. ':' .. base .. ':' .. number) \
+        redis.call('SET', KEYS[1], table.concat({incarnation, base, number, number, lost}, ':')) \
         return 1";
     let keys = ["n", "l", "s"].map(|name| format!("{{{namespace}.1}}:{name}"));
     let words =
