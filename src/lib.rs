@@ -83,6 +83,7 @@ mod query_layer;
 mod respond;
 mod service;
 mod shared;
+mod slice;
 // What users plug in, and operate with.
 #[cfg(feature = "admin")]
 pub mod admin;
@@ -130,6 +131,7 @@ pub use semantics::outcome_kind::OutcomeKind;
 pub use service::CacheService;
 pub use service::future::ResponseFuture;
 pub use shared::Tagging;
+pub use slice::{JoinedBody, SliceBody, SliceFuture, SliceLayer, SliceService};
 pub use store::{BoxStore, MemoryStore, PurgeReceipt, Store};
 #[cfg(feature = "viewer")]
 pub use viewer::ViewerLayer;

@@ -88,6 +88,21 @@ pub(crate) fn asked(request: &HeaderMap, length: u64) -> Asked {
     }
 }
 
+/// Where the first of the bytes lies that a GET asks for, as far as that can be said of a representation whose length nobody
+/// knows: at the beginning, where one of its ranges is counted from the end, or there is none.
+pub(crate) fn begins_at(request: &HeaderMap) -> u64 {
+    let is_suffix = |spec: &[u8]| trim(spec).starts_with(b"-");
+    let has_suffix = |line: &[u8]| line.split(|&byte| byte == b',' || byte == b'=').any(is_suffix);
+    match asked(request, u64::MAX) {
+        Asked::Ranges(ranges)
+            if !request.get_all(header::RANGE).iter().any(|line| has_suffix(line.as_bytes())) =>
+        {
+            ranges.iter().map(|range| range.first).min().unwrap_or_default()
+        }
+        _ => 0,
+    }
+}
+
 /// The satisfiable ranges; `None` if the field has to be ignored.
 fn parse(line: &[u8], length: u64) -> Option<Vec<ByteRange>> {
     let (unit, set) = line.split_at_checked(line.iter().position(|&byte| byte == b'=')?)?;

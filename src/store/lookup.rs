@@ -83,6 +83,11 @@ impl Lookup {
         Self { variants: self.variants.of_these(list), ..self }
     }
 
+    /// With what this makes of each response, and without those of which it makes nothing.
+    pub(crate) fn edited(self, edit: impl FnMut(&Stored) -> Option<Stored>) -> Self {
+        Self { variants: self.variants.of_these(self.variants.iter().filter_map(edit)), ..self }
+    }
+
     fn where_stored(self, keeps: impl Fn(&Stored) -> bool) -> Self {
         let kept = self.variants.iter().filter(|stored| keeps(stored)).cloned();
         Self { variants: self.variants.of_these(kept), ..self }

@@ -11,7 +11,7 @@ const LONGEST: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShownPart {
-    /// What it is: `part`, `field`, `cookie`, `identity`, `rewritten-uri`, `asterisk` or `origin`.
+    /// What it is: `part`, `field`, `cookie`, `identity`, `rewritten-uri`, `asterisk`, `origin` or `slice`.
     pub kind: &'static str,
     /// Its name: of a field, of a cookie, or the policy's own.
     pub name: String,
@@ -79,6 +79,8 @@ impl CacheKey {
                 ("asterisk", ShownValue::of(value))
             } else if is(Kind::Origin) {
                 ("origin", ShownValue::of(value))
+            } else if is(Kind::Slice) {
+                ("slice", ShownValue::of(value))
             } else {
                 ("part", ShownValue::of_field(&name.to_ascii_lowercase(), value))
             };
