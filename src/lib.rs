@@ -62,7 +62,8 @@
 //!
 //! # Limits
 //!
-//! The content of a response that is larger than [`store::StoreLimits::max_object`] passes through and is not stored;
+//! The content of a response that is larger than [`store::StoreLimits::max_object`] passes through and is not stored, except in
+//! slices, with a [`SliceLayer`];
 //! with [`StandardPolicy::partial`], the same bound holds for all parts of one representation together.
 //! Answers to QUERY are stored only behind a [`QueryLayer`], for content of up to [`QueryLayer::max_content`] bytes.
 //! Requests share a call only where there is a tokio runtime; [`FillLimits`] bounds what goes on at one time,
@@ -161,6 +162,8 @@ mod documents {
     struct FromNginxAndVarnish;
     #[doc = include_str!("../docs/KEYS.md")]
     struct Keys;
+    #[doc = include_str!("../docs/LARGE.md")]
+    struct Large;
     #[doc = include_str!("../docs/LIFETIMES.md")]
     struct Lifetimes;
     #[doc = include_str!("../docs/PURGING.md")]
