@@ -9,6 +9,7 @@ use quick_cache::sync::Cache;
 use super::key_memory::KeyMemory;
 use super::not_shared::NotShared;
 use crate::entry::key::{CacheKey, KeyNames};
+use crate::store::Fence;
 
 /// How many confirmations are remembered; the least used are forgotten.
 const MOST: usize = 16_384;
@@ -31,8 +32,8 @@ pub(crate) struct SliceMemory {
 pub(crate) struct Confirmation {
     /// Its age when it was noted.
     pub(crate) age: Duration,
-    /// No later than when the origin said it: a soft purge since then counts.
-    pub(crate) at: SystemTime,
+    /// The purge state from which the origin was asked for it; the default one where that is not known.
+    pub(crate) fence: Fence,
     /// When it was noted.
     pub(crate) noted: SystemTime,
     /// It is fresh until then.
@@ -56,25 +57,18 @@ impl SliceMemory {
         (self.names.of(key), self.hasher.hash_one(validator))
     }
 
-    /// Notes that a representation is fresh. Where it was answered from what is stored (`is_news` is false), the origin has said
-    /// nothing new.
-    pub(crate) fn confirm(
-        &self,
-        key: &CacheKey,
-        validator: &[u8],
-        is_news: bool,
-        new: Confirmation,
-    ) -> SystemTime {
+    /// Notes that a representation is fresh. Where it was answered from what is stored, the origin has said nothing new: `new` has
+    /// the default fence. Returns the fence of the origin's word.
+    pub(crate) fn confirm(&self, key: &CacheKey, validator: &[u8], new: Confirmation) -> Fence {
         let name = self.name(key, validator);
-        let at = match self.confirmed.get(&name) {
-            _ if is_news => new.at,
-            Some(earlier) if earlier.noted <= new.noted => earlier.at,
-            _ => SystemTime::UNIX_EPOCH,
+        let fence = match self.confirmed.get(&name) {
+            Some(earlier) if new.fence == Fence::default() => earlier.fence,
+            _ => new.fence,
         };
         if new.until > new.noted {
-            self.confirmed.insert(name, Confirmation { at, ..new });
+            self.confirmed.insert(name, Confirmation { fence, ..new });
         }
-        at
+        fence
     }
 
     /// What an origin has said of a representation, while that is fresh.
@@ -121,30 +115,33 @@ mod tests {
     }
 
     fn confirmation(noted: u64, until: u64) -> Confirmation {
-        Confirmation { age: Duration::ZERO, at: at(noted), noted: at(noted), until: at(until) }
+        let (age, fence) = (Duration::ZERO, Fence::from_bits(noted.into()));
+        Confirmation { age, fence, noted: at(noted), until: at(until) }
     }
 
     #[test]
     fn ra4_a_confirmation_holds_for_its_validator_while_it_is_fresh() {
         let memory = SliceMemory::default();
-        memory.confirm(&key(), b"\"a\"", true, confirmation(0, 60));
+        memory.confirm(&key(), b"\"a\"", confirmation(0, 60));
         assert_eq!(memory.confirmed(&key(), b"\"a\"", at(59)), Some(confirmation(0, 60)));
         assert_eq!(memory.confirmed(&key(), b"\"a\"", at(60)), None);
         assert_eq!(memory.confirmed(&key(), b"\"b\"", at(0)), None);
         let before = SystemTime::UNIX_EPOCH;
         assert_eq!(memory.confirmed(&key(), b"\"a\"", before), None, "the clock was set back");
-        memory.confirm(&key(), b"\"a\"", true, confirmation(60, 60));
+        memory.confirm(&key(), b"\"a\"", confirmation(60, 60));
         assert_eq!(memory.confirmed(&key(), b"\"a\"", at(60)), None, "it was not fresh when it came");
     }
 
     #[test]
     fn ra4_a_hit_is_no_news_of_the_origin() {
         let memory = SliceMemory::default();
-        let hit = |noted| memory.confirm(&key(), b"\"a\"", false, confirmation(noted, 60));
-        assert_eq!(hit(0), SystemTime::UNIX_EPOCH);
-        assert_eq!(memory.confirm(&key(), b"\"a\"", true, confirmation(5, 60)), at(5));
-        assert_eq!(hit(10), at(5));
-        assert_eq!(memory.confirmed(&key(), b"\"a\"", at(10)).map(|confirmed| confirmed.at), Some(at(5)));
+        let hit = |noted| Confirmation { fence: Fence::default(), ..confirmation(noted, 60) };
+        let confirm = |new| memory.confirm(&key(), b"\"a\"", new);
+        assert_eq!(confirm(hit(0)), Fence::default());
+        assert_eq!(confirm(confirmation(5, 60)), Fence::from_bits(5));
+        assert_eq!(confirm(hit(10)), Fence::from_bits(5));
+        let confirmed = memory.confirmed(&key(), b"\"a\"", at(10));
+        assert_eq!(confirmed, Some(Confirmation { fence: Fence::from_bits(5), ..confirmation(10, 60) }));
     }
 
     #[test]

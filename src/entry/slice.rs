@@ -38,8 +38,9 @@ pub(crate) struct SliceRequest {
 /// The representation to which a further slice of a transfer has to belong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Joins {
-    /// When the origin is known to have confirmed it: a soft purge since then counts.
-    pub(crate) confirmed_at: SystemTime,
+    /// The bits of the fence from which the origin was asked for what confirmed it; 0 where that is not known. What was purged
+    /// softly after that is not confirmed.
+    pub(crate) fence: u128,
     pub(crate) validator: HeaderValue,
 }
 
@@ -199,7 +200,8 @@ pub(crate) enum SliceAnswer {
 pub(crate) struct SliceFound {
     /// Called where a further slice does not belong to it: all slices are purged.
     pub(crate) changed: Box<Changed>,
-    pub(crate) confirmed_at: SystemTime,
+    /// As in [`Joins`].
+    pub(crate) fence: u128,
     /// Bytes of the whole representation.
     pub(crate) length: u64,
     /// A range might be one of another coding than the bytes that the client has, so that it gets none.

@@ -8,7 +8,7 @@ use crate::respond::request::CacheRequest;
 use crate::semantics::fields::RequestFields;
 use crate::semantics::vary::Selecting;
 use crate::shared::Core;
-use crate::store::{Lookup, Stored};
+use crate::store::{Fence, Lookup, Stored};
 
 /// For how long a further slice counts as fresh: a transfer takes its time, and its first slice was judged.
 const TRANSFER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -88,29 +88,32 @@ impl CacheRequest {
         let Some(sliced) = self.sliced() else {
             return lookup;
         };
+        let fence = lookup.fence;
         lookup.edited(|stored| {
             let head = stored.response.head();
             let is_joined = !sliced.asked().is_first();
             let is_meant = if is_joined { sliced.may_join(head) } else { head.part.is_some() };
-            is_meant.then(|| self.confirmed(core, sliced, stored).unwrap_or_else(|| stored.clone()))
+            is_meant.then(|| self.confirmed(core, sliced, stored, fence).unwrap_or_else(|| stored.clone()))
         })
     }
 
     /// What a confirmation makes of a stored slice, where it does.
-    fn confirmed(&self, core: &Core, sliced: &Sliced, stored: &Stored) -> Option<Stored> {
+    fn confirmed(&self, core: &Core, sliced: &Sliced, stored: &Stored, fence: Fence) -> Option<Stored> {
         let (head, now) = (stored.response.head(), self.now);
-        let (confirmed_at, age, left) = match &sliced.asked().joins {
-            Some(joins) => (joins.confirmed_at, Duration::ZERO, TRANSFER),
+        let (confirmed_from, age, left) = match &sliced.asked().joins {
+            Some(joins) => (Fence::from_bits(joins.fence), Duration::ZERO, TRANSFER),
             None => {
                 let validator = head.strong_validator()?;
                 let confirmed = core.slices.confirmed(sliced.whole(), validator, now)?;
                 let since = now.duration_since(confirmed.noted).ok()?;
-                (confirmed.at, confirmed.age + since, confirmed.until.duration_since(now).ok()?)
+                (confirmed.fence, confirmed.age + since, confirmed.until.duration_since(now).ok()?)
             }
         };
         let is_joined = !sliced.asked().is_first();
         let ttl = stored.ttl_at(head.reuse().age(now), now);
-        let is_purged = stored.expired.is_some_and(|expired| expired.at > confirmed_at);
+        // A response says when it was purged softly for the first time, not when for the last time.
+        let is_same_state = fence == confirmed_from && fence != Fence::default();
+        let is_purged = stored.expired.is_some() && !is_same_state;
         let is_as_fresh = u64::try_from(ttl).is_ok_and(|ttl| ttl >= left.as_secs());
         if is_purged || (!is_joined && (is_as_fresh || head.reuse().outdated)) {
             return None;

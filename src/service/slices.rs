@@ -25,7 +25,7 @@ use crate::semantics::reuse::Decision;
 use crate::semantics::storing::NotStored;
 use crate::service::future::ResponseFuture;
 use crate::shared::Shared;
-use crate::store::{Lookup, PurgeMode, PurgeTarget, Store};
+use crate::store::{Fence, Lookup, PurgeMode, PurgeTarget, Store};
 
 impl<I, S: Store> CacheService<I, S> {
     /// Looks for a slice, unless a whole response is stored that answers the client's request.
@@ -82,9 +82,10 @@ impl<I, S: Store> CacheService<I, S> {
                 return service.look_up(request, body, report).await;
             };
             let question = Question {
-                asked_at: sliced.now,
+                fence: lookup.fence,
                 has_credentials: request.unkeyed().any(),
                 may_mix_codings: may_mix,
+                remembered_as: remembered_as(&request),
                 sliced: state,
             };
             let mut report = report.keeping_outcome(&request.parts.method);
@@ -97,9 +98,16 @@ impl<I, S: Store> CacheService<I, S> {
 
     /// Whether the representation is asked for as a whole: slices of it were of no use, or it may be stored for another query.
     fn is_whole(&self, request: &CacheRequest) -> bool {
-        let (core, key) = (&self.shared.core, &request.key);
-        core.slices.is_whole(key, request.unkeyed().any(), request.now) || core.aliases.lookup(key).is_some()
+        let core = &self.shared.core;
+        core.slices.is_whole(&remembered_as(request), request.unkeyed().any(), request.now)
+            || core.aliases.lookup(&request.key).is_some()
     }
+}
+
+/// Under what it is remembered that slices are of no use. An origin may have no ranges of what it codes for one client, and have
+/// them for all others.
+fn remembered_as(request: &CacheRequest) -> CacheKey {
+    request.key.clone().with_field(&header::ACCEPT_ENCODING, &request.parts.headers)
 }
 
 /// What the store has for a request, which has waited for that.
@@ -112,9 +120,10 @@ async fn find<S: Store>(shared: &Shared<S>, request: &mut CacheRequest) -> Optio
 
 /// A request for a slice that has been answered.
 struct Question {
-    asked_at: SystemTime,
+    fence: Fence,
     has_credentials: bool,
     may_mix_codings: bool,
+    remembered_as: CacheKey,
     sliced: Sliced,
 }
 
@@ -125,12 +134,13 @@ impl Question {
         shared: &Arc<Shared<S>>,
         mut response: Response<CacheBody>,
     ) -> Response<CacheBody> {
-        let outcome = response.extensions_mut().remove::<KeptOutcome>();
+        let outcome = response.extensions_mut().remove::<KeptOutcome>().map(|kept| kept.0);
         if self.sliced.is_left() {
             return response;
         }
+        let is_clients_doing = outcome.as_ref().is_some_and(is_clients_doing);
         let answer = match response.status() {
-            StatusCode::PARTIAL_CONTENT => self.found(shared, response.headers(), outcome.map(|kept| kept.0)),
+            StatusCode::PARTIAL_CONTENT => self.found(shared, response.headers(), outcome),
             StatusCode::OK => None,
             StatusCode::RANGE_NOT_SATISFIABLE => match self.unsatisfiable() {
                 Unsatisfiable::ByClient => return response,
@@ -139,9 +149,9 @@ impl Question {
             },
             _ => return response,
         };
-        if answer.is_none() && self.sliced.asked().is_first() {
+        if answer.is_none() && self.sliced.asked().is_first() && !is_clients_doing {
             let slices = &shared.core.slices;
-            slices.keep_whole(self.sliced.whole(), self.has_credentials, shared.core.clock.now());
+            slices.keep_whole(&self.remembered_as, self.has_credentials, shared.core.clock.now());
         }
         response.extensions_mut().insert(answer.unwrap_or(SliceAnswer::Whole));
         response
@@ -163,16 +173,16 @@ impl Question {
         if asked.is_first() && !is_of_use {
             return None;
         }
-        let confirmed_at = match (&validator, outcome) {
+        let fence = match (&validator, outcome) {
             (Some(validator), Some(outcome)) if asked.is_first() => {
                 self.confirm(shared, headers, validator.as_bytes(), &outcome, now)
             }
-            _ => SystemTime::UNIX_EPOCH,
+            _ => Fence::default(),
         };
-        let (shared, whole) = (Arc::clone(shared), self.sliced.whole().clone());
+        let (shared, key) = (Arc::clone(shared), self.remembered_as.clone());
         Some(SliceAnswer::Slice(Arc::new(SliceFound {
-            changed: Box::new(move || changed(Arc::clone(&shared), whole.clone())),
-            confirmed_at,
+            changed: Box::new(move || changed(Arc::clone(&shared), key.clone())),
+            fence: fence.bits(),
             length: extent.length(),
             may_mix_codings: self.may_mix_codings,
             now,
@@ -180,7 +190,7 @@ impl Question {
         })))
     }
 
-    /// Notes for how long the representation is fresh. Returns when the origin has said so.
+    /// Notes for how long the representation is fresh. Returns the fence of the origin's word.
     fn confirm<S: Store>(
         &self,
         shared: &Shared<S>,
@@ -188,19 +198,18 @@ impl Question {
         validator: &[u8],
         outcome: &Outcome,
         now: SystemTime,
-    ) -> SystemTime {
-        let (is_news, ttl) = match outcome {
-            Outcome::Hit { ttl, detail: None } => (false, *ttl),
-            Outcome::Forwarded(Forwarding { stored: true, ttl: Some(ttl), .. }) => (true, *ttl),
-            _ => return SystemTime::UNIX_EPOCH,
+    ) -> Fence {
+        let (fence, ttl) = match outcome {
+            Outcome::Hit { ttl, detail: None } => (Fence::default(), *ttl),
+            Outcome::Forwarded(Forwarding { stored: true, ttl: Some(ttl), .. }) => (self.fence, *ttl),
+            _ => return Fence::default(),
         };
         let age = headers.get(header::AGE).and_then(|age| age.to_str().ok()?.parse().ok());
         let age = Duration::from_secs(age.unwrap_or_default());
         let left = Duration::from_secs(u64::try_from(ttl).unwrap_or_default());
-        let at = self.asked_at.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         let until = now.checked_add(left).unwrap_or(now);
-        let new = Confirmation { age, at, noted: now, until };
-        shared.core.slices.confirm(self.sliced.whole(), validator, is_news, new)
+        let new = Confirmation { age, fence, noted: now, until };
+        shared.core.slices.confirm(self.sliced.whole(), validator, new)
     }
 
     /// Why there is no such slice.
@@ -244,13 +253,21 @@ fn may_go_on(outcome: &Outcome) -> bool {
     }
 }
 
+/// Whether a response is not stored because of what its client has sent, which says nothing of what others get.
+fn is_clients_doing(outcome: &Outcome) -> bool {
+    let Outcome::Forwarded(Forwarding { detail: Some(Detail::NotStored(reason)), .. }) = outcome else {
+        return false;
+    };
+    matches!(reason, NotStored::RequestNoStore | NotStored::LongFields)
+}
+
 /// Purges all slices of a representation that has changed between two of them.
-fn changed<S: Store>(shared: Arc<Shared<S>>, whole: CacheKey) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+fn changed<S: Store>(shared: Arc<Shared<S>>, key: CacheKey) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     let core = &shared.core;
-    core.slices.change(&whole, core.clock.now());
+    core.slices.change(&key, core.clock.now());
     Box::pin(async move {
         let purged = to_its_end(async move {
-            let targets = [PurgeTarget::Uri(whole.uri().into())];
+            let targets = [PurgeTarget::Uri(key.uri().into())];
             // Where the store fails, the next transfer finds the same, and purges again.
             shared.invalidate(&targets, PurgeMode::Remove, InvalidatedBy::Origin).await.is_ok()
         });

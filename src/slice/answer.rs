@@ -57,7 +57,7 @@ impl Transfer {
     /// The request for another slice of the same representation; `None` where that has no other.
     pub(super) fn slice(&self, index: u64) -> Option<SliceRequest> {
         let validator = self.found.validator.clone()?;
-        let joins = Some(Joins { confirmed_at: self.found.confirmed_at, validator });
+        let joins = Some(Joins { fence: self.found.fence, validator });
         Some(SliceRequest { index, joins, size: self.first.size })
     }
 

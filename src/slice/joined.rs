@@ -118,13 +118,19 @@ pub(super) struct Joined<B> {
     /// Bytes that are still to be sent.
     left: u64,
     pieces: VecDeque<Piece>,
+    /// How often a slice was asked for again, because its body broke off.
+    retried: (u64, u8),
     transfer: Transfer,
 }
+
+/// How often a slice is asked for again: its origin may break off, and a reader that took nothing for long is cut off.
+const MOST_RETRIES: u8 = 2;
 
 impl<B: Body> Joined<B> {
     pub(super) fn new(ask: Ask<B>, current: Current<B>, pieces: VecDeque<Piece>, transfer: Transfer) -> Self {
         let left = pieces.iter().map(Piece::len).sum();
-        Self { ahead: None, ask, current: Some(current), ending: None, left, pieces, transfer }
+        let retried = (current.index, 0);
+        Self { ahead: None, ask, current: Some(current), ending: None, left, pieces, retried, transfer }
     }
 
     /// The slice that is needed after the current one.
@@ -185,6 +191,14 @@ impl<B: Body> Joined<B> {
         Poll::Ready(response)
     }
 
+    /// Whether the rest of a slice that broke off is asked for: what was sent of it has the validator of what comes.
+    fn retries(&mut self, index: u64) -> bool {
+        let (retried, count) = self.retried;
+        let count = if retried == index { count } else { 0 };
+        self.retried = (index, count + 1);
+        count < MOST_RETRIES && self.transfer.slice(index).is_some()
+    }
+
     /// Nothing more comes.
     fn end(&mut self) {
         (self.ahead, self.current, self.ending) = (None, None, None);
@@ -232,6 +246,7 @@ impl<B: Body> Joined<B> {
             match ready!(self.poll_range(range, cx)) {
                 Ok(data) if data.is_empty() => {}
                 Ok(data) => return Poll::Ready(Some(Ok(data))),
+                Err(_) if self.retries(index) => self.current = None,
                 Err(error) => {
                     self.end();
                     return Poll::Ready(Some(Err(error)));

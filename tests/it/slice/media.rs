@@ -134,6 +134,10 @@ impl Media {
         self.state.lock().unwrap().has_ranges = false;
     }
 
+    pub fn has_ranges(&self) {
+        self.state.lock().unwrap().has_ranges = true;
+    }
+
     /// Does something else with the next request for this range.
     pub fn once(&self, range: &str, odd: Odd) {
         self.state.lock().unwrap().odd.push_back((range.into(), odd));

@@ -291,7 +291,7 @@ async fn ra4_observers_see_each_slice_as_a_request_for_the_uri() {
 async fn ra4_a_slice_that_fails_ends_the_answer_and_the_rest_stays() {
     let file = File::new(4000);
     let theatre = Theatre::new(file.clone());
-    for odd in [Odd::Refuses, Odd::Status(503), Odd::Breaks(100)] {
+    for odd in [Odd::Refuses, Odd::Status(503)] {
         theatre.media.once("2048-3071", odd);
         let seen = theatre.get().await;
         assert_eq!((seen.status.as_u16(), seen.broken), (200, true), "{seen:?}");
@@ -301,9 +301,32 @@ async fn ra4_a_slice_that_fails_ends_the_answer_and_the_rest_stays() {
     theatre.get().await.told(HIT).has_body(&file.all());
     assert_eq!(theatre.media.asked(), ["2048-3071", "3072-4095"]);
     // A failure of the first slice is the answer.
-    let theatre = Theatre::new(file);
+    let theatre = Theatre::new(file.without("cache-control"));
     theatre.media.once("0-1023", Odd::Status(503));
     assert_eq!(theatre.get().await.status, 503);
     theatre.media.once("0-1023", Odd::Refuses);
     assert!(theatre.begin(Method::GET, &[]).await.is_err());
+}
+
+#[tokio::test]
+async fn ra4_a_slice_that_breaks_off_is_asked_for_again_and_not_for_ever() {
+    let file = File::new(4000);
+    let theatre = Theatre::new(file.clone());
+    theatre.media.once("2048-3071", Odd::Breaks(100));
+    theatre.media.once("2048-3071", Odd::Breaks(0));
+    theatre.get().await.has_body(&file.all());
+    assert_eq!(theatre.media.asked().iter().filter(|asked| *asked == "2048-3071").count(), 3);
+    theatre.handle.purge(&"http://example.com/film".parse().unwrap()).await.unwrap();
+    for _ in 0..3 {
+        theatre.media.once("2048-3071", Odd::Breaks(100));
+    }
+    let seen = theatre.get().await;
+    assert!(seen.broken && seen.body.len() == 2148, "{seen:?}");
+    // What comes instead is checked as any slice.
+    theatre.handle.purge(&"http://example.com/film".parse().unwrap()).await.unwrap();
+    theatre.range("bytes=0-2000").await;
+    theatre.media.once("2048-3071", Odd::Breaks(100));
+    theatre.media.once("2048-3071", Odd::ContentRange("bytes 0-9/4000"));
+    let seen = theatre.get().await;
+    assert!(seen.broken && seen.body == file.bytes(0, 2147), "{seen:?}");
 }

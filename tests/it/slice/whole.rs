@@ -200,3 +200,23 @@ async fn ra4_what_is_admitted_on_the_second_request_is_admitted_slice_by_slice()
     theatre.get().await.told(HIT).has_body(&file.all());
     assert_eq!(theatre.media.asked(), [""; 0]);
 }
+
+#[tokio::test]
+async fn ra4_no_client_has_a_file_fetched_whole_for_the_others() {
+    let file = File::new(5000);
+    let theatre = Theatre::new(file.clone());
+    theatre.send(Method::GET, &[("cache-control", "no-store")]).await.has_body(&file.all());
+    assert_eq!(theatre.media.asked(), ["0-1023", "GET"]);
+    theatre.get().await.told(MISS);
+    assert_eq!(theatre.media.asked().len(), 5);
+    // An origin that has no ranges of what it codes.
+    let file = File::new(300_000);
+    let store = MemoryStore::builder().capacity(16 << 20).max_object(100_000).build();
+    let theatre = Theatre::with(cache_builder_over(store), file.clone());
+    theatre.media.has_no_ranges();
+    theatre.send(Method::GET, &[("accept-encoding", "br"), ("range", "bytes=3000-3009")]).await;
+    theatre.media.has_ranges();
+    theatre.media.asked();
+    theatre.range("bytes=3000-3009").await.told(MISS).has_body(&file.bytes(3000, 3009));
+    assert_eq!(theatre.media.asked(), ["2048-3071"]);
+}
