@@ -245,7 +245,10 @@ impl<S: Store> CollapsedFetch<S> {
         }
         let lookup = looked_up?.living(exchange.request.now);
         exchange.request.leave_slice_for(&lookup);
-        exchange.lookup = exchange.request.of_slice(&shared.core, lookup);
+        exchange.lookup = match exchange.request.sliced() {
+            None => lookup,
+            Some(_) => Box::pin(exchange.request.of_slice(shared, lookup)).await,
+        };
         let is_in_background = exchange.background.is_some();
         let decision = match exchange.request.decide(&shared.core, &exchange.lookup) {
             // This is the validation in the background.

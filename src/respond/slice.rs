@@ -1,14 +1,15 @@
 //! A request that asks for a slice of a representation, and what of the store is for it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use crate::collapse::slices::Confirmation;
 use crate::entry::slice::{SliceRequest, Sliced};
 use crate::respond::request::CacheRequest;
 use crate::semantics::fields::RequestFields;
 use crate::semantics::vary::Selecting;
-use crate::shared::Core;
-use crate::store::{Fence, Lookup, Stored};
+use crate::shared::{Core, Shared};
+use crate::store::{Fence, Lookup, PurgeScope, Store, Stored};
 
 /// For how long a further slice counts as fresh: a transfer takes its time, and its first slice was judged.
 const TRANSFER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -84,46 +85,62 @@ impl CacheRequest {
 
     /// What of a look-up a request for a slice may have; all of it for other requests. A slice that was confirmed, by the origin
     /// or by those before it in a transfer, is as fresh as what confirmed it.
-    pub(crate) fn of_slice(&self, core: &Core, lookup: Lookup) -> Lookup {
+    pub(crate) async fn of_slice<S: Store>(&self, shared: &Shared<S>, lookup: Lookup) -> Lookup {
         let Some(sliced) = self.sliced() else {
             return lookup;
         };
-        let fence = lookup.fence;
-        lookup.edited(|stored| {
+        let is_joined = !sliced.asked().is_first();
+        let mut list = Vec::with_capacity(lookup.variants.len());
+        for stored in lookup.variants.iter() {
             let head = stored.response.head();
-            let is_joined = !sliced.asked().is_first();
             let is_meant = if is_joined { sliced.may_join(head) } else { head.part.is_some() };
-            is_meant.then(|| self.confirmed(core, sliced, stored, fence).unwrap_or_else(|| stored.clone()))
-        })
+            if !is_meant {
+                continue;
+            }
+            list.push(match self.confirmation(&shared.core, sliced, stored) {
+                Some(confirmed) if self.is_of_now(shared, stored, confirmed.fence).await => {
+                    confirmed.applied(stored, self.now, is_joined)
+                }
+                _ => stored.clone(),
+            });
+        }
+        lookup.with_variants(list)
     }
 
-    /// What a confirmation makes of a stored slice, where it does.
-    fn confirmed(&self, core: &Core, sliced: &Sliced, stored: &Stored, fence: Fence) -> Option<Stored> {
+    /// What confirms a stored slice, where that makes it fresher.
+    fn confirmation(&self, core: &Core, sliced: &Sliced, stored: &Stored) -> Option<Confirmation> {
         let (head, now) = (stored.response.head(), self.now);
-        let (confirmed_from, age, left) = match &sliced.asked().joins {
-            Some(joins) => (Fence::from_bits(joins.fence), Duration::ZERO, TRANSFER),
-            None => {
-                let validator = head.strong_validator()?;
-                let confirmed = core.slices.confirmed(sliced.whole(), validator, now)?;
-                let since = now.duration_since(confirmed.noted).ok()?;
-                (confirmed.fence, confirmed.age + since, confirmed.until.duration_since(now).ok()?)
-            }
-        };
-        let is_joined = !sliced.asked().is_first();
-        let ttl = stored.ttl_at(head.reuse().age(now), now);
-        // A response says when it was purged softly for the first time, not when for the last time.
-        let is_same_state = fence == confirmed_from && fence != Fence::default();
-        let is_purged = stored.expired.is_some() && !is_same_state;
-        let is_as_fresh = u64::try_from(ttl).is_ok_and(|ttl| ttl >= left.as_secs());
-        if is_purged || (!is_joined && (is_as_fresh || head.reuse().outdated)) {
-            return None;
+        if let Some(joins) = &sliced.asked().joins {
+            let fence = Fence::from_bits(joins.fence);
+            return Some(Confirmation { age: Duration::ZERO, fence, noted: now, until: now + TRANSFER });
         }
+        let confirmed = core.slices.confirmed(sliced.whole(), head.strong_validator()?, now)?;
+        let left = confirmed.until.duration_since(now).ok()?;
+        let ttl = stored.ttl_at(head.reuse().age(now), now);
+        let is_as_fresh = u64::try_from(ttl).is_ok_and(|ttl| ttl >= left.as_secs());
+        (!is_as_fresh && !head.reuse().outdated).then_some(confirmed)
+    }
+
+    /// Whether no soft purge of a stored slice came after what confirms it. The response says only when it was purged for the
+    /// first time.
+    async fn is_of_now<S: Store>(&self, shared: &Shared<S>, stored: &Stored, fence: Fence) -> bool {
+        stored.expired.is_none()
+            || Box::pin(shared.is_untouched(&self.key, fence, PurgeScope::KeyOrAnyGroup)).await
+    }
+}
+
+impl Confirmation {
+    /// A stored slice as fresh as this. `is_joined`: it is part of an answer that has begun.
+    fn applied(&self, stored: &Stored, now: SystemTime, is_joined: bool) -> Stored {
         let mut stored = Stored { expired: None, ..stored.clone() };
         let reuse = &mut Arc::make_mut(&mut stored.response.head).reuse;
-        (reuse.response_time, reuse.initial_age, reuse.lifetime) = (now, age, age + left);
+        let since = now.duration_since(self.noted).unwrap_or_default();
+        let left = self.until.duration_since(now).unwrap_or_default();
+        (reuse.response_time, reuse.initial_age) = (now, self.age + since);
+        reuse.lifetime = reuse.initial_age + left;
         if is_joined {
             (reuse.no_cache, reuse.outdated) = (false, false);
         }
-        Some(stored)
+        stored
     }
 }

@@ -68,9 +68,16 @@ impl<I, S: Store> CacheService<I, S> {
             let lookup = found.unwrap_or_default();
             let heads = lookup.variants.iter().map(|stored| stored.response.head());
             let may_mix = request.fields.range && may_mix_codings(heads, &request.parts.headers);
-            let lookup = sliced.of_slice(core, lookup);
+            let lookup = sliced.of_slice(&service.shared, lookup).await;
             let decision = sliced.decide(core, &lookup);
             let decision = if is_lost { as_a_miss(decision) } else { decision };
+            let decision = match decision {
+                // The first one is being validated, for all.
+                Decision::ServeAhead(index) | Decision::ServeStale(index) if !is_first => {
+                    Decision::Serve(index)
+                }
+                decision => decision,
+            };
             let is_stored = matches!(
                 decision,
                 Decision::Serve(_) | Decision::ServeAhead(_) | Decision::ServeStale(_) | Decision::StandIn(_)

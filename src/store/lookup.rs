@@ -83,9 +83,9 @@ impl Lookup {
         Self { variants: self.variants.of_these(list), ..self }
     }
 
-    /// With what this makes of each response, and without those of which it makes nothing.
-    pub(crate) fn edited(self, edit: impl FnMut(&Stored) -> Option<Stored>) -> Self {
-        Self { variants: self.variants.of_these(self.variants.iter().filter_map(edit)), ..self }
+    /// With these in place of its responses, of which they are forms.
+    pub(crate) fn with_variants(self, list: Vec<Stored>) -> Self {
+        Self { variants: self.variants.of_these(list), ..self }
     }
 
     fn where_stored(self, keeps: impl Fn(&Stored) -> bool) -> Self {
