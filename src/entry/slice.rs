@@ -223,3 +223,85 @@ impl fmt::Debug for SliceFound {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderName;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    fn slice(index: u64, size: u64) -> SliceRequest {
+        SliceRequest { index, joins: None, size }
+    }
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let field = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        fields.iter().map(field).collect()
+    }
+
+    #[test]
+    fn ra4_a_slice_is_its_bytes_and_no_others() {
+        for (index, told, expected) in [
+            (0, "bytes 0-9/100", true),
+            (0, "bytes 0-9/10", true),
+            (0, "bytes 0-4/5", true),
+            (9, "bytes 90-94/95", true),
+            (1, "bytes 0-9/100", false),
+            (0, "bytes 0-8/100", false),
+            (0, "bytes 0-10/100", false),
+            (9, "bytes 90-93/95", false),
+        ] {
+            let extent = Extent::of(&headers(&[("content-range", told)])).expect("an extent");
+            assert_eq!(slice(index, 10).is(&extent), expected, "{index} {told}");
+        }
+        // Beyond all numbers.
+        let ByteRange { first, last } = slice(u64::MAX, 10).range();
+        assert_eq!((first, last), (u64::MAX, u64::MAX));
+    }
+
+    #[test]
+    fn ra4_only_what_is_known_by_a_strong_validator_is_joined() {
+        let now = UNIX_EPOCH + Duration::from_secs(784_111_777 + 60);
+        let (old, new) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:50:37 GMT");
+        for (told, fields, expected) in [
+            ("bytes 0-9/100", &[("etag", "\"a\"")][..], true),
+            ("bytes 0-9/100", &[("last-modified", old), ("date", new)], true),
+            ("bytes 0-9/100", &[("last-modified", old)], true),
+            ("bytes 0-9/100", &[("etag", "W/\"a\"")], false),
+            ("bytes 0-9/100", &[("last-modified", new), ("date", new)], false),
+            ("bytes 0-9/100", &[], false),
+            ("bytes 0-9/10", &[], true),
+            ("bytes 0-8/100", &[("etag", "\"a\"")], false),
+        ] {
+            let mut response = headers(fields);
+            response.insert(header::CONTENT_RANGE, HeaderValue::from_static(told));
+            let part = Part::Bytes(Extent::of(&response).expect("an extent"));
+            let found = slice(0, 10).part_of(part, &response, now);
+            assert_eq!(found.is_some(), expected, "{told} {fields:?}");
+        }
+        assert_eq!(slice(0, 10).part_of(Part::Replay, &headers(&[("etag", "\"a\"")]), now), None);
+    }
+
+    #[test]
+    fn ra4_a_request_for_a_slice_becomes_the_clients_again() {
+        let own =
+            [("if-none-match", "\"a\""), ("if-range", "\"a\""), ("range", "bytes=5-6"), ("accept", "*/*")];
+        let (mut parts, ()) = http::Request::head("http://a/x").body(()).expect("a request").into_parts();
+        parts.headers = headers(&own);
+        let whole = CacheKey::of(&parts).expect("a key");
+        let (key, sliced) = Sliced::begin(&mut parts, whole.clone(), Arc::new(slice(2, 10)));
+        assert_eq!(key, whole.clone().for_slice(2, 10));
+        assert_eq!(
+            (&parts.method, &parts.headers),
+            (&Method::GET, &headers(&[("range", "bytes=20-29"), ("accept", "*/*")]))
+        );
+        assert!(parts.extensions.get::<Sliced>().is_some() && !sliced.is_left());
+        assert_eq!(sliced.leave(&mut parts), whole);
+        assert_eq!((&parts.method, &parts.headers), (&Method::HEAD, &headers(&own)));
+        assert!(parts.extensions.get::<Sliced>().is_none() && sliced.is_left());
+        let (key, _) = Sliced::begin(&mut parts, whole.clone(), Arc::new(slice(0, 10)));
+        assert_eq!(key, whole, "the first slice is stored where the whole is");
+    }
+}

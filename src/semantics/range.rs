@@ -223,6 +223,33 @@ mod tests {
     }
 
     #[test]
+    fn ra4_ranges_of_unknown_length_begin_at_the_first_byte_asked_for() {
+        for (lines, expected) in [
+            (&["bytes=500-600"][..], 500),
+            (&["bytes=500-"], 500),
+            (&["bytes=900-910, 500-510"], 500),
+            (&["Bytes=18446744073709551614-"], u64::MAX - 1),
+            // Counted from an end that nobody knows.
+            (&["bytes=-500"], 0),
+            (&["bytes=500-600, -1"], 0),
+            (&["bytes= -1"], 0),
+            // What is ignored asks for everything.
+            (&["bytes=500-400"], 0),
+            (&["lines=500-600"], 0),
+            (&["bytes=500-600,550-650"], 0),
+            (&["bytes=18446744073709551615-"], 0),
+            (&["bytes=500-600", "bytes=700-800"], 0),
+            (&[], 0),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(header::RANGE, HeaderValue::from_static(line));
+            }
+            assert_eq!(begins_at(&headers), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
     fn ra1_ranges_are_resolved_against_the_length() {
         use Asked::{Everything, Unsatisfiable};
         // RFC 9110 14.1.2, 14.2.

@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, response};
 use http_body::Body;
 
-use super::joined::{Ask, Current, Joined, JoinedBody, Piece, Refused};
+use super::joined::{Ask, Current, Joined, JoinedBody, Piece, Purging, Refused};
 use crate::entry::slice::{Joins, SliceAnswer, SliceFound, SliceRequest};
 use crate::semantics::answer::{self, content_range, keep_not_modified};
 use crate::semantics::cache_status::{CACHE_STATUS, X_CACHE};
@@ -66,7 +66,7 @@ impl Transfer {
     }
 
     /// Purges what there is of the representation.
-    pub(super) fn changed(&self) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+    pub(super) fn changed(&self) -> Purging {
         (self.found.changed)()
     }
 

@@ -43,6 +43,8 @@ pin_project! {
 
 /// A call for a slice; `None` where the inner service failed.
 pub(super) type Asking<B> = Pin<Box<dyn Future<Output = Option<Response<B>>> + Send>>;
+/// The purge of a representation that has changed.
+pub(super) type Purging = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Asks for slices.
 pub(super) type Ask<B> = Box<dyn FnMut(SliceRequest) -> Asking<B> + Send>;
 
@@ -114,7 +116,7 @@ pub(super) struct Joined<B> {
     ask: Ask<B>,
     current: Option<Current<B>>,
     /// The slices are purged, and then it ends with this.
-    ending: Option<(Pin<Box<dyn Future<Output = ()> + Send>>, Refused)>,
+    ending: Option<(Purging, Refused)>,
     /// Bytes that are still to be sent.
     left: u64,
     pieces: VecDeque<Piece>,

@@ -178,6 +178,22 @@ mod tests {
     }
 
     #[test]
+    fn a23_a_key_of_a_slice_is_restored_and_no_other_form_of_it_is_read() {
+        let key = of("http://a/x", None).expect("a key").with("x", b"1");
+        check(&key.clone().for_slice(1, 1024));
+        check(&key.clone().for_slice(u64::MAX, u64::MAX));
+        for value in
+            ["", "1", "1*", "*1", "0*1024", "01*1024", "1*2*3", "a*1", "1*-1", "111111111111111111111*1"]
+        {
+            let mut key = key.clone();
+            key.push(Kind::Slice, "", Some(value.as_bytes()));
+            assert!(CacheKey::from_bytes(key.as_bytes()).is_err(), "{value}");
+        }
+        let twice = key.for_slice(1, 1024).for_slice(2, 1024);
+        assert!(CacheKey::from_bytes(twice.as_bytes()).is_err());
+    }
+
+    #[test]
     fn bytes_that_no_key_has_are_refused() {
         let with = |uri: &str, further: &[u8]| {
             let length = u32::try_from(uri.len()).expect("short").to_le_bytes();

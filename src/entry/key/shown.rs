@@ -110,7 +110,8 @@ mod tests {
             .with_absent("country")
             .with("mobile", b"1")
             .with("session", b"secret")
-            .with("long", &[b'x'; LONGEST + 1]);
+            .with("long", &[b'x'; LONGEST + 1])
+            .for_slice(7, 1024);
         let shown = key.shown_parts();
         assert!(!format!("{shown:?}").contains("secret\""), "{shown:?}");
         let values: Vec<_> = shown.iter().map(|part| (part.kind, &*part.name, part.value.clone())).collect();
@@ -124,6 +125,7 @@ mod tests {
             ("part", "mobile", text("1")),
             ("part", "session", ShownValue::Hidden),
             ("part", "long", ShownValue::Hidden),
+            ("slice", "", text("7*1024")),
         ];
         assert_eq!(values, expected);
     }
