@@ -27,6 +27,7 @@
 //! | who | door |
 //! |---|---|
 //! | adds the layer | [`CacheLayer`]; [`QueryLayer`] where QUERY, or a POST that is a query, is to be cached, too |
+//! | serves films, archives and other large files | [`SliceLayer`], around the cache |
 //! | tunes what is cached | [`CachePolicy`], [`StandardPolicy`] |
 //! | keeps responses somewhere else | [`Store`], `store::conformance`, [`store::record`] |
 //! | finds out why a page was or was not cached | `Cache-Status`, [`semantics::cache_status`], [`Observer`] |

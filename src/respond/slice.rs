@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use http::StatusCode;
+
 use crate::collapse::slices::Confirmation;
 use crate::entry::slice::{SliceRequest, Sliced};
 use crate::respond::request::CacheRequest;
@@ -49,8 +51,8 @@ impl CacheRequest {
     /// Becomes the client's request again where something that is stored answers that, or can be validated for it: a whole
     /// response. One that is stale and is no 200 says nothing of what there is now.
     pub(crate) fn leave_slice_for(&mut self, lookup: &Lookup) {
-        let is_first = self.sliced().is_some_and(|sliced| sliced.asked().is_first());
-        if is_first && self.finds_whole(lookup) {
+        let may_leave = self.sliced().is_some_and(|sliced| sliced.is_left_for(StatusCode::OK));
+        if may_leave && self.finds_whole(lookup) {
             self.leave_slice();
         }
     }
@@ -60,7 +62,7 @@ impl CacheRequest {
         lookup.variants.iter().any(|stored| {
             let head = stored.response.head();
             let is_fresh = || stored.ttl_at(head.reuse().age(self.now), self.now) > 0;
-            let may_hold = || head.status == http::StatusCode::OK && !head.reuse().outdated;
+            let may_hold = || head.status == StatusCode::OK && !head.reuse().outdated;
             head.part.is_none() && (is_fresh() || may_hold()) && self.selects(head)
         })
     }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, request};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Empty;
 use larder::{Clock, ClockHand, JoinedBody, SliceLayer, SliceService};
@@ -20,6 +20,7 @@ use crate::support::{CacheBuilder, CacheHandle, CacheService, Refused, Seen, cac
 pub const SLICE: u64 = 1024;
 /// As much as an origin sends at a time.
 const FRAME: u64 = 64 * 1024;
+const CHECKSUM: HeaderName = HeaderName::from_static("x-checksum");
 
 /// A representation.
 #[derive(Clone, Debug)]
@@ -82,6 +83,8 @@ pub enum Odd {
     Refuses,
     /// This status, without content.
     Status(u16),
+    /// The body has a trailer.
+    Trailer,
 }
 
 struct State {
@@ -166,6 +169,7 @@ impl Media {
         let holds = if_range
             .is_none_or(|own| file.get("etag") == Some(&own) || file.get("last-modified") == Some(&own));
         let mut breaks_after = None;
+        let has_trailer = matches!(odd, Some(Odd::Trailer));
         match odd {
             Some(Odd::Refuses) => return Err(Refused),
             Some(Odd::Status(status)) => {
@@ -180,7 +184,7 @@ impl Media {
                 return Ok(response);
             }
             Some(Odd::Breaks(after)) => breaks_after = Some(after),
-            None => {}
+            Some(Odd::Trailer) | None => {}
         }
         if is_same {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -204,11 +208,13 @@ impl Media {
             }
         }
         response.body_mut().breaks_after = breaks_after;
+        response.body_mut().has_trailer = has_trailer;
         Ok(response)
     }
 
     fn body(&self, file: &File, first: u64, end: u64) -> MediaBody {
-        MediaBody { at: first, breaks_after: None, end, file: file.clone(), state: Arc::clone(&self.state) }
+        let (file, state) = (file.clone(), Arc::clone(&self.state));
+        MediaBody { at: first, breaks_after: None, end, file, has_trailer: false, state }
     }
 }
 
@@ -229,6 +235,7 @@ pub struct MediaBody {
     breaks_after: Option<u64>,
     end: u64,
     file: File,
+    has_trailer: bool,
     state: Arc<Mutex<State>>,
 }
 
@@ -249,7 +256,9 @@ impl Body for MediaBody {
             self.breaks_after = Some(left - (end - self.at));
         }
         if self.at == end {
-            return Poll::Ready(None);
+            let has_trailer = std::mem::take(&mut self.has_trailer);
+            let trailers = || HeaderMap::from_iter([(CHECKSUM, HeaderValue::from_static("of the slice"))]);
+            return Poll::Ready(has_trailer.then(|| Ok(Frame::trailers(trailers()))));
         }
         let frame = self.file.bytes(self.at, end - 1);
         self.state.lock().unwrap().sent += end - self.at;
@@ -258,7 +267,8 @@ impl Body for MediaBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.end - self.at)
+        // With trailers, a message has no length.
+        if self.has_trailer { SizeHint::new() } else { SizeHint::with_exact(self.end - self.at) }
     }
 }
 

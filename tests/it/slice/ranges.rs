@@ -330,3 +330,17 @@ async fn ra4_a_slice_that_breaks_off_is_asked_for_again_and_not_for_ever() {
     let seen = theatre.get().await;
     assert!(seen.broken && seen.body == file.bytes(0, 2147), "{seen:?}");
 }
+
+#[tokio::test]
+async fn ra4_trailers_of_slices_are_not_those_of_the_file() {
+    let file = File::new(3000).field("trailer", "x-checksum");
+    let theatre = Theatre::new(file.clone());
+    for slice in ["0-1023", "1024-2047", "2048-3071"] {
+        theatre.media.once(slice, Odd::Trailer);
+    }
+    for told in [MISS, HIT] {
+        let seen = theatre.get().await.told(told).has_body(&file.all());
+        check(&seen, 200, &[("trailer", None), ("content-length", Some("3000"))]);
+        assert_eq!(seen.trailers, None);
+    }
+}
