@@ -21,6 +21,7 @@ mod purges;
 mod receipt;
 #[cfg(feature = "redis")]
 mod redis;
+mod snapshot;
 mod stamp;
 pub(crate) mod target;
 mod tiered;
@@ -42,6 +43,7 @@ pub use memory::{MemoryStore, MemoryStoreBuilder};
 pub use notation::InvalidItem;
 pub use purge::{InvalidPurge, Purge};
 pub use receipt::{PurgeNumber, PurgeReceipt};
+pub use snapshot::SnapshotCounts;
 pub use target::{PurgeMode, PurgeScope, PurgeTarget};
 pub use tiered::{TierLimits, TieredStore};
 
