@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
@@ -11,8 +10,8 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, response};
 use http_body::Body;
 
-use super::joined::{Ask, Current, Joined, JoinedBody, Piece, Purging, Refused};
-use crate::entry::slice::{Joins, SliceAnswer, SliceFound, SliceRequest};
+use super::joined::{Ask, Joined, JoinedBody, Piece};
+use super::transfer::Transfer;
 use crate::semantics::answer::{self, content_range, keep_not_modified};
 use crate::semantics::cache_status::{CACHE_STATUS, X_CACHE};
 use crate::semantics::coding;
@@ -20,19 +19,11 @@ use crate::semantics::date;
 use crate::semantics::fields::{keep_what_lets_pages_see, remove_content_digests};
 use crate::semantics::preconditions::{self, Outcome, Representation};
 use crate::semantics::range::{self, Asked, ByteRange};
-use crate::semantics::status::is_server_error;
 
 /// So many slices for the ranges of one request are never too many.
 const FEW: u64 = 8;
 /// How many times the bytes of several ranges may be fetched for them.
 const MOST_FOR_A_BYTE: u64 = 4;
-
-/// One answer that is made of slices.
-pub(super) struct Transfer {
-    coding: Option<HeaderValue>,
-    first: SliceRequest,
-    found: Arc<SliceFound>,
-}
 
 /// What an answer is.
 pub(super) enum Made<B: Body> {
@@ -48,56 +39,6 @@ enum Content {
 }
 
 impl Transfer {
-    /// By the answer to the request for its first slice.
-    pub(super) fn new<B>(first: SliceRequest, response: &Response<B>, found: Arc<SliceFound>) -> Self {
-        let coding = response.headers().get(header::CONTENT_ENCODING).cloned();
-        Self { coding, first, found }
-    }
-
-    /// The request for another slice of the same representation; `None` where that has no other.
-    pub(super) fn slice(&self, index: u64) -> Option<SliceRequest> {
-        let validator = self.found.validator.clone()?;
-        let joins = Some(Joins { fence: self.found.fence, validator });
-        Some(SliceRequest { index, joins, size: self.first.size })
-    }
-
-    pub(super) fn size(&self) -> u64 {
-        self.first.size
-    }
-
-    /// Purges what there is of the representation.
-    pub(super) fn changed(&self) -> Purging {
-        (self.found.changed)()
-    }
-
-    /// The content of another slice, where it is one of the same representation.
-    pub(super) fn open<B: Body>(
-        &self,
-        index: u64,
-        response: Option<Response<B>>,
-    ) -> Result<Current<B>, Refused> {
-        let mut response = response.ok_or(Refused::Failed)?;
-        let own = |name| response.headers().get(name).map(HeaderValue::as_bytes);
-        let is_same_coding =
-            coding::is_same(own(header::CONTENT_ENCODING), self.coding.as_ref().map(HeaderValue::as_bytes));
-        match response.extensions_mut().remove() {
-            Some(SliceAnswer::Slice(slice))
-                if is_same_coding
-                    && slice.length == self.found.length
-                    && slice.validator == self.found.validator =>
-            {
-                Ok(self.current(index, response.into_body()))
-            }
-            None if is_server_error(response.status()) => Err(Refused::Failed),
-            _ => Err(Refused::Changed),
-        }
-    }
-
-    fn current<B>(&self, index: u64, body: B) -> Current<B> {
-        let begin = index * self.size();
-        Current::new(index, body, begin, (begin + self.size()).min(self.found.length))
-    }
-
     /// The answer to the client's request, which begins with the first slice.
     pub(super) fn answer<B: Body>(self, request: &Parts, first: Response<B>, ask: Ask<B>) -> Made<B> {
         let (mut parts, body) = first.into_parts();

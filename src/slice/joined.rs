@@ -12,10 +12,10 @@ use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::answer::Transfer;
+use super::transfer::{Current, Purging, Refused, Transfer};
 use crate::body::length::into_bytes;
 use crate::entry::slice::SliceRequest;
-use crate::error::{BodyError, BoxError, Failure};
+use crate::error::{BodyError, BoxError};
 use crate::semantics::range::ByteRange;
 
 pin_project! {
@@ -43,8 +43,6 @@ pin_project! {
 
 /// A call for a slice; `None` where the inner service failed.
 pub(super) type Asking<B> = Pin<Box<dyn Future<Output = Option<Response<B>>> + Send>>;
-/// The purge of a representation that has changed.
-pub(super) type Purging = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Asks for slices.
 pub(super) type Ask<B> = Box<dyn FnMut(SliceRequest) -> Asking<B> + Send>;
 
@@ -60,42 +58,6 @@ impl Piece {
             Self::Range(range) => range.len(),
             Self::Text(text) => text.len() as u64,
         }
-    }
-}
-
-/// Why a slice can't be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
-    /// It is not of the representation that the others are of.
-    Changed,
-    /// There is no answer to the request for it, or that of a failure.
-    Failed,
-}
-
-impl From<Refused> for BodyError {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Changed => Failure::Changed.into(),
-            Refused::Failed => Failure::NoSlice.into(),
-        }
-    }
-}
-
-/// The slice that is being sent.
-pub(super) struct Current<B> {
-    /// Where the next byte of it lies in the representation.
-    at: u64,
-    body: Pin<Box<B>>,
-    /// After its last byte.
-    end: u64,
-    /// What came of it and is not sent yet.
-    held: Bytes,
-    index: u64,
-}
-
-impl<B> Current<B> {
-    pub(super) fn new(index: u64, body: B, begin: u64, end: u64) -> Self {
-        Self { at: begin, body: Box::pin(body), end, held: Bytes::new(), index }
     }
 }
 

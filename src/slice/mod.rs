@@ -6,6 +6,7 @@
 mod answer;
 mod joined;
 mod request;
+mod transfer;
 
 use std::fmt;
 use std::pin::Pin;
@@ -17,9 +18,10 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service, ServiceExt};
 
-use self::answer::{Made, Transfer};
+use self::answer::Made;
 pub use self::joined::JoinedBody;
 pub use self::request::SliceBody;
+use self::transfer::Transfer;
 use crate::entry::key::KeyParts;
 use crate::entry::slice::{SliceAnswer, SliceRequest};
 use crate::error::BoxError;

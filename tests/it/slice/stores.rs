@@ -127,7 +127,7 @@ async fn ra4_a_client_that_leaves_costs_the_slices_that_it_has_begun() {
 }
 
 #[test]
-fn ra4_memory_stays_flat_for_a_file_that_is_larger_than_the_store() {
+fn fa8_memory_stays_flat_for_a_file_that_is_larger_than_the_store() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let store = MemoryStore::builder().capacity(8 * MIB).max_object(2 * MIB).build();
     let theatre =
