@@ -4,6 +4,7 @@ mod chaos;
 mod conformance;
 mod elsewhere;
 pub mod failing;
+mod levels;
 mod log;
 mod memory;
 mod records;
