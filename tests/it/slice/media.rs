@@ -90,6 +90,8 @@ pub enum Odd {
 struct State {
     file: File,
     has_ranges: bool,
+    /// Others go first, before each answer and each frame.
+    is_slow: bool,
     /// By the `Range` that it is about, in turn.
     odd: VecDeque<(String, Odd)>,
     requests: Vec<request::Parts>,
@@ -104,7 +106,14 @@ pub struct Media {
 
 impl Media {
     fn new(file: File) -> Self {
-        let state = State { file, has_ranges: true, odd: VecDeque::new(), requests: Vec::new(), sent: 0 };
+        let state = State {
+            file,
+            has_ranges: true,
+            is_slow: false,
+            odd: VecDeque::new(),
+            requests: Vec::new(),
+            sent: 0,
+        };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -139,6 +148,11 @@ impl Media {
 
     pub fn has_ranges(&self) {
         self.state.lock().unwrap().has_ranges = true;
+    }
+
+    /// Lets others go first from now on, before each answer and each frame.
+    pub fn takes_its_time(&self) {
+        self.state.lock().unwrap().is_slow = true;
     }
 
     /// Does something else with the next request for this range.
@@ -214,7 +228,7 @@ impl Media {
 
     fn body(&self, file: &File, first: u64, end: u64) -> MediaBody {
         let (file, state) = (file.clone(), Arc::clone(&self.state));
-        MediaBody { at: first, breaks_after: None, end, file, has_trailer: false, state }
+        MediaBody { at: first, breaks_after: None, end, file, has_trailer: false, state, turns: 0 }
     }
 }
 
@@ -237,7 +251,12 @@ pub struct MediaBody {
     file: File,
     has_trailer: bool,
     state: Arc<Mutex<State>>,
+    /// How often others have gone first.
+    turns: usize,
 }
+
+/// How often others go first, where it takes its time.
+const TURNS: usize = 50;
 
 impl Body for MediaBody {
     type Data = Bytes;
@@ -245,8 +264,15 @@ impl Body for MediaBody {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Refused>>> {
+        let is_slow = self.state.lock().unwrap().is_slow;
+        if is_slow && self.turns < TURNS {
+            self.turns += 1;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.turns = 0;
         let mut end = self.end.min(self.at + FRAME);
         if let Some(left) = self.breaks_after {
             if left == 0 {
@@ -275,14 +301,21 @@ impl Body for MediaBody {
 impl<Q> Service<Request<Q>> for Media {
     type Response = Response<MediaBody>;
     type Error = Refused;
-    type Future = std::future::Ready<Result<Self::Response, Refused>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Refused>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refused>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
-        std::future::ready(self.answer(request.into_parts().0))
+        let answer = self.answer(request.into_parts().0);
+        let turns = if self.state.lock().unwrap().is_slow { TURNS } else { 0 };
+        Box::pin(async move {
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+            answer
+        })
     }
 }
 

@@ -57,6 +57,7 @@ async fn ra4_many_clients_share_the_calls_for_each_slice() {
     for size in [SLICE, 200_000] {
         let file = File::new(3 * size + 10);
         let theatre = over(slow(MemoryStore::default()), size, file.clone());
+        theatre.media.takes_its_time();
         let clients: Vec<_> = (0..20)
             .map(|client| {
                 let fields: &[_] = if client % 2 == 0 { &[] } else { &[("range", "bytes=0-")] };

@@ -111,6 +111,22 @@ async fn ra4_stale_slices_are_served_while_the_first_one_is_validated() {
 }
 
 #[tokio::test]
+async fn ra4_what_was_purged_softly_is_validated_once_in_the_background() {
+    let file = File::new(5000).field("cache-control", "max-age=60, stale-while-revalidate=60");
+    let theatre = Theatre::new(file.clone());
+    theatre.get().await;
+    theatre.media.asked();
+    theatre.later(5);
+    theatre.handle.soft_purge(&"http://example.com/film".parse().unwrap()).await.unwrap();
+    theatre.later(5);
+    let told = "larder; hit; ttl=-5; detail=\"stale-while-revalidate\"";
+    theatre.get().await.told(told).has_body(&file.all());
+    crate::support::settle().await;
+    assert_eq!(theatre.media.asked(), ["0-1023 unless \"a\""]);
+    theatre.get().await.told(HIT).has_body(&file.all());
+}
+
+#[tokio::test]
 async fn ra4_slices_are_stored_by_the_other_rules_of_the_policy() {
     // Whether parts are stored makes no difference.
     for partial in [false, true] {
