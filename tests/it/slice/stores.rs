@@ -6,15 +6,18 @@ use http::Method;
 use http_body_util::BodyExt;
 use larder::store::Store;
 use larder::{BoxStore, MemoryStore, SliceLayer};
+use tower::Layer;
 
 use super::media::{File, SLICE, Theatre, request};
 use crate::support::bench::read;
 use crate::support::elsewhere::Elsewhere;
+use crate::support::stepped::Stepped;
 use crate::support::stores::{is_slow, slow};
-use crate::support::{CacheLayer, alloc, cache_builder, settle};
+use crate::support::{CacheLayer, Step, alloc, cache_builder, settle};
 
 const MIB: u64 = 1 << 20;
 const HIT: &str = "larder; hit; ttl=60";
+const SHARED: &str = "larder; fwd=uri-miss; stored; collapsed; ttl=60";
 
 fn over(store: impl Store, size: u64, file: File) -> Theatre {
     Theatre::by(SliceLayer::new().size(size), CacheLayer::builder(BoxStore::new(store)), file)
@@ -88,6 +91,34 @@ async fn ra4_many_clients_share_the_calls_for_each_slice() {
         }
         assert_eq!(theatre.media.asked(), [format!("{} unless \"a\"", of(0))]);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ra4_a_slice_is_shared_while_it_comes() {
+    let origin = Stepped::default();
+    let service = SliceLayer::new().size(200_000).layer(cache_builder().build().layer(origin.clone()));
+    let begin = || tokio::spawn(tower::Service::call(&mut service.clone(), request(Method::GET, &[])));
+    let clients = [begin(), begin()];
+    settle().await;
+    let fields = [
+        ("cache-control", "max-age=60"),
+        ("content-length", "200000"),
+        ("content-range", "bytes 0-199999/500000"),
+        ("etag", "\"a\""),
+    ];
+    origin.call(0).step(Step::head(206, &fields)).frame("x".repeat(60_000));
+    settle().await;
+    for (client, told) in clients.into_iter().zip(["larder; fwd=uri-miss; stored; ttl=60", SHARED]) {
+        assert!(client.is_finished(), "{told}");
+        let (parts, mut body) = client.await.unwrap().unwrap().into_parts();
+        assert_eq!(
+            (parts.status.as_u16(), &parts.headers["content-length"]),
+            (200, &"500000".parse().unwrap())
+        );
+        assert_eq!(parts.headers["cache-status"], told);
+        assert!(!body.frame().await.unwrap().unwrap().into_data().unwrap().is_empty());
+    }
+    assert_eq!(origin.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]
