@@ -20,6 +20,11 @@ impl BodyError {
         matches!(self.0, Failure::Overrun { .. } | Failure::Short { .. })
     }
 
+    /// Whether the representation changed while slices of it were sent ([`SliceLayer`](crate::SliceLayer)).
+    pub fn is_change(&self) -> bool {
+        matches!(self.0, Failure::Changed)
+    }
+
     /// The error of an inner body, which may be one of these already.
     pub(crate) fn inner(error: impl Into<BoxError>) -> Self {
         match error.into().downcast::<Self>() {
@@ -43,8 +48,12 @@ impl BodyError {
 pub(crate) enum Failure {
     #[error("the task that reads the response body ended before the body did")]
     Abandoned,
+    #[error("the representation changed while slices of it were sent")]
+    Changed,
     #[error("the response body failed: {0}")]
     Inner(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    #[error("a slice of the response could not be had")]
+    NoSlice,
     #[error("the response body is longer than the {declared} bytes of its Content-Length")]
     Overrun { declared: u64 },
     #[error("the response body was not read fast enough to be kept for this reader")]

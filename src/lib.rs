@@ -27,6 +27,7 @@
 //! | who | door |
 //! |---|---|
 //! | adds the layer | [`CacheLayer`]; [`QueryLayer`] where QUERY, or a POST that is a query, is to be cached, too |
+//! | serves films, archives and other large files | [`SliceLayer`], around the cache |
 //! | tunes what is cached | [`CachePolicy`], [`StandardPolicy`] |
 //! | keeps responses somewhere else | [`Store`], `store::conformance`, [`store::record`] |
 //! | finds out why a page was or was not cached | `Cache-Status`, [`semantics::cache_status`], [`Observer`] |
@@ -62,7 +63,8 @@
 //!
 //! # Limits
 //!
-//! The content of a response that is larger than [`store::StoreLimits::max_object`] passes through and is not stored;
+//! The content of a response that is larger than [`store::StoreLimits::max_object`] passes through and is not stored, except in
+//! slices, with a [`SliceLayer`];
 //! with [`StandardPolicy::partial`], the same bound holds for all parts of one representation together.
 //! Answers to QUERY are stored only behind a [`QueryLayer`], for content of up to [`QueryLayer::max_content`] bytes.
 //! Requests share a call only where there is a tokio runtime; [`FillLimits`] bounds what goes on at one time,
@@ -83,6 +85,7 @@ mod query_layer;
 mod respond;
 mod service;
 mod shared;
+mod slice;
 // What users plug in, and operate with.
 #[cfg(feature = "admin")]
 pub mod admin;
@@ -130,6 +133,7 @@ pub use semantics::outcome_kind::OutcomeKind;
 pub use service::CacheService;
 pub use service::future::ResponseFuture;
 pub use shared::Tagging;
+pub use slice::{JoinedBody, SliceBody, SliceFuture, SliceLayer, SliceService};
 pub use store::{BoxStore, MemoryStore, PurgeReceipt, Store};
 #[cfg(feature = "viewer")]
 pub use viewer::ViewerLayer;
@@ -159,6 +163,8 @@ mod documents {
     struct FromNginxAndVarnish;
     #[doc = include_str!("../docs/KEYS.md")]
     struct Keys;
+    #[doc = include_str!("../docs/LARGE.md")]
+    struct Large;
     #[doc = include_str!("../docs/LIFETIMES.md")]
     struct Lifetimes;
     #[doc = include_str!("../docs/PURGING.md")]

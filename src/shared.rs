@@ -1,8 +1,8 @@
 //! What all services and handles of a layer share: its configuration, its state and its store.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use crate::collapse::Collapser;
 use crate::collapse::background::BackgroundValidations;
 use crate::collapse::key_memory::KeyMemory;
 use crate::collapse::purge_state::PurgeCount;
+use crate::collapse::slices::SliceMemory;
 use crate::collapse::unknown_outcomes::UnknownOutcomes;
 use crate::entry::aliases::QueryAliases;
 use crate::entry::key::{self, CacheKey};
@@ -276,6 +277,8 @@ pub(crate) struct Core {
     pub(crate) reporter: Reporter,
     /// Keys for which the inner service has failed while a stored response stood in.
     pub(crate) resting: KeyMemory,
+    /// Made when the first slice is asked for.
+    pub(crate) slices: LazyLock<SliceMemory>,
     pub(crate) storing: bool,
     pub(crate) tagging: Option<Tagging>,
     pub(crate) unknown_outcomes: UnknownOutcomes,
@@ -320,6 +323,7 @@ impl Core {
             purges: PurgeCount::default(),
             reporter,
             resting: KeyMemory::new(LONGEST_REST),
+            slices: LazyLock::new(SliceMemory::default),
             storing,
             tagging,
             unknown_outcomes: UnknownOutcomes::default(),

@@ -8,6 +8,7 @@ mod call;
 pub(crate) mod key_memory;
 mod not_shared;
 pub(crate) mod purge_state;
+pub(crate) mod slices;
 pub(crate) mod unknown_outcomes;
 
 use std::collections::HashMap;

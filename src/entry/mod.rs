@@ -5,6 +5,7 @@ pub(crate) mod key;
 pub(crate) mod partial;
 pub(crate) mod pieces;
 pub(crate) mod sections;
+pub(crate) mod slice;
 pub(crate) mod written;
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, response};
 
 use crate::entry::pieces::{Pieces, PiecesMut, Run};
+use crate::entry::slice::Sliced;
 use crate::entry::{Part, Payload, ResponseHead, StoredResponse};
 use crate::semantics::answer::{self, content_range};
 use crate::semantics::coding;
@@ -167,7 +168,7 @@ fn several(stored: &StoredResponse, ranges: &[ByteRange], length: u64, read: &[P
     }
     body.extend(format!("--{boundary}--\r\n").as_bytes());
     let mut headers = head.headers();
-    answer::set_several_ranges(&mut headers, &boundary, body.len());
+    answer::set_several_ranges(&mut headers, &boundary, body.len() as u64);
     let content = CutContent::AtHand(Run::of(&body.freeze_for_one()));
     Some(Cut { content, headers, status: StatusCode::PARTIAL_CONTENT })
 }
@@ -200,7 +201,8 @@ pub(crate) fn coverage(stored: &StoredResponse, request: &Parts, fields: Request
     let Some(part) = head.part() else {
         return Coverage::Full;
     };
-    if request.method != Method::GET {
+    let may_join = || request.extensions.get::<Sliced>().is_none_or(|sliced| sliced.may_join(head));
+    if request.method != Method::GET || !may_join() {
         return Coverage::Insufficient;
     }
     match part {

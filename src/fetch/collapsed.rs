@@ -154,13 +154,15 @@ impl<S: Store> CollapsedFetch<S> {
     /// What this request has in common with others that may share a call; `None` where nobody could share it.
     pub(crate) fn ticket(&self) -> Option<CollapseKey> {
         let Exchange { lookup, plan, request, .. } = &*self.exchange;
+        // All who ask for a slice ask for the same range.
+        let is_slice = request.sliced().is_some();
         let about_part = self.exchange.selected().is_some_and(|stored| stored.response.head().part.is_some());
         let may_collapse = may_collapse(
             &request.parts.method,
-            request.fields.range,
+            request.fields.range && !is_slice,
             &request.directives,
             matches!(plan.goal, Goal::Validate(_)),
-            about_part || matches!(plan.goal, Goal::Complete(_)),
+            (about_part && !is_slice) || matches!(plan.goal, Goal::Complete(_)),
             request.rules(),
         );
         // Without tasks, a call depends on its client.
@@ -172,7 +174,8 @@ impl<S: Store> CollapsedFetch<S> {
             _ => lookup.variants.first(),
         };
         let selecting = known.map(|stored| &stored.response.head().reuse().selecting);
-        let variant = selecting.and_then(|selecting| selecting.signature(&request.parts.headers));
+        let variant = selecting.and_then(|selecting| request.variant(selecting));
+        let variant = variant.or_else(|| request.first_slice().map(Into::into));
         Some(CollapseKey { key: request.key.clone(), variant })
     }
 
@@ -240,7 +243,12 @@ impl<S: Store> CollapsedFetch<S> {
             // What has come in meanwhile lies in the future of the request's arrival.
             exchange.request.now = shared.core.clock.now();
         }
-        exchange.lookup = looked_up?.living(exchange.request.now);
+        let lookup = looked_up?.living(exchange.request.now);
+        exchange.request.leave_slice_for(&lookup);
+        exchange.lookup = match exchange.request.sliced() {
+            None => lookup,
+            Some(_) => Box::pin(exchange.request.of_slice(shared, lookup)).await,
+        };
         let is_in_background = exchange.background.is_some();
         let decision = match exchange.request.decide(&shared.core, &exchange.lookup) {
             // This is the validation in the background.
@@ -369,6 +377,7 @@ impl<S: Store> CollapsedFetch<S> {
                 // What can be shared is shared all the same.
             }
         }
+        self.exchange.leave_slice_for(&result);
         let has_unkeyed = self.exchange.request.unkeyed().any();
         let shared = match &result {
             CallResult::Error(response, why) if !has_unkeyed => {
@@ -440,9 +449,9 @@ impl<S: Store> CollapsedFetch<S> {
             CallResult::Validated(response) | CallResult::Whole(response) => response.head(),
             _ => return Followed::Alone,
         };
-        let request = &self.exchange.request.parts;
         // Another variant: those that want the same one find each other by what selects it.
-        let variant = head.reuse().selecting.signature(&request.headers);
+        let variant = self.exchange.request.variant(&head.reuse().selecting);
+        let request = &self.exchange.request.parts;
         let is_other = !head.reuse().selecting.matches(&request.headers);
         if is_other && variant != ticket.variant {
             ticket.variant = variant;

@@ -17,6 +17,7 @@ use crate::body::incoming::Incoming;
 use crate::body::prefetch::{self, Content, LONG, Prefetch, WaitFor};
 use crate::collapse::{CallResult, NotShareable};
 use crate::entry::pieces::PIECE;
+use crate::entry::slice::Sliced;
 use crate::entry::{Part, Payload, ResponseHead, StoredResponse};
 use crate::observe::Answer;
 use crate::respond::{self, Source};
@@ -53,8 +54,10 @@ impl<S: Store> Fetch<S> {
         let received_at = self.core().clock.now();
         let (mut parts, body) = response.into_parts();
         let length = body.size_hint().exact();
-        self.sent.part = self.part_of(&parts, length);
+        self.leave_slice_for(parts.status);
+        self.sent.part = self.part_of(&parts, length, received_at);
         let mut assessment = Box::new(self.assess(&parts, received_at));
+        self.refuse_for_slice(&mut assessment);
         self.admit(&mut assessment);
         let is_capped = self.bound(&mut assessment, length);
         // After all that may refuse it: what is not stored states no longer lifetime to clients.
@@ -64,6 +67,24 @@ impl<S: Store> Fetch<S> {
         match received.assessment.terms.store {
             Ok(()) => Box::pin(self.receive_storable(received, body, length, tag)),
             Err(reason) => Box::pin(self.receive_unstorable(received, body, length, tag, reason)),
+        }
+    }
+
+    /// Becomes the client's request, where a slice was asked for and the response is an answer to that: it is stored, and
+    /// answered, as if there had been no slice.
+    fn leave_slice_for(&mut self, status: StatusCode) {
+        let request = &mut self.exchange.request;
+        if request.sliced().is_some_and(|sliced| sliced.is_left_for(status)) {
+            request.leave_slice();
+            self.sent.range = SentRange::None;
+        }
+    }
+
+    /// Refuses what is not the slice that was asked for, and would be stored as if it were.
+    fn refuse_for_slice(&self, assessment: &mut Assessment) {
+        let is_other = |sliced: &Sliced| sliced.asked().index > 0 && self.sent.part.is_none();
+        if assessment.terms.store.is_ok() && self.exchange.request.sliced().is_some_and(is_other) {
+            assessment.terms.store = Err(NotStored::NotTheSlice);
         }
     }
 
@@ -237,13 +258,19 @@ impl<S: Store> Fetch<S> {
     }
 
     /// What of the representation a 206 has, where it is one that may be stored.
-    fn part_of(&self, response: &response::Parts, length: Option<u64>) -> Option<Part> {
+    fn part_of(&self, response: &response::Parts, length: Option<u64>, now: SystemTime) -> Option<Part> {
         let (sent, request) = (&self.sent, &self.exchange.request);
-        if !request.rules().partial {
+        let sliced = request.sliced();
+        if !request.rules().partial && sliced.is_none() {
             return None;
         }
-        let response = (response.status, &response.headers);
-        Part::of(&sent.method, sent.range, &request.parts.headers, response, length)
+        let answer = (response.status, &response.headers);
+        let part = Part::of(&sent.method, sent.range, &request.parts.headers, answer, length)?;
+        match sliced {
+            // What completes a stored part is that part, and no slice yet.
+            Some(sliced) if sent.completion.is_none() => sliced.asked().part_of(part, &response.headers, now),
+            _ => Some(part),
+        }
     }
 
     /// How to tag a response; `None` where it has a tag, or is of a kind that gets none.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::body::flight::Flight;
-use crate::entry::{ResponseHead, StoredResponse};
+use crate::collapse::CallResult;
+use crate::entry::{Part, ResponseHead, StoredResponse};
 use crate::fetch::exchange::Exchange;
 use crate::observe::Answer;
 use crate::respond::Source;
@@ -56,8 +57,12 @@ impl<S: Store> Exchange<S> {
     pub(super) fn share_flight(&self, head: &ResponseHead, flight: &Arc<Flight>) -> Result<Answer, Unshared> {
         let (core, request) = (&self.shared.core, &self.request);
         let now = core.clock.now();
-        // What is not there yet can't be cut.
-        if head.part.is_some() || request.fields.range || !request.may_share_head(head, false, now) {
+        // What is not there yet can't be cut. A slice is there as it is asked for.
+        let is_cut = match (request.sliced(), head.part()) {
+            (Some(sliced), Some(Part::Bytes(extent))) => !sliced.asked().is(extent),
+            (_, part) => part.is_some() || request.fields.range,
+        };
+        if is_cut || !request.may_share_head(head, false, now) {
             return Err(Unshared::Unfit);
         }
         let reader = match flight.join() {
@@ -66,6 +71,23 @@ impl<S: Store> Exchange<S> {
             reader => reader,
         };
         Ok(request.respond(core, Source::Flight(head, reader), self.shared_outcome(head, now), now))
+    }
+
+    /// Becomes the client's request again, where what another request for the same slice got is an answer to that.
+    pub(super) fn leave_slice_for(&mut self, result: &CallResult) {
+        let Some(sliced) = self.request.sliced() else {
+            return;
+        };
+        let status = match result {
+            CallResult::Error(response, _)
+            | CallResult::Validated(response)
+            | CallResult::Whole(response) => response.head().status,
+            CallResult::Streaming(head, ..) => head.status,
+            _ => return,
+        };
+        if sliced.is_left_for(status) {
+            self.request.leave_slice();
+        }
     }
 
     /// What there is to report of an answer that was shared.

@@ -44,7 +44,7 @@ impl<S: Store> EntryWrite<S> {
             _background: exchange.background.take(),
             fence: exchange.fence(),
             has_credentials: exchange.request.unkeyed().any(),
-            joins_parts: exchange.request.rules().partial,
+            joins_parts: exchange.request.rules().partial || exchange.request.sliced().is_some(),
             key: exchange.request.key.clone(),
             leader: exchange.leader.take(),
             records_queries: exchange.request.rules().no_vary_search,

@@ -1,11 +1,14 @@
 //! Which way a request would take, without going it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::request::Parts;
 use http_body_util::Empty;
 
 use super::CacheHandle;
 use crate::entry::key::{self, CacheKey};
+use crate::entry::slice::SliceRequest;
 use crate::policy::{Reason, RequestPolicy, TrustedPeer};
 use crate::respond::request::CacheRequest;
 use crate::semantics::cache_status::Detail;
@@ -76,6 +79,11 @@ impl Ways for Signpost {
 
     fn look_up(self, request: CacheRequest) -> Classified {
         Classified::LookUp(Box::new(request.lasting()))
+    }
+
+    /// Nobody but the layer in front of the cache asks for slices.
+    fn look_up_slice(self, request: CacheRequest, _: Arc<SliceRequest>) -> Self::End {
+        self.look_up(request)
     }
 
     fn pass(self, _: Parts, forward: Forward, detail: Option<Detail>, _: RequestPolicy) -> Classified {

@@ -84,6 +84,10 @@ impl Answer {
     }
 }
 
+/// What became of a request, for what is wrapped around it in this crate.
+#[derive(Clone)]
+pub(crate) struct KeptOutcome(pub(crate) Outcome);
+
 /// Two observers, one after the other.
 struct Both(Arc<dyn Observer>, Arc<dyn Observer>);
 
@@ -230,6 +234,7 @@ impl Reporter {
             failures: self.failures.clone(),
             is_hidden,
             is_timed,
+            keeps_outcome: false,
             key: None,
             kind: None,
             method,
@@ -347,6 +352,8 @@ struct Arrived {
     is_hidden: bool,
     /// Its answer has a `Server-Timing`.
     is_timed: bool,
+    /// Its outcome is among the extensions of its answer.
+    keeps_outcome: bool,
     key: Option<CacheKey>,
     /// What became of it, once it has its answer.
     kind: Option<OutcomeKind>,
@@ -368,6 +375,26 @@ impl RequestReport {
         if let Some(arrived) = &mut self.0 {
             arrived.key = Some(key.clone());
         }
+    }
+
+    /// The same, with its outcome among the extensions of its answer, as [`KeptOutcome`].
+    pub(crate) fn keeping_outcome(mut self, method: &Method) -> Self {
+        let arrived = self.0.get_or_insert_with(|| {
+            Box::new(Arrived {
+                at: moment(),
+                called: None,
+                failures: None,
+                is_hidden: false,
+                is_timed: false,
+                keeps_outcome: true,
+                key: None,
+                kind: None,
+                method: method.clone(),
+                observer: None,
+            })
+        });
+        arrived.keeps_outcome = true;
+        self
     }
 
     /// Whether anybody wants to know more of the request than its answer says.
@@ -470,7 +497,11 @@ impl Arrived {
         let hits =
             key.as_ref().zip(reporter.hits.as_ref()).map(|(key, hits)| hits.count(key, &answer.outcome));
         let more = More { hits, is_hidden, key: key.as_ref(), timing };
+        let kept = self.keeps_outcome.then(|| KeptOutcome(answer.outcome.clone()));
         let mut response = reporter.write(answer, policy, Some(&more));
+        if let Some(kept) = kept {
+            response.extensions_mut().insert(kept);
+        }
         if observer.is_some() {
             self.kind = Some(kind);
             response.body_mut().when_ended(self);

@@ -2,10 +2,11 @@
 
 use std::time::SystemTime;
 
-use http::{HeaderMap, Method, request, response};
+use http::{HeaderMap, Method, StatusCode, request, response};
 
 use super::{CachePolicy, PolicyData, PolicyExchange, RequestPolicy, ResponseEdits, Terms};
 use crate::entry::key::CacheKey;
+use crate::entry::slice::Sliced;
 use crate::semantics::cache_control::RequestDirectives;
 use crate::semantics::hint::CacheHint;
 use crate::semantics::storing::{self, NotStored};
@@ -78,6 +79,8 @@ impl Judged<'_> {
         let exchange = storing::Exchange {
             method: self.method,
             names_target: self.names_target,
+            is_slice: response.status == StatusCode::PARTIAL_CONTENT
+                && parts.extensions.get::<Sliced>().is_some(),
             request: &parts.headers,
             request_directives: directives,
             keyed: key.keyed_credentials(&parts.headers),

@@ -3,6 +3,7 @@
 pub(crate) mod dated;
 pub(crate) mod open;
 pub(crate) mod request;
+pub(crate) mod slice;
 
 use std::time::{Duration, SystemTime};
 
@@ -18,9 +19,9 @@ use crate::body::incoming::Incoming;
 use crate::body::stored::OpenedBody;
 use crate::entry::partial::{self, Cut, CutContent};
 use crate::entry::pieces::Pieces;
-use crate::entry::{Purpose, ResponseHead, StoredResponse};
+use crate::entry::{Part, Purpose, ResponseHead, StoredResponse};
 use crate::observe::{Answer, Upstream};
-use crate::semantics::answer::keep_not_modified;
+use crate::semantics::answer::{self, keep_not_modified};
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::fields::keep_what_lets_pages_see;
 use crate::semantics::framing;
@@ -188,7 +189,13 @@ impl CacheRequest {
                 let Some(reader) = reader else {
                     return no_content(StatusCode::BAD_GATEWAY, outcome); // as below
                 };
-                (head.status, head.to_answer(purpose, time, None).0, CacheBody::flight(reader))
+                let mut headers = head.to_answer(purpose, time, None).0;
+                if let Some(Part::Bytes(extent)) = head.part()
+                    && let [range] = extent.parts()
+                {
+                    answer::set_single_range(&mut headers, *range, extent.length());
+                }
+                (head.status, headers, CacheBody::flight(reader))
             }
             (Precondition::Proceed, Content::Stored(stored, opened)) => {
                 match self.content(stored, opened, core, (purpose, time), now) {

@@ -75,7 +75,7 @@ fn are_small(ranges: &[ByteRange]) -> bool {
 }
 
 /// What was decided without something that was there, or may have been.
-fn as_a_miss(decision: Decision) -> Decision {
+pub(crate) fn as_a_miss(decision: Decision) -> Decision {
     match decision {
         Decision::Forward(_) => Decision::Forward(Forward::Miss),
         decision => decision,

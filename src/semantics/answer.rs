@@ -65,7 +65,7 @@ pub(crate) fn set_single_range(headers: &mut HeaderMap, range: ByteRange, length
 
 /// Makes of the fields of a 200 those of a 206 with several ranges of it (RFC 9110 14.6, 15.3.7.2). `length` is that of all
 /// the content, with what stands between the parts.
-pub(crate) fn set_several_ranges(headers: &mut HeaderMap, boundary: &str, length: usize) {
+pub(crate) fn set_several_ranges(headers: &mut HeaderMap, boundary: &str, length: u64) {
     remove_content_digests(headers);
     headers.remove(header::CONTENT_RANGE);
     headers.insert(header::CONTENT_TYPE, value(format!("multipart/byteranges; boundary={boundary}")));

@@ -191,6 +191,7 @@ fn ours(case: &Case) -> Verdict {
     let exchange = Exchange {
         method: &case.method,
         names_target: false,
+        is_slice: false,
         request: &case.request,
         request_directives: &RequestDirectives::of(&case.request),
         keyed: CredentialKinds::default(),

@@ -88,6 +88,21 @@ pub(crate) fn asked(request: &HeaderMap, length: u64) -> Asked {
     }
 }
 
+/// Where the first of the bytes lies that a GET asks for, as far as that can be said of a representation whose length nobody
+/// knows: at the beginning, where one of its ranges is counted from the end, or there is none.
+pub(crate) fn begins_at(request: &HeaderMap) -> u64 {
+    let is_suffix = |spec: &[u8]| trim(spec).starts_with(b"-");
+    let has_suffix = |line: &[u8]| line.split(|&byte| byte == b',' || byte == b'=').any(is_suffix);
+    match asked(request, u64::MAX) {
+        Asked::Ranges(ranges)
+            if !request.get_all(header::RANGE).iter().any(|line| has_suffix(line.as_bytes())) =>
+        {
+            ranges.iter().map(|range| range.first).min().unwrap_or_default()
+        }
+        _ => 0,
+    }
+}
+
 /// The satisfiable ranges; `None` if the field has to be ignored.
 fn parse(line: &[u8], length: u64) -> Option<Vec<ByteRange>> {
     let (unit, set) = line.split_at_checked(line.iter().position(|&byte| byte == b'=')?)?;
@@ -205,6 +220,33 @@ mod tests {
         let most = u64::MAX;
         let many: Vec<_> = (0..MOST).map(|_| format!("{most}-{most}")).collect();
         assert_eq!(ask(&[&format!("bytes={}, 0-0", many[1..].join(", "))], 10), ranges(&[(0, 0)]));
+    }
+
+    #[test]
+    fn ra4_ranges_of_unknown_length_begin_at_the_first_byte_asked_for() {
+        for (lines, expected) in [
+            (&["bytes=500-600"][..], 500),
+            (&["bytes=500-"], 500),
+            (&["bytes=900-910, 500-510"], 500),
+            (&["Bytes=18446744073709551614-"], u64::MAX - 1),
+            // Counted from an end that nobody knows.
+            (&["bytes=-500"], 0),
+            (&["bytes=500-600, -1"], 0),
+            (&["bytes= -1"], 0),
+            // What is ignored asks for everything.
+            (&["bytes=500-400"], 0),
+            (&["lines=500-600"], 0),
+            (&["bytes=500-600,550-650"], 0),
+            (&["bytes=18446744073709551615-"], 0),
+            (&["bytes=500-600", "bytes=700-800"], 0),
+            (&[], 0),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(header::RANGE, HeaderValue::from_static(line));
+            }
+            assert_eq!(begins_at(&headers), expected, "{lines:?}");
+        }
     }
 
     #[test]

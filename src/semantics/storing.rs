@@ -44,6 +44,8 @@ pub enum NotStored {
     NoRoom,
     /// `no-store` on the response.
     NoStore,
+    /// It was asked for as a slice of a representation, and is not that slice.
+    NotTheSlice,
     /// `must-understand`, and a status that is not understood (RFC 9111 5.2.2.3).
     NotUnderstood,
     /// Only a part of the representation.
@@ -104,6 +106,7 @@ impl NotStored {
         Self::NeverFresh,
         Self::NoRoom,
         Self::NoStore,
+        Self::NotTheSlice,
         Self::NotUnderstood,
         Self::Partial,
         Self::Policy,
@@ -156,6 +159,7 @@ impl NotStored {
             | Self::Method
             | Self::NeverFresh
             | Self::NoRoom
+            | Self::NotTheSlice
             | Self::Partial
             | Self::RequestNoStore
             | Self::Runtime
@@ -224,6 +228,7 @@ impl NotStored {
             Self::Method => "method",
             Self::NeverFresh => "never-fresh",
             Self::NoStore => "no-store",
+            Self::NotTheSlice => "not-the-slice",
             Self::NotUnderstood => "not-understood",
             Self::Partial => "partial",
             Self::Policy => "policy",
@@ -269,6 +274,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) method: &'a Method,
     /// `Content-Location` of the response is the target URI.
     pub(crate) names_target: bool,
+    /// A slice of the representation was asked for, so that a part is what is to be stored.
+    pub(crate) is_slice: bool,
     /// The request's fields.
     pub(crate) request: &'a HeaderMap,
     /// The request's directives.
@@ -321,7 +328,7 @@ pub(crate) fn admit_method_and_form(exchange: &Exchange<'_>, rules: &Rules) -> R
     if status.is_informational() || status == StatusCode::NOT_MODIFIED {
         return Err(NotStored::Status); // 3: the status is final; a 304 freshens instead
     }
-    if status == StatusCode::PARTIAL_CONTENT && !rules.partial {
+    if status == StatusCode::PARTIAL_CONTENT && !rules.partial && !exchange.is_slice {
         return Err(NotStored::Partial);
     }
     if directives.malformed {
@@ -415,6 +422,7 @@ mod tests {
     use http::{HeaderName, HeaderValue};
 
     struct Case {
+        is_slice: bool,
         method: Method,
         names_target: bool,
         status: u16,
@@ -427,6 +435,7 @@ mod tests {
     impl Default for Case {
         fn default() -> Self {
             Self {
+                is_slice: false,
                 method: Method::GET,
                 names_target: false,
                 status: 200,
@@ -458,6 +467,7 @@ mod tests {
                 &Exchange {
                     method: &self.method,
                     names_target: self.names_target,
+                    is_slice: self.is_slice,
                     request: &request,
                     request_directives: &RequestDirectives::of(&request),
                     keyed: self.keyed,
@@ -493,6 +503,9 @@ mod tests {
         cc(206, &[("cache-control", "max-age=60")]).gives(Err(NotStored::Partial));
         let rules = Rules { partial: true, ..Rules::default() };
         Case { rules, ..cc(206, &[("cache-control", "max-age=60")]) }.gives(Ok(()));
+        // RA4: what was asked for as a slice.
+        Case { is_slice: true, ..cc(206, &[("cache-control", "max-age=60")]) }.gives(Ok(()));
+        Case { is_slice: true, ..cc(206, &[("cache-control", "no-store")]) }.gives(Err(NotStored::NoStore));
     }
 
     #[test]

@@ -361,6 +361,7 @@ mod tests {
         let exchange = Exchange {
             method: &Method::GET,
             names_target: false,
+            is_slice: false,
             request: &request,
             request_directives: &RequestDirectives::default(),
             keyed: CredentialKinds::default(),

@@ -3,11 +3,14 @@
 //! The service goes these ways, and [`CacheHandle::explain`](crate::CacheHandle::explain) says where they lead: both by this one
 //! function, so that no explanation differs from what happens.
 
+use std::sync::Arc;
+
 use http::Method;
 use http::request::Parts;
 use http_body::Body;
 
 use crate::entry::key::{self, CacheKey, KeyParts};
+use crate::entry::slice::SliceRequest;
 use crate::policy::words::{CONTENT, UPGRADE};
 use crate::policy::{Reason, RequestAction, RequestPolicy};
 use crate::respond::request::CacheRequest;
@@ -42,6 +45,9 @@ pub(crate) trait Ways: Sized {
 
     /// The cache's business: what is stored decides.
     fn look_up(self, request: CacheRequest) -> Self::End;
+
+    /// [`Ways::look_up`] for a request that may be answered by a slice.
+    fn look_up_slice(self, request: CacheRequest, slice: Arc<SliceRequest>) -> Self::End;
 
     /// The request is forwarded, and nothing is stored.
     fn pass(
@@ -99,6 +105,11 @@ pub(crate) fn classify<W: Ways>(core: &Core, mut parts: Parts, mut way: W) -> W:
     // In place: a key is moved by a copy of all its bytes.
     if let Some(further) = further {
         key = further.key(key, &parts.headers);
+        if let Some(slice) = further.asked_slice().filter(|_| is_read && !is_query) {
+            way.keyed(&key);
+            let request = CacheRequest::new(parts, fields, key, core.clock.now(), policy);
+            return way.look_up_slice(request, Arc::clone(slice));
+        }
     }
     if has_stored_options {
         key = key.for_options();

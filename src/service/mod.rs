@@ -4,6 +4,7 @@ pub(crate) mod classify;
 pub(crate) mod future;
 pub(crate) mod invalidate;
 
+mod slices;
 mod tag_only;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tower::{Service, ServiceExt};
 
 use crate::body::{CacheBody, incoming};
 use crate::entry::key::{self, CacheKey, KeyParts};
+use crate::entry::slice::SliceRequest;
 use crate::error::BoxError;
 use crate::fetch::InnerService;
 use crate::fetch::collapsed::CollapsedFetch;
@@ -557,6 +559,10 @@ where
             return service.look_up(request, body, report);
         }
         service.carry_out(decision, request, body, lookup, report)
+    }
+
+    fn look_up_slice(self, request: CacheRequest, slice: Arc<SliceRequest>) -> Self::End {
+        self.service.look_up_slice(request, slice, self.body, self.report)
     }
 
     fn pass(

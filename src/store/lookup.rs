@@ -83,6 +83,11 @@ impl Lookup {
         Self { variants: self.variants.of_these(list), ..self }
     }
 
+    /// With these in place of its responses, of which they are forms.
+    pub(crate) fn with_variants(self, list: Vec<Stored>) -> Self {
+        Self { variants: self.variants.of_these(list), ..self }
+    }
+
     fn where_stored(self, keeps: impl Fn(&Stored) -> bool) -> Self {
         let kept = self.variants.iter().filter(|stored| keeps(stored)).cloned();
         Self { variants: self.variants.of_these(kept), ..self }

@@ -23,6 +23,7 @@ mod reported;
 mod respond;
 mod semantics;
 mod service;
+mod slice;
 mod store;
 #[cfg(feature = "viewer")]
 mod viewer;

@@ -27,7 +27,8 @@ impl CacheKey {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidEntry> {
         let (uri, mut rest) = split_length(bytes).ok_or(InvalidEntry::Truncated)?;
         let path = path_of(uri).ok_or(InvalidEntry::Key)?;
-        let (mut has_asterisk, mut has_origin, mut has_rewritten) = (false, false, false);
+        let (mut has_asterisk, mut has_origin, mut has_rewritten, mut has_slice) =
+            (false, false, false, false);
         while let Some((&kind, after)) = rest.split_first() {
             let (name, after) = split_length(after).ok_or(InvalidEntry::Truncated)?;
             let (value, after) = match after.split_first_chunk() {
@@ -44,6 +45,10 @@ impl CacheKey {
                 // Clients choose the names of their cookies.
                 (kind, _) if kind == Kind::Cookie as u8 => true,
                 (kind, value) if kind == Kind::Field as u8 => is_field(name, value),
+                (kind, Some(slice)) if kind == Kind::Slice as u8 => {
+                    let is_first = !std::mem::replace(&mut has_slice, true);
+                    is_first && name.is_empty() && is_slice(slice)
+                }
                 (kind, Some(uri)) if kind == Kind::Rewritten as u8 => {
                     let is_first = !std::mem::replace(&mut has_rewritten, true);
                     is_first && name.is_empty() && path_of(uri).is_some()
@@ -80,6 +85,19 @@ fn path_of(uri: &[u8]) -> Option<&[u8]> {
     // What comes after a `#` is read as no part of a path.
     let is_path = PathAndQuery::try_from(path).is_ok_and(|parsed| parsed.as_str().as_bytes() == path);
     (is_canonical && is_authority(authority) && is_path).then_some(path)
+}
+
+/// Whether this is how a key names a slice that is not the first: its index and its size, as [`CacheKey::for_slice`] writes
+/// them.
+fn is_slice(value: &[u8]) -> bool {
+    let is_number = |digits: &[u8]| {
+        digits.len() <= 20
+            && digits.first().is_some_and(|first| *first != b'0')
+            && digits.iter().all(u8::is_ascii_digit)
+    };
+    let mut numbers = value.split(|&byte| byte == b'*');
+    let (index, size) = (numbers.next(), numbers.next());
+    index.is_some_and(is_number) && size.is_some_and(is_number) && numbers.next().is_none()
 }
 
 fn is_field(name: &[u8], value: Option<&[u8]>) -> bool {
@@ -157,6 +175,22 @@ mod tests {
         for (at, one) in keys.iter().enumerate() {
             assert!(keys[at + 1..].iter().all(|other| one != other), "{at}");
         }
+    }
+
+    #[test]
+    fn a23_a_key_of_a_slice_is_restored_and_no_other_form_of_it_is_read() {
+        let key = of("http://a/x", None).expect("a key").with("x", b"1");
+        check(&key.clone().for_slice(1, 1024));
+        check(&key.clone().for_slice(u64::MAX, u64::MAX));
+        for value in
+            ["", "1", "1*", "*1", "0*1024", "01*1024", "1*2*3", "a*1", "1*-1", "111111111111111111111*1"]
+        {
+            let mut key = key.clone();
+            key.push(Kind::Slice, "", Some(value.as_bytes()));
+            assert!(CacheKey::from_bytes(key.as_bytes()).is_err(), "{value}");
+        }
+        let twice = key.for_slice(1, 1024).for_slice(2, 1024);
+        assert!(CacheKey::from_bytes(twice.as_bytes()).is_err());
     }
 
     #[test]

@@ -69,6 +69,13 @@ impl CacheKey {
         self.with("method", b"OPTIONS")
     }
 
+    /// The same for a slice of the representation, by its index, among slices of `size` bytes.
+    #[must_use]
+    pub(crate) fn for_slice(mut self, index: u64, size: u64) -> Self {
+        self.push(Kind::Slice, "", Some(format!("{index}*{size}").as_bytes()));
+        self
+    }
+
     /// Adds a part.
     #[must_use]
     pub fn with(mut self, name: &str, value: &[u8]) -> Self {

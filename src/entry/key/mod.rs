@@ -73,6 +73,8 @@ enum Kind {
     Identity = 5,
     /// The origin in the URI is a policy's, not one that a client has asked for: by its name, one of [`ORIGINS`].
     Origin = 6,
+    /// A slice of the representation, and the size of its slices.
+    Slice = 7,
 }
 
 /// What policies make of origins: leave out the host, the scheme or both, or name a site.

@@ -1,6 +1,7 @@
 //! Further parts of a key, by a layer that is wrapped around the cache.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Method;
@@ -8,6 +9,7 @@ use http::header::{self, HeaderMap};
 use http::request::Parts;
 
 use super::CacheKey;
+use crate::entry::slice::{SliceRequest, Sliced};
 
 /// Further parts of a request's key, by a layer that is wrapped around the cache: among the extensions of the request.
 ///
@@ -32,6 +34,8 @@ pub struct KeyParts {
     is_post: bool,
     identities: Vec<(Cow<'static, str>, Bytes)>,
     parts: Vec<(Cow<'static, str>, Bytes)>,
+    /// Here and not in an extension of its own, for which each request would be looked through.
+    slice: Option<Arc<SliceRequest>>,
 }
 
 impl KeyParts {
@@ -66,6 +70,16 @@ impl KeyParts {
     /// [`KeyParts::content`] of a POST that is a query.
     pub(crate) fn content_of_post(self, content: Bytes) -> Self {
         Self { is_post: true, ..self.content(content) }
+    }
+
+    /// Asks for a slice.
+    pub(crate) fn slice(self, slice: SliceRequest) -> Self {
+        Self { slice: Some(Arc::new(slice)), ..self }
+    }
+
+    /// The slice that is asked for. It is none of the parts: whether the key has it is found out later.
+    pub(crate) fn asked_slice(&self) -> Option<&Arc<SliceRequest>> {
+        self.slice.as_ref()
     }
 
     pub(crate) fn has_content(&self) -> bool {
@@ -105,9 +119,14 @@ pub(crate) fn as_query(request: &mut Parts) {
     }
 }
 
-/// Makes it the POST that the client has sent.
+/// Makes it the POST that the client has sent, and lets no cache further inside take it for a request for a slice.
 pub(super) fn leave(request: &mut Parts) {
     if request.method == Method::QUERY && is_query_by_post(request) {
         request.method = Method::POST;
+    }
+    if let Some(own) = request.extensions.get_mut::<KeyParts>()
+        && own.slice.take().is_some()
+    {
+        request.extensions.remove::<Sliced>();
     }
 }

@@ -11,7 +11,7 @@ const LONGEST: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShownPart {
-    /// What it is: `part`, `field`, `cookie`, `identity`, `rewritten-uri`, `asterisk` or `origin`.
+    /// What it is: `part`, `field`, `cookie`, `identity`, `rewritten-uri`, `asterisk`, `origin` or `slice`.
     pub kind: &'static str,
     /// Its name: of a field, of a cookie, or the policy's own.
     pub name: String,
@@ -79,6 +79,8 @@ impl CacheKey {
                 ("asterisk", ShownValue::of(value))
             } else if is(Kind::Origin) {
                 ("origin", ShownValue::of(value))
+            } else if is(Kind::Slice) {
+                ("slice", ShownValue::of(value))
             } else {
                 ("part", ShownValue::of_field(&name.to_ascii_lowercase(), value))
             };
@@ -108,7 +110,8 @@ mod tests {
             .with_absent("country")
             .with("mobile", b"1")
             .with("session", b"secret")
-            .with("long", &[b'x'; LONGEST + 1]);
+            .with("long", &[b'x'; LONGEST + 1])
+            .for_slice(7, 1024);
         let shown = key.shown_parts();
         assert!(!format!("{shown:?}").contains("secret\""), "{shown:?}");
         let values: Vec<_> = shown.iter().map(|part| (part.kind, &*part.name, part.value.clone())).collect();
@@ -122,6 +125,7 @@ mod tests {
             ("part", "mobile", text("1")),
             ("part", "session", ShownValue::Hidden),
             ("part", "long", ShownValue::Hidden),
+            ("slice", "", text("7*1024")),
         ];
         assert_eq!(values, expected);
     }
