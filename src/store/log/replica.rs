@@ -247,12 +247,20 @@ impl Replica {
         self.append(log, purge.into()).await
     }
 
+    /// The entry by which a log remembers a purge.
+    pub(in crate::store) fn entry(&self, purge: Bytes) -> NewEntry {
+        let known = reading(&self.known);
+        let marks = known.stamps.marks_of(&read(&purge));
+        NewEntry { above: known.above(), marks, purge }
+    }
+
+    /// Takes an entry that was appended. Of several ones the first comes first.
+    pub(in crate::store) fn take_appended(&self, purge: Bytes, appended: Appended) {
+        self.change(|known| known.take_appended(purge, appended));
+    }
+
     async fn append<L: PurgeLog>(&self, log: &L, purge: Bytes) -> Result<PurgeNumber, StoreError> {
-        let entry = {
-            let known = reading(&self.known);
-            let marks = known.stamps.marks_of(&read(&purge));
-            NewEntry { above: known.above(), marks, purge: purge.clone() }
-        };
+        let entry = self.entry(purge.clone());
         // Also where nobody waits for the call any more.
         let unsure = Unsure { purge: Some(purge), replica: self };
         let appended = log.append(&entry).await?;
@@ -331,7 +339,7 @@ struct Unsure<'a> {
 impl Unsure<'_> {
     fn has_arrived(mut self, appended: Appended) {
         if let Some(purge) = self.purge.take() {
-            self.replica.change(|known| known.take_appended(purge, appended));
+            self.replica.take_appended(purge, appended);
         }
     }
 }

@@ -15,7 +15,7 @@ use super::error::{LinkError, no_runtime};
 use super::leases::Tokens;
 use super::link::Link;
 use super::log::RedisLog;
-use super::random::random;
+use crate::store::random::random;
 use super::scripts::Script;
 use crate::entry::key::CacheKey;
 use crate::entry::{ResponseHead, StoredResponse};

@@ -21,7 +21,7 @@ use tokio::sync::{oneshot, watch};
 use super::content::milliseconds;
 use super::error::LinkError;
 use super::inner::Inner;
-use super::random::random;
+use crate::store::random::random;
 use super::scripts::Script;
 use crate::entry::key::CacheKey;
 use crate::runtime::{Deadline, Mutex, Runtime, lock, pause};

@@ -21,7 +21,7 @@ use redis::{Value, cmd};
 use super::config::Replicas;
 use super::error::LinkError;
 use super::link::Link;
-use super::random::random;
+use crate::store::random::random;
 use super::scripts::Script;
 use crate::error::StoreError;
 use crate::store::log::{Appended, LogEntry, LogPage, LogState, Mark, MarkTable, NewEntry, PurgeLog};

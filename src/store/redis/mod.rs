@@ -23,7 +23,6 @@ mod inner;
 mod leases;
 mod link;
 mod log;
-mod random;
 mod scripts;
 mod writer;
 
