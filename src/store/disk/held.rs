@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use super::name::Name;
+use super::name::{Bases, Name};
 use crate::runtime::lock;
 
 const STRIPES: usize = 64;
@@ -38,14 +38,14 @@ impl Held {
         &self.0[place(base, STRIPES)]
     }
 
-    pub(super) fn hold(&self, name: Name) {
-        for base in name.bases() {
+    fn hold(&self, bases: Bases) {
+        for base in bases.iter() {
             *lock(self.stripe(base)).counts.entry(base).or_default() += 1;
         }
     }
 
-    pub(super) fn release(&self, name: Name) {
-        for base in name.bases() {
+    fn release(&self, bases: Bases) {
+        for base in bases.iter() {
             let mut stripe = lock(self.stripe(base));
             if let Some(count) = stripe.counts.get_mut(&base) {
                 *count -= 1;
@@ -58,8 +58,8 @@ impl Held {
 
     /// Holds a name until what this gives is dropped.
     pub(super) fn holding(self: &Arc<Self>, name: Name) -> Holding {
-        self.hold(name);
-        Holding { held: Arc::clone(self), name }
+        self.hold(name.bases());
+        Holding { bases: name.bases(), held: Arc::clone(self) }
     }
 
     /// Notes the number of a purge that finds nothing. Whether it does.
@@ -74,19 +74,27 @@ impl Held {
 
     /// Whether a purge since that number may have found nothing because the name was not held yet.
     pub(super) fn may_have_missed(&self, name: Name, since: u64) -> bool {
-        name.bases().any(|base| {
+        name.bases().iter().any(|base| {
             lock(self.stripe(base)).missed[place(base / STRIPES as u64, MISSED)] > since
         })
     }
 }
 
+/// Holds a name.
 pub(super) struct Holding {
+    bases: Bases,
     held: Arc<Held>,
-    name: Name,
+}
+
+impl Clone for Holding {
+    fn clone(&self) -> Self {
+        self.held.hold(self.bases);
+        Self { bases: self.bases, held: Arc::clone(&self.held) }
+    }
 }
 
 impl Drop for Holding {
     fn drop(&mut self) {
-        self.held.release(self.name);
+        self.held.release(self.bases);
     }
 }

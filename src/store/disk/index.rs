@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
-use super::held::Held;
+use super::held::{Held, Holding};
 use super::name::Name;
 use crate::entry::RemoteContent;
 use crate::runtime::lock;
@@ -20,10 +20,16 @@ const ENTRY: u64 = 256;
 /// The files of a key.
 #[derive(Clone, Default)]
 pub(super) struct Entry {
-    /// Bytes on the disk, of content.
     pub(super) contents: Arc<[Content]>,
     /// Bytes of its record.
     pub(super) record: u64,
+}
+
+/// The files of a key in the index. As long as they are there, the name is held.
+#[derive(Clone)]
+struct Indexed {
+    entry: Entry,
+    _holding: Holding,
 }
 
 /// A file with content.
@@ -52,26 +58,26 @@ pub(super) fn on_disk(bytes: u64) -> u64 {
 #[derive(Clone)]
 struct ByWeight;
 
-impl Weighter<Name, Entry> for ByWeight {
-    fn weight(&self, _: &Name, entry: &Entry) -> u64 {
-        entry.weight()
+impl Weighter<Name, Indexed> for ByWeight {
+    fn weight(&self, _: &Name, indexed: &Indexed) -> u64 {
+        indexed.entry.weight()
     }
 }
 
-/// Collects what is to go, so that files are removed by who has no lock.
+/// Collects what is to go, so that files are removed by who has no lock. What was replaced may be among it.
 #[derive(Clone, Default)]
 struct Evicted(Arc<Mutex<Vec<(Name, Entry)>>>);
 
-impl Lifecycle<Name, Entry> for Evicted {
+impl Lifecycle<Name, Indexed> for Evicted {
     type RequestState = ();
 
-    fn on_evict(&self, (): &mut (), name: Name, entry: Entry) {
-        lock(&self.0).push((name, entry));
+    fn on_evict(&self, (): &mut (), name: Name, indexed: Indexed) {
+        lock(&self.0).push((name, indexed.entry));
     }
 }
 
 pub(super) struct Index {
-    cache: Cache<Name, Entry, ByWeight, DefaultHashBuilder, Evicted>,
+    cache: Cache<Name, Indexed, ByWeight, DefaultHashBuilder, Evicted>,
     capacity: u64,
     evicted: Evicted,
     evictions: AtomicU64,
@@ -109,32 +115,27 @@ impl Index {
 
     /// The files of a key, which is of use.
     pub(super) fn get(&self, name: Name) -> Option<Entry> {
-        self.cache.get(&name)
+        self.cache.get(&name).map(|indexed| indexed.entry)
     }
 
     /// The files of a key.
     pub(super) fn peek(&self, name: Name) -> Option<Entry> {
-        self.cache.peek(&name)
+        self.cache.peek(&name).map(|indexed| indexed.entry)
     }
 
     pub(super) fn has(&self, name: Name) -> bool {
         self.cache.contains_key(&name)
     }
 
-    /// The files of a key from now on. Whether there is room for them: others may go for it.
+    /// The files of a key from now on. Whether there is room for them: others go for it, if all that is written at one time lets them.
     pub(super) fn insert(&self, name: Name, entry: Entry) -> bool {
-        if let Err((name, entry)) = self.cache.replace(name, entry, false) {
-            // Before it is there, since it may go at once.
-            self.held.hold(name);
-            self.cache.insert(name, entry);
-        }
-        self.cache.contains_key(&name)
+        let is_small = entry.weight() <= self.capacity / 4;
+        self.cache.insert(name, Indexed { entry, _holding: self.held.holding(name) });
+        is_small || self.cache.contains_key(&name)
     }
 
     pub(super) fn remove(&self, name: Name) -> Option<Entry> {
-        let (_, entry) = self.cache.remove(&name)?;
-        self.held.release(name);
-        Some(entry)
+        self.cache.remove(&name).map(|(_, indexed)| indexed.entry)
     }
 
     /// All keys.
@@ -142,14 +143,13 @@ impl Index {
         self.cache.iter().map(|(name, _)| name).collect()
     }
 
-    /// What has gone to make room, each once: its files are to be removed.
+    /// What has gone to make room or was replaced, each once: its files are to be removed, unless it is there.
     pub(super) fn evicted(&self) -> Vec<(Name, Entry)> {
-        let evicted = std::mem::take(&mut *lock(&self.evicted.0));
-        for (name, _) in &evicted {
-            self.held.release(*name);
-        }
-        self.evictions.fetch_add(evicted.len() as u64, Ordering::Relaxed);
-        evicted
+        std::mem::take(&mut *lock(&self.evicted.0))
+    }
+
+    pub(super) fn count_eviction(&self) {
+        self.evictions.fetch_add(1, Ordering::Relaxed);
     }
 
     /// So many bytes less, at once.

@@ -183,10 +183,11 @@ impl Inner {
         for (name, entry) in self.index.evicted() {
             let _writing = self.writing(name);
             let _ = match self.index.peek(name) {
-                // Written anew meanwhile.
                 Some(now) => self.remove_contents(name, &entry, &now.contents),
-                None => remove(&self.folder.record(name))
-                    .and_then(|()| self.remove_contents(name, &entry, &[])),
+                None => {
+                    self.index.count_eviction();
+                    remove(&self.folder.record(name)).and_then(|()| self.remove_contents(name, &entry, &[]))
+                }
             };
         }
     }
@@ -222,11 +223,7 @@ impl Inner {
             written => written,
         };
         self.remove_evicted();
-        match written? {
-            // It did not fit in spite of all.
-            PutOutcome::Stored if !self.index.has(name) => Ok(PutOutcome::TooLarge),
-            outcome => Ok(outcome),
-        }
+        written
     }
 
     fn try_write(
@@ -289,8 +286,10 @@ impl Inner {
             return Err(error);
         }
         self.remove_contents(name, &entry, &contents)?;
-        self.index.insert(name, Entry { contents: contents.into(), record: bytes.len() as u64 });
-        Ok(PutOutcome::Stored)
+        match self.index.insert(name, Entry { contents: contents.into(), record: bytes.len() as u64 }) {
+            true => Ok(PutOutcome::Stored),
+            false => Ok(PutOutcome::TooLarge),
+        }
     }
 
     /// The responses of a new record, the newest first; `None` where the response is not to be stored.

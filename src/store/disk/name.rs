@@ -19,9 +19,21 @@ use crate::store::record::RecordNames;
 /// By the base it can be said whether anything is stored that a purge of a URI may concern, without reading a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Name {
-    base: u64,
+    bases: Bases,
     key: u128,
+}
+
+/// The hashes of the URIs of a key, without their queries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Bases {
+    asked: u64,
     rewritten: Option<NonZeroU64>,
+}
+
+impl Bases {
+    pub(super) fn iter(self) -> impl Iterator<Item = u64> {
+        std::iter::once(self.asked).chain(self.rewritten.map(NonZeroU64::get))
+    }
 }
 
 /// Gives keys their names.
@@ -33,10 +45,10 @@ impl Namer {
     }
 
     pub(super) fn of(&self, key: &CacheKey) -> Name {
+        let rewritten = key.rewritten_uri().and_then(|uri| NonZeroU64::new(self.base(uri)));
         Name {
-            base: self.base(key.uri()),
+            bases: Bases { asked: self.base(key.uri()), rewritten },
             key: self.0.hash(key.as_bytes()),
-            rewritten: key.rewritten_uri().and_then(|uri| NonZeroU64::new(self.base(uri))),
         }
     }
 
@@ -62,9 +74,8 @@ impl Namer {
 }
 
 impl Name {
-    /// The hashes of its URIs without their queries.
-    pub(super) fn bases(self) -> impl Iterator<Item = u64> {
-        std::iter::once(self.base).chain(self.rewritten.map(NonZeroU64::get))
+    pub(super) fn bases(self) -> Bases {
+        self.bases
     }
 
     /// Spreads names over so many places.
@@ -81,14 +92,15 @@ impl Name {
             16 => Some(NonZeroU64::new(u64::try_from(hexadecimal(rewritten)?).ok()?)?),
             _ => return None,
         };
-        Some(Self { base: u64::try_from(hexadecimal(base)?).ok()?, key: hexadecimal(key)?, rewritten })
+        let bases = Bases { asked: u64::try_from(hexadecimal(base)?).ok()?, rewritten };
+        Some(Self { bases, key: hexadecimal(key)? })
     }
 }
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}{:032x}", self.base, self.key)?;
-        self.rewritten.map_or(Ok(()), |base| write!(f, "{base:016x}"))
+        write!(f, "{:016x}{:032x}", self.bases.asked, self.key)?;
+        self.bases.rewritten.map_or(Ok(()), |base| write!(f, "{base:016x}"))
     }
 }
 
@@ -118,7 +130,7 @@ mod tests {
     #[test]
     fn keys_share_a_base_if_only_their_queries_and_parts_differ() {
         let namer = Namer::new([7; 16]);
-        let bases = |key: &CacheKey| namer.of(key).bases().collect::<Vec<_>>();
+        let bases = |key: &CacheKey| namer.of(key).bases().iter().collect::<Vec<_>>();
         let plain = key("http://a/x");
         assert_eq!(bases(&plain), bases(&key("http://a/x?q")));
         assert_eq!(bases(&plain), bases(&plain.clone().with("part", b"1")));

@@ -170,7 +170,7 @@ impl Purges {
     /// A number for a purge that concerns nothing that is stored or on its way; `None` where it has to be written.
     fn skip(&self, namer: &Namer, target: &PurgeTarget) -> Option<u64> {
         let bases: Vec<_> = match target {
-            PurgeTarget::Key(key) => namer.of(key).bases().collect(),
+            PurgeTarget::Key(key) => namer.of(key).bases().iter().collect(),
             PurgeTarget::Uri(uri) => vec![namer.base(uri)],
             _ => return None,
         };
