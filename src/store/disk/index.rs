@@ -40,7 +40,7 @@ pub(super) struct Content {
 }
 
 impl Entry {
-    fn weight(&self) -> u64 {
+    pub(super) fn weight(&self) -> u64 {
         let contents = self.contents.iter().map(|content| on_disk(content.bytes));
         contents.sum::<u64>() + on_disk(self.record) + ENTRY
     }
@@ -162,6 +162,10 @@ impl Index {
     /// Sets nothing aside yet.
     pub(super) fn reservation(self: &Arc<Self>) -> Reserved {
         Reserved { bytes: 0, index: Arc::clone(self) }
+    }
+
+    pub(super) fn capacity(&self) -> u64 {
+        self.capacity
     }
 
     pub(super) fn bytes(&self) -> u64 {

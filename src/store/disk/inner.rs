@@ -26,8 +26,8 @@ use crate::store::{Fence, Lookup, PutOutcome, Stored, StoredId, Variants};
 const WRITERS: usize = 256;
 /// The most bytes of a record: older responses that do not fit into it are dropped.
 const MAX_RECORD: usize = 16 << 20;
-/// How much goes at once where the disk is full.
-const ROOM: u64 = 16 << 20;
+/// How much goes at least where the disk is full.
+const ROOM: u64 = 1 << 20;
 
 /// What a store was told.
 pub(super) struct Settings {
@@ -93,9 +93,19 @@ impl Inner {
                 },
             }
         }
-        // What was used last goes last.
-        entries.sort_unstable_by_key(|(used, ..)| *used);
-        for (_, name, entry) in entries {
+        // What was used last stays.
+        entries.sort_unstable_by_key(|(used, ..)| std::cmp::Reverse(*used));
+        let mut weight = 0;
+        let kept = entries.iter().take_while(|(_, _, entry)| {
+            weight += entry.weight();
+            weight <= self.index.capacity()
+        });
+        let surplus = entries.split_off(kept.count());
+        for (_, name, entry) in surplus {
+            remove(&self.folder.record(name))?;
+            self.remove_contents(name, &entry, &[])?;
+        }
+        for (_, name, entry) in entries.into_iter().rev() {
             self.index.insert(name, entry);
         }
         self.remove_evicted();
@@ -194,7 +204,7 @@ impl Inner {
 
     /// Where the disk is full although the store is not.
     pub(super) fn make_room(&self) {
-        self.index.make_room(ROOM);
+        self.index.make_room(ROOM.max(self.index.bytes() / 16));
         self.remove_evicted();
     }
 

@@ -77,8 +77,8 @@ impl Meta {
         folder.clear_entries()?;
         remove(&folder.path("last"))?;
         remove(&folder.path("purges.redb"))?;
-        create(folder)?;
-        load(folder)?.ok_or_else(|| io::Error::other("what was written can't be read").into())
+        let made = load_from(folder, create(folder)?)?;
+        made.ok_or_else(|| io::Error::other("what was written can't be read").into())
     }
 
     pub(super) fn close(&mut self) {
@@ -95,7 +95,7 @@ impl Meta {
         let database = match self.database.take() {
             Some(database) => database,
             None => {
-                let database = builder().open(&self.path).map_err(of_database)?;
+                let database = builder().open(&self.path).map_err(of_redb)?;
                 let read = read(&database)?.filter(|read| {
                     read.state.incarnation == self.state.incarnation && read.state.last >= self.state.last
                 });
@@ -191,12 +191,14 @@ fn last_of(state: LogState, reserved: u64) -> [u8; 32] {
 
 /// `None` where it is not what it has to be.
 fn load(folder: &Folder) -> Result<Option<Opened>, Cause> {
-    let path = folder.path("purges.redb");
-    let database = match builder().open(&path) {
-        Ok(database) => database,
-        Err(DatabaseError::DatabaseAlreadyOpen) => return Err(Cause::InUse),
-        Err(error) => return is_of_no_use(of_database(error)),
-    };
+    match builder().open(folder.path("purges.redb")) {
+        Ok(database) => load_from(folder, database),
+        Err(DatabaseError::DatabaseAlreadyOpen) => Err(Cause::InUse),
+        Err(error) => is_of_no_use(of_redb(error)),
+    }
+}
+
+fn load_from(folder: &Folder, database: Database) -> Result<Option<Opened>, Cause> {
     let read = match read(&database) {
         Ok(Some(read)) => read,
         Ok(None) => return Ok(None),
@@ -218,7 +220,7 @@ fn load(folder: &Folder) -> Result<Option<Opened>, Cause> {
         entry_bytes: 0,
         is_closed: false,
         last_file,
-        path,
+        path: folder.path("purges.redb"),
         state: read.state,
         reserved: read.reserved,
     };
@@ -285,11 +287,11 @@ fn format() -> Vec<u8> {
     [FORMAT, RECORDS].iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
-fn create(folder: &Folder) -> io::Result<()> {
+fn create(folder: &Folder) -> io::Result<Database> {
     let path = folder.path("purges.redb");
     // Made here, for the owner only: the crate finds an empty file, which is as good as none.
     drop(open_private(&path)?);
-    let database = builder().create(&path).map_err(of_database)?;
+    let database = builder().create(&path).map_err(of_redb)?;
     let transaction = database.begin_write().map_err(of_redb)?;
     transaction.open_table(ENTRIES).map_err(of_redb)?;
     transaction.open_table(MARKS).map_err(of_redb)?;
@@ -300,17 +302,14 @@ fn create(folder: &Folder) -> io::Result<()> {
     put(&transaction, "secret", &random_wide().to_le_bytes())?;
     transaction.commit().map_err(of_redb)?;
     open_private(&folder.path("last"))?
-        .write_all(&last_of(LogState::new(incarnation, BASE, BASE), BASE))
+        .write_all(&last_of(LogState::new(incarnation, BASE, BASE), BASE))?;
+    Ok(database)
 }
 
 fn put(transaction: &WriteTransaction, name: &str, value: &[u8]) -> io::Result<()> {
     let mut properties = transaction.open_table(PROPERTIES).map_err(of_redb)?;
     properties.insert(name, value).map_err(of_redb)?;
     Ok(())
-}
-
-fn of_database(error: DatabaseError) -> io::Error {
-    of_redb(error)
 }
 
 /// With its kind, by which a full disk is known.

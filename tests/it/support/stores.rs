@@ -92,7 +92,7 @@ fn restless<S: Store>(store: S, seed: u64, faults: impl IntoIterator<Item = Faul
 }
 
 /// A store to which nothing is done, except that whoever reads an answer waits until what comes of it is stored.
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "disk", feature = "redis"))]
 pub fn waited_for<S: Store>(store: S) -> ChaosStore<S> {
     restless(store, 0, [])
 }

@@ -1,14 +1,26 @@
 //! [`DiskStore`] in real folders.
+//!
+//! Most of them are in memory, where the system has such a place, so that a test does not wait for a disk. Nothing here depends on how
+//! fast anything is: the deadlines of the guard are 20 seconds.
 
 mod conformance;
+mod damage;
+mod flood;
+mod killed;
+mod large;
+mod opening;
 
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use larder::CacheKey;
 use larder::store::record::Record;
-use larder::store::{DiskStore, DiskStoreBuilder};
+use larder::store::{DiskStore, DiskStoreBuilder, GuardLimits, PurgeTarget, Store};
+use larder::{BoxStore, CacheKey, CacheLayer};
 
 use crate::support::file::TempFolder;
+use crate::support::stores::waited_for;
+use crate::support::{Bench, Reply, Seen};
 
 /// A folder that a store is in.
 struct Place(TempFolder);
@@ -24,10 +36,6 @@ impl Place {
 
     fn builder(&self) -> DiskStoreBuilder {
         DiskStore::builder(self.path()).capacity(256 << 20)
-    }
-
-    async fn open(&self) -> DiskStore {
-        self.builder().open().await.unwrap()
     }
 
     /// All files of entries: records, and content.
@@ -57,4 +65,107 @@ impl Place {
             Record::decode_any(bytes.into()).is_ok_and(|(own, _)| own == *key)
         })
     }
+}
+
+/// A cache over a store, with its own origin.
+struct Node {
+    bench: Bench,
+    store: DiskStore,
+}
+
+const HIT: &str = "larder; hit; ttl=60";
+const FILLED: &str = "larder; fwd=uri-miss; stored; ttl=60";
+
+impl Node {
+    async fn open(place: &Place) -> Self {
+        Self::with(place.builder()).await
+    }
+
+    async fn with(builder: DiskStoreBuilder) -> Self {
+        let store = builder.open().await.unwrap();
+        let waited_for = BoxStore::new(waited_for(store.clone()));
+        let patient = Duration::from_secs(20);
+        let limits = GuardLimits::new().read(patient).write(patient).purge(patient);
+        let builder = CacheLayer::builder(waited_for).guard_limits(limits);
+        Self { bench: Bench::with(builder, []), store }
+    }
+
+    async fn get(&self, path: &str) -> Seen {
+        self.bench.get(path).await
+    }
+
+    /// Gets what the origin answers now.
+    async fn fetch(&self, path: &str, body: &str) -> Seen {
+        let reply = Reply::cc(body, "max-age=60").field("etag", "\"1\"").field("cache-groups", "\"news\"");
+        self.bench.origin.then(reply);
+        is(self.get(path).await, body)
+    }
+
+    /// Stores what the origin answers now.
+    async fn fill(&self, path: &str, body: &str) {
+        assert_eq!(self.fetch(path, body).await.cache_status(), FILLED, "{path}");
+    }
+
+    async fn hits(&self, path: &str, body: &str) {
+        assert_eq!(is(self.get(path).await, body).cache_status(), HIT, "{path}");
+    }
+
+    async fn purge(&self, target: PurgeTarget) {
+        self.bench.handle.purge_target(&target).await.unwrap();
+    }
+
+    /// Bytes and keys that the store has.
+    fn held(&self) -> (u64, u64) {
+        let statistics = self.store.statistics();
+        (statistics.bytes, statistics.entries)
+    }
+
+    /// Closes the store, and opens it again.
+    async fn again(self, place: &Place) -> Self {
+        self.store.close().await;
+        Self::open(place).await
+    }
+}
+
+/// The answer has this content. It is not shown where it has not: there is much of it.
+#[track_caller]
+fn is(seen: Seen, body: &str) -> Seen {
+    assert!(!seen.broken && seen.body == body, "{} of {} bytes, {:?}", seen.body.len(), body.len(), seen.fields);
+    seen
+}
+
+/// Content of 300 KB that has a file of its own, of five blocks, with other bytes at each place.
+fn large() -> String {
+    (0..50_000).map(|number| format!("{number:05};")).collect()
+}
+
+/// Whatever becomes of a test, its child ends.
+struct Process(Child);
+
+impl Process {
+    /// Runs the test of that name, which is ignored otherwise, in a process of its own.
+    fn of_test(module: &str, name: &str, place: &Place, arguments: &[(&str, String)]) -> Self {
+        let module = module.split_once("::").map_or(module, |(_, rest)| rest);
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &format!("{module}::{name}"), "--ignored", "--nocapture", "--test-threads=1"])
+            .env("LARDER_TEST_FOLDER", place.path())
+            .envs(arguments.iter().map(|(name, value)| (name, value)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// In the process of [`Process::of_test`].
+fn place_of_parent() -> Option<PathBuf> {
+    std::env::var_os("LARDER_TEST_FOLDER").map(PathBuf::from)
 }
