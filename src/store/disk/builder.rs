@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::DiskStore;
+use super::core::Core;
 use super::error::{Cause, DiskError};
 use super::folder::Folder;
 use super::index::Index;
@@ -12,11 +14,13 @@ use super::jobs::{Jobs, run};
 use super::meta::{Meta, Opened};
 use super::name::Namer;
 use super::purges::Purges;
+use crate::store::{GuardLimits, Guarded};
 
 /// Settings of a [`DiskStore`].
 #[derive(Clone, Debug)]
 pub struct DiskStoreBuilder {
     capacity: u64,
+    guard_limits: GuardLimits,
     max_object: Option<u64>,
     max_variants: usize,
     path: PathBuf,
@@ -25,7 +29,10 @@ pub struct DiskStoreBuilder {
 
 impl DiskStoreBuilder {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { capacity: 10 << 30, max_object: None, max_variants: 64, path, sync: false }
+        let seconds = Duration::from_secs;
+        let guard_limits =
+            GuardLimits::new().content(seconds(30)).purge(seconds(10)).read(seconds(1)).write(seconds(10));
+        Self { capacity: 10 << 30, guard_limits, max_object: None, max_variants: 64, path, sync: false }
     }
 
     /// The most bytes on the disk; default 10 GiB, at least 1 MiB.
@@ -35,6 +42,16 @@ impl DiskStoreBuilder {
     #[must_use]
     pub fn capacity(mut self, bytes: u64) -> Self {
         self.capacity = bytes;
+        self
+    }
+
+    /// The deadlines of calls, and when the disk is left alone for a moment; default 1 s for a read, 30 s for the next frame of
+    /// content, 10 s for a write or a purge.
+    ///
+    /// A busy disk may take long for a single read. Until it is over, a request waits for it, and then it goes to the origin.
+    #[must_use]
+    pub fn guard_limits(mut self, limits: GuardLimits) -> Self {
+        self.guard_limits = limits;
         self
     }
 
@@ -70,7 +87,7 @@ impl DiskStoreBuilder {
     ///
     /// Where another process has the folder open ([`DiskError::is_in_use`]), or it can't be read or written.
     pub async fn open(self) -> Result<DiskStore, DiskError> {
-        let path = self.path.clone();
+        let (path, limits) = (self.path.clone(), self.guard_limits.clone());
         let failed = |cause: Cause| DiskError::new(&path, cause);
         let opened = run(move || self.open_folder()).await.map_err(|_| failed(Cause::NoRuntime))?;
         let (builder, folder, lock, opened) = opened.map_err(failed)?;
@@ -78,8 +95,8 @@ impl DiskStoreBuilder {
         let purges = Purges::new(opened).await;
         let purges = purges.map_err(|error| failed(std::io::Error::other(error).into()))?;
         let counted = run(move || builder.count(folder, lock, namer, purges)).await;
-        let inner = counted.map_err(|_| failed(Cause::NoRuntime))?.map_err(failed)?;
-        Ok(DiskStore(inner))
+        let core = Core(counted.map_err(|_| failed(Cause::NoRuntime))?.map_err(failed)?);
+        Ok(DiskStore { core: core.clone(), guarded: Arc::new(Guarded::new(core, limits)) })
     }
 
     fn open_folder(self) -> Result<(Self, Folder, std::fs::File, Opened), Cause> {

@@ -156,7 +156,10 @@ impl Blocks {
         }
     }
 
-    fn take(&mut self, ended: Result<(Reading, io::Result<Vec<Bytes>>), StoreError>) -> Result<(), StoreError> {
+    fn take(
+        &mut self,
+        ended: Result<(Reading, io::Result<Vec<Bytes>>), StoreError>,
+    ) -> Result<(), StoreError> {
         let (reading, read) = ended?;
         self.here.extend(read.map_err(|error| StoreError::new("read content", error))?);
         self.reading = Some(reading);

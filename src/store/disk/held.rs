@@ -74,9 +74,9 @@ impl Held {
 
     /// Whether a purge since that number may have found nothing because the name was not held yet.
     pub(super) fn may_have_missed(&self, name: Name, since: u64) -> bool {
-        name.bases().iter().any(|base| {
-            lock(self.stripe(base)).missed[place(base / STRIPES as u64, MISSED)] > since
-        })
+        name.bases()
+            .iter()
+            .any(|base| lock(self.stripe(base)).missed[place(base / STRIPES as u64, MISSED)] > since)
     }
 }
 

@@ -100,11 +100,8 @@ impl Index {
         let evicted = Evicted::default();
         let hasher = DefaultHashBuilder::default();
         // One, or the largest object would have to fit into a part of the capacity.
-        let options = OptionsBuilder::new()
-            .shards(1)
-            .estimated_items_capacity(items)
-            .weight_capacity(capacity)
-            .build();
+        let options =
+            OptionsBuilder::new().shards(1).estimated_items_capacity(items).weight_capacity(capacity).build();
         let cache = match options {
             Ok(options) => Cache::with_options(options, ByWeight, hasher, evicted.clone()),
             // Both capacities are set, which is all that `build` asks for.

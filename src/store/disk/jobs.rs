@@ -49,7 +49,9 @@ impl Jobs {
 }
 
 /// Does some work, whether the store is closed or not.
-pub(super) async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
+pub(super) async fn run<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StoreError> {
     const ACTION: &str = "use the disk";
     let Some(runtime) = Runtime::current() else {
         return Err(StoreError::new(ACTION, "there is no runtime"));

@@ -16,9 +16,7 @@ use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
-use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase as _, TableDefinition, WriteTransaction,
-};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase as _, TableDefinition, WriteTransaction};
 use twox_hash::XxHash3_64;
 
 use super::error::Cause;
@@ -49,8 +47,8 @@ pub(super) struct Meta {
     /// Bytes of each entry, the oldest first.
     entries: std::collections::VecDeque<usize>,
     entry_bytes: usize,
-    is_closed: bool,
-    last_file: File,
+    /// `None` once the store is closed.
+    last_file: Option<File>,
     path: PathBuf,
     pub(super) state: LogState,
     /// No greater number was given when this was written.
@@ -82,14 +80,13 @@ impl Meta {
     }
 
     pub(super) fn close(&mut self) {
-        self.is_closed = true;
-        self.database = None;
+        (self.database, self.last_file) = (None, None);
     }
 
     /// The database, and entries that are in it although their transaction seemed to fail.
     fn database(&mut self) -> io::Result<(&Database, Vec<LogEntry>)> {
-        if self.is_closed {
-            return Err(io::Error::other("it was closed"));
+        if self.last_file.is_none() {
+            return Err(closed());
         }
         let mut found = Vec::new();
         let database = match self.database.take() {
@@ -168,9 +165,14 @@ impl Meta {
     /// After the transaction, and before anybody hears of it.
     fn write_last(&mut self) -> io::Result<()> {
         let bytes = last_of(self.state, self.reserved);
-        self.last_file.seek(SeekFrom::Start(0))?;
-        self.last_file.write_all(&bytes)
+        let file = self.last_file.as_mut().ok_or_else(closed)?;
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&bytes)
     }
+}
+
+fn closed() -> io::Error {
+    io::Error::other("it was closed")
 }
 
 fn builder() -> Builder {
@@ -218,8 +220,7 @@ fn load_from(folder: &Folder, database: Database) -> Result<Option<Opened>, Caus
         database: Some(database),
         entries: Default::default(),
         entry_bytes: 0,
-        is_closed: false,
-        last_file,
+        last_file: Some(last_file),
         path: folder.path("purges.redb"),
         state: read.state,
         reserved: read.reserved,
@@ -301,8 +302,7 @@ fn create(folder: &Folder) -> io::Result<Database> {
     put(&transaction, "reserved", &BASE.to_le_bytes())?;
     put(&transaction, "secret", &random_wide().to_le_bytes())?;
     transaction.commit().map_err(of_redb)?;
-    open_private(&folder.path("last"))?
-        .write_all(&last_of(LogState::new(incarnation, BASE, BASE), BASE))?;
+    open_private(&folder.path("last"))?.write_all(&last_of(LogState::new(incarnation, BASE, BASE), BASE))?;
     Ok(database)
 }
 

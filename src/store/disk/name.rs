@@ -46,10 +46,7 @@ impl Namer {
 
     pub(super) fn of(&self, key: &CacheKey) -> Name {
         let rewritten = key.rewritten_uri().and_then(|uri| NonZeroU64::new(self.base(uri)));
-        Name {
-            bases: Bases { asked: self.base(key.uri()), rewritten },
-            key: self.0.hash(key.as_bytes()),
-        }
+        Name { bases: Bases { asked: self.base(key.uri()), rewritten }, key: self.0.hash(key.as_bytes()) }
     }
 
     /// An id for content, which no other one has. A head may be one of another store, with content of that.

@@ -83,7 +83,11 @@ impl Purges {
         Ok(Self {
             held: Arc::default(),
             // All that may have been given.
-            numbers: Mutex::new(Numbers { given: reserved.max(meta.state.last), is_writing: false, reserved }),
+            numbers: Mutex::new(Numbers {
+                given: reserved.max(meta.state.last),
+                is_writing: false,
+                reserved,
+            }),
             meta: Mutex::new(meta),
             replica,
             skipped: AtomicU64::new(0),

@@ -15,12 +15,12 @@ use super::error::{LinkError, no_runtime};
 use super::leases::Tokens;
 use super::link::Link;
 use super::log::RedisLog;
-use crate::store::random::random;
 use super::scripts::Script;
 use crate::entry::key::CacheKey;
 use crate::entry::{ResponseHead, StoredResponse};
 use crate::runtime::{Runtime, joined};
 use crate::store::log::{LogState, Replica, Verdict};
+use crate::store::random::random;
 use crate::store::record::{FORMAT, Record, RecordNames, Recorded};
 use crate::store::{Fence, Lookup, PutOutcome, Stored, StoredId, Variants};
 

@@ -21,10 +21,10 @@ use redis::{Value, cmd};
 use super::config::Replicas;
 use super::error::LinkError;
 use super::link::Link;
-use crate::store::random::random;
 use super::scripts::Script;
 use crate::error::StoreError;
 use crate::store::log::{Appended, LogEntry, LogPage, LogState, Mark, MarkTable, NewEntry, PurgeLog};
+use crate::store::random::random;
 use crate::store::record::FORMAT;
 
 /// The state, which begins the log where there is none: a table without the log says nothing, and no more does a log without it.

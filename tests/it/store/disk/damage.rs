@@ -23,7 +23,8 @@ impl Damage {
     /// At many places, from the beginning to the end.
     fn all(length: usize, places: usize) -> Vec<Self> {
         let place = |number: usize| number * length.saturating_sub(1) / (places - 1);
-        let at = |number| [Self::Cut(place(number)), Self::Flipped(place(number)), Self::Zeroed(place(number))];
+        let at =
+            |number| [Self::Cut(place(number)), Self::Flipped(place(number)), Self::Zeroed(place(number))];
         (0..places).flat_map(at).chain([Self::Gone, Self::Longer, Self::Other]).collect()
     }
 

@@ -41,7 +41,10 @@ fn content(number: u64, version: u64) -> String {
 fn version_of(number: u64, content: &str) -> u64 {
     let first = content.split(';').next().unwrap();
     let version = first.strip_prefix(&format!("{number} ")).unwrap().parse().unwrap();
-    assert!(content == self::content(number, version), "version {version} of {number} is not as it was stored");
+    assert!(
+        content == self::content(number, version),
+        "version {version} of {number} is not as it was stored"
+    );
     version
 }
 
@@ -80,7 +83,7 @@ async fn store(store: &DiskStore, number: u64, version: u64) {
 async fn the_process_that_is_killed() {
     let Some(folder) = place_of_parent() else { return };
     let first: u64 = std::env::var("LARDER_TEST_VERSION").unwrap().parse().unwrap();
-    let disk = DiskStore::builder(folder).capacity(64 << 20).open().await.unwrap();
+    let disk = super::builder(&folder).open().await.unwrap();
     let tasks = (0..KEYS).map(|number| {
         let disk = disk.clone();
         tokio::spawn(async move {
@@ -90,7 +93,10 @@ async fn the_process_that_is_killed() {
                     disk.invalidate(&[target(number, version)], PurgeMode::Remove).await.unwrap();
                     // In one piece, with a line of its own: the harness prints, too.
                     use std::io::Write;
-                    std::io::stdout().lock().write_all(format!("\npurged {number} {version}\n").as_bytes()).unwrap();
+                    std::io::stdout()
+                        .lock()
+                        .write_all(format!("\npurged {number} {version}\n").as_bytes())
+                        .unwrap();
                 }
             }
         })
@@ -124,7 +130,9 @@ async fn f11_what_a_killed_process_has_left_is_right_and_what_it_purged_is_gone(
         let mut process = Process::of_test(module_path!(), "the_process_that_is_killed", &place, &[version]);
         let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
         let mut note = |line: &str| {
-            if let Some((number, version)) = line.strip_prefix("purged ").and_then(|line| line.split_once(' ')) {
+            if let Some((number, version)) =
+                line.strip_prefix("purged ").and_then(|line| line.split_once(' '))
+            {
                 purged.insert(number.parse::<u64>().unwrap(), version.parse::<u64>().unwrap());
                 return 1;
             }
@@ -141,7 +149,7 @@ async fn f11_what_a_killed_process_has_left_is_right_and_what_it_purged_is_gone(
             let _ = note(&line.unwrap());
         }
         process.0.wait().unwrap();
-        let disk = DiskStore::builder(place.path()).capacity(64 << 20).open().await.unwrap();
+        let disk = place.builder().open().await.unwrap();
         for number in 0..KEYS {
             if let Some(version) = found(&disk, number).await {
                 all += 1;

@@ -1,12 +1,13 @@
 //! Content that is never held whole: written while it comes, read while it is sent.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
 use http_body_util::BodyExt;
-use larder::store::{BeginOutcome, DiskStore, PurgeTarget, PutOutcome, Store};
 use larder::CacheKey;
+use larder::store::{BeginOutcome, DiskStore, GuardLimits, PurgeTarget, PutOutcome, Store};
 
 use super::{HIT, Node, Place, Process, large, place_of_parent};
 
@@ -135,7 +136,7 @@ fn peak() -> u64 {
 
 const MIB: u64 = 1 << 20;
 /// Bytes of a video.
-const VIDEO: u64 = 256 * MIB;
+const VIDEO: u64 = 128 * MIB;
 
 #[tokio::test]
 #[ignore = "the process of f13_a_large_body_is_stored_and_served_in_little_memory"]
@@ -145,7 +146,9 @@ async fn the_process_with_a_large_body() {
     use tower::{Layer, ServiceExt};
 
     let Some(folder) = place_of_parent() else { return };
-    let store = DiskStore::builder(folder).capacity(1 << 30).open().await.unwrap();
+    let patient = Duration::from_secs(60);
+    let limits = GuardLimits::new().read(patient).write(patient);
+    let store = DiskStore::builder(folder).capacity(1 << 30).guard_limits(limits).open().await.unwrap();
     let layer = larder::CacheLayer::builder(store).build();
     let origin = tower::service_fn(|_: Request<Empty<Bytes>>| async {
         let frames = (0..VIDEO / MIB).map(|number| {
@@ -181,7 +184,8 @@ async fn the_process_with_a_large_body() {
 
 #[tokio::test]
 async fn f13_a_large_body_is_stored_and_served_in_little_memory() {
-    let place = Place(crate::support::file::TempFolder::new());
+    // The pages of a file are none of the process's memory, be they on a disk or not.
+    let place = Place::new();
     let mut process = Process::of_test(module_path!(), "the_process_with_a_large_body", &place, &[]);
     assert!(process.0.wait().unwrap().success());
 }

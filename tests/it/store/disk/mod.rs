@@ -35,7 +35,7 @@ impl Place {
     }
 
     fn builder(&self) -> DiskStoreBuilder {
-        DiskStore::builder(self.path()).capacity(256 << 20)
+        builder(self.path())
     }
 
     /// All files of entries: records, and content.
@@ -67,6 +67,13 @@ impl Place {
     }
 }
 
+/// A store that waits for a busy disk.
+fn builder(folder: &Path) -> DiskStoreBuilder {
+    let patient = Duration::from_secs(20);
+    let limits = GuardLimits::new().read(patient).write(patient).purge(patient);
+    DiskStore::builder(folder).capacity(256 << 20).guard_limits(limits)
+}
+
 /// A cache over a store, with its own origin.
 struct Node {
     bench: Bench,
@@ -84,10 +91,7 @@ impl Node {
     async fn with(builder: DiskStoreBuilder) -> Self {
         let store = builder.open().await.unwrap();
         let waited_for = BoxStore::new(waited_for(store.clone()));
-        let patient = Duration::from_secs(20);
-        let limits = GuardLimits::new().read(patient).write(patient).purge(patient);
-        let builder = CacheLayer::builder(waited_for).guard_limits(limits);
-        Self { bench: Bench::with(builder, []), store }
+        Self { bench: Bench::with(CacheLayer::builder(waited_for), []), store }
     }
 
     async fn get(&self, path: &str) -> Seen {
@@ -130,7 +134,13 @@ impl Node {
 /// The answer has this content. It is not shown where it has not: there is much of it.
 #[track_caller]
 fn is(seen: Seen, body: &str) -> Seen {
-    assert!(!seen.broken && seen.body == body, "{} of {} bytes, {:?}", seen.body.len(), body.len(), seen.fields);
+    assert!(
+        !seen.broken && seen.body == body,
+        "{} of {} bytes, {:?}",
+        seen.body.len(),
+        body.len(),
+        seen.fields
+    );
     seen
 }
 
