@@ -1,7 +1,7 @@
 //! How a store is opened.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::DiskStore;
@@ -14,6 +14,7 @@ use super::jobs::{Jobs, run};
 use super::meta::{Meta, Opened};
 use super::name::Namer;
 use super::purges::Purges;
+use crate::runtime::Mutex;
 use crate::store::{GuardLimits, Guarded};
 
 /// Settings of a [`DiskStore`].

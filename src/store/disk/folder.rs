@@ -169,15 +169,16 @@ impl Staged {
         if self.sync {
             self.file.sync_data()?;
         }
+        let folder = target.parent().unwrap_or(target);
         match fs::rename(&self.path, target) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                if let Some(folder) = target.parent() {
-                    make_folder(folder, false)?;
-                }
-                fs::rename(&self.path, target)
+                make_folder(folder, false)?;
+                fs::rename(&self.path, target)?;
             }
-            renamed => renamed,
+            renamed => renamed?,
         }
+        // The name, too.
+        if self.sync && cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
     }
 }
 

@@ -4,10 +4,10 @@
 //! to the disk that is waited for.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::name::{Bases, Name};
-use crate::runtime::lock;
+use crate::runtime::{Mutex, lock};
 
 const STRIPES: usize = 64;
 /// How many numbers of purges that found nothing a stripe keeps apart.

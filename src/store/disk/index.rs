@@ -1,7 +1,6 @@
 //! What is in the folder, and what has to go to make room: all keys with the bytes of their files, in memory.
 
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use quick_cache::sync::Cache;
@@ -10,7 +9,7 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 use super::held::{Held, Holding};
 use super::name::Name;
 use crate::entry::RemoteContent;
-use crate::runtime::lock;
+use crate::runtime::{Mutex, lock};
 
 /// What a file takes is a multiple of this.
 const CLUSTER: u64 = 4096;

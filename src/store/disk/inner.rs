@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
@@ -15,7 +15,7 @@ use super::purges::{Purges, number, plain};
 use super::writer::ContentFile;
 use crate::entry::key::CacheKey;
 use crate::entry::{RemoteContent, ResponseHead, StoredResponse};
-use crate::runtime::lock;
+use crate::runtime::{Mutex, MutexGuard, lock};
 use crate::semantics::range::ByteRange;
 use crate::store::log::Verdict;
 use crate::store::random::random;

@@ -1,7 +1,7 @@
 //! What was purged, in a file that survives whatever ends the process.
 //!
 //! ```text
-//! purges.redb  "properties"  "format", "incarnation", "secret", "reserved"
+//! purges.redb  "properties"  "format", "incarnation", "last", "reserved", "secret"
 //!              "entries"     number -> u64 predecessor | purge (`store/purge.rs`)
 //!              "marks"       mark (`store/log/mark.rs`) -> number of the last entry that has it
 //! last         u64 incarnation | u64 last number | u64 reserved | u64 XXH3 of these
@@ -156,6 +156,7 @@ impl Meta {
                 entries.pop_first().map_err(of_redb)?;
             }
         }
+        put(&transaction, "last", &last.to_le_bytes())?;
         put(&transaction, "reserved", &reserved.max(self.reserved).to_le_bytes())?;
         transaction.commit().map_err(of_redb)?;
         (self.entries, self.entry_bytes, self.state.last) = (counts, bytes, last);
@@ -261,9 +262,10 @@ fn read(database: &Database) -> io::Result<Option<Read>> {
     if property("format")? != format() {
         return Ok(None);
     }
-    let (incarnation, reserved) = (number(&property("incarnation")?), number(&property("reserved")?));
-    let (Some(incarnation), Some(reserved), Ok(secret)) =
-        (incarnation, reserved, <[u8; 16]>::try_from(property("secret")?))
+    let [incarnation, last, reserved] =
+        ["incarnation", "last", "reserved"].map(|name| property(name).map(|bytes| number(&bytes)));
+    let (Some(incarnation), Some(last), Some(reserved), Ok(secret)) =
+        (incarnation?, last?, reserved?, <[u8; 16]>::try_from(property("secret")?))
     else {
         return Ok(None);
     };
@@ -279,7 +281,6 @@ fn read(database: &Database) -> io::Result<Option<Read>> {
         let (mark, number) = mark.map_err(of_redb)?;
         marks.push((Mark::from_bytes(mark.value()), number.value()));
     }
-    let last = entries.last().map_or(BASE, |entry| entry.number);
     Ok(Some(Read { entries, marks, reserved, secret, state: LogState::new(incarnation, BASE, last) }))
 }
 
@@ -299,6 +300,7 @@ fn create(folder: &Folder) -> io::Result<Database> {
     let incarnation = random().max(1);
     put(&transaction, "format", &format())?;
     put(&transaction, "incarnation", &incarnation.to_le_bytes())?;
+    put(&transaction, "last", &BASE.to_le_bytes())?;
     put(&transaction, "reserved", &BASE.to_le_bytes())?;
     put(&transaction, "secret", &random_wide().to_le_bytes())?;
     transaction.commit().map_err(of_redb)?;

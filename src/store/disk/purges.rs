@@ -8,8 +8,8 @@
 //! number, and is not written: so that no number is given twice, some are reserved in the file beforehand.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use super::name::{Name, Namer};
 use crate::entry::StoredResponse;
 use crate::entry::key::CacheKey;
 use crate::error::StoreError;
-use crate::runtime::lock;
+use crate::runtime::{Mutex, lock};
 use crate::store::log::{
     Appended, LogEntry, LogPage, LogState, MarkTable, NewEntry, PurgeLog, Replica, Verdict,
 };
@@ -164,7 +164,11 @@ impl Purges {
             // Nobody has written it yet.
             Err(_) => {
                 let purges = Arc::clone(self);
-                jobs.run(ACTION, move || Ok(purges.write_all(&make_room))).await?;
+                let write = move || {
+                    purges.write_all(&make_room);
+                    Ok(())
+                };
+                jobs.run(ACTION, write).await?;
                 outcome.await.map_err(|error| StoreError::new(ACTION, error))?
             }
         };

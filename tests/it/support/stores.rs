@@ -3,7 +3,8 @@
 //! `LARDER_STORE=slow` runs the scenarios over [`slow`], which answers nothing at once, [`Remembering`], which is told of half
 //! of what is on its way, and [`Written`], which keeps what it has read of what it has written; `LARDER_STORE=elsewhere` over
 //! [`Elsewhere`], which takes content while it comes and opens it on demand; `LARDER_STORE=streams` over a slow one of those.
-//! Scenarios whose premise is content in memory fail over the last two.
+//! `LARDER_STORE=disk` over a [`DiskStore`](larder::store::DiskStore) in a folder of its own. Scenarios whose premise is content in
+//! memory fail over the last three.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
@@ -39,6 +40,8 @@ pub fn cache_builder() -> CacheBuilder {
 /// still.
 pub fn cache_builder_over(store: MemoryStore) -> CacheBuilder {
     CacheLayer::builder(match kind() {
+        #[cfg(feature = "disk")]
+        Kind::Disk => BoxStore::new(waited_for(super::on_disk::OnDisk::like(&store))),
         Kind::Elsewhere => BoxStore::new(Elsewhere::of(store)),
         Kind::Memory => BoxStore::new(store),
         Kind::Slow => BoxStore::new(slow(Remembering::half_of(Written::of(store)))),
@@ -49,6 +52,8 @@ pub fn cache_builder_over(store: MemoryStore) -> CacheBuilder {
 
 #[derive(Clone, Copy)]
 enum Kind {
+    #[cfg(feature = "disk")]
+    Disk,
     Elsewhere,
     Memory,
     Slow,
@@ -58,11 +63,15 @@ enum Kind {
 /// The store of this run.
 fn kind() -> Kind {
     static KIND: LazyLock<Kind> = LazyLock::new(|| match std::env::var("LARDER_STORE").as_deref() {
+        #[cfg(feature = "disk")]
+        Ok("disk") => Kind::Disk,
         Ok("elsewhere") => Kind::Elsewhere,
         Ok("memory") | Err(_) => Kind::Memory,
         Ok("slow") => Kind::Slow,
         Ok("streams") => Kind::Streams,
-        Ok(other) => panic!("LARDER_STORE is `memory`, `slow`, `elsewhere` or `streams`, not `{other}`"),
+        Ok(other) => {
+            panic!("LARDER_STORE is `memory`, `slow`, `elsewhere`, `streams` or `disk`, not `{other}`")
+        }
     });
     *KIND
 }

@@ -83,7 +83,7 @@ async fn store(store: &DiskStore, number: u64, version: u64) {
 async fn the_process_that_is_killed() {
     let Some(folder) = place_of_parent() else { return };
     let first: u64 = std::env::var("LARDER_TEST_VERSION").unwrap().parse().unwrap();
-    let disk = super::builder(&folder).open().await.unwrap();
+    let disk = crate::support::on_disk::patient(&folder).open().await.unwrap();
     let tasks = (0..KEYS).map(|number| {
         let disk = disk.clone();
         tokio::spawn(async move {

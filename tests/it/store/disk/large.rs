@@ -1,15 +1,15 @@
 //! Content that is never held whole: written while it comes, read while it is sent.
 
 use std::ops::ControlFlow;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
 use http_body_util::BodyExt;
 use larder::CacheKey;
-use larder::store::{BeginOutcome, DiskStore, GuardLimits, PurgeTarget, PutOutcome, Store};
+use larder::store::{BeginOutcome, PurgeTarget, PutOutcome, Store};
 
 use super::{HIT, Node, Place, Process, large, place_of_parent};
+use crate::support::on_disk::patient;
 
 fn key() -> CacheKey {
     CacheKey::from_uri(&http::Uri::from_static("http://example.com/large")).unwrap()
@@ -146,9 +146,7 @@ async fn the_process_with_a_large_body() {
     use tower::{Layer, ServiceExt};
 
     let Some(folder) = place_of_parent() else { return };
-    let patient = Duration::from_secs(60);
-    let limits = GuardLimits::new().read(patient).write(patient);
-    let store = DiskStore::builder(folder).capacity(1 << 30).guard_limits(limits).open().await.unwrap();
+    let store = patient(&folder).capacity(1 << 30).open().await.unwrap();
     let layer = larder::CacheLayer::builder(store).build();
     let origin = tower::service_fn(|_: Request<Empty<Bytes>>| async {
         let frames = (0..VIDEO / MIB).map(|number| {

@@ -12,13 +12,13 @@ mod opening;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use larder::store::record::Record;
-use larder::store::{DiskStore, DiskStoreBuilder, GuardLimits, PurgeTarget, Store};
+use larder::store::{DiskStore, DiskStoreBuilder, PurgeTarget, Store};
 use larder::{BoxStore, CacheKey, CacheLayer};
 
 use crate::support::file::TempFolder;
+use crate::support::on_disk::patient;
 use crate::support::stores::waited_for;
 use crate::support::{Bench, Reply, Seen};
 
@@ -35,7 +35,7 @@ impl Place {
     }
 
     fn builder(&self) -> DiskStoreBuilder {
-        builder(self.path())
+        patient(self.path())
     }
 
     /// All files of entries: records, and content.
@@ -65,13 +65,6 @@ impl Place {
             Record::decode_any(bytes.into()).is_ok_and(|(own, _)| own == *key)
         })
     }
-}
-
-/// A store that waits for a busy disk.
-fn builder(folder: &Path) -> DiskStoreBuilder {
-    let patient = Duration::from_secs(20);
-    let limits = GuardLimits::new().read(patient).write(patient).purge(patient);
-    DiskStore::builder(folder).capacity(256 << 20).guard_limits(limits)
 }
 
 /// A cache over a store, with its own origin.
