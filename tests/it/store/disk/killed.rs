@@ -35,7 +35,7 @@ fn head() -> ResponseHead {
 /// Content that says which version it is: in a record, or in a file of its own.
 fn content(number: u64, version: u64) -> String {
     let line = format!("{number} {version};");
-    line.repeat(if version % 3 == 0 { 20_000 } else { 50 })
+    line.repeat(if version.is_multiple_of(3) { 20_000 } else { 50 })
 }
 
 fn version_of(number: u64, content: &str) -> u64 {
