@@ -12,8 +12,8 @@ use smallvec::{SmallVec, smallvec};
 use super::purges::{HeldNames, Purges, number};
 use super::stamp::Verdict;
 use super::{
-    BeginOutcome, Expected, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget, PutOutcome,
-    Store, StoreLimits, StoreStatistics, Stored, StoredBody, StoredId, Variants,
+    BeginOutcome, Expected, Expired, Fence, Lookup, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget,
+    PutOutcome, Store, StoreLimits, StoreStatistics, Stored, StoredBody, StoredId, Variants,
 };
 use crate::entry::key::CacheKey;
 use crate::entry::{RemoteContent, ResponseHead, StoredResponse};
@@ -65,6 +65,9 @@ struct Entry {
     variants: Variants,
     weight: u64,
 }
+
+/// A response of a former life of the store, and what soft purges had made of it.
+pub(super) type Former = (StoredResponse, Option<Expired>);
 
 #[derive(Clone)]
 struct ByWeight;
@@ -197,6 +200,30 @@ impl MemoryStore {
         }
     }
 
+    /// The purge state now.
+    pub(super) fn fence(&self) -> Fence {
+        self.inner.purges.state().0
+    }
+
+    /// All that is stored and was not purged, key by key. What is written meanwhile may be among it or not.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (CacheKey, Variants)> + '_ {
+        self.inner.cache.iter().map(|(key, _)| {
+            let present = self.inner.present(&key);
+            (key, present)
+        })
+    }
+
+    /// The most bytes that one key may weigh.
+    pub(super) fn max_key(&self) -> u64 {
+        self.inner.max_key
+    }
+
+    /// Puts back what was under a key in a former life of the store, the newest first, unless something is there already. Purges
+    /// since the fence count. Says how many responses are there now.
+    pub(super) fn put_back(&self, key: &CacheKey, former: Vec<Former>, fence: Fence) -> usize {
+        self.inner.put_back(key, former, fence)
+    }
+
     /// The number of names that are held.
     #[cfg(all(test, shuttle))]
     pub(crate) fn names(&self) -> usize {
@@ -251,7 +278,10 @@ impl Inner {
             let mut stored = stored.clone();
             match verdict {
                 Verdict::Removed => return None,
-                Verdict::Expired(expired) => stored.expired = Some(expired),
+                // What a former life of the store has brought may have been purged softly then.
+                Verdict::Expired(now) => {
+                    stored.expired = Some(stored.expired.map_or(now, |former| former.and(now)));
+                }
                 Verdict::Untouched => {}
             }
             Some(stored)
@@ -303,9 +333,7 @@ impl Inner {
         replaces: impl Fn(&Stored) -> bool,
         only_replaces: bool,
     ) -> PutOutcome {
-        let own_name = if key.is_uri_only() { 0 } else { NAME };
-        let base = key.weight() as u64 + ENTRY + own_name;
-        let weight = base + weight_of(&response);
+        let weight = base_weight(key) + weight_of(&response);
         if response.payload().len() > self.max_object || weight > self.max_key {
             return PutOutcome::TooLarge;
         }
@@ -328,9 +356,8 @@ impl Inner {
         }
         // By the times of messages: the store reads no clock.
         let received_at = response.head().reuse().response_time;
-        let id = StoredId::from_bits(self.ids.fetch_add(1, Ordering::Relaxed));
         let mut total = weight;
-        let mut list: SmallVec<[_; 1]> = smallvec![Stored::new(id, fence, response)];
+        let mut list: SmallVec<[_; 1]> = smallvec![Stored::new(self.next_id(), fence, response)];
         let oldest = present.iter().map(|stored| number(stored.fence)).min();
         for stored in present.iter().filter(|stored| !replaces(stored) && !stored.is_gone(received_at)) {
             let more = weight_of(&stored.response);
@@ -342,15 +369,62 @@ impl Inner {
             list.push(stored.clone());
         }
         let checked = oldest.map_or(number(fence), |oldest| oldest.min(number(fence)));
-        let variants = Variants::checked(list, checked, Some(held));
-        let entry = Entry { variants, weight: total };
+        let entry = Entry { variants: Variants::checked(list, checked, Some(held)), weight: total };
+        self.insert(writing, key, entry);
+        PutOutcome::Stored
+    }
+
+    fn insert(&self, writing: MutexGuard<'_, ()>, key: &CacheKey, entry: Entry) {
         let mut dropped = Dropped::default();
         self.cache.insert_with_lifecycle(key.clone(), entry, &mut dropped);
         drop(writing);
         let evicted = dropped.0.iter().filter(|(other, _)| other != key).count();
         self.evictions.fetch_add(evicted as u64, Ordering::Relaxed);
-        PutOutcome::Stored
     }
+
+    fn put_back(&self, key: &CacheKey, former: Vec<Former>, fence: Fence) -> usize {
+        let writing = self.writer(key);
+        if self.cache.peek(key).is_some() {
+            return 0; // and newer than anything of a former life
+        }
+        let mut held = self.purges.hold_key(key);
+        let mut total = base_weight(key);
+        let mut list: SmallVec<[Stored; 1]> = SmallVec::new();
+        for (response, expired) in former {
+            let response = response.compacted();
+            let weight = weight_of(&response);
+            if list.len() >= self.max_variants || total + weight > self.max_key {
+                break; // the rest is older
+            }
+            if response.payload().len() > self.max_object || response.payload().is_remote() {
+                continue;
+            }
+            held.add_response(key, &response);
+            let expired = match self.purges.judge_new(key, &response, fence) {
+                Verdict::Removed => continue,
+                Verdict::Expired(since) => Some(expired.map_or(since, |expired| expired.and(since))),
+                Verdict::Untouched => expired,
+            };
+            total += weight;
+            list.push(Stored { expired, ..Stored::new(self.next_id(), fence, response) });
+        }
+        let count = list.len();
+        if count > 0 {
+            let variants = Variants::checked(list, number(fence), Some(held));
+            self.insert(writing, key, Entry { variants, weight: total });
+        }
+        count
+    }
+
+    fn next_id(&self) -> StoredId {
+        StoredId::from_bits(self.ids.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// What a key takes before there is a response.
+fn base_weight(key: &CacheKey) -> u64 {
+    let own_name = if key.is_uri_only() { 0 } else { NAME };
+    key.weight() as u64 + ENTRY + own_name
 }
 
 /// What a name by which a response can be purged takes in the table of those: its place, at the table's usual load.

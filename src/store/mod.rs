@@ -25,6 +25,7 @@ mod random;
 mod receipt;
 #[cfg(feature = "redis")]
 mod redis;
+mod snapshot;
 mod stamp;
 pub(crate) mod target;
 mod tiered;
@@ -48,6 +49,7 @@ pub use memory::{MemoryStore, MemoryStoreBuilder};
 pub use notation::InvalidItem;
 pub use purge::{InvalidPurge, Purge};
 pub use receipt::{PurgeNumber, PurgeReceipt};
+pub use snapshot::SnapshotCounts;
 pub use target::{PurgeMode, PurgeScope, PurgeTarget};
 pub use tiered::{TierLimits, TieredStore};
 

@@ -242,9 +242,15 @@ impl Purges {
 
     /// Holds the names by which a response under a key can be purged.
     pub(super) fn hold(self: &Arc<Self>, key: &CacheKey, response: &StoredResponse) -> HeldNames {
+        let mut held = self.hold_key(key);
+        held.add_response(key, response);
+        held
+    }
+
+    /// Holds the names by which every response under a key can be purged.
+    pub(super) fn hold_key(self: &Arc<Self>, key: &CacheKey) -> HeldNames {
         let mut held = HeldNames::new(self);
         held.add_key(key);
-        held.add_response(key, response);
         held
     }
 
@@ -555,8 +561,12 @@ fn name_of(hash: u64, kind: Kind) -> Name {
     hash ^ (kind as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// Scheme with `://`, authority, and path with query, of an absolute URI that has a path.
+/// Scheme with `://`, authority, and path with query, of an absolute URI that has a path. A prefix of paths is none, also where
+/// it has a URI in it.
 fn origin_of(uri: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    if uri.starts_with(b"/") {
+        return None;
+    }
     let scheme = uri.windows(3).position(|three| three == b"://")? + 3;
     let path = scheme + uri[scheme..].iter().position(|&byte| byte == b'/')?;
     Some((&uri[..scheme], &uri[scheme..path], &uri[path..]))
@@ -759,6 +769,24 @@ mod tests {
         assert_eq!(verdicts, expected, "what is younger than the oldest segments' purges is not hit");
         purges.purge(&PurgeTarget::All, PurgeMode::Remove);
         assert!(read(&purges.wide).prefixes().next().is_none());
+    }
+
+    #[test]
+    fn a_path_prefix_with_a_url_in_it_is_of_no_host() {
+        for held in [Some("http://b/"), None] {
+            let purges = Arc::<Purges>::default();
+            let kept = Kept::new(&purges, "/img/http://b/x", None);
+            let of_other_host = held.map(|uri| {
+                purges
+                    .hold(&CacheKey::from_uri(&uri.parse().expect("a URI")).expect("a key"), &response(None))
+            });
+            purges.purge(&PurgeTarget::path_prefix("/img/http://b/"), PurgeMode::Remove);
+            (0..PREFIXES + SEGMENTS).for_each(|number| {
+                drop(purges.purge(&PurgeTarget::path_prefix(format!("/{number}/")), PurgeMode::Remove))
+            });
+            assert_eq!(kept.verdict(&purges), Verdict::Removed, "{held:?}");
+            drop(of_other_host);
+        }
     }
 
     #[test]

@@ -125,10 +125,10 @@ impl Names {
     }
 }
 
-/// The scheme and the authority of an absolute URI that has a path.
+/// The scheme and the authority of an absolute URI that has a path. A prefix of paths is none, also where it has a URI in it.
 fn origin(uri: &[u8]) -> Option<&[u8]> {
     let (_, path) = split(uri);
-    let has_scheme = uri.windows(3).any(|three| three == b"://");
+    let has_scheme = !uri.starts_with(b"/") && uri.windows(3).any(|three| three == b"://");
     (has_scheme && path.starts_with(b"/")).then(|| &uri[..uri.len() - path.len()])
 }
 

@@ -343,6 +343,7 @@ async fn prefixes_beyond_their_bound_hide_no_less() {
     let log = MemoryLog::default();
     let one = Node::of(&log).await;
     let before = one.replica.fence();
+    one.purge(&PurgeTarget::path_prefix("/img/http://b/")).await;
     for number in 0..1_100 {
         one.purge(&PurgeTarget::prefix(format!("http://p/{number}/"))).await;
         one.purge(&PurgeTarget::path_prefix(format!("/{number}/"))).await;
@@ -351,6 +352,7 @@ async fn prefixes_beyond_their_bound_hide_no_less() {
     let late = Node::of(&log).await;
     log.trim(0);
     for node in [one, late, Node::of(&log).await] {
+        assert!(!node.has("http://a/img/http://b/x", before), "a URL in a path is no host");
         for number in [0, 500, 1_099] {
             assert!(!node.has(&format!("http://p/{number}/x"), before), "{number}");
             assert!(!node.has(&format!("http://q/{number}/x"), before), "{number}");

@@ -11,6 +11,7 @@ mod memory;
 mod records;
 #[cfg(feature = "redis")]
 mod redis;
+mod snapshot;
 mod streams;
 mod tiered;
 mod waiting;

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tower::Layer;
 
 use super::stepped::{Stage, Stepped};
-use super::stores::{CacheBuilder, cache_builder_over};
+use super::stores::{CacheBuilder, CacheLayer, store_over};
 
 /// Leases of nodes in one process: who has which, and who waits for its end.
 #[derive(Clone, Default)]
@@ -133,9 +133,9 @@ impl Fleet {
 
     pub fn with(size: usize, set_up: impl Fn(CacheBuilder) -> CacheBuilder) -> Self {
         let ((clock, hand), origin, desk) = (Clock::manual(), Stepped::default(), Desk::default());
-        let store = MemoryStore::default();
+        let store = store_over(MemoryStore::default());
         let node = |_| {
-            let builder = set_up(cache_builder_over(store.clone()).leases(desk.clone()));
+            let builder = set_up(CacheLayer::builder(store.clone()).leases(desk.clone()));
             let layer = builder.clock(clock.clone()).build();
             let (cache, handle) = (layer.layer(origin.clone()), layer.handle());
             Stage { cache, clock: hand.clone(), handle, origin: origin.clone() }

@@ -39,15 +39,19 @@ pub fn cache_builder() -> CacheBuilder {
 /// Sets up a layer over this store, as it is, slow and writing all down, or as the place for heads alone. Its clock stands
 /// still.
 pub fn cache_builder_over(store: MemoryStore) -> CacheBuilder {
-    CacheLayer::builder(match kind() {
+    CacheLayer::builder(store_over(store)).clock(Clock::manual().0)
+}
+
+/// The store of this run over this one. Nodes that share a store share this.
+pub fn store_over(store: MemoryStore) -> BoxStore {
+    match kind() {
         #[cfg(feature = "disk")]
         Kind::Disk => BoxStore::new(waited_for(super::on_disk::OnDisk::like(&store))),
         Kind::Elsewhere => BoxStore::new(Elsewhere::of(store)),
         Kind::Memory => BoxStore::new(store),
         Kind::Slow => BoxStore::new(slow(Remembering::half_of(Written::of(store)))),
         Kind::Streams => BoxStore::new(slow(Elsewhere::of(store))),
-    })
-    .clock(Clock::manual().0)
+    }
 }
 
 #[derive(Clone, Copy)]
