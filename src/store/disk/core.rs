@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::content::{BLOCK, Blocks};
 use super::inner::{Inner, New, Replaces, Settings};
 use super::jobs::begin;
-use super::purges::plain;
+use super::purges::{held, plain};
 use super::writer::Writer;
 use crate::entry::key::CacheKey;
 use crate::entry::{Payload, RemoteContent, ResponseHead, StoredResponse};
@@ -101,7 +101,7 @@ impl Store for Core {
     fn expect(&self, key: &CacheKey) -> Expected {
         let Inner { namer, purges, .. } = &*self.0;
         let holding = purges.held.holding(namer.of(key));
-        Expected::new(purges.held_fence(), holding)
+        Expected::new(held(purges.fence()), holding)
     }
 
     async fn put(

@@ -11,7 +11,7 @@ use super::folder::{Folder, Found, is_full, remove};
 use super::index::{Content, Entry, Index};
 use super::jobs::Jobs;
 use super::name::{Name, Namer};
-use super::purges::{Purges, number, plain};
+use super::purges::{Purges, held, number, plain};
 use super::writer::ContentFile;
 use crate::entry::key::CacheKey;
 use crate::entry::{RemoteContent, ResponseHead, StoredResponse};
@@ -159,10 +159,12 @@ impl Inner {
         if self.index.get(name).is_none() {
             return Ok(Lookup::new(fence, Variants::default()));
         }
-        let found = self.judged(key, &self.record(key, name)?);
+        let mut found = self.judged(key, &self.record(key, name)?);
         if found.is_empty() {
             self.tidy(key, name)?;
         }
+        // What is in the index has held its name since it was asked for.
+        found.iter_mut().for_each(|stored| stored.fence = held(stored.fence));
         Ok(Lookup::new(fence, Variants::new(found)))
     }
 
@@ -295,7 +297,8 @@ impl Inner {
             let _ = of_nobody.map(|path| remove(&path));
             return Err(error);
         }
-        self.remove_contents(name, &entry, &contents)?;
+        // What can't be removed is found when the store is opened next.
+        let _ = self.remove_contents(name, &entry, &contents);
         match self.index.insert(name, Entry { contents: contents.into(), record: bytes.len() as u64 }) {
             true => Ok(PutOutcome::Stored),
             false => Ok(PutOutcome::TooLarge),

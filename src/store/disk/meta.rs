@@ -231,13 +231,10 @@ fn load_from(folder: &Folder, database: Database) -> Result<Option<Opened>, Caus
     Ok(Some(Opened { entries: read.entries, marks, meta, secret: read.secret }))
 }
 
-/// What the store begins anew without, unless nothing can be written there either.
+/// The store begins anew without what is missing or is no database. What the system says of a file is another matter.
 fn is_of_no_use<T>(error: io::Error) -> Result<Option<T>, Cause> {
-    match error.kind() {
-        ErrorKind::PermissionDenied
-        | ErrorKind::QuotaExceeded
-        | ErrorKind::ReadOnlyFilesystem
-        | ErrorKind::StorageFull => Err(error.into()),
+    match error.raw_os_error() {
+        Some(_) if error.kind() != ErrorKind::NotFound => Err(error.into()),
         _ => Ok(None),
     }
 }

@@ -64,7 +64,12 @@ pub(super) fn plain(fence: Fence) -> Fence {
     Fence::from_bits(fence.bits() & !HELD)
 }
 
-pub(super) fn is_held(fence: Fence) -> bool {
+/// A fence of somebody who has held the name since then.
+pub(super) fn held(fence: Fence) -> Fence {
+    Fence::from_bits(fence.bits() | HELD)
+}
+
+fn is_held(fence: Fence) -> bool {
     fence.bits() & HELD != 0
 }
 
@@ -102,11 +107,6 @@ impl Purges {
         let skipped = self.skipped.load(Ordering::SeqCst);
         let incarnation = fence.bits() >> 64 << 64;
         Fence::from_bits(incarnation | u128::from(number(fence).max(skipped)))
-    }
-
-    /// The same for those who hold their name.
-    pub(super) fn held_fence(&self) -> Fence {
-        Fence::from_bits(self.fence().bits() | HELD)
     }
 
     pub(super) fn judge(&self, key: &CacheKey, response: &StoredResponse, fence: Fence) -> Verdict {

@@ -1,7 +1,7 @@
 //! Many purges: of what does not exist, which are not written, and of what does, which are few in memory.
 
 use http::Method;
-use larder::store::{PurgeMode, PurgeTarget, Store};
+use larder::store::{Fence, PurgeMode, PurgeScope, PurgeTarget, Store};
 
 use super::{Node, Place};
 use crate::support::Reply;
@@ -47,7 +47,18 @@ async fn a33_a_flood_of_purges_of_nothing_hits_nothing_that_is_stored_or_on_its_
         last = number;
     }
     let fence = expected.fence().unwrap();
-    assert!(!node.store.purged_since(&key, fence, larder::store::PurgeScope::Key).await.unwrap());
+    let is_purged = async |key, since| {
+        node.store.purged_since(key, since, PurgeScope::Key).await.unwrap()
+    };
+    assert!(!is_purged(&key, fence).await);
+    // What is stored is known not to be purged, also where it is asked for under another query.
+    let kept = larder::CacheKey::from_uri(&http::Uri::from_static("http://example.com/kept")).unwrap();
+    let stored = node.store.get(&kept).await.unwrap().variants[0].fence;
+    assert!(!is_purged(&kept, stored).await);
+    let query = larder::CacheKey::from_uri(&http::Uri::from_static("http://example.com/kept?q")).unwrap();
+    assert!(!is_purged(&query, stored).await);
+    // Of who has said nothing, it is not known.
+    assert!(is_purged(&key, Fence::from_bits(stored.bits() & !(1 << 63))).await);
     node.hits("/kept", "kept").await;
     // Numbers of purges that were not written are not given again.
     let node = node.again(&place).await;
