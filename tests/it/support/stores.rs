@@ -82,7 +82,12 @@ fn kind() -> Kind {
 
 /// Whether the store of this run takes its time.
 pub fn is_slow() -> bool {
-    matches!(kind(), Kind::Slow | Kind::Streams)
+    match kind() {
+        #[cfg(feature = "disk")]
+        Kind::Disk => true,
+        Kind::Slow | Kind::Streams => true,
+        Kind::Elsewhere | Kind::Memory => false,
+    }
 }
 
 /// A store some of whose calls go wrong.

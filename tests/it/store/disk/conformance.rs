@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use larder::{CacheKey, MemoryStore};
 use larder::store::conformance::concurrency::what_is_done_at_one_time_is_as_if_done_in_one_order;
+use larder::store::conformance::purging::a_purge_leaves_alone_what_it_does_not_name;
 use larder::store::conformance::{Capabilities, Nodes, Subject, check_all};
 use larder::store::{DiskStore, DiskStoreBuilder, TierLimits, TieredStore};
+use larder::{CacheKey, MemoryStore};
 
 use super::Place;
 
@@ -75,8 +76,15 @@ impl Nodes for Tiers {
     }
 }
 
+/// Of more than 1,024 prefixes, the oldest count for their hosts, which share places with other names.
+fn promises() -> Capabilities {
+    Capabilities::all().exact_purges(false)
+}
+
 async fn keeps_the_contract(settings: fn(DiskStoreBuilder) -> DiskStoreBuilder) {
-    check_all(&Subject::new(async || Folder::with(settings)).operations(50)).await;
+    let subject = || Subject::new(async || Folder::with(settings)).operations(50);
+    check_all(&subject().capabilities(promises())).await;
+    a_purge_leaves_alone_what_it_does_not_name(&subject()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,6 +102,5 @@ async fn a_small_disk_store_keeps_the_contract_on_one_thread() {
 #[tokio::test]
 async fn memory_before_a_disk_store_keeps_the_contract() {
     let tiers = async || Tiers(Folder::with(|builder| builder));
-    let promises = Capabilities::all().statistics(false);
-    check_all(&Subject::new(tiers).capabilities(promises).operations(50)).await;
+    check_all(&Subject::new(tiers).capabilities(promises().statistics(false)).operations(50)).await;
 }

@@ -47,9 +47,7 @@ async fn a33_a_flood_of_purges_of_nothing_hits_nothing_that_is_stored_or_on_its_
         last = number;
     }
     let fence = expected.fence().unwrap();
-    let is_purged = async |key, since| {
-        node.store.purged_since(key, since, PurgeScope::Key).await.unwrap()
-    };
+    let is_purged = async |key, since| node.store.purged_since(key, since, PurgeScope::Key).await.unwrap();
     assert!(!is_purged(&key, fence).await);
     // What is stored is known not to be purged, also where it is asked for under another query.
     let kept = larder::CacheKey::from_uri(&http::Uri::from_static("http://example.com/kept")).unwrap();

@@ -164,7 +164,7 @@ async fn the_process_with_a_large_body() {
     while !is_hit {
         let request = Request::get("http://example.com/video").body(Empty::new()).unwrap();
         let response = layer.layer(origin).oneshot(request).await.unwrap();
-        is_hit = response.headers()["cache-status"] == "larder; hit; ttl=60";
+        is_hit = response.headers()["cache-status"].to_str().unwrap().contains("; hit;");
         let (mut body, mut length) = (response.into_body(), 0);
         while let Some(frame) = body.frame().await {
             let data = frame.unwrap().into_data().unwrap();
